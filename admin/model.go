@@ -1,0 +1,133 @@
+// Package admin is klink's control plane: links and mirrors, their configs, their state machine and its durable store in
+// a compacted topic of the destination, and the service that answers the link API. It publishes immutable snapshots to
+// the router and to the replicator.
+package admin
+
+import (
+	"time"
+
+	"klink/protocol/timeline"
+)
+
+// LinkState and MirrorState are the states of DESIGN section 7, as shown to people.
+type (
+	LinkState   string
+	MirrorState string
+)
+
+const (
+	LinkActive      LinkState = "ACTIVE"
+	LinkPaused      LinkState = "PAUSED"
+	LinkUnavailable LinkState = "UNAVAILABLE"
+	LinkFailed      LinkState = "FAILED"
+
+	MirrorPending           MirrorState = "PENDING_MIRROR"
+	MirrorActive            MirrorState = "ACTIVE"
+	MirrorPaused            MirrorState = "PAUSED"
+	MirrorLinkPaused        MirrorState = "LINK_PAUSED"
+	MirrorSourceUnavailable MirrorState = "SOURCE_UNAVAILABLE"
+	MirrorPendingStopped    MirrorState = "PENDING_STOPPED"
+	MirrorStopped           MirrorState = "STOPPED"
+	MirrorFailed            MirrorState = "FAILED"
+)
+
+// Error names a reason that a link or mirror is not ACTIVE.
+type Error string
+
+const (
+	ErrNone                Error = ""
+	ErrAuthentication      Error = "AUTHENTICATION_ERROR"
+	ErrAuthorization       Error = "AUTHORIZATION_ERROR"
+	ErrBootstrapConnection Error = "BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR"
+	ErrTimeout             Error = "TIMEOUT_ERROR"
+	ErrInternal            Error = "INTERNAL_ERROR"
+
+	ErrSourceTopicMayBeDeleted  Error = "SOURCE_TOPIC_MAY_BE_DELETED"
+	ErrSourceTopicIDChanged     Error = "SOURCE_TOPIC_ID_CHANGED"
+	ErrSourcePartitionsDecrease Error = "SOURCE_PARTITIONS_DECREASED"
+	ErrUnexpectedTruncation     Error = "UNEXPECTED_TRUNCATION"
+	ErrUnsupportedFormat        Error = "UNSUPPORTED_MESSAGE_FORMAT"
+	ErrRecordTooLarge           Error = "RECORD_TOO_LARGE"
+	ErrPolicyViolation          Error = "POLICY_VIOLATION"
+	// ErrSourceRecordsLost: the source deleted records that were not mirrored yet.
+	ErrSourceRecordsLost Error = "SOURCE_RECORDS_LOST"
+	// ErrForeignWrite: somebody else than klink appended to the mirror at the destination.
+	ErrForeignWrite Error = "FOREIGN_WRITE"
+)
+
+// Link is a link as stored. Immutable once published.
+type Link struct {
+	Name            string
+	ID              string            // uuid
+	Configs         map[string]string // only what was set, decrypted
+	State           LinkState
+	Error           Error
+	ErrorMessage    string
+	StateTime       time.Time
+	SourceClusterID string
+}
+
+// Mirror is a mirror as stored. Immutable once published.
+type Mirror struct {
+	Topic         string
+	TopicID       [16]byte // destination topic; zero until created
+	Link          string
+	SourceTopic   string
+	SourceTopicID [16]byte // zero when the source has no topic ids
+	State         MirrorState
+	Error        Error
+	ErrorMessage string
+	StateTime    time.Time
+	Partitions   int32
+}
+
+// State is an immutable picture of all links and mirrors.
+type State struct {
+	Links   map[string]*Link
+	Mirrors map[string]*Mirror // by destination topic
+	// Timelines by destination topic, one per partition. The slices are immutable, the timelines move.
+	Timelines map[string][]*timeline.Partition
+}
+
+// EventKind says what the replicator found.
+type EventKind uint8
+
+const (
+	// EventLinkUp: the source answers. Sets the link ACTIVE, and its SOURCE_UNAVAILABLE mirrors back.
+	EventLinkUp EventKind = iota
+	// EventLinkDown: the source cannot be reached or refuses; Error and Message say why.
+	EventLinkDown
+	// EventMirrorStarted: every partition of a pending mirror has an owner that fetches.
+	EventMirrorStarted
+	// EventMirrorUnavailable: the source has no such topic for now (SOURCE_TOPIC_MAY_BE_DELETED); retried.
+	EventMirrorUnavailable
+	// EventMirrorRecovered: an unavailable mirror fetches again.
+	EventMirrorRecovered
+	// EventMirrorFailed: the mirror cannot go on faithfully; data is kept.
+	EventMirrorFailed
+	// EventMirrorDrained: after PENDING_STOPPED, no append is in flight or will be made.
+	EventMirrorDrained
+)
+
+// Event is a finding of the replicator about a link or a mirror.
+type Event struct {
+	Kind            EventKind
+	Link            string
+	Topic           string
+	Error           Error
+	Message         string
+	SourceClusterID string // with EventLinkUp
+}
+
+// PartitionStatus is what the replicator knows of one partition right now. Offsets are logical, -1 = unknown.
+type PartitionStatus struct {
+	SourceEnd int64
+	MirrorEnd int64
+	LastFetch time.Time // zero = never
+}
+
+// Reporter answers from the replicator's memory; safe for concurrent use.
+type Reporter interface {
+	// Status returns one entry per partition, nil if the topic is not replicated here.
+	Status(topic string) []PartitionStatus
+}

@@ -1,0 +1,85 @@
+package router
+
+import (
+	"context"
+
+	"klink/protocol"
+	"klink/protocol/timeline"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Addr is a host and port as clients see them.
+type Addr struct {
+	Host string
+	Port int32
+}
+
+// Snapshot is everything the router needs to decide about a request. It is immutable: a change publishes a new one.
+type Snapshot struct {
+	// Complete is false until the mirrors have been read from the state topic once. Until then no produce is answered
+	// (fail closed).
+	Complete bool
+	// Mirrors by destination topic name: mirrors, and stopped mirrors whose offsets are still translated.
+	Mirrors map[string]*Mirror
+}
+
+// Mirror is what the router knows of one mirror topic. Immutable, but for the timelines, which move by themselves.
+type Mirror struct {
+	Topic       string
+	TopicID     [16]byte // of the destination topic; zero while it is not created yet
+	Link        string
+	SourceTopic string
+	State       string // one of the mirror states, for DescribeConfigs
+	// ReadOnly is true from the moment the mirror is recorded until it is STOPPED.
+	ReadOnly bool
+	// Timelines by partition. A partition beyond its end is not translated.
+	Timelines []*timeline.Partition
+	// SyncedConfigs are the topic configs that follow the source, which clients may not alter while ReadOnly.
+	SyncedConfigs map[string]bool
+}
+
+// Timeline returns the timeline of a partition, nil if there is none.
+func (m *Mirror) Timeline(partition int32) *timeline.Partition {
+	if m == nil || partition < 0 || int(partition) >= len(m.Timelines) {
+		return nil
+	}
+	return m.Timelines[partition]
+}
+
+// MirrorSpec asks for a mirror through CreateTopics or IncrementalAlterConfigs.
+type MirrorSpec struct {
+	Topic             string
+	Link              string
+	SourceTopic       string // "" = same as Topic
+	NumPartitions     int32  // -1 = as at the source
+	ReplicationFactor int16  // -1 = the destination's default
+	Configs           map[string]*string
+	// Convert turns the existing, empty topic into a mirror instead of creating it.
+	Convert      bool
+	ValidateOnly bool
+}
+
+// Control is the control plane as the router sees it; admin.Service implements it. Its methods do I/O and are called off
+// the event loops, after the client has been authorised.
+type Control interface {
+	// HandleLink serves one request of the link API (protocol/linkapi). The response is never nil and has the version
+	// of the request.
+	HandleLink(ctx context.Context, req kmsg.Request) kmsg.Response
+	// CreateMirror creates a mirror, or validates that it could.
+	CreateMirror(ctx context.Context, spec MirrorSpec) *protocol.Error
+	// SetMirrorState serves IncrementalAlterConfigs of mirror.state: ACTIVE, PAUSED, STOPPED, PROMOTED.
+	SetMirrorState(ctx context.Context, topic, state string, validateOnly bool) *protocol.Error
+	// TopicsDeleted ends the mirrors of topics that a client has just deleted through klink; it returns when no
+	// snapshot has them any more.
+	TopicsDeleted(ctx context.Context, topics []string) error
+}
+
+// Facts fetches what a decision lacks. Called off the event loops.
+type Facts interface {
+	// LearnTopicIDs looks up the names of topic ids and publishes them to the Directory; ids that do not exist are
+	// remembered as unknown for a short while, so that a client cannot make klink ask for every request.
+	LearnTopicIDs(ctx context.Context, ids [][16]byte) error
+	// LearnBrokers refreshes the destination's brokers, opens listeners for new ones and publishes their addresses.
+	LearnBrokers(ctx context.Context) error
+}
