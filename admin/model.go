@@ -75,10 +75,10 @@ type Mirror struct {
 	SourceTopic   string
 	SourceTopicID [16]byte // zero when the source has no topic ids
 	State         MirrorState
-	Error        Error
-	ErrorMessage string
-	StateTime    time.Time
-	Partitions   int32
+	Error         Error
+	ErrorMessage  string
+	StateTime     time.Time
+	Partitions    int32
 }
 
 // State is an immutable picture of all links and mirrors.

@@ -1,0 +1,114 @@
+// Package protocol is the ground floor: Kafka frames and headers, klink's API table, and one file per API key with the
+// in-place rewrites of its requests and responses. It is pure, and treats every byte as hostile.
+package protocol
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kbin"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// ErrMalformed is wrapped by every error about bytes that are not what they should be.
+var ErrMalformed = errors.New("malformed message")
+
+// RequestHeader is the header of a request frame (Kafka protocol guide, "Request Header" v1 and v2).
+type RequestHeader struct {
+	Key           int16
+	Version       int16
+	CorrelationID int32
+	// Flexible is true when the request has tagged fields (KIP-482), and so header v2.
+	Flexible bool
+	// ClientID aliases the frame; nil = null.
+	ClientID []byte
+	// Body is where the body begins in the frame.
+	Body int
+}
+
+// ParseRequestHeader reads the header of a frame (with its size prefix). For a key or version that Supported does not
+// know, Body is -1: only Key, Version and CorrelationID are valid, which suffices to answer ApiVersions or refuse.
+func ParseRequestHeader(frame []byte) (RequestHeader, error) {
+	if len(frame) < 12 {
+		return RequestHeader{}, fmt.Errorf("%w: a request frame of %d bytes has no room for a header", ErrMalformed, len(frame))
+	}
+	h := RequestHeader{
+		Key:           int16(binary.BigEndian.Uint16(frame[4:])),
+		Version:       int16(binary.BigEndian.Uint16(frame[6:])),
+		CorrelationID: int32(binary.BigEndian.Uint32(frame[8:])),
+		Body:          -1,
+	}
+	flexible, ok := Flexible(h.Key, h.Version)
+	if !ok {
+		return h, nil
+	}
+	h.Flexible = flexible
+	r := kbin.Reader{Src: frame[12:]}
+	if n := r.Int16(); n >= 0 {
+		h.ClientID = r.Span(int(n))
+	} else if n != -1 {
+		return h, fmt.Errorf("%w: client id of length %d in the header of API key %d", ErrMalformed, n, h.Key)
+	}
+	if flexible {
+		kmsg.SkipTags(&r)
+	}
+	if err := r.Complete(); err != nil && !errors.Is(err, kbin.ErrNotEnoughData) || !r.Ok() {
+		return h, fmt.Errorf("%w: header of API key %d cut short", ErrMalformed, h.Key)
+	}
+	h.Body = len(frame) - len(r.Src)
+	return h, nil
+}
+
+// ResponseBody is where the body of a response frame begins: after size, correlation id and, for flexible versions of
+// every API but ApiVersions, the header's tags. -1 = malformed.
+func (h RequestHeader) ResponseBody(frame []byte) int {
+	if len(frame) < 8 {
+		return -1
+	}
+	if !h.Flexible || h.Key == int16(kmsg.ApiVersions) {
+		return 8
+	}
+	r := kbin.Reader{Src: frame[8:]}
+	kmsg.SkipTags(&r)
+	if !r.Ok() {
+		return -1
+	}
+	return len(frame) - len(r.Src)
+}
+
+// AppendResponse appends a whole response frame, with size prefix and header, that answers the request h with resp.
+// resp must have the version of the request.
+func AppendResponse(dst []byte, h RequestHeader, resp kmsg.Response) []byte {
+	at := len(dst)
+	dst = append(dst, 0, 0, 0, 0)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(h.CorrelationID))
+	if h.Flexible && h.Key != int16(kmsg.ApiVersions) {
+		dst = append(dst, 0)
+	}
+	dst = resp.AppendTo(dst)
+	binary.BigEndian.PutUint32(dst[at:], uint32(len(dst)-at-4))
+	return dst
+}
+
+// AppendRequest appends a whole request frame. The client id is kept from h, so that the broker's logs, metrics and
+// quotas see the client's own.
+func AppendRequest(dst []byte, h RequestHeader, req kmsg.Request) []byte {
+	at := len(dst)
+	dst = append(dst, 0, 0, 0, 0)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(req.Key()))
+	dst = binary.BigEndian.AppendUint16(dst, uint16(req.GetVersion()))
+	dst = binary.BigEndian.AppendUint32(dst, uint32(h.CorrelationID))
+	if h.ClientID == nil {
+		dst = append(dst, 0xff, 0xff)
+	} else {
+		dst = binary.BigEndian.AppendUint16(dst, uint16(len(h.ClientID)))
+		dst = append(dst, h.ClientID...)
+	}
+	if req.IsFlexible() {
+		dst = append(dst, 0)
+	}
+	dst = req.AppendTo(dst)
+	binary.BigEndian.PutUint32(dst[at:], uint32(len(dst)-at-4))
+	return dst
+}
