@@ -1,0 +1,116 @@
+package linkapi
+
+import "github.com/twmb/franz-go/pkg/kmsg"
+
+// What AlterMirrors can do.
+const (
+	MirrorPause    int8 = 0
+	MirrorResume   int8 = 1
+	MirrorPromote  int8 = 2
+	MirrorFailover int8 = 3
+)
+
+// AlterMirrorsRequest pauses, resumes, promotes or fails over mirrors. Needs ALTER on the cluster.
+type AlterMirrorsRequest struct {
+	Version      int16
+	TimeoutMs    int32
+	ValidateOnly bool
+	Mirrors      []AlterMirror
+}
+
+// AlterMirror is one change of a mirror.
+type AlterMirror struct {
+	Topic string
+	Op    int8
+}
+
+// AlterMirrorsResponse answers AlterMirrorsRequest.
+type AlterMirrorsResponse struct {
+	Version    int16
+	ThrottleMs int32
+	Results    []NameResult
+}
+
+func (r *AlterMirrorsRequest) fields(c *codec) {
+	c.int32(&r.TimeoutMs)
+	c.bool(&r.ValidateOnly)
+	structs(c, &r.Mirrors, 2, (*AlterMirror).fields)
+}
+
+func (a *AlterMirror) fields(c *codec) {
+	c.string(&a.Topic)
+	c.int8(&a.Op)
+}
+
+func (r *AlterMirrorsResponse) fields(c *codec) {
+	c.int32(&r.ThrottleMs)
+	structs(c, &r.Results, 4, (*NameResult).fields)
+}
+
+// Key implements kmsg.Request.
+func (*AlterMirrorsRequest) Key() int16 { return KeyAlterMirrors }
+
+// MaxVersion implements kmsg.Request.
+func (*AlterMirrorsRequest) MaxVersion() int16 { return 0 }
+
+// SetVersion implements kmsg.Request.
+func (r *AlterMirrorsRequest) SetVersion(v int16) { r.Version = v }
+
+// GetVersion implements kmsg.Request.
+func (r *AlterMirrorsRequest) GetVersion() int16 { return r.Version }
+
+// IsFlexible implements kmsg.Request: every version is.
+func (*AlterMirrorsRequest) IsFlexible() bool { return true }
+
+// ResponseKind implements kmsg.Request.
+func (r *AlterMirrorsRequest) ResponseKind() kmsg.Response {
+	return &AlterMirrorsResponse{Version: r.Version}
+}
+
+// Timeout implements kmsg.TimeoutRequest: the client waits that much longer for the response.
+func (r *AlterMirrorsRequest) Timeout() int32 { return r.TimeoutMs }
+
+// SetTimeout implements kmsg.SetTimeoutRequest.
+func (r *AlterMirrorsRequest) SetTimeout(ms int32) { r.TimeoutMs = ms }
+
+// AppendTo implements kmsg.Request.
+func (r *AlterMirrorsRequest) AppendTo(dst []byte) []byte { return appendTo(dst, r.fields) }
+
+// ReadFrom implements kmsg.Request. Errors wrap ErrMalformed; r is then half filled.
+func (r *AlterMirrorsRequest) ReadFrom(src []byte) error {
+	return readFrom(src, KeyAlterMirrors, "request", r.fields)
+}
+
+// Key implements kmsg.Response.
+func (*AlterMirrorsResponse) Key() int16 { return KeyAlterMirrors }
+
+// MaxVersion implements kmsg.Response.
+func (*AlterMirrorsResponse) MaxVersion() int16 { return 0 }
+
+// SetVersion implements kmsg.Response.
+func (r *AlterMirrorsResponse) SetVersion(v int16) { r.Version = v }
+
+// GetVersion implements kmsg.Response.
+func (r *AlterMirrorsResponse) GetVersion() int16 { return r.Version }
+
+// IsFlexible implements kmsg.Response: every version is.
+func (*AlterMirrorsResponse) IsFlexible() bool { return true }
+
+// RequestKind implements kmsg.Response.
+func (r *AlterMirrorsResponse) RequestKind() kmsg.Request {
+	return &AlterMirrorsRequest{Version: r.Version}
+}
+
+// Throttle implements kmsg.ThrottleResponse.
+func (r *AlterMirrorsResponse) Throttle() (int32, bool) { return r.ThrottleMs, true }
+
+// SetThrottle implements kmsg.SetThrottleResponse.
+func (r *AlterMirrorsResponse) SetThrottle(ms int32) { r.ThrottleMs = ms }
+
+// AppendTo implements kmsg.Response.
+func (r *AlterMirrorsResponse) AppendTo(dst []byte) []byte { return appendTo(dst, r.fields) }
+
+// ReadFrom implements kmsg.Response. Errors wrap ErrMalformed; r is then half filled.
+func (r *AlterMirrorsResponse) ReadFrom(src []byte) error {
+	return readFrom(src, KeyAlterMirrors, "response", r.fields)
+}

@@ -1,0 +1,104 @@
+// Package linkapi has the messages of klink's link administration: Kafka API keys 15000 to 15015, flexible from version
+// 0, documented in docs/protocol.md. Each request implements kmsg.Request and each response kmsg.Response, so that
+// kgo.Client.Request sends them (with kgo.MaxVersions(nil)). Any klink answers them: they need not go to a controller.
+//
+// One file per message has its structs, in the order of the fields on the wire, and their codec. Version is not on the
+// wire: it stands in the request header.
+package linkapi
+
+import (
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// The API keys. 15009 to 15015 are reserved.
+const (
+	KeyCreateLinks      int16 = 15000
+	KeyDeleteLinks      int16 = 15001
+	KeyListLinks        int16 = 15002
+	KeyDescribeLinks    int16 = 15003
+	KeyAlterLinkConfigs int16 = 15004
+	KeyCreateMirrors    int16 = 15005
+	KeyListMirrors      int16 = 15006
+	KeyDescribeMirrors  int16 = 15007
+	KeyAlterMirrors     int16 = 15008
+	MinKey                    = KeyCreateLinks
+	MaxKey                    = KeyAlterMirrors
+)
+
+// API is one row of the table of link APIs.
+type API struct {
+	Key      int16
+	Name     string
+	Min, Max int16 // versions; all of them are flexible
+	// Alter is true for what changes something, and so needs ALTER on the cluster; the others need DESCRIBE.
+	Alter bool
+
+	request func() kmsg.Request
+}
+
+var apis = [...]API{
+	{Key: KeyCreateLinks, Name: "CreateLinks", Alter: true, request: func() kmsg.Request { return new(CreateLinksRequest) }},
+	{Key: KeyDeleteLinks, Name: "DeleteLinks", Alter: true, request: func() kmsg.Request { return new(DeleteLinksRequest) }},
+	{Key: KeyListLinks, Name: "ListLinks", request: func() kmsg.Request { return new(ListLinksRequest) }},
+	{Key: KeyDescribeLinks, Name: "DescribeLinks", request: func() kmsg.Request { return new(DescribeLinksRequest) }},
+	{Key: KeyAlterLinkConfigs, Name: "AlterLinkConfigs", Alter: true, request: func() kmsg.Request { return new(AlterLinkConfigsRequest) }},
+	{Key: KeyCreateMirrors, Name: "CreateMirrors", Alter: true, request: func() kmsg.Request { return new(CreateMirrorsRequest) }},
+	{Key: KeyListMirrors, Name: "ListMirrors", request: func() kmsg.Request { return new(ListMirrorsRequest) }},
+	{Key: KeyDescribeMirrors, Name: "DescribeMirrors", request: func() kmsg.Request { return new(DescribeMirrorsRequest) }},
+	{Key: KeyAlterMirrors, Name: "AlterMirrors", Alter: true, request: func() kmsg.Request { return new(AlterMirrorsRequest) }},
+}
+
+// APIs lists the link APIs in the order of their keys, as they are offered in ApiVersions. The slice is the caller's.
+func APIs() []API { return append([]API(nil), apis[:]...) }
+
+// Lookup finds the row of a key.
+func Lookup(key int16) (API, bool) {
+	if key < MinKey || key > MaxKey {
+		return API{}, false
+	}
+	return apis[key-MinKey], true
+}
+
+// Name is the name of a link API, or its number if it is none.
+func Name(key int16) string {
+	if a, ok := Lookup(key); ok {
+		return a.Name
+	}
+	return fmt.Sprint(key)
+}
+
+// NewRequest makes an empty request of a link API; ok is false for other keys.
+func NewRequest(key int16) (req kmsg.Request, ok bool) {
+	a, ok := Lookup(key)
+	if !ok {
+		return nil, false
+	}
+	return a.request(), true
+}
+
+// MaxRequestBytes bounds the body of a request. An empty string of one byte on the wire takes 16 in memory, so what a
+// client may make klink allocate has to be bounded below the size of a frame.
+const MaxRequestBytes = 4 << 20
+
+// ReadRequest reads the body of a request, without its header. It is for servers: the body may be anything. Errors about
+// the bytes wrap ErrMalformed; a key or version that is not offered is an error too. body is not kept.
+func ReadRequest(key, version int16, body []byte) (kmsg.Request, error) {
+	a, ok := Lookup(key)
+	if !ok {
+		return nil, fmt.Errorf("API key %d is not of the link API (%d to %d)", key, MinKey, MaxKey)
+	}
+	if version < a.Min || version > a.Max {
+		return nil, fmt.Errorf("version %d of %s is not offered (%d to %d are)", version, a.Name, a.Min, a.Max)
+	}
+	if len(body) > MaxRequestBytes {
+		return nil, fmt.Errorf("%w: %s request of %d bytes is larger than %d; split it", ErrMalformed, a.Name, len(body), MaxRequestBytes)
+	}
+	req := a.request()
+	req.SetVersion(version)
+	if err := req.ReadFrom(body); err != nil {
+		return nil, err
+	}
+	return req, nil
+}
