@@ -53,6 +53,11 @@ const (
 	ErrSourceRecordsLost Error = "SOURCE_RECORDS_LOST"
 	// ErrForeignWrite: somebody else than klink appended to the mirror at the destination.
 	ErrForeignWrite Error = "FOREIGN_WRITE"
+	// ErrMirrorTopicDeleted: the mirror's topic was deleted at the destination, not through klink; a topic that has
+	// its name now is another one.
+	ErrMirrorTopicDeleted Error = "MIRROR_TOPIC_DELETED"
+	// ErrSourceClusterChanged: another cluster than the link was made for answers at the source's address.
+	ErrSourceClusterChanged Error = "SOURCE_CLUSTER_CHANGED"
 )
 
 // Link is a link as stored. Immutable once published.
@@ -79,6 +84,8 @@ type Mirror struct {
 	ErrorMessage  string
 	StateTime     time.Time
 	Partitions    int32
+	// Created is false until the topic exists at the destination; nothing may be appended before.
+	Created bool
 }
 
 // State is an immutable picture of all links and mirrors.
@@ -108,6 +115,14 @@ const (
 	// EventMirrorDrained: after PENDING_STOPPED, no append is in flight or will be made.
 	EventMirrorDrained
 )
+
+// Start is where a new partition of a mirror begins: its physical offset 0 is the logical offset Logical, and nothing
+// below Floor is shown.
+type Start struct {
+	Partition int32
+	Logical   int64
+	Floor     int64
+}
 
 // Event is a finding of the replicator about a link or a mirror.
 type Event struct {
