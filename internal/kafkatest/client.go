@@ -1,0 +1,116 @@
+package kafkatest
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+)
+
+// CAFile is the PEM file of the authority that signed the brokers' certificates, empty without TLS.
+func (c *Cluster) CAFile() string {
+	if c.tls == nil {
+		return ""
+	}
+	return c.tls.caFile
+}
+
+// ServerCertificate gives the PEM files of a certificate for 127.0.0.1 and localhost, signed by [Cluster.CAFile], and
+// of its key, for a proxy before the cluster. Both are empty without TLS.
+func (c *Cluster) ServerCertificate() (certFile, keyFile string) {
+	if c.tls == nil {
+		return "", ""
+	}
+	return c.tls.certFile, c.tls.keyFile
+}
+
+// Client is a franz-go client of the cluster, as [SuperUser] where there are users, closed at the end of the test.
+// The options come last and win.
+func (c *Cluster) Client(t testing.TB, opts ...kgo.Opt) *kgo.Client {
+	t.Helper()
+	all := append([]kgo.Opt{kgo.SeedBrokers(c.seeds()...)}, c.superOpts()...)
+	return NewClient(t, append(all, opts...)...)
+}
+
+// NewClient is kgo.NewClient for a test: it fails the test on an error and closes the client at its end.
+func NewClient(t testing.TB, opts ...kgo.Opt) *kgo.Client {
+	t.Helper()
+	cl, err := kgo.NewClient(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cl.Close)
+	return cl
+}
+
+func (c *Cluster) superOpts() []kgo.Opt { return c.ClientOpts(SuperUser, SuperUserPassword) }
+
+// ClientOpts are the options with which a franz-go client authenticates as a user, without the addresses: they serve
+// for a proxy before the cluster as well. Without SASL the user is ignored.
+func (c *Cluster) ClientOpts(user, password string) []kgo.Opt {
+	var opts []kgo.Opt
+	if c.opts.tls() {
+		opts = append(opts, kgo.DialTLSConfig(c.tls.clientConfig()))
+	}
+	if !c.opts.sasl() {
+		return opts
+	}
+	switch c.mechanism(user) {
+	case "SCRAM-SHA-256":
+		opts = append(opts, kgo.SASL(scram.Auth{User: user, Pass: password}.AsSha256Mechanism()))
+	case "SCRAM-SHA-512":
+		opts = append(opts, kgo.SASL(scram.Auth{User: user, Pass: password}.AsSha512Mechanism()))
+	default:
+		opts = append(opts, kgo.SASL(plain.Auth{User: user, Pass: password}.AsMechanism()))
+	}
+	return opts
+}
+
+func (c *Cluster) mechanism(user string) string {
+	for _, u := range c.opts.scram {
+		if u.name == user {
+			return u.mechanism
+		}
+	}
+	return "PLAIN"
+}
+
+// ClientProperties are the properties with which a Java client, or klink, authenticates as a user, without
+// bootstrap.servers.
+func (c *Cluster) ClientProperties(user, password string) map[string]string {
+	props := map[string]string{"security.protocol": c.opts.protocol}
+	if c.opts.tls() {
+		props["ssl.truststore.type"] = "PEM"
+		props["ssl.truststore.location"] = c.tls.caFile
+	}
+	if c.opts.sasl() {
+		module, mechanism := "plain.PlainLoginModule", c.mechanism(user)
+		if strings.HasPrefix(mechanism, "SCRAM") {
+			module = "scram.ScramLoginModule"
+		}
+		props["sasl.mechanism"] = mechanism
+		props["sasl.jaas.config"] = fmt.Sprintf(
+			`org.apache.kafka.common.security.%s required username="%s" password="%s";`, module, user, password)
+	}
+	return props
+}
+
+// PropertiesFile writes [Cluster.ClientProperties] to a file that lives as long as the test.
+func (c *Cluster) PropertiesFile(t testing.TB, user, password string) string {
+	t.Helper()
+	return WriteProperties(t, c.ClientProperties(user, password))
+}
+
+// WriteProperties writes a Java properties file that lives as long as the test, and returns its path.
+func WriteProperties(t testing.TB, props map[string]string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "client.properties")
+	if err := writeProperties(path, props); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

@@ -1,0 +1,196 @@
+package kafkatest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// startTimeout is how long a cluster may take to become usable, on a machine where every core is busy.
+const startTimeout = 2 * time.Minute
+
+// Cluster is a running Apache Kafka.
+//
+// Its processes, ports and directory belong to it and end with it; clients made by [Cluster.Client] end with their test.
+type Cluster struct {
+	version Version
+	opts    *options
+	dir     string
+	lib     string // directory of the jars
+	brokers []*Broker
+	zk      *zookeeper // only before KRaft
+	tls     *certificates
+}
+
+// Start runs a KRaft cluster of Apache Kafka 4.3.1 until the end of the test. When the test fails, the last lines of
+// the brokers' logs are shown.
+func Start(t testing.TB, opts ...Option) *Cluster {
+	t.Helper()
+	return startFor(t, V431, opts)
+}
+
+// StartOld runs one broker of Apache Kafka 2.4.1 with its ZooKeeper until the end of the test. It knows PLAINTEXT only.
+func StartOld(t testing.TB, opts ...Option) *Cluster {
+	t.Helper()
+	return startFor(t, V241, opts)
+}
+
+func startFor(t testing.TB, v Version, opts []Option) *Cluster {
+	t.Helper()
+	Require(t)
+	c, err := start(v, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.stop)
+	c.showLogsOnFailure(t)
+	return c
+}
+
+func start(v Version, opts []Option) (_ *Cluster, err error) {
+	o, err := newOptions(opts)
+	if err != nil {
+		return nil, err
+	}
+	if v == V241 && (o.brokers != 1 || o.protocol != "PLAINTEXT") {
+		return nil, fmt.Errorf("kafkatest: Kafka %s is run with one PLAINTEXT broker only", v)
+	}
+	c := &Cluster{version: v, opts: o}
+	if c.lib, err = jars(v); err != nil {
+		return nil, err
+	}
+	if c.dir, err = newDataDir(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			c.stop()
+		}
+	}()
+	if o.tls() {
+		if c.tls, err = newCertificates(c.dir); err != nil {
+			return nil, err
+		}
+	}
+	for id := 1; id <= o.brokers; id++ {
+		b, err := newBroker(c, id)
+		if err != nil {
+			return nil, err
+		}
+		c.brokers = append(c.brokers, b)
+	}
+	if v == V241 {
+		err = c.prepareZooKeeper()
+	} else {
+		err = c.prepareKRaft()
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range c.brokers {
+		if err := b.spawn(); err != nil {
+			return nil, err
+		}
+	}
+	for _, b := range c.brokers {
+		if err := b.awaitReady(); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// Bootstrap is the addresses of all brokers, as bootstrap.servers takes them.
+func (c *Cluster) Bootstrap() string {
+	return strings.Join(c.seeds(), ",")
+}
+
+func (c *Cluster) seeds() []string {
+	var addrs []string
+	for _, b := range c.brokers {
+		addrs = append(addrs, b.Addr())
+	}
+	return addrs
+}
+
+// Brokers are the nodes in the order of their ids, which start at 1.
+func (c *Cluster) Brokers() []*Broker { return c.brokers }
+
+// Version is the release that runs.
+func (c *Cluster) Version() Version { return c.version }
+
+// stop kills everything and removes the data. Nothing of it is worth a clean shutdown.
+func (c *Cluster) stop() {
+	var wg sync.WaitGroup
+	for _, b := range c.brokers {
+		wg.Go(b.close)
+	}
+	wg.Wait()
+	c.zk.close()
+	_ = os.RemoveAll(c.dir)
+}
+
+func (c *Cluster) showLogsOnFailure(t testing.TB) {
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		for _, b := range c.brokers {
+			t.Logf("broker %d at %s, end of its log:\n%s", b.id, b.addr, tailFile(b.logPath(), 40))
+		}
+	})
+}
+
+// ready says whether the cluster, asked at one broker, serves metadata that names the number of brokers running now.
+func (c *Cluster) ready(ctx context.Context, addr string) error {
+	cl, err := kgo.NewClient(append(c.superOpts(), kgo.SeedBrokers(addr), kgo.DialTimeout(2*time.Second))...)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	req := kmsg.NewPtrMetadataRequest()
+	req.Topics = []kmsg.MetadataRequestTopic{} // no topics; null would be all
+	resp, err := cl.SeedBrokers()[0].Request(ctx, req)
+	if err != nil {
+		return err
+	}
+	meta := resp.(*kmsg.MetadataResponse)
+	running := 0
+	for _, b := range c.brokers {
+		if b.running() {
+			running++
+		}
+	}
+	if len(meta.Brokers) < running || meta.ControllerID < 0 {
+		return fmt.Errorf("%d of %d brokers registered, controller %d", len(meta.Brokers), running, meta.ControllerID)
+	}
+	return nil
+}
+
+// Data directories carry the id of the process that made them, so that a later one can clear away what a killed test
+// binary left behind.
+const dataDirPattern = "klink-kafka-%d-"
+
+func newDataDir() (string, error) {
+	if old, err := filepath.Glob(filepath.Join(os.TempDir(), "klink-kafka-*-*")); err == nil {
+		for _, dir := range old {
+			var pid int
+			if _, err := fmt.Sscanf(filepath.Base(dir), dataDirPattern, &pid); err == nil && !alive(pid) {
+				_ = os.RemoveAll(dir)
+			}
+		}
+	}
+	dir, err := os.MkdirTemp("", fmt.Sprintf(dataDirPattern, os.Getpid())+"*")
+	if err != nil {
+		return "", fmt.Errorf("kafkatest: %w", err)
+	}
+	return dir, nil
+}

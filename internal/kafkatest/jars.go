@@ -1,0 +1,158 @@
+package kafkatest
+
+import (
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Version is a release of Apache Kafka that this package can run.
+type Version string
+
+// The releases whose jars the poms of this directory name.
+const (
+	V431 Version = "4.3.1" // KRaft
+	V241 Version = "2.4.1" // ZooKeeper
+)
+
+//go:embed kafka-4.3.1/pom.xml
+var pom431 []byte
+
+//go:embed kafka-2.4.1/pom.xml
+var pom241 []byte
+
+func (v Version) pom() []byte {
+	if v == V241 {
+		return pom241
+	}
+	return pom431
+}
+
+// Provision makes sure that the jars of a release are on this machine and returns their directory.
+//
+// They are fetched once per pom, by Maven, into the cache directory. Any number of processes may call it at the same
+// time: one fetches, under a file lock, the others wait. The jars appear by a rename, so a directory that exists is
+// complete. An error says in one line what is missing.
+func Provision(v Version) (string, error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(v.pom())
+	dir := filepath.Join(cache, fmt.Sprintf("kafka-%s-%s", v, hex.EncodeToString(sum[:6])))
+	if isDir(dir) {
+		return dir, nil
+	}
+	unlock, err := lockFile(dir + ".lock")
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	if isDir(dir) {
+		return dir, nil
+	}
+	if err := fetchJars(v, dir); err != nil {
+		return "", err
+	}
+	return dir, nil
+}
+
+func fetchJars(v Version, dir string) error {
+	mvn, err := exec.LookPath("mvn")
+	if err != nil {
+		return errors.New("the tests on real Kafka need Maven (mvn) to fetch Apache Kafka: install it, e.g. apt-get install maven")
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), "fetch-*")
+	if err != nil {
+		return fmt.Errorf("kafkatest: %w", err)
+	}
+	defer os.RemoveAll(tmp)
+	pom := filepath.Join(tmp, "pom.xml")
+	if err := os.WriteFile(pom, v.pom(), 0o644); err != nil {
+		return fmt.Errorf("kafkatest: %w", err)
+	}
+	lib := filepath.Join(tmp, "lib")
+	cmd := exec.Command(mvn, "-q", "-B", "-f", pom, "dependency:copy-dependencies", "-DoutputDirectory="+lib)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("kafkatest: Maven could not fetch Apache Kafka %s: %w\n%s", v, err, tail(out, 20))
+	}
+	jars, err := filepath.Glob(filepath.Join(lib, "*.jar"))
+	if err != nil || len(jars) == 0 {
+		return fmt.Errorf("kafkatest: Maven fetched no jar for Apache Kafka %s", v)
+	}
+	if err := os.Rename(lib, dir); err != nil {
+		return fmt.Errorf("kafkatest: %w", err)
+	}
+	return nil
+}
+
+// cacheDir is where jars are kept between runs; it exists afterwards.
+func cacheDir() (string, error) {
+	dir := os.Getenv("KLINK_KAFKA_CACHE")
+	if dir == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			return "", fmt.Errorf("kafkatest: no cache directory for the jars of Kafka, set KLINK_KAFKA_CACHE: %w", err)
+		}
+		dir = filepath.Join(base, "klink", "kafka")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("kafkatest: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("kafkatest: %w", err)
+	}
+	return dir, nil
+}
+
+// lockFile takes an exclusive lock that ends with unlock or with the process.
+func lockFile(path string) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("kafkatest: %w", err)
+	}
+	for {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("kafkatest: lock %s: %w", path, err)
+	}
+	return func() { f.Close() }, nil
+}
+
+var javaVersion = regexp.MustCompile(`version "(\d+)`)
+
+// CheckJava returns an error of one line unless a Java of at least 17 can be run.
+func CheckJava() error {
+	out, err := exec.Command("java", "-version").CombinedOutput()
+	if err != nil {
+		return errors.New("the tests on real Kafka need Java 17 or later (java): install it, e.g. apt-get install openjdk-17-jre-headless")
+	}
+	m := javaVersion.FindSubmatch(out)
+	if m == nil {
+		return nil // an unusual vendor string; let Kafka itself decide
+	}
+	if major, err := strconv.Atoi(string(m[1])); err == nil && major < 17 {
+		return fmt.Errorf("the tests on real Kafka need Java 17 or later, found %d", major)
+	}
+	return nil
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}

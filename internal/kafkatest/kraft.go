@@ -1,0 +1,172 @@
+package kafkatest
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// prepareKRaft writes the configuration of all nodes and formats their directories.
+func (c *Cluster) prepareKRaft() error {
+	if err := os.WriteFile(c.log4jPath(), []byte(log4jConfig), 0o644); err != nil {
+		return fmt.Errorf("kafkatest: %w", err)
+	}
+	for _, b := range c.brokers {
+		if err := writeProperties(b.configPath(), c.kraftConfig(b)); err != nil {
+			return err
+		}
+	}
+	errs := make([]error, len(c.brokers))
+	var wg sync.WaitGroup
+	for i, b := range c.brokers {
+		wg.Go(func() { errs[i] = c.format(b) })
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Cluster) kraftConfig(b *Broker) map[string]string {
+	var voters []string
+	for _, v := range c.brokers {
+		voters = append(voters, fmt.Sprintf("%d@%s", v.id, v.listener(controllerPort)))
+	}
+	conf := map[string]string{
+		"process.roles":            "broker,controller",
+		"node.id":                  strconv.Itoa(b.id),
+		"controller.quorum.voters": strings.Join(voters, ","),
+		"listeners": fmt.Sprintf("CLIENT://%s,INTERNAL://%s,CONTROLLER://%s",
+			b.listener(clientPort), b.listener(internalPort), b.listener(controllerPort)),
+		"advertised.listeners":           fmt.Sprintf("CLIENT://%s,INTERNAL://%s", b.Addr(), b.listener(internalPort)),
+		"listener.security.protocol.map": fmt.Sprintf("CLIENT:%s,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT", c.opts.protocol),
+		"inter.broker.listener.name":     "INTERNAL",
+		"controller.listener.names":      "CONTROLLER",
+		"log.dirs":                       b.dir,
+
+		// A node that comes back after a crash is let in when its former session has expired.
+		"broker.session.timeout.ms":    "6000",
+		"broker.heartbeat.interval.ms": "1000",
+
+		"share.coordinator.state.topic.num.partitions":     "3",
+		"share.coordinator.state.topic.replication.factor": strconv.Itoa(c.opts.replication()),
+		"share.coordinator.state.topic.min.isr":            strconv.Itoa(c.opts.inSync()),
+	}
+	maps.Copy(conf, c.commonConfig())
+	if c.opts.tls() {
+		maps.Copy(conf, c.tls.brokerConfig())
+	}
+	if c.opts.sasl() {
+		maps.Copy(conf, c.saslConfig())
+	}
+	maps.Copy(conf, c.opts.configs)
+	return conf
+}
+
+// commonConfig holds for every release: small internal topics, few threads, no waiting for members that never come.
+func (c *Cluster) commonConfig() map[string]string {
+	replication, inSync := strconv.Itoa(c.opts.replication()), strconv.Itoa(c.opts.inSync())
+	return map[string]string{
+		"num.partitions":                           "1",
+		"default.replication.factor":               replication,
+		"min.insync.replicas":                      inSync,
+		"offsets.topic.num.partitions":             "3",
+		"offsets.topic.replication.factor":         replication,
+		"transaction.state.log.num.partitions":     "3",
+		"transaction.state.log.replication.factor": replication,
+		"transaction.state.log.min.isr":            inSync,
+		"auto.create.topics.enable":                "false",
+		"group.initial.rebalance.delay.ms":         "0",
+
+		"num.network.threads":                                         "2",
+		"num.io.threads":                                              "4",
+		"background.threads":                                          "2",
+		"num.recovery.threads.per.data.dir":                           "1",
+		"log.cleaner.dedupe.buffer.size":                              "4194304", // 128 MiB by default, of the heap
+		"replica.fetch.wait.max.ms":                                   "100",
+		"controlled.shutdown.retry.backoff.ms":                        "200",
+		"offsets.retention.check.interval.ms":                         "600000",
+		"transaction.abort.timed.out.transaction.cleanup.interval.ms": "2000",
+	}
+}
+
+// saslConfig: the given users on the client listener; brokers and controllers trust each other, on listeners of their own.
+func (c *Cluster) saslConfig() map[string]string {
+	jaas := "org.apache.kafka.common.security.plain.PlainLoginModule required"
+	for _, name := range slices.Sorted(maps.Keys(c.opts.users)) {
+		jaas += fmt.Sprintf(` user_%s="%s"`, name, c.opts.users[name])
+	}
+	conf := map[string]string{
+		"listener.name.client.plain.sasl.jaas.config": jaas + ";",
+		"authorizer.class.name":                       "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+		"super.users":                                 "User:" + SuperUser + ";User:ANONYMOUS",
+	}
+	mechanisms := []string{"PLAIN"}
+	for _, u := range c.opts.scram {
+		if !slices.Contains(mechanisms, u.mechanism) {
+			mechanisms = append(mechanisms, u.mechanism)
+		}
+		key := "listener.name.client." + strings.ToLower(u.mechanism) + ".sasl.jaas.config"
+		conf[key] = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+	}
+	conf["sasl.enabled.mechanisms"] = strings.Join(mechanisms, ",")
+	return conf
+}
+
+// clusterID is the id of every KRaft cluster of this package but for its port: a UUID in Kafka's base64 of 22 characters.
+func (c *Cluster) clusterID() string {
+	return fmt.Sprintf("klinkTestCluster%05dg", c.brokers[0].ports.base)
+}
+
+func (c *Cluster) format(b *Broker) error {
+	args := append(slices.Clone(fastJVM), "-Xmx128m")
+	args = append(args, c.logging()...)
+	args = append(args, "-cp", filepath.Join(c.lib, "*"), "kafka.tools.StorageTool",
+		"format", "-t", c.clusterID(), "-c", b.configPath())
+	for _, u := range c.opts.scram {
+		args = append(args, "--add-scram", fmt.Sprintf("%s=[name=%s,password=%s]", u.mechanism, u.name, u.password))
+	}
+	if out, err := exec.Command("java", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("kafkatest: format the storage of broker %d: %w\n%s", b.id, err, tail(out, 20))
+	}
+	return nil
+}
+
+const log4jConfig = `status=error
+appender.out.type=Console
+appender.out.name=out
+appender.out.layout.type=PatternLayout
+appender.out.layout.pattern=[%d] %p %m (%c)%n
+rootLogger.level=info
+rootLogger.appenderRef.out.ref=out
+`
+
+func (c *Cluster) log4jPath() string { return filepath.Join(c.dir, "log4j2.properties") }
+
+// logging is the JVM flags that make the release log to its standard output.
+func (c *Cluster) logging() []string {
+	if c.version == V241 {
+		return []string{"-Dorg.slf4j.simpleLogger.showDateTime=true"}
+	}
+	return []string{"-Dlog4j2.configurationFile=" + c.log4jPath()}
+}
+
+func writeProperties(path string, conf map[string]string) error {
+	var sb strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(conf)) {
+		fmt.Fprintf(&sb, "%s=%s\n", k, strings.NewReplacer(`\`, `\\`, "\n", `\n`).Replace(conf[k]))
+	}
+	if err := os.WriteFile(path, []byte(sb.String()), 0o600); err != nil {
+		return fmt.Errorf("kafkatest: %w", err)
+	}
+	return nil
+}

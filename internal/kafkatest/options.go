@@ -1,0 +1,96 @@
+package kafkatest
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+)
+
+// The user that may do everything on a cluster with authentication.
+const (
+	SuperUser         = "admin"
+	SuperUserPassword = "admin-secret"
+)
+
+// Option shapes a cluster before it starts.
+type Option func(*options)
+
+type options struct {
+	brokers  int
+	configs  map[string]string
+	protocol string            // security.protocol of the client listener
+	users    map[string]string // name to password, for SASL/PLAIN; nil without SASL
+	scram    []scramUser
+	heap     string
+	jvm      []string
+	faults   bool
+}
+
+type scramUser struct{ mechanism, name, password string }
+
+func newOptions(opts []Option) (*options, error) {
+	o := &options{brokers: 1, protocol: "PLAINTEXT", heap: "512m", configs: map[string]string{}}
+	for _, opt := range opts {
+		opt(o)
+	}
+	if o.brokers < 1 {
+		return nil, fmt.Errorf("kafkatest: Brokers(%d): a cluster has at least one", o.brokers)
+	}
+	return o, nil
+}
+
+func (o *options) sasl() bool { return strings.HasPrefix(o.protocol, "SASL_") }
+func (o *options) tls() bool  { return strings.HasSuffix(o.protocol, "SSL") }
+
+// replication is the default replication factor, and inSync the default min.insync.replicas.
+func (o *options) replication() int { return min(o.brokers, 3) }
+func (o *options) inSync() int      { return max(1, o.replication()-1) }
+
+// Brokers sets the number of nodes; each is broker and controller. From three on the default replication factor is 3
+// and min.insync.replicas 2, for Kafka's internal topics too. Default 1.
+func Brokers(n int) Option { return func(o *options) { o.brokers = n } }
+
+// Config sets a broker config on all nodes, over what this package chose.
+func Config(key, value string) Option { return func(o *options) { o.configs[key] = value } }
+
+// SASL makes the client listener SASL_SSL with mechanism PLAIN and turns the StandardAuthorizer on. Users are given as
+// name, password, name, password, ...; they may do nothing until an ACL says so. [SuperUser] always exists.
+func SASL(nameAndPassword ...string) Option {
+	return func(o *options) { o.secure("SASL_SSL", nameAndPassword) }
+}
+
+// SASLPlaintext is [SASL] without TLS.
+func SASLPlaintext(nameAndPassword ...string) Option {
+	return func(o *options) { o.secure("SASL_PLAINTEXT", nameAndPassword) }
+}
+
+func (o *options) secure(protocol string, nameAndPassword []string) {
+	if len(nameAndPassword)%2 != 0 {
+		panic("kafkatest: users are given as name, password, name, password, ...")
+	}
+	o.protocol = protocol
+	users := map[string]string{SuperUser: SuperUserPassword}
+	maps.Copy(users, o.users)
+	for i := 0; i < len(nameAndPassword); i += 2 {
+		users[nameAndPassword[i]] = nameAndPassword[i+1]
+	}
+	o.users = users
+}
+
+// SSL makes the client listener SSL, without client authentication or authorizer.
+func SSL() Option { return func(o *options) { o.protocol = "SSL" } }
+
+// Scram adds a user that authenticates with SCRAM-SHA-256 or SCRAM-SHA-512. It goes with [SASL] or [SASLPlaintext].
+func Scram(mechanism, name, password string) Option {
+	return func(o *options) { o.scram = append(o.scram, scramUser{mechanism, name, password}) }
+}
+
+// Heap sets the largest heap of a broker, as java's -Xmx takes it. Default 512m.
+func Heap(size string) Option { return func(o *options) { o.heap = size } }
+
+// JVM replaces the flags that make a broker start fast (a single compiler tier, the serial collector) by the given ones, for measurements.
+func JVM(flags ...string) Option { return func(o *options) { o.jvm = flags } }
+
+// WithFaults puts a [Faults] before the client listener of each broker and advertises that one, so that every client
+// goes through it; see [Broker.Faults]. Brokers talk to each other directly.
+func WithFaults() Option { return func(o *options) { o.faults = true } }

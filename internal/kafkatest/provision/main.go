@@ -1,0 +1,28 @@
+// Command provision fetches the jars of Apache Kafka that the tests run, unless they are there already, and prints
+// where they are. `make test` calls it first, so that a missing Java or Maven is one line and not a hundred failures.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"klink/internal/kafkatest"
+)
+
+func main() {
+	if err := kafkatest.CheckJava(); err != nil {
+		fail(err)
+	}
+	for _, v := range []kafkatest.Version{kafkatest.V431, kafkatest.V241} {
+		dir, err := kafkatest.Provision(v)
+		if err != nil {
+			fail(err)
+		}
+		fmt.Printf("Apache Kafka %s: %s\n", v, dir)
+	}
+}
+
+func fail(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
