@@ -1,0 +1,112 @@
+package kafkaclient
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// Login is the one entry of a sasl.jaas.config value:
+//
+//	org.apache.kafka.common.security.plain.PlainLoginModule required username="u" password='p';
+type Login struct {
+	Module  string            // class name
+	Control string            // required, requisite, sufficient or optional, in lower case; it has no meaning here
+	Options map[string]string // without their quotes and escapes
+}
+
+var controlFlags = []string{"required", "requisite", "sufficient", "optional"}
+
+// ParseJAAS reads the value of sasl.jaas.config as Kafka's JaasConfig does: tokens of java.io.StreamTokenizer, comments
+// allowed, one login module, a semicolon at the end. More leniently than Kafka it takes digits and dots in a value
+// without quotes. Errors give positions (in characters, from 1), never text: any part of the value may be a secret.
+func ParseJAAS(s string) (Login, error) {
+	if !utf8.ValidString(s) {
+		return Login{}, errors.New("not UTF-8")
+	}
+	t := &jaasTokens{text: []rune(s)}
+	var login Login
+	module, err := t.next()
+	if err != nil {
+		return login, err
+	}
+	if module.kind == tokenEnd {
+		return login, errors.New("empty: want CLASS required username=\"...\" password=\"...\";")
+	}
+	if module.kind != tokenWord {
+		return login, fmt.Errorf("character %d: want the class name of a login module", module.at)
+	}
+	login.Module = module.text
+	control, err := t.next()
+	if err != nil {
+		return login, err
+	}
+	if control.kind != tokenWord || !slices.Contains(controlFlags, strings.ToLower(control.text)) {
+		return login, fmt.Errorf("character %d: want %s after the class name of the login module", control.at, strings.Join(controlFlags, ", "))
+	}
+	login.Control = strings.ToLower(control.text)
+	login.Options = map[string]string{}
+	for {
+		key, err := t.next()
+		if err != nil {
+			return login, err
+		}
+		switch key.kind {
+		case tokenSemicolon:
+			end, err := t.next()
+			if err != nil {
+				return login, err
+			}
+			if end.kind != tokenEnd {
+				return login, fmt.Errorf("character %d: text after the semicolon: want one login module", end.at)
+			}
+			return login, nil
+		case tokenEnd:
+			return login, fmt.Errorf("character %d: want a semicolon at the end", key.at)
+		case tokenWord:
+		default:
+			return login, fmt.Errorf("character %d: want the name of an option, or a semicolon; a value with special characters needs quotes", key.at)
+		}
+		equals, err := t.next()
+		if err != nil {
+			return login, err
+		}
+		if equals.kind != tokenEquals {
+			return login, fmt.Errorf("character %d: want = after the name of an option; a value with spaces needs quotes", equals.at)
+		}
+		value, err := t.next()
+		if err != nil {
+			return login, err
+		}
+		if value.kind != tokenWord && value.kind != tokenString {
+			return login, fmt.Errorf("character %d: want a value after =", value.at)
+		}
+		login.Options[key.text] = value.text
+	}
+}
+
+// credentials are user and password for a SASL mechanism, and whether they are those of a delegation token.
+func (l Login) credentials(mechanism string) (user, password string, token bool, err error) {
+	class := "ScramLoginModule"
+	if mechanism == mechanismPlain {
+		class = "PlainLoginModule"
+	}
+	// Only the last part is compared: shaded clients have their own package names.
+	if l.Module[strings.LastIndexByte(l.Module, '.')+1:] != class {
+		return "", "", false, fmt.Errorf("the login module does not fit sasl.mechanism %s: want %s", mechanism, map[string]string{
+			"PlainLoginModule": "org.apache.kafka.common.security.plain.PlainLoginModule",
+			"ScramLoginModule": "org.apache.kafka.common.security.scram.ScramLoginModule",
+		}[class])
+	}
+	for _, key := range []string{"username", "password"} {
+		if _, ok := l.Options[key]; !ok {
+			return "", "", false, fmt.Errorf("option %s is missing", key)
+		}
+	}
+	if l.Options["username"] == "" {
+		return "", "", false, errors.New("option username is empty")
+	}
+	return l.Options["username"], l.Options["password"], strings.EqualFold(l.Options["tokenauth"], "true"), nil
+}

@@ -1,0 +1,189 @@
+package kafkaclient
+
+import (
+	"fmt"
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+)
+
+// The values of security.protocol.
+const (
+	protocolPlaintext     = "PLAINTEXT"
+	protocolSSL           = "SSL"
+	protocolSASLPlaintext = "SASL_PLAINTEXT"
+	protocolSASLSSL       = "SASL_SSL"
+)
+
+var protocols = []string{protocolPlaintext, protocolSSL, protocolSASLPlaintext, protocolSASLSSL}
+
+// The values of sasl.mechanism.
+const (
+	mechanismPlain       = "PLAIN"
+	mechanismScramSHA256 = "SCRAM-SHA-256"
+	mechanismScramSHA512 = "SCRAM-SHA-512"
+)
+
+var mechanisms = []string{mechanismPlain, mechanismScramSHA256, mechanismScramSHA512}
+
+// Options makes franz-go options of p: seed brokers when bootstrap.servers is there, TLS, SASL, client id, time-outs.
+// An error names the key that is wrong.
+func (p Properties) Options() ([]kgo.Opt, error) {
+	var opts []kgo.Opt
+	seeds, err := p.Seeds()
+	if err != nil {
+		return nil, err
+	}
+	if len(seeds) > 0 {
+		opts = append(opts, kgo.SeedBrokers(seeds...))
+	}
+	tlsConfig, err := p.TLS()
+	if err != nil {
+		return nil, err
+	}
+	if tlsConfig != nil {
+		opts = append(opts, kgo.DialTLSConfig(tlsConfig))
+	}
+	mechanism, err := p.mechanism()
+	if err != nil {
+		return nil, err
+	}
+	if mechanism != nil {
+		opts = append(opts, kgo.SASL(mechanism))
+	}
+	if id := p["client.id"]; id != "" {
+		if len(id) > 256 {
+			return nil, fmt.Errorf("client.id: %d bytes are too long, at most 256", len(id))
+		}
+		opts = append(opts, kgo.ClientID(id))
+	}
+	for _, t := range []struct {
+		key      string
+		min, max time.Duration // what franz-go takes; a value outside is moved to the nearer end
+		opts     func(time.Duration) []kgo.Opt
+	}{
+		{"request.timeout.ms", 100 * time.Millisecond, 15 * time.Minute, func(d time.Duration) []kgo.Opt {
+			return []kgo.Opt{kgo.RequestTimeoutOverhead(d)}
+		}},
+		{"socket.connection.setup.timeout.ms", 100 * time.Millisecond, time.Hour, func(d time.Duration) []kgo.Opt {
+			return []kgo.Opt{kgo.DialTimeout(d)}
+		}},
+		{"metadata.max.age.ms", 10 * time.Millisecond, time.Hour, func(d time.Duration) []kgo.Opt {
+			// The smallest age must not exceed the largest; franz-go's default is 5 s.
+			return []kgo.Opt{kgo.MetadataMaxAge(d), kgo.MetadataMinAge(min(d, 5*time.Second))}
+		}},
+	} {
+		s, ok := p[t.key]
+		if !ok {
+			continue
+		}
+		ms, err := strconv.ParseInt(strings.TrimSpace(s), 10, 32)
+		if err != nil || ms < 0 {
+			return nil, fmt.Errorf("%s: want a number of milliseconds", t.key)
+		}
+		opts = append(opts, t.opts(min(max(time.Duration(ms)*time.Millisecond, t.min), t.max))...)
+	}
+	return opts, nil
+}
+
+// address is what Kafka accepts in bootstrap.servers (Utils.HOST_PORT_PATTERN): a protocol in front is allowed and means
+// nothing, IPv6 addresses are in brackets.
+var address = regexp.MustCompile(`^(?:[0-9A-Za-z\-%._]*://)?(?:\[([0-9A-Fa-f:.%]+)\]|([0-9A-Za-z\-._]+)):([0-9]{1,5})$`)
+
+// Seeds are the addresses of bootstrap.servers as host:port; nil if there are none.
+func (p Properties) Seeds() ([]string, error) {
+	var seeds []string
+	for s := range strings.SplitSeq(p["bootstrap.servers"], ",") {
+		s = strings.TrimSpace(s)
+		if s == "" {
+			continue
+		}
+		hostport, err := Address(s)
+		if err != nil {
+			return nil, fmt.Errorf("bootstrap.servers: %w", err)
+		}
+		seeds = append(seeds, hostport)
+	}
+	return seeds, nil
+}
+
+// Address checks one host:port as bootstrap.servers has them and returns it without a protocol in front.
+func Address(s string) (string, error) {
+	m := address.FindStringSubmatch(s)
+	if m == nil {
+		return "", fmt.Errorf("%q is not HOST:PORT", s)
+	}
+	port, err := strconv.Atoi(m[3])
+	if err != nil || port < 1 || port > 65535 {
+		return "", fmt.Errorf("%q: the port must be from 1 to 65535", s)
+	}
+	return net.JoinHostPort(m[1]+m[2], m[3]), nil
+}
+
+// protocol is security.protocol, PLAINTEXT by default.
+func (p Properties) protocol() (string, error) {
+	s := strings.ToUpper(strings.TrimSpace(p["security.protocol"]))
+	if s == "" {
+		return protocolPlaintext, nil
+	}
+	if !slices.Contains(protocols, s) {
+		return "", fmt.Errorf("security.protocol: %s is not one of %s", quoteWord(p["security.protocol"]), strings.Join(protocols, ", "))
+	}
+	return s, nil
+}
+
+// mechanism is how to authenticate; nil without SASL.
+func (p Properties) mechanism() (sasl.Mechanism, error) {
+	protocol, err := p.protocol()
+	if err != nil {
+		return nil, err
+	}
+	if protocol != protocolSASLPlaintext && protocol != protocolSASLSSL {
+		return nil, nil
+	}
+	name := strings.TrimSpace(p["sasl.mechanism"])
+	switch {
+	case name == "":
+		return nil, fmt.Errorf("sasl.mechanism: must be set with security.protocol %s, to one of %s", protocol, strings.Join(mechanisms, ", "))
+	case !slices.Contains(mechanisms, name):
+		return nil, fmt.Errorf("sasl.mechanism: %s is not one of %s", quoteWord(name), strings.Join(mechanisms, ", "))
+	}
+	config, ok := p["sasl.jaas.config"]
+	if !ok {
+		return nil, fmt.Errorf("sasl.jaas.config: must be set with sasl.mechanism %s", name)
+	}
+	login, err := ParseJAAS(config)
+	if err != nil {
+		return nil, fmt.Errorf("sasl.jaas.config: %w", err)
+	}
+	user, password, token, err := login.credentials(name)
+	if err != nil {
+		return nil, fmt.Errorf("sasl.jaas.config: %w", err)
+	}
+	switch name {
+	case mechanismScramSHA256:
+		return scram.Auth{User: user, Pass: password, IsToken: token}.AsSha256Mechanism(), nil
+	case mechanismScramSHA512:
+		return scram.Auth{User: user, Pass: password, IsToken: token}.AsSha512Mechanism(), nil
+	default:
+		return plain.Auth{User: user, Pass: password}.AsMechanism(), nil
+	}
+}
+
+// quoteWord quotes a value for an error. More than a word is not shown: a sasl.jaas.config whose key got lost in editing
+// ends up in the value of the line before.
+func quoteWord(s string) string {
+	s = strings.TrimSpace(s)
+	if len(s) > 40 || strings.ContainsAny(s, " \t=;'\"") {
+		return "its value"
+	}
+	return strconv.Quote(s)
+}
