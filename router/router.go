@@ -2,9 +2,11 @@ package router
 
 import (
 	"errors"
+	"sync"
 	"sync/atomic"
 
 	"klink/protocol"
+	"klink/protocol/linkapi"
 )
 
 // Router makes sessions and holds the snapshots they read. Its Publish methods may be called from any goroutine.
@@ -13,17 +15,39 @@ type Router struct {
 	directory Directory
 	control   Control
 	facts     Facts
+
+	mu       sync.Mutex
+	complete chan struct{} // closed while the published snapshot is complete
 }
 
 // New makes a router with an incomplete snapshot: produces park until the first Publish.
 func New(control Control, facts Facts) *Router {
-	r := &Router{control: control, facts: facts}
+	r := &Router{control: control, facts: facts, complete: make(chan struct{})}
 	r.snapshot.Store(&Snapshot{})
 	return r
 }
 
-// Publish replaces the snapshot of mirrors.
-func (r *Router) Publish(s *Snapshot) { r.snapshot.Store(s) }
+// Publish replaces the snapshot of mirrors. The snapshot belongs to the router from now on.
+func (r *Router) Publish(s *Snapshot) {
+	s.index()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	was := r.snapshot.Load().Complete
+	r.snapshot.Store(s)
+	switch {
+	case s.Complete && !was:
+		close(r.complete)
+	case !s.Complete && was:
+		r.complete = make(chan struct{})
+	}
+}
+
+// completed is closed when the published snapshot is complete.
+func (r *Router) completed() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.complete
+}
 
 // Directory is where brokers and topic ids are looked up and published.
 func (r *Router) Directory() *Directory { return &r.directory }
@@ -31,24 +55,32 @@ func (r *Router) Directory() *Directory { return &r.directory }
 // NewSession implements Sessions.
 func (r *Router) NewSession(broker int32) Session { return &session{router: r, broker: broker} }
 
-// session is the state of one client connection.
-type session struct {
-	router *Router
-	broker int32
-}
-
 // handler decides on one request of one API key. frame is whole, h.Body is where its body begins.
 type handler func(s *session, h protocol.RequestHeader, frame []byte) Decision
 
-// handlers by API key. Each file that serves a key registers it in an init function; a key of the API table without a
-// handler is forwarded untouched.
-var handlers = map[int16]handler{}
+// The handlers by API key. Each file that serves a key registers it in an init function; a key of the API table without
+// a handler is forwarded untouched.
+var (
+	handlers     [protocol.MaxClientKey + 1]handler
+	linkHandlers [linkapi.MaxKey - linkapi.MinKey + 1]handler
+)
 
-func register(key int16, h handler) { handlers[key] = h }
+// handlerSlot is where the handler of a key of the API table is kept.
+func handlerSlot(key int16) *handler {
+	if key >= linkapi.MinKey {
+		return &linkHandlers[key-linkapi.MinKey]
+	}
+	return &handlers[key]
+}
+
+// register sets the handler of a key, once.
+func register(key int16, h handler) {
+	if slot := handlerSlot(key); *slot == nil {
+		*slot = h
+		return
+	}
+	panic("two handlers for one API key")
+}
 
 // errUnknownAPI closes a connection that sends a key or version that was not offered in ApiVersions, as a broker does.
 var errUnknownAPI = errors.New("API key or version not offered")
-
-func (s *session) Closed() {}
-
-func (s *session) snapshot() *Snapshot { return s.router.snapshot.Load() }

@@ -1,6 +1,20 @@
 package router
 
-import "klink/protocol"
+import (
+	"fmt"
+
+	"klink/protocol"
+)
+
+// session is the state of one client connection. It is used on that connection's event loop only; what a Run function
+// needs of it is captured before.
+type session struct {
+	router *Router
+	broker int32
+	// parked counts how often the request at hand has been answered with Run, so that a fact which cannot be learned
+	// is not asked for again and again. It is 0 again as soon as a request is decided.
+	parked int
+}
 
 // Request implements Session.
 func (s *session) Request(frame []byte) Decision {
@@ -9,10 +23,28 @@ func (s *session) Request(frame []byte) Decision {
 		return Decision{Action: Close, Err: err}
 	}
 	if h.Body < 0 {
-		return Decision{Action: Close, Err: errUnknownAPI}
+		if h.Key == keyApiVersions {
+			return s.apiVersions(h, frame)
+		}
+		return Decision{Action: Close, Err: fmt.Errorf("%w: key %d version %d", errUnknownAPI, h.Key, h.Version)}
 	}
-	if handle := handlers[h.Key]; handle != nil {
-		return handle(s, h, frame)
+	handle := *handlerSlot(h.Key)
+	if handle == nil {
+		return Decision{Action: Forward, Frame: frame}
 	}
-	return Decision{Action: Forward, Frame: frame}
+	d := handle(s, h, frame)
+	if d.Action != Run {
+		s.parked = 0
+	}
+	return d
+}
+
+// Closed implements Session.
+func (s *session) Closed() {}
+
+func (s *session) snapshot() *Snapshot { return s.router.snapshot.Load() }
+
+// closeMalformed closes a connection whose request of this key cannot be read.
+func closeMalformed(h protocol.RequestHeader, err error) Decision {
+	return Decision{Action: Close, Err: fmt.Errorf("request of API key %d version %d: %w", h.Key, h.Version, err)}
 }

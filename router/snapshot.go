@@ -22,6 +22,19 @@ type Snapshot struct {
 	Complete bool
 	// Mirrors by destination topic name: mirrors, and stopped mirrors whose offsets are still translated.
 	Mirrors map[string]*Mirror
+
+	// byID has the mirrors whose topic id is known. It is made by index, when the snapshot is published: a mirror must
+	// be recognised by its id even when the Directory has never heard of it.
+	byID map[[16]byte]*Mirror
+}
+
+func (s *Snapshot) index() {
+	s.byID = make(map[[16]byte]*Mirror, len(s.Mirrors))
+	for _, m := range s.Mirrors {
+		if m.TopicID != [16]byte{} {
+			s.byID[m.TopicID] = m
+		}
+	}
 }
 
 // Mirror is what the router knows of one mirror topic. Immutable, but for the timelines, which move by themselves.
