@@ -23,8 +23,11 @@ func TestParse(t *testing.T) {
 		{"UTF-8 and a byte order mark", "\xef\xbb\xbfa=é\n", Properties{"a": "é"}, ""},
 		{"no expansion", "a=${b}\nb=${a}\n", Properties{"a": "${b}", "b": "${a}"}, ""},
 		{"the last of two counts", "a=1\na=2\n", Properties{"a": "2"}, ""},
-		{"value with equals", "sasl.jaas.config=M required username=\"u\" password=\"a=b\";\n",
-			Properties{"sasl.jaas.config": `M required username="u" password="a=b";`}, ""},
+		{
+			"value with equals", "sasl.jaas.config=M required username=\"u\" password=\"a=b\";\n",
+			Properties{"sasl.jaas.config": `M required username="u" password="a=b";`},
+			"",
+		},
 		{"empty value", "ssl.endpoint.identification.algorithm=\n", Properties{"ssl.endpoint.identification.algorithm": ""}, ""},
 		{"bad escape", "password=hunter2\\u00zz", nil, "not in the .properties syntax"},
 		{"too large", strings.Repeat("#", maxFile+1), nil, "larger than"},
