@@ -15,6 +15,9 @@ import (
 //     elsewhere than was thought); the change is published before the first append.
 //  3. floor <= every logical offset shown to a client: records of a first batch that starts below the source's log start
 //     are in the log for a moment, until DeleteRecords has hidden them, but no offset below floor is ever told.
+//  4. floor never goes down, and never above the logical end but while the log is empty.
+//  5. Negative offsets are Kafka's "unknown" and "none", not positions: they are never made into one, and no position
+//     ever becomes one by accident.
 //
 // One goroutine writes (the partition's owner), any number read; readers take no lock.
 type Partition struct {
@@ -32,7 +35,7 @@ type run struct {
 func New(physical, logical, floor int64) *Partition {
 	p := &Partition{}
 	p.physEnd.Store(math.MaxInt64)
-	p.run.Store(&run{shift: logical - physical, floor: floor})
+	p.Set(logical-physical, floor)
 	return p
 }
 
@@ -42,24 +45,37 @@ func (t *Partition) Shift() int64 { return t.run.Load().shift }
 // Floor is the lowest logical offset that is shown, the source's log start as last seen.
 func (t *Partition) Floor() int64 { return t.run.Load().floor }
 
-// Set changes shift and floor; see invariant 2.
+// Set changes shift and floor; see invariants 2 and 4. Where the shift changes, SetPhysicalEnd comes first, so that no
+// reader is sent beyond the end of the log. A mirror that is stopped while its log is empty needs
+// Set(floor - physical end, floor), or its first own record would stand below the floor.
 func (t *Partition) Set(shift, floor int64) { t.run.Store(&run{shift: shift, floor: floor}) }
 
-// SetPhysicalEnd publishes the physical log end that the owner knows of.
+// SetPhysicalEnd publishes the physical log end that the owner knows of. It may lag behind the log, never lead it.
 func (t *Partition) SetPhysicalEnd(p int64) { t.physEnd.Store(p) }
 
-// ToPhysical translates the offset a client asks for. Below the floor it is -1, which every broker answers with
-// OFFSET_OUT_OF_RANGE. An offset up to the floor that the log has not reached yet is the physical end.
+// ToPhysical translates the offset a client wants to read from. Below the floor it is -1, which every broker answers with
+// OFFSET_OUT_OF_RANGE. The floor, while the log has not reached it yet, is the physical end; an offset between the floor
+// and the first record ever is that record. Beyond the end it is beyond the physical end, and for the broker to refuse.
 func (t *Partition) ToPhysical(logical int64) int64 {
 	r := t.run.Load()
-	if logical < r.floor {
+	if logical < r.floor || logical < 0 {
 		return -1
 	}
-	p := logical - r.shift
+	p := max(add(logical, -r.shift), 0)
 	if end := t.physEnd.Load(); p > end && logical <= r.floor {
 		return end
 	}
 	return p
+}
+
+// DeleteToPhysical translates the offset up to which a client wants records deleted (DeleteRecords, once the mirror is
+// stopped). -1, the high watermark, stays; an offset below the floor is 0, which deletes nothing: ToPhysical's -1 would
+// delete everything.
+func (t *Partition) DeleteToPhysical(logical int64) int64 {
+	if logical < 0 {
+		return logical
+	}
+	return max(t.ToPhysical(logical), 0)
 }
 
 // ToLogical translates a position in the log (log start, high watermark, an offset found by timestamp): never below the
@@ -69,8 +85,22 @@ func (t *Partition) ToLogical(physical int64) int64 {
 		return physical
 	}
 	r := t.run.Load()
-	return max(physical+r.shift, r.floor)
+	return max(add(physical, r.shift), r.floor)
 }
 
-// BaseToLogical translates the base offset of a batch, which may lie below the floor.
-func (t *Partition) BaseToLogical(physical int64) int64 { return physical + t.run.Load().shift }
+// BaseToLogical translates the base offset of a batch, in a fetch or produce response; it may lie below the floor. Negative
+// offsets (unknown) stay as they are.
+func (t *Partition) BaseToLogical(physical int64) int64 {
+	if physical < 0 {
+		return physical
+	}
+	return add(physical, t.run.Load().shift)
+}
+
+// add adds a shift to an offset >= 0 and stays within 63 bits: a client may ask for any offset.
+func add(offset, shift int64) int64 {
+	if shift > 0 && offset > math.MaxInt64-shift {
+		return math.MaxInt64
+	}
+	return offset + shift
+}
