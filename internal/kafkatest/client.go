@@ -29,10 +29,13 @@ func (c *Cluster) ServerCertificate() (certFile, keyFile string) {
 }
 
 // Client is a franz-go client of the cluster, as [SuperUser] where there are users, closed at the end of the test.
-// The options come last and win.
+// Records go to the partition that they name, 0 by default. The options come last and win.
 func (c *Cluster) Client(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
-	all := append([]kgo.Opt{kgo.SeedBrokers(c.seeds()...)}, c.superOpts()...)
+	all := append([]kgo.Opt{
+		kgo.SeedBrokers(c.seeds()...),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+	}, c.superOpts()...)
 	return NewClient(t, append(all, opts...)...)
 }
 

@@ -1,7 +1,273 @@
 package kafkatest
 
-type Faults struct{}
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
 
-func newFaults(target string) (*Faults, error) { return nil, nil }
-func (f *Faults) Addr() string                 { return "" }
-func (f *Faults) Close()                       {}
+// Faults is a TCP proxy before one address that can misbehave as a network does.
+//
+// It is safe for concurrent use. What it says on a wire is what it was told; it knows no protocol.
+type Faults struct {
+	target string
+	ports  *portBlock
+
+	mu     sync.Mutex
+	ln     net.Listener // nil while cut
+	conns  map[*faultConn]struct{}
+	open   chan struct{} // closed while bytes may pass
+	delay  time.Duration
+	closed bool
+	wg     sync.WaitGroup
+}
+
+// NewFaults listens on a free port of 127.0.0.1 and forwards to target until the end of the test.
+func NewFaults(t testing.TB, target string) *Faults {
+	t.Helper()
+	f, err := newFaults(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.Close)
+	return f
+}
+
+func newFaults(target string) (*Faults, error) {
+	ports, err := reservePorts(1)
+	if err != nil {
+		return nil, err
+	}
+	f := &Faults{target: target, ports: ports, conns: map[*faultConn]struct{}{}, open: make(chan struct{})}
+	close(f.open)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.listen(); err != nil {
+		ports.release()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Addr is the host:port to dial; it stays the same.
+func (f *Faults) Addr() string { return fmt.Sprintf("127.0.0.1:%d", f.ports.base) }
+
+// Cut resets all connections and refuses new ones until [Faults.Resume].
+func (f *Faults) Cut() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ln != nil {
+		f.ln.Close()
+		f.ln = nil
+	}
+	f.reset()
+}
+
+// Reset resets all connections; new ones are welcome.
+func (f *Faults) Reset() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reset()
+}
+
+func (f *Faults) reset() {
+	for c := range f.conns {
+		c.close()
+	}
+}
+
+// Stall lets no byte pass in either direction while connections stay open, as a network that drops packets does,
+// until [Faults.Resume]. Up to about 4 MiB a direction are taken in meanwhile.
+func (f *Faults) Stall() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	select {
+	case <-f.open:
+		f.open = make(chan struct{})
+	default:
+	}
+}
+
+// Resume ends [Faults.Cut] and [Faults.Stall]. Bytes held by a stall are delivered. It panics if the port was lost,
+// which its reservation prevents.
+func (f *Faults) Resume() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	select {
+	case <-f.open:
+	default:
+		close(f.open)
+	}
+	if f.ln == nil && !f.closed {
+		if err := f.listen(); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// Delay makes bytes that arrive from now on wait for d in each direction; bandwidth stays as it is until 4 MiB a
+// direction are under way.
+func (f *Faults) Delay(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.delay = d
+}
+
+// Conns is the number of open connections.
+func (f *Faults) Conns() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.conns)
+}
+
+// Close resets all connections and frees the port.
+func (f *Faults) Close() {
+	f.mu.Lock()
+	if f.closed {
+		f.mu.Unlock()
+		return
+	}
+	f.closed = true
+	if f.ln != nil {
+		f.ln.Close()
+		f.ln = nil
+	}
+	f.reset()
+	f.mu.Unlock()
+	f.wg.Wait()
+	f.ports.release()
+}
+
+func (f *Faults) listen() error {
+	ln, err := net.Listen("tcp", f.Addr())
+	if err != nil {
+		return fmt.Errorf("kafkatest: fault proxy before %s: %w", f.target, err)
+	}
+	f.ln = ln
+	f.wg.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return // cut or closed
+			}
+			f.wg.Go(func() { f.serve(ln, conn) })
+		}
+	})
+	return nil
+}
+
+func (f *Faults) serve(ln net.Listener, client net.Conn) {
+	target, err := net.DialTimeout("tcp", f.target, 10*time.Second)
+	if err != nil {
+		client.Close()
+		return
+	}
+	c := &faultConn{client: client.(*net.TCPConn), target: target.(*net.TCPConn), gone: make(chan struct{})}
+	f.mu.Lock()
+	if f.ln != ln { // cut while it was dialling
+		f.mu.Unlock()
+		c.close()
+		return
+	}
+	f.conns[c] = struct{}{}
+	f.mu.Unlock()
+
+	var wg sync.WaitGroup
+	wg.Go(func() { f.pump(c, c.client, c.target) })
+	wg.Go(func() { f.pump(c, c.target, c.client) })
+	wg.Wait()
+	f.mu.Lock()
+	delete(f.conns, c)
+	f.mu.Unlock()
+	c.close()
+}
+
+// faultConn is a pair of connections that end together.
+type faultConn struct {
+	client, target *net.TCPConn
+	once           sync.Once
+	gone           chan struct{}
+}
+
+func (c *faultConn) close() {
+	c.once.Do(func() {
+		close(c.gone)
+		// Without lingering, close sends a reset.
+		_ = c.client.SetLinger(0)
+		_ = c.target.SetLinger(0)
+		c.client.Close()
+		c.target.Close()
+	})
+}
+
+type chunk struct {
+	data []byte
+	due  time.Time
+}
+
+// pump moves bytes one way through a queue, in which they wait for delay and stall, and passes on an end of stream.
+func (f *Faults) pump(c *faultConn, from, to *net.TCPConn) {
+	queue := make(chan chunk, 64)
+	f.wg.Go(func() {
+		defer close(queue)
+		for {
+			buf := make([]byte, 64<<10)
+			n, err := from.Read(buf)
+			if n > 0 {
+				f.mu.Lock()
+				due := time.Now().Add(f.delay)
+				f.mu.Unlock()
+				select {
+				case queue <- chunk{buf[:n], due}:
+				case <-c.gone:
+					return
+				}
+			}
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err != nil {
+				c.close()
+				return
+			}
+		}
+	})
+	for ch := range queue {
+		if !f.pass(c, ch.due) {
+			return
+		}
+		if _, err := to.Write(ch.data); err != nil {
+			c.close()
+			return
+		}
+	}
+	if f.pass(c, time.Time{}) {
+		_ = to.CloseWrite()
+	}
+}
+
+// pass waits until bytes that are due may leave; false means that the connection has ended.
+func (f *Faults) pass(c *faultConn, due time.Time) bool {
+	if wait := time.Until(due); wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-c.gone:
+			return false
+		}
+	}
+	f.mu.Lock()
+	open := f.open
+	f.mu.Unlock()
+	select {
+	case <-open:
+		return true
+	case <-c.gone:
+		return false
+	}
+}

@@ -145,17 +145,17 @@ const log4jConfig = `status=error
 appender.out.type=Console
 appender.out.name=out
 appender.out.layout.type=PatternLayout
-appender.out.layout.pattern=[%d] %p %m (%c)%n
-rootLogger.level=info
+appender.out.layout.pattern=[%d] %p %m (%c)%n%ex{2}
+rootLogger.level=warn
 rootLogger.appenderRef.out.ref=out
 `
 
 func (c *Cluster) log4jPath() string { return filepath.Join(c.dir, "log4j2.properties") }
 
-// logging is the JVM flags that make the release log to its standard output.
+// logging is the JVM flags that make the release write its warnings to its standard output or error.
 func (c *Cluster) logging() []string {
 	if c.version == V241 {
-		return []string{"-Dorg.slf4j.simpleLogger.showDateTime=true"}
+		return []string{"-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"}
 	}
 	return []string{"-Dlog4j2.configurationFile=" + c.log4jPath()}
 }

@@ -41,6 +41,18 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 // Done is closed once the process has ended and its output is complete.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
+// Err waits for the end and returns what [exec.Cmd.Wait] says of it: nil for exit code 0.
+func (p *Process) Err() error {
+	<-p.done
+	return p.err
+}
+
+// ExitCode waits for the end; it is -1 after a signal.
+func (p *Process) ExitCode() int {
+	<-p.done
+	return p.cmd.ProcessState.ExitCode()
+}
+
 // Kill ends the process and its group with SIGKILL and waits for the end.
 func (p *Process) Kill() {
 	p.Signal(syscall.SIGKILL)

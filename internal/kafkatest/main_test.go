@@ -1,0 +1,5 @@
+package kafkatest
+
+import "testing"
+
+func TestMain(m *testing.M) { Main(m) }

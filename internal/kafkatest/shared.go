@@ -1,0 +1,83 @@
+package kafkatest
+
+import (
+	"os"
+	"sync"
+	"testing"
+)
+
+// A cluster takes seconds to start, so the tests of a package share clusters by name, and tell themselves apart by the
+// names of their topics.
+var shared struct {
+	mu       sync.Mutex
+	clusters map[string]*sharedCluster
+}
+
+type sharedCluster struct {
+	once    sync.Once
+	cluster *Cluster
+	err     error
+}
+
+// Shared returns the cluster of this name, which is started at the first call in a test binary and runs until [Main]
+// stops it. The options count at the first call alone.
+func Shared(t testing.TB, name string, opts ...Option) *Cluster {
+	t.Helper()
+	return sharedFor(t, V431, name, opts)
+}
+
+// SharedOld is [Shared] for what [StartOld] starts.
+func SharedOld(t testing.TB, name string, opts ...Option) *Cluster {
+	t.Helper()
+	return sharedFor(t, V241, name, opts)
+}
+
+func sharedFor(t testing.TB, v Version, name string, opts []Option) *Cluster {
+	t.Helper()
+	Require(t)
+	shared.mu.Lock()
+	if shared.clusters == nil {
+		shared.clusters = map[string]*sharedCluster{}
+	}
+	s := shared.clusters[name]
+	if s == nil {
+		s = &sharedCluster{}
+		shared.clusters[name] = s
+	}
+	shared.mu.Unlock()
+
+	s.once.Do(func() { s.cluster, s.err = start(v, opts) })
+	if s.err != nil {
+		t.Fatalf("shared cluster %q: %v", name, s.err)
+	}
+	if s.cluster.version != v {
+		t.Fatalf("shared cluster %q runs Kafka %s, not %s", name, s.cluster.version, v)
+	}
+	s.cluster.showLogsOnFailure(t)
+	return s.cluster
+}
+
+// Main runs the tests and stops the shared clusters. A package that uses [Shared] has
+//
+//	func TestMain(m *testing.M) { kafkatest.Main(m) }
+//
+// Without it the clusters still end with the test binary, but their data stays until the next one cleans up.
+func Main(m *testing.M) {
+	code := m.Run()
+	StopShared()
+	os.Exit(code)
+}
+
+// StopShared stops all shared clusters, for a TestMain that has more to do than [Main] does.
+func StopShared() {
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, s := range shared.clusters {
+		if s.cluster != nil {
+			wg.Go(s.cluster.stop)
+		}
+	}
+	wg.Wait()
+	shared.clusters = nil
+}

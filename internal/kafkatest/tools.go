@@ -1,0 +1,141 @@
+package kafkatest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// toolTimeout ends a Java tool that hangs.
+const toolTimeout = 2 * time.Minute
+
+// Main classes of Kafka's command line tools, for [JavaTool].
+const (
+	TopicCommand         = "org.apache.kafka.tools.TopicCommand"
+	ConfigCommand        = "kafka.admin.ConfigCommand"
+	ACLCommand           = "org.apache.kafka.tools.AclCommand"
+	ConsoleProducer      = "org.apache.kafka.tools.ConsoleProducer"
+	ConsoleConsumer      = "org.apache.kafka.tools.consumer.ConsoleConsumer"
+	ConsumerGroupCommand = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+	ProducerPerformance  = "org.apache.kafka.tools.ProducerPerformance"
+	ConsumerPerformance  = "org.apache.kafka.tools.ConsumerPerformance"
+	GetOffsetShell       = "org.apache.kafka.tools.GetOffsetShell"
+	DeleteRecordsCommand = "org.apache.kafka.tools.DeleteRecordsCommand"
+	ClusterTool          = "org.apache.kafka.tools.ClusterTool"
+	BrokerAPIVersions    = "org.apache.kafka.tools.BrokerApiVersionsCommand"
+)
+
+// Tool runs a Java tool of Kafka 4.3.1 without standard input; see [JavaTool]. The caller names the server itself
+// (--bootstrap-server, --command-config), so the tool may as well go to a proxy before this cluster.
+func (c *Cluster) Tool(t testing.TB, mainClass string, args ...string) (string, error) {
+	t.Helper()
+	return JavaTool(t, "", mainClass, args...)
+}
+
+// JavaTool runs a main class from the jars of Kafka 4.3.1 with the given standard input and returns its standard
+// output. An exit code other than 0 is an error that carries the end of both outputs.
+func JavaTool(t testing.TB, stdin, mainClass string, args ...string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), toolTimeout)
+	defer cancel()
+	tool := StartTool(t, strings.NewReader(stdin), mainClass, args...)
+	select {
+	case <-tool.Done():
+	case <-ctx.Done():
+		tool.Kill()
+		return tool.Stdout(), fmt.Errorf("%s did not end within %v\n%s", mainClass, toolTimeout, tool.outputs())
+	}
+	if err := tool.Err(); err != nil {
+		return tool.Stdout(), fmt.Errorf("%s: %w\n%s", mainClass, err, tool.outputs())
+	}
+	return tool.Stdout(), nil
+}
+
+// MustTool is [JavaTool] that fails the test on an error.
+func MustTool(t testing.TB, stdin, mainClass string, args ...string) string {
+	t.Helper()
+	out, err := JavaTool(t, stdin, mainClass, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// RunningTool is a Java tool at work, killed at the end of the test at the latest.
+type RunningTool struct {
+	*Process
+	stdout, stderr output
+}
+
+// StartTool starts a main class from the jars of Kafka 4.3.1, for a tool that runs while the test goes on (a console
+// consumer). Standard input may be nil.
+func StartTool(t testing.TB, stdin io.Reader, mainClass string, args ...string) *RunningTool {
+	t.Helper()
+	Require(t)
+	lib, err := jars(V431)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logging := filepath.Join(t.TempDir(), "log4j2.properties")
+	if err := os.WriteFile(logging, []byte(toolLog4jConfig), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	all := append(slices.Clone(fastJVM), "-Xmx256m", "-Dlog4j2.configurationFile="+logging,
+		"-cp", filepath.Join(lib, "*"), mainClass)
+	tool := &RunningTool{}
+	cmd := exec.Command("java", append(all, args...)...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &tool.stdout, &tool.stderr
+	cmd.WaitDelay = time.Second // do not wait for a standard input that never ends
+	if tool.Process, err = StartProcess(cmd); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(tool.Kill)
+	return tool
+}
+
+// Stdout is what the tool has written so far.
+func (r *RunningTool) Stdout() string { return r.stdout.String() }
+
+// Stderr is what the tool has written so far, its log included.
+func (r *RunningTool) Stderr() string { return r.stderr.String() }
+
+func (r *RunningTool) outputs() string {
+	return fmt.Sprintf("stdout: %s\nstderr: %s", tail([]byte(r.Stdout()), 20), tail([]byte(r.Stderr()), 20))
+}
+
+// output is a buffer that is read while it is written.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+const toolLog4jConfig = `status=error
+appender.err.type=Console
+appender.err.name=err
+appender.err.target=SYSTEM_ERR
+appender.err.layout.type=PatternLayout
+appender.err.layout.pattern=[%d] %p %m (%c)%n%ex{2}
+rootLogger.level=warn
+rootLogger.appenderRef.err.ref=err
+`
