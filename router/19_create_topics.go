@@ -1,0 +1,180 @@
+package router
+
+import (
+	"context"
+	"slices"
+
+	"klink/protocol"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// CreateTopics: v0-7
+//
+// Behavior:
+//   - A topic with the config mirror.link (and mirror.source.topic) is created as a mirror by the control plane; needs
+//     ALTER on the cluster.
+//   - Topics without mirror.* configs are the broker's, also beside mirrors in one request.
+//   - Names of klink's own topics are refused, and names of mirrors that are about to be created.
+//
+// Version notes:
+//   - v1: validate only, error messages
+//   - v5: partitions, replication factor and configs in the response
+//   - v7: topic ids in the response
+func init() { registerControl(int16(kmsg.CreateTopics), handleCreateTopics) }
+
+// createTopics is a CreateTopics request sorted out.
+type createTopics struct {
+	s       *session
+	h       protocol.RequestHeader
+	order   []string
+	ours    map[string]kmsg.CreateTopicsResponseTopic
+	mirrors []MirrorSpec
+	rest    *kmsg.CreateTopicsRequest // what is the broker's
+}
+
+func handleCreateTopics(s *session, h protocol.RequestHeader, frame []byte) Decision {
+	req := kmsg.NewPtrCreateTopicsRequest()
+	if err := decodeControl(h, frame, req); err != nil {
+		return closing(err)
+	}
+	c := createTopics{s: s, ours: make(map[string]kmsg.CreateTopicsResponseTopic)}
+	c.sort(req)
+	if len(c.mirrors) == 0 && len(c.ours) == 0 {
+		return Decision{Action: Forward, Frame: frame}
+	}
+	c.h = ownHeader(h)
+	if len(c.mirrors) == 0 {
+		return c.forward()
+	}
+	return authorize(c.h, kmsg.ACLOperationAlter, func(granted bool) Decision {
+		if !granted {
+			for i := range c.mirrors {
+				c.note(c.mirrors[i].Topic, denied(kmsg.ACLOperationAlter))
+			}
+			return c.forward()
+		}
+		return Decision{Action: Run, Exclusive: true, Run: func(ctx context.Context) Decision {
+			for i := range c.mirrors {
+				c.create(ctx, c.mirrors[i])
+			}
+			return c.forward()
+		}}
+	})
+}
+
+// sort tells refused topics, mirrors and the rest apart.
+func (c *createTopics) sort(req *kmsg.CreateTopicsRequest) {
+	times := make(map[string]int, len(req.Topics))
+	for i := range req.Topics {
+		times[req.Topics[i].Topic]++
+	}
+	rest := *req
+	rest.Topics = nil
+	snapshot := c.s.snapshot()
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		c.order = append(c.order, t.Topic)
+		spec, v := mirrorSpec(t, req.ValidateOnly)
+		switch m := snapshot.Mirrors[t.Topic]; {
+		case isInternal(t.Topic):
+			c.note(t.Topic, refuseInternal(t.Topic))
+		case v != nil:
+			c.note(t.Topic, *v)
+		case spec != nil && times[t.Topic] > 1:
+			c.note(t.Topic, refuse(kerr.InvalidRequest, "Topic '%s' is in the request more than once", t.Topic))
+		case spec != nil:
+			c.mirrors = append(c.mirrors, *spec)
+		case m != nil && m.ReadOnly && m.TopicID == [16]byte{}:
+			// The control plane is creating it; a topic of the same name made by a client could be taken for the mirror.
+			c.note(t.Topic, refuse(kerr.TopicAlreadyExists, "Topic '%s' is being created as a mirror through link '%s'", t.Topic, m.Link))
+		default:
+			rest.Topics = append(rest.Topics, *t)
+		}
+	}
+	// A name that is refused once is refused wherever it stands in the request.
+	rest.Topics = slices.DeleteFunc(rest.Topics, func(t kmsg.CreateTopicsRequestTopic) bool {
+		_, refused := c.ours[t.Topic]
+		return refused
+	})
+	c.rest = &rest
+}
+
+// mirrorSpec reads the mirror.* configs of a topic: a spec if it is to be a mirror, a refusal if they are wrong, neither if
+// there are none.
+func mirrorSpec(t *kmsg.CreateTopicsRequestTopic, validateOnly bool) (*MirrorSpec, *verdict) {
+	var mirror mirrorConfigs
+	configs := make(map[string]*string)
+	for i := range t.Configs {
+		if c := &t.Configs[i]; !mirror.set(c.Name, c.Value) {
+			configs[c.Name] = c.Value
+		}
+	}
+	if !mirror.seen {
+		return nil, nil
+	}
+	fault := func(code *kerr.Error, format string, args ...any) (*MirrorSpec, *verdict) {
+		v := refuse(code, format, args...)
+		return nil, &v
+	}
+	if v := mirror.check(); v != nil {
+		return nil, v
+	}
+	switch {
+	case mirror.link == nil: // so mirror.state alone
+		return fault(kerr.InvalidConfig, "Config %s cannot be set on a new topic: create the mirror with %s", configState, configLink)
+	case len(t.ReplicaAssignment) > 0:
+		return fault(kerr.InvalidRequest, "Mirror topic '%s' cannot be created with a replica assignment: give a replication factor or none", t.Topic)
+	case t.NumPartitions == 0 || t.NumPartitions < -1:
+		return fault(kerr.InvalidPartitions, "Number of partitions of mirror topic '%s' must be that of its source, or -1 to take it from there", t.Topic)
+	case t.ReplicationFactor == 0 || t.ReplicationFactor < -1:
+		return fault(kerr.InvalidReplicationFactor, "Replication factor of mirror topic '%s' must be larger than 0, or -1 for the default", t.Topic)
+	}
+	return &MirrorSpec{
+		Topic: t.Topic, Link: *mirror.link, SourceTopic: mirror.source(),
+		NumPartitions: t.NumPartitions, ReplicationFactor: t.ReplicationFactor,
+		Configs: configs, ValidateOnly: validateOnly,
+	}, nil
+}
+
+// note keeps klink's result for a topic.
+func (c *createTopics) note(topic string, v verdict) {
+	t := kmsg.NewCreateTopicsResponseTopic()
+	t.Topic, t.ErrorCode, t.ErrorMessage = topic, v.code, v.message
+	c.ours[topic] = t
+}
+
+// create has a mirror created and notes the result. Called off the event loop.
+func (c *createTopics) create(ctx context.Context, spec MirrorSpec) {
+	v := verdictOf(c.s.router.control.CreateMirror(ctx, spec))
+	c.note(spec.Topic, v)
+	if !v.ok() {
+		return
+	}
+	t := c.ours[spec.Topic]
+	t.NumPartitions, t.ReplicationFactor = spec.NumPartitions, spec.ReplicationFactor
+	// The Java client takes a partition count as a promise of configs, and -1 as "this broker does not tell".
+	t.Configs = []kmsg.CreateTopicsResponseTopicConfig{}
+	if m := c.s.snapshot().Mirrors[spec.Topic]; m != nil && !spec.ValidateOnly {
+		t.TopicID = m.TopicID
+		if len(m.Timelines) > 0 {
+			t.NumPartitions = int32(len(m.Timelines))
+		}
+	}
+	c.ours[spec.Topic] = t
+}
+
+// forward asks the broker for the rest, if there is any, and answers.
+func (c *createTopics) forward() Decision {
+	resp := c.rest.ResponseKind().(*kmsg.CreateTopicsResponse)
+	if len(c.rest.Topics) == 0 {
+		return c.answer(resp)
+	}
+	return ask(c.h, c.rest, func(resp kmsg.Response) Decision { return c.answer(resp.(*kmsg.CreateTopicsResponse)) })
+}
+
+func (c *createTopics) answer(resp *kmsg.CreateTopicsResponse) Decision {
+	resp.Topics = merge(c.order, c.ours, resp.Topics, func(t *kmsg.CreateTopicsResponseTopic) string { return t.Topic })
+	return answer(c.h, resp)
+}

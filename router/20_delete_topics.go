@@ -1,0 +1,223 @@
+package router
+
+import (
+	"context"
+	"fmt"
+
+	"klink/protocol"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// DeleteTopics: v0-6
+//
+// Behavior:
+//   - Mirrors may be deleted, by whom the broker lets. The control plane ends the mirror before the client gets its answer,
+//     so that a topic created afterwards under the name is an ordinary one.
+//   - If the broker does not know a mirror (it was deleted around klink, or klink stopped between the two halves), a
+//     client with ALTER on the cluster ends the mirror, and is told that the deletion succeeded.
+//   - klink's own topics are refused, by name and by id. An id that is not known yet is looked up first.
+//
+// Version notes:
+//   - v1: throttle time
+//   - v5: error messages
+//   - v6: topics by id
+func init() { registerControl(int16(kmsg.DeleteTopics), handleDeleteTopics) }
+
+// deletedTopic names a topic as the request does: by name, or by id.
+type deletedTopic struct {
+	name string
+	id   [16]byte
+}
+
+type deleteTopics struct {
+	s     *session
+	h     protocol.RequestHeader
+	order []deletedTopic
+	ours  map[deletedTopic]kmsg.DeleteTopicsResponseTopic
+	rest  *kmsg.DeleteTopicsRequest
+}
+
+func handleDeleteTopics(s *session, h protocol.RequestHeader, frame []byte) Decision {
+	req := kmsg.NewPtrDeleteTopicsRequest()
+	if err := decodeControl(h, frame, req); err != nil {
+		return closing(err)
+	}
+	if unknown := s.unknownIDs(req); len(unknown) > 0 {
+		if s.parked > maxDeleteParked {
+			return closing(fmt.Errorf("DeleteTopics: %d topic ids, %x among them, were looked up but are not known; try again", len(unknown), unknown[0]))
+		}
+		return s.learnTopics(unknown, closing)
+	}
+	c := deleteTopics{s: s, h: ownHeader(h), ours: make(map[deletedTopic]kmsg.DeleteTopicsResponseTopic)}
+	touched := c.sort(req)
+	if !touched {
+		return Decision{Action: Forward, Frame: frame, Exclusive: true}
+	}
+	if len(c.rest.TopicNames) == 0 && len(c.rest.Topics) == 0 {
+		return c.answer(c.rest.ResponseKind().(*kmsg.DeleteTopicsResponse))
+	}
+	return ask(c.h, c.rest, func(resp kmsg.Response) Decision { return c.deleted(resp.(*kmsg.DeleteTopicsResponse)) })
+}
+
+// maxDeleteParked bounds the look-ups of topic ids for one request: it may have waited for the mirrors before, and an id may
+// have been forgotten between the look-up and the next try.
+const maxDeleteParked = 3
+
+// unknownIDs are the topic ids of the request of which the directory says nothing.
+func (s *session) unknownIDs(req *kmsg.DeleteTopicsRequest) [][16]byte {
+	var unknown [][16]byte
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		if t.Topic != nil {
+			continue
+		}
+		if _, ok := s.router.directory.Topic(t.TopicID); !ok {
+			unknown = append(unknown, t.TopicID)
+		}
+	}
+	return unknown
+}
+
+// sort refuses what is not to be deleted; touched is false if the broker's response needs no look either.
+func (c *deleteTopics) sort(req *kmsg.DeleteTopicsRequest) (touched bool) {
+	rest := *req
+	rest.TopicNames, rest.Topics = nil, nil
+	snapshot := c.s.snapshot()
+	keep := func(key deletedTopic, name string) bool {
+		c.order = append(c.order, key)
+		switch {
+		case isInternal(name):
+			c.refuse(key, refuseInternal(name))
+		case name == "" && key.id != [16]byte{} && c.mirrorByID(key.id) == "":
+			// The directory knows that the id names nothing, or nothing any more.
+			c.refuse(key, refuse(kerr.UnknownTopicID, "This server does not host this topic ID."))
+		default:
+			touched = touched || snapshot.Mirrors[name] != nil || name == ""
+			return true
+		}
+		touched = true
+		return false
+	}
+	for _, name := range req.TopicNames {
+		if keep(deletedTopic{name: name}, name) {
+			rest.TopicNames = append(rest.TopicNames, name)
+		}
+	}
+	for _, t := range req.Topics {
+		key, name := deletedTopic{id: t.TopicID}, ""
+		if t.Topic != nil {
+			key, name = deletedTopic{name: *t.Topic}, *t.Topic
+		} else {
+			name, _ = c.s.router.directory.Topic(t.TopicID)
+		}
+		if keep(key, name) {
+			rest.Topics = append(rest.Topics, t)
+		}
+	}
+	c.rest = &rest
+	return touched
+}
+
+// mirrorByID is the name of the mirror whose topic has this id.
+func (c *deleteTopics) mirrorByID(id [16]byte) string {
+	if m := c.s.snapshot().byID[id]; m != nil {
+		return m.Topic
+	}
+	return ""
+}
+
+func (c *deleteTopics) refuse(key deletedTopic, v verdict) {
+	t := kmsg.NewDeleteTopicsResponseTopic()
+	t.TopicID, t.ErrorCode, t.ErrorMessage = key.id, v.code, v.message
+	if key.name != "" {
+		t.Topic = &key.name
+	}
+	c.ours[key] = t
+}
+
+// deleted looks for mirrors in the broker's response.
+func (c *deleteTopics) deleted(resp *kmsg.DeleteTopicsResponse) Decision {
+	snapshot := c.s.snapshot()
+	var ended, missing []*kmsg.DeleteTopicsResponseTopic
+	for i := range resp.Topics {
+		t := &resp.Topics[i]
+		m := snapshot.Mirrors[c.name(t)]
+		switch {
+		case m == nil:
+		case t.ErrorCode == 0:
+			if t.TopicID == [16]byte{} || m.TopicID == [16]byte{} || t.TopicID == m.TopicID {
+				ended = append(ended, t)
+			}
+		case t.ErrorCode == kerr.UnknownTopicOrPartition.Code, t.ErrorCode == kerr.UnknownTopicID.Code:
+			// While the id is not known the topic is about to be created: it is missing for a good reason.
+			if m.TopicID != [16]byte{} {
+				missing = append(missing, t)
+			}
+		}
+	}
+	switch {
+	case len(missing) > 0:
+		return authorize(c.h, kmsg.ACLOperationAlter, func(granted bool) Decision {
+			if granted {
+				ended = append(ended, missing...)
+			}
+			return c.end(resp, ended)
+		})
+	default:
+		return c.end(resp, ended)
+	}
+}
+
+// name is the name of the topic in a result.
+func (c *deleteTopics) name(t *kmsg.DeleteTopicsResponseTopic) string {
+	if t.Topic != nil {
+		return *t.Topic
+	}
+	if name := c.mirrorByID(t.TopicID); name != "" {
+		return name
+	}
+	name, _ := c.s.router.directory.Topic(t.TopicID)
+	return name
+}
+
+// end ends the mirrors of deleted topics and answers.
+func (c *deleteTopics) end(resp *kmsg.DeleteTopicsResponse, topics []*kmsg.DeleteTopicsResponseTopic) Decision {
+	if len(topics) == 0 {
+		return c.answer(resp)
+	}
+	names := make([]string, len(topics))
+	for i, t := range topics {
+		names[i] = c.name(t)
+	}
+	return Decision{Action: Run, Exclusive: true, Run: func(ctx context.Context) Decision {
+		err := c.s.router.control.TopicsDeleted(ctx, names)
+		for i, t := range topics {
+			t.ErrorCode, t.ErrorMessage = 0, nil
+			if err != nil {
+				v := refuse(kerr.UnknownServerError, "Topic '%s' was deleted, but its mirror could not be ended; delete it again: %v", names[i], err)
+				t.ErrorCode, t.ErrorMessage = v.code, v.message
+			}
+		}
+		return c.answer(resp)
+	}}
+}
+
+func (c *deleteTopics) answer(resp *kmsg.DeleteTopicsResponse) Decision {
+	asked := make(map[deletedTopic]bool, len(c.order))
+	for _, key := range c.order {
+		asked[key] = true
+	}
+	resp.Topics = merge(c.order, c.ours, resp.Topics, func(t *kmsg.DeleteTopicsResponseTopic) deletedTopic {
+		// The response has both name and id (v6); the request had one of them.
+		if key := (deletedTopic{id: t.TopicID}); asked[key] {
+			return key
+		}
+		if t.Topic == nil {
+			return deletedTopic{id: t.TopicID}
+		}
+		return deletedTopic{name: *t.Topic}
+	})
+	return answer(c.h, resp)
+}

@@ -1,0 +1,101 @@
+package router
+
+import (
+	"math"
+
+	"klink/protocol"
+	"klink/protocol/timeline"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// DeleteRecords: v0-2
+//
+// Behavior:
+//   - Refused for read-only mirrors, whose log start follows the source (INVALID_REQUEST; the response has no messages).
+//   - On a stopped mirror, offsets are translated: the offset to delete up to, and the low watermark that comes back.
+//   - Other topics of the request are the broker's.
+func init() { registerControl(int16(kmsg.DeleteRecords), handleDeleteRecords) }
+
+func handleDeleteRecords(s *session, h protocol.RequestHeader, frame []byte) Decision {
+	req := kmsg.NewPtrDeleteRecordsRequest()
+	if err := decodeControl(h, frame, req); err != nil {
+		return closing(err)
+	}
+	rest := *req
+	rest.Topics = nil
+	var order []string
+	ours := make(map[string]kmsg.DeleteRecordsResponseTopic)
+	stopped := make(map[string]*Mirror)
+	snapshot := s.snapshot()
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		order = append(order, t.Topic)
+		m := snapshot.Mirrors[t.Topic]
+		switch {
+		case isInternal(t.Topic):
+			ours[t.Topic] = refuseDeleteRecords(ours[t.Topic], t, kerr.TopicAuthorizationFailed)
+		case m != nil && m.ReadOnly:
+			ours[t.Topic] = refuseDeleteRecords(ours[t.Topic], t, kerr.InvalidRequest)
+		case m != nil:
+			stopped[t.Topic] = m
+			for j := range t.Partitions {
+				p := &t.Partitions[j]
+				p.Offset = deleteUpTo(m.Timeline(p.Partition), p.Offset)
+			}
+			fallthrough
+		default:
+			rest.Topics = append(rest.Topics, *t)
+		}
+	}
+	if len(ours) == 0 && len(stopped) == 0 {
+		return Decision{Action: Forward, Frame: frame}
+	}
+	h = ownHeader(h)
+	finish := func(resp kmsg.Response) Decision {
+		r := resp.(*kmsg.DeleteRecordsResponse)
+		for i := range r.Topics {
+			t := &r.Topics[i]
+			for j := range t.Partitions {
+				p := &t.Partitions[j]
+				if line := stopped[t.Topic].Timeline(p.Partition); line != nil {
+					p.LowWatermark = line.ToLogical(p.LowWatermark)
+				}
+			}
+		}
+		r.Topics = merge(order, ours, r.Topics, func(t *kmsg.DeleteRecordsResponseTopic) string { return t.Topic })
+		return answer(h, r)
+	}
+	if len(rest.Topics) == 0 {
+		return finish(rest.ResponseKind())
+	}
+	return ask(h, &rest, finish)
+}
+
+// refuseDeleteRecords adds a refusal for the partitions of t to what was refused of the topic before.
+func refuseDeleteRecords(refused kmsg.DeleteRecordsResponseTopic, t *kmsg.DeleteRecordsRequestTopic, code *kerr.Error) kmsg.DeleteRecordsResponseTopic {
+	refused.Topic = t.Topic
+	for i := range t.Partitions {
+		p := kmsg.NewDeleteRecordsResponseTopicPartition()
+		p.Partition, p.LowWatermark, p.ErrorCode = t.Partitions[i].Partition, -1, code.Code
+		refused.Partitions = append(refused.Partitions, p)
+	}
+	return refused
+}
+
+// deleteUpTo translates the logical offset that a client wants to delete up to. Only a client's own -1 means the high
+// watermark: an offset at or below the log start, which the timeline gives as -1, must stay one that deletes nothing.
+func deleteUpTo(line *timeline.Partition, logical int64) int64 {
+	if line == nil || logical < 0 {
+		return logical
+	}
+	switch physical := line.ToPhysical(logical); {
+	case physical >= 0:
+		return physical
+	case logical > math.MaxInt64/2: // wrapped around; out of range as it is
+		return logical
+	default:
+		return 0
+	}
+}

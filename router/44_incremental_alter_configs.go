@@ -1,0 +1,186 @@
+package router
+
+import (
+	"context"
+	"slices"
+
+	"klink/protocol"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// IncrementalAlterConfigs: v0-1
+//
+// Behavior:
+//   - Setting mirror.link (and mirror.source.topic) turns an empty topic into a mirror; setting mirror.state pauses,
+//     resumes, promotes or fails over a mirror. Both need ALTER on the cluster. mirror.* configs can only be SET.
+//   - The other configs of such a topic go to the broker once klink's part has succeeded. Other resources of the request
+//     are the broker's.
+//   - Configs of a read-only mirror that follow its source are refused, and with them the whole resource, as brokers
+//     alter the configs of a resource all or none.
+func init() { registerControl(int16(kmsg.IncrementalAlterConfigs), handleIncrementalAlterConfigs) }
+
+// alterConfigs is an IncrementalAlterConfigs request sorted out.
+type alterConfigs struct {
+	s     *session
+	h     protocol.RequestHeader
+	order []configResource
+	ours  map[configResource]kmsg.IncrementalAlterConfigsResponseResource
+	acts  []mirrorAct
+	rest  *kmsg.IncrementalAlterConfigsRequest // what is the broker's
+}
+
+// mirrorAct is what klink has to do for one topic, and what it has to leave to the broker after that.
+type mirrorAct struct {
+	topic   string
+	configs mirrorConfigs
+	rest    kmsg.IncrementalAlterConfigsRequestResource // Configs may be empty
+}
+
+func handleIncrementalAlterConfigs(s *session, h protocol.RequestHeader, frame []byte) Decision {
+	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+	if err := decodeControl(h, frame, req); err != nil {
+		return closing(err)
+	}
+	c := alterConfigs{s: s, ours: make(map[configResource]kmsg.IncrementalAlterConfigsResponseResource)}
+	c.sort(req)
+	if len(c.acts) == 0 && len(c.ours) == 0 {
+		return Decision{Action: Forward, Frame: frame}
+	}
+	c.h = ownHeader(h)
+	if len(c.acts) == 0 {
+		return c.forward()
+	}
+	return authorize(c.h, kmsg.ACLOperationAlter, func(granted bool) Decision {
+		if !granted {
+			for i := range c.acts {
+				c.note(c.acts[i].topic, denied(kmsg.ACLOperationAlter))
+			}
+			return c.forward()
+		}
+		return Decision{Action: Run, Exclusive: true, Run: func(ctx context.Context) Decision {
+			for i := range c.acts {
+				c.act(ctx, &c.acts[i])
+			}
+			return c.forward()
+		}}
+	})
+}
+
+// sort tells refused resources, acts of klink and the rest apart.
+func (c *alterConfigs) sort(req *kmsg.IncrementalAlterConfigsRequest) {
+	rest := *req
+	rest.Resources = nil
+	c.rest = &rest
+	snapshot := c.s.snapshot()
+	times := make(map[configResource]int, len(req.Resources))
+	for i := range req.Resources {
+		times[configResource{req.Resources[i].ResourceType, req.Resources[i].ResourceName}]++
+	}
+	for i := range req.Resources {
+		r := &req.Resources[i]
+		key := configResource{r.ResourceType, r.ResourceName}
+		c.order = append(c.order, key)
+		topic := key.topic()
+		m := snapshot.readOnlyMirror(topic)
+		act := sortConfigs(topic, r)
+		switch {
+		case topic == "" || m == nil && !act.configs.seen && !isInternal(topic):
+			rest.Resources = append(rest.Resources, *r)
+		case isInternal(topic):
+			c.note(topic, refuseInternal(topic))
+		case times[key] > 1: // a broker refuses this too, but klink must not have done its part of one of them by then
+			c.note(topic, refuse(kerr.InvalidRequest, "Topic '%s' is in the request more than once", topic))
+		default:
+			if v := act.configs.check(); v != nil {
+				c.note(topic, *v)
+			} else if v := refuseSynced(m, configNames(&act.rest)); v != nil {
+				c.note(topic, *v)
+			} else if act.configs.seen {
+				c.acts = append(c.acts, act)
+			} else {
+				rest.Resources = append(rest.Resources, *r)
+			}
+		}
+	}
+	// A topic that is refused once is refused wherever it stands in the request.
+	rest.Resources = slices.DeleteFunc(rest.Resources, func(r kmsg.IncrementalAlterConfigsRequestResource) bool {
+		_, refused := c.ours[configResource{r.ResourceType, r.ResourceName}]
+		return refused
+	})
+}
+
+// sortConfigs parts the configs of a topic into klink's and the broker's.
+func sortConfigs(topic string, r *kmsg.IncrementalAlterConfigsRequestResource) mirrorAct {
+	act := mirrorAct{topic: topic, rest: *r}
+	act.rest.Configs = nil
+	for i := range r.Configs {
+		c := &r.Configs[i]
+		if topic == "" || !isMirrorConfig(c.Name) {
+			act.rest.Configs = append(act.rest.Configs, *c)
+			continue
+		}
+		if c.Op != kmsg.IncrementalAlterConfigOpSet {
+			act.configs.fail(refuse(kerr.InvalidConfig, "Config %s of topic '%s' can only be set; to end mirroring set %s to STOPPED", c.Name, topic, configState))
+		}
+		act.configs.set(c.Name, c.Value)
+	}
+	return act
+}
+
+func configNames(r *kmsg.IncrementalAlterConfigsRequestResource) []string {
+	names := make([]string, len(r.Configs))
+	for i := range r.Configs {
+		names[i] = r.Configs[i].Name
+	}
+	return names
+}
+
+// note keeps klink's result for a topic.
+func (c *alterConfigs) note(topic string, v verdict) {
+	r := kmsg.NewIncrementalAlterConfigsResponseResource()
+	r.ResourceType, r.ResourceName = kmsg.ConfigResourceTypeTopic, topic
+	r.ErrorCode, r.ErrorMessage = v.code, v.message
+	c.ours[configResource{kmsg.ConfigResourceTypeTopic, topic}] = r
+}
+
+// act does klink's part for a topic and leaves the rest to the broker. Called off the event loop.
+func (c *alterConfigs) act(ctx context.Context, a *mirrorAct) {
+	var err *protocol.Error
+	if a.configs.link != nil {
+		err = c.s.router.control.CreateMirror(ctx, MirrorSpec{
+			Topic: a.topic, Link: *a.configs.link, SourceTopic: a.configs.source(),
+			NumPartitions: -1, ReplicationFactor: -1,
+			Convert: true, ValidateOnly: c.rest.ValidateOnly,
+		})
+	} else {
+		err = c.s.router.control.SetMirrorState(ctx, a.topic, *a.configs.state, c.rest.ValidateOnly)
+	}
+	v := verdictOf(err)
+	if v.ok() && len(a.rest.Configs) > 0 {
+		// The topic may have become a mirror just now.
+		synced := refuseSynced(c.s.snapshot().readOnlyMirror(a.topic), configNames(&a.rest))
+		if synced == nil {
+			c.rest.Resources = append(c.rest.Resources, a.rest)
+			return
+		}
+		v = *synced
+	}
+	c.note(a.topic, v)
+}
+
+// forward asks the broker for the rest, if there is any, and answers.
+func (c *alterConfigs) forward() Decision {
+	finish := func(resp kmsg.Response) Decision {
+		r := resp.(*kmsg.IncrementalAlterConfigsResponse)
+		r.Resources = merge(c.order, c.ours, r.Resources, func(r *kmsg.IncrementalAlterConfigsResponseResource) configResource {
+			return configResource{r.ResourceType, r.ResourceName}
+		})
+		return answer(c.h, r)
+	}
+	if len(c.rest.Resources) == 0 {
+		return finish(c.rest.ResponseKind())
+	}
+	return ask(c.h, c.rest, finish)
+}

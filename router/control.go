@@ -1,0 +1,198 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"klink/protocol"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// This file has what the handlers of the control path share: the requests that create, alter or delete topics and their
+// configs. They are rare, so they are decoded and encoded with kmsg, unlike those of the hot path.
+//
+// The life of such a request: wait until the mirrors are known; decode; sort its items into those that klink refuses, those
+// that it carries out itself and those that are the broker's. With only the last kind the frame goes upstream as it came.
+// Else the client's authority is asked for where klink acts (authorize.go), klink's part is done off the event loop, the
+// broker's part is forwarded as a smaller request, and the answers are put together in the order of the request.
+//
+// A decoded request holds copies only. Nothing may keep the request frame, or what aliases it, beyond the decision that
+// was made on it: hence ownHeader.
+
+// internalPrefix begins the names of the topics that klink keeps its state in. Clients may not touch them.
+const internalPrefix = "_klink_"
+
+func isInternal(topic string) bool { return strings.HasPrefix(topic, internalPrefix) }
+
+// readOnlyMirror returns the mirror of this name if it may not be changed by clients.
+func (sn *Snapshot) readOnlyMirror(topic string) *Mirror {
+	if m := sn.Mirrors[topic]; m != nil && m.ReadOnly {
+		return m
+	}
+	return nil
+}
+
+// snapshotWait bounds how long a request waits for the first complete snapshot.
+const snapshotWait = 30 * time.Second
+
+var errNoSnapshot = errors.New("the mirrors are not known yet: the state topic of klink has not been read to its end; see klink's log")
+
+// largeControl is the size of a request or response, in bytes, from which on it is decoded off the event loop, which other
+// connections share.
+const largeControl = 256 << 10
+
+// registerControl registers a handler of the control path. It is called when the mirrors are known, on the event loop or,
+// for large frames, off it; so it uses nothing of the session but the router and what belongs to the request at hand.
+func registerControl(key int16, handle handler) {
+	register(key, func(s *session, h protocol.RequestHeader, frame []byte) Decision {
+		if !s.snapshot().Complete {
+			d := s.awaitMirrorsOrClose()
+			d.Exclusive = true
+			return d
+		}
+		if len(frame) < largeControl {
+			return handle(s, h, frame)
+		}
+		return Decision{Action: Run, Exclusive: true, Run: func(context.Context) Decision {
+			d := handle(s, h, frame)
+			if d.Action != Run {
+				s.parked = 0
+			}
+			return d
+		}}
+	})
+}
+
+// maxControlElements bounds the array elements, strings and tags of a request; what kmsg makes of one takes about 100
+// bytes. No sensible administrative request comes near it.
+const maxControlElements = 1 << 20
+
+// ownHeader returns h with a client id that does not alias the frame.
+func ownHeader(h protocol.RequestHeader) protocol.RequestHeader {
+	if h.ClientID != nil {
+		h.ClientID = append([]byte{}, h.ClientID...)
+	}
+	return h
+}
+
+// decodeControl decodes the body of a request frame. req holds nothing of the frame.
+func decodeControl(h protocol.RequestHeader, frame []byte, req kmsg.Request) error {
+	req.SetVersion(h.Version)
+	body := frame[h.Body:]
+	if err := controlShapes[h.Key].request.Check(body, h.Version, h.Flexible, maxControlElements); err != nil {
+		return fmt.Errorf("%s v%d request: %w", kmsg.NameForKey(h.Key), h.Version, err)
+	}
+	// A body of the right shape can still have a null that kmsg does not take.
+	if err := req.ReadFrom(body); err != nil {
+		return fmt.Errorf("%s v%d request: %w: %w", kmsg.NameForKey(h.Key), h.Version, protocol.ErrMalformed, err)
+	}
+	return nil
+}
+
+func closing(err error) Decision { return Decision{Action: Close, Err: err} }
+
+// answer sends resp to the client.
+func answer(h protocol.RequestHeader, resp kmsg.Response) Decision {
+	return Decision{Action: Answer, Frame: protocol.AppendResponse(nil, h, resp)}
+}
+
+// ask sends a request of klink's own making upstream, in the place of the request h, and decides by its response. h must
+// be owned. The connection is held: what follows may depend on the outcome, and there may be more to ask.
+func ask(h protocol.RequestHeader, req kmsg.Request, then func(kmsg.Response) Decision) Decision {
+	asked := protocol.RequestHeader{Key: req.Key(), Version: req.GetVersion(), Flexible: req.IsFlexible()}
+	return Decision{
+		Action:    Forward,
+		Frame:     protocol.AppendRequest(nil, h, req),
+		Exclusive: true,
+		Whole: func(frame []byte) Decision {
+			resp, err := decodeControlResponse(asked, frame, req)
+			if err != nil {
+				return closing(err)
+			}
+			return then(resp)
+		},
+	}
+}
+
+// decodeControlResponse decodes the response to req; it holds nothing of the frame.
+func decodeControlResponse(asked protocol.RequestHeader, frame []byte, req kmsg.Request) (kmsg.Response, error) {
+	at := asked.ResponseBody(frame)
+	if at < 0 {
+		return nil, fmt.Errorf("%s v%d response: %w", kmsg.NameForKey(asked.Key), asked.Version, protocol.ErrMalformed)
+	}
+	body := frame[at:]
+	if err := controlShapes[asked.Key].response.Check(body, asked.Version, asked.Flexible, math.MaxInt); err != nil {
+		return nil, fmt.Errorf("%s v%d response: %w", kmsg.NameForKey(asked.Key), asked.Version, err)
+	}
+	resp := req.ResponseKind()
+	resp.SetVersion(asked.Version)
+	if err := resp.ReadFrom(body); err != nil {
+		return nil, fmt.Errorf("%s v%d response: %w: %w", kmsg.NameForKey(asked.Key), asked.Version, protocol.ErrMalformed, err)
+	}
+	return resp, nil
+}
+
+// verdict is klink's answer about one item of a request, as it goes into a response.
+type verdict struct {
+	code    int16
+	message *string // nil = none
+}
+
+// verdictOf makes a verdict of what Control said; nil is success.
+func verdictOf(err *protocol.Error) verdict {
+	switch {
+	case err == nil:
+		return verdict{}
+	case err.Code == nil:
+		return verdict{code: kerr.UnknownServerError.Code, message: &err.Message}
+	default:
+		return verdict{code: err.Code.Code, message: &err.Message}
+	}
+}
+
+func refuse(code *kerr.Error, format string, args ...any) verdict {
+	return verdictOf(protocol.Errorf(code, format, args...))
+}
+
+func (v verdict) ok() bool { return v.code == 0 }
+
+func refuseInternal(topic string) verdict {
+	return refuse(kerr.TopicAuthorizationFailed, "Topic '%s' belongs to klink and cannot be used by clients", topic)
+}
+
+// merge puts the results of klink and of the broker into the order of the request: klink's where it has one for a key,
+// else the broker's, all of them if it has several. Results of the broker that were not asked for come last.
+func merge[K comparable, R any](order []K, ours map[K]R, theirs []R, key func(*R) K) []R {
+	byKey := make(map[K][]int, len(theirs))
+	for i := range theirs {
+		k := key(&theirs[i])
+		byKey[k] = append(byKey[k], i)
+	}
+	merged := make([]R, 0, len(ours)+len(theirs))
+	seen := make(map[K]bool, len(order))
+	for _, k := range order {
+		if seen[k] {
+			continue
+		}
+		seen[k] = true
+		if r, ok := ours[k]; ok {
+			merged = append(merged, r)
+			continue
+		}
+		for _, i := range byKey[k] {
+			merged = append(merged, theirs[i])
+		}
+	}
+	for i := range theirs {
+		if !seen[key(&theirs[i])] {
+			merged = append(merged, theirs[i])
+		}
+	}
+	return merged
+}

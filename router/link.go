@@ -1,0 +1,115 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"klink/protocol"
+	"klink/protocol/linkapi"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+func init() {
+	for _, api := range linkapi.APIs() {
+		registerControl(api.Key, handleLink)
+	}
+}
+
+var errNoLinkAnswer = errors.New("klink's control plane gave no answer")
+
+// handleLink: the link API, v0. The control plane carries the request out, once the broker has said that the client may:
+// ALTER on the cluster for what changes something, DESCRIBE for what reads. Without it nothing is done, and every result
+// says CLUSTER_AUTHORIZATION_FAILED.
+func handleLink(s *session, h protocol.RequestHeader, frame []byte) Decision {
+	req, err := linkapi.ReadRequest(h.Key, h.Version, frame[h.Body:])
+	if err != nil {
+		return closing(err)
+	}
+	operation := kmsg.ACLOperationDescribe
+	if api, _ := linkapi.Lookup(h.Key); api.Alter {
+		operation = kmsg.ACLOperationAlter
+	}
+	h = ownHeader(h)
+	return authorize(h, operation, func(granted bool) Decision {
+		if !granted {
+			resp, err := deniedLink(req, denied(operation))
+			if err != nil {
+				return closing(err)
+			}
+			return answer(h, resp)
+		}
+		return Decision{Action: Run, Exclusive: true, Run: func(ctx context.Context) Decision {
+			resp := s.router.control.HandleLink(ctx, req)
+			if resp == nil {
+				return closing(fmt.Errorf("%s: %w", linkapi.Name(h.Key), errNoLinkAnswer))
+			}
+			resp.SetVersion(h.Version)
+			return answer(h, resp)
+		}}
+	})
+}
+
+// deniedLink answers a link API request with v for everything that it asked.
+func deniedLink(req kmsg.Request, v verdict) (kmsg.Response, error) {
+	version := req.GetVersion()
+	named := func(names []string) []linkapi.NameResult {
+		results := make([]linkapi.NameResult, len(names))
+		for i, name := range names {
+			results[i] = linkapi.NameResult{Name: name, ErrorCode: v.code, ErrorMessage: v.message}
+		}
+		return results
+	}
+	switch req := req.(type) {
+	case *linkapi.CreateLinksRequest:
+		resp := &linkapi.CreateLinksResponse{Version: version}
+		for _, link := range req.Links {
+			resp.Results = append(resp.Results, linkapi.CreateLinkResult{Name: link.Name, ErrorCode: v.code, ErrorMessage: v.message})
+		}
+		return resp, nil
+	case *linkapi.DeleteLinksRequest:
+		return &linkapi.DeleteLinksResponse{Version: version, Results: named(req.Names)}, nil
+	case *linkapi.AlterLinkConfigsRequest:
+		return &linkapi.AlterLinkConfigsResponse{
+			Version: version,
+			Results: named(namesOf(req.Links, func(l *linkapi.AlterLink) string { return l.Name })),
+		}, nil
+	case *linkapi.CreateMirrorsRequest:
+		return &linkapi.CreateMirrorsResponse{
+			Version: version,
+			Results: named(namesOf(req.Mirrors, func(m *linkapi.CreateMirror) string { return m.Topic })),
+		}, nil
+	case *linkapi.AlterMirrorsRequest:
+		return &linkapi.AlterMirrorsResponse{
+			Version: version,
+			Results: named(namesOf(req.Mirrors, func(m *linkapi.AlterMirror) string { return m.Topic })),
+		}, nil
+	case *linkapi.ListLinksRequest:
+		return &linkapi.ListLinksResponse{Version: version, ErrorCode: v.code, ErrorMessage: v.message}, nil
+	case *linkapi.DescribeLinksRequest:
+		resp := &linkapi.DescribeLinksResponse{Version: version, ErrorCode: v.code, ErrorMessage: v.message}
+		for _, name := range req.Names {
+			resp.Links = append(resp.Links, linkapi.DescribedLink{Name: name, ErrorCode: v.code, ErrorMessage: v.message})
+		}
+		return resp, nil
+	case *linkapi.ListMirrorsRequest:
+		return &linkapi.ListMirrorsResponse{Version: version, ErrorCode: v.code, ErrorMessage: v.message}, nil
+	case *linkapi.DescribeMirrorsRequest:
+		resp := &linkapi.DescribeMirrorsResponse{Version: version, ErrorCode: v.code, ErrorMessage: v.message}
+		for _, topic := range req.Topics {
+			resp.Mirrors = append(resp.Mirrors, linkapi.DescribedMirror{Topic: topic, ErrorCode: v.code, ErrorMessage: v.message})
+		}
+		return resp, nil
+	default:
+		return nil, fmt.Errorf("no refusal is defined for %T (API key %d): %w", req, req.Key(), errUnknownAPI)
+	}
+}
+
+func namesOf[T any](items []T, name func(*T) string) []string {
+	names := make([]string, len(items))
+	for i := range items {
+		names[i] = name(&items[i])
+	}
+	return names
+}

@@ -1,0 +1,81 @@
+package router
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// The topic configs that klink adds to Kafka's. They are not stored in the topic but shown and taken by klink.
+const (
+	configMirrorPrefix = "mirror."
+	configLink         = "mirror.link"
+	configSourceTopic  = "mirror.source.topic"
+	configState        = "mirror.state"
+)
+
+func isMirrorConfig(name string) bool { return strings.HasPrefix(name, configMirrorPrefix) }
+
+// mirrorConfigs are the mirror.* configs of one topic in a request.
+type mirrorConfigs struct {
+	link, sourceTopic, state *string
+	seen                     bool     // any mirror.* at all
+	fault                    *verdict // the first thing wrong with them
+}
+
+// set takes one config in; false = it is not a mirror.* config. As in Kafka, the last of two equal names counts.
+func (c *mirrorConfigs) set(name string, value *string) bool {
+	if !isMirrorConfig(name) {
+		return false
+	}
+	c.seen = true
+	field := map[string]**string{configLink: &c.link, configSourceTopic: &c.sourceTopic, configState: &c.state}[name]
+	switch {
+	case field == nil:
+		c.fail(refuse(kerr.InvalidConfig, "Unknown topic config name: %s (there are %s, %s and %s)", name, configLink, configSourceTopic, configState))
+	case value == nil || *value == "":
+		c.fail(refuse(kerr.InvalidConfig, "Config %s needs a value", name))
+	default:
+		*field = value
+	}
+	return true
+}
+
+func (c *mirrorConfigs) fail(v verdict) {
+	if c.fault == nil {
+		c.fault = &v
+	}
+}
+
+// check says what is wrong with the configs taken together.
+func (c *mirrorConfigs) check() *verdict {
+	switch {
+	case c.fault != nil:
+	case c.sourceTopic != nil && c.link == nil:
+		c.fail(refuse(kerr.InvalidConfig, "Config %s needs %s beside it, the link to mirror through", configSourceTopic, configLink))
+	case c.link != nil && c.state != nil:
+		c.fail(refuse(kerr.InvalidConfig, "Configs %s and %s cannot be set together: make the mirror first, then set its state", configLink, configState))
+	}
+	return c.fault
+}
+
+// source is the value of mirror.source.topic, "" = as the mirror.
+func (c *mirrorConfigs) source() string {
+	if c.sourceTopic == nil {
+		return ""
+	}
+	return *c.sourceTopic
+}
+
+// refuseSynced says no to altering the first of names that follows the source of m; nil = none does.
+func refuseSynced(m *Mirror, names []string) *verdict {
+	if m == nil {
+		return nil
+	}
+	if i := slices.IndexFunc(names, func(name string) bool { return m.SyncedConfigs[name] }); i >= 0 {
+		v := refuse(kerr.InvalidRequest, "Cannot alter config '%s' of read-only mirror topic '%s': it follows the source", names[i], m.Topic)
+		return &v
+	}
+	return nil
+}
