@@ -5,20 +5,22 @@ import (
 	"testing"
 )
 
+// BenchmarkStampCRC compares the two ways to correct the checksum.
 func BenchmarkStampCRC(b *testing.B) {
 	for _, size := range []int{128, 256, 512, 1 << 10, 2 << 10, 4 << 10, 16 << 10, 128 << 10, 1 << 20} {
 		batch := Header(newBatch(5, 0, 1, make([]byte, size-HeaderSize)))
-		for _, how := range []struct {
-			name  string
-			patch func(Header, func(Header))
-		}{{"patch", patchCRC}, {"recompute", recomputeCRC}} {
-			b.Run(fmt.Sprintf("%s/%d", how.name, size), func(b *testing.B) {
-				b.ReportAllocs()
-				for i := range b.N {
-					how.patch(batch, func(h Header) { writeStamp(h, int64(i), 7) })
-				}
-			})
-		}
+		b.Run(fmt.Sprintf("patch/%d", size), func(b *testing.B) {
+			b.ReportAllocs()
+			for i := range b.N {
+				patchCRC(batch, func(h Header) { writeStamp(h, int64(i), 7) })
+			}
+		})
+		b.Run(fmt.Sprintf("recompute/%d", size), func(b *testing.B) {
+			b.ReportAllocs()
+			for i := range b.N {
+				recomputeCRC(batch, func(h Header) { writeStamp(h, int64(i), 7) })
+			}
+		})
 	}
 }
 

@@ -18,7 +18,8 @@ const rewritten = atCount
 // The CRC is linear over GF(2): two messages of one length differ in their CRC by that of their difference, whatever
 // the rest is; and the difference ends at a known distance from the end of the batch, over which it is moved by one
 // multiplication with a power of x. A checksum that was wrong before is wrong after, by the same difference. Reading the
-// records instead (twice, or damage would be hidden) is no faster even for a batch of 128 bytes: see BenchmarkStampCRC.
+// records instead (twice, or damage would be hidden) is ahead by 20 ns for batches of 128 bytes, behind from 256 bytes on
+// and by 11 us for 128 KiB (BenchmarkStampCRC), so there is no second way.
 func patchCRC(h Header, change func(Header)) {
 	before := crc32.Update(0, castagnoli, h[atAttributes:rewritten])
 	change(h)

@@ -1,0 +1,169 @@
+package batch
+
+import (
+	"encoding/binary"
+	"math"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+func TestCheck(t *testing.T) {
+	put32 := func(at int, v int32) func([]byte) {
+		return func(b []byte) { binary.BigEndian.PutUint32(b[at:], uint32(v)) }
+	}
+	base := func(v int64) func([]byte) { return func(b []byte) { Header(b).SetBaseOffset(v) } }
+	attributes := func(a int16) func([]byte) { return func(b []byte) { Header(b).setAttributes(a) } }
+	for _, c := range []struct {
+		name   string
+		change func(b []byte)
+		want   error // nil = may be mirrored
+	}{
+		{"plain", func([]byte) {}, nil},
+		{"gzip", attributes(1), nil},
+		{"zstd", attributes(4), nil},
+		{"of an idempotent producer", func(b []byte) { binary.BigEndian.PutUint64(b[atProducerID:], 7) }, nil},
+		{"of a mirror of a mirror", func(b []byte) { require.NoError(t, Stamp(b, 5, 1)) }, nil},
+		{"highest offsets", base(maxLogicalBase - 9), nil},
+		{"an unknown codec", attributes(5), ErrUnsupported},
+		{"an unknown attribute", attributes(1 << 7), ErrUnsupported},
+		{"attribute sign bit", attributes(math.MinInt16), ErrUnsupported},
+		{"LogAppendTime", attributes(bitLogAppendTime), ErrLogAppendTime},
+		{"transactional", attributes(bitTransactional), ErrTransactional},
+		{"control", attributes(bitControl), ErrControl},
+		{"control, transactional", attributes(bitControl | bitTransactional), ErrControl},
+		{"delete horizon", attributes(bitDeleteHorizon), ErrThinned},
+		{"a record missing", put32(atCount, 9), ErrThinned},
+		{"an offset too many", put32(atLastOffsetDelta, 10), ErrThinned},
+		{"no record left", put32(atCount, 0), ErrEmpty},
+		{"more records than offsets", put32(atCount, 11), ErrMalformed},
+		{"negative count", put32(atCount, -1), ErrMalformed},
+		{"negative last offset", put32(atLastOffsetDelta, -1), ErrMalformed},
+		{"negative base offset", base(-1), ErrMalformed},
+		{"offsets beyond 63 bits", base(maxLogicalBase - 8), ErrMalformed},
+		{"length larger than the bytes", put32(atLength, 1000), ErrMalformed},
+		{"length smaller than the bytes", put32(atLength, HeaderSize-sizePrefix), ErrMalformed},
+		{"magic 1", func(b []byte) { b[atMagic] = 1 }, ErrOldFormat},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBatch(5, 0, 10, []byte("ten records"))
+			c.change(b)
+			err := Check(b)
+			if c.want == nil {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorIs(t, err, c.want)
+		})
+	}
+}
+
+func TestStampBytes(t *testing.T) {
+	// Every field of the header by its bytes, so that a mistake in an offset cannot hide in both writing and reading.
+	b := newBatch(100, bitLogAppendTime|bitTransactional|bitDeleteHorizon|4, 2, nil)
+	require.NoError(t, Stamp(b, 100, 7))
+	want := []byte{
+		0, 0, 0, 0, 0, 0, 0, 0, // base offset
+		0, 0, 0, 49, // length
+		0xff, 0xff, 0xff, 0xff, // leader epoch
+		2,                                            // magic
+		b[atCRC], b[atCRC+1], b[atCRC+2], b[atCRC+3], // checked below
+		0, 0x0c, // attributes: LogAppendTime and zstd stay
+		0, 0, 0, 1, // last offset delta
+		0, 0, 0x01, 0x8b, 0xcf, 0xe5, 0x68, 0x00, // base timestamp
+		0, 0, 0x01, 0x8b, 0xcf, 0xe5, 0x6b, 0xe7, // max timestamp
+		0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x9a, // -102
+		0, 1, // flags
+		0, 0, 0, 7, // source leader epoch
+		0, 0, 0, 2, // count
+	}
+	require.Equal(t, want, b)
+	require.True(t, VerifyCRC(b))
+}
+
+func TestStampLimits(t *testing.T) {
+	b := newBatch(5, 0, 1, []byte("r"))
+	before := append([]byte(nil), b...)
+	for _, logical := range []int64{-1, math.MinInt64, math.MaxInt64} {
+		require.ErrorIs(t, Stamp(b, logical, 1), ErrMalformed)
+	}
+	require.ErrorIs(t, Stamp(b[:len(b)-1], 5, 1), ErrMalformed)
+	require.ErrorIs(t, Stamp(nil, 5, 1), ErrMalformed)
+	require.Equal(t, before, b, "a refused stamp changes nothing")
+
+	require.NoError(t, Stamp(b, maxLogicalBase, -1))
+	logical, flags, epoch, ok := ReadStamp(b)
+	require.True(t, ok)
+	require.Equal(t, int64(maxLogicalBase), logical)
+	require.Zero(t, flags)
+	require.Zero(t, epoch, "an unknown epoch is 0: compaction fails on a negative sequence")
+}
+
+func TestReadStamp(t *testing.T) {
+	for id, want := range map[int64]bool{-1: false, 0: false, 9: false, math.MaxInt64: false, -2: true, -3: true, math.MinInt64: true} {
+		b := newBatch(5, 0, 1, nil)
+		binary.BigEndian.PutUint64(b[atProducerID:], uint64(id))
+		logical, _, _, ok := ReadStamp(b)
+		require.Equal(t, want, ok, "producer id %d", id)
+		if ok {
+			require.Equal(t, -2-id, logical)
+		}
+	}
+	_, _, _, ok := ReadStamp(make([]byte, HeaderSize-1))
+	require.False(t, ok)
+}
+
+func TestRestoreWithoutStamp(t *testing.T) {
+	b := newBatch(5, 0, 1, []byte("somebody else's"))
+	binary.BigEndian.PutUint16(b[atProducerEpoch:], 1) // an epoch, not flags
+	fixCRC(b)
+	want := append(Header(nil), b...)
+	want.SetBaseOffset(105)
+	require.NoError(t, Restore(b, 105))
+	require.Equal(t, []byte(want), b)
+	require.ErrorIs(t, Restore(b[:HeaderSize-1], 105), ErrMalformed)
+	require.ErrorIs(t, Restore(b[:3], 105), ErrMalformed)
+}
+
+func TestStampRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		b := drawBatch(t)
+		source := append(Header(nil), b...)
+		logical := rapid.Int64Range(0, maxLogicalBase).Draw(t, "logical")
+		epoch := rapid.Int32().Draw(t, "epoch")
+		require.NoError(t, Stamp(b, logical, epoch))
+		require.True(t, VerifyCRC(b))
+		gotLogical, flags, gotEpoch, ok := ReadStamp(b)
+		require.True(t, ok)
+		require.Equal(t, logical, gotLogical)
+		require.Equal(t, max(epoch, 0), gotEpoch)
+		require.GreaterOrEqual(t, flags, int16(0))
+
+		h := Header(b)
+		h.setAttributes(h.Attributes() &^ bitLogAppendTime) // the destination's broker
+		fixCRC(h)
+		require.NoError(t, Restore(b, logical))
+		require.True(t, VerifyCRC(b))
+		require.Equal(t, logical, h.BaseOffset())
+		require.Equal(t, source.Attributes()&^(bitTransactional|bitDeleteHorizon), h.Attributes())
+		require.Equal(t, []byte(source[atCount:]), b[atCount:])
+	})
+}
+
+func TestHotPathDoesNotAllocate(t *testing.T) {
+	records := append(newBatch(5, 0, 1, make([]byte, 100)), newBatch(6, 0, 1, make([]byte, 5000))...)
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		w := Walk(records)
+		for logical := int64(5); w.Next(); logical++ {
+			b := w.Batch()
+			b.SetBaseOffset(logical)
+			if Check(b) != nil || Stamp(b, logical, 1) != nil || !VerifyCRC(b) {
+				panic("refused")
+			}
+			if at, _, _, ok := ReadStamp(b); !ok || Restore(b, at) != nil {
+				panic("lost")
+			}
+		}
+	}))
+}
