@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/twmb/franz-go/pkg/kbin"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -44,19 +43,15 @@ func ParseRequestHeader(frame []byte) (RequestHeader, error) {
 		return h, nil
 	}
 	h.Flexible = flexible
-	r := kbin.Reader{Src: frame[12:]}
-	if n := r.Int16(); n >= 0 {
-		h.ClientID = r.Span(int(n))
-	} else if n != -1 {
-		return h, fmt.Errorf("%w: client id of length %d in the header of API key %d", ErrMalformed, n, h.Key)
+	// The client id has an int16 length in header v2 too (KIP-511).
+	r := Reader{Buf: frame, At: 12}
+	h.ClientID = r.String()
+	r.Flexible = flexible
+	r.Tags()
+	if err := r.Err(); err != nil {
+		return h, fmt.Errorf("header of API key %d version %d: %w", h.Key, h.Version, err)
 	}
-	if flexible {
-		kmsg.SkipTags(&r)
-	}
-	if err := r.Complete(); err != nil && !errors.Is(err, kbin.ErrNotEnoughData) || !r.Ok() {
-		return h, fmt.Errorf("%w: header of API key %d cut short", ErrMalformed, h.Key)
-	}
-	h.Body = len(frame) - len(r.Src)
+	h.Body = r.At
 	return h, nil
 }
 
@@ -69,12 +64,12 @@ func (h RequestHeader) ResponseBody(frame []byte) int {
 	if !h.Flexible || h.Key == int16(kmsg.ApiVersions) {
 		return 8
 	}
-	r := kbin.Reader{Src: frame[8:]}
-	kmsg.SkipTags(&r)
+	r := Reader{Buf: frame, At: 8, Flexible: true}
+	r.Tags()
 	if !r.Ok() {
 		return -1
 	}
-	return len(frame) - len(r.Src)
+	return r.At
 }
 
 // AppendResponse appends a whole response frame, with size prefix and header, that answers the request h with resp.

@@ -1,0 +1,115 @@
+package protocol
+
+import "encoding/binary"
+
+// ProduceRequest reads the topics of a Produce request, v0 to v13, in place and without looking at records.
+//
+// Version notes: v3 transactional id; v9 flexible; v13 topic ids instead of names.
+type ProduceRequest struct {
+	Acks          int16
+	TimeoutMillis int32
+	// Name of the topic at hand; it aliases the frame. nil from v13 on, which have ID.
+	Name []byte
+	ID   [16]byte
+
+	r       Reader
+	version int16
+	// topicsAt is where the count of topics stands, topicAt where the topic at hand begins and endAt where the topics end.
+	topicsAt, topicAt int
+	topics            int // in all
+	index             int // of the topic at hand
+	partsAt           int // where the partitions of the topic at hand begin
+}
+
+// ReadProduceRequest begins reading.
+func ReadProduceRequest(frame []byte, h RequestHeader) ProduceRequest {
+	p := ProduceRequest{r: Reader{Buf: frame, At: h.Body, Flexible: h.Flexible}, version: h.Version, index: -1}
+	if h.Version >= 3 {
+		p.r.String() // transactional id
+	}
+	p.Acks = p.r.Int16()
+	p.TimeoutMillis = p.r.Int32()
+	p.topicsAt = p.r.At
+	p.topics = p.r.Array()
+	return p
+}
+
+// Topic goes to the next topic, over all of its partitions.
+func (p *ProduceRequest) Topic() bool {
+	if p.index+1 >= p.topics || !p.r.Ok() {
+		return false
+	}
+	p.index++
+	p.topicAt = p.r.At
+	if p.version >= 13 {
+		p.ID = p.r.UUID()
+	} else {
+		p.Name = p.r.String()
+	}
+	p.partsAt = p.r.At
+	for n := p.r.Array(); n > 0 && p.r.Ok(); n-- {
+		p.partition(&p.r)
+	}
+	p.r.Tags()
+	return p.r.Ok()
+}
+
+func (p *ProduceRequest) partition(r *Reader) int32 {
+	index := r.Int32()
+	r.Bytes()
+	r.Tags()
+	return index
+}
+
+// Index is the position of the topic at hand.
+func (p *ProduceRequest) Index() int { return p.index }
+
+// Topics is the number of topics.
+func (p *ProduceRequest) Topics() int { return p.topics }
+
+// Partitions lists the partitions of the topic at hand.
+func (p *ProduceRequest) Partitions() []int32 {
+	r := p.r
+	r.At = p.partsAt
+	n := r.Array()
+	list := make([]int32, 0, n)
+	for ; n > 0 && r.Ok(); n-- {
+		list = append(list, p.partition(&r))
+	}
+	return list
+}
+
+// Err says what was wrong with the bytes read so far. After the last topic it is about the whole request.
+func (p *ProduceRequest) Err() error {
+	if p.r.Ok() && p.index+1 == p.topics {
+		end := p.r
+		end.Tags()
+		if end.Ok() && end.Left() > 0 {
+			end.fail()
+		}
+		return end.Err()
+	}
+	return p.r.Err()
+}
+
+// CutProduceTopics takes topics out of a Produce request, in place, and returns the shorter frame. drop says of each topic
+// whether it goes. The request must have been read to its end without an error.
+func CutProduceTopics(frame []byte, h RequestHeader, drop []bool) []byte {
+	p := ReadProduceRequest(frame, h)
+	kept := 0
+	for i := range p.topics {
+		if !drop[i] {
+			kept++
+		}
+	}
+	// A smaller count takes no more bytes than the larger one did, so nothing is overwritten before it is moved.
+	to := p.topicsAt + copy(frame[p.topicsAt:], appendCount(nil, h.Flexible, kept))
+	for p.Topic() {
+		if !drop[p.index] {
+			to += copy(frame[to:], frame[p.topicAt:p.r.At])
+		}
+	}
+	to += copy(frame[to:], frame[p.r.At:])
+	binary.BigEndian.PutUint32(frame, uint32(to-4))
+	return frame[:to]
+}

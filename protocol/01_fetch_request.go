@@ -1,0 +1,98 @@
+package protocol
+
+import "encoding/binary"
+
+// FetchRequest reads the topics and partitions of a Fetch request, v0 to v18, in place:
+//
+//	for f.Topic() { for f.Partition() { ... } }
+//	err := f.Err()
+//
+// Forgotten topics and what follows are not read: klink has nothing to change there.
+type FetchRequest struct {
+	// Name aliases the frame; nil from v13 on, which have ID.
+	Name  []byte
+	ID    [16]byte
+	Index int32 // of the partition
+
+	offset  []byte
+	r       Reader
+	version int16
+	topics  int
+	parts   int
+	inTopic bool
+}
+
+// ReadFetchRequest begins reading.
+func ReadFetchRequest(frame []byte, h RequestHeader) FetchRequest {
+	f := FetchRequest{r: Reader{Buf: frame, At: h.Body, Flexible: h.Flexible}, version: h.Version}
+	n := 8 // max wait, min bytes
+	if h.Version <= 14 {
+		n += 4 // replica id; later in a tag
+	}
+	if h.Version >= 3 {
+		n += 4 // max bytes
+	}
+	if h.Version >= 4 {
+		n++ // isolation level
+	}
+	if h.Version >= 7 {
+		n += 8 // session id and epoch
+	}
+	f.r.Span(n)
+	f.topics = f.r.Array()
+	return f
+}
+
+// Topic goes to the next topic.
+func (f *FetchRequest) Topic() bool {
+	if f.inTopic {
+		for f.Partition() { // what the caller has not read
+		}
+		f.r.Tags()
+		f.inTopic = false
+	}
+	if f.topics == 0 || !f.r.Ok() {
+		return false
+	}
+	f.topics--
+	f.inTopic = true
+	if f.version >= 13 {
+		f.ID = f.r.UUID()
+	} else {
+		f.Name = f.r.String()
+	}
+	f.parts = f.r.Array()
+	return f.r.Ok()
+}
+
+// Partition goes to the next partition of the topic.
+func (f *FetchRequest) Partition() bool {
+	if f.parts == 0 || !f.r.Ok() {
+		return false
+	}
+	f.parts--
+	f.Index = f.r.Int32()
+	if f.version >= 9 {
+		f.r.Int32() // current leader epoch
+	}
+	f.offset = f.r.Span(8)
+	n := 4 // partition max bytes
+	if f.version >= 12 {
+		n += 4 // last fetched epoch
+	}
+	if f.version >= 5 {
+		n += 8 // log start offset, of followers
+	}
+	f.r.Span(n)
+	f.r.Tags()
+	return f.r.Ok()
+}
+
+// Offset is the offset that is asked for.
+func (f *FetchRequest) Offset() int64 { return int64(binary.BigEndian.Uint64(f.offset)) }
+
+// SetOffset changes it in the frame.
+func (f *FetchRequest) SetOffset(o int64) { binary.BigEndian.PutUint64(f.offset, uint64(o)) }
+
+// Err says what was wrong with the bytes read so far.
+func (f *FetchRequest) Err() error { return f.r.Err() }

@@ -1,0 +1,85 @@
+package protocol
+
+import "encoding/binary"
+
+// TranslateListOffsets makes the offsets of mirrors in a ListOffsets response logical, in place, v0 to v11.
+//
+// Version notes: v0 has an array of offsets, later ones a timestamp and one offset; v2 throttle time; v4 leader epoch; v6
+// flexible. Offset -1 (nothing found) stays. The request needs no change: it asks by timestamp.
+func TranslateListOffsets(frame []byte, h RequestHeader, resolver Resolver) error {
+	r := responseReader(frame, h)
+	if h.Version >= 2 {
+		r.Int32() // throttle time
+	}
+	for topics := r.Array(); topics > 0 && r.Ok(); topics-- {
+		m := topicByName(&r, resolver)
+		for parts := r.Array(); parts > 0 && r.Ok(); parts-- {
+			index := r.Int32()
+			code := r.Span(2)
+			v := viewOf(m, index)
+			if h.Version == 0 {
+				offsets := r.Span(8 * r.Array())
+				for ; len(offsets) > 0; offsets = offsets[8:] {
+					v.show(offsets[:8])
+				}
+			} else {
+				r.Int64() // timestamp
+				if offset := r.Span(8); offset != nil {
+					v.show(offset)
+				}
+			}
+			if h.Version >= 4 {
+				r.Int32() // leader epoch
+			}
+			r.Tags()
+			if v.Hidden && r.Ok() {
+				hideError(code)
+			}
+		}
+		r.Tags()
+	}
+	return r.Err()
+}
+
+// responseReader begins reading the body of a response to the request h.
+func responseReader(frame []byte, h RequestHeader) Reader {
+	r := Reader{Buf: frame, At: h.ResponseBody(frame), Flexible: h.Flexible}
+	if r.At < 0 {
+		r.fail()
+	}
+	return r
+}
+
+// topicByName reads the name of a topic and finds the mirror that it is.
+func topicByName(r *Reader, resolver Resolver) Mirror {
+	name := r.String()
+	if !r.Ok() {
+		return nil
+	}
+	m, _ := resolver.Topic(name, [16]byte{})
+	return m
+}
+
+func viewOf(m Mirror, partition int32) View {
+	if m == nil {
+		return View{}
+	}
+	return m.View(partition)
+}
+
+// show makes the offset at b what clients see.
+func (v View) show(b []byte) {
+	switch {
+	case v.Hidden:
+		putUnknown(b)
+	case v.Timeline != nil:
+		v.toLogical(b)
+	}
+}
+
+// hideError sets the error code of a hidden partition, unless it has an error already.
+func hideError(code []byte) {
+	if binary.BigEndian.Uint16(code) == 0 {
+		binary.BigEndian.PutUint16(code, uint16(notReady))
+	}
+}

@@ -1,0 +1,145 @@
+package protocol
+
+import (
+	"encoding/binary"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// RewriteMetadata rewrites the addresses in a Metadata response, v0 to v13, and leaves everything else as it is.
+//
+// Version notes: v1 rack, controller, internal; v2 cluster id; v3 throttle time; v5 offline replicas; v7 leader epoch; v8
+// authorized operations; v9 flexible; v10 topic ids; v12 null names; v13 error code.
+//
+// A broker without an address is left out, and unknown is true. With hide, for when klink cannot learn the address either,
+// partitions that it leads are LEADER_NOT_AVAILABLE, so that clients ask again; an address that leads around klink is
+// never told.
+//
+// learn is given each topic that has a name and an id (v10 and later); name aliases the frame.
+func RewriteMetadata(frame []byte, h RequestHeader, brokers Brokers, hide bool, learn func(id [16]byte, name []byte)) (_ []byte, unknown bool, err error) {
+	r := responseReader(frame, h)
+	if h.Version >= 3 {
+		r.Int32() // throttle time
+	}
+	s := newSplice(frame, 256)
+	var missing map[int32]bool
+	missing = rewriteBrokers(s, &r, brokers, h.Version >= 1, 0)
+	if h.Version >= 2 {
+		r.String() // cluster id
+	}
+	if h.Version >= 1 {
+		r.Int32() // controller
+	}
+	for topics := r.Array(); topics > 0 && r.Ok(); topics-- {
+		code := r.Int16()
+		name := r.String()
+		if h.Version >= 10 {
+			if id := r.UUID(); code == 0 && r.Ok() && len(name) > 0 && learn != nil {
+				learn(id, name)
+			}
+		}
+		if h.Version >= 1 {
+			r.Int8() // internal
+		}
+		for parts := r.Array(); parts > 0 && r.Ok(); parts-- {
+			metadataPartition(&r, h.Version, hide, missing)
+		}
+		if h.Version >= 8 {
+			r.Int32() // authorized operations
+		}
+		r.Tags()
+	}
+	if err := r.Err(); err != nil {
+		return nil, false, err
+	}
+	if s.at == 0 {
+		return frame, false, nil
+	}
+	return s.finish(), len(missing) > 0, nil
+}
+
+func metadataPartition(r *Reader, version int16, hide bool, missing map[int32]bool) {
+	code := r.Span(2)
+	r.Int32() // index
+	leader := r.Span(4)
+	if version >= 7 {
+		r.Int32() // leader epoch
+	}
+	r.Int32s() // replicas
+	r.Int32s() // in-sync replicas
+	if version >= 5 {
+		r.Int32s() // offline replicas
+	}
+	r.Tags()
+	if !hide || !r.Ok() || !missing[int32(binary.BigEndian.Uint32(leader))] {
+		return
+	}
+	binary.BigEndian.PutUint32(leader, ^uint32(0))
+	if binary.BigEndian.Uint16(code) == 0 {
+		binary.BigEndian.PutUint16(code, uint16(kerr.LeaderNotAvailable.Code))
+	}
+}
+
+// rewriteBrokers rewrites an array of brokers (node id, host, port, rack, after bytes more, tags) with klink's addresses.
+// It returns the brokers that it has left out because they have none.
+func rewriteBrokers(s *splice, r *Reader, brokers Brokers, rack bool, after int) map[int32]bool {
+	countAt := r.At
+	n := r.Array()
+	if !r.Ok() {
+		return nil
+	}
+	listAt := r.At
+	var missing map[int32]bool
+	// What is left out is known before the count is written.
+	probe := *r
+	for i := n; i > 0 && probe.Ok(); i-- {
+		id, _, _ := readBroker(&probe, rack, after)
+		if _, _, ok := brokers.Address(id); !ok && probe.Ok() {
+			if missing == nil {
+				missing = map[int32]bool{}
+			}
+			missing[id] = true
+		}
+	}
+	if !probe.Ok() {
+		r.fail()
+		return nil
+	}
+	kept := n
+	for i, q := n, *r; i > 0 && len(missing) > 0; i-- {
+		if id, _, _ := readBroker(&q, rack, after); missing[id] {
+			kept--
+		}
+	}
+	s.keep(countAt)
+	s.dst = appendCount(s.dst, r.Flexible, kept)
+	s.drop(listAt)
+	for ; n > 0; n-- {
+		id, from, to := readBroker(r, rack, after)
+		if missing[id] {
+			s.drop(r.At)
+			continue
+		}
+		host, port, _ := brokers.Address(id)
+		s.keep(from)
+		s.dst = appendString(s.dst, r.Flexible, host)
+		s.dst = appendInt32(s.dst, port)
+		s.drop(to)
+	}
+	return missing
+}
+
+// readBroker reads one broker; its host and port lie between from and to.
+func readBroker(r *Reader, rack bool, after int) (id int32, from, to int) {
+	id = r.Int32()
+	from = r.At
+	r.String()
+	r.Int32()
+	to = r.At
+	if rack {
+		r.String()
+	}
+	r.Span(after)
+	r.Tags()
+	return id, from, to
+}

@@ -1,0 +1,61 @@
+package protocol
+
+import (
+	"encoding/binary"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// RewriteApiVersions makes an ApiVersions response, v0 to v5, list what klink and the broker both know, and klink's own
+// APIs. Features and everything else stay.
+//
+// Version notes: v1 throttle time; v3 flexible, but for the header of the response. A request whose version the broker
+// does not know is answered UNSUPPORTED_VERSION in the format of v0, with no API but ApiVersions; then klink's are not
+// added.
+func RewriteApiVersions(frame []byte, h RequestHeader) ([]byte, error) {
+	r := Reader{Buf: frame, At: 8, Flexible: h.Version >= 3}
+	if len(frame) < 8 {
+		r.fail()
+	}
+	unsupported := r.Int16() == kerr.UnsupportedVersion.Code
+	if unsupported {
+		r.Flexible = false
+	}
+	countAt := r.At
+	n := r.Array()
+	kept := 0
+	apis := make([]byte, 0, 7*n+7*len(linkAPIs))
+	for ; n > 0 && r.Ok(); n-- {
+		theirs := API{Key: r.Int16(), Min: r.Int16(), Max: r.Int16()}
+		tagsAt := r.At
+		r.Tags()
+		ours, ok := Supported(theirs.Key)
+		lowest, highest := max(ours.Min, theirs.Min), min(ours.Max, theirs.Max)
+		if !ok || lowest > highest || !r.Ok() {
+			continue
+		}
+		kept++
+		apis = appendAPI(apis, theirs.Key, lowest, highest)
+		apis = append(apis, frame[tagsAt:r.At]...)
+	}
+	if err := r.Err(); err != nil {
+		return nil, err
+	}
+	if !unsupported {
+		for _, a := range linkAPIs {
+			kept++
+			apis = appendNoTags(appendAPI(apis, a.Key, a.Min, a.Max), r.Flexible)
+		}
+	}
+	s := newSplice(frame, len(apis))
+	s.keep(countAt)
+	s.dst = append(appendCount(s.dst, r.Flexible, kept), apis...)
+	s.drop(r.At)
+	return s.finish(), nil
+}
+
+func appendAPI(dst []byte, key, lowest, highest int16) []byte {
+	dst = binary.BigEndian.AppendUint16(dst, uint16(key))
+	dst = binary.BigEndian.AppendUint16(dst, uint16(lowest))
+	return binary.BigEndian.AppendUint16(dst, uint16(highest))
+}
