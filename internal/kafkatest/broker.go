@@ -80,25 +80,28 @@ func (b *Broker) PID() int {
 
 // Kill ends the broker as a crash would (SIGKILL).
 func (b *Broker) Kill() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.proc != nil {
-		b.proc.Kill()
-		b.proc = nil
-	}
+	b.end(func(p *Process) { p.Kill() })
 }
 
 // Stop shuts the broker down in good order (SIGTERM). One that has not ended after 30 s is killed.
 func (b *Broker) Stop() {
+	b.end(func(p *Process) { _, _ = p.Terminate(30 * time.Second) })
+}
+
+func (b *Broker) end(how func(*Process)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.proc != nil {
-		_, _ = b.proc.Terminate(30 * time.Second)
-		b.proc = nil
+	if b.proc == nil {
+		return
+	}
+	how(b.proc)
+	b.proc = nil
+	if b.faults != nil {
+		b.faults.Cut() // a dead broker refuses connections, a proxy would accept them
 	}
 }
 
-// Restart starts the broker again, after ending it if it runs, and waits until it serves.
+// Restart starts the broker again, after ending it if it runs, and waits until it serves. It ends a fault, too.
 func (b *Broker) Restart(t testing.TB) {
 	t.Helper()
 	b.Stop()
@@ -170,6 +173,9 @@ func (b *Broker) awaitReady() error {
 		err := b.cluster.ready(attempt, b.addr)
 		done()
 		if err == nil {
+			if b.faults != nil {
+				b.faults.Resume()
+			}
 			return prove(b.cluster.version, b.addr)
 		}
 		select {

@@ -76,7 +76,7 @@ func (f *Faults) Reset() {
 
 func (f *Faults) reset() {
 	for c := range f.conns {
-		c.close()
+		c.reset()
 	}
 }
 
@@ -163,6 +163,7 @@ func (f *Faults) listen() error {
 func (f *Faults) serve(ln net.Listener, client net.Conn) {
 	target, err := net.DialTimeout("tcp", f.target, 10*time.Second)
 	if err != nil {
+		_ = client.(*net.TCPConn).SetLinger(0) // a reset, as near to a refusal as can be
 		client.Close()
 		return
 	}
@@ -170,7 +171,7 @@ func (f *Faults) serve(ln net.Listener, client net.Conn) {
 	f.mu.Lock()
 	if f.ln != ln { // cut while it was dialling
 		f.mu.Unlock()
-		c.close()
+		c.reset()
 		return
 	}
 	f.conns[c] = struct{}{}
@@ -183,7 +184,7 @@ func (f *Faults) serve(ln net.Listener, client net.Conn) {
 	f.mu.Lock()
 	delete(f.conns, c)
 	f.mu.Unlock()
-	c.close()
+	c.end(func(conn *net.TCPConn) { conn.Close() })
 }
 
 // faultConn is a pair of connections that end together.
@@ -193,14 +194,19 @@ type faultConn struct {
 	gone           chan struct{}
 }
 
-func (c *faultConn) close() {
+// reset ends both at once; what is under way is lost.
+func (c *faultConn) reset() {
+	c.end(func(conn *net.TCPConn) {
+		_ = conn.SetLinger(0) // so that close sends a reset
+		conn.Close()
+	})
+}
+
+func (c *faultConn) end(how func(*net.TCPConn)) {
 	c.once.Do(func() {
 		close(c.gone)
-		// Without lingering, close sends a reset.
-		_ = c.client.SetLinger(0)
-		_ = c.target.SetLinger(0)
-		c.client.Close()
-		c.target.Close()
+		how(c.client)
+		how(c.target)
 	})
 }
 
@@ -231,7 +237,7 @@ func (f *Faults) pump(c *faultConn, from, to *net.TCPConn) {
 				return
 			}
 			if err != nil {
-				c.close()
+				c.reset()
 				return
 			}
 		}
@@ -241,7 +247,7 @@ func (f *Faults) pump(c *faultConn, from, to *net.TCPConn) {
 			return
 		}
 		if _, err := to.Write(ch.data); err != nil {
-			c.close()
+			c.reset()
 			return
 		}
 	}

@@ -113,14 +113,13 @@ func alive(pid int) bool {
 // tail returns the last lines of out.
 func tail(out []byte, lines int) []byte {
 	out = bytes.TrimRight(out, "\n")
-	end := len(out)
-	for ; lines > 0 && end > 0; lines-- {
-		end = bytes.LastIndexByte(out[:end], '\n')
+	start := len(out)
+	for range lines {
+		if start = bytes.LastIndexByte(out[:start], '\n'); start < 0 {
+			return out
+		}
 	}
-	if end <= 0 {
-		return out
-	}
-	return out[end+1:]
+	return out[start+1:]
 }
 
 // tailFile returns the last lines of a file, or why it cannot be read.

@@ -110,7 +110,8 @@ func ReadAll(t testing.TB, topic string, opts ...kgo.Opt) []*kgo.Record {
 		before := r.read
 		r.poll(ctx, t)
 		if ctx.Err() != nil {
-			t.Fatalf("read %s: %d records after %v; next offsets %v, ends %v", topic, r.read, opTimeout, r.next, r.end)
+			t.Fatalf("read %s: %d records after %v; next offsets %v, ends %v, last error: %v",
+				topic, r.read, opTimeout, r.next, r.end, r.lastErr)
 		}
 		if r.read == before {
 			r.skipTrailingHoles(ctx, t)
@@ -138,6 +139,7 @@ type reader struct {
 	end     map[int32]int64
 	records map[int32][]*kgo.Record
 	read    int
+	lastErr error
 }
 
 func newReader(ctx context.Context, t testing.TB, topic string, opts []kgo.Opt) *reader {
@@ -200,9 +202,14 @@ func (r *reader) poll(ctx context.Context, t testing.TB) {
 	defer cancel()
 	fetches := r.cl.PollFetches(ctx)
 	fetches.EachError(func(_ string, p int32, err error) {
-		if ctx.Err() == nil {
+		if ctx.Err() != nil {
+			return
+		}
+		var refusal *kerr.Error
+		if errors.As(err, &refusal) && !refusal.Retriable {
 			t.Fatalf("read %s-%d: %v", r.topic, p, err)
 		}
+		r.lastErr = err // of a connection, say; the client goes on by itself
 	})
 	fetches.EachRecord(func(rec *kgo.Record) {
 		p := rec.Partition

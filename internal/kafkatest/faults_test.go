@@ -1,0 +1,124 @@
+package kafkatest
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+)
+
+// echo serves connections that send back what they get.
+func echo(t *testing.T) (addr string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				_, _ = io.Copy(conn, conn)
+			}()
+		}
+	}()
+	return ln.Addr().String()
+}
+
+func dial(t *testing.T, f *Faults) *net.TCPConn {
+	t.Helper()
+	conn, err := net.Dial("tcp", f.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn.(*net.TCPConn)
+}
+
+func roundTrip(t *testing.T, conn net.Conn, msg string) {
+	t.Helper()
+	if _, err := conn.Write([]byte(msg)); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, len(msg))
+	if _, err := io.ReadFull(conn, buf); err != nil || string(buf) != msg {
+		t.Fatalf("got %q, %v, want %q", buf, err, msg)
+	}
+}
+
+func TestFaultsForward(t *testing.T) {
+	f := NewFaults(t, echo(t))
+	conn := dial(t, f)
+	roundTrip(t, conn, "through")
+	// An end of stream passes, after what was sent before it.
+	big := make([]byte, 8<<20)
+	go func() {
+		_, _ = conn.Write(big)
+		_ = conn.CloseWrite()
+	}()
+	got, err := io.ReadAll(conn)
+	if err != nil || len(got) != len(big) {
+		t.Errorf("%d bytes, %v, want %d", len(got), err, len(big))
+	}
+	WaitFor(t, 10*time.Second, "the connection to be forgotten", func() (bool, string) { return f.Conns() == 0, "" })
+}
+
+func TestFaultsCut(t *testing.T) {
+	f := NewFaults(t, echo(t))
+	conn := dial(t, f)
+	roundTrip(t, conn, "before")
+	f.Cut()
+	if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("read from a cut connection: %v, want a reset", err)
+	}
+	if c, err := net.Dial("tcp", f.Addr()); err == nil {
+		c.Close()
+		t.Error("a connection was accepted while cut")
+	}
+	f.Resume()
+	conn = dial(t, f)
+	roundTrip(t, conn, "after")
+	f.Reset()
+	if _, err := conn.Read(make([]byte, 1)); err == nil {
+		t.Error("read from a reset connection succeeded")
+	}
+	roundTrip(t, dial(t, f), "again")
+}
+
+func TestFaultsStall(t *testing.T) {
+	f := NewFaults(t, echo(t))
+	conn := dial(t, f)
+	roundTrip(t, conn, "before")
+	f.Stall()
+	if _, err := conn.Write([]byte("held")); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	if n, err := conn.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read %d bytes while stalled, %v", n, err)
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	f.Resume()
+	buf := make([]byte, 4)
+	if _, err := io.ReadFull(conn, buf); err != nil || string(buf) != "held" {
+		t.Errorf("after the stall: %q, %v", buf, err)
+	}
+}
+
+func TestFaultsDelay(t *testing.T) {
+	f := NewFaults(t, echo(t))
+	conn := dial(t, f)
+	f.Delay(30 * time.Millisecond)
+	begin := time.Now()
+	roundTrip(t, conn, "slowly")
+	if took := time.Since(begin); took < 60*time.Millisecond {
+		t.Errorf("a round trip took %v, less than both delays", took)
+	}
+}
