@@ -56,6 +56,8 @@ func (t *Partition) SetPhysicalEnd(p int64) { t.physEnd.Store(p) }
 // ToPhysical translates the offset a client wants to read from. Below the floor it is -1, which every broker answers with
 // OFFSET_OUT_OF_RANGE. The floor, while the log has not reached it yet, is the physical end; an offset between the floor
 // and the first record ever is that record. Beyond the end it is beyond the physical end, and for the broker to refuse.
+//
+// -1 means something else in DeleteRecords: the high watermark. There an offset below the floor deletes nothing.
 func (t *Partition) ToPhysical(logical int64) int64 {
 	r := t.run.Load()
 	if logical < r.floor || logical < 0 {
@@ -66,16 +68,6 @@ func (t *Partition) ToPhysical(logical int64) int64 {
 		return end
 	}
 	return p
-}
-
-// DeleteToPhysical translates the offset up to which a client wants records deleted (DeleteRecords, once the mirror is
-// stopped). -1, the high watermark, stays; an offset below the floor is 0, which deletes nothing: ToPhysical's -1 would
-// delete everything.
-func (t *Partition) DeleteToPhysical(logical int64) int64 {
-	if logical < 0 {
-		return logical
-	}
-	return max(t.ToPhysical(logical), 0)
 }
 
 // ToLogical translates a position in the log (log start, high watermark, an offset found by timestamp): never below the

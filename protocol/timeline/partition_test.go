@@ -43,21 +43,6 @@ func TestToPhysical(t *testing.T) {
 	}
 }
 
-func TestDeleteToPhysical(t *testing.T) {
-	p := New(0, 100, 120)
-	p.SetPhysicalEnd(50)
-	for ask, want := range map[int64]int64{
-		-1:  -1, // the high watermark
-		0:   0,
-		110: 0, // below the floor: nothing, and above all not everything
-		120: 20,
-		150: 50,
-		151: 51, // for the broker to refuse
-	} {
-		require.Equal(t, want, p.DeleteToPhysical(ask), "delete up to %d", ask)
-	}
-}
-
 func TestToLogical(t *testing.T) {
 	p := New(0, 95, 100)
 	for _, c := range []struct{ physical, position, base int64 }{
