@@ -1,0 +1,18 @@
+# A static binary in an image with nothing else but the certificates of public authorities.
+FROM golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+ARG VERSION=unknown
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /klink ./cmd/klink
+
+FROM scratch
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY --from=build /klink /klink
+# No user database here: the numeric id of distroless images' nonroot.
+USER 65532:65532
+# 9092 is the bootstrap port, the brokers follow (9093, 9094, ...); 8080 is for metrics and probes.
+EXPOSE 9092-9102 8080
+ENTRYPOINT ["/klink"]
+CMD ["serve", "--help"]

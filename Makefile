@@ -1,0 +1,51 @@
+# Targets for people and for .ci/run. Tools (gofumpt, staticcheck) are pinned in go.mod and need no installation.
+
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+FUZZTIME ?= 20s
+# Packages whose benchmarks are on the path of every byte.
+HOT      := ./protocol/... ./router/... ./proxy/... ./replicator/...
+# The readers of librdkafka need cgo, so they are a module of their own.
+LIBRDKAFKA := internal/clienttest/librdkafka
+# Packages tested at the same time: their brokers share the machine.
+TESTJOBS ?= 2
+TESTTIMEOUT ?= 20m
+
+.PHONY: all build demo kafka test lint fmt bench fuzz clean
+
+all: lint build test
+
+build: ## bin/klink
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/klink ./cmd/klink
+
+demo: ## two embedded clusters, a link, a mirror; needs nothing but Go
+	go run ./cmd/klink demo
+
+kafka: ## fetch Apache Kafka for the tests; says what is missing
+	@if [ "$$KLINK_SKIP_KAFKA" = 1 ]; then echo 'KLINK_SKIP_KAFKA=1: tests on real Kafka are skipped'; \
+	else go run ./internal/kafkatest/provision; fi
+
+test: kafka ## everything: unit, fuzz seeds, embedded clusters, real Apache Kafka (Java 17 and Maven)
+	go test -p $(TESTJOBS) -timeout $(TESTTIMEOUT) ./...
+	@if [ -f $(LIBRDKAFKA)/go.mod ]; then echo 'go test $(LIBRDKAFKA)/...'; cd $(LIBRDKAFKA) && go test -timeout $(TESTTIMEOUT) ./...; fi
+
+lint: ## formatting, go vet, staticcheck
+	@out=$$(go tool gofumpt -l .); if [ -n "$$out" ]; then echo "not gofumpt-clean (make fmt):"; echo "$$out"; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+
+fmt:
+	go tool gofumpt -w .
+
+bench: ## benchmarks of the hot path
+	go test -run '^$$' -bench . -benchmem $(HOT)
+
+fuzz: ## each fuzz target for FUZZTIME
+	@for pkg in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	  done; \
+	done
+
+clean:
+	rm -rf bin
