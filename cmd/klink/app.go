@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"klink/internal/config"
+)
+
+// version is set by the linker (make build).
+var version = ""
+
+// The exit codes. A command that SIGINT ends where that is its normal end (consume, serve) exits with exitOK.
+const (
+	exitOK    = 0
+	exitError = 1
+	exitUsage = 2
+)
+
+// app is one run of the command line.
+type app struct {
+	in       io.Reader
+	out, err io.Writer
+
+	// values of the flags that all commands have
+	cluster       string
+	bootstrap     string
+	commandConfig string
+	output        string
+}
+
+// run executes one command line and returns its exit code. It touches no global state, so that tests and the demo can
+// call it as a person types it.
+func run(ctx context.Context, args []string, in io.Reader, out, err io.Writer) int {
+	a := &app{in: in, out: out, err: err}
+	root := a.root()
+	root.SetArgs(args)
+	cmd, failure := root.ExecuteContextC(ctx)
+	if failure == nil {
+		return exitOK
+	}
+	fmt.Fprintf(err, "Error: %v\n", failure)
+	var bad *config.Error
+	if errors.As(failure, new(*usageError)) || errors.As(failure, &bad) || strings.HasPrefix(failure.Error(), "unknown command ") {
+		fmt.Fprintf(err, "Run '%s --help' for usage.\n", cmd.CommandPath())
+		return exitUsage
+	}
+	return exitError
+}
+
+// usageError is a command line that cannot mean anything.
+type usageError struct{ problem string }
+
+func (e *usageError) Error() string { return e.problem }
+
+func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+
+// root builds the command tree.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "klink",
+		Short: "Cluster links and read-only mirror topics for stock Kafka",
+		Long: `klink gives a stock Kafka cluster links to other clusters: read-only mirror topics that have the
+offsets of their source.
+
+"klink serve" runs in front of the destination cluster; Kafka clients and the other commands talk to
+its address. Name the cluster with --cluster (a context, see "klink context") or --bootstrap-server.`,
+		Version:       versionText(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          help,
+	}
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err.Error()} })
+	root.CompletionOptions.HiddenDefaultCmd = false
+
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.cluster, "cluster", "", "`NAME` of the context to use (default: the current one)")
+	flags.StringVar(&a.bootstrap, "bootstrap-server", "", "`HOST:PORT` of klink or of a Kafka cluster, instead of the context's; several with commas")
+	flags.StringVar(&a.commandConfig, "command-config", "", "`FILE` of Java client properties, on top of the context's")
+	flags.StringVarP(&a.output, "output", "o", "table", "`FORMAT`: table or json")
+	_ = root.RegisterFlagCompletionFunc("cluster", completeContexts)
+	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if a.output != "table" && a.output != "json" {
+			return usagef("--output: %q is neither table nor json", a.output)
+		}
+		return nil
+	}
+
+	root.AddCommand(a.contextCommand(), a.linkCommand(), a.mirrorCommand(), a.topicCommand())
+	return root
+}
+
+// help is what a command does that only groups others.
+func help(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+
+// group makes a command that only groups others.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, RunE: help, Args: func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usagef("unknown command %q for %q", args[0], cmd.CommandPath())
+		}
+		return nil
+	}}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+// exactArgs wants one argument for each name.
+func exactArgs(names ...string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return usagef("missing argument %s", names[len(args)])
+		case len(args) > len(names):
+			return usagef("unexpected argument %q", args[len(names)])
+		}
+		return nil
+	}
+}
+
+// minArgs wants one argument or more.
+func minArgs(name string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return usagef("missing argument %s", name)
+		}
+		return nil
+	}
+}
+
+// versionText is the version from the linker, or what the Go tool knows of the build.
+func versionText() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

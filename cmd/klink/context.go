@@ -1,0 +1,224 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"klink/internal/kafkaclient"
+)
+
+func (a *app) contextCommand() *cobra.Command {
+	return group("context", "Name clusters, so that commands can use them with --cluster",
+		a.contextCreate(), a.contextUse(), a.contextList(), a.contextShow(), a.contextDelete())
+}
+
+func (a *app) contextCreate() *cobra.Command {
+	var configs []string
+	cmd := &cobra.Command{
+		Use:   "create NAME --bootstrap-server HOST:PORT [--command-config FILE] [--config KEY=VALUE]...",
+		Short: "Store the address and client properties of a cluster under a name",
+		Long: `Stores the address and client properties of a cluster under a name, in a file that only you can read. The first
+context becomes the current one. A context of that name is replaced.`,
+		Example: `  klink context create src --bootstrap-server source.example:9092 --command-config source.config
+  klink context create dst --bootstrap-server klink.example:19092`,
+		Args: exactArgs("NAME"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			name := args[0]
+			if name == "" || strings.ContainsAny(name, " \t\r\n") {
+				return usagef("%q is no name for a context", name)
+			}
+			p := kafkaclient.Properties{}
+			if err := a.overlay(p); err != nil {
+				return err
+			}
+			for _, c := range configs {
+				key, value, err := keyValue(c)
+				if err != nil {
+					return err
+				}
+				p[key] = value
+			}
+			if p["bootstrap.servers"] == "" {
+				return usagef("the cluster has no address: give --bootstrap-server")
+			}
+			for key, value := range p { // a context is used from any directory
+				if strings.HasSuffix(key, ".location") && value != "" {
+					path, err := filepath.Abs(value)
+					if err != nil {
+						return err
+					}
+					p[key] = path
+				}
+			}
+			if _, err := p.Options(); err != nil {
+				return err
+			}
+			contexts, err := loadContexts()
+			if err != nil {
+				return err
+			}
+			contexts.Contexts[name] = p
+			if contexts.Current == "" {
+				contexts.Current = name
+			}
+			if err := contexts.save(); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.out, "Created context %q.\n", name)
+			return nil
+		},
+	}
+	cmd.Flags().StringArrayVar(&configs, "config", nil, "client property `KEY=VALUE`; may be repeated")
+	return cmd
+}
+
+func (a *app) contextUse() *cobra.Command {
+	return &cobra.Command{
+		Use:               "use NAME",
+		Short:             "Make a context the current one",
+		Args:              exactArgs("NAME"),
+		ValidArgsFunction: completeContexts,
+		RunE: func(_ *cobra.Command, args []string) error {
+			contexts, err := loadContexts()
+			if err != nil {
+				return err
+			}
+			if _, ok := contexts.Contexts[args[0]]; !ok {
+				return fmt.Errorf("there is no context %q: see `klink context list`", args[0])
+			}
+			contexts.Current = args[0]
+			if err := contexts.save(); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.out, "Using context %q.\n", args[0])
+			return nil
+		},
+	}
+}
+
+type contextJSON struct {
+	Name             string `json:"name"`
+	Current          bool   `json:"current"`
+	BootstrapServers string `json:"bootstrap_servers"`
+}
+
+func (a *app) contextList() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the contexts",
+		Args:  exactArgs(),
+		RunE: func(*cobra.Command, []string) error {
+			contexts, err := loadContexts()
+			if err != nil {
+				return err
+			}
+			list, rows := []contextJSON{}, [][]any{}
+			for _, name := range contexts.names() {
+				c := contextJSON{name, name == contexts.Current, contexts.Contexts[name]["bootstrap.servers"]}
+				mark := ""
+				if c.Current {
+					mark = "*"
+				}
+				list = append(list, c)
+				rows = append(rows, []any{mark, c.Name, c.BootstrapServers})
+			}
+			return a.show(list, []string{"Current", "Name", "Bootstrap Servers"}, rows)
+		},
+	}
+}
+
+func (a *app) contextShow() *cobra.Command {
+	return &cobra.Command{
+		Use:               "show [NAME]",
+		Short:             "Show the client properties of a context, without secrets",
+		Args:              atMostOne("NAME"),
+		ValidArgsFunction: completeContexts,
+		RunE: func(_ *cobra.Command, args []string) error {
+			contexts, err := loadContexts()
+			if err != nil {
+				return err
+			}
+			name := contexts.Current
+			if len(args) == 1 {
+				name = args[0]
+			}
+			if name == "" {
+				return usagef("there is no current context: name one")
+			}
+			p, ok := contexts.Contexts[name]
+			if !ok {
+				return fmt.Errorf("there is no context %q: see `klink context list`", name)
+			}
+			shown, rows := map[string]string{}, [][]any{}
+			for _, key := range slices.Sorted(maps.Keys(p)) {
+				shown[key] = p[key]
+				if kafkaclient.Sensitive(key) {
+					shown[key] = "[hidden]"
+				}
+				rows = append(rows, []any{key, shown[key]})
+			}
+			return a.show(map[string]any{"name": name, "current": name == contexts.Current, "properties": shown}, []string{"Property", "Value"}, rows)
+		},
+	}
+}
+
+func (a *app) contextDelete() *cobra.Command {
+	return &cobra.Command{
+		Use:               "delete NAME",
+		Short:             "Forget a context",
+		Args:              exactArgs("NAME"),
+		ValidArgsFunction: completeContexts,
+		RunE: func(_ *cobra.Command, args []string) error {
+			contexts, err := loadContexts()
+			if err != nil {
+				return err
+			}
+			if _, ok := contexts.Contexts[args[0]]; !ok {
+				return fmt.Errorf("there is no context %q: see `klink context list`", args[0])
+			}
+			delete(contexts.Contexts, args[0])
+			if contexts.Current == args[0] {
+				contexts.Current = ""
+			}
+			if err := contexts.save(); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.out, "Deleted context %q.\n", args[0])
+			return nil
+		},
+	}
+}
+
+// completeContexts completes names of contexts.
+func completeContexts(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	contexts, err := loadContexts()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return contexts.names(), cobra.ShellCompDirectiveNoFileComp
+}
+
+// atMostOne wants one argument or none.
+func atMostOne(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return exactArgs(name)(cmd, args)
+	}
+}
+
+// keyValue splits KEY=VALUE of a --config flag. The value may be a secret, so errors do not show it.
+func keyValue(s string) (key, value string, err error) {
+	key, value, ok := strings.Cut(s, "=")
+	key = strings.TrimSpace(key)
+	if !ok || key == "" {
+		return "", "", usagef("--config: want KEY=VALUE")
+	}
+	return key, value, nil
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"go.yaml.in/yaml/v3"
+
+	"klink/internal/kafkaclient"
+)
+
+// contexts are the named clusters of a person. They hold secrets, so the file has mode 0600.
+type contexts struct {
+	Current  string                            `yaml:"current,omitempty"`
+	Contexts map[string]kafkaclient.Properties `yaml:"contexts"`
+}
+
+// contextsPath is the file, in KLINK_CONFIG_DIR or else in klink's part of the user's config directory.
+func contextsPath() (string, error) {
+	dir := os.Getenv("KLINK_CONFIG_DIR")
+	if dir == "" {
+		user, err := os.UserConfigDir()
+		if err != nil {
+			return "", fmt.Errorf("no place for contexts: %w; set KLINK_CONFIG_DIR", err)
+		}
+		dir = filepath.Join(user, "klink")
+	}
+	return filepath.Join(dir, "contexts.yaml"), nil
+}
+
+// loadContexts reads the file; one that is not there yet is empty.
+func loadContexts() (*contexts, error) {
+	path, err := contextsPath()
+	if err != nil {
+		return nil, err
+	}
+	c := &contexts{}
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err := yaml.Unmarshal(text, c); err != nil {
+		return nil, fmt.Errorf("%s is damaged: repair or remove it", path)
+	}
+	if c.Contexts == nil {
+		c.Contexts = map[string]kafkaclient.Properties{}
+	}
+	return c, nil
+}
+
+// save replaces the file in one step.
+func (c *contexts) save() error {
+	path, err := contextsPath()
+	if err != nil {
+		return err
+	}
+	text, err := yaml.Marshal(c)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "contexts-*.yaml") // with mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	if _, err := f.Write(text); err != nil {
+		f.Close()
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+func (c *contexts) names() []string { return slices.Sorted(maps.Keys(c.Contexts)) }

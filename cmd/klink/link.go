@@ -1,0 +1,325 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"klink/internal/kafkaclient"
+	"klink/protocol/linkapi"
+)
+
+func (a *app) linkCommand() *cobra.Command {
+	return group("link", "Create, show, change and delete cluster links",
+		a.linkCreate(), a.linkList(), a.linkDescribe(), a.linkUpdate(), a.linkDelete())
+}
+
+// timeoutMs is what requests of the link API are given.
+const timeoutMs = int32(requestTimeout / time.Millisecond)
+
+// linkConfigs collects the configs of --config-file and, on top, --config.
+func linkConfigs(file string, pairs []string) (map[string]string, error) {
+	configs := map[string]string{}
+	if file != "" {
+		p, err := kafkaclient.Load(file)
+		if err != nil {
+			return nil, fmt.Errorf("--config-file: %w", err)
+		}
+		maps.Copy(configs, p)
+	}
+	for _, pair := range pairs {
+		key, value, err := keyValue(pair)
+		if err != nil {
+			return nil, err
+		}
+		configs[key] = value
+	}
+	return configs, nil
+}
+
+func (a *app) linkCreate() *cobra.Command {
+	var (
+		file               string
+		pairs              []string
+		dryRun, noValidate bool
+	)
+	cmd := &cobra.Command{
+		Use:   "create NAME --config-file FILE [--config KEY=VALUE]...",
+		Short: "Create a link to a source cluster",
+		Long: `Creates a link from the cluster behind klink to a source cluster. FILE has the address and the credentials of the
+source as Java client properties, and any config of the link (docs/configs.md). Files that it names, such as
+ssl.truststore.location, are read by klink on its own machine.`,
+		Example: `  klink link create east-west --config-file source.config`,
+		Args:    exactArgs("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			configs, err := linkConfigs(file, pairs)
+			if err != nil {
+				return err
+			}
+			if len(configs) == 0 {
+				return usagef("the link has no source: give --config-file, or --config bootstrap.servers=HOST:PORT")
+			}
+			link := linkapi.CreateLink{Name: args[0]}
+			for _, key := range slices.Sorted(maps.Keys(configs)) {
+				value := configs[key]
+				link.Configs = append(link.Configs, linkapi.Config{Name: key, Value: &value})
+			}
+			return a.withCluster(func(cl *cluster, _ *kadm.Client) error {
+				resp, err := request[*linkapi.CreateLinksResponse](cmd.Context(), cl, &linkapi.CreateLinksRequest{
+					TimeoutMs: timeoutMs, ValidateOnly: dryRun, SkipConnect: noValidate, Links: []linkapi.CreateLink{link},
+				})
+				if err != nil {
+					return err
+				}
+				if len(resp.Results) != 1 {
+					return fmt.Errorf("%s answered with %d results for one link", cl.address, len(resp.Results))
+				}
+				r := resp.Results[0]
+				if err := resultError(r.ErrorCode, r.ErrorMessage); err != nil {
+					return prefixed("link", args[0], err)
+				}
+				if dryRun {
+					fmt.Fprintf(a.out, "Cluster link %q can be created.\n", args[0])
+				} else {
+					fmt.Fprintf(a.out, "Created cluster link %q.\n", args[0])
+				}
+				return nil
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&file, "config-file", "", "`FILE` of properties: the source's address, credentials, and link configs")
+	flags.StringArrayVar(&pairs, "config", nil, "link config `KEY=VALUE`, on top of the file; may be repeated")
+	flags.BoolVar(&dryRun, "dry-run", false, "only check whether the link could be created")
+	flags.BoolVar(&noValidate, "no-validate", false, "do not connect to the source first")
+	return cmd
+}
+
+type listedLinkJSON struct {
+	Name            string `json:"name"`
+	ID              string `json:"id"`
+	State           string `json:"state"`
+	Error           string `json:"error"`
+	SourceClusterID string `json:"source_cluster_id"`
+	Mirrors         int32  `json:"mirrors"`
+}
+
+func listLinks(ctx context.Context, cl *cluster) ([]linkapi.ListedLink, error) {
+	resp, err := request[*linkapi.ListLinksResponse](ctx, cl, &linkapi.ListLinksRequest{})
+	if err != nil {
+		return nil, err
+	}
+	return resp.Links, resultError(resp.ErrorCode, resp.ErrorMessage)
+}
+
+func (a *app) completeLinks() func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return a.completion(func(ctx context.Context, cl *cluster) (names []string, err error) {
+		links, err := listLinks(ctx, cl)
+		for _, l := range links {
+			names = append(names, l.Name)
+		}
+		return names, err
+	})
+}
+
+func (a *app) linkList() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the links",
+		Args:  exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.withCluster(func(cl *cluster, _ *kadm.Client) error {
+				links, err := listLinks(cmd.Context(), cl)
+				if err != nil {
+					return err
+				}
+				list, rows := []listedLinkJSON{}, [][]any{}
+				for _, l := range links {
+					list = append(list, listedLinkJSON{l.Name, l.ID, l.State, l.Error, l.SourceClusterID, l.MirrorCount})
+					rows = append(rows, []any{l.Name, l.State, orDash(&l.Error), l.SourceClusterID, l.MirrorCount})
+				}
+				return a.show(list, []string{"Link Name", "State", "Error", "Source Cluster", "Mirror Topics"}, rows)
+			})
+		},
+	}
+}
+
+type describedLinkJSON struct {
+	Name                 string            `json:"name"`
+	ID                   string            `json:"id"`
+	State                string            `json:"state"`
+	Error                string            `json:"error"`
+	ErrorMessage         string            `json:"error_message"`
+	SourceClusterID      string            `json:"source_cluster_id"`
+	DestinationClusterID string            `json:"destination_cluster_id"`
+	Configs              map[string]string `json:"configs"`
+}
+
+func (a *app) linkDescribe() *cobra.Command {
+	return &cobra.Command{
+		Use:               "describe NAME",
+		Short:             "Show the state and the configs of a link",
+		Args:              exactArgs("NAME"),
+		ValidArgsFunction: a.completeLinks(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withCluster(func(cl *cluster, _ *kadm.Client) error {
+				resp, err := request[*linkapi.DescribeLinksResponse](cmd.Context(), cl, &linkapi.DescribeLinksRequest{Names: args})
+				if err != nil {
+					return err
+				}
+				if err := resultError(resp.ErrorCode, resp.ErrorMessage); err != nil {
+					return err
+				}
+				if len(resp.Links) != 1 {
+					return fmt.Errorf("%s answered with %d results for one link", cl.address, len(resp.Links))
+				}
+				l := resp.Links[0]
+				if err := resultError(l.ErrorCode, l.ErrorMessage); err != nil {
+					return prefixed("link", args[0], err)
+				}
+				return a.showLink(l)
+			})
+		},
+	}
+}
+
+func (a *app) showLink(l linkapi.DescribedLink) error {
+	if a.output == "json" {
+		configs := map[string]string{}
+		for _, c := range l.Configs {
+			if c.Value != nil {
+				configs[c.Name] = *c.Value
+			}
+		}
+		return a.json(describedLinkJSON{l.Name, l.ID, l.State, l.Error, l.StateMessage, l.SourceClusterID, l.DestinationClusterID, configs})
+	}
+	a.table([]string{"Link", l.Name}, [][]any{
+		{"Id", l.ID},
+		{"State", l.State},
+		{"Error", orDash(&l.Error)},
+		{"Error Message", orDash(&l.StateMessage)},
+		{"Source Cluster", orDash(&l.SourceClusterID)},
+		{"Destination Cluster", orDash(&l.DestinationClusterID)},
+	})
+	fmt.Fprintln(a.out)
+	rows := [][]any{}
+	for _, c := range l.Configs {
+		set := "yes"
+		if c.IsDefault {
+			set = "default"
+		}
+		value := ""
+		if c.Value != nil {
+			value = *c.Value
+		}
+		rows = append(rows, []any{c.Name, value, set})
+	}
+	a.table([]string{"Config", "Value", "Set"}, rows)
+	return nil
+}
+
+func (a *app) linkUpdate() *cobra.Command {
+	var (
+		file           string
+		pairs, deletes []string
+		dryRun         bool
+	)
+	cmd := &cobra.Command{
+		Use:   "update NAME [--config KEY=VALUE]... [--config-file FILE]",
+		Short: "Change configs of a link",
+		Long:  "Changes configs of a link: all of the changes, or none if one is refused. Configs that are not named stay as they are.",
+		Example: `  klink link update east-west --config metadata.max.age.ms=5000
+  klink link update east-west --config cluster.link.paused=true`,
+		Args:              exactArgs("NAME"),
+		ValidArgsFunction: a.completeLinks(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			configs, err := linkConfigs(file, pairs)
+			if err != nil {
+				return err
+			}
+			link := linkapi.AlterLink{Name: args[0]}
+			for _, key := range slices.Sorted(maps.Keys(configs)) {
+				value := configs[key]
+				link.Configs = append(link.Configs, linkapi.AlterConfig{Name: key, Op: linkapi.ConfigSet, Value: &value})
+			}
+			for _, key := range deletes {
+				link.Configs = append(link.Configs, linkapi.AlterConfig{Name: key, Op: linkapi.ConfigDelete})
+			}
+			if len(link.Configs) == 0 {
+				return usagef("nothing to change: give --config, --config-file or --delete-config")
+			}
+			return a.withCluster(func(cl *cluster, _ *kadm.Client) error {
+				resp, err := request[*linkapi.AlterLinkConfigsResponse](cmd.Context(), cl, &linkapi.AlterLinkConfigsRequest{
+					TimeoutMs: timeoutMs, ValidateOnly: dryRun, Links: []linkapi.AlterLink{link},
+				})
+				if err != nil {
+					return err
+				}
+				if err := firstError("link", resp.Results); err != nil {
+					return err
+				}
+				if dryRun {
+					fmt.Fprintf(a.out, "Cluster link %q can be updated.\n", args[0])
+				} else {
+					fmt.Fprintf(a.out, "Updated cluster link %q.\n", args[0])
+				}
+				return nil
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&file, "config-file", "", "`FILE` of properties to set")
+	flags.StringArrayVar(&pairs, "config", nil, "link config `KEY=VALUE` to set, on top of the file; may be repeated")
+	flags.StringArrayVar(&deletes, "delete-config", nil, "link config `KEY` to set back to its default; may be repeated")
+	flags.BoolVar(&dryRun, "dry-run", false, "only check whether the link could be changed")
+	return cmd
+}
+
+func (a *app) linkDelete() *cobra.Command {
+	var force, dryRun bool
+	cmd := &cobra.Command{
+		Use:   "delete NAME [--force]",
+		Short: "Delete a link",
+		Long: `Deletes a link. That is refused while mirrors of the link are not stopped, unless --force stops them first. Topics
+and their records stay.`,
+		Args:              exactArgs("NAME"),
+		ValidArgsFunction: a.completeLinks(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withCluster(func(cl *cluster, _ *kadm.Client) error {
+				resp, err := request[*linkapi.DeleteLinksResponse](cmd.Context(), cl, &linkapi.DeleteLinksRequest{
+					TimeoutMs: timeoutMs, ValidateOnly: dryRun, Force: force, Names: args,
+				})
+				if err != nil {
+					return err
+				}
+				if err := firstError("link", resp.Results); err != nil {
+					return err
+				}
+				if dryRun {
+					fmt.Fprintf(a.out, "Cluster link %q can be deleted.\n", args[0])
+				} else {
+					fmt.Fprintf(a.out, "Deleted cluster link %q.\n", args[0])
+				}
+				return nil
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&force, "force", false, "stop the link's mirrors first")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only check whether the link could be deleted")
+	return cmd
+}
+
+// firstError is the first error among results that each name a link or a topic.
+func firstError(kind string, results []linkapi.NameResult) error {
+	for _, r := range results {
+		if err := resultError(r.ErrorCode, r.ErrorMessage); err != nil {
+			return prefixed(kind, r.Name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,20 @@
+// Command klink gives stock Kafka clusters cluster links and read-only, offset-faithful mirror topics. `klink serve` is
+// the proxy with link administration and replicator; the other commands administer links, mirrors and topics through it
+// over the Kafka protocol.
+//
+// Reading order: app.go (command tree, errors, exit codes), connect.go (which cluster), then one file per noun.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}

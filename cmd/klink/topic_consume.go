@@ -1,0 +1,296 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// consumption is what `topic consume` was asked for.
+type consumption struct {
+	topic         string
+	fromBeginning bool
+	group         string
+	partition     int32 // -1 = all
+	offset        int64 // -1 = not given
+	max           int   // 0 = no end
+	timeout       time.Duration
+
+	printKey, printOffset, printPartition, printTimestamp bool
+}
+
+func (a *app) topicConsume() *cobra.Command {
+	c := consumption{partition: -1, offset: -1}
+	cmd := &cobra.Command{
+		Use:   "consume TOPIC",
+		Short: "Print the records of a topic, one a line",
+		Long: `Prints the records of a topic, one a line: from its end on and as they come, until ^C, unless the flags say otherwise.
+With -o json each line is an object with all that a record has.`,
+		Example: `  klink topic consume orders --from-beginning
+  klink topic consume orders --partition 2 --offset 1000 --max-messages 10 --print-offset`,
+		Args:              exactArgs("TOPIC"),
+		ValidArgsFunction: a.completeTopics(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c.topic = args[0]
+			flags := cmd.Flags()
+			switch {
+			case flags.Changed("partition") && c.partition < 0:
+				return usagef("--partition: want a number from 0 on")
+			case flags.Changed("offset") && c.offset < 0:
+				return usagef("--offset: want a number from 0 on")
+			case flags.Changed("offset") && c.partition < 0:
+				return usagef("--offset needs --partition")
+			case flags.Changed("offset") && c.fromBeginning:
+				return usagef("--offset and --from-beginning exclude each other")
+			case c.group != "" && c.partition >= 0:
+				return usagef("--group and --partition exclude each other")
+			case flags.Changed("max-messages") && c.max < 1:
+				return usagef("--max-messages: want a number from 1 on")
+			case flags.Changed("timeout") && c.timeout <= 0:
+				return usagef("--timeout: want a positive duration, such as 5s")
+			}
+			return a.consume(cmd.Context(), c)
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&c.fromBeginning, "from-beginning", false, "start at the first record (with --group: where the group has no offset)")
+	flags.StringVar(&c.group, "group", "", "consumer `GROUP`; offsets are committed to it")
+	flags.Int32Var(&c.partition, "partition", -1, "read only partition `N`")
+	flags.Int64Var(&c.offset, "offset", -1, "start at offset `N` of the partition")
+	flags.IntVar(&c.max, "max-messages", 0, "end after `N` records")
+	flags.DurationVar(&c.timeout, "timeout", 0, "end when no record has come for `DURATION`")
+	flags.BoolVar(&c.printKey, "print-key", false, "print the key before the value")
+	flags.BoolVar(&c.printOffset, "print-offset", false, "print the offset")
+	flags.BoolVar(&c.printPartition, "print-partition", false, "print the partition")
+	flags.BoolVar(&c.printTimestamp, "print-timestamp", false, "print the timestamp and its type")
+	for _, name := range []string{"partition", "offset"} {
+		flags.Lookup(name).DefValue = "0" // not shown in help
+	}
+	return cmd
+}
+
+func (a *app) consume(ctx context.Context, c consumption) error {
+	opts, err := a.start(ctx, c)
+	if err != nil || opts == nil {
+		return ended(ctx, err)
+	}
+	cl, err := a.connect(opts...)
+	if err != nil {
+		return err
+	}
+	defer cl.CloseAllowingRebalance()
+	out := bufio.NewWriter(a.out)
+	defer out.Flush()
+	for n := 0; c.max == 0 || n < c.max; {
+		want := 10_000
+		if c.max > 0 {
+			want = min(want, c.max-n)
+		}
+		records, err := poll(ctx, cl, want, c.timeout)
+		if err != nil {
+			return ended(ctx, err)
+		}
+		if len(records) == 0 {
+			break
+		}
+		for _, r := range records {
+			a.printRecord(out, c, r)
+		}
+		if err := out.Flush(); err != nil {
+			return err
+		}
+		n += len(records)
+		if c.group != "" {
+			cl.MarkCommitRecords(records...)
+		}
+	}
+	return commit(ctx, cl, c)
+}
+
+// commit commits what was printed, also when ^C ended the command.
+func commit(ctx context.Context, cl *cluster, c consumption) error {
+	if c.group == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := cl.CommitMarkedOffsets(ctx); err != nil {
+		return fmt.Errorf("commit offsets of group %q: %w", c.group, err)
+	}
+	return nil
+}
+
+// ended is err, unless ^C was the cause.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// start makes the client options that say where to begin, and says on standard error when the command begins to wait for
+// records to come: what is written after that line is seen.
+func (a *app) start(ctx context.Context, c consumption) ([]kgo.Opt, error) {
+	cl, err := a.connect()
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	adm := kadm.NewClient(cl.Client)
+	t, err := topicDetail(ctx, cl, adm, c.topic)
+	if err != nil {
+		return nil, err
+	}
+	reset := kgo.NewOffset().AtEnd()
+	if c.fromBeginning {
+		reset = kgo.NewOffset().AtStart()
+	}
+	if c.group != "" {
+		return []kgo.Opt{
+			kgo.ConsumerGroup(c.group), kgo.ConsumeTopics(c.topic), kgo.ConsumeResetOffset(reset),
+			kgo.AutoCommitMarks(), kgo.BlockRebalanceOnPoll(), kgo.FetchMaxWait(500 * time.Millisecond),
+		}, nil
+	}
+	if _, ok := t.Partitions[c.partition]; c.partition >= 0 && !ok {
+		return nil, fmt.Errorf("topic %q has no partition %d, only %d of them", c.topic, c.partition, len(t.Partitions))
+	}
+	from := map[int32]kgo.Offset{}
+	switch {
+	case c.offset >= 0:
+		from[c.partition] = kgo.NewOffset().At(c.offset)
+		reset = kgo.NoResetOffset()
+	case c.fromBeginning:
+		for p := range t.Partitions {
+			from[p] = kgo.NewOffset().AtStart()
+		}
+	default:
+		ends, err := adm.ListEndOffsets(ctx, c.topic)
+		if err != nil {
+			return nil, cl.fail(err)
+		}
+		for p := range t.Partitions {
+			end, ok := ends.Lookup(c.topic, p)
+			if !ok || end.Err != nil {
+				from[p] = kgo.NewOffset().AtEnd()
+				continue
+			}
+			from[p] = kgo.NewOffset().At(end.Offset)
+		}
+		fmt.Fprintf(a.err, "Waiting for records of topic %q; end with ^C.\n", c.topic)
+	}
+	if c.partition >= 0 {
+		from = map[int32]kgo.Offset{c.partition: from[c.partition]}
+	}
+	return []kgo.Opt{
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{c.topic: from}), kgo.ConsumeResetOffset(reset),
+		kgo.FetchMaxWait(500 * time.Millisecond),
+	}, nil
+}
+
+// poll waits for records, at most timeout if that is not 0; then there are none.
+func poll(ctx context.Context, cl *cluster, want int, timeout time.Duration) ([]*kgo.Record, error) {
+	wait, cancel := ctx, context.CancelFunc(func() {})
+	if timeout > 0 {
+		wait, cancel = context.WithTimeout(ctx, timeout)
+	}
+	defer cancel()
+	for {
+		cl.AllowRebalance() // what was polled before is printed and marked
+		fetches := cl.PollRecords(wait, want)
+		if records := fetches.Records(); len(records) > 0 {
+			return records, nil
+		}
+		if ctx.Err() != nil || wait.Err() != nil {
+			return nil, nil
+		}
+		var failure error
+		fetches.EachError(func(topic string, partition int32, err error) {
+			if failure == nil && !errors.Is(err, context.DeadlineExceeded) {
+				failure = fmt.Errorf("topic %q partition %d: %w", topic, partition, cl.fail(err))
+			}
+		})
+		if failure != nil {
+			return nil, failure
+		}
+	}
+}
+
+type recordJSON struct {
+	Topic         string       `json:"topic"`
+	Partition     int32        `json:"partition"`
+	Offset        int64        `json:"offset"`
+	Timestamp     int64        `json:"timestamp"` // Unix milliseconds
+	TimestampType string       `json:"timestamp_type"`
+	Key           any          `json:"key"`
+	Value         any          `json:"value"`
+	Headers       []headerJSON `json:"headers"`
+}
+
+type headerJSON struct {
+	Key   string `json:"key"`
+	Value any    `json:"value"`
+}
+
+// bytesJSON is text as a string, other bytes as {"base64": "..."}, null as null.
+func bytesJSON(b []byte) any {
+	switch {
+	case b == nil:
+		return nil
+	case utf8.Valid(b):
+		return string(b)
+	}
+	return map[string][]byte{"base64": b}
+}
+
+// timestampType names the type as Kafka's console consumer does.
+func timestampType(r *kgo.Record) string {
+	switch r.Attrs.TimestampType() {
+	case 0:
+		return "CreateTime"
+	case 1:
+		return "LogAppendTime"
+	}
+	return "NoTimestampType"
+}
+
+// printRecord writes one line. What stands before the value is as Kafka's console consumer prints it, tab separated.
+func (a *app) printRecord(w *bufio.Writer, c consumption, r *kgo.Record) {
+	if a.output == "json" {
+		j := recordJSON{r.Topic, r.Partition, r.Offset, r.Timestamp.UnixMilli(), timestampType(r), bytesJSON(r.Key), bytesJSON(r.Value), []headerJSON{}}
+		for _, h := range r.Headers {
+			j.Headers = append(j.Headers, headerJSON{h.Key, bytesJSON(h.Value)})
+		}
+		line, _ := json.Marshal(j) // strings and numbers only
+		w.Write(append(line, '\n'))
+		return
+	}
+	if c.printTimestamp {
+		w.WriteString(timestampType(r) + ":" + strconv.FormatInt(r.Timestamp.UnixMilli(), 10) + "\t")
+	}
+	if c.printPartition {
+		w.WriteString("Partition:" + strconv.Itoa(int(r.Partition)) + "\t")
+	}
+	if c.printOffset {
+		w.WriteString("Offset:" + strconv.FormatInt(r.Offset, 10) + "\t")
+	}
+	if c.printKey {
+		w.WriteString(nullable(r.Key) + "\t")
+	}
+	w.WriteString(nullable(r.Value) + "\n")
+}
+
+func nullable(b []byte) string {
+	if b == nil {
+		return "null"
+	}
+	return string(b)
+}
