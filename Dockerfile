@@ -12,7 +12,7 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY --from=build /klink /klink
 # No user database here: the numeric id of distroless images' nonroot.
 USER 65532:65532
-# 9092 is the bootstrap port, the brokers follow (9093, 9094, ...); 8080 is for metrics and probes.
-EXPOSE 9092-9102 8080
+# 19092 is the bootstrap port, the brokers follow (19093, 19094, ...); 8080 is a usual choice for --http.
+EXPOSE 19092-19102 8080
 ENTRYPOINT ["/klink"]
 CMD ["serve", "--help"]

@@ -181,10 +181,10 @@ func (b *Broker) awaitReady() error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("kafkatest: broker %d at %s not ready after %v: %w\n%s",
-				b.id, b.addr, startTimeout, err, tailFile(b.logPath(), 40))
+				b.id, b.addr, startTimeout, err, TailFile(b.logPath(), 40))
 		case <-proc.Done():
 			if b.cluster.zk == nil {
-				return fmt.Errorf("kafkatest: broker %d ended while it started:\n%s", b.id, tailFile(b.logPath(), 40))
+				return fmt.Errorf("kafkatest: broker %d ended while it started:\n%s", b.id, TailFile(b.logPath(), 40))
 			}
 			if err := b.spawn(); err != nil {
 				return err

@@ -144,7 +144,7 @@ func (c *Cluster) showLogsOnFailure(t testing.TB) {
 			return
 		}
 		for _, b := range c.brokers {
-			t.Logf("broker %d at %s, end of its log:\n%s", b.id, b.addr, tailFile(b.logPath(), 40))
+			t.Logf("broker %d at %s, end of its log:\n%s", b.id, b.addr, TailFile(b.logPath(), 40))
 		}
 	})
 }

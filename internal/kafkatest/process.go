@@ -122,8 +122,8 @@ func tail(out []byte, lines int) []byte {
 	return out[start+1:]
 }
 
-// tailFile returns the last lines of a file, or why it cannot be read.
-func tailFile(path string, lines int) string {
+// TailFile returns the last lines of a file, or why it cannot be read.
+func TailFile(path string, lines int) string {
 	f, err := os.Open(path)
 	if err != nil {
 		return err.Error()

@@ -30,13 +30,13 @@ func TestTail(t *testing.T) {
 		}
 	}
 	path := filepath.Join(t.TempDir(), "log")
-	if got := tailFile(path, 1); !strings.Contains(got, "no such file") {
+	if got := TailFile(path, 1); !strings.Contains(got, "no such file") {
 		t.Errorf("tail of no file: %q", got)
 	}
 	if err := os.WriteFile(path, []byte("one\ntwo\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if got := tailFile(path, 1); got != "two" {
+	if got := TailFile(path, 1); got != "two" {
 		t.Errorf("tail of a file: %q", got)
 	}
 }

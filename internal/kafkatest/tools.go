@@ -73,7 +73,7 @@ func MustTool(t testing.TB, stdin, mainClass string, args ...string) string {
 // RunningTool is a Java tool at work, killed at the end of the test at the latest.
 type RunningTool struct {
 	*Process
-	stdout, stderr output
+	stdout, stderr Output
 }
 
 // StartTool starts a main class from the jars of Kafka 4.3.1, for a tool that runs while the test goes on (a console
@@ -112,19 +112,21 @@ func (r *RunningTool) outputs() string {
 	return fmt.Sprintf("stdout: %s\nstderr: %s", tail([]byte(r.Stdout()), 20), tail([]byte(r.Stderr()), 20))
 }
 
-// output is a buffer that is read while it is written.
-type output struct {
+// Output is a buffer for the output of a process that is read while it is written.
+type Output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
 }
 
-func (o *output) Write(p []byte) (int, error) {
+// Write appends p.
+func (o *Output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.buf.Write(p)
 }
 
-func (o *output) String() string {
+// String is what was written so far.
+func (o *Output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.buf.String()
