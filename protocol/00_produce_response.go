@@ -29,8 +29,8 @@ func ReadProduceResponse(frame []byte, h RequestHeader) ProduceResponse {
 	return p
 }
 
-// Topic goes to the next topic. find, unless nil, is asked whether it is a mirror; then its offsets are translated in place.
-func (p *ProduceResponse) Topic(find func(name []byte, id [16]byte) Mirror) bool {
+// Topic goes to the next topic. If resolver (which may be nil) knows it as a mirror, its offsets are translated in place.
+func (p *ProduceResponse) Topic(resolver Resolver) bool {
 	if p.left == 0 || !p.r.Ok() {
 		return false
 	}
@@ -42,8 +42,8 @@ func (p *ProduceResponse) Topic(find func(name []byte, id [16]byte) Mirror) bool
 		p.Name = p.r.String()
 	}
 	var m Mirror
-	if find != nil && p.r.Ok() {
-		m = find(p.Name, p.ID)
+	if resolver != nil && p.r.Ok() {
+		m, _ = resolver.Topic(p.Name, p.ID)
 	}
 	for n := p.r.Array(); n > 0 && p.r.Ok(); n-- {
 		p.partition(m)
@@ -137,14 +137,14 @@ func appendNoTags(dst []byte, flexible bool) []byte {
 }
 
 // AppendRefusedProduce appends a whole response frame that refuses all topics of the request h.
-func AppendRefusedProduce(dst []byte, h RequestHeader, refused []RefusedProduce) []byte {
+func AppendRefusedProduce(dst []byte, h RequestHeader, refused []*RefusedProduce) []byte {
 	at := len(dst)
 	dst = append(dst, 0, 0, 0, 0)
 	dst = appendInt32(dst, h.CorrelationID)
 	dst = appendNoTags(dst, h.Flexible)
 	dst = appendCount(dst, h.Flexible, len(refused))
-	for i := range refused {
-		dst = refused[i].AppendTo(dst, h)
+	for _, t := range refused {
+		dst = t.AppendTo(dst, h)
 	}
 	if h.Version >= 1 {
 		dst = appendInt32(dst, 0) // throttle time

@@ -1,6 +1,10 @@
 package protocol
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
 
 // FetchRequest reads the topics and partitions of a Fetch request, v0 to v18, in place:
 //
@@ -15,6 +19,7 @@ type FetchRequest struct {
 	Index int32 // of the partition
 
 	offset  []byte
+	session []byte // id and epoch, nil before v7
 	r       Reader
 	version int16
 	topics  int
@@ -35,10 +40,10 @@ func ReadFetchRequest(frame []byte, h RequestHeader) FetchRequest {
 	if h.Version >= 4 {
 		n++ // isolation level
 	}
-	if h.Version >= 7 {
-		n += 8 // session id and epoch
-	}
 	f.r.Span(n)
+	if h.Version >= 7 {
+		f.session = f.r.Span(8)
+	}
 	f.topics = f.r.Array()
 	return f
 }
@@ -93,6 +98,35 @@ func (f *FetchRequest) Offset() int64 { return int64(binary.BigEndian.Uint64(f.o
 
 // SetOffset changes it in the frame.
 func (f *FetchRequest) SetOffset(o int64) { binary.BigEndian.PutUint64(f.offset, uint64(o)) }
+
+// Incremental is true if the request belongs to a fetch session that exists (KIP-227): a broker then remembers the offsets
+// of partitions that are not listed again.
+func (f *FetchRequest) Incremental() bool {
+	return f.session != nil && int32(binary.BigEndian.Uint32(f.session[4:])) > 0
+}
+
+// NoSession makes a full request one that begins no fetch session (FetchMetadata.FINAL_EPOCH).
+func (f *FetchRequest) NoSession() {
+	if f.session != nil {
+		binary.BigEndian.PutUint32(f.session[4:], ^uint32(0))
+	}
+}
+
+// AppendFetchSessionGone appends a whole response frame to an incremental Fetch request (v7 and later) which says that
+// there is no such session: the client begins anew with a full request.
+func AppendFetchSessionGone(dst []byte, h RequestHeader) []byte {
+	at := len(dst)
+	dst = append(dst, 0, 0, 0, 0)
+	dst = appendInt32(dst, h.CorrelationID)
+	dst = appendNoTags(dst, h.Flexible)
+	dst = appendInt32(dst, 0) // throttle time
+	dst = binary.BigEndian.AppendUint16(dst, uint16(kerr.FetchSessionIDNotFound.Code))
+	dst = appendInt32(dst, 0) // session id
+	dst = appendCount(dst, h.Flexible, 0)
+	dst = appendNoTags(dst, h.Flexible)
+	binary.BigEndian.PutUint32(dst[at:], uint32(len(dst)-at-4))
+	return dst
+}
 
 // Err says what was wrong with the bytes read so far.
 func (f *FetchRequest) Err() error { return f.r.Err() }

@@ -290,9 +290,7 @@ func (f *FetchResponse) partition(b []byte) error {
 		// in another way. Offsets of a mirror must not pass as they are; a new connection begins a new session.
 		return fmt.Errorf("Fetch response with topic id %x, whose name klink does not know", f.id)
 	case f.view.Hidden:
-		if code == 0 {
-			binary.BigEndian.PutUint16(b[4:], uint16(notReady))
-		}
+		hideError(b[4:6])
 		for at := 6; at < len(b); at += 8 {
 			putUnknown(b[at:])
 		}

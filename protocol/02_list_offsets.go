@@ -1,6 +1,10 @@
 package protocol
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
 
 // TranslateListOffsets makes the offsets of mirrors in a ListOffsets response logical, in place, v0 to v11.
 //
@@ -77,9 +81,9 @@ func (v View) show(b []byte) {
 	}
 }
 
-// hideError sets the error code of a hidden partition, unless it has an error already.
+// hideError sets the error code of a hidden partition, unless it has one that is right without offsets too.
 func hideError(code []byte) {
-	if binary.BigEndian.Uint16(code) == 0 {
+	if c := int16(binary.BigEndian.Uint16(code)); c == 0 || c == kerr.OffsetOutOfRange.Code {
 		binary.BigEndian.PutUint16(code, uint16(notReady))
 	}
 }

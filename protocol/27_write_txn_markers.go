@@ -1,6 +1,9 @@
 package protocol
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"fmt"
+)
 
 // TxnMarker is one marker of a WriteTxnMarkers request, as far as a refusal has to repeat it.
 type TxnMarker struct {
@@ -14,9 +17,15 @@ type TxnMarkerTopic struct {
 	Partitions []int32
 }
 
+// maxTxnMarkers bounds the size of a request that is read into memory; a marker takes more there than on the wire.
+const maxTxnMarkers = 4 << 20
+
 // ReadWriteTxnMarkers reads the markers of a WriteTxnMarkers request, v0 to v2. Version notes: v1 flexible; v2 transaction
 // version (KIP-1228).
 func ReadWriteTxnMarkers(frame []byte, h RequestHeader) ([]TxnMarker, error) {
+	if len(frame) > maxTxnMarkers {
+		return nil, fmt.Errorf("WriteTxnMarkers request of %d bytes: klink takes %d at most; send fewer markers at once", len(frame), maxTxnMarkers)
+	}
 	r := Reader{Buf: frame, At: h.Body, Flexible: h.Flexible}
 	var markers []TxnMarker
 	for n := r.Array(); n > 0 && r.Ok(); n-- {

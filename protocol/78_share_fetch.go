@@ -89,21 +89,21 @@ type shareState uint8
 const (
 	shareCorrelation shareState = iota
 	shareTags
-	shareTop            // throttle time, error code
-	shareMessage        // length
-	shareLock           // acquisition lock time-out
-	shareTopics         // count
-	shareID             // of a topic
-	sharePartitions     // count
-	sharePartition      // index, error code
-	sharePartMessage    // length
-	shareAckCode        //
-	shareAckMessage     // length
-	shareLeader         // id and epoch; tags
-	shareRecordsLen     //
-	shareAcquiredLen    // count
-	shareAcquired       // first and last offset, delivery count; tags
-	shareTail           // node endpoints, and the tags of the response
+	shareTop         // throttle time, error code
+	shareMessage     // length
+	shareLock        // acquisition lock time-out
+	shareTopics      // count
+	shareID          // of a topic
+	sharePartitions  // count
+	sharePartition   // index, error code
+	sharePartMessage // length
+	shareAckCode     //
+	shareAckMessage  // length
+	shareLeader      // id and epoch; tags
+	shareRecordsLen  //
+	shareAcquiredLen // count
+	shareAcquired    // first and last offset, delivery count; tags
+	shareTail        // node endpoints, and the tags of the response
 	shareEnd
 )
 

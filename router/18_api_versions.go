@@ -4,6 +4,19 @@ import "klink/protocol"
 
 const keyApiVersions = 18
 
-func (s *session) apiVersions(_ protocol.RequestHeader, frame []byte) Decision {
-	return Decision{Action: Forward, Frame: frame}
+// ApiVersions: v0-5
+//
+// Behavior: the list is what the broker and klink both know, and klink's link APIs. A version that klink does not know is
+// forwarded too, so that the broker answers UNSUPPORTED_VERSION in the way its clients expect (KIP-511).
+func init() { register(keyApiVersions, (*session).apiVersions) }
+
+func (s *session) apiVersions(h protocol.RequestHeader, frame []byte) Decision {
+	h = kept(h)
+	return Decision{Action: Forward, Frame: frame, Whole: func(frame []byte) Decision {
+		out, err := protocol.RewriteApiVersions(frame, h)
+		if err != nil {
+			return closeResponse(h, err)
+		}
+		return Decision{Action: Answer, Frame: out}
+	}}
 }

@@ -1,18 +1,31 @@
 package router
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 )
 
 // Directory knows the brokers of the destination as clients reach them through klink, and the names of topic ids. Reads
-// take no lock. A topic id never changes its name, so what is known of one stays true; a topic that is deleted and
-// created again gets another id.
+// take no lock and do not allocate. A topic id never changes its name, so what is known of one stays true; a topic that
+// is deleted and created again gets another id.
+//
+// It holds maxTopicIDs at most. What is forgotten is looked up again when a request needs it; mirrors are never forgotten,
+// as the snapshot knows their ids.
 type Directory struct {
-	mu      sync.Mutex // writers
 	brokers atomic.Pointer[map[int32]Addr]
-	topics  atomic.Pointer[map[[16]byte]string]
+
+	mu     sync.Mutex // writers of shards
+	shards [topicShards]atomic.Pointer[map[[16]byte]string]
 }
+
+const (
+	// topicShards keeps small what has to be copied for one new id. Topic ids are random (UUID version 4), also in
+	// their first byte.
+	topicShards = 256
+	// maxTopicIDs bounds the memory that clients can fill, by creating and deleting topics.
+	maxTopicIDs = 1 << 18
+)
 
 // SetBrokers publishes the advertised addresses by broker id.
 func (d *Directory) SetBrokers(brokers map[int32]Addr) { d.brokers.Store(&brokers) }
@@ -27,16 +40,57 @@ func (d *Directory) Broker(id int32) (Addr, bool) {
 	return a, ok
 }
 
+// Address implements protocol.Brokers.
+func (d *Directory) Address(id int32) (host string, port int32, ok bool) {
+	a, ok := d.Broker(id)
+	return a.Host, a.Port, ok
+}
+
 // SetTopics replaces the known topic ids.
 func (d *Directory) SetTopics(topics map[[16]byte]string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.topics.Store(&topics)
+	split := splitTopics(topics)
+	for i := range d.shards {
+		shard := split[uint8(i)]
+		d.shards[i].Store(&shard)
+	}
+}
+
+// AddTopics adds topic ids to those that are known; a name of "" says that there is no such id.
+func (d *Directory) AddTopics(topics map[[16]byte]string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i, added := range splitTopics(topics) {
+		shard := added
+		if old := d.shards[i].Load(); old != nil && len(*old)+len(added) <= maxTopicIDs/topicShards {
+			shard = maps.Clone(*old)
+			if shard == nil {
+				shard = added
+			} else {
+				maps.Copy(shard, added)
+			}
+		}
+		d.shards[i].Store(&shard)
+	}
+}
+
+func splitTopics(topics map[[16]byte]string) map[uint8]map[[16]byte]string {
+	split := map[uint8]map[[16]byte]string{}
+	for id, name := range topics {
+		shard := split[id[0]]
+		if shard == nil {
+			shard = map[[16]byte]string{}
+			split[id[0]] = shard
+		}
+		shard[id] = name
+	}
+	return split
 }
 
 // Topic returns the name of a topic id; "" with ok = the id is known not to exist.
 func (d *Directory) Topic(id [16]byte) (name string, ok bool) {
-	m := d.topics.Load()
+	m := d.shards[id[0]].Load()
 	if m == nil {
 		return "", false
 	}

@@ -14,6 +14,9 @@ type session struct {
 	// parked counts how often the request at hand has been answered with Run, so that a fact which cannot be learned
 	// is not asked for again and again. It is 0 again as soon as a request is decided.
 	parked int
+	// Free lists, of what the hot path uses again.
+	produceCalls *produceCall
+	fetchStreams *fetchStream
 }
 
 // Request implements Session.

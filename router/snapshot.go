@@ -46,7 +46,8 @@ type Mirror struct {
 	State       string // one of the mirror states, for DescribeConfigs
 	// ReadOnly is true from the moment the mirror is recorded until it is STOPPED.
 	ReadOnly bool
-	// Timelines by partition. A partition beyond its end is not translated.
+	// Timelines by partition. A partition without one (nil, or beyond the end) is hidden while ReadOnly: its offsets
+	// would be wrong, so clients are told to ask again. Of a stopped mirror it is shown as it is.
 	Timelines []*timeline.Partition
 	// SyncedConfigs are the topic configs that follow the source, which clients may not alter while ReadOnly.
 	SyncedConfigs map[string]bool
@@ -58,6 +59,14 @@ func (m *Mirror) Timeline(partition int32) *timeline.Partition {
 		return nil
 	}
 	return m.Timelines[partition]
+}
+
+// View implements protocol.Mirror.
+func (m *Mirror) View(partition int32) protocol.View {
+	if t := m.Timeline(partition); t != nil {
+		return protocol.View{Timeline: t, Stamped: m.ReadOnly}
+	}
+	return protocol.View{Hidden: m.ReadOnly}
 }
 
 // MirrorSpec asks for a mirror through CreateTopics or IncrementalAlterConfigs.

@@ -1,0 +1,18 @@
+package router
+
+import "klink/protocol"
+
+// FindCoordinator: v0-6
+//
+// Behavior: coordinators get their addresses at klink. One that klink cannot reach is COORDINATOR_NOT_AVAILABLE.
+func init() { register(10, (*session).findCoordinator) }
+
+func (s *session) findCoordinator(h protocol.RequestHeader, frame []byte) Decision {
+	h = kept(h)
+	return Decision{Action: Forward, Frame: frame, Whole: func(frame []byte) Decision {
+		directory := &s.router.directory
+		return s.rewriteAddresses(h, func(hide bool) ([]byte, bool, error) {
+			return protocol.RewriteFindCoordinator(frame, h, directory, hide)
+		})
+	}}
+}

@@ -1,0 +1,18 @@
+package router
+
+import "klink/protocol"
+
+// DescribeCluster: v0-2
+//
+// Behavior: brokers get their addresses at klink. One that klink cannot reach is left out.
+func init() { register(60, (*session).describeCluster) }
+
+func (s *session) describeCluster(h protocol.RequestHeader, frame []byte) Decision {
+	h = kept(h)
+	return Decision{Action: Forward, Frame: frame, Whole: func(frame []byte) Decision {
+		directory := &s.router.directory
+		return s.rewriteAddresses(h, func(bool) ([]byte, bool, error) {
+			return protocol.RewriteDescribeCluster(frame, h, directory)
+		})
+	}}
+}

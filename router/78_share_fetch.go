@@ -1,0 +1,70 @@
+package router
+
+import (
+	"fmt"
+
+	"klink/protocol"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// ShareFetch: v0-2, ShareAcknowledge: v0-2
+//
+// Behavior: node endpoints get their addresses at klink. Requests with a mirror are refused: the offsets in acquired and
+// acknowledged ranges are not translated yet.
+func init() {
+	register(78, (*session).shareFetch)
+	register(79, (*session).shareAcknowledge)
+}
+
+func (s *session) shareFetch(h protocol.RequestHeader, frame []byte) Decision {
+	if d, refused := s.refuseShare(h, frame); refused {
+		return d
+	}
+	stream := &protocol.ShareFetchResponse{}
+	stream.Reset(h.Version, s)
+	return Decision{Action: Forward, Frame: frame, Stream: stream}
+}
+
+func (s *session) shareAcknowledge(h protocol.RequestHeader, frame []byte) Decision {
+	if d, refused := s.refuseShare(h, frame); refused {
+		return d
+	}
+	h = kept(h)
+	return Decision{Action: Forward, Frame: frame, Whole: func(frame []byte) Decision {
+		out, err := protocol.RewriteShareAcknowledge(frame, h, s)
+		if err != nil {
+			return closeResponse(h, err)
+		}
+		return Decision{Action: Answer, Frame: out}
+	}}
+}
+
+// refuseShare decides on requests that are not forwarded, or not yet.
+func (s *session) refuseShare(h protocol.RequestHeader, frame []byte) (d Decision, refused bool) {
+	sn := s.snapshot()
+	if !sn.Complete {
+		return s.awaitMirrorsOrClose(), true
+	}
+	var missing [][16]byte
+	var mirror *Mirror
+	err := protocol.ShareRequestTopics(frame, h, func(id [16]byte) {
+		topic, known := s.topicName(sn, nil, id)
+		if !known {
+			missing = append(missing, id)
+		}
+		if m := sn.Mirrors[topic]; m != nil {
+			mirror = m
+		}
+	})
+	switch {
+	case err != nil:
+		return closeMalformed(h, err), true
+	case mirror != nil:
+		message := fmt.Sprintf("Share groups cannot read mirror topic '%s' yet", mirror.Topic)
+		return Decision{Action: Answer, Frame: protocol.AppendShareError(nil, h, kerr.InvalidRequest.Code, message)}, true
+	case missing != nil && s.parked == 0 && len(sn.Mirrors) > 0:
+		return s.learnTopics(missing, func(err error) Decision { return Decision{Action: Close, Err: err} }), true
+	}
+	return Decision{}, false
+}
