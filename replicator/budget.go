@@ -1,0 +1,126 @@
+package replicator
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+)
+
+// budget bounds the bytes of batches held in memory, over all links and partitions.
+//
+// A fetch reserves what it asks for before it is sent, and holds what came, in a frame, until the last batch of it has
+// been appended or dropped. A source answers with at least one batch, however large, so a frame may be larger than was
+// reserved: free then goes below zero, and no other fetch is sent until it is above again.
+//
+// Reservations are served in the order they came, so no fetcher starves.
+type budget struct {
+	total int64
+
+	mu      sync.Mutex
+	free    int64
+	held    int64 // in frames
+	maxHeld int64
+	waiters []*waiter
+}
+
+type waiter struct {
+	n     int64
+	ready chan struct{}
+}
+
+func newBudget(total int64) *budget { return &budget{total: total, free: total} }
+
+// reserve waits until n bytes are free and takes them. n must not exceed the total.
+func (b *budget) reserve(ctx context.Context, n int64) error {
+	b.mu.Lock()
+	if len(b.waiters) == 0 && b.free >= n {
+		b.free -= n
+		b.mu.Unlock()
+		return nil
+	}
+	w := &waiter{n: n, ready: make(chan struct{})}
+	b.waiters = append(b.waiters, w)
+	b.mu.Unlock()
+	select {
+	case <-w.ready:
+		return nil
+	case <-ctx.Done():
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i, other := range b.waiters {
+		if other == w {
+			b.waiters = append(b.waiters[:i], b.waiters[i+1:]...)
+			b.wakeLocked()
+			return ctx.Err()
+		}
+	}
+	b.putLocked(n) // served in the meantime
+	return ctx.Err()
+}
+
+// put gives n bytes back; a negative n takes them without waiting.
+func (b *budget) put(n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.putLocked(n)
+}
+
+func (b *budget) putLocked(n int64) {
+	b.free += n
+	b.wakeLocked()
+}
+
+func (b *budget) wakeLocked() {
+	for len(b.waiters) > 0 && b.free >= b.waiters[0].n {
+		b.free -= b.waiters[0].n
+		close(b.waiters[0].ready)
+		b.waiters = b.waiters[1:]
+	}
+}
+
+// scarce says that little is left: batches that hold on to large frames should let go.
+func (b *budget) scarce() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.free < b.total/4
+}
+
+// usage is the bytes held in frames, now and at most so far.
+func (b *budget) usage() (held, maxHeld int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.held, b.maxHeld
+}
+
+// frame turns a reservation of reserved bytes into a frame of size bytes, held once, by the caller.
+func (b *budget) frame(reserved, size int64) *frame {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held += size
+	b.maxHeld = max(b.maxHeld, b.held)
+	b.putLocked(reserved - size)
+	f := &frame{budget: b, size: size}
+	f.refs.Store(1)
+	return f
+}
+
+// frame is the memory of one fetch response. It stays accounted for while any batch in it is queued or in flight, because
+// all of it stays in memory until then.
+type frame struct {
+	budget *budget
+	size   int64
+	refs   atomic.Int64
+}
+
+func (f *frame) keep() { f.refs.Add(1) }
+
+func (f *frame) release() {
+	if f.refs.Add(-1) > 0 {
+		return
+	}
+	f.budget.mu.Lock()
+	defer f.budget.mu.Unlock()
+	f.budget.held -= f.size
+	f.budget.putLocked(f.size)
+}

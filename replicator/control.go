@@ -1,0 +1,22 @@
+package replicator
+
+import (
+	"context"
+
+	"klink/admin"
+)
+
+// Control is what the replicator needs of the control plane; *admin.Service is one. Methods are safe for concurrent use.
+type Control interface {
+	// State is the current picture; never nil.
+	State() *admin.State
+	// Subscribe returns a channel that gets a token after State has changed, and a function that ends it.
+	Subscribe() (<-chan struct{}, func())
+	// Report records a finding; durable, and visible in State, when it returns nil.
+	Report(ctx context.Context, ev admin.Event) error
+	// SetTimeline stores that physical is logical and that nothing below floor is shown, then publishes it in the
+	// partition's timeline. Durable when it returns nil.
+	SetTimeline(ctx context.Context, topic string, partition int32, physical, logical, floor int64) error
+	// GrowMirror adds partitions to a mirror.
+	GrowMirror(ctx context.Context, topic string, starts []admin.Start) error
+}

@@ -1,0 +1,156 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/singleflight"
+)
+
+// errNotThere: the mirror's topic is not at the destination (any more), or another one has its name.
+var errNotThere = errors.New("no such topic at the destination")
+
+// destination is the cluster that mirrors live on: leaders of partitions, and the streams that append.
+type destination struct {
+	r       *Replicator
+	clients []*kgo.Client // one per stream of a broker; franz-go keeps one produce connection per client and broker
+
+	refreshes singleflight.Group
+	slots     chan struct{} // bounds how many partitions are resumed at once
+
+	mu      sync.Mutex
+	topics  map[string]*destTopic
+	streams map[streamKey]*stream
+}
+
+// destTopic is the metadata of a topic. Immutable.
+type destTopic struct {
+	id      [16]byte
+	leaders []int32 // -1 = none
+	epochs  []int32
+}
+
+type streamKey struct {
+	broker int32
+	n      int
+}
+
+// maxResumes bounds how many partitions are resumed at once.
+const maxResumes = 32
+
+func newDestination(r *Replicator, opts []kgo.Opt, connections int) (*destination, error) {
+	d := &destination{
+		r: r, topics: map[string]*destTopic{}, streams: map[streamKey]*stream{},
+		slots: make(chan struct{}, maxResumes),
+	}
+	for range connections {
+		all := append([]kgo.Opt{kgo.ClientID("klink")}, opts...)
+		all = append(all,
+			// A raw ProduceRequest gets the acks of the client's configuration.
+			kgo.RequiredAcks(kgo.AllISRAcks()),
+			kgo.RetryBackoffFn(func(int) time.Duration { return 200 * time.Millisecond }),
+			// A batch is as large as the source's; the broker decides what is too large.
+			kgo.BrokerMaxWriteBytes(1<<30), kgo.BrokerMaxReadBytes(1<<30),
+			kgo.ConnIdleTimeout(15*time.Minute),
+		)
+		cl, err := kgo.NewClient(all...)
+		if err != nil {
+			d.close()
+			return nil, fmt.Errorf("the client of the destination: %w", err)
+		}
+		d.clients = append(d.clients, cl)
+	}
+	return d, nil
+}
+
+func (d *destination) close() {
+	for _, cl := range d.clients {
+		cl.Close()
+	}
+}
+
+// broker is a broker for requests that are not appends.
+func (d *destination) broker(id int32) *kgo.Broker { return d.clients[0].Broker(int(id)) }
+
+// stream is the one that a partition is pinned to while a broker leads it. Partitions of a topic go to the streams in turn.
+func (d *destination) stream(broker int32, topic string, partition int32) *stream {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(topic))
+	key := streamKey{broker, int((h.Sum32() + uint32(partition)) % uint32(len(d.clients)))}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.streams[key]
+	if s == nil {
+		s = newStream(d, d.clients[key.n], broker)
+		d.streams[key] = s
+		d.r.spawn(s.run)
+	}
+	return s
+}
+
+// topic is the metadata of a topic, asked for if it is unknown or still is stale.
+func (d *destination) topic(ctx context.Context, name string, stale *destTopic) (*destTopic, error) {
+	d.mu.Lock()
+	t := d.topics[name]
+	d.mu.Unlock()
+	if t != nil && t != stale {
+		return t, nil
+	}
+	v, err, _ := d.refreshes.Do(name, func() (any, error) { return d.fetchTopic(ctx, name) })
+	if err != nil {
+		return nil, err
+	}
+	return v.(*destTopic), nil
+}
+
+func (d *destination) fetchTopic(ctx context.Context, name string) (*destTopic, error) {
+	req := kmsg.NewPtrMetadataRequest()
+	rt := kmsg.NewMetadataRequestTopic()
+	rt.Topic = kmsg.StringPtr(name)
+	req.Topics = append(req.Topics, rt)
+	resp, err := req.RequestWith(ctx, d.clients[0])
+	if err != nil {
+		return nil, err
+	}
+	if len(resp.Topics) != 1 {
+		return nil, fmt.Errorf("metadata of %q was answered for %d topics", name, len(resp.Topics))
+	}
+	rp := resp.Topics[0]
+	switch err := kerr.ErrorForCode(rp.ErrorCode); err {
+	case nil:
+	case kerr.UnknownTopicOrPartition:
+		return nil, errNotThere
+	default:
+		return nil, err
+	}
+	t := &destTopic{id: rp.TopicID, leaders: make([]int32, len(rp.Partitions)), epochs: make([]int32, len(rp.Partitions))}
+	for i := range t.leaders {
+		t.leaders[i], t.epochs[i] = -1, -1
+	}
+	for _, p := range rp.Partitions {
+		if p.Partition < 0 || int(p.Partition) >= len(t.leaders) {
+			return nil, fmt.Errorf("metadata of %q names partition %d of %d", name, p.Partition, len(t.leaders))
+		}
+		if p.ErrorCode == 0 {
+			t.leaders[p.Partition], t.epochs[p.Partition] = p.Leader, p.LeaderEpoch
+		}
+	}
+	d.mu.Lock()
+	d.topics[name] = t
+	d.mu.Unlock()
+	return t, nil
+}
+
+// forget drops the metadata of a topic that is no longer run.
+func (d *destination) forget(name string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.topics, name)
+}

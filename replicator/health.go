@@ -1,0 +1,73 @@
+package replicator
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"klink/admin"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// dialError is a franz-go hook that keeps the last error of connecting: a request that runs out of time while the client
+// retries to connect says only that it ran out of time.
+type dialError struct{ last atomic.Pointer[error] }
+
+var _ kgo.HookBrokerConnect = (*dialError)(nil)
+
+// OnBrokerConnect implements kgo.HookBrokerConnect.
+func (d *dialError) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+	if err == nil {
+		d.last.Store(nil)
+	} else if !errors.Is(err, context.Canceled) {
+		d.last.Store(&err)
+	}
+}
+
+// classify names why a check of the source failed.
+func (s *source) classify(err error) (admin.Error, string) {
+	if dial := s.lastDial.last.Load(); dial != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
+		err = *dial
+	}
+	return classify(err)
+}
+
+func classify(err error) (admin.Error, string) {
+	var (
+		auth    *tls.CertificateVerificationError
+		unknown x509.UnknownAuthorityError
+		host    x509.HostnameError
+		invalid x509.CertificateInvalidError
+		alert   tls.AlertError
+		record  tls.RecordHeaderError
+		op      *net.OpError
+		dns     *net.DNSError
+		first   *kgo.ErrFirstReadEOF
+	)
+	switch {
+	case errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism), errors.Is(err, kerr.IllegalSaslState):
+		return admin.ErrAuthentication, fmt.Sprintf("the source refuses the link's credentials: %v; correct sasl.mechanism or sasl.jaas.config", err)
+	case errors.As(err, &auth), errors.As(err, &unknown), errors.As(err, &host), errors.As(err, &invalid), errors.As(err, &alert), errors.As(err, &record):
+		return admin.ErrAuthentication, fmt.Sprintf("TLS with the source failed: %v; correct security.protocol or the truststore", err)
+	case errors.Is(err, kerr.ClusterAuthorizationFailed):
+		return admin.ErrAuthorization, fmt.Sprintf("the source refuses the link: %v", err)
+	case errors.As(err, &first):
+		return admin.ErrAuthentication, fmt.Sprintf("the source closed the connection at once: %v; security.protocol or the credentials do not fit its listener", err)
+	case errors.As(err, &dns), errors.As(err, &op) && op.Op == "dial" && !op.Timeout(), strings.Contains(err.Error(), "connection refused"):
+		return admin.ErrBootstrapConnection, fmt.Sprintf("no connection to the source: %v; check bootstrap.servers, its listeners and the network", err)
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &op) && op.Timeout():
+		return admin.ErrTimeout, fmt.Sprintf("the source does not answer in time: %v", err)
+	case errors.Is(err, io.EOF), errors.As(err, &op):
+		return admin.ErrBootstrapConnection, fmt.Sprintf("the connection to the source was lost: %v", err)
+	}
+	return admin.ErrInternal, fmt.Sprintf("the source cannot be used: %v", err)
+}

@@ -1,0 +1,97 @@
+package replicator
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// LinkCounters counts what was copied over one link since the start of the process. They only grow.
+type LinkCounters struct {
+	Fetches         atomic.Int64 // fetch responses without an error
+	FetchedBytes    atomic.Int64 // record bytes received
+	FetchedBatches  atomic.Int64 // batches queued
+	AppendedBytes   atomic.Int64 // confirmed by the destination
+	AppendedBatches atomic.Int64
+	AppendedRecords atomic.Int64
+	Settled         atomic.Int64 // appends with an unknown result, after which the log was read back
+}
+
+type metrics struct {
+	produces atomic.Int64
+
+	mu    sync.Mutex
+	links map[string]*LinkCounters
+}
+
+func (m *metrics) link(name string) *LinkCounters {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.links[name]
+	if c == nil {
+		if m.links == nil {
+			m.links = map[string]*LinkCounters{}
+		}
+		c = &LinkCounters{}
+		m.links[name] = c
+	}
+	return c
+}
+
+// PartitionLag is how far one partition is behind its source.
+type PartitionLag struct {
+	Link, Topic string
+	Partition   int32
+	State       string // resuming, running, anchoring, stopped or failed
+	// Offsets is the source's high watermark minus the mirror's end, -1 = unknown.
+	Offsets int64
+	// Seconds since the mirror last had everything its source had, 0 without lag.
+	Seconds float64
+}
+
+// Stats is a picture for telemetry.
+type Stats struct {
+	Links      map[string]*LinkCounters // live counters by link
+	Partitions []PartitionLag           // by topic and partition
+	Produces   int64                    // produce requests answered
+	// BufferedBytes are held of BudgetBytes right now; PeakBufferedBytes at most since the start.
+	BufferedBytes, PeakBufferedBytes, BudgetBytes int64
+}
+
+// Stats returns a picture of now; safe for concurrent use.
+func (r *Replicator) Stats() Stats {
+	s := Stats{Produces: r.metrics.produces.Load(), BudgetBytes: r.budget.total}
+	s.BufferedBytes, s.PeakBufferedBytes = r.budget.usage()
+	r.metrics.mu.Lock()
+	s.Links = maps.Clone(r.metrics.links)
+	r.metrics.mu.Unlock()
+	now := time.Now()
+	for _, m := range r.mirrorsNow() {
+		for _, w := range m.all() {
+			s.Partitions = append(s.Partitions, w.lag(now))
+		}
+	}
+	slices.SortFunc(s.Partitions, func(a, b PartitionLag) int {
+		if c := strings.Compare(a.Topic, b.Topic); c != 0 {
+			return c
+		}
+		return int(a.Partition - b.Partition)
+	})
+	return s
+}
+
+func (w *worker) lag(now time.Time) PartitionLag {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	l := PartitionLag{Link: w.m.link, Topic: w.m.topic, Partition: w.id, State: w.core.state.String(), Offsets: -1}
+	if end := w.mirrorEnd(); end >= 0 && w.core.sourceEnd >= 0 {
+		l.Offsets = max(0, w.core.sourceEnd-end)
+		if l.Offsets > 0 {
+			l.Seconds = now.Sub(w.caughtUp).Seconds()
+		}
+	}
+	return l
+}

@@ -1,0 +1,163 @@
+package replicator
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"klink/admin"
+	"klink/protocol/timeline"
+)
+
+// mirrorKey is what makes a mirror itself: when any of it changes it is another mirror.
+type mirrorKey struct {
+	topic       string
+	topicID     [16]byte // at the destination
+	link        string
+	sourceTopic string
+}
+
+// mirror is a mirror topic that is being run here. It ends when all its workers have ended; until then no other mirror of
+// the same topic may run.
+type mirror struct {
+	mirrorKey
+	r        *Replicator
+	counters *LinkCounters
+
+	mu       sync.Mutex
+	workers  []*worker // by partition; append-only
+	stopping bool
+	live     int      // workers that have not ended
+	failure  *failure // the first one
+	sourceID [16]byte // as stored or first seen; zero = the source has no topic ids
+	source   sourceView
+	growing  atomic.Bool // partitions are being added
+}
+
+// sourceView is what the source's metadata and fetches say about the topic.
+type sourceView struct {
+	missing bool     // confirmed: the source has no such topic
+	denied  *failure // the source refuses access to the topic
+	// A condition that would fail the mirror, seen in a row so many times since. A broker whose metadata is behind may show
+	// an older picture for a moment.
+	suspicion      *failure
+	suspectedSince time.Time
+	suspected      int
+}
+
+func newMirror(r *Replicator, key mirrorKey, sourceID [16]byte, tls []*timeline.Partition) *mirror {
+	m := &mirror{mirrorKey: key, r: r, sourceID: sourceID, counters: r.metrics.link(key.link)}
+	m.grow(tls)
+	return m
+}
+
+// grow adds workers for timelines beyond those that have one, and starts them.
+func (m *mirror) grow(tls []*timeline.Partition) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stopping {
+		return
+	}
+	for id := len(m.workers); id < len(tls); id++ {
+		w := newWorker(m, int32(id), tls[id])
+		m.workers = append(m.workers, w)
+		m.live++
+		w.start()
+	}
+}
+
+// all is the workers by partition; the slice must not be changed.
+func (m *mirror) all() []*worker {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.workers[:len(m.workers):len(m.workers)]
+}
+
+// stop ends all workers once what they have in flight is settled. With abandon the topic is gone, and nothing is read back.
+func (m *mirror) stop(abandon bool) {
+	m.mu.Lock()
+	if m.stopping && !abandon {
+		m.mu.Unlock()
+		return
+	}
+	m.stopping = true
+	workers := m.workers
+	m.mu.Unlock()
+	for _, w := range workers {
+		if abandon {
+			w.step((*partition).abandon)
+		} else {
+			w.step((*partition).stop)
+		}
+	}
+}
+
+// fail ends the mirror with a failure. Batches before it are not awaited, those in flight are.
+func (m *mirror) fail(f *failure) {
+	m.mu.Lock()
+	if m.failure == nil {
+		m.failure = f
+	}
+	m.mu.Unlock()
+	m.stop(false)
+	m.r.wake()
+}
+
+// workerEnded counts; a worker's lock is held, so nothing else is done here.
+func (m *mirror) workerEnded(f *failure) {
+	m.mu.Lock()
+	m.live--
+	if f != nil && m.failure == nil {
+		m.failure = f
+	}
+	m.mu.Unlock()
+	m.r.wake()
+}
+
+// ended says whether no worker is left, and failed why, if the mirror failed.
+func (m *mirror) ended() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.live == 0 && (m.stopping || m.failure != nil)
+}
+
+func (m *mirror) failed() *failure {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.failure
+}
+
+func (m *mirror) view() sourceView {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.source
+}
+
+// running says whether every partition is resumed and fetching.
+func (m *mirror) running() bool {
+	for _, w := range m.all() {
+		if !w.running() {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *mirror) setDenied(f *failure) {
+	m.mu.Lock()
+	changed := (m.source.denied == nil) != (f == nil)
+	m.source.denied = f
+	m.mu.Unlock()
+	if changed {
+		m.r.wake()
+	}
+}
+
+func (m *mirror) status() []admin.PartitionStatus {
+	workers := m.all()
+	s := make([]admin.PartitionStatus, len(workers))
+	for i, w := range workers {
+		s[i] = w.status()
+	}
+	return s
+}

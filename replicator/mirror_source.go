@@ -1,0 +1,84 @@
+package replicator
+
+import (
+	"time"
+
+	"klink/admin"
+)
+
+// A suspicion about the source's topic is believed when it was found so many times in a row, over so long: a broker whose
+// metadata is behind may show an older picture for a moment.
+const (
+	suspicionCount = 3
+	suspicionTime  = 1200 * time.Millisecond
+)
+
+var zeroID [16]byte
+
+// id is the topic's id at the source, zero if the source has none.
+func (m *mirror) id() [16]byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sourceID
+}
+
+// compare finds out whether the source's topic is another than the one mirrored.
+func (m *mirror) compare(id [16]byte, partitions int) *failure {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.sourceID != zeroID && id != zeroID && m.sourceID != id:
+		return failf(admin.ErrSourceTopicIDChanged,
+			"topic %q at the source was deleted and created again (its id changed); delete and re-create the mirror", m.sourceTopic)
+	case partitions < len(m.workers):
+		return failf(admin.ErrSourcePartitionsDecrease,
+			"topic %q has %d partitions at the source and %d in the mirror; delete and re-create the mirror", m.sourceTopic, partitions, len(m.workers))
+	}
+	return nil
+}
+
+// suspect notes a finding, and acts on it once it is confirmed; again says that it is not yet.
+func (m *mirror) suspect(f *failure) (again bool) {
+	m.mu.Lock()
+	now := time.Now()
+	if m.source.suspicion == nil || m.source.suspicion.code != f.code {
+		m.source.suspected, m.source.suspectedSince = 0, now
+	}
+	m.source.suspicion = f
+	m.source.suspected++
+	if m.source.suspected < suspicionCount || now.Sub(m.source.suspectedSince) < suspicionTime {
+		m.mu.Unlock()
+		return true
+	}
+	missing := f.code == admin.ErrSourceTopicMayBeDeleted
+	m.source.missing = missing
+	m.mu.Unlock()
+	if missing {
+		m.r.wake()
+	} else {
+		m.fail(f)
+	}
+	return false
+}
+
+// clear notes that the topic is there and the right one.
+func (m *mirror) clear(id [16]byte) {
+	m.mu.Lock()
+	changed := m.source.missing
+	m.source.missing, m.source.suspicion, m.source.suspected = false, nil, 0
+	if m.sourceID == zeroID {
+		m.sourceID = id
+	}
+	m.mu.Unlock()
+	if changed {
+		m.r.wake()
+	}
+}
+
+// mayFetch says whether the last metadata showed the right topic. While it does not, nothing is fetched, so that no
+// records of another topic of this name get into the mirror.
+func (m *mirror) mayFetch() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.source.suspicion == nil && !m.stopping
+}

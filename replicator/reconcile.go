@@ -1,0 +1,210 @@
+package replicator
+
+import (
+	"context"
+	"time"
+
+	"klink/admin"
+)
+
+const (
+	// reconcileInterval is how often the state is compared with what runs without being asked to.
+	reconcileInterval = time.Second
+	reportTimeout     = 10 * time.Second
+	// reportAgain is when a finding that the state does not show yet is reported once more.
+	reportAgain = 5 * time.Second
+)
+
+// report remembers a finding that was reported, so that it is not repeated before the state shows it.
+type report struct {
+	event admin.Event
+	at    time.Time
+}
+
+// reconcileUntil makes what runs match Control's state until ctx ends. It works on levels, not on edges: each round
+// compares all that is wanted with all that is, so that a lost wake-up or a failed report costs a round and no more.
+func (r *Replicator) reconcileUntil(ctx context.Context) {
+	ticks, cancel := r.cfg.Control.Subscribe()
+	defer cancel()
+	t := time.NewTicker(reconcileInterval)
+	defer t.Stop()
+	for ctx.Err() == nil {
+		r.reconcile(ctx, r.cfg.Control.State())
+		select {
+		case <-ctx.Done():
+		case <-ticks:
+		case <-r.kick:
+		case <-t.C:
+		}
+	}
+}
+
+func (r *Replicator) reconcile(ctx context.Context, st *admin.State) {
+	r.reconcileSources(st)
+	r.reconcileMirrors(st)
+	r.reportLinks(ctx, st)
+	r.reportMirrors(ctx, st)
+}
+
+// wanted says whether a mirror in this state is to be run.
+func wanted(m *admin.Mirror, link *admin.Link) bool {
+	if link == nil || link.State == admin.LinkPaused {
+		return false
+	}
+	switch m.State {
+	case admin.MirrorPending, admin.MirrorActive, admin.MirrorSourceUnavailable:
+		return true
+	}
+	return false
+}
+
+func (r *Replicator) reconcileSources(st *admin.State) {
+	for name, s := range r.sources {
+		link := st.Links[name]
+		if link != nil && link.State != admin.LinkPaused && fingerprint(link.Configs) == s.fingerprint {
+			continue
+		}
+		s.close()
+		delete(r.sources, name)
+	}
+	for name, link := range st.Links {
+		if link.State == admin.LinkPaused || r.sources[name] != nil {
+			continue
+		}
+		s, err := newSource(r, link)
+		if err != nil {
+			r.log.Error("the configs of a link do not make a client", "link", name, "error", err)
+			continue
+		}
+		r.sources[name] = s
+		for _, m := range r.mirrorsNow() {
+			if m.link == name {
+				s.add(m)
+			}
+		}
+	}
+}
+
+func (r *Replicator) reconcileMirrors(st *admin.State) {
+	for _, m := range r.mirrorsNow() {
+		am := st.Mirrors[m.topic]
+		switch {
+		case am == nil || keyOf(am) != m.mirrorKey:
+			m.stop(true)
+		case !wanted(am, st.Links[am.Link]) || m.failed() != nil:
+			m.stop(false)
+		default:
+			m.grow(st.Timelines[m.topic])
+		}
+		// A mirror that failed stays, so that its failure is reported until the state shows it.
+		if m.ended() && (am == nil || keyOf(am) != m.mirrorKey || !wanted(am, st.Links[am.Link])) {
+			r.remove(m)
+		}
+	}
+	partitions := 0
+	for topic, am := range st.Mirrors {
+		tls := st.Timelines[topic]
+		partitions += len(tls)
+		s := r.sources[am.Link]
+		if !wanted(am, st.Links[am.Link]) || s == nil || len(tls) == 0 || r.mirror(topic) != nil {
+			continue
+		}
+		m := newMirror(r, keyOf(am), am.SourceTopicID, tls)
+		r.mu.Lock()
+		r.mirrors[topic] = m
+		r.mu.Unlock()
+		s.add(m)
+	}
+	r.partitions.Store(int64(partitions))
+}
+
+func (r *Replicator) remove(m *mirror) {
+	if s := r.sources[m.link]; s != nil {
+		s.remove(m)
+	}
+	r.mu.Lock()
+	delete(r.mirrors, m.topic)
+	r.mu.Unlock()
+	r.dest.forget(m.topic)
+}
+
+func keyOf(m *admin.Mirror) mirrorKey {
+	return mirrorKey{topic: m.Topic, topicID: m.TopicID, link: m.Link, sourceTopic: m.SourceTopic}
+}
+
+func (r *Replicator) reportLinks(ctx context.Context, st *admin.State) {
+	for name, s := range r.sources {
+		link := st.Links[name]
+		h := s.healthNow()
+		switch {
+		case link == nil || !h.known:
+		case h.up && (link.State != admin.LinkActive || h.clusterID != "" && link.SourceClusterID == ""):
+			r.report(ctx, admin.Event{Kind: admin.EventLinkUp, Link: name, SourceClusterID: h.clusterID})
+		case !h.up && (link.State == admin.LinkActive || link.Error != h.code):
+			r.report(ctx, admin.Event{Kind: admin.EventLinkDown, Link: name, Error: h.code, Message: h.message})
+		}
+	}
+}
+
+func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
+	for topic, am := range st.Mirrors {
+		m := r.mirror(topic)
+		ev := admin.Event{Link: am.Link, Topic: topic}
+		if am.State == admin.MirrorPendingStopped {
+			if m == nil {
+				ev.Kind = admin.EventMirrorDrained
+				r.report(ctx, ev)
+			}
+			continue
+		}
+		s := r.sources[am.Link]
+		if m == nil || s == nil || keyOf(am) != m.mirrorKey || !wanted(am, st.Links[am.Link]) {
+			continue
+		}
+		if f := m.failed(); f != nil {
+			ev.Kind, ev.Error, ev.Message = admin.EventMirrorFailed, f.code, f.message
+			r.report(ctx, ev)
+			continue
+		}
+		view := m.view()
+		unavailable := view.denied
+		if view.missing {
+			unavailable = view.suspicion
+		}
+		up := s.healthNow().up
+		switch {
+		case unavailable != nil && up && (am.State != admin.MirrorSourceUnavailable || am.Error != unavailable.code):
+			ev.Kind, ev.Error, ev.Message = admin.EventMirrorUnavailable, unavailable.code, unavailable.message
+			r.report(ctx, ev)
+		case unavailable != nil || !up:
+		case am.State == admin.MirrorPending && m.running():
+			ev.Kind = admin.EventMirrorStarted
+			r.report(ctx, ev)
+		case am.State == admin.MirrorSourceUnavailable && m.running():
+			ev.Kind = admin.EventMirrorRecovered
+			r.report(ctx, ev)
+		}
+	}
+}
+
+// report tells Control, unless it was told the same a moment ago. What fails is tried again in a later round.
+func (r *Replicator) report(ctx context.Context, ev admin.Event) {
+	key := "link " + ev.Link
+	if ev.Topic != "" {
+		key = "topic " + ev.Topic
+	}
+	said := ev
+	said.Message = ""
+	if last, ok := r.reported[key]; ok && last.event == said && time.Since(last.at) < reportAgain {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	if err := r.cfg.Control.Report(ctx, ev); err != nil {
+		if ctx.Err() == nil {
+			r.log.Warn("reporting a finding failed, will retry", "link", ev.Link, "topic", ev.Topic, "error", err)
+		}
+		return
+	}
+	r.reported[key] = report{event: said, at: time.Now()}
+}

@@ -1,0 +1,192 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"klink/admin"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Config is what a Replicator needs.
+type Config struct {
+	// Destination are the client options of the destination cluster: seeds, TLS, SASL.
+	Destination []kgo.Opt
+	// Control says what to mirror and is told what was found. Required.
+	Control Control
+	// MemoryBytes bounds the batches held in memory, over all links. Default 256 MiB, at least 1 MiB.
+	MemoryBytes int64
+	// ProduceConnections is how many connections append at each destination broker. Default 3.
+	ProduceConnections int
+	// DrainTimeout bounds how long Run waits, once its context has ended, for appends in flight. Default 10 s.
+	DrainTimeout time.Duration
+	Logger       *slog.Logger
+}
+
+// Replicator copies batches. Make one with New, run it with Run, once.
+type Replicator struct {
+	cfg     Config
+	log     *slog.Logger
+	budget  *budget
+	metrics *metrics
+	dest    *destination
+	kick    chan struct{} // asks for a round of reconcile
+
+	// life ends when the replicator has drained: what settles and appends lives longer than Run's context.
+	life       context.Context
+	end        context.CancelFunc
+	tasks      sync.WaitGroup
+	fetchers   atomic.Int64
+	partitions atomic.Int64 // that run
+
+	mu      sync.Mutex
+	mirrors map[string]*mirror // by destination topic
+
+	// Only reconcile uses these.
+	sources  map[string]*source
+	reported map[string]report
+}
+
+var _ admin.Reporter = (*Replicator)(nil)
+
+// New makes a replicator; it connects to nothing yet.
+func New(cfg Config) (*Replicator, error) {
+	if cfg.Control == nil {
+		return nil, errors.New("replicator: Config.Control is missing")
+	}
+	if cfg.MemoryBytes == 0 {
+		cfg.MemoryBytes = 256 << 20
+	}
+	cfg.MemoryBytes = max(cfg.MemoryBytes, 1<<20)
+	if cfg.ProduceConnections <= 0 {
+		cfg.ProduceConnections = 3
+	}
+	if cfg.DrainTimeout == 0 {
+		cfg.DrainTimeout = 10 * time.Second
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Replicator{
+		cfg:      cfg,
+		log:      cfg.Logger,
+		budget:   newBudget(cfg.MemoryBytes),
+		metrics:  &metrics{},
+		kick:     make(chan struct{}, 1),
+		mirrors:  map[string]*mirror{},
+		sources:  map[string]*source{},
+		reported: map[string]report{},
+	}, nil
+}
+
+// Run mirrors what Control's state says until ctx ends, then drains: appends in flight are awaited for at most
+// DrainTimeout. The error is about the destination's client options.
+func (r *Replicator) Run(ctx context.Context) error {
+	r.life, r.end = context.WithCancel(context.WithoutCancel(ctx))
+	defer r.end()
+	var err error
+	if r.dest, err = newDestination(r, r.cfg.Destination, r.cfg.ProduceConnections); err != nil {
+		return err
+	}
+	defer r.dest.close()
+	r.spawn(func(life context.Context) { r.maintain(life) })
+	r.reconcileUntil(ctx)
+	r.drain()
+	r.end()
+	r.tasks.Wait()
+	return nil
+}
+
+// spawn runs a task that ends with the replicator's life.
+func (r *Replicator) spawn(task func(context.Context)) {
+	r.tasks.Go(func() { task(r.life) })
+}
+
+// wake asks for a round of reconcile soon.
+func (r *Replicator) wake() {
+	select {
+	case r.kick <- struct{}{}:
+	default:
+	}
+}
+
+// drain stops all mirrors and waits until what is in flight is settled, or the time is over.
+func (r *Replicator) drain() {
+	timeout := time.NewTimer(r.cfg.DrainTimeout)
+	defer timeout.Stop()
+	for _, m := range r.mirrorsNow() {
+		m.stop(false)
+	}
+	for slices.ContainsFunc(r.mirrorsNow(), func(m *mirror) bool { return !m.ended() }) {
+		select {
+		case <-r.kick:
+		case <-timeout.C:
+			r.log.Warn("stopping before every append in flight was settled; the next start reads the logs back")
+			return
+		}
+	}
+}
+
+// maintain does what has to be done from time to time.
+func (r *Replicator) maintain(ctx context.Context) {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-t.C:
+			scarce := r.budget.scarce()
+			for _, m := range r.mirrorsNow() {
+				for _, w := range m.all() {
+					w.follow(ctx, now)
+					if scarce {
+						w.unpin()
+					}
+				}
+			}
+		}
+	}
+}
+
+// mirrorsNow is a copy of the mirrors that run.
+func (r *Replicator) mirrorsNow() []*mirror {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Values(r.mirrors))
+}
+
+func (r *Replicator) mirror(topic string) *mirror {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mirrors[topic]
+}
+
+// Status implements admin.Reporter.
+func (r *Replicator) Status(topic string) []admin.PartitionStatus {
+	m := r.mirror(topic)
+	if m == nil {
+		return nil
+	}
+	return m.status()
+}
+
+// reservation is how much a fetch asks for: all fetchers together at most half of the budget, so that fetches that wait
+// for data leave room for what is being appended.
+func (r *Replicator) reservation(most int64) int64 {
+	share := r.budget.total / (2 * max(1, r.fetchers.Load()))
+	return max(minReservation, min(share, most))
+}
+
+// queueLimit is how many bytes a partition queues before its fetching pauses: all together a quarter of the budget.
+func (r *Replicator) queueLimit() int {
+	n := max(1, r.partitions.Load())
+	return int(max(minPartitionQueue, min(r.budget.total/(4*n), maxPartitionQueue)))
+}

@@ -1,0 +1,174 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"klink/admin"
+	"klink/protocol/batch"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// settleGrace is how long a request that was sent without an answer is given to reach the log, when the log does not have
+// its batch. Brokers queue requests of a closed connection and may still handle them.
+const settleGrace = time.Second
+
+// resume reads where the destination's log ends until it is known, and tells the core. With lingering an append without an
+// answer may still be on its way.
+func (w *worker) resume(ctx context.Context, lingering bool) {
+	d := w.m.r.dest
+	wait := backoff{low: 50 * time.Millisecond, high: 2 * time.Second}
+	var stale *destTopic
+	var quietSince time.Time // since when the log has been seen to end at the same offset
+	quietEnd := int64(-1)
+	for {
+		w.mu.Lock()
+		core := &w.core
+		resuming := core.state == stateResuming
+		w.mu.Unlock()
+		if !resuming {
+			return
+		}
+		e, s, t, err := d.readEnd(ctx, w, stale)
+		switch {
+		case err == nil && lingering && e.end != quietEnd:
+			// Whether or not the batch is there: a log that grows still may have it twice.
+			quietEnd, quietSince = e.end, time.Now()
+			wait.reset()
+		case err == nil && lingering && time.Since(quietSince) < settleGrace:
+			wait.reset()
+		case err == nil:
+			w.resumed(e, s)
+			return
+		case errors.Is(err, kerr.TopicAuthorizationFailed):
+			w.step(func(p *partition) effects {
+				return p.giveUp(failf(admin.ErrAuthorization,
+					"%s-%d: the destination refuses access: grant klink's principal READ, WRITE, DESCRIBE and DELETE on topic %q and resume the mirror", w.m.topic, w.id, w.m.topic))
+			})
+			return
+		default:
+			stale = t
+			w.m.r.log.Debug("reading the end of a mirror partition failed, retrying", "topic", w.m.topic, "partition", w.id, "error", err)
+		}
+		if !sleep(ctx, wait.next()) {
+			return
+		}
+	}
+}
+
+// resumed gives the end of the log to the core, and pins the partition to the stream of its leader.
+func (w *worker) resumed(e logEnd, s *stream) {
+	w.mu.Lock()
+	w.stream, w.inStream = s, false
+	e.shift, e.floor = w.tl.Shift(), w.tl.Floor()
+	effects := w.core.resumed(e)
+	if w.core.state == stateRunning {
+		w.tl.SetPhysicalEnd(e.end)
+	}
+	w.apply(effects)
+	w.mu.Unlock()
+	w.wakeFetcher()
+	w.m.r.wake()
+}
+
+// readEnd reads a partition's log start and end and its last batch at the leader, once the end is committed: what is
+// beyond the high watermark may yet be truncated. The topic's metadata comes back with an error, to be refreshed.
+func (d *destination) readEnd(ctx context.Context, w *worker, stale *destTopic) (e logEnd, s *stream, t *destTopic, err error) {
+	select {
+	case d.slots <- struct{}{}:
+		defer func() { <-d.slots }()
+	case <-ctx.Done():
+		return e, nil, stale, ctx.Err()
+	}
+	if t, err = d.topic(ctx, w.m.topic, stale); err != nil {
+		return e, nil, stale, err
+	}
+	if t.id != w.m.topicID && t.id != zeroID && w.m.topicID != zeroID {
+		return e, nil, t, fmt.Errorf("%w: topic %q has been deleted and created again", errNotThere, w.m.topic)
+	}
+	if int(w.id) >= len(t.leaders) || t.leaders[w.id] < 0 {
+		return e, nil, t, fmt.Errorf("%s-%d has no leader", w.m.topic, w.id)
+	}
+	leader := t.leaders[w.id]
+	ask := func(replica int32, timestamp int64) (int64, error) {
+		p := kmsg.NewListOffsetsRequestTopicPartition()
+		p.Partition, p.CurrentLeaderEpoch, p.Timestamp, p.MaxNumOffsets = w.id, t.epochs[w.id], timestamp, 1
+		return listOffset(ctx, d.broker(leader), replica, w.m.topic, p)
+	}
+	// As a client the high watermark of the leader, as the debugging replica (-2) the end of the log. The same leader epoch
+	// in all of them makes sure that one leader answers.
+	highWater, err := ask(-1, timestampLatest)
+	if err != nil {
+		return e, nil, t, err
+	}
+	if e.end, err = ask(-2, timestampLatest); err != nil {
+		return e, nil, t, err
+	}
+	if highWater != e.end {
+		return e, nil, nil, fmt.Errorf("the log of %s-%d ends at offset %d but is committed up to %d", w.m.topic, w.id, e.end, highWater)
+	}
+	if e.start, err = ask(-1, timestampEarliest); err != nil {
+		return e, nil, t, err
+	}
+	if e.start < e.end {
+		if e.last, err = d.readLast(ctx, w, t, e.end-1); err != nil {
+			return e, nil, t, err
+		}
+	}
+	return e, d.stream(leader, w.m.topic, w.id), t, nil
+}
+
+// readLast reads the batch that holds a physical offset, the last one of the log.
+func (d *destination) readLast(ctx context.Context, w *worker, t *destTopic, offset int64) (*lastBatch, error) {
+	req := kmsg.NewPtrFetchRequest()
+	req.ReplicaID = -1
+	req.MaxWaitMillis = 1000
+	req.MinBytes = 1
+	req.MaxBytes = 1 // the first batch comes whole, whatever its size (KIP-74)
+	req.SessionEpoch = -1
+	rt := kmsg.NewFetchRequestTopic()
+	rt.Topic, rt.TopicID = w.m.topic, t.id
+	rp := kmsg.NewFetchRequestTopicPartition()
+	rp.Partition, rp.CurrentLeaderEpoch, rp.FetchOffset, rp.PartitionMaxBytes = w.id, t.epochs[w.id], offset, 1
+	rt.Partitions = append(rt.Partitions, rp)
+	req.Topics = append(req.Topics, rt)
+	kresp, err := d.broker(t.leaders[w.id]).Request(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	resp := kresp.(*kmsg.FetchResponse)
+	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+		return nil, err
+	}
+	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
+		return nil, fmt.Errorf("fetch of %s-%d was answered for %d topics", w.m.topic, w.id, len(resp.Topics))
+	}
+	p := resp.Topics[0].Partitions[0]
+	if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+		return nil, fmt.Errorf("fetch of %s-%d at offset %d: %w", w.m.topic, w.id, offset, err)
+	}
+	return findLast(p.RecordBatches, offset)
+}
+
+// findLast finds the batch that holds offset in the records of a fetch response.
+func findLast(records []byte, offset int64) (*lastBatch, error) {
+	walk := batch.Walk(records)
+	for walk.Next() {
+		b := walk.Batch()
+		if offset < b.BaseOffset() || offset >= b.NextOffset() {
+			continue
+		}
+		logical, _, _, stamped := batch.ReadStamp(b)
+		return &lastBatch{base: b.BaseOffset(), end: b.NextOffset(), stamped: stamped, logical: logical}, nil
+	}
+	if err := walk.Err(); errors.Is(err, batch.ErrOldFormat) || errors.Is(err, batch.ErrUnsupported) {
+		return &lastBatch{base: offset, end: offset + 1}, nil // not klink's
+	} else if err != nil {
+		return nil, err
+	}
+	return nil, fmt.Errorf("no batch with offset %d was answered", offset)
+}

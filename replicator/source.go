@@ -1,0 +1,296 @@
+package replicator
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"klink/admin"
+	"klink/internal/kafkaclient"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const (
+	// probeTimeout bounds one check of a source. With the default interval of 2 s and three failures in a row, a source that
+	// has gone silent is noticed within 2 + 3*2 seconds.
+	probeTimeout = 2 * time.Second
+	// dialTimeout leaves a probe the time to try another broker.
+	dialTimeout = 1500 * time.Millisecond
+	// maxProbeInterval bounds the back-off while a source is down.
+	maxProbeInterval = 15 * time.Second
+)
+
+// source is the connection of one link with one set of configs: it checks that the source answers, follows its
+// metadata, and keeps one fetcher per broker that leads a mirrored partition. When the configs change another source
+// takes the mirrors over; their positions are not touched.
+type source struct {
+	r           *Replicator
+	name        string
+	fingerprint string
+	cfg         linkConfig
+	client      *kgo.Client
+	lastDial    dialError
+	counters    *LinkCounters
+	log         *slog.Logger
+	stopped     chan struct{} // closed when everything of this source has ended
+	cancel      context.CancelFunc
+	kick        chan struct{} // asks for metadata soon
+
+	mu       sync.Mutex
+	mirrors  map[*mirror]bool
+	topics   map[string]sourceTopic
+	fetchers map[int32]*fetcher
+	health   health
+}
+
+// sourceTopic is what metadata says about a topic.
+type sourceTopic struct {
+	id      [16]byte
+	leaders []int32 // by partition, -1 = none
+	epochs  []int32
+}
+
+// health is what the checks found.
+type health struct {
+	known     bool
+	up        bool
+	clusterID string
+	code      admin.Error // while down
+	message   string
+	failures  int // in a row
+}
+
+// newSource makes a source and runs it; an error is about the configs.
+func newSource(r *Replicator, link *admin.Link) (*source, error) {
+	opts, err := kafkaclient.Properties(link.Configs).Options()
+	if err != nil {
+		return nil, fmt.Errorf("link %q: %w", link.Name, err)
+	}
+	s := &source{
+		r:           r,
+		name:        link.Name,
+		fingerprint: fingerprint(link.Configs),
+		cfg:         newLinkConfig(link.Configs),
+		counters:    r.metrics.link(link.Name),
+		log:         r.log.With("link", link.Name),
+		stopped:     make(chan struct{}),
+		kick:        make(chan struct{}, 1),
+		mirrors:     map[*mirror]bool{},
+		topics:      map[string]sourceTopic{},
+		fetchers:    map[int32]*fetcher{},
+	}
+	// The link's own options come last and win, but for what the checks depend on.
+	opts = append([]kgo.Opt{kgo.ClientID("klink")}, opts...)
+	opts = append(opts,
+		kgo.DialTimeout(dialTimeout),
+		kgo.RetryBackoffFn(s.cfg.retryBackoff),
+		kgo.WithHooks(&s.lastDial),
+		kgo.BrokerMaxReadBytes(1<<30),
+	)
+	if s.client, err = kgo.NewClient(opts...); err != nil {
+		return nil, fmt.Errorf("link %q: %w", link.Name, err)
+	}
+	ctx, cancel := context.WithCancel(r.life)
+	s.cancel = cancel
+	r.spawn(func(context.Context) { s.run(ctx) })
+	return s, nil
+}
+
+// close ends the source and waits until nothing of it runs.
+func (s *source) close() {
+	s.cancel()
+	<-s.stopped
+}
+
+// refresh asks for metadata soon.
+func (s *source) refresh() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// add lets the source serve a mirror.
+func (s *source) add(m *mirror) {
+	s.mu.Lock()
+	s.mirrors[m] = true
+	s.mu.Unlock()
+	s.refresh()
+}
+
+// remove ends serving a mirror.
+func (s *source) remove(m *mirror) {
+	s.mu.Lock()
+	delete(s.mirrors, m)
+	s.mu.Unlock()
+	s.refresh()
+}
+
+// epoch is the leader epoch of a partition, -1 = unknown.
+func (s *source) epoch(topic string, partition int32) int32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.topics[topic]; int(partition) < len(t.epochs) {
+		return t.epochs[partition]
+	}
+	return -1
+}
+
+func (s *source) healthNow() health {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.health
+}
+
+// run checks the source until the context ends.
+func (s *source) run(ctx context.Context) {
+	var fetchers sync.WaitGroup
+	defer func() {
+		fetchers.Wait()
+		s.r.fetchers.Add(-int64(len(s.fetchers)))
+		s.client.Close()
+		close(s.stopped)
+	}()
+	spawn := func(f *fetcher) {
+		fctx, cancel := context.WithCancel(ctx)
+		f.cancel = cancel
+		fetchers.Go(func() { f.run(fctx) })
+	}
+	down := backoff{low: s.cfg.checkInterval, high: max(s.cfg.checkInterval, maxProbeInterval)}
+	var last time.Time // of the last whole metadata
+	full := true
+	for ctx.Err() == nil {
+		began := time.Now()
+		full = full || began.Sub(last) >= s.cfg.metadataMaxAge
+		again, err := s.check(ctx, full, spawn)
+		wait := s.cfg.checkInterval
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			if !s.failed(err) {
+				break // not yet down: keep the interval
+			}
+			wait = down.next()
+		default:
+			down.reset()
+			if full {
+				last, full = began, false
+			}
+			if again {
+				full, wait = true, min(wait, suspicionInterval)
+			}
+		}
+		// A probe that timed out has used its interval up already.
+		wait -= min(wait, time.Since(began))
+		if err == nil {
+			wait = max(wait, minRefresh)
+		}
+		full = s.pause(ctx, wait) || full
+	}
+}
+
+const (
+	// minRefresh is the least time between two checks.
+	minRefresh = 100 * time.Millisecond
+	// suspicionInterval is the time between checks while a suspicion waits to be confirmed.
+	suspicionInterval = 700 * time.Millisecond
+)
+
+// pause waits for d, at least minRefresh; true if metadata is wanted before.
+func (s *source) pause(ctx context.Context, d time.Duration) bool {
+	if !sleep(ctx, min(d, minRefresh)) {
+		return false
+	}
+	t := time.NewTimer(max(0, d-minRefresh))
+	defer t.Stop()
+	select {
+	case <-s.kick:
+		return true
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// failed notes a failed check; true if the link is down.
+func (s *source) failed(err error) bool {
+	code, message := s.classify(err)
+	s.mu.Lock()
+	s.health.failures++
+	down := s.health.failures >= s.cfg.checkThreshold
+	if down {
+		s.health.known, s.health.up = true, false
+		s.health.code, s.health.message = code, message
+	}
+	s.mu.Unlock()
+	s.log.Debug("the source did not answer a check", "error", err)
+	if down {
+		s.r.wake()
+	}
+	return down
+}
+
+// ok notes a check that succeeded.
+func (s *source) ok(clusterID string) {
+	s.mu.Lock()
+	was := s.health
+	s.health = health{known: true, up: true, clusterID: clusterID}
+	changed := !was.up || was.clusterID != clusterID
+	s.mu.Unlock()
+	if changed {
+		s.r.wake()
+	}
+}
+
+// assign gives every partition to the fetcher of its leader; s.mu is held.
+func (s *source) assign(spawn func(*fetcher)) {
+	byLeader := map[int32][]*worker{}
+	for m := range s.mirrors {
+		t, ok := s.topics[m.sourceTopic]
+		if !ok || !m.mayFetch() {
+			continue
+		}
+		for _, w := range m.all() {
+			if int(w.id) < len(t.leaders) && t.leaders[w.id] >= 0 {
+				byLeader[t.leaders[w.id]] = append(byLeader[t.leaders[w.id]], w)
+			}
+		}
+	}
+	for broker, f := range s.fetchers {
+		if _, ok := byLeader[broker]; !ok {
+			f.cancel()
+			delete(s.fetchers, broker)
+			s.r.fetchers.Add(-1)
+		}
+	}
+	for broker, workers := range byLeader {
+		f := s.fetchers[broker]
+		if f == nil {
+			f = newFetcher(s, broker)
+			s.fetchers[broker] = f
+			s.r.fetchers.Add(1)
+			spawn(f)
+		}
+		f.workers.Store(&workers)
+		for _, w := range workers {
+			w.fetcher.Store(f)
+		}
+		f.wake()
+	}
+}
+
+// mirrorsNow is a copy of the mirrors served.
+func (s *source) mirrorsNow() []*mirror {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ms := make([]*mirror, 0, len(s.mirrors))
+	for m := range maps.Keys(s.mirrors) {
+		ms = append(ms, m)
+	}
+	return ms
+}

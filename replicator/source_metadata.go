@@ -1,0 +1,150 @@
+package replicator
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"klink/admin"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// check asks the source for metadata: of all mirrored topics when full, else of none, which says only that it answers.
+// again says that a finding has to be confirmed soon.
+func (s *source) check(ctx context.Context, full bool, spawn func(*fetcher)) (again bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	var mirrors []*mirror
+	if full {
+		mirrors = s.mirrorsNow()
+	}
+	req := kmsg.NewPtrMetadataRequest()
+	req.Topics = []kmsg.MetadataRequestTopic{} // none; null would be all
+	asked := map[string]bool{}
+	for _, m := range mirrors {
+		if !asked[m.sourceTopic] {
+			asked[m.sourceTopic] = true
+			t := kmsg.NewMetadataRequestTopic()
+			t.Topic = kmsg.StringPtr(m.sourceTopic)
+			req.Topics = append(req.Topics, t)
+		}
+	}
+	resp, err := req.RequestWith(ctx, s.client)
+	if err != nil {
+		return false, err
+	}
+	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+		return false, err
+	}
+	clusterID := ""
+	if resp.ClusterID != nil {
+		clusterID = *resp.ClusterID
+	}
+	s.ok(clusterID)
+	if !full {
+		return false, nil
+	}
+	answers := map[string]*kmsg.MetadataResponseTopic{}
+	for i := range resp.Topics {
+		if t := &resp.Topics[i]; t.Topic != nil {
+			answers[*t.Topic] = t
+		}
+	}
+	for _, m := range mirrors {
+		again = s.observe(ctx, m, answers[m.sourceTopic]) || again
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.assign(spawn)
+	return again, nil
+}
+
+// observe takes what metadata says about one mirror's topic; again says that it has to be confirmed soon.
+func (s *source) observe(ctx context.Context, m *mirror, t *kmsg.MetadataResponseTopic) (again bool) {
+	if t == nil {
+		return true
+	}
+	switch err := kerr.ErrorForCode(t.ErrorCode); err {
+	case nil, kerr.LeaderNotAvailable:
+	case kerr.UnknownTopicOrPartition:
+		return m.suspect(failf(admin.ErrSourceTopicMayBeDeleted,
+			"the source has no topic %q: it may have been deleted, or the link's principal may not DESCRIBE it", m.sourceTopic))
+	case kerr.TopicAuthorizationFailed:
+		m.setDenied(failf(admin.ErrAuthorization,
+			"the source refuses access to topic %q: grant the link's principal READ and DESCRIBE on it", m.sourceTopic))
+		return false
+	default:
+		s.log.Debug("metadata of a topic failed, retrying", "topic", m.sourceTopic, "error", err)
+		return true
+	}
+	if len(t.Partitions) == 0 {
+		return true // on its way
+	}
+	if f := m.compare(t.TopicID, len(t.Partitions)); f != nil {
+		return m.suspect(f)
+	}
+	m.clear(t.TopicID)
+	st := sourceTopic{id: t.TopicID, leaders: make([]int32, len(t.Partitions)), epochs: make([]int32, len(t.Partitions))}
+	for i := range st.leaders {
+		st.leaders[i], st.epochs[i] = -1, -1
+	}
+	for i := range t.Partitions {
+		p := &t.Partitions[i]
+		if p.Partition < 0 || int(p.Partition) >= len(st.leaders) {
+			return true
+		}
+		if p.ErrorCode == 0 {
+			st.leaders[p.Partition], st.epochs[p.Partition] = p.Leader, p.LeaderEpoch
+		} else {
+			again = true
+		}
+	}
+	s.mu.Lock()
+	s.topics[m.sourceTopic] = st
+	s.mu.Unlock()
+	if len(t.Partitions) > max(len(m.all()), len(s.r.cfg.Control.State().Timelines[m.topic])) {
+		s.growMirror(m, len(t.Partitions))
+	}
+	return again
+}
+
+// growMirror adds the partitions that the source has and the mirror has not. They begin where the source's begin.
+func (s *source) growMirror(m *mirror, to int) {
+	if !m.growing.CompareAndSwap(false, true) {
+		return
+	}
+	s.r.spawn(func(ctx context.Context) {
+		defer m.growing.Store(false)
+		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		starts, err := s.starts(ctx, m, to)
+		if err == nil {
+			err = s.r.cfg.Control.GrowMirror(ctx, m.topic, starts)
+		}
+		if err != nil {
+			s.log.Warn("adding partitions to a mirror failed, will retry", "topic", m.topic, "partitions", to, "error", err)
+		}
+		// The new partitions come back with the state; until then each round of metadata tries again.
+	})
+}
+
+// starts asks the source where the partitions beyond the mirror's begin.
+func (s *source) starts(ctx context.Context, m *mirror, to int) ([]admin.Start, error) {
+	s.mu.Lock()
+	leaders := s.topics[m.sourceTopic].leaders
+	s.mu.Unlock()
+	var starts []admin.Start
+	for id := len(m.all()); id < to; id++ {
+		if id >= len(leaders) || leaders[id] < 0 {
+			return nil, fmt.Errorf("partition %d of %q has no leader at the source", id, m.sourceTopic)
+		}
+		offset, err := s.listOffset(ctx, leaders[id], m.sourceTopic, int32(id), timestampEarliest)
+		if err != nil {
+			return nil, err
+		}
+		starts = append(starts, admin.Start{Partition: int32(id), Logical: offset, Floor: offset})
+	}
+	return starts, nil
+}

@@ -1,0 +1,222 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+
+	"klink/admin"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+const (
+	// maxProduceBytes is where a produce request ends: the batch that reaches it is its last.
+	maxProduceBytes = 4 << 20
+	// maxProducePartitions bounds the partitions in a produce request.
+	maxProducePartitions = 2000
+	// produceTimeoutMs is how long a broker waits for the in-sync replicas.
+	produceTimeoutMs = 10_000
+)
+
+// stream is one connection to one broker of the destination that appends the next batch of many partitions per request:
+// brokers take one batch of a partition per request, and handle one request of a connection at a time. A partition is
+// pinned to one stream, so its batches cannot overtake each other.
+type stream struct {
+	d      *destination
+	client *kgo.Client
+	broker int32
+	kick   chan struct{}
+
+	mu    sync.Mutex
+	queue []*worker // have a batch, each at most once
+}
+
+func newStream(d *destination, client *kgo.Client, broker int32) *stream {
+	return &stream{d: d, client: client, broker: broker, kick: make(chan struct{}, 1)}
+}
+
+// push queues a worker that has a batch; its lock is held.
+func (s *stream) push(w *worker) {
+	s.mu.Lock()
+	s.queue = append(s.queue, w)
+	s.mu.Unlock()
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (s *stream) pop() *worker {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 {
+		return nil
+	}
+	w := s.queue[0]
+	s.queue[0] = nil
+	s.queue = s.queue[1:]
+	return w
+}
+
+// appendJob is one batch in a produce request.
+type appendJob struct {
+	w    *worker
+	i    item
+	done bool // its result has been delivered
+}
+
+func (s *stream) run(ctx context.Context) {
+	for {
+		jobs := s.collect()
+		if len(jobs) == 0 {
+			select {
+			case <-s.kick:
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		s.produce(ctx, jobs)
+	}
+}
+
+// collect takes one batch each of the partitions that have waited longest.
+func (s *stream) collect() (jobs []*appendJob) {
+	bytes := 0
+	for bytes < maxProduceBytes && len(jobs) < maxProducePartitions {
+		w := s.pop()
+		if w == nil {
+			break
+		}
+		if i, ok := w.take(); ok {
+			jobs = append(jobs, &appendJob{w: w, i: i})
+			bytes += len(i.bytes)
+		}
+	}
+	return jobs
+}
+
+// produce appends one batch of each job and delivers every result.
+func (s *stream) produce(ctx context.Context, jobs []*appendJob) {
+	req, index := s.request(jobs)
+	kresp, err := s.client.Broker(int(s.broker)).Request(ctx, req)
+	if err != nil {
+		lingering := !neverSent(err)
+		for _, j := range jobs {
+			s.uncertain(j, lingering, err)
+		}
+		return
+	}
+	c := s.d.r.metrics
+	c.produces.Add(1)
+	resp := kresp.(*kmsg.ProduceResponse)
+	for i := range resp.Topics {
+		t := &resp.Topics[i]
+		for k := range t.Partitions {
+			p := &t.Partitions[k]
+			if j := index[produceKey(req.Version, t.Topic, t.TopicID, p.Partition)]; j != nil && !j.done {
+				s.deliver(j, p)
+			}
+		}
+	}
+	for _, j := range jobs {
+		if !j.done {
+			s.uncertain(j, false, errors.New("the response leaves it out"))
+		}
+	}
+}
+
+// produceKey is the key of a partition in a Produce of this version; ids replace names from v13 on (KIP-516).
+func produceKey(version int16, topic string, id [16]byte, partition int32) partitionKey {
+	if version >= 13 {
+		return partitionKey{id: id, partition: partition}
+	}
+	return partitionKey{topic: topic, partition: partition}
+}
+
+// request builds the request. The version is negotiated when it is sent, so partitions are indexed by both their names.
+func (s *stream) request(jobs []*appendJob) (*kmsg.ProduceRequest, map[partitionKey]*appendJob) {
+	req := kmsg.NewPtrProduceRequest()
+	req.Acks = -1
+	req.TimeoutMillis = produceTimeoutMs
+	index := make(map[partitionKey]*appendJob, 2*len(jobs))
+	byTopic := make(map[*mirror]int)
+	for _, j := range jobs {
+		m := j.w.m
+		at, ok := byTopic[m]
+		if !ok {
+			at = len(req.Topics)
+			byTopic[m] = at
+			t := kmsg.NewProduceRequestTopic()
+			t.Topic, t.TopicID = m.topic, m.topicID
+			req.Topics = append(req.Topics, t)
+		}
+		t := &req.Topics[at]
+		p := kmsg.NewProduceRequestTopicPartition()
+		p.Partition = j.w.id
+		p.Records = j.i.bytes
+		t.Partitions = append(t.Partitions, p)
+		index[partitionKey{topic: t.Topic, partition: p.Partition}] = j
+		index[partitionKey{id: t.TopicID, partition: p.Partition}] = j
+	}
+	return req, index
+}
+
+// deliver hands the result of one append to its worker.
+func (s *stream) deliver(j *appendJob, p *kmsg.ProduceResponseTopicPartition) {
+	err := kerr.ErrorForCode(p.ErrorCode)
+	if err == nil {
+		j.done = true
+		j.w.appended(p.BaseOffset, len(j.i.bytes))
+		return
+	}
+	detail := ""
+	if p.ErrorMessage != nil {
+		detail = ": " + *p.ErrorMessage
+	}
+	if f := refusal(j, err, detail); f != nil {
+		j.done = true
+		j.w.step(func(c *partition) effects { return c.rejected(f) })
+		return
+	}
+	s.uncertain(j, false, fmt.Errorf("%w%s", err, detail))
+}
+
+// refusal is the failure of a batch that was not appended and never can be; nil if another attempt may succeed, or if it
+// may have been appended after all.
+func refusal(j *appendJob, err error, detail string) *failure {
+	at := fmt.Sprintf("%s-%d: the destination refuses the batch of source offsets %d to %d", j.w.m.topic, j.w.id, j.i.base, j.i.end()-1)
+	switch err {
+	case kerr.MessageTooLarge, kerr.RecordListTooLarge:
+		return failf(admin.ErrRecordTooLarge, "%s: its %d bytes are more than max.message.bytes of topic %q allows; raise it and resume the mirror",
+			at, len(j.i.bytes), j.w.m.topic)
+	case kerr.PolicyViolation:
+		return failf(admin.ErrPolicyViolation, "%s: %v%s", at, err, detail)
+	case kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.UnsupportedForMessageFormat, kerr.UnsupportedCompressionType, kerr.InvalidRequest, kerr.InvalidTopicException:
+		return failf(admin.ErrUnsupportedFormat, "%s: %v%s", at, err, detail)
+	case kerr.CorruptMessage:
+		return failf(admin.ErrUnsupportedFormat, "%s: its checksum does not fit: the batch is damaged at the source, or was on the way; resume the mirror to try again%s", at, detail)
+	case kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed:
+		return failf(admin.ErrAuthorization, "%s: grant klink's principal WRITE on topic %q and resume the mirror%s", at, j.w.m.topic, detail)
+	}
+	return nil
+}
+
+func (s *stream) uncertain(j *appendJob, lingering bool, err error) {
+	j.done = true
+	s.d.r.log.Debug("an append was not confirmed, reading the log back",
+		"topic", j.w.m.topic, "partition", j.w.id, "offset", j.i.base, "broker", s.broker, "error", err)
+	j.w.m.counters.Settled.Add(1)
+	j.w.step(func(c *partition) effects { return c.uncertain(lingering) })
+}
+
+// neverSent says that a request failed before any of it was sent.
+func neverSent(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}

@@ -1,0 +1,69 @@
+package replicator
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// trim deletes the destination's records below trimTo until that has been done. One runs per worker.
+func (w *worker) trim(ctx context.Context) {
+	wait := backoff{low: 100 * time.Millisecond, high: 5 * time.Second}
+	var stale *destTopic
+	for {
+		w.mu.Lock()
+		to := w.trimTo
+		if to < 0 || w.core.ended() && w.core.state == stateStopped && w.core.abandoned {
+			w.trimming = false
+			w.mu.Unlock()
+			return
+		}
+		w.mu.Unlock()
+		t, err := w.m.r.dest.deleteRecords(ctx, w, stale, to)
+		if err == nil {
+			w.mu.Lock()
+			if w.trimTo == to {
+				w.trimTo = -1
+			}
+			w.mu.Unlock()
+			wait.reset()
+			continue
+		}
+		stale = t
+		w.m.r.log.Debug("moving the log start of a mirror partition failed, retrying", "topic", w.m.topic, "partition", w.id, "offset", to, "error", err)
+		if !sleep(ctx, wait.next()) {
+			return
+		}
+	}
+}
+
+// deleteRecords moves the log start of a partition up to a physical offset. The metadata used comes back with an error.
+func (d *destination) deleteRecords(ctx context.Context, w *worker, stale *destTopic, to int64) (*destTopic, error) {
+	t, err := d.topic(ctx, w.m.topic, stale)
+	if err != nil {
+		return stale, err
+	}
+	if int(w.id) >= len(t.leaders) || t.leaders[w.id] < 0 {
+		return t, fmt.Errorf("%s-%d has no leader", w.m.topic, w.id)
+	}
+	req := kmsg.NewPtrDeleteRecordsRequest()
+	req.TimeoutMillis = produceTimeoutMs
+	rt := kmsg.NewDeleteRecordsRequestTopic()
+	rt.Topic = w.m.topic
+	rp := kmsg.NewDeleteRecordsRequestTopicPartition()
+	rp.Partition, rp.Offset = w.id, to
+	rt.Partitions = append(rt.Partitions, rp)
+	req.Topics = append(req.Topics, rt)
+	kresp, err := d.broker(t.leaders[w.id]).Request(ctx, req)
+	if err != nil {
+		return t, err
+	}
+	resp := kresp.(*kmsg.DeleteRecordsResponse)
+	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
+		return t, fmt.Errorf("DeleteRecords of %s-%d was answered for %d topics", w.m.topic, w.id, len(resp.Topics))
+	}
+	return t, kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode)
+}

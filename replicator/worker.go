@@ -1,0 +1,209 @@
+package replicator
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"klink/admin"
+	"klink/protocol/timeline"
+)
+
+// worker runs the core of one partition: it serialises the inputs, which come from a fetcher, a stream and the control
+// plane, and carries the effects out.
+type worker struct {
+	m         *mirror
+	id        int32 // partition
+	tl        *timeline.Partition
+	fetcher   atomic.Pointer[fetcher] // of the source's leader, nil = unknown
+	destEpoch atomic.Int32            // leader epoch at the destination as last read
+
+	mu        sync.Mutex
+	core      partition
+	stream    *stream // of the destination's leader as of the last resume
+	inStream  bool    // is in the stream's queue
+	fetchWait backoff
+	notBefore time.Time // of the next fetch, after an error
+	lastFetch time.Time // last fetch answered without error
+	caughtUp  time.Time // last time that the mirror's end was the source's
+	trimTo    int64     // what DeleteRecords is asked to reach; runs while trimming
+	trimming  bool
+	followAt  time.Time // of the last move of the floor
+}
+
+func newWorker(m *mirror, id int32, tl *timeline.Partition) *worker {
+	w := &worker{
+		m: m, id: id, tl: tl,
+		fetchWait: backoff{low: 100 * time.Millisecond, high: 5 * time.Second},
+		caughtUp:  time.Now(),
+		trimTo:    -1,
+	}
+	w.core = newPartition(fmt.Sprintf("%s-%d", m.topic, id), func(i item) { i.frame.release() })
+	return w
+}
+
+// step makes one input to the core and carries out its effects.
+func (w *worker) step(input func(*partition) effects) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.apply(input(&w.core))
+}
+
+// apply carries out effects; w.mu is held, nothing blocks.
+func (w *worker) apply(e effects) {
+	r := w.m.r
+	if e.resume {
+		w.inStream = false
+		r.spawn(func(ctx context.Context) { w.resume(ctx, e.lingering) })
+	}
+	if e.anchor != nil {
+		a := *e.anchor
+		r.spawn(func(ctx context.Context) { w.storeAnchor(ctx, a) })
+	}
+	if e.trim >= 0 {
+		w.trimTo = max(w.trimTo, e.trim)
+		if !w.trimming {
+			w.trimming = true
+			r.spawn(w.trim)
+		}
+	}
+	if e.ready && !w.inStream && w.stream != nil {
+		w.inStream = true
+		w.stream.push(w)
+	}
+	if e.ended {
+		w.m.workerEnded(w.core.failed)
+	}
+}
+
+// wakeFetcher lets the fetcher look at this worker again.
+func (w *worker) wakeFetcher() {
+	if f := w.fetcher.Load(); f != nil {
+		f.wake()
+	}
+}
+
+// start reads where the destination's log ends and runs from there.
+func (w *worker) start() {
+	w.m.r.spawn(func(ctx context.Context) { w.resume(ctx, false) })
+}
+
+// take gives the stream the next batch.
+func (w *worker) take() (item, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.inStream = false
+	return w.core.take()
+}
+
+// appended takes the result of an append: the batch stands at base.
+func (w *worker) appended(base int64, bytes int) {
+	w.mu.Lock()
+	records := w.core.queue[0].records
+	e := w.core.appended(base)
+	if w.core.state != stateFailed {
+		w.tl.SetPhysicalEnd(w.core.phys)
+		w.noteCaughtUp(time.Now())
+		c := w.m.counters
+		c.AppendedBatches.Add(1)
+		c.AppendedRecords.Add(int64(records))
+		c.AppendedBytes.Add(int64(bytes))
+	}
+	w.apply(e)
+	w.mu.Unlock()
+	w.wakeFetcher()
+}
+
+// noteCaughtUp keeps the time of the last moment without lag; w.mu is held.
+func (w *worker) noteCaughtUp(now time.Time) {
+	if w.core.sourceEnd >= 0 && w.core.next >= w.core.sourceEnd {
+		w.caughtUp = now
+	}
+}
+
+// storeAnchor stores a new start of the timeline, for as long as it takes.
+func (w *worker) storeAnchor(ctx context.Context, a anchor) {
+	wait := backoff{low: 100 * time.Millisecond, high: 5 * time.Second}
+	for {
+		err := w.m.r.cfg.Control.SetTimeline(ctx, w.m.topic, w.id, a.physical, a.logical, a.floor)
+		if err == nil {
+			w.step((*partition).anchored)
+			w.wakeFetcher()
+			return
+		}
+		w.m.r.log.Warn("storing the start of a mirror partition failed, retrying",
+			"topic", w.m.topic, "partition", w.id, "error", err)
+		w.mu.Lock()
+		ended := w.core.ended()
+		w.mu.Unlock()
+		if ended || !sleep(ctx, wait.next()) {
+			return
+		}
+	}
+}
+
+// follow moves the mirror's log start to the source's, at most every followInterval.
+func (w *worker) follow(ctx context.Context, now time.Time) {
+	w.mu.Lock()
+	a, ok := w.core.follow()
+	if !ok || now.Sub(w.followAt) < followInterval {
+		w.mu.Unlock()
+		return
+	}
+	w.followAt = now
+	w.mu.Unlock()
+	if err := w.m.r.cfg.Control.SetTimeline(ctx, w.m.topic, w.id, a.physical, a.logical, a.floor); err != nil {
+		w.m.r.log.Warn("storing the log start of a mirror partition failed, will retry",
+			"topic", w.m.topic, "partition", w.id, "error", err)
+		return
+	}
+	w.step(func(p *partition) effects { return p.followed(a.floor) })
+}
+
+// followInterval bounds how often the floor of a partition is stored while the source's log start moves.
+const followInterval = 5 * time.Second
+
+// running says whether the partition has been resumed and its source has answered; fetched says when last.
+func (w *worker) running() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.core.state == stateRunning && !w.lastFetch.IsZero()
+}
+
+// status is what people see.
+func (w *worker) status() admin.PartitionStatus {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return admin.PartitionStatus{SourceEnd: w.core.sourceEnd, MirrorEnd: w.mirrorEnd(), LastFetch: w.lastFetch}
+}
+
+// mirrorEnd is the logical end of the mirror, -1 = not yet known; w.mu is held.
+func (w *worker) mirrorEnd() int64 {
+	if w.core.virgin {
+		return max(w.core.next, w.core.floor)
+	}
+	return w.core.next
+}
+
+// unpin copies queued batches out of large frames that they alone keep in memory, so that a slow partition holds no more
+// than its own bytes.
+func (w *worker) unpin() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	q := w.core.queue
+	if w.core.inFlight {
+		q = q[1:]
+	}
+	for n := range q {
+		i := &q[n]
+		if i.frame.size < 4*int64(len(i.bytes)) {
+			continue
+		}
+		old := i.frame
+		i.bytes = append([]byte(nil), i.bytes...)
+		i.frame = old.budget.frame(0, int64(len(i.bytes)))
+		old.release()
+	}
+}

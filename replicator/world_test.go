@@ -1,0 +1,198 @@
+package replicator
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"klink/admin"
+	"klink/internal/kafkatest"
+	"klink/protocol/timeline"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// cluster is one that a test mirrors from or to.
+type cluster struct {
+	seeds []string
+	cl    *kgo.Client
+}
+
+// world is a source, a destination, a control plane and a replicator between them.
+type world struct {
+	t        *testing.T
+	src, dst cluster
+	control  *fakeControl
+	configs  map[string]string // of the link
+	cfg      Config
+	r        *Replicator
+	stop     func()
+}
+
+const linkName = "west"
+
+func newWorld(t *testing.T, src, dst []string) *world {
+	client := func(seeds []string) cluster {
+		return cluster{seeds, kafkatest.NewClient(t, kgo.SeedBrokers(seeds...),
+			kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0), kgo.MetadataMinAge(20*time.Millisecond))}
+	}
+	w := &world{t: t, src: client(src), dst: client(dst), control: newFakeControl()}
+	w.control.create = func(topic string, n int32) error {
+		_, err := kadm.NewClient(w.dst.cl).UpdatePartitions(t.Context(), int(n), topic)
+		return err
+	}
+	w.configs = map[string]string{
+		"bootstrap.servers": src[0], "metadata.max.age.ms": "500", "availability.check.ms": "200", "fetch.max.wait.ms": "100",
+	}
+	w.cfg = Config{
+		Destination: []kgo.Opt{kgo.SeedBrokers(dst...)},
+		Control:     w.control,
+		Logger:      slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	w.control.change(func(s *admin.State) {
+		s.Links[linkName] = &admin.Link{Name: linkName, State: admin.LinkActive, Configs: w.configs}
+	})
+	return w
+}
+
+type testWriter struct{ t *testing.T }
+
+func (w testWriter) Write(b []byte) (int, error) {
+	w.t.Log(string(bytes.TrimSpace(b)))
+	return len(b), nil
+}
+
+// run starts a replicator; it ends with the test, or earlier by stopRun.
+func (w *world) run() {
+	w.t.Helper()
+	r, err := New(w.cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	w.r = r
+	ended := false
+	w.stop = func() {
+		if ended {
+			return
+		}
+		ended = true
+		cancel()
+		if err := <-done; err != nil {
+			w.t.Error(err)
+		}
+	}
+	w.t.Cleanup(w.stop)
+}
+
+// topics creates a topic on both clusters.
+func (w *world) topics(topic string, partitions int32) {
+	w.t.Helper()
+	kafkatest.CreateTopic(w.t, w.src.cl, topic, partitions, -1, nil)
+	kafkatest.CreateTopic(w.t, w.dst.cl, topic, partitions, -1, nil)
+}
+
+func (w *world) detail(c cluster, topic string) kadm.TopicDetail {
+	w.t.Helper()
+	details, err := kadm.NewClient(c.cl).ListTopics(w.t.Context(), topic)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return details[topic]
+}
+
+// mirror creates a mirror as the control plane does: partition i begins at the source's log start.
+func (w *world) mirror(topic string) {
+	w.t.Helper()
+	src, dst := w.detail(w.src, topic), w.detail(w.dst, topic)
+	starts, err := kadm.NewClient(w.src.cl).ListStartOffsets(w.t.Context(), topic)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var tls []*timeline.Partition
+	for p := range int32(len(src.Partitions)) {
+		o, ok := starts.Lookup(topic, p)
+		if !ok || o.Err != nil {
+			w.t.Fatalf("log start of %s-%d: %v", topic, p, o.Err)
+		}
+		tls = append(tls, timeline.New(0, o.Offset, o.Offset))
+	}
+	w.control.change(func(s *admin.State) {
+		s.Timelines[topic] = tls
+		s.Mirrors[topic] = &admin.Mirror{
+			Topic: topic, TopicID: dst.ID, Link: linkName, SourceTopic: topic, SourceTopicID: src.ID,
+			State: admin.MirrorPending, Partitions: int32(len(tls)),
+		}
+	})
+}
+
+// await waits until cond holds, and fails the test with what it last said otherwise.
+func (w *world) await(what string, cond func() (bool, string)) {
+	w.t.Helper()
+	kafkatest.WaitFor(w.t, 30*time.Second, what, cond)
+}
+
+func (w *world) awaitState(topic string, state admin.MirrorState) admin.Mirror {
+	w.t.Helper()
+	var m admin.Mirror
+	w.await(fmt.Sprintf("state %s of %s", state, topic), func() (bool, string) {
+		m = w.control.mirror(topic)
+		return m.State == state, fmt.Sprintf("%s %s: %s", m.State, m.Error, m.ErrorMessage)
+	})
+	return m
+}
+
+// awaitCaughtUp waits until every partition of the mirror ends where the source ends now.
+func (w *world) awaitCaughtUp(topic string) {
+	w.t.Helper()
+	ends, err := kadm.NewClient(w.src.cl).ListEndOffsets(w.t.Context(), topic)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.await(topic+" to catch up", func() (bool, string) {
+		st := w.r.Status(topic)
+		detail := ""
+		ok := len(st) > 0
+		ends.Each(func(o kadm.ListedOffset) {
+			if int(o.Partition) >= len(st) || st[o.Partition].MirrorEnd != o.Offset {
+				ok = false
+				detail = fmt.Sprintf("partition %d: want end %d, status %+v, mirror %+v", o.Partition, o.Offset, st, w.control.mirror(topic))
+			}
+		})
+		return ok, detail
+	})
+}
+
+// produce appends n records of about size bytes to a source partition, one batch each call.
+func (w *world) produce(topic string, partition int32, n, size int) {
+	w.t.Helper()
+	kafkatest.Produce(w.t, w.src.cl, topic, partition, kafkatest.Records(n, size)...)
+}
+
+// same checks that the mirror has exactly the source's records, at the source's offsets.
+func (w *world) same(topic string) {
+	w.t.Helper()
+	want := kafkatest.ReadAll(w.t, topic, kgo.SeedBrokers(w.src.seeds...))
+	got := kafkatest.ReadAll(w.t, topic, kgo.SeedBrokers(w.dst.seeds...))
+	tls := w.control.State().Timelines[topic]
+	for _, r := range got {
+		r.Offset = tls[r.Partition].BaseToLogical(r.Offset)
+	}
+	if len(got) != len(want) {
+		w.t.Fatalf("the mirror has %d records, the source %d", len(got), len(want))
+	}
+	for i, a := range want {
+		b := got[i]
+		if a.Partition != b.Partition || a.Offset != b.Offset || !bytes.Equal(a.Key, b.Key) || !bytes.Equal(a.Value, b.Value) ||
+			!a.Timestamp.Equal(b.Timestamp) || fmt.Sprint(a.Headers) != fmt.Sprint(b.Headers) || a.Attrs.CompressionType() != b.Attrs.CompressionType() ||
+			a.Attrs.TimestampType() != b.Attrs.TimestampType() {
+			w.t.Fatalf("record %d differs:\nsource %+v\nmirror %+v", i, a, b)
+		}
+	}
+}
