@@ -1,0 +1,104 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"syscall"
+
+	"klink/router"
+)
+
+// maxPortTries is how many taken ports are skipped for a broker that appears later.
+const maxPortTries = 1000
+
+// Broker is a broker of the destination, at its own address.
+type Broker struct {
+	ID   int32
+	Host string
+	Port int32
+}
+
+// SetBootstrap sets the addresses (host:port) that the bootstrap listener leads to; they are tried in turn.
+func (p *Proxy) SetBootstrap(addrs []string) {
+	addrs = slices.Clone(addrs)
+	p.seeds.Store(&addrs)
+}
+
+// SetBrokers opens a listener for each broker that has none and returns where clients reach them all. The brokers of the
+// first call get the listen port + 1, + 2, ... in the order of their ids; brokers that appear later get the next free port. A
+// known broker keeps its port; if its address has changed, new connections go to the new one. Listeners of brokers that have
+// vanished stay. It may be called at any time after Start, and again after an error: brokers whose port could not be opened
+// are missing in the map and are tried again.
+func (p *Proxy) SetBrokers(brokers []Broker) (advertised map[int32]router.Addr, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.started || p.stopped {
+		return nil, errors.New("proxy: brokers can be set only between Start and Shutdown")
+	}
+	brokers = slices.Clone(brokers)
+	slices.SortFunc(brokers, func(a, b Broker) int { return int(a.ID) - int(b.ID) })
+	first := len(p.brokers) == 0
+	for _, b := range brokers {
+		l := p.brokers[b.ID]
+		if l == nil {
+			l = &listener{proxy: p, broker: b.ID}
+			p.brokers[b.ID] = l
+			if first {
+				l.port = p.nextPort
+				p.nextPort++
+			}
+		}
+		addr := net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port)))
+		if old := l.upstream.Load(); old == nil || *old != addr {
+			l.upstream.Store(&addr)
+		}
+		if l.ln == nil {
+			if e := p.openBroker(l); e != nil {
+				err = errors.Join(err, e)
+				continue
+			}
+			l.serve()
+		}
+	}
+	advertised = make(map[int32]router.Addr, len(p.brokers))
+	for id, l := range p.brokers {
+		if l.ln != nil {
+			advertised[id] = router.Addr{Host: p.config.Advertise, Port: int32(l.port)}
+		}
+	}
+	return advertised, err
+}
+
+// openBroker opens the listener of a broker. mu is held.
+func (p *Proxy) openBroker(l *listener) error {
+	host, port, _ := net.SplitHostPort(p.config.Listen)
+	switch {
+	case port == "0":
+		return p.openPort(l, host, 0)
+	case l.port != 0: // a port that follows from the broker's place; no other will do
+		return p.openPort(l, host, l.port)
+	}
+	var err error
+	for range maxPortTries {
+		port := p.nextPort
+		if port > 65535 {
+			return fmt.Errorf("no port left for broker %d after %d", l.broker, port-1)
+		}
+		p.nextPort++
+		if err = p.openPort(l, host, port); !errors.Is(err, syscall.EADDRINUSE) {
+			return err
+		}
+	}
+	return err
+}
+
+func (p *Proxy) openPort(l *listener, host string, port int) error {
+	addr := net.JoinHostPort(host, strconv.Itoa(port))
+	if err := l.listen(addr); err != nil {
+		return fmt.Errorf("listen on %s for broker %d: %w; free the port or choose another listen address", addr, l.broker, err)
+	}
+	return nil
+}

@@ -1,0 +1,61 @@
+package proxy
+
+import (
+	"math/bits"
+	"sync"
+)
+
+// Buffers come in powers of two. Smaller and larger ones than these are not worth a pool.
+const (
+	minBufferBits = 10 // 1 KiB
+	maxBufferBits = 20 // 1 MiB
+)
+
+// buffer is a byte slice that knows which pool it belongs to. It has one owner at a time; the owner either hands it on or
+// calls free, never both.
+type buffer struct {
+	b []byte
+	// bits is the logarithm of the capacity, 0 for a buffer that is left to the garbage collector.
+	bits uint8
+}
+
+var bufferPools [maxBufferBits + 1]sync.Pool
+
+// newBuffer returns an empty buffer with a capacity of at least n bytes.
+func newBuffer(n int) *buffer {
+	if n > 1<<maxBufferBits {
+		const page = 64 << 10
+		return &buffer{b: make([]byte, 0, (n+page-1)&^(page-1))}
+	}
+	class := minBufferBits
+	if n > 1<<minBufferBits {
+		class = bits.Len(uint(n - 1))
+	}
+	if b, ok := bufferPools[class].Get().(*buffer); ok {
+		b.b = b.b[:0]
+		return b
+	}
+	return &buffer{b: make([]byte, 0, 1<<class), bits: uint8(class)}
+}
+
+// free gives the buffer back. nil is allowed.
+func (b *buffer) free() {
+	if b != nil && b.bits != 0 {
+		bufferPools[b.bits].Put(b)
+	}
+}
+
+// grown returns a buffer with the same bytes and room for at least n in all; b is freed if it was too small. Capacities
+// double, so that a frame that arrives in many pieces is copied a bounded number of times, whatever size it announces.
+func (b *buffer) grown(n int) *buffer {
+	if b == nil {
+		return newBuffer(n)
+	}
+	if n <= cap(b.b) {
+		return b
+	}
+	bigger := newBuffer(max(n, 2*cap(b.b)))
+	bigger.b = append(bigger.b, b.b...)
+	b.free()
+	return bigger
+}

@@ -1,0 +1,111 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+	"time"
+
+	"klink/router"
+)
+
+// Config says how a Proxy behaves. Listen and Sessions are required; everything else has a default.
+type Config struct {
+	// Listen is host:port of the bootstrap listener. The listeners of brokers take the ports after it. With port 0 every
+	// listener gets a free port of the kernel's choice.
+	Listen string
+	// Advertise is the host that clients are told to connect to. Default: the host of Listen, or the host name of this
+	// machine if that is empty. A wildcard address cannot be advertised.
+	Advertise string
+	// TLS is used towards clients; nil = plaintext.
+	TLS *tls.Config
+	// UpstreamTLS is used towards brokers; nil = plaintext. Without a ServerName, the host that is dialled is verified.
+	UpstreamTLS *tls.Config
+	// Dial opens a connection to a broker; it must be a *net.TCPConn or *net.UnixConn. Default: a net.Dialer.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// DialTimeout bounds the way to a broker, its TLS handshake included. Default 10 s.
+	DialTimeout time.Duration
+	// HandshakeTimeout bounds the TLS handshake of a client. Default 10 s.
+	HandshakeTimeout time.Duration
+	// MaxRequestBytes is the largest request frame, without its size prefix. Default 100 MiB, as a broker's
+	// socket.request.max.bytes.
+	MaxRequestBytes int
+	// MaxWholeResponse is the largest response that is kept whole in memory because a decision asks for it. Default 64 MiB.
+	// Other responses have no limit: they are not kept.
+	MaxWholeResponse int
+	// MaxConnections is the most client connections at one time; more are closed at once. 0 = no limit.
+	MaxConnections int
+	// MaxInFlight is the most requests of one connection that wait for an answer; later ones are not read. A broker handles
+	// one at a time, so more than a few gain nothing. Default 4.
+	MaxInFlight int
+	// IdleTimeout closes connections on which nothing moves and nothing is asked, as a broker's connections.max.idle.ms.
+	// Default 10 min.
+	IdleTimeout time.Duration
+	// Loops is the number of event loops. Default GOMAXPROCS.
+	Loops int
+	// Sessions decide about requests.
+	Sessions router.Sessions
+	// Logger takes what people should know; nothing is logged per request. Default slog.Default().
+	Logger *slog.Logger
+}
+
+func setDefault[T comparable](v *T, def T) {
+	var zero T
+	if *v == zero {
+		*v = def
+	}
+}
+
+// complete fills in the defaults and checks what can be checked without a socket.
+func (c *Config) complete() error {
+	if c.Sessions == nil {
+		return errors.New("proxy: Config.Sessions is required")
+	}
+	host, port, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fmt.Errorf("listen address %q: %w; give host:port", c.Listen, err)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("listen address %q: port %q is not a number up to %d", c.Listen, port, 65535)
+	} else if n > 65000 {
+		return fmt.Errorf("listen address %q: no room for the brokers' ports after port %d", c.Listen, n)
+	}
+	if c.Advertise == "" {
+		c.Advertise = host
+	}
+	if c.Advertise == "" {
+		if c.Advertise, err = os.Hostname(); err != nil {
+			return fmt.Errorf("no host name to tell clients: %w; set the advertised host", err)
+		}
+	}
+	if ip := net.ParseIP(c.Advertise); ip != nil && ip.IsUnspecified() {
+		return fmt.Errorf("clients cannot connect to the wildcard address %s; set the advertised host", c.Advertise)
+	}
+	for name, n := range map[string]int{
+		"MaxRequestBytes": c.MaxRequestBytes, "MaxWholeResponse": c.MaxWholeResponse, "MaxConnections": c.MaxConnections,
+		"MaxInFlight": c.MaxInFlight, "Loops": c.Loops, "IdleTimeout": int(c.IdleTimeout), "DialTimeout": int(c.DialTimeout),
+		"HandshakeTimeout": int(c.HandshakeTimeout),
+	} {
+		if n < 0 {
+			return fmt.Errorf("proxy: Config.%s is negative: %d", name, n)
+		}
+	}
+	setDefault(&c.DialTimeout, 10*time.Second)
+	setDefault(&c.HandshakeTimeout, 10*time.Second)
+	setDefault(&c.MaxRequestBytes, 100<<20)
+	setDefault(&c.MaxWholeResponse, 64<<20)
+	setDefault(&c.MaxInFlight, 4)
+	setDefault(&c.IdleTimeout, 10*time.Minute)
+	setDefault(&c.Loops, runtime.GOMAXPROCS(0))
+	setDefault(&c.Logger, slog.Default())
+	if c.Dial == nil {
+		c.Dial = new(net.Dialer).DialContext
+	}
+	return nil
+}

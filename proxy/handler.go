@@ -1,0 +1,96 @@
+package proxy
+
+import (
+	"runtime/debug"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+)
+
+// handler receives gnet's events. A connection's gnet context is its *side; the connections that Start makes to get hold of
+// the event loops have none.
+type handler struct {
+	gnet.BuiltinEventEngine
+	proxy *Proxy
+}
+
+// OnOpen is called on the event loop once gnet reads the socket.
+func (h *handler) OnOpen(c gnet.Conn) (out []byte, action gnet.Action) {
+	s, ok := c.Context().(*side)
+	if !ok {
+		return nil, gnet.None
+	}
+	x := s.pair
+	defer x.recoverPanic()
+	if x.state == dead || s.closed {
+		return nil, gnet.Close
+	}
+	s.conn, s.fd = c, c.Fd()
+	if !s.upstream {
+		x.state = open
+		x.touch()
+		x.loop.wheel.add(x, x.last+h.proxy.ticks(h.proxy.config.IdleTimeout))
+		x.session = h.proxy.config.Sessions.NewSession(x.broker)
+	}
+	return nil, gnet.None
+}
+
+// OnTraffic is called after one read from the socket.
+func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
+	s, ok := c.Context().(*side)
+	if !ok {
+		_, _ = c.Discard(-1)
+		return gnet.None
+	}
+	x := s.pair
+	defer x.recoverPanic()
+	p, err := c.Next(-1) // a part of the loop's read buffer; nothing is left with gnet
+	if err != nil || x.state == dead || s.fd < 0 {
+		return gnet.None
+	}
+	x.touch()
+	if s.upstream {
+		h.proxy.stats.UpstreamReceived.Add(int64(len(p)))
+	} else {
+		h.proxy.stats.ClientReceived.Add(int64(len(p)))
+	}
+	s.received(p)
+	x.advance()
+	if s.tls != nil {
+		s.tls.keep()
+	}
+	return gnet.None
+}
+
+// OnClose is called before gnet closes the socket: the peer has closed, or we have.
+func (h *handler) OnClose(c gnet.Conn, _ error) gnet.Action {
+	s, ok := c.Context().(*side)
+	if !ok || s.conn == nil {
+		return gnet.None
+	}
+	x := s.pair
+	defer x.recoverPanic()
+	s.gone()
+	x.sideClosed(s)
+	return gnet.None
+}
+
+// OnTick is called on a goroutine of its own.
+func (h *handler) OnTick() (time.Duration, gnet.Action) {
+	for _, l := range h.proxy.eventLoops() {
+		l.tick()
+	}
+	return h.proxy.tickLength, gnet.None
+}
+
+// recoverLoop keeps an event loop alive. To be deferred.
+func (p *Proxy) recoverLoop() {
+	if v := recover(); v != nil {
+		p.panicked(v, debug.Stack())
+	}
+}
+
+func (p *Proxy) panicked(v any, stack []byte) {
+	p.stats.Panics.Add(1)
+	p.config.Logger.Error("panic; this is a bug in klink, the connection is closed", "panic", v, "stack", string(stack))
+}

@@ -1,0 +1,61 @@
+package proxy
+
+// inbox holds bytes that have arrived and were not consumed yet. Its bytes are contiguous, because a session is given
+// whole frames. Empty, it holds no memory.
+type inbox struct {
+	buf *buffer
+	off int // bytes of buf that are consumed
+}
+
+func (in *inbox) len() int {
+	if in.buf == nil {
+		return 0
+	}
+	return len(in.buf.b) - in.off
+}
+
+// bytes returns what is there; valid until the next call of another method.
+func (in *inbox) bytes() []byte {
+	if in.buf == nil {
+		return nil
+	}
+	return in.buf.b[in.off:]
+}
+
+func (in *inbox) add(p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	switch {
+	case in.buf == nil:
+		in.buf = newBuffer(len(p))
+	case len(in.buf.b)+len(p) > cap(in.buf.b) && in.off > 0:
+		// Make room by forgetting what is consumed, before asking for a larger buffer.
+		in.buf.b = in.buf.b[:copy(in.buf.b, in.buf.b[in.off:])]
+		in.off = 0
+	}
+	in.buf = in.buf.grown(len(in.buf.b) + len(p))
+	in.buf.b = append(in.buf.b, p...)
+}
+
+// consume drops the first n bytes.
+func (in *inbox) consume(n int) {
+	in.off += n
+	if in.buf != nil && in.off == len(in.buf.b) {
+		in.buf.free()
+		in.buf, in.off = nil, 0
+	}
+}
+
+// detach consumes the first n bytes but leaves them where they are: the caller owns the buffer they are in. What comes
+// after them is copied away.
+func (in *inbox) detach(n int) *buffer {
+	owned := in.buf
+	rest := owned.b[in.off+n:]
+	in.buf, in.off = nil, 0
+	in.add(rest)
+	return owned
+}
+
+// drop forgets everything, without handing memory on that somebody up the stack may still look at.
+func (in *inbox) drop() { in.buf, in.off = nil, 0 }

@@ -1,0 +1,110 @@
+package proxy
+
+import (
+	"errors"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"klink/router"
+)
+
+const bootstrapID = router.BootstrapID
+
+// Accept errors (no file descriptor left, mostly) are waited out, twice as long each time.
+const (
+	minAcceptBackoff = 5 * time.Millisecond
+	maxAcceptBackoff = time.Second
+)
+
+// listener is one port: the bootstrap listener's, or that of one broker. A port that was told to clients stays theirs, even
+// when the broker is gone.
+type listener struct {
+	proxy  *Proxy
+	broker int32
+	port   int
+	// upstream is where the broker is reached now; nil for the bootstrap listener.
+	upstream atomic.Pointer[string]
+	ln       net.Listener // guarded by Proxy.mu; nil = could not be opened yet
+	closed   chan struct{}
+}
+
+// listen opens the port. Proxy.mu is held.
+func (l *listener) listen(addr string) error {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	l.ln, l.closed = ln, make(chan struct{})
+	l.port = ln.Addr().(*net.TCPAddr).Port
+	return nil
+}
+
+// serve starts accepting. Proxy.mu is held.
+func (l *listener) serve() {
+	l.proxy.accepts.Add(1)
+	go l.accept(l.ln)
+}
+
+// close stops accepting. Proxy.mu is held.
+func (l *listener) close() {
+	if l.ln != nil {
+		close(l.closed)
+		_ = l.ln.Close()
+	}
+}
+
+func (l *listener) accept(ln net.Listener) {
+	p := l.proxy
+	defer p.accepts.Done()
+	var backoff time.Duration
+	for {
+		conn, err := ln.Accept()
+		if err == nil {
+			backoff = 0
+			p.accepted(l, conn)
+			continue
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		backoff = min(max(2*backoff, minAcceptBackoff), maxAcceptBackoff)
+		if backoff == minAcceptBackoff || backoff == maxAcceptBackoff {
+			p.config.Logger.Warn("cannot accept connections", "listener", ln.Addr().String(), "err", err, "retry_in", backoff)
+		}
+		timer := time.NewTimer(backoff)
+		select {
+		case <-timer.C:
+		case <-l.closed:
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// accepted takes a new connection. While accept loops run, Shutdown does not wait for connections yet, so counting up is
+// safe.
+func (p *Proxy) accepted(l *listener, conn net.Conn) {
+	p.stats.Accepted.Add(1)
+	n := p.stats.Connections.Add(1)
+	p.live.Add(1)
+	if limit := p.config.MaxConnections; limit > 0 && n > int64(limit) {
+		_ = conn.Close()
+		p.ended(ReasonLimit, conn.RemoteAddr().String(), l.broker, errors.New("more connections than "+strconv.Itoa(limit)+" (max connections)"))
+		return
+	}
+	p.setups.Add(1)
+	go p.setUp(l, conn)
+}
+
+// addresses is where the listener leads to, in the order in which to try.
+func (l *listener) addresses() []string {
+	if addr := l.upstream.Load(); addr != nil {
+		return []string{*addr}
+	}
+	if seeds := l.proxy.seeds.Load(); seeds != nil {
+		return *seeds
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package proxy
+
+import "golang.org/x/sys/unix"
+
+// outChunk is the size of the pieces in which an outbox queues bytes.
+const outChunk = 64 << 10
+
+// outbox queues bytes for a socket. It is a plain queue: who writes, and when, is the business of side.
+type outbox struct {
+	segments []outSegment
+	n        int
+}
+
+// outSegment is the part b[off:] of a buffer that the outbox owns.
+type outSegment struct {
+	buf *buffer
+	off int
+}
+
+// add appends a copy of p.
+func (o *outbox) add(p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	o.n += len(p)
+	if len(o.segments) > 0 {
+		last := o.segments[len(o.segments)-1].buf
+		if room := min(cap(last.b)-len(last.b), len(p)); room > 0 {
+			last.b = append(last.b, p[:room]...)
+			p = p[room:]
+		}
+	}
+	for len(p) > 0 {
+		size := min(len(p), 1<<maxBufferBits)
+		if o.n > size {
+			size = max(size, outChunk) // more is likely to follow
+		}
+		b := newBuffer(size)
+		part := min(len(p), cap(b.b))
+		b.b = append(b.b, p[:part]...)
+		o.segments = append(o.segments, outSegment{buf: b})
+		p = p[part:]
+	}
+}
+
+// give appends the bytes of b from off on; the outbox owns b from now on.
+func (o *outbox) give(b *buffer, off int) {
+	o.n += len(b.b) - off
+	o.segments = append(o.segments, outSegment{buf: b, off: off})
+}
+
+// writeTo writes as much as the socket takes. more is true when it would not take all. An interrupted call is repeated.
+func (o *outbox) writeTo(fd int) (n int, more bool, err error) {
+	done := 0
+	for done < len(o.segments) && err == nil && !more {
+		s := &o.segments[done]
+		var k int
+		k, more, err = writeSocket(fd, s.buf.b[s.off:])
+		n += k
+		s.off += k
+		if s.off == len(s.buf.b) {
+			s.buf.free()
+			s.buf = nil
+			done++
+		}
+	}
+	o.n -= n
+	if done > 0 {
+		o.segments = o.segments[:copy(o.segments, o.segments[done:])]
+	}
+	if len(o.segments) == 0 && cap(o.segments) > 4 {
+		o.segments = nil
+	}
+	return n, more, err
+}
+
+// drop forgets everything.
+func (o *outbox) drop() { o.segments, o.n = nil, 0 }
+
+// writeSocket writes p to a non-blocking socket; more is true when the socket's buffer is full.
+func writeSocket(fd int, p []byte) (n int, more bool, err error) {
+	for n < len(p) {
+		k, err := unix.Write(fd, p[n:])
+		switch err {
+		case nil:
+			n += k
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return n, true, nil
+		default:
+			return n, false, err
+		}
+	}
+	return n, false, nil
+}

@@ -1,0 +1,277 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
+)
+
+// readBuffer is the size of a loop's read buffer, the most that one event brings. Smaller ones cost throughput on large
+// frames.
+const readBuffer = 1 << 20
+
+// Proxy accepts clients, connects each with the broker it has asked for, and carries out what its session decides.
+//
+// Lock order: mu alone. It guards what the methods change: listeners, addresses, started and stopped. Event loops never take
+// it.
+type Proxy struct {
+	config     Config
+	stats      Stats
+	log        closeLog
+	loops      atomic.Pointer[[]*loop] // gnet's ticker looks at it before Start is done
+	engine     *gnet.Client
+	waiter     *waiter
+	epoch      time.Time
+	tickLength time.Duration
+
+	ctx         context.Context // of Decision.Run
+	cancel      context.CancelFunc
+	setupCtx    context.Context // of handshakes and dials
+	cancelSetup context.CancelFunc
+	accepts     sync.WaitGroup // accept loops
+	setups      sync.WaitGroup // connections in a handshake or dial
+	live        sync.WaitGroup // connections, from accept to their end
+	runs        sync.WaitGroup // Decision.Run
+
+	mu        sync.Mutex
+	started   bool
+	stopped   bool
+	finished  chan struct{} // closed when everything is down
+	bootstrap *listener
+	brokers   map[int32]*listener
+	nextPort  int
+	seeds     atomic.Pointer[[]string] // where the bootstrap listener leads to
+}
+
+// New checks the configuration. Nothing is opened before Start.
+func New(config Config) (*Proxy, error) {
+	if err := config.complete(); err != nil {
+		return nil, err
+	}
+	p := &Proxy{config: config, brokers: map[int32]*listener{}, finished: make(chan struct{}), epoch: time.Now()}
+	p.log.logger = config.Logger
+	p.tickLength = min(max(config.IdleTimeout/32, 5*time.Millisecond), 250*time.Millisecond)
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.setupCtx, p.cancelSetup = context.WithCancel(p.ctx)
+	return p, nil
+}
+
+// Stats returns the counters.
+func (p *Proxy) Stats() *Stats { return &p.stats }
+
+// ticks is a duration in ticks of the loops' wheels, at least 1.
+func (p *Proxy) ticks(d time.Duration) uint32 { return uint32(max(d/p.tickLength, 1)) }
+
+// Start opens the event loops and the bootstrap listener. Clients that connect before SetBootstrap are closed.
+func (p *Proxy) Start() (err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.started || p.stopped {
+		return errors.New("proxy: started or stopped before")
+	}
+	if p.waiter, err = newWaiter(); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			p.waiter.close()
+			if p.engine != nil {
+				_ = p.engine.Stop()
+			}
+		}
+	}()
+	if err = p.startLoops(); err != nil {
+		return fmt.Errorf("start the event loops: %w", err)
+	}
+	p.bootstrap = &listener{proxy: p, broker: bootstrapID}
+	if err = p.bootstrap.listen(p.config.Listen); err != nil {
+		return fmt.Errorf("listen on %s: %w; choose another listen address or free the port", p.config.Listen, err)
+	}
+	p.nextPort = p.bootstrap.port + 1
+	p.started = true
+	p.bootstrap.serve()
+	return nil
+}
+
+// startLoops starts gnet and gets hold of its event loops, which it does not show: a connection for each one does. (gnet's
+// balancer gives a connection to the loop that has the fewest.)
+func (p *Proxy) startLoops() error {
+	engine, err := gnet.NewClient(&handler{proxy: p}, gnet.WithNumEventLoop(p.config.Loops), gnet.WithReadBufferCap(readBuffer),
+		gnet.WithTicker(true), gnet.WithLogger(gnetLogger{p.config.Logger}))
+	if err != nil {
+		return err
+	}
+	known := map[gnet.EventLoop]bool{}
+	loops := make([]*loop, 0, p.config.Loops)
+	if err := engine.Start(); err != nil {
+		return err
+	}
+	p.engine = engine
+	for len(loops) < p.config.Loops {
+		ours, theirs, err := socketPair()
+		if err != nil {
+			return err
+		}
+		defer theirs.Close()
+		c, err := engine.Enroll(ours)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		el := c.EventLoop()
+		if known[el] {
+			return errors.New("gnet's balancer did not use every event loop: klink needs gnet v2.10.0 exactly")
+		}
+		known[el] = true
+		l := &loop{proxy: p, gnet: el, scratch: make([]byte, scratchSize)}
+		if l.poller, err = newPoller(el); err != nil {
+			return err
+		}
+		loops = append(loops, l)
+	}
+	p.loops.Store(&loops)
+	return nil
+}
+
+// socketPair returns two connected sockets.
+func socketPair() (ours, theirs net.Conn, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	var conns [2]net.Conn
+	for i, fd := range fds {
+		unix.CloseOnExec(fd)
+		f := os.NewFile(uintptr(fd), "socketpair")
+		c, e := net.FileConn(f)
+		_ = f.Close()
+		if e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		conns[i] = c
+	}
+	return conns[0], conns[1], err
+}
+
+func (p *Proxy) eventLoops() []*loop {
+	if loops := p.loops.Load(); loops != nil {
+		return *loops
+	}
+	return nil
+}
+
+// Addr is the address of the bootstrap listener, nil before Start.
+func (p *Proxy) Addr() net.Addr {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bootstrap == nil || p.bootstrap.ln == nil {
+		return nil
+	}
+	return p.bootstrap.ln.Addr()
+}
+
+// Shutdown drains: no connection is accepted and no further request is read; each connection is closed once the requests
+// in flight are answered. When ctx ends first, what is left is closed at once and the error of ctx is returned. Later calls
+// wait for the first one.
+func (p *Proxy) Shutdown(ctx context.Context) error {
+	p.mu.Lock()
+	first := !p.stopped
+	p.stopped = true
+	started := p.started
+	if first && started {
+		p.bootstrap.close()
+		for _, l := range p.brokers {
+			l.close()
+		}
+	}
+	p.mu.Unlock()
+	if !first {
+		select {
+		case <-p.finished:
+			return nil
+		case <-ctx.Done():
+			p.cancel()
+			p.killAll()
+			<-p.finished
+			return ctx.Err()
+		}
+	}
+	defer close(p.finished)
+	defer p.cancel()
+	p.cancelSetup()
+	if !started {
+		return nil
+	}
+	p.accepts.Wait()
+	p.setups.Wait()
+	// From here on every connection is in the wheel of a loop.
+	p.onLoops(func(l *loop) { l.wheel.each((*pair).drainSafely) })
+	err := waitFor(ctx, &p.live)
+	if err != nil {
+		p.cancel()
+		p.killAll()
+		p.live.Wait()
+	}
+	p.cancel()
+	p.runs.Wait()
+	_ = p.engine.Stop()
+	p.waiter.close()
+	return err
+}
+
+// Close ends everything at once.
+func (p *Proxy) Close() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := p.Shutdown(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+func (p *Proxy) killAll() {
+	p.onLoops(func(l *loop) { l.wheel.each(func(x *pair) { x.kill(ReasonDrain, nil) }) })
+}
+
+func (x *pair) drainSafely() {
+	defer x.recoverPanic()
+	x.drain()
+}
+
+// onLoops runs f on each event loop, soon.
+func (p *Proxy) onLoops(f func(*loop)) {
+	for _, l := range p.eventLoops() {
+		_ = l.executeLoop(func() { f(l) })
+	}
+}
+
+func waitFor(ctx context.Context, wg *sync.WaitGroup) error {
+	done := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// ended counts a connection out.
+func (p *Proxy) ended(r Reason, remote string, broker int32, err error) {
+	p.stats.Connections.Add(-1)
+	p.stats.closed[r].Add(1)
+	p.log.closed(r, remote, broker, err)
+	p.live.Done()
+}

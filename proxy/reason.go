@@ -1,0 +1,38 @@
+package proxy
+
+// Reason says why a connection was closed. It labels the counters of Stats.
+type Reason uint8
+
+// The reasons for which a client connection ends.
+const (
+	ReasonClient        Reason = iota // the client closed it
+	ReasonUpstream                    // the broker closed it
+	ReasonDial                        // the broker could not be reached
+	ReasonIdle                        // nothing moved for the idle time-out
+	ReasonFrameSize                   // a request frame with an impossible size, or larger than MaxRequestBytes
+	ReasonRequest                     // the session refused a request (garbage, API not offered, acks=0 to a mirror)
+	ReasonResponse                    // the broker sent something that is not a response to anything
+	ReasonWholeTooLarge               // a response that has to be read whole is larger than MaxWholeResponse
+	ReasonTLS                         // a TLS handshake failed, or a record was bad
+	ReasonLimit                       // more connections than MaxConnections
+	ReasonDrain                       // klink is being stopped
+	ReasonPanic                       // a bug; the stack is in the log
+	ReasonInternal                    // no file descriptor, or another fault of this process
+	numReasons
+)
+
+var reasonNames = [numReasons]string{
+	"client", "upstream", "dial", "idle", "frame_size", "request", "response", "whole_too_large", "tls", "limit", "drain",
+	"panic", "internal",
+}
+
+func (r Reason) String() string { return reasonNames[r] }
+
+// Reasons lists all reasons, for telemetry.
+func Reasons() []Reason {
+	all := make([]Reason, numReasons)
+	for i := range all {
+		all[i] = Reason(i)
+	}
+	return all
+}

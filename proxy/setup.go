@@ -1,0 +1,173 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"time"
+
+	"github.com/panjf2000/gnet/v2"
+)
+
+var (
+	errNoUpstream = errors.New("no broker address is known yet")
+	errNotSocket  = errors.New("the dialler returned a connection that is neither TCP nor Unix")
+	errNotOpened  = errors.New("the event loop could not take the connection")
+)
+
+// setUp brings an accepted connection onto an event loop: TLS handshake, dial, and both sockets enrolled. It is the only time
+// that a connection has a goroutine of its own.
+func (p *Proxy) setUp(l *listener, conn net.Conn) {
+	defer p.setups.Done()
+	x := &pair{proxy: p, broker: l.broker}
+	x.client = side{pair: x, fd: -1}
+	x.up = side{pair: x, fd: -1, upstream: true}
+	if addr, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		x.remote = addr.AddrPort()
+		x.remote = netip.AddrPortFrom(x.remote.Addr().Unmap(), x.remote.Port())
+	}
+	reason, err := p.connect(x, l, conn)
+	if err == nil {
+		return
+	}
+	_ = conn.Close()
+	if p.setupCtx.Err() != nil {
+		reason = ReasonDrain
+	}
+	if x.loop != nil { // the loop may have a socket of it already
+		x.loop.execute(x, func() { x.kill(reason, err) })
+		return
+	}
+	p.ended(reason, x.remote.String(), x.broker, err)
+}
+
+// connect does the work of setUp. It returns nil once the connection belongs to its event loop. A panic (in a callback of a
+// TLS configuration, say) is an error.
+func (p *Proxy) connect(x *pair, l *listener, conn net.Conn) (reason Reason, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			p.panicked(v, debug.Stack())
+			reason, err = ReasonPanic, fmt.Errorf("panic: %v", v)
+		}
+	}()
+	if p.config.TLS != nil {
+		layer := &tlsLayer{pipe: &tlsPipe{Conn: conn}}
+		layer.conn = tls.Server(layer.pipe, p.config.TLS)
+		if err := handshake(p.setupCtx, layer.conn, p.config.HandshakeTimeout); err != nil {
+			return ReasonTLS, fmt.Errorf("TLS handshake with the client: %w", err)
+		}
+		layer.attach(&x.client)
+	}
+	upstream, layer, err := p.dial(l.addresses())
+	if err != nil {
+		return ReasonDial, err
+	}
+	if layer != nil {
+		layer.attach(&x.up)
+	}
+	x.loop = p.leastLoop()
+	x.loop.pairs.Add(1)
+	// The broker's side first: a request must find it there.
+	for _, s := range []struct {
+		side *side
+		conn net.Conn
+	}{{&x.up, upstream}, {&x.client, conn}} {
+		if err := enroll(x.loop.gnet, s.side, s.conn); err != nil {
+			_ = upstream.Close()
+			return ReasonInternal, err
+		}
+	}
+	// A handshake may have read ahead, so look for bytes without waiting for more.
+	x.loop.execute(x, func() {
+		if x.client.conn == nil && !x.client.closed || x.up.conn == nil && !x.up.closed {
+			x.kill(ReasonInternal, errNotOpened)
+		}
+		x.advance()
+	})
+	return 0, nil
+}
+
+// enroll gives a socket to an event loop; handler.OnOpen has been called when it returns.
+func enroll(el gnet.EventLoop, s *side, conn net.Conn) error {
+	switch conn.(type) {
+	case *net.TCPConn, *net.UnixConn:
+	default:
+		return fmt.Errorf("%w: %T", errNotSocket, conn)
+	}
+	results, err := el.Enroll(gnet.NewContext(context.Background(), s), conn)
+	if err != nil {
+		return err
+	}
+	if result := <-results; result.Err != nil {
+		return fmt.Errorf("enroll a connection: %w", result.Err)
+	}
+	return nil
+}
+
+// leastLoop is the loop with the fewest connections.
+func (p *Proxy) leastLoop() *loop {
+	loops := p.eventLoops()
+	best := loops[0]
+	for _, l := range loops[1:] {
+		if l.pairs.Load() < best.pairs.Load() {
+			best = l
+		}
+	}
+	return best
+}
+
+// dial connects to the first of the addresses that answers, within DialTimeout for all of them.
+func (p *Proxy) dial(addrs []string) (net.Conn, *tlsLayer, error) {
+	if len(addrs) == 0 {
+		return nil, nil, errNoUpstream
+	}
+	ctx, cancel := context.WithTimeout(p.setupCtx, p.config.DialTimeout)
+	defer cancel()
+	var errs error
+	for i, addr := range addrs {
+		// Whatever one address takes, the others get their chance.
+		deadline, _ := ctx.Deadline()
+		each, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(len(addrs)-i))
+		conn, layer, err := p.dialOne(each, addr)
+		cancel()
+		if err == nil {
+			return conn, layer, nil
+		}
+		errs = errors.Join(errs, fmt.Errorf("connect to broker %s: %w", addr, err))
+	}
+	return nil, nil, errs
+}
+
+func (p *Proxy) dialOne(ctx context.Context, addr string) (net.Conn, *tlsLayer, error) {
+	conn, err := p.config.Dial(ctx, "tcp", addr)
+	if err != nil || p.config.UpstreamTLS == nil {
+		return conn, nil, err
+	}
+	config := p.config.UpstreamTLS
+	if config.ServerName == "" {
+		host, _, err := net.SplitHostPort(addr)
+		if err != nil {
+			_ = conn.Close()
+			return nil, nil, err
+		}
+		config = config.Clone()
+		config.ServerName = host
+	}
+	layer := &tlsLayer{pipe: &tlsPipe{Conn: conn}}
+	layer.conn = tls.Client(layer.pipe, config)
+	if err := handshake(ctx, layer.conn, p.config.DialTimeout); err != nil {
+		_ = conn.Close()
+		return nil, nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	return conn, layer, nil
+}
+
+func handshake(ctx context.Context, conn *tls.Conn, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return conn.HandshakeContext(ctx)
+}

@@ -1,0 +1,215 @@
+package proxy
+
+import (
+	"github.com/panjf2000/gnet/v2"
+	"golang.org/x/sys/unix"
+)
+
+// Marks of back-pressure, in bytes.
+const (
+	// Above highWater bytes waiting for the client, nothing more is read from the broker; reading goes on at lowWater.
+	highWater = 256 << 10
+	lowWater  = 64 << 10
+	// Above gateWater bytes waiting for either side, no further request is looked at.
+	gateWater = 1 << 20
+	// With so many bytes of requests that must wait, nothing more is read from the client.
+	inboxWater = 64 << 10
+	// Pieces smaller than this are collected and written together at the end of an event.
+	smallPiece = 4 << 10
+	// flushWater bounds what is collected.
+	flushWater = 256 << 10
+)
+
+// side is one socket of a pair. gnet reads it; writing and pausing are done here, because gnet tells nobody when a
+// socket becomes writable again and cannot stop reading. So gnet's own outbound and inbound buffers are always empty.
+//
+// Everything here happens on the event loop of the pair.
+type side struct {
+	pair *pair
+	conn gnet.Conn
+	fd   int // -1 = not open
+	tls  *tlsLayer
+	in   inbox  // received, decrypted, not consumed
+	out  outbox // to be written, encrypted
+	// closed is set when the peer has closed or the socket is gone: nothing more will be read.
+	closed bool
+	// broken is set when writing failed: nothing more will be written, but the peer's last words may still be read.
+	broken bool
+	paused bool
+	// token names the side in the write waiter; 0 = it was never watched.
+	token uint64
+	// waiting is set while the write waiter watches the socket.
+	waiting  bool
+	upstream bool
+}
+
+// send writes p, or queues a copy of what the socket does not take. Small pieces are written by the next flush.
+func (s *side) send(p []byte) {
+	if s.closed || s.broken || len(p) == 0 {
+		return
+	}
+	if s.tls != nil {
+		s.tls.write(p)
+		return
+	}
+	s.sendRaw(p)
+}
+
+func (s *side) sendRaw(p []byte) {
+	if s.out.n == 0 && len(p) >= smallPiece {
+		n := s.writeNow(p)
+		if p = p[n:]; len(p) == 0 || s.broken {
+			return
+		}
+	}
+	s.out.add(p)
+}
+
+// sendOwned is send for the first n bytes of an inbox, which it consumes. What the socket does not take of a large frame
+// stays in the buffer where it is, and the outbox takes the buffer over: no second copy of a frame of 100 MiB.
+func (s *side) sendOwned(in *inbox, n int) {
+	p := in.bytes()[:n]
+	if s.tls != nil || s.closed || s.broken || n < outChunk {
+		s.send(p)
+		in.consume(n)
+		return
+	}
+	written := 0
+	if s.out.n == 0 {
+		written = s.writeNow(p)
+	}
+	switch {
+	case s.broken:
+		in.consume(n)
+	case n-written < outChunk:
+		s.out.add(p[written:])
+		in.consume(n)
+	default:
+		start, end := in.off+written, in.off+n
+		b := in.detach(n)
+		b.b = b.b[:end]
+		s.out.give(b, start)
+	}
+}
+
+// writeNow writes as much of p as the socket takes. If that is not all, the rest must be queued by the caller.
+func (s *side) writeNow(p []byte) int {
+	n, more, err := writeSocket(s.fd, p)
+	s.wrote(n, more, err)
+	return n
+}
+
+// flush writes what is queued. It reports whether anything was written.
+func (s *side) flush() bool {
+	if s.closed || s.broken {
+		return false
+	}
+	if s.tls != nil {
+		s.tls.seal()
+	}
+	if s.out.n == 0 || s.waiting {
+		return false
+	}
+	n, more, err := s.out.writeTo(s.fd)
+	s.wrote(n, more, err)
+	return n > 0
+}
+
+func (s *side) wrote(n int, more bool, err error) {
+	if n > 0 {
+		s.pair.touch()
+		if s.upstream {
+			s.pair.proxy.stats.UpstreamSent.Add(int64(n))
+		} else {
+			s.pair.proxy.stats.ClientSent.Add(int64(n))
+		}
+	}
+	switch {
+	case err != nil:
+		s.broken = true
+		s.out.drop()
+	case more && !s.waiting:
+		s.waiting = true
+		if err := s.pair.proxy.waiter.watch(s); err != nil {
+			s.broken = true
+			s.out.drop()
+		}
+	}
+}
+
+// setReading suspends or resumes reading.
+func (s *side) setReading(on bool) {
+	if s.fd < 0 || s.paused == !on {
+		return
+	}
+	if err := s.pair.loop.poller.setReading(s.fd, on); err != nil {
+		s.pair.kill(ReasonInternal, err)
+		return
+	}
+	s.paused = !on
+	if !on {
+		s.pair.proxy.stats.Pauses.Add(1)
+	}
+}
+
+// writable is called when a socket that was full takes bytes again.
+func (s *side) writable() {
+	s.waiting = false
+	s.pair.advance()
+}
+
+// received takes bytes from the socket, only valid during the call.
+func (s *side) received(p []byte) {
+	switch {
+	case s.pair.state >= lingering:
+	case s.tls != nil:
+		s.tls.feed(p) // pair.advance decrypts
+	default:
+		s.plaintext(p)
+	}
+}
+
+// plaintext takes bytes that are not encrypted (any more), only valid during the call.
+func (s *side) plaintext(p []byte) {
+	switch x := s.pair; {
+	case !s.upstream:
+		if x.state <= open {
+			s.in.add(p)
+		}
+	case s.in.len() > 0:
+		s.in.add(p)
+	default:
+		s.in.add(x.responses(p))
+	}
+}
+
+// unread says that bytes have been received that nobody has looked at yet.
+func (s *side) unread() bool {
+	return s.in.len() > 0 || s.tls != nil && (s.tls.pipe.kept.len() > 0 || len(s.tls.pipe.fed) > 0)
+}
+
+// shutdown tells the peer that nothing more comes.
+func (s *side) shutdown() {
+	if s.fd >= 0 {
+		_ = unix.Shutdown(s.fd, unix.SHUT_WR)
+	}
+}
+
+// close closes the socket. gnet calls back into handler.OnClose from here.
+func (s *side) close() {
+	if s.conn == nil {
+		return
+	}
+	c := s.conn
+	s.gone()
+	_ = s.pair.loop.gnet.Close(c)
+}
+
+// gone forgets the socket, which gnet is about to close or has closed.
+func (s *side) gone() {
+	s.pair.proxy.waiter.forget(s)
+	s.waiting = false
+	s.conn, s.fd = nil, -1
+	s.closed = true
+	s.out.drop()
+}

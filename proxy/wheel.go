@@ -1,0 +1,61 @@
+package proxy
+
+// wheel is a hashed timer wheel for the pairs of one loop. One tick of the loop visits one slot, so ten thousand
+// idle connections cost no timers. Every pair of the loop is in exactly one slot: the wheel is also the list of all pairs.
+//
+// A pair is visited no later than its due tick, perhaps earlier; activity does not move it, it only stores a number.
+type wheel struct {
+	slots [wheelSlots]*pair
+	now   uint32
+}
+
+const wheelSlots = 128
+
+// add puts a pair where it is visited at the tick due, or after a whole turn if that is earlier.
+func (w *wheel) add(x *pair, due uint32) {
+	ahead := min(max(int32(due-w.now), 1), wheelSlots-1)
+	x.slot = uint8((w.now + uint32(ahead)) % wheelSlots)
+	x.prev, x.next = nil, w.slots[x.slot]
+	if x.next != nil {
+		x.next.prev = x
+	}
+	w.slots[x.slot] = x
+	x.inWheel = true
+}
+
+func (w *wheel) remove(x *pair) {
+	if !x.inWheel {
+		return
+	}
+	if x.prev != nil {
+		x.prev.next = x.next
+	} else {
+		w.slots[x.slot] = x.next
+	}
+	if x.next != nil {
+		x.next.prev = x.prev
+	}
+	x.prev, x.next, x.inWheel = nil, nil, false
+}
+
+// tick goes one tick on and calls visit for each pair in the slot, which is no longer in the wheel then.
+func (w *wheel) tick(visit func(*pair)) {
+	w.now++
+	slot := w.now % wheelSlots
+	// A visit may remove other pairs of the slot, so take one at a time. None can be added to this slot meanwhile.
+	for x := w.slots[slot]; x != nil; x = w.slots[slot] {
+		w.remove(x)
+		visit(x)
+	}
+}
+
+// each calls f for every pair; f may remove the pair it is given.
+func (w *wheel) each(f func(*pair)) {
+	for _, x := range w.slots {
+		for x != nil {
+			next := x.next
+			f(x)
+			x = next
+		}
+	}
+}
