@@ -170,13 +170,13 @@ func (c *deleteTopics) deleted(resp *kmsg.DeleteTopicsResponse) Decision {
 	}
 }
 
-// name is the name of the topic in a result.
+// name is the name of the topic in a result. A mirror knows its id for itself.
 func (c *deleteTopics) name(t *kmsg.DeleteTopicsResponseTopic) string {
-	if t.Topic != nil {
-		return *t.Topic
-	}
 	if name := c.mirrorByID(t.TopicID); name != "" {
 		return name
+	}
+	if t.Topic != nil {
+		return *t.Topic
 	}
 	name, _ := c.s.router.directory.Topic(t.TopicID)
 	return name
