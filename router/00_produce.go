@@ -68,6 +68,9 @@ func (s *session) produce(h protocol.RequestHeader, frame []byte) Decision {
 		return s.learnTopics(missing, func(error) Decision { return notYet() })
 	case count == 0:
 		return s.forwardProduce(h, frame, p.Acks, translate, nil)
+	}
+	s.router.countRejected(refused)
+	switch {
 	case p.Acks == 0:
 		return closeRefused(refused)
 	case count == p.Topics():

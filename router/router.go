@@ -15,6 +15,7 @@ type Router struct {
 	directory Directory
 	control   Control
 	facts     Facts
+	rejected  atomic.Int64 // see RejectedProduces
 
 	mu       sync.Mutex
 	complete chan struct{} // closed while the published snapshot is complete
