@@ -3,19 +3,23 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"klink/protocol"
 	"klink/router"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Config is what a Service needs.
 type Config struct {
-	// Destination are the client options of the destination cluster: seeds, TLS, SASL.
+	// Destination are the client options of the destination cluster: seeds, TLS, SASL. Required.
 	Destination []kgo.Opt
 	// Publish is called with each new snapshot, one call at a time; it must not block. Required.
 	Publish func(*router.Snapshot)
@@ -23,99 +27,236 @@ type Config struct {
 	Secrets *SecretsKey
 	// AllowPlaintextSecrets lets sensitive link configs be stored readable when Secrets is nil.
 	AllowPlaintextSecrets bool
-	Logger                *slog.Logger
+	// ReconcileInterval is how often the mirrors are compared with the topics of the destination; default 5 s.
+	ReconcileInterval time.Duration
+	Logger            *slog.Logger
+	// Now is the clock of state times; default time.Now.
+	Now func() time.Time
 }
 
-// SecretsKey is the key that seals sensitive configs.
-type SecretsKey struct{}
+// Service is the control plane: it keeps links and mirrors in the state topic, moves them through their states, answers
+// the link API, and publishes what the router and the replicator need. It implements router.Control.
+//
+// Invariants:
+//  1. What is published has been committed to the state topic before.
+//  2. A snapshot is Complete only when the state topic has been read to its end.
+//  3. No request to a source or to the destination's brokers is made while a lock is held that a reader of State needs.
+type Service struct {
+	cfg    Config
+	log    *slog.Logger
+	client *kgo.Client // of the destination
+	admin  *kadm.Client
 
-// Service is the control plane.
-type Service struct{}
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   sync.WaitGroup
 
-var errNotYet = errors.New("not implemented yet")
+	store     *Store // set before ready is closed
+	ready     chan struct{}
+	clusterID atomic.Pointer[string] // of the destination
+
+	state    atomic.Pointer[State]
+	reporter atomic.Pointer[Reporter]
+
+	publishMu   sync.Mutex // serialises pictures
+	complete    bool       // under publishMu
+	subscribers map[chan struct{}]struct{}
+
+	creatingMu sync.Mutex
+	creating   map[string]bool // topics whose creation is under way in this process
+
+	kick chan struct{} // wakes the reconciler
+	gone map[string]int
+}
+
+var _ router.Control = (*Service)(nil)
 
 // New makes a service; Start runs it.
-func New(cfg Config) (*Service, error) { return nil, errNotYet }
+func New(cfg Config) (*Service, error) {
+	if cfg.Publish == nil {
+		return nil, errors.New("admin: Publish is required")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.ReconcileInterval <= 0 {
+		cfg.ReconcileInterval = 5 * time.Second
+	}
+	client, err := kgo.NewClient(cfg.Destination...)
+	if err != nil {
+		return nil, fmt.Errorf("client of the destination: %w", err)
+	}
+	s := &Service{
+		cfg: cfg, log: cfg.Logger, client: client, admin: kadm.NewClient(client),
+		ready: make(chan struct{}), subscribers: map[chan struct{}]struct{}{}, creating: map[string]bool{},
+		kick: make(chan struct{}, 1), gone: map[string]int{},
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.state.Store(&State{})
+	return s, nil
+}
 
-// Start opens the state topic in the background; see Ready.
-func (s *Service) Start(ctx context.Context) error { return errNotYet }
+// Start begins to read the state topic, which it creates if there is none, and returns at once; Ready tells when it has
+// been read. It goes on trying while the destination does not answer.
+func (s *Service) Start(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.work.Go(s.run)
+	return nil
+}
 
 // Ready is closed once the state topic has been read to its end.
-func (s *Service) Ready() <-chan struct{} { return nil }
+func (s *Service) Ready() <-chan struct{} { return s.ready }
 
-// Close stops the service and its clients.
-func (s *Service) Close() {}
+// Close stops the service and its clients. Requests under way fail.
+func (s *Service) Close() {
+	s.cancel()
+	s.work.Wait()
+	if s.store != nil {
+		s.store.Close()
+	}
+	s.client.Close()
+}
 
-// State returns the current picture; never nil.
-func (s *Service) State() *State { return nil }
+// run opens the store and then reconciles until Close.
+func (s *Service) run() {
+	for attempt := 0; ; attempt++ {
+		err := s.open()
+		if err == nil {
+			break
+		}
+		if s.ctx.Err() != nil {
+			return
+		}
+		s.log.Error("links and mirrors are not known yet; produces wait", "error", err)
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-time.After(min(100*time.Millisecond<<min(attempt, 6), 5*time.Second)):
+		}
+	}
+	close(s.ready)
+	s.reconcile()
+}
 
-// Subscribe returns a channel that gets a token after State has changed (coalesced), and a function that ends it.
-func (s *Service) Subscribe() (<-chan struct{}, func()) { return nil, nil }
+// open makes the state topic usable, reads it to its end and publishes the first picture.
+func (s *Service) open() error {
+	ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
+	defer cancel()
+	if err := s.ensureStateTopic(ctx); err != nil {
+		return err
+	}
+	if s.store == nil {
+		store, err := OpenStore(s.cfg.Destination, s.cfg.Secrets, s.log, s.publish)
+		if err != nil {
+			return err
+		}
+		s.store = store
+	}
+	if err := s.store.Sync(ctx); err != nil {
+		return err
+	}
+	s.publishMu.Lock()
+	s.complete = true
+	s.publishMu.Unlock()
+	s.publish()
+	return nil
+}
+
+// State returns the current picture; never nil. It is empty until Ready.
+func (s *Service) State() *State { return s.state.Load() }
+
+// Broken is how many records of the state topic could not be read so far.
+func (s *Service) Broken() int64 {
+	select {
+	case <-s.ready:
+		return s.store.Broken()
+	default:
+		return 0
+	}
+}
+
+// Subscribe returns a channel that gets a token after State has changed, several changes perhaps in one, and a function
+// that ends it. The channel has a token at once.
+func (s *Service) Subscribe() (<-chan struct{}, func()) {
+	ch := make(chan struct{}, 1)
+	ch <- struct{}{}
+	s.publishMu.Lock()
+	defer s.publishMu.Unlock()
+	s.subscribers[ch] = struct{}{}
+	return ch, func() {
+		s.publishMu.Lock()
+		defer s.publishMu.Unlock()
+		delete(s.subscribers, ch)
+	}
+}
 
 // SetReporter sets where the offsets in answers come from.
-func (s *Service) SetReporter(r Reporter) {}
+func (s *Service) SetReporter(r Reporter) { s.reporter.Store(&r) }
 
-// Report records a finding of the replicator; durable when it returns.
-func (s *Service) Report(ctx context.Context, ev Event) error { return errNotYet }
-
-// SetTimeline stores where a partition begins, then updates its published timeline in place.
-func (s *Service) SetTimeline(ctx context.Context, topic string, partition int32, physical, logical, floor int64) error {
-	return errNotYet
+// publish makes a new picture of the store and hands it out; nothing before the first one is complete.
+func (s *Service) publish() {
+	s.publishMu.Lock()
+	defer s.publishMu.Unlock()
+	if !s.complete {
+		return
+	}
+	state := s.store.State()
+	s.state.Store(state)
+	s.cfg.Publish(snapshot(state))
+	for ch := range s.subscribers {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
 }
 
-// GrowMirror adds partitions to a mirror: timelines are stored first, then the partitions are created.
-func (s *Service) GrowMirror(ctx context.Context, topic string, starts []Start) error {
-	return errNotYet
+// update changes the store once it is there; see Store.Update.
+func (s *Service) update(ctx context.Context, fn func(tx *Tx) error) error {
+	if err := s.waitReady(ctx); err != nil {
+		return err
+	}
+	return s.store.Update(ctx, fn)
 }
 
-// HandleLink implements router.Control.
-func (s *Service) HandleLink(ctx context.Context, req kmsg.Request) kmsg.Response { return nil }
-
-// CreateMirror implements router.Control.
-func (s *Service) CreateMirror(ctx context.Context, spec router.MirrorSpec) *protocol.Error {
-	return nil
+func (s *Service) waitReady(ctx context.Context) error {
+	select {
+	case <-s.ready:
+		return nil
+	case <-ctx.Done():
+	case <-s.ctx.Done():
+		return errClosed
+	}
+	return protocol.Errorf(kerr.CoordinatorLoadInProgress, "klink has not read its links and mirrors from %s at the destination yet: try again", StateTopic)
 }
 
-// SetMirrorState implements router.Control.
-func (s *Service) SetMirrorState(ctx context.Context, topic, state string, validateOnly bool) *protocol.Error {
-	return nil
+// wait returns when done is true of the state, or ctx ends.
+func (s *Service) wait(ctx context.Context, done func(*State) bool) error {
+	changes, end := s.Subscribe()
+	defer end()
+	for {
+		if done(s.State()) {
+			return nil
+		}
+		select {
+		case <-changes:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.ctx.Done():
+			return errClosed
+		}
+	}
 }
 
-// TopicsDeleted implements router.Control.
-func (s *Service) TopicsDeleted(ctx context.Context, topics []string) error { return errNotYet }
-
-// Broker is a broker of the destination at its own address.
-type Broker struct {
-	ID   int32
-	Host string
-	Port int32
+// wakeReconciler makes the next comparison with the destination happen now.
+func (s *Service) wakeReconciler() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
 }
-
-// FactsConfig is what Facts needs.
-type FactsConfig struct {
-	Destination []kgo.Opt
-	// Interval between refreshes of brokers and topic ids; default 10 s.
-	Interval time.Duration
-	Logger   *slog.Logger
-}
-
-// Facts implements router.Facts with a client of the destination.
-type Facts struct{}
-
-// NewFacts makes a Facts; Start binds it.
-func NewFacts(cfg FactsConfig) (*Facts, error) { return nil, errNotYet }
-
-// Start publishes to dir from now on, learns brokers and topics once, and then refreshes them until Close. setBrokers
-// opens listeners for brokers and returns their advertised addresses (proxy.SetBrokers).
-func (f *Facts) Start(ctx context.Context, dir *router.Directory, setBrokers func([]Broker) (map[int32]router.Addr, error)) error {
-	return errNotYet
-}
-
-// LearnTopicIDs implements router.Facts.
-func (f *Facts) LearnTopicIDs(ctx context.Context, ids [][16]byte) error { return errNotYet }
-
-// LearnBrokers implements router.Facts.
-func (f *Facts) LearnBrokers(ctx context.Context) error { return errNotYet }
-
-// Close ends the refreshing.
-func (f *Facts) Close() {}

@@ -1,0 +1,171 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"maps"
+
+	"klink/protocol"
+	"klink/protocol/linkapi"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+func (s *Service) alterLinkConfigs(ctx context.Context, req *linkapi.AlterLinkConfigsRequest) *linkapi.AlterLinkConfigsResponse {
+	ctx, cancel := withTimeout(ctx, req.TimeoutMs)
+	defer cancel()
+	resp := &linkapi.AlterLinkConfigsResponse{Version: req.Version, Results: make([]linkapi.NameResult, len(req.Links))}
+	forEach(len(req.Links), func(i int) {
+		result := &resp.Results[i]
+		result.Name = req.Links[i].Name
+		result.ErrorCode, result.ErrorMessage = wire(s.alterLink(ctx, req.Links[i], req.ValidateOnly))
+	})
+	return resp
+}
+
+// errChanged: a link was changed by someone else between its reading and its writing.
+var errChanged = errors.New("the link was changed at the same time")
+
+// alterLink changes the configs of one link, all or nothing. The new configs are checked as a whole, and tried out if they
+// decide how the source is reached, before anything is stored; if the link has changed meanwhile, all of that is done again.
+func (s *Service) alterLink(ctx context.Context, link linkapi.AlterLink, validateOnly bool) *protocol.Error {
+	if err := s.waitReady(ctx); err != nil {
+		return asError(err)
+	}
+	for {
+		err := s.tryAlterLink(ctx, link, validateOnly)
+		if !errors.Is(err, errChanged) {
+			return asError(err)
+		}
+		if ctx.Err() != nil {
+			return asError(ctx.Err())
+		}
+	}
+}
+
+func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, validateOnly bool) error {
+	var seen *linkRecord
+	if err := s.update(ctx, func(tx *Tx) error {
+		r, err := tx.Link(link.Name)
+		seen = r
+		return err
+	}); err != nil {
+		return err
+	}
+	if seen == nil {
+		return linkMissing(link.Name)
+	}
+	view := seen.view(link.Name, s.cfg.Secrets)
+	set, deleted, refused := requestedChanges(link.Configs)
+	if refused != nil {
+		return refused
+	}
+	configs := maps.Clone(view.Configs)
+	maps.Copy(configs, set)
+	for name := range deleted {
+		delete(configs, name)
+	}
+	for name, secret := range seen.Secrets {
+		if _, known := configs[name]; known || deleted[name] {
+			continue
+		}
+		if _, err := s.cfg.Secrets.open(link.Name, name, secret); err != nil {
+			return protocol.Errorf(kerr.InvalidConfig, "%s", err)
+		}
+	}
+	if err := ValidateLinkConfigs(configs); err != nil {
+		return err
+	}
+	next := seen.clone()
+	for name := range deleted {
+		delete(next.Configs, name)
+		delete(next.Secrets, name)
+	}
+	if err := s.setConfigs(next, link.Name, set); err != nil {
+		return err
+	}
+	if err := s.checkSource(ctx, view, configs, next); err != nil {
+		return err
+	}
+	if validateOnly {
+		return nil
+	}
+	return s.update(ctx, func(tx *Tx) error {
+		now, err := tx.Link(link.Name)
+		if err != nil {
+			return err
+		}
+		if now == nil {
+			return linkMissing(link.Name)
+		}
+		if !sameConfigs(now, seen) {
+			return errChanged
+		}
+		// The state may have moved on meanwhile; only the configs are ours.
+		r := now.clone()
+		r.Configs, r.Secrets = next.Configs, next.Secrets
+		if r.SourceClusterID == "" {
+			r.SourceClusterID = next.SourceClusterID
+		}
+		in := linkInput{Kind: linkResume}
+		if LinkConfigValue(configs, ConfigLinkPaused) == "true" {
+			in.Kind = linkPause
+		}
+		return s.moveLink(tx, link.Name, r, in)
+	})
+}
+
+// checkSource connects with changed configs, so that a mistake is refused and not found out later. While the link does not
+// work anyway, only another address must work at once: what is behind it decides whether offsets mean the same.
+func (s *Service) checkSource(ctx context.Context, old *Link, configs map[string]string, next *linkRecord) *protocol.Error {
+	changed, moved := false, false
+	for _, c := range linkConfigs {
+		if c.connection && old.Configs[c.Name] != configs[c.Name] {
+			changed = true
+			moved = moved || c.Name == ConfigBootstrapServers
+		}
+	}
+	if !changed {
+		return nil
+	}
+	cluster, err := s.tryConnect(ctx, old.Name, configs)
+	if err != nil {
+		if moved || old.State == LinkActive || err.Code == kerr.InvalidRequest {
+			return err
+		}
+		return nil
+	}
+	if old.SourceClusterID != "" && cluster != old.SourceClusterID {
+		return protocol.Errorf(kerr.InvalidConfig, "bootstrap.servers: %s is cluster %s, but link %q mirrors cluster %s; a link cannot change its source: create another one", configs[ConfigBootstrapServers], cluster, old.Name, old.SourceClusterID)
+	}
+	next.SourceClusterID = cluster
+	return nil
+}
+
+func requestedChanges(changes []linkapi.AlterConfig) (set map[string]string, deleted map[string]bool, refused *protocol.Error) {
+	set, deleted = map[string]string{}, map[string]bool{}
+	for _, c := range changes {
+		if _, twice := set[c.Name]; twice || deleted[c.Name] {
+			return nil, nil, protocol.Errorf(kerr.InvalidConfig, "%.260q is given twice", c.Name)
+		}
+		switch {
+		case c.Op == linkapi.ConfigDelete:
+			if _, known := LookupLinkConfig(c.Name); !known && !isLater(c.Name) {
+				return nil, nil, protocol.Errorf(kerr.InvalidConfig, "%.260q is not a config of a link%s", c.Name, suggestion(c.Name))
+			}
+			deleted[c.Name] = true
+		case c.Op == linkapi.ConfigSet && c.Value != nil:
+			set[c.Name] = *c.Value
+		case c.Op == linkapi.ConfigSet:
+			return nil, nil, protocol.Errorf(kerr.InvalidConfig, "%.260q is set to null: give a value, or delete the config", c.Name)
+		default:
+			return nil, nil, protocol.Errorf(kerr.InvalidRequest, "operation %d on config %.260q is neither set (0) nor delete (1)", c.Op, c.Name)
+		}
+	}
+	return set, deleted, nil
+}
+
+func sameConfigs(a, b *linkRecord) bool {
+	return a.ID == b.ID && maps.Equal(a.Configs, b.Configs) &&
+		maps.EqualFunc(a.Secrets, b.Secrets, func(x, y sealed) bool { return x.KeyID == y.KeyID && string(x.Data) == string(y.Data) })
+}

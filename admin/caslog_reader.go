@@ -1,0 +1,85 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// read applies what is committed to the topic, by whomever, until the log is closed.
+func (l *casLog) read() {
+	var lastComplaint time.Time
+	for {
+		fetches := l.reader.PollFetches(l.ctx)
+		if l.ctx.Err() != nil || fetches.IsClientClosed() {
+			return
+		}
+		fetches.EachError(func(_ string, _ int32, err error) {
+			if errors.Is(err, context.Canceled) || time.Since(lastComplaint) < 10*time.Second {
+				return
+			}
+			lastComplaint = time.Now()
+			l.cfg.Logger.Warn("cannot read the state topic; links and mirrors stay as they were", "topic", l.cfg.Topic, "error", err)
+		})
+		changed := false
+		l.mu.Lock()
+		fetches.EachRecord(func(r *kgo.Record) {
+			if !r.Attrs.IsControl() {
+				if r.Offset == l.watched {
+					l.sawIt = true
+				}
+				if l.apply(string(r.Key), r.Value, r.Offset) {
+					changed = true
+				}
+			}
+			l.position = r.Offset + 1
+		})
+		close(l.moved)
+		l.moved = make(chan struct{})
+		l.mu.Unlock()
+		if changed {
+			l.cfg.Changed()
+		}
+	}
+}
+
+// apply applies a record unless a newer one of its key has been; it reports whether it did. Called with the lock held.
+func (l *casLog) apply(key string, value []byte, offset int64) bool {
+	if last, ok := l.offsets[key]; ok && offset <= last {
+		return false
+	}
+	l.offsets[key] = offset
+	l.cfg.Apply(key, value)
+	return true
+}
+
+// readToEnd waits until all that is committed now has been applied.
+func (l *casLog) readToEnd(ctx context.Context) error {
+	listed, err := l.admin.ListCommittedOffsets(ctx, l.cfg.Topic)
+	if err == nil {
+		err = listed.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("end of the state topic %s: %w", l.cfg.Topic, err)
+	}
+	end, ok := listed.Lookup(l.cfg.Topic, 0)
+	if !ok {
+		return fmt.Errorf("end of the state topic %s: it has no partition 0", l.cfg.Topic)
+	}
+	for {
+		l.mu.Lock()
+		position, moved := l.position, l.moved
+		l.mu.Unlock()
+		if position >= end.Offset {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return fmt.Errorf("read the state topic %s to its end, offset %d: at offset %d: %w", l.cfg.Topic, end.Offset, position, ctx.Err())
+		}
+	}
+}

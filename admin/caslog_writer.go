@@ -1,0 +1,109 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// casWriter holds the producer of a casLog while the transactional id is ours. After any error it is thrown away with its
+// epoch: only a new InitProducerId tells for certain what became of the transaction.
+type casWriter struct{ producer *kgo.Client }
+
+// casTransactionTimeout is how long the broker keeps a transaction open whose writer has gone. Readers of the state topic
+// wait for it at most that long; another writer ends it at once.
+const casTransactionTimeout = 15 * time.Second
+
+// errInDoubt: a commit was asked for and not answered.
+var errInDoubt = errors.New("the outcome of a commit is not known yet")
+
+func (w *casWriter) drop() {
+	if w.producer != nil {
+		w.producer.Close()
+		w.producer = nil
+	}
+}
+
+// acquire takes the transactional id, if it is not ours already, and reads to the end of the log. On success everything
+// that was committed by others has been applied, and nothing more can be committed by them without fencing us.
+func (l *casLog) acquire(ctx context.Context) error {
+	if l.writer.producer != nil {
+		return nil
+	}
+	producer, err := kgo.NewClient(append(append([]kgo.Opt(nil), l.cfg.Options...),
+		kgo.TransactionalID(l.cfg.TransactionalID),
+		kgo.TransactionTimeout(casTransactionTimeout),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerLinger(0),
+	)...)
+	if err != nil {
+		return fmt.Errorf("producer of the state topic: %w", err)
+	}
+	if _, _, err = producer.ProducerID(ctx); err != nil {
+		producer.Close()
+		return fmt.Errorf("take the transactional id %s to write to the state topic: %w", l.cfg.TransactionalID, err)
+	}
+	if err = l.readToEnd(ctx); err != nil {
+		producer.Close()
+		return err
+	}
+	l.writer.producer = producer
+	return nil
+}
+
+// commit writes the records in one transaction and applies them.
+func (l *casLog) commit(ctx context.Context, records []casRecord) error {
+	producer := l.writer.producer
+	if err := producer.BeginTransaction(); err != nil {
+		l.writer.drop()
+		return fmt.Errorf("begin a transaction on the state topic: %w", err)
+	}
+	out := make([]*kgo.Record, len(records))
+	for i, r := range records {
+		out[i] = &kgo.Record{Topic: l.cfg.Topic, Key: []byte(r.key), Value: r.value}
+	}
+	if err := producer.ProduceSync(ctx, out...).FirstErr(); err != nil {
+		l.abort(producer)
+		l.writer.drop()
+		return fmt.Errorf("write to the state topic: %w", err)
+	}
+	l.watch(out[0].Offset)
+	if err := producer.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		l.writer.drop()
+		return fmt.Errorf("%w: commit to the state topic: %w", errInDoubt, err)
+	}
+	l.mu.Lock()
+	for i, r := range records {
+		l.apply(r.key, r.value, out[i].Offset)
+	}
+	l.mu.Unlock()
+	l.cfg.Changed()
+	return nil
+}
+
+// abort ends a transaction that will not be committed, so that readers need not wait for its time-out. It is a courtesy:
+// the next InitProducerId does the same.
+func (l *casLog) abort(producer *kgo.Client) {
+	ctx, cancel := context.WithTimeout(l.ctx, 3*time.Second)
+	defer cancel()
+	if err := producer.EndTransaction(ctx, kgo.TryAbort); err != nil {
+		l.cfg.Logger.Debug("a transaction on the state topic was left to the next writer to abort", "error", err)
+	}
+}
+
+// watch waits for the record at an offset to be read, in case the answer to its commit is lost.
+func (l *casLog) watch(offset int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.watched, l.sawIt = offset, false
+}
+
+// doubtResolved says whether the record that was watched has been committed. To be asked after acquire.
+func (l *casLog) doubtResolved() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sawIt
+}

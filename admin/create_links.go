@@ -1,0 +1,137 @@
+package admin
+
+import (
+	"context"
+
+	"klink/protocol"
+	"klink/protocol/linkapi"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+func (s *Service) createLinks(ctx context.Context, req *linkapi.CreateLinksRequest) *linkapi.CreateLinksResponse {
+	ctx, cancel := withTimeout(ctx, req.TimeoutMs)
+	defer cancel()
+	resp := &linkapi.CreateLinksResponse{Version: req.Version, Results: make([]linkapi.CreateLinkResult, len(req.Links))}
+	forEach(len(req.Links), func(i int) {
+		result := &resp.Results[i]
+		result.Name = req.Links[i].Name
+		result.ErrorCode, result.ErrorMessage = wire(s.createLink(ctx, req.Links[i], req.ValidateOnly, req.SkipConnect, result))
+	})
+	return resp
+}
+
+// createLink creates one link and fills in what the answer tells of it.
+func (s *Service) createLink(ctx context.Context, link linkapi.CreateLink, validateOnly, skipConnect bool, result *linkapi.CreateLinkResult) *protocol.Error {
+	if err := checkName(link.Name); err != nil {
+		return protocol.Errorf(kerr.InvalidRequest, "link name: %s", err)
+	}
+	configs, refused := requestedConfigs(link.Configs)
+	if refused != nil {
+		return refused
+	}
+	if err := ValidateLinkConfigs(configs); err != nil {
+		return err
+	}
+	if err := s.waitReady(ctx); err != nil {
+		return asError(err)
+	}
+	if s.State().Links[link.Name] != nil {
+		return linkExists(link.Name)
+	}
+	record := &linkRecord{ID: newID()}
+	if err := s.setConfigs(record, link.Name, configs); err != nil {
+		return err
+	}
+	if !skipConnect {
+		cluster, err := s.tryConnect(ctx, link.Name, configs)
+		if err != nil {
+			return err
+		}
+		record.SourceClusterID = cluster
+	}
+	status := linkStatus{State: LinkActive}
+	if LinkConfigValue(configs, ConfigLinkPaused) == "true" {
+		status.State = LinkPaused
+	}
+	record.setStatus(status, s.cfg.Now())
+	if !validateOnly {
+		err := s.update(ctx, func(tx *Tx) error {
+			switch there, err := tx.Link(link.Name); {
+			case err != nil:
+				return err
+			case there != nil:
+				return linkExists(link.Name)
+			}
+			return tx.PutLink(link.Name, record)
+		})
+		if err != nil {
+			return asError(err)
+		}
+		s.log.Info("link created", "link", link.Name, "id", record.ID, "source_cluster_id", record.SourceClusterID)
+		result.ID = record.ID
+	}
+	result.SourceClusterID = record.SourceClusterID
+	return nil
+}
+
+// tryConnect connects to the source once, refuses a link of a cluster to itself, and returns the source's cluster id.
+func (s *Service) tryConnect(ctx context.Context, link string, configs map[string]string) (string, *protocol.Error) {
+	src, err := connectSource(ctx, link, configs)
+	if err != nil {
+		return "", err
+	}
+	defer src.close()
+	if own := s.clusterID.Load(); own != nil && *own != "" && src.clusterID == *own {
+		return "", protocol.Errorf(kerr.InvalidRequest, "bootstrap.servers of link %q (%s) leads to this cluster itself (cluster id %s): a link needs another cluster as its source", link, src.address, *own)
+	}
+	return src.clusterID, nil
+}
+
+func linkExists(name string) *protocol.Error {
+	return protocol.Errorf(kerr.DuplicateResource, "link %q exists already: choose another name, or change it with `klink link update`", name)
+}
+
+func linkMissing(name string) *protocol.Error {
+	return protocol.Errorf(kerr.ResourceNotFound, "there is no link %.260q; `klink link list` shows those that are", name)
+}
+
+// requestedConfigs makes a map of the configs in a request; a null value is as if the config was not there.
+func requestedConfigs(configs []linkapi.Config) (map[string]string, *protocol.Error) {
+	m := map[string]string{}
+	for _, c := range configs {
+		if _, twice := m[c.Name]; twice {
+			return nil, protocol.Errorf(kerr.InvalidConfig, "%.260q is given twice", c.Name)
+		}
+		if c.Value != nil {
+			m[c.Name] = *c.Value
+		}
+	}
+	return m, nil
+}
+
+// setConfigs puts configs into a record, the sensitive ones sealed. A secret without a key is refused, unless it may be
+// stored readable.
+func (s *Service) setConfigs(r *linkRecord, link string, configs map[string]string) *protocol.Error {
+	if r.Configs == nil {
+		r.Configs = map[string]string{}
+	}
+	for name, value := range configs {
+		switch {
+		case !isSensitive(name):
+			r.Configs[name] = value
+		case s.cfg.Secrets != nil:
+			if r.Secrets == nil {
+				r.Secrets = map[string]sealed{}
+			}
+			r.Secrets[name] = s.cfg.Secrets.seal(link, name, value)
+			delete(r.Configs, name)
+		case s.cfg.AllowPlaintextSecrets:
+			r.Configs[name] = value
+			delete(r.Secrets, name)
+		default:
+			return protocol.Errorf(kerr.InvalidConfig, "%s of link %q is a secret, and klink has no key to encrypt it with: start klink with --secrets-key-file, or with --allow-plaintext-secrets to have it stored readable in %s", name, link, StateTopic)
+		}
+	}
+	return nil
+}

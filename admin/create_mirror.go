@@ -1,0 +1,230 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"klink/protocol"
+	"klink/router"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// createMirror creates a mirror: everything that can be refused is refused first; then the mirror is recorded, which makes
+// the topic read-only before it exists; then the topic is created, or made ready if it is converted.
+func (s *Service) createMirror(ctx context.Context, spec router.MirrorSpec) *protocol.Error {
+	if err := s.waitReady(ctx); err != nil {
+		return asError(err)
+	}
+	if !s.beginCreating(spec.Topic) {
+		return protocol.Errorf(kerr.TopicAlreadyExists, "mirror topic '%s' is being created by another request", spec.Topic)
+	}
+	defer s.endCreating(spec.Topic)
+	plan, refused := s.planMirror(ctx, spec)
+	if refused != nil {
+		return refused
+	}
+	if spec.ValidateOnly {
+		return s.validateTopic(ctx, plan)
+	}
+	if err := s.recordMirror(ctx, plan); err != nil {
+		return asError(err)
+	}
+	// From here on the mirror is there: what is left is done even if the client has gone.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), defaultTimeout)
+	defer cancel()
+	err := s.finishMirror(ctx, plan)
+	if err == nil {
+		s.log.Info("mirror created", "topic", plan.topic, "link", plan.record.Link, "partitions", plan.record.Partitions)
+		return nil
+	}
+	e := asError(err)
+	if uncertain(err) {
+		return protocol.Errorf(e.Code, "mirror topic '%s' is recorded, but the destination has not confirmed the topic: klink goes on trying (%s)", plan.topic, e.Message)
+	}
+	if err := s.unrecordMirror(ctx, plan); err != nil {
+		s.log.Error("a mirror whose topic could not be created stays recorded", "topic", plan.topic, "error", err)
+	}
+	return e
+}
+
+// mirrorPlan is a mirror that may be created.
+type mirrorPlan struct {
+	topic   string
+	convert bool
+	record  *mirrorRecord
+	starts  []timelineRecord // by partition
+}
+
+// planMirror checks everything that can be checked before anything is changed.
+func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec) (*mirrorPlan, *protocol.Error) {
+	if err := checkMirrorSpec(spec); err != nil {
+		return nil, err
+	}
+	state := s.State()
+	link := state.Links[spec.Link]
+	switch {
+	case link == nil:
+		return nil, linkMissing(spec.Link)
+	case link.State == LinkPaused:
+		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q is paused: set %s=false before mirrors are created", spec.Link, ConfigLinkPaused)
+	case link.State == LinkFailed:
+		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q has FAILED (%s): %s", spec.Link, link.Error, link.ErrorMessage)
+	}
+	if m := state.Mirrors[spec.Topic]; m != nil && m.Error != ErrMirrorTopicDeleted {
+		return nil, mirrorExists(spec.Topic, m)
+	}
+	src, refused := connectSource(ctx, spec.Link, link.Configs)
+	if refused != nil {
+		return nil, refused
+	}
+	defer src.close()
+	if link.SourceClusterID != "" && src.clusterID != link.SourceClusterID {
+		return nil, protocol.Errorf(kerr.InvalidRequest, "bootstrap.servers of link %q leads to cluster %s, but the link mirrors cluster %s", spec.Link, src.clusterID, link.SourceClusterID)
+	}
+	from, refused := src.topic(ctx, spec.Topic)
+	if refused != nil {
+		return nil, refused
+	}
+	if err := from.mirrorable(spec.Link, spec.Topic); err != nil {
+		return nil, err
+	}
+	partitions := int32(len(from.starts))
+	if spec.NumPartitions >= 0 && spec.NumPartitions != partitions {
+		return nil, protocol.Errorf(kerr.InvalidPartitions, "topic '%s' has %d partitions at the source of link %q, so its mirror has as many, not %d: leave the number out", spec.Topic, partitions, spec.Link, spec.NumPartitions)
+	}
+	asked := map[string]string{}
+	for name, value := range spec.Configs {
+		if value != nil {
+			asked[name] = *value
+		}
+	}
+	known, err := s.topicConfigs(ctx, StateTopic)
+	if err != nil {
+		return nil, asError(err)
+	}
+	configs, atStop, refused := mirrorConfigs(spec.Topic, from.configs, known, asked)
+	if refused != nil {
+		return nil, refused
+	}
+	plan := &mirrorPlan{topic: spec.Topic, convert: spec.Convert, record: &mirrorRecord{
+		ID: newID(), Link: spec.Link, SourceTopic: spec.Topic, SourceTopicID: from.id, Partitions: partitions, State: MirrorPending,
+		StateTimeMs: s.cfg.Now().UnixMilli(), ReplicationFactor: spec.ReplicationFactor, Configs: configs, SourceConfigs: atStop,
+	}}
+	if plan.record.ReplicationFactor == 0 {
+		plan.record.ReplicationFactor = -1
+	}
+	ends, refused := s.existingTopic(ctx, spec, partitions)
+	if refused != nil {
+		return nil, refused
+	}
+	for p, start := range from.starts {
+		t := timelineRecord{Logical: start, Floor: start}
+		if ends != nil {
+			t.Physical = ends[p]
+		}
+		plan.starts = append(plan.starts, t)
+	}
+	return plan, nil
+}
+
+func checkMirrorSpec(spec router.MirrorSpec) *protocol.Error {
+	if err := checkName(spec.Topic); err != nil {
+		return protocol.Errorf(kerr.InvalidTopicException, "topic name: %s", err)
+	}
+	switch {
+	case spec.SourceTopic != "" && spec.SourceTopic != spec.Topic:
+		return protocol.Errorf(kerr.InvalidRequest, "renaming is not supported: a mirror has the name of its source topic, so mirror '%.260s' under its own name, not as '%s'", spec.SourceTopic, spec.Topic)
+	case strings.HasPrefix(spec.Topic, "__"), strings.HasPrefix(spec.Topic, "_klink_"):
+		return protocol.Errorf(kerr.InvalidTopicException, "topic '%s' is internal and cannot be mirrored", spec.Topic)
+	case spec.Link == "":
+		return protocol.Errorf(kerr.InvalidRequest, "no link is named for mirror topic '%s'", spec.Topic)
+	case spec.NumPartitions < -1 || spec.NumPartitions == 0:
+		return protocol.Errorf(kerr.InvalidPartitions, "%d is no number of partitions: leave it out, a mirror has as many as its source topic", spec.NumPartitions)
+	case spec.ReplicationFactor < -1:
+		return protocol.Errorf(kerr.InvalidReplicationFactor, "%d is no replication factor", spec.ReplicationFactor)
+	}
+	return nil
+}
+
+func mirrorExists(topic string, m *Mirror) *protocol.Error {
+	if m.State == MirrorStopped {
+		return protocol.Errorf(kerr.TopicAlreadyExists, "topic '%s' is a stopped mirror of link %q: delete the topic before it is mirrored again", topic, m.Link)
+	}
+	return protocol.Errorf(kerr.TopicAlreadyExists, "topic '%s' is a mirror of link %q already (%s)", topic, m.Link, m.State)
+}
+
+// recordMirror stores a planned mirror and its timelines in one transaction.
+func (s *Service) recordMirror(ctx context.Context, plan *mirrorPlan) error {
+	return s.update(ctx, func(tx *Tx) error {
+		there, err := tx.Mirror(plan.topic)
+		if err != nil {
+			return err
+		}
+		if there != nil {
+			if !there.TopicGone {
+				return mirrorExists(plan.topic, there.view(plan.topic))
+			}
+			tx.DeleteMirror(plan.topic)
+		}
+		l, err := tx.Link(plan.record.Link)
+		if err != nil {
+			return err
+		}
+		if l == nil {
+			return linkMissing(plan.record.Link)
+		}
+		record := plan.record.clone()
+		record.setStatus(going(false, l.status()), s.cfg.Now())
+		for p := range plan.starts {
+			if err := tx.PutTimeline(plan.topic, int32(p), &plan.starts[p]); err != nil {
+				return err
+			}
+		}
+		return tx.PutMirror(plan.topic, record)
+	})
+}
+
+// unrecordMirror takes a recorded mirror back, unless something has become of it meanwhile.
+func (s *Service) unrecordMirror(ctx context.Context, plan *mirrorPlan) error {
+	return s.update(ctx, func(tx *Tx) error {
+		m, err := tx.Mirror(plan.topic)
+		if err != nil {
+			return err
+		}
+		if m != nil && m.ID == plan.record.ID && !m.Created {
+			tx.DeleteMirror(plan.topic)
+		}
+		return nil
+	})
+}
+
+// uncertain says that a request to the destination may have been carried out, or may be if it is tried again.
+func uncertain(err error) bool {
+	var code *kerr.Error
+	if errors.As(err, &code) {
+		return code.Retriable || errors.Is(err, kerr.RequestTimedOut)
+	}
+	return !errors.As(err, new(*protocol.Error))
+}
+
+func (s *Service) beginCreating(topic string) bool {
+	s.creatingMu.Lock()
+	defer s.creatingMu.Unlock()
+	if s.creating[topic] {
+		return false
+	}
+	s.creating[topic] = true
+	return true
+}
+
+func (s *Service) endCreating(topic string) {
+	s.creatingMu.Lock()
+	defer s.creatingMu.Unlock()
+	delete(s.creating, topic)
+}
+
+// pollInterval is the pace at which a condition at the destination is awaited.
+const pollInterval = 50 * time.Millisecond

@@ -1,0 +1,94 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"klink/protocol"
+	"klink/protocol/linkapi"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+func (s *Service) deleteLinks(ctx context.Context, req *linkapi.DeleteLinksRequest) *linkapi.DeleteLinksResponse {
+	ctx, cancel := withTimeout(ctx, req.TimeoutMs)
+	defer cancel()
+	resp := &linkapi.DeleteLinksResponse{Version: req.Version, Results: make([]linkapi.NameResult, len(req.Names))}
+	forEach(len(req.Names), func(i int) {
+		result := &resp.Results[i]
+		result.Name = req.Names[i]
+		result.ErrorCode, result.ErrorMessage = wire(s.deleteLink(ctx, req.Names[i], req.Force, req.ValidateOnly))
+	})
+	return resp
+}
+
+// deleteLink deletes one link. Its stopped mirrors stay what they are: topics whose offsets are translated.
+func (s *Service) deleteLink(ctx context.Context, name string, force, validateOnly bool) *protocol.Error {
+	if err := s.waitReady(ctx); err != nil {
+		return asError(err)
+	}
+	if s.State().Links[name] == nil {
+		return linkMissing(name)
+	}
+	if validateOnly {
+		if running := runningMirrors(s.State(), name); len(running) > 0 && !force {
+			return linkBusy(name, running)
+		}
+		return nil
+	}
+	if force {
+		if err := s.failoverAll(ctx, name); err != nil {
+			return err
+		}
+	}
+	err := s.update(ctx, func(tx *Tx) error {
+		// A record that cannot be read may be deleted, too.
+		if there, err := tx.Link(name); err == nil && there == nil {
+			return linkMissing(name)
+		}
+		var running []string
+		for _, topic := range tx.Mirrors() {
+			if m, err := tx.Mirror(topic); err == nil && m.Link == name && m.State != MirrorStopped {
+				running = append(running, topic)
+			}
+		}
+		if len(running) > 0 {
+			return linkBusy(name, running)
+		}
+		tx.DeleteLink(name)
+		return nil
+	})
+	if err != nil {
+		return asError(err)
+	}
+	s.log.Info("link deleted", "link", name)
+	return nil
+}
+
+// failoverAll stops every mirror of a link.
+func (s *Service) failoverAll(ctx context.Context, link string) *protocol.Error {
+	running := runningMirrors(s.State(), link)
+	errs := make([]error, len(running))
+	forEach(len(running), func(i int) {
+		if err := s.alterMirror(ctx, running[i], linkapi.MirrorFailover, false); err != nil {
+			errs[i] = err
+		}
+	})
+	if err := errors.Join(errs...); err != nil {
+		e := asError(err)
+		return protocol.Errorf(e.Code, "link %q is not deleted, because not all of its mirrors could be stopped: %s", link, e.Message)
+	}
+	return nil
+}
+
+// linkBusy refuses to delete a link.
+func linkBusy(name string, running []string) *protocol.Error {
+	const most = 10
+	list, rest := running, ""
+	if len(list) > most {
+		list, rest = list[:most], fmt.Sprintf(" and %d more", len(running)-most)
+	}
+	return protocol.Errorf(kerr.InvalidRequest, "link %q has mirrors that are not stopped (%s%s): fail them over or delete them first, or delete the link with --force, which fails them over", name, strings.Join(list, ", "), rest)
+}

@@ -1,0 +1,70 @@
+package admin
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"klink/protocol/linkapi"
+)
+
+// hidden stands for the value of a sensitive config.
+const hidden = "[hidden]"
+
+func (s *Service) describeLinks(ctx context.Context, req *linkapi.DescribeLinksRequest) *linkapi.DescribeLinksResponse {
+	ctx, cancel := withTimeout(ctx, 0)
+	defer cancel()
+	resp := &linkapi.DescribeLinksResponse{Version: req.Version}
+	if err := s.waitReady(ctx); err != nil {
+		resp.ErrorCode, resp.ErrorMessage = wire(asError(err))
+		return resp
+	}
+	state, names := s.State(), req.Names
+	if names == nil {
+		names = slices.Sorted(maps.Keys(state.Links))
+	}
+	for _, name := range names {
+		described := linkapi.DescribedLink{Name: name}
+		if l := state.Links[name]; l == nil {
+			described.ErrorCode, described.ErrorMessage = wire(linkMissing(name))
+		} else {
+			described = s.describeLink(l)
+		}
+		resp.Links = append(resp.Links, described)
+	}
+	return resp
+}
+
+func (s *Service) describeLink(l *Link) linkapi.DescribedLink {
+	d := linkapi.DescribedLink{
+		Name: l.Name, ID: l.ID, State: string(l.State), Error: string(l.Error), StateMessage: l.ErrorMessage, SourceClusterID: l.SourceClusterID,
+	}
+	if id := s.clusterID.Load(); id != nil {
+		d.DestinationClusterID = *id
+	}
+	for _, c := range linkConfigs {
+		entry := linkapi.DescribedConfig{Name: c.Name, Sensitive: c.Sensitive}
+		value, set := l.Configs[c.Name]
+		switch {
+		case set && c.Sensitive:
+			value = hidden
+			entry.Value = &value
+		case set:
+			entry.Value = &value
+		default:
+			entry.IsDefault = true
+			if c.Default != "" {
+				entry.Value = &c.Default
+			}
+		}
+		d.Configs = append(d.Configs, entry)
+	}
+	// Configs of a later version, which stay in the record, and switches of features that this one has not got.
+	for _, name := range slices.Sorted(maps.Keys(l.Configs)) {
+		if _, known := LookupLinkConfig(name); !known {
+			value := l.Configs[name]
+			d.Configs = append(d.Configs, linkapi.DescribedConfig{Name: name, Value: &value})
+		}
+	}
+	return d
+}

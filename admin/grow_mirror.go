@@ -1,0 +1,114 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"klink/protocol"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// GrowMirror adds the partitions that starts describe, which must follow those that the mirror has. First their timelines
+// are stored with the mirror's new size, so that no client ever sees them untranslated; then the partitions are created.
+// Starts of partitions that the mirror has already are passed over, so the call can be repeated.
+func (s *Service) GrowMirror(ctx context.Context, topic string, starts []Start) error {
+	starts = slices.Clone(starts)
+	slices.SortFunc(starts, func(a, b Start) int { return int(a.Partition) - int(b.Partition) })
+	if err := s.newPartitionsEmpty(ctx, topic, starts); err != nil {
+		return err
+	}
+	var partitions int32
+	err := s.update(ctx, func(tx *Tx) error {
+		m, err := tx.Mirror(topic)
+		if err != nil {
+			return err
+		}
+		if m == nil {
+			return protocol.Errorf(kerr.UnknownTopicOrPartition, "there is no mirror topic '%s' to grow", topic)
+		}
+		if m.State == MirrorStopped || m.State == MirrorPendingStopped {
+			return protocol.Errorf(kerr.InvalidRequest, "mirror topic '%s' is %s and does not grow with its source", topic, m.State)
+		}
+		partitions = m.Partitions
+		for _, start := range starts {
+			switch {
+			case start.Partition < partitions:
+				continue
+			case start.Partition > partitions || start.Partition >= maxPartitions:
+				return fmt.Errorf("mirror topic '%s' cannot grow from %d partitions by partition %d", topic, partitions, start.Partition)
+			case start.Logical < 0 || start.Floor < 0:
+				return fmt.Errorf("mirror topic '%s' cannot grow by partition %d: negative start", topic, start.Partition)
+			}
+			if err := tx.PutTimeline(topic, start.Partition, &timelineRecord{Logical: start.Logical, Floor: start.Floor}); err != nil {
+				return err
+			}
+			partitions++
+		}
+		m = m.clone()
+		m.Partitions = partitions
+		return tx.PutMirror(topic, m)
+	})
+	if err != nil {
+		return err
+	}
+	return s.createPartitions(ctx, topic, partitions)
+}
+
+// newPartitionsEmpty refuses to take partitions over that were created, and written to, around klink.
+func (s *Service) newPartitionsEmpty(ctx context.Context, topic string, starts []Start) error {
+	t, err := s.findTopic(ctx, topic)
+	if err != nil || t == nil || len(starts) == 0 {
+		return err
+	}
+	if first := starts[0].Partition; int32(len(t.Partitions)) <= first {
+		return nil
+	}
+	ends, err := s.admin.ListEndOffsets(ctx, topic)
+	if err != nil {
+		return err
+	}
+	m := s.State().Mirrors[topic]
+	for _, start := range starts {
+		if end, ok := ends.Lookup(topic, start.Partition); ok && m != nil && start.Partition >= m.Partitions && end.Offset > 0 {
+			return protocol.Errorf(kerr.InvalidRequest, "partition %d of mirror topic '%s' was created at the destination around klink, and written to", start.Partition, topic)
+		}
+	}
+	return nil
+}
+
+// createPartitions makes a destination topic have at least so many partitions.
+func (s *Service) createPartitions(ctx context.Context, topic string, partitions int32) error {
+	t, err := s.findTopic(ctx, topic)
+	switch {
+	case err != nil:
+		return err
+	case t == nil:
+		return protocol.Errorf(kerr.UnknownTopicOrPartition, "mirror topic '%s' does not exist at the destination", topic)
+	case int32(len(t.Partitions)) >= partitions:
+		return nil
+	}
+	responses, err := s.admin.UpdatePartitions(ctx, int(partitions), topic)
+	if err == nil {
+		r := responses[topic]
+		err = withMessage(r.Err, r.ErrMessage)
+	}
+	if err != nil && !errors.Is(err, kerr.InvalidPartitions) {
+		return fmt.Errorf("grow topic '%s' at the destination to %d partitions: %w", topic, partitions, err)
+	}
+	// INVALID_PARTITIONS: there are as many by now. Wait until they are seen.
+	for {
+		t, err := s.findTopic(ctx, topic)
+		if err != nil {
+			return err
+		}
+		if t != nil && int32(len(t.Partitions)) >= partitions {
+			return nil
+		}
+		if err := sleep(ctx, pollInterval); err != nil {
+			return fmt.Errorf("topic '%s' at the destination has grown to %d partitions, but they do not appear: %w", topic, partitions, err)
+		}
+	}
+}

@@ -1,0 +1,204 @@
+package admin
+
+import (
+	"slices"
+	"strings"
+)
+
+// LinkConfig is one row of the table of link configs. Validation, answers of DescribeLinks, docs/configs.md and the help
+// of the command line all come from this table.
+type LinkConfig struct {
+	Name string
+	Type ConfigType
+	// Default is what counts when the key is not set; "" = none.
+	Default string
+	// Required keys must be set.
+	Required bool
+	// Sensitive values are sealed in the store and shown as [hidden].
+	Sensitive bool
+	// Importance is high, medium or low, as in Kafka's own tables.
+	Importance string
+	// Allowed is what a value may be, for people; "" = anything of the type.
+	Allowed string
+	Doc     string
+
+	// check refuses a value of the right type; the error says what is wrong with it.
+	check func(value string) error
+	// connection marks what decides how the source is reached: a change is tried out before it is stored.
+	connection bool
+}
+
+// ConfigType is the type of a config in Kafka's words.
+type ConfigType string
+
+// The types of link configs.
+const (
+	TypeString   ConfigType = "string"
+	TypePassword ConfigType = "password"
+	TypeList     ConfigType = "list"
+	TypeBoolean  ConfigType = "boolean"
+	TypeInt      ConfigType = "int"
+)
+
+// The link configs that klink itself looks at.
+const (
+	ConfigBootstrapServers      = "bootstrap.servers"
+	ConfigLinkPaused            = "cluster.link.paused"
+	ConfigMetadataMaxAge        = "metadata.max.age.ms"
+	ConfigAvailabilityCheck     = "availability.check.ms"
+	ConfigAvailabilityThreshold = "availability.check.consecutive.failure.threshold"
+	ConfigReplicaFetchMaxBytes  = "replica.fetch.max.bytes"
+	ConfigFetchMaxWait          = "fetch.max.wait.ms"
+	ConfigReconnectBackoff      = "reconnect.backoff.ms"
+	ConfigReconnectBackoffMax   = "reconnect.backoff.max.ms"
+	ConfigRetryBackoff          = "retry.backoff.ms"
+	ConfigRequestTimeout        = "request.timeout.ms"
+)
+
+var linkConfigs = []LinkConfig{
+	{
+		Name: ConfigBootstrapServers, Type: TypeList, Required: true, Importance: "high", connection: true,
+		Allowed: "HOST:PORT, separated by commas", check: checkBootstrap,
+		Doc: "Brokers of the source cluster to begin with, as klink reaches them; the others are learned from these. A change is refused when another cluster answers there.",
+	},
+	{
+		Name: "security.protocol", Type: TypeString, Default: "PLAINTEXT", Importance: "high", connection: true,
+		Allowed: "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL", check: oneOf("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+		Doc: "How to talk to the source's brokers.",
+	},
+	{
+		Name: "sasl.mechanism", Type: TypeString, Importance: "high", connection: true,
+		Allowed: "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", check: oneOf("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+		Doc: "How to authenticate. Must be set when security.protocol is SASL_PLAINTEXT or SASL_SSL.",
+	},
+	{
+		Name: "sasl.jaas.config", Type: TypePassword, Sensitive: true, Importance: "high", connection: true,
+		Doc: "The login module with user name and password, as Java clients take it, on one line: `org.apache.kafka.common.security.plain.PlainLoginModule required username=\"U\" password=\"P\";`. The user needs DESCRIBE, DESCRIBE_CONFIGS and READ on the mirrored topics and DESCRIBE on the cluster.",
+	},
+	{
+		Name: "ssl.truststore.type", Type: TypeString, Default: "PEM", Importance: "medium", connection: true,
+		Allowed: "PEM", check: oneOf("PEM"),
+		Doc: "The format of the trust store.",
+	},
+	{
+		Name: "ssl.truststore.location", Type: TypeString, Importance: "high", connection: true,
+		Doc: "A PEM file, on the machine of klink, with the certificates of the authorities that are trusted. Without any, the system's are.",
+	},
+	{
+		Name: "ssl.truststore.certificates", Type: TypeString, Importance: "high", connection: true,
+		Doc: "The trusted certificates themselves, in PEM. They are kept with the link, so no file is needed on the machine of klink.",
+	},
+	{
+		Name: "ssl.ca.location", Type: TypeString, Importance: "medium", connection: true,
+		Doc: "librdkafka's name of ssl.truststore.location.",
+	},
+	{
+		Name: "ssl.endpoint.identification.algorithm", Type: TypeString, Default: "https", Importance: "low", connection: true,
+		Allowed: "https, or nothing", check: oneOf("https", "HTTPS", ""),
+		Doc: "https: the name in a broker's certificate must be the one dialled. Nothing: any trusted certificate will do.",
+	},
+	{
+		Name: "ssl.keystore.type", Type: TypeString, Default: "PEM", Importance: "medium", connection: true,
+		Allowed: "PEM", check: oneOf("PEM"),
+		Doc: "The format of the key store.",
+	},
+	{
+		Name: "ssl.keystore.location", Type: TypeString, Importance: "high", connection: true,
+		Doc: "A PEM file, on the machine of klink, with the private key and the certificate that klink shows to the source.",
+	},
+	{
+		Name: "ssl.keystore.certificate.chain", Type: TypeString, Importance: "high", connection: true,
+		Doc: "The certificate that klink shows to the source, with its chain, in PEM.",
+	},
+	{
+		Name: "ssl.keystore.key", Type: TypePassword, Sensitive: true, Importance: "high", connection: true,
+		Doc: "The private key of ssl.keystore.certificate.chain, in PEM (PKCS #8, not encrypted).",
+	},
+	{
+		Name: "client.id", Type: TypeString, Default: "klink", Importance: "low", connection: true, Allowed: "at most 256 bytes", check: atMostBytes(256),
+		Doc: "The client id in the source's logs, metrics and quotas.",
+	},
+	{
+		Name: "client.dns.lookup", Type: TypeString, Default: "use_all_dns_ips", Importance: "low",
+		Allowed: "use_all_dns_ips or resolve_canonical_bootstrap_servers_only", check: oneOf("use_all_dns_ips", "resolve_canonical_bootstrap_servers_only", "default"),
+		Doc: "Taken for the sake of existing files, and without effect: klink always tries every address of a name.",
+	},
+	{
+		Name: ConfigMetadataMaxAge, Type: TypeInt, Default: "10000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
+		Doc: "How often the source's topics and brokers are looked at, in milliseconds: new partitions are followed within this time.",
+	},
+	{
+		Name: ConfigRequestTimeout, Type: TypeInt, Default: "30000", Importance: "low", Allowed: "1000 to 900000", check: between(1000, 900000),
+		Doc: "How long to wait for an answer of the source, in milliseconds.",
+	},
+	{
+		Name: ConfigRetryBackoff, Type: TypeInt, Default: "100", Importance: "low", Allowed: "1 to 60000", check: between(1, 60000),
+		Doc: "How long to wait before a failed request to the source is tried again, in milliseconds.",
+	},
+	{
+		Name: ConfigReconnectBackoff, Type: TypeInt, Default: "50", Importance: "low", Allowed: "1 to 60000", check: between(1, 60000),
+		Doc: "How long to wait before a lost connection is tried again, in milliseconds; it doubles, with jitter, up to reconnect.backoff.max.ms.",
+	},
+	{
+		Name: ConfigReconnectBackoffMax, Type: TypeInt, Default: "2000", Importance: "low", Allowed: "1 to 600000", check: between(1, 600000),
+		Doc: "The longest wait between two tries to connect, in milliseconds.",
+	},
+	{
+		Name: "connections.max.idle.ms", Type: TypeInt, Default: "600000", Importance: "low", Allowed: "1000 to 86400000", check: between(1000, 86400000),
+		Doc: "Taken for the sake of existing files, and without effect: klink keeps the connections of its links busy.",
+	},
+	{
+		Name: ConfigLinkPaused, Type: TypeBoolean, Default: "false", Importance: "medium",
+		Doc: "true stops all the mirroring of the link until it is false again; nothing is lost, as long as the source keeps the records.",
+	},
+	{
+		Name: ConfigAvailabilityCheck, Type: TypeInt, Default: "2000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
+		Doc: "How often klink looks whether the source answers, in milliseconds.",
+	},
+	{
+		Name: ConfigAvailabilityThreshold, Type: TypeInt, Default: "3", Importance: "low", Allowed: "1 to 1000", check: between(1, 1000),
+		Doc: "After so many failed looks in a row the link is UNAVAILABLE.",
+	},
+	{
+		Name: ConfigReplicaFetchMaxBytes, Type: TypeInt, Default: "1048576", Importance: "low", Allowed: "1024 to 104857600", check: between(1024, 104857600),
+		Doc: "How much to fetch of one partition at once, in bytes. A single batch may be larger.",
+	},
+	{
+		Name: ConfigFetchMaxWait, Type: TypeInt, Default: "500", Importance: "low", Allowed: "1 to 60000", check: between(1, 60000),
+		Doc: "How long the source may wait for new records before it answers a fetch, in milliseconds.",
+	},
+}
+
+// later are configs of features that this version does not have. Switching one off is no error, so that one file serves
+// several versions; anything else is refused, because a link that silently does not sync would be worse.
+var laterConfigs = []string{"consumer.offset.sync.", "consumer.offset.group.", "acl.sync.", "acl.filters", "topic.config.sync.", "auto.create.mirror.topics."}
+
+func isLater(name string) bool {
+	return slices.ContainsFunc(laterConfigs, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+}
+
+// LinkConfigs lists the table in its own order. The slice is the caller's.
+func LinkConfigs() []LinkConfig { return slices.Clone(linkConfigs) }
+
+// LookupLinkConfig finds a row by name.
+func LookupLinkConfig(name string) (LinkConfig, bool) {
+	i := slices.IndexFunc(linkConfigs, func(c LinkConfig) bool { return c.Name == name })
+	if i < 0 {
+		return LinkConfig{}, false
+	}
+	return linkConfigs[i], true
+}
+
+// LinkConfigValue is the value of a config of a link: the one that was set, else the default.
+func LinkConfigValue(configs map[string]string, name string) string {
+	if v, ok := configs[name]; ok {
+		return v
+	}
+	c, _ := LookupLinkConfig(name)
+	return c.Default
+}
+
+func isSensitive(name string) bool {
+	c, ok := LookupLinkConfig(name)
+	return ok && c.Sensitive
+}

@@ -1,0 +1,197 @@
+package admin
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"klink/internal/kafkaclient"
+	"klink/protocol"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// maxConfigValue bounds the length of one value in bytes: records of the state topic hold all configs of a link, and a
+// broker takes no record over 1 MiB by default.
+const maxConfigValue = 256 << 10
+
+// ValidateLinkConfigs checks all configs of a link together. The error is INVALID_CONFIG, names the key and says what is
+// allowed; it never shows the value of a sensitive one.
+func ValidateLinkConfigs(configs map[string]string) *protocol.Error {
+	for _, name := range slices.Sorted(maps.Keys(configs)) {
+		if err := validateLinkConfig(name, configs[name]); err != nil {
+			return err
+		}
+	}
+	for _, c := range linkConfigs {
+		if c.Required && configs[c.Name] == "" {
+			return protocol.Errorf(kerr.InvalidConfig, "%s must be set: %s", c.Name, c.Allowed)
+		}
+	}
+	// What depends on several keys, and what is in files, the client itself knows best.
+	if _, err := sourceProperties(configs).Options(); err != nil {
+		return protocol.Errorf(kerr.InvalidConfig, "%s", err)
+	}
+	return nil
+}
+
+func validateLinkConfig(name, value string) *protocol.Error {
+	c, ok := LookupLinkConfig(name)
+	if !ok {
+		if isLater(name) {
+			if strings.HasSuffix(name, ".enable") && value == "false" {
+				return nil
+			}
+			return protocol.Errorf(kerr.InvalidConfig, "%s is not in this version of klink: leave it out%s", name, orFalse(name))
+		}
+		return protocol.Errorf(kerr.InvalidConfig, "%s is not a config of a link%s", name, suggestion(name))
+	}
+	if len(value) > maxConfigValue {
+		return protocol.Errorf(kerr.InvalidConfig, "%s has %d bytes; at most %d are allowed", name, len(value), maxConfigValue)
+	}
+	if err := c.validate(value); err != nil {
+		return protocol.Errorf(kerr.InvalidConfig, "%s: %s", name, err)
+	}
+	return nil
+}
+
+func orFalse(name string) string {
+	if strings.HasSuffix(name, ".enable") {
+		return " or set it to false"
+	}
+	return ""
+}
+
+func (c LinkConfig) validate(value string) error {
+	switch c.Type {
+	case TypeBoolean:
+		if value != "true" && value != "false" {
+			return fmt.Errorf("%s is neither true nor false", c.shown(value))
+		}
+	case TypeInt:
+		if _, err := strconv.ParseInt(value, 10, 32); err != nil {
+			return fmt.Errorf("%s is not a whole number%s", c.shown(value), c.allowedSuffix())
+		}
+	}
+	if c.check != nil {
+		if err := c.check(value); err != nil {
+			return fmt.Errorf("%s%s", c.shown(value), c.allowedSuffix())
+		}
+	}
+	return nil
+}
+
+func (c LinkConfig) shown(value string) string {
+	if c.Sensitive {
+		return "its value"
+	}
+	if len(value) > 80 {
+		value = value[:80] + "..."
+	}
+	return strconv.Quote(value)
+}
+
+func (c LinkConfig) allowedSuffix() string {
+	if c.Allowed == "" {
+		return ""
+	}
+	return " is not allowed; allowed: " + c.Allowed
+}
+
+var errNotAllowed = fmt.Errorf("not allowed")
+
+func oneOf(values ...string) func(string) error {
+	return func(v string) error {
+		if !slices.Contains(values, v) {
+			return errNotAllowed
+		}
+		return nil
+	}
+}
+
+func between(low, high int64) func(string) error {
+	return func(v string) error {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil || n < low || n > high {
+			return errNotAllowed
+		}
+		return nil
+	}
+}
+
+func atMostBytes(n int) func(string) error {
+	return func(v string) error {
+		if len(v) > n {
+			return errNotAllowed
+		}
+		return nil
+	}
+}
+
+func checkBootstrap(v string) error {
+	seeds, err := kafkaclient.Properties{ConfigBootstrapServers: v}.Seeds()
+	if err != nil {
+		return err
+	}
+	if len(seeds) == 0 {
+		return errNotAllowed
+	}
+	return nil
+}
+
+// suggestion names the config that was probably meant.
+func suggestion(name string) string {
+	best, distance := "", len(name)/3+1
+	for _, c := range linkConfigs {
+		if d := editDistance(name, c.Name); d < distance {
+			best, distance = c.Name, d
+		}
+	}
+	if best == "" {
+		return "; see `klink link configs` or docs/configs.md for those that are"
+	}
+	return fmt.Sprintf("; did you mean %s?", best)
+}
+
+// editDistance is Levenshtein's, over bytes. Names longer than any config are far from all of them.
+func editDistance(a, b string) int {
+	if len(a) > 128 {
+		return len(a)
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			d := diagonal
+			if a[i] != b[j] {
+				d++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(d, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// sourceProperties are the client properties of a link's source, defaults included.
+func sourceProperties(configs map[string]string) kafkaclient.Properties {
+	p := kafkaclient.Properties{}
+	for _, c := range linkConfigs {
+		if v, ok := configs[c.Name]; ok {
+			p[c.Name] = v
+		} else if c.Default != "" {
+			p[c.Name] = c.Default
+		}
+	}
+	return p
+}
+
+// SourceProperties are the client properties of a link's source, defaults included: what kafkaclient makes the
+// connection of.
+func SourceProperties(l *Link) kafkaclient.Properties { return sourceProperties(l.Configs) }

@@ -1,0 +1,93 @@
+package admin
+
+// stepMirror moves a mirror.
+func stepMirror(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error) {
+	switch s.State {
+	case MirrorStopped:
+		return stepStopped(s, in)
+	case MirrorPendingStopped:
+		return stepPendingStopped(s, in)
+	case MirrorFailed:
+		return stepFailed(s, in)
+	}
+
+	// PENDING_MIRROR, ACTIVE, PAUSED, LINK_PAUSED, SOURCE_UNAVAILABLE.
+	switch in.Kind {
+	case mirrorFailover:
+		return mirrorStatus{State: MirrorPendingStopped, Started: s.Started}, []effect{effectDrain}, nil
+	case mirrorFailed:
+		return mirrorStatus{State: MirrorFailed, Error: orInternal(in.Error), Message: in.Message, Started: s.Started}, nil, nil
+	case mirrorPause:
+		return mirrorStatus{State: MirrorPaused, Started: s.Started}, nil, nil
+	}
+	if s.State == MirrorPaused {
+		if in.Kind == mirrorResume {
+			return going(s.Started, in.Link), nil, nil
+		}
+		return s, nil, nil
+	}
+
+	switch in.Kind {
+	case mirrorStarted, mirrorRecovered:
+		if s.State == MirrorPending || s.State == MirrorActive || s.State == MirrorSourceUnavailable {
+			return mirrorStatus{State: MirrorActive, Started: true}, nil, nil
+		}
+	case mirrorUnavailable:
+		if s.State == MirrorLinkPaused {
+			return s, nil, nil
+		}
+		if s.State == MirrorSourceUnavailable && s.Error == in.Error {
+			return s, nil, nil
+		}
+		return mirrorStatus{State: MirrorSourceUnavailable, Error: orInternal(in.Error), Message: in.Message, Started: s.Started}, nil, nil
+	case mirrorLinkChanged:
+		// What the mirror itself lacks at the source is not cured by the link's coming back.
+		if s.State == MirrorSourceUnavailable && s.Error == ErrSourceTopicMayBeDeleted && in.Link.State != LinkPaused {
+			return s, nil, nil
+		}
+		return going(s.Started, in.Link), nil, nil
+	}
+	return s, nil, nil
+}
+
+// going is the state of a mirror that is held back by nothing but, perhaps, its link.
+func going(started bool, link linkStatus) mirrorStatus {
+	switch link.State {
+	case LinkPaused:
+		return mirrorStatus{State: MirrorLinkPaused, Started: started}
+	case LinkUnavailable, LinkFailed:
+		return mirrorStatus{State: MirrorSourceUnavailable, Error: orInternal(link.Error), Message: link.Message, Started: started}
+	}
+	if started {
+		return mirrorStatus{State: MirrorActive, Started: true}
+	}
+	return mirrorStatus{State: MirrorPending}
+}
+
+func stepStopped(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error) {
+	switch in.Kind {
+	case mirrorPause, mirrorResume:
+		return s, nil, notPossible("it is STOPPED, which is final: to mirror again, delete the topic and create the mirror anew")
+	}
+	return s, nil, nil
+}
+
+func stepPendingStopped(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error) {
+	switch in.Kind {
+	case mirrorDrained:
+		return mirrorStatus{State: MirrorStopped, Started: s.Started}, []effect{effectRestoreConfigs}, nil
+	case mirrorPause, mirrorResume:
+		return s, nil, notPossible("it is being stopped, which cannot be taken back")
+	}
+	return s, nil, nil
+}
+
+func stepFailed(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error) {
+	switch in.Kind {
+	case mirrorFailover:
+		return mirrorStatus{State: MirrorPendingStopped, Started: s.Started}, []effect{effectDrain}, nil
+	case mirrorPause, mirrorResume:
+		return s, nil, notPossible("it has FAILED (%s): fail it over to write to the topic, or delete the topic and create the mirror anew", s.Error)
+	}
+	return s, nil, nil
+}

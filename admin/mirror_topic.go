@@ -1,0 +1,185 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"klink/protocol"
+	"klink/router"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// What is done to the topic of a mirror at the destination.
+
+// findTopic looks a destination topic up; nil = there is none.
+func (s *Service) findTopic(ctx context.Context, topic string) (*kadm.TopicDetail, error) {
+	meta, err := s.admin.Metadata(ctx, topic)
+	if err != nil {
+		return nil, fmt.Errorf("look for topic '%s' at the destination: %w", topic, err)
+	}
+	t, ok := meta.Topics[topic]
+	switch {
+	case !ok || errors.Is(t.Err, kerr.UnknownTopicOrPartition):
+		return nil, nil
+	case t.Err != nil && !errors.Is(t.Err, kerr.LeaderNotAvailable):
+		return nil, fmt.Errorf("look for topic '%s' at the destination: %w", topic, t.Err)
+	}
+	return &t, nil
+}
+
+// existingTopic checks that there is no topic of the name, or, when it is to be converted, that it is there, empty, and
+// has the right number of partitions; it returns their physical ends then.
+func (s *Service) existingTopic(ctx context.Context, spec router.MirrorSpec, partitions int32) ([]int64, *protocol.Error) {
+	t, err := s.findTopic(ctx, spec.Topic)
+	if err != nil {
+		return nil, asError(err)
+	}
+	switch {
+	case t == nil && spec.Convert:
+		return nil, protocol.Errorf(kerr.UnknownTopicOrPartition, "there is no topic '%s' at the destination to turn into a mirror: create the mirror instead", spec.Topic)
+	case t != nil && !spec.Convert:
+		return nil, protocol.Errorf(kerr.TopicAlreadyExists, "topic '%s' exists at the destination: delete it, or, if it is empty, turn it into a mirror with `kafka-configs --alter --entity-type topics --entity-name %s --add-config mirror.link=%s`", spec.Topic, spec.Topic, spec.Link)
+	case t == nil:
+		return nil, nil
+	case int32(len(t.Partitions)) != partitions:
+		return nil, protocol.Errorf(kerr.InvalidPartitions, "topic '%s' has %d partitions at the destination and %d at the source of link %q: only with as many can it become a mirror", spec.Topic, len(t.Partitions), partitions, spec.Link)
+	}
+	ends, err := s.emptyEnds(ctx, spec.Topic, partitions)
+	if err != nil {
+		return nil, asError(err)
+	}
+	return ends, nil
+}
+
+// emptyEnds returns the physical end of every partition of a topic that has no records; the error names a partition that
+// has some.
+func (s *Service) emptyEnds(ctx context.Context, topic string, partitions int32) ([]int64, error) {
+	starts, err := s.admin.ListStartOffsets(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	listed, err := s.admin.ListEndOffsets(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	ends := make([]int64, partitions)
+	for p := range ends {
+		start, ok1 := starts.Lookup(topic, int32(p))
+		end, ok2 := listed.Lookup(topic, int32(p))
+		switch {
+		case !ok1 || !ok2:
+			return nil, fmt.Errorf("offsets of partition %d of topic '%s' at the destination: no answer", p, topic)
+		case start.Err != nil || end.Err != nil:
+			return nil, fmt.Errorf("offsets of partition %d of topic '%s' at the destination: %w", p, topic, errors.Join(start.Err, end.Err))
+		case start.Offset != end.Offset:
+			return nil, protocol.Errorf(kerr.InvalidRequest, "topic '%s' has records at the destination (partition %d, offsets %d to %d): only an empty topic can become a mirror", topic, p, start.Offset, end.Offset-1)
+		}
+		ends[p] = end.Offset
+	}
+	return ends, nil
+}
+
+// validateTopic asks the destination whether it would create the topic.
+func (s *Service) validateTopic(ctx context.Context, plan *mirrorPlan) *protocol.Error {
+	if plan.convert {
+		return nil
+	}
+	r := plan.record
+	responses, err := s.admin.ValidateCreateTopics(ctx, r.Partitions, r.ReplicationFactor, pointers(r.Configs), plan.topic)
+	if err != nil {
+		return asError(err)
+	}
+	if resp := responses[plan.topic]; resp.Err != nil {
+		return asError(notCreated(plan.topic, resp))
+	}
+	return nil
+}
+
+// finishMirror makes the topic of a recorded mirror what it must be, and records that it is. It may be called again after
+// a failure or a crash.
+func (s *Service) finishMirror(ctx context.Context, plan *mirrorPlan) error {
+	r := plan.record
+	created := false
+	if !plan.convert {
+		responses, err := s.admin.CreateTopics(ctx, r.Partitions, r.ReplicationFactor, pointers(r.Configs), plan.topic)
+		if err != nil {
+			return fmt.Errorf("create topic '%s' at the destination: %w", plan.topic, err)
+		}
+		resp := responses[plan.topic]
+		if resp.Err != nil && !errors.Is(resp.Err, kerr.TopicAlreadyExists) {
+			return notCreated(plan.topic, resp)
+		}
+		created = resp.Err == nil
+	}
+	if !created {
+		// A topic to be converted, or one that an attempt before this one has created.
+		if err := s.adoptTopic(ctx, plan); err != nil {
+			return err
+		}
+	}
+	id, err := s.topicIDOf(ctx, plan.topic)
+	if err != nil {
+		return err
+	}
+	return s.update(ctx, func(tx *Tx) error {
+		m, err := tx.Mirror(plan.topic)
+		if err != nil || m == nil || m.ID != r.ID {
+			return err // deleted meanwhile
+		}
+		m = m.clone()
+		m.Created, m.TopicID = true, id
+		return tx.PutMirror(plan.topic, m)
+	})
+}
+
+// adoptTopic turns a topic that is there into that of a mirror: it must still be empty where the timelines say that the
+// mirror begins.
+func (s *Service) adoptTopic(ctx context.Context, plan *mirrorPlan) error {
+	t, err := s.findTopic(ctx, plan.topic)
+	switch {
+	case err != nil:
+		return err
+	case t == nil:
+		return protocol.Errorf(kerr.UnknownTopicOrPartition, "topic '%s' at the destination was deleted while it was turned into a mirror", plan.topic)
+	case int32(len(t.Partitions)) != plan.record.Partitions:
+		return protocol.Errorf(kerr.TopicAlreadyExists, "topic '%s' exists at the destination with %d partitions, and not %d as at the source: somebody else has created it", plan.topic, len(t.Partitions), plan.record.Partitions)
+	}
+	// After the mirror is recorded nobody can write through klink any more; what was under way is in the log by now or is
+	// found by the replicator.
+	ends, err := s.emptyEnds(ctx, plan.topic, plan.record.Partitions)
+	if err != nil {
+		return err
+	}
+	for p, end := range ends {
+		if end != plan.starts[p].Physical {
+			return protocol.Errorf(kerr.InvalidRequest, "somebody writes to topic '%s' at the destination: it cannot become a mirror now", plan.topic)
+		}
+	}
+	if err := s.alterTopicConfigs(ctx, plan.topic, pointers(plan.record.Configs)); err != nil {
+		return fmt.Errorf("set the configs of topic '%s' at the destination: %w", plan.topic, err)
+	}
+	return nil
+}
+
+// topicIDOf waits until the brokers know a topic and returns its id; zero when they have no ids (before Kafka 2.8).
+func (s *Service) topicIDOf(ctx context.Context, topic string) (topicID, error) {
+	for {
+		t, err := s.findTopic(ctx, topic)
+		if err != nil {
+			return topicID{}, err
+		}
+		if t != nil {
+			return topicID(t.ID), nil
+		}
+		if err := sleep(ctx, pollInterval); err != nil {
+			return topicID{}, fmt.Errorf("topic '%s' was created at the destination, but does not appear: %w", topic, err)
+		}
+	}
+}
+
+func notCreated(topic string, resp kadm.CreateTopicResponse) error {
+	return fmt.Errorf("the destination does not create topic '%s': %w", topic, withMessage(resp.Err, resp.ErrMessage))
+}

@@ -1,0 +1,197 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// reconcile compares the mirrors with the topics of the destination until Close: it finishes what a crash or an error has
+// interrupted, and finds out what was done to mirror topics around klink.
+func (s *Service) reconcile() {
+	for {
+		if err := s.reconcileOnce(s.ctx); err != nil && s.ctx.Err() == nil {
+			s.log.Warn("mirrors were not compared with the topics of the destination; will be tried again", "error", err)
+		}
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-s.kick:
+		case <-time.After(s.cfg.ReconcileInterval):
+		}
+	}
+}
+
+func (s *Service) reconcileOnce(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	mirrors := map[string]*mirrorRecord{}
+	var topics []string
+	if err := s.update(ctx, func(tx *Tx) error {
+		clear(mirrors)
+		topics = tx.Mirrors()
+		for _, topic := range topics {
+			mirrors[topic], _ = tx.Mirror(topic)
+		}
+		return nil
+	}); err != nil || len(topics) == 0 {
+		return err
+	}
+	meta, err := s.admin.Metadata(ctx, topics...)
+	if err != nil {
+		return fmt.Errorf("metadata of the destination: %w", err)
+	}
+	var errs []error
+	for _, topic := range topics {
+		t, ok := meta.Topics[topic]
+		missing := !ok || errors.Is(t.Err, kerr.UnknownTopicOrPartition)
+		if !missing && t.Err != nil {
+			continue // not known now
+		}
+		if err := s.reconcileMirror(ctx, topic, mirrors[topic], t, missing); err != nil {
+			errs = append(errs, fmt.Errorf("mirror topic '%s': %w", topic, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// missingLooks is how many looks in a row must not find a topic before it counts as deleted: a broker that has just
+// started may not know all topics yet.
+const missingLooks = 2
+
+func (s *Service) reconcileMirror(ctx context.Context, topic string, m *mirrorRecord, t kadm.TopicDetail, missing bool) error {
+	if !m.Created {
+		return s.reconcileCreation(ctx, topic, m, missing)
+	}
+	recreated := !missing && m.TopicID != topicID{} && t.ID != kadm.TopicID{} && topicID(t.ID) != m.TopicID
+	if missing {
+		s.gone[topic]++
+	} else {
+		delete(s.gone, topic)
+	}
+	switch {
+	case recreated || s.gone[topic] >= missingLooks:
+		delete(s.gone, topic)
+		return s.topicGone(ctx, topic, m, recreated)
+	case missing:
+		s.wakeAfter(pollInterval)
+		return nil
+	case m.TopicGone:
+		return nil
+	case m.State == MirrorStopped:
+		return s.restoreConfigs(ctx, topic)
+	case int32(len(t.Partitions)) < m.Partitions:
+		// GrowMirror was interrupted.
+		return s.createPartitions(ctx, topic, m.Partitions)
+	}
+	return nil
+}
+
+// wakeAfter looks again soon.
+func (s *Service) wakeAfter(d time.Duration) {
+	time.AfterFunc(d, s.wakeReconciler)
+}
+
+// reconcileCreation finishes the creation of a mirror that was interrupted.
+func (s *Service) reconcileCreation(ctx context.Context, topic string, m *mirrorRecord, missing bool) error {
+	if !s.beginCreating(topic) {
+		return nil // its request is at it
+	}
+	defer s.endCreating(topic)
+	switch m.State {
+	case MirrorStopped:
+		// Stopped before it ever was: what has its name, if anything, is an ordinary topic.
+		return s.removeMirror(ctx, topic, m.ID)
+	case MirrorPendingStopped, MirrorFailed:
+		return nil
+	}
+	plan, err := s.recordedPlan(ctx, topic, m.ID)
+	if err != nil || plan == nil {
+		return err
+	}
+	// If it is there, an earlier attempt or somebody else has created it, or it is to be converted.
+	plan.convert = !missing
+	err = s.finishMirror(ctx, plan)
+	if err == nil || uncertain(err) {
+		return err
+	}
+	return s.failMirror(ctx, topic, m.ID, ErrPolicyViolation, fmt.Sprintf("its topic could not be created: %s; delete the topic and create the mirror anew", err), false)
+}
+
+// recordedPlan is the plan of a recorded mirror whose topic is not there yet; nil = the mirror is gone or complete.
+func (s *Service) recordedPlan(ctx context.Context, topic, id string) (*mirrorPlan, error) {
+	var plan *mirrorPlan
+	err := s.update(ctx, func(tx *Tx) error {
+		plan = nil
+		m, err := tx.Mirror(topic)
+		if err != nil || m == nil || m.ID != id || m.Created {
+			return err
+		}
+		p := &mirrorPlan{topic: topic, record: m}
+		for i := range m.Partitions {
+			t, err := tx.Timeline(topic, i)
+			if err != nil {
+				return err
+			}
+			if t == nil {
+				return fmt.Errorf("partition %d has no timeline in %s", i, StateTopic)
+			}
+			p.starts = append(p.starts, *t)
+		}
+		plan = p
+		return nil
+	})
+	return plan, err
+}
+
+// topicGone ends the mirror of a topic that was deleted around klink. A stopped one is forgotten. Another one FAILS and
+// stays read-only: what has its name now, or gets it, is another topic, whose offsets are its own.
+func (s *Service) topicGone(ctx context.Context, topic string, m *mirrorRecord, recreated bool) error {
+	if m.State == MirrorStopped {
+		s.log.Warn("the topic of a stopped mirror was deleted around klink", "topic", topic, "recreated", recreated)
+		return s.removeMirror(ctx, topic, m.ID)
+	}
+	if m.TopicGone {
+		return nil
+	}
+	s.log.Error("the topic of a mirror was deleted around klink", "topic", topic, "recreated", recreated)
+	return s.failMirror(ctx, topic, m.ID, ErrMirrorTopicDeleted, "the topic was deleted at the destination, not through klink: create the mirror anew, or fail it over so that a topic of this name is an ordinary one", true)
+}
+
+func (s *Service) failMirror(ctx context.Context, topic, id string, code Error, message string, gone bool) error {
+	return s.update(ctx, func(tx *Tx) error {
+		m, err := tx.Mirror(topic)
+		if err != nil || m == nil || m.ID != id {
+			return err
+		}
+		m = m.clone()
+		m.TopicGone = m.TopicGone || gone
+		return moveMirror(tx, topic, m, mirrorInput{Kind: mirrorFailed, Error: code, Message: message, Link: linkStatusOf(tx, m.Link)}, s.cfg.Now())
+	})
+}
+
+func (s *Service) removeMirror(ctx context.Context, topic, id string) error {
+	return s.update(ctx, func(tx *Tx) error {
+		if m, err := tx.Mirror(topic); err != nil || m == nil || m.ID != id {
+			return err
+		}
+		tx.DeleteMirror(topic)
+		return nil
+	})
+}
+
+// TopicsSeen tells of topic ids that were just learned from the destination. One that is not the mirror's of that name
+// makes the reconciler look at once: the topic was deleted and created again around klink.
+func (s *Service) TopicsSeen(topics map[[16]byte]string) {
+	state := s.State()
+	for id, topic := range topics {
+		if m := state.Mirrors[topic]; m != nil && m.Created && m.TopicID != [16]byte{} && m.TopicID != id && m.Error != ErrMirrorTopicDeleted {
+			s.wakeReconciler()
+			return
+		}
+	}
+}

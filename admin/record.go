@@ -1,0 +1,205 @@
+package admin
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+)
+
+// Records of the state topic. Keys are link/NAME, mirror/TOPIC and timeline/TOPIC/PARTITION; none of the names can
+// contain a slash. Values are JSON objects with a version; null (a tombstone) deletes. Fields that this version does not
+// know survive when it changes a record, so that two versions of klink can work on one state topic.
+
+// recordVersion is the version of records that this klink writes, and the highest that it reads. A field that older
+// versions may ignore does not raise it.
+const recordVersion = 1
+
+// Bounds of what is read from the state topic.
+const (
+	maxRecordBytes = 4 << 20
+	maxPartitions  = 1 << 17 // per topic
+)
+
+type recordKind string
+
+const (
+	kindLink     recordKind = "link"
+	kindMirror   recordKind = "mirror"
+	kindTimeline recordKind = "timeline"
+)
+
+// recordKey is a parsed key.
+type recordKey struct {
+	Kind      recordKind
+	Name      string // link or topic
+	Partition int32  // of a timeline
+}
+
+func linkKey(name string) string     { return "link/" + name }
+func mirrorKey(topic string) string  { return "mirror/" + topic }
+func timelineKey(t timelineAt) string { return "timeline/" + t.topic + "/" + strconv.Itoa(int(t.partition)) }
+
+// timelineAt names a timeline.
+type timelineAt struct {
+	topic     string
+	partition int32
+}
+
+// errForeignKey is a key of another kind: of a later klink, or not klink's. It is no reason to worry.
+var errForeignKey = errors.New("a key that this version of klink does not know")
+
+func parseRecordKey(key []byte) (recordKey, error) {
+	kind, rest, ok := strings.Cut(string(key), "/")
+	if !ok || len(key) > 1024 {
+		return recordKey{}, errForeignKey
+	}
+	k := recordKey{Kind: recordKind(kind), Name: rest}
+	switch k.Kind {
+	case kindLink, kindMirror:
+	case kindTimeline:
+		topic, number, ok := strings.Cut(rest, "/")
+		partition, err := strconv.ParseUint(number, 10, 31)
+		if !ok || err != nil || partition >= maxPartitions || number != strconv.FormatUint(partition, 10) {
+			return recordKey{}, fmt.Errorf("%q is not timeline/TOPIC/PARTITION", key)
+		}
+		k.Name, k.Partition = topic, int32(partition)
+	default:
+		return recordKey{}, errForeignKey
+	}
+	if err := checkName(k.Name); err != nil {
+		return recordKey{}, err
+	}
+	return k, nil
+}
+
+// checkName applies Kafka's rule for topic names (org.apache.kafka.common.internals.Topic.validate), which links share.
+func checkName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("a name must not be empty")
+	case name == "." || name == "..":
+		return fmt.Errorf("%q cannot be a name", name)
+	case len(name) > 249:
+		return fmt.Errorf("a name of %d characters is too long: at most 249", len(name))
+	}
+	for i := range len(name) {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-' {
+			return fmt.Errorf("%q has characters other than a-z, A-Z, 0-9, '.', '_' and '-'", name)
+		}
+	}
+	return nil
+}
+
+// unknownFields are the fields of a record that this version does not know.
+type unknownFields map[string]json.RawMessage
+
+// decodeRecord reads a value into a struct with json tags, all of which are required to be of the right type. It returns
+// the fields that the struct does not have.
+func decodeRecord(value []byte, into any) (unknownFields, error) {
+	if len(value) > maxRecordBytes {
+		return nil, fmt.Errorf("a value of %d bytes is too long", len(value))
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(value, &fields); err != nil {
+		return nil, fmt.Errorf("not a JSON object: %w", err)
+	}
+	if fields == nil {
+		return nil, errors.New("not a JSON object, but null")
+	}
+	var version int
+	if err := json.Unmarshal(fields["version"], &version); err != nil || version < 1 {
+		return nil, errors.New("has no version")
+	}
+	if version > recordVersion {
+		return nil, fmt.Errorf("was written by a later klink (version %d, this one reads up to %d): upgrade this klink", version, recordVersion)
+	}
+	// Only fields of exactly the right name count; encoding/json would also take other cases.
+	known := map[string]json.RawMessage{}
+	for _, name := range jsonNames(into) {
+		if v, ok := fields[name]; ok {
+			known[name] = v
+			delete(fields, name)
+		}
+	}
+	exact, err := json.Marshal(known)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(exact, into); err != nil {
+		return nil, err
+	}
+	if len(fields) == 0 {
+		return nil, nil
+	}
+	return fields, nil
+}
+
+// encodeRecord writes a struct and the unknown fields it was read with, in the order of the names.
+func encodeRecord(record any, unknown unknownFields) ([]byte, error) {
+	value, err := json.Marshal(record)
+	if err != nil {
+		return nil, err
+	}
+	fields := map[string]json.RawMessage{}
+	if err := json.Unmarshal(value, &fields); err != nil {
+		return nil, err
+	}
+	for name, v := range unknown {
+		if _, ok := fields[name]; !ok {
+			fields[name] = v
+		}
+	}
+	fields["version"] = json.RawMessage(strconv.Itoa(recordVersion))
+	return json.Marshal(fields)
+}
+
+// jsonNames are the names of a struct's fields in JSON, and "version".
+func jsonNames(record any) []string {
+	t := reflect.TypeOf(record).Elem()
+	names := []string{"version"}
+	for i := range t.NumField() {
+		if name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); name != "" && name != "-" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// topicID is a topic id in JSON, in the form that Kafka's tools show (base64, URL alphabet, no padding).
+type topicID [16]byte
+
+func (id topicID) MarshalText() ([]byte, error) {
+	if id == (topicID{}) {
+		return nil, nil
+	}
+	return base64.RawURLEncoding.AppendEncode(nil, id[:]), nil
+}
+
+func (id *topicID) UnmarshalText(text []byte) error {
+	*id = topicID{}
+	if len(text) == 0 {
+		return nil
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(string(bytes.TrimSpace(text)))
+	if err != nil || len(raw) != len(id) {
+		return errors.New("not a topic id")
+	}
+	copy(id[:], raw)
+	return nil
+}
+
+// newID is a random UUID (RFC 9562, version 4) in its usual form.
+func newID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // crypto/rand.Read never fails
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}

@@ -1,0 +1,84 @@
+package admin
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// linkRecord is the value of link/NAME.
+type linkRecord struct {
+	ID string `json:"id"`
+	// Configs are what was set, but for the sensitive ones, which are in Secrets; only without a key file, and with
+	// --allow-plaintext-secrets, they are here too.
+	Configs         map[string]string `json:"configs"`
+	Secrets         map[string]sealed `json:"secrets,omitempty"`
+	State           LinkState         `json:"state"`
+	Error           Error             `json:"error,omitempty"`
+	ErrorMessage    string            `json:"error_message,omitempty"`
+	StateTimeMs     int64             `json:"state_time_ms"`
+	SourceClusterID string            `json:"source_cluster_id,omitempty"`
+
+	unknown unknownFields
+}
+
+var linkStates = []LinkState{LinkActive, LinkPaused, LinkUnavailable, LinkFailed}
+
+func decodeLink(value []byte) (*linkRecord, error) {
+	r := &linkRecord{}
+	unknown, err := decodeRecord(value, r)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(linkStates, r.State) {
+		return nil, fmt.Errorf("has the unknown state %.40q", r.State)
+	}
+	r.unknown = unknown
+	return r, nil
+}
+
+func (r *linkRecord) encode() ([]byte, error) { return encodeRecord(r, r.unknown) }
+
+// clone is deep enough to be changed.
+func (r *linkRecord) clone() *linkRecord {
+	c := *r
+	c.Configs = maps.Clone(r.Configs)
+	if c.Configs == nil {
+		c.Configs = map[string]string{}
+	}
+	c.Secrets = maps.Clone(r.Secrets)
+	return &c
+}
+
+func (r *linkRecord) status() linkStatus {
+	return linkStatus{State: r.State, Error: r.Error, Message: r.ErrorMessage}
+}
+
+func (r *linkRecord) setStatus(s linkStatus, now time.Time) {
+	if r.State != s.State {
+		r.StateTimeMs = now.UnixMilli()
+	}
+	r.State, r.Error, r.ErrorMessage = s.State, s.Error, s.Message
+}
+
+// view is the link as others see it, secrets opened. A secret that does not open makes the link FAILED in this instance;
+// what is stored stays as it is, for an instance that has the key.
+func (r *linkRecord) view(name string, key *SecretsKey) *Link {
+	l := &Link{
+		Name: name, ID: r.ID, Configs: maps.Clone(r.Configs), State: r.State, Error: r.Error, ErrorMessage: r.ErrorMessage,
+		StateTime: time.UnixMilli(r.StateTimeMs), SourceClusterID: r.SourceClusterID,
+	}
+	if l.Configs == nil {
+		l.Configs = map[string]string{}
+	}
+	for _, config := range slices.Sorted(maps.Keys(r.Secrets)) {
+		secret, err := key.open(name, config, r.Secrets[config])
+		if err != nil {
+			l.State, l.Error, l.ErrorMessage = LinkFailed, ErrInternal, err.Error()
+			continue
+		}
+		l.Configs[config] = secret
+	}
+	return l
+}

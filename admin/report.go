@@ -1,0 +1,103 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+
+	"klink/protocol"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// Report records a finding of the replicator. When it returns nil, what follows from it is durable and in State; a finding
+// about a link or mirror that is gone changes nothing.
+func (s *Service) Report(ctx context.Context, ev Event) error {
+	err := s.update(ctx, func(tx *Tx) error {
+		switch ev.Kind {
+		case EventLinkUp, EventLinkDown:
+			return s.reportLink(tx, ev)
+		}
+		return s.reportMirror(tx, ev)
+	})
+	if err == nil && ev.Kind == EventMirrorDrained {
+		s.wakeReconciler() // it sets the topic's configs to the source's own
+	}
+	return err
+}
+
+func (s *Service) reportLink(tx *Tx, ev Event) error {
+	r, err := tx.Link(ev.Link)
+	if err != nil || r == nil {
+		return err
+	}
+	if ev.Kind == EventLinkDown {
+		return s.moveLink(tx, ev.Link, r, linkInput{Kind: linkDown, Error: ev.Error, Message: ev.Message})
+	}
+	own := s.clusterID.Load()
+	switch {
+	case ev.SourceClusterID == "":
+	case own != nil && *own == ev.SourceClusterID:
+		return s.moveLink(tx, ev.Link, r, linkInput{Kind: linkFail, Error: ErrSourceClusterChanged, Message: "bootstrap.servers leads to the destination itself: change it to the source's brokers"})
+	case r.SourceClusterID == "":
+		r = r.clone()
+		r.SourceClusterID = ev.SourceClusterID
+	case r.SourceClusterID != ev.SourceClusterID:
+		return s.moveLink(tx, ev.Link, r, linkInput{Kind: linkFail, Error: ErrSourceClusterChanged, Message: fmt.Sprintf(
+			"bootstrap.servers leads to cluster %s, but the link mirrors cluster %s: correct bootstrap.servers, or delete the link and create another one", ev.SourceClusterID, r.SourceClusterID)})
+	}
+	return s.moveLink(tx, ev.Link, r, linkInput{Kind: linkUp})
+}
+
+var mirrorEvents = map[EventKind]mirrorInputKind{
+	EventMirrorStarted:     mirrorStarted,
+	EventMirrorUnavailable: mirrorUnavailable,
+	EventMirrorRecovered:   mirrorRecovered,
+	EventMirrorFailed:      mirrorFailed,
+	EventMirrorDrained:     mirrorDrained,
+}
+
+func (s *Service) reportMirror(tx *Tx, ev Event) error {
+	kind, ok := mirrorEvents[ev.Kind]
+	if !ok {
+		return fmt.Errorf("unknown event %d about mirror topic '%s'", ev.Kind, ev.Topic)
+	}
+	m, err := tx.Mirror(ev.Topic)
+	if err != nil || m == nil {
+		return err
+	}
+	return moveMirror(tx, ev.Topic, m, mirrorInput{Kind: kind, Error: ev.Error, Message: ev.Message, Link: linkStatusOf(tx, m.Link)}, s.cfg.Now())
+}
+
+// SetTimeline stores that physical is the logical offset logical and that nothing below floor is shown, and then says so
+// in the partition's published timeline. Durable when it returns nil.
+func (s *Service) SetTimeline(ctx context.Context, topic string, partition int32, physical, logical, floor int64) error {
+	if physical < 0 || logical < 0 || floor < 0 {
+		return fmt.Errorf("timeline of partition %d of '%s': negative offset (physical %d, logical %d, floor %d)", partition, topic, physical, logical, floor)
+	}
+	err := s.update(ctx, func(tx *Tx) error {
+		m, err := tx.Mirror(topic)
+		if err != nil {
+			return err
+		}
+		if m == nil || partition < 0 || partition >= m.Partitions {
+			return protocol.Errorf(kerr.UnknownTopicOrPartition, "there is no mirror of partition %d of topic '%s'", partition, topic)
+		}
+		t, err := tx.Timeline(topic, partition)
+		if err != nil {
+			return err
+		}
+		next := &timelineRecord{Physical: physical, Logical: logical, Floor: floor}
+		if t != nil {
+			next.unknown = t.unknown
+		}
+		return tx.PutTimeline(topic, partition, next)
+	})
+	if err != nil {
+		return err
+	}
+	// The store has published it, unless the record said so already and the owner had moved on from it.
+	if ts := s.State().Timelines[topic]; int(partition) < len(ts) {
+		ts[partition].Set(logical-physical, floor)
+	}
+	return nil
+}

@@ -1,0 +1,18 @@
+package admin
+
+import "klink/router"
+
+// snapshot is what the router needs of a state.
+func snapshot(state *State) *router.Snapshot {
+	s := &router.Snapshot{Complete: true, Mirrors: make(map[string]*router.Mirror, len(state.Mirrors))}
+	for topic, m := range state.Mirrors {
+		s.Mirrors[topic] = &router.Mirror{
+			Topic: topic, TopicID: m.TopicID, Link: m.Link, SourceTopic: m.SourceTopic, State: string(m.State),
+			// From the moment the mirror is recorded until it is STOPPED: see router.Mirror.
+			ReadOnly:      m.State != MirrorStopped,
+			Timelines:     state.Timelines[topic],
+			SyncedConfigs: syncedConfigs,
+		}
+	}
+	return s
+}

@@ -1,0 +1,180 @@
+package admin
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"klink/protocol"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// source is a client of a link's source for the length of one request.
+type source struct {
+	link      string
+	address   string
+	client    *kgo.Client
+	admin     *kadm.Client
+	clusterID string
+	dial      *dialTrouble
+}
+
+// connectSource connects to the source that configs describe and learns its cluster id. The error says which address did
+// what, and what to check.
+func connectSource(ctx context.Context, link string, configs map[string]string) (*source, *protocol.Error) {
+	opts, err := sourceProperties(configs).Options()
+	if err != nil {
+		return nil, protocol.Errorf(kerr.InvalidConfig, "link %q: %s", link, err)
+	}
+	s := &source{link: link, address: configs[ConfigBootstrapServers], dial: &dialTrouble{}}
+	s.client, err = kgo.NewClient(append(opts, kgo.RequestRetries(2), kgo.WithHooks(s.dial))...)
+	if err != nil {
+		return nil, protocol.Errorf(kerr.InvalidConfig, "link %q: %s", link, err)
+	}
+	s.admin = kadm.NewClient(s.client)
+	meta, err := s.admin.BrokerMetadata(ctx)
+	if err != nil {
+		defer s.close()
+		return nil, s.failed("be reached", err)
+	}
+	s.clusterID = meta.Cluster
+	return s, nil
+}
+
+func (s *source) close() { s.client.Close() }
+
+// failed makes the error of a request to the source.
+func (s *source) failed(what string, err error) *protocol.Error {
+	if last := s.dial.last.Load(); last != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
+		err = *last
+	}
+	name, advice := ClassifySourceError(err)
+	return protocol.Errorf(sourceErrorCode(name), "%s: the source %s of link %q cannot %s: %v; %s", name, s.address, s.link, what, err, advice)
+}
+
+// dialTrouble is a franz-go hook that keeps the last error of connecting: a request that runs out of time while the client
+// tries again says only that it ran out of time.
+type dialTrouble struct{ last atomic.Pointer[error] }
+
+var _ kgo.HookBrokerConnect = (*dialTrouble)(nil)
+
+// OnBrokerConnect implements kgo.HookBrokerConnect.
+func (d *dialTrouble) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
+	if err == nil {
+		d.last.Store(nil)
+	} else if !errors.Is(err, context.Canceled) {
+		d.last.Store(&err)
+	}
+}
+
+// ClassifySourceError names why a source cannot be used, and says what to check.
+func ClassifySourceError(err error) (name Error, advice string) {
+	var (
+		verify  *tls.CertificateVerificationError
+		unknown x509.UnknownAuthorityError
+		host    x509.HostnameError
+		invalid x509.CertificateInvalidError
+		alert   tls.AlertError
+		header  tls.RecordHeaderError
+		op      *net.OpError
+		dns     *net.DNSError
+		first   *kgo.ErrFirstReadEOF
+	)
+	switch {
+	case errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism), errors.Is(err, kerr.IllegalSaslState):
+		return ErrAuthentication, "check sasl.mechanism and sasl.jaas.config"
+	case errors.As(err, &verify), errors.As(err, &unknown), errors.As(err, &host), errors.As(err, &invalid), errors.As(err, &alert), errors.As(err, &header):
+		return ErrAuthentication, "check security.protocol, ssl.truststore.location and ssl.endpoint.identification.algorithm"
+	case errors.As(err, &first):
+		return ErrAuthentication, "check that security.protocol is that of the listener"
+	case errors.Is(err, kerr.ClusterAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.GroupAuthorizationFailed):
+		return ErrAuthorization, "grant the link's user DESCRIBE, DESCRIBE_CONFIGS and READ on the topic"
+	case errors.As(err, &dns), errors.As(err, &op) && op.Op == "dial" && !op.Timeout(), strings.Contains(err.Error(), "connection refused"):
+		return ErrBootstrapConnection, "check bootstrap.servers, the network, and that the brokers are up"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &op) && op.Timeout():
+		return ErrTimeout, "check bootstrap.servers and the network, or allow more time"
+	case errors.Is(err, io.EOF), errors.As(err, &op):
+		return ErrBootstrapConnection, "check that the brokers are up, and security.protocol"
+	}
+	return ErrInternal, "see the log of klink"
+}
+
+// sourceErrorCode is the Kafka error code of an answer that fails because of the source.
+func sourceErrorCode(name Error) *kerr.Error {
+	switch name {
+	case ErrAuthentication:
+		return kerr.InvalidConfig
+	case ErrTimeout:
+		return kerr.RequestTimedOut
+	case ErrBootstrapConnection:
+		return kerr.BrokerNotAvailable
+	case ErrAuthorization:
+		return kerr.TopicAuthorizationFailed
+	}
+	return kerr.UnknownServerError
+}
+
+// sourceTopic is what a mirror is made of.
+type sourceTopic struct {
+	id      [16]byte
+	configs map[string]topicConfig
+	starts  []int64 // log start offset by partition
+}
+
+// topic asks the source for everything about a topic that its mirror needs.
+func (s *source) topic(ctx context.Context, topic string) (*sourceTopic, *protocol.Error) {
+	meta, err := s.admin.Metadata(ctx, topic)
+	if err != nil {
+		return nil, s.failed("list topic '"+topic+"'", err)
+	}
+	t, ok := meta.Topics[topic]
+	if !ok || errors.Is(t.Err, kerr.UnknownTopicOrPartition) {
+		return nil, protocol.Errorf(kerr.UnknownTopicOrPartition, "the source of link %q has no topic '%s' that the link's user may see", s.link, topic)
+	}
+	if t.Err != nil {
+		return nil, s.failed("describe topic '"+topic+"'", t.Err)
+	}
+	st := &sourceTopic{id: t.ID, starts: make([]int64, len(t.Partitions))}
+	if len(t.Partitions) > maxPartitions {
+		return nil, protocol.Errorf(kerr.InvalidPartitions, "topic '%s' has %d partitions at the source of link %q; klink mirrors at most %d", topic, len(t.Partitions), s.link, maxPartitions)
+	}
+	if st.configs, err = describeTopicConfigs(ctx, s.admin, topic); err != nil {
+		return nil, s.failed("describe the configs of topic '"+topic+"'", err)
+	}
+	offsets, err := s.admin.ListStartOffsets(ctx, topic)
+	if err != nil {
+		return nil, s.failed("list the offsets of topic '"+topic+"'", err)
+	}
+	for p := range st.starts {
+		o, ok := offsets.Lookup(topic, int32(p))
+		if !ok {
+			o.Err = fmt.Errorf("no answer for partition %d", p)
+		}
+		if o.Err != nil {
+			return nil, s.failed(fmt.Sprintf("list the offsets of partition %d of topic '%s'", p, topic), o.Err)
+		}
+		st.starts[p] = o.Offset
+	}
+	return st, nil
+}
+
+// mirrorable refuses a source topic that this version cannot mirror faithfully.
+func (t *sourceTopic) mirrorable(link, topic string) *protocol.Error {
+	if policy := t.configs["cleanup.policy"].value; strings.Contains(policy, "compact") {
+		return protocol.Errorf(kerr.InvalidRequest, "topic '%s' has cleanup.policy=%s at the source of link %q: this version of klink mirrors topics with cleanup.policy=delete only", topic, policy, link)
+	}
+	if kind, ok := t.configs["message.timestamp.type"]; ok && kind.value != "CreateTime" {
+		return protocol.Errorf(kerr.InvalidRequest, "topic '%s' has message.timestamp.type=%s at the source of link %q: this version of klink mirrors topics with CreateTime only", topic, kind.value, link)
+	}
+	return nil
+}

@@ -1,0 +1,90 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// ensureStateTopic creates the state topic if there is none, waits until it can be used, and checks that it is what it
+// must be: one compacted partition. A topic that lost old records to retention would lose links.
+func (s *Service) ensureStateTopic(ctx context.Context) error {
+	details, err := s.admin.Metadata(ctx, StateTopic)
+	if err != nil {
+		return fmt.Errorf("metadata of the destination: %w", err)
+	}
+	cluster := details.Cluster
+	s.clusterID.Store(&cluster)
+	if errors.Is(details.Topics[StateTopic].Err, kerr.UnknownTopicOrPartition) {
+		if err := s.createStateTopic(ctx, len(details.Brokers)); err != nil {
+			return err
+		}
+	}
+	if err := s.waitStateTopic(ctx); err != nil {
+		return err
+	}
+	configs, err := s.topicConfigs(ctx, StateTopic)
+	if err != nil {
+		return fmt.Errorf("configs of the state topic: %w", err)
+	}
+	if policy := configs["cleanup.policy"].value; policy != "compact" {
+		return fmt.Errorf("the state topic %s of the destination has cleanup.policy=%s, with which links and mirrors get lost: set it to compact", StateTopic, policy)
+	}
+	return nil
+}
+
+// createStateTopic creates the state topic with the destination's default replication factor; a broker that does not know
+// defaults (before 2.4), or has one that cannot be met, gets as many replicas as there are brokers, up to three.
+func (s *Service) createStateTopic(ctx context.Context, brokers int) error {
+	compact := "compact"
+	configs := map[string]*string{"cleanup.policy": &compact}
+	var errs []error
+	for _, replicas := range []int16{-1, int16(max(1, min(brokers, 3)))} {
+		created, err := s.admin.CreateTopics(ctx, 1, replicas, configs, StateTopic)
+		if err != nil {
+			return fmt.Errorf("create the state topic %s: %w", StateTopic, err)
+		}
+		resp := created[StateTopic]
+		if resp.Err == nil || errors.Is(resp.Err, kerr.TopicAlreadyExists) {
+			return nil
+		}
+		errs = append(errs, withMessage(resp.Err, resp.ErrMessage))
+	}
+	return fmt.Errorf("create the state topic %s at the destination: %w; klink's principal needs CREATE on it", StateTopic, errors.Join(errs...))
+}
+
+// waitStateTopic waits until the state topic has a leader that every broker can be asked for.
+func (s *Service) waitStateTopic(ctx context.Context) error {
+	for {
+		details, err := s.admin.Metadata(ctx, StateTopic)
+		if err != nil {
+			return fmt.Errorf("metadata of the state topic %s: %w", StateTopic, err)
+		}
+		t := details.Topics[StateTopic]
+		switch {
+		case t.Err == nil && len(t.Partitions) > 1:
+			return fmt.Errorf("the state topic %s of the destination has %d partitions; it must have one", StateTopic, len(t.Partitions))
+		case t.Err == nil && len(t.Partitions) == 1 && t.Partitions[0].Err == nil:
+			return nil
+		case t.Err != nil && !kerr.IsRetriable(t.Err):
+			return fmt.Errorf("the state topic %s: %w", StateTopic, t.Err)
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("the state topic %s has no leader: %w", StateTopic, ctx.Err())
+		}
+	}
+}
+
+// withMessage adds the text that came beside a Kafka error code, unless it says nothing more.
+func withMessage(err error, message string) error {
+	if err == nil || strings.TrimSpace(message) == "" {
+		return err
+	}
+	return fmt.Errorf("%w (%s)", err, message)
+}

@@ -1,0 +1,173 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+
+	"klink/protocol/timeline"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// StateTopic is the compacted topic of the destination that holds all links, mirrors and timelines.
+const StateTopic = "_klink_state"
+
+// stateTransactionalID fences the writers of the state topic against each other.
+const stateTransactionalID = "klink-state"
+
+// Store keeps links, mirrors and timelines in the state topic and in memory. What several instances do to one topic is
+// as if they had done it one after the other; see casLog.
+//
+// A record that cannot be read makes its key broken: it is logged and counted, shown as FAILED, and left alone by
+// everything but its deletion.
+type Store struct {
+	log     *casLog
+	key     *SecretsKey
+	logger  *slog.Logger
+	changed func()
+	broken  atomic.Int64
+
+	// The rest belongs to the log's lock.
+	records records
+	live    map[timelineAt]*timeline.Partition
+	state   stateCache
+}
+
+// records are the decoded records by name. The records are immutable.
+type records struct {
+	links     map[string]*linkRecord
+	mirrors   map[string]*mirrorRecord
+	timelines map[string]map[int32]*timelineRecord // by topic and partition
+	broken    map[string]error                     // by key
+}
+
+// OpenStore starts to read the state topic, which must exist. changed is called after every change, by anyone, once the
+// store has it; it may be called from several goroutines at once.
+func OpenStore(destination []kgo.Opt, key *SecretsKey, logger *slog.Logger, changed func()) (*Store, error) {
+	s := &Store{
+		key: key, logger: logger, changed: changed,
+		records: records{
+			links: map[string]*linkRecord{}, mirrors: map[string]*mirrorRecord{},
+			timelines: map[string]map[int32]*timelineRecord{}, broken: map[string]error{},
+		},
+		live:  map[timelineAt]*timeline.Partition{},
+		state: newStateCache(),
+	}
+	log, err := openCASLog(casLogConfig{
+		Options: destination, Topic: StateTopic, TransactionalID: stateTransactionalID,
+		Apply: s.apply, Changed: changed, Logger: logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.log = log
+	return s, nil
+}
+
+// Close stops the store.
+func (s *Store) Close() { s.log.close() }
+
+// Sync returns when everything that was committed before the call is in memory.
+func (s *Store) Sync(ctx context.Context) error {
+	return s.Update(ctx, func(*Tx) error { return nil })
+}
+
+// Update makes a change: fn reads and writes through the Tx and is called again when another instance was faster, so it
+// must be a function of what it reads. When it returns an error, nothing is written and Update returns it.
+func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {
+	return s.log.update(ctx, func(pending map[string][]byte) ([]casRecord, error) {
+		tx := &Tx{records: &s.records, pending: pending}
+		if err := fn(tx); err != nil {
+			return nil, err
+		}
+		return tx.writes, nil
+	})
+}
+
+// Broken is how many records could not be read so far.
+func (s *Store) Broken() int64 { return s.broken.Load() }
+
+// apply takes one record of the topic. Called with the log's lock held.
+func (s *Store) apply(key string, value []byte) {
+	k, err := parseRecordKey([]byte(key))
+	if err == errForeignKey {
+		return
+	}
+	delete(s.records.broken, key)
+	if err == nil {
+		err = s.applyParsed(k, value)
+	}
+	if err != nil {
+		s.broken.Add(1)
+		s.records.broken[key] = err
+		s.logger.Error("a record of the state topic cannot be read and is left alone", "topic", StateTopic, "key", key, "error", err)
+	}
+	if k.Kind != kindLink {
+		s.state.forget(k.Name)
+	}
+}
+
+func (s *Store) applyParsed(k recordKey, value []byte) error {
+	switch k.Kind {
+	case kindLink:
+		delete(s.records.links, k.Name)
+		delete(s.state.links, k.Name)
+		if value == nil {
+			return nil
+		}
+		r, err := decodeLink(value)
+		if err != nil {
+			return err
+		}
+		s.records.links[k.Name] = r
+		s.state.links[k.Name] = r.view(k.Name, s.key)
+	case kindMirror:
+		delete(s.records.mirrors, k.Name)
+		if value == nil {
+			return nil
+		}
+		r, err := decodeMirror(value)
+		if err != nil {
+			return err
+		}
+		s.records.mirrors[k.Name] = r
+	case kindTimeline:
+		return s.applyTimeline(k, value)
+	default:
+		return fmt.Errorf("%s: unknown kind", k.Kind)
+	}
+	return nil
+}
+
+// applyTimeline keeps the published timeline of a partition in step with its record. A live timeline is moved only by a
+// record that says something else than the one before: in between its owner moves it, ahead of the store.
+func (s *Store) applyTimeline(k recordKey, value []byte) error {
+	at := timelineAt{k.Name, k.Partition}
+	before := s.records.timelines[k.Name][k.Partition]
+	delete(s.records.timelines[k.Name], k.Partition)
+	if len(s.records.timelines[k.Name]) == 0 {
+		delete(s.records.timelines, k.Name)
+	}
+	if value == nil {
+		delete(s.live, at)
+		return nil
+	}
+	r, err := decodeTimeline(value)
+	if err != nil {
+		delete(s.live, at)
+		return err
+	}
+	if s.records.timelines[k.Name] == nil {
+		s.records.timelines[k.Name] = map[int32]*timelineRecord{}
+	}
+	s.records.timelines[k.Name][k.Partition] = r
+	switch live := s.live[at]; {
+	case live == nil:
+		s.live[at] = timeline.New(r.Physical, r.Logical, r.Floor)
+	case before == nil || before.shift() != r.shift() || before.Floor != r.Floor:
+		live.Set(r.shift(), r.Floor)
+	}
+	return nil
+}

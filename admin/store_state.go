@@ -1,0 +1,94 @@
+package admin
+
+import (
+	"maps"
+	"math"
+	"time"
+
+	"klink/protocol/timeline"
+)
+
+// stateCache keeps the immutable views that pictures of the state are made of, so that a change costs a new view of what
+// changed and not of everything.
+type stateCache struct {
+	links     map[string]*Link
+	mirrors   map[string]*Mirror
+	timelines map[string][]*timeline.Partition
+}
+
+func newStateCache() stateCache {
+	return stateCache{links: map[string]*Link{}, mirrors: map[string]*Mirror{}, timelines: map[string][]*timeline.Partition{}}
+}
+
+// forget drops what was made of the records of a topic.
+func (c *stateCache) forget(topic string) {
+	delete(c.mirrors, topic)
+	delete(c.timelines, topic)
+}
+
+// outOfRange is the floor of a partition that must not be read: every offset is below it.
+const outOfRange = math.MaxInt64 / 2
+
+// State is a picture of all links and mirrors.
+func (s *Store) State() *State {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	state := &State{Links: maps.Clone(s.state.links), Mirrors: map[string]*Mirror{}, Timelines: map[string][]*timeline.Partition{}}
+	for topic, r := range s.records.mirrors {
+		if s.state.mirrors[topic] == nil {
+			s.state.mirrors[topic] = r.view(topic)
+			s.state.timelines[topic] = s.timelines(topic, r)
+		}
+		state.Mirrors[topic] = s.state.mirrors[topic]
+		if ts := s.state.timelines[topic]; ts != nil {
+			state.Timelines[topic] = ts
+		}
+	}
+	for key, err := range s.records.broken {
+		s.addBroken(state, key, err)
+	}
+	return state
+}
+
+// timelines are the timelines of a mirror, one per partition. A partition whose timeline is missing or broken gets one in
+// which every offset is out of range: offsets that cannot be translated must not be told. A topic that is not the mirror
+// any more has none.
+func (s *Store) timelines(topic string, r *mirrorRecord) []*timeline.Partition {
+	if r.TopicGone {
+		return nil
+	}
+	ts := make([]*timeline.Partition, r.Partitions)
+	for p := range ts {
+		ts[p] = s.live[timelineAt{topic, int32(p)}]
+		if ts[p] == nil {
+			ts[p] = timeline.New(0, 0, outOfRange)
+		}
+	}
+	return ts
+}
+
+// addBroken shows what cannot be read as FAILED. A mirror stays read-only, and as nothing tells how its offsets are to be
+// translated, all of them are out of range.
+func (s *Store) addBroken(state *State, key string, err error) {
+	k, parseErr := parseRecordKey([]byte(key))
+	if parseErr != nil {
+		return
+	}
+	const advice = "the record in " + StateTopic + " cannot be read: "
+	switch k.Kind {
+	case kindLink:
+		state.Links[k.Name] = &Link{
+			Name: k.Name, Configs: map[string]string{}, State: LinkFailed, Error: ErrInternal,
+			ErrorMessage: advice + err.Error(), StateTime: time.Time{},
+		}
+	case kindMirror:
+		state.Mirrors[k.Name] = &Mirror{
+			Topic: k.Name, SourceTopic: k.Name, State: MirrorFailed, Error: ErrInternal, ErrorMessage: advice + err.Error(), Created: true,
+		}
+		highest := int32(-1)
+		for p := range s.records.timelines[k.Name] {
+			highest = max(highest, p)
+		}
+		state.Timelines[k.Name] = s.timelines(k.Name, &mirrorRecord{Partitions: highest + 1})
+	}
+}

@@ -1,0 +1,175 @@
+package admin
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Tx is one change of the store. It sees what it has written.
+type Tx struct {
+	records *records
+	pending map[string][]byte // by changes before this one
+	writes  []casRecord
+}
+
+// written returns the value that a key got in this transaction.
+func (tx *Tx) written(key string) (value []byte, ok bool) {
+	for i := len(tx.writes) - 1; i >= 0; i-- {
+		if tx.writes[i].key == key {
+			return tx.writes[i].value, true
+		}
+	}
+	value, ok = tx.pending[key]
+	return value, ok
+}
+
+// Link returns a link to read, and to change after clone; nil = there is none.
+func (tx *Tx) Link(name string) (*linkRecord, error) {
+	return get(tx, linkKey(name), decodeLink, func() *linkRecord { return tx.records.links[name] })
+}
+
+// Mirror returns a mirror to read, and to change after clone; nil = there is none.
+func (tx *Tx) Mirror(topic string) (*mirrorRecord, error) {
+	return get(tx, mirrorKey(topic), decodeMirror, func() *mirrorRecord { return tx.records.mirrors[topic] })
+}
+
+// Timeline returns the timeline of a partition to read; nil = there is none.
+func (tx *Tx) Timeline(topic string, partition int32) (*timelineRecord, error) {
+	return get(tx, timelineKey(timelineAt{topic, partition}), decodeTimeline, func() *timelineRecord {
+		return tx.records.timelines[topic][partition]
+	})
+}
+
+func get[R any](tx *Tx, key string, decode func([]byte) (*R, error), stored func() *R) (*R, error) {
+	if value, ok := tx.written(key); ok {
+		if value == nil {
+			return nil, nil
+		}
+		return decode(value)
+	}
+	if err := tx.records.broken[key]; err != nil {
+		return nil, fmt.Errorf("the record %s of %s cannot be read (%w): delete the link or topic, or repair the record", key, StateTopic, err)
+	}
+	return stored(), nil
+}
+
+// PutLink writes a link, if it differs from what is there.
+func (tx *Tx) PutLink(name string, r *linkRecord) error {
+	old, err := tx.Link(name)
+	if err != nil {
+		return err
+	}
+	return put(tx, linkKey(name), old, r)
+}
+
+// PutMirror writes a mirror, if it differs from what is there.
+func (tx *Tx) PutMirror(topic string, r *mirrorRecord) error {
+	old, err := tx.Mirror(topic)
+	if err != nil {
+		return err
+	}
+	return put(tx, mirrorKey(topic), old, r)
+}
+
+// PutTimeline writes the timeline of a partition, if it differs from what is there. It must come before the record of a
+// mirror that relies on it.
+func (tx *Tx) PutTimeline(topic string, partition int32, r *timelineRecord) error {
+	old, err := tx.Timeline(topic, partition)
+	if err != nil {
+		return err
+	}
+	return put(tx, timelineKey(timelineAt{topic, partition}), old, r)
+}
+
+type encoder interface{ encode() ([]byte, error) }
+
+func put[R any, P interface {
+	*R
+	encoder
+}](tx *Tx, key string, old, r P) error {
+	value, err := r.encode()
+	if err != nil {
+		return err
+	}
+	if old != nil {
+		before, err := old.encode()
+		if err != nil {
+			return err
+		}
+		if slices.Equal(before, value) {
+			return nil
+		}
+	}
+	tx.writes = append(tx.writes, casRecord{key, value})
+	return nil
+}
+
+// DeleteLink deletes a link, even a broken one.
+func (tx *Tx) DeleteLink(name string) {
+	if tx.has(linkKey(name), tx.records.links[name] != nil) {
+		tx.writes = append(tx.writes, casRecord{key: linkKey(name)})
+	}
+}
+
+// DeleteMirror deletes a mirror with its timelines, even a broken one.
+func (tx *Tx) DeleteMirror(topic string) {
+	if tx.has(mirrorKey(topic), tx.records.mirrors[topic] != nil) {
+		tx.writes = append(tx.writes, casRecord{key: mirrorKey(topic)})
+	}
+	var keys []string
+	for p := range tx.records.timelines[topic] {
+		keys = append(keys, timelineKey(timelineAt{topic, p}))
+	}
+	for key := range tx.records.broken {
+		keys = append(keys, key)
+	}
+	for key := range tx.pending {
+		keys = append(keys, key)
+	}
+	for _, r := range tx.writes {
+		keys = append(keys, r.key)
+	}
+	slices.Sort(keys)
+	for _, key := range slices.Compact(keys) {
+		k, err := parseRecordKey([]byte(key))
+		if err != nil || k.Kind != kindTimeline || k.Name != topic {
+			continue
+		}
+		if tx.has(key, tx.records.timelines[topic][k.Partition] != nil) {
+			tx.writes = append(tx.writes, casRecord{key: key})
+		}
+	}
+}
+
+// has says whether a key has a value now.
+func (tx *Tx) has(key string, stored bool) bool {
+	if value, ok := tx.written(key); ok {
+		return value != nil
+	}
+	return stored || tx.records.broken[key] != nil
+}
+
+// Mirrors lists the topics of all mirrors that can be read, in order.
+func (tx *Tx) Mirrors() []string {
+	var topics []string
+	add := func(key string) {
+		if k, err := parseRecordKey([]byte(key)); err == nil && k.Kind == kindMirror {
+			topics = append(topics, k.Name)
+		}
+	}
+	for key := range tx.pending {
+		add(key)
+	}
+	for _, r := range tx.writes {
+		add(r.key)
+	}
+	for topic := range tx.records.mirrors {
+		topics = append(topics, topic)
+	}
+	slices.Sort(topics)
+	topics = slices.Compact(topics)
+	return slices.DeleteFunc(topics, func(t string) bool {
+		m, err := tx.Mirror(t)
+		return err != nil || m == nil
+	})
+}
