@@ -22,6 +22,7 @@ const startTimeout = 2 * time.Minute
 // Its processes, ports and directory belong to it and end with it; clients made by [Cluster.Client] end with their test.
 type Cluster struct {
 	version Version
+	id      string // of KRaft clusters
 	opts    *options
 	dir     string
 	lib     string // directory of the jars
@@ -46,7 +47,7 @@ func StartOld(t testing.TB, opts ...Option) *Cluster {
 func startFor(t testing.TB, v Version, opts []Option) *Cluster {
 	t.Helper()
 	Require(t)
-	c, err := start(v, opts)
+	c, err := start(v, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +56,16 @@ func startFor(t testing.TB, v Version, opts []Option) *Cluster {
 	return c
 }
 
-func start(v Version, opts []Option) (_ *Cluster, err error) {
+func start(v Version, opts ...Option) (*Cluster, error) {
+	lib, err := jars(v)
+	if err != nil {
+		return nil, err
+	}
+	return startFrom(lib, v, opts...)
+}
+
+// startFrom starts a cluster from the jars of a directory.
+func startFrom(lib string, v Version, opts ...Option) (_ *Cluster, err error) {
 	o, err := newOptions(opts)
 	if err != nil {
 		return nil, err
@@ -63,10 +73,7 @@ func start(v Version, opts []Option) (_ *Cluster, err error) {
 	if v == V241 && (o.brokers != 1 || o.protocol != "PLAINTEXT") {
 		return nil, fmt.Errorf("kafkatest: Kafka %s is run with one PLAINTEXT broker only", v)
 	}
-	c := &Cluster{version: v, opts: o}
-	if c.lib, err = jars(v); err != nil {
-		return nil, err
-	}
+	c := &Cluster{version: v, opts: o, lib: lib, id: randomUUID()}
 	if c.dir, err = newDataDir(); err != nil {
 		return nil, err
 	}

@@ -41,7 +41,8 @@ func (v Version) pom() []byte {
 //
 // They are fetched once per pom, by Maven, into the cache directory. Any number of processes may call it at the same
 // time: one fetches, under a file lock, the others wait. The jars appear by a rename, so a directory that exists is
-// complete. An error says in one line what is missing.
+// complete. An error says in one line what is missing. With the jars come files that make their programs start faster,
+// see archive.go and format.go.
 func Provision(v Version) (string, error) {
 	cache, err := cacheDir()
 	if err != nil {
@@ -49,7 +50,7 @@ func Provision(v Version) (string, error) {
 	}
 	sum := sha256.Sum256(v.pom())
 	dir := filepath.Join(cache, fmt.Sprintf("kafka-%s-%s", v, hex.EncodeToString(sum[:6])))
-	if isDir(dir) {
+	if provisioned(v, dir) {
 		return dir, nil
 	}
 	unlock, err := lockFile(dir + ".lock")
@@ -57,13 +58,27 @@ func Provision(v Version) (string, error) {
 		return "", err
 	}
 	defer unlock()
-	if isDir(dir) {
-		return dir, nil
+	if !isDir(dir) {
+		if err := fetchJars(v, dir); err != nil {
+			return "", err
+		}
 	}
-	if err := fetchJars(v, dir); err != nil {
-		return "", err
+	if v == V431 && !isFile(filepath.Join(dir, bootstrapCheckpoint)) {
+		if err := formatOnce(dir); err != nil {
+			return "", err
+		}
+	}
+	if v == V431 && !isFile(filepath.Join(dir, archivesMade)) {
+		if err := makeArchives(dir); err != nil {
+			return "", err
+		}
 	}
 	return dir, nil
+}
+
+// provisioned says whether nothing is left to do.
+func provisioned(v Version, dir string) bool {
+	return isDir(dir) && (v != V431 || isFile(filepath.Join(dir, bootstrapCheckpoint)) && isFile(filepath.Join(dir, archivesMade)))
 }
 
 func fetchJars(v Version, dir string) error {
@@ -150,6 +165,11 @@ func CheckJava() error {
 		return fmt.Errorf("the tests on real Kafka need Java 17 or later, found %d", major)
 	}
 	return nil
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
 }
 
 func isDir(path string) bool {

@@ -4,12 +4,10 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 )
 
 // prepareKRaft writes the configuration of all nodes and formats their directories.
@@ -22,14 +20,8 @@ func (c *Cluster) prepareKRaft() error {
 			return err
 		}
 	}
-	errs := make([]error, len(c.brokers))
-	var wg sync.WaitGroup
-	for i, b := range c.brokers {
-		wg.Go(func() { errs[i] = c.format(b) })
-	}
-	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
+	for _, b := range c.brokers {
+		if err := c.format(b); err != nil {
 			return err
 		}
 	}
@@ -122,25 +114,7 @@ func (c *Cluster) saslConfig() map[string]string {
 	return conf
 }
 
-// clusterID is the id of every KRaft cluster of this package but for its port: a UUID in Kafka's base64 of 22 characters.
-func (c *Cluster) clusterID() string {
-	return fmt.Sprintf("klinkTestCluster%05dg", c.brokers[0].ports.base)
-}
-
-func (c *Cluster) format(b *Broker) error {
-	args := append(slices.Clone(fastJVM), "-Xmx128m")
-	args = append(args, c.logging()...)
-	args = append(args, "-cp", filepath.Join(c.lib, "*"), "kafka.tools.StorageTool",
-		"format", "-t", c.clusterID(), "-c", b.configPath())
-	for _, u := range c.opts.scram {
-		args = append(args, "--add-scram", fmt.Sprintf("%s=[name=%s,password=%s]", u.mechanism, u.name, u.password))
-	}
-	if out, err := exec.Command("java", args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("kafkatest: format the storage of broker %d: %w\n%s", b.id, err, tail(out, 20))
-	}
-	return nil
-}
-
+// log4jConfig shows warnings, with the first lines of what was thrown.
 const log4jConfig = `status=error
 appender.out.type=Console
 appender.out.name=out

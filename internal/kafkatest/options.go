@@ -24,6 +24,7 @@ type options struct {
 	heap     string
 	jvm      []string
 	faults   bool
+	training bool // for an archive; proves nothing
 }
 
 type scramUser struct{ mechanism, name, password string }

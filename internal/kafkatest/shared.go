@@ -46,7 +46,7 @@ func sharedFor(t testing.TB, v Version, name string, opts []Option) *Cluster {
 	}
 	shared.mu.Unlock()
 
-	s.once.Do(func() { s.cluster, s.err = start(v, opts) })
+	s.once.Do(func() { s.cluster, s.err = start(v, opts...) })
 	if s.err != nil {
 		t.Fatalf("shared cluster %q: %v", name, s.err)
 	}

@@ -85,14 +85,11 @@ func StartTool(t testing.TB, stdin io.Reader, mainClass string, args ...string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	logging := filepath.Join(t.TempDir(), "log4j2.properties")
-	if err := os.WriteFile(logging, []byte(toolLog4jConfig), 0o644); err != nil {
+	cmd, err := toolCommand(lib, t.TempDir(), archive(lib, toolArchive), mainClass, args)
+	if err != nil {
 		t.Fatal(err)
 	}
-	all := append(slices.Clone(fastJVM), "-Xmx256m", "-Dlog4j2.configurationFile="+logging,
-		"-cp", filepath.Join(lib, "*"), mainClass)
 	tool := &RunningTool{}
-	cmd := exec.Command("java", append(all, args...)...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &tool.stdout, &tool.stderr
 	cmd.WaitDelay = time.Second // do not wait for a standard input that never ends
 	if tool.Process, err = StartProcess(cmd); err != nil {
@@ -100,6 +97,16 @@ func StartTool(t testing.TB, stdin io.Reader, mainClass string, args ...string) 
 	}
 	t.Cleanup(tool.Kill)
 	return tool
+}
+
+func toolCommand(lib, dir string, flags []string, mainClass string, args []string) (*exec.Cmd, error) {
+	logging := filepath.Join(dir, "log4j2.properties")
+	if err := os.WriteFile(logging, []byte(toolLog4jConfig), 0o644); err != nil {
+		return nil, fmt.Errorf("kafkatest: %w", err)
+	}
+	all := slices.Concat(fastJVM, flags,
+		[]string{"-Xmx256m", "-Dlog4j2.configurationFile=" + logging, "-cp", filepath.Join(lib, "*"), mainClass}, args)
+	return exec.Command("java", all...), nil
 }
 
 // Stdout is what the tool has written so far.

@@ -1,0 +1,78 @@
+package kafkatest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// Class data archives (JDK's AppCDS) hold the parsed classes of a program. A broker starts in about two thirds of the
+// time with one, a tool in half. They are made once, beside the jars, by a broker and a tool that are watched. A JVM
+// that finds them made by another JVM ignores them, so they change nothing but time.
+const (
+	brokerArchive = "broker.jsa"
+	toolArchive   = "tools.jsa"
+	// archivesMade marks that it was tried. Where it did not work everything runs without.
+	archivesMade = "archives"
+)
+
+// fastJVM makes a JVM start fast and stay small, at the price of its top speed. Its own warnings would get into the
+// output of the tools.
+var fastJVM = []string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xshare:auto", "-Xlog:disable"}
+
+// archive is the JVM flags that use an archive if there is one.
+func archive(lib, name string) []string {
+	path := filepath.Join(lib, name)
+	if !isFile(path) {
+		return nil
+	}
+	return []string{"-XX:SharedArchiveFile=" + path}
+}
+
+// makeArchives makes the archives. That it does not work is no error, only that its mark cannot be left is.
+func makeArchives(lib string) error {
+	result := "made"
+	if err := train(lib); err != nil {
+		result = err.Error()
+	}
+	return writeAtomically(filepath.Join(lib, archivesMade), []byte(result+"\n"))
+}
+
+func train(lib string) error {
+	broker, tools := filepath.Join(lib, brokerArchive), filepath.Join(lib, toolArchive)
+	c, err := startFrom(lib, V431, JVM(slices.Concat(fastJVM, []string{"-XX:ArchiveClassesAtExit=" + broker + ".tmp"})...), training)
+	if err != nil {
+		return err
+	}
+	defer c.stop()
+	cmd, err := toolCommand(lib, c.dir, []string{"-XX:ArchiveClassesAtExit=" + tools + ".tmp"}, ConsoleConsumer,
+		[]string{"--bootstrap-server", c.Bootstrap(), "--topic", "none", "--timeout-ms", "2000"})
+	if err != nil {
+		return err
+	}
+	tool, err := StartProcess(cmd)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-tool.Done(): // it fails, as there is no such topic, and has loaded its classes
+	case <-time.After(toolTimeout):
+		tool.Kill()
+	}
+	if _, err := c.brokers[0].proc.Terminate(toolTimeout); err != nil { // writes the archive as it ends
+		return err
+	}
+	return errors.Join(publish(broker), publish(tools))
+}
+
+func publish(path string) error {
+	if err := os.Rename(path+".tmp", path); err != nil {
+		return fmt.Errorf("kafkatest: archive: %w", err)
+	}
+	return nil
+}
+
+func training(o *options) { o.training = true }
