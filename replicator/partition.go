@@ -61,7 +61,7 @@ type partition struct {
 	state  state
 	next   int64 // logical offset of the next append
 	phys   int64 // physical offset of the next append
-	virgin bool  // the log is empty and no record at or above the floor was ever in it
+	virgin bool  // no record of the mirror was ever in the log
 	floor  int64 // lowest logical offset that is shown
 	start  int64 // physical log start at the destination, as far as known
 
@@ -94,6 +94,9 @@ func newPartition(name string, release func(item)) partition {
 type logEnd struct {
 	start, end int64 // physical log start and end
 	last       *lastBatch
+	// fresh says that the mirror has not become active yet: an empty log that does not begin at 0 held records only before
+	// it was a mirror's.
+	fresh bool
 	// The partition's timeline at the time of the reading.
 	shift, floor int64
 }
@@ -123,7 +126,7 @@ func (p *partition) resumed(e logEnd) effects {
 	}
 	p.state = stateRunning
 	p.next, p.phys, p.start, p.floor = next, e.end, e.start, e.floor
-	p.virgin = e.end == e.start && next <= e.floor
+	p.virgin = e.end == e.start && (e.end == 0 || e.fresh) && next <= e.floor
 	p.fetchAt = next
 	if p.virgin {
 		p.fetchAt = e.floor

@@ -27,8 +27,7 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 	quietEnd := int64(-1)
 	for {
 		w.mu.Lock()
-		core := &w.core
-		resuming := core.state == stateResuming
+		resuming := w.core.state == stateResuming
 		w.mu.Unlock()
 		if !resuming {
 			return
@@ -62,9 +61,12 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 
 // resumed gives the end of the log to the core, and pins the partition to the stream of its leader.
 func (w *worker) resumed(e logEnd, s *stream) {
+	am := w.m.r.cfg.Control.State().Mirrors[w.m.topic]
+	fresh := am != nil && am.State == admin.MirrorPending
 	w.mu.Lock()
 	w.stream, w.inStream = s, false
 	e.shift, e.floor = w.tl.Shift(), w.tl.Floor()
+	e.fresh = fresh
 	effects := w.core.resumed(e)
 	if w.core.state == stateRunning {
 		w.tl.SetPhysicalEnd(e.end)
