@@ -199,7 +199,7 @@ func RewriteProduceEndpoints(frame []byte, h RequestHeader, brokers Brokers) (_ 
 	}
 	s := newSplice(frame, 64)
 	s.keep(p.r.At)
-	s.dst, unknown = rewriteEndpointTags(s.dst, &p.r, brokers)
+	s.dst, _, unknown = rewriteEndpointTags(s.dst, &p.r, brokers)
 	s.drop(p.r.At)
 	if err := p.Err(); err != nil {
 		return nil, false, err

@@ -294,22 +294,28 @@ func (f *ShareFetchResponse) tail(b []byte) error {
 	}
 	r.At = 0
 	out, unknown := rewriteEndpoints(nil, &r, f.resolver)
-	tagsAt := r.At
-	r.Tags()
+	tags, last := readTags(&r)
 	if r.Ok() && r.Left() > 0 {
 		r.fail()
 	}
 	if err := r.Err(); err != nil {
 		return err
 	}
-	if tags := b[tagsAt:]; !unknown && len(out)+len(tags) <= len(b) {
-		tags = append([]byte(nil), tags...)
-		if padTags(b[len(out):], tags) {
-			copy(b, out)
-			return nil
-		}
+	if !unknown && len(out) < len(b) && padTags(b[len(out):], tags, last) {
+		copy(b, out)
+		return nil
 	}
 	b[0] = 1
 	hideTags(b[1:], len(b)-1)
 	return nil
+}
+
+// readTags reads a section of tags; tags is a copy of it, last the highest key.
+func readTags(r *Reader) (tags []byte, last uint32) {
+	from := r.At
+	for n := r.Uvarint(); n > 0 && r.Ok(); n-- {
+		last = max(last, r.Uvarint())
+		r.Span(int(r.Uvarint()))
+	}
+	return append([]byte(nil), r.Buf[from:r.At]...), last
 }

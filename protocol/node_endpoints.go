@@ -37,27 +37,28 @@ func rewriteTail(b []byte, rest int, brokers Brokers, skip func(int)) error {
 		return nil
 	}
 	r := Reader{Buf: b, Flexible: true}
-	out, unknown := rewriteEndpointTags(nil, &r, brokers)
+	out, last, unknown := rewriteEndpointTags(nil, &r, brokers)
 	if err := r.Err(); err != nil {
 		return err
 	}
 	if r.Left() > 0 {
 		return fmt.Errorf("%w: %d bytes after the last tag of a response", ErrMalformed, r.Left())
 	}
-	if unknown || !padTags(b, out) {
+	if unknown || !padTags(b, out, last) {
 		hideTags(b, len(b))
 	}
 	return nil
 }
 
-// rewriteEndpointTags reads a section of tags and appends it to dst with the node endpoints of tag 0 rewritten. unknown
-// is true if a broker has no address; it is left out then.
-func rewriteEndpointTags(dst []byte, r *Reader, brokers Brokers) (_ []byte, unknown bool) {
+// rewriteEndpointTags reads a section of tags and appends it to dst with the node endpoints of tag 0 rewritten. last is the
+// highest key. unknown is true if a broker has no address; it is left out then.
+func rewriteEndpointTags(dst []byte, r *Reader, brokers Brokers) (_ []byte, last uint32, unknown bool) {
 	n := r.Uvarint()
 	dst = appendUvarint(dst, n)
 	for ; n > 0 && r.Ok(); n-- {
 		key := r.Uvarint()
 		value := r.Span(int(r.Uvarint()))
+		last = max(last, key)
 		if key == 0 && r.Ok() {
 			inner := Reader{Buf: value, Flexible: true}
 			value, unknown = rewriteEndpoints(nil, &inner, brokers)
@@ -69,7 +70,7 @@ func rewriteEndpointTags(dst []byte, r *Reader, brokers Brokers) (_ []byte, unkn
 		dst = appendUvarint(dst, uint32(len(value)))
 		dst = append(dst, value...)
 	}
-	return dst, unknown
+	return dst, last, unknown
 }
 
 // rewriteEndpoints reads an array of node endpoints and appends it to dst with klink's addresses. Brokers without one are
@@ -101,41 +102,62 @@ func rewriteEndpoints(dst []byte, r *Reader, brokers Brokers) (_ []byte, unknown
 	return append(appendCount(dst, true, kept), endpoints...), unknown
 }
 
-// padTags puts the section of tags tags into b, filled up with an unknown tag; false = it does not fit.
-func padTags(b, tags []byte) bool {
+// padTags puts the section of tags tags, of which the last has the key last, into b, filled up with an unknown tag; false =
+// it does not fit.
+func padTags(b, tags []byte, last uint32) bool {
 	gap := len(b) - len(tags)
-	switch {
-	case gap == 0:
+	if gap == 0 {
 		copy(b, tags)
 		return true
-	case gap < 2 || gap > 2+127 || tags[0] >= 127:
+	}
+	if gap < 0 || tags[0] >= 127 {
 		return false
 	}
-	copy(b, tags)
-	b[0]++ // the count: one byte, as it is below 127
-	b[len(tags)], b[len(tags)+1] = padTag, byte(gap-2)
-	clear(b[len(tags)+2:])
-	return true
+	padded, ok := appendPadTag(tags, max(padTag, last+1), gap)
+	if ok {
+		copy(b, padded)
+		b[0]++ // the count: one byte, as it was below 127
+	}
+	return ok
 }
 
 // hideTags makes a section of total bytes one unknown tag. b is its beginning, maxTailHead bytes at least if it is not
 // all of it; what follows b becomes the tag's value as it is.
 func hideTags(b []byte, total int) {
-	// Sizes around 128, 16384, ... need one byte more than is left for the value: then the key takes two bytes.
-	for _, key := range []uint32{padTag, 1<<7 + padTag} {
-		head := appendUvarint([]byte{1}, key)
+	if n := min(total, len(b)); n > 0 {
+		clear(b[:n])
+	}
+	head, size, ok := padTagHead([]byte{1}, padTag, total-1)
+	if ok && len(head)+size == total {
+		copy(b, head)
+	}
+	// else one or two bytes: they have room for no tag but the empty section.
+}
+
+// appendPadTag appends an unknown tag that takes total bytes, with a value of zeros.
+func appendPadTag(dst []byte, key uint32, total int) ([]byte, bool) {
+	dst, size, ok := padTagHead(dst, key, total)
+	return append(dst, make([]byte, size)...), ok
+}
+
+// padTagHead appends key and size of an unknown tag that takes total bytes. The key is key, or a higher one that takes one
+// byte more: where the size of the value is near 128, 16384, ... one of the two leaves a byte too many or too few.
+func padTagHead(dst []byte, key uint32, total int) (head []byte, size int, ok bool) {
+	longer := uint32(1 << 7)
+	for longer <= key {
+		longer <<= 7
+	}
+	for _, key := range []uint32{key, longer} {
+		head := appendUvarint(dst, key)
 		for n := 1; n <= 5; n++ {
-			size := total - len(head) - n
+			size := total - (len(head) - len(dst)) - n
 			if size < 0 {
 				break
 			}
 			if full := appendUvarint(head, uint32(size)); len(full) == len(head)+n {
-				clear(b)
-				copy(b, full)
-				return
+				return full, size, true
 			}
 		}
 	}
-	// One or two bytes have room for no tag but the empty section.
-	clear(b)
+	return dst, 0, false
 }
