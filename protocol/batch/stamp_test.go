@@ -110,8 +110,13 @@ func TestReadStamp(t *testing.T) {
 			require.Equal(t, -2-id, logical)
 		}
 	}
-	_, _, _, ok := ReadStamp(make([]byte, HeaderSize-1))
-	require.False(t, ok)
+	old := newBatch(5, 0, 1, nil)
+	require.NoError(t, Stamp(old, 5, 1))
+	_, _, _, ok := ReadStamp(old[:HeaderSize-1])
+	require.False(t, ok, "less than a header")
+	old[atMagic] = 1
+	_, _, _, ok = ReadStamp(old)
+	require.False(t, ok, "what stands in an old format where the producer id would be")
 }
 
 func TestRestoreWithoutStamp(t *testing.T) {
