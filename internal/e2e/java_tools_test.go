@@ -1,0 +1,183 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"klink/internal/kafkatest"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// The main classes of Kafka's own tools.
+const (
+	kafkaTopics         = "org.apache.kafka.tools.TopicCommand"
+	kafkaConfigs        = "kafka.admin.ConfigCommand"
+	kafkaACLs           = "kafka.admin.AclCommand"
+	kafkaConsoleProduce = "org.apache.kafka.tools.ConsoleProducer"
+	kafkaConsoleConsume = "org.apache.kafka.tools.consumer.ConsoleConsumer"
+	kafkaGroups         = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+	kafkaPerf           = "org.apache.kafka.tools.ProducerPerformance"
+	kafkaTransactions   = "org.apache.kafka.tools.TransactionsCommand"
+)
+
+// TestStockToolsThroughTheProxy runs Kafka's own tools through klink, on a cluster with users, ACLs and TLS on both
+// sides of the proxy. Each request is authorised as the tool's own user, not klink's.
+func TestStockToolsThroughTheProxy(t *testing.T) {
+	destination := kafkatest.Start(t, kafkatest.SASL("alice", "alice-secret", "mallory", "mallory-secret"))
+	source := kafkatest.Start(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	cert, key := destination.ServerCertificate()
+	k := StartKlink(t, destination,
+		"--destination-config", destination.PropertiesFile(t, kafkatest.SuperUser, kafkatest.SuperUserPassword),
+		"--tls-cert-file", cert, "--tls-key-file", key)
+	admin := destination.PropertiesFile(t, kafkatest.SuperUser, kafkatest.SuperUserPassword)
+	alice := destination.PropertiesFile(t, "alice", "alice-secret")
+	mallory := destination.PropertiesFile(t, "mallory", "mallory-secret")
+	// run gives both outputs in one; fails says whether the tool must fail.
+	try := func(t *testing.T, stdin, config, class string, args ...string) (string, error) {
+		t.Helper()
+		flag := "--command-config"
+		switch class {
+		case kafkaConsoleProduce:
+			flag = "--command-config"
+		case kafkaConsoleConsume:
+			flag = "--command-config"
+		case kafkaPerf:
+			return kafkatest.JavaTool(t, stdin, class, append(args, "--bootstrap-server", k.Bootstrap(), "--command-config", config)...)
+		}
+		return kafkatest.JavaTool(t, stdin, class, append([]string{"--bootstrap-server", k.Bootstrap(), flag, config}, args...)...)
+	}
+	run := func(t *testing.T, stdin, config, class string, args ...string) string {
+		t.Helper()
+		out, err := try(t, stdin, config, class, args...)
+		if err != nil {
+			t.Fatalf("%s %v: %v\n%s", class, args, err, out)
+		}
+		return out
+	}
+	contains := func(t *testing.T, out string, wants ...string) {
+		t.Helper()
+		for _, w := range wants {
+			if !strings.Contains(out, w) {
+				t.Errorf("no %q in\n%s", w, out)
+			}
+		}
+	}
+
+	t.Run("topics", func(t *testing.T) {
+		run(t, "", admin, kafkaTopics, "--create", "--topic", "t1", "--partitions", "3", "--config", "retention.ms=86400000")
+		run(t, "", admin, kafkaTopics, "--create", "--topic", "gone")
+		contains(t, run(t, "", admin, kafkaTopics, "--describe", "--topic", "t1"), "PartitionCount: 3", "retention.ms=86400000")
+		run(t, "", admin, kafkaTopics, "--delete", "--topic", "gone")
+		if out := run(t, "", admin, kafkaTopics, "--list"); strings.Contains(out, "gone") {
+			t.Errorf("the deleted topic is listed: %s", out)
+		}
+	})
+	t.Run("ACLs are those of the client's own user", func(t *testing.T) {
+		if out, err := try(t, "", alice, kafkaTopics, "--describe", "--topic", "t1"); err == nil && strings.Contains(out, "PartitionCount") {
+			t.Fatalf("alice may describe t1 without an ACL:\n%s", out)
+		}
+		run(t, "", admin, kafkaACLs, "--add", "--allow-principal", "User:alice", "--operation", "All", "--topic", "*", "--group", "*")
+		contains(t, run(t, "", admin, kafkaACLs, "--list", "--topic", "*"), "User:alice")
+		contains(t, run(t, "", alice, kafkaTopics, "--describe", "--topic", "t1"), "PartitionCount: 3")
+	})
+	t.Run("console producer and consumer", func(t *testing.T) {
+		run(t, "one\ntwo\nthree\n", alice, kafkaConsoleProduce, "--topic", "t1")
+		out := run(t, "", alice, kafkaConsoleConsume, "--topic", "t1", "--from-beginning", "--max-messages", "3", "--timeout-ms", "60000", "--group", "g1")
+		contains(t, out, "one", "two", "three")
+	})
+	t.Run("consumer groups", func(t *testing.T) {
+		contains(t, run(t, "", alice, kafkaGroups, "--describe", "--group", "g1"), "t1", "LOG-END-OFFSET")
+		run(t, "", alice, kafkaGroups, "--reset-offsets", "--group", "g1", "--topic", "t1", "--to-earliest", "--execute")
+	})
+	t.Run("configs", func(t *testing.T) {
+		run(t, "", admin, kafkaConfigs, "--alter", "--entity-type", "topics", "--entity-name", "t1", "--add-config", "retention.ms=7200000")
+		contains(t, run(t, "", admin, kafkaConfigs, "--describe", "--entity-type", "topics", "--entity-name", "t1"), "retention.ms=7200000")
+	})
+	t.Run("producer-perf-test", func(t *testing.T) {
+		out := run(t, "", alice, kafkaPerf, "--topic", "t1", "--num-records", "20000", "--record-size", "200", "--throughput", "-1")
+		contains(t, out, "20000 records sent")
+	})
+	t.Run("transactions", func(t *testing.T) {
+		run(t, "", admin, kafkaACLs, "--add", "--allow-principal", "User:alice", "--operation", "All", "--transactional-id", "*")
+		cl := kafkatest.NewClient(t, append(destination.ClientOpts("alice", "alice-secret"), kgo.SeedBrokers(k.Bootstrap()),
+			kgo.TransactionalID("tx"), kgo.DefaultProduceTopic("t1"))...)
+		for i := range 4 {
+			if err := cl.BeginTransaction(); err != nil {
+				t.Fatal(err)
+			}
+			if err := cl.ProduceSync(ctx, kgo.StringRecord(fmt.Sprintf("transaction %d", i))).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+			if err := cl.EndTransaction(ctx, i%2 == 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := map[string]bool{}
+		for _, r := range readFranzWith(t, "t1", append(destination.ClientOpts("alice", "alice-secret"), kgo.SeedBrokers(k.Bootstrap()))...) {
+			got[r.value] = true
+		}
+		if !got["transaction 0"] || !got["transaction 2"] {
+			t.Error("a committed transaction cannot be read")
+		}
+		contains(t, run(t, "", admin, kafkaTransactions, "list"), "tx")
+	})
+
+	props := source.ClientProperties("", "")
+	props["bootstrap.servers"] = source.Bootstrap()
+	link := kafkatest.WriteProperties(t, props)
+	t.Run("links need ALTER of the client's own user", func(t *testing.T) {
+		_, stderr, code := k.CLI(t, "link", "create", "east", "--config-file", link, "--command-config", mallory)
+		if code != 1 || !strings.Contains(stderr, "CLUSTER_AUTHORIZATION_FAILED") {
+			t.Fatalf("mallory: exit code %d: %s", code, stderr)
+		}
+		_, stderr, code = k.CLI(t, "link", "list", "--command-config", mallory)
+		if code != 1 || !strings.Contains(stderr, "CLUSTER_AUTHORIZATION_FAILED") {
+			t.Fatalf("mallory lists links: exit code %d: %s", code, stderr)
+		}
+		k.MustCLI(t, "link", "create", "east", "--config-file", link, "--command-config", admin)
+	})
+	t.Run("mirrors by stock tools", func(t *testing.T) {
+		if _, err := kadm.NewClient(source.Client(t)).CreateTopics(ctx, 2, 1, nil, "m1", "m2"); err != nil {
+			t.Fatal(err)
+		}
+		produceVaried(ctx, t, source, "m1", 0, 30)
+		// kafka-topics knows no mirror.link and refuses; any Admin client may send it.
+		adm := kadm.NewClient(kafkatest.NewClient(t, append(destination.ClientOpts(kafkatest.SuperUser, kafkatest.SuperUserPassword), kgo.SeedBrokers(k.Bootstrap()))...))
+		east := "east"
+		if r, err := adm.CreateTopic(ctx, -1, -1, map[string]*string{"mirror.link": &east}, "m1"); err != nil || r.Err != nil {
+			t.Fatalf("CreateTopics with mirror.link: %v %v", err, r)
+		}
+		// kafka-configs turns an empty topic into a mirror.
+		run(t, "", admin, kafkaTopics, "--create", "--topic", "m2", "--partitions", "2")
+		run(t, "", admin, kafkaConfigs, "--alter", "--entity-type", "topics", "--entity-name", "m2", "--add-config", "mirror.link=east")
+		for _, topic := range []string{"m1", "m2"} {
+			contains(t, run(t, "", admin, kafkaConfigs, "--describe", "--entity-type", "topics", "--entity-name", topic), "mirror.link=east", "mirror.source.topic="+topic)
+		}
+		opts := append(destination.ClientOpts(kafkatest.SuperUser, kafkatest.SuperUserPassword), kgo.SeedBrokers(k.Bootstrap()))
+		kafkatest.WaitFor(t, time.Minute, "m1 to be mirrored", func() (bool, string) {
+			ends, err := adm.ListEndOffsets(ctx, "m1")
+			if err != nil {
+				return false, err.Error()
+			}
+			o, _ := ends.Lookup("m1", 0)
+			return o.Offset == 30, fmt.Sprint(o)
+		})
+		assertSame(t, "m1", readFranz(t, source.Bootstrap(), "m1", 0), readFranzWith(t, "m1", opts...))
+		out, err := try(t, "x\n", admin, kafkaConsoleProduce, "--topic", "m1")
+		if !strings.Contains(out, "Cannot append records to read-only mirror topic 'm1'") {
+			t.Errorf("the console producer says %v\n%s", err, out)
+		}
+		if out, err := try(t, "", admin, kafkaConfigs, "--alter", "--entity-type", "topics", "--entity-name", "m1", "--add-config", "cleanup.policy=compact"); err == nil && !strings.Contains(out, "follows the source") {
+			t.Errorf("a synced config was altered:\n%s", out)
+		}
+		run(t, "", admin, kafkaConfigs, "--alter", "--entity-type", "topics", "--entity-name", "m1", "--add-config", "mirror.state=STOPPED")
+		run(t, "mine\n", admin, kafkaConsoleProduce, "--topic", "m1")
+	})
+}

@@ -1,0 +1,80 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"klink/internal/kafkatest"
+)
+
+// mirrorDescription is what `klink mirror describe -o json` prints.
+type mirrorDescription struct {
+	Link         string
+	Topic        string
+	SourceTopic  string `json:"source_topic"`
+	State        string
+	Error        string
+	ErrorMessage string `json:"error_message"`
+	Partitions   []struct {
+		Partition       int32
+		SourceEndOffset int64 `json:"source_end_offset"`
+		MirrorEndOffset int64 `json:"mirror_end_offset"`
+		Lag             int64
+	}
+}
+
+// createLink makes a link to source through the command line. The link authenticates as the super user where there are
+// users.
+func createLink(t testing.TB, k *Klink, name string, source *kafkatest.Cluster, configs ...string) {
+	t.Helper()
+	props := source.ClientProperties(kafkatest.SuperUser, kafkatest.SuperUserPassword)
+	props["bootstrap.servers"] = source.Bootstrap()
+	args := []string{"link", "create", name, "--config-file", kafkatest.WriteProperties(t, props)}
+	for _, c := range configs {
+		args = append(args, "--config", c)
+	}
+	k.MustCLI(t, args...)
+}
+
+func describeMirror(t testing.TB, k *Klink, topic string) (mirrorDescription, error) {
+	t.Helper()
+	var d mirrorDescription
+	stdout, stderr, code := k.CLI(t, "mirror", "describe", topic, "-o", "json")
+	if code != 0 {
+		return d, fmt.Errorf("exit code %d: %s", code, stderr)
+	}
+	return d, json.Unmarshal([]byte(stdout), &d)
+}
+
+// awaitMirror waits until the mirror is ACTIVE and has the source's end offset in every partition.
+func awaitMirror(t testing.TB, k *Klink, topic string) {
+	t.Helper()
+	kafkatest.WaitFor(t, 2*time.Minute, "mirror "+topic+" to catch up", func() (bool, string) {
+		d, err := describeMirror(t, k, topic)
+		if err != nil {
+			return false, err.Error()
+		}
+		for _, p := range d.Partitions {
+			if p.SourceEndOffset < 0 || p.Lag != 0 || p.MirrorEndOffset != p.SourceEndOffset {
+				return false, fmt.Sprintf("%+v", d)
+			}
+		}
+		return d.State == "ACTIVE" && len(d.Partitions) > 0, fmt.Sprintf("%+v", d)
+	})
+}
+
+// awaitMirrorState waits for a state and error.
+func awaitMirrorState(t testing.TB, k *Klink, topic, state, errorName string) mirrorDescription {
+	t.Helper()
+	var d mirrorDescription
+	kafkatest.WaitFor(t, time.Minute, "mirror "+topic+" to be "+state+" "+errorName, func() (bool, string) {
+		var err error
+		if d, err = describeMirror(t, k, topic); err != nil {
+			return false, err.Error()
+		}
+		return d.State == state && d.Error == errorName, fmt.Sprintf("%+v", d)
+	})
+	return d
+}

@@ -1,0 +1,244 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"klink/internal/kafkatest"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// record is what a client was given, in a form that can be compared between clients.
+type record struct {
+	partition     int32
+	offset        int64
+	timestampType string // CreateTime or LogAppendTime
+	timestamp     int64
+	key, value    string // NULL for null
+	headers       string // k:v,k:v
+}
+
+const null = "NULL"
+
+func text(b []byte) string {
+	if b == nil {
+		return null
+	}
+	return string(b)
+}
+
+// reader reads a whole topic, up to the end offsets at the start, with one kind of client.
+type reader struct {
+	name string
+	read func(t testing.TB, bootstrap, topic string, count int) []record
+}
+
+// readers are three clients that share no code.
+func readers() []reader {
+	return []reader{{"franz-go", readFranz}, {"librdkafka", readLibrdkafka}, {"java", readJava}}
+}
+
+func readFranz(t testing.TB, bootstrap, topic string, _ int) []record {
+	t.Helper()
+	return readFranzWith(t, topic, kgo.SeedBrokers(strings.Split(bootstrap, ",")...))
+}
+
+func readFranzWith(t testing.TB, topic string, opts ...kgo.Opt) []record {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cl := kafkatest.NewClient(t, append(opts, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
+	defer cl.Close()
+	adm := kadm.NewClient(cl)
+	starts, err := adm.ListStartOffsets(ctx, topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends, err := adm.ListEndOffsets(ctx, topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := map[int32]int64{}
+	ends.Each(func(o kadm.ListedOffset) {
+		if o.Err != nil {
+			t.Fatal(o.Err)
+		}
+		if s, _ := starts.Lookup(topic, o.Partition); s.Offset < o.Offset {
+			open[o.Partition] = o.Offset
+		}
+	})
+	var out []record
+	for len(open) > 0 {
+		fetches := cl.PollFetches(ctx)
+		if err := fetches.Err0(); err != nil {
+			t.Fatalf("franz-go still waits for the ends %v of %s: %v", open, topic, err)
+		}
+		fetches.EachError(func(topic string, p int32, err error) { t.Fatalf("fetch %s-%d: %v", topic, p, err) })
+		fetches.EachRecord(func(r *kgo.Record) {
+			rec := record{
+				partition: r.Partition, offset: r.Offset, timestampType: "CreateTime",
+				timestamp: r.Timestamp.UnixMilli(), key: text(r.Key), value: text(r.Value),
+			}
+			if r.Attrs.TimestampType() == 1 {
+				rec.timestampType = "LogAppendTime"
+			}
+			var hs []string
+			for _, h := range r.Headers {
+				hs = append(hs, h.Key+":"+string(h.Value))
+			}
+			rec.headers = strings.Join(hs, ",")
+			out = append(out, rec)
+			if end, ok := open[r.Partition]; ok && r.Offset+1 >= end {
+				delete(open, r.Partition)
+			}
+		})
+	}
+	return sorted(out)
+}
+
+// librdkafkaBinary builds the reader of the librdkafka module once.
+var librdkafkaBinary = sync.OnceValues(func() (string, error) {
+	dir, err := filepath.Abs("../clienttest/librdkafka")
+	if err != nil {
+		return "", err
+	}
+	bin := filepath.Join(os.TempDir(), fmt.Sprintf("klink-librdkafka-%d", os.Getpid()))
+	cmd := exec.Command("go", "build", "-o", bin, ".")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the librdkafka reader: %w\n%s", err, out)
+	}
+	return bin, nil
+})
+
+func librdkafka(t testing.TB, stdin string, args ...string) string {
+	t.Helper()
+	bin, err := librdkafkaBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(bin, args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("librdkafka %v: %v\n%s", args, err, stderr.String())
+	}
+	return string(out)
+}
+
+func readLibrdkafka(t testing.TB, bootstrap, topic string, _ int) []record {
+	t.Helper()
+	var out []record
+	for line := range strings.Lines(librdkafka(t, "", "read", "-b", bootstrap, "-t", topic)) {
+		var r struct {
+			Partition     *int32
+			Offset        int64
+			TimestampType int `json:"timestamp_type"`
+			Timestamp     int64
+			Key, Value    []byte
+			Headers       [][2]string
+		}
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("%v in %s", err, line)
+		}
+		if r.Partition == nil {
+			continue // the watermarks
+		}
+		rec := record{
+			partition: *r.Partition, offset: r.Offset, timestamp: r.Timestamp,
+			timestampType: map[int]string{1: "CreateTime", 2: "LogAppendTime"}[r.TimestampType],
+			key:           text(r.Key), value: text(r.Value),
+		}
+		var hs []string
+		for _, h := range r.Headers {
+			var v []byte
+			if err := json.Unmarshal([]byte(`"`+h[1]+`"`), &v); err != nil {
+				t.Fatal(err)
+			}
+			hs = append(hs, h[0]+":"+string(v))
+		}
+		rec.headers = strings.Join(hs, ",")
+		out = append(out, rec)
+	}
+	return sorted(out)
+}
+
+// readJava reads with Kafka's console consumer. It ends after count records: it has no notion of the end of a topic.
+func readJava(t testing.TB, bootstrap, topic string, count int) []record {
+	t.Helper()
+	out, err := kafkatest.JavaTool(t, "", "org.apache.kafka.tools.consumer.ConsoleConsumer",
+		"--bootstrap-server", bootstrap, "--topic", topic, "--from-beginning",
+		"--max-messages", strconv.Itoa(count), "--timeout-ms", "60000",
+		"--formatter-property", "print.timestamp=true", "--formatter-property", "print.partition=true",
+		"--formatter-property", "print.offset=true", "--formatter-property", "print.headers=true",
+		"--formatter-property", "print.key=true", "--formatter-property", "null.literal="+null)
+	if err != nil {
+		t.Fatalf("console consumer: %v\n%s", err, out)
+	}
+	var recs []record
+	lines := bufio.NewScanner(strings.NewReader(out))
+	for lines.Scan() {
+		f := strings.Split(lines.Text(), "\t")
+		if len(f) != 6 {
+			continue // a log line
+		}
+		var r record
+		var ts string
+		r.timestampType, ts, _ = strings.Cut(f[0], ":")
+		r.timestamp, _ = strconv.ParseInt(ts, 10, 64)
+		p, _ := strconv.Atoi(strings.TrimPrefix(f[1], "Partition:"))
+		r.partition = int32(p)
+		r.offset, _ = strconv.ParseInt(strings.TrimPrefix(f[2], "Offset:"), 10, 64)
+		r.headers = strings.TrimPrefix(f[3], "NO_HEADERS")
+		r.key, r.value = f[4], f[5]
+		recs = append(recs, r)
+	}
+	return sorted(recs)
+}
+
+func sorted(rs []record) []record {
+	slices.SortStableFunc(rs, func(a, b record) int {
+		if a.partition != b.partition {
+			return int(a.partition - b.partition)
+		}
+		return int(a.offset - b.offset)
+	})
+	return rs
+}
+
+// assertSame fails the test with the first differences.
+func assertSame(t testing.TB, what string, want, got []record) {
+	t.Helper()
+	shown := 0
+	for i := range max(len(want), len(got)) {
+		switch {
+		case i >= len(want):
+			t.Errorf("%s: one record too many: %+v", what, got[i])
+		case i >= len(got):
+			t.Errorf("%s: missing %+v", what, want[i])
+		case want[i] != got[i]:
+			t.Errorf("%s: record %d differs\nwant %+v\ngot  %+v", what, i, want[i], got[i])
+		default:
+			continue
+		}
+		if shown++; shown == 5 {
+			t.Fatalf("%s: want %d records, got %d", what, len(want), len(got))
+		}
+	}
+}

@@ -1,0 +1,324 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"klink/internal/kafkatest"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// feed produces to a topic until it is stopped: every acknowledged record counts.
+type feed struct {
+	acked atomic.Int64
+	stop  func()
+}
+
+func startFeed(t testing.TB, c *kafkatest.Cluster, topic string) *feed {
+	t.Helper()
+	f := &feed{}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	cl := c.Client(t, kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(5*time.Millisecond), kgo.MaxBufferedRecords(500),
+		kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
+	go func() {
+		defer close(done)
+		for i := 0; ctx.Err() == nil; i++ {
+			cl.Produce(ctx, kgo.KeyStringRecord(fmt.Sprint(i), strings.Repeat(fmt.Sprint(i), 1+i%20)), func(_ *kgo.Record, err error) {
+				if err == nil {
+					f.acked.Add(1)
+				}
+			})
+			if i%100 == 99 {
+				time.Sleep(10 * time.Millisecond) // a rate, not a wait: the machine has two cores for everything
+			}
+		}
+		cl.Flush(context.Background())
+	}()
+	f.stop = func() { cancel(); <-done }
+	t.Cleanup(f.stop)
+	return f
+}
+
+// awaitAcked waits until the feed has n more acknowledged records.
+func (f *feed) awaitAcked(t testing.TB, n int64) {
+	t.Helper()
+	goal := f.acked.Load() + n
+	kafkatest.WaitFor(t, time.Minute, fmt.Sprintf("%d more records at the source", n), func() (bool, string) {
+		return f.acked.Load() >= goal, fmt.Sprint(f.acked.Load())
+	})
+}
+
+// TestKillNineIsSurvived kills klink while it mirrors, several times, and compares every record at the end.
+func TestKillNineIsSurvived(t *testing.T) {
+	source, destination := kafkatest.Start(t), kafkatest.Start(t)
+	ctx := context.Background()
+	const topic = "payments"
+	if _, err := kadm.NewClient(source.Client(t)).CreateTopic(ctx, 4, 1, nil, topic); err != nil {
+		t.Fatal(err)
+	}
+	k := StartKlink(t, destination)
+	createLink(t, k, "east", source)
+	k.MustCLI(t, "topic", "create", topic, "--link", "east")
+	f := startFeed(t, source, topic)
+	for range 4 {
+		f.awaitAcked(t, 2000)
+		k.Kill()
+		f.awaitAcked(t, 500)
+		k.Restart()
+	}
+	f.awaitAcked(t, 1000)
+	f.stop()
+	awaitMirror(t, k, topic)
+	want := readFranz(t, source.Bootstrap(), topic, 0)
+	assertSame(t, "after four kills", want, readFranz(t, k.Bootstrap(), topic, 0))
+	if len(want) < 11_000 {
+		t.Fatalf("only %d records were compared", len(want))
+	}
+	t.Logf("compared %d records", len(want))
+}
+
+// TestTerminateDrains sends SIGTERM under load: exit code 0, and the mirror goes on where it was.
+func TestTerminateDrains(t *testing.T) {
+	source, destination := kafkatest.Start(t), kafkatest.Start(t)
+	const topic = "audit"
+	if _, err := kadm.NewClient(source.Client(t)).CreateTopic(context.Background(), 3, 1, nil, topic); err != nil {
+		t.Fatal(err)
+	}
+	k := StartKlink(t, destination)
+	createLink(t, k, "east", source)
+	k.MustCLI(t, "topic", "create", topic, "--link", "east")
+	f := startFeed(t, source, topic)
+	f.awaitAcked(t, 2000)
+	if code := k.Terminate(t); code != 0 {
+		t.Fatalf("exit code %d after SIGTERM", code)
+	}
+	k.Restart()
+	f.awaitAcked(t, 1000)
+	f.stop()
+	awaitMirror(t, k, topic)
+	assertSame(t, "after SIGTERM", readFranz(t, source.Bootstrap(), topic, 0), readFranz(t, k.Bootstrap(), topic, 0))
+}
+
+// TestThreeBrokers reaches each leader of a three-broker destination through its own port, and stops and starts a broker
+// under load: the mirror and the clients of an ordinary topic survive it.
+func TestThreeBrokers(t *testing.T) {
+	source, destination := kafkatest.Start(t), kafkatest.Start(t, kafkatest.Brokers(3))
+	ctx := context.Background()
+	const topic = "clicks"
+	if _, err := kadm.NewClient(source.Client(t)).CreateTopic(ctx, 6, 1, nil, topic); err != nil {
+		t.Fatal(err)
+	}
+	k := StartKlink(t, destination)
+	createLink(t, k, "east", source)
+	k.MustCLI(t, "topic", "create", topic, "--link", "east", "--replication-factor", "3")
+	k.MustCLI(t, "topic", "create", "plain", "--partitions", "6", "--replication-factor", "3")
+
+	through := kadm.NewClient(kafkatest.NewClient(t, kgo.SeedBrokers(k.Bootstrap())))
+	meta, err := through.Metadata(ctx, topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports := map[int32]bool{}
+	for i, b := range meta.Brokers {
+		if want := k.Port() + 1 + i; int(b.Port) != want || b.Host != "127.0.0.1" {
+			t.Errorf("broker %d is advertised as %s:%d, want 127.0.0.1:%d", b.NodeID, b.Host, b.Port, want)
+		}
+		ports[b.Port] = true
+	}
+	if len(ports) != 3 {
+		t.Fatalf("the three brokers are advertised at ports %v", ports)
+	}
+	leaders := map[int32]bool{}
+	meta.Topics[topic].Partitions.Sorted()
+	for _, p := range meta.Topics[topic].Partitions.Sorted() {
+		leaders[p.Leader] = true
+	}
+	if len(leaders) != 3 {
+		t.Errorf("the leaders of %s are %v: not all brokers are tried", topic, leaders)
+	}
+
+	f := startFeed(t, source, topic)
+	producer := kafkatest.NewClient(t, kgo.SeedBrokers(k.Bootstrap()), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
+	produced := 0
+	plain := func(n int) {
+		for range n {
+			if err := producer.ProduceSync(ctx, &kgo.Record{Topic: "plain", Value: fmt.Append(nil, produced)}).FirstErr(); err != nil {
+				t.Fatalf("produce to the ordinary topic: %v", err)
+			}
+			produced++
+		}
+	}
+	plain(50)
+	f.awaitAcked(t, 1000)
+	broker := destination.Brokers()[1]
+	broker.Stop()
+	plain(50)
+	f.awaitAcked(t, 1000)
+	broker.Restart(t)
+	plain(50)
+	f.awaitAcked(t, 1000)
+	f.stop()
+	awaitMirror(t, k, topic)
+	assertSame(t, "mirror", readFranz(t, source.Bootstrap(), topic, 0), readFranz(t, k.Bootstrap(), topic, 0))
+	if got := readFranz(t, k.Bootstrap(), "plain", 0); len(got) != produced {
+		t.Errorf("the ordinary topic has %d records, %d were acknowledged", len(got), produced)
+	}
+}
+
+// TestSourceOutage takes the source away and brings it back: link and mirror say so, and recover by themselves, while
+// other topics of the destination notice nothing.
+func TestSourceOutage(t *testing.T) {
+	source, destination := kafkatest.Start(t), kafkatest.Start(t)
+	ctx := context.Background()
+	const topic = "stock"
+	adm := kadm.NewClient(source.Client(t))
+	if _, err := adm.CreateTopic(ctx, 2, 1, nil, topic); err != nil {
+		t.Fatal(err)
+	}
+	k := StartKlink(t, destination)
+	createLink(t, k, "east", source, "metadata.max.age.ms=1000")
+	k.MustCLI(t, "topic", "create", topic, "--link", "east")
+	k.MustCLI(t, "topic", "create", "plain")
+	produceVaried(ctx, t, source, topic, 0, 50)
+	awaitMirror(t, k, topic)
+
+	t.Run("down", func(t *testing.T) {
+		source.Brokers()[0].Kill()
+		awaitMirrorState(t, k, topic, "SOURCE_UNAVAILABLE", "")
+		awaitLinkState(t, k, "east", "UNAVAILABLE", "BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR")
+		if got := readFranz(t, k.Bootstrap(), topic, 0); len(got) != 50 {
+			t.Errorf("%d records can be read while the source is down", len(got))
+		}
+		k.MustCLI(t, "topic", "describe", "plain")
+		source.Brokers()[0].Restart(t)
+		awaitLinkState(t, k, "east", "ACTIVE", "")
+		produceVaried(ctx, t, source, topic, 1, 50)
+		awaitMirror(t, k, topic)
+		assertSame(t, "after the outage", readFranz(t, source.Bootstrap(), topic, 0), readFranz(t, k.Bootstrap(), topic, 0))
+	})
+	t.Run("partitions grow", func(t *testing.T) {
+		if _, err := adm.UpdatePartitions(ctx, 5, topic); err != nil {
+			t.Fatal(err)
+		}
+		produceVaried(ctx, t, source, topic, 4, 30)
+		kafkatest.WaitFor(t, time.Minute, "five partitions in the mirror", func() (bool, string) {
+			d, err := describeMirror(t, k, topic)
+			return err == nil && len(d.Partitions) == 5, fmt.Sprintf("%+v %v", d, err)
+		})
+		awaitMirror(t, k, topic)
+		assertSame(t, "after growth", readFranz(t, source.Bootstrap(), topic, 0), readFranz(t, k.Bootstrap(), topic, 0))
+	})
+	t.Run("topic deleted", func(t *testing.T) {
+		if _, err := adm.DeleteTopics(ctx, topic); err != nil {
+			t.Fatal(err)
+		}
+		awaitMirrorState(t, k, topic, "SOURCE_UNAVAILABLE", "SOURCE_TOPIC_MAY_BE_DELETED")
+		k.MustCLI(t, "mirror", "failover", topic)
+		awaitMirrorState(t, k, topic, "STOPPED", "")
+		if got := readFranz(t, k.Bootstrap(), topic, 0); len(got) != 130 {
+			t.Errorf("%d records can be read after the failover", len(got))
+		}
+	})
+	t.Run("topic created again", func(t *testing.T) {
+		const again = "again"
+		if _, err := adm.CreateTopic(ctx, 1, 1, nil, again); err != nil {
+			t.Fatal(err)
+		}
+		produceVaried(ctx, t, source, again, 0, 20)
+		k.MustCLI(t, "topic", "create", again, "--link", "east")
+		awaitMirror(t, k, again)
+		if _, err := adm.DeleteTopics(ctx, again); err != nil {
+			t.Fatal(err)
+		}
+		kafkatest.WaitFor(t, time.Minute, "the topic to be gone", func() (bool, string) {
+			ts, err := adm.ListTopics(ctx)
+			return err == nil && !ts.Has(again), fmt.Sprint(err)
+		})
+		if _, err := adm.CreateTopic(ctx, 1, 1, nil, again); err != nil {
+			t.Fatal(err)
+		}
+		produceVaried(ctx, t, source, again, 0, 40)
+		awaitMirrorState(t, k, again, "FAILED", "SOURCE_TOPIC_ID_CHANGED")
+		if got := readFranz(t, k.Bootstrap(), again, 0); len(got) != 20 {
+			t.Errorf("the failed mirror shows %d records, not the 20 it had", len(got))
+		}
+	})
+}
+
+func awaitLinkState(t testing.TB, k *Klink, name, state, errorName string) {
+	t.Helper()
+	kafkatest.WaitFor(t, time.Minute, "link "+name+" to be "+state+" "+errorName, func() (bool, string) {
+		stdout, stderr, code := k.CLI(t, "link", "describe", name, "-o", "json")
+		if code != 0 {
+			return false, stderr
+		}
+		var d struct{ State, Error string }
+		if err := json.Unmarshal([]byte(stdout), &d); err != nil {
+			t.Fatalf("%v in %s", err, stdout)
+		}
+		return d.State == state && d.Error == errorName, stdout
+	})
+}
+
+// TestUnsupportedDataFailsTheMirrorByName: what this version cannot mirror faithfully stops that mirror alone.
+func TestUnsupportedDataFailsTheMirrorByName(t *testing.T) {
+	source, destination := kafkatest.Start(t), kafkatest.Start(t)
+	ctx := context.Background()
+	cl := source.Client(t)
+	if _, err := kadm.NewClient(cl).CreateTopics(ctx, 1, 1, nil, "tx", "fine"); err != nil {
+		t.Fatal(err)
+	}
+	k := StartKlink(t, destination)
+	createLink(t, k, "east", source)
+	k.MustCLI(t, "topic", "create", "tx", "--link", "east")
+	k.MustCLI(t, "topic", "create", "fine", "--link", "east")
+	produceVaried(ctx, t, source, "tx", 0, 10)
+	produceVaried(ctx, t, source, "fine", 0, 10)
+	awaitMirror(t, k, "tx")
+	tx := source.Client(t, kgo.TransactionalID("t"), kgo.DefaultProduceTopic("tx"))
+	if err := tx.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.ProduceSync(ctx, kgo.StringRecord("in a transaction")).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		t.Fatal(err)
+	}
+	d := awaitMirrorState(t, k, "tx", "FAILED", "UNSUPPORTED_MESSAGE_FORMAT")
+	if !strings.Contains(d.ErrorMessage, "tx-0") || !strings.Contains(d.ErrorMessage, "10") {
+		t.Errorf("the message names neither partition nor offset: %s", d.ErrorMessage)
+	}
+	if got := readFranz(t, k.Bootstrap(), "tx", 0); len(got) != 10 {
+		t.Errorf("the failed mirror shows %d records, want the 10 before the transaction", len(got))
+	}
+	produceVaried(ctx, t, source, "fine", 0, 10)
+	awaitMirror(t, k, "fine")
+}
+
+// TestOldSource mirrors from Kafka 2.4.1.
+func TestOldSource(t *testing.T) {
+	source, destination := kafkatest.StartOld(t), kafkatest.Start(t)
+	ctx := context.Background()
+	const topic = "legacy"
+	adm := kadm.NewClient(source.Client(t))
+	if _, err := adm.CreateTopic(ctx, 2, 1, nil, topic); err != nil {
+		t.Fatal(err)
+	}
+	produceVaried(ctx, t, source, topic, 0, 150)
+	produceVaried(ctx, t, source, topic, 1, 40)
+	deleteBefore(ctx, t, adm, topic, map[int32]int64{0: 33})
+	k := StartKlink(t, destination)
+	createLink(t, k, "old", source)
+	k.MustCLI(t, "topic", "create", topic, "--link", "old")
+	awaitMirror(t, k, topic)
+	assertSame(t, "from 2.4.1", readFranz(t, source.Bootstrap(), topic, 0), readFranz(t, k.Bootstrap(), topic, 0))
+}
