@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Class data archives (JDK's AppCDS) hold the parsed classes of a program. A broker starts in about two thirds of the
-// time with one, a tool in half. They are made once, beside the jars, by a broker and a tool that are watched. A JVM
-// that finds them made by another JVM ignores them, so they change nothing but time.
+// Class data archives (JDK's AppCDS) hold the parsed classes of a program. With one a broker needs about two thirds of
+// the CPU time to start, a tool less than half. They are made once, beside the jars, by a broker and a tool that are
+// watched. A JVM that did not make them ignores them, so they change nothing but time.
 const (
 	brokerArchive = "broker.jsa"
 	toolArchive   = "tools.jsa"
