@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -91,6 +92,20 @@ func TestDocumentedSchemas(t *testing.T) {
 		compareFields(t, name, typ, 1, s.Fields)
 	}
 	require.Empty(t, schemas, "documented, but no message")
+}
+
+// TestDocumentedStates checks that every state and error that package admin defines is in docs/protocol.md: they are strings
+// to the protocol.
+func TestDocumentedStates(t *testing.T) {
+	model, err := os.ReadFile("../../admin/model.go")
+	require.NoError(t, err)
+	doc, err := os.ReadFile("../../docs/protocol.md")
+	require.NoError(t, err)
+	names := regexp.MustCompile(`(?:LinkState|MirrorState|Error) += "([A-Z_]+)"`).FindAllSubmatch(model, -1)
+	require.Greater(t, len(names), 20)
+	for _, name := range names {
+		require.Regexp(t, `\b`+string(name[1])+`\b`, string(doc))
+	}
 }
 
 // compareFields checks that the documented fields are those of the struct, in the same order, of the same types.
