@@ -38,6 +38,8 @@ type casLog struct {
 	admin  *kadm.Client
 	reader *kgo.Client
 	writer casWriter // only the leader touches it
+	// intercept stands between a transaction and its commit, in tests.
+	intercept func(commit func() error) error
 
 	mu       sync.Mutex
 	position int64            // next offset to be read

@@ -71,7 +71,12 @@ func (l *casLog) commit(ctx context.Context, records []casRecord) error {
 		return fmt.Errorf("write to the state topic: %w", err)
 	}
 	l.watch(out[0].Offset)
-	if err := producer.EndTransaction(ctx, kgo.TryCommit); err != nil {
+	end := func() error { return producer.EndTransaction(ctx, kgo.TryCommit) }
+	if l.intercept != nil {
+		commit := end
+		end = func() error { return l.intercept(commit) }
+	}
+	if err := end(); err != nil {
 		l.writer.drop()
 		return fmt.Errorf("%w: commit to the state topic: %w", errInDoubt, err)
 	}

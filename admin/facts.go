@@ -58,6 +58,7 @@ type Facts struct {
 	topicsMu sync.Mutex // one question at a time, and what follows
 	topics   map[[16]byte]string
 	unknown  map[[16]byte]time.Time // when to ask again
+	forget   *time.Timer            // will publish without what has been forgotten; nil = none is set
 }
 
 var _ router.Facts = (*Facts)(nil)
@@ -112,6 +113,11 @@ func (f *Facts) Start(ctx context.Context, directory *router.Directory, setBroke
 func (f *Facts) Close() {
 	f.cancel()
 	f.work.Wait()
+	f.topicsMu.Lock()
+	defer f.topicsMu.Unlock()
+	if f.forget != nil {
+		f.forget.Stop()
+	}
 	f.client.Close()
 }
 
@@ -230,4 +236,12 @@ func (f *Facts) publish(now time.Time) {
 		}
 	}
 	f.directory.SetTopics(m)
+	if len(f.unknown) > 0 && f.forget == nil {
+		f.forget = time.AfterFunc(unknownFor, func() {
+			f.topicsMu.Lock()
+			defer f.topicsMu.Unlock()
+			f.forget = nil
+			f.publish(f.cfg.Now())
+		})
+	}
 }

@@ -41,9 +41,11 @@ type recordKey struct {
 	Partition int32  // of a timeline
 }
 
-func linkKey(name string) string     { return "link/" + name }
-func mirrorKey(topic string) string  { return "mirror/" + topic }
-func timelineKey(t timelineAt) string { return "timeline/" + t.topic + "/" + strconv.Itoa(int(t.partition)) }
+func linkKey(name string) string    { return "link/" + name }
+func mirrorKey(topic string) string { return "mirror/" + topic }
+func timelineKey(t timelineAt) string {
+	return "timeline/" + t.topic + "/" + strconv.Itoa(int(t.partition))
+}
 
 // timelineAt names a timeline.
 type timelineAt struct {

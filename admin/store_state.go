@@ -1,9 +1,10 @@
 package admin
 
 import (
+	"fmt"
 	"maps"
 	"math"
-	"time"
+	"slices"
 
 	"klink/protocol/timeline"
 )
@@ -44,8 +45,8 @@ func (s *Store) State() *State {
 			state.Timelines[topic] = ts
 		}
 	}
-	for key, err := range s.records.broken {
-		s.addBroken(state, key, err)
+	for _, key := range slices.Sorted(maps.Keys(s.records.broken)) { // link/, mirror/, timeline/
+		s.addBroken(state, key, s.records.broken[key])
 	}
 	return state
 }
@@ -67,8 +68,8 @@ func (s *Store) timelines(topic string, r *mirrorRecord) []*timeline.Partition {
 	return ts
 }
 
-// addBroken shows what cannot be read as FAILED. A mirror stays read-only, and as nothing tells how its offsets are to be
-// translated, all of them are out of range.
+// addBroken shows what cannot be read as FAILED. A mirror stays read-only, and is translated as far as its timelines can be
+// read; so does one of which a timeline cannot be read.
 func (s *Store) addBroken(state *State, key string, err error) {
 	k, parseErr := parseRecordKey([]byte(key))
 	if parseErr != nil {
@@ -79,7 +80,7 @@ func (s *Store) addBroken(state *State, key string, err error) {
 	case kindLink:
 		state.Links[k.Name] = &Link{
 			Name: k.Name, Configs: map[string]string{}, State: LinkFailed, Error: ErrInternal,
-			ErrorMessage: advice + err.Error(), StateTime: time.Time{},
+			ErrorMessage: advice + err.Error(),
 		}
 	case kindMirror:
 		state.Mirrors[k.Name] = &Mirror{
@@ -90,5 +91,14 @@ func (s *Store) addBroken(state *State, key string, err error) {
 			highest = max(highest, p)
 		}
 		state.Timelines[k.Name] = s.timelines(k.Name, &mirrorRecord{Partitions: highest + 1})
+	case kindTimeline:
+		m := state.Mirrors[k.Name]
+		if m == nil || m.State == MirrorStopped || m.State == MirrorPendingStopped || m.Error != ErrNone {
+			return
+		}
+		failed := *m
+		failed.State, failed.Error = MirrorFailed, ErrInternal
+		failed.ErrorMessage = fmt.Sprintf("the timeline of partition %d in %s cannot be read, so its offsets are out of range: %s", k.Partition, StateTopic, err)
+		state.Mirrors[k.Name] = &failed
 	}
 }

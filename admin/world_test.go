@@ -1,0 +1,207 @@
+package admin
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"klink/internal/kafkatest"
+	"klink/protocol/linkapi"
+	"klink/router"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// world is two embedded clusters with a service on the destination.
+type world struct {
+	t                   testing.TB
+	source, destination *kfake.Cluster
+	sourceAdmin         *kadm.Client
+	destAdmin           *kadm.Client
+	service             *Service
+	reporter            *fakeReplicator
+
+	mu   sync.Mutex
+	snap *router.Snapshot
+}
+
+func newWorld(t testing.TB, change ...func(*Config)) *world {
+	w := &world{t: t}
+	w.source = kafkatest.Embedded(t, 1, kfake.ClusterID("source"))
+	w.destination = kafkatest.Embedded(t, 1, kfake.ClusterID("destination"))
+	w.sourceAdmin = kadm.NewClient(kafkatest.NewClient(t, kgo.SeedBrokers(w.source.ListenAddrs()...)))
+	w.destAdmin = kadm.NewClient(kafkatest.NewClient(t, kgo.SeedBrokers(w.destination.ListenAddrs()...)))
+	w.service = w.start(change...)
+	return w
+}
+
+// start starts another service on the destination.
+func (w *world) start(change ...func(*Config)) *Service {
+	cfg := Config{
+		Destination: []kgo.Opt{kgo.SeedBrokers(w.destination.ListenAddrs()...)},
+		Publish: func(s *router.Snapshot) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.snap = s
+		},
+		ReconcileInterval: 50 * time.Millisecond,
+		Logger:            testLogger(w.t),
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	s, err := New(cfg)
+	require.NoError(w.t, err)
+	require.NoError(w.t, s.Start(context.Background()))
+	w.t.Cleanup(s.Close)
+	select {
+	case <-s.Ready():
+	case <-time.After(20 * time.Second):
+		w.t.Fatal("the service is not ready")
+	}
+	return s
+}
+
+func (w *world) snapshot() *router.Snapshot {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.snap
+}
+
+// replicator starts a stand-in for the replicator that drains every mirror that is to be stopped.
+func (w *world) replicator() { w.reporter = startFakeReplicator(w.t, w.service) }
+
+func (w *world) sourceTopic(topic string, partitions int32, configs map[string]string) {
+	_, err := w.sourceAdmin.CreateTopic(context.Background(), partitions, 1, pointers(configs), topic)
+	require.NoError(w.t, err)
+}
+
+func (w *world) link(name string, more ...string) linkapi.CreateLinkResult {
+	req := &linkapi.CreateLinksRequest{Links: []linkapi.CreateLink{{Name: name, Configs: w.configs(more...)}}}
+	return w.service.HandleLink(context.Background(), req).(*linkapi.CreateLinksResponse).Results[0]
+}
+
+// configs are the configs of a link to the source, and more as key=value.
+func (w *world) configs(more ...string) []linkapi.Config {
+	address := strings.Join(w.source.ListenAddrs(), ",")
+	configs := []linkapi.Config{{Name: ConfigBootstrapServers, Value: &address}}
+	for _, m := range more {
+		key, value, _ := strings.Cut(m, "=")
+		if key == ConfigBootstrapServers {
+			configs[0].Value = &value
+			continue
+		}
+		configs = append(configs, linkapi.Config{Name: key, Value: &value})
+	}
+	return configs
+}
+
+func (w *world) mirror(topic, link string) linkapi.NameResult {
+	req := &linkapi.CreateMirrorsRequest{Mirrors: []linkapi.CreateMirror{{Topic: topic, Link: link, NumPartitions: -1, ReplicationFactor: -1}}}
+	return w.service.HandleLink(context.Background(), req).(*linkapi.CreateMirrorsResponse).Results[0]
+}
+
+func (w *world) alter(topic string, op int8) linkapi.NameResult {
+	req := &linkapi.AlterMirrorsRequest{TimeoutMs: 10_000, Mirrors: []linkapi.AlterMirror{{Topic: topic, Op: op}}}
+	return w.service.HandleLink(context.Background(), req).(*linkapi.AlterMirrorsResponse).Results[0]
+}
+
+func (w *world) report(ev Event) {
+	require.NoError(w.t, w.service.Report(context.Background(), ev))
+}
+
+// awaitState waits until the service's picture fits.
+func awaitState(t testing.TB, s *Service, what string, done func(*State) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	require.NoError(t, s.wait(ctx, done), what)
+}
+
+func text(message *string) string {
+	if message == nil {
+		return ""
+	}
+	return *message
+}
+
+// fakeReplicator reports what a replicator would.
+type fakeReplicator struct {
+	mu     sync.Mutex
+	status map[string][]PartitionStatus
+}
+
+func startFakeReplicator(t testing.TB, s *Service) *fakeReplicator {
+	r := &fakeReplicator{status: map[string][]PartitionStatus{}}
+	s.SetReporter(r)
+	changes, end := s.Subscribe()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-changes:
+			}
+			for topic, m := range s.State().Mirrors {
+				switch {
+				case m.State == MirrorPendingStopped:
+					_ = s.Report(ctx, Event{Kind: EventMirrorDrained, Topic: topic})
+				case m.State == MirrorPending && m.Created:
+					_ = s.Report(ctx, Event{Kind: EventMirrorStarted, Topic: topic})
+				}
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+		end()
+	})
+	return r
+}
+
+func (r *fakeReplicator) Status(topic string) []PartitionStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.status[topic]
+}
+
+func (r *fakeReplicator) set(topic string, status ...PartitionStatus) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.status[topic] = status
+}
+
+// testLogger logs to the test, and keeps quiet once it has ended.
+func testLogger(t testing.TB) *slog.Logger {
+	w := &testWriter{t: t}
+	t.Cleanup(func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.t = nil
+	})
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+type testWriter struct {
+	mu sync.Mutex
+	t  testing.TB
+}
+
+func (w *testWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.t != nil {
+		w.t.Log(strings.TrimSpace(string(p)))
+	}
+	return len(p), nil
+}
