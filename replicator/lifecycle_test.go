@@ -1,0 +1,352 @@
+package replicator
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"klink/admin"
+	"klink/internal/kafkatest"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// wantIn checks that a message says all of the parts.
+func wantIn(t *testing.T, message string, parts ...string) {
+	t.Helper()
+	for _, p := range parts {
+		if !strings.Contains(message, p) {
+			t.Errorf("message %q does not say %q", message, p)
+		}
+	}
+}
+
+func TestRestartGoesOnWhereTheMirrorEnds(t *testing.T) {
+	w, _, dst := embedded(t)
+	w.topics("orders", 2)
+	w.produce("orders", 0, 7, 20)
+	w.mirror("orders")
+	w.run()
+	w.awaitCaughtUp("orders")
+	w.stop()
+	before := dst.PartitionInfo("orders", 0).HighWatermark
+	w.produce("orders", 0, 5, 20)
+	w.produce("orders", 1, 5, 20)
+	w.run()
+	w.awaitCaughtUp("orders")
+	w.same("orders")
+	if before != 7 {
+		t.Errorf("the mirror ended at %d after the first run", before)
+	}
+}
+
+func TestPauseAndResume(t *testing.T) {
+	w, _, dst := embedded(t)
+	w.topics("orders", 1)
+	w.produce("orders", 0, 1, 20)
+	w.mirror("orders")
+	w.run()
+	w.awaitState("orders", admin.MirrorActive)
+	w.awaitCaughtUp("orders")
+	for _, paused := range []admin.MirrorState{admin.MirrorPaused, admin.MirrorLinkPaused} {
+		w.control.setState("orders", paused)
+		w.await("the mirror to end", func() (bool, string) { return w.r.Status("orders") == nil, "" })
+		end := dst.PartitionInfo("orders", 0).HighWatermark
+		w.produce("orders", 0, 3, 20)
+		if now := dst.PartitionInfo("orders", 0).HighWatermark; now != end {
+			t.Errorf("%s: went on from %d to %d", paused, end, now)
+		}
+		w.control.setState("orders", admin.MirrorActive)
+		w.awaitCaughtUp("orders")
+	}
+	w.same("orders")
+}
+
+func TestLinkPaused(t *testing.T) {
+	w, _, _ := embedded(t)
+	w.topics("orders", 1)
+	w.mirror("orders")
+	w.run()
+	w.awaitState("orders", admin.MirrorActive)
+	link := func(state admin.LinkState) {
+		w.control.change(func(s *admin.State) {
+			l := *s.Links[linkName]
+			l.State = state
+			s.Links[linkName] = &l
+		})
+	}
+	link(admin.LinkPaused)
+	w.await("the mirror to end", func() (bool, string) { return w.r.Status("orders") == nil, "" })
+	w.produce("orders", 0, 3, 20)
+	link(admin.LinkActive)
+	w.awaitCaughtUp("orders")
+	w.same("orders")
+}
+
+// TestStopAwaitsAppendInFlight: drained is reported only when the append in flight has its result, and nothing follows it.
+func TestStopAwaitsAppendInFlight(t *testing.T) {
+	w, _, dst := embedded(t)
+	w.topics("orders", 1)
+	w.mirror("orders")
+	w.run()
+	w.awaitState("orders", admin.MirrorActive)
+
+	held, let := make(chan struct{}), make(chan struct{})
+	dst.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		dst.SleepControl(func() { close(held); <-let })
+		return nil, nil, false
+	})
+	for range 5 {
+		w.produce("orders", 0, 2, 20)
+	}
+	<-held
+	w.control.setState("orders", admin.MirrorPendingStopped)
+	w.await("the mirror to stop fetching", func() (bool, string) {
+		m := w.r.mirror("orders")
+		if m == nil {
+			return false, "gone"
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.stopping, "not stopping"
+	})
+	if w.control.seen(admin.EventMirrorDrained, "orders") {
+		t.Error("drained with an append in flight")
+	}
+	close(let)
+	w.awaitState("orders", admin.MirrorStopped)
+	if end := dst.PartitionInfo("orders", 0).HighWatermark; end != 2 {
+		t.Errorf("the mirror ends at %d, want 2: the batch in flight and no other", end)
+	}
+}
+
+// TestStopSettlesUnknownAppend: an append whose result is unknown is read back before drained is reported.
+func TestStopSettlesUnknownAppend(t *testing.T) {
+	w, _, dst := embedded(t)
+	w.topics("orders", 1)
+	w.mirror("orders")
+	w.run()
+	w.awaitState("orders", admin.MirrorActive)
+	// The log cannot be read for now, so the append stays unknown.
+	unread := dst.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: "orders", Count: -1, Err: nil})
+	lost := dst.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "orders", Count: -1})
+	w.produce("orders", 0, 2, 20)
+	if err := lost.Wait(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	w.control.setState("orders", admin.MirrorPendingStopped)
+	if err := unread.Wait(t.Context(), unread.Hits()+3); err != nil {
+		t.Fatal(err)
+	}
+	if w.control.seen(admin.EventMirrorDrained, "orders") {
+		t.Error("drained with an unknown append")
+	}
+	unread.Remove()
+	w.awaitState("orders", admin.MirrorStopped)
+	if end := dst.PartitionInfo("orders", 0).HighWatermark; end != 0 {
+		t.Errorf("the mirror ends at %d, want 0", end)
+	}
+}
+
+func TestStopOfWhatDoesNotRun(t *testing.T) {
+	w, _, _ := embedded(t)
+	w.topics("orders", 1)
+	w.mirror("orders")
+	w.control.setState("orders", admin.MirrorPendingStopped)
+	w.run()
+	w.awaitState("orders", admin.MirrorStopped)
+}
+
+func TestMirrorDeletedWithItsTopic(t *testing.T) {
+	w, _, dst := embedded(t)
+	w.topics("orders", 1)
+	w.produce("orders", 0, 2, 20)
+	w.mirror("orders")
+	w.run()
+	w.awaitCaughtUp("orders")
+	if err := dst.DeleteTopic("orders"); err != nil {
+		t.Fatal(err)
+	}
+	w.produce("orders", 0, 2, 20)
+	w.control.change(func(s *admin.State) { delete(s.Mirrors, "orders"); delete(s.Timelines, "orders") })
+	w.await("the mirror to end", func() (bool, string) { return w.r.Status("orders") == nil, "" })
+
+	// The same name again is another mirror.
+	kafkatest.CreateTopic(t, w.dst.cl, "orders", 1, -1, nil)
+	w.mirror("orders")
+	w.awaitCaughtUp("orders")
+	w.same("orders")
+}
+
+func TestForeignWrite(t *testing.T) {
+	t.Run("while running", func(t *testing.T) {
+		w, _, _ := embedded(t)
+		w.topics("orders", 1)
+		w.produce("orders", 0, 2, 20)
+		w.mirror("orders")
+		w.run()
+		w.awaitCaughtUp("orders")
+		w.awaitState("orders", admin.MirrorActive)
+		kafkatest.Produce(t, w.dst.cl, "orders", 0, kafkatest.Records(1, 5)...)
+		w.produce("orders", 0, 2, 20)
+		m := w.awaitState("orders", admin.MirrorFailed)
+		if m.Error != admin.ErrForeignWrite {
+			t.Errorf("error %s", m.Error)
+		}
+		wantIn(t, m.ErrorMessage, "orders-0", "offset 3", "where 2 was expected")
+	})
+	t.Run("at the start", func(t *testing.T) {
+		w, _, dst := embedded(t)
+		w.topics("orders", 1)
+		kafkatest.Produce(t, w.dst.cl, "orders", 0, kafkatest.Records(1, 5)...)
+		w.produce("orders", 0, 2, 20)
+		w.mirror("orders")
+		w.run()
+		m := w.awaitState("orders", admin.MirrorFailed)
+		if m.Error != admin.ErrForeignWrite {
+			t.Errorf("error %s", m.Error)
+		}
+		if end := dst.PartitionInfo("orders", 0).HighWatermark; end != 1 {
+			t.Errorf("appended after a foreign batch, up to %d", end)
+		}
+	})
+}
+
+// TestLogStartInTheMiddleOfABatch: the mirror holds the whole batch, and shows what the source shows.
+func TestLogStartInTheMiddleOfABatch(t *testing.T) {
+	w, _, dst := embedded(t)
+	w.topics("orders", 1)
+	for range 3 {
+		w.produce("orders", 0, 10, 20)
+	}
+	kafkatest.DeleteRecordsBefore(t, w.src.cl, "orders", 0, 14)
+	w.mirror("orders")
+	w.run()
+	w.awaitCaughtUp("orders")
+	tl := w.control.State().Timelines["orders"][0]
+	if tl.Shift() != 10 || tl.Floor() != 14 {
+		t.Errorf("shift %d floor %d, want 10 and 14", tl.Shift(), tl.Floor())
+	}
+	w.await("the log start", func() (bool, string) {
+		i := dst.PartitionInfo("orders", 0)
+		return i.LogStartOffset == 4, "at " + time.Duration(i.LogStartOffset).String()
+	})
+	w.same("orders")
+
+	// The source deletes more, and the mirror follows.
+	kafkatest.DeleteRecordsBefore(t, w.src.cl, "orders", 0, 25)
+	w.produce("orders", 0, 1, 20)
+	w.await("the log start to follow", func() (bool, string) {
+		return dst.PartitionInfo("orders", 0).LogStartOffset == 15 && tl.Floor() == 25, ""
+	})
+	w.awaitCaughtUp("orders")
+	w.same("orders")
+}
+
+// TestNothingIsAppendedBeforeTheTimelineIsStored: a first batch that begins elsewhere waits.
+func TestNothingIsAppendedBeforeTheTimelineIsStored(t *testing.T) {
+	w, _, dst := embedded(t)
+	w.topics("orders", 1)
+	w.produce("orders", 0, 10, 20)
+	kafkatest.DeleteRecordsBefore(t, w.src.cl, "orders", 0, 4)
+	w.mirror("orders")
+	hold := make(chan struct{})
+	w.control.hold = hold
+	produced := dst.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "orders", Count: -1, Observe: true})
+	w.run()
+	w.await("the batch to be queued", func() (bool, string) {
+		m := w.r.mirror("orders")
+		if m == nil {
+			return false, ""
+		}
+		wk := m.all()[0]
+		wk.mu.Lock()
+		defer wk.mu.Unlock()
+		return wk.core.state == stateAnchoring && len(wk.core.queue) == 1, wk.core.state.String()
+	})
+	if produced.Hits() > 0 {
+		t.Error("appended before the timeline was stored")
+	}
+	w.control.mu.Lock()
+	w.control.hold = nil
+	w.control.mu.Unlock()
+	close(hold)
+	w.awaitCaughtUp("orders")
+	w.same("orders")
+}
+
+func TestLinkConfigChangeKeepsThePosition(t *testing.T) {
+	w, src, _ := embedded(t)
+	w.topics("orders", 1)
+	w.produce("orders", 0, 5, 20)
+	w.mirror("orders")
+	w.run()
+	w.awaitCaughtUp("orders")
+	m := w.r.mirror("orders")
+	gone := src.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Observe: true, Count: -1, When: func(r kmsg.Request) bool {
+		return r.(*kmsg.FetchRequest).Topics[0].Partitions[0].FetchOffset < 5
+	}})
+	w.control.change(func(s *admin.State) {
+		l := *s.Links[linkName]
+		l.Configs = map[string]string{"bootstrap.servers": w.src.seeds[0], "client.id": "other", "fetch.max.wait.ms": "50"}
+		s.Links[linkName] = &l
+	})
+	w.produce("orders", 0, 5, 20)
+	w.awaitCaughtUp("orders")
+	if w.r.mirror("orders") != m {
+		t.Error("the mirror was started again")
+	}
+	if gone.Hits() > 0 {
+		t.Error("fetched again what was mirrored")
+	}
+	w.same("orders")
+}
+
+func TestTransactionsFailByName(t *testing.T) {
+	w, _, dst := embedded(t)
+	w.topics("orders", 1)
+	w.produce("orders", 0, 2, 20)
+	cl := kafkatest.NewClient(t, kgo.SeedBrokers(w.src.seeds...), kgo.TransactionalID("tx"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err := cl.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	kafkatest.Produce(t, cl, "orders", 0, kafkatest.Records(2, 10)...)
+	if err := cl.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
+		t.Fatal(err)
+	}
+	w.mirror("orders")
+	w.run()
+	m := w.awaitState("orders", admin.MirrorFailed)
+	if m.Error != admin.ErrUnsupportedFormat {
+		t.Errorf("error %s", m.Error)
+	}
+	wantIn(t, m.ErrorMessage, "orders-0", "transactional", "offset 2", "complete up to offset 1")
+	if end := dst.PartitionInfo("orders", 0).HighWatermark; end != 2 {
+		t.Errorf("the mirror ends at %d, want 2", end)
+	}
+}
+
+func TestStatus(t *testing.T) {
+	w, _, _ := embedded(t)
+	w.topics("orders", 2)
+	w.produce("orders", 1, 4, 20)
+	w.mirror("orders")
+	w.run()
+	if w.r.Status("nothing") != nil {
+		t.Error("a status of a topic that is not mirrored")
+	}
+	w.awaitCaughtUp("orders")
+	w.await("status", func() (bool, string) {
+		st := w.r.Status("orders")
+		return len(st) == 2 && st[1].SourceEnd == 4 && st[1].MirrorEnd == 4 && !st[1].LastFetch.IsZero() && st[0].SourceEnd == 0, ""
+	})
+	s := w.r.Stats()
+	if c := s.Links[linkName]; c.AppendedRecords.Load() != 4 || c.AppendedBatches.Load() != 1 || c.FetchedBatches.Load() != 1 {
+		t.Errorf("counters %+v", c)
+	}
+	if len(s.Partitions) != 2 || s.Partitions[1].Offsets != 0 || s.Partitions[1].Partition != 1 || s.Partitions[1].Link != linkName {
+		t.Errorf("partitions %+v", s.Partitions)
+	}
+}
