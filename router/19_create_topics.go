@@ -16,7 +16,7 @@ import (
 //   - A topic with the config mirror.link (and mirror.source.topic) is created as a mirror by the control plane; needs
 //     ALTER on the cluster.
 //   - Topics without mirror.* configs are the broker's, also beside mirrors in one request.
-//   - Names of klink's own topics are refused, and names of mirrors that are about to be created.
+//   - Names of klink's own topics and of read-only mirrors are refused.
 //
 // Version notes:
 //   - v1: validate only, error messages
@@ -86,9 +86,10 @@ func (c *createTopics) sort(req *kmsg.CreateTopicsRequest) {
 			c.note(t.Topic, refuse(kerr.InvalidRequest, "Topic '%s' is in the request more than once", t.Topic))
 		case spec != nil:
 			c.mirrors = append(c.mirrors, *spec)
-		case m != nil && m.ReadOnly && m.TopicID == [16]byte{}:
-			// The control plane is creating it; a topic of the same name made by a client could be taken for the mirror.
-			c.note(t.Topic, refuse(kerr.TopicAlreadyExists, "Topic '%s' is being created as a mirror through link '%s'", t.Topic, m.Link))
+		case m != nil && m.ReadOnly:
+			// Where the topic exists the broker would say the same. It may not: the control plane is creating it, or it was
+			// deleted around klink. A topic made by a client could then be taken for the mirror.
+			c.note(t.Topic, refuse(kerr.TopicAlreadyExists, "Topic '%s' is a mirror of link '%s'; delete it first", t.Topic, m.Link))
 		default:
 			rest.Topics = append(rest.Topics, *t)
 		}

@@ -32,11 +32,12 @@ type deletedTopic struct {
 }
 
 type deleteTopics struct {
-	s     *session
-	h     protocol.RequestHeader
-	order []deletedTopic
-	ours  map[deletedTopic]kmsg.DeleteTopicsResponseTopic
-	rest  *kmsg.DeleteTopicsRequest
+	s      *session
+	h      protocol.RequestHeader
+	before *Snapshot // when the request came
+	order  []deletedTopic
+	ours   map[deletedTopic]kmsg.DeleteTopicsResponseTopic
+	rest   *kmsg.DeleteTopicsRequest
 }
 
 func handleDeleteTopics(s *session, h protocol.RequestHeader, frame []byte) Decision {
@@ -45,12 +46,15 @@ func handleDeleteTopics(s *session, h protocol.RequestHeader, frame []byte) Deci
 		return closing(err)
 	}
 	if unknown := s.unknownIDs(req); len(unknown) > 0 {
+		if len(unknown) > maxUnknownIDs {
+			return closing(fmt.Errorf("DeleteTopics: %d unknown topic ids in one request; at most %d are looked up", len(unknown), maxUnknownIDs))
+		}
 		if s.parked > maxDeleteParked {
 			return closing(fmt.Errorf("DeleteTopics: %d topic ids, %x among them, were looked up but are not known; try again", len(unknown), unknown[0]))
 		}
 		return s.learnTopics(unknown, closing)
 	}
-	c := deleteTopics{s: s, h: ownHeader(h), ours: make(map[deletedTopic]kmsg.DeleteTopicsResponseTopic)}
+	c := deleteTopics{s: s, h: ownHeader(h), before: s.snapshot(), ours: make(map[deletedTopic]kmsg.DeleteTopicsResponseTopic)}
 	touched := c.sort(req)
 	if !touched {
 		return Decision{Action: Forward, Frame: frame, Exclusive: true}
@@ -65,12 +69,15 @@ func handleDeleteTopics(s *session, h protocol.RequestHeader, frame []byte) Deci
 // have been forgotten between the look-up and the next try.
 const maxDeleteParked = 3
 
+// maxUnknownIDs bounds what one request can make klink ask for.
+const maxUnknownIDs = 10_000
+
 // unknownIDs are the topic ids of the request of which the directory says nothing.
 func (s *session) unknownIDs(req *kmsg.DeleteTopicsRequest) [][16]byte {
 	var unknown [][16]byte
 	for i := range req.Topics {
 		t := &req.Topics[i]
-		if t.Topic != nil {
+		if t.Topic != nil || t.TopicID == [16]byte{} { // neither of them: the broker says what is wrong
 			continue
 		}
 		if _, ok := s.router.directory.Topic(t.TopicID); !ok {
@@ -84,7 +91,6 @@ func (s *session) unknownIDs(req *kmsg.DeleteTopicsRequest) [][16]byte {
 func (c *deleteTopics) sort(req *kmsg.DeleteTopicsRequest) (touched bool) {
 	rest := *req
 	rest.TopicNames, rest.Topics = nil, nil
-	snapshot := c.s.snapshot()
 	keep := func(key deletedTopic, name string) bool {
 		c.order = append(c.order, key)
 		switch {
@@ -94,7 +100,7 @@ func (c *deleteTopics) sort(req *kmsg.DeleteTopicsRequest) (touched bool) {
 			// The directory knows that the id names nothing, or nothing any more.
 			c.refuse(key, refuse(kerr.UnknownTopicID, "This server does not host this topic ID."))
 		default:
-			touched = touched || snapshot.Mirrors[name] != nil || name == ""
+			touched = touched || c.before.Mirrors[name] != nil || name == ""
 			return true
 		}
 		touched = true
@@ -147,7 +153,7 @@ func (c *deleteTopics) deleted(resp *kmsg.DeleteTopicsResponse) Decision {
 		switch {
 		case m == nil:
 		case t.ErrorCode == 0:
-			if t.TopicID == [16]byte{} || m.TopicID == [16]byte{} || t.TopicID == m.TopicID {
+			if c.meant(m, t.TopicID) {
 				ended = append(ended, t)
 			}
 		case t.ErrorCode == kerr.UnknownTopicOrPartition.Code, t.ErrorCode == kerr.UnknownTopicID.Code:
@@ -168,6 +174,17 @@ func (c *deleteTopics) deleted(resp *kmsg.DeleteTopicsResponse) Decision {
 	default:
 		return c.end(resp, ended)
 	}
+}
+
+// meant says whether m is what the client has deleted: the mirror that was there when the request came, also if its topic
+// had been replaced around klink since, or the one with the id that the broker has deleted. A mirror that was created
+// while the request was under way is not.
+func (c *deleteTopics) meant(m *Mirror, deleted [16]byte) bool {
+	zero := [16]byte{}
+	if was := c.before.Mirrors[m.Topic]; was != nil && (was.TopicID == zero || was.TopicID == m.TopicID) {
+		return true
+	}
+	return m.TopicID != zero && m.TopicID == deleted
 }
 
 // name is the name of the topic in a result. A mirror knows its id for itself.

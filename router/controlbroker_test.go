@@ -46,7 +46,7 @@ func (w *controlWorld) respond(req kmsg.Request, resp kmsg.Response) {
 		add := func(name *string, id [16]byte) {
 			r := kmsg.NewDeleteTopicsResponseTopic()
 			r.Topic, r.TopicID = name, id
-			if name == nil {
+			if name == nil && id != [16]byte{} {
 				known, _ := w.router.Directory().Topic(id)
 				r.Topic = &known
 				for _, m := range w.mirrors {
@@ -58,8 +58,13 @@ func (w *controlWorld) respond(req kmsg.Request, resp kmsg.Response) {
 			if r.Topic != nil {
 				r.ErrorCode, r.ErrorMessage = code(*r.Topic)
 			}
-			if m, ok := w.mirrors[*r.Topic]; ok && r.ErrorCode == 0 {
-				r.TopicID = m.TopicID
+			if r.Topic != nil && r.ErrorCode == 0 {
+				if m, ok := w.mirrors[*r.Topic]; ok {
+					r.TopicID = m.TopicID
+				}
+				if id, ok := w.deletes[*r.Topic]; ok {
+					r.TopicID = id
+				}
 			}
 			resp.Topics = append(resp.Topics, r)
 		}

@@ -32,7 +32,9 @@ type controlWorld struct {
 	operations int32               // that the broker grants on the cluster
 	control    map[string]*protocol.Error
 	broker     map[string]*kerr.Error
-	incomplete bool // the first snapshot comes only once the request waits
+	deletes    map[string][16]byte // the ids that the broker says it has deleted, if not those of mirrors
+	meanwhile  map[string]Mirror   // mirrors from the broker's answer on
+	incomplete bool                // the first snapshot comes only once the request waits
 
 	router *Router
 	trace  []string
@@ -43,7 +45,8 @@ func newControlWorld(t testing.TB) *controlWorld {
 		t:       t,
 		mirrors: make(map[string]Mirror), known: make(map[[16]byte]string), unlearned: make(map[[16]byte]string),
 		operations: 1<<kmsg.ACLOperationAlter | 1<<kmsg.ACLOperationDescribe,
-		control:    make(map[string]*protocol.Error), broker: make(map[string]*kerr.Error),
+		deletes:    make(map[string][16]byte), meanwhile: make(map[string]Mirror),
+		control: make(map[string]*protocol.Error), broker: make(map[string]*kerr.Error),
 	}
 }
 
@@ -101,6 +104,11 @@ func (w *controlWorld) send(req kmsg.Request) (trace string, answer kmsg.Respons
 			}
 			w.log("-> %s %s", kmsg.NameForKey(got.Key), show(upstream))
 		}
+		defer func() {
+			if len(w.meanwhile) > 0 {
+				w.publish(w.meanwhile)
+			}
+		}()
 		return broker(asked)
 	}
 	switch out := p.exchange(request); {
@@ -216,7 +224,7 @@ func (w *controlWorld) command(td *datadriven.TestData) (handled bool) {
 		return id
 	}
 	switch td.Cmd {
-	case "mirror": // mirror link=L [topic=T] [id=N] [state=S] [readonly] [shift=N] [floor=N] [synced=(K, K)]
+	case "mirror", "mirror-meanwhile": // mirror link=L [topic=T] [id=N] [state=S] [readonly] [shift=N] [floor=N] [synced=(K, K)]
 		name := td.CmdArgs[0].Key
 		m := Mirror{Topic: name, SourceTopic: name, TopicID: id(), ReadOnly: td.HasArg("readonly"), SyncedConfigs: make(map[string]bool)}
 		scan("link", &m.Link)
@@ -235,7 +243,13 @@ func (w *controlWorld) command(td *datadriven.TestData) (handled bool) {
 			a.Scan(w.t, i, &synced)
 			m.SyncedConfigs[synced] = true
 		}
-		w.mirrors[name] = m
+		if td.Cmd == "mirror-meanwhile" {
+			w.meanwhile[name] = m
+		} else {
+			w.mirrors[name] = m
+		}
+	case "broker-deletes": // broker-deletes T id=N
+		w.deletes[td.CmdArgs[0].Key] = id()
 	case "known": // known id=N topic=T: the directory has it; no topic = known not to exist
 		name := ""
 		scan("topic", &name)
