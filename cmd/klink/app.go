@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"runtime/debug"
 	"strings"
 
@@ -27,6 +28,8 @@ const (
 type app struct {
 	in       io.Reader
 	out, err io.Writer
+	// configDir is where contexts are; "" = klink's part of the user's config directory.
+	configDir string
 
 	// values of the flags that all commands have
 	cluster       string
@@ -38,17 +41,21 @@ type app struct {
 // run executes one command line and returns its exit code. It touches no global state, so that tests and the demo can
 // call it as a person types it.
 func run(ctx context.Context, args []string, in io.Reader, out, err io.Writer) int {
-	a := &app{in: in, out: out, err: err}
+	a := &app{in: in, out: out, err: err, configDir: os.Getenv("KLINK_CONFIG_DIR")}
+	return a.run(ctx, args)
+}
+
+func (a *app) run(ctx context.Context, args []string) int {
 	root := a.root()
 	root.SetArgs(args)
 	cmd, failure := root.ExecuteContextC(ctx)
 	if failure == nil {
 		return exitOK
 	}
-	fmt.Fprintf(err, "Error: %v\n", failure)
+	fmt.Fprintf(a.err, "Error: %v\n", failure)
 	var bad *config.Error
 	if errors.As(failure, new(*usageError)) || errors.As(failure, &bad) || strings.HasPrefix(failure.Error(), "unknown command ") {
-		fmt.Fprintf(err, "Run '%s --help' for usage.\n", cmd.CommandPath())
+		fmt.Fprintf(a.err, "Run '%s --help' for usage.\n", cmd.CommandPath())
 		return exitUsage
 	}
 	return exitError
@@ -88,7 +95,7 @@ its address. Name the cluster with --cluster (a context, see "klink context") or
 	flags.StringVar(&a.bootstrap, "bootstrap-server", "", "`HOST:PORT` of klink or of a Kafka cluster, instead of the context's; several with commas")
 	flags.StringVar(&a.commandConfig, "command-config", "", "`FILE` of Java client properties, on top of the context's")
 	flags.StringVarP(&a.output, "output", "o", "table", "`FORMAT`: table or json")
-	_ = root.RegisterFlagCompletionFunc("cluster", completeContexts)
+	_ = root.RegisterFlagCompletionFunc("cluster", a.completeContexts)
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
 		if a.output != "table" && a.output != "json" {
@@ -97,7 +104,7 @@ its address. Name the cluster with --cluster (a context, see "klink context") or
 		return nil
 	}
 
-	root.AddCommand(a.contextCommand(), a.linkCommand(), a.mirrorCommand(), a.topicCommand())
+	root.AddCommand(a.contextCommand(), a.linkCommand(), a.demoCommand(), a.mirrorCommand(), a.serveCommand(), a.topicCommand())
 	return root
 }
 

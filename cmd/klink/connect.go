@@ -26,7 +26,7 @@ const requestTimeout = 30 * time.Second
 func (a *app) properties() (kafkaclient.Properties, error) {
 	p := kafkaclient.Properties{}
 	if a.cluster != "" || a.bootstrap == "" {
-		contexts, err := loadContexts()
+		contexts, err := a.loadContexts()
 		if err != nil {
 			return nil, err
 		}

@@ -58,7 +58,7 @@ context becomes the current one. A context of that name is replaced.`,
 			if _, err := p.Options(); err != nil {
 				return err
 			}
-			contexts, err := loadContexts()
+			contexts, err := a.loadContexts()
 			if err != nil {
 				return err
 			}
@@ -82,9 +82,9 @@ func (a *app) contextUse() *cobra.Command {
 		Use:               "use NAME",
 		Short:             "Make a context the current one",
 		Args:              exactArgs("NAME"),
-		ValidArgsFunction: completeContexts,
+		ValidArgsFunction: a.completeContexts,
 		RunE: func(_ *cobra.Command, args []string) error {
-			contexts, err := loadContexts()
+			contexts, err := a.loadContexts()
 			if err != nil {
 				return err
 			}
@@ -113,7 +113,7 @@ func (a *app) contextList() *cobra.Command {
 		Short: "List the contexts",
 		Args:  exactArgs(),
 		RunE: func(*cobra.Command, []string) error {
-			contexts, err := loadContexts()
+			contexts, err := a.loadContexts()
 			if err != nil {
 				return err
 			}
@@ -137,9 +137,9 @@ func (a *app) contextShow() *cobra.Command {
 		Use:               "show [NAME]",
 		Short:             "Show the client properties of a context, without secrets",
 		Args:              atMostOne("NAME"),
-		ValidArgsFunction: completeContexts,
+		ValidArgsFunction: a.completeContexts,
 		RunE: func(_ *cobra.Command, args []string) error {
-			contexts, err := loadContexts()
+			contexts, err := a.loadContexts()
 			if err != nil {
 				return err
 			}
@@ -172,9 +172,9 @@ func (a *app) contextDelete() *cobra.Command {
 		Use:               "delete NAME",
 		Short:             "Forget a context",
 		Args:              exactArgs("NAME"),
-		ValidArgsFunction: completeContexts,
+		ValidArgsFunction: a.completeContexts,
 		RunE: func(_ *cobra.Command, args []string) error {
-			contexts, err := loadContexts()
+			contexts, err := a.loadContexts()
 			if err != nil {
 				return err
 			}
@@ -195,8 +195,8 @@ func (a *app) contextDelete() *cobra.Command {
 }
 
 // completeContexts completes names of contexts.
-func completeContexts(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	contexts, err := loadContexts()
+func (a *app) completeContexts(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	contexts, err := a.loadContexts()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

@@ -16,13 +16,15 @@ import (
 
 // contexts are the named clusters of a person. They hold secrets, so the file has mode 0600.
 type contexts struct {
+	path string
+
 	Current  string                            `yaml:"current,omitempty"`
 	Contexts map[string]kafkaclient.Properties `yaml:"contexts"`
 }
 
 // contextsPath is the file, in KLINK_CONFIG_DIR or else in klink's part of the user's config directory.
-func contextsPath() (string, error) {
-	dir := os.Getenv("KLINK_CONFIG_DIR")
+func (a *app) contextsPath() (string, error) {
+	dir := a.configDir
 	if dir == "" {
 		user, err := os.UserConfigDir()
 		if err != nil {
@@ -34,12 +36,12 @@ func contextsPath() (string, error) {
 }
 
 // loadContexts reads the file; one that is not there yet is empty.
-func loadContexts() (*contexts, error) {
-	path, err := contextsPath()
+func (a *app) loadContexts() (*contexts, error) {
+	path, err := a.contextsPath()
 	if err != nil {
 		return nil, err
 	}
-	c := &contexts{}
+	c := &contexts{path: path}
 	text, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -55,18 +57,14 @@ func loadContexts() (*contexts, error) {
 
 // save replaces the file in one step.
 func (c *contexts) save() error {
-	path, err := contextsPath()
-	if err != nil {
-		return err
-	}
 	text, err := yaml.Marshal(c)
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(c.path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "contexts-*.yaml") // with mode 0600
+	f, err := os.CreateTemp(filepath.Dir(c.path), "contexts-*.yaml") // with mode 0600
 	if err != nil {
 		return err
 	}
@@ -78,7 +76,7 @@ func (c *contexts) save() error {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	return os.Rename(f.Name(), c.path)
 }
 
 func (c *contexts) names() []string { return slices.Sorted(maps.Keys(c.Contexts)) }

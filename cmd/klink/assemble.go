@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"klink/admin"
+	"klink/internal/config"
+	"klink/internal/telemetry"
+	"klink/proxy"
+	"klink/replicator"
+	"klink/router"
+)
+
+// server is one klink process put together: proxy, router, control plane, replicator, telemetry. `serve` and `demo` run
+// the same one.
+//
+// Order of life: everything is made (errors are of the settings), then started bottom up; what needs the destination
+// keeps trying, so that klink can be started before its brokers. It is stopped from the clients inwards: no new
+// connections and requests in flight finish, then appends in flight, then the control plane.
+type server struct {
+	cfg   *config.Serve
+	log   *slog.Logger
+	seeds []string
+
+	facts      *admin.Facts
+	service    *admin.Service
+	router     *router.Router
+	proxy      *proxy.Proxy
+	replicator *replicator.Replicator
+	meter      *telemetry.Meter
+	http       *telemetry.Server // nil without --http
+
+	brokersKnown atomic.Bool
+	draining     atomic.Bool
+	problem      atomic.Pointer[string] // why brokersKnown is still false
+}
+
+// assemble makes a server from its settings. Nothing is opened or dialled yet, but files are read.
+func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server, error) {
+	s := &server{cfg: cfg, log: log}
+	properties, err := cfg.DestinationProperties()
+	if err != nil {
+		return nil, err
+	}
+	if s.seeds, err = properties.Seeds(); err != nil {
+		return nil, err
+	}
+	destination, err := properties.Options()
+	if err != nil {
+		return nil, fmt.Errorf("destination-config: %w", err)
+	}
+	upstreamTLS, err := properties.TLS()
+	if err != nil {
+		return nil, fmt.Errorf("destination-config: %w", err)
+	}
+	var clientTLS *tls.Config
+	if cfg.TLSCertFile != "" {
+		cert, err := tls.LoadX509KeyPair(cfg.TLSCertFile, cfg.TLSKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("tls-cert-file and tls-key-file: %w", err)
+		}
+		clientTLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	}
+	var secrets *admin.SecretsKey
+	if cfg.SecretsKeyFile != "" {
+		if secrets, err = admin.LoadSecretsKey(cfg.SecretsKeyFile); err != nil {
+			return nil, fmt.Errorf("secrets-key-file: %w", err)
+		}
+	}
+
+	if s.facts, err = admin.NewFacts(admin.FactsConfig{Destination: destination, Logger: log}); err != nil {
+		return nil, err
+	}
+	s.service, err = admin.New(admin.Config{
+		Destination: destination, Secrets: secrets, AllowPlaintextSecrets: cfg.AllowPlaintextSecrets, Logger: log,
+		Publish: func(sn *router.Snapshot) { s.router.Publish(sn) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.router = router.New(s.service, s.facts)
+	s.proxy, err = proxy.New(proxy.Config{
+		Listen: cfg.Listen, Advertise: cfg.Advertise, TLS: clientTLS, UpstreamTLS: upstreamTLS, DialTimeout: cfg.DialTimeout,
+		MaxRequestBytes: int(cfg.MaxRequestBytes), MaxConnections: int(cfg.MaxConnections), IdleTimeout: cfg.IdleTimeout,
+		Sessions: s.router, Logger: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.replicator, err = replicator.New(replicator.Config{
+		Destination: destination, Control: s.service, MemoryBytes: cfg.ReplicatorMemory, DrainTimeout: cfg.DrainTimeout, Logger: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.service.SetReporter(s.replicator)
+	s.meter, err = telemetry.NewMeter(ctx, telemetry.Sources{
+		Proxy: s.proxy.Stats(), RejectedProduces: s.router.RejectedProduces,
+		Replicator: s.replicator.Stats, State: s.service.State,
+	}, versionText())
+	return s, err
+}
+
+// Run serves until ctx ends, and then drains. The error is why it could not start, or what did not end in time. ready is
+// called once clients can be served; it may be nil.
+func (s *server) Run(ctx context.Context, ready func()) error {
+	if s.cfg.HTTP != "" {
+		var err error
+		s.http, err = telemetry.Serve(telemetry.ServerConfig{Addr: s.cfg.HTTP, Meter: s.meter, Ready: s.ready, PProf: s.cfg.PProf, Logger: s.log})
+		if err != nil {
+			return errors.Join(err, s.closeRest())
+		}
+		s.log.Info("metrics and health are served", "address", s.http.Addr())
+	}
+	if err := s.proxy.Start(); err != nil {
+		return errors.Join(err, s.closeRest())
+	}
+	s.proxy.SetBootstrap(s.seeds)
+	s.log.Info("listening for clients", "address", s.proxy.Addr().String(), "destination", s.seeds)
+
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var tasks sync.WaitGroup
+	tasks.Go(func() { s.learnBrokers(work) })
+	failed := make(chan error, 1)
+	if err := s.service.Start(work); err != nil {
+		failed <- err
+	}
+	tasks.Go(func() {
+		if err := s.replicator.Run(work); err != nil {
+			failed <- fmt.Errorf("replicator: %w", err)
+		}
+	})
+	tasks.Go(func() {
+		select {
+		case <-s.service.Ready():
+			s.log.Info("links and mirrors are known", "links", len(s.service.State().Links), "mirrors", len(s.service.State().Mirrors))
+		case <-work.Done():
+		}
+	})
+	if ready != nil {
+		tasks.Go(func() {
+			if s.awaitReady(work) {
+				ready()
+			}
+		})
+	}
+
+	var failure error
+	select {
+	case <-ctx.Done():
+		s.log.Info("stopping: no new connections, requests in flight finish", "timeout", s.cfg.DrainTimeout)
+	case failure = <-failed:
+		s.log.Error("stopping", "error", failure)
+	}
+	s.draining.Store(true)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
+	defer cancel()
+	if err := s.proxy.Shutdown(drain); err != nil {
+		s.log.Warn("connections with requests in flight were closed", "error", err)
+	}
+	stop()
+	tasks.Wait()
+	err := errors.Join(failure, s.closeRest())
+	s.log.Info("stopped")
+	return err
+}
+
+// closeRest closes what Run does not stop by itself.
+func (s *server) closeRest() error {
+	err := s.proxy.Close()
+	s.service.Close()
+	s.facts.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if e := s.meter.Shutdown(ctx); e != nil {
+		s.log.Warn("metrics were not exported to the end", "error", e)
+	}
+	if s.http != nil {
+		err = errors.Join(err, s.http.Shutdown(ctx))
+	}
+	return err
+}
+
+// learnBrokers finds the destination's brokers and opens their ports; it goes on trying while the destination is down.
+func (s *server) learnBrokers(ctx context.Context) {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		err := s.facts.Start(ctx, s.router.Directory(), s.setBrokers)
+		if err == nil {
+			s.brokersKnown.Store(true)
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		problem := err.Error()
+		s.problem.Store(&problem)
+		s.log.Error("the destination's brokers are not known yet", "destination", s.seeds, "error", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// setBrokers opens listeners for brokers and says where clients reach them.
+func (s *server) setBrokers(brokers []admin.Broker) (map[int32]router.Addr, error) {
+	upstream := make([]proxy.Broker, len(brokers))
+	addrs := make([]string, len(brokers))
+	for i, b := range brokers {
+		upstream[i] = proxy.Broker{ID: b.ID, Host: b.Host, Port: b.Port}
+		addrs[i] = net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port)))
+	}
+	// Brokers that are up are better entries than the seeds, which may be gone by now; the seeds stay as a last resort.
+	s.proxy.SetBootstrap(append(addrs, s.seeds...))
+	return s.proxy.SetBrokers(upstream)
+}
+
+// ready says why clients cannot be served yet; nil when they can.
+func (s *server) ready() error {
+	if s.draining.Load() {
+		return errors.New("klink is being stopped")
+	}
+	if !s.brokersKnown.Load() {
+		if p := s.problem.Load(); p != nil {
+			return fmt.Errorf("the destination's brokers are not known yet: %s", *p)
+		}
+		return errors.New("the destination's brokers are not known yet")
+	}
+	select {
+	case <-s.service.Ready():
+		return nil
+	default:
+		return errors.New("links and mirrors have not been read from the state topic yet")
+	}
+}
+
+// awaitReady returns true when the server is ready, false when ctx has ended before.
+func (s *server) awaitReady(ctx context.Context) bool {
+	select {
+	case <-s.service.Ready():
+	case <-ctx.Done():
+		return false
+	}
+	t := time.NewTicker(10 * time.Millisecond)
+	defer t.Stop()
+	for s.ready() != nil {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,278 @@
+// Package telemetry shows what klink does: OpenTelemetry metrics read from the counters of proxy, router and replicator,
+// and the HTTP server with /metrics, /healthz and /readyz. Every instrument is observable: it costs nothing until
+// somebody collects.
+package telemetry
+
+import (
+	"errors"
+	"strconv"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.opentelemetry.io/otel/attribute"
+
+	"klink/admin"
+	"klink/protocol/linkapi"
+	"klink/proxy"
+	"klink/replicator"
+)
+
+// Sources are where the numbers come from. A nil member leaves its instruments out.
+type Sources struct {
+	Proxy *proxy.Stats
+	// RejectedProduces counts partitions of produce requests that klink refused by itself.
+	RejectedProduces func() int64
+	Replicator       func() replicator.Stats
+	State            func() *admin.State
+}
+
+// kind is how an instrument behaves over time.
+type kind string
+
+const (
+	counter kind = "counter" // only grows
+	gauge   kind = "gauge"
+)
+
+// emit reports one value with the values of the instrument's labels, in their order.
+type emit func(value float64, labels ...string)
+
+// instrument is one row of the table.
+type instrument struct {
+	name   string // OpenTelemetry name
+	prom   string // name in the Prometheus exposition
+	kind   kind
+	unit   string // UCUM
+	labels []string
+	doc    string
+	// observe is called at each collection. p is never incomplete for what the instrument's group needs.
+	observe func(p *picture, out emit)
+}
+
+// picture is what one collection works from: the snapshots are taken once.
+type picture struct {
+	proxy      *proxy.Stats
+	rejected   func() int64
+	replicator *replicator.Stats
+	state      *admin.State
+}
+
+func (s Sources) picture() *picture {
+	p := &picture{proxy: s.Proxy, rejected: s.RejectedProduces}
+	if s.Replicator != nil {
+		stats := s.Replicator()
+		p.replicator = &stats
+	}
+	if s.State != nil {
+		p.state = s.State()
+	}
+	return p
+}
+
+// instruments is the table; docs/metrics.md is generated from it.
+var instruments = []instrument{
+	// The proxy.
+	{
+		"klink.proxy.connections", "klink_proxy_connections", gauge, "{connection}", nil, "Client connections that are open.",
+		onProxy(func(s *proxy.Stats, out emit) { out(float64(s.Connections.Load())) }),
+	},
+	{
+		"klink.proxy.connections.accepted", "klink_proxy_connections_accepted_total", counter, "{connection}", nil, "Client connections accepted.",
+		onProxy(func(s *proxy.Stats, out emit) { out(float64(s.Accepted.Load())) }),
+	},
+	{
+		"klink.proxy.connections.closed", "klink_proxy_connections_closed_total", counter, "{connection}",
+		[]string{"reason"},
+		"Client connections closed, by reason: client, upstream (the broker closed it), dial (the broker could not be reached), idle, frame_size and request (refused frames), response, whole_too_large, tls, limit, drain, panic, internal.",
+		onProxy(func(s *proxy.Stats, out emit) {
+			for _, r := range proxy.Reasons() {
+				out(float64(s.Closed(r)), r.String())
+			}
+		}),
+	},
+	{
+		"klink.proxy.frames.refused", "klink_proxy_frames_refused_total", counter, "{frame}", nil,
+		"Request frames that klink refused: an impossible size, larger than max-request-bytes, garbage, an API that is not offered, or acks=0 to a mirror. Each closed its connection.",
+		onProxy(func(s *proxy.Stats, out emit) {
+			out(float64(s.Closed(proxy.ReasonFrameSize) + s.Closed(proxy.ReasonRequest)))
+		}),
+	},
+	{
+		"klink.proxy.requests", "klink_proxy_requests_total", counter, "{request}",
+		[]string{"api", "version"},
+		"Requests of clients, by API name and version.",
+		onProxy(func(s *proxy.Stats, out emit) {
+			s.EachRequest(func(key, version int16, n int64) { out(float64(n), apiName(key), strconv.Itoa(int(version))) })
+		}),
+	},
+	{
+		"klink.proxy.io", "klink_proxy_io_bytes_total", counter, "By",
+		[]string{"peer", "direction"},
+		"Bytes on the wire, received from and sent to clients (peer=client) and brokers (peer=broker).",
+		onProxy(func(s *proxy.Stats, out emit) {
+			out(float64(s.ClientReceived.Load()), "client", "received")
+			out(float64(s.ClientSent.Load()), "client", "sent")
+			out(float64(s.UpstreamReceived.Load()), "broker", "received")
+			out(float64(s.UpstreamSent.Load()), "broker", "sent")
+		}),
+	},
+	{
+		"klink.proxy.pauses", "klink_proxy_pauses_total", counter, "{pause}", nil, "How often reading from one side was suspended because the other did not keep up.",
+		onProxy(func(s *proxy.Stats, out emit) { out(float64(s.Pauses.Load())) }),
+	},
+	{
+		"klink.proxy.produce.rejected", "klink_proxy_produce_rejected_total", counter, "{partition}", nil,
+		"Partitions of produce requests that klink refused itself: read-only mirrors, and klink's own topics.",
+		func(p *picture, out emit) {
+			if p.rejected != nil {
+				out(float64(p.rejected()))
+			}
+		},
+	},
+
+	// Links and mirrors.
+	{
+		"klink.link.state", "klink_link_state", gauge, "{link}",
+		[]string{"link", "state", "error"},
+		"1 for the state that the link is in.",
+		onState(func(s *admin.State, out emit) {
+			for name, l := range s.Links {
+				out(1, name, string(l.State), string(l.Error))
+			}
+		}),
+	},
+	{
+		"klink.mirror.state", "klink_mirror_state", gauge, "{mirror}",
+		[]string{"link", "topic", "state", "error"},
+		"1 for the state that the mirror is in.",
+		onState(func(s *admin.State, out emit) {
+			for topic, m := range s.Mirrors {
+				out(1, m.Link, topic, string(m.State), string(m.Error))
+			}
+		}),
+	},
+	{
+		"klink.mirror.lag.offsets", "klink_mirror_lag_offsets", gauge, "{offset}",
+		[]string{"link", "topic", "partition"},
+		"Offsets by which the mirror partition is behind its source: the source's high watermark minus the mirror's end. Absent while unknown.",
+		onReplicator(func(s *replicator.Stats, out emit) {
+			for _, p := range s.Partitions {
+				if p.Offsets >= 0 {
+					out(float64(p.Offsets), p.Link, p.Topic, strconv.Itoa(int(p.Partition)))
+				}
+			}
+		}),
+	},
+	{
+		"klink.mirror.lag.time", "klink_mirror_lag_time_seconds", gauge, "s",
+		[]string{"link", "topic", "partition"},
+		"Time since the mirror partition last had everything that its source had; 0 without lag. Absent while unknown.",
+		onReplicator(func(s *replicator.Stats, out emit) {
+			for _, p := range s.Partitions {
+				if p.Offsets >= 0 {
+					out(p.Seconds, p.Link, p.Topic, strconv.Itoa(int(p.Partition)))
+				}
+			}
+		}),
+	},
+
+	// The replicator.
+	{
+		"klink.task.partitions", "klink_task_partitions", gauge, "{partition}",
+		[]string{"link", "state"},
+		"Mirror partitions that this process copies, by the state of their task: resuming, running, anchoring, stopped, failed.",
+		onReplicator(func(s *replicator.Stats, out emit) {
+			type task struct{ link, state string }
+			n := map[task]int{}
+			for _, p := range s.Partitions {
+				n[task{p.Link, p.State}]++
+			}
+			for t, n := range n {
+				out(float64(n), t.link, t.state)
+			}
+		}),
+	},
+	perLink("klink.link.fetch.requests", "klink_link_fetch_requests_total", "{request}", "Fetch responses of the source without an error.",
+		func(c *replicator.LinkCounters) int64 { return c.Fetches.Load() }),
+	perLink("klink.link.fetch.io", "klink_link_fetch_io_bytes_total", "By", "Bytes of record batches received from the source.",
+		func(c *replicator.LinkCounters) int64 { return c.FetchedBytes.Load() }),
+	perLink("klink.link.fetch.batches", "klink_link_fetch_batches_total", "{batch}", "Record batches received and queued for appending.",
+		func(c *replicator.LinkCounters) int64 { return c.FetchedBatches.Load() }),
+	perLink("klink.link.append.io", "klink_link_append_io_bytes_total", "By", "Bytes of record batches whose append the destination has confirmed.",
+		func(c *replicator.LinkCounters) int64 { return c.AppendedBytes.Load() }),
+	perLink("klink.link.append.batches", "klink_link_append_batches_total", "{batch}", "Record batches whose append the destination has confirmed.",
+		func(c *replicator.LinkCounters) int64 { return c.AppendedBatches.Load() }),
+	perLink("klink.link.append.records", "klink_link_append_records_total", "{record}", "Records whose append the destination has confirmed.",
+		func(c *replicator.LinkCounters) int64 { return c.AppendedRecords.Load() }),
+	perLink("klink.link.append.settled", "klink_link_append_settled_total", "{append}", "Appends with an unknown result, after which klink read the log back to see what it holds.",
+		func(c *replicator.LinkCounters) int64 { return c.Settled.Load() }),
+	{
+		"klink.replicator.produces", "klink_replicator_produces_total", counter, "{request}", nil, "Produce requests that the destination has answered.",
+		onReplicator(func(s *replicator.Stats, out emit) { out(float64(s.Produces)) }),
+	},
+	{
+		"klink.replicator.memory", "klink_replicator_memory_bytes", gauge, "By",
+		[]string{"kind"},
+		"Byte budget of the replicator: held now (buffered), the most since the start (peak), and the setting replicator-memory (budget).",
+		onReplicator(func(s *replicator.Stats, out emit) {
+			out(float64(s.BufferedBytes), "buffered")
+			out(float64(s.PeakBufferedBytes), "peak")
+			out(float64(s.BudgetBytes), "budget")
+		}),
+	},
+}
+
+func onProxy(f func(*proxy.Stats, emit)) func(*picture, emit) {
+	return func(p *picture, out emit) {
+		if p.proxy != nil {
+			f(p.proxy, out)
+		}
+	}
+}
+
+func onReplicator(f func(*replicator.Stats, emit)) func(*picture, emit) {
+	return func(p *picture, out emit) {
+		if p.replicator != nil {
+			f(p.replicator, out)
+		}
+	}
+}
+
+func onState(f func(*admin.State, emit)) func(*picture, emit) {
+	return func(p *picture, out emit) {
+		if p.state != nil {
+			f(p.state, out)
+		}
+	}
+}
+
+// perLink is a counter of the replicator by link.
+func perLink(name, prom, unit, doc string, value func(*replicator.LinkCounters) int64) instrument {
+	return instrument{name, prom, counter, unit, []string{"link"}, doc, onReplicator(func(s *replicator.Stats, out emit) {
+		for link, c := range s.Links {
+			out(float64(value(c)), link)
+		}
+	})}
+}
+
+// apiName is the name of an API key; "other" for what no client of Kafka sends.
+func apiName(key int16) string {
+	if name := kmsg.NameForKey(key); name != "" && name != "Unknown" {
+		return name
+	}
+	if _, ok := linkapi.Lookup(key); ok {
+		return linkapi.Name(key)
+	}
+	return "other"
+}
+
+// attributes pairs an instrument's labels with values.
+func (i *instrument) attributes(values []string) (attribute.Set, error) {
+	if len(values) != len(i.labels) {
+		return attribute.Set{}, errors.New(i.name + ": number of labels")
+	}
+	kv := make([]attribute.KeyValue, len(values))
+	for n, label := range i.labels {
+		kv[n] = attribute.String(label, values[n])
+	}
+	return attribute.NewSet(kv...), nil
+}
