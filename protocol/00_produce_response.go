@@ -190,12 +190,15 @@ func MergeRefusedProduce(frame []byte, h RequestHeader, refused []*RefusedProduc
 // RewriteProduceEndpoints rewrites the node endpoints of a response (v10 and later). unknown is true if it names a broker
 // without an address; that endpoint is left out, and clients ask for Metadata instead.
 func RewriteProduceEndpoints(frame []byte, h RequestHeader, brokers Brokers) (_ []byte, unknown bool, err error) {
+	if h.Version < 10 {
+		return frame, false, nil
+	}
 	p := ReadProduceResponse(frame, h)
 	for p.Topic(nil) {
 	}
 	p.r.Int32() // throttle time
-	if h.Version < 10 || p.Err() != nil {
-		return frame, false, p.Err()
+	if err := p.Err(); err != nil {
+		return nil, false, err
 	}
 	s := newSplice(frame, 64)
 	s.keep(p.r.At)

@@ -288,7 +288,7 @@ func (f *FetchResponse) partition(b []byte) error {
 	case !f.known && code == 0:
 		// Requests have their topic ids looked up before they are forwarded, so this id came into a fetch session
 		// in another way. Offsets of a mirror must not pass as they are; a new connection begins a new session.
-		return fmt.Errorf("Fetch response with topic id %x, whose name klink does not know", f.id)
+		return fmt.Errorf("topic id %x in a Fetch response, whose name klink does not know", f.id)
 	case f.view.Hidden:
 		hideError(b[4:6])
 		for at := 6; at < len(b); at += 8 {

@@ -42,6 +42,7 @@ func TranslateListOffsets(frame []byte, h RequestHeader, resolver Resolver) erro
 		}
 		r.Tags()
 	}
+	r.Tags()
 	return r.Err()
 }
 

@@ -22,8 +22,7 @@ func RewriteMetadata(frame []byte, h RequestHeader, brokers Brokers, hide bool, 
 		r.Int32() // throttle time
 	}
 	s := newSplice(frame, 256)
-	var missing map[int32]bool
-	missing = rewriteBrokers(s, &r, brokers, h.Version >= 1, 0)
+	missing := rewriteBrokers(s, &r, brokers, h.Version >= 1, 0)
 	if h.Version >= 2 {
 		r.String() // cluster id
 	}
@@ -49,11 +48,15 @@ func RewriteMetadata(frame []byte, h RequestHeader, brokers Brokers, hide bool, 
 		}
 		r.Tags()
 	}
+	if h.Version >= 8 && h.Version <= 10 {
+		r.Int32() // authorized operations on the cluster
+	}
+	if h.Version >= 13 {
+		r.Int16() // error code
+	}
+	r.Tags()
 	if err := r.Err(); err != nil {
 		return nil, false, err
-	}
-	if s.at == 0 {
-		return frame, false, nil
 	}
 	return s.finish(), len(missing) > 0, nil
 }
@@ -82,50 +85,35 @@ func metadataPartition(r *Reader, version int16, hide bool, missing map[int32]bo
 
 // rewriteBrokers rewrites an array of brokers (node id, host, port, rack, after bytes more, tags) with klink's addresses.
 // It returns the brokers that it has left out because they have none.
-func rewriteBrokers(s *splice, r *Reader, brokers Brokers, rack bool, after int) map[int32]bool {
-	countAt := r.At
-	n := r.Array()
-	if !r.Ok() {
-		return nil
-	}
-	listAt := r.At
-	var missing map[int32]bool
-	// What is left out is known before the count is written.
-	probe := *r
-	for i := n; i > 0 && probe.Ok(); i-- {
-		id, _, _ := readBroker(&probe, rack, after)
-		if _, _, ok := brokers.Address(id); !ok && probe.Ok() {
+func rewriteBrokers(s *splice, r *Reader, brokers Brokers, rack bool, after int) (missing map[int32]bool) {
+	countAt, kept := r.At, 0
+	var list []byte
+	for n := r.Array(); n > 0; n-- {
+		at := r.At
+		id, from, to := readBroker(r, rack, after)
+		if !r.Ok() {
+			return nil
+		}
+		host, port, ok := brokers.Address(id)
+		if !ok {
 			if missing == nil {
 				missing = map[int32]bool{}
 			}
 			missing[id] = true
-		}
-	}
-	if !probe.Ok() {
-		r.fail()
-		return nil
-	}
-	kept := n
-	for i, q := n, *r; i > 0 && len(missing) > 0; i-- {
-		if id, _, _ := readBroker(&q, rack, after); missing[id] {
-			kept--
-		}
-	}
-	s.keep(countAt)
-	s.dst = appendCount(s.dst, r.Flexible, kept)
-	s.drop(listAt)
-	for ; n > 0; n-- {
-		id, from, to := readBroker(r, rack, after)
-		if missing[id] {
-			s.drop(r.At)
 			continue
 		}
-		host, port, _ := brokers.Address(id)
-		s.keep(from)
-		s.dst = appendString(s.dst, r.Flexible, host)
-		s.dst = appendInt32(s.dst, port)
-		s.drop(to)
+		kept++
+		list = append(list, r.Buf[at:from]...)
+		list = appendString(list, r.Flexible, host)
+		list = appendInt32(list, port)
+		list = append(list, r.Buf[to:r.At]...)
 	}
+	if !r.Ok() {
+		return nil
+	}
+	s.keep(countAt)
+	s.dst = append(appendCount(s.dst, r.Flexible, kept), list...)
+	s.drop(r.At)
 	return missing
 }
 

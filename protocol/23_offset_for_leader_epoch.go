@@ -30,5 +30,6 @@ func TranslateOffsetForLeaderEpoch(frame []byte, h RequestHeader, resolver Resol
 		}
 		r.Tags()
 	}
+	r.Tags()
 	return r.Err()
 }

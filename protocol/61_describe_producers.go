@@ -23,5 +23,6 @@ func TranslateDescribeProducers(frame []byte, h RequestHeader, resolver Resolver
 		}
 		r.Tags()
 	}
+	r.Tags()
 	return r.Err()
 }

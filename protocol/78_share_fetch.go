@@ -163,7 +163,7 @@ func (f *ShareFetchResponse) token(b []byte) error {
 	case shareID:
 		m, known := f.resolver.Topic(nil, [16]byte(b))
 		if m != nil || !known {
-			return fmt.Errorf("ShareFetch response with a mirror topic, or one that klink does not know: id %x", b)
+			return fmt.Errorf("topic id %x in a ShareFetch response, which is a mirror or one that klink does not know", b)
 		}
 		f.state = sharePartitions
 	case sharePartition:
