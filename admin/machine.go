@@ -45,6 +45,8 @@ type mirrorStatus struct {
 	// Started is true once every partition has been fetched: from then on it is ACTIVE and not PENDING_MIRROR when
 	// nothing holds it back.
 	Started bool
+	// Own is true when Error is the mirror's own trouble at the source, which the link's coming back does not cure.
+	Own bool
 }
 
 // mirrorInput is something that happens to a mirror.

@@ -36,13 +36,12 @@ func stepMirror(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error) 
 		if s.State == MirrorLinkPaused {
 			return s, nil, nil
 		}
-		if s.State == MirrorSourceUnavailable && s.Error == in.Error {
+		if s.Own && s.Error == in.Error {
 			return s, nil, nil
 		}
-		return mirrorStatus{State: MirrorSourceUnavailable, Error: orInternal(in.Error), Message: in.Message, Started: s.Started}, nil, nil
+		return mirrorStatus{State: MirrorSourceUnavailable, Error: orInternal(in.Error), Message: in.Message, Started: s.Started, Own: true}, nil, nil
 	case mirrorLinkChanged:
-		// What the mirror itself lacks at the source is not cured by the link's coming back.
-		if s.State == MirrorSourceUnavailable && s.Error == ErrSourceTopicMayBeDeleted && in.Link.State != LinkPaused {
+		if s.Own && in.Link.State != LinkPaused {
 			return s, nil, nil
 		}
 		return going(s.Started, in.Link), nil, nil

@@ -24,6 +24,7 @@ type mirrorRecord struct {
 	StateTimeMs   int64       `json:"state_time_ms"`
 	Partitions    int32       `json:"partitions"`
 	Started       bool        `json:"started,omitempty"`
+	OwnError      bool        `json:"own_error,omitempty"` // see mirrorStatus.Own
 	Created       bool        `json:"created,omitempty"`
 	// TopicGone: the topic was deleted at the destination, not through klink. What has its name now is not translated.
 	TopicGone bool `json:"topic_gone,omitempty"`
@@ -69,14 +70,14 @@ func (r *mirrorRecord) clone() *mirrorRecord {
 }
 
 func (r *mirrorRecord) status() mirrorStatus {
-	return mirrorStatus{State: r.State, Error: r.Error, Message: r.ErrorMessage, Started: r.Started}
+	return mirrorStatus{State: r.State, Error: r.Error, Message: r.ErrorMessage, Started: r.Started, Own: r.OwnError}
 }
 
 func (r *mirrorRecord) setStatus(s mirrorStatus, now time.Time) {
 	if r.State != s.State {
 		r.StateTimeMs = now.UnixMilli()
 	}
-	r.State, r.Error, r.ErrorMessage, r.Started = s.State, s.Error, s.Message, s.Started
+	r.State, r.Error, r.ErrorMessage, r.Started, r.OwnError = s.State, s.Error, s.Message, s.Started, s.Own
 }
 
 func (r *mirrorRecord) view(topic string) *Mirror {

@@ -69,9 +69,14 @@ func OpenStore(destination []kgo.Opt, key *SecretsKey, logger *slog.Logger, chan
 // Close stops the store.
 func (s *Store) Close() { s.log.close() }
 
-// Sync returns when everything that was committed before the call is in memory.
+// Sync returns when everything that had been committed when it was called is in memory. The first Sync of a store is
+// strict, because it takes the transactional id; a later one may miss a commit of another instance whose transaction marker
+// is still on its way to the log.
 func (s *Store) Sync(ctx context.Context) error {
-	return s.Update(ctx, func(*Tx) error { return nil })
+	if err := s.Update(ctx, func(*Tx) error { return nil }); err != nil {
+		return err
+	}
+	return s.log.readToEnd(ctx)
 }
 
 // Update makes a change: fn reads and writes through the Tx and is called again when another instance was faster, so it

@@ -212,7 +212,7 @@ func TestTimelinesMoveInPlace(t *testing.T) {
 	require.NoError(t, s.Sync(ctx))
 	require.EqualValues(t, 15, live.Floor(), "a record that says nothing new moves nothing")
 	put(other, 20)
-	require.NoError(t, s.Sync(ctx)) // takes the id back, so it reads to the end
+	require.NoError(t, s.Sync(ctx))
 	require.Same(t, live, s.State().Timelines["t"][0])
 	require.EqualValues(t, 20, live.Shift())
 	require.NoError(t, s.Update(ctx, func(tx *Tx) error { tx.DeleteMirror("t"); return nil }))
