@@ -33,6 +33,7 @@ lint: ## formatting, go vet, staticcheck
 	@out=$$(go tool gofumpt -l .); if [ -n "$$out" ]; then echo "not gofumpt-clean (make fmt):"; echo "$$out"; exit 1; fi
 	go vet ./...
 	go tool staticcheck ./...
+	@if [ -f $(LIBRDKAFKA)/go.mod ]; then echo 'go vet $(LIBRDKAFKA)/...'; cd $(LIBRDKAFKA) && go vet ./...; fi
 
 fmt:
 	go tool gofumpt -w .

@@ -152,6 +152,28 @@ func TestAuthentication(t *testing.T) {
 	}
 }
 
+func TestOtherProtocols(t *testing.T) {
+	for name, c := range map[string]struct {
+		opts           []Option
+		user, password string
+	}{
+		"SSL":                          {opts: []Option{SSL()}},
+		"SASL_PLAINTEXT SCRAM-SHA-256": {[]Option{SASLPlaintext(), Scram("SCRAM-SHA-256", "eve", "eve-secret")}, "eve", "eve-secret"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cluster := Start(t, c.opts...)
+			cl := NewClient(t, append(cluster.ClientOpts(c.user, c.password), kgo.SeedBrokers(cluster.seeds()...))...)
+			if err := cl.Ping(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if _, err := cluster.Tool(t, TopicCommand, "--bootstrap-server", cluster.Bootstrap(), "--list",
+				"--command-config", cluster.PropertiesFile(t, c.user, c.password)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestThreeBrokers(t *testing.T) {
 	c := Start(t, Brokers(3), WithFaults())
 	cl := c.Client(t)
