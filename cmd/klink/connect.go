@@ -86,7 +86,7 @@ func (a *app) connect(opts ...kgo.Opt) (*cluster, error) {
 		return nil, err
 	}
 	// The link API has keys that franz-go knows no version of, so none may be pinned.
-	all = append(all, kgo.MaxVersions(nil), kgo.RequestRetries(4), kgo.MetadataMinAge(100*time.Millisecond))
+	all = append(all, kgo.MaxVersions(nil), kgo.RequestRetries(4))
 	if p["client.id"] == "" {
 		all = append(all, kgo.ClientID("klink-cli"))
 	}

@@ -34,10 +34,15 @@ const (
 
 var mechanisms = []string{mechanismPlain, mechanismScramSHA256, mechanismScramSHA512}
 
+// metadataMinAge is the default of Java's retry.backoff.ms.
+const metadataMinAge = 100 * time.Millisecond
+
 // Options makes franz-go options of p: seed brokers when bootstrap.servers is there, TLS, SASL, client id, time-outs.
 // An error names the key that is wrong.
 func (p Properties) Options() ([]kgo.Opt, error) {
-	var opts []kgo.Opt
+	// As a Java client, which asks for metadata again after retry.backoff.ms when it misses a topic or a leader;
+	// franz-go's default of 5 s would be felt after every topic that was just created.
+	opts := []kgo.Opt{kgo.MetadataMinAge(metadataMinAge)}
 	seeds, err := p.Seeds()
 	if err != nil {
 		return nil, err
@@ -77,8 +82,8 @@ func (p Properties) Options() ([]kgo.Opt, error) {
 			return []kgo.Opt{kgo.DialTimeout(d)}
 		}},
 		{"metadata.max.age.ms", 10 * time.Millisecond, time.Hour, func(d time.Duration) []kgo.Opt {
-			// The smallest age must not exceed the largest; franz-go's default is 5 s.
-			return []kgo.Opt{kgo.MetadataMaxAge(d), kgo.MetadataMinAge(min(d, 5*time.Second))}
+			// The smallest age must not exceed the largest.
+			return []kgo.Opt{kgo.MetadataMaxAge(d), kgo.MetadataMinAge(min(d, metadataMinAge))}
 		}},
 	} {
 		s, ok := p[t.key]
