@@ -134,13 +134,16 @@ func (s *fakeSession) enter() func() {
 func (s *fakeSession) Request(frame []byte) router.Decision {
 	defer s.enter()()
 	kind := int16(binary.BigEndian.Uint16(frame[4:]))
-	if len(frame) < 16 {
+	if len(frame) < 16 || binary.BigEndian.Uint32(frame[12:]) > 1<<30 {
 		return router.Decision{Action: router.Close, Err: errors.New("garbage")}
 	}
 	corr := int32(binary.BigEndian.Uint32(frame[8:]))
 	n := int(binary.BigEndian.Uint32(frame[12:]))
 	forward := router.Decision{Action: router.Forward, Frame: frame}
 	answer := func(context.Context) router.Decision {
+		if n > 1<<20 {
+			return router.Decision{Action: router.Close, Err: errors.New("too much to answer")}
+		}
 		return router.Decision{Action: router.Answer, Frame: flip(response(corr, n))}
 	}
 	run := func(f func(context.Context) router.Decision) router.Decision {
@@ -154,7 +157,7 @@ func (s *fakeSession) Request(frame []byte) router.Decision {
 	whole := func(f func(frame []byte) router.Decision) router.Decision {
 		forward.Whole = func(got []byte) router.Decision {
 			defer s.enter()()
-			if !bytes.Equal(got, response(corr, n)) {
+			if n > 1<<20 || !bytes.Equal(got, response(corr, n)) {
 				return router.Decision{Action: router.Close, Err: fmt.Errorf("whole response to %d is not whole", corr)}
 			}
 			return f(got)
@@ -305,6 +308,9 @@ func newBroker(t testing.TB, config *tls.Config, hook func(net.Conn)) *fakeBroke
 			go func() {
 				defer b.conns.Done()
 				defer conn.Close()
+				if c, ok := conn.(*tls.Conn); ok && c.Handshake() != nil {
+					return
+				}
 				if b.hook != nil {
 					b.hook(conn)
 				} else {

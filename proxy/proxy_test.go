@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"testing"
@@ -82,4 +83,14 @@ func TestRandomConversations(t *testing.T) {
 		converse(t, conn, randomRequests(rnd, 1+40_000_000/(size+200_000), size, size), 1+rnd.IntN(2*size), rnd)
 	}
 	require.Zero(t, p.Stats().Panics.Load())
+}
+
+// expectClosed awaits the end of the stream, and that nothing comes before it.
+func expectClosed(t testing.TB, conn net.Conn) {
+	t.Helper()
+	n, err := conn.Read(make([]byte, 1))
+	require.Zero(t, n)
+	require.Error(t, err)
+	var timeout net.Error
+	require.False(t, errors.As(err, &timeout) && timeout.Timeout(), "the connection is still open")
 }

@@ -56,7 +56,7 @@ func (s *side) send(p []byte) {
 }
 
 func (s *side) sendRaw(p []byte) {
-	if s.out.n == 0 && len(p) >= smallPiece {
+	if s.out.n == 0 && !s.waiting && len(p) >= smallPiece {
 		n := s.writeNow(p)
 		if p = p[n:]; len(p) == 0 || s.broken {
 			return
@@ -75,7 +75,7 @@ func (s *side) sendOwned(in *inbox, n int) {
 		return
 	}
 	written := 0
-	if s.out.n == 0 {
+	if s.out.n == 0 && !s.waiting {
 		written = s.writeNow(p)
 	}
 	switch {
