@@ -38,6 +38,10 @@ func (s *source) classify(err error) (admin.Error, string) {
 	if dial := s.lastDial.last.Load(); dial != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
 		err = *dial
 	}
+	// Connected and at once closed again, while logging in: some brokers do not say that they refuse the credentials.
+	if s.lastDial.last.Load() != nil && s.sasl && errors.Is(err, io.EOF) {
+		return admin.ErrAuthentication, fmt.Sprintf("the source closed the connection during the login: %v; check sasl.mechanism and sasl.jaas.config", err)
+	}
 	return classify(err)
 }
 

@@ -189,7 +189,7 @@ func TestForeignWrite(t *testing.T) {
 		w.run()
 		w.awaitCaughtUp("orders")
 		w.awaitState("orders", admin.MirrorActive)
-		kafkatest.Produce(t, w.dst.cl, "orders", 0, kafkatest.Records(1, 5)...)
+		send(t, w.dst.cl, "orders", 0, kafkatest.Records(1, 5)...)
 		w.produce("orders", 0, 2, 20)
 		m := w.awaitState("orders", admin.MirrorFailed)
 		if m.Error != admin.ErrForeignWrite {
@@ -200,7 +200,7 @@ func TestForeignWrite(t *testing.T) {
 	t.Run("at the start", func(t *testing.T) {
 		w, _, dst := embedded(t)
 		w.topics("orders", 1)
-		kafkatest.Produce(t, w.dst.cl, "orders", 0, kafkatest.Records(1, 5)...)
+		send(t, w.dst.cl, "orders", 0, kafkatest.Records(1, 5)...)
 		w.produce("orders", 0, 2, 20)
 		w.mirror("orders")
 		w.run()
@@ -308,11 +308,11 @@ func TestTransactionsFailByName(t *testing.T) {
 	w, _, dst := embedded(t)
 	w.topics("orders", 1)
 	w.produce("orders", 0, 2, 20)
-	cl := kafkatest.NewClient(t, kgo.SeedBrokers(w.src.seeds...), kgo.TransactionalID("tx"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	cl := kafkatest.NewClient(t, kgo.SeedBrokers(w.src.seeds...), kgo.TransactionalID("tx"), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ManualFlushing())
 	if err := cl.BeginTransaction(); err != nil {
 		t.Fatal(err)
 	}
-	kafkatest.Produce(t, cl, "orders", 0, kafkatest.Records(2, 10)...)
+	send(t, cl, "orders", 0, kafkatest.Records(2, 10)...)
 	if err := cl.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,6 +33,7 @@ type source struct {
 	name        string
 	fingerprint string
 	cfg         linkConfig
+	sasl        bool // the link logs in
 	client      *kgo.Client
 	lastDial    dialError
 	counters    *LinkCounters
@@ -75,6 +77,7 @@ func newSource(r *Replicator, link *admin.Link) (*source, error) {
 		name:        link.Name,
 		fingerprint: fingerprint(link.Configs),
 		cfg:         newLinkConfig(link.Configs),
+		sasl:        strings.HasPrefix(strings.ToUpper(link.Configs["security.protocol"]), "SASL_"),
 		counters:    r.metrics.link(link.Name),
 		log:         r.log.With("link", link.Name),
 		stopped:     make(chan struct{}),

@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"sync"
@@ -95,11 +96,14 @@ func (w *worker) take() (item, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.inStream = false
+	if len(w.core.queue) > 0 && !w.core.inFlight && w.m.r.budget.scarce() {
+		w.core.queue[0].unpin()
+	}
 	return w.core.take()
 }
 
 // appended takes the result of an append: the batch stands at base.
-func (w *worker) appended(base int64, bytes int) {
+func (w *worker) appended(base int64, size int) {
 	w.mu.Lock()
 	records := w.core.queue[0].records
 	e := w.core.appended(base)
@@ -109,7 +113,7 @@ func (w *worker) appended(base int64, bytes int) {
 		c := w.m.counters
 		c.AppendedBatches.Add(1)
 		c.AppendedRecords.Add(int64(records))
-		c.AppendedBytes.Add(int64(bytes))
+		c.AppendedBytes.Add(int64(size))
 	}
 	w.apply(e)
 	w.mu.Unlock()
@@ -131,6 +135,7 @@ func (w *worker) storeAnchor(ctx context.Context, a anchor) {
 		if err == nil {
 			w.step((*partition).anchored)
 			w.wakeFetcher()
+			w.m.r.wake()
 			return
 		}
 		w.m.r.log.Warn("storing the start of a mirror partition failed, retrying",
@@ -187,8 +192,8 @@ func (w *worker) mirrorEnd() int64 {
 	return w.core.next
 }
 
-// unpin copies queued batches out of large frames that they alone keep in memory, so that a slow partition holds no more
-// than its own bytes.
+// unpin copies queued batches out of large frames that they alone may keep in memory, so that a slow partition holds no
+// more than its own bytes.
 func (w *worker) unpin() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -197,13 +202,17 @@ func (w *worker) unpin() {
 		q = q[1:]
 	}
 	for n := range q {
-		i := &q[n]
-		if i.frame.size < 4*int64(len(i.bytes)) {
-			continue
-		}
-		old := i.frame
-		i.bytes = append([]byte(nil), i.bytes...)
-		i.frame = old.budget.frame(0, int64(len(i.bytes)))
-		old.release()
+		q[n].unpin()
 	}
+}
+
+// unpin copies the batch if it is a small part of its frame.
+func (i *item) unpin() {
+	if i.frame.size < 4*int64(len(i.bytes)) {
+		return
+	}
+	old := i.frame
+	i.bytes = bytes.Clone(i.bytes)
+	i.frame = old.budget.frame(0, int64(len(i.bytes)))
+	old.release()
 }

@@ -38,7 +38,7 @@ const linkName = "west"
 func newWorld(t *testing.T, src, dst []string) *world {
 	client := func(seeds []string) cluster {
 		return cluster{seeds, kafkatest.NewClient(t, kgo.SeedBrokers(seeds...),
-			kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(0), kgo.MetadataMinAge(20*time.Millisecond))}
+			kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ManualFlushing(), kgo.MetadataMinAge(20*time.Millisecond))}
 	}
 	w := &world{t: t, src: client(src), dst: client(dst), control: newFakeControl()}
 	w.control.create = func(topic string, n int32) error {
@@ -169,10 +169,26 @@ func (w *world) awaitCaughtUp(topic string) {
 	})
 }
 
-// produce appends n records of about size bytes to a source partition, one batch each call.
+// produce appends n records of about size bytes to a source partition, in one batch.
 func (w *world) produce(topic string, partition int32, n, size int) {
 	w.t.Helper()
-	kafkatest.Produce(w.t, w.src.cl, topic, partition, kafkatest.Records(n, size)...)
+	send(w.t, w.src.cl, topic, partition, kafkatest.Records(n, size)...)
+}
+
+// send appends records with a client that flushes by hand, in one batch if they fit one.
+func send(t *testing.T, cl *kgo.Client, topic string, partition int32, records ...*kgo.Record) {
+	t.Helper()
+	var first kgo.FirstErrPromise
+	for _, r := range records {
+		r.Topic, r.Partition = topic, partition
+		cl.Produce(t.Context(), r, first.Promise())
+	}
+	if err := cl.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Err(); err != nil {
+		t.Fatalf("produce to %s-%d: %v", topic, partition, err)
+	}
 }
 
 // same checks that the mirror has exactly the source's records, at the source's offsets.

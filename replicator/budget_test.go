@@ -1,0 +1,156 @@
+package replicator
+
+import (
+	"context"
+	"net"
+	"slices"
+	"testing"
+
+	"klink/internal/kafkatest"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+)
+
+func TestBudgetIsServedInOrderAndNeverExceeded(t *testing.T) {
+	b := newBudget(100)
+	if err := b.reserve(t.Context(), 60); err != nil {
+		t.Fatal(err)
+	}
+	order := make(chan int, 3)
+	waiting := func(n int) bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return len(b.waiters) == n
+	}
+	await := func(n int) {
+		t.Helper()
+		for !waiting(n) {
+			if t.Context().Err() != nil {
+				t.Fatal("nobody waits")
+			}
+		}
+	}
+	go func() { _ = b.reserve(t.Context(), 50); order <- 1 }()
+	await(1)
+	// There is room for this one, but not before the one ahead of it.
+	go func() { _ = b.reserve(t.Context(), 10); order <- 2 }()
+	await(2)
+	ctx, cancel := context.WithCancel(t.Context())
+	gone := make(chan error)
+	go func() { gone <- b.reserve(ctx, 1) }()
+	await(3)
+	cancel()
+	if err := <-gone; err == nil {
+		t.Error("a cancelled reservation was served")
+	}
+	f := b.frame(60, 130) // more came than was reserved
+	if held, _ := b.usage(); held != 130 || b.free != -30 || !b.scarce() {
+		t.Errorf("held %d, free %d", held, b.free)
+	}
+	f.keep()
+	f.release()
+	f.release()
+	got := []int{<-order, <-order}
+	if slices.Sort(got); !slices.Equal(got, []int{1, 2}) || b.free != 40 {
+		t.Errorf("served %v, free %d", got, b.free)
+	}
+}
+
+// TestMemoryStaysBoundedWithAStalledDestination: 64 partitions with a backlog of 64 MiB and a budget of 8 MiB.
+func TestMemoryStaysBoundedWithAStalledDestination(t *testing.T) {
+	const budget, partitions, batchBytes = 8 << 20, 64, 128 << 10
+	src := kafkatest.Embedded(t, 1)
+	dst, faults := faulty(t)
+	w := newWorld(t, src.ListenAddrs(), []string{faults.Addr()})
+	w.cfg.MemoryBytes = budget
+	w.topics("orders", partitions)
+	for p := range int32(partitions) {
+		for range 8 {
+			w.produce("orders", p, 32, batchBytes/32)
+		}
+	}
+	w.mirror("orders")
+	began := dst.Fault(kfake.Fault{Topic: "orders", Observe: true, Count: -1})
+	w.run()
+	if err := began.Wait(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	w.await("appends", func() (bool, string) { return w.r.Stats().Produces > 2, "" })
+	faults.Stall()
+	// Until nothing more is fetched: every partition has filled its queue, or the budget is used up.
+	last, same := int64(-1), 0
+	w.await("fetching to pause", func() (bool, string) {
+		now := w.r.Stats().Links[linkName].FetchedBytes.Load()
+		if now == last {
+			same++
+		} else {
+			last, same = now, 0
+		}
+		return same > 10, ""
+	})
+	faults.Resume()
+	w.awaitCaughtUp("orders")
+	s := w.r.Stats()
+	t.Logf("held at most %d of %d bytes, fetched %d", s.PeakBufferedBytes, s.BudgetBytes, last)
+	if s.PeakBufferedBytes > budget+batchBytes {
+		t.Errorf("held %d bytes of a budget of %d", s.PeakBufferedBytes, budget)
+	}
+	w.same("orders")
+	w.stop()
+	if held, _ := w.r.budget.usage(); held != 0 || w.r.budget.free != budget {
+		t.Errorf("at the end %d bytes are held and %d free", held, w.r.budget.free)
+	}
+}
+
+// TestAStalledBrokerHoldsUpOnlyItsPartitions: with one of two destination brokers silent, the other's partitions get all of
+// a backlog that is many times the budget.
+func TestAStalledBrokerHoldsUpOnlyItsPartitions(t *testing.T) {
+	src := kafkatest.Embedded(t, 1)
+	var faults []*kafkatest.Faults
+	dst := kafkatest.Embedded(t, 2, kfake.ListenFn(func(network, addr string) (net.Listener, error) {
+		l, err := net.Listen(network, addr)
+		if err != nil {
+			return nil, err
+		}
+		f := kafkatest.NewFaults(t, l.Addr().String())
+		faults = append(faults, f)
+		a, err := net.ResolveTCPAddr("tcp", f.Addr())
+		return advertised{l, a}, err
+	}))
+	w := newWorld(t, src.ListenAddrs(), []string{faults[0].Addr()})
+	w.cfg.MemoryBytes = 2 << 20
+	w.topics("orders", 8)
+	leader := func(p int32) int32 { return int32(p % 2) }
+	for p := range int32(8) {
+		if err := dst.MoveTopicPartition("orders", p, leader(p)); err != nil {
+			t.Fatal(err)
+		}
+		w.produce("orders", p, 1, 10)
+	}
+	w.mirror("orders")
+	w.run()
+	w.awaitCaughtUp("orders")
+	faults[1].Stall()
+	for range 20 {
+		for p := range int32(8) {
+			w.produce("orders", p, 16, 4<<10)
+		}
+	}
+	w.await("the partitions of the broker that answers", func() (bool, string) {
+		st := w.r.Status("orders")
+		for p := range int32(8) {
+			if leader(p) == 0 && st[p].MirrorEnd != 1+20*16 {
+				return false, ""
+			}
+		}
+		return true, ""
+	})
+	for p, s := range w.r.Status("orders") {
+		if leader(int32(p)) == 1 && s.MirrorEnd == s.SourceEnd {
+			t.Errorf("partition %d of the silent broker got everything", p)
+		}
+	}
+	faults[1].Resume()
+	w.awaitCaughtUp("orders")
+	w.same("orders")
+}

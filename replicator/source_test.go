@@ -1,0 +1,306 @@
+package replicator
+
+import (
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"klink/admin"
+	"klink/internal/kafkatest"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+)
+
+func TestPartitionsGrowWithTheSource(t *testing.T) {
+	w, _, _ := embedded(t)
+	w.topics("orders", 1)
+	w.produce("orders", 0, 5, 20)
+	w.mirror("orders")
+	w.run()
+	w.awaitState("orders", admin.MirrorActive)
+	if _, err := kadm.NewClient(w.src.cl).UpdatePartitions(t.Context(), 3, "orders"); err != nil {
+		t.Fatal(err)
+	}
+	fresh := kafkatest.NewClient(t, kgo.SeedBrokers(w.src.seeds...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ManualFlushing())
+	send(t, fresh, "orders", 2, kafkatest.Records(5, 20)...)
+	w.await("the partitions", func() (bool, string) { return len(w.r.Status("orders")) == 3, "" })
+	w.awaitCaughtUp("orders")
+	w.same("orders")
+}
+
+func TestSourceTopicDeleted(t *testing.T) {
+	w, src, _ := embedded(t)
+	w.topics("orders", 1)
+	w.topics("other", 1)
+	w.produce("orders", 0, 5, 20)
+	w.mirror("orders")
+	w.mirror("other")
+	w.run()
+	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("other", admin.MirrorActive)
+	w.awaitCaughtUp("orders")
+	if err := src.DeleteTopic("orders"); err != nil {
+		t.Fatal(err)
+	}
+	m := w.awaitState("orders", admin.MirrorSourceUnavailable)
+	if m.Error != admin.ErrSourceTopicMayBeDeleted {
+		t.Errorf("error %s", m.Error)
+	}
+	wantIn(t, m.ErrorMessage, `"orders"`)
+
+	// The other mirror goes on.
+	w.produce("other", 0, 3, 20)
+	w.awaitCaughtUp("other")
+
+	// A topic of the same name is not the one that was mirrored.
+	kafkatest.CreateTopic(t, w.src.cl, "orders", 1, -1, nil)
+	m = w.awaitState("orders", admin.MirrorFailed)
+	if m.Error != admin.ErrSourceTopicIDChanged {
+		t.Errorf("error %s: %s", m.Error, m.ErrorMessage)
+	}
+}
+
+// TestSourceTopicHiddenForAWhile: a topic that metadata does not show for some time, and then does, goes on by itself.
+func TestSourceTopicHiddenForAWhile(t *testing.T) {
+	w, src, _ := embedded(t)
+	w.topics("orders", 1)
+	w.produce("orders", 0, 5, 20)
+	w.mirror("orders")
+	hidden := src.Fault(
+		kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "orders", Err: kerr.UnknownTopicOrPartition, Count: -1},
+		kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: "orders", Err: kerr.UnknownTopicID, Count: -1},
+	)
+	w.run()
+	w.awaitState("orders", admin.MirrorSourceUnavailable)
+	hidden.Remove()
+	w.awaitState("orders", admin.MirrorActive)
+	w.awaitCaughtUp("orders")
+	w.same("orders")
+}
+
+func TestSourceRefusesTheTopic(t *testing.T) {
+	for _, key := range []kmsg.Key{kmsg.Metadata, kmsg.Fetch} {
+		t.Run(key.Name(), func(t *testing.T) {
+			w, src, _ := embedded(t)
+			w.topics("orders", 1)
+			w.produce("orders", 0, 5, 20)
+			w.mirror("orders")
+			denied := src.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Topic: "orders", Err: kerr.TopicAuthorizationFailed, Count: -1})
+			w.run()
+			m := w.awaitState("orders", admin.MirrorSourceUnavailable)
+			if m.Error != admin.ErrAuthorization {
+				t.Errorf("error %s", m.Error)
+			}
+			wantIn(t, m.ErrorMessage, "READ", `"orders"`)
+			denied.Remove()
+			w.awaitState("orders", admin.MirrorActive)
+			w.awaitCaughtUp("orders")
+		})
+	}
+}
+
+func TestSourceTruncated(t *testing.T) {
+	w, src, _ := embedded(t)
+	w.topics("orders", 1)
+	w.produce("orders", 0, 5, 20)
+	w.mirror("orders")
+	// The mirror is ahead of a source that lost its end.
+	w.run()
+	w.awaitCaughtUp("orders")
+	w.awaitState("orders", admin.MirrorActive)
+	src.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: "orders", Err: kerr.OffsetOutOfRange, Count: -1})
+	src.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		src.KeepControl()
+		r := req.(*kmsg.ListOffsetsRequest)
+		resp := r.ResponseKind().(*kmsg.ListOffsetsResponse)
+		p := kmsg.NewListOffsetsResponseTopicPartition()
+		if r.Topics[0].Partitions[0].Timestamp == timestampLatest {
+			p.Offset = 3
+		} else {
+			p.Offset = 0
+		}
+		rt := kmsg.NewListOffsetsResponseTopic()
+		rt.Topic, rt.Partitions = "orders", append(rt.Partitions, p)
+		resp.Topics = append(resp.Topics, rt)
+		return resp, nil, true
+	})
+	m := w.awaitState("orders", admin.MirrorFailed)
+	if m.Error != admin.ErrUnexpectedTruncation {
+		t.Errorf("error %s", m.Error)
+	}
+	wantIn(t, m.ErrorMessage, "orders-0", "offset 5", "at 3")
+}
+
+func TestSourceRecordsLost(t *testing.T) {
+	w, _, dst := embedded(t)
+	w.topics("orders", 1)
+	w.produce("orders", 0, 5, 20)
+	w.mirror("orders")
+	w.run()
+	w.awaitState("orders", admin.MirrorActive)
+	w.awaitCaughtUp("orders")
+	w.stop()
+	w.produce("orders", 0, 5, 20)
+	w.produce("orders", 0, 5, 20)
+	kafkatest.DeleteRecordsBefore(t, w.src.cl, "orders", 0, 10)
+	w.run()
+	m := w.awaitState("orders", admin.MirrorFailed)
+	if m.Error != admin.ErrSourceRecordsLost {
+		t.Errorf("error %s: %s", m.Error, m.ErrorMessage)
+	}
+	wantIn(t, m.ErrorMessage, "orders-0", "up to offset 9", "from offset 5")
+	if end := dst.PartitionInfo("orders", 0).HighWatermark; end != 5 {
+		t.Errorf("the mirror ends at %d", end)
+	}
+}
+
+// TestEmptyMirrorBeginsWhereTheSourceBeginsNow: records deleted before the first batch was mirrored are no loss.
+func TestEmptyMirrorBeginsWhereTheSourceBeginsNow(t *testing.T) {
+	w, _, _ := embedded(t)
+	w.topics("orders", 1)
+	w.produce("orders", 0, 5, 20)
+	w.mirror("orders")
+	w.produce("orders", 0, 5, 20)
+	kafkatest.DeleteRecordsBefore(t, w.src.cl, "orders", 0, 7)
+	w.run()
+	w.awaitCaughtUp("orders")
+	w.awaitState("orders", admin.MirrorActive)
+	w.same("orders")
+	if tl := w.control.State().Timelines["orders"][0]; tl.Floor() != 7 || tl.Shift() != 5 {
+		t.Errorf("floor %d shift %d", tl.Floor(), tl.Shift())
+	}
+}
+
+// TestOldSource: a source of the versions of 2.4, by topic name and without topic ids.
+func TestOldSource(t *testing.T) {
+	w, _, _ := embedded(t, kfake.MaxVersions(kversion.V2_4_0()))
+	w.topics("orders", 3)
+	for p := range int32(3) {
+		w.produce("orders", p, 5, 20)
+	}
+	w.mirror("orders")
+	w.run()
+	w.awaitState("orders", admin.MirrorActive)
+	w.awaitCaughtUp("orders")
+	w.same("orders")
+}
+
+// faulty makes a cluster of one broker that advertises the address of a proxy with faults.
+func faulty(t *testing.T, opts ...kfake.Opt) (*kfake.Cluster, *kafkatest.Faults) {
+	t.Helper()
+	var once sync.Once
+	var faults *kafkatest.Faults
+	c := kafkatest.Embedded(t, 1, append(opts, kfake.ListenFn(func(network, addr string) (net.Listener, error) {
+		l, err := net.Listen(network, addr)
+		if err != nil {
+			return nil, err
+		}
+		once.Do(func() { faults = kafkatest.NewFaults(t, l.Addr().String()) })
+		a, err := net.ResolveTCPAddr("tcp", faults.Addr())
+		return advertised{l, a}, err
+	}))...)
+	return c, faults
+}
+
+// advertised is a listener that says that it is at another address.
+type advertised struct {
+	net.Listener
+	addr net.Addr
+}
+
+func (a advertised) Addr() net.Addr { return a.addr }
+
+func TestSourceDownAndUpAgain(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		down func(*kafkatest.Faults)
+		want admin.Error
+	}{
+		{"refuses connections", (*kafkatest.Faults).Cut, admin.ErrBootstrapConnection},
+		{"is silent", (*kafkatest.Faults).Stall, admin.ErrTimeout},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, faults := faulty(t)
+			dst := kafkatest.Embedded(t, 1)
+			w := newWorld(t, []string{faults.Addr()}, dst.ListenAddrs())
+			w.topics("orders", 1)
+			w.produce("orders", 0, 5, 20)
+			w.mirror("orders")
+			w.run()
+			w.awaitState("orders", admin.MirrorActive)
+			w.awaitCaughtUp("orders")
+			began := time.Now()
+			c.down(faults)
+			w.await("the link to be down", func() (bool, string) {
+				l := w.control.State().Links[linkName]
+				return l.State == admin.LinkUnavailable, string(l.State)
+			})
+			l := w.control.State().Links[linkName]
+			t.Logf("%s after %v: %s", l.Error, time.Since(began), l.ErrorMessage)
+			if l.Error != c.want {
+				t.Errorf("error %s (%s), want %s", l.Error, l.ErrorMessage, c.want)
+			}
+			faults.Resume()
+			w.await("the link to be up", func() (bool, string) {
+				l := w.control.State().Links[linkName]
+				return l.State == admin.LinkActive, string(l.State)
+			})
+			w.produce("orders", 0, 5, 20)
+			w.awaitCaughtUp("orders")
+			w.same("orders")
+		})
+	}
+}
+
+func TestSourceNeverThere(t *testing.T) {
+	w, _, _ := embedded(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	w.configs["bootstrap.servers"] = addr
+	w.run()
+	w.await("the link to be down", func() (bool, string) {
+		l := w.control.State().Links[linkName]
+		return l.Error == admin.ErrBootstrapConnection, string(l.State) + " " + l.ErrorMessage
+	})
+}
+
+func TestWrongCredentials(t *testing.T) {
+	src := kafkatest.Embedded(t, 1, kfake.EnableSASL(), kfake.Superuser("PLAIN", "alice", "right"))
+	dst := kafkatest.Embedded(t, 1)
+	w := newWorld(t, src.ListenAddrs(), dst.ListenAddrs())
+	jaas := func(password string) map[string]string {
+		return map[string]string{
+			"bootstrap.servers": w.src.seeds[0], "availability.check.ms": "200",
+			"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN",
+			"sasl.jaas.config": `org.apache.kafka.common.security.plain.PlainLoginModule required username="alice" password="` + password + `";`,
+		}
+	}
+	set := func(configs map[string]string) {
+		w.control.change(func(s *admin.State) {
+			l := *s.Links[linkName]
+			l.Configs = configs
+			s.Links[linkName] = &l
+		})
+	}
+	set(jaas("wrong"))
+	w.run()
+	w.await("the link to be down", func() (bool, string) {
+		l := w.control.State().Links[linkName]
+		return l.Error == admin.ErrAuthentication, string(l.Error) + " " + l.ErrorMessage
+	})
+	set(jaas("right"))
+	w.await("the link to be up", func() (bool, string) {
+		l := w.control.State().Links[linkName]
+		return l.State == admin.LinkActive && l.SourceClusterID != "", string(l.Error) + " " + l.ErrorMessage
+	})
+}
