@@ -14,9 +14,10 @@ import (
 
 // What is done to the topic of a mirror at the destination.
 
-// findTopic looks a destination topic up; nil = there is none.
+// findTopic looks a destination topic up; nil = there is none. It asks the destination itself: kadm answers from a cache
+// unless authorized operations are wanted, and a topic that was just deleted would still be in there.
 func (s *Service) findTopic(ctx context.Context, topic string) (*kadm.TopicDetail, error) {
-	meta, err := s.admin.Metadata(ctx, topic)
+	meta, err := s.admin.Metadata(kadm.WithAuthorizedOps(ctx), topic)
 	if err != nil {
 		return nil, fmt.Errorf("look for topic '%s' at the destination: %w", topic, err)
 	}
