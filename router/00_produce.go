@@ -59,13 +59,12 @@ func (s *session) produce(h protocol.RequestHeader, frame []byte) Decision {
 	if err := p.Err(); err != nil {
 		return closeMalformed(h, err)
 	}
-	notYet := func() Decision { return refuseAll(h, frame) }
 	switch {
 	case !sn.Complete:
 		wait := time.Duration(max(p.TimeoutMillis, 0)) * time.Millisecond
-		return s.awaitMirrors(min(wait, snapshotWait), notYet)
+		return s.awaitMirrors(min(wait, snapshotWait), func() Decision { return refuseAll(h, frame) })
 	case missing != nil:
-		return s.learnTopics(missing, func(error) Decision { return notYet() })
+		return s.learnTopics(missing, func(error) Decision { return refuseAll(h, frame) })
 	case count == 0:
 		return s.forwardProduce(h, frame, p.Acks, translate, nil)
 	}

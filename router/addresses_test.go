@@ -1,0 +1,170 @@
+package router
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+func metadataOf(brokers ...int32) func(*kmsg.MetadataRequest) *kmsg.MetadataResponse {
+	return func(*kmsg.MetadataRequest) *kmsg.MetadataResponse {
+		resp := kmsg.NewPtrMetadataResponse()
+		topic := kmsg.NewMetadataResponseTopic()
+		name := "new"
+		topic.Topic, topic.TopicID = &name, hotID("new")
+		for i, id := range brokers {
+			resp.Brokers = append(resp.Brokers, kmsg.MetadataResponseBroker{NodeID: id, Host: fmt.Sprint("kafka-", id), Port: 9092})
+			topic.Partitions = append(topic.Partitions, kmsg.MetadataResponseTopicPartition{Partition: int32(i), Leader: id})
+		}
+		resp.Topics = append(resp.Topics, topic)
+		return resp
+	}
+}
+
+func describeMetadata(resp *kmsg.MetadataResponse) (s string) {
+	for _, b := range resp.Brokers {
+		s += fmt.Sprintf("%d=%s:%d ", b.NodeID, b.Host, b.Port)
+	}
+	for _, p := range resp.Topics[0].Partitions {
+		s += fmt.Sprintf("/%d on %d !%d", p.Partition, p.Leader, p.ErrorCode)
+	}
+	return s
+}
+
+// Clients are told klink's addresses. One that is not known yet is looked up; if that fails clients are told to ask again.
+func TestMetadata(t *testing.T) {
+	for version := int16(0); version <= 13; version++ {
+		req := kmsg.NewPtrMetadataRequest()
+		req.Version = version
+		for _, c := range []struct {
+			name    string
+			set     func(w *hotWorld)
+			want    string
+			lookups int
+		}{
+			{"known", func(*hotWorld) {}, "1=klink:19093 2=klink:19094 /0 on 1 !0/1 on 2 !0", 0},
+			{"new", func(w *hotWorld) { w.router.Directory().SetBrokers(nil) }, "1=klink:19093 2=klink:19094 /0 on 1 !0/1 on 2 !0", 1},
+			{"unknown", func(w *hotWorld) {
+				w.brokers = map[int32]Addr{2: {Host: "klink", Port: 1}}
+				w.router.Directory().SetBrokers(w.brokers)
+			}, "2=klink:1 /0 on -1 !5/1 on 2 !0", 1},
+			{"look-up fails", func(w *hotWorld) {
+				w.failing = true
+				w.router.Directory().SetBrokers(nil)
+			}, "/0 on -1 !5/1 on -1 !5", 1},
+		} {
+			w := newHotWorld(t)
+			c.set(w)
+			resp, out := send(w, req, metadataOf(1, 2))
+			if out.closed != nil || describeMetadata(resp) != c.want || w.lookups != c.lookups {
+				t.Errorf("v%d, %s: got %s after %d look-ups: %v", version, c.name, describeMetadata(resp), w.lookups, out.closed)
+			}
+			if name, ok := w.router.Directory().Topic(hotID("new")); ok != (version >= 10) || ok && name != "new" {
+				t.Errorf("v%d, %s: topic id is %q, %v", version, c.name, name, ok)
+			}
+		}
+	}
+}
+
+func TestFindCoordinator(t *testing.T) {
+	for version := int16(0); version <= 6; version++ {
+		req := kmsg.NewPtrFindCoordinatorRequest()
+		req.Version = version
+		for node, want := range map[int32]string{1: "1=klink:19093 !0", 9: "-1=:-1 !15", -1: "-1=:-1 !15"} {
+			w := newHotWorld(t)
+			resp, out := send(w, req, func(*kmsg.FindCoordinatorRequest) *kmsg.FindCoordinatorResponse {
+				resp := kmsg.NewPtrFindCoordinatorResponse()
+				resp.NodeID, resp.Host, resp.Port = node, "kafka", 9092
+				if node < 0 {
+					resp.Host, resp.Port, resp.ErrorCode = "", -1, 15
+				}
+				resp.Coordinators = []kmsg.FindCoordinatorResponseCoordinator{{Key: "g", NodeID: resp.NodeID, Host: resp.Host, Port: resp.Port, ErrorCode: resp.ErrorCode}}
+				return resp
+			})
+			if out.closed != nil {
+				t.Fatal(out.closed)
+			}
+			got := fmt.Sprintf("%d=%s:%d !%d", resp.NodeID, resp.Host, resp.Port, resp.ErrorCode)
+			if version >= 4 {
+				c := resp.Coordinators[0]
+				got = fmt.Sprintf("%d=%s:%d !%d", c.NodeID, c.Host, c.Port, c.ErrorCode)
+			}
+			if got != want {
+				t.Errorf("v%d, broker %d: %s, want %s", version, node, got, want)
+			}
+		}
+	}
+}
+
+func TestDescribeClusterAndQuorum(t *testing.T) {
+	w := newHotWorld(t)
+	for version := int16(0); version <= 2; version++ {
+		req := kmsg.NewPtrDescribeClusterRequest()
+		req.Version = version
+		resp, _ := send(w, req, func(*kmsg.DescribeClusterRequest) *kmsg.DescribeClusterResponse {
+			resp := kmsg.NewPtrDescribeClusterResponse()
+			resp.Brokers = []kmsg.DescribeClusterResponseBroker{{NodeID: 1, Host: "kafka", Port: 9092}, {NodeID: 8, Host: "kafka", Port: 9092}}
+			return resp
+		})
+		if b := resp.Brokers; len(b) != 1 || b[0].Host != "klink" || b[0].Port != 19093 {
+			t.Errorf("DescribeCluster v%d: %+v", version, b)
+		}
+		// Controllers are not klink's to lead to.
+		controllers, _ := send(w, req, func(*kmsg.DescribeClusterRequest) *kmsg.DescribeClusterResponse {
+			resp := kmsg.NewPtrDescribeClusterResponse()
+			resp.EndpointType = 2
+			resp.ErrorCode = 115
+			return resp
+		})
+		if controllers.ErrorCode != 115 {
+			t.Errorf("DescribeCluster v%d: %+v", version, controllers)
+		}
+		quorum := kmsg.NewPtrDescribeQuorumRequest()
+		quorum.Version = version
+		q, _ := send(w, quorum, func(*kmsg.DescribeQuorumRequest) *kmsg.DescribeQuorumResponse {
+			resp := kmsg.NewPtrDescribeQuorumResponse()
+			listener := []kmsg.DescribeQuorumResponseNodeListener{{Name: "CONTROLLER", Host: "kafka", Port: 9093}}
+			resp.Nodes = []kmsg.DescribeQuorumResponseNode{{NodeID: 2, Listeners: listener}, {NodeID: 100, Listeners: listener}}
+			return resp
+		})
+		if version < 2 {
+			continue
+		}
+		if n := q.Nodes; n[0].Listeners[0].Port != 19094 || n[0].Listeners[0].Host != "klink" || n[1].Listeners[0].Port != 9093 {
+			t.Errorf("DescribeQuorum: %+v", n)
+		}
+	}
+}
+
+// The ids of topics stay bounded however many pass, and mirrors are known by the snapshot all the same.
+func TestDirectoryIsBounded(t *testing.T) {
+	w := newHotWorld(t)
+	d := w.router.Directory()
+	for round := range 40 {
+		topics := map[[16]byte]string{}
+		for i := range 10_000 {
+			topics[[16]byte{byte(i), byte(i >> 8), byte(round), 1}] = "t"
+		}
+		d.AddTopics(topics)
+	}
+	n := 0
+	for i := range d.shards {
+		if m := d.shards[i].Load(); m != nil {
+			n += len(*m)
+		}
+	}
+	if n > maxTopicIDs {
+		t.Errorf("%d ids are kept", n)
+	}
+	if name, ok := d.Topic([16]byte{0, 0, 39, 1}); !ok || name != "t" {
+		t.Errorf("the last id is not known: %q, %v", name, ok)
+	}
+	if _, ok := d.Topic([16]byte{0, 0, 0, 1}); ok {
+		t.Error("the first id is still known, so the bound was not reached")
+	}
+	d.SetTopics(map[[16]byte]string{hotID("ordinary"): "ordinary"})
+	if _, ok := d.Topic([16]byte{0, 0, 39, 1}); ok {
+		t.Error("SetTopics keeps what it replaces")
+	}
+}

@@ -1,0 +1,120 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"testing"
+
+	"klink/protocol"
+	"klink/protocol/timeline"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// hotWorld is everything around a session in the tests of the hot path: mirrors, topic ids, brokers, and a destination that
+// answers what the test says. Topics: mirror is read-only, its partition 0 shifted by 1000, 1 aligned, 2 without a timeline
+// yet; stopped is a stopped mirror, shifted by 500; ordinary and other are none; gone does not exist.
+type hotWorld struct {
+	t      testing.TB
+	router *Router
+	proxy  *fakeProxy
+	// A look-up finds what is in topics and brokers, or fails.
+	topics  map[[16]byte]string
+	brokers map[int32]Addr
+	failing bool
+	lookups int
+}
+
+func hotID(name string) (id [16]byte) {
+	copy(id[:], name)
+	id[15] = 1
+	return id
+}
+
+func hotSnapshot() *Snapshot {
+	sn := &Snapshot{Complete: true, Mirrors: map[string]*Mirror{
+		"mirror": {
+			Topic: "mirror", TopicID: hotID("mirror"), ReadOnly: true,
+			Timelines: []*timeline.Partition{timeline.New(0, 1000, 1000), timeline.New(0, 0, 0)},
+		},
+		"stopped": {Topic: "stopped", Timelines: []*timeline.Partition{timeline.New(0, 500, 0)}},
+	}}
+	return sn
+}
+
+func newHotWorld(t testing.TB) *hotWorld {
+	w := &hotWorld{
+		t:       t,
+		topics:  map[[16]byte]string{hotID("stopped"): "stopped", hotID("ordinary"): "ordinary", hotID("other"): "other", hotID("_klink_state"): "_klink_state", hotID("gone"): ""},
+		brokers: map[int32]Addr{1: {Host: "klink", Port: 19093}, 2: {Host: "klink", Port: 19094}},
+	}
+	w.router = New(nil, w)
+	w.router.Publish(hotSnapshot())
+	w.router.Directory().SetBrokers(w.brokers)
+	w.router.Directory().SetTopics(w.topics)
+	w.proxy = &fakeProxy{t: t, session: w.router.NewSession(1)}
+	return w
+}
+
+// LearnTopicIDs implements Facts.
+func (w *hotWorld) LearnTopicIDs(_ context.Context, ids [][16]byte) error {
+	w.lookups++
+	if w.failing {
+		return errors.New("no broker answers")
+	}
+	found := map[[16]byte]string{}
+	for _, id := range ids {
+		if name, ok := w.topics[id]; ok {
+			found[id] = name
+		}
+	}
+	w.router.Directory().AddTopics(found)
+	return nil
+}
+
+// LearnBrokers implements Facts.
+func (w *hotWorld) LearnBrokers(context.Context) error {
+	w.lookups++
+	if w.failing {
+		return errors.New("no broker answers")
+	}
+	w.router.Directory().SetBrokers(maps.Clone(w.brokers))
+	return nil
+}
+
+// send sends a request. answer is what the destination says to what it gets, nil if nothing should get there; both are
+// decoded and encoded on the way.
+func send[Q, R any](w *hotWorld, req Q, answer func(Q) R) (resp R, out exchanged) {
+	w.t.Helper()
+	request := any(req).(kmsg.Request)
+	frame := protocol.AppendRequest(nil, protocol.RequestHeader{CorrelationID: 77, ClientID: []byte("tester")}, request)
+	w.proxy.broker = func(asked []byte) []byte {
+		w.t.Helper()
+		if answer == nil {
+			w.t.Fatalf("%s v%d was forwarded", kmsg.NameForKey(request.Key()), request.GetVersion())
+		}
+		h, err := protocol.ParseRequestHeader(asked)
+		if err != nil || h.Body < 0 || h.Key != request.Key() || h.Version != request.GetVersion() || h.CorrelationID != 77 || string(h.ClientID) != "tester" {
+			w.t.Fatalf("forwarded with header %+v: %v", h, err)
+		}
+		got := any(answer(decodeForTest(w.t, h, asked).(Q))).(kmsg.Response)
+		got.SetVersion(h.Version)
+		return protocol.AppendResponse(nil, h, got)
+	}
+	out = w.proxy.exchange(frame)
+	if out.answer == nil {
+		return resp, out
+	}
+	h := protocol.RequestHeader{Key: request.Key(), Version: request.GetVersion(), Flexible: request.IsFlexible()}
+	got := request.ResponseKind()
+	got.SetVersion(h.Version)
+	at := h.ResponseBody(out.answer)
+	if at < 0 || int(int32(out.answer[0])<<24|int32(out.answer[1])<<16|int32(out.answer[2])<<8|int32(out.answer[3])) != len(out.answer)-4 {
+		w.t.Fatalf("an answer that is no frame: %x", out.answer)
+	}
+	if err := got.ReadFrom(out.answer[at:]); err != nil {
+		w.t.Fatalf("reading the answer: %v", err)
+	}
+	return got.(R), out
+}
