@@ -32,7 +32,7 @@ const (
 
 // build makes the binary once per test run. It stays until removeBinary.
 var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "klink-e2e-*")
+	dir, err := kafkatest.ProcessDir("e2e")
 	if err != nil {
 		return "", err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -74,7 +75,7 @@ func startFrom(lib string, v Version, opts ...Option) (_ *Cluster, err error) {
 		return nil, fmt.Errorf("kafkatest: Kafka %s is run with one PLAINTEXT broker only", v)
 	}
 	c := &Cluster{version: v, opts: o, lib: lib, id: randomUUID()}
-	if c.dir, err = newDataDir(); err != nil {
+	if c.dir, err = ProcessDir("kafka"); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -182,20 +183,19 @@ func (c *Cluster) ready(ctx context.Context, addr string) error {
 	return nil
 }
 
-// Data directories carry the id of the process that made them, so that a later one can clear away what a killed test
-// binary left behind.
-const dataDirPattern = "klink-kafka-%d-"
-
-func newDataDir() (string, error) {
-	if old, err := filepath.Glob(filepath.Join(os.TempDir(), "klink-kafka-*-*")); err == nil {
+// ProcessDir makes a temporary directory for the life of this process, called klink-NAME-PID-*, and clears away those of
+// the same name whose process is gone: a test binary that is killed leaves them behind. The caller removes it at the end.
+func ProcessDir(name string) (string, error) {
+	prefix := "klink-" + name + "-"
+	if old, err := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*-*")); err == nil {
 		for _, dir := range old {
-			var pid int
-			if _, err := fmt.Sscanf(filepath.Base(dir), dataDirPattern, &pid); err == nil && !alive(pid) {
+			pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), prefix), "-")
+			if n, err := strconv.Atoi(pid); err == nil && !alive(n) {
 				_ = os.RemoveAll(dir)
 			}
 		}
 	}
-	dir, err := os.MkdirTemp("", fmt.Sprintf(dataDirPattern, os.Getpid())+"*")
+	dir, err := os.MkdirTemp("", fmt.Sprintf("%s%d-*", prefix, os.Getpid()))
 	if err != nil {
 		return "", fmt.Errorf("kafkatest: %w", err)
 	}

@@ -111,6 +111,31 @@ func TestPortsAreReserved(t *testing.T) {
 	}
 }
 
+func TestProcessDirSweepsAfterTheDead(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	dead := exec.Command("true")
+	if err := dead.Run(); err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(os.TempDir(), "klink-sweep-"+strconv.Itoa(dead.Process.Pid)+"-1")
+	other := filepath.Join(os.TempDir(), "klink-sweep-notes")
+	for _, dir := range []string{left, other} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mine, err := ProcessDir("sweep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ProcessDir("sweep"); err != nil {
+		t.Fatal(err)
+	}
+	if isDir(left) || !isDir(other) || !isDir(mine) {
+		t.Errorf("left behind: %v, another's: %v, mine: %v; want only the first to be gone", isDir(left), isDir(other), isDir(mine))
+	}
+}
+
 // A second test binary, or a crashed one before, must not be able to see half a set of jars.
 func TestProvisionIsIdempotent(t *testing.T) {
 	Require(t)
