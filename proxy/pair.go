@@ -262,6 +262,7 @@ func (x *pair) kill(r Reason, err error) {
 	if x.cancel != nil {
 		x.cancel()
 	}
+	x.client.flush() // answers that were about to be written; what the socket does not take is lost
 	x.client.close()
 	x.up.close()
 	x.client.in.drop()
