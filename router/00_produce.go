@@ -62,9 +62,9 @@ func (s *session) produce(h protocol.RequestHeader, frame []byte) Decision {
 	switch {
 	case !sn.Complete:
 		wait := time.Duration(max(p.TimeoutMillis, 0)) * time.Millisecond
-		return s.awaitMirrors(min(wait, snapshotWait), func() Decision { return refuseAll(h, frame) })
+		return s.awaitMirrors(min(wait, snapshotWait), func() Decision { return refuseAll(h, frame, errNoSnapshot) })
 	case missing != nil:
-		return s.learnTopics(missing, func(error) Decision { return refuseAll(h, frame) })
+		return s.learnTopics(missing, func(err error) Decision { return refuseAll(h, frame, err) })
 	case count == 0:
 		return s.forwardProduce(h, frame, p.Acks, translate, nil)
 	}
@@ -107,15 +107,15 @@ func refusal(p *protocol.ProduceRequest, code *kerr.Error, message string) *prot
 	}
 }
 
-// refuseAll answers that nothing was written and the producer has to try again. It is called off the event loop.
-func refuseAll(h protocol.RequestHeader, frame []byte) Decision {
+// refuseAll answers that nothing was written, why, and that the producer has to try again. It is called off the event loop.
+func refuseAll(h protocol.RequestHeader, frame []byte, why error) Decision {
 	p := protocol.ReadProduceRequest(frame, h)
 	if p.Acks == 0 {
-		return Decision{Action: Close, Err: errNoSnapshot}
+		return Decision{Action: Close, Err: why}
 	}
 	var refused []*protocol.RefusedProduce
 	for p.Topic() {
-		refused = append(refused, refusal(&p, kerr.NotLeaderForPartition, errNoSnapshot.Error()))
+		refused = append(refused, refusal(&p, kerr.NotLeaderForPartition, why.Error()))
 	}
 	return Decision{Action: Answer, Frame: protocol.AppendRefusedProduce(nil, h, refused)}
 }

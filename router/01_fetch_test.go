@@ -150,7 +150,7 @@ func TestFetchByUnknownID(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newHotWorld(t)
-			w.router.Directory().SetTopics(nil)
+			w.router.directory = Directory{}
 			c.set(w)
 			var asked []string
 			resp, out := send(w, fetchFrom(13, 1, "stopped"), serve(&asked))

@@ -163,8 +163,17 @@ func TestDirectoryIsBounded(t *testing.T) {
 	if _, ok := d.Topic([16]byte{0, 0, 0, 1}); ok {
 		t.Error("the first id is still known, so the bound was not reached")
 	}
-	d.SetTopics(map[[16]byte]string{hotID("ordinary"): "ordinary"})
-	if _, ok := d.Topic([16]byte{0, 0, 39, 1}); ok {
-		t.Error("SetTopics keeps what it replaces")
+}
+
+// What the destination says later does not take away what passed in a Metadata response; what did not exist may exist.
+func TestDirectoryKeepsNames(t *testing.T) {
+	var d Directory
+	d.AddTopics(map[[16]byte]string{{1, 1}: "passed", {1, 2}: "", {2, 1}: "other", {1, 4}: ""})
+	d.SetTopics(map[[16]byte]string{{1, 3}: "said", {1, 1}: "", {1, 4}: ""})
+	for id, want := range map[[16]byte]string{{1, 1}: "passed true", {1, 2}: " false", {1, 3}: "said true", {1, 4}: " true", {2, 1}: "other true"} {
+		name, ok := d.Topic(id)
+		if got := fmt.Sprint(name, " ", ok); got != want {
+			t.Errorf("%v: %q, want %q", id[:2], got, want)
+		}
 	}
 }

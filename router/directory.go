@@ -10,8 +10,8 @@ import (
 // take no lock and do not allocate. A topic id never changes its name, so what is known of one stays true; a topic that
 // is deleted and created again gets another id.
 //
-// It holds maxTopicIDs at most. What is forgotten is looked up again when a request needs it; mirrors are never forgotten,
-// as the snapshot knows their ids.
+// It holds maxTopicIDs at most, or what SetTopics was given last. What is forgotten is looked up again when a request needs
+// it; mirrors are never forgotten, as the snapshot knows their ids.
 type Directory struct {
 	brokers atomic.Pointer[map[int32]Addr]
 
@@ -24,7 +24,7 @@ const (
 	// their first byte.
 	topicShards = 256
 	// maxTopicIDs bounds the memory that clients can fill, by creating and deleting topics.
-	maxTopicIDs = 1 << 18
+	maxTopicIDs = 1 << 17
 )
 
 // SetBrokers publishes the advertised addresses by broker id.
@@ -46,13 +46,27 @@ func (d *Directory) Address(id int32) (host string, port int32, ok bool) {
 	return a.Host, a.Port, ok
 }
 
-// SetTopics replaces the known topic ids.
+// SetTopics publishes what the destination says now. Names that were known before stay known, as they are still true:
+// a Fetch that is under way may bring records of a topic that was learned from a Metadata response a moment ago. Ids
+// that were known not to exist, and are not in topics, are forgotten.
 func (d *Directory) SetTopics(topics map[[16]byte]string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	split := splitTopics(topics)
 	for i := range d.shards {
 		shard := split[uint8(i)]
+		if old := d.shards[i].Load(); old != nil && len(*old)+len(shard) <= maxTopicIDs/topicShards {
+			merged := maps.Clone(shard)
+			if merged == nil {
+				merged = map[[16]byte]string{}
+			}
+			for id, name := range *old {
+				if merged[id] == "" && name != "" {
+					merged[id] = name
+				}
+			}
+			shard = merged
+		}
 		d.shards[i].Store(&shard)
 	}
 }
@@ -64,12 +78,9 @@ func (d *Directory) AddTopics(topics map[[16]byte]string) {
 	for i, added := range splitTopics(topics) {
 		shard := added
 		if old := d.shards[i].Load(); old != nil && len(*old)+len(added) <= maxTopicIDs/topicShards {
-			shard = maps.Clone(*old)
-			if shard == nil {
-				shard = added
-			} else {
-				maps.Copy(shard, added)
-			}
+			shard = make(map[[16]byte]string, len(*old)+len(added))
+			maps.Copy(shard, *old)
+			maps.Copy(shard, added)
 		}
 		d.shards[i].Store(&shard)
 	}

@@ -2,6 +2,7 @@ package router
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -33,8 +34,12 @@ func (s *session) awaitMirrorsOrClose() Decision {
 }
 
 // learnTopics parks a request until the names of these topic ids have been looked up. ids must not alias the frame.
-// When the look-up fails, failed is carried out.
+// When the look-up fails, failed is carried out. Clients have their ids from Metadata responses that passed through
+// klink, so that seldom one is unknown.
 func (s *session) learnTopics(ids [][16]byte, failed func(error) Decision) Decision {
+	if len(ids) > maxUnknownIDs {
+		return Decision{Action: Close, Err: fmt.Errorf("a request with %d unknown topic ids; ask for Metadata first", len(ids))}
+	}
 	s.parked++
 	facts := s.router.facts
 	return Decision{Action: Run, Run: func(ctx context.Context) Decision {
