@@ -13,17 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// The main classes of Kafka's own tools.
-const (
-	kafkaTopics         = "org.apache.kafka.tools.TopicCommand"
-	kafkaConfigs        = "kafka.admin.ConfigCommand"
-	kafkaACLs           = "kafka.admin.AclCommand"
-	kafkaConsoleProduce = "org.apache.kafka.tools.ConsoleProducer"
-	kafkaConsoleConsume = "org.apache.kafka.tools.consumer.ConsoleConsumer"
-	kafkaGroups         = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
-	kafkaPerf           = "org.apache.kafka.tools.ProducerPerformance"
-	kafkaTransactions   = "org.apache.kafka.tools.TransactionsCommand"
-)
+// kafkaTransactions is the main class of kafka-transactions.
+const kafkaTransactions = "org.apache.kafka.tools.TransactionsCommand"
 
 // TestStockToolsThroughTheProxy runs Kafka's own tools through klink, on a cluster with users, ACLs and TLS on both
 // sides of the proxy. Each request is authorised as the tool's own user, not klink's.
@@ -39,19 +30,17 @@ func TestStockToolsThroughTheProxy(t *testing.T) {
 	admin := destination.PropertiesFile(t, kafkatest.SuperUser, kafkatest.SuperUserPassword)
 	alice := destination.PropertiesFile(t, "alice", "alice-secret")
 	mallory := destination.PropertiesFile(t, "mallory", "mallory-secret")
-	// run gives both outputs in one; fails says whether the tool must fail.
+	// try gives both outputs in one: the console producer reports what was refused in its log alone.
 	try := func(t *testing.T, stdin, config, class string, args ...string) (string, error) {
 		t.Helper()
-		flag := "--command-config"
-		switch class {
-		case kafkaConsoleProduce:
-			flag = "--command-config"
-		case kafkaConsoleConsume:
-			flag = "--command-config"
-		case kafkaPerf:
-			return kafkatest.JavaTool(t, stdin, class, append(args, "--bootstrap-server", k.Bootstrap(), "--command-config", config)...)
+		tool := kafkatest.StartTool(t, strings.NewReader(stdin), class,
+			append([]string{"--bootstrap-server", k.Bootstrap(), "--command-config", config}, args...)...)
+		select {
+		case <-tool.Done():
+		case <-ctx.Done():
+			tool.Kill()
 		}
-		return kafkatest.JavaTool(t, stdin, class, append([]string{"--bootstrap-server", k.Bootstrap(), flag, config}, args...)...)
+		return tool.Stdout() + tool.Stderr(), tool.Err()
 	}
 	run := func(t *testing.T, stdin, config, class string, args ...string) string {
 		t.Helper()
@@ -71,41 +60,41 @@ func TestStockToolsThroughTheProxy(t *testing.T) {
 	}
 
 	t.Run("topics", func(t *testing.T) {
-		run(t, "", admin, kafkaTopics, "--create", "--topic", "t1", "--partitions", "3", "--config", "retention.ms=86400000")
-		run(t, "", admin, kafkaTopics, "--create", "--topic", "gone")
-		contains(t, run(t, "", admin, kafkaTopics, "--describe", "--topic", "t1"), "PartitionCount: 3", "retention.ms=86400000")
-		run(t, "", admin, kafkaTopics, "--delete", "--topic", "gone")
-		if out := run(t, "", admin, kafkaTopics, "--list"); strings.Contains(out, "gone") {
+		run(t, "", admin, kafkatest.TopicCommand, "--create", "--topic", "t1", "--partitions", "3", "--config", "retention.ms=86400000")
+		run(t, "", admin, kafkatest.TopicCommand, "--create", "--topic", "gone")
+		contains(t, run(t, "", admin, kafkatest.TopicCommand, "--describe", "--topic", "t1"), "PartitionCount: 3", "retention.ms=86400000")
+		run(t, "", admin, kafkatest.TopicCommand, "--delete", "--topic", "gone")
+		if out := run(t, "", admin, kafkatest.TopicCommand, "--list"); strings.Contains(out, "gone") {
 			t.Errorf("the deleted topic is listed: %s", out)
 		}
 	})
 	t.Run("ACLs are those of the client's own user", func(t *testing.T) {
-		if out, err := try(t, "", alice, kafkaTopics, "--describe", "--topic", "t1"); err == nil && strings.Contains(out, "PartitionCount") {
+		if out, err := try(t, "", alice, kafkatest.TopicCommand, "--describe", "--topic", "t1"); err == nil && strings.Contains(out, "PartitionCount") {
 			t.Fatalf("alice may describe t1 without an ACL:\n%s", out)
 		}
-		run(t, "", admin, kafkaACLs, "--add", "--allow-principal", "User:alice", "--operation", "All", "--topic", "*", "--group", "*")
-		contains(t, run(t, "", admin, kafkaACLs, "--list", "--topic", "*"), "User:alice")
-		contains(t, run(t, "", alice, kafkaTopics, "--describe", "--topic", "t1"), "PartitionCount: 3")
+		run(t, "", admin, kafkatest.ACLCommand, "--add", "--allow-principal", "User:alice", "--operation", "All", "--topic", "*", "--group", "*")
+		contains(t, run(t, "", admin, kafkatest.ACLCommand, "--list", "--topic", "*"), "User:alice")
+		contains(t, run(t, "", alice, kafkatest.TopicCommand, "--describe", "--topic", "t1"), "PartitionCount: 3")
 	})
 	t.Run("console producer and consumer", func(t *testing.T) {
-		run(t, "one\ntwo\nthree\n", alice, kafkaConsoleProduce, "--topic", "t1")
-		out := run(t, "", alice, kafkaConsoleConsume, "--topic", "t1", "--from-beginning", "--max-messages", "3", "--timeout-ms", "60000", "--group", "g1")
+		run(t, "one\ntwo\nthree\n", alice, kafkatest.ConsoleProducer, "--topic", "t1")
+		out := run(t, "", alice, kafkatest.ConsoleConsumer, "--topic", "t1", "--from-beginning", "--max-messages", "3", "--timeout-ms", "60000", "--group", "g1")
 		contains(t, out, "one", "two", "three")
 	})
 	t.Run("consumer groups", func(t *testing.T) {
-		contains(t, run(t, "", alice, kafkaGroups, "--describe", "--group", "g1"), "t1", "LOG-END-OFFSET")
-		run(t, "", alice, kafkaGroups, "--reset-offsets", "--group", "g1", "--topic", "t1", "--to-earliest", "--execute")
+		contains(t, run(t, "", alice, kafkatest.ConsumerGroupCommand, "--describe", "--group", "g1"), "t1", "LOG-END-OFFSET")
+		run(t, "", alice, kafkatest.ConsumerGroupCommand, "--reset-offsets", "--group", "g1", "--topic", "t1", "--to-earliest", "--execute")
 	})
 	t.Run("configs", func(t *testing.T) {
-		run(t, "", admin, kafkaConfigs, "--alter", "--entity-type", "topics", "--entity-name", "t1", "--add-config", "retention.ms=7200000")
-		contains(t, run(t, "", admin, kafkaConfigs, "--describe", "--entity-type", "topics", "--entity-name", "t1"), "retention.ms=7200000")
+		run(t, "", admin, kafkatest.ConfigCommand, "--alter", "--entity-type", "topics", "--entity-name", "t1", "--add-config", "retention.ms=7200000")
+		contains(t, run(t, "", admin, kafkatest.ConfigCommand, "--describe", "--entity-type", "topics", "--entity-name", "t1"), "retention.ms=7200000")
 	})
 	t.Run("producer-perf-test", func(t *testing.T) {
-		out := run(t, "", alice, kafkaPerf, "--topic", "t1", "--num-records", "20000", "--record-size", "200", "--throughput", "-1")
+		out := run(t, "", alice, kafkatest.ProducerPerformance, "--topic", "t1", "--num-records", "20000", "--record-size", "200", "--throughput", "-1")
 		contains(t, out, "20000 records sent")
 	})
 	t.Run("transactions", func(t *testing.T) {
-		run(t, "", admin, kafkaACLs, "--add", "--allow-principal", "User:alice", "--operation", "All", "--transactional-id", "*")
+		run(t, "", admin, kafkatest.ACLCommand, "--add", "--allow-principal", "User:alice", "--operation", "All", "--transactional-id", "*")
 		cl := kafkatest.NewClient(t, append(destination.ClientOpts("alice", "alice-secret"), kgo.SeedBrokers(k.Bootstrap()),
 			kgo.TransactionalID("tx"), kgo.DefaultProduceTopic("t1"))...)
 		for i := range 4 {
@@ -155,10 +144,10 @@ func TestStockToolsThroughTheProxy(t *testing.T) {
 			t.Fatalf("CreateTopics with mirror.link: %v %v", err, r)
 		}
 		// kafka-configs turns an empty topic into a mirror.
-		run(t, "", admin, kafkaTopics, "--create", "--topic", "m2", "--partitions", "2")
-		run(t, "", admin, kafkaConfigs, "--alter", "--entity-type", "topics", "--entity-name", "m2", "--add-config", "mirror.link=east")
+		run(t, "", admin, kafkatest.TopicCommand, "--create", "--topic", "m2", "--partitions", "2")
+		run(t, "", admin, kafkatest.ConfigCommand, "--alter", "--entity-type", "topics", "--entity-name", "m2", "--add-config", "mirror.link=east")
 		for _, topic := range []string{"m1", "m2"} {
-			contains(t, run(t, "", admin, kafkaConfigs, "--describe", "--entity-type", "topics", "--entity-name", topic), "mirror.link=east", "mirror.source.topic="+topic)
+			contains(t, run(t, "", admin, kafkatest.ConfigCommand, "--describe", "--entity-type", "topics", "--entity-name", topic), "mirror.link=east", "mirror.source.topic="+topic)
 		}
 		opts := append(destination.ClientOpts(kafkatest.SuperUser, kafkatest.SuperUserPassword), kgo.SeedBrokers(k.Bootstrap()))
 		kafkatest.WaitFor(t, time.Minute, "m1 to be mirrored", func() (bool, string) {
@@ -170,14 +159,14 @@ func TestStockToolsThroughTheProxy(t *testing.T) {
 			return o.Offset == 30, fmt.Sprint(o)
 		})
 		assertSame(t, "m1", readFranz(t, source.Bootstrap(), "m1", 0), readFranzWith(t, "m1", opts...))
-		out, err := try(t, "x\n", admin, kafkaConsoleProduce, "--topic", "m1")
+		out, err := try(t, "x\n", admin, kafkatest.ConsoleProducer, "--topic", "m1")
 		if !strings.Contains(out, "Cannot append records to read-only mirror topic 'm1'") {
 			t.Errorf("the console producer says %v\n%s", err, out)
 		}
-		if out, err := try(t, "", admin, kafkaConfigs, "--alter", "--entity-type", "topics", "--entity-name", "m1", "--add-config", "cleanup.policy=compact"); err == nil && !strings.Contains(out, "follows the source") {
+		if out, err := try(t, "", admin, kafkatest.ConfigCommand, "--alter", "--entity-type", "topics", "--entity-name", "m1", "--add-config", "cleanup.policy=compact"); err == nil && !strings.Contains(out, "follows the source") {
 			t.Errorf("a synced config was altered:\n%s", out)
 		}
-		run(t, "", admin, kafkaConfigs, "--alter", "--entity-type", "topics", "--entity-name", "m1", "--add-config", "mirror.state=STOPPED")
-		run(t, "mine\n", admin, kafkaConsoleProduce, "--topic", "m1")
+		run(t, "", admin, kafkatest.ConfigCommand, "--alter", "--entity-type", "topics", "--entity-name", "m1", "--add-config", "mirror.state=STOPPED")
+		run(t, "mine\n", admin, kafkatest.ConsoleProducer, "--topic", "m1")
 	})
 }

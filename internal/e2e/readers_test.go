@@ -61,7 +61,8 @@ func readFranzWith(t testing.TB, topic string, opts ...kgo.Opt) []record {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	cl := kafkatest.NewClient(t, append(opts, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
+	cl := kafkatest.NewClient(t, append(opts, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.KeepControlRecords() /* a log may end in one */)...)
 	defer cl.Close()
 	adm := kadm.NewClient(cl)
 	starts, err := adm.ListStartOffsets(ctx, topic)
@@ -101,7 +102,9 @@ func readFranzWith(t testing.TB, topic string, opts ...kgo.Opt) []record {
 				hs = append(hs, h.Key+":"+string(h.Value))
 			}
 			rec.headers = strings.Join(hs, ",")
-			out = append(out, rec)
+			if !r.Attrs.IsControl() {
+				out = append(out, rec)
+			}
 			if end, ok := open[r.Partition]; ok && r.Offset+1 >= end {
 				delete(open, r.Partition)
 			}

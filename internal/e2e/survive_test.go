@@ -192,7 +192,7 @@ func TestSourceOutage(t *testing.T) {
 
 	t.Run("down", func(t *testing.T) {
 		source.Brokers()[0].Kill()
-		awaitMirrorState(t, k, topic, "SOURCE_UNAVAILABLE", "")
+		awaitMirrorState(t, k, topic, "SOURCE_UNAVAILABLE", "BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR")
 		awaitLinkState(t, k, "east", "UNAVAILABLE", "BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR")
 		if got := readFranz(t, k.Bootstrap(), topic, 0); len(got) != 50 {
 			t.Errorf("%d records can be read while the source is down", len(got))
