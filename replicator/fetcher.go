@@ -124,10 +124,15 @@ func (f *fetcher) collect() (jobs []*fetchJob, busy bool) {
 
 // fetch sends one fetch and delivers what it brings. The reservation becomes a frame or is given back.
 func (f *fetcher) fetch(ctx context.Context, jobs []*fetchJob, reserved int64, busy bool) error {
+	answered := false
 	defer func() {
 		for _, j := range jobs {
-			if !j.answer {
+			switch {
+			case j.answer:
+			case answered:
 				j.failed()
+			default:
+				j.lost()
 			}
 		}
 	}()
@@ -142,6 +147,7 @@ func (f *fetcher) fetch(ctx context.Context, jobs []*fetchJob, reserved int64, b
 		f.s.r.budget.put(reserved)
 		return err
 	}
+	answered = true
 	f.wait.reset()
 	var size int64
 	for i := range resp.Topics {
@@ -255,6 +261,15 @@ func (f *fetcher) deliver(ctx context.Context, j *fetchJob, p *kmsg.FetchRespons
 		j.failed()
 		f.s.refresh()
 	}
+}
+
+// lost gives the fetch up because the broker did not answer. The fetcher waits before it asks again, and the partition has
+// not to wait in addition: after an outage all partitions go on as soon as the broker answers.
+func (j *fetchJob) lost() {
+	j.answer = true
+	j.w.mu.Lock()
+	defer j.w.mu.Unlock()
+	j.w.core.fetchFailed(j.gen)
 }
 
 // failed gives the fetch up and lets the partition wait before the next.

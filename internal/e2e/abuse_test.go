@@ -195,7 +195,7 @@ func TestReadOnly(t *testing.T) {
 	createLink(t, k, "east", source)
 	k.MustCLI(t, "topic", "create", "orders", "--link", "east")
 	k.MustCLI(t, "topic", "create", "plain")
-	awaitMirror(t, k, "orders")
+	awaitMirror(t, k, source, "orders")
 	const refusal = "Cannot append records to read-only mirror topic 'orders'"
 	cl := kafkatest.NewClient(t, kgo.SeedBrokers(k.Bootstrap()), kgo.MaxVersions(nil))
 	adm := kadm.NewClient(cl)

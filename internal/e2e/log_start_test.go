@@ -44,7 +44,7 @@ func TestOffsetsAreTheSources(t *testing.T) {
 	if len(want) != 195+120+50 {
 		t.Fatalf("the source has %d records", len(want))
 	}
-	awaitMirror(t, k, topic)
+	awaitMirror(t, k, source, topic)
 
 	for _, r := range readers() {
 		t.Run("read by "+r.name, func(t *testing.T) {

@@ -1,12 +1,15 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
 
 	"klink/internal/kafkatest"
+
+	"github.com/twmb/franz-go/pkg/kadm"
 )
 
 // mirrorDescription is what `klink mirror describe -o json` prints.
@@ -48,20 +51,27 @@ func describeMirror(t testing.TB, k *Klink, topic string) (mirrorDescription, er
 	return d, json.Unmarshal([]byte(stdout), &d)
 }
 
-// awaitMirror waits until the mirror is ACTIVE and has the source's end offset in every partition.
-func awaitMirror(t testing.TB, k *Klink, topic string) {
+// awaitMirror waits until the mirror is ACTIVE and has, in every partition, the end offset that the source has now.
+func awaitMirror(t testing.TB, k *Klink, source *kafkatest.Cluster, topic string) {
 	t.Helper()
+	ends, err := kadm.NewClient(source.Client(t)).ListEndOffsets(context.Background(), topic)
+	if err != nil {
+		t.Fatal(err)
+	}
 	kafkatest.WaitFor(t, 2*time.Minute, "mirror "+topic+" to catch up", func() (bool, string) {
 		d, err := describeMirror(t, k, topic)
 		if err != nil {
 			return false, err.Error()
 		}
+		seen := 0
 		for _, p := range d.Partitions {
-			if p.SourceEndOffset < 0 || p.Lag != 0 || p.MirrorEndOffset != p.SourceEndOffset {
-				return false, fmt.Sprintf("%+v", d)
+			end, ok := ends.Lookup(topic, p.Partition)
+			if !ok || p.MirrorEndOffset != end.Offset || p.SourceEndOffset != end.Offset || p.Lag != 0 {
+				return false, fmt.Sprintf("%+v, the source ends at %+v", d, end)
 			}
+			seen++
 		}
-		return d.State == "ACTIVE" && len(d.Partitions) > 0, fmt.Sprintf("%+v", d)
+		return d.State == "ACTIVE" && seen == len(ends[topic]), fmt.Sprintf("%+v", d)
 	})
 }
 

@@ -76,7 +76,7 @@ func TestKillNineIsSurvived(t *testing.T) {
 	}
 	f.awaitAcked(t, 1000)
 	f.stop()
-	awaitMirror(t, k, topic)
+	awaitMirror(t, k, source, topic)
 	want := readFranz(t, source.Bootstrap(), topic, 0)
 	assertSame(t, "after four kills", want, readFranz(t, k.Bootstrap(), topic, 0))
 	if len(want) < 11_000 {
@@ -103,7 +103,7 @@ func TestTerminateDrains(t *testing.T) {
 	k.Restart()
 	f.awaitAcked(t, 1000)
 	f.stop()
-	awaitMirror(t, k, topic)
+	awaitMirror(t, k, source, topic)
 	assertSame(t, "after SIGTERM", readFranz(t, source.Bootstrap(), topic, 0), readFranz(t, k.Bootstrap(), topic, 0))
 }
 
@@ -166,7 +166,7 @@ func TestThreeBrokers(t *testing.T) {
 	plain(50)
 	f.awaitAcked(t, 1000)
 	f.stop()
-	awaitMirror(t, k, topic)
+	awaitMirror(t, k, source, topic)
 	assertSame(t, "mirror", readFranz(t, source.Bootstrap(), topic, 0), readFranz(t, k.Bootstrap(), topic, 0))
 	if got := readFranz(t, k.Bootstrap(), "plain", 0); len(got) != produced {
 		t.Errorf("the ordinary topic has %d records, %d were acknowledged", len(got), produced)
@@ -188,7 +188,7 @@ func TestSourceOutage(t *testing.T) {
 	k.MustCLI(t, "topic", "create", topic, "--link", "east")
 	k.MustCLI(t, "topic", "create", "plain")
 	produceVaried(ctx, t, source, topic, 0, 50)
-	awaitMirror(t, k, topic)
+	awaitMirror(t, k, source, topic)
 
 	t.Run("down", func(t *testing.T) {
 		source.Brokers()[0].Kill()
@@ -201,7 +201,7 @@ func TestSourceOutage(t *testing.T) {
 		source.Brokers()[0].Restart(t)
 		awaitLinkState(t, k, "east", "ACTIVE", "")
 		produceVaried(ctx, t, source, topic, 1, 50)
-		awaitMirror(t, k, topic)
+		awaitMirror(t, k, source, topic)
 		assertSame(t, "after the outage", readFranz(t, source.Bootstrap(), topic, 0), readFranz(t, k.Bootstrap(), topic, 0))
 	})
 	t.Run("partitions grow", func(t *testing.T) {
@@ -213,7 +213,7 @@ func TestSourceOutage(t *testing.T) {
 			d, err := describeMirror(t, k, topic)
 			return err == nil && len(d.Partitions) == 5, fmt.Sprintf("%+v %v", d, err)
 		})
-		awaitMirror(t, k, topic)
+		awaitMirror(t, k, source, topic)
 		assertSame(t, "after growth", readFranz(t, source.Bootstrap(), topic, 0), readFranz(t, k.Bootstrap(), topic, 0))
 	})
 	t.Run("topic deleted", func(t *testing.T) {
@@ -234,7 +234,7 @@ func TestSourceOutage(t *testing.T) {
 		}
 		produceVaried(ctx, t, source, again, 0, 20)
 		k.MustCLI(t, "topic", "create", again, "--link", "east")
-		awaitMirror(t, k, again)
+		awaitMirror(t, k, source, again)
 		if _, err := adm.DeleteTopics(ctx, again); err != nil {
 			t.Fatal(err)
 		}
@@ -282,7 +282,7 @@ func TestUnsupportedDataFailsTheMirrorByName(t *testing.T) {
 	k.MustCLI(t, "topic", "create", "fine", "--link", "east")
 	produceVaried(ctx, t, source, "tx", 0, 10)
 	produceVaried(ctx, t, source, "fine", 0, 10)
-	awaitMirror(t, k, "tx")
+	awaitMirror(t, k, source, "tx")
 	tx := source.Client(t, kgo.TransactionalID("t"), kgo.DefaultProduceTopic("tx"))
 	if err := tx.BeginTransaction(); err != nil {
 		t.Fatal(err)
@@ -301,7 +301,7 @@ func TestUnsupportedDataFailsTheMirrorByName(t *testing.T) {
 		t.Errorf("the failed mirror shows %d records, want the 10 before the transaction", len(got))
 	}
 	produceVaried(ctx, t, source, "fine", 0, 10)
-	awaitMirror(t, k, "fine")
+	awaitMirror(t, k, source, "fine")
 }
 
 // TestOldSource mirrors from Kafka 2.4.1.
@@ -319,6 +319,6 @@ func TestOldSource(t *testing.T) {
 	k := StartKlink(t, destination)
 	createLink(t, k, "old", source)
 	k.MustCLI(t, "topic", "create", topic, "--link", "old")
-	awaitMirror(t, k, topic)
+	awaitMirror(t, k, source, topic)
 	assertSame(t, "from 2.4.1", readFranz(t, source.Bootstrap(), topic, 0), readFranz(t, k.Bootstrap(), topic, 0))
 }
