@@ -97,6 +97,7 @@ func openCASLog(cfg casLogConfig) (*casLog, error) {
 	l.reader, err = kgo.NewClient(append(append([]kgo.Opt(nil), cfg.Options...),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{cfg.Topic: {0: kgo.NewOffset().AtStart()}}),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		freshMetadata,
 		// A transaction ends in a control record. Only if those are seen does the position reach the end of the log.
 		kgo.KeepControlRecords(),
 	)...)

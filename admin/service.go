@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,10 @@ type Config struct {
 	// Now is the clock of state times; default time.Now.
 	Now func() time.Time
 }
+
+// freshMetadata keeps kadm from answering with metadata that it has from up to five seconds ago: whether a topic exists,
+// and how many partitions it has, must be true now.
+var freshMetadata = kgo.MetadataMinAge(10 * time.Millisecond)
 
 // Service is the control plane: it keeps links and mirrors in the state topic, moves them through their states, answers
 // the link API, and publishes what the router and the replicator need. It implements router.Control.
@@ -85,7 +90,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.ReconcileInterval <= 0 {
 		cfg.ReconcileInterval = 5 * time.Second
 	}
-	client, err := kgo.NewClient(cfg.Destination...)
+	client, err := kgo.NewClient(append(slices.Clone(cfg.Destination), freshMetadata)...)
 	if err != nil {
 		return nil, fmt.Errorf("client of the destination: %w", err)
 	}

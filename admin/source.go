@@ -37,7 +37,7 @@ func connectSource(ctx context.Context, link string, configs map[string]string) 
 		return nil, protocol.Errorf(kerr.InvalidConfig, "link %q: %s", link, err)
 	}
 	s := &source{link: link, address: configs[ConfigBootstrapServers], dial: &dialTrouble{}}
-	s.client, err = kgo.NewClient(append(opts, kgo.RequestRetries(2), kgo.WithHooks(s.dial))...)
+	s.client, err = kgo.NewClient(append(opts, freshMetadata, kgo.RequestRetries(2), kgo.WithHooks(s.dial))...)
 	if err != nil {
 		return nil, protocol.Errorf(kerr.InvalidConfig, "link %q: %s", link, err)
 	}
@@ -45,6 +45,10 @@ func connectSource(ctx context.Context, link string, configs map[string]string) 
 	meta, err := s.admin.BrokerMetadata(ctx)
 	if err != nil {
 		defer s.close()
+		if errors.Is(err, io.EOF) && strings.HasPrefix(configs["security.protocol"], "SASL_") {
+			// Some brokers answer wrong credentials by hanging up, as Java clients guess, too.
+			err = fmt.Errorf("%w: the broker hung up during the login", kerr.SaslAuthenticationFailed)
+		}
 		return nil, s.failed("be reached", err)
 	}
 	s.clusterID = meta.Cluster
