@@ -37,6 +37,8 @@ type grammar interface {
 	done() bool
 }
 
+var errCutField = fmt.Errorf("%w: response ends in the middle of a field", ErrMalformed)
+
 func (w *walker) reset(g grammar) {
 	w.grammar, w.skip, w.left, w.held, w.started = g, 0, 0, 0, false
 }
@@ -61,7 +63,7 @@ func (w *walker) token(b []byte) error {
 		return nil
 	}
 	if len(b) > w.left {
-		return fmt.Errorf("%w: response ends in the middle of a field", ErrMalformed)
+		return errCutField
 	}
 	w.left -= len(b)
 	if err := w.grammar.token(b); err != nil {
@@ -94,11 +96,11 @@ func (w *walker) Next(p []byte) (head, tail []byte, err error) {
 			head, w.held = w.out[:n], 0
 			break
 		}
+		if w.started && n > w.left || n > maxToken {
+			return nil, nil, errCutField
+		}
 		if at == len(p) {
 			return nil, nil, nil
-		}
-		if n > maxToken {
-			return nil, nil, fmt.Errorf("%w: token of %d bytes", ErrMalformed, n)
 		}
 		// Where the size is not known yet, n is the least it can be.
 		k := copy(w.hold[w.held:n], p[at:])
@@ -123,7 +125,7 @@ func (w *walker) Next(p []byte) (head, tail []byte, err error) {
 		n := w.size(p[at:])
 		if n > len(p)-at {
 			if w.started && n > w.left {
-				return nil, nil, fmt.Errorf("%w: response ends in the middle of a field", ErrMalformed)
+				return nil, nil, errCutField
 			}
 			w.held = copy(w.hold[:], p[at:])
 			return head, p[from:at], nil

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"testing"
@@ -252,7 +253,10 @@ func FuzzHotPath(f *testing.F) {
 			if len(response) < 4 {
 				return nil
 			}
-			return append([]byte(nil), response...)
+			// Whole frames only: sizes are the business of package proxy.
+			frame := append([]byte(nil), response...)
+			binary.BigEndian.PutUint32(frame, uint32(len(frame)-4))
+			return frame
 		}
 		w.proxy.exchange(request)
 	})
