@@ -150,7 +150,7 @@ func suggestion(name string) string {
 		}
 	}
 	if best == "" {
-		return "; see `klink link configs` or docs/configs.md for those that are"
+		return "; docs/configs.md lists those that are"
 	}
 	return fmt.Sprintf("; did you mean %s?", best)
 }

@@ -23,11 +23,10 @@ const stateTransactionalID = "klink-state"
 // A record that cannot be read makes its key broken: it is logged and counted, shown as FAILED, and left alone by
 // everything but its deletion.
 type Store struct {
-	log     *casLog
-	key     *SecretsKey
-	logger  *slog.Logger
-	changed func()
-	broken  atomic.Int64
+	log    *casLog
+	key    *SecretsKey
+	logger *slog.Logger
+	broken atomic.Int64
 
 	// The rest belongs to the log's lock.
 	records records
@@ -46,15 +45,7 @@ type records struct {
 // OpenStore starts to read the state topic, which must exist. changed is called after every change, by anyone, once the
 // store has it; it may be called from several goroutines at once.
 func OpenStore(destination []kgo.Opt, key *SecretsKey, logger *slog.Logger, changed func()) (*Store, error) {
-	s := &Store{
-		key: key, logger: logger, changed: changed,
-		records: records{
-			links: map[string]*linkRecord{}, mirrors: map[string]*mirrorRecord{},
-			timelines: map[string]map[int32]*timelineRecord{}, broken: map[string]error{},
-		},
-		live:  map[timelineAt]*timeline.Partition{},
-		state: newStateCache(),
-	}
+	s := newStore(key, logger)
 	log, err := openCASLog(casLogConfig{
 		Options: destination, Topic: StateTopic, TransactionalID: stateTransactionalID,
 		Apply: s.apply, Changed: changed, Logger: logger,
@@ -64,6 +55,18 @@ func OpenStore(destination []kgo.Opt, key *SecretsKey, logger *slog.Logger, chan
 	}
 	s.log = log
 	return s, nil
+}
+
+func newStore(key *SecretsKey, logger *slog.Logger) *Store {
+	return &Store{
+		key: key, logger: logger,
+		records: records{
+			links: map[string]*linkRecord{}, mirrors: map[string]*mirrorRecord{},
+			timelines: map[string]map[int32]*timelineRecord{}, broken: map[string]error{},
+		},
+		live:  map[timelineAt]*timeline.Partition{},
+		state: newStateCache(),
+	}
 }
 
 // Close stops the store.

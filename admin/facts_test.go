@@ -1,0 +1,114 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"klink/internal/kafkatest"
+	"klink/router"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// factsWorld is Facts on an embedded cluster, with a clock.
+type factsWorld struct {
+	cluster   *kfake.Cluster
+	facts     *Facts
+	directory *router.Directory
+	now       atomic.Int64
+	asked     atomic.Int64 // metadata requests
+	seen      atomic.Int64
+	opened    []Broker
+	refuse    error
+}
+
+func newFactsWorld(t *testing.T, brokers int) *factsWorld {
+	w := &factsWorld{cluster: kafkatest.Embedded(t, brokers), directory: router.New(nil, nil).Directory()}
+	facts, err := NewFacts(FactsConfig{
+		Destination: []kgo.Opt{kgo.SeedBrokers(w.cluster.ListenAddrs()...)}, Interval: time.Hour, Logger: testLogger(t),
+		Now:        func() time.Time { return time.UnixMilli(w.now.Load()) },
+		TopicsSeen: func(m map[[16]byte]string) { w.seen.Add(int64(len(m))) },
+	})
+	require.NoError(t, err)
+	w.facts = facts
+	require.NoError(t, facts.Start(context.Background(), w.directory, func(bs []Broker) (map[int32]router.Addr, error) {
+		w.opened = bs
+		m := map[int32]router.Addr{}
+		for _, b := range bs {
+			m[b.ID] = router.Addr{Host: "klink", Port: 1000 + b.ID}
+		}
+		return m, w.refuse
+	}))
+	t.Cleanup(facts.Close)
+	w.cluster.ControlKey(int16(kmsg.Metadata), func(kmsg.Request) (kmsg.Response, error, bool) {
+		w.cluster.KeepControl()
+		w.asked.Add(1)
+		return nil, nil, false
+	})
+	return w
+}
+
+func TestLearnBrokers(t *testing.T) {
+	w := newFactsWorld(t, 2)
+	require.Len(t, w.opened, 2)
+	for _, b := range w.opened {
+		require.NotZero(t, b.Port)
+		require.Equal(t, "127.0.0.1", b.Host)
+		a, ok := w.directory.Broker(b.ID)
+		require.True(t, ok)
+		require.Equal(t, router.Addr{Host: "klink", Port: 1000 + b.ID}, a)
+	}
+	id, _, err := w.cluster.AddNode(-1, -1)
+	require.NoError(t, err)
+	_, ok := w.directory.Broker(id)
+	require.False(t, ok)
+	require.NoError(t, w.facts.LearnBrokers(context.Background()))
+	_, ok = w.directory.Broker(id)
+	require.True(t, ok)
+	w.refuse = errors.New("no port")
+	require.ErrorContains(t, w.facts.LearnBrokers(context.Background()), "no port")
+}
+
+func TestLearnTopicIDs(t *testing.T) {
+	w := newFactsWorld(t, 1)
+	ctx := context.Background()
+	client := kafkatest.NewClient(t, kgo.SeedBrokers(w.cluster.ListenAddrs()...))
+	kafkatest.CreateTopic(t, client, "orders", 1, 1, nil)
+	id := w.cluster.TopicInfo("orders").TopicID
+	w.asked.Store(0)
+
+	_, ok := w.directory.Topic(id)
+	require.False(t, ok, "not known yet")
+	require.NoError(t, w.facts.LearnTopicIDs(ctx, [][16]byte{id}))
+	name, ok := w.directory.Topic(id)
+	require.True(t, ok)
+	require.Equal(t, "orders", name)
+	require.Positive(t, w.seen.Load())
+	asked := w.asked.Load()
+	require.NoError(t, w.facts.LearnTopicIDs(ctx, [][16]byte{id}))
+	require.Equal(t, asked, w.asked.Load(), "a known id costs no question")
+
+	none := [16]byte{1, 2, 3}
+	for range 5 {
+		require.NoError(t, w.facts.LearnTopicIDs(ctx, [][16]byte{none}))
+	}
+	require.Equal(t, asked+1, w.asked.Load(), "an unknown id costs one for a while")
+	name, ok = w.directory.Topic(none)
+	require.True(t, ok)
+	require.Empty(t, name)
+	w.now.Add(2 * unknownFor.Milliseconds())
+	kafkatest.WaitFor(t, 20*time.Second, "the unknown id to be forgotten", func() (bool, string) {
+		_, known := w.directory.Topic(none)
+		return !known, ""
+	})
+	require.NoError(t, w.facts.LearnTopicIDs(ctx, [][16]byte{none}))
+	require.Equal(t, asked+2, w.asked.Load())
+	name, _ = w.directory.Topic(id)
+	require.Equal(t, "orders", name)
+}

@@ -1,0 +1,99 @@
+package admin
+
+import (
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// TestLinkConfigsDocs: docs/configs.md holds the table; -rewrite puts it there.
+func TestLinkConfigsDocs(t *testing.T) {
+	const path, begin, end = "../docs/configs.md", "TestLinkConfigsDocs -rewrite` -->\n", "<!-- end of link configs -->"
+	raw, err := os.ReadFile(path)
+	require.NoError(t, err)
+	before, rest, ok1 := strings.Cut(string(raw), begin)
+	table, after, ok2 := strings.Cut(rest, end)
+	require.True(t, ok1 && ok2, "the markers of the table are gone")
+	if f := flag.Lookup("rewrite"); f != nil && f.Value.String() == "true" {
+		require.NoError(t, os.WriteFile(path, []byte(before+begin+LinkConfigsMarkdown()+end+after), 0o644))
+		return
+	}
+	require.Equal(t, LinkConfigsMarkdown(), table, "run go test ./admin -run TestLinkConfigsDocs -rewrite and look at the difference")
+}
+
+// TestLinkConfigTable: every row is fit to be shown, and its default is allowed.
+func TestLinkConfigTable(t *testing.T) {
+	seen := map[string]bool{}
+	for _, c := range LinkConfigs() {
+		require.False(t, seen[c.Name], c.Name)
+		seen[c.Name] = true
+		require.NotEmpty(t, c.Doc, c.Name)
+		require.Contains(t, []string{"high", "medium", "low"}, c.Importance, c.Name)
+		require.Equal(t, c.Sensitive, c.Type == TypePassword, c.Name)
+		if c.Default != "" {
+			require.NoError(t, c.validate(c.Default), c.Name)
+		}
+		require.Contains(t, LinkConfigsHelp(), c.Name)
+		require.False(t, isLater(c.Name), c.Name)
+	}
+}
+
+func TestValidateLinkConfigs(t *testing.T) {
+	const jaas = `org.apache.kafka.common.security.plain.PlainLoginModule required username="u" password="hush-hush";`
+	for _, c := range []struct {
+		configs string // key=value, one a line
+		text    string // "" = valid
+	}{
+		{"bootstrap.servers=a:1,b:2", ""},
+		{"bootstrap.servers=a:1\nsecurity.protocol=SASL_SSL\nsasl.mechanism=SCRAM-SHA-512\nsasl.jaas.config=" + strings.Replace(jaas, "plain.Plain", "scram.Scram", 1), ""},
+		{"bootstrap.servers=a:1\nssl.endpoint.identification.algorithm=", ""},
+		{"bootstrap.servers=a:1\nacl.sync.enable=false\nconsumer.offset.sync.enable=false", ""},
+		{"", "bootstrap.servers must be set"},
+		{"bootstrap.servers=", "bootstrap.servers"},
+		{"bootstrap.servers=a", "HOST:PORT"},
+		{"bootstrap.servers=a:1\nsecurity.protocol=TLS", `security.protocol: "TLS" is not allowed; allowed: PLAINTEXT`},
+		{"bootstrap.servers=a:1\nsecurity.protocol=SASL_SSL", "sasl.mechanism"},
+		{"bootstrap.servers=a:1\nsasl.mechanism=GSSAPI", "SCRAM-SHA-256"},
+		{"bootstrap.servers=a:1\nsecurity.protocol=SASL_SSL\nsasl.mechanism=PLAIN\nsasl.jaas.config=hush-hush", "sasl.jaas.config"},
+		{"bootstrap.servers=a:1\nssl.truststore.type=JKS", "PEM"},
+		{"bootstrap.servers=a:1\nsecurity.protocol=SSL\nssl.truststore.location=/does/not/exist", "ssl.truststore.location"},
+		{"bootstrap.servers=a:1\ncluster.link.paused=yes", `"yes" is neither true nor false`},
+		{"bootstrap.servers=a:1\nmetadata.max.age.ms=5", "100 to 3600000"},
+		{"bootstrap.servers=a:1\nmetadata.max.age.ms=99999999999999999999", "whole number"},
+		{"bootstrap.servers=a:1\nsasl.jaas.conf=hush-hush", "did you mean sasl.jaas.config?"},
+		{"bootstrap.servers=a:1\nwholly.different.thing=1", "docs/configs.md"},
+		{"bootstrap.servers=a:1\nacl.sync.enable=true", "not in this version"},
+		{"bootstrap.servers=a:1\nacl.sync.ms=5", "leave it out"},
+		{"bootstrap.servers=a:1\nclient.id=" + strings.Repeat("x", 300), "256"},
+	} {
+		configs := map[string]string{}
+		for line := range strings.Lines(c.configs) {
+			key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
+			configs[key] = value
+		}
+		err := ValidateLinkConfigs(configs)
+		if c.text == "" {
+			require.Nil(t, err, c.configs)
+			continue
+		}
+		require.NotNil(t, err, c.configs)
+		require.Equal(t, kerr.InvalidConfig, err.Code)
+		require.Contains(t, err.Message, c.text)
+		require.NotContains(t, err.Message, "hush-hush")
+	}
+}
+
+func FuzzSuggestion(f *testing.F) {
+	f.Add("bootstrap.server")
+	f.Add("")
+	f.Add(strings.Repeat("ab", 1000))
+	f.Fuzz(func(t *testing.T, name string) {
+		if err := validateLinkConfig(name, "x"); err != nil && !strings.Contains(err.Message, name) && len(name) < 200 {
+			t.Fatalf("%q is not named in %q", name, err.Message)
+		}
+	})
+}
