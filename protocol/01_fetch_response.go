@@ -3,8 +3,6 @@ package protocol
 import (
 	"encoding/binary"
 	"fmt"
-
-	"klink/protocol/batch"
 )
 
 // Fetch response, v0 to v18, while it passes.
@@ -142,7 +140,7 @@ func (f *FetchResponse) size(b []byte) int {
 		}
 		return 14
 	case fetchBatch:
-		return batch.HeaderSize
+		return f.batchSize(b)
 	case fetchDiverging:
 		return 12
 	case fetchTail:

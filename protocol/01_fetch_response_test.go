@@ -236,6 +236,7 @@ func TestFetchResponseRefuses(t *testing.T) {
 			binary.BigEndian.PutUint32(r.Topics[0].Partitions[0].RecordBatches[8:], 40)
 		}), "partition 0 of mirror topic"},
 		{"a format of the future", resp(func(r *kmsg.FetchResponse) { r.Topics[0].Partitions[0].RecordBatches[16] = 3 }), "magic 3"},
+		{"a format of nobody", resp(func(r *kmsg.FetchResponse) { r.Topics[0].Partitions[0].RecordBatches[16] = 0xff }), "magic -1"},
 		{"bytes after the end", append(bytes.Clone(whole), 0), "after the end"},
 		{"a size that is too small", sized(whole, len(whole)-5), "malformed"},
 		{"a negative size", sized(whole, -1), "size -1"},
@@ -255,22 +256,45 @@ func TestFetchResponseRefuses(t *testing.T) {
 	}
 }
 
-// Old message formats cannot be in a mirror, as klink appends v2 only. They pass as they are.
-func TestFetchResponseOldFormat(t *testing.T) {
-	old := make([]byte, 100)
-	old[11], old[16] = 88, 1
-	resp := kmsg.NewPtrFetchResponse()
-	resp.Version = 2
-	resp.Topics = []kmsg.FetchResponseTopic{{Topic: "mirror", Partitions: []kmsg.FetchResponseTopicPartition{{RecordBatches: old}}}}
-	h, frame := responseFrame(resp)
-	var f FetchResponse
-	f.Reset(2, newWorld())
-	got, err := stream(t, &f, frame)
-	if err != nil {
-		t.Fatal(err)
+// A broker converts to the formats v0 and v1 for clients that know no other.
+func TestFetchResponseOldFormats(t *testing.T) {
+	message := func(offset int64, magic, attributes byte, n int) []byte {
+		b := make([]byte, 18+n)
+		binary.BigEndian.PutUint64(b, uint64(offset))
+		binary.BigEndian.PutUint32(b[8:], uint32(len(b)-12))
+		b[16], b[17] = magic, attributes
+		return b
 	}
-	if records := readResponse[*kmsg.FetchResponse](t, h, got).Topics[0].Partitions[0].RecordBatches; !bytes.Equal(records, old) {
-		t.Fatalf("got %x", records)
+	records := func(shift int64) []byte {
+		return concat(message(3+shift, 0, 0, 10), message(4+shift, 1, 0, 0), message(9+shift, 1, 2, 300), message(10+shift, 1, 0, 100)[:40])
+	}
+	for version := int16(0); version <= 4; version++ {
+		respond := func(records []byte) (RequestHeader, []byte) {
+			resp := kmsg.NewPtrFetchResponse()
+			resp.Version = version
+			resp.Topics = []kmsg.FetchResponseTopic{{Topic: "mirror", Partitions: []kmsg.FetchResponseTopicPartition{{RecordBatches: records}}}}
+			return responseFrame(resp)
+		}
+		h, frame := respond(records(0))
+		for at := range frame {
+			var f FetchResponse
+			f.Reset(version, newWorld())
+			got, err := stream(t, &f, frame, at)
+			if err != nil {
+				t.Fatalf("cut at %d: %v", at, err)
+			}
+			if got := readResponse[*kmsg.FetchResponse](t, h, got).Topics[0].Partitions[0].RecordBatches; !bytes.Equal(got, records(mirrorShift)) {
+				t.Fatalf("cut at %d: got %x", at, got)
+			}
+		}
+		for _, bad := range [][]byte{message(3, 0, 1, 10), append([]byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5}, make([]byte, 20)...)} {
+			_, frame := respond(bad)
+			var f FetchResponse
+			f.Reset(version, newWorld())
+			if _, err := stream(t, &f, frame); err == nil {
+				t.Errorf("passes: %x", bad)
+			}
+		}
 	}
 }
 

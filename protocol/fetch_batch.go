@@ -1,15 +1,25 @@
 package protocol
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
 	"klink/protocol/batch"
 )
 
+// The header of a message of the formats v0 and v1 (LegacyRecord): offset int64, size int32, crc uint32, magic int8,
+// attributes int8. Magic and what lies before it stand at the same place in v2.
+const (
+	oldHeaderSize   = 18
+	magicAt         = 16
+	oldAttributesAt = 17
+	oldCodecMask    = 0x07
+)
+
 // nextBatch goes on to the next batch of a mirror's partition, or behind the records.
 func (f *FetchResponse) nextBatch() {
-	if f.recs >= batch.HeaderSize {
+	if f.recs >= oldHeaderSize {
 		f.state = fetchBatch
 		return
 	}
@@ -19,27 +29,55 @@ func (f *FetchResponse) nextBatch() {
 	f.afterRecords()
 }
 
+// batchSize is the size of the token at the beginning of a batch.
+func (f *FetchResponse) batchSize(b []byte) int {
+	if len(b) <= magicAt || b[magicAt] < 2 {
+		return oldHeaderSize
+	}
+	return min(batch.HeaderSize, f.recs)
+}
+
 // batch takes the header of one batch in a mirror.
 func (f *FetchResponse) batch(b []byte) error {
-	f.recs -= len(b)
-	size, err := batch.Peek(b)
-	switch {
-	case errors.Is(err, batch.ErrOldFormat):
-		// A mirror has no batches of the formats v0 and v1, klink appends v2 only. What somebody else wrote there
-		// has no header that could be followed.
-		f.skip, f.recs = f.recs, 0
-		f.afterRecords()
-		return nil
-	case err == nil:
-		err = batch.Restore(b, logicalBase(b, f.view))
-	}
+	size, err := f.showBatch(b)
 	if err != nil {
 		return fmt.Errorf("partition %d of mirror topic %s: %w", f.part, f.topicForError(), err)
 	}
+	f.recs -= len(b)
 	f.skip = min(size-len(b), f.recs)
 	f.recs -= f.skip
 	f.nextBatch()
 	return nil
+}
+
+// showBatch makes the header b what clients see. size is that of the whole batch.
+func (f *FetchResponse) showBatch(b []byte) (size int, err error) {
+	if b[magicAt] < 2 {
+		return f.showOld(b)
+	}
+	if len(b) < batch.HeaderSize {
+		return len(b), nil // cut in the header
+	}
+	if size, err = batch.Peek(b); err != nil {
+		return 0, err
+	}
+	return size, batch.Restore(b, logicalBase(b, f.view))
+}
+
+// showOld makes the header of a message of the formats v0 and v1 what clients see. klink appends v2 only, but a broker
+// converts what it sends to Fetch v0 to v3, or what is written after a mirror was stopped. The offset of a compressed
+// message of v1 is that of the last record in it, and the others count from there; those in one of v0 are absolute and out
+// of reach.
+func (f *FetchResponse) showOld(b []byte) (size int, err error) {
+	size = 12 + int(int32(binary.BigEndian.Uint32(b[8:])))
+	switch {
+	case size < oldHeaderSize:
+		return 0, fmt.Errorf("%w: message of %d bytes", ErrMalformed, size)
+	case b[magicAt] == 0 && b[oldAttributesAt]&oldCodecMask != 0:
+		return 0, errors.New("the broker sent compressed messages of format v0, in which offsets cannot be translated; use Fetch v2 or later")
+	}
+	f.baseToLogical(b)
+	return size, nil
 }
 
 // logicalBase is the base offset that clients see: the stamp where klink alone has written, which is right whatever the

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"klink/protocol"
+	"klink/protocol/timeline"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -132,6 +133,29 @@ func TestFetchWithoutTimeline(t *testing.T) {
 					t.Errorf("v%d: a session with %s", version, asked[len(asked)-1])
 				}
 			}
+		}
+	}
+}
+
+func TestView(t *testing.T) {
+	some := timeline.New(0, 5, 5)
+	for _, c := range []struct {
+		m         Mirror
+		partition int32
+		want      protocol.View
+	}{
+		{Mirror{ReadOnly: true, Timelines: []*timeline.Partition{some}}, 0, protocol.View{Timeline: some, Stamped: true}},
+		{Mirror{Timelines: []*timeline.Partition{some}}, 0, protocol.View{Timeline: some}},
+		{Mirror{ReadOnly: true}, 0, protocol.View{}},
+		{Mirror{}, 0, protocol.View{}},
+		{Mirror{ReadOnly: true, Timelines: []*timeline.Partition{nil, some}}, 0, protocol.View{Hidden: true}},
+		{Mirror{Timelines: []*timeline.Partition{nil, some}}, 0, protocol.View{Hidden: true}},
+		{Mirror{ReadOnly: true, Timelines: []*timeline.Partition{some}}, 1, protocol.View{Hidden: true}},
+		{Mirror{Timelines: []*timeline.Partition{some}}, 1, protocol.View{}},
+		{Mirror{Timelines: []*timeline.Partition{some}}, -1, protocol.View{Hidden: true}},
+	} {
+		if got := c.m.View(c.partition); got != c.want {
+			t.Errorf("partition %d of %+v: %+v", c.partition, c.m, got)
 		}
 	}
 }

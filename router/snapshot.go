@@ -46,8 +46,10 @@ type Mirror struct {
 	State       string // one of the mirror states, for DescribeConfigs
 	// ReadOnly is true from the moment the mirror is recorded until it is STOPPED.
 	ReadOnly bool
-	// Timelines by partition. A partition without one (nil, or beyond the end) is hidden while ReadOnly: its offsets
-	// would be wrong, so clients are told to ask again. Of a stopped mirror it is shown as it is.
+	// Timelines by partition. nil = offsets are shown as they are: the topic is being created and still empty, or is
+	// not the mirror any more. Otherwise a partition without one is hidden, as its offsets would be wrong: clients are
+	// told to ask again. Partitions beyond the end are hidden while ReadOnly; later they are the topic's own, and
+	// shown as they are.
 	Timelines []*timeline.Partition
 	// SyncedConfigs are the topic configs that follow the source, which clients may not alter while ReadOnly.
 	SyncedConfigs map[string]bool
@@ -66,7 +68,8 @@ func (m *Mirror) View(partition int32) protocol.View {
 	if t := m.Timeline(partition); t != nil {
 		return protocol.View{Timeline: t, Stamped: m.ReadOnly}
 	}
-	return protocol.View{Hidden: m.ReadOnly}
+	own := !m.ReadOnly && int(partition) >= len(m.Timelines)
+	return protocol.View{Hidden: m.Timelines != nil && !own}
 }
 
 // MirrorSpec asks for a mirror through CreateTopics or IncrementalAlterConfigs.
