@@ -1,0 +1,9 @@
+package admin
+
+import (
+	"testing"
+
+	"klink/internal/kafkatest"
+)
+
+func TestMain(m *testing.M) { kafkatest.Main(m) }

@@ -1,0 +1,113 @@
+package admin
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"klink/internal/kafkatest"
+	"klink/protocol/linkapi"
+	"klink/router"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// TestRealStoresNeverLoseAChange is TestStoresNeverLoseAChange on Apache Kafka, whose transaction coordinator writes
+// markers after it has answered a commit.
+func TestRealStoresNeverLoseAChange(t *testing.T) {
+	c := kafkatest.Shared(t, "source")
+	opts := []kgo.Opt{kgo.SeedBrokers(c.Bootstrap())}
+	kafkatest.CreateTopic(t, c.Client(t), StateTopic, 1, 1, map[string]string{"cleanup.policy": "compact"})
+	testStoresNeverLoseAChange(t, opts)
+}
+
+// TestRealMirror creates and stops mirrors between two Apache Kafka clusters and looks at the topics' configs.
+func TestRealMirror(t *testing.T) {
+	for _, old := range []bool{false, true} {
+		name := map[bool]string{false: "from 4.3.1", true: "from 2.4.1"}[old]
+		t.Run(name, func(t *testing.T) { testRealMirror(t, old) })
+	}
+}
+
+func testRealMirror(t *testing.T, old bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	dst := kafkatest.Shared(t, "destination")
+	var src *kafkatest.Cluster
+	topic, link := "orders", "new"
+	if old {
+		src = kafkatest.SharedOld(t, "old")
+		topic, link = "orders-of-old", "old"
+	} else {
+		src = kafkatest.Shared(t, "source")
+	}
+	client := src.Client(t, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	sourceConfigs := map[string]string{
+		"retention.ms": "3155760000000", "compression.type": "lz4", "segment.bytes": "10485760", "max.message.bytes": "2000000",
+	}
+	kafkatest.CreateTopic(t, client, topic, 3, 1, sourceConfigs)
+	kafkatest.Produce(t, client, topic, 1, kafkatest.Records(10, 100)...)
+	kafkatest.DeleteRecordsBefore(t, client, topic, 1, 7)
+
+	w := &world{t: t, destAdmin: kadm.NewClient(dst.Client(t, freshMetadata))}
+	service, err := New(Config{
+		Destination: []kgo.Opt{kgo.SeedBrokers(dst.Bootstrap())}, Logger: testLogger(t), ReconcileInterval: 100 * time.Millisecond,
+		Publish: func(s *router.Snapshot) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.snap = s
+		},
+	})
+	require.NoError(t, err)
+	t.Cleanup(service.Close)
+	require.NoError(t, service.Start(ctx))
+	require.NoError(t, service.waitReady(ctx))
+	w.service = service
+	w.replicator()
+
+	address := src.Bootstrap()
+	create := &linkapi.CreateLinksRequest{Links: []linkapi.CreateLink{{Name: link, Configs: []linkapi.Config{{Name: ConfigBootstrapServers, Value: &address}}}}}
+	created := service.HandleLink(ctx, create).(*linkapi.CreateLinksResponse).Results[0]
+	require.Zero(t, created.ErrorCode, text(created.ErrorMessage))
+	require.NotEmpty(t, created.SourceClusterID)
+	r := w.mirror(topic, link)
+	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+
+	configs := w.configsOf(topic)
+	for name, value := range map[string]string{
+		"retention.ms": "3155760000000", "segment.bytes": "10485760", "max.message.bytes": "2000000", "cleanup.policy": "delete",
+		"compression.type": "producer", "message.timestamp.type": "CreateTime",
+		"message.timestamp.before.max.ms": "9223372036854775807", "message.timestamp.after.max.ms": "9223372036854775807",
+	} {
+		require.Equal(t, value, configs[name], name)
+	}
+	m := service.State().Mirrors[topic]
+	require.NotZero(t, m.TopicID)
+	require.Equal(t, old, m.SourceTopicID == [16]byte{}, "brokers before 2.8 have no topic ids")
+	require.EqualValues(t, 7, w.snapshot().Mirrors[topic].Timeline(1).Shift())
+
+	require.NoError(t, service.GrowMirror(ctx, topic, []Start{{Partition: 3, Logical: 5, Floor: 5}}))
+	details, err := w.destAdmin.ListTopics(ctx, topic)
+	require.NoError(t, err)
+	require.Len(t, details[topic].Partitions, 4)
+
+	r = w.alter(topic, linkapi.MirrorFailover)
+	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+	configs = w.configsOf(topic)
+	require.Equal(t, "lz4", configs["compression.type"])
+	if old {
+		require.NotContains(t, configs, "message.timestamp.after.max.ms", "the source has no such config: the destination's default")
+	} else {
+		require.Equal(t, "3600000", configs["message.timestamp.after.max.ms"])
+	}
+
+	_, err = w.destAdmin.DeleteTopics(ctx, topic)
+	require.NoError(t, err)
+	_, err = w.destAdmin.CreateTopics(ctx, 1, 1, nil, topic)
+	require.NoError(t, err)
+	awaitState(t, service, "forgotten", func(s *State) bool { return s.Mirrors[topic] == nil })
+	_, err = w.destAdmin.DeleteTopics(ctx, topic)
+	require.NoError(t, err)
+}
