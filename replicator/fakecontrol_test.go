@@ -99,8 +99,10 @@ func (c *fakeControl) Report(_ context.Context, ev admin.Event) error {
 			l.State, l.Error, l.ErrorMessage = admin.LinkActive, "", ""
 			if ev.Kind == admin.EventLinkDown {
 				l.State, l.Error, l.ErrorMessage = admin.LinkUnavailable, ev.Error, ev.Message
-			} else {
+			} else if l.SourceClusterID == "" {
 				l.SourceClusterID = ev.SourceClusterID
+			} else if l.SourceClusterID != ev.SourceClusterID {
+				l.State = admin.LinkFailed
 			}
 			s.Links[ev.Link] = &l
 			return

@@ -100,7 +100,6 @@ func TestRefusedBatches(t *testing.T) {
 		{kerr.PolicyViolation, admin.ErrPolicyViolation},
 		{kerr.InvalidRecord, admin.ErrUnsupportedFormat},
 		{kerr.CorruptMessage, admin.ErrUnsupportedFormat},
-		{kerr.TopicAuthorizationFailed, admin.ErrAuthorization},
 	} {
 		t.Run(c.err.Message, func(t *testing.T) {
 			w, _, dst := embedded(t)
@@ -145,5 +144,45 @@ func TestSourceErrors(t *testing.T) {
 			}
 			w.same("orders")
 		})
+	}
+}
+
+// TestDestinationRefusesForAWhile: an ACL that is missing at the destination is no end; the mirror goes on once it is there.
+func TestDestinationRefusesForAWhile(t *testing.T) {
+	for _, key := range []kmsg.Key{kmsg.Produce, kmsg.ListOffsets, kmsg.Metadata} {
+		t.Run(key.Name(), func(t *testing.T) {
+			w, _, dst := embedded(t)
+			w.topics("orders", 2)
+			w.produce("orders", 0, 2, 20)
+			w.produce("orders", 1, 2, 20)
+			w.mirror("orders")
+			denied := dst.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Topic: "orders", Err: kerr.TopicAuthorizationFailed, Count: -1})
+			w.run()
+			m := w.awaitState("orders", admin.MirrorSourceUnavailable)
+			if m.Error != admin.ErrAuthorization {
+				t.Errorf("error %s", m.Error)
+			}
+			wantIn(t, m.ErrorMessage, "destination", "WRITE", `"orders"`)
+			denied.Remove()
+			w.awaitState("orders", admin.MirrorActive)
+			w.awaitCaughtUp("orders")
+			w.same("orders")
+		})
+	}
+}
+
+// TestCorruptionOnTheWay: a batch that is refused for its checksum once is fetched again.
+func TestCorruptionOnTheWay(t *testing.T) {
+	w, _, dst := embedded(t)
+	w.topics("orders", 1)
+	w.produce("orders", 0, 2, 20)
+	h := dst.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "orders", Err: kerr.CorruptMessage, Count: corruptionsToBelieve - 1})
+	w.mirror("orders")
+	w.run()
+	w.awaitCaughtUp("orders")
+	w.awaitState("orders", admin.MirrorActive)
+	w.same("orders")
+	if h.Hits() != corruptionsToBelieve-1 {
+		t.Errorf("the fault was met %d times", h.Hits())
 	}
 }

@@ -52,7 +52,7 @@ func TestPauseAndResume(t *testing.T) {
 	w.awaitCaughtUp("orders")
 	for _, paused := range []admin.MirrorState{admin.MirrorPaused, admin.MirrorLinkPaused} {
 		w.control.setState("orders", paused)
-		w.await("the mirror to end", func() (bool, string) { return w.r.Status("orders") == nil, "" })
+		w.await("the mirror to end", func() (bool, string) { return w.r.mirror("orders") == nil, "" })
 		end := dst.PartitionInfo("orders", 0).HighWatermark
 		w.produce("orders", 0, 3, 20)
 		if now := dst.PartitionInfo("orders", 0).HighWatermark; now != end {
@@ -78,7 +78,7 @@ func TestLinkPaused(t *testing.T) {
 		})
 	}
 	link(admin.LinkPaused)
-	w.await("the mirror to end", func() (bool, string) { return w.r.Status("orders") == nil, "" })
+	w.await("the mirror to end", func() (bool, string) { return w.r.mirror("orders") == nil, "" })
 	w.produce("orders", 0, 3, 20)
 	link(admin.LinkActive)
 	w.awaitCaughtUp("orders")
@@ -171,7 +171,7 @@ func TestMirrorDeletedWithItsTopic(t *testing.T) {
 	}
 	w.produce("orders", 0, 2, 20)
 	w.control.change(func(s *admin.State) { delete(s.Mirrors, "orders"); delete(s.Timelines, "orders") })
-	w.await("the mirror to end", func() (bool, string) { return w.r.Status("orders") == nil, "" })
+	w.await("the mirror to end", func() (bool, string) { return w.r.mirror("orders") == nil, "" })
 
 	// The same name again is another mirror.
 	kafkatest.CreateTopic(t, w.dst.cl, "orders", 1, -1, nil)

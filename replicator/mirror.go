@@ -21,14 +21,16 @@ type mirrorKey struct {
 // the same topic may run.
 type mirror struct {
 	mirrorKey
-	r        *Replicator
-	counters *LinkCounters
+	r         *Replicator
+	counters  *LinkCounters
+	lingering bool
 
 	mu       sync.Mutex
 	workers  []*worker // by partition; append-only
 	stopping bool
 	live     int      // workers that have not ended
 	failure  *failure // the first one
+	refused  refusedBy
 	sourceID [16]byte // as stored or first seen; zero = the source has no topic ids
 	source   sourceView
 	growing  atomic.Bool // partitions are being added
@@ -45,8 +47,15 @@ type sourceView struct {
 	suspected      int
 }
 
-func newMirror(r *Replicator, key mirrorKey, sourceID [16]byte, tls []*timeline.Partition) *mirror {
-	m := &mirror{mirrorKey: key, r: r, sourceID: sourceID, counters: r.metrics.link(key.link)}
+// refusedBy is that the destination refuses klink access to the topic.
+type refusedBy struct {
+	why     *failure // nil = it does not
+	appends bool     // it was an append: only an append that succeeds shows that it is over
+}
+
+// newMirror makes a mirror and starts it. With lingering a former process may have appended a moment ago.
+func newMirror(r *Replicator, key mirrorKey, sourceID [16]byte, tls []*timeline.Partition, lingering bool) *mirror {
+	m := &mirror{mirrorKey: key, r: r, sourceID: sourceID, counters: r.metrics.link(key.link), lingering: lingering}
 	m.grow(tls)
 	return m
 }
@@ -62,7 +71,7 @@ func (m *mirror) grow(tls []*timeline.Partition) {
 		w := newWorker(m, int32(id), tls[id])
 		m.workers = append(m.workers, w)
 		m.live++
-		w.start()
+		w.start(m.lingering)
 	}
 }
 
@@ -127,12 +136,6 @@ func (m *mirror) failed() *failure {
 	return m.failure
 }
 
-func (m *mirror) view() sourceView {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.source
-}
-
 // running says whether every partition is resumed and fetching.
 func (m *mirror) running() bool {
 	for _, w := range m.all() {
@@ -151,6 +154,37 @@ func (m *mirror) setDenied(f *failure) {
 	if changed {
 		m.r.wake()
 	}
+}
+
+// setRefused notes that the destination refuses an append or a reading, or, with nil, that one has succeeded.
+func (m *mirror) setRefused(f *failure, appends bool) {
+	m.mu.Lock()
+	changed := false
+	switch {
+	case f != nil:
+		changed = m.refused.why == nil
+		m.refused = refusedBy{f, appends || m.refused.appends}
+	case m.refused.why != nil && (appends || !m.refused.appends):
+		changed = true
+		m.refused = refusedBy{}
+	}
+	m.mu.Unlock()
+	if changed {
+		m.r.wake()
+	}
+}
+
+// unavailable is why the mirror cannot go on for now, nil if nothing is known to be in the way.
+func (m *mirror) unavailable() *failure {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch {
+	case m.source.missing:
+		return m.source.suspicion
+	case m.source.denied != nil:
+		return m.source.denied
+	}
+	return m.refused.why
 }
 
 func (m *mirror) status() []admin.PartitionStatus {

@@ -291,12 +291,3 @@ func (p *partition) drop() {
 	}
 	p.doomed = nil
 }
-
-// giveUp: the destination's log cannot be read, and another attempt would not help. An append whose result is unknown stays
-// unknown, but its request was answered or given up.
-func (p *partition) giveUp(f *failure) effects {
-	if p.state != stateResuming {
-		return effects{trim: -1}
-	}
-	return p.fail(f)
-}

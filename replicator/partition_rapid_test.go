@@ -31,7 +31,6 @@ type twin struct {
 	floor       int64
 
 	inFlight *item
-	late     []span // requests that were given up but may still reach the broker; kept out by the grace
 	fetches  []pendingFetch
 	old      []pendingFetch // delivered before; may be delivered again
 	resuming bool

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"klink/admin"
+
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -40,6 +42,12 @@ func (r *Replicator) reconcileUntil(ctx context.Context) {
 }
 
 func (r *Replicator) reconcile(ctx context.Context, st *admin.State) {
+	if r.inherited == nil {
+		r.inherited = map[string]bool{}
+		for topic := range st.Mirrors {
+			r.inherited[topic] = true
+		}
+	}
 	r.reconcileSources(st)
 	r.reconcileMirrors(st)
 	r.reportLinks(ctx, st)
@@ -48,7 +56,7 @@ func (r *Replicator) reconcile(ctx context.Context, st *admin.State) {
 
 // wanted says whether a mirror in this state is to be run.
 func wanted(m *admin.Mirror, link *admin.Link) bool {
-	if link == nil || link.State == admin.LinkPaused {
+	if link == nil || link.State == admin.LinkPaused || link.State == admin.LinkFailed {
 		return false
 	}
 	switch m.State {
@@ -101,6 +109,7 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 			r.remove(m)
 		}
 	}
+	r.forgetLast(st)
 	partitions := 0
 	for topic, am := range st.Mirrors {
 		tls := st.Timelines[topic]
@@ -109,9 +118,11 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 		if !wanted(am, st.Links[am.Link]) || s == nil || len(tls) == 0 || r.mirror(topic) != nil {
 			continue
 		}
-		m := newMirror(r, keyOf(am), am.SourceTopicID, tls)
+		m := newMirror(r, keyOf(am), am.SourceTopicID, tls, r.inherited[topic])
+		delete(r.inherited, topic)
 		r.mu.Lock()
 		r.mirrors[topic] = m
+		delete(r.last, topic)
 		r.mu.Unlock()
 		s.add(m)
 	}
@@ -124,36 +135,57 @@ func (r *Replicator) remove(m *mirror) {
 	}
 	r.mu.Lock()
 	delete(r.mirrors, m.topic)
+	r.last[m.topic] = m.status()
 	r.mu.Unlock()
 	r.dest.forget(m.topic)
+}
+
+// forgetLast drops the last status of mirrors that are gone, or stopped and so move on without klink.
+func (r *Replicator) forgetLast(st *admin.State) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for topic := range r.last {
+		if am := st.Mirrors[topic]; am == nil || am.State == admin.MirrorStopped {
+			delete(r.last, topic)
+		}
+	}
 }
 
 func keyOf(m *admin.Mirror) mirrorKey {
 	return mirrorKey{topic: m.Topic, topicID: m.TopicID, link: m.Link, sourceTopic: m.SourceTopic}
 }
 
+// maxReports bounds how many findings are reported at once: each is a durable write.
+const maxReports = 32
+
 func (r *Replicator) reportLinks(ctx context.Context, st *admin.State) {
+	var reports errgroup.Group
+	reports.SetLimit(maxReports)
+	defer func() { _ = reports.Wait() }()
 	for name, s := range r.sources {
 		link := st.Links[name]
 		h := s.healthNow()
 		switch {
 		case link == nil || !h.known:
-		case h.up && (link.State != admin.LinkActive || h.clusterID != "" && link.SourceClusterID == ""):
-			r.report(ctx, admin.Event{Kind: admin.EventLinkUp, Link: name, SourceClusterID: h.clusterID})
+		case h.up && (link.State != admin.LinkActive || h.clusterID != "" && link.SourceClusterID != h.clusterID):
+			r.reportIn(ctx, &reports, admin.Event{Kind: admin.EventLinkUp, Link: name, SourceClusterID: h.clusterID})
 		case !h.up && (link.State == admin.LinkActive || link.Error != h.code):
-			r.report(ctx, admin.Event{Kind: admin.EventLinkDown, Link: name, Error: h.code, Message: h.message})
+			r.reportIn(ctx, &reports, admin.Event{Kind: admin.EventLinkDown, Link: name, Error: h.code, Message: h.message})
 		}
 	}
 }
 
 func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
+	var reports errgroup.Group
+	reports.SetLimit(maxReports)
+	defer func() { _ = reports.Wait() }()
 	for topic, am := range st.Mirrors {
 		m := r.mirror(topic)
 		ev := admin.Event{Link: am.Link, Topic: topic}
 		if am.State == admin.MirrorPendingStopped {
 			if m == nil {
 				ev.Kind = admin.EventMirrorDrained
-				r.report(ctx, ev)
+				r.reportIn(ctx, &reports, ev)
 			}
 			continue
 		}
@@ -163,28 +195,31 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
 		}
 		if f := m.failed(); f != nil {
 			ev.Kind, ev.Error, ev.Message = admin.EventMirrorFailed, f.code, f.message
-			r.report(ctx, ev)
+			r.reportIn(ctx, &reports, ev)
 			continue
 		}
-		view := m.view()
-		unavailable := view.denied
-		if view.missing {
-			unavailable = view.suspicion
-		}
-		up := s.healthNow().up
+		unavailable, up := m.unavailable(), s.healthNow().up
 		switch {
 		case unavailable != nil && up && (am.State != admin.MirrorSourceUnavailable || am.Error != unavailable.code):
 			ev.Kind, ev.Error, ev.Message = admin.EventMirrorUnavailable, unavailable.code, unavailable.message
-			r.report(ctx, ev)
+			r.reportIn(ctx, &reports, ev)
 		case unavailable != nil || !up:
 		case am.State == admin.MirrorPending && m.running():
 			ev.Kind = admin.EventMirrorStarted
-			r.report(ctx, ev)
+			r.reportIn(ctx, &reports, ev)
 		case am.State == admin.MirrorSourceUnavailable && m.running():
 			ev.Kind = admin.EventMirrorRecovered
-			r.report(ctx, ev)
+			r.reportIn(ctx, &reports, ev)
 		}
 	}
+}
+
+// reportIn reports beside others.
+func (r *Replicator) reportIn(ctx context.Context, reports *errgroup.Group, ev admin.Event) {
+	reports.Go(func() error {
+		r.report(ctx, ev)
+		return nil
+	})
 }
 
 // report tells Control, unless it was told the same a moment ago. What fails is tried again in a later round.
@@ -195,7 +230,10 @@ func (r *Replicator) report(ctx context.Context, ev admin.Event) {
 	}
 	said := ev
 	said.Message = ""
-	if last, ok := r.reported[key]; ok && last.event == said && time.Since(last.at) < reportAgain {
+	r.reportMu.Lock()
+	last, ok := r.reported[key]
+	r.reportMu.Unlock()
+	if ok && last.event == said && time.Since(last.at) < reportAgain {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
@@ -206,5 +244,7 @@ func (r *Replicator) report(ctx context.Context, ev admin.Event) {
 		}
 		return
 	}
+	r.reportMu.Lock()
 	r.reported[key] = report{event: said, at: time.Now()}
+	r.reportMu.Unlock()
 }

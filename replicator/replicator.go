@@ -49,8 +49,14 @@ type Replicator struct {
 	mu      sync.Mutex
 	mirrors map[string]*mirror // by destination topic
 
+	last map[string][]admin.PartitionStatus // of mirrors that do not run now, but may again
+
 	// Only reconcile uses these.
-	sources  map[string]*source
+	sources map[string]*source
+	// inherited are the mirrors that were there at the start: a former process may have appended to them a moment ago.
+	inherited map[string]bool
+
+	reportMu sync.Mutex
 	reported map[string]report
 }
 
@@ -83,6 +89,7 @@ func New(cfg Config) (*Replicator, error) {
 		mirrors:  map[string]*mirror{},
 		sources:  map[string]*source{},
 		reported: map[string]report{},
+		last:     map[string][]admin.PartitionStatus{},
 	}, nil
 }
 
@@ -169,11 +176,13 @@ func (r *Replicator) mirror(topic string) *mirror {
 	return r.mirrors[topic]
 }
 
-// Status implements admin.Reporter.
+// Status implements admin.Reporter. Of a mirror that is paused or has failed it is the last that was known.
 func (r *Replicator) Status(topic string) []admin.PartitionStatus {
-	m := r.mirror(topic)
+	r.mu.Lock()
+	m, last := r.mirrors[topic], r.last[topic]
+	r.mu.Unlock()
 	if m == nil {
-		return nil
+		return slices.Clone(last)
 	}
 	return m.status()
 }

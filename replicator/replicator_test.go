@@ -1,6 +1,8 @@
 package replicator
 
 import (
+	"fmt"
+	"os"
 	"testing"
 
 	"klink/admin"
@@ -10,7 +12,15 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	code := m.Run()
+	kafkatest.StopShared()
+	if err := goleak.Find(goleak.IgnoreAnyFunction("klink/internal/kafkatest.startOnLastingThread.func1.1")); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
 
 // embedded is a world of two in-process clusters.
 func embedded(t *testing.T, opts ...kfake.Opt) (w *world, src, dst *kfake.Cluster) {

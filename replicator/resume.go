@@ -41,14 +41,13 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 		case err == nil && lingering && time.Since(quietSince) < settleGrace:
 			wait.reset()
 		case err == nil:
+			w.m.setRefused(nil, false)
 			w.resumed(e, s)
 			return
 		case errors.Is(err, kerr.TopicAuthorizationFailed):
-			w.step(func(p *partition) effects {
-				return p.giveUp(failf(admin.ErrAuthorization,
-					"%s-%d: the destination refuses access: grant klink's principal READ, WRITE, DESCRIBE and DELETE on topic %q and resume the mirror", w.m.topic, w.id, w.m.topic))
-			})
-			return
+			w.m.setRefused(failf(admin.ErrAuthorization,
+				"the destination refuses access to topic %q: grant klink's principal READ, WRITE, DESCRIBE and DELETE on it", w.m.topic), false)
+			stale = t
 		default:
 			stale = t
 			w.m.r.log.Debug("reading the end of a mirror partition failed, retrying", "topic", w.m.topic, "partition", w.id, "error", err)

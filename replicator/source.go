@@ -92,7 +92,7 @@ func newSource(r *Replicator, link *admin.Link) (*source, error) {
 		kgo.DialTimeout(dialTimeout),
 		kgo.RetryBackoffFn(s.cfg.retryBackoff),
 		kgo.WithHooks(&s.lastDial),
-		kgo.BrokerMaxReadBytes(1<<30),
+		kgo.BrokerMaxReadBytes(128<<20),
 	)
 	if s.client, err = kgo.NewClient(opts...); err != nil {
 		return nil, fmt.Errorf("link %q: %w", link.Name, err)
@@ -129,6 +129,7 @@ func (s *source) add(m *mirror) {
 func (s *source) remove(m *mirror) {
 	s.mu.Lock()
 	delete(s.mirrors, m)
+	delete(s.topics, m.sourceTopic)
 	s.mu.Unlock()
 	s.refresh()
 }
@@ -250,10 +251,13 @@ func (s *source) ok(clusterID string) {
 	}
 }
 
-// assign gives every partition to the fetcher of its leader; s.mu is held.
-func (s *source) assign(spawn func(*fetcher)) {
+// assign gives every partition to the fetcher of its leader; s.mu is held. Nothing is fetched from a foreign cluster.
+func (s *source) assign(spawn func(*fetcher), foreign bool) {
 	byLeader := map[int32][]*worker{}
 	for m := range s.mirrors {
+		if foreign {
+			break
+		}
 		t, ok := s.topics[m.sourceTopic]
 		if !ok || !m.mayFetch() {
 			continue

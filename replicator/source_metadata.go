@@ -52,13 +52,22 @@ func (s *source) check(ctx context.Context, full bool, spawn func(*fetcher)) (ag
 			answers[*t.Topic] = t
 		}
 	}
+	// bootstrap.servers may lead to another cluster than the one mirrored so far, which may have topics of the same names.
+	// Control will be told its id, and fail the link.
+	foreign := false
+	if link := s.r.cfg.Control.State().Links[s.name]; link != nil {
+		foreign = link.SourceClusterID != "" && clusterID != "" && clusterID != link.SourceClusterID
+	}
 	for _, m := range mirrors {
+		if foreign {
+			break
+		}
 		again = s.observe(ctx, m, answers[m.sourceTopic]) || again
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.assign(spawn)
-	return again, nil
+	s.assign(spawn, foreign)
+	return again || foreign, nil
 }
 
 // observe takes what metadata says about one mirror's topic; again says that it has to be confirmed soon.

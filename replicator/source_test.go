@@ -304,3 +304,36 @@ func TestWrongCredentials(t *testing.T) {
 		return l.State == admin.LinkActive && l.SourceClusterID != "", string(l.Error) + " " + l.ErrorMessage
 	})
 }
+
+// TestAnotherCluster: nothing is fetched from a cluster that is not the link's, even if it has a topic of this name.
+func TestAnotherCluster(t *testing.T) {
+	w, _, _ := embedded(t, kfake.MaxVersions(kversion.V2_4_0())) // without topic ids, which would tell as well
+	w.topics("orders", 1)
+	w.produce("orders", 0, 2, 20)
+	w.mirror("orders")
+	w.run()
+	w.awaitCaughtUp("orders")
+	w.await("the cluster's id", func() (bool, string) { return w.control.State().Links[linkName].SourceClusterID == "source", "" })
+
+	other := kafkatest.Embedded(t, 1, kfake.ClusterID("another"))
+	cl := kafkatest.NewClient(t, kgo.SeedBrokers(other.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ManualFlushing())
+	kafkatest.CreateTopic(t, cl, "orders", 1, -1, nil)
+	send(t, cl, "orders", 0, kafkatest.Records(10, 10)...)
+	fetched := other.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Observe: true, Count: -1, Topic: "orders"})
+	w.control.change(func(s *admin.State) {
+		l := *s.Links[linkName]
+		l.Configs = map[string]string{"bootstrap.servers": other.ListenAddrs()[0]}
+		s.Links[linkName] = &l
+	})
+	w.await("the link to fail", func() (bool, string) {
+		l := w.control.State().Links[linkName]
+		return l.State == admin.LinkFailed, string(l.State)
+	})
+	w.await("the mirror to end", func() (bool, string) { return w.r.mirror("orders") == nil, "" })
+	if fetched.Hits() > 0 {
+		t.Error("fetched from another cluster")
+	}
+	if st := w.r.Status("orders"); len(st) != 1 || st[0].MirrorEnd != 2 {
+		t.Errorf("status %+v", st)
+	}
+}

@@ -179,6 +179,15 @@ func (s *stream) deliver(j *appendJob, p *kmsg.ProduceResponseTopicPartition) {
 	if p.ErrorMessage != nil {
 		detail = ": " + *p.ErrorMessage
 	}
+	switch {
+	case err == kerr.TopicAuthorizationFailed || err == kerr.ClusterAuthorizationFailed:
+		// An ACL can be put right; failing the mirror could not.
+		j.w.denied()
+	case err == kerr.CorruptMessage && j.w.corrupted(j.i.base) < corruptionsToBelieve:
+		// Fetched once more, it may be whole.
+	case err == kerr.CorruptMessage:
+		err = errDamaged
+	}
 	if f := refusal(j, err, detail); f != nil {
 		j.done = true
 		j.w.step(func(c *partition) effects { return c.rejected(f) })
@@ -193,19 +202,23 @@ func refusal(j *appendJob, err error, detail string) *failure {
 	at := fmt.Sprintf("%s-%d: the destination refuses the batch of source offsets %d to %d", j.w.m.topic, j.w.id, j.i.base, j.i.end()-1)
 	switch err {
 	case kerr.MessageTooLarge, kerr.RecordListTooLarge:
-		return failf(admin.ErrRecordTooLarge, "%s: its %d bytes are more than max.message.bytes of topic %q allows; raise it and resume the mirror",
+		return failf(admin.ErrRecordTooLarge, "%s: its %d bytes are more than max.message.bytes of topic %q allows; raise it, and delete and re-create the mirror",
 			at, len(j.i.bytes), j.w.m.topic)
 	case kerr.PolicyViolation:
 		return failf(admin.ErrPolicyViolation, "%s: %v%s", at, err, detail)
 	case kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.UnsupportedForMessageFormat, kerr.UnsupportedCompressionType, kerr.InvalidRequest, kerr.InvalidTopicException:
 		return failf(admin.ErrUnsupportedFormat, "%s: %v%s", at, err, detail)
-	case kerr.CorruptMessage:
-		return failf(admin.ErrUnsupportedFormat, "%s: its checksum does not fit: the batch is damaged at the source, or was on the way; resume the mirror to try again%s", at, detail)
-	case kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed:
-		return failf(admin.ErrAuthorization, "%s: grant klink's principal WRITE on topic %q and resume the mirror%s", at, j.w.m.topic, detail)
+	case errDamaged:
+		return failf(admin.ErrUnsupportedFormat, "%s: its checksum does not fit, each of the %d times that it was fetched: it is damaged at the source%s", at, corruptionsToBelieve, detail)
 	}
 	return nil
 }
+
+// errDamaged: the checksum of a batch was wrong too often to be the network's fault.
+var errDamaged = errors.New("damaged batch")
+
+// corruptionsToBelieve is how often a batch has to be refused for its checksum to count as damaged at the source.
+const corruptionsToBelieve = 3
 
 func (s *stream) uncertain(j *appendJob, lingering bool, err error) {
 	j.done = true

@@ -16,7 +16,8 @@ func (w *worker) trim(ctx context.Context) {
 	for {
 		w.mu.Lock()
 		to := w.trimTo
-		if to < 0 || w.core.ended() && w.core.state == stateStopped && w.core.abandoned {
+		// What is below the floor is not shown either way, and after the end the topic may be another's.
+		if to < 0 || w.core.ended() {
 			w.trimming = false
 			w.mu.Unlock()
 			return
@@ -45,6 +46,9 @@ func (d *destination) deleteRecords(ctx context.Context, w *worker, stale *destT
 	t, err := d.topic(ctx, w.m.topic, stale)
 	if err != nil {
 		return stale, err
+	}
+	if t.id != w.m.topicID && t.id != zeroID && w.m.topicID != zeroID {
+		return t, fmt.Errorf("%w: topic %q has been deleted and created again", errNotThere, w.m.topic)
 	}
 	if int(w.id) >= len(t.leaders) || t.leaders[w.id] < 0 {
 		return t, fmt.Errorf("%s-%d has no leader", w.m.topic, w.id)

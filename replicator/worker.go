@@ -15,11 +15,10 @@ import (
 // worker runs the core of one partition: it serialises the inputs, which come from a fetcher, a stream and the control
 // plane, and carries the effects out.
 type worker struct {
-	m         *mirror
-	id        int32 // partition
-	tl        *timeline.Partition
-	fetcher   atomic.Pointer[fetcher] // of the source's leader, nil = unknown
-	destEpoch atomic.Int32            // leader epoch at the destination as last read
+	m       *mirror
+	id      int32 // partition
+	tl      *timeline.Partition
+	fetcher atomic.Pointer[fetcher] // of the source's leader, nil = unknown
 
 	mu        sync.Mutex
 	core      partition
@@ -32,6 +31,10 @@ type worker struct {
 	trimTo    int64     // what DeleteRecords is asked to reach; runs while trimming
 	trimming  bool
 	followAt  time.Time // of the last move of the floor
+	corrupt   struct {
+		base  int64 // of the batch refused last for its checksum
+		times int
+	}
 }
 
 func newWorker(m *mirror, id int32, tl *timeline.Partition) *worker {
@@ -86,9 +89,10 @@ func (w *worker) wakeFetcher() {
 	}
 }
 
-// start reads where the destination's log ends and runs from there.
-func (w *worker) start() {
-	w.m.r.spawn(func(ctx context.Context) { w.resume(ctx, false) })
+// start reads where the destination's log ends and runs from there. With lingering an append of a former process may
+// still be on its way.
+func (w *worker) start(lingering bool) {
+	w.m.r.spawn(func(ctx context.Context) { w.resume(ctx, lingering) })
 }
 
 // take gives the stream the next batch.
@@ -110,6 +114,7 @@ func (w *worker) appended(base int64, size int) {
 	if w.core.state != stateFailed {
 		w.tl.SetPhysicalEnd(w.core.phys)
 		w.noteCaughtUp(time.Now())
+		w.corrupt.times = 0
 		c := w.m.counters
 		c.AppendedBatches.Add(1)
 		c.AppendedRecords.Add(int64(records))
@@ -117,7 +122,27 @@ func (w *worker) appended(base int64, size int) {
 	}
 	w.apply(e)
 	w.mu.Unlock()
+	w.m.setRefused(nil, true)
 	w.wakeFetcher()
+}
+
+// denied: the destination refuses appends. The next fetch waits, and with it the next append.
+func (w *worker) denied() {
+	w.mu.Lock()
+	w.notBefore = time.Now().Add(w.fetchWait.next())
+	w.mu.Unlock()
+	w.m.setRefused(failf(admin.ErrAuthorization, "the destination refuses appends to topic %q: grant klink's principal WRITE on it", w.m.topic), true)
+}
+
+// corrupted counts how often the batch at base has been refused for its checksum, in a row.
+func (w *worker) corrupted(base int64) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.corrupt.base != base {
+		w.corrupt.base, w.corrupt.times = base, 0
+	}
+	w.corrupt.times++
+	return w.corrupt.times
 }
 
 // noteCaughtUp keeps the time of the last moment without lag; w.mu is held.
