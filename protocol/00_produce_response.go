@@ -2,7 +2,8 @@ package protocol
 
 import "encoding/binary"
 
-// ProduceResponse reads the topics of a Produce response, v0 to v13, in place, and translates offsets in it.
+// ProduceResponse reads the topics of a Produce response, v0 to v13, in place, and translates offsets in it. Those of a
+// hidden partition become -1, which is what clients get for a duplicate too: an error would say that nothing was written.
 //
 // Version notes: v1 throttle time; v2 log append time; v5 log start offset; v8 record errors and a message (KIP-467); v9
 // flexible; v10 current leader and node endpoints in tags (KIP-951); v13 topic ids.
@@ -75,11 +76,10 @@ func (p *ProduceResponse) partition(m Mirror) {
 	if m == nil || !p.r.Ok() {
 		return
 	}
-	if v := m.View(index); v.Timeline != nil {
-		v.toLogical(base)
-		if start != nil {
-			v.toLogical(start)
-		}
+	v := m.View(index)
+	v.show(base)
+	if start != nil {
+		v.show(start)
 	}
 }
 
@@ -97,7 +97,18 @@ type RefusedProduce struct {
 	ID         [16]byte
 	Partitions []int32
 	Code       int16
-	Message    string // sent from v8 on
+	Message    string // sent from v8 on, for each partition; "" = none
+}
+
+func (t *RefusedProduce) appendMessage(dst []byte, flexible bool) []byte {
+	switch {
+	case t.Message != "":
+		return appendString(dst, flexible, t.Message)
+	case flexible:
+		return append(dst, 0) // null
+	default:
+		return append(dst, 0xff, 0xff)
+	}
 }
 
 // AppendTo appends the topic of a Produce response that refuses every partition.
@@ -120,7 +131,7 @@ func (t *RefusedProduce) AppendTo(dst []byte, h RequestHeader) []byte {
 		}
 		if h.Version >= 8 {
 			dst = appendCount(dst, h.Flexible, 0) // record errors
-			dst = appendString(dst, h.Flexible, t.Message)
+			dst = t.appendMessage(dst, h.Flexible)
 		}
 		dst = appendNoTags(dst, h.Flexible)
 	}
@@ -156,7 +167,7 @@ func AppendRefusedProduce(dst []byte, h RequestHeader, refused []*RefusedProduce
 
 // MergeRefusedProduce puts refused topics into the response frame to a request that was forwarded without them, in the
 // order of the request: refused[i] is nil where topic i was forwarded. A broker answers in an order of its own; its topics
-// keep it, and fill the places in between.
+// keep it, and fill the places in between. Topics beyond the end of refused were forwarded.
 func MergeRefusedProduce(frame []byte, h RequestHeader, refused []*RefusedProduce) ([]byte, error) {
 	p := ReadProduceResponse(frame, h)
 	theirs := p.left

@@ -105,6 +105,19 @@ func (f *FetchRequest) Incremental() bool {
 	return f.session != nil && int32(binary.BigEndian.Uint32(f.session[4:])) > 0
 }
 
+// Session is the id of the fetch session that the request belongs to; 0 = none.
+func (f *FetchRequest) Session() int32 {
+	if f.session == nil {
+		return 0
+	}
+	return int32(binary.BigEndian.Uint32(f.session))
+}
+
+// BeginsSession is true if the request is a full one that asks for a new fetch session (FetchMetadata.INITIAL_EPOCH).
+func (f *FetchRequest) BeginsSession() bool {
+	return f.session != nil && binary.BigEndian.Uint32(f.session[4:]) == 0
+}
+
 // NoSession makes a full request one that begins no fetch session (FetchMetadata.FINAL_EPOCH).
 func (f *FetchRequest) NoSession() {
 	if f.session != nil {

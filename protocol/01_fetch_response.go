@@ -29,6 +29,9 @@ type FetchResponse struct {
 	// recs is the number of bytes of the partition's records that have not passed yet.
 	recs int
 	tags tagWalk
+	// code and session are those of the response, 0 before they have passed and before v7.
+	code    int16
+	session int32
 
 	mirror Mirror
 	known  bool
@@ -60,7 +63,8 @@ const (
 	fetchReplica    // preferred read replica
 	fetchRecordsLen //
 	fetchBatch      // the header of a batch of a mirror
-	fetchDiverging  // diverging epoch of a mirror's partition
+	fetchBlank      // the beginning of records that are hidden
+	fetchDiverging  // diverging epoch of a partition that is translated or hidden
 	fetchTail       // the tags of the response
 	fetchEnd
 )
@@ -80,10 +84,19 @@ func (f *FetchResponse) Reset(version int16, resolver Resolver) {
 	f.state, f.topics, f.parts, f.aborted, f.recs = fetchCorrelation, 0, 0, 0, 0
 	f.mirror, f.known, f.view = nil, false, View{}
 	f.tags = tagWalk{}
+	f.code, f.session = 0, 0
 }
 
 // Finished is true when the whole response has passed.
 func (f *FetchResponse) Finished() bool { return f.walker.finished() }
+
+// Session is the fetch session that the response belongs to (KIP-227), once it has passed; 0 = none, or it is gone.
+func (f *FetchResponse) Session() int32 {
+	if f.code != 0 {
+		return 0
+	}
+	return f.session
+}
 
 func (f *FetchResponse) done() bool { return f.state == fetchEnd }
 
@@ -141,6 +154,8 @@ func (f *FetchResponse) size(b []byte) int {
 		return 14
 	case fetchBatch:
 		return f.batchSize(b)
+	case fetchBlank:
+		return min(blankHead, f.recs)
 	case fetchDiverging:
 		return 12
 	case fetchTail:
@@ -160,6 +175,9 @@ func (f *FetchResponse) token(b []byte) error {
 	case fetchTags:
 		return f.tag(b)
 	case fetchTop:
+		if f.version >= 7 {
+			f.code, f.session = int16(binary.BigEndian.Uint16(b[4:])), int32(binary.BigEndian.Uint32(b[6:]))
+		}
 		f.state = fetchTopics
 	case fetchTopics:
 		n, err := f.count(b)
@@ -189,7 +207,10 @@ func (f *FetchResponse) token(b []byte) error {
 		f.nextAborted()
 		return err
 	case fetchAborted:
-		if f.view.Timeline != nil {
+		switch {
+		case f.view.Hidden:
+			putUnknown(b[8:])
+		case f.view.Timeline != nil:
 			f.baseToLogical(b[8:])
 		}
 		f.aborted--
@@ -205,17 +226,29 @@ func (f *FetchResponse) token(b []byte) error {
 		if err != nil {
 			return err
 		}
-		if f.view.Timeline == nil {
+		switch {
+		case f.view.Hidden && n > 0:
+			f.recs, f.state = n, fetchBlank
+		case f.view.Hidden || f.view.Timeline == nil:
 			f.skip = n
 			f.afterRecords()
-			return nil
+		default:
+			f.recs = n
+			f.nextBatch()
 		}
-		f.recs = n
-		f.nextBatch()
 	case fetchBatch:
 		return f.batch(b)
+	case fetchBlank:
+		blankRecords(b)
+		f.skip, f.blank, f.recs = f.recs-len(b), f.recs > len(b), 0
+		f.afterRecords()
 	case fetchDiverging:
-		f.view.toLogical(b[4:])
+		if f.view.Hidden {
+			binary.BigEndian.PutUint32(b, ^uint32(0)) // no epoch
+			putUnknown(b[4:])
+		} else {
+			f.view.toLogical(b[4:])
+		}
 		f.skip = f.tags.rest - len(b)
 		f.nextTag()
 	case fetchTail:
@@ -242,8 +275,14 @@ func (f *FetchResponse) nameLength(b []byte) error {
 	} else {
 		n = int(int16(binary.BigEndian.Uint16(b)))
 	}
-	if n <= 0 || n > maxTopicName {
+	if n < -1 {
 		return fmt.Errorf("%w: topic name of length %d in a Fetch response", ErrMalformed, n)
+	}
+	if n <= 0 || n > maxTopicName {
+		// No topic has such a name, so a client has asked for it, and the broker repeats it with an error.
+		f.nameLen, f.mirror, f.known, f.skip = 0, nil, true, max(n, 0)
+		f.state = fetchPartitions
+		return nil
 	}
 	f.nameLen, f.state = n, fetchName
 	return nil
@@ -288,7 +327,7 @@ func (f *FetchResponse) partition(b []byte) error {
 		// in another way. Offsets of a mirror must not pass as they are; a new connection begins a new session.
 		return fmt.Errorf("topic id %x in a Fetch response, whose name klink does not know", f.id)
 	case f.view.Hidden:
-		hideError(b[4:6])
+		f.view.hideError(b[4:6])
 		for at := 6; at < len(b); at += 8 {
 			putUnknown(b[at:])
 		}
@@ -374,7 +413,7 @@ func (f *FetchResponse) tag(b []byte) error {
 		return nil
 	}
 	// Tag 0 of a partition: the diverging epoch and its end offset.
-	if f.tags.after == afterPartition && f.tags.key == 0 && f.view.Timeline != nil && f.tags.rest >= 12 {
+	if f.tags.after == afterPartition && f.tags.key == 0 && (f.view.Hidden || f.view.Timeline != nil) && f.tags.rest >= 12 {
 		f.state = fetchDiverging
 		return nil
 	}

@@ -1,11 +1,5 @@
 package protocol
 
-import (
-	"encoding/binary"
-
-	"github.com/twmb/franz-go/pkg/kerr"
-)
-
 // TranslateListOffsets makes the offsets of mirrors in a ListOffsets response logical, in place, v0 to v11.
 //
 // Version notes: v0 has an array of offsets, later ones a timestamp and one offset; v2 throttle time; v4 leader epoch; v6
@@ -37,7 +31,7 @@ func TranslateListOffsets(frame []byte, h RequestHeader, resolver Resolver) erro
 			}
 			r.Tags()
 			if v.Hidden && r.Ok() {
-				hideError(code)
+				v.hideError(code)
 			}
 		}
 		r.Tags()
@@ -79,12 +73,5 @@ func (v View) show(b []byte) {
 		putUnknown(b)
 	case v.Timeline != nil:
 		v.toLogical(b)
-	}
-}
-
-// hideError sets the error code of a hidden partition, unless it has one that is right without offsets too.
-func hideError(code []byte) {
-	if c := int16(binary.BigEndian.Uint16(code)); c == 0 || c == kerr.OffsetOutOfRange.Code {
-		binary.BigEndian.PutUint16(code, uint16(notReady))
 	}
 }

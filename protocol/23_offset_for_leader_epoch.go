@@ -25,7 +25,7 @@ func TranslateOffsetForLeaderEpoch(frame []byte, h RequestHeader, resolver Resol
 			}
 			v.show(end)
 			if v.Hidden {
-				hideError(code)
+				v.hideError(code)
 			}
 		}
 		r.Tags()

@@ -17,6 +17,25 @@ const (
 	oldCodecMask    = 0x07
 )
 
+// blankHead is how much of hidden records has to be looked at in one piece: up to the magic of the first batch.
+const blankHead = magicAt + 1
+
+// blankRecords makes b, the beginning of hidden records of which the rest becomes zeros, the beginning of a batch that was
+// cut short. Brokers cut batches where the limit of the fetch is, so that every client can read such a response, and finds
+// no record in it. The error of a hidden partition is not enough: the bytes would be there for whoever looks, and franz-go
+// hands out records beside an error that it does not retry.
+func blankRecords(b []byte) {
+	clear(b)
+	if len(b) == blankHead {
+		binary.BigEndian.PutUint32(b[8:], blankSize)
+		b[magicAt] = 2
+	}
+}
+
+// blankSize is the size that hidden records claim: more than there are, and far enough from the end of an int32 that
+// clients can add to it.
+const blankSize = 1 << 30
+
 // nextBatch goes on to the next batch of a mirror's partition, or behind the records.
 func (f *FetchResponse) nextBatch() {
 	if f.recs >= oldHeaderSize {

@@ -35,6 +35,9 @@ type View struct {
 	// Hidden: the partition belongs to a mirror whose timeline is not known yet. Its offsets would be wrong, so it is
 	// answered NOT_LEADER_OR_FOLLOWER, which makes every client ask again.
 	Hidden bool
+	// Denied: clients may not read the partition. It is hidden (Hidden is set too), and answered
+	// TOPIC_AUTHORIZATION_FAILED.
+	Denied bool
 	// Stamped: batches of the partition were written by klink alone, so a stamp in one is klink's own. After a mirror
 	// has been stopped anyone may write producer ids that look like a stamp.
 	Stamped bool
@@ -43,6 +46,16 @@ type View struct {
 // notReady is the error of a hidden partition. It is retriable for producers, consumers and admin clients of every
 // version, and says that nothing has happened.
 var notReady = kerr.NotLeaderForPartition.Code
+
+// hideError sets the error code of a hidden partition, unless it has one that is right without offsets too.
+func (v View) hideError(code []byte) {
+	switch c := int16(binary.BigEndian.Uint16(code)); {
+	case v.Denied:
+		binary.BigEndian.PutUint16(code, uint16(kerr.TopicAuthorizationFailed.Code))
+	case c == 0, c == kerr.OffsetOutOfRange.Code:
+		binary.BigEndian.PutUint16(code, uint16(notReady))
+	}
+}
 
 // toLogical translates the offset at b in place.
 func (v View) toLogical(b []byte) {

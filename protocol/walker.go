@@ -18,7 +18,8 @@ const maxToken = 255
 //  3. After the last byte of the frame the grammar is asked whether it expected the end (done).
 type walker struct {
 	grammar grammar
-	skip    int // bytes that pass unseen before the next token
+	skip    int  // bytes that pass unseen before the next token
+	blank   bool // what is skipped passes as zeros; false again after the skip
 	left    int
 	held    int // bytes of a cut token in hold
 	started bool
@@ -40,7 +41,7 @@ type grammar interface {
 var errCutField = fmt.Errorf("%w: response ends in the middle of a field", ErrMalformed)
 
 func (w *walker) reset(g grammar) {
-	w.grammar, w.skip, w.left, w.held, w.started = g, 0, 0, 0, false
+	w.grammar, w.skip, w.left, w.held, w.started, w.blank = g, 0, 0, 0, false, false
 }
 
 // finished is true when the whole frame has passed.
@@ -111,6 +112,10 @@ func (w *walker) Next(p []byte) (head, tail []byte, err error) {
 	for at < len(p) {
 		if w.skip > 0 {
 			k := min(w.skip, len(p)-at)
+			if w.blank {
+				clear(p[at : at+k])
+				w.blank = k < w.skip
+			}
 			w.skip -= k
 			w.left -= k
 			at += k

@@ -22,7 +22,8 @@ import (
 // One goroutine writes (the partition's owner), any number read; readers take no lock.
 type Partition struct {
 	run     atomic.Pointer[run]
-	physEnd atomic.Int64 // physical log end if known, else MaxInt64
+	changed atomic.Uint64 // when the shift was changed last, by Clock; 0 = never
+	physEnd atomic.Int64  // physical log end if known, else MaxInt64
 }
 
 type run struct {
@@ -48,7 +49,27 @@ func (t *Partition) Floor() int64 { return t.run.Load().floor }
 // Set changes shift and floor; see invariants 2 and 4. Where the shift changes, SetPhysicalEnd comes first, so that no
 // reader is sent beyond the end of the log. A mirror that is stopped while its log is empty needs
 // Set(floor - physical end, floor), or its first own record would stand below the floor.
-func (t *Partition) Set(shift, floor int64) { t.run.Store(&run{shift: shift, floor: floor}) }
+func (t *Partition) Set(shift, floor int64) {
+	next := &run{shift: shift, floor: floor}
+	if old := t.run.Load(); old == nil || old.shift == shift {
+		t.run.Store(next)
+		return
+	}
+	// Before and after: whoever has looked at the clock before or in between may have translated by either shift.
+	t.changed.Store(clock.Add(1))
+	t.run.Store(next)
+	t.changed.Store(clock.Add(1))
+}
+
+// clock counts the changes of shifts of all timelines.
+var clock atomic.Uint64
+
+// Clock is a point in the history of the timelines of this process. It moves whenever the shift of one of them changes.
+func Clock() uint64 { return clock.Load() }
+
+// ChangedSince says whether the shift has changed since Clock was clock, so that an offset which was translated then means
+// another record now.
+func (t *Partition) ChangedSince(clock uint64) bool { return t.changed.Load() > clock }
 
 // SetPhysicalEnd publishes the physical log end that the owner knows of. It may lag behind the log, never lead it.
 func (t *Partition) SetPhysicalEnd(p int64) { t.physEnd.Store(p) }

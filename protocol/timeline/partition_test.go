@@ -208,3 +208,21 @@ func TestTranslatingDoesNotAllocate(t *testing.T) {
 	}))
 	require.NotZero(t, sum)
 }
+
+// Whoever has translated an offset learns whether it still means the same record.
+func TestChangedSince(t *testing.T) {
+	p, other := New(0, 100, 100), New(0, 100, 100)
+	before := Clock()
+	p.Set(100, 150) // the floor alone
+	p.SetPhysicalEnd(3)
+	require.Equal(t, before, Clock())
+	require.False(t, p.ChangedSince(before))
+	p.Set(90, 150)
+	require.True(t, p.ChangedSince(before))
+	require.False(t, other.ChangedSince(before))
+	after := Clock()
+	require.NotEqual(t, before, after)
+	require.False(t, p.ChangedSince(after))
+	// The clock that somebody may have read while the shift was being changed.
+	require.True(t, p.ChangedSince(after-1))
+}
