@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -88,6 +89,10 @@ const maxCASBatch = 1000
 // casAttemptTimeout is how long one attempt to commit may take, the taking of the transactional id included.
 const casAttemptTimeout = 30 * time.Second
 
+// casMetadata lets the clients of the topic look for its leader again soon after they have lost it; franz-go's default is
+// 5 s.
+var casMetadata = kgo.MetadataMinAge(100 * time.Millisecond)
+
 var errClosed = errors.New("klink is shutting down")
 
 // openCASLog starts to read the topic, which must exist.
@@ -97,7 +102,7 @@ func openCASLog(cfg casLogConfig) (*casLog, error) {
 	l.reader, err = kgo.NewClient(append(append([]kgo.Opt(nil), cfg.Options...),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{cfg.Topic: {0: kgo.NewOffset().AtStart()}}),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		freshMetadata,
+		casMetadata,
 		// A transaction ends in a control record. Only if those are seen does the position reach the end of the log.
 		kgo.KeepControlRecords(),
 	)...)
@@ -224,7 +229,7 @@ func (l *casLog) pause(attempt int) {
 // attempt evaluates the batch and commits it once; beside an error it returns what is still to be done. inDoubt: the
 // outcome of the last attempt is unknown.
 func (l *casLog) attempt(batch []*casUpdate, inDoubt bool) ([]*casUpdate, error) {
-	ctx, cancel := context.WithTimeout(l.ctx, casAttemptTimeout)
+	ctx, cancel := l.whileWanted(batch)
 	defer cancel()
 	if err := l.acquire(ctx); err != nil {
 		if inDoubt {
@@ -249,6 +254,28 @@ func (l *casLog) attempt(batch []*casUpdate, inDoubt bool) ([]*casUpdate, error)
 		u.done <- nil
 	}
 	return nil, nil
+}
+
+// whileWanted is the context of an attempt: it ends after casAttemptTimeout, or when nobody waits for the batch any more, so
+// that an attempt at a broker that does not answer holds up nobody who comes after.
+func (l *casLog) whileWanted(batch []*casUpdate) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(l.ctx, casAttemptTimeout)
+	var waiting atomic.Int64
+	waiting.Store(int64(len(batch)))
+	stops := make([]func() bool, len(batch))
+	for i, u := range batch {
+		stops[i] = context.AfterFunc(u.ctx, func() {
+			if waiting.Add(-1) == 0 {
+				cancel()
+			}
+		})
+	}
+	return ctx, func() {
+		for _, stop := range stops {
+			stop()
+		}
+		cancel()
+	}
 }
 
 // evaluate evaluates the batch in its order. Changes that are none, and those that fail, are done; the others are

@@ -38,6 +38,7 @@ func (l *casLog) acquire(ctx context.Context) error {
 		kgo.TransactionTimeout(casTransactionTimeout),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(0),
+		casMetadata,
 	)...)
 	if err != nil {
 		return fmt.Errorf("producer of the state topic: %w", err)

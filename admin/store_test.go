@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"sync"
 	"testing"
@@ -268,4 +269,55 @@ func TestCommitInDoubt(t *testing.T) {
 			require.Equal(t, "2", openStore(t, opts, nil).State().Links["n"].SourceClusterID)
 		})
 	}
+}
+
+// TestCompactedStateTopic: a store reads to the end of a topic that the cleaner has been over.
+func TestCompactedStateTopic(t *testing.T) {
+	c := kafkatest.Embedded(t, 1)
+	opts := []kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...)}
+	kafkatest.CreateTopic(t, kafkatest.NewClient(t, opts...), StateTopic, 1, 1, map[string]string{"cleanup.policy": "compact", "delete.retention.ms": "0"})
+	s := openStore(t, opts, nil)
+	ctx := context.Background()
+	for range 20 {
+		require.NoError(t, s.Update(ctx, increment("n")))
+	}
+	require.NoError(t, s.Update(ctx, increment("deleted")))
+	require.NoError(t, s.Update(ctx, func(tx *Tx) error { tx.DeleteLink("deleted"); return nil }))
+	c.Compact()
+	again := openStore(t, opts, nil)
+	require.Equal(t, "20", again.State().Links["n"].SourceClusterID)
+	require.Len(t, again.State().Links, 1)
+	require.NoError(t, again.Update(ctx, increment("n")))
+	require.NoError(t, s.Update(ctx, increment("n")))
+	require.Equal(t, "22", s.State().Links["n"].SourceClusterID)
+}
+
+// TestUpdateWithoutABroker: a change that cannot be made ends with its context and says why; the picture stays.
+func TestUpdateWithoutABroker(t *testing.T) {
+	c := kafkatest.Embedded(t, 1)
+	faults := kafkatest.NewFaults(t, c.ListenAddrs()[0])
+	direct := []kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...)}
+	kafkatest.CreateTopic(t, kafkatest.NewClient(t, direct...), StateTopic, 1, 1, map[string]string{"cleanup.policy": "compact"})
+	// Every connection goes through the fault, whatever address the broker tells.
+	opts := []kgo.Opt{kgo.SeedBrokers(faults.Addr()), kgo.Dialer(func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, faults.Addr())
+	})}
+	s := openStore(t, opts, nil)
+	require.NoError(t, s.Update(context.Background(), increment("n")))
+	faults.Cut()
+	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+	defer cancel()
+	err := s.Update(ctx, increment("n"))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorContains(t, err, StateTopic)
+	require.Equal(t, "1", s.State().Links["n"].SourceClusterID)
+
+	// Somebody else writes meanwhile; then the broker is there again.
+	require.NoError(t, openStore(t, direct, nil).Update(context.Background(), increment("n")))
+	faults.Resume()
+	ctx, cancel = context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	require.NoError(t, s.Update(ctx, increment("n")))
+	got := s.State().Links["n"].SourceClusterID
+	require.Contains(t, []string{"3", "4"}, got, "the change that was given up may have been made, once")
 }

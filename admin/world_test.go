@@ -68,6 +68,16 @@ func (w *world) start(change ...func(*Config)) *Service {
 	return s
 }
 
+// unready starts a service whose destination does not answer.
+func (w *world) unready(address string) *Service {
+	s, err := New(Config{
+		Destination: []kgo.Opt{kgo.SeedBrokers(address)}, Publish: func(*router.Snapshot) {}, Logger: testLogger(w.t),
+	})
+	require.NoError(w.t, err)
+	require.NoError(w.t, s.Start(context.Background()))
+	return s
+}
+
 func (w *world) snapshot() *router.Snapshot {
 	w.mu.Lock()
 	defer w.mu.Unlock()
