@@ -1,6 +1,7 @@
 package router
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -24,11 +25,11 @@ import (
 func init() { register(0, (*session).produce) }
 
 func (s *session) produce(h protocol.RequestHeader, frame []byte) Decision {
-	sn := s.snapshot()
+	asked := s.coordinates()
+	sn := asked.then
 	p := protocol.ReadProduceRequest(frame, h)
 	var (
-		refused   []*protocol.RefusedProduce // by topic; nil while none is
-		count     int
+		refused   = newRefusals(frame)
 		translate bool
 		missing   [][16]byte
 	)
@@ -39,6 +40,8 @@ func (s *session) produce(h protocol.RequestHeader, frame []byte) Decision {
 		topic, known := s.topicName(sn, p.Name, p.ID)
 		code, message := kerr.UnknownTopicID, ""
 		switch {
+		case known && topic == "" && p.Name == nil && sn.unidentified:
+			// There is no such topic, or there is by now: it could be the mirror whose id is not known yet.
 		case known:
 			if m := sn.Mirrors[topic]; m != nil && !m.ReadOnly {
 				translate = true
@@ -50,11 +53,12 @@ func (s *session) produce(h protocol.RequestHeader, frame []byte) Decision {
 			missing = append(missing, p.ID)
 			continue
 		}
-		if refused == nil {
-			refused = make([]*protocol.RefusedProduce, p.Topics())
+		if message == "" {
+			message = code.Description
 		}
-		refused[p.Index()] = refusal(&p, code, message)
-		count++
+		if err := refused.add(&p, code, message); err != nil {
+			return closing(err)
+		}
 	}
 	if err := p.Err(); err != nil {
 		return closeMalformed(h, err)
@@ -65,46 +69,21 @@ func (s *session) produce(h protocol.RequestHeader, frame []byte) Decision {
 		return s.awaitMirrors(min(wait, snapshotWait), func() Decision { return refuseAll(h, frame, errNoSnapshot) })
 	case missing != nil:
 		return s.learnTopics(missing, func(err error) Decision { return refuseAll(h, frame, err) })
-	case count == 0:
-		return s.forwardProduce(h, frame, p.Acks, translate, nil)
+	case refused.topics == 0:
+		return s.forwardProduce(h, frame, p.Acks, translate, nil, asked)
 	}
-	s.router.countRejected(refused)
+	all := refused.topics == p.Topics()
+	if final := s.proven.Load() || p.Acks != 0 && !all; final { // else it is decided again, see prove
+		s.router.rejected.Add(int64(refused.partitions - refused.topics))
+	}
 	switch {
 	case p.Acks == 0:
-		return closeRefused(refused)
-	case count == p.Topics():
-		return Decision{Action: Answer, Frame: protocol.AppendRefusedProduce(nil, h, refused)}
+		return closing(fmt.Errorf("%w: %s", errRefused, refused.why))
+	case all:
+		return Decision{Action: Answer, Frame: protocol.AppendRefusedProduce(nil, h, refused.byIndex)}
 	}
-	drop := make([]bool, len(refused))
-	for i := range refused {
-		drop[i] = refused[i] != nil
-	}
-	return s.forwardProduce(h, protocol.CutProduceTopics(frame, h, drop), p.Acks, translate, refused)
-}
-
-// refuseProduce says why clients may not write to a topic; nil = they may.
-func refuseProduce(sn *Snapshot, topic string) (*kerr.Error, string) {
-	if isInternal(topic) {
-		return kerr.TopicAuthorizationFailed, fmt.Sprintf("Topic '%s' belongs to klink and cannot be written by clients", topic)
-	}
-	if m := sn.Mirrors[topic]; m != nil && m.ReadOnly {
-		return kerr.InvalidRequest, fmt.Sprintf("Cannot append records to read-only mirror topic '%s'", m.Topic)
-	}
-	return nil, ""
-}
-
-// refusal is the refused topic at hand.
-func refusal(p *protocol.ProduceRequest, code *kerr.Error, message string) *protocol.RefusedProduce {
-	if message == "" {
-		message = code.Description
-	}
-	return &protocol.RefusedProduce{
-		Name:       append([]byte(nil), p.Name...),
-		ID:         p.ID,
-		Partitions: p.Partitions(),
-		Code:       code.Code,
-		Message:    message,
-	}
+	rest := protocol.CutProduceTopics(frame, h, refused.drop(p.Topics()))
+	return s.forwardProduce(h, rest, p.Acks, translate, refused.byIndex, asked)
 }
 
 // refuseAll answers that nothing was written, why, and that the producer has to try again. It is called off the event loop.
@@ -113,31 +92,26 @@ func refuseAll(h protocol.RequestHeader, frame []byte, why error) Decision {
 	if p.Acks == 0 {
 		return Decision{Action: Close, Err: why}
 	}
-	var refused []*protocol.RefusedProduce
+	refused := newRefusals(frame)
 	for p.Topic() {
-		refused = append(refused, refusal(&p, kerr.NotLeaderForPartition, why.Error()))
-	}
-	return Decision{Action: Answer, Frame: protocol.AppendRefusedProduce(nil, h, refused)}
-}
-
-// closeRefused closes the connection of a producer that asked for no response.
-func closeRefused(refused []*protocol.RefusedProduce) Decision {
-	for _, t := range refused {
-		if t != nil {
-			return Decision{Action: Close, Err: fmt.Errorf("produce with acks=0 refused: %s", t.Message)}
+		if err := refused.add(&p, kerr.NotLeaderForPartition, why.Error()); err != nil {
+			return closing(err)
 		}
 	}
-	return Decision{Action: Close}
+	return Decision{Action: Answer, Frame: protocol.AppendRefusedProduce(nil, h, refused.byIndex)}
 }
 
+// errRefused closes the connection of a producer that asked for no response.
+var errRefused = errors.New("produce with acks=0 refused")
+
 // forwardProduce forwards a request whose refused topics have been cut out.
-func (s *session) forwardProduce(h protocol.RequestHeader, frame []byte, acks int16, translate bool, refused []*protocol.RefusedProduce) Decision {
+func (s *session) forwardProduce(h protocol.RequestHeader, frame []byte, acks int16, translate bool, refused []*protocol.RefusedProduce, asked coordinates) Decision {
 	d := Decision{Action: Forward, Frame: frame}
 	switch {
 	case acks == 0:
 		d.NoResponse = true
 	case translate || refused != nil || h.Version >= 10:
-		d.Whole = s.produceCall(h, refused).whole
+		d.Whole = s.produceCall(h, refused, asked).whole
 	}
 	return d
 }
@@ -145,33 +119,35 @@ func (s *session) forwardProduce(h protocol.RequestHeader, frame []byte, acks in
 // produceCall is a Produce request that waits for its response. Calls are used again, so that forwarding a request does
 // not allocate.
 type produceCall struct {
-	s       *session
+	coordinates
 	h       protocol.RequestHeader
 	refused []*protocol.RefusedProduce
 	whole   func([]byte) Decision // c.done
 	next    *produceCall          // in session.produceCalls
 }
 
-func (s *session) produceCall(h protocol.RequestHeader, refused []*protocol.RefusedProduce) *produceCall {
+func (s *session) produceCall(h protocol.RequestHeader, refused []*protocol.RefusedProduce, asked coordinates) *produceCall {
 	c := s.produceCalls
 	if c == nil {
-		c = &produceCall{s: s}
+		c = &produceCall{}
 		c.whole = c.done
 	} else {
 		s.produceCalls, c.next = c.next, nil
 	}
-	c.h, c.refused = kept(h), refused
+	c.h, c.refused, c.coordinates = kept(h), refused, asked
 	return c
 }
 
 // done is given the response.
 func (c *produceCall) done(frame []byte) Decision {
 	s, h, refused := c.s, c.h, c.refused
-	c.refused, c.next, s.produceCalls = nil, s.produceCalls, c
-
+	s.answered()
 	p := protocol.ReadProduceResponse(frame, h)
-	for p.Topic(s) {
+	for p.Topic(&c.coordinates) {
 	}
+	c.refused, c.coordinates = nil, coordinates{}
+	c.next, s.produceCalls = s.produceCalls, c
+
 	err := p.Err()
 	if err == nil && p.HasEndpoints() {
 		// An endpoint without an address is left out: clients then ask for Metadata, where klink learns it.

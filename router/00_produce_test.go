@@ -153,14 +153,14 @@ func TestProduceBeforeTheMirrorsAreKnown(t *testing.T) {
 		w := newHotWorld(t)
 		w.router = New(nil, w)
 		w.router.Directory().SetTopics(w.topics)
-		w.proxy.session = w.router.NewSession(1)
+		w.proxy.session = provenSession(w.router)
 		w.proxy.wait = func() { w.router.Publish(hotSnapshot()) }
 		if resp, _ := send[*kmsg.ProduceRequest, *kmsg.ProduceResponse](w, produceTo(version, -1, "mirror"), nil); resp.Topics[0].Partitions[0].ErrorCode != 42 {
 			t.Errorf("v%d: %s", version, describeProduce(resp))
 		}
 
 		w.router = New(nil, w)
-		w.proxy.session = w.router.NewSession(1)
+		w.proxy.session = provenSession(w.router)
 		w.proxy.wait = nil
 		req := produceTo(version, -1, "ordinary", "mirror")
 		req.TimeoutMillis = 1
@@ -190,7 +190,7 @@ func TestProduceByUnknownID(t *testing.T) {
 		{"a read-only mirror that the snapshot has no id of", func(w *hotWorld) {
 			w.topics[hotID("stopped")] = "mirror"
 		}, "stopped/0 !42 Cannot append records to read-only mirror topic 'mirror', stopped/1 !42 Cannot append records to read-only mirror topic 'mirror'"},
-		{"no topic", func(w *hotWorld) { w.topics[hotID("stopped")] = "" }, "stopped/0 @40, stopped/1 @40"},
+		{"no topic", func(w *hotWorld) { w.topics[hotID("stopped")] = "" }, "stopped/0 !100 This server does not host this topic ID., stopped/1 !100 This server does not host this topic ID."},
 		{"the look-up fails", func(w *hotWorld) { w.failing = true }, "stopped/0 !6 no broker answers, stopped/1 !6 no broker answers"},
 		{"the look-up finds nothing", func(w *hotWorld) { delete(w.topics, hotID("stopped")) }, "stopped/0 !100 This server does not host this topic ID., stopped/1 !100 This server does not host this topic ID."},
 	} {

@@ -7,55 +7,82 @@ import "klink/protocol"
 // Behavior:
 //   - Offsets of mirrors are made physical in the request and logical in the response, which streams.
 //   - Every response is walked, also while there are no mirrors: one may be made of an empty topic while a Fetch waits.
-//   - A partition of a read-only mirror whose timeline is not known yet is answered NOT_LEADER_OR_FOLLOWER. Its offset
-//     cannot be translated, so no fetch session may remember it (KIP-227): an incremental request is told that its
-//     session is gone, a full one begins none.
+//     What was translated otherwise in the request than it would be in the response is hidden; see coordinates.
+//   - A hidden partition, also one of a read-only mirror whose timeline is not known yet, is answered
+//     NOT_LEADER_OR_FOLLOWER, and its records are blanked. Its offset cannot be translated, so no fetch session may
+//     remember it (KIP-227): an incremental request is told that its session is gone, a full one begins none.
+//   - Partitions of klink's own topics are answered TOPIC_AUTHORIZATION_FAILED, and their records are blanked, however
+//     they came into the response: by name, by id or through a fetch session. Other partitions are not affected.
 //
 // Version notes: v7 sessions; v13 topic ids; v16 node endpoints.
 func init() { register(1, (*session).fetch) }
 
+// fetchSession is the fetch session that was begun on this connection last. The offsets which the broker remembers in it
+// are right as long as the moment is that of its begin. An incremental request of any other session (an earlier one, or one
+// that was begun on another connection) cannot be trusted to be, and is told that its session is gone.
+type fetchSession struct {
+	id    int32 // 0 = none
+	begun moment
+}
+
 func (s *session) fetch(h protocol.RequestHeader, frame []byte) Decision {
-	sn := s.snapshot()
-	if !sn.Complete {
+	asked := s.coordinates()
+	asked.deny = true
+	if !asked.then.Complete {
 		return s.awaitMirrorsOrClose()
 	}
-	if len(sn.Mirrors) > 0 {
-		if h.Version >= 13 && s.parked == 0 {
-			missing, err := s.unknownFetchIDs(sn, h, frame)
-			if err != nil {
-				return closeMalformed(h, err)
-			}
-			if missing != nil {
-				return s.learnTopics(missing, func(err error) Decision { return Decision{Action: Close, Err: err} })
-			}
-		}
-		hidden, err := s.translateFetch(sn, h, frame)
-		switch {
-		case err != nil:
-			return closeMalformed(h, err)
-		case hidden:
-			return Decision{Action: Answer, Frame: protocol.AppendFetchSessionGone(nil, h)}
-		}
+	look, err := s.lookAtFetch(asked.then, h, frame)
+	switch {
+	case err != nil:
+		return closeMalformed(h, err)
+	case look.missing != nil && s.parked == 0:
+		return s.learnTopics(look.missing, func(err error) Decision { return Decision{Action: Close, Err: err} })
 	}
-	return Decision{Action: Forward, Frame: frame, Stream: s.fetchStream(h.Version)}
+	asked.blind = look.blind
+	hidden := look.blind || look.hidden
+	if look.incremental && (hidden || look.session == 0 || s.fetched != fetchSession{look.session, asked.moment()}) {
+		return Decision{Action: Answer, Frame: protocol.AppendFetchSessionGone(nil, h)}
+	}
+	if look.mirrors || hidden {
+		s.translateFetch(asked.then, h, frame, hidden)
+	}
+	return Decision{Action: Forward, Frame: frame, Stream: s.fetchStream(h.Version, asked, look.begins && !hidden)}
 }
 
-// unknownFetchIDs lists the topic ids of a request that could be mirrors'.
-func (s *session) unknownFetchIDs(sn *Snapshot, h protocol.RequestHeader, frame []byte) (missing [][16]byte, err error) {
+// fetchLook is what there is to know about a Fetch request before anything in it is changed.
+type fetchLook struct {
+	session             int32
+	incremental, begins bool // the session
+	mirrors             bool // there are some in it
+	hidden              bool // a partition of a mirror has no timeline
+	blind               bool // see coordinates
+	missing             [][16]byte
+}
+
+func (s *session) lookAtFetch(sn *Snapshot, h protocol.RequestHeader, frame []byte) (look fetchLook, err error) {
 	f := protocol.ReadFetchRequest(frame, h)
+	look.session, look.incremental, look.begins = f.Session(), f.Incremental(), f.BeginsSession()
 	for f.Topic() {
-		if _, known := s.topicName(sn, f.Name, f.ID); !known {
-			missing = append(missing, f.ID)
+		topic, known := s.topicName(sn, f.Name, f.ID)
+		if !known && len(look.missing) <= maxUnknownIDs {
+			look.missing = append(look.missing, f.ID)
+		}
+		m := sn.Mirrors[topic]
+		if m == nil {
+			look.blind = look.blind || topic == "" && f.Name == nil && sn.unidentified
+			continue
+		}
+		look.mirrors = true
+		for f.Partition() {
+			look.hidden = look.hidden || m.View(f.Index).Hidden
 		}
 	}
-	return missing, f.Err()
+	return look, f.Err()
 }
 
-// translateFetch makes the offsets of mirrors physical, in place. gone is true if the request must not be forwarded,
-// because it would put a partition without a timeline into a fetch session; nothing was changed then that matters.
-func (s *session) translateFetch(sn *Snapshot, h protocol.RequestHeader, frame []byte) (gone bool, err error) {
+// translateFetch makes the offsets of mirrors physical, in place. The request has been read to its end before.
+func (s *session) translateFetch(sn *Snapshot, h protocol.RequestHeader, frame []byte, hidden bool) {
 	f := protocol.ReadFetchRequest(frame, h)
-	hidden := false
 	for f.Topic() {
 		topic, _ := s.topicName(sn, f.Name, f.ID)
 		m := sn.Mirrors[topic]
@@ -63,41 +90,33 @@ func (s *session) translateFetch(sn *Snapshot, h protocol.RequestHeader, frame [
 			continue
 		}
 		for f.Partition() {
-			switch v := m.View(f.Index); {
-			case v.Hidden:
-				hidden = true
-			case v.Timeline != nil:
+			if v := m.View(f.Index); v.Timeline != nil {
 				f.SetOffset(v.Timeline.ToPhysical(f.Offset()))
 			}
 		}
 	}
-	if err := f.Err(); err != nil {
-		return false, err
-	}
-	if hidden && f.Incremental() {
-		return true, nil
-	}
 	if hidden {
 		f.NoSession()
 	}
-	return false, nil
 }
 
 // fetchStream is the rewriting of one response. Streams are used again, so that forwarding a request does not allocate.
 type fetchStream struct {
 	protocol.FetchResponse
-	s    *session
-	next *fetchStream // in session.fetchStreams
+	coordinates
+	begins bool         // the response begins a fetch session, if the broker has room for one
+	next   *fetchStream // in session.fetchStreams
 }
 
-func (s *session) fetchStream(version int16) *fetchStream {
+func (s *session) fetchStream(version int16, asked coordinates, begins bool) *fetchStream {
 	f := s.fetchStreams
 	if f == nil {
-		f = &fetchStream{s: s}
+		f = &fetchStream{}
 	} else {
 		s.fetchStreams, f.next = f.next, nil
 	}
-	f.Reset(version, s)
+	f.coordinates, f.begins = asked, begins
+	f.Reset(version, &f.coordinates)
 	return f
 }
 
@@ -105,7 +124,13 @@ func (s *session) fetchStream(version int16) *fetchStream {
 func (f *fetchStream) Next(p []byte) (head, tail []byte, err error) {
 	head, tail, err = f.FetchResponse.Next(p)
 	if err == nil && f.Finished() {
-		f.next, f.s.fetchStreams = f.s.fetchStreams, f
+		s := f.s
+		s.answered()
+		if f.begins {
+			s.fetched = fetchSession{f.Session(), f.moment()}
+		}
+		f.coordinates = coordinates{} // holds a snapshot
+		f.next, s.fetchStreams = s.fetchStreams, f
 	}
 	return head, tail, err
 }

@@ -32,6 +32,9 @@ func fetchFrom(version int16, epoch int32, topics ...string) *kmsg.FetchRequest 
 func serve(asked *[]string) func(*kmsg.FetchRequest) *kmsg.FetchResponse {
 	return func(req *kmsg.FetchRequest) *kmsg.FetchResponse {
 		resp := kmsg.NewPtrFetchResponse()
+		if req.SessionEpoch >= 0 {
+			resp.SessionID = 9
+		}
 		for _, topic := range req.Topics {
 			out := kmsg.FetchResponseTopic{Topic: topic.Topic, TopicID: topic.TopicID}
 			for _, p := range topic.Partitions {
@@ -83,29 +86,13 @@ func TestFetch(t *testing.T) {
 			{nil, "", ""},
 		} {
 			var asked []string
-			resp, out := send(w, fetchFrom(version, 1, c.topics...), serve(&asked))
+			resp, out := send(w, fetchFrom(version, 0, c.topics...), serve(&asked))
 			asked = asked[:len(asked)-1]
 			if got := strings.Join(asked, " "); got != c.asked || out.closed != nil {
 				t.Errorf("v%d %v: asked for %s, want %s: %v", version, c.topics, got, c.asked, out.closed)
 			} else if got := describeFetch(resp); got != c.want {
 				t.Errorf("v%d %v: got %s, want %s", version, c.topics, got, c.want)
 			}
-		}
-	}
-}
-
-// A mirror may be made of an empty topic while a Fetch waits for its first records.
-func TestMirrorMadeDuringFetch(t *testing.T) {
-	for version := int16(0); version <= 18; version++ {
-		w := newHotWorld(t)
-		w.router.Publish(&Snapshot{Complete: true})
-		var asked []string
-		resp, out := send(w, fetchFrom(version, 0, "mirror"), func(req *kmsg.FetchRequest) *kmsg.FetchResponse {
-			w.router.Publish(hotSnapshot())
-			return serve(&asked)(req)
-		})
-		if out.closed != nil || describeFetch(resp) != "0:2600 1:1600" {
-			t.Errorf("v%d: %s: %v", version, describeFetch(resp), out.closed)
 		}
 	}
 }
@@ -178,7 +165,7 @@ func TestFetchByUnknownID(t *testing.T) {
 			w.router.directory = Directory{}
 			c.set(w)
 			var asked []string
-			resp, out := send(w, fetchFrom(13, 1, "stopped"), serve(&asked))
+			resp, out := send(w, fetchFrom(13, 0, "stopped"), serve(&asked))
 			if (out.closed != nil) != c.closed || w.lookups != 1 {
 				t.Fatalf("%d look-ups, %v", w.lookups, out.closed)
 			}
@@ -194,9 +181,9 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 	for _, topic := range []string{"ordinary", "mirror", "stopped"} {
 		for version := int16(3); version <= 18; version++ {
 			s := newHotWorld(t).router.NewSession(1)
-			request := protocol.AppendRequest(nil, protocol.RequestHeader{}, fetchFrom(version, 1, topic))
+			request := protocol.AppendRequest(nil, protocol.RequestHeader{}, fetchFrom(version, 0, topic))
 			var asked []string
-			resp := serve(&asked)(fetchFrom(version, 1, topic))
+			resp := serve(&asked)(fetchFrom(version, 0, topic))
 			resp.Version = version
 			response := protocol.AppendResponse(nil, protocol.RequestHeader{Key: 1, Version: version, Flexible: resp.IsFlexible()}, resp)
 			buf := make([]byte, len(request)+len(response))

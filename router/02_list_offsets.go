@@ -13,16 +13,14 @@ func (s *session) listOffsets(h protocol.RequestHeader, frame []byte) Decision {
 
 // translateResponse forwards a request, and translates the offsets of its response in place.
 func (s *session) translateResponse(h protocol.RequestHeader, frame []byte, translate func([]byte, protocol.RequestHeader, protocol.Resolver) error) Decision {
-	sn := s.snapshot()
-	switch {
-	case !sn.Complete:
+	asked := s.coordinates()
+	if !asked.then.Complete {
 		return s.awaitMirrorsOrClose()
-	case len(sn.Mirrors) == 0:
-		return Decision{Action: Forward, Frame: frame}
 	}
 	h = kept(h)
 	return Decision{Action: Forward, Frame: frame, Whole: func(frame []byte) Decision {
-		if err := translate(frame, h, s); err != nil {
+		s.answered()
+		if err := translate(frame, h, &asked); err != nil {
 			return closeResponse(h, err)
 		}
 		return Decision{Action: Answer, Frame: frame}

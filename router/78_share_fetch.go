@@ -11,7 +11,7 @@ import (
 // ShareFetch: v0-2, ShareAcknowledge: v0-2
 //
 // Behavior: node endpoints get their addresses at klink. Requests with a mirror are refused: the offsets in acquired and
-// acknowledged ranges are not translated yet.
+// acknowledged ranges are not translated yet. So are those with a topic of klink's own, whose records hold secrets.
 func init() {
 	register(78, (*session).shareFetch)
 	register(79, (*session).shareAcknowledge)
@@ -21,8 +21,10 @@ func (s *session) shareFetch(h protocol.RequestHeader, frame []byte) Decision {
 	if d, refused := s.refuseShare(h, frame); refused {
 		return d
 	}
+	asked := s.coordinates()
+	asked.deny = true
 	stream := &protocol.ShareFetchResponse{}
-	stream.Reset(h.Version, s)
+	stream.Reset(h.Version, &asked)
 	return Decision{Action: Forward, Frame: frame, Stream: stream}
 }
 
@@ -48,6 +50,7 @@ func (s *session) refuseShare(h protocol.RequestHeader, frame []byte) (d Decisio
 	}
 	var missing [][16]byte
 	var mirror *Mirror
+	var internal string
 	err := protocol.ShareRequestTopics(frame, h, func(id [16]byte) {
 		topic, known := s.topicName(sn, nil, id)
 		if !known {
@@ -56,14 +59,20 @@ func (s *session) refuseShare(h protocol.RequestHeader, frame []byte) (d Decisio
 		if m := sn.Mirrors[topic]; m != nil {
 			mirror = m
 		}
+		if isInternal(topic) {
+			internal = topic
+		}
 	})
 	switch {
 	case err != nil:
 		return closeMalformed(h, err), true
+	case internal != "":
+		message := fmt.Sprintf("Topic '%s' belongs to klink and cannot be read by clients", internal)
+		return Decision{Action: Answer, Frame: protocol.AppendShareError(nil, h, kerr.TopicAuthorizationFailed.Code, message)}, true
 	case mirror != nil:
 		message := fmt.Sprintf("Share groups cannot read mirror topic '%s' yet", mirror.Topic)
 		return Decision{Action: Answer, Frame: protocol.AppendShareError(nil, h, kerr.InvalidRequest.Code, message)}, true
-	case missing != nil && s.parked == 0 && len(sn.Mirrors) > 0:
+	case missing != nil && s.parked == 0:
 		return s.learnTopics(missing, func(err error) Decision { return Decision{Action: Close, Err: err} }), true
 	}
 	return Decision{}, false

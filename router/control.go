@@ -60,11 +60,7 @@ func registerControl(key int16, handle handler) {
 			return handle(s, h, frame)
 		}
 		return Decision{Action: Run, Exclusive: true, Run: func(context.Context) Decision {
-			d := handle(s, h, frame)
-			if d.Action != Run {
-				s.parked = 0
-			}
-			return d
+			return handle(s, h, frame)
 		}}
 	})
 }

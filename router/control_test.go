@@ -280,7 +280,7 @@ func TestLargeControlRequestLeavesTheEventLoop(t *testing.T) {
 	}
 	w := fuzzWorld(t)
 	w.proxy()
-	s := w.router.NewSession(BootstrapID)
+	s := provenSession(w.router)
 	if d := s.Request(bytes.Clone(frame)); d.Action != Run || !d.Exclusive {
 		t.Fatalf("action %d, exclusive %v", d.Action, d.Exclusive)
 	}

@@ -67,7 +67,7 @@ func (w *controlWorld) proxy() *fakeProxy {
 	w.trace = nil
 	w.router = New(fakeControl{w}, fakeFacts{w})
 	w.router.Directory().SetTopics(w.known)
-	p := &fakeProxy{t: w.t, session: w.router.NewSession(BootstrapID), broker: w.serve}
+	p := &fakeProxy{t: w.t, session: provenSession(w.router), broker: w.serve}
 	if w.incomplete {
 		p.wait = func() {
 			w.log("waits for the mirrors")

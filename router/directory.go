@@ -15,8 +15,11 @@ import (
 type Directory struct {
 	brokers atomic.Pointer[map[int32]Addr]
 
-	mu     sync.Mutex // writers of shards
+	mu     sync.Mutex // writers of shards and own
 	shards [topicShards]atomic.Pointer[map[[16]byte]string]
+	// own has klink's own topics, which are never forgotten: what clients may not read must be recognised by its id however
+	// many topics they make.
+	own atomic.Pointer[map[[16]byte]string]
 }
 
 const (
@@ -25,6 +28,8 @@ const (
 	topicShards = 256
 	// maxTopicIDs bounds the memory that clients can fill, by creating and deleting topics.
 	maxTopicIDs = 1 << 17
+	// maxOwnTopics bounds the same for names that look like klink's. It has a few, and clients cannot make any through it.
+	maxOwnTopics = 1 << 10
 )
 
 // SetBrokers publishes the advertised addresses by broker id.
@@ -52,6 +57,7 @@ func (d *Directory) Address(id int32) (host string, port int32, ok bool) {
 func (d *Directory) SetTopics(topics map[[16]byte]string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.keepOwn(topics)
 	split := splitTopics(topics)
 	for i := range d.shards {
 		shard := split[uint8(i)]
@@ -75,6 +81,7 @@ func (d *Directory) SetTopics(topics map[[16]byte]string) {
 func (d *Directory) AddTopics(topics map[[16]byte]string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.keepOwn(topics)
 	for i, added := range splitTopics(topics) {
 		shard := added
 		if old := d.shards[i].Load(); old != nil && len(*old)+len(added) <= maxTopicIDs/topicShards {
@@ -84,6 +91,34 @@ func (d *Directory) AddTopics(topics map[[16]byte]string) {
 		}
 		d.shards[i].Store(&shard)
 	}
+}
+
+// keepOwn notes those of topics that are klink's own. d.mu is held.
+func (d *Directory) keepOwn(topics map[[16]byte]string) {
+	old := d.own.Load()
+	var own map[[16]byte]string
+	for id, name := range topics {
+		if !isInternal(name) {
+			continue
+		}
+		if old != nil && (*old)[id] != "" {
+			continue
+		}
+		if own == nil {
+			own = map[[16]byte]string{}
+		}
+		own[id] = name
+	}
+	if own == nil {
+		return
+	}
+	if old != nil {
+		if len(*old)+len(own) > maxOwnTopics {
+			return // klink's own came first
+		}
+		maps.Copy(own, *old)
+	}
+	d.own.Store(&own)
 }
 
 func splitTopics(topics map[[16]byte]string) map[uint8]map[[16]byte]string {
@@ -101,6 +136,11 @@ func splitTopics(topics map[[16]byte]string) map[uint8]map[[16]byte]string {
 
 // Topic returns the name of a topic id; "" with ok = the id is known not to exist.
 func (d *Directory) Topic(id [16]byte) (name string, ok bool) {
+	if own := d.own.Load(); own != nil {
+		if name := (*own)[id]; name != "" {
+			return name, true
+		}
+	}
 	m := d.shards[id[0]].Load()
 	if m == nil {
 		return "", false

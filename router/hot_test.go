@@ -151,7 +151,7 @@ func TestRequestsWaitForTheMirrors(t *testing.T) {
 	for _, key := range []int16{0, 1, 2, 23, 27, 61, 78, 79} {
 		w := newHotWorld(t)
 		w.router = New(nil, w)
-		w.proxy.session = w.router.NewSession(1)
+		w.proxy.session = provenSession(w.router)
 		waited := false
 		w.proxy.wait = func() {
 			waited = true

@@ -53,7 +53,7 @@ func newHotWorld(t testing.TB) *hotWorld {
 	w.router.Publish(hotSnapshot())
 	w.router.Directory().SetBrokers(w.brokers)
 	w.router.Directory().SetTopics(w.topics)
-	w.proxy = &fakeProxy{t: t, session: w.router.NewSession(1)}
+	w.proxy = &fakeProxy{t: t, session: provenSession(w.router)}
 	return w
 }
 
@@ -117,4 +117,11 @@ func send[Q, R any](w *hotWorld, req Q, answer func(Q) R) (resp R, out exchanged
 		w.t.Fatalf("reading the answer: %v", err)
 	}
 	return got.(R), out
+}
+
+// provenSession is a session of a client that the broker is known to serve.
+func provenSession(r *Router) *session {
+	s := r.NewSession(1).(*session)
+	s.answered()
+	return s
 }

@@ -33,7 +33,9 @@ func (r *Router) Publish(s *Snapshot) {
 	s.index()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	was := r.snapshot.Load().Complete
+	before := r.snapshot.Load()
+	s.follow(before)
+	was := before.Complete
 	r.snapshot.Store(s)
 	switch {
 	case s.Complete && !was:

@@ -1,7 +1,9 @@
 package router
 
 import (
+	"context"
 	"fmt"
+	"sync/atomic"
 
 	"klink/protocol"
 )
@@ -14,6 +16,11 @@ type session struct {
 	// parked counts how often the request at hand has been answered with Run, so that a fact which cannot be learned
 	// is not asked for again and again. It is 0 again as soon as a request is decided.
 	parked int
+	// proven is true once the broker has shown that it serves this client; see prove.go. Large requests of the control
+	// path are decided off the event loop.
+	proven atomic.Bool
+	// fetched is the fetch session of the connection.
+	fetched fetchSession
 	// Free lists, of what the hot path uses again.
 	produceCalls *produceCall
 	fetchStreams *fetchStream
@@ -36,7 +43,31 @@ func (s *session) Request(frame []byte) Decision {
 		return Decision{Action: Forward, Frame: frame}
 	}
 	d := handle(s, h, frame)
+	switch {
+	case !s.proven.Load() && speaks(d):
+		s.parked = 0
+		return s.prove(h, frame)
+	case d.Action == Run:
+		return d.then(s.unpark)
+	}
+	s.parked = 0
+	return d
+}
+
+// then has last look at the decision that d comes to in the end: d itself, or what its Run leads to.
+func (d Decision) then(last func(Decision) Decision) Decision {
 	if d.Action != Run {
+		return last(d)
+	}
+	run := d.Run
+	d.Run = func(ctx context.Context) Decision { return run(ctx).then(last) }
+	return d
+}
+
+// unpark makes s forget that a request was parked, unless it is to be decided on again. It is called off the event loop too:
+// the proxy holds back later requests while Run is under way, so that nothing else uses s.parked.
+func (s *session) unpark(d Decision) Decision {
+	if d.Action != Retry {
 		s.parked = 0
 	}
 	return d

@@ -2,6 +2,8 @@ package router
 
 import (
 	"context"
+	"maps"
+	"slices"
 
 	"klink/protocol"
 	"klink/protocol/timeline"
@@ -26,6 +28,10 @@ type Snapshot struct {
 	// byID has the mirrors whose topic id is known. It is made by index, when the snapshot is published: a mirror must
 	// be recognised by its id even when the Directory has never heard of it.
 	byID map[[16]byte]*Mirror
+	// unidentified is true if there is a mirror whose topic id is not known, so that an unknown id could be its.
+	unidentified bool
+	// generation is another one whenever something is translated otherwise than by the snapshot before.
+	generation uint64
 }
 
 func (s *Snapshot) index() {
@@ -33,7 +39,20 @@ func (s *Snapshot) index() {
 	for _, m := range s.Mirrors {
 		if m.TopicID != [16]byte{} {
 			s.byID[m.TopicID] = m
+		} else {
+			s.unidentified = true
 		}
+	}
+}
+
+// follow sets the generation of a snapshot that takes the place of before.
+func (s *Snapshot) follow(before *Snapshot) {
+	s.generation = before.generation
+	same := s.Complete == before.Complete && maps.EqualFunc(s.Mirrors, before.Mirrors, func(a, b *Mirror) bool {
+		return a.TopicID == b.TopicID && a.ReadOnly == b.ReadOnly && slices.Equal(a.Timelines, b.Timelines)
+	})
+	if !same {
+		s.generation++
 	}
 }
 

@@ -1,0 +1,82 @@
+package router
+
+import (
+	"fmt"
+
+	"klink/protocol"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// refusals collects the topics of one Produce request that klink refuses. A request decides what its answer costs, so the
+// answer is bounded: by the partitions in it, and by the room for messages, which are sent for each partition. Only
+// requests that no client makes come near either bound.
+type refusals struct {
+	// byIndex has the refused topics at their places in the request, nil for the others, up to the last refused one.
+	byIndex []*protocol.RefusedProduce
+	topics  int
+	// partitions counts topics too, as a topic without partitions costs as much as one.
+	partitions int
+	room       int    // bytes left for messages
+	why        string // the first message
+}
+
+const (
+	maxRefusedPartitions = 100_000
+	// messageRoom is what messages may take in an answer to a small request; a large one may be answered with four times
+	// its size.
+	messageRoom = 1 << 20
+	// maxTopicName is the longest name a topic can have (Topic.MAX_NAME_LENGTH).
+	maxTopicName = 249
+)
+
+func newRefusals(frame []byte) refusals { return refusals{room: max(messageRoom, 4*len(frame))} }
+
+// add refuses the topic at hand. Its message is left out where there is no room for it any more.
+func (r *refusals) add(p *protocol.ProduceRequest, code *kerr.Error, message string) error {
+	t := &protocol.RefusedProduce{
+		Name:       append([]byte(nil), p.Name...),
+		ID:         p.ID,
+		Partitions: p.Partitions(),
+		Code:       code.Code,
+	}
+	if r.partitions += 1 + len(t.Partitions); r.partitions > maxRefusedPartitions {
+		return fmt.Errorf("a produce request with more than %d topics and partitions that have to be refused: %s", maxRefusedPartitions, message)
+	}
+	if r.topics == 0 {
+		r.why = message
+	}
+	if size := (len(message) + 3) * len(t.Partitions); size <= r.room {
+		t.Message = message
+		r.room -= size
+	}
+	for len(r.byIndex) < p.Index() {
+		r.byIndex = append(r.byIndex, nil)
+	}
+	r.byIndex = append(r.byIndex, t)
+	r.topics++
+	return nil
+}
+
+// drop says of each of n topics whether it was refused.
+func (r *refusals) drop(n int) []bool {
+	drop := make([]bool, n)
+	for i, t := range r.byIndex {
+		drop[i] = t != nil
+	}
+	return drop
+}
+
+// refuseProduce says why clients may not write to a topic; nil = they may.
+func refuseProduce(sn *Snapshot, topic string) (code *kerr.Error, message string) {
+	if isInternal(topic) {
+		if len(topic) > maxTopicName {
+			return kerr.TopicAuthorizationFailed, "Topics whose names begin with '" + internalPrefix + "' belong to klink and cannot be written by clients"
+		}
+		return kerr.TopicAuthorizationFailed, fmt.Sprintf("Topic '%s' belongs to klink and cannot be written by clients", topic)
+	}
+	if m := sn.readOnlyMirror(topic); m != nil {
+		return kerr.InvalidRequest, fmt.Sprintf("Cannot append records to read-only mirror topic '%s'", m.Topic)
+	}
+	return nil, ""
+}
