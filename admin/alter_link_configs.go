@@ -155,7 +155,7 @@ func requestedChanges(changes []linkapi.AlterConfig) (set map[string]string, del
 			}
 			deleted[c.Name] = true
 		case c.Op == linkapi.ConfigSet && c.Value != nil:
-			set[c.Name] = *c.Value
+			set[c.Name] = trimmed(c.Name, *c.Value)
 		case c.Op == linkapi.ConfigSet:
 			return nil, nil, protocol.Errorf(kerr.InvalidConfig, "%.260q is set to null: give a value, or delete the config", c.Name)
 		default:

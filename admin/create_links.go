@@ -104,7 +104,7 @@ func requestedConfigs(configs []linkapi.Config) (map[string]string, *protocol.Er
 			return nil, protocol.Errorf(kerr.InvalidConfig, "%.260q is given twice", c.Name)
 		}
 		if c.Value != nil {
-			m[c.Name] = *c.Value
+			m[c.Name] = trimmed(c.Name, *c.Value)
 		}
 	}
 	return m, nil

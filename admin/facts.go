@@ -40,6 +40,10 @@ type FactsConfig struct {
 // question a second.
 const unknownFor = time.Second
 
+// brokersEvery is how often the brokers are asked for at most. As long as a broker stays unknown, every Metadata response
+// that names it asks; a cluster with one that klink cannot open a listener for must not cost it a question each time.
+const brokersEvery = time.Second
+
 // maxUnknownIDs bounds what clients can make klink remember; beyond it, the oldest are forgotten with all others.
 const maxUnknownIDs = 10_000
 
@@ -53,7 +57,11 @@ type Facts struct {
 	cancel     context.CancelFunc
 	work       sync.WaitGroup
 
-	brokersMu sync.Mutex // one question at a time
+	// brokersTurn has one token: who holds it asks for the brokers, and owns brokersAsked, when the last question was
+	// answered, and brokersErr, what came of it.
+	brokersTurn  chan struct{}
+	brokersAsked time.Time
+	brokersErr   error
 
 	topicsMu sync.Mutex // one question at a time, and what follows
 	topics   map[[16]byte]string
@@ -81,7 +89,9 @@ func NewFacts(cfg FactsConfig) (*Facts, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client of the destination: %w", err)
 	}
-	return &Facts{cfg: cfg, client: client, cancel: func() {}, topics: map[[16]byte]string{}, unknown: map[[16]byte]time.Time{}}, nil
+	turn := make(chan struct{}, 1)
+	turn <- struct{}{}
+	return &Facts{cfg: cfg, client: client, cancel: func() {}, brokersTurn: turn, topics: map[[16]byte]string{}, unknown: map[[16]byte]time.Time{}}, nil
 }
 
 // Start publishes to directory from now on, learns brokers and topics once, and then refreshes them until Close.
@@ -127,10 +137,27 @@ func (f *Facts) refresh(ctx context.Context) error {
 	return errors.Join(f.LearnBrokers(ctx), f.learnAllTopics(ctx))
 }
 
-// LearnBrokers implements router.Facts.
+// LearnBrokers implements router.Facts. Who comes while a question is under way, or within brokersEvery of the last, shares
+// what comes, or came, of it.
 func (f *Facts) LearnBrokers(ctx context.Context) error {
-	f.brokersMu.Lock()
-	defer f.brokersMu.Unlock()
+	select {
+	case <-f.brokersTurn:
+	case <-ctx.Done():
+		return fmt.Errorf("brokers of the destination: %w", ctx.Err())
+	}
+	defer func() { f.brokersTurn <- struct{}{} }()
+	if !f.brokersAsked.IsZero() && f.cfg.Now().Before(f.brokersAsked.Add(brokersEvery)) {
+		return f.brokersErr
+	}
+	err := f.askBrokers(ctx)
+	if err != nil && ctx.Err() != nil {
+		return err // one client went away; that is no answer for others
+	}
+	f.brokersAsked, f.brokersErr = f.cfg.Now(), err
+	return err
+}
+
+func (f *Facts) askBrokers(ctx context.Context) error {
 	req := kmsg.NewPtrMetadataRequest()
 	req.Topics = []kmsg.MetadataRequestTopic{} // none; null would be all
 	resp, err := req.RequestWith(ctx, f.client)
@@ -181,7 +208,9 @@ func (f *Facts) LearnTopicIDs(ctx context.Context, ids [][16]byte) error {
 	seen := map[[16]byte]string{}
 	for _, t := range resp.Topics {
 		switch {
-		case t.ErrorCode == kerr.UnknownTopicID.Code, t.ErrorCode == kerr.UnknownTopicOrPartition.Code:
+		case t.ErrorCode == kerr.UnknownTopicID.Code, t.ErrorCode == kerr.UnknownTopicOrPartition.Code,
+			t.ErrorCode == kerr.TopicAuthorizationFailed.Code:
+			// What klink may not see is neither a mirror nor its own.
 			continue
 		case t.Topic != nil && t.TopicID != [16]byte{}:
 			seen[t.TopicID] = *t.Topic

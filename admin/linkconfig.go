@@ -63,7 +63,7 @@ var linkConfigs = []LinkConfig{
 	},
 	{
 		Name: "security.protocol", Type: TypeString, Default: "PLAINTEXT", Importance: "high", connection: true,
-		Allowed: "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL", check: oneOf("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+		Allowed: "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL", check: oneOfFold("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
 		Doc: "How to talk to the source's brokers.",
 	},
 	{

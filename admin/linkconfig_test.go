@@ -52,6 +52,7 @@ func TestValidateLinkConfigs(t *testing.T) {
 		{"bootstrap.servers=a:1\nsecurity.protocol=SASL_SSL\nsasl.mechanism=SCRAM-SHA-512\nsasl.jaas.config=" + strings.Replace(jaas, "plain.Plain", "scram.Scram", 1), ""},
 		{"bootstrap.servers=a:1\nssl.endpoint.identification.algorithm=", ""},
 		{"bootstrap.servers=a:1\nacl.sync.enable=false\nconsumer.offset.sync.enable=false", ""},
+		{"bootstrap.servers=a:1\nsecurity.protocol=plaintext", ""},
 		{"", "bootstrap.servers must be set"},
 		{"bootstrap.servers=", "bootstrap.servers"},
 		{"bootstrap.servers=a", "HOST:PORT"},

@@ -111,6 +111,12 @@ func oneOf(values ...string) func(string) error {
 	}
 }
 
+// oneOfFold is oneOf without regard to case.
+func oneOfFold(values ...string) func(string) error {
+	is := oneOf(values...)
+	return func(v string) error { return is(strings.ToUpper(v)) }
+}
+
 func between(low, high int64) func(string) error {
 	return func(v string) error {
 		n, err := strconv.ParseInt(v, 10, 64)
@@ -177,6 +183,15 @@ func editDistance(a, b string) int {
 		}
 	}
 	return row[len(b)]
+}
+
+// trimmed is a value as Java clients take it (org.apache.kafka.common.config.ConfigDef.parseType): white space around it does
+// not count, but in passwords it does.
+func trimmed(name, value string) string {
+	if isSensitive(name) {
+		return value
+	}
+	return strings.TrimSpace(value)
 }
 
 // sourceProperties are the client properties of a link's source, defaults included.

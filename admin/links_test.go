@@ -63,7 +63,7 @@ func TestLinkLifecycle(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Secrets = testKey(t, 1) })
 	ctx := context.Background()
 	secret := `sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username="u" password="hush";`
-	created := w.link("l", "client.id=me", "acl.sync.enable=false", secret)
+	created := w.link("l", "client.id= me ", "acl.sync.enable=false", secret)
 	require.Zero(t, created.ErrorCode, text(created.ErrorMessage))
 	require.Equal(t, "source", created.SourceClusterID)
 	require.Len(t, created.ID, 36)

@@ -145,7 +145,10 @@ func (s *Service) recordedPlan(ctx context.Context, topic, id string) (*mirrorPl
 		plan = p
 		return nil
 	})
-	return plan, err
+	if err != nil {
+		return nil, err // a change that was given up may still be evaluated: plan is not ours then
+	}
+	return plan, nil
 }
 
 // topicGone ends the mirror of a topic that was deleted around klink. A stopped one is forgotten. Another one FAILS and

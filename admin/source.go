@@ -45,7 +45,7 @@ func connectSource(ctx context.Context, link string, configs map[string]string) 
 	meta, err := s.admin.BrokerMetadata(ctx)
 	if err != nil {
 		defer s.close()
-		if errors.Is(err, io.EOF) && strings.HasPrefix(configs["security.protocol"], "SASL_") {
+		if errors.Is(err, io.EOF) && strings.HasPrefix(strings.ToUpper(configs["security.protocol"]), "SASL_") {
 			// Some brokers answer wrong credentials by hanging up, as Java clients guess, too.
 			err = fmt.Errorf("%w: the broker hung up during the login", kerr.SaslAuthenticationFailed)
 		}
