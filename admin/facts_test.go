@@ -68,10 +68,12 @@ func TestLearnBrokers(t *testing.T) {
 	require.NoError(t, err)
 	_, ok := w.directory.Broker(id)
 	require.False(t, ok)
+	w.now.Add(brokersEvery.Milliseconds())
 	require.NoError(t, w.facts.LearnBrokers(context.Background()))
 	_, ok = w.directory.Broker(id)
 	require.True(t, ok)
 	w.refuse = errors.New("no port")
+	w.now.Add(brokersEvery.Milliseconds())
 	require.ErrorContains(t, w.facts.LearnBrokers(context.Background()), "no port")
 }
 

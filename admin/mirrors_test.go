@@ -204,13 +204,17 @@ func TestRecordedBeforeCreated(t *testing.T) {
 	w := newWorld(t)
 	w.sourceTopic("t", 1, nil)
 	require.Zero(t, w.link("l").ErrorCode)
-	seen := make(chan *router.Mirror, 1)
+	seen, state := make(chan *router.Mirror, 1), make(chan *State, 1)
 	w.destination.ControlKey(int16(kmsg.CreateTopics), func(kmsg.Request) (kmsg.Response, error, bool) {
 		seen <- w.snapshot().Mirrors["t"]
+		state <- w.service.State()
 		return nil, nil, false
 	})
 	require.Zero(t, w.mirror("t", "l").ErrorCode)
-	m := <-seen
+	m, early := <-seen, <-state
+	require.False(t, early.Mirrors["t"].Created)
+	require.Nil(t, early.Timelines["t"], "the replicator does not begin before the topic is there")
+	require.NotNil(t, w.service.State().Timelines["t"])
 	require.NotNil(t, m)
 	require.True(t, m.ReadOnly)
 	require.NotNil(t, m.Timeline(0))

@@ -92,8 +92,11 @@ type Mirror struct {
 type State struct {
 	Links   map[string]*Link
 	Mirrors map[string]*Mirror // by destination topic
-	// Timelines by destination topic, one per partition. The slices are immutable, the timelines move.
+	// Timelines by destination topic, one per partition, of mirrors whose topic is Created: without its timelines
+	// nobody appends to a mirror. The slices are immutable, the timelines move.
 	Timelines map[string][]*timeline.Partition
+	// uncreated are the timelines of the other mirrors, which the router needs before the topic is there.
+	uncreated map[string][]*timeline.Partition
 }
 
 // EventKind says what the replicator found.

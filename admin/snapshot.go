@@ -6,11 +6,15 @@ import "klink/router"
 func snapshot(state *State) *router.Snapshot {
 	s := &router.Snapshot{Complete: true, Mirrors: make(map[string]*router.Mirror, len(state.Mirrors))}
 	for topic, m := range state.Mirrors {
+		timelines := state.Timelines[topic]
+		if timelines == nil {
+			timelines = state.uncreated[topic]
+		}
 		s.Mirrors[topic] = &router.Mirror{
 			Topic: topic, TopicID: m.TopicID, Link: m.Link, SourceTopic: m.SourceTopic, State: string(m.State),
 			// From the moment the mirror is recorded until it is STOPPED: see router.Mirror.
 			ReadOnly:      m.State != MirrorStopped,
-			Timelines:     state.Timelines[topic],
+			Timelines:     timelines,
 			SyncedConfigs: syncedConfigs,
 		}
 	}

@@ -34,15 +34,22 @@ const outOfRange = math.MaxInt64 / 2
 func (s *Store) State() *State {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
-	state := &State{Links: maps.Clone(s.state.links), Mirrors: map[string]*Mirror{}, Timelines: map[string][]*timeline.Partition{}}
+	state := &State{
+		Links: maps.Clone(s.state.links), Mirrors: map[string]*Mirror{},
+		Timelines: map[string][]*timeline.Partition{}, uncreated: map[string][]*timeline.Partition{},
+	}
 	for topic, r := range s.records.mirrors {
 		if s.state.mirrors[topic] == nil {
 			s.state.mirrors[topic] = r.view(topic)
 			s.state.timelines[topic] = s.timelines(topic, r)
 		}
 		state.Mirrors[topic] = s.state.mirrors[topic]
-		if ts := s.state.timelines[topic]; ts != nil {
+		switch ts := s.state.timelines[topic]; {
+		case ts == nil:
+		case r.Created:
 			state.Timelines[topic] = ts
+		default:
+			state.uncreated[topic] = ts
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.records.broken)) { // link/, mirror/, timeline/

@@ -202,7 +202,7 @@ func TestTimelinesMoveInPlace(t *testing.T) {
 			if err := tx.PutTimeline("t", 0, &timelineRecord{Logical: logical, Floor: logical}); err != nil {
 				return err
 			}
-			return tx.PutMirror("t", &mirrorRecord{ID: "1", State: MirrorActive, Partitions: 1})
+			return tx.PutMirror("t", &mirrorRecord{ID: "1", State: MirrorActive, Partitions: 1, Created: true})
 		}))
 	}
 	put(s, 10)
