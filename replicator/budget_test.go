@@ -86,11 +86,14 @@ func TestMemoryStaysBoundedWithAStalledDestination(t *testing.T) {
 		} else {
 			last, same = now, 0
 		}
-		return same > 10, ""
+		return same > 100, ""
 	})
 	faults.Resume()
 	w.awaitCaughtUp("orders")
 	s := w.r.Stats()
+	if last < budget/4 || last > 2*budget {
+		t.Errorf("%d bytes were fetched while the destination was silent", last)
+	}
 	t.Logf("held at most %d of %d bytes, fetched %d", s.PeakBufferedBytes, s.BudgetBytes, last)
 	if s.PeakBufferedBytes > budget+batchBytes {
 		t.Errorf("held %d bytes of a budget of %d", s.PeakBufferedBytes, budget)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"strconv"
 	"sync"
 	"time"
 
@@ -103,6 +104,9 @@ func (d *destination) topic(ctx context.Context, name string, stale *destTopic) 
 	if t != nil && t != stale {
 		return t, nil
 	}
+	if stale != nil {
+		d.refreshBrokers()
+	}
 	v, err, _ := d.refreshes.Do(name, func() (any, error) { return d.fetchTopic(ctx, name) })
 	if err != nil {
 		return nil, err
@@ -146,6 +150,20 @@ func (d *destination) fetchTopic(ctx context.Context, name string) (*destTopic, 
 	d.topics[name] = t
 	d.mu.Unlock()
 	return t, nil
+}
+
+// refreshBrokers lets every client learn where the brokers are now: a client learns it only from metadata of its own.
+func (d *destination) refreshBrokers() {
+	for i, cl := range d.clients[1:] {
+		d.refreshes.DoChan("client "+strconv.Itoa(i), func() (any, error) {
+			ctx, cancel := context.WithTimeout(d.r.life, 10*time.Second)
+			defer cancel()
+			req := kmsg.NewPtrMetadataRequest()
+			req.Topics = []kmsg.MetadataRequestTopic{} // none; null would be all
+			_, err := req.RequestWith(ctx, cl)
+			return nil, err
+		})
+	}
 }
 
 // forget drops the metadata of a topic that is no longer run.

@@ -47,6 +47,7 @@ func TestConnectionLostAroundAppend(t *testing.T) {
 	for _, appends := range []bool{false, true} {
 		t.Run(fmt.Sprintf("appends=%v", appends), func(t *testing.T) {
 			w, _, dst := embedded(t)
+			w.grace = settleGrace
 			w.topics("orders", 2)
 			for range 5 {
 				w.produce("orders", 0, 2, 20)

@@ -18,6 +18,9 @@ const (
 	maxPartitionQueue = 4 << 20
 	// minReservation is the least that a fetch asks for.
 	minReservation = 64 << 10
+	// minPartitionFetch is the least that a fetch asks for of one partition. A broker gives one batch of any size for the
+	// first partition that has data (KIP-74), and for the others nothing if their next batch is larger than was asked for.
+	minPartitionFetch = 128 << 10
 	// maxFetchBytes is the most that a fetch asks for.
 	maxFetchBytes = 16 << 20
 	// readCommitted is the isolation level of the fetches: nothing above the last stable offset is seen.
@@ -201,7 +204,7 @@ func (f *fetcher) request(jobs []*fetchJob, reserved int64, busy bool) (*kmsg.Fe
 	req.SessionEpoch = -1 // no session
 	index := make(map[partitionKey]*fetchJob, 2*len(jobs))
 	byTopic := make(map[*mirror]int)
-	limit := int32(min(int64(f.s.cfg.partitionBytes), int64(f.s.r.queueLimit())))
+	limit := min(int(f.s.cfg.partitionBytes), max(f.s.r.queueLimit(), minPartitionFetch))
 	for _, j := range jobs {
 		m := j.w.m
 		at, ok := byTopic[m]
@@ -217,9 +220,8 @@ func (f *fetcher) request(jobs []*fetchJob, reserved int64, busy bool) (*kmsg.Fe
 		p.Partition = j.w.id
 		p.FetchOffset = j.offset
 		p.CurrentLeaderEpoch = f.s.epoch(m.sourceTopic, j.w.id)
-		p.PartitionMaxBytes = limit
 		j.w.mu.Lock()
-		p.PartitionMaxBytes = max(limit, int32(j.w.core.ask))
+		p.PartitionMaxBytes = int32(max(limit, j.w.core.largest))
 		j.w.mu.Unlock()
 		t.Partitions = append(t.Partitions, p)
 		index[partitionKey{topic: t.Topic, partition: p.Partition}] = j

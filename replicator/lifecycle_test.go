@@ -322,7 +322,7 @@ func TestTransactionsFailByName(t *testing.T) {
 	if m.Error != admin.ErrUnsupportedFormat {
 		t.Errorf("error %s", m.Error)
 	}
-	wantIn(t, m.ErrorMessage, "orders-0", "transactional", "offset 2", "complete up to offset 1")
+	wantIn(t, m.ErrorMessage, "orders-0", "transactional", "offset 2", "all before offset 2")
 	if end := dst.PartitionInfo("orders", 0).HighWatermark; end != 2 {
 		t.Errorf("the mirror ends at %d, want 2", end)
 	}

@@ -71,7 +71,7 @@ type partition struct {
 	fetchAt  int64
 	fetching bool
 	gen      uint32
-	ask      int // bytes that a batch which did not fit the last fetch needs; 0 = none
+	largest  int // bytes of the largest batch met: a fetch that asks for less may bring nothing
 
 	stopping  bool
 	abandoned bool
@@ -284,7 +284,7 @@ func (p *partition) drop() {
 	p.queue = p.queue[:keep]
 	p.gen++
 	p.fetching = false
-	p.truncations, p.ask = 0, 0
+	p.truncations = 0
 	p.fetchAt = p.next
 	if keep == 1 {
 		p.fetchAt = p.queue[0].end()

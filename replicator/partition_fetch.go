@@ -9,6 +9,9 @@ import (
 // counts as truncated: a new leader may for a moment not know how far the log was committed.
 const truncationsToBelieve = 3
 
+// maxBatch bounds what is asked for on the word of a cut batch: brokers take no larger request (socket.request.max.bytes).
+const maxBatch = 100 << 20
+
 // fetched is what a fetch brought for one partition.
 type fetched struct {
 	records   []byte // is stamped in place, and kept
@@ -49,7 +52,7 @@ func (p *partition) fetched(gen uint32, f fetched, keep func(*frame)) effects {
 		return effects{trim: -1}
 	}
 	p.fetching = false
-	p.truncations, p.ask = 0, 0
+	p.truncations = 0
 	p.sourceEnd = f.highWater
 	if f.logStart >= 0 {
 		p.sourceStart = f.logStart
@@ -58,7 +61,8 @@ func (p *partition) fetched(gen uint32, f fetched, keep func(*frame)) effects {
 	w := batch.Walk(f.records)
 	for p.doomed == nil && w.Next() {
 		b := w.Batch()
-		if b.NextOffset() <= p.fetchAt && b.LastOffsetDelta() >= 0 {
+		p.largest = max(p.largest, len(b))
+		if b.LastOffsetDelta() >= 0 && b.BaseOffset() < p.fetchAt && b.NextOffset() <= p.fetchAt {
 			continue // the source answers with whole batches, and so with ones from before the position
 		}
 		if a := p.enqueue(b, f, keep); a != nil {
@@ -68,9 +72,8 @@ func (p *partition) fetched(gen uint32, f fetched, keep func(*frame)) effects {
 	if err := w.Err(); err != nil && p.doomed == nil {
 		p.doomed = p.unsupported(err)
 	}
-	if _, want := w.Cut(); want > 0 && len(p.queue) == 0 {
-		p.ask = want
-	}
+	_, want := w.Cut()
+	p.largest = max(p.largest, min(want, maxBatch))
 	return p.settle(e)
 }
 
@@ -86,8 +89,8 @@ func (p *partition) enqueue(b batch.Header, f fetched, keep func(*frame)) (a *an
 		a = p.begin(base, f.logStart)
 	case base > p.fetchAt:
 		p.doomed = failf(admin.ErrUnsupportedFormat,
-			"%s: the source has no records at offsets %d to %d (compaction or transactions), which is not supported yet; the mirror is complete up to offset %d",
-			p.name, p.fetchAt, base-1, p.fetchAt-1)
+			"%s: the source has no records at offsets %d to %d (compaction or transactions), which is not supported yet; all before is mirrored",
+			p.name, p.fetchAt, base-1)
 		return nil
 	case base < p.fetchAt:
 		p.doomed = failf(admin.ErrUnexpectedTruncation,
@@ -126,7 +129,7 @@ func (p *partition) begin(base, logStart int64) *anchor {
 
 // unsupported names a batch that cannot be mirrored.
 func (p *partition) unsupported(err error) *failure {
-	return failf(admin.ErrUnsupportedFormat, "%s: %v; the mirror is complete up to offset %d", p.name, err, p.fetchAt-1)
+	return failf(admin.ErrUnsupportedFormat, "%s: %v; all before offset %d is mirrored", p.name, err, p.fetchAt)
 }
 
 // outOfRange: the source refused the position; its log goes from start to end (the high watermark).

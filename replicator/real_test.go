@@ -165,9 +165,7 @@ func TestRealKafkaRecordTooLarge(t *testing.T) {
 	kafkatest.CreateTopic(t, w.src.cl, "large", 1, -1, nil)
 	kafkatest.CreateTopic(t, w.dst.cl, "large", 1, -1, map[string]string{"max.message.bytes": "1000"})
 	w.produce("large", 0, 1, 100)
-	plain := kafkatest.NewClient(t, kgo.SeedBrokers(w.src.seeds...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ManualFlushing())
-	send(t, plain, "large", 0, kafkatest.Records(1, 5000)...)
+	w.produce("large", 0, 1, 5000)
 	w.mirror("large")
 	w.run()
 	m := w.awaitState("large", admin.MirrorFailed)

@@ -118,7 +118,8 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 		if !wanted(am, st.Links[am.Link]) || s == nil || len(tls) == 0 || r.mirror(topic) != nil {
 			continue
 		}
-		m := newMirror(r, keyOf(am), am.SourceTopicID, tls, r.inherited[topic])
+		m := newMirror(r, keyOf(am), am.SourceTopicID, tls, r.inherited[topic] || !r.ran[topic] && am.StateTime.Before(r.began))
+		r.ran[topic] = true
 		delete(r.inherited, topic)
 		r.mu.Lock()
 		r.mirrors[topic] = m
@@ -147,6 +148,11 @@ func (r *Replicator) forgetLast(st *admin.State) {
 	for topic := range r.last {
 		if am := st.Mirrors[topic]; am == nil || am.State == admin.MirrorStopped {
 			delete(r.last, topic)
+		}
+	}
+	for topic := range r.ran {
+		if st.Mirrors[topic] == nil {
+			delete(r.ran, topic)
 		}
 	}
 }

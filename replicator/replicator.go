@@ -37,6 +37,7 @@ type Replicator struct {
 	budget  *budget
 	metrics *metrics
 	dest    *destination
+	grace   time.Duration // settleGrace
 	kick    chan struct{} // asks for a round of reconcile
 
 	// life ends when the replicator has drained: what settles and appends lives longer than Run's context.
@@ -55,6 +56,8 @@ type Replicator struct {
 	sources map[string]*source
 	// inherited are the mirrors that were there at the start: a former process may have appended to them a moment ago.
 	inherited map[string]bool
+	began     time.Time
+	ran       map[string]bool // mirrors that ran in this process
 
 	reportMu sync.Mutex
 	reported map[string]report
@@ -85,17 +88,20 @@ func New(cfg Config) (*Replicator, error) {
 		log:      cfg.Logger,
 		budget:   newBudget(cfg.MemoryBytes),
 		metrics:  &metrics{},
+		grace:    settleGrace,
 		kick:     make(chan struct{}, 1),
 		mirrors:  map[string]*mirror{},
 		sources:  map[string]*source{},
 		reported: map[string]report{},
+		ran:      map[string]bool{},
 		last:     map[string][]admin.PartitionStatus{},
 	}, nil
 }
 
 // Run mirrors what Control's state says until ctx ends, then drains: appends in flight are awaited for at most
-// DrainTimeout. The error is about the destination's client options.
+// DrainTimeout. The state must be complete when Run is called. The error is about the destination's client options.
 func (r *Replicator) Run(ctx context.Context) error {
+	r.began = time.Now()
 	r.life, r.end = context.WithCancel(context.WithoutCancel(ctx))
 	defer r.end()
 	var err error

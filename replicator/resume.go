@@ -15,7 +15,7 @@ import (
 
 // settleGrace is how long a request that was sent without an answer is given to reach the log, when the log does not have
 // its batch. Brokers queue requests of a closed connection and may still handle them.
-const settleGrace = time.Second
+const settleGrace = time.Second // Replicator.grace is this, but for tests
 
 // resume reads where the destination's log ends until it is known, and tells the core. With lingering an append without an
 // answer may still be on its way.
@@ -38,7 +38,7 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 			// Whether or not the batch is there: a log that grows still may have it twice.
 			quietEnd, quietSince = e.end, time.Now()
 			wait.reset()
-		case err == nil && lingering && time.Since(quietSince) < settleGrace:
+		case err == nil && lingering && time.Since(quietSince) < w.m.r.grace:
 			wait.reset()
 		case err == nil:
 			w.m.setRefused(nil, false)

@@ -184,6 +184,8 @@ func (w *worker) follow(ctx context.Context, now time.Time) {
 	}
 	w.followAt = now
 	w.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, followInterval)
+	defer cancel()
 	if err := w.m.r.cfg.Control.SetTimeline(ctx, w.m.topic, w.id, a.physical, a.logical, a.floor); err != nil {
 		w.m.r.log.Warn("storing the log start of a mirror partition failed, will retry",
 			"topic", w.m.topic, "partition", w.id, "error", err)

@@ -29,6 +29,7 @@ type world struct {
 	control  *fakeControl
 	configs  map[string]string // of the link
 	cfg      Config
+	grace    time.Duration // see settleGrace; short, as nothing lingers in most tests
 	r        *Replicator
 	stop     func()
 }
@@ -38,9 +39,10 @@ const linkName = "west"
 func newWorld(t *testing.T, src, dst []string) *world {
 	client := func(seeds []string) cluster {
 		return cluster{seeds, kafkatest.NewClient(t, kgo.SeedBrokers(seeds...),
-			kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ManualFlushing(), kgo.MetadataMinAge(20*time.Millisecond))}
+			kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ManualFlushing(),
+			kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MetadataMinAge(20*time.Millisecond))}
 	}
-	w := &world{t: t, src: client(src), dst: client(dst), control: newFakeControl()}
+	w := &world{t: t, src: client(src), dst: client(dst), control: newFakeControl(), grace: 50 * time.Millisecond}
 	w.control.create = func(topic string, n int32) error {
 		_, err := kadm.NewClient(w.dst.cl).UpdatePartitions(t.Context(), int(n), topic)
 		return err
@@ -77,6 +79,7 @@ func (w *world) run() {
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
 	w.r = r
+	r.grace = w.grace
 	ended := false
 	w.stop = func() {
 		if ended {
