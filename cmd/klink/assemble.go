@@ -77,7 +77,9 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 		}
 	}
 
-	if s.facts, err = admin.NewFacts(admin.FactsConfig{Destination: destination, Logger: log}); err != nil {
+	if s.facts, err = admin.NewFacts(admin.FactsConfig{
+		Destination: destination, Logger: log, TopicsSeen: func(topics map[[16]byte]string) { s.service.TopicsSeen(topics) },
+	}); err != nil {
 		return nil, err
 	}
 	s.service, err = admin.New(admin.Config{
@@ -191,17 +193,11 @@ func (s *server) closeRest() error {
 	return err
 }
 
-// learnBrokers finds the destination's brokers and opens their ports; it goes on trying while the destination is down.
+// learnBrokers finds the destination's brokers and opens their ports. Facts refreshes them from time to time by itself;
+// while it has not found any, it is asked more often.
 func (s *server) learnBrokers(ctx context.Context) {
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := s.facts.Start(ctx, s.router.Directory(), s.setBrokers)
-		if err == nil {
-			s.brokersKnown.Store(true)
-			return
-		}
-		if ctx.Err() != nil {
-			return
-		}
+	err := s.facts.Start(ctx, s.router.Directory(), s.setBrokers)
+	for wait := 100 * time.Millisecond; err != nil && ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
 		problem := err.Error()
 		s.problem.Store(&problem)
 		s.log.Error("the destination's brokers are not known yet", "destination", s.seeds, "error", err)
@@ -210,6 +206,12 @@ func (s *server) learnBrokers(ctx context.Context) {
 			return
 		case <-time.After(wait):
 		}
+		asking, cancel := context.WithTimeout(ctx, 30*time.Second)
+		err = s.facts.LearnBrokers(asking)
+		cancel()
+	}
+	if err == nil {
+		s.brokersKnown.Store(true)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -155,8 +156,26 @@ func TestJSON(t *testing.T) {
 			}
 			require.NoError(t, err, text)
 		}
-		golden(t, filepath.Join("testdata", name+".json"), settled(text))
+		golden(t, filepath.Join("testdata", name+".json"), settled(fewConfigs(t, text)))
 	}
+}
+
+// fewConfigs leaves only some of the configs in a description: which there are is not the command line's to promise.
+func fewConfigs(t *testing.T, text string) string {
+	t.Helper()
+	head, rest, ok := strings.Cut(text, "  \"configs\": {\n")
+	if !ok {
+		return text
+	}
+	var kept []string
+	for line := range strings.Lines(rest) {
+		key := strings.Split(line, "\"")
+		if len(key) > 1 && slices.Contains([]string{"bootstrap.servers", "mirror.link", "mirror.source.topic", "mirror.state"}, key[1]) {
+			kept = append(kept, strings.TrimRight(line, ",\n"))
+		}
+	}
+	require.NotEmpty(t, kept)
+	return head + "  \"configs\": {\n" + strings.Join(kept, ",\n") + "\n  }\n}\n"
 }
 
 func TestTables(t *testing.T) {
