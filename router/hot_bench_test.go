@@ -13,13 +13,13 @@ func BenchmarkRequest(b *testing.B) {
 			name    string
 			request []byte
 		}{
-			{"fetch/v12/", protocol.AppendRequest(nil, protocol.RequestHeader{}, fetchFrom(12, 1, topic))},
-			{"fetch/v18/", protocol.AppendRequest(nil, protocol.RequestHeader{}, fetchFrom(18, 1, topic))},
+			{"fetch/v12/", protocol.AppendRequest(nil, protocol.RequestHeader{}, fetchFrom(12, 0, topic))},
+			{"fetch/v18/", protocol.AppendRequest(nil, protocol.RequestHeader{}, fetchFrom(18, 0, topic))},
 			{"produce/v12/", protocol.AppendRequest(nil, protocol.RequestHeader{}, produceTo(12, 1, topic))},
 			{"produce/v13/", protocol.AppendRequest(nil, protocol.RequestHeader{}, produceTo(13, 1, topic))},
 		} {
 			b.Run(c.name+topic, func(b *testing.B) {
-				s := newHotWorld(b).router.NewSession(1).(*session)
+				s := provenSession(newHotWorld(b).router)
 				buf := make([]byte, len(c.request))
 				response := protocol.AppendRefusedProduce(nil, protocol.RequestHeader{Version: 12, Flexible: true}, nil)
 				b.ReportAllocs()
