@@ -8,7 +8,7 @@ import (
 // Buffers come in powers of two. Smaller and larger ones than these are not worth a pool.
 const (
 	minBufferBits = 10 // 1 KiB
-	maxBufferBits = 20 // 1 MiB
+	maxBufferBits = 22 // 4 MiB
 )
 
 // buffer is a byte slice that knows which pool it belongs to. It has one owner at a time; the owner either hands it on or
@@ -45,17 +45,34 @@ func (b *buffer) free() {
 	}
 }
 
-// grown returns a buffer with the same bytes and room for at least n in all; b is freed if it was too small. Capacities
-// double, so that a frame that arrives in many pieces is copied a bounded number of times, whatever size it announces.
-func (b *buffer) grown(n int) *buffer {
-	if b == nil {
-		return newBuffer(n)
-	}
-	if n <= cap(b.b) {
+// grown returns a buffer with the same bytes and room for at least n in all; b is freed if it was too small. hint is how much
+// is said to follow: it is believed only as far as it is in proportion to what has arrived, since anybody can announce two
+// gigabytes. Capacities at least double, so that a frame that arrives in many pieces is copied a bounded number of times.
+func (b *buffer) grown(n, hint int) *buffer {
+	if b != nil && n <= cap(b.b) {
 		return b
 	}
-	bigger := newBuffer(max(n, 2*cap(b.b)))
-	bigger.b = append(bigger.b, b.b...)
-	b.free()
+	size := n
+	if b != nil {
+		size = max(n, 2*cap(b.b))
+	}
+	if hint > n {
+		trust := trustSmall
+		if n >= 1<<maxBufferBits {
+			trust = trustLarge
+		}
+		size = min(max(size, trust*n), max(hint, n))
+	}
+	bigger := newBuffer(size)
+	if b != nil {
+		bigger.b = append(bigger.b, b.b...)
+		b.free()
+	}
 	return bigger
 }
+
+// How many times what has arrived may be reserved for what was announced.
+const (
+	trustSmall = 32
+	trustLarge = 4
+)

@@ -106,8 +106,10 @@ func wanted(kind int16, corr int32, n int) []byte {
 // fakeSessions decide by the kind of a request.
 type fakeSessions struct {
 	opened, closed atomic.Int64
-	slow           func() // called by each Run
+	slow           atomic.Pointer[func()] // called by each Run
 }
+
+func (f *fakeSessions) slowly(wait func()) { f.slow.Store(&wait) }
 
 func (f *fakeSessions) NewSession(broker int32) router.Session {
 	f.opened.Add(1)
@@ -141,15 +143,15 @@ func (s *fakeSession) Request(frame []byte) router.Decision {
 	n := int(binary.BigEndian.Uint32(frame[12:]))
 	forward := router.Decision{Action: router.Forward, Frame: frame}
 	answer := func(context.Context) router.Decision {
-		if n > 1<<20 {
+		if n > 4<<20 {
 			return router.Decision{Action: router.Close, Err: errors.New("too much to answer")}
 		}
 		return router.Decision{Action: router.Answer, Frame: flip(response(corr, n))}
 	}
 	run := func(f func(context.Context) router.Decision) router.Decision {
 		return router.Decision{Action: router.Run, Run: func(ctx context.Context) router.Decision {
-			if s.sessions.slow != nil {
-				s.sessions.slow()
+			if slow := s.sessions.slow.Load(); slow != nil {
+				(*slow)()
 			}
 			return f(ctx)
 		}}
@@ -157,7 +159,7 @@ func (s *fakeSession) Request(frame []byte) router.Decision {
 	whole := func(f func(frame []byte) router.Decision) router.Decision {
 		forward.Whole = func(got []byte) router.Decision {
 			defer s.enter()()
-			if n > 1<<20 || !bytes.Equal(got, response(corr, n)) {
+			if n > 4<<20 || !bytes.Equal(got, response(corr, n)) {
 				return router.Decision{Action: router.Close, Err: fmt.Errorf("whole response to %d is not whole", corr)}
 			}
 			return f(got)
@@ -386,6 +388,14 @@ func dialProxy(t testing.TB, p *Proxy, config *tls.Config) net.Conn {
 	require.NoError(t, conn.SetDeadline(time.Now().Add(requestTimeout)))
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
+}
+
+// awaited waits for a channel to be closed, but not for ever: a failed test must end.
+func awaited(ch <-chan struct{}) {
+	select {
+	case <-ch:
+	case <-time.After(2 * requestTimeout):
+	}
 }
 
 // eventually awaits a condition.

@@ -22,19 +22,23 @@ func (in *inbox) bytes() []byte {
 	return in.buf.b[in.off:]
 }
 
-func (in *inbox) add(p []byte) {
+func (in *inbox) add(p []byte) { in.addHint(p, 0) }
+
+// addHint is add, when want bytes in all are expected to come.
+func (in *inbox) addHint(p []byte, want int) {
 	if len(p) == 0 {
 		return
 	}
-	switch {
-	case in.buf == nil:
-		in.buf = newBuffer(len(p))
-	case len(in.buf.b)+len(p) > cap(in.buf.b) && in.off > 0:
+	if in.off > 0 && len(in.buf.b)+len(p) > cap(in.buf.b) {
 		// Make room by forgetting what is consumed, before asking for a larger buffer.
 		in.buf.b = in.buf.b[:copy(in.buf.b, in.buf.b[in.off:])]
 		in.off = 0
 	}
-	in.buf = in.buf.grown(len(in.buf.b) + len(p))
+	have := 0
+	if in.buf != nil {
+		have = len(in.buf.b)
+	}
+	in.buf = in.buf.grown(have+len(p), want)
 	in.buf.b = append(in.buf.b, p...)
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"io"
 	"log/slog"
 	"math/rand/v2"
@@ -12,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -99,7 +99,7 @@ func TestWaitingForTheBrokerIsNotIdle(t *testing.T) {
 	release := make(chan struct{})
 	broker := newBroker(t, nil, func(conn net.Conn) {
 		if _, err := readFrame(conn); err == nil {
-			<-release
+			awaited(release)
 			_, _ = conn.Write(response(1, 10))
 			_, _ = readFrame(conn)
 		}
@@ -133,14 +133,13 @@ func TestResponseBeforeTheBrokerCloses(t *testing.T) {
 		conn := dialProxy(t, p, w.client)
 		_, err := conn.Write(request(kForward, 1, 0))
 		require.NoError(t, err)
-		m := newMeter(t)
-		settled(t, m, p.Stats().UpstreamReceived.Load)
+		eventually(t, "the response is under way", func() bool { return p.Stats().UpstreamReceived.Load() > size/10 })
 		head := make([]byte, 8)
 		_, err = io.ReadFull(conn, head)
 		require.NoError(t, err)
 		require.NoError(t, checkPattern(conn, size, func() {}))
 		expectClosed(t, conn)
-		require.NoError(t, conn.Close())
+		_ = conn.Close()
 		eventually(t, "counted", func() bool { return p.Stats().Closed(ReasonUpstream) == 1 })
 	})
 }
@@ -204,14 +203,14 @@ func TestExclusiveHoldsBackLaterRequests(t *testing.T) {
 				seen = append(seen, corr)
 				mu.Unlock()
 				if corr == 1 {
-					<-release
+					awaited(release)
 				}
 				_, _ = conn.Write(response(corr, 1))
 			}
 		})
 		p, sessions := newProxy(t, broker.addr())
 		running := make(chan struct{}, 10)
-		sessions.slow = func() { running <- struct{}{}; <-release }
+		sessions.slowly(func() { running <- struct{}{}; awaited(release) })
 		conn := dialProxy(t, p, nil)
 		_, err := conn.Write(append(request(kind, 1, 1), request(kForward, 2, 1)...))
 		require.NoError(t, err)
@@ -239,7 +238,7 @@ func TestRunEndsWithItsConnection(t *testing.T) {
 	p, sessions := newProxy(t, broker.addr())
 	started := make(chan struct{})
 	block := make(chan struct{})
-	sessions.slow = func() { close(started); <-block }
+	sessions.slowly(func() { close(started); <-block })
 	conn := dialProxy(t, p, nil)
 	_, err := conn.Write(request(kRunAnswer, 1, 1))
 	require.NoError(t, err)
@@ -260,12 +259,12 @@ func TestDrain(t *testing.T) {
 					return
 				}
 				asked.Done()
-				<-release
+				awaited(release)
 				_, _ = conn.Write(response(int32(binary.BigEndian.Uint32(f[8:])), 3_000_000))
 			}
 		})
 		busy, idle := dialProxy(t, p, w.client), dialProxy(t, p, w.client)
-		asked.Add(2)
+		asked.Add(1)
 		_, err := busy.Write(request(kForward, 1, 0))
 		require.NoError(t, err)
 		_, err = idle.Write(request(kAnswer, 1, 1))
@@ -275,13 +274,12 @@ func TestDrain(t *testing.T) {
 		other := dialProxy(t, p, w.client)
 		_, err = other.Write(request(kWholeRun, 2, 3_000_000)[:15]) // half a request is not in flight
 		require.NoError(t, err)
-		asked.Add(-1)
 		asked.Wait()
 		done := make(chan error, 1)
 		go func() { done <- p.Shutdown(context.Background()) }()
 		for _, conn := range []net.Conn{idle, other} {
 			expectClosed(t, conn)
-			require.NoError(t, conn.Close())
+			_ = conn.Close()
 		}
 		_, err = net.Dial("tcp", p.Addr().String())
 		require.ErrorIs(t, err, syscall.ECONNREFUSED)
@@ -297,7 +295,7 @@ func TestDrain(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(response(1, 3_000_000), got))
 		expectClosed(t, busy)
-		require.NoError(t, busy.Close())
+		_ = busy.Close()
 		require.NoError(t, <-done)
 		require.EqualValues(t, 3, p.Stats().Closed(ReasonDrain))
 	})
@@ -305,11 +303,11 @@ func TestDrain(t *testing.T) {
 
 func TestDrainGivesUp(t *testing.T) {
 	block := make(chan struct{})
-	broker := newBroker(t, nil, func(net.Conn) { <-block })
-	t.Cleanup(func() { close(block) })
+	broker := newBroker(t, nil, func(net.Conn) { awaited(block) })
+	defer close(block)
 	p, sessions := newProxy(t, broker.addr())
 	ran := make(chan struct{})
-	sessions.slow = func() { close(ran) }
+	sessions.slowly(func() { close(ran) })
 	conn := dialProxy(t, p, nil)
 	_, err := conn.Write(append(request(kForward, 1, 0), request(kRunAnswer, 2, 0)...))
 	require.NoError(t, err)
@@ -360,10 +358,10 @@ func TestDialTimeout(t *testing.T) {
 }
 
 func TestDiallerPanicsOrReturnsNoSocket(t *testing.T) {
-	var fail error
+	var pipe atomic.Bool
 	p, _ := newProxy(t, "127.0.0.1:1", func(c *Config) {
 		c.Dial = func(context.Context, string, string) (net.Conn, error) {
-			if fail == nil {
+			if !pipe.Load() {
 				panic("dial")
 			}
 			a, b := net.Pipe()
@@ -373,7 +371,7 @@ func TestDiallerPanicsOrReturnsNoSocket(t *testing.T) {
 	})
 	expectClosed(t, dialProxy(t, p, nil))
 	eventually(t, "counted", func() bool { return p.Stats().Closed(ReasonPanic) == 1 })
-	fail = errors.New("pipe")
+	pipe.Store(true)
 	expectClosed(t, dialProxy(t, p, nil))
 	eventually(t, "counted", func() bool { return p.Stats().Closed(ReasonInternal) == 1 })
 }
@@ -444,7 +442,7 @@ func TestIdleConnections(t *testing.T) {
 			per := (after - before - idle.heap) / count
 			t.Logf("%d bytes per idle connection", per)
 			require.Less(t, per, budget)
-			require.Less(t, numGoroutines()-goroutines, 100)
+			require.Less(t, numGoroutines()-goroutines, count/4) // gnet's workers stay for 10 s
 			idle.askAll()
 		})
 	}
@@ -462,10 +460,13 @@ func TestStatsAndLog(t *testing.T) {
 	got := map[[2]int16]int64{}
 	p.Stats().EachRequest(func(key, version int16, n int64) { got[[2]int16{key, version}] = n })
 	require.Equal(t, map[[2]int16]int64{{kForward, 0}: 2, {kAnswer, 0}: 1}, got)
-	require.EqualValues(t, 3*16, p.Stats().ClientReceived.Load())
-	require.EqualValues(t, 2*16, p.Stats().UpstreamSent.Load())
-	require.EqualValues(t, 8+100+8+1, p.Stats().UpstreamReceived.Load())
-	require.EqualValues(t, 8+100+8+1+8+5, p.Stats().ClientSent.Load())
+	st := p.Stats()
+	require.EqualValues(t, 3*16, st.ClientReceived.Load())
+	require.EqualValues(t, 8+100+8+1, st.UpstreamReceived.Load())
+	// What is sent is counted after it was sent.
+	eventually(t, "bytes sent are counted", func() bool {
+		return st.UpstreamSent.Load() == 2*16 && st.ClientSent.Load() == 8+100+8+1+8+5
+	})
 	for range 5 { // logged once, counted always
 		bad := dialProxy(t, p, nil)
 		_, err := bad.Write([]byte{0x80, 0, 0, 0})

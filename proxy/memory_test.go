@@ -59,13 +59,13 @@ func (m *meter) check(t testing.TB) {
 	}
 }
 
-// settled awaits that a counter has moved and then moves no more for a while.
-func settled(t testing.TB, m *meter, counter func() int64) {
+// settled awaits that a side is paused and that a counter then moves no more for a while.
+func settled(t testing.TB, m *meter, p *Proxy, counter func() int64) {
 	t.Helper()
 	last, since := counter(), time.Now()
 	eventually(t, "traffic stalls", func() bool {
 		m.sample(t)
-		if now := counter(); now != last || now == 0 {
+		if now := counter(); now != last || p.Stats().Pauses.Load() == 0 {
 			last, since = now, time.Now()
 		}
 		return time.Since(since) > 100*time.Millisecond
@@ -129,8 +129,7 @@ func TestStalledReaderOfOneBigResponse(t *testing.T) {
 		conn := dialProxy(t, p, w.client)
 		_, err := conn.Write(request(kForward, 1, 0))
 		require.NoError(t, err)
-		settled(t, m, p.Stats().UpstreamReceived.Load)
-		require.Positive(t, p.Stats().Pauses.Load())
+		settled(t, m, p, p.Stats().UpstreamReceived.Load)
 		require.Less(t, p.Stats().UpstreamReceived.Load(), int64(bigResponse)/2, "the broker is held back")
 		m.check(t)
 
@@ -178,7 +177,7 @@ func TestStalledReaderOfManyResponses(t *testing.T) {
 			}
 			wrote <- nil
 		}()
-		settled(t, m, p.Stats().UpstreamReceived.Load)
+		settled(t, m, p, p.Stats().UpstreamReceived.Load)
 		require.Less(t, p.Stats().UpstreamReceived.Load(), int64(count*size/2), "the broker is held back")
 		m.check(t)
 		got := make([]byte, 8+size)
@@ -199,7 +198,7 @@ func TestStalledBroker(t *testing.T) {
 		release := make(chan struct{})
 		received := make(chan error, 1)
 		p, _ := w.proxy(t, func(conn net.Conn) {
-			<-release
+			awaited(release)
 			head := make([]byte, 16)
 			for range count {
 				if _, err := io.ReadFull(conn, head); err != nil {
@@ -233,7 +232,7 @@ func TestStalledBroker(t *testing.T) {
 			}
 			wrote <- nil
 		}()
-		settled(t, m, p.Stats().ClientReceived.Load)
+		settled(t, m, p, p.Stats().ClientReceived.Load)
 		require.Less(t, p.Stats().ClientReceived.Load(), int64(count*size/2), "the client is held back")
 		m.check(t)
 		close(release)

@@ -31,7 +31,7 @@ func (o *outbox) add(p []byte) {
 		}
 	}
 	for len(p) > 0 {
-		size := min(len(p), 1<<maxBufferBits)
+		size := min(len(p), 1<<20)
 		if o.n > size {
 			size = max(size, outChunk) // more is likely to follow
 		}

@@ -49,6 +49,21 @@ func (x *pair) completeRequest() bool {
 	return len(b) >= 4 && len(b)-4 >= int(int32(binary.BigEndian.Uint32(b)))
 }
 
+// expects is how many bytes the first request in the inbox has, once p is added to it; 0 if that is not known yet.
+func (x *pair) expects(p []byte) int {
+	b := x.client.in.bytes()
+	if len(b) == 0 {
+		b = p
+	}
+	if len(b) < 4 {
+		return 0
+	}
+	if size := int(int32(binary.BigEndian.Uint32(b))); size > 0 && size <= x.proxy.config.MaxRequestBytes {
+		return 4 + size
+	}
+	return 0
+}
+
 // nextRequest returns the next whole request frame; nil = there is none yet.
 func (x *pair) nextRequest() []byte {
 	b := x.client.in.bytes()

@@ -97,10 +97,11 @@ func (x *pair) response(e *entry, p []byte) {
 	switch {
 	case e.discard:
 	case e.collects():
-		if e.buf == nil {
-			e.buf = newBuffer(min(4+x.left+len(p), 64<<10))
+		have := 0
+		if e.buf != nil {
+			have = len(e.buf.b)
 		}
-		e.buf = e.buf.grown(len(e.buf.b) + len(p))
+		e.buf = e.buf.grown(have+len(p), have+len(p)+x.left)
 		e.buf.b = append(e.buf.b, p...)
 	default:
 		x.passOn(e, p)
