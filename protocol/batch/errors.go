@@ -7,6 +7,10 @@ import "errors"
 var (
 	// ErrMalformed: the bytes are no batch.
 	ErrMalformed = errors.New("malformed record batch")
+	// ErrCorrupt: a checksum is wrong, or compressed records cannot be decompressed.
+	ErrCorrupt = errors.New("corrupt record batch")
+	// ErrTooLarge: more bytes come out of decompression than the limit.
+	ErrTooLarge = errors.New("records too large")
 	// ErrOldFormat: message format v0 or v1 (before Kafka 0.11).
 	ErrOldFormat = errors.New("message format v0 or v1")
 	// ErrUnsupported: a format, codec or attribute newer than klink.

@@ -1,6 +1,12 @@
 // Package batch reads and rewrites record batches of Kafka's message format v2 where they lie: headers, the stamp that says
-// at which offset of the source a batch stood, and its checksum. Records are never decoded. Nothing here allocates but
-// errors, and nothing panics on the bytes of a batch as long as a Header has at least HeaderSize bytes.
+// at which offset of the source a batch stood, and its checksum. Nothing of that decodes a record or allocates
+// anything but errors.
+//
+// What no broker takes as it is, is made anew batch by batch: Recoder splits batches thinned by compaction into dense runs,
+// and converts the message formats v0 and v1. Aborted finds the batches that transactions left behind, Filler makes batches
+// that use up offsets, and Voider hides a batch from clients without changing its length.
+//
+// Nothing panics on the bytes of a batch as long as a Header has at least HeaderSize bytes.
 package batch
 
 import "encoding/binary"
@@ -41,6 +47,9 @@ const (
 	firstStampedID    int64 = -2
 	flagLogAppendTime int16 = 1 << 0
 )
+
+// FlagFiller is the bit in the flags of a stamp (see ReadStamp) of the batches that Filler makes.
+const FlagFiller int16 = 1 << 1
 
 // Header is a v2 batch, or at least its first HeaderSize bytes, read and written in place. It aliases the bytes it was made
 // from; methods panic on fewer than HeaderSize bytes, which a Walker never yields.

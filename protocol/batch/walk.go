@@ -54,6 +54,9 @@ func (w *Walker) Batch() Header { return w.batch }
 // Err is what ended the walk early: it wraps ErrMalformed, ErrOldFormat or ErrUnsupported.
 func (w *Walker) Err() error { return w.err }
 
+// Rest is what is behind the batch that Next moved to, or what Next stopped at. If Err wraps ErrOldFormat, Recoder.Convert takes it on from there.
+func (w *Walker) Rest() []byte { return w.rest }
+
 // Cut tells, once Next has been false, how many bytes of a last batch were there and how many it has. have = 0: nothing was
 // cut off; want = 0: not even its length was there. A walk that yielded nothing but a cut batch means that the fetch asked
 // for too little (only brokers before KIP-74 answer so).

@@ -1,0 +1,218 @@
+package batch
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
+)
+
+// The codecs, as attributes name them (Kafka's CompressionType).
+const (
+	codecNone int8 = iota
+	codecGzip
+	codecSnappy
+	codecLZ4
+	codecZstd
+)
+
+// codecs are the compressors and decompressors of a Recoder, made when first needed.
+type codecs struct {
+	gzipReader *gzip.Reader
+	lz4Reader  *lz4.Reader
+	zstdReader *zstd.Decoder
+	writers    [2]struct { // the usual effort, and the best
+		gzip *gzip.Writer
+		lz4  *lz4.Writer
+		zstd *zstd.Encoder
+	}
+}
+
+// decompress appends the decompressed src to dst, of which limit bytes at most may come. The error wraps ErrCorrupt, ErrTooLarge or
+// ErrUnsupported.
+func (c *codecs) decompress(dst, src []byte, codec int8, limit int) ([]byte, error) {
+	var err error
+	switch codec {
+	case codecNone:
+		if len(src) > limit {
+			return dst, errTooLarge(limit)
+		}
+		return append(dst, src...), nil
+	case codecGzip:
+		dst, err = c.gunzip(dst, src, limit)
+	case codecSnappy:
+		dst, err = unsnappy(dst, src, limit)
+	case codecLZ4:
+		dst, err = c.unlz4(dst, bytes.NewReader(src), limit)
+	case codecZstd:
+		dst, err = c.unzstd(dst, src, limit)
+	default:
+		return dst, fmt.Errorf("%w: codec %d", ErrUnsupported, codec)
+	}
+	if err != nil && !errors.Is(err, ErrTooLarge) {
+		err = fmt.Errorf("%w: codec %d: %w", ErrCorrupt, codec, err)
+	}
+	return dst, err
+}
+
+func errTooLarge(limit int) error { return fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit) }
+
+func (c *codecs) gunzip(dst, src []byte, limit int) ([]byte, error) {
+	if c.gzipReader == nil {
+		c.gzipReader = new(gzip.Reader)
+	}
+	if err := c.gzipReader.Reset(bytes.NewReader(src)); err != nil {
+		return dst, err
+	}
+	return readAll(dst, c.gzipReader, limit)
+}
+
+func (c *codecs) unlz4(dst []byte, src io.Reader, limit int) ([]byte, error) {
+	if c.lz4Reader == nil {
+		c.lz4Reader = lz4.NewReader(src)
+	} else {
+		c.lz4Reader.Reset(src)
+	}
+	return readAll(dst, c.lz4Reader, limit)
+}
+
+// readAll appends what r has, but not more than limit bytes.
+func readAll(dst []byte, r io.Reader, limit int) ([]byte, error) {
+	start := len(dst)
+	for {
+		if len(dst) == cap(dst) {
+			dst = slices.Grow(dst, max(512, len(dst)/2))
+		}
+		n, err := r.Read(dst[len(dst):min(cap(dst), start+limit+1)])
+		dst = dst[:len(dst)+n]
+		switch {
+		case len(dst)-start > limit:
+			return dst, errTooLarge(limit)
+		case err == io.EOF:
+			return dst, nil
+		case err != nil:
+			return dst, err
+		}
+	}
+}
+
+// zstdBlock is the most that one block of three bytes or more can hold, decompressed (RFC 8878, section 3.1.1.2.4).
+const zstdBlock = 128 << 10
+
+func (c *codecs) unzstd(dst, src []byte, limit int) ([]byte, error) {
+	if c.zstdReader == nil {
+		var err error
+		c.zstdReader, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(limit)))
+		if err != nil {
+			return dst, err
+		}
+	}
+	// The decoder believes the size in a frame's header when it makes room; so bound it by what the blocks can hold.
+	var h zstd.Header
+	if err := h.Decode(src); err != nil {
+		return dst, err
+	}
+	if h.HasFCS && h.FrameContentSize/zstdBlock > uint64(len(src)/3) {
+		return dst, fmt.Errorf("%d bytes cannot hold %d", len(src), h.FrameContentSize)
+	}
+	dst, err := c.zstdReader.DecodeAll(src, dst)
+	if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		err = errTooLarge(limit)
+	}
+	return dst, err
+}
+
+// compress appends src, compressed. If that makes dst longer than target, it tries harder.
+func (c *codecs) compress(dst, src []byte, codec int8, target int) ([]byte, error) {
+	start := len(dst)
+	for effort := range c.writers {
+		var err error
+		switch codec {
+		case codecNone:
+			return append(dst, src...), nil
+		case codecGzip:
+			dst, err = c.gzip(dst[:start], src, effort)
+		case codecSnappy:
+			dst = snappy(dst[:start], src, effort)
+		case codecLZ4:
+			dst, err = c.lz4(dst[:start], src, effort)
+		case codecZstd:
+			dst, err = c.zstd(dst[:start], src, effort)
+		default:
+			err = fmt.Errorf("%w: codec %d", ErrUnsupported, codec)
+		}
+		if err != nil {
+			return dst, err
+		}
+		if len(dst) <= target {
+			break
+		}
+	}
+	return dst, nil
+}
+
+func (c *codecs) gzip(dst, src []byte, effort int) ([]byte, error) {
+	out := appender{dst}
+	w := &c.writers[effort].gzip
+	if *w == nil {
+		var err error
+		if *w, err = gzip.NewWriterLevel(&out, [2]int{gzip.DefaultCompression, gzip.BestCompression}[effort]); err != nil {
+			return dst, err
+		}
+	} else {
+		(*w).Reset(&out)
+	}
+	if _, err := (*w).Write(src); err != nil {
+		return dst, err
+	}
+	err := (*w).Close()
+	(*w).Reset(io.Discard)
+	return out.b, err
+}
+
+// lz4 writes what Kafka's producer writes: one frame of independent blocks of 64 KiB, without checksums (Kafka's
+// Lz4BlockOutputStream; its reader refuses blocks that depend on each other).
+func (c *codecs) lz4(dst, src []byte, effort int) ([]byte, error) {
+	out := appender{dst}
+	w := &c.writers[effort].lz4
+	if *w == nil {
+		*w = lz4.NewWriter(&out)
+		if err := (*w).Apply(lz4.BlockSizeOption(lz4.Block64Kb), lz4.ChecksumOption(false), lz4.ConcurrencyOption(1),
+			lz4.CompressionLevelOption([2]lz4.CompressionLevel{lz4.Fast, lz4.Level9}[effort])); err != nil {
+			return dst, err
+		}
+	} else {
+		(*w).Reset(&out)
+	}
+	if _, err := (*w).Write(src); err != nil {
+		return dst, err
+	}
+	err := (*w).Close()
+	(*w).Reset(io.Discard)
+	return out.b, err
+}
+
+func (c *codecs) zstd(dst, src []byte, effort int) ([]byte, error) {
+	w := &c.writers[effort].zstd
+	if *w == nil {
+		var err error
+		level := [2]zstd.EncoderLevel{zstd.SpeedDefault, zstd.SpeedBetterCompression}[effort]
+		if *w, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(level)); err != nil {
+			return dst, err
+		}
+	}
+	return (*w).EncodeAll(src, dst), nil
+}
+
+// appender appends what is written to it.
+type appender struct{ b []byte }
+
+func (a *appender) Write(p []byte) (int, error) {
+	a.b = append(a.b, p...)
+	return len(p), nil
+}

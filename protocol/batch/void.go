@@ -1,0 +1,117 @@
+package batch
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"math"
+)
+
+// VoidMin is the size in bytes of the smallest void batch.
+const VoidMin = HeaderSize + 11
+
+// Voider makes a batch void while it passes: into a batch of the same length that clients skip. It is how a foreign or
+// doubled batch within a mirror is hidden without changing the length of a response.
+//
+// A void batch is a control batch of one record, a commit marker of no producer whose value is as many zero bytes as make
+// up the length. Clients skip control batches by themselves; one that merely ended below a reader's position would not do,
+// as librdkafka compares with the position that the request had. It stands at one offset, which the caller gives: the one
+// before the next to be read, so that no client goes on in the wrong place.
+//
+// Usage: NewVoider when the header is there, then Fill for the pieces of what follows, as they pass. The value is the whole
+// state, and may be copied.
+type Voider struct {
+	head [voidHeadMax]byte // of the record, up to where only zeros follow
+	size int               // of head
+	at   int               // how many bytes behind the header have passed
+}
+
+// voidHeadMax: three lengths of up to five bytes, three bytes of attributes and deltas, the key.
+const voidHeadMax = 5 + 3 + 1 + 4 + 5
+
+// NewVoider rewrites h, the first HeaderSize bytes of the batch that is to be hidden, to that of a void batch at baseOffset. Its
+// size and leader epoch stay. The batch may be of any message format, and may be cut off behind its header. ok is false,
+// and h unchanged, if its length is below VoidMin or impossible, which the caller has to deal with in another way.
+// It panics on fewer than HeaderSize bytes.
+func NewVoider(h Header, baseOffset int64) (v Voider, ok bool) {
+	length := int64(h.int32(atLength)) + sizePrefix
+	if length < VoidMin || length > math.MaxInt32 {
+		return v, false
+	}
+	zeros := v.begin(int(length) - HeaderSize)
+	h.SetBaseOffset(baseOffset)
+	if h.Magic() < 2 { // where v2 has the leader epoch, older formats have a checksum
+		h.SetLeaderEpoch(noLeaderEpoch)
+	}
+	h[atMagic] = 2
+	h.setAttributes(bitControl)
+	binary.BigEndian.PutUint32(h[atLastOffsetDelta:], 0)
+	for i := atBaseTimestamp; i < atProducerID; i++ {
+		h[i] = 0xff // no timestamps
+	}
+	h.setNoProducer()
+	binary.BigEndian.PutUint32(h[atCount:], 1)
+
+	crc := crc32.Update(0, castagnoli, h[atAttributes:HeaderSize])
+	crc = crc32.Update(crc, castagnoli, v.head[:v.size])
+	h.setCRC(^shiftCRC(^crc, uint32(zeros)))
+	return v, true
+}
+
+// begin makes the record that fills n bytes, up to where only zeros follow, and says how many these are.
+//
+// Two lengths stand in the record, of what they count they are not part, and they grow with it: so there are sizes that no
+// record with shortest lengths has, such as 65 bytes (63 and a length of one byte are 64, 64 and two are 66). There the
+// length is written with a byte more than it needs, which every reader of a varint takes.
+func (v *Voider) begin(n int) (zeros int) {
+	lengthSize := 1
+	for varintSize(int64(n-lengthSize)) > lengthSize {
+		lengthSize++
+	}
+	body := n - lengthSize
+	rest := body - 9 // attributes, two deltas, the key with its length, and how many headers there are
+	valueSize := 1
+	for varintSize(int64(rest-valueSize)) > valueSize {
+		valueSize++
+	}
+	value := rest - valueSize
+
+	b := appendWideVarint(v.head[:0], body, lengthSize)
+	b = append(b, 0, 0, 0)          // attributes, timestamp delta, offset delta
+	b = append(b, 4<<1, 0, 0, 0, 1) // the key: version 0, type 1 = commit
+	b = appendWideVarint(b, value, valueSize)
+	v.size = len(b)
+	return n - v.size // the value, and no headers
+}
+
+// appendWideVarint appends v as a varint of size bytes, which may be more than it needs.
+func appendWideVarint(dst []byte, v, size int) []byte {
+	u := uint64(v) << 1
+	for ; size > 1; size-- {
+		dst = append(dst, byte(u)|0x80)
+		u >>= 7
+	}
+	return append(dst, byte(u))
+}
+
+// Fill overwrites p, the next bytes of the batch behind its header. The caller minds where the batch ends.
+func (v *Voider) Fill(p []byte) {
+	n := 0
+	if v.at < v.size {
+		n = copy(p, v.head[v.at:v.size])
+	}
+	clear(p[n:])
+	v.at += len(p)
+}
+
+// Void makes b, one whole batch, void in place: NewVoider and Fill at once. False if b is too short, or not what its header
+// says; b is unchanged then.
+func Void(b []byte, baseOffset int64) bool {
+	if len(b) < HeaderSize || Header(b).Size() != len(b) {
+		return false
+	}
+	v, ok := NewVoider(b, baseOffset)
+	if ok {
+		v.Fill(b[HeaderSize:])
+	}
+	return ok
+}
