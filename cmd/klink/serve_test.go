@@ -67,12 +67,10 @@ func TestServeWaitsForTheDestination(t *testing.T) {
 
 // /metrics counts what was done: connections, requests, a refused produce, a mirror.
 func TestServeMetrics(t *testing.T) {
-	w := newWorld(t)
-	s := startServer(t, "--destination", w.destination, "--http", "127.0.0.1:0")
-	w.must("", "context", "create", "dst", "--bootstrap-server", s.proxy.Addr().String())
+	w := newWorld(t, "--http", "127.0.0.1:0")
 	w.mirror("orders", "one", "two")
 	w.refused("mine", "topic", "produce", "orders")
-	code, text := get(t, "http://"+s.http.Addr()+"/metrics")
+	code, text := get(t, "http://"+w.server.http.Addr()+"/metrics")
 	require.Equal(t, http.StatusOK, code)
 	for _, want := range []string{
 		`klink_link_state{error="",link="east",state="ACTIVE"} 1`,
@@ -91,8 +89,10 @@ func TestServeMetrics(t *testing.T) {
 
 // An old client is served to its end when klink is told to stop; a new one is not.
 func TestServeDrains(t *testing.T) {
-	w := newWorld(t)
-	s := newServer(t, "--destination", w.destination, "--http", "127.0.0.1:0")
+	destination, err := embeddedCluster("destination-id")
+	require.NoError(t, err)
+	defer destination.Close()
+	s := newServer(t, "--destination", destination.ListenAddrs()[0])
 	ctx, stop := context.WithCancel(context.Background())
 	ready, done := make(chan struct{}), make(chan error, 1)
 	go func() { done <- s.Run(ctx, func() { close(ready) }) }()

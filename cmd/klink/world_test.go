@@ -23,9 +23,11 @@ type world struct {
 	t                          *testing.T
 	dir                        string
 	source, destination, klink string
+	server                     *server
 }
 
-func newWorld(t *testing.T) *world {
+// newWorld starts klink with the given flags besides those it needs.
+func newWorld(t *testing.T, flags ...string) *world {
 	t.Helper()
 	source, err := embeddedCluster("source-id")
 	require.NoError(t, err)
@@ -34,7 +36,8 @@ func newWorld(t *testing.T) *world {
 	require.NoError(t, err)
 	t.Cleanup(destination.Close)
 	w := &world{t: t, dir: t.TempDir(), source: source.ListenAddrs()[0], destination: destination.ListenAddrs()[0]}
-	w.klink = startServer(t, "--destination", w.destination).proxy.Addr().String()
+	w.server = startServer(t, append([]string{"--destination", w.destination}, flags...)...)
+	w.klink = w.server.proxy.Addr().String()
 	w.must("", "context", "create", "src", "--bootstrap-server", w.source)
 	w.must("", "context", "create", "dst", "--bootstrap-server", w.klink)
 	w.must("", "context", "create", "direct", "--bootstrap-server", w.destination)
