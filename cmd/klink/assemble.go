@@ -99,7 +99,7 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 		return nil, err
 	}
 	s.replicator, err = replicator.New(replicator.Config{
-		Destination: destination, Control: s.service, MemoryBytes: cfg.ReplicatorMemory, DrainTimeout: cfg.DrainTimeout, Logger: log,
+		Destination: destination, Control: s.service, MemoryBytes: cfg.ReplicatorMemory, DrainTimeout: cfg.DrainTimeout / 3, Logger: log,
 	})
 	if err != nil {
 		return nil, err
@@ -165,7 +165,8 @@ func (s *server) Run(ctx context.Context, ready func()) error {
 		s.log.Error("stopping", "error", failure)
 	}
 	s.draining.Store(true)
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout)
+	// Two thirds of the time are for clients, and one for the replicator after them.
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout*2/3)
 	defer cancel()
 	if err := s.proxy.Shutdown(drain); err != nil {
 		s.log.Warn("connections with requests in flight were closed", "error", err)
