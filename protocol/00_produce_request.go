@@ -44,7 +44,7 @@ func (p *ProduceRequest) Topic() bool {
 	if p.version >= 13 {
 		p.ID = p.r.UUID()
 	} else {
-		p.Name = p.r.String()
+		p.Name = p.r.Name()
 	}
 	p.partsAt = p.r.At
 	for n := p.r.Array(); n > 0 && p.r.Ok(); n-- {

@@ -64,7 +64,7 @@ func (f *FetchRequest) Topic() bool {
 	if f.version >= 13 {
 		f.ID = f.r.UUID()
 	} else {
-		f.Name = f.r.String()
+		f.Name = f.r.Name()
 	}
 	f.parts = f.r.Array()
 	return f.r.Ok()

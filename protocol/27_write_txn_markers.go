@@ -18,7 +18,7 @@ type TxnMarkerTopic struct {
 }
 
 // maxTxnMarkers bounds the size of a request that is read into memory; a marker takes more there than on the wire.
-const maxTxnMarkers = 4 << 20
+const maxTxnMarkers = 1 << 20
 
 // ReadWriteTxnMarkers reads the markers of a WriteTxnMarkers request, v0 to v2. Version notes: v1 flexible; v2 transaction
 // version (KIP-1228).
@@ -32,7 +32,7 @@ func ReadWriteTxnMarkers(frame []byte, h RequestHeader) ([]TxnMarker, error) {
 		m := TxnMarker{ProducerID: r.Int64()}
 		r.Span(2 + 1) // epoch, commit or abort
 		for topics := r.Array(); topics > 0 && r.Ok(); topics-- {
-			t := TxnMarkerTopic{Name: r.String()}
+			t := TxnMarkerTopic{Name: r.Name()}
 			list := r.Span(4 * r.Array())
 			for ; len(list) > 0; list = list[4:] {
 				t.Partitions = append(t.Partitions, int32(binary.BigEndian.Uint32(list)))

@@ -152,6 +152,15 @@ func (r *Reader) String() []byte {
 	return []byte{}
 }
 
+// Name reads a string that must not be null.
+func (r *Reader) Name() []byte {
+	name := r.String()
+	if name == nil {
+		r.fail()
+	}
+	return name
+}
+
 // Bytes reads bytes or records; nil = null.
 func (r *Reader) Bytes() []byte {
 	n := r.length(false)

@@ -50,7 +50,9 @@ func (s *session) produce(h protocol.RequestHeader, frame []byte) Decision {
 				continue
 			}
 		case s.parked == 0:
-			missing = append(missing, p.ID)
+			if len(missing) <= maxUnknownIDs {
+				missing = append(missing, p.ID)
+			}
 			continue
 		}
 		if message == "" {

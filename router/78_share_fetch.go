@@ -53,7 +53,7 @@ func (s *session) refuseShare(h protocol.RequestHeader, frame []byte) (d Decisio
 	var internal string
 	err := protocol.ShareRequestTopics(frame, h, func(id [16]byte) {
 		topic, known := s.topicName(sn, nil, id)
-		if !known {
+		if !known && len(missing) <= maxUnknownIDs {
 			missing = append(missing, id)
 		}
 		if m := sn.Mirrors[topic]; m != nil {

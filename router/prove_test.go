@@ -1,0 +1,176 @@
+package router
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+
+	"klink/protocol"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// strangers are requests that klink answers by itself, or looks something up for, when it knows the client.
+func strangers() map[string]kmsg.Request {
+	partitions := kmsg.NewPtrCreatePartitionsRequest()
+	partitions.Topics = []kmsg.CreatePartitionsRequestTopic{{Topic: "mirror", Count: 9}}
+	txn := kmsg.NewPtrAddPartitionsToTxnRequest()
+	txn.Version = 3
+	txn.Topics = []kmsg.AddPartitionsToTxnRequestTopic{{Topic: "mirror", Partitions: []int32{0}}}
+	markers := kmsg.NewPtrWriteTxnMarkersRequest()
+	markers.Markers = []kmsg.WriteTxnMarkersRequestMarker{{Topics: []kmsg.WriteTxnMarkersRequestMarkerTopic{{Topic: "mirror", Partitions: []int32{0}}}}}
+	share := kmsg.NewPtrShareFetchRequest()
+	share.Topics = []kmsg.ShareFetchRequestTopic{{TopicID: hotID("mirror")}}
+	remove := kmsg.NewPtrDeleteTopicsRequest()
+	remove.Version = 6
+	remove.Topics = []kmsg.DeleteTopicsRequestTopic{{TopicID: hotID("unheard of")}}
+	large := kmsg.NewPtrDeleteTopicsRequest()
+	large.Version = 5
+	large.TopicNames = []string{"_klink_state"}
+	for len(large.TopicNames) < largeControl/4 {
+		large.TopicNames = append(large.TopicNames, "_klink_")
+	}
+	return map[string]kmsg.Request{
+		"produce to a mirror":            produceTo(7, 1, "mirror"),
+		"produce to a mirror, no acks":   produceTo(7, 0, "mirror"),
+		"produce to a topic of klink's":  produceTo(7, 1, "_klink_state"),
+		"produce by an unknown id":       produceTo(13, 1, "unheard of"),
+		"fetch by an unknown id":         fetchFrom(13, 0, "unheard of"),
+		"fetch in an unknown session":    fetchFrom(13, 1, "ordinary"),
+		"share fetch of a mirror":        share,
+		"create partitions of a mirror":  partitions,
+		"add a mirror to a transaction":  txn,
+		"write a marker into a mirror":   markers,
+		"delete topics by an unknown id": remove,
+		"delete topics, a large request": large,
+	}
+}
+
+// Before a login a broker closes the connection on every request but three. klink says nothing to such a client by itself,
+// and asks nothing for it.
+func TestNothingIsSaidBeforeTheBrokerAnswered(t *testing.T) {
+	for name, req := range strangers() {
+		t.Run(name, func(t *testing.T) {
+			w := newHotWorld(t)
+			w.proxy.session = w.router.NewSession(1)
+			w.proxy.broker = func([]byte) []byte { return nil }
+			out := w.proxy.exchange(protocol.AppendRequest(nil, protocol.RequestHeader{}, req))
+			if !errors.Is(out.closed, errBrokerGone) || out.answer != nil || w.lookups > 0 || w.router.RejectedProduces() > 0 {
+				t.Fatalf("answer %x, closed %v, %d look-ups", out.answer, out.closed, w.lookups)
+			}
+			if h, _ := protocol.ParseRequestHeader(out.asked[0]); h.Key != 3 || len(out.asked) != 1 {
+				t.Errorf("the broker was asked %x", out.asked)
+			}
+		})
+	}
+}
+
+// metadataBroker answers Metadata, and everything else with that it succeeded.
+func metadataBroker(t *testing.T, asked *[]int16) func([]byte) []byte {
+	return func(frame []byte) []byte {
+		h, err := protocol.ParseRequestHeader(frame)
+		if err != nil || h.Body < 0 {
+			t.Fatalf("%x went upstream", frame)
+		}
+		*asked = append(*asked, h.Key)
+		resp := kmsg.ResponseForKey(h.Key)
+		resp.SetVersion(h.Version)
+		return protocol.AppendResponse(nil, h, resp)
+	}
+}
+
+// A client that the broker serves gets the same answers as ever, after one question more on its first request.
+func TestFirstRequestIsAnsweredAfterTheBrokerAnswered(t *testing.T) {
+	for name, req := range strangers() {
+		t.Run(name, func(t *testing.T) {
+			frame := protocol.AppendRequest(nil, protocol.RequestHeader{CorrelationID: 5, ClientID: []byte("me")}, req)
+			var asked []int16
+			known := newHotWorld(t)
+			known.proxy.broker = metadataBroker(t, &asked)
+			want := known.proxy.exchange(frame)
+			direct := len(asked)
+
+			w := newHotWorld(t)
+			w.proxy.broker = metadataBroker(t, &asked)
+			w.proxy.session = w.router.NewSession(1)
+			for i := range 2 {
+				asked = nil
+				got := w.proxy.exchange(frame)
+				if !bytes.Equal(got.answer, want.answer) || got.dropped != want.dropped || (got.closed == nil) != (want.closed == nil) {
+					t.Fatalf("request %d: %+v, want %+v", i, got, want)
+				}
+				probes := len(asked) - direct
+				if i == 0 && probes < 1 || i == 1 && probes != 0 {
+					t.Errorf("request %d: the broker was asked %v", i, asked)
+				}
+			}
+			if want.closed != nil && w.router.RejectedProduces() != 2*known.router.RejectedProduces() {
+				t.Errorf("%d refusals counted", w.router.RejectedProduces())
+			}
+		})
+	}
+}
+
+// Any response but those before a login proves that the broker serves the client.
+func TestWhatProvesAClient(t *testing.T) {
+	for _, c := range []struct {
+		key  int16
+		want bool
+	}{{17, false}, {18, false}, {36, false}, {0, true}, {1, true}, {2, true}, {3, true}, {10, true}, {23, true}, {60, true}} {
+		w := newHotWorld(t)
+		s := w.router.NewSession(1).(*session)
+		w.proxy.session = s
+		var asked []int16
+		w.proxy.broker = metadataBroker(t, &asked)
+		req := kmsg.RequestForKey(c.key)
+		req.SetVersion(1)
+		switch {
+		case c.key == 0:
+			req = produceTo(13, 1, "ordinary")
+		case c.key == 60:
+			req.SetVersion(0)
+		}
+		if out := w.proxy.exchange(protocol.AppendRequest(nil, protocol.RequestHeader{}, req)); out.answer == nil || s.proven.Load() != c.want || len(asked) != 1 {
+			t.Errorf("key %d: proven %v after %v: %v", c.key, s.proven.Load(), asked, out.closed)
+		}
+	}
+}
+
+// A look-up that failed is made again for the next request with that id.
+func TestLookUpAfterOneThatFailed(t *testing.T) {
+	for _, proven := range []bool{true, false} {
+		w := newHotWorld(t)
+		if !proven {
+			w.proxy.session = w.router.NewSession(1)
+		}
+		w.router.Directory().SetTopics(nil)
+		w.router.directory = Directory{}
+		var asked []int16
+		produce := func() string {
+			frame := protocol.AppendRequest(nil, protocol.RequestHeader{}, produceTo(13, 1, "ordinary"))
+			w.proxy.broker = metadataBroker(t, &asked)
+			out := w.proxy.exchange(frame)
+			if out.closed != nil {
+				t.Fatal(out.closed)
+			}
+			resp := kmsg.NewPtrProduceResponse()
+			resp.Version = 13
+			h := protocol.RequestHeader{Version: 13, Flexible: true}
+			if err := resp.ReadFrom(out.answer[h.ResponseBody(out.answer):]); err != nil {
+				t.Fatal(err)
+			}
+			return describeProduce(resp)
+		}
+		w.failing = true
+		for i := range 3 {
+			if got := produce(); !strings.HasPrefix(got, "ordinary/0 !6 no broker answers") || w.lookups != i+1 {
+				t.Errorf("%s after %d look-ups", got, w.lookups)
+			}
+		}
+		w.failing = false
+		if got := produce(); got != "" || w.lookups != 4 { // the broker of this test answers with nothing
+			t.Errorf("%s after %d look-ups", got, w.lookups)
+		}
+	}
+}
