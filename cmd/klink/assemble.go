@@ -108,7 +108,7 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 	s.meter, err = telemetry.NewMeter(ctx, telemetry.Sources{
 		Proxy: s.proxy.Stats(), RejectedProduces: s.router.RejectedProduces,
 		Replicator: s.replicator.Stats, State: s.service.State,
-	}, versionText())
+	}, versionText(), log)
 	return s, err
 }
 

@@ -144,3 +144,12 @@ func (w *world) eventually(what string, ok func() bool) {
 		}
 	}
 }
+
+func contains(text string, all ...string) bool {
+	for _, s := range all {
+		if !strings.Contains(text, s) {
+			return false
+		}
+	}
+	return true
+}

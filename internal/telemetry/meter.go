@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.opentelemetry.io/contrib/exporters/autoexport"
+	"go.opentelemetry.io/otel"
 	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
 	sdk "go.opentelemetry.io/otel/sdk/metric"
@@ -24,8 +26,8 @@ type Meter struct {
 // otlpVariables are those that switch OTLP export on. Without them nothing leaves the process unasked.
 var otlpVariables = []string{"OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"}
 
-// NewMeter sets the instruments up. version is that of the program.
-func NewMeter(ctx context.Context, sources Sources, version string) (*Meter, error) {
+// NewMeter sets the instruments up. version is that of the program; log is told when an OTLP export fails.
+func NewMeter(ctx context.Context, sources Sources, version string, log *slog.Logger) (*Meter, error) {
 	m := &Meter{registry: prometheus.NewRegistry()}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	exporter, err := otelprom.New(otelprom.WithRegisterer(m.registry), otelprom.WithoutScopeInfo())
@@ -34,6 +36,7 @@ func NewMeter(ctx context.Context, sources Sources, version string) (*Meter, err
 	}
 	options := []sdk.Option{sdk.WithReader(exporter)}
 	if otlpWanted() {
+		otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("metrics were not exported", "error", err) }))
 		reader, err := autoexport.NewMetricReader(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("telemetry: export as the OTEL_ variables say: %w", err)

@@ -57,7 +57,7 @@ func testSources() Sources {
 
 func serve(t *testing.T, sources Sources, ready func() error) string {
 	t.Helper()
-	meter, err := NewMeter(context.Background(), sources, "v1.2.3")
+	meter, err := NewMeter(context.Background(), sources, "v1.2.3", slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	server, err := Serve(ServerConfig{Addr: "127.0.0.1:0", Meter: meter, Ready: ready, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
@@ -154,7 +154,7 @@ func TestHealth(t *testing.T) {
 }
 
 func TestPProf(t *testing.T) {
-	meter, err := NewMeter(context.Background(), Sources{}, "")
+	meter, err := NewMeter(context.Background(), Sources{}, "", slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	server, err := Serve(ServerConfig{Addr: "127.0.0.1:0", Meter: meter, Ready: func() error { return nil }, PProf: true, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
@@ -189,7 +189,7 @@ func TestOTLPExport(t *testing.T) {
 	defer listener.Close()
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+l.Addr().String())
 	t.Setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
-	meter, err := NewMeter(context.Background(), testSources(), "v")
+	meter, err := NewMeter(context.Background(), testSources(), "v", slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	require.NoError(t, meter.Shutdown(context.Background()))
 	message := <-received
