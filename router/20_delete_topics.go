@@ -157,8 +157,9 @@ func (c *deleteTopics) deleted(resp *kmsg.DeleteTopicsResponse) Decision {
 				ended = append(ended, t)
 			}
 		case t.ErrorCode == kerr.UnknownTopicOrPartition.Code, t.ErrorCode == kerr.UnknownTopicID.Code:
-			// While the id is not known the topic is about to be created: it is missing for a good reason.
-			if m.TopicID != [16]byte{} {
+			// While the id is not known the topic is about to be created: it is missing for a good reason. And an id that is
+			// not the mirror's was that of a topic of the same name before it.
+			if m.TopicID != [16]byte{} && (t.TopicID == [16]byte{} || t.TopicID == m.TopicID) {
 				missing = append(missing, t)
 			}
 		}
