@@ -26,7 +26,7 @@ type codecs struct {
 	gzipReader *gzip.Reader
 	lz4Reader  *lz4.Reader
 	zstdReader *zstd.Decoder
-	writers    [2]struct { // the usual effort, and the best
+	writers    [2]struct { // the usual effort, and more
 		gzip *gzip.Writer
 		lz4  *lz4.Writer
 		zstd *zstd.Encoder
@@ -104,10 +104,15 @@ func readAll(dst []byte, r io.Reader, limit int) ([]byte, error) {
 // zstdBlock is the most that one block of three bytes or more can hold, decompressed (RFC 8878, section 3.1.1.2.4).
 const zstdBlock = 128 << 10
 
+// zstdWindow is the largest window that zstd's levels choose. The decoder refuses frames whose window is above its memory
+// limit, even if what they hold is little, so that cannot be less.
+const zstdWindow = 128 << 20
+
 func (c *codecs) unzstd(dst, src []byte, limit int) ([]byte, error) {
 	if c.zstdReader == nil {
 		var err error
-		c.zstdReader, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(limit)))
+		c.zstdReader, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1),
+			zstd.WithDecoderMaxMemory(uint64(max(limit, zstdWindow))))
 		if err != nil {
 			return dst, err
 		}
@@ -117,11 +122,15 @@ func (c *codecs) unzstd(dst, src []byte, limit int) ([]byte, error) {
 	if err := h.Decode(src); err != nil {
 		return dst, err
 	}
-	if h.HasFCS && h.FrameContentSize/zstdBlock > uint64(len(src)/3) {
+	switch {
+	case h.HasFCS && h.FrameContentSize/zstdBlock > uint64(len(src)/3):
 		return dst, fmt.Errorf("%d bytes cannot hold %d", len(src), h.FrameContentSize)
+	case h.HasFCS && h.FrameContentSize > uint64(limit):
+		return dst, errTooLarge(limit)
 	}
+	start := len(dst)
 	dst, err := c.zstdReader.DecodeAll(src, dst)
-	if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {
+	if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) || err == nil && len(dst)-start > limit {
 		err = errTooLarge(limit)
 	}
 	return dst, err

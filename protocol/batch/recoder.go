@@ -24,8 +24,8 @@ const MaxRecodedSize = 512 << 20
 // The zero value is ready. A Recoder keeps its buffers for the next batch, unless they became large; it is not for use by
 // several goroutines at once.
 type Recoder struct {
-	// MaxSize bounds the decompressed size of a batch in bytes, and so the memory that a hostile one costs. 0, or more than
-	// MaxRecodedSize, is MaxRecodedSize. Not to be changed after the first use.
+	// MaxSize bounds the decompressed size of a batch in bytes, and so the memory that a hostile one costs (with zstd it can
+	// cost 128 MiB in passing, whatever the limit). 0, or more than MaxRecodedSize, is MaxRecodedSize. Not to be changed after the first use.
 	MaxSize int
 
 	codecs codecs
