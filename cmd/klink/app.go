@@ -52,6 +52,9 @@ func (a *app) run(ctx context.Context, args []string) int {
 	if failure == nil {
 		return exitOK
 	}
+	if ctx.Err() != nil && errors.Is(failure, context.Canceled) {
+		failure = errors.New("interrupted")
+	}
 	fmt.Fprintf(a.err, "Error: %v\n", failure)
 	var bad *config.Error
 	if errors.As(failure, new(*usageError)) || errors.As(failure, &bad) || strings.HasPrefix(failure.Error(), "unknown command ") {

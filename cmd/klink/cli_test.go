@@ -338,6 +338,32 @@ func TestProduceToMirror(t *testing.T) {
 	require.Equal(t, "Error: Cannot append records to read-only mirror topic 'orders' (INVALID_REQUEST)\n", stderr)
 }
 
+// ^C ends the input: what was typed before is written.
+func TestProduceInterrupted(t *testing.T) {
+	w := newWorld(t)
+	w.must("", "topic", "create", "t", "--partitions", "1")
+	ctx, interrupt := context.WithCancel(context.Background())
+	defer interrupt()
+	in, typed := io.Pipe()
+	defer typed.Close()
+	code := make(chan int, 1)
+	go func() {
+		_, _, c := w.runContext(ctx, in, "topic", "produce", "t")
+		code <- c
+	}()
+	_, err := typed.Write([]byte("typed\n"))
+	require.NoError(t, err)
+	require.Equal(t, "typed\n", w.must("", "topic", "consume", "t", "--from-beginning", "--max-messages", "1"))
+	interrupt()
+	require.Equal(t, exitOK, <-code)
+
+	cancelled, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, stderr, c := w.runContext(cancelled, strings.NewReader(""), "link", "list")
+	require.Equal(t, exitError, c)
+	require.Equal(t, "Error: interrupted\n", stderr)
+}
+
 func TestMirrorLife(t *testing.T) {
 	w := newWorld(t)
 	w.mirror("orders", "one")

@@ -54,9 +54,10 @@ func (a *app) topicProduce() *cobra.Command {
 	return cmd
 }
 
-// produce writes the lines of the input. It returns at once when a record is refused, though the input is still open.
-func (a *app) produce(ctx context.Context, cl *cluster, topic string, parseKey bool, delimiter string) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+// produce writes the lines of the input. It returns at once when a record is refused, though the input is still open. ^C ends
+// it as the end of the input does: what was read is written.
+func (a *app) produce(interrupted context.Context, cl *cluster, topic string, parseKey bool, delimiter string) error {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(interrupted))
 	defer cancel(nil)
 	read := make(chan error, 1)
 	go func() {
@@ -77,16 +78,18 @@ func (a *app) produce(ctx context.Context, cl *cluster, topic string, parseKey b
 			return context.Cause(ctx)
 		})
 	}()
+	var failure error
 	select {
-	case err := <-read:
-		flushed := cl.Flush(ctx)
-		if cause := context.Cause(ctx); cause != nil {
-			return cause
-		}
-		return errors.Join(err, flushed)
+	case failure = <-read:
+	case <-interrupted.Done():
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	flushed := cl.Flush(ctx)
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return errors.Join(failure, flushed)
 }
 
 // eachLine calls f with each line, without its end (\n or \r\n), as long as it returns nil. Lines are numbered from 1
