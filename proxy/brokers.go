@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 
 	"klink/router"
@@ -21,10 +22,32 @@ type Broker struct {
 	Port int32
 }
 
-// SetBootstrap sets the addresses (host:port) that the bootstrap listener leads to; they are tried in turn.
+// SetBootstrap sets the addresses (host:port) that the bootstrap listener leads to. They are tried in turn, from the one on
+// that answered last.
 func (p *Proxy) SetBootstrap(addrs []string) {
-	addrs = slices.Clone(addrs)
-	p.seeds.Store(&addrs)
+	p.seeds.Store(&seeds{addrs: slices.Clone(addrs)})
+}
+
+// seeds are the addresses behind the bootstrap listener.
+type seeds struct {
+	addrs []string
+	good  atomic.Int32 // index of the one that answered last
+}
+
+// inOrder returns the addresses in the order in which to try them.
+func (s *seeds) inOrder() []string {
+	if s == nil {
+		return nil
+	}
+	good := int(s.good.Load())
+	return append(slices.Clone(s.addrs[good:]), s.addrs[:good]...)
+}
+
+// answered notes that an address works.
+func (s *seeds) answered(addr string) {
+	if i := slices.Index(s.addrs, addr); i >= 0 {
+		s.good.Store(int32(i))
+	}
 }
 
 // SetBrokers opens a listener for each broker that has none and returns where clients reach them all. The brokers of the

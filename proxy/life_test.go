@@ -262,7 +262,7 @@ func TestDrain(t *testing.T) {
 				awaited(release)
 				_, _ = conn.Write(response(int32(binary.BigEndian.Uint32(f[8:])), 3_000_000))
 			}
-		})
+		}, func(c *Config) { c.Loops = 1 }) // so that when one connection drains, all do
 		busy, idle := dialProxy(t, p, w.client), dialProxy(t, p, w.client)
 		asked.Add(1)
 		_, err := busy.Write(request(kForward, 1, 0))
@@ -319,6 +319,19 @@ func TestDrainGivesUp(t *testing.T) {
 	require.NoError(t, p.Shutdown(context.Background()), "a second time")
 }
 
+// Work that ignores its context does not keep klink from ending.
+func TestRunThatDoesNotEnd(t *testing.T) {
+	broker := newBroker(t, nil, nil)
+	p, sessions := newProxy(t, broker.addr())
+	ran, block := make(chan struct{}), make(chan struct{})
+	defer close(block)
+	sessions.slowly(func() { close(ran); awaited(block) })
+	_, err := dialProxy(t, p, nil).Write(request(kRunAnswer, 2, 0))
+	require.NoError(t, err)
+	<-ran
+	require.NoError(t, p.Close())
+}
+
 func TestLimitOfConnections(t *testing.T) {
 	broker := newBroker(t, nil, nil)
 	p, _ := newProxy(t, broker.addr(), func(c *Config) { c.MaxConnections = 2 })
@@ -346,6 +359,7 @@ func TestBrokerCannotBeReached(t *testing.T) {
 	eventually(t, "counted", func() bool { return p.Stats().Closed(ReasonDial) == 2 })
 	p.SetBootstrap([]string{dead, broker.addr()}) // the next one is tried
 	ask(t, dialProxy(t, p, nil), kForward, 1, 1)
+	require.Equal(t, []string{broker.addr(), dead}, p.seeds.Load().inOrder(), "and is the first to be tried from then on")
 }
 
 func TestDialTimeout(t *testing.T) {

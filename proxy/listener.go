@@ -97,14 +97,3 @@ func (p *Proxy) accepted(l *listener, conn net.Conn) {
 	p.setups.Add(1)
 	go p.setUp(l, conn)
 }
-
-// addresses is where the listener leads to, in the order in which to try.
-func (l *listener) addresses() []string {
-	if addr := l.upstream.Load(); addr != nil {
-		return []string{*addr}
-	}
-	if seeds := l.proxy.seeds.Load(); seeds != nil {
-		return *seeds
-	}
-	return nil
-}

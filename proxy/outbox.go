@@ -77,19 +77,19 @@ func (o *outbox) writeTo(fd int) (n int, more bool, err error) {
 // drop forgets everything.
 func (o *outbox) drop() { o.segments, o.n = nil, 0 }
 
-// writeSocket writes p to a non-blocking socket; more is true when the socket's buffer is full.
+// writeSocket writes p to a non-blocking socket; more is true when the socket's buffer is full. (A call that takes only a part
+// says the same, and saves the next one.)
 func writeSocket(fd int, p []byte) (n int, more bool, err error) {
-	for n < len(p) {
-		k, err := unix.Write(fd, p[n:])
+	for {
+		n, err := unix.Write(fd, p)
 		switch err {
 		case nil:
-			n += k
+			return n, n < len(p), nil
 		case unix.EINTR:
 		case unix.EAGAIN:
-			return n, true, nil
+			return 0, true, nil
 		default:
-			return n, false, err
+			return 0, false, err
 		}
 	}
-	return n, false, nil
 }

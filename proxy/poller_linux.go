@@ -3,39 +3,13 @@
 package proxy
 
 import (
-	"fmt"
 	"os"
-	"reflect"
-	"sync"
+	"syscall"
 
-	"github.com/panjf2000/gnet/v2"
 	"golang.org/x/sys/unix"
 )
 
-// poller is the epoll instance of a gnet event loop. gnet keeps it to itself and can neither stop reading a socket nor go
-// on, so its file descriptor is read out of the event loop and the interest in a socket is changed behind gnet's back. That
-// is safe as long as gnet does not change it, too, which it does only for its own outbound buffer; this package never
-// uses that. (The build tag poll_opt would keep a pointer in the event, hence the constraint above.)
-type poller struct{ fd int }
-
-func newPoller(el gnet.EventLoop) (poller, error) {
-	fd, err := pollerFD(el)
-	return poller{fd}, err
-}
-
-// pollerFD finds the field poller.fd of *gnet.eventloop, in gnet v2.10.0.
-func pollerFD(el gnet.EventLoop) (int, error) {
-	v := reflect.Indirect(reflect.ValueOf(el))
-	for _, name := range []string{"poller", "fd"} {
-		if v.Kind() == reflect.Struct {
-			v = reflect.Indirect(v.FieldByName(name))
-		}
-	}
-	if v.Kind() != reflect.Int {
-		return 0, fmt.Errorf("gnet's event loop (%T) has no field poller.fd: klink needs gnet v2.10.0 exactly", el)
-	}
-	return int(v.Int()), nil
-}
+// gnet's build tag poll_opt would keep a pointer in the event instead of the descriptor, hence the constraint above.
 
 // setReading suspends or resumes the delivery of readable events. An error of the socket is still delivered.
 func (p poller) setReading(fd int, on bool) error {
@@ -46,24 +20,15 @@ func (p poller) setReading(fd int, on bool) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.fd, unix.EPOLL_CTL_MOD, fd, &ev))
 }
 
-// waiter tells sides that their socket takes bytes again. It has an epoll instance of its own, with sockets that are
-// watched for one event each, and one goroutine for all loops, which the Go runtime parks while nothing happens.
-//
-// Lock: mu guards sides and token, nothing else is called under it.
-type waiter struct {
-	file *os.File
-	raw  interface {
-		Read(func(fd uintptr) bool) error
-	}
-	fd   int
-	done chan struct{}
-
-	mu    sync.Mutex
-	sides map[uint64]*side
-	token uint32
+// writeQueue is an epoll instance that the Go runtime waits for: no thread is blocked in it.
+type writeQueue struct {
+	file   *os.File
+	raw    syscall.RawConn
+	fd     int
+	events [64]unix.EpollEvent
 }
 
-func newWaiter() (*waiter, error) {
+func newWriteQueue() (*writeQueue, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -72,83 +37,44 @@ func newWaiter() (*waiter, error) {
 		_ = unix.Close(fd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
-	w := &waiter{file: os.NewFile(uintptr(fd), "epoll"), fd: fd, done: make(chan struct{}), sides: map[uint64]*side{}}
-	if w.raw, err = w.file.SyscallConn(); err != nil {
-		_ = w.file.Close()
+	q := &writeQueue{file: os.NewFile(uintptr(fd), "epoll"), fd: fd}
+	if q.raw, err = q.file.SyscallConn(); err != nil {
+		_ = q.file.Close()
 		return nil, err
 	}
-	go w.run()
-	return w, nil
+	return q, nil
 }
 
-func (w *waiter) run() {
-	defer close(w.done)
-	events := make([]unix.EpollEvent, 64)
-	ready := make([]*side, 0, len(events))
-	for {
-		n := 0
-		err := w.raw.Read(func(fd uintptr) bool {
-			var err error
-			for {
-				if n, err = unix.EpollWait(int(fd), events, 0); err != unix.EINTR {
-					return n > 0 || err != nil
-				}
-			}
-		})
-		if err != nil || n <= 0 {
-			return // closed
-		}
-		ready = ready[:0]
-		w.mu.Lock()
-		for _, ev := range events[:n] {
-			if s := w.sides[tokenOf(ev)]; s != nil {
-				ready = append(ready, s)
+// wait appends the tokens of sockets that have become writable; false = closed.
+func (q *writeQueue) wait(tokens []uint64) ([]uint64, bool) {
+	n := 0
+	err := q.raw.Read(func(fd uintptr) bool {
+		var err error
+		for {
+			if n, err = unix.EpollWait(int(fd), q.events[:], 0); err != unix.EINTR {
+				return n > 0 || err != nil
 			}
 		}
-		w.mu.Unlock()
-		for _, s := range ready {
-			s.pair.loop.execute(s.pair, s.writable)
-		}
+	})
+	if err != nil || n <= 0 {
+		return tokens, false
 	}
+	for _, ev := range q.events[:n] {
+		tokens = append(tokens, uint64(uint32(ev.Fd))<<32|uint64(uint32(ev.Pad)))
+	}
+	return tokens, true
 }
 
-// The token in an event is the file descriptor and a number that tells its users apart.
-func tokenOf(ev unix.EpollEvent) uint64 { return uint64(uint32(ev.Fd))<<32 | uint64(uint32(ev.Pad)) }
-
-// watch calls side.writable on the side's loop once its socket is writable, or broken.
-func (w *waiter) watch(s *side) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.token++
-	ev := unix.EpollEvent{Events: unix.EPOLLOUT | unix.EPOLLONESHOT, Fd: int32(s.fd), Pad: int32(w.token)}
-	err := unix.EpollCtl(w.fd, unix.EPOLL_CTL_MOD, s.fd, &ev)
+// watch asks for one event.
+func (q *writeQueue) watch(fd int, token uint64) error {
+	ev := unix.EpollEvent{Events: unix.EPOLLOUT | unix.EPOLLONESHOT, Fd: int32(token >> 32), Pad: int32(token)}
+	err := unix.EpollCtl(q.fd, unix.EPOLL_CTL_MOD, fd, &ev)
 	if err == unix.ENOENT {
-		err = unix.EpollCtl(w.fd, unix.EPOLL_CTL_ADD, s.fd, &ev)
+		err = unix.EpollCtl(q.fd, unix.EPOLL_CTL_ADD, fd, &ev)
 	}
-	if err != nil {
-		return os.NewSyscallError("epoll_ctl", err)
-	}
-	if s.token != 0 {
-		delete(w.sides, s.token)
-	}
-	s.token = tokenOf(ev)
-	w.sides[s.token] = s
-	return nil
+	return os.NewSyscallError("epoll_ctl", err)
 }
 
-// forget ends the watching; the socket must still be open.
-func (w *waiter) forget(s *side) {
-	if s.token == 0 {
-		return
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.sides, s.token)
-	s.token = 0
-	_ = unix.EpollCtl(w.fd, unix.EPOLL_CTL_DEL, s.fd, nil)
-}
+func (q *writeQueue) forget(fd int) { _ = unix.EpollCtl(q.fd, unix.EPOLL_CTL_DEL, fd, nil) }
 
-func (w *waiter) close() {
-	_ = w.file.Close()
-	<-w.done
-}
+func (q *writeQueue) close() { _ = q.file.Close() }

@@ -18,6 +18,9 @@ import (
 // frames.
 const readBuffer = 1 << 20
 
+// runGrace is how long Decision.Run may take to notice that its context has ended.
+const runGrace = time.Second
+
 // Proxy accepts clients, connects each with the broker it has asked for, and carries out what its session decides.
 //
 // Lock order: mu alone. It guards what the methods change: listeners, addresses, started and stopped. Event loops never take
@@ -48,7 +51,7 @@ type Proxy struct {
 	bootstrap *listener
 	brokers   map[int32]*listener
 	nextPort  int
-	seeds     atomic.Pointer[[]string] // where the bootstrap listener leads to
+	seeds     atomic.Pointer[seeds] // where the bootstrap listener leads to
 }
 
 // New checks the configuration. Nothing is opened before Start.
@@ -222,7 +225,11 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 		p.live.Wait()
 	}
 	p.cancel()
-	p.runs.Wait()
+	patience, stop := context.WithTimeout(context.Background(), runGrace)
+	defer stop()
+	if waitFor(patience, &p.runs) != nil {
+		p.config.Logger.Error("work for a connection does not end with its context; this is a bug in klink")
+	}
 	_ = p.engine.Stop()
 	p.waiter.close()
 	return err

@@ -62,7 +62,7 @@ func (p *Proxy) connect(x *pair, l *listener, conn net.Conn) (reason Reason, err
 		}
 		layer.attach(&x.client)
 	}
-	upstream, layer, err := p.dial(l.addresses())
+	upstream, layer, err := p.dialFor(l)
 	if err != nil {
 		return ReasonDial, err
 	}
@@ -120,10 +120,24 @@ func (p *Proxy) leastLoop() *loop {
 	return best
 }
 
+// dialFor connects to the broker that a listener leads to.
+func (p *Proxy) dialFor(l *listener) (net.Conn, *tlsLayer, error) {
+	if addr := l.upstream.Load(); addr != nil {
+		conn, layer, _, err := p.dial([]string{*addr})
+		return conn, layer, err
+	}
+	seeds := p.seeds.Load()
+	conn, layer, addr, err := p.dial(seeds.inOrder())
+	if err == nil {
+		seeds.answered(addr)
+	}
+	return conn, layer, err
+}
+
 // dial connects to the first of the addresses that answers, within DialTimeout for all of them.
-func (p *Proxy) dial(addrs []string) (net.Conn, *tlsLayer, error) {
+func (p *Proxy) dial(addrs []string) (conn net.Conn, layer *tlsLayer, addr string, err error) {
 	if len(addrs) == 0 {
-		return nil, nil, errNoUpstream
+		return nil, nil, "", errNoUpstream
 	}
 	ctx, cancel := context.WithTimeout(p.setupCtx, p.config.DialTimeout)
 	defer cancel()
@@ -135,11 +149,11 @@ func (p *Proxy) dial(addrs []string) (net.Conn, *tlsLayer, error) {
 		conn, layer, err := p.dialOne(each, addr)
 		cancel()
 		if err == nil {
-			return conn, layer, nil
+			return conn, layer, addr, nil
 		}
 		errs = errors.Join(errs, fmt.Errorf("connect to broker %s: %w", addr, err))
 	}
-	return nil, nil, errs
+	return nil, nil, "", errs
 }
 
 func (p *Proxy) dialOne(ctx context.Context, addr string) (net.Conn, *tlsLayer, error) {

@@ -1,0 +1,114 @@
+package proxy
+
+import (
+	"fmt"
+	"reflect"
+	"sync"
+
+	"github.com/panjf2000/gnet/v2"
+)
+
+// poller is the epoll instance (on BSD and macOS, the kqueue) of a gnet event loop. gnet keeps it to itself and can neither
+// stop reading a socket nor go on, so its file descriptor is read out of the event loop and the interest in a socket is
+// changed behind gnet's back. That is safe as long as gnet does not change it, too, which it does only for its own outbound
+// buffer; this package never uses that.
+type poller struct{ fd int }
+
+func newPoller(el gnet.EventLoop) (poller, error) {
+	fd, err := pollerFD(el)
+	return poller{fd}, err
+}
+
+// pollerFD finds the field poller.fd of *gnet.eventloop, in gnet v2.10.0.
+func pollerFD(el gnet.EventLoop) (int, error) {
+	v := reflect.Indirect(reflect.ValueOf(el))
+	for _, name := range []string{"poller", "fd"} {
+		if v.Kind() == reflect.Struct {
+			v = reflect.Indirect(v.FieldByName(name))
+		}
+	}
+	if v.Kind() != reflect.Int {
+		return 0, fmt.Errorf("gnet's event loop (%T) has no field poller.fd: klink needs gnet v2.10.0 exactly", el)
+	}
+	return int(v.Int()), nil
+}
+
+// waiter tells sides that their socket takes bytes again. It has a poller of its own, with sockets that are watched for one
+// event each, and one goroutine for all loops.
+//
+// Lock: mu guards sides and token; nothing else is called under it but the poller.
+type waiter struct {
+	queue *writeQueue
+	done  chan struct{}
+
+	mu    sync.Mutex
+	sides map[uint64]*side
+	token uint32
+}
+
+func newWaiter() (*waiter, error) {
+	queue, err := newWriteQueue()
+	if err != nil {
+		return nil, err
+	}
+	w := &waiter{queue: queue, done: make(chan struct{}), sides: map[uint64]*side{}}
+	go w.run()
+	return w, nil
+}
+
+func (w *waiter) run() {
+	defer close(w.done)
+	var tokens []uint64
+	var ready []*side
+	for {
+		var ok bool
+		if tokens, ok = w.queue.wait(tokens[:0]); !ok {
+			return
+		}
+		ready = ready[:0]
+		w.mu.Lock()
+		for _, token := range tokens {
+			if s := w.sides[token]; s != nil {
+				ready = append(ready, s)
+			}
+		}
+		w.mu.Unlock()
+		for _, s := range ready {
+			s.pair.loop.execute(s.pair, s.writable)
+		}
+		clear(ready)
+	}
+}
+
+// watch calls side.writable on the side's loop once its socket is writable, or broken. The token that names the side is its
+// file descriptor and a number that tells the descriptor's users apart.
+func (w *waiter) watch(s *side) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.token++
+	token := uint64(uint32(s.fd))<<32 | uint64(w.token)
+	if err := w.queue.watch(s.fd, token); err != nil {
+		return err
+	}
+	delete(w.sides, s.token)
+	s.token = token
+	w.sides[token] = s
+	return nil
+}
+
+// forget ends the watching; the socket must still be open.
+func (w *waiter) forget(s *side) {
+	if s.token == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.sides, s.token)
+	s.token = 0
+	w.queue.forget(s.fd)
+}
+
+func (w *waiter) close() {
+	w.queue.close()
+	<-w.done
+}
