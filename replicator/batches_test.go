@@ -1,8 +1,16 @@
 package replicator
 
 import (
+	"context"
 	"encoding/binary"
 	"hash/crc32"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // makeBatch is a v2 batch with a header that says what is given, and payload where records would be: no code here reads
@@ -26,4 +34,54 @@ func makeBatch(base int64, count int32, attributes int16, payload int) []byte {
 	}
 	binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[21:], crc32.MakeTable(crc32.Castagnoli)))
 	return b
+}
+
+// recordBatch is a v2 batch with records, uncompressed.
+func recordBatch(records []*kgo.Record) []byte {
+	now := time.Now().UnixMilli()
+	var payload []byte
+	for i, r := range records {
+		rec := kmsg.Record{TimestampDelta64: int64(i), OffsetDelta: int32(i), Key: r.Key, Value: r.Value}
+		for _, h := range r.Headers {
+			rec.Headers = append(rec.Headers, kmsg.Header{Key: h.Key, Value: h.Value})
+		}
+		body := rec.AppendTo(nil)[1:] // without the length, which is one byte while it is 0
+		payload = binary.AppendVarint(payload, int64(len(body)))
+		payload = append(payload, body...)
+	}
+	b := makeBatch(0, int32(len(records)), 0, len(payload))
+	copy(b[61:], payload)
+	binary.BigEndian.PutUint32(b[12:], 0xffffffff) // leader epoch: the broker sets it
+	binary.BigEndian.PutUint64(b[27:], uint64(now))
+	binary.BigEndian.PutUint64(b[35:], uint64(now+int64(len(records))-1))
+	binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[21:], crc32.MakeTable(crc32.Castagnoli)))
+	return b
+}
+
+// appendBatch appends records as exactly one batch, which a producing client does not promise.
+func appendBatch(t *testing.T, cl *kgo.Client, topic string, partition int32, records ...*kgo.Record) {
+	t.Helper()
+	if err := tryAppendBatch(t.Context(), cl, topic, partition, records...); err != nil {
+		t.Fatalf("produce to %s-%d: %v", topic, partition, err)
+	}
+}
+
+func tryAppendBatch(ctx context.Context, cl *kgo.Client, topic string, partition int32, records ...*kgo.Record) error {
+	details, err := kadm.NewClient(cl).ListTopics(ctx, topic)
+	if err != nil {
+		return err
+	}
+	req := kmsg.NewPtrProduceRequest()
+	req.TimeoutMillis = 10_000
+	rt := kmsg.NewProduceRequestTopic()
+	rt.Topic, rt.TopicID = topic, details[topic].ID
+	rp := kmsg.NewProduceRequestTopicPartition()
+	rp.Partition, rp.Records = partition, recordBatch(records)
+	rt.Partitions = append(rt.Partitions, rp)
+	req.Topics = append(req.Topics, rt)
+	resp, err := cl.Broker(int(details[topic].Partitions[partition].Leader)).Request(ctx, req)
+	if err != nil {
+		return err
+	}
+	return kerr.ErrorForCode(resp.(*kmsg.ProduceResponse).Topics[0].Partitions[0].ErrorCode)
 }

@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"klink/admin"
 	"klink/internal/kafkatest"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -159,6 +161,36 @@ func TestStopOfWhatDoesNotRun(t *testing.T) {
 	w.awaitState("orders", admin.MirrorStopped)
 }
 
+// TestStopBeforeTheFirstAppend: the timeline of a log that was to begin below the floor, and stayed empty, ends at the floor.
+func TestStopBeforeTheFirstAppend(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		t.Run(fmt.Sprintf("restart=%v", restart), func(t *testing.T) {
+			w, _, dst := embedded(t)
+			w.topics("orders", 1)
+			w.produce("orders", 0, 10, 20)
+			kafkatest.DeleteRecordsBefore(t, w.src.cl, "orders", 0, 4)
+			w.mirror("orders")
+			dst.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "orders", Err: kerr.NotEnoughReplicas, Count: -1})
+			w.run()
+			tl := w.control.State().Timelines["orders"][0]
+			w.await("the start to be stored", func() (bool, string) { return tl.Shift() == 0 && tl.Floor() == 4, "" })
+			if restart {
+				w.cfg.DrainTimeout = time.Millisecond
+				w.stop()
+				tl.Set(0, 4) // as a killed process leaves it
+			}
+			w.control.setState("orders", admin.MirrorPendingStopped)
+			if restart {
+				w.run()
+			}
+			w.awaitState("orders", admin.MirrorStopped)
+			if end := dst.PartitionInfo("orders", 0).HighWatermark; end+tl.Shift() != 4 {
+				t.Errorf("the mirror ends at logical offset %d, want 4", end+tl.Shift())
+			}
+		})
+	}
+}
+
 func TestMirrorDeletedWithItsTopic(t *testing.T) {
 	w, _, dst := embedded(t)
 	w.topics("orders", 1)
@@ -189,7 +221,7 @@ func TestForeignWrite(t *testing.T) {
 		w.run()
 		w.awaitCaughtUp("orders")
 		w.awaitState("orders", admin.MirrorActive)
-		send(t, w.dst.cl, "orders", 0, kafkatest.Records(1, 5)...)
+		appendBatch(t, w.dst.cl, "orders", 0, kafkatest.Records(1, 5)...)
 		w.produce("orders", 0, 2, 20)
 		m := w.awaitState("orders", admin.MirrorFailed)
 		if m.Error != admin.ErrForeignWrite {
@@ -200,7 +232,7 @@ func TestForeignWrite(t *testing.T) {
 	t.Run("at the start", func(t *testing.T) {
 		w, _, dst := embedded(t)
 		w.topics("orders", 1)
-		send(t, w.dst.cl, "orders", 0, kafkatest.Records(1, 5)...)
+		appendBatch(t, w.dst.cl, "orders", 0, kafkatest.Records(1, 5)...)
 		w.produce("orders", 0, 2, 20)
 		w.mirror("orders")
 		w.run()

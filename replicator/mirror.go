@@ -23,7 +23,8 @@ type mirror struct {
 	mirrorKey
 	r         *Replicator
 	counters  *LinkCounters
-	lingering bool
+	lingering bool // a former process may have appended a moment ago
+	closing   bool // runs only to settle, before it counts as drained
 
 	mu       sync.Mutex
 	workers  []*worker // by partition; append-only
@@ -53,9 +54,9 @@ type refusedBy struct {
 	appends bool     // it was an append: only an append that succeeds shows that it is over
 }
 
-// newMirror makes a mirror and starts it. With lingering a former process may have appended a moment ago.
-func newMirror(r *Replicator, key mirrorKey, sourceID [16]byte, tls []*timeline.Partition, lingering bool) *mirror {
-	m := &mirror{mirrorKey: key, r: r, sourceID: sourceID, counters: r.metrics.link(key.link), lingering: lingering}
+// newMirror makes a mirror and starts it.
+func newMirror(r *Replicator, key mirrorKey, sourceID [16]byte, tls []*timeline.Partition, lingering, closing bool) *mirror {
+	m := &mirror{mirrorKey: key, r: r, sourceID: sourceID, counters: r.metrics.link(key.link), lingering: lingering, closing: closing}
 	m.grow(tls)
 	return m
 }

@@ -75,7 +75,7 @@ type partition struct {
 
 	stopping  bool
 	abandoned bool
-	unsettled bool     // a result is unknown since the last resume
+	unsettled bool     // a result is unknown since the last resume, here or of a former process: stop awaits the resume
 	doomed    *failure // met behind the queue; fails once the queue is appended
 	failed    *failure // with stateFailed
 
@@ -113,23 +113,21 @@ func (p *partition) resumed(e logEnd) effects {
 	if p.state != stateResuming {
 		return effects{trim: -1}
 	}
-	p.unsettled = false
 	next := e.end + e.shift
 	if e.end > e.start {
 		if f := p.checkLast(e); f != nil {
 			return p.fail(f)
 		}
 	}
-	if p.stopping {
-		p.next, p.phys = next, e.end
-		return p.end(stateStopped)
-	}
-	p.state = stateRunning
+	p.state, p.unsettled = stateRunning, false
 	p.next, p.phys, p.start, p.floor = next, e.end, e.start, e.floor
 	p.virgin = e.end == e.start && (e.end == 0 || e.fresh) && next <= e.floor
 	p.fetchAt = next
 	if p.virgin {
 		p.fetchAt = e.floor
+	}
+	if p.stopping {
+		return p.settle(effects{trim: -1})
 	}
 	return effects{trim: p.trim()}
 }
@@ -163,9 +161,6 @@ func (p *partition) trim() int64 {
 func (p *partition) anchored() effects {
 	if p.state != stateAnchoring {
 		return effects{trim: -1}
-	}
-	if p.stopping {
-		return p.end(stateStopped)
 	}
 	p.state = stateRunning
 	return p.settle(effects{trim: -1})
@@ -238,6 +233,10 @@ func (p *partition) fail(f *failure) effects {
 func (p *partition) settle(e effects) effects {
 	switch {
 	case p.ended() || p.inFlight || p.unsettled || p.state == stateAnchoring:
+	case p.stopping && p.state == stateRunning && p.next < p.floor:
+		// The log is empty and was to begin below the floor. The first record of the topic's own must not stand there.
+		p.next, p.state = p.floor, stateAnchoring
+		e.anchor = &anchor{physical: p.phys, logical: p.floor, floor: p.floor}
 	case p.stopping:
 		e.ended = p.end(stateStopped).ended
 	case p.state == stateRunning && len(p.queue) > 0:

@@ -24,7 +24,7 @@ func TestPartition(t *testing.T) {
 				d.ScanArgs(t, key, &v)
 				return v
 			}
-			e := effects{trim: -1}
+			var e effects
 			var b strings.Builder
 			switch d.Cmd {
 			case "resumed":

@@ -301,6 +301,8 @@ func TestPartitionAgainstTwin(t *testing.T) {
 			tw.check(t)
 		}
 		switch {
+		case tw.ended && tw.p.state == stateStopped && tw.p.phys >= 0 && tw.destEnd()+tw.shift < tw.floor:
+			t.Fatalf("stopped with the end at %d, below the floor %d", tw.destEnd()+tw.shift, tw.floor)
 		case tw.stopped && !tw.ended:
 			t.Fatalf("stopped, and still %v", tw.p.state)
 		case tw.ended && (tw.p.state == stateFailed) == (tw.p.failed == nil):

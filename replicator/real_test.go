@@ -190,7 +190,10 @@ func TestRealKafkaBrokersDie(t *testing.T) {
 		defer close(done)
 		for {
 			for p := range int32(6) {
-				send(t, w.src.cl, "deaths", p, kafkatest.Records(5, 100)...)
+				if err := tryAppendBatch(t.Context(), w.src.cl, "deaths", p, kafkatest.Records(5, 100)...); err != nil {
+					t.Error(err)
+					return
+				}
 			}
 			select {
 			case <-stop:

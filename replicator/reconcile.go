@@ -106,6 +106,9 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 		}
 		// A mirror that failed stays, so that its failure is reported until the state shows it.
 		if m.ended() && (am == nil || keyOf(am) != m.mirrorKey || !wanted(am, st.Links[am.Link])) {
+			if am != nil && am.State == admin.MirrorPendingStopped && (m.closing || m.failed() == nil) {
+				r.closed[m.topic] = true
+			}
 			r.remove(m)
 		}
 	}
@@ -114,18 +117,27 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 	for topic, am := range st.Mirrors {
 		tls := st.Timelines[topic]
 		partitions += len(tls)
+		if am.State != admin.MirrorPendingStopped {
+			delete(r.closed, topic)
+		}
 		s := r.sources[am.Link]
-		if !wanted(am, st.Links[am.Link]) || s == nil || len(tls) == 0 || r.mirror(topic) != nil {
+		closing := am.State == admin.MirrorPendingStopped && !r.closed[topic]
+		if len(tls) == 0 || r.mirror(topic) != nil || !closing && (s == nil || !wanted(am, st.Links[am.Link])) {
 			continue
 		}
-		m := newMirror(r, keyOf(am), am.SourceTopicID, tls, r.inherited[topic] || !r.ran[topic] && am.StateTime.Before(r.began))
+		lingering := r.inherited[topic] || !r.ran[topic] && (closing || am.StateTime.Before(r.began))
+		m := newMirror(r, keyOf(am), am.SourceTopicID, tls, lingering, closing)
 		r.ran[topic] = true
 		delete(r.inherited, topic)
 		r.mu.Lock()
 		r.mirrors[topic] = m
 		delete(r.last, topic)
 		r.mu.Unlock()
-		s.add(m)
+		if closing {
+			m.stop(false)
+		} else {
+			s.add(m)
+		}
 	}
 	r.partitions.Store(int64(partitions))
 }
@@ -153,6 +165,7 @@ func (r *Replicator) forgetLast(st *admin.State) {
 	for topic := range r.ran {
 		if st.Mirrors[topic] == nil {
 			delete(r.ran, topic)
+			delete(r.closed, topic)
 		}
 	}
 }
@@ -189,7 +202,7 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
 		m := r.mirror(topic)
 		ev := admin.Event{Link: am.Link, Topic: topic}
 		if am.State == admin.MirrorPendingStopped {
-			if m == nil {
+			if m == nil && (r.closed[topic] || len(st.Timelines[topic]) == 0) {
 				ev.Kind = admin.EventMirrorDrained
 				r.reportIn(ctx, &reports, ev)
 			}

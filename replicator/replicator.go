@@ -58,6 +58,7 @@ type Replicator struct {
 	inherited map[string]bool
 	began     time.Time
 	ran       map[string]bool // mirrors that ran in this process
+	closed    map[string]bool // mirrors that are PENDING_STOPPED and settled
 
 	reportMu sync.Mutex
 	reported map[string]report
@@ -94,6 +95,7 @@ func New(cfg Config) (*Replicator, error) {
 		sources:  map[string]*source{},
 		reported: map[string]report{},
 		ran:      map[string]bool{},
+		closed:   map[string]bool{},
 		last:     map[string][]admin.PartitionStatus{},
 	}, nil
 }

@@ -45,6 +45,7 @@ func newWorker(m *mirror, id int32, tl *timeline.Partition) *worker {
 		trimTo:    -1,
 	}
 	w.core = newPartition(fmt.Sprintf("%s-%d", m.topic, id), func(i item) { i.frame.release() })
+	w.core.unsettled = m.lingering || m.closing
 	return w
 }
 

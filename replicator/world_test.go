@@ -175,7 +175,7 @@ func (w *world) awaitCaughtUp(topic string) {
 // produce appends n records of about size bytes to a source partition, in one batch.
 func (w *world) produce(topic string, partition int32, n, size int) {
 	w.t.Helper()
-	send(w.t, w.src.cl, topic, partition, kafkatest.Records(n, size)...)
+	appendBatch(w.t, w.src.cl, topic, partition, kafkatest.Records(n, size)...)
 }
 
 // send appends records with a client that flushes by hand, in one batch if they fit one.
