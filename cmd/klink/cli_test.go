@@ -114,6 +114,8 @@ func TestGroupsShowHelp(t *testing.T) {
 		require.Contains(t, w.must("", strings.Fields(args)...), "Available Commands:", args)
 	}
 	require.Contains(t, w.must("", "--version"), "klink version ")
+	require.Contains(t, w.must("", "link", "create", "--help"), "Link configs:\n\n  bootstrap.servers (list, required)\n")
+	require.NotContains(t, w.must("", "link", "update", "--help"), "Link configs:")
 	require.Contains(t, w.must("", "completion", "bash"), "__start_klink")
 }
 

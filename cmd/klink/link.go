@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
 
+	"klink/admin"
 	"klink/internal/kafkaclient"
 	"klink/protocol/linkapi"
 )
@@ -52,7 +54,7 @@ func (a *app) linkCreate() *cobra.Command {
 		Use:   "create NAME --config-file FILE [--config KEY=VALUE]...",
 		Short: "Create a link to a source cluster",
 		Long: `Creates a link from the cluster behind klink to a source cluster. FILE has the address and the credentials of the
-source as Java client properties, and any config of the link (docs/configs.md). Files that it names, such as
+source as Java client properties, and any config of the link; --help lists them. Files that it names, such as
 ssl.truststore.location, are read by klink on its own machine.`,
 		Example: `  klink link create east-west --config-file source.config`,
 		Args:    exactArgs("NAME"),
@@ -97,7 +99,13 @@ ssl.truststore.location, are read by klink on its own machine.`,
 	flags.StringArrayVar(&pairs, "config", nil, "link config `KEY=VALUE`, on top of the file; may be repeated")
 	flags.BoolVar(&dryRun, "dry-run", false, "only check whether the link could be created")
 	flags.BoolVar(&noValidate, "no-validate", false, "do not connect to the source first")
+	cmd.SetUsageTemplate(cmd.UsageTemplate() + "\nLink configs:\n\n" + indent(admin.LinkConfigsHelp()))
 	return cmd
+}
+
+// indent moves text to the right by two columns.
+func indent(text string) string {
+	return "  " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  ") + "\n"
 }
 
 type listedLinkJSON struct {
@@ -232,7 +240,7 @@ func (a *app) linkUpdate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "update NAME [--config KEY=VALUE]... [--config-file FILE]",
 		Short: "Change configs of a link",
-		Long:  "Changes configs of a link: all of the changes, or none if one is refused. Configs that are not named stay as they are.",
+		Long:  "Changes configs of a link: all of the changes, or none if one is refused. Configs that are not named stay as they are. `klink link create --help` lists all.",
 		Example: `  klink link update east-west --config metadata.max.age.ms=5000
   klink link update east-west --config cluster.link.paused=true`,
 		Args:              exactArgs("NAME"),
