@@ -21,8 +21,8 @@ const MaxFiller = 1_000_000
 // (Produce v7). It is stamped as Stamp does, with FlagFiller and the leader epoch 0. A compacted topic refuses null keys:
 // its cleanup.policy has to wait.
 //
-// The batch of MaxFiller is kept once made, and costs a copy; others are compressed when asked for, some ten nanoseconds a
-// record (BenchmarkFiller). Safe for concurrent use. It panics if count is out of range: no input of anybody's decides it.
+// The batch of MaxFiller is kept once made, and costs a copy; others are compressed when asked for, which takes up to 0.1 s
+// for the largest (BenchmarkFiller). Safe for concurrent use. It panics if count is out of range: no input of anybody's decides it.
 func Filler(dst []byte, count int, logicalBase int64) []byte {
 	if count < 1 || count > MaxFiller || logicalBase < 0 || logicalBase > maxLogicalBase-MaxFiller {
 		panic(fmt.Sprintf("batch: filler of %d records at offset %d", count, logicalBase))

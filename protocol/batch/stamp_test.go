@@ -2,6 +2,7 @@ package batch
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 	"testing"
 
@@ -57,6 +58,63 @@ func TestCheck(t *testing.T) {
 			require.ErrorIs(t, err, c.want)
 		})
 	}
+}
+
+func TestClassify(t *testing.T) {
+	put32 := func(at int, v int32) func([]byte) {
+		return func(b []byte) { binary.BigEndian.PutUint32(b[at:], uint32(v)) }
+	}
+	attributes := func(a int16) func([]byte) { return func(b []byte) { Header(b).setAttributes(a) } }
+	for _, c := range []struct {
+		name   string
+		change func(b []byte)
+		want   Kind
+		err    error
+	}{
+		{"plain", func([]byte) {}, Data, nil},
+		{"zstd", attributes(4), Data, nil},
+		{"LogAppendTime", attributes(bitLogAppendTime), Data, nil},
+		{"transactional", attributes(bitTransactional), Data, nil},
+		{"delete horizon, all records there", attributes(bitDeleteHorizon), Data, nil},
+		{"control", attributes(bitControl), Control, nil},
+		{"control, transactional", attributes(bitControl | bitTransactional), Control, nil},
+		{"control, emptied", func(b []byte) { attributes(bitControl)(b); put32(atCount, 0)(b) }, Control, nil},
+		{"a record missing", put32(atCount, 9), Thinned, nil},
+		{"the last record missing", put32(atLastOffsetDelta, 10), Thinned, nil},
+		{"no record left", put32(atCount, 0), Empty, nil},
+		{"more records than offsets", put32(atCount, 11), 0, ErrMalformed},
+		{"an unknown codec", attributes(5), 0, ErrUnsupported},
+		{"an unknown attribute", attributes(1 << 7), 0, ErrUnsupported},
+		{"magic 1", func(b []byte) { b[atMagic] = 1 }, 0, ErrOldFormat},
+		{"negative offset", func(b []byte) { Header(b).SetBaseOffset(-1) }, 0, ErrMalformed},
+	} {
+		b := newBatch(5, 0, 10, []byte("ten records"))
+		c.change(b)
+		kind, err := Classify(b)
+		require.Equal(t, c.want, kind, c.name)
+		require.ErrorIs(t, err, c.err, c.name)
+	}
+	require.Equal(t, "data thinned empty control Kind(9)", fmt.Sprint(Data, " ", Thinned, " ", Empty, " ", Control, " ", Kind(9)))
+}
+
+// TestRestoreBytes: of a batch with LogAppendTime, whose bit the destination has cleared, exactly these bytes change on the
+// way to a client.
+func TestRestoreBytes(t *testing.T) {
+	source := newBatch(100, bitLogAppendTime|4, 2, []byte("records"))
+	b := append(Header(nil), source...)
+	require.NoError(t, Stamp(b, 100, 3))
+	_, flags, _, _ := ReadStamp(b)
+	require.Equal(t, int16(1), flags)
+	appendAt(t, b, 40)
+	require.Equal(t, int16(4), b.Attributes(), "the bit is gone")
+	appended := append(Header(nil), b...)
+	require.NoError(t, Restore(b[:HeaderSize], 100))
+	want := append(Header(nil), appended...)
+	want[7], want[atAttributes+1] = 100, 0x0c
+	fixCRC(want)
+	require.Equal(t, want, b)
+	require.True(t, VerifyCRC(b))
+	require.Equal(t, source[atAttributes:atProducerID], []byte(b[atAttributes:atProducerID]))
 }
 
 func TestStampBytes(t *testing.T) {

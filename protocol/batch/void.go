@@ -51,9 +51,11 @@ func NewVoider(h Header, baseOffset int64) (v Voider, ok bool) {
 	h.setNoProducer()
 	binary.BigEndian.PutUint32(h[atCount:], 1)
 
-	crc := crc32.Update(0, castagnoli, h[atAttributes:HeaderSize])
-	crc = crc32.Update(crc, castagnoli, v.head[:v.size])
-	h.setCRC(^shiftCRC(^crc, uint32(zeros)))
+	crc := ^crc32.Checksum(h[atAttributes:HeaderSize], castagnoli)
+	for _, c := range v.head[:v.size] { // crc32.Update would move v to the heap
+		crc = crc>>8 ^ castagnoli[byte(crc)^c]
+	}
+	h.setCRC(^shiftCRC(crc, uint32(zeros)))
 	return v, true
 }
 
