@@ -4,110 +4,157 @@ package timeline
 
 import (
 	"math"
+	"sync"
 	"sync/atomic"
 )
 
-// Partition is the timeline of one mirror partition with one run of constant shift.
+// Partition is the timeline of one mirror partition. The log is a sequence of runs of constant shift = logical - physical.
+// Where the source has a hole (a transaction marker, an aborted batch, a compacted record) a run ends and the next one has a
+// larger shift. Runs are not kept: the stamps in the log tell them. What is kept are some places where both offsets are
+// known (spans); between two of them the shift lies between theirs, so that a handful of probes finds any offset.
 //
 // Invariants:
-//  1. logical = physical + shift for every record in the log.
-//  2. The shift changes only while the physical log has never held a record (a new mirror whose first batch starts
-//     elsewhere than was thought); the change is published before the first append.
-//  3. floor <= every logical offset shown to a client: records of a first batch that starts below the source's log start
+//  1. Every span is true of the log, or of what its owner is about to append. So any of them may be forgotten, at the cost
+//     of probes, and a reader may see some and not others.
+//  2. Along the log both offsets grow, and so does the shift, once hidden ranges (foreign writes, doubled appends) are not
+//     counted: places in the log are compared by visible offset, the physical one less what is hidden below it.
+//  3. What is said of a fetch offset is never above the truth: a client that is sent too low sees records that it skips, one
+//     that is sent too high would lose some. What is said of a high watermark is never above the truth either.
+//  4. Beyond the last announced record nothing is promised: where it will be depends on holes to come.
+//  5. floor <= every logical offset shown to a client: records of a first batch that starts below the source's log start
 //     are in the log for a moment, until DeleteRecords has hidden them, but no offset below floor is ever told.
-//  4. floor never goes down, and never above the logical end but while the log is empty.
-//  5. Negative offsets are Kafka's "unknown" and "none", not positions: they are never made into one, and no position
+//  6. floor never goes down, and never above the logical end but while the log is empty.
+//  7. Negative offsets are Kafka's "unknown" and "none", not positions: they are never made into one, and no position
 //     ever becomes one by accident.
 //
-// One goroutine writes (the partition's owner), any number read; readers take no lock.
+// One goroutine, the partition's owner, calls the methods of owner.go. Any goroutine may translate and teach (Learn...).
+// Translating takes no lock, and does not allocate.
 type Partition struct {
-	run     atomic.Pointer[run]
-	changed atomic.Uint64 // when the shift was changed last, by Clock; 0 = never
-	physEnd atomic.Int64  // physical log end if known, else MaxInt64
+	state atomic.Pointer[state]
+	// physEnd is the physical log end if known, else MaxInt64; physStart the log start as far as known.
+	physEnd   atomic.Int64
+	physStart atomic.Int64
+	changed   atomic.Uint64 // when offsets began to mean other records last, by Clock; 0 = never
+
+	mu     sync.Mutex // writers
+	recent atomic.Pointer[ring]
+	step   int64 // see thin
 }
 
-type run struct {
-	shift int64
-	floor int64
+// state is immutable, but for the last chunk of spans, which grows, and the ends in tip.
+type state struct {
+	start  span // of no records: the lowest place that is known
+	floor  int64
+	spans  spans // known runs, or parts of such, between start and tip
+	tip    *tip  // nil = what follows the last span is not known
+	hidden hidden
 }
+
+// tip is the run at the end of the log, where there is somebody to say that it is: the owner, or the stored end of a stopped
+// mirror. A new run has a new tip, so that a reader never mixes the ends of one with the offsets of another.
+type tip struct {
+	physical, logical int64
+	// end is the logical offset after the last record that was announced. endless: all that will come has this shift.
+	end atomic.Int64
+	// until is the logical end of the log if that is further: there is a hole between end and until.
+	until atomic.Int64
+}
+
+const endless = math.MaxInt64
+
+// span says that n records in a row, the first one at physical, have the logical offsets from logical on. n = 0: all records
+// from physical on are at or above logical, all before it below.
+type span struct{ physical, logical, n int64 }
 
 // New makes a timeline in which physical offset physical is logical offset logical, and no logical offset below floor is
-// shown.
+// shown. All that follows has the same shift, until its owner says otherwise.
 func New(physical, logical, floor int64) *Partition {
-	p := &Partition{}
-	p.physEnd.Store(math.MaxInt64)
-	p.Set(logical-physical, floor)
+	t := Open(physical, logical, floor)
+	s := *t.state.Load()
+	s.tip = newTip(physical, logical, endless)
+	t.state.Store(&s)
+	return t
+}
+
+// Open makes a timeline of a log that may have holes, and that somebody may be appending to: physical offset physical is
+// logical offset logical or belongs to the first record above it, and what follows has to be learned.
+func Open(physical, logical, floor int64) *Partition {
+	t := &Partition{}
+	t.physEnd.Store(math.MaxInt64)
+	t.state.Store(&state{start: span{physical: physical, logical: logical}, floor: floor})
+	return t
+}
+
+func newTip(physical, logical, end int64) *tip {
+	p := &tip{physical: physical, logical: logical}
+	p.end.Store(end)
 	return p
 }
 
-// Shift is logical - physical.
-func (t *Partition) Shift() int64 { return t.run.Load().shift }
+// fork is a tip of its own with the same offsets.
+func (p *tip) fork() *tip {
+	q := newTip(p.physical, p.logical, p.end.Load())
+	q.until.Store(p.until.Load())
+	return q
+}
+
+// Shift is logical - physical at the end of the log, as far as it is known.
+func (t *Partition) Shift() int64 {
+	s := t.state.Load()
+	last := s.start
+	if s.tip != nil {
+		last = span{physical: s.tip.physical, logical: s.tip.logical}
+	} else if x, ok := s.spans.last(); ok {
+		last = x
+	}
+	return last.logical - s.hidden.visible(last.physical) - s.hidden.total()
+}
 
 // Floor is the lowest logical offset that is shown, the source's log start as last seen.
-func (t *Partition) Floor() int64 { return t.run.Load().floor }
+func (t *Partition) Floor() int64 { return t.state.Load().floor }
 
-// Set changes shift and floor; see invariants 2 and 4. Where the shift changes, SetPhysicalEnd comes first, so that no
-// reader is sent beyond the end of the log. A mirror that is stopped while its log is empty needs
-// Set(floor - physical end, floor), or its first own record would stand below the floor.
-func (t *Partition) Set(shift, floor int64) {
-	next := &run{shift: shift, floor: floor}
-	if old := t.run.Load(); old == nil || old.shift == shift {
-		t.run.Store(next)
-		return
-	}
-	// Before and after: whoever has looked at the clock before or in between may have translated by either shift.
-	t.changed.Store(clock.Add(1))
-	t.run.Store(next)
-	t.changed.Store(clock.Add(1))
+// PhysicalEnd is the end of the log as last published; known is false if it never was.
+func (t *Partition) PhysicalEnd() (physical int64, known bool) {
+	p := t.physEnd.Load()
+	return p, p != math.MaxInt64
 }
 
-// clock counts the changes of shifts of all timelines.
-var clock atomic.Uint64
+// OneRun is true if the shift is known to be the same everywhere: nothing will ever have to be probed, for now.
+func (t *Partition) OneRun() bool { return t.state.Load().oneRun() }
 
-// Clock is a point in the history of the timelines of this process. It moves whenever the shift of one of them changes.
-func Clock() uint64 { return clock.Load() }
+func (s *state) oneRun() bool {
+	return s.tip != nil && s.tip.physical == s.start.physical && s.tip.logical == s.start.logical
+}
 
-// ChangedSince says whether the shift has changed since Clock was clock, so that an offset which was translated then means
-// another record now.
-func (t *Partition) ChangedSince(clock uint64) bool { return t.changed.Load() > clock }
+// IsHidden is true if the batch at a physical offset was not written by the mirror's owner, or is a doubled append: it must
+// not be shown.
+func (t *Partition) IsHidden(physical int64) bool { return t.state.Load().hidden.has(physical) }
 
-// SetPhysicalEnd publishes the physical log end that the owner knows of. It may lag behind the log, never lead it.
-func (t *Partition) SetPhysicalEnd(p int64) { t.physEnd.Store(p) }
+// Hidden returns the hidden ranges of physical offsets, in order. The slice is the caller's.
+func (t *Partition) Hidden() []Range { return t.state.Load().hidden.ranges() }
 
-// ToPhysical translates the offset a client wants to read from. Below the floor it is -1, which every broker answers with
-// OFFSET_OUT_OF_RANGE. The floor, while the log has not reached it yet, is the physical end; an offset between the floor
-// and the first record ever is that record. Beyond the end it is beyond the physical end, and for the broker to refuse.
-//
-// -1 means something else in DeleteRecords: the high watermark. There an offset below the floor deletes nothing.
+// ToPhysical translates the offset a client wants to read from, or as good as can be told without a probe: never too high.
+// See FindPhysical.
 func (t *Partition) ToPhysical(logical int64) int64 {
-	r := t.run.Load()
-	if logical < r.floor || logical < 0 {
-		return -1
-	}
-	p := max(add(logical, -r.shift), 0)
-	if end := t.physEnd.Load(); p > end && logical <= r.floor {
-		return end
-	}
+	p, _, _ := t.FindPhysical(logical, 0)
 	return p
 }
 
-// ToLogical translates a position in the log (log start, high watermark, an offset found by timestamp): never below the
-// floor. Negative offsets (unknown) stay as they are.
+// ToLogical translates a position in the log (log start, high watermark), or as good as can be told without a probe: never
+// too high, and never below the floor. Negative offsets (unknown) stay as they are. See FindLogical.
 func (t *Partition) ToLogical(physical int64) int64 {
-	if physical < 0 {
-		return physical
-	}
-	r := t.run.Load()
-	return max(add(physical, r.shift), r.floor)
+	l, _, _ := t.FindLogical(physical)
+	return l
 }
 
 // BaseToLogical translates the base offset of a batch, in a fetch or produce response; it may lie below the floor. Negative
-// offsets (unknown) stay as they are.
+// offsets (unknown) stay as they are. Where a probe would be needed it is never too high.
 func (t *Partition) BaseToLogical(physical int64) int64 {
 	if physical < 0 {
 		return physical
 	}
-	return add(physical, t.run.Load().shift)
+	l, _, _, _ := t.locate(t.state.Load(), physical)
+	return l
 }
 
 // add adds a shift to an offset >= 0 and stays within 63 bits: a client may ask for any offset.

@@ -1,0 +1,630 @@
+package timeline
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"sort"
+	"sync"
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// logTwin is a partition that remembers every batch: dumb, and right by construction.
+type logTwin struct {
+	batches []twinBatch // in physical order
+	starts  int         // batches below were deleted
+	first   span        // where it all began
+	end     int64       // physical
+	next    int64       // logical: after the last record
+	until   int64       // logical end
+	floor   int64
+}
+
+// twinBatch is a batch in the log; hidden ones are not the mirror's.
+type twinBatch struct {
+	p, l, n int64
+	hidden  bool
+}
+
+func (w *logTwin) start() int64 {
+	if w.starts < len(w.batches) {
+		return w.batches[w.starts].p
+	}
+	return w.end
+}
+
+// deleted is true below the first record that is left: there may have been one, for all that a reader can see.
+func (w *logTwin) deleted(logical int64) bool {
+	return w.starts > 0 && logical < w.logical(w.start())
+}
+
+// physical is where the first record at or above a logical offset is, the end if there is none.
+func (w *logTwin) physical(logical int64) int64 {
+	i := sort.Search(len(w.batches), func(i int) bool {
+		for ; i < len(w.batches); i++ {
+			if b := w.batches[i]; !b.hidden {
+				return b.l+b.n > logical
+			}
+		}
+		return true
+	})
+	for ; i < len(w.batches); i++ {
+		if b := w.batches[i]; !b.hidden {
+			return b.p + max(logical-b.l, 0)
+		}
+	}
+	return w.end
+}
+
+// logical is the offset of the record at a physical offset or the next one, the end if there is none.
+func (w *logTwin) logical(physical int64) int64 {
+	for i := w.at(physical); i < len(w.batches); i++ {
+		if b := w.batches[i]; !b.hidden {
+			return b.l + max(physical-b.p, 0)
+		}
+	}
+	return w.until
+}
+
+// over is true if no record is at or above a physical offset.
+func (w *logTwin) over(physical int64) bool {
+	for _, b := range w.batches[w.at(physical):] {
+		if !b.hidden {
+			return false
+		}
+	}
+	return true
+}
+
+// at is the batch that holds a physical offset.
+func (w *logTwin) at(physical int64) int {
+	return sort.Search(len(w.batches), func(i int) bool { return w.batches[i].p+w.batches[i].n > physical })
+}
+
+// probe does what a probe does in a log: it teaches the first batch from an offset on that is shown.
+func (w *logTwin) probe(t *Partition, physical int64) {
+	if physical == ProbeEnd {
+		physical = w.end
+	}
+	if physical < w.start() {
+		t.LearnStart(w.start())
+		physical = w.start()
+	}
+	for i := w.at(physical); i < len(w.batches); i++ {
+		if b := w.batches[i]; !b.hidden {
+			t.LearnProbe(b.p, b.l, b.n)
+			return
+		}
+	}
+	t.LearnEnd(w.end)
+	for i := len(w.batches) - 1; i >= w.starts; i-- {
+		if b := w.batches[i]; !b.hidden {
+			t.LearnProbe(b.p, b.l, b.n)
+			return
+		}
+	}
+	t.LearnStart(w.end)
+}
+
+// seek finds a logical offset as a client of the timeline does.
+func (w *logTwin) seek(t *Partition, logical int64) (physical int64, probes int) {
+	for end := false; ; {
+		p, probe, ok := t.FindPhysical(logical, probes)
+		if ok || probe == ProbeEnd && end {
+			return p, probes
+		}
+		end = end || probe == ProbeEnd
+		if probes++; probes > 60 {
+			panic(fmt.Sprintf("logical %d is not found", logical))
+		}
+		w.probe(t, probe)
+	}
+}
+
+// locate finds what is at a physical position.
+func (w *logTwin) locate(t *Partition, physical int64) (logical int64, probes int) {
+	for {
+		l, probe, ok := t.FindLogical(physical)
+		if ok {
+			return l, probes
+		}
+		if probes++; probes > 3 {
+			panic(fmt.Sprintf("physical %d is not found", physical))
+		}
+		w.probe(t, probe)
+	}
+}
+
+func (w *logTwin) append(t *Partition, hole, n int64) {
+	l := max(w.next, w.until) + hole
+	if t != nil {
+		t.Extend(w.end, l, n)
+	}
+	w.batches = append(w.batches, twinBatch{p: w.end, l: l, n: n})
+	w.end, w.next, w.until = w.end+n, l+n, l+n
+	if t != nil {
+		t.SetPhysicalEnd(w.end)
+	}
+}
+
+// checkKnown checks that nothing is told which is wrong, without any probe, and never too much.
+func (w *logTwin) checkKnown(t require.TestingT, p *Partition) {
+	for l := w.floor; l <= w.until; l++ {
+		got, _, ok := p.FindPhysical(l, 0)
+		want := w.physical(l)
+		switch {
+		case got < w.start() && w.deleted(l): // out of range
+		case ok && got != want && !(l >= w.next && got == w.end), got > want:
+			t.Errorf("logical %d is physical %d (%v), want %d", l, got, ok, want)
+			t.FailNow()
+		}
+	}
+	for ph := w.start(); ph < w.end; ph++ {
+		got, _, ok := p.FindRecord(ph)
+		if i := w.at(ph); ok && !w.batches[i].hidden && got != max(w.logical(ph), w.floor) {
+			t.Errorf("the record at physical %d is logical %d, want %d", ph, got, w.logical(ph))
+			t.FailNow()
+		}
+	}
+	seen, _ := p.PhysicalEnd()
+	for ph := w.start(); ph <= w.end; ph++ {
+		if v := p.state.Load().hidden; v.visible(ph) == v.visible(seen) && ph < w.end {
+			continue // what was the end is a position, of which FindRecord does better
+		}
+		got, _, ok := p.FindLogical(ph)
+		want := max(w.logical(ph), w.floor)
+		// At the end of the log: after the last record, or further.
+		if atEnd := w.over(ph) && got >= max(w.next, w.floor) && got <= want; (ok && got != want && !atEnd && !w.over(w.start())) || got > want {
+			t.Errorf("physical %d is logical %d (%v), want %d", ph, got, ok, want)
+			t.FailNow()
+		}
+	}
+}
+
+// checkFound checks that everything is found.
+func (w *logTwin) checkFound(t require.TestingT, p *Partition) {
+	for l := w.floor; l < w.next; l++ {
+		got, _ := w.seek(p, l)
+		if want := w.physical(l); got != want && !(got < w.start() && w.deleted(l)) {
+			t.Errorf("logical %d is found at %d, want %d", l, got, want)
+			t.FailNow()
+		}
+	}
+	for ph := w.start(); ph <= w.end; ph++ {
+		got, _ := w.locate(p, ph)
+		if w.over(w.start()) && got <= w.until {
+			continue // no stamp is left that could say it
+		}
+		if want := max(w.logical(ph), w.floor); got != want && !(w.over(ph) && got >= max(w.next, w.floor) && got <= want) {
+			t.Errorf("physical %d is found to be %d, want %d", ph, got, want)
+			t.FailNow()
+		}
+	}
+	got, _ := w.seek(p, w.until+1)
+	if got != -1 && got <= w.end {
+		t.Errorf("beyond the end %d is physical %d", w.until, got)
+		t.FailNow()
+	}
+}
+
+func TestRunsAgainstTwin(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		physical := rapid.Int64Range(0, 20).Draw(t, "physical")
+		logical := rapid.Int64Range(0, 50).Draw(t, "logical")
+		w := &logTwin{end: physical, next: logical, until: logical, floor: logical, first: span{physical: physical, logical: logical}}
+		owner := New(physical, logical, logical)
+		owner.Own(physical, logical)
+		reader := Open(physical, logical, logical) // in another process, which is told nothing
+		if rapid.Bool().Draw(t, "small") {
+			owner.step, reader.step = 16, 16
+		}
+		stopped := false
+		t.Repeat(map[string]func(*rapid.T){
+			"": func(t *rapid.T) {
+				w.checkKnown(t, owner)
+				w.checkKnown(t, reader)
+			},
+			"append": func(t *rapid.T) {
+				n := rapid.Int64Range(1, 6).Draw(t, "records")
+				if stopped {
+					w.append(nil, 0, n)
+					owner.SetPhysicalEnd(w.end)
+					return
+				}
+				w.append(owner, rapid.Int64Range(0, 3).Draw(t, "hole"), n)
+			},
+			"announced in vain": func(t *rapid.T) {
+				if stopped {
+					t.Skip()
+				}
+				owner.Extend(w.end, max(w.next, w.until)+rapid.Int64Range(0, 2).Draw(t, "hole"), rapid.Int64Range(1, 6).Draw(t, "records"))
+				// Nothing that is there may be told wrong meanwhile.
+				for l := w.floor; l < w.next; l++ {
+					if got, want := owner.ToPhysical(l), w.physical(l); got > want && !w.deleted(l) {
+						t.Fatalf("logical %d is physical %d, want %d", l, got, want)
+					}
+				}
+				owner.Own(w.end, w.next)
+				owner.SetLogicalEnd(w.until)
+			},
+			"hole at the end": func(t *rapid.T) {
+				if stopped {
+					t.Skip()
+				}
+				w.until = max(w.until, w.next+rapid.Int64Range(0, 3).Draw(t, "hole"))
+				owner.SetLogicalEnd(w.until)
+			},
+			"foreign write": func(t *rapid.T) {
+				if stopped {
+					t.Skip()
+				}
+				n := rapid.Int64Range(1, 3).Draw(t, "records")
+				if rapid.Bool().Draw(t, "announced") {
+					owner.Extend(w.end, max(w.next, w.until), 2)
+				}
+				w.batches = append(w.batches, twinBatch{p: w.end, n: n, hidden: true})
+				require.NoError(t, owner.Hide(w.end, w.end+n))
+				require.NoError(t, reader.Hide(w.end, w.end+n))
+				w.end += n
+				owner.SetPhysicalEnd(w.end)
+			},
+			"log start moves": func(t *rapid.T) {
+				if len(w.batches) == 0 || w.next <= w.floor || stopped {
+					t.Skip()
+				}
+				w.starts = rapid.IntRange(w.starts, len(w.batches)-1).Draw(t, "deleted")
+				for w.starts < len(w.batches)-1 && w.batches[w.starts].hidden {
+					w.starts++
+				}
+				if b := w.batches[w.starts]; !b.hidden && b.l > w.floor {
+					// Where the record before ends, or in the hole between.
+					below := w.floor
+					for _, x := range w.batches[:w.starts] {
+						if !x.hidden {
+							below = max(below, x.l+x.n)
+						}
+					}
+					w.floor = rapid.Int64Range(below, b.l).Draw(t, "floor")
+					owner.Move(b.p, w.floor, w.floor)
+					reader.Move(b.p, w.floor, w.floor)
+				}
+			},
+			"read": func(t *rapid.T) {
+				if w.starts >= len(w.batches) {
+					t.Skip()
+				}
+				b := w.batches[rapid.IntRange(w.starts, len(w.batches)-1).Draw(t, "batch")]
+				if !b.hidden {
+					owner.Learn(b.p, b.l, b.n)
+					reader.Learn(b.p, b.l, b.n)
+				}
+			},
+			"seek": func(t *rapid.T) {
+				if w.next == w.floor || len(w.batches) == 0 {
+					t.Skip()
+				}
+				l := rapid.Int64Range(w.floor, max(w.floor, w.next-1)).Draw(t, "logical")
+				for _, p := range []*Partition{owner, reader} {
+					if got, _ := w.seek(p, l); got != w.physical(l) && !w.deleted(l) {
+						t.Fatalf("logical %d is found at %d, want %d", l, got, w.physical(l))
+					}
+				}
+			},
+			"forget": func(*rapid.T) {
+				for _, p := range []*Partition{owner, reader} {
+					s := *p.state.Load()
+					n := 0
+					s.spans = s.spans.filter(func(*span) bool { n++; return n%2 == 0 })
+					p.state.Store(&s)
+					p.recent.Load().filter(func(span) bool { n++; return n%2 == 0 })
+				}
+			},
+			"restart": func(t *rapid.T) {
+				if !stopped {
+					w.until = w.next
+				}
+				s := owner.state.Load()
+				next := Open(s.start.physical, s.start.logical, w.floor)
+				for _, r := range owner.Hidden() {
+					require.NoError(t, next.Hide(r.From, r.To))
+				}
+				owner = next
+				if stopped {
+					owner.End(w.first.physical, w.first.logical)
+				} else {
+					owner.Own(w.end, w.next)
+				}
+				owner.SetPhysicalEnd(w.end)
+			},
+			"stop": func(t *rapid.T) {
+				if stopped || len(w.batches) == 0 {
+					t.Skip()
+				}
+				stopped = true
+				owner.End(w.end, w.until)
+				reader.End(w.end, w.until) // stored, and read
+				w.next = w.until
+				w.first = span{physical: w.end, logical: w.until}
+			},
+		})
+		w.checkFound(t, owner)
+		w.checkFound(t, reader)
+		w.checkKnown(t, owner)
+		w.checkKnown(t, reader)
+	})
+}
+
+// size is what a partition holds, in bytes.
+func (t *Partition) size() (bytes int) {
+	s := t.state.Load()
+	bytes = int(unsafe.Sizeof(*t) + unsafe.Sizeof(*s))
+	bytes += len(s.spans) * int(unsafe.Sizeof(chunk{})+unsafe.Sizeof(&chunk{}))
+	bytes += cap(s.hidden) * int(unsafe.Sizeof(hiddenRange{}))
+	if t.recent.Load() != nil {
+		bytes += int(unsafe.Sizeof(ring{}))
+	}
+	return bytes
+}
+
+// A topic with a million transactions is seekable anywhere within a handful of probes, in 64 KiB.
+func TestMillionRuns(t *testing.T) {
+	const runs = 1_000_000
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, c := range []struct {
+		name    string
+		hole, n func(int) int64
+	}{
+		{"one-record transactions", func(int) int64 { return 1 }, func(int) int64 { return 1 }},
+		{"random holes and batches", func(int) int64 { return random.Int64N(4) }, func(int) int64 { return 1 + random.Int64N(10) }},
+		{"compacted: ever fewer holes", func(i int) int64 {
+			if random.IntN(runs) > i {
+				return 1 + random.Int64N(1000)
+			}
+			return 0
+		}, func(int) int64 { return 1 + random.Int64N(3) }},
+		{"one gap of a billion", func(i int) int64 {
+			if i == runs/3 {
+				return 1_000_000_000
+			}
+			return int64(i % 2)
+		}, func(int) int64 { return 1 }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := &logTwin{}
+			p := New(0, 0, 0)
+			p.Own(0, 0)
+			for i := range runs {
+				w.append(p, c.hole(i), c.n(i))
+			}
+			again := Open(0, 0, 0) // after a restart
+			for name, p := range map[string]*Partition{"owner": p, "after a restart": again} {
+				fetches, total, most := 0, 0, 0
+				check := func(l int64) int64 {
+					got, probes := w.seek(p, l)
+					require.Equal(t, w.physical(l), got, "logical %d", l)
+					fetches, total, most = fetches+1, total+probes, max(most, probes)
+					return got
+				}
+				if p == again {
+					for _, l := range []int64{0, w.next / 2, w.next - 1, 1, w.next / 3} {
+						check(l)
+					}
+				}
+				for range 5_000 {
+					check(random.Int64N(w.next))
+				}
+				require.LessOrEqual(t, most, 24)
+				require.LessOrEqual(t, p.size(), 64<<10)
+				t.Logf("%s: %d seeks, %.2f probes on average, %d at most; %d bytes", name, fetches, float64(total)/float64(fetches), most, p.size())
+
+				// A sequential reader finds its place without a probe, whatever others do.
+				at := w.at(w.physical(w.next / 2))
+				for _, b := range w.batches[at : at+1000] {
+					p.Learn(b.p, b.l, b.n)
+					check(random.Int64N(w.next))
+					if got, probes := w.seek(p, b.l+b.n); probes > 0 || got != b.p+b.n {
+						t.Fatalf("behind the batch at %d: %d probes", b.p, probes)
+					}
+					if got, probes := w.seek(p, b.l); probes > 0 || got != b.p {
+						t.Fatalf("the batch at %d: %d probes", b.p, probes)
+					}
+				}
+			}
+		})
+	}
+}
+
+// An offset that is found for the first time costs no more than halving the log.
+func TestWorstSeek(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	w := &logTwin{}
+	for i := range 1_000_000 {
+		hole := int64(0)
+		if i%1000 == 0 {
+			hole = int64(math.Exp(random.Float64() * 20))
+		}
+		w.append(nil, hole, 1)
+	}
+	most, total := 0, 0
+	const seeks = 2000
+	for range seeks {
+		p := Open(0, 0, 0)
+		w.probe(p, ProbeEnd)
+		b := w.batches[random.IntN(len(w.batches))]
+		got, probes := w.seek(p, b.l)
+		require.Equal(t, b.p, got)
+		most, total = max(most, probes), total+probes
+	}
+	require.LessOrEqual(t, most, 24)
+	t.Logf("%.2f probes on average, %d at most", float64(total)/seeks, most)
+}
+
+// A doubled append is not taken for the batch, whichever is met first.
+func TestDoubledAppend(t *testing.T) {
+	for _, first := range []bool{true, false} {
+		p := Open(0, 0, 0)
+		p.LearnProbe(0, 0, 1)
+		p.LearnProbe(90, 200, 10)
+		p.LearnEnd(100)
+		teach := []func(){
+			func() { p.Learn(40, 50, 5) },
+			func() { p.Learn(60, 50, 5) },
+		}
+		if !first {
+			teach[0], teach[1] = teach[1], teach[0]
+		}
+		for _, f := range teach {
+			f()
+		}
+		got, _, ok := p.FindPhysical(52, 0)
+		require.True(t, ok)
+		require.EqualValues(t, 42, got)
+		require.NoError(t, p.Hide(60, 65))
+		require.True(t, p.IsHidden(62))
+		require.False(t, p.IsHidden(65))
+		got, _, ok = p.FindPhysical(52, 0)
+		require.True(t, ok)
+		require.EqualValues(t, 42, got)
+	}
+}
+
+func TestHiddenRanges(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var h hidden
+		twin := map[int64]bool{}
+		for range rapid.IntRange(0, 12).Draw(t, "ranges") {
+			from := rapid.Int64Range(0, 60).Draw(t, "from")
+			to := from + rapid.Int64Range(1, 8).Draw(t, "n")
+			h = h.with(from, to)
+			for i := from; i < to; i++ {
+				twin[i] = true
+			}
+		}
+		visible := int64(0)
+		for p := int64(0); p < 80; p++ {
+			if h.has(p) != twin[p] || h.visible(p) != visible || !twin[p] && h.physical(visible) != p {
+				t.Fatalf("%d: hidden %v, visible %d, back %d; %+v", p, h.has(p), h.visible(p), h.physical(visible), h)
+			}
+			if !twin[p] {
+				visible++
+			}
+		}
+		for i, r := range h {
+			if r.from >= r.to || i > 0 && h[i-1].to >= r.from {
+				t.Fatalf("not merged: %+v", h)
+			}
+		}
+	})
+}
+
+func TestTooManyHidden(t *testing.T) {
+	p := New(0, 0, 0)
+	for i := range int64(maxHidden) {
+		require.NoError(t, p.Hide(2*i, 2*i+1))
+	}
+	require.ErrorIs(t, p.Hide(5000, 5001), ErrTooManyHidden)
+	require.False(t, p.IsHidden(5000))
+	require.NoError(t, p.Hide(4, 6), "one that joins others")
+	require.Len(t, p.Hidden(), maxHidden-1)
+	require.LessOrEqual(t, p.size(), 64<<10)
+}
+
+// TestReadersOfRuns checks, under the race detector too, that readers are never told too much while the owner appends.
+func TestReadersOfRuns(t *testing.T) {
+	const rounds = 30_000
+	p := New(0, 0, 0)
+	p.Own(0, 0)
+	// Batch i: 3 records at physical 3i, logical 5i.
+	var appended sync.WaitGroup
+	done := make(chan struct{})
+	for g := range 4 {
+		appended.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(g), 9))
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				end, _ := p.LogicalEnd()
+				i := random.Int64N(end/5 + 1)
+				for d := range int64(5) {
+					got, _, ok := p.FindPhysical(5*i+d, 0)
+					want := 3*i + min(d, 3)
+					if got > want || ok && got != want && 5*i+d < end {
+						t.Errorf("logical %d is physical %d (%v), want %d", 5*i+d, got, ok, want)
+						return
+					}
+				}
+				if got, _, ok := p.FindLogical(3 * i); got > 5*i || ok && got != 5*i && 5*i < end-2 {
+					t.Errorf("physical %d is logical %d (%v), want %d", 3*i, got, ok, 5*i)
+					return
+				}
+				if 5*i < end-3 {
+					p.Learn(3*i, 5*i, 3)
+				}
+				if i%64 == 0 && 5*i < end-3 {
+					p.LearnProbe(3*i, 5*i, 3)
+				}
+			}
+		})
+	}
+	for i := range int64(rounds) {
+		p.Extend(3*i, 5*i, 3)
+		p.SetPhysicalEnd(3*i + 3)
+		if i%100 == 0 {
+			p.Own(3*i+3, 5*i+3)
+		}
+	}
+	close(done)
+	appended.Wait()
+}
+
+func TestFindingDoesNotAllocate(t *testing.T) {
+	p := New(0, 0, 0)
+	p.Own(0, 0)
+	for i := range int64(5000) {
+		p.Extend(3*i, 5*i, 3)
+		p.Learn(3*i, 5*i, 3)
+	}
+	sum := int64(0)
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		a, _, _ := p.FindPhysical(7777, 0)
+		b, _, _ := p.FindLogical(7777)
+		p.Learn(60, 100, 3)
+		sum += a + b
+	}))
+	require.NotZero(t, sum)
+}
+
+func BenchmarkExtend(b *testing.B) {
+	p := New(0, 0, 0)
+	p.Own(0, 0)
+	for i := int64(0); b.Loop(); i++ {
+		p.Extend(3*i, 5*i, 3)
+	}
+}
+
+func BenchmarkFindPhysical(b *testing.B) {
+	for _, readers := range []bool{false, true} {
+		p := New(0, 0, 0)
+		p.Own(0, 0)
+		for i := range int64(5_000_000) {
+			p.Extend(3*i, 5*i, 3)
+		}
+		if readers {
+			for i := range int64(1000) {
+				p.Learn(3*i*9, 5*i*9, 3)
+			}
+		}
+		b.Run(fmt.Sprintf("readers=%v", readers), func(b *testing.B) {
+			for b.Loop() {
+				p.FindPhysical(123_456, 0)
+			}
+		})
+	}
+}
