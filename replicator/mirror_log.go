@@ -1,0 +1,237 @@
+package replicator
+
+import (
+	"context"
+	"fmt"
+
+	"klink/protocol/batch"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// mirrorLog is the log of one mirror partition at the destination, for burning and for markers, which do not go through the
+// partition's worker. Nothing is retried here; after an error the next call looks for the leader again. For one goroutine.
+type mirrorLog struct {
+	d         *destination
+	client    *kgo.Client // its appends must ask for acks=all
+	topic     string
+	topicID   [16]byte
+	partition int32
+
+	stale *destTopic // metadata that did not serve
+}
+
+// newMirrorLog makes the log of a partition. Appends are large and take a broker long, so they better have a client of their
+// own: a connection handles one request at a time.
+func newMirrorLog(d *destination, client *kgo.Client, topic string, topicID [16]byte, partition int32) *mirrorLog {
+	return &mirrorLog{d: d, client: client, topic: topic, topicID: topicID, partition: partition}
+}
+
+func (l *mirrorLog) name() string { return fmt.Sprintf("%s-%d", l.topic, l.partition) }
+
+// leader is the broker that leads the partition.
+func (l *mirrorLog) leader(ctx context.Context) (*kgo.Broker, *destTopic, error) {
+	t, err := l.d.topic(ctx, l.topic, l.stale)
+	if err != nil {
+		return nil, nil, err
+	}
+	l.stale = t // until the call that asked has succeeded
+	if t.id != l.topicID && t.id != zeroID && l.topicID != zeroID {
+		return nil, nil, fmt.Errorf("%w: topic %q has been deleted and created again", errNotThere, l.topic)
+	}
+	if int(l.partition) >= len(t.leaders) || t.leaders[l.partition] < 0 {
+		return nil, nil, fmt.Errorf("%s has no leader", l.name())
+	}
+	return l.client.Broker(int(t.leaders[l.partition])), t, nil
+}
+
+// worked keeps the metadata of a call that succeeded.
+func (l *mirrorLog) worked(t *destTopic) {
+	if l.stale == t {
+		l.stale = nil
+	}
+}
+
+// ends reads the log's start and end. It is an error if the end is not committed: what is beyond the high watermark may yet
+// be truncated.
+func (l *mirrorLog) ends(ctx context.Context) (start, end int64, err error) {
+	leader, t, err := l.leader(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	ask := func(replica int32, timestamp int64) (int64, error) {
+		p := kmsg.NewListOffsetsRequestTopicPartition()
+		p.Partition, p.CurrentLeaderEpoch, p.Timestamp, p.MaxNumOffsets = l.partition, t.epochs[l.partition], timestamp, 1
+		return listOffset(ctx, leader, replica, l.topic, p)
+	}
+	// As a client the high watermark, as the debugging replica (-2) the end of the log; one leader epoch, so one leader.
+	highWater, err := ask(-1, timestampLatest)
+	if err != nil {
+		return 0, 0, err
+	}
+	if end, err = ask(-2, timestampLatest); err != nil {
+		return 0, 0, err
+	}
+	if highWater != end {
+		l.worked(t)
+		return 0, 0, fmt.Errorf("the log of %s ends at offset %d but is committed up to %d", l.name(), end, highWater)
+	}
+	if start, err = ask(-1, timestampEarliest); err != nil {
+		return 0, 0, err
+	}
+	l.worked(t)
+	return start, end, nil
+}
+
+// walk calls see for every batch from the one that holds offset from to the last one that begins below to. What see is
+// given is valid only during the call; its error ends the walk and is returned.
+func (l *mirrorLog) walk(ctx context.Context, from, to int64, see func(batch.Header) error) error {
+	for from < to {
+		records, err := l.fetch(ctx, from)
+		if err != nil {
+			return err
+		}
+		at := from
+		for w := batch.Walk(records); ; {
+			if !w.Next() {
+				if w.Err() != nil {
+					return w.Err()
+				}
+				break
+			}
+			b := w.Batch()
+			if b.NextOffset() <= from {
+				continue // a fetch begins with the whole batch or before it
+			}
+			if b.BaseOffset() >= to {
+				return nil
+			}
+			if err := see(b); err != nil {
+				return err
+			}
+			from = b.NextOffset()
+		}
+		if from == at {
+			return fmt.Errorf("fetch of %s at offset %d answered no batch that holds it", l.name(), from)
+		}
+	}
+	return nil
+}
+
+// walkBytes is how much is fetched at once where batches are small; a single batch comes whole whatever its size (KIP-74).
+const walkBytes = 128 << 10
+
+func (l *mirrorLog) fetch(ctx context.Context, offset int64) ([]byte, error) {
+	leader, t, err := l.leader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	req := kmsg.NewPtrFetchRequest()
+	req.ReplicaID, req.SessionEpoch = -1, -1
+	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = 1000, 1, walkBytes
+	rt := kmsg.NewFetchRequestTopic()
+	rt.Topic, rt.TopicID = l.topic, t.id
+	rp := kmsg.NewFetchRequestTopicPartition()
+	rp.Partition, rp.CurrentLeaderEpoch, rp.FetchOffset, rp.PartitionMaxBytes = l.partition, t.epochs[l.partition], offset, walkBytes
+	rt.Partitions = append(rt.Partitions, rp)
+	req.Topics = append(req.Topics, rt)
+	kresp, err := leader.Request(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	resp := kresp.(*kmsg.FetchResponse)
+	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+		return nil, err
+	}
+	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
+		return nil, fmt.Errorf("fetch of %s was answered for %d topics", l.name(), len(resp.Topics))
+	}
+	p := resp.Topics[0].Partitions[0]
+	if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+		return nil, fmt.Errorf("fetch of %s at offset %d: %w", l.name(), offset, err)
+	}
+	l.worked(t)
+	return p.RecordBatches, nil
+}
+
+// append appends one batch and gives the offset of its first record. An error that is unanswered may still come true.
+func (l *mirrorLog) append(ctx context.Context, b []byte) (base int64, err error) {
+	leader, t, err := l.leader(ctx)
+	if err != nil {
+		return 0, err
+	}
+	req := kmsg.NewPtrProduceRequest()
+	req.Acks, req.TimeoutMillis = -1, produceTimeoutMs
+	rt := kmsg.NewProduceRequestTopic()
+	rt.Topic, rt.TopicID = l.topic, t.id
+	rp := kmsg.NewProduceRequestTopicPartition()
+	rp.Partition, rp.Records = l.partition, b
+	rt.Partitions = append(rt.Partitions, rp)
+	req.Topics = append(req.Topics, rt)
+	kresp, err := leader.Request(ctx, req)
+	if err != nil {
+		return 0, asUnanswered(err)
+	}
+	resp := kresp.(*kmsg.ProduceResponse)
+	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 || resp.Topics[0].Partitions[0].Partition != l.partition {
+		return 0, fmt.Errorf("produce to %s was answered for %d topics", l.name(), len(resp.Topics))
+	}
+	p := resp.Topics[0].Partitions[0]
+	if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+		return 0, detailed(err, p.ErrorMessage)
+	}
+	l.worked(t)
+	return p.BaseOffset, nil
+}
+
+// detailed adds the message of a response to its code.
+func detailed(err error, message *string) error {
+	if err == nil || message == nil || *message == "" {
+		return err
+	}
+	return fmt.Errorf("%w: %s", err, *message)
+}
+
+// deleteBefore moves the log start up to an offset; one at or below the log start changes nothing, but is checked.
+func (l *mirrorLog) deleteBefore(ctx context.Context, to int64) error {
+	leader, t, err := l.leader(ctx)
+	if err != nil {
+		return err
+	}
+	req := kmsg.NewPtrDeleteRecordsRequest()
+	req.TimeoutMillis = produceTimeoutMs
+	rt := kmsg.NewDeleteRecordsRequestTopic()
+	rt.Topic = l.topic
+	rp := kmsg.NewDeleteRecordsRequestTopicPartition()
+	rp.Partition, rp.Offset = l.partition, to
+	rt.Partitions = append(rt.Partitions, rp)
+	req.Topics = append(req.Topics, rt)
+	kresp, err := leader.Request(ctx, req)
+	if err != nil {
+		return err
+	}
+	resp := kresp.(*kmsg.DeleteRecordsResponse)
+	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
+		return fmt.Errorf("DeleteRecords of %s was answered for %d topics", l.name(), len(resp.Topics))
+	}
+	if err := kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode); err != nil {
+		return err
+	}
+	l.worked(t)
+	return nil
+}
+
+// writeMarkers sends one WriteTxnMarkers for one run.
+func (l *mirrorLog) writeMarkers(ctx context.Context, run markerRun) error {
+	leader, t, err := l.leader(ctx)
+	if err != nil {
+		return err
+	}
+	if err := writeMarkers(ctx, leader, []markerRun{run})[0]; err != nil {
+		return err
+	}
+	l.worked(t)
+	return nil
+}
