@@ -10,6 +10,7 @@ import (
 	"math/big"
 	mathrand "math/rand/v2"
 	"net"
+	"strconv"
 	"testing"
 	"time"
 
@@ -57,6 +58,22 @@ func (w wire) proxy(t testing.TB, hook func(net.Conn), change ...func(*Config)) 
 	broker := newBroker(t, w.broker, hook)
 	p, _ := newProxy(t, broker.addr(), append(change, func(c *Config) { c.TLS, c.UpstreamTLS = w.proxyServer, w.proxyClient })...)
 	return p, broker
+}
+
+// secure is the client's end of a connection to the proxy.
+func (w wire) secure(conn net.Conn) net.Conn {
+	if w.client == nil {
+		return conn
+	}
+	return tls.Client(conn, w.client)
+}
+
+func dialPort(t testing.TB, w wire, port int32) net.Conn {
+	conn, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))))
+	require.NoError(t, err)
+	require.NoError(t, conn.SetDeadline(time.Now().Add(2*requestTimeout)))
+	t.Cleanup(func() { _ = conn.Close() })
+	return w.secure(conn)
 }
 
 func TestConversationsOverEveryWire(t *testing.T) {
