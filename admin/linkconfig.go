@@ -53,6 +53,8 @@ const (
 	ConfigReconnectBackoffMax   = "reconnect.backoff.max.ms"
 	ConfigRetryBackoff          = "retry.backoff.ms"
 	ConfigRequestTimeout        = "request.timeout.ms"
+	ConfigOffsetAlignment       = "offset.alignment"
+	ConfigOffsetAlignmentMax    = "offset.alignment.max"
 )
 
 var linkConfigs = []LinkConfig{
@@ -166,6 +168,15 @@ var linkConfigs = []LinkConfig{
 	{
 		Name: ConfigFetchMaxWait, Type: TypeInt, Default: "500", Importance: "low", Allowed: "1 to 60000", check: between(1, 60000),
 		Doc: "How long the source may wait for new records before it answers a fetch, in milliseconds.",
+	},
+	{
+		Name: ConfigOffsetAlignment, Type: TypeString, Default: "auto", Importance: "medium",
+		Allowed: "auto or off", check: oneOf("auto", "off"),
+		Doc: "auto: mirrors get the source's offsets at the destination's brokers themselves where that is possible, so that clients may go straight to the brokers after promotion; `klink mirror describe` shows where it is not, and why. off: only klink shows the source's offsets. Through klink offsets are the source's either way. A change counts from the next offset on; a partition that has a shift keeps it.",
+	},
+	{
+		Name: ConfigOffsetAlignmentMax, Type: TypeInt, Default: "100000000", Importance: "low", Allowed: "0 to 1000000000", check: between(0, 1000000000),
+		Doc: "How many offsets of a partition are used up at the destination so that its first record gets the source's offset. A partition whose log starts higher at the source is mirrored with a shift.",
 	},
 }
 

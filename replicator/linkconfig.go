@@ -17,6 +17,8 @@ type linkConfig struct {
 	maxWait        time.Duration // fetch.max.wait.ms
 	reconnect      time.Duration // reconnect.backoff.ms
 	reconnectMax   time.Duration // reconnect.backoff.max.ms
+	align          bool          // offset.alignment is not off
+	alignMax       int64         // offset.alignment.max, per partition
 }
 
 // newLinkConfig reads configs. Values were checked when the link was stored; one that does not parse counts as its default.
@@ -39,6 +41,8 @@ func newLinkConfig(configs map[string]string) linkConfig {
 		maxWait:        ms("fetch.max.wait.ms", 500),
 		reconnect:      ms("reconnect.backoff.ms", 50),
 		reconnectMax:   ms("reconnect.backoff.max.ms", 2000),
+		align:          !strings.EqualFold(strings.TrimSpace(configs["offset.alignment"]), "off"),
+		alignMax:       number("offset.alignment.max", 100_000_000, 0, 1_000_000_000),
 	}
 }
 
