@@ -49,6 +49,8 @@ var mirrorOps = map[int8]mirrorInputKind{
 func (s *Service) alterMirror(ctx context.Context, topic string, op int8, validateOnly bool) *protocol.Error {
 	kind, ok := mirrorOps[op]
 	switch {
+	case op == linkapi.MirrorPromote && validateOnly:
+		return s.checkPromote(topic)
 	case op == linkapi.MirrorPromote:
 		return protocol.Errorf(kerr.InvalidRequest, "promote is not in this version: use failover, once the lag of mirror topic '%s' is 0, to stop mirroring", topic)
 	case !ok:
@@ -61,7 +63,7 @@ func (s *Service) alterMirror(ctx context.Context, topic string, op int8, valida
 			return err
 		}
 		if m == nil {
-			return protocol.Errorf(kerr.UnknownTopicOrPartition, "there is no mirror topic '%.260s'; `klink mirror list` shows those that are", topic)
+			return mirrorMissing(topic)
 		}
 		before := len(tx.writes)
 		err = moveMirror(tx, topic, m, mirrorInput{Kind: kind, Link: linkStatusOf(tx, m.Link)}, s.cfg.Now())
@@ -81,6 +83,22 @@ func (s *Service) alterMirror(ctx context.Context, topic string, op int8, valida
 		return asError(err)
 	}
 	return s.awaitStopped(ctx, topic)
+}
+
+// checkPromote says why a mirror cannot be promoted now; nil if it can.
+func (s *Service) checkPromote(topic string) *protocol.Error {
+	m := s.State().Mirrors[topic]
+	if m == nil {
+		return mirrorMissing(topic)
+	}
+	if err := promotable(m.State, m.Error); err != nil {
+		return protocol.Errorf(kerr.InvalidRequest, "mirror topic '%s' cannot be promoted: %s", topic, err)
+	}
+	return nil
+}
+
+func mirrorMissing(topic string) *protocol.Error {
+	return protocol.Errorf(kerr.UnknownTopicOrPartition, "there is no mirror topic '%.260s'; `klink mirror list` shows those that are", topic)
 }
 
 // awaitStopped waits until a mirror is STOPPED, or gone, and its topic has the source's configs.

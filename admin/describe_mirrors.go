@@ -2,13 +2,14 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
+	"sync"
 
-	"klink/protocol"
 	"klink/protocol/linkapi"
 
-	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kadm"
 )
 
 func (s *Service) describeMirrors(ctx context.Context, req *linkapi.DescribeMirrorsRequest) *linkapi.DescribeMirrorsResponse {
@@ -23,12 +24,12 @@ func (s *Service) describeMirrors(ctx context.Context, req *linkapi.DescribeMirr
 	if topics == nil {
 		topics = slices.Sorted(maps.Keys(state.Mirrors))
 	}
-	ends := s.mirrorEnds(ctx, state, topics)
+	fillFromDestination := s.destinationOffsets(ctx, state, topics)
 	for _, topic := range topics {
 		m := state.Mirrors[topic]
 		if m == nil {
 			d := linkapi.DescribedMirror{Topic: topic}
-			d.ErrorCode, d.ErrorMessage = wire(protocol.Errorf(kerr.UnknownTopicOrPartition, "there is no mirror topic '%.260s'; `klink mirror list` shows those that are", topic))
+			d.ErrorCode, d.ErrorMessage = wire(mirrorMissing(topic))
 			resp.Mirrors = append(resp.Mirrors, d)
 			continue
 		}
@@ -36,40 +37,48 @@ func (s *Service) describeMirrors(ctx context.Context, req *linkapi.DescribeMirr
 			Topic: topic, Link: m.Link, SourceTopic: m.SourceTopic, State: string(m.State), Error: string(m.Error),
 			StateMessage: m.ErrorMessage, StateTimeMs: millis(m.StateTime), Partitions: s.partitions(m),
 		}
-		for i := range d.Partitions {
-			if end, ok := ends[timelineAt{topic, int32(i)}]; ok && d.Partitions[i].MirrorEndOffset < 0 {
-				d.Partitions[i].MirrorEndOffset = end
-			}
-		}
+		fillFromDestination(topic, d.Partitions)
+		d.DirectAccess, d.DirectAccessReason = directAccess(m, state.Timelines[topic], d.Partitions)
 		resp.Mirrors = append(resp.Mirrors, d)
 	}
 	return resp
 }
 
-// mirrorEnds asks the destination for the logical ends of mirrors that the replicator has nothing to tell of: those that
-// are stopped, paused or FAILED. What does not answer is left out.
-func (s *Service) mirrorEnds(ctx context.Context, state *State, topics []string) map[timelineAt]int64 {
+// destinationOffsets asks the destination for the log starts and ends of mirrors that the replicator has nothing to tell of:
+// those that are stopped, paused or FAILED. What does not answer stays unknown.
+func (s *Service) destinationOffsets(ctx context.Context, state *State, topics []string) (fill func(topic string, ps []linkapi.DescribedPartition)) {
 	var ask []string
 	for _, topic := range topics {
-		if m := state.Mirrors[topic]; m != nil && m.Created && m.Error != ErrMirrorTopicDeleted && slices.ContainsFunc(s.partitions(m), func(p linkapi.DescribedPartition) bool { return p.MirrorEndOffset < 0 }) {
+		if m := state.Mirrors[topic]; m != nil && m.Created && m.Error != ErrMirrorTopicDeleted && slices.ContainsFunc(s.partitions(m), func(p linkapi.DescribedPartition) bool {
+			return p.MirrorEndOffset < 0 || p.MirrorStartOffset < 0
+		}) {
 			ask = append(ask, topic)
 		}
 	}
-	ends := map[timelineAt]int64{}
 	if len(ask) == 0 {
-		return ends
+		return func(string, []linkapi.DescribedPartition) {}
 	}
-	listed, err := s.admin.ListEndOffsets(ctx, ask...)
-	if err != nil {
-		s.log.Warn("the ends of mirrors at the destination are not known", "error", err)
-		return ends
+	var starts, ends kadm.ListedOffsets
+	var errs [2]error
+	var both sync.WaitGroup
+	both.Go(func() { starts, errs[0] = s.admin.ListStartOffsets(ctx, ask...) })
+	both.Go(func() { ends, errs[1] = s.admin.ListEndOffsets(ctx, ask...) })
+	both.Wait()
+	if err := errors.Join(errs[:]...); err != nil {
+		s.log.Warn("offsets of mirrors at the destination are not known", "error", err)
 	}
-	for _, topic := range ask {
-		for p, t := range state.Timelines[topic] {
-			if end, ok := listed.Lookup(topic, int32(p)); ok && end.Err == nil && t.Floor() != outOfRange {
-				ends[timelineAt{topic, int32(p)}] = t.ToLogical(end.Offset)
+	return func(topic string, ps []linkapi.DescribedPartition) {
+		for i, t := range state.Timelines[topic] {
+			if i >= len(ps) || t.Floor() == outOfRange {
+				continue
+			}
+			p := &ps[i]
+			if start, ok := starts.Lookup(topic, p.Partition); ok && start.Err == nil && p.MirrorStartOffset < 0 {
+				p.MirrorStartOffset = t.ToLogical(start.Offset)
+			}
+			if end, ok := ends.Lookup(topic, p.Partition); ok && end.Err == nil && p.MirrorEndOffset < 0 {
+				p.MirrorEndOffset = t.ToLogical(end.Offset)
 			}
 		}
 	}
-	return ends
 }

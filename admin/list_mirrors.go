@@ -44,30 +44,6 @@ func (s *Service) listMirrors(ctx context.Context, req *linkapi.ListMirrorsReque
 	return resp
 }
 
-// partitions describes the partitions of a mirror from the replicator's memory.
-func (s *Service) partitions(m *Mirror) []linkapi.DescribedPartition {
-	var status []PartitionStatus
-	if r := s.reporter.Load(); r != nil && *r != nil {
-		status = (*r).Status(m.Topic)
-	}
-	timelines := s.State().Timelines[m.Topic]
-	ps := make([]linkapi.DescribedPartition, m.Partitions)
-	for i := range ps {
-		p := linkapi.DescribedPartition{Partition: int32(i), SourceEndOffset: -1, MirrorEndOffset: -1, Lag: -1, LastFetchTimeMs: -1}
-		if i < len(status) {
-			p.SourceEndOffset, p.MirrorEndOffset, p.LastFetchTimeMs = status[i].SourceEnd, status[i].MirrorEnd, millis(status[i].LastFetch)
-		}
-		if p.SourceEndOffset >= 0 && p.MirrorEndOffset >= 0 {
-			p.Lag = max(0, p.SourceEndOffset-p.MirrorEndOffset)
-		}
-		if i < len(timelines) {
-			p.Shift = timelines[i].Shift()
-		}
-		ps[i] = p
-	}
-	return ps
-}
-
 // millis is a time in Unix milliseconds; -1 = never.
 func millis(t time.Time) int64 {
 	if t.IsZero() {

@@ -90,3 +90,21 @@ func stepFailed(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error) 
 	}
 	return s, nil, nil
 }
+
+// promotable says whether a mirror in a state could be promoted: it must be able to come to the end of its source, and to
+// know that it has.
+func promotable(state MirrorState, code Error) error {
+	switch state {
+	case MirrorPaused, MirrorLinkPaused:
+		return notPossible("it is %s, so its lag does not become 0: resume it first, or fail it over", state)
+	case MirrorSourceUnavailable:
+		return notPossible("its source is not available (%s), so nobody knows when its lag is 0: fail it over to stop mirroring at once", code)
+	case MirrorFailed:
+		return notPossible("it has FAILED (%s): fail it over to write to the topic", code)
+	case MirrorPendingStopped:
+		return notPossible("it is being stopped")
+	case MirrorStopped:
+		return notPossible("it is STOPPED already")
+	}
+	return nil
+}

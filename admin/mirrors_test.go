@@ -70,7 +70,13 @@ func TestMirrorLifecycle(t *testing.T) {
 
 	w.reporter.set("orders", PartitionStatus{SourceEnd: 0, MirrorEnd: 0}, PartitionStatus{SourceEnd: 10, MirrorEnd: 8, LastFetch: time.UnixMilli(5)})
 	d := w.service.HandleLink(context.Background(), &linkapi.DescribeMirrorsRequest{Topics: []string{"orders", "none"}}).(*linkapi.DescribeMirrorsResponse)
-	require.Equal(t, linkapi.DescribedPartition{Partition: 1, SourceEndOffset: 10, MirrorEndOffset: 8, Lag: 2, LastFetchTimeMs: 5, Shift: 7}, d.Mirrors[0].Partitions[1])
+	require.Equal(t, linkapi.DescribedPartition{
+		Partition: 1, SourceStartOffset: -1, SourceEndOffset: 10, SourceLastStableOffset: -1, MirrorStartOffset: 7, MirrorEndOffset: 8, Lag: 2, LastFetchTimeMs: 5,
+		Shift: 7, ShiftBegan: 7, ShiftReason: "the mirror began at offset 7 of the source, which is offset 0 in its own log",
+	}, d.Mirrors[0].Partitions[1])
+	require.True(t, d.Mirrors[0].Partitions[0].Aligned)
+	require.False(t, d.Mirrors[0].DirectAccess)
+	require.Contains(t, d.Mirrors[0].DirectAccessReason, "1 of 2 partitions have other offsets at the brokers; partition 1 from offset 7 on")
 	require.Equal(t, kerr.UnknownTopicOrPartition.Code, d.Mirrors[1].ErrorCode)
 	list := w.service.HandleLink(context.Background(), &linkapi.ListMirrorsRequest{}).(*linkapi.ListMirrorsResponse)
 	require.Len(t, list.Mirrors, 1)

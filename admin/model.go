@@ -86,6 +86,8 @@ type Mirror struct {
 	Partitions    int32
 	// Created is false until the topic exists at the destination; nothing may be appended before.
 	Created bool
+	// LogAppendTime: the source topic had message.timestamp.type=LogAppendTime when the mirror was created.
+	LogAppendTime bool
 }
 
 // State is an immutable picture of all links and mirrors.
@@ -127,6 +129,15 @@ type Start struct {
 	Floor     int64
 }
 
+// Checkpoint says of a partition that every record from the physical offset on is at or above the logical one, and every
+// record before it below. Where no batch is left in the log it tells at which logical offset to go on.
+type Checkpoint struct {
+	Topic     string
+	Partition int32
+	Physical  int64
+	Logical   int64
+}
+
 // Event is a finding of the replicator about a link or a mirror.
 type Event struct {
 	Kind            EventKind
@@ -138,10 +149,24 @@ type Event struct {
 }
 
 // PartitionStatus is what the replicator knows of one partition right now. Offsets are logical, -1 = unknown.
+//
+// The fields from SourceLastStable on count as unknown, too, when all of them are zero. A partition that is aligned has
+// ShiftBegan = -1, so this is no state that a replicator which fills them could mean.
 type PartitionStatus struct {
 	SourceEnd int64
 	MirrorEnd int64
 	LastFetch time.Time // zero = never
+
+	SourceLastStable int64 // below SourceEnd while a transaction is open at the source
+	SourceStart      int64 // log start offset
+	MirrorStart      int64
+	ShiftBegan       int64  // from where logical and physical offsets have differed; -1 = they never did
+	ShiftReason      string // why, for people
+}
+
+// detailed says whether the fields from SourceLastStable on were filled in.
+func (p PartitionStatus) detailed() bool {
+	return p.SourceLastStable != 0 || p.SourceStart != 0 || p.MirrorStart != 0 || p.ShiftBegan != 0 || p.ShiftReason != ""
 }
 
 // Reporter answers from the replicator's memory; safe for concurrent use.

@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// Records of the state topic. Keys are link/NAME, mirror/TOPIC and timeline/TOPIC/PARTITION; none of the names can
-// contain a slash. Values are JSON objects with a version; null (a tombstone) deletes. Fields that this version does not
+// Records of the state topic. Keys are link/NAME, mirror/TOPIC, timeline/TOPIC/PARTITION and checkpoint/TOPIC/PARTITION;
+// none of the names can contain a slash. Values are JSON objects with a version; null (a tombstone) deletes. Fields that this version does not
 // know survive when it changes a record, so that two versions of klink can work on one state topic.
 
 // recordVersion is the version of records that this klink writes, and the highest that it reads. A field that older
@@ -29,22 +29,27 @@ const (
 type recordKind string
 
 const (
-	kindLink     recordKind = "link"
-	kindMirror   recordKind = "mirror"
-	kindTimeline recordKind = "timeline"
+	kindLink       recordKind = "link"
+	kindMirror     recordKind = "mirror"
+	kindTimeline   recordKind = "timeline"
+	kindCheckpoint recordKind = "checkpoint"
 )
 
 // recordKey is a parsed key.
 type recordKey struct {
 	Kind      recordKind
 	Name      string // link or topic
-	Partition int32  // of a timeline
+	Partition int32  // of a timeline or checkpoint
 }
 
 func linkKey(name string) string    { return "link/" + name }
 func mirrorKey(topic string) string { return "mirror/" + topic }
 func timelineKey(t timelineAt) string {
 	return "timeline/" + t.topic + "/" + strconv.Itoa(int(t.partition))
+}
+
+func checkpointKey(t timelineAt) string {
+	return "checkpoint/" + t.topic + "/" + strconv.Itoa(int(t.partition))
 }
 
 // timelineAt names a timeline.
@@ -64,11 +69,11 @@ func parseRecordKey(key []byte) (recordKey, error) {
 	k := recordKey{Kind: recordKind(kind), Name: rest}
 	switch k.Kind {
 	case kindLink, kindMirror:
-	case kindTimeline:
+	case kindTimeline, kindCheckpoint:
 		topic, number, ok := strings.Cut(rest, "/")
 		partition, err := strconv.ParseUint(number, 10, 31)
 		if !ok || err != nil || partition >= maxPartitions || number != strconv.FormatUint(partition, 10) {
-			return recordKey{}, fmt.Errorf("%q is not timeline/TOPIC/PARTITION", key)
+			return recordKey{}, fmt.Errorf("%q is not %s/TOPIC/PARTITION", key, kind)
 		}
 		k.Name, k.Partition = topic, int32(partition)
 	default:
@@ -99,6 +104,10 @@ func checkName(name string) error {
 	return nil
 }
 
+func errLaterVersion(version int) error {
+	return fmt.Errorf("was written by a later klink (version %d, this one reads up to %d): upgrade this klink", version, recordVersion)
+}
+
 // unknownFields are the fields of a record that this version does not know.
 type unknownFields map[string]json.RawMessage
 
@@ -120,7 +129,7 @@ func decodeRecord(value []byte, into any) (unknownFields, error) {
 		return nil, errors.New("has no version")
 	}
 	if version > recordVersion {
-		return nil, fmt.Errorf("was written by a later klink (version %d, this one reads up to %d): upgrade this klink", version, recordVersion)
+		return nil, errLaterVersion(version)
 	}
 	// Only fields of exactly the right name count; encoding/json would also take other cases.
 	known := map[string]json.RawMessage{}

@@ -84,6 +84,12 @@ func (r *mirrorRecord) view(topic string) *Mirror {
 	return &Mirror{
 		Topic: topic, TopicID: r.TopicID, Link: r.Link, SourceTopic: r.SourceTopic, SourceTopicID: r.SourceTopicID,
 		State: r.State, Error: r.Error, ErrorMessage: r.ErrorMessage, StateTime: time.UnixMilli(r.StateTimeMs),
-		Partitions: r.Partitions, Created: r.Created,
+		Partitions: r.Partitions, Created: r.Created, LogAppendTime: r.logAppendTime(),
 	}
+}
+
+// logAppendTime says whether the source topic was of that timestamp type; a mirror never is.
+func (r *mirrorRecord) logAppendTime() bool {
+	own := r.SourceConfigs["message.timestamp.type"]
+	return own != nil && *own == "LogAppendTime"
 }

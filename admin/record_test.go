@@ -36,6 +36,10 @@ func TestRecordGolden(t *testing.T) {
 			SourceConfigs: map[string]*string{"compression.type": &lz4, "message.timestamp.after.max.ms": nil},
 		},
 		`{"floor":9,"logical":8,"physical":0,"version":1}`: &timelineRecord{Logical: 8, Floor: 9},
+		`{"alignment":{"began":8,"reason":"r"},"end":{"physical":5,"logical":13},"floor":9,"hidden":[[1,2],[4,5]],"logical":8,"physical":0,"version":1}`: &timelineRecord{
+			Logical: 8, Floor: 9, End: &position{5, 13}, Hidden: []hiddenRange{{1, 2}, {4, 5}}, Alignment: &alignment{8, "r"},
+		},
+		`{"logical":7,"mirror":"m\"","physical":5,"version":1}`: &checkpointRecord{Version: 1, Mirror: `m"`, Physical: 5, Logical: 7},
 	} {
 		value, err := r.encode()
 		require.NoError(t, err)
@@ -67,6 +71,20 @@ func TestDecodeRefuses(t *testing.T) {
 		_, err := decodeTimeline([]byte(value))
 		require.Error(t, err, value)
 	}
+	for _, more := range []string{
+		`"end":{"physical":4,"logical":9}`, `"end":{"physical":5,"logical":-1}`, `"end":7`, `"hidden":[[1]]`, `"hidden":[[1,1]]`, `"hidden":[[-1,1]]`,
+		`"hidden":[[1,2],[2,3]]`, `"hidden":[[5,6],[1,2]]`, `"hidden":[` + strings.Repeat(`[1,2],`, maxHiddenRanges) + `[1,2]]`, `"alignment":{"began":-2}`,
+		`"alignment":{"began":1,"reason":"` + strings.Repeat("x", maxReasonBytes+1) + `"}`,
+	} {
+		_, err := decodeTimeline([]byte(`{"version":1,"physical":5,"logical":8,"floor":8,` + more + `}`))
+		require.Error(t, err, more)
+	}
+	for value, why := range map[string]string{
+		`null`: "no version", `{"version":2,"physical":1,"logical":1}`: "upgrade", `{"version":1,"physical":1}`: "lacks", `{"version":1,"physical":-1,"logical":1}`: "lacks", `[`: "not a checkpoint",
+	} {
+		_, err := decodeCheckpoint([]byte(value))
+		require.ErrorContains(t, err, why, value)
+	}
 }
 
 func TestParseRecordKey(t *testing.T) {
@@ -75,6 +93,7 @@ func TestParseRecordKey(t *testing.T) {
 		"mirror/a.b":        {Kind: kindMirror, Name: "a.b"},
 		"timeline/a/0":      {Kind: kindTimeline, Name: "a"},
 		"timeline/a/131071": {Kind: kindTimeline, Name: "a", Partition: 131071},
+		"checkpoint/a/1":    {Kind: kindCheckpoint, Name: "a", Partition: 1},
 	} {
 		got, err := parseRecordKey([]byte(key))
 		require.NoError(t, err, key)
@@ -84,7 +103,7 @@ func TestParseRecordKey(t *testing.T) {
 		_, err := parseRecordKey([]byte(key))
 		require.ErrorIs(t, err, errForeignKey, key)
 	}
-	for _, key := range []string{"link/", "link/a/b", "mirror/..", "timeline/a", "timeline/a/01", "timeline/a/-1", "timeline/a/131072", "timeline//0", "mirror/a\x00"} {
+	for _, key := range []string{"link/", "link/a/b", "mirror/..", "timeline/a", "timeline/a/01", "timeline/a/-1", "timeline/a/131072", "timeline//0", "checkpoint/a", "mirror/a\x00"} {
 		_, err := parseRecordKey([]byte(key))
 		require.Error(t, err, key)
 		require.NotErrorIs(t, err, errForeignKey, key)
@@ -98,10 +117,12 @@ func FuzzRecord(f *testing.F) {
 		`{"version":1,"state":"ACTIVE","id":"x","unknown":[{}],"configs":{"a":"b"},"secrets":{"c":{"key_id":"k","data":"AA=="}}}`,
 		`{"version":1,"state":"STOPPED","partitions":3,"topic_id":"AQAAAAAAAAAAAAAAAAAAAA","source_configs":{"a":null}}`,
 		`{"version":1,"physical":1,"logical":2,"floor":3,"more":-0.0}`,
+		`{"version":1,"physical":1,"logical":2,"floor":3,"end":{"physical":4,"logical":6},"hidden":[[1,2],[3,4]],"alignment":{"began":2}}`,
 		`{"version":1,"version":2}`, `{"version":1,"State":"ACTIVE"}`, `null`, `{`, ``,
 	} {
 		f.Add("mirror/a", []byte(seed))
 		f.Add("timeline/a/5", []byte(seed))
+		f.Add("checkpoint/a/5", []byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
 		_, _ = parseRecordKey([]byte(key))
@@ -115,6 +136,9 @@ func FuzzRecord(f *testing.F) {
 		}
 		if r, err := decodeTimeline(value); err == nil {
 			stable(t, r, decodeTimeline)
+		}
+		if r, err := decodeCheckpoint(value); err == nil {
+			stable(t, r, decodeCheckpoint)
 		}
 	})
 }
@@ -135,6 +159,7 @@ func FuzzApply(f *testing.F) {
 	f.Add("mirror/a", []byte(`{"version":1,"state":"ACTIVE","partitions":2}`), "timeline/a/1", []byte(`{"version":1,"physical":0,"logical":2,"floor":3}`))
 	f.Add("link/a", []byte(`{"version":1,"state":"ACTIVE"}`), "link/a", []byte(nil))
 	f.Add("timeline/a/99", []byte(`x`), "mirror/a", []byte(`x`))
+	f.Add("timeline/a/0", []byte(`{"version":1,"physical":0,"logical":2,"floor":3,"hidden":[[0,4]],"end":{"physical":7,"logical":9}}`), "checkpoint/a/0", []byte(`{"version":1,"physical":5,"logical":9}`))
 	f.Fuzz(func(t *testing.T, key1 string, value1 []byte, key2 string, value2 []byte) {
 		s := newStore(nil, testLogger(t))
 		s.log = &casLog{}

@@ -86,10 +86,11 @@ func (s *Service) SetTimeline(ctx context.Context, topic string, partition int32
 		if err != nil {
 			return err
 		}
-		next := &timelineRecord{Physical: physical, Logical: logical, Floor: floor}
+		next := &timelineRecord{}
 		if t != nil {
-			next.unknown = t.unknown
+			next = t.clone()
 		}
+		next.Physical, next.Logical, next.Floor = physical, logical, floor
 		return tx.PutTimeline(topic, partition, next)
 	})
 	if err != nil {

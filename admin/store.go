@@ -32,6 +32,7 @@ type Store struct {
 	records records
 	live    map[timelineAt]*timeline.Partition
 	state   stateCache
+	changed bool // since the last picture: something else than checkpoints
 }
 
 // records are the decoded records by name. The records are immutable.
@@ -39,16 +40,23 @@ type records struct {
 	links     map[string]*linkRecord
 	mirrors   map[string]*mirrorRecord
 	timelines map[string]map[int32]*timelineRecord // by topic and partition
-	broken    map[string]error                     // by key
+	// checkpoints by topic and partition, those of earlier mirrors of the topic included.
+	checkpoints map[string]map[int32]*checkpointRecord
+	broken      map[string]error // by key
 }
 
 // OpenStore starts to read the state topic, which must exist. changed is called after every change, by anyone, once the
-// store has it; it may be called from several goroutines at once.
+// store has it; it may be called from several goroutines at once. A checkpoint is no change: it shows in no picture.
 func OpenStore(destination []kgo.Opt, key *SecretsKey, logger *slog.Logger, changed func()) (*Store, error) {
 	s := newStore(key, logger)
 	log, err := openCASLog(casLogConfig{
 		Options: destination, Topic: StateTopic, TransactionalID: stateTransactionalID,
-		Apply: s.apply, Changed: changed, Logger: logger,
+		Apply: s.apply, Logger: logger,
+		Changed: func() {
+			if s.takeChanged() {
+				changed()
+			}
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -62,7 +70,8 @@ func newStore(key *SecretsKey, logger *slog.Logger) *Store {
 		key: key, logger: logger,
 		records: records{
 			links: map[string]*linkRecord{}, mirrors: map[string]*mirrorRecord{},
-			timelines: map[string]map[int32]*timelineRecord{}, broken: map[string]error{},
+			timelines: map[string]map[int32]*timelineRecord{}, checkpoints: map[string]map[int32]*checkpointRecord{},
+			broken: map[string]error{},
 		},
 		live:  map[timelineAt]*timeline.Partition{},
 		state: newStateCache(),
@@ -94,6 +103,15 @@ func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {
 	})
 }
 
+// takeChanged says whether there is something new to see since it was asked last.
+func (s *Store) takeChanged() bool {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	changed := s.changed
+	s.changed = false
+	return changed
+}
+
 // Broken is how many records could not be read so far.
 func (s *Store) Broken() int64 { return s.broken.Load() }
 
@@ -112,6 +130,10 @@ func (s *Store) apply(key string, value []byte) {
 		s.records.broken[key] = err
 		s.logger.Error("a record of the state topic cannot be read and is left alone", "topic", StateTopic, "key", key, "error", err)
 	}
+	if k.Kind == kindCheckpoint {
+		return
+	}
+	s.changed = true
 	if k.Kind != kindLink {
 		s.state.forget(k.Name)
 	}
@@ -143,39 +165,10 @@ func (s *Store) applyParsed(k recordKey, value []byte) error {
 		s.records.mirrors[k.Name] = r
 	case kindTimeline:
 		return s.applyTimeline(k, value)
+	case kindCheckpoint:
+		return s.applyCheckpoint(k, value)
 	default:
 		return fmt.Errorf("%s: unknown kind", k.Kind)
-	}
-	return nil
-}
-
-// applyTimeline keeps the published timeline of a partition in step with its record. A live timeline is moved only by a
-// record that says something else than the one before: in between its owner moves it, ahead of the store.
-func (s *Store) applyTimeline(k recordKey, value []byte) error {
-	at := timelineAt{k.Name, k.Partition}
-	before := s.records.timelines[k.Name][k.Partition]
-	delete(s.records.timelines[k.Name], k.Partition)
-	if len(s.records.timelines[k.Name]) == 0 {
-		delete(s.records.timelines, k.Name)
-	}
-	if value == nil {
-		delete(s.live, at)
-		return nil
-	}
-	r, err := decodeTimeline(value)
-	if err != nil {
-		delete(s.live, at)
-		return err
-	}
-	if s.records.timelines[k.Name] == nil {
-		s.records.timelines[k.Name] = map[int32]*timelineRecord{}
-	}
-	s.records.timelines[k.Name][k.Partition] = r
-	switch live := s.live[at]; {
-	case live == nil:
-		s.live[at] = timeline.New(r.Physical, r.Logical, r.Floor)
-	case before == nil || before.shift() != r.shift() || before.Floor != r.Floor:
-		live.Set(r.shift(), r.Floor)
 	}
 	return nil
 }

@@ -81,6 +81,29 @@ func (tx *Tx) PutTimeline(topic string, partition int32, r *timelineRecord) erro
 	return put(tx, timelineKey(timelineAt{topic, partition}), old, r)
 }
 
+// putCheckpoint writes a checkpoint of a partition, unless there is one of the same mirror that is as far or further: two
+// owners may write one after the other, and the late one knows less. A transaction must write each one only once, as this
+// does not look at what it has written itself: there may be very many.
+func (tx *Tx) putCheckpoint(at timelineAt, r *checkpointRecord) error {
+	key := checkpointKey(at)
+	old := tx.records.checkpoints[at.topic][at.partition]
+	if value, ok := tx.pending[key]; ok {
+		old = nil
+		if value != nil {
+			old, _ = decodeCheckpoint(value)
+		}
+	}
+	if old != nil && old.Mirror == r.Mirror && (old.Physical > r.Physical || old.Logical > r.Logical || *old == *r) {
+		return nil
+	}
+	value, err := r.encode()
+	if err != nil {
+		return err
+	}
+	tx.writes = append(tx.writes, casRecord{key, value})
+	return nil
+}
+
 type encoder interface{ encode() ([]byte, error) }
 
 func put[R any, P interface {
@@ -111,7 +134,7 @@ func (tx *Tx) DeleteLink(name string) {
 	}
 }
 
-// DeleteMirror deletes a mirror with its timelines, even a broken one.
+// DeleteMirror deletes a mirror with its timelines and checkpoints, even broken ones.
 func (tx *Tx) DeleteMirror(topic string) {
 	if tx.has(mirrorKey(topic), tx.records.mirrors[topic] != nil) {
 		tx.writes = append(tx.writes, casRecord{key: mirrorKey(topic)})
@@ -119,6 +142,9 @@ func (tx *Tx) DeleteMirror(topic string) {
 	var keys []string
 	for p := range tx.records.timelines[topic] {
 		keys = append(keys, timelineKey(timelineAt{topic, p}))
+	}
+	for p := range tx.records.checkpoints[topic] {
+		keys = append(keys, checkpointKey(timelineAt{topic, p}))
 	}
 	for key := range tx.records.broken {
 		keys = append(keys, key)
@@ -132,10 +158,14 @@ func (tx *Tx) DeleteMirror(topic string) {
 	slices.Sort(keys)
 	for _, key := range slices.Compact(keys) {
 		k, err := parseRecordKey([]byte(key))
-		if err != nil || k.Kind != kindTimeline || k.Name != topic {
+		if err != nil || k.Name != topic || k.Kind != kindTimeline && k.Kind != kindCheckpoint {
 			continue
 		}
-		if tx.has(key, tx.records.timelines[topic][k.Partition] != nil) {
+		stored := tx.records.timelines[topic][k.Partition] != nil
+		if k.Kind == kindCheckpoint {
+			stored = tx.records.checkpoints[topic][k.Partition] != nil
+		}
+		if tx.has(key, stored) {
 			tx.writes = append(tx.writes, casRecord{key: key})
 		}
 	}

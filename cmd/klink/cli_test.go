@@ -145,7 +145,8 @@ func TestJSON(t *testing.T) {
 	for name, args := range map[string]string{
 		"link_list": "link list", "link_describe": "link describe east",
 		"mirror_list": "mirror list", "mirror_describe": "mirror describe orders",
-		"topic_list": "topic list", "topic_describe": "topic describe orders",
+		"mirror_promote": "mirror promote --dry-run orders",
+		"topic_list":     "topic list", "topic_describe": "topic describe orders",
 		"context_list": "context list", "context_show": "context show src",
 		"consume": "topic consume orders --from-beginning --max-messages 2",
 	} {

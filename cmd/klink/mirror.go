@@ -16,6 +16,7 @@ func (a *app) mirrorCommand() *cobra.Command {
 		a.mirrorList(), a.mirrorDescribe(),
 		a.mirrorAlter("pause", "Pause mirroring; the topics stay read-only", linkapi.MirrorPause, "Paused mirroring for topic %q.\n"),
 		a.mirrorAlter("resume", "Resume mirroring after a pause", linkapi.MirrorResume, "Resumed mirroring for topic %q.\n"),
+		a.mirrorPromote(),
 		a.mirrorAlter("failover", "Stop mirroring at once and make the topics writable; not reversible", linkapi.MirrorFailover, stopped),
 	)
 }
@@ -90,77 +91,6 @@ func (a *app) mirrorList() *cobra.Command {
 	cmd.Flags().StringVar(&link, "link", "", "only mirrors of `LINK`")
 	_ = cmd.RegisterFlagCompletionFunc("link", a.completeLinks())
 	return cmd
-}
-
-type describedMirrorJSON struct {
-	Link         string                    `json:"link"`
-	Topic        string                    `json:"topic"`
-	SourceTopic  string                    `json:"source_topic"`
-	State        string                    `json:"state"`
-	Error        string                    `json:"error"`
-	ErrorMessage string                    `json:"error_message"`
-	StateTime    *string                   `json:"state_time"`
-	Partitions   []describedPartitionsJSON `json:"partitions"`
-}
-
-// describedPartitionsJSON has offsets as at the source; -1 = unknown.
-type describedPartitionsJSON struct {
-	Partition       int32   `json:"partition"`
-	SourceEndOffset int64   `json:"source_end_offset"`
-	MirrorEndOffset int64   `json:"mirror_end_offset"`
-	Lag             int64   `json:"lag"`
-	LastFetchTime   *string `json:"last_fetch_time"`
-}
-
-func (a *app) mirrorDescribe() *cobra.Command {
-	return &cobra.Command{
-		Use:               "describe TOPIC",
-		Short:             "Show the state of a mirror topic and the lag of its partitions",
-		Args:              exactArgs("TOPIC"),
-		ValidArgsFunction: a.completeMirrors(),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.withCluster(func(cl *cluster, _ *kadm.Client) error {
-				resp, err := request[*linkapi.DescribeMirrorsResponse](cmd.Context(), cl, &linkapi.DescribeMirrorsRequest{Topics: args})
-				if err != nil {
-					return err
-				}
-				if err := resultError(resp.ErrorCode, resp.ErrorMessage); err != nil {
-					return err
-				}
-				if len(resp.Mirrors) != 1 {
-					return fmt.Errorf("%s answered with %d results for one mirror", cl.address, len(resp.Mirrors))
-				}
-				m := resp.Mirrors[0]
-				if err := resultError(m.ErrorCode, m.ErrorMessage); err != nil {
-					return prefixed("mirror", args[0], err)
-				}
-				return a.showMirror(m)
-			})
-		},
-	}
-}
-
-func (a *app) showMirror(m linkapi.DescribedMirror) error {
-	out := describedMirrorJSON{m.Link, m.Topic, m.SourceTopic, m.State, m.Error, m.StateMessage, timeText(m.StateTimeMs), []describedPartitionsJSON{}}
-	rows := [][]any{}
-	for _, p := range m.Partitions {
-		out.Partitions = append(out.Partitions, describedPartitionsJSON{p.Partition, p.SourceEndOffset, p.MirrorEndOffset, p.Lag, timeText(p.LastFetchTimeMs)})
-		rows = append(rows, []any{p.Partition, offset(p.SourceEndOffset), offset(p.MirrorEndOffset), offset(p.Lag), orDash(timeText(p.LastFetchTimeMs))})
-	}
-	if a.output == "json" {
-		return a.json(out)
-	}
-	a.table([]string{"Mirror Topic", m.Topic}, [][]any{
-		{"Link", m.Link},
-		{"Source Topic", m.SourceTopic},
-		{"State", m.State},
-		{"Error", orDash(&m.Error)},
-		{"Error Message", orDash(&m.StateMessage)},
-		{"State Time", orDash(out.StateTime)},
-	})
-	fmt.Fprintln(a.out)
-	a.table([]string{"Partition", "Source End Offset", "Mirror End Offset", "Lag", "Last Fetch Time"}, rows)
-	return nil
 }
 
 // mirrorAlter makes a command that changes mirrors; each that succeeded is printed, also when others fail.

@@ -28,18 +28,40 @@ type DescribedMirror struct {
 	Error        string // why State is FAILED, SOURCE_UNAVAILABLE, ..., "" = none
 	StateMessage string
 	StateTimeMs  int64
-	Partitions   []DescribedPartition
+	// DirectAccess: once mirroring has been stopped, clients can go straight to the brokers, and find every record at the
+	// offset it has through klink. DirectAccessReason says why or why not, for people.
+	DirectAccess       bool
+	DirectAccessReason string
+	Partitions         []DescribedPartition
 }
 
-// DescribedPartition is one partition of a mirror. Offsets are logical; -1 = unknown.
+// DescribedPartition is one partition of a mirror. Offsets are logical but for those in Hidden; -1 = unknown.
 type DescribedPartition struct {
-	Partition       int32
-	SourceEndOffset int64
-	MirrorEndOffset int64
-	Lag             int64
-	LastFetchTimeMs int64
-	// Shift is logical - physical at the end of the log; 0 = aligned.
+	Partition              int32
+	SourceStartOffset      int64
+	SourceEndOffset        int64
+	SourceLastStableOffset int64 // below SourceEndOffset while a transaction is open at the source
+	MirrorStartOffset      int64
+	MirrorEndOffset        int64
+	Lag                    int64
+	LastFetchTimeMs        int64
+	// Aligned: physical offsets are the logical ones, all over the partition.
+	Aligned bool
+	// Shift is logical - physical at the end of the log.
 	Shift int64
+	// ShiftBegan is the logical offset from which on Shift was not 0; -1 = it always was.
+	ShiftBegan  int64
+	ShiftReason string // why, for people
+	// HiddenOffsets is how many physical offsets are in Hidden.
+	HiddenOffsets int64
+	Hidden        []HiddenRange
+}
+
+// HiddenRange are the physical offsets From to To-1 of batches at the destination that are never shown: klink did not write
+// them, or wrote them twice.
+type HiddenRange struct {
+	From int64
+	To   int64
 }
 
 func (r *DescribeMirrorsRequest) fields(c *codec) {
@@ -50,7 +72,7 @@ func (r *DescribeMirrorsResponse) fields(c *codec) {
 	c.int32(&r.ThrottleMs)
 	c.int16(&r.ErrorCode)
 	c.nullableString(&r.ErrorMessage)
-	structs(c, &r.Mirrors, 18, (*DescribedMirror).fields)
+	structs(c, &r.Mirrors, 20, (*DescribedMirror).fields)
 }
 
 func (d *DescribedMirror) fields(c *codec) {
@@ -63,16 +85,31 @@ func (d *DescribedMirror) fields(c *codec) {
 	c.string(&d.Error)
 	c.string(&d.StateMessage)
 	c.int64(&d.StateTimeMs)
-	structs(c, &d.Partitions, 44, (*DescribedPartition).fields)
+	c.bool(&d.DirectAccess)
+	c.string(&d.DirectAccessReason)
+	structs(c, &d.Partitions, 87, (*DescribedPartition).fields)
 }
 
 func (d *DescribedPartition) fields(c *codec) {
 	c.int32(&d.Partition)
+	c.int64(&d.SourceStartOffset)
 	c.int64(&d.SourceEndOffset)
+	c.int64(&d.SourceLastStableOffset)
+	c.int64(&d.MirrorStartOffset)
 	c.int64(&d.MirrorEndOffset)
 	c.int64(&d.Lag)
 	c.int64(&d.LastFetchTimeMs)
+	c.bool(&d.Aligned)
 	c.int64(&d.Shift)
+	c.int64(&d.ShiftBegan)
+	c.string(&d.ShiftReason)
+	c.int64(&d.HiddenOffsets)
+	structs(c, &d.Hidden, 16, (*HiddenRange).fields)
+}
+
+func (h *HiddenRange) fields(c *codec) {
+	c.int64(&h.From)
+	c.int64(&h.To)
 }
 
 // Key implements kmsg.Request.

@@ -46,7 +46,12 @@ func samples() []message {
 		&DescribeMirrorsResponse{ThrottleMs: 14, ErrorCode: 3, Mirrors: []DescribedMirror{{
 			Topic: "orders", ErrorCode: 4, ErrorMessage: ptr("no"), Link: "east", SourceTopic: "orders", State: "ACTIVE", Error: "e",
 			StateMessage: "m", StateTimeMs: 15,
-			Partitions: []DescribedPartition{{Partition: 16, SourceEndOffset: 17, MirrorEndOffset: 18, Lag: 19, LastFetchTimeMs: 20, Shift: -21}},
+			DirectAccess: true, DirectAccessReason: "aligned",
+			Partitions: []DescribedPartition{{
+				Partition: 16, SourceStartOffset: 22, SourceEndOffset: 17, SourceLastStableOffset: 23, MirrorStartOffset: 24,
+				MirrorEndOffset: 18, Lag: 19, LastFetchTimeMs: 20, Aligned: true, Shift: -21, ShiftBegan: 25, ShiftReason: "policy",
+				HiddenOffsets: 26, Hidden: []HiddenRange{{From: 27, To: 28}, {From: 29, To: 30}},
+			}},
 		}}},
 		&AlterMirrorsRequest{TimeoutMs: 22, ValidateOnly: true, Mirrors: []AlterMirror{{Topic: "orders", Op: MirrorFailover}}},
 		&AlterMirrorsResponse{ThrottleMs: 23, Results: results},

@@ -1,0 +1,122 @@
+package admin
+
+import (
+	"fmt"
+
+	"klink/protocol/linkapi"
+	"klink/protocol/timeline"
+)
+
+// partitions describes the partitions of a mirror from the replicator's memory and what is stored.
+func (s *Service) partitions(m *Mirror) []linkapi.DescribedPartition {
+	var status []PartitionStatus
+	if r := s.reporter.Load(); r != nil && *r != nil {
+		status = (*r).Status(m.Topic)
+	}
+	timelines := s.State().Timelines[m.Topic]
+	stored := s.store.timelineRecords(m.Topic, m.Partitions)
+	ps := make([]linkapi.DescribedPartition, m.Partitions)
+	for i := range ps {
+		p := linkapi.DescribedPartition{
+			Partition: int32(i), SourceStartOffset: -1, SourceEndOffset: -1, SourceLastStableOffset: -1, MirrorStartOffset: -1, MirrorEndOffset: -1,
+			Lag: -1, LastFetchTimeMs: -1, ShiftBegan: -1,
+		}
+		if i < len(status) {
+			describeStatus(&p, status[i])
+		}
+		if i < len(timelines) {
+			describeShift(&p, timelines[i], stored[i])
+		}
+		ps[i] = p
+	}
+	return ps
+}
+
+func describeStatus(p *linkapi.DescribedPartition, status PartitionStatus) {
+	p.SourceEndOffset, p.MirrorEndOffset, p.LastFetchTimeMs = status.SourceEnd, status.MirrorEnd, millis(status.LastFetch)
+	if p.SourceEndOffset >= 0 && p.MirrorEndOffset >= 0 {
+		p.Lag = max(0, p.SourceEndOffset-p.MirrorEndOffset)
+	}
+	if status.detailed() {
+		p.SourceStartOffset, p.SourceLastStableOffset, p.MirrorStartOffset = status.SourceStart, status.SourceLastStable, status.MirrorStart
+		p.ShiftBegan, p.ShiftReason = status.ShiftBegan, status.ShiftReason
+	}
+}
+
+// describeShift says whether a partition is aligned, and if not, from where on and why: what the replicator says goes before
+// what is stored, and that before what can be concluded.
+func describeShift(p *linkapi.DescribedPartition, t *timeline.Partition, stored *timelineRecord) {
+	if t.Floor() == outOfRange || stored == nil {
+		p.ShiftReason = "the timeline of the partition is missing or cannot be read"
+		return
+	}
+	p.Shift = t.Shift()
+	p.HiddenOffsets = stored.hiddenOffsets()
+	for _, h := range stored.Hidden {
+		p.Hidden = append(p.Hidden, linkapi.HiddenRange{From: h[0], To: h[1]})
+	}
+	if a := stored.Alignment; a != nil && p.ShiftBegan < 0 && p.ShiftReason == "" {
+		p.ShiftBegan, p.ShiftReason = a.Began, a.Reason
+	}
+	switch {
+	case p.ShiftBegan >= 0:
+	case stored.shift() != 0:
+		p.ShiftBegan = stored.Logical
+		if p.ShiftReason == "" {
+			p.ShiftReason = fmt.Sprintf("the mirror began at offset %d of the source, which is offset %d in its own log", stored.Logical, stored.Physical)
+		}
+	case len(stored.Hidden) > 0:
+		p.ShiftBegan = t.ToLogical(stored.Hidden[0][0])
+	case p.Shift != 0:
+		p.ShiftBegan = stored.Logical // somewhere from there on
+	}
+	if len(stored.Hidden) > 0 && p.ShiftReason == "" {
+		p.ShiftReason = "somebody else wrote to the partition at the destination, or a batch was appended twice"
+	}
+	if p.ShiftBegan < 0 {
+		p.Aligned, p.ShiftReason = true, ""
+	}
+}
+
+// directAccess answers for a mirror whether clients can go straight to the brokers once mirroring has been stopped, and why
+// or why not.
+func directAccess(m *Mirror, timelines []*timeline.Partition, ps []linkapi.DescribedPartition) (possible bool, reason string) {
+	if !m.Created || m.Error == ErrMirrorTopicDeleted || len(timelines) < len(ps) {
+		return false, "the topic is not there, or not known yet"
+	}
+	if m.State == MirrorPending {
+		return false, "not known yet: the mirror is being set up"
+	}
+	if len(ps) == 0 {
+		return false, "the mirror has no partitions"
+	}
+	var worst *linkapi.DescribedPartition
+	n := 0
+	for i := range ps {
+		if p := &ps[i]; !p.Aligned || p.HiddenOffsets > 0 {
+			n++
+			if worst == nil {
+				worst = p
+			}
+		}
+	}
+	if n > 0 {
+		return false, fmt.Sprintf("%d of %d partitions have other offsets at the brokers; partition %d from offset %d on: %s",
+			n, len(ps), worst.Partition, worst.ShiftBegan, orUnknown(worst.ShiftReason))
+	}
+	reason = "all partitions have the offsets of the source at the brokers"
+	switch {
+	case m.LogAppendTime:
+		reason += "; where the source wrote timestamps with LogAppendTime, the brokers show the producers' own"
+	case m.State != MirrorStopped:
+		reason += " so far"
+	}
+	return true, reason
+}
+
+func orUnknown(reason string) string {
+	if reason == "" {
+		return "the reason is not known"
+	}
+	return reason
+}

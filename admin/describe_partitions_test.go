@@ -1,0 +1,102 @@
+package admin
+
+import (
+	"testing"
+	"time"
+
+	"klink/protocol/linkapi"
+	"klink/protocol/timeline"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestDescribeStatus(t *testing.T) {
+	unknown := linkapi.DescribedPartition{
+		SourceStartOffset: -1, SourceEndOffset: -1, SourceLastStableOffset: -1, MirrorStartOffset: -1, MirrorEndOffset: -1,
+		Lag: -1, LastFetchTimeMs: -1, ShiftBegan: -1,
+	}
+	for name, c := range map[string]struct {
+		status PartitionStatus
+		want   func(p *linkapi.DescribedPartition)
+	}{
+		"nothing is filled in beyond the ends": {
+			PartitionStatus{SourceEnd: 9, MirrorEnd: 10, LastFetch: time.UnixMilli(7)},
+			func(p *linkapi.DescribedPartition) {
+				p.SourceEndOffset, p.MirrorEndOffset, p.Lag, p.LastFetchTimeMs = 9, 10, 0, 7
+			},
+		},
+		"a transaction has been open from the first offset on": {
+			PartitionStatus{SourceEnd: 9, MirrorEnd: 0, ShiftBegan: -1},
+			func(p *linkapi.DescribedPartition) {
+				p.SourceEndOffset, p.MirrorEndOffset, p.Lag = 9, 0, 9
+				p.SourceLastStableOffset, p.SourceStartOffset, p.MirrorStartOffset = 0, 0, 0
+			},
+		},
+		"shifted from the first offset on": {
+			PartitionStatus{SourceEnd: -1, MirrorEnd: -1, SourceLastStable: -1, SourceStart: -1, MirrorStart: 3, ShiftReason: "why"},
+			func(p *linkapi.DescribedPartition) {
+				p.MirrorStartOffset, p.ShiftBegan, p.ShiftReason = 3, 0, "why"
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, want := unknown, unknown
+			describeStatus(&got, c.status)
+			c.want(&want)
+			require.Equal(t, want, got)
+		})
+	}
+}
+
+func TestDescribeShift(t *testing.T) {
+	shifted := timeline.New(0, 5, 5)
+	for name, c := range map[string]struct {
+		t      *timeline.Partition
+		stored *timelineRecord
+		status PartitionStatus
+		want   linkapi.DescribedPartition
+	}{
+		"aligned":         {timeline.New(5, 5, 5), &timelineRecord{Physical: 5, Logical: 5, Floor: 5}, PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{Aligned: true, ShiftBegan: -1}},
+		"found aligned":   {timeline.New(5, 5, 5), &timelineRecord{Physical: 5, Logical: 5, Floor: 5, Alignment: &alignment{Began: -1}}, PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{Aligned: true, ShiftBegan: -1}},
+		"from the start":  {shifted, &timelineRecord{Logical: 5, Floor: 5}, PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{Shift: 5, ShiftBegan: 5, ShiftReason: "the mirror began at offset 5 of the source, which is offset 0 in its own log"}},
+		"stored":          {shifted, &timelineRecord{Logical: 5, Floor: 5, Alignment: &alignment{Began: 5, Reason: "no"}}, PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{Shift: 5, ShiftBegan: 5, ShiftReason: "no"}},
+		"the replicator":  {shifted, &timelineRecord{Logical: 5, Floor: 5, Alignment: &alignment{Began: 5, Reason: "no"}}, PartitionStatus{ShiftBegan: 7, ShiftReason: "yes"}, linkapi.DescribedPartition{Shift: 5, ShiftBegan: 7, ShiftReason: "yes"}},
+		"foreign batches": {timeline.New(5, 5, 5), &timelineRecord{Physical: 5, Logical: 5, Floor: 5, Hidden: []hiddenRange{{8, 10}, {20, 21}}}, PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{ShiftBegan: 8, HiddenOffsets: 3, Hidden: []linkapi.HiddenRange{{From: 8, To: 10}, {From: 20, To: 21}}, ShiftReason: "somebody else wrote to the partition at the destination, or a batch was appended twice"}},
+		"no timeline":     {timeline.New(0, 0, outOfRange), nil, PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{ShiftBegan: -1, ShiftReason: "the timeline of the partition is missing or cannot be read"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := linkapi.DescribedPartition{}
+			p.ShiftBegan, p.ShiftReason = c.status.ShiftBegan, c.status.ShiftReason
+			describeShift(&p, c.t, c.stored)
+			require.Equal(t, c.want, p)
+		})
+	}
+}
+
+func TestDirectAccess(t *testing.T) {
+	aligned := linkapi.DescribedPartition{Aligned: true, ShiftBegan: -1}
+	shifted := linkapi.DescribedPartition{Partition: 1, Shift: 1, ShiftBegan: 9, ShiftReason: "policy"}
+	two := make([]*timeline.Partition, 2)
+	for name, c := range map[string]struct {
+		m         Mirror
+		timelines []*timeline.Partition
+		ps        []linkapi.DescribedPartition
+		possible  bool
+		reason    string
+	}{
+		"stopped":       {Mirror{Created: true, State: MirrorStopped}, two, []linkapi.DescribedPartition{aligned, aligned}, true, "all partitions have the offsets of the source at the brokers"},
+		"active":        {Mirror{Created: true, State: MirrorActive}, two, []linkapi.DescribedPartition{aligned, aligned}, true, "all partitions have the offsets of the source at the brokers so far"},
+		"LogAppendTime": {Mirror{Created: true, State: MirrorActive, LogAppendTime: true}, two, []linkapi.DescribedPartition{aligned, aligned}, true, "LogAppendTime"},
+		"shifted":       {Mirror{Created: true, State: MirrorActive}, two, []linkapi.DescribedPartition{aligned, shifted}, false, "1 of 2 partitions have other offsets at the brokers; partition 1 from offset 9 on: policy"},
+		"pending":       {Mirror{Created: true, State: MirrorPending}, two, []linkapi.DescribedPartition{aligned, aligned}, false, "not known yet"},
+		"not created":   {Mirror{State: MirrorActive}, two, []linkapi.DescribedPartition{aligned, aligned}, false, "not there"},
+		"gone":          {Mirror{Created: true, State: MirrorFailed, Error: ErrMirrorTopicDeleted}, nil, []linkapi.DescribedPartition{aligned, aligned}, false, "not there"},
+		"unreadable":    {Mirror{Created: true, State: MirrorFailed, Error: ErrInternal}, nil, nil, false, "no partitions"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			possible, reason := directAccess(&c.m, c.timelines, c.ps)
+			require.Equal(t, c.possible, possible)
+			require.Contains(t, reason, c.reason)
+		})
+	}
+}

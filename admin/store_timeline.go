@@ -1,0 +1,87 @@
+package admin
+
+import "klink/protocol/timeline"
+
+// applyTimeline keeps the published timeline of a partition in step with its record. A live timeline is moved only by a
+// record that says something else than the one before: in between its owner moves it, ahead of the store.
+func (s *Store) applyTimeline(k recordKey, value []byte) error {
+	at := timelineAt{k.Name, k.Partition}
+	before := s.records.timelines[k.Name][k.Partition]
+	forget(s.records.timelines, at)
+	if value == nil {
+		delete(s.live, at)
+		return nil
+	}
+	r, err := decodeTimeline(value)
+	if err != nil {
+		delete(s.live, at)
+		return err
+	}
+	keep(s.records.timelines, at, r)
+	switch live := s.live[at]; {
+	case live == nil:
+		s.live[at] = timeline.New(r.Physical, r.Logical, r.Floor)
+	case before == nil || before.shift() != r.shift() || before.Floor != r.Floor:
+		live.Set(r.shift(), r.Floor)
+	}
+	return nil
+}
+
+func (s *Store) applyCheckpoint(k recordKey, value []byte) error {
+	at := timelineAt{k.Name, k.Partition}
+	forget(s.records.checkpoints, at)
+	if value == nil {
+		return nil
+	}
+	r, err := decodeCheckpoint(value)
+	if err != nil {
+		return err
+	}
+	keep(s.records.checkpoints, at, r)
+	return nil
+}
+
+// checkpoint is the last checkpoint of a partition of the mirror that is recorded now; nil = there is none.
+func (r *records) checkpoint(at timelineAt) *checkpointRecord {
+	c, m := r.checkpoints[at.topic][at.partition], r.mirrors[at.topic]
+	if c == nil || m == nil || c.Mirror != m.ID {
+		return nil
+	}
+	return c
+}
+
+// Checkpoint returns the last checkpoint of a partition, and whether there is one.
+func (s *Store) Checkpoint(topic string, partition int32) (Checkpoint, bool) {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	c := s.records.checkpoint(timelineAt{topic, partition})
+	if c == nil {
+		return Checkpoint{}, false
+	}
+	return Checkpoint{Topic: topic, Partition: partition, Physical: c.Physical, Logical: c.Logical}, true
+}
+
+// timelineRecords are the stored timelines of a topic, by partition, to read; nil = there is none.
+func (s *Store) timelineRecords(topic string, partitions int32) []*timelineRecord {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	rs := make([]*timelineRecord, partitions)
+	for p := range rs {
+		rs[p] = s.records.timelines[topic][int32(p)]
+	}
+	return rs
+}
+
+func keep[R any](m map[string]map[int32]R, at timelineAt, r R) {
+	if m[at.topic] == nil {
+		m[at.topic] = map[int32]R{}
+	}
+	m[at.topic][at.partition] = r
+}
+
+func forget[R any](m map[string]map[int32]R, at timelineAt) {
+	delete(m[at.topic], at.partition)
+	if len(m[at.topic]) == 0 {
+		delete(m, at.topic)
+	}
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"klink/protocol/linkapi"
+)
+
+type describedMirrorJSON struct {
+	Link         string                   `json:"link"`
+	Topic        string                   `json:"topic"`
+	SourceTopic  string                   `json:"source_topic"`
+	State        string                   `json:"state"`
+	Error        string                   `json:"error"`
+	ErrorMessage string                   `json:"error_message"`
+	StateTime    *string                  `json:"state_time"`
+	DirectAccess directAccessJSON         `json:"direct_access"`
+	Partitions   []describedPartitionJSON `json:"partitions"`
+}
+
+// directAccessJSON answers whether clients can go straight to the brokers after promotion.
+type directAccessJSON struct {
+	Possible bool   `json:"possible"`
+	Reason   string `json:"reason"`
+}
+
+// describedPartitionJSON has offsets as at the source, but for those in Hidden; -1 = unknown.
+type describedPartitionJSON struct {
+	Partition              int32   `json:"partition"`
+	SourceStartOffset      int64   `json:"source_start_offset"`
+	SourceEndOffset        int64   `json:"source_end_offset"`
+	SourceLastStableOffset int64   `json:"source_last_stable_offset"`
+	MirrorStartOffset      int64   `json:"mirror_start_offset"`
+	MirrorEndOffset        int64   `json:"mirror_end_offset"`
+	Lag                    int64   `json:"lag"`
+	LastFetchTime          *string `json:"last_fetch_time"`
+	Aligned                bool    `json:"aligned"`
+	// Shift is how much larger offsets are than in the log of the broker, ShiftBegan from where; -1 = nowhere.
+	Shift         int64             `json:"shift"`
+	ShiftBegan    int64             `json:"shift_began"`
+	ShiftReason   string            `json:"shift_reason"`
+	HiddenOffsets int64             `json:"hidden_offsets"`
+	Hidden        []hiddenRangeJSON `json:"hidden"`
+}
+
+// hiddenRangeJSON are offsets in the log of the broker, To not included.
+type hiddenRangeJSON struct {
+	From int64 `json:"from"`
+	To   int64 `json:"to"`
+}
+
+func (a *app) mirrorDescribe() *cobra.Command {
+	return &cobra.Command{
+		Use:   "describe TOPIC",
+		Short: "Show the state of a mirror topic and of its partitions",
+		Long: `Shows the state of a mirror topic, how far each partition is behind its source, and whether clients can go straight to the
+brokers once mirroring has been stopped: that is so if every partition is aligned, which means that its records have the
+offsets of the source in the log of the broker, too. Where they have not, it shows since which offset, by how much, and why.`,
+		Args:              exactArgs("TOPIC"),
+		ValidArgsFunction: a.completeMirrors(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withCluster(func(cl *cluster, _ *kadm.Client) error {
+				mirrors, err := describeMirrors(cmd.Context(), cl, args)
+				if err != nil {
+					return err
+				}
+				m := mirrors[0]
+				if err := resultError(m.ErrorCode, m.ErrorMessage); err != nil {
+					return prefixed("mirror", args[0], err)
+				}
+				return a.showMirror(m)
+			})
+		},
+	}
+}
+
+// describeMirrors describes mirrors in the order of topics. Each has its own error.
+func describeMirrors(ctx context.Context, cl *cluster, topics []string) ([]linkapi.DescribedMirror, error) {
+	resp, err := request[*linkapi.DescribeMirrorsResponse](ctx, cl, &linkapi.DescribeMirrorsRequest{Topics: topics})
+	if err != nil {
+		return nil, err
+	}
+	if err := resultError(resp.ErrorCode, resp.ErrorMessage); err != nil {
+		return nil, err
+	}
+	if len(resp.Mirrors) != len(topics) {
+		return nil, fmt.Errorf("%s answered with %d results for %d mirrors", cl.address, len(resp.Mirrors), len(topics))
+	}
+	return resp.Mirrors, nil
+}
+
+func describedPartition(p linkapi.DescribedPartition) describedPartitionJSON {
+	out := describedPartitionJSON{
+		Partition: p.Partition, SourceStartOffset: p.SourceStartOffset, SourceEndOffset: p.SourceEndOffset,
+		SourceLastStableOffset: p.SourceLastStableOffset, MirrorStartOffset: p.MirrorStartOffset, MirrorEndOffset: p.MirrorEndOffset,
+		Lag: p.Lag, LastFetchTime: timeText(p.LastFetchTimeMs), Aligned: p.Aligned, Shift: p.Shift, ShiftBegan: p.ShiftBegan,
+		ShiftReason: p.ShiftReason, HiddenOffsets: p.HiddenOffsets, Hidden: []hiddenRangeJSON{},
+	}
+	for _, h := range p.Hidden {
+		out.Hidden = append(out.Hidden, hiddenRangeJSON{h.From, h.To})
+	}
+	return out
+}
+
+func (a *app) showMirror(m linkapi.DescribedMirror) error {
+	out := describedMirrorJSON{
+		m.Link, m.Topic, m.SourceTopic, m.State, m.Error, m.StateMessage, timeText(m.StateTimeMs),
+		directAccessJSON{m.DirectAccess, m.DirectAccessReason},
+		[]describedPartitionJSON{},
+	}
+	rows, shifts := [][]any{}, [][]any{}
+	for _, p := range m.Partitions {
+		out.Partitions = append(out.Partitions, describedPartition(p))
+		rows = append(rows, []any{
+			p.Partition, offset(p.SourceEndOffset), offset(p.MirrorEndOffset), offset(p.Lag), orDash(timeText(p.LastFetchTimeMs)),
+			offset(p.SourceLastStableOffset), yesNo(p.Aligned),
+		})
+		if !p.Aligned {
+			shifts = append(shifts, []any{p.Partition, offset(p.ShiftBegan), p.Shift, p.HiddenOffsets, orDash(&p.ShiftReason)})
+		}
+	}
+	if a.output == "json" {
+		return a.json(out)
+	}
+	a.table([]string{"Mirror Topic", m.Topic}, [][]any{
+		{"Link", m.Link},
+		{"Source Topic", m.SourceTopic},
+		{"State", m.State},
+		{"Error", orDash(&m.Error)},
+		{"Error Message", orDash(&m.StateMessage)},
+		{"State Time", orDash(out.StateTime)},
+		{"Direct Access", directAccessText(m)},
+	})
+	fmt.Fprintln(a.out)
+	a.table([]string{"Partition", "Source End Offset", "Mirror End Offset", "Lag", "Last Fetch Time", "Source Last Stable Offset", "Aligned"}, rows)
+	if len(shifts) > 0 {
+		fmt.Fprintln(a.out)
+		a.table([]string{"Not Aligned Partition", "From Offset", "Shift", "Hidden Offsets", "Reason"}, shifts)
+	}
+	return nil
+}
+
+func directAccessText(m linkapi.DescribedMirror) string {
+	return yesNo(m.DirectAccess) + ": " + m.DirectAccessReason
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
