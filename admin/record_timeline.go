@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+
+	"klink/protocol/timeline"
 )
 
 // timelineRecord is the value of timeline/TOPIC/PARTITION: physical offset Physical is logical offset Logical, or belongs to
@@ -99,8 +101,15 @@ func (r *timelineRecord) clone() *timelineRecord {
 
 func (r *timelineRecord) shift() int64 { return r.Logical - r.Physical }
 
-// hide adds a range and merges it with those that it touches. The error is errTooManyHidden; r is as before then.
+// hide adds a range and merges it with those that it touches. What lies beyond the end is not the mirror's, and not hidden.
+// The error is errTooManyHidden; r is as before then.
 func (r *timelineRecord) hide(from, to int64) error {
+	if r.End != nil {
+		to = min(to, r.End.Physical)
+	}
+	if to <= from {
+		return nil
+	}
 	i := sort.Search(len(r.Hidden), func(i int) bool { return r.Hidden[i][1] >= from })
 	j := i
 	for j < len(r.Hidden) && r.Hidden[j][0] <= to {
@@ -132,4 +141,51 @@ func (r *timelineRecord) end(topic string, partition int32, at position) error {
 	}
 	r.End = &at
 	return nil
+}
+
+// open makes the timeline that the record describes, with the last checkpoint of the partition, nil = none.
+//
+// As long as nothing says that the shift has changed since the start it is one run, in which nothing has to be looked up.
+// That is true because the owner stores an alignment before it appends the first batch behind a hole. Of a partition that
+// once was shifted nothing is known but what is recorded: the rest has to be learned from the log.
+func (r *timelineRecord) open(checkpoint *checkpointRecord) *timeline.Partition {
+	start := position{r.Physical, r.Logical}
+	oneRun := r.Alignment == nil || r.Alignment.Began < 0
+	oneRun = oneRun && (checkpoint == nil || r.sameShift(start, position{checkpoint.Physical, checkpoint.Logical}))
+	oneRun = oneRun && (r.End == nil || r.sameShift(start, *r.End))
+	t := timeline.Open(r.Physical, r.Logical, r.Floor)
+	if oneRun {
+		t = timeline.New(r.Physical, r.Logical, r.Floor)
+	}
+	r.hideIn(t)
+	if checkpoint != nil {
+		t.LearnProbe(checkpoint.Physical, checkpoint.Logical, 0)
+	}
+	if r.End != nil {
+		t.End(r.End.Physical, r.End.Logical)
+	}
+	return t
+}
+
+// hideIn hides the ranges in a timeline; those that are hidden already change nothing.
+func (r *timelineRecord) hideIn(t *timeline.Partition) {
+	for _, h := range r.Hidden {
+		_ = t.Hide(h[0], h[1]) // a timeline holds as many as a record
+	}
+}
+
+// sameShift says whether nothing but hidden batches lies between two places that does not count the same in both numberings.
+func (r *timelineRecord) sameShift(a, b position) bool {
+	return b.Logical-a.Logical == r.visible(b.Physical)-r.visible(a.Physical)
+}
+
+// visible is how many offsets below a physical one are not hidden.
+func (r *timelineRecord) visible(physical int64) int64 {
+	n := physical
+	for _, h := range r.Hidden {
+		if h[0] < physical {
+			n -= min(h[1], physical) - h[0]
+		}
+	}
+	return n
 }

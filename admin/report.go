@@ -98,7 +98,7 @@ func (s *Service) SetTimeline(ctx context.Context, topic string, partition int32
 	}
 	// The store has published it, unless the record said so already and the owner had moved on from it.
 	if ts := s.State().Timelines[topic]; int(partition) < len(ts) {
-		ts[partition].Set(logical-physical, floor)
+		ts[partition].Move(physical, logical, floor)
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ func (s *Store) timelines(topic string, r *mirrorRecord) []*timeline.Partition {
 	}
 	ts := make([]*timeline.Partition, r.Partitions)
 	for p := range ts {
-		ts[p] = s.live[timelineAt{topic, int32(p)}]
+		ts[p] = s.liveTimeline(timelineAt{topic, int32(p)})
 		if ts[p] == nil {
 			ts[p] = timeline.New(0, 0, outOfRange)
 		}

@@ -18,13 +18,28 @@ func (s *Store) applyTimeline(k recordKey, value []byte) error {
 		return err
 	}
 	keep(s.records.timelines, at, r)
-	switch live := s.live[at]; {
-	case live == nil:
-		s.live[at] = timeline.New(r.Physical, r.Logical, r.Floor)
-	case before == nil || before.shift() != r.shift() || before.Floor != r.Floor:
-		live.Set(r.shift(), r.Floor)
+	live := s.live[at]
+	if live == nil {
+		return nil // made when it is needed first: liveTimeline
+	}
+	if before == nil || before.Physical != r.Physical || before.Logical != r.Logical || before.Floor != r.Floor {
+		live.Move(r.Physical, r.Logical, r.Floor)
+	}
+	r.hideIn(live)
+	if r.End != nil && (before == nil || before.End == nil) {
+		live.End(r.End.Physical, r.End.Logical)
 	}
 	return nil
+}
+
+// liveTimeline is the timeline of a partition that readers and its owner share; nil if none is recorded.
+func (s *Store) liveTimeline(at timelineAt) *timeline.Partition {
+	if s.live[at] == nil {
+		if r := s.records.timelines[at.topic][at.partition]; r != nil {
+			s.live[at] = r.open(s.records.checkpoint(at))
+		}
+	}
+	return s.live[at]
 }
 
 func (s *Store) applyCheckpoint(k recordKey, value []byte) error {
@@ -38,6 +53,9 @@ func (s *Store) applyCheckpoint(k recordKey, value []byte) error {
 		return err
 	}
 	keep(s.records.checkpoints, at, r)
+	if live := s.live[at]; live != nil && s.records.checkpoint(at) == r {
+		live.LearnProbe(r.Physical, r.Logical, 0)
+	}
 	return nil
 }
 

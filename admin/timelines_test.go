@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"klink/protocol/linkapi"
+	"klink/protocol/timeline"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -86,7 +87,9 @@ func TestTimelinesAreKept(t *testing.T) {
 			require.Equal(t, Checkpoint{Topic: "orders", Partition: 1, Physical: 10, Logical: 120}, c)
 			_, ok = s.LastCheckpoint("orders", 2)
 			require.False(t, ok)
-			require.EqualValues(t, 101, s.State().Timelines["orders"][1].Floor())
+			tl := s.State().Timelines["orders"][1]
+			require.EqualValues(t, 101, tl.Floor())
+			require.Equal(t, []timeline.Range{{From: 5, To: 8}, {From: 9, To: 10}}, tl.Hidden())
 		})
 	}
 }
@@ -108,6 +111,11 @@ func TestTimelineRefusals(t *testing.T) {
 	require.NoError(t, s.EndTimeline(ctx, "orders", 0, 7, 9))
 	require.NoError(t, s.EndTimeline(ctx, "orders", 0, 7, 9), "again")
 	require.ErrorContains(t, s.EndTimeline(ctx, "orders", 0, 8, 9), "has ended at physical offset 7, logical 9")
+	for name, s := range map[string]*Service{"same": s, "restarted": w.start()} {
+		logical, _, ok := s.State().Timelines["orders"][0].FindLogical(10)
+		require.True(t, ok, name)
+		require.EqualValues(t, 12, logical, name)
+	}
 }
 
 // TestTooManyHidden: a mirror that somebody else keeps writing to fails, by name.

@@ -1,0 +1,71 @@
+package admin
+
+import (
+	"testing"
+
+	"klink/protocol/timeline"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestOpenTimeline: what is stored is enough to translate, where it says something, and claims nothing where it does not.
+func TestOpenTimeline(t *testing.T) {
+	for name, c := range map[string]struct {
+		r          timelineRecord
+		checkpoint *checkpointRecord
+		oneRun     bool
+		// logical offsets by physical ones; -1 = has to be learned
+		want map[int64]int64
+	}{
+		"new":                         {timelineRecord{Logical: 100, Floor: 100}, nil, true, map[int64]int64{0: 100, 7: 107}},
+		"aligned":                     {timelineRecord{Logical: 100, Physical: 100, Floor: 100, Alignment: &alignment{Began: -1}}, nil, true, map[int64]int64{100: 100, 107: 107}},
+		"once shifted":                {timelineRecord{Logical: 100, Physical: 100, Floor: 100, Alignment: &alignment{Began: 120}}, nil, false, map[int64]int64{100: -1, 107: -1}},
+		"a checkpoint that fits":      {timelineRecord{Logical: 100, Floor: 100}, &checkpointRecord{Physical: 50, Logical: 150}, true, map[int64]int64{7: 107, 60: 160}},
+		"a checkpoint behind holes":   {timelineRecord{Logical: 100, Floor: 100}, &checkpointRecord{Physical: 50, Logical: 170}, false, map[int64]int64{0: -1, 7: -1, 60: -1}},
+		"hidden":                      {timelineRecord{Logical: 100, Floor: 100, Hidden: []hiddenRange{{3, 5}}}, nil, true, map[int64]int64{2: 102, 5: 103}},
+		"hidden, and a checkpoint":    {timelineRecord{Logical: 100, Floor: 100, Hidden: []hiddenRange{{3, 5}}}, &checkpointRecord{Physical: 50, Logical: 148}, true, map[int64]int64{5: 103, 60: 158}},
+		"ended":                       {timelineRecord{Logical: 100, Floor: 100, End: &position{50, 150}}, nil, true, map[int64]int64{7: 107, 50: 150, 60: 160}},
+		"ended behind a hole":         {timelineRecord{Logical: 100, Floor: 100, End: &position{50, 151}}, nil, false, map[int64]int64{7: -1, 50: 151, 60: 161}},
+		"ended without a record":      {timelineRecord{Logical: 90, Floor: 100, End: &position{0, 100}}, nil, false, map[int64]int64{0: 100, 9: 109}},
+		"hidden beyond the end":       {timelineRecord{Logical: 100, Floor: 100, Hidden: []hiddenRange{{3, 5}}, End: &position{50, 148}}, nil, true, map[int64]int64{5: 103, 50: 148, 60: 158}},
+		"written by an earlier klink": {timelineRecord{Physical: 3, Logical: 8, Floor: 9}, nil, true, map[int64]int64{4: 9, 5: 10}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tl := c.r.open(c.checkpoint)
+			require.Equal(t, c.oneRun, tl.OneRun())
+			for physical, want := range c.want {
+				logical, _, ok := tl.FindLogical(physical)
+				require.Equal(t, want >= 0, ok, "physical %d", physical)
+				if ok {
+					require.Equal(t, want, logical, "physical %d", physical)
+				}
+			}
+		})
+	}
+}
+
+// TestCheckpointIsAnAnchor: between the start and a checkpoint few probes are left.
+func TestCheckpointIsAnAnchor(t *testing.T) {
+	r := timelineRecord{Alignment: &alignment{Began: 0}}
+	tl := r.open(&checkpointRecord{Physical: 1000, Logical: 2000})
+	physical, _, ok := tl.FindPhysical(2000, 0)
+	require.True(t, ok)
+	require.EqualValues(t, 1000, physical)
+	_, probe, ok := tl.FindPhysical(1000, 0)
+	require.False(t, ok)
+	require.NotEqualValues(t, timeline.ProbeEnd, probe)
+	require.Less(t, probe, int64(1000))
+}
+
+// A record holds no more hidden ranges than a timeline.
+func TestHiddenRangesFit(t *testing.T) {
+	r := timelineRecord{}
+	for i := range int64(maxHiddenRanges) {
+		require.NoError(t, r.hide(2*i, 2*i+1))
+	}
+	require.ErrorIs(t, r.hide(2_000_000, 2_000_001), errTooManyHidden)
+	tl := r.open(nil)
+	require.Len(t, tl.Hidden(), maxHiddenRanges)
+	r.hideIn(tl)
+	require.Len(t, tl.Hidden(), maxHiddenRanges)
+}
