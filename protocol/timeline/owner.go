@@ -35,6 +35,14 @@ func (t *Partition) End(physical, logical int64) {
 	defer t.mu.Unlock()
 	t.physEnd.Store(physical)
 	s := *t.state.Load()
+	// What a reader has met beyond may have been written after the end.
+	var h hidden
+	for _, r := range s.hidden {
+		if r.from < physical {
+			h = h.with(r.from, min(r.to, physical))
+		}
+	}
+	s.hidden = h
 	t.begin(&s, physical, logical, endless)
 	t.state.Store(&s)
 }
@@ -148,8 +156,8 @@ func (t *Partition) LogicalEnd() (logical int64, known bool) {
 }
 
 // Hide hides the physical offsets from from to to, to not included: batches that somebody else wrote, or a doubled append.
-// What was announced for from and beyond did not come about there: announce it again behind to. The error is
-// ErrTooManyHidden; nothing was hidden then.
+// What was announced for from is taken to stand behind to, as brokers append whole batches. Readers who meet such a batch
+// hide it too. The error is ErrTooManyHidden; nothing was hidden then.
 func (t *Partition) Hide(from, to int64) error {
 	if from < 0 || to <= from {
 		return nil
@@ -164,13 +172,9 @@ func (t *Partition) Hide(from, to int64) error {
 	if h.total() == s.hidden.total() {
 		return nil // they were
 	}
-	// Whoever still has the old state must not get later ends with it.
+	// Whoever still has the old state must not get later ends with it. What was announced for from is expected behind to.
 	if s.tip != nil {
 		s.tip = s.tip.fork()
-		if end := s.tip.end.Load(); end != endless && s.tip.physical < to {
-			there := max(0, s.hidden.visible(from)-s.hidden.visible(s.tip.physical))
-			s.tip.end.Store(min(end, s.tip.logical+there))
-		}
 	}
 	// Spans keep their physical offsets. One that was taught inside is not true; one that would reach across was written as
 	// one run, whose records beyond from are elsewhere now.

@@ -130,6 +130,13 @@ func (s *state) oneRun() bool {
 // not be shown.
 func (t *Partition) IsHidden(physical int64) bool { return t.state.Load().hidden.has(physical) }
 
+// Ended is true if physical is beyond the end of the mirroring, or in its last run: nothing is to be learned from the stamps
+// of such batches, which anybody may have written.
+func (t *Partition) Ended(physical int64) bool {
+	tip := t.state.Load().tip
+	return tip != nil && physical >= tip.physical && tip.end.Load() == endless
+}
+
 // Hidden returns the hidden ranges of physical offsets, in order. The slice is the caller's.
 func (t *Partition) Hidden() []Range { return t.state.Load().hidden.ranges() }
 

@@ -263,14 +263,23 @@ func TestRunsAgainstTwin(t *testing.T) {
 					t.Skip()
 				}
 				n := rapid.Int64Range(1, 3).Draw(t, "records")
-				if rapid.Bool().Draw(t, "announced") {
-					owner.Extend(w.end, max(w.next, w.until), 2)
+				announced := rapid.Bool().Draw(t, "announced")
+				hole := rapid.Int64Range(0, 2).Draw(t, "hole")
+				if announced {
+					owner.Extend(w.end, max(w.next, w.until)+hole, n+1)
 				}
 				w.batches = append(w.batches, twinBatch{p: w.end, n: n, hidden: true})
 				require.NoError(t, owner.Hide(w.end, w.end+n))
 				require.NoError(t, reader.Hide(w.end, w.end+n))
 				w.end += n
 				owner.SetPhysicalEnd(w.end)
+				if announced {
+					// It came about behind the other's.
+					l := max(w.next, w.until) + hole
+					w.batches = append(w.batches, twinBatch{p: w.end, l: l, n: n + 1})
+					w.end, w.next, w.until = w.end+n+1, l+n+1, l+n+1
+					owner.SetPhysicalEnd(w.end)
+				}
 			},
 			"log start moves": func(t *rapid.T) {
 				if len(w.batches) == 0 || w.next <= w.floor || stopped {
