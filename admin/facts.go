@@ -57,6 +57,8 @@ type Facts struct {
 	cancel     context.CancelFunc
 	work       sync.WaitGroup
 
+	leaders leaderCache // see LearnOffset
+
 	// brokersTurn has one token: who holds it asks for the brokers, and owns brokersAsked, when the last question was
 	// answered, and brokersErr, what came of it.
 	brokersTurn  chan struct{}

@@ -77,9 +77,9 @@ func (p *ProduceResponse) partition(m Mirror) {
 		return
 	}
 	v := m.View(index)
-	v.show(base)
+	v.show(base, AtRecord)
 	if start != nil {
-		v.show(start)
+		v.show(start, AtStart)
 	}
 }
 

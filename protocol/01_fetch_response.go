@@ -33,6 +33,12 @@ type FetchResponse struct {
 	code    int16
 	session int32
 
+	shown shown
+	// What becomes of the batch at hand: it is voided, or the records end with its header.
+	voiding, cut bool
+	// Voided is told of every batch that klink has hidden in passing, unless it is nil.
+	Voided func(v View, physical int64)
+
 	mirror Mirror
 	known  bool
 	part   int32
@@ -85,6 +91,7 @@ func (f *FetchResponse) Reset(version int16, resolver Resolver) {
 	f.mirror, f.known, f.view = nil, false, View{}
 	f.tags = tagWalk{}
 	f.code, f.session = 0, 0
+	f.shown, f.voiding, f.cut = shown{}, false, false
 }
 
 // Finished is true when the whole response has passed.
@@ -233,7 +240,7 @@ func (f *FetchResponse) token(b []byte) error {
 			f.skip = n
 			f.afterRecords()
 		default:
-			f.recs = n
+			f.recs, f.shown = n, shown{}
 			f.nextBatch()
 		}
 	case fetchBatch:
@@ -247,7 +254,7 @@ func (f *FetchResponse) token(b []byte) error {
 			binary.BigEndian.PutUint32(b, ^uint32(0)) // no epoch
 			putUnknown(b[4:])
 		} else {
-			f.view.toLogical(b[4:])
+			f.view.toLogical(b[4:], AtEnd)
 		}
 		f.skip = f.tags.rest - len(b)
 		f.nextTag()
@@ -332,8 +339,12 @@ func (f *FetchResponse) partition(b []byte) error {
 			putUnknown(b[at:])
 		}
 	case f.view.Timeline != nil:
-		for at := 6; at < len(b); at += 8 {
-			f.view.toLogical(b[at:])
+		f.view.toLogical(b[6:], AtEnd)
+		if f.version >= 4 {
+			f.view.toLogical(b[14:], AtEnd)
+		}
+		if f.version >= 5 {
+			f.view.toLogical(b[22:], AtStart)
 		}
 	}
 	if f.version >= 4 {

@@ -108,14 +108,14 @@ func fetchCase(version int16) (physical, logical *kmsg.FetchResponse) {
 		}
 		cut := func(b []byte, n int) []byte { return b[:n] }
 
-		// A mirror: batches with stamps, one that says LogAppendTime, one without a stamp, one cut in its records.
+		// A mirror: batches with stamps, one that says LogAppendTime, one cut in its records.
 		topic(
 			"mirror",
 			aborted(partition(
 				0, 0,
 				batchAt(2, 1002, -2-1002, 0, 40),
 				batchAt(3, 1007, -2-1007, 1, 300),
-				batchAt(4, 1004, -1, 0, 0),
+				batchAt(4, 1008, -2-1008, 0, 0),
 				cut(batchAt(5, 1009, -2-1009, 0, 500), 100),
 			), 1000),
 			diverging(partition(1, 0, batchAt(7, 7, -2-7, 0, 10), cut(batchAt(8, 8, -2-8, 0, 10), 60)[:0], cut(v2Batch(8, -2-8, 0, 0, 10), 60))),

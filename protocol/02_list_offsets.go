@@ -1,5 +1,7 @@
 package protocol
 
+import "encoding/binary"
+
 // TranslateListOffsets makes the offsets of mirrors in a ListOffsets response logical, in place, v0 to v11.
 //
 // Version notes: v0 has an array of offsets, later ones a timestamp and one offset; v2 throttle time; v4 leader epoch; v6
@@ -18,12 +20,12 @@ func TranslateListOffsets(frame []byte, h RequestHeader, resolver Resolver) erro
 			if h.Version == 0 {
 				offsets := r.Span(8 * r.Array())
 				for ; len(offsets) > 0; offsets = offsets[8:] {
-					v.show(offsets[:8])
+					v.show(offsets[:8], AtEnd)
 				}
 			} else {
-				r.Int64() // timestamp
+				timestamp := r.Int64()
 				if offset := r.Span(8); offset != nil {
-					v.show(offset)
+					v.show(offset, v.listed(timestamp, offset))
 				}
 			}
 			if h.Version >= 4 {
@@ -66,12 +68,15 @@ func viewOf(m Mirror, partition int32) View {
 	return m.View(partition)
 }
 
-// show makes the offset at b what clients see.
-func (v View) show(b []byte) {
-	switch {
-	case v.Hidden:
-		putUnknown(b)
-	case v.Timeline != nil:
-		v.toLogical(b)
+// listed says what an offset in a ListOffsets response is: that of a record, which has its timestamp, or one of both ends.
+func (v View) listed(timestamp int64, offset []byte) Position {
+	if timestamp >= 0 {
+		return AtRecord
 	}
+	if v.Timeline != nil {
+		if end, known := v.Timeline.PhysicalEnd(); known && int64(binary.BigEndian.Uint64(offset)) >= end {
+			return AtEnd
+		}
+	}
+	return AtStart
 }

@@ -23,7 +23,7 @@ func TranslateOffsetForLeaderEpoch(frame []byte, h RequestHeader, resolver Resol
 			if !r.Ok() {
 				break
 			}
-			v.show(end)
+			v.show(end, AtEnd)
 			if v.Hidden {
 				v.hideError(code)
 			}

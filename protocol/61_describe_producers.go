@@ -15,7 +15,7 @@ func TranslateDescribeProducers(frame []byte, h RequestHeader, resolver Resolver
 				// producer id, epoch, last sequence, last timestamp, coordinator epoch
 				r.Span(8 + 4 + 4 + 8 + 4)
 				if start := r.Span(8); start != nil {
-					v.show(start)
+					v.show(start, AtRecord)
 				}
 				r.Tags()
 			}

@@ -36,6 +36,14 @@ func blankRecords(b []byte) {
 // clients can add to it.
 const blankSize = 1 << 30
 
+// shown is what has been shown of the records of one partition.
+type shown struct {
+	any  bool  // a batch has been
+	next int64 // logical offset after the last one
+	// The last batch that had a stamp: what the timeline learns of the partition. records = 0: none had.
+	physical, logical, records int64
+}
+
 // nextBatch goes on to the next batch of a mirror's partition, or behind the records.
 func (f *FetchResponse) nextBatch() {
 	if f.recs >= oldHeaderSize {
@@ -44,7 +52,15 @@ func (f *FetchResponse) nextBatch() {
 	}
 	// Less than a header: a broker may cut the last batch where the limit of the fetch is, and clients drop it.
 	f.skip += f.recs
+	f.endRecords()
+}
+
+// endRecords is called where the last batch of a partition that can be read has passed its header.
+func (f *FetchResponse) endRecords() {
 	f.recs = 0
+	if s := &f.shown; s.records > 0 {
+		f.view.Timeline.Learn(s.physical, s.logical, s.records)
+	}
 	f.afterRecords()
 }
 
@@ -63,13 +79,34 @@ func (f *FetchResponse) batch(b []byte) error {
 		return fmt.Errorf("partition %d of mirror topic %s: %w", f.part, f.topicForError(), err)
 	}
 	f.recs -= len(b)
+	if f.cut {
+		f.cut, f.skip = false, f.recs
+		f.endRecords()
+		return nil
+	}
 	f.skip = min(size-len(b), f.recs)
 	f.recs -= f.skip
+	if f.voiding {
+		f.voiding, f.toVoid = false, f.skip
+	}
 	f.nextBatch()
 	return nil
 }
 
 // showBatch makes the header b what clients see. size is that of the whole batch.
+//
+// A batch of a mirror is shown at the offset of its stamp. It is voided, so that no client sees its records, if it does not
+// belong there:
+//
+//   - It has no stamp, so somebody wrote it to the destination around klink.
+//   - It lies in a hidden range of the timeline.
+//   - It is a filler, which uses offsets up (batch.Filler).
+//   - All of it has been shown in this response before: an append was doubled. Doubled are whole batches always. One that was
+//     shown in an earlier response needs no voiding: it ends at or below the offset of the request, and every client skips
+//     what is below that. The first batch of a response may begin below it in any case.
+//
+// What is met for the first time is hidden in the timeline, so that no reader is sent there again: a reader at the end
+// of the log would otherwise get the same void batch again and again.
 func (f *FetchResponse) showBatch(b []byte) (size int, err error) {
 	if b[magicAt] < 2 {
 		return f.showOld(b)
@@ -80,32 +117,87 @@ func (f *FetchResponse) showBatch(b []byte) (size int, err error) {
 	if size, err = batch.Peek(b); err != nil {
 		return 0, err
 	}
-	return size, batch.Restore(b, logicalBase(b, f.view))
+	h, line := batch.Header(b), f.view.Timeline
+	physical, records := h.BaseOffset(), int64(h.LastOffsetDelta())+1
+	if physical < 0 || records < 1 {
+		return 0, fmt.Errorf("%w: batch of %d records at offset %d", ErrMalformed, records, physical)
+	}
+	if line.IsHidden(physical) {
+		return size, f.voidBatch(h)
+	}
+	if !f.view.Stamped && line.Ended(physical) {
+		return size, f.show(b, line.BaseToLogical(physical), records)
+	}
+	logical, flags, _, stamped := batch.ReadStamp(b)
+	switch {
+	case stamped && flags&batch.FlagFiller != 0:
+		return size, f.voidBatch(h)
+	case !stamped, f.shown.any && logical+records <= f.shown.next:
+		if f.view.Stamped {
+			_ = line.Hide(physical, physical+records) // or it is met again
+		}
+		return size, f.voidBatch(h)
+	}
+	f.shown.physical, f.shown.logical, f.shown.records = physical, logical, records
+	return size, f.show(b, logical, records)
+}
+
+// show shows a batch at a logical offset.
+func (f *FetchResponse) show(b []byte, logical, records int64) error {
+	f.shown.any, f.shown.next = true, logical+records
+	return batch.Restore(b, logical)
+}
+
+// voidBatch makes the batch void, at the offset before the next to be read: no client goes anywhere by it. A batch that is
+// too small for that (batch.VoidMin: one record with next to nothing in it) takes what follows with it: the records end
+// there, as if a broker had cut them. If nothing comes before, clients could not make progress, and the connection is
+// closed; the timeline knows the range by now, so that the next request passes it by.
+func (f *FetchResponse) voidBatch(h batch.Header) error {
+	next, physical := f.shown.next, h.BaseOffset()
+	if !f.shown.any {
+		next = f.view.Timeline.BaseToLogical(physical)
+	}
+	if f.Voided != nil {
+		f.Voided(f.view, physical)
+	}
+	v, ok := batch.NewVoider(h, next-1)
+	switch {
+	case ok:
+		f.walker.void, f.voiding = v, true
+		return nil
+	case f.shown.any:
+		f.blankFrom(h)
+		return nil
+	}
+	return fmt.Errorf("a batch at offset %d of the destination which klink did not write, and which is too small to be hidden", physical)
+}
+
+// blankFrom makes h and all records behind it the beginning of a batch that was cut short.
+func (f *FetchResponse) blankFrom(h batch.Header) {
+	clear(h)
+	blankRecords(h[:blankHead])
+	f.walker.blank = f.recs > len(h)
+	f.cut = true
 }
 
 // showOld makes the header of a message of the formats v0 and v1 what clients see. klink appends v2 only, but a broker
-// converts what it sends to Fetch v0 to v3, or what is written after a mirror was stopped. The offset of a compressed
-// message of v1 is that of the last record in it, and the others count from there; those in one of v0 are absolute and out
-// of reach.
+// converts what it sends to Fetch v0 to v3, or what is written after a mirror was stopped. Stamps are lost by that, so the
+// offset has to be known without. The offset of a compressed message of v1 is that of the last record in it, and the others
+// count from there; those in one of v0 are absolute and out of reach.
 func (f *FetchResponse) showOld(b []byte) (size int, err error) {
 	size = 12 + int(int32(binary.BigEndian.Uint32(b[8:])))
+	physical := int64(binary.BigEndian.Uint64(b))
 	switch {
-	case size < oldHeaderSize:
-		return 0, fmt.Errorf("%w: message of %d bytes", ErrMalformed, size)
+	case size < oldHeaderSize || physical < 0:
+		return 0, fmt.Errorf("%w: message of %d bytes at offset %d", ErrMalformed, size, physical)
 	case b[magicAt] == 0 && b[oldAttributesAt]&oldCodecMask != 0:
 		return 0, errors.New("the broker sent compressed messages of format v0, in which offsets cannot be translated; use Fetch v2 or later")
+	case f.view.Timeline.IsHidden(physical):
+		return 0, fmt.Errorf("a message at offset %d of the destination which klink did not write; use Fetch v4 or later", physical)
+	}
+	if _, _, ok := f.view.Timeline.FindRecord(physical); !ok {
+		return 0, fmt.Errorf("a message at offset %d of the destination without a stamp that says its offset; use Fetch v4 or later", physical)
 	}
 	f.baseToLogical(b)
 	return size, nil
-}
-
-// logicalBase is the base offset that clients see: the stamp where klink alone has written, which is right whatever the
-// timeline says, and what the timeline says elsewhere.
-func logicalBase(b []byte, v View) int64 {
-	if v.Stamped {
-		if logical, _, _, ok := batch.ReadStamp(b); ok {
-			return logical
-		}
-	}
-	return v.Timeline.BaseToLogical(batch.Header(b).BaseOffset())
 }

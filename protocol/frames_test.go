@@ -113,7 +113,7 @@ func newWorld() *world {
 	w := &world{
 		mirrors: map[string]fakeMirror{
 			"mirror":  {{Timeline: timeline.New(0, mirrorShift, mirrorFloor), Stamped: true}, {Timeline: timeline.New(0, 0, 0), Stamped: true}, {Hidden: true}},
-			"stopped": {{Timeline: timeline.New(0, stoppedShift, 0)}},
+			"stopped": {{Timeline: timeline.New(0, stoppedShift, stoppedShift)}},
 		},
 		ids:     map[[16]byte]string{idOf("gone"): ""},
 		brokers: map[int32]fakeAddr{1: {"klink-1", 19093}, 2: {"klink-2", 19094}},

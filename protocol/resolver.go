@@ -38,9 +38,38 @@ type View struct {
 	// Denied: clients may not read the partition. It is hidden (Hidden is set too), and answered
 	// TOPIC_AUTHORIZATION_FAILED.
 	Denied bool
-	// Stamped: batches of the partition were written by klink alone, so a stamp in one is klink's own. After a mirror
-	// has been stopped anyone may write producer ids that look like a stamp.
+	// Stamped: batches of the partition were written by klink alone, so a stamp in one is klink's own, and a batch without
+	// one does not belong there. After a mirror has been stopped anyone may write producer ids that look like a stamp.
 	Stamped bool
+	// Dry: nothing is changed, and Misses is told of every position that cannot be translated without a probe. It may be nil.
+	Dry    bool
+	Misses Misses
+}
+
+// Misses is told of the physical offsets that have to be probed.
+type Misses interface{ Miss(probe int64) }
+
+// Position says what a physical offset in a response is.
+type Position uint8
+
+const (
+	// AtRecord is an offset where there is a record.
+	AtRecord Position = iota
+	// AtEnd is a high watermark, a last stable offset, or another place that may be the end of the log.
+	AtEnd
+	// AtStart is the log start.
+	AtStart
+)
+
+// Find translates a physical offset; see timeline.FindLogical for probe and ok.
+func (v View) Find(physical int64, at Position) (logical, probe int64, ok bool) {
+	switch at {
+	case AtRecord:
+		return v.Timeline.FindRecord(physical)
+	case AtStart:
+		return v.Timeline.FindLogStart(physical)
+	}
+	return v.Timeline.FindLogical(physical)
 }
 
 // notReady is the error of a hidden partition. It is retriable for producers, consumers and admin clients of every
@@ -50,6 +79,7 @@ var notReady = kerr.NotLeaderForPartition.Code
 // hideError sets the error code of a hidden partition, unless it has one that is right without offsets too.
 func (v View) hideError(code []byte) {
 	switch c := int16(binary.BigEndian.Uint16(code)); {
+	case v.Dry:
 	case v.Denied:
 		binary.BigEndian.PutUint16(code, uint16(kerr.TopicAuthorizationFailed.Code))
 	case c == 0, c == kerr.OffsetOutOfRange.Code:
@@ -57,9 +87,26 @@ func (v View) hideError(code []byte) {
 	}
 }
 
-// toLogical translates the offset at b in place.
-func (v View) toLogical(b []byte) {
-	binary.BigEndian.PutUint64(b, uint64(v.Timeline.ToLogical(int64(binary.BigEndian.Uint64(b)))))
+// toLogical translates the offset at b in place. What would need a probe becomes a lower bound: never too much.
+func (v View) toLogical(b []byte, at Position) {
+	logical, probe, ok := v.Find(int64(binary.BigEndian.Uint64(b)), at)
+	if v.Dry {
+		if !ok && v.Misses != nil {
+			v.Misses.Miss(probe)
+		}
+		return
+	}
+	binary.BigEndian.PutUint64(b, uint64(logical))
+}
+
+// show makes the offset at b what clients see.
+func (v View) show(b []byte, at Position) {
+	switch {
+	case v.Hidden && !v.Dry:
+		putUnknown(b)
+	case v.Timeline != nil:
+		v.toLogical(b, at)
+	}
 }
 
 // putUnknown sets the offset at b to -1.

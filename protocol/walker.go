@@ -3,6 +3,8 @@ package protocol
 import (
 	"encoding/binary"
 	"fmt"
+
+	"klink/protocol/batch"
 )
 
 // maxToken bounds what a walker holds back: the longest token that has to be looked at in one piece.
@@ -18,8 +20,10 @@ const maxToken = 255
 //  3. After the last byte of the frame the grammar is asked whether it expected the end (done).
 type walker struct {
 	grammar grammar
-	skip    int  // bytes that pass unseen before the next token
-	blank   bool // what is skipped passes as zeros; false again after the skip
+	skip    int          // bytes that pass unseen before the next token
+	blank   bool         // what is skipped passes as zeros; false again after the skip
+	void    batch.Voider // of the first toVoid bytes that are skipped
+	toVoid  int
 	left    int
 	held    int // bytes of a cut token in hold
 	started bool
@@ -41,7 +45,7 @@ type grammar interface {
 var errCutField = fmt.Errorf("%w: response ends in the middle of a field", ErrMalformed)
 
 func (w *walker) reset(g grammar) {
-	w.grammar, w.skip, w.left, w.held, w.started, w.blank = g, 0, 0, 0, false, false
+	w.grammar, w.skip, w.left, w.held, w.started, w.blank, w.toVoid = g, 0, 0, 0, false, false, 0
 }
 
 // finished is true when the whole frame has passed.
@@ -115,6 +119,11 @@ func (w *walker) Next(p []byte) (head, tail []byte, err error) {
 			if w.blank {
 				clear(p[at : at+k])
 				w.blank = k < w.skip
+			}
+			if w.toVoid > 0 {
+				n := min(k, w.toVoid)
+				w.void.Fill(p[at : at+n])
+				w.toVoid -= n
 			}
 			w.skip -= k
 			w.left -= k

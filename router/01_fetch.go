@@ -1,6 +1,10 @@
 package router
 
-import "klink/protocol"
+import (
+	"context"
+
+	"klink/protocol"
+)
 
 // Fetch: v0-18
 //
@@ -11,6 +15,9 @@ import "klink/protocol"
 //   - A hidden partition, also one of a read-only mirror whose timeline is not known yet, is answered
 //     NOT_LEADER_OR_FOLLOWER, and its records are blanked. Its offset cannot be translated, so no fetch session may
 //     remember it (KIP-227): an incremental request is told that its session is gone, a full one begins none.
+//   - An offset that the timeline of a mirror does not know is looked for first (seek.go). Where that fails a lower bound
+//     does: the client gets records that it skips, and what passes teaches the timeline.
+//   - Batches of a mirror that klink did not write, or wrote twice, are void (protocol.FetchResponse).
 //   - Partitions of klink's own topics are answered TOPIC_AUTHORIZATION_FAILED, and their records are blanked, however
 //     they came into the response: by name, by id or through a fetch session. Other partitions are not affected.
 //
@@ -43,6 +50,9 @@ func (s *session) fetch(h protocol.RequestHeader, frame []byte) Decision {
 	if look.incremental && (hidden || look.session == 0 || s.fetched != fetchSession{look.session, asked.moment()}) {
 		return Decision{Action: Answer, Frame: protocol.AppendFetchSessionGone(nil, h)}
 	}
+	if look.seek != nil {
+		return s.seekFetch(look.seek)
+	}
 	if look.mirrors || hidden {
 		s.translateFetch(asked.then, h, frame, hidden)
 	}
@@ -57,6 +67,7 @@ type fetchLook struct {
 	hidden              bool // a partition of a mirror has no timeline
 	blind               bool // see coordinates
 	missing             [][16]byte
+	seek                []probe // offsets to look for
 }
 
 func (s *session) lookAtFetch(sn *Snapshot, h protocol.RequestHeader, frame []byte) (look fetchLook, err error) {
@@ -74,10 +85,35 @@ func (s *session) lookAtFetch(sn *Snapshot, h protocol.RequestHeader, frame []by
 		}
 		look.mirrors = true
 		for f.Partition() {
-			look.hidden = look.hidden || m.View(f.Index).Hidden
+			v := m.View(f.Index)
+			look.hidden = look.hidden || v.Hidden
+			if v.Timeline != nil && !s.sought {
+				if _, _, ok := v.Timeline.FindPhysical(f.Offset(), 0); !ok {
+					look.seek = append(look.seek, probe{at: at{m.Topic, f.Index}, line: v.Timeline, logical: f.Offset()})
+				}
+			}
 		}
 	}
 	return look, f.Err()
+}
+
+// seekFetch looks for the offsets that a request asks for, and has it decided on again. A partition of which not even a lower
+// bound is known must not be sent out of range for that: its client would begin elsewhere.
+func (s *session) seekFetch(list []probe) Decision {
+	s.sought = true
+	r := s.router
+	return Decision{Action: Run, Run: func(ctx context.Context) Decision {
+		failed, err := r.learn(ctx, list)
+		for _, p := range list {
+			if !failed[p.at] {
+				continue
+			}
+			if physical, _, ok := p.line.FindPhysical(p.logical, maxProbes); !ok && physical < 0 {
+				return Decision{Action: Close, Err: err}
+			}
+		}
+		return Decision{Action: Retry}
+	}}
 }
 
 // translateFetch makes the offsets of mirrors physical, in place. The request has been read to its end before.
@@ -112,6 +148,7 @@ func (s *session) fetchStream(version int16, asked coordinates, begins bool) *fe
 	f := s.fetchStreams
 	if f == nil {
 		f = &fetchStream{}
+		f.Voided = func(protocol.View, int64) { s.router.voided.Add(1) }
 	} else {
 		s.fetchStreams, f.next = f.next, nil
 	}

@@ -11,8 +11,9 @@ func (s *session) listOffsets(h protocol.RequestHeader, frame []byte) Decision {
 	return s.translateResponse(h, frame, protocol.TranslateListOffsets)
 }
 
-// translateResponse forwards a request, and translates the offsets of its response in place.
-func (s *session) translateResponse(h protocol.RequestHeader, frame []byte, translate func([]byte, protocol.RequestHeader, protocol.Resolver) error) Decision {
+// translateResponse forwards a request, and translates the offsets of its response in place. Where the timeline of a mirror
+// does not know one, the response waits until it has been looked for.
+func (s *session) translateResponse(h protocol.RequestHeader, frame []byte, translate translation) Decision {
 	asked := s.coordinates()
 	if !asked.then.Complete {
 		return s.awaitMirrorsOrClose()
@@ -20,9 +21,6 @@ func (s *session) translateResponse(h protocol.RequestHeader, frame []byte, tran
 	h = kept(h)
 	return Decision{Action: Forward, Frame: frame, Whole: func(frame []byte) Decision {
 		s.answered()
-		if err := translate(frame, h, &asked); err != nil {
-			return closeResponse(h, err)
-		}
-		return Decision{Action: Answer, Frame: frame}
+		return s.translated(&asked, h, frame, translate)
 	}}
 }

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"context"
 	"math"
 
 	"klink/protocol"
@@ -28,6 +29,7 @@ func handleDeleteRecords(s *session, h protocol.RequestHeader, frame []byte) Dec
 	var order []string
 	ours := make(map[string]kmsg.DeleteRecordsResponseTopic)
 	stopped := make(map[string]*Mirror)
+	var seek []probe
 	snapshot := s.snapshot()
 	for i := range req.Topics {
 		t := &req.Topics[i]
@@ -42,15 +44,24 @@ func handleDeleteRecords(s *session, h protocol.RequestHeader, frame []byte) Dec
 			stopped[t.Topic] = m
 			for j := range t.Partitions {
 				p := &t.Partitions[j]
-				p.Offset = deleteUpTo(m.Timeline(p.Partition), p.Offset)
+				line := m.Timeline(p.Partition)
+				if line != nil && p.Offset >= 0 && !s.sought {
+					if _, _, ok := line.FindPhysical(p.Offset, 0); !ok {
+						seek = append(seek, probe{at: at{t.Topic, p.Partition}, line: line, logical: p.Offset})
+					}
+				}
+				p.Offset = deleteUpTo(line, p.Offset)
 			}
 			fallthrough
 		default:
 			rest.Topics = append(rest.Topics, *t)
 		}
 	}
-	if len(ours) == 0 && len(stopped) == 0 {
+	switch {
+	case len(ours) == 0 && len(stopped) == 0:
 		return Decision{Action: Forward, Frame: frame}
+	case seek != nil:
+		return s.seekDelete(seek)
 	}
 	h = ownHeader(h)
 	finish := func(resp kmsg.Response) Decision {
@@ -60,7 +71,7 @@ func handleDeleteRecords(s *session, h protocol.RequestHeader, frame []byte) Dec
 			for j := range t.Partitions {
 				p := &t.Partitions[j]
 				if line := stopped[t.Topic].Timeline(p.Partition); line != nil {
-					p.LowWatermark = line.ToLogical(p.LowWatermark)
+					p.LowWatermark, _, _ = line.FindLogStart(p.LowWatermark)
 				}
 			}
 		}
@@ -71,6 +82,17 @@ func handleDeleteRecords(s *session, h protocol.RequestHeader, frame []byte) Dec
 		return finish(rest.ResponseKind())
 	}
 	return ask(h, &rest, finish)
+}
+
+// seekDelete looks for the offsets that a request deletes up to, and has it decided on again. Where that fails a lower bound
+// does: less is deleted than was asked for, and the low watermark in the answer says so.
+func (s *session) seekDelete(list []probe) Decision {
+	s.sought = true
+	r := s.router
+	return Decision{Action: Run, Exclusive: true, Run: func(ctx context.Context) Decision {
+		_, _ = r.learn(ctx, list)
+		return Decision{Action: Retry}
+	}}
 }
 
 // refuseDeleteRecords adds a refusal for the partitions of t to what was refused of the topic before.

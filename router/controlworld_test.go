@@ -214,6 +214,10 @@ func (f fakeFacts) LearnTopicIDs(_ context.Context, ids [][16]byte) error {
 
 func (f fakeFacts) LearnBrokers(context.Context) error { return nil }
 
+func (f fakeFacts) LearnOffset(context.Context, string, int32, *timeline.Partition, int64) error {
+	return errors.New("no broker answers")
+}
+
 // command carries out a command that shapes the world; handled is false for others.
 func (w *controlWorld) command(td *datadriven.TestData) (handled bool) {
 	scan := func(key string, dest any) { td.MaybeScanArgs(w.t, key, dest) }

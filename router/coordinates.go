@@ -29,6 +29,10 @@ type coordinates struct {
 	blind bool
 	// deny hides klink's own topics: their records hold the secrets of links.
 	deny bool
+	// dry: what is missing is collected there, and nothing is changed; see seek.go.
+	dry *probes
+	// failed are partitions of which something is missing that could not be learned: they are hidden.
+	failed map[at]bool
 
 	// The topic at hand: the mirror that it was then, and is now.
 	was, is *Mirror
@@ -74,6 +78,14 @@ func (c *coordinates) Topic(name []byte, id [16]byte) (m protocol.Mirror, known 
 
 // View implements protocol.Mirror, for the topic at hand.
 func (c *coordinates) View(partition int32) protocol.View {
+	v := c.view(partition)
+	if c.dry != nil {
+		c.dry.watch(&v, c.is, partition)
+	}
+	return v
+}
+
+func (c *coordinates) view(partition int32) protocol.View {
 	hidden := protocol.View{Hidden: true}
 	if c.blind || c.was == nil || c.is == nil {
 		return hidden
@@ -83,6 +95,9 @@ func (c *coordinates) View(partition int32) protocol.View {
 	case was.Hidden || is.Hidden || was.Timeline != is.Timeline:
 		return hidden
 	case is.Timeline != nil && is.Timeline.ChangedSince(c.clock):
+		return hidden
+	}
+	if c.failed != nil && c.failed[at{c.is.Topic, partition}] {
 		return hidden
 	}
 	is.Stamped = is.Stamped && was.Stamped

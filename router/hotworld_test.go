@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"sync"
 	"testing"
 
 	"klink/protocol"
@@ -24,6 +25,9 @@ type hotWorld struct {
 	brokers map[int32]Addr
 	failing bool
 	lookups int
+	logs    map[at]*hotLog
+	looksMu sync.Mutex
+	looks   int // into logs
 }
 
 func hotID(name string) (id [16]byte) {
@@ -70,6 +74,23 @@ func (w *hotWorld) LearnTopicIDs(_ context.Context, ids [][16]byte) error {
 		}
 	}
 	w.router.Directory().AddTopics(found)
+	return nil
+}
+
+// LearnOffset implements Facts: it looks into logs, of which the test has as many as it needs.
+func (w *hotWorld) LearnOffset(_ context.Context, topic string, partition int32, line *timeline.Partition, physical int64) error {
+	w.looksMu.Lock()
+	defer w.looksMu.Unlock()
+	w.looks++
+	if w.failing {
+		return errors.New("no broker answers")
+	}
+	log := w.logs[at{topic, partition}]
+	if log == nil {
+		w.t.Errorf("%s-%d is looked into at %d", topic, partition, physical)
+		return errors.New("no log")
+	}
+	log.look(line, physical)
 	return nil
 }
 

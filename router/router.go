@@ -16,6 +16,7 @@ type Router struct {
 	control   Control
 	facts     Facts
 	rejected  atomic.Int64 // see RejectedProduces
+	voided    atomic.Int64 // see VoidedBatches
 
 	mu       sync.Mutex
 	complete chan struct{} // closed while the published snapshot is complete

@@ -16,6 +16,8 @@ type session struct {
 	// parked counts how often the request at hand has been answered with Run, so that a fact which cannot be learned
 	// is not asked for again and again. It is 0 again as soon as a request is decided.
 	parked int
+	// sought is true if the offsets of the request at hand have been looked for.
+	sought bool
 	// proven is true once the broker has shown that it serves this client; see prove.go. Large requests of the control
 	// path are decided off the event loop.
 	proven atomic.Bool
@@ -45,12 +47,12 @@ func (s *session) Request(frame []byte) Decision {
 	d := handle(s, h, frame)
 	switch {
 	case !s.proven.Load() && speaks(d):
-		s.parked = 0
+		s.parked, s.sought = 0, false
 		return s.prove(h, frame)
 	case d.Action == Run:
 		return d.then(s.unpark)
 	}
-	s.parked = 0
+	s.parked, s.sought = 0, false
 	return d
 }
 
@@ -68,7 +70,7 @@ func (d Decision) then(last func(Decision) Decision) Decision {
 // the proxy holds back later requests while Run is under way, so that nothing else uses s.parked.
 func (s *session) unpark(d Decision) Decision {
 	if d.Action != Retry {
-		s.parked = 0
+		s.parked, s.sought = 0, false
 	}
 	return d
 }

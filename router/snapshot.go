@@ -126,4 +126,9 @@ type Facts interface {
 	LearnTopicIDs(ctx context.Context, ids [][16]byte) error
 	// LearnBrokers refreshes the destination's brokers, opens listeners for new ones and publishes their addresses.
 	LearnBrokers(ctx context.Context) error
+	// LearnOffset looks into the log of a partition of the destination: it teaches line what the stamp of the batch says
+	// that holds the offset physical, or of the first one with a stamp behind it (LearnProbe); and where the log begins or
+	// ends, if physical is not in it, or no batch with a stamp comes after it (LearnStart, LearnEnd, and LearnProbe of the
+	// last batch). timeline.ProbeEnd asks for the end. nil means that this was done, whatever has been found.
+	LearnOffset(ctx context.Context, topic string, partition int32, line *timeline.Partition, physical int64) error
 }
