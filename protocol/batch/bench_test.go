@@ -3,6 +3,8 @@ package batch
 import (
 	"fmt"
 	"testing"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // BenchmarkStampCRC compares the two ways to correct the checksum.
@@ -73,6 +75,51 @@ func BenchmarkWalkAndCheck(b *testing.B) {
 		}
 		if w.Err() != nil {
 			b.Fatal(w.Err())
+		}
+	}
+}
+
+// BenchmarkRuns splits batches that compaction has thinned to every second record, the worst case, and to all but one.
+func BenchmarkRuns(b *testing.B) {
+	for codec := codecNone; codec <= codecZstd; codec++ {
+		for name, keep := range map[string]func(i int32) bool{
+			"half":   func(i int32) bool { return i%2 == 0 },
+			"most":   func(i int32) bool { return i != 500 },
+			"single": func(i int32) bool { return i == 500 },
+		} {
+			var records []kmsg.Record
+			for i := range int32(1000) {
+				if keep(i) {
+					records = append(records, makeRecord(i, int64(i), fmt.Appendf(nil, "key-%d", i*7919), fmt.Appendf(nil, "value of %d, %x", i, i*104729)))
+				}
+			}
+			batch := kmsgBatch(b, 0, int16(codec), 999, records)
+			b.Run(fmt.Sprintf("codec%d/%s", codec, name), func(b *testing.B) {
+				var r Recoder
+				runs := 0
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := r.Runs(batch, 0, func(Header) error { runs++; return nil }); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(runs), "ns/run")
+			})
+		}
+	}
+}
+
+func BenchmarkConvert(b *testing.B) {
+	var set []byte
+	for i := range int64(1000) {
+		set = append(set, oldMessage(1, i, 0, i, []byte("key"), make([]byte, 100))...)
+	}
+	var r Recoder
+	b.ReportAllocs()
+	b.SetBytes(int64(len(set)))
+	for b.Loop() {
+		if _, _, err := r.Convert(set, 0, func(Header) error { return nil }); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

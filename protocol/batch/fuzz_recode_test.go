@@ -177,10 +177,10 @@ func FuzzVoid(f *testing.F) {
 		if len(b) >= HeaderSize {
 			binary.BigEndian.PutUint32(b[atLength:], uint32(len(b)-sizePrefix))
 		}
-		if Void(b, 7) != (len(b) >= VoidMin) {
+		if Void(b, 7) != (len(b) >= HeaderSize) {
 			t.Fatalf("%d bytes", len(b))
 		}
-		if len(b) < VoidMin {
+		if len(b) < HeaderSize {
 			return
 		}
 		if kind, err := Classify(b); kind != Control || err != nil || !VerifyCRC(b) {

@@ -22,7 +22,7 @@ func foreign(size int) Header {
 // TestVoidOfEveryLength: the record fills the batch exactly, whatever the length, and also where a varint grows by a byte.
 func TestVoidOfEveryLength(t *testing.T) {
 	sizes := []int{1 << 20, 1<<20 + 1, 16<<20 + 7}
-	for size := VoidMin; size <= 70_000; size++ {
+	for size := markerMin; size <= 70_000; size++ {
 		sizes = append(sizes, size)
 	}
 	for at := range 40 { // around the lengths at which four bytes are needed
@@ -57,11 +57,11 @@ func TestVoidOfEveryLength(t *testing.T) {
 }
 
 func TestVoidBytes(t *testing.T) {
-	b := foreign(VoidMin)
+	b := foreign(markerMin)
 	require.True(t, Void(b, 41))
 	want := []byte{
 		0, 0, 0, 0, 0, 0, 0, 41, // base offset
-		0, 0, 0, VoidMin - 12, // length
+		0, 0, 0, markerMin - 12, // length
 		0, 0, 0, 4, // leader epoch, as it was
 		2,                                            // magic
 		b[atCRC], b[atCRC+1], b[atCRC+2], b[atCRC+3], // checked below
@@ -102,7 +102,7 @@ func TestVoidIsSkippedByFranzGo(t *testing.T) {
 
 // TestVoiderInPieces: the batch may pass in pieces of any size, and be cut off.
 func TestVoiderInPieces(t *testing.T) {
-	for _, size := range []int{VoidMin, 100, 126, 136, 8255, 9000} {
+	for _, size := range []int{HeaderSize, 68, 71, markerMin, 100, 126, 136, 8255, 9000} {
 		whole := foreign(size)
 		require.True(t, Void(whole, 41))
 		for _, piece := range []int{1, 2, 3, 7, 17, 18, 19, 64, 10_000} {
@@ -118,17 +118,30 @@ func TestVoiderInPieces(t *testing.T) {
 	}
 }
 
-func TestVoidRefuses(t *testing.T) {
-	for size := HeaderSize; size < VoidMin; size++ {
+// TestVoidOfTheSmallest: where no marker fits, the header counts no record, and a reader that reads on finds a control record
+// of a version that it does not know.
+func TestVoidOfTheSmallest(t *testing.T) {
+	for size := HeaderSize; size < markerMin; size++ {
 		b := foreign(size)
-		before := bytes.Clone(b)
-		require.False(t, Void(b, 41), "%d bytes", size)
-		require.Equal(t, before, []byte(b))
+		require.True(t, Void(b, 41), "%d bytes", size)
+		require.True(t, VerifyCRC(b))
+		require.Equal(t, size, b.Size())
+		require.Zero(t, b.Count())
+		require.True(t, b.Control())
+		require.Equal(t, int64(42), b.NextOffset())
+		require.Empty(t, readAsClient(t, b, 0))
+		if records := b[HeaderSize:]; len(records) >= 7 {
+			require.Equal(t, byte(len(records)-1)<<1, records[0], "one record up to the end")
+			require.Equal(t, []byte{0, 0, 0, 4, 0x7f, 0xff}, []byte(records[1:7]))
+		}
 	}
+}
+
+func TestVoidRefuses(t *testing.T) {
 	b := foreign(200)
 	require.False(t, Void(b[:199], 41))
 	require.False(t, Void(b[:10], 41))
-	for _, length := range []int32{-1, math.MinInt32, 0, math.MaxInt32, math.MaxInt32 - 11} {
+	for _, length := range []int32{-1, math.MinInt32, 0, HeaderSize - sizePrefix - 1, math.MaxInt32, math.MaxInt32 - 11} {
 		binary.BigEndian.PutUint32(b[atLength:], uint32(length))
 		_, ok := NewVoider(b, 41)
 		require.False(t, ok, "length %d", length)
