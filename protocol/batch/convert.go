@@ -16,7 +16,7 @@ import (
 // one, with the wrapper's codec.
 //
 // Runs that end at or below the offset from are left out; from changes nothing else. A batch is valid until emit returns, which
-// may stamp it in place, and ends the work by an error, which Convert returns, n being where the message that it was of
+// may stamp it in place, must not use r, and ends the work by an error, which Convert returns, n being where the message that it was of
 // begins. Offsets, keys, values are as they were; a v1 message's timestamp and timestamp type too (inside a wrapper with LogAppendTime the
 // wrapper's timestamp counts); a v0 message has the timestamp -1, which is "none", and the type CreateTime, as v2 knows no
 // other.

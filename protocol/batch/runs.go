@@ -11,7 +11,8 @@ import (
 // Runs that end at or below the offset from are left out; that is how a replicator resumes within a batch, where the
 // source always answers with the whole. from changes nothing else.
 //
-// A run is valid until emit returns, which may stamp it in place, and ends the work by an error, which Runs returns. It has
+// A run is valid until emit returns, which may stamp it in place, must not use r, and ends the work by an error, which Runs
+// returns. It has
 // the source batch's codec, timestamp type, base timestamp and leader epoch, the maximum of its own timestamps (with
 // LogAppendTime the source's, which is the time of the append), no producer, and neither the transactional nor the
 // delete-horizon bit: with the latter (KIP-534) the base timestamp is the delete horizon, and records are relative to it all

@@ -1,0 +1,57 @@
+package batch
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+)
+
+// WithoutAppendTime makes of b, a batch with LogAppendTime that Stamp has stamped, one that old brokers take.
+//
+// New brokers take a batch with the LogAppendTime bit into a topic with CreateTime, clear the bit and keep the maximal
+// timestamp, which is the time of the append; and Restore sets the bit again. Old ones (2.4.1 is one, tried here) refuse it
+// with INVALID_TIMESTAMP; and without the bit every broker computes the maximal timestamp from the records, so that the time
+// of the append would be lost. So here each record gets that time for its own, and the bit is cleared; the stamp has the
+// flag. A client reads the same either way.
+//
+// The batch that comes out has the same offsets, records, codec and stamp, is no larger without compression, and is valid until
+// the next use of r; b must not be what r made. A batch without the bit is given back as it is. An error wraps ErrCorrupt, ErrMalformed, ErrTooLarge, ErrThinned or the errors of Classify.
+func (r *Recoder) WithoutAppendTime(b Header) (Header, error) {
+	switch kind, err := Classify(b); {
+	case err != nil:
+		return nil, err
+	case !b.LogAppendTime():
+		return b, nil
+	case kind != Data:
+		return nil, fmt.Errorf("%w: a batch of kind %s at offset %d cannot be appended", ErrThinned, kind, b.BaseOffset())
+	case !VerifyCRC(b):
+		return nil, fmt.Errorf("%w: wrong checksum at offset %d", ErrCorrupt, b.BaseOffset())
+	}
+	defer r.tidy()
+	rest, err := r.records(b)
+	if err != nil {
+		return nil, fmt.Errorf("batch at offset %d: %w", b.BaseOffset(), err)
+	}
+	r.plain = r.plain[:0]
+	for len(rest) > 0 {
+		var rec record
+		if rec, rest, err = nextRecord(rest); err != nil {
+			return nil, err
+		}
+		delta := int64(rec.offsetDelta)
+		r.plain = binary.AppendVarint(r.plain, int64(2+varintSize(delta)+len(rec.what)))
+		r.plain = append(r.plain, rec.when[0], 0) // attributes, no difference to the base timestamp
+		r.plain = binary.AppendVarint(r.plain, delta)
+		r.plain = append(r.plain, rec.what...)
+	}
+	out, err := r.finish(run{
+		base: b.BaseOffset(), count: b.Count(), leaderEpoch: b.LeaderEpoch(), attributes: b.Attributes() &^ bitLogAppendTime,
+		baseTimestamp: b.MaxTimestamp(), maxTimestamp: b.MaxTimestamp(),
+	}, len(b))
+	if err != nil {
+		return nil, fmt.Errorf("batch at offset %d: %w", b.BaseOffset(), err)
+	}
+	copy(out[atProducerID:atCount], b[atProducerID:atCount])
+	out.setCRC(crc32.Checksum(out[atAttributes:], castagnoli))
+	return out, nil
+}
