@@ -33,9 +33,8 @@ type FetchResponse struct {
 	code    int16
 	session int32
 
-	shown shown
-	// What becomes of the batch at hand: it is voided, or the records end with its header.
-	voiding, cut bool
+	shown   shown
+	voiding bool // the batch at hand
 	// Voided is told of every batch that klink has hidden in passing, unless it is nil.
 	Voided func(v View, physical int64)
 
@@ -91,7 +90,7 @@ func (f *FetchResponse) Reset(version int16, resolver Resolver) {
 	f.mirror, f.known, f.view = nil, false, View{}
 	f.tags = tagWalk{}
 	f.code, f.session = 0, 0
-	f.shown, f.voiding, f.cut = shown{}, false, false
+	f.shown, f.voiding = shown{}, false
 }
 
 // Finished is true when the whole response has passed.

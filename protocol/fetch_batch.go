@@ -79,11 +79,6 @@ func (f *FetchResponse) batch(b []byte) error {
 		return fmt.Errorf("partition %d of mirror topic %s: %w", f.part, f.topicForError(), err)
 	}
 	f.recs -= len(b)
-	if f.cut {
-		f.cut, f.skip = false, f.recs
-		f.endRecords()
-		return nil
-	}
 	f.skip = min(size-len(b), f.recs)
 	f.recs -= f.skip
 	if f.voiding {
@@ -148,10 +143,7 @@ func (f *FetchResponse) show(b []byte, logical, records int64) error {
 	return batch.Restore(b, logical)
 }
 
-// voidBatch makes the batch void, at the offset before the next to be read: no client goes anywhere by it. A batch that is
-// too small for that (batch.VoidMin: one record with next to nothing in it) takes what follows with it: the records end
-// there, as if a broker had cut them. If nothing comes before, clients could not make progress, and the connection is
-// closed; the timeline knows the range by now, so that the next request passes it by.
+// voidBatch makes the batch void, at the offset before the next to be read: no client goes anywhere by it.
 func (f *FetchResponse) voidBatch(h batch.Header) error {
 	next, physical := f.shown.next, h.BaseOffset()
 	if !f.shown.any {
@@ -161,23 +153,11 @@ func (f *FetchResponse) voidBatch(h batch.Header) error {
 		f.Voided(f.view, physical)
 	}
 	v, ok := batch.NewVoider(h, next-1)
-	switch {
-	case ok:
-		f.walker.void, f.voiding = v, true
-		return nil
-	case f.shown.any:
-		f.blankFrom(h)
-		return nil
+	if !ok {
+		return fmt.Errorf("%w: batch of %d bytes at offset %d", ErrMalformed, h.Size(), physical)
 	}
-	return fmt.Errorf("a batch at offset %d of the destination which klink did not write, and which is too small to be hidden", physical)
-}
-
-// blankFrom makes h and all records behind it the beginning of a batch that was cut short.
-func (f *FetchResponse) blankFrom(h batch.Header) {
-	clear(h)
-	blankRecords(h[:blankHead])
-	f.walker.blank = f.recs > len(h)
-	f.cut = true
+	f.void, f.voiding = v, true
+	return nil
 }
 
 // showOld makes the header of a message of the formats v0 and v1 what clients see. klink appends v2 only, but a broker

@@ -1,0 +1,223 @@
+package protocol
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"klink/protocol/batch"
+	"klink/protocol/timeline"
+)
+
+// voidWorld has topic mirror with one partition, whose log begins with 10 records at logical offset 100.
+func voidWorld(v View) (*world, *timeline.Partition) {
+	w := newWorld()
+	if v.Timeline == nil {
+		v.Timeline = timeline.New(0, 100, 100)
+		v.Timeline.Own(0, 100)
+		v.Timeline.Extend(0, 100, 10)
+	}
+	w.mirrors["mirror"] = fakeMirror{v}
+	return w, v.Timeline
+}
+
+// records makes a batch of n records at a physical offset with room for size bytes of records. logical < 0: no stamp.
+func recordsAt(physical, logical int64, n, size int, flags int16) []byte {
+	id := -2 - logical
+	if logical < 0 {
+		id = -1
+	}
+	b := v2Batch(physical, id, flags, 0, size)
+	binary.BigEndian.PutUint32(b[23:], uint32(n-1))
+	binary.BigEndian.PutUint32(b[57:], uint32(n))
+	return b
+}
+
+// What becomes of batches that do not belong into a mirror, in whatever pieces they come.
+func TestFetchResponseVoids(t *testing.T) {
+	show := func(b []byte, logical int64) []byte {
+		b = bytes.Clone(b)
+		binary.BigEndian.PutUint64(b, uint64(logical))
+		return b
+	}
+	void := func(b []byte, at int64) []byte {
+		b = bytes.Clone(b)
+		if !batch.Void(b, at) {
+			t.Fatalf("%d bytes cannot be voided", len(b))
+		}
+		return b
+	}
+	first, second := recordsAt(0, 100, 10, 80, 0), recordsAt(11, 110, 5, 300, 0)
+	foreign, small := recordsAt(10, -1, 1, 50, 0), recordsAt(10, -1, 1, 9, 0)
+	doubled, filler := recordsAt(16, 110, 5, 300, 0), recordsAt(21, 115, 3, 40, batch.FlagFiller)
+	producer := recordsAt(10, -1, 1, 50, 0)
+	binary.BigEndian.PutUint64(producer[43:], 4000)
+	for _, c := range []struct {
+		name      string
+		got, want [][]byte
+		view      View
+		hidden    []timeline.Range
+		voided    int
+		err       string
+	}{
+		{
+			name: "nothing", got: [][]byte{first, second}, want: [][]byte{show(first, 100), show(second, 110)},
+		},
+		{
+			name: "a foreign batch between two", got: [][]byte{first, foreign, second},
+			want:   [][]byte{show(first, 100), void(foreign, 109), show(second, 110)},
+			hidden: []timeline.Range{{From: 10, To: 11}}, voided: 1,
+		},
+		{
+			name: "one of an idempotent producer", got: [][]byte{first, producer},
+			want:   [][]byte{show(first, 100), void(producer, 109)},
+			hidden: []timeline.Range{{From: 10, To: 11}}, voided: 1,
+		},
+		{
+			name: "it comes first", got: [][]byte{foreign, second},
+			want:   [][]byte{void(foreign, 109), show(second, 110)},
+			hidden: []timeline.Range{{From: 10, To: 11}}, voided: 1,
+		},
+		{
+			name: "cut in its records", got: [][]byte{first, foreign[:80]},
+			want:   [][]byte{show(first, 100), void(foreign, 109)[:80]},
+			hidden: []timeline.Range{{From: 10, To: 11}}, voided: 1,
+		},
+		{
+			name: "cut behind its header, and in one", got: [][]byte{first, foreign[:61]},
+			want:   [][]byte{show(first, 100), void(foreign, 109)[:61]},
+			hidden: []timeline.Range{{From: 10, To: 11}}, voided: 1,
+		},
+		{
+			name: "followed by less than a header", got: [][]byte{first, foreign, second[:13]},
+			want:   [][]byte{show(first, 100), void(foreign, 109), second[:13]},
+			hidden: []timeline.Range{{From: 10, To: 11}}, voided: 1,
+		},
+		{
+			name: "a doubled append, and a filler", got: [][]byte{first, second, doubled, filler},
+			want:   [][]byte{show(first, 100), show(second, 110), void(doubled, 114), void(filler, 114)},
+			hidden: []timeline.Range{{From: 16, To: 21}}, voided: 2,
+		},
+		{
+			name: "what was shown earlier is below the request", got: [][]byte{doubled},
+			want: [][]byte{show(doubled, 110)},
+		},
+		{
+			name: "one without room for a marker", got: [][]byte{first, small, second},
+			want:   [][]byte{show(first, 100), void(small, 109), show(second, 110)},
+			hidden: []timeline.Range{{From: 10, To: 11}}, voided: 1,
+		},
+		{
+			name: "no records", got: [][]byte{recordsAt(10, 110, 0, 50, 0)}, err: "batch of 0 records",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			resp := kmsg.NewPtrFetchResponse()
+			resp.Version = 11
+			p := kmsg.NewFetchResponseTopicPartition()
+			p.RecordBatches, p.HighWatermark, p.LastStableOffset = concat(c.got...), 10, 10
+			q := kmsg.NewFetchResponseTopicPartition()
+			q.Partition, q.RecordBatches = 5, []byte("of a partition that the mirror does not have")
+			resp.Topics = []kmsg.FetchResponseTopic{{Topic: "mirror", Partitions: []kmsg.FetchResponseTopicPartition{p, q}}}
+			h, frame := responseFrame(resp)
+			check := func(what string, cuts ...int) {
+				w, line := voidWorld(View{Stamped: true})
+				voided := 0
+				f := FetchResponse{Voided: func(View, int64) { voided++ }}
+				f.Reset(11, w)
+				got, err := stream(t, &f, frame, cuts...)
+				if c.err != "" {
+					if err == nil || !strings.Contains(err.Error(), c.err) {
+						t.Fatalf("%s: %v", what, err)
+					}
+				} else if err != nil || !f.Finished() {
+					t.Fatalf("%s: %v", what, err)
+				} else if got := readResponse[*kmsg.FetchResponse](t, h, got).Topics[0].Partitions[0].RecordBatches; !bytes.Equal(got, concat(c.want...)) {
+					t.Fatalf("%s: got and want\n%x\n%x", what, got, concat(c.want...))
+				}
+				if fmt.Sprint(line.Hidden()) != fmt.Sprint(c.hidden) || voided != c.voided {
+					t.Fatalf("%s: hidden %v, voided %d", what, line.Hidden(), voided)
+				}
+			}
+			check("whole")
+			for at := range frame {
+				check(fmt.Sprintf("cut at %d", at), at)
+			}
+			rng := rand.New(rand.NewPCG(1, 2))
+			for range 50 {
+				var cuts []int
+				for at := 0; at < len(frame); at += 1 + rng.IntN(100) {
+					cuts = append(cuts, at)
+				}
+				check(fmt.Sprint("cuts ", cuts), cuts...)
+			}
+		})
+	}
+}
+
+// What is known to be hidden is void although it has a stamp, and is no end of a log; behind the end of a stopped mirror
+// everything is its own, below it only what has a stamp.
+func TestFetchResponseOfStoppedMirror(t *testing.T) {
+	line := timeline.New(0, 100, 100)
+	line.Own(0, 100)
+	line.Extend(0, 100, 10)
+	line.Extend(10, 120, 5)
+	if err := line.Hide(15, 20); err != nil {
+		t.Fatal(err)
+	}
+	line.End(20, 130)
+	w, _ := voidWorld(View{Timeline: line})
+	own := recordsAt(20, 999_999, 3, 50, 0) // what looks like a stamp is anybody's
+	records := concat(recordsAt(0, 100, 10, 50, 0), recordsAt(10, 120, 5, 50, 0), recordsAt(15, 120, 5, 50, 0), own)
+	resp := kmsg.NewPtrFetchResponse()
+	resp.Version = 11
+	p := kmsg.NewFetchResponseTopicPartition()
+	p.RecordBatches, p.HighWatermark, p.LastStableOffset, p.LogStartOffset = records, 23, 20, 0
+	resp.Topics = []kmsg.FetchResponseTopic{{Topic: "mirror", Partitions: []kmsg.FetchResponseTopicPartition{p}}}
+	h, frame := responseFrame(resp)
+	var f FetchResponse
+	f.Reset(11, w)
+	got, err := stream(t, &f, frame)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := readResponse[*kmsg.FetchResponse](t, h, got).Topics[0].Partitions[0]
+	var seen []string
+	for walk := batch.Walk(q.RecordBatches); walk.Next(); {
+		b := walk.Batch()
+		seen = append(seen, fmt.Sprint(b.BaseOffset(), "+", b.Count(), " ", b.Control()))
+	}
+	if got, want := strings.Join(seen, ", "), "100+10 false, 120+5 false, 124+1 true, 130+3 false"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if q.HighWatermark != 133 || q.LastStableOffset != 130 || q.LogStartOffset != 100 {
+		t.Errorf("high watermark %d, last stable offset %d, log start %d", q.HighWatermark, q.LastStableOffset, q.LogStartOffset)
+	}
+}
+
+// What passes teaches the timeline, so that a sequential reader never waits for a look into the log.
+func TestFetchResponseTeaches(t *testing.T) {
+	line := timeline.Open(0, 100, 100)
+	w, _ := voidWorld(View{Timeline: line, Stamped: true})
+	resp := kmsg.NewPtrFetchResponse()
+	resp.Version = 11
+	p := kmsg.NewFetchResponseTopicPartition()
+	p.RecordBatches, p.HighWatermark = concat(recordsAt(40, 200, 5, 50, 0), recordsAt(45, 210, 5, 50, 0), recordsAt(50, 220, 5, 500, 0)[:300]), 90
+	resp.Topics = []kmsg.FetchResponseTopic{{Topic: "mirror", Partitions: []kmsg.FetchResponseTopicPartition{p}}}
+	_, frame := responseFrame(resp)
+	var f FetchResponse
+	f.Reset(11, w)
+	if _, err := stream(t, &f, frame); err != nil {
+		t.Fatal(err)
+	}
+	for logical, want := range map[int64]int64{220: 50, 222: 52, 225: 55} {
+		if got, _, ok := line.FindPhysical(logical, 0); !ok || got != want {
+			t.Errorf("logical %d is physical %d (%v), want %d", logical, got, ok, want)
+		}
+	}
+}
