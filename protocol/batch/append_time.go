@@ -15,7 +15,8 @@ import (
 // flag. A client reads the same either way.
 //
 // The batch that comes out has the same offsets, records, codec and stamp, is no larger without compression, and is valid until
-// the next use of r; b must not be what r made. A batch without the bit is given back as it is. An error wraps ErrCorrupt, ErrMalformed, ErrTooLarge, ErrThinned or the errors of Classify.
+// the next use of r; b must not be what r made. A batch without the bit is given back as it is. An error wraps ErrCorrupt,
+// ErrMalformed, ErrTooLarge, ErrThinned or the errors of Classify.
 func (r *Recoder) WithoutAppendTime(b Header) (Header, error) {
 	switch kind, err := Classify(b); {
 	case err != nil:
