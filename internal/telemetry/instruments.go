@@ -21,8 +21,10 @@ type Sources struct {
 	Proxy *proxy.Stats
 	// RejectedProduces counts partitions of produce requests that klink refused by itself.
 	RejectedProduces func() int64
-	Replicator       func() replicator.Stats
-	State            func() *admin.State
+	// VoidedBatches counts batches that klink made void while they passed to a client.
+	VoidedBatches func() int64
+	Replicator    func() replicator.Stats
+	State         func() *admin.State
 }
 
 // kind is how an instrument behaves over time.
@@ -52,12 +54,13 @@ type instrument struct {
 type picture struct {
 	proxy      *proxy.Stats
 	rejected   func() int64
+	voided     func() int64
 	replicator *replicator.Stats
 	state      *admin.State
 }
 
 func (s Sources) picture() *picture {
-	p := &picture{proxy: s.Proxy, rejected: s.RejectedProduces}
+	p := &picture{proxy: s.Proxy, rejected: s.RejectedProduces, voided: s.VoidedBatches}
 	if s.Replicator != nil {
 		stats := s.Replicator()
 		p.replicator = &stats
@@ -125,6 +128,15 @@ var instruments = []instrument{
 		func(p *picture, out emit) {
 			if p.rejected != nil {
 				out(float64(p.rejected()))
+			}
+		},
+	},
+	{
+		"klink.proxy.batches.voided", "klink_proxy_batches_voided_total", counter, "{batch}", nil,
+		"Batches hidden from clients in passing, each time one is met: somebody wrote to a mirror around klink, or an append was doubled.",
+		func(p *picture, out emit) {
+			if p.voided != nil {
+				out(float64(p.voided()))
 			}
 		},
 	},

@@ -35,6 +35,7 @@ func testSources() Sources {
 	return Sources{
 		Proxy:            stats,
 		RejectedProduces: func() int64 { return 2 },
+		VoidedBatches:    func() int64 { return 6 },
 		Replicator: func() replicator.Stats {
 			return replicator.Stats{
 				Links: map[string]*replicator.LinkCounters{"east": counters},
@@ -89,6 +90,7 @@ func TestMetrics(t *testing.T) {
 		`klink_proxy_io_bytes_total{direction="received",peer="client"} 100`,
 		`klink_proxy_io_bytes_total{direction="sent",peer="broker"} 90`,
 		`klink_proxy_produce_rejected_total 2`,
+		`klink_proxy_batches_voided_total 6`,
 		`klink_link_state{error="TIMEOUT_ERROR",link="east",state="UNAVAILABLE"} 1`,
 		`klink_mirror_state{error="",link="east",state="ACTIVE",topic="t"} 1`,
 		`klink_mirror_lag_offsets{link="east",partition="0",topic="t"} 4`,
