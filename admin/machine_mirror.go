@@ -74,7 +74,7 @@ func stepStopped(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error)
 func stepPendingStopped(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error) {
 	switch in.Kind {
 	case mirrorDrained:
-		return mirrorStatus{State: MirrorStopped, Started: s.Started}, []effect{effectRestoreConfigs}, nil
+		return mirrorStatus{State: MirrorStopped, Message: in.Message, Started: s.Started}, []effect{effectRestoreConfigs}, nil
 	case mirrorPause, mirrorResume:
 		return s, nil, notPossible("it is being stopped, which cannot be taken back")
 	}

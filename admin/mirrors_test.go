@@ -362,7 +362,7 @@ func TestFailoverInTime(t *testing.T) {
 	require.Contains(t, text(r.ErrorMessage), "PENDING_STOPPED")
 	require.True(t, w.snapshot().Mirrors["t"].ReadOnly)
 	w.report(Event{Kind: EventMirrorDrained, Topic: "t"})
-	require.False(t, w.snapshot().Mirrors["t"].ReadOnly)
+	require.Eventually(t, func() bool { return !w.snapshot().Mirrors["t"].ReadOnly }, 20*time.Second, time.Millisecond)
 }
 
 func TestSetMirrorState(t *testing.T) {

@@ -117,8 +117,12 @@ const (
 	EventMirrorRecovered
 	// EventMirrorFailed: the mirror cannot go on faithfully; data is kept.
 	EventMirrorFailed
-	// EventMirrorDrained: after PENDING_STOPPED, no append is in flight or will be made.
+	// EventMirrorDrained: after PENDING_STOPPED, no append is in flight or will be made. Ends and PhysicalEnds say where the
+	// partitions end.
 	EventMirrorDrained
+	// EventRecordsLost: the source deleted the offsets From to To-1 of a partition before they were mirrored, by retention or
+	// DeleteRecords. The mirror goes on behind them.
+	EventRecordsLost
 )
 
 // Start is where a new partition of a mirror begins: its physical offset 0 is the logical offset Logical, and nothing
@@ -146,6 +150,12 @@ type Event struct {
 	Error           Error
 	Message         string
 	SourceClusterID string // with EventLinkUp
+	// Ends and PhysicalEnds are where the partitions end, with EventMirrorDrained: by partition, -1 or missing = unknown.
+	// Ends are logical: the source's end of a mirror that has everything, even if that is behind a hole.
+	Ends, PhysicalEnds []int64
+	// Partition, From and To are the logical offsets From to To-1, with EventRecordsLost.
+	Partition int32
+	From, To  int64
 }
 
 // PartitionStatus is what the replicator knows of one partition right now. Offsets are logical, -1 = unknown.

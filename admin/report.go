@@ -11,18 +11,31 @@ import (
 
 // Report records a finding of the replicator. When it returns nil, what follows from it is durable and in State; a finding
 // about a link or mirror that is gone changes nothing.
+//
+// EventMirrorDrained is only noted: the mirror is STOPPED once committed offsets have been compared with its end. Like every
+// finding it may be reported again as long as the state does not show it.
 func (s *Service) Report(ctx context.Context, ev Event) error {
-	err := s.update(ctx, func(tx *Tx) error {
+	switch ev.Kind {
+	case EventMirrorDrained:
+		return s.drained(ctx, ev)
+	case EventRecordsLost:
+		s.recordsLost(ev)
+		return nil
+	}
+	return s.update(ctx, func(tx *Tx) error {
 		switch ev.Kind {
 		case EventLinkUp, EventLinkDown:
 			return s.reportLink(tx, ev)
 		}
 		return s.reportMirror(tx, ev)
 	})
-	if err == nil && ev.Kind == EventMirrorDrained {
-		s.wakeReconciler() // it sets the topic's configs to the source's own
-	}
-	return err
+}
+
+// recordsLost logs that the source deleted records before they were mirrored. The mirror goes on behind the hole, as a
+// consumer of the source would.
+func (s *Service) recordsLost(ev Event) {
+	s.log.Warn("the source deleted records before they were mirrored; the mirror goes on behind them",
+		"link", ev.Link, "topic", ev.Topic, "partition", ev.Partition, "from", ev.From, "to", ev.To)
 }
 
 func (s *Service) reportLink(tx *Tx, ev Event) error {
@@ -53,7 +66,6 @@ var mirrorEvents = map[EventKind]mirrorInputKind{
 	EventMirrorUnavailable: mirrorUnavailable,
 	EventMirrorRecovered:   mirrorRecovered,
 	EventMirrorFailed:      mirrorFailed,
-	EventMirrorDrained:     mirrorDrained,
 }
 
 func (s *Service) reportMirror(tx *Tx, ev Event) error {

@@ -70,6 +70,10 @@ type Service struct {
 	creatingMu sync.Mutex
 	creating   map[string]bool // topics whose creation is under way in this process
 
+	stopsMu  sync.Mutex
+	stops    map[string]Event // drained mirrors that are to be STOPPED, by topic
+	stopping bool             // somebody is at it
+
 	kick chan struct{} // wakes the reconciler
 	gone map[string]int
 }
@@ -97,7 +101,8 @@ func New(cfg Config) (*Service, error) {
 	s := &Service{
 		cfg: cfg, log: cfg.Logger, client: client, admin: kadm.NewClient(client),
 		ready: make(chan struct{}), subscribers: map[chan struct{}]struct{}{}, creating: map[string]bool{},
-		kick: make(chan struct{}, 1), gone: map[string]int{},
+		stops: map[string]Event{},
+		kick:  make(chan struct{}, 1), gone: map[string]int{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.state.Store(&State{})
@@ -119,7 +124,9 @@ func (s *Service) Ready() <-chan struct{} { return s.ready }
 
 // Close stops the service and its clients. Requests under way fail.
 func (s *Service) Close() {
+	s.stopsMu.Lock() // or a stop could begin after the others have been waited for
 	s.cancel()
+	s.stopsMu.Unlock()
 	s.work.Wait()
 	if s.store != nil {
 		s.store.Close()

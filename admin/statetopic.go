@@ -37,14 +37,22 @@ func (s *Service) ensureStateTopic(ctx context.Context) error {
 	return nil
 }
 
+// stateSegmentBytes keeps the segments of the state topic small: the last one is never compacted, and checkpoints fill it.
+const stateSegmentBytes = "16777216"
+
 // createStateTopic creates the state topic with the destination's default replication factor; a broker that does not know
 // defaults (before 2.4), or has one that cannot be met, gets as many replicas as there are brokers, up to three.
 func (s *Service) createStateTopic(ctx context.Context, brokers int) error {
-	compact := "compact"
-	configs := map[string]*string{"cleanup.policy": &compact}
 	var errs []error
-	for _, replicas := range []int16{-1, int16(max(1, min(brokers, 3)))} {
-		created, err := s.admin.CreateTopics(ctx, 1, replicas, configs, StateTopic)
+	for _, try := range []struct {
+		replicas int16
+		configs  map[string]string
+	}{
+		{-1, map[string]string{"cleanup.policy": "compact", "segment.bytes": stateSegmentBytes}},
+		{-1, map[string]string{"cleanup.policy": "compact"}},
+		{int16(max(1, min(brokers, 3))), map[string]string{"cleanup.policy": "compact"}},
+	} {
+		created, err := s.admin.CreateTopics(ctx, 1, try.replicas, pointers(try.configs), StateTopic)
 		if err != nil {
 			return fmt.Errorf("create the state topic %s: %w", StateTopic, err)
 		}

@@ -2,6 +2,7 @@ package replicator
 
 import (
 	"context"
+	"reflect"
 	"time"
 
 	"klink/admin"
@@ -248,11 +249,11 @@ func (r *Replicator) report(ctx context.Context, ev admin.Event) {
 		key = "topic " + ev.Topic
 	}
 	said := ev
-	said.Message = ""
+	said.Message, said.Ends, said.PhysicalEnds = "", nil, nil
 	r.reportMu.Lock()
 	last, ok := r.reported[key]
 	r.reportMu.Unlock()
-	if ok && last.event == said && time.Since(last.at) < reportAgain {
+	if ok && reflect.DeepEqual(last.event, said) && time.Since(last.at) < reportAgain {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)

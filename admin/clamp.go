@@ -1,0 +1,229 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// clampGroups is how many groups' offsets are asked for at once.
+const clampGroups = 500
+
+// clampPause is waited before groups are asked again that could not answer.
+const clampPause = 200 * time.Millisecond
+
+// clamp sets committed offsets at the destination that lie beyond the ends of mirrors back to those ends, for all groups that
+// have offsets for them. What cannot be done is returned by topic, for people; ctx bounds how long it is tried.
+func (s *Service) clamp(ctx context.Context, ends map[string]mirrorEnds) (notes map[string][]string) {
+	notes = map[string][]string{}
+	if len(ends) == 0 {
+		return notes
+	}
+	all := func(note string) {
+		for topic := range ends {
+			notes[topic] = append(notes[topic], note)
+		}
+	}
+	groups, err := s.listGroups(ctx)
+	if err != nil {
+		all(notChecked(err))
+	}
+	beyond, failed := s.offsetsBeyond(ctx, ends, groups)
+	if len(failed) > 0 {
+		some := slices.Sorted(maps.Keys(failed))
+		all(notChecked(fmt.Errorf("%d groups do not tell theirs, for example %.260s: %w", len(failed), some[0], failed[some[0]])))
+	}
+	for topic, kept := range s.setBack(ctx, beyond) {
+		notes[topic] = append(notes[topic], keptNote(kept))
+	}
+	return notes
+}
+
+// listGroups lists the groups of the destination; those of brokers that do not answer are missing beside an error.
+func (s *Service) listGroups(ctx context.Context) ([]string, error) {
+	for {
+		listed, err := s.admin.ListGroups(ctx)
+		if !tryAgain(ctx, err) {
+			return listed.Groups(), err
+		}
+		if sleep(ctx, clampPause) != nil {
+			return listed.Groups(), err
+		}
+	}
+}
+
+// tryAgain says whether another attempt may help and there is time for one.
+func tryAgain(ctx context.Context, err error) bool {
+	if err == nil || ctx.Err() != nil {
+		return false
+	}
+	var shards *kadm.ShardErrors
+	if errors.As(err, &shards) {
+		return slices.ContainsFunc(shards.Errs, func(e kadm.ShardError) bool { return tryAgain(ctx, e.Err) })
+	}
+	var code *kerr.Error
+	return !errors.As(err, &code) || code.Retriable
+}
+
+// commit is an offset that a group gets.
+type commit struct {
+	group     string
+	topic     string
+	topicID   [16]byte
+	partition int32
+	committed int64
+	end       int64
+	metadata  string
+	err       error // why it did not
+}
+
+// offsetsBeyond finds the committed offsets beyond the ends, by group. failed are the groups that did not tell.
+func (s *Service) offsetsBeyond(ctx context.Context, ends map[string]mirrorEnds, groups []string) (beyond map[string][]*commit, failed map[string]error) {
+	beyond, failed = map[string][]*commit{}, map[string]error{}
+	mirrors := s.State().Mirrors
+	ask := groups
+	for len(ask) > 0 {
+		clear(failed)
+		var again []string
+		for chunk := range slices.Chunk(ask, clampGroups) {
+			fetched := s.admin.FetchManyOffsets(ctx, chunk...)
+			for _, group := range chunk {
+				f, ok := fetched[group]
+				if !ok {
+					f.Err = errors.New("the coordinator does not answer for it")
+				}
+				switch {
+				case errors.Is(f.Err, kerr.GroupIDNotFound):
+					continue // deleted meanwhile, or of a kind that has no committed offsets
+				case f.Err != nil:
+					failed[group] = f.Err
+					if tryAgain(ctx, f.Err) {
+						again = append(again, group)
+					}
+					continue
+				}
+				for topic, e := range ends {
+					for partition, o := range f.Fetched[topic] {
+						if o.Err == nil && int(partition) < len(e.logical) && e.logical[partition] >= 0 && o.At > e.logical[partition] {
+							beyond[group] = append(beyond[group], &commit{
+								group: group, topic: topic, topicID: mirrors[topic].TopicID, partition: partition,
+								committed: o.At, end: e.logical[partition], metadata: o.Metadata,
+							})
+						}
+					}
+				}
+			}
+		}
+		ask = again
+		if len(ask) > 0 && sleep(ctx, clampPause) != nil {
+			break
+		}
+	}
+	return beyond, failed
+}
+
+// setBack commits the ends, several groups at a time. It returns by topic what was not committed.
+func (s *Service) setBack(ctx context.Context, beyond map[string][]*commit) map[string][]*commit {
+	groups := slices.Sorted(maps.Keys(beyond))
+	var mu sync.Mutex
+	kept := map[string][]*commit{}
+	forEach(len(groups), func(i int) {
+		commits := beyond[groups[i]]
+		for {
+			s.commit(ctx, groups[i], commits)
+			if !slices.ContainsFunc(commits, func(c *commit) bool { return tryAgain(ctx, c.err) }) || sleep(ctx, clampPause) != nil {
+				break
+			}
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range commits {
+			if c.err != nil {
+				kept[c.topic] = append(kept[c.topic], c)
+				continue
+			}
+			s.log.Info("a committed offset beyond the end of a mirror was set back to it", "group", c.group, "topic", c.topic, "partition", c.partition, "committed", c.committed, "end", c.end)
+		}
+	})
+	return kept
+}
+
+// commit commits the ends for one group, as a client that is no member: generation -1, no member id. The leader epoch is -1,
+// because the source's epochs mean nothing here. Each commit gets its error.
+func (s *Service) commit(ctx context.Context, group string, commits []*commit) {
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group = group
+	topics := map[string]int{}
+	for _, c := range commits {
+		c.err = errors.New("the coordinator did not answer for it")
+		i, ok := topics[c.topic]
+		if !ok {
+			i = len(req.Topics)
+			topics[c.topic] = i
+			t := kmsg.NewOffsetCommitRequestTopic()
+			t.Topic, t.TopicID = c.topic, c.topicID
+			req.Topics = append(req.Topics, t)
+		}
+		p := kmsg.NewOffsetCommitRequestTopicPartition()
+		p.Partition, p.Offset, p.LeaderEpoch = c.partition, c.end, -1
+		if c.metadata != "" {
+			p.Metadata = &c.metadata
+		}
+		req.Topics[i].Partitions = append(req.Topics[i].Partitions, p)
+	}
+	resp, err := req.RequestWith(ctx, s.client)
+	if err != nil {
+		for _, c := range commits {
+			c.err = err
+		}
+		return
+	}
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			for _, c := range commits {
+				if c.partition == p.Partition && (c.topic == t.Topic || t.Topic == "" && c.topicID == t.TopicID) {
+					c.err = kerr.ErrorForCode(p.ErrorCode)
+				}
+			}
+		}
+	}
+}
+
+// maxNamedGroups bounds how many groups a message names.
+const maxNamedGroups = 5
+
+// keptNote says which committed offsets beyond the end of a mirror are still there.
+func keptNote(kept []*commit) string {
+	slices.SortFunc(kept, func(a, b *commit) int {
+		if c := strings.Compare(a.group, b.group); c != 0 {
+			return c
+		}
+		return int(a.partition - b.partition)
+	})
+	var groups []string
+	for _, c := range kept {
+		if len(groups) == 0 || groups[len(groups)-1] != c.group {
+			groups = append(groups, c.group)
+		}
+	}
+	named := strings.Join(groups[:min(len(groups), maxNamedGroups)], ", ")
+	if more := len(groups) - maxNamedGroups; more > 0 {
+		named += fmt.Sprintf(" and %d more", more)
+	}
+	first := kept[0]
+	why := first.err.Error()
+	if errors.Is(first.err, kerr.UnknownMemberID) || errors.Is(first.err, kerr.StaleMemberEpoch) {
+		why = "the group is active"
+	}
+	return fmt.Sprintf("committed offsets beyond the mirror's end were kept, of groups %s: group %s has %d in partition %d, which ends at %d (%s); stop the group's consumers and reset its offset",
+		named, first.group, first.committed, first.partition, first.end, why)
+}

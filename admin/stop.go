@@ -1,0 +1,169 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A mirror is STOPPED in three steps: the replicator reports that nothing is appended any more; committed offsets beyond the
+// mirror's end are set back to it; then the ends of its timelines and the new state are stored in one transaction. All mirrors
+// that are reported meanwhile are done together, so that a failover of many topics reads the groups' offsets once or twice.
+//
+// None of it is stored before it is done: a klink that is killed on the way finds the mirror PENDING_STOPPED, drains it, which
+// is quick then, and does all of it again. Committed offsets are only changed as long as nobody can write to the topic, so
+// that what is committed beyond the end can be no offset of a record.
+
+// stopPatience is how long the offsets of groups are tried to be set back. A stop is asked for when something is broken, so it
+// does not wait forever for groups that do not answer: they are named in the mirror's message.
+const stopPatience = 15 * time.Second
+
+// mirrorEnds are the ends of a mirror's partitions; -1 = not known.
+type mirrorEnds struct {
+	logical  []int64
+	physical []int64
+}
+
+// drained takes the report that nothing will be appended to a mirror any more, and returns; the mirror is STOPPED soon after.
+func (s *Service) drained(ctx context.Context, ev Event) error {
+	if err := s.waitReady(ctx); err != nil {
+		return err
+	}
+	if m := s.State().Mirrors[ev.Topic]; m == nil || m.State != MirrorPendingStopped {
+		return nil
+	}
+	s.stopsMu.Lock()
+	defer s.stopsMu.Unlock()
+	if s.ctx.Err() != nil {
+		return errClosed
+	}
+	s.stops[ev.Topic] = ev
+	if !s.stopping {
+		s.stopping = true
+		s.work.Go(s.finishStops)
+	}
+	return nil
+}
+
+// finishStops finishes stops until there are none to finish.
+func (s *Service) finishStops() {
+	for {
+		s.stopsMu.Lock()
+		batch := s.stops
+		s.stops = map[string]Event{}
+		s.stopping = len(batch) > 0 && s.ctx.Err() == nil
+		goOn := s.stopping
+		s.stopsMu.Unlock()
+		if !goOn {
+			return
+		}
+		if err := s.finish(s.ctx, batch); err != nil && s.ctx.Err() == nil {
+			// The replicator reports again as long as the state does not show it.
+			s.log.Warn("mirrors are not stopped yet; will be tried again", "topics", len(batch), "error", err)
+		}
+	}
+}
+
+func (s *Service) finish(ctx context.Context, batch map[string]Event) error {
+	patient, cancel := context.WithTimeout(ctx, stopPatience)
+	defer cancel()
+	ends := s.endsOf(patient, batch)
+	notes := s.clamp(patient, ends)
+	ctx, cancel = context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	err := s.update(ctx, func(tx *Tx) error {
+		for _, topic := range slices.Sorted(maps.Keys(batch)) {
+			m, err := tx.Mirror(topic)
+			if err != nil || m == nil || m.State != MirrorPendingStopped {
+				continue // a broken record is shown as FAILED
+			}
+			s.endTimelines(tx, topic, m, ends[topic])
+			in := mirrorInput{Kind: mirrorDrained, Message: strings.Join(notes[topic], "; "), Link: linkStatusOf(tx, m.Link)}
+			if err := moveMirror(tx, topic, m, in, s.cfg.Now()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		s.wakeReconciler() // it sets the topics' configs to the source's own
+	}
+	return err
+}
+
+// endTimelines stores where a mirror's partitions ended, as far as that is known. What cannot be stored stays as it was, and
+// is logged: the stop goes on.
+func (s *Service) endTimelines(tx *Tx, topic string, m *mirrorRecord, ends mirrorEnds) {
+	for p := range min(int(m.Partitions), len(ends.logical)) {
+		at := position{ends.physical[p], ends.logical[p]}
+		if at.Physical < 0 || at.Logical < 0 {
+			continue
+		}
+		t, err := tx.Timeline(topic, int32(p))
+		if err == nil && t != nil {
+			t = t.clone()
+			if err = t.end(topic, int32(p), at); err == nil {
+				err = tx.PutTimeline(topic, int32(p), t)
+			}
+		}
+		if err != nil {
+			s.log.Error("the end of a mirror's partition is not stored", "topic", topic, "partition", p, "error", err)
+		}
+	}
+}
+
+// endsOf are the ends of mirrors that are drained: as reported, or else as the destination and the timelines say.
+func (s *Service) endsOf(ctx context.Context, batch map[string]Event) map[string]mirrorEnds {
+	state := s.State()
+	ends := map[string]mirrorEnds{}
+	var ask []string
+	for topic, ev := range batch {
+		m, timelines := state.Mirrors[topic], state.Timelines[topic]
+		if m == nil || !m.Created || len(timelines) == 0 {
+			continue // there is no topic, or it is not the mirror's
+		}
+		e := mirrorEnds{logical: unknownOffsets(len(timelines)), physical: unknownOffsets(len(timelines))}
+		copy(e.logical, ev.Ends)
+		copy(e.physical, ev.PhysicalEnds)
+		ends[topic] = e
+		if slices.Contains(e.logical, -1) {
+			ask = append(ask, topic)
+		}
+	}
+	if len(ask) == 0 {
+		return ends
+	}
+	listed, err := s.admin.ListEndOffsets(ctx, ask...)
+	if err != nil {
+		s.log.Warn("the ends of stopped mirrors at the destination are not known", "error", err)
+	}
+	for _, topic := range ask {
+		e := ends[topic]
+		for p, t := range state.Timelines[topic] {
+			end, ok := listed.Lookup(topic, int32(p))
+			if !ok || end.Err != nil || e.logical[p] >= 0 || t.Floor() == outOfRange {
+				continue
+			}
+			if logical, _, ok := t.FindLogical(end.Offset); ok {
+				e.physical[p], e.logical[p] = end.Offset, logical
+			}
+		}
+	}
+	return ends
+}
+
+func unknownOffsets(n int) []int64 {
+	offsets := make([]int64, n)
+	for i := range offsets {
+		offsets[i] = -1
+	}
+	return offsets
+}
+
+// notChecked is the message of a mirror whose groups' offsets could not be looked at.
+func notChecked(err error) string {
+	return fmt.Sprintf("committed offsets of groups at the destination were not compared with the mirror's end: %s", err)
+}

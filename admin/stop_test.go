@@ -1,0 +1,238 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"klink/internal/kafkatest"
+	"klink/protocol/linkapi"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// commit commits offsets for a group at the destination, as a tool does.
+func (w *world) commit(group, topic string, metadata string, offsets ...int64) {
+	var os kadm.Offsets
+	for p, o := range offsets {
+		os.Add(kadm.Offset{Topic: topic, Partition: int32(p), At: o, LeaderEpoch: 3, Metadata: metadata})
+	}
+	resp, err := w.destAdmin.CommitOffsets(context.Background(), group, os)
+	require.NoError(w.t, err)
+	require.NoError(w.t, resp.Error())
+}
+
+func (w *world) committed(group, topic string, partition int32) kadm.Offset {
+	resp, err := w.destAdmin.FetchOffsets(context.Background(), group)
+	require.NoError(w.t, err)
+	o, ok := resp.Lookup(topic, partition)
+	require.True(w.t, ok, "%s has no offset for %s-%d", group, topic, partition)
+	return o.Offset
+}
+
+// failover fails a mirror over and reports it drained.
+func (w *world) failover(topic string, ev Event) linkapi.NameResult {
+	done := make(chan linkapi.NameResult, 1)
+	go func() { done <- w.alter(topic, linkapi.MirrorFailover) }()
+	awaitState(w.t, w.service, "the stop to begin", func(s *State) bool { return s.Mirrors[topic].State == MirrorPendingStopped })
+	ev.Kind, ev.Topic = EventMirrorDrained, topic
+	w.report(ev)
+	return <-done
+}
+
+// active makes a group at the destination with a member, that has committed an offset.
+func (w *world) active(group, topic string, offset int64) {
+	w.commit(group, topic, "", offset)
+	joined := make(chan struct{})
+	cl := kafkatest.NewClient(w.t, kgo.SeedBrokers(w.destination.ListenAddrs()...), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
+		kgo.DisableAutoCommit(), kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) { close(joined) }))
+	ctx, cancel := context.WithCancel(context.Background())
+	polled := make(chan struct{})
+	go func() {
+		defer close(polled)
+		cl.PollFetches(ctx)
+	}()
+	w.t.Cleanup(func() {
+		cancel()
+		<-polled
+	})
+	select {
+	case <-joined:
+	case <-time.After(20 * time.Second):
+		w.t.Fatal("the group has no member")
+	}
+}
+
+func (w *world) plainMirror(topic string, partitions int32) {
+	w.sourceTopic(topic, partitions, nil)
+	r := w.mirror(topic, "l")
+	require.Zero(w.t, r.ErrorCode, text(r.ErrorMessage))
+	w.report(Event{Kind: EventMirrorStarted, Topic: topic})
+}
+
+// TestStopSetsOffsetsBack: when a mirror is STOPPED, no group has a committed offset beyond its end; nothing else is changed.
+func TestStopSetsOffsetsBack(t *testing.T) {
+	w := newWorld(t)
+	require.Zero(t, w.link("l").ErrorCode)
+	w.plainMirror("orders", 2)
+	_, err := w.destAdmin.CreateTopic(context.Background(), 2, 1, nil, "other")
+	require.NoError(t, err)
+	w.commit("beyond", "orders", "mine", 120, 40)
+	w.commit("beyond", "other", "mine", 999)
+	w.commit("both", "orders", "", 101, 51)
+	w.commit("at", "orders", "as it was", 100, 50)
+	w.commit("below", "orders", "", 7)
+	w.active("active", "orders", 130)
+
+	r := w.failover("orders", Event{Ends: []int64{100, 50}, PhysicalEnds: []int64{90, 50}})
+	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+	for _, c := range []struct {
+		group     string
+		partition int32
+		offset    int64
+		metadata  string
+		epoch     int32
+	}{
+		{"beyond", 0, 100, "mine", -1},
+		{"beyond", 1, 40, "mine", 3},
+		{"both", 0, 100, "", -1},
+		{"both", 1, 50, "", -1},
+		{"at", 0, 100, "as it was", 3},
+		{"below", 0, 7, "", 3},
+		{"active", 0, 130, "", 3},
+	} {
+		o := w.committed(c.group, "orders", c.partition)
+		require.Equal(t, c.offset, o.At, "%s-%d", c.group, c.partition)
+		require.Equal(t, c.metadata, o.Metadata, "%s-%d", c.group, c.partition)
+		require.Equal(t, c.epoch, o.LeaderEpoch, "%s-%d", c.group, c.partition)
+	}
+	require.EqualValues(t, 999, w.committed("beyond", "other", 0).At, "no mirror")
+	d := w.describe(w.service, "orders")
+	require.Equal(t, string(MirrorStopped), d.State)
+	require.Empty(t, d.Error)
+	require.Contains(t, d.StateMessage, "group active has 130 in partition 0, which ends at 100 (the group is active)")
+	for name, s := range map[string]*Service{"same": w.service, "restarted": w.start()} {
+		logical, _, ok := s.State().Timelines["orders"][0].FindLogical(95)
+		require.True(t, ok, name)
+		require.EqualValues(t, 105, logical, name)
+	}
+}
+
+// TestStopFindsTheEnds: what the replicator does not know is read from the destination.
+func TestStopFindsTheEnds(t *testing.T) {
+	w := newWorld(t)
+	require.Zero(t, w.link("l").ErrorCode)
+	src := kafkatest.NewClient(t, kgo.SeedBrokers(w.source.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	w.sourceTopic("orders", 1, nil)
+	kafkatest.Produce(t, src, "orders", 0, kafkatest.Records(10, 20)...)
+	kafkatest.DeleteRecordsBefore(t, src, "orders", 0, 6)
+	require.Zero(t, w.mirror("orders", "l").ErrorCode)
+	dst := kafkatest.NewClient(t, kgo.SeedBrokers(w.destination.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	kafkatest.Produce(t, dst, "orders", 0, kafkatest.Records(3, 20)...)
+	w.commit("beyond", "orders", "", 10)
+	r := w.failover("orders", Event{})
+	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+	require.EqualValues(t, 9, w.committed("beyond", "orders", 0).At)
+	require.Empty(t, w.describe(w.service, "orders").StateMessage)
+	require.Equal(t, &position{3, 9}, w.service.store.timelineRecords("orders", 1)[0].End)
+}
+
+// TestStopDespiteTheGroups: a coordinator that is loading is waited for; groups that klink may not see hold nothing up, but
+// the mirror says so.
+func TestStopDespiteTheGroups(t *testing.T) {
+	w := newWorld(t)
+	require.Zero(t, w.link("l").ErrorCode)
+	for topic, c := range map[string]struct {
+		key   kmsg.Key
+		err   *kerr.Error
+		count int
+		at    int64
+		text  string
+	}{
+		"loading":      {kmsg.ListGroups, kerr.CoordinatorLoadInProgress, 2, 5, ""},
+		"not-listed":   {kmsg.ListGroups, kerr.ClusterAuthorizationFailed, -1, 10, "CLUSTER_AUTHORIZATION_FAILED"},
+		"not-told":     {kmsg.OffsetFetch, kerr.GroupAuthorizationFailed, -1, 10, "1 groups do not tell theirs, for example g"},
+		"not-taken":    {kmsg.OffsetCommit, kerr.GroupAuthorizationFailed, -1, 10, "group g has 10 in partition 0, which ends at 5 (GROUP_AUTHORIZATION_FAILED"},
+		"taken-slowly": {kmsg.OffsetCommit, kerr.CoordinatorLoadInProgress, 2, 5, ""},
+	} {
+		t.Run(topic, func(t *testing.T) {
+			w.plainMirror(topic, 1)
+			w.commit("g", topic, "", 10)
+			fault := w.destination.Fault(kfake.Fault{Keys: []kmsg.Key{c.key}, Err: c.err, Count: c.count})
+			r := w.failover(topic, Event{Ends: []int64{5}, PhysicalEnds: []int64{5}})
+			fault.Remove()
+			require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+			require.Equal(t, c.at, w.committed("g", topic, 0).At)
+			if d := w.describe(w.service, topic); c.text == "" {
+				require.Empty(t, d.StateMessage)
+			} else {
+				require.Contains(t, d.StateMessage, c.text)
+			}
+		})
+	}
+}
+
+// TestStopOfManyGroups: thousands of groups and many mirrors cost a few requests.
+func TestStopOfManyGroups(t *testing.T) {
+	const groups, topics = 3_000, 40
+	w := newWorld(t)
+	require.Zero(t, w.link("l").ErrorCode)
+	for i := range topics {
+		w.plainMirror(fmt.Sprintf("t%d", i), 1)
+	}
+	forEach(groups, func(i int) { w.commit(fmt.Sprintf("g%d", i), fmt.Sprintf("t%d", i%topics), "", int64(i%7)) })
+	began := time.Now()
+	forEach(topics, func(i int) {
+		r := w.failover(fmt.Sprintf("t%d", i), Event{Ends: []int64{5}, PhysicalEnds: []int64{5}})
+		if r.ErrorCode != 0 {
+			t.Error(text(r.ErrorMessage))
+		}
+	})
+	t.Logf("%d groups, %d mirrors: %s", groups, topics, time.Since(began))
+	for i := range groups {
+		if i%7 == 6 {
+			require.EqualValues(t, 5, w.committed(fmt.Sprintf("g%d", i), fmt.Sprintf("t%d", i%topics), 0).At)
+		}
+	}
+}
+
+// TestFailoverOfAFailedMirror: whatever a mirror has failed with, its data can be read, and it can be failed over.
+func TestFailoverOfAFailedMirror(t *testing.T) {
+	w := newWorld(t)
+	require.Zero(t, w.link("l").ErrorCode)
+	for i, code := range []Error{
+		ErrUnexpectedTruncation, ErrSourceTopicIDChanged, ErrSourcePartitionsDecrease, ErrRecordTooLarge, ErrUnsupportedFormat, ErrForeignWrite,
+	} {
+		t.Run(string(code), func(t *testing.T) {
+			topic := fmt.Sprintf("t%d", i)
+			w.plainMirror(topic, 1)
+			w.report(Event{Kind: EventMirrorFailed, Topic: topic, Error: code, Message: "partition 0 at offset 7"})
+			m := w.service.State().Mirrors[topic]
+			require.Equal(t, MirrorFailed, m.State)
+			require.Equal(t, code, m.Error)
+			snap := w.snapshot().Mirrors[topic]
+			require.True(t, snap.ReadOnly)
+			require.NotNil(t, snap.Timeline(0), "its offsets are translated")
+			require.NotZero(t, w.alter(topic, linkapi.MirrorResume).ErrorCode)
+			r := w.failover(topic, Event{Ends: []int64{7}, PhysicalEnds: []int64{7}})
+			require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+			require.Equal(t, MirrorStopped, w.service.State().Mirrors[topic].State)
+			require.False(t, w.snapshot().Mirrors[topic].ReadOnly)
+		})
+	}
+}
+
+// TestRecordsLost: that the source deleted records is no failure.
+func TestRecordsLost(t *testing.T) {
+	w := newWorld(t)
+	require.Zero(t, w.link("l").ErrorCode)
+	w.plainMirror("orders", 1)
+	w.report(Event{Kind: EventRecordsLost, Link: "l", Topic: "orders", From: 5, To: 9})
+	require.Equal(t, MirrorActive, w.service.State().Mirrors["orders"].State)
+}
