@@ -56,12 +56,16 @@ func realAlignable(t *testing.T, topic string) *alignable {
 
 // burnTo burns the offsets below to.
 func (a *alignable) burnTo(to int64) error {
-	return a.burn(a.t.Context(), a.log, 0, to, 100_000_000, false, nil)
+	ctx, cancel := context.WithTimeout(a.t.Context(), time.Minute)
+	defer cancel()
+	return a.burn(ctx, a.log, 0, to, 100_000_000, false, nil)
 }
 
 // fill fills a hole that begins at the end of the log.
 func (a *alignable) fill(at, count int64) (int64, error) {
-	return a.filling(a.log).fill(a.t.Context(), markerRun{topic: a.log.topic, logical: at, physical: at, count: count})
+	ctx, cancel := context.WithTimeout(a.t.Context(), time.Minute)
+	defer cancel()
+	return a.filling(a.log).fill(ctx, markerRun{topic: a.log.topic, logical: at, physical: at, count: count})
 }
 
 // wantEnds checks where the log begins and ends.
@@ -381,4 +385,32 @@ func TestRealKafkaAlignmentRefused(t *testing.T) {
 		t.Fatalf("%d markers: %v", n, err)
 	}
 	a.wantEnds(0, 3)
+}
+
+// TestRealKafkaAlignmentAtAnOldDestination: 2.4.1 takes fillers and markers too.
+func TestRealKafkaAlignmentAtAnOldDestination(t *testing.T) {
+	dst := kafkatest.SharedOld(t, "old")
+	cl := dst.Client(t, kgo.MetadataMinAge(20*time.Millisecond))
+	a := newAlignable(t, cl, "old", nil, kgo.SeedBrokers(dst.Bootstrap()))
+	const start = 1_000_100
+	if err := a.burnTo(start); err != nil {
+		t.Fatal(err)
+	}
+	a.wantEnds(start, start)
+	var want []int64
+	next := int64(start)
+	for range 3 {
+		if base := a.data(next, 2, 1_600_000_000_000); base != next {
+			t.Fatalf("source offset %d was appended at %d", next, base)
+		}
+		want = append(want, next, next+1)
+		if _, err := a.fill(next+2, 50); err != nil {
+			t.Fatal(err)
+		}
+		next += 52
+	}
+	a.wantEnds(start, next)
+	seeds := kgo.SeedBrokers(dst.Bootstrap())
+	a.wantOffsets(a.read(kgo.ReadUncommitted(), seeds), want)
+	a.wantOffsets(a.read(kgo.ReadCommitted(), seeds), want)
 }

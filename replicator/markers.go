@@ -26,7 +26,13 @@ const (
 // control batches by themselves, so the log keeps the source's offsets for those that read it without klink too.
 //
 // A marker is stamped as a batch is: its producer id is -2 - L. Its epoch is 0, as a stamp without flags; its sequence is -1,
-// which the broker sets, so that markers must not be written to compacted topics. Its timestamp is the broker's time.
+// which the broker sets, so that markers must not be written to compacted topics.
+//
+// Its timestamp is the broker's time of writing; WriteTxnMarkers has no field for another one. The lookup of an offset by
+// timestamp (ListOffsets) finds control batches too, at the source as well, but there they have the time of the commit. In a
+// mirror it finds the first marker that was written after that time, and may so begin too early: by the time that lay between
+// commit and writing, which for a backlog is all its age. It never begins too late. The destination's own retention.ms
+// likewise counts from the writing of the last marker of a segment.
 type markerRun struct {
 	topic     string
 	partition int32
@@ -163,7 +169,9 @@ func tooOld(ctx context.Context, to requester, err error) bool {
 	if errors.As(err, &code) || ctx.Err() != nil || neverSent(err) {
 		return false
 	}
-	kresp, err := to.Request(ctx, kmsg.NewPtrApiVersionsRequest())
+	req := kmsg.NewPtrApiVersionsRequest()
+	req.ClientSoftwareName, req.ClientSoftwareVersion = "klink", "1" // empty ones are refused
+	kresp, err := to.Request(ctx, req)
 	if err != nil {
 		return false
 	}

@@ -3,14 +3,20 @@ package replicator
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"klink/internal/kafkatest"
 	"klink/protocol/batch"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 	"pgregory.net/rapid"
 )
 
@@ -146,4 +152,76 @@ func TestMarkersNoticeEverything(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// TestMarkersEmbedded: the embedded cluster writes markers; one that does not list the request says so, and writes nothing.
+func TestMarkersEmbedded(t *testing.T) {
+	for _, lists := range []bool{true, false} {
+		versions := kversion.Stable()
+		if !lists {
+			versions.SetMaxKeyVersion(int16(kmsg.WriteTxnMarkers), -1)
+		}
+		c := kafkatest.Embedded(t, 1, kfake.MaxVersions(versions))
+		seeds := kgo.SeedBrokers(c.ListenAddrs()...)
+		a := newAlignable(t, kafkatest.NewClient(t, seeds, kgo.MetadataMinAge(20*time.Millisecond)), "t", nil, seeds)
+		n, err := a.fill(0, 3)
+		if lists {
+			if n != 3 || err != nil {
+				t.Errorf("%d markers: %v", n, err)
+			}
+			a.wantEnds(0, 3)
+			continue
+		}
+		wantNotAligned(t, err, alignUnsupported, "t-0", "WriteTxnMarkers")
+		if n != 0 {
+			t.Errorf("%d markers were counted", n)
+		}
+		a.wantEnds(0, 0)
+	}
+}
+
+// TestMarkersRequest: partitions whose markers have the same id share an entry, and the answer is found by id and partition.
+func TestMarkersRequest(t *testing.T) {
+	runs := []markerRun{
+		{topic: "a", partition: 0, logical: 10, count: 3},
+		{topic: "a", partition: 1, logical: 12, count: 1},
+		{topic: "b", partition: 0, logical: 12, count: 1},
+		{topic: "b", partition: 1, logical: 90, count: 1},
+	}
+	req := markersRequest(runs)
+	var got []string
+	resp := kmsg.NewPtrWriteTxnMarkersResponse()
+	for _, m := range req.Markers {
+		if m.ProducerEpoch != 0 || m.CoordinatorEpoch != 0 || !m.Committed {
+			t.Errorf("marker %+v", m)
+		}
+		rm := kmsg.NewWriteTxnMarkersResponseMarker()
+		rm.ProducerID = m.ProducerID
+		for _, mt := range m.Topics {
+			got = append(got, fmt.Sprintf("%d %s %v", m.ProducerID, mt.Topic, mt.Partitions))
+			rt := kmsg.NewWriteTxnMarkersResponseMarkerTopic()
+			rt.Topic = mt.Topic
+			for _, p := range mt.Partitions {
+				rp := kmsg.NewWriteTxnMarkersResponseMarkerTopicPartition()
+				rp.Partition = p
+				if m.ProducerID == -14 && mt.Topic == "a" && p == 0 {
+					rp.ErrorCode = kerr.NotEnoughReplicas.Code // the last of the first run
+				}
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			rm.Topics = append(rm.Topics, rt)
+		}
+		if m.ProducerID != -92 {
+			resp.Markers = append(resp.Markers, rm) // the last run is left out
+		}
+	}
+	want := "[-12 a [0] -13 a [0] -14 a [0 1] -14 b [0] -92 b [1]]"
+	if fmt.Sprint(got) != want {
+		t.Errorf("markers %v, want %s", got, want)
+	}
+	errs := make([]error, len(runs))
+	markersAnswer(resp, runs, errs)
+	if !errors.Is(errs[0], kerr.NotEnoughReplicas) || errs[1] != nil || errs[2] != nil || !errors.Is(errs[3], errNotAnswered) {
+		t.Errorf("results %v", errs)
+	}
 }
