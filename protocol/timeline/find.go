@@ -200,6 +200,9 @@ func (t *Partition) around(s *state, offset int64, key func(span) int64) (a, b s
 		return a, b, hasB
 	}
 	for i := range r.slots {
+		if l := r.slots[i].logical.Load(); l < a.logical || hasB && l >= b.logical {
+			continue // most are elsewhere
+		}
 		x, ok := r.slots[i].load()
 		if !ok || !s.follows(a, x) || hasB && !s.follows(x, b) {
 			continue // less than what is known, or not in keeping with it

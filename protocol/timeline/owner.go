@@ -16,14 +16,15 @@ func (t *Partition) Own(physical, logical int64) {
 // it is in the log. They will stand at physical, the end of the log as the owner knows it, and have the logical offsets from
 // logical on. What was announced before for physical or beyond did not come about.
 func (t *Partition) Extend(physical, logical, records int64) {
-	if tip, s := t.state.Load().tip, t.state.Load(); tip != nil && s.tip == tip && tip.end.Load() == logical &&
-		s.hidden.visible(physical)-s.hidden.visible(tip.physical) == logical-tip.logical {
-		tip.end.Store(logical + records) // the run goes on; there is only one owner
+	t.mu.Lock() // also where only the end moves: a reader may hide something, and make another tip
+	defer t.mu.Unlock()
+	now := t.state.Load()
+	if tip := now.tip; tip != nil && tip.end.Load() == logical &&
+		now.hidden.visible(physical)-now.hidden.visible(tip.physical) == logical-tip.logical {
+		tip.end.Store(logical + records)
 		return
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s := *t.state.Load()
+	s := *now
 	t.begin(&s, physical, logical, logical+records)
 	t.state.Store(&s)
 }
@@ -140,6 +141,8 @@ func (t *Partition) SetPhysicalEnd(p int64) { t.physEnd.Store(p) }
 // SetLogicalEnd publishes the logical end of a mirror that has all of the source's records, where the source ends in a
 // hole: there is no record between the last one announced and logical.
 func (t *Partition) SetLogicalEnd(logical int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if tip := t.state.Load().tip; tip != nil && tip.until.Load() < logical {
 		tip.until.Store(logical)
 	}

@@ -600,8 +600,10 @@ func TestFindingDoesNotAllocate(t *testing.T) {
 		p.Extend(3*i, 5*i, 3)
 		p.Learn(3*i, 5*i, 3)
 	}
-	sum := int64(0)
+	sum, at := int64(0), int64(0)
 	require.Zero(t, testing.AllocsPerRun(100, func() {
+		p.Extend(15_000+at, 25_000+at, 3) // the run goes on
+		at += 3
 		a, _, _ := p.FindPhysical(7777, 0)
 		b, _, _ := p.FindLogical(7777)
 		p.Learn(60, 100, 3)
