@@ -17,6 +17,7 @@ type LinkCounters struct {
 	AppendedBytes   atomic.Int64 // confirmed by the destination
 	AppendedBatches atomic.Int64
 	AppendedRecords atomic.Int64
+	LostRecords     atomic.Int64 // offsets that the source deleted before they were mirrored
 	Settled         atomic.Int64 // appends with an unknown result, after which the log was read back
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"klink/admin"
 	"klink/protocol/linkapi"
+	"klink/protocol/timeline"
 	"klink/proxy"
 	"klink/replicator"
 )
@@ -187,6 +188,18 @@ var instruments = []instrument{
 		}),
 	},
 
+	perTimeline("klink.mirror.shift.offsets", "klink_mirror_shift_offsets", "Offset at the source minus offset in the log of the destination broker, at its end. 0 in all partitions: the mirror is aligned, if klink_mirror_hidden_offsets is 0 too.",
+		func(t *timeline.Partition) int64 { return t.Shift() }),
+	perTimeline("klink.mirror.hidden.offsets", "klink_mirror_hidden_offsets", "Offsets in the log of the destination broker that are never shown: somebody wrote to the mirror around klink, or an append was doubled.",
+		func(t *timeline.Partition) (n int64) {
+			for _, r := range t.Hidden() {
+				n += r.To - r.From
+			}
+			return n
+		}),
+	perLink("klink.mirror.records.lost", "klink_mirror_records_lost_total", "{offset}", "Offsets that the source deleted, by retention or DeleteRecords, before they were mirrored. The mirrors went on behind them.",
+		func(c *replicator.LinkCounters) int64 { return c.LostRecords.Load() }),
+
 	// The replicator.
 	{
 		"klink.task.partitions", "klink_task_partitions", gauge, "{partition}",
@@ -255,6 +268,21 @@ func onState(f func(*admin.State, emit)) func(*picture, emit) {
 			f(p.state, out)
 		}
 	}
+}
+
+// perTimeline is a gauge of a timeline by partition.
+func perTimeline(name, prom, doc string, value func(*timeline.Partition) int64) instrument {
+	return instrument{name, prom, gauge, "{offset}", []string{"link", "topic", "partition"}, doc, onState(func(s *admin.State, out emit) {
+		for topic, timelines := range s.Timelines {
+			m := s.Mirrors[topic]
+			if m == nil {
+				continue
+			}
+			for p, t := range timelines {
+				out(float64(value(t)), m.Link, topic, strconv.Itoa(p))
+			}
+		}
+	})}
 }
 
 // perLink is a counter of the replicator by link.

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"klink/admin"
+	"klink/protocol/timeline"
 	"klink/proxy"
 	"klink/replicator"
 )
@@ -32,6 +33,11 @@ func testSources() Sources {
 	counters.Fetches.Store(7)
 	counters.FetchedBytes.Store(1000)
 	counters.AppendedRecords.Store(11)
+	counters.LostRecords.Store(12)
+	shifted := timeline.New(0, 7, 7)
+	if err := shifted.Hide(3, 5); err != nil {
+		panic(err)
+	}
 	return Sources{
 		Proxy:            stats,
 		RejectedProduces: func() int64 { return 2 },
@@ -49,8 +55,9 @@ func testSources() Sources {
 		},
 		State: func() *admin.State {
 			return &admin.State{
-				Links:   map[string]*admin.Link{"east": {Name: "east", State: admin.LinkUnavailable, Error: admin.ErrTimeout}},
-				Mirrors: map[string]*admin.Mirror{"t": {Topic: "t", Link: "east", State: admin.MirrorActive}},
+				Links:     map[string]*admin.Link{"east": {Name: "east", State: admin.LinkUnavailable, Error: admin.ErrTimeout}},
+				Mirrors:   map[string]*admin.Mirror{"t": {Topic: "t", Link: "east", State: admin.MirrorActive}},
+				Timelines: map[string][]*timeline.Partition{"t": {timeline.New(0, 0, 0), shifted}},
 			}
 		},
 	}
@@ -96,6 +103,11 @@ func TestMetrics(t *testing.T) {
 		`klink_mirror_lag_offsets{link="east",partition="0",topic="t"} 4`,
 		`klink_mirror_lag_time_seconds{link="east",partition="0",topic="t"} 1.5`,
 		`klink_mirror_lag_time_seconds{link="east",partition="1",topic="t"} 0`,
+		`klink_mirror_shift_offsets{link="east",partition="0",topic="t"} 0`,
+		`klink_mirror_shift_offsets{link="east",partition="1",topic="t"} 5`,
+		`klink_mirror_hidden_offsets{link="east",partition="0",topic="t"} 0`,
+		`klink_mirror_hidden_offsets{link="east",partition="1",topic="t"} 2`,
+		`klink_mirror_records_lost_total{link="east"} 12`,
 		`klink_task_partitions{link="east",state="running"} 2`,
 		`klink_task_partitions{link="east",state="resuming"} 1`,
 		`klink_link_fetch_requests_total{link="east"} 7`,
