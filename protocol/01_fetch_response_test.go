@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"klink/protocol/batch"
+	"klink/protocol/timeline"
 )
 
 // v2Batch makes a batch with a right checksum around n bytes that are no records.
@@ -373,6 +374,17 @@ func FuzzFetchResponse(f *testing.F) {
 		physical, _ := fetchCase(version)
 		_, frame := responseFrame(physical)
 		f.Add(version, frame, uint16(50), uint16(7))
+		foreign := kmsg.NewPtrFetchResponse()
+		foreign.Version = version
+		p := kmsg.NewFetchResponseTopicPartition()
+		p.Partition, p.HighWatermark = 3, 40
+		p.RecordBatches = concat(
+			recordsAt(0, 100, 10, 80, 0), recordsAt(10, -1, 1, 50, 0), recordsAt(11, 120, 5, 300, 0), recordsAt(16, 120, 5, 300, 0),
+			recordsAt(21, 115, 3, 40, batch.FlagFiller), recordsAt(24, -1, 1, 0, 0), recordsAt(25, 140, 5, 300, 0)[:200],
+		)
+		foreign.Topics = []kmsg.FetchResponseTopic{{Topic: "mirror", TopicID: idOf("mirror"), Partitions: []kmsg.FetchResponseTopicPartition{p}}}
+		_, frame = responseFrame(foreign)
+		f.Add(version, frame, uint16(50), uint16(7))
 	}
 	f.Fuzz(func(t *testing.T, version int16, frame []byte, size, step uint16) {
 		if version < 0 || version > 18 {
@@ -380,7 +392,11 @@ func FuzzFetchResponse(f *testing.F) {
 		}
 		run := func(cuts ...int) ([]byte, error) {
 			w := &FetchResponse{}
-			w.Reset(version, newWorld())
+			runs := newWorld()
+			line := timeline.Open(0, 100, 100)
+			line.LearnProbe(40, 200, 3)
+			runs.mirrors["mirror"] = append(runs.mirrors["mirror"], View{Timeline: line, Stamped: true})
+			w.Reset(version, runs)
 			return stream(t, w, bytes.Clone(frame), cuts...)
 		}
 		var cuts []int
