@@ -13,9 +13,11 @@ import (
 // mirror's end are set back to it; then the ends of its timelines and the new state are stored in one transaction. All mirrors
 // that are reported meanwhile are done together, so that a failover of many topics reads the groups' offsets once or twice.
 //
+// Invariant: committed offsets are set back only while the mirror is PENDING_STOPPED. Once it is STOPPED, what is committed
+// beyond its end is the offset of a record that a client has written since.
+//
 // None of it is stored before it is done: a klink that is killed on the way finds the mirror PENDING_STOPPED, drains it, which
-// is quick then, and does all of it again. Committed offsets are only changed as long as nobody can write to the topic, so
-// that what is committed beyond the end can be no offset of a record.
+// is quick then, and does all of it again.
 
 // stopPatience is how long the offsets of groups are tried to be set back. A stop is asked for when something is broken, so it
 // does not wait forever for groups that do not answer: they are named in the mirror's message.
@@ -59,6 +61,15 @@ func (s *Service) finishStops() {
 		s.stopsMu.Unlock()
 		if !goOn {
 			return
+		}
+		// A report that came again while its mirror was being stopped is done with.
+		state := s.State()
+		maps.DeleteFunc(batch, func(topic string, _ Event) bool {
+			m := state.Mirrors[topic]
+			return m == nil || m.State != MirrorPendingStopped
+		})
+		if len(batch) == 0 {
+			continue
 		}
 		if err := s.finish(s.ctx, batch); err != nil && s.ctx.Err() == nil {
 			// The replicator reports again as long as the state does not show it.

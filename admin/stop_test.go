@@ -178,6 +178,33 @@ func TestStopDespiteTheGroups(t *testing.T) {
 	}
 }
 
+// TestDrainedIsReportedAgain: a report that comes again, during the stop or after it, does not touch what clients have
+// committed since.
+func TestDrainedIsReportedAgain(t *testing.T) {
+	w := newWorld(t)
+	require.Zero(t, w.link("l").ErrorCode)
+	w.plainMirror("orders", 1)
+	w.commit("g", "orders", "", 10)
+	ev := Event{Kind: EventMirrorDrained, Topic: "orders", Ends: []int64{5}, PhysicalEnds: []int64{5}}
+	slow := w.destination.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListGroups}, Err: kerr.CoordinatorLoadInProgress, Count: 2})
+	stopped := make(chan linkapi.NameResult, 1)
+	go func() { stopped <- w.failover("orders", ev) }()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	require.NoError(t, slow.Wait(ctx, 1))
+	w.report(ev) // the stop is under way
+	require.Zero(t, (<-stopped).ErrorCode)
+	require.EqualValues(t, 5, w.committed("g", "orders", 0).At)
+	w.commit("g", "orders", "", 7) // a record that was written since
+	w.report(ev)
+	require.Eventually(t, func() bool {
+		w.service.stopsMu.Lock()
+		defer w.service.stopsMu.Unlock()
+		return !w.service.stopping
+	}, 20*time.Second, time.Millisecond)
+	require.EqualValues(t, 7, w.committed("g", "orders", 0).At)
+}
+
 // TestStopOfManyGroups: thousands of groups and many mirrors cost a few requests.
 func TestStopOfManyGroups(t *testing.T) {
 	const groups, topics = 3_000, 40
