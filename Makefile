@@ -10,8 +10,10 @@ LIBRDKAFKA := internal/clienttest/librdkafka
 # Packages tested at the same time: their brokers share the machine.
 TESTJOBS ?= 2
 TESTTIMEOUT ?= 20m
+# How long `make chaos` makes faults; KLINK_CHAOS_SEED replays a schedule.
+CHAOS    ?= 10m
 
-.PHONY: all build demo kafka test lint fmt bench fuzz clean
+.PHONY: all build demo kafka test chaos lint fmt bench fuzz clean
 
 all: lint build test
 
@@ -28,6 +30,9 @@ kafka: ## fetch Apache Kafka for the tests; says what is missing
 test: kafka ## everything: unit, fuzz seeds, embedded clusters, real Apache Kafka (Java 17 and Maven)
 	go test -p $(TESTJOBS) -timeout $(TESTTIMEOUT) ./...
 	@if [ -f $(LIBRDKAFKA)/go.mod ]; then echo 'go test $(LIBRDKAFKA)/...'; cd $(LIBRDKAFKA) && go test -timeout $(TESTTIMEOUT) ./...; fi
+
+chaos: kafka ## random faults for CHAOS (CHAOS=1h make chaos), then every record compared with the source
+	CHAOS=$(CHAOS) go test -count=1 -v -timeout 0 -run '^TestChaos$$' ./internal/e2e/
 
 lint: ## formatting, go vet, staticcheck
 	@out=$$(go tool gofumpt -l .); if [ -n "$$out" ]; then echo "not gofumpt-clean (make fmt):"; echo "$$out"; exit 1; fi

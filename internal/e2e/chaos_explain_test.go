@@ -1,0 +1,85 @@
+package e2e
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"testing"
+
+	"klink/internal/kafkatest"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// explain logs what there is to know about a partition around an offset where a comparison failed: the offsets and the
+// batches of the source, of the mirror through klink, and of the destination's own log.
+func explain(ctx context.Context, t testing.TB, k *Klink, source, destination *kafkatest.Cluster, l chaosLoad, partition int32, offset int64) {
+	t.Helper()
+	for _, side := range []struct {
+		name string
+		cl   *kgo.Client
+	}{
+		{"source", source.Client(t)},
+		{"klink", kafkatest.NewClient(t, kgo.SeedBrokers(k.Bootstrap()))},
+		{"destination", destination.Client(t)},
+	} {
+		t.Logf("%s: log starts %s, ends %s; around offset %d of partition %d: %s", side.name,
+			listOffsets(ctx, t, side.cl, l.topic, l.partitions, -2), listOffsets(ctx, t, side.cl, l.topic, l.partitions, -1),
+			offset, partition, strings.Join(rawBatches(ctx, side.cl, l.topic, partition, offset, 6), "; "))
+	}
+	stdout, stderr, _ := k.CLI(t, "mirror", "describe", l.topic, "-o", "json")
+	t.Log(stdout, stderr)
+}
+
+// rawBatches describes the first batches that a fetch at an offset returns.
+func rawBatches(ctx context.Context, cl *kgo.Client, topic string, partition int32, offset int64, limit int) []string {
+	req := kmsg.NewPtrFetchRequest()
+	req.Version = 11 // by name
+	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = 100, 1, 1<<20
+	rt := kmsg.NewFetchRequestTopic()
+	rt.Topic = topic
+	rp := kmsg.NewFetchRequestTopicPartition()
+	rp.Partition, rp.FetchOffset, rp.PartitionMaxBytes = partition, offset, 1<<20
+	rt.Partitions = append(rt.Partitions, rp)
+	req.Topics = append(req.Topics, rt)
+	md, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, cl)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	leader := int32(-1)
+	for _, mt := range md.Topics {
+		for _, mp := range mt.Partitions {
+			if mt.Topic != nil && *mt.Topic == topic && mp.Partition == partition {
+				leader = mp.Leader
+			}
+		}
+	}
+	kresp, err := cl.Broker(int(leader)).RetriableRequest(ctx, &cappedFetch{req})
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var out []string
+	for _, rt := range kresp.(*kmsg.FetchResponse).Topics {
+		for _, rp := range rt.Partitions {
+			out = append(out, fmt.Sprintf("leader %d, error %d, high watermark %d, log start %d", leader, rp.ErrorCode, rp.HighWatermark, rp.LogStartOffset))
+			for b := rp.RecordBatches; len(b) >= 61 && len(out) <= limit; {
+				base, size := int64(binary.BigEndian.Uint64(b)), int(binary.BigEndian.Uint32(b[8:]))+12
+				out = append(out, fmt.Sprintf("batch %d+%d attributes %#x producer %d/%d/%d, %d records, %d bytes", base,
+					int32(binary.BigEndian.Uint32(b[23:])), binary.BigEndian.Uint16(b[21:]), int64(binary.BigEndian.Uint64(b[43:])),
+					int16(binary.BigEndian.Uint16(b[51:])), int32(binary.BigEndian.Uint32(b[53:])), int32(binary.BigEndian.Uint32(b[57:])), size))
+				if size > len(b) {
+					break
+				}
+				b = b[size:]
+			}
+		}
+	}
+	return out
+}
+
+// cappedFetch is a Fetch by topic name, whatever the broker has.
+type cappedFetch struct{ *kmsg.FetchRequest }
+
+func (cappedFetch) MaxVersion() int16 { return 11 }

@@ -1,0 +1,103 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"klink/internal/kafkatest"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// chaosLoad is one topic of the chaos test and what is done to it meanwhile. A kind of source data that klink learns to
+// mirror is one more line in [chaosLoads].
+type chaosLoad struct {
+	topic      string
+	partitions int32
+	configs    map[string]string
+	// run works on the source until the context ends. Errors of single operations are what the test is made for; it
+	// goes on after them.
+	run func(ctx context.Context, l *chaosRun)
+}
+
+// chaosRun is what a load works with.
+type chaosRun struct {
+	load   chaosLoad
+	life   context.Context // of the test
+	source *kafkatest.Cluster
+	client func(opts ...kgo.Opt) *kgo.Client // of the source
+	rng    *rand.Rand
+	acked  atomic.Int64          // records
+	failed atomic.Pointer[error] // the first produce that failed
+}
+
+func chaosLoads() []chaosLoad {
+	return []chaosLoad{
+		{topic: "plain", partitions: 3, run: loadPlain},
+	}
+}
+
+// produce sends records until the context ends, in bursts of a few batches, each burst with another codec.
+func (l *chaosRun) produce(ctx context.Context, record func(i int) *kgo.Record) {
+	codecs := []kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression()}
+	var clients []*kgo.Client
+	for _, c := range codecs {
+		clients = append(clients, l.client(kgo.ProducerBatchCompression(c), kgo.ProducerLinger(2*time.Millisecond),
+			kgo.MaxBufferedRecords(200)))
+	}
+	for i := 0; ctx.Err() == nil; {
+		cl := clients[l.rng.IntN(len(clients))]
+		for range 1 + l.rng.IntN(40) {
+			// Not the context that ends: records under way then would be given up.
+			cl.Produce(l.life, record(i), func(_ *kgo.Record, err error) {
+				if err == nil {
+					l.acked.Add(1)
+				} else {
+					l.failed.CompareAndSwap(nil, &err)
+				}
+			})
+			i++
+		}
+		pause(ctx, time.Duration(l.rng.IntN(60))*time.Millisecond)
+	}
+	for _, cl := range clients {
+		_ = cl.Flush(l.life) // the source is healed by now
+	}
+}
+
+// record varies keys, values, headers and timestamps.
+func (l *chaosRun) record(i int) *kgo.Record {
+	r := &kgo.Record{
+		Topic: l.load.topic, Partition: int32(l.rng.IntN(int(l.load.partitions))),
+		Key: fmt.Appendf(nil, "k%d", i), Value: fmt.Appendf(nil, "%d %s", i, strings.Repeat("v", l.rng.IntN(200))),
+		Timestamp: time.UnixMilli(baseTime + int64(l.rng.IntN(3_000_000))),
+	}
+	switch l.rng.IntN(20) {
+	case 0:
+		r.Key = nil
+	case 1:
+		r.Value = nil
+	case 2:
+		r.Key, r.Value = []byte{}, []byte{}
+	case 3:
+		r.Headers = []kgo.RecordHeader{{Key: "n", Value: fmt.Append(nil, i)}, {Key: "trace", Value: []byte("abc")}}
+	case 4:
+		r.Value = fmt.Appendf(nil, "%d %s", i, strings.Repeat("large ", 3000))
+	}
+	return r
+}
+
+// pause is a rate: the machine has two cores for everything.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// loadPlain appends.
+func loadPlain(ctx context.Context, l *chaosRun) { l.produce(ctx, l.record) }

@@ -1,0 +1,103 @@
+package e2e
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"klink/internal/kafkatest"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// watcher reads a mirror through klink while everything fails: what a client was shown, at any moment, must be what the
+// source has at that offset when all is over, in order and without a gap.
+type watcher struct {
+	topic string
+	seen  []record
+	stop  func()
+}
+
+func startWatcher(t testing.TB, k *Klink, topic string) *watcher {
+	t.Helper()
+	w := &watcher{topic: topic}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	cl := kafkatest.NewClient(t, kgo.SeedBrokers(k.Bootstrap()), kgo.ConsumeTopics(topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DialTimeout(5*time.Second))
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			cl.PollFetches(ctx).EachRecord(func(r *kgo.Record) { w.seen = append(w.seen, toRecord(r)) })
+		}
+	}()
+	w.stop = func() { cancel(); <-done }
+	t.Cleanup(w.stop)
+	return w
+}
+
+func toRecord(r *kgo.Record) record {
+	rec := record{
+		partition: r.Partition, offset: r.Offset, timestampType: "CreateTime",
+		timestamp: r.Timestamp.UnixMilli(), key: text(r.Key), value: text(r.Value),
+	}
+	if r.Attrs.TimestampType() == 1 {
+		rec.timestampType = "LogAppendTime"
+	}
+	var hs []string
+	for _, h := range r.Headers {
+		hs = append(hs, h.Key+":"+string(h.Value))
+	}
+	rec.headers = strings.Join(hs, ",")
+	return rec
+}
+
+// compare checks what was seen with what the source has. Records that the source has deleted since cannot be compared;
+// the number of those that could is returned.
+func (w *watcher) compare(t testing.TB, want []record) int {
+	t.Helper()
+	w.stop()
+	type place struct {
+		partition int32
+		offset    int64
+	}
+	truth, first := map[place]record{}, map[int32]int64{}
+	for _, r := range want {
+		truth[place{r.partition, r.offset}] = r
+		if _, ok := first[r.partition]; !ok {
+			first[r.partition] = r.offset
+		}
+	}
+	last := map[int32]int64{}
+	compared, wrong := 0, 0
+	for _, r := range w.seen {
+		before, ok := last[r.partition]
+		last[r.partition] = r.offset
+		if ok && r.offset <= before {
+			t.Errorf("%s-%d: a client was shown offset %d after %d", w.topic, r.partition, r.offset, before)
+			wrong++
+		}
+		low, some := first[r.partition]
+		if some && ok && before+1 != r.offset && before+1 >= low {
+			for o := before + 1; o < r.offset; o++ {
+				if missing, ok := truth[place{r.partition, o}]; ok {
+					t.Errorf("%s-%d: a client was shown offset %d after %d, without %+v", w.topic, r.partition, r.offset, before, missing)
+					wrong++
+					break
+				}
+			}
+		}
+		if some && r.offset >= low {
+			if is, ok := truth[place{r.partition, r.offset}]; !ok || is != r {
+				t.Errorf("%s-%d: a client was shown %+v, the source has %+v", w.topic, r.partition, r, is)
+				wrong++
+			}
+			compared++
+		}
+		if wrong > 5 {
+			t.Fatalf("%s: too much is wrong", w.topic)
+		}
+	}
+	return compared
+}
