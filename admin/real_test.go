@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -51,7 +52,7 @@ func testRealMirror(t *testing.T, old bool) {
 	kafkatest.Produce(t, client, topic, 1, kafkatest.Records(10, 100)...)
 	kafkatest.DeleteRecordsBefore(t, client, topic, 1, 7)
 
-	w := &world{t: t, destAdmin: kadm.NewClient(dst.Client(t, freshMetadata))}
+	w := &world{t: t, destAdmin: kadm.NewClient(dst.Client(t, freshMetadata)), seeds: []string{dst.Bootstrap()}}
 	service, err := New(Config{
 		Destination: []kgo.Opt{kgo.SeedBrokers(dst.Bootstrap())}, Logger: testLogger(t), ReconcileInterval: 100 * time.Millisecond,
 		Publish: func(s *router.Snapshot) {
@@ -93,8 +94,21 @@ func testRealMirror(t *testing.T, old bool) {
 	require.NoError(t, err)
 	require.Len(t, details[topic].Partitions, 4)
 
+	const groups = 300
+	group := func(i int) string { return fmt.Sprintf("%s-%d", topic, i) }
+	forEach(groups, func(i int) { w.commit(group(i), topic, "mine", 0, int64(i)) })
+	w.active(topic+"-active", topic, 40)
+	began := time.Now()
 	r = w.alter(topic, linkapi.MirrorFailover)
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+	t.Logf("stopped with %d groups beyond the end in %s", groups-8, time.Since(began))
+	for _, i := range []int{0, 6, 7, 8, groups - 1} {
+		o := w.committed(group(i), topic, 1)
+		require.EqualValues(t, min(i, 7), o.At, "group %d", i)
+		require.Equal(t, "mine", o.Metadata)
+	}
+	require.EqualValues(t, 40, w.committed(topic+"-active", topic, 0).At)
+	require.Contains(t, service.State().Mirrors[topic].ErrorMessage, "-active has 40 in partition 0, which ends at 0 (the group is active)")
 	configs = w.configsOf(topic)
 	require.Equal(t, "lz4", configs["compression.type"])
 	if old {

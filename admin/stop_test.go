@@ -50,7 +50,7 @@ func (w *world) failover(topic string, ev Event) linkapi.NameResult {
 func (w *world) active(group, topic string, offset int64) {
 	w.commit(group, topic, "", offset)
 	joined := make(chan struct{})
-	cl := kafkatest.NewClient(w.t, kgo.SeedBrokers(w.destination.ListenAddrs()...), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
+	cl := kafkatest.NewClient(w.t, kgo.SeedBrokers(w.seeds...), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
 		kgo.DisableAutoCommit(), kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) { close(joined) }))
 	ctx, cancel := context.WithCancel(context.Background())
 	polled := make(chan struct{})

@@ -22,6 +22,7 @@ import (
 type world struct {
 	t                   testing.TB
 	source, destination *kfake.Cluster
+	seeds               []string // of the destination
 	sourceAdmin         *kadm.Client
 	destAdmin           *kadm.Client
 	service             *Service
@@ -35,6 +36,7 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 	w := &world{t: t}
 	w.source = kafkatest.Embedded(t, 1, kfake.ClusterID("source"))
 	w.destination = kafkatest.Embedded(t, 1, kfake.ClusterID("destination"))
+	w.seeds = w.destination.ListenAddrs()
 	w.sourceAdmin = kadm.NewClient(kafkatest.NewClient(t, kgo.SeedBrokers(w.source.ListenAddrs()...)))
 	w.destAdmin = kadm.NewClient(kafkatest.NewClient(t, kgo.SeedBrokers(w.destination.ListenAddrs()...)))
 	w.service = w.start(change...)
