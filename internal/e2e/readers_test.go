@@ -3,7 +3,6 @@ package e2e
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -14,11 +13,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"klink/internal/kafkatest"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -59,56 +56,24 @@ func readFranz(t testing.TB, bootstrap, topic string, _ int) []record {
 
 func readFranzWith(t testing.TB, topic string, opts ...kgo.Opt) []record {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
-	defer cancel()
-	cl := kafkatest.NewClient(t, append(opts, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.KeepControlRecords() /* a log may end in one */)...)
-	defer cl.Close()
-	adm := kadm.NewClient(cl)
-	starts, err := adm.ListStartOffsets(ctx, topic)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ends, err := adm.ListEndOffsets(ctx, topic)
-	if err != nil {
-		t.Fatal(err)
-	}
-	open := map[int32]int64{}
-	ends.Each(func(o kadm.ListedOffset) {
-		if o.Err != nil {
-			t.Fatal(o.Err)
-		}
-		if s, _ := starts.Lookup(topic, o.Partition); s.Offset < o.Offset {
-			open[o.Partition] = o.Offset
-		}
-	})
 	var out []record
-	for len(open) > 0 {
-		fetches := cl.PollFetches(ctx)
-		if err := fetches.Err0(); err != nil {
-			t.Fatalf("franz-go still waits for the ends %v of %s: %v", open, topic, err)
+	for _, r := range kafkatest.ReadAll(t, topic, opts...) {
+		if r.Attrs.IsControl() {
+			continue
 		}
-		fetches.EachError(func(topic string, p int32, err error) { t.Fatalf("fetch %s-%d: %v", topic, p, err) })
-		fetches.EachRecord(func(r *kgo.Record) {
-			rec := record{
-				partition: r.Partition, offset: r.Offset, timestampType: "CreateTime",
-				timestamp: r.Timestamp.UnixMilli(), key: text(r.Key), value: text(r.Value),
-			}
-			if r.Attrs.TimestampType() == 1 {
-				rec.timestampType = "LogAppendTime"
-			}
-			var hs []string
-			for _, h := range r.Headers {
-				hs = append(hs, h.Key+":"+string(h.Value))
-			}
-			rec.headers = strings.Join(hs, ",")
-			if !r.Attrs.IsControl() {
-				out = append(out, rec)
-			}
-			if end, ok := open[r.Partition]; ok && r.Offset+1 >= end {
-				delete(open, r.Partition)
-			}
-		})
+		rec := record{
+			partition: r.Partition, offset: r.Offset, timestampType: "CreateTime",
+			timestamp: r.Timestamp.UnixMilli(), key: text(r.Key), value: text(r.Value),
+		}
+		if r.Attrs.TimestampType() == 1 {
+			rec.timestampType = "LogAppendTime"
+		}
+		var hs []string
+		for _, h := range r.Headers {
+			hs = append(hs, h.Key+":"+string(h.Value))
+		}
+		rec.headers = strings.Join(hs, ",")
+		out = append(out, rec)
 	}
 	return sorted(out)
 }
