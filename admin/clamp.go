@@ -42,8 +42,12 @@ func (s *Service) clamp(ctx context.Context, ends map[string]mirrorEnds) (notes 
 		some := slices.Sorted(maps.Keys(failed))
 		all(notChecked(fmt.Errorf("%d groups do not tell theirs, for example %.260s: %w", len(failed), some[0], failed[some[0]])))
 	}
-	for topic, kept := range s.setBack(ctx, beyond) {
-		notes[topic] = append(notes[topic], keptNote(kept))
+	done, kept := s.setBack(ctx, beyond)
+	for topic, n := range done {
+		s.log.Info("committed offsets beyond the end of a mirror were set back to it", "topic", topic, "offsets", n)
+	}
+	for topic, commits := range kept {
+		notes[topic] = append(notes[topic], keptNote(commits))
 	}
 	return notes
 }
@@ -131,11 +135,11 @@ func (s *Service) offsetsBeyond(ctx context.Context, ends map[string]mirrorEnds,
 	return beyond, failed
 }
 
-// setBack commits the ends, several groups at a time. It returns by topic what was not committed.
-func (s *Service) setBack(ctx context.Context, beyond map[string][]*commit) map[string][]*commit {
+// setBack commits the ends, several groups at a time. It returns by topic how many it has committed, and which not.
+func (s *Service) setBack(ctx context.Context, beyond map[string][]*commit) (done map[string]int, kept map[string][]*commit) {
 	groups := slices.Sorted(maps.Keys(beyond))
 	var mu sync.Mutex
-	kept := map[string][]*commit{}
+	done, kept = map[string]int{}, map[string][]*commit{}
 	forEach(len(groups), func(i int) {
 		commits := beyond[groups[i]]
 		for {
@@ -151,10 +155,11 @@ func (s *Service) setBack(ctx context.Context, beyond map[string][]*commit) map[
 				kept[c.topic] = append(kept[c.topic], c)
 				continue
 			}
-			s.log.Info("a committed offset beyond the end of a mirror was set back to it", "group", c.group, "topic", c.topic, "partition", c.partition, "committed", c.committed, "end", c.end)
+			done[c.topic]++
+			s.log.Debug("a committed offset was set back", "group", c.group, "topic", c.topic, "partition", c.partition, "committed", c.committed, "end", c.end)
 		}
 	})
-	return kept
+	return done, kept
 }
 
 // commit commits the ends for one group, as a client that is no member: generation -1, no member id. The leader epoch is -1,
