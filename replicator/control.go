@@ -17,6 +17,16 @@ type Control interface {
 	// SetTimeline stores that physical is logical and that nothing below floor is shown, then publishes it in the
 	// partition's timeline. Durable when it returns nil.
 	SetTimeline(ctx context.Context, topic string, partition int32, physical, logical, floor int64) error
+	// Hide stores that the physical offsets [from, to) are never shown, then publishes it in the partition's timeline.
+	// Durable when it returns nil.
+	Hide(ctx context.Context, topic string, partition int32, from, to int64) error
+	// SetAlignment stores from which logical offset on physical offsets are others, and why, for people. Durable when it
+	// returns nil.
+	SetAlignment(ctx context.Context, topic string, partition int32, began int64, reason string) error
+	// Checkpoint stores how far partitions have come. Those that say less than what is stored are passed over.
+	Checkpoint(ctx context.Context, checkpoints []admin.Checkpoint) error
+	// LastCheckpoint is the checkpoint stored last for a partition; ok is false if there is none.
+	LastCheckpoint(topic string, partition int32) (c admin.Checkpoint, ok bool)
 	// GrowMirror adds partitions to a mirror.
 	GrowMirror(ctx context.Context, topic string, starts []admin.Start) error
 }

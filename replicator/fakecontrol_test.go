@@ -13,11 +13,14 @@ import (
 
 // fakeControl is a control plane in memory with the transitions that the replicator relies on.
 type fakeControl struct {
-	mu     sync.Mutex
-	state  *admin.State
-	subs   map[chan struct{}]bool
-	events []admin.Event
-	sets   []string // SetTimeline calls
+	mu          sync.Mutex
+	state       *admin.State
+	subs        map[chan struct{}]bool
+	events      []admin.Event
+	sets        []string // SetTimeline calls
+	hidden      []string // Hide calls
+	shifts      []string // SetAlignment calls
+	checkpoints map[string]admin.Checkpoint
 	// hold blocks SetTimeline while it is not nil.
 	hold chan struct{}
 	// create makes the partitions that GrowMirror adds.
@@ -26,8 +29,9 @@ type fakeControl struct {
 
 func newFakeControl() *fakeControl {
 	return &fakeControl{
-		state: &admin.State{Links: map[string]*admin.Link{}, Mirrors: map[string]*admin.Mirror{}, Timelines: map[string][]*timeline.Partition{}},
-		subs:  map[chan struct{}]bool{},
+		state:       &admin.State{Links: map[string]*admin.Link{}, Mirrors: map[string]*admin.Mirror{}, Timelines: map[string][]*timeline.Partition{}},
+		subs:        map[chan struct{}]bool{},
+		checkpoints: map[string]admin.Checkpoint{},
 	}
 }
 
@@ -138,8 +142,38 @@ func (c *fakeControl) SetTimeline(ctx context.Context, topic string, partition i
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sets = append(c.sets, fmt.Sprintf("%s-%d %d=%d floor %d", topic, partition, physical, logical, floor))
-	c.state.Timelines[topic][partition].Set(logical-physical, floor)
+	c.state.Timelines[topic][partition].Move(physical, logical, floor)
 	return nil
+}
+
+func (c *fakeControl) Hide(_ context.Context, topic string, partition int32, from, to int64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hidden = append(c.hidden, fmt.Sprintf("%s-%d %d to %d", topic, partition, from, to))
+	return c.state.Timelines[topic][partition].Hide(from, to)
+}
+
+func (c *fakeControl) SetAlignment(_ context.Context, topic string, partition int32, began int64, reason string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.shifts = append(c.shifts, fmt.Sprintf("%s-%d from %d: %s", topic, partition, began, reason))
+	return nil
+}
+
+func (c *fakeControl) Checkpoint(_ context.Context, cs []admin.Checkpoint) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range cs {
+		c.checkpoints[fmt.Sprintf("%s-%d", k.Topic, k.Partition)] = k
+	}
+	return nil
+}
+
+func (c *fakeControl) LastCheckpoint(topic string, partition int32) (admin.Checkpoint, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k, ok := c.checkpoints[fmt.Sprintf("%s-%d", topic, partition)]
+	return k, ok
 }
 
 func (c *fakeControl) GrowMirror(_ context.Context, topic string, starts []admin.Start) error {

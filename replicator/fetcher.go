@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"klink/admin"
+	"klink/protocol/batch"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -40,6 +41,8 @@ type fetcher struct {
 	first   int // rotates, so that no partition is always served last
 	cancel  context.CancelFunc
 	wait    backoff
+	tools   fetchTools
+	aborted []batch.AbortedTransaction // reused
 }
 
 func newFetcher(s *source, broker int32) *fetcher {
@@ -238,9 +241,22 @@ func (f *fetcher) deliver(ctx context.Context, j *fetchJob, p *kmsg.FetchRespons
 		w.mu.Lock()
 		now := time.Now()
 		before := len(w.core.queue)
+		aborted := f.aborted[:0]
+		for _, a := range p.AbortedTransactions {
+			aborted = append(aborted, batch.AbortedTransaction{ProducerID: a.ProducerID, FirstOffset: a.FirstOffset})
+		}
+		f.aborted = aborted
+		f.tools.keep = func(b []byte, alias bool) *frame {
+			if alias {
+				fr.keep()
+				return fr
+			}
+			return f.s.r.budget.frame(0, int64(len(b)))
+		}
 		w.apply(w.core.fetched(j.gen, fetched{
-			records: p.RecordBatches, highWater: p.HighWatermark, logStart: p.LogStartOffset, epoch: -1, frame: fr,
-		}, (*frame).keep))
+			records: p.RecordBatches, highWater: p.HighWatermark, stable: p.LastStableOffset, logStart: p.LogStartOffset,
+			epoch: -1, aborted: aborted, tools: &f.tools,
+		}))
 		f.s.counters.FetchedBatches.Add(int64(max(0, len(w.core.queue)-before)))
 		first := w.lastFetch.IsZero()
 		w.lastFetch, w.notBefore = now, time.Time{}

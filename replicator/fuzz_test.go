@@ -1,7 +1,6 @@
 package replicator
 
 import (
-	"math"
 	"testing"
 
 	"klink/protocol/batch"
@@ -24,49 +23,64 @@ func FuzzFetched(f *testing.F) {
 		if at < 0 {
 			return
 		}
-		for _, virgin := range []bool{false, true} {
+		for mode := range 4 {
 			core := newPartition("t-0", func(item) {})
-			e := logEnd{start: 5, end: 5, shift: at - 5, floor: at, fresh: virgin}
+			align := mode&1 != 0
+			e := logEnd{start: 5, end: 5, next: at, tail: at, stored: at, floor: at, fresh: mode&2 != 0, align: align, last: epochEnd{-1, -1}}
+			if align {
+				e.start, e.end = at, at
+			}
 			core.resumed(e)
 			gen := core.beginFetch()
-			core.fetched(gen, fetched{records: append([]byte(nil), records...), highWater: at, logStart: at, epoch: -1}, func(*frame) {})
+			core.fetched(gen, fetched{
+				records: append([]byte(nil), records...), highWater: at, stable: -1, logStart: at, epoch: -1,
+				tools: &fetchTools{keep: func([]byte, bool) *frame { return nil }},
+			})
 			next := core.next
 			for _, i := range core.queue {
-				logical, _, _, ok := batch.ReadStamp(i.bytes)
-				if i.base != next || i.records <= 0 || !ok || logical != i.base {
-					t.Fatalf("offset %d (%d records, stamp %d) where %d belongs", i.base, i.records, logical, next)
+				if i.base < next || core.align && i.base != next || i.records <= 0 {
+					t.Fatalf("offset %d (%d records) where %d belongs", i.base, i.records, next)
+				}
+				if logical, _, _, ok := batch.ReadStamp(i.bytes); !i.markers() && (!ok || logical != i.base) {
+					t.Fatalf("offset %d is stamped %d", i.base, logical)
 				}
 				next = i.end()
 			}
-			if core.fetchAt < core.next {
-				t.Fatalf("would fetch at %d after %d", core.fetchAt, core.next)
+			if core.fetchAt < next || core.tail > core.fetchAt {
+				t.Fatalf("would fetch at %d after %d, the last item ends at %d", core.fetchAt, next, core.tail)
 			}
 		}
 	})
 }
 
-// FuzzFindLast: whatever bytes a destination answers with, the batch found holds the offset asked for.
-func FuzzFindLast(f *testing.F) {
+// FuzzTail: whatever bytes a destination answers with, reading the tail of a log does not panic, goes on, and hides nothing
+// below where it began.
+func FuzzTail(f *testing.F) {
 	stamped := makeBatch(40, 3, 0, 20)
 	if err := batch.Stamp(stamped, 140, 1); err != nil {
 		f.Fatal(err)
 	}
 	batch.Header(stamped).SetBaseOffset(40)
-	f.Add(stamped, int64(42))
-	f.Add(append(makeBatch(38, 2, 0, 9), stamped...), int64(42))
-	f.Add(stamped[:30], int64(42))
-	f.Add(makeBatch(40, 3, 0, 20), int64(41))
-	f.Add(append(make([]byte, 16), 1, 0, 0, 0), int64(3)) // message format v1
-	f.Fuzz(func(t *testing.T, records []byte, offset int64) {
-		if offset < 0 || offset == math.MaxInt64 {
+	f.Add(stamped, int64(40), int64(140))
+	f.Add(stamped, int64(40), int64(141))
+	f.Add(append(makeBatch(38, 2, 0, 9), stamped...), int64(38), int64(138))
+	f.Add(stamped[:30], int64(42), int64(0))
+	f.Add(makeBatch(40, 3, 0, 20), int64(41), int64(41))
+	f.Fuzz(func(t *testing.T, records []byte, at, next int64) {
+		if at < 0 || next < 0 {
 			return
 		}
-		last, err := findLast(records, offset)
-		if (last == nil) == (err == nil) {
-			t.Fatal("neither a batch nor an error, or both")
+		tl := tail{at: at, next: next, hidden: func(int64) bool { return false }}
+		for w := batch.Walk(records); w.Next(); {
+			before := tl
+			if tl.see(w.Batch()) == nil && (tl.at <= before.at || tl.next < before.next) {
+				t.Fatalf("went from %+v to %+v", before, tl)
+			}
 		}
-		if last != nil && (offset < last.base || offset >= last.end) {
-			t.Fatalf("the batch of offsets %d to %d does not hold %d", last.base, last.end-1, offset)
+		for i, r := range tl.found {
+			if r.From < at || r.To <= r.From || i > 0 && r.From <= tl.found[i-1].To {
+				t.Fatalf("hides %+v", tl.found)
+			}
 		}
 	})
 }

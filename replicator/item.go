@@ -1,13 +1,17 @@
 package replicator
 
-// item is one stamped batch on its way from the source to the destination.
+// item is the unit that a partition appends: one stamped batch on its way from the source to the destination, or a run of
+// markers, which fill a hole of the source (see markers.go).
 type item struct {
-	bytes   []byte // aliases a fetch response, which frame accounts for
-	base    int64  // logical offset of the first record
-	records int32  // also the number of offsets: the batch is dense
-	maxTime int64  // largest record timestamp, Unix milliseconds
-	frame   *frame // nil in tests of the core
+	bytes   []byte // may alias a fetch response; frame accounts for it. nil = markers
+	base    int64  // logical offset of the first record or marker
+	records int32  // also the number of offsets: batches and runs of markers are dense
+	epoch   int32  // leader epoch of the source's batch, -1 = unknown
+	frame   *frame // nil for markers, and in tests of the core
 }
+
+// markers says that the item is a run of markers.
+func (i item) markers() bool { return i.bytes == nil }
 
 // end is the logical offset after the last record.
 func (i item) end() int64 { return i.base + int64(i.records) }

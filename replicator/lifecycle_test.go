@@ -212,7 +212,16 @@ func TestMirrorDeletedWithItsTopic(t *testing.T) {
 	w.same("orders")
 }
 
+// TestForeignWrite: what somebody else wrote to the destination is hidden, and the mirror goes on.
 func TestForeignWrite(t *testing.T) {
+	hidden := func(t *testing.T, w *world, want string) {
+		t.Helper()
+		w.control.mu.Lock()
+		defer w.control.mu.Unlock()
+		if got := strings.Join(w.control.hidden, ", "); got != want {
+			t.Errorf("hidden: %q, want %q", got, want)
+		}
+	}
 	t.Run("while running", func(t *testing.T) {
 		w, _, _ := embedded(t)
 		w.topics("orders", 1)
@@ -220,29 +229,42 @@ func TestForeignWrite(t *testing.T) {
 		w.mirror("orders")
 		w.run()
 		w.awaitCaughtUp("orders")
-		w.awaitState("orders", admin.MirrorActive)
 		appendBatch(t, w.dst.cl, "orders", 0, kafkatest.Records(1, 5)...)
 		w.produce("orders", 0, 2, 20)
-		m := w.awaitState("orders", admin.MirrorFailed)
-		if m.Error != admin.ErrForeignWrite {
-			t.Errorf("error %s", m.Error)
-		}
-		wantIn(t, m.ErrorMessage, "orders-0", "offset 3", "where 2 was expected")
+		w.awaitCaughtUp("orders")
+		w.produce("orders", 0, 3, 20)
+		w.awaitCaughtUp("orders")
+		w.awaitState("orders", admin.MirrorActive)
+		hidden(t, w, "orders-0 2 to 3")
+		w.same("orders")
 	})
-	t.Run("at the start", func(t *testing.T) {
-		w, _, dst := embedded(t)
+	t.Run("while no replicator runs", func(t *testing.T) {
+		w, _, _ := embedded(t)
+		w.topics("orders", 1)
+		w.produce("orders", 0, 2, 20)
+		w.mirror("orders")
+		w.run()
+		w.awaitCaughtUp("orders")
+		w.awaitState("orders", admin.MirrorActive)
+		w.stop()
+		appendBatch(t, w.dst.cl, "orders", 0, kafkatest.Records(3, 5)...)
+		appendBatch(t, w.dst.cl, "orders", 0, kafkatest.Records(1, 5)...)
+		w.produce("orders", 0, 2, 20)
+		w.run()
+		w.awaitCaughtUp("orders")
+		hidden(t, w, "orders-0 2 to 6")
+		w.same("orders")
+	})
+	t.Run("before the first append", func(t *testing.T) {
+		w, _, _ := embedded(t)
 		w.topics("orders", 1)
 		appendBatch(t, w.dst.cl, "orders", 0, kafkatest.Records(1, 5)...)
 		w.produce("orders", 0, 2, 20)
 		w.mirror("orders")
 		w.run()
-		m := w.awaitState("orders", admin.MirrorFailed)
-		if m.Error != admin.ErrForeignWrite {
-			t.Errorf("error %s", m.Error)
-		}
-		if end := dst.PartitionInfo("orders", 0).HighWatermark; end != 1 {
-			t.Errorf("appended after a foreign batch, up to %d", end)
-		}
+		w.awaitCaughtUp("orders")
+		hidden(t, w, "orders-0 0 to 1")
+		w.same("orders")
 	})
 }
 
@@ -336,27 +358,43 @@ func TestLinkConfigChangeKeepsThePosition(t *testing.T) {
 	w.same("orders")
 }
 
-func TestTransactionsFailByName(t *testing.T) {
+// TestTransactions: what read_committed shows is mirrored; markers and aborted transactions become holes, also over a restart.
+func TestTransactions(t *testing.T) {
 	w, _, dst := embedded(t)
 	w.topics("orders", 1)
 	w.produce("orders", 0, 2, 20)
 	cl := kafkatest.NewClient(t, kgo.SeedBrokers(w.src.seeds...), kgo.TransactionalID("tx"), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ManualFlushing())
-	if err := cl.BeginTransaction(); err != nil {
-		t.Fatal(err)
+	transact := func(end kgo.TransactionEndTry) {
+		t.Helper()
+		if err := cl.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		send(t, cl, "orders", 0, kafkatest.Records(3, 10)...)
+		if err := cl.EndTransaction(t.Context(), end); err != nil {
+			t.Fatal(err)
+		}
 	}
-	send(t, cl, "orders", 0, kafkatest.Records(2, 10)...)
-	if err := cl.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
-		t.Fatal(err)
-	}
+	transact(kgo.TryCommit)
+	transact(kgo.TryAbort)
+	transact(kgo.TryCommit)
 	w.mirror("orders")
 	w.run()
-	m := w.awaitState("orders", admin.MirrorFailed)
-	if m.Error != admin.ErrUnsupportedFormat {
-		t.Errorf("error %s", m.Error)
+	w.awaitCaughtUp("orders")
+	w.same("orders")
+	w.stop()
+	transact(kgo.TryAbort)
+	w.produce("orders", 0, 1, 20)
+	transact(kgo.TryCommit)
+	w.run()
+	w.awaitCaughtUp("orders")
+	w.same("orders")
+	if end := dst.PartitionInfo("orders", 0).HighWatermark; end != 2+3+3+1+3 {
+		t.Errorf("the mirror has %d records", end)
 	}
-	wantIn(t, m.ErrorMessage, "orders-0", "transactional", "offset 2", "all before offset 2")
-	if end := dst.PartitionInfo("orders", 0).HighWatermark; end != 2 {
-		t.Errorf("the mirror ends at %d, want 2", end)
+	w.control.mu.Lock()
+	defer w.control.mu.Unlock()
+	if got := strings.Join(w.control.shifts, ", "); got != "orders-0 from 10: offset.alignment is off" {
+		t.Errorf("shifts: %s", got)
 	}
 }
 

@@ -18,6 +18,7 @@ type LinkCounters struct {
 	AppendedBatches atomic.Int64
 	AppendedRecords atomic.Int64
 	LostRecords     atomic.Int64 // offsets that the source deleted before they were mirrored
+	HiddenOffsets   atomic.Int64 // physical offsets found to be written twice or by somebody else, and hidden
 	Settled         atomic.Int64 // appends with an unknown result, after which the log was read back
 }
 

@@ -34,6 +34,7 @@ type mirror struct {
 	refused  refusedBy
 	sourceID [16]byte // as stored or first seen; zero = the source has no topic ids
 	source   sourceView
+	policy   string      // cleanup.policy of the topic, "" = not asked yet
 	growing  atomic.Bool // partitions are being added
 }
 

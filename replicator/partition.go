@@ -1,9 +1,5 @@
 package replicator
 
-import (
-	"klink/admin"
-)
-
 // state is where a partition is in its life.
 type state uint8
 
@@ -14,13 +10,15 @@ const (
 	stateRunning
 	// stateAnchoring: as running, but a new start of the timeline is being stored, and nothing is appended before it is.
 	stateAnchoring
+	// stateAligning: the physical offsets below the first record's are being burned; nothing is fetched or appended.
+	stateAligning
 	// stateStopped and stateFailed: nothing is in flight and nothing will be appended, ever.
 	stateStopped
 	stateFailed
 )
 
 func (s state) String() string {
-	return [...]string{"resuming", "running", "anchoring", "stopped", "failed"}[s]
+	return [...]string{"resuming", "running", "anchoring", "aligning", "stopped", "failed"}[s]
 }
 
 // effects is what the owner of a partition has to do after an input. Several can be asked for at once.
@@ -32,8 +30,14 @@ type effects struct {
 	anchor *anchor
 	// ready: take has a batch.
 	ready bool
-	// trim: delete the destination's records below this physical offset; -1 = none.
+	// trim: delete the destination's records below this logical offset; -1 = none.
 	trim int64
+	// burn: use up the physical offsets below this one, then call aligned or notAligned; 0 = no.
+	burn int64
+	// shifted: the first record is in the log whose physical offset is not the logical one; nil = no.
+	shifted *shifted
+	// lost: so many offsets were deleted at the source before they were mirrored.
+	lost int64
 	// ended: the state became stateStopped or stateFailed.
 	ended bool
 }
@@ -41,29 +45,56 @@ type effects struct {
 // anchor says that physical offset physical is logical offset logical, and that nothing below floor is shown.
 type anchor struct{ physical, logical, floor int64 }
 
+// shifted says from which logical offset on physical offsets have been others, and why, for people.
+type shifted struct {
+	began  int64
+	reason string
+}
+
+// place is a place in the log: the records before physical are those below logical.
+type place struct{ physical, logical int64 }
+
 // partition is the deterministic core of one mirror partition: inputs are its methods, outputs are their effects.
 //
 // Invariants:
-//  1. At most one batch is in flight, and the queue continues it without a gap: each batch begins where the one before it
-//     ends, the first one at next.
-//  2. next and phys, the end of the mirror in both kinds of offsets, move only by an append confirmed at phys, or by
-//     reading the destination's log. After an unknown result they are read, never guessed.
-//  3. next - phys is the shift of the timeline, and changes only while virgin, by an anchor that is stored before the
-//     first append after it.
-//  4. Nothing is skipped: a batch begins at next or later than everything fetched before it, or the partition fails with a
-//     name for what was met. The batches before it are still appended.
-//  5. Once stopped or failed nothing is in flight, the result of every append is known or was given up by abandon, and take
+//  1. At most one item is in flight. The queue is in order, and begins at next or above; what lies between its items, or
+//     behind the last one up to fetchAt, is a hole of the source: transaction markers, aborted or compacted records.
+//  2. next and phys, the end of the mirror in both kinds of offsets, move only by an append confirmed at phys, by markers
+//     written, by a hole behind the last record, or by reading the destination's log. After an unknown result, and after
+//     an append at another offset, they are read, never guessed.
+//  3. sure is the last place that an append or the log has confirmed. Markers are written without being told where; the
+//     next append tells, and until then sure stays before them.
+//  4. next - phys is the shift. It grows at holes that are not filled with markers. With align it is 0.
+//  5. Nothing is skipped but holes: a batch begins at fetchAt or later, or is a run of a batch that was appended in part
+//     (Recoder.Runs leaves whole runs out), or the partition fails with a name for what was met. The items before it are
+//     still appended.
+//  6. Once stopped or failed nothing is in flight, the result of every append is known or was given up by abandon, and take
 //     gives nothing more.
-//  6. The result of a fetch counts only if its generation is current: whatever drops the queue begins a new one.
+//  7. The result of a fetch counts only if its generation is current: whatever drops the queue begins a new one.
 type partition struct {
 	name string // topic-partition, for messages
 
-	state  state
-	next   int64 // logical offset of the next append
-	phys   int64 // physical offset of the next append
-	virgin bool  // no record of the mirror was ever in the log
-	floor  int64 // lowest logical offset that is shown
-	start  int64 // physical log start at the destination, as far as known
+	state   state
+	next    int64 // logical offset of the next append
+	phys    int64 // physical offset of the next append
+	virgin  bool  // no record of the mirror was ever in the log, and none is queued
+	empty   bool  // no record of the mirror was ever in the log, as far as known
+	stored  int64 // while virgin: the logical offset that the stored timeline has for phys
+	floor   int64 // lowest logical offset that is shown
+	trimmed int64 // what trim was asked for last
+
+	sure      place
+	sureKnown bool
+	// tail is the logical offset after the last item that is queued or appended, doneTail that of the last appended. The next
+	// item begins there or later.
+	tail, doneTail int64
+	last           epochEnd
+
+	align     bool   // holes are filled, as phys = next
+	burned    bool   // a virgin log needs no burn (any more)
+	isShifted bool   // some record has another physical offset than its logical one
+	noAlign   string // why align is false, for people
+	holeLen   int64  // offsets of the hole before fetchAt that are filled with markers
 
 	queue    []item // [0] is in flight if inFlight
 	inFlight bool
@@ -79,33 +110,42 @@ type partition struct {
 	doomed    *failure // met behind the queue; fails once the queue is appended
 	failed    *failure // with stateFailed
 
-	sourceStart int64 // log start, high watermark as last seen; -1 = unknown
-	sourceEnd   int64
-	truncations int // fetches in a row that found the source's end below fetchAt
+	sourceStart  int64 // log start, last stable offset, high watermark as last seen; -1 = unknown
+	sourceStable int64
+	sourceEnd    int64
+	truncations  int // fetches in a row that found the source's end below fetchAt
+	corruptions  int // fetches in a row with damage at the same place
 
 	release func(item) // gives the bytes of a batch back
 }
 
 func newPartition(name string, release func(item)) partition {
-	return partition{name: name, sourceStart: -1, sourceEnd: -1, next: -1, phys: -1, release: release}
+	return partition{name: name, sourceStart: -1, sourceStable: -1, sourceEnd: -1, next: -1, phys: -1, trimmed: -1, last: epochEnd{-1, -1}, release: release}
 }
 
 // logEnd is what was read at the destination.
 type logEnd struct {
 	start, end int64 // physical log start and end
-	last       *lastBatch
+	next       int64 // logical end: the offset after the last record, or after a hole behind it that is known of
+	tail       int64 // after the last record, or the last marker; at most next
+	last       epochEnd
 	// fresh says that the mirror has not become active yet: an empty log that does not begin at 0 held records only before
 	// it was a mirror's.
 	fresh bool
-	// The partition's timeline at the time of the reading.
-	shift, floor int64
+	// fillers says that the log holds nothing but the fillers of a burn that was not completed.
+	fillers bool
+	// align says that the partition's offsets are to be aligned; otherwise noAlign says why not.
+	align   bool
+	noAlign string
+	floor   int64 // of the timeline at the time of the reading
+	stored  int64 // the logical offset that the stored timeline has for end, -1 = another one than next
 }
 
-// lastBatch is the last batch of a log that is not empty.
-type lastBatch struct {
-	base, end int64 // physical
-	stamped   bool
-	logical   int64 // its stamp
+// epochEnd is the leader epoch that the source's last batch in the mirror was written in, and the logical offset after that
+// batch; -1 = unknown.
+type epochEnd struct {
+	epoch int32
+	end   int64
 }
 
 // resumed takes what the destination's log says.
@@ -113,16 +153,20 @@ func (p *partition) resumed(e logEnd) effects {
 	if p.state != stateResuming {
 		return effects{trim: -1}
 	}
-	next := e.end + e.shift
-	if e.end > e.start {
-		if f := p.checkLast(e); f != nil {
-			return p.fail(f)
-		}
-	}
 	p.state, p.unsettled = stateRunning, false
-	p.next, p.phys, p.start, p.floor = next, e.end, e.start, e.floor
-	p.virgin = e.end == e.start && (e.end == 0 || e.fresh) && next <= e.floor
-	p.fetchAt = next
+	p.next, p.phys, p.floor = e.next, e.end, e.floor
+	p.tail, p.doneTail = e.tail, e.tail
+	p.trimmed = -1
+	p.sure, p.sureKnown = place{e.end, e.next}, true
+	p.virgin = (e.end == e.start && (e.end == 0 || e.fresh) || e.fillers) && e.next <= e.floor
+	p.empty, p.stored = p.virgin, e.stored
+	p.align, p.noAlign = e.align, e.noAlign
+	p.burned, p.isShifted, p.holeLen = false, !p.virgin && p.tail != p.phys, 0
+	if p.isShifted {
+		p.align = false
+	}
+	p.last = e.last
+	p.fetchAt = p.next
 	if p.virgin {
 		p.fetchAt = e.floor
 	}
@@ -132,28 +176,14 @@ func (p *partition) resumed(e logEnd) effects {
 	return effects{trim: p.trim()}
 }
 
-// checkLast checks that klink wrote the last batch of the log, where the timeline says.
-func (p *partition) checkLast(e logEnd) *failure {
-	last := e.last
-	switch {
-	case last == nil || !last.stamped:
-		return failf(admin.ErrForeignWrite,
-			"%s: the last batch before offset %d at the destination was not written by klink; delete and re-create the mirror", p.name, e.end)
-	case last.end != e.end || last.logical != last.base+e.shift:
-		return failf(admin.ErrForeignWrite,
-			"%s: the last batch at the destination (offsets %d to %d) holds source offset %d where %d belongs; it was appended twice or by someone else; delete and re-create the mirror",
-			p.name, last.base, last.end-1, last.logical, last.base+e.shift)
-	}
-	return nil
-}
-
-// trim is up to where the destination's log must be deleted so that it shows nothing below the floor; -1 = nowhere.
+// trim is up to which logical offset the destination's log must be deleted so that it holds nothing below the floor; -1 =
+// nothing to delete.
 func (p *partition) trim() int64 {
-	to := min(p.floor-(p.next-p.phys), p.phys)
-	if p.virgin || to <= p.start {
+	to := min(p.floor, p.next)
+	if p.virgin || to <= p.trimmed || to <= 0 {
 		return -1
 	}
-	p.start = to
+	p.trimmed = to
 	return to
 }
 
@@ -180,24 +210,83 @@ func (p *partition) take() (i item, ok bool) {
 func (p *partition) appended(base int64) effects {
 	i := p.pop()
 	if base != p.phys {
-		return p.fail(failf(admin.ErrForeignWrite,
-			"%s: source offset %d was appended at destination offset %d where %d was expected: somebody else wrote to the mirror; delete and re-create it",
-			p.name, i.base, base, p.phys))
+		// Somebody else wrote, or an append that was believed lost came after all. The log tells.
+		return p.reread(false)
 	}
-	p.next, p.phys = i.end(), base+int64(i.records)
+	e := effects{trim: -1}
+	if base != i.base && !p.isShifted {
+		p.isShifted = true
+		e.shifted = &shifted{i.base, p.noAlign}
+	}
+	p.next, p.phys, p.doneTail = i.end(), base+int64(i.records), i.end()
+	p.last, p.empty = epochEnd{i.epoch, i.end()}, false
+	p.sure = place{p.phys, p.next}
+	e.trim = p.trim()
+	return p.settle(e)
+}
+
+// marked: the markers in flight were written; where, nobody has said.
+func (p *partition) marked() effects {
+	i := p.pop()
+	p.next, p.phys, p.doneTail, p.empty = i.end(), p.phys+int64(i.records), i.end(), false
 	return p.settle(effects{trim: p.trim()})
 }
 
-// uncertain: whether the batch in flight was or will be appended is not known. With lingering its request may still be
-// on its way to the broker.
-func (p *partition) uncertain(lingering bool) effects {
+// unmarked: the markers in flight were refused, for good; some of them may have been written. From here on holes are not filled.
+func (p *partition) unmarked(why string) effects {
 	p.pop()
+	e := p.reread(false)
+	p.align, p.noAlign = false, why
+	return e
+}
+
+// confirm reads the log if its end is only believed, and nothing is going on.
+func (p *partition) confirm() effects {
+	if p.state != stateRunning || p.inFlight || len(p.queue) > 0 || p.sure.physical == p.phys {
+		return effects{trim: -1}
+	}
+	return p.reread(false)
+}
+
+// reread gives up what is queued, and reads the log; nothing is in flight.
+func (p *partition) reread(lingering bool) effects {
 	p.drop()
 	if p.abandoned {
 		return p.end(stateStopped)
 	}
 	p.state, p.unsettled = stateResuming, true
 	return effects{resume: true, lingering: lingering, trim: -1}
+}
+
+// uncertain: whether the item in flight was or will be appended is not known. With lingering its request may still be
+// on its way to the broker.
+func (p *partition) uncertain(lingering bool) effects {
+	p.pop()
+	return p.reread(lingering)
+}
+
+// aligned: the log is empty, and begins and ends at the physical offset to, which is to be the logical one too.
+func (p *partition) aligned(to int64) effects {
+	if p.state != stateAligning {
+		return effects{trim: -1}
+	}
+	p.burned, p.phys, p.next, p.stored = true, to, to, to
+	p.tail, p.doneTail = to, to
+	p.sure = place{to, to}
+	p.floor = max(p.floor, p.sourceStart)
+	p.fetchAt = max(to, p.floor)
+	p.state = stateAnchoring
+	return effects{trim: -1, anchor: &anchor{physical: to, logical: to, floor: p.floor}}
+}
+
+// notAligned: offsets could not be burned, or that was broken off; the log holds what it holds.
+func (p *partition) notAligned(why string, lingering bool) effects {
+	if p.state != stateAligning {
+		return effects{trim: -1}
+	}
+	e := p.reread(lingering)
+	p.noAlign = why
+	return e
 }
 
 // rejected: the batch in flight was not appended, and never can be.
@@ -232,17 +321,26 @@ func (p *partition) fail(f *failure) effects {
 // settle finds what is next when an append or an anchor is done, or a stop is asked for.
 func (p *partition) settle(e effects) effects {
 	switch {
-	case p.ended() || p.inFlight || p.unsettled || p.state == stateAnchoring:
-	case p.stopping && p.state == stateRunning && p.next < p.floor:
-		// The log is empty and was to begin below the floor. The first record of the topic's own must not stand there.
-		p.next, p.state = p.floor, stateAnchoring
-		e.anchor = &anchor{physical: p.phys, logical: p.floor, floor: p.floor}
+	case p.ended() || p.inFlight || p.unsettled || p.state == stateAnchoring || p.state == stateAligning:
+	case p.stopping && p.state == stateRunning && p.phys != p.sure.physical:
+		r := p.reread(false)
+		e.resume, e.ended = r.resume, r.ended
+	case p.stopping && p.state == stateRunning && p.empty && p.stored != max(p.next, p.floor):
+		// The log is empty. The first record of the topic's own must not stand below what was shown as the end.
+		p.next = max(p.next, p.floor)
+		p.stored, p.state = p.next, stateAnchoring
+		e.anchor = &anchor{physical: p.phys, logical: p.next, floor: min(p.floor, p.next)}
 	case p.stopping:
 		e.ended = p.end(stateStopped).ended
 	case p.state == stateRunning && len(p.queue) > 0:
 		e.ready = true
 	case p.state == stateRunning && p.doomed != nil:
 		e.ended = p.fail(p.doomed).ended
+	case p.state == stateRunning && p.fetchAt > p.next:
+		p.next = p.fetchAt // the source ends in a hole, as far as is known
+		if e.trim < 0 {
+			e.trim = p.trim()
+		}
 	}
 	return e
 }
@@ -265,7 +363,9 @@ func (p *partition) pop() item {
 	p.queued -= len(i.bytes)
 	p.queue[0] = item{}
 	p.queue = p.queue[1:]
-	p.release(i)
+	if !i.markers() {
+		p.release(i)
+	}
 	return i
 }
 
@@ -277,16 +377,19 @@ func (p *partition) drop() {
 	}
 	for _, i := range p.queue[keep:] {
 		p.queued -= len(i.bytes)
-		p.release(i)
+		if !i.markers() {
+			p.release(i)
+		}
 	}
 	clear(p.queue[keep:])
 	p.queue = p.queue[:keep]
 	p.gen++
 	p.fetching = false
-	p.truncations = 0
-	p.fetchAt = p.next
+	p.truncations, p.holeLen = 0, 0
+	p.fetchAt, p.tail = p.next, p.doneTail
 	if keep == 1 {
-		p.fetchAt = p.queue[0].end()
+		i := p.queue[0]
+		p.fetchAt, p.tail = i.end(), i.end()
 	}
 	p.doomed = nil
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"klink/protocol/batch"
+
 	"github.com/cockroachdb/datadriven"
 )
 
@@ -28,11 +30,12 @@ func TestPartition(t *testing.T) {
 			var b strings.Builder
 			switch d.Cmd {
 			case "resumed":
-				end := logEnd{start: num("start", 0), end: num("end", 0), shift: num("shift", 0), floor: num("floor", 0), fresh: d.HasArg("fresh")}
-				if d.HasArg("last") {
-					end.last = &lastBatch{base: num("last", 0), end: end.end, stamped: d.HasArg("stamp"), logical: num("stamp", 0)}
-				}
-				e = p.resumed(end)
+				next := num("next", num("end", 0)+num("shift", 0))
+				e = p.resumed(logEnd{
+					start: num("start", 0), end: num("end", 0), next: next, tail: num("tail", next), stored: num("stored", next),
+					floor: num("floor", 0), fresh: d.HasArg("fresh"), fillers: d.HasArg("fillers"), last: epochEnd{-1, -1},
+					align: d.HasArg("align"), noAlign: "off",
+				})
 			case "fetch":
 				offset, ok := p.wantsFetch(int(num("limit", 1000)))
 				if !ok {
@@ -53,8 +56,8 @@ func TestPartition(t *testing.T) {
 				}
 				cut := int(num("cut", 0))
 				e = p.fetched(uint32(num("gen", int64(gen))), fetched{
-					records: records[:len(records)-cut], highWater: num("hwm", 100), logStart: num("start", 0), epoch: -1,
-				}, func(*frame) {})
+					records: records[:len(records)-cut], highWater: num("hwm", 100), stable: -1, logStart: num("start", 0), epoch: -1, aborted: aborted(d), tools: &fetchTools{keep: func([]byte, bool) *frame { return nil }},
+				})
 			case "out-of-range":
 				e = p.outOfRange(gen, num("start", 0), num("end", 0))
 			case "anchored":
@@ -64,7 +67,20 @@ func TestPartition(t *testing.T) {
 				if !ok {
 					return "nothing to append"
 				}
+				if i.markers() {
+					return fmt.Sprintf("mark %d to %d", i.base, i.end()-1)
+				}
 				return fmt.Sprintf("append %d to %d", i.base, i.end()-1)
+			case "marked":
+				e = p.marked()
+			case "unmarked":
+				e = p.unmarked("markers are refused")
+			case "confirm":
+				e = p.confirm()
+			case "aligned":
+				e = p.aligned(num("to", 0))
+			case "not-aligned":
+				e = p.notAligned("burning is refused", true)
 			case "appended":
 				e = p.appended(num("at", p.phys))
 			case "uncertain":
@@ -76,12 +92,12 @@ func TestPartition(t *testing.T) {
 			case "abandon":
 				e = p.abandon()
 			case "follow":
-				a, ok := p.follow()
+				floor, ok := p.follow()
 				if !ok {
 					return "the floor stays"
 				}
-				fmt.Fprintf(&b, "floor %d\n", a.floor)
-				e = p.followed(a.floor)
+				fmt.Fprintf(&b, "floor %d\n", floor)
+				e = p.followed(floor)
 			default:
 				t.Fatalf("unknown command %q", d.Cmd)
 			}
@@ -89,6 +105,21 @@ func TestPartition(t *testing.T) {
 			return b.String()
 		})
 	})
+}
+
+// aborted are the aborted transactions of a fetch, given as producer:first.
+func aborted(d *datadriven.TestData) (list []batch.AbortedTransaction) {
+	for _, arg := range d.CmdArgs {
+		if arg.Key == "aborted" {
+			for _, v := range arg.Vals {
+				var a batch.AbortedTransaction
+				if _, err := fmt.Sscanf(v, "%d:%d", &a.ProducerID, &a.FirstOffset); err == nil {
+					list = append(list, a)
+				}
+			}
+		}
+	}
+	return list
 }
 
 func describe(b *strings.Builder, p *partition, e effects) {
@@ -102,7 +133,16 @@ func describe(b *strings.Builder, p *partition, e effects) {
 		b.WriteString("-> ready to append\n")
 	}
 	if e.trim >= 0 {
-		fmt.Fprintf(b, "-> delete records below physical %d\n", e.trim)
+		fmt.Fprintf(b, "-> delete records below offset %d\n", e.trim)
+	}
+	if e.burn > 0 {
+		fmt.Fprintf(b, "-> burn the physical offsets below %d\n", e.burn)
+	}
+	if e.shifted != nil {
+		fmt.Fprintf(b, "-> shifted from %d on: %s\n", e.shifted.began, e.shifted.reason)
+	}
+	if e.lost > 0 {
+		fmt.Fprintf(b, "-> lost %d\n", e.lost)
 	}
 	if e.ended {
 		b.WriteString("-> ended\n")

@@ -1,6 +1,10 @@
 package replicator
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
+
 	"klink/admin"
 	"klink/protocol/batch"
 )
@@ -14,12 +18,25 @@ const maxBatch = 100 << 20
 
 // fetched is what a fetch brought for one partition.
 type fetched struct {
-	records   []byte // is stamped in place, and kept
+	records   []byte // batches are stamped in place, and kept
 	highWater int64
+	stable    int64 // last stable offset, -1 = the source does not tell (Fetch below v4)
 	logStart  int64 // -1 = the source does not tell (Fetch below v5)
 	epoch     int32 // the source's leader epoch, -1 = unknown
-	frame     *frame
+	aborted   []batch.AbortedTransaction
+	tools     *fetchTools
 }
+
+// fetchTools are what the batches of a fetch are taken apart with; for one goroutine.
+type fetchTools struct {
+	recoder batch.Recoder
+	aborted batch.Aborted
+	// keep accounts for a batch that is queued: its bytes, which alias the fetch response or, if not, are the batch's own.
+	keep func(b []byte, alias bool) *frame
+}
+
+// damageToBelieve is how many fetches in a row have to show damage at the same place for it to be the source's.
+const damageToBelieve = 3
 
 // wantsFetch says where the next fetch begins and which generation it is of; ok is false if there is none to make now.
 // limit is how many bytes may be queued before fetching pauses. An empty queue always fetches, so a batch of any size gets
@@ -46,83 +63,197 @@ func (p *partition) fetchFailed(gen uint32) {
 	}
 }
 
-// fetched queues the batches of a fetch. keep is called for each batch that is queued.
-func (p *partition) fetched(gen uint32, f fetched, keep func(*frame)) effects {
+// fetched queues the batches of a fetch. What read_committed does not show, and what compaction has removed, becomes holes.
+func (p *partition) fetched(gen uint32, f fetched) effects {
 	if gen != p.gen || !p.fetching {
 		return effects{trim: -1}
 	}
 	p.fetching = false
 	p.truncations = 0
 	p.sourceEnd = f.highWater
+	if f.stable >= 0 {
+		p.sourceStable = f.stable
+	}
 	if f.logStart >= 0 {
 		p.sourceStart = f.logStart
 	}
 	e := effects{trim: -1}
-	w := batch.Walk(f.records)
-	for p.doomed == nil && w.Next() {
-		b := w.Batch()
-		p.largest = max(p.largest, len(b))
-		if b.LastOffsetDelta() >= 0 && b.BaseOffset() < p.fetchAt && b.NextOffset() <= p.fetchAt {
-			continue // the source answers with whole batches, and so with ones from before the position
+	if p.virgin && p.align && !p.burned {
+		to, known := p.burnTo(f)
+		if !known {
+			return p.settle(e)
 		}
-		if a := p.enqueue(b, f, keep); a != nil {
-			e.anchor = a
+		if !p.burned && p.align {
+			p.drop()
+			p.state = stateAligning
+			if to == p.phys {
+				return p.aligned(to)
+			}
+			e.burn = to
+			return e
 		}
 	}
-	if err := w.Err(); err != nil && p.doomed == nil {
-		p.doomed = p.unsupported(err)
+	f.tools.aborted.Reset(f.aborted)
+	if err := p.walk(f, &e); err != nil {
+		if errors.Is(err, batch.ErrCorrupt) && p.corruptions < damageToBelieve-1 {
+			p.corruptions++ // on the way, perhaps; it will be fetched again
+		} else if p.doomed == nil {
+			p.doomed = p.unsupported(err)
+		}
+	} else {
+		p.corruptions = 0
 	}
-	_, want := w.Cut()
-	p.largest = max(p.largest, min(want, maxBatch))
 	return p.settle(e)
 }
 
-// enqueue checks, stamps and queues one batch, or dooms the partition.
-func (p *partition) enqueue(b batch.Header, f fetched, keep func(*frame)) (a *anchor) {
-	if err := batch.Check(b); err != nil {
-		p.doomed = p.unsupported(err)
-		return nil
+// burnTo says up to where the offsets of a log without records have to be burned before the first append; known is false
+// if that cannot be told yet. It sets burned if that is done, and takes align back if it cannot be.
+func (p *partition) burnTo(f fetched) (to int64, known bool) {
+	if p.state != stateRunning || p.stopping {
+		return 0, false
 	}
-	base := b.BaseOffset()
+	to = p.fetchAt
+	if w := batch.Walk(f.records); w.Next() {
+		to = min(to, w.Batch().BaseOffset()) // records may have been deleted up to the middle of a batch
+	} else if w.Err() == nil && p.fetchAt < p.sourceEnd {
+		return 0, false // the first batch has yet to be seen
+	}
 	switch {
-	case p.virgin:
-		a = p.begin(base, f.logStart)
-	case base > p.fetchAt:
-		p.doomed = failf(admin.ErrUnsupportedFormat,
-			"%s: the source has no records at offsets %d to %d (compaction or transactions), which is not supported yet; all before is mirrored",
-			p.name, p.fetchAt, base-1)
-		return nil
-	case base < p.fetchAt:
+	case to == p.phys && to == p.next && to == p.stored || to < 0:
+		p.burned = true
+	case to < p.phys:
+		p.align, p.noAlign = false, fmt.Sprintf("the log at the destination ended at offset %d before the first record, the source begins at %d", p.phys, to)
+	}
+	return to, true
+}
+
+// walk takes the batches of a fetch one by one. An error says what cannot be mirrored; what comes before it is queued.
+func (p *partition) walk(f fetched, e *effects) error {
+	records := f.records
+	for p.doomed == nil {
+		w := batch.Walk(records)
+		for p.doomed == nil && w.Next() {
+			if err := p.batch(w.Batch(), f, e); err != nil {
+				return err
+			}
+		}
+		if err := w.Err(); !errors.Is(err, batch.ErrOldFormat) {
+			_, want := w.Cut()
+			p.largest = max(p.largest, min(want, maxBatch))
+			return err
+		}
+		rest := w.Rest()
+		n, next, err := f.tools.recoder.Convert(rest, p.fetchAt, func(h batch.Header) error { return p.enqueue(h, false, f, e) })
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			p.largest = max(p.largest, min(2*len(rest), maxBatch)) // one message, and cut
+			return nil
+		}
+		p.hole(next)
+		records = rest[n:]
+	}
+	return nil
+}
+
+// batch queues what is left of one batch of the source.
+func (p *partition) batch(b batch.Header, f fetched, e *effects) error {
+	p.largest = max(p.largest, len(b))
+	kind, err := batch.Classify(b)
+	if err != nil {
+		return err
+	}
+	drop, err := f.tools.aborted.Drop(b)
+	end := b.NextOffset()
+	if err != nil || end <= p.fetchAt {
+		return err // the source answers with whole batches, and so with ones from before the position
+	}
+	if !drop && kind != batch.Control {
+		alias := kind == batch.Data
+		err := f.tools.recoder.Runs(b, p.fetchAt, func(h batch.Header) error { return p.enqueue(h, alias, f, e) })
+		if err != nil || p.doomed != nil {
+			return err
+		}
+	}
+	p.hole(end)
+	return nil
+}
+
+// enqueue stamps and queues one dense batch, or dooms the partition.
+func (p *partition) enqueue(b batch.Header, alias bool, f fetched, e *effects) error {
+	base, epoch := b.BaseOffset(), max(f.epoch, b.LeaderEpoch())
+	// A batch that holds the source's log start comes whole, and is appended whole.
+	if !p.virgin && (base < p.tail || base < p.fetchAt && base >= p.sourceStart) {
 		p.doomed = failf(admin.ErrUnexpectedTruncation,
-			"%s: the source now has one batch of offsets %d to %d where another ended at %d: its log was truncated and written again; delete and re-create the mirror",
-			p.name, base, b.NextOffset()-1, p.fetchAt-1)
+			"%s: the source now has one batch of offsets %d to %d where all before %d was mirrored: its log was truncated and written again; delete and re-create the mirror",
+			p.name, base, b.NextOffset()-1, p.tail)
 		return nil
 	}
-	i := item{bytes: b, base: base, records: b.Count(), maxTime: b.MaxTimestamp(), frame: f.frame}
-	if err := batch.Stamp(b, base, max(f.epoch, b.LeaderEpoch())); err != nil {
-		p.doomed = p.unsupported(err)
+	if p.doomed != nil {
 		return nil
 	}
-	keep(f.frame)
+	if p.virgin && !p.align {
+		if a := p.begin(base, f.logStart); a != nil {
+			e.anchor = a
+		}
+	}
+	p.virgin = false
+	p.fill(base)
+	if err := batch.Stamp(b, base, epoch); err != nil {
+		return err
+	}
+	if !alias {
+		b = bytes.Clone(b)
+	}
+	i := item{bytes: b, base: base, records: b.Count(), epoch: epoch, frame: f.tools.keep(b, alias)}
 	p.queue = append(p.queue, i)
 	p.queued += len(i.bytes)
-	p.fetchAt = i.end()
-	return a
+	p.tail, p.fetchAt, p.holeLen = i.end(), i.end(), 0
+	return nil
+}
+
+// hole notes that the source has no records from fetchAt up to the offset to.
+func (p *partition) hole(to int64) {
+	if to > p.fetchAt {
+		p.fetchAt = to
+		p.fill(to)
+	}
+}
+
+// fill queues markers for what lies between the last item and the offset to, if holes are filled.
+func (p *partition) fill(to int64) {
+	from := p.tail
+	if !p.align || to <= from {
+		return
+	}
+	if p.holeLen += to - from; p.holeLen > maxHoleMarkers {
+		p.align, p.noAlign = false, fmt.Sprintf("a hole of more than %d offsets ends at source offset %d; so many are not filled with markers", maxHoleMarkers, to)
+		return
+	}
+	p.virgin, p.tail = false, to
+	if n := len(p.queue) - 1; n > 0 || n == 0 && !p.inFlight {
+		if last := &p.queue[n]; last.markers() && last.end() == from {
+			more := min(to-from, maxRequestMarkers-int64(last.records))
+			last.records += int32(more)
+			from += more
+		}
+	}
+	for ; from < to; from += maxRequestMarkers {
+		p.queue = append(p.queue, item{base: from, records: int32(min(to-from, maxRequestMarkers)), epoch: -1})
+	}
 }
 
 // begin makes a virgin log begin with the batch at base. The anchor is nil if the timeline says so already.
 func (p *partition) begin(base, logStart int64) *anchor {
-	p.virgin = false
-	if logStart < 0 {
-		logStart = p.floor
-	}
-	// A first batch may begin below the source's log start, if records were deleted up to its middle. If it begins above,
-	// nothing is there to be shown before it.
-	floor := max(base, logStart)
-	if base == p.next && floor == p.floor {
+	// A first batch may begin below the source's log start, if records were deleted up to its middle.
+	floor := max(p.floor, logStart)
+	if base == p.stored && floor == p.floor {
+		p.next, p.tail, p.doneTail = base, base, base
 		return nil
 	}
-	p.next, p.floor = base, floor
+	p.next, p.stored, p.floor = base, base, floor
+	p.tail, p.doneTail = base, base
 	p.state = stateAnchoring
 	return &anchor{physical: p.phys, logical: base, floor: floor}
 }
@@ -142,14 +273,16 @@ func (p *partition) outOfRange(gen uint32, start, end int64) effects {
 	p.sourceStart, p.sourceEnd = start, end
 	switch {
 	case p.fetchAt < start && p.virgin && len(p.queue) == 0:
-		p.truncations = 0
-		p.next, p.floor, p.fetchAt = start, start, start
+		p.truncations, p.burned = 0, false
+		p.next, p.stored, p.floor, p.fetchAt = start, start, start, start
+		p.tail, p.doneTail = start, start
 		p.state = stateAnchoring
 		return effects{trim: -1, anchor: &anchor{physical: p.phys, logical: start, floor: start}}
 	case p.fetchAt < start:
-		p.doomed = failf(admin.ErrSourceRecordsLost,
-			"%s: the source deleted its records up to offset %d before those from offset %d were mirrored; delete and re-create the mirror",
-			p.name, start-1, p.fetchAt)
+		// Retention at the source was faster. What it deleted is a hole like others, but not a silent one.
+		e := effects{trim: -1, lost: start - max(p.fetchAt, p.floor)}
+		p.fetchAt = start // what to fill shows the first batch
+		return p.settle(e)
 	case p.fetchAt > end:
 		p.truncations++
 		if p.truncations < truncationsToBelieve {
@@ -164,14 +297,11 @@ func (p *partition) outOfRange(gen uint32, start, end int64) effects {
 	return p.settle(none)
 }
 
-// follow moves the floor to where the source's log starts now, never beyond what the mirror has. ok is false if it has not
-// moved; else the floor must be stored with the anchor, and then followed be called.
-func (p *partition) follow() (a anchor, ok bool) {
-	floor := min(p.sourceStart, p.next)
-	if p.state != stateRunning || p.virgin || p.stopping || floor <= p.floor {
-		return anchor{}, false
-	}
-	return anchor{physical: p.phys, logical: p.next, floor: floor}, true
+// follow says where the source's log starts now, if that is above the floor, and never beyond what the mirror has. The floor
+// must then be stored, and followed be called.
+func (p *partition) follow() (floor int64, ok bool) {
+	floor = min(p.sourceStart, p.next)
+	return floor, p.state == stateRunning && !p.virgin && !p.stopping && floor > p.floor
 }
 
 // followed: the floor has been stored.

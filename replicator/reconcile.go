@@ -151,6 +151,7 @@ func (r *Replicator) remove(m *mirror) {
 	delete(r.mirrors, m.topic)
 	r.last[m.topic] = m.status()
 	r.mu.Unlock()
+	r.spawn(func(ctx context.Context) { r.checkpoint(ctx, []*mirror{m}) })
 	r.dest.forget(m.topic)
 }
 

@@ -32,13 +32,14 @@ type Config struct {
 
 // Replicator copies batches. Make one with New, run it with Run, once.
 type Replicator struct {
-	cfg     Config
-	log     *slog.Logger
-	budget  *budget
-	metrics *metrics
-	dest    *destination
-	grace   time.Duration // settleGrace
-	kick    chan struct{} // asks for a round of reconcile
+	cfg      Config
+	log      *slog.Logger
+	budget   *budget
+	metrics  *metrics
+	dest     *destination
+	grace    time.Duration // settleGrace
+	burnPace *pace         // of all partitions
+	kick     chan struct{} // asks for a round of reconcile
 
 	// life ends when the replicator has drained: what settles and appends lives longer than Run's context.
 	life       context.Context
@@ -90,6 +91,7 @@ func New(cfg Config) (*Replicator, error) {
 		budget:   newBudget(cfg.MemoryBytes),
 		metrics:  &metrics{},
 		grace:    settleGrace,
+		burnPace: newPace(defaultBurnRate),
 		kick:     make(chan struct{}, 1),
 		mirrors:  map[string]*mirror{},
 		sources:  map[string]*source{},
@@ -111,9 +113,11 @@ func (r *Replicator) Run(ctx context.Context) error {
 		return err
 	}
 	defer r.dest.close()
-	r.spawn(func(life context.Context) { r.maintain(life) })
+	r.spawn(r.maintain)
+	r.spawn(r.keepCheckpoints)
 	r.reconcileUntil(ctx)
 	r.drain()
+	r.checkpoint(r.life, r.mirrorsNow())
 	r.end()
 	r.tasks.Wait()
 	return nil
@@ -161,13 +165,22 @@ func (r *Replicator) maintain(ctx context.Context) {
 			scarce := r.budget.scarce()
 			for _, m := range r.mirrorsNow() {
 				for _, w := range m.all() {
-					w.follow(ctx, now)
+					w.follow(now)
 					if scarce {
 						w.unpin()
 					}
 				}
 			}
 		}
+	}
+}
+
+// keepCheckpoints stores checkpoints from time to time.
+func (r *Replicator) keepCheckpoints(ctx context.Context) {
+	for sleep(ctx, checkpointInterval) {
+		mirrors := r.mirrorsNow()
+		r.confirm(mirrors)
+		r.checkpoint(ctx, mirrors)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"klink/admin"
-	"klink/protocol/batch"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -33,17 +32,28 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 			return
 		}
 		e, s, t, err := d.readEnd(ctx, w, stale)
+		quiet := true
 		switch {
 		case err == nil && lingering && e.end != quietEnd:
 			// Whether or not the batch is there: a log that grows still may have it twice.
-			quietEnd, quietSince = e.end, time.Now()
+			quietEnd, quietSince, quiet = e.end, time.Now(), false
 			wait.reset()
 		case err == nil && lingering && time.Since(quietSince) < w.m.r.grace:
+			quiet = false
 			wait.reset()
+		}
+		if err == nil && quiet {
+			if err = w.readTail(ctx, &e); err == nil {
+				err = w.canAlign(ctx, &e)
+			}
+			if err == nil {
+				w.m.setRefused(nil, false)
+				w.resumed(e, s)
+				return
+			}
+		}
+		switch {
 		case err == nil:
-			w.m.setRefused(nil, false)
-			w.resumed(e, s)
-			return
 		case errors.Is(err, kerr.TopicAuthorizationFailed):
 			w.m.setRefused(failf(admin.ErrAuthorization,
 				"the destination refuses access to topic %q: grant klink's principal READ, WRITE, DESCRIBE and DELETE on it", w.m.topic), false)
@@ -60,15 +70,13 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 
 // resumed gives the end of the log to the core, and pins the partition to the stream of its leader.
 func (w *worker) resumed(e logEnd, s *stream) {
-	am := w.m.r.cfg.Control.State().Mirrors[w.m.topic]
-	fresh := am != nil && am.State == admin.MirrorPending
 	w.mu.Lock()
 	w.stream, w.inStream = s, false
-	e.shift, e.floor = w.tl.Shift(), w.tl.Floor()
-	e.fresh = fresh
 	effects := w.core.resumed(e)
-	if w.core.state == stateRunning {
+	if w.core.state == stateRunning || w.core.ended() {
 		w.tl.SetPhysicalEnd(e.end)
+		w.tl.Own(e.end, e.tail)
+		w.published = -1
 	}
 	w.apply(effects)
 	w.mu.Unlock()
@@ -76,8 +84,7 @@ func (w *worker) resumed(e logEnd, s *stream) {
 	w.m.r.wake()
 }
 
-// readEnd reads a partition's log start and end and its last batch at the leader, once the end is committed: what is
-// beyond the high watermark may yet be truncated. The topic's metadata comes back with an error, to be refreshed.
+// readEnd reads a partition's log start and end at the leader, once the end is committed: what is beyond the high watermark may yet be truncated. The topic's metadata comes back with an error, to be refreshed.
 func (d *destination) readEnd(ctx context.Context, w *worker, stale *destTopic) (e logEnd, s *stream, t *destTopic, err error) {
 	select {
 	case d.slots <- struct{}{}:
@@ -115,61 +122,5 @@ func (d *destination) readEnd(ctx context.Context, w *worker, stale *destTopic) 
 	if e.start, err = ask(-1, timestampEarliest); err != nil {
 		return e, nil, t, err
 	}
-	if e.start < e.end {
-		if e.last, err = d.readLast(ctx, w, t, e.end-1); err != nil {
-			return e, nil, t, err
-		}
-	}
 	return e, d.stream(leader, w.m.topic, w.id), t, nil
-}
-
-// readLast reads the batch that holds a physical offset, the last one of the log.
-func (d *destination) readLast(ctx context.Context, w *worker, t *destTopic, offset int64) (*lastBatch, error) {
-	req := kmsg.NewPtrFetchRequest()
-	req.ReplicaID = -1
-	req.MaxWaitMillis = 1000
-	req.MinBytes = 1
-	req.MaxBytes = 1 // the first batch comes whole, whatever its size (KIP-74)
-	req.SessionEpoch = -1
-	rt := kmsg.NewFetchRequestTopic()
-	rt.Topic, rt.TopicID = w.m.topic, t.id
-	rp := kmsg.NewFetchRequestTopicPartition()
-	rp.Partition, rp.CurrentLeaderEpoch, rp.FetchOffset, rp.PartitionMaxBytes = w.id, t.epochs[w.id], offset, 1
-	rt.Partitions = append(rt.Partitions, rp)
-	req.Topics = append(req.Topics, rt)
-	kresp, err := d.broker(t.leaders[w.id]).Request(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	resp := kresp.(*kmsg.FetchResponse)
-	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
-		return nil, err
-	}
-	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return nil, fmt.Errorf("fetch of %s-%d was answered for %d topics", w.m.topic, w.id, len(resp.Topics))
-	}
-	p := resp.Topics[0].Partitions[0]
-	if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-		return nil, fmt.Errorf("fetch of %s-%d at offset %d: %w", w.m.topic, w.id, offset, err)
-	}
-	return findLast(p.RecordBatches, offset)
-}
-
-// findLast finds the batch that holds offset in the records of a fetch response.
-func findLast(records []byte, offset int64) (*lastBatch, error) {
-	walk := batch.Walk(records)
-	for walk.Next() {
-		b := walk.Batch()
-		if offset < b.BaseOffset() || offset >= b.NextOffset() {
-			continue
-		}
-		logical, _, _, stamped := batch.ReadStamp(b)
-		return &lastBatch{base: b.BaseOffset(), end: b.NextOffset(), stamped: stamped, logical: logical}, nil
-	}
-	if err := walk.Err(); errors.Is(err, batch.ErrOldFormat) || errors.Is(err, batch.ErrUnsupported) {
-		return &lastBatch{base: offset, end: offset + 1}, nil // not klink's
-	} else if err != nil {
-		return nil, err
-	}
-	return nil, fmt.Errorf("no batch with offset %d was answered", offset)
 }

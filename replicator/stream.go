@@ -81,7 +81,22 @@ func (s *stream) run(ctx context.Context) {
 				return
 			}
 		}
-		s.produce(ctx, jobs)
+		var batches, markers []*appendJob
+		for _, j := range jobs {
+			if j.i.markers() {
+				markers = append(markers, j)
+			} else {
+				batches = append(batches, j)
+			}
+		}
+		var both sync.WaitGroup
+		if len(markers) > 0 {
+			both.Go(func() { s.writeMarkers(ctx, markers) }) // franz-go sends them over another connection than appends
+		}
+		if len(batches) > 0 {
+			s.produce(ctx, batches)
+		}
+		both.Wait()
 	}
 }
 

@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"time"
 
+	"klink/protocol/batch"
+	"klink/protocol/timeline"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// trim deletes the destination's records below trimTo until that has been done. One runs per worker.
+// trim deletes the destination's records below the logical offset trimTo until that has been done. One runs per worker.
 func (w *worker) trim(ctx context.Context) {
 	wait := backoff{low: 100 * time.Millisecond, high: 5 * time.Second}
 	var stale *destTopic
@@ -23,7 +26,11 @@ func (w *worker) trim(ctx context.Context) {
 			return
 		}
 		w.mu.Unlock()
-		t, err := w.m.r.dest.deleteRecords(ctx, w, stale, to)
+		t := stale
+		physical, err := w.findPhysical(ctx, to)
+		if err == nil && physical > 0 {
+			t, err = w.m.r.dest.deleteRecords(ctx, w, stale, physical)
+		}
 		if err == nil {
 			w.mu.Lock()
 			if w.trimTo == to {
@@ -39,6 +46,36 @@ func (w *worker) trim(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// maxProbes bounds the probes for one offset; halving finds any within 63.
+const maxProbes = 64
+
+// findPhysical finds where the first record at or above a logical offset stands, -1 if nothing is to be found.
+func (w *worker) findPhysical(ctx context.Context, logical int64) (int64, error) {
+	log := w.log()
+	for tries := range maxProbes {
+		physical, probe, ok := w.tl.FindPhysical(logical, tries)
+		if ok || probe == timeline.ProbeEnd {
+			return physical, nil
+		}
+		err := log.walk(ctx, probe, probe+1, func(h batch.Header) error {
+			if l, _, _, stamped := batch.ReadStamp(h); stamped {
+				w.tl.LearnProbe(h.BaseOffset(), l, h.NextOffset()-h.BaseOffset())
+			}
+			return nil
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return -1, nil // the timeline cannot tell; what is below the floor is not shown in any case
+}
+
+// log is the partition's log at the destination; for one goroutine.
+func (w *worker) log() *mirrorLog {
+	d := w.m.r.dest
+	return newMirrorLog(d, d.clients[len(d.clients)-1], w.m.topic, w.m.topicID, w.id)
 }
 
 // deleteRecords moves the log start of a partition up to a physical offset. The metadata used comes back with an error.

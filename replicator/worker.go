@@ -28,9 +28,17 @@ type worker struct {
 	notBefore time.Time // of the next fetch, after an error
 	lastFetch time.Time // last fetch answered without error
 	caughtUp  time.Time // last time that the mirror's end was the source's
-	trimTo    int64     // what DeleteRecords is asked to reach; runs while trimming
+	trimTo    int64     // logical: what DeleteRecords is asked to reach; runs while trimming
 	trimming  bool
 	followAt  time.Time // of the last move of the floor
+	following bool
+	published int64 // the logical end that the timeline was told of last
+	markers   patience
+	noAlign   string // why this process gave up aligning the partition; "" = it has not
+	shifted   *shifted
+	endBurn   context.CancelFunc // not nil while offsets are burned
+	lateBurn  bool               // an append of a burn that was broken off may still be on its way
+	kept      admin.Checkpoint   // the last one that was stored
 	corrupt   struct {
 		base  int64 // of the batch refused last for its checksum
 		times int
@@ -78,6 +86,30 @@ func (w *worker) apply(e effects) {
 		w.inStream = true
 		w.stream.push(w)
 	}
+	if e.burn > 0 {
+		bctx, cancel := context.WithCancel(r.life)
+		w.endBurn = cancel
+		r.spawn(func(context.Context) {
+			defer cancel()
+			w.burn(bctx, e.burn)
+		})
+	}
+	if w.endBurn != nil && (w.core.stopping || w.core.abandoned) {
+		w.endBurn()
+	}
+	if e.shifted != nil {
+		w.shifted = e.shifted
+		r.spawn(func(ctx context.Context) { w.storeShift(ctx, *e.shifted) })
+	}
+	if e.lost > 0 {
+		w.m.counters.LostRecords.Add(e.lost)
+		r.log.Error("the source deleted records before they were mirrored; the mirror goes on behind them",
+			"link", w.m.link, "topic", w.m.topic, "partition", w.id, "offsets", e.lost, "at", w.core.fetchAt)
+	}
+	if end := w.mirrorEnd(); w.core.state == stateRunning && !w.core.inFlight && end != w.published {
+		w.published = end
+		w.tl.SetLogicalEnd(end)
+	}
 	if e.ended {
 		w.m.workerEnded(w.core.failed)
 	}
@@ -104,7 +136,11 @@ func (w *worker) take() (item, bool) {
 	if len(w.core.queue) > 0 && !w.core.inFlight && w.m.r.budget.scarce() {
 		w.core.queue[0].unpin()
 	}
-	return w.core.take()
+	i, ok := w.core.take()
+	if ok {
+		w.tl.Extend(w.core.phys, i.base, int64(i.records)) // a reader may see it before its result is known here
+	}
+	return i, ok
 }
 
 // appended takes the result of an append: the batch stands at base.
@@ -112,7 +148,12 @@ func (w *worker) appended(base int64, size int) {
 	w.mu.Lock()
 	records := w.core.queue[0].records
 	e := w.core.appended(base)
-	if w.core.state != stateFailed {
+	switch {
+	case w.core.state == stateResuming:
+		w.m.counters.Settled.Add(1)
+		w.m.r.log.Warn("an append stands elsewhere than expected: somebody else wrote to the mirror, or an append that was believed lost came late",
+			"topic", w.m.topic, "partition", w.id, "offset", base)
+	case w.core.state != stateFailed:
 		w.tl.SetPhysicalEnd(w.core.phys)
 		w.noteCaughtUp(time.Now())
 		w.corrupt.times = 0
@@ -130,10 +171,13 @@ func (w *worker) appended(base int64, size int) {
 // denied: the destination refuses appends. The next fetch waits, and with it the next append.
 func (w *worker) denied() {
 	w.mu.Lock()
-	w.notBefore = time.Now().Add(w.fetchWait.next())
+	w.delayFetch()
 	w.mu.Unlock()
 	w.m.setRefused(failf(admin.ErrAuthorization, "the destination refuses appends to topic %q: grant klink's principal WRITE on it", w.m.topic), true)
 }
+
+// delayFetch lets the next fetch wait; w.mu is held.
+func (w *worker) delayFetch() { w.notBefore = time.Now().Add(w.fetchWait.next()) }
 
 // corrupted counts how often the batch at base has been refused for its checksum, in a row.
 func (w *worker) corrupted(base int64) int {
@@ -176,27 +220,48 @@ func (w *worker) storeAnchor(ctx context.Context, a anchor) {
 }
 
 // follow moves the mirror's log start to the source's, at most every followInterval.
-func (w *worker) follow(ctx context.Context, now time.Time) {
+func (w *worker) follow(now time.Time) {
 	w.mu.Lock()
-	a, ok := w.core.follow()
-	if !ok || now.Sub(w.followAt) < followInterval {
+	floor, ok := w.core.follow()
+	if !ok || w.following || now.Sub(w.followAt) < followInterval {
 		w.mu.Unlock()
 		return
 	}
-	w.followAt = now
+	w.followAt, w.following = now, true
 	w.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, followInterval)
-	defer cancel()
-	if err := w.m.r.cfg.Control.SetTimeline(ctx, w.m.topic, w.id, a.physical, a.logical, a.floor); err != nil {
-		w.m.r.log.Warn("storing the log start of a mirror partition failed, will retry",
-			"topic", w.m.topic, "partition", w.id, "error", err)
-		return
+	w.m.r.spawn(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, followTimeout)
+		defer cancel()
+		err := w.storeFloor(ctx, floor)
+		w.mu.Lock()
+		w.following = false
+		w.mu.Unlock()
+		if err != nil {
+			w.m.r.log.Warn("storing the log start of a mirror partition failed, will retry",
+				"topic", w.m.topic, "partition", w.id, "error", err)
+			return
+		}
+		w.step(func(p *partition) effects { return p.followed(floor) })
+	})
+}
+
+// storeFloor stores the floor, and with it where the first record above it stands: what is below is forgotten.
+func (w *worker) storeFloor(ctx context.Context, floor int64) error {
+	physical, err := w.findPhysical(ctx, floor)
+	if err != nil {
+		return err
 	}
-	w.step(func(p *partition) effects { return p.followed(a.floor) })
+	if physical < 0 {
+		return fmt.Errorf("the timeline does not tell where offset %d is", floor)
+	}
+	return w.m.r.cfg.Control.SetTimeline(ctx, w.m.topic, w.id, physical, floor, floor)
 }
 
 // followInterval bounds how often the floor of a partition is stored while the source's log start moves.
-const followInterval = 5 * time.Second
+const (
+	followInterval = 5 * time.Second
+	followTimeout  = 30 * time.Second
+)
 
 // running says whether the partition has been resumed and its source has answered; fetched says when last.
 func (w *worker) running() bool {
@@ -209,7 +274,14 @@ func (w *worker) running() bool {
 func (w *worker) status() admin.PartitionStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return admin.PartitionStatus{SourceEnd: w.core.sourceEnd, MirrorEnd: w.mirrorEnd(), LastFetch: w.lastFetch}
+	s := admin.PartitionStatus{
+		SourceEnd: w.core.sourceEnd, MirrorEnd: w.mirrorEnd(), LastFetch: w.lastFetch,
+		SourceLastStable: w.core.sourceStable, SourceStart: w.core.sourceStart, MirrorStart: w.tl.Floor(), ShiftBegan: -1,
+	}
+	if w.shifted != nil {
+		s.ShiftBegan, s.ShiftReason = w.shifted.began, w.shifted.reason
+	}
+	return s
 }
 
 // mirrorEnd is the logical end of the mirror, -1 = not yet known; w.mu is held.
@@ -236,7 +308,7 @@ func (w *worker) unpin() {
 
 // unpin copies the batch if it is a small part of its frame.
 func (i *item) unpin() {
-	if i.frame.size < 4*int64(len(i.bytes)) {
+	if i.markers() || i.frame.size < 4*int64(len(i.bytes)) {
 		return
 	}
 	old := i.frame

@@ -25,6 +25,13 @@ type mirrorDescription struct {
 		SourceEndOffset int64 `json:"source_end_offset"`
 		MirrorEndOffset int64 `json:"mirror_end_offset"`
 		Lag             int64
+
+		SourceLastStableOffset int64 `json:"source_last_stable_offset"`
+		Aligned                bool
+		Shift                  int64
+		ShiftBegan             int64  `json:"shift_began"`
+		ShiftReason            string `json:"shift_reason"`
+		Hidden                 []struct{ From, To int64 }
 	}
 }
 

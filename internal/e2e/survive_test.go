@@ -273,32 +273,31 @@ func TestUnsupportedDataFailsTheMirrorByName(t *testing.T) {
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)
 	ctx := context.Background()
 	cl := source.Client(t)
-	if _, err := kadm.NewClient(cl).CreateTopics(ctx, 1, 1, nil, "tx", "fine"); err != nil {
+	adm := kadm.NewClient(cl)
+	if _, err := adm.CreateTopics(ctx, 1, 1, nil, "large", "fine"); err != nil {
 		t.Fatal(err)
 	}
 	k := StartKlink(t, destination)
 	createLink(t, k, "east", source)
-	k.MustCLI(t, "topic", "create", "tx", "--link", "east")
+	k.MustCLI(t, "topic", "create", "large", "--link", "east")
 	k.MustCLI(t, "topic", "create", "fine", "--link", "east")
-	produceVaried(ctx, t, source, "tx", 0, 10)
+	produceVaried(ctx, t, source, "large", 0, 10)
 	produceVaried(ctx, t, source, "fine", 0, 10)
-	awaitMirror(t, k, source, "tx")
-	tx := source.Client(t, kgo.TransactionalID("t"), kgo.DefaultProduceTopic("tx"))
-	if err := tx.BeginTransaction(); err != nil {
+	awaitMirror(t, k, source, "large")
+	limit := "4000000"
+	if _, err := adm.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Name: "max.message.bytes", Value: &limit}}, "large"); err != nil {
 		t.Fatal(err)
 	}
-	if err := tx.ProduceSync(ctx, kgo.StringRecord("in a transaction")).FirstErr(); err != nil {
+	big := source.Client(t, kgo.DefaultProduceTopic("large"), kgo.ProducerBatchMaxBytes(4_000_000), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	if err := big.ProduceSync(ctx, kgo.SliceRecord(make([]byte, 3_000_000))).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
-	if err := tx.EndTransaction(ctx, kgo.TryCommit); err != nil {
-		t.Fatal(err)
+	d := awaitMirrorState(t, k, "large", "FAILED", "RECORD_TOO_LARGE")
+	if !strings.Contains(d.ErrorMessage, "large-0") || !strings.Contains(d.ErrorMessage, "10") || !strings.Contains(d.ErrorMessage, "max.message.bytes") {
+		t.Errorf("the message does not name partition, offset and config: %s", d.ErrorMessage)
 	}
-	d := awaitMirrorState(t, k, "tx", "FAILED", "UNSUPPORTED_MESSAGE_FORMAT")
-	if !strings.Contains(d.ErrorMessage, "tx-0") || !strings.Contains(d.ErrorMessage, "10") {
-		t.Errorf("the message names neither partition nor offset: %s", d.ErrorMessage)
-	}
-	if got := readFranz(t, k.Bootstrap(), "tx", 0); len(got) != 10 {
-		t.Errorf("the failed mirror shows %d records, want the 10 before the transaction", len(got))
+	if got := readFranz(t, k.Bootstrap(), "large", 0); len(got) != 10 {
+		t.Errorf("the failed mirror shows %d records, want the 10 before the large one", len(got))
 	}
 	produceVaried(ctx, t, source, "fine", 0, 10)
 	awaitMirror(t, k, source, "fine")

@@ -1,0 +1,206 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"klink/admin"
+	"klink/protocol/batch"
+	"klink/protocol/timeline"
+)
+
+// tail reads what a log holds behind a place where both offsets are known.
+//
+// A batch belongs to the mirror if it is stamped with the next logical offset or a higher one. Anything else was written by
+// somebody else, or is the second copy of a batch that was appended twice, and has to be hidden: batches are appended one at a
+// time, so that no stamp comes early.
+type tail struct {
+	at     int64            // physical: what is before it has been seen
+	next   int64            // logical offset after the last batch of the mirror
+	last   epochEnd         // of the last batch of the mirror
+	span   span3            // where the last batch of the mirror is; records = 0: none was seen
+	hidden func(int64) bool // is hidden already
+	found  []timeline.Range // to hide; in order, not touching
+}
+
+// span3 is one batch in both kinds of offsets.
+type span3 struct{ physical, logical, records int64 }
+
+// see takes the next batch of the log. Batches that compaction has removed at the destination are missing.
+func (t *tail) see(h batch.Header) error {
+	from, to := h.BaseOffset(), h.NextOffset()
+	if to <= from || from < t.at {
+		return fmt.Errorf("%w: offsets %d to %d after %d", batch.ErrMalformed, from, to-1, t.at)
+	}
+	t.at = to
+	logical, _, epoch, stamped := batch.ReadStamp(h)
+	switch {
+	case t.hidden(from):
+	case stamped && logical >= t.next && logical <= maxLogical-(to-from):
+		t.next = logical + to - from
+		t.span = span3{from, logical, to - from}
+		if !h.Control() {
+			t.last = epochEnd{epoch, t.next}
+		}
+	default:
+		t.hide(from, to)
+	}
+	return nil
+}
+
+// maxLogical is beyond every offset.
+const maxLogical = 1<<63 - 2
+
+func (t *tail) hide(from, to int64) {
+	if n := len(t.found); n > 0 && t.found[n-1].To == from {
+		t.found[n-1].To = to
+		return
+	}
+	t.found = append(t.found, timeline.Range{From: from, To: to})
+}
+
+// readTail finds where the mirror ends in a log that begins and ends as e says, and stores what has to be hidden.
+func (w *worker) readTail(ctx context.Context, e *logEnd) error {
+	am := w.m.r.cfg.Control.State().Mirrors[w.m.topic]
+	checkpoint, known := w.m.r.cfg.Control.LastCheckpoint(w.m.topic, w.id)
+	w.mu.Lock()
+	sure, isSure := w.core.sure, w.core.sureKnown
+	empty := isSure && w.core.empty
+	w.mu.Unlock()
+	e.floor = w.tl.Floor()
+	e.last = epochEnd{-1, -1}
+	e.fresh = !known && (empty || am != nil && am.State == admin.MirrorPending)
+	log := w.log()
+	if e.fresh && e.start < e.end {
+		if err := log.walk(ctx, e.end-1, e.end, func(h batch.Header) error {
+			logical, ok := fillerStamp(h)
+			e.fillers = ok && logical == h.BaseOffset()
+			return nil
+		}); err != nil && !notOurs(err) {
+			return err
+		}
+	}
+	if e.fillers || e.fresh && e.start == e.end {
+		// No record of the mirror was ever in this log.
+		e.next, e.tail, e.stored = e.floor, e.floor, -1
+		if !e.fillers && w.tl.BaseToLogical(e.end) == e.floor {
+			e.stored = e.floor
+		}
+		return nil
+	}
+	t := tail{hidden: w.tl.IsHidden, last: e.last}
+	switch {
+	case isSure && sure.physical >= e.start && sure.physical <= e.end:
+		t.at, t.next = sure.physical, sure.logical
+		w.mu.Lock()
+		t.last = w.core.last
+		w.mu.Unlock()
+	case known && checkpoint.Physical >= e.start && checkpoint.Physical <= e.end:
+		t.at, t.next = checkpoint.Physical, checkpoint.Logical
+	case known && checkpoint.Physical < e.start:
+		// Retention was faster. What it deleted took at least as many logical offsets as it had records.
+		t.at, t.next = e.start, checkpoint.Logical+w.visible(checkpoint.Physical, e.start)
+	default:
+		t.at, t.next = e.start, w.tl.BaseToLogical(e.start)
+		if done, err := w.lastOnly(ctx, log, e, &t); err != nil {
+			return err
+		} else if done {
+			e.next, e.tail, e.stored, e.last = t.next, t.next, t.next, t.last
+			return nil
+		}
+	}
+	from := t
+	if err := w.walkTail(ctx, log, e.end, &t); err != nil {
+		return err
+	}
+	for _, r := range t.found {
+		if err := w.hide(ctx, r); err != nil {
+			return err
+		}
+	}
+	if t.span.records > 0 {
+		w.tl.LearnProbe(t.span.physical, t.span.logical, t.span.records)
+	}
+	e.next, e.tail, e.stored, e.last = t.next, t.next, t.next, t.last
+	if t.next == from.next && isSure && sure == (place{from.at, from.next}) {
+		w.mu.Lock()
+		e.tail = min(w.core.doneTail, e.next)
+		if e.end == w.core.phys {
+			e.next = max(e.next, w.core.next) // a hole behind the last record, which was shown already
+		}
+		w.mu.Unlock()
+	}
+	return nil
+}
+
+// walkTail lets t see the log up to end.
+func (w *worker) walkTail(ctx context.Context, log *mirrorLog, end int64, t *tail) error {
+	for t.at < end {
+		at := t.at
+		err := log.walk(ctx, t.at, end, t.see)
+		switch {
+		case err == nil:
+			t.at = end // what is missing was compacted
+		case notOurs(err) && t.at == at:
+			t.hide(at, at+1) // of a format that klink does not write
+			t.at = at + 1
+		case notOurs(err):
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// notOurs says that a log holds a batch of a format that klink never writes.
+func notOurs(err error) bool {
+	return errors.Is(err, batch.ErrOldFormat) || errors.Is(err, batch.ErrUnsupported)
+}
+
+// lastOnly looks at the last batch alone, where no checkpoint is known: if it stands where the start of the timeline says,
+// nothing lies between that is not the mirror's.
+func (w *worker) lastOnly(ctx context.Context, log *mirrorLog, e *logEnd, t *tail) (done bool, err error) {
+	if e.start == e.end || len(w.tl.Hidden()) > 0 {
+		return false, nil
+	}
+	shift := t.next - t.at
+	err = log.walk(ctx, e.end-1, e.end, func(h batch.Header) error {
+		logical, _, epoch, stamped := batch.ReadStamp(h)
+		if stamped && h.NextOffset() == e.end && logical-h.BaseOffset() == shift {
+			done = true
+			t.next = e.end + shift
+			if !h.Control() {
+				t.last = epochEnd{epoch, t.next}
+			}
+		}
+		return nil
+	})
+	if notOurs(err) {
+		return false, nil
+	}
+	return done, err
+}
+
+// visible is how many of the physical offsets [from, to) are not hidden.
+func (w *worker) visible(from, to int64) int64 {
+	n := to - from
+	for _, h := range w.tl.Hidden() {
+		n -= max(0, min(h.To, to)-max(h.From, from))
+	}
+	return n
+}
+
+// hide stores that a range is not to be shown; durable, and effective, when it returns nil.
+func (w *worker) hide(ctx context.Context, r timeline.Range) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if err := w.m.r.cfg.Control.Hide(ctx, w.m.topic, w.id, r.From, r.To); err != nil {
+		return fmt.Errorf("storing that offsets %d to %d of %s-%d are hidden: %w", r.From, r.To-1, w.m.topic, w.id, err)
+	}
+	w.m.counters.HiddenOffsets.Add(r.To - r.From)
+	w.m.r.log.Error("a mirror partition has batches that klink did not write, or wrote twice; they are hidden from those who read through klink",
+		"topic", w.m.topic, "partition", w.id, "from", r.From, "to", r.To)
+	return nil
+}

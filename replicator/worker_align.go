@@ -1,0 +1,130 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// canAlign finds out whether the partition's offsets are to be aligned.
+func (w *worker) canAlign(ctx context.Context, e *logEnd) error {
+	w.mu.Lock()
+	e.noAlign = w.noAlign
+	w.mu.Unlock()
+	if e.noAlign == "" {
+		no, err := w.m.noAlign(ctx)
+		if err != nil {
+			return err
+		}
+		e.noAlign = no
+	}
+	e.align = e.noAlign == ""
+	return nil
+}
+
+// noAlign says why the mirror's partitions are not to be aligned, "" if they are.
+func (m *mirror) noAlign(ctx context.Context) (string, error) {
+	link := m.r.cfg.Control.State().Links[m.link]
+	if link == nil || !newLinkConfig(link.Configs).align {
+		return "offset.alignment is off", nil
+	}
+	m.mu.Lock()
+	policy := m.policy
+	m.mu.Unlock()
+	if policy == "" {
+		var err error
+		if policy, err = m.r.dest.cleanupPolicy(ctx, m.topic); err != nil {
+			return "", err
+		}
+		m.mu.Lock()
+		m.policy = policy
+		m.mu.Unlock()
+	}
+	if policy != "delete" {
+		return fmt.Sprintf("cleanup.policy of the topic is %s; only logs that are not compacted are aligned", policy), nil
+	}
+	return "", nil
+}
+
+// cleanupPolicy is the cleanup.policy of a topic at the destination, "unknown" if klink may not see it.
+func (d *destination) cleanupPolicy(ctx context.Context, topic string) (string, error) {
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	r := kmsg.NewDescribeConfigsRequestResource()
+	r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, []string{"cleanup.policy"}
+	req.Resources = append(req.Resources, r)
+	resp, err := req.RequestWith(ctx, d.clients[0])
+	if err != nil {
+		return "", err
+	}
+	if len(resp.Resources) != 1 {
+		return "", fmt.Errorf("DescribeConfigs of topic %q was answered for %d resources", topic, len(resp.Resources))
+	}
+	switch err := kerr.ErrorForCode(resp.Resources[0].ErrorCode); err {
+	case nil:
+	case kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed:
+		return "unknown (klink's principal lacks DESCRIBE_CONFIGS)", nil
+	default:
+		return "", fmt.Errorf("configs of topic %q: %w", topic, err)
+	}
+	for _, c := range resp.Resources[0].Configs {
+		if c.Name == "cleanup.policy" && c.Value != nil {
+			return strings.TrimSpace(*c.Value), nil
+		}
+	}
+	return "delete", nil // Kafka's default, where a destination does not know the config
+}
+
+// burn uses up the physical offsets below to, and tells the core. The context ends it early.
+func (w *worker) burn(ctx context.Context, to int64) {
+	r := w.m.r
+	max := int64(0)
+	if link := r.cfg.Control.State().Links[w.m.link]; link != nil {
+		max = newLinkConfig(link.Configs).alignMax
+	}
+	w.mu.Lock()
+	lingering := w.lateBurn
+	w.mu.Unlock()
+	b := burn{
+		log: w.log(), name: fmt.Sprintf("%s-%d", w.m.topic, w.id), to: to, limit: max, pace: r.burnPace, grace: r.grace,
+		wait: backoff{low: 100 * time.Millisecond, high: 5 * time.Second},
+	}
+	err := b.run(ctx, lingering)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.endBurn = nil
+	w.lateBurn = err != nil
+	var why *notAligned
+	var failed *failure
+	switch {
+	case err == nil:
+		w.apply(w.core.aligned(to))
+	case errors.As(err, &why):
+		w.noAlign = why.Error()
+		r.log.Warn("the offsets of a mirror partition cannot be aligned: it goes on with a shift", "topic", w.m.topic, "partition", w.id, "reason", why)
+		w.apply(w.core.notAligned(w.noAlign, true))
+	case errors.As(err, &failed):
+		w.apply(w.core.fail(failed))
+	default:
+		w.apply(w.core.notAligned("", true))
+	}
+}
+
+// storeShift stores from where on the partition is shifted, for people.
+func (w *worker) storeShift(ctx context.Context, s shifted) {
+	wait := backoff{low: 100 * time.Millisecond, high: 5 * time.Second}
+	for range 5 {
+		err := w.m.r.cfg.Control.SetAlignment(ctx, w.m.topic, w.id, s.began, s.reason)
+		if err == nil {
+			return
+		}
+		w.m.r.log.Warn("storing where a mirror partition became shifted failed", "topic", w.m.topic, "partition", w.id, "error", err)
+		if !sleep(ctx, wait.next()) {
+			return
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package replicator
+
+import (
+	"context"
+)
+
+// writeMarkers writes the markers of each job, in as few requests as their number allows, and delivers every result.
+func (s *stream) writeMarkers(ctx context.Context, jobs []*appendJob) {
+	for len(jobs) > 0 {
+		n, count := 0, 0
+		for n < len(jobs) && (n == 0 || count+int(jobs[n].i.records) <= maxRequestMarkers) {
+			count += int(jobs[n].i.records)
+			n++
+		}
+		s.writeSome(ctx, jobs[:n])
+		jobs = jobs[n:]
+	}
+}
+
+func (s *stream) writeSome(ctx context.Context, jobs []*appendJob) {
+	runs := make([]markerRun, len(jobs))
+	for n, j := range jobs {
+		runs[n] = markerRun{topic: j.w.m.topic, partition: j.w.id, logical: j.i.base, count: int64(j.i.records)}
+	}
+	for n, err := range writeMarkers(ctx, s.client.Broker(int(s.broker)), runs) {
+		w := jobs[n].w
+		if err == nil {
+			jobs[n].done = true
+			w.marked()
+			continue
+		}
+		if why := w.refusedMarkers(err, runs[n].name()); why != "" {
+			jobs[n].done = true
+			w.unmarked(why)
+			continue
+		}
+		w.mu.Lock()
+		w.delayFetch()
+		w.mu.Unlock()
+		s.uncertain(jobs[n], isUnanswered(err), err)
+	}
+}
+
+// marked takes the result of markers: they were written.
+func (w *worker) marked() {
+	w.mu.Lock()
+	e := w.core.marked()
+	w.markers.reset()
+	w.tl.SetPhysicalEnd(w.core.phys)
+	w.apply(e)
+	w.mu.Unlock()
+	w.wakeFetcher()
+}
+
+// refusedMarkers says why markers cannot be written, "" if another attempt may succeed.
+func (w *worker) refusedMarkers(err error, name string) string {
+	if no := refusedMarkers(err, name); no != nil {
+		return no.Error()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.markers.lost(err) {
+		return "markers are refused: " + err.Error()
+	}
+	return ""
+}
+
+// unmarked takes the result of markers: they are refused for good, and the partition goes on with a shift.
+func (w *worker) unmarked(why string) {
+	w.m.r.log.Warn("holes of a mirror partition cannot be filled: it goes on with a shift", "topic", w.m.topic, "partition", w.id, "reason", why)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.noAlign = why
+	w.apply(w.core.unmarked(why))
+}
