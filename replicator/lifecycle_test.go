@@ -161,6 +161,35 @@ func TestStopOfWhatDoesNotRun(t *testing.T) {
 	w.awaitState("orders", admin.MirrorStopped)
 }
 
+// TestResumeInTheMiddleOfABatch: the log start of the mirror lies in the middle of its only batch, and nothing else is known.
+func TestResumeInTheMiddleOfABatch(t *testing.T) {
+	for _, checkpoint := range []bool{false, true} {
+		w, _, _ := embedded(t)
+		w.topics("orders", 1)
+		w.produce("orders", 0, 10, 20)
+		w.mirror("orders")
+		w.run()
+		w.awaitCaughtUp("orders")
+		w.awaitState("orders", admin.MirrorActive)
+		w.stop()
+		for _, c := range []cluster{w.src, w.dst} {
+			kafkatest.DeleteRecordsBefore(t, c.cl, "orders", 0, 4)
+		}
+		if !checkpoint {
+			clear(w.control.checkpoints)
+		} else {
+			w.control.checkpoints["orders-0"] = admin.Checkpoint{Topic: "orders", Physical: 2, Logical: 2}
+		}
+		// As a foreign batch makes the whole log be read.
+		appendBatch(t, w.dst.cl, "orders", 0, kafkatest.Records(1, 5)...)
+		w.produce("orders", 0, 2, 20)
+		w.run()
+		w.awaitCaughtUp("orders")
+		w.same("orders")
+		w.stop()
+	}
+}
+
 // TestStopBeforeTheFirstAppend: the timeline of a log that was to begin below the floor, and stayed empty, ends at the floor.
 func TestStopBeforeTheFirstAppend(t *testing.T) {
 	for _, restart := range []bool{false, true} {

@@ -197,3 +197,20 @@ func (m *mirror) status() []admin.PartitionStatus {
 	}
 	return s
 }
+
+// ends are where partitions end in both kinds of offsets, -1 = unknown.
+type ends struct{ logical, physical []int64 }
+
+// ends are where the partitions of a mirror ended that has ended.
+func (m *mirror) ends() (e ends) {
+	for _, w := range m.all() {
+		logical, physical := int64(-1), int64(-1)
+		w.mu.Lock()
+		if c := &w.core; c.ended() && c.sureKnown && c.sure.physical == c.phys {
+			logical, physical = c.next, c.phys
+		}
+		w.mu.Unlock()
+		e.logical, e.physical = append(e.logical, logical), append(e.physical, physical)
+	}
+	return e
+}

@@ -109,6 +109,7 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 		if m.ended() && (am == nil || keyOf(am) != m.mirrorKey || !wanted(am, st.Links[am.Link])) {
 			if am != nil && am.State == admin.MirrorPendingStopped && (m.closing || m.failed() == nil) {
 				r.closed[m.topic] = true
+				r.ends[m.topic] = m.ends()
 			}
 			r.remove(m)
 		}
@@ -120,6 +121,7 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 		partitions += len(tls)
 		if am.State != admin.MirrorPendingStopped {
 			delete(r.closed, topic)
+			delete(r.ends, topic)
 		}
 		s := r.sources[am.Link]
 		closing := am.State == admin.MirrorPendingStopped && !r.closed[topic]
@@ -168,6 +170,7 @@ func (r *Replicator) forgetLast(st *admin.State) {
 		if st.Mirrors[topic] == nil {
 			delete(r.ran, topic)
 			delete(r.closed, topic)
+			delete(r.ends, topic)
 		}
 	}
 }
@@ -206,6 +209,7 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
 		if am.State == admin.MirrorPendingStopped {
 			if m == nil && (r.closed[topic] || len(st.Timelines[topic]) == 0) {
 				ev.Kind = admin.EventMirrorDrained
+				ev.Ends, ev.PhysicalEnds = r.ends[topic].logical, r.ends[topic].physical
 				r.reportIn(ctx, &reports, ev)
 			}
 			continue

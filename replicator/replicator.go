@@ -60,6 +60,7 @@ type Replicator struct {
 	began     time.Time
 	ran       map[string]bool // mirrors that ran in this process
 	closed    map[string]bool // mirrors that are PENDING_STOPPED and settled
+	ends      map[string]ends // of those in closed
 
 	reportMu sync.Mutex
 	reported map[string]report
@@ -98,6 +99,7 @@ func New(cfg Config) (*Replicator, error) {
 		reported: map[string]report{},
 		ran:      map[string]bool{},
 		closed:   map[string]bool{},
+		ends:     map[string]ends{},
 		last:     map[string][]admin.PartitionStatus{},
 	}, nil
 }

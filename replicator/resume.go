@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"klink/admin"
@@ -22,6 +23,7 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 	d := w.m.r.dest
 	wait := backoff{low: 50 * time.Millisecond, high: 2 * time.Second}
 	var stale *destTopic
+	failures := 0
 	var quietSince time.Time // since when the log has been seen to end at the same offset
 	quietEnd := int64(-1)
 	for {
@@ -60,7 +62,12 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 			stale = t
 		default:
 			stale = t
-			w.m.r.log.Debug("reading the end of a mirror partition failed, retrying", "topic", w.m.topic, "partition", w.id, "error", err)
+			failures++
+			level := slog.LevelDebug
+			if failures > 5 {
+				level = slog.LevelWarn // no longer a leader that is being elected
+			}
+			w.m.r.log.Log(ctx, level, "reading the end of a mirror partition failed, retrying", "topic", w.m.topic, "partition", w.id, "error", err)
 		}
 		if !sleep(ctx, wait.next()) {
 			return

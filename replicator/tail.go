@@ -31,14 +31,18 @@ type span3 struct{ physical, logical, records int64 }
 // see takes the next batch of the log. Batches that compaction has removed at the destination are missing.
 func (t *tail) see(h batch.Header) error {
 	from, to := h.BaseOffset(), h.NextOffset()
-	if to <= from || from < t.at {
+	logical, _, epoch, stamped := batch.ReadStamp(h)
+	if to <= max(from, t.at) {
 		return fmt.Errorf("%w: offsets %d to %d after %d", batch.ErrMalformed, from, to-1, t.at)
 	}
+	if from < t.at { // the log may begin in the middle of a batch
+		logical += t.at - from
+		from = t.at
+	}
 	t.at = to
-	logical, _, epoch, stamped := batch.ReadStamp(h)
 	switch {
 	case t.hidden(from):
-	case stamped && logical >= t.next && logical <= maxLogical-(to-from):
+	case stamped && logical >= t.next && logical >= 0 && logical <= maxLogical-(to-from):
 		t.next = logical + to - from
 		t.span = span3{from, logical, to - from}
 		if !h.Control() {
