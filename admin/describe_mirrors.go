@@ -77,7 +77,9 @@ func (s *Service) destinationOffsets(ctx context.Context, state *State, topics [
 				p.MirrorStartOffset = t.ToLogical(start.Offset)
 			}
 			if end, ok := ends.Lookup(topic, p.Partition); ok && end.Err == nil && p.MirrorEndOffset < 0 {
-				p.MirrorEndOffset = t.ToLogical(end.Offset)
+				if logical, ok := s.findEnd(ctx, topic, p.Partition, t, end.Offset); ok {
+					p.MirrorEndOffset = logical
+				}
 			}
 		}
 	}

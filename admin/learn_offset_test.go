@@ -36,32 +36,38 @@ func newLookWorld(t *testing.T) *lookWorld {
 // append appends n records in one batch; logical < 0 = without a stamp.
 func (w *lookWorld) append(partition int32, logical int64, n int) {
 	w.t.Helper()
+	appendBatch(w.t, w.client, "orders", partition, logical, n)
+}
+
+// appendBatch appends n records to a topic in one batch; logical < 0 = without a stamp.
+func appendBatch(t testing.TB, client *kgo.Client, topic string, partition int32, logical int64, n int) {
+	t.Helper()
 	b := batch.Filler(nil, n, max(logical, 0))
 	if logical >= 0 {
 		// The filler's records are as good as any, but it is not to be one.
-		require.NoError(w.t, batch.Stamp(b, logical, 0))
+		require.NoError(t, batch.Stamp(b, logical, 0))
 	} else {
-		b = unstamped(w.t, b)
+		b = unstamped(t, b)
 	}
 	req := kmsg.NewPtrProduceRequest()
 	req.Acks, req.TimeoutMillis = -1, 5000
-	t := kmsg.NewProduceRequestTopic()
-	t.Topic = "orders"
-	topics, err := kadm.NewClient(w.client).ListTopics(context.Background(), "orders")
-	require.NoError(w.t, err)
-	t.TopicID = topics["orders"].ID
+	rt := kmsg.NewProduceRequestTopic()
+	rt.Topic = topic
+	topics, err := kadm.NewClient(client).ListTopics(context.Background(), topic)
+	require.NoError(t, err)
+	rt.TopicID = topics[topic].ID
 	p := kmsg.NewProduceRequestTopicPartition()
 	p.Partition, p.Records = partition, b
-	t.Partitions = append(t.Partitions, p)
-	req.Topics = append(req.Topics, t)
-	leader := topics["orders"].Partitions[partition].Leader
-	resp, err := req.RequestWith(context.Background(), w.client.Broker(int(leader)))
-	require.NoError(w.t, err)
-	require.NoError(w.t, kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode))
+	rt.Partitions = append(rt.Partitions, p)
+	req.Topics = append(req.Topics, rt)
+	leader := topics[topic].Partitions[partition].Leader
+	resp, err := req.RequestWith(context.Background(), client.Broker(int(leader)))
+	require.NoError(t, err)
+	require.NoError(t, kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode))
 }
 
 // unstamped is a batch of an ordinary producer with as many records as b.
-func unstamped(t *testing.T, b []byte) []byte {
+func unstamped(t testing.TB, b []byte) []byte {
 	t.Helper()
 	h := batch.Header(b)
 	records := make([]kmsg.Record, h.Count())

@@ -145,16 +145,12 @@ func (r *timelineRecord) end(topic string, partition int32, at position) error {
 
 // open makes the timeline that the record describes, with the last checkpoint of the partition, nil = none.
 //
-// As long as nothing says that the shift has changed since the start it is one run, in which nothing has to be looked up.
-// That is true because the owner stores an alignment before it appends the first batch behind a hole. Of a partition that
-// once was shifted nothing is known but what is recorded: the rest has to be learned from the log.
+// Where runs begin and end is not recorded, so it has to be learned from the log: by the owner when it takes over, or by who
+// reads before that. Only of a mirror that has ended with the shift it began with is it known that there was one run: a shift
+// only grows.
 func (r *timelineRecord) open(checkpoint *checkpointRecord) *timeline.Partition {
-	start := position{r.Physical, r.Logical}
-	oneRun := r.Alignment == nil || r.Alignment.Began < 0
-	oneRun = oneRun && (checkpoint == nil || r.sameShift(start, position{checkpoint.Physical, checkpoint.Logical}))
-	oneRun = oneRun && (r.End == nil || r.sameShift(start, *r.End))
 	t := timeline.Open(r.Physical, r.Logical, r.Floor)
-	if oneRun {
+	if r.End != nil && r.End.Logical-r.Logical == r.visible(r.End.Physical)-r.visible(r.Physical) {
 		t = timeline.New(r.Physical, r.Logical, r.Floor)
 	}
 	r.hideIn(t)
@@ -172,11 +168,6 @@ func (r *timelineRecord) hideIn(t *timeline.Partition) {
 	for _, h := range r.Hidden {
 		_ = t.Hide(h[0], h[1]) // a timeline holds as many as a record
 	}
-}
-
-// sameShift says whether nothing but hidden batches lies between two places that does not count the same in both numberings.
-func (r *timelineRecord) sameShift(a, b position) bool {
-	return b.Logical-a.Logical == r.visible(b.Physical)-r.visible(a.Physical)
 }
 
 // visible is how many offsets below a physical one are not hidden.

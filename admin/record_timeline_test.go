@@ -17,18 +17,16 @@ func TestOpenTimeline(t *testing.T) {
 		// logical offsets by physical ones; -1 = has to be learned
 		want map[int64]int64
 	}{
-		"new":                         {timelineRecord{Logical: 100, Floor: 100}, nil, true, map[int64]int64{0: 100, 7: 107}},
-		"aligned":                     {timelineRecord{Logical: 100, Physical: 100, Floor: 100, Alignment: &alignment{Began: -1}}, nil, true, map[int64]int64{100: 100, 107: 107}},
-		"once shifted":                {timelineRecord{Logical: 100, Physical: 100, Floor: 100, Alignment: &alignment{Began: 120}}, nil, false, map[int64]int64{100: -1, 107: -1}},
-		"a checkpoint that fits":      {timelineRecord{Logical: 100, Floor: 100}, &checkpointRecord{Physical: 50, Logical: 150}, true, map[int64]int64{7: 107, 60: 160}},
-		"a checkpoint behind holes":   {timelineRecord{Logical: 100, Floor: 100}, &checkpointRecord{Physical: 50, Logical: 170}, false, map[int64]int64{0: -1, 7: -1, 60: -1}},
-		"hidden":                      {timelineRecord{Logical: 100, Floor: 100, Hidden: []hiddenRange{{3, 5}}}, nil, true, map[int64]int64{2: 102, 5: 103}},
-		"hidden, and a checkpoint":    {timelineRecord{Logical: 100, Floor: 100, Hidden: []hiddenRange{{3, 5}}}, &checkpointRecord{Physical: 50, Logical: 148}, true, map[int64]int64{5: 103, 60: 158}},
-		"ended":                       {timelineRecord{Logical: 100, Floor: 100, End: &position{50, 150}}, nil, true, map[int64]int64{7: 107, 50: 150, 60: 160}},
-		"ended behind a hole":         {timelineRecord{Logical: 100, Floor: 100, End: &position{50, 151}}, nil, false, map[int64]int64{7: -1, 50: 151, 60: 161}},
-		"ended without a record":      {timelineRecord{Logical: 90, Floor: 100, End: &position{0, 100}}, nil, false, map[int64]int64{0: 100, 9: 109}},
-		"hidden beyond the end":       {timelineRecord{Logical: 100, Floor: 100, Hidden: []hiddenRange{{3, 5}}, End: &position{50, 148}}, nil, true, map[int64]int64{5: 103, 50: 148, 60: 158}},
-		"written by an earlier klink": {timelineRecord{Physical: 3, Logical: 8, Floor: 9}, nil, true, map[int64]int64{4: 9, 5: 10}},
+		"new":                       {timelineRecord{Logical: 100, Floor: 100}, nil, false, map[int64]int64{0: -1, 7: -1}},
+		"aligned":                   {timelineRecord{Logical: 100, Physical: 100, Floor: 100, Alignment: &alignment{Began: -1}}, nil, false, map[int64]int64{107: -1}},
+		"a checkpoint that fits":    {timelineRecord{Logical: 100, Floor: 100}, &checkpointRecord{Physical: 50, Logical: 150}, false, map[int64]int64{7: 107, 49: 149, 60: -1}},
+		"a checkpoint behind holes": {timelineRecord{Logical: 100, Floor: 100}, &checkpointRecord{Physical: 50, Logical: 170}, false, map[int64]int64{7: -1, 60: -1}},
+		"hidden, and a checkpoint":  {timelineRecord{Logical: 100, Floor: 100, Hidden: []hiddenRange{{3, 5}}}, &checkpointRecord{Physical: 50, Logical: 148}, false, map[int64]int64{2: 102, 5: 103, 60: -1}},
+		"ended":                     {timelineRecord{Logical: 100, Floor: 100, End: &position{50, 150}}, nil, true, map[int64]int64{7: 107, 50: 150, 60: 160}},
+		"ended behind a hole":       {timelineRecord{Logical: 100, Floor: 100, End: &position{50, 151}}, nil, false, map[int64]int64{7: -1, 50: 151, 60: 161}},
+		"ended without a record":    {timelineRecord{Logical: 90, Floor: 100, End: &position{0, 100}}, nil, false, map[int64]int64{0: 100, 9: 109}},
+		"hidden, and ended":         {timelineRecord{Logical: 100, Floor: 100, Hidden: []hiddenRange{{3, 5}}, End: &position{50, 148}}, nil, true, map[int64]int64{5: 103, 50: 148, 60: 158}},
+		"by an earlier klink":       {timelineRecord{Physical: 3, Logical: 8, Floor: 9}, nil, false, map[int64]int64{4: -1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tl := c.r.open(c.checkpoint)

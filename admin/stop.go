@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"klink/protocol/timeline"
 )
 
 // A mirror is STOPPED in three steps: the replicator reports that nothing is appended any more; committed offsets beyond the
@@ -83,6 +85,11 @@ func (s *Service) finish(ctx context.Context, batch map[string]Event) error {
 	defer cancel()
 	ends := s.endsOf(patient, batch)
 	notes := s.clamp(patient, ends)
+	for topic, e := range ends {
+		if note := unknownEnds(e); note != "" {
+			notes[topic] = append(notes[topic], note)
+		}
+	}
 	ctx, cancel = context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	err := s.update(ctx, func(tx *Tx) error {
@@ -158,12 +165,26 @@ func (s *Service) endsOf(ctx context.Context, batch map[string]Event) map[string
 			if !ok || end.Err != nil || e.logical[p] >= 0 || t.Floor() == outOfRange {
 				continue
 			}
-			if logical, _, ok := t.FindLogical(end.Offset); ok {
+			if logical, ok := s.findEnd(ctx, topic, int32(p), t, end.Offset); ok {
 				e.physical[p], e.logical[p] = end.Offset, logical
 			}
 		}
 	}
 	return ends
+}
+
+// findEnd translates the end of a log, with a look at its last batch if that is needed; ok is false if that does not help.
+func (s *Service) findEnd(ctx context.Context, topic string, partition int32, t *timeline.Partition, physical int64) (logical int64, ok bool) {
+	if logical, _, ok = t.FindLogical(physical); ok {
+		return logical, true
+	}
+	look := &Facts{cfg: FactsConfig{Now: s.cfg.Now}, client: s.client}
+	if err := look.LearnOffset(ctx, topic, partition, t, timeline.ProbeEnd); err != nil {
+		s.log.Warn("the end of a mirror's partition is not known", "topic", topic, "partition", partition, "error", err)
+		return 0, false
+	}
+	logical, _, ok = t.FindLogical(physical)
+	return logical, ok
 }
 
 func unknownOffsets(n int) []int64 {
@@ -172,6 +193,20 @@ func unknownOffsets(n int) []int64 {
 		offsets[i] = -1
 	}
 	return offsets
+}
+
+// unknownEnds says which ends are not known; "" = all are.
+func unknownEnds(e mirrorEnds) string {
+	var unknown []int
+	for p := range e.logical {
+		if e.logical[p] < 0 || e.physical[p] < 0 {
+			unknown = append(unknown, p)
+		}
+	}
+	if len(unknown) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("where %d of %d partitions end is not known, the first of them partition %d: offsets beyond the last record of the mirror may be unknown to klink", len(unknown), len(e.logical), unknown[0])
 }
 
 // notChecked is the message of a mirror whose groups' offsets could not be looked at.

@@ -133,14 +133,34 @@ func TestStopFindsTheEnds(t *testing.T) {
 	kafkatest.Produce(t, src, "orders", 0, kafkatest.Records(10, 20)...)
 	kafkatest.DeleteRecordsBefore(t, src, "orders", 0, 6)
 	require.Zero(t, w.mirror("orders", "l").ErrorCode)
-	dst := kafkatest.NewClient(t, kgo.SeedBrokers(w.destination.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
-	kafkatest.Produce(t, dst, "orders", 0, kafkatest.Records(3, 20)...)
-	w.commit("beyond", "orders", "", 10)
+	dst := kafkatest.NewClient(t, kgo.SeedBrokers(w.seeds...))
+	appendBatch(t, dst, "orders", 0, 6, 3)
+	appendBatch(t, dst, "orders", 0, 20, 2)
+	w.commit("beyond", "orders", "", 23)
+	w.commit("below", "orders", "", 21)
+	require.EqualValues(t, 22, w.describe(w.service, "orders").Partitions[0].MirrorEndOffset)
 	r := w.failover("orders", Event{})
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
-	require.EqualValues(t, 9, w.committed("beyond", "orders", 0).At)
+	require.EqualValues(t, 22, w.committed("beyond", "orders", 0).At)
+	require.EqualValues(t, 21, w.committed("below", "orders", 0).At)
 	require.Empty(t, w.describe(w.service, "orders").StateMessage)
-	require.Equal(t, &position{3, 9}, w.service.store.timelineRecords("orders", 1)[0].End)
+	require.Equal(t, &position{5, 22}, w.service.store.timelineRecords("orders", 1)[0].End)
+}
+
+// TestStopWithoutEnds: where the end of a partition cannot be told, nothing is set back, and nothing stored.
+func TestStopWithoutEnds(t *testing.T) {
+	w := newWorld(t)
+	require.Zero(t, w.link("l").ErrorCode)
+	w.plainMirror("orders", 1)
+	appendBatch(t, kafkatest.NewClient(t, kgo.SeedBrokers(w.seeds...)), "orders", 0, -1, 3)
+	w.commit("g", "orders", "", 10)
+	r := w.failover("orders", Event{})
+	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+	require.EqualValues(t, 10, w.committed("g", "orders", 0).At)
+	require.Nil(t, w.service.store.timelineRecords("orders", 1)[0].End)
+	d := w.describe(w.service, "orders")
+	require.EqualValues(t, -1, d.Partitions[0].MirrorEndOffset)
+	require.Contains(t, d.StateMessage, "where 1 of 1 partitions end is not known")
 }
 
 // TestStopDespiteTheGroups: a coordinator that is loading is waited for; groups that klink may not see hold nothing up, but
