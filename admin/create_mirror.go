@@ -88,9 +88,6 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec) (*mirr
 	if refused != nil {
 		return nil, refused
 	}
-	if err := from.mirrorable(spec.Link, spec.Topic); err != nil {
-		return nil, err
-	}
 	partitions := int32(len(from.starts))
 	if spec.NumPartitions >= 0 && spec.NumPartitions != partitions {
 		return nil, protocol.Errorf(kerr.InvalidPartitions, "topic '%s' has %d partitions at the source of link %q, so its mirror has as many, not %d: leave the number out", spec.Topic, partitions, spec.Link, spec.NumPartitions)

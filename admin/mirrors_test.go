@@ -117,8 +117,6 @@ func TestMirrorLifecycle(t *testing.T) {
 func TestCreateMirrorRefusals(t *testing.T) {
 	w := newWorld(t)
 	w.sourceTopic("plain", 2, nil)
-	w.sourceTopic("compacted", 1, map[string]string{"cleanup.policy": "compact"})
-	w.sourceTopic("stamped", 1, map[string]string{"message.timestamp.type": "LogAppendTime"})
 	w.sourceTopic("taken", 1, nil)
 	_, err := w.destAdmin.CreateTopic(context.Background(), 1, 1, nil, "taken")
 	require.NoError(t, err)
@@ -140,8 +138,6 @@ func TestCreateMirrorRefusals(t *testing.T) {
 		{router.MirrorSpec{Topic: "__consumer_offsets", Link: "l"}, kerr.InvalidTopicException, "internal"},
 		{router.MirrorSpec{Topic: "_klink_state", Link: "l"}, kerr.InvalidTopicException, "internal"},
 		{router.MirrorSpec{Topic: "a b", Link: "l"}, kerr.InvalidTopicException, "a b"},
-		{router.MirrorSpec{Topic: "compacted", Link: "l"}, kerr.InvalidRequest, "cleanup.policy=compact"},
-		{router.MirrorSpec{Topic: "stamped", Link: "l"}, kerr.InvalidRequest, "LogAppendTime"},
 		{router.MirrorSpec{Topic: "taken", Link: "l"}, kerr.TopicAlreadyExists, "kafka-configs"},
 		{router.MirrorSpec{Topic: "taken", Link: "l", NumPartitions: 3}, kerr.InvalidPartitions, "has 1 partitions at the source"},
 		{router.MirrorSpec{Topic: "taken", Link: "l", Configs: map[string]*string{"retention.ms": ms("1")}}, kerr.InvalidConfig, "retention.ms"},

@@ -171,14 +171,3 @@ func (s *source) topic(ctx context.Context, topic string) (*sourceTopic, *protoc
 	}
 	return st, nil
 }
-
-// mirrorable refuses a source topic that this version cannot mirror faithfully.
-func (t *sourceTopic) mirrorable(link, topic string) *protocol.Error {
-	if policy := t.configs["cleanup.policy"].value; strings.Contains(policy, "compact") {
-		return protocol.Errorf(kerr.InvalidRequest, "topic '%s' has cleanup.policy=%s at the source of link %q: this version of klink mirrors topics with cleanup.policy=delete only", topic, policy, link)
-	}
-	if kind, ok := t.configs["message.timestamp.type"]; ok && kind.value != "CreateTime" {
-		return protocol.Errorf(kerr.InvalidRequest, "topic '%s' has message.timestamp.type=%s at the source of link %q: this version of klink mirrors topics with CreateTime only", topic, kind.value, link)
-	}
-	return nil
-}
