@@ -49,8 +49,6 @@ const (
 	ErrUnsupportedFormat        Error = "UNSUPPORTED_MESSAGE_FORMAT"
 	ErrRecordTooLarge           Error = "RECORD_TOO_LARGE"
 	ErrPolicyViolation          Error = "POLICY_VIOLATION"
-	// ErrSourceRecordsLost: the source deleted records that were not mirrored yet.
-	ErrSourceRecordsLost Error = "SOURCE_RECORDS_LOST"
 	// ErrForeignWrite: somebody else than klink appended to the mirror at the destination.
 	ErrForeignWrite Error = "FOREIGN_WRITE"
 	// ErrMirrorTopicDeleted: the mirror's topic was deleted at the destination, not through klink; a topic that has
@@ -120,9 +118,6 @@ const (
 	// EventMirrorDrained: after PENDING_STOPPED, no append is in flight or will be made. Ends and PhysicalEnds say where the
 	// partitions end.
 	EventMirrorDrained
-	// EventRecordsLost: the source deleted the offsets From to To-1 of a partition before they were mirrored, by retention or
-	// DeleteRecords. The mirror goes on behind them.
-	EventRecordsLost
 )
 
 // Start is where a new partition of a mirror begins: its physical offset 0 is the logical offset Logical, and nothing
@@ -153,9 +148,6 @@ type Event struct {
 	// Ends and PhysicalEnds are where the partitions end, with EventMirrorDrained: by partition, -1 or missing = unknown.
 	// Ends are logical: the source's end of a mirror that has everything, even if that is behind a hole.
 	Ends, PhysicalEnds []int64
-	// Partition, From and To are the logical offsets From to To-1, with EventRecordsLost.
-	Partition int32
-	From, To  int64
 }
 
 // PartitionStatus is what the replicator knows of one partition right now. Offsets are logical, -1 = unknown.

@@ -15,12 +15,8 @@ import (
 // EventMirrorDrained is only noted: the mirror is STOPPED once committed offsets have been compared with its end. Like every
 // finding it may be reported again as long as the state does not show it.
 func (s *Service) Report(ctx context.Context, ev Event) error {
-	switch ev.Kind {
-	case EventMirrorDrained:
+	if ev.Kind == EventMirrorDrained {
 		return s.drained(ctx, ev)
-	case EventRecordsLost:
-		s.recordsLost(ev)
-		return nil
 	}
 	return s.update(ctx, func(tx *Tx) error {
 		switch ev.Kind {
@@ -29,13 +25,6 @@ func (s *Service) Report(ctx context.Context, ev Event) error {
 		}
 		return s.reportMirror(tx, ev)
 	})
-}
-
-// recordsLost logs that the source deleted records before they were mirrored. The mirror goes on behind the hole, as a
-// consumer of the source would.
-func (s *Service) recordsLost(ev Event) {
-	s.log.Warn("the source deleted records before they were mirrored; the mirror goes on behind them",
-		"link", ev.Link, "topic", ev.Topic, "partition", ev.Partition, "from", ev.From, "to", ev.To)
 }
 
 func (s *Service) reportLink(tx *Tx, ev Event) error {

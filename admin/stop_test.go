@@ -274,12 +274,3 @@ func TestFailoverOfAFailedMirror(t *testing.T) {
 		})
 	}
 }
-
-// TestRecordsLost: that the source deleted records is no failure.
-func TestRecordsLost(t *testing.T) {
-	w := newWorld(t)
-	require.Zero(t, w.link("l").ErrorCode)
-	w.plainMirror("orders", 1)
-	w.report(Event{Kind: EventRecordsLost, Link: "l", Topic: "orders", From: 5, To: 9})
-	require.Equal(t, MirrorActive, w.service.State().Mirrors["orders"].State)
-}

@@ -1,0 +1,45 @@
+package admin
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"klink/protocol/linkapi"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestMirrorOfAnySource: a mirror is compacted as its source, and has the source's timestamp type once it is stopped, and not
+// before: the destination would stamp records anew.
+func TestMirrorOfAnySource(t *testing.T) {
+	w := newWorld(t)
+	w.replicator()
+	require.Zero(t, w.link("l").ErrorCode)
+	for _, c := range []struct{ topic, policy, kind string }{
+		{"plain", "delete", "CreateTime"},
+		{"compacted", "compact", "CreateTime"},
+		{"both", "compact,delete", "CreateTime"},
+		{"stamped", "delete", "LogAppendTime"},
+		{"stamped-and-compacted", "compact", "LogAppendTime"},
+	} {
+		t.Run(c.topic, func(t *testing.T) {
+			w.sourceTopic(c.topic, 1, map[string]string{"cleanup.policy": c.policy, "message.timestamp.type": c.kind})
+			r := w.mirror(c.topic, "l")
+			require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+			configs := w.configsOf(c.topic)
+			require.Equal(t, c.policy, configs["cleanup.policy"])
+			require.Equal(t, "CreateTime", configs["message.timestamp.type"])
+			awaitState(t, w.service, "started", func(s *State) bool { return s.Mirrors[c.topic].State == MirrorActive })
+			m := w.service.State().Mirrors[c.topic]
+			require.Equal(t, c.kind == "LogAppendTime", m.LogAppendTime)
+			require.Equal(t, m.LogAppendTime, strings.Contains(w.describe(w.service, c.topic).DirectAccessReason, "LogAppendTime"))
+
+			require.Zero(t, w.alter(c.topic, linkapi.MirrorFailover).ErrorCode)
+			require.NoError(t, w.service.restoreConfigs(context.Background(), c.topic))
+			configs = w.configsOf(c.topic)
+			require.Equal(t, c.policy, configs["cleanup.policy"])
+			require.Equal(t, c.kind, configs["message.timestamp.type"])
+		})
+	}
+}
