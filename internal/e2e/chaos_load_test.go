@@ -10,6 +10,7 @@ import (
 
 	"klink/internal/kafkatest"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -30,14 +31,20 @@ type chaosRun struct {
 	life   context.Context // of the test
 	source *kafkatest.Cluster
 	client func(opts ...kgo.Opt) *kgo.Client // of the source
-	rng    *rand.Rand
-	acked  atomic.Int64          // records
-	failed atomic.Pointer[error] // the first produce that failed
+	// mirrored is a client of klink, by which a load can know how far the mirror is.
+	mirrored *kadm.Client
+	rng      *rand.Rand
+	acked    atomic.Int64          // records
+	failed   atomic.Pointer[error] // the first produce that failed
+	deleted  atomic.Int64          // DeleteRecords that the source has carried out
+	txns     atomic.Int64          // transactions ended, committed or aborted
 }
 
 func chaosLoads() []chaosLoad {
 	return []chaosLoad{
 		{topic: "plain", partitions: 3, run: loadPlain},
+		{topic: "trimmed", partitions: 2, run: loadTrimmed},
+		{topic: "transactions", partitions: 2, run: loadTransactions},
 	}
 }
 
@@ -101,3 +108,48 @@ func pause(ctx context.Context, d time.Duration) {
 
 // loadPlain appends.
 func loadPlain(ctx context.Context, l *chaosRun) { l.produce(ctx, l.record) }
+
+// loadTrimmed appends, and deletes records that have been mirrored, often in the middle of a batch.
+func loadTrimmed(ctx context.Context, l *chaosRun) {
+	done := make(chan struct{})
+	rng := rand.New(rand.NewPCG(l.rng.Uint64(), 1))
+	go func() {
+		defer close(done)
+		adm := kadm.NewClient(l.client())
+		for ctx.Err() == nil {
+			pause(ctx, 3*time.Second)
+			attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
+			l.trim(attempt, adm, rng)
+			cancel()
+		}
+	}()
+	l.produce(ctx, l.record)
+	<-done
+}
+
+func (l *chaosRun) trim(ctx context.Context, adm *kadm.Client, rng *rand.Rand) {
+	ends, err := l.mirrored.ListEndOffsets(ctx, l.load.topic)
+	if err != nil {
+		return
+	}
+	starts, err := adm.ListStartOffsets(ctx, l.load.topic)
+	if err != nil {
+		return
+	}
+	offsets := kadm.Offsets{}
+	ends.Each(func(end kadm.ListedOffset) {
+		start, ok := starts.Lookup(end.Topic, end.Partition)
+		if end.Err != nil || !ok || start.Err != nil || end.Offset <= start.Offset {
+			return
+		}
+		// At most half of what is left, so that much remains to be compared.
+		offsets.AddOffset(end.Topic, end.Partition, start.Offset+rng.Int64N((end.Offset-start.Offset)/2+1), -1)
+	})
+	if rs, err := adm.DeleteRecords(ctx, offsets); err == nil {
+		rs.Each(func(r kadm.DeleteRecordsResponse) {
+			if r.Err == nil {
+				l.deleted.Add(1)
+			}
+		})
+	}
+}

@@ -56,6 +56,7 @@ func TestChaos(t *testing.T) {
 	adm := kadm.NewClient(source.Client(t))
 	k := StartKlink(t, destination)
 	createLink(t, k, "east", source, "metadata.max.age.ms=1000")
+	mirrored := kadm.NewClient(kafkatest.NewClient(t, kgo.SeedBrokers(k.Bootstrap()), kgo.DialTimeout(5*time.Second)))
 
 	var runs []*chaosRun
 	watchers := map[string]*watcher{}
@@ -70,7 +71,7 @@ func TestChaos(t *testing.T) {
 		k.MustCLI(t, "topic", "create", l.topic, "--link", "east", "--replication-factor", "3")
 		watchers[l.topic] = startWatcher(t, k, l.topic)
 		runs = append(runs, &chaosRun{
-			load: l, life: ctx, source: source, rng: rand.New(rand.NewPCG(seed, uint64(i))),
+			load: l, life: ctx, source: source, mirrored: mirrored, rng: rand.New(rand.NewPCG(seed, uint64(i))),
 			client: func(opts ...kgo.Opt) *kgo.Client {
 				return source.Client(t, append([]kgo.Opt{kgo.DialTimeout(5 * time.Second)}, opts...)...)
 			},
@@ -96,7 +97,7 @@ func TestChaos(t *testing.T) {
 		if err := r.failed.Load(); err != nil {
 			t.Logf("%s: the first record that could not be produced: %v", topic, *err)
 		}
-		t.Logf("%s: %d records acknowledged", topic, r.acked.Load())
+		t.Logf("%s: %d records acknowledged, %d deletes, %d transactions", topic, r.acked.Load(), r.deleted.Load(), r.txns.Load())
 		awaitMirror(t, k, source, topic)
 		awaitStart(ctx, t, k, source, r.load)
 		want := chaosSource(ctx, t, source, topic)
