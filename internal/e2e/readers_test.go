@@ -65,6 +65,9 @@ func readFranzWith(t testing.TB, topic string, opts ...kgo.Opt) []record {
 			partition: r.Partition, offset: r.Offset, timestampType: "CreateTime",
 			timestamp: r.Timestamp.UnixMilli(), key: text(r.Key), value: text(r.Value),
 		}
+		if r.Timestamp.IsZero() {
+			rec.timestamp = -1 // of message format v0, which has none; Kafka's own clients say so
+		}
 		if r.Attrs.TimestampType() == 1 {
 			rec.timestampType = "LogAppendTime"
 		}
@@ -132,6 +135,9 @@ func readLibrdkafka(t testing.TB, bootstrap, topic string, _ int) []record {
 			partition: *r.Partition, offset: r.Offset, timestamp: r.Timestamp,
 			timestampType: map[int]string{1: "CreateTime", 2: "LogAppendTime"}[r.TimestampType],
 			key:           text(r.Key), value: text(r.Value),
+		}
+		if r.TimestampType == 0 {
+			rec.timestamp, rec.timestampType = -1, "CreateTime" // message format v0: none
 		}
 		var hs []string
 		for _, h := range r.Headers {
