@@ -73,7 +73,11 @@ func TestChaos(t *testing.T) {
 		_ = conn.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 		defer cancel()
-		require.NoError(t, p.Shutdown(ctx))
+		// A broker that announced more bytes than it sent owes them to a client that may not have been seen to leave: such a
+		// request does not finish, and the end of ctx closes what is left.
+		if err := p.Shutdown(ctx); err != nil {
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		}
 		require.Zero(t, p.Stats().Connections.Load())
 	})
 }
