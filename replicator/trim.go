@@ -2,7 +2,9 @@ package replicator
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"klink/protocol/batch"
@@ -48,6 +50,9 @@ func (w *worker) trim(ctx context.Context) {
 	}
 }
 
+// errSeen ends a walk.
+var errSeen = errors.New("seen")
+
 // maxProbes bounds the probes for one offset; halving finds any within 63.
 const maxProbes = 64
 
@@ -59,13 +64,14 @@ func (w *worker) findPhysical(ctx context.Context, logical int64) (int64, error)
 		if ok || probe == timeline.ProbeEnd {
 			return physical, nil
 		}
-		err := log.walk(ctx, probe, probe+1, func(h batch.Header) error {
+		// The batch that held the offset may have been compacted away; the next one tells as much.
+		err := log.walk(ctx, probe, math.MaxInt64, func(h batch.Header) error {
 			if l, _, _, stamped := batch.ReadStamp(h); stamped {
 				w.tl.LearnProbe(h.BaseOffset(), l, h.NextOffset()-h.BaseOffset())
 			}
-			return nil
+			return errSeen
 		})
-		if err != nil {
+		if err != nil && !errors.Is(err, errSeen) {
 			return 0, err
 		}
 	}
