@@ -138,10 +138,11 @@ func (t *Partition) FindRecord(physical int64) (logical, probe int64, ok bool) {
 }
 
 // FindLogStart is FindLogical of the log start. Where the source's own log start is known, and there is no record between it
-// and the one at physical, that is what it was at the source.
+// and the one at physical, that is what it was at the source. That holds, too, where a cleaner has removed the batch at
+// physical, so that no probe can tell what was there.
 func (t *Partition) FindLogStart(physical int64) (logical, probe int64, ok bool) {
 	logical, probe, ok = t.FindLogical(physical)
-	if floor := t.Floor(); ok && logical > floor {
+	if floor := t.Floor(); !ok || logical > floor {
 		if p, _, known := t.FindPhysical(floor, 0); known && p == physical {
 			return floor, 0, true
 		}

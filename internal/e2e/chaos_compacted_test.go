@@ -1,0 +1,110 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// busyCleaner makes a broker compact a topic while it is written to.
+func busyCleaner() map[string]string {
+	return map[string]string{"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01", "segment.ms": "3000"}
+}
+
+// loadCompacted writes few keys over and over, with tombstones.
+func loadCompacted(ctx context.Context, l *chaosRun) {
+	l.produce(ctx, func(i int) *kgo.Record {
+		r := &kgo.Record{
+			Topic: l.load.topic, Partition: int32(l.rng.IntN(int(l.load.partitions))), Key: fmt.Appendf(nil, "k%d", l.rng.IntN(100)),
+			Value: fmt.Appendf(nil, "%d %s", i, strings.Repeat("v", l.rng.IntN(200))), Timestamp: time.UnixMilli(baseTime + int64(i)),
+		}
+		if l.rng.IntN(10) == 0 {
+			r.Value = nil
+		}
+		return r
+	})
+}
+
+// assertCompactedAlike compares two logs of a compacted topic, whose cleaners work each at its own pace: a record that both
+// have is the same, and so is the last record of each key. So a record that only one of them has is superseded.
+func assertCompactedAlike(t testing.TB, what string, want, got []record) {
+	t.Helper()
+	type place struct {
+		partition int32
+		offset    int64
+	}
+	type owner struct {
+		partition int32
+		key       string
+	}
+	at := map[place]record{}
+	lastWanted, last := map[owner]record{}, map[owner]record{}
+	for _, r := range want {
+		at[place{r.partition, r.offset}] = r
+		lastWanted[owner{r.partition, r.key}] = r
+	}
+	wrong, common := 0, 0
+	for i, r := range got {
+		if i > 0 && got[i-1].partition == r.partition && got[i-1].offset >= r.offset {
+			t.Fatalf("%s: offset %d after %d in partition %d", what, r.offset, got[i-1].offset, r.partition)
+		}
+		last[owner{r.partition, r.key}] = r
+		if w, ok := at[place{r.partition, r.offset}]; ok {
+			common++
+			if w != r {
+				wrong++
+				t.Errorf("%s: want %+v, got %+v", what, w, r)
+			}
+		}
+		if wrong > 5 {
+			t.Fatalf("%s: too much is wrong", what)
+		}
+	}
+	for o, w := range lastWanted {
+		if g := last[o]; g != w && wrong <= 5 {
+			wrong++
+			t.Errorf("%s: the last record of key %s in partition %d: want %+v, got %+v", what, o.key, o.partition, w, g)
+		}
+	}
+	if len(last) != len(lastWanted) || common == 0 {
+		t.Errorf("%s: %d keys, want %d; %d records in common", what, len(last), len(lastWanted), common)
+	}
+}
+
+func TestCompactedAlike(t *testing.T) {
+	source := []record{{offset: 3, key: "a", value: "3"}, {offset: 5, key: "b", value: "5"}, {offset: 6, key: "a", value: "6"}}
+	for _, tc := range []struct {
+		name   string
+		mirror []record
+		alike  bool
+	}{
+		{"the same", source, true},
+		{"cleaned further", source[1:], true},
+		{"cleaned less", append([]record{{offset: 1, key: "b", value: "1"}}, source...), true},
+		{"another value", []record{source[0], source[1], {offset: 6, key: "a", value: "7"}}, false},
+		{"a key is missing", source[2:], false},
+		{"the last record is missing", source[:2], false},
+		{"another offset", []record{source[0], source[1], {offset: 7, key: "a", value: "6"}}, false},
+		{"a key too many", append([]record{{offset: 1, key: "c", value: "1"}}, source...), false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			said := &quiet{TB: t}
+			assertCompactedAlike(said, tc.name, source, tc.mirror)
+			if said.failed == tc.alike {
+				t.Errorf("alike: %v, want %v", !said.failed, tc.alike)
+			}
+		})
+	}
+}
+
+// quiet notes errors instead of failing.
+type quiet struct {
+	testing.TB
+	failed bool
+}
+
+func (q *quiet) Errorf(string, ...any) { q.failed = true }
