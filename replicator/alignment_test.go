@@ -53,6 +53,7 @@ type scriptedLog struct {
 	pending []delayed
 	// What the fates did.
 	doubted, gaps, foreign int
+	told                   int64 // the log end that was told last; requests that come later move it unseen
 }
 
 // delayed is a request that is carried out later.
@@ -101,7 +102,8 @@ func (l *scriptedLog) ends(ctx context.Context) (start, end int64, err error) {
 	if f := l.next(done, done, refusedOnce); f != done {
 		return 0, 0, kerr.NotLeaderForPartition
 	}
-	return l.start, l.end(), nil
+	l.told = l.end()
+	return l.start, l.told, nil
 }
 
 func (l *scriptedLog) walk(ctx context.Context, from, to int64, see func(batch.Header) error) error {
