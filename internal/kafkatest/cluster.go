@@ -45,6 +45,12 @@ func StartOld(t testing.TB, opts ...Option) *Cluster {
 	return startFor(t, V241, opts)
 }
 
+// StartRelease runs a release until the end of the test: as [Start] does, or for one before KRaft as [StartOld].
+func StartRelease(t testing.TB, v Version, opts ...Option) *Cluster {
+	t.Helper()
+	return startFor(t, v, opts)
+}
+
 func startFor(t testing.TB, v Version, opts []Option) *Cluster {
 	t.Helper()
 	Require(t)
@@ -71,7 +77,7 @@ func startFrom(lib string, v Version, opts ...Option) (_ *Cluster, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if v == V241 && (o.brokers != 1 || o.protocol != "PLAINTEXT") {
+	if v.old() && (o.brokers != 1 || o.protocol != "PLAINTEXT") {
 		return nil, fmt.Errorf("kafkatest: Kafka %s is run with one PLAINTEXT broker only", v)
 	}
 	c := &Cluster{version: v, opts: o, lib: lib, id: randomUUID()}
@@ -95,7 +101,7 @@ func startFrom(lib string, v Version, opts ...Option) (_ *Cluster, err error) {
 		}
 		c.brokers = append(c.brokers, b)
 	}
-	if v == V241 {
+	if v.old() {
 		err = c.prepareZooKeeper()
 	} else {
 		err = c.prepareKRaft()

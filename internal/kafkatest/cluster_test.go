@@ -100,7 +100,13 @@ func TestTools(t *testing.T) {
 }
 
 func TestOldBroker(t *testing.T) {
-	c := StartOld(t, Config("log.message.format.version", "0.10.2"))
+	for _, v := range []Version{V241, V282} {
+		t.Run(string(v), func(t *testing.T) { oldBroker(t, v) })
+	}
+}
+
+func oldBroker(t *testing.T, v Version) {
+	c := StartRelease(t, v, Config("log.message.format.version", "0.10.2"))
 	cl := c.Client(t, kgo.DisableIdempotentWrite()) // which the old format cannot hold
 	CreateTopic(t, cl, "old", 1, 1, nil)
 	records := Records(10, 10)

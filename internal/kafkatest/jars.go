@@ -21,21 +21,31 @@ type Version string
 // The releases whose jars the poms of this directory name.
 const (
 	V431 Version = "4.3.1" // KRaft
+	V282 Version = "2.8.2" // ZooKeeper
 	V241 Version = "2.4.1" // ZooKeeper
 )
 
 //go:embed kafka-4.3.1/pom.xml
 var pom431 []byte
 
+//go:embed kafka-2.8.2/pom.xml
+var pom282 []byte
+
 //go:embed kafka-2.4.1/pom.xml
 var pom241 []byte
 
 func (v Version) pom() []byte {
-	if v == V241 {
+	switch v {
+	case V241:
 		return pom241
+	case V282:
+		return pom282
 	}
 	return pom431
 }
+
+// old says that the release is run with ZooKeeper.
+func (v Version) old() bool { return v == V241 || v == V282 }
 
 // Provision makes sure that the jars of a release are on this machine and returns their directory.
 //

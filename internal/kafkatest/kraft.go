@@ -128,7 +128,7 @@ func (c *Cluster) log4jPath() string { return filepath.Join(c.dir, "log4j2.prope
 
 // logging is the JVM flags that make the release write its warnings to its standard output or error.
 func (c *Cluster) logging() []string {
-	if c.version == V241 {
+	if c.version.old() {
 		return []string{"-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"}
 	}
 	return []string{"-Dlog4j2.configurationFile=" + c.log4jPath()}
