@@ -238,11 +238,8 @@ func TestExactTimestampsAndCodecs(t *testing.T) {
 		e.mirror(t, topic)
 	}
 	e.compare(t, "append", 2)
-	e.compare(t, "changing", 1)
-	for _, topic := range []string{"far", "large"} { // the console consumer cannot tell null from empty, nor print megabytes on a line
-		awaitMirror(t, e.k, e.source, topic)
-		assertSame(t, topic, readFranz(t, e.source.Bootstrap(), topic, 0), readFranz(t, e.k.Bootstrap(), topic, 0))
-		assertSame(t, topic, readLibrdkafka(t, e.source.Bootstrap(), topic, 0), readLibrdkafka(t, e.k.Bootstrap(), topic, 0))
+	for _, topic := range []string{"changing", "far", "large"} {
+		e.compare(t, topic, 1)
 	}
 }
 
