@@ -114,8 +114,14 @@ func librdkafka(t testing.TB, stdin string, args ...string) string {
 
 func readLibrdkafka(t testing.TB, bootstrap, topic string, _ int) []record {
 	t.Helper()
+	return readLibrdkafkaWith(t, bootstrap, topic)
+}
+
+// readLibrdkafkaWith takes flags and settings of the reader.
+func readLibrdkafkaWith(t testing.TB, bootstrap, topic string, args ...string) []record {
+	t.Helper()
 	var out []record
-	for line := range strings.Lines(librdkafka(t, "", "read", "-b", bootstrap, "-t", topic)) {
+	for line := range strings.Lines(librdkafka(t, "", append([]string{"read", "-b", bootstrap, "-t", topic}, args...)...)) {
 		var r struct {
 			Partition     *int32
 			Offset        int64
@@ -155,12 +161,18 @@ func readLibrdkafka(t testing.TB, bootstrap, topic string, _ int) []record {
 // readJava reads with Kafka's console consumer. It ends after count records: it has no notion of the end of a topic.
 func readJava(t testing.TB, bootstrap, topic string, count int) []record {
 	t.Helper()
-	out, err := kafkatest.JavaTool(t, "", "org.apache.kafka.tools.consumer.ConsoleConsumer",
+	return readJavaWith(t, bootstrap, topic, count)
+}
+
+// readJavaWith takes further arguments of the console consumer.
+func readJavaWith(t testing.TB, bootstrap, topic string, count int, args ...string) []record {
+	t.Helper()
+	out, err := kafkatest.JavaTool(t, "", "org.apache.kafka.tools.consumer.ConsoleConsumer", append(args,
 		"--bootstrap-server", bootstrap, "--topic", topic, "--from-beginning",
 		"--max-messages", strconv.Itoa(count), "--timeout-ms", "60000",
 		"--formatter-property", "print.timestamp=true", "--formatter-property", "print.partition=true",
 		"--formatter-property", "print.offset=true", "--formatter-property", "print.headers=true",
-		"--formatter-property", "print.key=true", "--formatter-property", "null.literal="+null)
+		"--formatter-property", "print.key=true", "--formatter-property", "null.literal="+null)...)
 	if err != nil {
 		t.Fatalf("console consumer: %v\n%s", err, out)
 	}

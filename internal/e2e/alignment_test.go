@@ -1,0 +1,193 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"klink/internal/kafkatest"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const (
+	farStart  = 100_000_000 // the largest that is burned by default
+	nearStart = 5_000_000
+)
+
+// TestExactAlignment: point 7. Mirrors have the source's offsets physically: from a log start of 100 million, and over the
+// holes of transactions; also when klink is killed in the middle of using offsets up, and of writing markers. Where a
+// mirror has other offsets, klink says where, since when and why, and what that means for promotion.
+func TestExactAlignment(t *testing.T) {
+	e := newExact(t, kafkatest.Start(t))
+	createLink(t, e.k, "west", e.source, "offset.alignment=off")
+
+	e.createSource(t, "far", 3) // partition 2 begins in the middle of a batch
+	startLogAt(e, t, "far", 0, farStart)
+	startLogAt(e, t, "far", 1, nearStart)
+	produceVaried(e.ctx, t, e.source, "far", 0, 60)
+	produceVaried(e.ctx, t, e.source, "far", 1, 60)
+	produceVaried(e.ctx, t, e.source, "far", 2, 60)
+	deleteBefore(e.ctx, t, e.adm, "far", map[int32]int64{2: 25})
+	e.createSource(t, "ledger", 4)
+	transact(e.ctx, t, e.source, "ledger", "backlog", 3, 20, 7)
+	deleteBefore(e.ctx, t, e.adm, "ledger", map[int32]int64{1: 11})
+
+	t.Run("killed in the middle", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(e.ctx)
+		loaded := make(chan int)
+		go func() { // transactions all the while
+			n := 0
+			for ; ctx.Err() == nil; n++ {
+				transact(e.ctx, t, e.source, "ledger", fmt.Sprint("load-", n), 3, 3, 7)
+			}
+			loaded <- n
+		}()
+		stop := func() int { cancel(); return <-loaded }
+		defer func() {
+			if cancel(); t.Failed() {
+				<-loaded
+			}
+		}()
+		e.mirror(t, "far")
+		e.mirror(t, "ledger")
+		e.killInBurn(t, "far", 0, farStart, 3)
+		e.killInMarkers(t, "ledger", 3, 3)
+		if n := stop(); n < 3 {
+			t.Errorf("only %d rounds of transactions ran meanwhile", n)
+		}
+	})
+	t.Run("log starts", func(t *testing.T) {
+		if got := e.wantAligned(t, "far", 3); len(got) != 60+60+35 || got[0].offset != farStart {
+			t.Fatalf("%d records, the first is %+v", len(got), got[0])
+		}
+	})
+	t.Run("transactions", func(t *testing.T) {
+		if got := e.wantAligned(t, "ledger", 4); len(got) < 150 {
+			t.Fatalf("only %d records", len(got))
+		}
+	})
+	t.Run("what is said", e.alignmentIsTold)
+}
+
+// killInBurn kills klink times times while the offsets below the first one of a partition are being used up.
+func (e *exact) killInBurn(t *testing.T, topic string, partition int32, to int64, times int) {
+	cl := e.destination.Client(t)
+	last := int64(0)
+	for range times {
+		kafkatest.WaitFor(t, 2*time.Minute, "offsets to be used up", func() (bool, string) {
+			end := e.physicalEnd(t, cl, topic, partition)
+			if end >= to {
+				t.Fatalf("all %d offsets were used up before klink could be killed", to)
+			}
+			if end <= last {
+				return false, fmt.Sprint(end)
+			}
+			e.k.Kill()
+			last = end
+			return true, ""
+		})
+		t.Logf("killed with %d of %d offsets used up", last, to)
+		e.k.Restart()
+	}
+}
+
+// killInMarkers kills klink in the middle of the markers of aborted transactions, several times.
+func (e *exact) killInMarkers(t *testing.T, topic string, partition int32, times int) {
+	const aborted = 9000
+	awaitMirrorPartition(t, e, topic, partition)
+	for n := range times {
+		e.k.Kill()
+		first := e.sourceEnd(t, topic, partition)
+		cl := e.source.Client(t, kgo.TransactionalID("aborting"), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(5*time.Millisecond))
+		for i := range 6 {
+			if err := cl.BeginTransaction(); err != nil {
+				t.Fatal(err)
+			}
+			records, commit := aborted, kgo.TryAbort
+			if i%2 == 1 {
+				records, commit = 1, kgo.TryCommit
+			}
+			for j := range records {
+				cl.Produce(e.ctx, &kgo.Record{Topic: topic, Partition: partition, Key: fmt.Appendf(nil, "%d", n), Value: fmt.Appendf(nil, "record %d of transaction %d", j, i)}, nil)
+			}
+			if err := cl.Flush(e.ctx); err != nil {
+				t.Fatal(err)
+			}
+			if err := cl.EndTransaction(e.ctx, commit); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cl.Close()
+		end := e.sourceEnd(t, topic, partition)
+		e.k.Restart()
+		dst := e.destination.Client(t)
+		kafkatest.WaitFor(t, 2*time.Minute, "markers to be written", func() (bool, string) {
+			at := e.physicalEnd(t, dst, topic, partition)
+			if at >= end {
+				t.Fatalf("the markers of %d offsets were written before klink could be killed", end-first)
+			}
+			if at <= first {
+				return false, fmt.Sprint(at)
+			}
+			e.k.Kill()
+			t.Logf("killed with %d of %d offsets written", at-first, end-first)
+			return true, ""
+		})
+		dst.Close()
+		e.k.Restart()
+	}
+}
+
+func (e *exact) sourceEnd(t *testing.T, topic string, partition int32) int64 {
+	t.Helper()
+	return atoi(strings.Fields(listOffsets(e.ctx, t, e.source.Client(t), topic, partition+1, -1))[partition])
+}
+
+// awaitMirrorPartition waits until one partition is caught up; others may have a load.
+func awaitMirrorPartition(t *testing.T, e *exact, topic string, partition int32) {
+	t.Helper()
+	kafkatest.WaitFor(t, 2*time.Minute, fmt.Sprintf("%s-%d to catch up", topic, partition), func() (bool, string) {
+		d, err := describeMirror(t, e.k, topic)
+		if err != nil || len(d.Partitions) <= int(partition) {
+			return false, fmt.Sprint(d, err)
+		}
+		p := d.Partitions[partition]
+		return d.State == "ACTIVE" && p.Lag == 0 && p.MirrorEndOffset == e.sourceEnd(t, topic, partition), fmt.Sprintf("%+v", p)
+	})
+}
+
+// alignmentIsTold: `mirror describe` and `mirror promote --dry-run` answer whether clients can go straight to the brokers
+// after promotion: for aligned mirrors, for one that is not to be aligned, and for a compacted one with a hole.
+func (e *exact) alignmentIsTold(t *testing.T) {
+	e.createSource(t, "unaligned", 2)
+	produceVaried(e.ctx, t, e.source, "unaligned", 0, 40)
+	produceVaried(e.ctx, t, e.source, "unaligned", 1, 40)
+	deleteBefore(e.ctx, t, e.adm, "unaligned", map[int32]int64{1: 30})
+	e.createSource(t, "table", 1, "cleanup.policy=compact")
+	transact(e.ctx, t, e.source, "table", "table", 1, 2, 5)
+	e.createSource(t, "dense", 1, "cleanup.policy=compact")
+	if err := e.source.Client(t).ProduceSync(e.ctx, &kgo.Record{Topic: "dense", Key: []byte("k"), Value: []byte("v")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	e.k.MustCLI(t, "topic", "create", "unaligned", "--link", "west")
+	e.mirror(t, "table")
+	e.mirror(t, "dense")
+	for _, topic := range []string{"unaligned", "table", "dense"} {
+		awaitMirror(t, e.k, e.source, topic)
+	}
+	for _, topic := range []string{"far", "ledger", "unaligned", "table", "dense"} {
+		t.Logf("%s", e.k.MustCLI(t, "mirror", "describe", topic))
+		t.Logf("%s", e.k.MustCLI(t, "mirror", "describe", topic, "-o", "json"))
+	}
+	var verdicts []any
+	out := e.k.MustCLI(t, "mirror", "promote", "--dry-run", "-o", "json", "far", "ledger", "unaligned", "table", "dense")
+	if err := json.Unmarshal([]byte(out), &verdicts); err != nil {
+		t.Fatal(err)
+	}
+	t.Log(out)
+	t.Log(e.k.MustCLI(t, "mirror", "promote", "--dry-run", "far", "ledger", "unaligned", "table", "dense"))
+}
