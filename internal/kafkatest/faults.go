@@ -20,11 +20,19 @@ type Faults struct {
 	mu     sync.Mutex
 	ln     net.Listener // nil while cut
 	conns  map[*faultConn]struct{}
-	open   chan struct{} // closed while bytes may pass
+	open   [2]chan struct{} // by direction, closed while bytes may pass
 	delay  time.Duration
 	closed bool
 	wg     sync.WaitGroup
 }
+
+// direction is a way through the proxy.
+type direction int
+
+const (
+	requests direction = iota // to the target
+	answers                   // from the target
+)
 
 // NewFaults listens on a free port of 127.0.0.1 and forwards to target until the end of the test.
 func NewFaults(t testing.TB, target string) *Faults {
@@ -42,8 +50,11 @@ func newFaults(target string) (*Faults, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Faults{target: target, ports: ports, conns: map[*faultConn]struct{}{}, open: make(chan struct{})}
-	close(f.open)
+	f := &Faults{target: target, ports: ports, conns: map[*faultConn]struct{}{}}
+	for d := range f.open {
+		f.open[d] = make(chan struct{})
+		close(f.open[d])
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.listen(); err != nil {
@@ -82,25 +93,37 @@ func (f *Faults) reset() {
 
 // Stall lets no byte pass in either direction while connections stay open, as a network that drops packets does,
 // until [Faults.Resume]. Up to about 4 MiB a direction are taken in meanwhile.
-func (f *Faults) Stall() {
+func (f *Faults) Stall() { f.stall(requests, answers) }
+
+// StallRequests is [Faults.Stall] of what clients send: nothing they ask for is done until [Faults.Resume], then all of it.
+func (f *Faults) StallRequests() { f.stall(requests) }
+
+// StallAnswers is [Faults.Stall] of what the target sends: what clients ask for is done, and they do not hear of it.
+func (f *Faults) StallAnswers() { f.stall(answers) }
+
+func (f *Faults) stall(ds ...direction) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	select {
-	case <-f.open:
-		f.open = make(chan struct{})
-	default:
+	for _, d := range ds {
+		select {
+		case <-f.open[d]:
+			f.open[d] = make(chan struct{})
+		default:
+		}
 	}
 }
 
-// Resume ends [Faults.Cut] and [Faults.Stall]. Bytes held by a stall are delivered. It panics if the port was lost,
+// Resume ends [Faults.Cut] and every stall. Bytes held by a stall are delivered. It panics if the port was lost,
 // which its reservation prevents.
 func (f *Faults) Resume() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	select {
-	case <-f.open:
-	default:
-		close(f.open)
+	for _, open := range f.open {
+		select {
+		case <-open:
+		default:
+			close(open)
+		}
 	}
 	if f.ln == nil && !f.closed {
 		if err := f.listen(); err != nil {
@@ -178,8 +201,8 @@ func (f *Faults) serve(ln net.Listener, client net.Conn) {
 	f.mu.Unlock()
 
 	var wg sync.WaitGroup
-	wg.Go(func() { f.pump(c, c.client, c.target) })
-	wg.Go(func() { f.pump(c, c.target, c.client) })
+	wg.Go(func() { f.pump(c, c.client, c.target, requests) })
+	wg.Go(func() { f.pump(c, c.target, c.client, answers) })
 	wg.Wait()
 	f.mu.Lock()
 	delete(f.conns, c)
@@ -216,7 +239,7 @@ type chunk struct {
 }
 
 // pump moves bytes one way through a queue, in which they wait for delay and stall, and passes on an end of stream.
-func (f *Faults) pump(c *faultConn, from, to *net.TCPConn) {
+func (f *Faults) pump(c *faultConn, from, to *net.TCPConn, way direction) {
 	queue := make(chan chunk, 64)
 	f.wg.Go(func() {
 		defer close(queue)
@@ -243,7 +266,7 @@ func (f *Faults) pump(c *faultConn, from, to *net.TCPConn) {
 		}
 	})
 	for ch := range queue {
-		if !f.pass(c, ch.due) {
+		if !f.pass(c, way, ch.due) {
 			return
 		}
 		if _, err := to.Write(ch.data); err != nil {
@@ -251,13 +274,13 @@ func (f *Faults) pump(c *faultConn, from, to *net.TCPConn) {
 			return
 		}
 	}
-	if f.pass(c, time.Time{}) {
+	if f.pass(c, way, time.Time{}) {
 		_ = to.CloseWrite()
 	}
 }
 
 // pass waits until bytes that are due may leave; false means that the connection has ended.
-func (f *Faults) pass(c *faultConn, due time.Time) bool {
+func (f *Faults) pass(c *faultConn, way direction, due time.Time) bool {
 	if wait := time.Until(due); wait > 0 {
 		timer := time.NewTimer(wait)
 		defer timer.Stop()
@@ -268,7 +291,7 @@ func (f *Faults) pass(c *faultConn, due time.Time) bool {
 		}
 	}
 	f.mu.Lock()
-	open := f.open
+	open := f.open[way]
 	f.mu.Unlock()
 	select {
 	case <-open:

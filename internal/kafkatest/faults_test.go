@@ -112,6 +112,53 @@ func TestFaultsStall(t *testing.T) {
 	}
 }
 
+// TestFaultsStallOneWay: what is held in one direction has or has not been done at the target, and the other one passes.
+func TestFaultsStallOneWay(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	f := NewFaults(t, ln.Addr().String())
+	client := dial(t, f)
+	target, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { target.Close() })
+	for _, way := range []struct {
+		name       string
+		stall      func()
+		held, free [2]net.Conn // from, to
+	}{
+		{"requests", f.StallRequests, [2]net.Conn{client, target}, [2]net.Conn{target, client}},
+		{"answers", f.StallAnswers, [2]net.Conn{target, client}, [2]net.Conn{client, target}},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			way.stall()
+			if _, err := way.held[0].Write([]byte("held")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := way.free[0].Write([]byte("free")); err != nil {
+				t.Fatal(err)
+			}
+			buf := make([]byte, 4)
+			if _, err := io.ReadFull(way.free[1], buf); err != nil || string(buf) != "free" {
+				t.Errorf("the other way: %q, %v", buf, err)
+			}
+			_ = way.held[1].SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+			if n, err := way.held[1].Read(buf); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("read %d bytes while stalled, %v", n, err)
+			}
+			_ = way.held[1].SetReadDeadline(time.Time{})
+			f.Resume()
+			if _, err := io.ReadFull(way.held[1], buf); err != nil || string(buf) != "held" {
+				t.Errorf("after the stall: %q, %v", buf, err)
+			}
+		})
+	}
+}
+
 func TestFaultsDelay(t *testing.T) {
 	f := NewFaults(t, echo(t))
 	conn := dial(t, f)
