@@ -19,7 +19,7 @@ func voidWorld(v View) (*world, *timeline.Partition) {
 	w := newWorld()
 	if v.Timeline == nil {
 		v.Timeline = timeline.New(0, 100, 100)
-		v.Timeline.Own(0, 100)
+		v.Timeline.Own(0, 100, 100)
 		v.Timeline.Extend(0, 100, 10)
 	}
 	w.mirrors["mirror"] = fakeMirror{v}
@@ -164,7 +164,7 @@ func TestFetchResponseVoids(t *testing.T) {
 // everything is its own, below it only what has a stamp.
 func TestFetchResponseOfStoppedMirror(t *testing.T) {
 	line := timeline.New(0, 100, 100)
-	line.Own(0, 100)
+	line.Own(0, 100, 100)
 	line.Extend(0, 100, 10)
 	line.Extend(10, 120, 5)
 	if err := line.Hide(15, 20); err != nil {

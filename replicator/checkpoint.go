@@ -11,21 +11,50 @@ const (
 	// checkpointInterval is how often the ends of partitions that move are stored.
 	checkpointInterval = 3 * time.Second
 	checkpointTimeout  = 10 * time.Second
+	// holeDelay is how long partitions that end in a hole are collected before they are stored, at least. It is also as long
+	// as nine times the last write took, so that a cluster that is slow to write is asked for little.
+	holeDelay  = 20 * time.Millisecond
+	holeFactor = 9
 )
+
+// keepCheckpoints stores checkpoints: from time to time of all partitions, soon of those that end in a hole (end.go).
+func (r *Replicator) keepCheckpoints(ctx context.Context) {
+	all := time.NewTicker(checkpointInterval)
+	defer all.Stop()
+	delay := holeDelay
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-all.C:
+			mirrors := r.mirrorsNow()
+			r.confirm(mirrors)
+			r.checkpoint(ctx, mirrors)
+		case <-r.holes:
+			if !sleep(ctx, delay) {
+				return
+			}
+			began := time.Now()
+			r.store(ctx, r.mirrorsNow(), (*worker).endsInHole)
+			delay = max(holeDelay, min(holeFactor*time.Since(began), checkpointInterval))
+		}
+	}
+}
 
 // checkpoint stores how far the workers have come since the last time, in one write. A mirror whose every batch was deleted
 // by retention has no stamp left; this tells where to go on. What is read after a crash begins here, too.
 func (r *Replicator) checkpoint(ctx context.Context, mirrors []*mirror) {
+	r.store(ctx, mirrors, func(*worker) bool { return true })
+}
+
+// store stores checkpoints of the workers that which is true of; their locks are held when it is asked.
+func (r *Replicator) store(ctx context.Context, mirrors []*mirror, which func(*worker) bool) {
 	var cs []admin.Checkpoint
 	var ws []*worker
 	for _, m := range mirrors {
 		for _, w := range m.all() {
 			w.mu.Lock()
-			c := admin.Checkpoint{Topic: m.topic, Partition: w.id, Physical: w.core.sure.physical, Logical: w.core.sure.logical}
-			if w.core.sure.physical == w.core.phys && w.core.state != stateResuming {
-				c.Logical = max(c.Logical, w.core.next)
-			}
-			if w.core.sureKnown && !w.core.virgin && c != w.kept {
+			if c, ok := w.nextCheckpoint(); ok && c != w.kept && which(w) {
 				cs, ws = append(cs, c), append(ws, w)
 			}
 			w.mu.Unlock()
@@ -42,9 +71,23 @@ func (r *Replicator) checkpoint(ctx context.Context, mirrors []*mirror) {
 	}
 	for n, w := range ws {
 		w.mu.Lock()
-		w.kept = cs[n]
+		if cs[n].Logical >= w.kept.Logical { // another one may have been faster
+			w.kept = cs[n]
+		}
+		w.publish()
 		w.mu.Unlock()
 	}
+}
+
+// nextCheckpoint is how far the partition has come for sure; w.mu is held. A log that has never held a record of the mirror
+// has none, so that it can still begin anywhere, unless its mirror ends in a hole.
+func (w *worker) nextCheckpoint() (c admin.Checkpoint, ok bool) {
+	p := &w.core
+	c = admin.Checkpoint{Topic: w.m.topic, Partition: w.id, Physical: p.sure.physical, Logical: p.sure.logical}
+	if p.sure.physical == p.phys && p.state != stateResuming {
+		c.Logical = max(c.Logical, p.next)
+	}
+	return c, p.sureKnown && (!p.virgin || !p.align && w.endsInHole())
 }
 
 // confirm lets partitions whose last markers nothing has confirmed read their logs.

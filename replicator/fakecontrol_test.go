@@ -23,6 +23,8 @@ type fakeControl struct {
 	checkpoints map[string]admin.Checkpoint
 	// hold blocks SetTimeline while it is not nil.
 	hold chan struct{}
+	// holdCheckpoints blocks Checkpoint while it is not nil, after it has taken a value from it.
+	holdCheckpoints chan chan struct{}
 	// create makes the partitions that GrowMirror adds.
 	create func(topic string, partitions int32) error
 }
@@ -160,7 +162,23 @@ func (c *fakeControl) SetAlignment(_ context.Context, topic string, partition in
 	return nil
 }
 
-func (c *fakeControl) Checkpoint(_ context.Context, cs []admin.Checkpoint) error {
+func (c *fakeControl) Checkpoint(ctx context.Context, cs []admin.Checkpoint) error {
+	c.mu.Lock()
+	hold := c.holdCheckpoints
+	c.mu.Unlock()
+	if hold != nil {
+		goOn := make(chan struct{})
+		select {
+		case hold <- goOn:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		select {
+		case <-goOn:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, k := range cs {

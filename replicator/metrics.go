@@ -89,7 +89,7 @@ func (w *worker) lag(now time.Time) PartitionLag {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	l := PartitionLag{Link: w.m.link, Topic: w.m.topic, Partition: w.id, State: w.core.state.String(), Offsets: -1}
-	if end := w.mirrorEnd(); end >= 0 && w.core.sourceEnd >= 0 {
+	if end := w.shownEnd(); end >= 0 && w.core.sourceEnd >= 0 {
 		l.Offsets = max(0, w.core.sourceEnd-end)
 		if l.Offsets > 0 {
 			l.Seconds = now.Sub(w.caughtUp).Seconds()

@@ -161,9 +161,10 @@ func (p *partition) resumed(e logEnd) effects {
 	p.virgin = (e.end == e.start && (e.end == 0 || e.fresh) || e.fillers) && e.next <= e.floor
 	p.empty, p.stored = p.virgin, e.stored
 	p.align, p.noAlign = e.align, e.noAlign
-	p.burned, p.isShifted, p.holeLen = false, !p.virgin && p.tail != p.phys, 0
-	if p.isShifted {
-		p.align = false
+	shifts := !p.virgin && p.tail != p.phys
+	p.burned, p.isShifted, p.holeLen = false, shifts && p.phys > 0, 0
+	if shifts && p.align {
+		p.align, p.noAlign = false, "the log was not aligned before"
 	}
 	p.last = e.last
 	p.fetchAt = p.next

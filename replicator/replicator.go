@@ -40,6 +40,7 @@ type Replicator struct {
 	grace    time.Duration // settleGrace
 	burnPace *pace         // of all partitions
 	kick     chan struct{} // asks for a round of reconcile
+	holes    chan struct{} // asks for checkpoints of partitions that end in a hole
 
 	// life ends when the replicator has drained: what settles and appends lives longer than Run's context.
 	life       context.Context
@@ -94,6 +95,7 @@ func New(cfg Config) (*Replicator, error) {
 		grace:    settleGrace,
 		burnPace: newPace(defaultBurnRate),
 		kick:     make(chan struct{}, 1),
+		holes:    make(chan struct{}, 1),
 		mirrors:  map[string]*mirror{},
 		sources:  map[string]*source{},
 		reported: map[string]report{},
@@ -174,15 +176,6 @@ func (r *Replicator) maintain(ctx context.Context) {
 				}
 			}
 		}
-	}
-}
-
-// keepCheckpoints stores checkpoints from time to time.
-func (r *Replicator) keepCheckpoints(ctx context.Context) {
-	for sleep(ctx, checkpointInterval) {
-		mirrors := r.mirrorsNow()
-		r.confirm(mirrors)
-		r.checkpoint(ctx, mirrors)
 	}
 }
 

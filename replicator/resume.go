@@ -82,8 +82,8 @@ func (w *worker) resumed(e logEnd, s *stream) {
 	effects := w.core.resumed(e)
 	if w.core.state == stateRunning || w.core.ended() {
 		w.tl.SetPhysicalEnd(e.end)
-		w.tl.Own(e.end, e.tail)
-		w.published = -1
+		w.published = w.shownEnd()
+		w.tl.Own(e.end, e.tail, w.published)
 	}
 	w.apply(effects)
 	w.mu.Unlock()

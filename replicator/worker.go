@@ -19,6 +19,7 @@ type worker struct {
 	id      int32 // partition
 	tl      *timeline.Partition
 	fetcher atomic.Pointer[fetcher] // of the source's leader, nil = unknown
+	leader  atomic.Int32            // the source's leader epoch, -1 = unknown; set before fetcher
 
 	mu        sync.Mutex
 	core      partition
@@ -38,7 +39,7 @@ type worker struct {
 	shifted   *shifted
 	endBurn   context.CancelFunc // not nil while offsets are burned
 	lateBurn  bool               // an append of a burn that was broken off may still be on its way
-	kept      admin.Checkpoint   // the last one that was stored
+	kept      admin.Checkpoint   // the last one that was stored; see end.go
 	corrupt   struct {
 		base  int64 // of the batch refused last for its checksum
 		times int
@@ -106,10 +107,7 @@ func (w *worker) apply(e effects) {
 		r.log.Error("the source deleted records before they were mirrored; the mirror goes on behind them",
 			"link", w.m.link, "topic", w.m.topic, "partition", w.id, "offsets", e.lost, "at", w.core.fetchAt)
 	}
-	if end := w.mirrorEnd(); w.core.state == stateRunning && !w.core.inFlight && end != w.published {
-		w.published = end
-		w.tl.SetLogicalEnd(end)
-	}
+	w.publish()
 	if e.ended {
 		w.m.workerEnded(w.core.failed)
 	}
@@ -275,21 +273,13 @@ func (w *worker) status() admin.PartitionStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := admin.PartitionStatus{
-		SourceEnd: w.core.sourceEnd, MirrorEnd: w.mirrorEnd(), LastFetch: w.lastFetch,
+		SourceEnd: w.core.sourceEnd, MirrorEnd: w.shownEnd(), LastFetch: w.lastFetch,
 		SourceLastStable: w.core.sourceStable, SourceStart: w.core.sourceStart, MirrorStart: w.tl.Floor(), ShiftBegan: -1,
 	}
 	if w.shifted != nil {
 		s.ShiftBegan, s.ShiftReason = w.shifted.began, w.shifted.reason
 	}
 	return s
-}
-
-// mirrorEnd is the logical end of the mirror, -1 = not yet known; w.mu is held.
-func (w *worker) mirrorEnd() int64 {
-	if w.core.virgin {
-		return max(w.core.next, w.core.floor)
-	}
-	return w.core.next
 }
 
 // unpin copies queued batches out of large frames that they alone may keep in memory, so that a slow partition holds no

@@ -1,14 +1,15 @@
 package timeline
 
-// Own says that the log ends at physical, that the record before it, if there is one, ends at logical, and that all which
-// follows will be announced by Extend. What was announced before and lies beyond did not come about. The stamp of the last
-// batch should be taught too (LearnProbe).
-func (t *Partition) Own(physical, logical int64) {
+// Own says that the log ends at physical, that the record before it, if there is one, ends at logical, that there is a hole
+// from there to until (SetLogicalEnd), and that all which follows will be announced by Extend. What was announced before and
+// lies beyond did not come about. The stamp of the last batch should be taught too (LearnProbe).
+func (t *Partition) Own(physical, logical, until int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.physEnd.Store(physical)
 	s := *t.state.Load()
 	t.begin(&s, physical, logical, logical)
+	s.tip.until.Store(until) // together: a reader who stands at until must not be out of range for a moment
 	t.state.Store(&s)
 }
 

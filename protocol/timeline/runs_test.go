@@ -217,7 +217,7 @@ func TestRunsAgainstTwin(t *testing.T) {
 		logical := rapid.Int64Range(0, 50).Draw(t, "logical")
 		w := &logTwin{end: physical, next: logical, until: logical, floor: logical, first: span{physical: physical, logical: logical}}
 		owner := New(physical, logical, logical)
-		owner.Own(physical, logical)
+		owner.Own(physical, logical, logical)
 		reader := Open(physical, logical, logical) // in another process, which is told nothing
 		if rapid.Bool().Draw(t, "small") {
 			owner.step, reader.step = 16, 16
@@ -248,7 +248,7 @@ func TestRunsAgainstTwin(t *testing.T) {
 						t.Fatalf("logical %d is physical %d, want %d", l, got, want)
 					}
 				}
-				owner.Own(w.end, w.next)
+				owner.Own(w.end, w.next, w.next)
 				owner.SetLogicalEnd(w.until)
 			},
 			"hole at the end": func(t *rapid.T) {
@@ -345,7 +345,7 @@ func TestRunsAgainstTwin(t *testing.T) {
 				if stopped {
 					owner.End(w.first.physical, w.first.logical)
 				} else {
-					owner.Own(w.end, w.next)
+					owner.Own(w.end, w.next, w.next)
 				}
 				owner.SetPhysicalEnd(w.end)
 			},
@@ -405,7 +405,7 @@ func TestMillionRuns(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := &logTwin{}
 			p := New(0, 0, 0)
-			p.Own(0, 0)
+			p.Own(0, 0, 0)
 			for i := range runs {
 				w.append(p, c.hole(i), c.n(i))
 			}
@@ -546,7 +546,7 @@ func TestTooManyHidden(t *testing.T) {
 func TestReadersOfRuns(t *testing.T) {
 	const rounds = 30_000
 	p := New(0, 0, 0)
-	p.Own(0, 0)
+	p.Own(0, 0, 0)
 	// Batch i: 3 records at physical 3i, logical 5i.
 	var appended sync.WaitGroup
 	done := make(chan struct{})
@@ -586,7 +586,7 @@ func TestReadersOfRuns(t *testing.T) {
 		p.Extend(3*i, 5*i, 3)
 		p.SetPhysicalEnd(3*i + 3)
 		if i%100 == 0 {
-			p.Own(3*i+3, 5*i+3)
+			p.Own(3*i+3, 5*i+3, 5*i+3)
 		}
 	}
 	close(done)
@@ -595,7 +595,7 @@ func TestReadersOfRuns(t *testing.T) {
 
 func TestFindingDoesNotAllocate(t *testing.T) {
 	p := New(0, 0, 0)
-	p.Own(0, 0)
+	p.Own(0, 0, 0)
 	for i := range int64(5000) {
 		p.Extend(3*i, 5*i, 3)
 		p.Learn(3*i, 5*i, 3)
@@ -614,7 +614,7 @@ func TestFindingDoesNotAllocate(t *testing.T) {
 
 func BenchmarkExtend(b *testing.B) {
 	p := New(0, 0, 0)
-	p.Own(0, 0)
+	p.Own(0, 0, 0)
 	for i := int64(0); b.Loop(); i++ {
 		p.Extend(3*i, 5*i, 3)
 	}
@@ -623,7 +623,7 @@ func BenchmarkExtend(b *testing.B) {
 func BenchmarkFindPhysical(b *testing.B) {
 	for _, readers := range []bool{false, true} {
 		p := New(0, 0, 0)
-		p.Own(0, 0)
+		p.Own(0, 0, 0)
 		for i := range int64(5_000_000) {
 			p.Extend(3*i, 5*i, 3)
 		}
