@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -25,6 +26,10 @@ type destination struct {
 
 	refreshes singleflight.Group
 	slots     chan struct{} // bounds how many partitions are resumed at once
+
+	// noAppendTime: brokers here refuse batches with the LogAppendTime bit, as those of 2.x do. It is learnt from the first
+	// refusal, and kept for the life of the process.
+	noAppendTime atomic.Bool
 
 	mu      sync.Mutex
 	topics  map[string]*destTopic

@@ -253,6 +253,7 @@ func (f *fetcher) deliver(ctx context.Context, j *fetchJob, p *kmsg.FetchRespons
 			}
 			return f.s.r.budget.frame(0, int64(len(b)))
 		}
+		f.tools.noAppendTime = f.s.r.dest.noAppendTime.Load()
 		w.apply(w.core.fetched(j.gen, fetched{
 			records: p.RecordBatches, highWater: p.HighWatermark, stable: p.LastStableOffset, logStart: p.LogStartOffset,
 			epoch: -1, aborted: aborted, tools: &f.tools,

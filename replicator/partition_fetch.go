@@ -31,6 +31,9 @@ type fetched struct {
 type fetchTools struct {
 	recoder batch.Recoder
 	aborted batch.Aborted
+	// noAppendTime: the destination refuses batches with the LogAppendTime bit, and gets them without; dated makes them.
+	noAppendTime bool
+	dated        batch.Recoder
 	// keep accounts for a batch that is queued: its bytes, which alias the fetch response or, if not, are the batch's own.
 	keep func(b []byte, alias bool) *frame
 }
@@ -193,6 +196,16 @@ func (p *partition) enqueue(b batch.Header, alias bool, f fetched, e *effects) e
 	if p.doomed != nil {
 		return nil
 	}
+	if err := batch.Stamp(b, base, epoch); err != nil {
+		return err
+	}
+	if f.tools.noAppendTime && b.LogAppendTime() {
+		var err error
+		if b, err = f.tools.dated.WithoutAppendTime(b); err != nil {
+			return err
+		}
+		alias = false
+	}
 	if p.virgin && !p.align {
 		if a := p.begin(base, f.logStart); a != nil {
 			e.anchor = a
@@ -200,9 +213,6 @@ func (p *partition) enqueue(b batch.Header, alias bool, f fetched, e *effects) e
 	}
 	p.virgin = false
 	p.fill(base)
-	if err := batch.Stamp(b, base, epoch); err != nil {
-		return err
-	}
 	if !alias {
 		b = bytes.Clone(b)
 	}

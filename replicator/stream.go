@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"klink/admin"
+	"klink/protocol/batch"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -198,6 +199,14 @@ func (s *stream) deliver(j *appendJob, p *kmsg.ProduceResponseTopicPartition) {
 	case err == kerr.TopicAuthorizationFailed || err == kerr.ClusterAuthorizationFailed:
 		// An ACL can be put right; failing the mirror could not.
 		j.w.denied()
+	case err == kerr.InvalidTimestamp && batch.Header(j.i.bytes).LogAppendTime():
+		// An old broker, most likely. Fetched once more, the batch comes without the bit, and is appended or refused for good.
+		if !s.d.noAppendTime.Swap(true) {
+			s.d.r.log.Info("the destination refuses batches with the LogAppendTime bit: each record gets the time of its append for its own",
+				"topic", j.w.m.topic, "partition", j.w.id, "offset", j.i.base, "broker", s.broker)
+		}
+		s.uncertain(j, false, err)
+		return
 	case err == kerr.CorruptMessage && j.w.corrupted(j.i.base) < corruptionsToBelieve:
 		// Fetched once more, it may be whole.
 	case err == kerr.CorruptMessage:

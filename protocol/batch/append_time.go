@@ -9,7 +9,7 @@ import (
 // WithoutAppendTime makes of b, a batch with LogAppendTime that Stamp has stamped, one that old brokers take.
 //
 // New brokers take a batch with the LogAppendTime bit into a topic with CreateTime, clear the bit and keep the maximal
-// timestamp, which is the time of the append; and Restore sets the bit again. Old ones (2.4.1 is one, tried here) refuse it
+// timestamp, which is the time of the append; and Restore sets the bit again. Old ones (2.4.1 and 2.8.2, tried here) refuse it
 // with INVALID_TIMESTAMP; and without the bit every broker computes the maximal timestamp from the records, so that the time
 // of the append would be lost. So here each record gets that time for its own, and the bit is cleared; the stamp has the
 // flag. A client reads the same either way.
