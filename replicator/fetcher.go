@@ -67,7 +67,9 @@ type fetchJob struct {
 	w      *worker
 	gen    uint32
 	offset int64
-	answer bool // its result has been delivered
+	leader int32    // the source's leader epoch that it is made under, -1 = unknown
+	seen   epochEnd // of a job that does not fetch but compare: what with
+	answer bool     // its result has been delivered
 }
 
 func (f *fetcher) run(ctx context.Context) {
@@ -76,7 +78,15 @@ func (f *fetcher) run(ctx context.Context) {
 		if f.s.r.budget.reserve(ctx, reserve) != nil {
 			return
 		}
-		jobs, busy := f.collect()
+		jobs, compares, busy := f.collect()
+		if len(compares) > 0 {
+			if err := f.compare(ctx, compares); err != nil && ctx.Err() == nil {
+				f.s.r.log.Debug("asking the source for the ends of leader epochs failed, retrying", "link", f.s.name, "broker", f.broker, "error", err)
+				f.s.refresh()
+				sleep(ctx, f.wait.next())
+			}
+			f.wake()
+		}
 		if len(jobs) == 0 {
 			f.s.r.budget.put(reserve)
 			f.rest(ctx, busy)
@@ -105,8 +115,9 @@ func (f *fetcher) rest(ctx context.Context, busy bool) {
 	}
 }
 
-// collect begins a fetch for every partition that wants one. busy says that some are left out only for now.
-func (f *fetcher) collect() (jobs []*fetchJob, busy bool) {
+// collect begins a fetch for every partition that wants one, or, where what was seen has to be compared first, that. busy says
+// that some are left out only for now.
+func (f *fetcher) collect() (jobs, compares []*fetchJob, busy bool) {
 	workers := *f.workers.Load()
 	limit := f.s.r.queueLimit()
 	now := time.Now()
@@ -121,11 +132,17 @@ func (f *fetcher) collect() (jobs []*fetchJob, busy bool) {
 			busy = true
 		}
 		if ok {
-			jobs = append(jobs, &fetchJob{w: w, gen: w.core.beginFetch(), offset: offset})
+			j := &fetchJob{w: w, gen: w.core.beginFetch(), offset: offset, leader: w.leader.Load()}
+			if w.core.mustCompare(j.leader) {
+				j.seen = w.core.seen
+				compares, busy = append(compares, j), true
+			} else {
+				jobs = append(jobs, j)
+			}
 		}
 		w.mu.Unlock()
 	}
-	return jobs, busy
+	return jobs, compares, busy
 }
 
 // fetch sends one fetch and delivers what it brings. The reservation becomes a frame or is given back.
@@ -222,7 +239,7 @@ func (f *fetcher) request(jobs []*fetchJob, reserved int64, busy bool) (*kmsg.Fe
 		p := kmsg.NewFetchRequestTopicPartition()
 		p.Partition = j.w.id
 		p.FetchOffset = j.offset
-		p.CurrentLeaderEpoch = f.s.epoch(m.sourceTopic, j.w.id)
+		p.CurrentLeaderEpoch = j.leader
 		j.w.mu.Lock()
 		p.PartitionMaxBytes = int32(max(limit, j.w.core.largest))
 		j.w.mu.Unlock()
@@ -256,7 +273,7 @@ func (f *fetcher) deliver(ctx context.Context, j *fetchJob, p *kmsg.FetchRespons
 		f.tools.noAppendTime = f.s.r.dest.noAppendTime.Load()
 		w.apply(w.core.fetched(j.gen, fetched{
 			records: p.RecordBatches, highWater: p.HighWatermark, stable: p.LastStableOffset, logStart: p.LogStartOffset,
-			epoch: -1, aborted: aborted, tools: &f.tools,
+			epoch: j.leader, aborted: aborted, tools: &f.tools,
 		}))
 		f.s.counters.FetchedBatches.Add(int64(max(0, len(w.core.queue)-before)))
 		first := w.lastFetch.IsZero()

@@ -88,7 +88,10 @@ type partition struct {
 	// tail is the logical offset after the last item that is queued or appended, doneTail that of the last appended. The next
 	// item begins there or later.
 	tail, doneTail int64
-	last           epochEnd
+	// seen, done and last are the last batches of the source before fetchAt, next and sure; checked is the leader epoch of the
+	// source at which seen is known to be there: see truncation.go.
+	seen, done, last epochEnd
+	checked          int32
 
 	align     bool   // holes are filled, as phys = next
 	burned    bool   // a virgin log needs no burn (any more)
@@ -120,15 +123,15 @@ type partition struct {
 }
 
 func newPartition(name string, release func(item)) partition {
-	return partition{name: name, sourceStart: -1, sourceStable: -1, sourceEnd: -1, next: -1, phys: -1, trimmed: -1, last: epochEnd{-1, -1}, release: release}
+	return partition{name: name, sourceStart: -1, sourceStable: -1, sourceEnd: -1, next: -1, phys: -1, trimmed: -1, seen: unknownEpoch, done: unknownEpoch, last: unknownEpoch, checked: neverChecked, release: release}
 }
 
 // logEnd is what was read at the destination.
 type logEnd struct {
-	start, end int64 // physical log start and end
-	next       int64 // logical end: the offset after the last record, or after a hole behind it that is known of
-	tail       int64 // after the last record, or the last marker; at most next
-	last       epochEnd
+	start, end int64    // physical log start and end
+	next       int64    // logical end: the offset after the last record, or after a hole behind it that is known of
+	tail       int64    // after the last record, or the last marker; at most next
+	last       epochEnd // the last batch of the source before next, as far as known
 	// fresh says that the mirror has not become active yet: an empty log that does not begin at 0 held records only before
 	// it was a mirror's.
 	fresh bool
@@ -141,8 +144,7 @@ type logEnd struct {
 	stored  int64 // the logical offset that the stored timeline has for end, -1 = another one than next
 }
 
-// epochEnd is the leader epoch that the source's last batch in the mirror was written in, and the logical offset after that
-// batch; -1 = unknown.
+// epochEnd is a batch of the source: the leader epoch it was written in, and the offset after it; -1 = none is known.
 type epochEnd struct {
 	epoch int32
 	end   int64
@@ -166,7 +168,7 @@ func (p *partition) resumed(e logEnd) effects {
 	if shifts && p.align {
 		p.align, p.noAlign = false, "the log was not aligned before"
 	}
-	p.last = e.last
+	p.seen, p.done, p.last, p.checked = e.last, e.last, e.last, neverChecked
 	p.fetchAt = p.next
 	if p.virgin {
 		p.fetchAt = e.floor
@@ -220,7 +222,7 @@ func (p *partition) appended(base int64) effects {
 		e.shifted = &shifted{i.base, p.noAlign}
 	}
 	p.next, p.phys, p.doneTail = i.end(), base+int64(i.records), i.end()
-	p.last, p.empty = epochEnd{i.epoch, i.end()}, false
+	p.done, p.last, p.empty = i.seen, i.seen, false
 	p.sure = place{p.phys, p.next}
 	e.trim = p.trim()
 	return p.settle(e)
@@ -230,6 +232,7 @@ func (p *partition) appended(base int64) effects {
 func (p *partition) marked() effects {
 	i := p.pop()
 	p.next, p.phys, p.doneTail, p.empty = i.end(), p.phys+int64(i.records), i.end(), false
+	p.done = i.seen
 	return p.settle(effects{trim: p.trim()})
 }
 
@@ -338,7 +341,7 @@ func (p *partition) settle(e effects) effects {
 	case p.state == stateRunning && p.doomed != nil:
 		e.ended = p.fail(p.doomed).ended
 	case p.state == stateRunning && p.fetchAt > p.next:
-		p.next = p.fetchAt // the source ends in a hole, as far as is known
+		p.next, p.done = p.fetchAt, p.seen // the source ends in a hole, as far as is known
 		if e.trim < 0 {
 			e.trim = p.trim()
 		}
@@ -387,10 +390,10 @@ func (p *partition) drop() {
 	p.gen++
 	p.fetching = false
 	p.truncations, p.holeLen = 0, 0
-	p.fetchAt, p.tail = p.next, p.doneTail
+	p.fetchAt, p.tail, p.seen = p.next, p.doneTail, p.done
 	if keep == 1 {
 		i := p.queue[0]
-		p.fetchAt, p.tail = i.end(), i.end()
+		p.fetchAt, p.tail, p.seen = i.end(), i.end(), i.seen
 	}
 	p.doomed = nil
 }

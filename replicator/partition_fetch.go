@@ -22,7 +22,7 @@ type fetched struct {
 	highWater int64
 	stable    int64 // last stable offset, -1 = the source does not tell (Fetch below v4)
 	logStart  int64 // -1 = the source does not tell (Fetch below v5)
-	epoch     int32 // the source's leader epoch, -1 = unknown
+	epoch     int32 // the source's leader epoch that the fetch was made under, -1 = unknown
 	aborted   []batch.AbortedTransaction
 	tools     *fetchTools
 }
@@ -73,6 +73,7 @@ func (p *partition) fetched(gen uint32, f fetched) effects {
 	}
 	p.fetching = false
 	p.truncations = 0
+	p.checked = f.epoch
 	p.sourceEnd = f.highWater
 	if f.stable >= 0 {
 		p.sourceStable = f.stable
@@ -146,7 +147,7 @@ func (p *partition) walk(f fetched, e *effects) error {
 			return err
 		}
 		rest := w.Rest()
-		n, next, err := f.tools.recoder.Convert(rest, p.fetchAt, func(h batch.Header) error { return p.enqueue(h, false, f, e) })
+		n, next, err := f.tools.recoder.Convert(rest, p.fetchAt, func(h batch.Header) error { return p.enqueue(h, -1, false, f, e) })
 		if err != nil {
 			return err
 		}
@@ -168,24 +169,25 @@ func (p *partition) batch(b batch.Header, f fetched, e *effects) error {
 		return err
 	}
 	drop, err := f.tools.aborted.Drop(b)
-	end := b.NextOffset()
+	end, epoch := b.NextOffset(), f.epochOf(b.LeaderEpoch())
 	if err != nil || end <= p.fetchAt {
 		return err // the source answers with whole batches, and so with ones from before the position
 	}
 	if !drop && kind != batch.Control {
 		alias := kind == batch.Data
-		err := f.tools.recoder.Runs(b, p.fetchAt, func(h batch.Header) error { return p.enqueue(h, alias, f, e) })
+		err := f.tools.recoder.Runs(b, p.fetchAt, func(h batch.Header) error { return p.enqueue(h, epoch, alias, f, e) })
 		if err != nil || p.doomed != nil {
 			return err
 		}
 	}
 	p.hole(end)
+	p.note(epoch, end)
 	return nil
 }
 
-// enqueue stamps and queues one dense batch, or dooms the partition.
-func (p *partition) enqueue(b batch.Header, alias bool, f fetched, e *effects) error {
-	base, epoch := b.BaseOffset(), max(f.epoch, b.LeaderEpoch())
+// enqueue stamps and queues one dense batch, which the source wrote in a leader epoch (-1 = unknown), or dooms the partition.
+func (p *partition) enqueue(b batch.Header, epoch int32, alias bool, f fetched, e *effects) error {
+	base := b.BaseOffset()
 	// A batch that holds the source's log start comes whole, and is appended whole.
 	if !p.virgin && (base < p.tail || base < p.fetchAt && base >= p.sourceStart) {
 		p.doomed = failf(admin.ErrUnexpectedTruncation,
@@ -216,10 +218,11 @@ func (p *partition) enqueue(b batch.Header, alias bool, f fetched, e *effects) e
 	if !alias {
 		b = bytes.Clone(b)
 	}
-	i := item{bytes: b, base: base, records: b.Count(), epoch: epoch, frame: f.tools.keep(b, alias)}
+	i := item{bytes: b, base: base, records: b.Count(), seen: p.seen, frame: f.tools.keep(b, alias)}
 	p.queue = append(p.queue, i)
 	p.queued += len(i.bytes)
 	p.tail, p.fetchAt, p.holeLen = i.end(), i.end(), 0
+	p.note(epoch, i.end())
 	return nil
 }
 
@@ -246,11 +249,12 @@ func (p *partition) fill(to int64) {
 		if last := &p.queue[n]; last.markers() && last.end() == from {
 			more := min(to-from, maxRequestMarkers-int64(last.records))
 			last.records += int32(more)
+			last.seen = p.seen
 			from += more
 		}
 	}
 	for ; from < to; from += maxRequestMarkers {
-		p.queue = append(p.queue, item{base: from, records: int32(min(to-from, maxRequestMarkers)), epoch: -1})
+		p.queue = append(p.queue, item{base: from, records: int32(min(to-from, maxRequestMarkers)), seen: p.seen})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"klink/admin"
@@ -38,6 +39,7 @@ type source struct {
 	lastDial    dialError
 	counters    *LinkCounters
 	log         *slog.Logger
+	blind       atomic.Bool   // it was logged that the source does not know a leader epoch
 	stopped     chan struct{} // closed when everything of this source has ended
 	cancel      context.CancelFunc
 	kick        chan struct{} // asks for metadata soon
@@ -132,16 +134,6 @@ func (s *source) remove(m *mirror) {
 	delete(s.topics, m.sourceTopic)
 	s.mu.Unlock()
 	s.refresh()
-}
-
-// epoch is the leader epoch of a partition, -1 = unknown.
-func (s *source) epoch(topic string, partition int32) int32 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if t := s.topics[topic]; int(partition) < len(t.epochs) {
-		return t.epochs[partition]
-	}
-	return -1
 }
 
 func (s *source) healthNow() health {
@@ -264,6 +256,7 @@ func (s *source) assign(spawn func(*fetcher), foreign bool) {
 		}
 		for _, w := range m.all() {
 			if int(w.id) < len(t.leaders) && t.leaders[w.id] >= 0 {
+				w.leader.Store(t.epochs[w.id])
 				byLeader[t.leaders[w.id]] = append(byLeader[t.leaders[w.id]], w)
 			}
 		}

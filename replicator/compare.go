@@ -1,0 +1,161 @@
+package replicator
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"klink/admin"
+	"klink/protocol/batch"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// compare asks the broker, in one request, what became of the batches that partitions have seen last (truncation.go), and
+// tells the partitions. Each job is ended. An error is one of the whole request.
+func (f *fetcher) compare(ctx context.Context, jobs []*fetchJob) error {
+	answered := false
+	defer func() {
+		for _, j := range jobs {
+			switch {
+			case j.answer:
+			case answered:
+				j.failed()
+			default:
+				j.lost()
+			}
+		}
+	}()
+	req := kmsg.NewPtrOffsetForLeaderEpochRequest()
+	req.ReplicaID = -1
+	type key struct {
+		topic     string
+		partition int32
+	}
+	index := make(map[key]*fetchJob, len(jobs))
+	topics := map[string]int{}
+	for _, j := range jobs {
+		topic := j.w.m.sourceTopic
+		at, ok := topics[topic]
+		if !ok {
+			at = len(req.Topics)
+			topics[topic] = at
+			t := kmsg.NewOffsetForLeaderEpochRequestTopic()
+			t.Topic = topic
+			req.Topics = append(req.Topics, t)
+		}
+		if index[key{topic, j.w.id}] != nil {
+			continue // another mirror of the same topic; the next round is its
+		}
+		p := kmsg.NewOffsetForLeaderEpochRequestTopicPartition()
+		p.Partition, p.CurrentLeaderEpoch, p.LeaderEpoch = j.w.id, j.leader, j.seen.epoch
+		req.Topics[at].Partitions = append(req.Topics[at].Partitions, p)
+		index[key{topic, j.w.id}] = j
+	}
+	kresp, err := f.s.client.Broker(int(f.broker)).Request(ctx, req)
+	if err != nil && unknownRequest(err) {
+		for _, j := range jobs {
+			f.compared(j, cannotTell)
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	answered = true
+	resp := kresp.(*kmsg.OffsetForLeaderEpochResponse)
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			j := index[key{t.Topic, p.Partition}]
+			if j == nil || j.answer {
+				continue
+			}
+			err := kerr.ErrorForCode(p.ErrorCode)
+			a := epochAnswer{epochEnd{p.LeaderEpoch, p.EndOffset}, j.leader, -1}
+			if err == nil && a.needsLook(j.seen) {
+				a.there, err = f.epochAt(ctx, j)
+			}
+			switch err {
+			case nil:
+				f.compared(j, a)
+			case kerr.TopicAuthorizationFailed:
+				j.w.m.setDenied(failf(admin.ErrAuthorization,
+					"the source does not tell about the leader epochs of topic %q: grant the link's principal DESCRIBE on it", j.w.m.sourceTopic))
+				j.failed()
+			default:
+				// A leader that moved, or metadata that is older or newer than the broker's.
+				f.s.r.log.Debug("asking a source for the end of a leader epoch failed, retrying",
+					"link", f.s.name, "topic", j.w.m.sourceTopic, "partition", j.w.id, "error", err)
+				j.failed()
+				f.s.refresh()
+			}
+		}
+	}
+	return nil
+}
+
+// compared tells a partition what the source says about the batch it has seen last.
+func (f *fetcher) compared(j *fetchJob, a epochAnswer) {
+	j.answer = true
+	if a.end < 0 && !f.s.blind.Swap(true) {
+		f.s.log.Warn("the source does not know the leader epoch of a mirrored batch: that a log was truncated and written again is not noticed where it is so",
+			"topic", j.w.m.sourceTopic, "partition", j.w.id, "epoch", j.seen.epoch)
+	}
+	j.w.step(func(p *partition) effects { return p.compared(j.gen, j.leader, a) })
+}
+
+// unknownRequest says that a broker does not know a kind of request. The client's errors for it have no names.
+func unknownRequest(err error) bool {
+	return strings.Contains(err.Error(), "request key is unknown") || strings.Contains(err.Error(), "broker is too old")
+}
+
+// epochAt is the leader epoch of the batch that has the last offset of the batch seen last; -1 = the source has no such batch.
+func (f *fetcher) epochAt(ctx context.Context, j *fetchJob) (int32, error) {
+	req := kmsg.NewPtrFetchRequest()
+	req.ReplicaID, req.MinBytes, req.MaxBytes, req.SessionEpoch = -1, 1, minPartitionFetch, -1
+	t := kmsg.NewFetchRequestTopic()
+	t.Topic, t.TopicID = j.w.m.sourceTopic, j.w.m.id()
+	p := kmsg.NewFetchRequestTopicPartition()
+	p.Partition, p.CurrentLeaderEpoch, p.FetchOffset, p.PartitionMaxBytes = j.w.id, j.leader, j.seen.end-1, 1
+	t.Partitions = append(t.Partitions, p)
+	req.Topics = append(req.Topics, t)
+	kresp, err := f.s.client.Broker(int(f.broker)).Request(ctx, req)
+	if err != nil {
+		return -1, err
+	}
+	resp := kresp.(*kmsg.FetchResponse)
+	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+		return -1, err
+	}
+	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
+		return -1, fmt.Errorf("a fetch of %s-%d was answered for %d topics", j.w.m.sourceTopic, j.w.id, len(resp.Topics))
+	}
+	r := &resp.Topics[0].Partitions[0]
+	switch err := kerr.ErrorForCode(r.ErrorCode); err {
+	case nil:
+	case kerr.OffsetOutOfRange: // deleted meanwhile
+		return -1, nil
+	default:
+		return -1, err
+	}
+	if len(r.RecordBatches) == 0 {
+		return -1, fmt.Errorf("offset %d of %s-%d is not committed yet", j.seen.end-1, j.w.m.sourceTopic, j.w.id)
+	}
+	return epochOfOffset(r.RecordBatches, j.seen.end-1), nil
+}
+
+// epochOfOffset is the leader epoch of the batch that has an offset, of those that a fetch from there brought; -1 = there is
+// none, or it has none.
+func epochOfOffset(records []byte, offset int64) int32 {
+	w := batch.Walk(records)
+	for w.Next() {
+		if b := w.Batch(); b.NextOffset() > offset {
+			if b.BaseOffset() > offset {
+				return -1
+			}
+			return b.LeaderEpoch()
+		}
+	}
+	return -1
+}
