@@ -130,11 +130,16 @@ type Start struct {
 
 // Checkpoint says of a partition that every record from the physical offset on is at or above the logical one, and every
 // record before it below. Where no batch is left in the log it tells at which logical offset to go on.
+//
+// The last batch of the source that lies before the logical offset was written in leader epoch Epoch and ends at EpochEnd
+// (logical, at most Logical); EpochEnd 0 = not known. It need not be in the mirror: it may be a transaction marker.
 type Checkpoint struct {
 	Topic     string
 	Partition int32
 	Physical  int64
 	Logical   int64
+	Epoch     int32
+	EpochEnd  int64
 }
 
 // Event is a finding of the replicator about a link or a mirror.

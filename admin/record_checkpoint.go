@@ -19,6 +19,9 @@ type checkpointRecord struct {
 	Mirror   string `json:"mirror"` // mirrorRecord.ID
 	Physical int64  `json:"physical"`
 	Logical  int64  `json:"logical"`
+	// Epoch and EpochEnd are those of Checkpoint; absent = not known.
+	Epoch    int32 `json:"epoch"`
+	EpochEnd int64 `json:"epoch_end"`
 }
 
 func decodeCheckpoint(value []byte) (*checkpointRecord, error) {
@@ -36,6 +39,8 @@ func decodeCheckpoint(value []byte) (*checkpointRecord, error) {
 		return nil, errLaterVersion(r.Version)
 	case r.Physical < 0 || r.Logical < 0:
 		return nil, errors.New("lacks an offset, or has a negative one")
+	case r.Epoch < 0 || r.EpochEnd < 0 || r.EpochEnd > r.Logical:
+		return nil, errors.New("has a leader epoch that does not fit its offset")
 	}
 	return r, nil
 }
@@ -45,8 +50,16 @@ func (r *checkpointRecord) encode() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := make([]byte, 0, 100+len(mirror))
-	b = append(b, `{"logical":`...)
+	b := make([]byte, 0, 160+len(mirror))
+	b = append(b, '{')
+	if r.EpochEnd > 0 {
+		b = append(b, `"epoch":`...)
+		b = strconv.AppendInt(b, int64(r.Epoch), 10)
+		b = append(b, `,"epoch_end":`...)
+		b = strconv.AppendInt(b, r.EpochEnd, 10)
+		b = append(b, ',')
+	}
+	b = append(b, `"logical":`...)
 	b = strconv.AppendInt(b, r.Logical, 10)
 	b = append(b, `,"mirror":`...)
 	b = append(b, mirror...)

@@ -40,6 +40,9 @@ func TestRecordGolden(t *testing.T) {
 			Logical: 8, Floor: 9, End: &position{5, 13}, Hidden: []hiddenRange{{1, 2}, {4, 5}}, Alignment: &alignment{8, "r"},
 		},
 		`{"logical":7,"mirror":"m\"","physical":5,"version":1}`: &checkpointRecord{Version: 1, Mirror: `m"`, Physical: 5, Logical: 7},
+		`{"epoch":3,"epoch_end":6,"logical":7,"mirror":"m","physical":5,"version":1}`: &checkpointRecord{
+			Version: 1, Mirror: "m", Physical: 5, Logical: 7, Epoch: 3, EpochEnd: 6,
+		},
 	} {
 		value, err := r.encode()
 		require.NoError(t, err)

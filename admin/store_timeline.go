@@ -76,7 +76,9 @@ func (s *Store) Checkpoint(topic string, partition int32) (Checkpoint, bool) {
 	if c == nil {
 		return Checkpoint{}, false
 	}
-	return Checkpoint{Topic: topic, Partition: partition, Physical: c.Physical, Logical: c.Logical}, true
+	return Checkpoint{
+		Topic: topic, Partition: partition, Physical: c.Physical, Logical: c.Logical, Epoch: c.Epoch, EpochEnd: c.EpochEnd,
+	}, true
 }
 
 // timelineRecords are the stored timelines of a topic, by partition, to read; nil = there is none.

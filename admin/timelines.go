@@ -48,6 +48,9 @@ func (s *Service) Checkpoint(ctx context.Context, checkpoints []Checkpoint) erro
 		if c.Physical < 0 || c.Logical < 0 {
 			return fmt.Errorf("checkpoint of partition %d of '%s': negative offset (physical %d, logical %d)", c.Partition, c.Topic, c.Physical, c.Logical)
 		}
+		if c.Epoch < 0 || c.EpochEnd < 0 || c.EpochEnd > c.Logical {
+			return fmt.Errorf("checkpoint of partition %d of '%s': leader epoch %d up to offset %d does not fit offset %d", c.Partition, c.Topic, c.Epoch, c.EpochEnd, c.Logical)
+		}
 		last[timelineAt{c.Topic, c.Partition}] = c
 	}
 	return s.update(ctx, func(tx *Tx) error {
@@ -61,7 +64,9 @@ func (s *Service) Checkpoint(ctx context.Context, checkpoints []Checkpoint) erro
 			if m == nil || m.State == MirrorStopped || at.partition < 0 || at.partition >= m.Partitions {
 				continue
 			}
-			if err := tx.putCheckpoint(at, &checkpointRecord{Version: recordVersion, Mirror: m.ID, Physical: c.Physical, Logical: c.Logical}); err != nil {
+			if err := tx.putCheckpoint(at, &checkpointRecord{
+				Version: recordVersion, Mirror: m.ID, Physical: c.Physical, Logical: c.Logical, Epoch: c.Epoch, EpochEnd: c.EpochEnd,
+			}); err != nil {
 				return err
 			}
 		}

@@ -67,7 +67,7 @@ func TestTimelinesAreKept(t *testing.T) {
 	require.NoError(t, s.SetTimeline(ctx, "orders", 1, 0, 100, 101), "the log start moves")
 	require.NoError(t, s.Checkpoint(ctx, []Checkpoint{
 		{Topic: "orders", Partition: 0, Physical: 3, Logical: 3},
-		{Topic: "orders", Partition: 1, Physical: 10, Logical: 120},
+		{Topic: "orders", Partition: 1, Physical: 10, Logical: 120, Epoch: 3, EpochEnd: 118},
 		{Topic: "orders", Partition: 2, Physical: 1, Logical: 1},
 		{Topic: "none", Physical: 1, Logical: 1},
 	}))
@@ -84,7 +84,7 @@ func TestTimelinesAreKept(t *testing.T) {
 			require.False(t, d.DirectAccess)
 			c, ok := s.LastCheckpoint("orders", 1)
 			require.True(t, ok)
-			require.Equal(t, Checkpoint{Topic: "orders", Partition: 1, Physical: 10, Logical: 120}, c)
+			require.Equal(t, Checkpoint{Topic: "orders", Partition: 1, Physical: 10, Logical: 120, Epoch: 3, EpochEnd: 118}, c)
 			_, ok = s.LastCheckpoint("orders", 2)
 			require.False(t, ok)
 			tl := s.State().Timelines["orders"][1]
@@ -107,6 +107,7 @@ func TestTimelineRefusals(t *testing.T) {
 	require.Error(t, s.Hide(ctx, "orders", 0, 1, 1))
 	require.Error(t, s.Hide(ctx, "orders", 0, -1, 1))
 	require.Error(t, s.Checkpoint(ctx, []Checkpoint{{Topic: "orders", Physical: -1}}))
+	require.Error(t, s.Checkpoint(ctx, []Checkpoint{{Topic: "orders", Physical: 1, Logical: 1, EpochEnd: 2}}))
 
 	require.NoError(t, s.EndTimeline(ctx, "orders", 0, 7, 9))
 	require.NoError(t, s.EndTimeline(ctx, "orders", 0, 7, 9), "again")

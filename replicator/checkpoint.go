@@ -84,8 +84,13 @@ func (r *Replicator) store(ctx context.Context, mirrors []*mirror, which func(*w
 func (w *worker) nextCheckpoint() (c admin.Checkpoint, ok bool) {
 	p := &w.core
 	c = admin.Checkpoint{Topic: w.m.topic, Partition: w.id, Physical: p.sure.physical, Logical: p.sure.logical}
+	seen := p.last
 	if p.sure.physical == p.phys && p.state != stateResuming {
 		c.Logical = max(c.Logical, p.next)
+		seen = p.done
+	}
+	if seen.known() {
+		c.Epoch, c.EpochEnd = seen.epoch, seen.end
 	}
 	return c, p.sureKnown && (!p.virgin || !p.align && w.endsInHole())
 }

@@ -71,6 +71,7 @@ func TestAHoleAtTheEndIsStoredBeforeItIsShown(t *testing.T) {
 
 			// What another process knows before it has asked the source.
 			kept, ok := w.control.LastCheckpoint("orders", 0)
+			kept.Epoch, kept.EpochEnd = 0, 0 // see truncation_test.go
 			if !ok || kept != (admin.Checkpoint{Topic: "orders", Physical: int64(c.records), Logical: 4}) {
 				t.Fatalf("stored: %+v, %v", kept, ok)
 			}

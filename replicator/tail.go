@@ -19,7 +19,7 @@ import (
 type tail struct {
 	at     int64            // physical: what is before it has been seen
 	next   int64            // logical offset after the last batch of the mirror
-	last   epochEnd         // of the last batch of the mirror
+	last   epochEnd         // the last batch of the source before next, as far as known
 	span   span3            // where the last batch of the mirror is; records = 0: none was seen
 	hidden func(int64) bool // is hidden already
 	found  []timeline.Range // to hide; in order, not touching
@@ -31,7 +31,7 @@ type span3 struct{ physical, logical, records int64 }
 // see takes the next batch of the log. Batches that compaction has removed at the destination are missing.
 func (t *tail) see(h batch.Header) error {
 	from, to := h.BaseOffset(), h.NextOffset()
-	logical, _, epoch, stamped := batch.ReadStamp(h)
+	logical, _, _, stamped := batch.ReadStamp(h)
 	if to <= max(from, t.at) {
 		return fmt.Errorf("%w: offsets %d to %d after %d", batch.ErrMalformed, from, to-1, t.at)
 	}
@@ -45,7 +45,7 @@ func (t *tail) see(h batch.Header) error {
 	case stamped && logical >= t.next && logical >= 0 && logical <= maxLogical-(to-from):
 		t.next = logical + to - from
 		t.span = span3{from, logical, to - from}
-		if !h.Control() {
+		if epoch, ok := sourceEpoch(h); ok {
 			t.last = epochEnd{epoch, t.next}
 		}
 	default:
@@ -74,7 +74,7 @@ func (w *worker) readTail(ctx context.Context, e *logEnd) error {
 	empty := isSure && w.core.empty
 	w.mu.Unlock()
 	e.floor = w.tl.Floor()
-	e.last = epochEnd{-1, -1}
+	e.last = unknownEpoch
 	e.fresh = !known && (empty || am != nil && am.State == admin.MirrorPending)
 	log := w.log()
 	if e.fresh && e.start < e.end {
@@ -102,10 +102,10 @@ func (w *worker) readTail(ctx context.Context, e *logEnd) error {
 		t.last = w.core.last
 		w.mu.Unlock()
 	case known && checkpoint.Physical >= e.start && checkpoint.Physical <= e.end:
-		t.at, t.next = checkpoint.Physical, checkpoint.Logical
+		t.at, t.next, t.last = checkpoint.Physical, checkpoint.Logical, seenBefore(checkpoint)
 	case known && checkpoint.Physical < e.start:
 		// Retention was faster. What it deleted took at least as many logical offsets as it had records.
-		t.at, t.next = e.start, checkpoint.Logical+w.visible(checkpoint.Physical, e.start)
+		t.at, t.next, t.last = e.start, checkpoint.Logical+w.visible(checkpoint.Physical, e.start), seenBefore(checkpoint)
 	default:
 		t.at, t.next = e.start, w.tl.BaseToLogical(e.start)
 		if done, err := w.lastOnly(ctx, log, e, &t); err != nil {
@@ -127,6 +127,11 @@ func (w *worker) readTail(ctx context.Context, e *logEnd) error {
 	if t.span.records > 0 {
 		w.tl.LearnProbe(t.span.physical, t.span.logical, t.span.records)
 	}
+	if !t.last.known() {
+		if err := w.lastEpoch(ctx, log, e, &t); err != nil {
+			return err
+		}
+	}
 	e.next, e.tail, e.stored, e.last = t.next, t.next, t.next, t.last
 	if t.next == from.next && isSure && sure == (place{from.at, from.next}) {
 		w.mu.Lock()
@@ -136,7 +141,47 @@ func (w *worker) readTail(ctx context.Context, e *logEnd) error {
 		}
 		w.mu.Unlock()
 	}
+	w.mu.Lock()
+	if isSure && e.end == w.core.phys && e.next == w.core.next && w.core.done.end > e.last.end {
+		e.last = w.core.done // the log ends as was believed: what was seen of the source is not only what the log has
+	}
+	w.mu.Unlock()
 	return nil
+}
+
+// sourceEpoch is the leader epoch in which the source wrote a batch; ok is false for one without a stamp, and for markers and
+// fillers, which are klink's own.
+func sourceEpoch(h batch.Header) (epoch int32, ok bool) {
+	_, flags, epoch, stamped := batch.ReadStamp(h)
+	return epoch, stamped && !h.Control() && flags&batch.FlagFiller == 0
+}
+
+// seenBefore is the last batch of the source before the place of a checkpoint.
+func seenBefore(c admin.Checkpoint) epochEnd {
+	if c.EpochEnd == 0 {
+		return unknownEpoch
+	}
+	return epochEnd{c.Epoch, c.EpochEnd}
+}
+
+// lastEpoch looks at the last batch of the log for the leader epoch that the source wrote it in: a checkpoint of an earlier
+// version does not tell. A marker does not tell, either; then nothing is known.
+func (w *worker) lastEpoch(ctx context.Context, log *mirrorLog, e *logEnd, t *tail) error {
+	if e.start == e.end {
+		return nil
+	}
+	err := log.walk(ctx, e.end-1, e.end, func(h batch.Header) error {
+		logical, _, _, _ := batch.ReadStamp(h)
+		end := logical + h.NextOffset() - h.BaseOffset()
+		if epoch, ok := sourceEpoch(h); ok && !t.hidden(h.BaseOffset()) && h.NextOffset() == e.end && end <= t.next {
+			t.last = epochEnd{epoch, end}
+		}
+		return nil
+	})
+	if notOurs(err) {
+		return nil
+	}
+	return err
 }
 
 // walkTail lets t see the log up to end.
@@ -171,11 +216,11 @@ func (w *worker) lastOnly(ctx context.Context, log *mirrorLog, e *logEnd, t *tai
 	}
 	shift := t.next - t.at
 	err = log.walk(ctx, e.end-1, e.end, func(h batch.Header) error {
-		logical, _, epoch, stamped := batch.ReadStamp(h)
+		logical, _, _, stamped := batch.ReadStamp(h)
 		if stamped && h.NextOffset() == e.end && logical-h.BaseOffset() == shift {
 			done = true
 			t.next = e.end + shift
-			if !h.Control() {
+			if epoch, ok := sourceEpoch(h); ok {
 				t.last = epochEnd{epoch, t.next}
 			}
 		}
