@@ -19,7 +19,7 @@ import (
 
 // startLogAt makes the log of an empty partition start, and end, at an offset. It does what klink does at a destination:
 // empty records are produced, a million in a batch, and deleted.
-func startLogAt(e *exact, t testing.TB, topic string, partition int32, offset int64) {
+func (e *exact) startLogAt(t testing.TB, topic string, partition int32, offset int64) {
 	t.Helper()
 	// Produce v11 names topics.
 	cl := e.source.Client(t, kgo.MaxVersions(kversion.V3_6_0()), kgo.DefaultProduceTopic(topic))

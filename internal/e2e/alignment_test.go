@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,8 +28,8 @@ func TestExactAlignment(t *testing.T) {
 	createLink(t, e.k, "west", e.source, "offset.alignment=off")
 
 	e.createSource(t, "far", 3) // partition 2 begins in the middle of a batch
-	startLogAt(e, t, "far", 0, farStart)
-	startLogAt(e, t, "far", 1, nearStart)
+	e.startLogAt(t, "far", 0, farStart)
+	e.startLogAt(t, "far", 1, nearStart)
 	produceVaried(e.ctx, t, e.source, "far", 0, 60)
 	produceVaried(e.ctx, t, e.source, "far", 1, 60)
 	produceVaried(e.ctx, t, e.source, "far", 2, 60)
@@ -71,6 +73,7 @@ func TestExactAlignment(t *testing.T) {
 		}
 	})
 	t.Run("what is said", e.alignmentIsTold)
+	t.Run("stopped", e.stopped)
 }
 
 // killInBurn kills klink times times while the offsets below the first one of a partition are being used up.
@@ -130,7 +133,7 @@ func (e *exact) killInMarkers(t *testing.T, topic string, partition int32, times
 			if at >= end {
 				t.Fatalf("the markers of %d offsets were written before klink could be killed", end-first)
 			}
-			if at <= first {
+			if at <= first+int64(n)*aborted+aborted/3 { // later each time
 				return false, fmt.Sprint(at)
 			}
 			e.k.Kill()
@@ -161,14 +164,19 @@ func awaitMirrorPartition(t *testing.T, e *exact, topic string, partition int32)
 }
 
 // alignmentIsTold: `mirror describe` and `mirror promote --dry-run` answer whether clients can go straight to the brokers
-// after promotion: for aligned mirrors, for one that is not to be aligned, and for a compacted one with a hole.
+// after promotion: for aligned mirrors, for one that is not to be aligned, and for compacted ones with and without a hole.
 func (e *exact) alignmentIsTold(t *testing.T) {
+	const (
+		yes       = "all partitions have the offsets of the source at the brokers so far"
+		off       = "offset.alignment is off"
+		compacted = "cleanup.policy of the topic is compact; only logs that are not compacted are aligned"
+	)
 	e.createSource(t, "unaligned", 2)
 	produceVaried(e.ctx, t, e.source, "unaligned", 0, 40)
 	produceVaried(e.ctx, t, e.source, "unaligned", 1, 40)
 	deleteBefore(e.ctx, t, e.adm, "unaligned", map[int32]int64{1: 30})
 	e.createSource(t, "table", 1, "cleanup.policy=compact")
-	transact(e.ctx, t, e.source, "table", "table", 1, 2, 5)
+	transact(e.ctx, t, e.source, "table", "table", 1, 2, 5) // a marker at 5 and one at 11
 	e.createSource(t, "dense", 1, "cleanup.policy=compact")
 	if err := e.source.Client(t).ProduceSync(e.ctx, &kgo.Record{Topic: "dense", Key: []byte("k"), Value: []byte("v")}).FirstErr(); err != nil {
 		t.Fatal(err)
@@ -176,18 +184,136 @@ func (e *exact) alignmentIsTold(t *testing.T) {
 	e.k.MustCLI(t, "topic", "create", "unaligned", "--link", "west")
 	e.mirror(t, "table")
 	e.mirror(t, "dense")
-	for _, topic := range []string{"unaligned", "table", "dense"} {
-		awaitMirror(t, e.k, e.source, topic)
+	type shift struct {
+		partition, began, shift int64
+		reason                  string
 	}
-	for _, topic := range []string{"far", "ledger", "unaligned", "table", "dense"} {
-		t.Logf("%s", e.k.MustCLI(t, "mirror", "describe", topic))
-		t.Logf("%s", e.k.MustCLI(t, "mirror", "describe", topic, "-o", "json"))
+	cases := []struct {
+		topic      string
+		partitions int
+		shifts     []shift
+		possible   bool
+		reason     string
+	}{
+		{"far", 3, nil, true, yes},
+		{"ledger", 4, nil, true, yes},
+		{"dense", 1, nil, true, yes},
+		{"unaligned", 2, []shift{{1, 30, 30, off}}, false, "1 of 2 partitions have other offsets at the brokers; partition 1 from offset 30 on: " + off},
+		{"table", 1, []shift{{0, 6, 1, compacted}}, false, "1 of 1 partitions have other offsets at the brokers; partition 0 from offset 6 on: " + compacted},
 	}
-	var verdicts []any
-	out := e.k.MustCLI(t, "mirror", "promote", "--dry-run", "-o", "json", "far", "ledger", "unaligned", "table", "dense")
+	topics := []string{}
+	for _, c := range cases {
+		topics = append(topics, c.topic)
+		awaitMirror(t, e.k, e.source, c.topic)
+		d, err := describeMirror(t, e.k, c.topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.DirectAccess.Possible != c.possible || d.DirectAccess.Reason != c.reason {
+			t.Errorf("%s: direct access is described as %+v, want %v: %s", c.topic, d.DirectAccess, c.possible, c.reason)
+		}
+		var shifts []shift
+		for _, p := range d.Partitions {
+			if !p.Aligned {
+				shifts = append(shifts, shift{int64(p.Partition), p.ShiftBegan, p.Shift, p.ShiftReason})
+			} else if p.Shift != 0 || p.ShiftBegan != -1 || p.ShiftReason != "" {
+				t.Errorf("%s-%d is described as aligned with a shift: %+v", c.topic, p.Partition, p)
+			}
+		}
+		if len(d.Partitions) != c.partitions || !slices.Equal(shifts, c.shifts) {
+			t.Errorf("%s: %d partitions, shifted are %+v, want %d, %+v", c.topic, len(d.Partitions), shifts, c.partitions, c.shifts)
+		}
+		wantRow(t, e.k.MustCLI(t, "mirror", "describe", c.topic), "Direct Access", yesOrNo(c.possible)+": "+c.reason)
+		table := e.k.MustCLI(t, "mirror", "describe", c.topic)
+		if got := strings.Contains(table, "Not Aligned Partition"); got != (len(c.shifts) > 0) {
+			t.Errorf("%s: a table of shifts: %v\n%s", c.topic, got, table)
+		}
+		for _, s := range c.shifts {
+			wantRow(t, table, fmt.Sprint(s.partition), fmt.Sprint(s.began), fmt.Sprint(s.shift), "0", s.reason)
+		}
+	}
+
+	dryRun := append([]string{"mirror", "promote", "--dry-run"}, topics...)
+	var verdicts []verdict
+	out := e.k.MustCLI(t, append(dryRun, "-o", "json")...)
 	if err := json.Unmarshal([]byte(out), &verdicts); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	if len(verdicts) != len(cases) {
+		t.Fatalf("%d verdicts: %s", len(verdicts), out)
+	}
+	table := e.k.MustCLI(t, dryRun...)
+	for i, c := range cases {
+		want := verdict{Topic: c.topic, Possible: true, OpenTransactions: []int32{}, DirectAccess: directAccess{c.possible, c.reason}}
+		if !reflect.DeepEqual(verdicts[i], want) {
+			t.Errorf("dry run of a promotion: %+v, want %+v", verdicts[i], want)
+		}
+		wantRow(t, table, c.topic, "yes", "0", "no", yesOrNo(c.possible)+": "+c.reason)
+	}
+}
+
+// verdict is what `klink mirror promote --dry-run -o json` prints of a topic.
+type verdict struct {
+	Topic            string
+	Possible         bool
+	Reason           string
+	Lag              int64
+	OpenTransactions []int32      `json:"open_transactions"`
+	DirectAccess     directAccess `json:"direct_access"`
+}
+
+// wantRow checks that a table has a row of these cells.
+func wantRow(t *testing.T, table string, cells ...string) {
+	t.Helper()
+	for line := range strings.Lines(table) {
+		got := strings.Split(strings.TrimSpace(line), "|")
+		for i := range got {
+			got[i] = strings.TrimSpace(got[i])
+		}
+		if slices.Equal(got, cells) {
+			return
+		}
+	}
+	t.Errorf("no row %q in\n%s", cells, table)
+}
+
+func yesOrNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// stopped stops aligned mirrors and lets clients go straight to the broker, as the dry run said they could.
+func (e *exact) stopped(t *testing.T) {
+	e.k.MustCLI(t, "mirror", "failover", "far", "ledger")
+	for _, topic := range []string{"far", "ledger"} {
+		awaitMirrorState(t, e.k, topic, "STOPPED", "")
+		end := e.sourceEnd(t, topic, 0)
+		cl := e.destination.Client(t, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+		r, err := cl.ProduceSync(e.ctx, &kgo.Record{Topic: topic, Value: []byte("written around klink")}).First()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Offset != end {
+			t.Errorf("%s: the first record that was written around klink got offset %d, the source ended at %d", topic, r.Offset, end)
+		}
+		around, through := readFranz(t, e.destination.Bootstrap(), topic, 0), readFranz(t, e.k.Bootstrap(), topic, 0)
+		assertSame(t, topic+" after the stop", around, through)
+		if !slices.ContainsFunc(through, func(r record) bool { return r.partition == 0 && r.offset == end && r.value == "written around klink" }) {
+			t.Errorf("%s: what was written around klink is not at offset %d", topic, end)
+		}
+		if got, want := e.toldDirectAccess(t, topic), (directAccess{true, "all partitions have the offsets of the source at the brokers"}); got != want {
+			t.Errorf("%s: after the stop direct access is described as %+v, want %+v", topic, got, want)
+		}
+	}
+}
+
+func (e *exact) toldDirectAccess(t *testing.T, topic string) directAccess {
+	t.Helper()
+	d, err := describeMirror(t, e.k, topic)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Log(out)
-	t.Log(e.k.MustCLI(t, "mirror", "promote", "--dry-run", "far", "ledger", "unaligned", "table", "dense"))
+	return d.DirectAccess
 }

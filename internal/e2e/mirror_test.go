@@ -19,7 +19,8 @@ type mirrorDescription struct {
 	SourceTopic  string `json:"source_topic"`
 	State        string
 	Error        string
-	ErrorMessage string `json:"error_message"`
+	ErrorMessage string       `json:"error_message"`
+	DirectAccess directAccess `json:"direct_access"`
 	Partitions   []struct {
 		Partition       int32
 		SourceEndOffset int64 `json:"source_end_offset"`
@@ -33,6 +34,12 @@ type mirrorDescription struct {
 		ShiftReason            string `json:"shift_reason"`
 		Hidden                 []struct{ From, To int64 }
 	}
+}
+
+// directAccess answers whether clients can go straight to the brokers after promotion.
+type directAccess struct {
+	Possible bool
+	Reason   string
 }
 
 // createLink makes a link to source through the command line. The link authenticates as the super user where there are

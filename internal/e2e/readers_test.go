@@ -60,24 +60,29 @@ func readFranzWith(t testing.TB, topic string, opts ...kgo.Opt) []record {
 		if r.Attrs.IsControl() {
 			continue
 		}
-		rec := record{
-			partition: r.Partition, offset: r.Offset, timestampType: "CreateTime",
-			timestamp: r.Timestamp.UnixMilli(), key: text(r.Key), value: text(r.Value),
-		}
-		if r.Timestamp.IsZero() {
-			rec.timestamp = -1 // of message format v0, which has none; Kafka's own clients say so
-		}
-		if r.Attrs.TimestampType() == 1 {
-			rec.timestampType = "LogAppendTime"
-		}
-		var hs []string
-		for _, h := range r.Headers {
-			hs = append(hs, h.Key+":"+string(h.Value))
-		}
-		rec.headers = strings.Join(hs, ",")
-		out = append(out, rec)
+		out = append(out, asRecord(r))
 	}
 	return sorted(out)
+}
+
+// asRecord is a record of franz-go.
+func asRecord(r *kgo.Record) record {
+	rec := record{
+		partition: r.Partition, offset: r.Offset, timestampType: "CreateTime",
+		timestamp: r.Timestamp.UnixMilli(), key: text(r.Key), value: text(r.Value),
+	}
+	if r.Timestamp.IsZero() {
+		rec.timestamp = -1 // of message format v0, which has none; Kafka's own clients say so
+	}
+	if r.Attrs.TimestampType() == 1 {
+		rec.timestampType = "LogAppendTime"
+	}
+	var hs []string
+	for _, h := range r.Headers {
+		hs = append(hs, h.Key+":"+string(h.Value))
+	}
+	rec.headers = strings.Join(hs, ",")
+	return rec
 }
 
 // librdkafkaBinary builds the reader of the librdkafka module once.
@@ -167,20 +172,30 @@ func readJava(t testing.TB, bootstrap, topic string, count int) []record {
 // readJavaWith takes further arguments of the console consumer.
 func readJavaWith(t testing.TB, bootstrap, topic string, count int, args ...string) []record {
 	t.Helper()
-	out, err := kafkatest.JavaTool(t, "", "org.apache.kafka.tools.consumer.ConsoleConsumer", append(args,
-		"--bootstrap-server", bootstrap, "--topic", topic, "--from-beginning",
-		"--max-messages", strconv.Itoa(count), "--timeout-ms", "60000",
-		"--formatter-property", "print.timestamp=true", "--formatter-property", "print.partition=true",
-		"--formatter-property", "print.offset=true", "--formatter-property", "print.headers=true",
-		"--formatter-property", "print.key=true", "--formatter-property", "null.literal="+null)...)
+	out, err := kafkatest.JavaTool(t, "", kafkatest.ConsoleConsumer,
+		javaArguments(bootstrap, topic, append(args, "--max-messages", strconv.Itoa(count), "--timeout-ms", "60000")...)...)
 	if err != nil {
 		t.Fatalf("console consumer: %v\n%s", err, out)
 	}
+	return javaRecords(out)
+}
+
+// javaArguments make the console consumer print what javaRecords takes, from the begin of a topic.
+func javaArguments(bootstrap, topic string, args ...string) []string {
+	return append(args,
+		"--bootstrap-server", bootstrap, "--topic", topic, "--from-beginning",
+		"--formatter-property", "print.timestamp=true", "--formatter-property", "print.partition=true",
+		"--formatter-property", "print.offset=true", "--formatter-property", "print.headers=true",
+		"--formatter-property", "print.key=true", "--formatter-property", "null.literal="+null)
+}
+
+// javaRecords reads what the console consumer has printed in whole lines.
+func javaRecords(out string) []record {
 	var recs []record
 	for line := range strings.Lines(out) { // of any length: a record is one
 		f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
-		if len(f) != 6 {
-			continue // a log line
+		if len(f) != 6 || !strings.HasSuffix(line, "\n") {
+			continue // a log line, or not yet a whole one
 		}
 		var r record
 		var ts string
