@@ -54,6 +54,10 @@ func (c *Cluster) kraftConfig(b *Broker) map[string]string {
 		"share.coordinator.state.topic.min.isr":            strconv.Itoa(c.opts.inSync()),
 	}
 	maps.Copy(conf, c.commonConfig())
+	if c.opts.racks {
+		conf["broker.rack"] = fmt.Sprintf("rack-%d", b.id)
+		conf["replica.selector.class"] = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
+	}
 	if c.opts.tls() {
 		maps.Copy(conf, c.tls.brokerConfig())
 	}

@@ -24,6 +24,7 @@ type options struct {
 	heap     string
 	jvm      []string
 	faults   bool
+	racks    bool
 	training bool // for an archive; proves nothing
 }
 
@@ -53,6 +54,10 @@ func Brokers(n int) Option { return func(o *options) { o.brokers = n } }
 
 // Config sets a broker config on all nodes, over what this package chose.
 func Config(key, value string) Option { return func(o *options) { o.configs[key] = value } }
+
+// Racks puts each broker into a rack of its own, "rack-" and its id, and lets consumers read from a follower in theirs
+// (KIP-392).
+func Racks() Option { return func(o *options) { o.racks = true } }
 
 // SASL makes the client listener SASL_SSL with mechanism PLAIN and turns the StandardAuthorizer on. Users are given as
 // name, password, name, password, ...; they may do nothing until an ACL says so. [SuperUser] always exists.
