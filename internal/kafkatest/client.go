@@ -1,10 +1,13 @@
 package kafkatest
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
@@ -37,6 +40,22 @@ func (c *Cluster) Client(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 	}, c.superOpts()...)
 	return NewClient(t, append(all, opts...)...)
+}
+
+// DirectClient is [Cluster.Client] around the brokers' [Faults]. Not for TLS.
+func (c *Cluster) DirectClient(t testing.TB, opts ...kgo.Opt) *kgo.Client {
+	t.Helper()
+	direct := map[string]string{}
+	for _, b := range c.brokers {
+		direct[b.Addr()] = b.addr
+	}
+	dial := func(ctx context.Context, network, host string) (net.Conn, error) {
+		if to, ok := direct[host]; ok {
+			host = to
+		}
+		return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, host)
+	}
+	return c.Client(t, append([]kgo.Opt{kgo.Dialer(dial)}, opts...)...)
 }
 
 // NewClient is kgo.NewClient for a test: it fails the test on an error and closes the client at its end.
