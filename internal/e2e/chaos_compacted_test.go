@@ -3,9 +3,13 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"klink/internal/kafkatest"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -13,6 +17,67 @@ import (
 // busyCleaner makes a broker compact a topic while it is written to.
 func busyCleaner() map[string]string {
 	return map[string]string{"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01", "segment.ms": "3000"}
+}
+
+// readJavaUntil reads with Kafka's console consumer until the last record of each partition that has one has come. How
+// many there are before cannot be told of a compacted topic; the last is never compacted away.
+func readJavaUntil(t testing.TB, bootstrap, topic string, last map[int32]int64) []record {
+	t.Helper()
+	tool := kafkatest.StartTool(t, nil, kafkatest.ConsoleConsumer, javaArguments(bootstrap, topic)...)
+	defer tool.Kill()
+	var got []record
+	kafkatest.WaitFor(t, 2*time.Minute, "the console consumer to come to the end of "+topic, func() (bool, string) {
+		got = javaRecords(tool.Stdout())
+		at := map[int32]int64{}
+		for _, r := range got {
+			at[r.partition] = r.offset
+		}
+		pause(t.Context(), 300*time.Millisecond)
+		return maps.Equal(at, last), fmt.Sprintf("at %v of %v; %s", at, last, tool.Stderr())
+	})
+	return got
+}
+
+// journal is what a load knows to be in the log of a compacted topic, or to have been there: each acknowledged record.
+type journal struct {
+	mu      sync.Mutex
+	records map[place]record
+}
+
+type place struct {
+	partition int32
+	offset    int64
+}
+
+func (j *journal) note(r *kgo.Record) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.records == nil {
+		j.records = map[place]record{}
+	}
+	j.records[place{r.Partition, r.Offset}] = toRecord(r)
+}
+
+// assertKnown fails the test where a client was shown a record that is not the one acknowledged for its offset. Records
+// whose acknowledgement was lost are not known; how many are is returned.
+func (j *journal) assertKnown(t testing.TB, what string, got []record) (known int) {
+	t.Helper()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	wrong := 0
+	for _, r := range got {
+		is, ok := j.records[place{r.partition, r.offset}]
+		if !ok {
+			continue
+		}
+		if known++; is != r {
+			t.Errorf("%s: got %+v, acknowledged was %+v", what, r, is)
+			if wrong++; wrong > 5 {
+				t.Fatalf("%s: too much is wrong", what)
+			}
+		}
+	}
+	return known
 }
 
 // loadCompacted writes few keys over and over, with tombstones.
@@ -33,10 +98,6 @@ func loadCompacted(ctx context.Context, l *chaosRun) {
 // have is the same, and so is the last record of each key. So a record that only one of them has is superseded.
 func assertCompactedAlike(t testing.TB, what string, want, got []record) {
 	t.Helper()
-	type place struct {
-		partition int32
-		offset    int64
-	}
 	type owner struct {
 		partition int32
 		key       string

@@ -6,28 +6,75 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"klink/internal/kafkatest"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// explain logs what there is to know about a partition around an offset where a comparison failed: the offsets and the
-// batches of the source, of the mirror through klink, and of the destination's own log.
-func explain(ctx context.Context, t testing.TB, k *Klink, source, destination *kafkatest.Cluster, l chaosLoad, partition int32, offset int64) {
+// explainAll logs, when the test has failed, what there is to know about every mirror, and what klink has complained of.
+func explainAll(t testing.TB, k *Klink, source, destination *kafkatest.Cluster, runs []*chaosRun) {
 	t.Helper()
-	for _, side := range []struct {
-		name string
-		cl   *kgo.Client
-	}{
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	for _, side := range sides(t, k, source, destination) {
+		for _, r := range runs {
+			adm := kadm.NewClient(side.cl)
+			starts, err := adm.ListStartOffsets(ctx, r.load.topic)
+			ends, err2 := adm.ListEndOffsets(ctx, r.load.topic)
+			var places []string
+			for p := range r.load.partitions {
+				start, _ := starts.Lookup(r.load.topic, p)
+				end, _ := ends.Lookup(r.load.topic, p)
+				places = append(places, fmt.Sprintf("%d: %d to %d", p, start.Offset, end.Offset))
+			}
+			t.Logf("%s by %s: %s %v %v", r.load.topic, side.name, strings.Join(places, ", "), err, err2)
+		}
+	}
+	for _, r := range runs {
+		stdout, stderr, _ := k.CLI(t, "mirror", "describe", r.load.topic, "-o", "json")
+		t.Log(stdout, stderr)
+	}
+	var complaints []string
+	for line := range strings.Lines(k.Log(t)) {
+		if strings.Contains(line, "WARN") || strings.Contains(line, "ERROR") || strings.Contains(line, "panic") {
+			complaints = append(complaints, line)
+		}
+	}
+	const most = 150
+	if n := len(complaints); n > most {
+		complaints = append(complaints[:most/2:most/2], append([]string{fmt.Sprintf("... %d more\n", n-most)}, complaints[n-most/2:]...)...)
+	}
+	t.Logf("what klink has warned of over all its starts:\n%s", strings.Join(complaints, ""))
+}
+
+type side struct {
+	name string
+	cl   *kgo.Client
+}
+
+func sides(t testing.TB, k *Klink, source, destination *kafkatest.Cluster) []side {
+	t.Helper()
+	return []side{
 		{"source", source.Client(t)},
 		{"klink", kafkatest.NewClient(t, kgo.SeedBrokers(k.Bootstrap()))},
 		{"destination", destination.Client(t)},
-	} {
+	}
+}
+
+// explain logs what there is to know about a partition around an offset where a comparison failed: the offsets and the
+// batches of the source, of the mirror through klink, and of the destination's own log. The latter's offsets are physical:
+// where the partition is shifted, the batches shown are others.
+func explain(ctx context.Context, t testing.TB, k *Klink, source, destination *kafkatest.Cluster, l chaosLoad, partition int32, offset int64) {
+	t.Helper()
+	for _, side := range sides(t, k, source, destination) {
+		at := max(0, offset-3) // and what comes before it
 		t.Logf("%s: log starts %s, ends %s; around offset %d of partition %d: %s", side.name,
 			listOffsets(ctx, t, side.cl, l.topic, l.partitions, -2), listOffsets(ctx, t, side.cl, l.topic, l.partitions, -1),
-			offset, partition, strings.Join(rawBatches(ctx, side.cl, l.topic, partition, offset, 6), "; "))
+			offset, partition, strings.Join(rawBatches(ctx, side.cl, l.topic, partition, at, 8), "; "))
 	}
 	stdout, stderr, _ := k.CLI(t, "mirror", "describe", l.topic, "-o", "json")
 	t.Log(stdout, stderr)

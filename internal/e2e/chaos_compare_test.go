@@ -1,0 +1,137 @@
+package e2e
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"klink/internal/kafkatest"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// chaosSum is what was shown, over all topics.
+type chaosSum struct {
+	records  int   // at the source
+	compared int   // comparisons of a record, by all clients
+	watched  int   // records that a client was shown during the faults, and that were compared
+	hidden   int64 // offsets at the destination that are not the source's
+}
+
+// comparison is that of one topic with its source, when all is healed.
+type comparison struct {
+	run                 *chaosRun
+	watcher             *watcher
+	k                   *Klink
+	source, destination *kafkatest.Cluster
+}
+
+// compare waits until the mirror has all and compares what three clients read through klink, and what a fourth was shown
+// during the faults, with what the source has.
+func (c *comparison) compare(ctx context.Context, t *testing.T, sum *chaosSum) {
+	t.Helper()
+	r, topic := c.run, c.run.load.topic
+	if err := r.failed.Load(); err != nil {
+		t.Logf("%s: the first record that could not be produced: %v", topic, *err)
+	}
+	r.lastWords(ctx, t)
+	t.Logf("%s: %d records acknowledged, %d deletes, %d transactions", topic, r.acked.Load(), r.deleted.Load(), r.txns.Load())
+	if len(r.deletes) > 0 {
+		r.trimAgain(ctx, t)
+	}
+	awaitMirror(t, c.k, c.source, topic)
+	c.awaitStart(ctx, t)
+	want := c.truth(t)
+	sum.records += len(want)
+	if ends, got := c.offsets(ctx, t, -1); ends != got {
+		t.Errorf("%s: the source ends at %s, the mirror at %s", topic, ends, got)
+	}
+	for _, reader := range readers() {
+		t.Run(topic+" by "+reader.name, func(t *testing.T) {
+			if r.load.compacted {
+				c.likewise(t, reader, want)
+			} else {
+				got := reader.read(t, c.k.Bootstrap(), topic, len(want))
+				if p, o, differs := firstDifference(want, got); differs {
+					explain(ctx, t, c.k, c.source, c.destination, r.load, p, o)
+				}
+				assertSame(t, topic+" by "+reader.name, want, got)
+			}
+		})
+		sum.compared += len(want)
+	}
+	if r.load.compacted {
+		sum.watched += c.watcher.compareKnown(t, &r.journal)
+	} else {
+		sum.watched += c.watcher.compare(t, want)
+	}
+	d, err := describeMirror(t, c.k, topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum.hidden += hidden(d)
+	for _, p := range d.Partitions {
+		t.Logf("%s-%d: aligned %v, shift %d from %d on %s, hidden %v", topic, p.Partition, p.Aligned, p.Shift, p.ShiftBegan, p.ShiftReason, p.Hidden)
+	}
+}
+
+// likewise compares a compacted topic.
+func (c *comparison) likewise(t *testing.T, reader reader, want []record) {
+	t.Helper()
+	topic := c.run.load.topic
+	what := topic + " by " + reader.name
+	var got []record
+	if reader.name == "java" {
+		last := map[int32]int64{}
+		for _, r := range want {
+			last[r.partition] = r.offset
+		}
+		got = readJavaUntil(t, c.k.Bootstrap(), topic, last)
+	} else {
+		got = reader.read(t, c.k.Bootstrap(), topic, len(want))
+	}
+	assertCompactedAlike(t, what, want, got)
+	if c.run.journal.assertKnown(t, what, got) == 0 {
+		t.Errorf("%s: none of %d records is one that was acknowledged", what, len(got))
+	}
+}
+
+// truth is what the source has.
+func (c *comparison) truth(t testing.TB) []record {
+	t.Helper()
+	return readFranzWith(t, c.run.load.topic, kgo.SeedBrokers(strings.Split(c.source.Bootstrap(), ",")...), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+}
+
+// offsets asks the source and klink for a timestamp.
+func (c *comparison) offsets(ctx context.Context, t testing.TB, timestamp int64) (source, mirror string) {
+	t.Helper()
+	l := c.run.load
+	through := kafkatest.NewClient(t, kgo.SeedBrokers(c.k.Bootstrap()))
+	defer through.Close()
+	direct := c.source.Client(t)
+	defer direct.Close()
+	return listOffsets(ctx, t, direct, l.topic, l.partitions, timestamp), listOffsets(ctx, t, through, l.topic, l.partitions, timestamp)
+}
+
+// awaitStart waits until the mirror's log starts are the source's.
+func (c *comparison) awaitStart(ctx context.Context, t testing.TB) {
+	t.Helper()
+	kafkatest.WaitFor(t, 2*time.Minute, "the log starts of "+c.run.load.topic, func() (bool, string) {
+		want, got := c.offsets(ctx, t, -2)
+		return want == got, "the source starts at " + want + ", the mirror at " + got
+	})
+}
+
+// firstDifference is the place of the first record that is not in both.
+func firstDifference(want, got []record) (partition int32, offset int64, differs bool) {
+	for i := range max(len(want), len(got)) {
+		switch {
+		case i >= len(want):
+			return got[i].partition, got[i].offset, true
+		case i >= len(got) || want[i] != got[i]:
+			return want[i].partition, want[i].offset, true
+		}
+	}
+	return 0, 0, false
+}
