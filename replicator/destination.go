@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -22,7 +21,7 @@ var errNotThere = errors.New("no such topic at the destination")
 // destination is the cluster that mirrors live on: leaders of partitions, and the streams that append.
 type destination struct {
 	r       *Replicator
-	clients []*kgo.Client // one per stream of a broker; franz-go keeps one produce connection per client and broker
+	clients []*kgo.Client // one per lane of a stream; franz-go keeps one produce connection per client and broker
 
 	refreshes singleflight.Group
 	slots     chan struct{} // bounds how many partitions are resumed at once
@@ -33,7 +32,7 @@ type destination struct {
 
 	mu      sync.Mutex
 	topics  map[string]*destTopic
-	streams map[streamKey]*stream
+	streams map[int32]*stream // by broker
 }
 
 // destTopic is the metadata of a topic. Immutable.
@@ -43,17 +42,12 @@ type destTopic struct {
 	epochs  []int32
 }
 
-type streamKey struct {
-	broker int32
-	n      int
-}
-
 // maxResumes bounds how many partitions are resumed at once.
 const maxResumes = 32
 
 func newDestination(r *Replicator, opts []kgo.Opt, connections int) (*destination, error) {
 	d := &destination{
-		r: r, topics: map[string]*destTopic{}, streams: map[streamKey]*stream{},
+		r: r, topics: map[string]*destTopic{}, streams: map[int32]*stream{},
 		slots: make(chan struct{}, maxResumes),
 	}
 	for range connections {
@@ -85,18 +79,18 @@ func (d *destination) close() {
 // broker is a broker for requests that are not appends.
 func (d *destination) broker(id int32) *kgo.Broker { return d.clients[0].Broker(int(id)) }
 
-// stream is the one that a partition is pinned to while a broker leads it. Partitions of a topic go to the streams in turn.
-func (d *destination) stream(broker int32, topic string, partition int32) *stream {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(topic))
-	key := streamKey{broker, int((h.Sum32() + uint32(partition)) % uint32(len(d.clients)))}
+// stream is the one that appends at a broker.
+func (d *destination) stream(broker int32) *stream {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := d.streams[key]
+	s := d.streams[broker]
 	if s == nil {
-		s = newStream(d, d.clients[key.n], broker)
-		d.streams[key] = s
-		d.r.spawn(s.run)
+		s = &stream{d: d, broker: broker, units: newCombiner(len(d.clients))}
+		d.streams[broker] = s
+		for _, cl := range d.clients {
+			to := cl.Broker(int(broker))
+			d.r.spawn(func(ctx context.Context) { s.lane(ctx, to) })
+		}
 	}
 	return s
 }

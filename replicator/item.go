@@ -13,5 +13,13 @@ type item struct {
 // markers says that the item is a run of markers.
 func (i item) markers() bool { return i.bytes == nil }
 
+// kind is the kind of request that it goes in.
+func (i item) kind() unitKind {
+	if i.markers() {
+		return markerUnits
+	}
+	return batchUnits
+}
+
 // end is the logical offset after the last record.
 func (i item) end() int64 { return i.base + int64(i.records) }

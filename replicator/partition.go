@@ -202,10 +202,17 @@ func (p *partition) anchored() effects {
 // take moves the next batch into flight; ok is false if there is none, or one is in flight already. The batch is the
 // caller's until it calls appended, uncertain or rejected, exactly once.
 func (p *partition) take() (i item, ok bool) {
+	if i, ok = p.head(); ok {
+		p.inFlight = true
+	}
+	return i, ok
+}
+
+// head is what take would give.
+func (p *partition) head() (i item, ok bool) {
 	if p.state != stateRunning || p.inFlight || p.stopping || len(p.queue) == 0 {
 		return item{}, false
 	}
-	p.inFlight = true
 	return p.queue[0], true
 }
 

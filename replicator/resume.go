@@ -75,7 +75,7 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 	}
 }
 
-// resumed gives the end of the log to the core, and pins the partition to the stream of its leader.
+// resumed gives the end of the log to the core, and has its units go to the stream of its leader.
 func (w *worker) resumed(e logEnd, s *stream) {
 	w.mu.Lock()
 	w.stream, w.inStream = s, false
@@ -129,5 +129,5 @@ func (d *destination) readEnd(ctx context.Context, w *worker, stale *destTopic) 
 	if e.start, err = ask(-1, timestampEarliest); err != nil {
 		return e, nil, t, err
 	}
-	return e, d.stream(leader, w.m.topic, w.id), t, nil
+	return e, d.stream(leader), t, nil
 }

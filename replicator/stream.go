@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 
 	"klink/admin"
 	"klink/protocol/batch"
@@ -24,44 +23,12 @@ const (
 	produceTimeoutMs = 10_000
 )
 
-// stream is one connection to one broker of the destination that appends the next batch of many partitions per request:
-// brokers take one batch of a partition per request, and handle one request of a connection at a time. A partition is
-// pinned to one stream, so its batches cannot overtake each other.
+// stream appends what partitions have for one broker of the destination, over several connections (lanes): a broker handles
+// one request of a connection at a time. What goes in a request is the combiner's decision.
 type stream struct {
 	d      *destination
-	client *kgo.Client
 	broker int32
-	kick   chan struct{}
-
-	mu    sync.Mutex
-	queue []*worker // have a batch, each at most once
-}
-
-func newStream(d *destination, client *kgo.Client, broker int32) *stream {
-	return &stream{d: d, client: client, broker: broker, kick: make(chan struct{}, 1)}
-}
-
-// push queues a worker that has a batch; its lock is held.
-func (s *stream) push(w *worker) {
-	s.mu.Lock()
-	s.queue = append(s.queue, w)
-	s.mu.Unlock()
-	select {
-	case s.kick <- struct{}{}:
-	default:
-	}
-}
-
-func (s *stream) pop() *worker {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.queue) == 0 {
-		return nil
-	}
-	w := s.queue[0]
-	s.queue[0] = nil
-	s.queue = s.queue[1:]
-	return w
+	units  *combiner
 }
 
 // appendJob is one batch in a produce request.
@@ -71,56 +38,39 @@ type appendJob struct {
 	done bool // its result has been delivered
 }
 
-func (s *stream) run(ctx context.Context) {
+// lane sends one request after the other and delivers their results, until the context ends.
+func (s *stream) lane(ctx context.Context, to *kgo.Broker) {
 	for {
-		jobs := s.collect()
-		if len(jobs) == 0 {
-			select {
-			case <-s.kick:
-				continue
-			case <-ctx.Done():
-				return
-			}
+		r := s.units.next(ctx)
+		if r == nil {
+			return
 		}
-		var batches, markers []*appendJob
-		for _, j := range jobs {
-			if j.i.markers() {
-				markers = append(markers, j)
-			} else {
-				batches = append(batches, j)
-			}
+		answered := func() { s.units.answered(r) }
+		if jobs := s.jobs(r); len(jobs) > 0 && r.kind == markerUnits {
+			s.writeMarkers(ctx, to, jobs, answered)
+		} else if len(jobs) > 0 {
+			s.produce(ctx, to, jobs, answered)
 		}
-		var both sync.WaitGroup
-		if len(markers) > 0 {
-			both.Go(func() { s.writeMarkers(ctx, markers) }) // franz-go sends them over another connection than appends
-		}
-		if len(batches) > 0 {
-			s.produce(ctx, batches)
-		}
-		both.Wait()
+		s.units.done(r)
 	}
 }
 
-// collect takes one batch each of the partitions that have waited longest.
-func (s *stream) collect() (jobs []*appendJob) {
-	bytes := 0
-	for bytes < maxProduceBytes && len(jobs) < maxProducePartitions {
-		w := s.pop()
-		if w == nil {
-			break
-		}
-		if i, ok := w.take(); ok {
+// jobs takes the units of a request. There may be fewer than workers, as some have none any more.
+func (s *stream) jobs(r *request) []*appendJob {
+	jobs := make([]*appendJob, 0, len(r.workers))
+	for _, w := range r.workers {
+		if i, ok := w.take(s, r.kind); ok {
 			jobs = append(jobs, &appendJob{w: w, i: i})
-			bytes += len(i.bytes)
 		}
 	}
 	return jobs
 }
 
-// produce appends one batch of each job and delivers every result.
-func (s *stream) produce(ctx context.Context, jobs []*appendJob) {
+// produce appends one batch of each job and delivers every result; answered is called before.
+func (s *stream) produce(ctx context.Context, to *kgo.Broker, jobs []*appendJob, answered func()) {
 	req, index := s.request(jobs)
-	kresp, err := s.client.Broker(int(s.broker)).Request(ctx, req)
+	kresp, err := to.Request(ctx, req)
+	answered()
 	if err != nil {
 		lingering := !neverSent(err)
 		for _, j := range jobs {

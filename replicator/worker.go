@@ -84,8 +84,10 @@ func (w *worker) apply(e effects) {
 		}
 	}
 	if e.ready && !w.inStream && w.stream != nil {
-		w.inStream = true
-		w.stream.push(w)
+		if next, ok := w.core.head(); ok {
+			w.inStream = true
+			w.stream.units.push(w, next)
+		}
 	}
 	if e.burn > 0 {
 		bctx, cancel := context.WithCancel(r.life)
@@ -126,11 +128,21 @@ func (w *worker) start(lingering bool) {
 	w.m.r.spawn(func(ctx context.Context) { w.resume(ctx, lingering) })
 }
 
-// take gives the stream the next batch.
-func (w *worker) take() (item, bool) {
+// take gives the stream the next unit, if it is of a kind. One of the other kind is queued again: what was next has been
+// given up since.
+func (w *worker) take(s *stream, kind unitKind) (item, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.inStream = false
+	if w.stream != s {
+		return item{}, false // a former leader's
+	}
+	next, ok := w.core.head()
+	if w.inStream = ok && next.kind() != kind; w.inStream {
+		s.units.push(w, next)
+	}
+	if !ok || w.inStream {
+		return item{}, false
+	}
 	if len(w.core.queue) > 0 && !w.core.inFlight && w.m.r.budget.scarce() {
 		w.core.queue[0].unpin()
 	}

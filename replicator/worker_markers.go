@@ -2,27 +2,32 @@ package replicator
 
 import (
 	"context"
+
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// writeMarkers writes the markers of each job, in as few requests as their number allows, and delivers every result.
-func (s *stream) writeMarkers(ctx context.Context, jobs []*appendJob) {
+// writeMarkers writes the markers of each job, in as few requests as their number allows, and delivers every result; answered is
+// called before each.
+func (s *stream) writeMarkers(ctx context.Context, to *kgo.Broker, jobs []*appendJob, answered func()) {
 	for len(jobs) > 0 {
 		n, count := 0, 0
 		for n < len(jobs) && (n == 0 || count+int(jobs[n].i.records) <= maxRequestMarkers) {
 			count += int(jobs[n].i.records)
 			n++
 		}
-		s.writeSome(ctx, jobs[:n])
+		s.writeSome(ctx, to, jobs[:n], answered)
 		jobs = jobs[n:]
 	}
 }
 
-func (s *stream) writeSome(ctx context.Context, jobs []*appendJob) {
+func (s *stream) writeSome(ctx context.Context, to *kgo.Broker, jobs []*appendJob, answered func()) {
 	runs := make([]markerRun, len(jobs))
 	for n, j := range jobs {
 		runs[n] = markerRun{topic: j.w.m.topic, partition: j.w.id, logical: j.i.base, count: int64(j.i.records)}
 	}
-	for n, err := range writeMarkers(ctx, s.client.Broker(int(s.broker)), runs) {
+	errs := writeMarkers(ctx, to, runs)
+	answered()
+	for n, err := range errs {
 		w := jobs[n].w
 		if err == nil {
 			jobs[n].done = true
