@@ -81,6 +81,18 @@ func (s *Store) Checkpoint(topic string, partition int32) (Checkpoint, bool) {
 	}, true
 }
 
+// hidden are the stored hidden ranges of a partition.
+func (s *Store) hidden(at timelineAt) (rs []timeline.Range) {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	if r := s.records.timelines[at.topic][at.partition]; r != nil {
+		for _, h := range r.Hidden {
+			rs = append(rs, timeline.Range{From: h[0], To: h[1]})
+		}
+	}
+	return rs
+}
+
 // timelineRecords are the stored timelines of a topic, by partition, to read; nil = there is none.
 func (s *Store) timelineRecords(topic string, partitions int32) []*timelineRecord {
 	s.log.mu.Lock()

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"klink/protocol/timeline"
+
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -104,6 +106,17 @@ func (s *Service) Hide(ctx context.Context, topic string, partition int32, from,
 		return fmt.Errorf("mirror topic '%s' has FAILED: %s: %w", topic, tooManyHidden(partition), errTooManyHidden)
 	}
 	return err
+}
+
+// Hidden are the ranges of physical offsets that are stored as hidden, in order; the slice is the caller's. The published
+// timeline of the partition may have more: readers hide what they meet before the owner does, and that is not durable.
+func (s *Service) Hidden(topic string, partition int32) []timeline.Range {
+	select {
+	case <-s.ready:
+		return s.store.hidden(timelineAt{topic, partition})
+	default:
+		return nil
+	}
 }
 
 func tooManyHidden(partition int32) string {

@@ -90,6 +90,10 @@ func TestTimelinesAreKept(t *testing.T) {
 			tl := s.State().Timelines["orders"][1]
 			require.EqualValues(t, 101, tl.Floor())
 			require.Equal(t, []timeline.Range{{From: 5, To: 8}, {From: 9, To: 10}}, tl.Hidden())
+			require.NoError(t, tl.Hide(20, 30), "by a reader")
+			require.Equal(t, []timeline.Range{{From: 5, To: 8}, {From: 9, To: 10}}, s.Hidden("orders", 1))
+			require.Empty(t, s.Hidden("orders", 0))
+			require.Empty(t, s.Hidden("none", 0))
 		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"klink/admin"
+	"klink/protocol/timeline"
 )
 
 // Control is what the replicator needs of the control plane; *admin.Service is one. Methods are safe for concurrent use.
@@ -20,6 +21,8 @@ type Control interface {
 	// Hide stores that the physical offsets [from, to) are never shown, then publishes it in the partition's timeline.
 	// Durable when it returns nil.
 	Hide(ctx context.Context, topic string, partition int32, from, to int64) error
+	// Hidden are the ranges that Hide has stored, in order. A partition's timeline may have more, which readers have met.
+	Hidden(topic string, partition int32) []timeline.Range
 	// SetAlignment stores from which logical offset on physical offsets are others, and why, for people. Durable when it
 	// returns nil.
 	SetAlignment(ctx context.Context, topic string, partition int32, began int64, reason string) error

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ type fakeControl struct {
 	events      []admin.Event
 	sets        []string // SetTimeline calls
 	hidden      []string // Hide calls
+	stored      map[string][]timeline.Range
 	shifts      []string // SetAlignment calls
 	checkpoints map[string]admin.Checkpoint
 	// hold blocks SetTimeline while it is not nil.
@@ -152,7 +154,18 @@ func (c *fakeControl) Hide(_ context.Context, topic string, partition int32, fro
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.hidden = append(c.hidden, fmt.Sprintf("%s-%d %d to %d", topic, partition, from, to))
+	if c.stored == nil {
+		c.stored = map[string][]timeline.Range{}
+	}
+	name := fmt.Sprintf("%s-%d", topic, partition)
+	c.stored[name] = append(c.stored[name], timeline.Range{From: from, To: to})
 	return c.state.Timelines[topic][partition].Hide(from, to)
+}
+
+func (c *fakeControl) Hidden(topic string, partition int32) []timeline.Range {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.stored[fmt.Sprintf("%s-%d", topic, partition)])
 }
 
 func (c *fakeControl) SetAlignment(_ context.Context, topic string, partition int32, began int64, reason string) error {

@@ -284,6 +284,22 @@ func TestForeignWrite(t *testing.T) {
 		hidden(t, w, "orders-0 2 to 6")
 		w.same("orders")
 	})
+	t.Run("met by a reader first", func(t *testing.T) {
+		w, _, _ := embedded(t)
+		w.topics("orders", 1)
+		w.produce("orders", 0, 2, 20)
+		w.mirror("orders")
+		w.run()
+		w.awaitCaughtUp("orders")
+		appendBatch(t, w.dst.cl, "orders", 0, kafkatest.Records(3, 5)...)
+		if err := w.control.State().Timelines["orders"][0].Hide(2, 5); err != nil {
+			t.Fatal(err)
+		}
+		w.produce("orders", 0, 2, 20)
+		w.awaitCaughtUp("orders")
+		hidden(t, w, "orders-0 2 to 5")
+		w.same("orders")
+	})
 	t.Run("before the first append", func(t *testing.T) {
 		w, _, _ := embedded(t)
 		w.topics("orders", 1)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"klink/admin"
@@ -21,7 +22,7 @@ type tail struct {
 	next   int64            // logical offset after the last batch of the mirror
 	last   epochEnd         // the last batch of the source before next, as far as known
 	span   span3            // where the last batch of the mirror is; records = 0: none was seen
-	hidden func(int64) bool // is hidden already
+	hidden func(int64) bool // is stored as hidden already; what a reader alone has hidden is not
 	found  []timeline.Range // to hide; in order, not touching
 }
 
@@ -94,7 +95,9 @@ func (w *worker) readTail(ctx context.Context, e *logEnd) error {
 		}
 		return nil
 	}
-	t := tail{hidden: w.tl.IsHidden, last: e.last}
+	// Not what the timeline has: a reader who met a foreign batch first has hidden it there, which is lost with this process.
+	stored := w.m.r.cfg.Control.Hidden(w.m.topic, w.id)
+	t := tail{hidden: func(physical int64) bool { return contains(stored, physical) }, last: e.last}
 	switch {
 	case isSure && sure.physical >= e.start && sure.physical <= e.end:
 		t.at, t.next = sure.physical, sure.logical
@@ -154,6 +157,11 @@ func (w *worker) readTail(ctx context.Context, e *logEnd) error {
 func sourceEpoch(h batch.Header) (epoch int32, ok bool) {
 	_, flags, epoch, stamped := batch.ReadStamp(h)
 	return epoch, stamped && !h.Control() && flags&batch.FlagFiller == 0
+}
+
+// contains says whether an offset is in one of the ranges.
+func contains(rs []timeline.Range, at int64) bool {
+	return slices.ContainsFunc(rs, func(r timeline.Range) bool { return r.From <= at && at < r.To })
 }
 
 // seenBefore is the last batch of the source before the place of a checkpoint.
