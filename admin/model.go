@@ -49,6 +49,8 @@ const (
 	ErrUnsupportedFormat        Error = "UNSUPPORTED_MESSAGE_FORMAT"
 	ErrRecordTooLarge           Error = "RECORD_TOO_LARGE"
 	ErrPolicyViolation          Error = "POLICY_VIOLATION"
+	// ErrNotEnoughReplicas: fewer replicas of the mirror are in sync at the destination than its min.insync.replicas asks for.
+	ErrNotEnoughReplicas Error = "NOT_ENOUGH_REPLICAS"
 	// ErrForeignWrite: somebody else than klink appended to the mirror at the destination.
 	ErrForeignWrite Error = "FOREIGN_WRITE"
 	// ErrMirrorTopicDeleted: the mirror's topic was deleted at the destination, not through klink; a topic that has
@@ -109,7 +111,8 @@ const (
 	EventLinkDown
 	// EventMirrorStarted: every partition of a pending mirror has an owner that fetches.
 	EventMirrorStarted
-	// EventMirrorUnavailable: the source has no such topic for now (SOURCE_TOPIC_MAY_BE_DELETED); retried.
+	// EventMirrorUnavailable: the source has no such topic for now (SOURCE_TOPIC_MAY_BE_DELETED), or appends have to wait
+	// (AUTHORIZATION_ERROR, NOT_ENOUGH_REPLICAS); retried.
 	EventMirrorUnavailable
 	// EventMirrorRecovered: an unavailable mirror fetches again.
 	EventMirrorRecovered

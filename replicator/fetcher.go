@@ -257,7 +257,7 @@ func (f *fetcher) deliver(ctx context.Context, j *fetchJob, p *kmsg.FetchRespons
 	case nil:
 		w.mu.Lock()
 		now := time.Now()
-		before := len(w.core.queue)
+		before, current := len(w.core.queue), j.gen == w.core.gen
 		aborted := f.aborted[:0]
 		for _, a := range p.AbortedTransactions {
 			aborted = append(aborted, batch.AbortedTransaction{ProducerID: a.ProducerID, FirstOffset: a.FirstOffset})
@@ -277,8 +277,11 @@ func (f *fetcher) deliver(ctx context.Context, j *fetchJob, p *kmsg.FetchRespons
 		}))
 		f.s.counters.FetchedBatches.Add(int64(max(0, len(w.core.queue)-before)))
 		first := w.lastFetch.IsZero()
-		w.lastFetch, w.notBefore = now, time.Time{}
-		w.fetchWait.reset()
+		w.lastFetch = now
+		if current { // else it says nothing of what has happened since it was sent
+			w.notBefore = time.Time{}
+			w.fetchWait.reset()
+		}
 		w.noteCaughtUp(now)
 		w.mu.Unlock()
 		w.m.setDenied(nil)

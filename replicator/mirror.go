@@ -179,14 +179,22 @@ func (m *mirror) setRefused(f *failure, appends bool) {
 // unavailable is why the mirror cannot go on for now, nil if nothing is known to be in the way.
 func (m *mirror) unavailable() *failure {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	missing, suspicion, denied, refused, workers := m.source.missing, m.source.suspicion, m.source.denied, m.refused.why, m.workers
+	m.mu.Unlock()
 	switch {
-	case m.source.missing:
-		return m.source.suspicion
-	case m.source.denied != nil:
-		return m.source.denied
+	case missing:
+		return suspicion
+	case denied != nil:
+		return denied
+	case refused != nil:
+		return refused
 	}
-	return m.refused.why
+	for _, w := range workers {
+		if f := w.short.told.Load(); f != nil {
+			return f
+		}
+	}
+	return nil
 }
 
 func (m *mirror) status() []admin.PartitionStatus {

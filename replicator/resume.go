@@ -17,6 +17,9 @@ import (
 // its batch. Brokers queue requests of a closed connection and may still handle them.
 const settleGrace = time.Second // Replicator.grace is this, but for tests
 
+// errNotCommitted: a log holds more than its in-sync replicas have.
+var errNotCommitted = errors.New("not committed")
+
 // resume reads where the destination's log ends until it is known, and tells the core. With lingering an append without an
 // answer may still be on its way.
 func (w *worker) resume(ctx context.Context, lingering bool) {
@@ -50,9 +53,13 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 			}
 			if err == nil {
 				w.m.setRefused(nil, false)
+				w.enoughReplicas(false)
 				w.resumed(e, s)
 				return
 			}
+		}
+		if errors.Is(err, errNotCommitted) {
+			w.shortOfReplicas(false)
 		}
 		switch {
 		case err == nil:
@@ -124,7 +131,7 @@ func (d *destination) readEnd(ctx context.Context, w *worker, stale *destTopic) 
 		return e, nil, t, err
 	}
 	if highWater != e.end {
-		return e, nil, nil, fmt.Errorf("the log of %s-%d ends at offset %d but is committed up to %d", w.m.topic, w.id, e.end, highWater)
+		return e, nil, nil, fmt.Errorf("%w: the log of %s-%d ends at offset %d but is committed up to %d", errNotCommitted, w.m.topic, w.id, e.end, highWater)
 	}
 	if e.start, err = ask(-1, timestampEarliest); err != nil {
 		return e, nil, t, err

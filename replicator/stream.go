@@ -149,6 +149,8 @@ func (s *stream) deliver(j *appendJob, p *kmsg.ProduceResponseTopicPartition) {
 	case err == kerr.TopicAuthorizationFailed || err == kerr.ClusterAuthorizationFailed:
 		// An ACL can be put right; failing the mirror could not.
 		j.w.denied()
+	case err == kerr.NotEnoughReplicas || err == kerr.NotEnoughReplicasAfterAppend:
+		j.w.shortOfReplicas(true)
 	case err == kerr.InvalidTimestamp && batch.Header(j.i.bytes).LogAppendTime():
 		// An old broker, most likely. Fetched once more, the batch comes without the bit, and is appended or refused for good.
 		if !s.d.noAppendTime.Swap(true) {

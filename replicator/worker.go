@@ -40,6 +40,7 @@ type worker struct {
 	endBurn   context.CancelFunc // not nil while offsets are burned
 	lateBurn  bool               // an append of a burn that was broken off may still be on its way
 	kept      admin.Checkpoint   // the last one that was stored; see end.go
+	short     shortage
 	corrupt   struct {
 		base  int64 // of the batch refused last for its checksum
 		times int
@@ -50,6 +51,7 @@ func newWorker(m *mirror, id int32, tl *timeline.Partition) *worker {
 	w := &worker{
 		m: m, id: id, tl: tl,
 		fetchWait: backoff{low: 100 * time.Millisecond, high: 5 * time.Second},
+		short:     shortage{wait: backoff{low: 100 * time.Millisecond, high: 2 * time.Second}},
 		caughtUp:  time.Now(),
 		trimTo:    -1,
 	}
@@ -175,6 +177,7 @@ func (w *worker) appended(base int64, size int) {
 	w.apply(e)
 	w.mu.Unlock()
 	w.m.setRefused(nil, true)
+	w.enoughReplicas(true)
 	w.wakeFetcher()
 }
 

@@ -1,0 +1,60 @@
+package replicator
+
+import (
+	"sync/atomic"
+	"time"
+
+	"klink/admin"
+)
+
+// shortagePatience is how long too few replicas are in sync before people are told: while a leader is elected it is usual.
+const shortagePatience = 5 * time.Second
+
+// shortage is that fewer replicas of a partition are in sync at the destination than its min.insync.replicas asks for: the
+// broker refuses appends, or does not commit what it has. Nothing is lost; appends wait. It is guarded by worker.mu, but for
+// told.
+type shortage struct {
+	since   time.Time // of the first sign of it in a row; zero = there is none
+	appends bool      // appends are refused: only one that succeeds shows that it is over
+	wait    backoff   // between appends
+	told    atomic.Pointer[failure]
+}
+
+// shortOfReplicas notes a sign of a shortage: an append that was refused, or a log whose end is not committed.
+func (w *worker) shortOfReplicas(appends bool) {
+	w.mu.Lock()
+	s, now := &w.short, time.Now()
+	if s.since.IsZero() {
+		s.since = now
+	}
+	if appends {
+		// Each attempt fetches the batch once more.
+		s.appends, w.notBefore = true, now.Add(s.wait.next())
+	}
+	tell := s.told.Load() == nil && now.Sub(s.since) >= shortagePatience
+	if tell {
+		s.told.Store(failf(admin.ErrNotEnoughReplicas,
+			"%s: fewer replicas are in sync at the destination than min.insync.replicas of topic %q asks for: appends wait until replicas are back",
+			w.core.name, w.m.topic))
+	}
+	w.mu.Unlock()
+	if tell {
+		w.m.r.wake()
+	}
+}
+
+// enoughReplicas notes that an append was confirmed, or that the log is committed to its end.
+func (w *worker) enoughReplicas(appended bool) {
+	w.mu.Lock()
+	s := &w.short
+	over := !s.since.IsZero() && (appended || !s.appends)
+	if over {
+		s.since, s.appends = time.Time{}, false
+		s.wait.reset()
+	}
+	told := over && s.told.Swap(nil) != nil
+	w.mu.Unlock()
+	if told {
+		w.m.r.wake()
+	}
+}
