@@ -17,6 +17,7 @@ type Router struct {
 	facts     Facts
 	rejected  atomic.Int64 // see RejectedProduces
 	voided    atomic.Int64 // see VoidedBatches
+	looks     atomic.Int64 // see Probes
 
 	mu       sync.Mutex
 	complete chan struct{} // closed while the published snapshot is complete

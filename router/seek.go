@@ -88,6 +88,7 @@ func (r *Router) learn(ctx context.Context, list []probe) (failed map[at]bool, e
 }
 
 func (r *Router) look(ctx context.Context, p probe, physical int64) error {
+	r.looks.Add(1)
 	if err := r.facts.LearnOffset(ctx, p.topic, p.partition, p.line, physical); err != nil {
 		return fmt.Errorf("offsets of %s-%d at the destination: %w", p.topic, p.partition, err)
 	}

@@ -8,3 +8,6 @@ func (r *Router) RejectedProduces() int64 { return r.rejected.Load() }
 // mirror that they are in: somebody has written to the destination around klink, or an append was doubled. Each time that
 // a client comes across one counts.
 func (r *Router) VoidedBatches() int64 { return r.voided.Load() }
+
+// Probes is how often klink has looked into the log of a mirror partition to find an offset that its timeline did not know.
+func (r *Router) Probes() int64 { return r.looks.Load() }

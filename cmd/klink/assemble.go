@@ -106,7 +106,7 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 	}
 	s.service.SetReporter(s.replicator)
 	s.meter, err = telemetry.NewMeter(ctx, telemetry.Sources{
-		Proxy: s.proxy.Stats(), RejectedProduces: s.router.RejectedProduces, VoidedBatches: s.router.VoidedBatches,
+		Proxy: s.proxy.Stats(), RejectedProduces: s.router.RejectedProduces, VoidedBatches: s.router.VoidedBatches, Probes: s.router.Probes,
 		Replicator: s.replicator.Stats, State: s.service.State,
 	}, versionText(), log)
 	return s, err

@@ -24,8 +24,10 @@ type Sources struct {
 	RejectedProduces func() int64
 	// VoidedBatches counts batches that klink made void while they passed to a client.
 	VoidedBatches func() int64
-	Replicator    func() replicator.Stats
-	State         func() *admin.State
+	// Probes counts looks into the logs of mirrors.
+	Probes     func() int64
+	Replicator func() replicator.Stats
+	State      func() *admin.State
 }
 
 // kind is how an instrument behaves over time.
@@ -56,12 +58,13 @@ type picture struct {
 	proxy      *proxy.Stats
 	rejected   func() int64
 	voided     func() int64
+	probes     func() int64
 	replicator *replicator.Stats
 	state      *admin.State
 }
 
 func (s Sources) picture() *picture {
-	p := &picture{proxy: s.Proxy, rejected: s.RejectedProduces, voided: s.VoidedBatches}
+	p := &picture{proxy: s.Proxy, rejected: s.RejectedProduces, voided: s.VoidedBatches, probes: s.Probes}
 	if s.Replicator != nil {
 		stats := s.Replicator()
 		p.replicator = &stats
@@ -138,6 +141,15 @@ var instruments = []instrument{
 		func(p *picture, out emit) {
 			if p.voided != nil {
 				out(float64(p.voided()))
+			}
+		},
+	},
+	{
+		"klink.proxy.probes", "klink_proxy_probes_total", counter, "{probe}", nil,
+		"Looks into the log of a mirror that is not aligned, one batch each, to find the place of an offset that klink does not remember. A client that reads on needs none, a seek a few.",
+		func(p *picture, out emit) {
+			if p.probes != nil {
+				out(float64(p.probes()))
 			}
 		},
 	},

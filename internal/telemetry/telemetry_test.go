@@ -42,6 +42,7 @@ func testSources() Sources {
 		Proxy:            stats,
 		RejectedProduces: func() int64 { return 2 },
 		VoidedBatches:    func() int64 { return 6 },
+		Probes:           func() int64 { return 8 },
 		Replicator: func() replicator.Stats {
 			return replicator.Stats{
 				Links: map[string]*replicator.LinkCounters{"east": counters},
@@ -98,6 +99,7 @@ func TestMetrics(t *testing.T) {
 		`klink_proxy_io_bytes_total{direction="sent",peer="broker"} 90`,
 		`klink_proxy_produce_rejected_total 2`,
 		`klink_proxy_batches_voided_total 6`,
+		`klink_proxy_probes_total 8`,
 		`klink_link_state{error="TIMEOUT_ERROR",link="east",state="UNAVAILABLE"} 1`,
 		`klink_mirror_state{error="",link="east",state="ACTIVE",topic="t"} 1`,
 		`klink_mirror_lag_offsets{link="east",partition="0",topic="t"} 4`,
