@@ -10,8 +10,10 @@ import (
 
 // ShareFetch: v0-2, ShareAcknowledge: v0-2
 //
-// Behavior: node endpoints get their addresses at klink. Requests with a mirror are refused: the offsets in acquired and
-// acknowledged ranges are not translated yet. So are those with a topic of klink's own, whose records hold secrets.
+// Behavior: node endpoints get their addresses at klink. Requests with a mirror, also with one that was stopped, are refused:
+// the offsets in acquired and acknowledged ranges, and those that brokers keep of a share group, are not translated. That is
+// the second line: ShareGroupHeartbeat says it to clients so that they hear. So are requests with a topic of klink's own,
+// whose records hold secrets.
 func init() {
 	register(78, (*session).shareFetch)
 	register(79, (*session).shareAcknowledge)
@@ -70,8 +72,8 @@ func (s *session) refuseShare(h protocol.RequestHeader, frame []byte) (d Decisio
 		message := fmt.Sprintf("Topic '%s' belongs to klink and cannot be read by clients", internal)
 		return Decision{Action: Answer, Frame: protocol.AppendShareError(nil, h, kerr.TopicAuthorizationFailed.Code, message)}, true
 	case mirror != nil:
-		message := fmt.Sprintf("Share groups cannot read mirror topic '%s' yet", mirror.Topic)
-		return Decision{Action: Answer, Frame: protocol.AppendShareError(nil, h, kerr.InvalidRequest.Code, message)}, true
+		v := refuseShareOf(mirror.Topic)
+		return Decision{Action: Answer, Frame: protocol.AppendShareError(nil, h, v.code, *v.message)}, true
 	case missing != nil && s.parked == 0:
 		return s.learnTopics(missing, func(err error) Decision { return Decision{Action: Close, Err: err} }), true
 	}

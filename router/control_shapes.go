@@ -100,6 +100,18 @@ var controlShapes = map[int16]struct{ request, response p.Shape }{
 		},
 		response: alterConfigsResponse,
 	},
+	int16(kmsg.ShareGroupHeartbeat): {
+		request: p.Shape{
+			p.String(), p.String(), p.Fixed(4), p.String(), // group, member, epoch, rack
+			p.Strings(), // subscribed topics
+		},
+	},
+	int16(kmsg.AlterShareGroupOffsets): {
+		request: p.Shape{
+			p.String(), // group
+			p.Structs(p.String(), p.Structs(p.Fixed(4+8))), // topics: name, partitions: index, start offset
+		},
+	},
 	int16(kmsg.CreatePartitions): {
 		request: p.Shape{
 			p.Structs(p.String(), p.Fixed(4), p.Structs(p.FixedArray(4))), // topics: name, count, assignments

@@ -218,7 +218,7 @@ func TestWriteTxnMarkersToMirrors(t *testing.T) {
 	}
 }
 
-// Share groups cannot read mirrors yet; other topics they can.
+// Share groups cannot read mirrors; other topics they can.
 func TestShareGroups(t *testing.T) {
 	w := newHotWorld(t)
 	for v := int16(0); v <= 2; v++ {
@@ -226,7 +226,7 @@ func TestShareGroups(t *testing.T) {
 			fetch := kmsg.NewPtrShareFetchRequest()
 			fetch.Version = v
 			fetch.Topics = []kmsg.ShareFetchRequestTopic{{TopicID: hotID("ordinary")}, {TopicID: hotID(name)}}
-			if resp, _ := send[*kmsg.ShareFetchRequest, *kmsg.ShareFetchResponse](w, fetch, nil); resp.ErrorCode != 42 || *resp.ErrorMessage != "Share groups cannot read mirror topic '"+name+"' yet" {
+			if resp, _ := send[*kmsg.ShareFetchRequest, *kmsg.ShareFetchResponse](w, fetch, nil); resp.ErrorCode != 42 || *resp.ErrorMessage != "Share groups cannot read mirror topic '"+name+"': use a consumer group" {
 				t.Errorf("v%d: %+v", v, resp)
 			}
 			ack := kmsg.NewPtrShareAcknowledgeRequest()

@@ -1,0 +1,50 @@
+package protocol
+
+import (
+	"encoding/binary"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// HideShareGroupOffsets makes the offsets of mirrors in a DescribeShareGroupOffsets response unknown, in place, v0 and v1:
+// share groups cannot read mirrors, so what is there was set around klink and is physical. Such partitions get the error
+// INVALID_REQUEST. Version notes: v1 lag (KIP-1226).
+func HideShareGroupOffsets(frame []byte, h RequestHeader, resolver Resolver) error {
+	r := responseReader(frame, h)
+	r.Int32() // throttle time
+	for groups := r.Array(); groups > 0 && r.Ok(); groups-- {
+		r.String() // group
+		for topics := r.Array(); topics > 0 && r.Ok(); topics-- {
+			m := topicByName(&r, resolver)
+			r.UUID()
+			for parts := r.Array(); parts > 0 && r.Ok(); parts-- {
+				v := viewOf(m, r.Int32())
+				start := r.Span(8)
+				r.Int32() // leader epoch
+				var lag []byte
+				if h.Version >= 1 {
+					lag = r.Span(8)
+				}
+				code := r.Span(2)
+				r.String() // error message
+				r.Tags()
+				if !r.Ok() || v.Dry || v.Timeline == nil && !v.Hidden {
+					continue
+				}
+				putUnknown(start)
+				if lag != nil {
+					putUnknown(lag)
+				}
+				if binary.BigEndian.Uint16(code) == 0 {
+					binary.BigEndian.PutUint16(code, uint16(kerr.InvalidRequest.Code))
+				}
+			}
+			r.Tags()
+		}
+		r.Int16()  // error code
+		r.String() // error message
+		r.Tags()
+	}
+	r.Tags()
+	return r.Err()
+}
