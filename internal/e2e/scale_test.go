@@ -2,13 +2,10 @@ package e2e
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,7 +13,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // scale is how large the larger topics of the tests below are; KLINK_SCALE=1000000 is a million.
@@ -35,60 +31,100 @@ func scale(t testing.TB, byDefault int) int {
 // maxGrowth is how much more CPU time a mirror of four times the size may take: 4 is linear, 16 quadratic.
 const maxGrowth = 9
 
-// TestMirrorOfManyTransactions mirrors topics of one-record transactions, each with a marker behind it, and compares
-// what they cost. Then it seeks anywhere in the larger one.
+// TestMirrorOfManyTransactions: a topic of a million transactions of one record, each with a marker behind it, is mirrored
+// twice, aligned and not. Both mirrors have every committed record at the source's offset, no part of a log costs more than
+// another, and any offset is found with a handful of looks into the log.
 func TestMirrorOfManyTransactions(t *testing.T) {
-	source, destination := kafkatest.Start(t, kafkatest.Heap("512m")), kafkatest.Start(t)
+	// Worth a JVM at full speed, other than most tests.
+	jvm := kafkatest.JVM("-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xshare:auto", "-Xlog:disable")
+	source, destination := kafkatest.Start(t, jvm, withoutVerification()), kafkatest.Start(t, jvm)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
 	defer cancel()
 	k := StartKlink(t, destination)
-	createLink(t, k, "east", source)
-	adm := kadm.NewClient(source.Client(t))
-	const partitions = 8
-	large := scale(t, 24_000) / partitions * partitions
-	var cost []time.Duration
-	for _, size := range []struct {
-		topic string
-		n     int
-	}{{"small", large / 4}, {"large", large}} {
-		if _, err := adm.CreateTopic(ctx, partitions, 1, nil, size.topic); err != nil {
-			t.Fatal(err)
-		}
-		kafkatest.WaitFor(t, time.Minute, "leaders of "+size.topic, func() (bool, string) {
-			ends := listOffsets(ctx, t, source.Client(t), size.topic, partitions, -1)
-			return !strings.Contains(ends, "error"), ends
+	createLink(t, k, "aligned", source)
+	createLink(t, k, "shifted", source, "offset.alignment=off")
+	m := manyTransactions{topic: "many", partitions: 25, perPartition: scale(t, 1_000_000) / 25, abortedEvery: 100, writers: 1}
+	if _, err := kadm.NewClient(source.Client(t)).CreateTopic(ctx, int32(m.partitions), 1, nil, m.topic); err != nil {
+		t.Fatal(err)
+	}
+	kafkatest.WaitFor(t, time.Minute, "leaders of "+m.topic, func() (bool, string) {
+		ends := listOffsets(ctx, t, source.Client(t), m.topic, int32(m.partitions), -1)
+		return !strings.Contains(ends, "error"), ends
+	})
+	start := time.Now()
+	m.write(ctx, t, source)
+	fmt.Printf("%d transactions of one record in %d partitions, every %dth aborted: made at %.0f/s\n",
+		m.total(), m.partitions, m.abortedEvery, float64(m.total())/time.Since(start).Seconds())
+	want := m.read(ctx, t, source.Bootstrap())
+
+	for _, link := range []string{"aligned", "shifted"} {
+		t.Run(link, func(t *testing.T) {
+			if link == "shifted" {
+				k.MustCLI(t, "topic", "delete", m.topic)
+			}
+			pids := map[string]int{"klink": k.PID(t), "its destination": destination.Brokers()[0].PID()}
+			p := startProgress(t, k, link, pids)
+			k.MustCLI(t, "topic", "create", m.topic, "--link", link)
+			p.follow(t, m.partitions*m.committed())
+			awaitMirrorFor(t, k, source, m.topic, 15*time.Minute)
+			fmt.Printf("%s: mirrored at %s\n", link, p)
+			p.assertLinear(t)
+			if got := m.read(ctx, t, k.Bootstrap()); got != want {
+				t.Errorf("the records of the mirror are others than the source's: digest %x, want %x", got, want)
+			}
+			d, err := describeMirror(t, k, m.topic)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range d.Partitions {
+				if p.Aligned != (link == "aligned") || len(p.Hidden) > 0 || p.MirrorEndOffset != int64(2*m.perPartition) {
+					t.Errorf("%+v", p)
+				}
+			}
+			if link == "aligned" {
+				if got := m.read(ctx, t, destination.Bootstrap()); got != want {
+					t.Errorf("around klink the records are others than the source's: digest %x, want %x", got, want)
+				}
+				return
+			}
+			k.Restart() // what was learned while mirroring is forgotten
+			m.seek(ctx, t, k)
 		})
-		start := time.Now()
-		writeTransactions(ctx, t, source, size.topic, partitions, size.n/partitions)
-		made := time.Since(start)
-		before, start := cpuTime(t, k.PID(t)), time.Now()
-		k.MustCLI(t, "topic", "create", size.topic, "--link", "east")
-		awaitMirrorFor(t, k, source, size.topic, 15*time.Minute)
-		took := time.Since(start)
-		cost = append(cost, cpuTime(t, k.PID(t))-before)
-		fmt.Printf("%d transactions of one record: made at %.0f/s, mirrored at %.0f/s with %v of CPU time\n", size.n,
-			float64(size.n)/made.Seconds(), float64(size.n)/took.Seconds(), cost[len(cost)-1].Round(10*time.Millisecond))
-	}
-	if cost[1] > maxGrowth*cost[0] {
-		t.Errorf("four times the transactions cost %v of CPU time, not four times %v", cost[1], cost[0])
-	}
-	want := readCommittedAt(t, source.Bootstrap(), "small")
-	assertSame(t, "small", want, readCommittedAt(t, k.Bootstrap(), "small"))
-	if len(want) != large/4 {
-		t.Errorf("%d records were compared", len(want))
-	}
-	for i := range 20 {
-		partition, at := int32(i%partitions), int64(i)*int64(2*large/partitions)/20
-		first := kgo.NewOffset().At(at)
-		cl := kafkatest.NewClient(t, kgo.SeedBrokers(k.Bootstrap()), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{"large": {partition: first}}))
-		rs := cl.PollFetches(ctx).Records()
-		// Records are at even offsets, markers at odd ones.
-		if len(rs) == 0 || rs[0].Offset != at+at%2 {
-			t.Errorf("a seek to %d of partition %d gave %d records, the first %+v", at, partition, len(rs), rs)
-		}
-		cl.Close()
 	}
 }
+
+// manyProbes is how many looks into a log a seek may take. They halve what is not known, and do better where holes are even.
+const manyProbes = 17
+
+// seek reads from offsets all over the topic, records, markers and aborted ones, and counts the looks that klink takes.
+func (m manyTransactions) seek(ctx context.Context, t testing.TB, k *Klink) {
+	t.Helper()
+	const seeks = 72
+	most, all, last := 0, 0, probes(t, k)
+	for n := range seeks {
+		partition, at := int32(n%m.partitions), int64(n*(2*m.perPartition-2)/seeks)
+		i := int(at+1) / 2 // the first record at or behind it
+		if m.aborted(i) {
+			i++
+		}
+		cl := kafkatest.NewClient(t, kgo.SeedBrokers(k.Bootstrap()), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxPartitionBytes(8<<10),
+			kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{m.topic: {partition: kgo.NewOffset().At(at)}}))
+		rs := cl.PollFetches(ctx).Records()
+		cl.Close()
+		if len(rs) == 0 || rs[0].Offset != int64(2*i) || string(rs[0].Value) != m.value(partition, i) {
+			t.Errorf("a seek to %d of partition %d gave %d records, the first %+v", at, partition, len(rs), rs)
+		}
+		now := probes(t, k)
+		most, all, last = max(most, now-last), all+now-last, now
+	}
+	fmt.Printf("shifted: %d seeks with %.1f looks into the log on average, %d at most\n", seeks, float64(all)/seeks, most)
+	if most > manyProbes || all == 0 {
+		t.Errorf("a seek took %d looks into the log, all %d took %d", most, seeks, all)
+	}
+}
+
+// probes is how often klink has looked into the logs of mirrors for an offset.
+func probes(t testing.TB, k *Klink) int { return int(k.metric(t, "klink_proxy_probes_total")) }
 
 // TestMirrorOfManyKeys mirrors compacted topics with as many keys as records, some of them written twice.
 func TestMirrorOfManyKeys(t *testing.T) {
@@ -142,132 +178,6 @@ func TestMirrorOfManyKeys(t *testing.T) {
 	}
 }
 
-// writeTransactions writes n transactions of one record to each partition, and a commit marker behind each. A coordinator
-// is too slow to make so many: it is asked to begin one transaction, and the markers that end it, again and again, are
-// written in its place. One request has a batch for each partition of a connection, the next one a marker for each.
-func writeTransactions(ctx context.Context, t testing.TB, source *kafkatest.Cluster, topic string, partitions, n int) {
-	t.Helper()
-	const connections = 2
-	var wg sync.WaitGroup
-	errs := make([]error, connections)
-	for c := range connections {
-		cl := source.Client(t)
-		w := &transactionWriter{cl: cl, id: fmt.Sprintf("scale-%s-%d", topic, c), topic: topic}
-		for p := c * partitions / connections; p < (c+1)*partitions/connections; p++ {
-			w.partitions = append(w.partitions, int32(p))
-		}
-		wg.Go(func() {
-			defer cl.Close()
-			errs[c] = w.begin(ctx)
-			for i := 0; i < n && errs[c] == nil; i++ {
-				errs[c] = w.write(ctx, i)
-			}
-		})
-	}
-	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-type transactionWriter struct {
-	cl         *kgo.Client
-	id, topic  string
-	partitions []int32
-	producer   int64
-	epoch      int16
-}
-
-// begin gets a producer id, and tells the coordinator which partitions are written to.
-func (w *transactionWriter) begin(ctx context.Context) error {
-	initialise := kmsg.NewPtrInitProducerIDRequest()
-	initialise.TransactionalID, initialise.TransactionTimeoutMillis = &w.id, 15*60_000
-	resp, err := initialise.RequestWith(ctx, w.cl)
-	if err != nil {
-		return err
-	}
-	if resp.ErrorCode != 0 {
-		return fmt.Errorf("InitProducerId of %s: error %d", w.id, resp.ErrorCode)
-	}
-	w.producer, w.epoch = resp.ProducerID, resp.ProducerEpoch
-	add := kmsg.NewPtrAddPartitionsToTxnRequest()
-	add.TransactionalID, add.ProducerID, add.ProducerEpoch = w.id, w.producer, w.epoch
-	at := kmsg.NewAddPartitionsToTxnRequestTopic()
-	at.Topic, at.Partitions = w.topic, w.partitions
-	add.Topics = append(add.Topics, at)
-	added, err := add.RequestWith(ctx, w.cl)
-	if err != nil {
-		return err
-	}
-	for _, at := range added.Topics {
-		for _, ap := range at.Partitions {
-			if ap.ErrorCode != 0 {
-				return fmt.Errorf("AddPartitionsToTxn of %s: %s-%d: error %d", w.id, at.Topic, ap.Partition, ap.ErrorCode)
-			}
-		}
-	}
-	return nil
-}
-
-// write writes the i-th transaction of each partition.
-func (w *transactionWriter) write(ctx context.Context, i int) error {
-	produce := kmsg.NewPtrProduceRequest()
-	produce.TransactionID, produce.Acks, produce.TimeoutMillis = &w.id, -1, 30_000
-	pt := kmsg.NewProduceRequestTopic()
-	pt.Topic = w.topic
-	markers := kmsg.NewPtrWriteTxnMarkersRequest()
-	for _, p := range w.partitions {
-		pp := kmsg.NewProduceRequestTopicPartition()
-		pp.Partition = p
-		batch := oneRecordBatch("transaction " + strconv.Itoa(i) + " " + strings.Repeat("v", 50))
-		binary.BigEndian.PutUint16(batch[21:], 0x10) // transactional
-		binary.BigEndian.PutUint64(batch[43:], uint64(w.producer))
-		binary.BigEndian.PutUint16(batch[51:], uint16(w.epoch))
-		binary.BigEndian.PutUint32(batch[53:], uint32(i)) // one record, so the sequence grows by one
-		binary.BigEndian.PutUint32(batch[17:], crc32.Checksum(batch[21:], crc32.MakeTable(crc32.Castagnoli)))
-		pp.Records = batch
-		pt.Partitions = append(pt.Partitions, pp)
-	}
-	m := kmsg.NewWriteTxnMarkersRequestMarker()
-	m.ProducerID, m.ProducerEpoch, m.Committed = w.producer, w.epoch, true
-	mt := kmsg.NewWriteTxnMarkersRequestMarkerTopic()
-	mt.Topic, mt.Partitions = w.topic, w.partitions
-	m.Topics = append(m.Topics, mt)
-	markers.Markers = append(markers.Markers, m)
-	produce.Topics = append(produce.Topics, pt)
-	kresp, err := w.cl.Broker(1).Request(ctx, &cappedProduce{produce})
-	if err != nil {
-		return err
-	}
-	for _, rt := range kresp.(*kmsg.ProduceResponse).Topics {
-		for _, rp := range rt.Partitions {
-			if rp.ErrorCode != 0 || rp.BaseOffset != int64(2*i) {
-				return fmt.Errorf("transaction %d of %s-%d: error %d, offset %d", i, w.topic, rp.Partition, rp.ErrorCode, rp.BaseOffset)
-			}
-		}
-	}
-	if kresp, err = w.cl.Broker(1).Request(ctx, markers); err != nil {
-		return err
-	}
-	for _, m := range kresp.(*kmsg.WriteTxnMarkersResponse).Markers {
-		for _, mt := range m.Topics {
-			for _, mp := range mt.Partitions {
-				if mp.ErrorCode != 0 {
-					return fmt.Errorf("marker %d of %s-%d: error %d", i, w.topic, mp.Partition, mp.ErrorCode)
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// cappedProduce is a Produce by topic name of before KIP-890, which leaves transactions to the client.
-type cappedProduce struct{ *kmsg.ProduceRequest }
-
-func (cappedProduce) MaxVersion() int16 { return 9 }
-
 // cpuTime is the CPU time that a process has used, in user and kernel mode.
 func cpuTime(t testing.TB, pid int) time.Duration {
 	t.Helper()
@@ -310,9 +220,4 @@ func awaitMirrorFor(t testing.TB, k *Klink, source *kafkatest.Cluster, topic str
 		}
 		return len(d.Partitions) == len(ends[topic]), fmt.Sprintf("%+v", d)
 	})
-}
-
-func readCommittedAt(t testing.TB, bootstrap, topic string) []record {
-	t.Helper()
-	return readFranzWith(t, topic, kgo.SeedBrokers(strings.Split(bootstrap, ",")...), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 }
