@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"testing"
@@ -33,7 +34,7 @@ func TestPartition(t *testing.T) {
 				next := num("next", num("end", 0)+num("shift", 0))
 				e = p.resumed(logEnd{
 					start: num("start", 0), end: num("end", 0), next: next, tail: num("tail", next), stored: num("stored", next),
-					floor: num("floor", 0), fresh: d.HasArg("fresh"), fillers: d.HasArg("fillers"), last: epochEnd{-1, -1},
+					floor: num("floor", 0), fresh: d.HasArg("fresh"), fillers: d.HasArg("fillers"), last: epochEnd{int32(num("epoch", -1)), num("epoch-end", -1)},
 					align: d.HasArg("align"), noAlign: "off",
 				})
 			case "fetch":
@@ -42,21 +43,35 @@ func TestPartition(t *testing.T) {
 					return "no fetch wanted"
 				}
 				gen = p.beginFetch()
+				if d.HasArg("leader") && p.mustCompare(int32(num("leader", 0))) {
+					return fmt.Sprintf("compare what is before %d: the batch of leader epoch %d that ends at %d", offset, p.seen.epoch, p.seen.end)
+				}
 				return fmt.Sprintf("fetch at %d", offset)
+			case "compared":
+				e = p.compared(gen, int32(num("leader", -1)), epochAnswer{
+					epochEnd{int32(num("epoch", -1)), num("end", -1)}, int32(num("leader", -1)), int32(num("there", -1)),
+				})
+			case "seen":
+				fmt.Fprintf(&b, "before %d: leader epoch %d up to %d; before %d: leader epoch %d up to %d; checked under %d",
+					p.fetchAt, p.seen.epoch, p.seen.end, p.next, p.done.epoch, p.done.end, p.checked)
+				return b.String()
 			case "fetched":
 				var records []byte
 				for line := range strings.Lines(d.Input) {
 					var base int64
 					var count int32
 					var attributes int16
-					if n, err := fmt.Sscan(line, &base, &count, &attributes); n < 2 {
+					epoch := uint32(3)
+					if n, err := fmt.Sscan(line, &base, &count, &attributes, &epoch); n < 2 {
 						t.Fatalf("%q: %v", line, err)
 					}
-					records = append(records, makeBatch(base, count, attributes, 10)...)
+					made := makeBatch(base, count, attributes, 10)
+					binary.BigEndian.PutUint32(made[12:], epoch)
+					records = append(records, made...)
 				}
 				cut := int(num("cut", 0))
 				e = p.fetched(uint32(num("gen", int64(gen))), fetched{
-					records: records[:len(records)-cut], highWater: num("hwm", 100), stable: -1, logStart: num("start", 0), epoch: -1, aborted: aborted(d), tools: &fetchTools{keep: func([]byte, bool) *frame { return nil }},
+					records: records[:len(records)-cut], highWater: num("hwm", 100), stable: -1, logStart: num("start", 0), epoch: int32(num("leader", -1)), aborted: aborted(d), tools: &fetchTools{keep: func([]byte, bool) *frame { return nil }},
 				})
 			case "out-of-range":
 				e = p.outOfRange(gen, num("start", 0), num("end", 0))

@@ -141,6 +141,9 @@ func (tw *twin) check(t *rapid.T) {
 	if tw.ended && len(tw.dest) != tw.endedAt {
 		t.Fatalf("appended after the end")
 	}
+	if p := tw.p; p.seen.end > p.fetchAt || p.done.end > p.next || p.state == stateRunning && p.last.end > p.sure.logical {
+		t.Fatalf("batches seen behind their offsets: %+v before %d, %+v before %d, %+v before %+v", p.seen, p.fetchAt, p.done, p.next, p.last, p.sure)
+	}
 	if tw.p.inFlight != (tw.inFlight != nil) {
 		t.Fatalf("in flight: core %v, twin %v", tw.p.inFlight, tw.inFlight != nil)
 	}
