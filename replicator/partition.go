@@ -116,8 +116,11 @@ type partition struct {
 	sourceStart  int64 // log start, last stable offset, high watermark as last seen; -1 = unknown
 	sourceStable int64
 	sourceEnd    int64
-	truncations  int // fetches in a row that found the source's end below fetchAt
-	corruptions  int // fetches in a row with damage at the same place
+	// overtaken: fetchAt is the source's log start, behind records that it has deleted, and no batch has been seen there. The
+	// first one may hold fetchAt in its middle, and is appended whole: until then the hole's end is not the mirror's.
+	overtaken   bool
+	truncations int // fetches in a row that found the source's end below fetchAt
+	corruptions int // fetches in a row with damage at the same place
 
 	release func(item) // gives the bytes of a batch back
 }
@@ -164,6 +167,7 @@ func (p *partition) resumed(e logEnd) effects {
 	p.empty, p.stored = p.virgin, e.stored
 	p.align, p.noAlign = e.align, e.noAlign
 	shifts := !p.virgin && p.tail != p.phys
+	p.overtaken = false
 	p.burned, p.isShifted, p.holeLen = false, shifts && p.phys > 0, 0
 	if shifts && p.align {
 		p.align, p.noAlign = false, "the log was not aligned before"
@@ -347,7 +351,7 @@ func (p *partition) settle(e effects) effects {
 		e.ready = true
 	case p.state == stateRunning && p.doomed != nil:
 		e.ended = p.fail(p.doomed).ended
-	case p.state == stateRunning && p.fetchAt > p.next:
+	case p.state == stateRunning && p.fetchAt > p.next && !p.overtaken:
 		p.next, p.done = p.fetchAt, p.seen // the source ends in a hole, as far as is known
 		if e.trim < 0 {
 			e.trim = p.trim()

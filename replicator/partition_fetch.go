@@ -98,7 +98,12 @@ func (p *partition) fetched(gen uint32, f fetched) effects {
 		}
 	}
 	f.tools.aborted.Reset(f.aborted)
-	if err := p.walk(f, &e); err != nil {
+	at := p.fetchAt
+	err := p.walk(f, &e)
+	if p.fetchAt > at || f.highWater <= at {
+		p.overtaken = false
+	}
+	if err != nil {
 		if errors.Is(err, batch.ErrCorrupt) && p.corruptions < damageToBelieve-1 {
 			p.corruptions++ // on the way, perhaps; it will be fetched again
 		} else if p.doomed == nil {
@@ -188,8 +193,9 @@ func (p *partition) batch(b batch.Header, f fetched, e *effects) error {
 // enqueue stamps and queues one dense batch, which the source wrote in a leader epoch (-1 = unknown), or dooms the partition.
 func (p *partition) enqueue(b batch.Header, epoch int32, alias bool, f fetched, e *effects) error {
 	base := b.BaseOffset()
-	// A batch that holds the source's log start comes whole, and is appended whole.
-	if !p.virgin && (base < p.tail || base < p.fetchAt && base >= p.sourceStart) {
+	// A batch that holds the source's log start comes whole, and is appended whole; also if a source that was killed has
+	// forgotten since that it began there.
+	if !p.virgin && (base < p.tail || base < p.fetchAt && base >= p.sourceStart && !p.overtaken) {
 		p.doomed = failf(admin.ErrUnexpectedTruncation,
 			"%s: the source now has one batch of offsets %d to %d where all before %d was mirrored: its log was truncated and written again; delete and re-create the mirror",
 			p.name, base, b.NextOffset()-1, p.tail)
@@ -295,7 +301,7 @@ func (p *partition) outOfRange(gen uint32, start, end int64) effects {
 	case p.fetchAt < start:
 		// Retention at the source was faster. What it deleted is a hole like others, but not a silent one.
 		e := effects{trim: -1, lost: start - max(p.fetchAt, p.floor)}
-		p.fetchAt = start // what to fill shows the first batch
+		p.fetchAt, p.overtaken = start, true // what to fill shows the first batch
 		return p.settle(e)
 	case p.fetchAt > end:
 		p.truncations++
