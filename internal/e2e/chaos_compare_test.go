@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -41,12 +42,10 @@ func (c *comparison) compare(ctx context.Context, t *testing.T, sum *chaosSum) {
 		r.trimAgain(ctx, t)
 	}
 	awaitMirror(t, c.k, c.source, topic)
-	c.awaitStart(ctx, t)
+	c.awaitOffsets(ctx, t, "starts", -2)
+	c.awaitOffsets(ctx, t, "ends", -1)
 	want := c.truth(t)
 	sum.records += len(want)
-	if ends, got := c.offsets(ctx, t, -1); ends != got {
-		t.Errorf("%s: the source ends at %s, the mirror at %s", topic, ends, got)
-	}
 	for _, reader := range readers() {
 		t.Run(topic+" by "+reader.name, func(t *testing.T) {
 			if r.load.compacted {
@@ -66,10 +65,12 @@ func (c *comparison) compare(ctx context.Context, t *testing.T, sum *chaosSum) {
 	} else {
 		sum.watched += c.watcher.compare(t, want)
 	}
-	d, err := describeMirror(t, c.k, topic)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var d mirrorDescription
+	kafkatest.WaitFor(t, time.Minute, "the description of "+topic, func() (bool, string) {
+		var err error
+		d, err = describeMirror(t, c.k, topic)
+		return err == nil, fmt.Sprint(err)
+	})
 	sum.hidden += hidden(d)
 	for _, p := range d.Partitions {
 		t.Logf("%s-%d: aligned %v, shift %d from %d on %s, hidden %v", topic, p.Partition, p.Aligned, p.Shift, p.ShiftBegan, p.ShiftReason, p.Hidden)
@@ -103,23 +104,19 @@ func (c *comparison) truth(t testing.TB) []record {
 	return readFranzWith(t, c.run.load.topic, kgo.SeedBrokers(strings.Split(c.source.Bootstrap(), ",")...), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 }
 
-// offsets asks the source and klink for a timestamp.
-func (c *comparison) offsets(ctx context.Context, t testing.TB, timestamp int64) (source, mirror string) {
+// awaitOffsets waits until the mirror's log starts or ends are the source's. A leader may yet move, back to where it was
+// before the faults.
+func (c *comparison) awaitOffsets(ctx context.Context, t testing.TB, what string, timestamp int64) {
 	t.Helper()
 	l := c.run.load
-	through := kafkatest.NewClient(t, kgo.SeedBrokers(c.k.Bootstrap()))
-	defer through.Close()
-	direct := c.source.Client(t)
+	direct, through := c.source.Client(t), kafkatest.NewClient(t, kgo.SeedBrokers(c.k.Bootstrap()))
 	defer direct.Close()
-	return listOffsets(ctx, t, direct, l.topic, l.partitions, timestamp), listOffsets(ctx, t, through, l.topic, l.partitions, timestamp)
-}
-
-// awaitStart waits until the mirror's log starts are the source's.
-func (c *comparison) awaitStart(ctx context.Context, t testing.TB) {
-	t.Helper()
-	kafkatest.WaitFor(t, 2*time.Minute, "the log starts of "+c.run.load.topic, func() (bool, string) {
-		want, got := c.offsets(ctx, t, -2)
-		return want == got, "the source starts at " + want + ", the mirror at " + got
+	defer through.Close()
+	kafkatest.WaitFor(t, 2*time.Minute, "the log "+what+" of "+l.topic, func() (bool, string) {
+		want, err := tryListOffsets(ctx, direct, l.topic, l.partitions, timestamp)
+		got, err2 := tryListOffsets(ctx, through, l.topic, l.partitions, timestamp)
+		ok := err == nil && err2 == nil && want == got && !strings.Contains(want, "error")
+		return ok, fmt.Sprintf("the source says %s (%v), the mirror %s (%v)", want, err, got, err2)
 	})
 }
 

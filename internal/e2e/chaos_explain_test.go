@@ -10,7 +10,6 @@ import (
 
 	"klink/internal/kafkatest"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -22,16 +21,9 @@ func explainAll(t testing.TB, k *Klink, source, destination *kafkatest.Cluster, 
 	defer cancel()
 	for _, side := range sides(t, k, source, destination) {
 		for _, r := range runs {
-			adm := kadm.NewClient(side.cl)
-			starts, err := adm.ListStartOffsets(ctx, r.load.topic)
-			ends, err2 := adm.ListEndOffsets(ctx, r.load.topic)
-			var places []string
-			for p := range r.load.partitions {
-				start, _ := starts.Lookup(r.load.topic, p)
-				end, _ := ends.Lookup(r.load.topic, p)
-				places = append(places, fmt.Sprintf("%d: %d to %d", p, start.Offset, end.Offset))
-			}
-			t.Logf("%s by %s: %s %v %v", r.load.topic, side.name, strings.Join(places, ", "), err, err2)
+			starts, err := tryListOffsets(ctx, side.cl, r.load.topic, r.load.partitions, -2)
+			ends, err2 := tryListOffsets(ctx, side.cl, r.load.topic, r.load.partitions, -1)
+			t.Logf("%s by %s: log starts %s (%v), ends %s (%v)", r.load.topic, side.name, starts, err, ends, err2)
 		}
 	}
 	for _, r := range runs {
@@ -72,8 +64,9 @@ func explain(ctx context.Context, t testing.TB, k *Klink, source, destination *k
 	t.Helper()
 	for _, side := range sides(t, k, source, destination) {
 		at := max(0, offset-3) // and what comes before it
-		t.Logf("%s: log starts %s, ends %s; around offset %d of partition %d: %s", side.name,
-			listOffsets(ctx, t, side.cl, l.topic, l.partitions, -2), listOffsets(ctx, t, side.cl, l.topic, l.partitions, -1),
+		starts, err := tryListOffsets(ctx, side.cl, l.topic, l.partitions, -2)
+		ends, err2 := tryListOffsets(ctx, side.cl, l.topic, l.partitions, -1)
+		t.Logf("%s: log starts %s (%v), ends %s (%v); around offset %d of partition %d: %s", side.name, starts, err, ends, err2,
 			offset, partition, strings.Join(rawBatches(ctx, side.cl, l.topic, partition, at, 8), "; "))
 	}
 	stdout, stderr, _ := k.CLI(t, "mirror", "describe", l.topic, "-o", "json")

@@ -37,6 +37,7 @@ type chaosRun struct {
 	// mirrored is a client of klink, by which a load can know how far the mirror is.
 	mirrored *kadm.Client
 	rng      *rand.Rand
+	slower   time.Duration         // factor of the pauses
 	acked    atomic.Int64          // records
 	journal  journal               // of compacted topics
 	failed   atomic.Pointer[error] // the first produce that failed
@@ -78,7 +79,7 @@ func (l *chaosRun) produce(ctx context.Context, record func(i int) *kgo.Record) 
 			})
 			i++
 		}
-		pause(ctx, time.Duration(l.rng.IntN(60))*time.Millisecond)
+		pause(ctx, l.slower*time.Duration(l.rng.IntN(60))*time.Millisecond)
 	}
 	for _, cl := range clients {
 		_ = cl.Flush(l.life) // the source is healed by now

@@ -27,7 +27,7 @@ func loadTransactions(ctx context.Context, l *chaosRun) {
 				break
 			}
 			l.txns.Add(1)
-			pause(ctx, time.Duration(l.rng.IntN(50))*time.Millisecond)
+			pause(ctx, l.slower*time.Duration(l.rng.IntN(50))*time.Millisecond)
 		}
 		cl.Close()
 	}
@@ -62,5 +62,5 @@ func (l *chaosRun) transact(cl *kgo.Client, name string) error {
 
 // twin is a run of the same load with randomness and counters of its own, for another goroutine.
 func (l *chaosRun) twin() *chaosRun {
-	return &chaosRun{load: l.load, life: l.life, source: l.source, client: l.client, mirrored: l.mirrored, rng: rand.New(rand.NewPCG(l.rng.Uint64(), 1))}
+	return &chaosRun{load: l.load, life: l.life, source: l.source, client: l.client, mirrored: l.mirrored, slower: l.slower, rng: rand.New(rand.NewPCG(l.rng.Uint64(), 1))}
 }

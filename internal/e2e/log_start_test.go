@@ -178,6 +178,15 @@ func deleteBefore(ctx context.Context, t testing.TB, adm *kadm.Client, topic str
 // listOffsets asks for one timestamp and gives the offsets of all partitions, separated by spaces.
 func listOffsets(ctx context.Context, t testing.TB, cl *kgo.Client, topic string, partitions int32, timestamp int64) string {
 	t.Helper()
+	out, err := tryListOffsets(ctx, cl, topic, partitions, timestamp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// tryListOffsets is listOffsets where a request may fail; the error of a single partition stands in place of its offset.
+func tryListOffsets(ctx context.Context, cl *kgo.Client, topic string, partitions int32, timestamp int64) (string, error) {
 	req := kmsg.NewPtrListOffsetsRequest()
 	req.ReplicaID = -1
 	rt := kmsg.NewListOffsetsRequestTopic()
@@ -191,7 +200,7 @@ func listOffsets(ctx context.Context, t testing.TB, cl *kgo.Client, topic string
 	out := make([]string, partitions)
 	for _, shard := range cl.RequestSharded(ctx, req) {
 		if shard.Err != nil {
-			t.Fatal(shard.Err)
+			return "", shard.Err
 		}
 		for _, rt := range shard.Resp.(*kmsg.ListOffsetsResponse).Topics {
 			for _, rp := range rt.Partitions {
@@ -202,7 +211,7 @@ func listOffsets(ctx context.Context, t testing.TB, cl *kgo.Client, topic string
 			}
 		}
 	}
-	return strings.Join(out, " ")
+	return strings.Join(out, " "), nil
 }
 
 var spaces = regexp.MustCompile(`\s+`)
