@@ -49,6 +49,10 @@ func TestExactReading(t *testing.T) {
 	t.Run("epochs and producers", r.epochsAndProducers)
 	t.Run("followers", r.followers)
 	t.Run("limits", r.limits)
+	t.Run("share groups", r.shareGroups)
+	t.Run("large responses stream", r.large)
+	t.Run("ends in a hole", r.endsInHole)
+	t.Run("after a stop", r.afterStop)
 }
 
 func newReading(t *testing.T) *reading {
