@@ -58,6 +58,7 @@ type Facts struct {
 	work       sync.WaitGroup
 
 	leaders leaderCache // see LearnOffset
+	maxSeek int         // see SeekTime; for tests
 
 	// brokersTurn has one token: who holds it asks for the brokers, and owns brokersAsked, when the last question was
 	// answered, and brokersErr, what came of it.
@@ -93,7 +94,7 @@ func NewFacts(cfg FactsConfig) (*Facts, error) {
 	}
 	turn := make(chan struct{}, 1)
 	turn <- struct{}{}
-	return &Facts{cfg: cfg, client: client, cancel: func() {}, brokersTurn: turn, topics: map[[16]byte]string{}, unknown: map[[16]byte]time.Time{}}, nil
+	return &Facts{cfg: cfg, client: client, cancel: func() {}, brokersTurn: turn, topics: map[[16]byte]string{}, unknown: map[[16]byte]time.Time{}, maxSeek: maxSeekBytes}, nil
 }
 
 // Start publishes to directory from now on, learns brokers and topics once, and then refreshes them until Close.

@@ -157,13 +157,18 @@ func learnBatch(line *timeline.Partition, b batch.Header) bool {
 
 // read reads the batch that holds a physical offset; nothing at the end of the log.
 func (l *logAt) read(ctx context.Context, physical int64) ([]byte, error) {
+	return l.readMany(ctx, physical, 1) // the first batch comes whole (KIP-74)
+}
+
+// readMany reads batches from the one on that holds a physical offset, about as many bytes as limit, or one batch.
+func (l *logAt) readMany(ctx context.Context, physical int64, limit int32) ([]byte, error) {
 	req := kmsg.NewPtrFetchRequest()
 	req.ReplicaID, req.SessionEpoch = -1, -1
-	req.MaxBytes = 1 // the first batch comes whole (KIP-74)
+	req.MaxBytes = limit
 	t := kmsg.NewFetchRequestTopic()
 	t.Topic, t.TopicID = l.topic, l.id
 	p := kmsg.NewFetchRequestTopicPartition()
-	p.Partition, p.FetchOffset, p.PartitionMaxBytes = l.partition, physical, 1
+	p.Partition, p.FetchOffset, p.PartitionMaxBytes = l.partition, physical, limit
 	t.Partitions = append(t.Partitions, p)
 	req.Topics = append(req.Topics, t)
 	resp, err := req.RequestWith(ctx, l.broker)

@@ -49,6 +49,12 @@ func appendBatch(t testing.TB, client *kgo.Client, topic string, partition int32
 	} else {
 		b = unstamped(t, b)
 	}
+	appendRaw(t, client, topic, partition, b)
+}
+
+// appendRaw appends a batch as it is.
+func appendRaw(t testing.TB, client *kgo.Client, topic string, partition int32, b []byte) {
+	t.Helper()
 	req := kmsg.NewPtrProduceRequest()
 	req.Acks, req.TimeoutMillis = -1, 5000
 	rt := kmsg.NewProduceRequestTopic()

@@ -80,3 +80,61 @@ func (v View) listed(timestamp int64, offset []byte) Position {
 	}
 	return AtStart
 }
+
+// FoundOffset is what a ListOffsets response says of one partition of a mirror: the offset of a record, and its timestamp.
+type FoundOffset struct {
+	Topic     string
+	Partition int32
+	View      View
+	fields    []byte // timestamp and offset, in the frame
+}
+
+// Offset is physical until the response has been translated.
+func (f FoundOffset) Offset() int64 { return int64(binary.BigEndian.Uint64(f.fields[8:])) }
+
+// Set puts another offset in the place of what was found. timestamp is that of its record; -1 leaves the one that was found,
+// unless offset is -1, nothing.
+func (f FoundOffset) Set(offset, timestamp int64) {
+	binary.BigEndian.PutUint64(f.fields[8:], uint64(offset))
+	if timestamp >= 0 || offset < 0 {
+		binary.BigEndian.PutUint64(f.fields, uint64(timestamp))
+	}
+}
+
+// FoundOffsets gives what a ListOffsets response has found by timestamp in mirrors, before it is translated: answers with
+// a timestamp, from v1 on. They alias the frame.
+func FoundOffsets(frame []byte, h RequestHeader, resolver Resolver) (found []FoundOffset, err error) {
+	if h.Version == 0 {
+		return nil, nil
+	}
+	r := responseReader(frame, h)
+	if h.Version >= 2 {
+		r.Int32() // throttle time
+	}
+	for topics := r.Array(); topics > 0 && r.Ok(); topics-- {
+		name := r.String()
+		if !r.Ok() {
+			break
+		}
+		m, _ := resolver.Topic(name, [16]byte{})
+		for parts := r.Array(); parts > 0 && r.Ok(); parts-- {
+			f := FoundOffset{Partition: r.Int32()}
+			code := r.Span(2)
+			f.fields = r.Span(16)
+			if h.Version >= 4 {
+				r.Int32() // leader epoch
+			}
+			r.Tags()
+			if m == nil || !r.Ok() || binary.BigEndian.Uint16(code) != 0 || int64(binary.BigEndian.Uint64(f.fields)) < 0 || f.Offset() < 0 {
+				continue
+			}
+			if f.View = m.View(f.Partition); f.View.Timeline != nil && !f.View.Hidden {
+				f.Topic = string(name)
+				found = append(found, f)
+			}
+		}
+		r.Tags()
+	}
+	r.Tags()
+	return found, r.Err()
+}

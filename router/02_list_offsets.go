@@ -1,14 +1,100 @@
 package router
 
-import "klink/protocol"
+import (
+	"context"
+
+	"klink/protocol"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/errgroup"
+)
 
 // ListOffsets: v0-11
 //
-// Behavior: offsets of mirrors in the response are made logical. The request asks by timestamp and stays as it is.
+// Behavior: offsets of mirrors in the response are made logical. The request asks by timestamp and stays as it is. What was
+// found by timestamp in a mirror is looked at first: it may be a marker that klink has written, with the time of its writing,
+// and then what was asked for comes later. See Facts.SeekTime.
 func init() { register(2, (*session).listOffsets) }
 
 func (s *session) listOffsets(h protocol.RequestHeader, frame []byte) Decision {
-	return s.translateResponse(h, frame, protocol.TranslateListOffsets)
+	asked := s.coordinates()
+	if !asked.then.Complete {
+		return s.awaitMirrorsOrClose()
+	}
+	times := asked.times(h, frame)
+	h = kept(h)
+	return Decision{Action: Forward, Frame: frame, Whole: func(frame []byte) Decision {
+		s.answered()
+		if len(times) > 0 {
+			found, err := protocol.FoundOffsets(frame, h, &asked)
+			if err != nil {
+				return closeResponse(h, err)
+			}
+			if len(found) > 0 {
+				return Decision{Action: Run, Run: func(ctx context.Context) Decision {
+					s.router.seekTimes(ctx, &asked, found, times)
+					return s.translated(&asked, h, frame, protocol.TranslateListOffsets)
+				}}
+			}
+		}
+		return s.translated(&asked, h, frame, protocol.TranslateListOffsets)
+	}}
+}
+
+// times are the timestamps by which a ListOffsets request looks for records of mirrors.
+func (c *coordinates) times(h protocol.RequestHeader, frame []byte) map[at]int64 {
+	if len(c.then.Mirrors) == 0 || h.Version == 0 {
+		return nil
+	}
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.Version = h.Version
+	if req.ReadFrom(frame[h.Body:]) != nil {
+		return nil // the broker's to refuse
+	}
+	var times map[at]int64
+	for _, t := range req.Topics {
+		if c.then.Mirrors[t.Topic] == nil {
+			continue
+		}
+		for _, p := range t.Partitions {
+			if p.Timestamp >= 0 {
+				if times == nil {
+					times = map[at]int64{}
+				}
+				times[at{t.Topic, p.Partition}] = p.Timestamp
+			}
+		}
+	}
+	return times
+}
+
+// maxTimeSeeks is in how many partitions one request looks for a timestamp at a time. Each holds about two megabytes.
+const maxTimeSeeks = 4
+
+// seekTimes corrects what was found by timestamp. Where that fails the partition is hidden: its client asks again.
+func (r *Router) seekTimes(ctx context.Context, c *coordinates, found []protocol.FoundOffset, times map[at]int64) {
+	errs := make([]error, len(found))
+	var g errgroup.Group
+	g.SetLimit(maxTimeSeeks)
+	for i, f := range found {
+		timestamp, asked := times[at{f.Topic, f.Partition}]
+		if !asked {
+			continue
+		}
+		g.Go(func() error {
+			offset, ts, err := r.facts.SeekTime(ctx, f.Topic, f.Partition, f.View.Timeline, f.Offset(), timestamp)
+			if errs[i] = err; err == nil && offset != f.Offset() {
+				f.Set(offset, ts)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait()
+	for i, f := range found {
+		if errs[i] != nil {
+			c.fail(at{f.Topic, f.Partition})
+		}
+	}
 }
 
 // translateResponse forwards a request, and translates the offsets of its response in place. Where the timeline of a mirror

@@ -212,6 +212,10 @@ func (f fakeFacts) LearnTopicIDs(_ context.Context, ids [][16]byte) error {
 	return nil
 }
 
+func (f fakeFacts) SeekTime(_ context.Context, _ string, _ int32, _ *timeline.Partition, found, _ int64) (physical, at int64, err error) {
+	return found, -1, nil
+}
+
 func (f fakeFacts) LearnBrokers(context.Context) error { return nil }
 
 func (f fakeFacts) LearnOffset(context.Context, string, int32, *timeline.Partition, int64) error {

@@ -28,6 +28,9 @@ type hotWorld struct {
 	logs    map[at]*hotLog
 	looksMu sync.Mutex
 	looks   int // into logs
+	// seeks are what SeekTime finds behind what a broker has found: offset and timestamp.
+	seeks     map[timeSeek][2]int64
+	timeSeeks int
 }
 
 func hotID(name string) (id [16]byte) {
@@ -92,6 +95,26 @@ func (w *hotWorld) LearnOffset(_ context.Context, topic string, partition int32,
 	}
 	log.look(line, physical)
 	return nil
+}
+
+// SeekTime implements Facts: seeks says what is found behind what a broker has found.
+func (w *hotWorld) SeekTime(_ context.Context, topic string, partition int32, _ *timeline.Partition, found, timestamp int64) (physical, recorded int64, err error) {
+	w.looksMu.Lock()
+	defer w.looksMu.Unlock()
+	w.timeSeeks++
+	if w.failing {
+		return 0, 0, errors.New("no broker answers")
+	}
+	if s, ok := w.seeks[timeSeek{at{topic, partition}, found, timestamp}]; ok {
+		return s[0], s[1], nil
+	}
+	return found, -1, nil
+}
+
+// timeSeek is what Facts.SeekTime is asked for.
+type timeSeek struct {
+	at
+	found, timestamp int64
 }
 
 // LearnBrokers implements Facts.

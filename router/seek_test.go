@@ -264,3 +264,64 @@ func TestSeekingIsBounded(t *testing.T) {
 		t.Error(failed, err)
 	}
 }
+
+// What a broker has found by timestamp is looked at, and what comes of that is translated; a request for the ends is not.
+func TestListOffsetsSeeksTimestamps(t *testing.T) {
+	for version := int16(0); version <= 11; version++ {
+		for _, c := range []struct {
+			topic         string
+			asked         int64
+			found, at     int64 // by the broker
+			want, wantsAt int64
+			seeks         int
+			failing       bool
+			code          int16
+		}{
+			{topic: "mirror", asked: 1234, found: 1500, at: 1240, want: 2100, wantsAt: 1240, seeks: 1},
+			{topic: "mirror", asked: 1300, found: 1500, at: 1340, want: 2108, wantsAt: 1305, seeks: 1},
+			{topic: "mirror", asked: 1400, found: 1500, at: 1440, want: -1, wantsAt: -1, seeks: 1},
+			{topic: "mirror", asked: 1500, found: 1500, at: 1540, want: 2112, wantsAt: 1540, seeks: 1}, // came no further
+			{topic: "mirror", asked: 1600, found: -1, at: -1, want: -1, wantsAt: -1},
+			{topic: "mirror", asked: -3, found: 1500, at: 1540, want: 2100, wantsAt: 1540},
+			{topic: "plain", asked: 1300, found: 1500, at: 1340, want: 1500, wantsAt: 1340},
+			{topic: "mirror", asked: 1300, found: 1500, at: 1340, want: -1, wantsAt: 1340, seeks: 1, failing: true, code: 6},
+		} {
+			if version == 0 {
+				continue // has no timestamps, and TestListOffsetsOfManyRuns
+			}
+			w := newHotWorld(t)
+			manyRuns(w)
+			if c.failing {
+				w.failing = true
+			}
+			partition := at{"mirror", 0}
+			w.seeks = map[timeSeek][2]int64{
+				{partition, 1500, 1300}: {1506, 1305},
+				{partition, 1500, 1400}: {-1, -1},
+				{partition, 1500, 1500}: {1509, -1},
+			}
+			req := kmsg.NewPtrListOffsetsRequest()
+			req.Version = version
+			rt := kmsg.NewListOffsetsRequestTopic()
+			rt.Topic = c.topic
+			p := kmsg.NewListOffsetsRequestTopicPartition()
+			p.Timestamp = c.asked
+			rt.Partitions = append(rt.Partitions, p)
+			req.Topics = append(req.Topics, rt)
+			resp, out := send(w, req, func(*kmsg.ListOffsetsRequest) *kmsg.ListOffsetsResponse {
+				resp := kmsg.NewPtrListOffsetsResponse()
+				p := kmsg.NewListOffsetsResponseTopicPartition()
+				p.Timestamp, p.Offset = c.at, c.found
+				resp.Topics = []kmsg.ListOffsetsResponseTopic{{Topic: c.topic, Partitions: []kmsg.ListOffsetsResponseTopicPartition{p}}}
+				return resp
+			})
+			if out.closed != nil {
+				t.Fatalf("v%d: %v", version, out.closed)
+			}
+			got := resp.Topics[0].Partitions[0]
+			if got.Offset != c.want || got.Timestamp != c.wantsAt || got.ErrorCode != c.code || w.timeSeeks != c.seeks {
+				t.Errorf("v%d, %+v: got offset %d, timestamp %d, code %d after %d seeks", version, c, got.Offset, got.Timestamp, got.ErrorCode, w.timeSeeks)
+			}
+		}
+	}
+}

@@ -131,4 +131,10 @@ type Facts interface {
 	// ends, if physical is not in it, or no batch with a stamp comes after it (LearnStart, LearnEnd, and LearnProbe of the
 	// last batch). timeline.ProbeEnd asks for the end. nil means that this was done, whatever has been found.
 	LearnOffset(ctx context.Context, topic string, partition int32, line *timeline.Partition, physical int64) error
+	// SeekTime corrects what a broker has found by timestamp in a partition of a mirror, at the physical offset found. Where
+	// that is a marker of klink's, or hidden, it looks for the first record behind it with that timestamp or a later one, and
+	// gives its physical offset and its timestamp; -1 for both if there is none. Otherwise it gives found. It looks only so
+	// far: where that does not suffice it gives the physical offset that it has come to, with no record of such a
+	// timestamp before it, and the timestamp -1.
+	SeekTime(ctx context.Context, topic string, partition int32, line *timeline.Partition, found, timestamp int64) (physical, at int64, err error)
 }

@@ -72,6 +72,7 @@ func TestExactAlignment(t *testing.T) {
 			t.Fatalf("only %d records", len(got))
 		}
 	})
+	t.Run("seeks by timestamp", e.seeksByTimestamp)
 	t.Run("what is said", e.alignmentIsTold)
 	t.Run("stopped", e.stopped)
 }

@@ -11,12 +11,19 @@ import (
 //	baseOffset            0, the broker assigns it
 //	partitionLeaderEpoch  -1, the broker assigns it
 //	attributes            transactional and delete-horizon bits cleared, codec and timestamp type kept
+//	baseTimestamp         the maximal timestamp, the time of the append, if the timestamp type was LogAppendTime: see below
 //	producerId            -2 - logicalBase
 //	producerEpoch         flags: bit 0 = the timestamp type was LogAppendTime
 //	baseSequence          leaderEpoch, that of the source's leader; 0 if it is unknown (< 0)
 //	crc                   corrected by the difference, so that damage to the records is still found
 //
-// Epoch and sequence are >= 0 because log compaction fails on a batch otherwise. The error wraps ErrMalformed and friends;
+// Epoch and sequence are >= 0 because log compaction fails on a batch otherwise.
+//
+// With LogAppendTime all records of a batch have the time of the append, and clients do not look at the records' own. A
+// destination with CreateTime does, when it looks for a record by timestamp: the first record of a batch has the base
+// timestamp there. Were that left at the time of the producer, the batch would be passed over, and a seek would come too late.
+//
+// The error wraps ErrMalformed and friends;
 // b is then unchanged. Whether the batch may be mirrored at all is up to Check.
 func Stamp(b []byte, logicalBase int64, leaderEpoch int32) error {
 	if err := whole(b); err != nil {
@@ -37,6 +44,7 @@ func writeStamp(h Header, logicalBase int64, leaderEpoch int32) {
 	attributes, flags := h.Attributes(), int16(0)
 	if attributes&bitLogAppendTime != 0 {
 		flags |= flagLogAppendTime
+		binary.BigEndian.PutUint64(h[atBaseTimestamp:], uint64(h.MaxTimestamp()))
 	}
 	h.setAttributes(attributes &^ (bitTransactional | bitDeleteHorizon))
 	binary.BigEndian.PutUint64(h[atProducerID:], uint64(firstStampedID-logicalBase))
@@ -57,6 +65,12 @@ func ReadStamp(b []byte) (logicalBase int64, flags int16, leaderEpoch int32, ok 
 		return 0, 0, 0, false
 	}
 	return firstStampedID - id, h.ProducerEpoch(), h.BaseSequence(), true
+}
+
+// FromAppendTime is true for a stamped batch whose records have the time of the append: the maximal timestamp.
+func FromAppendTime(b []byte) bool {
+	_, flags, _, ok := ReadStamp(b)
+	return ok && !Header(b).Control() && flags&flagLogAppendTime != 0
 }
 
 // Restore makes b, a batch on its way from the destination to a client, into what the source would have given, in place: its

@@ -114,7 +114,10 @@ func TestRestoreBytes(t *testing.T) {
 	fixCRC(want)
 	require.Equal(t, want, b)
 	require.True(t, VerifyCRC(b))
-	require.Equal(t, source[atAttributes:atProducerID], []byte(b[atAttributes:atProducerID]))
+	require.Equal(t, source[atAttributes:atBaseTimestamp], []byte(b[atAttributes:atBaseTimestamp]))
+	require.Equal(t, source[atMaxTimestamp:atProducerID], []byte(b[atMaxTimestamp:atProducerID]))
+	require.True(t, FromAppendTime(b))
+	require.Equal(t, b.MaxTimestamp(), b.BaseTimestamp(), "the broker finds the first record by the time of the append")
 }
 
 func TestStampBytes(t *testing.T) {
@@ -129,7 +132,7 @@ func TestStampBytes(t *testing.T) {
 		b[atCRC], b[atCRC+1], b[atCRC+2], b[atCRC+3], // checked below
 		0, 0x0c, // attributes: LogAppendTime and zstd stay
 		0, 0, 0, 1, // last offset delta
-		0, 0, 0x01, 0x8b, 0xcf, 0xe5, 0x68, 0x00, // base timestamp
+		0, 0, 0x01, 0x8b, 0xcf, 0xe5, 0x6b, 0xe7, // base timestamp: the time of the append too
 		0, 0, 0x01, 0x8b, 0xcf, 0xe5, 0x6b, 0xe7, // max timestamp
 		0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x9a, // -102
 		0, 1, // flags
