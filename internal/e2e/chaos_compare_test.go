@@ -17,6 +17,7 @@ type chaosSum struct {
 	records  int   // at the source
 	compared int   // comparisons of a record, by all clients
 	watched  int   // records that a client was shown during the faults, and that were compared
+	direct   int   // records compared around klink
 	hidden   int64 // offsets at the destination that are not the source's
 }
 
@@ -72,9 +73,43 @@ func (c *comparison) compare(ctx context.Context, t *testing.T, sum *chaosSum) {
 		return err == nil, fmt.Sprint(err)
 	})
 	sum.hidden += hidden(d)
+	sum.direct += c.directly(t, d, want)
 	for _, p := range d.Partitions {
 		t.Logf("%s-%d: aligned %v, shift %d from %d on %s, hidden %v", topic, p.Partition, p.Aligned, p.Shift, p.ShiftBegan, p.ShiftReason, p.Hidden)
 	}
+}
+
+// directly reads the destination's own logs, around klink, of the partitions that klink says are aligned: from the source's
+// log start on they are the source's. The number of records compared is returned.
+func (c *comparison) directly(t *testing.T, d mirrorDescription, want []record) int {
+	t.Helper()
+	if c.run.load.compacted {
+		return 0
+	}
+	first, aligned := map[int32]int64{}, map[int32]bool{}
+	for _, r := range want {
+		if _, ok := first[r.partition]; !ok {
+			first[r.partition] = r.offset
+		}
+	}
+	for _, p := range d.Partitions {
+		_, some := first[p.Partition]
+		aligned[p.Partition] = p.Aligned && some
+	}
+	only := func(rs []record) (out []record) {
+		for _, r := range rs {
+			if aligned[r.partition] && r.offset >= first[r.partition] {
+				out = append(out, r)
+			}
+		}
+		return out
+	}
+	want = only(want)
+	if len(want) > 0 {
+		got := readFranzWith(t, c.run.load.topic, kgo.SeedBrokers(strings.Split(c.destination.Bootstrap(), ",")...))
+		assertSame(t, c.run.load.topic+" around klink", want, only(got))
+	}
+	return len(want)
 }
 
 // likewise compares a compacted topic.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,17 +32,31 @@ func explainAll(t testing.TB, k *Klink, source, destination *kafkatest.Cluster, 
 		stdout, stderr, _ := k.CLI(t, "mirror", "describe", r.load.topic, "-o", "json")
 		t.Log(stdout, stderr)
 	}
-	var complaints []string
-	for line := range strings.Lines(k.Log(t)) {
-		if strings.Contains(line, "WARN") || strings.Contains(line, "ERROR") || strings.Contains(line, "panic") {
-			complaints = append(complaints, line)
+	t.Logf("what klink has complained of over all its starts:\n%s", complaints(k.Log(t)))
+}
+
+// complaints are the warnings and errors of a log: errors all, of each kind of warning the first ones and how many more.
+func complaints(log string) string {
+	const most = 12
+	var out strings.Builder
+	counts := map[string]int{}
+	for line := range strings.Lines(log) {
+		_, kind, _ := strings.Cut(line, "msg=")
+		if kind = kind[:min(len(kind), 40)]; strings.Contains(line, "level=WARN") {
+			counts[kind]++
+		} else if !strings.Contains(line, "level=ERROR") && !strings.Contains(line, "panic") {
+			continue
+		}
+		if counts[kind] <= most {
+			out.WriteString(line)
 		}
 	}
-	const most = 150
-	if n := len(complaints); n > most {
-		complaints = append(complaints[:most/2:most/2], append([]string{fmt.Sprintf("... %d more\n", n-most)}, complaints[n-most/2:]...)...)
+	for _, kind := range slices.Sorted(maps.Keys(counts)) {
+		if n := counts[kind]; n > most {
+			fmt.Fprintf(&out, "... and %d more of %s...\n", n-most, kind)
+		}
 	}
-	t.Logf("what klink has warned of over all its starts:\n%s", strings.Join(complaints, ""))
+	return out.String()
 }
 
 type side struct {

@@ -116,8 +116,8 @@ func TestChaos(t *testing.T) {
 	}
 	// Printed in every run, not in those with -v alone.
 	fmt.Printf("chaos: %d faults (%s); %d records of %d topics at the source, %d comparisons of one by several clients, %d seen during the faults, "+
-		"%d offsets hidden; replay with %s\n",
-		made, strings.Join(kinds, ", "), sum.records, len(runs), sum.compared, sum.watched, sum.hidden, replay)
+		"%d around klink where it is aligned, %d offsets hidden; replay with %s\n",
+		made, strings.Join(kinds, ", "), sum.records, len(runs), sum.compared, sum.watched, sum.direct, sum.hidden, replay)
 	if made == 0 || sum.compared == 0 || sum.watched == 0 {
 		t.Errorf("%d faults, %d records compared, %d seen: nothing was shown", made, sum.compared, sum.watched)
 	}
