@@ -250,6 +250,11 @@ func TestSourceOutage(t *testing.T) {
 		if got := readFranz(t, k.Bootstrap(), again, 0); len(got) != 20 {
 			t.Errorf("the failed mirror shows %d records, not the 20 it had", len(got))
 		}
+		k.MustCLI(t, "mirror", "failover", again)
+		awaitMirrorState(t, k, again, "STOPPED", "")
+		if got := readFranz(t, k.Bootstrap(), again, 0); len(got) != 20 {
+			t.Errorf("%d records can be read after the failover, not the 20 it had", len(got))
+		}
 	})
 }
 

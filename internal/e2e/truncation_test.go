@@ -177,3 +177,58 @@ func produceSingly(t testing.TB, cl *kgo.Client, topic, value string, n int) {
 		}
 	}
 }
+
+// TestExactSourceWithoutTopicIDs deletes topics of a 2.4.1 source, which has no topic ids, and creates them again, with fewer
+// partitions or with fewer records: the mirrors fail by name, keep what they have, and can be failed over.
+func TestExactSourceWithoutTopicIDs(t *testing.T) {
+	source, destination := kafkatest.StartOld(t), kafkatest.Start(t)
+	ctx := t.Context()
+	const shrunk, shorter, calm = "shrunk", "shorter", "calm"
+	cl := source.Client(t)
+	adm := kadm.NewClient(cl)
+	k := StartKlink(t, destination)
+	createLink(t, k, "old", source, "metadata.max.age.ms=1000")
+	for topic, partitions := range map[string]int32{shrunk: 3, shorter: 1, calm: 1} {
+		kafkatest.CreateTopic(t, cl, topic, partitions, 1, nil)
+		for p := range partitions {
+			produceVaried(ctx, t, source, topic, p, 20)
+		}
+		k.MustCLI(t, "topic", "create", topic, "--link", "old")
+		awaitMirror(t, k, source, topic)
+	}
+	for _, c := range []struct {
+		topic      string
+		partitions int32 // when it is created again
+		mirrored   int
+		err        string
+		named      string
+	}{
+		{shrunk, 2, 60, "SOURCE_PARTITIONS_DECREASED", "2 partitions at the source and 3 in the mirror"},
+		{shorter, 1, 20, "UNEXPECTED_TRUNCATION", "shorter-0"},
+	} {
+		t.Run(c.topic, func(t *testing.T) {
+			want := readFranz(t, k.Bootstrap(), c.topic, 0)
+			if len(want) != c.mirrored {
+				t.Fatalf("the mirror has %d records, want %d", len(want), c.mirrored)
+			}
+			if _, err := adm.DeleteTopics(ctx, c.topic); err != nil {
+				t.Fatal(err)
+			}
+			kafkatest.WaitFor(t, time.Minute, "the topic to be created again", func() (bool, string) {
+				_, err := adm.CreateTopic(ctx, c.partitions, 1, nil, c.topic) // refused while the old one is being deleted
+				return err == nil, fmt.Sprint(err)
+			})
+			produceVaried(ctx, t, source, c.topic, 0, 10)
+			d := awaitMirrorState(t, k, c.topic, "FAILED", c.err)
+			if !strings.Contains(d.ErrorMessage, c.named) {
+				t.Errorf("the message lacks %q: %s", c.named, d.ErrorMessage)
+			}
+			assertSame(t, "the failed mirror", want, readFranz(t, k.Bootstrap(), c.topic, 0))
+			k.MustCLI(t, "mirror", "failover", c.topic)
+			awaitMirrorState(t, k, c.topic, "STOPPED", "")
+			assertSame(t, "after the failover", want, readFranz(t, k.Bootstrap(), c.topic, 0))
+		})
+	}
+	produceVaried(ctx, t, source, calm, 0, 10)
+	awaitMirror(t, k, source, calm)
+}
