@@ -107,7 +107,7 @@ func directAccess(m *Mirror, timelines []*timeline.Partition, ps []linkapi.Descr
 	reason = "all partitions have the offsets of the source at the brokers"
 	switch {
 	case m.LogAppendTime:
-		reason += "; where the source wrote timestamps with LogAppendTime, the brokers show the producers' own"
+		reason += "; where the source wrote timestamps with LogAppendTime, the brokers show CreateTime, and the time of the append plus what a record is younger than the first of its batch"
 	case m.State != MirrorStopped:
 		reason += " so far"
 	}
