@@ -48,15 +48,17 @@ func (t *Partition) FindPhysical(logical int64, tries int) (physical, probe int6
 	if low >= high { // above, if the shift shrinks: something is hidden that is not known to be
 		return s.hidden.physical(max(min(low, high), endV)), 0, true
 	}
-	from := low
-	if start := s.hidden.visible(t.physStart.Load()); low < start {
-		if high <= start { // deleted, or it cannot be told from what was: out of range
-			return s.hidden.physical(low), 0, true
-		}
-		from = start
+	// Of the records below the log start none is left, so that nobody who is sent there is sent too high.
+	start := s.hidden.visible(t.physStart.Load())
+	from := max(low, start)
+	switch {
+	case high < start, high == start && v == start: // deleted: out of range
+		return s.hidden.physical(low), 0, true
+	case low < start && high == start: // the first record that is left, or one before it: the batch there tells
+		return s.hidden.physical(from), s.hidden.physical(start), false
 	}
 	at := guess(from, high, endV, v, logical-endL, b.logical-endL, tries)
-	return s.hidden.physical(low), s.hidden.physical(at), false
+	return s.hidden.physical(from), s.hidden.physical(at), false
 }
 
 // interpolations is how many probes are guessed from the distance to both neighbours. Holes are often spread evenly; where

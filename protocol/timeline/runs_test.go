@@ -639,3 +639,27 @@ func BenchmarkFindPhysical(b *testing.B) {
 		})
 	}
 }
+
+// TestTheLogStartIsNotOutOfRange: the floor is the first record that is left of a batch, in a log of many runs, of which a
+// checkpoint near the end and the log start are all that is known. Before it was said to be below the log start.
+func TestTheLogStartIsNotOutOfRange(t *testing.T) {
+	p := Open(0, 10, 17)
+	p.LearnProbe(80, 108, 0)
+	p.LearnStart(7)
+	if at, probe, ok := p.FindPhysical(17, 0); ok || at != 7 || probe != 7 {
+		t.Errorf("the floor is at physical offset %d, %v, probe %d; want a look at 7", at, ok, probe)
+	}
+	whole, next := Open(0, 10, 17), Open(0, 10, 17)
+	for _, p := range []*Partition{whole, next} {
+		p.LearnProbe(80, 108, 0)
+		p.LearnStart(7)
+	}
+	whole.LearnProbe(0, 10, 10) // the batch that holds the log start
+	if at, _, ok := whole.FindPhysical(17, 1); !ok || at != 7 {
+		t.Errorf("the floor is at physical offset %d, %v, want 7", at, ok)
+	}
+	next.LearnProbe(7, 25, 3) // that of the floor was deleted
+	if at, _, ok := next.FindPhysical(17, 1); !ok || at >= 7 {
+		t.Errorf("a deleted record is at physical offset %d, %v, want one below the log start", at, ok)
+	}
+}
