@@ -2,6 +2,7 @@ package replicator
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -10,7 +11,7 @@ import (
 const (
 	// smallUnits and smallBytes are where a request begins to be worth sending for itself. One of less costs a broker, and
 	// klink, more for being a request than for what is in it.
-	smallUnits = 64
+	smallUnits = 16
 	smallBytes = 64 << 10
 	// combinePatience is how long a small request waits for the answer to another one.
 	combinePatience = 10 * time.Millisecond
@@ -34,8 +35,8 @@ const (
 // with segments). Nothing is to be lost by that:
 //
 //   - Units that are no small request wait for no answer, but only for a free connection.
-//   - A request that has not been answered for combinePatience is not waited for any more. So a partition that lacks
-//     replicas holds up those in the same request, and nobody else.
+//   - No unit waits for longer than combinePatience for the answer to another request, and nobody waits for one that has been
+//     out for so long. So a partition that lacks replicas holds up those in the same request, and nobody else.
 //
 // A request has units of one kind, that of the unit which waits longest. A log of transactions has a batch, a marker, a batch
 // and so on: a partition that is out of step with others falls in with them, as its next unit is of their kind and younger
@@ -70,6 +71,7 @@ type waitingUnit struct {
 	w *worker
 	// bytes and markers are of the unit at the time of the push. It may have grown since.
 	bytes, markers int
+	since          time.Time
 	nth            uint64 // of all pushes
 }
 
@@ -85,10 +87,10 @@ type request struct {
 func newCombiner(lanes int) *combiner { return &combiner{lanes: lanes, kick: make(chan struct{}, 1)} }
 
 // push queues a worker whose next unit is i. It does not block.
-func (c *combiner) push(w *worker, i item) {
+func (c *combiner) push(w *worker, i item, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	u := waitingUnit{w: w, bytes: len(i.bytes), nth: c.pushes}
+	u := waitingUnit{w: w, bytes: len(i.bytes), since: now, nth: c.pushes}
 	if i.markers() {
 		u.markers = int(i.records)
 	}
@@ -122,52 +124,64 @@ func (c *combiner) next(ctx context.Context) *request {
 }
 
 // take gives a request to send. If it is nil, ask again when kick is set, and after a time if that is not 0.
-func (c *combiner) take(now time.Time) (r *request, again time.Duration) {
+func (c *combiner) take(now time.Time) (*request, time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.watched = false
 	if len(c.out) == c.lanes {
 		return nil, 0
 	}
-	hold, wait := c.hold(now)
-	q, kind := c.oldest(hold)
+	q, kind, again := c.oldest(now)
 	if q == nil {
-		c.watched = wait > 0
-		return nil, wait
+		c.watched = again > 0
+		return nil, again
 	}
-	r = &request{kind: kind, workers: q.take(), since: now}
+	r := &request{kind: kind, workers: q.take(), since: now}
 	c.out = append(c.out, r)
-	if rest, _ := c.oldest(false); rest != nil {
+	if len(c.queues[batchUnits].list)+len(c.queues[markerUnits].list) > 0 {
 		c.signal()
 	}
 	return r, 0
 }
 
-// hold says whether a small request has to wait now; for how long at most, or if that is 0, until an answer is delivered.
-func (c *combiner) hold(now time.Time) (hold bool, wait time.Duration) {
-	if len(c.out) == 0 {
-		return false, 0
+// hold is how long the units of a queue have to wait for the answers to others; while results are delivered, until done.
+func (c *combiner) hold(q *unitQueue, now time.Time) time.Duration {
+	if len(c.out) == 0 || !q.small() {
+		return 0
 	}
 	if c.answering() {
-		return true, 0
+		return untilDone
 	}
-	wait = combinePatience - now.Sub(c.out[len(c.out)-1].since)
-	return wait > 0, max(wait, 0)
+	waits, out := now.Sub(q.list[0].since), now.Sub(c.out[len(c.out)-1].since)
+	return max(0, combinePatience-max(waits, out))
 }
+
+// untilDone is beyond every other wait.
+const untilDone = time.Duration(math.MaxInt64)
 
 func (c *combiner) answering() bool {
 	return slices.ContainsFunc(c.out, func(r *request) bool { return r.answering })
 }
 
-// oldest is the queue whose first unit waits longest, of those that are not small if small ones have to wait; nil = none.
-func (c *combiner) oldest(hold bool) (oldest *unitQueue, kind unitKind) {
+// oldest is the queue whose first unit waits longest, of those that need not wait now. If there is none, again is when there
+// will be one; 0 = that is not a matter of time.
+func (c *combiner) oldest(now time.Time) (oldest *unitQueue, kind unitKind, again time.Duration) {
+	again = untilDone
 	for k := range unitKinds {
 		q := &c.queues[k]
-		if len(q.list) > 0 && !(hold && q.small()) && (oldest == nil || q.list[0].nth < oldest.list[0].nth) {
+		if len(q.list) == 0 {
+			continue
+		}
+		if wait := c.hold(q, now); wait > 0 {
+			again = min(again, wait)
+		} else if oldest == nil || q.list[0].nth < oldest.list[0].nth {
 			oldest, kind = q, k
 		}
 	}
-	return oldest, kind
+	if again == untilDone {
+		again = 0
+	}
+	return oldest, kind, again
 }
 
 // answered says that the results of a request, or some of them, are about to be delivered.

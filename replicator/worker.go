@@ -88,7 +88,7 @@ func (w *worker) apply(e effects) {
 	if e.ready && !w.inStream && w.stream != nil {
 		if next, ok := w.core.head(); ok {
 			w.inStream = true
-			w.stream.units.push(w, next)
+			w.stream.units.push(w, next, time.Now())
 		}
 	}
 	if e.burn > 0 {
@@ -140,7 +140,7 @@ func (w *worker) take(s *stream, kind unitKind) (item, bool) {
 	}
 	next, ok := w.core.head()
 	if w.inStream = ok && next.kind() != kind; w.inStream {
-		s.units.push(w, next)
+		s.units.push(w, next, time.Now())
 	}
 	if !ok || w.inStream {
 		return item{}, false
