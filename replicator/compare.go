@@ -79,6 +79,8 @@ func (f *fetcher) compare(ctx context.Context, jobs []*fetchJob) error {
 			switch err {
 			case nil:
 				f.compared(j, a)
+			case kerr.ClusterAuthorizationFailed, kerr.UnsupportedVersion, kerr.UnsupportedForMessageFormat:
+				f.compared(j, cannotTell) // before KIP-320 only brokers were told
 			case kerr.TopicAuthorizationFailed:
 				j.w.m.setDenied(failf(admin.ErrAuthorization,
 					"the source does not tell about the leader epochs of topic %q: grant the link's principal DESCRIBE on it", j.w.m.sourceTopic))

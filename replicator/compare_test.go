@@ -128,22 +128,41 @@ func TestLastBatchIsComparedAfterARestart(t *testing.T) {
 	}
 }
 
-// TestSourceThatCannotTellIsMirrored: there are sources that do not know the request.
+// TestSourceThatCannotTellIsMirrored: there are sources that do not know the request, or answer it to brokers only.
 func TestSourceThatCannotTellIsMirrored(t *testing.T) {
-	versions := kversion.Stable()
-	versions.SetMaxKeyVersion(int16(kmsg.OffsetForLeaderEpoch), -1)
-	w, src, _ := embedded(t, kfake.MaxVersions(versions))
-	w.topics("orders", 1)
-	w.produce("orders", 0, 5, 20)
-	w.mirror("orders")
-	w.run()
-	w.awaitCaughtUp("orders")
-	if err := src.MoveTopicPartition("orders", 0, 0); err != nil {
-		t.Fatal(err)
+	without := kversion.Stable()
+	without.SetMaxKeyVersion(int16(kmsg.OffsetForLeaderEpoch), -1)
+	for name, c := range map[string]struct {
+		versions *kversion.Versions
+		err      *kerr.Error // nil = none
+	}{
+		"unknown":          {without, nil},
+		"for brokers only": {kversion.Stable(), kerr.ClusterAuthorizationFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, src, _ := embedded(t, kfake.MaxVersions(c.versions))
+			var times atomic.Int32
+			asked(src, func(string, kmsg.OffsetForLeaderEpochRequestTopicPartition) (r kmsg.OffsetForLeaderEpochResponseTopicPartition, ok bool) {
+				times.Add(1)
+				r.ErrorCode = c.err.Code
+				return r, true
+			})
+			w.topics("orders", 1)
+			w.produce("orders", 0, 5, 20)
+			w.mirror("orders")
+			w.run()
+			w.awaitCaughtUp("orders")
+			if err := src.MoveTopicPartition("orders", 0, 0); err != nil {
+				t.Fatal(err)
+			}
+			w.produce("orders", 0, 5, 20)
+			w.awaitCaughtUp("orders")
+			w.same("orders")
+			if n := times.Load(); (n > 0) != (c.err != nil) {
+				t.Errorf("the source was asked %d times", n)
+			}
+		})
 	}
-	w.produce("orders", 0, 5, 20)
-	w.awaitCaughtUp("orders")
-	w.same("orders")
 }
 
 func TestEpochOfOffset(t *testing.T) {
