@@ -61,8 +61,18 @@ func recordBatch(records []*kgo.Record) []byte {
 // appendBatch appends records as exactly one batch, which a producing client does not promise.
 func appendBatch(t *testing.T, cl *kgo.Client, topic string, partition int32, records ...*kgo.Record) {
 	t.Helper()
-	if err := tryAppendBatch(t.Context(), cl, topic, partition, records...); err != nil {
-		t.Fatalf("produce to %s-%d: %v", topic, partition, err)
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		err := tryAppendBatch(t.Context(), cl, topic, partition, records...)
+		// A broker learns a moment after the topic's creation that it leads, and has appended nothing before.
+		if (err == kerr.NotLeaderForPartition || err == kerr.UnknownTopicOrPartition || err == kerr.UnknownTopicID) && time.Now().Before(deadline) {
+			time.Sleep(50 * time.Millisecond)
+			continue
+		}
+		if err != nil {
+			t.Fatalf("produce to %s-%d: %v", topic, partition, err)
+		}
+		return
 	}
 }
 
