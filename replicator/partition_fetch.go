@@ -197,7 +197,7 @@ func (p *partition) enqueue(b batch.Header, epoch int32, alias bool, f fetched, 
 	// forgotten since that it began there.
 	if !p.virgin && (base < p.tail || base < p.fetchAt && base >= p.sourceStart && !p.overtaken) {
 		p.doomed = failf(admin.ErrUnexpectedTruncation,
-			"%s: the source now has one batch of offsets %d to %d where all before %d was mirrored: its log was truncated and written again; delete and re-create the mirror",
+			"%s: the source now has one batch of offsets %d to %d where all before %d was mirrored: its log was truncated and written again; "+whatToDo,
 			p.name, base, b.NextOffset()-1, p.tail)
 		return nil
 	}
@@ -309,7 +309,7 @@ func (p *partition) outOfRange(gen uint32, start, end int64) effects {
 			return none
 		}
 		p.doomed = failf(admin.ErrUnexpectedTruncation,
-			"%s: the mirror ends at offset %d, the source at %d: the source's log was truncated or the topic re-created; delete and re-create the mirror",
+			"%s: the mirror ends at offset %d, the source at %d: the source's log was truncated or the topic re-created; "+whatToDo,
 			p.name, p.fetchAt, end)
 	default:
 		return none

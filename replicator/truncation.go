@@ -41,6 +41,9 @@ var unknownEpoch = epochEnd{-1, -1}
 
 func (e epochEnd) known() bool { return e.epoch >= 0 && e.end >= 0 }
 
+// whatToDo ends the message of a mirror whose source was truncated.
+const whatToDo = "fail the mirror over to keep its records, or delete and re-create it to follow the source"
+
 // neverChecked is no leader epoch, not even the unknown one.
 const neverChecked = -2
 
@@ -93,21 +96,26 @@ func (p *partition) compared(gen uint32, leader int32, a epochAnswer) effects {
 		p.checked = leader
 		return p.settle(none)
 	}
-	if len(p.queue) > 1 || len(p.queue) == 1 && !p.inFlight {
-		p.drop()
-		return none // done, or what is in flight, is compared next
+	kept := p.done
+	if p.inFlight {
+		kept = p.queue[0].seen
 	}
-	lost := fmt.Sprintf("its leader epoch is now %d", a.leader)
+	if p.seen != kept {
+		p.drop()
+		return none // kept is compared next
+	}
+	var lost string
 	switch {
+	case a.leader >= 0 && a.leader < p.seen.epoch:
+		lost = fmt.Sprintf("its leader epoch is now %d", a.leader)
 	case a.end >= p.seen.end:
 		lost = fmt.Sprintf("it has others there, of leader epoch %d", a.there)
-	case a.end >= 0:
+	default:
 		lost = fmt.Sprintf("it has that epoch up to offset %d", a.end)
 	}
 	p.doomed = failf(admin.ErrUnexpectedTruncation,
 		"%s: the mirror ends at offset %d and has the source's records of leader epoch %d up to offset %d, but the source lost some of them (%s): "+
-			"its log was truncated, by an unclean leader election or a restored backup, or the topic was created again; "+
-			"fail the mirror over to keep its records, or delete and re-create it to follow the source",
+			"its log was truncated, by an unclean leader election or a restored backup, or the topic was created again; "+whatToDo,
 		p.name, p.fetchAt, p.seen.epoch, p.seen.end, lost)
 	return p.settle(none)
 }
