@@ -2,7 +2,10 @@ package e2e
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,7 +19,43 @@ import (
 type watcher struct {
 	topic string
 	seen  []record
+	// jumps are what the client has said of its position while it moved elsewhere than to the next record: why it began
+	// anew.
+	jumps watcherLog
 	stop  func()
+}
+
+// watcherLog keeps what a client logs of resets.
+type watcherLog struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+// Level implements kgo.Logger.
+func (l *watcherLog) Level() kgo.LogLevel { return kgo.LogLevelInfo }
+
+// Log implements kgo.Logger.
+func (l *watcherLog) Log(_ kgo.LogLevel, msg string, keyvals ...any) {
+	for _, about := range []string{"OFFSET_OUT_OF_RANGE", "reset", "data loss", "truncat", "epoch"} {
+		if strings.Contains(msg, about) {
+			l.note(fmt.Sprint(msg, " ", keyvals))
+			return
+		}
+	}
+}
+
+func (l *watcherLog) note(line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, time.Now().Format("15:04:05.000 ")+line)
+}
+
+// explain logs the last jumps.
+func (l *watcherLog) explain(t testing.TB, topic string) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t.Logf("what the client that watched %s has said of its position:\n%s", topic, strings.Join(l.lines[max(0, len(l.lines)-40):], "\n"))
 }
 
 func startWatcher(t testing.TB, k *Klink, topic string) *watcher {
@@ -25,11 +64,17 @@ func startWatcher(t testing.TB, k *Klink, topic string) *watcher {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	cl := kafkatest.NewClient(t, kgo.SeedBrokers(k.Bootstrap()), kgo.ConsumeTopics(topic),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DialTimeout(5*time.Second))
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DialTimeout(5*time.Second), kgo.WithLogger(&w.jumps))
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			cl.PollFetches(ctx).EachRecord(func(r *kgo.Record) { w.seen = append(w.seen, toRecord(r)) })
+			fetches := cl.PollFetches(ctx)
+			fetches.EachRecord(func(r *kgo.Record) { w.seen = append(w.seen, toRecord(r)) })
+			fetches.EachError(func(topic string, partition int32, err error) {
+				if lost, ok := errors.AsType[*kgo.ErrDataLoss](err); ok {
+					w.jumps.note(fmt.Sprintf("%s-%d: %v", topic, partition, lost))
+				}
+			})
 		}
 	}()
 	w.stop = func() { cancel(); <-done }
@@ -53,10 +98,18 @@ func toRecord(r *kgo.Record) record {
 	return rec
 }
 
+func (w *watcher) explainFailure(t testing.TB) {
+	t.Helper()
+	if t.Failed() {
+		w.jumps.explain(t, w.topic)
+	}
+}
+
 // compareKnown is compare for a compacted topic, of which the source no longer has all that a client was shown.
 func (w *watcher) compareKnown(t testing.TB, j *journal) int {
 	t.Helper()
 	w.stop()
+	defer w.explainFailure(t)
 	last, wrong := map[int32]int64{}, 0
 	for _, r := range w.seen {
 		before, ok := last[r.partition]
@@ -76,6 +129,7 @@ func (w *watcher) compareKnown(t testing.TB, j *journal) int {
 func (w *watcher) compare(t testing.TB, want []record) int {
 	t.Helper()
 	w.stop()
+	defer w.explainFailure(t)
 	truth, first := map[place]record{}, map[int32]int64{}
 	for _, r := range want {
 		truth[place{r.partition, r.offset}] = r
