@@ -1,9 +1,11 @@
 package replicator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"klink/protocol/batch"
@@ -91,7 +93,8 @@ func writeMarkers(ctx context.Context, to requester, runs []markerRun) []error {
 }
 
 // markersRequest builds the request. Markers of several partitions that happen to have the same id share an entry: the
-// broker keys its answer by producer id.
+// broker keys its answer by producer id. It appends entry after entry, so they are in the order of the offsets: whoever shares
+// an entry with others must not get a later marker before an earlier one.
 func markersRequest(runs []markerRun) *kmsg.WriteTxnMarkersRequest {
 	req := kmsg.NewPtrWriteTxnMarkersRequest()
 	entry := map[int64]int{}
@@ -109,6 +112,7 @@ func markersRequest(runs []markerRun) *kmsg.WriteTxnMarkersRequest {
 			addPartition(&req.Markers[at], r.topic, r.partition)
 		}
 	}
+	slices.SortFunc(req.Markers, func(a, b kmsg.WriteTxnMarkersRequestMarker) int { return cmp.Compare(b.ProducerID, a.ProducerID) })
 	return req
 }
 

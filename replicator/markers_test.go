@@ -183,6 +183,38 @@ func TestMarkersEmbedded(t *testing.T) {
 }
 
 // TestMarkersRequest: partitions whose markers have the same id share an entry, and the answer is found by id and partition.
+// TestMarkersOfOverlappingRuns: a broker writes the entries of a request one after the other, and partitions share entries;
+// each of them gets its markers in the order of its offsets all the same.
+func TestMarkersOfOverlappingRuns(t *testing.T) {
+	runs := []markerRun{
+		{topic: "a", partition: 1, logical: 95, count: 3},
+		{topic: "a", partition: 2, logical: 94, count: 2},
+		{topic: "b", partition: 1, logical: 93, count: 9},
+		{topic: "a", partition: 0, logical: 0, count: 1},
+	}
+	written := map[string][]int64{}
+	for _, m := range markersRequest(runs).Markers {
+		for _, mt := range m.Topics {
+			for _, p := range mt.Partitions {
+				name := fmt.Sprintf("%s-%d", mt.Topic, p)
+				written[name] = append(written[name], markerFirstID-m.ProducerID)
+			}
+		}
+	}
+	for _, r := range runs {
+		got := written[r.name()]
+		if len(got) != int(r.count) {
+			t.Fatalf("%s gets the markers %v", r.name(), got)
+		}
+		for i, logical := range got {
+			if logical != r.logical+int64(i) {
+				t.Errorf("%s gets the markers %v, want %d from %d on", r.name(), got, r.count, r.logical)
+				break
+			}
+		}
+	}
+}
+
 func TestMarkersRequest(t *testing.T) {
 	runs := []markerRun{
 		{topic: "a", partition: 0, logical: 10, count: 3},
