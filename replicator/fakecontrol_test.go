@@ -116,6 +116,12 @@ func (c *fakeControl) Report(_ context.Context, ev admin.Event) error {
 			return
 		}
 		m := *s.Mirrors[ev.Topic]
+		switch ev.Kind {
+		case admin.EventMirrorStarted, admin.EventMirrorRecovered, admin.EventMirrorUnavailable:
+			if m.State != admin.MirrorPending && m.State != admin.MirrorActive && m.State != admin.MirrorSourceUnavailable {
+				return // late: it has been paused or stopped meanwhile
+			}
+		}
 		m.Error, m.ErrorMessage = ev.Error, ev.Message
 		switch ev.Kind {
 		case admin.EventMirrorStarted, admin.EventMirrorRecovered:
