@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"syscall"
@@ -9,6 +10,7 @@ import (
 
 	"klink/internal/kafkatest"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -21,6 +23,7 @@ func (r *reading) endsInHole(t *testing.T) {
 	fetch := slices.Max(r.through.leader(shifted, 0).versions(kmsg.Fetch))
 	for round := range 3 {
 		transact(r.ctx, t, r.source, shifted, fmt.Sprint("hole-", round), readPartitions, 1, readPartitions)
+		awaitMarkers(r.ctx, t, r.adm, shifted)
 		var ends [readPartitions]int64
 		for p := range int32(readPartitions) {
 			ends[p] = r.list(t, r.oracle[shifted], shifted, p, 4, -1).Offset
@@ -37,7 +40,7 @@ func (r *reading) endsInHole(t *testing.T) {
 		goOn := func() { _ = syscall.Kill(source, syscall.SIGCONT) }
 		t.Cleanup(goOn)
 		r.k.Restart()
-		r.through = dialServers(r.ctx, t, kafkatest.NewClient(t, kgo.SeedBrokers(r.k.Bootstrap())), readTopics...)
+		r.through = dialServers(r.ctx, r.t, kafkatest.NewClient(r.t, kgo.SeedBrokers(r.k.Bootstrap())), readTopics...)
 		for p := range int32(readPartitions) {
 			what := fmt.Sprintf("%s-%d at its end, %d", shifted, p, ends[p])
 			answered := 0
@@ -62,4 +65,26 @@ func (r *reading) endsInHole(t *testing.T) {
 	for p := range int32(readPartitions) {
 		r.fetchAll(t, shifted, p, fetch)
 	}
+}
+
+// awaitMarkers waits until all transactions of a topic that were ended have their markers: brokers write them after the end
+// has been confirmed to the producer.
+func awaitMarkers(ctx context.Context, t testing.TB, adm *kadm.Client, topic string) {
+	t.Helper()
+	kafkatest.WaitFor(t, time.Minute, "the markers of transactions in "+topic, func() (bool, string) {
+		ends, err := adm.ListEndOffsets(ctx, topic)
+		if err != nil {
+			return false, err.Error()
+		}
+		stable, err := adm.ListCommittedOffsets(ctx, topic)
+		if err != nil {
+			return false, err.Error()
+		}
+		for p, end := range ends[topic] {
+			if s := stable[topic][p]; s.Offset != end.Offset || s.Err != nil || end.Err != nil {
+				return false, fmt.Sprintf("%+v, stable up to %+v", end, s)
+			}
+		}
+		return true, ""
+	})
 }

@@ -28,6 +28,7 @@ func (r *reading) large(t *testing.T) {
 	if err := cl.Flush(r.ctx); err != nil {
 		t.Fatal(err)
 	}
+	awaitMarkers(r.ctx, t, r.adm, "large")
 	r.k.MustCLI(t, "topic", "create", "large", "--link", "west", "--replication-factor", "1")
 	awaitMirror(t, r.k, r.source, "large")
 	s := dialServers(r.ctx, t, kafkatest.NewClient(t, kgo.SeedBrokers(r.k.Bootstrap())), "large")

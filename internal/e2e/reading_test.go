@@ -32,6 +32,7 @@ const readPartitions = 3
 // reading is the world of TestExactReading: three topics of three partitions, and what a client of klink has to see in them.
 type reading struct {
 	*exact
+	t       *testing.T          // of all parts
 	through *servers            // klink
 	oracle  map[string]*servers // who has the topic at the offsets that klink shows: the source, or the destination for plain
 	want    map[string][]record // committed records
@@ -62,7 +63,7 @@ func newReading(t *testing.T) *reading {
 		kafkatest.Config("fetch.max.bytes", "200000000"))
 	e := exactBetween(t, source, destination, "offset.alignment=auto")
 	createLink(t, e.k, "west", source, "offset.alignment=off")
-	r := &reading{exact: e, oracle: map[string]*servers{}, want: map[string][]record{}, start: map[string][]int64{}, end: map[string][]int64{}}
+	r := &reading{exact: e, t: t, oracle: map[string]*servers{}, want: map[string][]record{}, start: map[string][]int64{}, end: map[string][]int64{}}
 
 	r.createSource(t, aligned, readPartitions)
 	r.createSource(t, shifted, readPartitions)
@@ -77,17 +78,19 @@ func newReading(t *testing.T) *reading {
 		produceVaried(r.ctx, t, c, topic, 0, 60)
 		produceVaried(r.ctx, t, c, topic, 2, 20)
 		transact(r.ctx, t, c, topic, topic+"-a", readPartitions, 9, 7)
+		awaitMarkers(r.ctx, t, adm, topic)
 		deleteBefore(r.ctx, t, adm, topic, map[int32]int64{0: 17, 1: 5})
 	}
 	r.k.MustCLI(t, "topic", "create", aligned, "--link", "east")
 	r.k.MustCLI(t, "topic", "create", shifted, "--link", "west")
 	for _, topic := range readTopics {
-		c := r.source
+		c, adm := r.source, r.adm
 		if topic == plain {
-			c = r.destination
+			c, adm = r.destination, r.dst
 		}
 		r.latest(t, c, topic)
 		transact(r.ctx, t, c, topic, topic+"-b", readPartitions, 4, 5) // the last one is committed
+		awaitMarkers(r.ctx, t, adm, topic)
 	}
 	awaitMirror(t, r.k, source, aligned)
 	awaitMirror(t, r.k, source, shifted)
