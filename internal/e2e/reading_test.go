@@ -60,7 +60,8 @@ func newReading(t *testing.T) *reading {
 	source := kafkatest.Start(t)
 	destination := kafkatest.Start(t, kafkatest.Brokers(3), kafkatest.Racks(),
 		kafkatest.Config("max.incremental.fetch.session.cache.slots", "24"), // see noRoom
-		kafkatest.Config("fetch.max.bytes", "200000000"))
+		kafkatest.Config("fetch.max.bytes", "200000000"),
+		kafkatest.Config("broker.session.timeout.ms", "120000")) // no leader moves on a machine that is busy
 	e := exactBetween(t, source, destination, "offset.alignment=auto")
 	createLink(t, e.k, "west", source, "offset.alignment=off")
 	r := &reading{exact: e, t: t, oracle: map[string]*servers{}, want: map[string][]record{}, start: map[string][]int64{}, end: map[string][]int64{}}
