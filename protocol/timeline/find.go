@@ -12,7 +12,7 @@ const ProbeEnd = math.MaxInt64
 //   - In a hole it is the next record; between the last record and the logical end, the physical end.
 //   - The floor, while the log has not reached it yet, is the physical end; an offset between the floor and the first
 //     record ever is that record.
-//   - Beyond the end it is -1, or, where all that will come has the same shift, beyond the physical end.
+//   - Beyond the end it is -1, unless a reader was shown the record before it (invariant 7), or, where all that will come has the same shift, beyond the physical end.
 //
 // If ok is false that is not known yet: read the batch that holds the physical offset probe (or do as ProbeEnd says), teach
 // LearnProbe what its stamp says, and ask again with tries one higher; a million holes take less than 24. physical is then
@@ -99,6 +99,13 @@ func (t *Partition) physicalInTip(s *state, logical int64) int64 {
 	case logical <= until:
 		return s.hidden.physical(base + end - s.tip.logical)
 	}
+	// Not announced, but there: the owner will find it.
+	switch x, ok := t.shown.load(); {
+	case ok && logical == x.logical:
+		return x.physical
+	case ok && logical < x.logical:
+		return s.hidden.physical(base + end - s.tip.logical)
+	}
 	return -1
 }
 
@@ -120,7 +127,7 @@ func (t *Partition) FindLogical(physical int64) (logical, probe int64, ok bool) 
 		case end == endless && physical == t.physEnd.Load():
 			l = max(l, until)
 		case end != endless && l >= end:
-			l = max(end, until)
+			l = max(end, until, min(l, t.shown.logical.Load()))
 		}
 	}
 	return max(l, s.floor), probe, ok

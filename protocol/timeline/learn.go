@@ -5,7 +5,20 @@ import "math"
 // Learn tells what the stamp of a batch says that was seen in a response: records of them, the first one at physical, have
 // the logical offsets from logical on. The batch must be one that is shown. It costs little when nothing new is said.
 func (t *Partition) Learn(physical, logical, records int64) {
+	t.show(physical+records, logical+records)
 	t.learn(physical, logical, records, false)
+}
+
+// show notes where a batch ends that a reader is shown.
+func (t *Partition) show(physical, logical int64) {
+	if logical <= t.shown.logical.Load() {
+		return // several readers follow the end; one notes it
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if logical > t.shown.logical.Load() {
+		t.shown.store(span{physical: physical, logical: logical, n: 1})
+	}
 }
 
 // LearnProbe is Learn for a batch that was read on purpose; it is kept for longer than what passes. records = 0: all records

@@ -58,6 +58,7 @@ func (t *Partition) Restart(physical, logical, floor int64) {
 
 // restart is Restart; the lock is held.
 func (t *Partition) restart(physical, logical, floor int64) {
+	t.shown.store(span{})
 	s := &state{start: span{physical: physical, logical: logical}, floor: floor, hidden: t.state.Load().hidden}
 	s.tip = newTip(physical, logical, endless)
 	if same := t.state.Load().start; same.logical-same.physical == logical-physical {

@@ -24,7 +24,9 @@ import (
 //  5. floor <= every logical offset shown to a client: records of a first batch that starts below the source's log start
 //     are in the log for a moment, until DeleteRecords has hidden them, but no offset below floor is ever told.
 //  6. floor never goes down, and never above the logical end but while the log is empty.
-//  7. Negative offsets are Kafka's "unknown" and "none", not positions: they are never made into one, and no position
+//  7. Who was shown a record is never told that the offset behind it is out of range, even while the owner believes that the
+//     log ends before it: an append that was believed lost may reach the log after the owner has read its end.
+//  8. Negative offsets are Kafka's "unknown" and "none", not positions: they are never made into one, and no position
 //     ever becomes one by accident.
 //
 // One goroutine, the partition's owner, calls the methods of owner.go. Any goroutine may translate and teach (Learn...).
@@ -35,6 +37,9 @@ type Partition struct {
 	physEnd   atomic.Int64
 	physStart atomic.Int64
 	changed   atomic.Uint64 // when offsets began to mean other records last, by Clock; 0 = never
+
+	// shown is the end of the last record that any reader was shown, in both offsets.
+	shown slot
 
 	mu     sync.Mutex // writers
 	recent atomic.Pointer[ring]
