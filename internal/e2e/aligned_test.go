@@ -9,6 +9,7 @@ import (
 	"klink/internal/kafkatest"
 	"klink/protocol/batch"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -19,10 +20,12 @@ import (
 
 // startLogAt makes the log of an empty partition start, and end, at an offset. It does what klink does at a destination:
 // empty records are produced, a million in a batch, and deleted.
-func (e *exact) startLogAt(t testing.TB, topic string, partition int32, offset int64) {
-	t.Helper()
+func (e *exact) startLogAt(topic string, partition int32, offset int64) error {
 	// Produce v11 names topics.
-	cl := e.source.Client(t, kgo.MaxVersions(kversion.V3_6_0()), kgo.DefaultProduceTopic(topic))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(e.source.Bootstrap()), kgo.MaxVersions(kversion.V3_6_0()), kgo.DefaultProduceTopic(topic))
+	if err != nil {
+		return err
+	}
 	defer cl.Close()
 	for at := int64(0); at < offset; {
 		n := min(batch.MaxFiller, offset-at)
@@ -36,15 +39,19 @@ func (e *exact) startLogAt(t testing.TB, topic string, partition int32, offset i
 		req.Topics = append(req.Topics, rt)
 		kresp, err := cl.Request(e.ctx, req)
 		if err != nil {
-			t.Fatal(err)
+			return err
 		}
 		p := kresp.(*kmsg.ProduceResponse).Topics[0].Partitions[0]
 		if err := kerr.ErrorForCode(p.ErrorCode); err != nil || p.BaseOffset != at {
-			t.Fatalf("%s-%d: empty records were appended at offset %d instead of %d: %v", topic, partition, p.BaseOffset, at, err)
+			return fmt.Errorf("%s-%d: empty records were appended at offset %d instead of %d: %w", topic, partition, p.BaseOffset, at, err)
 		}
 		at += n
 	}
-	deleteBefore(e.ctx, t, e.adm, topic, map[int32]int64{partition: offset})
+	deleted, err := kadm.NewClient(cl).DeleteRecords(e.ctx, kadm.Offsets{topic: {partition: {Topic: topic, Partition: partition, At: offset}}})
+	if err != nil {
+		return err
+	}
+	return deleted.Error()
 }
 
 // isolatedReader is a reader with an isolation level.

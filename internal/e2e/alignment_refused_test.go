@@ -65,7 +65,9 @@ func TestExactAlignmentRefused(t *testing.T) {
 	e.k.MustCLI(t, "topic", "create", "tiny", "--link", "east", "--command-config", admin)
 	e.k.MustCLI(t, "mirror", "pause", "tiny", "--command-config", admin)
 	setConfig(ctx, t, e.dst, "tiny", "max.message.bytes", "110")
-	e.startLogAt(t, "tiny", 0, 5000)
+	if err := e.startLogAt("tiny", 0, 5000); err != nil {
+		t.Fatal(err)
+	}
 	produceOne("tiny")
 
 	for _, c := range []struct {
