@@ -124,8 +124,8 @@ func fetchCase(version int16) (physical, logical *kmsg.FetchResponse) {
 			partition(2, map[bool]int16{true: kerr.NotLeaderForPartition.Code}[shown], nil),
 			diverging(partition(0, 0)),
 		)
-		// A stopped one: what looks like a stamp may be anybody's.
-		topic("stopped", aborted(partition(0, 0, batchAt(9, 509, -2-12345, 0, 20), batchAt(10, 510, 4000, 0, 20)), 500))
+		// A stopped one: its own records have a producer, or none.
+		topic("stopped", aborted(partition(0, 0, batchAt(9, 509, -1, 0, 20), batchAt(10, 510, 4000, 0, 20)), 500))
 		topic("ordinary", aborted(partition(0, 0, v2Batch(2, -2-1002, 0, 0, 40), []byte("no batch at all")), 0), diverging(partition(1, 0)))
 		topic("gone", partition(0, kerr.UnknownTopicID.Code))
 		if version >= 12 {

@@ -99,6 +99,9 @@ func (f *FetchResponse) batch(b []byte) error {
 //   - All of it has been shown in this response before: an append was doubled. Doubled are whole batches always. One that was
 //     shown in an earlier response needs no voiding: it ends at or below the offset of the request, and every client skips
 //     what is below that. The first batch of a response may begin below it in any case.
+//   - It stands behind the end of a stopped mirror, and has a stamp: a request that klink took for lost was carried out after
+//     the stop. Nothing but klink writes producer ids below -1. The offsets that it has taken are a hole, over which
+//     readers go: the void batch stands at the last of them.
 //
 // What is met for the first time is hidden in the timeline, so that no reader is sent there again: a reader at the end
 // of the log would otherwise get the same void batch again and again.
@@ -121,6 +124,11 @@ func (f *FetchResponse) showBatch(b []byte) (size int, err error) {
 		return size, f.voidBatch(h)
 	}
 	if !f.view.Stamped && line.Ended(physical) {
+		if _, _, _, late := batch.ReadStamp(b); late && line.Behind(physical) {
+			last := line.BaseToLogical(physical) + records - 1
+			f.shown.any, f.shown.next = true, last+1
+			return size, f.voidAt(h, last)
+		}
 		return size, f.show(b, line.BaseToLogical(physical), records)
 	}
 	logical, flags, _, stamped := batch.ReadStamp(b)
@@ -145,14 +153,20 @@ func (f *FetchResponse) show(b []byte, logical, records int64) error {
 
 // voidBatch makes the batch void, at the offset before the next to be read: no client goes anywhere by it.
 func (f *FetchResponse) voidBatch(h batch.Header) error {
-	next, physical := f.shown.next, h.BaseOffset()
+	next := f.shown.next
 	if !f.shown.any {
-		next = f.view.Timeline.BaseToLogical(physical)
+		next = f.view.Timeline.BaseToLogical(h.BaseOffset())
 	}
+	return f.voidAt(h, next-1)
+}
+
+// voidAt makes the batch void, at a logical offset.
+func (f *FetchResponse) voidAt(h batch.Header, at int64) error {
+	physical := h.BaseOffset()
 	if f.Voided != nil {
 		f.Voided(f.view, physical)
 	}
-	v, ok := batch.NewVoider(h, next-1)
+	v, ok := batch.NewVoider(h, at)
 	if !ok {
 		return fmt.Errorf("%w: batch of %d bytes at offset %d", ErrMalformed, h.Size(), physical)
 	}

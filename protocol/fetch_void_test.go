@@ -161,7 +161,7 @@ func TestFetchResponseVoids(t *testing.T) {
 }
 
 // What is known to be hidden is void although it has a stamp, and is no end of a log; behind the end of a stopped mirror
-// everything is its own, below it only what has a stamp.
+// everything without a stamp is its own, and what has one came too late; below it only what has a stamp is shown.
 func TestFetchResponseOfStoppedMirror(t *testing.T) {
 	line := timeline.New(0, 100, 100)
 	line.Own(0, 100, 100)
@@ -172,12 +172,12 @@ func TestFetchResponseOfStoppedMirror(t *testing.T) {
 	}
 	line.End(20, 130)
 	w, _ := voidWorld(View{Timeline: line})
-	own := recordsAt(20, 999_999, 3, 50, 0) // what looks like a stamp is anybody's
-	records := concat(recordsAt(0, 100, 10, 50, 0), recordsAt(10, 120, 5, 50, 0), recordsAt(15, 120, 5, 50, 0), own)
+	records := concat(recordsAt(0, 100, 10, 50, 0), recordsAt(10, 120, 5, 50, 0), recordsAt(15, 120, 5, 50, 0),
+		recordsAt(20, -1, 3, 50, 0), recordsAt(23, 125, 5, 50, 0), recordsAt(28, -1, 2, 50, 0))
 	resp := kmsg.NewPtrFetchResponse()
 	resp.Version = 11
 	p := kmsg.NewFetchResponseTopicPartition()
-	p.RecordBatches, p.HighWatermark, p.LastStableOffset, p.LogStartOffset = records, 23, 20, 0
+	p.RecordBatches, p.HighWatermark, p.LastStableOffset, p.LogStartOffset = records, 30, 20, 0
 	resp.Topics = []kmsg.FetchResponseTopic{{Topic: "mirror", Partitions: []kmsg.FetchResponseTopicPartition{p}}}
 	h, frame := responseFrame(resp)
 	var f FetchResponse
@@ -192,10 +192,10 @@ func TestFetchResponseOfStoppedMirror(t *testing.T) {
 		b := walk.Batch()
 		seen = append(seen, fmt.Sprint(b.BaseOffset(), "+", b.Count(), " ", b.Control()))
 	}
-	if got, want := strings.Join(seen, ", "), "100+10 false, 120+5 false, 124+1 true, 130+3 false"; got != want {
+	if got, want := strings.Join(seen, ", "), "100+10 false, 120+5 false, 124+1 true, 130+3 false, 137+1 true, 138+2 false"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if q.HighWatermark != 133 || q.LastStableOffset != 130 || q.LogStartOffset != 100 {
+	if q.HighWatermark != 140 || q.LastStableOffset != 130 || q.LogStartOffset != 100 {
 		t.Errorf("high watermark %d, last stable offset %d, log start %d", q.HighWatermark, q.LastStableOffset, q.LogStartOffset)
 	}
 }

@@ -39,7 +39,7 @@ type View struct {
 	// TOPIC_AUTHORIZATION_FAILED.
 	Denied bool
 	// Stamped: batches of the partition were written by klink alone, so a stamp in one is klink's own, and a batch without
-	// one does not belong there. After a mirror has been stopped anyone may write producer ids that look like a stamp.
+	// one does not belong there. After a mirror has been stopped, what has no stamp is the topic's own.
 	Stamped bool
 	// Dry: nothing is changed, and Misses is told of every position that cannot be translated without a probe. It may be nil.
 	Dry    bool

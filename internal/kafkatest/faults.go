@@ -22,6 +22,7 @@ type Faults struct {
 	conns  map[*faultConn]struct{}
 	open   [2]chan struct{} // by direction, closed while bytes may pass
 	delay  time.Duration
+	watch  func([]byte)
 	closed bool
 	wg     sync.WaitGroup
 }
@@ -215,6 +216,7 @@ type faultConn struct {
 	client, target *net.TCPConn
 	once           sync.Once
 	gone           chan struct{}
+	stranded       chan struct{} // closed when what is stranded may go on; nil = nothing is; of Faults.mu
 }
 
 // reset ends both at once; what is under way is lost.
@@ -248,15 +250,18 @@ func (f *Faults) pump(c *faultConn, from, to *net.TCPConn, way direction) {
 			n, err := from.Read(buf)
 			if n > 0 {
 				f.mu.Lock()
-				due := time.Now().Add(f.delay)
+				due, watch := time.Now().Add(f.delay), f.watch
 				f.mu.Unlock()
+				if watch != nil && way == requests {
+					watch(buf[:n])
+				}
 				select {
 				case queue <- chunk{buf[:n], due}:
 				case <-c.gone:
 					return
 				}
 			}
-			if errors.Is(err, io.EOF) {
+			if errors.Is(err, io.EOF) || err != nil && way == requests && f.strandedOf(c) != nil {
 				return
 			}
 			if err != nil {
@@ -270,6 +275,9 @@ func (f *Faults) pump(c *faultConn, from, to *net.TCPConn, way direction) {
 			return
 		}
 		if _, err := to.Write(ch.data); err != nil {
+			if way == answers && f.strandedOf(c) != nil {
+				continue // to a client that is gone
+			}
 			c.reset()
 			return
 		}
@@ -295,6 +303,15 @@ func (f *Faults) pass(c *faultConn, way direction, due time.Time) bool {
 	f.mu.Unlock()
 	select {
 	case <-open:
+	case <-c.gone:
+		return false
+	}
+	stranded := f.strandedOf(c)
+	if stranded == nil || way == answers {
+		return true
+	}
+	select {
+	case <-stranded:
 		return true
 	case <-c.gone:
 		return false

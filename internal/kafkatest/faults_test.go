@@ -169,3 +169,54 @@ func TestFaultsDelay(t *testing.T) {
 		t.Errorf("a round trip took %v, less than both delays", took)
 	}
 }
+
+// TestFaultsStrand: what a client sent before its connection broke arrives when it is let, and new connections pass meanwhile.
+func TestFaultsStrand(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	f := NewFaults(t, ln.Addr().String())
+	pair := func() (client, target net.Conn) {
+		client = dial(t, f)
+		target, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { target.Close() })
+		return client, target
+	}
+	seen := make(chan string, 1)
+	f.Watch(func(b []byte) { seen <- string(b) })
+	old, oldTarget := pair()
+	f.StallRequests()
+	if _, err := old.Write([]byte("late")); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-seen; got != "late" {
+		t.Fatalf("watched %q", got)
+	}
+	f.Strand()
+	if _, err := old.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
+		t.Errorf("the client's connection: %v, want a reset", err)
+	}
+	f.Watch(nil)
+	fresh, freshTarget := pair()
+	if _, err := fresh.Write([]byte("new!")); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 4)
+	if _, err := io.ReadFull(freshTarget, buf); err != nil || string(buf) != "new!" {
+		t.Errorf("a new connection: %q, %v", buf, err)
+	}
+	_ = oldTarget.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	if n, err := oldTarget.Read(buf); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read %d stranded bytes, %v", n, err)
+	}
+	_ = oldTarget.SetReadDeadline(time.Time{})
+	f.Unstrand()
+	if got, err := io.ReadAll(oldTarget); err != nil || string(got) != "late" {
+		t.Errorf("at last: %q, %v", got, err)
+	}
+}

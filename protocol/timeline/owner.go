@@ -36,6 +36,7 @@ func (t *Partition) End(physical, logical int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.physEnd.Store(physical)
+	t.stopped.Store(physical + 1)
 	s := *t.state.Load()
 	// What a reader has met beyond may have been written after the end.
 	var h hidden

@@ -35,6 +35,7 @@ type Partition struct {
 	state atomic.Pointer[state]
 	// physEnd is the physical log end if known, else MaxInt64; physStart the log start as far as known.
 	physEnd   atomic.Int64
+	stopped   atomic.Int64 // one more than the physical offset of End, 0 = the mirroring has not ended
 	physStart atomic.Int64
 	changed   atomic.Uint64 // when offsets began to mean other records last, by Clock; 0 = never
 
@@ -140,6 +141,12 @@ func (t *Partition) IsHidden(physical int64) bool { return t.state.Load().hidden
 func (t *Partition) Ended(physical int64) bool {
 	tip := t.state.Load().tip
 	return tip != nil && physical >= tip.physical && tip.end.Load() == endless
+}
+
+// Behind is true if physical is at or behind the end of the mirroring, where the topic's own records are.
+func (t *Partition) Behind(physical int64) bool {
+	end := t.stopped.Load()
+	return end > 0 && physical >= end-1
 }
 
 // Hidden returns the hidden ranges of physical offsets, in order. The slice is the caller's.
