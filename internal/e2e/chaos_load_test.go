@@ -109,7 +109,7 @@ func (l *chaosRun) record(i int) *kgo.Record {
 }
 
 // lastWords appends some records to every partition when all is healed: mirroring goes on, and there is something to
-// compare wherever deletes or a slow machine have left little.
+// compare wherever deletes or a slow machine have left little. Their keys are new, so that the others keep their last records.
 func (l *chaosRun) lastWords(ctx context.Context, t testing.TB) {
 	t.Helper()
 	cl := l.client()
@@ -117,7 +117,7 @@ func (l *chaosRun) lastWords(ctx context.Context, t testing.TB) {
 	for p := range l.load.partitions {
 		for i := range 100 {
 			rs = append(rs, &kgo.Record{
-				Topic: l.load.topic, Partition: p, Key: fmt.Appendf(nil, "k%d", i), Value: fmt.Appendf(nil, "last words %d", i),
+				Topic: l.load.topic, Partition: p, Key: fmt.Appendf(nil, "last%d", i), Value: fmt.Appendf(nil, "last words %d", i),
 				Timestamp: time.UnixMilli(baseTime + 4_000_000 + int64(i)),
 			})
 		}
