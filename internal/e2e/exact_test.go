@@ -55,6 +55,7 @@ func (e *exact) mirror(t testing.TB, topic string) {
 // nothing else.
 func (e *exact) compare(t *testing.T, topic string, partitions int32) []record {
 	t.Helper()
+	e.awaitMarkers(t, topic)
 	awaitMirror(t, e.k, e.source, topic)
 	want := readCommitted(t, e.source.Bootstrap(), topic)
 	assertSame(t, topic+" by franz-go, read_committed", want, readCommitted(t, e.k.Bootstrap(), topic))
@@ -69,6 +70,21 @@ func (e *exact) compare(t *testing.T, topic string, partitions int32) []record {
 		}
 	}
 	return want
+}
+
+// awaitMarkers waits until the source's transactions have their markers, which a coordinator writes after it has answered.
+func (e *exact) awaitMarkers(t testing.TB, topic string) {
+	t.Helper()
+	kafkatest.WaitFor(t, time.Minute, "the markers of "+topic, func() (bool, string) {
+		stable, err1 := e.adm.ListCommittedOffsets(e.ctx, topic)
+		ends, err2 := e.adm.ListEndOffsets(e.ctx, topic)
+		same := err1 == nil && err2 == nil
+		ends.Each(func(end kadm.ListedOffset) {
+			lso, ok := stable.Lookup(topic, end.Partition)
+			same = same && ok && lso.Err == nil && end.Err == nil && lso.Offset == end.Offset
+		})
+		return same, fmt.Sprintf("%v %v; stable up to %+v, ends %+v", err1, err2, stable, ends)
+	})
 }
 
 func readCommitted(t testing.TB, bootstrap, topic string) []record {
@@ -112,10 +128,16 @@ func TestExactTransactions(t *testing.T) {
 			transact(e.ctx, t, e.source, "tx", "b", 3, 10, 3)
 			produceVaried(e.ctx, t, e.source, "tx", 1, 50)
 			transact(e.ctx, t, e.source, "tx", "c", 3, 3, 3)
-			if got := e.compare(t, "tx", 3); len(got) < 200 {
-				t.Fatalf("only %d records", len(got))
+			got := e.compare(t, "tx", 3)
+			if all := readFranz(t, e.source.Bootstrap(), "tx", 0); len(got) < 200 || len(all) < len(got)+50 {
+				t.Fatalf("only %d records, and %d with those of aborted transactions", len(got), len(all))
 			}
-			open := e.source.Client(t, kgo.TransactionalID("open"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+			for p, end := range strings.Fields(listOffsets(e.ctx, t, kafkatest.NewClient(t, kgo.SeedBrokers(e.k.Bootstrap())), "tx", 3, -1)) {
+				if last := lastOffset(got, int32(p)); fmt.Sprint(last+1) == end {
+					t.Errorf("partition %d ends at %s, right behind a record: no marker was met at the end", p, end)
+				}
+			}
+			open := e.source.Client(t, kgo.TransactionalID("open"), kgo.TransactionTimeout(10*time.Minute), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 			if err := open.BeginTransaction(); err != nil {
 				t.Fatal(err)
 			}
@@ -136,12 +158,28 @@ func TestExactTransactions(t *testing.T) {
 				p := d.Partitions[0]
 				return p.MirrorEndOffset == lso.Offset && p.SourceEndOffset > lso.Offset && p.SourceLastStableOffset == lso.Offset, fmt.Sprintf("%+v, want %d", p, lso.Offset)
 			})
+			ends := listOffsets(e.ctx, t, kafkatest.NewClient(t, kgo.SeedBrokers(e.k.Bootstrap())), "tx", 3, -1)
+			if !strings.HasPrefix(ends, fmt.Sprintf("%d ", lso.Offset)) {
+				t.Errorf("the mirror ends at %s, its source's last stable offset is %d", ends, lso.Offset)
+			}
+			assertSame(t, "while a transaction is open", got, readFranz(t, e.k.Bootstrap(), "tx", 0))
 			if err := open.EndTransaction(e.ctx, kgo.TryCommit); err != nil {
 				t.Fatal(err)
 			}
 			e.compare(t, "tx", 3)
 		})
 	}
+}
+
+// lastOffset is that of the last record of a partition, -1 if there is none.
+func lastOffset(records []record, partition int32) int64 {
+	last := int64(-1)
+	for _, r := range records {
+		if r.partition == partition {
+			last = max(last, r.offset)
+		}
+	}
+	return last
 }
 
 // TestExactCompacted: point 2. A thinned log keeps its offsets, tombstones included; and when the destination has compacted
