@@ -27,7 +27,8 @@ import (
 //  1. A change is committed only if it was evaluated on all that was committed before it.
 //  2. Of two records of one key the one with the higher offset counts, in whatever order they are seen: own records are
 //     applied at once, and again, without effect, when the reader meets them.
-//  3. A commit whose outcome is unknown is looked up in the topic before anything else is done.
+//  3. A commit counts when it has been read from the topic. One whose outcome is unknown is looked up there before anything else
+//     is done.
 //
 // Changes that wait at the same time are evaluated one after the other and committed in one transaction.
 type casLog struct {

@@ -81,6 +81,10 @@ func (l *casLog) commit(ctx context.Context, records []casRecord) error {
 		l.writer.drop()
 		return fmt.Errorf("%w: commit to the state topic: %w", errInDoubt, err)
 	}
+	if err := l.confirm(ctx); err != nil {
+		l.writer.drop()
+		return err
+	}
 	l.mu.Lock()
 	for i, r := range records {
 		l.apply(r.key, r.value, out[i].Offset)
@@ -106,6 +110,32 @@ func (l *casLog) watch(offset int64) {
 	defer l.mu.Unlock()
 	l.watched, l.sawIt = offset, false
 }
+
+// confirm waits until the record that is watched, or the end of its transaction, has been read. That the client says a
+// transaction has been committed is not enough: franz-go 1.22.2 aborts it, and reports success, if it ends while the client
+// is still about to store the metadata of a topic that it writes to for the first time (EndTransaction then finds no partition
+// that was written to).
+func (l *casLog) confirm(ctx context.Context) error {
+	for {
+		l.mu.Lock()
+		saw, position, offset, moved := l.sawIt, l.position, l.watched, l.moved
+		l.mu.Unlock()
+		switch {
+		case saw:
+			return nil
+		case position > offset:
+			return errAborted
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: commit to the state topic, at offset %d: it was not read: %w", errInDoubt, offset, ctx.Err())
+		}
+	}
+}
+
+// errAborted: the client reported success, but the transaction was aborted.
+var errAborted = errors.New("a transaction on the state topic was aborted")
 
 // doubtResolved says whether the record that was watched has been committed. To be asked after acquire.
 func (l *casLog) doubtResolved() bool {
