@@ -22,6 +22,7 @@ import (
 // TestAStalledReaderIsCheap asks for 300 MiB in one fetch and reads none of it: klink must not hold it in memory. Then
 // the reader wakes up and gets every byte.
 func TestAStalledReaderIsCheap(t *testing.T) {
+	t.Parallel()
 	const mib = 1 << 20
 	destination := kafkatest.Start(t, kafkatest.Heap("1g"),
 		kafkatest.Config("fetch.max.bytes", "500000000"), kafkatest.Config("message.max.bytes", "20000000"))
@@ -83,6 +84,7 @@ func TestAStalledReaderIsCheap(t *testing.T) {
 
 // TestGarbageHarmsNobody sends what no client sends, while a well-behaved client works on.
 func TestGarbageHarmsNobody(t *testing.T) {
+	t.Parallel()
 	destination := kafkatest.Start(t)
 	k := StartKlink(t, destination)
 	k.MustCLI(t, "topic", "create", "plain")
@@ -140,6 +142,7 @@ func TestGarbageHarmsNobody(t *testing.T) {
 
 // TestTwoThousandIdleConnections holds them, counts what they cost, and serves another client meanwhile.
 func TestTwoThousandIdleConnections(t *testing.T) {
+	t.Parallel()
 	const n = 2000
 	destination := kafkatest.Start(t)
 	k := StartKlink(t, destination)
@@ -184,6 +187,7 @@ func TestTwoThousandIdleConnections(t *testing.T) {
 
 // TestReadOnly refuses writes to a mirror for each partition by itself, in every way a client can write.
 func TestReadOnly(t *testing.T) {
+	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()

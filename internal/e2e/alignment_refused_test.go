@@ -17,6 +17,7 @@ import (
 // TestExactAlignmentRefused: point 7. A destination that refuses what aligning takes gets a mirror with other offsets, which
 // is right through klink all the same; klink says from where on, and what is missing.
 func TestExactAlignmentRefused(t *testing.T) {
+	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t, kafkatest.SASLPlaintext("klink", "klink-secret"))
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	t.Cleanup(cancel)

@@ -24,6 +24,7 @@ const (
 // holes of transactions; also when klink is killed in the middle of using offsets up, and of writing markers. Where a
 // mirror has other offsets, klink says where, since when and why, and what that means for promotion.
 func TestExactAlignment(t *testing.T) {
+	t.Parallel()
 	e := newExact(t, kafkatest.Start(t))
 	createLink(t, e.k, "west", e.source, "offset.alignment=off")
 

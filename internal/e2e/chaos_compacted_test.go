@@ -137,6 +137,7 @@ func assertCompactedAlike(t testing.TB, what string, want, got []record) {
 }
 
 func TestCompactedAlike(t *testing.T) {
+	t.Parallel()
 	source := []record{{offset: 3, key: "a", value: "3"}, {offset: 5, key: "b", value: "5"}, {offset: 6, key: "a", value: "6"}}
 	for _, tc := range []struct {
 		name   string

@@ -15,6 +15,7 @@ import (
 // minute, so one that is killed may show records again whose deletion it has acknowledged, where no other replica knows
 // better. The mirror has followed the delete: its log start never goes back, and nothing else is disturbed.
 func TestSourceForgetsADelete(t *testing.T) {
+	t.Parallel()
 	source := kafkatest.Start(t, kafkatest.Config("log.flush.start.offset.checkpoint.interval.ms", "3600000"))
 	destination := kafkatest.Start(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)

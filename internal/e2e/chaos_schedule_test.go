@@ -164,6 +164,7 @@ func steps(faults []fault) []step {
 }
 
 func TestScheduleIsReplayable(t *testing.T) {
+	t.Parallel()
 	a, b := schedule(42, time.Hour, 3), schedule(42, time.Hour, 3)
 	if !slices.Equal(a, b) {
 		t.Fatal("the same seed gave two schedules")
@@ -181,6 +182,7 @@ func TestScheduleIsReplayable(t *testing.T) {
 }
 
 func TestScheduleKeepsItsInvariants(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(200) {
 		faults := schedule(seed, chaosDuration, 3)
 		made := map[string]bool{}

@@ -27,6 +27,7 @@ const chaosDuration = 75 * time.Second
 // Environment: CHAOS (a duration) and KLINK_CHAOS_SEED, which replays the schedule of faults and the order of what is
 // produced. What the machine makes of them is its own. A run of more than five minutes makes more faults, not more records.
 func TestChaos(t *testing.T) {
+	t.Parallel()
 	duration, seed := chaosDuration, rand.Uint64()
 	if v := os.Getenv("CHAOS"); v != "" {
 		d, err := time.ParseDuration(v)

@@ -21,6 +21,7 @@ import (
 // TestExactDurable: point 12, at a destination of three brokers. What klink has confirmed survives the loss of leaders; what
 // too few replicas have it does not confirm, and it goes on exactly.
 func TestExactDurable(t *testing.T) {
+	t.Parallel()
 	source := kafkatest.Start(t)
 	destination := kafkatest.Start(t, kafkatest.Brokers(3), kafkatest.WithFaults(), kafkatest.Heap("256m"))
 	d := &durable{exactBetween(t, source, destination)}

@@ -119,6 +119,7 @@ func transact(ctx context.Context, t testing.TB, c *kafkatest.Cluster, topic, id
 // TestExactTransactions: point 1. Committed records only, at the source's offsets; the end offset is the source's though
 // the log ends in a marker; an open transaction holds the mirror.
 func TestExactTransactions(t *testing.T) {
+	t.Parallel()
 	for _, alignment := range []string{"auto", "off"} {
 		t.Run("alignment "+alignment, func(t *testing.T) {
 			e := newExact(t, kafkatest.Start(t), "offset.alignment="+alignment)
@@ -185,6 +186,7 @@ func lastOffset(records []record, partition int32) int64 {
 // TestExactCompacted: point 2. A thinned log keeps its offsets, tombstones included; and when the destination has compacted
 // by itself, that has changed nothing but what a cleaner may remove.
 func TestExactCompacted(t *testing.T) {
+	t.Parallel()
 	cleaner := kafkatest.Config("log.cleaner.backoff.ms", "500")
 	e := exactBetween(t, kafkatest.Start(t, cleaner), kafkatest.Start(t, cleaner))
 	e.createSource(t, "table", 2, "cleanup.policy=compact", "segment.ms=1000", "delete.retention.ms=86400000")
@@ -293,6 +295,7 @@ func (e *exact) holds(t *testing.T, topic string) {
 
 // TestExactTimestampsAndCodecs: point 3.
 func TestExactTimestampsAndCodecs(t *testing.T) {
+	t.Parallel()
 	e := newExact(t, kafkatest.Start(t))
 	e.createSource(t, "append", 2, "message.timestamp.type=LogAppendTime")
 	e.createSource(t, "changing", 1)
@@ -334,6 +337,7 @@ func setConfig(ctx context.Context, t testing.TB, adm *kadm.Client, topic, key, 
 
 // TestExactOldFormats: point 4. Formats v0 and v1 keep offsets, keys, values and timestamps.
 func TestExactOldFormats(t *testing.T) {
+	t.Parallel()
 	e := newExact(t, kafkatest.StartOld(t))
 	for topic, version := range map[string]string{"v0": "0.9.0", "v1": "0.10.2"} {
 		e.createSource(t, topic, 1, "message.format.version="+version)
@@ -362,6 +366,7 @@ func TestExactOldFormats(t *testing.T) {
 
 // TestExactLogStart: point 5. The log start follows, and a mirror that retention has overtaken goes on behind the hole.
 func TestExactLogStart(t *testing.T) {
+	t.Parallel()
 	e := newExact(t, kafkatest.Start(t))
 	e.createSource(t, "short", 1)
 	produceVaried(e.ctx, t, e.source, "short", 0, 100)
@@ -386,6 +391,7 @@ func TestExactLogStart(t *testing.T) {
 
 // TestExactForeignWrites: point 10. What was written to the destination's broker around klink is never seen through it.
 func TestExactForeignWrites(t *testing.T) {
+	t.Parallel()
 	e := newExact(t, kafkatest.Start(t))
 	e.createSource(t, "clean", 1)
 	produceVaried(e.ctx, t, e.source, "clean", 0, 40)
@@ -411,6 +417,7 @@ func TestExactForeignWrites(t *testing.T) {
 
 // TestExactAfterStop: point 11. Writes continue at the logical end, and consumers go on across it.
 func TestExactAfterStop(t *testing.T) {
+	t.Parallel()
 	e := newExact(t, kafkatest.Start(t), "offset.alignment=off")
 	e.createSource(t, "moved", 1)
 	produceVaried(e.ctx, t, e.source, "moved", 0, 100)
@@ -474,6 +481,7 @@ func TestExactAfterStop(t *testing.T) {
 
 // TestExactEmptiedByRetention: point 13. A mirror whose every batch is gone goes on at the right offset after a restart.
 func TestExactEmptiedByRetention(t *testing.T) {
+	t.Parallel()
 	e := newExact(t, kafkatest.Start(t), "offset.alignment=off")
 	e.createSource(t, "emptied", 1)
 	produceVaried(e.ctx, t, e.source, "emptied", 0, 60)

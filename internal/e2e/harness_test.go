@@ -12,6 +12,7 @@ import (
 // What the other tests take for granted: klink comes up, answers, says no by an exit code, ends in good order, crashes
 // when told to, and comes back at the same address.
 func TestHarness(t *testing.T) {
+	t.Parallel()
 	destination := kafkatest.Shared(t, "plain")
 	k := StartKlink(t, destination)
 	if out := k.MustCLI(t, "link", "list", "-o", "json"); strings.TrimSpace(out) != "[]" {

@@ -19,6 +19,7 @@ const kafkaTransactions = "org.apache.kafka.tools.TransactionsCommand"
 // TestStockToolsThroughTheProxy runs Kafka's own tools through klink, on a cluster with users, ACLs and TLS on both
 // sides of the proxy. Each request is authorised as the tool's own user, not klink's.
 func TestStockToolsThroughTheProxy(t *testing.T) {
+	t.Parallel()
 	destination := kafkatest.Start(t, kafkatest.SASL("alice", "alice-secret", "mallory", "mallory-secret"))
 	source := kafkatest.Start(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)

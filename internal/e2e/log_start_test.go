@@ -22,6 +22,7 @@ import (
 // Partition 0 starts in the middle of a batch, partition 1 at a batch, partition 2 has lost every record, partition 3
 // has lost none, partition 4 never had one.
 func TestOffsetsAreTheSources(t *testing.T) {
+	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()

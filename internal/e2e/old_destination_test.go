@@ -27,6 +27,7 @@ func exactBetween(t *testing.T, source, destination *kafkatest.Cluster, linkConf
 // TestExactOldDestination mirrors every kind of data from 4.3.1 to brokers with ZooKeeper: offsets are aligned, transactions,
 // compaction and append times kept, and after a stop the topics are written to. Both refuse batches with the LogAppendTime bit.
 func TestExactOldDestination(t *testing.T) {
+	t.Parallel()
 	source := kafkatest.Start(t, kafkatest.Config("log.cleaner.backoff.ms", "500"))
 	filled := false
 	for _, v := range []kafkatest.Version{kafkatest.V282, kafkatest.V241} {

@@ -43,6 +43,7 @@ type reading struct {
 // TestExactReading: point 9. Every way to read, in every version, shows the same of a mirror as of its source, and of an
 // ordinary topic the same as the brokers show.
 func TestExactReading(t *testing.T) {
+	t.Parallel()
 	r := newReading(t)
 	t.Run("fetch", r.fetch)
 	t.Run("fetch sessions", r.sessions)

@@ -35,6 +35,7 @@ const maxGrowth = 9
 // twice, aligned and not. Both mirrors have every committed record at the source's offset, no part of a log costs more than
 // another, and any offset is found with a handful of looks into the log.
 func TestMirrorOfManyTransactions(t *testing.T) {
+	t.Parallel()
 	// Worth a JVM at full speed, other than most tests.
 	jvm := kafkatest.JVM("-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xshare:auto", "-Xlog:disable")
 	source, destination := kafkatest.Start(t, jvm, withoutVerification()), kafkatest.Start(t, jvm)
@@ -128,6 +129,7 @@ func probes(t testing.TB, k *Klink) int { return int(k.metric(t, "klink_proxy_pr
 
 // TestMirrorOfManyKeys mirrors compacted topics with as many keys as records, some of them written twice.
 func TestMirrorOfManyKeys(t *testing.T) {
+	t.Parallel()
 	source, destination := kafkatest.Start(t, kafkatest.Heap("512m")), kafkatest.Start(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Minute)
 	defer cancel()

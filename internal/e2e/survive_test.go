@@ -58,6 +58,7 @@ func (f *feed) awaitAcked(t testing.TB, n int64) {
 
 // TestKillNineIsSurvived kills klink while it mirrors, several times, and compares every record at the end.
 func TestKillNineIsSurvived(t *testing.T) {
+	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)
 	ctx := context.Background()
 	const topic = "payments"
@@ -87,6 +88,7 @@ func TestKillNineIsSurvived(t *testing.T) {
 
 // TestTerminateDrains sends SIGTERM under load: exit code 0, and the mirror goes on where it was.
 func TestTerminateDrains(t *testing.T) {
+	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)
 	const topic = "audit"
 	if _, err := kadm.NewClient(source.Client(t)).CreateTopic(context.Background(), 3, 1, nil, topic); err != nil {
@@ -110,6 +112,7 @@ func TestTerminateDrains(t *testing.T) {
 // TestThreeBrokers reaches each leader of a three-broker destination through its own port, and stops and starts a broker
 // under load: the mirror and the clients of an ordinary topic survive it.
 func TestThreeBrokers(t *testing.T) {
+	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t, kafkatest.Brokers(3))
 	ctx := context.Background()
 	const topic = "clicks"
@@ -176,6 +179,7 @@ func TestThreeBrokers(t *testing.T) {
 // TestSourceOutage takes the source away and brings it back: link and mirror say so, and recover by themselves, while
 // other topics of the destination notice nothing.
 func TestSourceOutage(t *testing.T) {
+	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)
 	ctx := context.Background()
 	const topic = "stock"
@@ -275,6 +279,7 @@ func awaitLinkState(t testing.TB, k *Klink, name, state, errorName string) {
 
 // TestUnsupportedDataFailsTheMirrorByName: what this version cannot mirror faithfully stops that mirror alone.
 func TestUnsupportedDataFailsTheMirrorByName(t *testing.T) {
+	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)
 	ctx := context.Background()
 	cl := source.Client(t)
@@ -310,6 +315,7 @@ func TestUnsupportedDataFailsTheMirrorByName(t *testing.T) {
 
 // TestOldSource mirrors from Kafka 2.4.1.
 func TestOldSource(t *testing.T) {
+	t.Parallel()
 	source, destination := kafkatest.StartOld(t), kafkatest.Start(t)
 	ctx := context.Background()
 	const topic = "legacy"

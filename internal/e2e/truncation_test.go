@@ -19,6 +19,7 @@ import (
 // all the time, though cut off from the leaders, and mirrors that did not run at all, fail with a name for it, keep what they
 // have, and can be failed over. A change of leaders that loses nothing, and a topic that loses nothing, raise no alarm.
 func TestExactTruncation(t *testing.T) {
+	t.Parallel()
 	source := kafkatest.Start(t, kafkatest.Brokers(3), kafkatest.WithFaults(), kafkatest.Config("unclean.leader.election.enable", "true"))
 	destination := kafkatest.Start(t)
 	const running, stopped, emptied, calm = "running", "stopped", "emptied", "calm"
@@ -181,6 +182,7 @@ func produceSingly(t testing.TB, cl *kgo.Client, topic, value string, n int) {
 // TestExactSourceWithoutTopicIDs deletes topics of a 2.4.1 source, which has no topic ids, and creates them again, with fewer
 // partitions or with fewer records: the mirrors fail by name, keep what they have, and can be failed over.
 func TestExactSourceWithoutTopicIDs(t *testing.T) {
+	t.Parallel()
 	source, destination := kafkatest.StartOld(t), kafkatest.Start(t)
 	ctx := t.Context()
 	const shrunk, shorter, calm = "shrunk", "shorter", "calm"

@@ -23,6 +23,7 @@ import (
 //
 // In what a command prints, ID, TIME and "..." stand for what differs, and runs of spaces and dashes for any number.
 func TestTutorial(t *testing.T) {
+	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)
 	text, err := os.ReadFile("../../docs/tutorial.md")
 	if err != nil {
