@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -18,14 +20,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestExactDurable: point 12, at a destination of three brokers. What klink has confirmed survives the loss of leaders; what
-// too few replicas have it does not confirm, and it goes on exactly.
+// TestExactDurable: point 12, at a destination of three brokers. What klink has confirmed survives the loss of leaders, what it
+// has not confirmed is found out, and no append is seen twice, however late it comes.
 func TestExactDurable(t *testing.T) {
 	t.Parallel()
 	source := kafkatest.Start(t)
 	destination := kafkatest.Start(t, kafkatest.Brokers(3), kafkatest.WithFaults(), kafkatest.Heap("256m"))
 	d := &durable{exactBetween(t, source, destination)}
 	t.Run("leaders die and move under load", d.leaders)
+	t.Run("answers are lost and requests come late", d.uncertain)
+	t.Run("a request that comes after the stop", d.afterStop)
 	t.Run("too few replicas in sync", d.tooFew)
 	t.Run("what a leader alone has is not confirmed", d.leaderAlone)
 }
@@ -173,6 +177,32 @@ func (d *durable) shows(t *testing.T, topic string, atLeast int64) {
 	}
 }
 
+// produceSeen tells when a request that holds the text has come by: an append of klink's, if nobody else writes the text there.
+func produceSeen(f *kafkatest.Faults, text string) *atomic.Bool {
+	seen := &atomic.Bool{}
+	f.Watch(func(b []byte) {
+		if bytes.Contains(b, []byte(text)) {
+			seen.Store(true)
+		}
+	})
+	return seen
+}
+
+var settledMetric = regexp.MustCompile(`(?m)^klink_link_append_settled_total\{[^}]*\} (\S+)$`)
+
+func (d *durable) settled(t *testing.T) float64 {
+	t.Helper()
+	m := settledMetric.FindStringSubmatch(d.k.Metrics(t))
+	if m == nil {
+		return 0
+	}
+	n, err := strconv.ParseFloat(m[1], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
 // say appends records with a text to a topic of the source, uncompressed, so that they can be recognised on a wire.
 func (d *durable) say(t *testing.T, topic, text string, n int) {
 	t.Helper()
@@ -185,6 +215,85 @@ func (d *durable) say(t *testing.T, topic, text string, n int) {
 	if err := cl.ProduceSync(d.ctx, rs...).FirstErr(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// produceConnections is how many connections klink appends over at each broker, unless it is told otherwise.
+const produceConnections = 3
+
+// hold stalls f so that it keeps the request, or the answer, of an append of klink's with the text. An append that needs a new
+// connection is held before it is sent; then it is let go, and another one tried.
+func (d *durable) hold(t *testing.T, f *kafkatest.Faults, stall func(), topic, text string, n int) {
+	t.Helper()
+	t.Cleanup(func() {
+		f.Watch(nil)
+		f.Resume()
+		f.Unstrand()
+	})
+	seen := produceSeen(f, text)
+	for range 10 {
+		// Appends take turns over klink's connections to the broker, each of which is opened by the first one.
+		for range 2 * produceConnections {
+			d.say(t, topic, "warm", 1)
+			awaitMirror(t, d.k, d.source, topic)
+		}
+		stall()
+		d.say(t, topic, text, n)
+		for until := time.Now().Add(3 * time.Second); time.Now().Before(until); {
+			if seen.Load() {
+				f.Watch(nil)
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		f.Reset()
+		f.Resume()
+		awaitMirror(t, d.k, d.source, topic)
+		seen.Store(false)
+	}
+	t.Fatalf("klink has not sent %q to the broker", text)
+}
+
+func (d *durable) uncertain(t *testing.T) {
+	const topic = "cut"
+	d.mirrorOf(t, topic, 1, 3)
+	d.say(t, topic, "begin", 5)
+	awaitMirror(t, d.k, d.source, topic)
+	before := d.settled(t)
+	for i := range 6 {
+		f := d.leader(t, topic, 0).Faults()
+		text := fmt.Sprintf("uncertain %d", i)
+		switch i % 3 {
+		case 0: // appended, or about to be, and not answered
+			d.hold(t, f, f.StallAnswers, topic, text, 3)
+			f.Reset()
+			f.Resume()
+			awaitMirror(t, d.k, d.source, topic)
+		case 1: // never arrives
+			d.hold(t, f, f.StallRequests, topic, text, 3)
+			f.Reset()
+			f.Resume()
+			awaitMirror(t, d.k, d.source, topic)
+		case 2: // arrives when klink has appended once more
+			d.hold(t, f, f.StallRequests, topic, text, 3)
+			f.Strand()
+			awaitMirror(t, d.k, d.source, topic)
+			end := d.logEnd(t, topic)
+			f.Unstrand()
+			kafkatest.WaitFor(t, time.Minute, "the late request to be carried out", func() (bool, string) {
+				now := d.logEnd(t, topic)
+				return now >= end+3, fmt.Sprint(now)
+			})
+			if i == 2 { // a reader meets it before klink does
+				assertSame(t, topic+" with a double at its end", readCommitted(t, d.source.Bootstrap(), topic), readLibrdkafka(t, d.k.Bootstrap(), topic, 0))
+			}
+		}
+	}
+	d.say(t, topic, "end", 5)
+	d.compare(t, topic, 1)
+	if n := d.settled(t) - before; n < 6 {
+		t.Errorf("%v appends were settled by reading the log, want at least 6", n)
+	}
+	d.shows(t, topic, 6)
 }
 
 // logEnd is where the log of partition 0 of a topic at the destination ends, committed or not.
@@ -213,6 +322,48 @@ func logEndAt(ctx context.Context, cl *kgo.Client, topic string) (int64, error) 
 	}
 	p := resp.(*kmsg.ListOffsetsResponse).Topics[0].Partitions[0]
 	return p.Offset, kerr.ErrorForCode(p.ErrorCode)
+}
+
+func (d *durable) afterStop(t *testing.T) {
+	const topic = "late"
+	d.mirrorOf(t, topic, 1, 3)
+	d.say(t, topic, "begin", 5)
+	awaitMirror(t, d.k, d.source, topic)
+	f := d.leader(t, topic, 0).Faults()
+	d.hold(t, f, f.StallRequests, topic, "too late", 3)
+	f.Strand()
+	d.k.MustCLI(t, "mirror", "failover", topic)
+	awaitMirrorState(t, d.k, topic, "STOPPED", "")
+	cl := kafkatest.NewClient(t, kgo.SeedBrokers(d.k.Bootstrap()), kgo.DefaultProduceTopic(topic))
+	own := func(text string) record {
+		t.Helper()
+		r, err := cl.ProduceSync(d.ctx, &kgo.Record{Value: []byte(text), Timestamp: time.UnixMilli(baseTime)}).First()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return record{0, r.Offset, "CreateTime", baseTime, null, text, ""}
+	}
+	first := own("own, before")
+	end := d.logEnd(t, topic)
+	f.Unstrand()
+	kafkatest.WaitFor(t, time.Minute, "the late request to be carried out", func() (bool, string) {
+		now := d.logEnd(t, topic)
+		return now == end+3, fmt.Sprint(now)
+	})
+	want := readCommitted(t, d.source.Bootstrap(), topic)
+	if first.offset > int64(len(want)) || first.offset < 6 {
+		t.Fatalf("the first own record stands at %d", first.offset)
+	}
+	want = append(want[:first.offset:first.offset], first) // what was not mirrored when it was stopped is left behind
+	assertSame(t, "a late request at the end of the log", want, readLibrdkafka(t, d.k.Bootstrap(), topic, 0))
+	last := own("own, behind")
+	if last.offset != first.offset+4 {
+		t.Errorf("the next own record stands at %d, want %d", last.offset, first.offset+4)
+	}
+	want = append(want, last)
+	for _, r := range readers() {
+		assertSame(t, "with a late request, by "+r.name, want, r.read(t, d.k.Bootstrap(), topic, len(want)))
+	}
 }
 
 func (d *durable) tooFew(t *testing.T) {
