@@ -25,9 +25,15 @@ type exact struct {
 
 func newExact(t *testing.T, source *kafkatest.Cluster, linkConfigs ...string) *exact {
 	t.Helper()
+	return exactBetween(t, source, kafkatest.Start(t), linkConfigs...)
+}
+
+// exactBetween is newExact for a destination of the caller's.
+func exactBetween(t *testing.T, source, destination *kafkatest.Cluster, linkConfigs ...string) *exact {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	t.Cleanup(cancel)
-	e := &exact{source: source, destination: kafkatest.Start(t), ctx: ctx}
+	e := &exact{source: source, destination: destination, ctx: ctx}
 	e.k = StartKlink(t, e.destination)
 	createLink(t, e.k, "east", source, linkConfigs...)
 	e.adm, e.dst = kadm.NewClient(source.Client(t)), kadm.NewClient(e.destination.Client(t))
@@ -412,70 +418,6 @@ func TestExactForeignWrites(t *testing.T) {
 	}
 	if hidden != 206 {
 		t.Errorf("%d offsets are recorded as hidden, want 206: %+v", hidden, d.Partitions[0].Hidden)
-	}
-}
-
-// TestExactAfterStop: point 11. Writes continue at the logical end, and consumers go on across it.
-func TestExactAfterStop(t *testing.T) {
-	t.Parallel()
-	e := newExact(t, kafkatest.Start(t), "offset.alignment=off")
-	e.createSource(t, "moved", 1)
-	produceVaried(e.ctx, t, e.source, "moved", 0, 100)
-	transact(e.ctx, t, e.source, "moved", "a", 1, 5, 4)
-	deleteBefore(e.ctx, t, e.adm, "moved", map[int32]int64{0: 37})
-	e.mirror(t, "moved")
-	awaitMirror(t, e.k, e.source, "moved")
-	end := atoi(listOffsets(e.ctx, t, e.source.Client(t), "moved", 1, -1))
-	through := kadm.NewClient(kafkatest.NewClient(t, kgo.SeedBrokers(e.k.Bootstrap())))
-	var os kadm.Offsets
-	os.AddOffset("moved", 0, end+1000, -1)
-	if _, err := through.CommitOffsets(e.ctx, "ahead", os); err != nil {
-		t.Fatal(err)
-	}
-	e.k.MustCLI(t, "mirror", "failover", "moved")
-	fetched, err := through.FetchOffsets(e.ctx, "ahead")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if o, _ := fetched.Lookup("moved", 0); o.At != end {
-		t.Errorf("a committed offset beyond the end is %d after the stop, want %d", o.At, end)
-	}
-	cl := kafkatest.NewClient(t, kgo.SeedBrokers(e.k.Bootstrap()), kgo.DefaultProduceTopic("moved"))
-	for i := range 10 {
-		r, err := cl.ProduceSync(e.ctx, kgo.StringRecord(fmt.Sprint("mine ", i))).First()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if r.Offset != end+int64(i) {
-			t.Errorf("record %d was given offset %d, want %d", i, r.Offset, end+int64(i))
-		}
-	}
-	tx := kafkatest.NewClient(t, kgo.SeedBrokers(e.k.Bootstrap()), kgo.DefaultProduceTopic("moved"), kgo.TransactionalID("mine"))
-	if err := tx.BeginTransaction(); err != nil {
-		t.Fatal(err)
-	}
-	if r, err := tx.ProduceSync(e.ctx, kgo.StringRecord("mine in a transaction")).First(); err != nil || r.Offset != end+10 {
-		t.Errorf("%v %v", r, err)
-	}
-	if err := tx.EndTransaction(e.ctx, kgo.TryCommit); err != nil {
-		t.Fatal(err)
-	}
-	want := readCommitted(t, e.source.Bootstrap(), "moved")
-	for _, r := range readers() {
-		got := r.read(t, e.k.Bootstrap(), "moved", len(want)+11)
-		if len(got) != len(want)+11 {
-			t.Fatalf("%s reads %d records", r.name, len(got))
-		}
-		assertSame(t, r.name, want, got[:len(want)])
-		for i, r := range got[len(want):] {
-			if r.offset != end+int64(i) {
-				t.Errorf("own record %d stands at %d", i, r.offset)
-			}
-		}
-	}
-	deleteBefore(e.ctx, t, through, "moved", map[int32]int64{0: end + 5})
-	if got := listOffsets(e.ctx, t, cl, "moved", 1, -2); got != fmt.Sprint(end+5) {
-		t.Errorf("after delete-records the log starts at %s, want %d", got, end+5)
 	}
 }
 

@@ -1,28 +1,14 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
 
 	"klink/internal/kafkatest"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
-
-// exactBetween is newExact for a destination of the caller's.
-func exactBetween(t *testing.T, source, destination *kafkatest.Cluster, linkConfigs ...string) *exact {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
-	t.Cleanup(cancel)
-	e := &exact{source: source, destination: destination, ctx: ctx}
-	e.k = StartKlink(t, e.destination)
-	createLink(t, e.k, "east", source, linkConfigs...)
-	e.adm, e.dst = kadm.NewClient(source.Client(t)), kadm.NewClient(e.destination.Client(t))
-	return e
-}
 
 // TestExactOldDestination mirrors every kind of data from 4.3.1 to brokers with ZooKeeper: offsets are aligned, transactions,
 // compaction and append times kept, and after a stop the topics are written to. Both refuse batches with the LogAppendTime bit.
