@@ -19,6 +19,12 @@ type mirrorKey struct {
 
 // mirror is a mirror topic that is being run here. It ends when all its workers have ended; until then no other mirror of
 // the same topic may run.
+//
+// Invariant (single writer): at any time at most one worker of this process appends to a partition of the destination, and it
+// has at most one append on its way. A mirror has one worker for each partition (grow), Replicator.mirrors has one mirror for
+// each topic, reconcileMirrors starts one only where there is none, and removes one only when it has ended: when each of its
+// workers has the result of its last append, or has read the log back. A worker's core gives no unit before it was told the
+// result of the one before (partition).
 type mirror struct {
 	mirrorKey
 	r         *Replicator

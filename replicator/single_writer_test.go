@@ -1,0 +1,78 @@
+package replicator
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"klink/admin"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// onTheirWay counts the produce requests that a destination has been sent and has not carried out, by partition.
+type onTheirWay struct {
+	mu     sync.Mutex
+	now    map[string]int
+	most   int
+	passed int
+}
+
+func (o *onTheirWay) move(req *kmsg.ProduceRequest, by int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, t := range req.Topics {
+		for _, p := range t.Partitions {
+			key := fmt.Sprint(t.Topic, t.TopicID, p.Partition)
+			o.now[key] += by
+			o.most = max(o.most, o.now[key])
+			o.passed += max(0, by)
+		}
+	}
+}
+
+// TestOneWriterOfAPartition: however quickly a mirror is paused, resumed and handed to another client of its source, one
+// worker at a time appends to a partition, one batch at a time.
+func TestOneWriterOfAPartition(t *testing.T) {
+	w, _, dst := embedded(t)
+	w.topics("orders", 3)
+	w.mirror("orders")
+	o := &onTheirWay{now: map[string]int{}}
+	dst.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		dst.KeepControl()
+		o.move(req.(*kmsg.ProduceRequest), 1)
+		dst.SleepControl(func() { time.Sleep(3 * time.Millisecond) })
+		o.move(req.(*kmsg.ProduceRequest), -1)
+		return nil, nil, false
+	})
+	w.run()
+	w.awaitState("orders", admin.MirrorActive)
+	for i := range 25 {
+		for p := range int32(3) {
+			w.produce("orders", p, 2, 20)
+			w.produce("orders", p, 1, 20)
+		}
+		switch i % 3 {
+		case 0:
+			w.control.setState("orders", admin.MirrorPaused)
+			w.control.setState("orders", admin.MirrorActive)
+		case 1: // other configs: another client of the source
+			w.control.change(func(s *admin.State) {
+				l := *s.Links[linkName]
+				l.Configs = map[string]string{"client.id": fmt.Sprint("klink-", i)}
+				for k, v := range w.configs {
+					l.Configs[k] = v
+				}
+				s.Links[linkName] = &l
+			})
+		}
+	}
+	w.awaitCaughtUp("orders")
+	w.same("orders")
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.most != 1 || o.passed < 50 {
+		t.Errorf("up to %d of %d appends of one partition were on their way at once, want 1 of 50 or more", o.most, o.passed)
+	}
+}
