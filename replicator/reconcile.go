@@ -105,8 +105,9 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 		default:
 			m.grow(st.Timelines[m.topic])
 		}
-		// A mirror that failed stays, so that its failure is reported until the state shows it.
-		if m.ended() && (am == nil || keyOf(am) != m.mirrorKey || !wanted(am, st.Links[am.Link])) {
+		// A mirror that failed stays, so that its failure is reported until the state shows it. One that was stopped goes, even if
+		// it is wanted again by now: another one takes its place.
+		if m.ended() && (am == nil || keyOf(am) != m.mirrorKey || !wanted(am, st.Links[am.Link]) || m.failed() == nil) {
 			if am != nil && am.State == admin.MirrorPendingStopped && (m.closing || m.failed() == nil) {
 				r.closed[m.topic] = true
 				r.ends[m.topic] = m.ends()
