@@ -61,9 +61,15 @@ func recordBatch(records []*kgo.Record) []byte {
 // appendBatch appends records as exactly one batch, which a producing client does not promise.
 func appendBatch(t *testing.T, cl *kgo.Client, topic string, partition int32, records ...*kgo.Record) {
 	t.Helper()
+	appendBytes(t, cl, topic, partition, recordBatch(records))
+}
+
+// appendBytes produces a batch as it is.
+func appendBytes(t *testing.T, cl *kgo.Client, topic string, partition int32, b []byte) {
+	t.Helper()
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		err := tryAppendBatch(t.Context(), cl, topic, partition, records...)
+		err := tryAppendBytes(t.Context(), cl, topic, partition, b)
 		// A broker learns a moment after the topic's creation that it leads, and has appended nothing before.
 		if (err == kerr.NotLeaderForPartition || err == kerr.UnknownTopicOrPartition || err == kerr.UnknownTopicID) && time.Now().Before(deadline) {
 			time.Sleep(50 * time.Millisecond)
@@ -77,6 +83,10 @@ func appendBatch(t *testing.T, cl *kgo.Client, topic string, partition int32, re
 }
 
 func tryAppendBatch(ctx context.Context, cl *kgo.Client, topic string, partition int32, records ...*kgo.Record) error {
+	return tryAppendBytes(ctx, cl, topic, partition, recordBatch(records))
+}
+
+func tryAppendBytes(ctx context.Context, cl *kgo.Client, topic string, partition int32, b []byte) error {
 	details, err := kadm.NewClient(cl).ListTopics(ctx, topic)
 	if err != nil {
 		return err
@@ -86,7 +96,7 @@ func tryAppendBatch(ctx context.Context, cl *kgo.Client, topic string, partition
 	rt := kmsg.NewProduceRequestTopic()
 	rt.Topic, rt.TopicID = topic, details[topic].ID
 	rp := kmsg.NewProduceRequestTopicPartition()
-	rp.Partition, rp.Records = partition, recordBatch(records)
+	rp.Partition, rp.Records = partition, b
 	rt.Partitions = append(rt.Partitions, rp)
 	req.Topics = append(req.Topics, rt)
 	resp, err := cl.Broker(int(details[topic].Partitions[partition].Leader)).Request(ctx, req)

@@ -8,6 +8,7 @@ import (
 
 	"klink/admin"
 	"klink/internal/kafkatest"
+	"klink/protocol/batch"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -187,6 +188,66 @@ func TestResumeInTheMiddleOfABatch(t *testing.T) {
 		w.awaitCaughtUp("orders")
 		w.same("orders")
 		w.stop()
+	}
+}
+
+// TestResumeBehindACheckpointFromBeforeTheFirstBatch: the source's log begins in the middle of a batch, and klink is killed
+// after that batch was appended and the mirror's log start had followed, but before there was another checkpoint than the one
+// that names the log start.
+func TestResumeBehindACheckpointFromBeforeTheFirstBatch(t *testing.T) {
+	w, _, dst := embedded(t)
+	w.topics("orders", 1)
+	for range 3 {
+		w.produce("orders", 0, 10, 20)
+	}
+	kafkatest.DeleteRecordsBefore(t, w.src.cl, "orders", 0, 14)
+	w.mirror("orders")
+	w.run()
+	w.awaitCaughtUp("orders")
+	w.awaitState("orders", admin.MirrorActive)
+	w.await("the log start", func() (bool, string) { return dst.PartitionInfo("orders", 0).LogStartOffset == 4, "" })
+	w.stop()
+	w.control.checkpoints["orders-0"] = admin.Checkpoint{Topic: "orders", Physical: 0, Logical: 14}
+	w.produce("orders", 0, 2, 20)
+	w.run()
+	w.awaitCaughtUp("orders")
+	w.same("orders")
+	if len(w.control.hidden) > 0 {
+		t.Errorf("hidden: %v", w.control.hidden)
+	}
+	if end := dst.PartitionInfo("orders", 0).HighWatermark; end != 22 {
+		t.Errorf("the mirror's log ends at %d, want 22: batches were appended twice", end)
+	}
+}
+
+// TestResumeBehindADeletedLog: retention at the destination has deleted every batch of the mirror, but not a second copy of the
+// last one, which is hidden.
+func TestResumeBehindADeletedLog(t *testing.T) {
+	w, _, dst := embedded(t)
+	w.topics("orders", 1)
+	for range 3 {
+		w.produce("orders", 0, 10, 20)
+	}
+	w.mirror("orders")
+	w.run()
+	w.awaitCaughtUp("orders")
+	w.awaitState("orders", admin.MirrorActive)
+	w.stop()
+	again := recordBatch(kafkatest.Records(10, 20))
+	if err := batch.Stamp(again, 20, 0); err != nil {
+		t.Fatal(err)
+	}
+	appendBytes(t, w.dst.cl, "orders", 0, again)
+	kafkatest.DeleteRecordsBefore(t, w.dst.cl, "orders", 0, 30)
+	w.control.checkpoints["orders-0"] = admin.Checkpoint{Topic: "orders", Physical: 20, Logical: 20}
+	w.produce("orders", 0, 2, 20)
+	w.run()
+	w.awaitCaughtUp("orders")
+	if got := strings.Join(w.control.hidden, ", "); got != "orders-0 30 to 40" {
+		t.Errorf("hidden: %q, want the second copy, 30 to 40", got)
+	}
+	if end := dst.PartitionInfo("orders", 0).HighWatermark; end != 42 {
+		t.Errorf("the mirror's log ends at %d, want 42", end)
 	}
 }
 

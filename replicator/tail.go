@@ -109,10 +109,11 @@ func (w *worker) readTail(ctx context.Context, e *logEnd) error {
 	case known && checkpoint.Physical < e.start:
 		// Retention was faster. What it deleted took at least as many logical offsets as it had records.
 		t.at, t.next, t.last = e.start, checkpoint.Logical+w.visible(checkpoint.Physical, e.start), seenBefore(checkpoint)
-		if e.start < e.end {
+		if checkpoint.Logical <= e.floor && e.start < e.end {
 			// Where the log began in the middle of a source batch, a checkpoint from before that batch was appended names the log
-			// start, and the batch began below it: then the sum is too high, and the batch itself would be hidden.
-			t.next = min(t.next, max(checkpoint.Logical, e.floor))
+			// start, and the batch began below it: then the sum is too high, and the batch itself would be hidden. A checkpoint
+			// beyond the log start was written behind a batch, and the sum holds.
+			t.next = min(t.next, e.floor)
 		}
 	default:
 		t.at, t.next = e.start, w.tl.BaseToLogical(e.start)
