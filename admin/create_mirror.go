@@ -102,7 +102,7 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec) (*mirr
 	if err != nil {
 		return nil, asError(err)
 	}
-	configs, atStop, refused := mirrorConfigs(spec.Topic, from.configs, known, asked)
+	configs, atStop, refused := mirrorConfigs(spec.Topic, followedBy(link.Configs), from.configs, known, asked)
 	if refused != nil {
 		return nil, refused
 	}

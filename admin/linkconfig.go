@@ -55,6 +55,18 @@ const (
 	ConfigRequestTimeout        = "request.timeout.ms"
 	ConfigOffsetAlignment       = "offset.alignment"
 	ConfigOffsetAlignmentMax    = "offset.alignment.max"
+
+	ConfigOffsetSync        = "consumer.offset.sync.enable"
+	ConfigOffsetSyncMs      = "consumer.offset.sync.ms"
+	ConfigGroupFilters      = "consumer.offset.group.filters"
+	ConfigACLSync           = "acl.sync.enable"
+	ConfigACLSyncMs         = "acl.sync.ms"
+	ConfigACLFilters        = "acl.filters"
+	ConfigTopicSyncMs       = "topic.config.sync.ms"
+	ConfigTopicSyncInclude  = "topic.config.sync.include"
+	ConfigAutoCreate        = "auto.create.mirror.topics.enable"
+	ConfigAutoCreateFilters = "auto.create.mirror.topics.filters"
+	ConfigStartOffset       = "mirror.start.offset.spec"
 )
 
 var linkConfigs = []LinkConfig{
@@ -178,11 +190,20 @@ var linkConfigs = []LinkConfig{
 		Name: ConfigOffsetAlignmentMax, Type: TypeInt, Default: "100000000", Importance: "low", Allowed: "0 to 1000000000", check: between(0, 1000000000),
 		Doc: "How many offsets of a partition are used up at the destination so that its first record gets the source's offset. A partition whose log starts higher at the source is mirrored with a shift.",
 	},
+	{
+		Name: ConfigTopicSyncMs, Type: TypeInt, Default: "5000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
+		Doc: "How often the configs of mirrors are compared with those of their source topics, in milliseconds.",
+	},
+	{
+		Name: ConfigTopicSyncInclude, Type: TypeList, Default: strings.Join(followedByDefault, ","), Importance: "medium",
+		Allowed: "names of topic configs, separated by commas; not compression.type, message.timestamp.* nor throttles", check: checkFollowed,
+		Doc: "The topic configs that mirrors have from their source topics and that clients cannot alter. cleanup.policy and max.message.bytes always are, whether named or not. What else differs is shown by `klink mirror describe`.",
+	},
 }
 
 // later are configs of features that this version does not have. Switching one off is no error, so that one file serves
 // several versions; anything else is refused, because a link that silently does not sync would be worse.
-var laterConfigs = []string{"consumer.offset.sync.", "consumer.offset.group.", "acl.sync.", "acl.filters", "topic.config.sync.", "auto.create.mirror.topics."}
+var laterConfigs = []string{"consumer.offset.sync.", "consumer.offset.group.", "acl.sync.", "acl.filters", "auto.create.mirror.topics."}
 
 func isLater(name string) bool {
 	return slices.ContainsFunc(laterConfigs, func(prefix string) bool { return strings.HasPrefix(name, prefix) })

@@ -76,6 +76,11 @@ type Service struct {
 
 	kick chan struct{} // wakes the reconciler
 	gone map[string]int
+
+	tasks *taskRunner
+
+	driftMu sync.Mutex
+	drift   map[string][]ConfigDrift // by mirror; see topicConfigTask
 }
 
 var _ router.Control = (*Service)(nil)
@@ -106,6 +111,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.state.Store(&State{})
+	s.tasks = newTaskRunner(s)
 	return s, nil
 }
 
@@ -152,6 +158,7 @@ func (s *Service) run() {
 		}
 	}
 	close(s.ready)
+	s.work.Go(func() { s.tasks.run(s.ctx) })
 	s.reconcile()
 }
 

@@ -5,7 +5,11 @@ import "klink/router"
 // snapshot is what the router needs of a state.
 func snapshot(state *State) *router.Snapshot {
 	s := &router.Snapshot{Complete: true, Mirrors: make(map[string]*router.Mirror, len(state.Mirrors))}
+	synced := map[string]map[string]bool{} // by link
 	for topic, m := range state.Mirrors {
+		if synced[m.Link] == nil {
+			synced[m.Link] = syncedConfigs(linkConfigsOf(state, m.Link))
+		}
 		timelines := state.Timelines[topic]
 		if timelines == nil {
 			timelines = state.uncreated[topic]
@@ -15,8 +19,16 @@ func snapshot(state *State) *router.Snapshot {
 			// From the moment the mirror is recorded until it is STOPPED: see router.Mirror.
 			ReadOnly:      m.State != MirrorStopped,
 			Timelines:     timelines,
-			SyncedConfigs: syncedConfigs,
+			SyncedConfigs: synced[m.Link],
 		}
 	}
 	return s
+}
+
+// linkConfigsOf are the configs of a link; none if it is gone.
+func linkConfigsOf(state *State, link string) map[string]string {
+	if l := state.Links[link]; l != nil {
+		return l.Configs
+	}
+	return nil
 }

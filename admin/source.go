@@ -57,6 +57,13 @@ func connectSource(ctx context.Context, link string, configs map[string]string) 
 
 func (s *source) close() { s.client.Close() }
 
+// answers says whether the source still does.
+func (s *source) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	return s.client.Ping(ctx) == nil
+}
+
 // failed makes the error of a request to the source.
 func (s *source) failed(what string, err error) *protocol.Error {
 	if last := s.dial.last.Load(); last != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"klink/protocol"
 
@@ -16,11 +17,48 @@ import (
 // Topic configs of a mirror come in three kinds: those that follow the source (followed), those that a mirror must have
 // its own way while it is one (overridden), and all others, which belong to the destination and are free.
 
-// followed are the configs whose effective value at the source is also set at the mirror. Retention is among them from
+// alwaysFollowed are the configs that every mirror has from its source: without them it could not hold the source's records, or
+// would keep other ones.
+var alwaysFollowed = []string{"cleanup.policy", "max.message.bytes"}
+
+// followedByDefault are followed too unless the link says otherwise (topic.config.sync.include). Retention is among them from
 // the start: with the destination's default an old topic's records would be deleted as soon as they are mirrored.
-var followed = []string{
-	"cleanup.policy", "retention.ms", "retention.bytes", "delete.retention.ms", "min.compaction.lag.ms", "max.compaction.lag.ms",
-	"max.message.bytes", "segment.bytes", "segment.ms",
+var followedByDefault = []string{
+	"retention.ms", "retention.bytes", "delete.retention.ms", "min.compaction.lag.ms", "max.compaction.lag.ms", "segment.bytes", "segment.ms",
+}
+
+// neverFollowed name replicas of one cluster, which mean nothing in another.
+var neverFollowed = map[string]bool{"leader.replication.throttled.replicas": true, "follower.replication.throttled.replicas": true}
+
+// followedBy are the configs whose effective value at the source is also set at the mirrors of a link.
+func followedBy(link map[string]string) []string {
+	names := slices.Clone(alwaysFollowed)
+	for _, name := range splitList(LinkConfigValue(link, ConfigTopicSyncInclude)) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// splitList is the elements of a config of type list.
+func splitList(value string) (list []string) {
+	for _, e := range strings.Split(value, ",") {
+		if e = strings.TrimSpace(e); e != "" {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
+// checkFollowed refuses what cannot follow.
+func checkFollowed(value string) error {
+	for _, name := range splitList(value) {
+		if _, own := overridden[name]; own || neverFollowed[name] || checkName(name) != nil || strings.HasPrefix(name, "mirror.") {
+			return errNotAllowed
+		}
+	}
+	return nil
 }
 
 // overridden are the configs that a mirror needs: batches are kept as they are, codec and timestamps included, however old
@@ -33,17 +71,17 @@ var overridden = map[string]string{
 	"message.timestamp.difference.max.ms": "9223372036854775807", // before Kafka 3.6
 }
 
-// syncedConfigs are the configs that clients may not alter on a mirror.
-var syncedConfigs = func() map[string]bool {
+// syncedConfigs are the configs that clients may not alter on a mirror of a link.
+func syncedConfigs(link map[string]string) map[string]bool {
 	m := map[string]bool{}
-	for _, name := range followed {
+	for _, name := range followedBy(link) {
 		m[name] = true
 	}
 	for name := range overridden {
 		m[name] = true
 	}
 	return m
-}()
+}
 
 // minSegmentBytes is the least segment.bytes that Kafka 4 accepts. The size of segments changes nothing of what is
 // mirrored, so a smaller value of an older source is raised.
@@ -80,18 +118,19 @@ func (s *Service) topicConfigs(ctx context.Context, topic string) (map[string]to
 	return describeTopicConfigs(ctx, s.admin, topic)
 }
 
-// mirrorConfigs makes the configs of a mirror topic of the source topic's and of those that were asked for. known are the
+// mirrorConfigs makes the configs of a mirror topic of the source topic's and of those that were asked for. follows are the names
+// of those that follow the source. known are the
 // configs of some topic of the destination, whose names tell what its brokers know. atStop are the source's own values of
 // what is overridden, nil = the destination's default.
-func mirrorConfigs(topic string, source, known map[string]topicConfig, asked map[string]string) (configs map[string]string, atStop map[string]*string, refused *protocol.Error) {
+func mirrorConfigs(topic string, follows []string, source, known map[string]topicConfig, asked map[string]string) (configs map[string]string, atStop map[string]*string, refused *protocol.Error) {
 	configs, atStop = map[string]string{}, map[string]*string{}
 	for _, name := range slices.Sorted(maps.Keys(asked)) {
-		if syncedConfigs[name] {
+		if _, own := overridden[name]; own || slices.Contains(follows, name) {
 			return nil, nil, protocol.Errorf(kerr.InvalidConfig, "config %s of mirror topic '%s' follows the source topic and cannot be set: leave it out", name, topic)
 		}
 		configs[name] = asked[name]
 	}
-	for _, name := range followed {
+	for _, name := range follows {
 		s, ok := source[name]
 		d, knows := known[name]
 		if !ok || s.null || !knows {
