@@ -199,11 +199,40 @@ var linkConfigs = []LinkConfig{
 		Allowed: "names of topic configs, separated by commas; not compression.type, message.timestamp.* nor throttles", check: checkFollowed,
 		Doc: "The topic configs that mirrors have from their source topics and that clients cannot alter. cleanup.policy and max.message.bytes always are, whether named or not. What else differs is shown by `klink mirror describe`.",
 	},
+	{
+		Name: ConfigStartOffset, Type: TypeString, Default: startEarliest, Importance: "medium",
+		Allowed: "earliest, latest, or a time from 1970 on as in 2026-01-31T18:00:00.000Z; without a zone it is UTC", check: checkStartOffset,
+		Doc: "Where mirrors begin that are created from now on: with the oldest record of the source, behind its newest one, or with the first record that is not older than a time. Mirrors that are there stay as they are, and partitions that a source topic gets later are mirrored from their beginning.",
+	},
+	{
+		Name: ConfigAutoCreate, Type: TypeBoolean, Default: "false", Importance: "medium",
+		Doc: "true: source topics that auto.create.mirror.topics.filters includes, and that have no mirror, get one, within metadata.max.age.ms; those that are internal (`__`, `_klink`) never do. A topic of the same name at the destination is reported and left alone. Nothing is deleted. A mirror that somebody deletes is created again: exclude its topic first.",
+	},
+	{
+		Name: ConfigAutoCreateFilters, Type: TypeString, Importance: "medium", Allowed: "JSON" + nameFilterForm(topicFiltersField),
+		check: func(v string) error { _, err := parseTopicFilters(v); return err },
+		Doc:   "Which source topics get mirrors by themselves: those that an INCLUDE filter matches and no EXCLUDE filter does. `*` with the patternType LITERAL is every topic. Without filters none do.",
+	},
+}
+
+// configAliases are other names of link configs: those of the documented product.
+var configAliases = map[string]string{
+	ConfigACLFilters + ".json":        ConfigACLFilters,
+	ConfigGroupFilters + ".json":      ConfigGroupFilters,
+	ConfigAutoCreateFilters + ".json": ConfigAutoCreateFilters,
+}
+
+// LinkConfigName is the name under which a link config is kept: of an alias the real one, else the same.
+func LinkConfigName(name string) string {
+	if real, ok := configAliases[name]; ok {
+		return real
+	}
+	return name
 }
 
 // later are configs of features that this version does not have. Switching one off is no error, so that one file serves
 // several versions; anything else is refused, because a link that silently does not sync would be worse.
-var laterConfigs = []string{"consumer.offset.sync.", "consumer.offset.group.", "acl.sync.", "acl.filters", "auto.create.mirror.topics."}
+var laterConfigs = []string{"consumer.offset.sync.", "consumer.offset.group.", "acl.sync.", "acl.filters"}
 
 func isLater(name string) bool {
 	return slices.ContainsFunc(laterConfigs, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
