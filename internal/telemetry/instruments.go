@@ -183,7 +183,7 @@ var instruments = []instrument{
 		"klink.link.task.state", "klink_link_task_state", gauge, "{task}",
 		[]string{"link", "task", "state"},
 		"1 for the state that the task of the link is in: ACTIVE, IN_ERROR, PAUSED, NOT_CONFIGURED.",
-		onTasks(func(p *picture, link string, t *admin.TaskStatus, out emit) { out(1, link, t.Name, string(t.State)) }),
+		onTasks(func(_ *picture, link string, t *admin.TaskStatus, out emit) { out(1, link, t.Name, string(t.State)) }),
 	},
 	{
 		"klink.link.task.errors", "klink_link_task_errors", gauge, "{error}",
