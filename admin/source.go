@@ -83,7 +83,9 @@ func (s *source) close() { s.closing.Do(s.client.Close) }
 // closeAfter closes the source when ctx ends, unless the function that it returns is called before; that one says whether the
 // source is still open. The client alone notices the end of a request's context only once it has a connection: while a broker
 // that has accepted one says nothing, it waits for many seconds.
-func (s *source) closeAfter(ctx context.Context) (stop func() bool) { return context.AfterFunc(ctx, s.close) }
+func (s *source) closeAfter(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, s.close)
+}
 
 // failed makes the error of a request to the source.
 func (s *source) failed(what string, err error) *protocol.Error {

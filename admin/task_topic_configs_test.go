@@ -93,6 +93,12 @@ func TestTopicConfigsFollow(t *testing.T) {
 	setConfigs(t, w.sourceAdmin, "orders", map[string]string{"retention.ms": ""})
 	w.awaitConfigs("orders", map[string]string{"retention.ms": "604800000"})
 
+	// What the source took while its limit was higher may still be on its way: the lower one comes when mirroring stops.
+	setConfigs(t, w.sourceAdmin, "orders", map[string]string{"max.message.bytes": "2000"})
+	w.awaitTask("l", "TopicConfigsSync", TaskActive)
+	w.awaitTask("l", "TopicConfigsSync", TaskActive)
+	require.Equal(t, "3000000", w.configsOf("orders")["max.message.bytes"])
+
 	setConfigs(t, w.sourceAdmin, "orders", map[string]string{"min.insync.replicas": "3"})
 	w.awaitDrift("orders", drifts("min.insync.replicas", "3", "1"))
 	require.NotContains(t, w.configsOf("orders"), "min.insync.replicas")
@@ -115,7 +121,7 @@ func TestTopicConfigsFollow(t *testing.T) {
 	setConfigs(t, w.sourceAdmin, "orders", map[string]string{"compression.type": "zstd"})
 	w.awaitTask("l", "TopicConfigsSync", TaskActive)
 	require.Zero(t, w.alter("orders", linkapi.MirrorFailover).ErrorCode)
-	w.awaitConfigs("orders", map[string]string{"message.timestamp.type": "LogAppendTime", "compression.type": "zstd", "retention.ms": "604800000"})
+	w.awaitConfigs("orders", map[string]string{"message.timestamp.type": "LogAppendTime", "compression.type": "zstd", "retention.ms": "604800000", "max.message.bytes": "2000"})
 	require.Empty(t, w.describe(w.service, "orders").ConfigDrift, "an ordinary topic has none")
 	setConfigs(t, w.destAdmin, "orders", map[string]string{"retention.ms": "7"})
 	w.awaitTask("l", "TopicConfigsSync", TaskActive)
