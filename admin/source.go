@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// source is a client of a link's source for the length of one request.
+// source is a client of a link's source, for one request or for the tasks of the link.
 type source struct {
 	link      string
 	address   string
@@ -27,6 +28,7 @@ type source struct {
 	admin     *kadm.Client
 	clusterID string
 	dial      *dialTrouble
+	closing   sync.Once
 }
 
 // connectSource connects to the source that configs describe and learns its cluster id. The error says which address did
@@ -42,7 +44,7 @@ func connectSource(ctx context.Context, link string, configs map[string]string) 
 		return nil, protocol.Errorf(kerr.InvalidConfig, "link %q: %s", link, err)
 	}
 	s.admin = kadm.NewClient(s.client)
-	meta, err := s.admin.BrokerMetadata(ctx)
+	err = s.learnCluster(ctx)
 	if err != nil {
 		defer s.close()
 		if errors.Is(err, io.EOF) && strings.HasPrefix(strings.ToUpper(configs["security.protocol"]), "SASL_") {
@@ -51,17 +53,38 @@ func connectSource(ctx context.Context, link string, configs map[string]string) 
 		}
 		return nil, s.failed("be reached", err)
 	}
-	s.clusterID = meta.Cluster
 	return s, nil
 }
 
-func (s *source) close() { s.client.Close() }
+// learnCluster asks the source which cluster it is. Only because authorized operations are asked for, too, kadm does not answer
+// from a cache, which it would do even while the source is away.
+func (s *source) learnCluster(ctx context.Context) error {
+	defer s.closeAfter(ctx)()
+	meta, err := s.admin.BrokerMetadata(kadm.WithAuthorizedOps(ctx))
+	if err == nil {
+		s.clusterID = meta.Cluster
+	} else if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return err
+}
 
-// answers says whether the source still does.
-func (s *source) answers(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	return s.client.Ping(ctx) == nil
+// identify asks the source whether it is still there, and which cluster it is.
+func (s *source) identify(ctx context.Context) *protocol.Error {
+	if err := s.learnCluster(ctx); err != nil {
+		return s.failed("be reached", err)
+	}
+	return nil
+}
+
+// close ends requests under way, and returns when nothing of the client is left.
+func (s *source) close() { s.closing.Do(s.client.Close) }
+
+// closeAfter closes the source when ctx ends, unless the function that it returns is called before; that one says whether the
+// source is still open. The client alone notices the end of a request's context only once it has a connection: while a broker
+// that has accepted one says nothing, it waits for many seconds.
+func (s *source) closeAfter(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, s.close)
 }
 
 // failed makes the error of a request to the source.
@@ -83,7 +106,7 @@ var _ kgo.HookBrokerConnect = (*dialTrouble)(nil)
 func (d *dialTrouble) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
 	if err == nil {
 		d.last.Store(nil)
-	} else if !errors.Is(err, context.Canceled) {
+	} else if !errors.Is(err, context.Canceled) && !errors.Is(err, kgo.ErrClientClosed) {
 		d.last.Store(&err)
 	}
 }
