@@ -75,6 +75,11 @@ func (c LinkConfig) validate(value string) error {
 			return fmt.Errorf("%s is not a whole number%s", c.shown(value), c.allowedSuffix())
 		}
 	}
+	if c.syntax != nil {
+		if err := c.syntax(value); err != nil {
+			return err
+		}
+	}
 	if c.check != nil {
 		if err := c.check(value); err != nil {
 			return fmt.Errorf("%s%s", c.shown(value), c.allowedSuffix())

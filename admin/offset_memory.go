@@ -2,6 +2,7 @@ package admin
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"maps"
@@ -46,12 +47,26 @@ const offsetsEvery = 10 * time.Second
 
 // newOffsetMemory begins with what an earlier process has stored; nil = nothing.
 func newOffsetMemory(stored *offsetsRecord) *offsetMemory {
-	m := &offsetMemory{lock: make(chan struct{}, 1), groups: map[string]map[partitionOf]offsetSeen{}}
-	if stored != nil {
-		m.stored = stored.prints()
-		m.saved = *stored
-	}
+	m := &offsetMemory{lock: make(chan struct{}, 1)}
+	m.reset(stored)
 	return m
+}
+
+func (m *offsetMemory) reset(stored *offsetsRecord) {
+	m.groups, m.stored, m.saved, m.at = map[string]map[partitionOf]offsetSeen{}, nil, offsetsRecord{}, time.Time{}
+	if stored != nil {
+		m.stored, m.saved = stored.prints(), *stored
+	}
+}
+
+// take locks the memory.
+func (m *offsetMemory) take(ctx context.Context) (unlock func(), err error) {
+	select {
+	case m.lock <- struct{}{}:
+		return func() { <-m.lock }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // seen is the memory of one group, for offsets that are committed at the source and at the destination now (-1 = none). A group
@@ -89,16 +104,13 @@ func (m *offsetMemory) keep(group string, seen map[partitionOf]offsetSeen, part 
 	m.groups[group] = seen
 }
 
-// retain forgets the groups that are not listed.
-func (m *offsetMemory) retain(listed map[string]listedGroup) {
-	maps.DeleteFunc(m.groups, func(group string, _ map[partitionOf]offsetSeen) bool {
-		_, ok := listed[group]
-		return !ok
-	})
-	hashes := make(map[groupHash]bool, len(listed))
-	for group := range listed {
-		hashes[hashGroup(group)] = true
+// retain forgets all other groups: those that are deleted at the source, or not synced any more.
+func (m *offsetMemory) retain(groups []string) {
+	listed, hashes := make(map[string]bool, len(groups)), make(map[groupHash]bool, len(groups))
+	for _, group := range groups {
+		listed[group], hashes[hashGroup(group)] = true, true
 	}
+	maps.DeleteFunc(m.groups, func(group string, _ map[partitionOf]offsetSeen) bool { return !listed[group] })
 	maps.DeleteFunc(m.stored, func(h groupHash, _ groupPrint) bool { return !hashes[h] })
 }
 

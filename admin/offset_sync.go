@@ -99,12 +99,11 @@ func (o *offsetSync) chunk(ctx context.Context, groups []string) []*syncedGroup 
 	if len(o.mirrors) == 0 {
 		return nil
 	}
-	select {
-	case o.memory.lock <- struct{}{}:
-		defer func() { <-o.memory.lock }()
-	case <-ctx.Done():
+	unlock, err := o.memory.take(ctx)
+	if err != nil {
 		return nil
 	}
+	defer unlock()
 	synced := o.atSource(ctx, groups)
 	o.atDestination(ctx, synced)
 	o.learnEnds(ctx, synced)
@@ -342,7 +341,7 @@ func (o *offsetSync) commit(ctx context.Context, g *syncedGroup) {
 			case inUse(c.err):
 				g.active = true
 			default:
-				g.err = fmt.Errorf("commit of offset %d for partition %d of topic '%s' at the destination: %w", c.end, c.partition, c.topic, c.err)
+				g.err = fmt.Errorf("commit at the destination, topic '%s': %w", c.topic, c.err)
 			}
 		}
 		commits, of, size = nil, nil, 0

@@ -69,6 +69,7 @@ type taskRun struct {
 // tasks are the tasks of every link, in the order in which they are shown.
 var tasks = []*task{
 	topicConfigTask,
+	consumerOffsetTask,
 }
 
 // taskError makes an error of a task out of any error.
