@@ -22,8 +22,8 @@ package admin
 //     the mirror's end seems to be.
 //  6. Where the source has no offset, nothing happens: offsets and groups that are deleted at the source stay at the destination.
 //
-// Limits. Who commits exactly the offset that klink wrote last, without a leader epoch, is taken for klink; it has made no
-// progress since. And Kafka has no compare-and-set of offsets: a consumer that joins, commits and leaves between klink's reading
+// Limits. Who commits exactly the offset that klink wrote last (or, after a restart, had stored as written last), without a
+// leader epoch, is taken for klink. And Kafka has no compare-and-set of offsets: a consumer that joins, commits and leaves between klink's reading
 // of a group's offsets and its commit, some ten milliseconds, is overwritten.
 type offsetCase struct {
 	source    int64 // committed at the source
