@@ -39,9 +39,22 @@ func (s *Service) describeMirrors(ctx context.Context, req *linkapi.DescribeMirr
 		}
 		fillFromDestination(topic, d.Partitions)
 		d.DirectAccess, d.DirectAccessReason = directAccess(m, state.Timelines[topic], d.Partitions)
+		d.ConfigDrift = s.describeDrift(m)
 		resp.Mirrors = append(resp.Mirrors, d)
 	}
 	return resp
+}
+
+// describeDrift is the drift of a mirror as it was last found. A topic that is no mirror any more has none: its configs are its
+// own.
+func (s *Service) describeDrift(m *Mirror) (drift []linkapi.ConfigDrift) {
+	if m.State == MirrorStopped {
+		return nil
+	}
+	for _, d := range s.driftNow(m.Topic) {
+		drift = append(drift, linkapi.ConfigDrift{Name: d.Name, SourceValue: d.Source, MirrorValue: d.Mirror})
+	}
+	return drift
 }
 
 // destinationOffsets asks the destination for the log starts and ends of mirrors that the replicator has nothing to tell of:

@@ -19,7 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// source is a client of a link's source for the length of one request.
+// source is a client of a link's source, for one request or for the tasks of the link.
 type source struct {
 	link      string
 	address   string
@@ -42,7 +42,7 @@ func connectSource(ctx context.Context, link string, configs map[string]string) 
 		return nil, protocol.Errorf(kerr.InvalidConfig, "link %q: %s", link, err)
 	}
 	s.admin = kadm.NewClient(s.client)
-	meta, err := s.admin.BrokerMetadata(ctx)
+	err = s.learnCluster(ctx)
 	if err != nil {
 		defer s.close()
 		if errors.Is(err, io.EOF) && strings.HasPrefix(strings.ToUpper(configs["security.protocol"]), "SASL_") {
@@ -51,18 +51,27 @@ func connectSource(ctx context.Context, link string, configs map[string]string) 
 		}
 		return nil, s.failed("be reached", err)
 	}
-	s.clusterID = meta.Cluster
 	return s, nil
 }
 
-func (s *source) close() { s.client.Close() }
-
-// answers says whether the source still does.
-func (s *source) answers(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	return s.client.Ping(ctx) == nil
+// learnCluster asks the source which cluster it is.
+func (s *source) learnCluster(ctx context.Context) error {
+	meta, err := s.admin.BrokerMetadata(ctx)
+	if err == nil {
+		s.clusterID = meta.Cluster
+	}
+	return err
 }
+
+// identify asks the source whether it is still there, and which cluster it is.
+func (s *source) identify(ctx context.Context) *protocol.Error {
+	if err := s.learnCluster(ctx); err != nil {
+		return s.failed("be reached", err)
+	}
+	return nil
+}
+
+func (s *source) close() { s.client.Close() }
 
 // failed makes the error of a request to the source.
 func (s *source) failed(what string, err error) *protocol.Error {

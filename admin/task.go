@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"klink/protocol"
@@ -74,12 +75,25 @@ var tasks = []*task{
 
 // taskError makes an error of a task out of any error.
 func taskError(err error) TaskError {
-	var known *protocol.Error
-	if errors.As(err, &known) && known != nil {
-		return TaskError{errorOfCode(known.Code), known.Message}
+	var (
+		known *protocol.Error
+		code  *kerr.Error
+	)
+	name, message := ErrInternal, err.Error()
+	switch {
+	case errors.As(err, &known) && known != nil && known.Code == kerr.InvalidConfig:
+		// What source.failed makes of a login that fails, and what files of keys and certificates give that cannot be used.
+		name = ErrAuthentication
+	case errors.As(err, &code):
+		name = errorOfCode(code)
 	}
-	name, _ := ClassifySourceError(err)
-	return TaskError{name, err.Error()}
+	if known != nil && message == known.Error() {
+		message = known.Message
+	}
+	if name == ErrInternal {
+		name, _ = ClassifySourceError(err)
+	}
+	return TaskError{name, strings.TrimPrefix(message, string(name)+": ")}
 }
 
 // errorOfCode names the kind of a Kafka error code.
@@ -93,7 +107,7 @@ func errorOfCode(code *kerr.Error) Error {
 		return ErrTimeout
 	case kerr.BrokerNotAvailable:
 		return ErrBootstrapConnection
-	case kerr.PolicyViolation:
+	case kerr.PolicyViolation, kerr.InvalidConfig:
 		return ErrPolicyViolation
 	}
 	return ErrInternal

@@ -2,11 +2,13 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -17,16 +19,31 @@ var topicConfigTask = &task{name: "TopicConfigsSync", interval: ConfigTopicSyncM
 // describeTopics is how many topics' configs are asked for at once.
 const describeTopics = 200
 
-// ConfigDrift is a config of a mirror that differs from the source's and does not follow it.
-type ConfigDrift struct{ Name, Source, Mirror string }
+// ConfigDrift is a config of a mirror that differs from the source's and does not follow it; nil = that cluster has no value of
+// it.
+type ConfigDrift struct {
+	Name           string
+	Source, Mirror *string
+}
+
+// followsNow says whether the configs of a mirror are to be those of its source. Those of one that is being set up have just
+// been, one that is paused keeps what it has, and one that is being stopped gets its source's own. One whose source is
+// unavailable is among them, because that may be for a config: NOT_ENOUGH_REPLICAS.
+func followsNow(m *Mirror) bool {
+	return m.Created && (m.State == MirrorActive || m.State == MirrorSourceUnavailable)
+}
 
 func syncTopicConfigs(ctx context.Context, s *Service, r *taskRun) (errs []TaskError) {
+	mirrors := s.State().Mirrors
+	s.forgetDrift(mirrors)
 	var topics []string
-	for topic, m := range s.State().Mirrors {
-		// A mirror that is being set up has just got its configs, and one that is being stopped gets its source's own.
-		if m.Link == r.link.Name && m.Created && m.State == MirrorActive {
+	for topic, m := range mirrors {
+		if m.Link == r.link.Name && followsNow(m) {
 			topics = append(topics, topic)
 		}
+	}
+	if len(topics) == 0 {
+		return nil
 	}
 	slices.Sort(topics)
 	known, err := s.topicConfigs(ctx, StateTopic)
@@ -45,6 +62,10 @@ func syncTopicConfigs(ctx context.Context, s *Service, r *taskRun) (errs []TaskE
 		for _, topic := range chunk {
 			from, to := source[topic], mirror[topic]
 			switch {
+			case errors.Is(from.err, kerr.UnknownTopicOrPartition):
+				if mirrors[topic].Error != ErrSourceTopicMayBeDeleted { // else the mirror says so itself
+					errs = append(errs, TaskError{ErrSourceTopicMayBeDeleted, fmt.Sprintf("topic '%s' is not at the source", topic)})
+				}
 			case from.err != nil:
 				errs = append(errs, taskError(fmt.Errorf("configs of topic '%s' at the source: %w", topic, from.err)))
 			case to.err != nil:
@@ -61,8 +82,7 @@ func syncTopicConfigs(ctx context.Context, s *Service, r *taskRun) (errs []TaskE
 
 // followConfigs makes the configs of one mirror what they should be.
 func (s *Service) followConfigs(ctx context.Context, l *Link, topic string, source, mirror, known map[string]topicConfig) error {
-	follows := followedBy(l.Configs)
-	want, atStop, refused := mirrorConfigs(topic, follows, source, known, nil)
+	want, atStop, refused := mirrorConfigs(topic, followedBy(l.Configs), source, known, nil)
 	if refused != nil {
 		return refused
 	}
@@ -72,31 +92,31 @@ func (s *Service) followConfigs(ctx context.Context, l *Link, topic string, sour
 			change[name] = &value
 		}
 	}
-	s.setDrift(topic, driftOf(source, mirror, follows))
-	if err := s.storeSourceConfigs(ctx, topic, atStop); err != nil {
-		return err
+	s.setDrift(topic, driftOf(source, mirror, want))
+	if err := s.storeSourceConfigs(ctx, l, topic, atStop); err != nil {
+		return fmt.Errorf("store the source's configs of mirror topic '%s': %w", topic, err)
 	}
 	if len(change) == 0 {
 		return nil
 	}
-	if m := s.State().Mirrors[topic]; m == nil || m.State != MirrorActive {
-		return nil // it is being stopped: its configs are going to be its source's own
+	if m := s.State().Mirrors[topic]; m == nil || m.Link != l.Name || !followsNow(m) {
+		return nil
 	}
 	if err := s.alterTopicConfigs(ctx, topic, change); err != nil {
 		return fmt.Errorf("set the configs %s of mirror topic '%s': %w", slices.Sorted(maps.Keys(change)), topic, err)
 	}
 	s.log.Info("configs of a mirror follow its source", "topic", topic, "configs", slices.Sorted(maps.Keys(change)))
-	return nil
+	return s.restoreAgain(ctx, topic)
 }
 
 // storeSourceConfigs stores what a mirror's topic gets when mirroring stops.
-func (s *Service) storeSourceConfigs(ctx context.Context, topic string, atStop map[string]*string) error {
+func (s *Service) storeSourceConfigs(ctx context.Context, l *Link, topic string, atStop map[string]*string) error {
 	return s.update(ctx, func(tx *Tx) error {
 		m, err := tx.Mirror(topic)
-		if err != nil || m == nil || m.State == MirrorStopped {
+		if err != nil || m == nil || m.Link != l.Name || m.State == MirrorStopped {
 			return err
 		}
-		if maps.EqualFunc(m.SourceConfigs, atStop, func(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }) {
+		if maps.EqualFunc(m.SourceConfigs, atStop, sameValue) {
 			return nil
 		}
 		m = m.clone()
@@ -105,18 +125,57 @@ func (s *Service) storeSourceConfigs(ctx context.Context, topic string, atStop m
 	})
 }
 
-// driftOf lists what was set at the source's topic or at the mirror and differs, and does not follow.
-func driftOf(source, mirror map[string]topicConfig, follows []string) (drift []ConfigDrift) {
-	for _, name := range slices.Sorted(maps.Keys(source)) {
+// restoreAgain makes good for a mirror that was stopped while its configs were being set: the topic may have got its own
+// configs before, and lost them to the mirror's.
+func (s *Service) restoreAgain(ctx context.Context, topic string) error {
+	again := false
+	if err := s.update(ctx, func(tx *Tx) error {
+		m, err := tx.Mirror(topic)
+		again = false
+		if err != nil || m == nil || m.State != MirrorStopped || m.RestorePending || len(m.SourceConfigs) == 0 {
+			return err
+		}
+		m = m.clone()
+		m.RestorePending, again = true, true
+		return tx.PutMirror(topic, m)
+	}); err != nil {
+		return fmt.Errorf("see that topic '%s' gets its own configs if it was stopped meanwhile: %w", topic, err)
+	}
+	if again {
+		s.wakeReconciler()
+	}
+	return nil
+}
+
+func sameValue(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }
+
+// driftOf lists what was set at the source's topic or at the mirror, differs, and does not follow: what a mirror has its own way
+// and what klink sets (want) is left out. A config that is to follow, and cannot because one of the clusters does not know it, is
+// in the list.
+func driftOf(source, mirror map[string]topicConfig, want map[string]string) (drift []ConfigDrift) {
+	names := maps.Clone(source)
+	maps.Copy(names, mirror)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
 		from, to := source[name], mirror[name]
-		if _, own := overridden[name]; own || slices.Contains(follows, name) || neverFollowed[name] {
+		if _, own := overridden[name]; own || neverFollowed[name] {
 			continue
 		}
-		if (from.explicit || to.explicit) && from.value != to.value {
-			drift = append(drift, ConfigDrift{Name: name, Source: from.value, Mirror: to.value})
+		if _, follows := want[name]; follows {
+			continue
+		}
+		if d := (ConfigDrift{name, valueOf(source, name), valueOf(mirror, name)}); (from.explicit || to.explicit) && !sameValue(d.Source, d.Mirror) {
+			drift = append(drift, d)
 		}
 	}
 	return drift
+}
+
+func valueOf(configs map[string]topicConfig, name string) *string {
+	c, ok := configs[name]
+	if !ok || c.null {
+		return nil
+	}
+	return &c.value
 }
 
 func (s *Service) setDrift(topic string, drift []ConfigDrift) {
@@ -126,11 +185,13 @@ func (s *Service) setDrift(topic string, drift []ConfigDrift) {
 		s.drift = map[string][]ConfigDrift{}
 	}
 	s.drift[topic] = drift
-	for topic := range s.drift {
-		if s.State().Mirrors[topic] == nil {
-			delete(s.drift, topic)
-		}
-	}
+}
+
+// forgetDrift drops what was found of mirrors that are gone.
+func (s *Service) forgetDrift(mirrors map[string]*Mirror) {
+	s.driftMu.Lock()
+	defer s.driftMu.Unlock()
+	maps.DeleteFunc(s.drift, func(topic string, _ []ConfigDrift) bool { return mirrors[topic] == nil })
 }
 
 // driftNow is what the last look has found of a mirror; the slice is not to be changed.

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"klink/protocol"
 )
 
 // taskRunner runs the tasks of all links: one goroutine for each link, which runs its tasks one after the other, each at its
@@ -29,6 +31,12 @@ const taskTick = 50 * time.Millisecond
 
 // taskTimeout bounds one run.
 const taskTimeout = 2 * time.Minute
+
+// taskConnectTimeout is how long a run waits for the source to be there.
+const taskConnectTimeout = 10 * time.Second
+
+// taskRetry is how long a run with errors is waited for at most before the next, however long the interval of the task.
+const taskRetry = 30 * time.Second
 
 func newTaskRunner(s *Service) *taskRunner {
 	return &taskRunner{s: s, status: map[string]map[string]*TaskStatus{}}
@@ -118,18 +126,21 @@ func (t *taskRunner) runLink(ctx context.Context, l *Link) {
 			if !task.wanted(l) || time.Now().Before(due[task]) {
 				continue
 			}
+			if now := t.s.State().Links[l.Name]; now != nil && now.ID == l.ID {
+				l = now // with the cluster id of the source, which may not have been known before
+			}
 			run := &taskRun{link: l, memory: memory[task]}
 			errs := t.runOnce(ctx, task, run, &src)
 			memory[task] = run.memory
-			due[task] = time.Now().Add(task.every(l))
+			wait := task.every(l)
+			if len(errs) > 0 {
+				wait = min(wait, taskRetry)
+			}
+			due[task] = time.Now().Add(wait)
 			if ctx.Err() != nil {
 				return // its errors are of the end
 			}
 			t.note(l, task, errs)
-			if len(errs) > 0 && src != nil && !src.answers(ctx) {
-				src.close()
-				src = nil
-			}
 		}
 		if sleep(ctx, taskTick) != nil {
 			return
@@ -148,22 +159,36 @@ func (t *taskRunner) runOnce(ctx context.Context, task *task, run *taskRun, src 
 			errs = []TaskError{{ErrInternal, fmt.Sprintf("internal error: %v", p)}}
 		}
 	}()
-	if *src == nil {
-		connecting, cancel := context.WithTimeout(ctx, 10*time.Second)
-		defer cancel()
-		connected, err := connectSource(connecting, run.link.Name, run.link.Configs)
-		if err != nil {
-			return []TaskError{taskError(err)}
-		}
-		*src = connected
-	}
-	if id := run.link.SourceClusterID; id != "" && (*src).clusterID != id {
-		(*src).close()
-		*src = nil
-		return []TaskError{{ErrSourceClusterChanged, "another cluster answers at bootstrap.servers than the link was made for"}}
+	if err := reachSource(ctx, run.link, src); err != nil {
+		return []TaskError{*err}
 	}
 	run.source = *src
 	return task.run(ctx, t.s, run)
+}
+
+// reachSource makes sure that the source answers, and that it is the right one, before a run relies on it: a task may have
+// nothing to ask for, and must not count as done while the source is away. After an error src is nil.
+func reachSource(ctx context.Context, l *Link, src **source) *TaskError {
+	ctx, cancel := context.WithTimeout(ctx, taskConnectTimeout)
+	defer cancel()
+	var failed *protocol.Error
+	if *src == nil {
+		*src, failed = connectSource(ctx, l.Name, l.Configs)
+	} else if failed = (*src).identify(ctx); failed != nil {
+		(*src).close()
+		*src = nil
+	}
+	if failed != nil {
+		err := taskError(failed)
+		return &err
+	}
+	if id := l.SourceClusterID; id != "" && (*src).clusterID != id {
+		err := &TaskError{ErrSourceClusterChanged, fmt.Sprintf("cluster %s answers at bootstrap.servers, but the link was made for cluster %s", (*src).clusterID, id)}
+		(*src).close()
+		*src = nil
+		return err
+	}
+	return nil
 }
 
 func (t *taskRunner) note(l *Link, task *task, errs []TaskError) {

@@ -99,6 +99,7 @@ func mentioning(key, version int16) []kmsg.Request {
 		linkapi.KeyAlterLinkConfigs: {`{"Links": [{"Name": "%s"}]}`},
 		linkapi.KeyCreateMirrors:    {`{"Mirrors": [{"Topic": "%s", "Link": "east"}]}`},
 		linkapi.KeyListMirrors:      {`{}`},
+		linkapi.KeyListLinkTasks:    {`{"Link":"east"}`},
 		linkapi.KeyDescribeMirrors:  {`{"Topics": ["%s"]}`},
 		linkapi.KeyAlterMirrors:     {`{"Mirrors": [{"Topic": "%s"}]}`},
 	}[key] {

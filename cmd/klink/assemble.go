@@ -107,7 +107,7 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 	s.service.SetReporter(s.replicator)
 	s.meter, err = telemetry.NewMeter(ctx, telemetry.Sources{
 		Proxy: s.proxy.Stats(), RejectedProduces: s.router.RejectedProduces, VoidedBatches: s.router.VoidedBatches, Probes: s.router.Probes,
-		Replicator: s.replicator.Stats, State: s.service.State,
+		Replicator: s.replicator.Stats, State: s.service.State, LinkTasks: s.service.LinkTasks,
 	}, versionText(), log)
 	return s, err
 }

@@ -72,6 +72,9 @@ func TestUsageErrors(t *testing.T) {
 		{"link describe", "missing argument NAME"},
 		{"link update a", "nothing to change"},
 		{"link delete", "missing argument NAME"},
+		{"link task list", "missing argument NAME"},
+		{"link task list a b", `unexpected argument "b"`},
+		{"link task nonsense", `unknown command "nonsense" for "klink link task"`},
 		{"topic create", "missing argument TOPIC"},
 		{"topic create t --mirror-topic t", "--mirror-topic needs --link"},
 		{"topic create t --partitions 0", "--partitions: want a number from 1 on"},
@@ -110,7 +113,7 @@ func TestUsageErrors(t *testing.T) {
 
 func TestGroupsShowHelp(t *testing.T) {
 	w := &world{t: t, dir: t.TempDir()}
-	for _, args := range []string{"", "link", "topic", "mirror", "context", "topic mirror"} {
+	for _, args := range []string{"", "link", "topic", "mirror", "context", "topic mirror", "link task"} {
 		require.Contains(t, w.must("", strings.Fields(args)...), "Available Commands:", args)
 	}
 	require.Contains(t, w.must("", "--version"), "klink version ")
@@ -142,8 +145,9 @@ func settled(s string) string {
 func TestJSON(t *testing.T) {
 	w := newWorld(t)
 	w.mirror("orders", "one", "two")
+	w.taskRan("east")
 	for name, args := range map[string]string{
-		"link_list": "link list", "link_describe": "link describe east",
+		"link_list": "link list", "link_describe": "link describe east", "link_task_list": "link task list east",
 		"mirror_list": "mirror list", "mirror_describe": "mirror describe orders",
 		"mirror_promote": "mirror promote --dry-run orders",
 		"topic_list":     "topic list", "topic_describe": "topic describe orders",
@@ -184,6 +188,7 @@ func fewConfigs(t *testing.T, text string) string {
 func TestTables(t *testing.T) {
 	w := newWorld(t)
 	w.mirror("orders", "one", "two")
+	w.taskRan("east")
 	header := func(text string) []string {
 		var columns []string
 		for c := range strings.SplitSeq(strings.SplitN(text, "\n", 2)[0], "|") {
@@ -195,6 +200,9 @@ func TestTables(t *testing.T) {
 		"Link Name", "Mirror Topic Name", "Source Topic Name", "Mirror Status", "Status Time", "Num Partitions", "Max Per Partition Mirror Lag",
 	}, header(w.must("", "mirror", "list")))
 	require.Equal(t, []string{"Link Name", "State", "Error", "Source Cluster", "Mirror Topics"}, header(w.must("", "link", "list")))
+	require.Equal(t, []string{"Task Name", "State", "Error", "Error Message", "Last Success", "Interval"}, header(w.must("", "link", "task", "list", "east")))
+	require.Regexp(t, `(?m)^ TopicConfigsSync +\| ACTIVE +\| - +\| - +\| \d{4}-\S+Z +\| 5s$`, w.must("", "link", "task", "list", "east"))
+	require.Contains(t, w.refused("", "link", "task", "list", "nosuch"), `link "nosuch"`)
 	require.Equal(t, []string{"Name", "Partitions", "Replication Factor"}, header(w.must("", "topic", "list")))
 	require.Regexp(t, `State +\| ACTIVE`, w.must("", "link", "describe", "east"))
 	require.Regexp(t, `(?m)^ +0 \| 2 +\| 2 +\| 0 +\| \d{4}-`, w.must("", "mirror", "describe", "orders"))
@@ -203,10 +211,35 @@ func TestTables(t *testing.T) {
 	require.Contains(t, w.must("", "topic", "list", "--internal"), "_klink_state")
 }
 
+// What a task of a link could not do is shown, and how a mirror differs from its source where it is not to follow.
+func TestTaskErrorsAndDrift(t *testing.T) {
+	w := newWorld(t)
+	w.must("", "link", "create", "dead", "--config", "bootstrap.servers=127.0.0.1:1", "--no-validate")
+	w.eventually("the task of a link without a source is IN_ERROR", func() bool {
+		return strings.Contains(w.must("", "link", "task", "list", "dead"), "IN_ERROR")
+	})
+	require.Regexp(t, `(?m)^ TopicConfigsSync \| IN_ERROR \| BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR \| the source 127\.0\.0\.1:1 of link "dead" cannot be reached: .* \| - +\| 5s$`,
+		w.must("", "link", "task", "list", "dead"))
+
+	w.mirror("orders", "one")
+	w.must("", "link", "update", "east", "--config", "topic.config.sync.ms=100")
+	require.NotContains(t, w.must("", "mirror", "describe", "orders"), "do not follow")
+	w.alterSourceConfig("orders", "min.insync.replicas", "2")
+	w.eventually("the drift is shown", func() bool { return strings.Contains(w.must("", "mirror", "describe", "orders"), "do not follow") })
+	require.Regexp(t, `\nConfigs that differ from the source and do not follow it:\n Config +\| Source Value +\| Mirror Value *\n[-+]+\n min\.insync\.replicas +\| 2 +\| 1 *\n`,
+		w.must("", "mirror", "describe", "orders"))
+	require.Contains(t, strings.Join(strings.Fields(w.must("", "mirror", "describe", "orders", "-o", "json")), " "),
+		`"config_drift": [ { "name": "min.insync.replicas", "source_value": "2", "mirror_value": "1" } ]`)
+
+	w.must("", "link", "update", "east", "--config", "cluster.link.paused=true")
+	require.Regexp(t, `TopicConfigsSync +\| PAUSED`, w.must("", "link", "task", "list", "east"))
+	require.Contains(t, w.must("", "__complete", "link", "task", "list", ""), "east\n")
+}
+
 // Link and mirror commands say so when they talk to a broker.
 func TestNotKlink(t *testing.T) {
 	w := newWorld(t)
-	for _, args := range []string{"link list", "link create x --config-file source.config", "mirror list", "mirror pause t", "topic mirror stop t", "topic create t --link l"} {
+	for _, args := range []string{"link list", "link task list x", "link create x --config-file source.config", "mirror list", "mirror pause t", "topic mirror stop t", "topic create t --link l"} {
 		stderr := w.refused("", append(strings.Fields(args), "--cluster", "src")...)
 		require.Contains(t, stderr, "Error: "+w.source+" is a Kafka broker, not klink", args)
 	}

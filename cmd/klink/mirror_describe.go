@@ -20,6 +20,15 @@ type describedMirrorJSON struct {
 	StateTime    *string                  `json:"state_time"`
 	DirectAccess directAccessJSON         `json:"direct_access"`
 	Partitions   []describedPartitionJSON `json:"partitions"`
+	ConfigDrift  []configDriftJSON        `json:"config_drift"`
+}
+
+// configDriftJSON is a config of the topic that differs from the source's and does not follow it; null = that cluster has no
+// value of it.
+type configDriftJSON struct {
+	Name        string  `json:"name"`
+	SourceValue *string `json:"source_value"`
+	MirrorValue *string `json:"mirror_value"`
 }
 
 // directAccessJSON answers whether clients can go straight to the brokers after promotion.
@@ -59,7 +68,10 @@ func (a *app) mirrorDescribe() *cobra.Command {
 		Short: "Show the state of a mirror topic and of its partitions",
 		Long: `Shows the state of a mirror topic, how far each partition is behind its source, and whether clients can go straight to the
 brokers once mirroring has been stopped: that is so if every partition is aligned, which means that its records have the
-offsets of the source in the log of the broker, too. Where they have not, it shows since which offset, by how much, and why.`,
+offsets of the source in the log of the broker, too. Where they have not, it shows since which offset, by how much, and why.
+
+Configs of the topic that differ from the source's are listed where they do not follow it; what follows is the link's to say
+(topic.config.sync.include).`,
 		Args:              exactArgs("TOPIC"),
 		ValidArgsFunction: a.completeMirrors(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -110,9 +122,9 @@ func (a *app) showMirror(m linkapi.DescribedMirror) error {
 	out := describedMirrorJSON{
 		m.Link, m.Topic, m.SourceTopic, m.State, m.Error, m.StateMessage, timeText(m.StateTimeMs),
 		directAccessJSON{m.DirectAccess, m.DirectAccessReason},
-		[]describedPartitionJSON{},
+		[]describedPartitionJSON{}, []configDriftJSON{},
 	}
-	rows, shifts := [][]any{}, [][]any{}
+	rows, shifts, drift := [][]any{}, [][]any{}, [][]any{}
 	for _, p := range m.Partitions {
 		out.Partitions = append(out.Partitions, describedPartition(p))
 		rows = append(rows, []any{
@@ -122,6 +134,10 @@ func (a *app) showMirror(m linkapi.DescribedMirror) error {
 		if !p.Aligned {
 			shifts = append(shifts, []any{p.Partition, offset(p.ShiftBegan), p.Shift, p.HiddenOffsets, orDash(&p.ShiftReason)})
 		}
+	}
+	for _, d := range m.ConfigDrift {
+		out.ConfigDrift = append(out.ConfigDrift, configDriftJSON{d.Name, d.SourceValue, d.MirrorValue})
+		drift = append(drift, []any{d.Name, orDash(d.SourceValue), orDash(d.MirrorValue)})
 	}
 	if a.output == "json" {
 		return a.json(out)
@@ -140,6 +156,10 @@ func (a *app) showMirror(m linkapi.DescribedMirror) error {
 	if len(shifts) > 0 {
 		fmt.Fprintln(a.out)
 		a.table([]string{"Not Aligned Partition", "From Offset", "Shift", "Hidden Offsets", "Reason"}, shifts)
+	}
+	if len(drift) > 0 {
+		fmt.Fprintln(a.out, "\nConfigs that differ from the source and do not follow it:")
+		a.table([]string{"Config", "Source Value", "Mirror Value"}, drift)
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ import (
 
 	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"klink/internal/config"
 )
@@ -133,6 +135,25 @@ func (w *world) mirror(topic string, lines ...string) {
 	w.eventually(topic+" is ACTIVE without lag", func() bool {
 		list := w.must("", "mirror", "list", "-o", "json")
 		return strings.Contains(list, `"ACTIVE"`) && strings.Contains(list, `"max_lag": 0`)
+	})
+}
+
+// alterSourceConfig sets a config of a topic at the source.
+func (w *world) alterSourceConfig(topic, name, value string) {
+	w.t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(w.source))
+	require.NoError(w.t, err)
+	defer cl.Close()
+	responses, err := kadm.NewClient(cl).AlterTopicConfigs(w.t.Context(), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: name, Value: &value}}, topic)
+	require.NoError(w.t, err)
+	require.NoError(w.t, responses[0].Err)
+}
+
+// taskRan waits until the tasks of a link have run once.
+func (w *world) taskRan(link string) {
+	w.t.Helper()
+	w.eventually("the tasks of "+link+" have run", func() bool {
+		return !strings.Contains(w.must("", "link", "task", "list", link, "-o", "json"), `"last_success_time": null`)
 	})
 }
 

@@ -6,6 +6,7 @@ package telemetry
 import (
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.opentelemetry.io/otel/attribute"
@@ -28,6 +29,10 @@ type Sources struct {
 	Probes     func() int64
 	Replicator func() replicator.Stats
 	State      func() *admin.State
+	// LinkTasks are the tasks of each link.
+	LinkTasks func() map[string][]admin.TaskStatus
+	// Now is the clock that LinkTasks goes by; nil = time.Now.
+	Now func() time.Time
 }
 
 // kind is how an instrument behaves over time.
@@ -61,6 +66,8 @@ type picture struct {
 	probes     func() int64
 	replicator *replicator.Stats
 	state      *admin.State
+	tasks      map[string][]admin.TaskStatus
+	now        time.Time
 }
 
 func (s Sources) picture() *picture {
@@ -71,6 +78,13 @@ func (s Sources) picture() *picture {
 	}
 	if s.State != nil {
 		p.state = s.State()
+	}
+	if s.LinkTasks != nil {
+		p.tasks = s.LinkTasks()
+	}
+	p.now = time.Now()
+	if s.Now != nil {
+		p.now = s.Now()
 	}
 	return p
 }
@@ -162,6 +176,36 @@ var instruments = []instrument{
 		onState(func(s *admin.State, out emit) {
 			for name, l := range s.Links {
 				out(1, name, string(l.State), string(l.Error))
+			}
+		}),
+	},
+	{
+		"klink.link.task.state", "klink_link_task_state", gauge, "{task}",
+		[]string{"link", "task", "state"},
+		"1 for the state that the task of the link is in: ACTIVE, IN_ERROR, PAUSED, NOT_CONFIGURED.",
+		onTasks(func(_ *picture, link string, t *admin.TaskStatus, out emit) { out(1, link, t.Name, string(t.State)) }),
+	},
+	{
+		"klink.link.task.errors", "klink_link_task_errors", gauge, "{error}",
+		[]string{"link", "task", "error"},
+		"How many things the last run of the task could not do, by error, of those that klink link task list shows. Absent without any.",
+		onTasks(func(_ *picture, link string, t *admin.TaskStatus, out emit) {
+			n := map[admin.Error]int{}
+			for _, e := range t.Errors {
+				n[e.Code]++
+			}
+			for code, n := range n {
+				out(float64(n), link, t.Name, string(code))
+			}
+		}),
+	},
+	{
+		"klink.link.task.success.age", "klink_link_task_success_age_seconds", gauge, "s",
+		[]string{"link", "task"},
+		"Time since the last run of the task that had no error. Absent before the first.",
+		onTasks(func(p *picture, link string, t *admin.TaskStatus, out emit) {
+			if !t.LastSuccess.IsZero() {
+				out(max(0, p.now.Sub(t.LastSuccess).Seconds()), link, t.Name)
 			}
 		}),
 	},
@@ -278,6 +322,16 @@ func onState(f func(*admin.State, emit)) func(*picture, emit) {
 	return func(p *picture, out emit) {
 		if p.state != nil {
 			f(p.state, out)
+		}
+	}
+}
+
+func onTasks(f func(*picture, string, *admin.TaskStatus, emit)) func(*picture, emit) {
+	return func(p *picture, out emit) {
+		for link, tasks := range p.tasks {
+			for i := range tasks {
+				f(p, link, &tasks[i], out)
+			}
 		}
 	}
 }

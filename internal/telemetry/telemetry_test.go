@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -54,6 +55,15 @@ func testSources() Sources {
 				Produces: 6, BufferedBytes: 10, PeakBufferedBytes: 20, BudgetBytes: 30,
 			}
 		},
+		LinkTasks: func() map[string][]admin.TaskStatus {
+			return map[string][]admin.TaskStatus{"east": {
+				{Name: "TopicConfigsSync", State: admin.TaskInError, LastSuccess: time.Unix(1000, 0), Errors: []admin.TaskError{
+					{Code: admin.ErrTimeout}, {Code: admin.ErrPolicyViolation}, {Code: admin.ErrPolicyViolation},
+				}},
+				{Name: "Never", State: admin.TaskActive},
+			}}
+		},
+		Now: func() time.Time { return time.Unix(1002, 500_000_000) },
 		State: func() *admin.State {
 			return &admin.State{
 				Links:     map[string]*admin.Link{"east": {Name: "east", State: admin.LinkUnavailable, Error: admin.ErrTimeout}},
@@ -101,6 +111,11 @@ func TestMetrics(t *testing.T) {
 		`klink_proxy_batches_voided_total 6`,
 		`klink_proxy_probes_total 8`,
 		`klink_link_state{error="TIMEOUT_ERROR",link="east",state="UNAVAILABLE"} 1`,
+		`klink_link_task_state{link="east",state="IN_ERROR",task="TopicConfigsSync"} 1`,
+		`klink_link_task_state{link="east",state="ACTIVE",task="Never"} 1`,
+		`klink_link_task_errors{error="POLICY_VIOLATION",link="east",task="TopicConfigsSync"} 2`,
+		`klink_link_task_errors{error="TIMEOUT_ERROR",link="east",task="TopicConfigsSync"} 1`,
+		`klink_link_task_success_age_seconds{link="east",task="TopicConfigsSync"} 2.5`,
 		`klink_mirror_state{error="",link="east",state="ACTIVE",topic="t"} 1`,
 		`klink_mirror_lag_offsets{link="east",partition="0",topic="t"} 4`,
 		`klink_mirror_lag_time_seconds{link="east",partition="0",topic="t"} 1.5`,
@@ -125,6 +140,7 @@ func TestMetrics(t *testing.T) {
 		require.True(t, strings.Contains(text, "\n"+want), want)
 	}
 	require.NotContains(t, text, `partition="2"`, "unknown lag must be absent")
+	require.NotContains(t, text, `success_age_seconds{link="east",task="Never"}`)
 }
 
 // Every row of the table is in the exposition under the Prometheus name it gives, and nothing else of klink's is there.

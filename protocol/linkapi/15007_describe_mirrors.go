@@ -33,6 +33,17 @@ type DescribedMirror struct {
 	DirectAccess       bool
 	DirectAccessReason string
 	Partitions         []DescribedPartition
+	// ConfigDrift are the configs of the topic that differ from the source's and do not follow it, in the order of their names,
+	// as the last look of the task TopicConfigsSync found them.
+	ConfigDrift []ConfigDrift
+}
+
+// ConfigDrift is a config of a mirror topic that differs from the source's; nil = that cluster has no such config, or no value
+// of it.
+type ConfigDrift struct {
+	Name        string
+	SourceValue *string
+	MirrorValue *string
 }
 
 // DescribedPartition is one partition of a mirror. Offsets are logical but for those in Hidden; -1 = unknown.
@@ -72,7 +83,7 @@ func (r *DescribeMirrorsResponse) fields(c *codec) {
 	c.int32(&r.ThrottleMs)
 	c.int16(&r.ErrorCode)
 	c.nullableString(&r.ErrorMessage)
-	structs(c, &r.Mirrors, 20, (*DescribedMirror).fields)
+	structs(c, &r.Mirrors, 21, (*DescribedMirror).fields)
 }
 
 func (d *DescribedMirror) fields(c *codec) {
@@ -88,6 +99,13 @@ func (d *DescribedMirror) fields(c *codec) {
 	c.bool(&d.DirectAccess)
 	c.string(&d.DirectAccessReason)
 	structs(c, &d.Partitions, 87, (*DescribedPartition).fields)
+	structs(c, &d.ConfigDrift, 3, (*ConfigDrift).fields)
+}
+
+func (d *ConfigDrift) fields(c *codec) {
+	c.string(&d.Name)
+	c.nullableString(&d.SourceValue)
+	c.nullableString(&d.MirrorValue)
 }
 
 func (d *DescribedPartition) fields(c *codec) {

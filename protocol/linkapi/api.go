@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// The API keys. 15009 to 15015 are reserved.
+// The API keys. 15010 to 15015 are reserved.
 const (
 	KeyCreateLinks      int16 = 15000
 	KeyDeleteLinks      int16 = 15001
@@ -23,8 +23,9 @@ const (
 	KeyListMirrors      int16 = 15006
 	KeyDescribeMirrors  int16 = 15007
 	KeyAlterMirrors     int16 = 15008
+	KeyListLinkTasks    int16 = 15009
 	MinKey                    = KeyCreateLinks
-	MaxKey                    = KeyAlterMirrors
+	MaxKey                    = KeyListLinkTasks
 )
 
 // API is one row of the table of link APIs.
@@ -48,6 +49,7 @@ var apis = [...]API{
 	{Key: KeyListMirrors, Name: "ListMirrors", request: func() kmsg.Request { return new(ListMirrorsRequest) }},
 	{Key: KeyDescribeMirrors, Name: "DescribeMirrors", request: func() kmsg.Request { return new(DescribeMirrorsRequest) }},
 	{Key: KeyAlterMirrors, Name: "AlterMirrors", Alter: true, request: func() kmsg.Request { return new(AlterMirrorsRequest) }},
+	{Key: KeyListLinkTasks, Name: "ListLinkTasks", request: func() kmsg.Request { return new(ListLinkTasksRequest) }},
 }
 
 // APIs lists the link APIs in the order of their keys, as they are offered in ApiVersions. The slice is the caller's.

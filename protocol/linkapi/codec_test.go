@@ -52,9 +52,21 @@ func samples() []message {
 				MirrorEndOffset: 18, Lag: 19, LastFetchTimeMs: 20, Aligned: true, Shift: -21, ShiftBegan: 25, ShiftReason: "policy",
 				HiddenOffsets: 26, Hidden: []HiddenRange{{From: 27, To: 28}, {From: 29, To: 30}},
 			}},
+			ConfigDrift: []ConfigDrift{{Name: "min.insync.replicas", SourceValue: ptr("2"), MirrorValue: ptr("")}, {Name: "null"}},
 		}}},
 		&AlterMirrorsRequest{TimeoutMs: 22, ValidateOnly: true, Mirrors: []AlterMirror{{Topic: "orders", Op: MirrorFailover}}},
 		&AlterMirrorsResponse{ThrottleMs: 23, Results: results},
+		&ListLinkTasksRequest{Link: ptr("east")},
+		&ListLinkTasksResponse{ThrottleMs: 24, ErrorCode: 5, ErrorMessage: ptr("no"), Links: []LinkTasks{
+			{Name: "east", Tasks: []LinkTask{
+				{
+					Name: "TopicConfigsSync", State: "IN_ERROR", IntervalMs: 25, LastRunTimeMs: 26, LastSuccessTimeMs: -1,
+					Errors: []LinkTaskError{{Code: "TIMEOUT_ERROR", Message: "why"}, {}},
+				},
+				{Name: "bare"},
+			}},
+			{Name: "none", ErrorCode: 91, ErrorMessage: ptr("no such link")},
+		}},
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
@@ -94,8 +95,8 @@ func TestDocumentedSchemas(t *testing.T) {
 	require.Empty(t, schemas, "documented, but no message")
 }
 
-// TestDocumentedStates checks that every state and error that package admin defines is in docs/protocol.md: they are strings
-// to the protocol.
+// TestDocumentedStates checks that every state, error and task that package admin defines is in docs/protocol.md: they are
+// strings to the protocol.
 func TestDocumentedStates(t *testing.T) {
 	model, err := os.ReadFile("../../admin/model.go")
 	require.NoError(t, err)
@@ -106,6 +107,23 @@ func TestDocumentedStates(t *testing.T) {
 	for _, name := range names {
 		require.Regexp(t, `\b`+string(name[1])+`\b`, string(doc))
 	}
+	files, err := filepath.Glob("../../admin/task*.go")
+	require.NoError(t, err)
+	states, tasks := 0, 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, name := range regexp.MustCompile(`TaskState = "([A-Z_]+)"`).FindAllSubmatch(text, -1) {
+			require.Regexp(t, `(?m)^\| `+string(name[1])+` \|`, string(doc))
+			states++
+		}
+		for _, name := range regexp.MustCompile(`&task\{\s*name: +"(\w+)"`).FindAllSubmatch(text, -1) {
+			require.Regexp(t, `(?m)^\| `+string(name[1])+` \|`, string(doc))
+			tasks++
+		}
+	}
+	require.Equal(t, 4, states)
+	require.NotZero(t, tasks)
 }
 
 // compareFields checks that the documented fields are those of the struct, in the same order, of the same types.
