@@ -22,9 +22,10 @@ type offsetSync struct {
 	link   *Link
 	source *source
 	memory *offsetMemory
-	// mirrors that are synced, by topic at the source; part: the link has more.
+	// mirrors that are synced, by topic at the source; part: the link has more. takes says which may be written in their state.
 	mirrors map[string]*Mirror
 	part    bool
+	takes   func(*Mirror) bool
 	// states are the groups at the destination as they were listed.
 	states map[string]listedGroup
 	// asked: a person wants these groups to be as at the source, so that an offset is raised without news, too.
@@ -65,20 +66,26 @@ func (o *syncedOffset) now() int64 {
 	return o.committed
 }
 
-// mirrorsForOffsets are the mirrors of a link whose offsets a task syncs, by topic at the source. A mirror that is stopped has
-// offsets of its own; one that is being stopped is left to the stop; a FAILED one may have another topic at its source.
-func mirrorsForOffsets(state *State, link string) map[string]*Mirror {
+// mirrorsOf are the mirrors of a link that fit, by topic at the source.
+func mirrorsOf(state *State, link string, fits func(*Mirror) bool) map[string]*Mirror {
 	mirrors := map[string]*Mirror{}
 	for _, m := range state.Mirrors {
-		if m.Link == link && takesOffsets(m) {
+		if m.Link == link && fits(m) {
 			mirrors[m.SourceTopic] = m
 		}
 	}
 	return mirrors
 }
 
+// takesOffsets says whether the task syncs the offsets for a mirror. One that is stopped has offsets of its own; one that is
+// being stopped is left to the stop; a FAILED one may have another topic at its source.
 func takesOffsets(m *Mirror) bool {
 	return m.Created && (m.State == MirrorActive || m.State == MirrorPaused || m.State == MirrorSourceUnavailable)
+}
+
+// takesLastOffsets is takesOffsets for what is done at the end: of the mirroring, or of a group at the source.
+func takesLastOffsets(m *Mirror) bool {
+	return takesOffsets(m) || m.Created && m.State == MirrorPendingStopped
 }
 
 // run syncs groups and calls each for those that have offsets for mirrors, or that could not be asked for them. It returns
@@ -361,11 +368,6 @@ func (o *offsetSync) commit(ctx context.Context, g *syncedGroup) {
 		}
 	}
 	flush()
-}
-
-// takes says whether offsets may be written for a mirror in the state that it is in now.
-func (o *offsetSync) takes(m *Mirror) bool {
-	return takesOffsets(m) || o.part && m.Created && m.State == MirrorPendingStopped
 }
 
 // inUse says whether the destination refuses a commit because the group has members.

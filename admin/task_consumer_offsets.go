@@ -28,7 +28,7 @@ func syncConsumerOffsets(ctx context.Context, s *Service, r *taskRun) []TaskErro
 		}
 		r.memory = true
 	}
-	return s.syncGroups(ctx, s.offsetSync(r.link, r.source, mirrorsForOffsets(s.State(), r.link.Name)))
+	return s.syncGroups(ctx, s.offsetSync(r.link, r.source, mirrorsOf(s.State(), r.link.Name, takesOffsets)))
 }
 
 // syncOffsetsOf carries over the committed offsets for some mirrors of a link, as its filters say, for a mirror that is about to
@@ -38,13 +38,7 @@ func (s *Service) syncOffsetsOf(ctx context.Context, l *Link, topics []string) [
 	if !syncsOffsets(l) {
 		return nil
 	}
-	mirrors := map[string]*Mirror{}
-	state := s.State()
-	for _, topic := range topics {
-		if m := state.Mirrors[topic]; m != nil && m.Link == l.Name && m.Created && m.State != MirrorStopped {
-			mirrors[m.SourceTopic] = m
-		}
-	}
+	mirrors := mirrorsOf(s.State(), l.Name, func(m *Mirror) bool { return takesLastOffsets(m) && slices.Contains(topics, m.Topic) })
 	if len(mirrors) == 0 {
 		return nil
 	}
@@ -57,12 +51,12 @@ func (s *Service) syncOffsetsOf(ctx context.Context, l *Link, topics []string) [
 		return []TaskError{{ErrSourceClusterChanged, "another cluster answers at bootstrap.servers than the link was made for"}}
 	}
 	o := s.offsetSync(l, source, mirrors)
-	o.part = true
+	o.part, o.takes = true, takesLastOffsets
 	return s.syncGroups(ctx, o)
 }
 
 func (s *Service) offsetSync(l *Link, source *source, mirrors map[string]*Mirror) *offsetSync {
-	return &offsetSync{s: s, link: l, source: source, mirrors: mirrors, memory: s.offsetMemory(l)}
+	return &offsetSync{s: s, link: l, source: source, mirrors: mirrors, takes: takesOffsets, memory: s.offsetMemory(l)}
 }
 
 // syncGroups syncs the groups that the link's filters name.
