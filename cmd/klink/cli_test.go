@@ -220,7 +220,7 @@ func TestTaskErrorsAndDrift(t *testing.T) {
 	w.eventually("the task of a link without a source is IN_ERROR", func() bool {
 		return strings.Contains(w.must("", "link", "task", "list", "dead"), "IN_ERROR")
 	})
-	require.Regexp(t, `(?m)^ TopicConfigsSync +\| IN_ERROR \| BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR \| the source 127\.0\.0\.1:1 of link "dead" cannot be reached: .* \| - +\| 5s$`,
+	require.Regexp(t, `(?m)^ TopicConfigsSync +\| IN_ERROR +\| BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR \| the source 127\.0\.0\.1:1 of link "dead" cannot be reached: .* \| - +\| 5s$`,
 		w.must("", "link", "task", "list", "dead"))
 
 	w.mirror("orders", "one")
