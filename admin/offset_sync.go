@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -88,15 +89,33 @@ func takesLastOffsets(m *Mirror) bool {
 	return takesOffsets(m) || m.Created && m.State == MirrorPendingStopped
 }
 
-// run syncs groups and calls each for those that have offsets for mirrors, or that could not be asked for them. It returns
-// early when ctx ends.
+// offsetPatience is how long coordinators are asked again that cannot answer now: one that moves is back soon, and a
+// destination that has never had a group makes the topic for their offsets first.
+const offsetPatience = 5 * time.Second
+
+// run syncs groups and calls each once for those that have offsets for mirrors, or that could not be asked for them. It
+// returns early when ctx ends.
 func (o *offsetSync) run(ctx context.Context, groups []string, each func(*syncedGroup)) {
 	o.ends, o.found = map[partitionOf]int64{}, map[partitionOf]bool{}
-	for chunk := range slices.Chunk(groups, offsetGroups) {
-		for _, g := range o.chunk(ctx, chunk) {
-			each(g)
+	for until := (time.Time{}); ; {
+		var again []string
+		for chunk := range slices.Chunk(groups, offsetGroups) {
+			for _, g := range o.chunk(ctx, chunk) {
+				if (until.IsZero() || time.Now().Before(until)) && tryAgain(ctx, g.err) {
+					again = append(again, g.group)
+				} else {
+					each(g)
+				}
+			}
+			if ctx.Err() != nil {
+				return
+			}
 		}
-		if ctx.Err() != nil {
+		if until.IsZero() {
+			until = time.Now().Add(offsetPatience)
+		}
+		groups = again
+		if len(groups) == 0 || sleep(ctx, clampPause) != nil {
 			return
 		}
 	}
