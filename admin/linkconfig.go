@@ -24,8 +24,6 @@ type LinkConfig struct {
 
 	// check refuses a value of the right type; the error says what is wrong with it.
 	check func(value string) error
-	// syntax refuses a value with an error that says by itself what is wrong, and where.
-	syntax func(value string) error
 	// connection marks what decides how the source is reached: a change is tried out before it is stored.
 	connection bool
 }
@@ -201,10 +199,9 @@ var linkConfigs = []LinkConfig{
 		Doc: "How often committed offsets are carried over, in milliseconds.",
 	},
 	{
-		Name: ConfigGroupFilters, Type: TypeString, Importance: "medium",
-		Allowed: `JSON: {"groupFilters":[{"name":NAME,"patternType":"LITERAL" or "PREFIXED","filterType":"INCLUDE" or "EXCLUDE"},...]}`,
-		syntax:  func(value string) error { _, err := parseGroupFilters(value); return err },
-		Doc:     "The groups whose offsets are carried over: those that an INCLUDE filter matches and no EXCLUDE filter does. The name `*` with LITERAL is every group. Without filters no group is. `klink group migrate` excludes a group once it has moved.",
+		Name: ConfigGroupFilters, Type: TypeString, Importance: "medium", Allowed: "JSON" + nameFilterForm(groupFiltersField),
+		check: func(v string) error { _, err := parseGroupFilters(v); return err },
+		Doc:   "The groups whose offsets are carried over: those that an INCLUDE filter matches and no EXCLUDE filter does. The name `*` with LITERAL is every group. Without filters no group is. `klink group migrate` excludes a group once it has moved.",
 	},
 	{
 		Name: ConfigTopicSyncMs, Type: TypeInt, Default: "5000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
@@ -215,11 +212,40 @@ var linkConfigs = []LinkConfig{
 		Allowed: "names of topic configs, separated by commas; not compression.type, message.timestamp.* nor throttles", check: checkFollowed,
 		Doc: "The topic configs that mirrors have from their source topics and that clients cannot alter. cleanup.policy and max.message.bytes always are, whether named or not. What else differs is shown by `klink mirror describe`.",
 	},
+	{
+		Name: ConfigStartOffset, Type: TypeString, Default: startEarliest, Importance: "medium",
+		Allowed: "earliest, latest, or a time from 1970 on as in 2026-01-31T18:00:00.000Z; without a zone it is UTC", check: checkStartOffset,
+		Doc: "Where mirrors begin that are created from now on: with the oldest record of the source, behind its newest one, or with the first record that is not older than a time. Mirrors that are there stay as they are, and partitions that a source topic gets later are mirrored from their beginning.",
+	},
+	{
+		Name: ConfigAutoCreate, Type: TypeBoolean, Default: "false", Importance: "medium",
+		Doc: "true: source topics that auto.create.mirror.topics.filters includes, and that have no mirror, get one, within metadata.max.age.ms; those that are internal (`__`, `_klink`) never do. A topic of the same name at the destination is reported and left alone. Nothing is deleted. A mirror that somebody deletes is created again: exclude its topic first.",
+	},
+	{
+		Name: ConfigAutoCreateFilters, Type: TypeString, Importance: "medium", Allowed: "JSON" + nameFilterForm(topicFiltersField),
+		check: func(v string) error { _, err := parseTopicFilters(v); return err },
+		Doc:   "Which source topics get mirrors by themselves: those that an INCLUDE filter matches and no EXCLUDE filter does. `*` with the patternType LITERAL is every topic. Without filters none do.",
+	},
+}
+
+// configAliases are other names of link configs: those of the documented product.
+var configAliases = map[string]string{
+	ConfigACLFilters + ".json":        ConfigACLFilters,
+	ConfigGroupFilters + ".json":      ConfigGroupFilters,
+	ConfigAutoCreateFilters + ".json": ConfigAutoCreateFilters,
+}
+
+// LinkConfigName is the name under which a link config is kept: of an alias the real one, else the same.
+func LinkConfigName(name string) string {
+	if real, ok := configAliases[name]; ok {
+		return real
+	}
+	return name
 }
 
 // later are configs of features that this version does not have. Switching one off is no error, so that one file serves
 // several versions; anything else is refused, because a link that silently does not sync would be worse.
-var laterConfigs = []string{"acl.sync.", "acl.filters", "auto.create.mirror.topics."}
+var laterConfigs = []string{"acl.sync.", "acl.filters"}
 
 func isLater(name string) bool {
 	return slices.ContainsFunc(laterConfigs, func(prefix string) bool { return strings.HasPrefix(name, prefix) })

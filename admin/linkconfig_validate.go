@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -75,14 +76,13 @@ func (c LinkConfig) validate(value string) error {
 			return fmt.Errorf("%s is not a whole number%s", c.shown(value), c.allowedSuffix())
 		}
 	}
-	if c.syntax != nil {
-		if err := c.syntax(value); err != nil {
-			return err
-		}
-	}
 	if c.check != nil {
 		if err := c.check(value); err != nil {
-			return fmt.Errorf("%s%s", c.shown(value), c.allowedSuffix())
+			why := ""
+			if !errors.Is(err, errNotAllowed) && !c.Sensitive {
+				why = "; " + err.Error()
+			}
+			return fmt.Errorf("%s%s%s", c.shown(value), c.allowedSuffix(), why)
 		}
 	}
 	return nil
@@ -105,7 +105,8 @@ func (c LinkConfig) allowedSuffix() string {
 	return " is not allowed; allowed: " + c.Allowed
 }
 
-var errNotAllowed = fmt.Errorf("not allowed")
+// errNotAllowed is the error of a check that has nothing to add to what is allowed; any other one is shown behind that.
+var errNotAllowed = errors.New("not allowed")
 
 func oneOf(values ...string) func(string) error {
 	return func(v string) error {

@@ -71,6 +71,7 @@ type taskRun struct {
 var tasks = []*task{
 	topicConfigTask,
 	consumerOffsetTask,
+	autoCreateTask,
 }
 
 // taskError makes an error of a task out of any error.
