@@ -44,7 +44,7 @@ const offsetGroups = 500
 type syncedGroup struct {
 	group   string
 	offsets []*syncedOffset
-	// active: something was to be written, but the group is active at the destination.
+	// active: nothing is written, as the group is active at the destination.
 	active bool
 	err    error // none of the offsets, or not all of them, could be dealt with
 }
@@ -337,10 +337,9 @@ func (o *offsetSync) checkSource(ctx context.Context, synced []*syncedGroup) {
 func (o *offsetSync) write(ctx context.Context, synced []*syncedGroup) {
 	var due []*syncedGroup
 	for _, g := range synced {
-		if slices.ContainsFunc(g.offsets, func(c *syncedOffset) bool { return c.write }) {
-			if g.active = o.states[g.group].active(); !g.active && !o.dry {
-				due = append(due, g)
-			}
+		g.active = len(g.offsets) > 0 && o.states[g.group].active()
+		if !g.active && !o.dry && slices.ContainsFunc(g.offsets, func(c *syncedOffset) bool { return c.write }) {
+			due = append(due, g)
 		}
 	}
 	forEach(len(due), func(i int) { o.commit(ctx, due[i]) })

@@ -197,6 +197,12 @@ func TestOffsetSyncLeavesActiveGroups(t *testing.T) {
 	require.EqualValues(t, 10, w.committed("busy", "orders", 0).At)
 	hide.Remove()
 
+	// It is named as well when there is nothing to be written.
+	w.atSource("busy", "orders", "", 5)
+	status = w.service.offsetTask(t, "l")
+	require.Len(t, status.Errors, 1, "%v", status.Errors)
+	require.Equal(t, ErrGroupInUse, status.Errors[0].Code)
+
 	r := w.migrate("busy")
 	require.Equal(t, kerr.NonEmptyGroup.Code, r.ErrorCode)
 	require.Contains(t, text(r.ErrorMessage), "CONSUMER_GROUP_IN_USE_ERROR: group 'busy' is active at the destination")
@@ -273,10 +279,10 @@ func TestOffsetSyncAnotherSourceTopic(t *testing.T) {
 // TestOffsetSyncErrors: what fails for some groups is named, and does not keep the others.
 func TestOffsetSyncErrors(t *testing.T) {
 	w := offsetWorld(t)
+	refuse := w.destination.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.TopicAuthorizationFailed, Count: -1})
 	for i := range 8 {
 		w.atSource(fmt.Sprintf("g%d", i), "orders", "", 20)
 	}
-	refuse := w.destination.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.TopicAuthorizationFailed, Count: -1})
 	status := w.service.offsetTask(t, "l")
 	require.Equal(t, TaskInError, status.State)
 	require.Len(t, status.Errors, 1, "%v", status.Errors)
