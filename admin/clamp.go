@@ -162,7 +162,7 @@ func (s *Service) setBack(ctx context.Context, beyond map[string][]*commit) (don
 	return done, kept
 }
 
-// commit commits the ends for one group, as a client that is no member: generation -1, no member id. The leader epoch is -1,
+// commit commits the offsets end for one group, as a client that is no member: generation -1, no member id. The leader epoch is -1,
 // because the source's epochs mean nothing here. Each commit gets its error.
 func (s *Service) commit(ctx context.Context, group string, commits []*commit) {
 	req := kmsg.NewPtrOffsetCommitRequest()
@@ -192,12 +192,24 @@ func (s *Service) commit(ctx context.Context, group string, commits []*commit) {
 		}
 		return
 	}
+	type place struct {
+		topic     string
+		id        [16]byte // where the answer names no topic
+		partition int32
+	}
+	at := make(map[place]*commit, 2*len(commits))
+	for _, c := range commits {
+		at[place{topic: c.topic, partition: c.partition}] = c
+		at[place{id: c.topicID, partition: c.partition}] = c
+	}
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
-			for _, c := range commits {
-				if c.partition == p.Partition && (c.topic == t.Topic || t.Topic == "" && c.topicID == t.TopicID) {
-					c.err = kerr.ErrorForCode(p.ErrorCode)
-				}
+			where := place{topic: t.Topic, partition: p.Partition}
+			if t.Topic == "" {
+				where.id = t.TopicID
+			}
+			if c := at[where]; c != nil {
+				c.err = kerr.ErrorForCode(p.ErrorCode)
 			}
 		}
 	}

@@ -36,6 +36,8 @@ func (s *Service) HandleLink(ctx context.Context, req kmsg.Request) kmsg.Respons
 		return s.describeMirrors(ctx, req)
 	case *linkapi.AlterMirrorsRequest:
 		return s.alterMirrors(ctx, req)
+	case *linkapi.MigrateGroupsRequest:
+		return s.migrateGroups(ctx, req)
 	case *linkapi.ListLinkTasksRequest:
 		return s.listLinkTasks(ctx, req)
 	}

@@ -191,6 +191,19 @@ var linkConfigs = []LinkConfig{
 		Doc: "How many offsets of a partition are used up at the destination so that its first record gets the source's offset. A partition whose log starts higher at the source is mirrored with a shift.",
 	},
 	{
+		Name: ConfigOffsetSync, Type: TypeBoolean, Default: "false", Importance: "medium",
+		Doc: "true: the committed offsets of the groups of consumer.offset.group.filters are carried over from the source, for mirrored topics, so that consumers can go on at the destination where they were. A group that is active at the destination is left alone, and so is what has been committed there beyond the source's offset.",
+	},
+	{
+		Name: ConfigOffsetSyncMs, Type: TypeInt, Default: "30000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
+		Doc: "How often committed offsets are carried over, in milliseconds.",
+	},
+	{
+		Name: ConfigGroupFilters, Type: TypeString, Importance: "medium", Allowed: "JSON" + nameFilterForm(groupFiltersField),
+		check: func(v string) error { _, err := parseGroupFilters(v); return err },
+		Doc:   "The groups whose offsets are carried over: those that an INCLUDE filter matches and no EXCLUDE filter does. The name `*` with LITERAL is every group. Without filters no group is. `klink group migrate` excludes a group once it has moved.",
+	},
+	{
 		Name: ConfigTopicSyncMs, Type: TypeInt, Default: "5000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
 		Doc: "How often the configs of mirrors are compared with those of their source topics, in milliseconds.",
 	},
@@ -232,7 +245,7 @@ func LinkConfigName(name string) string {
 
 // later are configs of features that this version does not have. Switching one off is no error, so that one file serves
 // several versions; anything else is refused, because a link that silently does not sync would be worse.
-var laterConfigs = []string{"consumer.offset.sync.", "consumer.offset.group.", "acl.sync.", "acl.filters"}
+var laterConfigs = []string{"acl.sync.", "acl.filters"}
 
 func isLater(name string) bool {
 	return slices.ContainsFunc(laterConfigs, func(prefix string) bool { return strings.HasPrefix(name, prefix) })

@@ -56,6 +56,8 @@ const (
 	// ErrMirrorTopicDeleted: the mirror's topic was deleted at the destination, not through klink; a topic that has
 	// its name now is another one.
 	ErrMirrorTopicDeleted Error = "MIRROR_TOPIC_DELETED"
+	// ErrGroupInUse: a group whose offsets were to be synced is active at the destination. (An error of a task only.)
+	ErrGroupInUse Error = "CONSUMER_GROUP_IN_USE_ERROR"
 	// ErrTopicExists: a mirror cannot be created because an ordinary topic has its name; of a task.
 	ErrTopicExists Error = "TOPIC_EXISTS_ERROR"
 	// ErrSourceClusterChanged: another cluster than the link was made for answers at the source's address.

@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// Records of the state topic. Keys are link/NAME, mirror/TOPIC, timeline/TOPIC/PARTITION and checkpoint/TOPIC/PARTITION;
-// none of the names can contain a slash. Values are JSON objects with a version; null (a tombstone) deletes. Fields that this version does not
+// Records of the state topic. Keys are link/NAME, offsets/LINK, mirror/TOPIC, timeline/TOPIC/PARTITION and
+// checkpoint/TOPIC/PARTITION; none of the names can contain a slash. Values are JSON objects with a version; null (a tombstone) deletes. Fields that this version does not
 // know survive when it changes a record, so that two versions of klink can work on one state topic.
 
 // recordVersion is the version of records that this klink writes, and the highest that it reads. A field that older
@@ -33,6 +33,7 @@ const (
 	kindMirror     recordKind = "mirror"
 	kindTimeline   recordKind = "timeline"
 	kindCheckpoint recordKind = "checkpoint"
+	kindOffsets    recordKind = "offsets"
 )
 
 // recordKey is a parsed key.
@@ -43,6 +44,7 @@ type recordKey struct {
 }
 
 func linkKey(name string) string    { return "link/" + name }
+func offsetsKey(link string) string { return "offsets/" + link }
 func mirrorKey(topic string) string { return "mirror/" + topic }
 func timelineKey(t timelineAt) string {
 	return "timeline/" + t.topic + "/" + strconv.Itoa(int(t.partition))
@@ -68,7 +70,7 @@ func parseRecordKey(key []byte) (recordKey, error) {
 	}
 	k := recordKey{Kind: recordKind(kind), Name: rest}
 	switch k.Kind {
-	case kindLink, kindMirror:
+	case kindLink, kindMirror, kindOffsets:
 	case kindTimeline, kindCheckpoint:
 		topic, number, ok := strings.Cut(rest, "/")
 		partition, err := strconv.ParseUint(number, 10, 31)

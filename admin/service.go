@@ -79,6 +79,9 @@ type Service struct {
 
 	tasks *taskRunner
 
+	offsetsMu sync.Mutex
+	offsets   map[string]*offsetMemory // by link id; see consumerOffsetTask
+
 	driftMu sync.Mutex
 	drift   map[string][]ConfigDrift // by mirror; see topicConfigTask
 }

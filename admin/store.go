@@ -32,7 +32,7 @@ type Store struct {
 	records records
 	live    map[timelineAt]*timeline.Partition
 	state   stateCache
-	changed bool // since the last picture: something else than checkpoints
+	changed bool // since the last picture: something else than checkpoints and offsets
 }
 
 // records are the decoded records by name. The records are immutable.
@@ -42,11 +42,13 @@ type records struct {
 	timelines map[string]map[int32]*timelineRecord // by topic and partition
 	// checkpoints by topic and partition, those of earlier mirrors of the topic included.
 	checkpoints map[string]map[int32]*checkpointRecord
-	broken      map[string]error // by key
+	offsets     map[string]*offsetsRecord // by link
+	broken      map[string]error          // by key
 }
 
 // OpenStore starts to read the state topic, which must exist. changed is called after every change, by anyone, once the
-// store has it; it may be called from several goroutines at once. A checkpoint is no change: it shows in no picture.
+// store has it; it may be called from several goroutines at once. A checkpoint is no change, nor is what is remembered of
+// offsets: they show in no picture.
 func OpenStore(destination []kgo.Opt, key *SecretsKey, logger *slog.Logger, changed func()) (*Store, error) {
 	s := newStore(key, logger)
 	log, err := openCASLog(casLogConfig{
@@ -71,7 +73,7 @@ func newStore(key *SecretsKey, logger *slog.Logger) *Store {
 		records: records{
 			links: map[string]*linkRecord{}, mirrors: map[string]*mirrorRecord{},
 			timelines: map[string]map[int32]*timelineRecord{}, checkpoints: map[string]map[int32]*checkpointRecord{},
-			broken: map[string]error{},
+			offsets: map[string]*offsetsRecord{}, broken: map[string]error{},
 		},
 		live:  map[timelineAt]*timeline.Partition{},
 		state: newStateCache(),
@@ -130,7 +132,7 @@ func (s *Store) apply(key string, value []byte) {
 		s.records.broken[key] = err
 		s.logger.Error("a record of the state topic cannot be read and is left alone", "topic", StateTopic, "key", key, "error", err)
 	}
-	if k.Kind == kindCheckpoint {
+	if k.Kind == kindCheckpoint || k.Kind == kindOffsets {
 		return
 	}
 	s.changed = true
@@ -167,6 +169,16 @@ func (s *Store) applyParsed(k recordKey, value []byte) error {
 		return s.applyTimeline(k, value)
 	case kindCheckpoint:
 		return s.applyCheckpoint(k, value)
+	case kindOffsets:
+		delete(s.records.offsets, k.Name)
+		if value == nil {
+			return nil
+		}
+		r, err := decodeOffsets(value)
+		if err != nil {
+			return err
+		}
+		s.records.offsets[k.Name] = r
 	default:
 		return fmt.Errorf("%s: unknown kind", k.Kind)
 	}

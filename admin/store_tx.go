@@ -127,10 +127,27 @@ func put[R any, P interface {
 	return nil
 }
 
-// DeleteLink deletes a link, even a broken one.
+// putOffsets writes what is remembered of the offsets of a link, over whatever is there, as long as the link is.
+func (tx *Tx) putOffsets(link string, r *offsetsRecord) error {
+	l, err := tx.Link(link)
+	if err != nil || l == nil || l.ID != r.Link {
+		return err
+	}
+	value, err := r.encode()
+	if err != nil {
+		return err
+	}
+	tx.writes = append(tx.writes, casRecord{offsetsKey(link), value})
+	return nil
+}
+
+// DeleteLink deletes a link, even a broken one, and what is remembered of its offsets.
 func (tx *Tx) DeleteLink(name string) {
 	if tx.has(linkKey(name), tx.records.links[name] != nil) {
 		tx.writes = append(tx.writes, casRecord{key: linkKey(name)})
+	}
+	if tx.has(offsetsKey(name), tx.records.offsets[name] != nil) {
+		tx.writes = append(tx.writes, casRecord{key: offsetsKey(name)})
 	}
 }
 

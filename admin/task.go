@@ -70,6 +70,7 @@ type taskRun struct {
 // tasks are the tasks of every link, in the order in which they are shown.
 var tasks = []*task{
 	topicConfigTask,
+	consumerOffsetTask,
 	autoCreateTask,
 }
 

@@ -100,6 +100,7 @@ func mentioning(key, version int16) []kmsg.Request {
 		linkapi.KeyCreateMirrors:    {`{"Mirrors": [{"Topic": "%s", "Link": "east"}]}`},
 		linkapi.KeyListMirrors:      {`{}`},
 		linkapi.KeyListLinkTasks:    {`{"Link":"east"}`},
+		linkapi.KeyMigrateGroups:    {`{"Groups": [{"Group": "g", "Link": "%s"}]}`},
 		linkapi.KeyDescribeMirrors:  {`{"Topics": ["%s"]}`},
 		linkapi.KeyAlterMirrors:     {`{"Mirrors": [{"Topic": "%s"}]}`},
 	}[key] {

@@ -108,6 +108,12 @@ func deniedLink(req kmsg.Request, v verdict) (kmsg.Response, error) {
 			resp.Mirrors = append(resp.Mirrors, linkapi.DescribedMirror{Topic: topic, ErrorCode: v.code, ErrorMessage: v.message})
 		}
 		return resp, nil
+	case *linkapi.MigrateGroupsRequest:
+		resp := &linkapi.MigrateGroupsResponse{Version: version}
+		for _, g := range req.Groups {
+			resp.Results = append(resp.Results, linkapi.MigratedGroup{Group: g.Group, Link: g.Link, ErrorCode: v.code, ErrorMessage: v.message})
+		}
+		return resp, nil
 	case *linkapi.ListLinkTasksRequest:
 		return &linkapi.ListLinkTasksResponse{Version: version, ErrorCode: v.code, ErrorMessage: v.message}, nil
 	default:

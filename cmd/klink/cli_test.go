@@ -151,10 +151,12 @@ func TestJSON(t *testing.T) {
 	w := newWorld(t)
 	w.mirror("orders", "one", "two")
 	w.taskRan("east")
+	w.commit(w.source, "billing", "orders", 1)
 	for name, args := range map[string]string{
 		"link_list": "link list", "link_describe": "link describe east", "link_task_list": "link task list east",
 		"mirror_list": "mirror list", "mirror_describe": "mirror describe orders",
 		"mirror_promote": "mirror promote --dry-run orders",
+		"group_migrate":  "group migrate billing --link east --dry-run",
 		"topic_list":     "topic list", "topic_describe": "topic describe orders",
 		"context_list": "context list", "context_show": "context show src",
 		"consume": "topic consume orders --from-beginning --max-messages 2",
@@ -223,7 +225,7 @@ func TestTaskErrorsAndDrift(t *testing.T) {
 	w.eventually("the task of a link without a source is IN_ERROR", func() bool {
 		return strings.Contains(w.must("", "link", "task", "list", "dead"), "IN_ERROR")
 	})
-	require.Regexp(t, `(?m)^ TopicConfigsSync \| IN_ERROR \| BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR \| the source 127\.0\.0\.1:1 of link "dead" cannot be reached: .* \| - +\| 5s$`,
+	require.Regexp(t, `(?m)^ TopicConfigsSync +\| IN_ERROR +\| BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR \| the source 127\.0\.0\.1:1 of link "dead" cannot be reached: .* \| - +\| 5s$`,
 		w.must("", "link", "task", "list", "dead"))
 
 	w.mirror("orders", "one")

@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -149,12 +151,25 @@ func alterConfig(t *testing.T, address, topic, name, value string) error {
 	return responses[0].Err
 }
 
-// taskRan waits until the tasks of a link have run once.
+// taskRan waits until the tasks of a link that its configs ask for have run once.
 func (w *world) taskRan(link string) {
 	w.t.Helper()
 	w.eventually("the tasks of "+link+" have run", func() bool {
-		return !strings.Contains(w.must("", "link", "task", "list", link, "-o", "json"), `"last_success_time": null`)
+		var tasks []linkTaskJSON
+		require.NoError(w.t, json.Unmarshal([]byte(w.must("", "link", "task", "list", link, "-o", "json")), &tasks))
+		return !slices.ContainsFunc(tasks, func(t linkTaskJSON) bool { return t.State != "NOT_CONFIGURED" && t.LastSuccessTime == nil })
 	})
+}
+
+// commit commits an offset of partition 0 for a group that has no members.
+func (w *world) commit(address, group, topic string, at int64) {
+	w.t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(address))
+	require.NoError(w.t, err)
+	defer cl.Close()
+	var offsets kadm.Offsets
+	offsets.AddOffset(topic, 0, at, -1)
+	require.NoError(w.t, kadm.NewClient(cl).CommitAllOffsets(w.t.Context(), group, offsets))
 }
 
 func (w *world) eventually(what string, ok func() bool) {

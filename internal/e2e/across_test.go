@@ -22,12 +22,14 @@ type across struct {
 	offsets []int64
 }
 
-func consumeAcross(t *testing.T, bootstrap, group, topic string) *across {
+func consumeAcross(t *testing.T, bootstrap, group, topic string, more ...kgo.Opt) *across {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &across{cancel: cancel, done: make(chan struct{})}
-	c.cl = kafkatest.NewClient(t, kgo.SeedBrokers(bootstrap), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	c.cl = kafkatest.NewClient(t, append([]kgo.Opt{
+		kgo.SeedBrokers(bootstrap), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+	}, more...)...)
 	go func() {
 		defer close(c.done)
 		for ctx.Err() == nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// The API keys. 15010 to 15015 are reserved.
+// The API keys. 15011 to 15015 are reserved.
 const (
 	KeyCreateLinks      int16 = 15000
 	KeyDeleteLinks      int16 = 15001
@@ -24,8 +24,9 @@ const (
 	KeyDescribeMirrors  int16 = 15007
 	KeyAlterMirrors     int16 = 15008
 	KeyListLinkTasks    int16 = 15009
+	KeyMigrateGroups    int16 = 15010
 	MinKey                    = KeyCreateLinks
-	MaxKey                    = KeyListLinkTasks
+	MaxKey                    = KeyMigrateGroups
 )
 
 // API is one row of the table of link APIs.
@@ -50,6 +51,7 @@ var apis = [...]API{
 	{Key: KeyDescribeMirrors, Name: "DescribeMirrors", request: func() kmsg.Request { return new(DescribeMirrorsRequest) }},
 	{Key: KeyAlterMirrors, Name: "AlterMirrors", Alter: true, request: func() kmsg.Request { return new(AlterMirrorsRequest) }},
 	{Key: KeyListLinkTasks, Name: "ListLinkTasks", request: func() kmsg.Request { return new(ListLinkTasksRequest) }},
+	{Key: KeyMigrateGroups, Name: "MigrateGroups", Alter: true, request: func() kmsg.Request { return new(MigrateGroupsRequest) }},
 }
 
 // APIs lists the link APIs in the order of their keys, as they are offered in ApiVersions. The slice is the caller's.

@@ -67,6 +67,11 @@ func samples() []message {
 			}},
 			{Name: "none", ErrorCode: 91, ErrorMessage: ptr("no such link")},
 		}},
+		&MigrateGroupsRequest{TimeoutMs: 25, ValidateOnly: true, Groups: []MigrateGroup{{Group: "billing", Link: "east", Force: true}, {}}},
+		&MigrateGroupsResponse{ThrottleMs: 26, Results: []MigratedGroup{
+			{Group: "billing", Link: "east", Partitions: []MigratedPartition{{Topic: "orders", Partition: 27, SourceOffset: 105, DestinationOffset: 100, ClampedBy: 5}, {}}},
+			{Group: "busy", Link: "east", ErrorCode: 68, ErrorMessage: ptr("why")},
+		}},
 	}
 }
 

@@ -1,0 +1,240 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"klink/protocol"
+	"klink/protocol/linkapi"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// A group is moved in this order: its consumers are stopped at the source; its offsets are carried over once more; it is
+// excluded from the link's sync; its consumers are started at the destination. klink does what is in the middle, and looks that
+// the first has happened and the last has not. Each step may be repeated: after an error in the middle the group is as it was.
+
+// migratePatience is how long a migration waits for mirrors that end below the offsets of the group.
+const migratePatience = 5 * time.Second
+
+func (s *Service) migrateGroups(ctx context.Context, req *linkapi.MigrateGroupsRequest) *linkapi.MigrateGroupsResponse {
+	ctx, cancel := withTimeout(ctx, req.TimeoutMs)
+	defer cancel()
+	resp := &linkapi.MigrateGroupsResponse{Version: req.Version, Results: make([]linkapi.MigratedGroup, len(req.Groups))}
+	var links []string
+	byLink := map[string][]int{}
+	for i, g := range req.Groups {
+		resp.Results[i] = linkapi.MigratedGroup{Group: g.Group, Link: g.Link}
+		if byLink[g.Link] == nil {
+			links = append(links, g.Link)
+		}
+		byLink[g.Link] = append(byLink[g.Link], i)
+	}
+	forEach(len(links), func(i int) {
+		of := byLink[links[i]]
+		m, err := s.startMigration(ctx, links[i], req.ValidateOnly)
+		if err != nil {
+			for _, i := range of {
+				resp.Results[i].ErrorCode, resp.Results[i].ErrorMessage = wire(asError(err))
+			}
+			return
+		}
+		defer m.source.close()
+		forEach(len(of), func(i int) {
+			result := &resp.Results[of[i]]
+			partitions, err := m.group(ctx, req.Groups[of[i]])
+			result.Partitions = partitions
+			result.ErrorCode, result.ErrorMessage = wire(asError(err))
+		})
+	})
+	return resp
+}
+
+// migration moves groups through one link.
+type migration struct {
+	s         *Service
+	link      *Link
+	source    *source
+	dry       bool
+	groups    map[string]listedGroup // at the source
+	notListed error                  // why groups may be missing in it
+	there     map[string]listedGroup // at the destination
+}
+
+func (s *Service) startMigration(ctx context.Context, link string, dry bool) (*migration, error) {
+	if err := s.waitReady(ctx); err != nil {
+		return nil, err
+	}
+	l := s.State().Links[link]
+	switch {
+	case l == nil:
+		return nil, linkMissing(link)
+	case l.State == LinkPaused || l.State == LinkFailed:
+		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q is %s, so offsets cannot be carried over: `klink link describe %s` says why", link, l.State, link)
+	}
+	source, failed := connectSource(ctx, link, l.Configs)
+	if failed != nil {
+		return nil, failed
+	}
+	if l.SourceClusterID != "" && source.clusterID != l.SourceClusterID {
+		source.close()
+		return nil, protocol.Errorf(kerr.InvalidConfig, "cluster %s answers at bootstrap.servers of link %q, but the link was made for cluster %s", source.clusterID, link, l.SourceClusterID)
+	}
+	m := &migration{s: s, link: l, source: source, dry: dry}
+	m.groups, m.notListed = listGroupsOf(ctx, source.client)
+	var err error
+	if m.there, err = listGroupsOf(ctx, s.client); err != nil {
+		// A group that is active refuses what klink commits.
+		s.log.Debug("groups of the destination were not all listed", "error", err)
+	}
+	return m, nil
+}
+
+func (m *migration) group(ctx context.Context, g linkapi.MigrateGroup) ([]linkapi.MigratedPartition, error) {
+	if err := m.check(ctx, g); err != nil {
+		return nil, err
+	}
+	synced, err := m.sync(ctx, g.Group)
+	if err != nil {
+		return nil, err
+	}
+	partitions := make([]linkapi.MigratedPartition, len(synced.offsets))
+	for i, c := range synced.offsets {
+		now := c.now()
+		if m.dry && c.write {
+			now = c.to
+		}
+		partitions[i] = linkapi.MigratedPartition{Topic: c.at.topic, Partition: c.at.partition, SourceOffset: c.source, DestinationOffset: now, ClampedBy: -1}
+		if c.end >= 0 {
+			partitions[i].ClampedBy = max(0, c.source-c.end)
+		}
+	}
+	// A mirror that has yet to begin takes none, and its offsets would stay behind for good.
+	left := slices.IndexFunc(synced.offsets, func(c *syncedOffset) bool { return c.end < 0 || c.write && !c.written && !m.dry })
+	switch {
+	case synced.active:
+		return partitions, m.busy(g.Group, m.there[g.Group].state)
+	case synced.err != nil:
+		return partitions, fmt.Errorf("group '%.260s': %w", g.Group, synced.err)
+	case left >= 0:
+		c := synced.offsets[left]
+		return partitions, protocol.Errorf(kerr.CoordinatorNotAvailable, "the offset of group '%.260s' for partition %d of mirror topic '%s' was not carried over, as the mirror does not take it now (`klink mirror describe %s` shows its state): try again", g.Group, c.at.partition, c.at.topic, c.at.topic)
+	case m.dry:
+		return partitions, nil
+	}
+	return partitions, m.s.excludeGroup(ctx, m.link, g.Group)
+}
+
+// check refuses what cannot be moved, or not now.
+func (m *migration) check(ctx context.Context, g linkapi.MigrateGroup) error {
+	if g.Group == "" || g.Group == "*" {
+		return protocol.Errorf(kerr.InvalidGroupID, "%q cannot be moved: a filter cannot exclude it alone", g.Group)
+	}
+	listed, ok := m.groups[g.Group]
+	switch {
+	case !ok && m.notListed != nil:
+		return m.source.failed("list its groups", m.notListed)
+	case !ok:
+		return protocol.Errorf(kerr.GroupIDNotFound, "the source of link %q has no group '%.260s' that the link's user may see", m.link.Name, g.Group)
+	case listed.kind == "share":
+		return protocol.Errorf(kerr.InvalidGroupID, "group '%.260s' is a share group; klink carries over the offsets of consumer groups", g.Group)
+	}
+	if !g.Force {
+		state, err := stateOf(ctx, m.source, g.Group, listed)
+		if err != nil {
+			return m.source.failed("describe the group '"+g.Group+"'", err)
+		}
+		if (listedGroup{state: state}).active() {
+			return protocol.Errorf(kerr.NonEmptyGroup, "group '%.260s' is active at the source (%s): stop its consumers there first, or what they commit from now on is not carried over", g.Group, state)
+		}
+	}
+	if there := m.there[g.Group]; there.active() {
+		return m.busy(g.Group, there.state)
+	}
+	return nil
+}
+
+func (m *migration) busy(group, state string) error {
+	moved := ""
+	if filters, err := parseGroupFilters(LinkConfigValue(m.link.Configs, ConfigGroupFilters)); err == nil && excludes(filters, group) {
+		moved = "; the link excludes it, so it has been moved before"
+	}
+	if state == "" {
+		state = "it has members"
+	}
+	return protocol.Errorf(kerr.NonEmptyGroup, "%s: group '%.260s' is active at the destination (%s), so its offsets are its own: stop its consumers there first%s", ErrGroupInUse, group, state, moved)
+}
+
+// stateOf is the state of a group; brokers before Kafka 2.6 do not list it.
+func stateOf(ctx context.Context, source *source, group string, listed listedGroup) (string, error) {
+	if listed.state != "" {
+		return listed.state, nil
+	}
+	described, err := source.admin.DescribeGroups(ctx, group)
+	if err != nil {
+		return "", err
+	}
+	return described[group].State, described[group].Err
+}
+
+// sync carries over the offsets of a group, again as long as mirrors end below them and there is time.
+func (m *migration) sync(ctx context.Context, group string) (synced *syncedGroup, err error) {
+	for until := time.Now().Add(migratePatience); ; {
+		o := m.s.offsetSync(m.link, m.source, mirrorsOf(m.s.State(), m.link.Name, func(m *Mirror) bool { return takesLastOffsets(m) || m.State == MirrorPending }))
+		o.states, o.asked, o.dry, o.takes = m.there, true, m.dry, takesLastOffsets
+		synced = nil
+		o.run(ctx, []string{group}, func(g *syncedGroup) { synced = g })
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("the offsets of group '%.260s' were not carried over in time: %w", group, err)
+		}
+		if synced == nil {
+			return nil, protocol.Errorf(kerr.GroupIDNotFound, "group '%.260s' has no committed offset at the source for a mirror topic of link %q that is not stopped", group, m.link.Name)
+		}
+		behind := slices.ContainsFunc(synced.offsets, func(c *syncedOffset) bool { return c.end < c.source })
+		if synced.active || synced.err != nil || !behind || m.dry || time.Now().After(until) {
+			return synced, nil
+		}
+		if sleep(ctx, 100*time.Millisecond) != nil {
+			return synced, nil
+		}
+	}
+}
+
+// excludes says whether a filter excludes exactly this group.
+func excludes(filters nameFilters, group string) bool {
+	return slices.Contains(filters, nameFilter{Name: group, PatternType: patternLiteral, FilterType: filterExclude})
+}
+
+// excludeGroup adds a filter that excludes a group to those of a link, whatever else is changed at the same time.
+func (s *Service) excludeGroup(ctx context.Context, l *Link, group string) error {
+	err := s.update(ctx, func(tx *Tx) error {
+		r, err := tx.Link(l.Name)
+		if err != nil {
+			return err
+		}
+		if r == nil || r.ID != l.ID {
+			return linkMissing(l.Name)
+		}
+		filters, err := parseGroupFilters(r.Configs[ConfigGroupFilters])
+		if err != nil {
+			return protocol.Errorf(kerr.InvalidConfig, "%s: %s", ConfigGroupFilters, err)
+		}
+		if excludes(filters, group) {
+			return nil
+		}
+		value := append(filters, nameFilter{Name: group, PatternType: patternLiteral, FilterType: filterExclude}).encode(groupFiltersField)
+		if err := validateLinkConfig(ConfigGroupFilters, value); err != nil {
+			return err
+		}
+		r = r.clone()
+		r.Configs[ConfigGroupFilters] = value
+		return tx.PutLink(l.Name, r)
+	})
+	if err != nil && !errors.As(err, new(*protocol.Error)) {
+		err = fmt.Errorf("group '%.260s' was carried over, but is not excluded from the sync: %w", group, err)
+	}
+	return err
+}

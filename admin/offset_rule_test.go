@@ -1,0 +1,251 @@
+package admin
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+func TestOffsetRule(t *testing.T) {
+	seen := func(source, wrote int64) offsetSeen { return offsetSeen{source, wrote} }
+	for name, c := range map[string]struct {
+		c    offsetCase
+		want int64 // -1 = nothing is written
+	}{
+		"new":                                  {offsetCase{source: 100, committed: -1, epoch: -1, end: 200, last: nothingSeen}, 100},
+		"new, clamped":                         {offsetCase{source: 105, committed: -1, epoch: -1, end: 100, last: nothingSeen}, 100},
+		"no end":                               {offsetCase{source: 100, committed: -1, epoch: -1, end: -1, last: nothingSeen}, -1},
+		"none at the source":                   {offsetCase{source: -1, committed: 10, epoch: -1, end: 200, last: seen(10, 10)}, -1},
+		"brought up":                           {offsetCase{source: 105, committed: 100, epoch: -1, end: 110, last: seen(105, 100)}, 105},
+		"follows":                              {offsetCase{source: 120, committed: 100, epoch: -1, end: 200, last: seen(100, 100)}, 120},
+		"follows back":                         {offsetCase{source: 50, committed: 100, epoch: -1, end: 200, last: seen(100, 100)}, 50},
+		"the end seems to be lower":            {offsetCase{source: 100, committed: 100, epoch: -1, end: 90, last: seen(100, 100)}, -1},
+		"back, and the end seems to be lower":  {offsetCase{source: 95, committed: 100, epoch: -1, end: 90, last: seen(100, 100)}, 90},
+		"the same":                             {offsetCase{source: 100, committed: 100, epoch: -1, end: 200, last: seen(100, 100)}, -1},
+		"other metadata":                       {offsetCase{source: 100, committed: 100, epoch: -1, end: 200, metadata: true, last: seen(100, 100)}, 100},
+		"other metadata, of somebody":          {offsetCase{source: 100, committed: 100, epoch: -1, end: 200, metadata: true, last: seen(90, 90)}, -1},
+		"unknown, behind":                      {offsetCase{source: 100, committed: 40, epoch: -1, end: 200, last: nothingSeen}, 100},
+		"unknown, ahead":                       {offsetCase{source: 100, committed: 140, epoch: -1, end: 200, last: nothingSeen}, -1},
+		"somebody's, ahead":                    {offsetCase{source: 120, committed: 140, epoch: -1, end: 200, last: seen(100, 100)}, -1},
+		"somebody's, behind, without news":     {offsetCase{source: 100, committed: 40, epoch: -1, end: 200, last: seen(100, 100)}, -1},
+		"somebody's, behind, with news":        {offsetCase{source: 120, committed: 40, epoch: -1, end: 200, last: seen(100, 100)}, 120},
+		"somebody's by its epoch, source back": {offsetCase{source: 50, committed: 100, epoch: 0, end: 200, last: seen(100, 100)}, -1},
+		"deleted at the destination":           {offsetCase{source: 100, committed: -1, epoch: -1, end: 200, last: seen(100, 100)}, 100},
+	} {
+		at, write := c.c.decide()
+		require.Equal(t, c.want >= 0, write, name)
+		if write {
+			require.Equal(t, c.want, at, name)
+		}
+	}
+}
+
+// offsetTwin is one committed offset at both clusters, and all that happened to it: what klink cannot see.
+type offsetTwin struct {
+	source, end int64
+	committed   int64
+	epoch       int32
+	// others: what is committed was committed at the destination, and is not what klink had written last.
+	others    bool
+	klinkLast int64
+	active    bool
+	// moved: the source has committed since the last run that could deal with it.
+	moved bool
+
+	last   offsetSeen
+	stored offsetsRecord
+}
+
+// sync does what offsetSync does with one offset, and checks what it may do.
+func (w *offsetTwin) sync(t *rapid.T) (wrote bool) {
+	c := offsetCase{source: w.source, committed: w.committed, epoch: w.epoch, end: w.end, last: w.last}
+	at, write := c.decide()
+	if !write {
+		w.last = c.left()
+		if w.source >= 0 && w.end >= 0 {
+			w.moved = false
+			if w.others || w.epoch >= 0 || w.committed != w.klinkLast {
+				w.klinkLast = -1 // what was overwritten once is not klink's any more, even if it comes again
+			}
+		}
+		return false
+	}
+	if w.active {
+		return false
+	}
+	require.GreaterOrEqual(t, w.end, at, "not beyond the mirror's end")
+	require.GreaterOrEqual(t, w.source, at, "not beyond the source")
+	if w.committed >= 0 && w.others {
+		require.Greater(t, at, w.committed, "never back past what somebody else has committed")
+		require.True(t, w.moved, "who resets an offset at the destination is not overruled")
+	}
+	w.committed, w.epoch, w.others, w.klinkLast = at, -1, false, at
+	w.last = offsetSeen{w.source, at}
+	w.moved = false
+	return true
+}
+
+// TestOffsetRuleTwin: whatever happens to an offset at both sides, in whatever order, with restarts of klink in between: the
+// invariants of offsetCase hold, what klink may write it does write, and then it rests.
+func TestOffsetRuleTwin(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := &offsetTwin{source: -1, end: 4, committed: -1, epoch: -1, klinkLast: -1, moved: true, last: nothingSeen}
+		offset := rapid.Int64Range(0, 4) // few, so that they meet
+		for range 200 {
+			// What klink does is as likely as all else.
+			if rapid.Bool().Draw(t, "klink syncs") {
+				w.run(t)
+				continue
+			}
+			switch rapid.SampledFrom([]string{
+				"source", "source", "source", "destination", "destination", "grows", "comes", "goes", "goes", "unknown", "expires", "deleted", "stores", "restarts",
+			}).Draw(t, "event") {
+			case "source":
+				if o := offset.Draw(t, "committed at the source"); o != w.source {
+					w.source, w.moved = o, true
+				}
+			case "destination":
+				o, epoch := offset.Draw(t, "committed at the destination"), rapid.Int32Range(-1, 0).Draw(t, "epoch")
+				// What klink has written last, without an epoch, is taken for klink's. (See the limits of offsetCase.)
+				w.others = o != w.klinkLast || epoch >= 0
+				w.committed, w.epoch = o, epoch
+			case "grows":
+				w.end = min(w.end+offset.Draw(t, "records"), 4)
+			case "unknown":
+				w.end = -1
+			case "comes":
+				w.active = true
+			case "goes":
+				w.active = false
+			case "expires":
+				w.committed, w.epoch, w.others = -1, -1, false
+			case "deleted":
+				w.source = -1
+			case "stores":
+				m := newOffsetMemory(nil)
+				m.keep("g", map[partitionOf]offsetSeen{{"t", 0}: w.last}, false)
+				w.stored, _ = m.record("l")
+			case "restarts":
+				w.restart()
+			}
+		}
+	})
+}
+
+// run is a run of the sync. What is klink's own must be as it should be afterwards, and a second run has nothing to do.
+func (w *offsetTwin) run(t *rapid.T) {
+	mine := !w.others && w.epoch < 0 && w.committed >= 0 && w.committed == w.klinkLast
+	before := w.committed
+	wrote := w.sync(t)
+	if w.active || w.end < 0 || w.source < 0 {
+		require.False(t, wrote)
+		return
+	}
+	want := min(w.source, w.end)
+	switch {
+	case before < 0:
+		require.Equal(t, want, w.committed, "the first")
+	case mine && w.source < before, mine && want > before:
+		require.Equal(t, want, w.committed, "what is klink's own follows")
+	case w.others && want > before && !wrote:
+		require.NotEqual(t, nothingSeen, w.last)
+	}
+	again := *w
+	require.False(t, again.sync(t), "written once")
+}
+
+// restart loses what was not stored.
+func (w *offsetTwin) restart() {
+	at := partitionOf{"t", 0}
+	seen, ok := newOffsetMemory(&w.stored).seen("g", map[partitionOf]int64{at: w.source}, map[partitionOf]int64{at: w.committed})[at]
+	if !ok {
+		seen = nothingSeen
+	}
+	w.last = seen
+	w.moved = w.moved || seen.source < 0 // it cannot know better
+	if seen.wrote >= 0 && w.epoch < 0 {
+		w.others = false // it was klink's when it was stored
+	}
+	w.klinkLast = seen.wrote
+}
+
+// TestOffsetMemory: what is stored of groups is found again where nothing has changed, and nothing is where it has.
+func TestOffsetMemory(t *testing.T) {
+	offsets := func(o ...int64) map[partitionOf]int64 {
+		m := map[partitionOf]int64{}
+		for p, o := range o {
+			m[partitionOf{"t", int32(p)}] = o
+		}
+		return m
+	}
+	m := newOffsetMemory(nil)
+	for i := range 1000 {
+		m.keep(fmt.Sprint("group ", i), map[partitionOf]offsetSeen{{"t", 0}: {int64(i), int64(i)}, {"t", 1}: {7, 5}}, false)
+	}
+	m.keep("foreign", map[partitionOf]offsetSeen{{"t", 0}: {3, -1}}, false)
+	m.keep("unknown", map[partitionOf]offsetSeen{{"t", 0}: nothingSeen}, false)
+	stored, changed := m.record("id")
+	require.True(t, changed)
+	require.Len(t, stored.Groups, 1001*printBytes, "of unknown nothing is")
+	value, err := stored.encode()
+	require.NoError(t, err)
+	read, err := decodeOffsets(value)
+	require.NoError(t, err)
+
+	again := newOffsetMemory(read)
+	_, changed = again.record("id")
+	require.False(t, changed)
+	for name, c := range map[string]struct {
+		group             string
+		source, committed map[partitionOf]int64
+		want              [2]offsetSeen
+	}{
+		"the same":                      {"group 5", offsets(5, 7), offsets(5, 5), [2]offsetSeen{{5, 5}, {7, 5}}},
+		"one moved at the source":       {"group 5", offsets(6, 7), offsets(5, 5), [2]offsetSeen{{-1, 5}, {-1, 5}}},
+		"one moved at the destination":  {"group 5", offsets(5, 7), offsets(5, 6), [2]offsetSeen{{5, -1}, {7, -1}}},
+		"swapped":                       {"group 5", offsets(7, 5), offsets(5, 5), [2]offsetSeen{{-1, 5}, {-1, 5}}},
+		"another group":                 {"group 6", offsets(5, 7), offsets(5, 5), [2]offsetSeen{nothingSeen, {-1, -1}}},
+		"deleted at the destination":    {"group 5", offsets(5, 7), offsets(-1, -1), [2]offsetSeen{{5, -1}, {7, -1}}},
+		"one that was somebody's":       {"foreign", offsets(3), offsets(9), [2]offsetSeen{{3, -1}}},
+		"one that klink does not know":  {"never seen", offsets(3), offsets(3), [2]offsetSeen{}},
+		"one that it has never written": {"unknown", offsets(3), offsets(3), [2]offsetSeen{}},
+	} {
+		seen := again.seen(c.group, c.source, c.committed)
+		for p, want := range c.want {
+			if got, ok := seen[partitionOf{"t", int32(p)}]; ok {
+				require.Equal(t, want, got, "%s, partition %d", name, p)
+			} else {
+				require.Zero(t, want, name)
+			}
+		}
+	}
+
+	// A group that was looked at counts as it is now, and one that is not synced any more is forgotten.
+	again.keep("group 5", map[partitionOf]offsetSeen{{"t", 0}: {6, 6}}, false)
+	again.retain([]string{"group 5", "group 6"})
+	kept, changed := again.record("id")
+	require.True(t, changed)
+	require.Len(t, kept.Groups, 2*printBytes)
+	require.Equal(t, offsetSeen{6, 6}, newOffsetMemory(&kept).seen("group 5", offsets(6), offsets(6))[partitionOf{"t", 0}])
+}
+
+// TestOffsetsRecordBounds: the record stays below what a broker takes, and what is no record is refused.
+func TestOffsetsRecordBounds(t *testing.T) {
+	m := newOffsetMemory(nil)
+	for i := range maxPrints + 1000 {
+		m.keep(fmt.Sprint(i), map[partitionOf]offsetSeen{{"t", 0}: {1, 1}}, false)
+	}
+	r, _ := m.record("id")
+	value, err := r.encode()
+	require.NoError(t, err)
+	require.Less(t, len(value), 1_000_000)
+	require.Len(t, r.prints(), maxPrints)
+	for value, why := range map[string]string{
+		`[`: "not what is remembered", `{}`: "no version", `{"version":2}`: "upgrade", `{"version":1,"groups":"AAAA"}`: "cut off", `{"version":1,"groups":7}`: "remembered",
+	} {
+		_, err := decodeOffsets([]byte(value))
+		require.ErrorContains(t, err, why, value)
+	}
+}

@@ -1,0 +1,79 @@
+package admin
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// offsetsRecord is the value of offsets/LINK: what klink remembers over restarts of the offsets that it has synced for the
+// groups of a link, in 24 bytes a group; see offsetMemory. It is a help, not the truth, so a field that this version does not
+// know is lost with the next one.
+type offsetsRecord struct {
+	Version int    `json:"version"`
+	Link    string `json:"link"` // linkRecord.ID: what is left of an earlier link of the name counts for nothing
+	// Groups are, in the order of the first, 8 bytes each: a hash of the group's name, of the offsets at the source, and of
+	// those that klink wrote.
+	Groups []byte `json:"groups"` // base64
+}
+
+const (
+	printBytes = 24
+	// maxPrints bounds the record below the 1 MiB that a broker takes by default; groups beyond it are not remembered.
+	maxPrints = 24_000
+)
+
+func newOffsetsRecord(linkID string, prints map[groupHash]groupPrint) offsetsRecord {
+	hashes := slices.SortedFunc(maps.Keys(prints), func(a, b groupHash) int { return bytes.Compare(a[:], b[:]) })
+	if len(hashes) > maxPrints {
+		hashes = hashes[:maxPrints]
+	}
+	b := make([]byte, 0, len(hashes)*printBytes)
+	for _, h := range hashes {
+		p := prints[h]
+		b = append(append(append(b, h[:]...), p.source[:]...), p.wrote[:]...)
+	}
+	return offsetsRecord{Version: recordVersion, Link: linkID, Groups: b}
+}
+
+func (r *offsetsRecord) prints() map[groupHash]groupPrint {
+	prints := make(map[groupHash]groupPrint, len(r.Groups)/printBytes)
+	for b := range slices.Chunk(r.Groups, printBytes) {
+		prints[groupHash(b[:8])] = groupPrint{source: offsetHash(b[8:16]), wrote: offsetHash(b[16:24])}
+	}
+	return prints
+}
+
+func decodeOffsets(value []byte) (*offsetsRecord, error) {
+	if len(value) > maxRecordBytes {
+		return nil, fmt.Errorf("a value of %d bytes is too long", len(value))
+	}
+	r := &offsetsRecord{}
+	if err := json.Unmarshal(value, r); err != nil {
+		return nil, fmt.Errorf("not what is remembered of offsets: %w", err)
+	}
+	switch {
+	case r.Version < 1:
+		return nil, errors.New("has no version")
+	case r.Version > recordVersion:
+		return nil, errLaterVersion(r.Version)
+	case len(r.Groups)%printBytes != 0:
+		return nil, errors.New("is cut off")
+	}
+	return r, nil
+}
+
+func (r *offsetsRecord) encode() ([]byte, error) { return json.Marshal(r) }
+
+// offsetsRecord is what is remembered of the offsets of a link; nil = nothing. It is not to be changed.
+func (s *Store) offsetsRecord(link, id string) *offsetsRecord {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	if r := s.records.offsets[link]; r != nil && r.Link == id {
+		return r
+	}
+	return nil
+}

@@ -1,0 +1,233 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// consumerOffsetTask carries committed offsets of groups from the source to mirrors: see offsetCase for what is written, and
+// offsetSync for how.
+var consumerOffsetTask = &task{name: "ConsumerOffsetSync", interval: ConfigOffsetSyncMs, configured: syncsOffsets, run: syncConsumerOffsets}
+
+// syncsOffsets says whether a link syncs the offsets of any group.
+func syncsOffsets(l *Link) bool {
+	filters, err := parseGroupFilters(LinkConfigValue(l.Configs, ConfigGroupFilters))
+	return LinkConfigValue(l.Configs, ConfigOffsetSync) == "true" &&
+		(err != nil || slices.ContainsFunc(filters, func(f nameFilter) bool { return f.FilterType == filterInclude }))
+}
+
+func syncConsumerOffsets(ctx context.Context, s *Service, r *taskRun) []TaskError {
+	if r.memory == nil {
+		// Another instance may have done this meanwhile.
+		if err := s.rereadOffsets(ctx, r.link); err != nil {
+			return []TaskError{taskError(err)}
+		}
+		r.memory = true
+	}
+	return s.syncGroups(ctx, s.offsetSync(r.link, r.source, mirrorsOf(s.State(), r.link.Name, takesOffsets)))
+}
+
+// syncOffsetsOf carries over the committed offsets for some mirrors of a link, as its filters say, for a mirror that is about to
+// be stopped and has everything of its source. Nothing happens where the link syncs no offsets. ctx bounds how long it is tried;
+// the errors say what could not be done.
+func (s *Service) syncOffsetsOf(ctx context.Context, l *Link, topics []string) []TaskError {
+	if !syncsOffsets(l) {
+		return nil
+	}
+	mirrors := mirrorsOf(s.State(), l.Name, func(m *Mirror) bool { return takesLastOffsets(m) && slices.Contains(topics, m.Topic) })
+	if len(mirrors) == 0 {
+		return nil
+	}
+	source, err := connectSource(ctx, l.Name, l.Configs)
+	if err != nil {
+		return []TaskError{taskError(err)}
+	}
+	defer source.close()
+	if l.SourceClusterID != "" && source.clusterID != l.SourceClusterID {
+		return []TaskError{{ErrSourceClusterChanged, "another cluster answers at bootstrap.servers than the link was made for"}}
+	}
+	o := s.offsetSync(l, source, mirrors)
+	o.part, o.takes = true, takesLastOffsets
+	return s.syncGroups(ctx, o)
+}
+
+func (s *Service) offsetSync(l *Link, source *source, mirrors map[string]*Mirror) *offsetSync {
+	return &offsetSync{s: s, link: l, source: source, mirrors: mirrors, takes: takesOffsets, memory: s.offsetMemory(l)}
+}
+
+// syncGroups syncs the groups that the link's filters name.
+func (s *Service) syncGroups(ctx context.Context, o *offsetSync) []TaskError {
+	filters, err := parseGroupFilters(LinkConfigValue(o.link.Configs, ConfigGroupFilters))
+	if err != nil {
+		return []TaskError{{ErrInternal, ConfigGroupFilters + ": " + err.Error()}}
+	}
+	if len(o.mirrors) == 0 {
+		return nil
+	}
+	var found offsetErrors
+	listed, err := listGroupsOf(ctx, o.source.client)
+	if err != nil {
+		found.add("", o.source.failed("list its groups", err))
+	}
+	complete := err == nil
+	o.states, err = listGroupsOf(ctx, s.client)
+	if err != nil {
+		// A group that is active refuses what klink commits.
+		s.log.Debug("groups of the destination were not all listed", "error", err)
+	}
+	var groups []string
+	for group, g := range listed {
+		if g.kind != "share" && filters.match(group) {
+			groups = append(groups, group)
+		}
+	}
+	slices.Sort(groups)
+	begun, wrote := time.Now(), 0
+	o.run(ctx, groups, func(g *syncedGroup) {
+		for _, c := range g.offsets {
+			if c.written {
+				wrote++
+			}
+		}
+		switch {
+		case g.active:
+			found.inUse(g.group, o.states[g.group].state)
+		case g.err != nil:
+			found.add(g.group, g.err)
+		}
+	})
+	if ctx.Err() != nil {
+		return append(found.list(), taskError(fmt.Errorf("committed offsets were not all looked at: %w", ctx.Err())))
+	}
+	if wrote > 0 {
+		s.log.Debug("committed offsets follow the source", "link", o.link.Name, "groups", len(groups), "offsets", wrote, "took", time.Since(begun))
+	}
+	if complete && !o.part {
+		if unlock, err := o.memory.take(ctx); err == nil {
+			o.memory.retain(groups)
+			unlock()
+		}
+	}
+	if err := s.saveOffsets(ctx, o.link, o.memory); err != nil {
+		s.log.Warn("what was synced of committed offsets is not remembered beyond a restart; it is tried again", "link", o.link.Name, "error", err)
+	}
+	return found.list()
+}
+
+// offsetErrors gathers what went wrong with groups: each that is active by itself, and what several groups have in common once.
+type offsetErrors struct {
+	active []TaskError
+	others map[string]*groupsError
+}
+
+type groupsError struct {
+	err    error
+	groups []string
+}
+
+func (e *offsetErrors) inUse(group, state string) {
+	if state == "" {
+		state = "it has members"
+	}
+	e.active = append(e.active, TaskError{ErrGroupInUse, groupInUse(group, state)})
+}
+
+func groupInUse(group, state string) string {
+	return fmt.Sprintf("group '%.260s' is active at the destination (%s), so its offsets are left alone: stop its consumers there, or exclude it in %s if it has moved", group, state, ConfigGroupFilters)
+}
+
+// add notes an error of a group; "" = of all.
+func (e *offsetErrors) add(group string, err error) {
+	if e.others == nil {
+		e.others = map[string]*groupsError{}
+	}
+	of := e.others[taskError(err).Message]
+	if of == nil {
+		of = &groupsError{err: err}
+		e.others[taskError(err).Message] = of
+	}
+	if group != "" {
+		of.groups = append(of.groups, group)
+	}
+}
+
+func (e *offsetErrors) list() (errs []TaskError) {
+	for _, message := range slices.Sorted(maps.Keys(e.others)) {
+		of := e.others[message]
+		err := taskError(of.err)
+		if n := len(of.groups); n > 0 {
+			err.Message = fmt.Sprintf("groups %.1000s: %s", namedGroups(of.groups), message)
+			if n == 1 {
+				err.Message = fmt.Sprintf("group '%.260s': %s", of.groups[0], message)
+			}
+		}
+		errs = append(errs, err)
+	}
+	return append(errs, e.active...)
+}
+
+// namedGroups names the first of some groups, and says how many more there are.
+func namedGroups(groups []string) string {
+	named := strings.Join(groups[:min(len(groups), maxNamedGroups)], ", ")
+	if more := len(groups) - maxNamedGroups; more > 0 {
+		named += fmt.Sprintf(" and %d more", more)
+	}
+	return named
+}
+
+// offsetMemory is what is remembered of the offsets of a link.
+func (s *Service) offsetMemory(l *Link) *offsetMemory {
+	s.offsetsMu.Lock()
+	defer s.offsetsMu.Unlock()
+	m := s.offsets[l.ID]
+	if m == nil {
+		m = newOffsetMemory(s.store.offsetsRecord(l.Name, l.ID))
+		if s.offsets == nil {
+			s.offsets = map[string]*offsetMemory{}
+		}
+		s.offsets[l.ID] = m
+		ids := map[string]bool{l.ID: true}
+		for _, other := range s.State().Links {
+			ids[other.ID] = true
+		}
+		maps.DeleteFunc(s.offsets, func(id string, _ *offsetMemory) bool { return !ids[id] })
+	}
+	return m
+}
+
+// rereadOffsets goes back to what is stored of the offsets of a link.
+func (s *Service) rereadOffsets(ctx context.Context, l *Link) error {
+	m := s.offsetMemory(l)
+	unlock, err := m.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	m.reset(s.store.offsetsRecord(l.Name, l.ID))
+	return nil
+}
+
+// saveOffsets stores what is remembered of the offsets of a link, unless that was done just now.
+func (s *Service) saveOffsets(ctx context.Context, l *Link, m *offsetMemory) error {
+	unlock, err := m.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if !m.at.IsZero() && time.Since(m.at) < offsetsEvery {
+		return nil
+	}
+	record, changed := m.record(l.ID)
+	if !changed {
+		return nil
+	}
+	if err := s.update(ctx, func(tx *Tx) error { return tx.putOffsets(l.Name, &record) }); err != nil {
+		return err
+	}
+	m.saved, m.at = record, time.Now()
+	return nil
+}
