@@ -108,6 +108,8 @@ func deniedLink(req kmsg.Request, v verdict) (kmsg.Response, error) {
 			resp.Mirrors = append(resp.Mirrors, linkapi.DescribedMirror{Topic: topic, ErrorCode: v.code, ErrorMessage: v.message})
 		}
 		return resp, nil
+	case *linkapi.SyncACLsRequest:
+		return &linkapi.SyncACLsResponse{Version: version, ErrorCode: v.code, ErrorMessage: v.message}, nil
 	default:
 		return nil, fmt.Errorf("no refusal is defined for %T (API key %d): %w", req, req.Key(), errUnknownAPI)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// The API keys. 15009 to 15015 are reserved.
+// The API keys. 15009, 15010 and 15012 to 15015 are reserved.
 const (
 	KeyCreateLinks      int16 = 15000
 	KeyDeleteLinks      int16 = 15001
@@ -23,8 +23,9 @@ const (
 	KeyListMirrors      int16 = 15006
 	KeyDescribeMirrors  int16 = 15007
 	KeyAlterMirrors     int16 = 15008
+	KeySyncACLs         int16 = 15011
 	MinKey                    = KeyCreateLinks
-	MaxKey                    = KeyAlterMirrors
+	MaxKey                    = KeySyncACLs
 )
 
 // API is one row of the table of link APIs.
@@ -48,6 +49,7 @@ var apis = [...]API{
 	{Key: KeyListMirrors, Name: "ListMirrors", request: func() kmsg.Request { return new(ListMirrorsRequest) }},
 	{Key: KeyDescribeMirrors, Name: "DescribeMirrors", request: func() kmsg.Request { return new(DescribeMirrorsRequest) }},
 	{Key: KeyAlterMirrors, Name: "AlterMirrors", Alter: true, request: func() kmsg.Request { return new(AlterMirrorsRequest) }},
+	{Key: KeySyncACLs, Name: "SyncACLs", Alter: true, request: func() kmsg.Request { return new(SyncACLsRequest) }},
 }
 
 // APIs lists the link APIs in the order of their keys, as they are offered in ApiVersions. The slice is the caller's.
@@ -55,10 +57,12 @@ func APIs() []API { return append([]API(nil), apis[:]...) }
 
 // Lookup finds the row of a key.
 func Lookup(key int16) (API, bool) {
-	if key < MinKey || key > MaxKey {
-		return API{}, false
+	for _, a := range apis {
+		if a.Key == key {
+			return a, true
+		}
 	}
-	return apis[key-MinKey], true
+	return API{}, false
 }
 
 // Name is the name of a link API, or its number if it is none.
