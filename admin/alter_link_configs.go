@@ -107,6 +107,9 @@ func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, vali
 		if r.SourceClusterID == "" {
 			r.SourceClusterID = next.SourceClusterID
 		}
+		if !wantsACLs(configs) {
+			tx.DeleteACLs(link.Name)
+		}
 		in := linkInput{Kind: linkResume}
 		if LinkConfigValue(configs, ConfigLinkPaused) == "true" {
 			in.Kind = linkPause

@@ -36,6 +36,8 @@ func (s *Service) HandleLink(ctx context.Context, req kmsg.Request) kmsg.Respons
 		return s.describeMirrors(ctx, req)
 	case *linkapi.AlterMirrorsRequest:
 		return s.alterMirrors(ctx, req)
+	case *linkapi.SyncACLsRequest:
+		return s.syncACLs(ctx, req)
 	}
 	// The router's table and this one list the same keys; an empty answer is better than none.
 	return req.ResponseKind()

@@ -32,7 +32,7 @@ type Store struct {
 	records records
 	live    map[timelineAt]*timeline.Partition
 	state   stateCache
-	changed bool // since the last picture: something else than checkpoints
+	changed bool // since the last picture: something that shows in it
 }
 
 // records are the decoded records by name. The records are immutable.
@@ -42,11 +42,13 @@ type records struct {
 	timelines map[string]map[int32]*timelineRecord // by topic and partition
 	// checkpoints by topic and partition, those of earlier mirrors of the topic included.
 	checkpoints map[string]map[int32]*checkpointRecord
-	broken      map[string]error // by key
+	acls        map[string]map[int32]*aclsRecord // by link and bucket
+	broken      map[string]error                 // by key
 }
 
 // OpenStore starts to read the state topic, which must exist. changed is called after every change, by anyone, once the
-// store has it; it may be called from several goroutines at once. A checkpoint is no change: it shows in no picture.
+// store has it; it may be called from several goroutines at once. A checkpoint and remembered ACLs are no change: they
+// show in no picture.
 func OpenStore(destination []kgo.Opt, key *SecretsKey, logger *slog.Logger, changed func()) (*Store, error) {
 	s := newStore(key, logger)
 	log, err := openCASLog(casLogConfig{
@@ -71,6 +73,7 @@ func newStore(key *SecretsKey, logger *slog.Logger) *Store {
 		records: records{
 			links: map[string]*linkRecord{}, mirrors: map[string]*mirrorRecord{},
 			timelines: map[string]map[int32]*timelineRecord{}, checkpoints: map[string]map[int32]*checkpointRecord{},
+			acls:   map[string]map[int32]*aclsRecord{},
 			broken: map[string]error{},
 		},
 		live:  map[timelineAt]*timeline.Partition{},
@@ -130,7 +133,7 @@ func (s *Store) apply(key string, value []byte) {
 		s.records.broken[key] = err
 		s.logger.Error("a record of the state topic cannot be read and is left alone", "topic", StateTopic, "key", key, "error", err)
 	}
-	if k.Kind == kindCheckpoint {
+	if k.Kind == kindCheckpoint || k.Kind == kindACLs {
 		return
 	}
 	s.changed = true
@@ -167,6 +170,8 @@ func (s *Store) applyParsed(k recordKey, value []byte) error {
 		return s.applyTimeline(k, value)
 	case kindCheckpoint:
 		return s.applyCheckpoint(k, value)
+	case kindACLs:
+		return s.applyACLs(k, value)
 	default:
 		return fmt.Errorf("%s: unknown kind", k.Kind)
 	}

@@ -69,6 +69,7 @@ type taskRun struct {
 // tasks are the tasks of every link, in the order in which they are shown.
 var tasks = []*task{
 	topicConfigTask,
+	aclTask,
 }
 
 // taskError makes an error of a task out of any error.
@@ -94,6 +95,8 @@ func errorOfCode(code *kerr.Error) Error {
 		return ErrBootstrapConnection
 	case kerr.PolicyViolation:
 		return ErrPolicyViolation
+	case kerr.SecurityDisabled:
+		return ErrSecurityDisabled
 	}
 	return ErrInternal
 }
