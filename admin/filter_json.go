@@ -1,0 +1,167 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// filterReader reads the JSON of a filter config strictly: a field that is not known, that is there twice or that is left out
+// is an error, as is anything behind the value, because a filter that was misread would silently sync too much or too little.
+// Every error begins with the place in the text.
+type filterReader struct {
+	text string
+	dec  *json.Decoder
+}
+
+// maxFilters bounds the number of filters in one config.
+const maxFilters = 4000
+
+// newFilterReader begins to read text.
+func newFilterReader(text string) (*filterReader, error) {
+	r := &filterReader{text: text, dec: json.NewDecoder(strings.NewReader(text))}
+	if len(text) > maxConfigValue {
+		return nil, fmt.Errorf("%d bytes of JSON; at most %d are allowed", len(text), maxConfigValue)
+	}
+	// encoding/json takes other bytes for U+FFFD.
+	for i, c := range text {
+		if c == utf8.RuneError && !strings.HasPrefix(text[i:], "\uFFFD") {
+			return nil, r.errorAt(i, "the text is not UTF-8")
+		}
+	}
+	return r, nil
+}
+
+// errorAt makes an error about the place at a byte offset of the text.
+func (r *filterReader) errorAt(offset int, format string, args ...any) error {
+	before := r.text[:min(offset, len(r.text))]
+	line := strings.Count(before, "\n") + 1
+	column := utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:]) + 1
+	return fmt.Errorf("line %d, column %d: %s", line, column, fmt.Sprintf(format, args...))
+}
+
+// next is the byte offset at which the next token begins.
+func (r *filterReader) next() int {
+	at := int(r.dec.InputOffset())
+	return at + len(r.text[at:]) - len(strings.TrimLeft(r.text[at:], " \t\r\n,:"))
+}
+
+// token reads the next token; want says what is expected there.
+func (r *filterReader) token(want string) (token json.Token, at int, err error) {
+	at = r.next()
+	token, err = r.dec.Token()
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, at, r.errorAt(len(r.text), "the text ends where %s is expected", want)
+	case err != nil:
+		return nil, at, r.errorAt(at, "%s where %s is expected", strings.TrimPrefix(err.Error(), "json: "), want)
+	}
+	return token, at, nil
+}
+
+// delim reads a bracket.
+func (r *filterReader) delim(d json.Delim, want string) (at int, err error) {
+	token, at, err := r.token(want)
+	if err == nil && token != d {
+		err = r.errorAt(at, "%s is expected", want)
+	}
+	return at, err
+}
+
+// str reads a string. what names it.
+func (r *filterReader) str(what string) (value string, at int, err error) {
+	token, at, err := r.token("a string")
+	if err != nil {
+		return "", at, err
+	}
+	value, ok := token.(string)
+	if !ok {
+		return "", at, r.errorAt(at, "%s must be a string", what)
+	}
+	return value, at, nil
+}
+
+// word reads a string that is one of the allowed words, which are in upper case; it may be written in either case. The result is
+// in upper case.
+func (r *filterReader) word(what string, allowed ...string) (string, error) {
+	value, at, err := r.str(what)
+	if err != nil {
+		return "", err
+	}
+	upper := strings.ToUpper(value)
+	if !slices.Contains(allowed, upper) {
+		return "", r.errorAt(at, "%s %s is not allowed; allowed: %s", what, clipped(value), strings.Join(allowed, ", "))
+	}
+	return upper, nil
+}
+
+// object reads an object of which each of the fields must be there once, in any order; field reads the value of one. what names
+// the object.
+func (r *filterReader) object(what string, fields []string, field func(name string) error) error {
+	start, err := r.delim('{', what+", {...},")
+	if err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	for r.dec.More() {
+		name, at, err := r.str("the name of a field")
+		switch {
+		case err != nil:
+			return err
+		case !slices.Contains(fields, name):
+			return r.errorAt(at, "%s has no field %s; allowed: %s", what, clipped(name), strings.Join(fields, ", "))
+		case seen[name]:
+			return r.errorAt(at, "field %q is there twice", name)
+		}
+		seen[name] = true
+		if err := field(name); err != nil {
+			return err
+		}
+	}
+	if _, err := r.delim('}', "a comma or }"); err != nil {
+		return err
+	}
+	for _, name := range fields {
+		if !seen[name] {
+			return r.errorAt(start, "%s must have the field %q", what, name)
+		}
+	}
+	return nil
+}
+
+// array reads an array of at most maxFilters elements; element reads one.
+func (r *filterReader) array(what string, element func() error) error {
+	if _, err := r.delim('[', what+", [...],"); err != nil {
+		return err
+	}
+	for n := 0; r.dec.More(); n++ {
+		if n == maxFilters {
+			return r.errorAt(r.next(), "more than %d filters", maxFilters)
+		}
+		if err := element(); err != nil {
+			return err
+		}
+	}
+	_, err := r.delim(']', "a comma or ]")
+	return err
+}
+
+// end makes sure that nothing follows.
+func (r *filterReader) end() error {
+	if rest := strings.TrimLeft(r.text[r.dec.InputOffset():], " \t\r\n"); rest != "" {
+		return r.errorAt(len(r.text)-len(rest), "there is text behind the end of the JSON")
+	}
+	return nil
+}
+
+// clipped is a value as it is shown in an error.
+func clipped(value string) string {
+	if len(value) > 80 {
+		value = value[:80] + "..."
+	}
+	return fmt.Sprintf("%q", value)
+}

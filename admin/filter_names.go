@@ -1,0 +1,126 @@
+package admin
+
+import (
+	"encoding/json"
+	"strings"
+)
+
+// nameFilters say which groups, or topics, are meant: those that an INCLUDE filter matches and no EXCLUDE filter does.
+type nameFilters []nameFilter
+
+// nameFilter is one of them. The tags are the names of the fields in the JSON.
+type nameFilter struct {
+	Name        string      `json:"name"`        // "*" with LITERAL = every name
+	PatternType patternType `json:"patternType"` // of Name
+	FilterType  filterType  `json:"filterType"`
+}
+
+type patternType string
+
+const (
+	patternLiteral  patternType = "LITERAL"
+	patternPrefixed patternType = "PREFIXED"
+)
+
+type filterType string
+
+const (
+	filterInclude filterType = "INCLUDE"
+	filterExclude filterType = "EXCLUDE"
+)
+
+// The fields that hold the filters.
+const (
+	groupFiltersField = "groupFilters"
+	topicFiltersField = "topicFilters"
+)
+
+// parseGroupFilters reads the value of consumer.offset.group.filters. An empty one has no filters.
+func parseGroupFilters(text string) (nameFilters, error) {
+	return parseNameFilters(text, groupFiltersField)
+}
+
+// parseTopicFilters reads the value of auto.create.mirror.topics.filters. An empty one has no filters.
+func parseTopicFilters(text string) (nameFilters, error) {
+	return parseNameFilters(text, topicFiltersField)
+}
+
+func parseNameFilters(text, field string) (filters nameFilters, err error) {
+	if strings.TrimSpace(text) == "" {
+		return nil, nil
+	}
+	r, err := newFilterReader(text)
+	if err != nil {
+		return nil, err
+	}
+	err = r.object("the value", []string{field}, func(string) error {
+		return r.array("the value of "+field, func() error {
+			f, err := readNameFilter(r)
+			filters = append(filters, f)
+			return err
+		})
+	})
+	if err == nil {
+		err = r.end()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return filters, nil
+}
+
+func readNameFilter(r *filterReader) (f nameFilter, err error) {
+	err = r.object("a filter", []string{"name", "patternType", "filterType"}, func(field string) (err error) {
+		var word string
+		switch field {
+		case "name":
+			var at int
+			if f.Name, at, err = r.str("name"); err == nil && f.Name == "" {
+				err = r.errorAt(at, `name is empty; "*" with the patternType LITERAL is every name`)
+			}
+		case "patternType":
+			word, err = r.word(field, string(patternLiteral), string(patternPrefixed))
+			f.PatternType = patternType(word)
+		case "filterType":
+			word, err = r.word(field, string(filterInclude), string(filterExclude))
+			f.FilterType = filterType(word)
+		}
+		return err
+	})
+	return f, err
+}
+
+// match says whether a name is meant.
+func (f nameFilters) match(name string) (included bool) {
+	for i := range f {
+		if !f[i].matches(name) {
+			continue
+		}
+		if f[i].FilterType == filterExclude {
+			return false
+		}
+		included = true
+	}
+	return included
+}
+
+func (f *nameFilter) matches(name string) bool {
+	if f.PatternType == patternPrefixed {
+		return strings.HasPrefix(name, f.Name)
+	}
+	return f.Name == name || f.Name == "*"
+}
+
+// encode is the JSON of which parseGroupFilters, or parseTopicFilters, makes the same filters; field is groupFiltersField or
+// topicFiltersField. It is "" without filters.
+func (f nameFilters) encode(field string) string {
+	if len(f) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // people read it
+	// Strings into memory: this cannot fail.
+	_ = e.Encode(map[string]nameFilters{field: f})
+	return strings.TrimSpace(b.String())
+}
