@@ -24,6 +24,8 @@ type LinkConfig struct {
 
 	// check refuses a value of the right type; the error says what is wrong with it.
 	check func(value string) error
+	// explains: the error of check says by itself what is wrong, and where.
+	explains bool
 	// connection marks what decides how the source is reached: a change is tried out before it is stored.
 	connection bool
 }
@@ -199,11 +201,24 @@ var linkConfigs = []LinkConfig{
 		Allowed: "names of topic configs, separated by commas; not compression.type, message.timestamp.* nor throttles", check: checkFollowed,
 		Doc: "The topic configs that mirrors have from their source topics and that clients cannot alter. cleanup.policy and max.message.bytes always are, whether named or not. What else differs is shown by `klink mirror describe`.",
 	},
+	{
+		Name: ConfigACLSync, Type: TypeBoolean, Default: "false", Importance: "medium",
+		Doc: "true: ACLs at the destination follow those of the source that acl.filters match. klink deletes only ACLs that it has created itself. When it is set to false, or acl.filters is deleted, the ACLs stay, and klink forgets that it created them.",
+	},
+	{
+		Name: ConfigACLSyncMs, Type: TypeInt, Default: "5000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
+		Doc: "How often ACLs are compared, in milliseconds. An ACL that the source has no more is deleted when two looks in a row have missed it.",
+	},
+	{
+		Name: ConfigACLFilters, Type: TypeString, Importance: "medium", check: checkACLFilters, explains: true,
+		Allowed: "JSON: {\"aclFilters\":[{\"resourceFilter\":{\"resourceType\":T,\"patternType\":P,\"name\":N},\"accessFilter\":{\"operation\":O,\"permissionType\":A,\"principal\":U,\"host\":H}}]}",
+		Doc:     "Which ACLs of the source to sync: those that any of the filters match. Values are Kafka's own, in upper or lower case, or any: resourceType any, topic, group, cluster, transactional_id, delegation_token or user; patternType any, match, literal or prefixed; operation any, all, read, ...; permissionType any, allow or deny. Both objects must be there; a field that is left out of them is any. As in Kafka's ACL filters, name, principal and host have to equal those of the ACL (`*` finds the ACLs that are made for `*`), and patternType match finds all ACLs that apply to a resource of the name. Nothing, or an empty list: no ACLs are synced.",
+	},
 }
 
 // later are configs of features that this version does not have. Switching one off is no error, so that one file serves
 // several versions; anything else is refused, because a link that silently does not sync would be worse.
-var laterConfigs = []string{"consumer.offset.sync.", "consumer.offset.group.", "acl.sync.", "acl.filters", "auto.create.mirror.topics."}
+var laterConfigs = []string{"consumer.offset.sync.", "consumer.offset.group.", "auto.create.mirror.topics."}
 
 func isLater(name string) bool {
 	return slices.ContainsFunc(laterConfigs, func(prefix string) bool { return strings.HasPrefix(name, prefix) })

@@ -70,8 +70,11 @@ func TestValidateLinkConfigs(t *testing.T) {
 		{"bootstrap.servers=a:1\noffset.alignment.max=-1", "0 to 1000000000"},
 		{"bootstrap.servers=a:1\nsasl.jaas.conf=hush-hush", "did you mean sasl.jaas.config?"},
 		{"bootstrap.servers=a:1\nwholly.different.thing=1", "docs/configs.md"},
-		{"bootstrap.servers=a:1\nacl.sync.enable=true", "not in this version"},
-		{"bootstrap.servers=a:1\nacl.sync.ms=5", "leave it out"},
+		{"bootstrap.servers=a:1\nconsumer.offset.sync.enable=true", "not in this version"},
+		{"bootstrap.servers=a:1\nconsumer.offset.sync.ms=5", "leave it out"},
+		{"bootstrap.servers=a:1\nacl.sync.enable=true\nacl.sync.ms=100\nacl.filters={\"aclFilters\":[]}", ""},
+		{"bootstrap.servers=a:1\nacl.sync.ms=5", "100 to 3600000"},
+		{"bootstrap.servers=a:1\nacl.filters={\"aclFilters\":{}}", "acl.filters: line 1, column 15: "},
 		{"bootstrap.servers=a:1\nclient.id=" + strings.Repeat("x", 300), "256"},
 	} {
 		configs := map[string]string{}

@@ -76,7 +76,9 @@ func (c LinkConfig) validate(value string) error {
 		}
 	}
 	if c.check != nil {
-		if err := c.check(value); err != nil {
+		if err := c.check(value); err != nil && c.explains {
+			return err
+		} else if err != nil {
 			return fmt.Errorf("%s%s", c.shown(value), c.allowedSuffix())
 		}
 	}
@@ -145,6 +147,11 @@ func checkBootstrap(v string) error {
 		return errNotAllowed
 	}
 	return nil
+}
+
+func checkACLFilters(v string) error {
+	_, err := parseACLFilters(v)
+	return err
 }
 
 // suggestion names the config that was probably meant.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"klink/protocol"
@@ -298,10 +299,17 @@ func aclError(what string, a aclBinding, err error) *protocol.Error {
 	return protocol.Errorf(e.Code, "%s the ACL %s at the destination: %s", what, a, e.Message)
 }
 
+// maxACLRequests is how many filters are asked for one by one.
+const maxACLRequests = 20
+
 // acls asks the source for the ACLs that any of the filters match.
 func (s *source) acls(ctx context.Context, filters []aclFilter) (aclSet, error) {
+	requests := filters
+	if len(requests) > maxACLRequests {
+		requests = []aclFilter{anyACL}
+	}
 	all := aclSet{}
-	for _, f := range filters {
+	for _, f := range requests {
 		found, err := describeACLs(ctx, s.client, f)
 		switch {
 		case errors.Is(err, kerr.SecurityDisabled):
@@ -312,7 +320,7 @@ func (s *source) acls(ctx context.Context, filters []aclFilter) (aclSet, error) 
 			return nil, s.failed("describe its ACLs", err)
 		}
 		for a := range found {
-			if f.matches(a) {
+			if slices.ContainsFunc(filters, func(f aclFilter) bool { return f.matches(a) }) {
 				all.add(a)
 			}
 		}
