@@ -128,7 +128,7 @@ func (s *Store) apply(key string, value []byte) {
 	if err == nil {
 		err = s.applyParsed(k, value)
 	}
-	if err != nil {
+	if err != nil && value != nil {
 		s.broken.Add(1)
 		s.records.broken[key] = err
 		s.logger.Error("a record of the state topic cannot be read and is left alone", "topic", StateTopic, "key", key, "error", err)
