@@ -51,10 +51,12 @@ type records struct {
 // show in no picture.
 func OpenStore(destination []kgo.Opt, key *SecretsKey, logger *slog.Logger, changed func()) (*Store, error) {
 	s := newStore(key, logger)
+	opened := make(chan struct{}) // closed once s.log is set: the log reads before that
 	log, err := openCASLog(casLogConfig{
 		Options: destination, Topic: StateTopic, TransactionalID: stateTransactionalID,
 		Apply: s.apply, Logger: logger,
 		Changed: func() {
+			<-opened
 			if s.takeChanged() {
 				changed()
 			}
@@ -64,6 +66,7 @@ func OpenStore(destination []kgo.Opt, key *SecretsKey, logger *slog.Logger, chan
 		return nil, err
 	}
 	s.log = log
+	close(opened)
 	return s, nil
 }
 
