@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"klink/protocol"
 
@@ -46,23 +47,35 @@ type aclMemory struct {
 	// missing are remembered ACLs that the source did not have. Only what it does not have in two runs is deleted: a broker
 	// that has just started, or that is cut off from its controller, may tell of ACLs that are not up to date.
 	missing aclSet
+	// refused are ACLs that the destination refused to create for certain, and why. They are not tried again before retry, as
+	// every try is written to the state topic.
+	refused aclResults
+	retry   time.Time
 }
+
+// aclRetry is how long an ACL that was refused for certain is left alone.
+const aclRetry = time.Minute
 
 func runACLTask(ctx context.Context, s *Service, r *taskRun) []TaskError {
 	memory, ok := r.memory.(*aclMemory)
 	if !ok {
-		memory = &aclMemory{}
+		memory = &aclMemory{missing: aclSet{}}
+		r.memory = memory
 	}
-	r.memory = &aclMemory{missing: memory.missing}
 	run := &aclRun{s: s, link: r.link, source: r.source, before: memory.missing}
-	if run.before == nil {
-		run.before = aclSet{}
+	if time.Now().Before(memory.retry) {
+		run.refused = memory.refused
 	}
 	if err := run.look(ctx); err != nil {
 		return []TaskError{taskError(err)}
 	}
 	err := run.sync(ctx)
-	r.memory = &aclMemory{missing: run.missing}
+	if run.missing != nil {
+		memory.missing = run.missing
+	}
+	if refused := run.refusedNow(); len(refused) > 0 {
+		memory.refused, memory.retry = refused, time.Now().Add(aclRetry)
+	}
 	if err != nil {
 		return []TaskError{taskError(err)}
 	}
@@ -76,14 +89,17 @@ type aclRun struct {
 	source *source
 	// before are the ACLs that may be deleted or forgotten; nil = all.
 	before aclSet
+	// refused are the ACLs that are not to be created now, and why.
+	refused aclResults
 
-	wanted      aclSet // what the source has
-	plan        aclPlan
-	missing     aclSet // remembered, but not at the source
-	results     aclResults
-	wasOurs     aclSet                  // of the plan's adds: remembered before
+	wanted      aclSet                  // what the source has
+	destination aclSet                  // what the destination has
 	remembered  map[aclBinding]aclEntry // when the plan was made
-	destination aclSet
+	plan        aclPlan
+	held        []aclBinding // would be in plan.adds, but are refused
+	missing     aclSet       // remembered, but not at the source
+	wasOurs     aclSet       // of plan.adds: remembered before
+	results     aclResults
 }
 
 // look asks the source.
@@ -157,6 +173,14 @@ func (r *aclRun) makePlan(tx *Tx) error {
 	if r.before != nil {
 		r.plan.onlyIfMissing(r.before)
 	}
+	r.held = nil
+	r.plan.adds = slices.DeleteFunc(r.plan.adds, func(a aclBinding) bool {
+		held := r.refused[a] != nil
+		if held {
+			r.held = append(r.held, a)
+		}
+		return held
+	})
 	return nil
 }
 
@@ -255,6 +279,22 @@ func refusedForCertain(err error) bool {
 	return errors.As(err, &code) && !code.Retriable && code != kerr.UnknownServerError
 }
 
+// refusedNow are the ACLs that this run has found to be refused for certain, with those that it did not try.
+func (r *aclRun) refusedNow() aclResults {
+	refused := aclResults{}
+	for _, a := range r.plan.adds {
+		if err := r.results[a]; refusedForCertain(err) {
+			refused[a] = err
+		}
+	}
+	if len(refused) > 0 {
+		for _, a := range r.held {
+			refused[a] = r.refused[a]
+		}
+	}
+	return refused
+}
+
 // errors are the errors of the run: one for each reason, as one reason often concerns many ACLs.
 func (r *aclRun) errors() []TaskError {
 	type reason struct {
@@ -263,9 +303,9 @@ func (r *aclRun) errors() []TaskError {
 	}
 	var reasons []*reason
 	known := map[string]*reason{}
-	note := func(what string, acls []aclBinding) {
+	note := func(what string, acls []aclBinding, results aclResults) {
 		for _, a := range acls {
-			err := r.results[a]
+			err := results[a]
 			if err == nil {
 				continue
 			}
@@ -278,8 +318,9 @@ func (r *aclRun) errors() []TaskError {
 			reasons = append(reasons, n)
 		}
 	}
-	note("create", r.plan.adds)
-	note("delete", r.plan.deletes)
+	note("create", r.held, r.refused)
+	note("create", r.plan.adds, r.results)
+	note("delete", r.plan.deletes, r.results)
 	var errs []TaskError
 	for _, n := range reasons {
 		if n.more > 0 {

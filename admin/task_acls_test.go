@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -98,9 +99,10 @@ func (w *aclWorld) set(link string, configs ...string) {
 	require.Zero(w.t, r.ErrorCode, text(r.ErrorMessage))
 }
 
-// task waits until the ACL task of a link has run once more, and returns its status.
+// task waits until the ACL task of a link has run once more, from beginning to end, and returns its status.
 func (w *aclWorld) task(link string) TaskStatus {
 	w.t.Helper()
+	w.taskSince(link, time.Now()) // this one may have begun before
 	return w.taskSince(link, time.Now())
 }
 
@@ -309,15 +311,15 @@ func TestACLSyncLosesAnAnswer(t *testing.T) {
 func TestACLSyncIsRefused(t *testing.T) {
 	w, a := newACLWorld(t)
 	a.create(a.src, aliceReads, bobWrites, carolReads)
+	var tries atomic.Int32
 	w.destination.ControlKey(int16(kmsg.CreateACLs), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		w.destination.KeepControl()
+		tries.Add(1)
 		create := req.(*kmsg.CreateACLsRequest)
 		resp := create.ResponseKind().(*kmsg.CreateACLsResponse)
-		for _, c := range create.Creations {
+		for range create.Creations {
 			result := kmsg.NewCreateACLsResponseResult()
-			if c.Principal != "User:local" {
-				result.ErrorCode, result.ErrorMessage = kerr.InvalidRequest.Code, kmsg.StringPtr("no such principal here")
-			}
+			result.ErrorCode, result.ErrorMessage = kerr.InvalidRequest.Code, kmsg.StringPtr("no such principal here")
 			resp.Results = append(resp.Results, result)
 		}
 		return resp, nil, true
@@ -328,7 +330,12 @@ func TestACLSyncIsRefused(t *testing.T) {
 	require.Len(t, status.Errors, 1, "one reason, one error")
 	require.Contains(t, status.Errors[0].Message, "no such principal here")
 	require.Contains(t, status.Errors[0].Message, "and 2 more ACLs")
-	a.set("l", seldom)
+	a.remembers("l")
+	require.Equal(t, status.Errors, a.task("l").Errors)
+	require.EqualValues(t, 1, tries.Load(), "not tried again at once, but shown")
+	a.create(a.src, groupOfBob)
+	require.Contains(t, a.task("l").Errors[0].Message, "and 3 more ACLs")
+	require.EqualValues(t, 2, tries.Load())
 	a.remembers("l")
 }
 
