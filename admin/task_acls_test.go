@@ -23,6 +23,7 @@ type aclWorld struct {
 	t        testing.TB
 	service  *Service
 	src, dst *kgo.Client
+	grants   []aclBinding // at the destination, for klink itself
 }
 
 func newACLWorld(t testing.TB) (*world, *aclWorld) {
@@ -59,6 +60,7 @@ func (w *aclWorld) has(want ...string) {
 	w.t.Helper()
 	set := aclSet{}
 	set.add(w.acls(want...)...)
+	set.add(w.grants...)
 	require.EventuallyWithT(w.t, func(t *assert.CollectT) {
 		found, err := describeACLs(context.Background(), w.dst, anyACL)
 		require.NoError(t, err)
@@ -133,7 +135,7 @@ func (w *aclWorld) deleteLink(link string) {
 // The configs of a link that syncs ACLs on topics often, and of one that does it only when it is told to (and once at first).
 var (
 	topicACLs = "acl.filters=" + aclFilterText(`"resourceType":"topic"`, ``)
-	everyACL  = "acl.filters=" + aclFilterText(``, ``)
+	everyACL  = `acl.filters={"aclFilters":[{"resourceFilter":{"resourceType":"topic"},"accessFilter":{}},{"resourceFilter":{"resourceType":"GROUP"},"accessFilter":{}}]}`
 )
 
 const (
