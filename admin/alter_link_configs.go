@@ -107,6 +107,9 @@ func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, vali
 		if r.SourceClusterID == "" {
 			r.SourceClusterID = next.SourceClusterID
 		}
+		if !wantsACLs(configs) {
+			tx.DeleteACLs(link.Name)
+		}
 		in := linkInput{Kind: linkResume}
 		if LinkConfigValue(configs, ConfigLinkPaused) == "true" {
 			in.Kind = linkPause
@@ -151,7 +154,7 @@ func requestedChanges(changes []linkapi.AlterConfig) (set map[string]string, del
 		}
 		switch {
 		case c.Op == linkapi.ConfigDelete:
-			if _, known := LookupLinkConfig(c.Name); !known && !isLater(c.Name) {
+			if _, known := LookupLinkConfig(c.Name); !known {
 				return nil, nil, protocol.Errorf(kerr.InvalidConfig, "%.260q is not a config of a link%s", c.Name, suggestion(c.Name))
 			}
 			deleted[c.Name] = true

@@ -58,6 +58,7 @@ func (s *Service) deleteLink(ctx context.Context, name string, force, validateOn
 			return linkBusy(name, running)
 		}
 		tx.DeleteLink(name)
+		tx.DeleteACLs(name)
 		return nil
 	})
 	if err != nil {

@@ -102,6 +102,12 @@ func (r *filterReader) word(what string, allowed ...string) (string, error) {
 // object reads an object of which each of the fields must be there once, in any order; field reads the value of one. what names
 // the object.
 func (r *filterReader) object(what string, fields []string, field func(name string) error) error {
+	return r.objectWith(what, fields, nil, field)
+}
+
+// objectWith is object with fields that may be left out.
+func (r *filterReader) objectWith(what string, required, optional []string, field func(name string) error) error {
+	fields := slices.Concat(required, optional)
 	start, err := r.delim('{', what+", {...},")
 	if err != nil {
 		return err
@@ -125,7 +131,7 @@ func (r *filterReader) object(what string, fields []string, field func(name stri
 	if _, err := r.delim('}', "a comma or }"); err != nil {
 		return err
 	}
-	for _, name := range fields {
+	for _, name := range required {
 		if !seen[name] {
 			return r.errorAt(start, "%s must have the field %q", what, name)
 		}

@@ -204,6 +204,20 @@ var linkConfigs = []LinkConfig{
 		Doc:   "The groups whose offsets are carried over: those that an INCLUDE filter matches and no EXCLUDE filter does. The name `*` with LITERAL is every group. Without filters no group is. `klink group migrate` excludes a group once it has moved.",
 	},
 	{
+		Name: ConfigACLSync, Type: TypeBoolean, Default: "false", Importance: "medium",
+		Doc: "true: ACLs at the destination follow those of the source that acl.filters match. klink deletes only ACLs that it has created itself. When it is set to false, or acl.filters is deleted, the ACLs stay, and klink forgets that it created them.",
+	},
+	{
+		Name: ConfigACLSyncMs, Type: TypeInt, Default: "5000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
+		Doc: "How often ACLs are compared, in milliseconds. An ACL that the source has no more is deleted when two looks in a row have missed it.",
+	},
+	{
+		Name: ConfigACLFilters, Type: TypeString, Importance: "medium",
+		check:   func(v string) error { _, err := parseACLFilters(v); return err },
+		Allowed: "JSON: {\"aclFilters\":[{\"resourceFilter\":{\"resourceType\":T,\"patternType\":P,\"name\":N},\"accessFilter\":{\"operation\":O,\"permissionType\":A,\"principal\":U,\"host\":H}}]}",
+		Doc:     "Which ACLs of the source to sync: those that any of the filters match. Values are Kafka's own, in upper or lower case, or any: resourceType any, topic, group, cluster, transactional_id, delegation_token or user; patternType any, match, literal or prefixed; operation any, all, read, ...; permissionType any, allow or deny. Both objects must be there; a field that is left out of them is any. As in Kafka's ACL filters, name, principal and host have to equal those of the ACL (`*` finds the ACLs that are made for `*`), and patternType match finds all ACLs that apply to a resource of the name. Nothing, or an empty list: no ACLs are synced.",
+	},
+	{
 		Name: ConfigTopicSyncMs, Type: TypeInt, Default: "5000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
 		Doc: "How often the configs of mirrors are compared with those of their source topics, in milliseconds.",
 	},
@@ -241,14 +255,6 @@ func LinkConfigName(name string) string {
 		return real
 	}
 	return name
-}
-
-// later are configs of features that this version does not have. Switching one off is no error, so that one file serves
-// several versions; anything else is refused, because a link that silently does not sync would be worse.
-var laterConfigs = []string{"acl.sync.", "acl.filters"}
-
-func isLater(name string) bool {
-	return slices.ContainsFunc(laterConfigs, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
 
 // LinkConfigs lists the table in its own order. The slice is the caller's.

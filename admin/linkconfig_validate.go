@@ -41,12 +41,6 @@ func ValidateLinkConfigs(configs map[string]string) *protocol.Error {
 func validateLinkConfig(name, value string) *protocol.Error {
 	c, ok := LookupLinkConfig(name)
 	if !ok {
-		if isLater(name) {
-			if strings.HasSuffix(name, ".enable") && value == "false" {
-				return nil
-			}
-			return protocol.Errorf(kerr.InvalidConfig, "%s is not in this version of klink: leave it out%s", name, orFalse(name))
-		}
 		return protocol.Errorf(kerr.InvalidConfig, "%s is not a config of a link%s", name, suggestion(name))
 	}
 	if len(value) > maxConfigValue {
@@ -56,13 +50,6 @@ func validateLinkConfig(name, value string) *protocol.Error {
 		return protocol.Errorf(kerr.InvalidConfig, "%s: %s", name, err)
 	}
 	return nil
-}
-
-func orFalse(name string) string {
-	if strings.HasSuffix(name, ".enable") {
-		return " or set it to false"
-	}
-	return ""
 }
 
 func (c LinkConfig) validate(value string) error {

@@ -39,7 +39,6 @@ func TestCreateLinkRefusals(t *testing.T) {
 		{"", nil, kerr.InvalidRequest, []string{"empty"}},
 		{"there", nil, kerr.DuplicateResource, []string{`"there"`, "exists"}},
 		{"l", []string{"bootstrap.server=x"}, kerr.InvalidConfig, []string{"bootstrap.server", "did you mean bootstrap.servers?"}},
-		{"l", []string{"acl.sync.enable=true"}, kerr.InvalidConfig, []string{"acl.sync.enable", "not in this version"}},
 		{"l", []string{"retry.backoff.ms=soon"}, kerr.InvalidConfig, []string{"retry.backoff.ms", `"soon"`, "whole number"}},
 		{"l", []string{"bootstrap.servers=" + nobody}, kerr.BrokerNotAvailable, []string{string(ErrBootstrapConnection), nobody}},
 		{"l", []string{"bootstrap.servers=" + w.destination.ListenAddrs()[0]}, kerr.InvalidRequest, []string{"this cluster itself"}},

@@ -41,6 +41,8 @@ const (
 	ErrBootstrapConnection Error = "BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR"
 	ErrTimeout             Error = "TIMEOUT_ERROR"
 	ErrInternal            Error = "INTERNAL_ERROR"
+	// ErrSecurityDisabled: the source or the destination has no authorizer, and so no ACLs.
+	ErrSecurityDisabled Error = "SECURITY_DISABLED"
 
 	ErrSourceTopicMayBeDeleted  Error = "SOURCE_TOPIC_MAY_BE_DELETED"
 	ErrSourceTopicIDChanged     Error = "SOURCE_TOPIC_ID_CHANGED"

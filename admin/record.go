@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// Records of the state topic. Keys are link/NAME, offsets/LINK, mirror/TOPIC, timeline/TOPIC/PARTITION and
+// Records of the state topic. Keys are link/NAME, offsets/LINK, acls/LINK/BUCKET, mirror/TOPIC, timeline/TOPIC/PARTITION and
 // checkpoint/TOPIC/PARTITION; none of the names can contain a slash. Values are JSON objects with a version; null (a tombstone) deletes. Fields that this version does not
 // know survive when it changes a record, so that two versions of klink can work on one state topic.
 
@@ -34,13 +34,14 @@ const (
 	kindTimeline   recordKind = "timeline"
 	kindCheckpoint recordKind = "checkpoint"
 	kindOffsets    recordKind = "offsets"
+	kindACLs       recordKind = "acls"
 )
 
 // recordKey is a parsed key.
 type recordKey struct {
 	Kind      recordKind
 	Name      string // link or topic
-	Partition int32  // of a timeline or checkpoint
+	Partition int32  // of a timeline or checkpoint; the bucket of ACLs
 }
 
 func linkKey(name string) string    { return "link/" + name }
@@ -54,7 +55,17 @@ func checkpointKey(t timelineAt) string {
 	return "checkpoint/" + t.topic + "/" + strconv.Itoa(int(t.partition))
 }
 
-// timelineAt names a timeline.
+func aclsKey(link string, bucket int32) string { return aclsPrefix(link) + strconv.Itoa(int(bucket)) }
+
+// aclsPrefix begins the keys of a link's ACLs, or with "" those of all.
+func aclsPrefix(link string) string {
+	if link == "" {
+		return "acls/"
+	}
+	return "acls/" + link + "/"
+}
+
+// timelineAt names a timeline, or another record with a number in its key.
 type timelineAt struct {
 	topic     string
 	partition int32
@@ -78,6 +89,13 @@ func parseRecordKey(key []byte) (recordKey, error) {
 			return recordKey{}, fmt.Errorf("%q is not %s/TOPIC/PARTITION", key, kind)
 		}
 		k.Name, k.Partition = topic, int32(partition)
+	case kindACLs:
+		link, number, ok := strings.Cut(rest, "/")
+		bucket, err := strconv.ParseUint(number, 10, 31)
+		if !ok || err != nil || bucket >= aclBuckets || number != strconv.FormatUint(bucket, 10) {
+			return recordKey{}, fmt.Errorf("%q is not acls/LINK/BUCKET", key)
+		}
+		k.Name, k.Partition = link, int32(bucket)
 	default:
 		return recordKey{}, errForeignKey
 	}

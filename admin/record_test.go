@@ -43,6 +43,9 @@ func TestRecordGolden(t *testing.T) {
 		`{"epoch":3,"epoch_end":6,"logical":7,"mirror":"m","physical":5,"version":1}`: &checkpointRecord{
 			Version: 1, Mirror: "m", Physical: 5, Logical: 7, Epoch: 3, EpochEnd: 6,
 		},
+		`{"acls":[{"type":"TRANSACTIONAL_ID","name":"t","pattern":"PREFIXED","principal":"User:a","host":"*","operation":"99","permission":"DENY","run":"r"}],"link_id":"i","version":1}`: &aclsRecord{
+			LinkID: "i", ACLs: []aclEntry{{aclBinding: aclBinding{5, 4, "t", "User:a", "*", 99, 2}, run: "r"}},
+		},
 	} {
 		value, err := r.encode()
 		require.NoError(t, err)
@@ -97,6 +100,7 @@ func TestParseRecordKey(t *testing.T) {
 		"timeline/a/0":      {Kind: kindTimeline, Name: "a"},
 		"timeline/a/131071": {Kind: kindTimeline, Name: "a", Partition: 131071},
 		"checkpoint/a/1":    {Kind: kindCheckpoint, Name: "a", Partition: 1},
+		"acls/a/63":         {Kind: kindACLs, Name: "a", Partition: 63},
 	} {
 		got, err := parseRecordKey([]byte(key))
 		require.NoError(t, err, key)
@@ -106,7 +110,7 @@ func TestParseRecordKey(t *testing.T) {
 		_, err := parseRecordKey([]byte(key))
 		require.ErrorIs(t, err, errForeignKey, key)
 	}
-	for _, key := range []string{"link/", "link/a/b", "mirror/..", "timeline/a", "timeline/a/01", "timeline/a/-1", "timeline/a/131072", "timeline//0", "checkpoint/a", "mirror/a\x00"} {
+	for _, key := range []string{"link/", "link/a/b", "mirror/..", "timeline/a", "timeline/a/01", "timeline/a/-1", "timeline/a/131072", "timeline//0", "checkpoint/a", "mirror/a\x00", "acls/a", "acls/a/64", "acls/a/00", "acls//0"} {
 		_, err := parseRecordKey([]byte(key))
 		require.Error(t, err, key)
 		require.NotErrorIs(t, err, errForeignKey, key)
@@ -121,11 +125,13 @@ func FuzzRecord(f *testing.F) {
 		`{"version":1,"state":"STOPPED","partitions":3,"topic_id":"AQAAAAAAAAAAAAAAAAAAAA","source_configs":{"a":null}}`,
 		`{"version":1,"physical":1,"logical":2,"floor":3,"more":-0.0}`,
 		`{"version":1,"physical":1,"logical":2,"floor":3,"end":{"physical":4,"logical":6},"hidden":[[1,2],[3,4]],"alignment":{"began":2}}`,
+		`{"version":1,"link_id":"i","acls":[{"type":"TOPIC","name":"t","pattern":"LITERAL","principal":"User:a","host":"*","operation":"READ","permission":"ALLOW","run":"r","new":1}]}`,
 		`{"version":1,"version":2}`, `{"version":1,"State":"ACTIVE"}`, `null`, `{`, ``,
 	} {
 		f.Add("mirror/a", []byte(seed))
 		f.Add("timeline/a/5", []byte(seed))
 		f.Add("checkpoint/a/5", []byte(seed))
+		f.Add("acls/a/5", []byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
 		_, _ = parseRecordKey([]byte(key))
@@ -142,6 +148,9 @@ func FuzzRecord(f *testing.F) {
 		}
 		if r, err := decodeCheckpoint(value); err == nil {
 			stable(t, r, decodeCheckpoint)
+		}
+		if r, err := decodeACLs(value); err == nil && len(value) < maxACLsRecordBytes/2 {
+			stable(t, r, decodeACLs)
 		}
 	})
 }
@@ -163,6 +172,7 @@ func FuzzApply(f *testing.F) {
 	f.Add("link/a", []byte(`{"version":1,"state":"ACTIVE"}`), "link/a", []byte(nil))
 	f.Add("timeline/a/99", []byte(`x`), "mirror/a", []byte(`x`))
 	f.Add("timeline/a/0", []byte(`{"version":1,"physical":0,"logical":2,"floor":3,"hidden":[[0,4]],"end":{"physical":7,"logical":9}}`), "checkpoint/a/0", []byte(`{"version":1,"physical":5,"logical":9}`))
+	f.Add("acls/a/0", []byte(`{"version":1,"link_id":"i","acls":[]}`), "acls/a/1", []byte(`x`))
 	f.Fuzz(func(t *testing.T, key1 string, value1 []byte, key2 string, value2 []byte) {
 		s := newStore(nil, testLogger(t))
 		s.log = &casLog{}

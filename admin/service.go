@@ -77,7 +77,8 @@ type Service struct {
 	kick chan struct{} // wakes the reconciler
 	gone map[string]int
 
-	tasks *taskRunner
+	tasks   *taskRunner
+	aclLock chan struct{} // held by the one ACL sync that runs; see aclTask
 
 	offsetsMu sync.Mutex
 	offsets   map[string]*offsetMemory // by link id; see consumerOffsetTask
@@ -109,8 +110,8 @@ func New(cfg Config) (*Service, error) {
 	s := &Service{
 		cfg: cfg, log: cfg.Logger, client: client, admin: kadm.NewClient(client),
 		ready: make(chan struct{}), subscribers: map[chan struct{}]struct{}{}, creating: map[string]bool{},
-		stops: map[string]Event{},
-		kick:  make(chan struct{}, 1), gone: map[string]int{},
+		stops: map[string]Event{}, aclLock: make(chan struct{}, 1),
+		kick: make(chan struct{}, 1), gone: map[string]int{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.state.Store(&State{})

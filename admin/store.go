@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 
 	"klink/protocol/timeline"
@@ -32,7 +33,7 @@ type Store struct {
 	records records
 	live    map[timelineAt]*timeline.Partition
 	state   stateCache
-	changed bool // since the last picture: something else than checkpoints and offsets
+	changed bool // since the last picture: something that shows in it
 }
 
 // records are the decoded records by name. The records are immutable.
@@ -42,19 +43,27 @@ type records struct {
 	timelines map[string]map[int32]*timelineRecord // by topic and partition
 	// checkpoints by topic and partition, those of earlier mirrors of the topic included.
 	checkpoints map[string]map[int32]*checkpointRecord
-	offsets     map[string]*offsetsRecord // by link
-	broken      map[string]error          // by key
+	offsets     map[string]*offsetsRecord        // by link
+	acls        map[string]map[int32]*aclsRecord // by link and bucket
+	broken      map[string]error                 // by key
 }
 
 // OpenStore starts to read the state topic, which must exist. changed is called after every change, by anyone, once the
-// store has it; it may be called from several goroutines at once. A checkpoint is no change, nor is what is remembered of
-// offsets: they show in no picture.
+// store has it, and before the Update that made it returns; never twice at once. A checkpoint is no change, nor is what is
+// remembered of offsets and ACLs: they show in no picture.
 func OpenStore(destination []kgo.Opt, key *SecretsKey, logger *slog.Logger, changed func()) (*Store, error) {
 	s := newStore(key, logger)
+	opened := make(chan struct{}) // closed once s.log is set: the log reads before that
+	// Held while a picture is made and handed out: who comes meanwhile, with a change that is in it already, must not go on before
+	// it is out. Else a mirror's topic could be created before the router knows that it is one.
+	var picture sync.Mutex
 	log, err := openCASLog(casLogConfig{
 		Options: destination, Topic: StateTopic, TransactionalID: stateTransactionalID,
 		Apply: s.apply, Logger: logger,
 		Changed: func() {
+			<-opened
+			picture.Lock()
+			defer picture.Unlock()
 			if s.takeChanged() {
 				changed()
 			}
@@ -64,6 +73,7 @@ func OpenStore(destination []kgo.Opt, key *SecretsKey, logger *slog.Logger, chan
 		return nil, err
 	}
 	s.log = log
+	close(opened)
 	return s, nil
 }
 
@@ -73,7 +83,9 @@ func newStore(key *SecretsKey, logger *slog.Logger) *Store {
 		records: records{
 			links: map[string]*linkRecord{}, mirrors: map[string]*mirrorRecord{},
 			timelines: map[string]map[int32]*timelineRecord{}, checkpoints: map[string]map[int32]*checkpointRecord{},
-			offsets: map[string]*offsetsRecord{}, broken: map[string]error{},
+			offsets: map[string]*offsetsRecord{},
+			acls:    map[string]map[int32]*aclsRecord{},
+			broken:  map[string]error{},
 		},
 		live:  map[timelineAt]*timeline.Partition{},
 		state: newStateCache(),
@@ -127,12 +139,12 @@ func (s *Store) apply(key string, value []byte) {
 	if err == nil {
 		err = s.applyParsed(k, value)
 	}
-	if err != nil {
+	if err != nil && value != nil {
 		s.broken.Add(1)
 		s.records.broken[key] = err
 		s.logger.Error("a record of the state topic cannot be read and is left alone", "topic", StateTopic, "key", key, "error", err)
 	}
-	if k.Kind == kindCheckpoint || k.Kind == kindOffsets {
+	if k.Kind == kindCheckpoint || k.Kind == kindOffsets || k.Kind == kindACLs {
 		return
 	}
 	s.changed = true
@@ -179,6 +191,8 @@ func (s *Store) applyParsed(k recordKey, value []byte) error {
 			return err
 		}
 		s.records.offsets[k.Name] = r
+	case kindACLs:
+		return s.applyACLs(k, value)
 	default:
 		return fmt.Errorf("%s: unknown kind", k.Kind)
 	}

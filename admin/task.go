@@ -72,6 +72,7 @@ var tasks = []*task{
 	topicConfigTask,
 	consumerOffsetTask,
 	autoCreateTask,
+	aclTask,
 }
 
 // taskError makes an error of a task out of any error.
@@ -110,6 +111,8 @@ func errorOfCode(code *kerr.Error) Error {
 		return ErrBootstrapConnection
 	case kerr.PolicyViolation, kerr.InvalidConfig:
 		return ErrPolicyViolation
+	case kerr.SecurityDisabled:
+		return ErrSecurityDisabled
 	}
 	return ErrInternal
 }

@@ -110,6 +110,9 @@ func init() {
 	for i := range apisByKey {
 		apisByKey[i] = noAPI
 	}
+	for i := range linkByKey {
+		linkByKey[i] = noAPI
+	}
 	for _, a := range clientAPIs {
 		a.Name = kmsg.NameForKey(a.Key)
 		a.FlexibleFrom = flexibleFrom(a.Key, a.Max)
@@ -146,7 +149,8 @@ func Supported(key int16) (API, bool) {
 		a := apisByKey[key]
 		return a, a.Max >= a.Min
 	case key >= linkapi.MinKey && key <= linkapi.MaxKey:
-		return linkByKey[key-linkapi.MinKey], true
+		a := linkByKey[key-linkapi.MinKey]
+		return a, a.Max >= a.Min
 	}
 	return noAPI, false
 }

@@ -103,6 +103,7 @@ func mentioning(key, version int16) []kmsg.Request {
 		linkapi.KeyMigrateGroups:    {`{"Groups": [{"Group": "g", "Link": "%s"}]}`},
 		linkapi.KeyDescribeMirrors:  {`{"Topics": ["%s"]}`},
 		linkapi.KeyAlterMirrors:     {`{"Mirrors": [{"Topic": "%s"}]}`},
+		linkapi.KeySyncACLs:         {`{"Link": "%s"}`},
 	}[key] {
 		for _, topic := range topics {
 			req := newRequestForTest(key)

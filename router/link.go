@@ -116,6 +116,8 @@ func deniedLink(req kmsg.Request, v verdict) (kmsg.Response, error) {
 		return resp, nil
 	case *linkapi.ListLinkTasksRequest:
 		return &linkapi.ListLinkTasksResponse{Version: version, ErrorCode: v.code, ErrorMessage: v.message}, nil
+	case *linkapi.SyncACLsRequest:
+		return &linkapi.SyncACLsResponse{Version: version, ErrorCode: v.code, ErrorMessage: v.message}, nil
 	default:
 		return nil, fmt.Errorf("no refusal is defined for %T (API key %d): %w", req, req.Key(), errUnknownAPI)
 	}

@@ -18,7 +18,7 @@ import (
 
 func (a *app) linkCommand() *cobra.Command {
 	return group("link", "Create, show, change and delete cluster links",
-		a.linkCreate(), a.linkList(), a.linkDescribe(), a.linkUpdate(), a.linkDelete(), a.linkTaskCommand())
+		a.linkCreate(), a.linkList(), a.linkDescribe(), a.linkUpdate(), a.linkDelete(), a.linkTaskCommand(), a.linkACL())
 }
 
 // timeoutMs is what requests of the link API are given.

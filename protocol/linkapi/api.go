@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// The API keys. 15011 to 15015 are reserved.
+// The API keys. 15012 to 15015 are reserved.
 const (
 	KeyCreateLinks      int16 = 15000
 	KeyDeleteLinks      int16 = 15001
@@ -25,8 +25,9 @@ const (
 	KeyAlterMirrors     int16 = 15008
 	KeyListLinkTasks    int16 = 15009
 	KeyMigrateGroups    int16 = 15010
+	KeySyncACLs         int16 = 15011
 	MinKey                    = KeyCreateLinks
-	MaxKey                    = KeyMigrateGroups
+	MaxKey                    = KeySyncACLs
 )
 
 // API is one row of the table of link APIs.
@@ -52,6 +53,7 @@ var apis = [...]API{
 	{Key: KeyAlterMirrors, Name: "AlterMirrors", Alter: true, request: func() kmsg.Request { return new(AlterMirrorsRequest) }},
 	{Key: KeyListLinkTasks, Name: "ListLinkTasks", request: func() kmsg.Request { return new(ListLinkTasksRequest) }},
 	{Key: KeyMigrateGroups, Name: "MigrateGroups", Alter: true, request: func() kmsg.Request { return new(MigrateGroupsRequest) }},
+	{Key: KeySyncACLs, Name: "SyncACLs", Alter: true, request: func() kmsg.Request { return new(SyncACLsRequest) }},
 }
 
 // APIs lists the link APIs in the order of their keys, as they are offered in ApiVersions. The slice is the caller's.

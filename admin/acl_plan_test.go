@@ -1,0 +1,166 @@
+package admin
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+)
+
+// aclNumber makes one of a number of ACLs.
+func aclNumber(i int) aclBinding {
+	return aclBinding{resourceType: 2, pattern: 3, name: fmt.Sprint("t", i), principal: "User:a", host: "*", operation: 3, permission: 3}
+}
+
+// TestPlanAgainstItsTwin: the plan for many ACLs is what a table says for each of them.
+func TestPlanAgainstItsTwin(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		source, destination, others, before := aclSet{}, aclSet{}, aclSet{}, aclSet{}
+		own := map[aclBinding]int{}
+		const universe = 12
+		for i := range universe {
+			a := aclNumber(i)
+			for name, set := range map[string]aclSet{"source": source, "destination": destination, "others": others, "before": before} {
+				if rapid.Bool().Draw(t, fmt.Sprint(name, i)) {
+					set.add(a)
+				}
+			}
+			if rapid.Bool().Draw(t, fmt.Sprint("own", i)) {
+				own[a] = i
+			}
+		}
+		p := planACLs(source, destination, own, others)
+		twice := p
+		twice.onlyIfMissing(before)
+		for i := range universe {
+			a := aclNumber(i)
+			_, o := own[a]
+			s, d, other := source.has(a), destination.has(a), others.has(a)
+			// The columns: at the source, at the destination, remembered here, remembered by others.
+			var want string
+			switch [4]bool{s, d, o, other} {
+			case [4]bool{true, false, false, false}, [4]bool{true, false, false, true}, [4]bool{true, false, true, false}, [4]bool{true, false, true, true}:
+				want = "add"
+			case [4]bool{true, true, false, true}:
+				want = "join"
+			case [4]bool{false, true, true, false}, [4]bool{false, false, true, false}:
+				want = "delete"
+			case [4]bool{false, true, true, true}, [4]bool{false, false, true, true}:
+				want = "leave"
+			}
+			got := func(p aclPlan) (in string) {
+				for name, list := range map[string][]aclBinding{"add": p.adds, "join": p.joins, "delete": p.deletes, "leave": p.leaves} {
+					if slices.Contains(list, a) {
+						in += name
+					}
+				}
+				return in
+			}
+			require.Equal(t, want, got(p), "%v", a)
+			if (want == "delete" || want == "leave") && !before.has(a) {
+				want = ""
+			}
+			require.Equal(t, want, got(twice))
+			ours, there := p.present[a]
+			require.Equal(t, s && d, there)
+			require.Equal(t, s && d && (o || other), ours)
+		}
+		for _, list := range [][]aclBinding{p.adds, p.joins, p.deletes, p.leaves} {
+			require.True(t, slices.IsSortedFunc(list, compareACLs))
+		}
+	})
+}
+
+// TestPlanOverTime: two links over one destination, a person who creates and deletes ACLs there, sources that change, and runs
+// that die between any two steps. What the person had created before is never deleted, and when all runs end well,
+// nothing of klink's is left that no source has.
+func TestPlanOverTime(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const universe, links = 5, 2
+		destination, local := aclSet{}, aclSet{} // local: created by the person, and not by klink before
+		source := [links]aclSet{{}, {}}
+		remembered := [links]map[aclBinding]bool{{}, {}}
+		created := aclSet{} // by klink, and there
+
+		sync := func(l, steps int) {
+			step := func() bool { steps--; return steps >= 0 }
+			others := aclSet{}
+			others.add(slices.Collect(maps.Keys(remembered[1-l]))...)
+			p := planACLs(source[l], destination, remembered[l], others)
+			if !step() {
+				return
+			}
+			for _, a := range slices.Concat(p.adds, p.joins) {
+				remembered[l][a] = true
+			}
+			for _, a := range p.leaves {
+				delete(remembered[l], a)
+			}
+			for _, a := range p.adds {
+				if !step() {
+					return
+				}
+				destination.add(a)
+				created.add(a)
+			}
+			for _, a := range p.deletes {
+				if !step() {
+					return
+				}
+				require.False(t, local.has(a), "a local ACL is deleted")
+				delete(destination, a)
+				delete(created, a)
+			}
+			if !step() {
+				return
+			}
+			for _, a := range p.deletes {
+				delete(remembered[l], a)
+			}
+		}
+		for range rapid.IntRange(1, 40).Draw(t, "ops") {
+			a, l := aclNumber(rapid.IntRange(0, universe-1).Draw(t, "acl")), rapid.IntRange(0, links-1).Draw(t, "link")
+			switch rapid.IntRange(0, 4).Draw(t, "op") {
+			case 0:
+				source[l].add(a)
+			case 1:
+				delete(source[l], a)
+			case 2: // nobody can tell whose an ACL is that klink was about to create
+				if !remembered[0][a] && !remembered[1][a] {
+					destination.add(a)
+					local.add(a)
+				}
+			case 3:
+				delete(destination, a)
+				delete(local, a)
+				delete(created, a)
+			case 4:
+				sync(l, rapid.IntRange(0, 2*universe+3).Draw(t, "steps"))
+			}
+			for a := range created {
+				require.True(t, remembered[0][a] || remembered[1][a], "klink created %s and would never delete it", a)
+			}
+			for a := range local {
+				require.True(t, destination.has(a))
+			}
+		}
+		for range 2 {
+			sync(0, 1000)
+			sync(1, 1000)
+		}
+		for i := range universe {
+			a := aclNumber(i)
+			require.Equal(t, source[0].has(a) || source[1].has(a) || local.has(a), destination.has(a), "%s", a)
+		}
+		for l := range links {
+			source[l] = aclSet{}
+			sync(l, 1000)
+		}
+		require.Equal(t, local, destination)
+		require.Empty(t, remembered[0])
+		require.Empty(t, remembered[1])
+	})
+}

@@ -1,0 +1,155 @@
+package admin
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"klink/internal/kafkatest"
+	"klink/protocol/linkapi"
+	"klink/router"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// TestRealACLSync takes the steps of TestACLSync on Apache Kafka with its authorizer, with users that have what
+// docs/operations.md says they need, and no more.
+func TestRealACLSync(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	source := kafkatest.Start(t, kafkatest.SASLPlaintext("reader", "reader-secret"))
+	destination := kafkatest.Start(t, kafkatest.SASLPlaintext("klink", "klink-secret"))
+	a := &aclWorld{t: t, src: source.Client(t), dst: destination.Client(t)}
+	grant := func(texts ...string) {
+		t.Helper()
+		for _, text := range texts {
+			a.grants = append(a.grants, acl(t, text))
+			a.create(a.dst, text)
+		}
+	}
+	for _, operation := range []string{"CREATE", "DESCRIBE", "DESCRIBE_CONFIGS", "READ", "WRITE"} {
+		grant("TOPIC LITERAL _klink_state User:klink * " + operation)
+	}
+	grant(
+		"TRANSACTIONAL_ID LITERAL klink-state User:klink * DESCRIBE", "TRANSACTIONAL_ID LITERAL klink-state User:klink * WRITE",
+		"CLUSTER LITERAL kafka-cluster User:klink * DESCRIBE",
+	)
+	service, err := New(Config{
+		Destination: append(destination.ClientOpts("klink", "klink-secret"), kgo.SeedBrokers(destination.Bootstrap())), Logger: testLogger(t), AllowPlaintextSecrets: true,
+		Publish: func(*router.Snapshot) {},
+	})
+	require.NoError(t, err)
+	t.Cleanup(service.Close)
+	require.NoError(t, service.Start(ctx))
+	require.NoError(t, service.waitReady(ctx))
+	a.service = service
+
+	link := func(name string, properties map[string]string, configs ...string) {
+		t.Helper()
+		create := linkapi.CreateLink{Name: name}
+		add := func(key, value string) {
+			create.Configs = append(create.Configs, linkapi.Config{Name: key, Value: &value})
+		}
+		for key, value := range properties {
+			add(key, value)
+		}
+		for _, c := range configs {
+			key, value, _ := strings.Cut(c, "=")
+			add(key, value)
+		}
+		r := service.HandleLink(ctx, &linkapi.CreateLinksRequest{Links: []linkapi.CreateLink{create}}).(*linkapi.CreateLinksResponse).Results[0]
+		require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+	}
+	asReader := source.ClientProperties("reader", "reader-secret")
+	asReader[ConfigBootstrapServers] = source.Bootstrap()
+	fails := func(name string, code Error, texts ...string) {
+		t.Helper()
+		status := a.task(name)
+		require.Equal(t, TaskInError, status.State)
+		require.Equal(t, code, status.Errors[0].Code, status.Errors[0].Message)
+		for _, text := range texts {
+			require.Contains(t, status.Errors[0].Message, text)
+		}
+		a.has()
+		a.remembers(name)
+	}
+
+	a.create(a.src, aliceReads)
+	link("denied", asReader, aclsOn, often, everyACL)
+	fails("denied", ErrAuthorization, "the source", "grant it DESCRIBE on the cluster")
+	a.create(a.src, "CLUSTER LITERAL kafka-cluster User:reader * DESCRIBE")
+	fails("denied", ErrAuthorization, "the destination", "grant it ALTER on the cluster")
+	a.deleteLink("denied")
+	grant("CLUSTER LITERAL kafka-cluster User:klink * ALTER")
+
+	open := kafkatest.Shared(t, "source") // has no authorizer
+	link("open", map[string]string{ConfigBootstrapServers: open.Bootstrap()}, aclsOn, often, everyACL)
+	fails("open", ErrSecurityDisabled, "the source", "authorizer.class.name")
+	a.deleteLink("open")
+
+	a.delete(a.src, aliceReads)
+	testACLSync(t, a, func(configs ...string) { link("l", asReader, configs...) })
+
+	// Filters as the broker understands them, by name: MATCH finds what applies to a topic.
+	a.create(a.src, "TOPIC PREFIXED sho User:dave * WRITE ALLOW", "TOPIC LITERAL shopping User:dave * WRITE ALLOW", "TOPIC PREFIXED shops User:dave * WRITE ALLOW")
+	link("match", asReader, aclsOn, often, "acl.filters="+aclFilterText(`"resourceType":"topic","patternType":"match","name":"shop"`, ``))
+	a.has(aliceReads, bobWrites, carolReads, groupOfBob, localsGroup, "TOPIC PREFIXED sho User:dave * WRITE ALLOW")
+	a.remembers("match", "TOPIC PREFIXED sho User:dave * WRITE ALLOW")
+}
+
+// TestRealManyACLs: as many as take several requests and many records.
+func TestRealManyACLs(t *testing.T) {
+	source, destination := kafkatest.Start(t, kafkatest.SASLPlaintext()), kafkatest.Start(t, kafkatest.SASLPlaintext())
+	service, err := New(Config{
+		Destination: append(destination.ClientOpts(kafkatest.SuperUser, kafkatest.SuperUserPassword), kgo.SeedBrokers(destination.Bootstrap())), Logger: testLogger(t), AllowPlaintextSecrets: true,
+		Publish: func(*router.Snapshot) {},
+	})
+	require.NoError(t, err)
+	t.Cleanup(service.Close)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	require.NoError(t, service.Start(ctx))
+	require.NoError(t, service.waitReady(ctx))
+	a := &aclWorld{t: t, service: service, src: source.Client(t), dst: destination.Client(t)}
+	const many = 3000
+	var acls []aclBinding
+	for i := range many {
+		acls = append(acls, aclNumber(i))
+	}
+	for a, err := range createACLs(ctx, a.src, acls) {
+		require.NoError(t, err, a)
+	}
+	create := linkapi.CreateLink{Name: "l"}
+	properties := source.ClientProperties(kafkatest.SuperUser, kafkatest.SuperUserPassword)
+	properties[ConfigBootstrapServers], properties[ConfigACLSync], properties[ConfigACLSyncMs] = source.Bootstrap(), "true", "3600000"
+	properties[ConfigACLFilters] = aclFilterText(``, ``)
+	for key, value := range properties {
+		create.Configs = append(create.Configs, linkapi.Config{Name: key, Value: &value})
+	}
+	began := time.Now()
+	r := service.HandleLink(ctx, &linkapi.CreateLinksRequest{Links: []linkapi.CreateLink{create}}).(*linkapi.CreateLinksResponse).Results[0]
+	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+	status := a.taskSince("l", began)
+	require.Empty(t, status.Errors)
+	t.Logf("%d ACLs in %s", many, time.Since(began))
+	for a, err := range deleteACLs(ctx, a.src, acls[1000:]) {
+		require.NoError(t, err, a)
+	}
+	began = time.Now()
+	require.EventuallyWithT(t, func(t *assert.CollectT) {
+		require.Len(t, a.sync("l", true).Deletes, many-1000)
+	}, 20*time.Second, 100*time.Millisecond)
+	resp := a.sync("l", false)
+	require.Zero(t, resp.ErrorCode, text(resp.ErrorMessage))
+	require.Len(t, resp.Deletes, many-1000)
+	require.Len(t, resp.Present, 1000)
+	t.Logf("%d deleted in %s", many-1000, time.Since(began))
+	require.EventuallyWithT(t, func(t *assert.CollectT) {
+		left, err := describeACLs(ctx, a.dst, anyACL)
+		require.NoError(t, err)
+		require.Len(t, left, 1000)
+	}, 20*time.Second, 100*time.Millisecond)
+}

@@ -1,0 +1,100 @@
+package admin
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// aclsRecord is the value of acls/LINK/BUCKET: ACLs that klink has created at the destination for a link, or was about to
+// create. An ACL is written here before it is created, so that one that klink created is always known to be klink's, and taken
+// away after it has been deleted.
+//
+// The ACLs of a link are spread by a hash over aclBuckets records, so that a change rewrites little and no record gets too large for
+// a broker.
+type aclsRecord struct {
+	// LinkID tells a link from an earlier one of the same name, which an older klink may have deleted without its ACLs.
+	LinkID string     `json:"link_id"`
+	ACLs   []aclEntry `json:"acls"` // in order
+
+	unknown unknownFields
+}
+
+// aclEntry is a remembered ACL.
+type aclEntry struct {
+	aclBinding
+	// run names the run that last decided to create the ACL. Who deleted it forgets it only if no other run has decided
+	// to create it since.
+	run string
+	// raw is the entry as it was read, so that fields which this version does not know survive. nil = made by this one.
+	raw json.RawMessage
+}
+
+type aclEntryJSON struct {
+	Type       string `json:"type"`
+	Name       string `json:"name"`
+	Pattern    string `json:"pattern"`
+	Principal  string `json:"principal"`
+	Host       string `json:"host"`
+	Operation  string `json:"operation"`
+	Permission string `json:"permission"`
+	Run        string `json:"run"`
+}
+
+const (
+	aclBuckets = 64
+	// maxACLsRecordBytes leaves room below the 1 MiB that a broker takes by default. With 64 buckets that is about 300,000 ACLs.
+	maxACLsRecordBytes = 900 << 10
+)
+
+func (e aclEntry) MarshalJSON() ([]byte, error) {
+	if e.raw != nil {
+		return e.raw, nil
+	}
+	w := e.wire()
+	return json.Marshal(aclEntryJSON{
+		Type: w.ResourceType, Name: w.ResourceName, Pattern: w.PatternType, Principal: w.Principal, Host: w.Host,
+		Operation: w.Operation, Permission: w.PermissionType, Run: e.run,
+	})
+}
+
+func (e *aclEntry) UnmarshalJSON(raw []byte) (err error) {
+	var j aclEntryJSON
+	if err := json.Unmarshal(raw, &j); err != nil {
+		return err
+	}
+	*e = aclEntry{aclBinding: aclBinding{name: j.Name, principal: j.Principal, host: j.Host}, run: j.Run, raw: slices.Clone(raw)}
+	if e.resourceType, err = parseACLValue[kmsg.ACLResourceType](aclResourceNames, j.Type); err != nil {
+		return err
+	}
+	if e.pattern, err = parseACLValue[kmsg.ACLResourcePatternType](aclPatternNames, j.Pattern); err != nil {
+		return err
+	}
+	if e.operation, err = parseACLValue[kmsg.ACLOperation](aclOperationNames, j.Operation); err != nil {
+		return err
+	}
+	if e.permission, err = parseACLValue[kmsg.ACLPermissionType](aclPermissionNames, j.Permission); err != nil {
+		return err
+	}
+	return e.check()
+}
+
+func decodeACLs(value []byte) (*aclsRecord, error) {
+	r := &aclsRecord{}
+	unknown, err := decodeRecord(value, r)
+	if err != nil {
+		return nil, err
+	}
+	r.unknown = unknown
+	return r, nil
+}
+
+func (r *aclsRecord) encode() ([]byte, error) {
+	value, err := encodeRecord(r, r.unknown)
+	if err == nil && len(value) > maxACLsRecordBytes {
+		return nil, fmt.Errorf("%d ACLs of one link fall into one record of %s, which gets too large with %d bytes: narrow acl.filters", len(r.ACLs), StateTopic, len(value))
+	}
+	return value, err
+}

@@ -1,0 +1,155 @@
+package admin
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+func (s *Store) applyACLs(k recordKey, value []byte) error {
+	at := timelineAt{k.Name, k.Partition}
+	forget(s.records.acls, at)
+	if value == nil {
+		return nil
+	}
+	r, err := decodeACLs(value)
+	if err != nil {
+		return err
+	}
+	keep(s.records.acls, at, r)
+	return nil
+}
+
+// Read calls fn with a Tx of what this instance has read so far; what it writes is dropped. Other instances may be further.
+func (s *Store) Read(fn func(tx *Tx) error) error {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	return fn(&Tx{records: &s.records})
+}
+
+// aclRecords are the records of a link's ACLs that there are, by bucket, to read.
+func (tx *Tx) aclRecords(link string) (map[int32]*aclsRecord, error) {
+	for key, err := range tx.records.broken {
+		// A value that was written or deleted since has nothing to do with the one that cannot be read.
+		if _, written := tx.written(key); strings.HasPrefix(key, aclsPrefix(link)) && !written {
+			return nil, fmt.Errorf("the record %s of %s cannot be read (%w), so it is not known which ACLs klink has created: delete link %q, or repair the record", key, StateTopic, err, link)
+		}
+	}
+	records := map[int32]*aclsRecord{}
+	for b := range int32(aclBuckets) {
+		r, err := get(tx, aclsKey(link, b), decodeACLs, func() *aclsRecord { return tx.records.acls[link][b] })
+		if err != nil {
+			return nil, err
+		}
+		if r != nil {
+			records[b] = r
+		}
+	}
+	return records, nil
+}
+
+// ACLs returns the ACLs that are remembered for a link with an id; the map is the caller's.
+func (tx *Tx) ACLs(link, id string) (map[aclBinding]aclEntry, error) {
+	records, err := tx.aclRecords(link)
+	if err != nil {
+		return nil, err
+	}
+	acls := map[aclBinding]aclEntry{}
+	for _, r := range records {
+		if r.LinkID != id {
+			continue
+		}
+		for _, e := range r.ACLs {
+			acls[e.aclBinding] = e
+		}
+	}
+	return acls, nil
+}
+
+// OtherACLs returns the ACLs that are remembered for any link but one.
+func (tx *Tx) OtherACLs(link string) (aclSet, error) {
+	links := map[string]bool{}
+	for name := range tx.records.acls {
+		links[name] = true
+	}
+	add := func(key string) {
+		if rest, ok := strings.CutPrefix(key, aclsPrefix("")); ok {
+			name, _, _ := strings.Cut(rest, "/")
+			links[name] = true
+		}
+	}
+	for key := range tx.records.broken {
+		add(key)
+	}
+	for key := range tx.pending {
+		add(key)
+	}
+	delete(links, link)
+	others := aclSet{}
+	for name := range links {
+		l, err := tx.Link(name)
+		if err != nil {
+			return nil, err
+		}
+		if l == nil {
+			continue // deleted by a klink that did not know these records
+		}
+		acls, err := tx.ACLs(name, l.ID)
+		if err != nil {
+			return nil, err
+		}
+		for a := range acls {
+			others.add(a)
+		}
+	}
+	return others, nil
+}
+
+// PutACLs writes what is remembered for a link, where it differs from what is there.
+func (tx *Tx) PutACLs(link, id string, acls map[aclBinding]aclEntry) error {
+	old, err := tx.aclRecords(link)
+	if err != nil {
+		return err
+	}
+	next := map[int32]*aclsRecord{}
+	for _, a := range sortedACLs(acls) {
+		b := a.bucket(aclBuckets)
+		if next[b] == nil {
+			next[b] = &aclsRecord{LinkID: id}
+			if old[b] != nil {
+				next[b].unknown = old[b].unknown
+			}
+		}
+		next[b].ACLs = append(next[b].ACLs, acls[a])
+	}
+	for b := range int32(aclBuckets) {
+		switch {
+		case next[b] != nil:
+			if err := put(tx, aclsKey(link, b), old[b], next[b]); err != nil {
+				return err
+			}
+		case old[b] != nil:
+			tx.writes = append(tx.writes, casRecord{key: aclsKey(link, b)})
+		}
+	}
+	return nil
+}
+
+// DeleteACLs forgets what is remembered for a link, even what cannot be read. The ACLs themselves stay.
+func (tx *Tx) DeleteACLs(link string) {
+	keys := map[string]bool{}
+	for b := range int32(aclBuckets) {
+		keys[aclsKey(link, b)] = tx.records.acls[link][b] != nil
+	}
+	for key := range tx.records.broken {
+		if strings.HasPrefix(key, aclsPrefix(link)) {
+			keys[key] = true
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		if tx.has(key, keys[key]) {
+			tx.writes = append(tx.writes, casRecord{key: key})
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"klink/internal/kafkatest"
+
+	"github.com/stretchr/testify/require"
+)
+
+// remember makes the entries of numbered ACLs.
+func remember(run string, numbers ...int) map[aclBinding]aclEntry {
+	acls := map[aclBinding]aclEntry{}
+	for _, n := range numbers {
+		acls[aclNumber(n)] = aclEntry{aclBinding: aclNumber(n), run: run}
+	}
+	return acls
+}
+
+// TestRememberedACLs: they survive a restart, are the link's alone, and go with it.
+func TestRememberedACLs(t *testing.T) {
+	opts := storeCluster(t)
+	s, ctx := openStore(t, opts, nil), context.Background()
+	many := make([]int, 2000)
+	for i := range many {
+		many[i] = i
+	}
+	require.NoError(t, s.Update(ctx, func(tx *Tx) error {
+		for _, l := range []string{"a", "b"} {
+			if err := tx.PutLink(l, &linkRecord{ID: l + "-id", State: LinkActive}); err != nil {
+				return err
+			}
+		}
+		if err := tx.PutACLs("a", "a-id", remember("1", many...)); err != nil {
+			return err
+		}
+		return tx.PutACLs("b", "b-id", remember("1", 1, 5000))
+	}))
+	written := len(kafkatest.ReadAll(t, StateTopic, opts...))
+	check := func(s *Store, link, id string, want int) {
+		t.Helper()
+		require.NoError(t, s.Read(func(tx *Tx) error {
+			acls, err := tx.ACLs(link, id)
+			require.NoError(t, err)
+			require.Len(t, acls, want)
+			return nil
+		}))
+	}
+	again := openStore(t, opts, nil)
+	check(again, "a", "a-id", 2000)
+	check(again, "a", "another", 0)
+	require.NoError(t, again.Read(func(tx *Tx) error {
+		others, err := tx.OtherACLs("a")
+		require.NoError(t, err)
+		require.Equal(t, aclSet{aclNumber(1): {}, aclNumber(5000): {}}, others)
+		return nil
+	}))
+
+	// One more writes one record, and none writes none.
+	require.NoError(t, s.Update(ctx, func(tx *Tx) error { return tx.PutACLs("a", "a-id", remember("1", append(many, 9000)...)) }))
+	require.NoError(t, s.Update(ctx, func(tx *Tx) error { return tx.PutACLs("a", "a-id", remember("1", append(many, 9000)...)) }))
+	require.Len(t, kafkatest.ReadAll(t, StateTopic, opts...), written+1)
+
+	// A link that another klink deleted without its ACLs does not count, nor does what it remembered for a new link of its name.
+	require.NoError(t, s.Update(ctx, func(tx *Tx) error { tx.DeleteLink("b"); return nil }))
+	require.NoError(t, s.Update(ctx, func(tx *Tx) error {
+		others, err := tx.OtherACLs("a")
+		require.Empty(t, others)
+		if err != nil {
+			return err
+		}
+		return tx.PutLink("b", &linkRecord{ID: "new", State: LinkActive})
+	}))
+	check(s, "b", "new", 0)
+	require.NoError(t, s.Update(ctx, func(tx *Tx) error { return tx.PutACLs("b", "new", remember("2", 7)) }))
+	check(s, "b", "new", 1)
+	check(s, "b", "b-id", 0)
+
+	require.NoError(t, s.Update(ctx, func(tx *Tx) error {
+		tx.DeleteLink("a")
+		tx.DeleteACLs("a")
+		acls, err := tx.ACLs("a", "a-id") // sees what it has written
+		require.Empty(t, acls)
+		return err
+	}))
+	check(openStore(t, opts, nil), "a", "a-id", 0)
+	check(s, "b", "new", 1)
+}
+
+// TestACLRecordsOfALaterKlink: fields survive, and what cannot be read stops everything but its deletion.
+func TestACLRecordsOfALaterKlink(t *testing.T) {
+	opts := storeCluster(t)
+	ctx := context.Background()
+	entry := func(n int) string {
+		return fmt.Sprintf(`{"type":"TOPIC","name":"t%d","pattern":"LITERAL","principal":"User:a","host":"*","operation":"READ","permission":"ALLOW","run":"r","why":["new",1.50]}`, n)
+	}
+	bucket := func(n int) string { return aclsKey("a", aclNumber(n).bucket(aclBuckets)) }
+	produceState(t, opts,
+		"link/a", `{"version":1,"id":"i","state":"ACTIVE"}`,
+		bucket(1), `{"version":1,"link_id":"i","more":{"x":1},"acls":[`+entry(1)+`]}`,
+	)
+	s := openStore(t, opts, nil)
+	require.NoError(t, s.Update(ctx, func(tx *Tx) error {
+		acls, err := tx.ACLs("a", "i")
+		require.NoError(t, err)
+		require.Equal(t, "r", acls[aclNumber(1)].run)
+		// Into the same record.
+		for n := 2; ; n++ {
+			if bucket(n) == bucket(1) {
+				acls[aclNumber(n)] = aclEntry{aclBinding: aclNumber(n), run: "q"}
+				return tx.PutACLs("a", "i", acls)
+			}
+		}
+	}))
+	records := kafkatest.ReadAll(t, StateTopic, opts...)
+	last := string(records[len(records)-1].Value)
+	require.Contains(t, last, `"more":{"x":1}`)
+	require.Contains(t, last, entry(1))
+	require.Contains(t, last, `"run":"q"`)
+
+	for _, key := range []string{"acls/a/3", "acls/a/64"} {
+		produceState(t, opts, key, `{"version":2}`)
+		require.NoError(t, s.Sync(ctx))
+		require.NoError(t, s.Read(func(tx *Tx) error {
+			_, err := tx.ACLs("a", "i")
+			require.ErrorContains(t, err, key)
+			_, err = tx.OtherACLs("b")
+			require.ErrorContains(t, err, key)
+			return nil
+		}))
+		require.NoError(t, s.Update(ctx, func(tx *Tx) error { tx.DeleteACLs("a"); return nil }))
+		require.NoError(t, s.Read(func(tx *Tx) error {
+			acls, err := tx.ACLs("a", "i")
+			require.Empty(t, acls)
+			return err
+		}))
+	}
+}
+
+// TestTooManyACLs: a record that no broker would take is refused, with what to do.
+func TestTooManyACLs(t *testing.T) {
+	long := strings.Repeat("x", 30_000)
+	r := &aclsRecord{}
+	for i := range 40 {
+		r.ACLs = append(r.ACLs, aclEntry{aclBinding: aclNumber(i)})
+		r.ACLs[i].principal = "User:" + long
+	}
+	_, err := r.encode()
+	require.ErrorContains(t, err, "narrow acl.filters")
+	r.ACLs = r.ACLs[:20]
+	_, err = r.encode()
+	require.NoError(t, err)
+}

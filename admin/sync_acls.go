@@ -1,0 +1,83 @@
+package admin
+
+import (
+	"context"
+
+	"klink/protocol"
+	"klink/protocol/linkapi"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// syncACLs runs the ACL sync of a link once, at the wish of a person: what the source does not have is deleted at the first look.
+func (s *Service) syncACLs(ctx context.Context, req *linkapi.SyncACLsRequest) *linkapi.SyncACLsResponse {
+	ctx, cancel := withTimeout(ctx, req.TimeoutMs)
+	defer cancel()
+	resp := &linkapi.SyncACLsResponse{Version: req.Version}
+	run, err := s.syncACLsOnce(ctx, req.Link, req.ValidateOnly)
+	resp.ErrorCode, resp.ErrorMessage = wire(asError(err))
+	if run != nil {
+		run.answer(resp)
+	}
+	return resp
+}
+
+// syncACLsOnce does it; the run is nil if it has not begun.
+func (s *Service) syncACLsOnce(ctx context.Context, name string, validateOnly bool) (*aclRun, error) {
+	if err := s.waitReady(ctx); err != nil {
+		return nil, err
+	}
+	l := s.State().Links[name]
+	switch {
+	case l == nil:
+		return nil, linkMissing(name)
+	case !hasACLFilters(l.Configs):
+		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q has no %s, so it syncs no ACLs: set them with `klink link update`", name, ConfigACLFilters)
+	case validateOnly:
+	case !wantsACLs(l.Configs):
+		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q syncs no ACLs: set %s=true with `klink link update`, or only look with --dry-run", name, ConfigACLSync)
+	case l.State == LinkPaused || l.State == LinkFailed:
+		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q is %s, so it syncs no ACLs now; `klink link describe %s` says more", name, l.State, name)
+	}
+	src, refused := connectSource(ctx, name, l.Configs)
+	if refused != nil {
+		return nil, refused
+	}
+	defer src.close()
+	if l.SourceClusterID != "" && src.clusterID != l.SourceClusterID {
+		return nil, protocol.Errorf(kerr.InvalidRequest, "%s: another cluster answers at %s than link %q was made for", ErrSourceClusterChanged, src.address, name)
+	}
+	run := &aclRun{s: s, link: l, source: src}
+	if err := run.look(ctx); err != nil {
+		return nil, err
+	}
+	if validateOnly {
+		return run, run.propose(ctx)
+	}
+	return run, run.sync(ctx)
+}
+
+// answer tells what the run does, or has done.
+func (r *aclRun) answer(resp *linkapi.SyncACLsResponse) {
+	tell := func(what string, acls []aclBinding) (told []linkapi.SyncedACL) {
+		for _, a := range acls {
+			err := r.results[a]
+			if what == "delete" && err == nil && !r.destination.has(a) {
+				continue // somebody else had deleted it
+			}
+			w := a.wire()
+			_, w.Managed = r.remembered[a]
+			if err != nil {
+				w.ErrorCode, w.ErrorMessage = wire(aclError(what, a, err))
+			}
+			told = append(told, w)
+		}
+		return told
+	}
+	resp.Adds, resp.Deletes = tell("create", r.plan.adds), tell("delete", r.plan.deletes)
+	for _, a := range sortedACLs(r.plan.present) {
+		w := a.wire()
+		w.Managed = r.plan.present[a]
+		resp.Present = append(resp.Present, w)
+	}
+}
