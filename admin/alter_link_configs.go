@@ -148,8 +148,9 @@ func (s *Service) checkSource(ctx context.Context, old *Link, configs map[string
 func requestedChanges(changes []linkapi.AlterConfig) (set map[string]string, deleted map[string]bool, refused *protocol.Error) {
 	set, deleted = map[string]string{}, map[string]bool{}
 	for _, c := range changes {
+		c.Name = LinkConfigName(c.Name)
 		if _, twice := set[c.Name]; twice || deleted[c.Name] {
-			return nil, nil, protocol.Errorf(kerr.InvalidConfig, "%.260q is given twice", c.Name)
+			return nil, nil, givenTwice(c.Name)
 		}
 		switch {
 		case c.Op == linkapi.ConfigDelete:

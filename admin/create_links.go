@@ -100,14 +100,25 @@ func linkMissing(name string) *protocol.Error {
 func requestedConfigs(configs []linkapi.Config) (map[string]string, *protocol.Error) {
 	m := map[string]string{}
 	for _, c := range configs {
-		if _, twice := m[c.Name]; twice {
-			return nil, protocol.Errorf(kerr.InvalidConfig, "%.260q is given twice", c.Name)
+		name := LinkConfigName(c.Name)
+		if _, twice := m[name]; twice {
+			return nil, givenTwice(name)
 		}
 		if c.Value != nil {
-			m[c.Name] = trimmed(c.Name, *c.Value)
+			m[name] = trimmed(name, *c.Value)
 		}
 	}
 	return m, nil
+}
+
+// givenTwice refuses a config that a request has more than once, be it under different names.
+func givenTwice(name string) *protocol.Error {
+	for alias, real := range configAliases {
+		if real == name {
+			return protocol.Errorf(kerr.InvalidConfig, "%q is given twice; %s is another name of it", name, alias)
+		}
+	}
+	return protocol.Errorf(kerr.InvalidConfig, "%.260q is given twice", name)
 }
 
 // setConfigs puts configs into a record, the sensitive ones sealed. A secret without a key is refused, unless it may be

@@ -15,6 +15,11 @@ import (
 // createMirror creates a mirror: everything that can be refused is refused first; then the mirror is recorded, which makes
 // the topic read-only before it exists; then the topic is created, or made ready if it is converted.
 func (s *Service) createMirror(ctx context.Context, spec router.MirrorSpec) *protocol.Error {
+	return s.createMirrorFrom(ctx, spec, nil)
+}
+
+// createMirrorFrom is createMirror with a connection to the link's source; nil = it makes its own.
+func (s *Service) createMirrorFrom(ctx context.Context, spec router.MirrorSpec, src *source) *protocol.Error {
 	if err := s.waitReady(ctx); err != nil {
 		return asError(err)
 	}
@@ -22,7 +27,7 @@ func (s *Service) createMirror(ctx context.Context, spec router.MirrorSpec) *pro
 		return protocol.Errorf(kerr.TopicAlreadyExists, "mirror topic '%s' is being created by another request", spec.Topic)
 	}
 	defer s.endCreating(spec.Topic)
-	plan, refused := s.planMirror(ctx, spec)
+	plan, refused := s.planMirror(ctx, spec, src)
 	if refused != nil {
 		return refused
 	}
@@ -59,7 +64,7 @@ type mirrorPlan struct {
 }
 
 // planMirror checks everything that can be checked before anything is changed.
-func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec) (*mirrorPlan, *protocol.Error) {
+func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *source) (*mirrorPlan, *protocol.Error) {
 	if err := checkMirrorSpec(spec); err != nil {
 		return nil, err
 	}
@@ -76,15 +81,18 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec) (*mirr
 	if m := state.Mirrors[spec.Topic]; m != nil && m.Error != ErrMirrorTopicDeleted {
 		return nil, mirrorExists(spec.Topic, m)
 	}
-	src, refused := connectSource(ctx, spec.Link, link.Configs)
-	if refused != nil {
-		return nil, refused
+	if src == nil {
+		connected, refused := connectSource(ctx, spec.Link, link.Configs)
+		if refused != nil {
+			return nil, refused
+		}
+		defer connected.close()
+		src = connected
 	}
-	defer src.close()
 	if link.SourceClusterID != "" && src.clusterID != link.SourceClusterID {
 		return nil, protocol.Errorf(kerr.InvalidRequest, "bootstrap.servers of link %q leads to cluster %s, but the link mirrors cluster %s", spec.Link, src.clusterID, link.SourceClusterID)
 	}
-	from, refused := src.topic(ctx, spec.Topic)
+	from, refused := src.topic(ctx, spec.Topic, LinkConfigValue(link.Configs, ConfigStartOffset))
 	if refused != nil {
 		return nil, refused
 	}

@@ -156,6 +156,18 @@ func (r *filterReader) array(what string, element func() error) error {
 	return err
 }
 
+// skip passes over a value.
+func (r *filterReader) skip() error {
+	at := r.next()
+	switch err := r.dec.Decode(new(json.RawMessage)); {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return r.errorAt(len(r.text), "the text ends where more is expected")
+	case err != nil:
+		return r.errorAt(at, "%s in this value", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return nil
+}
+
 // end makes sure that nothing follows.
 func (r *filterReader) end() error {
 	if rest := strings.TrimLeft(r.text[r.dec.InputOffset():], " \t\r\n"); rest != "" {

@@ -2,6 +2,9 @@ package admin
 
 import (
 	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -33,7 +36,13 @@ const (
 const (
 	groupFiltersField = "groupFilters"
 	topicFiltersField = "topicFilters"
+	aclFiltersField   = "aclFilters"
 )
+
+// nameFilterForm is what the JSON of filters looks like, for people.
+func nameFilterForm(field string) string {
+	return fmt.Sprintf(` {"%s":[{"name":"NAME","patternType":"LITERAL or PREFIXED","filterType":"INCLUDE or EXCLUDE"},...]}`, field)
+}
 
 // parseGroupFilters reads the value of consumer.offset.group.filters. An empty one has no filters.
 func parseGroupFilters(text string) (nameFilters, error) {
@@ -123,4 +132,49 @@ func (f nameFilters) encode(field string) string {
 	// Strings into memory: this cannot fail.
 	_ = e.Encode(map[string]nameFilters{field: f})
 	return strings.TrimSpace(b.String())
+}
+
+// filterConfigs are the configs that a filter's JSON can be the value of, by the field that its object has.
+var filterConfigs = map[string]string{
+	groupFiltersField: ConfigGroupFilters,
+	aclFiltersField:   ConfigACLFilters,
+	topicFiltersField: ConfigAutoCreateFilters,
+}
+
+// FilterConfigName is the link config that the JSON of filters is the value of: that tells the only field of its object. What the
+// field holds is not looked at.
+func FilterConfigName(text string) (name string, err error) {
+	r, err := newFilterReader(text)
+	if err != nil {
+		return "", err
+	}
+	fields := slices.Sorted(maps.Keys(filterConfigs))
+	what := "an object with one of the fields " + strings.Join(fields, ", ")
+	start, err := r.delim('{', what)
+	for err == nil && r.dec.More() {
+		field, at, e := r.str("the name of a field")
+		switch config := filterConfigs[field]; {
+		case e != nil:
+			return "", e
+		case config == "":
+			return "", r.errorAt(at, "field %s is not allowed; allowed: one of %s", clipped(field), strings.Join(fields, ", "))
+		case name != "":
+			return "", r.errorAt(at, "field %q is one too many: one of %s can be given at a time", field, strings.Join(fields, ", "))
+		default:
+			name, err = config, r.skip()
+		}
+	}
+	if err == nil {
+		_, err = r.delim('}', "a comma or }")
+	}
+	if err == nil {
+		err = r.end()
+	}
+	switch {
+	case err != nil:
+		return "", err
+	case name == "":
+		return "", r.errorAt(start, "the object has no field; one of %s must be given", strings.Join(fields, ", "))
+	}
+	return name, nil
 }

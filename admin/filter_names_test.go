@@ -93,12 +93,44 @@ func TestFilterTextRefused(t *testing.T) {
 	}
 }
 
+// TestFilterConfigName: the only field of the JSON tells which config it is the value of.
+func TestFilterConfigName(t *testing.T) {
+	for _, c := range []struct{ text, name, err string }{
+		{`{"groupFilters":[]}`, ConfigGroupFilters, ""},
+		{` {"aclFilters": [{"any": {"thing": [1, "}"]}}] } `, ConfigACLFilters, ""},
+		{`{"topicFilters":null}`, ConfigAutoCreateFilters, ""},
+		{`{}`, "", "line 1, column 1: the object has no field; one of aclFilters, groupFilters, topicFilters must be given"},
+		{`{"filters":[]}`, "", `line 1, column 2: field "filters" is not allowed; allowed: one of aclFilters, groupFilters, topicFilters`},
+		{`{"groupFilters":[],"aclFilters":[]}`, "", `line 1, column 20: field "aclFilters" is one too many`},
+		{`{"groupFilters":[],"groupFilters":[]}`, "", `one too many`},
+		{`{"groupFilters":[}`, "", "line 1, column 17: invalid character '}'"},
+		{`{"groupFilters":[`, "", "line 1, column 18: the text ends"},
+		{`{"groupFilters":`, "", "line 1, column 17: the text ends"},
+		{`{"groupFilters":[]`, "", "line 1, column 19: the text ends"},
+		{`{"groupFilters":[]} {}`, "", "line 1, column 21: there is text behind"},
+		{`{1:2}`, "", "line 1, column 2"},
+		{``, "", "line 1, column 1"},
+		{`[]`, "", "line 1, column 1"},
+	} {
+		name, err := FilterConfigName(c.text)
+		if c.err == "" {
+			require.NoError(t, err, c.text)
+		} else {
+			require.ErrorContains(t, err, c.err, c.text)
+		}
+		require.Equal(t, c.name, name, c.text)
+	}
+}
+
 func FuzzNameFilters(f *testing.F) {
 	f.Add(filterText("topicFilters", "INCLUDE LITERAL *", "exclude PREFIXED a"), "b")
 	f.Add(`{"topicFilters":[{"name":"\ud800`, "")
 	f.Add("{\"topicFilters\":[\n,:{", "")
 	f.Fuzz(func(t *testing.T, text, name string) {
 		filters, err := parseTopicFilters(text)
+		if config, alone := FilterConfigName(text); err == nil && strings.TrimSpace(text) != "" && (alone != nil || config != ConfigAutoCreateFilters) {
+			t.Fatalf("%q: %v", text, alone)
+		}
 		if err != nil {
 			return
 		}

@@ -24,8 +24,6 @@ type LinkConfig struct {
 
 	// check refuses a value of the right type; the error says what is wrong with it.
 	check func(value string) error
-	// explains: the error of check says by itself what is wrong, and where.
-	explains bool
 	// connection marks what decides how the source is reached: a change is tried out before it is stored.
 	connection bool
 }
@@ -210,15 +208,44 @@ var linkConfigs = []LinkConfig{
 		Doc: "How often ACLs are compared, in milliseconds. An ACL that the source has no more is deleted when two looks in a row have missed it.",
 	},
 	{
-		Name: ConfigACLFilters, Type: TypeString, Importance: "medium", check: checkACLFilters, explains: true,
+		Name: ConfigACLFilters, Type: TypeString, Importance: "medium", check: checkACLFilters,
 		Allowed: "JSON: {\"aclFilters\":[{\"resourceFilter\":{\"resourceType\":T,\"patternType\":P,\"name\":N},\"accessFilter\":{\"operation\":O,\"permissionType\":A,\"principal\":U,\"host\":H}}]}",
 		Doc:     "Which ACLs of the source to sync: those that any of the filters match. Values are Kafka's own, in upper or lower case, or any: resourceType any, topic, group, cluster, transactional_id, delegation_token or user; patternType any, match, literal or prefixed; operation any, all, read, ...; permissionType any, allow or deny. Both objects must be there; a field that is left out of them is any. As in Kafka's ACL filters, name, principal and host have to equal those of the ACL (`*` finds the ACLs that are made for `*`), and patternType match finds all ACLs that apply to a resource of the name. Nothing, or an empty list: no ACLs are synced.",
 	},
+	{
+		Name: ConfigStartOffset, Type: TypeString, Default: startEarliest, Importance: "medium",
+		Allowed: "earliest, latest, or a time from 1970 on as in 2026-01-31T18:00:00.000Z; without a zone it is UTC", check: checkStartOffset,
+		Doc: "Where mirrors begin that are created from now on: with the oldest record of the source, behind its newest one, or with the first record that is not older than a time. Mirrors that are there stay as they are, and partitions that a source topic gets later are mirrored from their beginning.",
+	},
+	{
+		Name: ConfigAutoCreate, Type: TypeBoolean, Default: "false", Importance: "medium",
+		Doc: "true: source topics that auto.create.mirror.topics.filters includes, and that have no mirror, get one, within metadata.max.age.ms; those that are internal (`__`, `_klink`) never do. A topic of the same name at the destination is reported and left alone. Nothing is deleted. A mirror that somebody deletes is created again: exclude its topic first.",
+	},
+	{
+		Name: ConfigAutoCreateFilters, Type: TypeString, Importance: "medium", Allowed: "JSON" + nameFilterForm(topicFiltersField),
+		check: func(v string) error { _, err := parseTopicFilters(v); return err },
+		Doc:   "Which source topics get mirrors by themselves: those that an INCLUDE filter matches and no EXCLUDE filter does. `*` with the patternType LITERAL is every topic. Without filters none do.",
+	},
+}
+
+// configAliases are other names of link configs: those of the documented product.
+var configAliases = map[string]string{
+	ConfigACLFilters + ".json":        ConfigACLFilters,
+	ConfigGroupFilters + ".json":      ConfigGroupFilters,
+	ConfigAutoCreateFilters + ".json": ConfigAutoCreateFilters,
+}
+
+// LinkConfigName is the name under which a link config is kept: of an alias the real one, else the same.
+func LinkConfigName(name string) string {
+	if real, ok := configAliases[name]; ok {
+		return real
+	}
+	return name
 }
 
 // later are configs of features that this version does not have. Switching one off is no error, so that one file serves
 // several versions; anything else is refused, because a link that silently does not sync would be worse.
-var laterConfigs = []string{"consumer.offset.sync.", "consumer.offset.group.", "auto.create.mirror.topics."}
+var laterConfigs = []string{"consumer.offset.sync.", "consumer.offset.group."}
 
 func isLater(name string) bool {
 	return slices.ContainsFunc(laterConfigs, func(prefix string) bool { return strings.HasPrefix(name, prefix) })

@@ -74,7 +74,16 @@ func TestValidateLinkConfigs(t *testing.T) {
 		{"bootstrap.servers=a:1\nconsumer.offset.sync.ms=5", "leave it out"},
 		{"bootstrap.servers=a:1\nacl.sync.enable=true\nacl.sync.ms=100\nacl.filters={\"aclFilters\":[]}", ""},
 		{"bootstrap.servers=a:1\nacl.sync.ms=5", "100 to 3600000"},
-		{"bootstrap.servers=a:1\nacl.filters={\"aclFilters\":{}}", "acl.filters: line 1, column 15: "},
+		{"bootstrap.servers=a:1\nacl.filters={\"aclFilters\":{}}", `; line 1, column 15: `},
+		{"bootstrap.servers=a:1\nauto.create.mirror.topics.enable=true\nauto.create.mirror.topics.filters=", ""},
+		{"bootstrap.servers=a:1\nauto.create.mirror.topics.enable=true\nauto.create.mirror.topics.filters={\"topicFilters\":[]}", ""},
+		{"bootstrap.servers=a:1\nauto.create.mirror.topics.enable=yes", "neither true nor false"},
+		{"bootstrap.servers=a:1\nauto.create.mirror.topics.filters={\"topicFilters\":[{\"nam\":1}]}", `; line 1, column 19: a filter has no field "nam"; allowed: name, patternType, filterType`},
+		{"bootstrap.servers=a:1\nauto.create.mirror.topics.filters=orders", `"orders" is not allowed; allowed: JSON {"topicFilters":[`},
+		{"bootstrap.servers=a:1\nmirror.start.offset.spec=earliest", ""},
+		{"bootstrap.servers=a:1\nmirror.start.offset.spec=2026-01-31T18:00:00+01:00", ""},
+		{"bootstrap.servers=a:1\nmirror.start.offset.spec=yesterday", `mirror.start.offset.spec: "yesterday" is not allowed; allowed: earliest, latest`},
+		{"bootstrap.servers=a:1\nmirror.start.offset.spec=1969-12-31", "that is before 1970"},
 		{"bootstrap.servers=a:1\nclient.id=" + strings.Repeat("x", 300), "256"},
 	} {
 		configs := map[string]string{}
@@ -91,6 +100,41 @@ func TestValidateLinkConfigs(t *testing.T) {
 		require.Equal(t, kerr.InvalidConfig, err.Code)
 		require.Contains(t, err.Message, c.text)
 		require.NotContains(t, err.Message, "hush-hush")
+	}
+}
+
+// TestStartTime: the forms of mirror.start.offset.spec, which are rounded up to milliseconds.
+func TestStartTime(t *testing.T) {
+	for _, c := range []struct {
+		spec string
+		ms   int64 // -1 = refused
+	}{
+		{"1970-01-01", 0},
+		{"1970-01-02", 86400_000},
+		{"1970-01-01T00:00:01", 1000},
+		{"1970-01-01T00:01", 60_000},
+		{"1970-01-01T00:00:01Z", 1000},
+		{"1970-01-01T00:00:01.5Z", 1500},
+		{"1970-01-01T00:00:01.500", 1500},
+		{"1970-01-01T00:00:01,5Z", 1500},
+		{"1970-01-01T00:00:01.0000001Z", 1001},
+		{"1970-01-01T01:00:01+01:00", 1000},
+		{"1970-01-01T01:00:01+0100", 1000},
+		{"1970-01-01T01:00:01+01", 1000},
+		{"1969-12-31T23:59:59.9995Z", 0},
+		{"1970-01-01T00:00:00+01:00", -1},
+		{"1969-12-31", -1},
+		{"", -1},
+		{"1000", -1},
+		{"2026-02-30", -1},
+		{"2026-01-31 18:00:00", -1},
+		{"Latest", -1},
+	} {
+		ms, err := startTime(c.spec)
+		require.Equal(t, c.ms < 0, err != nil, "%s: %v", c.spec, err)
+		if err == nil {
+			require.Equal(t, c.ms, ms, c.spec)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -76,10 +77,12 @@ func (c LinkConfig) validate(value string) error {
 		}
 	}
 	if c.check != nil {
-		if err := c.check(value); err != nil && c.explains {
-			return err
-		} else if err != nil {
-			return fmt.Errorf("%s%s", c.shown(value), c.allowedSuffix())
+		if err := c.check(value); err != nil {
+			why := ""
+			if !errors.Is(err, errNotAllowed) && !c.Sensitive {
+				why = "; " + err.Error()
+			}
+			return fmt.Errorf("%s%s%s", c.shown(value), c.allowedSuffix(), why)
 		}
 	}
 	return nil
@@ -102,7 +105,8 @@ func (c LinkConfig) allowedSuffix() string {
 	return " is not allowed; allowed: " + c.Allowed
 }
 
-var errNotAllowed = fmt.Errorf("not allowed")
+// errNotAllowed is the error of a check that has nothing to add to what is allowed; any other one is shown behind that.
+var errNotAllowed = errors.New("not allowed")
 
 func oneOf(values ...string) func(string) error {
 	return func(v string) error {

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"maps"
 	"net"
 	"strings"
 	"testing"
@@ -194,6 +195,50 @@ func TestReports(t *testing.T) {
 	expect(LinkActive, MirrorFailed)
 	w.report(Event{Kind: EventMirrorFailed, Topic: "gone"})
 	w.report(Event{Kind: EventLinkUp, Link: "gone"})
+}
+
+// TestLinkConfigAliases: the documented product's names of filters are taken for klink's own, and kept under those.
+func TestLinkConfigAliases(t *testing.T) {
+	w := newWorld(t)
+	const alias, filters = ConfigAutoCreateFilters + ".json", `{"topicFilters":[]}`
+	r := w.link("twice", alias+"="+filters, ConfigAutoCreateFilters+"="+filters)
+	require.Equal(t, kerr.InvalidConfig.Code, r.ErrorCode)
+	require.Contains(t, text(r.ErrorMessage), `"auto.create.mirror.topics.filters" is given twice; auto.create.mirror.topics.filters.json is another name of it`)
+	require.Zero(t, w.link("l", alias+"="+filters).ErrorCode)
+	require.Equal(t, map[string]string{ConfigAutoCreateFilters: filters}, without(w.service.State().Links["l"].Configs, ConfigBootstrapServers))
+
+	alter := func(changes ...linkapi.AlterConfig) linkapi.NameResult {
+		req := &linkapi.AlterLinkConfigsRequest{Links: []linkapi.AlterLink{{Name: "l", Configs: changes}}}
+		return w.service.HandleLink(context.Background(), req).(*linkapi.AlterLinkConfigsResponse).Results[0]
+	}
+	set := func(name, value string) linkapi.AlterConfig {
+		return linkapi.AlterConfig{Name: name, Op: linkapi.ConfigSet, Value: &value}
+	}
+	drop := func(name string) linkapi.AlterConfig {
+		return linkapi.AlterConfig{Name: name, Op: linkapi.ConfigDelete}
+	}
+	for _, both := range [][]linkapi.AlterConfig{
+		{set(alias, filters), set(ConfigAutoCreateFilters, filters)}, {set(alias, filters), drop(ConfigAutoCreateFilters)}, {drop(alias), drop(ConfigAutoCreateFilters)},
+	} {
+		r := alter(both...)
+		require.Equal(t, kerr.InvalidConfig.Code, r.ErrorCode)
+		require.Contains(t, text(r.ErrorMessage), "is given twice")
+	}
+	refused := alter(set(alias, "{"))
+	require.Equal(t, kerr.InvalidConfig.Code, refused.ErrorCode)
+	require.Contains(t, text(refused.ErrorMessage), `auto.create.mirror.topics.filters: "{"`)
+	require.Contains(t, text(refused.ErrorMessage), "line 1, column 2: the text ends")
+	const all = `{"topicFilters":[{"name":"*","patternType":"literal","filterType":"include"}]}`
+	require.Zero(t, alter(set(alias, all)).ErrorCode)
+	require.Equal(t, all, w.service.State().Links["l"].Configs[ConfigAutoCreateFilters])
+	require.Zero(t, alter(drop(alias)).ErrorCode)
+	require.Empty(t, without(w.service.State().Links["l"].Configs, ConfigBootstrapServers))
+}
+
+func without(configs map[string]string, name string) map[string]string {
+	m := maps.Clone(configs)
+	delete(m, name)
+	return m
 }
 
 func testKey(t testing.TB, fill byte) *SecretsKey {

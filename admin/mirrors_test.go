@@ -229,7 +229,7 @@ func TestCrashWhileCreating(t *testing.T) {
 			w := newWorld(t)
 			w.sourceTopic("t", 1, map[string]string{"retention.ms": "777"})
 			require.Zero(t, w.link("l").ErrorCode)
-			plan, refused := w.service.planMirror(context.Background(), router.MirrorSpec{Topic: "t", Link: "l", NumPartitions: -1, ReplicationFactor: -1})
+			plan, refused := w.service.planMirror(context.Background(), router.MirrorSpec{Topic: "t", Link: "l", NumPartitions: -1, ReplicationFactor: -1}, nil)
 			require.Nil(t, refused)
 			w.service.Close()
 			if topicThere != "no" {

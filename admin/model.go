@@ -58,6 +58,8 @@ const (
 	// ErrMirrorTopicDeleted: the mirror's topic was deleted at the destination, not through klink; a topic that has
 	// its name now is another one.
 	ErrMirrorTopicDeleted Error = "MIRROR_TOPIC_DELETED"
+	// ErrTopicExists: a mirror cannot be created because an ordinary topic has its name; of a task.
+	ErrTopicExists Error = "TOPIC_EXISTS_ERROR"
 	// ErrSourceClusterChanged: another cluster than the link was made for answers at the source's address.
 	ErrSourceClusterChanged Error = "SOURCE_CLUSTER_CHANGED"
 )

@@ -139,11 +139,11 @@ func sourceErrorCode(name Error) *kerr.Error {
 type sourceTopic struct {
 	id      [16]byte
 	configs map[string]topicConfig
-	starts  []int64 // log start offset by partition
+	starts  []int64 // where a mirror begins, by partition
 }
 
-// topic asks the source for everything about a topic that its mirror needs.
-func (s *source) topic(ctx context.Context, topic string) (*sourceTopic, *protocol.Error) {
+// topic asks the source for everything about a topic that its mirror needs. start is the link's mirror.start.offset.spec.
+func (s *source) topic(ctx context.Context, topic, start string) (*sourceTopic, *protocol.Error) {
 	meta, err := s.admin.Metadata(ctx, topic)
 	if err != nil {
 		return nil, s.failed("list topic '"+topic+"'", err)
@@ -162,7 +162,7 @@ func (s *source) topic(ctx context.Context, topic string) (*sourceTopic, *protoc
 	if st.configs, err = describeTopicConfigs(ctx, s.admin, topic); err != nil {
 		return nil, s.failed("describe the configs of topic '"+topic+"'", err)
 	}
-	offsets, err := s.admin.ListStartOffsets(ctx, topic)
+	offsets, err := s.listStarts(ctx, topic, start)
 	if err != nil {
 		return nil, s.failed("list the offsets of topic '"+topic+"'", err)
 	}

@@ -70,6 +70,7 @@ type taskRun struct {
 var tasks = []*task{
 	topicConfigTask,
 	aclTask,
+	autoCreateTask,
 }
 
 // taskError makes an error of a task out of any error.

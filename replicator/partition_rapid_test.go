@@ -33,6 +33,7 @@ type twin struct {
 	floor       int64
 	align       bool
 	burn        int64
+	begin       int64 // where the mirror begins, in the source's log or at one of its ends
 	lostBelow   int64 // the source deleted what is below before it was mirrored
 
 	inFlight *item
@@ -124,9 +125,14 @@ func (tw *twin) check(t *rapid.T) {
 			t.Fatalf("%v comes after what ends at %d", s, next)
 		case !s.marker && !slices.Contains(tw.source, s):
 			t.Fatalf("batch %d of the mirror is %v, which the source never had", i, s)
+		case s.end() <= tw.begin && !s.marker:
+			t.Fatalf("batch %d of the mirror is %v, which comes before the mirror begins at %d", i, s, tw.begin)
 		}
 		for _, o := range tw.source {
-			missed := !o.marker && next >= 0 && o.base < s.base && o.end() > next && o.end() > tw.lostBelow
+			missed := !o.marker && o.base < s.base && o.end() > max(next, tw.begin) && o.end() > tw.lostBelow && o.end() > tw.sourceStart
+			if next >= 0 {
+				missed = !o.marker && o.base < s.base && o.end() > next && o.end() > tw.lostBelow
+			}
 			marked := !o.marker && s.marker && o.base < s.end() && o.end() > s.base && o.end() > tw.lostBelow
 			if missed || marked {
 				t.Fatalf("the mirror has %v and lacks %v: %v", s, o, tw.dest)
@@ -134,6 +140,9 @@ func (tw *twin) check(t *rapid.T) {
 		}
 		shifted = shifted || s.base != physical+tw.destBegan
 		next, physical = s.end(), physical+int64(s.count)
+	}
+	if tw.floor < tw.begin || tw.anchor != nil && tw.anchor.floor < tw.begin {
+		t.Fatalf("the floor %d, or that of %+v, is below %d, where the mirror begins", tw.floor, tw.anchor, tw.begin)
 	}
 	if tw.p.align && shifted {
 		t.Fatalf("shifted: %v from %d on", tw.dest, tw.destBegan)
@@ -228,7 +237,14 @@ func TestPartitionAgainstTwin(t *testing.T) {
 		tw.sourceStart = start
 		produce(t)
 		tw.sourceStart = start + rapid.Int64Range(0, int64(tw.source[0].count)-1).Draw(t, "floor")
-		tw.stored, tw.floor = tw.sourceStart, tw.sourceStart
+		tw.begin = tw.sourceStart
+		if rapid.Bool().Draw(t, "begin later") {
+			for range rapid.IntRange(0, 4).Draw(t, "batches before") {
+				produce(t)
+			}
+			tw.begin = rapid.Int64Range(tw.sourceStart, tw.sourceEnd()).Draw(t, "begin")
+		}
+		tw.stored, tw.floor = tw.begin, tw.begin
 		tw.align = rapid.Bool().Draw(t, "align")
 
 		t.Repeat(map[string]func(*rapid.T){

@@ -69,6 +69,10 @@ func TestUsageErrors(t *testing.T) {
 		{"link create a", "the link has no source"},
 		{"link create a --config x", "--config: want KEY=VALUE"},
 		{"link create a --config =x", "--config: want KEY=VALUE"},
+		{`link create a --config {"groupFilters":[],"topicFilters":[]}`, `--config: line 1, column 20: field "topicFilters" is one too many: one of aclFilters, groupFilters, topicFilters can be given`},
+		{"link update a --config {}", "--config: line 1, column 1: the object has no field; one of aclFilters, groupFilters, topicFilters must be given"},
+		{`link update a --config {"filters":[]}`, `--config: line 1, column 2: field "filters" is not allowed`},
+		{`link update a --config {"groupFilters":[`, "--config: line 1, column 18: the text ends"},
 		{"link describe", "missing argument NAME"},
 		{"link update a", "nothing to change"},
 		{"link delete", "missing argument NAME"},
@@ -229,6 +233,18 @@ func TestLinkLife(t *testing.T) {
 	require.Regexp(t, `metadata\.max\.age\.ms +\| 10000 +\| default`, w.must("", "link", "describe", "east"))
 	require.Contains(t, w.refused("", "link", "update", "east", "--config", "security.protocol=NONE"), "security.protocol")
 	require.Contains(t, w.refused("", "link", "describe", "nosuch"), "nosuch")
+
+	// Filters by their JSON alone; on top of a file that has them under another name.
+	const orders, none = `{"topicFilters":[{"name":"orders","patternType":"LITERAL","filterType":"INCLUDE"}]}`, `{"topicFilters":[]}`
+	w.must("", "link", "update", "east", "--config", " "+orders)
+	require.Regexp(t, `auto\.create\.mirror\.topics\.filters +\| `+regexp.QuoteMeta(orders)+` +\| yes`, w.must("", "link", "describe", "east"))
+	w.file("filters.config", "auto.create.mirror.topics.filters.json="+orders+"\nclient.id=me\n")
+	w.must("", "link", "update", "east", "--config-file", "filters.config", "--config", none)
+	require.Regexp(t, `auto\.create\.mirror\.topics\.filters +\| `+regexp.QuoteMeta(none)+` +\| yes`, w.must("", "link", "describe", "east"))
+	require.Contains(t, w.refused("", "link", "update", "east", "--config", `{"topicFilters":[{}]}`), `line 1, column 18: a filter must have the field "name"`)
+	require.Contains(t, w.refused("", "link", "update", "east", "--config", none, "--config", "auto.create.mirror.topics.filters.json="+none), "is given twice")
+	w.must("", "link", "update", "east", "--delete-config", "auto.create.mirror.topics.filters.json")
+	require.NotContains(t, w.must("", "link", "describe", "east"), "topicFilters")
 
 	w.mirror("orders", "one")
 	require.Contains(t, w.refused("", "link", "delete", "east"), "orders")

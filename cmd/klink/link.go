@@ -24,24 +24,44 @@ func (a *app) linkCommand() *cobra.Command {
 // timeoutMs is what requests of the link API are given.
 const timeoutMs = int32(requestTimeout / time.Millisecond)
 
-// linkConfigs collects the configs of --config-file and, on top, --config.
+// linkConfigs collects the configs of --config-file and, on top, --config. A pair may also be the JSON of filters alone, which
+// tells itself what it configures.
 func linkConfigs(file string, pairs []string) (map[string]string, error) {
-	configs := map[string]string{}
+	fromFile := kafkaclient.Properties{}
 	if file != "" {
-		p, err := kafkaclient.Load(file)
-		if err != nil {
+		var err error
+		if fromFile, err = kafkaclient.Load(file); err != nil {
 			return nil, fmt.Errorf("--config-file: %w", err)
 		}
-		maps.Copy(configs, p)
 	}
+	configs := maps.Clone(map[string]string(fromFile))
 	for _, pair := range pairs {
-		key, value, err := keyValue(pair)
+		key, value, err := linkConfig(pair)
 		if err != nil {
 			return nil, err
+		}
+		// The file's value goes under whatever name. If both names are given here, the server refuses that.
+		for name := range fromFile {
+			if admin.LinkConfigName(name) == admin.LinkConfigName(key) {
+				delete(configs, name)
+				delete(fromFile, name)
+			}
 		}
 		configs[key] = value
 	}
 	return configs, nil
+}
+
+// linkConfig reads a value of --config.
+func linkConfig(pair string) (key, value string, err error) {
+	if text := strings.TrimSpace(pair); strings.HasPrefix(text, "{") {
+		key, err := admin.FilterConfigName(text)
+		if err != nil {
+			return "", "", usagef("--config: %s", err)
+		}
+		return key, text, nil
+	}
+	return keyValue(pair)
 }
 
 func (a *app) linkCreate() *cobra.Command {
@@ -55,9 +75,11 @@ func (a *app) linkCreate() *cobra.Command {
 		Short: "Create a link to a source cluster",
 		Long: `Creates a link from the cluster behind klink to a source cluster. FILE has the address and the credentials of the
 source as Java client properties, and any config of the link; --help lists them. Files that it names, such as
-ssl.truststore.location, are read by klink on its own machine.`,
-		Example: `  klink link create east-west --config-file source.config`,
-		Args:    exactArgs("NAME"),
+ssl.truststore.location, are read by klink on its own machine. Filters may be given to --config as their JSON alone.`,
+		Example: `  klink link create east-west --config-file source.config
+  klink link create east-west --config-file source.config --config auto.create.mirror.topics.enable=true \
+    --config '{"topicFilters":[{"name":"orders-","patternType":"PREFIXED","filterType":"INCLUDE"}]}'`,
+		Args: exactArgs("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			configs, err := linkConfigs(file, pairs)
 			if err != nil {
@@ -96,7 +118,7 @@ ssl.truststore.location, are read by klink on its own machine.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&file, "config-file", "", "`FILE` of properties: the source's address, credentials, and link configs")
-	flags.StringArrayVar(&pairs, "config", nil, "link config `KEY=VALUE`, on top of the file; may be repeated")
+	flags.StringArrayVar(&pairs, "config", nil, "link config `KEY=VALUE`, or the JSON of filters, on top of the file; may be repeated")
 	flags.BoolVar(&dryRun, "dry-run", false, "only check whether the link could be created")
 	flags.BoolVar(&noValidate, "no-validate", false, "do not connect to the source first")
 	cmd.SetUsageTemplate(cmd.UsageTemplate() + "\nLink configs:\n\n" + indent(admin.LinkConfigsHelp()))
@@ -240,9 +262,12 @@ func (a *app) linkUpdate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "update NAME [--config KEY=VALUE]... [--config-file FILE]",
 		Short: "Change configs of a link",
-		Long:  "Changes configs of a link: all of the changes, or none if one is refused. Configs that are not named stay as they are. `klink link create --help` lists all.",
+		Long: "Changes configs of a link: all of the changes, or none if one is refused. Configs that are not named stay as they are. " +
+			"`klink link create --help` lists all. The JSON of filters alone, an object with groupFilters, aclFilters or topicFilters, sets " +
+			"the config that it belongs to; it replaces all the filters of that kind.",
 		Example: `  klink link update east-west --config metadata.max.age.ms=5000
-  klink link update east-west --config cluster.link.paused=true`,
+  klink link update east-west --config cluster.link.paused=true
+  klink link update east-west --config '{"topicFilters":[{"name":"*","patternType":"LITERAL","filterType":"INCLUDE"}]}'`,
 		Args:              exactArgs("NAME"),
 		ValidArgsFunction: a.completeLinks(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -282,7 +307,7 @@ func (a *app) linkUpdate() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&file, "config-file", "", "`FILE` of properties to set")
-	flags.StringArrayVar(&pairs, "config", nil, "link config `KEY=VALUE` to set, on top of the file; may be repeated")
+	flags.StringArrayVar(&pairs, "config", nil, "link config `KEY=VALUE` to set, or the JSON of filters, on top of the file; may be repeated")
 	flags.StringArrayVar(&deletes, "delete-config", nil, "link config `KEY` to set back to its default; may be repeated")
 	flags.BoolVar(&dryRun, "dry-run", false, "only check whether the link could be changed")
 	return cmd

@@ -1,0 +1,101 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"klink/router"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// autoCreateTask creates mirrors of source topics that have none. It deletes nothing, and touches nothing that is there.
+var autoCreateTask = &task{name: "AutoCreateMirror", interval: ConfigMetadataMaxAge, configured: autoCreates, run: autoCreateMirrors}
+
+func autoCreates(l *Link) bool {
+	return LinkConfigValue(l.Configs, ConfigAutoCreate) == "true" && strings.TrimSpace(l.Configs[ConfigAutoCreateFilters]) != ""
+}
+
+func autoCreateMirrors(ctx context.Context, s *Service, r *taskRun) (errs []TaskError) {
+	filters, err := parseTopicFilters(r.link.Configs[ConfigAutoCreateFilters])
+	if err != nil {
+		return []TaskError{{ErrInternal, ConfigAutoCreateFilters + ": " + err.Error()}}
+	}
+	listed, err := r.source.admin.ListTopicsWithInternal(ctx)
+	if err != nil {
+		return []TaskError{taskError(r.source.failed("list its topics", err))}
+	}
+	var missing []string
+	mirrors := s.State().Mirrors
+	for topic, t := range listed {
+		if !t.IsInternal && !internalTopic(topic) && mirrors[topic] == nil && filters.match(topic) {
+			missing = append(missing, topic)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	there, err := s.admin.ListTopicsWithInternal(ctx)
+	if err != nil {
+		return []TaskError{taskError(fmt.Errorf("list the topics of the destination: %w", err))}
+	}
+	// A mirror is recorded before its topic is there, so what is in the list and has none now is an ordinary topic.
+	if missing, err = s.withoutMirror(ctx, missing); err != nil {
+		return []TaskError{taskError(err)}
+	}
+	failed := make([]*TaskError, len(missing))
+	var stopped sync.Once
+	forEach(len(missing), func(i int) {
+		topic := missing[i]
+		if there.Has(topic) {
+			failed[i] = &TaskError{ErrTopicExists, fmt.Sprintf("topic '%s' exists at the destination and is no mirror: exclude it from %s, or delete it there", topic, ConfigAutoCreateFilters)}
+			return
+		}
+		if err := ctx.Err(); err != nil {
+			// The next run goes on; one error says so for all.
+			stopped.Do(func() { failed[i] = &TaskError{ErrTimeout, "not all mirrors were created in this run"} })
+			return
+		}
+		err := s.createMirrorFrom(ctx, router.MirrorSpec{Topic: topic, Link: r.link.Name, NumPartitions: -1, ReplicationFactor: -1}, r.source)
+		switch {
+		case err == nil:
+		case err.Code == kerr.TopicAlreadyExists: // since a moment ago: what it is the next run sees
+		case err.Code == kerr.UnknownTopicOrPartition: // deleted at the source since it was listed
+		default:
+			e := taskError(err)
+			e.Message = fmt.Sprintf("mirror topic '%s' cannot be created: %s", topic, e.Message)
+			failed[i] = &e
+		}
+	})
+	for _, e := range failed {
+		if e != nil {
+			errs = append(errs, *e)
+		}
+	}
+	return errs
+}
+
+// internalTopic says that a topic is Kafka's, or klink's, own: such topics are never mirrored by themselves.
+func internalTopic(topic string) bool {
+	return strings.HasPrefix(topic, "__") || strings.HasPrefix(topic, "_klink")
+}
+
+// withoutMirror are those of the topics that are no mirrors, of whatever link and in whatever state, in order. The store is asked,
+// not the picture of it, which may be behind what other processes have written.
+func (s *Service) withoutMirror(ctx context.Context, topics []string) (without []string, err error) {
+	slices.Sort(topics)
+	err = s.update(ctx, func(tx *Tx) error {
+		without = nil
+		for _, topic := range topics {
+			// A record that cannot be read is of a mirror, too.
+			if m, err := tx.Mirror(topic); err == nil && m == nil {
+				without = append(without, topic)
+			}
+		}
+		return nil
+	})
+	return without, err
+}
