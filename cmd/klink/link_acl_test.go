@@ -34,7 +34,7 @@ func TestLinkACLSync(t *testing.T) {
 	createACL(t, w.destination, "bob", "orders")
 	require.Contains(t, w.refused("", "link", "acl", "sync", "east", "--dry-run"), "acl.filters")
 	require.Contains(t, w.refused("", "link", "update", "east", "--config", `acl.filters={"aclFilters":[{"resource":{}}]}`), `; line 1, column 17: a filter has no field "resource"`)
-	w.must("", "link", "update", "east", "--config", `acl.filters={"aclFilters":[{"resourceFilter":{"resourceType":"topic"},"accessFilter":{}}]}`)
+	w.must("", "link", "update", "east", "--config", `{"aclFilters":[{"resourceFilter":{"resourceType":"topic"},"accessFilter":{}}]}`)
 
 	golden(t, filepath.Join("testdata", "link_acl_sync.json"), w.must("", "link", "acl", "sync", "east", "--dry-run", "-o", "json"))
 	plan := w.must("", "link", "acl", "sync", "east", "--dry-run")
