@@ -36,8 +36,8 @@ func parseACLFilters(text string) (filters []aclFilter, err error) {
 	if err != nil {
 		return nil, err
 	}
-	err = r.object("the value", []string{"aclFilters"}, func(string) error {
-		return r.array("the value of aclFilters", func() error {
+	err = r.object("the value", []string{aclFiltersField}, func(string) error {
+		return r.array("the value of "+aclFiltersField, func() error {
 			f, err := readACLFilter(r)
 			filters = append(filters, f)
 			return err

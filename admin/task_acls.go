@@ -185,7 +185,7 @@ func (r *aclRun) makePlan(tx *Tx) error {
 }
 
 // errLinkChanged ends a run of a link that was deleted or does not sync ACLs any more.
-var errLinkChanged = errors.New("the link was changed at the same time")
+var errLinkChanged = protocol.Errorf(kerr.InvalidRequest, "the link was deleted, or its ACL sync switched off, at the same time")
 
 // decide makes the plan once more, on what is stored now, and stores what must be remembered before it is carried out.
 func (r *aclRun) decide(ctx context.Context, run string) error {

@@ -33,8 +33,8 @@ func TestLinkACLSync(t *testing.T) {
 	createACL(t, w.source, "bob", "orders")
 	createACL(t, w.destination, "bob", "orders")
 	require.Contains(t, w.refused("", "link", "acl", "sync", "east", "--dry-run"), "acl.filters")
-	require.Contains(t, w.refused("", "link", "update", "east", "--config", `acl.filters={"aclFilters":[{"resource":{}}]}`), `acl.filters: line 1, column 17: a filter has no field "resource"`)
-	w.must("", "link", "update", "east", "--config", `acl.filters={"aclFilters":[{"resourceFilter":{"resourceType":"topic"},"accessFilter":{}}]}`)
+	require.Contains(t, w.refused("", "link", "update", "east", "--config", `acl.filters={"aclFilters":[{"resource":{}}]}`), `; line 1, column 17: a filter has no field "resource"`)
+	w.must("", "link", "update", "east", "--config", `{"aclFilters":[{"resourceFilter":{"resourceType":"topic"},"accessFilter":{}}]}`)
 
 	golden(t, filepath.Join("testdata", "link_acl_sync.json"), w.must("", "link", "acl", "sync", "east", "--dry-run", "-o", "json"))
 	plan := w.must("", "link", "acl", "sync", "east", "--dry-run")
