@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -320,4 +321,28 @@ func TestUpdateWithoutABroker(t *testing.T) {
 	require.NoError(t, s.Update(ctx, increment("n")))
 	got := s.State().Links["n"].SourceClusterID
 	require.Contains(t, []string{"3", "4"}, got, "the change that was given up may have been made, once")
+}
+
+// TestAChangeIsOutWhenItsUpdateReturns: also while the picture that has it is still being handed out because the log's reader was
+// faster.
+func TestAChangeIsOutWhenItsUpdateReturns(t *testing.T) {
+	opts := storeCluster(t)
+	var out atomic.Pointer[State]
+	var s *Store
+	there := make(chan struct{})
+	s, err := OpenStore(opts, nil, testLogger(t), func() {
+		<-there
+		state := s.State()
+		time.Sleep(5 * time.Millisecond)
+		out.Store(state)
+	})
+	require.NoError(t, err)
+	close(there)
+	t.Cleanup(s.Close)
+	require.NoError(t, s.Sync(t.Context()))
+	for i := range 40 {
+		name := fmt.Sprint("link-", i)
+		require.NoError(t, s.Update(t.Context(), func(tx *Tx) error { return tx.PutLink(name, &linkRecord{ID: name, State: LinkActive}) }))
+		require.NotNil(t, out.Load().Links[name], "%s is stored, but nobody was told", name)
+	}
 }
