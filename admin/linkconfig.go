@@ -210,7 +210,7 @@ var linkConfigs = []LinkConfig{
 	{
 		Name: ConfigTopicSyncInclude, Type: TypeList, Default: strings.Join(followedByDefault, ","), Importance: "medium",
 		Allowed: "names of topic configs, separated by commas; not compression.type, message.timestamp.* nor throttles", check: checkFollowed,
-		Doc: "The topic configs that mirrors have from their source topics and that clients cannot alter. cleanup.policy and max.message.bytes always are, whether named or not. What else differs is shown by `klink mirror describe`.",
+		Doc: "The topic configs that mirrors have from their source topics and that clients cannot alter. cleanup.policy and max.message.bytes always are, whether named or not, but a lower max.message.bytes only when mirroring stops. What else differs is shown by `klink mirror describe`.",
 	},
 	{
 		Name: ConfigStartOffset, Type: TypeString, Default: startEarliest, Importance: "medium",

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +28,7 @@ type source struct {
 	admin     *kadm.Client
 	clusterID string
 	dial      *dialTrouble
+	closing   sync.Once
 }
 
 // connectSource connects to the source that configs describe and learns its cluster id. The error says which address did
@@ -54,11 +56,15 @@ func connectSource(ctx context.Context, link string, configs map[string]string) 
 	return s, nil
 }
 
-// learnCluster asks the source which cluster it is.
+// learnCluster asks the source which cluster it is. Only because authorized operations are asked for, too, kadm does not answer
+// from a cache, which it would do even while the source is away.
 func (s *source) learnCluster(ctx context.Context) error {
-	meta, err := s.admin.BrokerMetadata(ctx)
+	defer s.closeAfter(ctx)()
+	meta, err := s.admin.BrokerMetadata(kadm.WithAuthorizedOps(ctx))
 	if err == nil {
 		s.clusterID = meta.Cluster
+	} else if ctx.Err() != nil {
+		err = ctx.Err()
 	}
 	return err
 }
@@ -71,7 +77,15 @@ func (s *source) identify(ctx context.Context) *protocol.Error {
 	return nil
 }
 
-func (s *source) close() { s.client.Close() }
+// close ends requests under way, and returns when nothing of the client is left.
+func (s *source) close() { s.closing.Do(s.client.Close) }
+
+// closeAfter closes the source when ctx ends, unless the function that it returns is called before; that one says whether the
+// source is still open. The client alone notices the end of a request's context only once it has a connection: while a broker
+// that has accepted one says nothing, it waits for many seconds.
+func (s *source) closeAfter(ctx context.Context) (stop func() bool) {
+	return context.AfterFunc(ctx, s.close)
+}
 
 // failed makes the error of a request to the source.
 func (s *source) failed(what string, err error) *protocol.Error {
@@ -92,7 +106,7 @@ var _ kgo.HookBrokerConnect = (*dialTrouble)(nil)
 func (d *dialTrouble) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
 	if err == nil {
 		d.last.Store(nil)
-	} else if !errors.Is(err, context.Canceled) {
+	} else if !errors.Is(err, context.Canceled) && !errors.Is(err, kgo.ErrClientClosed) {
 		d.last.Store(&err)
 	}
 }

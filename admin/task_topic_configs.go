@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -85,6 +86,15 @@ func (s *Service) followConfigs(ctx context.Context, l *Link, topic string, sour
 	want, atStop, refused := mirrorConfigs(topic, followedBy(l.Configs), source, known, nil)
 	if refused != nil {
 		return refused
+	}
+	// What the source took while its limit was higher may still be on its way.
+	if now, ok := mirror["max.message.bytes"]; ok && !now.null {
+		if limit, err := strconv.ParseInt(now.value, 10, 64); err == nil {
+			if kept := atLeast(want["max.message.bytes"], limit); kept != want["max.message.bytes"] {
+				own := source["max.message.bytes"].value
+				want["max.message.bytes"], atStop["max.message.bytes"] = kept, &own
+			}
+		}
 	}
 	change := map[string]*string{}
 	for name, value := range want {

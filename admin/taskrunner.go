@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strconv"
@@ -163,6 +164,16 @@ func (t *taskRunner) runOnce(ctx context.Context, task *task, run *taskRun, src 
 		return []TaskError{*err}
 	}
 	run.source = *src
+	defer func(stop func() bool) {
+		if stop() {
+			return
+		}
+		(*src).close() // waits for it
+		*src = nil
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			errs = append([]TaskError{{ErrTimeout, fmt.Sprintf("the run was ended after %s; the next one begins anew", taskTimeout)}}, errs...)
+		}
+	}((*src).closeAfter(ctx))
 	return task.run(ctx, t.s, run)
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 var rewrite = flag.Bool("rewrite", false, "rewrite docs/cli.md and the files in testdata")
@@ -230,12 +231,21 @@ func TestTaskErrorsAndDrift(t *testing.T) {
 	w.mirror("orders", "one")
 	w.must("", "link", "update", "east", "--config", "topic.config.sync.ms=100")
 	require.NotContains(t, w.must("", "mirror", "describe", "orders"), "do not follow")
-	w.alterSourceConfig("orders", "min.insync.replicas", "2")
+	require.NoError(t, alterConfig(t, w.source, "orders", "min.insync.replicas", "2"))
 	w.eventually("the drift is shown", func() bool { return strings.Contains(w.must("", "mirror", "describe", "orders"), "do not follow") })
 	require.Regexp(t, `\nConfigs that differ from the source and do not follow it:\n Config +\| Source Value +\| Mirror Value *\n[-+]+\n min\.insync\.replicas +\| 2 +\| 1 *\n`,
 		w.must("", "mirror", "describe", "orders"))
 	require.Contains(t, strings.Join(strings.Fields(w.must("", "mirror", "describe", "orders", "-o", "json")), " "),
 		`"config_drift": [ { "name": "min.insync.replicas", "source_value": "2", "mirror_value": "1" } ]`)
+
+	// A client may alter what does not follow, until it does.
+	require.NoError(t, alterConfig(t, w.klink, "orders", "min.insync.replicas", "1"))
+	w.must("", "link", "update", "east", "--config", "topic.config.sync.include=min.insync.replicas")
+	w.eventually("what follows from now on is the source's", func() bool {
+		return strings.Contains(w.must("", "topic", "describe", "orders", "-o", "json"), `"min.insync.replicas": "2"`)
+	})
+	require.NotContains(t, w.must("", "mirror", "describe", "orders"), "do not follow")
+	require.ErrorIs(t, alterConfig(t, w.klink, "orders", "min.insync.replicas", "1"), kerr.InvalidRequest)
 
 	w.must("", "link", "update", "east", "--config", "cluster.link.paused=true")
 	require.Regexp(t, `TopicConfigsSync +\| PAUSED`, w.must("", "link", "task", "list", "east"))

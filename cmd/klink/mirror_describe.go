@@ -122,7 +122,8 @@ func (a *app) showMirror(m linkapi.DescribedMirror) error {
 	out := describedMirrorJSON{
 		m.Link, m.Topic, m.SourceTopic, m.State, m.Error, m.StateMessage, timeText(m.StateTimeMs),
 		directAccessJSON{m.DirectAccess, m.DirectAccessReason},
-		[]describedPartitionJSON{}, []configDriftJSON{},
+		[]describedPartitionJSON{},
+		[]configDriftJSON{},
 	}
 	rows, shifts, drift := [][]any{}, [][]any{}, [][]any{}
 	for _, p := range m.Partitions {

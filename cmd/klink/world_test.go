@@ -140,15 +140,15 @@ func (w *world) mirror(topic string, lines ...string) {
 	})
 }
 
-// alterSourceConfig sets a config of a topic at the source.
-func (w *world) alterSourceConfig(topic, name, value string) {
-	w.t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(w.source))
-	require.NoError(w.t, err)
+// alterConfig sets a config of a topic as a client of the address does; the error is the topic's.
+func alterConfig(t *testing.T, address, topic, name, value string) error {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(address))
+	require.NoError(t, err)
 	defer cl.Close()
-	responses, err := kadm.NewClient(cl).AlterTopicConfigs(w.t.Context(), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: name, Value: &value}}, topic)
-	require.NoError(w.t, err)
-	require.NoError(w.t, responses[0].Err)
+	responses, err := kadm.NewClient(cl).AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Op: kadm.SetConfig, Name: name, Value: &value}}, topic)
+	require.NoError(t, err)
+	return responses[0].Err
 }
 
 // taskRan waits until the tasks of a link that its configs ask for have run once.

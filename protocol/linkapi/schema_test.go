@@ -111,6 +111,9 @@ func TestDocumentedStates(t *testing.T) {
 	require.NoError(t, err)
 	states, tasks := 0, 0
 	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
 		for _, name := range regexp.MustCompile(`TaskState = "([A-Z_]+)"`).FindAllSubmatch(text, -1) {

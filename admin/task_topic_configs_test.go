@@ -1,0 +1,223 @@
+package admin
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"klink/internal/kafkatest"
+	"klink/protocol/linkapi"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// setConfigs sets configs of a topic, "" = back to the default.
+func setConfigs(t testing.TB, admin *kadm.Client, topic string, configs map[string]string) {
+	t.Helper()
+	var alter []kadm.AlterConfig
+	for name, value := range configs {
+		op := kadm.SetConfig
+		if value == "" {
+			op = kadm.DeleteConfig
+		}
+		alter = append(alter, kadm.AlterConfig{Op: op, Name: name, Value: &value})
+	}
+	responses, err := admin.AlterTopicConfigs(context.Background(), alter, topic)
+	require.NoError(t, err)
+	require.NoError(t, responses[0].Err, responses[0].ErrMessage)
+}
+
+// awaitConfigs waits until a destination topic has these configs set; "" = not set.
+func (w *world) awaitConfigs(topic string, want map[string]string) {
+	w.t.Helper()
+	kafkatest.WaitFor(w.t, 20*time.Second, "the configs of "+topic, func() (bool, string) {
+		have := w.configsOf(topic)
+		for name, value := range want {
+			if have[name] != value {
+				return false, name + "=" + have[name] + ", not " + value
+			}
+		}
+		return true, ""
+	})
+}
+
+// awaitDrift waits until DescribeMirrors shows this drift of a mirror.
+func (w *world) awaitDrift(topic string, want ...linkapi.ConfigDrift) {
+	w.t.Helper()
+	kafkatest.WaitFor(w.t, 20*time.Second, "the drift of "+topic, func() (bool, string) {
+		have := w.describe(w.service, topic).ConfigDrift
+		return slices.EqualFunc(have, want, func(a, b linkapi.ConfigDrift) bool {
+			return a.Name == b.Name && sameValue(a.SourceValue, b.SourceValue) && sameValue(a.MirrorValue, b.MirrorValue)
+		}), showDrift(have)
+	})
+}
+
+func showDrift(drift []linkapi.ConfigDrift) (s string) {
+	for _, d := range drift {
+		s += d.Name + ": " + text(d.SourceValue) + " at the source, " + text(d.MirrorValue) + " here; "
+	}
+	return s
+}
+
+func drifts(name, source, mirror string) linkapi.ConfigDrift {
+	return linkapi.ConfigDrift{Name: name, SourceValue: &source, MirrorValue: &mirror}
+}
+
+// TestTopicConfigsFollow: what is changed at the source's topic is changed at the mirror within the interval, what is changed at
+// the mirror around klink is changed back, and what does not follow is shown.
+func TestTopicConfigsFollow(t *testing.T) {
+	w := newWorld(t)
+	w.replicator()
+	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=100").ErrorCode)
+	w.sourceTopic("orders", 1, map[string]string{"retention.ms": "1000000"})
+	require.Zero(t, w.mirror("orders", "l").ErrorCode)
+	awaitState(t, w.service, "started", func(s *State) bool { return s.Mirrors["orders"].State == MirrorActive })
+	w.awaitTask("l", "TopicConfigsSync", TaskActive)
+	w.awaitDrift("orders")
+
+	setConfigs(t, w.sourceAdmin, "orders", map[string]string{
+		"retention.ms": "2000000", "max.message.bytes": "3000000", "cleanup.policy": "compact", "segment.bytes": "1000",
+		"message.timestamp.type": "LogAppendTime", "compression.type": "lz4",
+	})
+	w.awaitConfigs("orders", map[string]string{
+		"retention.ms": "2000000", "max.message.bytes": "3000000", "cleanup.policy": "compact", "segment.bytes": "1048576",
+		"message.timestamp.type": "CreateTime", "compression.type": "producer",
+	})
+	awaitState(t, w.service, "the timestamp type is known", func(s *State) bool { return s.Mirrors["orders"].LogAppendTime })
+
+	setConfigs(t, w.destAdmin, "orders", map[string]string{"retention.ms": "5", "message.timestamp.type": "LogAppendTime", "cleanup.policy": ""})
+	w.awaitConfigs("orders", map[string]string{"retention.ms": "2000000", "message.timestamp.type": "CreateTime", "cleanup.policy": "compact"})
+	setConfigs(t, w.sourceAdmin, "orders", map[string]string{"retention.ms": ""})
+	w.awaitConfigs("orders", map[string]string{"retention.ms": "604800000"})
+
+	// What the source took while its limit was higher may still be on its way: the lower one comes when mirroring stops.
+	setConfigs(t, w.sourceAdmin, "orders", map[string]string{"max.message.bytes": "2000"})
+	w.awaitTask("l", "TopicConfigsSync", TaskActive)
+	w.awaitTask("l", "TopicConfigsSync", TaskActive)
+	require.Equal(t, "3000000", w.configsOf("orders")["max.message.bytes"])
+
+	setConfigs(t, w.sourceAdmin, "orders", map[string]string{"min.insync.replicas": "3"})
+	w.awaitDrift("orders", drifts("min.insync.replicas", "3", "1"))
+	require.NotContains(t, w.configsOf("orders"), "min.insync.replicas")
+	require.False(t, w.snapshot().Mirrors["orders"].SyncedConfigs["min.insync.replicas"], "so clients may set it")
+	setConfigs(t, w.destAdmin, "orders", map[string]string{"min.insync.replicas": "2"})
+	w.awaitDrift("orders", drifts("min.insync.replicas", "3", "2"))
+	w.setLink("l", ConfigTopicSyncInclude+"=retention.ms,min.insync.replicas")
+	w.awaitConfigs("orders", map[string]string{"min.insync.replicas": "3"})
+	w.awaitDrift("orders", drifts("segment.bytes", "1000", "1048576"))
+	require.True(t, w.snapshot().Mirrors["orders"].SyncedConfigs["min.insync.replicas"])
+	require.False(t, w.snapshot().Mirrors["orders"].SyncedConfigs["segment.bytes"])
+
+	// A mirror that waits for its source, or for replicas that its configs ask for, follows too.
+	w.report(Event{Kind: EventMirrorUnavailable, Topic: "orders", Error: ErrNotEnoughReplicas, Message: "one is in sync"})
+	require.Equal(t, MirrorSourceUnavailable, w.service.State().Mirrors["orders"].State)
+	setConfigs(t, w.sourceAdmin, "orders", map[string]string{"min.insync.replicas": "1"})
+	w.awaitConfigs("orders", map[string]string{"min.insync.replicas": "1"})
+	w.report(Event{Kind: EventMirrorRecovered, Topic: "orders"})
+
+	setConfigs(t, w.sourceAdmin, "orders", map[string]string{"compression.type": "zstd"})
+	w.awaitTask("l", "TopicConfigsSync", TaskActive)
+	require.Zero(t, w.alter("orders", linkapi.MirrorFailover).ErrorCode)
+	w.awaitConfigs("orders", map[string]string{"message.timestamp.type": "LogAppendTime", "compression.type": "zstd", "retention.ms": "604800000", "max.message.bytes": "2000"})
+	require.Empty(t, w.describe(w.service, "orders").ConfigDrift, "an ordinary topic has none")
+	setConfigs(t, w.destAdmin, "orders", map[string]string{"retention.ms": "7"})
+	w.awaitTask("l", "TopicConfigsSync", TaskActive)
+	w.awaitTask("l", "TopicConfigsSync", TaskActive)
+	require.Equal(t, "7", w.configsOf("orders")["retention.ms"], "nothing follows any more")
+}
+
+// TestTopicConfigsOfMirrorsThatStand: the configs of a mirror that is paused stay, and follow when it goes on; a topic that the
+// source has not got is an error of the task, until the mirror says so itself; one mirror's error does not keep others back.
+func TestTopicConfigsOfMirrorsThatStand(t *testing.T) {
+	w := newWorld(t)
+	w.replicator()
+	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=100").ErrorCode)
+	for _, topic := range []string{"a", "b"} {
+		w.sourceTopic(topic, 1, nil)
+		require.Zero(t, w.mirror(topic, "l").ErrorCode)
+		awaitState(t, w.service, "started", func(s *State) bool { return s.Mirrors[topic].State == MirrorActive })
+	}
+	const task = "TopicConfigsSync"
+	require.Zero(t, w.alter("a", linkapi.MirrorPause).ErrorCode)
+	setConfigs(t, w.sourceAdmin, "a", map[string]string{"retention.ms": "1"})
+	setConfigs(t, w.sourceAdmin, "b", map[string]string{"retention.ms": "2"})
+	w.awaitConfigs("b", map[string]string{"retention.ms": "2"})
+	w.awaitTask("l", task, TaskActive)
+	require.NotEqual(t, "1", w.configsOf("a")["retention.ms"])
+	require.Zero(t, w.alter("a", linkapi.MirrorResume).ErrorCode)
+	w.awaitConfigs("a", map[string]string{"retention.ms": "1"})
+
+	_, err := w.sourceAdmin.DeleteTopics(t.Context(), "a")
+	require.NoError(t, err)
+	bad := w.awaitTask("l", task, TaskInError)
+	require.Equal(t, []linkapi.LinkTaskError{{Code: "SOURCE_TOPIC_MAY_BE_DELETED", Message: "topic 'a' is not at the source"}}, bad.Errors)
+	setConfigs(t, w.sourceAdmin, "b", map[string]string{"retention.ms": "3"})
+	w.awaitConfigs("b", map[string]string{"retention.ms": "3"})
+	w.report(Event{Kind: EventMirrorUnavailable, Topic: "a", Error: ErrSourceTopicMayBeDeleted, Message: "no topic"})
+	w.awaitTask("l", task, TaskActive)
+}
+
+// TestConfigsThatAreRefused: what the destination refuses to set is an error of the task that names topic and config.
+func TestConfigsThatAreRefused(t *testing.T) {
+	w := newWorld(t)
+	w.replicator()
+	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=100").ErrorCode)
+	w.sourceTopic("orders", 1, nil)
+	require.Zero(t, w.mirror("orders", "l").ErrorCode)
+	awaitState(t, w.service, "started", func(s *State) bool { return s.Mirrors["orders"].State == MirrorActive })
+	w.destination.ControlKey(int16(kmsg.IncrementalAlterConfigs), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		w.destination.KeepControl()
+		resp := req.ResponseKind().(*kmsg.IncrementalAlterConfigsResponse)
+		r := kmsg.NewIncrementalAlterConfigsResponseResource()
+		why := "not more than a day"
+		r.ResourceType, r.ResourceName, r.ErrorCode, r.ErrorMessage = kmsg.ConfigResourceTypeTopic, "orders", 44, &why
+		resp.Resources = append(resp.Resources, r)
+		return resp, nil, true
+	})
+	setConfigs(t, w.sourceAdmin, "orders", map[string]string{"retention.ms": "5000000000"})
+	bad := w.awaitTask("l", "TopicConfigsSync", TaskInError)
+	require.Len(t, bad.Errors, 1)
+	require.Equal(t, "POLICY_VIOLATION", bad.Errors[0].Code)
+	require.Contains(t, bad.Errors[0].Message, "set the configs [retention.ms] of mirror topic 'orders': ")
+	require.Contains(t, bad.Errors[0].Message, "not more than a day")
+}
+
+// TestStoppedWhileItsConfigsWereSet: configs of a mirror that reach the topic after it was stopped do not stay.
+func TestStoppedWhileItsConfigsWereSet(t *testing.T) {
+	w := newWorld(t)
+	w.replicator()
+	require.Zero(t, w.link("l").ErrorCode)
+	w.sourceTopic("orders", 1, map[string]string{"message.timestamp.type": "LogAppendTime"})
+	require.Zero(t, w.mirror("orders", "l").ErrorCode)
+	awaitState(t, w.service, "started", func(s *State) bool { return s.Mirrors["orders"].State == MirrorActive })
+	require.Zero(t, w.alter("orders", linkapi.MirrorFailover).ErrorCode)
+	w.awaitConfigs("orders", map[string]string{"message.timestamp.type": "LogAppendTime"})
+	setConfigs(t, w.destAdmin, "orders", map[string]string{"message.timestamp.type": "CreateTime"})
+	require.NoError(t, w.service.restoreAgain(t.Context(), "orders"))
+	w.awaitConfigs("orders", map[string]string{"message.timestamp.type": "LogAppendTime"})
+}
+
+func TestDriftOf(t *testing.T) {
+	set := func(value string) topicConfig { return topicConfig{value: value, explicit: true} }
+	def := func(value string) topicConfig { return topicConfig{value: value} }
+	source := map[string]topicConfig{
+		"follows": set("1"), "same": set("1"), "differs": set("1"), "defaults": def("1"), "only.source": set("1"), "null": {null: true, explicit: true},
+		"compression.type": set("lz4"), "leader.replication.throttled.replicas": set("*"), "unknown.here": set("9"), "empty": set(""),
+	}
+	mirror := map[string]topicConfig{
+		"follows": set("2"), "same": def("1"), "differs": def("2"), "defaults": def("2"), "only.mirror": set("3"), "null": set("4"),
+		"compression.type": set("producer"), "empty": {null: true},
+	}
+	p := func(s string) *string { return &s }
+	require.Equal(t, []ConfigDrift{
+		{"differs", p("1"), p("2")},
+		{"empty", p(""), nil},
+		{"null", nil, p("4")},
+		{"only.mirror", nil, p("3")},
+		{"only.source", p("1"), nil},
+		{"unknown.here", p("9"), nil},
+	}, driftOf(source, mirror, map[string]string{"follows": "1"}))
+}

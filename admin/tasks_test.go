@@ -1,0 +1,303 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"klink/internal/kafkatest"
+	"klink/protocol"
+	"klink/protocol/linkapi"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"go.uber.org/goleak"
+)
+
+// tasks asks for the tasks of a link as a client does.
+func (w *world) tasks(link string) []linkapi.LinkTask {
+	w.t.Helper()
+	resp := w.service.HandleLink(context.Background(), &linkapi.ListLinkTasksRequest{Link: &link}).(*linkapi.ListLinkTasksResponse)
+	require.Zero(w.t, resp.ErrorCode, text(resp.ErrorMessage))
+	require.Len(w.t, resp.Links, 1)
+	require.Zero(w.t, resp.Links[0].ErrorCode, text(resp.Links[0].ErrorMessage))
+	return resp.Links[0].Tasks
+}
+
+// task is one of them.
+func (w *world) task(link, name string) linkapi.LinkTask {
+	w.t.Helper()
+	for _, task := range w.tasks(link) {
+		if task.Name == name {
+			return task
+		}
+	}
+	w.t.Fatalf("link %s has no task %s", link, name)
+	return linkapi.LinkTask{}
+}
+
+// awaitTask waits until a task is in a state, which a run has found that began later than now.
+func (w *world) awaitTask(link, name string, state TaskState) (task linkapi.LinkTask) {
+	w.t.Helper()
+	since := time.Now().UnixMilli()
+	kafkatest.WaitFor(w.t, 30*time.Second, fmt.Sprintf("task %s of link %s to be %s", name, link, state), func() (bool, string) {
+		task = w.task(link, name)
+		return task.State == string(state) && (state == TaskPaused || task.LastRunTimeMs > since), fmt.Sprintf("%+v", task)
+	})
+	return task
+}
+
+// setLink changes configs of a link, given as key=value.
+func (w *world) setLink(name string, configs ...string) {
+	w.t.Helper()
+	link := linkapi.AlterLink{Name: name}
+	for _, c := range configs {
+		key, value, _ := strings.Cut(c, "=")
+		link.Configs = append(link.Configs, linkapi.AlterConfig{Name: key, Op: linkapi.ConfigSet, Value: &value})
+	}
+	resp := w.service.HandleLink(context.Background(), &linkapi.AlterLinkConfigsRequest{Links: []linkapi.AlterLink{link}}).(*linkapi.AlterLinkConfigsResponse)
+	require.Zero(w.t, resp.Results[0].ErrorCode, text(resp.Results[0].ErrorMessage))
+}
+
+// faultySource makes a source of one broker that advertises the address of a proxy with faults.
+func (w *world) faultySource(opts ...kfake.Opt) *kafkatest.Faults {
+	w.t.Helper()
+	var once sync.Once
+	var faults *kafkatest.Faults
+	w.source = kafkatest.Embedded(w.t, 1, append(opts, kfake.ClusterID("faulty"), kfake.ListenFn(func(network, addr string) (net.Listener, error) {
+		l, err := net.Listen(network, addr)
+		if err != nil {
+			return nil, err
+		}
+		once.Do(func() { faults = kafkatest.NewFaults(w.t, l.Addr().String()) })
+		a, err := net.ResolveTCPAddr("tcp", faults.Addr())
+		return advertised{l, a}, err
+	}))...)
+	w.sourceAdmin = kadm.NewClient(kafkatest.NewClient(w.t, kgo.SeedBrokers(faults.Addr())))
+	return faults
+}
+
+// advertised is a listener that says that it is at another address.
+type advertised struct {
+	net.Listener
+	addr net.Addr
+}
+
+func (a advertised) Addr() net.Addr { return a.addr }
+
+// TestTaskStates: a task is ACTIVE, IN_ERROR while the source is away, with what is wrong and since when, and ACTIVE again by
+// itself; PAUSED with its link.
+func TestTaskStates(t *testing.T) {
+	w := newWorld(t)
+	faults := w.faultySource()
+	const task = "TopicConfigsSync"
+	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=100").ErrorCode)
+	w.plainMirror("orders", 1)
+	ok := w.awaitTask("l", task, TaskActive)
+	require.EqualValues(t, 100, ok.IntervalMs)
+	require.Empty(t, ok.Errors)
+	require.Equal(t, ok.LastRunTimeMs, ok.LastSuccessTimeMs)
+
+	faults.Cut()
+	bad := w.awaitTask("l", task, TaskInError)
+	require.Len(t, bad.Errors, 1)
+	require.Equal(t, string(ErrBootstrapConnection), bad.Errors[0].Code)
+	require.True(t, strings.HasPrefix(bad.Errors[0].Message, "the source "+faults.Addr()+` of link "l" cannot `), bad.Errors[0].Message)
+	require.Less(t, bad.LastSuccessTimeMs, bad.LastRunTimeMs)
+	require.GreaterOrEqual(t, bad.LastSuccessTimeMs, ok.LastSuccessTimeMs)
+
+	// What the replicator finds too changes nothing of that, although the mirrors are unavailable then.
+	w.report(Event{Kind: EventLinkDown, Link: "l", Error: ErrBootstrapConnection, Message: "down"})
+	require.Equal(t, MirrorSourceUnavailable, w.service.State().Mirrors["orders"].State)
+	again := w.awaitTask("l", task, TaskInError)
+	require.Equal(t, bad.LastSuccessTimeMs, again.LastSuccessTimeMs)
+
+	faults.Resume()
+	w.awaitTask("l", task, TaskActive)
+	w.report(Event{Kind: EventLinkUp, Link: "l"})
+	w.awaitTask("l", task, TaskActive)
+
+	w.setLink("l", ConfigLinkPaused+"=true")
+	paused := w.awaitTask("l", task, TaskPaused)
+	// Give a run that was under way the time to be seen, and then more than an interval to one that must not be.
+	time.Sleep(50 * time.Millisecond)
+	var asked atomic.Int64
+	w.source.Control(func(kmsg.Request) (kmsg.Response, error, bool) {
+		w.source.KeepControl()
+		asked.Add(1)
+		return nil, nil, false
+	})
+	time.Sleep(400 * time.Millisecond)
+	require.Zero(t, asked.Load(), "the source is left alone")
+	require.LessOrEqual(t, w.task("l", task).LastRunTimeMs-paused.LastRunTimeMs, int64(50))
+	w.setLink("l", ConfigLinkPaused+"=false")
+	w.awaitTask("l", task, TaskActive)
+	require.NotZero(t, asked.Load())
+}
+
+// TestTasksOfALinkWithoutMirrors: a task with nothing to do is not ACTIVE while the source is away.
+func TestTasksOfALinkWithoutMirrors(t *testing.T) {
+	w := newWorld(t)
+	faults := w.faultySource()
+	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=100").ErrorCode)
+	w.awaitTask("l", "TopicConfigsSync", TaskActive)
+	faults.Cut()
+	bad := w.awaitTask("l", "TopicConfigsSync", TaskInError)
+	require.Equal(t, string(ErrBootstrapConnection), bad.Errors[0].Code)
+	faults.Resume()
+	w.awaitTask("l", "TopicConfigsSync", TaskActive)
+}
+
+// TestListLinkTasks: all links, one, and one that there is not.
+func TestListLinkTasks(t *testing.T) {
+	w := newWorld(t)
+	require.Zero(t, w.link("b").ErrorCode)
+	require.Zero(t, w.link("a", ConfigLinkPaused+"=true").ErrorCode)
+	list := func(link *string) *linkapi.ListLinkTasksResponse {
+		return w.service.HandleLink(context.Background(), &linkapi.ListLinkTasksRequest{Link: link}).(*linkapi.ListLinkTasksResponse)
+	}
+	all := list(nil).Links
+	require.Len(t, all, 2)
+	require.Equal(t, []string{"a", "b"}, []string{all[0].Name, all[1].Name})
+	never := linkapi.LinkTask{Name: "TopicConfigsSync", State: "PAUSED", IntervalMs: 5000, LastRunTimeMs: -1, LastSuccessTimeMs: -1}
+	require.Contains(t, all[0].Tasks, never)
+	require.Len(t, all[1].Tasks, len(tasks))
+	nosuch := "nosuch"
+	resp := list(&nosuch)
+	require.Zero(t, resp.ErrorCode)
+	require.Len(t, resp.Links, 1)
+	require.Equal(t, kerr.ResourceNotFound.Code, resp.Links[0].ErrorCode)
+	require.Contains(t, text(resp.Links[0].ErrorMessage), `"nosuch"`)
+
+	byLink := w.service.LinkTasks()
+	require.Len(t, byLink, 2)
+	require.Equal(t, TaskPaused, byLink["a"][0].State)
+
+	unready := w.unready("127.0.0.1:1")
+	defer unready.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	r := unready.HandleLink(ctx, &linkapi.ListLinkTasksRequest{}).(*linkapi.ListLinkTasksResponse)
+	require.Equal(t, kerr.CoordinatorLoadInProgress.Code, r.ErrorCode)
+	require.Empty(t, unready.LinkTasks())
+}
+
+// TestReachSource names what is wrong with a source.
+func TestReachSource(t *testing.T) {
+	w := newWorld(t)
+	faults := w.faultySource()
+	configs := map[string]string{ConfigBootstrapServers: faults.Addr()}
+	link := &Link{Name: "l", Configs: configs}
+	var src *source
+	require.Nil(t, reachSource(t.Context(), link, &src))
+	first := src
+	require.NotNil(t, first)
+	require.Nil(t, reachSource(t.Context(), link, &src))
+	require.Same(t, first, src, "a connection that works is kept")
+
+	err := reachSource(t.Context(), &Link{Name: "l", Configs: configs, SourceClusterID: "another"}, &src)
+	require.Equal(t, &TaskError{ErrSourceClusterChanged, "cluster faulty answers at bootstrap.servers, but the link was made for cluster another"}, err)
+	require.Nil(t, src)
+
+	require.Nil(t, reachSource(t.Context(), link, &src))
+	faults.Stall()
+	silent, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	err = reachSource(silent, link, &src)
+	require.NotNil(t, err)
+	require.Equal(t, ErrTimeout, err.Code, err.Message)
+	require.Nil(t, src)
+	faults.Resume()
+	require.Nil(t, reachSource(t.Context(), link, &src))
+	src.close()
+
+	guarded := kafkatest.Embedded(t, 1, kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "right"))
+	src = nil
+	err = reachSource(t.Context(), &Link{Name: "l", Configs: map[string]string{
+		ConfigBootstrapServers: guarded.ListenAddrs()[0], "security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN",
+		"sasl.jaas.config": `org.apache.kafka.common.security.plain.PlainLoginModule required username="u" password="wrong";`,
+	}}, &src)
+	require.NotNil(t, err)
+	require.Equal(t, ErrAuthentication, err.Code, err.Message)
+	require.NotContains(t, err.Message, "AUTHENTICATION_ERROR", "the code stands beside it")
+}
+
+func TestTaskError(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want TaskError
+	}{
+		{protocol.Errorf(kerr.BrokerNotAvailable, "BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR: the source is down"), TaskError{ErrBootstrapConnection, "the source is down"}},
+		{protocol.Errorf(kerr.InvalidConfig, "AUTHENTICATION_ERROR: who are you"), TaskError{ErrAuthentication, "who are you"}},
+		{protocol.Errorf(kerr.TopicAuthorizationFailed, "no"), TaskError{ErrAuthorization, "no"}},
+		{protocol.Errorf(kerr.RequestTimedOut, "late"), TaskError{ErrTimeout, "late"}},
+		{fmt.Errorf("set: %w", withMessage(kerr.PolicyViolation, "too long")), TaskError{ErrPolicyViolation, "set: " + withMessage(kerr.PolicyViolation, "too long").Error()}},
+		{fmt.Errorf("set: %w", kerr.InvalidConfig), TaskError{ErrPolicyViolation, "set: " + kerr.InvalidConfig.Error()}},
+		{fmt.Errorf("ask: %w", kerr.ClusterAuthorizationFailed), TaskError{ErrAuthorization, "ask: " + kerr.ClusterAuthorizationFailed.Error()}},
+		{fmt.Errorf("ask: %w", context.DeadlineExceeded), TaskError{ErrTimeout, "ask: context deadline exceeded"}},
+		{fmt.Errorf("ask: %w", io.EOF), TaskError{ErrBootstrapConnection, "ask: EOF"}},
+		{errors.New("odd"), TaskError{ErrInternal, "odd"}},
+	} {
+		require.Equal(t, c.want, taskError(c.err), "%v", c.err)
+	}
+}
+
+// TestRunOfATask: a panic is an error of the run; of very many errors the first are kept and the rest counted; an error does not
+// take the time of the last success away.
+func TestRunOfATask(t *testing.T) {
+	w := newWorld(t)
+	require.Zero(t, w.link("l").ErrorCode)
+	l := w.service.State().Links["l"]
+	runner := newTaskRunner(w.service)
+	var src *source
+	defer func() { src.close() }()
+	run := func(f func() []TaskError) *TaskStatus {
+		fake := &task{name: "fake", interval: ConfigTopicSyncMs, run: func(context.Context, *Service, *taskRun) []TaskError { return f() }}
+		runner.note(l, fake, runner.runOnce(t.Context(), fake, &taskRun{link: l}, &src))
+		return runner.status[l.ID]["fake"]
+	}
+	good := run(func() []TaskError { return nil })
+	require.Empty(t, good.Errors)
+	bad := run(func() []TaskError { panic("oh") })
+	require.Equal(t, []TaskError{{ErrInternal, "internal error: oh"}}, bad.Errors)
+	require.Equal(t, good.LastSuccess, bad.LastSuccess)
+	many := run(func() (errs []TaskError) {
+		for i := range 1000 {
+			errs = append(errs, TaskError{ErrTimeout, fmt.Sprint(i)})
+		}
+		return errs
+	})
+	require.Len(t, many.Errors, maxTaskErrors+1)
+	require.Equal(t, TaskError{ErrTimeout, "and 980 more errors"}, many.Errors[maxTaskErrors])
+	require.Equal(t, good.LastSuccess, many.LastSuccess)
+	runner.forget(nil)
+	require.Empty(t, runner.status)
+}
+
+// TestCloseEndsTasks: a service that is closed while a task waits for its source is closed at once, and leaves no goroutine.
+func TestCloseEndsTasks(t *testing.T) {
+	w := &world{t: t, destination: kafkatest.Embedded(t, 1)}
+	faults := w.faultySource()
+	before := goleak.IgnoreCurrent()
+	w.service = w.start()
+	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=100").ErrorCode)
+	w.awaitTask("l", "TopicConfigsSync", TaskActive)
+	faults.Stall()
+	time.Sleep(300 * time.Millisecond)
+	began := time.Now()
+	w.service.Close()
+	require.Less(t, time.Since(began), 5*time.Second)
+	faults.Reset()
+	verifyNoneLeft(t, before)
+}
