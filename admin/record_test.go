@@ -43,6 +43,10 @@ func TestRecordGolden(t *testing.T) {
 		`{"epoch":3,"epoch_end":6,"logical":7,"mirror":"m","physical":5,"version":1}`: &checkpointRecord{
 			Version: 1, Mirror: "m", Physical: 5, Logical: 7, Epoch: 3, EpochEnd: 6,
 		},
+		`{"version":1,"link":"i","groups":"AQAAAAAAAAACAAAAAAAAAAMAAAAAAAAA"}`: func() encoder {
+			r := newOffsetsRecord("i", map[groupHash]groupPrint{{1}: {source: offsetHash{2}, wrote: offsetHash{3}}})
+			return &r
+		}(),
 	} {
 		value, err := r.encode()
 		require.NoError(t, err)
@@ -97,6 +101,7 @@ func TestParseRecordKey(t *testing.T) {
 		"timeline/a/0":      {Kind: kindTimeline, Name: "a"},
 		"timeline/a/131071": {Kind: kindTimeline, Name: "a", Partition: 131071},
 		"checkpoint/a/1":    {Kind: kindCheckpoint, Name: "a", Partition: 1},
+		"offsets/a":         {Kind: kindOffsets, Name: "a"},
 	} {
 		got, err := parseRecordKey([]byte(key))
 		require.NoError(t, err, key)
@@ -121,6 +126,7 @@ func FuzzRecord(f *testing.F) {
 		`{"version":1,"state":"STOPPED","partitions":3,"topic_id":"AQAAAAAAAAAAAAAAAAAAAA","source_configs":{"a":null}}`,
 		`{"version":1,"physical":1,"logical":2,"floor":3,"more":-0.0}`,
 		`{"version":1,"physical":1,"logical":2,"floor":3,"end":{"physical":4,"logical":6},"hidden":[[1,2],[3,4]],"alignment":{"began":2}}`,
+		`{"version":1,"link":"i","groups":"AQAAAAAAAAACAAAAAAAAAAMAAAAAAAAA"}`,
 		`{"version":1,"version":2}`, `{"version":1,"State":"ACTIVE"}`, `null`, `{`, ``,
 	} {
 		f.Add("mirror/a", []byte(seed))
@@ -142,6 +148,10 @@ func FuzzRecord(f *testing.F) {
 		}
 		if r, err := decodeCheckpoint(value); err == nil {
 			stable(t, r, decodeCheckpoint)
+		}
+		if r, err := decodeOffsets(value); err == nil {
+			stable(t, r, decodeOffsets)
+			r.prints()
 		}
 	})
 }
