@@ -39,6 +39,8 @@ func TestCreateLinkRefusals(t *testing.T) {
 		{"", nil, kerr.InvalidRequest, []string{"empty"}},
 		{"there", nil, kerr.DuplicateResource, []string{`"there"`, "exists"}},
 		{"l", []string{"bootstrap.server=x"}, kerr.InvalidConfig, []string{"bootstrap.server", "did you mean bootstrap.servers?"}},
+		{"l", []string{"consumer.offset.sync.ms=99"}, kerr.InvalidConfig, []string{"consumer.offset.sync.ms", `"99"`, "100 to 3600000"}},
+		{"l", []string{`consumer.offset.group.filters={"groupFilters":[{"name":"a","patternType":"GLOB","filterType":"INCLUDE"}]}`}, kerr.InvalidConfig, []string{"consumer.offset.group.filters", "line 1, column 44", "GLOB"}},
 		{"l", []string{"retry.backoff.ms=soon"}, kerr.InvalidConfig, []string{"retry.backoff.ms", `"soon"`, "whole number"}},
 		{"l", []string{"bootstrap.servers=" + nobody}, kerr.BrokerNotAvailable, []string{string(ErrBootstrapConnection), nobody}},
 		{"l", []string{"bootstrap.servers=" + w.destination.ListenAddrs()[0]}, kerr.InvalidRequest, []string{"this cluster itself"}},

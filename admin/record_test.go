@@ -46,6 +46,10 @@ func TestRecordGolden(t *testing.T) {
 		`{"acls":[{"type":"TRANSACTIONAL_ID","name":"t","pattern":"PREFIXED","principal":"User:a","host":"*","operation":"99","permission":"DENY","run":"r"}],"link_id":"i","version":1}`: &aclsRecord{
 			LinkID: "i", ACLs: []aclEntry{{aclBinding: aclBinding{5, 4, "t", "User:a", "*", 99, 2}, run: "r"}},
 		},
+		`{"version":1,"link":"i","groups":"AQAAAAAAAAACAAAAAAAAAAMAAAAAAAAA"}`: func() encoder {
+			r := newOffsetsRecord("i", map[groupHash]groupPrint{{1}: {source: offsetHash{2}, wrote: offsetHash{3}}})
+			return &r
+		}(),
 	} {
 		value, err := r.encode()
 		require.NoError(t, err)
@@ -101,6 +105,7 @@ func TestParseRecordKey(t *testing.T) {
 		"timeline/a/131071": {Kind: kindTimeline, Name: "a", Partition: 131071},
 		"checkpoint/a/1":    {Kind: kindCheckpoint, Name: "a", Partition: 1},
 		"acls/a/63":         {Kind: kindACLs, Name: "a", Partition: 63},
+		"offsets/a":         {Kind: kindOffsets, Name: "a"},
 	} {
 		got, err := parseRecordKey([]byte(key))
 		require.NoError(t, err, key)
@@ -126,6 +131,7 @@ func FuzzRecord(f *testing.F) {
 		`{"version":1,"physical":1,"logical":2,"floor":3,"more":-0.0}`,
 		`{"version":1,"physical":1,"logical":2,"floor":3,"end":{"physical":4,"logical":6},"hidden":[[1,2],[3,4]],"alignment":{"began":2}}`,
 		`{"version":1,"link_id":"i","acls":[{"type":"TOPIC","name":"t","pattern":"LITERAL","principal":"User:a","host":"*","operation":"READ","permission":"ALLOW","run":"r","new":1}]}`,
+		`{"version":1,"link":"i","groups":"AQAAAAAAAAACAAAAAAAAAAMAAAAAAAAA"}`,
 		`{"version":1,"version":2}`, `{"version":1,"State":"ACTIVE"}`, `null`, `{`, ``,
 	} {
 		f.Add("mirror/a", []byte(seed))
@@ -151,6 +157,10 @@ func FuzzRecord(f *testing.F) {
 		}
 		if r, err := decodeACLs(value); err == nil && len(value) < maxACLsRecordBytes/2 {
 			stable(t, r, decodeACLs)
+		}
+		if r, err := decodeOffsets(value); err == nil {
+			stable(t, r, decodeOffsets)
+			r.prints()
 		}
 	})
 }

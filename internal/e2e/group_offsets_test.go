@@ -24,6 +24,11 @@ type groups struct {
 	admin   string       // client properties of the destination's super user
 }
 
+var syncSomeGroups = []string{
+	"consumer.offset.sync.enable=true", "consumer.offset.sync.ms=500",
+	`consumer.offset.group.filters={"groupFilters":[{"name":"app-","patternType":"PREFIXED","filterType":"INCLUDE"},{"name":"app-local","patternType":"LITERAL","filterType":"EXCLUDE"}]}`,
+}
+
 func newGroups(t *testing.T) *groups {
 	t.Helper()
 	source := kafkatest.Start(t, kafkatest.SASLPlaintext("linker", "linker-secret"))
@@ -58,9 +63,11 @@ func newGroups(t *testing.T) *groups {
 	g.admin = destination.PropertiesFile(t, kafkatest.SuperUser, kafkatest.SuperUserPassword)
 	props := source.ClientProperties("linker", "linker-secret")
 	props["bootstrap.servers"] = source.Bootstrap()
-	g.cli(t, "link", "create", "east", "--config-file", kafkatest.WriteProperties(t, props),
-		"--config", "consumer.offset.sync.enable=true", "--config", "consumer.offset.sync.ms=500",
-		"--config", `consumer.offset.group.filters={"groupFilters":[{"name":"app-","patternType":"PREFIXED","filterType":"INCLUDE"},{"name":"app-local","patternType":"LITERAL","filterType":"EXCLUDE"}]}`)
+	args := []string{"link", "create", "east", "--config-file", kafkatest.WriteProperties(t, props)}
+	for _, c := range syncSomeGroups {
+		args = append(args, "--config", c)
+	}
+	g.cli(t, args...)
 	g.through = kadm.NewClient(kafkatest.NewClient(t, g.opts(g.k.Bootstrap())...))
 	return g
 }
@@ -182,6 +189,18 @@ func TestGroupOffsets(t *testing.T) {
 	if task := g.runs(t); task.State != "ACTIVE" {
 		t.Errorf("%+v", task)
 	}
+}
+
+// TestGroupOffsetsOldBrokers: the same between brokers of Kafka 2.4.1, which do not list the states of groups, and tell the
+// offsets of one group at a time.
+func TestGroupOffsetsOldBrokers(t *testing.T) {
+	t.Parallel()
+	e := exactBetween(t, kafkatest.StartOld(t), kafkatest.StartOld(t), syncSomeGroups...)
+	g := &groups{exact: e, admin: e.destination.PropertiesFile(t, "", "")}
+	g.through = kadm.NewClient(kafkatest.NewClient(t, g.opts(g.k.Bootstrap())...))
+	t.Run("include and exclude", g.includeAndExclude)
+	t.Run("a group moves while others stay", g.oneMoves)
+	t.Run("an active group is left alone", g.activeIsLeftAlone)
 }
 
 func (g *groups) includeAndExclude(t *testing.T) {

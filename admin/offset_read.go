@@ -1,0 +1,152 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// What an offsetSync decides on: what is committed at both sides, and where the mirrors end.
+
+// atSource asks for the offsets of groups at the source and leaves out groups that have none for the mirrors.
+func (o *offsetSync) atSource(ctx context.Context, groups []string) (synced []*syncedGroup) {
+	fetched := o.source.admin.FetchManyOffsets(ctx, groups...)
+	for _, group := range groups {
+		f, ok := fetched[group]
+		if !ok {
+			f.Err = errors.New("the coordinator does not answer for it")
+		}
+		g := &syncedGroup{group: group}
+		switch {
+		case errors.Is(f.Err, kerr.GroupIDNotFound):
+			continue // deleted meanwhile
+		case f.Err != nil:
+			g.err = fmt.Errorf("offsets at the source: %w", f.Err)
+			synced = append(synced, g)
+			continue
+		}
+		for topic, m := range o.mirrors {
+			for partition, c := range f.Fetched[topic] {
+				if c.Err != nil {
+					g.err = fmt.Errorf("offsets at the source, topic '%s': %w", topic, c.Err)
+				}
+				if c.Err != nil || c.At < 0 || partition < 0 || partition >= m.Partitions {
+					continue
+				}
+				g.offsets = append(g.offsets, &syncedOffset{
+					offsetCase: offsetCase{source: c.At, committed: -1, epoch: -1, end: -1, last: nothingSeen},
+					at:         partitionOf{m.Topic, partition}, metadata: c.Metadata,
+				})
+			}
+		}
+		if len(g.offsets) > 0 || g.err != nil {
+			slices.SortFunc(g.offsets, func(a, b *syncedOffset) int { return comparePartitions(a.at, b.at) })
+			synced = append(synced, g)
+		}
+	}
+	return synced
+}
+
+// atDestination fills in what is committed at the destination.
+func (o *offsetSync) atDestination(ctx context.Context, synced []*syncedGroup) {
+	var ask []string
+	for _, g := range synced {
+		if g.offsets != nil {
+			ask = append(ask, g.group)
+		}
+	}
+	fetched := o.s.admin.FetchManyOffsets(ctx, ask...)
+	for _, g := range synced {
+		if g.offsets == nil {
+			continue
+		}
+		f, ok := fetched[g.group]
+		if !ok {
+			f.Err = errors.New("the coordinator does not answer for it")
+		}
+		if f.Err != nil && !errors.Is(f.Err, kerr.GroupIDNotFound) {
+			g.err, g.offsets = fmt.Errorf("offsets at the destination: %w", f.Err), nil
+			continue
+		}
+		g.offsets = slices.DeleteFunc(g.offsets, func(c *syncedOffset) bool {
+			there, ok := f.Fetched.Lookup(c.at.topic, c.at.partition)
+			switch {
+			case !ok:
+				return false
+			case there.Err != nil:
+				g.err = fmt.Errorf("offsets at the destination, topic '%s': %w", c.at.topic, there.Err)
+				return true
+			}
+			c.committed, c.epoch = there.At, there.LeaderEpoch
+			c.offsetCase.metadata = there.Metadata != c.metadata
+			return false
+		})
+	}
+}
+
+// learnEnds fills in where the mirrors end for readers. What the replicator of this process says may be old, where another
+// process has the partition, but never too far; so the destination is asked only where that is in the way.
+func (o *offsetSync) learnEnds(ctx context.Context, synced []*syncedGroup) {
+	status := map[string][]PartitionStatus{}
+	ask := map[string][]int32{}
+	for _, g := range synced {
+		for _, c := range g.offsets {
+			known, ok := status[c.at.topic]
+			if !ok {
+				if r := o.s.reporter.Load(); r != nil && *r != nil {
+					known = (*r).Status(c.at.topic)
+				}
+				status[c.at.topic] = known
+			}
+			end, ok := o.ends[c.at]
+			if !ok {
+				end = -1
+			}
+			if int(c.at.partition) < len(known) {
+				end = max(end, known[c.at.partition].MirrorEnd)
+			}
+			o.ends[c.at] = end
+			if end < c.source && !o.found[c.at] {
+				o.found[c.at] = true
+				ask[c.at.topic] = append(ask[c.at.topic], c.at.partition)
+			}
+		}
+	}
+	for at, end := range o.s.endsForReaders(ctx, ask) {
+		o.ends[at] = max(o.ends[at], end)
+	}
+	for _, g := range synced {
+		for _, c := range g.offsets {
+			c.end = o.ends[c.at]
+		}
+	}
+}
+
+// endsForReaders are the logical ends of partitions as the destination tells them; those that it does not are missing.
+func (s *Service) endsForReaders(ctx context.Context, partitions map[string][]int32) map[partitionOf]int64 {
+	ends := map[partitionOf]int64{}
+	if len(partitions) == 0 {
+		return ends
+	}
+	listed, err := s.admin.ListEndOffsets(ctx, slices.Sorted(maps.Keys(partitions))...)
+	if err != nil {
+		s.log.Debug("where mirrors end at the destination is not known", "error", err)
+	}
+	for topic, ps := range partitions {
+		timelines := s.State().Timelines[topic]
+		for _, p := range ps {
+			end, ok := listed.Lookup(topic, p)
+			if !ok || end.Err != nil || int(p) >= len(timelines) || timelines[p].Floor() == outOfRange {
+				continue
+			}
+			if logical, ok := s.findEnd(ctx, topic, p, timelines[p], end.Offset); ok {
+				ends[partitionOf{topic, p}] = logical
+			}
+		}
+	}
+	return ends
+}
