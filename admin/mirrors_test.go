@@ -71,7 +71,7 @@ func TestMirrorLifecycle(t *testing.T) {
 	w.reporter.set("orders", PartitionStatus{SourceEnd: 0, MirrorEnd: 0}, PartitionStatus{SourceEnd: 10, MirrorEnd: 8, LastFetch: time.UnixMilli(5)})
 	d := w.service.HandleLink(context.Background(), &linkapi.DescribeMirrorsRequest{Topics: []string{"orders", "none"}}).(*linkapi.DescribeMirrorsResponse)
 	require.Equal(t, linkapi.DescribedPartition{
-		Partition: 1, SourceStartOffset: -1, SourceEndOffset: 10, SourceLastStableOffset: -1, MirrorStartOffset: 7, MirrorEndOffset: 8, Lag: 2, LastFetchTimeMs: 5,
+		Partition: 1, SourceStartOffset: -1, SourceEndOffset: 10, SourceLastStableOffset: -1, MirrorStartOffset: 7, MirrorEndOffset: 8, Lag: 2, LagMs: -1, LastFetchTimeMs: 5,
 		Shift: 7, ShiftBegan: 7, ShiftReason: "the mirror began at offset 7 of the source, which is offset 0 in its own log",
 	}, d.Mirrors[0].Partitions[1])
 	require.True(t, d.Mirrors[0].Partitions[0].Aligned)
