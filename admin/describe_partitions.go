@@ -28,9 +28,11 @@ func (s *Service) partitions(m *Mirror) []linkapi.DescribedPartition {
 		if i < len(timelines) {
 			describeShift(&p, timelines[i], stored[i])
 		}
-		if m.State == MirrorStopped && i < len(stored) && stored[i] != nil {
-			if p.Lag = stored[i].leftBehind(); p.Lag >= 0 {
-				p.SourceEndOffset = *stored[i].SourceEnd
+		if m.State == MirrorStopped {
+			// What was left behind, and nothing newer: nobody follows the source any more.
+			p.SourceEndOffset, p.Lag, p.LagMs = -1, -1, -1
+			if t := stored[i]; t != nil && t.leftBehind() >= 0 {
+				p.SourceEndOffset, p.Lag = *t.SourceEnd, t.leftBehind()
 			}
 		}
 		ps[i] = p

@@ -89,11 +89,11 @@ func TestMirrorLifecycle(t *testing.T) {
 
 	require.Zero(t, w.alter("orders", linkapi.MirrorPause).ErrorCode)
 	require.Equal(t, MirrorPaused, w.service.State().Mirrors["orders"].State)
-	require.Zero(t, w.alter("orders", linkapi.MirrorResume).ErrorCode)
-	require.Equal(t, MirrorActive, w.service.State().Mirrors["orders"].State)
 	r = w.alter("orders", linkapi.MirrorPromote)
 	require.Equal(t, kerr.InvalidRequest.Code, r.ErrorCode)
-	require.Contains(t, text(r.ErrorMessage), "failover")
+	require.Contains(t, text(r.ErrorMessage), "cannot promote: it is PAUSED")
+	require.Zero(t, w.alter("orders", linkapi.MirrorResume).ErrorCode)
+	require.Equal(t, MirrorActive, w.service.State().Mirrors["orders"].State)
 
 	for range 2 { // twice: the second is a no-op
 		r = w.alter("orders", linkapi.MirrorFailover)
@@ -374,10 +374,18 @@ func TestSetMirrorState(t *testing.T) {
 	require.Equal(t, MirrorPaused, w.service.State().Mirrors["t"].State)
 	require.Equal(t, kerr.InvalidConfig, w.service.SetMirrorState(ctx, "t", "SLEEPING", false).Code)
 	require.Equal(t, kerr.InvalidRequest, w.service.SetMirrorState(ctx, "t", "PROMOTED", false).Code)
+	require.Equal(t, kerr.InvalidRequest, w.service.SetMirrorState(ctx, "t", "PROMOTED", true).Code)
 	require.Equal(t, kerr.UnknownTopicOrPartition, w.service.SetMirrorState(ctx, "u", "PAUSED", false).Code)
 	require.Nil(t, w.service.SetMirrorState(ctx, "t", "STOPPED", false))
 	require.Equal(t, MirrorStopped, w.service.State().Mirrors["t"].State)
 	require.Equal(t, kerr.InvalidRequest, w.service.SetMirrorState(ctx, "t", "ACTIVE", true).Code)
+
+	w.sourceTopic("p", 1, nil)
+	require.Zero(t, w.mirror("p", "l").ErrorCode)
+	require.Nil(t, w.service.SetMirrorState(ctx, "p", "PROMOTED", true))
+	require.Empty(t, w.service.State().Mirrors["p"].Promotion, "only validated")
+	require.Nil(t, w.service.SetMirrorState(ctx, "p", "promoted", false))
+	require.Equal(t, MirrorStopped, w.service.State().Mirrors["p"].State)
 }
 
 // TestManyFailovers: changes made at the same time share transactions.

@@ -29,7 +29,7 @@ type mirrorRecord struct {
 	// Promotion is null unless the mirror is being promoted, or was. State says what it does meanwhile, so that a klink that
 	// does not know this field goes on mirroring: it must not stop the mirror before it has everything.
 	Promotion *promotionRecord `json:"promotion,omitempty"`
-	Created       bool        `json:"created,omitempty"`
+	Created   bool             `json:"created,omitempty"`
 	// TopicGone: the topic was deleted at the destination, not through klink. What has its name now is not translated.
 	TopicGone bool `json:"topic_gone,omitempty"`
 	// ReplicationFactor and Configs are what the topic is created with.
