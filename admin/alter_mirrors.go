@@ -3,7 +3,9 @@ package admin
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
+	"time"
 
 	"klink/protocol"
 	"klink/protocol/linkapi"
@@ -15,11 +17,11 @@ func (s *Service) alterMirrors(ctx context.Context, req *linkapi.AlterMirrorsReq
 	ctx, cancel := withTimeout(ctx, req.TimeoutMs)
 	defer cancel()
 	resp := &linkapi.AlterMirrorsResponse{Version: req.Version, Results: make([]linkapi.NameResult, len(req.Mirrors))}
-	forEach(len(req.Mirrors), func(i int) {
+	for i, err := range s.alterAll(ctx, req.Mirrors, req.ValidateOnly) {
 		result := &resp.Results[i]
 		result.Name = req.Mirrors[i].Topic
-		result.ErrorCode, result.ErrorMessage = wire(s.alterMirror(ctx, req.Mirrors[i].Topic, req.Mirrors[i].Op, req.ValidateOnly))
-	})
+		result.ErrorCode, result.ErrorMessage = wire(err)
+	}
 	return resp
 }
 
@@ -32,87 +34,145 @@ var mirrorStateOps = map[string]int8{
 func (s *Service) SetMirrorState(ctx context.Context, topic, state string, validateOnly bool) *protocol.Error {
 	op, ok := mirrorStateOps[strings.ToUpper(state)]
 	if !ok {
-		return protocol.Errorf(kerr.InvalidConfig, "mirror.state of topic '%s' cannot be set to %.40q; allowed: ACTIVE (resume), PAUSED, STOPPED (failover)", topic, state)
+		return protocol.Errorf(kerr.InvalidConfig, "mirror.state of topic '%s' cannot be set to %.40q; allowed: ACTIVE (resume), PAUSED, STOPPED (failover), PROMOTED (promote)", topic, state)
 	}
 	ctx, cancel := withTimeout(ctx, 0)
 	defer cancel()
-	return s.alterMirror(ctx, topic, op, validateOnly)
+	return s.alterAll(ctx, []linkapi.AlterMirror{{Topic: topic, Op: op}}, validateOnly)[0]
 }
 
 // mirrorOps are the inputs of the state machine that people can give.
 var mirrorOps = map[int8]mirrorInputKind{
-	linkapi.MirrorPause: mirrorPause, linkapi.MirrorResume: mirrorResume, linkapi.MirrorFailover: mirrorFailover,
+	linkapi.MirrorPause: mirrorPause, linkapi.MirrorResume: mirrorResume, linkapi.MirrorFailover: mirrorFailover, linkapi.MirrorPromote: mirrorPromote,
 }
 
-// alterMirror pauses, resumes or fails over one mirror. A failover returns when the mirror is STOPPED; when ctx ends first,
-// it goes on by itself.
-func (s *Service) alterMirror(ctx context.Context, topic string, op int8, validateOnly bool) *protocol.Error {
-	kind, ok := mirrorOps[op]
-	switch {
-	case op == linkapi.MirrorPromote && validateOnly:
-		return s.checkPromote(topic)
-	case op == linkapi.MirrorPromote:
-		return protocol.Errorf(kerr.InvalidRequest, "promote is not in this version: use failover, once the lag of mirror topic '%s' is 0, to stop mirroring", topic)
-	case !ok:
-		return protocol.Errorf(kerr.InvalidRequest, "operation %d on mirror topic '%s' is none of pause (0), resume (1), promote (2) and failover (3)", op, topic)
+// errValidated keeps what was only tried from being written.
+var errValidated = errors.New("validated")
+
+// alterAll pauses, resumes, promotes or fails over mirrors, all in one change of the state however many they are. Where one is
+// to end it returns when that is so, or ctx ends: a failover then goes on by itself, a promotion is taken back if ctx has
+// reached its deadline, and goes on until there if the client has gone. There is one result for each mirror.
+func (s *Service) alterAll(ctx context.Context, mirrors []linkapi.AlterMirror, validateOnly bool) []*protocol.Error {
+	p := promotion{ID: newID()}
+	if deadline, ok := ctx.Deadline(); ok {
+		p.DeadlineMs = s.cfg.Now().Add(time.Until(deadline)).UnixMilli()
 	}
-	errDry := errors.New("validated")
+	var results []*protocol.Error
 	err := s.update(ctx, func(tx *Tx) error {
-		m, err := tx.Mirror(topic)
-		if err != nil {
-			return err
+		results = make([]*protocol.Error, len(mirrors))
+		for i, m := range mirrors {
+			results[i] = s.alterOne(tx, m, p)
 		}
-		if m == nil {
-			return mirrorMissing(topic)
+		if validateOnly {
+			return errValidated
 		}
-		before := len(tx.writes)
-		err = moveMirror(tx, topic, m, mirrorInput{Kind: kind, Link: linkStatusOf(tx, m.Link)}, s.cfg.Now())
-		if errors.As(err, new(errNotPossible)) {
-			return protocol.Errorf(kerr.InvalidRequest, "mirror topic '%s' cannot %s: %s", topic, kind, err)
-		}
-		if err == nil && validateOnly {
-			tx.writes = tx.writes[:before]
-			return errDry
-		}
-		return err
-	})
-	if errors.Is(err, errDry) {
 		return nil
+	})
+	if err != nil && !errors.Is(err, errValidated) {
+		// A change that was given up may still be evaluated: results is not ours then.
+		results = make([]*protocol.Error, len(mirrors))
+		for i := range results {
+			results[i] = asError(err)
+		}
+		return results
 	}
-	if err != nil || kind != mirrorFailover {
+	if !validateOnly {
+		s.awaitEnds(ctx, mirrors, results, p)
+	}
+	return results
+}
+
+// alterOne gives a mirror the input of an operation.
+func (s *Service) alterOne(tx *Tx, alter linkapi.AlterMirror, p promotion) *protocol.Error {
+	kind, ok := mirrorOps[alter.Op]
+	if !ok {
+		return protocol.Errorf(kerr.InvalidRequest, "operation %d on mirror topic '%s' is none of pause (0), resume (1), promote (2) and failover (3)", alter.Op, alter.Topic)
+	}
+	m, err := tx.Mirror(alter.Topic)
+	if err != nil {
 		return asError(err)
 	}
-	return s.awaitStopped(ctx, topic)
-}
-
-// checkPromote says why a mirror cannot be promoted now; nil if it can.
-func (s *Service) checkPromote(topic string) *protocol.Error {
-	m := s.State().Mirrors[topic]
 	if m == nil {
-		return mirrorMissing(topic)
+		return mirrorMissing(alter.Topic)
 	}
-	if err := promotable(m.State, m.Error); err != nil {
-		return protocol.Errorf(kerr.InvalidRequest, "mirror topic '%s' cannot be promoted: %s", topic, err)
+	err = moveMirror(tx, alter.Topic, m, mirrorInput{Kind: kind, Link: linkStatusOf(tx, m.Link), Promotion: p}, s.cfg.Now())
+	if errors.As(err, new(errNotPossible)) {
+		return protocol.Errorf(kerr.InvalidRequest, "mirror topic '%s' cannot %s: %s", alter.Topic, kind, err)
 	}
-	return nil
+	return asError(err)
 }
 
 func mirrorMissing(topic string) *protocol.Error {
 	return protocol.Errorf(kerr.UnknownTopicOrPartition, "there is no mirror topic '%.260s'; `klink mirror list` shows those that are", topic)
 }
 
-// awaitStopped waits until a mirror is STOPPED, or gone, and its topic has the source's configs.
-func (s *Service) awaitStopped(ctx context.Context, topic string) *protocol.Error {
-	err := s.wait(ctx, func(state *State) bool {
-		m := state.Mirrors[topic]
-		return m == nil || m.State == MirrorStopped
-	})
-	if err != nil {
-		return protocol.Errorf(kerr.RequestTimedOut, "mirror topic '%s' is being stopped (PENDING_STOPPED), but was not in the time allowed: it goes on; `klink mirror describe %s` shows when it is STOPPED", topic, topic)
+// awaitEnds waits for the mirrors that were promoted or failed over, puts what has become of them into results, and gives the
+// topics of those that are STOPPED the source's configs.
+func (s *Service) awaitEnds(ctx context.Context, mirrors []linkapi.AlterMirror, results []*protocol.Error, p promotion) {
+	var waiting []int
+	for i, m := range mirrors {
+		if results[i] == nil && (m.Op == linkapi.MirrorPromote || m.Op == linkapi.MirrorFailover) {
+			waiting = append(waiting, i)
+		}
 	}
-	if err := s.restoreConfigs(ctx, topic); err != nil {
-		// The mirror is stopped; the reconciler goes on with this.
-		s.log.Warn("the configs of a stopped mirror are not yet as at the source", "topic", topic, "error", err)
+	if len(waiting) == 0 {
+		return
 	}
-	return nil
+	var stopped []string
+	look := func(state *State) (done bool) {
+		waiting = slices.DeleteFunc(waiting, func(i int) bool {
+			m := state.Mirrors[mirrors[i].Topic]
+			if m != nil && m.State == MirrorStopped {
+				stopped = append(stopped, m.Topic)
+				return true
+			}
+			var ended bool
+			results[i], ended = s.endless(mirrors[i], m, p)
+			return ended
+		})
+		return len(waiting) == 0
+	}
+	if err := s.wait(ctx, look); err != nil {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			s.cancelPromotions(mirrors, waiting, p)
+		}
+		look(s.State())
+		for _, i := range waiting {
+			results[i] = s.goesOn(mirrors[i].Topic, err)
+		}
+	}
+	slices.Sort(stopped)
+	if err := s.restoreConfigs(ctx, slices.Compact(stopped)...); err != nil {
+		// The mirrors are stopped; the reconciler goes on with this.
+		s.log.Warn("the configs of stopped mirrors are not yet as at the source", "error", err)
+	}
+}
+
+// endless says of a mirror that was to end, and is not STOPPED, whether it will not be; m is nil if it is gone.
+func (s *Service) endless(alter linkapi.AlterMirror, m *Mirror, p promotion) (err *protocol.Error, ended bool) {
+	switch {
+	case m == nil && alter.Op == linkapi.MirrorFailover:
+		return nil, true // it had no topic yet
+	case m == nil:
+		return protocol.Errorf(kerr.UnknownTopicOrPartition, "mirror topic '%s' was deleted before it was promoted", alter.Topic), true
+	case alter.Op == linkapi.MirrorFailover, m.State == MirrorPendingStopped, m.Promotion != "":
+		return nil, false
+	case m.State == MirrorFailed:
+		return protocol.Errorf(kerr.InvalidRequest, "mirror topic '%s' was not promoted: it has FAILED (%s): %s", alter.Topic, m.Error, m.ErrorMessage), true
+	case s.cfg.Now().UnixMilli() >= p.DeadlineMs:
+		return s.promoteTimedOut(m), true
+	}
+	return protocol.Errorf(kerr.InvalidRequest, "mirror topic '%s' was not promoted: somebody has taken that back, and it is %s now", alter.Topic, m.State), true
+}
+
+// goesOn is the answer about a mirror that is not STOPPED when the time for its request is over, and will be, or may be.
+func (s *Service) goesOn(topic string, err error) *protocol.Error {
+	if errors.Is(err, errClosed) {
+		return asError(err)
+	}
+	m := s.State().Mirrors[topic]
+	if m != nil && m.Promotion != "" {
+		return protocol.Errorf(kerr.RequestTimedOut, "mirror topic '%s' is being promoted until %s: %s", topic, m.PromotionDeadline.UTC().Format(time.RFC3339), s.progress(m))
+	}
+	return protocol.Errorf(kerr.RequestTimedOut, "mirror topic '%s' is being stopped (PENDING_STOPPED), but was not in the time allowed: it goes on; `klink mirror describe %s` shows when it is STOPPED", topic, topic)
 }

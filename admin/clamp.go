@@ -115,8 +115,9 @@ func (s *Service) offsetsBeyond(ctx context.Context, ends map[string]mirrorEnds,
 					}
 					continue
 				}
-				for topic, e := range ends {
-					for partition, o := range f.Fetched[topic] {
+				for topic, offsets := range f.Fetched {
+					e := ends[topic] // the zero value if it is none of them
+					for partition, o := range offsets {
 						if o.Err == nil && int(partition) < len(e.logical) && e.logical[partition] >= 0 && o.At > e.logical[partition] {
 							beyond[group] = append(beyond[group], &commit{
 								group: group, topic: topic, topicID: mirrors[topic].TopicID, partition: partition,

@@ -158,7 +158,7 @@ func mirrorExists(topic string, m *Mirror) *protocol.Error {
 	if m.State == MirrorStopped {
 		return protocol.Errorf(kerr.TopicAlreadyExists, "topic '%s' is a stopped mirror of link %q: delete the topic before it is mirrored again", topic, m.Link)
 	}
-	return protocol.Errorf(kerr.TopicAlreadyExists, "topic '%s' is a mirror of link %q already (%s)", topic, m.Link, m.State)
+	return protocol.Errorf(kerr.TopicAlreadyExists, "topic '%s' is a mirror of link %q already (%s)", topic, m.Link, m.Shown())
 }
 
 // recordMirror stores a planned mirror and its timelines in one transaction.

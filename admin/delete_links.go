@@ -71,12 +71,16 @@ func (s *Service) deleteLink(ctx context.Context, name string, force, validateOn
 // failoverAll stops every mirror of a link.
 func (s *Service) failoverAll(ctx context.Context, link string) *protocol.Error {
 	running := runningMirrors(s.State(), link)
-	errs := make([]error, len(running))
-	forEach(len(running), func(i int) {
-		if err := s.alterMirror(ctx, running[i], linkapi.MirrorFailover, false); err != nil {
-			errs[i] = err
+	mirrors := make([]linkapi.AlterMirror, len(running))
+	for i, topic := range running {
+		mirrors[i] = linkapi.AlterMirror{Topic: topic, Op: linkapi.MirrorFailover}
+	}
+	var errs []error
+	for _, err := range s.alterAll(ctx, mirrors, false) {
+		if err != nil {
+			errs = append(errs, err)
 		}
-	})
+	}
 	if err := errors.Join(errs...); err != nil {
 		e := asError(err)
 		return protocol.Errorf(e.Code, "link %q is not deleted, because not all of its mirrors could be stopped: %s", link, e.Message)

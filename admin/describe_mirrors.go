@@ -3,9 +3,11 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"klink/protocol/linkapi"
 
@@ -34,8 +36,11 @@ func (s *Service) describeMirrors(ctx context.Context, req *linkapi.DescribeMirr
 			continue
 		}
 		d := linkapi.DescribedMirror{
-			Topic: topic, Link: m.Link, SourceTopic: m.SourceTopic, State: string(m.State), Error: string(m.Error),
+			Topic: topic, Link: m.Link, SourceTopic: m.SourceTopic, State: string(m.Shown()), Error: string(m.Error),
 			StateMessage: m.ErrorMessage, StateTimeMs: millis(m.StateTime), Partitions: s.partitions(m),
+		}
+		if m.Promotion != "" {
+			d.StateMessage = fmt.Sprintf("it is being promoted until %s: %s", m.PromotionDeadline.UTC().Format(time.RFC3339), s.progress(m))
 		}
 		fillFromDestination(topic, d.Partitions)
 		d.DirectAccess, d.DirectAccessReason = directAccess(m, state.Timelines[topic], d.Partitions)

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"fmt"
+	"time"
 
 	"klink/protocol/linkapi"
 	"klink/protocol/timeline"
@@ -19,23 +20,36 @@ func (s *Service) partitions(m *Mirror) []linkapi.DescribedPartition {
 	for i := range ps {
 		p := linkapi.DescribedPartition{
 			Partition: int32(i), SourceStartOffset: -1, SourceEndOffset: -1, SourceLastStableOffset: -1, MirrorStartOffset: -1, MirrorEndOffset: -1,
-			Lag: -1, LastFetchTimeMs: -1, ShiftBegan: -1,
+			Lag: -1, LagMs: -1, LastFetchTimeMs: -1, ShiftBegan: -1,
 		}
 		if i < len(status) {
-			describeStatus(&p, status[i])
+			describeStatus(&p, status[i], s.cfg.Now())
 		}
 		if i < len(timelines) {
 			describeShift(&p, timelines[i], stored[i])
+		}
+		if m.State == MirrorStopped {
+			// What was left behind, and nothing newer: nobody follows the source any more.
+			p.SourceEndOffset, p.Lag, p.LagMs = -1, -1, -1
+			if t := stored[i]; t != nil && t.leftBehind() >= 0 {
+				p.SourceEndOffset, p.Lag = *t.SourceEnd, t.leftBehind()
+			}
 		}
 		ps[i] = p
 	}
 	return ps
 }
 
-func describeStatus(p *linkapi.DescribedPartition, status PartitionStatus) {
+func describeStatus(p *linkapi.DescribedPartition, status PartitionStatus, now time.Time) {
 	p.SourceEndOffset, p.MirrorEndOffset, p.LastFetchTimeMs = status.SourceEnd, status.MirrorEnd, millis(status.LastFetch)
 	if p.SourceEndOffset >= 0 && p.MirrorEndOffset >= 0 {
 		p.Lag = max(0, p.SourceEndOffset-p.MirrorEndOffset)
+		switch {
+		case p.Lag == 0:
+			p.LagMs = 0
+		case !status.CaughtUp.IsZero():
+			p.LagMs = max(0, now.Sub(status.CaughtUp).Milliseconds())
+		}
 	}
 	if status.detailed() {
 		p.SourceStartOffset, p.SourceLastStableOffset, p.MirrorStartOffset = status.SourceStart, status.SourceLastStable, status.MirrorStart

@@ -11,9 +11,10 @@ import (
 )
 
 func TestDescribeStatus(t *testing.T) {
+	now := time.UnixMilli(100_000)
 	unknown := linkapi.DescribedPartition{
 		SourceStartOffset: -1, SourceEndOffset: -1, SourceLastStableOffset: -1, MirrorStartOffset: -1, MirrorEndOffset: -1,
-		Lag: -1, LastFetchTimeMs: -1, ShiftBegan: -1,
+		Lag: -1, LagMs: -1, LastFetchTimeMs: -1, ShiftBegan: -1,
 	}
 	for name, c := range map[string]struct {
 		status PartitionStatus
@@ -23,6 +24,7 @@ func TestDescribeStatus(t *testing.T) {
 			PartitionStatus{SourceEnd: 9, MirrorEnd: 10, LastFetch: time.UnixMilli(7)},
 			func(p *linkapi.DescribedPartition) {
 				p.SourceEndOffset, p.MirrorEndOffset, p.Lag, p.LastFetchTimeMs = 9, 10, 0, 7
+				p.LagMs = 0
 			},
 		},
 		"a transaction has been open from the first offset on": {
@@ -30,6 +32,12 @@ func TestDescribeStatus(t *testing.T) {
 			func(p *linkapi.DescribedPartition) {
 				p.SourceEndOffset, p.MirrorEndOffset, p.Lag = 9, 0, 9
 				p.SourceLastStableOffset, p.SourceStartOffset, p.MirrorStartOffset = 0, 0, 0
+			},
+		},
+		"it was caught up a while ago": {
+			PartitionStatus{SourceEnd: 9, MirrorEnd: 4, CaughtUp: now.Add(-3 * time.Second)},
+			func(p *linkapi.DescribedPartition) {
+				p.SourceEndOffset, p.MirrorEndOffset, p.Lag, p.LagMs = 9, 4, 5, 3000
 			},
 		},
 		"shifted from the first offset on": {
@@ -41,7 +49,7 @@ func TestDescribeStatus(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, want := unknown, unknown
-			describeStatus(&got, c.status)
+			describeStatus(&got, c.status, now)
 			c.want(&want)
 			require.Equal(t, want, got)
 		})

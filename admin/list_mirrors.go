@@ -28,7 +28,7 @@ func (s *Service) listMirrors(ctx context.Context, req *linkapi.ListMirrorsReque
 			continue
 		}
 		listed := linkapi.ListedMirror{
-			Link: m.Link, Topic: topic, SourceTopic: m.SourceTopic, State: string(m.State), Error: string(m.Error),
+			Link: m.Link, Topic: topic, SourceTopic: m.SourceTopic, State: string(m.Shown()), Error: string(m.Error),
 			StateTimeMs: millis(m.StateTime), NumPartitions: m.Partitions, MaxLag: -1,
 		}
 		for _, p := range s.partitions(m) {

@@ -19,32 +19,69 @@ func stepMirror(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error) 
 		return mirrorStatus{State: MirrorFailed, Error: orInternal(in.Error), Message: in.Message, Started: s.Started}, nil, nil
 	case mirrorPause:
 		return mirrorStatus{State: MirrorPaused, Started: s.Started}, nil, nil
-	}
-	if s.State == MirrorPaused {
-		if in.Kind == mirrorResume {
+	case mirrorPromote, mirrorCaughtUp, mirrorPromoteCancelled:
+		return stepPromotion(s, in)
+	case mirrorResume:
+		if s.State == MirrorPaused {
 			return going(s.Started, in.Link), nil, nil
 		}
+		s.Promotion = promotion{} // who wants it to go on does not want it to be stopped
 		return s, nil, nil
 	}
+	if s.State == MirrorPaused {
+		return s, nil, nil
+	}
+	next := stepGoing(s, in)
+	next.Promotion = s.Promotion
+	return next, nil, nil
+}
 
+// stepGoing moves a mirror that is not held back by its own pause.
+func stepGoing(s mirrorStatus, in mirrorInput) mirrorStatus {
 	switch in.Kind {
 	case mirrorStarted, mirrorRecovered:
 		if s.State == MirrorPending || s.State == MirrorActive || s.State == MirrorSourceUnavailable {
-			return mirrorStatus{State: MirrorActive, Started: true}, nil, nil
+			return mirrorStatus{State: MirrorActive, Started: true}
 		}
 	case mirrorUnavailable:
 		if s.State == MirrorLinkPaused {
-			return s, nil, nil
+			return s
 		}
 		if s.Own && s.Error == in.Error {
-			return s, nil, nil
+			return s
 		}
-		return mirrorStatus{State: MirrorSourceUnavailable, Error: orInternal(in.Error), Message: in.Message, Started: s.Started, Own: true}, nil, nil
+		return mirrorStatus{State: MirrorSourceUnavailable, Error: orInternal(in.Error), Message: in.Message, Started: s.Started, Own: true}
 	case mirrorLinkChanged:
 		if s.Own && in.Link.State != LinkPaused {
+			return s
+		}
+		return going(s.Started, in.Link)
+	}
+	return s
+}
+
+// stepPromotion begins a promotion, or moves the one that is under way.
+func stepPromotion(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error) {
+	this := s.Promotion.underWay() && in.Promotion.ID == s.Promotion.ID
+	switch in.Kind {
+	case mirrorPromote:
+		if s.Promotion.underWay() {
+			s.Promotion.DeadlineMs = max(s.Promotion.DeadlineMs, in.Promotion.DeadlineMs)
 			return s, nil, nil
 		}
-		return going(s.Started, in.Link), nil, nil
+		if err := promotable(s.State, s.Error); err != nil {
+			return s, nil, err
+		}
+		s.Promotion = promotion{ID: in.Promotion.ID, DeadlineMs: in.Promotion.DeadlineMs}
+	case mirrorCaughtUp:
+		if this && s.State == MirrorActive {
+			s.Promotion.Ready = true
+			return mirrorStatus{State: MirrorPendingStopped, Started: s.Started, Promotion: s.Promotion}, []effect{effectDrain}, nil
+		}
+	case mirrorPromoteCancelled:
+		if this && s.Promotion.DeadlineMs <= in.Promotion.DeadlineMs {
+			s.Promotion = promotion{}
+		}
 	}
 	return s, nil, nil
 }
@@ -74,7 +111,7 @@ func stepStopped(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error)
 func stepPendingStopped(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error) {
 	switch in.Kind {
 	case mirrorDrained:
-		return mirrorStatus{State: MirrorStopped, Message: in.Message, Started: s.Started}, []effect{effectRestoreConfigs}, nil
+		return mirrorStatus{State: MirrorStopped, Message: in.Message, Started: s.Started, Promotion: s.Promotion}, []effect{effectRestoreConfigs}, nil
 	case mirrorPause, mirrorResume:
 		return s, nil, notPossible("it is being stopped, which cannot be taken back")
 	}
@@ -85,14 +122,17 @@ func stepFailed(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error) 
 	switch in.Kind {
 	case mirrorFailover:
 		return mirrorStatus{State: MirrorPendingStopped, Started: s.Started}, []effect{effectDrain}, nil
+	case mirrorPromote:
+		return s, nil, promotable(s.State, s.Error)
 	case mirrorPause, mirrorResume:
 		return s, nil, notPossible("it has FAILED (%s): fail it over to write to the topic, or delete the topic and create the mirror anew", s.Error)
 	}
 	return s, nil, nil
 }
 
-// promotable says whether a mirror in a state could be promoted: it must be able to come to the end of its source, and to
-// know that it has.
+// promotable says why a promotion cannot begin in a state; nil if it can. The mirror must be able to come to the end of its
+// source, and to know that it has. Where it is being stopped, or was, there is nothing to begin: that is no error, so that a
+// promotion that was interrupted can be asked for again.
 func promotable(state MirrorState, code Error) error {
 	switch state {
 	case MirrorPaused, MirrorLinkPaused:
@@ -101,10 +141,6 @@ func promotable(state MirrorState, code Error) error {
 		return notPossible("its source is not available (%s), so nobody knows when its lag is 0: fail it over to stop mirroring at once", code)
 	case MirrorFailed:
 		return notPossible("it has FAILED (%s): fail it over to write to the topic", code)
-	case MirrorPendingStopped:
-		return notPossible("it is being stopped")
-	case MirrorStopped:
-		return notPossible("it is STOPPED already")
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -27,8 +28,18 @@ func TestMachine(t *testing.T) {
 			for line := range strings.Lines(d.Input) {
 				words := strings.Fields(line)
 				var code Error
+				var which promotion
 				for _, w := range words[2:] {
-					code = Error(strings.TrimPrefix(w, "error="))
+					switch name, value, _ := strings.Cut(w, "="); name {
+					case "error":
+						code = Error(value)
+					case "id":
+						which.ID = value
+					case "deadline":
+						which.DeadlineMs, _ = strconv.ParseInt(value, 10, 64)
+					default:
+						t.Fatalf("%s: %s", d.Pos, w)
+					}
 				}
 				var effects []effect
 				var err error
@@ -41,11 +52,17 @@ func TestMachine(t *testing.T) {
 						effects = append(effects, more...)
 					}
 				case "mirror":
-					mirror, effects, err = stepMirror(mirror, mirrorInput{Kind: mirrorInputKind(words[1]), Error: code, Link: link})
+					mirror, effects, err = stepMirror(mirror, mirrorInput{Kind: mirrorInputKind(words[1]), Error: code, Link: link, Promotion: which})
 				default:
 					t.Fatalf("%s: neither link nor mirror: %s", d.Pos, line)
 				}
 				fmt.Fprintf(&out, "%s -> link %s, mirror %s", strings.TrimSpace(line), shown(link.State, link.Error), shown(mirror.State, mirror.Error))
+				switch p := mirror.Promotion; {
+				case p.Ready:
+					fmt.Fprintf(&out, ", promoted by %s", p.ID)
+				case p.underWay():
+					fmt.Fprintf(&out, ", promoting by %s until %d, shown as %s", p.ID, p.DeadlineMs, shownState(mirror.State, true))
+				}
 				for _, e := range effects {
 					fmt.Fprintf(&out, " +%s", e)
 				}
@@ -72,8 +89,10 @@ func TestMachineInvariants(t *testing.T) {
 	linkKinds := []linkInputKind{linkPause, linkResume, linkUp, linkDown, linkFail}
 	mirrorKinds := []mirrorInputKind{
 		mirrorStarted, mirrorPause, mirrorResume, mirrorUnavailable, mirrorRecovered, mirrorFailed, mirrorFailover, mirrorDrained,
+		mirrorPromote, mirrorCaughtUp, mirrorPromoteCancelled,
 	}
 	codes := []Error{ErrNone, ErrTimeout, ErrAuthentication, ErrSourceTopicMayBeDeleted}
+	running := []MirrorState{MirrorPending, MirrorActive, MirrorLinkPaused, MirrorSourceUnavailable}
 	rapid.Check(t, func(t *rapid.T) {
 		link, mirror := linkStatus{State: LinkActive}, mirrorStatus{State: MirrorPending}
 		var held twin
@@ -81,6 +100,7 @@ func TestMachineInvariants(t *testing.T) {
 			before := mirror
 			var in mirrorInputKind
 			code := rapid.SampledFrom(codes).Draw(t, "error")
+			which := promotion{ID: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "id"), DeadlineMs: rapid.Int64Range(1, 3).Draw(t, "deadline")}
 			if rapid.Bool().Draw(t, "link") {
 				kind := rapid.SampledFrom(linkKinds).Draw(t, "input")
 				var effects []effect
@@ -92,7 +112,7 @@ func TestMachineInvariants(t *testing.T) {
 				in = rapid.SampledFrom(mirrorKinds).Draw(t, "input")
 			}
 			if in != "" {
-				next, effects, err := stepMirror(mirror, mirrorInput{Kind: in, Error: code, Link: link})
+				next, effects, err := stepMirror(mirror, mirrorInput{Kind: in, Error: code, Link: link, Promotion: which})
 				require.False(t, err != nil && next != mirror, "a refused input changes nothing")
 				require.True(t, err == nil || errors.As(err, new(errNotPossible)))
 				require.Equal(t, next.State == MirrorPendingStopped && mirror.State != MirrorPendingStopped, slices.Contains(effects, effectDrain))
@@ -114,32 +134,66 @@ func TestMachineInvariants(t *testing.T) {
 			if before.State == MirrorPaused && in == mirrorLinkChanged {
 				require.Equal(t, before, mirror)
 			}
+			if now := mirror.Promotion; now.underWay() {
+				require.Contains(t, running, mirror.State, "a promotion under way")
+			} else if now.Ready {
+				require.Contains(t, []MirrorState{MirrorPendingStopped, MirrorStopped}, mirror.State, "a promotion that is ready")
+				if !before.Promotion.Ready {
+					require.Equal(t, MirrorActive, before.State)
+					require.True(t, before.Promotion.underWay())
+					require.Equal(t, mirrorCaughtUp, in)
+					require.Equal(t, which.ID, before.Promotion.ID)
+				}
+			} else {
+				require.Zero(t, now)
+			}
+			was, is := shownState(before.State, before.Promotion.underWay()), shownState(mirror.State, mirror.Promotion.underWay())
+			if was == MirrorPendingStopped && is != was && is != MirrorStopped {
+				require.True(t, before.Promotion.underWay(), "PENDING_STOPPED was taken back")
+			}
 			require.Equal(t, mirror.State == MirrorSourceUnavailable || mirror.State == MirrorFailed, mirror.Error != ErrNone)
 			require.Equal(t, link.State == LinkUnavailable || link.State == LinkFailed, link.Error != ErrNone)
 
-			held.step(in, code, link)
+			held.step(in, which, before.State)
+			require.Equal(t, held.promoting, mirror.Promotion.underWay())
+			require.Equal(t, held.promoted, mirror.Promotion.Ready)
 			require.True(t, slices.Contains(held.allowed(link), mirror.State), "%s is none of %v", mirror.State, held.allowed(link))
 		}
 	})
 }
 
-// twin says in the plainest words what state a mirror may be in: it remembers what has happened, and not states.
-type twin struct{ failed, stopping, stopped, paused bool }
+// twin says in the plainest words what state a mirror may be in: it remembers what has happened, and not states. All that it
+// does not say for itself is whether a mirror can be promoted at the moment, and whether it is ACTIVE.
+type twin struct {
+	failed, stopping, stopped, paused, promoting, promoted bool
 
-func (w *twin) step(in mirrorInputKind, _ Error, _ linkStatus) {
+	by    string // which promotion
+	until int64
+}
+
+func (w *twin) step(in mirrorInputKind, which promotion, state MirrorState) {
 	switch {
 	case w.stopped:
 	case w.stopping:
 		w.stopped = in == mirrorDrained
 	case in == mirrorFailover:
-		w.stopping = true
+		w.stopping, w.promoting = true, false
 	case w.failed:
 	case in == mirrorFailed:
-		w.failed = true
+		w.failed, w.promoting = true, false
 	case in == mirrorPause:
-		w.paused = true
+		w.paused, w.promoting = true, false
 	case in == mirrorResume:
-		w.paused = false
+		w.paused, w.promoting = false, false
+	case in == mirrorPromote && w.promoting:
+		w.until = max(w.until, which.DeadlineMs)
+	case in == mirrorPromote && (state == MirrorActive || state == MirrorPending):
+		w.promoting, w.by, w.until = true, which.ID, which.DeadlineMs
+	case !w.promoting || which.ID != w.by:
+	case in == mirrorCaughtUp && state == MirrorActive:
+		w.promoting, w.promoted, w.stopping = false, true, true
+	case in == mirrorPromoteCancelled && which.DeadlineMs >= w.until:
+		w.promoting = false
 	}
 }
 

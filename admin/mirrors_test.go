@@ -71,7 +71,7 @@ func TestMirrorLifecycle(t *testing.T) {
 	w.reporter.set("orders", PartitionStatus{SourceEnd: 0, MirrorEnd: 0}, PartitionStatus{SourceEnd: 10, MirrorEnd: 8, LastFetch: time.UnixMilli(5)})
 	d := w.service.HandleLink(context.Background(), &linkapi.DescribeMirrorsRequest{Topics: []string{"orders", "none"}}).(*linkapi.DescribeMirrorsResponse)
 	require.Equal(t, linkapi.DescribedPartition{
-		Partition: 1, SourceStartOffset: -1, SourceEndOffset: 10, SourceLastStableOffset: -1, MirrorStartOffset: 7, MirrorEndOffset: 8, Lag: 2, LastFetchTimeMs: 5,
+		Partition: 1, SourceStartOffset: -1, SourceEndOffset: 10, SourceLastStableOffset: -1, MirrorStartOffset: 7, MirrorEndOffset: 8, Lag: 2, LagMs: -1, LastFetchTimeMs: 5,
 		Shift: 7, ShiftBegan: 7, ShiftReason: "the mirror began at offset 7 of the source, which is offset 0 in its own log",
 	}, d.Mirrors[0].Partitions[1])
 	require.True(t, d.Mirrors[0].Partitions[0].Aligned)
@@ -89,11 +89,11 @@ func TestMirrorLifecycle(t *testing.T) {
 
 	require.Zero(t, w.alter("orders", linkapi.MirrorPause).ErrorCode)
 	require.Equal(t, MirrorPaused, w.service.State().Mirrors["orders"].State)
-	require.Zero(t, w.alter("orders", linkapi.MirrorResume).ErrorCode)
-	require.Equal(t, MirrorActive, w.service.State().Mirrors["orders"].State)
 	r = w.alter("orders", linkapi.MirrorPromote)
 	require.Equal(t, kerr.InvalidRequest.Code, r.ErrorCode)
-	require.Contains(t, text(r.ErrorMessage), "failover")
+	require.Contains(t, text(r.ErrorMessage), "cannot promote: it is PAUSED")
+	require.Zero(t, w.alter("orders", linkapi.MirrorResume).ErrorCode)
+	require.Equal(t, MirrorActive, w.service.State().Mirrors["orders"].State)
 
 	for range 2 { // twice: the second is a no-op
 		r = w.alter("orders", linkapi.MirrorFailover)
@@ -374,10 +374,18 @@ func TestSetMirrorState(t *testing.T) {
 	require.Equal(t, MirrorPaused, w.service.State().Mirrors["t"].State)
 	require.Equal(t, kerr.InvalidConfig, w.service.SetMirrorState(ctx, "t", "SLEEPING", false).Code)
 	require.Equal(t, kerr.InvalidRequest, w.service.SetMirrorState(ctx, "t", "PROMOTED", false).Code)
+	require.Equal(t, kerr.InvalidRequest, w.service.SetMirrorState(ctx, "t", "PROMOTED", true).Code)
 	require.Equal(t, kerr.UnknownTopicOrPartition, w.service.SetMirrorState(ctx, "u", "PAUSED", false).Code)
 	require.Nil(t, w.service.SetMirrorState(ctx, "t", "STOPPED", false))
 	require.Equal(t, MirrorStopped, w.service.State().Mirrors["t"].State)
 	require.Equal(t, kerr.InvalidRequest, w.service.SetMirrorState(ctx, "t", "ACTIVE", true).Code)
+
+	w.sourceTopic("p", 1, nil)
+	require.Zero(t, w.mirror("p", "l").ErrorCode)
+	require.Nil(t, w.service.SetMirrorState(ctx, "p", "PROMOTED", true))
+	require.Empty(t, w.service.State().Mirrors["p"].Promotion, "only validated")
+	require.Nil(t, w.service.SetMirrorState(ctx, "p", "promoted", false))
+	require.Equal(t, MirrorStopped, w.service.State().Mirrors["p"].State)
 }
 
 // TestManyFailovers: changes made at the same time share transactions.

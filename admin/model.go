@@ -90,11 +90,19 @@ type Mirror struct {
 	ErrorMessage  string
 	StateTime     time.Time
 	Partitions    int32
+	// Promotion names the promotion that is under way, "" = none: the mirror does what State says, and is to be stopped as soon
+	// as it has everything that its source has, unless that is not before PromotionDeadline. See Shown.
+	Promotion         string
+	PromotionDeadline time.Time
+	promoted          bool // it was found to have everything, and is being stopped or was
 	// Created is false until the topic exists at the destination; nothing may be appended before.
 	Created bool
 	// LogAppendTime: the source topic had message.timestamp.type=LogAppendTime when the mirror was created.
 	LogAppendTime bool
 }
+
+// Shown is the state that people see: PENDING_STOPPED of a mirror that is being promoted.
+func (m *Mirror) Shown() MirrorState { return shownState(m.State, m.Promotion != "") }
 
 // State is an immutable picture of all links and mirrors.
 type State struct {
@@ -127,6 +135,9 @@ const (
 	// EventMirrorDrained: after PENDING_STOPPED, no append is in flight or will be made. Ends and PhysicalEnds say where the
 	// partitions end.
 	EventMirrorDrained
+	// EventMirrorCaughtUp: a mirror that is being promoted has everything that its source has. Promotion says which promotion
+	// it was found for.
+	EventMirrorCaughtUp
 )
 
 // Start is where a new partition of a mirror begins: its physical offset 0 is the logical offset Logical, and nothing
@@ -159,6 +170,7 @@ type Event struct {
 	Error           Error
 	Message         string
 	SourceClusterID string // with EventLinkUp
+	Promotion       string // with EventMirrorCaughtUp
 	// Ends and PhysicalEnds are where the partitions end, with EventMirrorDrained: by partition, -1 or missing = unknown.
 	// Ends are logical: the source's end of a mirror that has everything, even if that is behind a hole.
 	Ends, PhysicalEnds []int64
@@ -172,6 +184,8 @@ type PartitionStatus struct {
 	SourceEnd int64
 	MirrorEnd int64
 	LastFetch time.Time // zero = never
+	// CaughtUp is when the mirror last had everything that its source had, as far as known; zero = unknown.
+	CaughtUp time.Time
 
 	SourceLastStable int64 // below SourceEnd while a transaction is open at the source
 	SourceStart      int64 // log start offset

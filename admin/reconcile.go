@@ -46,6 +46,7 @@ func (s *Service) reconcileOnce(ctx context.Context) error {
 		return fmt.Errorf("metadata of the destination: %w", err)
 	}
 	var errs []error
+	var stopped []string // that have not got the source's configs yet
 	for _, topic := range topics {
 		t, ok := meta.Topics[topic]
 		missing := !ok || errors.Is(t.Err, kerr.UnknownTopicOrPartition)
@@ -55,8 +56,11 @@ func (s *Service) reconcileOnce(ctx context.Context) error {
 		if err := s.reconcileMirror(ctx, topic, mirrors[topic], t, missing); err != nil {
 			errs = append(errs, fmt.Errorf("mirror topic '%s': %w", topic, err))
 		}
+		if m := mirrors[topic]; !missing && m.State == MirrorStopped && m.RestorePending {
+			stopped = append(stopped, topic)
+		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.restoreConfigs(ctx, stopped...))...)
 }
 
 // missingLooks is how many looks in a row must not find a topic before it counts as deleted: a broker that has just
@@ -80,10 +84,8 @@ func (s *Service) reconcileMirror(ctx context.Context, topic string, m *mirrorRe
 	case missing:
 		s.wakeAfter(pollInterval)
 		return nil
-	case m.TopicGone:
+	case m.TopicGone, m.State == MirrorStopped:
 		return nil
-	case m.State == MirrorStopped:
-		return s.restoreConfigs(ctx, topic)
 	case int32(len(t.Partitions)) < m.Partitions:
 		// GrowMirror was interrupted.
 		return s.createPartitions(ctx, topic, m.Partitions)

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -25,7 +26,10 @@ type mirrorRecord struct {
 	Partitions    int32       `json:"partitions"`
 	Started       bool        `json:"started,omitempty"`
 	OwnError      bool        `json:"own_error,omitempty"` // see mirrorStatus.Own
-	Created       bool        `json:"created,omitempty"`
+	// Promotion is null unless the mirror is being promoted, or was. State says what it does meanwhile, so that a klink that
+	// does not know this field goes on mirroring: it must not stop the mirror before it has everything.
+	Promotion *promotionRecord `json:"promotion,omitempty"`
+	Created   bool             `json:"created,omitempty"`
 	// TopicGone: the topic was deleted at the destination, not through klink. What has its name now is not translated.
 	TopicGone bool `json:"topic_gone,omitempty"`
 	// ReplicationFactor and Configs are what the topic is created with.
@@ -39,6 +43,16 @@ type mirrorRecord struct {
 
 	unknown unknownFields
 }
+
+// promotionRecord is a promotion as stored.
+type promotionRecord struct {
+	ID         string `json:"id"`
+	DeadlineMs int64  `json:"deadline_ms"`
+	Ready      bool   `json:"ready,omitempty"`
+}
+
+// maxPromotionID bounds the id of a promotion.
+const maxPromotionID = 64
 
 var mirrorStates = []MirrorState{
 	MirrorPending, MirrorActive, MirrorPaused, MirrorLinkPaused, MirrorSourceUnavailable, MirrorPendingStopped, MirrorStopped, MirrorFailed,
@@ -56,8 +70,27 @@ func decodeMirror(value []byte) (*mirrorRecord, error) {
 	if r.Partitions < 0 || r.Partitions > maxPartitions {
 		return nil, fmt.Errorf("has %d partitions; at most %d are possible", r.Partitions, maxPartitions)
 	}
+	if p := r.Promotion; p != nil {
+		if p.ID == "" || len(p.ID) > maxPromotionID {
+			return nil, errors.New("has a promotion without a proper id")
+		}
+		if !r.promotionCounts() {
+			r.Promotion = nil
+		}
+	}
 	r.unknown = unknown
 	return r, nil
+}
+
+// promotionCounts is false where an older klink has moved the mirror since, which left the promotion as it was.
+func (r *mirrorRecord) promotionCounts() bool {
+	switch r.State {
+	case MirrorPending, MirrorActive, MirrorLinkPaused, MirrorSourceUnavailable:
+		return !r.Promotion.Ready
+	case MirrorPendingStopped, MirrorStopped:
+		return r.Promotion.Ready
+	}
+	return false
 }
 
 func (r *mirrorRecord) encode() ([]byte, error) { return encodeRecord(r, r.unknown) }
@@ -70,22 +103,37 @@ func (r *mirrorRecord) clone() *mirrorRecord {
 }
 
 func (r *mirrorRecord) status() mirrorStatus {
-	return mirrorStatus{State: r.State, Error: r.Error, Message: r.ErrorMessage, Started: r.Started, Own: r.OwnError}
+	s := mirrorStatus{State: r.State, Error: r.Error, Message: r.ErrorMessage, Started: r.Started, Own: r.OwnError}
+	if p := r.Promotion; p != nil {
+		s.Promotion = promotion(*p)
+	}
+	return s
 }
 
 func (r *mirrorRecord) setStatus(s mirrorStatus, now time.Time) {
-	if r.State != s.State {
+	before := r.status()
+	if r.State != s.State || before.Promotion.underWay() != s.Promotion.underWay() {
 		r.StateTimeMs = now.UnixMilli()
 	}
-	r.State, r.Error, r.ErrorMessage, r.Started, r.OwnError = s.State, s.Error, s.Message, s.Started, s.Own
+	r.State, r.Error, r.ErrorMessage, r.Started, r.OwnError, r.Promotion = s.State, s.Error, s.Message, s.Started, s.Own, nil
+	if s.Promotion != (promotion{}) {
+		p := promotionRecord(s.Promotion)
+		r.Promotion = &p
+	}
 }
 
 func (r *mirrorRecord) view(topic string) *Mirror {
-	return &Mirror{
+	m := &Mirror{
 		Topic: topic, TopicID: r.TopicID, Link: r.Link, SourceTopic: r.SourceTopic, SourceTopicID: r.SourceTopicID,
 		State: r.State, Error: r.Error, ErrorMessage: r.ErrorMessage, StateTime: time.UnixMilli(r.StateTimeMs),
 		Partitions: r.Partitions, Created: r.Created, LogAppendTime: r.logAppendTime(),
 	}
+	p := r.status().Promotion
+	m.promoted = p.Ready
+	if p.underWay() {
+		m.Promotion, m.PromotionDeadline = p.ID, time.UnixMilli(p.DeadlineMs)
+	}
+	return m
 }
 
 // logAppendTime says whether the source topic was of that timestamp type; a mirror never is.

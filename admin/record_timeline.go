@@ -20,6 +20,9 @@ type timelineRecord struct {
 	Floor    int64 `json:"floor"`
 	// End is where a stopped mirror ended: from there the shift is constant for good.
 	End *position `json:"end,omitempty"`
+	// SourceEnd is where the source ended when the mirror was stopped (logical), as far as that was known; null = it was not.
+	// What lies between End and it was left behind.
+	SourceEnd *int64 `json:"source_end,omitempty"`
 	// Hidden are ranges of physical offsets [from, to) that are never shown: in order, neither overlapping nor touching.
 	Hidden []hiddenRange `json:"hidden,omitempty"`
 	// Alignment is null as long as nobody has found out.
@@ -66,6 +69,9 @@ func decodeTimeline(value []byte) (*timelineRecord, error) {
 	if r.End != nil && (r.End.Physical < r.Physical || r.End.Logical < 0) {
 		return nil, errors.New("ends at an impossible offset")
 	}
+	if r.SourceEnd != nil && *r.SourceEnd < 0 {
+		return nil, errors.New("has a negative end of the source")
+	}
 	if err := checkHidden(r.Hidden); err != nil {
 		return nil, err
 	}
@@ -92,7 +98,7 @@ func checkHidden(hidden []hiddenRange) error {
 
 func (r *timelineRecord) encode() ([]byte, error) { return encodeRecord(r, r.unknown) }
 
-// clone is deep enough for everything but End and Alignment, which are replaced.
+// clone is deep enough for everything but End, SourceEnd and Alignment, which are replaced.
 func (r *timelineRecord) clone() *timelineRecord {
 	c := *r
 	c.Hidden = slices.Clone(r.Hidden)
@@ -141,6 +147,14 @@ func (r *timelineRecord) end(topic string, partition int32, at position) error {
 	}
 	r.End = &at
 	return nil
+}
+
+// leftBehind is how many offsets of the source a stopped mirror has not got; -1 = not known.
+func (r *timelineRecord) leftBehind() int64 {
+	if r.End == nil || r.SourceEnd == nil {
+		return -1
+	}
+	return max(0, *r.SourceEnd-r.End.Logical)
 }
 
 // open makes the timeline that the record describes, with the last checkpoint of the partition, nil = none.

@@ -55,6 +55,7 @@ var mirrorEvents = map[EventKind]mirrorInputKind{
 	EventMirrorUnavailable: mirrorUnavailable,
 	EventMirrorRecovered:   mirrorRecovered,
 	EventMirrorFailed:      mirrorFailed,
+	EventMirrorCaughtUp:    mirrorCaughtUp,
 }
 
 func (s *Service) reportMirror(tx *Tx, ev Event) error {
@@ -66,7 +67,7 @@ func (s *Service) reportMirror(tx *Tx, ev Event) error {
 	if err != nil || m == nil {
 		return err
 	}
-	return moveMirror(tx, ev.Topic, m, mirrorInput{Kind: kind, Error: ev.Error, Message: ev.Message, Link: linkStatusOf(tx, m.Link)}, s.cfg.Now())
+	return moveMirror(tx, ev.Topic, m, mirrorInput{Kind: kind, Error: ev.Error, Message: ev.Message, Link: linkStatusOf(tx, m.Link), Promotion: promotion{ID: ev.Promotion}}, s.cfg.Now())
 }
 
 // SetTimeline stores that physical is the logical offset logical and that nothing below floor is shown, and then says so

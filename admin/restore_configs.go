@@ -2,33 +2,101 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// restoreConfigs sets the configs of a stopped mirror's topic that a mirror must have its own way to what the source has,
-// and notes that it is done.
-func (s *Service) restoreConfigs(ctx context.Context, topic string) error {
-	var pending *mirrorRecord
+// restoreBatch is how many topics' configs are set in one request.
+const restoreBatch = 500
+
+// restoreConfigs sets the configs of stopped mirrors' topics that a mirror must have its own way to what the source has, and
+// notes where it is done. Of many topics it is done together; one that is refused does not hold up the others.
+func (s *Service) restoreConfigs(ctx context.Context, topics ...string) error {
+	if len(topics) == 0 {
+		return nil
+	}
+	s.restoreMu.Lock() // or two would do the same
+	defer s.restoreMu.Unlock()
+	pending := map[string]*mirrorRecord{}
 	if err := s.update(ctx, func(tx *Tx) error {
-		m, err := tx.Mirror(topic)
-		pending = nil
-		if err == nil && m != nil && m.State == MirrorStopped && m.RestorePending && m.Created && !m.TopicGone {
-			pending = m
+		found := map[string]*mirrorRecord{}
+		for _, topic := range topics {
+			m, err := tx.Mirror(topic)
+			if err == nil && m != nil && m.State == MirrorStopped && m.RestorePending && m.Created && !m.TopicGone {
+				found[topic] = m
+			}
 		}
-		return err
-	}); err != nil || pending == nil {
+		pending = found
+		return nil
+	}); err != nil || len(pending) == 0 {
 		return err
 	}
-	if err := s.alterTopicConfigs(ctx, topic, pending.SourceConfigs); err != nil {
-		return fmt.Errorf("set the configs of topic '%s' to those of its source: %w", topic, err)
+	done, err := s.alterManyTopics(ctx, pending)
+	if len(done) == 0 {
+		return err
 	}
-	return s.update(ctx, func(tx *Tx) error {
-		m, err := tx.Mirror(topic)
-		if err != nil || m == nil || m.ID != pending.ID {
-			return err
+	return errors.Join(err, s.update(ctx, func(tx *Tx) error {
+		for _, topic := range done {
+			m, err := tx.Mirror(topic)
+			if err != nil || m == nil || m.ID != pending[topic].ID {
+				continue // deleted meanwhile
+			}
+			m = m.clone()
+			m.RestorePending = false
+			if err := tx.PutMirror(topic, m); err != nil {
+				return err
+			}
 		}
-		m = m.clone()
-		m.RestorePending = false
-		return tx.PutMirror(topic, m)
-	})
+		return nil
+	}))
+}
+
+// alterManyTopics sets the configs of many topics to the source's own, a batch at a time. done are those where that succeeded.
+func (s *Service) alterManyTopics(ctx context.Context, mirrors map[string]*mirrorRecord) (done []string, err error) {
+	var errs []error
+	for batch := range slices.Chunk(slices.Sorted(maps.Keys(mirrors)), restoreBatch) {
+		req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+		for _, topic := range batch {
+			configs := mirrors[topic].SourceConfigs
+			if len(configs) == 0 {
+				done = append(done, topic)
+				continue
+			}
+			r := kmsg.NewIncrementalAlterConfigsRequestResource()
+			r.ResourceType, r.ResourceName = kmsg.ConfigResourceTypeTopic, topic
+			for _, name := range slices.Sorted(maps.Keys(configs)) {
+				c := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+				c.Name, c.Op, c.Value = name, kmsg.IncrementalAlterConfigOpSet, configs[name]
+				if c.Value == nil {
+					c.Op = kmsg.IncrementalAlterConfigOpDelete
+				}
+				r.Configs = append(r.Configs, c)
+			}
+			req.Resources = append(req.Resources, r)
+		}
+		if len(req.Resources) == 0 {
+			continue
+		}
+		resp, err := req.RequestWith(ctx, s.client)
+		if err != nil {
+			return done, errors.Join(append(errs, err)...)
+		}
+		for _, r := range resp.Resources {
+			message := ""
+			if r.ErrorMessage != nil {
+				message = *r.ErrorMessage
+			}
+			if err := withMessage(kerr.ErrorForCode(r.ErrorCode), message); err != nil {
+				errs = append(errs, fmt.Errorf("set the configs of topic '%s' to those of its source: %w", r.ResourceName, err))
+				continue
+			}
+			done = append(done, r.ResourceName)
+		}
+	}
+	return done, errors.Join(errs...)
 }

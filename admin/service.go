@@ -73,6 +73,10 @@ type Service struct {
 	stopsMu  sync.Mutex
 	stops    map[string]Event // drained mirrors that are to be STOPPED, by topic
 	stopping bool             // somebody is at it
+	// finalSync is called between the drain of promoted mirrors and the setting back of offsets; nil = there is nothing to do. It is
+	// set before Start.
+	finalSync finalSync
+	restoreMu sync.Mutex // one restoreConfigs at a time
 
 	kick chan struct{} // wakes the reconciler
 	gone map[string]int
@@ -163,6 +167,7 @@ func (s *Service) run() {
 	}
 	close(s.ready)
 	s.work.Go(func() { s.tasks.run(s.ctx) })
+	s.work.Go(func() { s.expirePromotions(s.ctx) })
 	s.reconcile()
 }
 

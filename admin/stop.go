@@ -11,8 +11,9 @@ import (
 	"klink/protocol/timeline"
 )
 
-// A mirror is STOPPED in three steps: the replicator reports that nothing is appended any more; committed offsets beyond the
-// mirror's end are set back to it; then the ends of its timelines and the new state are stored in one transaction. All mirrors
+// A mirror is STOPPED in four steps: the replicator reports that nothing is appended any more; of a mirror that was promoted the
+// groups' offsets are copied from the source for the last time; committed offsets beyond the mirror's end are set back to it; then
+// the ends of its timelines and the new state are stored in one transaction. All mirrors
 // that are reported meanwhile are done together, so that a failover of many topics reads the groups' offsets once or twice.
 //
 // Invariant: committed offsets are set back only while the mirror is PENDING_STOPPED. Once it is STOPPED, what is committed
@@ -25,10 +26,23 @@ import (
 // does not wait forever for groups that do not answer: they are named in the mirror's message.
 const stopPatience = 15 * time.Second
 
+// finalSyncPatience is how long the last copy of groups' offsets may take.
+const finalSyncPatience = 30 * time.Second
+
+// finalSync copies the committed offsets of groups for mirrors of a link from the source, for the last time: nothing is appended to
+// the mirrors any more, and they are not yet writable. What could not be done is returned by topic, for people; ctx bounds how
+// long it is tried. It must not set offsets beyond the mirrors' ends to be right: what it does is clamped.
+type finalSync func(ctx context.Context, link string, topics []string) (notes map[string][]string)
+
+// sourceEndAge is how much older than the stop the last answer of the source may be so that what it said counts as the source's
+// end. A source that is there answers at least once in fetch.max.wait.ms.
+const sourceEndAge = 3 * time.Second
+
 // mirrorEnds are the ends of a mirror's partitions; -1 = not known.
 type mirrorEnds struct {
 	logical  []int64
 	physical []int64
+	source   []int64 // as last seen
 }
 
 // drained takes the report that nothing will be appended to a mirror any more, and returns; the mirror is STOPPED soon after.
@@ -73,18 +87,60 @@ func (s *Service) finishStops() {
 		if len(batch) == 0 {
 			continue
 		}
-		if err := s.finish(s.ctx, batch); err != nil && s.ctx.Err() == nil {
-			// The replicator reports again as long as the state does not show it.
-			s.log.Warn("mirrors are not stopped yet; will be tried again", "topics", len(batch), "error", err)
+		// Those that were failed over do not wait for the last copy of offsets of those that were promoted.
+		promoted := map[string]Event{}
+		if s.finalSync != nil {
+			for topic, ev := range batch {
+				if state.Mirrors[topic].promoted {
+					promoted[topic] = ev
+					delete(batch, topic)
+				}
+			}
+		}
+		for _, part := range []map[string]Event{batch, promoted} {
+			if len(part) == 0 {
+				continue
+			}
+			if err := s.finish(s.ctx, part); err != nil && s.ctx.Err() == nil {
+				// The replicator reports again as long as the state does not show it.
+				s.log.Warn("mirrors are not stopped yet; will be tried again", "topics", len(part), "error", err)
+			}
 		}
 	}
 }
 
+// syncFinally runs finalSync for the mirrors of a batch that were promoted.
+func (s *Service) syncFinally(ctx context.Context, batch map[string]Event) map[string][]string {
+	notes := map[string][]string{}
+	if s.finalSync == nil {
+		return notes
+	}
+	byLink := map[string][]string{}
+	for topic := range batch {
+		if m := s.State().Mirrors[topic]; m != nil && m.promoted {
+			byLink[m.Link] = append(byLink[m.Link], topic)
+		}
+	}
+	for _, link := range slices.Sorted(maps.Keys(byLink)) {
+		topics := byLink[link]
+		slices.Sort(topics)
+		for topic, more := range s.finalSync(ctx, link, topics) {
+			notes[topic] = append(notes[topic], more...)
+		}
+	}
+	return notes
+}
+
 func (s *Service) finish(ctx context.Context, batch map[string]Event) error {
+	syncing, cancel := context.WithTimeout(ctx, finalSyncPatience)
+	defer cancel()
+	notes := s.syncFinally(syncing, batch)
 	patient, cancel := context.WithTimeout(ctx, stopPatience)
 	defer cancel()
 	ends := s.endsOf(patient, batch)
-	notes := s.clamp(patient, ends)
+	for topic, more := range s.clamp(patient, ends) {
+		notes[topic] = append(notes[topic], more...)
+	}
 	for topic, e := range ends {
 		if note := unknownEnds(e); note != "" {
 			notes[topic] = append(notes[topic], note)
@@ -123,6 +179,9 @@ func (s *Service) endTimelines(tx *Tx, topic string, m *mirrorRecord, ends mirro
 		t, err := tx.Timeline(topic, int32(p))
 		if err == nil && t != nil {
 			t = t.clone()
+			if source := ends.source[p]; source >= 0 && t.SourceEnd == nil {
+				t.SourceEnd = &source
+			}
 			if err = t.end(topic, int32(p), at); err == nil {
 				err = tx.PutTimeline(topic, int32(p), t)
 			}
@@ -143,7 +202,7 @@ func (s *Service) endsOf(ctx context.Context, batch map[string]Event) map[string
 		if m == nil || !m.Created || len(timelines) == 0 {
 			continue // there is no topic, or it is not the mirror's
 		}
-		e := mirrorEnds{logical: unknownOffsets(len(timelines)), physical: unknownOffsets(len(timelines))}
+		e := mirrorEnds{logical: unknownOffsets(len(timelines)), physical: unknownOffsets(len(timelines)), source: s.sourceEnds(m, len(timelines))}
 		copy(e.logical, ev.Ends)
 		copy(e.physical, ev.PhysicalEnds)
 		ends[topic] = e
@@ -168,6 +227,21 @@ func (s *Service) endsOf(ctx context.Context, batch map[string]Event) map[string
 			if logical, ok := s.findEnd(ctx, topic, int32(p), t, end.Offset); ok {
 				e.physical[p], e.logical[p] = end.Offset, logical
 			}
+		}
+	}
+	return ends
+}
+
+// sourceEnds are where the partitions of a mirror that is being stopped ended at the source, as last seen; -1 = not known.
+func (s *Service) sourceEnds(m *Mirror, partitions int) []int64 {
+	ends := unknownOffsets(partitions)
+	r := s.reporter.Load()
+	if r == nil || *r == nil {
+		return ends
+	}
+	for p, status := range (*r).Status(m.Topic) {
+		if p < partitions && status.LastFetch.After(m.StateTime.Add(-sourceEndAge)) {
+			ends[p] = status.SourceEnd
 		}
 	}
 	return ends

@@ -10,14 +10,20 @@ type Tx struct {
 	records *records
 	pending map[string][]byte // by changes before this one
 	writes  []casRecord
+	newest  map[string]int // by key: which of the first looked writes is its last
+	looked  int
 }
 
 // written returns the value that a key got in this transaction.
 func (tx *Tx) written(key string) (value []byte, ok bool) {
-	for i := len(tx.writes) - 1; i >= 0; i-- {
-		if tx.writes[i].key == key {
-			return tx.writes[i].value, true
-		}
+	if tx.newest == nil {
+		tx.newest = map[string]int{}
+	}
+	for ; tx.looked < len(tx.writes); tx.looked++ {
+		tx.newest[tx.writes[tx.looked].key] = tx.looked
+	}
+	if i, ok := tx.newest[key]; ok {
+		return tx.writes[i].value, true
 	}
 	value, ok = tx.pending[key]
 	return value, ok

@@ -45,6 +45,11 @@ func newWorld(t testing.TB, change ...func(*Config)) *world {
 
 // start starts another service on the destination.
 func (w *world) start(change ...func(*Config)) *Service {
+	return w.startWith(func(*Service) {}, change...)
+}
+
+// startWith is start with something that is done to the service before it runs.
+func (w *world) startWith(prepare func(*Service), change ...func(*Config)) *Service {
 	cfg := Config{
 		Destination: []kgo.Opt{kgo.SeedBrokers(w.destination.ListenAddrs()...)},
 		Publish: func(s *router.Snapshot) {
@@ -60,6 +65,7 @@ func (w *world) start(change ...func(*Config)) *Service {
 	}
 	s, err := New(cfg)
 	require.NoError(w.t, err)
+	prepare(s)
 	require.NoError(w.t, s.Start(context.Background()))
 	w.t.Cleanup(s.Close)
 	select {
@@ -145,12 +151,16 @@ func text(message *string) string {
 
 // fakeReplicator reports what a replicator would.
 type fakeReplicator struct {
+	empty  bool // it knows that mirrors are empty
 	mu     sync.Mutex
 	status map[string][]PartitionStatus
 }
 
-func startFakeReplicator(t testing.TB, s *Service) *fakeReplicator {
+func startFakeReplicator(t testing.TB, s *Service, change ...func(*fakeReplicator)) *fakeReplicator {
 	r := &fakeReplicator{status: map[string][]PartitionStatus{}}
+	for _, f := range change {
+		f(r)
+	}
 	s.SetReporter(r)
 	changes, end := s.Subscribe()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -165,8 +175,14 @@ func startFakeReplicator(t testing.TB, s *Service) *fakeReplicator {
 			}
 			for topic, m := range s.State().Mirrors {
 				switch {
+				case m.Promotion != "" && m.State == MirrorActive:
+					_ = s.Report(ctx, Event{Kind: EventMirrorCaughtUp, Topic: topic, Promotion: m.Promotion})
 				case m.State == MirrorPendingStopped:
-					_ = s.Report(ctx, Event{Kind: EventMirrorDrained, Topic: topic})
+					ev := Event{Kind: EventMirrorDrained, Topic: topic}
+					if r.empty {
+						ev.Ends, ev.PhysicalEnds = make([]int64, m.Partitions), make([]int64, m.Partitions)
+					}
+					_ = s.Report(ctx, ev)
 				case m.State == MirrorPending && m.Created:
 					_ = s.Report(ctx, Event{Kind: EventMirrorStarted, Topic: topic})
 				}

@@ -89,6 +89,11 @@ func (c *fakeControl) setState(topic string, state admin.MirrorState) {
 	c.setMirror(topic, func(m *admin.Mirror) { m.State, m.Error, m.ErrorMessage = state, "", "" })
 }
 
+// promote begins a promotion.
+func (c *fakeControl) promote(topic, id string) {
+	c.setMirror(topic, func(m *admin.Mirror) { m.Promotion, m.PromotionDeadline = id, time.Now().Add(time.Hour) })
+}
+
 func (c *fakeControl) mirror(topic string) admin.Mirror {
 	if m := c.State().Mirrors[topic]; m != nil {
 		return *m
@@ -122,8 +127,13 @@ func (c *fakeControl) Report(_ context.Context, ev admin.Event) error {
 				return // late: it has been paused or stopped meanwhile
 			}
 		}
+		if ev.Kind == admin.EventMirrorCaughtUp && (m.State != admin.MirrorActive || m.Promotion != ev.Promotion) {
+			return
+		}
 		m.Error, m.ErrorMessage = ev.Error, ev.Message
 		switch ev.Kind {
+		case admin.EventMirrorCaughtUp:
+			m.State, m.Promotion = admin.MirrorPendingStopped, ""
 		case admin.EventMirrorStarted, admin.EventMirrorRecovered:
 			m.State = admin.MirrorActive
 		case admin.EventMirrorUnavailable:
@@ -234,6 +244,18 @@ func (c *fakeControl) GrowMirror(_ context.Context, topic string, starts []admin
 		s.Mirrors[topic] = &m
 	})
 	return nil
+}
+
+// count is how many events of this kind were reported for a topic.
+func (c *fakeControl) count(kind admin.EventKind, topic string) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, ev := range c.events {
+		if ev.Kind == kind && ev.Topic == topic {
+			n++
+		}
+	}
+	return n
 }
 
 // seen says whether an event of this kind was reported for a topic or link.

@@ -119,6 +119,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 	defer r.dest.close()
 	r.spawn(r.maintain)
 	r.spawn(r.keepCheckpoints)
+	r.spawn(func(life context.Context) { r.watchPromotions(ctx) })
 	r.reconcileUntil(ctx)
 	r.drain()
 	r.checkpoint(r.life, r.mirrorsNow())

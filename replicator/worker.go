@@ -288,7 +288,7 @@ func (w *worker) status() admin.PartitionStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := admin.PartitionStatus{
-		SourceEnd: w.core.sourceEnd, MirrorEnd: w.shownEnd(), LastFetch: w.lastFetch,
+		SourceEnd: w.core.sourceEnd, MirrorEnd: w.shownEnd(), LastFetch: w.lastFetch, CaughtUp: w.caughtUp,
 		SourceLastStable: w.core.sourceStable, SourceStart: w.core.sourceStart, MirrorStart: w.tl.Floor(), ShiftBegan: -1,
 	}
 	if w.shifted != nil {

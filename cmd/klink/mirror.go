@@ -17,17 +17,14 @@ func (a *app) mirrorCommand() *cobra.Command {
 		a.mirrorAlter("pause", "Pause mirroring; the topics stay read-only", linkapi.MirrorPause, "Paused mirroring for topic %q.\n"),
 		a.mirrorAlter("resume", "Resume mirroring after a pause", linkapi.MirrorResume, "Resumed mirroring for topic %q.\n"),
 		a.mirrorPromote(),
-		a.mirrorAlter("failover", "Stop mirroring at once and make the topics writable; not reversible", linkapi.MirrorFailover, stopped),
+		a.mirrorFailover("failover", "Stop mirroring at once and make the topics writable; not reversible"),
 	)
 }
-
-// stopped is what failover and its older name, topic mirror stop, print.
-const stopped = "Stopped mirroring for topic %q.\n"
 
 // topicMirrorCommand is the older spelling of failover.
 func (a *app) topicMirrorCommand() *cobra.Command {
 	return group("mirror", "Stop mirror topics",
-		a.mirrorAlter("stop", "Stop mirroring at once and make the topics writable; the same as `klink mirror failover`", linkapi.MirrorFailover, stopped))
+		a.mirrorFailover("stop", "Stop mirroring at once and make the topics writable; the same as `klink mirror failover`"))
 }
 
 type listedMirrorJSON struct {

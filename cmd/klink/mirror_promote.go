@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -10,95 +12,223 @@ import (
 	"klink/protocol/linkapi"
 )
 
-// promoteVerdictJSON is what `mirror promote --dry-run` says of a topic.
+const (
+	// promoteTimeout is how long a promotion may take by default.
+	promoteTimeout = 5 * time.Minute
+	// maxPromoteTimeout is as long as klink waits for anything.
+	maxPromoteTimeout = 10 * time.Minute
+)
+
+// promoteVerdictJSON is what `mirror promote --dry-run` says of a topic. Numbers: -1 = unknown.
 type promoteVerdictJSON struct {
 	Topic string `json:"topic"`
-	// Possible: promoting could begin now; Reason says why not. It ends once Lag is 0, which it cannot be while a
-	// transaction is open at the source.
+	// Possible: promoting could begin now. Safe: it would be over at once, with nothing left to copy and nobody in the middle of
+	// a transaction. Reason says why, or why not.
 	Possible bool   `json:"possible"`
+	Safe     bool   `json:"safe"`
 	Reason   string `json:"reason"`
-	Lag      int64  `json:"lag"` // the largest of the partitions; -1 = unknown
+	Lag      int64  `json:"lag"`       // the largest of the partitions
+	TotalLag int64  `json:"total_lag"` // of all partitions
+	// LagBytes is an estimate: of each partition the lag times the average size of an offset in the mirror's log.
+	LagBytes   int64   `json:"lag_bytes"`
+	LagSeconds float64 `json:"lag_seconds"` // since every partition last had everything, the longest of them
+	// GroupsBehind is -1: groups' offsets are not compared with the source.
+	GroupsBehind int `json:"groups_behind"`
 	// OpenTransactions are the partitions in which a transaction is open at the source.
 	OpenTransactions []int32          `json:"open_transactions"`
 	DirectAccess     directAccessJSON `json:"direct_access"`
 }
 
 func (a *app) mirrorPromote() *cobra.Command {
-	cmd := a.mirrorAlter("promote", "Stop mirroring once nothing is left to copy, and make the topics writable; not reversible", linkapi.MirrorPromote, stopped)
-	cmd.Long = `Stops mirroring once the mirror has every record of its source. With --dry-run nothing is changed: for each topic it shows
-whether that could begin now, how far the mirror is behind, whether a transaction that is open at the source is in the way, and
-whether clients can go straight to the brokers afterwards.`
-	change := cmd.RunE
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if dry, _ := cmd.Flags().GetBool("dry-run"); dry {
-			return a.promoteDryRun(cmd, args)
-		}
-		return change(cmd, args)
+	var dryRun bool
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "promote [TOPIC...]",
+		Short: "Stop mirroring once nothing is left to copy, and make the topics writable; not reversible",
+		Long: `Stops mirroring once the mirror has every record of its source: all that was written when the command was given, and all that is
+written until the source has been still for a moment. Stop the writers of the topic at the source before or meanwhile, as nothing
+else keeps them from writing there, and start them at the destination afterwards. A transaction that is open at the source is waited for.
+
+Until then the mirror goes on, and is shown as PENDING_STOPPED. When it is not done after --timeout, that is taken back: the mirror is
+ACTIVE again, and the command says what it waited for. A command that was interrupted may be repeated; it joins what is under way.
+"klink mirror resume" takes it back, "klink mirror failover" stops the mirror at once.
+
+With --dry-run nothing is changed: for each topic it shows whether that could begin now, whether it would be over at once, and if not,
+what it would wait for: how far the mirror is behind in offsets, in bytes (an estimate: offsets times the average size of an offset in
+the log of the mirror) and in seconds since it last had everything; and whether a transaction is open at the source. It also shows
+whether clients can go straight to the brokers afterwards. How far groups are behind is not looked at.`,
 	}
+	which := a.addMirrorsFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if timeout < time.Millisecond || timeout > maxPromoteTimeout {
+			return usagef("--timeout: %v is not between 1ms and %v", timeout, maxPromoteTimeout)
+		}
+		return a.withCluster(func(cl *cluster, adm *kadm.Client) error {
+			topics, err := which.topics(cmd.Context(), cl, args)
+			if err != nil {
+				return err
+			}
+			e := &ending{a: a, cl: cl, topics: topics, op: linkapi.MirrorPromote, timeout: timeout}
+			if dryRun {
+				return e.promoteDryRun(cmd.Context(), adm)
+			}
+			return e.run(cmd.Context())
+		})
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show how far the mirrors are, and what promoting would wait for")
+	cmd.Flags().DurationVar(&timeout, "timeout", promoteTimeout, "how long it may take before it is taken back")
 	return cmd
 }
 
-func (a *app) promoteDryRun(cmd *cobra.Command, topics []string) error {
-	return a.withCluster(func(cl *cluster, _ *kadm.Client) error {
-		req := &linkapi.AlterMirrorsRequest{TimeoutMs: timeoutMs, ValidateOnly: true}
-		for _, topic := range topics {
-			req.Mirrors = append(req.Mirrors, linkapi.AlterMirror{Topic: topic, Op: linkapi.MirrorPromote})
-		}
-		checked, err := request[*linkapi.AlterMirrorsResponse](cmd.Context(), cl, req)
+func (e *ending) promoteDryRun(ctx context.Context, adm *kadm.Client) error {
+	verdicts, rows := []promoteVerdictJSON{}, [][]any{}
+	var failures []error
+	if len(e.topics) > 0 {
+		checked, err := e.alter(ctx, true)
 		if err != nil {
 			return err
 		}
-		if len(checked.Results) != len(topics) {
-			return fmt.Errorf("%s answered with %d results for %d mirrors", cl.address, len(checked.Results), len(topics))
-		}
-		mirrors, err := describeMirrors(cmd.Context(), cl, topics)
+		mirrors, err := describeMirrors(ctx, e.cl, e.topics)
 		if err != nil {
 			return err
 		}
-		verdicts, rows := []promoteVerdictJSON{}, [][]any{}
-		var failures []error
+		sizes := logSizes(ctx, adm, mirrors)
 		for i, m := range mirrors {
-			err := resultError(checked.Results[i].ErrorCode, checked.Results[i].ErrorMessage)
+			err := resultError(checked[i].ErrorCode, checked[i].ErrorMessage)
 			if err == nil {
 				err = resultError(m.ErrorCode, m.ErrorMessage)
 			}
 			if err != nil {
-				failures = append(failures, prefixed("topic", topics[i], err))
+				failures = append(failures, prefixed("topic", e.topics[i], err))
 			}
-			v := promoteVerdict(m, err)
+			v := promoteVerdict(m, err, sizes)
 			verdicts = append(verdicts, v)
-			rows = append(rows, []any{v.Topic, yesNo(v.Possible), offset(v.Lag), openTransactions(v.OpenTransactions), directAccessText(m)})
+			rows = append(rows, []any{
+				v.Topic, yesNo(v.Possible), verdictText(v), offset(v.Lag), offset(v.TotalLag), sizeText(v.LagBytes), secondsText(v.LagSeconds),
+				openTransactions(v.OpenTransactions), directAccessText(m),
+			})
 		}
-		if err := a.show(verdicts, []string{"Mirror Topic", "Promote Possible", "Max Per Partition Mirror Lag", "Open Transaction", "Direct Access"}, rows); err != nil {
-			return err
+	}
+	err := e.a.show(verdicts, []string{
+		"Mirror Topic", "Promote Possible", "Safe", "Max Per Partition Mirror Lag", "Mirror Lag", "Approximate Bytes", "Seconds", "Open Transaction", "Direct Access",
+	}, rows)
+	return errors.Join(append(failures, err)...)
+}
+
+// partitionID names a partition.
+type partitionID struct {
+	topic     string
+	partition int32
+}
+
+// logSizes are the bytes in the logs of the mirrors that are behind; none where that is not told.
+func logSizes(ctx context.Context, adm *kadm.Client, mirrors []linkapi.DescribedMirror) map[partitionID]int64 {
+	sizes := map[partitionID]int64{}
+	var ask kadm.TopicsSet
+	for _, m := range mirrors {
+		for _, p := range m.Partitions {
+			if p.Lag > 0 {
+				ask.Add(m.Topic, p.Partition)
+			}
 		}
-		return errors.Join(failures...)
+	}
+	if len(ask) == 0 {
+		return sizes
+	}
+	described, _ := adm.DescribeAllLogDirs(ctx, ask) // what is missing is unknown
+	described.Each(func(d kadm.DescribedLogDir) {
+		d.Topics.Each(func(p kadm.DescribedLogDirPartition) {
+			id := partitionID{p.Topic, p.Partition}
+			sizes[id] = max(sizes[id], p.Size) // of the replicas
+		})
 	})
+	return sizes
+}
+
+// hasOpenTransaction says whether a transaction is open at the source, as last seen.
+func hasOpenTransaction(p linkapi.DescribedPartition) bool {
+	return p.SourceLastStableOffset >= 0 && p.SourceLastStableOffset < p.SourceEndOffset
 }
 
 // promoteVerdict sums up a described mirror; refused is why it cannot be promoted, nil if it can.
-func promoteVerdict(m linkapi.DescribedMirror, refused error) promoteVerdictJSON {
+func promoteVerdict(m linkapi.DescribedMirror, refused error, sizes map[partitionID]int64) promoteVerdictJSON {
 	v := promoteVerdictJSON{
-		Topic: m.Topic, Possible: refused == nil, OpenTransactions: []int32{}, DirectAccess: directAccessJSON{m.DirectAccess, m.DirectAccessReason},
+		Topic: m.Topic, Possible: refused == nil, GroupsBehind: -1, OpenTransactions: []int32{},
+		DirectAccess: directAccessJSON{m.DirectAccess, m.DirectAccessReason},
 	}
 	if refused != nil {
 		v.Reason = refused.Error()
 	}
 	if len(m.Partitions) == 0 {
-		v.Lag = -1
+		v.Lag, v.TotalLag, v.LagBytes, v.LagSeconds = -1, -1, -1, -1
 	}
 	for _, p := range m.Partitions {
-		switch {
-		case p.Lag < 0 || v.Lag < 0:
-			v.Lag = -1 // the largest of several is not known when one of them is not
-		default:
-			v.Lag = max(v.Lag, p.Lag)
+		// Of several the largest, or the sum, is not known when one of them is not.
+		if p.Lag < 0 || v.Lag < 0 {
+			v.Lag, v.TotalLag = -1, -1
+		} else {
+			v.Lag, v.TotalLag = max(v.Lag, p.Lag), v.TotalLag+p.Lag
 		}
-		if p.SourceLastStableOffset >= 0 && p.SourceLastStableOffset < p.SourceEndOffset {
+		if p.LagMs < 0 || v.LagSeconds < 0 {
+			v.LagSeconds = -1
+		} else {
+			v.LagSeconds = max(v.LagSeconds, float64(p.LagMs)/1000)
+		}
+		if bytes := lagBytes(p, sizes[partitionID{m.Topic, p.Partition}]); bytes < 0 || v.LagBytes < 0 {
+			v.LagBytes = -1
+		} else {
+			v.LagBytes += bytes
+		}
+		if hasOpenTransaction(p) {
 			v.OpenTransactions = append(v.OpenTransactions, p.Partition)
 		}
 	}
+	switch {
+	case refused != nil:
+	case m.State == "STOPPED":
+		v.Safe, v.Reason = true, "it is STOPPED already"
+	case m.Error != "":
+		v.Reason = fmt.Sprintf("it cannot go on now (%s)", m.Error)
+	case len(v.OpenTransactions) > 0:
+		v.Reason = "it waits for a transaction that is open at the source"
+	case v.Lag < 0:
+		v.Reason = "its lag is not known"
+	case v.Lag > 0:
+		v.Reason = "it waits until the lag is 0"
+	default:
+		v.Safe, v.Reason = true, "it has everything that its source had when it last answered"
+	}
 	return v
+}
+
+// lagBytes estimates how many bytes the lag of a partition is, from the size of its log; -1 = unknown.
+func lagBytes(p linkapi.DescribedPartition, size int64) int64 {
+	switch {
+	case p.Lag == 0:
+		return 0
+	case p.Lag < 0, size <= 0, p.MirrorStartOffset < 0, p.MirrorEndOffset <= p.MirrorStartOffset:
+		return -1
+	}
+	return int64(float64(size) / float64(p.MirrorEndOffset-p.MirrorStartOffset) * float64(p.Lag))
+}
+
+func verdictText(v promoteVerdictJSON) string { return yesNo(v.Safe) + ": " + v.Reason }
+
+func sizeText(bytes int64) string {
+	switch {
+	case bytes < 0:
+		return "unknown"
+	case bytes == 0:
+		return "0"
+	}
+	return fmt.Sprintf("~%d", bytes)
+}
+
+func secondsText(seconds float64) string {
+	if seconds < 0 {
+		return "unknown"
+	}
+	return fmt.Sprintf("%.1f", seconds)
 }
 
 func openTransactions(partitions []int32) string {

@@ -262,11 +262,11 @@ func (e *exact) alignmentIsTold(t *testing.T) {
 	}
 	table := e.k.MustCLI(t, dryRun...)
 	for i, c := range cases {
-		want := verdict{Topic: c.topic, Possible: true, OpenTransactions: []int32{}, DirectAccess: directAccess{c.possible, c.reason}}
+		want := verdict{Topic: c.topic, Possible: true, Reason: "it has everything that its source had when it last answered", OpenTransactions: []int32{}, DirectAccess: directAccess{c.possible, c.reason}}
 		if !reflect.DeepEqual(verdicts[i], want) {
 			t.Errorf("dry run of a promotion: %+v, want %+v", verdicts[i], want)
 		}
-		wantRow(t, table, c.topic, "yes", "0", "no", yesOrNo(c.possible)+": "+c.reason)
+		wantRow(t, table, c.topic, "yes", "yes: it has everything that its source had when it last answered", "0", "0", "0", "0.0", "no", yesOrNo(c.possible)+": "+c.reason)
 	}
 }
 

@@ -215,7 +215,7 @@ var instruments = []instrument{
 		"1 for the state that the mirror is in.",
 		onState(func(s *admin.State, out emit) {
 			for topic, m := range s.Mirrors {
-				out(1, m.Link, topic, string(m.State), string(m.Error))
+				out(1, m.Link, topic, string(m.Shown()), string(m.Error))
 			}
 		}),
 	},

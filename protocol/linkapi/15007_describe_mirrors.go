@@ -54,8 +54,12 @@ type DescribedPartition struct {
 	SourceLastStableOffset int64 // below SourceEndOffset while a transaction is open at the source
 	MirrorStartOffset      int64
 	MirrorEndOffset        int64
-	Lag                    int64
-	LastFetchTimeMs        int64
+	// Lag is SourceEndOffset - MirrorEndOffset; of a STOPPED mirror what it was when mirroring ended: what was left behind.
+	Lag int64
+	// LagMs is how long ago the mirror last had everything that its source had, as far as the klink that mirrors it has seen; 0
+	// without Lag.
+	LagMs           int64
+	LastFetchTimeMs int64
 	// Aligned: physical offsets are the logical ones, all over the partition.
 	Aligned bool
 	// Shift is logical - physical at the end of the log.
@@ -98,7 +102,7 @@ func (d *DescribedMirror) fields(c *codec) {
 	c.int64(&d.StateTimeMs)
 	c.bool(&d.DirectAccess)
 	c.string(&d.DirectAccessReason)
-	structs(c, &d.Partitions, 87, (*DescribedPartition).fields)
+	structs(c, &d.Partitions, 95, (*DescribedPartition).fields)
 	structs(c, &d.ConfigDrift, 3, (*ConfigDrift).fields)
 }
 
@@ -116,6 +120,7 @@ func (d *DescribedPartition) fields(c *codec) {
 	c.int64(&d.MirrorStartOffset)
 	c.int64(&d.MirrorEndOffset)
 	c.int64(&d.Lag)
+	c.int64(&d.LagMs)
 	c.int64(&d.LastFetchTimeMs)
 	c.bool(&d.Aligned)
 	c.int64(&d.Shift)

@@ -1,0 +1,177 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"klink/protocol"
+	"klink/protocol/linkapi"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// A promotion is in the mirror's record from the moment that it is asked for, with its deadline. So it outlives the client that
+// asked, and klink: the replicator of whoever owns the mirror finds out when it has everything, and whoever has the state takes
+// it back when its time is over. Asking for it again joins it.
+
+// promoteGrace is how much longer than its deadline a promotion is left to the request that began it, which takes it back by
+// itself and can tell its client why.
+const promoteGrace = 500 * time.Millisecond
+
+// promoteRetry is when taking a promotion back is tried again that failed.
+const promoteRetry = time.Second
+
+// cancelPromotions takes promotions back whose request has run out of time, unless another request has given them more.
+func (s *Service) cancelPromotions(mirrors []linkapi.AlterMirror, which []int, p promotion) {
+	ctx, cancel := context.WithTimeout(s.ctx, 10*time.Second)
+	defer cancel()
+	var topics []string
+	for _, i := range which {
+		if mirrors[i].Op == linkapi.MirrorPromote {
+			topics = append(topics, mirrors[i].Topic)
+		}
+	}
+	if err := s.takeBack(ctx, topics, p.DeadlineMs); err != nil {
+		s.log.Warn("promotions whose time is over are not taken back yet; will be tried again", "topics", len(topics), "error", err)
+	}
+}
+
+// takeBack takes the promotions of mirrors back whose deadline has come.
+func (s *Service) takeBack(ctx context.Context, topics []string, nowMs int64) error {
+	if len(topics) == 0 {
+		return nil
+	}
+	return s.update(ctx, func(tx *Tx) error {
+		for _, topic := range topics {
+			m, err := tx.Mirror(topic)
+			if err != nil || m == nil {
+				continue // it cannot be promoted any more
+			}
+			in := mirrorInput{Kind: mirrorPromoteCancelled, Promotion: promotion{ID: m.status().Promotion.ID, DeadlineMs: nowMs}, Link: linkStatusOf(tx, m.Link)}
+			if err := moveMirror(tx, topic, m, in, s.cfg.Now()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// expirePromotions takes promotions back whose time is over until ctx ends.
+func (s *Service) expirePromotions(ctx context.Context) {
+	changes, end := s.Subscribe()
+	defer end()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changes:
+		case <-timer.C:
+		}
+		now := s.cfg.Now()
+		var due []string
+		var next time.Time
+		for topic, m := range s.State().Mirrors {
+			switch {
+			case m.Promotion == "":
+			case !now.Before(m.PromotionDeadline.Add(promoteGrace)):
+				due = append(due, topic)
+			case next.IsZero() || m.PromotionDeadline.Before(next):
+				next = m.PromotionDeadline
+			}
+		}
+		wait := time.Hour
+		if !next.IsZero() {
+			wait = next.Add(promoteGrace).Sub(now)
+		}
+		if len(due) > 0 {
+			slices.Sort(due)
+			asking, cancel := context.WithTimeout(ctx, 10*time.Second)
+			err := s.takeBack(asking, due, now.UnixMilli())
+			cancel()
+			if err == nil {
+				s.log.Info("promotions were taken back: their time was over", "topics", len(due), "first", due[0])
+			} else {
+				s.log.Warn("promotions whose time is over are not taken back yet; will be tried again", "topics", len(due), "error", err)
+				wait = promoteRetry
+			}
+		}
+		timer.Reset(wait)
+	}
+}
+
+// promoteTimedOut is the answer about a promotion that was taken back because its time was over.
+func (s *Service) promoteTimedOut(m *Mirror) *protocol.Error {
+	return protocol.Errorf(kerr.RequestTimedOut, "mirror topic '%s' was not promoted in the time allowed, and is %s again: %s; stop the writers of the topic at the source and promote it again, or fail it over, which leaves behind what is not mirrored by then",
+		m.Topic, m.State, s.progress(m))
+}
+
+// progress says what a mirror that is to be promoted waits for.
+func (s *Service) progress(m *Mirror) string {
+	switch m.State {
+	case MirrorLinkPaused:
+		return "its link is paused"
+	case MirrorSourceUnavailable:
+		return fmt.Sprintf("it cannot go on (%s): %s", m.Error, m.ErrorMessage)
+	case MirrorPending:
+		return "it has not started yet"
+	}
+	return lagText(s.partitions(m))
+}
+
+// lagText says how far the partitions of a mirror are behind, and what is in the way.
+func lagText(ps []linkapi.DescribedPartition) string {
+	var lag, most int64
+	var behind, unknown int
+	var worst int32
+	var open []int32
+	for _, p := range ps {
+		if p.SourceLastStableOffset >= 0 && p.SourceLastStableOffset < p.SourceEndOffset {
+			open = append(open, p.Partition)
+		}
+		switch {
+		case p.Lag < 0:
+			unknown++
+		case p.Lag > 0:
+			behind++
+			lag += p.Lag
+			if p.Lag > most {
+				most, worst = p.Lag, p.Partition
+			}
+		}
+	}
+	var parts []string
+	if behind > 0 {
+		parts = append(parts, fmt.Sprintf("it is %d offsets behind in %d of %d partitions, most in partition %d: %d", lag, behind, len(ps), worst, most))
+	}
+	if len(open) > 0 {
+		parts = append(parts, fmt.Sprintf("a transaction is open at the source in partition %s", someOf(open)))
+	}
+	if unknown > 0 {
+		parts = append(parts, fmt.Sprintf("the lag of %d of %d partitions is not known", unknown, len(ps)))
+	}
+	if len(parts) == 0 {
+		return "it has what the source had when it was last asked, and waits until the source has stayed as it is for a moment"
+	}
+	return strings.Join(parts, "; ")
+}
+
+// someOf names a few partitions.
+func someOf(partitions []int32) string {
+	const most = 5
+	var text strings.Builder
+	for i, p := range partitions[:min(len(partitions), most)] {
+		if i > 0 {
+			text.WriteString(", ")
+		}
+		fmt.Fprint(&text, p)
+	}
+	if more := len(partitions) - most; more > 0 {
+		fmt.Fprintf(&text, " and %d more", more)
+	}
+	return text.String()
+}

@@ -1,0 +1,352 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"klink/protocol/linkapi"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// promoting is a promote request at work.
+type promoting struct {
+	w      *world
+	result chan linkapi.NameResult
+}
+
+// promote asks a service to promote a mirror, and returns once that is in the state.
+func (w *world) promote(ctx context.Context, s *Service, topic string, timeout time.Duration) *promoting {
+	p := &promoting{w, make(chan linkapi.NameResult, 1)}
+	req := &linkapi.AlterMirrorsRequest{TimeoutMs: int32(timeout.Milliseconds()), Mirrors: []linkapi.AlterMirror{{Topic: topic, Op: linkapi.MirrorPromote}}}
+	go func() { p.result <- s.HandleLink(ctx, req).(*linkapi.AlterMirrorsResponse).Results[0] }()
+	awaitState(w.t, s, "the promotion to begin", func(s *State) bool { return s.Mirrors[topic].Shown() == MirrorPendingStopped })
+	return p
+}
+
+func (p *promoting) await() linkapi.NameResult {
+	select {
+	case r := <-p.result:
+		return r
+	case <-time.After(20 * time.Second):
+		p.w.t.Fatal("the promote request is not answered")
+		return linkapi.NameResult{}
+	}
+}
+
+// caughtUp reports that a mirror has everything, for the promotion that is under way, and then that it is drained.
+func (w *world) caughtUp(s *Service, topic string, ends Event) {
+	w.t.Helper()
+	ctx := context.Background()
+	require.NoError(w.t, s.Report(ctx, Event{Kind: EventMirrorCaughtUp, Topic: topic, Promotion: s.State().Mirrors[topic].Promotion}))
+	m := s.State().Mirrors[topic]
+	require.Equal(w.t, MirrorPendingStopped, m.State)
+	require.Empty(w.t, m.Promotion)
+	ends.Kind, ends.Topic = EventMirrorDrained, topic
+	require.NoError(w.t, s.Report(ctx, ends))
+}
+
+// TestPromote: a promoted mirror stays read-only, and mirrors, until the replicator has found that it has everything. Then groups'
+// offsets are copied for the last time, those beyond the end are set back, and it is STOPPED. Asked for again it is.
+func TestPromote(t *testing.T) {
+	var synced []string
+	w := newWorld(t)
+	w.service.Close()
+	w.service = w.startWith(func(s *Service) {
+		s.finalSync = func(_ context.Context, link string, topics []string) map[string][]string {
+			synced = append(synced, fmt.Sprint(link, topics, s.State().Mirrors["orders"].State))
+			w.commit("copied", "orders", "", 105)
+			return map[string][]string{"orders": {"group g was not copied"}}
+		}
+	})
+	require.Zero(t, w.link("l").ErrorCode)
+	w.plainMirror("orders", 1)
+	w.plainMirror("other", 1)
+
+	p := w.promote(t.Context(), w.service, "orders", 10*time.Second)
+	m := w.service.State().Mirrors["orders"]
+	require.Equal(t, MirrorActive, m.State, "it mirrors on")
+	require.True(t, w.snapshot().Mirrors["orders"].ReadOnly)
+	require.Equal(t, "PENDING_STOPPED", w.snapshot().Mirrors["orders"].State)
+	d := w.describe(w.service, "orders")
+	require.Equal(t, "PENDING_STOPPED", d.State)
+	require.Contains(t, d.StateMessage, "it is being promoted until ")
+
+	w.report(Event{Kind: EventMirrorCaughtUp, Topic: "orders", Promotion: "an earlier one"})
+	require.Equal(t, m.Promotion, w.service.State().Mirrors["orders"].Promotion)
+	w.report(Event{Kind: EventMirrorDrained, Topic: "orders"})
+	require.Equal(t, MirrorActive, w.service.State().Mirrors["orders"].State, "drained means nothing before it has everything")
+
+	again := w.promote(t.Context(), w.service, "orders", 5*time.Second)
+	w.caughtUp(w.service, "orders", Event{Ends: []int64{100}, PhysicalEnds: []int64{100}})
+	for _, p := range []*promoting{p, again} {
+		r := p.await()
+		require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+	}
+	require.Equal(t, []string{"l[orders]PENDING_STOPPED"}, synced)
+	require.EqualValues(t, 100, w.committed("copied", "orders", 0).At, "what the last copy has set is clamped")
+	d = w.describe(w.service, "orders")
+	require.Equal(t, "STOPPED", d.State)
+	require.Contains(t, d.StateMessage, "group g was not copied")
+	require.False(t, w.snapshot().Mirrors["orders"].ReadOnly)
+	r := w.alter("orders", linkapi.MirrorPromote)
+	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+
+	require.Zero(t, w.failover("other", Event{Ends: []int64{0}, PhysicalEnds: []int64{0}}).ErrorCode)
+	require.Len(t, synced, 1, "a failover copies nothing")
+	r = w.alter("other", linkapi.MirrorPromote)
+	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+}
+
+// TestPromoteTimesOut: a promotion that does not come to its end in time is taken back, and the answer says what it waited for.
+func TestPromoteTimesOut(t *testing.T) {
+	w := newWorld(t)
+	require.Zero(t, w.link("l").ErrorCode)
+	w.plainMirror("orders", 2)
+	w.reporter = &fakeReplicator{status: map[string][]PartitionStatus{}}
+	w.service.SetReporter(w.reporter)
+	w.reporter.set("orders", PartitionStatus{SourceEnd: 10, MirrorEnd: 3, SourceLastStable: 8, ShiftBegan: -1}, PartitionStatus{SourceEnd: 2, MirrorEnd: 2, SourceLastStable: 2, ShiftBegan: -1})
+	began := time.Now()
+	r := w.promote(t.Context(), w.service, "orders", 300*time.Millisecond).await()
+	require.GreaterOrEqual(t, time.Since(began), 290*time.Millisecond)
+	require.Equal(t, kerr.RequestTimedOut.Code, r.ErrorCode)
+	for _, part := range []string{
+		"is ACTIVE again", "7 offsets behind in 1 of 2 partitions, most in partition 0: 7", "a transaction is open at the source in partition 0", "stop the writers", "fail it over",
+	} {
+		require.Contains(t, text(r.ErrorMessage), part)
+	}
+	m := w.service.State().Mirrors["orders"]
+	require.Equal(t, MirrorActive, m.Shown())
+	w.report(Event{Kind: EventMirrorDrained, Topic: "orders"})
+	require.Equal(t, MirrorActive, w.service.State().Mirrors["orders"].State)
+}
+
+// TestPromoteJoined: of two requests for one promotion the longer one counts, and the shorter one takes nothing back.
+func TestPromoteJoined(t *testing.T) {
+	w := newWorld(t)
+	require.Zero(t, w.link("l").ErrorCode)
+	w.plainMirror("orders", 1)
+	long := w.promote(t.Context(), w.service, "orders", 20*time.Second)
+	r := w.promote(t.Context(), w.start(), "orders", 200*time.Millisecond).await()
+	require.Equal(t, kerr.RequestTimedOut.Code, r.ErrorCode)
+	require.Contains(t, text(r.ErrorMessage), "is being promoted until")
+	require.NotEmpty(t, w.service.State().Mirrors["orders"].Promotion)
+	w.caughtUp(w.service, "orders", Event{Ends: []int64{0}, PhysicalEnds: []int64{0}})
+	r = long.await()
+	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+}
+
+// TestPromoteOutlivesKlink: a promotion goes on when the client and klink that began it are gone, and comes to its end in the next
+// klink, or is taken back there when its time is over.
+func TestPromoteOutlivesKlink(t *testing.T) {
+	w := newWorld(t)
+	require.Zero(t, w.link("l").ErrorCode)
+	w.plainMirror("done", 1)
+	w.plainMirror("late", 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	a := w.promote(ctx, w.service, "done", time.Minute)
+	b := w.promote(ctx, w.service, "late", 1500*time.Millisecond)
+	cancel()
+	a.await()
+	b.await()
+	for _, topic := range []string{"done", "late"} {
+		require.NotEmpty(t, w.service.State().Mirrors[topic].Promotion, "a client that is gone takes nothing back")
+	}
+	w.service.Close()
+
+	w.service = w.start()
+	require.Equal(t, MirrorPendingStopped, w.service.State().Mirrors["done"].Shown())
+	w.caughtUp(w.service, "done", Event{Ends: []int64{0}, PhysicalEnds: []int64{0}})
+	r := w.alter("done", linkapi.MirrorPromote)
+	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+	awaitState(t, w.service, "taken back", func(s *State) bool { return s.Mirrors["late"].Shown() == MirrorActive })
+}
+
+// TestPromoteEnds: what else becomes of a promotion, and what the request is told.
+func TestPromoteEnds(t *testing.T) {
+	w := newWorld(t)
+	require.Zero(t, w.link("l").ErrorCode)
+	begin := func(topic string) *promoting {
+		w.plainMirror(topic, 1)
+		return w.promote(t.Context(), w.service, topic, 20*time.Second)
+	}
+
+	p := begin("resumed")
+	require.Zero(t, w.alter("resumed", linkapi.MirrorResume).ErrorCode)
+	r := p.await()
+	require.Equal(t, kerr.InvalidRequest.Code, r.ErrorCode)
+	require.Contains(t, text(r.ErrorMessage), "taken that back, and it is ACTIVE now")
+
+	p = begin("failed")
+	w.report(Event{Kind: EventMirrorFailed, Topic: "failed", Error: ErrUnexpectedTruncation, Message: "the source lost records"})
+	r = p.await()
+	require.Equal(t, kerr.InvalidRequest.Code, r.ErrorCode)
+	require.Contains(t, text(r.ErrorMessage), "the source lost records")
+
+	p = begin("failover")
+	r = w.failover("failover", Event{Ends: []int64{0}, PhysicalEnds: []int64{0}})
+	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+	r = p.await()
+	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+
+	p = begin("unavailable")
+	w.report(Event{Kind: EventMirrorUnavailable, Topic: "unavailable", Error: ErrSourceTopicMayBeDeleted, Message: "the source has no such topic"})
+	d := w.describe(w.service, "unavailable")
+	require.Equal(t, "PENDING_STOPPED", d.State)
+	require.Equal(t, string(ErrSourceTopicMayBeDeleted), d.Error)
+	require.Contains(t, d.StateMessage, "the source has no such topic")
+	again := w.promote(t.Context(), w.service, "unavailable", time.Second)
+	w.report(Event{Kind: EventMirrorCaughtUp, Topic: "unavailable", Promotion: w.service.State().Mirrors["unavailable"].Promotion})
+	require.Equal(t, MirrorSourceUnavailable, w.service.State().Mirrors["unavailable"].State)
+	w.report(Event{Kind: EventMirrorRecovered, Topic: "unavailable"})
+	w.caughtUp(w.service, "unavailable", Event{Ends: []int64{0}, PhysicalEnds: []int64{0}})
+	for _, p := range []*promoting{p, again} {
+		r = p.await()
+		require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+	}
+
+	p = begin("deleted")
+	require.NoError(t, w.service.TopicsDeleted(t.Context(), []string{"deleted"}))
+	r = p.await()
+	require.Equal(t, kerr.UnknownTopicOrPartition.Code, r.ErrorCode)
+	require.Contains(t, text(r.ErrorMessage), "was deleted before")
+}
+
+// TestPromotionAndOlderKlink: a klink that does not know promotions mirrors on, and what it does to the mirror ends the
+// promotion, or makes it wait.
+func TestPromotionAndOlderKlink(t *testing.T) {
+	for value, promoting := range map[string]bool{
+		`"state":"ACTIVE","promotion":{"id":"p","deadline_ms":5}`:                          true,
+		`"state":"SOURCE_UNAVAILABLE","promotion":{"id":"p","deadline_ms":5}`:              true,
+		`"state":"PAUSED","promotion":{"id":"p","deadline_ms":5}`:                          false,
+		`"state":"PENDING_STOPPED","promotion":{"id":"p","deadline_ms":5}`:                 false,
+		`"state":"STOPPED","promotion":{"id":"p","deadline_ms":5}`:                         false,
+		`"state":"FAILED","promotion":{"id":"p","deadline_ms":5}`:                          false,
+		`"state":"ACTIVE","promotion":{"id":"p","deadline_ms":5,"ready":true}`:             false,
+		`"state":"ACTIVE","promotion":null`:                                                false,
+		`"state":"ACTIVE"`:                                                                 false,
+		`"state":"PENDING_STOPPED","promotion":{"id":"p","deadline_ms":5,"ready":true}`:    false,
+		`"state":"PENDING_MIRROR","promotion":{"id":"p","deadline_ms":5,"future":"field"}`: true,
+	} {
+		m, err := decodeMirror([]byte(`{"version":1,` + value + `}`))
+		require.NoError(t, err, value)
+		require.Equal(t, promoting, m.view("t").Promotion != "", value)
+		require.Equal(t, promoting, m.view("t").Shown() == MirrorPendingStopped && m.State != MirrorPendingStopped, value)
+	}
+	for _, value := range []string{`"promotion":{}`, `"promotion":{"id":7}`, `"promotion":"p"`} {
+		_, err := decodeMirror([]byte(`{"version":1,"state":"ACTIVE",` + value + `}`))
+		require.Error(t, err, value)
+	}
+}
+
+// TestFailoverTellsWhatIsLeftBehind: the end of the source as last seen is kept, by partition; what nobody has seen lately is not
+// known.
+func TestFailoverTellsWhatIsLeftBehind(t *testing.T) {
+	w := newWorld(t)
+	require.Zero(t, w.link("l").ErrorCode)
+	w.plainMirror("orders", 3)
+	w.reporter = &fakeReplicator{status: map[string][]PartitionStatus{}}
+	w.service.SetReporter(w.reporter)
+	w.reporter.set("orders",
+		PartitionStatus{SourceEnd: 120, MirrorEnd: 100, LastFetch: time.Now()},
+		PartitionStatus{SourceEnd: 50, MirrorEnd: 50, LastFetch: time.Now()},
+		PartitionStatus{SourceEnd: 70, MirrorEnd: 50, LastFetch: time.Now().Add(-time.Minute)})
+	r := w.failover("orders", Event{Ends: []int64{103, 50, 50}, PhysicalEnds: []int64{103, 50, 50}})
+	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+	for name, s := range map[string]*Service{"same": w.service, "restarted": w.start()} {
+		ps := w.describe(s, "orders").Partitions
+		for i, want := range []int64{17, 0, -1} {
+			require.Equal(t, want, ps[i].Lag, "%s, partition %d", name, i)
+		}
+		require.EqualValues(t, 120, ps[0].SourceEndOffset, name)
+		require.EqualValues(t, -1, ps[2].SourceEndOffset, name)
+	}
+}
+
+// TestFailoverOfManyIsOne: what klink asks of the destination to fail over 1,000 mirrors is about what it asks for 10: all of
+// them are changed, compared with groups' offsets, ended and given their configs together.
+func TestFailoverOfManyIsOne(t *testing.T) {
+	requests := map[int]int64{}
+	for _, n := range []int{10, 1000} {
+		w := newWorld(t, func(c *Config) { c.ReconcileInterval = time.Hour })
+		w.reporter = startFakeReplicator(t, w.service, func(r *fakeReplicator) { r.empty = true })
+		require.Zero(t, w.link("l").ErrorCode)
+		alter := w.manyMirrors(n)
+		w.commit("g", "m0", "", 10)
+		counts := map[kmsg.Key]*atomic.Int64{}
+		for _, key := range []kmsg.Key{
+			kmsg.Produce, kmsg.InitProducerID, kmsg.EndTxn, kmsg.OffsetFetch, kmsg.ListGroups, kmsg.OffsetCommit, kmsg.ListOffsets, kmsg.Metadata,
+			kmsg.IncrementalAlterConfigs, kmsg.DescribeConfigs, kmsg.FindCoordinator, kmsg.AddPartitionsToTxn,
+		} {
+			counts[key] = &atomic.Int64{}
+			w.destination.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Observe: true, Count: -1, TopLevel: true, When: func(kmsg.Request) bool { counts[key].Add(1); return false }})
+		}
+		began := time.Now()
+		var errs int
+		for _, r := range w.service.HandleLink(t.Context(), &linkapi.AlterMirrorsRequest{TimeoutMs: 60_000, Mirrors: alter}).(*linkapi.AlterMirrorsResponse).Results {
+			if r.ErrorCode != 0 {
+				errs++
+				t.Error(r.Name, text(r.ErrorMessage))
+			}
+		}
+		took := time.Since(began)
+		require.Zero(t, errs)
+		for key, c := range counts {
+			if c := c.Load(); c > 0 {
+				t.Logf("%d mirrors: %s %d", n, kmsg.NameForKey(int16(key)), c)
+			}
+			requests[n] += c.Load()
+		}
+		t.Logf("%d mirrors: %v, %d requests", n, took, requests[n])
+		for _, m := range w.service.State().Mirrors {
+			require.Equal(t, MirrorStopped, m.State)
+		}
+		require.Equal(t, "producer", w.configsOf("m0")["compression.type"])
+		require.Positive(t, counts[kmsg.EndTxn].Load())
+		require.LessOrEqual(t, counts[kmsg.EndTxn].Load(), int64(8), "transactions of the state topic")
+		require.LessOrEqual(t, counts[kmsg.IncrementalAlterConfigs].Load(), int64(4))
+		w.service.Close()
+	}
+	require.LessOrEqual(t, requests[1000], 2*requests[10]+20)
+}
+
+// manyMirrors makes ACTIVE mirrors m0, m1, ... that have configs to be set at the stop, and returns what fails them over.
+func (w *world) manyMirrors(n int) (alter []linkapi.AlterMirror) {
+	ctx := context.Background()
+	var topics []string
+	for i := range n {
+		topics = append(topics, fmt.Sprintf("m%d", i))
+		alter = append(alter, linkapi.AlterMirror{Topic: topics[i], Op: linkapi.MirrorFailover})
+	}
+	lz4 := "lz4"
+	_, err := w.destAdmin.CreateTopics(ctx, 1, 1, map[string]*string{"compression.type": &lz4}, topics...)
+	require.NoError(w.t, err)
+	var details kadm.TopicDetails
+	require.Eventually(w.t, func() bool {
+		details, err = w.destAdmin.ListTopics(ctx, topics...)
+		return err == nil && details.Error() == nil
+	}, 20*time.Second, 10*time.Millisecond)
+	producer := "producer"
+	require.NoError(w.t, w.service.update(ctx, func(tx *Tx) error {
+		for _, topic := range topics {
+			if err := tx.PutTimeline(topic, 0, &timelineRecord{}); err != nil {
+				return err
+			}
+			if err := tx.PutMirror(topic, &mirrorRecord{
+				ID: newID(), Link: "l", SourceTopic: topic, TopicID: topicID(details[topic].ID), State: MirrorActive, Started: true,
+				Partitions: 1, Created: true, SourceConfigs: map[string]*string{"compression.type": &producer},
+			}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	return alter
+}

@@ -1,0 +1,326 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
+
+	"klink/protocol/linkapi"
+)
+
+// mirrorsFlags choose the mirrors that a command ends: those named, or with --link L --all all that are not stopped.
+type mirrorsFlags struct {
+	link string
+	all  bool
+}
+
+func (a *app) addMirrorsFlags(cmd *cobra.Command) *mirrorsFlags {
+	f := &mirrorsFlags{}
+	cmd.Flags().StringVar(&f.link, "link", "", "with --all: the `LINK` whose mirrors are meant")
+	cmd.Flags().BoolVar(&f.all, "all", false, "all mirrors of --link that are not stopped")
+	_ = cmd.RegisterFlagCompletionFunc("link", a.completeLinks())
+	cmd.ValidArgsFunction = a.completeMirrors()
+	cmd.Args = func(_ *cobra.Command, args []string) error {
+		switch {
+		case f.all && f.link == "":
+			return usagef("--all needs --link LINK")
+		case !f.all && f.link != "":
+			return usagef("--link goes with --all")
+		case f.all && len(args) > 0:
+			return usagef("either name topics, or use --link %s --all", f.link)
+		case !f.all && len(args) == 0:
+			return usagef("missing argument TOPIC")
+		}
+		return nil
+	}
+	return f
+}
+
+// topics are the mirrors that are meant, each once.
+func (f *mirrorsFlags) topics(ctx context.Context, cl *cluster, args []string) ([]string, error) {
+	if !f.all {
+		var topics []string
+		seen := map[string]bool{}
+		for _, topic := range args {
+			if !seen[topic] {
+				seen[topic] = true
+				topics = append(topics, topic)
+			}
+		}
+		return topics, nil
+	}
+	mirrors, err := listMirrors(ctx, cl, &f.link)
+	if err != nil {
+		return nil, prefixed("link", f.link, err)
+	}
+	var topics []string
+	for _, m := range mirrors {
+		if m.State != "STOPPED" {
+			topics = append(topics, m.Topic)
+		}
+	}
+	return topics, nil
+}
+
+// endedMirrorJSON is what has become of a mirror that was promoted or failed over.
+type endedMirrorJSON struct {
+	Topic   string `json:"topic"`
+	Stopped bool   `json:"stopped"`
+	Error   string `json:"error"` // why it was not
+	// LeftBehind are the partitions that the source had more of, or may have had; of a failover.
+	LeftBehind []leftBehindJSON `json:"left_behind"`
+}
+
+// leftBehindJSON is what a partition of a stopped mirror has not got; -1 = unknown.
+type leftBehindJSON struct {
+	Partition       int32 `json:"partition"`
+	SourceEndOffset int64 `json:"source_end_offset"` // as last seen
+	Offsets         int64 `json:"offsets"`
+}
+
+func (a *app) mirrorFailover(use, short string) *cobra.Command {
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   use + " [TOPIC...]",
+		Short: short,
+		Long: short + `.
+
+The source is not needed, and not waited for: what is not mirrored by then is left behind. The command shows how much that is, by
+partition: the end of the source as last seen minus the end of the mirror; unknown where the source did not answer any more.
+Committed offsets beyond the end of the mirror are set back to it. A command that was interrupted may be repeated.`,
+	}
+	which := a.addMirrorsFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return a.withCluster(func(cl *cluster, _ *kadm.Client) error {
+			topics, err := which.topics(cmd.Context(), cl, args)
+			if err != nil {
+				return err
+			}
+			e := &ending{a: a, cl: cl, topics: topics, op: linkapi.MirrorFailover, timeout: requestTimeout}
+			if dryRun {
+				return e.validate(cmd.Context(), use)
+			}
+			return e.run(cmd.Context())
+		})
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only check whether it could be done")
+	return cmd
+}
+
+// ending is a promotion or failover of mirrors.
+type ending struct {
+	a       *app
+	cl      *cluster
+	topics  []string
+	op      int8
+	timeout time.Duration
+}
+
+// alter sends the request. There is one result for each topic.
+func (e *ending) alter(ctx context.Context, validateOnly bool) ([]linkapi.NameResult, error) {
+	req := &linkapi.AlterMirrorsRequest{TimeoutMs: int32(e.timeout.Milliseconds()), ValidateOnly: validateOnly}
+	for _, topic := range e.topics {
+		req.Mirrors = append(req.Mirrors, linkapi.AlterMirror{Topic: topic, Op: e.op})
+	}
+	resp, err := request[*linkapi.AlterMirrorsResponse](ctx, e.cl, req)
+	if err != nil {
+		return nil, err
+	}
+	if len(resp.Results) != len(e.topics) {
+		return nil, fmt.Errorf("%s answered with %d results for %d mirrors", e.cl.address, len(resp.Results), len(e.topics))
+	}
+	return resp.Results, nil
+}
+
+// validate says of each mirror whether it could be done.
+func (e *ending) validate(ctx context.Context, use string) error {
+	results, err := e.alter(ctx, true)
+	if err != nil {
+		return err
+	}
+	var failures []error
+	for _, r := range results {
+		if err := resultError(r.ErrorCode, r.ErrorMessage); err != nil {
+			failures = append(failures, prefixed("topic", r.Name, err))
+		} else {
+			fmt.Fprintf(e.a.out, "Topic %q: %s is possible.\n", r.Name, use)
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// run ends the mirrors, and says what has become of each, also when others fail.
+func (e *ending) run(ctx context.Context) error {
+	ended := make([]endedMirrorJSON, len(e.topics))
+	if len(e.topics) > 0 {
+		end := e.watch(ctx)
+		results, err := e.alter(ctx, false)
+		end()
+		if err != nil {
+			if e.op == linkapi.MirrorPromote {
+				fmt.Fprintln(e.a.err, "What klink has begun goes on until the time-out: repeat the command to wait for it, or take it back with `klink mirror resume`.")
+			}
+			return err
+		}
+		for i, r := range results {
+			ended[i] = endedMirrorJSON{Topic: r.Name, Stopped: r.ErrorCode == 0, LeftBehind: []leftBehindJSON{}}
+			if err := resultError(r.ErrorCode, r.ErrorMessage); err != nil {
+				ended[i].Error = err.Error()
+			}
+		}
+		if err := e.leftBehind(ctx, ended); err != nil {
+			fmt.Fprintf(e.a.err, "What was left behind cannot be shown: %v\n", err)
+		}
+	}
+	if e.a.output == "json" {
+		if err := e.a.json(ended); err != nil {
+			return err
+		}
+	} else {
+		e.print(ended)
+	}
+	var failures []error
+	for _, m := range ended {
+		if !m.Stopped {
+			failures = append(failures, prefixed("topic", m.Topic, errors.New(m.Error)))
+		}
+	}
+	return errors.Join(failures...)
+}
+
+func (e *ending) print(ended []endedMirrorJSON) {
+	if len(ended) == 0 {
+		fmt.Fprintln(e.a.out, "There is no mirror that is not stopped.")
+	}
+	var rows [][]any
+	for _, m := range ended {
+		if m.Stopped {
+			fmt.Fprintf(e.a.out, "Stopped mirroring for topic %q.\n", m.Topic)
+		}
+		for _, l := range m.LeftBehind {
+			rows = append(rows, []any{m.Topic, l.Partition, offset(l.SourceEndOffset), offset(l.Offsets)})
+		}
+	}
+	if len(rows) > 0 {
+		fmt.Fprintln(e.a.out)
+		e.a.table([]string{"Mirror Topic", "Partition", "Source End Offset", "Offsets Left Behind"}, rows)
+	}
+}
+
+// leftBehind puts in what mirrors that were failed over have not got. A mirror that was promoted before has everything, and one
+// that was never more than planned is gone.
+func (e *ending) leftBehind(ctx context.Context, ended []endedMirrorJSON) error {
+	if e.op != linkapi.MirrorFailover {
+		return nil
+	}
+	var topics []string
+	var at []int
+	for i, m := range ended {
+		if m.Stopped {
+			topics, at = append(topics, m.Topic), append(at, i)
+		}
+	}
+	if len(topics) == 0 {
+		return nil
+	}
+	mirrors, err := describeMirrors(ctx, e.cl, topics)
+	if err != nil {
+		return err
+	}
+	for n, m := range mirrors {
+		for _, p := range m.Partitions {
+			if p.Lag != 0 {
+				l := &ended[at[n]].LeftBehind
+				*l = append(*l, leftBehindJSON{p.Partition, p.SourceEndOffset, p.Lag})
+			}
+		}
+	}
+	return nil
+}
+
+// watch shows how a promotion comes on until the function that it returns is called, which returns when nothing is shown any
+// more. A failover is over before there is something to show.
+func (e *ending) watch(ctx context.Context) (end func()) {
+	if e.op != linkapi.MirrorPromote {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p := newProgress(e.a.err)
+		defer p.clear()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(progressInterval):
+			}
+			if mirrors, err := describeMirrors(ctx, e.cl, e.topics); err == nil && ctx.Err() == nil {
+				p.show(promotionText(mirrors), time.Now())
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// promotionText says in one line how far promotions have come.
+func promotionText(mirrors []linkapi.DescribedMirror) string {
+	var left, away, unknown int
+	var lag, most int64
+	var worst string
+	open := 0
+	for _, m := range mirrors {
+		if m.State == "STOPPED" {
+			continue
+		}
+		left++
+		if m.Error != "" {
+			away++
+		}
+		var own int64
+		isOpen := false
+		for _, p := range m.Partitions {
+			if p.Lag < 0 {
+				unknown++
+				continue
+			}
+			own += p.Lag
+			isOpen = isOpen || hasOpenTransaction(p)
+		}
+		lag += own
+		if own > most {
+			most, worst = own, m.Topic
+		}
+		if isOpen {
+			open++
+		}
+	}
+	parts := []string{fmt.Sprintf("promoting: %d of %d mirrors to go", left, len(mirrors))}
+	switch {
+	case lag > 0 && left > 1:
+		parts = append(parts, fmt.Sprintf("%d offsets behind, most in %s: %d", lag, worst, most))
+	case lag > 0:
+		parts = append(parts, fmt.Sprintf("%d offsets behind", lag))
+	case left > 0 && unknown == 0:
+		parts = append(parts, "without lag")
+	}
+	if unknown > 0 {
+		parts = append(parts, fmt.Sprintf("the lag of %d partitions is unknown", unknown))
+	}
+	if open > 0 {
+		parts = append(parts, fmt.Sprintf("transactions are open at the source in %d", open))
+	}
+	if away > 0 {
+		parts = append(parts, fmt.Sprintf("%d cannot go on, see `klink mirror list`", away))
+	}
+	return strings.Join(parts, ", ")
+}

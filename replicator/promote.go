@@ -1,0 +1,358 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"klink/admin"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/errgroup"
+)
+
+// A mirror that is being promoted (admin.Mirror.Promotion) runs on like any other. Here is found out when it has everything that
+// its source has, which is then reported; Control stops it.
+//
+// Invariant: a promotion is reported as caught up only if two looks at the source that began lookInterval apart, both after the
+// promotion was seen in the state, found the same partitions with the same ends, no transaction open below them, and the mirror's
+// logical end exactly there in each partition, with nothing on its way to it.
+//
+// So a promotion has all that was written before it was asked for, and all that was written until the source has been still for
+// a moment. What is written to the source after the second look is not mirrored, or may be: nothing fences its writers.
+
+// lookInterval is for how long the source must have been still.
+const lookInterval = 300 * time.Millisecond
+
+// lookTimeout bounds one look.
+const lookTimeout = 5 * time.Second
+
+// maxCaughtUp bounds how many mirrors are reported at once. What is reported together is one write.
+const maxCaughtUp = 1000
+
+// look is what the last look at the source of a mirror found.
+type look struct {
+	promotion string
+	m         *mirror // another one has not been looked at
+	ends      []int64 // by partition
+}
+
+// promoter looks after the mirrors that are being promoted. It is used by one goroutine.
+type promoter struct {
+	r     *Replicator
+	looks map[string]look // by topic
+}
+
+// watchPromotions runs until ctx ends.
+func (r *Replicator) watchPromotions(ctx context.Context) {
+	changes, cancel := r.cfg.Control.Subscribe()
+	defer cancel()
+	p := promoter{r: r, looks: map[string]look{}}
+	for ctx.Err() == nil {
+		began := time.Now()
+		if p.round(ctx, r.cfg.Control.State()) {
+			// A look at many partitions takes a while; the source must not be kept busy with it.
+			sleep(ctx, max(lookInterval, 3*time.Since(began)))
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-changes:
+		}
+	}
+}
+
+// round looks at the sources of all mirrors that are being promoted and seem to have everything, and reports those that have;
+// again is false if none is being promoted.
+func (p *promoter) round(ctx context.Context, st *admin.State) (again bool) {
+	bySource := map[*source][]*mirror{}
+	looks := map[string]look{}
+	for topic, am := range st.Mirrors {
+		if am.Promotion == "" {
+			continue
+		}
+		again = true
+		m := p.r.mirror(topic)
+		if m == nil || keyOf(am) != m.mirrorKey || am.State != admin.MirrorActive {
+			continue
+		}
+		s, complete := m.currentSource()
+		if s != nil && !complete {
+			s.refresh() // partitions that were just added have no fetcher yet
+		}
+		if s == nil || m.lag() != 0 {
+			continue
+		}
+		bySource[s] = append(bySource[s], m)
+		looks[topic] = look{promotion: am.Promotion, m: m}
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	found := map[string][]int64{}
+	for s, mirrors := range bySource {
+		wg.Go(func() {
+			ends, err := s.stableEnds(ctx, mirrors)
+			if err != nil && ctx.Err() == nil {
+				s.log.Debug("the ends of mirrors that are being promoted are not known, will retry", "mirrors", len(mirrors), "error", err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for m, e := range ends {
+				found[m.topic] = e
+			}
+		})
+	}
+	wg.Wait()
+	var caughtUp []admin.Event
+	for topic, l := range looks {
+		l.ends = found[topic]
+		if l.ends == nil || !l.m.endsAt(l.ends) {
+			delete(looks, topic)
+			continue
+		}
+		before := p.looks[topic]
+		if before.m == l.m && before.promotion == l.promotion && slices.Equal(before.ends, l.ends) {
+			caughtUp = append(caughtUp, admin.Event{Kind: admin.EventMirrorCaughtUp, Link: l.m.link, Topic: topic, Promotion: l.promotion})
+		}
+		looks[topic] = l
+	}
+	p.looks = looks
+	p.report(ctx, caughtUp)
+	return again
+}
+
+// report tells Control. What fails is found again in the next round.
+func (p *promoter) report(ctx context.Context, events []admin.Event) {
+	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	var reports errgroup.Group
+	reports.SetLimit(maxCaughtUp)
+	for _, ev := range events {
+		reports.Go(func() error {
+			if err := p.r.cfg.Control.Report(ctx, ev); err != nil && ctx.Err() == nil {
+				p.r.log.Warn("reporting that a mirror has caught up failed, will retry", "link", ev.Link, "topic", ev.Topic, "error", err)
+			}
+			return nil
+		})
+	}
+	_ = reports.Wait()
+}
+
+// lag is how far the mirror is behind what its source was last seen to have; -1 = not known. A source is asked for its ends only
+// when this is 0.
+func (m *mirror) lag() (lag int64) {
+	for _, w := range m.all() {
+		w.mu.Lock()
+		end, source := w.settledEnd(), w.core.sourceEnd
+		w.mu.Unlock()
+		if end < 0 || source < 0 {
+			return -1
+		}
+		lag += max(0, source-end)
+	}
+	return lag
+}
+
+// settledEnd is the logical end of the mirror, -1 = something is on its way to it, or it is not known now; w.mu is held.
+func (w *worker) settledEnd() int64 {
+	c := &w.core
+	switch {
+	case c.state != stateRunning, c.stopping, c.doomed != nil, c.inFlight, len(c.queue) > 0:
+		return -1
+	case c.empty:
+		return max(c.next, c.floor)
+	}
+	return c.next
+}
+
+// endsAt says whether the mirror has just these partitions and ends.
+func (m *mirror) endsAt(ends []int64) bool {
+	workers := m.all()
+	if len(workers) != len(ends) || m.failed() != nil || !m.mayFetch() {
+		return false
+	}
+	for i, w := range workers {
+		w.mu.Lock()
+		end := w.settledEnd()
+		w.mu.Unlock()
+		if end != ends[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// currentSource is the source that serves the mirror, nil = none does now, and whether every partition has a fetcher there.
+func (m *mirror) currentSource() (s *source, complete bool) {
+	complete = true
+	for _, w := range m.all() {
+		if f := w.fetcher.Load(); f != nil {
+			s = f.s
+		} else {
+			complete = false
+		}
+	}
+	return s, complete
+}
+
+// endAt is a partition's end at the source.
+type endAt struct {
+	m         *mirror
+	partition int32
+}
+
+// stableEnds asks the source where the topics of mirrors end. Those are left out of which that is not known for certain, and those
+// with a transaction open below their end.
+func (s *source) stableEnds(ctx context.Context, mirrors []*mirror) (map[*mirror][]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	byLeader, partitions, err := s.leadersOf(ctx, mirrors)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		asking errgroup.Group
+		mu     sync.Mutex
+		ends   = map[endAt]int64{}
+	)
+	for broker, of := range byLeader {
+		asking.Go(func() error {
+			// The last stable offset first: it never is above the end that is asked for after it.
+			stable, err := s.listEnds(ctx, broker, of, readCommitted)
+			if err != nil {
+				return err
+			}
+			high, err := s.listEnds(ctx, broker, of, readUncommitted)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for at, end := range high {
+				if lso, ok := stable[at]; ok && lso == end {
+					ends[at] = end
+				}
+			}
+			return nil
+		})
+	}
+	err = asking.Wait() // what the other brokers have said counts
+	all := map[*mirror][]int64{}
+mirrors:
+	for m, n := range partitions {
+		es := make([]int64, n)
+		for p := range es {
+			end, ok := ends[endAt{m, int32(p)}]
+			if !ok {
+				continue mirrors
+			}
+			es[p] = end
+		}
+		all[m] = es
+	}
+	return all, err
+}
+
+// leadersOf asks the source who leads which partitions, and how many there are. Mirrors whose topic is not there as it was, or has
+// a partition without a leader, are left out.
+func (s *source) leadersOf(ctx context.Context, mirrors []*mirror) (byLeader map[int32][]endAt, partitions map[*mirror]int, err error) {
+	req := kmsg.NewPtrMetadataRequest()
+	req.Topics = []kmsg.MetadataRequestTopic{} // none; null would be all
+	byTopic := map[string][]*mirror{}
+	for _, m := range mirrors {
+		if byTopic[m.sourceTopic] == nil {
+			t := kmsg.NewMetadataRequestTopic()
+			t.Topic = kmsg.StringPtr(m.sourceTopic)
+			req.Topics = append(req.Topics, t)
+		}
+		byTopic[m.sourceTopic] = append(byTopic[m.sourceTopic], m)
+	}
+	resp, err := req.RequestWith(ctx, s.client)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+		return nil, nil, err
+	}
+	if link := s.r.cfg.Control.State().Links[s.name]; link == nil || link.SourceClusterID != "" && resp.ClusterID != nil && *resp.ClusterID != link.SourceClusterID {
+		return nil, nil, errors.New("another cluster answers at the source's address")
+	}
+	byLeader, partitions = map[int32][]endAt{}, map[*mirror]int{}
+	for i := range resp.Topics {
+		t := &resp.Topics[i]
+		if t.Topic == nil || t.ErrorCode != 0 || len(t.Partitions) == 0 {
+			continue
+		}
+		led := !slices.ContainsFunc(t.Partitions, func(p kmsg.MetadataResponseTopicPartition) bool {
+			return p.Leader < 0 || p.Partition < 0 || int(p.Partition) >= len(t.Partitions)
+		})
+		if !led {
+			continue
+		}
+		for _, m := range byTopic[*t.Topic] {
+			if id := m.id(); id != zeroID && t.TopicID != zeroID && id != t.TopicID {
+				continue
+			}
+			if len(t.Partitions) > len(m.all()) {
+				s.refresh() // the mirror has to grow first
+			}
+			partitions[m] = len(t.Partitions)
+			for k := range t.Partitions {
+				p := &t.Partitions[k]
+				byLeader[p.Leader] = append(byLeader[p.Leader], endAt{m, p.Partition})
+			}
+		}
+	}
+	return byLeader, partitions, nil
+}
+
+// readUncommitted is the isolation level that tells the high watermark, where readCommitted tells the last stable offset.
+const readUncommitted = 0
+
+// listEnds asks a broker for the ends of partitions that it leads; those with an error are left out.
+func (s *source) listEnds(ctx context.Context, broker int32, of []endAt, isolation int8) (map[endAt]int64, error) {
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.ReplicaID = -1
+	req.IsolationLevel = isolation
+	topics := map[string]int{}
+	asked := map[string]map[int32][]endAt{}
+	for _, at := range of {
+		name := at.m.sourceTopic
+		i, ok := topics[name]
+		if !ok {
+			i = len(req.Topics)
+			topics[name] = i
+			t := kmsg.NewListOffsetsRequestTopic()
+			t.Topic = name
+			req.Topics = append(req.Topics, t)
+			asked[name] = map[int32][]endAt{}
+		}
+		if asked[name][at.partition] == nil {
+			p := kmsg.NewListOffsetsRequestTopicPartition()
+			p.Partition, p.CurrentLeaderEpoch, p.Timestamp, p.MaxNumOffsets = at.partition, -1, timestampLatest, 1
+			req.Topics[i].Partitions = append(req.Topics[i].Partitions, p)
+		}
+		asked[name][at.partition] = append(asked[name][at.partition], at)
+	}
+	kresp, err := s.client.Broker(int(broker)).Request(ctx, req)
+	if err != nil {
+		return nil, fmt.Errorf("ListOffsets at broker %d of the source: %w", broker, err)
+	}
+	ends := map[endAt]int64{}
+	resp := kresp.(*kmsg.ListOffsetsResponse)
+	for i := range resp.Topics {
+		for _, p := range resp.Topics[i].Partitions {
+			if p.ErrorCode != 0 || p.Offset < 0 {
+				continue
+			}
+			for _, at := range asked[resp.Topics[i].Topic][p.Partition] {
+				ends[at] = p.Offset
+			}
+		}
+	}
+	return ends, nil
+}

@@ -1,0 +1,254 @@
+package replicator
+
+import (
+	"errors"
+	"maps"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"klink/admin"
+	"klink/internal/kafkatest"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// notCaughtUp checks for a while that a promotion is not reported as caught up.
+func (w *world) notCaughtUp(topic, why string) {
+	w.t.Helper()
+	for until := time.Now().Add(3 * lookInterval); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
+		if w.control.seen(admin.EventMirrorCaughtUp, topic) {
+			w.t.Fatalf("reported as caught up, although %s", why)
+		}
+	}
+}
+
+// TestPromoteTakesTwoLooks: of one promotion, at one source that has stayed as it was, with the mirror's end exactly there.
+func TestPromoteTakesTwoLooks(t *testing.T) {
+	w, src, _ := embedded(t)
+	w.topics("orders", 2)
+	w.produce("orders", 0, 5, 20)
+	w.mirror("orders")
+	w.run()
+	w.awaitState("orders", admin.MirrorActive)
+	w.awaitCaughtUp("orders")
+	p := promoter{r: w.r, looks: map[string]look{}}
+	promotion, state := "a", admin.MirrorActive
+	// round is one of a promotion that Control's own state does not show, so that nobody else looks.
+	round := func() (reported bool) {
+		t.Helper()
+		st := *w.control.State()
+		st.Mirrors = maps.Clone(st.Mirrors)
+		m := *st.Mirrors["orders"]
+		m.Promotion, m.State = promotion, state
+		st.Mirrors["orders"] = &m
+		before := w.control.count(admin.EventMirrorCaughtUp, "orders")
+		if !p.round(t.Context(), &st) {
+			t.Error("nothing is being promoted")
+		}
+		return w.control.count(admin.EventMirrorCaughtUp, "orders") > before
+	}
+	// settled is a round once the mirror's workers have nothing to do.
+	settled := func() bool {
+		t.Helper()
+		w.awaitCaughtUp("orders")
+		w.await("the workers", func() (bool, string) { return w.r.mirror("orders").lag() == 0, "" })
+		return round()
+	}
+	want := func(got, want bool, what string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: reported %v", what, got)
+		}
+	}
+	want(settled(), false, "the first look")
+	want(settled(), true, "the second look")
+	want(settled(), true, "as long as the state does not show it")
+	w.produce("orders", 1, 3, 20)
+	want(settled(), false, "the source has more than at the look before")
+	want(settled(), true, "and the second look at that")
+	promotion = "b"
+	want(settled(), false, "another promotion")
+	want(settled(), true, "the second look of that")
+	state = admin.MirrorSourceUnavailable
+	want(settled(), false, "the source is not there")
+	state = admin.MirrorActive
+	want(settled(), false, "it is again")
+	want(settled(), true, "the second look since")
+
+	for name, key := range map[string]kmsg.Key{"ends": kmsg.ListOffsets, "leaders": kmsg.Metadata} {
+		want(settled(), true, "before "+name+" are unknown")
+		fault := src.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Topic: "orders", Err: kerr.UnknownServerError, Count: 1})
+		want(round(), false, name+" unknown")
+		fault.Remove()
+		want(settled(), false, name+" known again")
+		want(settled(), true, name+" known twice")
+	}
+
+	m := w.r.mirror("orders")
+	m.mu.Lock()
+	id := m.sourceID
+	m.sourceID = [16]byte{9}
+	m.mu.Unlock()
+	want(round(), false, "the source's topic is another one")
+	m.mu.Lock()
+	m.sourceID = id
+	m.mu.Unlock()
+	want(settled(), false, "the right topic")
+
+	for name, ends := range map[string][]int64{"fewer": {4, 3}, "more": {6, 3}, "one partition": {5}, "three": {5, 3, 0}} {
+		if m.endsAt(ends) {
+			t.Errorf("%s: a mirror that ends at 5 and 3 ends at %v", name, ends)
+		}
+	}
+	if !m.endsAt([]int64{5, 3}) {
+		t.Error("a mirror that ends at 5 and 3 does not end there")
+	}
+	want(round(), true, "nothing has changed")
+}
+
+// TestPromoteOfAnIdleMirror: it is drained and stopped soon, an empty partition that begins anywhere too.
+func TestPromoteOfAnIdleMirror(t *testing.T) {
+	w, _, _ := embedded(t)
+	w.topics("orders", 2)
+	w.produce("orders", 0, 5, 20)
+	w.produce("orders", 1, 7, 20)
+	kafkatest.DeleteRecordsBefore(t, w.src.cl, "orders", 1, 7)
+	w.mirror("orders")
+	w.run()
+	w.awaitState("orders", admin.MirrorActive)
+	w.awaitCaughtUp("orders")
+	began := time.Now()
+	w.control.promote("orders", "p")
+	w.awaitState("orders", admin.MirrorStopped)
+	t.Logf("stopped after %v", time.Since(began))
+	w.same("orders")
+	w.control.mu.Lock()
+	defer w.control.mu.Unlock()
+	last := w.control.events[len(w.control.events)-1]
+	if last.Kind != admin.EventMirrorDrained || len(last.Ends) != 2 || last.Ends[0] != 5 || last.Ends[1] != 7 {
+		t.Errorf("ended by %+v", last)
+	}
+}
+
+// TestPromoteWhileItIsWritten: as long as the source is written to, the mirror runs; then it has all of that, and is stopped.
+func TestPromoteWhileItIsWritten(t *testing.T) {
+	w, _, _ := embedded(t)
+	w.topics("orders", 1)
+	w.mirror("orders")
+	w.run()
+	w.awaitState("orders", admin.MirrorActive)
+	var stop atomic.Bool
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		for !stop.Load() {
+			w.produce("orders", 0, 2, 20)
+			time.Sleep(20 * time.Millisecond)
+		}
+	}()
+	w.control.promote("orders", "p")
+	before := w.r.Status("orders")[0].MirrorEnd
+	w.notCaughtUp("orders", "the source is written to")
+	w.await("the mirror to go on", func() (bool, string) { return w.r.Status("orders")[0].MirrorEnd > before+10, "" })
+	stop.Store(true)
+	<-written
+	w.awaitState("orders", admin.MirrorStopped)
+	w.same("orders")
+}
+
+// TestPromoteWaitsForTransactions: what is above the last stable offset is not in the mirror, and may yet be committed.
+func TestPromoteWaitsForTransactions(t *testing.T) {
+	for name, c := range map[string]struct {
+		end     kgo.TransactionEndTry
+		aligned string
+	}{"commit": {kgo.TryCommit, "off"}, "abort": {kgo.TryAbort, "off"}, "commit, aligned": {kgo.TryCommit, "auto"}} {
+		t.Run(name, func(t *testing.T) {
+			w, _, _ := embedded(t)
+			w.configs["offset.alignment"] = c.aligned
+			w.topics("orders", 1)
+			w.produce("orders", 0, 2, 20)
+			w.mirror("orders")
+			w.run()
+			w.awaitState("orders", admin.MirrorActive)
+			cl := kafkatest.NewClient(t, kgo.SeedBrokers(w.src.seeds...), kgo.TransactionalID("tx"), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ManualFlushing())
+			if err := cl.BeginTransaction(); err != nil {
+				t.Fatal(err)
+			}
+			send(t, cl, "orders", 0, kafkatest.Records(3, 10)...)
+			w.control.promote("orders", "p")
+			w.notCaughtUp("orders", "a transaction is open")
+			if err := cl.EndTransaction(t.Context(), c.end); err != nil {
+				t.Fatal(err)
+			}
+			w.awaitState("orders", admin.MirrorStopped)
+			w.same("orders")
+		})
+	}
+}
+
+// TestPromoteFollowsNewPartitions: a partition that the source gets meanwhile is mirrored before.
+func TestPromoteFollowsNewPartitions(t *testing.T) {
+	w, _, _ := embedded(t)
+	w.configs["metadata.max.age.ms"] = "600000" // a look at the ends has to see it
+	w.topics("orders", 1)
+	w.produce("orders", 0, 5, 20)
+	w.mirror("orders")
+	w.run()
+	w.awaitState("orders", admin.MirrorActive)
+	w.awaitCaughtUp("orders")
+	grow := w.control.create
+	var may atomic.Bool
+	w.control.mu.Lock()
+	w.control.create = func(topic string, n int32) error {
+		if !may.Load() {
+			return errors.New("not now")
+		}
+		return grow(topic, n)
+	}
+	w.control.mu.Unlock()
+	if _, err := kadm.NewClient(w.src.cl).UpdatePartitions(t.Context(), 3, "orders"); err != nil {
+		t.Fatal(err)
+	}
+	w.control.promote("orders", "p")
+	w.notCaughtUp("orders", "two partitions are missing")
+	fresh := kafkatest.NewClient(t, kgo.SeedBrokers(w.src.seeds...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ManualFlushing())
+	send(t, fresh, "orders", 2, kafkatest.Records(5, 20)...)
+	may.Store(true)
+	w.awaitState("orders", admin.MirrorStopped)
+	if n := len(w.control.State().Timelines["orders"]); n != 3 {
+		t.Errorf("%d partitions", n)
+	}
+	w.same("orders")
+}
+
+// TestPromoteOutlivesTheSource: a promotion whose source goes away waits for it, and a promoted mirror that is taken over by another
+// process goes on there.
+func TestPromoteOutlivesTheSource(t *testing.T) {
+	src, faults := faulty(t)
+	dst := kafkatest.Embedded(t, 1)
+	w := newWorld(t, src.ListenAddrs(), dst.ListenAddrs())
+	w.configs["bootstrap.servers"] = faults.Addr()
+	w.configs["availability.check.consecutive.failure.threshold"] = "2"
+	w.topics("orders", 1)
+	w.produce("orders", 0, 5, 20)
+	w.mirror("orders")
+	w.run()
+	w.awaitState("orders", admin.MirrorActive)
+	w.awaitCaughtUp("orders")
+	w.produce("orders", 0, 3, 20)
+	faults.Stall()
+	w.control.promote("orders", "p")
+	w.await("the link to be down", func() (bool, string) { return w.control.State().Links[linkName].State == admin.LinkUnavailable, "" })
+	w.notCaughtUp("orders", "the source is away")
+	w.stop()
+	w.run()
+	w.notCaughtUp("orders", "the source is away still")
+	faults.Resume()
+	w.awaitState("orders", admin.MirrorStopped)
+	w.same("orders")
+}
