@@ -333,6 +333,10 @@ func TestFinalOffsetSync(t *testing.T) {
 	require.Len(t, errs, 1)
 	require.Equal(t, ErrGroupInUse, errs[0].Code)
 
+	notes := w.service.finalOffsets(context.Background(), "l", []string{"orders"})
+	require.Len(t, notes["orders"], 1)
+	require.Contains(t, notes["orders"][0], "CONSUMER_GROUP_IN_USE_ERROR: group 'busy'")
+
 	// STOPPED: never again.
 	w.report(Event{Kind: EventMirrorDrained, Topic: "orders", Ends: []int64{100}, PhysicalEnds: []int64{100}})
 	awaitState(t, w.service, "the stop to end", func(s *State) bool { return s.Mirrors["orders"].State == MirrorStopped })

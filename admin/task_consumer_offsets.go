@@ -55,6 +55,27 @@ func (s *Service) syncOffsetsOf(ctx context.Context, l *Link, topics []string) [
 	return s.syncGroups(ctx, o)
 }
 
+// finalOffsets is syncOffsetsOf for the stop of mirrors: what could not be done, by topic, for people.
+func (s *Service) finalOffsets(ctx context.Context, link string, topics []string) (notes map[string][]string) {
+	l := s.State().Links[link]
+	if l == nil {
+		return nil
+	}
+	errs := s.syncOffsetsOf(ctx, l, topics)
+	if len(errs) == 0 {
+		return nil
+	}
+	note := fmt.Sprintf("committed offsets of groups were not all carried over from the source: %s: %.500s", errs[0].Code, errs[0].Message)
+	if more := len(errs) - 1; more > 0 {
+		note += fmt.Sprintf(", and %d more errors", more)
+	}
+	notes = map[string][]string{}
+	for _, topic := range topics {
+		notes[topic] = []string{note}
+	}
+	return notes
+}
+
 func (s *Service) offsetSync(l *Link, source *source, mirrors map[string]*Mirror) *offsetSync {
 	return &offsetSync{s: s, link: l, source: source, mirrors: mirrors, takes: takesOffsets, memory: s.offsetMemory(l)}
 }
