@@ -120,6 +120,7 @@ func New(cfg Config) (*Service, error) {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.state.Store(&State{})
 	s.tasks = newTaskRunner(s)
+	s.finalSync = s.finalOffsets
 	return s, nil
 }
 
