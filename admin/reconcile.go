@@ -11,7 +11,9 @@ import (
 )
 
 // reconcile compares the mirrors with the topics of the destination until Close: it finishes what a crash or an error has
-// interrupted, and finds out what was done to mirror topics around klink.
+// interrupted, and finds out what was done to mirror topics around klink. Of several instances the owner of a mirror does so;
+// that two do, as its ownership moves or while a request creates it, does no harm: each step is a compare-and-set, or says of
+// the topic what the record says.
 func (s *Service) reconcile() {
 	for {
 		if err := s.reconcileOnce(s.ctx); err != nil && s.ctx.Err() == nil {
@@ -47,6 +49,10 @@ func (s *Service) reconcileOnce(ctx context.Context) error {
 	}
 	var errs []error
 	for _, topic := range topics {
+		if !s.ownsTopic(topic) {
+			delete(s.gone, topic)
+			continue // its owner looks
+		}
 		t, ok := meta.Topics[topic]
 		missing := !ok || errors.Is(t.Err, kerr.UnknownTopicOrPartition)
 		if !missing && t.Err != nil {
@@ -119,7 +125,25 @@ func (s *Service) reconcileCreation(ctx context.Context, topic string, m *mirror
 	if err == nil || uncertain(err) {
 		return err
 	}
+	if created, gone, asked := s.isCreated(ctx, topic, m.ID); created || gone || asked != nil {
+		return asked
+	}
 	return s.failMirror(ctx, topic, m.ID, ErrPolicyViolation, fmt.Sprintf("its topic could not be created: %s; delete the topic and create the mirror anew", err), false)
+}
+
+// isCreated says whether a mirror is complete, or gone: another instance may be creating it too, and have been faster. Then
+// what stood in the way here may be the mirror's own records.
+func (s *Service) isCreated(ctx context.Context, topic, id string) (created, gone bool, err error) {
+	if err := s.store.Sync(ctx); err != nil {
+		return false, false, err
+	}
+	err = s.update(ctx, func(tx *Tx) error {
+		m, err := tx.Mirror(topic)
+		gone = err == nil && (m == nil || m.ID != id)
+		created = err == nil && !gone && m.Created
+		return err
+	})
+	return created, gone, err
 }
 
 // recordedPlan is the plan of a recorded mirror whose topic is not there yet; nil = the mirror is gone or complete.

@@ -62,6 +62,7 @@ type Service struct {
 
 	state    atomic.Pointer[State]
 	reporter atomic.Pointer[Reporter]
+	owner    atomic.Pointer[Owner] // nil = this instance owns everything
 
 	publishMu   sync.Mutex // serialises pictures
 	complete    bool       // under publishMu
@@ -227,6 +228,11 @@ func (s *Service) publish() {
 	state := s.store.State()
 	s.state.Store(state)
 	s.cfg.Publish(snapshot(state))
+	s.wakeSubscribers()
+}
+
+// wakeSubscribers gives every subscriber a token; publishMu is held.
+func (s *Service) wakeSubscribers() {
 	for ch := range s.subscribers {
 		select {
 		case ch <- struct{}{}:
