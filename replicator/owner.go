@@ -35,8 +35,8 @@ type owner struct {
 	timer   *time.Timer
 	working slotSet        // given, and fenced
 	leaving slotSet        // to be let go of when nothing runs any more
-	terms   [slots]uint64  // how often a slot was gained
-	dropped sync.WaitGroup // mirrors are being told that the lease has ended
+	terms   [slots]uint64 // how often a slot was gained
+	dropped chan struct{} // closed when the mirrors have been told that the lease has ended; nil = it never did
 	changed func()
 	freed   chan struct{} // leaving has become less; of capacity 1
 }
@@ -85,13 +85,26 @@ func (o *owner) drop(why string) {
 	if o.timer != nil {
 		o.timer.Stop()
 	}
-	o.dropped.Add(1)
-	changed := o.changed
+	before, done := o.dropped, make(chan struct{})
+	o.dropped = done
 	go func() { // mu is a leaf
-		defer o.dropped.Done()
+		defer close(done)
+		if before != nil {
+			<-before
+		}
 		o.r.loseAll()
-		changed()
+		o.changed()
 	}()
+}
+
+// told returns when the mirrors know of every lease that has ended.
+func (o *owner) told() {
+	o.mu.Lock()
+	dropped := o.dropped
+	o.mu.Unlock()
+	if dropped != nil {
+		<-dropped
+	}
 }
 
 // watch looks at the lease when it is to end.
@@ -123,7 +136,8 @@ func (o *owner) leased() bool {
 
 // gain begins to work on slots; false if the coordinator has not heard of this instance for too long.
 func (o *owner) gain(gained slotSet, sent time.Time) bool {
-	o.dropped.Wait() // nothing of before may be taken for ours again
+	o.leased()
+	o.told() // nothing of before may be taken for ours again
 	o.mu.Lock()
 	if o.look(); o.ctx.Err() != nil {
 		if !o.lease.grant(sent, time.Now()) {
@@ -159,7 +173,7 @@ func (o *owner) lose(why string) {
 		o.drop(why)
 	}
 	o.mu.Unlock()
-	o.dropped.Wait()
+	o.told()
 }
 
 // close ends the timer, once nothing is worked on.
