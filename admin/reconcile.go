@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -43,6 +44,14 @@ func (s *Service) reconcileOnce(ctx context.Context) error {
 	}); err != nil || len(topics) == 0 {
 		return err
 	}
+	maps.DeleteFunc(s.uncreated, func(id string, _ time.Time) bool {
+		for _, m := range mirrors {
+			if m != nil && m.ID == id && !m.Created {
+				return false
+			}
+		}
+		return true
+	})
 	meta, err := s.admin.Metadata(ctx, topics...)
 	if err != nil {
 		return fmt.Errorf("metadata of the destination: %w", err)
@@ -108,6 +117,10 @@ func (s *Service) reconcileCreation(ctx context.Context, topic string, m *mirror
 		return nil // its request is at it
 	}
 	defer s.endCreating(topic)
+	if s.owner.Load() != nil && s.uncreatedFor(m.ID) < creationHeadStart {
+		s.wakeAfter(creationHeadStart)
+		return nil // its request may be at it, at another instance
+	}
 	switch m.State {
 	case MirrorStopped:
 		// Stopped before it ever was: what has its name, if anything, is an ordinary topic.
@@ -144,6 +157,19 @@ func (s *Service) isCreated(ctx context.Context, topic, id string) (created, gon
 		return err
 	})
 	return created, gone, err
+}
+
+// creationHeadStart is how long the creation of a mirror is left to the instance that has the request for it.
+const creationHeadStart = 2 * time.Second
+
+// uncreatedFor is how long this instance has known that a mirror's topic is not there yet.
+func (s *Service) uncreatedFor(id string) time.Duration {
+	since, ok := s.uncreated[id]
+	if !ok {
+		since = time.Now()
+		s.uncreated[id] = since
+	}
+	return time.Since(since)
 }
 
 // recordedPlan is the plan of a recorded mirror whose topic is not there yet; nil = the mirror is gone or complete.

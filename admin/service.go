@@ -77,6 +77,8 @@ type Service struct {
 
 	kick chan struct{} // wakes the reconciler
 	gone map[string]int
+	// uncreated is since when mirrors have been known whose topics are not there, by id; the reconciler's.
+	uncreated map[string]time.Time
 
 	tasks *taskRunner
 
@@ -108,7 +110,7 @@ func New(cfg Config) (*Service, error) {
 		cfg: cfg, log: cfg.Logger, client: client, admin: kadm.NewClient(client),
 		ready: make(chan struct{}), subscribers: map[chan struct{}]struct{}{}, creating: map[string]bool{},
 		stops: map[string]Event{},
-		kick:  make(chan struct{}, 1), gone: map[string]int{},
+		kick:  make(chan struct{}, 1), gone: map[string]int{}, uncreated: map[string]time.Time{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.state.Store(&State{})

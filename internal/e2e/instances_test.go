@@ -418,6 +418,130 @@ func TestEveryInstanceAgrees(t *testing.T) {
 	}
 }
 
+// TestHolesAtEveryInstance: where a mirror ends in a hole that is not filled, a client is told the same end by all instances, and
+// one that continues there at another instance, at once, is not out of range.
+func TestHolesAtEveryInstance(t *testing.T) {
+	t.Parallel()
+	source, destination := kafkatest.Start(t), kafkatest.Start(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	const topic = "orders"
+	if _, err := kadm.NewClient(source.Client(t)).CreateTopic(ctx, 1, 1, nil, topic); err != nil {
+		t.Fatal(err)
+	}
+	all := startInstances(t, destination, 3)
+	createLink(t, all[0], "east", source, "offset.alignment=off")
+	all[0].MustCLI(t, "topic", "create", topic, "--link", "east")
+	all.awaitSpread(t)
+	producer := source.Client(t, kgo.TransactionalID("e2e"), kgo.DefaultProduceTopic(topic))
+	var through []*kadm.Client
+	for _, k := range all {
+		through = append(through, kadm.NewClient(kafkatest.NewClient(t, kgo.SeedBrokers(k.Bootstrap()))))
+	}
+	var end int64
+	for round := range 30 {
+		if err := producer.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		if err := producer.ProduceSync(ctx, kgo.StringRecord(fmt.Sprint(round))).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		if err := producer.EndTransaction(ctx, kgo.TryCommit); err != nil {
+			t.Fatal(err)
+		}
+		end += 2 // the record and the marker
+		told := (round + 1) % 3
+		for i := told; ; i = told { // one of them tells the end
+			listed, err := through[i].ListEndOffsets(ctx, topic)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if o, _ := listed.Lookup(topic, 0); o.Err != nil || o.Offset > end {
+				t.Fatalf("instance %d tells the end %d, %v; the source ends at %d", i, o.Offset, o.Err, end)
+			} else if o.Offset == end {
+				break
+			}
+			if ctx.Err() != nil {
+				t.Fatal("the end does not become that of the source")
+			}
+		}
+		for i, k := range all { // all of them take it
+			reader := kafkatest.NewClient(t, kgo.SeedBrokers(k.Bootstrap()), kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+				kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().At(end)}}), kgo.FetchMaxWait(100*time.Millisecond))
+			polling, done := context.WithTimeout(ctx, 150*time.Millisecond)
+			reader.PollFetches(polling).EachError(func(_ string, _ int32, err error) {
+				if polling.Err() == nil {
+					t.Errorf("round %d: instance %d, asked for offset %d, which instance %d has told: %v", round, i, end, told, err)
+				}
+			})
+			done()
+			reader.Close()
+		}
+	}
+}
+
+// TestOwnerDiesWhileAMirrorIsStopped: the next owner finishes the stop, and before that nobody takes a write.
+func TestOwnerDiesWhileAMirrorIsStopped(t *testing.T) {
+	t.Parallel()
+	source, destination := kafkatest.Start(t), kafkatest.Start(t)
+	ctx := context.Background()
+	const topic = "orders"
+	if _, err := kadm.NewClient(source.Client(t)).CreateTopic(ctx, 2, 1, nil, topic); err != nil {
+		t.Fatal(err)
+	}
+	all := startInstances(t, destination, 2)
+	createLink(t, all[0], "east", source)
+	all[0].MustCLI(t, "topic", "create", topic, "--link", "east")
+	all.awaitSpread(t)
+	f := startFeed(t, source, topic)
+	f.awaitAcked(t, 1500)
+	awaitMirrorState(t, all[0], topic, "ACTIVE", "")
+	victim := all.owner(t, topic)
+	rest := all.without(victim)
+	victim.Kill()
+	began := time.Now()
+	stop := rest[0].StartCLI(t, nil, "mirror", "failover", topic)
+	awaitMirrorState(t, rest[0], topic, "PENDING_STOPPED", "")
+	producer := kafkatest.NewClient(t, kgo.SeedBrokers(rest[0].Bootstrap()))
+	for {
+		err := producer.ProduceSync(ctx, &kgo.Record{Topic: topic, Value: []byte("own")}).FirstErr()
+		if err == nil {
+			break
+		}
+		if !isReadOnly(err) || time.Since(began) > time.Minute {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Logf("writes are taken %v after kill -9 of the owner", time.Since(began).Round(100*time.Millisecond))
+	<-stop.Done()
+	if d, err := describeMirror(t, rest[0], topic); err != nil || d.State != "STOPPED" {
+		t.Errorf("%+v %v", d, err)
+	}
+	f.stop()
+	// What is there is the beginning of the source's, and then the topic's own.
+	want := readFranz(t, source.Bootstrap(), topic, 0)
+	byPlace := map[string]record{}
+	for _, r := range want {
+		byPlace[fmt.Sprint(r.partition, " ", r.offset)] = r
+	}
+	own, mirrored := 0, 0
+	for _, r := range readFranz(t, rest[0].Bootstrap(), topic, 0) {
+		if r.value == text([]byte("own")) {
+			own++
+		} else if byPlace[fmt.Sprint(r.partition, " ", r.offset)] != r || own > 0 && r.partition == 0 {
+			mirrored = -1 << 30
+			t.Errorf("%+v is not the source's", r)
+		} else {
+			mirrored++
+		}
+	}
+	if own != 1 || mirrored < 1000 {
+		t.Errorf("%d own records, %d mirrored", own, mirrored)
+	}
+	victim.Restart()
+}
+
 func isReadOnly(err error) bool {
 	return err != nil && strings.Contains(err.Error(), kerr.InvalidRequest.Message)
 }

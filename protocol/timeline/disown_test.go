@@ -48,6 +48,48 @@ func TestDisown(t *testing.T) {
 	}
 }
 
+// TestHoleAtTheEndIsLearned: that the log ends behind a hole, which the owner elsewhere has stored, is learned by who has looked
+// at the end before.
+func TestHoleAtTheEndIsLearned(t *testing.T) {
+	p := Open(0, 0, 0)
+	p.LearnProbe(0, 0, 1)
+	p.LearnEnd(1)
+	if l, _, ok := p.FindLogical(1); l != 1 || !ok {
+		t.Fatalf("%d %v", l, ok)
+	}
+	p.LearnProbe(1, 2, 0) // a checkpoint
+	if l, _, ok := p.FindLogical(1); l != 2 || !ok {
+		t.Errorf("%d %v", l, ok)
+	}
+	if at, _, ok := p.FindPhysical(2, 0); at != 1 || !ok {
+		t.Errorf("%d %v", at, ok)
+	}
+	p.LearnProbe(1, 2, 1)
+	p.LearnEnd(2)
+	p.LearnProbe(2, 4, 0)
+	p.LearnProbe(1, 2, 0) // once more
+	for logical, physical := range []int64{0, 1, 1, 2, 2} {
+		if at, _, ok := p.FindPhysical(int64(logical), 0); at != physical || !ok {
+			t.Errorf("%d: %d %v", logical, at, ok)
+		}
+	}
+	if l, _, ok := p.FindLogical(2); l != 4 || !ok {
+		t.Errorf("%d %v", l, ok)
+	}
+}
+
+// TestOneRecordAtTheFormerEnd: a record that stands where the log ended when somebody looked is learned.
+func TestOneRecordAtTheFormerEnd(t *testing.T) {
+	p := Open(0, 0, 0)
+	for n := range int64(5) {
+		p.LearnProbe(n, n, 1)
+		p.LearnEnd(n + 1)
+		if at, _, ok := p.FindPhysical(n+1, 0); at != n+1 || !ok {
+			t.Fatalf("%d: %d %v", n+1, at, ok)
+		}
+	}
+}
+
 // TestDisownEnded: a mirror that has ended has no owner.
 func TestDisownEnded(t *testing.T) {
 	p := Open(0, 0, 0)
