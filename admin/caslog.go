@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,7 +72,9 @@ type casLogConfig struct {
 type casUpdate struct {
 	ctx  context.Context
 	eval casEval
-	done chan error
+	// fence: the transactional id is taken anew before, even if it was ours.
+	fence bool
+	done  chan error
 }
 
 // casEval evaluates a change on what has been applied, overlaid with pending: the values that changes before it in the
@@ -132,7 +135,17 @@ func (l *casLog) close() {
 // A change that turns out to be none, or an error, was judged by what this instance had read at that moment; it costs no
 // write. Everything else is linear.
 func (l *casLog) update(ctx context.Context, eval casEval) error {
-	u := &casUpdate{ctx: ctx, eval: eval, done: make(chan error, 1)}
+	return l.submit(&casUpdate{ctx: ctx, eval: eval, done: make(chan error, 1)})
+}
+
+// fence takes the transactional id, whoever has it, and reads to the end of the log.
+func (l *casLog) fence(ctx context.Context) error {
+	nothing := func(map[string][]byte) ([]casRecord, error) { return nil, nil }
+	return l.submit(&casUpdate{ctx: ctx, eval: nothing, fence: true, done: make(chan error, 1)})
+}
+
+func (l *casLog) submit(u *casUpdate) error {
+	ctx := u.ctx
 	l.queueMu.Lock()
 	if l.ctx.Err() != nil {
 		l.queueMu.Unlock()
@@ -232,6 +245,9 @@ func (l *casLog) pause(attempt int) {
 func (l *casLog) attempt(batch []*casUpdate, inDoubt bool) ([]*casUpdate, error) {
 	ctx, cancel := l.whileWanted(batch)
 	defer cancel()
+	if slices.ContainsFunc(batch, func(u *casUpdate) bool { return u.fence }) {
+		l.writer.drop()
+	}
 	if err := l.acquire(ctx); err != nil {
 		if inDoubt {
 			err = fmt.Errorf("%w: %w", errInDoubt, err)

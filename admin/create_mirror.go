@@ -45,6 +45,10 @@ func (s *Service) createMirrorFrom(ctx context.Context, spec router.MirrorSpec, 
 		s.log.Info("mirror created", "topic", plan.topic, "link", plan.record.Link, "partitions", plan.record.Partitions)
 		return nil
 	}
+	if created, _, asked := s.isCreated(ctx, plan.topic, plan.record.ID); created && asked == nil {
+		s.log.Info("mirror created", "topic", plan.topic, "link", plan.record.Link, "partitions", plan.record.Partitions)
+		return nil // by another instance, which found it recorded
+	}
 	e := asError(err)
 	if uncertain(err) {
 		return protocol.Errorf(e.Code, "mirror topic '%s' is recorded, but the destination has not confirmed the topic: klink goes on trying (%s)", plan.topic, e.Message)

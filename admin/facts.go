@@ -31,7 +31,10 @@ type FactsConfig struct {
 	Interval time.Duration
 	// TopicsSeen is told of topics as they are learned, by id; usually Service.TopicsSeen. Optional.
 	TopicsSeen func(map[[16]byte]string)
-	Logger     *slog.Logger
+	// CatchUp returns when the timelines of a mirror have everything that its owner had stored before, wherever that is.
+	// Optional.
+	CatchUp func(ctx context.Context, topic string) error
+	Logger  *slog.Logger
 	// Now is the clock of what is remembered for a while; default time.Now.
 	Now func() time.Time
 }

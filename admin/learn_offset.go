@@ -43,6 +43,12 @@ type leaderCache struct {
 func (f *Facts) LearnOffset(ctx context.Context, topic string, partition int32, line *timeline.Partition, physical int64) error {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
+	if physical == timeline.ProbeEnd && f.cfg.CatchUp != nil {
+		// The owner of the mirror may have shown an end that no batch tells of: behind a hole, or after the stop.
+		if err := f.cfg.CatchUp(ctx, topic); err != nil {
+			return err
+		}
+	}
 	err := f.look(ctx, topic, partition, line, physical)
 	if err != nil && ctx.Err() == nil {
 		// Another leader, most likely.

@@ -199,6 +199,12 @@ func (p PartitionStatus) detailed() bool {
 	return p.SourceLastStable != 0 || p.SourceStart != 0 || p.MirrorStart != 0 || p.ShiftBegan != 0 || p.ShiftReason != ""
 }
 
+// TaskReporter is a Reporter that knows how the tasks of links do that another instance owns.
+type TaskReporter interface {
+	// LinkTasks returns what was told of the tasks of a link; their intervals and states are not filled in.
+	LinkTasks(link string) []TaskStatus
+}
+
 // Reporter answers from the replicator's memory; safe for concurrent use.
 type Reporter interface {
 	// Status returns one entry per partition, nil if the topic is not replicated here.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -11,7 +12,9 @@ import (
 )
 
 // reconcile compares the mirrors with the topics of the destination until Close: it finishes what a crash or an error has
-// interrupted, and finds out what was done to mirror topics around klink.
+// interrupted, and finds out what was done to mirror topics around klink. Of several instances the owner of a mirror does so;
+// that two do, as its ownership moves or while a request creates it, does no harm: each step is a compare-and-set, or says of
+// the topic what the record says.
 func (s *Service) reconcile() {
 	for {
 		if err := s.reconcileOnce(s.ctx); err != nil && s.ctx.Err() == nil {
@@ -41,6 +44,14 @@ func (s *Service) reconcileOnce(ctx context.Context) error {
 	}); err != nil || len(topics) == 0 {
 		return err
 	}
+	maps.DeleteFunc(s.uncreated, func(id string, _ time.Time) bool {
+		for _, m := range mirrors {
+			if m != nil && m.ID == id && !m.Created {
+				return false
+			}
+		}
+		return true
+	})
 	meta, err := s.admin.Metadata(ctx, topics...)
 	if err != nil {
 		return fmt.Errorf("metadata of the destination: %w", err)
@@ -48,6 +59,10 @@ func (s *Service) reconcileOnce(ctx context.Context) error {
 	var errs []error
 	var stopped []string // that have not got the source's configs yet
 	for _, topic := range topics {
+		if !s.ownsTopic(topic) {
+			delete(s.gone, topic)
+			continue // its owner looks
+		}
 		t, ok := meta.Topics[topic]
 		missing := !ok || errors.Is(t.Err, kerr.UnknownTopicOrPartition)
 		if !missing && t.Err != nil {
@@ -104,6 +119,10 @@ func (s *Service) reconcileCreation(ctx context.Context, topic string, m *mirror
 		return nil // its request is at it
 	}
 	defer s.endCreating(topic)
+	if s.owner.Load() != nil && s.uncreatedFor(m.ID) < creationHeadStart {
+		s.wakeAfter(creationHeadStart)
+		return nil // its request may be at it, at another instance
+	}
 	switch m.State {
 	case MirrorStopped:
 		// Stopped before it ever was: what has its name, if anything, is an ordinary topic.
@@ -121,7 +140,38 @@ func (s *Service) reconcileCreation(ctx context.Context, topic string, m *mirror
 	if err == nil || uncertain(err) {
 		return err
 	}
+	if created, gone, asked := s.isCreated(ctx, topic, m.ID); created || gone || asked != nil {
+		return asked
+	}
 	return s.failMirror(ctx, topic, m.ID, ErrPolicyViolation, fmt.Sprintf("its topic could not be created: %s; delete the topic and create the mirror anew", err), false)
+}
+
+// isCreated says whether a mirror is complete, or gone: another instance may be creating it too, and have been faster. Then
+// what stood in the way here may be the mirror's own records.
+func (s *Service) isCreated(ctx context.Context, topic, id string) (created, gone bool, err error) {
+	if err := s.store.Sync(ctx); err != nil {
+		return false, false, err
+	}
+	err = s.update(ctx, func(tx *Tx) error {
+		m, err := tx.Mirror(topic)
+		gone = err == nil && (m == nil || m.ID != id)
+		created = err == nil && !gone && m.Created
+		return err
+	})
+	return created, gone, err
+}
+
+// creationHeadStart is how long the creation of a mirror is left to the instance that has the request for it.
+const creationHeadStart = 2 * time.Second
+
+// uncreatedFor is how long this instance has known that a mirror's topic is not there yet.
+func (s *Service) uncreatedFor(id string) time.Duration {
+	since, ok := s.uncreated[id]
+	if !ok {
+		since = time.Now()
+		s.uncreated[id] = since
+	}
+	return time.Since(since)
 }
 
 // recordedPlan is the plan of a recorded mirror whose topic is not there yet; nil = the mirror is gone or complete.

@@ -32,6 +32,9 @@ func (s *Service) reportLink(tx *Tx, ev Event) error {
 	if err != nil || r == nil {
 		return err
 	}
+	if !s.ownsLink(ev.Link) {
+		return fmt.Errorf("link %q: %w", ev.Link, ErrNotOwner)
+	}
 	if ev.Kind == EventLinkDown {
 		return s.moveLink(tx, ev.Link, r, linkInput{Kind: linkDown, Error: ev.Error, Message: ev.Message})
 	}
@@ -67,6 +70,9 @@ func (s *Service) reportMirror(tx *Tx, ev Event) error {
 	if err != nil || m == nil {
 		return err
 	}
+	if err := s.ownTopic(ev.Topic); err != nil {
+		return err
+	}
 	return moveMirror(tx, ev.Topic, m, mirrorInput{Kind: kind, Error: ev.Error, Message: ev.Message, Link: linkStatusOf(tx, m.Link), Promotion: promotion{ID: ev.Promotion}}, s.cfg.Now())
 }
 
@@ -83,6 +89,9 @@ func (s *Service) SetTimeline(ctx context.Context, topic string, partition int32
 		}
 		if m == nil || partition < 0 || partition >= m.Partitions {
 			return protocol.Errorf(kerr.UnknownTopicOrPartition, "there is no mirror of partition %d of topic '%s'", partition, topic)
+		}
+		if err := s.ownTopic(topic); err != nil {
+			return err
 		}
 		t, err := tx.Timeline(topic, partition)
 		if err != nil {

@@ -62,6 +62,7 @@ type Service struct {
 
 	state    atomic.Pointer[State]
 	reporter atomic.Pointer[Reporter]
+	owner    atomic.Pointer[Owner] // nil = this instance owns everything
 
 	publishMu   sync.Mutex // serialises pictures
 	complete    bool       // under publishMu
@@ -80,6 +81,8 @@ type Service struct {
 
 	kick chan struct{} // wakes the reconciler
 	gone map[string]int
+	// uncreated is since when mirrors have been known whose topics are not there, by id; the reconciler's.
+	uncreated map[string]time.Time
 
 	tasks   *taskRunner
 	aclLock chan struct{} // held by the one ACL sync that runs; see aclTask
@@ -115,7 +118,7 @@ func New(cfg Config) (*Service, error) {
 		cfg: cfg, log: cfg.Logger, client: client, admin: kadm.NewClient(client),
 		ready: make(chan struct{}), subscribers: map[chan struct{}]struct{}{}, creating: map[string]bool{},
 		stops: map[string]Event{}, aclLock: make(chan struct{}, 1),
-		kick: make(chan struct{}, 1), gone: map[string]int{},
+		kick: make(chan struct{}, 1), gone: map[string]int{}, uncreated: map[string]time.Time{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.state.Store(&State{})
@@ -237,6 +240,11 @@ func (s *Service) publish() {
 	state := s.store.State()
 	s.state.Store(state)
 	s.cfg.Publish(snapshot(state))
+	s.wakeSubscribers()
+}
+
+// wakeSubscribers gives every subscriber a token; publishMu is held.
+func (s *Service) wakeSubscribers() {
 	for ch := range s.subscribers {
 		select {
 		case ch <- struct{}{}:

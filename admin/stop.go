@@ -53,6 +53,9 @@ func (s *Service) drained(ctx context.Context, ev Event) error {
 	if m := s.State().Mirrors[ev.Topic]; m == nil || m.State != MirrorPendingStopped {
 		return nil
 	}
+	if err := s.ownTopic(ev.Topic); err != nil {
+		return err
+	}
 	s.stopsMu.Lock()
 	defer s.stopsMu.Unlock()
 	if s.ctx.Err() != nil {
@@ -82,7 +85,7 @@ func (s *Service) finishStops() {
 		state := s.State()
 		maps.DeleteFunc(batch, func(topic string, _ Event) bool {
 			m := state.Mirrors[topic]
-			return m == nil || m.State != MirrorPendingStopped
+			return m == nil || m.State != MirrorPendingStopped || !s.ownsTopic(topic)
 		})
 		if len(batch) == 0 {
 			continue
@@ -151,7 +154,7 @@ func (s *Service) finish(ctx context.Context, batch map[string]Event) error {
 	err := s.update(ctx, func(tx *Tx) error {
 		for _, topic := range slices.Sorted(maps.Keys(batch)) {
 			m, err := tx.Mirror(topic)
-			if err != nil || m == nil || m.State != MirrorPendingStopped {
+			if err != nil || m == nil || m.State != MirrorPendingStopped || !s.ownsTopic(topic) {
 				continue // a broken record is shown as FAILED
 			}
 			s.endTimelines(tx, topic, m, ends[topic])

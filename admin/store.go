@@ -105,6 +105,9 @@ func (s *Store) Sync(ctx context.Context) error {
 	return s.log.readToEnd(ctx)
 }
 
+// Fence makes sure that no other instance can commit what it has evaluated by now, and that all that is committed is in memory.
+func (s *Store) Fence(ctx context.Context) error { return s.log.fence(ctx) }
+
 // Update makes a change: fn reads and writes through the Tx and is called again when another instance was faster, so it
 // must be a function of what it reads. When it returns an error, nothing is written and Update returns it.
 func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {

@@ -16,8 +16,8 @@ import (
 // interval, over one connection to the source.
 //
 // Invariants:
-//  1. Of one link at most one task runs at a time in this process, and none once the link is paused, changed or deleted, beyond
-//     the request that it is waiting for.
+//  1. Of one link at most one task runs at a time in this process, and none once the link is paused, changed or deleted, or is
+//     another instance's, beyond the request that it is waiting for.
 //  2. Tasks work on levels: a run compares all that should be with all that is, so that a run that was cut off or repeated does
 //     no harm.
 type taskRunner struct {
@@ -64,14 +64,14 @@ func (t *taskRunner) run(ctx context.Context) {
 	for {
 		links := t.s.State().Links
 		for name, r := range running {
-			if l := links[name]; l == nil || !sameForTasks(l, r.link) {
+			if l := links[name]; l == nil || !sameForTasks(l, r.link) || !t.s.ownsLink(name) {
 				r.cancel()
 				<-r.done
 				delete(running, name)
 			}
 		}
 		for name, l := range links {
-			if running[name] != nil || l.State == LinkPaused || l.State == LinkFailed || l.ID == "" {
+			if running[name] != nil || l.State == LinkPaused || l.State == LinkFailed || l.ID == "" || !t.s.ownsLink(name) {
 				continue
 			}
 			linkCtx, cancel := context.WithCancel(ctx)
@@ -227,15 +227,35 @@ func (t *taskRunner) note(l *Link, task *task, errs []TaskError) {
 	of[task.name] = next
 }
 
+// TasksOf are the tasks of a link, none if there is no such link.
+func (s *Service) TasksOf(link string) []TaskStatus {
+	if l := s.State().Links[link]; l != nil {
+		return s.linkTasks(l)
+	}
+	return nil
+}
+
 // linkTasks are the tasks of a link, in the order of their table.
 func (s *Service) linkTasks(l *Link) []TaskStatus {
+	own := s.ownsLink(l.Name)
+	var elsewhere []TaskStatus
+	if r := s.reporter.Load(); r != nil && !own {
+		if of, ok := (*r).(TaskReporter); ok {
+			elsewhere = of.LinkTasks(l.Name)
+		}
+	}
 	s.tasks.mu.Lock()
 	defer s.tasks.mu.Unlock()
 	list := make([]TaskStatus, 0, len(tasks))
 	for _, task := range tasks {
 		status := TaskStatus{}
-		if last := s.tasks.status[l.ID][task.name]; last != nil {
+		if last := s.tasks.status[l.ID][task.name]; last != nil && own {
 			status = *last
+		}
+		for _, told := range elsewhere {
+			if told.Name == task.name {
+				status = told
+			}
 		}
 		status.Name, status.Interval, status.State = task.name, task.every(l), TaskActive
 		switch {

@@ -13,8 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// What the owner of a partition keeps of its timeline. One owner writes at a time; that a former one is late harms nothing:
-// hidden ranges are only added, checkpoints only go up, the end is set once.
+// What the owner of a partition keeps of its timeline. One owner writes at a time: see Owner and Fence. Checkpoints are taken
+// from everybody, as what they say of a log stays true: they only go up.
 
 // changeTimeline stores a change of a partition's timeline. The record that change gets is its own.
 func (s *Service) changeTimeline(ctx context.Context, topic string, partition int32, change func(tx *Tx, m *mirrorRecord, r *timelineRecord) error) error {
@@ -25,6 +25,9 @@ func (s *Service) changeTimeline(ctx context.Context, topic string, partition in
 		}
 		if m == nil || partition < 0 || partition >= m.Partitions {
 			return protocol.Errorf(kerr.UnknownTopicOrPartition, "there is no mirror of partition %d of topic '%s'", partition, topic)
+		}
+		if err := s.ownTopic(topic); err != nil {
+			return err
 		}
 		t, err := tx.Timeline(topic, partition)
 		if err != nil {

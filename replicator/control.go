@@ -7,7 +7,8 @@ import (
 	"klink/protocol/timeline"
 )
 
-// Control is what the replicator needs of the control plane; *admin.Service is one. Methods are safe for concurrent use.
+// Control is what the replicator needs of the control plane; *admin.Service is one. Methods are safe for concurrent use. What
+// only the owner of a mirror may store fails with admin.ErrNotOwner where this instance is not.
 type Control interface {
 	// State is the current picture; never nil.
 	State() *admin.State
@@ -15,6 +16,9 @@ type Control interface {
 	Subscribe() (<-chan struct{}, func())
 	// Report records a finding; durable, and visible in State, when it returns nil.
 	Report(ctx context.Context, ev admin.Event) error
+	// Fence returns when State shows all that has been stored before, by whomever, and when nothing that another instance had
+	// under way can be stored without being decided anew, on a state that has what was stored since.
+	Fence(ctx context.Context) error
 	// SetTimeline stores that physical is logical and that nothing below floor is shown, then publishes it in the
 	// partition's timeline. Durable when it returns nil.
 	SetTimeline(ctx context.Context, topic string, partition int32, physical, logical, floor int64) error

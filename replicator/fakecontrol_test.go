@@ -148,6 +148,9 @@ func (c *fakeControl) Report(_ context.Context, ev admin.Event) error {
 	return nil
 }
 
+// Fence has nothing to do: nobody else writes.
+func (c *fakeControl) Fence(ctx context.Context) error { return ctx.Err() }
+
 func (c *fakeControl) SetTimeline(ctx context.Context, topic string, partition int32, physical, logical, floor int64) error {
 	c.mu.Lock()
 	hold := c.hold

@@ -59,6 +59,7 @@ type Stats struct {
 	Links      map[string]*LinkCounters // live counters by link
 	Partitions []PartitionLag           // by topic and partition
 	Produces   int64                    // produce requests answered
+	Slots      int                      // that this instance works on, of 24
 	// BufferedBytes are held of BudgetBytes right now; PeakBufferedBytes at most since the start.
 	BufferedBytes, PeakBufferedBytes, BudgetBytes int64
 }
@@ -67,6 +68,8 @@ type Stats struct {
 func (r *Replicator) Stats() Stats {
 	s := Stats{Produces: r.metrics.produces.Load(), BudgetBytes: r.budget.total}
 	s.BufferedBytes, s.PeakBufferedBytes = r.budget.usage()
+	working, _ := r.owner.holding()
+	s.Slots = working.len()
 	r.metrics.mu.Lock()
 	s.Links = maps.Clone(r.metrics.links)
 	r.metrics.mu.Unlock()

@@ -24,13 +24,15 @@ type mirrorKey struct {
 // has at most one append on its way. A mirror has one worker for each partition (grow), Replicator.mirrors has one mirror for
 // each topic, reconcileMirrors starts one only where there is none, and removes one only when it has ended: when each of its
 // workers has the result of its last append, or has read the log back. A worker's core gives no unit before it was told the
-// result of the one before (partition).
+// result of the one before (partition). Of several instances at most one runs the mirror: see owner.
 type mirror struct {
 	mirrorKey
 	r         *Replicator
 	counters  *LinkCounters
-	lingering bool // a former process may have appended a moment ago
-	closing   bool // runs only to settle, before it counts as drained
+	lingering bool        // a former process may have appended a moment ago
+	closing   bool        // runs only to settle, before it counts as drained
+	term      uint64      // of the slot; see owner
+	lost      atomic.Bool // another instance may own it: nothing may be announced any more
 
 	mu       sync.Mutex
 	workers  []*worker // by partition; append-only

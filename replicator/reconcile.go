@@ -49,10 +49,17 @@ func (r *Replicator) reconcile(ctx context.Context, st *admin.State) {
 			r.inherited[topic] = true
 		}
 	}
+	r.followSlots(st)
 	r.reconcileSources(st)
 	r.reconcileMirrors(st)
+	r.letGo(st)
 	r.reportLinks(ctx, st)
 	r.reportMirrors(ctx, st)
+}
+
+// wants says whether a mirror is to be run here.
+func (r *Replicator) wants(m *admin.Mirror, st *admin.State) bool {
+	return r.owner.term(topicSlot(m.Topic)) != 0 && wanted(m, st.Links[m.Link])
 }
 
 // wanted says whether a mirror in this state is to be run.
@@ -70,14 +77,14 @@ func wanted(m *admin.Mirror, link *admin.Link) bool {
 func (r *Replicator) reconcileSources(st *admin.State) {
 	for name, s := range r.sources {
 		link := st.Links[name]
-		if link != nil && link.State != admin.LinkPaused && fingerprint(link.Configs) == s.fingerprint {
+		if link != nil && link.State != admin.LinkPaused && fingerprint(link.Configs) == s.fingerprint && r.needsSource(name, st) {
 			continue
 		}
 		s.close()
 		delete(r.sources, name)
 	}
 	for name, link := range st.Links {
-		if link.State == admin.LinkPaused || r.sources[name] != nil {
+		if link.State == admin.LinkPaused || r.sources[name] != nil || !r.needsSource(name, st) {
 			continue
 		}
 		s, err := newSource(r, link)
@@ -100,15 +107,15 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 		switch {
 		case am == nil || keyOf(am) != m.mirrorKey:
 			m.stop(true)
-		case !wanted(am, st.Links[am.Link]) || m.failed() != nil:
+		case !r.wants(am, st) || m.failed() != nil || r.owner.term(topicSlot(m.topic)) != m.term:
 			m.stop(false)
 		default:
 			m.grow(st.Timelines[m.topic])
 		}
 		// A mirror that failed stays, so that its failure is reported until the state shows it. One that was stopped goes, even if
 		// it is wanted again by now: another one takes its place.
-		if m.ended() && (am == nil || keyOf(am) != m.mirrorKey || !wanted(am, st.Links[am.Link]) || m.failed() == nil) {
-			if am != nil && am.State == admin.MirrorPendingStopped && (m.closing || m.failed() == nil) {
+		if m.ended() && (am == nil || keyOf(am) != m.mirrorKey || !r.wants(am, st) || m.failed() == nil) {
+			if am != nil && am.State == admin.MirrorPendingStopped && (m.closing || m.failed() == nil) && !m.lost.Load() && r.owner.term(topicSlot(m.topic)) == m.term {
 				r.closed[m.topic] = true
 				r.ends[m.topic] = m.ends()
 			}
@@ -118,6 +125,10 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 	r.forgetLast(st)
 	partitions := 0
 	for topic, am := range st.Mirrors {
+		term := r.owner.term(topicSlot(topic))
+		if term == 0 {
+			continue
+		}
 		tls := st.Timelines[topic]
 		partitions += len(tls)
 		if am.State != admin.MirrorPendingStopped {
@@ -131,12 +142,16 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 		}
 		lingering := r.inherited[topic] || !r.ran[topic] && (closing || am.StateTime.Before(r.began))
 		m := newMirror(r, keyOf(am), am.SourceTopicID, tls, lingering, closing)
+		m.term = term
 		r.ran[topic] = true
 		delete(r.inherited, topic)
 		r.mu.Lock()
 		r.mirrors[topic] = m
 		delete(r.last, topic)
 		r.mu.Unlock()
+		if r.owner.term(topicSlot(topic)) != term {
+			m.lose() // meanwhile
+		}
 		if closing {
 			m.stop(false)
 		} else {
@@ -191,7 +206,7 @@ func (r *Replicator) reportLinks(ctx context.Context, st *admin.State) {
 		link := st.Links[name]
 		h := s.healthNow()
 		switch {
-		case link == nil || !h.known:
+		case link == nil || !h.known || r.owner.term(linkSlot(name)) == 0:
 		case h.up && (link.State != admin.LinkActive || h.clusterID != "" && link.SourceClusterID != h.clusterID):
 			r.reportIn(ctx, &reports, admin.Event{Kind: admin.EventLinkUp, Link: name, SourceClusterID: h.clusterID})
 		case !h.up && (link.State == admin.LinkActive || link.Error != h.code):
@@ -205,7 +220,10 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
 	reports.SetLimit(maxReports)
 	defer func() { _ = reports.Wait() }()
 	for topic, am := range st.Mirrors {
-		m := r.mirror(topic)
+		m, term := r.mirror(topic), r.owner.term(topicSlot(topic))
+		if term == 0 || m != nil && m.term != term {
+			continue // another instance tells
+		}
 		ev := admin.Event{Link: am.Link, Topic: topic}
 		if am.State == admin.MirrorPendingStopped {
 			if m == nil && (r.closed[topic] || len(st.Timelines[topic]) == 0) {
@@ -225,7 +243,11 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
 			continue
 		}
 		unavailable, up := m.unavailable(), s.healthNow().up
-		switch {
+		switch h := s.healthNow(); {
+		case h.known && !h.up && am.State != admin.MirrorSourceUnavailable && r.owner.term(linkSlot(am.Link)) == 0:
+			// Who tells of the link may reach the source, and this instance not.
+			ev.Kind, ev.Error, ev.Message = admin.EventMirrorUnavailable, h.code, h.message
+			r.reportIn(ctx, &reports, ev)
 		case unavailable != nil && up && (am.State != admin.MirrorSourceUnavailable || am.Error != unavailable.code):
 			ev.Kind, ev.Error, ev.Message = admin.EventMirrorUnavailable, unavailable.code, unavailable.message
 			r.reportIn(ctx, &reports, ev)

@@ -27,7 +27,9 @@ type Config struct {
 	ProduceConnections int
 	// DrainTimeout bounds how long Run waits, once its context has ended, for appends in flight. Default 10 s.
 	DrainTimeout time.Duration
-	Logger       *slog.Logger
+	// Group is how the work is shared with other instances; nil = there are none.
+	Group  *Group
+	Logger *slog.Logger
 }
 
 // Replicator copies batches. Make one with New, run it with Run, once.
@@ -41,6 +43,8 @@ type Replicator struct {
 	burnPace *pace         // of all partitions
 	kick     chan struct{} // asks for a round of reconcile
 	holes    chan struct{} // asks for checkpoints of partitions that end in a hole
+	owner    *owner
+	board    atomic.Pointer[board] // nil without a group
 
 	// life ends when the replicator has drained: what settles and appends lives longer than Run's context.
 	life       context.Context
@@ -62,6 +66,7 @@ type Replicator struct {
 	ran       map[string]bool // mirrors that ran in this process
 	closed    map[string]bool // mirrors that are PENDING_STOPPED and settled
 	ends      map[string]ends // of those in closed
+	terms     [slots]uint64   // of the slots, as of the last round
 
 	reportMu sync.Mutex
 	reported map[string]report
@@ -87,7 +92,7 @@ func New(cfg Config) (*Replicator, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Replicator{
+	r := &Replicator{
 		cfg:      cfg,
 		log:      cfg.Logger,
 		budget:   newBudget(cfg.MemoryBytes),
@@ -103,7 +108,9 @@ func New(cfg Config) (*Replicator, error) {
 		closed:   map[string]bool{},
 		ends:     map[string]ends{},
 		last:     map[string][]admin.PartitionStatus{},
-	}, nil
+	}
+	r.owner = newOwner(r, cfg.Group)
+	return r, nil
 }
 
 // Run mirrors what Control's state says until ctx ends, then drains: appends in flight are awaited for at most
@@ -117,6 +124,14 @@ func (r *Replicator) Run(ctx context.Context) error {
 		return err
 	}
 	defer r.dest.close()
+	var member *member
+	if r.cfg.Group != nil {
+		if member, err = newMember(r, *r.cfg.Group); err != nil {
+			return err
+		}
+		defer member.close()
+		r.spawn(member.run)
+	}
 	r.spawn(r.maintain)
 	r.spawn(r.keepCheckpoints)
 	r.spawn(func(life context.Context) { r.watchPromotions(ctx) })
@@ -125,6 +140,9 @@ func (r *Replicator) Run(ctx context.Context) error {
 	r.checkpoint(r.life, r.mirrorsNow())
 	r.end()
 	r.tasks.Wait()
+	if member != nil {
+		member.leave() // now that nothing is sent any more
+	}
 	return nil
 }
 
@@ -193,8 +211,16 @@ func (r *Replicator) mirror(topic string) *mirror {
 	return r.mirrors[topic]
 }
 
-// Status implements admin.Reporter. Of a mirror that is paused or has failed it is the last that was known.
+// Status implements admin.Reporter. Of a mirror that is paused or has failed it is the last that was known; of one that another
+// instance owns, what that has told.
 func (r *Replicator) Status(topic string) []admin.PartitionStatus {
+	if b := r.board.Load(); b != nil && !r.OwnsTopic(topic) {
+		return b.status(topic)
+	}
+	return r.statusHere(topic)
+}
+
+func (r *Replicator) statusHere(topic string) []admin.PartitionStatus {
 	r.mu.Lock()
 	m, last := r.mirrors[topic], r.last[topic]
 	r.mu.Unlock()

@@ -87,7 +87,7 @@ func (w *worker) resumed(e logEnd, s *stream) {
 	w.mu.Lock()
 	w.stream, w.inStream = s, false
 	effects := w.core.resumed(e)
-	if w.core.state == stateRunning || w.core.ended() {
+	if (w.core.state == stateRunning || w.core.ended()) && !w.m.lost.Load() {
 		w.tl.SetPhysicalEnd(e.end)
 		w.published = w.shownEnd()
 		w.tl.Own(e.end, e.tail, w.published)

@@ -47,9 +47,9 @@ func (s *stream) lane(ctx context.Context, to *kgo.Broker) {
 		}
 		answered := func() { s.units.answered(r) }
 		if jobs := s.jobs(r); len(jobs) > 0 && r.kind == markerUnits {
-			s.writeMarkers(ctx, to, jobs, answered)
+			s.writeMarkers(s.d.r.owner.appends(), to, jobs, answered)
 		} else if len(jobs) > 0 {
-			s.produce(ctx, to, jobs, answered)
+			s.produce(s.d.r.owner.appends(), to, jobs, answered)
 		}
 		s.units.done(r)
 	}

@@ -3,6 +3,7 @@ package replicator
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -92,7 +93,7 @@ func (w *worker) apply(e effects) {
 		}
 	}
 	if e.burn > 0 {
-		bctx, cancel := context.WithCancel(r.life)
+		bctx, cancel := context.WithCancel(r.owner.appends())
 		w.endBurn = cancel
 		r.spawn(func(context.Context) {
 			defer cancel()
@@ -215,6 +216,10 @@ func (w *worker) storeAnchor(ctx context.Context, a anchor) {
 	wait := backoff{low: 100 * time.Millisecond, high: 5 * time.Second}
 	for {
 		err := w.m.r.cfg.Control.SetTimeline(ctx, w.m.topic, w.id, a.physical, a.logical, a.floor)
+		if errors.Is(err, admin.ErrNotOwner) {
+			w.step((*partition).abandon)
+			return
+		}
 		if err == nil {
 			w.step((*partition).anchored)
 			w.wakeFetcher()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -24,8 +25,10 @@ import (
 // the same one.
 //
 // Order of life: everything is made (errors are of the settings), then started bottom up; what needs the destination
-// keeps trying, so that klink can be started before its brokers. It is stopped from the clients inwards: no new
-// connections and requests in flight finish, then appends in flight, then the control plane.
+// keeps trying, so that klink can be started before its brokers. When it is stopped, its share of the replication goes to
+// other instances first, which have nothing to wait for then, and while this one still has its address, by which its successor
+// knows it. The rest is stopped from the clients inwards: no new connections and requests in flight finish, then the control
+// plane.
 type server struct {
 	cfg   *config.Serve
 	log   *slog.Logger
@@ -79,6 +82,12 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 
 	if s.facts, err = admin.NewFacts(admin.FactsConfig{
 		Destination: destination, Logger: log, TopicsSeen: func(topics map[[16]byte]string) { s.service.TopicsSeen(topics) },
+		CatchUp: func(ctx context.Context, topic string) error {
+			if s.replicator.OwnsTopic(topic) {
+				return nil
+			}
+			return s.service.CatchUp(ctx)
+		},
 	}); err != nil {
 		return nil, err
 	}
@@ -100,11 +109,13 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 	}
 	s.replicator, err = replicator.New(replicator.Config{
 		Destination: destination, Control: s.service, MemoryBytes: cfg.ReplicatorMemory, DrainTimeout: cfg.DrainTimeout / 3, Logger: log,
+		Group: &replicator.Group{SessionTimeout: cfg.SessionTimeout, Instance: s.instance, Tasks: s.service.TasksOf, Changed: s.service.OwnerChanged},
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.service.SetReporter(s.replicator)
+	s.service.SetOwner(s.replicator)
 	s.meter, err = telemetry.NewMeter(ctx, telemetry.Sources{
 		Proxy: s.proxy.Stats(), RejectedProduces: s.router.RejectedProduces, VoidedBatches: s.router.VoidedBatches, Probes: s.router.Probes,
 		Replicator: s.replicator.Stats, State: s.service.State, LinkTasks: s.service.LinkTasks,
@@ -137,8 +148,12 @@ func (s *server) Run(ctx context.Context, ready func()) error {
 	if err := s.service.Start(work); err != nil {
 		failed <- err
 	}
+	mirroring, stopMirroring := context.WithCancel(work)
+	defer stopMirroring()
+	mirrored := make(chan struct{})
 	tasks.Go(func() {
-		if err := s.replicator.Run(work); err != nil {
+		defer close(mirrored)
+		if err := s.replicator.Run(mirroring); err != nil {
 			failed <- fmt.Errorf("replicator: %w", err)
 		}
 	})
@@ -165,7 +180,9 @@ func (s *server) Run(ctx context.Context, ready func()) error {
 		s.log.Error("stopping", "error", failure)
 	}
 	s.draining.Store(true)
-	// Two thirds of the time are for clients, and one for the replicator after them.
+	// One third of the time is for the replicator, and two for clients.
+	stopMirroring()
+	<-mirrored
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout*2/3)
 	defer cancel()
 	if err := s.proxy.Shutdown(drain); err != nil {
@@ -176,6 +193,18 @@ func (s *server) Run(ctx context.Context, ready func()) error {
 	err := errors.Join(failure, s.closeRest())
 	s.log.Info("stopped")
 	return err
+}
+
+// instance is the name of this process among those on the destination.
+func (s *server) instance() string {
+	if s.cfg.InstanceID != "" {
+		return s.cfg.InstanceID
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "" // nobody's predecessor
+	}
+	return host + "/" + s.proxy.Addr().String()
 }
 
 // closeRest closes what Run does not stop by itself.

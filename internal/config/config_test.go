@@ -36,7 +36,7 @@ func TestDefaults(t *testing.T) {
 	require.Equal(t, &Serve{
 		Destination: []string{"a:1", "b:2"}, Listen: "127.0.0.1:19092", Advertise: "127.0.0.1",
 		MaxRequestBytes: 100 << 20, MaxConnections: 10000, IdleTimeout: 10 * time.Minute, DialTimeout: 10 * time.Second,
-		DrainTimeout: 30 * time.Second, ReplicatorMemory: 256 << 20, LogLevel: slog.LevelInfo, LogFormat: "text",
+		DrainTimeout: 30 * time.Second, ReplicatorMemory: 256 << 20, SessionTimeout: 6 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "text",
 	}, c)
 }
 
@@ -48,7 +48,7 @@ func TestPrecedence(t *testing.T) {
 		"max-request-bytes": {"1024", "2KiB", "3MiB"}, "max-connections": {"1", "2", "3"}, "idle-timeout": {"1m", "2m", "3m"},
 		"dial-timeout": {"1s", "2s", "3s"}, "drain-timeout": {"1s", "2s", "3s"}, "tls-cert-file": {"a", "b", "c"},
 		"tls-key-file": {"a", "b", "c"}, "secrets-key-file": {"a", "b", "c"}, "allow-plaintext-secrets": {"true", "false", "true"},
-		"replicator-memory": {"1GiB", "2GiB", "3GiB"}, "log-level": {"debug", "warn", "error"}, "log-format": {"json", "text", "json"},
+		"replicator-memory": {"1GiB", "2GiB", "3GiB"}, "instance-id": {"a", "b", "c"}, "session-timeout": {"7s", "8s", "9s"}, "log-level": {"debug", "warn", "error"}, "log-format": {"json", "text", "json"},
 	}
 	for _, s := range Settings {
 		if s.Name == "config" {

@@ -29,6 +29,8 @@ type Serve struct {
 	SecretsKeyFile        string
 	AllowPlaintextSecrets bool
 	ReplicatorMemory      int64
+	InstanceID            string // "" = host name and address of --listen
+	SessionTimeout        time.Duration
 	LogLevel              slog.Level
 	LogFormat             string // text or json
 }
@@ -117,6 +119,14 @@ var Settings = []Setting{
 	{
 		"replicator-memory", "size", "256MiB", "Byte budget of the replicator over all links: record data fetched and not yet appended.",
 		func(c *Serve, s string) error { return setSize(&c.ReplicatorMemory, s, 1<<20, 1<<50) },
+	},
+	{
+		"instance-id", "text", "", "Name of this process among those on one destination, no two of which may have the same. A process that was killed and is started again under its name takes its work back at once. Default: the host name and the address of --listen.",
+		func(c *Serve, s string) error { return setName(&c.InstanceID, s) },
+	},
+	{
+		"session-timeout", "duration", "6s", "After how long without a sign of life the work of a process is given to the others. Must lie between group.min.session.timeout.ms (6 s by default) and group.max.session.timeout.ms of the destination's brokers.",
+		func(c *Serve, s string) error { return setDuration(&c.SessionTimeout, s, 500*time.Millisecond) },
 	},
 	{
 		"log-level", "debug|info|warn|error", "info", "Least severe log lines that are written.",

@@ -58,6 +58,20 @@ func setInt(to *int64, s string, lowest, highest int64) error {
 	return nil
 }
 
+// setName takes a text that may stand in a client id; "" as well.
+func setName(to *string, s string) error {
+	if len(s) > 200 {
+		return fmt.Errorf("%d bytes are too many, at most 200", len(s))
+	}
+	for _, r := range s {
+		if r <= ' ' || r > '~' {
+			return fmt.Errorf("%q has a character that is not printable ASCII without spaces", s)
+		}
+	}
+	*to = s
+	return nil
+}
+
 func setBool(to *bool, s string) error {
 	b, err := strconv.ParseBool(strings.TrimSpace(s))
 	if err != nil {

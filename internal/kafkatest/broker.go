@@ -66,6 +66,10 @@ func (b *Broker) Addr() string {
 	return b.addr
 }
 
+// InternalAddr is the host:port of the listener that brokers use among themselves, without authentication. A client that
+// bootstraps there stays there, so that with [WithFaults] it is spared the faults that others have. KRaft clusters only.
+func (b *Broker) InternalAddr() string { return b.listener(internalPort) }
+
 // Faults is the proxy before this broker, nil without [WithFaults].
 func (b *Broker) Faults() *Faults { return b.faults }
 

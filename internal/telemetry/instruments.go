@@ -272,6 +272,11 @@ var instruments = []instrument{
 			}
 		}),
 	},
+	{
+		"klink.task.slots", "klink_task_slots", gauge, "{slot}", nil,
+		"Slots that this process works on; over all processes of a destination they are 24, but for moments. 0 for longer than a few seconds: the process is not in the group of klink's instances, and copies nothing.",
+		onReplicator(func(s *replicator.Stats, out emit) { out(float64(s.Slots)) }),
+	},
 	perLink("klink.link.fetch.requests", "klink_link_fetch_requests_total", "{request}", "Fetch responses of the source without an error.",
 		func(c *replicator.LinkCounters) int64 { return c.Fetches.Load() }),
 	perLink("klink.link.fetch.io", "klink_link_fetch_io_bytes_total", "By", "Bytes of record batches received from the source.",

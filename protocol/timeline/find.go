@@ -183,10 +183,12 @@ func (t *Partition) locate(s *state, physical int64) (logical, probe int64, ok, 
 	}
 	v := s.hidden.visible(b.physical)
 	switch high := b.logical - (v - at); {
-	case low == high, low > high && at < v:
-		return min(low, b.logical), physical, low == high, false
+	case at >= v && b.n == 0 && (s.tip == nil || b.physical != s.tip.physical):
+		return t.locate(s, b.physical) // hidden, just before a checkpoint, which may lie before a hole
 	case at >= v: // hidden, just before b
 		return b.logical, 0, true, false
+	case low >= high:
+		return min(low, b.logical), physical, low == high, false
 	}
 	return low, physical, false, false
 }

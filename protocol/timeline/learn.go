@@ -63,7 +63,16 @@ func (t *Partition) news(s *state, x span) bool {
 		s.hidden.has(x.physical) {
 		return false
 	}
-	_, _, known, _ := t.locate(s, x.physical)
+	logical, _, known, _ := t.locate(s, x.physical)
+	if x.n == 0 && x.logical > logical {
+		return true // at the end of the log, which lies behind a hole that no batch tells of
+	}
+	if known && x.n > 0 && s.tip == nil {
+		// Where the log ended once, a record may stand by now: what is known of that place is not known of the record.
+		a, _, _ := t.around(s, x.physical, byPhysical)
+		at := s.hidden.visible(x.physical)
+		known = at < s.hidden.visible(a.physical)+a.n || at < s.hidden.visible(t.physEnd.Load())
+	}
 	if known && x.n > 1 {
 		_, _, known, _ = t.locate(s, s.hidden.physical(s.hidden.visible(x.physical)+x.n-1))
 	}

@@ -1,5 +1,7 @@
 package timeline
 
+import "math"
+
 // Own says that the log ends at physical, that the record before it, if there is one, ends at logical, that there is a hole
 // from there to until (SetLogicalEnd), and that all which follows will be announced by Extend. What was announced before and
 // lies beyond did not come about. The stamp of the last batch should be taught too (LearnProbe).
@@ -10,6 +12,36 @@ func (t *Partition) Own(physical, logical, until int64) {
 	s := *t.state.Load()
 	t.begin(&s, physical, logical, logical)
 	s.tip.until.Store(until) // together: a reader who stands at until must not be out of range for a moment
+	t.state.Store(&s)
+}
+
+// Disown takes Own back: somebody else may append from now on, so what follows the records that are in the log for sure has
+// to be learned. What was announced and not confirmed (SetPhysicalEnd) may not have come about. A mirror that has ended has
+// no owner, and stays as it is.
+func (t *Partition) Disown() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := *t.state.Load()
+	if s.tip == nil || t.stopped.Load() > 0 {
+		return
+	}
+	tip, physEnd := s.tip, t.physEnd.Load()
+	end, until := tip.end.Load(), tip.until.Load()
+	s.tip = nil
+	if n := s.hidden.visible(physEnd) - s.hidden.visible(tip.physical); physEnd != math.MaxInt64 && n >= 0 {
+		all := end != endless && n >= end-tip.logical
+		if all {
+			n = end - tip.logical
+		}
+		if n > 0 {
+			s.spans = s.spans.push(span{physical: tip.physical, logical: tip.logical, n: n})
+		}
+		if all && (until > end || n == 0) {
+			// Whatever comes stands behind the hole.
+			s.spans = s.spans.push(span{physical: physEnd, logical: max(end, until)})
+		}
+		t.bound(&s)
+	}
 	t.state.Store(&s)
 }
 

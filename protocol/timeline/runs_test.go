@@ -21,6 +21,7 @@ type logTwin struct {
 	end     int64       // physical
 	next    int64       // logical: after the last record
 	until   int64       // logical end
+	stored  int64       // logical end that a checkpoint has
 	floor   int64
 }
 
@@ -110,14 +111,16 @@ func (w *logTwin) probe(t *Partition, physical int64) {
 			return
 		}
 	}
-	t.LearnEnd(w.end)
-	for i := len(w.batches) - 1; i >= w.starts; i-- {
-		if b := w.batches[i]; !b.hidden {
-			t.LearnProbe(b.p, b.l, b.n)
-			return
-		}
+	last := len(w.batches) - 1
+	for last >= w.starts && w.batches[last].hidden {
+		last--
 	}
-	t.LearnStart(w.end)
+	if last >= w.starts {
+		t.LearnProbe(w.batches[last].p, w.batches[last].l, w.batches[last].n)
+	} else {
+		t.LearnStart(w.end)
+	}
+	t.LearnEnd(w.end)
 }
 
 // seek finds a logical offset as a client of the timeline does.
@@ -269,6 +272,24 @@ func TestRunsAgainstTwin(t *testing.T) {
 				w.until = max(w.until, w.next+rapid.Int64Range(0, 3).Draw(t, "hole"))
 				owner.SetLogicalEnd(w.until)
 			},
+			"checkpoint": func(t *rapid.T) {
+				if !stopped {
+					w.stored = w.until
+					reader.LearnProbe(w.end, w.until, 0) // stored, and read
+				}
+			},
+			"another owner": func(t *rapid.T) {
+				if stopped {
+					t.Skip()
+				}
+				if rapid.Bool().Draw(t, "announced in vain") {
+					owner.Extend(w.end, max(w.next, w.until)+rapid.Int64Range(0, 2).Draw(t, "hole"), rapid.Int64Range(1, 6).Draw(t, "records"))
+				}
+				owner.Disown()
+				w.stored = w.until
+				owner, reader = reader, owner
+				owner.Own(w.end, w.next, w.until)
+			},
 			"foreign write": func(t *rapid.T) {
 				if stopped {
 					t.Skip()
@@ -345,7 +366,7 @@ func TestRunsAgainstTwin(t *testing.T) {
 			},
 			"restart": func(t *rapid.T) {
 				if !stopped {
-					w.until = w.next
+					w.until = max(w.next, w.stored)
 				}
 				s := owner.state.Load()
 				next := Open(s.start.physical, s.start.logical, w.floor)
@@ -356,7 +377,7 @@ func TestRunsAgainstTwin(t *testing.T) {
 				if stopped {
 					owner.End(w.first.physical, w.first.logical)
 				} else {
-					owner.Own(w.end, w.next, w.next)
+					owner.Own(w.end, w.next, w.until)
 				}
 				owner.SetPhysicalEnd(w.end)
 			},

@@ -1,0 +1,175 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"klink/protocol/linkapi"
+
+	"github.com/stretchr/testify/require"
+)
+
+// fakeOwner owns everything or nothing.
+type fakeOwner struct{ all atomic.Bool }
+
+func (o *fakeOwner) OwnsTopic(string) bool { return o.all.Load() }
+func (o *fakeOwner) OwnsLink(string) bool  { return o.all.Load() }
+
+// TestFence: what a former owner has evaluated before the fence, and not committed, is evaluated again after it.
+func TestFence(t *testing.T) {
+	opts := storeCluster(t)
+	former, next := openStore(t, opts, nil), openStore(t, opts, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	require.NoError(t, former.Update(ctx, increment("east")))
+	for _, committed := range []bool{true, false} {
+		var owns atomic.Bool
+		owns.Store(true)
+		evaluations := 0
+		former.log.intercept = func(commit func() error) error {
+			former.log.intercept = nil
+			if committed {
+				require.NoError(t, commit())
+			}
+			owns.Store(false)
+			if err := next.Fence(ctx); err != nil {
+				t.Error(err)
+			}
+			if committed {
+				return nil
+			}
+			return commit()
+		}
+		err := former.Update(ctx, func(tx *Tx) error {
+			evaluations++
+			if !owns.Load() {
+				return ErrNotOwner
+			}
+			return increment("east")(tx)
+		})
+		if committed {
+			require.NoError(t, err)
+		} else {
+			require.ErrorIs(t, err, ErrNotOwner)
+			require.GreaterOrEqual(t, evaluations, 2)
+		}
+		// The next owner has read what was committed before the fence, without any further ado, and that is all there is.
+		require.Equal(t, "2", next.State().Links["east"].SourceClusterID)
+		require.NoError(t, former.Sync(ctx))
+		require.Equal(t, "2", former.State().Links["east"].SourceClusterID)
+	}
+}
+
+// TestOnlyAnOwnerTells: what only the owner of a mirror or a link may say is refused from others, and changes nothing; the
+// checkpoint of a former owner is taken.
+func TestOnlyAnOwnerTells(t *testing.T) {
+	w := newWorld(t)
+	owner := &fakeOwner{}
+	owner.all.Store(true)
+	w.service.SetOwner(owner)
+	w.sourceTopic("orders", 1, nil)
+	require.Zero(t, w.link("east").ErrorCode)
+	require.Zero(t, w.mirror("orders", "east").ErrorCode)
+	ctx := context.Background()
+	stop := w.alterAsync("orders", linkapi.MirrorFailover)
+	awaitState(t, w.service, "PENDING_STOPPED", func(s *State) bool { return s.Mirrors["orders"].State == MirrorPendingStopped })
+	owner.all.Store(false)
+	s := w.service
+	for what, err := range map[string]error{
+		"link down": s.Report(ctx, Event{Kind: EventLinkDown, Link: "east", Error: ErrTimeout}),
+		"failed":    s.Report(ctx, Event{Kind: EventMirrorFailed, Topic: "orders", Error: ErrForeignWrite}),
+		"drained":   s.Report(ctx, Event{Kind: EventMirrorDrained, Topic: "orders"}),
+		"start":     s.SetTimeline(ctx, "orders", 0, 0, 7, 7),
+		"hide":      s.Hide(ctx, "orders", 0, 3, 4),
+		"alignment": s.SetAlignment(ctx, "orders", 0, 5, "because"),
+		"end":       s.EndTimeline(ctx, "orders", 0, 9, 9),
+	} {
+		require.ErrorIs(t, err, ErrNotOwner, what)
+	}
+	require.NoError(t, s.Checkpoint(ctx, []Checkpoint{{Topic: "orders", Physical: 4, Logical: 4}}))
+	c, ok := s.LastCheckpoint("orders", 0)
+	require.True(t, ok && c.Physical == 4)
+	state := s.State()
+	require.Equal(t, LinkActive, state.Links["east"].State)
+	require.Equal(t, MirrorPendingStopped, state.Mirrors["orders"].State)
+	require.Empty(t, s.Hidden("orders", 0))
+	require.Zero(t, state.Timelines["orders"][0].Floor())
+	owner.all.Store(true)
+	require.NoError(t, s.Report(ctx, Event{Kind: EventMirrorDrained, Topic: "orders"}))
+	require.Zero(t, (<-stop).ErrorCode)
+}
+
+// alterAsync is alter, beside the test.
+func (w *world) alterAsync(topic string, op int8) <-chan linkapi.NameResult {
+	done := make(chan linkapi.NameResult, 1)
+	go func() { done <- w.alter(topic, op) }()
+	return done
+}
+
+// TestServicesCreateTogether: mirrors that are created through one service while the reconciler of another one finds them
+// recorded and not there, and creates them too, are created, once, and none fails.
+func TestServicesCreateTogether(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.ReconcileInterval = 5 * time.Millisecond })
+	other := w.start(func(c *Config) { c.ReconcileInterval = 5 * time.Millisecond })
+	require.Zero(t, w.link("east").ErrorCode)
+	awaitState(t, other, "the link", func(s *State) bool { return s.Links["east"] != nil })
+	var work sync.WaitGroup
+	for i := range 20 {
+		topic := fmt.Sprint("orders-", i)
+		w.sourceTopic(topic, 2, nil)
+		for _, s := range []*Service{w.service, other} {
+			if i%2 == 0 && s == other { // or both are asked to
+				continue
+			}
+			work.Go(func() {
+				req := &linkapi.CreateMirrorsRequest{Mirrors: []linkapi.CreateMirror{{Topic: topic, Link: "east", NumPartitions: -1, ReplicationFactor: -1}}}
+				r := s.HandleLink(context.Background(), req).(*linkapi.CreateMirrorsResponse).Results[0]
+				if r.ErrorCode != 0 && i%2 == 0 {
+					t.Errorf("%s: %s", topic, text(r.ErrorMessage))
+				}
+			})
+		}
+	}
+	work.Wait()
+	for _, s := range []*Service{w.service, other} {
+		awaitState(t, s, "all mirrors", func(st *State) bool {
+			n := 0
+			for _, m := range st.Mirrors {
+				if m.Created && m.State == MirrorPending {
+					n++
+				}
+			}
+			return n == 20
+		})
+	}
+}
+
+// TestTasksRunAtTheOwner: the tasks of a link run where it is owned, and only there.
+func TestTasksRunAtTheOwner(t *testing.T) {
+	w := newWorld(t)
+	owner := &fakeOwner{}
+	w.service.SetOwner(owner)
+	require.Zero(t, w.link("east", "topic.config.sync.ms=100").ErrorCode)
+	ran := func() bool { return !w.service.TasksOf("east")[0].LastRun.IsZero() }
+	time.Sleep(300 * time.Millisecond)
+	if ran() {
+		t.Fatal("a task has run without an owner")
+	}
+	owner.all.Store(true)
+	w.service.OwnerChanged()
+	for deadline := time.Now().Add(20 * time.Second); !ran(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no task has run")
+		}
+	}
+	owner.all.Store(false)
+	w.service.OwnerChanged()
+	if errors.Is(w.service.CatchUp(context.Background()), context.Canceled) || ran() {
+		t.Fatal("what a task did is shown as if it were known")
+	}
+}

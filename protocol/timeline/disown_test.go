@@ -1,0 +1,121 @@
+package timeline
+
+import "testing"
+
+// TestDisown: who is no owner any more sends nobody beyond the end who asks for what another owner has appended since, and
+// still knows what is in the log for sure.
+func TestDisown(t *testing.T) {
+	p := Open(0, 100, 100)
+	p.Own(0, 100, 100)
+	p.Extend(0, 100, 10)
+	p.SetPhysicalEnd(10)
+	p.Extend(10, 120, 10) // after a hole; not confirmed
+	if at, _, ok := p.FindPhysical(131, 0); at != -1 || !ok {
+		t.Fatalf("an owner knows where its log ends: %d %v", at, ok)
+	}
+	p.Disown()
+	for _, c := range []struct {
+		logical, physical int64
+		ok                bool
+	}{{99, -1, true}, {100, 0, true}, {109, 9, true}, {110, 10, true}, {111, 0, false}, {125, 0, false}, {131, 0, false}} {
+		at, probe, ok := p.FindPhysical(c.logical, 0)
+		if ok != c.ok || ok && at != c.physical || !ok && probe != ProbeEnd {
+			t.Errorf("%d: %d %d %v", c.logical, at, probe, ok)
+		}
+	}
+	if _, known := p.LogicalEnd(); known {
+		t.Error("it has an end that somebody announces")
+	}
+	// The new owner's records, as a look at the end finds them.
+	p.LearnProbe(10, 120, 10)
+	p.LearnProbe(20, 130, 5)
+	p.LearnEnd(25)
+	if at, _, ok := p.FindPhysical(133, 0); at != 23 || !ok {
+		t.Errorf("%d %v", at, ok)
+	}
+	// Back again.
+	p.Own(25, 135, 140)
+	if at, _, ok := p.FindPhysical(140, 0); at != 25 || !ok {
+		t.Errorf("%d %v", at, ok)
+	}
+	// An end behind a hole stays known: a client may have committed it.
+	p.Disown()
+	if at, _, ok := p.FindPhysical(140, 0); at != 25 || !ok {
+		t.Errorf("%d %v", at, ok)
+	}
+	if at, _, ok := p.FindPhysical(133, 0); at != 23 || !ok {
+		t.Errorf("%d %v", at, ok)
+	}
+}
+
+// TestHoleAtTheEndIsLearned: that the log ends behind a hole, which the owner elsewhere has stored, is learned by who has looked
+// at the end before.
+func TestHoleAtTheEndIsLearned(t *testing.T) {
+	p := Open(0, 0, 0)
+	p.LearnProbe(0, 0, 1)
+	p.LearnEnd(1)
+	if l, _, ok := p.FindLogical(1); l != 1 || !ok {
+		t.Fatalf("%d %v", l, ok)
+	}
+	p.LearnProbe(1, 2, 0) // a checkpoint
+	if l, _, ok := p.FindLogical(1); l != 2 || !ok {
+		t.Errorf("%d %v", l, ok)
+	}
+	if at, _, ok := p.FindPhysical(2, 0); at != 1 || !ok {
+		t.Errorf("%d %v", at, ok)
+	}
+	p.LearnProbe(1, 2, 1)
+	p.LearnEnd(2)
+	p.LearnProbe(2, 4, 0)
+	p.LearnProbe(1, 2, 0) // once more
+	for logical, physical := range []int64{0, 1, 1, 2, 2} {
+		if at, _, ok := p.FindPhysical(int64(logical), 0); at != physical || !ok {
+			t.Errorf("%d: %d %v", logical, at, ok)
+		}
+	}
+	if l, _, ok := p.FindLogical(2); l != 4 || !ok {
+		t.Errorf("%d %v", l, ok)
+	}
+}
+
+// TestOneRecordAtTheFormerEnd: a record that stands where the log ended when somebody looked is learned.
+func TestOneRecordAtTheFormerEnd(t *testing.T) {
+	p := Open(0, 0, 0)
+	for n := range int64(5) {
+		p.LearnProbe(n, n, 1)
+		p.LearnEnd(n + 1)
+		if at, _, ok := p.FindPhysical(n+1, 0); at != n+1 || !ok {
+			t.Fatalf("%d: %d %v", n+1, at, ok)
+		}
+	}
+}
+
+// TestDisownEnded: a mirror that has ended has no owner.
+func TestDisownEnded(t *testing.T) {
+	p := Open(0, 0, 0)
+	p.Own(10, 12, 12)
+	p.End(10, 12)
+	p.Disown()
+	if at, _, ok := p.FindPhysical(20, 0); at != 18 || !ok || !p.Behind(10) {
+		t.Errorf("%d %v", at, ok)
+	}
+}
+
+// TestDisownEmpty: nothing is made up of a log without records.
+func TestDisownEmpty(t *testing.T) {
+	p := Open(5, 100, 100)
+	p.Disown()
+	p.Own(5, 100, 100)
+	p.Disown()
+	if at, _, ok := p.FindPhysical(100, 0); at != 5 || !ok {
+		t.Errorf("%d %v", at, ok)
+	}
+	if _, _, ok := p.FindPhysical(101, 0); ok {
+		t.Error("known to be beyond the end")
+	}
+	q := New(0, 7, 7) // all that comes has the same shift, as long as nobody says otherwise
+	q.Disown()
+	if _, _, ok := q.FindPhysical(30, 0); ok {
+		t.Error("known without anybody to say so")
+	}
+}

@@ -1,0 +1,360 @@
+package replicator
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"klink/admin"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const (
+	// boardInterval is how often what has changed is told, and boardAgain how often everything is.
+	boardInterval = time.Second
+	boardAgain    = 5 * time.Second
+	// boardKeeps is for how long what was told counts. After that nothing is known: its owner is gone, or cut off.
+	boardKeeps = 15 * time.Second
+	// boardChunk is how many partitions go in one record: some 100 KB.
+	boardChunk = 1000
+	// maxBoardBytes bounds a record that is read.
+	maxBoardBytes = 1 << 20
+)
+
+// board is how instances tell each other how far their mirrors are, and how the tasks of their links do, so that each can answer
+// for all: a record per mirror (and boardChunk partitions) and per link, in the partition of TasksTopic that is its slot.
+// Nothing depends on it but what is shown to people, so records may get lost, and last as long as the topic keeps them. An
+// instance that is alone does not use it, and does not create the topic.
+//
+// What is read was written by anybody who may write to the topic: it is bounded, and counts only for mirrors and links that
+// there are.
+type board struct {
+	r      *Replicator
+	mu     sync.Mutex
+	stop   context.CancelFunc // not nil while there is somebody to share with
+	done   sync.WaitGroup
+	topics map[string]*toldMirror
+	links  map[string]*toldLink
+}
+
+type toldMirror struct {
+	at         time.Time // when it was read
+	partitions []admin.PartitionStatus
+}
+
+type toldLink struct {
+	at    time.Time
+	tasks []admin.TaskStatus
+}
+
+// boardMirror is the value of a record mirror/TOPIC/CHUNK: the partitions from First on. Times are milliseconds, 0 = never.
+type boardMirror struct {
+	Version    int        `json:"version"`
+	First      int        `json:"first"`
+	Partitions [][7]int64 `json:"partitions"` // source end, mirror end, last fetch, last stable, source start, mirror start, shift began
+}
+
+// boardLink is the value of a record link/NAME.
+type boardLink struct {
+	Version int         `json:"version"`
+	Tasks   []boardTask `json:"tasks"`
+}
+
+type boardTask struct {
+	Name    string            `json:"name"`
+	Errors  []admin.TaskError `json:"errors,omitempty"`
+	LastRun int64             `json:"last_run"`
+	Success int64             `json:"last_success"`
+}
+
+func newBoard(r *Replicator) *board {
+	return &board{r: r, topics: map[string]*toldMirror{}, links: map[string]*toldLink{}}
+}
+
+// share begins or ends telling and listening.
+func (b *board) share(on bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case on && b.stop == nil && b.r.life.Err() == nil:
+		var ctx context.Context
+		ctx, b.stop = context.WithCancel(b.r.life)
+		b.done.Go(func() { b.run(ctx) })
+	case !on && b.stop != nil:
+		b.stop()
+		b.stop = nil
+	}
+}
+
+func (b *board) close() {
+	b.share(false)
+	b.done.Wait()
+}
+
+func (b *board) run(ctx context.Context) {
+	wait := backoff{low: 200 * time.Millisecond, high: 5 * time.Second}
+	for ctx.Err() == nil {
+		if err := b.work(ctx); err != nil && ctx.Err() == nil {
+			b.r.log.Warn("instances cannot tell each other how far their mirrors are; will retry", "topic", TasksTopic, "error", err)
+		}
+		if !sleep(ctx, wait.next()) {
+			return
+		}
+	}
+}
+
+// work tells and listens until ctx ends.
+func (b *board) work(ctx context.Context) error {
+	cl, err := kgo.NewClient(append(append([]kgo.Opt(nil), b.r.cfg.Destination...),
+		kgo.ConsumeTopics(TasksTopic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AfterMilli(time.Now().Add(-boardKeeps).UnixMilli())),
+		kgo.FetchMaxWait(time.Second), kgo.FetchMaxPartitionBytes(maxBoardBytes),
+		kgo.DisableIdempotentWrite(), kgo.RequiredAcks(kgo.LeaderAck()), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.RecordDeliveryTimeout(boardAgain), kgo.MaxBufferedRecords(10_000), kgo.MetadataMinAge(200*time.Millisecond),
+	)...)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	partitions, err := b.ensureTopic(ctx, kadm.NewClient(cl))
+	if err != nil {
+		return err
+	}
+	listening, cancel := context.WithCancel(ctx)
+	var listener sync.WaitGroup
+	listener.Go(func() { b.listen(listening, cl) })
+	defer listener.Wait()
+	defer cancel()
+	told := map[string]toldRecord{}
+	t := time.NewTicker(boardInterval)
+	defer t.Stop()
+	for {
+		b.tell(cl, partitions, told, time.Now())
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
+}
+
+// ensureTopic makes the topic, if there is none, and returns its number of partitions.
+func (b *board) ensureTopic(ctx context.Context, adm *kadm.Client) (int32, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	config := func(v string) *string { return &v }
+	for {
+		details, err := adm.ListTopics(kadm.WithAuthorizedOps(ctx), TasksTopic)
+		if err != nil {
+			return 0, err
+		}
+		d := details[TasksTopic]
+		if d.Err == nil && len(d.Partitions) > 0 {
+			return int32(len(d.Partitions)), nil
+		}
+		if errors.Is(d.Err, kerr.UnknownTopicOrPartition) || !details.Has(TasksTopic) {
+			configs := map[string]*string{
+				"cleanup.policy": config("delete"), "retention.ms": config("600000"), "segment.ms": config("600000"), "segment.bytes": config("16777216"),
+			}
+			resp, err := adm.CreateTopic(ctx, slots, -1, configs, TasksTopic)
+			if err == nil {
+				err = resp.Err
+			}
+			if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+				return 0, fmt.Errorf("create it: %w; klink's principal needs CREATE, READ and WRITE on it", err)
+			}
+		}
+		if !sleep(ctx, 100*time.Millisecond) {
+			return 0, fmt.Errorf("the topic does not appear: %w", ctx.Err())
+		}
+	}
+}
+
+// toldRecord is what was told last under a key.
+type toldRecord struct {
+	value string // without what changes all the time
+	at    time.Time
+}
+
+// tell tells what has changed of what is owned here, or was told long ago.
+func (b *board) tell(cl *kgo.Client, partitions int32, told map[string]toldRecord, now time.Time) {
+	send := func(slot int, key string, still, value any) {
+		text, err := json.Marshal(still)
+		if err != nil {
+			return
+		}
+		if last := told[key]; last.value == string(text) && now.Sub(last.at) < boardAgain {
+			return
+		}
+		told[key] = toldRecord{string(text), now}
+		v, err := json.Marshal(value)
+		if err != nil {
+			return
+		}
+		cl.TryProduce(b.r.life, &kgo.Record{Topic: TasksTopic, Partition: int32(slot) % partitions, Key: []byte(key), Value: v}, func(_ *kgo.Record, err error) {
+			if err != nil {
+				b.r.log.Debug("a status was not told", "key", key, "error", err)
+			}
+		})
+	}
+	st := b.r.cfg.Control.State()
+	for topic := range st.Mirrors {
+		slot := topicSlot(topic)
+		if b.r.owner.term(slot) == 0 {
+			continue
+		}
+		status := b.r.statusHere(topic)
+		for first := 0; first < len(status); first += boardChunk {
+			value, still := boardMirror{Version: 1, First: first}, boardMirror{}
+			for _, p := range status[first:min(first+boardChunk, len(status))] {
+				row := [7]int64{p.SourceEnd, p.MirrorEnd, unixMilli(p.LastFetch), p.SourceLastStable, p.SourceStart, p.MirrorStart, p.ShiftBegan}
+				value.Partitions = append(value.Partitions, row)
+				row[2] = 0
+				still.Partitions = append(still.Partitions, row)
+			}
+			send(slot, "mirror/"+topic+"/"+strconv.Itoa(first/boardChunk), still, value)
+		}
+	}
+	if b.r.cfg.Group.Tasks == nil {
+		return
+	}
+	for link := range st.Links {
+		if b.r.owner.term(linkSlot(link)) == 0 {
+			continue
+		}
+		value, still := boardLink{Version: 1}, boardLink{}
+		for _, t := range b.r.cfg.Group.Tasks(link) {
+			row := boardTask{Name: t.Name, Errors: t.Errors, LastRun: unixMilli(t.LastRun), Success: unixMilli(t.LastSuccess)}
+			value.Tasks = append(value.Tasks, row)
+			row.LastRun, row.Success = 0, min(row.Success, 1)
+			still.Tasks = append(still.Tasks, row)
+		}
+		send(linkSlot(link), "link/"+link, still, value)
+	}
+}
+
+func (b *board) listen(ctx context.Context, cl *kgo.Client) {
+	for {
+		fetches := cl.PollFetches(ctx)
+		if ctx.Err() != nil || fetches.IsClientClosed() {
+			return
+		}
+		fetches.EachError(func(_ string, _ int32, err error) {
+			if ctx.Err() == nil {
+				b.r.log.Debug("what other instances tell cannot be read", "topic", TasksTopic, "error", err)
+			}
+		})
+		st, now := b.r.cfg.Control.State(), time.Now()
+		fetches.EachRecord(func(r *kgo.Record) { b.hear(st, string(r.Key), r.Value, now) })
+		b.forget(st)
+	}
+}
+
+// hear takes one record.
+func (b *board) hear(st *admin.State, key string, value []byte, now time.Time) {
+	kind, name, _ := strings.Cut(key, "/")
+	if len(value) > maxBoardBytes {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch kind {
+	case "mirror":
+		name, _, _ = strings.Cut(name, "/")
+		var v boardMirror
+		m := st.Mirrors[name]
+		if m == nil || json.Unmarshal(value, &v) != nil || v.Version != 1 || v.First < 0 || v.First+len(v.Partitions) > int(m.Partitions) {
+			return
+		}
+		t := b.topics[name]
+		if t == nil || len(t.partitions) != int(m.Partitions) {
+			t = &toldMirror{partitions: make([]admin.PartitionStatus, m.Partitions)}
+			for i := range t.partitions {
+				t.partitions[i] = admin.PartitionStatus{SourceEnd: -1, MirrorEnd: -1, SourceLastStable: -1, SourceStart: -1, MirrorStart: -1, ShiftBegan: -1}
+			}
+			b.topics[name] = t
+		}
+		t.at = now
+		for i, row := range v.Partitions {
+			for n := range row {
+				row[n] = max(row[n], -1)
+			}
+			t.partitions[v.First+i] = admin.PartitionStatus{
+				SourceEnd: row[0], MirrorEnd: row[1], LastFetch: fromMilli(row[2]), SourceLastStable: row[3], SourceStart: row[4], MirrorStart: row[5], ShiftBegan: row[6],
+			}
+		}
+	case "link":
+		var v boardLink
+		if st.Links[name] == nil || json.Unmarshal(value, &v) != nil || v.Version != 1 {
+			return
+		}
+		t := &toldLink{at: now}
+		for _, row := range v.Tasks {
+			t.tasks = append(t.tasks, admin.TaskStatus{Name: row.Name, Errors: row.Errors, LastRun: fromMilli(row.LastRun), LastSuccess: fromMilli(row.Success)})
+		}
+		b.links[name] = t
+	}
+}
+
+// forget drops what is told of mirrors and links that are gone.
+func (b *board) forget(st *admin.State) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for topic := range b.topics {
+		if st.Mirrors[topic] == nil {
+			delete(b.topics, topic)
+		}
+	}
+	for link := range b.links {
+		if st.Links[link] == nil {
+			delete(b.links, link)
+		}
+	}
+}
+
+// status is what another instance has told of a mirror a moment ago; nil = nothing.
+func (b *board) status(topic string) []admin.PartitionStatus {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if t := b.topics[topic]; t != nil && time.Since(t.at) < boardKeeps {
+		return append([]admin.PartitionStatus(nil), t.partitions...)
+	}
+	return nil
+}
+
+// LinkTasks is what the owner of a link has told of its tasks a moment ago; nil = nothing.
+func (r *Replicator) LinkTasks(link string) []admin.TaskStatus {
+	b := r.board.Load()
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if t := b.links[link]; t != nil && time.Since(t.at) < boardKeeps {
+		return t.tasks
+	}
+	return nil
+}
+
+// unixMilli is a time in milliseconds, 0 = never.
+func unixMilli(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func fromMilli(ms int64) time.Time {
+	if ms <= 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms)
+}

@@ -1,0 +1,266 @@
+package replicator
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"klink/admin"
+	"klink/protocol/timeline"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// view is the control plane as one of several instances sees it: the state is everybody's, the timelines are its own.
+type view struct {
+	*fakeControl
+	r *Replicator
+
+	mu    sync.Mutex
+	lines map[string][]*timeline.Partition
+	fence atomic.Int64 // how often Fence was called
+}
+
+func (v *view) State() *admin.State {
+	s := v.fakeControl.State()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	own := &admin.State{Links: s.Links, Mirrors: s.Mirrors, Timelines: map[string][]*timeline.Partition{}}
+	for topic, lines := range s.Timelines {
+		for n := len(v.lines[topic]); n < len(lines); n++ {
+			v.lines[topic] = append(v.lines[topic], timeline.Open(0, lines[n].Floor(), lines[n].Floor()))
+		}
+	}
+	maps.Copy(own.Timelines, v.lines)
+	return own
+}
+
+func (v *view) Fence(context.Context) error { v.fence.Add(1); return nil }
+
+func (v *view) owns(topic string) error {
+	if !v.r.OwnsTopic(topic) {
+		return admin.ErrNotOwner
+	}
+	return nil
+}
+
+func (v *view) SetTimeline(ctx context.Context, topic string, partition int32, physical, logical, floor int64) error {
+	if err := v.owns(topic); err != nil {
+		return err
+	}
+	v.State().Timelines[topic][partition].Move(physical, logical, floor)
+	return v.fakeControl.SetTimeline(ctx, topic, partition, physical, logical, floor)
+}
+
+func (v *view) Hide(ctx context.Context, topic string, partition int32, from, to int64) error {
+	if err := v.owns(topic); err != nil {
+		return err
+	}
+	_ = v.State().Timelines[topic][partition].Hide(from, to)
+	return v.fakeControl.Hide(ctx, topic, partition, from, to)
+}
+
+func (v *view) Report(ctx context.Context, ev admin.Event) error {
+	if ev.Topic != "" {
+		if err := v.owns(ev.Topic); err != nil {
+			return err
+		}
+	}
+	return v.fakeControl.Report(ctx, ev)
+}
+
+// instance is one of several replicators on a destination.
+type instance struct {
+	name string
+	r    *Replicator
+	view *view
+	stop func()
+}
+
+func (w *world) instance(name string, session time.Duration) *instance {
+	w.t.Helper()
+	i := &instance{name: name, view: &view{fakeControl: w.control, lines: map[string][]*timeline.Partition{}}}
+	cfg := w.cfg
+	cfg.Control = i.view
+	cfg.Logger = cfg.Logger.With("instance", name)
+	cfg.Group = &Group{SessionTimeout: session, Instance: func() string { return name }}
+	r, err := New(cfg)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r.grace = w.grace
+	i.r, i.view.r = r, r
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	i.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			w.t.Error(err)
+		}
+	})
+	w.t.Cleanup(i.stop)
+	return i
+}
+
+// awaitShared waits until the slots are shared evenly by all of these.
+func (w *world) awaitShared(all ...*instance) {
+	w.t.Helper()
+	w.await("the slots to be shared", func() (bool, string) {
+		var sum slotSet
+		detail, even := "", true
+		for _, i := range all {
+			working, leaving := i.r.owner.holding()
+			even = even && leaving == 0 && sum&working == 0 && working.len() >= slots/len(all)
+			sum |= working
+			detail += fmt.Sprintf("%s %b %b; ", i.name, working, leaving)
+		}
+		return even && sum == allSlots, detail
+	})
+}
+
+// awaitMirrored waits until somebody has mirrored all of a topic.
+func (w *world) awaitMirrored(topic string, all ...*instance) {
+	w.t.Helper()
+	ends, err := kadm.NewClient(w.src.cl).ListEndOffsets(w.t.Context(), topic)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.await(topic+" to catch up", func() (bool, string) {
+		for _, i := range all {
+			if !i.r.OwnsTopic(topic) {
+				continue
+			}
+			st := i.r.Status(topic)
+			ok := len(st) > 0
+			ends.Each(func(o kadm.ListedOffset) {
+				ok = ok && int(o.Partition) < len(st) && st[o.Partition].MirrorEnd == o.Offset
+			})
+			return ok, fmt.Sprintf("%s: %+v", i.name, st)
+		}
+		return false, "nobody owns it"
+	})
+}
+
+// groupCut lets a destination hear nothing of the group from an instance any more, while its appends come through.
+type groupCut struct {
+	mu   sync.Mutex
+	name string
+}
+
+func (c *groupCut) set(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.name = name
+}
+
+func (c *groupCut) install(t *testing.T, dst *kfake.Cluster) {
+	for _, key := range []kmsg.Key{kmsg.Heartbeat, kmsg.JoinGroup, kmsg.SyncGroup} {
+		dst.ControlKey(int16(key), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			dst.KeepControl()
+			id := ""
+			switch r := req.(type) {
+			case *kmsg.HeartbeatRequest:
+				id = r.MemberID
+			case *kmsg.JoinGroupRequest:
+				id = r.MemberID
+			case *kmsg.SyncGroupRequest:
+				id = r.MemberID
+			}
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.name != "" && len(id) > len(clientPrefix+c.name) && id[:len(clientPrefix+c.name)] == clientPrefix+c.name {
+				return nil, fmt.Errorf("cut off"), true
+			}
+			return nil, nil, false
+		})
+	}
+	t.Cleanup(func() { c.set("") })
+}
+
+// TestOneWriterOfSeveralInstances: instances come and go, and one that the group no longer hears of goes on to be able to
+// append. At most one of them appends to a partition at a time, one batch at a time, and nothing is lost or doubled.
+func TestOneWriterOfSeveralInstances(t *testing.T) {
+	w, _, dst := embedded(t, kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	topics := []string{"orders", "payments", "clicks", "stock"}
+	for _, topic := range topics {
+		w.topics(topic, 2)
+		w.mirror(topic)
+	}
+	o := &onTheirWay{now: map[string]int{}}
+	dst.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		dst.KeepControl()
+		if pr := req.(*kmsg.ProduceRequest); len(pr.Topics) > 0 && pr.Topics[0].Topic != TasksTopic {
+			o.move(pr, 1)
+			dst.SleepControl(func() { time.Sleep(30 * time.Millisecond) })
+			o.move(pr, -1)
+		}
+		return nil, nil, false
+	})
+	cut := &groupCut{}
+	cut.install(t, dst)
+	const session = 2400 * time.Millisecond
+	feed := func(n int) {
+		for range n {
+			for _, topic := range topics {
+				for p := range int32(2) {
+					w.produce(topic, p, 3, 20)
+				}
+			}
+		}
+	}
+	one := w.instance("one", session)
+	w.awaitShared(one)
+	feed(3)
+	two := w.instance("two", session)
+	feed(3)
+	w.awaitShared(one, two)
+	three := w.instance("three", session)
+	feed(3)
+	w.awaitShared(one, two, three)
+	for _, i := range []*instance{one, two, three} {
+		if i.view.fence.Load() == 0 {
+			t.Errorf("%s works on slots that were not fenced", i.name)
+		}
+	}
+	feed(3)
+	two.stop() // an instance that is stopped leaves at once
+	began := time.Now()
+	w.awaitShared(one, three)
+	if took := time.Since(began); took > session {
+		t.Errorf("the slots of an instance that was stopped were taken over after %v", took)
+	}
+	feed(3)
+	cut.set("one")
+	w.await("the instance that is cut off to stop", func() (bool, string) {
+		feed(1)
+		working, _ := one.r.owner.holding()
+		return working == 0, fmt.Sprintf("%b", working)
+	})
+	if working, _ := three.r.owner.holding(); working == allSlots {
+		t.Error("the other one has begun before")
+	}
+	w.awaitShared(three)
+	feed(3)
+	cut.set("")
+	w.awaitShared(one, three)
+	feed(3)
+	for _, topic := range topics {
+		w.awaitMirrored(topic, one, three)
+		w.same(topic)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.most != 1 || o.passed < 50 {
+		t.Errorf("up to %d of %d appends of one partition were on their way at once, want 1 of 50 or more", o.most, o.passed)
+	}
+	if len(w.control.hidden) > 0 {
+		t.Errorf("appended twice: %v", w.control.hidden)
+	}
+}
