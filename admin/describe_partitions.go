@@ -30,9 +30,12 @@ func (s *Service) partitions(m *Mirror) []linkapi.DescribedPartition {
 		}
 		if m.State == MirrorStopped {
 			// What was left behind, and nothing newer: nobody follows the source any more.
-			p.SourceEndOffset, p.Lag, p.LagMs = -1, -1, -1
+			p.SourceEndOffset, p.Lag, p.LagMs, p.LastFetchTimeMs = -1, -1, -1, -1
 			if t := stored[i]; t != nil && t.leftBehind() >= 0 {
 				p.SourceEndOffset, p.Lag = *t.SourceEnd, t.leftBehind()
+				if t.SourceSeen != nil {
+					p.LastFetchTimeMs = *t.SourceSeen
+				}
 			}
 		}
 		ps[i] = p

@@ -246,27 +246,26 @@ func TestPromotionAndOlderKlink(t *testing.T) {
 	}
 }
 
-// TestFailoverTellsWhatIsLeftBehind: the end of the source as last seen is kept, by partition; what nobody has seen lately is not
-// known.
+// TestFailoverTellsWhatIsLeftBehind: the end of the source as last seen is kept, by partition, and if nobody has seen it lately,
+// when that was.
 func TestFailoverTellsWhatIsLeftBehind(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
-	w.plainMirror("orders", 3)
+	w.plainMirror("orders", 4)
 	w.reporter = &fakeReplicator{status: map[string][]PartitionStatus{}}
 	w.service.SetReporter(w.reporter)
 	w.reporter.set("orders",
 		PartitionStatus{SourceEnd: 120, MirrorEnd: 100, LastFetch: time.Now()},
 		PartitionStatus{SourceEnd: 50, MirrorEnd: 50, LastFetch: time.Now()},
-		PartitionStatus{SourceEnd: 70, MirrorEnd: 50, LastFetch: time.Now().Add(-time.Minute)})
-	r := w.failover("orders", Event{Ends: []int64{103, 50, 50}, PhysicalEnds: []int64{103, 50, 50}})
+		PartitionStatus{SourceEnd: 70, MirrorEnd: 50, LastFetch: time.UnixMilli(1_700_000_000_000)},
+		PartitionStatus{SourceEnd: 70, MirrorEnd: 50}) // never, so that it cannot be
+	r := w.failover("orders", Event{Ends: []int64{103, 50, 50, 50}, PhysicalEnds: []int64{103, 50, 50, 50}})
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 	for name, s := range map[string]*Service{"same": w.service, "restarted": w.start()} {
 		ps := w.describe(s, "orders").Partitions
-		for i, want := range []int64{17, 0, -1} {
-			require.Equal(t, want, ps[i].Lag, "%s, partition %d", name, i)
+		for i, want := range [][3]int64{{120, 17, -1}, {50, 0, -1}, {70, 20, 1_700_000_000_000}, {-1, -1, -1}} {
+			require.Equal(t, want, [3]int64{ps[i].SourceEndOffset, ps[i].Lag, ps[i].LastFetchTimeMs}, "%s, partition %d", name, i)
 		}
-		require.EqualValues(t, 120, ps[0].SourceEndOffset, name)
-		require.EqualValues(t, -1, ps[2].SourceEndOffset, name)
 	}
 }
 

@@ -23,6 +23,9 @@ type timelineRecord struct {
 	// SourceEnd is where the source ended when the mirror was stopped (logical), as far as that was known; null = it was not.
 	// What lies between End and it was left behind.
 	SourceEnd *int64 `json:"source_end,omitempty"`
+	// SourceSeen is when SourceEnd was seen, in milliseconds since the epoch, where that was long before the stop: the source may
+	// have gone on since. null = right before it.
+	SourceSeen *int64 `json:"source_seen,omitempty"`
 	// Hidden are ranges of physical offsets [from, to) that are never shown: in order, neither overlapping nor touching.
 	Hidden []hiddenRange `json:"hidden,omitempty"`
 	// Alignment is null as long as nobody has found out.
@@ -72,6 +75,9 @@ func decodeTimeline(value []byte) (*timelineRecord, error) {
 	if r.SourceEnd != nil && *r.SourceEnd < 0 {
 		return nil, errors.New("has a negative end of the source")
 	}
+	if r.SourceSeen != nil && *r.SourceSeen < 0 {
+		return nil, errors.New("has seen the end of the source at a negative time")
+	}
 	if err := checkHidden(r.Hidden); err != nil {
 		return nil, err
 	}
@@ -98,7 +104,7 @@ func checkHidden(hidden []hiddenRange) error {
 
 func (r *timelineRecord) encode() ([]byte, error) { return encodeRecord(r, r.unknown) }
 
-// clone is deep enough for everything but End, SourceEnd and Alignment, which are replaced.
+// clone is deep enough for everything but End, SourceEnd, SourceSeen and Alignment, which are replaced.
 func (r *timelineRecord) clone() *timelineRecord {
 	c := *r
 	c.Hidden = slices.Clone(r.Hidden)
@@ -149,7 +155,7 @@ func (r *timelineRecord) end(topic string, partition int32, at position) error {
 	return nil
 }
 
-// leftBehind is how many offsets of the source a stopped mirror has not got; -1 = not known.
+// leftBehind is how many offsets of the source a stopped mirror has not got, of those that were seen; -1 = not known.
 func (r *timelineRecord) leftBehind() int64 {
 	if r.End == nil || r.SourceEnd == nil {
 		return -1

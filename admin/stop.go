@@ -35,7 +35,7 @@ const finalSyncPatience = 30 * time.Second
 type finalSync func(ctx context.Context, link string, topics []string) (notes map[string][]string)
 
 // sourceEndAge is how much older than the stop the last answer of the source may be so that what it said counts as the source's
-// end. A source that is there answers at least once in fetch.max.wait.ms.
+// end at the stop. A source that is there answers at least once in fetch.max.wait.ms.
 const sourceEndAge = 3 * time.Second
 
 // mirrorEnds are the ends of a mirror's partitions; -1 = not known.
@@ -43,6 +43,7 @@ type mirrorEnds struct {
 	logical  []int64
 	physical []int64
 	source   []int64 // as last seen
+	seen     []int64 // when that was, where it is older than sourceEndAge, in milliseconds since the epoch; -1 = it is not
 }
 
 // drained takes the report that nothing will be appended to a mirror any more, and returns; the mirror is STOPPED soon after.
@@ -184,6 +185,9 @@ func (s *Service) endTimelines(tx *Tx, topic string, m *mirrorRecord, ends mirro
 			t = t.clone()
 			if source := ends.source[p]; source >= 0 && t.SourceEnd == nil {
 				t.SourceEnd = &source
+				if seen := ends.seen[p]; seen >= 0 {
+					t.SourceSeen = &seen
+				}
 			}
 			if err = t.end(topic, int32(p), at); err == nil {
 				err = tx.PutTimeline(topic, int32(p), t)
@@ -205,7 +209,8 @@ func (s *Service) endsOf(ctx context.Context, batch map[string]Event) map[string
 		if m == nil || !m.Created || len(timelines) == 0 {
 			continue // there is no topic, or it is not the mirror's
 		}
-		e := mirrorEnds{logical: unknownOffsets(len(timelines)), physical: unknownOffsets(len(timelines)), source: s.sourceEnds(m, len(timelines))}
+		e := mirrorEnds{logical: unknownOffsets(len(timelines)), physical: unknownOffsets(len(timelines))}
+		e.source, e.seen = s.sourceEnds(m, len(timelines))
 		copy(e.logical, ev.Ends)
 		copy(e.physical, ev.PhysicalEnds)
 		ends[topic] = e
@@ -235,19 +240,24 @@ func (s *Service) endsOf(ctx context.Context, batch map[string]Event) map[string
 	return ends
 }
 
-// sourceEnds are where the partitions of a mirror that is being stopped ended at the source, as last seen; -1 = not known.
-func (s *Service) sourceEnds(m *Mirror, partitions int) []int64 {
-	ends := unknownOffsets(partitions)
+// sourceEnds are where the partitions of a mirror that is being stopped ended at the source, as last seen, and when: see
+// mirrorEnds.
+func (s *Service) sourceEnds(m *Mirror, partitions int) (ends, seen []int64) {
+	ends, seen = unknownOffsets(partitions), unknownOffsets(partitions)
 	r := s.reporter.Load()
 	if r == nil || *r == nil {
-		return ends
+		return ends, seen
 	}
 	for p, status := range (*r).Status(m.Topic) {
-		if p < partitions && status.LastFetch.After(m.StateTime.Add(-sourceEndAge)) {
-			ends[p] = status.SourceEnd
+		if p >= partitions || status.SourceEnd < 0 || status.LastFetch.IsZero() {
+			continue
+		}
+		ends[p] = status.SourceEnd
+		if !status.LastFetch.After(m.StateTime.Add(-sourceEndAge)) {
+			seen[p] = status.LastFetch.UnixMilli()
 		}
 	}
-	return ends
+	return ends, seen
 }
 
 // findEnd translates the end of a log, with a look at its last batch if that is needed; ok is false if that does not help.

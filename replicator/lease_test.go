@@ -144,7 +144,7 @@ func TestFormerOwnersAreReckonedWith(t *testing.T) {
 		}
 		r.inherited, r.ran["orders"], r.closed["orders"] = map[string]bool{}, true, true
 		r.ends["orders"] = ends{}
-		r.last["orders"] = []admin.PartitionStatus{{}}
+		r.last["orders"] = lastStatus{partitions: []admin.PartitionStatus{{}}}
 		r.followSlots(st)
 		if !r.ran["orders"] {
 			t.Fatal("forgotten without a reason")

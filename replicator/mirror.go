@@ -33,6 +33,8 @@ type mirror struct {
 	closing   bool        // runs only to settle, before it counts as drained
 	term      uint64      // of the slot; see owner
 	lost      atomic.Bool // another instance may own it: nothing may be announced any more
+	// before is the status when it was last run here, by partition: what was seen of the source then is shown until it answers again.
+	before []admin.PartitionStatus
 
 	mu       sync.Mutex
 	workers  []*worker // by partition; append-only
@@ -63,9 +65,15 @@ type refusedBy struct {
 	appends bool     // it was an append: only an append that succeeds shows that it is over
 }
 
+// lastStatus is the status of a mirror when it was last run here.
+type lastStatus struct {
+	mirrorKey
+	partitions []admin.PartitionStatus
+}
+
 // newMirror makes a mirror and starts it.
-func newMirror(r *Replicator, key mirrorKey, sourceID [16]byte, tls []*timeline.Partition, lingering, closing bool) *mirror {
-	m := &mirror{mirrorKey: key, r: r, sourceID: sourceID, counters: r.metrics.link(key.link), lingering: lingering, closing: closing}
+func newMirror(r *Replicator, key mirrorKey, sourceID [16]byte, tls []*timeline.Partition, before []admin.PartitionStatus, lingering, closing bool) *mirror {
+	m := &mirror{mirrorKey: key, r: r, sourceID: sourceID, counters: r.metrics.link(key.link), before: before, lingering: lingering, closing: closing}
 	m.grow(tls)
 	return m
 }

@@ -141,7 +141,14 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 			continue
 		}
 		lingering := r.inherited[topic] || !r.ran[topic] && (closing || am.StateTime.Before(r.began))
-		m := newMirror(r, keyOf(am), am.SourceTopicID, tls, lingering, closing)
+		key := keyOf(am)
+		r.mu.Lock()
+		before := r.last[topic]
+		r.mu.Unlock()
+		if before.mirrorKey != key {
+			before.partitions = nil
+		}
+		m := newMirror(r, key, am.SourceTopicID, tls, before.partitions, lingering, closing)
 		m.term = term
 		r.ran[topic] = true
 		delete(r.inherited, topic)
@@ -167,7 +174,7 @@ func (r *Replicator) remove(m *mirror) {
 	}
 	r.mu.Lock()
 	delete(r.mirrors, m.topic)
-	r.last[m.topic] = m.status()
+	r.last[m.topic] = lastStatus{m.mirrorKey, m.status()}
 	r.mu.Unlock()
 	r.spawn(func(ctx context.Context) { r.checkpoint(ctx, []*mirror{m}) })
 	r.dest.forget(m.topic)

@@ -56,7 +56,7 @@ type Replicator struct {
 	mu      sync.Mutex
 	mirrors map[string]*mirror // by destination topic
 
-	last map[string][]admin.PartitionStatus // of mirrors that do not run now, but may again
+	last map[string]lastStatus // of mirrors that do not run now, but may again
 
 	// Only reconcile uses these.
 	sources map[string]*source
@@ -107,7 +107,7 @@ func New(cfg Config) (*Replicator, error) {
 		ran:      map[string]bool{},
 		closed:   map[string]bool{},
 		ends:     map[string]ends{},
-		last:     map[string][]admin.PartitionStatus{},
+		last:     map[string]lastStatus{},
 	}
 	r.owner = newOwner(r, cfg.Group)
 	return r, nil
@@ -225,7 +225,7 @@ func (r *Replicator) statusHere(topic string) []admin.PartitionStatus {
 	m, last := r.mirrors[topic], r.last[topic]
 	r.mu.Unlock()
 	if m == nil {
-		return slices.Clone(last)
+		return slices.Clone(last.partitions)
 	}
 	return m.status()
 }

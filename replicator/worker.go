@@ -296,6 +296,11 @@ func (w *worker) status() admin.PartitionStatus {
 		SourceEnd: w.core.sourceEnd, MirrorEnd: w.shownEnd(), LastFetch: w.lastFetch, CaughtUp: w.caughtUp,
 		SourceLastStable: w.core.sourceStable, SourceStart: w.core.sourceStart, MirrorStart: w.tl.Floor(), ShiftBegan: -1,
 	}
+	if w.lastFetch.IsZero() && int(w.id) < len(w.m.before) {
+		seen := w.m.before[w.id]
+		s.SourceEnd, s.LastFetch, s.CaughtUp = seen.SourceEnd, seen.LastFetch, seen.CaughtUp
+		s.SourceLastStable, s.SourceStart = seen.SourceLastStable, seen.SourceStart
+	}
 	if w.shifted != nil {
 		s.ShiftBegan, s.ShiftReason = w.shifted.began, w.shifted.reason
 	}

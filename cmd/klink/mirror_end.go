@@ -81,6 +81,8 @@ type leftBehindJSON struct {
 	Partition       int32 `json:"partition"`
 	SourceEndOffset int64 `json:"source_end_offset"` // as last seen
 	Offsets         int64 `json:"offsets"`
+	// SourceSeen is when the source was last seen, if that was long before the stop: Offsets is the least that was left behind.
+	SourceSeen *string `json:"source_seen"`
 }
 
 func (a *app) mirrorFailover(use, short string) *cobra.Command {
@@ -91,7 +93,8 @@ func (a *app) mirrorFailover(use, short string) *cobra.Command {
 		Long: short + `.
 
 The source is not needed, and not waited for: what is not mirrored by then is left behind. The command shows how much that is, by
-partition: the end of the source as last seen minus the end of the mirror; unknown where the source did not answer any more.
+partition: the end of the source as last seen minus the end of the mirror. Where the source had not answered for some seconds that is
+the least that it may be, and the time at which it last did is shown.
 Committed offsets beyond the end of the mirror are set back to it. A command that was interrupted may be repeated.`,
 	}
 	which := a.addMirrorsFlags(cmd)
@@ -203,12 +206,16 @@ func (e *ending) print(ended []endedMirrorJSON) {
 			fmt.Fprintf(e.a.out, "Stopped mirroring for topic %q.\n", m.Topic)
 		}
 		for _, l := range m.LeftBehind {
-			rows = append(rows, []any{m.Topic, l.Partition, offset(l.SourceEndOffset), offset(l.Offsets)})
+			behind := fmt.Sprint(offset(l.Offsets))
+			if l.SourceSeen != nil {
+				behind = "at least " + behind
+			}
+			rows = append(rows, []any{m.Topic, l.Partition, offset(l.SourceEndOffset), orDash(l.SourceSeen), behind})
 		}
 	}
 	if len(rows) > 0 {
 		fmt.Fprintln(e.a.out)
-		e.a.table([]string{"Mirror Topic", "Partition", "Source End Offset", "Offsets Left Behind"}, rows)
+		e.a.table([]string{"Mirror Topic", "Partition", "Source End Offset", "Source Last Seen", "Offsets Left Behind"}, rows)
 	}
 }
 
@@ -234,9 +241,9 @@ func (e *ending) leftBehind(ctx context.Context, ended []endedMirrorJSON) error 
 	}
 	for n, m := range mirrors {
 		for _, p := range m.Partitions {
-			if p.Lag != 0 {
+			if seen := timeText(p.LastFetchTimeMs); p.Lag != 0 || seen != nil {
 				l := &ended[at[n]].LeftBehind
-				*l = append(*l, leftBehindJSON{p.Partition, p.SourceEndOffset, p.Lag})
+				*l = append(*l, leftBehindJSON{p.Partition, p.SourceEndOffset, p.Lag, seen})
 			}
 		}
 	}

@@ -27,7 +27,8 @@ type mirrorDescription struct {
 		MirrorEndOffset int64 `json:"mirror_end_offset"`
 		Lag             int64
 
-		SourceLastStableOffset int64 `json:"source_last_stable_offset"`
+		SourceLastStableOffset int64   `json:"source_last_stable_offset"`
+		LastFetchTime          *string `json:"last_fetch_time"`
 		Aligned                bool
 		Shift                  int64
 		ShiftBegan             int64  `json:"shift_began"`

@@ -5,11 +5,15 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"klink/internal/kafkatest"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // Pages of docs/ that tests run on two real clusters, with the command line only. Each fenced block says in its first line what
@@ -23,8 +27,10 @@ import (
 //	properties NAME  the content of a file
 //	json NAME        likewise
 //
-// In what a command prints, ID, TIME and "..." stand for what differs, and runs of spaces and dashes for any number. A comment
-// <!-- test: the source is lost --> ends the source's brokers.
+// In what a command prints, ID, TIME and "..." stand for what differs, and runs of spaces and dashes for any number. Comments:
+//
+//	<!-- test: the source is lost -->                       ends the source's brokers
+//	<!-- test: wait for group G at 2 of topic T -->         until klink has carried that offset over
 type page struct {
 	t                   *testing.T
 	dir                 string // of files and contexts
@@ -55,6 +61,8 @@ func (r *page) run(text string) (ran int) {
 		switch {
 		case m[4] == "the source is lost":
 			r.loseSource()
+		case waitsForGroup.MatchString(m[4]):
+			r.waitForGroup(waitsForGroup.FindStringSubmatch(m[4]))
 		case m[4] != "":
 			r.t.Fatalf("the page asks for what the test cannot do: %s", m[4])
 		case kind == "console" && argument == "serve":
@@ -79,6 +87,18 @@ func (r *page) loseSource() {
 	for _, b := range r.source.Brokers() {
 		b.Kill()
 	}
+}
+
+var waitsForGroup = regexp.MustCompile(`^wait for group (\S+) at (\d+) of topic (\S+)$`)
+
+// waitForGroup waits until a group has an offset of partition 0 of a topic at klink.
+func (r *page) waitForGroup(of []string) {
+	adm := kadm.NewClient(kafkatest.NewClient(r.t, kgo.SeedBrokers(r.klink.Bootstrap())))
+	kafkatest.WaitFor(r.t, time.Minute, "the offset of the group", func() (bool, string) {
+		offsets, err := adm.FetchOffsets(r.t.Context(), of[1])
+		o, ok := offsets.Lookup(of[3], 0)
+		return ok && strconv.FormatInt(o.At, 10) == of[2], fmt.Sprintf("%+v %v", o, err)
+	})
 }
 
 // end stops klink.

@@ -264,7 +264,7 @@ func TestFailoverWithTheSourceDead(t *testing.T) {
 	if !strings.Contains(out, "Offsets Left Behind") || strings.Contains(out, " early ") {
 		t.Errorf("%s", out)
 	}
-	wantRow(t, out, "behind", "0", "25", "5")
+	wantRow(t, out, "behind", "0", "25", "-", "5")
 	// The mirrors that are stopped tell it still, when klink has been started anew.
 	awaitLink := func() {
 		kafkatest.WaitFor(t, time.Minute, "the source to be missed", func() (bool, string) {
@@ -280,7 +280,11 @@ func TestFailoverWithTheSourceDead(t *testing.T) {
 	began := time.Now()
 	out = e.k.MustCLI(t, "mirror", "failover", "--link", "east", "--all")
 	t.Logf("failed over in %v", time.Since(began))
-	wantRow(t, out, "late", "0", "unknown", "unknown")
+	late, err := describeMirror(t, e.k, "late")
+	if err != nil || late.Partitions[0].LastFetchTime == nil {
+		t.Fatalf("%+v %v", late, err)
+	}
+	wantRow(t, out, "late", "0", "20", *late.Partitions[0].LastFetchTime, "at least 0")
 	e.k.Restart()
 	d, err := describeMirror(t, e.k, "behind")
 	if err != nil || d.Partitions[0].Lag != 5 || d.Partitions[0].SourceEndOffset != 25 {

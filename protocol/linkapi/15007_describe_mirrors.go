@@ -58,7 +58,9 @@ type DescribedPartition struct {
 	Lag int64
 	// LagMs is how long ago the mirror last had everything that its source had, as far as the klink that mirrors it has seen; 0
 	// without Lag.
-	LagMs           int64
+	LagMs int64
+	// LastFetchTimeMs is when the source last answered. Of a STOPPED mirror it is there only if that was so long before the stop that
+	// the source may have had more than SourceEndOffset.
 	LastFetchTimeMs int64
 	// Aligned: physical offsets are the logical ones, all over the partition.
 	Aligned bool
