@@ -495,7 +495,10 @@ func TestOwnerDiesWhileAMirrorIsStopped(t *testing.T) {
 	all.awaitSpread(t)
 	f := startFeed(t, source, topic)
 	f.awaitAcked(t, 1500)
-	awaitMirrorState(t, all[0], topic, "ACTIVE", "")
+	kafkatest.WaitFor(t, time.Minute, "the mirror to have 1,000 records", func() (bool, string) {
+		d, err := describeMirror(t, all[0], topic)
+		return err == nil && len(d.Partitions) == 2 && d.Partitions[0].MirrorEndOffset+d.Partitions[1].MirrorEndOffset >= 1000, fmt.Sprintf("%+v %v", d, err)
+	})
 	victim := all.owner(t, topic)
 	rest := all.without(victim)
 	victim.Kill()
