@@ -2,11 +2,9 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,11 +13,9 @@ import (
 	"strings"
 	"testing"
 
-	"klink/internal/config"
 	"klink/internal/telemetry"
 	"klink/proxy"
 
-	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 )
@@ -198,61 +194,4 @@ func TestAlerts(t *testing.T) {
 	for _, m := range regexp.MustCompile("`(Klink\\w+)`").FindAllStringSubmatch(table, -1) {
 		require.Contains(t, string(text), "alert: "+m[1]+"\n")
 	}
-}
-
-// What docs/deploy runs are commands with settings that there are, and several instances differ in what they have to.
-func TestDeployFiles(t *testing.T) {
-	for _, file := range []string{"compose", "kubernetes-deployment", "kubernetes-statefulset"} {
-		file = "../../docs/deploy/" + file + ".yaml"
-		text, err := os.ReadFile(file)
-		require.NoError(t, err)
-		var commands [][]string
-		docs := yaml.NewDecoder(bytes.NewReader(text))
-		for {
-			var doc yaml.Node
-			if err := docs.Decode(&doc); errors.Is(err, io.EOF) {
-				break
-			} else {
-				require.NoError(t, err, file)
-			}
-			commands = append(commands, serveCommands(&doc)...)
-		}
-		require.NotEmpty(t, commands, file)
-		seen := map[string]bool{}
-		for _, args := range commands {
-			for i := range args {
-				args[i] = strings.NewReplacer("$(POD_NAME)", "klink-0", "$(POD_NAMESPACE)", "default").Replace(args[i])
-			}
-			flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-			config.AddFlags(flags)
-			require.NoError(t, flags.Parse(args[1:]), file)
-			cfg, err := config.Load(flags, nil)
-			require.NoError(t, err, file)
-			require.NotEmpty(t, cfg.InstanceID, file)
-			require.NotEmpty(t, cfg.HTTP, file)
-			for _, unique := range []string{cfg.InstanceID, cfg.Advertise + cfg.Listen} {
-				require.False(t, seen[unique], "%s: %s twice", file, unique)
-				seen[unique] = true
-			}
-		}
-		if strings.Contains(string(text), "kubernetes") || strings.Contains(file, "kubernetes") {
-			require.Contains(t, string(text), "path: /readyz")
-			require.Contains(t, string(text), "path: /healthz")
-		}
-	}
-}
-
-// serveCommands are the lists of words that begin with serve.
-func serveCommands(n *yaml.Node) (commands [][]string) {
-	if n.Kind == yaml.SequenceNode && len(n.Content) > 0 && n.Content[0].Value == "serve" {
-		var words []string
-		for _, c := range n.Content {
-			words = append(words, c.Value)
-		}
-		return [][]string{words}
-	}
-	for _, c := range n.Content {
-		commands = append(commands, serveCommands(c)...)
-	}
-	return commands
 }
