@@ -18,12 +18,13 @@ import (
 )
 
 // TestSizes measures what a klink takes, for docs/operations.md, "Sizing". It needs minutes and proves little, so it runs only with
-// KLINK_SIZES=1 in the environment.
+// KLINK_SIZES=1 in the environment, as `make sizes` sets it.
 func TestSizes(t *testing.T) {
 	if os.Getenv("KLINK_SIZES") != "1" {
-		t.Skip("a measurement: KLINK_SIZES=1 runs it")
+		t.Skip("a measurement: make sizes")
 	}
 	t.Run("mirrors and connections", sizeOfMirrors)
+	t.Run("three brokers on each side", sizeOfBrokers)
 	t.Run("TLS connections", sizeOfTLS)
 	t.Run("backlog", sizeOfBacklog)
 }
@@ -37,8 +38,7 @@ const (
 
 func sizeOfMirrors(t *testing.T) {
 	e := newExact(t, kafkatest.Start(t, kafkatest.Heap("1g")))
-	fmt.Println("| mirror partitions | idle clients | resident memory | sockets to the source | to the destination | descriptors | CPU while nothing is written |")
-	fmt.Println("|---|---|---|---|---|---|---|")
+	fmt.Print(sizesHead)
 	total := 0
 	for _, n := range []int{0, 1, 199, 1800} {
 		if n > 0 {
@@ -69,6 +69,23 @@ func sizeOfMirrors(t *testing.T) {
 	e.sizes(t, total, 0)
 }
 
+// sizeOfBrokers shows what more brokers cost.
+func sizeOfBrokers(t *testing.T) {
+	three := []kafkatest.Option{kafkatest.Brokers(3), kafkatest.Heap("320m")}
+	e := exactBetween(t, kafkatest.Start(t, three...), kafkatest.Start(t, three...))
+	e.createSource(t, "spread", 60)
+	for p := range int32(60) {
+		produceVaried(e.ctx, t, e.source, "spread", p, 5)
+	}
+	e.mirror(t, "spread")
+	awaitMirrorFor(t, e.k, e.source, "spread", 5*time.Minute)
+	fmt.Print("three brokers on each side:\n" + sizesHead)
+	e.sizes(t, 60, 0)
+}
+
+const sizesHead = "| mirror partitions | idle clients | resident memory | sockets to the source | to the destination | descriptors | CPU while nothing is written |\n" +
+	"|---|---|---|---|---|---|---|\n"
+
 // sizes prints a row.
 func (e *exact) sizes(t *testing.T, partitions, clients int) {
 	t.Helper()
@@ -81,13 +98,19 @@ func (e *exact) sizes(t *testing.T, partitions, clients int) {
 		t.Fatal(err)
 	}
 	peers := peerPorts(t, e.k.PID(t))
-	port := func(c *kafkatest.Cluster) int {
-		_, p, _ := strings.Cut(c.Brokers()[0].Addr(), ":")
-		n, _ := strconv.Atoi(p)
+	sockets := func(c *kafkatest.Cluster) (n int) {
+		for _, b := range c.Brokers() {
+			_, p, _ := strings.Cut(b.Addr(), ":")
+			port, err := strconv.Atoi(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += peers[port]
+		}
 		return n
 	}
 	fmt.Printf("| %d | %d | %d MiB | %d | %d | %d | %.1f %% of a core |\n", partitions, clients, e.k.RSS(t)>>20,
-		peers[port(e.source)], peers[port(e.destination)], len(fds), 100*cpu)
+		sockets(e.source), sockets(e.destination), len(fds), 100*cpu)
 }
 
 // idle opens client connections that have asked for something once.
@@ -137,18 +160,18 @@ func sizeOfBacklog(t *testing.T) {
 	if err := cl.Flush(e.ctx); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Println("| --replicator-memory | budget in use at the most | resident memory at the most | CPU per GiB | time for 2 GiB |")
-	fmt.Println("|---|---|---|---|---|")
+	fmt.Println("| --replicator-memory | budget in use at the most | resident memory at the most | CPU per GiB |")
+	fmt.Println("|---|---|---|---|")
 	for _, budget := range []string{"16MiB", "64MiB", "256MiB"} {
 		if code := e.k.Terminate(t); code != 0 {
 			t.Fatalf("exit code %d", code)
 		}
 		e.k = StartKlink(t, e.destination, "--replicator-memory", budget)
-		used, began := cpuTime(t, e.k.PID(t)), time.Now()
+		used := cpuTime(t, e.k.PID(t))
 		e.mirror(t, "backlog")
 		awaitMirrorFor(t, e.k, e.source, "backlog", 5*time.Minute)
-		fmt.Printf("| %s | %.0f MiB | %d MiB | %.2f s | %v |\n", budget, e.k.metric(t, `klink_replicator_memory_bytes{kind="peak"}`)/(1<<20),
-			peakRSS(t, e.k.PID(t))>>20, (cpuTime(t, e.k.PID(t))-used).Seconds()*(1<<30)/backlogBytes, time.Since(began).Round(100*time.Millisecond))
+		fmt.Printf("| %s | %.0f MiB | %d MiB | %.2f s |\n", budget, e.k.metric(t, `klink_replicator_memory_bytes{kind="peak"}`)/(1<<20),
+			peakRSS(t, e.k.PID(t))>>20, (cpuTime(t, e.k.PID(t))-used).Seconds()*(1<<30)/backlogBytes)
 		e.k.MustCLI(t, "topic", "delete", "backlog")
 	}
 }
