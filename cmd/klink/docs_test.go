@@ -120,7 +120,7 @@ func TestDocsErrors(t *testing.T) {
 	protocol := section(t, "../../docs/protocol.md", "### States")
 	for _, e := range known {
 		require.True(t, explained[e], "docs/operations.md does not say what to do about %s", e)
-		require.Contains(t, protocol, e, "docs/protocol.md")
+		require.True(t, strings.Contains(protocol, e), "docs/protocol.md does not name %s", e)
 		delete(explained, e)
 	}
 	states := slices.Concat(constants(t, "LinkState"), constants(t, "MirrorState"), constants(t, "TaskState"))
@@ -161,7 +161,7 @@ func TestAlerts(t *testing.T) {
 	selector := regexp.MustCompile(`\b(up|klink_\w+|process_\w+)(\{([^}]*)\})?`)
 	matcher := regexp.MustCompile(`(\w+)=~?"([^"]*)"`)
 	for _, rule := range file.Groups[0].Rules {
-		require.Contains(t, table, "`"+rule.Alert+"`", "docs/operations.md")
+		require.True(t, strings.Contains(table, "`"+rule.Alert+"`"), "docs/operations.md does not explain %s", rule.Alert)
 		require.Contains(t, []string{"page", "ticket"}, rule.Labels["severity"], rule.Alert)
 		selectors := selector.FindAllStringSubmatch(rule.Expr, -1)
 		require.NotEmpty(t, selectors, rule.Alert)
@@ -192,6 +192,6 @@ func TestAlerts(t *testing.T) {
 		}
 	}
 	for _, m := range regexp.MustCompile("`(Klink\\w+)`").FindAllStringSubmatch(table, -1) {
-		require.Contains(t, string(text), "alert: "+m[1]+"\n")
+		require.True(t, strings.Contains(string(text), "alert: "+m[1]+"\n"), "docs/operations.md explains an alert that there is not: %s", m[1])
 	}
 }
