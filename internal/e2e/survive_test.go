@@ -180,15 +180,12 @@ func TestThreeBrokers(t *testing.T) {
 // other topics of the destination notice nothing.
 func TestSourceOutage(t *testing.T) {
 	t.Parallel()
-	source, destination := kafkatest.Start(t), kafkatest.Start(t)
-	ctx := context.Background()
+	e := newSecured(t, secured{topics: []string{"stock", "again"}, link: []string{"metadata.max.age.ms=1000"}})
+	source, adm, k, ctx := e.source, e.adm, e.k, e.ctx
 	const topic = "stock"
-	adm := kadm.NewClient(source.Client(t))
 	if _, err := adm.CreateTopic(ctx, 2, 1, nil, topic); err != nil {
 		t.Fatal(err)
 	}
-	k := StartKlink(t, destination)
-	createLink(t, k, "east", source, "metadata.max.age.ms=1000")
 	k.MustCLI(t, "topic", "create", topic, "--link", "east")
 	k.MustCLI(t, "topic", "create", "plain")
 	produceVaried(ctx, t, source, topic, 0, 50)
