@@ -135,8 +135,8 @@ type logEnd struct {
 	next       int64    // logical end: the offset after the last record, or after a hole behind it that is known of
 	tail       int64    // after the last record, or the last marker; at most next
 	last       epochEnd // the last batch of the source before next, as far as known
-	// fresh says that the mirror has not become active yet: an empty log that does not begin at 0 held records only before
-	// it was a mirror's.
+	// fresh says that no record of the mirror was in the log yet, if that is empty or has nothing but fillers: one that does
+	// not begin at 0 held records only before it was a mirror's.
 	fresh bool
 	// fillers says that the log holds nothing but the fillers of a burn that was not completed.
 	fillers bool
