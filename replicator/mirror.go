@@ -44,7 +44,7 @@ type mirror struct {
 	refused  refusedBy
 	sourceID [16]byte // as stored or first seen; zero = the source has no topic ids
 	source   sourceView
-	policy   string      // cleanup.policy of the topic, "" = not asked yet
+	policy   string      // cleanup.policy of the topic, "" = not known yet; see setPolicy
 	growing  atomic.Bool // partitions are being added
 	looks    singleflight.Group
 }

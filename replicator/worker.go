@@ -102,7 +102,7 @@ func (w *worker) apply(e effects) {
 			w.burn(bctx, e.burn)
 		})
 	}
-	if w.endBurn != nil && (w.core.stopping || w.core.abandoned) {
+	if w.endBurn != nil && (w.core.stopping || w.core.abandoned || w.core.realigned) {
 		w.endBurn()
 	}
 	if e.shifted != nil {
