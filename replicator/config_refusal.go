@@ -2,7 +2,7 @@ package replicator
 
 import (
 	"context"
-		"sync/atomic"
+	"sync/atomic"
 	"time"
 
 	"klink/admin"
@@ -18,8 +18,8 @@ const (
 	// looksToBelieve is how often in a row the configs have to be found right, with a refusal of the same batch after each: to
 	// have set a config is not to have told the broker that leads the partition. With the waits in between that is about three
 	// seconds at least.
-	looksToBelieve = 5
-	configLookTimeout    = 30 * time.Second
+	looksToBelieve    = 5
+	configLookTimeout = 30 * time.Second
 )
 
 // mayBeForConfig says whether a destination may answer an append so for a config of the topic that follows the source, or that
