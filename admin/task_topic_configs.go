@@ -118,8 +118,12 @@ func (s *Service) followConfigs(ctx context.Context, l *Link, topic string, sour
 	if len(change) == 0 {
 		return true, nil
 	}
-	if m := s.State().Mirrors[topic]; m == nil || m.Link != l.Name || !may(m) {
+	st := s.State()
+	if m := st.Mirrors[topic]; m == nil || m.Link != l.Name || !may(m) {
 		return false, nil
+	}
+	if now := st.Links[l.Name]; now == nil || !sameForTasks(now, l) {
+		return false, nil // what was compared was to follow another link's configs
 	}
 	if err := s.alterTopicConfigs(ctx, topic, change); err != nil {
 		return false, fmt.Errorf("set the configs %s of mirror topic '%s': %w", slices.Sorted(maps.Keys(change)), topic, err)
