@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -49,6 +50,9 @@ func (s *Service) syncOffsetsOf(ctx context.Context, l *Link, topics []string) [
 	defer source.close()
 	if l.SourceClusterID != "" && source.clusterID != l.SourceClusterID {
 		return []TaskError{{ErrSourceClusterChanged, "another cluster answers at bootstrap.servers than the link was made for"}}
+	}
+	if err := s.offsetsElsewhere(ctx, l); err != nil {
+		return []TaskError{taskError(err)}
 	}
 	o := s.offsetSync(l, source, mirrors)
 	o.part, o.takes = true, takesLastOffsets
@@ -232,7 +236,17 @@ func (s *Service) rereadOffsets(ctx context.Context, l *Link) error {
 	return nil
 }
 
-// saveOffsets stores what is remembered of the offsets of a link, unless that was done just now.
+// offsetsElsewhere goes back to what is stored of the offsets of a link that another instance syncs, before a command that deals
+// with some of them here: what this one remembers is from when it had the link.
+func (s *Service) offsetsElsewhere(ctx context.Context, l *Link) error {
+	if s.ownsLink(l.Name) {
+		return nil
+	}
+	return s.rereadOffsets(ctx, l)
+}
+
+// saveOffsets stores what is remembered of the offsets of a link, unless that was done just now, or another instance syncs it and
+// so knows more.
 func (s *Service) saveOffsets(ctx context.Context, l *Link, m *offsetMemory) error {
 	unlock, err := m.take(ctx)
 	if err != nil {
@@ -246,7 +260,16 @@ func (s *Service) saveOffsets(ctx context.Context, l *Link, m *offsetMemory) err
 	if !changed {
 		return nil
 	}
-	if err := s.update(ctx, func(tx *Tx) error { return tx.putOffsets(l.Name, &record) }); err != nil {
+	err = s.update(ctx, func(tx *Tx) error {
+		if !s.ownsLink(l.Name) {
+			return ErrNotOwner
+		}
+		return tx.putOffsets(l.Name, &record)
+	})
+	if errors.Is(err, ErrNotOwner) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	m.saved, m.at = record, time.Now()
