@@ -160,4 +160,3 @@ func (o *syncedOffset) behind() bool {
 	// Down only as far as the sync has looked: see checkSource.
 	return write && to != o.committed && (to > o.committed || o.write)
 }
-

@@ -12,12 +12,14 @@ import (
 
 // consumerOffsetTask carries committed offsets of groups from the source to mirrors: see offsetCase for what is written, and
 // offsetSync for how.
-var consumerOffsetTask = &task{name: "ConsumerOffsetSync", interval: ConfigOffsetSyncMs, configured: syncsOffsets, run: syncConsumerOffsets}
+var consumerOffsetTask = &task{name: "ConsumerOffsetSync", interval: ConfigOffsetSyncMs, configured: syncsOffsets, begin: (*Service).announceFilters, run: syncConsumerOffsets}
 
 // syncsOffsets says whether a link syncs the offsets of any group.
-func syncsOffsets(l *Link) bool {
-	filters, err := parseGroupFilters(LinkConfigValue(l.Configs, ConfigGroupFilters))
-	return LinkConfigValue(l.Configs, ConfigOffsetSync) == "true" &&
+func syncsOffsets(l *Link) bool { return wantsOffsets(l.Configs) }
+
+func wantsOffsets(configs map[string]string) bool {
+	filters, err := parseGroupFilters(LinkConfigValue(configs, ConfigGroupFilters))
+	return LinkConfigValue(configs, ConfigOffsetSync) == "true" &&
 		(err != nil || slices.ContainsFunc(filters, func(f nameFilter) bool { return f.FilterType == filterInclude }))
 }
 
@@ -263,6 +265,9 @@ func (s *Service) saveOffsets(ctx context.Context, l *Link, m *offsetMemory) err
 	err = s.update(ctx, func(tx *Tx) error {
 		if !s.ownsLink(l.Name) {
 			return ErrNotOwner
+		}
+		if r := tx.offsets(l.Name, l.ID); r != nil {
+			record.Filters = r.Filters
 		}
 		return tx.putOffsets(l.Name, &record)
 	})
