@@ -166,3 +166,36 @@ func TestAnnounceFilters(t *testing.T) {
 	defer cancel()
 	require.Error(t, w.service.awaitFilters(short, second))
 }
+
+// TestCommitToTheEnd: a commit that was sent has its answer when it is over, though nobody wants it any more; one that was not sent is
+// not, then.
+func TestCommitToTheEnd(t *testing.T) {
+	w := offsetWorld(t, "consumer.offset.sync.enable=false")
+	w.commit("g", "orders", "", 20)
+	h := w.holdCommit(90)
+	release := sync.OnceFunc(func() { close(h.release) })
+	defer release()
+	ctx, cancel := context.WithCancel(t.Context())
+	one := func() []*commit {
+		return []*commit{{group: "g", topic: "orders", topicID: w.service.State().Mirrors["orders"].TopicID, end: 90}}
+	}
+	sent, done := one(), make(chan struct{})
+	go func() {
+		defer close(done)
+		w.service.commitToTheEnd(ctx, "g", sent)
+	}()
+	<-h.arrived
+	cancel()
+	select {
+	case <-done:
+		t.Fatalf("over before the answer: %v", sent[0].err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	release()
+	<-done
+	require.NoError(t, sent[0].err)
+	require.EqualValues(t, 90, w.committed("g", "orders", 0).At)
+	late := one()
+	w.service.commitToTheEnd(ctx, "g", late)
+	require.ErrorIs(t, late[0].err, context.Canceled)
+}
