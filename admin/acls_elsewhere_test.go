@@ -62,7 +62,7 @@ func TestACLRunsOverlap(t *testing.T) {
 			ctx, began := context.Background(), time.Now()
 			require.Zero(t, w.link("l", aclsOn, seldom, everyACL).ErrorCode)
 			a.taskSince("l", began)
-			old := a.run(w.start(), "l") // the source has none
+			old := a.run(w.startWith(func(s *Service) { s.SetOwner(&fakeOwner{}) }), "l") // the source has none
 			a.create(a.src, aliceReads)
 			run := a.run(a.service, "l")
 			step(t, ctx, old, run)
