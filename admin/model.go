@@ -209,6 +209,12 @@ type TaskReporter interface {
 	LinkTasks(link string) []TaskStatus
 }
 
+// DriftReporter is a Reporter that knows the config drift of mirrors of links that another instance owns.
+type DriftReporter interface {
+	// ConfigDrift returns what was told of the drift of a mirror, which is not to be changed; nil = none, or not known.
+	ConfigDrift(topic string) []ConfigDrift
+}
+
 // Reporter answers from the replicator's memory; safe for concurrent use.
 type Reporter interface {
 	// Status returns one entry per partition, nil if the topic is not replicated here.

@@ -131,8 +131,8 @@ func TestRealTopicConfigsFollow(t *testing.T) {
 	// Stop gives the topic the source's own values, those of now.
 	w.setSource(topic, map[string]string{"compression.type": "snappy", "message.timestamp.before.max.ms": "86400000"})
 	w.awaitTask(link, task, TaskActive)
-	r = w.alter(topic, linkapi.MirrorFailover)
-	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+	stopped := w.alter(topic, linkapi.MirrorFailover)
+	require.Zero(t, stopped.ErrorCode, text(stopped.ErrorMessage))
 	w.awaitConfigs(topic, map[string]string{
 		"message.timestamp.type": "LogAppendTime", "compression.type": "snappy", "message.timestamp.before.max.ms": "86400000",
 		"message.timestamp.after.max.ms": "3600000", "max.message.bytes": "1000", "retention.ms": "3000000000", "cleanup.policy": "compact,delete",

@@ -225,6 +225,9 @@ func (s *Service) forgetDrift(mirrors map[string]*Mirror) {
 	maps.DeleteFunc(s.drift, func(topic string, _ []ConfigDrift) bool { return mirrors[topic] == nil })
 }
 
+// DriftOf is the config drift of a mirror as the last look of this instance has found it; the slice is not to be changed.
+func (s *Service) DriftOf(topic string) []ConfigDrift { return s.driftNow(topic) }
+
 // driftNow is what the last look has found of a mirror; the slice is not to be changed.
 func (s *Service) driftNow(topic string) []ConfigDrift {
 	s.driftMu.Lock()

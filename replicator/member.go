@@ -27,6 +27,8 @@ type Group struct {
 	Instance func() string
 	// Tasks are the tasks of a link that this instance owns, to be told to the others. May be nil.
 	Tasks func(link string) []admin.TaskStatus
+	// Drift is the config drift of a mirror whose link this instance owns, to be told to the others. May be nil.
+	Drift func(topic string) []admin.ConfigDrift
 	// Changed is called when what is owned has changed (OwnsTopic, OwnsLink); it must not block. May be nil.
 	Changed func()
 }
