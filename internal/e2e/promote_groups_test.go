@@ -17,16 +17,19 @@ import (
 func TestPromoteCarriesOffsetsOver(t *testing.T) {
 	t.Parallel()
 	// An hour is the most that a link takes.
-	e := newExact(t, kafkatest.Start(t), "consumer.offset.sync.enable=true", "consumer.offset.sync.ms=3600000", syncSomeGroups[2])
-	g := &groups{exact: e, admin: e.destination.PropertiesFile(t, "", "")}
-	g.through = kadm.NewClient(kafkatest.NewClient(t, g.opts(g.k.Bootstrap())...))
-	for _, topic := range []string{"promoted", "waits", "failed", "plain"} {
+	topics := []string{"promoted", "waits", "failed", "plain"}
+	e := newSecured(t, secured{
+		topics: topics, grants: []string{grantMarkers},
+		link: []string{"consumer.offset.sync.enable=true", "consumer.offset.sync.ms=3600000", syncSomeGroups[2]},
+	})
+	g := &groups{exact: e, through: kadm.NewClient(connect(t, e.k.Bootstrap()))}
+	for _, topic := range topics {
 		g.mirror(t, topic, 100)
 		awaitMirrorState(t, g.k, topic, "ACTIVE", "")
 	}
 	var only taskListing
 	kafkatest.WaitFor(t, time.Minute, "the only periodic sync", func() (bool, string) {
-		only = g.task(t)
+		only = g.listTask(t, "ConsumerOffsetSync")
 		return only.LastRunTime != "", fmt.Sprintf("%+v", only)
 	})
 	if only.State != "ACTIVE" { // or it would be run again
@@ -50,7 +53,7 @@ func TestPromoteCarriesOffsetsOver(t *testing.T) {
 			t.Fatalf("the group is at %d before the promotion", o.At)
 		}
 		g.commit(t, g.adm, "app-promoted", "promoted", 99)
-		g.cli(t, "mirror", "promote", "promoted")
+		g.k.MustCLI(t, "mirror", "promote", "promoted")
 		for group, at := range map[string]int64{"app-promoted": 99, "app-here": 70, "other-promoted": -1} {
 			if o := g.at(g.through, group, "promoted"); o.At != at {
 				t.Errorf("group %s is at %d after the promotion, want %d", group, o.At, at)
@@ -88,7 +91,7 @@ func TestPromoteCarriesOffsetsOver(t *testing.T) {
 
 	t.Run("failed over", func(t *testing.T) {
 		g.commit(t, g.dst, "app-there", "failed", 105) // beyond the mirror
-		g.cli(t, "mirror", "failover", "failed")
+		g.k.MustCLI(t, "mirror", "failover", "failed")
 		for group, at := range map[string]int64{"app-failed": -1, "app-there": 100} {
 			if o := g.at(g.through, group, "failed"); o.At != at {
 				t.Errorf("group %s is at %d after the failover, want %d", group, o.At, at)
@@ -99,7 +102,7 @@ func TestPromoteCarriesOffsetsOver(t *testing.T) {
 			t.Errorf("of a mirror that is stopped: %+v", v)
 		}
 	})
-	if now := g.task(t); now.LastRunTime != only.LastRunTime {
+	if now := g.listTask(t, "ConsumerOffsetSync"); now.LastRunTime != only.LastRunTime {
 		t.Errorf("the periodic sync has run once more: %+v", now)
 	}
 }
@@ -108,7 +111,7 @@ func TestPromoteCarriesOffsetsOver(t *testing.T) {
 func (g *groups) dryRun(t *testing.T, topics ...string) map[string]verdict {
 	t.Helper()
 	var vs []verdict
-	if err := json.Unmarshal([]byte(g.cli(t, append([]string{"mirror", "promote", "--dry-run", "-o", "json"}, topics...)...)), &vs); err != nil {
+	if err := json.Unmarshal([]byte(g.k.MustCLI(t, append([]string{"mirror", "promote", "--dry-run", "-o", "json"}, topics...)...)), &vs); err != nil {
 		t.Fatal(err)
 	}
 	found := map[string]verdict{}
