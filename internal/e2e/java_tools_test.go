@@ -167,7 +167,42 @@ func TestStockToolsThroughTheProxy(t *testing.T) {
 		if out, err := try(t, "", admin, kafkatest.ConfigCommand, "--alter", "--entity-type", "topics", "--entity-name", "m1", "--add-config", "cleanup.policy=compact"); err == nil && !strings.Contains(out, "follows the source") {
 			t.Errorf("a synced config was altered:\n%s", out)
 		}
-		run(t, "", admin, kafkatest.ConfigCommand, "--alter", "--entity-type", "topics", "--entity-name", "m1", "--add-config", "mirror.state=STOPPED")
+		setState := func(topic, state string) {
+			t.Helper()
+			run(t, "", admin, kafkatest.ConfigCommand, "--alter", "--entity-type", "topics", "--entity-name", topic, "--add-config", "mirror.state="+state)
+		}
+		wantState := func(topic, state string) {
+			t.Helper()
+			kafkatest.WaitFor(t, time.Minute, topic+" to be "+state, func() (bool, string) {
+				configs, err := adm.DescribeTopicConfigs(ctx, topic)
+				if err != nil || len(configs) != 1 {
+					return false, fmt.Sprint(configs, err)
+				}
+				for _, c := range configs[0].Configs {
+					if c.Key == "mirror.state" {
+						return c.MaybeValue() == state, c.MaybeValue()
+					}
+				}
+				return false, fmt.Sprint(configs)
+			})
+		}
+		setState("m1", "PAUSED")
+		wantState("m1", "PAUSED")
+		contains(t, run(t, "", admin, kafkatest.ConfigCommand, "--describe", "--entity-type", "topics", "--entity-name", "m1"), "mirror.state=PAUSED")
+		setState("m1", "ACTIVE")
+		wantState("m1", "ACTIVE")
+		// kafka-configs cannot ask for validation only; any Admin client can.
+		for state, possible := range map[string]bool{"PAUSED": true, "STOPPED": true, "PROMOTED": true, "ACTIVE": true, "GONE": false} {
+			rs, err := adm.ValidateAlterTopicConfigs(ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "mirror.state", Value: &state}}, "m1")
+			if err != nil || len(rs) != 1 || (rs[0].Err == nil) != possible {
+				t.Errorf("validate mirror.state=%s: %v %v", state, rs, err)
+			}
+		}
+		wantState("m1", "ACTIVE")
+		setState("m2", "PROMOTED")
+		wantState("m2", "STOPPED")
+		setState("m1", "STOPPED")
+		wantState("m1", "STOPPED")
 		run(t, "mine\n", admin, kafkatest.ConsoleProducer, "--topic", "m1")
 	})
 }
