@@ -180,7 +180,7 @@ func TestThreeBrokers(t *testing.T) {
 // other topics of the destination notice nothing.
 func TestSourceOutage(t *testing.T) {
 	t.Parallel()
-	e := newSecured(t, secured{topics: []string{"stock", "again"}, link: []string{"metadata.max.age.ms=1000"}})
+	e := newSecured(t, secured{topics: []string{"stock", "again", "changed"}, link: []string{"metadata.max.age.ms=1000"}})
 	source, adm, k, ctx := e.source, e.adm, e.k, e.ctx
 	const topic = "stock"
 	if _, err := adm.CreateTopic(ctx, 2, 1, nil, topic); err != nil {
@@ -191,6 +191,7 @@ func TestSourceOutage(t *testing.T) {
 	produceVaried(ctx, t, source, topic, 0, 50)
 	awaitMirror(t, k, source, topic)
 
+	t.Run("link changed under load", func(t *testing.T) { changedUnderLoad(t, e, "changed") })
 	t.Run("down", func(t *testing.T) {
 		source.Brokers()[0].Kill()
 		awaitMirrorState(t, k, topic, "SOURCE_UNAVAILABLE", "BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR")
@@ -257,6 +258,59 @@ func TestSourceOutage(t *testing.T) {
 			t.Errorf("%d records can be read after the failover, not the 20 it had", len(got))
 		}
 	})
+	t.Run("link deleted", func(t *testing.T) {
+		k.MustCLI(t, "link", "delete", "east")
+		left := map[string]bool{}
+		for _, r := range readFranz(t, e.destination.Bootstrap(), "_klink_state", 0) {
+			left[r.key] = r.value != text(nil)
+		}
+		for key, there := range left {
+			if kind, name, _ := strings.Cut(key, "/"); there && kind != "mirror" && (name == "east" || strings.HasPrefix(name, "east/")) {
+				t.Errorf("%s is still there", key)
+			}
+		}
+		if _, ok := left["link/east"]; !ok {
+			t.Errorf("no link/east among %v", left)
+		}
+		if out := k.MustCLI(t, "link", "list"); strings.Contains(out, "east") {
+			t.Errorf("%s", out)
+		}
+		if got := readFranz(t, k.Bootstrap(), "again", 0); len(got) != 20 {
+			t.Errorf("%d records can be read after the link was deleted, not 20", len(got))
+		}
+	})
+}
+
+// changedUnderLoad changes configs of the link, while a topic is written at the source and mirrored: nothing is lost or doubled, and
+// the mirror is ACTIVE all the time.
+func changedUnderLoad(t *testing.T, e *exact, topic string) {
+	e.createSource(t, topic, 2)
+	e.k.MustCLI(t, "topic", "create", topic, "--link", "east")
+	awaitMirrorState(t, e.k, topic, "ACTIVE", "")
+	f := startFeed(t, e.source, topic)
+	address := e.source.Bootstrap()
+	for i, change := range []string{
+		"fetch.max.wait.ms=100", "bootstrap.servers=" + address + "," + address, "consumer.offset.sync.enable=true", "metadata.max.age.ms=2000",
+		"topic.config.sync.ms=1000", "consumer.offset.sync.enable=false", "bootstrap.servers=" + address, "metadata.max.age.ms=1000",
+	} {
+		e.k.MustCLI(t, "link", "update", "east", "--config", change)
+		f.awaitAcked(t, 300)
+		end := func() int64 {
+			d, err := describeMirror(t, e.k, topic)
+			if err != nil || d.State != "ACTIVE" {
+				t.Errorf("after %s: %+v %v", change, d, err)
+			}
+			return d.Partitions[0].MirrorEndOffset + d.Partitions[1].MirrorEndOffset
+		}
+		kafkatest.WaitFor(t, time.Minute, "the mirror to go on after "+change, func() (bool, string) { n := end(); return n >= int64(300*(i+1)), fmt.Sprint(n) })
+	}
+	f.stop()
+	awaitMirror(t, e.k, e.source, topic)
+	assertSame(t, topic, readFranz(t, e.source.Bootstrap(), topic, 0), readFranz(t, e.k.Bootstrap(), topic, 0))
+	if d, err := describeMirror(t, e.k, topic); err != nil || d.Partitions[0].Shift != 0 || len(d.Partitions[0].Hidden) > 0 {
+		t.Errorf("something was appended twice: %+v %v", d, err)
+	}
+	e.k.MustCLI(t, "mirror", "failover", topic)
 }
 
 func awaitLinkState(t testing.TB, k *Klink, name, state, errorName string) {
