@@ -180,6 +180,9 @@ func TestBrokerMisbehaves(t *testing.T) {
 			})
 			p, _ := newProxy(t, broker.addr())
 			conn := dialProxy(t, p, nil)
+			if name == "unasked response" { // once there is a request it would be the answer
+				eventually(t, "noticed", func() bool { return p.Stats().Closed(ReasonResponse) == 1 })
+			}
 			_, _ = conn.Write(request(kForward, 1, 10))
 			expectClosed(t, conn)
 			eventually(t, "counted", func() bool { return p.Stats().Closed(ReasonResponse) == 1 })
