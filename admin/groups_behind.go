@@ -66,7 +66,7 @@ func (s *Service) groupsBehind(ctx context.Context, topics []string) map[string]
 			every(groupsUnknown(false, "there is no link %q any more", links[i]))
 			return
 		case !syncsOffsets(l):
-			every(groupsUnknown(false, "link %q syncs no offsets of groups: %s and %s switch it on", l.Name, ConfigOffsetSync, ConfigGroupFilters))
+			every(groupsUnknown(false, "its link syncs no offsets of groups (%s)", ConfigOffsetSync))
 			return
 		}
 		var err error
