@@ -409,6 +409,14 @@ func (b *board) status(topic string) []admin.PartitionStatus {
 	return nil
 }
 
+// told is what another instance has told of a mirror a moment ago; nil = nothing.
+func (r *Replicator) told(topic string) []admin.PartitionStatus {
+	if b := r.board.Load(); b != nil {
+		return b.status(topic)
+	}
+	return nil
+}
+
 // LinkTasks is what the owner of a link has told of its tasks a moment ago; nil = nothing.
 func (r *Replicator) LinkTasks(link string) []admin.TaskStatus {
 	b := r.board.Load()

@@ -1,11 +1,13 @@
 package replicator
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"klink/admin"
+	"klink/protocol/timeline"
 
 	"pgregory.net/rapid"
 )
@@ -129,6 +131,57 @@ func TestLeavingWaitsForMirrors(t *testing.T) {
 	})
 }
 
+// TestWhatWasSeenOutlivesTheSlot: what was last seen of a mirror is shown again when its slot comes back, or what a later owner
+// has told, whichever is later; until the source answers the mirror that runs here then.
+func TestWhatWasSeenOutlivesTheSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := bareReplicator(t)
+		defer r.owner.close()
+		b := newBoard(r)
+		r.board.Store(b)
+		am := &admin.Mirror{Topic: "orders", Partitions: 2}
+		st := &admin.State{Mirrors: map[string]*admin.Mirror{"orders": am}}
+		r.inherited = map[string]bool{}
+		r.owner.gain(allSlots, time.Now())
+		r.followSlots(st)
+		began := time.Now()
+		r.remember("orders", keyOf(am), []admin.PartitionStatus{{SourceEnd: 10, LastFetch: began}, {SourceEnd: 20, LastFetch: began.Add(2 * time.Second)}})
+		regain := func() []admin.PartitionStatus {
+			r.owner.lose("test")
+			r.followSlots(st)
+			r.owner.gain(allSlots, time.Now())
+			r.followSlots(st)
+			return r.Status("orders")
+		}
+		if got := regain(); len(got) != 2 || got[0].SourceEnd != 10 || got[1].SourceEnd != 20 {
+			t.Fatalf("%+v", got)
+		}
+		b.hear(st, "mirror/orders/0", fmt.Appendf(nil, `{"version":1,"partitions":[[15,9,%d,15,0,0,-1,0],[19,9,%[1]d,19,0,0,-1,0]]}`, began.Add(time.Second).UnixMilli()), time.Now())
+		got := regain()
+		if len(got) != 2 || got[0].SourceEnd != 15 || got[1].SourceEnd != 20 {
+			t.Fatalf("%+v", got)
+		}
+		r.mu.Lock()
+		before := r.last["orders"].partitions
+		r.mu.Unlock()
+		m := &mirror{mirrorKey: keyOf(am), r: r, before: before}
+		w := newWorker(m, 0, timeline.New(0, 0, 0))
+		if s := w.status(); s.SourceEnd != 15 || s.LastFetch.IsZero() {
+			t.Errorf("before the source answers: %+v", s)
+		}
+		w.lastFetch, w.core.sourceEnd = time.Now(), 16
+		if s := w.status(); s.SourceEnd != 16 {
+			t.Errorf("after that: %+v", s)
+		}
+		again := *am
+		again.TopicID[0] = 1
+		r.remember("orders", keyOf(&again), []admin.PartitionStatus{{SourceEnd: 1}})
+		if got := r.Status("orders"); len(got) != 1 || got[0].SourceEnd != 1 {
+			t.Errorf("of a mirror made anew: %+v", got)
+		}
+	})
+}
+
 // TestFormerOwnersAreReckonedWith: what is known of a mirror is forgotten when its slot is lost, and a mirror that is there when
 // a slot is gained is taken for one that somebody else has appended to a moment ago.
 func TestFormerOwnersAreReckonedWith(t *testing.T) {
@@ -144,14 +197,13 @@ func TestFormerOwnersAreReckonedWith(t *testing.T) {
 		}
 		r.inherited, r.ran["orders"], r.closed["orders"] = map[string]bool{}, true, true
 		r.ends["orders"] = ends{}
-		r.last["orders"] = lastStatus{partitions: []admin.PartitionStatus{{}}}
 		r.followSlots(st)
 		if !r.ran["orders"] {
 			t.Fatal("forgotten without a reason")
 		}
 		r.owner.lose("test")
 		r.followSlots(st)
-		if r.ran["orders"] || r.closed["orders"] || len(r.ends)+len(r.last) > 0 || r.inherited["orders"] {
+		if r.ran["orders"] || r.closed["orders"] || len(r.ends) > 0 || r.inherited["orders"] {
 			t.Fatal("remembered after it was lost")
 		}
 		r.owner.gain(allSlots, time.Now())

@@ -35,7 +35,7 @@ type mirror struct {
 	closing   bool        // runs only to settle, before it counts as drained
 	term      uint64      // of the slot; see owner
 	lost      atomic.Bool // another instance may own it: nothing may be announced any more
-	// before is the status when it was last run here, by partition: what was seen of the source then is shown until it answers again.
+	// before is what was last seen of it, by partition (lastStatus): that of the source is shown until it answers again.
 	before []admin.PartitionStatus
 
 	mu       sync.Mutex
@@ -66,12 +66,6 @@ type sourceView struct {
 type refusedBy struct {
 	why     *failure // nil = it does not
 	appends bool     // it was an append: only an append that succeeds shows that it is over
-}
-
-// lastStatus is the status of a mirror when it was last run here.
-type lastStatus struct {
-	mirrorKey
-	partitions []admin.PartitionStatus
 }
 
 // newMirror makes a mirror and starts it.

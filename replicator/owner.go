@@ -270,7 +270,7 @@ func (m *mirror) lose() {
 	}
 }
 
-// followSlots lets what is remembered of mirrors follow the slots; the state is at least as new as the owner's fences. Only
+// followSlots lets what is remembered of mirrors follow the slots, but for what was last seen of them, which is only shown; the state is at least as new as the owner's fences. Only
 // reconcile calls it.
 func (r *Replicator) followSlots(st *admin.State) {
 	for slot := range slots {
@@ -279,13 +279,6 @@ func (r *Replicator) followSlots(st *admin.State) {
 			continue
 		}
 		r.terms[slot] = term
-		r.mu.Lock()
-		for topic := range r.last {
-			if topicSlot(topic) == slot {
-				delete(r.last, topic)
-			}
-		}
-		r.mu.Unlock()
 		for _, of := range []map[string]bool{r.ran, r.closed, r.inherited} {
 			for topic := range of {
 				if topicSlot(topic) == slot {
@@ -304,10 +297,10 @@ func (r *Replicator) followSlots(st *admin.State) {
 		if term == 0 {
 			continue
 		}
-		// A former owner may have appended to them a moment ago.
-		for topic := range st.Mirrors {
+		for topic, am := range st.Mirrors {
 			if topicSlot(topic) == slot {
-				r.inherited[topic] = true
+				r.inherited[topic] = true // a former owner may have appended to it a moment ago
+				r.remember(topic, keyOf(am), r.told(topic))
 			}
 		}
 	}

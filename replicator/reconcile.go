@@ -176,8 +176,8 @@ func (r *Replicator) remove(m *mirror) {
 	}
 	r.mu.Lock()
 	delete(r.mirrors, m.topic)
-	r.last[m.topic] = lastStatus{m.mirrorKey, m.status()}
 	r.mu.Unlock()
+	r.remember(m.topic, m.mirrorKey, m.status())
 	r.spawn(func(ctx context.Context) { r.checkpoint(ctx, []*mirror{m}) })
 	r.dest.forget(m.topic)
 }

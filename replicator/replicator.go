@@ -214,8 +214,8 @@ func (r *Replicator) mirror(topic string) *mirror {
 // Status implements admin.Reporter. Of a mirror that is paused or has failed it is the last that was known; of one that another
 // instance owns, what that has told.
 func (r *Replicator) Status(topic string) []admin.PartitionStatus {
-	if b := r.board.Load(); b != nil && !r.OwnsTopic(topic) {
-		return b.status(topic)
+	if r.board.Load() != nil && !r.OwnsTopic(topic) {
+		return r.told(topic)
 	}
 	return r.statusHere(topic)
 }
