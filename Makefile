@@ -13,7 +13,7 @@ TESTTIMEOUT ?= 20m
 # How long `make chaos` makes faults; KLINK_CHAOS_SEED replays a schedule.
 CHAOS    ?= 10m
 
-.PHONY: all build demo kafka test chaos lint fmt bench fuzz clean
+.PHONY: all build demo kafka test chaos sizes lint fmt bench fuzz clean
 
 all: lint build test
 
@@ -33,6 +33,9 @@ test: kafka ## everything: unit, fuzz seeds, embedded clusters, real Apache Kafk
 
 chaos: kafka ## random faults for CHAOS (CHAOS=1h make chaos), then every record compared with the source
 	CHAOS=$(CHAOS) go test -count=1 -v -timeout 0 -run '^TestChaos$$' ./internal/e2e/
+
+sizes: kafka ## what klink serve takes of memory, CPU and connections; docs/operations.md has the results
+	KLINK_SIZES=1 go test -count=1 -v -timeout 30m -run '^TestSizes$$' ./internal/e2e/
 
 lint: ## formatting, go vet, staticcheck
 	@out=$$(go tool gofumpt -l .); if [ -n "$$out" ]; then echo "not gofumpt-clean (make fmt):"; echo "$$out"; exit 1; fi

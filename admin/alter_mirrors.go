@@ -16,11 +16,22 @@ import (
 func (s *Service) alterMirrors(ctx context.Context, req *linkapi.AlterMirrorsRequest) *linkapi.AlterMirrorsResponse {
 	ctx, cancel := withTimeout(ctx, req.TimeoutMs)
 	defer cancel()
-	resp := &linkapi.AlterMirrorsResponse{Version: req.Version, Results: make([]linkapi.NameResult, len(req.Mirrors))}
+	resp := &linkapi.AlterMirrorsResponse{Version: req.Version, Results: make([]linkapi.AlteredMirror, len(req.Mirrors))}
+	var ask []string
 	for i, err := range s.alterAll(ctx, req.Mirrors, req.ValidateOnly) {
 		result := &resp.Results[i]
-		result.Name = req.Mirrors[i].Topic
+		result.Name, result.GroupsBehind = req.Mirrors[i].Topic, -1
 		result.ErrorCode, result.ErrorMessage = wire(err)
+		if err == nil && req.ValidateOnly && req.Mirrors[i].Op == linkapi.MirrorPromote {
+			ask = append(ask, result.Name)
+		}
+	}
+	for topic, behind := range s.groupsBehind(ctx, ask) {
+		for i := range resp.Results {
+			if r := &resp.Results[i]; r.Name == topic && r.ErrorCode == 0 && req.Mirrors[i].Op == linkapi.MirrorPromote {
+				r.GroupsSynced, r.GroupsBehind, r.GroupsMessage = behind.wire()
+			}
+		}
 	}
 	return resp
 }

@@ -121,6 +121,7 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *s
 	plan := &mirrorPlan{topic: spec.Topic, convert: spec.Convert, record: &mirrorRecord{
 		ID: newID(), Link: spec.Link, SourceTopic: spec.Topic, SourceTopicID: from.id, Partitions: partitions, State: MirrorPending,
 		StateTimeMs: s.cfg.Now().UnixMilli(), ReplicationFactor: spec.ReplicationFactor, Configs: configs, SourceConfigs: atStop,
+		CleanupPolicy: configs["cleanup.policy"],
 	}}
 	if plan.record.ReplicationFactor == 0 {
 		plan.record.ReplicationFactor = -1

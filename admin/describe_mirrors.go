@@ -50,13 +50,21 @@ func (s *Service) describeMirrors(ctx context.Context, req *linkapi.DescribeMirr
 	return resp
 }
 
-// describeDrift is the drift of a mirror as it was last found. A topic that is no mirror any more has none: its configs are its
-// own.
+// describeDrift is the drift of a mirror as it was last found, by the instance that runs the tasks of its link. A topic that is no
+// mirror any more has none: its configs are its own.
 func (s *Service) describeDrift(m *Mirror) (drift []linkapi.ConfigDrift) {
 	if m.State == MirrorStopped {
 		return nil
 	}
-	for _, d := range s.driftNow(m.Topic) {
+	var found []ConfigDrift
+	if s.ownsLink(m.Link) {
+		found = s.driftNow(m.Topic)
+	} else if r := s.reporter.Load(); r != nil {
+		if of, ok := (*r).(DriftReporter); ok {
+			found = of.ConfigDrift(m.Topic)
+		}
+	}
+	for _, d := range found {
 		drift = append(drift, linkapi.ConfigDrift{Name: d.Name, SourceValue: d.Source, MirrorValue: d.Mirror})
 	}
 	return drift

@@ -129,6 +129,15 @@ func TestLinkLifecycle(t *testing.T) {
 		require.Contains(t, l.ErrorMessage, "--secrets-key-file")
 		require.NotContains(t, l.Configs, "sasl.jaas.config")
 	}
+	// A new key is taken into use by giving the links their secrets again.
+	rekeyed := w.start(func(c *Config) { c.Secrets = testKey(t, 2) })
+	given := rekeyed.HandleLink(ctx, &linkapi.AlterLinkConfigsRequest{Links: []linkapi.AlterLink{{Name: "l", Configs: []linkapi.AlterConfig{
+		set("sasl.jaas.config", `org.apache.kafka.common.security.plain.PlainLoginModule required username="u" password="hush-hush";`),
+	}}}}).(*linkapi.AlterLinkConfigsResponse).Results[0]
+	require.Zero(t, given.ErrorCode, text(given.ErrorMessage))
+	require.Equal(t, LinkActive, rekeyed.State().Links["l"].State)
+	require.Equal(t, LinkFailed, w.start(func(c *Config) { c.Secrets = testKey(t, 1) }).State().Links["l"].State)
+	require.Contains(t, w.start(func(c *Config) { c.Secrets = testKey(t, 2) }).State().Links["l"].Configs["sasl.jaas.config"], "hush-hush")
 	for _, r := range kafkatest.ReadAll(t, StateTopic, kgo.SeedBrokers(w.destination.ListenAddrs()...)) {
 		require.NotContains(t, string(r.Value), "hush")
 	}

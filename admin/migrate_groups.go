@@ -14,8 +14,8 @@ import (
 )
 
 // A group is moved in this order: its consumers are stopped at the source; its offsets are carried over once more; it is
-// excluded from the link's sync; its consumers are started at the destination. klink does what is in the middle, and looks that
-// the first has happened and the last has not. Each step may be repeated: after an error in the middle the group is as it was.
+// excluded from the link's sync, and that has come to an end at whichever instance runs it (see announceFilters); its consumers are
+// started at the destination. klink does what is in the middle, and looks that the first has happened and the last has not. Each step may be repeated: after an error in the middle the group is as it was.
 
 // migratePatience is how long a migration waits for mirrors that end below the offsets of the group.
 const migratePatience = 5 * time.Second
@@ -83,6 +83,10 @@ func (s *Service) startMigration(ctx context.Context, link string, dry bool) (*m
 		source.close()
 		return nil, protocol.Errorf(kerr.InvalidConfig, "cluster %s answers at bootstrap.servers of link %q, but the link was made for cluster %s", source.clusterID, link, l.SourceClusterID)
 	}
+	if err := s.offsetsElsewhere(ctx, l); err != nil {
+		source.close()
+		return nil, err
+	}
 	m := &migration{s: s, link: l, source: source, dry: dry}
 	m.groups, m.notListed = listGroupsOf(ctx, source.client)
 	var err error
@@ -101,6 +105,28 @@ func (m *migration) group(ctx context.Context, g linkapi.MigrateGroup) ([]linkap
 	if err != nil {
 		return nil, err
 	}
+	partitions, err := m.carried(g.Group, synced)
+	if err != nil || m.dry {
+		return partitions, err
+	}
+	if err := m.s.excludeGroup(ctx, m.link, g.Group); err != nil {
+		return partitions, err
+	}
+	// What the sync of the link has decided before it knew of that comes to its end, at whichever instance; it may be older than
+	// what was carried over here. After that nobody but this command writes.
+	if err := m.s.awaitFilters(ctx, m.link); err != nil {
+		e := asError(err)
+		return partitions, protocol.Errorf(e.Code, "group '%.260s' was carried over and excluded from the sync, but its consumers must not start yet: %s: run the command again", g.Group, e.Message)
+	}
+	synced, err = m.syncOnce(ctx, g.Group)
+	if err != nil {
+		return partitions, err
+	}
+	return m.carried(g.Group, synced)
+}
+
+// carried says what became of the offsets of a group, and whether that is all that there was to do.
+func (m *migration) carried(group string, synced *syncedGroup) ([]linkapi.MigratedPartition, error) {
 	partitions := make([]linkapi.MigratedPartition, len(synced.offsets))
 	for i, c := range synced.offsets {
 		now := c.now()
@@ -116,16 +142,14 @@ func (m *migration) group(ctx context.Context, g linkapi.MigrateGroup) ([]linkap
 	left := slices.IndexFunc(synced.offsets, func(c *syncedOffset) bool { return c.end < 0 || c.write && !c.written && !m.dry })
 	switch {
 	case synced.active:
-		return partitions, m.busy(g.Group, m.there[g.Group].state)
+		return partitions, m.busy(group, m.there[group].state)
 	case synced.err != nil:
-		return partitions, fmt.Errorf("group '%.260s': %w", g.Group, synced.err)
+		return partitions, fmt.Errorf("group '%.260s': %w", group, synced.err)
 	case left >= 0:
 		c := synced.offsets[left]
-		return partitions, protocol.Errorf(kerr.CoordinatorNotAvailable, "the offset of group '%.260s' for partition %d of mirror topic '%s' was not carried over, as the mirror does not take it now (`klink mirror describe %s` shows its state): try again", g.Group, c.at.partition, c.at.topic, c.at.topic)
-	case m.dry:
-		return partitions, nil
+		return partitions, protocol.Errorf(kerr.CoordinatorNotAvailable, "the offset of group '%.260s' for partition %d of mirror topic '%s' was not carried over, as the mirror does not take it now (`klink mirror describe %s` shows its state): try again", group, c.at.partition, c.at.topic, c.at.topic)
 	}
-	return partitions, m.s.excludeGroup(ctx, m.link, g.Group)
+	return partitions, nil
 }
 
 // check refuses what cannot be moved, or not now.
@@ -183,15 +207,8 @@ func stateOf(ctx context.Context, source *source, group string, listed listedGro
 // sync carries over the offsets of a group, again as long as mirrors end below them and there is time.
 func (m *migration) sync(ctx context.Context, group string) (synced *syncedGroup, err error) {
 	for until := time.Now().Add(migratePatience); ; {
-		o := m.s.offsetSync(m.link, m.source, mirrorsOf(m.s.State(), m.link.Name, func(m *Mirror) bool { return takesLastOffsets(m) || m.State == MirrorPending }))
-		o.states, o.asked, o.dry, o.takes = m.there, true, m.dry, takesLastOffsets
-		synced = nil
-		o.run(ctx, []string{group}, func(g *syncedGroup) { synced = g })
-		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("the offsets of group '%.260s' were not carried over in time: %w", group, err)
-		}
-		if synced == nil {
-			return nil, protocol.Errorf(kerr.GroupIDNotFound, "group '%.260s' has no committed offset at the source for a mirror topic of link %q that is not stopped", group, m.link.Name)
+		if synced, err = m.syncOnce(ctx, group); err != nil {
+			return nil, err
 		}
 		behind := slices.ContainsFunc(synced.offsets, func(c *syncedOffset) bool { return c.end < c.source })
 		if synced.active || synced.err != nil || !behind || m.dry || time.Now().After(until) {
@@ -201,6 +218,20 @@ func (m *migration) sync(ctx context.Context, group string) (synced *syncedGroup
 			return synced, nil
 		}
 	}
+}
+
+// syncOnce carries over the offsets of a group as far as the mirrors have got.
+func (m *migration) syncOnce(ctx context.Context, group string) (synced *syncedGroup, err error) {
+	o := m.s.offsetSync(m.link, m.source, mirrorsOf(m.s.State(), m.link.Name, func(m *Mirror) bool { return takesLastOffsets(m) || m.State == MirrorPending }))
+	o.states, o.asked, o.dry, o.takes = m.there, true, m.dry, takesLastOffsets
+	o.run(ctx, []string{group}, func(g *syncedGroup) { synced = g })
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("the offsets of group '%.260s' were not carried over in time: %w", group, err)
+	}
+	if synced == nil {
+		return nil, protocol.Errorf(kerr.GroupIDNotFound, "group '%.260s' has no committed offset at the source for a mirror topic of link %q that is not stopped", group, m.link.Name)
+	}
+	return synced, nil
 }
 
 // excludes says whether a filter excludes exactly this group.

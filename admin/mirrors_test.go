@@ -89,15 +89,15 @@ func TestMirrorLifecycle(t *testing.T) {
 
 	require.Zero(t, w.alter("orders", linkapi.MirrorPause).ErrorCode)
 	require.Equal(t, MirrorPaused, w.service.State().Mirrors["orders"].State)
-	r = w.alter("orders", linkapi.MirrorPromote)
-	require.Equal(t, kerr.InvalidRequest.Code, r.ErrorCode)
-	require.Contains(t, text(r.ErrorMessage), "cannot promote: it is PAUSED")
+	refused := w.alter("orders", linkapi.MirrorPromote)
+	require.Equal(t, kerr.InvalidRequest.Code, refused.ErrorCode)
+	require.Contains(t, text(refused.ErrorMessage), "cannot promote: it is PAUSED")
 	require.Zero(t, w.alter("orders", linkapi.MirrorResume).ErrorCode)
 	require.Equal(t, MirrorActive, w.service.State().Mirrors["orders"].State)
 
 	for range 2 { // twice: the second is a no-op
-		r = w.alter("orders", linkapi.MirrorFailover)
-		require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+		stopped := w.alter("orders", linkapi.MirrorFailover)
+		require.Zero(t, stopped.ErrorCode, text(stopped.ErrorMessage))
 		require.Equal(t, MirrorStopped, w.service.State().Mirrors["orders"].State)
 		require.False(t, w.snapshot().Mirrors["orders"].ReadOnly)
 		require.EqualValues(t, 7, w.snapshot().Mirrors["orders"].Timeline(1).Shift(), "still translated")

@@ -99,6 +99,9 @@ type Mirror struct {
 	Created bool
 	// LogAppendTime: the source topic had message.timestamp.type=LogAppendTime when the mirror was created.
 	LogAppendTime bool
+	// CleanupPolicy is the cleanup.policy that the topic has at the destination, as klink has set it last, or, where it includes
+	// "compact", is about to set it; "" = not known.
+	CleanupPolicy string
 }
 
 // Shown is the state that people see: PENDING_STOPPED of a mirror that is being promoted.
@@ -126,7 +129,8 @@ const (
 	// EventMirrorStarted: every partition of a pending mirror has an owner that fetches.
 	EventMirrorStarted
 	// EventMirrorUnavailable: the source has no such topic for now (SOURCE_TOPIC_MAY_BE_DELETED), or appends have to wait
-	// (AUTHORIZATION_ERROR, NOT_ENOUGH_REPLICAS); retried.
+	// (AUTHORIZATION_ERROR, NOT_ENOUGH_REPLICAS; RECORD_TOO_LARGE and UNSUPPORTED_MESSAGE_FORMAT while the configs that may be
+	// the cause cannot be made those of the source); retried.
 	EventMirrorUnavailable
 	// EventMirrorRecovered: an unavailable mirror fetches again.
 	EventMirrorRecovered
@@ -203,6 +207,12 @@ func (p PartitionStatus) detailed() bool {
 type TaskReporter interface {
 	// LinkTasks returns what was told of the tasks of a link; their intervals and states are not filled in.
 	LinkTasks(link string) []TaskStatus
+}
+
+// DriftReporter is a Reporter that knows the config drift of mirrors of links that another instance owns.
+type DriftReporter interface {
+	// ConfigDrift returns what was told of the drift of a mirror, which is not to be changed; nil = none, or not known.
+	ConfigDrift(topic string) []ConfigDrift
 }
 
 // Reporter answers from the replicator's memory; safe for concurrent use.

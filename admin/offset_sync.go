@@ -219,7 +219,7 @@ func (o *offsetSync) commit(ctx context.Context, g *syncedGroup) {
 		if len(commits) == 0 || g.active {
 			return
 		}
-		o.s.commit(ctx, g.group, commits)
+		o.s.commitToTheEnd(ctx, g.group, commits)
 		for i, c := range commits {
 			switch {
 			case c.err == nil:
@@ -247,6 +247,24 @@ func (o *offsetSync) commit(ctx context.Context, g *syncedGroup) {
 		}
 	}
 	flush()
+}
+
+// commitPatience is how long the answer to a commit is waited for that was sent.
+const commitPatience = 10 * time.Second
+
+// commitToTheEnd is commit, but that one that is sent has its answer when it returns, also where ctx ends meanwhile: nobody may take
+// a sync for over while something of it is on its way. Only the end of klink itself is not kept waiting.
+func (s *Service) commitToTheEnd(ctx context.Context, group string, commits []*commit) {
+	if err := ctx.Err(); err != nil {
+		for _, c := range commits {
+			c.err = err
+		}
+		return
+	}
+	sending, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitPatience)
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+	s.commit(sending, group, commits)
 }
 
 // inUse says whether the destination refuses a commit because the group has members.

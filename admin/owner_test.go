@@ -105,8 +105,8 @@ func TestOnlyAnOwnerTells(t *testing.T) {
 }
 
 // alterAsync is alter, beside the test.
-func (w *world) alterAsync(topic string, op int8) <-chan linkapi.NameResult {
-	done := make(chan linkapi.NameResult, 1)
+func (w *world) alterAsync(topic string, op int8) <-chan linkapi.AlteredMirror {
+	done := make(chan linkapi.AlteredMirror, 1)
 	go func() { done <- w.alter(topic, op) }()
 	return done
 }

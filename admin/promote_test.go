@@ -19,25 +19,25 @@ import (
 // promoting is a promote request at work.
 type promoting struct {
 	w      *world
-	result chan linkapi.NameResult
+	result chan linkapi.AlteredMirror
 }
 
 // promote asks a service to promote a mirror, and returns once that is in the state.
 func (w *world) promote(ctx context.Context, s *Service, topic string, timeout time.Duration) *promoting {
-	p := &promoting{w, make(chan linkapi.NameResult, 1)}
+	p := &promoting{w, make(chan linkapi.AlteredMirror, 1)}
 	req := &linkapi.AlterMirrorsRequest{TimeoutMs: int32(timeout.Milliseconds()), Mirrors: []linkapi.AlterMirror{{Topic: topic, Op: linkapi.MirrorPromote}}}
 	go func() { p.result <- s.HandleLink(ctx, req).(*linkapi.AlterMirrorsResponse).Results[0] }()
 	awaitState(w.t, s, "the promotion to begin", func(s *State) bool { return s.Mirrors[topic].Shown() == MirrorPendingStopped })
 	return p
 }
 
-func (p *promoting) await() linkapi.NameResult {
+func (p *promoting) await() linkapi.AlteredMirror {
 	select {
 	case r := <-p.result:
 		return r
 	case <-time.After(20 * time.Second):
 		p.w.t.Fatal("the promote request is not answered")
-		return linkapi.NameResult{}
+		return linkapi.AlteredMirror{}
 	}
 }
 

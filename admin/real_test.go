@@ -99,8 +99,8 @@ func testRealMirror(t *testing.T, old bool) {
 	forEach(groups, func(i int) { w.commit(group(i), topic, "mine", 0, int64(i)) })
 	w.active(topic+"-active", topic, 40)
 	began := time.Now()
-	r = w.alter(topic, linkapi.MirrorFailover)
-	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+	stopped := w.alter(topic, linkapi.MirrorFailover)
+	require.Zero(t, stopped.ErrorCode, text(stopped.ErrorMessage))
 	t.Logf("stopped with %d groups beyond the end in %s", groups-8, time.Since(began))
 	for _, i := range []int{0, 6, 7, 8, groups - 1} {
 		o := w.committed(group(i), topic, 1)

@@ -28,6 +28,8 @@ type aclEntry struct {
 	// run names the run that last decided to create the ACL. Who deleted it forgets it only if no other run has decided
 	// to create it since.
 	run string
+	// made: the creation has succeeded. Before that the run may be about to create it.
+	made bool
 	// raw is the entry as it was read, so that fields which this version does not know survive. nil = made by this one.
 	raw json.RawMessage
 }
@@ -41,7 +43,16 @@ type aclEntryJSON struct {
 	Operation  string `json:"operation"`
 	Permission string `json:"permission"`
 	Run        string `json:"run"`
+	Made       bool   `json:"made,omitempty"`
 }
+
+// aclMark tells whether a remembered ACL is still as somebody has seen it.
+type aclMark struct {
+	run  string
+	made bool
+}
+
+func (e aclEntry) mark() aclMark { return aclMark{e.run, e.made} }
 
 const (
 	aclBuckets = 64
@@ -56,7 +67,7 @@ func (e aclEntry) MarshalJSON() ([]byte, error) {
 	w := e.wire()
 	return json.Marshal(aclEntryJSON{
 		Type: w.ResourceType, Name: w.ResourceName, Pattern: w.PatternType, Principal: w.Principal, Host: w.Host,
-		Operation: w.Operation, Permission: w.PermissionType, Run: e.run,
+		Operation: w.Operation, Permission: w.PermissionType, Run: e.run, Made: e.made,
 	})
 }
 
@@ -65,7 +76,7 @@ func (e *aclEntry) UnmarshalJSON(raw []byte) (err error) {
 	if err := json.Unmarshal(raw, &j); err != nil {
 		return err
 	}
-	*e = aclEntry{aclBinding: aclBinding{name: j.Name, principal: j.Principal, host: j.Host}, run: j.Run, raw: slices.Clone(raw)}
+	*e = aclEntry{aclBinding: aclBinding{name: j.Name, principal: j.Principal, host: j.Host}, run: j.Run, made: j.Made, raw: slices.Clone(raw)}
 	if e.resourceType, err = parseACLValue[kmsg.ACLResourceType](aclResourceNames, j.Type); err != nil {
 		return err
 	}

@@ -35,6 +35,8 @@ type mirrorRecord struct {
 	// ReplicationFactor and Configs are what the topic is created with.
 	ReplicationFactor int16             `json:"replication_factor,omitempty"`
 	Configs           map[string]string `json:"configs,omitempty"`
+	// CleanupPolicy is Mirror.CleanupPolicy.
+	CleanupPolicy string `json:"cleanup_policy,omitempty"`
 	// SourceConfigs are the source's values of configs that a mirror must have otherwise; null = the destination's
 	// default. They are set when the mirror is stopped.
 	SourceConfigs map[string]*string `json:"source_configs,omitempty"`
@@ -127,6 +129,7 @@ func (r *mirrorRecord) view(topic string) *Mirror {
 		Topic: topic, TopicID: r.TopicID, Link: r.Link, SourceTopic: r.SourceTopic, SourceTopicID: r.SourceTopicID,
 		State: r.State, Error: r.Error, ErrorMessage: r.ErrorMessage, StateTime: time.UnixMilli(r.StateTimeMs),
 		Partitions: r.Partitions, Created: r.Created, LogAppendTime: r.logAppendTime(),
+		CleanupPolicy: r.CleanupPolicy,
 	}
 	p := r.status().Promotion
 	m.promoted = p.Ready

@@ -10,7 +10,7 @@ import (
 )
 
 // offsetsRecord is the value of offsets/LINK: what klink remembers over restarts of the offsets that it has synced for the
-// groups of a link, in 24 bytes a group; see offsetMemory. It is a help, not the truth, so a field that this version does not
+// groups of a link, in 24 bytes a group; see offsetMemory. That is a help, not the truth, so a field that this version does not
 // know is lost with the next one.
 type offsetsRecord struct {
 	Version int    `json:"version"`
@@ -18,6 +18,9 @@ type offsetsRecord struct {
 	// Groups are, in the order of the first, 8 bytes each: a hash of the group's name, of the offsets at the source, and of
 	// those that klink wrote.
 	Groups []byte `json:"groups"` // base64
+	// Filters are those that the offset sync of the link works with, as announced by its owner; see announceFilters. This is more
+	// than a help.
+	Filters string `json:"filters,omitempty"`
 }
 
 const (

@@ -46,6 +46,10 @@ func TestRecordGolden(t *testing.T) {
 		`{"acls":[{"type":"TRANSACTIONAL_ID","name":"t","pattern":"PREFIXED","principal":"User:a","host":"*","operation":"99","permission":"DENY","run":"r"}],"link_id":"i","version":1}`: &aclsRecord{
 			LinkID: "i", ACLs: []aclEntry{{aclBinding: aclBinding{5, 4, "t", "User:a", "*", 99, 2}, run: "r"}},
 		},
+		`{"acls":[{"type":"TOPIC","name":"t","pattern":"LITERAL","principal":"User:a","host":"*","operation":"READ","permission":"ALLOW","run":"r","made":true}],"link_id":"i","version":1}`: &aclsRecord{
+			LinkID: "i", ACLs: []aclEntry{{aclBinding: acl(t, "TOPIC LITERAL t User:a * READ ALLOW"), run: "r", made: true}},
+		},
+		`{"version":1,"link":"i","groups":null,"filters":"f"}`: &offsetsRecord{Version: 1, Link: "i", Filters: "f"},
 		`{"version":1,"link":"i","groups":"AQAAAAAAAAACAAAAAAAAAAMAAAAAAAAA"}`: func() encoder {
 			r := newOffsetsRecord("i", map[groupHash]groupPrint{{1}: {source: offsetHash{2}, wrote: offsetHash{3}}})
 			return &r

@@ -68,6 +68,8 @@ type Service struct {
 	complete    bool       // under publishMu
 	subscribers map[chan struct{}]struct{}
 
+	following chan struct{} // a place for each FollowConfigs that is under way
+
 	creatingMu sync.Mutex
 	creating   map[string]bool // topics whose creation is under way in this process
 
@@ -116,7 +118,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, log: cfg.Logger, client: client, admin: kadm.NewClient(client),
-		ready: make(chan struct{}), subscribers: map[chan struct{}]struct{}{}, creating: map[string]bool{},
+		ready: make(chan struct{}), subscribers: map[chan struct{}]struct{}{}, creating: map[string]bool{}, following: make(chan struct{}, followLooks),
 		stops: map[string]Event{}, aclLock: make(chan struct{}, 1),
 		kick: make(chan struct{}, 1), gone: map[string]int{}, uncreated: map[string]time.Time{},
 	}

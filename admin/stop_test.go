@@ -37,8 +37,8 @@ func (w *world) committed(group, topic string, partition int32) kadm.Offset {
 }
 
 // failover fails a mirror over and reports it drained.
-func (w *world) failover(topic string, ev Event) linkapi.NameResult {
-	done := make(chan linkapi.NameResult, 1)
+func (w *world) failover(topic string, ev Event) linkapi.AlteredMirror {
+	done := make(chan linkapi.AlteredMirror, 1)
 	go func() { done <- w.alter(topic, linkapi.MirrorFailover) }()
 	awaitState(w.t, w.service, "the stop to begin", func(s *State) bool { return s.Mirrors[topic].State == MirrorPendingStopped })
 	ev.Kind, ev.Topic = EventMirrorDrained, topic
@@ -207,7 +207,7 @@ func TestDrainedIsReportedAgain(t *testing.T) {
 	w.commit("g", "orders", "", 10)
 	ev := Event{Kind: EventMirrorDrained, Topic: "orders", Ends: []int64{5}, PhysicalEnds: []int64{5}}
 	slow := w.destination.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListGroups}, Err: kerr.CoordinatorLoadInProgress, Count: 2})
-	stopped := make(chan linkapi.NameResult, 1)
+	stopped := make(chan linkapi.AlteredMirror, 1)
 	go func() { stopped <- w.failover("orders", ev) }()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()

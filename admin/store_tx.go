@@ -133,6 +133,16 @@ func put[R any, P interface {
 	return nil
 }
 
+// offsets is what is remembered of the offsets of a link with an id, to read; nil = nothing, or it cannot be read, which is no
+// loss.
+func (tx *Tx) offsets(link, id string) *offsetsRecord {
+	r, err := get(tx, offsetsKey(link), decodeOffsets, func() *offsetsRecord { return tx.records.offsets[link] })
+	if err != nil || r == nil || r.Link != id {
+		return nil
+	}
+	return r
+}
+
 // putOffsets writes what is remembered of the offsets of a link, over whatever is there, as long as the link is.
 func (tx *Tx) putOffsets(link string, r *offsetsRecord) error {
 	l, err := tx.Link(link)

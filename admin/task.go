@@ -54,6 +54,9 @@ type task struct {
 	interval string
 	// configured says whether the link wants it. nil = always.
 	configured func(*Link) bool
+	// begin is called before the first run with these configs of a link, also where they do not want the task; nothing runs before
+	// it has succeeded. nil = nothing to do.
+	begin func(s *Service, ctx context.Context, l *Link) error
 	// run does the work once. The errors say what could not be done; the rest was. It must return soon after ctx has ended.
 	run func(ctx context.Context, s *Service, r *taskRun) []TaskError
 }

@@ -23,6 +23,12 @@ import (
 //     remembered and lacking, and creates it, or finds the source without it, deletes it, and forgets it.
 //  2. What the source lacks is deleted, and forgotten then. If klink dies in between, the next run deletes it again.
 //  3. An ACL whose creation the destination has refused for certain is forgotten at once: somebody may create it by hand.
+//  4. An ACL that was created is remembered afterwards, as one that was (aclEntry.made), whatever others have done meanwhile.
+//
+// The task runs at one instance, and a person may have a link synced at any other (SyncACLs). So a run decides only on the
+// memory that it has seen before it looked at the destination, else it looks again, at both clusters; it forgets what it has
+// deleted only if that is remembered as when it decided so; and by 4. one that had an older look at the source, and so forgets what another
+// run is about to create, does no harm.
 //
 // A person can create an ACL in the moment between klink's look at the destination and its own creation; nobody can tell whose it
 // is then, and klink takes it for its own.
@@ -94,6 +100,7 @@ type aclRun struct {
 
 	wanted      aclSet                  // what the source has
 	destination aclSet                  // what the destination has
+	noted       map[aclBinding]aclEntry // remembered when the destination was looked at
 	remembered  map[aclBinding]aclEntry // when the plan was made
 	plan        aclPlan
 	held        []aclBinding // would be in plan.adds, but are refused
@@ -120,28 +127,46 @@ func (r *aclRun) sync(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	if err := r.propose(ctx); err != nil || r.plan.idle() {
-		return err
-	}
-	if len(r.plan.adds)+len(r.plan.deletes) > 0 {
-		may, err := mayAlterCluster(ctx, r.s.client)
-		if err != nil {
-			return fmt.Errorf("ask the destination what klink may do: %w", err)
-		}
-		if !may {
-			return mayNotAlterACLs()
-		}
-	}
 	run := newID()[:8]
-	if err := r.decide(ctx, run); err != nil {
-		return err
+	for attempt := 1; ; attempt++ {
+		if err := r.propose(ctx); err != nil || r.plan.idle() {
+			return err
+		}
+		if len(r.plan.adds)+len(r.plan.deletes) > 0 {
+			may, err := mayAlterCluster(ctx, r.s.client)
+			if err != nil {
+				return fmt.Errorf("ask the destination what klink may do: %w", err)
+			}
+			if !may {
+				return mayNotAlterACLs()
+			}
+		}
+		err := r.decide(ctx, run)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, errACLsMoved) || attempt == maxACLAttempts {
+			return err
+		}
+		if err := r.look(ctx); err != nil {
+			return err
+		}
 	}
 	r.apply(ctx)
 	return r.settle(ctx, run)
 }
 
+// maxACLAttempts is how often a run begins anew because another instance has synced the same link.
+const maxACLAttempts = 5
+
+// errACLsMoved: what is remembered is not what it was when the destination was looked at.
+var errACLsMoved = protocol.Errorf(kerr.InvalidRequest, "another instance of klink syncs the ACLs of the link at the same time: try again")
+
 // propose makes the plan from what is known here, without changing anything.
 func (r *aclRun) propose(ctx context.Context) (err error) {
+	if err := r.s.store.Read(r.note); err != nil {
+		return err
+	}
 	r.destination, err = describeACLs(ctx, r.s.client, anyACL)
 	switch {
 	case errors.Is(err, kerr.SecurityDisabled):
@@ -152,6 +177,13 @@ func (r *aclRun) propose(ctx context.Context) (err error) {
 		return fmt.Errorf("describe the ACLs of the destination: %w", err)
 	}
 	return r.s.store.Read(func(tx *Tx) error { return r.makePlan(tx) })
+}
+
+// note takes down what is remembered, before the destination is looked at.
+func (r *aclRun) note(tx *Tx) error {
+	own, err := tx.ACLs(r.link.Name, r.link.ID)
+	r.noted = own
+	return err
 }
 
 func mayNotAlterACLs() *protocol.Error {
@@ -200,6 +232,9 @@ func (r *aclRun) decide(ctx context.Context, run string) error {
 		if err := r.makePlan(tx); err != nil {
 			return err
 		}
+		if !maps.EqualFunc(r.remembered, r.noted, func(a, b aclEntry) bool { return a.mark() == b.mark() }) {
+			return errACLsMoved
+		}
 		next := maps.Clone(r.remembered)
 		r.wasOurs = aclSet{}
 		for _, a := range r.plan.adds {
@@ -209,7 +244,7 @@ func (r *aclRun) decide(ctx context.Context, run string) error {
 			next[a] = aclEntry{aclBinding: a, run: run}
 		}
 		for _, a := range r.plan.joins {
-			next[a] = aclEntry{aclBinding: a, run: run}
+			next[a] = aclEntry{aclBinding: a, run: run, made: true}
 		}
 		for _, a := range r.plan.leaves {
 			delete(next, a)
@@ -224,35 +259,42 @@ func (r *aclRun) apply(ctx context.Context) {
 	maps.Copy(r.results, deleteACLs(ctx, r.s.client, r.plan.deletes))
 }
 
-// settle forgets what has been deleted, and what certainly was not created.
+// settle forgets what has been deleted, and what certainly was not created, and remembers what was.
 func (r *aclRun) settle(ctx context.Context, run string) error {
-	forget := map[aclBinding]string{} // and the run that must have decided on it last
+	forget := map[aclBinding]aclMark{} // and as what it must be remembered
+	var made []aclBinding
 	for _, a := range r.plan.deletes {
 		if r.results[a] == nil {
-			forget[a] = r.remembered[a].run
+			forget[a] = r.remembered[a].mark()
 		}
 	}
 	for _, a := range r.plan.adds {
-		if !r.wasOurs.has(a) && refusedForCertain(r.results[a]) {
-			forget[a] = run
+		switch err := r.results[a]; {
+		case err == nil:
+			made = append(made, a)
+		case !r.wasOurs.has(a) && refusedForCertain(err):
+			forget[a] = aclMark{run: run}
 		}
 	}
 	r.report()
-	if len(forget) == 0 {
+	if len(forget)+len(made) == 0 {
 		return nil
 	}
 	return r.s.update(ctx, func(tx *Tx) error {
-		if now, err := tx.Link(r.link.Name); err != nil || now == nil || now.ID != r.link.ID {
-			return err // its ACLs have been forgotten with it
+		if now, err := tx.Link(r.link.Name); err != nil || now == nil || now.ID != r.link.ID || !wantsACLs(now.Configs) {
+			return err // its ACLs have been forgotten with that
 		}
 		own, err := tx.ACLs(r.link.Name, r.link.ID)
 		if err != nil {
 			return err
 		}
 		maps.DeleteFunc(own, func(a aclBinding, e aclEntry) bool {
-			run, ok := forget[a]
-			return ok && run == e.run
+			mark, ok := forget[a]
+			return ok && mark == e.mark()
 		})
+		for _, a := range made {
+			own[a] = aclEntry{aclBinding: a, run: run, made: true}
+		}
 		return tx.PutACLs(r.link.Name, r.link.ID, own)
 	})
 }

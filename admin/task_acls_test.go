@@ -217,6 +217,7 @@ func (w *aclWorld) run(s *Service, link string) *aclRun {
 	src, err := connectSource(context.Background(), link, l.Configs)
 	require.Nil(w.t, err)
 	w.t.Cleanup(src.close)
+	require.NoError(w.t, s.store.Fence(context.Background())) // or it would find out only when it decides
 	r := &aclRun{s: s, link: l, source: src}
 	require.NoError(w.t, r.look(context.Background()))
 	require.NoError(w.t, r.propose(context.Background()))

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,12 +12,14 @@ import (
 
 // consumerOffsetTask carries committed offsets of groups from the source to mirrors: see offsetCase for what is written, and
 // offsetSync for how.
-var consumerOffsetTask = &task{name: "ConsumerOffsetSync", interval: ConfigOffsetSyncMs, configured: syncsOffsets, run: syncConsumerOffsets}
+var consumerOffsetTask = &task{name: "ConsumerOffsetSync", interval: ConfigOffsetSyncMs, configured: syncsOffsets, begin: (*Service).announceFilters, run: syncConsumerOffsets}
 
 // syncsOffsets says whether a link syncs the offsets of any group.
-func syncsOffsets(l *Link) bool {
-	filters, err := parseGroupFilters(LinkConfigValue(l.Configs, ConfigGroupFilters))
-	return LinkConfigValue(l.Configs, ConfigOffsetSync) == "true" &&
+func syncsOffsets(l *Link) bool { return wantsOffsets(l.Configs) }
+
+func wantsOffsets(configs map[string]string) bool {
+	filters, err := parseGroupFilters(LinkConfigValue(configs, ConfigGroupFilters))
+	return LinkConfigValue(configs, ConfigOffsetSync) == "true" &&
 		(err != nil || slices.ContainsFunc(filters, func(f nameFilter) bool { return f.FilterType == filterInclude }))
 }
 
@@ -49,6 +52,9 @@ func (s *Service) syncOffsetsOf(ctx context.Context, l *Link, topics []string) [
 	defer source.close()
 	if l.SourceClusterID != "" && source.clusterID != l.SourceClusterID {
 		return []TaskError{{ErrSourceClusterChanged, "another cluster answers at bootstrap.servers than the link was made for"}}
+	}
+	if err := s.offsetsElsewhere(ctx, l); err != nil {
+		return []TaskError{taskError(err)}
 	}
 	o := s.offsetSync(l, source, mirrors)
 	o.part, o.takes = true, takesLastOffsets
@@ -232,7 +238,17 @@ func (s *Service) rereadOffsets(ctx context.Context, l *Link) error {
 	return nil
 }
 
-// saveOffsets stores what is remembered of the offsets of a link, unless that was done just now.
+// offsetsElsewhere goes back to what is stored of the offsets of a link that another instance syncs, before a command that deals
+// with some of them here: what this one remembers is from when it had the link.
+func (s *Service) offsetsElsewhere(ctx context.Context, l *Link) error {
+	if s.ownsLink(l.Name) {
+		return nil
+	}
+	return s.rereadOffsets(ctx, l)
+}
+
+// saveOffsets stores what is remembered of the offsets of a link, unless that was done just now, or another instance syncs it and
+// so knows more.
 func (s *Service) saveOffsets(ctx context.Context, l *Link, m *offsetMemory) error {
 	unlock, err := m.take(ctx)
 	if err != nil {
@@ -246,7 +262,19 @@ func (s *Service) saveOffsets(ctx context.Context, l *Link, m *offsetMemory) err
 	if !changed {
 		return nil
 	}
-	if err := s.update(ctx, func(tx *Tx) error { return tx.putOffsets(l.Name, &record) }); err != nil {
+	err = s.update(ctx, func(tx *Tx) error {
+		if !s.ownsLink(l.Name) {
+			return ErrNotOwner
+		}
+		if r := tx.offsets(l.Name, l.ID); r != nil {
+			record.Filters = r.Filters
+		}
+		return tx.putOffsets(l.Name, &record)
+	})
+	if errors.Is(err, ErrNotOwner) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	m.saved, m.at = record, time.Now()

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -72,7 +73,7 @@ func syncTopicConfigs(ctx context.Context, s *Service, r *taskRun) (errs []TaskE
 			case to.err != nil:
 				errs = append(errs, taskError(fmt.Errorf("configs of mirror topic '%s': %w", topic, to.err)))
 			default:
-				if err := s.followConfigs(ctx, r.link, topic, from.configs, to.configs, known); err != nil {
+				if _, err := s.followConfigs(ctx, r.link, topic, from.configs, to.configs, known, followsNow); err != nil {
 					errs = append(errs, taskError(err))
 				}
 			}
@@ -81,11 +82,12 @@ func syncTopicConfigs(ctx context.Context, s *Service, r *taskRun) (errs []TaskE
 	return errs
 }
 
-// followConfigs makes the configs of one mirror what they should be.
-func (s *Service) followConfigs(ctx context.Context, l *Link, topic string, source, mirror, known map[string]topicConfig) error {
+// followConfigs makes the configs of one mirror what they should be, and says whether they were that already. Nothing is changed
+// of a mirror that may says no of by then.
+func (s *Service) followConfigs(ctx context.Context, l *Link, topic string, source, mirror, known map[string]topicConfig, may func(*Mirror) bool) (right bool, err error) {
 	want, atStop, refused := mirrorConfigs(topic, followedBy(l.Configs), source, known, nil)
 	if refused != nil {
-		return refused
+		return false, refused
 	}
 	// What the source took while its limit was higher may still be on its way.
 	if now, ok := mirror["max.message.bytes"]; ok && !now.null {
@@ -103,34 +105,53 @@ func (s *Service) followConfigs(ctx context.Context, l *Link, topic string, sour
 		}
 	}
 	s.setDrift(topic, driftOf(source, mirror, want))
-	if err := s.storeSourceConfigs(ctx, l, topic, atStop); err != nil {
-		return fmt.Errorf("store the source's configs of mirror topic '%s': %w", topic, err)
+	// Who fills holes is told before the topic is compacted, and after it has been the last time.
+	policy := want["cleanup.policy"]
+	later := len(change) > 0 && !strings.Contains(policy, "compact")
+	told := policy
+	if later {
+		told = ""
+	}
+	if err := s.storeFollowed(ctx, l, topic, atStop, told); err != nil {
+		return false, fmt.Errorf("store the source's configs of mirror topic '%s': %w", topic, err)
 	}
 	if len(change) == 0 {
-		return nil
+		return true, nil
 	}
-	if m := s.State().Mirrors[topic]; m == nil || m.Link != l.Name || !followsNow(m) {
-		return nil
+	st := s.State()
+	if m := st.Mirrors[topic]; m == nil || m.Link != l.Name || !may(m) {
+		return false, nil
+	}
+	if now := st.Links[l.Name]; now == nil || !sameForTasks(now, l) {
+		return false, nil // what was compared was to follow another link's configs
 	}
 	if err := s.alterTopicConfigs(ctx, topic, change); err != nil {
-		return fmt.Errorf("set the configs %s of mirror topic '%s': %w", slices.Sorted(maps.Keys(change)), topic, err)
+		return false, fmt.Errorf("set the configs %s of mirror topic '%s': %w", slices.Sorted(maps.Keys(change)), topic, err)
 	}
 	s.log.Info("configs of a mirror follow its source", "topic", topic, "configs", slices.Sorted(maps.Keys(change)))
-	return s.restoreAgain(ctx, topic)
+	if later {
+		if err := s.storeFollowed(ctx, l, topic, atStop, policy); err != nil {
+			return false, fmt.Errorf("store the cleanup policy of mirror topic '%s': %w", topic, err)
+		}
+	}
+	return false, s.restoreAgain(ctx, topic)
 }
 
-// storeSourceConfigs stores what a mirror's topic gets when mirroring stops.
-func (s *Service) storeSourceConfigs(ctx context.Context, l *Link, topic string, atStop map[string]*string) error {
+// storeFollowed stores what a mirror's topic gets when mirroring stops, and its cleanup policy, "" = as it was.
+func (s *Service) storeFollowed(ctx context.Context, l *Link, topic string, atStop map[string]*string, policy string) error {
 	return s.update(ctx, func(tx *Tx) error {
 		m, err := tx.Mirror(topic)
 		if err != nil || m == nil || m.Link != l.Name || m.State == MirrorStopped {
 			return err
 		}
-		if maps.EqualFunc(m.SourceConfigs, atStop, sameValue) {
+		if maps.EqualFunc(m.SourceConfigs, atStop, sameValue) && (policy == "" || policy == m.CleanupPolicy) {
 			return nil
 		}
 		m = m.clone()
 		m.SourceConfigs = atStop
+		if policy != "" {
+			m.CleanupPolicy = policy
+		}
 		return tx.PutMirror(topic, m)
 	})
 }
@@ -203,6 +224,9 @@ func (s *Service) forgetDrift(mirrors map[string]*Mirror) {
 	defer s.driftMu.Unlock()
 	maps.DeleteFunc(s.drift, func(topic string, _ []ConfigDrift) bool { return mirrors[topic] == nil })
 }
+
+// DriftOf is the config drift of a mirror as the last look of this instance has found it; the slice is not to be changed.
+func (s *Service) DriftOf(topic string) []ConfigDrift { return s.driftNow(topic) }
 
 // driftNow is what the last look has found of a mirror; the slice is not to be changed.
 func (s *Service) driftNow(topic string) []ConfigDrift {

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,6 +29,23 @@ func setConfigs(t testing.TB, admin *kadm.Client, topic string, configs map[stri
 	responses, err := admin.AlterTopicConfigs(context.Background(), alter, topic)
 	require.NoError(t, err)
 	require.NoError(t, responses[0].Err, responses[0].ErrMessage)
+}
+
+// setSource sets configs of a source topic, as setConfigs does, and waits until the source says so: real brokers answer before
+// they have heard of what the controller has taken.
+func (w *world) setSource(topic string, configs map[string]string) {
+	w.t.Helper()
+	setConfigs(w.t, w.sourceAdmin, topic, configs)
+	kafkatest.WaitFor(w.t, 20*time.Second, "the source to have the configs of "+topic, func() (bool, string) {
+		have, err := describeTopicConfigs(context.Background(), w.sourceAdmin, topic)
+		require.NoError(w.t, err)
+		for name, value := range configs {
+			if c := have[name]; c.explicit != (value != "") || c.explicit && c.value != value {
+				return false, name + "=" + c.value
+			}
+		}
+		return true, ""
+	})
 }
 
 // awaitConfigs waits until a destination topic has these configs set; "" = not set.
@@ -78,7 +96,7 @@ func TestTopicConfigsFollow(t *testing.T) {
 	w.awaitTask("l", "TopicConfigsSync", TaskActive)
 	w.awaitDrift("orders")
 
-	setConfigs(t, w.sourceAdmin, "orders", map[string]string{
+	w.setSource("orders", map[string]string{
 		"retention.ms": "2000000", "max.message.bytes": "3000000", "cleanup.policy": "compact", "segment.bytes": "1000",
 		"message.timestamp.type": "LogAppendTime", "compression.type": "lz4",
 	})
@@ -90,16 +108,15 @@ func TestTopicConfigsFollow(t *testing.T) {
 
 	setConfigs(t, w.destAdmin, "orders", map[string]string{"retention.ms": "5", "message.timestamp.type": "LogAppendTime", "cleanup.policy": ""})
 	w.awaitConfigs("orders", map[string]string{"retention.ms": "2000000", "message.timestamp.type": "CreateTime", "cleanup.policy": "compact"})
-	setConfigs(t, w.sourceAdmin, "orders", map[string]string{"retention.ms": ""})
+	w.setSource("orders", map[string]string{"retention.ms": ""})
 	w.awaitConfigs("orders", map[string]string{"retention.ms": "604800000"})
 
 	// What the source took while its limit was higher may still be on its way: the lower one comes when mirroring stops.
-	setConfigs(t, w.sourceAdmin, "orders", map[string]string{"max.message.bytes": "2000"})
-	w.awaitTask("l", "TopicConfigsSync", TaskActive)
+	w.setSource("orders", map[string]string{"max.message.bytes": "2000"})
 	w.awaitTask("l", "TopicConfigsSync", TaskActive)
 	require.Equal(t, "3000000", w.configsOf("orders")["max.message.bytes"])
 
-	setConfigs(t, w.sourceAdmin, "orders", map[string]string{"min.insync.replicas": "3"})
+	w.setSource("orders", map[string]string{"min.insync.replicas": "3"})
 	w.awaitDrift("orders", drifts("min.insync.replicas", "3", "1"))
 	require.NotContains(t, w.configsOf("orders"), "min.insync.replicas")
 	require.False(t, w.snapshot().Mirrors["orders"].SyncedConfigs["min.insync.replicas"], "so clients may set it")
@@ -114,17 +131,16 @@ func TestTopicConfigsFollow(t *testing.T) {
 	// A mirror that waits for its source, or for replicas that its configs ask for, follows too.
 	w.report(Event{Kind: EventMirrorUnavailable, Topic: "orders", Error: ErrNotEnoughReplicas, Message: "one is in sync"})
 	require.Equal(t, MirrorSourceUnavailable, w.service.State().Mirrors["orders"].State)
-	setConfigs(t, w.sourceAdmin, "orders", map[string]string{"min.insync.replicas": "1"})
+	w.setSource("orders", map[string]string{"min.insync.replicas": "1"})
 	w.awaitConfigs("orders", map[string]string{"min.insync.replicas": "1"})
 	w.report(Event{Kind: EventMirrorRecovered, Topic: "orders"})
 
-	setConfigs(t, w.sourceAdmin, "orders", map[string]string{"compression.type": "zstd"})
+	w.setSource("orders", map[string]string{"compression.type": "zstd"})
 	w.awaitTask("l", "TopicConfigsSync", TaskActive)
 	require.Zero(t, w.alter("orders", linkapi.MirrorFailover).ErrorCode)
 	w.awaitConfigs("orders", map[string]string{"message.timestamp.type": "LogAppendTime", "compression.type": "zstd", "retention.ms": "604800000", "max.message.bytes": "2000"})
 	require.Empty(t, w.describe(w.service, "orders").ConfigDrift, "an ordinary topic has none")
 	setConfigs(t, w.destAdmin, "orders", map[string]string{"retention.ms": "7"})
-	w.awaitTask("l", "TopicConfigsSync", TaskActive)
 	w.awaitTask("l", "TopicConfigsSync", TaskActive)
 	require.Equal(t, "7", w.configsOf("orders")["retention.ms"], "nothing follows any more")
 }
@@ -142,8 +158,8 @@ func TestTopicConfigsOfMirrorsThatStand(t *testing.T) {
 	}
 	const task = "TopicConfigsSync"
 	require.Zero(t, w.alter("a", linkapi.MirrorPause).ErrorCode)
-	setConfigs(t, w.sourceAdmin, "a", map[string]string{"retention.ms": "1"})
-	setConfigs(t, w.sourceAdmin, "b", map[string]string{"retention.ms": "2"})
+	w.setSource("a", map[string]string{"retention.ms": "1"})
+	w.setSource("b", map[string]string{"retention.ms": "2"})
 	w.awaitConfigs("b", map[string]string{"retention.ms": "2"})
 	w.awaitTask("l", task, TaskActive)
 	require.NotEqual(t, "1", w.configsOf("a")["retention.ms"])
@@ -154,7 +170,7 @@ func TestTopicConfigsOfMirrorsThatStand(t *testing.T) {
 	require.NoError(t, err)
 	bad := w.awaitTask("l", task, TaskInError)
 	require.Equal(t, []linkapi.LinkTaskError{{Code: "SOURCE_TOPIC_MAY_BE_DELETED", Message: "topic 'a' is not at the source"}}, bad.Errors)
-	setConfigs(t, w.sourceAdmin, "b", map[string]string{"retention.ms": "3"})
+	w.setSource("b", map[string]string{"retention.ms": "3"})
 	w.awaitConfigs("b", map[string]string{"retention.ms": "3"})
 	w.report(Event{Kind: EventMirrorUnavailable, Topic: "a", Error: ErrSourceTopicMayBeDeleted, Message: "no topic"})
 	w.awaitTask("l", task, TaskActive)
@@ -177,7 +193,7 @@ func TestConfigsThatAreRefused(t *testing.T) {
 		resp.Resources = append(resp.Resources, r)
 		return resp, nil, true
 	})
-	setConfigs(t, w.sourceAdmin, "orders", map[string]string{"retention.ms": "5000000000"})
+	w.setSource("orders", map[string]string{"retention.ms": "5000000000"})
 	bad := w.awaitTask("l", "TopicConfigsSync", TaskInError)
 	require.Len(t, bad.Errors, 1)
 	require.Equal(t, "POLICY_VIOLATION", bad.Errors[0].Code)
@@ -220,4 +236,83 @@ func TestDriftOf(t *testing.T) {
 		{"only.source", p("1"), nil},
 		{"unknown.here", p("9"), nil},
 	}, driftOf(source, mirror, map[string]string{"follows": "1"}))
+}
+
+// TestFollowConfigs: the configs of a mirror follow at once where that is asked for, however long the interval; who fills holes
+// hears of a cleanup policy that includes compact before the topic has it, and of one that does not, after.
+func TestFollowConfigs(t *testing.T) {
+	w := newWorld(t)
+	w.replicator()
+	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=3600000").ErrorCode)
+	w.sourceTopic("orders", 1, nil)
+	require.Zero(t, w.mirror("orders", "l").ErrorCode)
+	awaitState(t, w.service, "started", func(s *State) bool { return s.Mirrors["orders"].State == MirrorActive })
+	kafkatest.WaitFor(t, 20*time.Second, "the only run of the task", func() (bool, string) {
+		return w.task("l", "TopicConfigsSync").LastRunTimeMs > 0, ""
+	})
+	policy := func() string { return w.service.State().Mirrors["orders"].CleanupPolicy }
+	require.Equal(t, "delete", policy())
+	var mu sync.Mutex
+	var asSet []string // the policy that was told of when configs were set
+	w.destination.ControlKey(int16(kmsg.IncrementalAlterConfigs), func(kmsg.Request) (kmsg.Response, error, bool) {
+		w.destination.KeepControl()
+		mu.Lock()
+		defer mu.Unlock()
+		asSet = append(asSet, policy())
+		return nil, nil, false
+	})
+	follow := func(want bool) {
+		t.Helper()
+		right, err := w.service.FollowConfigs(t.Context(), "orders")
+		require.NoError(t, err)
+		require.Equal(t, want, right)
+	}
+	follow(true)
+	w.setSource("orders", map[string]string{"max.message.bytes": "3000000", "cleanup.policy": "compact,delete"})
+	follow(false)
+	w.awaitConfigs("orders", map[string]string{"max.message.bytes": "3000000", "cleanup.policy": "compact,delete"})
+	require.Equal(t, "compact,delete", policy())
+	follow(true)
+	w.setSource("orders", map[string]string{"cleanup.policy": "delete"})
+	follow(false)
+	w.awaitConfigs("orders", map[string]string{"cleanup.policy": "delete"})
+	require.Equal(t, "delete", policy())
+	follow(true)
+	mu.Lock()
+	require.Equal(t, []string{"compact,delete", "compact,delete"}, asSet)
+	mu.Unlock()
+
+	restarted := w.start()
+	require.Equal(t, "delete", restarted.State().Mirrors["orders"].CleanupPolicy)
+
+	_, err := w.service.FollowConfigs(t.Context(), "nothing")
+	require.ErrorIs(t, err, errNotMirrored)
+	require.Zero(t, w.alter("orders", linkapi.MirrorPause).ErrorCode)
+	_, err = w.service.FollowConfigs(t.Context(), "orders")
+	require.ErrorIs(t, err, errNotMirrored)
+	require.Zero(t, w.alter("orders", linkapi.MirrorResume).ErrorCode)
+	awaitState(t, w.service, "on again", func(s *State) bool { return s.Mirrors["orders"].State == MirrorActive })
+	_, err = w.sourceAdmin.DeleteTopics(t.Context(), "orders")
+	require.NoError(t, err)
+	_, err = w.service.FollowConfigs(t.Context(), "orders")
+	require.ErrorContains(t, err, "describe the configs of topic 'orders'")
+}
+
+// TestPolicyOfAMirrorFromBefore: of a mirror that an older klink has created the first run finds the policy, with nothing to set.
+func TestPolicyOfAMirrorFromBefore(t *testing.T) {
+	w := newWorld(t)
+	w.replicator()
+	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=100").ErrorCode)
+	w.sourceTopic("orders", 1, map[string]string{"cleanup.policy": "compact"})
+	require.Zero(t, w.mirror("orders", "l").ErrorCode)
+	require.NoError(t, w.service.update(t.Context(), func(tx *Tx) error {
+		m, err := tx.Mirror("orders")
+		if err != nil {
+			return err
+		}
+		m = m.clone()
+		m.CleanupPolicy = ""
+		return tx.PutMirror("orders", m)
+	}))
+	awaitState(t, w.service, "the policy", func(s *State) bool { return s.Mirrors["orders"].CleanupPolicy == "compact" })
 }

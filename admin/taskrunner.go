@@ -18,7 +18,8 @@ import (
 // Invariants:
 //  1. Of one link at most one task runs at a time in this process, and none once the link is paused, changed or deleted, or is
 //     another instance's, beyond the request that it is waiting for.
-//  2. Tasks work on levels: a run compares all that should be with all that is, so that a run that was cut off or repeated does
+//  2. A run of a link uses the configs that its tasks have begun with (task.begin), whatever becomes of the link meanwhile.
+//  3. Tasks work on levels: a run compares all that should be with all that is, so that a run that was cut off or repeated does
 //     no harm.
 type taskRunner struct {
 	s *Service
@@ -32,6 +33,9 @@ const taskTick = 50 * time.Millisecond
 
 // taskTimeout bounds one run.
 const taskTimeout = 2 * time.Minute
+
+// taskBeginAgain is when a task that could not begin tries again.
+const taskBeginAgain = 200 * time.Millisecond
 
 // taskConnectTimeout is how long a run waits for the source to be there.
 const taskConnectTimeout = 10 * time.Second
@@ -118,16 +122,29 @@ func (t *taskRunner) runLink(ctx context.Context, l *Link) {
 		}
 	}()
 	due := map[*task]time.Time{}
-	memory := map[*task]any{}
+	memory, begun := map[*task]any{}, map[*task]bool{}
 	for {
 		for _, task := range tasks {
 			if ctx.Err() != nil {
 				return
 			}
-			if !task.wanted(l) || time.Now().Before(due[task]) {
+			if time.Now().Before(due[task]) {
 				continue
 			}
-			if now := t.s.State().Links[l.Name]; now != nil && now.ID == l.ID {
+			if task.begin != nil && !begun[task] {
+				if err := t.beginTask(ctx, task, l); err != nil {
+					due[task] = time.Now().Add(taskBeginAgain)
+					if ctx.Err() == nil && task.wanted(l) {
+						t.note(l, task, []TaskError{taskError(err)})
+					}
+					continue
+				}
+				begun[task] = true
+			}
+			if !task.wanted(l) {
+				continue
+			}
+			if now := t.s.State().Links[l.Name]; now != nil && sameForTasks(now, l) {
 				l = now // with the cluster id of the source, which may not have been known before
 			}
 			run := &taskRun{link: l, memory: memory[task]}
@@ -147,6 +164,13 @@ func (t *taskRunner) runLink(ctx context.Context, l *Link) {
 			return
 		}
 	}
+}
+
+// beginTask does what comes before the first run of a task.
+func (t *taskRunner) beginTask(ctx context.Context, task *task, l *Link) error {
+	ctx, cancel := context.WithTimeout(ctx, taskTimeout)
+	defer cancel()
+	return task.begin(t.s, ctx, l)
 }
 
 // runOnce runs a task, with a connection to the source, which is made if there is none.

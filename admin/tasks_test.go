@@ -47,13 +47,18 @@ func (w *world) task(link, name string) linkapi.LinkTask {
 	return linkapi.LinkTask{}
 }
 
-// awaitTask waits until a task is in a state, which a run has found that began later than now.
+// awaitTask waits until a task is in a state, which a run has found that began later than now. When a run ends is all that is
+// told, and the next one to end may be under way: it may have looked at everything before. The one after it has not.
 func (w *world) awaitTask(link, name string, state TaskState) (task linkapi.LinkTask) {
 	w.t.Helper()
-	since := time.Now().UnixMilli()
+	since, ended := time.Now().UnixMilli(), 0
 	kafkatest.WaitFor(w.t, 30*time.Second, fmt.Sprintf("task %s of link %s to be %s", name, link, state), func() (bool, string) {
 		task = w.task(link, name)
-		return task.State == string(state) && (state == TaskPaused || task.LastRunTimeMs > since), fmt.Sprintf("%+v", task)
+		if task.LastRunTimeMs > since {
+			since = task.LastRunTimeMs
+			ended++
+		}
+		return task.State == string(state) && (state == TaskPaused || ended >= 2), fmt.Sprintf("%+v", task)
 	})
 	return task
 }

@@ -125,7 +125,7 @@ func (w *world) mirror(topic, link string) linkapi.NameResult {
 	return w.service.HandleLink(context.Background(), req).(*linkapi.CreateMirrorsResponse).Results[0]
 }
 
-func (w *world) alter(topic string, op int8) linkapi.NameResult {
+func (w *world) alter(topic string, op int8) linkapi.AlteredMirror {
 	req := &linkapi.AlterMirrorsRequest{TimeoutMs: 10_000, Mirrors: []linkapi.AlterMirror{{Topic: topic, Op: op}}}
 	return w.service.HandleLink(context.Background(), req).(*linkapi.AlterMirrorsResponse).Results[0]
 }

@@ -27,10 +27,13 @@ const (
 	boardChunk = 1000
 	// maxBoardBytes bounds a record that is read.
 	maxBoardBytes = 1 << 20
+	// maxBoardDrift bounds the record of a mirror's config drift, in bytes: some hundred configs. What is beyond it is not told.
+	maxBoardDrift = 16 << 10
 )
 
-// board is how instances tell each other how far their mirrors are, and how the tasks of their links do, so that each can answer
-// for all: a record per mirror (and boardChunk partitions) and per link, in the partition of TasksTopic that is its slot.
+// board is how instances tell each other how far their mirrors are, and how the tasks of their links do and what these have found, so
+// that each can answer for all: a record per mirror (and boardChunk partitions), per link, and per mirror whose configs differ from
+// the source's, in the partition of TasksTopic that is the slot of who tells it.
 // Nothing depends on it but what is shown to people, so records may get lost, and last as long as the topic keeps them. An
 // instance that is alone does not use it, and does not create the topic.
 //
@@ -43,6 +46,7 @@ type board struct {
 	done   sync.WaitGroup
 	topics map[string]*toldMirror
 	links  map[string]*toldLink
+	drift  map[string]*toldDrift // by mirror
 }
 
 type toldMirror struct {
@@ -55,11 +59,30 @@ type toldLink struct {
 	tasks []admin.TaskStatus
 }
 
+type toldDrift struct {
+	at    time.Time
+	drift []admin.ConfigDrift
+}
+
 // boardMirror is the value of a record mirror/TOPIC/CHUNK: the partitions from First on. Times are milliseconds, 0 = never.
 type boardMirror struct {
-	Version    int        `json:"version"`
-	First      int        `json:"first"`
-	Partitions [][7]int64 `json:"partitions"` // source end, mirror end, last fetch, last stable, source start, mirror start, shift began
+	Version int `json:"version"`
+	First   int `json:"first"`
+	// Partitions are source end, mirror end, last fetch, last stable, source start, mirror start, shift began, and when the mirror
+	// last had everything, which earlier instances do not tell.
+	Partitions [][8]int64 `json:"partitions"`
+}
+
+// boardDrift is the value of a record drift/TOPIC, which the owner of the mirror's link tells: it runs the task that finds it.
+type boardDrift struct {
+	Version int           `json:"version"`
+	Configs []boardConfig `json:"configs,omitempty"` // none: it has none any more
+}
+
+type boardConfig struct {
+	Name   string  `json:"name"`
+	Source *string `json:"source"`
+	Mirror *string `json:"mirror"`
 }
 
 // boardLink is the value of a record link/NAME.
@@ -76,7 +99,7 @@ type boardTask struct {
 }
 
 func newBoard(r *Replicator) *board {
-	return &board{r: r, topics: map[string]*toldMirror{}, links: map[string]*toldLink{}}
+	return &board{r: r, topics: map[string]*toldMirror{}, links: map[string]*toldLink{}, drift: map[string]*toldDrift{}}
 }
 
 // share begins or ends telling and listening.
@@ -215,14 +238,15 @@ func (b *board) tell(cl *kgo.Client, partitions int32, told map[string]toldRecor
 		for first := 0; first < len(status); first += boardChunk {
 			value, still := boardMirror{Version: 1, First: first}, boardMirror{}
 			for _, p := range status[first:min(first+boardChunk, len(status))] {
-				row := [7]int64{p.SourceEnd, p.MirrorEnd, unixMilli(p.LastFetch), p.SourceLastStable, p.SourceStart, p.MirrorStart, p.ShiftBegan}
+				row := [8]int64{p.SourceEnd, p.MirrorEnd, unixMilli(p.LastFetch), p.SourceLastStable, p.SourceStart, p.MirrorStart, p.ShiftBegan, unixMilli(p.CaughtUp)}
 				value.Partitions = append(value.Partitions, row)
-				row[2] = 0
+				row[2], row[7] = 0, 0
 				still.Partitions = append(still.Partitions, row)
 			}
 			send(slot, "mirror/"+topic+"/"+strconv.Itoa(first/boardChunk), still, value)
 		}
 	}
+	b.tellDrift(st, told, send)
 	if b.r.cfg.Group.Tasks == nil {
 		return
 	}
@@ -238,6 +262,46 @@ func (b *board) tell(cl *kgo.Client, partitions int32, told map[string]toldRecor
 			still.Tasks = append(still.Tasks, row)
 		}
 		send(linkSlot(link), "link/"+link, still, value)
+	}
+}
+
+// tellDrift tells the config drift of mirrors. Most have none, and nothing is told of them, but that one has none any more.
+func (b *board) tellDrift(st *admin.State, told map[string]toldRecord, send func(slot int, key string, still, value any)) {
+	if b.r.cfg.Group.Drift == nil {
+		return
+	}
+	none := boardDrift{Version: 1}
+	for topic, m := range st.Mirrors {
+		slot := linkSlot(m.Link)
+		if b.r.owner.term(slot) == 0 {
+			continue
+		}
+		value, key := none, "drift/"+topic
+		for _, d := range b.r.cfg.Group.Drift(topic) {
+			value.Configs = append(value.Configs, boardConfig{d.Name, d.Source, d.Mirror})
+		}
+		value.cut(maxBoardDrift)
+		if last, ok := told[key]; len(value.Configs) == 0 && (!ok || last.value == none.text()) {
+			continue
+		}
+		send(slot, key, value, value)
+	}
+	for key := range told {
+		if topic, ok := strings.CutPrefix(key, "drift/"); ok && st.Mirrors[topic] == nil {
+			delete(told, key)
+		}
+	}
+}
+
+func (d *boardDrift) text() string {
+	text, _ := json.Marshal(d)
+	return string(text)
+}
+
+// cut leaves out what makes the record longer than most bytes.
+func (d *boardDrift) cut(most int) {
+	for len(d.Configs) > 0 && len(d.text()) > most {
+		d.Configs = d.Configs[:len(d.Configs)-1]
 	}
 }
 
@@ -288,9 +352,19 @@ func (b *board) hear(st *admin.State, key string, value []byte, now time.Time) {
 				row[n] = max(row[n], -1)
 			}
 			t.partitions[v.First+i] = admin.PartitionStatus{
-				SourceEnd: row[0], MirrorEnd: row[1], LastFetch: fromMilli(row[2]), SourceLastStable: row[3], SourceStart: row[4], MirrorStart: row[5], ShiftBegan: row[6],
+				SourceEnd: row[0], MirrorEnd: row[1], LastFetch: fromMilli(row[2]), SourceLastStable: row[3], SourceStart: row[4], MirrorStart: row[5], ShiftBegan: row[6], CaughtUp: fromMilli(row[7]),
 			}
 		}
+	case "drift":
+		var v boardDrift
+		if st.Mirrors[name] == nil || len(value) > maxBoardDrift || json.Unmarshal(value, &v) != nil || v.Version != 1 {
+			return
+		}
+		t := &toldDrift{at: now}
+		for _, c := range v.Configs {
+			t.drift = append(t.drift, admin.ConfigDrift{Name: c.Name, Source: c.Source, Mirror: c.Mirror})
+		}
+		b.drift[name] = t
 	case "link":
 		var v boardLink
 		if st.Links[name] == nil || json.Unmarshal(value, &v) != nil || v.Version != 1 {
@@ -311,6 +385,11 @@ func (b *board) forget(st *admin.State) {
 	for topic := range b.topics {
 		if st.Mirrors[topic] == nil {
 			delete(b.topics, topic)
+		}
+	}
+	for topic := range b.drift {
+		if st.Mirrors[topic] == nil {
+			delete(b.drift, topic)
 		}
 	}
 	for link := range b.links {
@@ -343,6 +422,25 @@ func (r *Replicator) LinkTasks(link string) []admin.TaskStatus {
 	}
 	return nil
 }
+
+// ConfigDrift is what the owner of a mirror's link has told of the mirror's configs a moment ago; nil = nothing.
+func (r *Replicator) ConfigDrift(topic string) []admin.ConfigDrift {
+	b := r.board.Load()
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if t := b.drift[topic]; t != nil && time.Since(t.at) < boardKeeps {
+		return t.drift
+	}
+	return nil
+}
+
+var (
+	_ admin.TaskReporter  = (*Replicator)(nil)
+	_ admin.DriftReporter = (*Replicator)(nil)
+)
 
 // unixMilli is a time in milliseconds, 0 = never.
 func unixMilli(t time.Time) int64 {

@@ -34,6 +34,9 @@ type Control interface {
 	Checkpoint(ctx context.Context, checkpoints []admin.Checkpoint) error
 	// LastCheckpoint is the checkpoint stored last for a partition; ok is false if there is none.
 	LastCheckpoint(topic string, partition int32) (c admin.Checkpoint, ok bool)
+	// FollowConfigs makes the configs of a mirror those of its source's topic at once. right says that they were that already;
+	// after an error nothing is known of them.
+	FollowConfigs(ctx context.Context, topic string) (right bool, err error)
 	// GrowMirror adds partitions to a mirror.
 	GrowMirror(ctx context.Context, topic string, starts []admin.Start) error
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"klink/admin"
@@ -27,6 +28,9 @@ type fakeControl struct {
 	hold chan struct{}
 	// holdCheckpoints blocks Checkpoint while it is not nil, after it has taken a value from it.
 	holdCheckpoints chan chan struct{}
+	// follow is FollowConfigs; nil = the configs are right.
+	follow func(topic string) (right bool, err error)
+	looks  atomic.Int64 // FollowConfigs calls
 	// create makes the partitions that GrowMirror adds.
 	create func(topic string, partitions int32) error
 }
@@ -224,6 +228,14 @@ func (c *fakeControl) LastCheckpoint(topic string, partition int32) (admin.Check
 	defer c.mu.Unlock()
 	k, ok := c.checkpoints[fmt.Sprintf("%s-%d", topic, partition)]
 	return k, ok
+}
+
+func (c *fakeControl) FollowConfigs(_ context.Context, topic string) (bool, error) {
+	c.looks.Add(1)
+	if c.follow == nil {
+		return true, nil
+	}
+	return c.follow(topic)
 }
 
 func (c *fakeControl) GrowMirror(_ context.Context, topic string, starts []admin.Start) error {

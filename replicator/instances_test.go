@@ -83,13 +83,16 @@ type instance struct {
 	stop func()
 }
 
-func (w *world) instance(name string, session time.Duration) *instance {
+func (w *world) instance(name string, session time.Duration, change ...func(*Group)) *instance {
 	w.t.Helper()
 	i := &instance{name: name, view: &view{fakeControl: w.control, lines: map[string][]*timeline.Partition{}}}
 	cfg := w.cfg
 	cfg.Control = i.view
 	cfg.Logger = cfg.Logger.With("instance", name)
 	cfg.Group = &Group{SessionTimeout: session, Instance: func() string { return name }}
+	for _, c := range change {
+		c(cfg.Group)
+	}
 	r, err := New(cfg)
 	if err != nil {
 		w.t.Fatal(err)

@@ -27,6 +27,8 @@ type Group struct {
 	Instance func() string
 	// Tasks are the tasks of a link that this instance owns, to be told to the others. May be nil.
 	Tasks func(link string) []admin.TaskStatus
+	// Drift is the config drift of a mirror whose link this instance owns, to be told to the others. May be nil.
+	Drift func(topic string) []admin.ConfigDrift
 	// Changed is called when what is owned has changed (OwnsTopic, OwnsLink); it must not block. May be nil.
 	Changed func()
 }
@@ -277,7 +279,7 @@ func (m *member) sync(ctx context.Context, plan map[string]slotSet) error {
 func (m *member) stay(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	working, leaving := m.own.holding()
+	working, _ := m.own.holding()
 	m.own.leave(working &^ m.given)
 	m.log.Info("in the group of klink's instances", "group", m.group, "generation", m.generation, "slots", m.given.len(), "of", slots, "alone", m.alone)
 	fenced := make(chan error, 1)
@@ -305,7 +307,7 @@ func (m *member) stay(ctx context.Context) error {
 			working, _ := m.own.holding()
 			m.own.gain(m.given&^working, m.heard)
 		case <-m.own.freed:
-			if working, leaving = m.own.holding(); leaving == 0 {
+			if _, leaving := m.own.holding(); leaving == 0 {
 				return nil
 			}
 			if freedAt == nil { // one that ends slowly holds up the others for so long

@@ -7,6 +7,8 @@ import (
 
 	"klink/admin"
 	"klink/protocol/timeline"
+
+	"golang.org/x/sync/singleflight"
 )
 
 // mirrorKey is what makes a mirror itself: when any of it changes it is another mirror.
@@ -44,8 +46,9 @@ type mirror struct {
 	refused  refusedBy
 	sourceID [16]byte // as stored or first seen; zero = the source has no topic ids
 	source   sourceView
-	policy   string      // cleanup.policy of the topic, "" = not asked yet
+	policy   string      // cleanup.policy of the topic, "" = not known yet; see setPolicy
 	growing  atomic.Bool // partitions are being added
+	looks    singleflight.Group
 }
 
 // sourceView is what the source's metadata and fetches say about the topic.
@@ -207,6 +210,9 @@ func (m *mirror) unavailable() *failure {
 	}
 	for _, w := range workers {
 		if f := w.short.told.Load(); f != nil {
+			return f
+		}
+		if f := w.waitsForConfig(); f != nil {
 			return f
 		}
 	}

@@ -98,6 +98,7 @@ type partition struct {
 	isShifted bool   // some record has another physical offset than its logical one
 	noAlign   string // why align is false, for people
 	holeLen   int64  // offsets of the hole before fetchAt that are filled with markers
+	realigned bool   // whether holes are to be filled has changed: the log is read anew as soon as that can be
 
 	queue    []item // [0] is in flight if inFlight
 	inFlight bool
@@ -135,8 +136,8 @@ type logEnd struct {
 	next       int64    // logical end: the offset after the last record, or after a hole behind it that is known of
 	tail       int64    // after the last record, or the last marker; at most next
 	last       epochEnd // the last batch of the source before next, as far as known
-	// fresh says that the mirror has not become active yet: an empty log that does not begin at 0 held records only before
-	// it was a mirror's.
+	// fresh says that no record of the mirror was in the log yet, if that is empty or has nothing but fillers: one that does
+	// not begin at 0 held records only before it was a mirror's.
 	fresh bool
 	// fillers says that the log holds nothing but the fillers of a burn that was not completed.
 	fillers bool
@@ -177,7 +178,7 @@ func (p *partition) resumed(e logEnd) effects {
 	if p.virgin {
 		p.fetchAt = e.floor
 	}
-	if p.stopping {
+	if p.stopping || p.realigned {
 		return p.settle(effects{trim: -1})
 	}
 	return effects{trim: p.trim()}
@@ -242,7 +243,8 @@ func (p *partition) appended(base int64) effects {
 // marked: the markers in flight were written; where, nobody has said.
 func (p *partition) marked() effects {
 	i := p.pop()
-	p.next, p.phys, p.doneTail, p.empty = i.end(), p.phys+int64(i.records), i.end(), false
+	p.next = max(p.next, i.end()) // the hole may have been noted before it was to be filled
+	p.phys, p.doneTail, p.empty = p.phys+int64(i.records), i.end(), false
 	p.done = i.seen
 	return p.settle(effects{trim: p.trim()})
 }
@@ -253,6 +255,13 @@ func (p *partition) unmarked(why string) effects {
 	e := p.reread(false)
 	p.align, p.noAlign = false, why
 	return e
+}
+
+// realign: whether holes are to be filled, and offsets to be burned, has changed. What is in flight is awaited; then the log is
+// read, and what is to be comes with its end. A burn has to be broken off.
+func (p *partition) realign() effects {
+	p.realigned = !p.ended()
+	return p.settle(effects{trim: -1})
 }
 
 // confirm reads the log if its end is only believed, and nothing is going on.
@@ -269,7 +278,7 @@ func (p *partition) reread(lingering bool) effects {
 	if p.abandoned {
 		return p.end(stateStopped)
 	}
-	p.state, p.unsettled = stateResuming, true
+	p.state, p.unsettled, p.realigned = stateResuming, true, false
 	return effects{resume: true, lingering: lingering, trim: -1}
 }
 
@@ -337,6 +346,9 @@ func (p *partition) fail(f *failure) effects {
 func (p *partition) settle(e effects) effects {
 	switch {
 	case p.ended() || p.inFlight || p.unsettled || p.state == stateAnchoring || p.state == stateAligning:
+	case p.realigned && p.state == stateRunning && !p.stopping:
+		r := p.reread(false)
+		e.resume, e.ended, e.ready = r.resume, r.ended, false
 	case p.stopping && p.state == stateRunning && p.phys != p.sure.physical:
 		r := p.reread(false)
 		e.resume, e.ended = r.resume, r.ended

@@ -92,6 +92,8 @@ func TestPartition(t *testing.T) {
 				e = p.unmarked("markers are refused")
 			case "confirm":
 				e = p.confirm()
+			case "realign":
+				e = p.realign()
 			case "aligned":
 				e = p.aligned(num("to", 0))
 			case "not-aligned":

@@ -268,6 +268,9 @@ func (p *partition) fill(to int64) {
 func (p *partition) begin(base, logStart int64) *anchor {
 	// A first batch may begin below the source's log start, if records were deleted up to its middle.
 	floor := max(p.floor, logStart)
+	// The end of the log is the beginning of this batch, not the floor in its middle: behind the floor the batch, once it is in
+	// the log, would be taken for somebody else's.
+	p.sure = place{p.phys, base}
 	if base == p.stored && floor == p.floor {
 		p.next, p.tail, p.doneTail = base, base, base
 		return nil

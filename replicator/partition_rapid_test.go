@@ -32,6 +32,7 @@ type twin struct {
 	stored      int64 // logical offset of the log's begin, as stored
 	floor       int64
 	align       bool
+	realigned   bool // align has changed
 	burn        int64
 	begin       int64 // where the mirror begins, in the source's log or at one of its ends
 	lostBelow   int64 // the source deleted what is below before it was mirrored
@@ -338,6 +339,13 @@ func TestPartitionAgainstTwin(t *testing.T) {
 				}
 				tw.burned(t)
 			},
+			"realign": func(t *rapid.T) {
+				if rapid.IntRange(0, 5).Draw(t, "rarely") > 0 {
+					t.Skip()
+				}
+				tw.align, tw.realigned = !tw.align, true
+				tw.apply(tw.p.realign())
+			},
 			"confirm": func(*rapid.T) { tw.apply(tw.p.confirm()) },
 			"follow": func(t *rapid.T) {
 				if floor, ok := tw.p.follow(); ok {
@@ -402,7 +410,7 @@ func TestPartitionAgainstTwin(t *testing.T) {
 			t.Fatalf("stopped with the end at %d, below the floor %d", tw.stored, tw.floor)
 		case !tw.ended && tw.p.next != tw.sourceEnd():
 			t.Fatalf("the mirror ends at %d, the source at %d: %s", tw.p.next, tw.sourceEnd(), fmt.Sprint(tw.p.state))
-		case !tw.ended && tw.p.align != tw.align:
+		case !tw.ended && tw.p.align != tw.align && (tw.p.align || !tw.realigned):
 			t.Fatalf("aligned %v, wanted %v", tw.p.align, tw.align)
 		}
 	})

@@ -110,6 +110,7 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 		case !r.wants(am, st) || m.failed() != nil || r.owner.term(topicSlot(m.topic)) != m.term:
 			m.stop(false)
 		default:
+			m.setPolicy(am.CleanupPolicy)
 			m.grow(st.Timelines[m.topic])
 		}
 		// A mirror that failed stays, so that its failure is reported until the state shows it. One that was stopped goes, even if
@@ -150,6 +151,7 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 		}
 		m := newMirror(r, key, am.SourceTopicID, tls, before.partitions, lingering, closing)
 		m.term = term
+		m.setPolicy(am.CleanupPolicy)
 		r.ran[topic] = true
 		delete(r.inherited, topic)
 		r.mu.Lock()

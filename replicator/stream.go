@@ -164,7 +164,7 @@ func (s *stream) deliver(j *appendJob, p *kmsg.ProduceResponseTopicPartition) {
 	case err == kerr.CorruptMessage:
 		err = errDamaged
 	}
-	if f := refusal(j, err, detail); f != nil {
+	if f := refusal(j, err, detail); f != nil && (!mayBeForConfig(err) || j.w.refusedForConfig(j.i.base, f)) {
 		j.done = true
 		j.w.step(func(c *partition) effects { return c.rejected(f) })
 		return
@@ -172,8 +172,8 @@ func (s *stream) deliver(j *appendJob, p *kmsg.ProduceResponseTopicPartition) {
 	s.uncertain(j, false, fmt.Errorf("%w%s", err, detail))
 }
 
-// refusal is the failure of a batch that was not appended and never can be; nil if another attempt may succeed, or if it
-// may have been appended after all.
+// refusal is the failure of a batch that was not appended and never can be, as long as the topic's configs are what they are; nil
+// if another attempt may succeed, or if it may have been appended after all.
 func refusal(j *appendJob, err error, detail string) *failure {
 	at := fmt.Sprintf("%s-%d: the destination refuses the batch of source offsets %d to %d", j.w.m.topic, j.w.id, j.i.base, j.i.end()-1)
 	switch err {

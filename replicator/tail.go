@@ -76,9 +76,10 @@ func (w *worker) readTail(ctx context.Context, e *logEnd) error {
 	w.mu.Unlock()
 	e.floor = w.tl.Floor()
 	e.last = unknownEpoch
-	e.fresh = !known && (empty || am != nil && am.State == admin.MirrorPending)
+	e.fresh = !known && (empty || am != nil && am.State == admin.MirrorPending || w.neverBegun(e))
 	log := w.log()
-	if e.fresh && e.start < e.end {
+	if !known && (empty || !isSure) && e.start < e.end {
+		// Fillers come before every record, so that one at the end of the log tells, whatever the mirror's state.
 		if err := log.walk(ctx, e.end-1, e.end, func(h batch.Header) error {
 			logical, ok := fillerStamp(h)
 			e.fillers = ok && logical == h.BaseOffset()
@@ -156,6 +157,16 @@ func (w *worker) readTail(ctx context.Context, e *logEnd) error {
 	}
 	w.mu.Unlock()
 	return nil
+}
+
+// neverBegun says that no record of the mirror can have been in its empty log, of which there is no checkpoint. A mirror becomes
+// ACTIVE before its first record is there if its source has none, or has an open transaction at its log start. Then the log
+// ends where the timeline begins, or, if what lies before the first record has been burned and nothing has said so yet, at or
+// below the floor. The latter is no proof: records may have been there, and retention may have deleted all of them before the
+// first checkpoint; then they are mirrored once more.
+func (w *worker) neverBegun(e *logEnd) bool {
+	begin, _ := w.tl.Start()
+	return e.start == e.end && (e.end == begin || e.end <= e.floor)
 }
 
 // sourceEpoch is the leader epoch in which the source wrote a batch; ok is false for one without a stamp, and for markers and

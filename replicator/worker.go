@@ -42,6 +42,7 @@ type worker struct {
 	lateBurn  bool               // an append of a burn that was broken off may still be on its way
 	kept      admin.Checkpoint   // the last one that was stored; see end.go
 	short     shortage
+	refusal   configRefusal
 	corrupt   struct {
 		base  int64 // of the batch refused last for its checksum
 		times int
@@ -53,6 +54,7 @@ func newWorker(m *mirror, id int32, tl *timeline.Partition) *worker {
 		m: m, id: id, tl: tl,
 		fetchWait: backoff{low: 100 * time.Millisecond, high: 5 * time.Second},
 		short:     shortage{wait: backoff{low: 100 * time.Millisecond, high: 2 * time.Second}},
+		refusal:   configRefusal{wait: backoff{low: 100 * time.Millisecond, high: 5 * time.Second}},
 		caughtUp:  time.Now(),
 		trimTo:    -1,
 	}
@@ -100,7 +102,7 @@ func (w *worker) apply(e effects) {
 			w.burn(bctx, e.burn)
 		})
 	}
-	if w.endBurn != nil && (w.core.stopping || w.core.abandoned) {
+	if w.endBurn != nil && (w.core.stopping || w.core.abandoned || w.core.realigned) {
 		w.endBurn()
 	}
 	if e.shifted != nil {
@@ -176,10 +178,14 @@ func (w *worker) appended(base int64, size int) {
 		c.AppendedBytes.Add(int64(size))
 	}
 	w.apply(e)
+	told := w.refusalOver()
 	w.mu.Unlock()
 	w.m.setRefused(nil, true)
 	w.enoughReplicas(true)
 	w.wakeFetcher()
+	if told {
+		w.m.r.wake()
+	}
 }
 
 // denied: the destination refuses appends. The next fetch waits, and with it the next append.

@@ -29,26 +29,56 @@ func (w *worker) canAlign(ctx context.Context, e *logEnd) error {
 
 // noAlign says why the mirror's partitions are not to be aligned, "" if they are.
 func (m *mirror) noAlign(ctx context.Context) (string, error) {
-	link := m.r.cfg.Control.State().Links[m.link]
-	if link == nil || !newLinkConfig(link.Configs).align {
+	if !m.wantsAlign() {
 		return "offset.alignment is off", nil
 	}
 	m.mu.Lock()
 	policy := m.policy
 	m.mu.Unlock()
 	if policy == "" {
-		var err error
-		if policy, err = m.r.dest.cleanupPolicy(ctx, m.topic); err != nil {
+		asked, err := m.r.dest.cleanupPolicy(ctx, m.topic)
+		if err != nil {
 			return "", err
 		}
 		m.mu.Lock()
-		m.policy = policy
+		if m.policy == "" { // else the control plane has been faster, and knows what it is about to be
+			m.policy = asked
+		}
+		policy = m.policy
 		m.mu.Unlock()
 	}
-	if policy != "delete" {
-		return fmt.Sprintf("cleanup.policy of the topic is %s; only logs that are not compacted are aligned", policy), nil
+	if appendOnly(policy) {
+		return "", nil
 	}
-	return "", nil
+	return fmt.Sprintf("cleanup.policy of the topic is %s; only logs that are not compacted are aligned", policy), nil
+}
+
+// wantsAlign says whether the link has offsets aligned where they can be.
+func (m *mirror) wantsAlign() bool {
+	link := m.r.cfg.Control.State().Links[m.link]
+	return link != nil && newLinkConfig(link.Configs).align
+}
+
+// appendOnly says whether logs with this cleanup.policy are not compacted.
+func appendOnly(policy string) bool { return policy == "delete" }
+
+// setPolicy takes the cleanup.policy that the topic has by now, or is about to have if it will be compacted; "" = the control
+// plane does not know. Partitions whose holes are to be filled from now on, or no more, read their logs anew.
+func (m *mirror) setPolicy(policy string) {
+	m.mu.Lock()
+	before := m.policy
+	if policy != "" {
+		m.policy = policy
+	}
+	workers := m.workers
+	m.mu.Unlock()
+	if policy == "" || before == "" || appendOnly(policy) == appendOnly(before) || !m.wantsAlign() {
+		return
+	}
+	m.r.log.Info("the cleanup policy of a mirror has changed", "topic", m.topic, "from", before, "to", policy)
+	for _, w := range workers {
+		w.step((*partition).realign)
+	}
 }
 
 // cleanupPolicy is the cleanup.policy of a topic at the destination, "unknown" if klink may not see it.

@@ -88,10 +88,11 @@ func deniedLink(req kmsg.Request, v verdict) (kmsg.Response, error) {
 			Results: named(namesOf(req.Mirrors, func(m *linkapi.CreateMirror) string { return m.Topic })),
 		}, nil
 	case *linkapi.AlterMirrorsRequest:
-		return &linkapi.AlterMirrorsResponse{
-			Version: version,
-			Results: named(namesOf(req.Mirrors, func(m *linkapi.AlterMirror) string { return m.Topic })),
-		}, nil
+		resp := &linkapi.AlterMirrorsResponse{Version: version}
+		for _, m := range req.Mirrors {
+			resp.Results = append(resp.Results, linkapi.AlteredMirror{Name: m.Topic, ErrorCode: v.code, ErrorMessage: v.message, GroupsBehind: -1})
+		}
+		return resp, nil
 	case *linkapi.ListLinksRequest:
 		return &linkapi.ListLinksResponse{Version: version, ErrorCode: v.code, ErrorMessage: v.message}, nil
 	case *linkapi.DescribeLinksRequest:

@@ -109,7 +109,7 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 	}
 	s.replicator, err = replicator.New(replicator.Config{
 		Destination: destination, Control: s.service, MemoryBytes: cfg.ReplicatorMemory, DrainTimeout: cfg.DrainTimeout / 3, Logger: log,
-		Group: &replicator.Group{SessionTimeout: cfg.SessionTimeout, Instance: s.instance, Tasks: s.service.TasksOf, Changed: s.service.OwnerChanged},
+		Group: &replicator.Group{SessionTimeout: cfg.SessionTimeout, Instance: s.instance, Tasks: s.service.TasksOf, Drift: s.service.DriftOf, Changed: s.service.OwnerChanged},
 	})
 	if err != nil {
 		return nil, err

@@ -17,6 +17,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"klink/protocol/linkapi"
 )
 
 var rewrite = flag.Bool("rewrite", false, "rewrite docs/cli.md and the files in testdata")
@@ -260,6 +263,27 @@ func TestNotKlink(t *testing.T) {
 		require.Contains(t, stderr, "Error: "+w.source+" is a Kafka broker, not klink", args)
 	}
 	require.Contains(t, w.refused("", "link", "list", "--bootstrap-server", "127.0.0.1:1"), "127.0.0.1:1: ")
+}
+
+// A klink that is older than the command line is told from a broker.
+func TestOlderKlink(t *testing.T) {
+	w := newWorld(t)
+	older, err := embeddedCluster("older")
+	require.NoError(t, err)
+	t.Cleanup(older.Close)
+	older.ControlKey(int16(kmsg.ApiVersions), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		older.KeepControl()
+		resp := req.ResponseKind().(*kmsg.ApiVersionsResponse)
+		for _, key := range []int16{int16(kmsg.ApiVersions), int16(kmsg.Metadata), linkapi.KeyListLinks} {
+			k := kmsg.NewApiVersionsResponseApiKey()
+			k.ApiKey, k.MaxVersion = key, 3
+			resp.ApiKeys = append(resp.ApiKeys, k)
+		}
+		return resp, nil, true
+	})
+	address := older.ListenAddrs()[0]
+	require.Contains(t, w.refused("", "link", "task", "list", "x", "--bootstrap-server", address),
+		"Error: the klink at "+address+" is older than this command line and does not know ListLinkTasks: upgrade it first")
 }
 
 func TestLinkLife(t *testing.T) {

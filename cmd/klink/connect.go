@@ -142,10 +142,15 @@ func (cl *cluster) isKlink(ctx context.Context, key int16) error {
 	if err != nil {
 		return cl.fail(err)
 	}
+	older := false
 	for _, k := range resp.ApiKeys {
 		if k.ApiKey == key {
 			return nil
 		}
+		older = older || k.ApiKey == linkapi.KeyListLinks
+	}
+	if older {
+		return fmt.Errorf("the klink at %s is older than this command line and does not know %s: upgrade it first", cl.address, linkapi.Name(key))
 	}
 	return fmt.Errorf("%s is a Kafka broker, not klink: links and mirrors are administered at the address of `klink serve`", cl.address)
 }

@@ -2,17 +2,20 @@ package main
 
 import (
 	"bytes"
-	"errors"
-	"io"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
-	"klink/internal/config"
+	"klink/internal/telemetry"
+	"klink/proxy"
 
-	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 )
@@ -60,61 +63,135 @@ func TestDocsCommands(t *testing.T) {
 	require.Greater(t, shown, 30)
 }
 
-// What docs/deploy runs are commands with settings that there are, and several instances differ in what they have to.
-func TestDeployFiles(t *testing.T) {
-	files, err := filepath.Glob("../../docs/deploy/*.yaml")
+// constants are the values of the string constants of a type in klink/admin.
+func constants(t *testing.T, typeName string) (values []string) {
+	t.Helper()
+	files, err := filepath.Glob("../../admin/*.go")
 	require.NoError(t, err)
-	require.Len(t, files, 3)
-	for _, file := range files {
-		text, err := os.ReadFile(file)
+	for _, path := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
 		require.NoError(t, err)
-		var commands [][]string
-		docs := yaml.NewDecoder(bytes.NewReader(text))
-		for {
-			var doc yaml.Node
-			if err := docs.Decode(&doc); errors.Is(err, io.EOF) {
-				break
-			} else {
-				require.NoError(t, err, file)
+		for _, d := range file.Decls {
+			decl, ok := d.(*ast.GenDecl)
+			if !ok || decl.Tok != token.CONST {
+				continue
 			}
-			commands = append(commands, serveCommands(&doc)...)
-		}
-		require.NotEmpty(t, commands, file)
-		seen := map[string]bool{}
-		for _, args := range commands {
-			for i := range args {
-				args[i] = strings.NewReplacer("$(POD_NAME)", "klink-0", "$(POD_NAMESPACE)", "default").Replace(args[i])
-			}
-			flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-			config.AddFlags(flags)
-			require.NoError(t, flags.Parse(args[1:]), file)
-			cfg, err := config.Load(flags, nil)
-			require.NoError(t, err, file)
-			require.NotEmpty(t, cfg.InstanceID, file)
-			require.NotEmpty(t, cfg.HTTP, file)
-			for _, unique := range []string{cfg.InstanceID, cfg.Advertise + cfg.Listen} {
-				require.False(t, seen[unique], "%s: %s twice", file, unique)
-				seen[unique] = true
+			for _, s := range decl.Specs {
+				spec := s.(*ast.ValueSpec)
+				if of, ok := spec.Type.(*ast.Ident); !ok || of.Name != typeName {
+					continue
+				}
+				value, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+				require.NoError(t, err)
+				if value != "" {
+					values = append(values, value)
+				}
 			}
 		}
-		if strings.Contains(string(text), "kubernetes") || strings.Contains(file, "kubernetes") {
-			require.Contains(t, string(text), "path: /readyz")
-			require.Contains(t, string(text), "path: /healthz")
+	}
+	return values
+}
+
+func section(t *testing.T, page, title string) string {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	require.NoError(t, err)
+	_, text, found := bytes.Cut(text, []byte("\n"+title+"\n"))
+	require.True(t, found, "%s has no %q", page, title)
+	hashes, _, _ := strings.Cut(title, " ")
+	text, _, _ = bytes.Cut(text, []byte("\n"+hashes+" "))
+	return string(text)
+}
+
+// Every error that a link, a mirror or a task can have is explained, with what to do, and what is explained exists.
+func TestDocsErrors(t *testing.T) {
+	known := constants(t, "Error")
+	require.Greater(t, len(known), 15)
+	rows := regexp.MustCompile(`(?m)^\| ([^|]+) \| ([^|]+) \| ([^|]+) \|$`).FindAllStringSubmatch(section(t, "../../docs/operations.md", "## When something is wrong"), -1)
+	require.Greater(t, len(rows), 20)
+	explained := map[string]bool{}
+	for _, row := range rows[1:] {
+		require.NotRegexp(t, `^[\s-]*$`, row[2], row[0])
+		require.NotRegexp(t, `^[\s-]*$`, row[3], row[0])
+		for _, word := range regexp.MustCompile(`[A-Z][A-Z_]{3,}`).FindAllString(row[1], -1) {
+			explained[word] = true
 		}
+	}
+	protocol := section(t, "../../docs/protocol.md", "### States")
+	for _, e := range known {
+		require.True(t, explained[e], "docs/operations.md does not say what to do about %s", e)
+		require.True(t, strings.Contains(protocol, e), "docs/protocol.md does not name %s", e)
+		delete(explained, e)
+	}
+	states := slices.Concat(constants(t, "LinkState"), constants(t, "MirrorState"), constants(t, "TaskState"))
+	for word := range explained {
+		require.Contains(t, states, word, "docs/operations.md explains an error or state that there is not")
 	}
 }
 
-// serveCommands are the lists of words that begin with serve.
-func serveCommands(n *yaml.Node) (commands [][]string) {
-	if n.Kind == yaml.SequenceNode && len(n.Content) > 0 && n.Content[0].Value == "serve" {
-		var words []string
-		for _, c := range n.Content {
-			words = append(words, c.Value)
+// The alerts of docs/deploy/alerts.yaml are on metrics that there are, with labels and states that they have, and each is in the
+// table of docs/operations.md.
+func TestAlerts(t *testing.T) {
+	labels := map[string][]string{"up": nil, "process_open_fds": nil, "process_max_fds": nil} // Prometheus' own, and its Go client's
+	for _, m := range regexp.MustCompile("(?m)^\\| `[^`]+` \\| `([^`]+)` \\| [a-z]+ \\| [^|]+ \\| ([^|]*) \\|").FindAllStringSubmatch(telemetry.Markdown(), -1) {
+		labels[m[1]] = append([]string{}, strings.FieldsFunc(m[2], func(r rune) bool { return strings.ContainsRune("`, ", r) })...)
+	}
+	require.Greater(t, len(labels), 30)
+	var file struct {
+		Groups []struct {
+			Name  string
+			Rules []struct {
+				Alert, Expr, For    string
+				Labels, Annotations map[string]string
+			}
 		}
-		return [][]string{words}
 	}
-	for _, c := range n.Content {
-		commands = append(commands, serveCommands(c)...)
+	text, err := os.ReadFile("../../docs/deploy/alerts.yaml")
+	require.NoError(t, err)
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	decoder.KnownFields(true)
+	require.NoError(t, decoder.Decode(&file))
+	require.Len(t, file.Groups, 1)
+	table := section(t, "../../docs/operations.md", "## What to alert on")
+	states := slices.Concat(constants(t, "LinkState"), constants(t, "MirrorState"), constants(t, "TaskState"))
+	var reasons []string
+	for _, r := range proxy.Reasons() {
+		reasons = append(reasons, r.String())
 	}
-	return commands
+	selector := regexp.MustCompile(`\b(up|klink_\w+|process_\w+)(\{([^}]*)\})?`)
+	matcher := regexp.MustCompile(`(\w+)=~?"([^"]*)"`)
+	for _, rule := range file.Groups[0].Rules {
+		require.True(t, strings.Contains(table, "`"+rule.Alert+"`"), "docs/operations.md does not explain %s", rule.Alert)
+		require.Contains(t, []string{"page", "ticket"}, rule.Labels["severity"], rule.Alert)
+		selectors := selector.FindAllStringSubmatch(rule.Expr, -1)
+		require.NotEmpty(t, selectors, rule.Alert)
+		has := []string{"job", "instance"}
+		for _, s := range selectors {
+			of, known := labels[s[1]]
+			require.True(t, known, "%s: there is no metric %s", rule.Alert, s[1])
+			has = append(has, of...)
+			for _, m := range matcher.FindAllStringSubmatch(s[3], -1) {
+				require.Contains(t, has, m[1], "%s: %s", rule.Alert, s[0])
+				switch m[1] {
+				case "state":
+					require.Contains(t, states, m[2], rule.Alert)
+				case "reason":
+					require.Subset(t, reasons, strings.Split(m[2], "|"), rule.Alert)
+				case "kind":
+					require.Contains(t, []string{"buffered", "peak", "budget"}, m[2], rule.Alert)
+				}
+			}
+		}
+		if by := regexp.MustCompile(`\bby \(([^)]*)\)`).FindStringSubmatch(rule.Expr); by != nil {
+			kept := strings.Split(by[1], ", ")
+			require.Subset(t, has, kept, rule.Alert)
+			has = kept
+		}
+		for _, m := range regexp.MustCompile(`\$labels\.(\w+)`).FindAllStringSubmatch(rule.Annotations["summary"], -1) {
+			require.Contains(t, has, m[1], "%s: %s", rule.Alert, rule.Annotations["summary"])
+		}
+	}
+	for _, m := range regexp.MustCompile("`(Klink\\w+)`").FindAllStringSubmatch(table, -1) {
+		require.True(t, strings.Contains(string(text), "alert: "+m[1]+"\n"), "docs/operations.md explains an alert that there is not: %s", m[1])
+	}
 }

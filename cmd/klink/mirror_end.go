@@ -125,7 +125,7 @@ type ending struct {
 }
 
 // alter sends the request. There is one result for each topic.
-func (e *ending) alter(ctx context.Context, validateOnly bool) ([]linkapi.NameResult, error) {
+func (e *ending) alter(ctx context.Context, validateOnly bool) ([]linkapi.AlteredMirror, error) {
 	req := &linkapi.AlterMirrorsRequest{TimeoutMs: int32(e.timeout.Milliseconds()), ValidateOnly: validateOnly}
 	for _, topic := range e.topics {
 		req.Mirrors = append(req.Mirrors, linkapi.AlterMirror{Topic: topic, Op: e.op})

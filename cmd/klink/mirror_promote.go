@@ -32,8 +32,11 @@ type promoteVerdictJSON struct {
 	// LagBytes is an estimate: of each partition the lag times the average size of an offset in the mirror's log.
 	LagBytes   int64   `json:"lag_bytes"`
 	LagSeconds float64 `json:"lag_seconds"` // since every partition last had everything, the longest of them
-	// GroupsBehind is -1: groups' offsets are not compared with the source.
-	GroupsBehind int `json:"groups_behind"`
+	// GroupsSynced: the promotion carries committed offsets of groups over from the source. GroupsBehind is how many groups have one
+	// there that the destination has not got yet, and GroupsReason why that is not known, or who will not get theirs.
+	GroupsSynced bool   `json:"groups_synced"`
+	GroupsBehind int32  `json:"groups_behind"`
+	GroupsReason string `json:"groups_reason"`
 	// OpenTransactions are the partitions in which a transaction is open at the source.
 	OpenTransactions []int32          `json:"open_transactions"`
 	DirectAccess     directAccessJSON `json:"direct_access"`
@@ -56,7 +59,8 @@ ACTIVE again, and the command says what it waited for. A command that was interr
 With --dry-run nothing is changed: for each topic it shows whether that could begin now, whether it would be over at once, and if not,
 what it would wait for: how far the mirror is behind in offsets, in bytes (an estimate: offsets times the average size of an offset in
 the log of the mirror) and in seconds since it last had everything; and whether a transaction is open at the source. It also shows
-whether clients can go straight to the brokers afterwards. How far groups are behind is not looked at.`,
+how many consumer groups have an offset at the source that the destination has not got yet, which the promotion would carry over, and
+whether clients can go straight to the brokers afterwards.`,
 	}
 	which := a.addMirrorsFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -101,16 +105,16 @@ func (e *ending) promoteDryRun(ctx context.Context, adm *kadm.Client) error {
 			if err != nil {
 				failures = append(failures, prefixed("topic", e.topics[i], err))
 			}
-			v := promoteVerdict(m, err, sizes)
+			v := promoteVerdict(m, checked[i], err, sizes)
 			verdicts = append(verdicts, v)
 			rows = append(rows, []any{
 				v.Topic, yesNo(v.Possible), verdictText(v), offset(v.Lag), offset(v.TotalLag), sizeText(v.LagBytes), secondsText(v.LagSeconds),
-				openTransactions(v.OpenTransactions), directAccessText(m),
+				groupsText(v), openTransactions(v.OpenTransactions), directAccessText(m),
 			})
 		}
 	}
 	err := e.a.show(verdicts, []string{
-		"Mirror Topic", "Promote Possible", "Safe", "Max Per Partition Mirror Lag", "Mirror Lag", "Approximate Bytes", "Seconds", "Open Transaction", "Direct Access",
+		"Mirror Topic", "Promote Possible", "Safe", "Max Per Partition Mirror Lag", "Mirror Lag", "Approximate Bytes", "Seconds", "Groups Behind", "Open Transaction", "Direct Access",
 	}, rows)
 	return errors.Join(append(failures, err)...)
 }
@@ -150,11 +154,16 @@ func hasOpenTransaction(p linkapi.DescribedPartition) bool {
 	return p.SourceLastStableOffset >= 0 && p.SourceLastStableOffset < p.SourceEndOffset
 }
 
-// promoteVerdict sums up a described mirror; refused is why it cannot be promoted, nil if it can.
-func promoteVerdict(m linkapi.DescribedMirror, refused error, sizes map[partitionID]int64) promoteVerdictJSON {
+// promoteVerdict sums up a described mirror, and what klink says of its promotion; refused is why it cannot be promoted, nil if it
+// can.
+func promoteVerdict(m linkapi.DescribedMirror, checked linkapi.AlteredMirror, refused error, sizes map[partitionID]int64) promoteVerdictJSON {
 	v := promoteVerdictJSON{
-		Topic: m.Topic, Possible: refused == nil, GroupsBehind: -1, OpenTransactions: []int32{},
+		Topic: m.Topic, Possible: refused == nil, OpenTransactions: []int32{},
+		GroupsSynced: checked.GroupsSynced, GroupsBehind: checked.GroupsBehind,
 		DirectAccess: directAccessJSON{m.DirectAccess, m.DirectAccessReason},
+	}
+	if checked.GroupsMessage != nil {
+		v.GroupsReason = *checked.GroupsMessage
 	}
 	if refused != nil {
 		v.Reason = refused.Error()
@@ -195,10 +204,35 @@ func promoteVerdict(m linkapi.DescribedMirror, refused error, sizes map[partitio
 		v.Reason = "its lag is not known"
 	case v.Lag > 0:
 		v.Reason = "it waits until the lag is 0"
+	case v.GroupsSynced && v.GroupsBehind < 0:
+		v.Reason = "it has everything that its source had when it last answered, but may leave offsets of groups behind"
 	default:
 		v.Safe, v.Reason = true, "it has everything that its source had when it last answered"
+		if v.GroupsBehind > 0 {
+			v.Reason += fmt.Sprintf(", and carries over the offsets of %s", groupsCount(v.GroupsBehind))
+		}
+	}
+	if refused == nil && v.GroupsReason != "" && m.State != "STOPPED" {
+		v.Reason += "; " + v.GroupsReason
 	}
 	return v
+}
+
+func groupsCount(n int32) string {
+	if n == 1 {
+		return "1 group"
+	}
+	return fmt.Sprintf("%d groups", n)
+}
+
+func groupsText(v promoteVerdictJSON) string {
+	switch {
+	case v.GroupsSynced:
+		return offset(int64(v.GroupsBehind))
+	case !v.Possible:
+		return "unknown"
+	}
+	return "not synced"
 }
 
 // lagBytes estimates how many bytes the lag of a partition is, from the size of its log; -1 = unknown.

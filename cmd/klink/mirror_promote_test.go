@@ -17,6 +17,12 @@ import (
 
 func TestPromoteVerdict(t *testing.T) {
 	none := []int32{}
+	text := func(s string) *string {
+		if s == "" {
+			return nil
+		}
+		return &s
+	}
 	for name, c := range map[string]struct {
 		ps    []linkapi.DescribedPartition
 		state string
@@ -56,6 +62,27 @@ func TestPromoteVerdict(t *testing.T) {
 				Possible: true, Reason: "it waits for a transaction that is open at the source", Lag: 1, TotalLag: 1, LagBytes: 250, OpenTransactions: []int32{0, 2},
 			},
 		},
+		"groups are behind": {
+			ps: []linkapi.DescribedPartition{{Lag: 0}},
+			want: promoteVerdictJSON{
+				Possible: true, Safe: true, Reason: "it has everything that its source had when it last answered, and carries over the offsets of 2 groups; busy", OpenTransactions: none,
+				GroupsSynced: true, GroupsBehind: 2, GroupsReason: "busy",
+			},
+		},
+		"groups are not known": {
+			ps: []linkapi.DescribedPartition{{Lag: 0}},
+			want: promoteVerdictJSON{
+				Possible: true, Reason: "it has everything that its source had when it last answered, but may leave offsets of groups behind; time-out", OpenTransactions: none,
+				GroupsSynced: true, GroupsBehind: -1, GroupsReason: "time-out",
+			},
+		},
+		"groups are not synced": {
+			ps: []linkapi.DescribedPartition{{Lag: 0}},
+			want: promoteVerdictJSON{
+				Possible: true, Safe: true, Reason: "it has everything that its source had when it last answered; off", OpenTransactions: none,
+				GroupsBehind: -1, GroupsReason: "off",
+			},
+		},
 		"stopped": {
 			ps: []linkapi.DescribedPartition{{Lag: 0}}, state: "STOPPED",
 			want: promoteVerdictJSON{Possible: true, Safe: true, Reason: "it is STOPPED already", OpenTransactions: none},
@@ -67,13 +94,22 @@ func TestPromoteVerdict(t *testing.T) {
 		"refused": {err: errors.New("it is PAUSED"), want: promoteVerdictJSON{Reason: "it is PAUSED", Lag: -1, TotalLag: -1, LagBytes: -1, LagSeconds: -1, OpenTransactions: none}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c.want.Topic, c.want.DirectAccess, c.want.GroupsBehind = "orders", directAccessJSON{true, "aligned"}, -1
+			c.want.Topic, c.want.DirectAccess = "orders", directAccessJSON{true, "aligned"}
 			got := promoteVerdict(linkapi.DescribedMirror{
 				Topic: "orders", State: c.state, Error: c.code, DirectAccess: true, DirectAccessReason: "aligned", Partitions: c.ps,
-			}, c.err, map[partitionID]int64{{"orders", 0}: 1000, {"orders", 1}: 20})
+			}, linkapi.AlteredMirror{GroupsSynced: c.want.GroupsSynced, GroupsBehind: c.want.GroupsBehind, GroupsMessage: text(c.want.GroupsReason)}, c.err, map[partitionID]int64{{"orders", 0}: 1000, {"orders", 1}: 20})
 			require.Equal(t, c.want, got)
 		})
 	}
+}
+
+func TestGroupsText(t *testing.T) {
+	for want, v := range map[string]promoteVerdictJSON{
+		"0": {GroupsSynced: true}, "7": {GroupsSynced: true, GroupsBehind: 7}, "unknown": {GroupsSynced: true, GroupsBehind: -1}, "not synced": {Possible: true, GroupsBehind: -1},
+	} {
+		require.Equal(t, want, groupsText(v))
+	}
+	require.Equal(t, "unknown", groupsText(promoteVerdictJSON{GroupsBehind: -1}), "of a mirror that cannot be promoted")
 }
 
 func TestPromotionText(t *testing.T) {

@@ -26,8 +26,8 @@ func consumeAcross(t *testing.T, bootstrap, group, topic string, more ...kgo.Opt
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &across{cancel: cancel, done: make(chan struct{})}
-	c.cl = kafkatest.NewClient(t, append([]kgo.Opt{
-		kgo.SeedBrokers(bootstrap), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
+	c.cl = connect(t, bootstrap, append([]kgo.Opt{
+		kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 	}, more...)...)
 	go func() {

@@ -266,16 +266,19 @@ func (e *exact) alignmentIsTold(t *testing.T) {
 		if !reflect.DeepEqual(verdicts[i], want) {
 			t.Errorf("dry run of a promotion: %+v, want %+v", verdicts[i], want)
 		}
-		wantRow(t, table, c.topic, "yes", "yes: it has everything that its source had when it last answered", "0", "0", "0", "0.0", "no", yesOrNo(c.possible)+": "+c.reason)
+		wantRow(t, table, c.topic, "yes", `yes: it has everything that its source had when it last answered; link "east" syncs no offsets of groups: consumer.offset.sync.enable and consumer.offset.group.filters switch it on`,
+			"0", "0", "0", "0.0", "not synced", "no", yesOrNo(c.possible)+": "+c.reason)
 	}
 }
 
 // verdict is what `klink mirror promote --dry-run -o json` prints of a topic.
 type verdict struct {
 	Topic            string
-	Possible         bool
+	Possible, Safe   bool
 	Reason           string
 	Lag              int64
+	GroupsSynced     bool         `json:"groups_synced"`
+	GroupsBehind     int          `json:"groups_behind"`
 	OpenTransactions []int32      `json:"open_transactions"`
 	DirectAccess     directAccess `json:"direct_access"`
 }

@@ -23,7 +23,7 @@ func busyCleaner() map[string]string {
 // many there are before cannot be told of a compacted topic; the last is never compacted away.
 func readJavaUntil(t testing.TB, bootstrap, topic string, last map[int32]int64) []record {
 	t.Helper()
-	tool := kafkatest.StartTool(t, nil, kafkatest.ConsoleConsumer, javaArguments(bootstrap, topic)...)
+	tool := kafkatest.StartTool(t, nil, kafkatest.ConsoleConsumer, javaArguments(t, bootstrap, topic)...)
 	defer tool.Kill()
 	var got []record
 	kafkatest.WaitFor(t, 2*time.Minute, "the console consumer to come to the end of "+topic, func() (bool, string) {

@@ -70,7 +70,7 @@ func (e *exact) compare(t *testing.T, topic string, partitions int32) []record {
 	}
 	for _, ts := range []int64{-1, -2} {
 		w := listOffsets(e.ctx, t, e.source.Client(t), topic, partitions, ts)
-		g := listOffsets(e.ctx, t, kafkatest.NewClient(t, kgo.SeedBrokers(e.k.Bootstrap())), topic, partitions, ts)
+		g := listOffsets(e.ctx, t, connect(t, e.k.Bootstrap()), topic, partitions, ts)
 		if w != g {
 			t.Errorf("%s, timestamp %d: the source says %s, the mirror %s", topic, ts, w, g)
 		}
@@ -95,7 +95,7 @@ func (e *exact) awaitMarkers(t testing.TB, topic string) {
 
 func readCommitted(t testing.TB, bootstrap, topic string) []record {
 	t.Helper()
-	return readFranzWith(t, topic, kgo.SeedBrokers(strings.Split(bootstrap, ",")...), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	return readFranzWith(t, topic, clientAt(bootstrap, kgo.FetchIsolationLevel(kgo.ReadCommitted()))...)
 }
 
 // transact runs n transactions of size records on all partitions; every third is aborted.
@@ -139,7 +139,7 @@ func TestExactTransactions(t *testing.T) {
 			if all := readFranz(t, e.source.Bootstrap(), "tx", 0); len(got) < 200 || len(all) < len(got)+50 {
 				t.Fatalf("only %d records, and %d with those of aborted transactions", len(got), len(all))
 			}
-			for p, end := range strings.Fields(listOffsets(e.ctx, t, kafkatest.NewClient(t, kgo.SeedBrokers(e.k.Bootstrap())), "tx", 3, -1)) {
+			for p, end := range strings.Fields(listOffsets(e.ctx, t, connect(t, e.k.Bootstrap()), "tx", 3, -1)) {
 				if last := lastOffset(got, int32(p)); fmt.Sprint(last+1) == end {
 					t.Errorf("partition %d ends at %s, right behind a record: no marker was met at the end", p, end)
 				}
@@ -165,7 +165,7 @@ func TestExactTransactions(t *testing.T) {
 				p := d.Partitions[0]
 				return p.MirrorEndOffset == lso.Offset && p.SourceEndOffset > lso.Offset && p.SourceLastStableOffset == lso.Offset, fmt.Sprintf("%+v, want %d", p, lso.Offset)
 			})
-			ends := listOffsets(e.ctx, t, kafkatest.NewClient(t, kgo.SeedBrokers(e.k.Bootstrap())), "tx", 3, -1)
+			ends := listOffsets(e.ctx, t, connect(t, e.k.Bootstrap()), "tx", 3, -1)
 			if !strings.HasPrefix(ends, fmt.Sprintf("%d ", lso.Offset)) {
 				t.Errorf("the mirror ends at %s, its source's last stable offset is %d", ends, lso.Offset)
 			}
@@ -384,7 +384,7 @@ func TestExactLogStart(t *testing.T) {
 	deleteBefore(e.ctx, t, e.adm, "short", map[int32]int64{0: 255})
 	e.k.MustCLI(t, "mirror", "resume", "short")
 	kafkatest.WaitFor(t, time.Minute, "the mirror's log start to be the source's", func() (bool, string) {
-		g := listOffsets(e.ctx, t, kafkatest.NewClient(t, kgo.SeedBrokers(e.k.Bootstrap())), "short", 1, -2)
+		g := listOffsets(e.ctx, t, connect(t, e.k.Bootstrap()), "short", 1, -2)
 		return g == "255", g
 	})
 	if got := e.compare(t, "short", 1); len(got) != 145 {
@@ -433,7 +433,7 @@ func TestExactEmptiedByRetention(t *testing.T) {
 	end := atoi(listOffsets(e.ctx, t, e.source.Client(t), "emptied", 1, -1))
 	deleteBefore(e.ctx, t, e.adm, "emptied", map[int32]int64{0: end})
 	kafkatest.WaitFor(t, time.Minute, "the mirror to be empty", func() (bool, string) {
-		g := listOffsets(e.ctx, t, kafkatest.NewClient(t, kgo.SeedBrokers(e.k.Bootstrap())), "emptied", 1, -2)
+		g := listOffsets(e.ctx, t, connect(t, e.k.Bootstrap()), "emptied", 1, -2)
 		return g == fmt.Sprint(end), g
 	})
 	e.k.Kill()

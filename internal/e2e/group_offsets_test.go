@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -13,15 +12,12 @@ import (
 	"klink/internal/kafkatest"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// groups is a link that syncs consumer offsets, between clusters with SASL and an authorizer. klink has the permissions that
-// docs/operations.md asks for and no more, at both sides.
+// groups is a link that syncs consumer offsets.
 type groups struct {
 	*exact
 	through *kadm.Client // klink
-	admin   string       // client properties of the destination's super user
 }
 
 var syncSomeGroups = []string{
@@ -31,55 +27,8 @@ var syncSomeGroups = []string{
 
 func newGroups(t *testing.T) *groups {
 	t.Helper()
-	source := kafkatest.Start(t, kafkatest.SASLPlaintext("linker", "linker-secret"))
-	destination := kafkatest.Start(t, kafkatest.SASLPlaintext("klink", "klink-secret"))
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
-	t.Cleanup(cancel)
-	g := &groups{exact: &exact{source: source, destination: destination, ctx: ctx}}
-	g.adm, g.dst = kadm.NewClient(source.Client(t)), kadm.NewClient(destination.Client(t))
-	may := func(adm *kadm.Client, user string, change func(*kadm.ACLBuilder) *kadm.ACLBuilder, operations ...kadm.ACLOperation) {
-		t.Helper()
-		b := kadm.NewACLs().Allow("User:" + user).AllowHosts("*").ResourcePatternType(kadm.ACLPatternLiteral).Operations(operations...)
-		rs, err := adm.CreateACLs(ctx, change(b))
-		for _, r := range rs {
-			if err == nil {
-				err = r.Err
-			}
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	topics := func(b *kadm.ACLBuilder) *kadm.ACLBuilder { return b.Topics("*") }
-	allGroups := func(b *kadm.ACLBuilder) *kadm.ACLBuilder { return b.Groups("*") }
-	may(g.adm, "linker", topics, kadm.OpDescribe, kadm.OpDescribeConfigs, kadm.OpRead)
-	may(g.adm, "linker", allGroups, kadm.OpDescribe)
-	may(g.dst, "klink", topics, kadm.OpCreate, kadm.OpAlter, kadm.OpAlterConfigs, kadm.OpDescribe, kadm.OpDescribeConfigs, kadm.OpRead, kadm.OpWrite, kadm.OpDelete)
-	may(g.dst, "klink", allGroups, kadm.OpDescribe, kadm.OpRead)
-	may(g.dst, "klink", func(b *kadm.ACLBuilder) *kadm.ACLBuilder { return b.TransactionalIDs("klink-state") }, kadm.OpDescribe, kadm.OpWrite)
-	may(g.dst, "klink", func(b *kadm.ACLBuilder) *kadm.ACLBuilder { return b.Clusters() }, kadm.OpDescribe)
-
-	g.k = StartKlink(t, destination, "--destination-config", destination.PropertiesFile(t, "klink", "klink-secret"), "--allow-plaintext-secrets")
-	g.admin = destination.PropertiesFile(t, kafkatest.SuperUser, kafkatest.SuperUserPassword)
-	props := source.ClientProperties("linker", "linker-secret")
-	props["bootstrap.servers"] = source.Bootstrap()
-	args := []string{"link", "create", "east", "--config-file", kafkatest.WriteProperties(t, props)}
-	for _, c := range syncSomeGroups {
-		args = append(args, "--config", c)
-	}
-	g.cli(t, args...)
-	g.through = kadm.NewClient(kafkatest.NewClient(t, g.opts(g.k.Bootstrap())...))
-	return g
-}
-
-// opts are those of a client that may do everything.
-func (g *groups) opts(bootstrap string, more ...kgo.Opt) []kgo.Opt {
-	return append(append(g.destination.ClientOpts(kafkatest.SuperUser, kafkatest.SuperUserPassword), kgo.SeedBrokers(bootstrap)), more...)
-}
-
-func (g *groups) cli(t *testing.T, args ...string) string {
-	t.Helper()
-	return g.k.MustCLI(t, append(args, "--command-config", g.admin)...)
+	e := newSecured(t, secured{topics: []string{"filtered", "moving", "behind", "lost", "busy", "kept"}, link: syncSomeGroups})
+	return &groups{exact: e, through: kadm.NewClient(connect(t, e.k.Bootstrap()))}
 }
 
 // mirror makes a topic of two partitions with records at the source, and its mirror.
@@ -87,7 +36,7 @@ func (g *groups) mirror(t *testing.T, topic string, records int) {
 	t.Helper()
 	g.createSource(t, topic, 2)
 	g.write(t, topic, records)
-	g.cli(t, "topic", "create", topic, "--link", "east")
+	g.k.MustCLI(t, "topic", "create", topic, "--link", "east")
 	g.awaitEnd(t, topic, int64(records))
 }
 
@@ -150,30 +99,36 @@ type taskListing struct {
 	}
 }
 
-func (g *groups) task(t *testing.T) taskListing {
+// listTask is what is told of a task of the link.
+func (e *exact) listTask(t *testing.T, name string) taskListing {
 	t.Helper()
 	var tasks []taskListing
-	if err := json.Unmarshal([]byte(g.cli(t, "link", "task", "list", "east", "-o", "json")), &tasks); err != nil {
+	if err := json.Unmarshal([]byte(e.k.MustCLI(t, "link", "task", "list", "east", "-o", "json")), &tasks); err != nil {
 		t.Fatal(err)
 	}
-	i := slices.IndexFunc(tasks, func(task taskListing) bool { return task.Name == "ConsumerOffsetSync" })
+	i := slices.IndexFunc(tasks, func(task taskListing) bool { return task.Name == name })
 	if i < 0 {
 		t.Fatalf("%+v", tasks)
 	}
 	return tasks[i]
 }
 
-// runs waits for a run of the task that begins after now, and returns what is told of it.
-func (g *groups) runs(t *testing.T) (task taskListing) {
+// taskRuns waits for a run of a task that begins after now, and returns what is told of it.
+func (e *exact) taskRuns(t *testing.T, name string) (task taskListing) {
 	t.Helper()
 	for range 2 { // the one under way, and one more
-		last := g.task(t).LastRunTime
+		last := e.listTask(t, name).LastRunTime
 		kafkatest.WaitFor(t, time.Minute, "the task to run", func() (bool, string) {
-			task = g.task(t)
+			task = e.listTask(t, name)
 			return task.LastRunTime != "" && task.LastRunTime != last, fmt.Sprintf("%+v", task)
 		})
 	}
 	return task
+}
+
+func (g *groups) runs(t *testing.T) taskListing {
+	t.Helper()
+	return g.taskRuns(t, "ConsumerOffsetSync")
 }
 
 // TestGroupOffsets: issue 5, point 1.
@@ -196,8 +151,7 @@ func TestGroupOffsets(t *testing.T) {
 func TestGroupOffsetsOldBrokers(t *testing.T) {
 	t.Parallel()
 	e := exactBetween(t, kafkatest.StartOld(t), kafkatest.StartOld(t), syncSomeGroups...)
-	g := &groups{exact: e, admin: e.destination.PropertiesFile(t, "", "")}
-	g.through = kadm.NewClient(kafkatest.NewClient(t, g.opts(g.k.Bootstrap())...))
+	g := &groups{exact: e, through: kadm.NewClient(connect(t, e.k.Bootstrap()))}
 	t.Run("include and exclude", g.includeAndExclude)
 	t.Run("a group moves while others stay", g.oneMoves)
 	t.Run("an active group is left alone", g.activeIsLeftAlone)
@@ -227,18 +181,18 @@ func (g *groups) includeAndExclude(t *testing.T) {
 func (g *groups) oneMoves(t *testing.T) {
 	g.mirror(t, "moving", 100)
 	consume := func(bootstrap, group string) *across {
-		return consumeAcross(t, bootstrap, group, "moving", g.opts(bootstrap)...)
+		return consumeAcross(t, bootstrap, group, "moving")
 	}
 	moves, stays := consume(g.source.Bootstrap(), "app-moves"), consume(g.source.Bootstrap(), "app-stays")
 	moves.await(t, 100)
 	stays.await(t, 100)
-	_, stderr, code := g.k.CLI(t, "group", "migrate", "app-moves", "--link", "east", "--command-config", g.admin)
+	_, stderr, code := g.k.CLI(t, "group", "migrate", "app-moves", "--link", "east")
 	if code != 1 || !strings.Contains(stderr, "group 'app-moves' is active at the source (Stable): stop its consumers there first") {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
 	moves.leave(t)
 	g.write(t, "moving", 20)
-	out := g.cli(t, "group", "migrate", "app-moves", "--link", "east")
+	out := g.k.MustCLI(t, "group", "migrate", "app-moves", "--link", "east")
 	if !strings.Contains(out, `Group "app-moves" has moved`) {
 		t.Fatal(out)
 	}
@@ -263,30 +217,30 @@ func (g *groups) oneMoves(t *testing.T) {
 // broughtUp: a group of the source is ahead of the mirror, which is paused; it gets there with the mirror.
 func (g *groups) broughtUp(t *testing.T) {
 	g.mirror(t, "behind", 100)
-	g.cli(t, "mirror", "pause", "behind")
+	g.k.MustCLI(t, "mirror", "pause", "behind")
 	g.write(t, "behind", 5)
 	g.commit(t, g.adm, "app-ahead", "behind", 105)
 	g.await(t, "app-ahead", "behind", 100)
 	g.stays(t, "app-ahead", "behind", 100)
-	g.cli(t, "mirror", "resume", "behind")
+	g.k.MustCLI(t, "mirror", "resume", "behind")
 	g.await(t, "app-ahead", "behind", 105)
 }
 
 // endsWithTheMirror: source 105, mirror 100, group ends at 100, and stays there.
 func (g *groups) endsWithTheMirror(t *testing.T) {
 	g.mirror(t, "lost", 100)
-	g.cli(t, "mirror", "pause", "lost")
+	g.k.MustCLI(t, "mirror", "pause", "lost")
 	g.write(t, "lost", 5)
 	g.commit(t, g.adm, "app-lost", "lost", 105)
 	g.await(t, "app-lost", "lost", 100)
-	g.cli(t, "mirror", "failover", "lost")
+	g.k.MustCLI(t, "mirror", "failover", "lost")
 	g.commit(t, g.adm, "app-lost", "lost", 104)
 	g.stays(t, "app-lost", "lost", 100)
 }
 
 func (g *groups) activeIsLeftAlone(t *testing.T) {
 	g.mirror(t, "busy", 100)
-	c := consumeAcross(t, g.k.Bootstrap(), "app-busy", "busy", g.opts(g.k.Bootstrap())...)
+	c := consumeAcross(t, g.k.Bootstrap(), "app-busy", "busy")
 	c.await(t, 100)
 	g.write(t, "busy", 10)
 	c.await(t, 110)
@@ -299,7 +253,7 @@ func (g *groups) activeIsLeftAlone(t *testing.T) {
 	}
 	g.commit(t, g.adm, "app-busy", "busy", 110) // ahead of what the destination may have committed
 	g.runs(t)
-	_, stderr, code := g.k.CLI(t, "group", "migrate", "app-busy", "--link", "east", "--command-config", g.admin)
+	_, stderr, code := g.k.CLI(t, "group", "migrate", "app-busy", "--link", "east")
 	if code != 1 || !strings.Contains(stderr, "CONSUMER_GROUP_IN_USE_ERROR") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
@@ -317,7 +271,7 @@ func (g *groups) progressIsKept(t *testing.T) {
 	g.commit(t, g.adm, "app-follows", "kept", 30)
 	g.await(t, "app-kept", "kept", 30)
 	g.await(t, "app-follows", "kept", 30)
-	c := consumeAcross(t, g.k.Bootstrap(), "app-kept", "kept", g.opts(g.k.Bootstrap())...)
+	c := consumeAcross(t, g.k.Bootstrap(), "app-kept", "kept")
 	if offsets := c.await(t, 70); offsets[0] != 30 {
 		t.Errorf("the group begins at %d, want 30", offsets[0])
 	}
@@ -372,13 +326,7 @@ func TestGroupOffsetsAtScale(t *testing.T) {
 	}
 	close(work)
 	all.Wait()
-	task := func() (task taskListing) {
-		var tasks []taskListing
-		if err := json.Unmarshal([]byte(e.k.MustCLI(t, "link", "task", "list", "east", "-o", "json")), &tasks); err != nil {
-			t.Fatal(err)
-		}
-		return tasks[slices.IndexFunc(tasks, func(task taskListing) bool { return task.Name == "ConsumerOffsetSync" })]
-	}
+	task := func() taskListing { return e.listTask(t, "ConsumerOffsetSync") }
 	begun := time.Now()
 	e.k.MustCLI(t, "link", "update", "east", "--config", "consumer.offset.sync.enable=true",
 		"--config", `consumer.offset.group.filters={"groupFilters":[{"name":"*","patternType":"LITERAL","filterType":"INCLUDE"}]}`)

@@ -71,7 +71,9 @@ type Klink struct {
 	args      []string
 	port      int
 	configDir string // of the command line's contexts
-	logPath   string
+	// commandConfig is the file of --command-config for commands that name none; empty = none is needed.
+	commandConfig string
+	logPath       string
 
 	mu   sync.Mutex
 	proc *kafkatest.Process // nil while it is not meant to run
@@ -235,7 +237,11 @@ func (k *Klink) withServer(args []string) []string {
 			return args
 		}
 	}
-	return append(slices.Clone(args), "--bootstrap-server", k.Bootstrap())
+	args = append(slices.Clone(args), "--bootstrap-server", k.Bootstrap())
+	if k.commandConfig != "" && !slices.Contains(args, "--command-config") {
+		args = append(args, "--command-config", k.commandConfig)
+	}
+	return args
 }
 
 // process is the running process; the test fails where there is none.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -374,6 +375,38 @@ func TestEveryInstanceAgrees(t *testing.T) {
 		for _, k := range all[1:] {
 			assertSame(t, topic+" through another instance", want, readFranz(t, k.Bootstrap(), topic, 0))
 		}
+	}
+	// What the tasks of a link do, and what they find, is known at all of them, though one runs them.
+	flush := "1000"
+	if _, err := adm.CreateTopic(ctx, 1, 1, map[string]*string{"flush.messages": &flush}, "drifting"); err != nil {
+		t.Fatal(err)
+	}
+	all[0].MustCLI(t, "topic", "create", "drifting", "--link", "east")
+	for i, k := range all {
+		kafkatest.WaitFor(t, time.Minute, fmt.Sprintf("instance %d to know the drift and the tasks", i), func() (bool, string) {
+			d, err := describeMirror(t, k, "drifting")
+			tasks := k.MustCLI(t, "link", "task", "list", "east", "-o", "json")
+			var listed []taskListing
+			if err := json.Unmarshal([]byte(tasks), &listed); err != nil {
+				t.Fatal(err)
+			}
+			ran := 0
+			for _, task := range listed {
+				if task.State == "ACTIVE" && task.LastRunTime != "" {
+					ran++
+				}
+			}
+			return err == nil && len(d.ConfigDrift) == 1 && d.ConfigDrift[0].Name == "flush.messages" && d.ConfigDrift[0].SourceValue == "1000" && ran == 1, fmt.Sprintf("%+v %v\n%s", d, err, tasks)
+		})
+	}
+	if _, err := adm.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Op: kadm.DeleteConfig, Name: "flush.messages"}}, "drifting"); err != nil {
+		t.Fatal(err)
+	}
+	for i, k := range all {
+		kafkatest.WaitFor(t, time.Minute, fmt.Sprintf("instance %d to know that the drift is gone", i), func() (bool, string) {
+			d, err := describeMirror(t, k, "drifting")
+			return err == nil && len(d.ConfigDrift) == 0, fmt.Sprintf("%+v %v", d, err)
+		})
 	}
 	// One link changed through all at once: each change counts.
 	var changes sync.WaitGroup

@@ -35,6 +35,10 @@ type mirrorDescription struct {
 		ShiftReason            string `json:"shift_reason"`
 		Hidden                 []struct{ From, To int64 }
 	}
+	ConfigDrift []struct {
+		Name        string
+		SourceValue string `json:"source_value"`
+	} `json:"config_drift"`
 }
 
 // directAccess answers whether clients can go straight to the brokers after promotion.

@@ -43,7 +43,7 @@ func newPage(t *testing.T) *page {
 	return &page{t: t, dir: t.TempDir(), source: kafkatest.Start(t), destination: kafkatest.Start(t)}
 }
 
-func readPage(t *testing.T, name string) string {
+func readPage(t testing.TB, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("../../docs", name))
 	if err != nil {

@@ -28,7 +28,7 @@ func startWriter(t testing.TB, bootstrap, topic, prefix string) *writer {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &writer{cancel: cancel, done: make(chan struct{})}
-	cl := kafkatest.NewClient(t, kgo.SeedBrokers(strings.Split(bootstrap, ",")...), kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(time.Millisecond))
+	cl := connect(t, bootstrap, kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(time.Millisecond))
 	go func() {
 		defer close(w.done)
 		for i := 0; ctx.Err() == nil; i++ {
@@ -110,7 +110,7 @@ func (e *exact) wantMoved(t *testing.T, topic string, partitions int32, own []re
 // record; the writer moves to it, and goes on at the source's end; a consumer that was there all the time has each record once.
 func TestPromoteUnderLoad(t *testing.T) {
 	t.Parallel()
-	e := newExact(t, kafkatest.Start(t))
+	e := newSecured(t, secured{topics: []string{"orders"}, grants: []string{grantMarkers}})
 	const topic, partitions = "orders", 3
 	e.createSource(t, topic, partitions)
 	transact(e.ctx, t, e.source, topic, "a", partitions, 10, 5)
@@ -129,7 +129,7 @@ func TestPromoteUnderLoad(t *testing.T) {
 	if !strings.Contains(promote.Stderr(), "promoting: 1 of 1 mirrors to go") {
 		t.Errorf("no progress is shown: %q", promote.Stderr())
 	}
-	if err := kafkatest.NewClient(t, kgo.SeedBrokers(e.k.Bootstrap()), kgo.DefaultProduceTopic(topic), kgo.RecordRetries(0)).
+	if err := connect(t, e.k.Bootstrap(), kgo.DefaultProduceTopic(topic), kgo.RecordRetries(0)).
 		ProduceSync(e.ctx, kgo.StringRecord("too early")).FirstErr(); err == nil {
 		t.Error("a mirror that is being promoted takes a record")
 	}
@@ -221,7 +221,7 @@ func TestPromoteTimesOut(t *testing.T) {
 	if d.ErrorMessage != "" {
 		t.Errorf("%+v", d)
 	}
-	if err := kafkatest.NewClient(t, kgo.SeedBrokers(e.k.Bootstrap()), kgo.DefaultProduceTopic(topic), kgo.RecordRetries(0)).
+	if err := connect(t, e.k.Bootstrap(), kgo.DefaultProduceTopic(topic), kgo.RecordRetries(0)).
 		ProduceSync(e.ctx, kgo.StringRecord("too early")).FirstErr(); err == nil {
 		t.Error("a mirror whose promotion was taken back takes a record")
 	}
@@ -242,7 +242,7 @@ func TestPromoteTimesOut(t *testing.T) {
 // TestFailoverWithTheSourceDead: at once, before klink has noticed and after. What is left behind is told as far as anybody knows.
 func TestFailoverWithTheSourceDead(t *testing.T) {
 	t.Parallel()
-	e := newExact(t, kafkatest.Start(t))
+	e := newSecured(t, secured{topics: []string{"early", "late", "behind"}})
 	for _, topic := range []string{"early", "late", "behind"} {
 		e.createSource(t, topic, 1)
 		produceVaried(e.ctx, t, e.source, topic, 0, 20)
@@ -306,7 +306,7 @@ func TestFailoverWithTheSourceDead(t *testing.T) {
 // ends it, or takes it back in time. Killed at any other moment the command can be repeated, with the same result.
 func TestPromoteSurvivesKillNine(t *testing.T) {
 	t.Parallel()
-	e := newExact(t, kafkatest.Start(t))
+	e := newSecured(t, secured{topics: []string{"waits", "late", "killed-"}, grants: []string{grantMarkers}})
 	for _, topic := range []string{"waits", "late"} {
 		e.createSource(t, topic, 2)
 		produceVaried(e.ctx, t, e.source, topic, 0, 20)

@@ -50,7 +50,7 @@ func readers() []reader {
 
 func readFranz(t testing.TB, bootstrap, topic string, _ int) []record {
 	t.Helper()
-	return readFranzWith(t, topic, kgo.SeedBrokers(strings.Split(bootstrap, ",")...))
+	return readFranzWith(t, topic, clientAt(bootstrap)...)
 }
 
 func readFranzWith(t testing.TB, topic string, opts ...kgo.Opt) []record {
@@ -126,7 +126,7 @@ func readLibrdkafka(t testing.TB, bootstrap, topic string, _ int) []record {
 func readLibrdkafkaWith(t testing.TB, bootstrap, topic string, args ...string) []record {
 	t.Helper()
 	var out []record
-	for line := range strings.Lines(librdkafka(t, "", append([]string{"read", "-b", bootstrap, "-t", topic}, args...)...)) {
+	for line := range strings.Lines(librdkafka(t, "", append(append([]string{"read", "-b", bootstrap, "-t", topic}, args...), librdkafkaAt(bootstrap)...)...)) {
 		var r struct {
 			Partition     *int32
 			Offset        int64
@@ -173,7 +173,7 @@ func readJava(t testing.TB, bootstrap, topic string, count int) []record {
 func readJavaWith(t testing.TB, bootstrap, topic string, count int, args ...string) []record {
 	t.Helper()
 	out, err := kafkatest.JavaTool(t, "", kafkatest.ConsoleConsumer,
-		javaArguments(bootstrap, topic, append(args, "--max-messages", strconv.Itoa(count), "--timeout-ms", "60000")...)...)
+		javaArguments(t, bootstrap, topic, append(args, "--max-messages", strconv.Itoa(count), "--timeout-ms", "60000")...)...)
 	if err != nil {
 		t.Fatalf("console consumer: %v\n%s", err, out)
 	}
@@ -181,8 +181,8 @@ func readJavaWith(t testing.TB, bootstrap, topic string, count int, args ...stri
 }
 
 // javaArguments make the console consumer print what javaRecords takes, from the begin of a topic.
-func javaArguments(bootstrap, topic string, args ...string) []string {
-	return append(args,
+func javaArguments(t testing.TB, bootstrap, topic string, args ...string) []string {
+	return append(append(args, javaAt(t, bootstrap)...),
 		"--bootstrap-server", bootstrap, "--topic", topic, "--from-beginning",
 		"--formatter-property", "print.timestamp=true", "--formatter-property", "print.partition=true",
 		"--formatter-property", "print.offset=true", "--formatter-property", "print.headers=true",

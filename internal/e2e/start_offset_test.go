@@ -234,8 +234,10 @@ func TestStartOffsetCompacted(t *testing.T) {
 // stays as it is; and the filters are changed by their JSON alone.
 func TestAutoCreate(t *testing.T) {
 	t.Parallel()
-	e := newExact(t, kafkatest.Start(t), "metadata.max.age.ms=500", "auto.create.mirror.topics.enable=true",
-		`{"topicFilters":[{"name":"app-","patternType":"prefixed","filterType":"include"},{"name":"app-test","patternType":"LITERAL","filterType":"EXCLUDE"}]}`)
+	e := newSecured(t, secured{topics: []string{"app-", "other"}, link: []string{
+		"metadata.max.age.ms=500", "auto.create.mirror.topics.enable=true",
+		`{"topicFilters":[{"name":"app-","patternType":"prefixed","filterType":"include"},{"name":"app-test","patternType":"LITERAL","filterType":"EXCLUDE"}]}`,
+	}})
 	for _, topic := range []string{"app-1", "app-test", "other"} {
 		e.createSource(t, topic, 2)
 		produceVaried(e.ctx, t, e.source, topic, 0, 30)

@@ -180,15 +180,12 @@ func TestThreeBrokers(t *testing.T) {
 // other topics of the destination notice nothing.
 func TestSourceOutage(t *testing.T) {
 	t.Parallel()
-	source, destination := kafkatest.Start(t), kafkatest.Start(t)
-	ctx := context.Background()
+	e := newSecured(t, secured{topics: []string{"stock", "again"}, link: []string{"metadata.max.age.ms=1000"}})
+	source, adm, k, ctx := e.source, e.adm, e.k, e.ctx
 	const topic = "stock"
-	adm := kadm.NewClient(source.Client(t))
 	if _, err := adm.CreateTopic(ctx, 2, 1, nil, topic); err != nil {
 		t.Fatal(err)
 	}
-	k := StartKlink(t, destination)
-	createLink(t, k, "east", source, "metadata.max.age.ms=1000")
 	k.MustCLI(t, "topic", "create", topic, "--link", "east")
 	k.MustCLI(t, "topic", "create", "plain")
 	produceVaried(ctx, t, source, topic, 0, 50)
@@ -294,14 +291,12 @@ func TestUnsupportedDataFailsTheMirrorByName(t *testing.T) {
 	produceVaried(ctx, t, source, "large", 0, 10)
 	produceVaried(ctx, t, source, "fine", 0, 10)
 	awaitMirror(t, k, source, "large")
-	limit := "4000000"
-	if _, err := adm.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Name: "max.message.bytes", Value: &limit}}, "large"); err != nil {
-		t.Fatal(err)
-	}
-	big := source.Client(t, kgo.DefaultProduceTopic("large"), kgo.ProducerBatchMaxBytes(4_000_000), kgo.ProducerBatchCompression(kgo.NoCompression()))
-	if err := big.ProduceSync(ctx, kgo.SliceRecord(make([]byte, 3_000_000))).FirstErr(); err != nil {
-		t.Fatal(err)
-	}
+	// The source takes it for a moment of which klink does not hear.
+	k.MustCLI(t, "mirror", "pause", "large")
+	setTopicConfig(ctx, t, source, "large", "max.message.bytes", "4000000")
+	produceLarge(ctx, t, source, "large")
+	setTopicConfig(ctx, t, source, "large", "max.message.bytes", "1048588")
+	k.MustCLI(t, "mirror", "resume", "large")
 	d := awaitMirrorState(t, k, "large", "FAILED", "RECORD_TOO_LARGE")
 	if !strings.Contains(d.ErrorMessage, "large-0") || !strings.Contains(d.ErrorMessage, "10") || !strings.Contains(d.ErrorMessage, "max.message.bytes") {
 		t.Errorf("the message does not name partition, offset and config: %s", d.ErrorMessage)
@@ -311,6 +306,75 @@ func TestUnsupportedDataFailsTheMirrorByName(t *testing.T) {
 	}
 	produceVaried(ctx, t, source, "fine", 0, 10)
 	awaitMirror(t, k, source, "fine")
+}
+
+// produceLarge appends a record of 3 MB.
+func produceLarge(ctx context.Context, t *testing.T, c *kafkatest.Cluster, topic string) {
+	t.Helper()
+	big := c.Client(t, kgo.DefaultProduceTopic(topic), kgo.ProducerBatchMaxBytes(4_000_000), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	if err := big.ProduceSync(ctx, kgo.SliceRecord(make([]byte, 3_000_000))).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// setTopicConfig sets a config of a topic, and waits until the broker has heard of it.
+func setTopicConfig(ctx context.Context, t *testing.T, c *kafkatest.Cluster, topic, name, value string) {
+	t.Helper()
+	adm := kadm.NewClient(c.Client(t))
+	responses, err := adm.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Name: name, Value: &value}}, topic)
+	if err != nil || responses[0].Err != nil {
+		t.Fatal(err, responses)
+	}
+	kafkatest.WaitFor(t, 30*time.Second, name+"="+value+" of "+topic, func() (bool, string) {
+		resources, err := adm.DescribeTopicConfigs(ctx, topic)
+		if err != nil {
+			return false, err.Error()
+		}
+		for _, have := range resources[0].Configs {
+			if have.Key == name {
+				return have.MaybeValue() == value, have.MaybeValue()
+			}
+		}
+		return false, "not there"
+	})
+}
+
+// TestRecordsThatAConfigHasJustLetIn: the source's topic takes larger records, or records without keys, from one moment to the next.
+// They are mirrored, however long the configs of mirrors would take to follow by themselves.
+func TestRecordsThatAConfigHasJustLetIn(t *testing.T) {
+	t.Parallel()
+	source, destination := kafkatest.Start(t), kafkatest.Start(t)
+	ctx := context.Background()
+	adm := kadm.NewClient(source.Client(t))
+	compact := "compact"
+	if _, err := adm.CreateTopics(ctx, 1, 1, nil, "large"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := adm.CreateTopics(ctx, 1, 1, map[string]*string{"cleanup.policy": &compact}, "keyless"); err != nil {
+		t.Fatal(err)
+	}
+	k := StartKlink(t, destination)
+	createLink(t, k, "east", source, "topic.config.sync.ms=3600000")
+	keyless := source.Client(t, kgo.DefaultProduceTopic("keyless"))
+	for _, topic := range []string{"large", "keyless"} {
+		if err := keyless.ProduceSync(ctx, &kgo.Record{Topic: topic, Key: []byte("k"), Value: []byte("v")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		k.MustCLI(t, "topic", "create", topic, "--link", "east")
+		awaitMirror(t, k, source, topic)
+	}
+	setTopicConfig(ctx, t, source, "large", "max.message.bytes", "4000000")
+	produceLarge(ctx, t, source, "large")
+	setTopicConfig(ctx, t, source, "keyless", "cleanup.policy", "delete")
+	if err := keyless.ProduceSync(ctx, kgo.StringRecord("no key")).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	for _, topic := range []string{"large", "keyless"} {
+		awaitMirror(t, k, source, topic)
+		if got := readFranz(t, k.Bootstrap(), topic, 0); len(got) != 2 {
+			t.Errorf("the mirror of %s shows %d records, want 2", topic, len(got))
+		}
+	}
 }
 
 // TestOldSource mirrors from Kafka 2.4.1.

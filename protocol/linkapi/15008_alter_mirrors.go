@@ -10,7 +10,8 @@ const (
 	MirrorFailover int8 = 3
 )
 
-// AlterMirrorsRequest pauses, resumes, promotes or fails over mirrors. Needs ALTER on the cluster.
+// AlterMirrorsRequest pauses, resumes, promotes or fails over mirrors. With ValidateOnly nothing is changed; of mirrors that could
+// be promoted the groups are then looked at. Needs ALTER on the cluster.
 type AlterMirrorsRequest struct {
 	Version      int16
 	TimeoutMs    int32
@@ -28,7 +29,24 @@ type AlterMirror struct {
 type AlterMirrorsResponse struct {
 	Version    int16
 	ThrottleMs int32
-	Results    []NameResult
+	Results    []AlteredMirror
+}
+
+// AlteredMirror is the outcome for one mirror, and, where it was only asked whether it could be promoted (ValidateOnly), how far
+// consumer groups are from being able to go on at the destination. Of anything else GroupsSynced is false, GroupsBehind -1 and
+// GroupsMessage nil.
+type AlteredMirror struct {
+	Name         string
+	ErrorCode    int16
+	ErrorMessage *string
+	// GroupsSynced: the promotion would carry over the committed offsets of the groups that the link's filters name.
+	GroupsSynced bool
+	// GroupsBehind is how many of these have an offset for the mirror at the source that the destination has not got yet; -1 = not
+	// known.
+	GroupsBehind int32
+	// GroupsMessage says, for people, why that is not known, or which groups will not get their offsets; nil = there is nothing
+	// to say.
+	GroupsMessage *string
 }
 
 func (r *AlterMirrorsRequest) fields(c *codec) {
@@ -44,7 +62,16 @@ func (a *AlterMirror) fields(c *codec) {
 
 func (r *AlterMirrorsResponse) fields(c *codec) {
 	c.int32(&r.ThrottleMs)
-	structs(c, &r.Results, 4, (*NameResult).fields)
+	structs(c, &r.Results, 10, (*AlteredMirror).fields)
+}
+
+func (a *AlteredMirror) fields(c *codec) {
+	c.string(&a.Name)
+	c.int16(&a.ErrorCode)
+	c.nullableString(&a.ErrorMessage)
+	c.bool(&a.GroupsSynced)
+	c.int32(&a.GroupsBehind)
+	c.nullableString(&a.GroupsMessage)
 }
 
 // Key implements kmsg.Request.

@@ -55,7 +55,9 @@ func samples() []message {
 			ConfigDrift: []ConfigDrift{{Name: "min.insync.replicas", SourceValue: ptr("2"), MirrorValue: ptr("")}, {Name: "null"}},
 		}}},
 		&AlterMirrorsRequest{TimeoutMs: 22, ValidateOnly: true, Mirrors: []AlterMirror{{Topic: "orders", Op: MirrorFailover}}},
-		&AlterMirrorsResponse{ThrottleMs: 23, Results: results},
+		&AlterMirrorsResponse{ThrottleMs: 23, Results: []AlteredMirror{
+			{Name: "orders", ErrorCode: 42, ErrorMessage: ptr("why"), GroupsBehind: -1}, {Name: "ok", GroupsSynced: true, GroupsBehind: 32, GroupsMessage: ptr("busy")},
+		}},
 		&ListLinkTasksRequest{Link: ptr("east")},
 		&ListLinkTasksResponse{ThrottleMs: 24, ErrorCode: 5, ErrorMessage: ptr("no"), Links: []LinkTasks{
 			{Name: "east", Tasks: []LinkTask{

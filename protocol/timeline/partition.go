@@ -116,6 +116,13 @@ func (t *Partition) Shift() int64 {
 	return last.logical - s.hidden.visible(last.physical) - s.hidden.total()
 }
 
+// Start is the lowest place that is known: what is before physical is not told of any more, and where nothing was ever
+// appended the log ends there.
+func (t *Partition) Start() (physical, logical int64) {
+	s := t.state.Load().start
+	return s.physical, s.logical
+}
+
 // Floor is the lowest logical offset that is shown, the source's log start as last seen.
 func (t *Partition) Floor() int64 { return t.state.Load().floor }
 

@@ -1,0 +1,162 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"klink/protocol"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// groupsPatience bounds how long groups are looked at before a promotion is answered for that was only asked about.
+const groupsPatience = 15 * time.Second
+
+// groupsBehind is how many groups a promotion of a mirror would still have to carry the offsets over of.
+type groupsBehind struct {
+	synced bool // the promotion carries offsets over
+	n      int  // groups; -1 = not known
+	note   string
+}
+
+func groupsUnknown(synced bool, format string, args ...any) groupsBehind {
+	return groupsBehind{synced, -1, fmt.Sprintf(format, args...)}
+}
+
+func (b groupsBehind) wire() (synced bool, behind int32, message *string) {
+	if b.note != "" {
+		message = &b.note
+	}
+	return b.synced, int32(b.n), message
+}
+
+// groupsBehind looks at the groups of mirrors that could be promoted, once for all mirrors of a link, and writes nothing. What a
+// group has at the source is compared as the final sync would compare it when the mirror has everything.
+func (s *Service) groupsBehind(ctx context.Context, topics []string) map[string]groupsBehind {
+	ctx, cancel := context.WithTimeout(ctx, groupsPatience)
+	defer cancel()
+	state := s.State()
+	found := map[string]groupsBehind{}
+	byLink := map[string][]string{}
+	for _, topic := range topics {
+		switch m := state.Mirrors[topic]; {
+		case m == nil: // it was deleted a moment ago
+		case m.State == MirrorStopped:
+			found[topic] = groupsUnknown(false, "the offsets of a topic that is STOPPED do not follow the source any more")
+		case !slices.Contains(byLink[m.Link], topic):
+			byLink[m.Link] = append(byLink[m.Link], topic)
+		}
+	}
+	links := slices.Sorted(maps.Keys(byLink))
+	results := make([]map[string]groupsBehind, len(links))
+	forEach(len(links), func(i int) {
+		of := byLink[links[i]]
+		l := state.Links[links[i]]
+		every := func(b groupsBehind) {
+			results[i] = map[string]groupsBehind{}
+			for _, topic := range of {
+				results[i][topic] = b
+			}
+		}
+		switch {
+		case l == nil:
+			every(groupsUnknown(false, "there is no link %q any more", links[i]))
+			return
+		case !syncsOffsets(l):
+			every(groupsUnknown(false, "link %q syncs no offsets of groups: %s and %s switch it on", l.Name, ConfigOffsetSync, ConfigGroupFilters))
+			return
+		}
+		var err error
+		if results[i], err = s.groupsBehindOf(ctx, l, of); err != nil {
+			every(groupsUnknown(true, "how far groups are behind is not known: %.500s", taskError(err).Message))
+		}
+	})
+	for _, r := range results {
+		maps.Copy(found, r)
+	}
+	return found
+}
+
+// groupsBehindOf is groupsBehind for mirrors of one link that syncs offsets.
+func (s *Service) groupsBehindOf(ctx context.Context, l *Link, topics []string) (map[string]groupsBehind, error) {
+	filters, err := parseGroupFilters(LinkConfigValue(l.Configs, ConfigGroupFilters))
+	if err != nil {
+		return nil, protocol.Errorf(kerr.InvalidConfig, "%s: %s", ConfigGroupFilters, err)
+	}
+	source, failed := connectSource(ctx, l.Name, l.Configs)
+	if failed != nil {
+		return nil, failed
+	}
+	defer source.close()
+	defer source.closeAfter(ctx)()
+	if l.SourceClusterID != "" && source.clusterID != l.SourceClusterID {
+		return nil, protocol.Errorf(kerr.InvalidConfig, "another cluster answers at bootstrap.servers than the link was made for")
+	}
+	if err := s.offsetsElsewhere(ctx, l); err != nil {
+		return nil, err
+	}
+	listed, err := listGroupsOf(ctx, source.client)
+	if err != nil {
+		return nil, source.failed("list its groups", err)
+	}
+	o := s.offsetSync(l, source, mirrorsOf(s.State(), l.Name, func(m *Mirror) bool {
+		return slices.Contains(topics, m.Topic) && (takesLastOffsets(m) || m.State == MirrorPending)
+	}))
+	o.part, o.dry = true, true
+	if o.states, err = listGroupsOf(ctx, s.client); err != nil {
+		return nil, fmt.Errorf("list the groups of the destination: %w", err)
+	}
+	var groups []string
+	for group, g := range listed {
+		if g.kind != "share" && filters.match(group) {
+			groups = append(groups, group)
+		}
+	}
+	slices.Sort(groups)
+	behind, active := map[string]int{}, map[string][]string{}
+	var errs offsetErrors
+	o.run(ctx, groups, func(g *syncedGroup) {
+		if g.err != nil {
+			errs.add(g.group, g.err)
+		}
+		last := ""
+		for _, c := range g.offsets { // in the order of their topics
+			if c.at.topic == last || !c.behind() {
+				continue
+			}
+			last = c.at.topic
+			if g.active {
+				active[last] = append(active[last], g.group)
+			} else {
+				behind[last]++
+			}
+		}
+	})
+	switch list := errs.list(); {
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("not all groups were looked at in the time allowed: %w", ctx.Err())
+	case len(list) > 0:
+		return nil, protocol.Errorf(kerr.UnknownServerError, "%s", list[0].Message)
+	}
+	found := map[string]groupsBehind{}
+	for _, topic := range topics {
+		b := groupsBehind{synced: true, n: behind[topic]}
+		if busy := active[topic]; len(busy) > 0 {
+			b.note = fmt.Sprintf("active at the destination, so that their offsets are left alone: groups %.500s", namedGroups(busy))
+		}
+		found[topic] = b
+	}
+	return found, nil
+}
+
+// behind says whether the destination has yet to get this offset: whether it would be written if the mirror had everything.
+func (o *syncedOffset) behind() bool {
+	whole := o.offsetCase
+	whole.end = max(whole.end, whole.source)
+	to, write := whole.decide()
+	// Down only as far as the sync has looked: see checkSource.
+	return write && to != o.committed && (to > o.committed || o.write)
+}

@@ -1,0 +1,198 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"klink/protocol/linkapi"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// TestOffsetBehind: what the destination has yet to get is what would be written if the mirror had everything.
+func TestOffsetBehind(t *testing.T) {
+	for name, c := range map[string]struct {
+		offsetCase
+		write bool // as the mirror is now
+		want  bool
+	}{
+		"the same":                            {offsetCase{source: 10, committed: 10, epoch: -1, end: 20, last: offsetSeen{10, 10}}, false, false},
+		"nothing there":                       {offsetCase{source: 10, committed: -1, epoch: -1, end: 20, last: nothingSeen}, true, true},
+		"below":                               {offsetCase{source: 15, committed: 10, epoch: -1, end: 20, last: offsetSeen{10, 10}}, true, true},
+		"set back at the source":              {offsetCase{source: 5, committed: 10, epoch: -1, end: 20, last: offsetSeen{10, 10}}, true, true},
+		"set back, but of another topic":      {offsetCase{source: 5, committed: 10, epoch: -1, end: 20, last: offsetSeen{10, 10}}, false, false},
+		"clamped by klink":                    {offsetCase{source: 105, committed: 100, epoch: -1, end: 100, last: offsetSeen{105, 100}}, false, true},
+		"clamped by klink, before a restart":  {offsetCase{source: 105, committed: 100, epoch: -1, end: 100, last: nothingSeen}, false, true},
+		"ahead at the destination":            {offsetCase{source: 10, committed: 15, epoch: 3, end: 20, last: offsetSeen{9, -1}}, false, false},
+		"reset by a person, rests at source":  {offsetCase{source: 10, committed: 5, epoch: -1, end: 20, last: offsetSeen{10, -1}}, false, false},
+		"reset, and the mirror ends below it": {offsetCase{source: 10, committed: 5, epoch: -1, end: 7, last: offsetSeen{10, -1}}, false, false},
+		"the end is not known":                {offsetCase{source: 10, committed: -1, epoch: -1, end: -1, last: nothingSeen}, false, true},
+		"only the metadata":                   {offsetCase{source: 10, committed: 10, epoch: -1, end: 20, metadata: true, last: offsetSeen{10, 10}}, true, false},
+	} {
+		o := &syncedOffset{offsetCase: c.offsetCase, write: c.write}
+		o.to, _ = o.decide()
+		require.Equal(t, c.want, o.behind(), name)
+	}
+}
+
+// couldPromote asks whether mirrors could be promoted.
+func (w *world) couldPromote(topics ...string) []linkapi.AlteredMirror {
+	req := &linkapi.AlterMirrorsRequest{TimeoutMs: 10_000, ValidateOnly: true}
+	for _, topic := range topics {
+		req.Mirrors = append(req.Mirrors, linkapi.AlterMirror{Topic: topic, Op: linkapi.MirrorPromote})
+	}
+	return w.service.HandleLink(context.Background(), req).(*linkapi.AlterMirrorsResponse).Results
+}
+
+// TestGroupsBehind: who asks whether mirrors could be promoted is told, of each, how many groups have something at the source that
+// the destination has not got, with one look at both clusters however many mirrors there are; nothing is written.
+func TestGroupsBehind(t *testing.T) {
+	w := offsetWorld(t, "consumer.offset.sync.ms=3600000", `consumer.offset.group.filters={"groupFilters":[
+		{"name":"app-","patternType":"PREFIXED","filterType":"INCLUDE"},{"name":"app-not","patternType":"LITERAL","filterType":"EXCLUDE"}]}`)
+	topics := []string{"orders"}
+	for i := range 20 {
+		topics = append(topics, fmt.Sprint("more-", i))
+		w.plainMirror(topics[i+1], 1)
+		w.reporter.set(topics[i+1], PartitionStatus{MirrorEnd: 100})
+	}
+	w.plainMirror("done", 1)
+	// The only periodic run of the link has ended.
+	require.Eventually(t, func() bool {
+		for _, status := range w.service.TasksOf("l") {
+			if status.Name == consumerOffsetTask.name {
+				return !status.LastRun.IsZero()
+			}
+		}
+		return false
+	}, 10*time.Second, 10*time.Millisecond)
+
+	w.atSource("app-same", "orders", "", 40)
+	w.commit("app-same", "orders", "", 40)
+	w.atSource("app-ahead", "orders", "", 40)
+	w.commit("app-ahead", "orders", "", 50)
+	w.atSource("app-new", "orders", "", 40, 50) // two partitions, one group
+	w.atSource("app-new", "more-3", "", 7)
+	w.atSource("app-below", "orders", "", 60)
+	w.commit("app-below", "orders", "", 50)
+	w.atSource("app-clamped", "orders", "", 105)
+	w.commit("app-clamped", "orders", "", 100)
+	w.atSource("app-busy", "orders", "", 60)
+	w.active("app-busy", "orders", 50)
+	w.atSource("app-not", "orders", "", 40)
+	w.atSource("other", "orders", "", 40)
+	require.Zero(t, w.alter("done", linkapi.MirrorFailover).ErrorCode)
+
+	var mu sync.Mutex
+	counts := map[string]int{}
+	for name, c := range map[string]*kfake.Cluster{"source": w.source, "destination": w.destination} {
+		c.Control(func(req kmsg.Request) (kmsg.Response, error, bool) {
+			c.KeepControl()
+			mu.Lock()
+			defer mu.Unlock()
+			counts[name+" "+kmsg.NameForKey(req.Key())]++
+			return nil, nil, false
+		})
+	}
+	results := w.couldPromote(append(topics, "done", "none")...)
+	mu.Lock()
+	for _, what := range []string{"source ListGroups", "source OffsetFetch", "destination ListGroups", "destination OffsetFetch"} {
+		require.Equal(t, 1, counts[what], "%s, of %v", what, counts)
+	}
+	require.Zero(t, counts["destination OffsetCommit"])
+	mu.Unlock()
+
+	for i, topic := range topics {
+		r := results[i]
+		require.Equal(t, topic, r.Name)
+		require.Zero(t, r.ErrorCode)
+		require.True(t, r.GroupsSynced)
+		switch topic {
+		case "orders":
+			require.EqualValues(t, 3, r.GroupsBehind, "app-new, app-below, app-clamped")
+			require.Equal(t, "active at the destination, so that their offsets are left alone: groups app-busy", text(r.GroupsMessage))
+		case "more-3":
+			require.EqualValues(t, 1, r.GroupsBehind, "app-new")
+			require.Nil(t, r.GroupsMessage)
+		default:
+			require.Zero(t, r.GroupsBehind)
+		}
+	}
+	done, none := results[len(topics)], results[len(topics)+1]
+	require.Zero(t, done.ErrorCode)
+	require.False(t, done.GroupsSynced)
+	require.EqualValues(t, -1, done.GroupsBehind)
+	require.Contains(t, text(done.GroupsMessage), "STOPPED")
+	require.NotZero(t, none.ErrorCode)
+	require.EqualValues(t, -1, none.GroupsBehind)
+	require.Nil(t, none.GroupsMessage)
+	w.none("app-new")
+
+	// A promotion carries over just that, when the mirror has everything.
+	w.reporter.set("orders", PartitionStatus{MirrorEnd: 105}, PartitionStatus{MirrorEnd: 50})
+	errs := w.service.syncOffsetsOf(t.Context(), w.service.State().Links["l"], []string{"orders"})
+	require.Len(t, errs, 1)
+	require.Contains(t, errs[0].Message, "app-busy")
+	for group, at := range map[string]int64{"app-same": 40, "app-ahead": 50, "app-new": 40, "app-below": 60, "app-clamped": 105, "app-busy": 50} {
+		require.Equal(t, at, w.committed(group, "orders", 0).At, group)
+	}
+}
+
+// TestGroupsBehindNotKnown: where groups are not synced, or cannot be looked at, that is said, and not that none is behind; the mirror
+// could be promoted all the same.
+func TestGroupsBehindNotKnown(t *testing.T) {
+	w := offsetWorld(t, "consumer.offset.sync.enable=false")
+	w.atSource("g", "orders", "", 40)
+	r := w.couldPromote("orders")[0]
+	require.Zero(t, r.ErrorCode)
+	require.False(t, r.GroupsSynced)
+	require.EqualValues(t, -1, r.GroupsBehind)
+	require.Contains(t, text(r.GroupsMessage), "syncs no offsets of groups")
+
+	a := &aclWorld{t: t, service: w.service}
+	a.set("l", "consumer.offset.sync.enable=true", "consumer.offset.sync.ms=3600000")
+	for _, key := range []kmsg.Key{kmsg.ListGroups, kmsg.OffsetFetch} {
+		for name, c := range map[string]*kfake.Cluster{"source": w.source, "destination": w.destination} {
+			t.Run(fmt.Sprint(name, " ", key.Name()), func(t *testing.T) {
+				var refuse atomic.Bool
+				refuse.Store(true)
+				defer refuse.Store(false)
+				c.ControlKey(key.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+					if !refuse.Load() {
+						return nil, nil, false
+					}
+					c.KeepControl()
+					switch resp := req.ResponseKind().(type) {
+					case *kmsg.ListGroupsResponse:
+						resp.ErrorCode = kerr.ClusterAuthorizationFailed.Code
+						return resp, nil, true
+					case *kmsg.OffsetFetchResponse:
+						for _, g := range req.(*kmsg.OffsetFetchRequest).Groups {
+							of := kmsg.NewOffsetFetchResponseGroup()
+							of.Group, of.ErrorCode = g.Group, kerr.GroupAuthorizationFailed.Code
+							resp.Groups = append(resp.Groups, of)
+						}
+						return resp, nil, true
+					}
+					return nil, nil, false
+				})
+				r := w.couldPromote("orders")[0]
+				require.Zero(t, r.ErrorCode)
+				require.True(t, r.GroupsSynced)
+				require.EqualValues(t, -1, r.GroupsBehind)
+				require.Contains(t, text(r.GroupsMessage), "how far groups are behind is not known: ")
+			})
+		}
+	}
+	w.source.Close()
+	r = w.couldPromote("orders")[0]
+	require.Zero(t, r.ErrorCode)
+	require.EqualValues(t, -1, r.GroupsBehind)
+	require.Contains(t, text(r.GroupsMessage), "how far groups are behind is not known: ")
+}

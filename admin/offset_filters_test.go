@@ -1,0 +1,201 @@
+package admin
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"klink/protocol/linkapi"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// twoInstances is an offsetWorld whose service owns everything, and another service, which owns nothing.
+func twoInstances(t *testing.T, more ...string) (w *world, owner *fakeOwner, other *Service) {
+	w = offsetWorld(t, more...)
+	owner = &fakeOwner{}
+	owner.all.Store(true)
+	w.service.SetOwner(owner)
+	other = w.startWith(func(s *Service) { s.SetOwner(&fakeOwner{}) })
+	other.SetReporter(w.reporter)
+	return w, owner, other
+}
+
+func migrateAt(s *Service, group string, timeout time.Duration) linkapi.MigratedGroup {
+	req := &linkapi.MigrateGroupsRequest{TimeoutMs: int32(timeout.Milliseconds()), Groups: []linkapi.MigrateGroup{{Group: group, Link: "l"}}}
+	return s.HandleLink(context.Background(), req).(*linkapi.MigrateGroupsResponse).Results[0]
+}
+
+// held lets the destination take up commits of one offset only when it is told to.
+type held struct {
+	arrived, release chan struct{}
+}
+
+func (w *world) holdCommit(at int64) *held {
+	h := &held{make(chan struct{}), make(chan struct{})}
+	var once sync.Once
+	w.destination.ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		w.destination.KeepControl()
+		for _, t := range req.(*kmsg.OffsetCommitRequest).Topics {
+			for _, p := range t.Partitions {
+				if p.Offset == at {
+					once.Do(func() { close(h.arrived) })
+					w.destination.SleepControl(func() { <-h.release })
+				}
+			}
+		}
+		return nil, nil, false
+	})
+	return h
+}
+
+// TestMigrateAtAnotherInstance: a group is moved through an instance that does not run the sync of the link, while the one that does
+// has a commit for the group on its way, of an older offset. The command does not answer before that has come to its end, and has
+// made it good; after that the group is the destination's own.
+func TestMigrateAtAnotherInstance(t *testing.T) {
+	for name, at := range map[string]func(w *world, other *Service) *Service{
+		"at another one":      func(_ *world, other *Service) *Service { return other },
+		"at the one that has": func(w *world, _ *Service) *Service { return w.service },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, _, other := twoInstances(t)
+			s := at(w, other)
+			w.atSource("g", "orders", "", 20)
+			w.awaitOffset("g", "orders", 0, 20)
+			h := w.holdCommit(90)
+			release := sync.OnceFunc(func() { close(h.release) })
+			defer release()
+			w.atSource("g", "orders", "", 90)
+			<-h.arrived // the owner has decided
+			w.atSource("g", "orders", "", 100)
+			answer := make(chan linkapi.MigratedGroup, 1)
+			go func() { answer <- migrateAt(s, "g", 20*time.Second) }()
+			if s == other {
+				w.awaitOffset("g", "orders", 0, 100) // carried over, and still not safe
+				awaitState(t, other, "the exclusion", func(st *State) bool {
+					filters, err := parseGroupFilters(st.Links["l"].Configs[ConfigGroupFilters])
+					return err == nil && excludes(filters, "g")
+				})
+			}
+			select {
+			case r := <-answer:
+				t.Fatalf("answered while an older commit is on its way: %+v %s", r, text(r.ErrorMessage))
+			case <-time.After(300 * time.Millisecond):
+			}
+			release()
+			r := <-answer
+			require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+			require.EqualValues(t, 100, w.committed("g", "orders", 0).At)
+			require.EqualValues(t, 100, r.Partitions[0].DestinationOffset)
+
+			// It goes on at the destination, and what happens at the source does not matter any more.
+			w.commit("g", "orders", "", 30)
+			w.atSource("g", "orders", "", 95)
+			w.service.offsetTask(t, "l")
+			require.EqualValues(t, 30, w.committed("g", "orders", 0).At)
+		})
+	}
+}
+
+// TestMigrateWithoutAnOwner: as long as nobody confirms that the sync knows of it, the group is not said to have moved.
+func TestMigrateWithoutAnOwner(t *testing.T) {
+	w, owner, other := twoInstances(t)
+	w.atSource("g", "orders", "", 20)
+	w.awaitOffset("g", "orders", 0, 20)
+	owner.all.Store(false)
+	w.service.OwnerChanged()
+	w.atSource("g", "orders", "", 40)
+	r := migrateAt(other, "g", time.Second)
+	require.Equal(t, kerr.RequestTimedOut.Code, r.ErrorCode)
+	require.Contains(t, text(r.ErrorMessage), "its consumers must not start yet")
+	owner.all.Store(true)
+	w.service.OwnerChanged()
+	r = migrateAt(other, "g", 20*time.Second)
+	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+	require.EqualValues(t, 40, w.committed("g", "orders", 0).At)
+}
+
+// TestAnnounceFilters: only an owner announces, and only the filters of now; what is remembered of offsets leaves the announcement as
+// it is, and only an owner stores it.
+func TestAnnounceFilters(t *testing.T) {
+	w, owner, other := twoInstances(t, "consumer.offset.sync.ms=3600000")
+	ctx := t.Context()
+	announced := func() string {
+		require.NoError(t, w.service.store.Sync(ctx))
+		l := w.service.State().Links["l"]
+		if r := w.service.store.offsetsRecord("l", l.ID); r != nil {
+			return r.Filters
+		}
+		return ""
+	}
+	first := w.service.State().Links["l"]
+	require.Eventually(t, func() bool { return announced() == syncedFilters(first.Configs) }, 10*time.Second, 10*time.Millisecond)
+
+	a := &aclWorld{t: t, service: w.service}
+	a.set("l", `consumer.offset.group.filters={"groupFilters":[{"name":"other","patternType":"LITERAL","filterType":"INCLUDE"}]}`)
+	second := w.service.State().Links["l"]
+	require.NotEqual(t, syncedFilters(first.Configs), syncedFilters(second.Configs))
+	require.ErrorIs(t, w.service.announceFilters(ctx, first), errFiltersChanged)
+	require.ErrorIs(t, other.announceFilters(ctx, second), errFiltersChanged)
+	require.Eventually(t, func() bool { return announced() == syncedFilters(second.Configs) }, 10*time.Second, 10*time.Millisecond)
+
+	for s, want := range map[*Service]int{w.service: 1, other: 0} {
+		m := newOffsetMemory(nil)
+		m.keep("g", map[partitionOf]offsetSeen{{"orders", 0}: {source: 5, wrote: 5}}, false)
+		require.NoError(t, s.saveOffsets(ctx, second, m))
+		require.Equal(t, syncedFilters(second.Configs), announced())
+		require.Len(t, w.service.store.offsetsRecord("l", second.ID).prints(), want)
+		require.NoError(t, w.service.update(ctx, func(tx *Tx) error {
+			r := *tx.offsets("l", second.ID)
+			r.Groups = nil
+			return tx.putOffsets("l", &r)
+		}))
+	}
+
+	// Switched off, there is nothing to wait for; with the owner gone there is.
+	a.set("l", "consumer.offset.sync.enable=false")
+	require.Eventually(t, func() bool { return announced() == "" }, 10*time.Second, 10*time.Millisecond)
+	require.NoError(t, other.awaitFilters(ctx, second))
+	owner.all.Store(false)
+	w.service.OwnerChanged()
+	a.set("l", "consumer.offset.sync.enable=true")
+	short, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+	defer cancel()
+	require.Error(t, w.service.awaitFilters(short, second))
+}
+
+// TestCommitToTheEnd: a commit that was sent has its answer when it is over, though nobody wants it any more; one that was not sent is
+// not, then.
+func TestCommitToTheEnd(t *testing.T) {
+	w := offsetWorld(t, "consumer.offset.sync.enable=false")
+	w.commit("g", "orders", "", 20)
+	h := w.holdCommit(90)
+	release := sync.OnceFunc(func() { close(h.release) })
+	defer release()
+	ctx, cancel := context.WithCancel(t.Context())
+	one := func() []*commit {
+		return []*commit{{group: "g", topic: "orders", topicID: w.service.State().Mirrors["orders"].TopicID, end: 90}}
+	}
+	sent, done := one(), make(chan struct{})
+	go func() {
+		defer close(done)
+		w.service.commitToTheEnd(ctx, "g", sent)
+	}()
+	<-h.arrived
+	cancel()
+	select {
+	case <-done:
+		t.Fatalf("over before the answer: %v", sent[0].err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	release()
+	<-done
+	require.NoError(t, sent[0].err)
+	require.EqualValues(t, 90, w.committed("g", "orders", 0).At)
+	late := one()
+	w.service.commitToTheEnd(ctx, "g", late)
+	require.ErrorIs(t, late[0].err, context.Canceled)
+}
