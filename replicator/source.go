@@ -12,6 +12,7 @@ import (
 
 	"klink/admin"
 	"klink/internal/kafkaclient"
+	"klink/replicator/wire"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -36,6 +37,8 @@ type source struct {
 	cfg         linkConfig
 	sasl        bool // the link logs in
 	client      *kgo.Client
+	dialer      *wire.Dialer // of the fetchers' connections
+	at          addresses
 	lastDial    dialError
 	counters    *LinkCounters
 	log         *slog.Logger
@@ -99,6 +102,7 @@ func newSource(r *Replicator, link *admin.Link) (*source, error) {
 	if s.client, err = kgo.NewClient(opts...); err != nil {
 		return nil, fmt.Errorf("link %q: %w", link.Name, err)
 	}
+	s.dialer = wire.DialerOf(s.client)
 	ctx, cancel := context.WithCancel(r.life)
 	s.cancel = cancel
 	r.spawn(func(context.Context) { s.run(ctx) })
@@ -245,7 +249,8 @@ func (s *source) ok(clusterID string) {
 
 // assign gives every partition to the fetcher of its leader; s.mu is held. Nothing is fetched from a foreign cluster.
 func (s *source) assign(spawn func(*fetcher), foreign bool) {
-	byLeader := map[int32][]*worker{}
+	byLeader := map[int32][]fetcherTopic{}
+	topics := map[string]bool{}
 	for m := range s.mirrors {
 		if foreign {
 			break
@@ -254,11 +259,20 @@ func (s *source) assign(spawn func(*fetcher), foreign bool) {
 		if !ok || !m.mayFetch() {
 			continue
 		}
+		twin := topics[m.sourceTopic]
+		topics[m.sourceTopic] = true
 		for _, w := range m.all() {
-			if int(w.id) < len(t.leaders) && t.leaders[w.id] >= 0 {
-				w.leader.Store(t.epochs[w.id])
-				byLeader[t.leaders[w.id]] = append(byLeader[t.leaders[w.id]], w)
+			if int(w.id) >= len(t.leaders) || t.leaders[w.id] < 0 {
+				continue
 			}
+			w.leader.Store(t.epochs[w.id])
+			of := byLeader[t.leaders[w.id]]
+			if len(of) == 0 || of[len(of)-1].m != m {
+				of = append(of, fetcherTopic{m: m, twin: twin})
+			}
+			last := &of[len(of)-1]
+			last.workers = append(last.workers, w)
+			byLeader[t.leaders[w.id]] = of
 		}
 	}
 	for broker, f := range s.fetchers {
@@ -268,7 +282,7 @@ func (s *source) assign(spawn func(*fetcher), foreign bool) {
 			s.r.fetchers.Add(-1)
 		}
 	}
-	for broker, workers := range byLeader {
+	for broker, topics := range byLeader {
 		f := s.fetchers[broker]
 		if f == nil {
 			f = newFetcher(s, broker)
@@ -276,9 +290,11 @@ func (s *source) assign(spawn func(*fetcher), foreign bool) {
 			s.r.fetchers.Add(1)
 			spawn(f)
 		}
-		f.workers.Store(&workers)
-		for _, w := range workers {
-			w.fetcher.Store(f)
+		f.topics.Store(&topics)
+		for _, t := range topics {
+			for _, w := range t.workers {
+				w.fetcher.Store(f)
+			}
 		}
 		f.wake()
 	}
