@@ -56,8 +56,8 @@ type fetcher struct {
 	frame   *frame // of the response that is delivered
 }
 
-// fetcherTopic is the partitions of a topic that a fetcher fetches. twin says that a topic before it in the list, of another
-// mirror, is the same at the source: a fetch names each partition once.
+// fetcherTopic is the partitions of a topic that a fetcher fetches. twin says that another mirror is of the same
+// topic at the source: a fetch names each partition once, and so they take turns.
 type fetcherTopic struct {
 	m       *mirror
 	workers []*worker

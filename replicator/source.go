@@ -250,7 +250,10 @@ func (s *source) ok(clusterID string) {
 // assign gives every partition to the fetcher of its leader; s.mu is held. Nothing is fetched from a foreign cluster.
 func (s *source) assign(spawn func(*fetcher), foreign bool) {
 	byLeader := map[int32][]fetcherTopic{}
-	topics := map[string]bool{}
+	mirrorsOf := map[string]int{}
+	for m := range s.mirrors {
+		mirrorsOf[m.sourceTopic]++
+	}
 	for m := range s.mirrors {
 		if foreign {
 			break
@@ -259,8 +262,6 @@ func (s *source) assign(spawn func(*fetcher), foreign bool) {
 		if !ok || !m.mayFetch() {
 			continue
 		}
-		twin := topics[m.sourceTopic]
-		topics[m.sourceTopic] = true
 		for _, w := range m.all() {
 			if int(w.id) >= len(t.leaders) || t.leaders[w.id] < 0 {
 				continue
@@ -268,7 +269,7 @@ func (s *source) assign(spawn func(*fetcher), foreign bool) {
 			w.leader.Store(t.epochs[w.id])
 			of := byLeader[t.leaders[w.id]]
 			if len(of) == 0 || of[len(of)-1].m != m {
-				of = append(of, fetcherTopic{m: m, twin: twin})
+				of = append(of, fetcherTopic{m: m, twin: mirrorsOf[m.sourceTopic] > 1})
 			}
 			last := &of[len(of)-1]
 			last.workers = append(last.workers, w)
