@@ -144,8 +144,10 @@ func TestRoundTrip(t *testing.T) {
 		{"TLS", []kfake.Opt{kfake.TLS(serverTLS)}, []kgo.Opt{kgo.DialTLSConfig(clientTLS)}, true},
 		{"SASL", []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "p")}, []kgo.Opt{login}, true},
 		{
-			"SCRAM, the second mechanism, over TLS", []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("SCRAM-SHA-512", "u", "p"), kfake.TLS(serverTLS)},
-			[]kgo.Opt{kgo.SASL(scram.Auth{User: "u", Pass: "p"}.AsSha512Mechanism()), kgo.DialTLSConfig(clientTLS)}, true,
+			"SCRAM, the second mechanism, over TLS",
+			[]kfake.Opt{kfake.EnableSASL(), kfake.Superuser("SCRAM-SHA-512", "u", "p"), kfake.TLS(serverTLS)},
+			[]kgo.Opt{kgo.SASL(scram.Auth{User: "u", Pass: "p"}.AsSha512Mechanism()), kgo.DialTLSConfig(clientTLS)},
+			true,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
