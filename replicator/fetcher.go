@@ -48,11 +48,12 @@ type fetcher struct {
 	tools   fetchTools
 	link    brokerLink
 	reach   reach
-	jobs    []fetchJob // of the fetch that is made, in the order of names
-	names   order
+	session fetchSession
 	request wire.FetchRequest
 	answer  wire.FetchResponse
 	asks    fetchAsks
+	// answeredAt is when the last fetch was answered, in Unix nanoseconds; see worker.heard.
+	answeredAt atomic.Int64
 	frame   *frame // of the response that is delivered
 }
 
@@ -64,10 +65,11 @@ type fetcherTopic struct {
 	twin    bool
 }
 
-// fetchAsks is what a fetch asks for.
+// fetchAsks is what a fetch asks for, and which topic and partition it names first.
 type fetchAsks struct {
 	total, partition int32
 	wait             time.Duration
+	first            int
 }
 
 func newFetcher(s *source, broker int32) *fetcher {
@@ -95,19 +97,9 @@ func (f *fetcher) wake() {
 	}
 }
 
-// fetchJob is one partition in a fetch.
-type fetchJob struct {
-	w       *worker
-	gen     uint32
-	offset  int64
-	leader  int32    // the source's leader epoch that it is made under, -1 = unknown
-	largest int      // bytes of the largest batch met
-	seen    epochEnd // of a job that does not fetch but compare: what with
-	answer  bool     // its result has been delivered
-}
-
 func (f *fetcher) run(ctx context.Context) {
 	defer f.link.close()
+	defer f.session.end()
 	for ctx.Err() == nil {
 		reserve := f.s.r.reservation(f.reach.times(maxFetchBytes, farFetchBytes))
 		if f.s.r.budget.reserve(ctx, reserve) != nil {
@@ -122,7 +114,7 @@ func (f *fetcher) run(ctx context.Context) {
 			}
 			f.wake()
 		}
-		if len(f.jobs) == 0 {
+		if f.session.out == 0 {
 			f.s.r.budget.put(reserve)
 			f.rest(ctx, busy)
 			continue
@@ -150,74 +142,80 @@ func (f *fetcher) rest(ctx context.Context, busy bool) {
 	}
 }
 
-// collect begins a fetch for every partition that wants one, in jobs, or, where what was seen has to be compared first, that.
-// busy says that some are left out only for now.
+// collect begins a fetch for every partition that wants one, or, where what was seen has to be compared first, that. busy says
+// that some are left out only for now.
 func (f *fetcher) collect() (compares []*fetchJob, busy bool) {
-	topics := *f.topics.Load()
+	s := &f.session
+	s.adopt(*f.topics.Load())
 	limit := int(f.reach.times(int64(f.s.r.queueLimit(1)), int64(f.s.r.queueLimit(maxReach))))
 	now := time.Now()
 	f.first++
-	f.names.reset()
-	clear(f.jobs)
-	f.jobs = f.jobs[:0]
-	for n := range topics {
-		t := &topics[(n+f.first)%len(topics)]
-		if t.twin && f.names.has(t.m.sourceTopic) {
+	s.out = 0
+	for i := range s.topics {
+		t := &s.topics[(i+f.first)%len(s.topics)]
+		if t.twin && s.asked(t) {
 			busy = true
+			for n := range t.jobs {
+				t.jobs[n].out = false
+			}
 			continue
 		}
-		named := false
-		for k := range t.workers {
-			w := t.workers[(k+f.first)%len(t.workers)]
-			w.mu.Lock()
-			offset, ok := w.core.wantsFetch(limit)
-			if ok && now.Before(w.notBefore) {
-				ok, busy = false, true
-			} else if !ok && !w.core.ended() && w.core.doomed == nil {
-				busy = true
+		for n := range t.jobs {
+			j := &t.jobs[n]
+			compare, wants, later := j.collect(limit, now)
+			busy = busy || later
+			if compare {
+				again := *j
+				compares, busy = append(compares, &again), true
 			}
-			if !ok {
-				w.mu.Unlock()
-				continue
+			if wants {
+				s.out++
 			}
-			j := fetchJob{w: w, gen: w.core.beginFetch(), offset: offset, leader: w.leader.Load(), largest: w.core.largest}
-			if w.core.mustCompare(j.leader) {
-				j.seen = w.core.seen
-				compares, busy = append(compares, &j), true
-			} else {
-				if !named {
-					named = true
-					f.names.addTopic(t.m.sourceTopic, t.m.id())
-				}
-				f.names.add(w.id)
-				f.jobs = append(f.jobs, j)
-			}
-			w.mu.Unlock()
 		}
 	}
 	return compares, busy
 }
 
+// collect begins a fetch of one partition if it wants one: wants says that one is out, from before or from now, compare that it
+// has to compare first, later that it may soon want one.
+func (j *fetchJob) collect(limit int, now time.Time) (compare, wants, later bool) {
+	w := j.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if j.out && j.gen == w.core.gen && w.core.fetching {
+		return false, true, false
+	}
+	j.out = false
+	offset, ok := w.core.wantsFetch(limit)
+	if !ok {
+		return false, false, !w.core.ended() && w.core.doomed == nil
+	}
+	if now.Before(w.notBefore) {
+		return false, false, true
+	}
+	j.gen, j.offset, j.leader, j.largest, j.answer = w.core.beginFetch(), offset, w.leader.Load(), w.core.largest, false
+	w.askedAt = now
+	if w.core.mustCompare(j.leader) {
+		j.seen = w.core.seen
+		return true, false, true
+	}
+	j.out = true
+	return false, true, false
+}
+
 // fetch sends one fetch and delivers what it brings. The reservation becomes a frame or is given back.
 func (f *fetcher) fetch(ctx context.Context, reserved int64, busy bool) (err error) {
-	answered := false
+	s := &f.session
 	defer func() {
-		for n := range f.jobs {
-			switch j := &f.jobs[n]; {
-			case j.answer:
-			case answered:
-				j.failed()
-			default:
-				j.lost()
-			}
-		}
 		if err != nil {
+			s.end()
 			f.link.close()
 		}
 	}()
-	limit := min(f.reach.times(int64(f.s.cfg.partitionBytes), reserved), max(f.reach.times(int64(f.s.r.queueLimit(1)), int64(f.s.r.queueLimit(maxReach))), minPartitionFetch))
+	queue := f.reach.times(int64(f.s.r.queueLimit(1)), int64(f.s.r.queueLimit(maxReach)))
+	limit := min(f.reach.times(int64(f.s.cfg.partitionBytes), reserved), max(queue, minPartitionFetch))
 	f.asks = fetchAsks{
-		total: int32(max(reserved-int64(partitionRoom*(len(f.jobs)+1)), reserved/2)), partition: int32(limit), wait: f.s.cfg.maxWait,
+		total: int32(max(reserved-int64(partitionRoom*(s.out+1)), reserved/2)), partition: int32(limit), wait: f.s.cfg.maxWait, first: f.first,
 	}
 	if busy {
 		f.asks.wait = min(f.asks.wait, maxWaitBusy)
@@ -240,13 +238,17 @@ func (f *fetcher) fetch(ctx context.Context, reserved int64, busy bool) (err err
 		return err
 	}
 	transfer := time.Since(first)
-	version := f.request.Version()
-	f.answer.Reset(version, fr.mem[:size])
+	f.answer.Reset(s.version, fr.mem[:size])
 	conn.Throttle(f.answer.ThrottleMillis)
 	if err := kerr.ErrorForCode(f.answer.ErrorCode); err != nil {
+		if s.granted() && sessionError(err) {
+			s.end() // the broker has dropped it, for others'
+			return nil
+		}
 		return err
 	}
-	answered = true
+	s.answered(f.answer.SessionID, &f.asks)
+	f.answeredAt.Store(first.Add(transfer).UnixNano())
 	f.wait.reset()
 	f.s.counters.Fetches.Add(1)
 	f.frame = fr
@@ -256,13 +258,16 @@ func (f *fetcher) fetch(ctx context.Context, reserved int64, busy bool) (err err
 		n := int64(len(p.Records))
 		bytes, full = bytes+n, full || n >= limit*3/4
 		f.s.counters.FetchedBytes.Add(n)
-		if at := f.names.find(f.answer.Topic, &f.answer.TopicID, version >= wire.FirstFetchWithIDs, p.Partition); at >= 0 && !f.jobs[at].answer {
-			f.jobs[at].answer = true
-			f.deliver(ctx, &f.jobs[at], p)
+		if j := s.find(f.answer.Topic, &f.answer.TopicID, s.version >= wire.FirstFetchWithIDs, p.Partition); j != nil {
+			j.out = false
+			f.deliver(ctx, j, p)
 		}
 	}
 	f.frame = nil
 	f.reach.learn(full || bytes >= int64(f.asks.total)*3/4, first.Sub(sent), transfer)
+	if !s.granted() {
+		s.leftOut()
+	}
 	return f.answer.Err()
 }
 
@@ -285,32 +290,15 @@ func (f *fetcher) read(conn *wire.Conn, reserved int64, size int) (*frame, error
 // maxTrusted is up to how many bytes are taken at a source's word: no batch of usual size is longer.
 const maxTrusted = 1 << 20
 
-// prepare builds the fetch of the jobs, for a connection.
+// prepare builds the fetch, for a connection.
 func (f *fetcher) prepare(conn *wire.Conn) (wire.Request, error) {
-	ids := true
-	for i := range f.names.topics {
-		ids = ids && f.names.topics[i].id != [16]byte{}
-	}
-	version, err := conn.FetchVersion(ids)
+	version, err := conn.FetchVersion(f.session.ids())
 	if err != nil {
 		return nil, err
 	}
-	r := &f.request
-	r.Begin(version, f.s.dialer.ClientID(), wire.FetchParams{
-		MaxWaitMillis: int32(f.asks.wait.Milliseconds()), MinBytes: 1, MaxBytes: f.asks.total, ReadCommitted: true,
-		SessionEpoch: -1, // no session
-	}, len(f.names.topics))
-	for i := range f.names.topics {
-		t := &f.names.topics[i]
-		r.Topic(t.name, &t.id, t.to-t.from)
-		for n := t.from; n < t.to; n++ {
-			j := &f.jobs[n]
-			r.Partition(j.w.id, j.leader, j.offset, max(f.asks.partition, int32(j.largest)))
-		}
-	}
-	r.Forget(0)
-	r.End()
-	return r, nil
+	f.session.prepare(conn, version, f.asks.partition)
+	f.session.build(&f.request, f.s.dialer.ClientID(), &f.asks)
+	return &f.request, nil
 }
 
 // deliver hands one partition's result to its worker.
@@ -321,6 +309,7 @@ func (f *fetcher) deliver(ctx context.Context, j *fetchJob, p *wire.FetchPartiti
 		return
 	}
 	w.mu.Lock()
+	w.heard()
 	now := time.Now()
 	before, current := len(w.core.queue), j.gen == w.core.gen
 	f.tools.noAppendTime = f.s.r.dest.noAppendTime.Load()

@@ -71,8 +71,3 @@ func (o *order) find(name []byte, id *[16]byte, byID bool, partition int32) int 
 	o.at++
 	return o.at - 1
 }
-
-// has says whether a topic is named.
-func (o *order) has(name string) bool {
-	return slices.ContainsFunc(o.topics, func(t orderTopic) bool { return t.name == name })
-}

@@ -1,10 +1,12 @@
 package replicator
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -254,7 +256,11 @@ func (s *source) assign(spawn func(*fetcher), foreign bool) {
 	for m := range s.mirrors {
 		mirrorsOf[m.sourceTopic]++
 	}
-	for m := range s.mirrors {
+	// In the same order each time: a fetcher takes another list for other partitions.
+	ordered := slices.SortedFunc(maps.Keys(s.mirrors), func(a, b *mirror) int {
+		return cmp.Or(strings.Compare(a.sourceTopic, b.sourceTopic), strings.Compare(a.topic, b.topic))
+	})
+	for _, m := range ordered {
 		if foreign {
 			break
 		}
