@@ -54,7 +54,7 @@ type fetcher struct {
 	asks    fetchAsks
 	// answeredAt is when the last fetch was answered, in Unix nanoseconds; see worker.heard.
 	answeredAt atomic.Int64
-	frame   *frame // of the response that is delivered
+	frame      *frame // of the response that is delivered
 }
 
 // fetcherTopic is the partitions of a topic that a fetcher fetches. twin says that another mirror is of the same
