@@ -14,16 +14,18 @@ import (
 )
 
 const (
-	// minPartitionQueue and maxPartitionQueue bound how many bytes a partition queues before its fetching pauses.
+	// minPartitionQueue and maxPartitionQueue bound how many bytes a partition queues before its fetching pauses. Little is
+	// better than much: what was just read is appended from the processor's caches.
 	minPartitionQueue = 16 << 10
-	maxPartitionQueue = 4 << 20
+	maxPartitionQueue = 1 << 20
 	// minReservation is the least that a fetch asks for.
 	minReservation = 64 << 10
 	// minPartitionFetch is the least that a fetch asks for of one partition. A broker gives one batch of any size for the
 	// first partition that has data (KIP-74), and for the others nothing if their next batch is larger than was asked for.
 	minPartitionFetch = 128 << 10
-	// maxFetchBytes is the most that a fetch asks for, farFetchBytes the most of a far source.
-	maxFetchBytes = 16 << 20
+	// maxFetchBytes is the most that a fetch asks for, farFetchBytes the most of a far source (reach). Measured, 12 partitions of
+	// 127 KB batches: 16 MiB, with queues of 4 MiB, cost 0.94 CPU s/GB, 4 MiB, with queues of 1 MiB, 0.66.
+	maxFetchBytes = 4 << 20
 	farFetchBytes = 64 << 20
 	// partitionRoom is how many bytes a response has for a partition, beside its records; aborted transactions come on top.
 	partitionRoom = 64
@@ -274,7 +276,11 @@ func (f *fetcher) fetch(ctx context.Context, reserved int64, busy bool) (err err
 // read reads a response of size bytes into a frame, held by the caller also if there is an error. For more than was reserved
 // memory is taken only as the bytes come: a length that is a lie costs nothing.
 func (f *fetcher) read(conn *wire.Conn, reserved int64, size int) (*frame, error) {
-	fr := f.s.r.budget.read(reserved, min(int64(size), max(reserved, maxTrusted)))
+	memory := min(int64(size), max(reserved, maxTrusted))
+	if memory > reserved/2 && memory < reserved {
+		memory = reserved // one size for all that are about full: then it is there from before
+	}
+	fr := f.s.r.budget.read(reserved, memory)
 	for used := 0; ; {
 		to := min(size, len(fr.mem))
 		if err := conn.Read(fr.mem[used:to]); err != nil {
