@@ -7,7 +7,7 @@ import (
 )
 
 // copyBelow is the size in bytes below which records are copied into the request: for so few bytes a copy is cheaper than one
-// more part of a writev (BenchmarkProduceBuild, and DESIGN section 10 in docs/benchmarks.md).
+// more part of a writev (BenchmarkProduceBuild).
 const copyBelow = 1 << 10
 
 // message is a request in memory: the bytes that are written for it, and between them records by reference. Its memory is used
