@@ -26,7 +26,7 @@ const (
 	// maxFetchBytes is the most that a fetch asks for, farFetchBytes the most of a far source (reach). Measured, 12 partitions of
 	// 127 KB batches: 16 MiB, with queues of 4 MiB, cost 0.94 CPU s/GB, 4 MiB, with queues of 1 MiB, 0.66.
 	maxFetchBytes = 4 << 20
-	farFetchBytes = 64 << 20
+	farFetchBytes = 32 << 20
 	// partitionRoom is how many bytes a response has for a partition, beside its records; aborted transactions come on top.
 	partitionRoom = 64
 	// maxWaitBusy replaces the maximum wait of a fetch while partitions are left out that may soon want to be fetched: a
