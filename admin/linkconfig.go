@@ -175,7 +175,7 @@ var linkConfigs = []LinkConfig{
 	},
 	{
 		Name: ConfigReplicaFetchMaxBytes, Type: TypeInt, Default: "1048576", Importance: "low", Allowed: "1024 to 104857600", check: between(1024, 104857600),
-		Doc: "How much to fetch of one partition at once, in bytes. A single batch may be larger.",
+		Doc: "How much to fetch of one partition at once, in bytes. A single batch may be larger, and of a source that is far away up to 32 times as much is asked for.",
 	},
 	{
 		Name: ConfigFetchMaxWait, Type: TypeInt, Default: "500", Importance: "low", Allowed: "1 to 60000", check: between(1, 60000),

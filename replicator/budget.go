@@ -15,6 +15,7 @@ import (
 // Reservations are served in the order they came, so no fetcher starves.
 type budget struct {
 	total int64
+	pool  *pool
 
 	mu      sync.Mutex
 	free    int64
@@ -28,7 +29,7 @@ type waiter struct {
 	ready chan struct{}
 }
 
-func newBudget(total int64) *budget { return &budget{total: total, free: total} }
+func newBudget(total int64) *budget { return &budget{total: total, free: total, pool: newPool(total)} }
 
 // reserve waits until n bytes are free and takes them. n must not exceed the total.
 func (b *budget) reserve(ctx context.Context, n int64) error {
@@ -93,23 +94,56 @@ func (b *budget) usage() (held, maxHeld int64) {
 	return b.held, b.maxHeld
 }
 
-// frame turns a reservation of reserved bytes into a frame of size bytes, held once, by the caller.
+// frame turns a reservation of reserved bytes into a frame for size bytes of anybody's memory, held once, by the caller.
 func (b *budget) frame(reserved, size int64) *frame {
+	f := &frame{budget: b, size: size}
+	f.refs.Store(1)
+	b.hold(reserved, size)
+	return f
+}
+
+// hold accounts for a frame.
+func (b *budget) hold(reserved, size int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.held += size
 	b.maxHeld = max(b.maxHeld, b.held)
 	b.putLocked(reserved - size)
-	f := &frame{budget: b, size: size}
+}
+
+// read turns a reservation into a frame with memory of its own for at least size bytes, held once, by the caller.
+func (b *budget) read(reserved, size int64) *frame {
+	f, _ := frames.Get().(*frame)
+	if f == nil {
+		f = &frame{}
+	}
+	f.budget, f.mem = b, b.pool.get(size)
+	f.size = int64(cap(f.mem))
 	f.refs.Store(1)
+	b.hold(reserved, f.size)
 	return f
 }
 
+// grow gives the frame, which nobody else holds, memory for size bytes; the first used of it stay.
+func (f *frame) grow(used, size int64) {
+	mem := f.budget.pool.get(size)
+	copy(mem, f.mem[:used])
+	f.budget.hold(0, int64(cap(mem))-f.size)
+	f.budget.pool.put(f.mem)
+	f.mem, f.size = mem, int64(cap(mem))
+}
+
+// frames are those that can be used again, without their memory.
+var frames sync.Pool
+
 // frame is the memory of one fetch response. It stays accounted for while any batch in it is queued or in flight, because
 // all of it stays in memory until then.
+//
+// Invariant: who looks at bytes of it holds it. When the last one releases it, its memory is overwritten by another fetch.
 type frame struct {
 	budget *budget
 	size   int64
+	mem    []byte // of the budget's pool; nil = anybody's
 	refs   atomic.Int64
 }
 
@@ -119,8 +153,14 @@ func (f *frame) release() {
 	if f.refs.Add(-1) > 0 {
 		return
 	}
-	f.budget.mu.Lock()
-	defer f.budget.mu.Unlock()
-	f.budget.held -= f.size
-	f.budget.putLocked(f.size)
+	b, size, mem := f.budget, f.size, f.mem
+	if mem != nil {
+		f.budget, f.mem = nil, nil
+		b.pool.put(mem)
+		frames.Put(f)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held -= size
+	b.putLocked(size)
 }

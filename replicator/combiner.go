@@ -58,6 +58,7 @@ type combiner struct {
 	queues  [unitKinds]unitQueue
 	pushes  uint64
 	out     []*request // in the order in which they were given
+	spare   []*request // that are done, to be used again
 	watched bool
 }
 
@@ -136,7 +137,13 @@ func (c *combiner) take(now time.Time) (*request, time.Duration) {
 		c.watched = again > 0
 		return nil, again
 	}
-	r := &request{kind: kind, workers: q.take(), since: now}
+	var r *request
+	if n := len(c.spare) - 1; n >= 0 {
+		r, c.spare = c.spare[n], c.spare[:n]
+	} else {
+		r = &request{}
+	}
+	*r = request{kind: kind, workers: q.take(r.workers[:0]), since: now}
 	c.out = append(c.out, r)
 	if len(c.queues[batchUnits].list)+len(c.queues[markerUnits].list) > 0 {
 		c.signal()
@@ -191,12 +198,15 @@ func (c *combiner) answered(r *request) {
 	r.answering = true
 }
 
-// done says that all results of a request have been delivered. Who says so asks for the next one at once, or for no more.
+// done says that all results of a request have been delivered, and gives the request back. Who says so asks for the next one at
+// once, or for no more.
 func (c *combiner) done(r *request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if i := slices.Index(c.out, r); i >= 0 {
 		c.out = slices.Delete(c.out, i, i+1)
+		clear(r.workers)
+		c.spare = append(c.spare, r)
 	}
 }
 
@@ -210,8 +220,8 @@ func (c *combiner) signal() {
 
 func (q *unitQueue) small() bool { return len(q.list) < smallUnits && q.bytes < smallBytes }
 
-// take takes as much as goes in a request, at least one unit.
-func (q *unitQueue) take() (workers []*worker) {
+// take adds as much to workers as goes in a request, at least one unit.
+func (q *unitQueue) take(workers []*worker) []*worker {
 	n, bytes, markers := 0, 0, 0
 	for n < len(q.list) && n < maxProducePartitions && bytes < maxProduceBytes {
 		u := q.list[n]

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"klink/replicator/wire"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -21,7 +23,9 @@ var errNotThere = errors.New("no such topic at the destination")
 // destination is the cluster that mirrors live on: leaders of partitions, and the streams that append.
 type destination struct {
 	r       *Replicator
-	clients []*kgo.Client // one per lane of a stream; franz-go keeps one produce connection per client and broker
+	clients []*kgo.Client // one per lane of a stream, for what is not batches; franz-go keeps one connection per client and broker
+	dialer  *wire.Dialer  // of the connections that append
+	at      addresses
 
 	refreshes singleflight.Group
 	slots     chan struct{} // bounds how many partitions are resumed at once
@@ -67,6 +71,7 @@ func newDestination(r *Replicator, opts []kgo.Opt, connections int) (*destinatio
 		}
 		d.clients = append(d.clients, cl)
 	}
+	d.dialer = wire.DialerOf(d.clients[0])
 	return d, nil
 }
 
@@ -88,8 +93,7 @@ func (d *destination) stream(broker int32) *stream {
 		s = &stream{d: d, broker: broker, units: newCombiner(len(d.clients))}
 		d.streams[broker] = s
 		for _, cl := range d.clients {
-			to := cl.Broker(int(broker))
-			d.r.spawn(func(ctx context.Context) { s.lane(ctx, to) })
+			d.r.spawn(newLane(s, cl).run)
 		}
 	}
 	return s
@@ -122,6 +126,7 @@ func (d *destination) fetchTopic(ctx context.Context, name string) (*destTopic, 
 	if err != nil {
 		return nil, err
 	}
+	d.at.learn(resp.Brokers)
 	if len(resp.Topics) != 1 {
 		return nil, fmt.Errorf("metadata of %q was answered for %d topics", name, len(resp.Topics))
 	}

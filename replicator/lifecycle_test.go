@@ -447,7 +447,12 @@ func TestLinkConfigChangeKeepsThePosition(t *testing.T) {
 	w.awaitCaughtUp("orders")
 	m := w.r.mirror("orders")
 	gone := src.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Observe: true, Count: -1, When: func(r kmsg.Request) bool {
-		return r.(*kmsg.FetchRequest).Topics[0].Partitions[0].FetchOffset < 5
+		for _, t := range r.(*kmsg.FetchRequest).Topics { // none in a session without changes
+			if t.Partitions[0].FetchOffset < 5 {
+				return true
+			}
+		}
+		return false
 	}})
 	w.control.change(func(s *admin.State) {
 		l := *s.Links[linkName]

@@ -91,6 +91,7 @@ func (r *Replicator) Stats() Stats {
 func (w *worker) lag(now time.Time) PartitionLag {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.heard()
 	l := PartitionLag{Link: w.m.link, Topic: w.m.topic, Partition: w.id, State: w.core.state.String(), Offsets: -1}
 	if end := w.shownEnd(); end >= 0 && w.core.sourceEnd >= 0 {
 		l.Offsets = max(0, w.core.sourceEnd-end)

@@ -100,7 +100,8 @@ type partition struct {
 	holeLen   int64  // offsets of the hole before fetchAt that are filled with markers
 	realigned bool   // whether holes are to be filled has changed: the log is read anew as soon as that can be
 
-	queue    []item // [0] is in flight if inFlight
+	queue    []item // [0] is in flight if inFlight; a part of items
+	items    []item // the memory of queue
 	inFlight bool
 	queued   int // bytes in queue
 	fetchAt  int64
@@ -394,6 +395,20 @@ func (p *partition) pop() item {
 		p.release(i)
 	}
 	return i
+}
+
+// push puts an item at the end of the queue, whose memory is used again.
+func (p *partition) push(i item) {
+	if n := len(p.queue); n == cap(p.queue) {
+		to := p.items[:cap(p.items)]
+		if len(to) < 2*(n+1) {
+			to = make([]item, max(8, 2*(n+1)))
+		}
+		copy(to, p.queue)
+		clear(to[n:])
+		p.items, p.queue = to, to[:n]
+	}
+	p.queue = append(p.queue, i)
 }
 
 // drop forgets what is queued but not in flight, and what is being fetched. It will be fetched again.

@@ -225,7 +225,7 @@ func (p *partition) enqueue(b batch.Header, epoch int32, alias bool, f fetched, 
 		b = bytes.Clone(b)
 	}
 	i := item{bytes: b, base: base, records: b.Count(), seen: p.seen, frame: f.tools.keep(b, alias)}
-	p.queue = append(p.queue, i)
+	p.push(i)
 	p.queued += len(i.bytes)
 	p.tail, p.fetchAt, p.holeLen = i.end(), i.end(), 0
 	p.note(epoch, i.end())
@@ -260,7 +260,7 @@ func (p *partition) fill(to int64) {
 		}
 	}
 	for ; from < to; from += maxRequestMarkers {
-		p.queue = append(p.queue, item{base: from, records: int32(min(to-from, maxRequestMarkers)), seen: p.seen})
+		p.push(item{base: from, records: int32(min(to-from, maxRequestMarkers)), seen: p.seen})
 	}
 }
 

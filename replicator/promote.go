@@ -310,8 +310,11 @@ func (s *source) leadersOf(ctx context.Context, mirrors []*mirror) (byLeader map
 	return byLeader, partitions, nil
 }
 
-// readUncommitted is the isolation level that tells the high watermark, where readCommitted tells the last stable offset.
-const readUncommitted = 0
+// The isolation levels: readUncommitted tells the high watermark, readCommitted the last stable offset.
+const (
+	readUncommitted = 0
+	readCommitted   = 1
+)
 
 // listEnds asks a broker for the ends of partitions that it leads; those with an error are left out.
 func (s *source) listEnds(ctx context.Context, broker int32, of []endAt, isolation int8) (map[endAt]int64, error) {

@@ -186,6 +186,7 @@ func (r *Replicator) maintain(ctx context.Context) {
 			return
 		case now := <-t.C:
 			scarce := r.budget.scarce()
+			r.budget.pool.trim()
 			for _, m := range r.mirrorsNow() {
 				for _, w := range m.all() {
 					w.follow(now)
@@ -231,14 +232,15 @@ func (r *Replicator) statusHere(topic string) []admin.PartitionStatus {
 }
 
 // reservation is how much a fetch asks for: all fetchers together at most half of the budget, so that fetches that wait
-// for data leave room for what is being appended.
+// for data leave room for what is being appended. It is a size that memory comes in, so that what was asked for fits it.
 func (r *Replicator) reservation(most int64) int64 {
 	share := r.budget.total / (2 * max(1, r.fetchers.Load()))
-	return max(minReservation, min(share, most))
+	return floorClass(max(minReservation, min(share, most)))
 }
 
-// queueLimit is how many bytes a partition queues before its fetching pauses: all together a quarter of the budget.
-func (r *Replicator) queueLimit() int {
+// queueLimit is how many bytes a partition queues before its fetching pauses: all together a quarter of the budget, and each
+// so many times maxPartitionQueue.
+func (r *Replicator) queueLimit(times int64) int {
 	n := max(1, r.partitions.Load())
-	return int(max(minPartitionQueue, min(r.budget.total/(4*n), maxPartitionQueue)))
+	return int(max(minPartitionQueue, min(r.budget.total/(4*n), times*maxPartitionQueue)))
 }

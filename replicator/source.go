@@ -1,10 +1,12 @@
 package replicator
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,6 +14,7 @@ import (
 
 	"klink/admin"
 	"klink/internal/kafkaclient"
+	"klink/replicator/wire"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -36,6 +39,8 @@ type source struct {
 	cfg         linkConfig
 	sasl        bool // the link logs in
 	client      *kgo.Client
+	dialer      *wire.Dialer // of the fetchers' connections
+	at          addresses
 	lastDial    dialError
 	counters    *LinkCounters
 	log         *slog.Logger
@@ -99,6 +104,7 @@ func newSource(r *Replicator, link *admin.Link) (*source, error) {
 	if s.client, err = kgo.NewClient(opts...); err != nil {
 		return nil, fmt.Errorf("link %q: %w", link.Name, err)
 	}
+	s.dialer = wire.DialerOf(s.client)
 	ctx, cancel := context.WithCancel(r.life)
 	s.cancel = cancel
 	r.spawn(func(context.Context) { s.run(ctx) })
@@ -245,8 +251,16 @@ func (s *source) ok(clusterID string) {
 
 // assign gives every partition to the fetcher of its leader; s.mu is held. Nothing is fetched from a foreign cluster.
 func (s *source) assign(spawn func(*fetcher), foreign bool) {
-	byLeader := map[int32][]*worker{}
+	byLeader := map[int32][]fetcherTopic{}
+	mirrorsOf := map[string]int{}
 	for m := range s.mirrors {
+		mirrorsOf[m.sourceTopic]++
+	}
+	// In the same order each time: a fetcher takes another list for other partitions.
+	ordered := slices.SortedFunc(maps.Keys(s.mirrors), func(a, b *mirror) int {
+		return cmp.Or(strings.Compare(a.sourceTopic, b.sourceTopic), strings.Compare(a.topic, b.topic))
+	})
+	for _, m := range ordered {
 		if foreign {
 			break
 		}
@@ -255,10 +269,17 @@ func (s *source) assign(spawn func(*fetcher), foreign bool) {
 			continue
 		}
 		for _, w := range m.all() {
-			if int(w.id) < len(t.leaders) && t.leaders[w.id] >= 0 {
-				w.leader.Store(t.epochs[w.id])
-				byLeader[t.leaders[w.id]] = append(byLeader[t.leaders[w.id]], w)
+			if int(w.id) >= len(t.leaders) || t.leaders[w.id] < 0 {
+				continue
 			}
+			w.leader.Store(t.epochs[w.id])
+			of := byLeader[t.leaders[w.id]]
+			if len(of) == 0 || of[len(of)-1].m != m {
+				of = append(of, fetcherTopic{m: m, twin: mirrorsOf[m.sourceTopic] > 1})
+			}
+			last := &of[len(of)-1]
+			last.workers = append(last.workers, w)
+			byLeader[t.leaders[w.id]] = of
 		}
 	}
 	for broker, f := range s.fetchers {
@@ -268,7 +289,7 @@ func (s *source) assign(spawn func(*fetcher), foreign bool) {
 			s.r.fetchers.Add(-1)
 		}
 	}
-	for broker, workers := range byLeader {
+	for broker, topics := range byLeader {
 		f := s.fetchers[broker]
 		if f == nil {
 			f = newFetcher(s, broker)
@@ -276,9 +297,11 @@ func (s *source) assign(spawn func(*fetcher), foreign bool) {
 			s.r.fetchers.Add(1)
 			spawn(f)
 		}
-		f.workers.Store(&workers)
-		for _, w := range workers {
-			w.fetcher.Store(f)
+		f.topics.Store(&topics)
+		for _, t := range topics {
+			for _, w := range t.workers {
+				w.fetcher.Store(f)
+			}
 		}
 		f.wake()
 	}

@@ -42,6 +42,7 @@ func (s *source) check(ctx context.Context, full bool, spawn func(*fetcher)) (ag
 	if resp.ClusterID != nil {
 		clusterID = *resp.ClusterID
 	}
+	s.at.learn(resp.Brokers)
 	s.ok(clusterID)
 	if !full {
 		return false, nil

@@ -4,14 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"time"
 
 	"klink/admin"
 	"klink/protocol/batch"
+	"klink/replicator/wire"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 const (
@@ -31,110 +31,193 @@ type stream struct {
 	units  *combiner
 }
 
-// appendJob is one batch in a produce request.
+// appendJob is one unit in a request.
 type appendJob struct {
 	w    *worker
 	i    item
+	next int  // of the same topic, -1 = none; see lane.group
 	done bool // its result has been delivered
 }
 
-// lane sends one request after the other and delivers their results, until the context ends.
-func (s *stream) lane(ctx context.Context, to *kgo.Broker) {
+// lane is one connection of a stream: it sends one request after the other and delivers their results. Nothing is allocated
+// per request or batch in the steady state: all that a request needs is used again for the next one.
+type lane struct {
+	s       *stream
+	to      *kgo.Broker // for markers
+	link    brokerLink
+	wait    backoff // after a failure to connect
+	jobs    []appendJob
+	topics  []laneTopic
+	byTopic map[*mirror]int
+	names   order
+	places  []int // in jobs, in the order of names
+	request wire.ProduceRequest
+	answer  wire.ProduceResponse
+	body    []byte
+}
+
+// laneTopic is the jobs of a topic in a request.
+type laneTopic struct {
+	m           *mirror
+	first, last int // in jobs
+	n           int
+}
+
+func newLane(s *stream, cl *kgo.Client) *lane {
+	return &lane{
+		s: s, to: cl.Broker(int(s.broker)), byTopic: map[*mirror]int{},
+		wait: backoff{low: 50 * time.Millisecond, high: time.Second},
+		link: brokerLink{dialer: s.d.dialer, at: &s.d.at, node: s.broker},
+	}
+}
+
+// run works until the context ends.
+func (l *lane) run(ctx context.Context) {
+	defer l.link.close()
+	units := l.s.units
 	for {
-		r := s.units.next(ctx)
+		r := units.next(ctx)
 		if r == nil {
 			return
 		}
-		answered := func() { s.units.answered(r) }
-		if jobs := s.jobs(r); len(jobs) > 0 && r.kind == markerUnits {
-			s.writeMarkers(s.d.r.owner.appends(), to, jobs, answered)
-		} else if len(jobs) > 0 {
-			s.produce(s.d.r.owner.appends(), to, jobs, answered)
+		if l.take(r); len(l.jobs) > 0 && r.kind == markerUnits {
+			l.s.writeMarkers(l.s.d.r.owner.appends(), l.to, l.jobs, func() { units.answered(r) })
+		} else if len(l.jobs) > 0 {
+			l.produce(l.s.d.r.owner.appends(), r)
 		}
-		s.units.done(r)
+		units.done(r)
 	}
 }
 
-// jobs takes the units of a request. There may be fewer than workers, as some have none any more.
-func (s *stream) jobs(r *request) []*appendJob {
-	jobs := make([]*appendJob, 0, len(r.workers))
+// take takes the units of a request. There may be fewer than workers, as some have none any more.
+func (l *lane) take(r *request) {
+	clear(l.jobs) // what is done holds no memory
+	l.jobs = l.jobs[:0]
 	for _, w := range r.workers {
-		if i, ok := w.take(s, r.kind); ok {
-			jobs = append(jobs, &appendJob{w: w, i: i})
+		if i, ok := w.take(l.s, r.kind); ok {
+			l.jobs = append(l.jobs, appendJob{w: w, i: i, next: -1})
 		}
 	}
-	return jobs
 }
 
-// produce appends one batch of each job and delivers every result; answered is called before.
-func (s *stream) produce(ctx context.Context, to *kgo.Broker, jobs []*appendJob, answered func()) {
-	req, index := s.request(jobs)
-	kresp, err := to.Request(ctx, req)
-	answered()
+// produce appends one batch of each job and delivers every result.
+func (l *lane) produce(ctx context.Context, r *request) {
+	l.group()
+	body, err := l.exchange(ctx)
+	l.s.units.answered(r)
 	if err != nil {
 		lingering := !neverSent(err)
-		for _, j := range jobs {
-			s.uncertain(j, lingering, err)
+		for n := range l.jobs {
+			l.s.uncertain(&l.jobs[n], lingering, err)
 		}
 		return
 	}
-	c := s.d.r.metrics
-	c.produces.Add(1)
-	resp := kresp.(*kmsg.ProduceResponse)
-	for i := range resp.Topics {
-		t := &resp.Topics[i]
-		for k := range t.Partitions {
-			p := &t.Partitions[k]
-			if j := index[produceKey(req.Version, t.Topic, t.TopicID, p.Partition)]; j != nil && !j.done {
-				s.deliver(j, p)
+	l.s.d.r.metrics.produces.Add(1)
+	version := l.request.Version()
+	for l.answer.Reset(version, body); l.answer.Next(); {
+		p := &l.answer.ProducePartition
+		if at := l.names.find(l.answer.Topic, &l.answer.TopicID, version >= wire.FirstProduceWithIDs, p.Partition); at >= 0 {
+			if j := &l.jobs[l.places[at]]; !j.done {
+				l.s.deliver(j, p)
 			}
 		}
 	}
-	for _, j := range jobs {
-		if !j.done {
-			s.uncertain(j, false, errors.New("the response leaves it out"))
+	err = l.answer.Err()
+	if err != nil {
+		l.link.close()
+	} else {
+		l.link.conn.Throttle(l.answer.ThrottleMillis)
+		err = errLeftOut
+	}
+	for n := range l.jobs {
+		if j := &l.jobs[n]; !j.done {
+			l.s.uncertain(j, false, err)
 		}
 	}
 }
 
-// produceKey is the key of a partition in a Produce of this version; ids replace names from v13 on (KIP-516).
-func produceKey(version int16, topic string, id [16]byte, partition int32) partitionKey {
-	if version >= 13 {
-		return partitionKey{id: id, partition: partition}
+var errLeftOut = errors.New("the response leaves it out")
+
+// exchange sends the request and gives the body of its answer, which is valid until the next.
+func (l *lane) exchange(ctx context.Context) ([]byte, error) {
+	conn, err := l.link.send(ctx, l, produceTimeoutMs*time.Millisecond)
+	if err != nil {
+		if ctx.Err() == nil && neverSent(err) {
+			sleep(ctx, l.wait.next()) // else a broker that cannot be reached would be tried without a pause
+		}
+		return nil, err
 	}
-	return partitionKey{topic: topic, partition: partition}
+	l.wait.reset()
+	size, err := conn.Receive()
+	if err == nil && size > maxAnswer {
+		err = fmt.Errorf("%w: Produce was answered with %d bytes", wire.ErrMalformed, size)
+	}
+	if err == nil {
+		if size > cap(l.body) {
+			l.body = make([]byte, size)
+		}
+		err = conn.Read(l.body[:size])
+	}
+	if err != nil {
+		l.link.close()
+		return nil, err
+	}
+	return l.body[:size], nil
 }
 
-// request builds the request. The version is negotiated when it is sent, so partitions are indexed by both their names.
-func (s *stream) request(jobs []*appendJob) (*kmsg.ProduceRequest, map[partitionKey]*appendJob) {
-	req := kmsg.NewPtrProduceRequest()
-	req.Acks = -1
-	req.TimeoutMillis = produceTimeoutMs
-	index := make(map[partitionKey]*appendJob, 2*len(jobs))
-	byTopic := make(map[*mirror]int)
-	for _, j := range jobs {
-		m := j.w.m
-		at, ok := byTopic[m]
+// maxAnswer bounds the answer to a produce request in bytes: maxProducePartitions with an error message each.
+const maxAnswer = 4 << 20
+
+// group finds the topics of the jobs. A request names each once.
+func (l *lane) group() {
+	clear(l.topics)
+	l.topics = l.topics[:0]
+	clear(l.byTopic)
+	for n := range l.jobs {
+		m := l.jobs[n].w.m
+		at, ok := l.byTopic[m]
 		if !ok {
-			at = len(req.Topics)
-			byTopic[m] = at
-			t := kmsg.NewProduceRequestTopic()
-			t.Topic, t.TopicID = m.topic, m.topicID
-			req.Topics = append(req.Topics, t)
+			l.byTopic[m] = len(l.topics)
+			l.topics = append(l.topics, laneTopic{m, n, n, 1})
+			continue
 		}
-		t := &req.Topics[at]
-		p := kmsg.NewProduceRequestTopicPartition()
-		p.Partition = j.w.id
-		p.Records = j.i.bytes
-		t.Partitions = append(t.Partitions, p)
-		index[partitionKey{topic: t.Topic, partition: p.Partition}] = j
-		index[partitionKey{id: t.TopicID, partition: p.Partition}] = j
+		t := &l.topics[at]
+		l.jobs[t.last].next = n
+		t.last, t.n = n, t.n+1
 	}
-	return req, index
+}
+
+// prepare builds the request of the jobs, for a connection.
+func (l *lane) prepare(conn *wire.Conn) (wire.Request, error) {
+	ids := true
+	for i := range l.topics {
+		ids = ids && l.topics[i].m.topicID != [16]byte{}
+	}
+	version, err := conn.ProduceVersion(ids)
+	if err != nil {
+		return nil, err
+	}
+	l.names.reset()
+	l.places = l.places[:0]
+	r := &l.request
+	r.Begin(version, l.s.d.dialer.ClientID(), produceTimeoutMs, len(l.topics))
+	for i := range l.topics {
+		t := &l.topics[i]
+		r.Topic(t.m.topic, &t.m.topicID, t.n)
+		l.names.addTopic(t.m.topic, t.m.topicID)
+		for n := t.first; n >= 0; n = l.jobs[n].next {
+			j := &l.jobs[n]
+			r.Partition(j.w.id, j.i.bytes)
+			l.names.add(j.w.id)
+			l.places = append(l.places, n)
+		}
+	}
+	r.End()
+	return r, nil
 }
 
 // deliver hands the result of one append to its worker.
-func (s *stream) deliver(j *appendJob, p *kmsg.ProduceResponseTopicPartition) {
+func (s *stream) deliver(j *appendJob, p *wire.ProducePartition) {
 	err := kerr.ErrorForCode(p.ErrorCode)
 	if err == nil {
 		j.done = true
@@ -142,8 +225,8 @@ func (s *stream) deliver(j *appendJob, p *kmsg.ProduceResponseTopicPartition) {
 		return
 	}
 	detail := ""
-	if p.ErrorMessage != nil {
-		detail = ": " + *p.ErrorMessage
+	if len(p.Message) > 0 {
+		detail = ": " + string(p.Message)
 	}
 	switch {
 	case err == kerr.TopicAuthorizationFailed || err == kerr.ClusterAuthorizationFailed:
@@ -202,10 +285,4 @@ func (s *stream) uncertain(j *appendJob, lingering bool, err error) {
 		"topic", j.w.m.topic, "partition", j.w.id, "offset", j.i.base, "broker", s.broker, "error", err)
 	j.w.m.counters.Settled.Add(1)
 	j.w.step(func(c *partition) effects { return c.uncertain(lingering) })
-}
-
-// neverSent says that a request failed before any of it was sent.
-func neverSent(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
 }

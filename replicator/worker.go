@@ -28,8 +28,9 @@ type worker struct {
 	inStream  bool    // is in the stream's queue
 	fetchWait backoff
 	notBefore time.Time // of the next fetch, after an error
-	lastFetch time.Time // last fetch answered without error
-	caughtUp  time.Time // last time that the mirror's end was the source's
+	askedAt   time.Time // when the last fetch was begun
+	lastFetch time.Time // last fetch answered without error; see heard
+	caughtUp  time.Time // last time that the mirror's end was the source's; see heard
 	trimTo    int64     // logical: what DeleteRecords is asked to reach; runs while trimming
 	trimming  bool
 	followAt  time.Time // of the last move of the floor
@@ -217,6 +218,19 @@ func (w *worker) noteCaughtUp(now time.Time) {
 	}
 }
 
+// heard notes what the source has said of the partition by saying nothing: a fetch that was answered without it, in a session,
+// has found nothing new. w.mu is held. Who looks at lastFetch or caughtUp calls it before.
+func (w *worker) heard() {
+	f := w.fetcher.Load()
+	if f == nil || !w.core.fetching || w.lastFetch.IsZero() {
+		return
+	}
+	if at := time.Unix(0, f.answeredAt.Load()); at.After(w.askedAt) && at.After(w.lastFetch) {
+		w.lastFetch = at
+		w.noteCaughtUp(at)
+	}
+}
+
 // storeAnchor stores a new start of the timeline, for as long as it takes.
 func (w *worker) storeAnchor(ctx context.Context, a anchor) {
 	wait := backoff{low: 100 * time.Millisecond, high: 5 * time.Second}
@@ -298,6 +312,7 @@ func (w *worker) running() bool {
 func (w *worker) status() admin.PartitionStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.heard()
 	s := admin.PartitionStatus{
 		SourceEnd: w.core.sourceEnd, MirrorEnd: w.shownEnd(), LastFetch: w.lastFetch, CaughtUp: w.caughtUp,
 		SourceLastStable: w.core.sourceStable, SourceStart: w.core.sourceStart, MirrorStart: w.tl.Floor(), ShiftBegan: -1,

@@ -8,7 +8,7 @@ import (
 
 // writeMarkers writes the markers of each job, in as few requests as their number allows, and delivers every result; answered is
 // called before each.
-func (s *stream) writeMarkers(ctx context.Context, to *kgo.Broker, jobs []*appendJob, answered func()) {
+func (s *stream) writeMarkers(ctx context.Context, to *kgo.Broker, jobs []appendJob, answered func()) {
 	for len(jobs) > 0 {
 		n, count := 0, 0
 		for n < len(jobs) && (n == 0 || count+int(jobs[n].i.records) <= maxRequestMarkers) {
@@ -20,7 +20,7 @@ func (s *stream) writeMarkers(ctx context.Context, to *kgo.Broker, jobs []*appen
 	}
 }
 
-func (s *stream) writeSome(ctx context.Context, to *kgo.Broker, jobs []*appendJob, answered func()) {
+func (s *stream) writeSome(ctx context.Context, to *kgo.Broker, jobs []appendJob, answered func()) {
 	runs := make([]markerRun, len(jobs))
 	for n, j := range jobs {
 		runs[n] = markerRun{topic: j.w.m.topic, partition: j.w.id, logical: j.i.base, count: int64(j.i.records)}
@@ -28,21 +28,22 @@ func (s *stream) writeSome(ctx context.Context, to *kgo.Broker, jobs []*appendJo
 	errs := writeMarkers(ctx, to, runs)
 	answered()
 	for n, err := range errs {
-		w := jobs[n].w
+		j := &jobs[n]
+		w := j.w
 		if err == nil {
-			jobs[n].done = true
+			j.done = true
 			w.marked()
 			continue
 		}
 		if why := w.refusedMarkers(err, runs[n].name()); why != "" {
-			jobs[n].done = true
+			j.done = true
 			w.unmarked(why)
 			continue
 		}
 		w.mu.Lock()
 		w.delayFetch()
 		w.mu.Unlock()
-		s.uncertain(jobs[n], isUnanswered(err), err)
+		s.uncertain(j, isUnanswered(err), err)
 	}
 }
 

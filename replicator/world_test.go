@@ -114,23 +114,29 @@ func (w *world) detail(c cluster, topic string) kadm.TopicDetail {
 // mirror creates a mirror as the control plane does: partition i begins at the source's log start.
 func (w *world) mirror(topic string) {
 	w.t.Helper()
-	src, dst := w.detail(w.src, topic), w.detail(w.dst, topic)
-	starts, err := kadm.NewClient(w.src.cl).ListStartOffsets(w.t.Context(), topic)
+	w.mirrorOf(topic, topic)
+}
+
+// mirrorOf is mirror with another name at the source.
+func (w *world) mirrorOf(topic, sourceTopic string) {
+	w.t.Helper()
+	src, dst := w.detail(w.src, sourceTopic), w.detail(w.dst, topic)
+	starts, err := kadm.NewClient(w.src.cl).ListStartOffsets(w.t.Context(), sourceTopic)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	var tls []*timeline.Partition
 	for p := range int32(len(src.Partitions)) {
-		o, ok := starts.Lookup(topic, p)
+		o, ok := starts.Lookup(sourceTopic, p)
 		if !ok || o.Err != nil {
-			w.t.Fatalf("log start of %s-%d: %v", topic, p, o.Err)
+			w.t.Fatalf("log start of %s-%d: %v", sourceTopic, p, o.Err)
 		}
 		tls = append(tls, timeline.New(0, o.Offset, o.Offset))
 	}
 	w.control.change(func(s *admin.State) {
 		s.Timelines[topic] = tls
 		s.Mirrors[topic] = &admin.Mirror{
-			Topic: topic, TopicID: dst.ID, Link: linkName, SourceTopic: topic, SourceTopicID: src.ID,
+			Topic: topic, TopicID: dst.ID, Link: linkName, SourceTopic: sourceTopic, SourceTopicID: src.ID,
 			State: admin.MirrorPending, Partitions: int32(len(tls)),
 		}
 	})

@@ -63,6 +63,12 @@ func startFor(t testing.TB, v Version, opts []Option) *Cluster {
 	return c
 }
 
+// Run runs a release until Stop, for programs that are no tests. It ends with the process, too. The error says what is missing.
+func Run(v Version, opts ...Option) (*Cluster, error) { return start(v, opts...) }
+
+// Stop ends what [Run] has started.
+func (c *Cluster) Stop() { c.stop() }
+
 func start(v Version, opts ...Option) (*Cluster, error) {
 	lib, err := jars(v)
 	if err != nil {

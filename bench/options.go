@@ -1,0 +1,29 @@
+package bench
+
+import (
+	"io"
+	"slices"
+)
+
+// Options are common to the benchmarks.
+type Options struct {
+	Out       string // report file; "" = none
+	Rounds    int    // at least 1
+	Quick     bool
+	Workloads []string // names; none = all
+	Subjects  []string // names; none = all
+	Keep      bool     // the directory of logs
+	Version   string   // of this klink
+	Command   string   // that repeats the run, for the report
+	Progress  io.Writer
+}
+
+// WantsWorkload says whether a workload is to be run, and WantsSubject whether a subject is.
+func (o *Options) WantsWorkload(name string) bool {
+	return len(o.Workloads) == 0 || slices.Contains(o.Workloads, name)
+}
+
+// WantsSubject is [Options.WantsWorkload] for subjects.
+func (o *Options) WantsSubject(name string) bool {
+	return len(o.Subjects) == 0 || slices.Contains(o.Subjects, name)
+}

@@ -1,0 +1,116 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"klink/internal/kafkatest"
+
+	"github.com/prometheus/procfs"
+)
+
+// Process is a subject that runs as a child of this process, and dies with it. Its output goes to a file.
+type Process struct {
+	*kafkatest.Process
+	name    string
+	logPath string
+	log     *os.File
+}
+
+// StartProcess starts a program; its output goes to name.log in dir, which has to exist.
+func StartProcess(dir, name string, env []string, program string, args ...string) (*Process, error) {
+	p := &Process{name: name, logPath: filepath.Join(dir, name+".log")}
+	var err error
+	if p.log, err = os.OpenFile(p.logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = p.log, p.log
+	if p.Process, err = kafkatest.StartProcess(cmd); err != nil {
+		p.log.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+// StartSelf starts this binary with other arguments.
+func StartSelf(dir, name string, args ...string) (*Process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return StartProcess(dir, name, nil, self, args...)
+}
+
+// Stop ends the process: SIGTERM, and SIGKILL after ten seconds.
+func (p *Process) Stop() {
+	_, _ = p.Terminate(10 * time.Second)
+	p.log.Close()
+}
+
+// Usage is what a process has used so far.
+type Usage struct {
+	CPU  time.Duration // user and system, of all threads
+	RSS  int64         // bytes now
+	Peak int64         // the most that it ever was
+}
+
+// Usage asks the operating system; an error if the process has ended.
+func (p *Process) Usage() (u Usage, err error) {
+	proc, err := procfs.NewProc(p.PID())
+	if err != nil {
+		return u, p.ended(err)
+	}
+	stat, err := proc.Stat()
+	if err != nil {
+		return u, p.ended(err)
+	}
+	status, err := proc.NewStatus()
+	if err != nil {
+		return u, p.ended(err)
+	}
+	if stat.State == "Z" {
+		return u, p.ended(errors.New("it has ended"))
+	}
+	return Usage{CPU: time.Duration(stat.CPUTime() * float64(time.Second)), RSS: int64(status.VmRSS), Peak: int64(status.VmHWM)}, nil
+}
+
+// ended is err with the end of the log.
+func (p *Process) ended(err error) error {
+	return fmt.Errorf("%s: %w\n%s", p.name, err, p.LogTail(20))
+}
+
+// LogTail is the last lines that the process printed.
+func (p *Process) LogTail(lines int) string {
+	text, err := os.ReadFile(p.logPath)
+	if err != nil {
+		return err.Error()
+	}
+	all := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// AwaitLog waits until the process has printed text, or has ended.
+func (p *Process) AwaitLog(text string, timeout time.Duration) error {
+	deadline := time.Now().Add(timeout)
+	for {
+		out, err := os.ReadFile(p.logPath)
+		if err == nil && strings.Contains(string(out), text) {
+			return nil
+		}
+		select {
+		case <-p.Done():
+			return p.ended(errors.New("it has ended"))
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			return p.ended(fmt.Errorf("it did not print %q within %v", text, timeout))
+		}
+	}
+}

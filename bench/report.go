@@ -1,0 +1,105 @@
+package bench
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// Report is what benchmarks have measured, as kept in a file.
+type Report struct {
+	Version int     `json:"version"` // of the format: reportVersion
+	Series  []Serie `json:"series"`
+}
+
+const reportVersion = 1
+
+// Serie is one run of a benchmark: what is in it may be compared, as it was measured interleaved on one machine.
+type Serie struct {
+	// Bench names the benchmark: "mirror", "proxy", "memory" ...
+	Bench   string    `json:"bench"`
+	Command string    `json:"command"` // that repeats it
+	Began   time.Time `json:"began"`
+	Machine Machine   `json:"machine"`
+	// Absent are the subjects that could not be had, and why.
+	Absent []Absent `json:"absent,omitempty"`
+	Runs   []Run    `json:"runs"`
+}
+
+// Absent is a subject that was to be measured and could not be.
+type Absent struct {
+	Subject string `json:"subject"`
+	Why     string `json:"why"`
+}
+
+// Run is one measurement.
+type Run struct {
+	Workload string `json:"workload"`
+	Subject  string `json:"subject"`
+	Round    int    `json:"round"` // from 1
+	// Values by metric: see metrics.go for their names and units.
+	Values map[Metric]float64 `json:"values"`
+	// Samples are what was sampled over time, at equal intervals: lag, mostly.
+	Samples map[Metric][]float64 `json:"samples,omitempty"`
+	// Problem is why the run does not count: what was read was not what was written, or the subject died.
+	Problem string `json:"problem,omitempty"`
+}
+
+// ReadReport reads a report file; one that is not there is an empty report.
+func ReadReport(path string) (*Report, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &Report{Version: reportVersion}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := &Report{}
+	if err := json.Unmarshal(text, r); err != nil {
+		return nil, fmt.Errorf("%s is not a report of benchmarks: %w", path, err)
+	}
+	if r.Version != reportVersion {
+		return nil, fmt.Errorf("%s has version %d of the format, and this klink knows %d: run the benchmarks again", path, r.Version, reportVersion)
+	}
+	return r, nil
+}
+
+// Put adds a serie in place of the one of the same benchmark, if there is one.
+func (r *Report) Put(s Serie) {
+	r.Series = slices.DeleteFunc(r.Series, func(old Serie) bool { return old.Bench == s.Bench })
+	r.Series = append(r.Series, s)
+	slices.SortFunc(r.Series, func(a, b Serie) int { return compareText(a.Bench, b.Bench) })
+}
+
+// Serie is the serie of a benchmark, nil if it was not run.
+func (r *Report) Serie(bench string) *Serie {
+	for i := range r.Series {
+		if r.Series[i].Bench == bench {
+			return &r.Series[i]
+		}
+	}
+	return nil
+}
+
+// Write writes the report to a file, whole or not at all.
+func (r *Report) Write(path string) error {
+	text, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".report-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(append(text, '\n'))
+	if err = errors.Join(err, tmp.Chmod(0o644), tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}

@@ -1,0 +1,25 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"klink/bench"
+)
+
+func (a *app) benchCommand() *cobra.Command {
+	cmd := group("bench", "Measure klink next to what people would use instead, or put load on a cluster")
+	cmd.Long = `Measures klink next to peers on this machine, on clusters of Apache Kafka that the command starts by itself (needs Java 17 and
+Maven). docs/benchmarks.md has what was measured, and how.`
+	return cmd
+}
+
+// benchFlags are the flags of all benchmarks that are run by themselves.
+func benchFlags(f *pflag.FlagSet, o *bench.Options) {
+	f.StringVar(&o.Out, "out", "", "report `FILE` to put the results in, in place of those of an earlier run")
+	f.IntVar(&o.Rounds, "rounds", 3, "how often every subject is measured; interleaved")
+	f.BoolVar(&o.Quick, "quick", false, "less data and fewer workloads, for development")
+	f.StringSliceVar(&o.Workloads, "workload", nil, "only these workloads (default: all)")
+	f.StringSliceVar(&o.Subjects, "subject", nil, "only these subjects (default: all that can be had)")
+	f.BoolVar(&o.Keep, "keep", false, "keep the directory with logs, and print its name")
+}

@@ -1,0 +1,263 @@
+package replicator
+
+import (
+	"slices"
+	"time"
+
+	"klink/replicator/wire"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// sessionAge is how long a session is used. A broker that forgets a partition in one would leave it waiting for no longer.
+const sessionAge = 10 * time.Minute
+
+// fetchSession is what a fetcher asks a broker for, and what of it the broker knows already (KIP-227): a fetch names only the
+// partitions whose position has changed, and its answer only those with news. So the cost of a fetch goes with the partitions
+// that move, not with those that are mirrored. Where the broker has no sessions, or grants none, each fetch names all.
+//
+// A job that is out waits for an answer, over as many fetches as it takes. Whatever ends the session, a connection that is lost
+// or partitions that come or go, ends all jobs that are out; the next fetch begins another one.
+//
+// Two mirrors of one topic take turns (askedTopic.twin), which they could not where one waits for good: then there is no session.
+//
+// It is used by the fetcher's goroutine alone.
+type fetchSession struct {
+	topics []askedTopic
+	twins  bool
+
+	id, epoch int32 // epoch 0: a session is asked for; below: none is
+	version   int16
+	conn      *wire.Conn // that it was begun on
+	began     time.Time
+	out       int // jobs that are out
+
+	topic int // where the answer is looked up first
+}
+
+// askedTopic is a topic and its jobs.
+type askedTopic struct {
+	m      *mirror
+	twin   bool
+	name   string
+	id     [16]byte
+	jobs   []fetchJob // as fetcherTopic.workers
+	at     []int32    // by partition: the place of its job, -1 = there is none
+	naming int        // jobs that the next fetch names
+	leave  []int32    // partitions that leave the session with the next fetch
+}
+
+// fetchJob is one partition in a fetch.
+type fetchJob struct {
+	w       *worker
+	gen     uint32
+	offset  int64
+	leader  int32    // the source's leader epoch that it is made under, -1 = unknown
+	largest int      // bytes of the largest batch met
+	seen    epochEnd // of a job that does not fetch but compare: what with
+	out     bool     // waits for an answer
+	answer  bool     // of a job that compares: it has one
+
+	known bool // the broker has it in the session, as:
+	as    position
+}
+
+// position is what a broker knows of a partition in a session.
+type position struct {
+	offset   int64
+	leader   int32
+	maxBytes int32
+}
+
+// adopt makes the session one of these topics. If they are others than before, all begins anew.
+func (s *fetchSession) adopt(topics []fetcherTopic) {
+	same := slices.EqualFunc(s.topics, topics, func(a askedTopic, t fetcherTopic) bool {
+		return a.m == t.m && a.twin == t.twin && a.id == t.m.id() &&
+			slices.EqualFunc(a.jobs, t.workers, func(j fetchJob, w *worker) bool { return j.w == w })
+	})
+	if same {
+		return
+	}
+	s.end()
+	s.topics, s.twins = make([]askedTopic, len(topics)), false
+	for i, t := range topics {
+		a := askedTopic{m: t.m, twin: t.twin, name: t.m.sourceTopic, id: t.m.id(), jobs: make([]fetchJob, len(t.workers))}
+		for n, w := range t.workers {
+			a.jobs[n].w = w
+			for int(w.id) >= len(a.at) {
+				a.at = append(a.at, -1)
+			}
+			a.at[w.id] = int32(n)
+		}
+		s.twins = s.twins || t.twin
+		s.topics[i] = a
+	}
+}
+
+// end ends the session, and what waits in it: nothing has come.
+func (s *fetchSession) end() {
+	for i := range s.topics {
+		for n := range s.topics[i].jobs {
+			j := &s.topics[i].jobs[n]
+			j.known = false
+			if j.out {
+				j.out = false
+				j.lost()
+			}
+		}
+	}
+	s.restart()
+}
+
+// restart lets the next fetch begin another session, in place of the one that the id names.
+func (s *fetchSession) restart() { s.epoch, s.out = 0, 0 }
+
+// leftOut ends what waits, outside of a session, when the answer left it out.
+func (s *fetchSession) leftOut() {
+	for i := range s.topics {
+		for n := range s.topics[i].jobs {
+			if j := &s.topics[i].jobs[n]; j.out {
+				j.out = false
+				j.failed()
+			}
+		}
+	}
+}
+
+// asked says whether another topic that is the same at the source waits for answers.
+func (s *fetchSession) asked(t *askedTopic) bool {
+	for i := range s.topics {
+		if o := &s.topics[i]; o != t && o.name == t.name && slices.ContainsFunc(o.jobs, func(j fetchJob) bool { return j.out }) {
+			return true
+		}
+	}
+	return false
+}
+
+// ids says whether every topic has an id.
+func (s *fetchSession) ids() bool {
+	return !slices.ContainsFunc(s.topics, func(t askedTopic) bool { return t.id == [16]byte{} })
+}
+
+// prepare finds what the next fetch, over conn, has to name; limit is how many bytes of one partition are asked for.
+func (s *fetchSession) prepare(conn *wire.Conn, version int16, limit int32) {
+	if s.conn != conn {
+		s.id, s.epoch, s.conn = 0, 0, conn
+	}
+	if s.version != version || s.epoch > 0 && time.Since(s.began) > sessionAge {
+		s.epoch, s.version = 0, version
+	}
+	if s.epoch == 0 {
+		s.began = time.Now()
+	}
+	if s.twins {
+		s.id, s.epoch = 0, -1
+	}
+	for i := range s.topics {
+		t := &s.topics[i]
+		t.naming, t.leave = 0, t.leave[:0]
+		for n := range t.jobs {
+			j := &t.jobs[n]
+			if s.epoch <= 0 {
+				j.known = false
+			}
+			as := position{j.offset, j.leader, max(limit, int32(j.largest))}
+			switch {
+			case j.out && (!j.known || j.as != as):
+				t.naming++
+			case !j.out && j.known:
+				t.leave = append(t.leave, j.w.id)
+			}
+		}
+	}
+}
+
+// build builds the request that was prepared.
+func (s *fetchSession) build(r *wire.FetchRequest, clientID string, asks *fetchAsks) {
+	p := wire.FetchParams{
+		MaxWaitMillis: int32(asks.wait.Milliseconds()), MinBytes: 1, MaxBytes: asks.total, ReadCommitted: true,
+		SessionID: s.id, SessionEpoch: s.epoch,
+	}
+	naming, leaving := 0, 0
+	for i := range s.topics {
+		naming += min(1, s.topics[i].naming)
+		leaving += min(1, len(s.topics[i].leave))
+	}
+	r.Begin(s.version, clientID, p, naming)
+	for i := range s.topics {
+		t := &s.topics[(i+asks.first)%len(s.topics)]
+		if t.naming == 0 {
+			continue
+		}
+		r.Topic(t.name, &t.id, t.naming)
+		for n := range t.jobs {
+			j := &t.jobs[(n+asks.first)%len(t.jobs)]
+			if as := (position{j.offset, j.leader, max(asks.partition, int32(j.largest))}); j.out && (!j.known || j.as != as) {
+				r.Partition(j.w.id, as.leader, as.offset, as.maxBytes)
+			}
+		}
+	}
+	r.Forget(leaving)
+	for i := range s.topics {
+		if t := &s.topics[i]; len(t.leave) > 0 {
+			r.ForgetTopic(t.name, &t.id, t.leave)
+		}
+	}
+	r.End()
+}
+
+// answered takes that the broker has answered, in a session or, with id 0, outside of one; it now knows what was named.
+func (s *fetchSession) answered(id int32, asks *fetchAsks) {
+	switch {
+	case s.epoch < 0 || s.epoch == 0 && id == 0 || s.version < 7:
+		s.epoch = min(s.epoch, 0) // all of the next fetch is named
+		return
+	case s.epoch == 0:
+		s.id, s.epoch = id, 1
+	case s.epoch == 1<<31-1:
+		s.epoch = 1
+	default:
+		s.epoch++
+	}
+	for i := range s.topics {
+		t := &s.topics[i]
+		if t.naming == 0 && len(t.leave) == 0 {
+			continue
+		}
+		for n := range t.jobs {
+			j := &t.jobs[n]
+			j.known = j.out
+			if j.out {
+				j.as = position{j.offset, j.leader, max(asks.partition, int32(j.largest))}
+			}
+		}
+	}
+}
+
+// granted says whether there is a session.
+func (s *fetchSession) granted() bool { return s.epoch > 0 }
+
+// find is the job that an answer is for, nil = none is out. Answers mostly come topic by topic.
+func (s *fetchSession) find(name []byte, id *[16]byte, byID bool, partition int32) *fetchJob {
+	for n := range s.topics {
+		i := (s.topic + n) % len(s.topics)
+		t := &s.topics[i]
+		if byID && t.id != *id || !byID && t.name != string(name) || partition < 0 || int(partition) >= len(t.at) {
+			continue
+		}
+		if at := t.at[partition]; at >= 0 && t.jobs[at].out { // else perhaps a twin's
+			s.topic = i
+			return &t.jobs[at]
+		}
+	}
+	return nil
+}
+
+// sessionError says whether an error of a whole fetch is one of its session: another one will do.
+func sessionError(err error) bool {
+	switch err {
+	case kerr.FetchSessionIDNotFound, kerr.InvalidFetchSessionEpoch, kerr.FetchSessionTopicIDError:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,76 @@
+package replicator
+
+import (
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// TestFetchesNameWhatHasMoved: in a session a fetch names the partitions whose position has changed, whatever the number of
+// those that are mirrored; and nothing is lost when the broker drops the session.
+func TestFetchesNameWhatHasMoved(t *testing.T) {
+	const partitions = 60
+	w, src, _ := embedded(t)
+	w.topics("orders", partitions)
+	for p := range int32(partitions) {
+		w.produce("orders", p, 2, 20)
+	}
+	requests, named, all := 0, 0, 0
+	src.ControlKey(int16(kmsg.Fetch), func(kreq kmsg.Request) (kmsg.Response, error, bool) { // one at a time
+		src.KeepControl()
+		req := kreq.(*kmsg.FetchRequest)
+		if req.SessionEpoch < 0 {
+			return nil, nil, false // not ours
+		}
+		n := 0
+		for _, rt := range req.Topics {
+			n += len(rt.Partitions)
+		}
+		if req.SessionEpoch == 0 {
+			all++
+		} else {
+			requests, named = requests+1, named+n
+			if n > partitions/2 && requests > 20 {
+				t.Errorf("fetch %d of a session names %d partitions", requests, n)
+			}
+		}
+		return nil, nil, false
+	})
+	w.mirror("orders")
+	w.run()
+	w.awaitCaughtUp("orders")
+	lost := src.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.FetchSessionIDNotFound, Count: 1, When: func(r kmsg.Request) bool {
+		return r.(*kmsg.FetchRequest).SessionEpoch > 5
+	}})
+	for round := range int32(40) {
+		w.produce("orders", round*7%partitions, 2, 20)
+		w.awaitCaughtUp("orders")
+	}
+	w.same("orders")
+	w.stop()
+	t.Logf("%d fetches in sessions named %d partitions, %d began one; the broker dropped %d", requests, named, all, lost.Hits())
+	if all == 0 || requests == 0 || named > 4*requests+3*partitions {
+		t.Errorf("%d fetches in sessions named %d partitions, %d began one", requests, named, all)
+	}
+}
+
+// TestStatusWithoutNews: a partition that a session is silent about is known to be caught up now, not when it was last named.
+func TestStatusWithoutNews(t *testing.T) {
+	w, _, _ := embedded(t)
+	w.topics("orders", 2)
+	w.produce("orders", 0, 2, 20)
+	w.mirror("orders")
+	w.run()
+	w.awaitCaughtUp("orders")
+	before := w.r.Status("orders")
+	w.await("another answer", func() (bool, string) {
+		for p, s := range w.r.Status("orders") {
+			if !s.LastFetch.After(before[p].LastFetch) || !s.CaughtUp.After(before[p].CaughtUp) {
+				return false, ""
+			}
+		}
+		return true, ""
+	})
+}

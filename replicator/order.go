@@ -1,0 +1,73 @@
+package replicator
+
+import "slices"
+
+// order is which topics and partitions a request names, in its order, so that those of the answer are found again. A broker
+// mostly answers in the order of the request, and then each is found where it is looked for first; any other is found too.
+// It is used again for the next request, and allocates nothing once it has been large enough.
+type order struct {
+	topics     []orderTopic
+	partitions []int32
+	topic, at  int // where the next one is expected
+}
+
+type orderTopic struct {
+	name     string
+	id       [16]byte
+	from, to int // in partitions
+}
+
+func (o *order) reset() {
+	clear(o.topics)
+	o.topics, o.partitions = o.topics[:0], o.partitions[:0]
+	o.topic, o.at = 0, 0
+}
+
+// addTopic begins a topic.
+func (o *order) addTopic(name string, id [16]byte) {
+	n := len(o.partitions)
+	o.topics = append(o.topics, orderTopic{name, id, n, n})
+}
+
+// add adds a partition to the topic that was begun last.
+func (o *order) add(partition int32) {
+	o.partitions = append(o.partitions, partition)
+	o.topics[len(o.topics)-1].to++
+}
+
+// find is the place of a partition among all, -1 = the request does not name it. Its topic is given by id where byID.
+func (o *order) find(name []byte, id *[16]byte, byID bool, partition int32) int {
+	is := func(t *orderTopic) bool {
+		if byID {
+			return t.id == *id
+		}
+		return t.name == string(name)
+	}
+	if o.topic == len(o.topics) || !is(&o.topics[o.topic]) {
+		found := -1
+		for n := range o.topics {
+			if i := (o.topic + n) % len(o.topics); is(&o.topics[i]) {
+				found = i
+				break
+			}
+		}
+		if found < 0 {
+			return -1
+		}
+		o.topic, o.at = found, o.topics[found].from
+	}
+	t := &o.topics[o.topic]
+	if o.at >= t.to || o.partitions[o.at] != partition {
+		at := max(t.from, min(o.at, t.to))
+		i := slices.Index(o.partitions[at:t.to], partition)
+		if i < 0 {
+			at = t.from
+			if i = slices.Index(o.partitions[at:t.to], partition); i < 0 {
+				return -1
+			}
+		}
+		o.at = at + i
+	}
+	o.at++
+	return o.at - 1
+}

@@ -1,0 +1,106 @@
+package replicator
+
+import (
+	"math/bits"
+	"sync"
+)
+
+const (
+	// minClass and maxClass are the sizes in bytes between which memory is kept for the next fetch.
+	minClass = 4 << 10
+	maxClass = 64 << 20
+	// classes is how many sizes there are between, four to each power of two.
+	classes = 4*14 + 1
+	// maxIdle bounds the memory that is kept in bytes, beside the budget's share: see newPool.
+	maxIdle = 32 << 20
+)
+
+// pool keeps the memory of frames that have been released, for the next ones.
+//
+// Memory comes in sizes, four to each power of two, so that at most a fifth of a frame is not used. What was of no use since
+// the trim before is given to the garbage collector by a trim.
+type pool struct {
+	max int64 // bytes that are kept at most
+
+	mu   sync.Mutex
+	idle int64
+	free [classes][][]byte
+	low  [classes]int // the least length of free since the last trim
+}
+
+// newPool makes a pool for a budget of total bytes: an eighth of it at most is kept idle, beside it.
+func newPool(total int64) *pool { return &pool{max: min(total/8, maxIdle)} }
+
+// classOf is the size of which memory for n bytes is, and its number; -1 = memory of this size is not kept.
+func classOf(n int64) (size int64, class int) {
+	switch {
+	case n <= minClass:
+		return minClass, 0
+	case n > maxClass:
+		return n, -1
+	}
+	octave := bits.Len64(uint64(n-1)) - 1 // 2^octave < n <= 2^(octave+1)
+	step := int64(1) << (octave - 2)
+	quarter := (n - 1 - int64(1)<<octave) / step // 0 to 3
+	return int64(1)<<octave + (quarter+1)*step, (octave-12)*4 + int(quarter) + 1
+}
+
+// floorClass is the largest size that memory comes in and that is at most n; n is at least minClass.
+func floorClass(n int64) int64 {
+	size, class := classOf(n)
+	if class <= 0 || size == n {
+		return min(size, n)
+	}
+	octave := bits.Len64(uint64(n-1)) - 1
+	return size - int64(1)<<(octave-2)
+}
+
+// get is memory for n bytes, which has what it had.
+func (p *pool) get(n int64) []byte {
+	size, class := classOf(n)
+	if class >= 0 {
+		p.mu.Lock()
+		if last := len(p.free[class]) - 1; last >= 0 {
+			b := p.free[class][last]
+			p.free[class][last] = nil
+			p.free[class] = p.free[class][:last]
+			p.low[class] = min(p.low[class], last)
+			p.idle -= size
+			p.mu.Unlock()
+			return b
+		}
+		p.mu.Unlock()
+	}
+	return make([]byte, size)
+}
+
+// put takes memory back that get gave.
+func (p *pool) put(b []byte) {
+	size, class := classOf(int64(cap(b)))
+	if class < 0 || size != int64(cap(b)) {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.idle+size <= p.max {
+		p.idle += size
+		p.free[class] = append(p.free[class], b[:size])
+	}
+}
+
+// trim gives up what was of no use since the last trim.
+func (p *pool) trim() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for class, free := range p.free {
+		if n := p.low[class]; n > 0 {
+			for i := range n {
+				p.idle -= int64(cap(free[i]))
+			}
+			rest := copy(free, free[n:])
+			clear(free[rest:])
+			p.free[class] = free[:rest]
+		}
+		p.low[class] = len(p.free[class])
+	}
+}

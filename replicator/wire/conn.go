@@ -1,0 +1,263 @@
+package wire
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+)
+
+const (
+	// maxResponse bounds a response in bytes: brokers answer a Fetch with one batch of any size, and take no request above
+	// socket.request.max.bytes, 100 MiB by default.
+	maxResponse = 128 << 20
+	// maxControl bounds the responses of versions and login.
+	maxControl = 1 << 20
+	// idleCheck is after how long without a request it is looked whether the broker has closed the connection meanwhile.
+	idleCheck = 100 * time.Millisecond
+	// bounce is the size in bytes of the memory in which small parts are put together where there is no writev: that of a TLS
+	// record.
+	bounceSize = 16 << 10
+)
+
+// Conn is one connection to a broker, for one goroutine, with one request in flight.
+//
+// Send, then Receive, then Read until the body is read. After any error it is of no use but to be closed, which has to be done
+// all the same.
+type Conn struct {
+	d        *Dialer
+	nc       net.Conn
+	tcp      *net.TCPConn // nil = there is no writev, as with TLS
+	addr     string
+	versions versions
+	expiry   time.Time // when to log in again; zero = never (KIP-368)
+
+	correlation int32
+	flight      bool // a request is out
+	left        int  // bytes of the response that are not read yet
+	overhead    time.Duration
+	used        time.Time // when the last response ended
+	deadline    time.Time // that is set
+	throttled   time.Time // no request before
+
+	followed context.Context
+	unfollow func() bool
+	header   [8]byte
+	bounce   []byte
+}
+
+func newConn(d *Dialer, nc net.Conn, addr string) *Conn {
+	c := &Conn{d: d, nc: nc, addr: addr, overhead: d.overhead}
+	c.tcp, _ = nc.(*net.TCPConn)
+	return c
+}
+
+// Addr is the address that it was made for.
+func (c *Conn) Addr() string { return c.addr }
+
+// Close closes it.
+func (c *Conn) Close() {
+	if c.unfollow != nil {
+		c.unfollow()
+	}
+	_ = c.nc.Close()
+}
+
+// follow closes the connection when ctx ends. It costs nothing while the context stays the same.
+func (c *Conn) follow(ctx context.Context) {
+	if ctx == c.followed {
+		return
+	}
+	if c.unfollow != nil {
+		c.unfollow()
+	}
+	nc := c.nc
+	c.followed, c.unfollow = ctx, context.AfterFunc(ctx, func() { _ = nc.Close() })
+}
+
+// Request is a *FetchRequest or a *ProduceRequest.
+type Request interface{ sealed() *message }
+
+func (m *message) sealed() *message { return m }
+
+// Send writes a request. The broker may take the time wait for it, beside the overhead of any request; ctx ends the
+// connection, now and until the next Send. If the login is about to expire, it is renewed first.
+//
+// An error is an *UnsentError if the broker cannot have got the request.
+func (c *Conn) Send(ctx context.Context, r Request, wait time.Duration) error {
+	c.follow(ctx)
+	if err := c.ready(ctx); err != nil {
+		return &UnsentError{err}
+	}
+	m := r.sealed()
+	c.correlation++
+	if !m.seal(c.correlation) {
+		return &UnsentError{fmt.Errorf("a request of %d bytes is too large for the protocol", m.size())}
+	}
+	defer m.done()
+	c.extend(wait + c.overhead)
+	n, err := c.write(m)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		if n == 0 {
+			return &UnsentError{err}
+		}
+		return err
+	}
+	c.flight = true
+	return nil
+}
+
+// ready makes sure, as far as that can be, that a request would be taken.
+func (c *Conn) ready(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if c.flight || c.left > 0 {
+		return errors.New("a request is in flight")
+	}
+	now := time.Now()
+	if wait := c.throttled.Sub(now); wait > 0 {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		now = time.Now()
+	}
+	if now.Sub(c.used) > idleCheck {
+		if err := c.alive(); err != nil {
+			return err
+		}
+	}
+	if !c.expiry.IsZero() && now.After(c.expiry) {
+		if err := c.login(ctx); err != nil {
+			return fmt.Errorf("login, again: %w", err)
+		}
+	}
+	return nil
+}
+
+// Throttle lets the next request wait, as the broker has asked for (KIP-219).
+func (c *Conn) Throttle(millis int32) {
+	if millis > 0 {
+		c.throttled = time.Now().Add(time.Duration(millis) * time.Millisecond)
+	}
+}
+
+// extend sets a deadline, unless the one that is set does for it.
+func (c *Conn) extend(d time.Duration) {
+	now := time.Now()
+	// Deadlines cost: one that is a little longer than asked for is as good.
+	if want := now.Add(d); want.After(c.deadline) || c.deadline.Sub(want) > d {
+		c.deadline = now.Add(d + d/4)
+		_ = c.nc.SetDeadline(c.deadline)
+	}
+}
+
+// write writes a request. n = 0: no byte of it was written.
+func (c *Conn) write(m *message) (n int64, err error) {
+	if c.tcp != nil {
+		return m.parts.WriteTo(c.tcp)
+	}
+	// Small parts are put together, so that they share a record; large ones are written from where they are.
+	if c.bounce == nil {
+		c.bounce = make([]byte, 0, bounceSize)
+	}
+	put := func(b []byte) error {
+		w, err := c.nc.Write(b)
+		n += int64(w)
+		if err != nil {
+			n = max(n, 1) // with TLS what was written is not known
+		}
+		return err
+	}
+	b := c.bounce[:0]
+	for _, part := range m.parts {
+		for len(part) > 0 {
+			if len(b) == 0 && len(part) >= bounceSize {
+				whole := len(part) &^ (bounceSize - 1)
+				if err := put(part[:whole]); err != nil {
+					return n, err
+				}
+				part = part[whole:]
+				continue
+			}
+			take := min(len(part), bounceSize-len(b))
+			b, part = append(b, part[:take]...), part[take:]
+			if len(b) == bounceSize {
+				if err := put(b); err != nil {
+					return n, err
+				}
+				b = b[:0]
+			}
+		}
+	}
+	if len(b) > 0 {
+		return n, put(b)
+	}
+	return n, nil
+}
+
+// Receive waits for the response, and gives how many bytes its body has: what follows the correlation id. None of them has
+// been read, and none is there for sure: Read tells.
+func (c *Conn) Receive() (size int, err error) { return c.receive(maxResponse) }
+
+func (c *Conn) receive(most int) (size int, err error) {
+	if !c.flight {
+		return 0, errors.New("no request is in flight")
+	}
+	if _, err := io.ReadFull(c.nc, c.header[:]); err != nil {
+		return 0, c.failed(err)
+	}
+	c.flight = false
+	size = int(int32(binary.BigEndian.Uint32(c.header[:4]))) - 4
+	if size < 0 || size > most {
+		return 0, fmt.Errorf("%w: %d bytes from %s, at most %d are taken", ErrMalformed, size+4, c.addr, most+4)
+	}
+	if got := int32(binary.BigEndian.Uint32(c.header[4:])); got != c.correlation {
+		return 0, fmt.Errorf("%w: %s answered request %d, not %d", ErrMalformed, c.addr, got, c.correlation)
+	}
+	c.left = size
+	if size == 0 {
+		c.used = time.Now()
+	}
+	return size, nil
+}
+
+// Read reads len(p) bytes of the body. As long as something comes in the time of the overhead, it goes on.
+func (c *Conn) Read(p []byte) error {
+	if len(p) > c.left {
+		return errors.New("beyond the end of the response")
+	}
+	for len(p) > 0 {
+		c.extend(c.overhead)
+		n, err := c.nc.Read(p)
+		p, c.left = p[n:], c.left-n
+		if err != nil && len(p) > 0 {
+			return c.failed(err)
+		}
+	}
+	if c.left == 0 {
+		c.used = time.Now()
+	}
+	return nil
+}
+
+// failed prefers the reason for which the connection was closed.
+func (c *Conn) failed(err error) error {
+	if c.followed != nil && c.followed.Err() != nil {
+		return c.followed.Err()
+	}
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return fmt.Errorf("%s closed the connection: %w", c.addr, err)
+	}
+	return err
+}

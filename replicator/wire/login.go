@@ -1,0 +1,119 @@
+package wire
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/sasl"
+)
+
+const (
+	// maxSteps bounds the messages of a login.
+	maxSteps = 32
+	// maxLifetime bounds how long a login lasts, whatever the broker says.
+	maxLifetime = 365 * 24 * time.Hour
+	// leastHaste is the least time before the end of a login at which it is renewed.
+	leastHaste = time.Second
+)
+
+// login authenticates, or does so again (KIP-368), if there are mechanisms for it.
+func (c *Conn) login(ctx context.Context) error {
+	if len(c.d.mechanisms) == 0 {
+		return nil
+	}
+	m, err := c.handshake()
+	if err != nil {
+		return err
+	}
+	session, out, err := m.Authenticate(ctx, c.addr)
+	if err != nil {
+		return err
+	}
+	began, lifetime := time.Now(), time.Duration(0)
+	for done, step := false, 0; !done || len(out) > 0; step++ {
+		if step == maxSteps {
+			return fmt.Errorf("%s does not come to an end", m.Name())
+		}
+		began = time.Now()
+		resp, err := c.authenticate(out)
+		if err != nil {
+			return err
+		}
+		lifetime = time.Duration(min(resp.SessionLifetimeMillis, int64(maxLifetime/time.Millisecond))) * time.Millisecond
+		out = nil
+		if !done {
+			if done, out, err = session.Challenge(resp.SASLAuthBytes); err != nil {
+				return err
+			}
+		}
+	}
+	c.expiry = renewal(began, lifetime, time.Since(began), rand.Float64())
+	return nil
+}
+
+// renewal is when to log in again after a login that lasts for lifetime, was sent at began and took so long; zero = never. It is
+// 2 to 5 % early, by chance, so that not all clients come at once; and a second at least, or as long as the login takes.
+func renewal(began time.Time, lifetime, took time.Duration, chance float64) time.Time {
+	if lifetime <= 0 {
+		return time.Time{}
+	}
+	early := max(leastHaste, 2*took, time.Duration(float64(lifetime)*(0.02+0.03*chance)))
+	return began.Add(max(lifetime-early, lifetime/2))
+}
+
+// handshake agrees on a mechanism: the first of ours, or the first that the broker knows.
+func (c *Conn) handshake() (sasl.Mechanism, error) {
+	if c.versions.handshake.max < 1 || c.versions.authenticate.max < 0 {
+		return nil, fmt.Errorf("%w: %s takes no SaslAuthenticate (KIP-152)", kerr.UnsupportedVersion, c.addr)
+	}
+	m := c.d.mechanisms[0]
+	for retry := false; ; retry = true {
+		req := kmsg.NewPtrSASLHandshakeRequest()
+		req.Version, req.Mechanism = 1, m.Name()
+		body, err := c.control(req)
+		if err != nil {
+			return nil, err
+		}
+		resp := kmsg.NewPtrSASLHandshakeResponse()
+		resp.Version = req.Version
+		if err := resp.ReadFrom(body); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+		}
+		err = kerr.ErrorForCode(resp.ErrorCode)
+		if err == nil {
+			return m, nil
+		}
+		i := slices.IndexFunc(c.d.mechanisms, func(m sasl.Mechanism) bool { return slices.Contains(resp.SupportedMechanisms, m.Name()) })
+		if err != kerr.UnsupportedSaslMechanism || retry || i < 0 {
+			return nil, fmt.Errorf("mechanism %s: %w", m.Name(), err)
+		}
+		m = c.d.mechanisms[i]
+	}
+}
+
+func (c *Conn) authenticate(out []byte) (*kmsg.SASLAuthenticateResponse, error) {
+	req := kmsg.NewPtrSASLAuthenticateRequest()
+	req.Version = min(c.versions.authenticate.max, 2)
+	req.SASLAuthBytes = out
+	body, err := c.control(req)
+	if err != nil {
+		return nil, err
+	}
+	resp := kmsg.NewPtrSASLAuthenticateResponse()
+	resp.Version = req.Version
+	if err := resp.ReadFrom(body); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+		if resp.ErrorMessage != nil {
+			err = fmt.Errorf("%w: %s", err, *resp.ErrorMessage)
+		}
+		return nil, err
+	}
+	return resp, nil
+}
