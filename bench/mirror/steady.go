@@ -83,7 +83,8 @@ type load struct {
 	rate    int
 	began   time.Time
 	sent    int64
-	acks    *hdrhistogram.Histogram // of the harness's producer goroutine alone
+	from    time.Time // acknowledgements of what is due before do not count
+	acks    *hdrhistogram.Histogram
 	failure atomic.Pointer[error]
 }
 
@@ -116,7 +117,9 @@ func (l *load) run(ctx context.Context, length time.Duration) error {
 				if err != nil {
 					l.failure.CompareAndSwap(nil, &err)
 				}
-				_ = l.acks.RecordValue(min(max(int64(time.Since(at)/time.Microsecond), 1), largestLag)) // callbacks come one after the other
+				if !at.Before(l.from) {
+					_ = l.acks.RecordValue(min(max(int64(time.Since(at)/time.Microsecond), 1), largestLag)) // callbacks come one after the other
+				}
 			})
 		}
 		select {
@@ -168,6 +171,7 @@ func (b *run) steady(ctx context.Context, p *running, j *job, live func(string))
 	length := steadyWarmUp + b.steadyFor
 	began := time.Now()
 	l := newLags(began.Add(steadyWarmUp), b.steadyFor)
+	out.from = l.from
 	before, err := p.Usage()
 	if err != nil {
 		return nil, nil, err
