@@ -298,4 +298,3 @@ func (b *run) problems() error {
 	}
 	return nil
 }
-

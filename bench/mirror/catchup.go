@@ -145,7 +145,9 @@ type drained struct {
 
 func (d *drained) every() time.Duration { return 5 * time.Millisecond }
 
-func (d *drained) done() (float64, error) { return min(1, float64(d.s.bytes.Load())/float64(d.total)), nil }
+func (d *drained) done() (float64, error) {
+	return min(1, float64(d.s.bytes.Load())/float64(d.total)), nil
+}
 
 // catchUp lets a subject that was just started mirror the whole of the workload's topic, and verifies what came of it.
 func (b *run) catchUp(ctx context.Context, p *running, subject string, j *job, sink *sink, live func(string)) (map[bench.Metric]float64, error) {

@@ -311,4 +311,3 @@ func (s *sink) close() {
 	s.ln.Close()
 	s.wg.Wait()
 }
-

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -28,10 +29,22 @@ The clusters' data is in TMPDIR (default /tmp).`,
   klink bench mirror --workload large,small --subject klink,copy --rounds 1`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.Rounds < 1 {
+			flags := cmd.Flags()
+			switch {
+			case o.Rounds < 1:
 				return usagef("--rounds: want a number from 1 on")
+			case flags.Changed("scale") && !(o.Scale > 0):
+				return usagef("--scale: want a number above 0")
+			case flags.Changed("steady") && o.Steady < time.Second:
+				return usagef("--steady: want one second or more")
 			}
-			if o.Quick && !cmd.Flags().Changed("rounds") {
+			if err := known("--workload", o.Workloads, mirror.Workloads()); err != nil {
+				return err
+			}
+			if err := known("--subject", o.Subjects, mirror.Subjects()); err != nil {
+				return err
+			}
+			if o.Quick && !flags.Changed("rounds") {
 				o.Rounds = 1
 			}
 			o.Version, o.Progress, o.Command = versionText(), a.out, repeatable(cmd)
@@ -42,7 +55,7 @@ The clusters' data is in TMPDIR (default /tmp).`,
 	f := cmd.Flags()
 	benchFlags(f, &o.Options)
 	f.DurationVar(&o.Budget, "budget", 15*time.Minute, "begin no further measurement after `DURATION`; 0 = all rounds of all workloads")
-	f.Float64Var(&o.Scale, "scale", 0, "`FACTOR` of how much data there is (default: 1, or 0.3 with --quick)")
+	f.Float64Var(&o.Scale, "scale", 0, "`FACTOR` of how much data there is (default: 1; with --quick 0.3)")
 	f.DurationVar(&o.Steady, "steady", 0, "`DURATION` of a phase at a fixed rate (default: 5s, or 2.5s with --quick)")
 	return cmd
 }
@@ -64,6 +77,16 @@ func (a *app) benchSubjectCommand() *cobra.Command {
 	cmd.Flags().StringSliceVar(&f.Topics, "topics", nil, "topics to copy")
 	cmd.Flags().BoolVar(&f.Lz4, "lz4", false, "compress what is produced")
 	return cmd
+}
+
+// known refuses names that are not among those there are.
+func known(flag string, names, there []string) error {
+	for _, name := range names {
+		if !slices.Contains(there, name) {
+			return usagef("%s: there is no %q; there are %s", flag, name, strings.Join(there, ", "))
+		}
+	}
+	return nil
 }
 
 // repeatable is the command line as it was typed.
