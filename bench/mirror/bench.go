@@ -11,6 +11,8 @@ import (
 
 	"klink/bench"
 	"klink/internal/kafkatest"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Options say what to measure.
@@ -85,8 +87,7 @@ func Run(ctx context.Context, o *Options) (*bench.Serie, error) {
 	if err := b.clusters(); err != nil {
 		return nil, err
 	}
-	defer b.src.stop()
-	defer b.dst.stop()
+	defer b.stop()
 	if err := b.rounds(ctx); err != nil {
 		return nil, err
 	}
@@ -144,16 +145,25 @@ func (b *run) choose() error {
 // farWindow is how many bytes may be under way from a far source: the bandwidth of a fast network, times the delay.
 const farWindow = 128 << 20
 
-func (b *run) clusters() (err error) {
+func (b *run) clusters() error {
 	b.p.line("starting two clusters of Apache Kafka %s", kafkatest.V431)
-	if b.src, err = startCluster(true); err != nil {
+	var g errgroup.Group
+	g.Go(func() (err error) { b.src, err = startCluster(true); return err })
+	g.Go(func() (err error) { b.dst, err = startCluster(false); return err })
+	if err := g.Wait(); err != nil {
+		b.stop()
 		return err
 	}
 	b.src.Brokers()[0].Faults().Window(farWindow)
-	if b.dst, err = startCluster(false); err != nil {
-		b.src.stop()
+	return nil
+}
+
+func (b *run) stop() {
+	for _, c := range []*cluster{b.src, b.dst} {
+		if c != nil {
+			c.stop()
+		}
 	}
-	return err
 }
 
 // rounds measures all workloads once, then all of them again, so that what changes in the machine meets all.
@@ -174,7 +184,7 @@ func (b *run) rounds(ctx context.Context) error {
 				}
 				b.contents[w.name] = c
 				b.p.line("filled %s in %.1f s: %d records in %d batches, %.2f GB", w.name, time.Since(began).Seconds(), c.records, c.batches, float64(c.bytes)/1e9)
-				if round == 1 && i == 0 {
+				if round == 1 && i == 0 && b.o.Scale >= leastWarm {
 					if err := b.warmUp(ctx, w); err != nil {
 						return err
 					}
@@ -189,6 +199,9 @@ func (b *run) rounds(ctx context.Context) error {
 	}
 	return nil
 }
+
+// leastWarm is the scale from which on a warm-up is worth its time: below, nothing is a measurement.
+const leastWarm = 0.05
 
 // warmUp lets the brokers' JVMs compile what a mirror needs of them, before anything counts.
 func (b *run) warmUp(ctx context.Context, w *workload) error {

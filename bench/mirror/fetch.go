@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"klink/protocol/batch"
@@ -25,7 +24,6 @@ type frame struct {
 	resp kmsg.FetchResponse
 	buf  []byte
 	free chan<- *frame
-	refs sync.WaitGroup
 }
 
 // release gives the buffer back; nothing of the response may be used afterwards.

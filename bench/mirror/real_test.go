@@ -26,7 +26,7 @@ func TestRealKafka(t *testing.T) {
 	var shown strings.Builder
 	_, err = Run(t.Context(), &Options{
 		Options: bench.Options{
-			Out: report, Rounds: 1, Workloads: []string{"large", "transactions"}, Subjects: []string{Klink, Copy, Raw, Relay},
+			Out: report, Rounds: 1, Workloads: []string{"large", "transactions"}, Subjects: []string{Klink, Copy, Relay},
 			Version: "test", Command: "go test", Progress: &shown,
 		},
 		Binary: binary, Scale: 0.01, Steady: time.Second,
@@ -37,7 +37,7 @@ func TestRealKafka(t *testing.T) {
 	s := r.Serie("mirror")
 	require.NotNil(t, s)
 	require.Equal(t, []string{"large", "large-steady", "transactions"}, s.Workloads())
-	require.ElementsMatch(t, []string{Klink, Copy, Raw, Relay}, s.Subjects("large"))
+	require.ElementsMatch(t, []string{Klink, Copy, Relay}, s.Subjects("large"))
 	require.ElementsMatch(t, []string{Klink, Copy}, s.Subjects("transactions"))
 	for _, run := range s.Runs {
 		require.Empty(t, run.Problem)

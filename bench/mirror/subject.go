@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -128,8 +127,6 @@ func (j *job) dense() []int64 {
 }
 
 const readyTimeout = 60 * time.Second
-
-var readyAt = regexp.MustCompile(`ready: clients can connect" address=(\S+)`)
 
 // klink is `klink serve` with its default settings, a link and its mirrors.
 func (l *launcher) klink(ctx context.Context, run string, j *job) (_ *running, err error) {
