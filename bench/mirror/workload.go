@@ -82,7 +82,7 @@ func (w *workload) configs() map[string]string {
 	c := map[string]string{"retention.ms": "-1"}
 	if w.compacted > 0 {
 		c["cleanup.policy"] = "compact"
-		c["segment.bytes"] = "8388608"
+		c["segment.bytes"] = "2097152" // the last segment is never compacted
 		c["min.cleanable.dirty.ratio"] = "0.01"
 	}
 	return c
