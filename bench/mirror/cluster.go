@@ -67,6 +67,11 @@ func (c *cluster) createTopic(ctx context.Context, topic string, partitions int,
 	if _, err := c.adm.CreateTopic(ctx, int32(partitions), 1, values, topic); err != nil {
 		return fmt.Errorf("create topic %s: %w", topic, err)
 	}
+	return c.awaitTopic(ctx, topic, partitions)
+}
+
+// awaitTopic waits until all partitions of a topic are served.
+func (c *cluster) awaitTopic(ctx context.Context, topic string, partitions int) error {
 	return c.awaitTopics(ctx, func(topics kadm.TopicDetails) bool {
 		t, ok := topics[topic]
 		if !ok || t.Err != nil || len(t.Partitions) != partitions {

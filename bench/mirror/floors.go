@@ -21,6 +21,9 @@ type Floor struct {
 	To     string // address of the destination; of the relay: where bytes go
 	Topics []string
 	Lz4    bool // what is compressed at the source
+	// Lanes is how many connections the raw loop produces over. A broker handles one request of each at a time; but a request
+	// should have a batch of many partitions where batches are small.
+	Lanes int
 }
 
 // Run runs the floor of this name.
@@ -104,9 +107,6 @@ func (f *Floor) each(ctx context.Context, floor func(context.Context, string, in
 	return ended(ctx, g.Wait())
 }
 
-// rawLanes is how many connections a raw loop produces over; a broker handles one request of each at a time.
-const rawLanes = 3
-
 // rawBytes is where a request of a raw loop ends.
 const rawBytes = 4 << 20
 
@@ -120,7 +120,7 @@ func (f *Floor) raw(ctx context.Context, topic string, partitions int) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	lanes := make([]*rawLane, min(rawLanes, partitions))
+	lanes := make([]*rawLane, min(max(1, f.Lanes), partitions))
 	for i := range lanes {
 		l := &rawLane{topic: topic, queue: make([][]rawBatch, partitions), kick: make(chan struct{}, 1)}
 		lanes[i] = l
@@ -194,27 +194,61 @@ func (l *rawLane) wake() {
 	}
 }
 
+// rawPipeline is how many requests of a lane may be on their way. The broker answers them in order, and appends the next as soon as
+// it has answered one, without a way there and back in between.
+const rawPipeline = 4
+
+// rawRequest is a request that was not answered yet.
+type rawRequest struct{ uses []*rawUses }
+
 func (l *rawLane) run(ctx context.Context, c *conn) error {
 	defer c.Close()
-	var parts []part
-	var uses []*rawUses
-	for {
-		parts, uses = l.take(parts[:0], uses[:0])
-		if len(parts) == 0 {
+	g, ctx := errgroup.WithContext(ctx)
+	free, sent := make(chan *rawRequest, rawPipeline), make(chan *rawRequest, rawPipeline)
+	for range rawPipeline {
+		free <- &rawRequest{}
+	}
+	g.Go(func() error {
+		for {
 			select {
-			case <-l.kick:
-				continue
+			case r := <-sent:
+				if err := c.receiveProduce(l.topic, len(r.uses)); err != nil {
+					return err
+				}
+				for _, u := range r.uses {
+					u.done()
+				}
+				free <- r
 			case <-ctx.Done():
 				return ctx.Err()
 			}
 		}
-		if err := c.produce(l.topic, parts); err != nil {
-			return err
+	})
+	g.Go(func() error {
+		var parts []part
+		for {
+			select {
+			case r := <-free:
+				for {
+					if parts, r.uses = l.take(parts[:0], r.uses[:0]); len(parts) > 0 {
+						break
+					}
+					select {
+					case <-l.kick:
+					case <-ctx.Done():
+						return ctx.Err()
+					}
+				}
+				if err := c.sendProduce(l.topic, parts); err != nil {
+					return err
+				}
+				sent <- r
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
-		for _, u := range uses {
-			u.done()
-		}
-	}
+	})
+	return g.Wait()
 }
 
 // take takes the next batch of each partition that has one, until the request is full.

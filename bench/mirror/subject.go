@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -88,22 +88,20 @@ type launcher struct {
 }
 
 func (l *launcher) start(ctx context.Context, subject string, run string, j *job) (*running, error) {
-	switch subject {
-	case Klink:
+	if subject == Klink {
 		return l.klink(ctx, run, j)
-	case MirrorMaker:
-		return l.mirrorMaker(run, j)
 	}
 	if subject != Relay {
 		for _, topic := range j.topics() {
-			// What mirrors need of the source's configs, and what keeps the copies from being compacted.
-			configs := map[string]string{"retention.ms": "-1"}
-			if err := j.dst.createTopic(ctx, topic, j.w.partitions, configs); err != nil {
+			if err := j.dst.createTopic(ctx, topic, j.w.partitions, map[string]string{"retention.ms": "-1"}); err != nil {
 				return nil, err
 			}
 		}
 	}
-	args := []string{"bench", "subject", subject, "--from", j.source, "--to", j.dst.addr, "--topics", strings.Join(j.topics(), ",")}
+	if subject == MirrorMaker {
+		return l.mirrorMaker(run, j)
+	}
+	args := []string{"bench", "subject", subject, "--from", j.source, "--to", j.dst.addr, "--topics", strings.Join(j.topics(), ","), "--lanes", strconv.Itoa(j.w.rawLanes)}
 	if subject == Relay {
 		args[6] = j.sink
 	}
@@ -128,7 +126,7 @@ func (j *job) dense() []int64 {
 
 const readyTimeout = 60 * time.Second
 
-// klink is `klink serve` with its default settings, a link and its mirrors.
+// klink is `klink serve` with its default settings, a link and its mirrors. As for others, the topics are made before.
 func (l *launcher) klink(ctx context.Context, run string, j *job) (_ *running, err error) {
 	port, release, err := kafkatest.Ports(3)
 	if err != nil {
@@ -171,14 +169,21 @@ func (l *launcher) klink(ctx context.Context, run string, j *job) (_ *running, e
 	if err != nil {
 		return nil, fmt.Errorf("create the link: %w", err)
 	}
-	mirrors := &linkapi.CreateMirrorsRequest{TimeoutMs: 60_000}
-	topics := j.topics()
-	slices.Reverse(topics) // the one that is watched comes last
-	for _, topic := range topics {
-		mirrors.Mirrors = append(mirrors.Mirrors, linkapi.CreateMirror{Topic: topic, Link: "bench", NumPartitions: -1, ReplicationFactor: -1})
+	// As `kafka-configs` does it: an empty topic becomes a mirror.
+	alter := kmsg.NewPtrIncrementalAlterConfigsRequest()
+	for _, topic := range j.topics() {
+		if err := j.dst.createTopic(ctx, topic, j.w.partitions, nil); err != nil {
+			return nil, err
+		}
+		resource := kmsg.NewIncrementalAlterConfigsRequestResource()
+		resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeTopic, topic
+		config := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+		config.Name, config.Op, config.Value = "mirror.link", kmsg.IncrementalAlterConfigOpSet, kmsg.StringPtr("bench")
+		resource.Configs = append(resource.Configs, config)
+		alter.Resources = append(alter.Resources, resource)
 	}
-	err = request(ctx, cl, mirrors, func(resp *linkapi.CreateMirrorsResponse) error {
-		for _, r := range resp.Results {
+	err = request(ctx, cl, alter, func(resp *kmsg.IncrementalAlterConfigsResponse) error {
+		for _, r := range resp.Resources {
 			if r.ErrorCode != 0 {
 				return failure(r.ErrorCode, r.ErrorMessage)
 			}
@@ -186,7 +191,7 @@ func (l *launcher) klink(ctx context.Context, run string, j *job) (_ *running, e
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("create the mirrors: %w", err)
+		return nil, fmt.Errorf("make the topics mirrors: %w", err)
 	}
 	return r, nil
 }

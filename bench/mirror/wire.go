@@ -23,12 +23,13 @@ const (
 // wireTimeout ends what hangs: a broker that answers late is of no use in a measurement.
 const wireTimeout = 60 * time.Second
 
-// conn is a connection to one broker, for one request at a time. Not for use by several goroutines.
+// conn is a connection to one broker, which answers requests in their order. One goroutine may send while another receives.
 type conn struct {
 	c    net.Conn
 	stop func() bool // no more closing by the context
-	corr int32
-	out  []byte // reused
+	sent int32       // requests; the last one's correlation id
+	got  int32       // answers
+	out  []byte      // reused
 }
 
 func dial(ctx context.Context, addr string) (*conn, error) {
@@ -49,11 +50,11 @@ func (c *conn) Close() {
 
 // begin starts a request in c.out, whose length is set by send.
 func (c *conn) begin(key, version int16) []byte {
-	c.corr++
+	c.sent++
 	b := append(c.out[:0], 0, 0, 0, 0)
 	b = binary.BigEndian.AppendUint16(b, uint16(key))
 	b = binary.BigEndian.AppendUint16(b, uint16(version))
-	b = binary.BigEndian.AppendUint32(b, uint32(c.corr))
+	b = binary.BigEndian.AppendUint32(b, uint32(c.sent))
 	return appendString(b, "bench")
 }
 
@@ -71,7 +72,7 @@ func (c *conn) send(b []byte) error {
 	return err
 }
 
-// receive reads the answer to the last request into buf, which grows if it is too small, and returns the body and buf. The body
+// receive reads the next answer into buf, which grows if it is too small, and returns the body and buf. The body
 // aliases buf.
 func (c *conn) receive(buf []byte) (body, grown []byte, err error) {
 	var head [4]byte
@@ -89,8 +90,9 @@ func (c *conn) receive(buf []byte) (body, grown []byte, err error) {
 	if _, err := io.ReadFull(c.c, buf); err != nil {
 		return nil, buf, err
 	}
-	if got := int32(binary.BigEndian.Uint32(buf)); got != c.corr {
-		return nil, buf, fmt.Errorf("the response of request %d to request %d", got, c.corr)
+	c.got++
+	if id := int32(binary.BigEndian.Uint32(buf)); id != c.got {
+		return nil, buf, fmt.Errorf("an answer to request %d instead of request %d", id, c.got)
 	}
 	return buf[4:], buf, nil
 }
@@ -172,9 +174,16 @@ type part struct {
 	records   []byte // one batch
 }
 
-// produce appends a batch to each of several partitions of a topic, with acks=all, and waits for the answer. The batches are sent
-// from where they lie.
+// produce appends a batch to each of several partitions of a topic, with acks=all, and waits for the answer.
 func (c *conn) produce(topic string, parts []part) error {
+	if err := c.sendProduce(topic, parts); err != nil {
+		return err
+	}
+	return c.receiveProduce(topic, len(parts))
+}
+
+// sendProduce sends the batches from where they lie; they may be changed once it returns.
+func (c *conn) sendProduce(topic string, parts []part) error {
 	b := c.begin(0, produceVersion)
 	b = binary.BigEndian.AppendUint16(b, 0xffff) // no transactional id
 	b = binary.BigEndian.AppendUint16(b, 0xffff) // acks=all
@@ -200,9 +209,12 @@ func (c *conn) produce(topic string, parts []part) error {
 		from = to
 	}
 	_ = c.c.SetDeadline(time.Now().Add(wireTimeout))
-	if _, err := pieces.WriteTo(c.c); err != nil {
-		return err
-	}
+	_, err := pieces.WriteTo(c.c)
+	return err
+}
+
+// receiveProduce reads the answer to a request with a number of batches. The first that was refused is the error.
+func (c *conn) receiveProduce(topic string, batches int) error {
 	body, _, err := c.receive(nil)
 	if err != nil {
 		return err
@@ -221,8 +233,8 @@ func (c *conn) produce(topic string, parts []part) error {
 			done++
 		}
 	}
-	if done != len(parts) {
-		return fmt.Errorf("produce to %s: %d results for %d batches", topic, done, len(parts))
+	if done != batches {
+		return fmt.Errorf("produce to %s: %d results for %d batches", topic, done, batches)
 	}
 	return nil
 }
