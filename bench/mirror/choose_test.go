@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -36,6 +37,15 @@ func TestChoice(t *testing.T) {
 	require.ErrorContains(t, err, `there is no workload "huge": there are large, small, `)
 	_, err = Run(t.Context(), &Options{Options: bench.Options{Subjects: []string{"rsync"}}})
 	require.ErrorContains(t, err, `there is no subject "rsync": there are klink, `)
+}
+
+// TestTurns: the major workloads have all their rounds first, and each workload's rounds are spread.
+func TestTurns(t *testing.T) {
+	var order []string
+	for _, turn := range turns([]workload{{name: "a", major: true}, {name: "x"}, {name: "b", major: true}, {name: "y"}}, 2) {
+		order = append(order, fmt.Sprint(turn.w.name, turn.round))
+	}
+	require.Equal(t, "a1 b1 a2 b2 x1 y1 x2 y2", strings.Join(order, " "))
 }
 
 // TestRefusesBeforeItStarts: a disk that is too small and a report that is none are said at once.

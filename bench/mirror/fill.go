@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
 )
 
 // fillLanes is how many connections fill a topic at the same time; a broker handles one request of each at a time.
@@ -113,31 +115,47 @@ func (w *workload) perPartitionKeys(batches int) uint64 {
 	return uint64(max(1, batches*w.perBatch/w.compacted))
 }
 
-const perTransaction = 1000
+const (
+	perTransaction = 1000
+	// transactionalProducers write at the same time: the end of a transaction takes its time.
+	transactionalProducers = 4
+)
 
-// fillTransactions writes transactions one after the other, every tenth of which is aborted.
+// fillTransactions writes transactions, every tenth of which is aborted, by several producers, so that those of one lie between
+// those of others.
 func fillTransactions(ctx context.Context, addr string, w *workload, scale float64) error {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.TransactionalID("bench"), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+	g, ctx := errgroup.WithContext(ctx)
+	n := w.partitions * w.perPartition(scale)
+	for i := range transactionalProducers {
+		g.Go(func() error {
+			return fillTransactionsOf(ctx, addr, w, i, n*(i+1)/transactionalProducers-n*i/transactionalProducers)
+		})
+	}
+	return g.Wait()
+}
+
+// fillTransactionsOf writes the transactions of one producer, with total records, one after the other.
+func fillTransactionsOf(ctx context.Context, addr string, w *workload, producer, total int) error {
+	var failed atomic.Pointer[error]
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.TransactionalID(fmt.Sprintf("bench-%d", producer)), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerLinger(5*time.Millisecond), kgo.DefaultProduceTopic(w.topic()))
 	if err != nil {
 		return err
 	}
 	defer cl.Close()
-	gen := newGenerator(w, 1)
-	total := w.partitions * w.perPartition(scale)
-	var mu sync.Mutex
-	var failed error
+	gen := newGenerator(w, uint64(producer))
 	for seq, tx := 0, 0; seq < total; tx++ {
 		if err := cl.BeginTransaction(); err != nil {
 			return err
 		}
 		for range min(perTransaction, total-seq) {
-			r := &kgo.Record{Partition: int32(seq / 10 % w.partitions), Value: gen.appendValue(nil, int64(seq), 0), Timestamp: time.UnixMilli(firstTimestamp + int64(tx))}
+			r := &kgo.Record{
+				Partition: int32(seq / 10 % w.partitions), Timestamp: time.UnixMilli(firstTimestamp + int64(tx)),
+				Value: gen.appendValue(nil, int64(seq), int64(producer)),
+			}
 			cl.Produce(ctx, r, func(_ *kgo.Record, err error) {
 				if err != nil {
-					mu.Lock()
-					failed = err
-					mu.Unlock()
+					failed.CompareAndSwap(nil, &err)
 				}
 			})
 			seq++
@@ -145,14 +163,11 @@ func fillTransactions(ctx context.Context, addr string, w *workload, scale float
 		if err := cl.Flush(ctx); err != nil {
 			return err
 		}
-		mu.Lock()
-		err := failed
-		mu.Unlock()
-		if err == nil {
-			// The last is committed, so that a mirror has to go to the end.
-			err = cl.EndTransaction(ctx, kgo.TransactionEndTry(tx%10 != 9 || seq >= total))
+		if err := failed.Load(); err != nil {
+			return *err
 		}
-		if err != nil {
+		// The last is committed, so that a mirror has to go to the end.
+		if err := cl.EndTransaction(ctx, kgo.TransactionEndTry(tx%10 != 9 || seq >= total)); err != nil {
 			return err
 		}
 	}

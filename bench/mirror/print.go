@@ -19,6 +19,7 @@ import (
 type printer struct {
 	w        io.Writer
 	terminal bool
+	began    time.Time
 	last     time.Time
 	shown    bool // a changing line is there
 }
@@ -28,7 +29,7 @@ func newPrinter(w io.Writer) *printer {
 		w = io.Discard
 	}
 	f, ok := w.(*os.File)
-	return &printer{w: w, terminal: ok && term.IsTerminal(int(f.Fd()))}
+	return &printer{w: w, began: time.Now(), terminal: ok && term.IsTerminal(int(f.Fd()))}
 }
 
 func (p *printer) line(format string, args ...any) {
@@ -54,7 +55,7 @@ func (p *printer) live(format string, args ...any) {
 }
 
 func (p *printer) result(r *bench.Run, rounds int) {
-	head := fmt.Sprintf("%d/%d %-14s %-12s", r.Round, rounds, r.Workload, r.Subject)
+	head := fmt.Sprintf("%4.0f s  %d/%d %-14s %-12s", time.Since(p.began).Seconds(), r.Round, rounds, r.Workload, r.Subject)
 	v := r.Values
 	switch {
 	case r.Problem != "":
@@ -107,7 +108,7 @@ func (p *printer) tables(s *bench.Serie) {
 			for _, c := range columns {
 				row = append(row, spread(bench.SpreadOf(s.Values(w, subject, c))))
 			}
-			t.AppendRow(append(row, ratios(s, w, subject, columns)))
+			t.AppendRow(append(row, ratios(s, w, subject, steady)))
 		}
 		p.line("\n%s%s", title, def.why)
 		p.line("%s", t.Render())
@@ -133,13 +134,17 @@ func spread(s bench.Spread) string {
 	return fmt.Sprintf("%s (%s-%s)", number(s.Median), number(s.Low), number(s.High))
 }
 
-// ratios is klink's first and third figures over the subject's: throughput and CPU, or lags.
-func ratios(s *bench.Serie, w, subject string, columns []bench.Metric) string {
+// ratios is klink's throughput and CPU over the subject's, or its lags.
+func ratios(s *bench.Serie, w, subject string, steady bool) string {
 	if subject == Klink {
 		return ""
 	}
+	metrics := []bench.Metric{bench.MBPerSecond, bench.CPUPerGB}
+	if steady {
+		metrics = []bench.Metric{bench.P50, bench.P99}
+	}
 	var out []string
-	for _, c := range []bench.Metric{columns[0], columns[2]} {
+	for _, c := range metrics {
 		if r := s.Ratios(w, Klink, subject, c); len(r) > 0 {
 			out = append(out, fmt.Sprintf("%s x %s", number(bench.SpreadOf(r).Median), c))
 		}
