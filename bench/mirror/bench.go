@@ -89,21 +89,26 @@ func Run(ctx context.Context, o *Options) (*bench.Serie, error) {
 		return nil, err
 	}
 	defer b.stop()
-	if err := b.rounds(ctx); err != nil {
+	err = b.rounds(ctx)
+	if len(b.serie.Runs) == 0 {
 		return nil, err
 	}
+	// What was measured before an interruption is as good as ever.
 	b.p.tables(&b.serie)
-	if o.Out != "" {
-		r, err := bench.ReadReport(o.Out)
-		if err != nil {
-			return nil, err
-		}
-		r.Put(b.serie)
-		if err := r.Write(o.Out); err != nil {
-			return nil, err
-		}
+	return &b.serie, errors.Join(err, b.save(), b.problems())
+}
+
+// save puts the serie in the report file.
+func (b *run) save() error {
+	if b.o.Out == "" {
+		return nil
 	}
-	return &b.serie, b.problems()
+	r, err := bench.ReadReport(b.o.Out)
+	if err != nil {
+		return err
+	}
+	r.Put(b.serie)
+	return r.Write(b.o.Out)
 }
 
 // choose fills in what the options leave open, and refuses names that do not exist.
