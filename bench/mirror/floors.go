@@ -21,6 +21,8 @@ type Floor struct {
 	To     string // address of the destination; of the relay: where bytes go
 	Topics []string
 	Lz4    bool // what is compressed at the source
+	// PartitionFetch is how many bytes the copy loop may fetch of a partition at once.
+	PartitionFetch int
 	// Lanes is how many connections the raw loop produces over. A broker handles one request of each at a time; but a request
 	// should have a batch of many partitions where batches are small.
 	Lanes int
@@ -43,7 +45,7 @@ func (f *Floor) Run(ctx context.Context, name string) error {
 // in order, with idempotence. It keeps no offsets, so that it is less than what a tool has to do.
 func (f *Floor) copy(ctx context.Context) error {
 	in, err := kgo.NewClient(kgo.SeedBrokers(f.From), kgo.ConsumeTopics(f.Topics...), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.FetchMaxBytes(52428800), kgo.FetchMaxPartitionBytes(4<<20), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.MetadataMinAge(100*time.Millisecond))
+		kgo.FetchMaxBytes(52428800), kgo.FetchMaxPartitionBytes(int32(f.PartitionFetch)), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.MetadataMinAge(100*time.Millisecond))
 	if err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ value.converter = org.apache.kafka.connect.converters.ByteArrayConverter
 header.converter = org.apache.kafka.connect.converters.ByteArrayConverter
 src.consumer.isolation.level = read_committed
 src.consumer.fetch.max.bytes = 52428800
-src.consumer.max.partition.fetch.bytes = 4194304
+src.consumer.max.partition.fetch.bytes = %d
 src.consumer.max.poll.records = 10000
 src.consumer.receive.buffer.bytes = 4194304
 dst.producer.acks = all
@@ -66,7 +66,7 @@ rootLogger.appenderRef.out.ref=out
 
 // mirrorMaker starts MirrorMaker 2 in dedicated mode with the JVM flags of its own start script.
 func (l *launcher) mirrorMaker(run string, j *job) (*running, error) {
-	text := fmt.Sprintf(mirrorMakerProperties, j.source, j.dst.addr, strings.Join(j.topics(), ","), min(mirrorMakerTasks, j.w.partitions))
+	text := fmt.Sprintf(mirrorMakerProperties, j.source, j.dst.addr, strings.Join(j.topics(), ","), min(mirrorMakerTasks, j.w.partitions), j.w.partitionFetch())
 	if j.w.lz4 {
 		text += "dst.producer.compression.type = lz4\n"
 	}

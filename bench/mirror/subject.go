@@ -101,7 +101,7 @@ func (l *launcher) start(ctx context.Context, subject string, run string, j *job
 	if subject == MirrorMaker {
 		return l.mirrorMaker(run, j)
 	}
-	args := []string{"bench", "subject", subject, "--from", j.source, "--to", j.dst.addr, "--topics", strings.Join(j.topics(), ","), "--lanes", strconv.Itoa(j.w.rawLanes)}
+	args := []string{"bench", "subject", subject, "--from", j.source, "--to", j.dst.addr, "--topics", strings.Join(j.topics(), ","), "--lanes", strconv.Itoa(j.w.rawLanes), "--partition-fetch", strconv.Itoa(j.w.partitionFetch())}
 	if subject == Relay {
 		args[6] = j.sink
 	}

@@ -78,6 +78,15 @@ func (w *workload) sourceBytes(scale float64) int64 {
 	return n + int64(w.partitions)*64<<10
 }
 
+// partitionFetch is how much MirrorMaker 2 and the copy loop may fetch of a partition at once, as somebody would set it who knows
+// how far the source is.
+func (w *workload) partitionFetch() int {
+	if w.far > 0 {
+		return 16 << 20
+	}
+	return 4 << 20
+}
+
 // topic is what the workload is called at the clusters, and steadyTopic that of its steady phase in a run.
 func (w *workload) topic() string { return "bench-" + w.name }
 

@@ -76,6 +76,7 @@ func (a *app) benchSubjectCommand() *cobra.Command {
 	cmd.Flags().StringVar(&f.To, "to", "", "`HOST:PORT` of the destination")
 	cmd.Flags().StringSliceVar(&f.Topics, "topics", nil, "topics to copy")
 	cmd.Flags().BoolVar(&f.Lz4, "lz4", false, "compress what is produced")
+	cmd.Flags().IntVar(&f.PartitionFetch, "partition-fetch", 4<<20, "bytes of a partition to fetch at once")
 	cmd.Flags().IntVar(&f.Lanes, "lanes", 3, "connections to produce over")
 	return cmd
 }
