@@ -13,7 +13,10 @@ TESTTIMEOUT ?= 20m
 # How long `make chaos` makes faults; KLINK_CHAOS_SEED replays a schedule.
 CHAOS    ?= 10m
 
-.PHONY: all build demo kafka test chaos sizes lint fmt bench fuzz clean
+# Where `make bench` puts its results.
+BENCH_REPORT ?= docs/bench/results.json
+
+.PHONY: all build demo kafka test chaos sizes lint fmt bench bench-quick microbench fuzz clean
 
 all: lint build test
 
@@ -46,7 +49,14 @@ lint: ## formatting, go vet, staticcheck
 fmt:
 	go tool gofumpt -w .
 
-bench: ## benchmarks of the hot path
+bench: build kafka ## klink next to its peers on this machine; results go to BENCH_REPORT
+	@mkdir -p $(dir $(BENCH_REPORT))
+	bin/klink bench mirror --out $(BENCH_REPORT)
+
+bench-quick: build kafka ## the same with less data and one round, for development; the results are only shown
+	bin/klink bench mirror --quick
+
+microbench: ## Go benchmarks of the hot path
 	go test -run '^$$' -bench . -benchmem $(HOT)
 
 fuzz: ## each fuzz target for FUZZTIME

@@ -27,6 +27,8 @@ const (
 	P99            Metric = "p99 ms"
 	P999           Metric = "p99.9 ms"
 	Max            Metric = "max ms"
+	AckP50         Metric = "ack p50 ms" // until the source has acknowledged, where lag is measured
+	AckP99         Metric = "ack p99 ms"
 	Seconds        Metric = "s" // of the whole
 )
 

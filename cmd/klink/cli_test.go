@@ -108,6 +108,12 @@ func TestUsageErrors(t *testing.T) {
 		{"serve", "destination: must be set"},
 		{"serve --destination a:1 --listen 0.0.0.0:1", "advertise: must be set"},
 		{"serve --destination a:1 --replicator-memory 1MB", "replicator-memory"},
+		{"bench mirror surplus", `unexpected argument "surplus"`},
+		{"bench mirror --rounds 0", "--rounds: want a number from 1 on"},
+		{"bench mirror --scale -1", "--scale: want a number above 0"},
+		{"bench mirror --workload huge", `--workload: there is no "huge"`},
+		{"bench mirror --subject rsync", `--subject: there is no "rsync"`},
+		{"bench nonsense", `unknown command "nonsense" for "klink bench"`},
 		{"demo surplus", `unexpected argument "surplus"`},
 	} {
 		stdout, stderr, code := w.run("", strings.Fields(c.args)...)

@@ -22,6 +22,7 @@ type Faults struct {
 	conns  map[*faultConn]struct{}
 	open   [2]chan struct{} // by direction, closed while bytes may pass
 	delay  time.Duration
+	window int // chunks under way in a direction
 	watch  func([]byte)
 	closed bool
 	wg     sync.WaitGroup
@@ -51,7 +52,7 @@ func newFaults(target string) (*Faults, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Faults{target: target, ports: ports, conns: map[*faultConn]struct{}{}}
+	f := &Faults{target: target, ports: ports, conns: map[*faultConn]struct{}{}, window: 64}
 	for d := range f.open {
 		f.open[d] = make(chan struct{})
 		close(f.open[d])
@@ -134,11 +135,19 @@ func (f *Faults) Resume() {
 }
 
 // Delay makes bytes that arrive from now on wait for d in each direction; bandwidth stays as it is until 4 MiB a
-// direction are under way.
+// direction are under way, or what [Faults.Window] says.
 func (f *Faults) Delay(d time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.delay = d
+}
+
+// Window sets how many bytes a direction of the connections opened from now on may have under way, 4 MiB otherwise: bandwidth
+// times delay of the network that is played, or the delay would cost bandwidth.
+func (f *Faults) Window(size int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.window = max(1, size/chunkSize)
 }
 
 // Conns is the number of open connections.
@@ -235,6 +244,9 @@ func (c *faultConn) end(how func(*net.TCPConn)) {
 	})
 }
 
+// chunkSize is how much is read at once.
+const chunkSize = 64 << 10
+
 type chunk struct {
 	data []byte
 	due  time.Time
@@ -242,11 +254,13 @@ type chunk struct {
 
 // pump moves bytes one way through a queue, in which they wait for delay and stall, and passes on an end of stream.
 func (f *Faults) pump(c *faultConn, from, to *net.TCPConn, way direction) {
-	queue := make(chan chunk, 64)
+	f.mu.Lock()
+	queue := make(chan chunk, f.window)
+	f.mu.Unlock()
 	f.wg.Go(func() {
 		defer close(queue)
 		for {
-			buf := make([]byte, 64<<10)
+			buf := make([]byte, chunkSize)
 			n, err := from.Read(buf)
 			if n > 0 {
 				f.mu.Lock()

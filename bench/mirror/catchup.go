@@ -1,0 +1,187 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"klink/bench"
+)
+
+const (
+	// startTimeout is how long a subject may take until its first record is there, and stallTimeout how long it may then pause.
+	startTimeout = 60 * time.Second
+	stallTimeout = 30 * time.Second
+)
+
+// mark is how far a subject had come at a time, and what it had used.
+type mark struct {
+	at    time.Time
+	done  float64 // of the whole, 0 to 1
+	usage bench.Usage
+}
+
+// progress tells how much of the whole is done, from 0 to 1; 1 if and only if all is.
+type progress interface {
+	done() (float64, error)
+	// every is how often it may be asked without being felt.
+	every() time.Duration
+}
+
+// await watches a subject from its first record to its last. The window begins with the last look that saw nothing, so that
+// all of the data falls into it, and is too long by one look at most.
+func await(ctx context.Context, p *running, of progress, live func(float64)) (first, last mark, err error) {
+	began := time.Now()
+	moved := began
+	look := time.NewTicker(of.every())
+	defer look.Stop()
+	for {
+		now := mark{at: time.Now()}
+		if now.usage, err = p.Usage(); err != nil {
+			return first, last, err
+		}
+		if now.done, err = of.done(); err != nil {
+			return first, last, err
+		}
+		switch {
+		case now.done == 0:
+			first = now
+			if time.Since(began) > startTimeout {
+				return first, last, fmt.Errorf("nothing was mirrored within %v\n%s", startTimeout, p.LogTail(20))
+			}
+		case first.at.IsZero():
+			first = mark{at: began, usage: now.usage} // more than everything at the first look
+		}
+		if now.done > last.done {
+			moved = now.at
+		}
+		last = now
+		if now.done >= 1 {
+			// What the process has used so far belongs to it.
+			last.usage, err = p.Usage()
+			return first, last, err
+		}
+		if now.done > 0 && time.Since(moved) > stallTimeout {
+			return first, last, fmt.Errorf("nothing more was mirrored for %v, with %.1f %% done\n%s", stallTimeout, 100*now.done, p.LogTail(20))
+		}
+		live(now.done)
+		select {
+		case <-ctx.Done():
+			return first, last, ctx.Err()
+		case <-look.C:
+		}
+	}
+}
+
+// values are the figures of a catch-up of what the source holds.
+func values(first, last mark, of *content) map[bench.Metric]float64 {
+	seconds := last.at.Sub(first.at).Seconds()
+	cpu := (last.usage.CPU - first.usage.CPU).Seconds()
+	return map[bench.Metric]float64{
+		bench.Seconds:          seconds,
+		bench.MBPerSecond:      float64(of.bytes) / 1e6 / seconds,
+		bench.RecordsPerSecond: float64(of.records) / seconds,
+		bench.CPUPerGB:         cpu / (float64(of.bytes) / 1e9),
+		bench.CPUPerMRecords:   cpu / (float64(of.records) / 1e6),
+		bench.PeakRSS:          float64(last.usage.Peak) / 1e6,
+	}
+}
+
+// ends is the progress of a topic at the destination.
+type ends struct {
+	c       *conn
+	topic   string
+	targets []int64
+	at      []int64
+	open    []int32 // partitions that are not at their target
+	total   int64
+}
+
+func newEnds(ctx context.Context, addr, topic string, targets []int64) (*ends, error) {
+	c, err := dial(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	e := &ends{c: c, topic: topic, targets: targets, at: make([]int64, len(targets))}
+	for p, target := range targets {
+		if e.total += target; target > 0 {
+			e.open = append(e.open, int32(p))
+		}
+	}
+	return e, nil
+}
+
+func (e *ends) every() time.Duration {
+	if len(e.targets) > 100 {
+		return 50 * time.Millisecond
+	}
+	return 5 * time.Millisecond
+}
+
+func (e *ends) done() (float64, error) {
+	if err := e.c.ends(e.topic, e.open, e.at); err != nil {
+		return 0, err
+	}
+	var sum int64
+	open := e.open[:0]
+	for p, target := range e.targets {
+		sum += min(e.at[p], target)
+		if e.at[p] < target {
+			open = append(open, int32(p))
+		}
+	}
+	e.open = open
+	if len(open) == 0 {
+		return 1, nil
+	}
+	return float64(sum) / float64(e.total), nil
+}
+
+// drained is the progress of the relay.
+type drained struct {
+	s     *sink
+	total int64
+}
+
+func (d *drained) every() time.Duration { return 5 * time.Millisecond }
+
+func (d *drained) done() (float64, error) {
+	return min(1, float64(d.s.bytes.Load())/float64(d.total)), nil
+}
+
+// catchUp lets a subject that was just started mirror the whole of the workload's topic, and verifies what came of it.
+func (b *run) catchUp(ctx context.Context, p *running, subject string, j *job, sink *sink, live func(string)) (map[bench.Metric]float64, error) {
+	var of progress
+	if subject == Relay {
+		of = &drained{sink, j.content.bytes}
+	} else {
+		e, err := newEnds(ctx, j.dst.addr, j.w.topic(), p.targets)
+		if err != nil {
+			return nil, err
+		}
+		defer e.c.Close()
+		of = e
+	}
+	began := time.Now()
+	first, last, err := await(ctx, p, of, func(done float64) {
+		live(fmt.Sprintf("%3.0f %% after %.0f s", 100*done, time.Since(began).Seconds()))
+	})
+	if err != nil {
+		return nil, err
+	}
+	v := values(first, last, j.content)
+	live("reading what was mirrored")
+	if subject == Relay {
+		// It has nowhere to be read from; but no byte may be too many.
+		time.Sleep(50 * time.Millisecond)
+		if got := sink.bytes.Load(); got != j.content.bytes {
+			return v, fmt.Errorf("the relay passed on %d bytes of %d", got, j.content.bytes)
+		}
+		return v, nil
+	}
+	mirrored, err := scan(ctx, j.dst.addr, j.w.topic())
+	if err != nil {
+		return v, err
+	}
+	return v, compare(j.content, mirrored)
+}

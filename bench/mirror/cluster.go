@@ -1,0 +1,177 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"klink/internal/kafkatest"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sys/unix"
+)
+
+// cluster is one of the two: Apache Kafka with one broker, as its own start script runs it but for the size of its heap.
+type cluster struct {
+	*kafkatest.Cluster
+	addr string // direct
+	far  string // through a relay that delays, of the source
+	cl   *kgo.Client
+	adm  *kadm.Client
+}
+
+func startCluster(far bool) (*cluster, error) {
+	opts := []kafkatest.Option{
+		kafkatest.Heap("1g"),
+		kafkatest.JVM("-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35", "-Xshare:auto", "-Xlog:disable"),
+		kafkatest.Config("log.segment.delete.delay.ms", "100"), // room for the next run
+		kafkatest.Config("log.cleaner.backoff.ms", "200"),
+		kafkatest.Config("log.cleaner.dedupe.buffer.size", "67108864"),
+		kafkatest.Config("num.network.threads", "3"),
+		kafkatest.Config("num.io.threads", "8"),
+		kafkatest.Config("socket.request.max.bytes", "104857600"),
+	}
+	if far {
+		opts = append(opts, kafkatest.WithFaults())
+	}
+	k, err := kafkatest.Run(kafkatest.V431, opts...)
+	if err != nil {
+		return nil, err
+	}
+	c := &cluster{Cluster: k, addr: k.Bootstrap(), far: k.Bootstrap()}
+	if far {
+		c.addr = k.Brokers()[0].InternalAddr()
+	}
+	c.cl, err = kgo.NewClient(kgo.SeedBrokers(c.addr), kgo.MetadataMinAge(50*time.Millisecond))
+	if err != nil {
+		k.Stop()
+		return nil, err
+	}
+	c.adm = kadm.NewClient(c.cl)
+	return c, nil
+}
+
+func (c *cluster) stop() {
+	c.cl.Close()
+	c.Stop()
+}
+
+func (c *cluster) createTopic(ctx context.Context, topic string, partitions int, configs map[string]string) error {
+	values := make(map[string]*string, len(configs))
+	for k, v := range configs {
+		values[k] = &v
+	}
+	if _, err := c.adm.CreateTopic(ctx, int32(partitions), 1, values, topic); err != nil {
+		return fmt.Errorf("create topic %s: %w", topic, err)
+	}
+	return c.awaitTopic(ctx, topic, partitions)
+}
+
+// awaitTopic waits until all partitions of a topic are served.
+func (c *cluster) awaitTopic(ctx context.Context, topic string, partitions int) error {
+	return c.awaitTopics(ctx, func(topics kadm.TopicDetails) bool {
+		t, ok := topics[topic]
+		if !ok || t.Err != nil || len(t.Partitions) != partitions {
+			return false
+		}
+		// The broker says that it leads a partition a little before it does.
+		ends, err := c.adm.ListEndOffsets(ctx, topic)
+		return err == nil && ends.Error() == nil && len(ends[topic]) == partitions
+	})
+}
+
+func (c *cluster) awaitTopics(ctx context.Context, ok func(kadm.TopicDetails) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		topics, err := c.adm.ListTopics(ctx)
+		if err == nil && ok(topics) {
+			return nil
+		}
+		if err == nil {
+			err = fmt.Errorf("the topics are not as they should be")
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waited for topics at %s: %w", c.addr, err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (c *cluster) setConfig(ctx context.Context, topic, name, value string) error {
+	resp, err := c.adm.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: name, Value: &value}}, topic)
+	if err == nil {
+		_, err = resp.On(topic, nil)
+	}
+	if err == nil && resp[0].Err != nil {
+		err = resp[0].Err
+	}
+	if err != nil {
+		return fmt.Errorf("set %s of topic %s: %w", name, topic, err)
+	}
+	return nil
+}
+
+// deleteTopics deletes all topics, those of Kafka itself excepted, for which doomed is true, and waits until they are gone.
+func (c *cluster) deleteTopics(ctx context.Context, doomed func(string) bool) error {
+	topics, err := c.adm.ListTopics(ctx)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for name := range topics {
+		if !strings.HasPrefix(name, "__") && doomed(name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	resp, err := c.adm.DeleteTopics(ctx, names...)
+	if err == nil {
+		err = resp.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("delete topics %v at %s: %w", names, c.addr, err)
+	}
+	return c.awaitTopics(ctx, func(topics kadm.TopicDetails) bool {
+		for _, name := range names {
+			if topics.Has(name) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func all(string) bool { return true }
+
+// spareBytes has to stay free on the disk whatever happens.
+const spareBytes = 2 << 30
+
+// checkDisk says what is missing when the data of the workloads, which stay at the source, and twice the largest at the
+// destination (its deletion takes a moment) do not fit.
+func checkDisk(ws []workload, scale float64) error {
+	var all, largest int64
+	for _, w := range ws {
+		n := w.sourceBytes(scale)
+		all, largest = all+n, max(largest, n)
+	}
+	return diskHas(os.TempDir(), all+2*largest+spareBytes)
+}
+
+func diskHas(dir string, need int64) error {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return fmt.Errorf("free space of %s: %w", dir, err)
+	}
+	if free := int64(s.Bavail) * s.Bsize; free < need {
+		return fmt.Errorf("the clusters need %.1f GB in %s, and %.1f GB are free: make room, name another directory with TMPDIR, or run fewer workloads with --workload",
+			float64(need)/1e9, dir, float64(free)/1e9)
+	}
+	return nil
+}

@@ -1,0 +1,204 @@
+package mirror
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"klink/protocol/batch"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// digest tells what a reader gets of a partition: how many records, and a checksum over all of them, in order: timestamp, key,
+// value and headers. How they lie in batches, and at which offsets, makes no difference to the checksum, as only klink keeps
+// these. Two partitions with the same records have the same digest; a record that is missing, doubled, changed or moved
+// makes another.
+type digest struct {
+	records int64
+	sum     uint64
+}
+
+// content is what a topic holds.
+type content struct {
+	parts   []digest
+	records int64
+	batches int64
+	bytes   int64 // of the record batches that are shown to a reader, as they lie there
+	ends    []int64
+}
+
+// digester makes the digest of a partition from its batches, in order.
+type digester struct {
+	hash    *xxhash.Digest
+	records int64
+	batches int64
+	bytes   int64
+	aborted batch.Aborted
+	list    []batch.AbortedTransaction
+}
+
+func newDigester() *digester { return &digester{hash: xxhash.New()} }
+
+// Several goroutines may decompress with it.
+var decompressor = kgo.DefaultDecompressor()
+
+// response adds the batches of a read_committed response.
+func (d *digester) response(p *kmsg.FetchResponseTopicPartition) error {
+	d.list = d.list[:0]
+	for _, a := range p.AbortedTransactions {
+		d.list = append(d.list, batch.AbortedTransaction{ProducerID: a.ProducerID, FirstOffset: a.FirstOffset})
+	}
+	d.aborted.Reset(d.list)
+	w := batch.Walk(p.RecordBatches)
+	for w.Next() {
+		b := w.Batch()
+		drop, err := d.aborted.Drop(b)
+		if err != nil {
+			return err
+		}
+		if drop {
+			continue
+		}
+		if err := d.batch(b); err != nil {
+			return fmt.Errorf("batch at offset %d: %w", b.BaseOffset(), err)
+		}
+	}
+	return w.Err()
+}
+
+var errRecords = errors.New("its records cannot be read")
+
+func (d *digester) batch(b batch.Header) error {
+	if !batch.VerifyCRC(b) {
+		return errors.New("wrong checksum")
+	}
+	records := []byte(b[batch.HeaderSize:])
+	if b.Codec() != 0 {
+		var err error
+		if records, err = decompressor.Decompress(records, kgo.CompressionCodecType(b.Codec())); err != nil {
+			return err
+		}
+	}
+	d.batches++
+	d.bytes += int64(len(b))
+	base, appendTime := b.BaseTimestamp(), b.LogAppendTime()
+	var when [8]byte
+	for n := b.Count(); n > 0; n-- {
+		size, at := binary.Varint(records)
+		if at <= 0 || size < 1 || size > int64(len(records)-at) {
+			return errRecords
+		}
+		body := records[at : at+int(size)]
+		records = records[at+int(size):]
+		delta, k := binary.Varint(body[1:]) // behind the attributes
+		if k <= 0 {
+			return errRecords
+		}
+		body = body[1+k:]
+		if _, k = binary.Varint(body); k <= 0 { // offset delta
+			return errRecords
+		}
+		timestamp := base + delta
+		if appendTime {
+			timestamp = b.MaxTimestamp()
+		}
+		binary.BigEndian.PutUint64(when[:], uint64(timestamp))
+		_, _ = d.hash.Write(when[:])
+		_, _ = d.hash.Write(body[k:]) // lengths stand before key, value and headers, so no two contents have the same bytes
+		d.records++
+	}
+	if len(records) != 0 {
+		return errRecords
+	}
+	return nil
+}
+
+func (d *digester) digest() digest { return digest{d.records, d.hash.Sum64()} }
+
+// scanners is how many connections read a topic at the same time.
+const scanners = 2
+
+// scan reads a topic from its start to its present ends, as a read_committed consumer.
+func scan(ctx context.Context, addr, topic string) (*content, error) {
+	c, err := dial(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	n, err := c.partitions(topic)
+	if err != nil {
+		return nil, err
+	}
+	out := &content{parts: make([]digest, n), ends: make([]int64, n)}
+	if err := c.ends(topic, allPartitions(n), out.ends); err != nil {
+		return nil, err
+	}
+	digesters := make([]*digester, n)
+	for p := range digesters {
+		digesters[p] = newDigester()
+	}
+	next := make([]int64, n)
+	errs := make([]error, scanners)
+	var wg sync.WaitGroup
+	for s := range scanners {
+		wg.Go(func() {
+			list := slices.DeleteFunc(allPartitions(n), func(p int32) bool { return int(p)%scanners != s })
+			errs[s] = scanPart(ctx, addr, topic, list, next, out.ends, digesters)
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("read topic %s at %s: %w", topic, addr, err)
+	}
+	for p, d := range digesters {
+		out.parts[p] = d.digest()
+		out.records += d.records
+		out.batches += d.batches
+		out.bytes += d.bytes
+	}
+	return out, nil
+}
+
+func scanPart(ctx context.Context, addr, topic string, list []int32, next, ends []int64, to []*digester) error {
+	if len(list) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	f, err := startFetcher(ctx, addr, topic, list, next, ends, true)
+	if err != nil {
+		return err
+	}
+	for fr := range f.frames {
+		err := fr.each(func(p *kmsg.FetchResponseTopicPartition) error { return to[p.Partition].response(p) })
+		if err != nil {
+			return err
+		}
+		fr.release()
+	}
+	return f.err
+}
+
+// compare says how what was mirrored differs from the source, nil if it does not.
+func compare(source, mirrored *content) error {
+	if len(source.parts) != len(mirrored.parts) {
+		return fmt.Errorf("the destination has %d partitions, the source %d", len(mirrored.parts), len(source.parts))
+	}
+	for p, want := range source.parts {
+		switch got := mirrored.parts[p]; {
+		case got.records < want.records:
+			return fmt.Errorf("partition %d: %d of the source's %d records are missing", p, want.records-got.records, want.records)
+		case got.records > want.records:
+			return fmt.Errorf("partition %d: %d records more than the source's %d", p, got.records-want.records, want.records)
+		case got.sum != want.sum:
+			return fmt.Errorf("partition %d: its %d records are not those of the source", p, want.records)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,349 @@
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"klink/protocol/batch"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/errgroup"
+)
+
+// Floor is what a hidden command does until its context ends: copy topics by one of the ways that bound what is possible.
+type Floor struct {
+	From   string // address of the source
+	To     string // address of the destination; of the relay: where bytes go
+	Topics []string
+	Lz4    bool // what is compressed at the source
+	// PartitionFetch is how many bytes the copy loop may fetch of a partition at once.
+	PartitionFetch int
+	// Lanes is how many connections the raw loop produces over. A broker handles one request of each at a time; but a request
+	// should have a batch of many partitions where batches are small.
+	Lanes int
+}
+
+// Run runs the floor of this name.
+func (f *Floor) Run(ctx context.Context, name string) error {
+	switch name {
+	case Copy:
+		return f.copy(ctx)
+	case Raw:
+		return f.each(ctx, f.raw)
+	case Relay:
+		return f.each(ctx, f.relay)
+	}
+	return fmt.Errorf("there is no floor %q", name)
+}
+
+// copy is a consumer and a producer of franz-go, as any tool made of these has at least: records are decoded and produced again,
+// in order, with idempotence. It keeps no offsets, so that it is less than what a tool has to do.
+func (f *Floor) copy(ctx context.Context) error {
+	in, err := kgo.NewClient(kgo.SeedBrokers(f.From), kgo.ConsumeTopics(f.Topics...), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchMaxBytes(52428800), kgo.FetchMaxPartitionBytes(int32(f.PartitionFetch)), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.MetadataMinAge(100*time.Millisecond))
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	codec := kgo.NoCompression()
+	if f.Lz4 {
+		codec = kgo.Lz4Compression()
+	}
+	out, err := kgo.NewClient(kgo.SeedBrokers(f.To), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(codec),
+		kgo.ProducerBatchMaxBytes(1000012), kgo.MaxBufferedRecords(200_000), kgo.MaxBufferedBytes(128<<20), kgo.ProducerLinger(5*time.Millisecond))
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	failed := make(chan error, 1)
+	for ctx.Err() == nil {
+		fetches := in.PollRecords(ctx, 20_000)
+		if err := fetches.Err0(); err != nil {
+			return ended(ctx, err)
+		}
+		fetches.EachError(func(topic string, p int32, err error) {
+			select {
+			case failed <- fmt.Errorf("fetch %s-%d: %w", topic, p, err):
+			default:
+			}
+		})
+		fetches.EachRecord(func(r *kgo.Record) {
+			out.Produce(ctx, r, func(r *kgo.Record, err error) {
+				if err != nil {
+					select {
+					case failed <- fmt.Errorf("produce to %s-%d: %w", r.Topic, r.Partition, err):
+					default:
+					}
+				}
+			})
+		})
+		select {
+		case err := <-failed:
+			return ended(ctx, err)
+		default:
+		}
+	}
+	return nil
+}
+
+// each runs a floor for each topic.
+func (f *Floor) each(ctx context.Context, floor func(context.Context, string, int) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, topic := range f.Topics {
+		c, err := dial(ctx, f.From)
+		if err != nil {
+			return ended(ctx, err)
+		}
+		n, err := c.partitions(topic)
+		c.Close()
+		if err != nil {
+			return err
+		}
+		g.Go(func() error { return floor(ctx, topic, n) })
+	}
+	return ended(ctx, g.Wait())
+}
+
+// rawBytes is where a request of a raw loop ends.
+const rawBytes = 4 << 20
+
+// raw appends the fetched batches to the destination as they are, and looks at nothing. It is the most that a program can do
+// that keeps batches: one batch per partition in a request, several requests at the same time.
+func (f *Floor) raw(ctx context.Context, topic string, partitions int) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	in, err := startFetcher(ctx, f.From, topic, allPartitions(partitions), make([]int64, partitions), nil, false)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	lanes := make([]*rawLane, min(max(1, f.Lanes), partitions))
+	for i := range lanes {
+		l := &rawLane{topic: topic, queue: make([][]rawBatch, partitions), kick: make(chan struct{}, 1)}
+		lanes[i] = l
+		c, err := dial(ctx, f.To)
+		if err != nil {
+			return err
+		}
+		g.Go(func() error { return l.run(ctx, c) })
+	}
+	g.Go(func() error {
+		for fr := range in.frames {
+			// The fetch that is in flight counts as one use, the batches as others.
+			uses := &rawUses{frame: fr}
+			uses.left.Store(1)
+			err := fr.each(func(p *kmsg.FetchResponseTopicPartition) error {
+				l := lanes[int(p.Partition)%len(lanes)]
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				w := batch.Walk(p.RecordBatches)
+				for w.Next() {
+					b := w.Batch()
+					b.SetBaseOffset(0)
+					uses.left.Add(1)
+					l.queue[p.Partition] = append(l.queue[p.Partition], rawBatch{b, uses})
+				}
+				return w.Err()
+			})
+			if err != nil {
+				return err
+			}
+			uses.done()
+			for _, l := range lanes {
+				l.wake()
+			}
+		}
+		return in.err
+	})
+	return g.Wait()
+}
+
+// rawUses counts what still lies in a frame.
+type rawUses struct {
+	frame *frame
+	left  atomic.Int32
+}
+
+func (u *rawUses) done() {
+	if u.left.Add(-1) == 0 {
+		u.frame.release()
+	}
+}
+
+type rawBatch struct {
+	b    batch.Header
+	uses *rawUses
+}
+
+// rawLane is a connection to the destination, with the partitions that are bound to it.
+type rawLane struct {
+	topic string
+	kick  chan struct{}
+	mu    sync.Mutex
+	queue [][]rawBatch // by partition
+	first int          // rotates
+}
+
+func (l *rawLane) wake() {
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+}
+
+// rawPipeline is how many requests of a lane may be on their way. The broker answers them in order, and appends the next as soon as
+// it has answered one, without a way there and back in between.
+const rawPipeline = 4
+
+// rawRequest is a request that was not answered yet.
+type rawRequest struct{ uses []*rawUses }
+
+func (l *rawLane) run(ctx context.Context, c *conn) error {
+	defer c.Close()
+	g, ctx := errgroup.WithContext(ctx)
+	free, sent := make(chan *rawRequest, rawPipeline), make(chan *rawRequest, rawPipeline)
+	for range rawPipeline {
+		free <- &rawRequest{}
+	}
+	g.Go(func() error {
+		for {
+			select {
+			case r := <-sent:
+				if err := c.receiveProduce(l.topic, len(r.uses)); err != nil {
+					return err
+				}
+				for _, u := range r.uses {
+					u.done()
+				}
+				free <- r
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	})
+	g.Go(func() error {
+		var parts []part
+		for {
+			select {
+			case r := <-free:
+				for {
+					if parts, r.uses = l.take(parts[:0], r.uses[:0]); len(parts) > 0 {
+						break
+					}
+					select {
+					case <-l.kick:
+					case <-ctx.Done():
+						return ctx.Err()
+					}
+				}
+				if err := c.sendProduce(l.topic, parts); err != nil {
+					return err
+				}
+				sent <- r
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	})
+	return g.Wait()
+}
+
+// take takes the next batch of each partition that has one, until the request is full.
+func (l *rawLane) take(parts []part, uses []*rawUses) ([]part, []*rawUses) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	size := 0
+	l.first++
+	for i := range l.queue {
+		p := (i + l.first) % len(l.queue)
+		q := l.queue[p]
+		if len(q) == 0 {
+			continue
+		}
+		parts, uses = append(parts, part{int32(p), q[0].b}), append(uses, q[0].uses)
+		if l.queue[p] = q[1:]; len(q) == 1 {
+			l.queue[p] = nil
+		}
+		if size += len(q[0].b); size >= rawBytes {
+			break
+		}
+	}
+	return parts, uses
+}
+
+// relay writes the fetched batches to a socket: what reading and writing costs at the very least.
+func (f *Floor) relay(ctx context.Context, topic string, partitions int) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c, err := dial(ctx, f.To)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	in, err := startFetcher(ctx, f.From, topic, allPartitions(partitions), make([]int64, partitions), nil, false)
+	if err != nil {
+		return err
+	}
+	for fr := range in.frames {
+		var pieces net.Buffers
+		if err := fr.each(func(p *kmsg.FetchResponseTopicPartition) error {
+			pieces = append(pieces, p.RecordBatches)
+			return nil
+		}); err != nil {
+			return err
+		}
+		if _, err := pieces.WriteTo(c.c); err != nil {
+			return err
+		}
+		fr.release()
+	}
+	return in.err
+}
+
+// sink takes bytes and counts them.
+type sink struct {
+	ln    net.Listener
+	bytes atomic.Int64
+	wg    sync.WaitGroup
+}
+
+func newSink() (*sink, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s := &sink{ln: ln}
+	s.wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			s.wg.Go(func() {
+				defer c.Close()
+				buf := make([]byte, 1<<20)
+				for {
+					n, err := c.Read(buf)
+					s.bytes.Add(int64(n))
+					if err != nil {
+						return // io.EOF, or the relay was killed
+					}
+				}
+			})
+		}
+	})
+	return s, nil
+}
+
+func (s *sink) addr() string { return s.ln.Addr().String() }
+
+// close ends it; its relay has ended.
+func (s *sink) close() {
+	s.ln.Close()
+	s.wg.Wait()
+}

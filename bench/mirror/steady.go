@@ -1,0 +1,243 @@
+package mirror
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"klink/bench"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const (
+	// steadyWarmUp is before the time that counts, and steadyDrain how long the last record may take to come.
+	steadyWarmUp = 1500 * time.Millisecond
+	steadyDrain  = 30 * time.Second
+	// sampleEvery is the interval of the samples over time.
+	sampleEvery = 250 * time.Millisecond
+)
+
+// lags collects how old records are when a consumer at the destination has them, by the time at which they were due to be written.
+type lags struct {
+	from    time.Time // when counting begins
+	until   time.Time
+	all     *hdrhistogram.Histogram // microseconds
+	samples []*hdrhistogram.Histogram
+	seen    int64
+}
+
+// largestLag is more than a run waits.
+const largestLag = int64(2 * time.Minute / time.Microsecond)
+
+func newLags(from time.Time, length time.Duration) *lags {
+	l := &lags{from: from, until: from.Add(length), all: hdrhistogram.New(1, largestLag, 3)}
+	for range (length + sampleEvery - 1) / sampleEvery {
+		l.samples = append(l.samples, hdrhistogram.New(1, largestLag, 2))
+	}
+	return l
+}
+
+// add counts a record that was due at a time and seen at another.
+func (l *lags) add(due, seen time.Time) {
+	l.seen++
+	if due.Before(l.from) || !due.Before(l.until) {
+		return
+	}
+	lag := min(max(int64(seen.Sub(due)/time.Microsecond), 1), largestLag)
+	_ = l.all.RecordValue(lag) // in range
+	_ = l.samples[due.Sub(l.from)/sampleEvery].RecordValue(lag)
+}
+
+func ms(h *hdrhistogram.Histogram, percentile float64) float64 {
+	return float64(h.ValueAtPercentile(percentile)) / 1000
+}
+
+func (l *lags) values(v map[bench.Metric]float64) {
+	v[bench.P50], v[bench.P99], v[bench.P999] = ms(l.all, 50), ms(l.all, 99), ms(l.all, 99.9)
+	v[bench.Max] = float64(l.all.Max()) / 1000
+}
+
+func (l *lags) overTime() map[bench.Metric][]float64 {
+	out := map[bench.Metric][]float64{}
+	for _, h := range l.samples {
+		if h.TotalCount() == 0 {
+			continue
+		}
+		out[bench.P50] = append(out[bench.P50], ms(h, 50))
+		out[bench.P99] = append(out[bench.P99], ms(h, 99))
+	}
+	return out
+}
+
+// load writes records with a linger of 5 ms, the default of Java's producers since 4.0, at a fixed rate and stamps each with the time at which it was due, whether or not the cluster kept up.
+type load struct {
+	cl      *kgo.Client
+	gen     *generator
+	topic   string
+	parts   int
+	rate    int
+	began   time.Time
+	sent    int64
+	from    time.Time // acknowledgements of what is due before do not count
+	acks    *hdrhistogram.Histogram
+	failure atomic.Pointer[error]
+}
+
+func newLoad(addr string, w *workload, topic string) (*load, error) {
+	codec := kgo.NoCompression()
+	if w.lz4 {
+		codec = kgo.Lz4Compression()
+	}
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(codec),
+		kgo.ProducerLinger(5*time.Millisecond), kgo.MaxBufferedRecords(1_000_000), kgo.DisableIdempotentWrite(), kgo.MaxProduceRequestsInflightPerBroker(1),
+		kgo.DefaultProduceTopic(topic), kgo.MetadataMinAge(50*time.Millisecond))
+	if err != nil {
+		return nil, err
+	}
+	return &load{cl: cl, gen: newGenerator(w, 99), topic: topic, parts: w.partitions, rate: w.rate, acks: hdrhistogram.New(1, largestLag, 3)}, nil
+}
+
+// run writes for a time. Every millisecond it writes what is due by then, so that it wakes seldom enough on a busy machine.
+func (l *load) run(ctx context.Context, length time.Duration) error {
+	l.began = time.Now()
+	total := int64(float64(l.rate) * length.Seconds())
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for l.sent < total {
+		due := min(total, int64(time.Since(l.began).Seconds()*float64(l.rate)))
+		for ; l.sent < due; l.sent++ {
+			at := l.began.Add(time.Duration(float64(l.sent) / float64(l.rate) * 1e9))
+			r := &kgo.Record{Partition: int32(l.sent % int64(l.parts)), Value: l.gen.appendValue(make([]byte, 0, l.gen.size+16), at.UnixNano(), l.sent)}
+			l.cl.Produce(ctx, r, func(_ *kgo.Record, err error) {
+				if err != nil {
+					l.failure.CompareAndSwap(nil, &err)
+				}
+				if !at.Before(l.from) {
+					_ = l.acks.RecordValue(min(max(int64(time.Since(at)/time.Microsecond), 1), largestLag)) // callbacks come one after the other
+				}
+			})
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	if err := l.cl.Flush(ctx); err != nil {
+		return err
+	}
+	if err := l.failure.Load(); err != nil {
+		return fmt.Errorf("write to the source: %w", *err)
+	}
+	return nil
+}
+
+// due is the time in a value of a steady phase.
+func due(w *workload, value []byte) (time.Time, error) {
+	if w.json {
+		var at, seq int64
+		if _, err := fmt.Sscanf(string(value[:min(len(value), 43)]), `{"stamp":"%016x%016x`, &at, &seq); err != nil {
+			return time.Time{}, err
+		}
+		return time.Unix(0, at), nil
+	}
+	if len(value) < stampSize {
+		return time.Time{}, errors.New("a value without a stamp")
+	}
+	return time.Unix(0, int64(binary.BigEndian.Uint64(value))), nil
+}
+
+// steady measures the lag of a subject that has caught up, and verifies what came of it.
+func (b *run) steady(ctx context.Context, p *running, j *job, live func(string)) (v map[bench.Metric]float64, samples map[bench.Metric][]float64, err error) {
+	in, err := kgo.NewClient(kgo.SeedBrokers(j.dst.addr), kgo.ConsumeTopics(j.steady), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchMinBytes(1), kgo.MetadataMinAge(50*time.Millisecond), kgo.FetchMaxWait(500*time.Millisecond), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer in.Close()
+	out, err := newLoad(j.src.addr, j.w, j.steady)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer out.cl.Close()
+	if err := out.cl.Ping(ctx); err != nil {
+		return nil, nil, err
+	}
+	length := steadyWarmUp + b.steadyFor
+	began := time.Now()
+	l := newLags(began.Add(steadyWarmUp), b.steadyFor)
+	out.from = l.from
+	before, err := p.Usage()
+	if err != nil {
+		return nil, nil, err
+	}
+	wctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	written := make(chan error, 1)
+	go func() { written <- out.run(wctx, length) }()
+	var sent int64 = -1 // until all are
+	var after bench.Usage
+	var busy time.Duration
+	deadline := began.Add(length + steadyDrain)
+	for sent < 0 || l.seen < sent {
+		pctx, stop := context.WithTimeout(ctx, 100*time.Millisecond)
+		fetches := in.PollFetches(pctx)
+		stop()
+		now := time.Now()
+		if err := ctx.Err(); err != nil {
+			return nil, nil, err
+		}
+		var bad error
+		fetches.EachRecord(func(r *kgo.Record) {
+			at, err := due(j.w, r.Value)
+			if err != nil {
+				bad = err
+				return
+			}
+			l.add(at, now)
+		})
+		if bad != nil {
+			return nil, nil, bad
+		}
+		select {
+		case err := <-written:
+			if err != nil {
+				return nil, nil, err
+			}
+			sent = out.sent
+			if after, err = p.Usage(); err != nil {
+				return nil, nil, err
+			}
+			busy = time.Since(began)
+		default:
+		}
+		if now.After(deadline) {
+			return nil, nil, fmt.Errorf("%d of %d records were there %v after the last was written\n%s", l.seen, sent, steadyDrain, p.LogTail(20))
+		}
+		live(fmt.Sprintf("%.0f of %.0f s at %d records/s, p99 %.1f ms", time.Since(began).Seconds(), length.Seconds(), j.w.rate, ms(l.all, 99)))
+	}
+	v = map[bench.Metric]float64{
+		bench.CPUShare: (after.CPU - before.CPU).Seconds() / busy.Seconds(),
+		bench.AckP50:   ms(out.acks, 50), bench.AckP99: ms(out.acks, 99),
+		bench.RecordsPerSecond: float64(sent) / busy.Seconds(),
+		bench.PeakRSS:          float64(after.Peak) / 1e6,
+	}
+	l.values(v)
+	want, err := scan(ctx, j.src.addr, j.steady)
+	if err != nil {
+		return v, nil, err
+	}
+	got, err := scan(ctx, j.dst.addr, j.steady)
+	if err != nil {
+		return v, nil, err
+	}
+	if want.records != sent {
+		return v, nil, fmt.Errorf("the source has %d records of %d that were written", want.records, sent)
+	}
+	return v, l.overTime(), compare(want, got)
+}

@@ -1,0 +1,240 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"klink/bench"
+	"klink/internal/kafkatest"
+	"klink/protocol/linkapi"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// The subjects. All but klink and MirrorMaker 2 are this binary with a hidden command, see copy.go, raw.go and relay.go.
+const (
+	Klink       = "klink"
+	MirrorMaker = "mirrormaker2"
+	Copy        = "copy"
+	Raw         = "raw"
+	Relay       = "relay"
+)
+
+// Subjects are all subjects, klink first.
+func Subjects() []string { return []string{Klink, MirrorMaker, Copy, Raw, Relay} }
+
+// runs says whether a subject can do a workload. The floors without a Kafka client know no transactions, and what they would
+// show of thinned batches, that a broker refuses them, is known.
+func runs(subject string, w *workload) bool {
+	switch subject {
+	case Raw, Relay:
+		return w.floors && !w.transactions && w.compacted == 0 && w.far == 0
+	}
+	return true
+}
+
+// job is what a subject is to mirror.
+type job struct {
+	w       *workload
+	source  string // address
+	sink    string // address, for the relay
+	steady  string // topic of the steady phase, "" = none
+	src     *cluster
+	dst     *cluster
+	content *content // of the workload's topic
+}
+
+func (j *job) topics() []string {
+	topics := []string{j.w.topic()}
+	if j.steady != "" {
+		topics = append(topics, j.steady)
+	}
+	return topics
+}
+
+// running is a subject at work.
+type running struct {
+	*bench.Process
+	// targets are the offsets at which the partitions at the destination end once the subject is done.
+	targets []int64
+	// gentle is for what leaves something behind when it is killed.
+	gentle bool
+	after  func()
+}
+
+func (r *running) end() {
+	if !r.gentle {
+		r.Kill()
+	}
+	r.Stop()
+	if r.after != nil {
+		r.after()
+	}
+}
+
+// launcher starts subjects.
+type launcher struct {
+	binary string // klink
+	dir    string // logs
+	lib    string // jars with MirrorMaker 2
+}
+
+func (l *launcher) start(ctx context.Context, subject string, run string, j *job) (*running, error) {
+	if subject == Klink {
+		return l.klink(ctx, run, j)
+	}
+	if subject != Relay {
+		for _, topic := range j.topics() {
+			if err := j.dst.createTopic(ctx, topic, j.w.partitions, map[string]string{"retention.ms": "-1"}); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if subject == MirrorMaker {
+		return l.mirrorMaker(run, j)
+	}
+	args := []string{"bench", "subject", subject, "--from", j.source, "--to", j.dst.addr, "--topics", strings.Join(j.topics(), ","), "--lanes", strconv.Itoa(j.w.rawLanes), "--partition-fetch", strconv.Itoa(j.w.partitionFetch())}
+	if subject == Relay {
+		args[6] = j.sink
+	}
+	if j.w.lz4 {
+		args = append(args, "--lz4")
+	}
+	p, err := bench.StartProcess(l.dir, run, nil, l.binary, args...)
+	if err != nil {
+		return nil, err
+	}
+	return &running{Process: p, targets: j.dense()}, nil
+}
+
+// dense are the ends of copies whose offsets have no gaps.
+func (j *job) dense() []int64 {
+	targets := make([]int64, len(j.content.parts))
+	for p := range targets {
+		targets[p] = j.content.parts[p].records
+	}
+	return targets
+}
+
+const readyTimeout = 60 * time.Second
+
+// klink is `klink serve` with its default settings, a link and its mirrors. As for others, the topics are made before.
+func (l *launcher) klink(ctx context.Context, run string, j *job) (_ *running, err error) {
+	port, release, err := kafkatest.Ports(3)
+	if err != nil {
+		return nil, err
+	}
+	p, err := bench.StartProcess(l.dir, run, nil, l.binary, "serve", "--destination", j.dst.addr, "--listen", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		release()
+		return nil, err
+	}
+	r := &running{Process: p, targets: j.dense(), gentle: true, after: release}
+	defer func() {
+		if err != nil {
+			r.end()
+		}
+	}()
+	if j.w.transactions {
+		r.targets = j.content.ends // markers take the place of those at the source
+	}
+	if err := p.AwaitLog("ready: clients can connect", readyTimeout); err != nil {
+		return nil, err
+	}
+	cl, err := kgo.NewClient(kgo.SeedBrokers(fmt.Sprintf("127.0.0.1:%d", port)), kgo.MaxVersions(nil))
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	err = request(ctx, cl, &linkapi.CreateLinksRequest{TimeoutMs: 30_000, Links: []linkapi.CreateLink{{Name: "bench", Configs: []linkapi.Config{
+		{Name: "bootstrap.servers", Value: kmsg.StringPtr(j.source)},
+	}}}}, func(resp *linkapi.CreateLinksResponse) error {
+		for _, r := range resp.Results {
+			if r.ErrorCode != 0 {
+				return failure(r.ErrorCode, r.ErrorMessage)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create the link: %w", err)
+	}
+	// As `kafka-configs` does it: an empty topic becomes a mirror.
+	alter := kmsg.NewPtrIncrementalAlterConfigsRequest()
+	for _, topic := range j.topics() {
+		if err := j.dst.createTopic(ctx, topic, j.w.partitions, nil); err != nil {
+			return nil, err
+		}
+		resource := kmsg.NewIncrementalAlterConfigsRequestResource()
+		resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeTopic, topic
+		config := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+		config.Name, config.Op, config.Value = "mirror.link", kmsg.IncrementalAlterConfigOpSet, kmsg.StringPtr("bench")
+		resource.Configs = append(resource.Configs, config)
+		alter.Resources = append(alter.Resources, resource)
+	}
+	err = request(ctx, cl, alter, func(resp *kmsg.IncrementalAlterConfigsResponse) error {
+		for _, r := range resp.Resources {
+			if r.ErrorCode != 0 {
+				return failure(r.ErrorCode, r.ErrorMessage)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make the topics mirrors: %w", err)
+	}
+	return r, nil
+}
+
+func request[R kmsg.Response](ctx context.Context, cl *kgo.Client, req kmsg.Request, check func(R) error) error {
+	resp, err := cl.Request(ctx, req)
+	if err != nil {
+		return err
+	}
+	r, ok := resp.(R)
+	if !ok {
+		return fmt.Errorf("it was answered with a %T", resp)
+	}
+	return check(r)
+}
+
+func failure(code int16, message *string) error {
+	err := kerr.ErrorForCode(code)
+	if message != nil {
+		err = fmt.Errorf("%w: %s", err, *message)
+	}
+	return err
+}
+
+// peers says which subjects this machine lacks something for.
+func peers() (lib string, absent []bench.Absent) {
+	if err := errors.Join(kafkatest.CheckJava(), lookPath("java")); err != nil {
+		return "", []bench.Absent{{Subject: MirrorMaker, Why: err.Error()}}
+	}
+	lib, err := kafkatest.Provision(kafkatest.V431)
+	if err == nil {
+		var jars []string
+		if jars, err = filepath.Glob(filepath.Join(lib, "connect-mirror-*.jar")); err == nil && len(jars) == 0 {
+			err = fmt.Errorf("there is no connect-mirror among the jars of %s", lib)
+		}
+	}
+	if err != nil {
+		return "", []bench.Absent{{Subject: MirrorMaker, Why: err.Error()}}
+	}
+	return lib, nil
+}
+
+func lookPath(program string) error {
+	_, err := exec.LookPath(program)
+	return err
+}

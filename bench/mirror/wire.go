@@ -1,0 +1,240 @@
+package mirror
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// The versions that wire.go speaks: the last with topic names and without tags, which every broker from 2.4 to 4.x knows.
+const (
+	fetchVersion       = 11
+	produceVersion     = 8
+	listOffsetsVersion = 5
+	metadataVersion    = 8
+)
+
+// wireTimeout ends what hangs: a broker that answers late is of no use in a measurement.
+const wireTimeout = 60 * time.Second
+
+// conn is a connection to one broker, which answers requests in their order. One goroutine may send while another receives.
+type conn struct {
+	c    net.Conn
+	stop func() bool // no more closing by the context
+	sent int32       // requests; the last one's correlation id
+	got  int32       // answers
+	out  []byte      // reused
+}
+
+func dial(ctx context.Context, addr string) (*conn, error) {
+	d := net.Dialer{Timeout: 10 * time.Second}
+	c, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	// What blocks on the network ends with the context.
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	return &conn{c: c, stop: stop}, nil
+}
+
+func (c *conn) Close() {
+	c.stop()
+	c.c.Close()
+}
+
+// begin starts a request in c.out, whose length is set by send.
+func (c *conn) begin(key, version int16) []byte {
+	c.sent++
+	b := append(c.out[:0], 0, 0, 0, 0)
+	b = binary.BigEndian.AppendUint16(b, uint16(key))
+	b = binary.BigEndian.AppendUint16(b, uint16(version))
+	b = binary.BigEndian.AppendUint32(b, uint32(c.sent))
+	return appendString(b, "bench")
+}
+
+func appendString(b []byte, s string) []byte {
+	b = binary.BigEndian.AppendUint16(b, uint16(len(s)))
+	return append(b, s...)
+}
+
+// send writes a request that is complete in b, which began with begin.
+func (c *conn) send(b []byte) error {
+	c.out = b
+	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
+	_ = c.c.SetDeadline(time.Now().Add(wireTimeout))
+	_, err := c.c.Write(b)
+	return err
+}
+
+// receive reads the next answer into buf, which grows if it is too small, and returns the body and buf. The body
+// aliases buf.
+func (c *conn) receive(buf []byte) (body, grown []byte, err error) {
+	var head [4]byte
+	if _, err := io.ReadFull(c.c, head[:]); err != nil {
+		return nil, buf, err
+	}
+	size := int(int32(binary.BigEndian.Uint32(head[:])))
+	if size < 4 || size > 1<<30 {
+		return nil, buf, fmt.Errorf("a response of %d bytes", size)
+	}
+	if cap(buf) < size {
+		buf = make([]byte, size+size/4)
+	}
+	buf = buf[:size]
+	if _, err := io.ReadFull(c.c, buf); err != nil {
+		return nil, buf, err
+	}
+	c.got++
+	if id := int32(binary.BigEndian.Uint32(buf)); id != c.got {
+		return nil, buf, fmt.Errorf("an answer to request %d instead of request %d", id, c.got)
+	}
+	return buf[4:], buf, nil
+}
+
+// call is a request and its answer, for what is rare.
+func (c *conn) call(req kmsg.Request, resp kmsg.Response, version int16) error {
+	req.SetVersion(version)
+	resp.SetVersion(version)
+	if err := c.send(req.AppendTo(c.begin(req.Key(), version))); err != nil {
+		return err
+	}
+	body, _, err := c.receive(nil)
+	if err != nil {
+		return err
+	}
+	return resp.ReadFrom(body)
+}
+
+// partitions asks how many partitions a topic has; an error of Kafka's if there is no such topic.
+func (c *conn) partitions(topic string) (int, error) {
+	req, resp := kmsg.NewPtrMetadataRequest(), kmsg.NewPtrMetadataResponse()
+	t := kmsg.NewMetadataRequestTopic()
+	t.Topic = kmsg.StringPtr(topic)
+	req.Topics = append(req.Topics, t)
+	if err := c.call(req, resp, metadataVersion); err != nil {
+		return 0, err
+	}
+	if len(resp.Topics) != 1 {
+		return 0, fmt.Errorf("metadata of %d topics instead of %s", len(resp.Topics), topic)
+	}
+	if err := kerr.ErrorForCode(resp.Topics[0].ErrorCode); err != nil {
+		return 0, fmt.Errorf("topic %s: %w", topic, err)
+	}
+	return len(resp.Topics[0].Partitions), nil
+}
+
+// ends asks for the end offsets (high watermarks) of partitions, into to[p]. Partitions that the broker does not know (yet) keep
+// what they have.
+func (c *conn) ends(topic string, partitions []int32, to []int64) error {
+	req, resp := kmsg.NewPtrListOffsetsRequest(), kmsg.NewPtrListOffsetsResponse()
+	req.ReplicaID = -1
+	t := kmsg.NewListOffsetsRequestTopic()
+	t.Topic = topic
+	for _, p := range partitions {
+		rp := kmsg.NewListOffsetsRequestTopicPartition()
+		rp.Partition, rp.CurrentLeaderEpoch, rp.Timestamp = p, -1, -1
+		t.Partitions = append(t.Partitions, rp)
+	}
+	req.Topics = append(req.Topics, t)
+	if err := c.call(req, resp, listOffsetsVersion); err != nil {
+		return err
+	}
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			switch err := kerr.ErrorForCode(p.ErrorCode); {
+			case err == nil:
+				to[p.Partition] = p.Offset
+			case kerr.IsRetriable(err):
+			default:
+				return fmt.Errorf("end of %s-%d: %w", topic, p.Partition, err)
+			}
+		}
+	}
+	return nil
+}
+
+// allPartitions are 0 to n-1.
+func allPartitions(n int) []int32 {
+	ps := make([]int32, n)
+	for i := range ps {
+		ps[i] = int32(i)
+	}
+	return ps
+}
+
+// part is a batch for a partition, in a Produce request.
+type part struct {
+	partition int32
+	records   []byte // one batch
+}
+
+// produce appends a batch to each of several partitions of a topic, with acks=all, and waits for the answer.
+func (c *conn) produce(topic string, parts []part) error {
+	if err := c.sendProduce(topic, parts); err != nil {
+		return err
+	}
+	return c.receiveProduce(topic, len(parts))
+}
+
+// sendProduce sends the batches from where they lie; they may be changed once it returns.
+func (c *conn) sendProduce(topic string, parts []part) error {
+	b := c.begin(0, produceVersion)
+	b = binary.BigEndian.AppendUint16(b, 0xffff) // no transactional id
+	b = binary.BigEndian.AppendUint16(b, 0xffff) // acks=all
+	b = binary.BigEndian.AppendUint32(b, 30_000)
+	b = binary.BigEndian.AppendUint32(b, 1)
+	b = appendString(b, topic)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(parts)))
+	// The head before each batch lies in b, which must not move any more.
+	heads := len(b)
+	size := 0
+	for _, p := range parts {
+		b = binary.BigEndian.AppendUint32(b, uint32(p.partition))
+		b = binary.BigEndian.AppendUint32(b, uint32(len(p.records)))
+		size += len(p.records)
+	}
+	c.out = b
+	binary.BigEndian.PutUint32(b, uint32(len(b)-4+size))
+	pieces := make(net.Buffers, 0, 2*len(parts))
+	from := 0
+	for i, p := range parts {
+		to := heads + 8*(i+1)
+		pieces = append(pieces, b[from:to], p.records)
+		from = to
+	}
+	_ = c.c.SetDeadline(time.Now().Add(wireTimeout))
+	_, err := pieces.WriteTo(c.c)
+	return err
+}
+
+// receiveProduce reads the answer to a request with a number of batches. The first that was refused is the error.
+func (c *conn) receiveProduce(topic string, batches int) error {
+	body, _, err := c.receive(nil)
+	if err != nil {
+		return err
+	}
+	resp := kmsg.NewPtrProduceResponse()
+	resp.Version = produceVersion
+	if err := resp.ReadFrom(body); err != nil {
+		return err
+	}
+	done := 0
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+				return fmt.Errorf("produce to %s-%d: %w", topic, p.Partition, err)
+			}
+			done++
+		}
+	}
+	if done != batches {
+		return fmt.Errorf("produce to %s: %d results for %d batches", topic, done, batches)
+	}
+	return nil
+}

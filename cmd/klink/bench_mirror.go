@@ -1,0 +1,107 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"klink/bench/mirror"
+)
+
+func (a *app) benchMirrorCommand() *cobra.Command {
+	var o mirror.Options
+	cmd := &cobra.Command{
+		Use:   "mirror",
+		Short: "Measure how mirrors are filled: throughput, CPU, memory and lag",
+		Long: `Measures klink, MirrorMaker 2, a copy loop in franz-go, a raw produce loop and a byte relay on the same data: catch-up from a
+source that is full, and the lag at a fixed rate. What each of them has mirrored is read and compared with the source; a run
+that differs does not count, and the exit code is 1.
+
+Workloads: ` + strings.Join(mirror.Workloads(), ", ") + `.
+Subjects: ` + strings.Join(mirror.Subjects(), ", ") + `.
+
+The clusters' data is in TMPDIR (default /tmp).`,
+		Example: `  klink bench mirror --out bench.json
+  klink bench mirror --quick
+  klink bench mirror --workload large,small --subject klink,copy --rounds 1`,
+		Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			flags := cmd.Flags()
+			switch {
+			case o.Rounds < 1:
+				return usagef("--rounds: want a number from 1 on")
+			case flags.Changed("scale") && !(o.Scale > 0):
+				return usagef("--scale: want a number above 0")
+			case flags.Changed("steady") && o.Steady < time.Second:
+				return usagef("--steady: want one second or more")
+			}
+			if err := known("--workload", o.Workloads, mirror.Workloads()); err != nil {
+				return err
+			}
+			if err := known("--subject", o.Subjects, mirror.Subjects()); err != nil {
+				return err
+			}
+			if o.Quick && !flags.Changed("rounds") {
+				o.Rounds = 1
+			}
+			o.Version, o.Progress, o.Command = versionText(), a.out, repeatable(cmd)
+			_, err := mirror.Run(cmd.Context(), &o)
+			return err
+		},
+	}
+	f := cmd.Flags()
+	benchFlags(f, &o.Options)
+	f.DurationVar(&o.Budget, "budget", 15*time.Minute, "begin no further measurement after `DURATION`; 0 = all rounds of all workloads")
+	f.Float64Var(&o.Scale, "scale", 0, "`FACTOR` of how much data there is (default: 1; with --quick 0.3)")
+	f.DurationVar(&o.Steady, "steady", 0, "`DURATION` of a phase at a fixed rate (default: 5s, or 2.5s with --quick)")
+	return cmd
+}
+
+// benchSubjectCommand is how benchmarks start programs that are this binary.
+func (a *app) benchSubjectCommand() *cobra.Command {
+	var f mirror.Floor
+	cmd := &cobra.Command{
+		Use:    "subject NAME",
+		Short:  "Be one of the programs that klink is measured against",
+		Hidden: true,
+		Args:   exactArgs("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.Run(cmd.Context(), args[0])
+		},
+	}
+	cmd.Flags().StringVar(&f.From, "from", "", "`HOST:PORT` of the source")
+	cmd.Flags().StringVar(&f.To, "to", "", "`HOST:PORT` of the destination")
+	cmd.Flags().StringSliceVar(&f.Topics, "topics", nil, "topics to copy")
+	cmd.Flags().BoolVar(&f.Lz4, "lz4", false, "compress what is produced")
+	cmd.Flags().IntVar(&f.PartitionFetch, "partition-fetch", 4<<20, "bytes of a partition to fetch at once")
+	cmd.Flags().IntVar(&f.Lanes, "lanes", 3, "connections to produce over")
+	return cmd
+}
+
+// known refuses names that are not among those there are.
+func known(flag string, names, there []string) error {
+	for _, name := range names {
+		if !slices.Contains(there, name) {
+			return usagef("%s: there is no %q; there are %s", flag, name, strings.Join(there, ", "))
+		}
+	}
+	return nil
+}
+
+// repeatable is the command line as it was typed.
+func repeatable(cmd *cobra.Command) string {
+	words := []string{cmd.CommandPath()}
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		value := f.Value.String()
+		if s, ok := f.Value.(pflag.SliceValue); ok {
+			value = strings.Join(s.GetSlice(), ",")
+		}
+		if f.Name != "out" {
+			words = append(words, "--"+f.Name+"="+value)
+		}
+	})
+	return strings.Join(words, " ")
+}
