@@ -43,6 +43,15 @@ func FreePorts(t testing.TB, n int) int {
 	return b.base
 }
 
+// ReservePorts is [FreePorts] until release is called or the process ends, for programs that are no tests.
+func ReservePorts(n int) (first int, release func(), err error) {
+	b, err := reservePorts(n)
+	if err != nil {
+		return 0, nil, err
+	}
+	return b.base, b.release, nil
+}
+
 func reservePorts(n int) (*portBlock, error) {
 	dir := filepath.Join(os.TempDir(), fmt.Sprintf("klink-ports-%d", os.Getuid()))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
