@@ -94,6 +94,7 @@ func newProxyWorld(ctx context.Context, dir string, o *Options) (w *proxyWorld, 
 		// As a server is run, and not as in tests: both compilers, a collector for two cores and many connections.
 		kafkatest.Heap("2g"), kafkatest.JVM("-XX:+UseParallelGC", "-XX:-UsePerfData", "-Xlog:disable"),
 		kafkatest.Config("log.segment.bytes", "33554432"),
+		kafkatest.Config("log.retention.ms", "-1"), // the timestamps are old
 		kafkatest.Config("log.retention.check.interval.ms", "1000"),
 		kafkatest.Config("log.segment.delete.delay.ms", "500"),
 	)...)
@@ -287,42 +288,21 @@ func (w *proxyWorld) createTopic(ctx context.Context, name string, partitions in
 			err = errors.Join(err, kerr.ErrorForCode(t.ErrorCode))
 		}
 	}
-	for deadline := time.Now().Add(20 * time.Second); err == nil; {
-		if ready, e := w.led(c, name, int(partitions)); ready || e != nil {
+	// Metadata names leaders before they know that they are it.
+	deadline := time.Now().Add(20 * time.Second)
+	for p := int32(0); p < partitions && err == nil; {
+		if _, e := endOffset(ctx, w.cluster.Bootstrap(), name, p); e == nil {
+			p++
+			continue
+		} else if time.Now().After(deadline) {
 			err = e
-			break
 		}
-		if time.Now().After(deadline) {
-			err = errors.New("its partitions have no leader")
-		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
 	}
 	if err != nil {
 		return fmt.Errorf("create topic %s: %w", name, err)
 	}
 	return nil
-}
-
-// led says whether all partitions of a topic have a leader.
-func (w *proxyWorld) led(c *wire, topic string, partitions int) (bool, error) {
-	req := kmsg.NewPtrMetadataRequest()
-	req.SetVersion(9)
-	t := kmsg.NewMetadataRequestTopic()
-	t.Topic = &topic
-	req.Topics = append(req.Topics, t)
-	resp, err := c.request(req)
-	if err != nil {
-		return false, err
-	}
-	n := 0
-	for _, t := range resp.(*kmsg.MetadataResponse).Topics {
-		for _, p := range t.Partitions {
-			if p.ErrorCode == 0 && p.Leader >= 0 {
-				n++
-			}
-		}
-	}
-	return n == partitions, nil
 }
 
 // empty deletes all records of a topic, so that rounds do not fill the disk.
