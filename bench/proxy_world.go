@@ -94,7 +94,6 @@ func newProxyWorld(ctx context.Context, dir string, o *Options) (w *proxyWorld, 
 		// As a server is run, and not as in tests: both compilers, a collector for two cores and many connections.
 		kafkatest.Heap("2g"), kafkatest.JVM("-XX:+UseParallelGC", "-XX:-UsePerfData", "-Xlog:disable"),
 		kafkatest.Config("log.segment.bytes", "33554432"),
-		kafkatest.Config("log.retention.ms", "-1"), // the timestamps are old
 		kafkatest.Config("log.retention.check.interval.ms", "1000"),
 		kafkatest.Config("log.segment.delete.delay.ms", "500"),
 	)...)

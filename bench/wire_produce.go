@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -41,8 +42,9 @@ func recordBatch(size int, seed uint64) []byte {
 	binary.BigEndian.PutUint32(b[12:], 0xffffffff)                                 // leader epoch
 	b[16] = 2                                                                      // magic
 	binary.BigEndian.PutUint32(b[atLastOffsetDelta:], uint32(count-1))             // last offset delta
-	binary.BigEndian.PutUint64(b[27:], 1_700_000_000_000)                          // base timestamp
-	binary.BigEndian.PutUint64(b[35:], 1_700_000_000_000)                          // max timestamp
+	now := uint64(time.Now().UnixMilli())                                          // or retention would delete it
+	binary.BigEndian.PutUint64(b[27:], now)                                        // base timestamp
+	binary.BigEndian.PutUint64(b[35:], now)                                        // max timestamp
 	binary.BigEndian.PutUint64(b[43:], 0xffffffffffffffff)                         // producer id
 	binary.BigEndian.PutUint16(b[51:], 0xffff)                                     // producer epoch
 	binary.BigEndian.PutUint32(b[53:], 0xffffffff)                                 // base sequence
