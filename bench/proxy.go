@@ -26,8 +26,8 @@ func Proxy(ctx context.Context, o *Options) (s *Serie, err error) {
 		return nil, err
 	}
 	for _, name := range o.Subjects {
-		if !slices.Contains(proxySubjects, name) {
-			return nil, fmt.Errorf("subject %q: have %s", name, strings.Join(proxySubjects, ", "))
+		if !slices.Contains(proxySubjects(o), name) {
+			return nil, fmt.Errorf("subject %q: have %s", name, strings.Join(proxySubjects(o), ", "))
 		}
 	}
 	if o.Rounds < 1 {

@@ -28,7 +28,17 @@ const (
 	RelayOf = "relay"   // [Relay]; with TLS it passes on what it cannot read
 )
 
-var proxySubjects = []string{Direct, Klink, HAProxy, RelayOf}
+// Other is `klink serve` of another build, for a change of klink to be measured before and after, interleaved.
+const Other = "other"
+
+// proxySubjects are those that the options know.
+func proxySubjects(o *Options) []string {
+	names := []string{Direct, Klink, HAProxy, RelayOf}
+	if o.Other != "" {
+		names = append(names, Other)
+	}
+	return names
+}
 
 // readyTimeout is how long a subject may take to start.
 const readyTimeout = 60 * time.Second
@@ -37,6 +47,7 @@ const readyTimeout = 60 * time.Second
 // advertises the subject's address: who bootstraps at a subject stays there, whatever it asks.
 type proxyWorld struct {
 	dir      string
+	other    string // program of [Other]
 	cluster  *kafkatest.Cluster
 	config   *tls.Config // of clients
 	release  func()      // of ports
@@ -61,19 +72,19 @@ const portsPerSubject = 2
 
 // newProxyWorld starts a broker. Subjects are started when they are needed.
 func newProxyWorld(ctx context.Context, dir string, o *Options) (w *proxyWorld, err error) {
-	w = &proxyWorld{dir: dir, release: func() {}}
+	w = &proxyWorld{dir: dir, other: o.Other, release: func() {}}
 	defer func() {
 		if err != nil {
 			w.stop()
 		}
 	}()
-	first, release, err := kafkatest.ReservePorts(2 * portsPerSubject * len(proxySubjects))
+	first, release, err := kafkatest.ReservePorts(2 * portsPerSubject * len(proxySubjects(o)))
 	if err != nil {
 		return nil, err
 	}
 	w.release = release
 	listeners := []kafkatest.Option{}
-	for _, name := range proxySubjects {
+	for _, name := range proxySubjects(o) {
 		for _, secure := range []bool{false, true} {
 			s := &subject{name: name, tls: secure, world: w, listen: local(first)}
 			s.front = s.listen
@@ -83,7 +94,7 @@ func newProxyWorld(ctx context.Context, dir string, o *Options) (w *proxyWorld, 
 			switch name {
 			case Direct:
 				advertised = "" // itself
-			case Klink:
+			case Klink, Other:
 				// klink reads the broker's own address there, and tells its clients the port after its own.
 				advertised, s.front = "", local(first-1)
 			}
@@ -178,7 +189,7 @@ func (s *subject) start(ctx context.Context) (err error) {
 	name := fmt.Sprintf("%s-%d", strings.ToLower(s.listener()), s.starts)
 	cert, key := s.world.cluster.ServerCertificate()
 	switch s.name {
-	case Klink:
+	case Klink, Other:
 		args := []string{"serve", "--destination", s.broker, "--listen", s.listen, "--max-connections", "0"}
 		if s.tls {
 			config := filepath.Join(s.world.dir, "destination.properties")
@@ -188,7 +199,12 @@ func (s *subject) start(ctx context.Context) (err error) {
 			}
 			args = append(args, "--destination-config", config, "--tls-cert-file", cert, "--tls-key-file", key)
 		}
-		if s.process, err = StartSelf(s.world.dir, name, args...); err == nil {
+		if s.name == Klink {
+			s.process, err = StartSelf(s.world.dir, name, args...)
+		} else {
+			s.process, err = StartProcess(s.world.dir, name, nil, s.world.other, args...)
+		}
+		if err == nil {
 			err = s.process.AwaitLog("ready: clients can connect", readyTimeout)
 		}
 	case RelayOf:

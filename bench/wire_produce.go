@@ -34,6 +34,9 @@ func recordBatch(size int, seed uint64) []byte {
 		room := size - len(b)
 		if room > perRecord+minRecord {
 			room = perRecord
+			if len(b)+room+impossibleRecord == size {
+				room--
+			}
 		}
 		b = appendRecord(b, room, count, src)
 		count++
@@ -58,8 +61,12 @@ func recordsOf(batch []byte) int64 {
 	return int64(binary.BigEndian.Uint32(batch[atLastOffsetDelta:])) + 1
 }
 
-// minRecord is the least that a record can take here.
-const minRecord = 16
+const (
+	// minRecord is the least that a record can take here.
+	minRecord = 16
+	// impossibleRecord is a size that no record has: its length takes a byte more from the next on.
+	impossibleRecord = 65
+)
 
 // appendRecord appends a record of exactly size bytes, its length included: no key, no headers.
 func appendRecord(b []byte, size, delta int, src *rand.ChaCha8) []byte {

@@ -20,6 +20,9 @@ type loop struct {
 	// pairs is the number of connections, to choose the loop of the next one.
 	pairs   atomic.Int32
 	ticking atomic.Bool
+	// tasks is the number of tasks given to the event loop that it has not begun; see lingering.
+	tasks  atomic.Int32
+	linger linger
 
 	wheel   wheel
 	entries []*entry // free ones
@@ -28,20 +31,32 @@ type loop struct {
 
 // execute runs f on the event loop, soon. A panic closes the connection x only. Nothing happens when the loop has ended.
 func (l *loop) execute(x *pair, f func()) {
-	_ = l.gnet.Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error {
+	_ = l.give(func() {
 		defer x.recoverPanic()
 		f()
-		return nil
-	}))
+	})
 }
 
 // executeLoop runs f on the event loop, soon, and for no connection in particular.
 func (l *loop) executeLoop(f func()) error {
-	return l.gnet.Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error {
+	return l.give(func() {
 		defer l.proxy.recoverLoop()
+		f()
+	})
+}
+
+// give hands a task to the event loop. f must not panic.
+func (l *loop) give(f func()) error {
+	l.tasks.Add(1)
+	err := l.gnet.Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error {
+		l.tasks.Add(-1)
 		f()
 		return nil
 	}))
+	if err != nil {
+		l.tasks.Add(-1)
+	}
+	return err
 }
 
 // tick is called on gnet's ticker goroutine.
@@ -83,6 +98,13 @@ func (x *pair) visit() {
 			return
 		}
 		due = now + idle
+	}
+	if x.closeBy == 0 {
+		if now-x.last >= x.proxy.ticks(slimAfter) {
+			x.slim()
+		} else {
+			due = x.slimTime(due)
+		}
 	}
 	x.loop.wheel.add(x, due)
 }

@@ -44,6 +44,10 @@ type Proxy struct {
 	live        sync.WaitGroup // connections, from accept to their end
 	runs        sync.WaitGroup // Decision.Run
 
+	stopping atomic.Bool // event loops are about to end
+	quiet    quiet
+	hosts    sync.Map // of brokers, to the *tls.Config with which they are dialled
+
 	mu        sync.Mutex
 	started   bool
 	stopped   bool
@@ -230,6 +234,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	if waitFor(patience, &p.runs) != nil {
 		p.config.Logger.Error("work for a connection does not end with its context; this is a bug in klink")
 	}
+	p.stopping.Store(true)
 	_ = p.engine.Stop()
 	p.waiter.close()
 	return err

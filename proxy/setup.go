@@ -76,7 +76,7 @@ func (p *Proxy) connect(x *pair, l *listener, conn net.Conn) (reason Reason, err
 		side *side
 		conn net.Conn
 	}{{&x.up, upstream}, {&x.client, conn}} {
-		if err := enroll(x.loop.gnet, s.side, s.conn); err != nil {
+		if err := x.loop.enroll(s.side, s.conn); err != nil {
 			_ = upstream.Close()
 			return ReasonInternal, err
 		}
@@ -92,13 +92,15 @@ func (p *Proxy) connect(x *pair, l *listener, conn net.Conn) (reason Reason, err
 }
 
 // enroll gives a socket to an event loop; handler.OnOpen has been called when it returns.
-func enroll(el gnet.EventLoop, s *side, conn net.Conn) error {
+func (l *loop) enroll(s *side, conn net.Conn) error {
 	switch conn.(type) {
 	case *net.TCPConn, *net.UnixConn:
 	default:
 		return fmt.Errorf("%w: %T", errNotSocket, conn)
 	}
-	results, err := el.Enroll(gnet.NewContext(context.Background(), s), conn)
+	l.tasks.Add(1)
+	defer l.tasks.Add(-1)
+	results, err := l.gnet.Enroll(gnet.NewContext(context.Background(), s), conn)
 	if err != nil {
 		return err
 	}
@@ -161,15 +163,10 @@ func (p *Proxy) dialOne(ctx context.Context, addr string) (net.Conn, *tlsLayer, 
 	if err != nil || p.config.UpstreamTLS == nil {
 		return conn, nil, err
 	}
-	config := p.config.UpstreamTLS
-	if config.ServerName == "" {
-		host, _, err := net.SplitHostPort(addr)
-		if err != nil {
-			_ = conn.Close()
-			return nil, nil, err
-		}
-		config = config.Clone()
-		config.ServerName = host
+	config, err := p.tlsFor(addr)
+	if err != nil {
+		_ = conn.Close()
+		return nil, nil, err
 	}
 	layer := &tlsLayer{pipe: &tlsPipe{Conn: conn}}
 	layer.conn = tls.Client(layer.pipe, config)
@@ -178,6 +175,25 @@ func (p *Proxy) dialOne(ctx context.Context, addr string) (net.Conn, *tlsLayer, 
 		return nil, nil, fmt.Errorf("TLS handshake: %w", err)
 	}
 	return conn, layer, nil
+}
+
+// tlsFor is the TLS configuration for a broker: one for all connections to its host, since each tls.Conn keeps its own.
+func (p *Proxy) tlsFor(addr string) (*tls.Config, error) {
+	config := p.config.UpstreamTLS
+	if config.ServerName != "" {
+		return config, nil
+	}
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	if known, ok := p.hosts.Load(host); ok {
+		return known.(*tls.Config), nil
+	}
+	config = config.Clone()
+	config.ServerName = host
+	known, _ := p.hosts.LoadOrStore(host, config)
+	return known.(*tls.Config), nil
 }
 
 func handshake(ctx context.Context, conn *tls.Conn, timeout time.Duration) error {

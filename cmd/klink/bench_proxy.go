@@ -50,6 +50,7 @@ decrypt and encrypt again; the relay passes on what it cannot read.`,
 		},
 	}
 	benchFlags(cmd.Flags(), &o)
+	cmd.Flags().StringVar(&o.Other, "other", "", "`PROGRAM` of another build of klink, to be measured too (subject other)")
 	return cmd
 }
 
