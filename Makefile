@@ -13,7 +13,7 @@ TESTTIMEOUT ?= 20m
 # How long `make chaos` makes faults; KLINK_CHAOS_SEED replays a schedule.
 CHAOS    ?= 10m
 
-.PHONY: all build demo kafka test chaos sizes lint fmt bench fuzz clean
+.PHONY: all build demo kafka test chaos sizes lint fmt bench bench-proxy bench-check haproxy fuzz clean
 
 all: lint build test
 
@@ -48,6 +48,18 @@ fmt:
 
 bench: ## benchmarks of the hot path
 	go test -run '^$$' -bench . -benchmem $(HOT)
+
+bench-proxy: build kafka haproxy ## klink, HAProxy and a byte relay before a real broker, and no proxy; QUICK=1 for less, REPORT=FILE keeps the results
+	bin/klink bench proxy $(if $(QUICK),--quick) $(if $(REPORT),--out $(REPORT))
+
+haproxy: ## HAProxy for bench-proxy, where it can be installed; without it the report says that it is absent
+	@command -v haproxy >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  { DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends haproxy >/dev/null || \
+	  { apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends haproxy >/dev/null; }; }; } || \
+	  echo 'no HAProxy (apt-get install haproxy): it will not be measured'
+
+bench-check: ## the ratios that matter (proxied against direct and relayed, stamped against copied) against bench/bounds.json
+	KLINK_BENCH_CHECK=1 go test -count=1 -v -run '^TestBounds' ./bench
 
 fuzz: ## each fuzz target for FUZZTIME
 	@for pkg in $$(go list ./...); do \

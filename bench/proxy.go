@@ -74,7 +74,7 @@ func (b *proxyBench) run(ctx context.Context, workloads []proxyWorkload) error {
 	if err := b.world.createTopic(ctx, produceTopic, producePartitions); err != nil {
 		return err
 	}
-	if err := b.warmUp(ctx); err != nil {
+	if err := b.warmUp(ctx, workloads); err != nil {
 		return fmt.Errorf("warm up the broker: %w", err)
 	}
 	defer func() {
@@ -100,6 +100,7 @@ func (b *proxyBench) workload(ctx context.Context, w proxyWorkload) error {
 		subjects = b.mirror.subjects(subjects)
 	}
 	if w.kind == "idle" {
+		// What the broker itself grows by is not asked.
 		subjects = slices.DeleteFunc(subjects, func(s *subject) bool { return s.name == Direct })
 	}
 	rounds := b.Rounds

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -133,8 +134,8 @@ func (b *proxyBench) askers(ctx context.Context, s *subject, w proxyWorkload) (a
 	return askers, nil
 }
 
-// warmUp makes the broker compile its own hot paths before anything is measured, without and with TLS.
-func (b *proxyBench) warmUp(ctx context.Context) error {
+// warmUp makes the broker compile its own hot paths before anything is measured, without TLS and with it where it is used.
+func (b *proxyBench) warmUp(ctx context.Context, workloads []proxyWorkload) error {
 	length := 2 * time.Second
 	if b.Quick {
 		length = time.Second
@@ -143,7 +144,8 @@ func (b *proxyBench) warmUp(ctx context.Context) error {
 		return err
 	}
 	for _, s := range b.world.subjects {
-		if s.name != Direct {
+		used := slices.ContainsFunc(workloads, func(w proxyWorkload) bool { return w.tls == s.tls })
+		if s.name != Direct || !used {
 			continue
 		}
 		for _, name := range []string{"produce 64KiB x16", "fetch 64KiB x16"} {

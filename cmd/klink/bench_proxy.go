@@ -74,6 +74,9 @@ func (a *app) benchRelay() *cobra.Command {
 		Short:  "Copy bytes between clients and one address",
 		Args:   exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if to == "" {
+				return usagef("where to relay to is missing: --to HOST:PORT")
+			}
 			return bench.Relay(cmd.Context(), listen, to, func() { fmt.Fprintln(a.out, "ready") })
 		},
 	}
