@@ -1,15 +1,18 @@
 package bench_test
 
 import (
+	"context"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -71,10 +74,10 @@ type compared struct{ subject, base func() float64 }
 
 func ratios(t *testing.T) map[string]compared {
 	out := map[string]compared{}
-	// Client, broker and what is between them are in this process, so the CPU time is of all three; the first two are the same.
+	// Client and broker are in this process, what is between them in another: the CPU time of both is that of a request, that of the other alone
+	// is the proxy's.
 	direct := startEcho(t)
-	relayed := startRelay(t, direct)
-	proxied := startProxy(t, direct)
+	relay, proxy := startRole(t, "relay", direct), startRole(t, "proxy", direct)
 	for _, c := range []struct {
 		name              string
 		request, response int
@@ -85,11 +88,17 @@ func ratios(t *testing.T) map[string]compared {
 		{"fetch of 1 MiB", 200, 1 << 20, 400},
 		{"produce of 1 MiB", 1 << 20, 200, 400},
 	} {
-		load := func(addr string) func() float64 {
-			return func() float64 { return exchange(t, addr, c.request, c.response, c.count) }
+		load := func(addr string, child *bench.Process, whole bool) func() float64 {
+			return func() float64 {
+				own, others := exchange(t, addr, child, c.request, c.response, c.count)
+				if whole {
+					others += own
+				}
+				return others.Seconds()
+			}
 		}
-		out["CPU, "+c.name+", proxied / direct"] = compared{load(proxied), load(direct)}
-		out["CPU, "+c.name+", proxied / relayed"] = compared{load(proxied), load(relayed)}
+		out["CPU, "+c.name+", everybody, proxied / direct"] = compared{load(proxy.addr, proxy.Process, true), load(direct, nil, true)}
+		out["CPU, "+c.name+", proxy / relay"] = compared{load(proxy.addr, proxy.Process, false), load(relay.addr, relay.Process, false)}
 	}
 	// What stamping adds to the least that can be done with a batch.
 	for name, size := range map[string]int{"128 KiB": 128 << 10, "1 KiB": 1 << 10} {
@@ -147,8 +156,8 @@ func timed(f func()) func() float64 {
 	}
 }
 
-// exchange asks and waits for the answer, again and again, and returns the CPU time of the process.
-func exchange(t *testing.T, addr string, request, response, count int) float64 {
+// exchange asks and waits for the answer, again and again, and returns the CPU time of this process and of the child.
+func exchange(t *testing.T, addr string, child *bench.Process, request, response, count int) (own, others time.Duration) {
 	conn, err := net.Dial("tcp", addr)
 	require.NoError(t, err)
 	defer conn.Close()
@@ -166,17 +175,23 @@ func exchange(t *testing.T, addr string, request, response, count int) float64 {
 	for range count / 10 {
 		once()
 	}
-	before := cpuTime(t)
+	ownBefore, othersBefore := cpuTime(t, child)
 	for range count {
 		once()
 	}
-	return (cpuTime(t) - before).Seconds()
+	own, others = cpuTime(t, child)
+	return own - ownBefore, others - othersBefore
 }
 
-func cpuTime(t *testing.T) time.Duration {
+func cpuTime(t *testing.T, child *bench.Process) (own, others time.Duration) {
 	var u unix.Rusage
 	require.NoError(t, unix.Getrusage(unix.RUSAGE_SELF, &u))
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	if child != nil {
+		usage, err := child.Usage()
+		require.NoError(t, err)
+		others = usage.CPU
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), others
 }
 
 // startEcho is a broker that answers each frame with as many bytes as the frame says after its header.
@@ -215,19 +230,43 @@ func echo(conn net.Conn) {
 	}
 }
 
-func startRelay(t *testing.T, to string) string {
+// role is a child process that is this test binary in another role.
+type role struct {
+	*bench.Process
+	addr string
+}
+
+func startRole(t *testing.T, name, to string) role {
 	spare, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	addr := spare.Addr().String()
+	r := role{addr: spare.Addr().String()}
 	require.NoError(t, spare.Close())
-	ready := make(chan struct{})
-	go func() {
-		if err := bench.Relay(t.Context(), addr, to, func() { close(ready) }); err != nil && !errors.Is(err, net.ErrClosed) {
-			t.Error(err)
-		}
-	}()
-	<-ready
-	return addr
+	self, err := os.Executable()
+	require.NoError(t, err)
+	r.Process, err = bench.StartProcess(t.TempDir(), name, []string{"BENCH_ROLE=" + name, "BENCH_LISTEN=" + r.addr, "BENCH_TO=" + to}, self)
+	require.NoError(t, err)
+	t.Cleanup(r.Stop)
+	require.NoError(t, r.AwaitLog("ready", 10*time.Second))
+	return r
+}
+
+func TestMain(m *testing.M) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	listen, to := os.Getenv("BENCH_LISTEN"), os.Getenv("BENCH_TO")
+	var err error
+	switch os.Getenv("BENCH_ROLE") {
+	case "relay":
+		err = bench.Relay(ctx, listen, to, func() { fmt.Println("ready") })
+	case "proxy":
+		err = runProxy(ctx, listen, to)
+	default:
+		os.Exit(m.Run())
+	}
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
 }
 
 // passes forwards everything, so that it is the proxy that is measured and not decisions about requests.
@@ -239,13 +278,18 @@ func (passes) Request(frame []byte) router.Decision {
 	return router.Decision{Action: router.Forward, Frame: frame}
 }
 
-func startProxy(t *testing.T, to string) string {
-	p, err := proxy.New(proxy.Config{Listen: "127.0.0.1:0", Sessions: passes{}, Logger: slog.New(slog.DiscardHandler)})
-	require.NoError(t, err)
-	require.NoError(t, p.Start())
-	t.Cleanup(func() { _ = p.Close() })
+func runProxy(ctx context.Context, listen, to string) error {
+	p, err := proxy.New(proxy.Config{Listen: listen, Sessions: passes{}, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	if err := p.Start(); err != nil {
+		return err
+	}
 	p.SetBootstrap([]string{to})
-	return p.Addr().String()
+	fmt.Println("ready")
+	<-ctx.Done()
+	return p.Close()
 }
 
 // TestBoundsFile: the file is read, and every bound is a ratio that could be met.

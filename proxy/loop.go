@@ -20,43 +20,29 @@ type loop struct {
 	// pairs is the number of connections, to choose the loop of the next one.
 	pairs   atomic.Int32
 	ticking atomic.Bool
-	// tasks is the number of tasks given to the event loop that it has not begun; see lingering.
-	tasks  atomic.Int32
-	linger linger
 
 	wheel   wheel
 	entries []*entry // free ones
 	scratch []byte
+	piece   []byte // what was read from a socket, until it is passed on
 }
 
 // execute runs f on the event loop, soon. A panic closes the connection x only. Nothing happens when the loop has ended.
 func (l *loop) execute(x *pair, f func()) {
-	_ = l.give(func() {
+	_ = l.gnet.Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error {
 		defer x.recoverPanic()
 		f()
-	})
+		return nil
+	}))
 }
 
 // executeLoop runs f on the event loop, soon, and for no connection in particular.
 func (l *loop) executeLoop(f func()) error {
-	return l.give(func() {
+	return l.gnet.Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error {
 		defer l.proxy.recoverLoop()
-		f()
-	})
-}
-
-// give hands a task to the event loop. f must not panic.
-func (l *loop) give(f func()) error {
-	l.tasks.Add(1)
-	err := l.gnet.Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error {
-		l.tasks.Add(-1)
 		f()
 		return nil
 	}))
-	if err != nil {
-		l.tasks.Add(-1)
-	}
-	return err
 }
 
 // tick is called on gnet's ticker goroutine.

@@ -21,9 +21,6 @@ func (p poller) setReading(fd int, on bool) error {
 	return os.NewSyscallError("kevent", err)
 }
 
-// wait does nothing: gnet waits by itself. Whether it helps there was not measured.
-func (p poller) wait() {}
-
 // writeQueue is a kqueue. Its events name only the descriptor, so it keeps the tokens. A pipe ends the waiting.
 type writeQueue struct {
 	fd     int

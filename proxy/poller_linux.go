@@ -20,12 +20,6 @@ func (p poller) setReading(fd int, on bool) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.fd, unix.EPOLL_CTL_MOD, fd, &ev))
 }
 
-// wait returns when there are events to take, or when it was interrupted.
-func (p poller) wait() {
-	fds := [1]unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}
-	_, _ = unix.Poll(fds[:], -1)
-}
-
 // writeQueue is an epoll instance that the Go runtime waits for: no thread is blocked in it.
 type writeQueue struct {
 	file   *os.File

@@ -14,10 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readBuffer is the size of a loop's read buffer, the most that one event brings. Smaller ones cost throughput on large
-// frames.
-const readBuffer = 1 << 20
-
 // runGrace is how long Decision.Run may take to notice that its context has ended.
 const runGrace = time.Second
 
@@ -44,9 +40,8 @@ type Proxy struct {
 	live        sync.WaitGroup // connections, from accept to their end
 	runs        sync.WaitGroup // Decision.Run
 
-	stopping atomic.Bool // event loops are about to end
-	quiet    quiet
-	hosts    sync.Map // of brokers, to the *tls.Config with which they are dialled
+	quiet quiet
+	hosts sync.Map // of brokers, to the *tls.Config with which they are dialled
 
 	mu        sync.Mutex
 	started   bool
@@ -138,7 +133,7 @@ func (p *Proxy) startLoops() error {
 			return errors.New("gnet's balancer did not use every event loop: klink needs gnet v2.10.0 exactly")
 		}
 		known[el] = true
-		l := &loop{proxy: p, gnet: el, scratch: make([]byte, scratchSize)}
+		l := &loop{proxy: p, gnet: el, scratch: make([]byte, scratchSize), piece: make([]byte, readPiece)}
 		if l.poller, err = newPoller(el); err != nil {
 			return err
 		}
@@ -234,7 +229,6 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	if waitFor(patience, &p.runs) != nil {
 		p.config.Logger.Error("work for a connection does not end with its context; this is a bug in klink")
 	}
-	p.stopping.Store(true)
 	_ = p.engine.Stop()
 	p.waiter.close()
 	return err

@@ -76,7 +76,7 @@ func (p *Proxy) connect(x *pair, l *listener, conn net.Conn) (reason Reason, err
 		side *side
 		conn net.Conn
 	}{{&x.up, upstream}, {&x.client, conn}} {
-		if err := x.loop.enroll(s.side, s.conn); err != nil {
+		if err := enroll(x.loop.gnet, s.side, s.conn); err != nil {
 			_ = upstream.Close()
 			return ReasonInternal, err
 		}
@@ -92,15 +92,13 @@ func (p *Proxy) connect(x *pair, l *listener, conn net.Conn) (reason Reason, err
 }
 
 // enroll gives a socket to an event loop; handler.OnOpen has been called when it returns.
-func (l *loop) enroll(s *side, conn net.Conn) error {
+func enroll(el gnet.EventLoop, s *side, conn net.Conn) error {
 	switch conn.(type) {
 	case *net.TCPConn, *net.UnixConn:
 	default:
 		return fmt.Errorf("%w: %T", errNotSocket, conn)
 	}
-	l.tasks.Add(1)
-	defer l.tasks.Add(-1)
-	results, err := l.gnet.Enroll(gnet.NewContext(context.Background(), s), conn)
+	results, err := el.Enroll(gnet.NewContext(context.Background(), s), conn)
 	if err != nil {
 		return err
 	}
