@@ -14,8 +14,8 @@ import (
 
 // How long one measurement takes, and the requests before it that do not count.
 const (
-	proxyLength, proxyQuickLength = 1200 * time.Millisecond, 700 * time.Millisecond
-	proxyLead                     = 200 * time.Millisecond
+	proxyLength, proxyQuickLength = 800 * time.Millisecond, 500 * time.Millisecond
+	proxyLead                     = 150 * time.Millisecond
 )
 
 // Proxy measures clients of a real broker without a proxy, behind `klink serve`, behind HAProxy and behind a byte relay: throughput, latency, CPU and
@@ -104,8 +104,8 @@ func (b *proxyBench) workload(ctx context.Context, w proxyWorkload) error {
 		subjects = slices.DeleteFunc(subjects, func(s *subject) bool { return s.name == Direct })
 	}
 	rounds := b.Rounds
-	if w.kind == "idle" && w.connections > 2000 {
-		rounds = 1 // a handful of processes, each with ten thousand handshakes: what is counted hardly varies
+	if w.kind == "idle" && (w.connections > 2000 || b.Quick) {
+		rounds = 1 // what is counted hardly varies, and ten thousand handshakes take their time
 	}
 	for round := 1; round <= rounds; round++ {
 		// Another one begins each round, so that nobody always has the same neighbour.

@@ -12,7 +12,7 @@ import (
 )
 
 // idleSettle is how long idle connections are left alone before memory is looked at.
-const idleSettle = 5 * time.Second
+const idleSettle = 3 * time.Second
 
 // maxIdle is how many of n idle connections this machine allows: a proxy needs two descriptors for each, and some for itself.
 func maxIdle(n int) int {

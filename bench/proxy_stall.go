@@ -14,7 +14,7 @@ import (
 const (
 	stallRequests = 8
 	stallReaders  = 16 // others, that are served meanwhile
-	stallLength   = 3 * time.Second
+	stallLength   = 1500 * time.Millisecond
 )
 
 // measureStall runs readers, and then the same readers beside one that does not read what it has asked for: how far memory goes up, and what is

@@ -21,7 +21,6 @@
 //	entry.go      a request that waits for its answer
 //	side.go       one socket: sending, pausing; the marks of back-pressure
 //	inbox.go, outbox.go, buffer.go   bytes and who owns them
-//	read.go       reading large frames
 //	tls.go, tls_slim.go   crypto/tls on an event loop, and its buffers while it idles
 //	quiet.go      giving memory back after many connections were set up
 //	handler.go, loop.go, wheel.go    gnet's events, ticks, the timer wheel
@@ -39,7 +38,7 @@
 //
 // # Memory
 //
-// For one connection, whatever it asks for: at most highWater and one read (readPiece) on the way to a client that does not read,
+// For one connection, whatever it asks for: at most highWater and one read (1 MiB) on the way to a client that does not read,
 // since the broker's socket is not read meanwhile; gateWater and one request on the way to a broker that does not read; and
 // one request of up to MaxRequestBytes, for which memory is reserved only in proportion to what has arrived. A response is kept
 // whole only if a decision says so, up to MaxWholeResponse. An idle connection holds no buffer at all.

@@ -46,24 +46,20 @@ func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
 	return gnet.None
 }
 
-// traffic takes what was read from a side's socket, and reads on where more is there.
+// traffic takes what was read from a side's socket.
 func (x *pair) traffic(s *side, c gnet.Conn) {
 	defer x.recoverPanic()
-	p, err := c.Next(-1) // a part of gnet's read buffer; nothing is left with gnet
+	p, err := c.Next(-1) // a part of the loop's read buffer; nothing is left with gnet
 	if err != nil || x.state == dead || s.fd < 0 {
 		return
 	}
 	x.touch()
 	x.unslim()
-	x.take(s, p)
-	if len(p) == readBuffer {
-		x.readOn(s)
+	if s.upstream {
+		x.proxy.stats.UpstreamReceived.Add(int64(len(p)))
+	} else {
+		x.proxy.stats.ClientReceived.Add(int64(len(p)))
 	}
-}
-
-// take takes bytes from the socket of a side and does what can be done with them.
-func (x *pair) take(s *side, p []byte) {
-	s.countReceived(len(p))
 	s.received(p)
 	x.advance()
 	if s.tls != nil {

@@ -42,19 +42,6 @@ func (in *inbox) addHint(p []byte, want int) {
 	in.buf.b = append(in.buf.b, p...)
 }
 
-// room returns memory behind what is there, for what is missing to size bytes in all or a part of that; nothing may be consumed yet. What
-// is written to it counts once extend is called.
-func (in *inbox) room(size int) []byte {
-	have := len(in.buf.b)
-	if have == cap(in.buf.b) {
-		in.buf = in.buf.grown(have+1, size)
-	}
-	return in.buf.b[have:min(cap(in.buf.b), size)]
-}
-
-// extend adds n bytes that were written to the room.
-func (in *inbox) extend(n int) { in.buf.b = in.buf.b[:len(in.buf.b)+n] }
-
 // consume drops the first n bytes.
 func (in *inbox) consume(n int) {
 	in.off += n

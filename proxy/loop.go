@@ -24,7 +24,6 @@ type loop struct {
 	wheel   wheel
 	entries []*entry // free ones
 	scratch []byte
-	piece   []byte // what was read from a socket, until it is passed on
 }
 
 // execute runs f on the event loop, soon. A panic closes the connection x only. Nothing happens when the loop has ended.

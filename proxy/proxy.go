@@ -14,6 +14,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// readBuffer is the size of a loop's read buffer, the most that one event brings. Smaller ones cost throughput on large
+// frames, and 5 % (128 KiB) to 25 % (64 KiB) more CPU time, even if the rest of a frame is then read without another turn through epoll. Reading the
+// rest of a large request from the socket to its place, past this buffer, saved some CPU time and cost throughput.
+const readBuffer = 1 << 20
+
 // runGrace is how long Decision.Run may take to notice that its context has ended.
 const runGrace = time.Second
 
@@ -133,7 +138,7 @@ func (p *Proxy) startLoops() error {
 			return errors.New("gnet's balancer did not use every event loop: klink needs gnet v2.10.0 exactly")
 		}
 		known[el] = true
-		l := &loop{proxy: p, gnet: el, scratch: make([]byte, scratchSize), piece: make([]byte, readPiece)}
+		l := &loop{proxy: p, gnet: el, scratch: make([]byte, scratchSize)}
 		if l.poller, err = newPoller(el); err != nil {
 			return err
 		}
