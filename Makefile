@@ -16,7 +16,7 @@ CHAOS    ?= 10m
 # Where `make bench` puts its results.
 BENCH_REPORT ?= docs/bench/results.json
 
-.PHONY: all build demo kafka test chaos sizes lint fmt bench bench-quick microbench fuzz clean
+.PHONY: all build demo kafka test chaos sizes lint fmt bench bench-quick bench-proxy bench-check haproxy microbench fuzz clean
 
 all: lint build test
 
@@ -58,6 +58,18 @@ bench-quick: build kafka ## the same with less data and one round, for developme
 
 microbench: ## Go benchmarks of the hot path
 	go test -run '^$$' -bench . -benchmem $(HOT)
+
+bench-proxy: build kafka haproxy ## klink, HAProxy and a byte relay before a real broker, and no proxy; QUICK=1 for less, REPORT=FILE keeps the results
+	bin/klink bench proxy $(if $(QUICK),--quick) $(if $(REPORT),--out $(REPORT))
+
+haproxy: ## HAProxy for bench-proxy, where it can be installed; without it the report says that it is absent
+	@command -v haproxy >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  { DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends haproxy >/dev/null || \
+	  { apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends haproxy >/dev/null; }; }; } || \
+	  echo 'no HAProxy (apt-get install haproxy): it will not be measured'
+
+bench-check: ## the ratios that matter (proxied against direct and relayed, stamped against copied) against bench/bounds.json
+	KLINK_BENCH_CHECK=1 go test -count=1 -v -run '^TestBounds' ./bench
 
 fuzz: ## each fuzz target for FUZZTIME
 	@for pkg in $$(go list ./...); do \

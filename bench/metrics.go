@@ -29,7 +29,14 @@ const (
 	Max            Metric = "max ms"
 	AckP50         Metric = "ack p50 ms" // until the source has acknowledged, where lag is measured
 	AckP99         Metric = "ack p99 ms"
-	Seconds        Metric = "s" // of the whole
+	// AddedP50 is the p50 minus that of no proxy in the same round, where one connection asks.
+	AddedP50    Metric = "added p50 us"
+	Connections Metric = "connections"
+	CPUPerConn  Metric = "CPU us/connection" // of opening it, handshakes included
+	// What readers get beside one that does not read, as a part of what they get without it, and how far the resident memory goes up.
+	OfUndisturbed Metric = "of undisturbed"
+	GrowthMB      Metric = "RSS growth MB"
+	Seconds       Metric = "s" // of the whole
 )
 
 // Spread is the median of repeated measurements, and their range.

@@ -12,6 +12,7 @@ type Options struct {
 	Quick     bool
 	Workloads []string // names; none = all
 	Subjects  []string // names; none = all
+	Other     string   // another build of klink, to be measured too; "" = none
 	Keep      bool     // the directory of logs
 	Version   string   // of this klink
 	Command   string   // that repeats the run, for the report

@@ -21,7 +21,8 @@
 //	entry.go      a request that waits for its answer
 //	side.go       one socket: sending, pausing; the marks of back-pressure
 //	inbox.go, outbox.go, buffer.go   bytes and who owns them
-//	tls.go        crypto/tls on an event loop
+//	tls.go, tls_slim.go   crypto/tls on an event loop, and its buffers while it idles
+//	quiet.go      giving memory back after many connections were set up
 //	handler.go, loop.go, wheel.go    gnet's events, ticks, the timer wheel
 //	poller.go and poller_*.go        pausing a socket, and waiting until one is writable
 //	stats.go, reason.go, log.go      what people see

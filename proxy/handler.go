@@ -29,7 +29,7 @@ func (h *handler) OnOpen(c gnet.Conn) (out []byte, action gnet.Action) {
 	if !s.upstream {
 		x.state = open
 		x.touch()
-		x.loop.wheel.add(x, x.last+h.proxy.ticks(h.proxy.config.IdleTimeout))
+		x.loop.wheel.add(x, x.slimTime(x.last+h.proxy.ticks(h.proxy.config.IdleTimeout)))
 		x.session = h.proxy.config.Sessions.NewSession(x.broker)
 	}
 	return nil, gnet.None
@@ -42,24 +42,29 @@ func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
 		_, _ = c.Discard(-1)
 		return gnet.None
 	}
-	x := s.pair
+	s.pair.traffic(s, c)
+	return gnet.None
+}
+
+// traffic takes what was read from a side's socket.
+func (x *pair) traffic(s *side, c gnet.Conn) {
 	defer x.recoverPanic()
 	p, err := c.Next(-1) // a part of the loop's read buffer; nothing is left with gnet
 	if err != nil || x.state == dead || s.fd < 0 {
-		return gnet.None
+		return
 	}
 	x.touch()
+	x.unslim()
 	if s.upstream {
-		h.proxy.stats.UpstreamReceived.Add(int64(len(p)))
+		x.proxy.stats.UpstreamReceived.Add(int64(len(p)))
 	} else {
-		h.proxy.stats.ClientReceived.Add(int64(len(p)))
+		x.proxy.stats.ClientReceived.Add(int64(len(p)))
 	}
 	s.received(p)
 	x.advance()
 	if s.tls != nil {
 		s.tls.keep()
 	}
-	return gnet.None
 }
 
 // OnClose is called before gnet closes the socket: the peer has closed, or we have.
@@ -80,6 +85,7 @@ func (h *handler) OnTick() (time.Duration, gnet.Action) {
 	for _, l := range h.proxy.eventLoops() {
 		l.tick()
 	}
+	h.proxy.collect()
 	return h.proxy.tickLength, gnet.None
 }
 

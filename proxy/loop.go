@@ -84,6 +84,13 @@ func (x *pair) visit() {
 		}
 		due = now + idle
 	}
+	if x.closeBy == 0 {
+		if now-x.last >= x.proxy.ticks(slimAfter) {
+			x.slim()
+		} else {
+			due = x.slimTime(due)
+		}
+	}
 	x.loop.wheel.add(x, due)
 }
 

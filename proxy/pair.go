@@ -77,6 +77,7 @@ type pair struct {
 	prev, next    *pair
 	slot          uint8
 	inWheel       bool
+	slimmed       bool // nothing has moved since TLS buffers were given back
 }
 
 // advance does everything that can be done now. It is called at the end of every event.

@@ -15,7 +15,8 @@ import (
 )
 
 // readBuffer is the size of a loop's read buffer, the most that one event brings. Smaller ones cost throughput on large
-// frames.
+// frames, and 5 % (128 KiB) to 25 % (64 KiB) more CPU time, even if the rest of a frame is then read without another turn through epoll. Reading the
+// rest of a large request from the socket to its place, past this buffer, saved some CPU time and cost throughput.
 const readBuffer = 1 << 20
 
 // runGrace is how long Decision.Run may take to notice that its context has ended.
@@ -43,6 +44,9 @@ type Proxy struct {
 	setups      sync.WaitGroup // connections in a handshake or dial
 	live        sync.WaitGroup // connections, from accept to their end
 	runs        sync.WaitGroup // Decision.Run
+
+	quiet quiet
+	hosts sync.Map // of brokers, to the *tls.Config with which they are dialled
 
 	mu        sync.Mutex
 	started   bool

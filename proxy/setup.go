@@ -161,15 +161,10 @@ func (p *Proxy) dialOne(ctx context.Context, addr string) (net.Conn, *tlsLayer, 
 	if err != nil || p.config.UpstreamTLS == nil {
 		return conn, nil, err
 	}
-	config := p.config.UpstreamTLS
-	if config.ServerName == "" {
-		host, _, err := net.SplitHostPort(addr)
-		if err != nil {
-			_ = conn.Close()
-			return nil, nil, err
-		}
-		config = config.Clone()
-		config.ServerName = host
+	config, err := p.tlsFor(addr)
+	if err != nil {
+		_ = conn.Close()
+		return nil, nil, err
 	}
 	layer := &tlsLayer{pipe: &tlsPipe{Conn: conn}}
 	layer.conn = tls.Client(layer.pipe, config)
@@ -178,6 +173,25 @@ func (p *Proxy) dialOne(ctx context.Context, addr string) (net.Conn, *tlsLayer, 
 		return nil, nil, fmt.Errorf("TLS handshake: %w", err)
 	}
 	return conn, layer, nil
+}
+
+// tlsFor is the TLS configuration for a broker: one for all connections to its host, since each tls.Conn keeps its own.
+func (p *Proxy) tlsFor(addr string) (*tls.Config, error) {
+	config := p.config.UpstreamTLS
+	if config.ServerName != "" {
+		return config, nil
+	}
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	if known, ok := p.hosts.Load(host); ok {
+		return known.(*tls.Config), nil
+	}
+	config = config.Clone()
+	config.ServerName = host
+	known, _ := p.hosts.LoadOrStore(host, config)
+	return known.(*tls.Config), nil
 }
 
 func handshake(ctx context.Context, conn *tls.Conn, timeout time.Duration) error {

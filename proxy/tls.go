@@ -32,6 +32,7 @@ func (t *tlsLayer) attach(s *side) {
 	t.pipe.Conn = nil
 	t.pipe.side = s
 	s.tls = t
+	t.slim() // of what the handshake has needed
 }
 
 // feed gives encrypted bytes, only valid until the next keep.

@@ -128,7 +128,7 @@ const readyTimeout = 60 * time.Second
 
 // klink is `klink serve` with its default settings, a link and its mirrors. As for others, the topics are made before.
 func (l *launcher) klink(ctx context.Context, run string, j *job) (_ *running, err error) {
-	port, release, err := kafkatest.Ports(3)
+	port, release, err := kafkatest.ReservePorts(3)
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ func (a *app) benchCommand() *cobra.Command {
 	cmd := group("bench", "Measure klink next to what people would use instead, or put load on a cluster",
 		a.benchMirrorCommand(),
 		a.benchSubjectCommand(),
+		a.benchProxy(), a.benchRelay(),
 	)
 	cmd.Long = `Measures klink next to peers on this machine, on clusters of Apache Kafka that the command starts by itself (needs Java 17 and
 Maven). docs/benchmarks.md has what was measured, and how.`

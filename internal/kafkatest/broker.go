@@ -34,7 +34,7 @@ const (
 )
 
 func newBroker(c *Cluster, id int) (*Broker, error) {
-	ports, err := reservePorts(portsPerBroker)
+	ports, err := reservePorts(portsPerBroker + len(c.opts.listeners))
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +69,16 @@ func (b *Broker) Addr() string {
 // InternalAddr is the host:port of the listener that brokers use among themselves, without authentication. A client that
 // bootstraps there stays there, so that with [WithFaults] it is spared the faults that others have. KRaft clusters only.
 func (b *Broker) InternalAddr() string { return b.listener(internalPort) }
+
+// ListenerAddr is the host:port of a listener that [Listener] has added, itself and not what it advertises; empty if there is none.
+func (b *Broker) ListenerAddr(name string) string {
+	for i, l := range b.cluster.opts.listeners {
+		if l.name == name {
+			return b.listener(portsPerBroker + i)
+		}
+	}
+	return ""
+}
 
 // Faults is the proxy before this broker, nil without [WithFaults].
 func (b *Broker) Faults() *Faults { return b.faults }

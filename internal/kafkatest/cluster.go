@@ -83,7 +83,7 @@ func startFrom(lib string, v Version, opts ...Option) (_ *Cluster, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if v.old() && (o.brokers != 1 || o.protocol != "PLAINTEXT") {
+	if v.old() && (o.brokers != 1 || o.protocol != "PLAINTEXT" || len(o.listeners) > 0) {
 		return nil, fmt.Errorf("kafkatest: Kafka %s is run with one PLAINTEXT broker only", v)
 	}
 	c := &Cluster{version: v, opts: o, lib: lib, id: randomUUID()}
@@ -95,7 +95,7 @@ func startFrom(lib string, v Version, opts ...Option) (_ *Cluster, err error) {
 			c.stop()
 		}
 	}()
-	if o.tls() {
+	if o.certified() {
 		if c.tls, err = newCertificates(c.dir); err != nil {
 			return nil, err
 		}

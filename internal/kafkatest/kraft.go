@@ -53,13 +53,25 @@ func (c *Cluster) kraftConfig(b *Broker) map[string]string {
 		"share.coordinator.state.topic.replication.factor": strconv.Itoa(c.opts.replication()),
 		"share.coordinator.state.topic.min.isr":            strconv.Itoa(c.opts.inSync()),
 	}
+	for _, l := range c.opts.listeners {
+		addr := b.ListenerAddr(l.name)
+		conf["listeners"] += "," + l.name + "://" + addr
+		if l.advertised != "" {
+			addr = l.advertised
+		}
+		conf["advertised.listeners"] += "," + l.name + "://" + addr
+		conf["listener.security.protocol.map"] += "," + l.name + ":" + l.protocol
+		if l.protocol == "SSL" {
+			maps.Copy(conf, c.tls.brokerConfig(l.name))
+		}
+	}
 	maps.Copy(conf, c.commonConfig())
 	if c.opts.racks {
 		conf["broker.rack"] = fmt.Sprintf("rack-%d", b.id)
 		conf["replica.selector.class"] = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
 	}
 	if c.opts.tls() {
-		maps.Copy(conf, c.tls.brokerConfig())
+		maps.Copy(conf, c.tls.brokerConfig("client"))
 	}
 	if c.opts.sasl() {
 		maps.Copy(conf, c.saslConfig())

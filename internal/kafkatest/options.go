@@ -3,6 +3,7 @@ package kafkatest
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 )
 
@@ -25,7 +26,9 @@ type options struct {
 	jvm      []string
 	faults   bool
 	racks    bool
-	training bool // for an archive; proves nothing
+	// listeners are beside the client listener.
+	listeners []listener
+	training  bool // for an archive; proves nothing
 }
 
 type scramUser struct{ mechanism, name, password string }
@@ -38,7 +41,7 @@ func newOptions(opts []Option) (*options, error) {
 	if o.brokers < 1 {
 		return nil, fmt.Errorf("kafkatest: Brokers(%d): a cluster has at least one", o.brokers)
 	}
-	return o, nil
+	return o, o.check()
 }
 
 func (o *options) sasl() bool { return strings.HasPrefix(o.protocol, "SASL_") }
@@ -100,3 +103,35 @@ func JVM(flags ...string) Option { return func(o *options) { o.jvm = flags } }
 // WithFaults puts a [Faults] before the client listener of each broker and advertises that one, so that every client
 // goes through it; see [Broker.Faults]. Brokers talk to each other directly.
 func WithFaults() Option { return func(o *options) { o.faults = true } }
+
+// listener is one that [Listener] adds; its port is the listener's place after the others of its broker.
+type listener struct{ name, protocol, advertised string }
+
+// Listener adds a listener to the broker, for a proxy before it: who bootstraps there is told the advertised address (host:port), and
+// so stays with the proxy. Empty, it is the listener's own. The protocol is PLAINTEXT or SSL without client authentication. Only for
+// KRaft clusters of one broker. See [Broker.ListenerAddr].
+func Listener(name, protocol, advertised string) Option {
+	return func(o *options) { o.listeners = append(o.listeners, listener{name, protocol, advertised}) }
+}
+
+// certified says whether the brokers need certificates.
+func (o *options) certified() bool {
+	return o.tls() || slices.ContainsFunc(o.listeners, func(l listener) bool { return l.protocol == "SSL" })
+}
+
+// check says what of the additional listeners cannot be.
+func (o *options) check() error {
+	for i, l := range o.listeners {
+		switch {
+		case o.brokers != 1:
+			return fmt.Errorf("kafkatest: listener %s: a listener can be added to a cluster of one broker only", l.name)
+		case l.protocol != "PLAINTEXT" && l.protocol != "SSL":
+			return fmt.Errorf("kafkatest: listener %s: protocol %q is neither PLAINTEXT nor SSL", l.name, l.protocol)
+		case slices.Contains([]string{"CLIENT", "INTERNAL", "CONTROLLER"}, l.name) || l.name == "" || l.name != strings.ToUpper(l.name):
+			return fmt.Errorf("kafkatest: listener %q: the name is taken, empty or not in capitals", l.name)
+		case slices.ContainsFunc(o.listeners[:i], func(m listener) bool { return m.name == l.name }):
+			return fmt.Errorf("kafkatest: listener %s is added twice", l.name)
+		}
+	}
+	return nil
+}

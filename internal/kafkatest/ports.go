@@ -43,8 +43,8 @@ func FreePorts(t testing.TB, n int) int {
 	return b.base
 }
 
-// Ports reserves n consecutive free ports on 127.0.0.1 until release, for programs that are no tests.
-func Ports(n int) (first int, release func(), err error) {
+// ReservePorts is [FreePorts] until release is called or the process ends, for programs that are no tests.
+func ReservePorts(n int) (first int, release func(), err error) {
 	b, err := reservePorts(n)
 	if err != nil {
 		return 0, nil, err

@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -99,11 +100,13 @@ func (c *certificates) generate() error {
 	return nil
 }
 
-func (c *certificates) brokerConfig() map[string]string {
+// brokerConfig is for one of a broker's listeners.
+func (c *certificates) brokerConfig(listener string) map[string]string {
+	prefix := "listener.name." + strings.ToLower(listener) + ".ssl."
 	return map[string]string{
-		"listener.name.client.ssl.keystore.type":     "PEM",
-		"listener.name.client.ssl.keystore.location": c.keystore,
-		"listener.name.client.ssl.client.auth":       "none",
+		prefix + "keystore.type":     "PEM",
+		prefix + "keystore.location": c.keystore,
+		prefix + "client.auth":       "none",
 	}
 }
 

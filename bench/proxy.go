@@ -1,0 +1,217 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"klink/internal/kafkatest"
+)
+
+// How long one measurement takes, and the requests before it that do not count.
+const (
+	proxyLength, proxyQuickLength = 800 * time.Millisecond, 500 * time.Millisecond
+	proxyLead                     = 150 * time.Millisecond
+)
+
+// Proxy measures clients of a real broker without a proxy, behind `klink serve`, behind HAProxy and behind a byte relay: throughput, latency, CPU and
+// memory. See fullProxyWorkloads for what is asked. The serie holds what was measured even when the error says that not all of it was.
+func Proxy(ctx context.Context, o *Options) (s *Serie, err error) {
+	workloads, err := proxyWorkloads(o)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range o.Subjects {
+		if !slices.Contains(proxySubjects(o), name) {
+			return nil, fmt.Errorf("subject %q: have %s", name, strings.Join(proxySubjects(o), ", "))
+		}
+	}
+	if o.Rounds < 1 {
+		return nil, fmt.Errorf("%d rounds: at least 1", o.Rounds)
+	}
+	if err := kafkatest.CheckJava(); err != nil {
+		return nil, err
+	}
+	dir, err := kafkatest.ProcessDir("bench")
+	if err != nil {
+		return nil, err
+	}
+	if o.Keep {
+		fmt.Fprintf(o.Progress, "logs are in %s\n", dir)
+	} else {
+		defer os.RemoveAll(dir)
+	}
+	serie := &Serie{Bench: "proxy", Command: o.Command, Began: time.Now().UTC(), Machine: ThisMachine(string(kafkatest.V431), o.Version)}
+	fmt.Fprintf(o.Progress, "starting Apache Kafka %s ...\n", kafkatest.V431)
+	world, err := newProxyWorld(ctx, dir, o)
+	if err != nil {
+		return nil, err
+	}
+	defer world.stop()
+	b := &proxyBench{Options: o, world: world, serie: serie, length: proxyLength}
+	if o.Quick {
+		b.length = proxyQuickLength
+	}
+	defer func() { serie.Absent = append(serie.Absent, world.absent...) }()
+	return serie, b.run(ctx, workloads)
+}
+
+// proxyBench is a run of the benchmark.
+type proxyBench struct {
+	*Options
+	world  *proxyWorld
+	serie  *Serie
+	length time.Duration
+	filled map[int]bool // sizes whose topic for fetches is there
+	mirror *mirrorWorld // nil until it is needed
+}
+
+func (b *proxyBench) run(ctx context.Context, workloads []proxyWorkload) error {
+	if err := b.world.createTopic(ctx, produceTopic, producePartitions); err != nil {
+		return err
+	}
+	if err := b.warmUp(ctx, workloads); err != nil {
+		return fmt.Errorf("warm up the broker: %w", err)
+	}
+	defer func() {
+		if b.mirror != nil {
+			b.mirror.stop()
+		}
+	}()
+	for _, w := range workloads {
+		if err := b.workload(ctx, w); err != nil {
+			return fmt.Errorf("%s: %w", w, err)
+		}
+	}
+	return nil
+}
+
+// workload runs all rounds of a workload: every subject in turn, and again. A subject that fails is a problem of its run; the others go on.
+func (b *proxyBench) workload(ctx context.Context, w proxyWorkload) error {
+	if err := b.prepare(ctx, w); err != nil {
+		return err
+	}
+	subjects := b.world.present(b.Options, w.tls)
+	if w.kind == "mirror fetch" {
+		subjects = b.mirror.subjects(subjects)
+	}
+	if w.kind == "idle" {
+		// What the broker itself grows by is not asked.
+		subjects = slices.DeleteFunc(subjects, func(s *subject) bool { return s.name == Direct })
+	}
+	rounds := b.Rounds
+	if w.kind == "idle" && (w.connections > 2000 || b.Quick) {
+		rounds = 1 // what is counted hardly varies, and ten thousand handshakes take their time
+	}
+	for round := 1; round <= rounds; round++ {
+		// Another one begins each round, so that nobody always has the same neighbour.
+		for i := range subjects {
+			s := subjects[(i+round-1)%len(subjects)]
+			run := Run{Workload: w.String(), Subject: s.name, Round: round}
+			err := s.start(ctx)
+			if err == nil {
+				run.Values, err = b.measure(ctx, s, w)
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil {
+				run.Problem = err.Error()
+				fmt.Fprintf(b.Progress, "%s, %s, round %d: %v\n", w, s.name, round, err)
+				s.stop()
+			}
+			b.serie.Runs = append(b.serie.Runs, run)
+		}
+		b.addedLatency(w, round)
+	}
+	b.serie.progress(b.Progress, w.String())
+	return nil
+}
+
+// measure is one run.
+func (b *proxyBench) measure(ctx context.Context, s *subject, w proxyWorkload) (map[Metric]float64, error) {
+	switch w.kind {
+	case "idle":
+		return b.measureIdle(ctx, s, w)
+	case "stall":
+		return b.measureStall(ctx, s)
+	}
+	askers, err := b.askers(ctx, s, w)
+	defer closeAll(askers)
+	if err != nil {
+		return nil, err
+	}
+	values, err := b.drive(ctx, s, w, askers)
+	if w.kind == "produce" {
+		err = errors.Join(err, b.world.empty(ctx, produceTopic, producePartitions))
+	}
+	return values, err
+}
+
+func closeAll(askers []asker) {
+	for _, a := range askers {
+		a.close()
+	}
+}
+
+// drive makes the load and counts what it takes.
+func (b *proxyBench) drive(ctx context.Context, s *subject, w proxyWorkload, askers []asker) (map[Metric]float64, error) {
+	if _, err := closedLoop(ctx, askers, proxyLead); err != nil {
+		return nil, err
+	}
+	before, err := s.usage()
+	if err != nil {
+		return nil, err
+	}
+	var d *driven
+	if w.rate > 0 {
+		d, err = fixedRate(ctx, askers, w.rate, b.length)
+	} else {
+		d, err = closedLoop(ctx, askers, b.length)
+	}
+	if err != nil {
+		return nil, err
+	}
+	after, err := s.usage()
+	if err != nil {
+		return nil, err
+	}
+	return d.values(s, before, after), nil
+}
+
+// values are what a load has brought, and what it has cost the subject.
+func (d *driven) values(s *subject, before, after Usage) map[Metric]float64 {
+	v := map[Metric]float64{
+		MBPerSecond: float64(d.bytes) / 1e6 / d.elapsed.Seconds(), RequestsPerSec: float64(d.requests) / d.elapsed.Seconds(),
+		P50: d.quantile(50), P99: d.quantile(99), P999: d.quantile(99.9), Max: d.quantile(100),
+	}
+	if s.name != Direct {
+		cpu := (after.CPU - before.CPU).Seconds()
+		v[CPUPerGB] = cpu / (float64(d.bytes) / 1e9)
+		v[CPUPerRequest] = cpu * 1e6 / float64(d.requests)
+		v[RSS] = float64(after.RSS) / 1e6
+	}
+	return v
+}
+
+// addedLatency compares the latencies of a round with those without a proxy.
+func (b *proxyBench) addedLatency(w proxyWorkload, round int) {
+	if !w.single() {
+		return
+	}
+	runs := b.serie.Runs
+	for i := range runs {
+		if runs[i].Workload != w.String() || runs[i].Round != round || runs[i].Subject != Direct || runs[i].Problem != "" {
+			continue
+		}
+		for j := range runs {
+			if runs[j].Workload == w.String() && runs[j].Round == round && runs[j].Subject != Direct && runs[j].Problem == "" {
+				runs[j].Values[AddedP50] = 1000 * (runs[j].Values[P50] - runs[i].Values[P50])
+			}
+		}
+	}
+}

@@ -1,0 +1,158 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sys/unix"
+)
+
+// idleSettle is how long idle connections are left alone before memory is looked at.
+const idleSettle = 3 * time.Second
+
+// maxIdle is how many of n idle connections this machine allows: a proxy needs two descriptors for each, and some for itself.
+func maxIdle(n int) int {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		return n
+	}
+	if limit.Cur < limit.Max {
+		raised := unix.Rlimit{Cur: limit.Max, Max: limit.Max}
+		if unix.Setrlimit(unix.RLIMIT_NOFILE, &raised) == nil {
+			limit = raised
+		}
+	}
+	if need := uint64(2*n + idleSpare); limit.Max < need { // root may
+		raised := unix.Rlimit{Cur: need, Max: need}
+		if unix.Setrlimit(unix.RLIMIT_NOFILE, &raised) == nil {
+			return n
+		}
+	}
+	return min(n, (int(min(limit.Cur, 1<<30))-idleSpare)/2)
+}
+
+// idleSpare are the descriptors of a proxy that are no client's.
+const idleSpare = 400
+
+// measureIdle starts the subject afresh, opens connections that ask for one thing each, leaves them alone, and looks at what the subject has
+// grown by.
+func (b *proxyBench) measureIdle(ctx context.Context, s *subject, w proxyWorkload) (map[Metric]float64, error) {
+	n := maxIdle(w.connections)
+	if n < w.connections {
+		why := fmt.Sprintf("%d connections instead: RLIMIT_NOFILE does not allow more, and could not be raised", n)
+		if a := (Absent{w.String(), why}); !containsAbsent(b.serie.Absent, a) {
+			b.serie.Absent = append(b.serie.Absent, a)
+		}
+	}
+	s.stop()
+	if err := s.start(ctx); err != nil {
+		return nil, err
+	}
+	addr, err := s.leader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// The first connections make what is made once.
+	first, err := openIdle(ctx, s, addr, 20)
+	closeWires(first)
+	if err != nil {
+		return nil, err
+	}
+	time.Sleep(500 * time.Millisecond)
+	before, err := s.usage()
+	if err != nil {
+		return nil, err
+	}
+	conns, err := openIdle(ctx, s, addr, n)
+	defer closeWires(conns)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := s.usage()
+	if err != nil {
+		return nil, err
+	}
+	settle := idleSettle
+	if n < 100 {
+		settle = time.Second // a trial, no measurement
+	}
+	select {
+	case <-time.After(settle):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	after, err := s.usage()
+	if err != nil {
+		return nil, err
+	}
+	// They must still be there.
+	for _, c := range []*wire{conns[0], conns[n-1]} {
+		if err := apiVersions(c); err != nil {
+			return nil, fmt.Errorf("an idle connection: %w", err)
+		}
+	}
+	v := map[Metric]float64{
+		Connections: float64(n), BytesPerConn: float64(after.RSS-before.RSS) / float64(n), RSS: float64(after.RSS) / 1e6,
+		PeakRSS: float64(after.Peak) / 1e6, CPUPerConn: (opened.CPU - before.CPU).Seconds() * 1e6 / float64(n),
+		CPUShare: (after.CPU - opened.CPU).Seconds() / settle.Seconds(),
+	}
+	closeWires(conns)
+	conns = nil
+	s.stop() // the next one finds the broker without these connections, and this subject its memory as at the start
+	return v, nil
+}
+
+func containsAbsent(absent []Absent, a Absent) bool {
+	for _, b := range absent {
+		if a == b {
+			return true
+		}
+	}
+	return false
+}
+
+// openIdle opens connections, a few at a time, each of which has asked for something.
+func openIdle(ctx context.Context, s *subject, addr string, n int) ([]*wire, error) {
+	conns := make([]*wire, n)
+	errs := make([]error, 8)
+	var wg sync.WaitGroup
+	for worker := range errs {
+		wg.Go(func() {
+			for i := worker; i < n; i += len(errs) {
+				c, err := dialWire(ctx, addr, s.client())
+				if err == nil {
+					conns[i] = c
+					err = apiVersions(c)
+				}
+				if err != nil {
+					errs[worker] = fmt.Errorf("connection %d: %w", i, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return conns, errors.Join(errs...)
+}
+
+func apiVersions(c *wire) error {
+	req := kmsg.NewPtrApiVersionsRequest()
+	req.SetVersion(2)
+	resp, err := c.request(req)
+	if err == nil && len(resp.(*kmsg.ApiVersionsResponse).ApiKeys) == 0 {
+		err = errors.New("no API in the answer")
+	}
+	return err
+}
+
+func closeWires(conns []*wire) {
+	for _, c := range conns {
+		if c != nil {
+			c.close()
+		}
+	}
+}

@@ -1,0 +1,167 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Produce requests go to these partitions in turn; what they hold is deleted after each run.
+const (
+	produceTopic      = "bench-produce"
+	producePartitions = 16
+)
+
+// A topic for fetches holds batches of a size that fit its answers: one of 1 KiB in the smallest, 16 KiB (as a producer makes by default)
+// in all others.
+const (
+	fetchPartitions = 8
+	fetchBatch      = 16 << 10
+	fetchFill       = 16 << 20 // bytes per partition
+	fetchSmallCount = 2000     // batches per partition of a topic of small ones
+)
+
+func batchFor(size int) int { return min(size, fetchBatch) }
+
+func fetchTopic(size int) string { return fmt.Sprintf("bench-fetch-%d", batchFor(size)) }
+
+// prepare fills what a workload reads.
+func (b *proxyBench) prepare(ctx context.Context, w proxyWorkload) error {
+	switch w.kind {
+	case "fetch", "stall":
+		return b.fill(ctx, w.fetchSize())
+	case "mirror fetch":
+		return b.prepareMirror(ctx, w.size)
+	}
+	return nil
+}
+
+// fetchSize is the size of answers.
+func (w proxyWorkload) fetchSize() int {
+	if w.kind == "stall" {
+		return 64 << 10
+	}
+	return w.size
+}
+
+// fillEnd is where the partitions of a topic for fetches end, and how many batches each has.
+func fillEnd(size int) (end int64, batches int) {
+	batches = fetchFill / fetchBatch
+	if batchFor(size) < fetchBatch {
+		batches = fetchSmallCount
+	}
+	return int64(batches) * recordsOf(recordBatch(batchFor(size), 1)), batches
+}
+
+func (b *proxyBench) fill(ctx context.Context, size int) error {
+	if b.filled[batchFor(size)] {
+		return nil
+	}
+	topic := fetchTopic(size)
+	if err := b.world.createTopic(ctx, topic, fetchPartitions); err != nil {
+		return err
+	}
+	if err := fillTopic(ctx, b.world.cluster.Bootstrap(), topic, fetchPartitions, size); err != nil {
+		return err
+	}
+	if b.filled == nil {
+		b.filled = map[int]bool{}
+	}
+	b.filled[batchFor(size)] = true
+	return nil
+}
+
+// fillTopic appends to all partitions at once, until each ends where [fillEnd] says.
+func fillTopic(ctx context.Context, addr, topic string, partitions int32, size int) error {
+	end, _ := fillEnd(size)
+	errs := make(chan error, partitions)
+	for p := range partitions {
+		go func() {
+			prod, err := newProducer(ctx, addr, nil, topic, p, recordBatch(batchFor(size), uint64(p)+1))
+			if err != nil {
+				errs <- err
+				return
+			}
+			defer prod.close()
+			for prod.next < end && err == nil {
+				if _, err = prod.once(); err == nil {
+					err = ctx.Err()
+				}
+			}
+			if err == nil && prod.next != end {
+				err = fmt.Errorf("partition %d of %s ends at %d, not at %d", p, topic, prod.next, end)
+			}
+			errs <- err
+		}()
+	}
+	var err error
+	for range partitions {
+		err = errors.Join(err, <-errs)
+	}
+	return err
+}
+
+// askers opens the connections of a workload. Those that it has opened are returned with an error, too.
+func (b *proxyBench) askers(ctx context.Context, s *subject, w proxyWorkload) (askers []asker, err error) {
+	addr, err := s.leader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if w.kind == "mirror fetch" {
+		return b.mirror.askers(ctx, s, addr, w)
+	}
+	var batch []byte
+	if w.kind == "produce" {
+		batch = recordBatch(w.size, 1)
+	}
+	end, batches := fillEnd(w.fetchSize())
+	for i := range w.connections {
+		var a asker
+		if w.kind == "produce" {
+			a, err = newProducer(ctx, addr, s.client(), produceTopic, int32(i%producePartitions), batch)
+		} else {
+			// Connections on the same partition are at different places.
+			from := int64(i*batches/w.connections) * (end / int64(batches))
+			a, err = newFetcher(ctx, addr, s.client(), fetchTopic(w.size), int32(i%fetchPartitions), w.size, 0, end, from)
+		}
+		if err != nil {
+			return askers, err
+		}
+		askers = append(askers, a)
+	}
+	return askers, nil
+}
+
+// warmUp makes the broker compile its own hot paths before anything is measured, without TLS and with it where it is used.
+func (b *proxyBench) warmUp(ctx context.Context, workloads []proxyWorkload) error {
+	length := 2 * time.Second
+	if b.Quick {
+		length = time.Second
+	}
+	if err := b.fill(ctx, 64<<10); err != nil {
+		return err
+	}
+	for _, s := range b.world.subjects {
+		used := slices.ContainsFunc(workloads, func(w proxyWorkload) bool { return w.tls == s.tls })
+		if s.name != Direct || !used {
+			continue
+		}
+		for _, name := range []string{"produce 64KiB x16", "fetch 64KiB x16"} {
+			w, err := parseProxyWorkload(name)
+			if err != nil {
+				return err
+			}
+			askers, err := b.askers(ctx, s, w)
+			if err == nil {
+				_, err = closedLoop(ctx, askers, length)
+			}
+			closeAll(askers)
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return b.world.empty(ctx, produceTopic, producePartitions)
+}

@@ -1,0 +1,384 @@
+package bench
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"klink/internal/kafkatest"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// The subjects of the proxy benchmark.
+const (
+	Direct  = "direct"  // no proxy
+	Klink   = "klink"   // `klink serve`
+	HAProxy = "haproxy" // TCP mode; with TLS it decrypts and encrypts again, as klink has to
+	RelayOf = "relay"   // [Relay]; with TLS it passes on what it cannot read
+)
+
+// Other is `klink serve` of another build, for a change of klink to be measured before and after, interleaved.
+const Other = "other"
+
+// proxySubjects are those that the options know.
+func proxySubjects(o *Options) []string {
+	names := []string{Direct, Klink, HAProxy, RelayOf}
+	if o.Other != "" {
+		names = append(names, Other)
+	}
+	return names
+}
+
+// readyTimeout is how long a subject may take to start.
+const readyTimeout = 60 * time.Second
+
+// proxyWorld is one broker and what stands before it. The broker has a listener of its own for each subject, without and with TLS, that
+// advertises the subject's address: who bootstraps at a subject stays there, whatever it asks.
+type proxyWorld struct {
+	dir      string
+	other    string // program of [Other]
+	cluster  *kafkatest.Cluster
+	config   *tls.Config // of clients
+	release  func()      // of ports
+	subjects []*subject
+	absent   []Absent
+}
+
+// subject is a proxy without or with TLS, or no proxy.
+type subject struct {
+	name    string
+	tls     bool
+	world   *proxyWorld
+	listen  string // where clients bootstrap
+	broker  string // where it finds the broker; the broker's own listener
+	front   string // what the broker's listener advertises, or klink instead of it
+	process *Process
+	starts  int
+}
+
+// portsPerSubject: klink needs one for bootstrapping and one for its broker.
+const portsPerSubject = 2
+
+// newProxyWorld starts a broker. Subjects are started when they are needed.
+func newProxyWorld(ctx context.Context, dir string, o *Options) (w *proxyWorld, err error) {
+	w = &proxyWorld{dir: dir, other: o.Other, release: func() {}}
+	defer func() {
+		if err != nil {
+			w.stop()
+		}
+	}()
+	first, release, err := kafkatest.ReservePorts(2 * portsPerSubject * len(proxySubjects(o)))
+	if err != nil {
+		return nil, err
+	}
+	w.release = release
+	listeners := []kafkatest.Option{}
+	for _, name := range proxySubjects(o) {
+		for _, secure := range []bool{false, true} {
+			s := &subject{name: name, tls: secure, world: w, listen: local(first)}
+			s.front = s.listen
+			first += portsPerSubject
+			w.subjects = append(w.subjects, s)
+			advertised := s.listen
+			switch name {
+			case Direct:
+				advertised = "" // itself
+			case Klink, Other:
+				// klink reads the broker's own address there, and tells its clients the port after its own.
+				advertised, s.front = "", local(first-1)
+			}
+			listeners = append(listeners, kafkatest.Listener(s.listener(), s.protocol(), advertised))
+		}
+	}
+	w.cluster, err = kafkatest.Run(kafkatest.V431, append(listeners,
+		// As a server is run, and not as in tests: both compilers, a collector for two cores and many connections.
+		kafkatest.Heap("2g"), kafkatest.JVM("-XX:+UseParallelGC", "-XX:-UsePerfData", "-Xlog:disable"),
+		kafkatest.Config("log.segment.bytes", "33554432"),
+		kafkatest.Config("log.retention.check.interval.ms", "1000"),
+		kafkatest.Config("log.segment.delete.delay.ms", "500"),
+	)...)
+	if err != nil {
+		return nil, err
+	}
+	pem, err := os.ReadFile(w.cluster.CAFile())
+	if err != nil {
+		return nil, err
+	}
+	w.config = &tls.Config{RootCAs: x509.NewCertPool(), ServerName: "localhost", MinVersion: tls.VersionTLS12}
+	if !w.config.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, errors.New("the cluster's authority has no certificate")
+	}
+	for _, s := range w.subjects {
+		s.broker = w.cluster.Brokers()[0].ListenerAddr(s.listener())
+		if s.name == Direct {
+			s.listen, s.front = s.broker, s.broker
+		}
+	}
+	if _, err := exec.LookPath("haproxy"); err != nil && o.WantsSubject(HAProxy) {
+		w.absent = append(w.absent, Absent{HAProxy, "no haproxy in PATH (apt-get install haproxy)"})
+	}
+	return w, nil
+}
+
+func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+func (w *proxyWorld) stop() {
+	for _, s := range w.subjects {
+		s.stop()
+	}
+	if w.cluster != nil {
+		w.cluster.Stop()
+	}
+	w.release()
+}
+
+// present are the subjects that can be had and are wanted.
+func (w *proxyWorld) present(o *Options, secure bool) (subjects []*subject) {
+	for _, s := range w.subjects {
+		missing := false
+		for _, a := range w.absent {
+			missing = missing || a.Subject == s.name
+		}
+		if s.tls == secure && o.WantsSubject(s.name) && !missing {
+			subjects = append(subjects, s)
+		}
+	}
+	return subjects
+}
+
+// listener is the name of the broker's listener behind a subject.
+func (s *subject) listener() string {
+	if s.tls {
+		return strings.ToUpper(s.name) + "TLS"
+	}
+	return strings.ToUpper(s.name)
+}
+
+func (s *subject) protocol() string {
+	if s.tls {
+		return "SSL"
+	}
+	return "PLAINTEXT"
+}
+
+// client is the TLS configuration of the subject's clients, nil for plaintext.
+func (s *subject) client() *tls.Config {
+	if s.tls {
+		return s.world.config
+	}
+	return nil
+}
+
+// start starts the subject's process if it does not run, and waits until clients are served.
+func (s *subject) start(ctx context.Context) (err error) {
+	if s.name == Direct || s.process != nil {
+		return nil
+	}
+	s.starts++
+	name := fmt.Sprintf("%s-%d", strings.ToLower(s.listener()), s.starts)
+	cert, key := s.world.cluster.ServerCertificate()
+	switch s.name {
+	case Klink, Other:
+		args := []string{"serve", "--destination", s.broker, "--listen", s.listen, "--max-connections", "0"}
+		if s.tls {
+			config := filepath.Join(s.world.dir, "destination.properties")
+			text := fmt.Sprintf("security.protocol=SSL\nssl.truststore.type=PEM\nssl.truststore.location=%s\n", s.world.cluster.CAFile())
+			if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+				return err
+			}
+			args = append(args, "--destination-config", config, "--tls-cert-file", cert, "--tls-key-file", key)
+		}
+		if s.name == Klink {
+			s.process, err = StartSelf(s.world.dir, name, args...)
+		} else {
+			s.process, err = StartProcess(s.world.dir, name, nil, s.world.other, args...)
+		}
+		if err == nil {
+			err = s.process.AwaitLog("ready: clients can connect", readyTimeout)
+		}
+	case RelayOf:
+		if s.process, err = StartSelf(s.world.dir, name, "bench", "relay", "--listen", s.listen, "--to", s.broker); err == nil {
+			err = s.process.AwaitLog("ready", readyTimeout)
+		}
+	case HAProxy:
+		config := filepath.Join(s.world.dir, name+".cfg")
+		if err := writeHAProxyConfig(config, s, cert, key); err != nil {
+			return err
+		}
+		s.process, err = StartProcess(s.world.dir, name, nil, "haproxy", "-db", "-f", config)
+	}
+	if err != nil {
+		return err
+	}
+	return s.await(ctx)
+}
+
+// await waits until the subject answers, and checks that who asks it for the broker's address is told its own.
+func (s *subject) await(ctx context.Context) error {
+	deadline := time.Now().Add(readyTimeout)
+	for {
+		addr, err := s.leader(ctx)
+		if err == nil {
+			if addr != s.front {
+				return fmt.Errorf("%s: clients are told that the broker is at %s, and not at %s", s.name, addr, s.front)
+			}
+			return nil
+		}
+		select {
+		case <-s.process.Done():
+			return fmt.Errorf("%s has ended: %s", s.name, s.process.LogTail(20))
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s is not ready within %v: %w\n%s", s.name, readyTimeout, err, s.process.LogTail(20))
+		}
+	}
+}
+
+// leader asks the subject where the broker is.
+func (s *subject) leader(ctx context.Context) (string, error) {
+	c, err := dialWire(ctx, s.listen, s.client())
+	if err != nil {
+		return "", err
+	}
+	defer c.close()
+	req := kmsg.NewPtrMetadataRequest()
+	req.SetVersion(9)
+	req.Topics = []kmsg.MetadataRequestTopic{} // null would be all
+	resp, err := c.request(req)
+	if err != nil {
+		return "", err
+	}
+	brokers := resp.(*kmsg.MetadataResponse).Brokers
+	if len(brokers) != 1 {
+		return "", fmt.Errorf("%d brokers", len(brokers))
+	}
+	return net.JoinHostPort(brokers[0].Host, strconv.Itoa(int(brokers[0].Port))), nil
+}
+
+func (s *subject) stop() {
+	if s.process != nil {
+		s.process.Stop()
+		s.process = nil
+	}
+}
+
+// usage is what the subject has used so far; nothing for no proxy.
+func (s *subject) usage() (Usage, error) {
+	if s.process == nil {
+		return Usage{}, nil
+	}
+	return s.process.Usage()
+}
+
+// createTopic creates a topic and waits until it can be used. Its partitions are kept whatever they hold.
+func (w *proxyWorld) createTopic(ctx context.Context, name string, partitions int32) error {
+	c, err := dialWire(ctx, w.cluster.Bootstrap(), nil)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	req := kmsg.NewPtrCreateTopicsRequest()
+	req.SetVersion(5)
+	req.TimeoutMillis = 10_000
+	t := kmsg.NewCreateTopicsRequestTopic()
+	t.Topic, t.NumPartitions, t.ReplicationFactor = name, partitions, 1
+	req.Topics = append(req.Topics, t)
+	resp, err := c.request(req)
+	if err == nil {
+		for _, t := range resp.(*kmsg.CreateTopicsResponse).Topics {
+			err = errors.Join(err, kerr.ErrorForCode(t.ErrorCode))
+		}
+	}
+	// Metadata names leaders before they know that they are it.
+	deadline := time.Now().Add(20 * time.Second)
+	for p := int32(0); p < partitions && err == nil; {
+		if _, e := endOffset(ctx, w.cluster.Bootstrap(), name, p); e == nil {
+			p++
+			continue
+		} else if time.Now().After(deadline) {
+			err = e
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err != nil {
+		return fmt.Errorf("create topic %s: %w", name, err)
+	}
+	return nil
+}
+
+// empty deletes all records of a topic, so that rounds do not fill the disk.
+func (w *proxyWorld) empty(ctx context.Context, topic string, partitions int32) error {
+	return deleteRecords(ctx, w.cluster.Bootstrap(), topic, partitions, -1)
+}
+
+// deleteRecords deletes the records below an offset in all partitions of a topic; -1 is the high watermark.
+func deleteRecords(ctx context.Context, addr, topic string, partitions int32, below int64) error {
+	c, err := dialWire(ctx, addr, nil)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	req := kmsg.NewPtrDeleteRecordsRequest()
+	req.SetVersion(2)
+	req.TimeoutMillis = 10_000
+	t := kmsg.NewDeleteRecordsRequestTopic()
+	t.Topic = topic
+	for i := range partitions {
+		p := kmsg.NewDeleteRecordsRequestTopicPartition()
+		p.Partition, p.Offset = i, below
+		t.Partitions = append(t.Partitions, p)
+	}
+	req.Topics = append(req.Topics, t)
+	resp, err := c.request(req)
+	if err != nil {
+		return err
+	}
+	for _, t := range resp.(*kmsg.DeleteRecordsResponse).Topics {
+		for _, p := range t.Partitions {
+			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+				return fmt.Errorf("delete records of %s-%d: %w", topic, p.Partition, err)
+			}
+		}
+	}
+	return nil
+}
+
+// endOffset asks for the end of a partition.
+func endOffset(ctx context.Context, addr, topic string, partition int32) (int64, error) {
+	c, err := dialWire(ctx, addr, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer c.close()
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.SetVersion(5)
+	req.ReplicaID = -1
+	t, p := kmsg.NewListOffsetsRequestTopic(), kmsg.NewListOffsetsRequestTopicPartition()
+	t.Topic, p.Partition, p.Timestamp, p.CurrentLeaderEpoch = topic, partition, -1, -1
+	t.Partitions = append(t.Partitions, p)
+	req.Topics = append(req.Topics, t)
+	resp, err := c.request(req)
+	if err != nil {
+		return 0, err
+	}
+	for _, t := range resp.(*kmsg.ListOffsetsResponse).Topics {
+		for _, p := range t.Partitions {
+			return p.Offset, kerr.ErrorForCode(p.ErrorCode)
+		}
+	}
+	return 0, errors.New("no partition in the answer")
+}

@@ -1,0 +1,139 @@
+package bench
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// fetchVersion is that of the fetch requests: flexible, with topic names.
+const fetchVersion = 12
+
+// checkEvery is how many batches pass before the CRC of one is checked. Their headers are all looked at.
+const checkEvery = 64
+
+// fetcher reads one partition from its start to its end, again and again, with a bound on every answer.
+type fetcher struct {
+	*wire
+	frame      []byte
+	resp       *kmsg.FetchResponse
+	topic      string
+	partition  int32
+	start, end int64 // of the partition: it has every offset from start on below end
+	next       int64
+	at         int // of the fetch offset in frame
+	batches    int // seen so far
+}
+
+// newFetcher wants answers of at most size bytes of batches. start and end are of the partition; it begins at from.
+func newFetcher(ctx context.Context, addr string, config *tls.Config, topic string, partition int32, size int, start, end, from int64) (*fetcher, error) {
+	w, err := dialWire(ctx, addr, config)
+	if err != nil {
+		return nil, err
+	}
+	f := &fetcher{wire: w, topic: topic, partition: partition, start: start, end: end, next: from}
+	f.resp = kmsg.NewPtrFetchResponse()
+	f.resp.SetVersion(fetchVersion)
+	if f.frame, f.at, err = fetchFrame(topic, partition, size); err != nil {
+		w.close()
+	}
+	return f, err
+}
+
+// fetchFrame also says where the fetch offset is.
+func fetchFrame(topic string, partition int32, size int) (frame []byte, at int, err error) {
+	const mark = 0x1122334455667788
+	req := kmsg.NewPtrFetchRequest()
+	req.SetVersion(fetchVersion)
+	req.ReplicaID, req.MaxWaitMillis, req.MinBytes, req.MaxBytes = -1, 500, 1, 1<<30
+	req.SessionEpoch = -1 // no session: the whole request each time
+	t, p := kmsg.NewFetchRequestTopic(), kmsg.NewFetchRequestTopicPartition()
+	t.Topic, p.Partition, p.FetchOffset, p.PartitionMaxBytes = topic, partition, mark, int32(size)
+	t.Partitions = append(t.Partitions, p)
+	req.Topics = append(req.Topics, t)
+	frame = requestFrame(req)
+	for at = frameHead; at+8 <= len(frame); at++ {
+		if binary.BigEndian.Uint64(frame[at:]) == mark {
+			return frame, at, nil
+		}
+	}
+	return nil, 0, errors.New("a fetch request without its offset")
+}
+
+// once reads on. The answer must be without error, for this partition, with batches of the offset that was asked for and then one after the
+// other without a gap, and the CRC of every 64th batch must be right.
+func (f *fetcher) once() (int64, error) {
+	n, err := f.fetch()
+	if err != nil {
+		return 0, fmt.Errorf("fetch %s-%d at offset %d: %w", f.topic, f.partition, f.next, err)
+	}
+	return n, nil
+}
+
+func (f *fetcher) fetch() (int64, error) {
+	if f.next >= f.end {
+		f.next = f.start
+	}
+	binary.BigEndian.PutUint64(f.frame[f.at:], uint64(f.next))
+	body, err := f.ask(f.frame)
+	if err == nil {
+		body, err = skipTags(body)
+	}
+	if err == nil {
+		err = f.resp.ReadFrom(body)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if err := kerr.ErrorForCode(f.resp.ErrorCode); err != nil {
+		return 0, err
+	}
+	if len(f.resp.Topics) != 1 || len(f.resp.Topics[0].Partitions) != 1 || f.resp.Topics[0].Topic != f.topic || f.resp.Topics[0].Partitions[0].Partition != f.partition {
+		return 0, errors.New("the answer is for something else")
+	}
+	got := f.resp.Topics[0].Partitions[0]
+	if err := kerr.ErrorForCode(got.ErrorCode); err != nil {
+		return 0, err
+	}
+	if got.HighWatermark < f.end {
+		return 0, fmt.Errorf("the high watermark is %d, and the partition ends at %d", got.HighWatermark, f.end)
+	}
+	return f.walk(got.RecordBatches)
+}
+
+// walk checks the batches of an answer; the last one may be cut short.
+func (f *fetcher) walk(records []byte) (n int64, err error) {
+	for b := records; len(b) >= batchHead; {
+		size := atBatchLength + 4 + int(int32(binary.BigEndian.Uint32(b[atBatchLength:])))
+		if size < batchHead {
+			return 0, fmt.Errorf("a batch of %d bytes", size)
+		}
+		if size > len(b) {
+			break
+		}
+		// The first batch may begin before what was asked for.
+		base, last := int64(binary.BigEndian.Uint64(b)), int64(int32(binary.BigEndian.Uint32(b[atLastOffsetDelta:])))
+		if base > f.next || base < f.next && n > 0 || base+last < f.next {
+			return 0, fmt.Errorf("a batch of offsets %d to %d where %d is next", base, base+last, f.next)
+		}
+		if f.batches%checkEvery == 0 {
+			if crc := binary.BigEndian.Uint32(b[atBatchCRC:]); crc != crc32.Checksum(b[atBatchAttributes:size], castagnoli) {
+				return 0, fmt.Errorf("the batch at offset %d is damaged: its CRC is wrong", base)
+			}
+		}
+		f.batches++
+		f.next = base + last + 1
+		n += int64(size)
+		b = b[size:]
+	}
+	if n == 0 {
+		return 0, errors.New("no batch in the answer")
+	}
+	return n, nil
+}

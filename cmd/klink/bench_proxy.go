@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"klink/bench"
+)
+
+func (a *app) benchProxy() *cobra.Command {
+	o := bench.Options{Version: versionText(), Progress: a.out}
+	cmd := &cobra.Command{
+		Use:   "proxy",
+		Short: "Measure clients behind klink, behind HAProxy, behind a byte relay, and without a proxy",
+		Long: `Starts a broker of Apache Kafka, and measures clients that talk to it without a proxy (direct), behind "klink serve" (klink), behind
+HAProxy in TCP mode (haproxy, if it is installed) and behind a program that only copies bytes (relay): throughput, latency, CPU and memory.
+Every answer is checked. All subjects take turns, round by round.
+
+Workloads are named "produce 64KiB x16 tls" (also fetch, and mirror fetch: of a mirror whose offsets are shifted), with "at 500/s" for requests at
+set times, "idle x1000" and "stalled reader"; those that are run by default are a choice, and any other can be named. With TLS, klink and HAProxy
+decrypt and encrypt again; the relay passes on what it cannot read.`,
+		Example: `  klink bench proxy --quick
+  klink bench proxy --workload "fetch 1MiB x64 tls" --subject direct,klink --rounds 5`,
+		Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.Command == "" {
+				o.Command = "klink " + strings.Join(quoted(os.Args[1:]), " ")
+			}
+			began := time.Now()
+			serie, err := bench.Proxy(cmd.Context(), &o)
+			if serie != nil {
+				fmt.Fprintf(a.out, "%d runs in %v; median (range) of the rounds, ratios within rounds\n", len(serie.Runs), time.Since(began).Round(time.Second))
+				for _, absent := range serie.Absent {
+					fmt.Fprintf(a.out, "not measured: %s: %s\n", absent.Subject, absent.Why)
+				}
+			}
+			if err != nil || o.Out == "" {
+				return err
+			}
+			report, err := bench.ReadReport(o.Out)
+			if err != nil {
+				return err
+			}
+			report.Put(*serie)
+			return report.Write(o.Out)
+		},
+	}
+	benchFlags(cmd.Flags(), &o)
+	cmd.Flags().StringVar(&o.Other, "other", "", "`PROGRAM` of another build of klink, to be measured too (subject other)")
+	return cmd
+}
+
+// quoted puts arguments with spaces into quotes.
+func quoted(args []string) (out []string) {
+	for _, arg := range args {
+		if strings.ContainsAny(arg, " \t") {
+			arg = `"` + arg + `"`
+		}
+		out = append(out, arg)
+	}
+	return out
+}
+
+// benchRelay is the floor that `bench proxy` starts.
+func (a *app) benchRelay() *cobra.Command {
+	var listen, to string
+	cmd := &cobra.Command{
+		Use:    "relay",
+		Hidden: true,
+		Short:  "Copy bytes between clients and one address",
+		Args:   exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if to == "" {
+				return usagef("where to relay to is missing: --to HOST:PORT")
+			}
+			return bench.Relay(cmd.Context(), listen, to, func() { fmt.Fprintln(a.out, "ready") })
+		},
+	}
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "`HOST:PORT` to listen on")
+	cmd.Flags().StringVar(&to, "to", "", "`HOST:PORT` to connect to")
+	return cmd
+}

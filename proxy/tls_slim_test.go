@@ -1,0 +1,57 @@
+package proxy
+
+import (
+	"bytes"
+	"io"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+)
+
+// tlsBuffered is the memory that a pair's TLS connections hold in their buffers.
+func (x *pair) tlsBuffered() (n int) {
+	for _, s := range []*side{&x.client, &x.up} {
+		if s.tls != nil {
+			for _, at := range tlsBuffers {
+				n += (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(s.tls.conn), at)).Cap()
+			}
+		}
+	}
+	return n
+}
+
+// TestIdleTLSGivesBuffersBack: full records make crypto/tls keep tens of kilobytes; when the connection idles they are gone, and it works as before.
+func TestIdleTLSGivesBuffersBack(t *testing.T) {
+	require.Len(t, tlsBuffers, 2, "this Go's tls.Conn has other fields: look for a way to give its buffers back")
+	server, client := testTLS(t)
+	w := wire{proxyServer: server, client: client, broker: server, proxyClient: client}
+	p, _ := w.proxy(t, nil)
+	conn := dialProxy(t, p, w.client)
+	buffered := func() (total int) {
+		counts := make(chan int)
+		for _, l := range p.eventLoops() {
+			require.NoError(t, l.executeLoop(func() {
+				n := 0
+				l.wheel.each(func(x *pair) { n += x.tlsBuffered() })
+				counts <- n
+			}))
+			total += <-counts
+		}
+		return total
+	}
+	for i := range int32(3) {
+		const size = 300_000
+		_, err := conn.Write(request(kForward, i, size, make([]byte, size)...))
+		require.NoError(t, err)
+		got := make([]byte, 8+size)
+		_, err = io.ReadFull(conn, got)
+		require.NoError(t, err)
+		require.Equal(t, response(i, size), got)
+		require.Greater(t, buffered(), 30_000, "both sides have read full records")
+		begun := time.Now()
+		eventually(t, "the buffers are given back", func() bool { return buffered() == 0 })
+		require.Greater(t, time.Since(begun), slimAfter/2, "not while the connection is at work")
+	}
+}
