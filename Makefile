@@ -13,7 +13,7 @@ TESTTIMEOUT ?= 20m
 # How long `make chaos` makes faults; KLINK_CHAOS_SEED replays a schedule.
 CHAOS    ?= 10m
 
-.PHONY: all build demo kafka test chaos sizes lint fmt bench fuzz clean
+.PHONY: all build demo kafka test chaos sizes lint fmt bench bench-report fuzz clean
 
 all: lint build test
 
@@ -48,6 +48,9 @@ fmt:
 
 bench: ## benchmarks of the hot path
 	go test -run '^$$' -bench . -benchmem $(HOT)
+
+bench-report: ## docs/benchmarks.md and its plots, from docs/bench/results.json
+	go run ./cmd/klink bench report --in docs/bench/results.json --out docs
 
 fuzz: ## each fuzz target for FUZZTIME
 	@for pkg in $$(go list ./...); do \

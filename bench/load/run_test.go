@@ -218,3 +218,28 @@ func TestDamageOnTheWay(t *testing.T) {
 	require.Positive(t, r.Verification.Damage[Missing])
 	require.Equal(t, r.Acked-r.Read, r.Verification.Damage[Missing])
 }
+
+// TestLargeRecords: a record larger than the broker takes is refused in its words, and one larger than a fetch is read.
+func TestLargeRecords(t *testing.T) {
+	c, _ := testLoad(t, 1)
+	c.RecordSize, c.Rate, c.Producers = 60<<20, 1, 1
+	_, err := Run(t.Context(), c)
+	require.ErrorIs(t, err, kerr.MessageTooLarge)
+
+	c, cluster := testLoad(t, 1)
+	max := "100000000"
+	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
+	req.Resources = []kmsg.IncrementalAlterConfigsRequestResource{{
+		ResourceType: kmsg.ConfigResourceTypeTopic, ResourceName: testTopic,
+		Configs: []kmsg.IncrementalAlterConfigsRequestResourceConfig{{Name: "max.message.bytes", Value: &max}},
+	}}
+	cl := kafkatest.NewClient(t, kgo.SeedBrokers(cluster.ListenAddrs()...))
+	resp, err := req.RequestWith(t.Context(), cl)
+	require.NoError(t, err)
+	require.NoError(t, kerr.ErrorForCode(resp.Resources[0].ErrorCode))
+	c.RecordSize, c.Rate, c.Producers = 20<<20, 2, 1
+	r, err := Run(t.Context(), c)
+	require.NoError(t, err)
+	require.True(t, r.Verified, "%+v", r)
+	require.Equal(t, int64(3), r.Read)
+}

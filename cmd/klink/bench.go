@@ -10,6 +10,7 @@ import (
 func (a *app) benchCommand() *cobra.Command {
 	cmd := group("bench", "Measure klink next to what people would use instead, or put load on a cluster",
 		a.benchLoad(),
+		a.benchReport(),
 	)
 	cmd.Long = `Measures klink next to peers on this machine, on clusters of Apache Kafka that the command starts by itself (needs Java 17 and
 Maven). docs/benchmarks.md has what was measured, and how.`

@@ -30,7 +30,7 @@ type loadFlags struct {
 }
 
 // maxLoadRecord is as much as brokers take where they are told to take large records.
-const maxLoadRecord = 100 << 20
+const maxLoadRecord = 64 << 20
 
 func (a *app) benchLoad() *cobra.Command {
 	l := &loadFlags{partitions: -1, replication: -1}
@@ -212,7 +212,7 @@ func (a *app) load(ctx context.Context, l *loadFlags) (err error) {
 		if csv != nil {
 			csv.Second(s)
 		}
-		p.show(secondText(s, l.Consumers > 0), time.Now())
+		p.show(secondText(s, l.Consumers > 0, p.width > 0 && p.width < wideEnough), time.Now())
 	}
 	result, err := load.Run(ctx, l.Config)
 	p.clear()

@@ -46,20 +46,31 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// secondText is a second in one line.
-func secondText(s load.Second, reads bool) string {
+// wideEnough is the width of a terminal in which a second has room for its words.
+const wideEnough = 140
+
+// secondText is a second in one line, for a terminal that is narrow without the words that explain it.
+func secondText(s load.Second, reads, narrow bool) string {
 	per := func(n int64) float64 { return float64(n) / max(s.Length, 1e-9) }
-	at := time.Duration(s.At * float64(time.Second)).Round(time.Second)
-	t := fmt.Sprintf("%v", at)
+	latency := func(l load.Latency) string {
+		if narrow {
+			return fmt.Sprintf("%s/%s ms", msText(l.P50), msText(l.P99))
+		}
+		return fmt.Sprintf("p50 %s p99 %s ms", msText(l.P50), msText(l.P99))
+	}
+	t := time.Duration(s.At * float64(time.Second)).Round(time.Second).String()
 	if s.Phase != load.PhaseRun {
 		t += " " + s.Phase
 	}
-	t += fmt.Sprintf("  sent %s, ack p50 %s p99 %s ms", rateText(per(s.Sent), per(s.SentBytes)/1e6), msText(s.Ack.P50), msText(s.Ack.P99))
-	if reads {
-		t += fmt.Sprintf("  read %s, p50 %s p99 %s ms, lag %s", rateText(per(s.Read), per(s.ReadBytes)/1e6), msText(s.EndToEnd.P50), msText(s.EndToEnd.P99), thousands(s.Lag))
+	t += fmt.Sprintf(" sent %s, ack %s", rateText(per(s.Sent), per(s.SentBytes)/1e6), latency(s.Ack))
+	switch {
+	case reads && narrow:
+		t += fmt.Sprintf(", read %s/s %s, lag %s", thousands(int64(per(s.Read)+.5)), latency(s.EndToEnd), thousands(s.Lag))
+	case reads:
+		t += fmt.Sprintf(", read %s %s, lag %s", rateText(per(s.Read), per(s.ReadBytes)/1e6), latency(s.EndToEnd), thousands(s.Lag))
 	}
 	if s.Failed > 0 {
-		t += fmt.Sprintf("  FAILED %s", thousands(s.Failed))
+		t += fmt.Sprintf(", FAILED %s", thousands(s.Failed))
 	}
 	return t
 }
@@ -107,7 +118,7 @@ func loadNotes(s loadSetup, l *loadFlags, r *load.Result) (notes []string) {
 	if r.Interrupted {
 		add("Interrupted after %.1f s.", r.Seconds)
 	}
-	if r.Unsent > 0 {
+	if 1000*r.Unsent > r.Sent { // less is the last moment
 		add("The rate was not kept: %s records of %s were not sent in time. The latencies do not know of them.", thousands(r.Unsent), thousands(r.Sent+r.Unsent))
 	}
 	if l.Consumers > 0 {

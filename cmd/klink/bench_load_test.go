@@ -165,7 +165,7 @@ func TestLoadOutput(t *testing.T) {
 	draining := second
 	draining.Phase, draining.Failed = load.PhaseDrain, 5
 	golden(t, "testdata/bench_load.txt", strings.Join([]string{
-		direct.text(l), mirror.text(l), secondText(second, true), secondText(draining, true), secondText(second, false), "",
+		direct.text(l), mirror.text(l), secondText(second, true, false), secondText(second, true, true), secondText(draining, true, false), secondText(second, false, false), "",
 		show("table", direct, good), show("table", mirror, &bad),
 	}, "\n"))
 	golden(t, "testdata/bench_load.json", show("json", mirror, &bad))
