@@ -49,7 +49,7 @@ func (c *consumer) read(ctx context.Context) {
 			c.errors.note(fmt.Sprintf("read partition %d: %v", partition, err))
 			if errors.As(err, new(*kgo.ErrDataLoss)) || !retriable(err) {
 				c.unread.Store(true)
-				c.stop(fmt.Errorf("read topic %q partition %d: %w", c.Topic, partition, err))
+				c.fail(fmt.Errorf("read topic %q partition %d: %w", c.Topic, partition, err))
 			}
 		})
 		for it := fetches.RecordIter(); !it.Done(); {

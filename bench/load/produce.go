@@ -122,7 +122,7 @@ func (p *producer) failed(r *kgo.Record, err error) {
 	p.errors.note(fmt.Sprintf("write to partition %d: %v", r.Partition, err))
 	var code *kerr.Error
 	if errors.As(err, &code) && !code.Retriable && code.Code != kerr.InvalidProducerEpoch.Code {
-		p.stop(&Refused{Record: r, Err: err})
+		p.fail(&Refused{Record: r, Err: err})
 	}
 }
 

@@ -86,7 +86,8 @@ type run struct {
 	ledgers  []*ledger
 	verifier *verifier
 	errors   errorList
-	stop     context.CancelCauseFunc // ends sending
+	stop     context.CancelFunc    // ends sending
+	broken   atomic.Pointer[error] // the first error that is the end of the run
 	unsent   atomic.Int64
 	unread   atomic.Bool // reading has failed
 }
@@ -121,8 +122,8 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	sending, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
+	sending, stop := context.WithCancel(ctx)
+	defer stop()
 	r := &run{
 		Config: c, meter: newMeter(c.Producers, c.Consumers), ledgers: newLedgers(len(c.Starts), c.Producers), stop: stop,
 		verifier: newVerifier(c.Run, c.Producers, c.Starts, c.Fresh),
@@ -174,9 +175,7 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 		all.Wait()
 	}()
 	r.tick(sent, false, r.phase)
-	if sending.Err() == nil || ctx.Err() != nil {
-		stop(errEnded)
-	}
+	stop()
 
 	drained := make(chan struct{})
 	go func() {
@@ -186,17 +185,17 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	r.tick(drained, true, func(time.Duration) string { return PhaseDrain })
 	stopReading()
 	readers.Wait()
-	return r.result(ctx.Err() != nil), r.failure(context.Cause(sending), ctx)
+	res := r.result(ctx.Err() != nil)
+	if err := r.broken.Load(); err != nil {
+		return res, *err
+	}
+	return res, nil
 }
 
-var errEnded = errors.New("the time is over")
-
-// failure is what ended the run before its time, but for ^C.
-func (r *run) failure(cause error, ctx context.Context) error {
-	if errors.Is(cause, errEnded) || ctx.Err() != nil && errors.Is(cause, ctx.Err()) {
-		return nil
-	}
-	return cause
+// fail ends sending; the run ends with the first error that it gets.
+func (r *run) fail(err error) {
+	r.broken.CompareAndSwap(nil, &err)
+	r.stop()
 }
 
 func (r *run) phase(at time.Duration) string {
