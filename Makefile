@@ -16,7 +16,7 @@ CHAOS    ?= 10m
 # Where `make bench` puts its results.
 BENCH_REPORT ?= docs/bench/results.json
 
-.PHONY: all build demo kafka test chaos sizes lint fmt bench bench-quick bench-proxy bench-check haproxy microbench fuzz clean
+.PHONY: all build demo kafka test chaos sizes lint fmt bench bench-quick bench-proxy bench-check bench-report haproxy microbench fuzz clean
 
 all: lint build test
 
@@ -70,6 +70,9 @@ haproxy: ## HAProxy for bench-proxy, where it can be installed; without it the r
 
 bench-check: ## the ratios that matter (proxied against direct and relayed, stamped against copied) against bench/bounds.json
 	KLINK_BENCH_CHECK=1 go test -count=1 -v -run '^TestBounds' ./bench
+
+bench-report: ## docs/benchmarks.md and its plots, from docs/bench/results.json
+	go run ./cmd/klink bench report --in docs/bench/results.json --out docs
 
 fuzz: ## each fuzz target for FUZZTIME
 	@for pkg in $$(go list ./...); do \

@@ -46,6 +46,8 @@ type Run struct {
 	Values map[Metric]float64 `json:"values"`
 	// Samples are what was sampled over time, at equal intervals: lag, mostly.
 	Samples map[Metric][]float64 `json:"samples,omitempty"`
+	// SampleEvery is the interval of the samples, in seconds.
+	SampleEvery float64 `json:"sample_every_s,omitempty"`
 	// Problem is why the run does not count: what was read was not what was written, or the subject died.
 	Problem string `json:"problem,omitempty"`
 }

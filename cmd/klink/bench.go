@@ -12,6 +12,8 @@ func (a *app) benchCommand() *cobra.Command {
 		a.benchMirrorCommand(),
 		a.benchSubjectCommand(),
 		a.benchProxy(), a.benchRelay(),
+		a.benchLoad(),
+		a.benchReport(),
 	)
 	cmd.Long = `Measures klink next to peers on this machine, on clusters of Apache Kafka that the command starts by itself (needs Java 17 and
 Maven). docs/benchmarks.md has what was measured, and how.`

@@ -1,0 +1,98 @@
+package page
+
+import (
+	"math"
+	"strconv"
+	"strings"
+
+	"klink/bench"
+)
+
+// better says which way a metric gets better.
+type better int
+
+const (
+	neither better = iota
+	higher
+	lower
+)
+
+// shown is how a metric is shown.
+type shown struct {
+	metric bench.Metric
+	title  string // of a table; the unit follows
+	unit   string
+	better better
+}
+
+// metrics are those that have a table, in this order. What a report has besides comes after them, without a verdict; "s" and
+// "connections" are what others are made of.
+var metrics = []shown{
+	{bench.MBPerSecond, "Throughput", "MB/s", higher},
+	{bench.RecordsPerSecond, "Throughput", "records/s", higher},
+	{bench.RequestsPerSec, "Throughput", "requests/s", higher},
+	{bench.CPUPerGB, "CPU", "s per GB", lower},
+	{bench.CPUPerMRecords, "CPU", "s per million records", lower},
+	{bench.CPUPerRequest, "CPU", "us per request", lower},
+	{bench.CPUShare, "CPU", "s per s", lower},
+	{bench.P50, "Latency, p50", "ms", lower},
+	{"added p50 us", "Latency added to direct, p50", "us", lower},
+	{bench.P99, "Latency, p99", "ms", lower},
+	{bench.P999, "Latency, p99.9", "ms", lower},
+	{bench.Max, "Latency, largest", "ms", lower},
+	{"ack p50 ms", "Until the source has acknowledged, p50", "ms", neither},
+	{"ack p99 ms", "Until the source has acknowledged, p99", "ms", neither},
+	{bench.PeakRSS, "Memory, peak RSS", "MB", lower},
+	{bench.RSS, "Memory, RSS", "MB", lower},
+	{bench.BytesPerConn, "Memory", "bytes per idle connection", lower},
+	{"CPU us/connection", "CPU to open a connection", "us", lower},
+	{"of undisturbed", "Throughput beside a stalled reader", "part of what it is without", higher},
+	{"RSS growth MB", "Memory that a stalled reader takes", "MB", lower},
+}
+
+var untold = []bench.Metric{bench.Seconds, "connections"}
+
+// floors are the subjects that do less than a peer has to: what nobody who does the work can be ahead of.
+var floors = map[string]string{
+	"direct": "no proxy",
+	"raw":    "batches appended as they were fetched, and not looked at",
+	"relay":  "bytes passed on unread",
+}
+
+// subject of all ratios.
+const klink = "klink"
+
+// figure has three digits that say something, and commas.
+func figure(v float64) string {
+	switch {
+	case math.IsNaN(v):
+		return "-"
+	case v == 0 || math.IsInf(v, 0):
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	digits := 2 - int(math.Floor(math.Log10(math.Abs(v))))
+	if digits < 0 {
+		unit := math.Pow10(-digits)
+		v, digits = math.Round(v/unit)*unit, 0
+	}
+	s := strconv.FormatFloat(v, 'f', min(digits, 5), 64)
+	whole, part, _ := strings.Cut(s, ".")
+	for i := len(whole) - 3; i > 0 && whole[i-1] != '-'; i -= 3 {
+		whole = whole[:i] + "," + whole[i:]
+	}
+	if part == "" {
+		return whole
+	}
+	return whole + "." + part
+}
+
+// spreadText is the median, and the range where there is one.
+func spreadText(s bench.Spread, unit string) string {
+	switch {
+	case s.N == 0:
+		return "-"
+	case s.N == 1 || figure(s.Low) == figure(s.High):
+		return figure(s.Median) + unit
+	}
+	return figure(s.Median) + unit + " (" + figure(s.Low) + "–" + figure(s.High) + ")"
+}

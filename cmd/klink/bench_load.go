@@ -1,0 +1,381 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"klink/bench/load"
+)
+
+// loadFlags are what `bench load` was asked for.
+type loadFlags struct {
+	load.Config
+	rate, recordSize, batchSize string
+	acks, compression           string
+	partitions                  int32
+	replication                 int16
+	readFrom, readConfig, link  string
+	csv                         string
+}
+
+// maxLoadRecord is as much as brokers take where they are told to take large records.
+const maxLoadRecord = 64 << 20
+
+func (a *app) benchLoad() *cobra.Command {
+	l := &loadFlags{partitions: -1, replication: -1}
+	cmd := &cobra.Command{
+		Use:   "load --topic TOPIC [--rate RATE] [--duration DURATION]",
+		Short: "Put a steady load on a cluster, read it back, and verify it",
+		Long: `Writes records to a topic at a fixed rate, through klink or straight to brokers, reads them at the same time, there or with --read-from
+from a mirror, and shows rates and latencies while it goes on and at the end. The topic is created if it is not there; in one that is,
+only records of this run count. ^C ends the run early, with the summary; a second ^C ends it at once.
+
+Latencies count from the moment at which a record was to be sent, so that a stall shows in every record that it held up. "Acknowledged"
+ends with the broker's answer, "read" when a consumer has the record: with --read-from that is the lag of the mirror, end to end. At
+--rate 0 records are sent as fast as possible, and what the latencies show then is how long the buffer of the producers is (32 MiB).
+
+What is read is verified: offsets without holes, each record once, in order, in its partition, at the offset that was acknowledged, with
+its checksum and timestamp. Where it is not what was written, or was not written at all, the exit code is 1. Nobody else may write
+transactions to the topic meanwhile if it is read from a mirror, as their markers are holes there.`,
+		Example: `  klink bench load --topic load --rate 20000 --duration 1m
+  klink bench load --topic load --rate 50MB/s --record-size 10KiB --compression lz4 --payload json --csv load.csv
+  klink bench load --topic load --cluster src --read-from dst --link east-west --rate 5000`,
+		Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := l.check(cmd); err != nil {
+				return err
+			}
+			return a.load(cmd.Context(), l)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&l.Topic, "topic", "", "`TOPIC` to write to; created if it is not there")
+	f.Int32Var(&l.partitions, "partitions", -1, "number `N` of partitions of a topic that is created (default: the cluster's)")
+	f.Int16Var(&l.replication, "replication-factor", -1, "replication factor `N` of a topic that is created (default: the cluster's)")
+	f.StringVar(&l.rate, "rate", "1000", "`RATE` of all producers: records/s (20000) or bytes/s (50MB/s, 50MiB/s); 0 = as fast as possible")
+	f.StringVar(&l.recordSize, "record-size", "1024", fmt.Sprintf("`BYTES` of a record's value, at least %d", load.MinRecordSize))
+	f.StringVar(&l.Payload, "payload", load.PayloadRandom, "`KIND` of payload: random (cannot be compressed) or json")
+	f.StringVar(&l.compression, "compression", "none", "`CODEC`: none, gzip, snappy, lz4 or zstd")
+	f.DurationVar(&l.Duration, "duration", 30*time.Second, "how long to send, besides the warm-up")
+	f.DurationVar(&l.Warmup, "warmup", 0, "how long to send before rates and latencies count")
+	f.StringVar(&l.acks, "acks", "all", "`ACKS` to wait for: all, 1 or 0 (with 1 and 0 a retry may write a record twice, and with 0 be lost)")
+	f.IntVar(&l.Producers, "producers", 1, "number `N` of producers; each has connections of its own")
+	f.IntVar(&l.Consumers, "consumers", 1, "number `N` of consumers, which share the partitions; 0 = only write, nothing is verified")
+	f.StringVar(&l.batchSize, "batch-size", "16384", "`BYTES` of a partition that are sent together, as batch.size of Kafka's producer")
+	f.DurationVar(&l.Linger, "linger", 5*time.Millisecond, "how long a batch waits to be filled, as linger.ms of Kafka's producer")
+	f.DurationVar(&l.DeliveryTimeout, "delivery-timeout", 2*time.Minute, "how long a record may wait to be acknowledged")
+	f.DurationVar(&l.Drain, "drain-timeout", 30*time.Second, "how long to wait at the end while nothing more comes")
+	f.StringVar(&l.readFrom, "read-from", "", "read from another `CLUSTER`: a context or HOST:PORT, such as that of the klink that has the mirror")
+	f.StringVar(&l.readConfig, "read-from-config", "", "`FILE` of Java client properties for --read-from")
+	f.StringVar(&l.link, "link", "", "`LINK` at --read-from over which the mirror is created if it is not there")
+	f.StringVar(&l.csv, "csv", "", "`FILE` to write a line a second to")
+	for _, name := range []string{"partitions", "replication-factor"} {
+		f.Lookup(name).DefValue = "0" // not shown in help
+	}
+	_ = cmd.RegisterFlagCompletionFunc("topic", a.completeTopics())
+	_ = cmd.RegisterFlagCompletionFunc("read-from", a.completeContexts)
+	for name, values := range map[string][]string{"payload": load.Payloads(), "compression": compressions(), "acks": {"all", "1", "0"}} {
+		_ = cmd.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	}
+	return cmd
+}
+
+var codecs = map[string]kgo.CompressionCodec{
+	"none": kgo.NoCompression(), "gzip": kgo.GzipCompression(), "snappy": kgo.SnappyCompression(), "lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression(),
+}
+
+func compressions() []string { return []string{"none", "gzip", "snappy", "lz4", "zstd"} }
+
+// check makes a load of the flags.
+func (l *loadFlags) check(cmd *cobra.Command) error {
+	size, err := bytesValue(l.recordSize)
+	if err != nil || size < load.MinRecordSize || size > maxLoadRecord {
+		return usagef("--record-size: want a number of bytes from %d to %d, such as 1024 or 10KiB", load.MinRecordSize, maxLoadRecord)
+	}
+	l.RecordSize = int(size)
+	batch, err := bytesValue(l.batchSize)
+	if err != nil || batch < 1 || batch > maxLoadRecord {
+		return usagef("--batch-size: want a number of bytes from 1 to %d, such as 16384 or 128KiB", maxLoadRecord)
+	}
+	l.BatchSize = int(batch)
+	if l.Rate, err = rateValue(l.rate, size); err != nil {
+		return usagef("--rate: %q is neither records a second (20000) nor bytes a second (50MB/s, 50MiB/s)", l.rate)
+	}
+	codec, ok := codecs[l.compression]
+	if !ok {
+		return usagef("--compression: %q is none of %s", l.compression, strings.Join(compressions(), ", "))
+	}
+	l.Compression = codec
+	switch l.acks {
+	case "all", "-1":
+		l.Acks = kgo.AllISRAcks()
+	case "1":
+		l.Acks = kgo.LeaderAck()
+	case "0":
+		l.Acks = kgo.NoAck()
+	default:
+		return usagef("--acks: %q is none of all, 1, 0", l.acks)
+	}
+	if !slices.Contains(load.Payloads(), l.Payload) {
+		return usagef("--payload: %q is none of %s", l.Payload, strings.Join(load.Payloads(), ", "))
+	}
+	flags := cmd.Flags()
+	for _, n := range []struct {
+		name        string
+		value, from int64
+	}{
+		{"partitions", int64(l.partitions), 1},
+		{"replication-factor", int64(l.replication), 1},
+		{"producers", int64(l.Producers), 1},
+		{"consumers", int64(l.Consumers), 0},
+		{"duration", int64(l.Duration), int64(time.Millisecond)},
+		{"warmup", int64(l.Warmup), 0},
+		{"linger", int64(l.Linger), 0},
+		{"delivery-timeout", int64(l.DeliveryTimeout), int64(time.Second)},
+		{"drain-timeout", int64(l.Drain), int64(time.Millisecond)},
+	} {
+		if flags.Changed(n.name) && n.value < n.from {
+			return usagef("--%s: %s is too little", n.name, flags.Lookup(n.name).Value)
+		}
+	}
+	switch {
+	case l.Topic == "":
+		return usagef("--topic: name the topic to write to")
+	case l.readFrom == "" && (l.link != "" || l.readConfig != ""):
+		return usagef("--link and --read-from-config need --read-from")
+	case l.readFrom != "" && l.Consumers == 0:
+		return usagef("--read-from needs a consumer")
+	}
+	return nil
+}
+
+// reader is the command line of the cluster that is read from.
+func (a *app) reader(l *loadFlags) (*app, error) {
+	if l.readFrom == "" {
+		return a, nil
+	}
+	r := *a
+	r.cluster, r.bootstrap, r.commandConfig = l.readFrom, "", l.readConfig
+	contexts, err := a.loadContexts()
+	if err != nil {
+		return nil, err
+	}
+	if _, known := contexts.Contexts[l.readFrom]; !known && strings.Contains(l.readFrom, ":") {
+		r.cluster, r.bootstrap = "", l.readFrom
+	}
+	return &r, nil
+}
+
+func (a *app) load(ctx context.Context, l *loadFlags) (err error) {
+	reader, err := a.reader(l)
+	if err != nil {
+		return err
+	}
+	var setup loadSetup
+	if setup, err = a.prepareLoad(ctx, reader, l); err != nil {
+		return err
+	}
+	l.Run = rand.Uint64()
+	connect := func(a *app) func(...kgo.Opt) (*kgo.Client, error) {
+		return func(opts ...kgo.Opt) (*kgo.Client, error) {
+			cl, err := a.connect(opts...)
+			if err != nil {
+				return nil, err
+			}
+			return cl.Client, nil
+		}
+	}
+	l.Write, l.Read = connect(a), connect(reader)
+	var csv *load.CSV
+	if l.csv != "" {
+		f, err := os.Create(l.csv)
+		if err != nil {
+			return fmt.Errorf("--csv: %w", err)
+		}
+		defer f.Close()
+		csv = load.NewCSV(f)
+	}
+	fmt.Fprintln(a.err, setup.text(l))
+	p := newProgress(a.err)
+	l.OnSecond = func(s load.Second) {
+		if csv != nil {
+			csv.Second(s)
+		}
+		p.show(secondText(s, l.Consumers > 0, p.width > 0 && p.width < wideEnough), time.Now())
+	}
+	result, err := load.Run(ctx, l.Config)
+	p.clear()
+	var refusal *load.Refused
+	if errors.As(err, &refusal) {
+		if cl, connectErr := a.connect(); connectErr == nil {
+			defer cl.Close()
+			err = refused(ctx, cl, refusal.Record, refusal.Err)
+		}
+	}
+	if result != nil && (err == nil || result.Acked > 0) {
+		err = errors.Join(err, a.showLoad(setup, l, result))
+	}
+	if csv != nil && csv.Err() != nil {
+		err = errors.Join(err, fmt.Errorf("--csv: %w", csv.Err()))
+	}
+	return err
+}
+
+// loadSetup is where a load goes.
+type loadSetup struct {
+	Topic      string `json:"topic"`
+	Partitions int    `json:"partitions"`
+	Created    bool   `json:"created"`
+	WriteTo    string `json:"write_to"`
+	ReadFrom   string `json:"read_from"`
+	Mirror     bool   `json:"mirror"` // it is read from another cluster than it is written to
+}
+
+// prepareLoad makes the topic, and its mirror, where they are not there, and finds out where the records of this run begin.
+func (a *app) prepareLoad(ctx context.Context, reader *app, l *loadFlags) (s loadSetup, err error) {
+	s = loadSetup{Topic: l.Topic, Mirror: reader != a}
+	err = a.withCluster(func(cl *cluster, adm *kadm.Client) error {
+		s.WriteTo, s.ReadFrom = cl.address, cl.address
+		s.Created, err = l.ensureTopic(ctx, cl, adm)
+		if err != nil {
+			return err
+		}
+		l.Fresh = s.Created
+		return within(ctx, readyWait, func(ctx context.Context) error {
+			if l.Starts, err = endOffsets(ctx, cl, adm, l.Topic); s.Created {
+				clear(l.Starts) // what somebody else has written since is seen
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return s, err
+	}
+	s.Partitions = len(l.Starts)
+	if l.partitions > 0 && s.Partitions != int(l.partitions) {
+		return s, fmt.Errorf("topic %q exists with %d partitions: leave --partitions away, or name another topic", l.Topic, s.Partitions)
+	}
+	if !s.Mirror {
+		return s, nil
+	}
+	return s, reader.withCluster(func(cl *cluster, adm *kadm.Client) error {
+		s.ReadFrom = cl.address
+		return l.awaitMirror(ctx, cl, adm)
+	})
+}
+
+const (
+	// readyWait is how long a topic that was just created may take until it can be used.
+	readyWait = 30 * time.Second
+	// mirrorWait is how long a mirror may take to have all that its source had before the load began.
+	mirrorWait = 5 * time.Minute
+)
+
+// ensureTopic creates the topic if it is not there.
+func (l *loadFlags) ensureTopic(ctx context.Context, cl *cluster, adm *kadm.Client) (created bool, err error) {
+	topics, err := adm.ListTopicsWithInternal(ctx, l.Topic)
+	if err != nil {
+		return false, cl.fail(err)
+	}
+	t, ok := topics[l.Topic]
+	switch {
+	case ok && t.Err == nil && internalTopic(t):
+		return false, fmt.Errorf("topic %q belongs to Kafka or klink: name another", l.Topic)
+	case ok && t.Err == nil:
+		return false, nil
+	case ok && !errors.Is(t.Err, kerr.UnknownTopicOrPartition):
+		return false, prefixed("topic", l.Topic, t.Err)
+	}
+	if err := createTopic(ctx, cl, l.Topic, l.partitions, l.replication, nil, false); err != nil {
+		return false, prefixed("topic", l.Topic, err)
+	}
+	return true, nil
+}
+
+// awaitMirror waits until the topic that is read has all that the written one had, and creates it where it is to.
+func (l *loadFlags) awaitMirror(ctx context.Context, cl *cluster, adm *kadm.Client) error {
+	topics, err := adm.ListTopics(ctx, l.Topic)
+	if err != nil {
+		return cl.fail(err)
+	}
+	if t, ok := topics[l.Topic]; !ok || errors.Is(t.Err, kerr.UnknownTopicOrPartition) {
+		if l.link == "" {
+			return fmt.Errorf("topic %q does not exist at %s: mirror it there with `klink topic create %s --link LINK --mirror-topic %s`, or name the link with --link",
+				l.Topic, cl.address, l.Topic, l.Topic)
+		}
+		if err := createMirror(ctx, cl, l.Topic, l.link, l.Topic, -1, -1, nil, false); err != nil {
+			return prefixed("topic", l.Topic, err)
+		}
+	}
+	return within(ctx, mirrorWait, func(ctx context.Context) error {
+		ends, err := endOffsets(ctx, cl, adm, l.Topic)
+		if err != nil {
+			return err
+		}
+		if len(ends) != len(l.Starts) {
+			return fmt.Errorf("topic %q has %d partitions at %s and %d where it is written: it is not a mirror of it", l.Topic, len(ends), cl.address, len(l.Starts))
+		}
+		for p, end := range ends {
+			if end < l.Starts[p] {
+				return fmt.Errorf("topic %q partition %d ends with offset %d at %s and with %d where it is written: see `klink mirror describe %s`", l.Topic, p, end, cl.address, l.Starts[p], l.Topic)
+			}
+		}
+		return nil
+	})
+}
+
+// endOffsets are the ends of all partitions, from 0 on.
+func endOffsets(ctx context.Context, cl *cluster, adm *kadm.Client, topic string) ([]int64, error) {
+	t, err := topicDetail(ctx, cl, adm, topic)
+	if err != nil {
+		return nil, err
+	}
+	listed, err := adm.ListEndOffsets(ctx, topic)
+	if err != nil {
+		return nil, cl.fail(err)
+	}
+	ends := make([]int64, len(t.Partitions))
+	for p := range ends {
+		o, ok := listed.Lookup(topic, int32(p))
+		if !ok {
+			return nil, fmt.Errorf("topic %q has no partition %d at %s", topic, p, cl.address)
+		}
+		if o.Err != nil {
+			return nil, fmt.Errorf("topic %q partition %d: %w", topic, p, o.Err)
+		}
+		ends[p] = o.Offset
+	}
+	return ends, nil
+}
+
+// within tries until it succeeds or the time is over; then the error is the last one.
+func within(ctx context.Context, d time.Duration, try func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	var last error
+	for {
+		err := try(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() == nil || last == nil {
+			last = err
+		}
+		select {
+		case <-ctx.Done():
+			return last
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
