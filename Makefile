@@ -49,12 +49,15 @@ lint: ## formatting, go vet, staticcheck
 fmt:
 	go tool gofumpt -w .
 
-bench: build kafka ## klink next to its peers on this machine; results go to BENCH_REPORT
+bench: build kafka haproxy ## klink next to its peers on this machine, about 24 minutes; results go to BENCH_REPORT
 	@mkdir -p $(dir $(BENCH_REPORT))
-	bin/klink bench mirror --out $(BENCH_REPORT)
+	@failed=; for of in "mirror --budget 11m" proxy instances scale; do \
+	  echo "klink bench $$of"; bin/klink bench $$of --out $(BENCH_REPORT) || failed="$$failed [$$of]"; \
+	done; [ -z "$$failed" ] || { echo "not all of it counts:$$failed"; exit 1; }
 
-bench-quick: build kafka ## the same with less data and one round, for development; the results are only shown
+bench-quick: build kafka haproxy ## less of the same, under four minutes, for development; the results are only shown
 	bin/klink bench mirror --quick
+	bin/klink bench proxy --quick
 
 microbench: ## Go benchmarks of the hot path
 	go test -run '^$$' -bench . -benchmem $(HOT)

@@ -36,6 +36,11 @@ const (
 	// What readers get beside one that does not read, as a part of what they get without it, and how far the resident memory goes up.
 	OfUndisturbed Metric = "of undisturbed"
 	GrowthMB      Metric = "RSS growth MB"
+	// MakeSeconds is until mirrors that are made have everything, StartSeconds from the start of the process until they have what
+	// was written while it was not there.
+	MakeSeconds   Metric = "s to make"
+	StartSeconds  Metric = "s to start"
+	FetchSessions Metric = "fetch sessions"
 	Seconds       Metric = "s" // of the whole
 )
 

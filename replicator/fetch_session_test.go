@@ -49,7 +49,13 @@ func TestFetchesNameWhatHasMoved(t *testing.T) {
 		w.awaitCaughtUp("orders")
 	}
 	w.same("orders")
+	if n := w.r.Stats().Sessions; n != 1 {
+		t.Errorf("%d sessions at one broker", n)
+	}
 	w.stop()
+	if n := w.r.Stats().Sessions; n != 0 {
+		t.Errorf("%d sessions after the end", n)
+	}
 	t.Logf("%d fetches in sessions named %d partitions, %d began one; the broker dropped %d", requests, named, all, lost.Hits())
 	if all == 0 || requests == 0 || named > 4*requests+3*partitions {
 		t.Errorf("%d fetches in sessions named %d partitions, %d began one", requests, named, all)

@@ -57,6 +57,7 @@ type fetcher struct {
 	// answeredAt is when the last fetch was answered, in Unix nanoseconds; see worker.heard.
 	answeredAt atomic.Int64
 	frame      *frame // of the response that is delivered
+	inSession  bool   // is counted in Replicator.sessions
 }
 
 // fetcherTopic is the partitions of a topic that a fetcher fetches. twin says that another mirror is of the same
@@ -100,8 +101,11 @@ func (f *fetcher) wake() {
 }
 
 func (f *fetcher) run(ctx context.Context) {
-	defer f.link.close()
-	defer f.session.end()
+	defer func() {
+		f.session.end()
+		f.countSession()
+		f.link.close()
+	}()
 	for ctx.Err() == nil {
 		reserve := f.s.r.reservation(f.reach.times(maxFetchBytes, farFetchBytes))
 		if f.s.r.budget.reserve(ctx, reserve) != nil {
@@ -213,6 +217,7 @@ func (f *fetcher) fetch(ctx context.Context, reserved int64, busy bool) (err err
 			s.end()
 			f.link.close()
 		}
+		f.countSession()
 	}()
 	queue := f.reach.times(int64(f.s.r.queueLimit(1)), int64(f.s.r.queueLimit(maxReach)))
 	limit := min(f.reach.times(int64(f.s.cfg.partitionBytes), reserved), max(queue, minPartitionFetch))
@@ -271,6 +276,18 @@ func (f *fetcher) fetch(ctx context.Context, reserved int64, busy bool) (err err
 		s.leftOut()
 	}
 	return f.answer.Err()
+}
+
+// countSession keeps the count of sessions.
+func (f *fetcher) countSession() {
+	if in := f.session.granted(); in != f.inSession {
+		f.inSession = in
+		if in {
+			f.s.r.sessions.Add(1)
+		} else {
+			f.s.r.sessions.Add(-1)
+		}
+	}
 }
 
 // read reads a response of size bytes into a frame, held by the caller also if there is an error. For more than was reserved

@@ -60,13 +60,14 @@ type Stats struct {
 	Partitions []PartitionLag           // by topic and partition
 	Produces   int64                    // produce requests answered
 	Slots      int                      // that this instance works on, of 24
+	Sessions   int                      // fetch sessions held at the brokers of sources (KIP-227), one at each at most
 	// BufferedBytes are held of BudgetBytes right now; PeakBufferedBytes at most since the start.
 	BufferedBytes, PeakBufferedBytes, BudgetBytes int64
 }
 
 // Stats returns a picture of now; safe for concurrent use.
 func (r *Replicator) Stats() Stats {
-	s := Stats{Produces: r.metrics.produces.Load(), BudgetBytes: r.budget.total}
+	s := Stats{Produces: r.metrics.produces.Load(), Sessions: int(r.sessions.Load()), BudgetBytes: r.budget.total}
 	s.BufferedBytes, s.PeakBufferedBytes = r.budget.usage()
 	working, _ := r.owner.holding()
 	s.Slots = working.len()

@@ -51,6 +51,7 @@ type Replicator struct {
 	end        context.CancelFunc
 	tasks      sync.WaitGroup
 	fetchers   atomic.Int64
+	sessions   atomic.Int64 // fetch sessions at sources
 	partitions atomic.Int64 // that run
 
 	mu      sync.Mutex

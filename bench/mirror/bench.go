@@ -50,41 +50,21 @@ type run struct {
 // Run measures, prints tables, and puts the results in the report file. What could not be measured is in the serie as a problem;
 // the error is for what kept the benchmark from running at all, or for a run that did not verify.
 func Run(ctx context.Context, o *Options) (*bench.Serie, error) {
-	b := &run{o: o, contents: map[string]*content{}, took: map[string]time.Duration{}, began: time.Now(), p: newPrinter(o.Progress)}
+	b := newRun(o)
 	if err := b.choose(); err != nil {
 		return nil, err
 	}
-	if err := checkDisk(b.workloads, o.Scale); err != nil {
-		return nil, err
-	}
-	if o.Out != "" { // rather now than after a quarter of an hour
-		if _, err := bench.ReadReport(o.Out); err != nil {
-			return nil, err
-		}
-	}
-	dir, err := kafkatest.ProcessDir("bench")
+	end, err := b.open("mirror")
 	if err != nil {
 		return nil, err
 	}
-	if o.Keep {
-		b.p.line("logs: %s", dir)
-	} else {
-		defer os.RemoveAll(dir)
-	}
-	b.l = &launcher{binary: o.Binary, dir: dir}
-	if o.Binary == "" {
-		if b.l.binary, err = os.Executable(); err != nil {
-			return nil, err
-		}
-	}
+	defer end()
 	if slices.Contains(b.subjects, MirrorMaker) {
 		if b.l.lib, b.serie.Absent = peers(); len(b.serie.Absent) > 0 {
 			b.subjects = slices.DeleteFunc(b.subjects, func(s string) bool { return s == MirrorMaker })
 			b.p.line("absent: %s: %s", MirrorMaker, b.serie.Absent[0].Why)
 		}
 	}
-	b.serie.Bench, b.serie.Command, b.serie.Began = "mirror", o.Command, b.began.UTC().Truncate(time.Second)
-	b.serie.Machine = bench.ThisMachine(string(kafkatest.V431), o.Version)
 	if err := b.clusters(); err != nil {
 		return nil, err
 	}
@@ -96,6 +76,40 @@ func Run(ctx context.Context, o *Options) (*bench.Serie, error) {
 	// What was measured before an interruption is as good as ever.
 	b.p.tables(&b.serie)
 	return &b.serie, errors.Join(err, b.save(), b.problems())
+}
+
+func newRun(o *Options) *run {
+	return &run{o: o, contents: map[string]*content{}, took: map[string]time.Duration{}, began: time.Now(), p: newPrinter(o.Progress)}
+}
+
+// open sees to what a benchmark needs before its clusters: room on the disk, a report that can be read, a directory, which end
+// removes, and the program.
+func (b *run) open(name string) (end func(), err error) {
+	o := b.o
+	if err := checkDisk(b.workloads, o.Scale); err != nil {
+		return nil, err
+	}
+	if o.Out != "" { // rather now than after a quarter of an hour
+		if _, err := bench.ReadReport(o.Out); err != nil {
+			return nil, err
+		}
+	}
+	b.l = &launcher{binary: o.Binary}
+	if o.Binary == "" {
+		if b.l.binary, err = os.Executable(); err != nil {
+			return nil, err
+		}
+	}
+	if b.l.dir, err = kafkatest.ProcessDir("bench"); err != nil {
+		return nil, err
+	}
+	b.serie.Bench, b.serie.Command, b.serie.Began = name, o.Command, b.began.UTC().Truncate(time.Second)
+	b.serie.Machine = bench.ThisMachine(string(kafkatest.V431), o.Version)
+	if o.Keep {
+		b.p.line("logs: %s", b.l.dir)
+		return func() {}, nil
+	}
+	return func() { os.RemoveAll(b.l.dir) }, nil
 }
 
 // save puts the serie in the report file.
@@ -301,6 +315,7 @@ func (b *run) measure(ctx context.Context, round int, w *workload, subject strin
 		if err == nil && j.steady != "" {
 			r := bench.Run{Workload: w.name + steadySuffix, Subject: subject, Round: round}
 			r.Values, r.Samples, err = b.steady(ctx, p, j, live)
+			r.SampleEvery = sampleEvery.Seconds()
 			r.Problem = problem(err)
 			results = append(results, r)
 		}

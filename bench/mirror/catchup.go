@@ -21,6 +21,12 @@ type mark struct {
 	usage bench.Usage
 }
 
+// subject is what is watched: a process, or several at the same work.
+type subject interface {
+	Usage() (bench.Usage, error)
+	LogTail(lines int) string
+}
+
 // progress tells how much of the whole is done, from 0 to 1; 1 if and only if all is.
 type progress interface {
 	done() (float64, error)
@@ -30,7 +36,7 @@ type progress interface {
 
 // await watches a subject from its first record to its last. The window begins with the last look that saw nothing, so that
 // all of the data falls into it, and is too long by one look at most.
-func await(ctx context.Context, p *running, of progress, live func(float64)) (first, last mark, err error) {
+func await(ctx context.Context, p subject, of progress, live func(float64)) (first, last mark, err error) {
 	began := time.Now()
 	moved := began
 	look := time.NewTicker(of.every())

@@ -126,59 +126,65 @@ func (j *job) dense() []int64 {
 
 const readyTimeout = 60 * time.Second
 
-// klink is `klink serve` with its default settings, a link and its mirrors. As for others, the topics are made before.
-func (l *launcher) klink(ctx context.Context, run string, j *job) (_ *running, err error) {
+// serve starts `klink serve` with its default settings, and gives the address for clients; more are flags.
+func (l *launcher) serve(run, destination string, more ...string) (_ *running, addr string, err error) {
 	port, release, err := kafkatest.ReservePorts(3)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	p, err := bench.StartProcess(l.dir, run, nil, l.binary, "serve", "--destination", j.dst.addr, "--listen", fmt.Sprintf("127.0.0.1:%d", port))
+	addr = fmt.Sprintf("127.0.0.1:%d", port)
+	p, err := bench.StartProcess(l.dir, run, nil, l.binary, append([]string{"serve", "--destination", destination, "--listen", addr}, more...)...)
 	if err != nil {
 		release()
+		return nil, "", err
+	}
+	r := &running{Process: p, gentle: true, after: release}
+	if err := p.AwaitLog("ready: clients can connect", readyTimeout); err != nil {
+		r.end()
+		return nil, "", err
+	}
+	return r, addr, nil
+}
+
+// klink is `klink serve`, a link and its mirrors. As for others, the topics are made before.
+func (l *launcher) klink(ctx context.Context, run string, j *job) (_ *running, err error) {
+	r, addr, err := l.serve(run, j.dst.addr)
+	if err != nil {
 		return nil, err
 	}
-	r := &running{Process: p, targets: j.dense(), gentle: true, after: release}
 	defer func() {
 		if err != nil {
 			r.end()
 		}
 	}()
-	if j.w.transactions {
+	if r.targets = j.dense(); j.w.transactions {
 		r.targets = j.content.ends // markers take the place of those at the source
 	}
-	if err := p.AwaitLog("ready: clients can connect", readyTimeout); err != nil {
-		return nil, err
-	}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(fmt.Sprintf("127.0.0.1:%d", port)), kgo.MaxVersions(nil))
+	return r, mirrors(ctx, addr, j.source, j.dst, j.w.partitions, j.topics())
+}
+
+// mirrors makes a link, and mirrors of its topics, through klink.
+func mirrors(ctx context.Context, klink, source string, dst *cluster, partitions int, topics []string) error {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(klink), kgo.MaxVersions(nil))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	err = request(ctx, cl, &linkapi.CreateLinksRequest{TimeoutMs: 30_000, Links: []linkapi.CreateLink{{Name: "bench", Configs: []linkapi.Config{
-		{Name: "bootstrap.servers", Value: kmsg.StringPtr(j.source)},
-	}}}}, func(resp *linkapi.CreateLinksResponse) error {
-		for _, r := range resp.Results {
-			if r.ErrorCode != 0 {
-				return failure(r.ErrorCode, r.ErrorMessage)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("create the link: %w", err)
+	if err := link(ctx, cl, source); err != nil {
+		return err
 	}
 	// As `kafka-configs` does it: an empty topic becomes a mirror.
 	alter := kmsg.NewPtrIncrementalAlterConfigsRequest()
-	for _, topic := range j.topics() {
-		if err := j.dst.createTopic(ctx, topic, j.w.partitions, nil); err != nil {
-			return nil, err
+	for _, topic := range topics {
+		if err := dst.createTopic(ctx, topic, partitions, nil); err != nil {
+			return err
 		}
 		resource := kmsg.NewIncrementalAlterConfigsRequestResource()
 		resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeTopic, topic
 		config := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
-		config.Name, config.Op, config.Value = "mirror.link", kmsg.IncrementalAlterConfigOpSet, kmsg.StringPtr("bench")
+		config.Name, config.Op, config.Value = "mirror.link", kmsg.IncrementalAlterConfigOpSet, kmsg.StringPtr(linkName)
 		resource.Configs = append(resource.Configs, config)
 		alter.Resources = append(alter.Resources, resource)
 	}
@@ -191,9 +197,30 @@ func (l *launcher) klink(ctx context.Context, run string, j *job) (_ *running, e
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make the topics mirrors: %w", err)
+		return fmt.Errorf("make the topics mirrors: %w", err)
 	}
-	return r, nil
+	return nil
+}
+
+// linkName is what the link of the benchmarks is called.
+const linkName = "bench"
+
+// link makes the link.
+func link(ctx context.Context, cl *kgo.Client, source string) error {
+	err := request(ctx, cl, &linkapi.CreateLinksRequest{TimeoutMs: 30_000, Links: []linkapi.CreateLink{{Name: linkName, Configs: []linkapi.Config{
+		{Name: "bootstrap.servers", Value: kmsg.StringPtr(source)},
+	}}}}, func(resp *linkapi.CreateLinksResponse) error {
+		for _, r := range resp.Results {
+			if r.ErrorCode != 0 {
+				return failure(r.ErrorCode, r.ErrorMessage)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("create the link: %w", err)
+	}
+	return nil
 }
 
 func request[R kmsg.Response](ctx context.Context, cl *kgo.Client, req kmsg.Request, check func(R) error) error {

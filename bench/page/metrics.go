@@ -47,6 +47,9 @@ var metrics = []shown{
 	{bench.BytesPerConn, "Memory", "bytes per idle connection", lower},
 	{"CPU us/connection", "CPU to open a connection", "us", lower},
 	{"of undisturbed", "Throughput beside a stalled reader", "part of what it is without", higher},
+	{bench.MakeSeconds, "Until new mirrors have everything", "s", lower},
+	{bench.StartSeconds, "From the start of the process until mirrors are up to date", "s", lower},
+	{bench.FetchSessions, "Fetch sessions at the source", "", lower},
 	{"RSS growth MB", "Memory that a stalled reader takes", "MB", lower},
 }
 

@@ -11,6 +11,7 @@ func (a *app) benchCommand() *cobra.Command {
 	cmd := group("bench", "Measure klink next to what people would use instead, or put load on a cluster",
 		a.benchMirrorCommand(),
 		a.benchSubjectCommand(),
+		a.benchScaleCommand(), a.benchInstancesCommand(),
 		a.benchProxy(), a.benchRelay(),
 		a.benchLoad(),
 		a.benchReport(),

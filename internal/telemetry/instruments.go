@@ -296,6 +296,11 @@ var instruments = []instrument{
 		onReplicator(func(s *replicator.Stats, out emit) { out(float64(s.Produces)) }),
 	},
 	{
+		"klink.replicator.fetch.sessions", "klink_replicator_fetch_sessions", gauge, "{session}", nil,
+		"Fetch sessions held at the brokers of sources, one at each at most. A broker keeps max.incremental.fetch.session.cache.slots of them for all its clients and followers.",
+		onReplicator(func(s *replicator.Stats, out emit) { out(float64(s.Sessions)) }),
+	},
+	{
 		"klink.replicator.memory", "klink_replicator_memory_bytes", gauge, "By",
 		[]string{"kind"},
 		"Byte budget of the replicator: held now (buffered), the most since the start (peak), and the setting replicator-memory (budget).",
