@@ -159,32 +159,35 @@ func (s *scale) makeMirrors(ctx context.Context, r *running, addr string, topics
 func (s *scale) awaitEnds(ctx context.Context, r *running) error {
 	deadline := time.Now().Add(scaleTimeout)
 	for topic, targets := range s.ends {
-		e, err := newEnds(ctx, s.dst.addr, topic, targets)
-		if err != nil {
-			return err
-		}
-		for {
-			var done float64
-			if done, err = e.done(); err == nil && done < 1 && time.Now().After(deadline) {
-				err = fmt.Errorf("%s has %.0f %% after %v\n%s", topic, 100*done, scaleTimeout, r.LogTail(20))
-			}
-			if err != nil || done >= 1 {
-				break
-			}
-			select {
-			case <-ctx.Done():
-				err = ctx.Err()
-			case <-r.Done():
-				err = fmt.Errorf("klink has ended\n%s", r.LogTail(20))
-			case <-time.After(e.every()):
-			}
-		}
-		e.c.Close()
-		if err != nil {
+		if err := s.awaitTopic(ctx, r, topic, targets, deadline); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (s *scale) awaitTopic(ctx context.Context, r *running, topic string, targets []int64, deadline time.Time) error {
+	e, err := newEnds(ctx, s.dst.addr, topic, targets)
+	if err != nil {
+		return err
+	}
+	defer e.c.Close()
+	for {
+		done, err := e.done()
+		switch {
+		case err != nil || done >= 1:
+			return err
+		case time.Now().After(deadline):
+			return fmt.Errorf("%s has %.0f %% after %v\n%s", topic, 100*done, scaleTimeout, r.LogTail(20))
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-r.Done():
+			return fmt.Errorf("klink has ended\n%s", r.LogTail(20))
+		case <-time.After(e.every()):
+		}
+	}
 }
 
 // round starts klink when each partition at the source has one record more, and watches it until it has nothing to do.
