@@ -35,8 +35,9 @@ type progress interface {
 }
 
 // await watches a subject from its first record to its last. The window begins with the last look that saw nothing, so that
-// all of the data falls into it, and is too long by one look at most.
-func await(ctx context.Context, p subject, of progress, live func(float64)) (first, last mark, err error) {
+// all of the data falls into it, and is too long by one look at most; or, with a lead, with the last look that saw at most so much
+// of the whole, so that what the subject has to do before it copies at full speed is not in it.
+func await(ctx context.Context, p subject, of progress, lead float64, live func(float64)) (first, last mark, err error) {
 	began := time.Now()
 	moved := began
 	look := time.NewTicker(of.every())
@@ -50,9 +51,9 @@ func await(ctx context.Context, p subject, of progress, live func(float64)) (fir
 			return first, last, err
 		}
 		switch {
-		case now.done == 0:
+		case now.done <= lead:
 			first = now
-			if time.Since(began) > startTimeout {
+			if now.done == 0 && time.Since(began) > startTimeout {
 				return first, last, fmt.Errorf("nothing was mirrored within %v\n%s", startTimeout, p.LogTail(20))
 			}
 		case first.at.IsZero():
@@ -83,12 +84,14 @@ func await(ctx context.Context, p subject, of progress, live func(float64)) (fir
 func values(first, last mark, of *content) map[bench.Metric]float64 {
 	seconds := last.at.Sub(first.at).Seconds()
 	cpu := (last.usage.CPU - first.usage.CPU).Seconds()
+	part := last.done - first.done
+	bytes, records := float64(of.bytes)*part, float64(of.records)*part
 	return map[bench.Metric]float64{
 		bench.Seconds:          seconds,
-		bench.MBPerSecond:      float64(of.bytes) / 1e6 / seconds,
-		bench.RecordsPerSecond: float64(of.records) / seconds,
-		bench.CPUPerGB:         cpu / (float64(of.bytes) / 1e9),
-		bench.CPUPerMRecords:   cpu / (float64(of.records) / 1e6),
+		bench.MBPerSecond:      bytes / 1e6 / seconds,
+		bench.RecordsPerSecond: records / seconds,
+		bench.CPUPerGB:         cpu / (bytes / 1e9),
+		bench.CPUPerMRecords:   cpu / (records / 1e6),
 		bench.PeakRSS:          float64(last.usage.Peak) / 1e6,
 	}
 }
@@ -169,7 +172,7 @@ func (b *run) catchUp(ctx context.Context, p *running, subject string, j *job, s
 		of = e
 	}
 	began := time.Now()
-	first, last, err := await(ctx, p, of, func(done float64) {
+	first, last, err := await(ctx, p, of, 0, func(done float64) {
 		live(fmt.Sprintf("%3.0f %% after %.0f s", 100*done, time.Since(began).Seconds()))
 	})
 	if err != nil {

@@ -15,6 +15,8 @@ const (
 	instanceTopics     = 48
 	instancePartitions = 2
 	mostInstances      = 3
+	// instanceLead is how much of the whole is copied before it counts: until all mirrors are made and run.
+	instanceLead = 0.25
 )
 
 // Instances measures the same catch-up by one, two and three instances of klink, on one machine.
@@ -27,7 +29,7 @@ func Instances(ctx context.Context, o *Options) (*bench.Serie, error) {
 	}
 	for i := range instanceTopics {
 		b.workloads = append(b.workloads, workload{
-			name: fmt.Sprintf("instances-%02d", i), partitions: instancePartitions, recordSize: 1000, perBatch: 127, megabytes: 16,
+			name: fmt.Sprintf("instances-%02d", i), partitions: instancePartitions, recordSize: 1000, perBatch: 127, megabytes: 32,
 		})
 	}
 	end, err := b.open("instances")
@@ -143,7 +145,7 @@ func (b *run) catchUpBy(ctx context.Context, name string, n int) (values_ map[be
 	}
 	made := make(chan error, 1)
 	go func() { made <- mirrors(ctx, first, b.src.addr, b.dst, instancePartitions, topics) }()
-	from, to, err := await(ctx, t, every, func(done float64) { b.p.live("%s: %3.0f %%", name, 100*done) })
+	from, to, err := await(ctx, t, every, instanceLead, func(done float64) { b.p.live("%s: %3.0f %%", name, 100*done) })
 	if err = errors.Join(err, <-made); err != nil {
 		return nil, err
 	}
