@@ -1,6 +1,8 @@
 package replicator
 
 import (
+	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -79,4 +81,57 @@ func TestStatusWithoutNews(t *testing.T) {
 		}
 		return true, ""
 	})
+}
+
+// TestAFullPartitionIsSoonAskedForAgain: while the queue of a partition is full, a fetch of others without data waits for next to no
+// time: the queue would run dry meanwhile.
+func TestAFullPartitionIsSoonAskedForAgain(t *testing.T) {
+	w, src, dst := embedded(t)
+	w.cfg.MemoryBytes = 1 << 20
+	w.topics("idle", 1)
+	w.topics("orders", 1)
+	w.produce("idle", 0, 1, 20)
+	for range 60 {
+		w.produce("orders", 0, 1, 20_000)
+	}
+	let := make(chan struct{})
+	var once sync.Once
+	release := func() { once.Do(func() { close(let) }) }
+	defer release()
+	w.mirror("idle")
+	w.run()
+	w.awaitCaughtUp("idle")
+	dst.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		dst.SleepControl(func() { <-let })
+		return nil, nil, false
+	})
+	var mu sync.Mutex
+	short, long := 0, 0 // fetches while orders is held up
+	src.ControlKey(int16(kmsg.Fetch), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		src.KeepControl()
+		mu.Lock()
+		defer mu.Unlock()
+		switch wait := kreq.(*kmsg.FetchRequest).MaxWaitMillis; {
+		case wait <= 3:
+			short++
+		case short > 0:
+			long++
+		}
+		return nil, nil, false
+	})
+	w.mirror("orders")
+	w.await("short fetches", func() (bool, string) {
+		mu.Lock()
+		defer mu.Unlock()
+		return short >= 20, fmt.Sprint(short, long)
+	})
+	mu.Lock()
+	if long > 0 {
+		t.Errorf("%d fetches waited for longer while a queue was full", long)
+	}
+	mu.Unlock()
+	release()
+	w.awaitCaughtUp("idle")
+	w.awaitCaughtUp("orders")
+	w.same("orders")
 }

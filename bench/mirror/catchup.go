@@ -103,6 +103,7 @@ type ends struct {
 	targets []int64
 	at      []int64
 	open    []int32 // partitions that are not at their target
+	begun   bool    // something was seen
 	total   int64
 }
 
@@ -121,27 +122,46 @@ func newEnds(ctx context.Context, addr, topic string, targets []int64) (*ends, e
 }
 
 func (e *ends) every() time.Duration {
-	if len(e.targets) > 100 {
+	if len(e.targets) > endsAtOnce {
 		return 50 * time.Millisecond
 	}
 	return 5 * time.Millisecond
 }
 
+// endsAtOnce bounds how many partitions are asked for in a look, so that a look at thousands is not felt by the broker that is
+// measured.
+const endsAtOnce = 100
+
 func (e *ends) done() (float64, error) {
-	if err := e.c.ends(e.topic, e.open, e.at); err != nil {
-		return 0, err
-	}
-	var sum int64
-	open := e.open[:0]
-	for p, target := range e.targets {
-		sum += min(e.at[p], target)
-		if e.at[p] < target {
-			open = append(open, int32(p))
+	for first := true; ; first = false {
+		// Nothing is done until any partition has something; from then on those that are asked for come one group after the other.
+		ask := e.open
+		if e.begun && len(ask) > endsAtOnce {
+			ask = ask[:endsAtOnce]
+		}
+		if err := e.c.ends(e.topic, ask, e.at); err != nil {
+			return 0, err
+		}
+		n := len(ask)
+		open := e.open[:0]
+		for _, p := range ask {
+			e.begun = e.begun || e.at[p] > 0
+			if e.at[p] < e.targets[p] {
+				open = append(open, p)
+			}
+		}
+		left := len(open)
+		e.open = append(open, e.open[n:]...)
+		if len(e.open) == 0 {
+			return 1, nil
+		}
+		if left > 0 || first && !e.begun {
+			break
 		}
 	}
-	e.open = open
-	if len(open) == 0 {
-		return 1, nil
+	var sum int64
+	for p, target := range e.targets {
+		sum += min(e.at[p], target)
 	}
 	return float64(sum) / float64(e.total), nil
 }

@@ -38,12 +38,12 @@ var workloads = []workload{
 	{name: "small", why: "100 B records, 10 in a batch, 12 partitions", partitions: 12, recordSize: 100, perBatch: 10, megabytes: 200, rate: 20_000, floors: true, rawLanes: 1, major: true, quick: true},
 	{name: "far", why: "the source 100 ms away (there and back), 1 partition, 127 KB batches", partitions: 1, recordSize: 1000, perBatch: 127, megabytes: 250, far: 100 * time.Millisecond, rate: 5000, major: true},
 	{name: "lz4", why: "JSON of 1 KB in lz4, 100 in a batch, 12 partitions", partitions: 12, recordSize: 1000, json: true, lz4: true, perBatch: 100, megabytes: 1000},
-	{name: "one", why: "one partition, 127 KB batches", partitions: 1, recordSize: 1000, perBatch: 127, megabytes: 600, rate: 10_000},
+	{name: "one", why: "one partition, 127 KB batches", partitions: 1, recordSize: 1000, perBatch: 127, megabytes: 600, rate: 10_000, floors: true, rawLanes: 1},
 	{name: "transactions", why: "transactions of 1,000 records by 4 producers, 10 % aborted, 12 partitions", partitions: 12, recordSize: 1000, perBatch: 100, megabytes: 200, transactions: true},
 	{name: "compacted", why: "compacted, every batch has gaps, 12 partitions", partitions: 12, recordSize: 1000, perBatch: 100, megabytes: 900, compacted: 3},
-	{name: "12", why: "12 partitions, 16 KB batches", partitions: 12, recordSize: 1000, perBatch: 16, megabytes: 500},
-	{name: "200", why: "200 partitions, 16 KB batches", partitions: 200, recordSize: 1000, perBatch: 16, megabytes: 500},
-	{name: "2000", why: "2,000 partitions, 16 KB batches", partitions: 2000, recordSize: 1000, perBatch: 16, megabytes: 500},
+	{name: "12", why: "12 partitions, 16 KB batches", partitions: 12, recordSize: 1000, perBatch: 16, megabytes: 500, floors: true, rawLanes: 3},
+	{name: "200", why: "200 partitions, 16 KB batches", partitions: 200, recordSize: 1000, perBatch: 16, megabytes: 1000, floors: true, rawLanes: 3},
+	{name: "2000", why: "2,000 partitions, 16 KB batches", partitions: 2000, recordSize: 1000, perBatch: 16, megabytes: 1000},
 }
 
 // Workloads are the names, in the order in which they run.

@@ -26,6 +26,7 @@ the environment, the environment over the file.`,
 			if err != nil {
 				return err
 			}
+			tuneGC()
 			s, err := assemble(cmd.Context(), cfg, newLogger(cfg, a.err))
 			if err != nil {
 				return err
