@@ -38,7 +38,7 @@ func (s *Service) createMirrorFrom(ctx context.Context, spec router.MirrorSpec, 
 		return asError(err)
 	}
 	// From here on the mirror is there: what is left is done even if the client has gone.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), defaultTimeout)
+	ctx, cancel := finishing(ctx)
 	defer cancel()
 	err := s.finishMirror(ctx, plan)
 	if err == nil {

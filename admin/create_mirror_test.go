@@ -2,8 +2,11 @@ package admin
 
 import (
 	"context"
+	"math"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"klink/protocol/linkapi"
 
@@ -42,4 +45,24 @@ func TestMirrorOfAnySource(t *testing.T) {
 			require.Equal(t, c.kind, configs["message.timestamp.type"])
 		})
 	}
+}
+
+// TestFinishingTakesAsLongAsTheRequestMay: a client that says how long it waits is not told of a time-out before; one that has gone,
+// or says nothing, stops nothing.
+func TestFinishingTakesAsLongAsTheRequestMay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			ms   int32
+			want time.Duration
+		}{{0, 30 * time.Second}, {1000, 30 * time.Second}, {300_000, 5 * time.Minute}, {math.MaxInt32, 10 * time.Minute}} {
+			request, gone := withTimeout(t.Context(), c.ms)
+			ctx, cancel := finishing(request)
+			gone()
+			deadline, _ := ctx.Deadline()
+			if got := time.Until(deadline); got != c.want || ctx.Err() != nil {
+				t.Errorf("a request of %d ms: %v, want %v; %v", c.ms, got, c.want, ctx.Err())
+			}
+			cancel()
+		}
+	})
 }
