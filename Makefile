@@ -31,7 +31,7 @@ kafka: ## fetch Apache Kafka for the tests; says what is missing
 	else go run ./internal/kafkatest/provision; fi
 
 test: kafka ## everything: unit, fuzz seeds, embedded clusters, real Apache Kafka (Java 17 and Maven)
-	go test -p $(TESTJOBS) -timeout $(TESTTIMEOUT) ./...
+	go test -p $(TESTJOBS) -timeout $(TESTTIMEOUT) ./internal/e2e ./... # what takes longest begins first
 	@if [ -f $(LIBRDKAFKA)/go.mod ]; then echo 'go test $(LIBRDKAFKA)/...'; cd $(LIBRDKAFKA) && go test -timeout $(TESTTIMEOUT) ./...; fi
 
 chaos: kafka ## random faults for CHAOS (CHAOS=1h make chaos), then every record compared with the source

@@ -61,8 +61,9 @@ type fetcher struct {
 	asks    fetchAsks
 	// answeredAt is when the last fetch was answered, in Unix nanoseconds; see worker.heard.
 	answeredAt atomic.Int64
-	frame      *frame // of the response that is delivered
-	inSession  bool   // is counted in Replicator.sessions
+	frame      *frame    // of the response that is delivered
+	inSession  bool      // is counted in Replicator.sessions
+	leftOut    time.Time // since when partitions have been left out of fetches that brought nothing; zero = none is
 }
 
 // fetcherTopic is the partitions of a topic that a fetcher fetches. twin says that another mirror is of the same
@@ -117,6 +118,7 @@ func (f *fetcher) run(ctx context.Context) {
 			return
 		}
 		compares, wait := f.collect()
+		wait = f.patience(wait, time.Now())
 		if len(compares) > 0 {
 			if err := f.compare(ctx, compares); err != nil && ctx.Err() == nil {
 				f.s.r.log.Debug("asking the source for the ends of leader epochs failed, retrying", "link", f.s.name, "broker", f.broker, "error", err)
@@ -195,6 +197,20 @@ func (f *fetcher) collect() (compares []*fetchJob, wait time.Duration) {
 		wait = min(wait, maxWaitFull+time.Duration(n)*waitPerPartition)
 	}
 	return compares, wait
+}
+
+// patience is how long a fetch waits that may wait for so long. Partitions that are left out for longer, as those of a log without a
+// leader, must not keep the source busy: the wait grows to a quarter of the time for which that has gone on and nothing came.
+func (f *fetcher) patience(wait time.Duration, now time.Time) time.Duration {
+	most := f.s.cfg.maxWait
+	if wait >= most {
+		f.leftOut = time.Time{}
+		return wait
+	}
+	if f.leftOut.IsZero() {
+		f.leftOut = now
+	}
+	return min(most, max(wait, now.Sub(f.leftOut)/4))
 }
 
 // collected is what collect has found of one partition.
@@ -295,6 +311,9 @@ func (f *fetcher) fetch(ctx context.Context, reserved int64, wait time.Duration)
 		}
 	}
 	f.frame = nil
+	if bytes > 0 {
+		f.leftOut = time.Time{}
+	}
 	f.reach.learn(full || bytes >= int64(f.asks.total)*3/4, first.Sub(sent), transfer)
 	if !s.granted() {
 		s.leftOut()

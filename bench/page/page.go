@@ -170,8 +170,8 @@ func summary(b *strings.Builder, r *bench.Report) {
 	for i := range r.Series {
 		s := &r.Series[i]
 		for _, m := range shownOf(s) {
-			if m.better == neither {
-				continue
+			if m.better == neither || m.metric == bench.RecordsPerSecond && len(subjectsWith(s, bench.MBPerSecond)) > 0 {
+				continue // or the same again
 			}
 			v := judge(s, m, workloadsWith(s, m.metric))
 			for _, w := range v.unknown {
@@ -181,13 +181,18 @@ func summary(b *strings.Builder, r *bench.Report) {
 			if n == 0 {
 				continue
 			}
-			list := func(of []string) string {
+			list := func(of []string, separator string) string {
 				if len(of) == 0 {
 					return "-"
 				}
-				return strings.Join(of, "; ")
+				return strings.Join(of, separator)
 			}
-			fmt.Fprintf(b, "| %s | %s, %s | %d of %d | %s | %s |\n", s.Bench, m.title, m.unit, len(v.ahead), n, list(v.even), list(v.behind))
+			var even []string // figures are below the table of the metric
+			for _, w := range v.even {
+				name, _, _ := strings.Cut(w, " (")
+				even = append(even, name)
+			}
+			fmt.Fprintf(b, "| %s | %s, %s | %d of %d | %s | %s |\n", s.Bench, m.title, m.unit, len(v.ahead), n, list(even, ", "), list(v.behind, "; "))
 		}
 	}
 }
