@@ -11,6 +11,26 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
+// metadata asks the source, until ctx ends: the client itself may go on for longer, while it connects to a broker that is silent. What
+// it is still waiting for then ends by its own time-outs.
+func (s *source) metadata(ctx context.Context, req *kmsg.MetadataRequest) (*kmsg.MetadataResponse, error) {
+	type answer struct {
+		resp *kmsg.MetadataResponse
+		err  error
+	}
+	got := make(chan answer, 1)
+	go func() {
+		resp, err := req.RequestWith(ctx, s.client)
+		got <- answer{resp, err}
+	}()
+	select {
+	case a := <-got:
+		return a.resp, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // check asks the source for metadata: of all mirrored topics when full, else of none, which says only that it answers.
 // again says that a finding has to be confirmed soon.
 func (s *source) check(ctx context.Context, full bool, spawn func(*fetcher)) (again bool, err error) {
@@ -31,7 +51,7 @@ func (s *source) check(ctx context.Context, full bool, spawn func(*fetcher)) (ag
 			req.Topics = append(req.Topics, t)
 		}
 	}
-	resp, err := req.RequestWith(ctx, s.client)
+	resp, err := s.metadata(ctx, req)
 	if err != nil {
 		return false, err
 	}

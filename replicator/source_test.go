@@ -247,7 +247,11 @@ func TestSourceDownAndUpAgain(t *testing.T) {
 				return l.State == admin.LinkUnavailable, string(l.State)
 			})
 			l := w.control.State().Links[linkName]
-			t.Logf("%s after %v: %s", l.Error, time.Since(began), l.ErrorMessage)
+			took := time.Since(began)
+			t.Logf("%s after %v: %s", l.Error, took, l.ErrorMessage)
+			if most := 8 * probeTimeout; took > most { // three checks, and much room for a machine that is busy
+				t.Errorf("noticed after %v, more than %v", took, most)
+			}
 			if l.Error != c.want {
 				t.Errorf("error %s (%s), want %s", l.Error, l.ErrorMessage, c.want)
 			}
