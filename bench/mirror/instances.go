@@ -105,7 +105,7 @@ func (t team) end() {
 }
 
 // catchUpBy lets n instances mirror all topics, and verifies what came of it.
-func (b *run) catchUpBy(ctx context.Context, name string, n int) (values_ map[bench.Metric]float64, err error) {
+func (b *run) catchUpBy(ctx context.Context, name string, n int) (v map[bench.Metric]float64, err error) {
 	var t team
 	defer func() {
 		t.end()
