@@ -65,6 +65,9 @@ func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, vali
 	for name := range deleted {
 		delete(configs, name)
 	}
+	if err := checkCustody(view, configs, set, deleted); err != nil {
+		return err
+	}
 	for name, secret := range seen.Secrets {
 		if _, known := configs[name]; known || deleted[name] {
 			continue
@@ -73,7 +76,7 @@ func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, vali
 			return protocol.Errorf(kerr.InvalidConfig, "%s", err)
 		}
 	}
-	if err := ValidateLinkConfigs(configs); err != nil {
+	if err := ValidateLinkConfigs(configs, s.cfg.LinkFiles); err != nil {
 		return err
 	}
 	next := seen.clone()

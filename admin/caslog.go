@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"klink/internal/kafkaclient"
+
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -61,8 +63,8 @@ type casLogConfig struct {
 	Options         []kgo.Opt // of the cluster
 	Topic           string
 	TransactionalID string
-	// Apply is told of a record, newest last by key; a nil value deletes. Called with the log's lock held.
-	Apply func(key string, value []byte)
+	// Apply is told of a record, newest last by key, and of its offset; a nil value deletes. Called with the log's lock held.
+	Apply func(key string, value []byte, offset int64)
 	// Changed is called after a number of records have been applied, without the lock.
 	Changed func()
 	Logger  *slog.Logger
@@ -107,6 +109,7 @@ func openCASLog(cfg casLogConfig) (*casLog, error) {
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{cfg.Topic: {0: kgo.NewOffset().AtStart()}}),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		casMetadata,
+		kgo.FetchMaxBytes(4<<20), kgo.FetchMaxPartitionBytes(1<<20), kafkaclient.MaxInflated(stateBatchBytes),
 		// A transaction ends in a control record. Only if those are seen does the position reach the end of the log.
 		kgo.KeepControlRecords(),
 	)...)

@@ -22,8 +22,15 @@ func (l *casLog) read() {
 				return
 			}
 			lastComplaint = time.Now()
-			l.cfg.Logger.Warn("cannot read the state topic; links and mirrors stay as they were", "topic", l.cfg.Topic, "error", err)
+			l.mu.Lock()
+			position := l.position
+			l.mu.Unlock()
+			l.cfg.Logger.Warn("cannot read the state topic; links and mirrors stay as they were. If it is its records that cannot be read, delete those up to and including the damaged batch: what they said is lost",
+				"topic", l.cfg.Topic, "offset", position, "error", err)
 		})
+		if fetches.Err() != nil { // a batch that cannot be read would be fetched again at once
+			_ = sleep(l.ctx, 50*time.Millisecond)
+		}
 		changed := false
 		l.mu.Lock()
 		fetches.EachRecord(func(r *kgo.Record) {
@@ -52,7 +59,7 @@ func (l *casLog) apply(key string, value []byte, offset int64) bool {
 		return false
 	}
 	l.offsets[key] = offset
-	l.cfg.Apply(key, value)
+	l.cfg.Apply(key, value, offset)
 	return true
 }
 

@@ -30,7 +30,7 @@ func (s *Service) createLink(ctx context.Context, link linkapi.CreateLink, valid
 	if refused != nil {
 		return refused
 	}
-	if err := ValidateLinkConfigs(configs); err != nil {
+	if err := ValidateLinkConfigs(configs, s.cfg.LinkFiles); err != nil {
 		return err
 	}
 	if err := s.waitReady(ctx); err != nil {
@@ -77,7 +77,7 @@ func (s *Service) createLink(ctx context.Context, link linkapi.CreateLink, valid
 
 // tryConnect connects to the source once, refuses a link of a cluster to itself, and returns the source's cluster id.
 func (s *Service) tryConnect(ctx context.Context, link string, configs map[string]string) (string, *protocol.Error) {
-	src, err := connectSource(ctx, link, configs)
+	src, err := connectSource(ctx, s.cfg.LinkFiles, link, configs)
 	if err != nil {
 		return "", err
 	}
@@ -128,8 +128,9 @@ func (s *Service) setConfigs(r *linkRecord, link string, configs map[string]stri
 		r.Configs = map[string]string{}
 	}
 	for name, value := range configs {
+		_, sealedBefore := r.Secrets[name] // also what only a later version takes for a secret
 		switch {
-		case !isSensitive(name):
+		case !isSensitive(name) && !sealedBefore:
 			r.Configs[name] = value
 		case s.cfg.Secrets != nil:
 			if r.Secrets == nil {

@@ -13,7 +13,8 @@ import (
 )
 
 // createMirror creates a mirror: everything that can be refused is refused first; then the mirror is recorded, which makes
-// the topic read-only before it exists; then the topic is created, or made ready if it is converted.
+// the topic read-only before it exists; then the other instances are waited for, so that it is so everywhere; then the topic is
+// created, or made ready if it is converted.
 func (s *Service) createMirror(ctx context.Context, spec router.MirrorSpec) *protocol.Error {
 	return s.createMirrorFrom(ctx, spec, nil)
 }
@@ -40,7 +41,11 @@ func (s *Service) createMirrorFrom(ctx context.Context, spec router.MirrorSpec, 
 	// From here on the mirror is there: what is left is done even if the client has gone.
 	ctx, cancel := finishing(ctx)
 	defer cancel()
-	err := s.finishMirror(ctx, plan)
+	waited := newSeenWait()
+	err := s.awaitSeen(ctx, plan.topic, waited)
+	if err == nil {
+		err = s.finishMirror(ctx, plan, waited, s.transactionWait)
+	}
 	if err == nil {
 		s.log.Info("mirror created", "topic", plan.topic, "link", plan.record.Link, "partitions", plan.record.Partitions)
 		return nil
@@ -86,7 +91,7 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *s
 		return nil, mirrorExists(spec.Topic, m)
 	}
 	if src == nil {
-		connected, refused := connectSource(ctx, spec.Link, link.Configs)
+		connected, refused := connectSource(ctx, s.cfg.LinkFiles, spec.Link, link.Configs)
 		if refused != nil {
 			return nil, refused
 		}
@@ -119,7 +124,8 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *s
 		return nil, refused
 	}
 	plan := &mirrorPlan{topic: spec.Topic, convert: spec.Convert, record: &mirrorRecord{
-		ID: newID(), Link: spec.Link, SourceTopic: spec.Topic, SourceTopicID: from.id, Partitions: partitions, State: MirrorPending,
+		Stamp: stampFormat,
+		ID:    newID(), Link: spec.Link, SourceTopic: spec.Topic, SourceTopicID: from.id, Partitions: partitions, State: MirrorPending,
 		StateTimeMs: s.cfg.Now().UnixMilli(), ReplicationFactor: spec.ReplicationFactor, Configs: configs, SourceConfigs: atStop,
 		CleanupPolicy: configs["cleanup.policy"],
 	}}
@@ -147,7 +153,7 @@ func checkMirrorSpec(spec router.MirrorSpec) *protocol.Error {
 	switch {
 	case spec.SourceTopic != "" && spec.SourceTopic != spec.Topic:
 		return protocol.Errorf(kerr.InvalidRequest, "renaming is not supported: a mirror has the name of its source topic, so mirror '%.260s' under its own name, not as '%s'", spec.SourceTopic, spec.Topic)
-	case strings.HasPrefix(spec.Topic, "__"), strings.HasPrefix(spec.Topic, "_klink_"):
+	case strings.HasPrefix(spec.Topic, "__"), isOwnName(spec.Topic):
 		return protocol.Errorf(kerr.InvalidTopicException, "topic '%s' is internal and cannot be mirrored", spec.Topic)
 	case spec.Link == "":
 		return protocol.Errorf(kerr.InvalidRequest, "no link is named for mirror topic '%s'", spec.Topic)
@@ -228,6 +234,12 @@ func (s *Service) beginCreating(topic string) bool {
 	}
 	s.creating[topic] = true
 	return true
+}
+
+func (s *Service) isCreating(topic string) bool {
+	s.creatingMu.Lock()
+	defer s.creatingMu.Unlock()
+	return s.creating[topic]
 }
 
 func (s *Service) endCreating(topic string) {

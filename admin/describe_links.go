@@ -8,9 +8,6 @@ import (
 	"klink/protocol/linkapi"
 )
 
-// hidden stands for the value of a sensitive config.
-const hidden = "[hidden]"
-
 func (s *Service) describeLinks(ctx context.Context, req *linkapi.DescribeLinksRequest) *linkapi.DescribeLinksResponse {
 	ctx, cancel := withTimeout(ctx, 0)
 	defer cancel()
@@ -43,12 +40,9 @@ func (s *Service) describeLink(l *Link) linkapi.DescribedLink {
 		d.DestinationClusterID = *id
 	}
 	for _, c := range linkConfigs {
-		entry := linkapi.DescribedConfig{Name: c.Name, Sensitive: c.Sensitive}
-		value, set := l.Configs[c.Name]
+		entry := linkapi.DescribedConfig{Name: c.Name, Sensitive: l.secret(c.Name)}
+		value, set := l.shown(c.Name)
 		switch {
-		case set && c.Sensitive:
-			value = hidden
-			entry.Value = &value
 		case set:
 			entry.Value = &value
 		default:
@@ -59,11 +53,11 @@ func (s *Service) describeLink(l *Link) linkapi.DescribedLink {
 		}
 		d.Configs = append(d.Configs, entry)
 	}
-	// Configs of a later version, which stay in the record, and switches of features that this one has not got.
+	// Configs of a later version, which stay in the record.
 	for _, name := range slices.Sorted(maps.Keys(l.Configs)) {
 		if _, known := LookupLinkConfig(name); !known {
-			value := l.Configs[name]
-			d.Configs = append(d.Configs, linkapi.DescribedConfig{Name: name, Value: &value})
+			value, _ := l.shown(name)
+			d.Configs = append(d.Configs, linkapi.DescribedConfig{Name: name, Sensitive: l.secret(name), Value: &value})
 		}
 	}
 	return d

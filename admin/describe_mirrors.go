@@ -35,9 +35,10 @@ func (s *Service) describeMirrors(ctx context.Context, req *linkapi.DescribeMirr
 			resp.Mirrors = append(resp.Mirrors, d)
 			continue
 		}
+		shown, code, message := s.shown(m)
 		d := linkapi.DescribedMirror{
-			Topic: topic, Link: m.Link, SourceTopic: m.SourceTopic, State: string(m.Shown()), Error: string(m.Error),
-			StateMessage: m.ErrorMessage, StateTimeMs: millis(m.StateTime), Partitions: s.partitions(m),
+			Topic: topic, Link: m.Link, SourceTopic: m.SourceTopic, State: string(shown), Error: string(code),
+			StateMessage: message, StateTimeMs: millis(m.StateTime), Partitions: s.partitions(m),
 		}
 		if m.Promotion != "" {
 			d.StateMessage = fmt.Sprintf("it is being promoted until %s: %s", m.PromotionDeadline.UTC().Format(time.RFC3339), s.progress(m))

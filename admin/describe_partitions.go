@@ -45,6 +45,7 @@ func (s *Service) partitions(m *Mirror) []linkapi.DescribedPartition {
 
 func describeStatus(p *linkapi.DescribedPartition, status PartitionStatus, now time.Time) {
 	p.SourceEndOffset, p.MirrorEndOffset, p.LastFetchTimeMs = status.SourceEnd, status.MirrorEnd, millis(status.LastFetch)
+	p.JoinedBatches = status.Joined
 	if p.SourceEndOffset >= 0 && p.MirrorEndOffset >= 0 {
 		p.Lag = max(0, p.SourceEndOffset-p.MirrorEndOffset)
 		switch {
@@ -68,10 +69,6 @@ func describeShift(p *linkapi.DescribedPartition, t *timeline.Partition, stored 
 		return
 	}
 	p.Shift = t.Shift()
-	p.HiddenOffsets = stored.hiddenOffsets()
-	for _, h := range stored.Hidden {
-		p.Hidden = append(p.Hidden, linkapi.HiddenRange{From: h[0], To: h[1]})
-	}
 	if a := stored.Alignment; a != nil && p.ShiftBegan < 0 && p.ShiftReason == "" {
 		p.ShiftBegan, p.ShiftReason = a.Began, a.Reason
 	}
@@ -82,13 +79,8 @@ func describeShift(p *linkapi.DescribedPartition, t *timeline.Partition, stored 
 		if p.ShiftReason == "" {
 			p.ShiftReason = fmt.Sprintf("the mirror began at offset %d of the source, which is offset %d in its own log", stored.Logical, stored.Physical)
 		}
-	case len(stored.Hidden) > 0:
-		p.ShiftBegan = t.ToLogical(stored.Hidden[0][0])
 	case p.Shift != 0:
 		p.ShiftBegan = stored.Logical // somewhere from there on
-	}
-	if len(stored.Hidden) > 0 && p.ShiftReason == "" {
-		p.ShiftReason = "somebody else wrote to the partition at the destination, or a batch was appended twice"
 	}
 	if p.ShiftBegan < 0 {
 		p.Aligned, p.ShiftReason = true, ""
@@ -110,7 +102,7 @@ func directAccess(m *Mirror, timelines []*timeline.Partition, ps []linkapi.Descr
 	var worst *linkapi.DescribedPartition
 	n := 0
 	for i := range ps {
-		if p := &ps[i]; !p.Aligned || p.HiddenOffsets > 0 {
+		if p := &ps[i]; !p.Aligned {
 			n++
 			if worst == nil {
 				worst = p

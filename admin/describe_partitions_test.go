@@ -64,13 +64,12 @@ func TestDescribeShift(t *testing.T) {
 		status PartitionStatus
 		want   linkapi.DescribedPartition
 	}{
-		"aligned":         {timeline.New(5, 5, 5), &timelineRecord{Physical: 5, Logical: 5, Floor: 5}, PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{Aligned: true, ShiftBegan: -1}},
-		"found aligned":   {timeline.New(5, 5, 5), &timelineRecord{Physical: 5, Logical: 5, Floor: 5, Alignment: &alignment{Began: -1}}, PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{Aligned: true, ShiftBegan: -1}},
-		"from the start":  {shifted, &timelineRecord{Logical: 5, Floor: 5}, PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{Shift: 5, ShiftBegan: 5, ShiftReason: "the mirror began at offset 5 of the source, which is offset 0 in its own log"}},
-		"stored":          {shifted, &timelineRecord{Logical: 5, Floor: 5, Alignment: &alignment{Began: 5, Reason: "no"}}, PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{Shift: 5, ShiftBegan: 5, ShiftReason: "no"}},
-		"the replicator":  {shifted, &timelineRecord{Logical: 5, Floor: 5, Alignment: &alignment{Began: 5, Reason: "no"}}, PartitionStatus{ShiftBegan: 7, ShiftReason: "yes"}, linkapi.DescribedPartition{Shift: 5, ShiftBegan: 7, ShiftReason: "yes"}},
-		"foreign batches": {timeline.New(5, 5, 5), &timelineRecord{Physical: 5, Logical: 5, Floor: 5, Hidden: []hiddenRange{{8, 10}, {20, 21}}}, PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{ShiftBegan: 8, HiddenOffsets: 3, Hidden: []linkapi.HiddenRange{{From: 8, To: 10}, {From: 20, To: 21}}, ShiftReason: "somebody else wrote to the partition at the destination, or a batch was appended twice"}},
-		"no timeline":     {timeline.New(0, 0, outOfRange), nil, PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{ShiftBegan: -1, ShiftReason: "the timeline of the partition is missing or cannot be read"}},
+		"aligned":        {timeline.New(5, 5, 5), &timelineRecord{Physical: 5, Logical: 5, Floor: 5}, PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{Aligned: true, ShiftBegan: -1}},
+		"found aligned":  {timeline.New(5, 5, 5), &timelineRecord{Physical: 5, Logical: 5, Floor: 5, Alignment: &alignment{Began: -1}}, PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{Aligned: true, ShiftBegan: -1}},
+		"from the start": {shifted, &timelineRecord{Logical: 5, Floor: 5}, PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{Shift: 5, ShiftBegan: 5, ShiftReason: "the mirror began at offset 5 of the source, which is offset 0 in its own log"}},
+		"stored":         {shifted, &timelineRecord{Logical: 5, Floor: 5, Alignment: &alignment{Began: 5, Reason: "no"}}, PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{Shift: 5, ShiftBegan: 5, ShiftReason: "no"}},
+		"the replicator": {shifted, &timelineRecord{Logical: 5, Floor: 5, Alignment: &alignment{Began: 5, Reason: "no"}}, PartitionStatus{ShiftBegan: 7, ShiftReason: "yes"}, linkapi.DescribedPartition{Shift: 5, ShiftBegan: 7, ShiftReason: "yes"}},
+		"no timeline":    {timeline.New(0, 0, outOfRange), nil, PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{ShiftBegan: -1, ShiftReason: "the timeline of the partition is missing or cannot be read"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := linkapi.DescribedPartition{}

@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"sync"
 	"time"
 
 	"klink/router"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -39,16 +37,9 @@ type FactsConfig struct {
 	Now func() time.Time
 }
 
-// unknownFor is how long a topic id that does not exist is remembered as such: a client that goes on asking for it costs a
-// question a second.
-const unknownFor = time.Second
-
 // brokersEvery is how often the brokers are asked for at most. As long as a broker stays unknown, every Metadata response
 // that names it asks; a cluster with one that klink cannot open a listener for must not cost it a question each time.
 const brokersEvery = time.Second
-
-// maxUnknownIDs bounds what clients can make klink remember; beyond it, the oldest are forgotten with all others.
-const maxUnknownIDs = 10_000
 
 // Facts implements router.Facts with a client of the destination: it learns brokers and topic ids, on demand and every
 // Interval, and publishes them to the router's Directory.
@@ -61,7 +52,9 @@ type Facts struct {
 	work       sync.WaitGroup
 
 	leaders leaderCache // see LearnOffset
+	seeks   *seeks      // see SeekTime
 	maxSeek int         // see SeekTime; for tests
+	maxLook int         // see maxLookBytes; for tests
 
 	// brokersTurn has one token: who holds it asks for the brokers, and owns brokersAsked, when the last question was
 	// answered, and brokersErr, what came of it.
@@ -69,10 +62,7 @@ type Facts struct {
 	brokersAsked time.Time
 	brokersErr   error
 
-	topicsMu sync.Mutex // one question at a time, and what follows
-	topics   map[[16]byte]string
-	unknown  map[[16]byte]time.Time // when to ask again
-	forget   *time.Timer            // will publish without what has been forgotten; nil = none is set
+	topics topicQuestions
 }
 
 var _ router.Facts = (*Facts)(nil)
@@ -97,7 +87,7 @@ func NewFacts(cfg FactsConfig) (*Facts, error) {
 	}
 	turn := make(chan struct{}, 1)
 	turn <- struct{}{}
-	return &Facts{cfg: cfg, client: client, cancel: func() {}, brokersTurn: turn, topics: map[[16]byte]string{}, unknown: map[[16]byte]time.Time{}, maxSeek: maxSeekBytes}, nil
+	return &Facts{cfg: cfg, client: client, cancel: func() {}, brokersTurn: turn, topics: newTopicQuestions(), seeks: newSeeks(), maxSeek: maxSeekBytes, maxLook: maxLookBytes}, nil
 }
 
 // Start publishes to directory from now on, learns brokers and topics once, and then refreshes them until Close.
@@ -128,12 +118,8 @@ func (f *Facts) Start(ctx context.Context, directory *router.Directory, setBroke
 // Close ends the refreshing.
 func (f *Facts) Close() {
 	f.cancel()
+	f.topics.close()
 	f.work.Wait()
-	f.topicsMu.Lock()
-	defer f.topicsMu.Unlock()
-	if f.forget != nil {
-		f.forget.Stop()
-	}
 	f.client.Close()
 }
 
@@ -180,103 +166,4 @@ func (f *Facts) askBrokers(ctx context.Context) error {
 	}
 	f.directory.SetBrokers(addresses)
 	return nil
-}
-
-// LearnTopicIDs implements router.Facts.
-func (f *Facts) LearnTopicIDs(ctx context.Context, ids [][16]byte) error {
-	f.topicsMu.Lock()
-	defer f.topicsMu.Unlock()
-	now := f.cfg.Now()
-	var ask [][16]byte
-	for _, id := range ids {
-		if again, ok := f.unknown[id]; ok && now.Before(again) {
-			continue
-		}
-		if _, known := f.topics[id]; !known && id != [16]byte{} {
-			ask = append(ask, id)
-		}
-	}
-	if len(ask) == 0 {
-		f.publish(now)
-		return nil
-	}
-	// Metadata by id is there from Kafka 3.1 on (v12); clients send ids to those only.
-	req := kmsg.NewPtrMetadataRequest()
-	for _, id := range ask {
-		t := kmsg.NewMetadataRequestTopic()
-		t.TopicID = id
-		req.Topics = append(req.Topics, t)
-	}
-	resp, err := req.RequestWith(ctx, f.client)
-	if err != nil {
-		return fmt.Errorf("names of %d topic ids at the destination: %w", len(ask), err)
-	}
-	seen := map[[16]byte]string{}
-	for _, t := range resp.Topics {
-		switch {
-		case t.ErrorCode == kerr.UnknownTopicID.Code, t.ErrorCode == kerr.UnknownTopicOrPartition.Code,
-			t.ErrorCode == kerr.TopicAuthorizationFailed.Code:
-			// What klink may not see is neither a mirror nor its own.
-			continue
-		case t.Topic != nil && t.TopicID != [16]byte{}:
-			seen[t.TopicID] = *t.Topic
-		case t.ErrorCode != 0:
-			return fmt.Errorf("name of a topic id at the destination: %w", kerr.ErrorForCode(t.ErrorCode))
-		}
-	}
-	if len(f.unknown)+len(ask) > maxUnknownIDs {
-		clear(f.unknown)
-	}
-	for _, id := range ask {
-		if _, ok := seen[id]; !ok {
-			f.unknown[id] = now.Add(unknownFor)
-		}
-	}
-	maps.Copy(f.topics, seen)
-	f.publish(now)
-	f.cfg.TopicsSeen(seen)
-	return nil
-}
-
-// learnAllTopics replaces what is known by what there is now.
-func (f *Facts) learnAllTopics(ctx context.Context) error {
-	f.topicsMu.Lock()
-	defer f.topicsMu.Unlock()
-	req := kmsg.NewPtrMetadataRequest()
-	req.Topics = nil // all
-	resp, err := req.RequestWith(ctx, f.client)
-	if err != nil {
-		return fmt.Errorf("topics of the destination: %w", err)
-	}
-	seen := map[[16]byte]string{}
-	for _, t := range resp.Topics {
-		if t.Topic != nil && t.TopicID != [16]byte{} {
-			seen[t.TopicID] = *t.Topic
-		}
-	}
-	f.topics = seen
-	f.publish(f.cfg.Now())
-	f.cfg.TopicsSeen(seen)
-	return nil
-}
-
-// publish gives the directory a new map: the ids that are known, and, as "", those that are known not to exist.
-func (f *Facts) publish(now time.Time) {
-	m := maps.Clone(f.topics)
-	for id, again := range f.unknown {
-		if !now.Before(again) {
-			delete(f.unknown, id)
-		} else if _, known := m[id]; !known {
-			m[id] = ""
-		}
-	}
-	f.directory.SetTopics(m)
-	if len(f.unknown) > 0 && f.forget == nil {
-		f.forget = time.AfterFunc(unknownFor, func() {
-			f.topicsMu.Lock()
-			defer f.topicsMu.Unlock()
-			f.forget = nil
-			f.publish(f.cfg.Now())
-		})
-	}
 }

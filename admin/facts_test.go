@@ -3,6 +3,8 @@ package admin
 import (
 	"context"
 	"errors"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -31,7 +33,7 @@ type factsWorld struct {
 func newFactsWorld(t *testing.T, brokers int) *factsWorld {
 	w := &factsWorld{cluster: kafkatest.Embedded(t, brokers), directory: router.New(nil, nil).Directory()}
 	facts, err := NewFacts(FactsConfig{
-		Destination: []kgo.Opt{kgo.SeedBrokers(w.cluster.ListenAddrs()...)}, Interval: time.Hour, Logger: testLogger(t),
+		Destination: clientOptions(t, w.cluster.ListenAddrs()...), Interval: time.Hour, Logger: testLogger(t),
 		Now:        func() time.Time { return time.UnixMilli(w.now.Load()) },
 		TopicsSeen: func(m map[[16]byte]string) { w.seen.Add(int64(len(m))) },
 	})
@@ -113,4 +115,89 @@ func TestLearnTopicIDs(t *testing.T) {
 	require.Equal(t, asked+2, w.asked.Load())
 	name, _ = w.directory.Topic(id)
 	require.Equal(t, "orders", name)
+}
+
+// What an unknown id costs does not depend on how many topics there are.
+func TestAnUnknownIDCostsLittle(t *testing.T) {
+	w := newFactsWorld(t, 1)
+	const known, unknown = 100_000, 200
+	topics := map[[16]byte]string{}
+	for i := range known {
+		topics[[16]byte{byte(i), byte(i >> 8), byte(i >> 16)}] = "t"
+	}
+	w.directory.SetTopics(topics)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for i := range unknown {
+		require.NoError(t, w.facts.LearnTopicIDs(context.Background(), [][16]byte{{byte(i), 1, 2, 3}}))
+	}
+	runtime.ReadMemStats(&after)
+	// This includes the question, at the client and at the embedded broker. A copy of the topics takes megabytes.
+	each := (after.TotalAlloc - before.TotalAlloc) / unknown
+	require.Less(t, each, uint64(200<<10), "bytes for an unknown id")
+	t.Logf("%d bytes for an unknown id", each)
+	require.Equal(t, int64(unknown), w.asked.Load())
+}
+
+// While the destination does not answer, nobody waits who needs no answer; and those who do wait are asked for together, each
+// id once.
+func TestNobodyWaitsForOthersIDs(t *testing.T) {
+	w := newFactsWorld(t, 1)
+	client := kafkatest.NewClient(t, kgo.SeedBrokers(w.cluster.ListenAddrs()...))
+	kafkatest.CreateTopic(t, client, "orders", 1, 1, nil)
+	id := w.cluster.TopicInfo("orders").TopicID
+	require.NoError(t, w.facts.LearnTopicIDs(context.Background(), [][16]byte{id}))
+
+	held, goOn := make(chan struct{}, 1), make(chan struct{})
+	var asked atomic.Int64
+	w.cluster.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		w.cluster.KeepControl()
+		if topics := req.(*kmsg.MetadataRequest).Topics; len(topics) > 0 && topics[0].TopicID != [16]byte{} {
+			if asked.Add(1) == 1 {
+				held <- struct{}{}
+				w.cluster.SleepControl(func() { <-goOn })
+			}
+		}
+		return nil, nil, false
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	var work sync.WaitGroup
+	learn := func(id [16]byte) {
+		work.Go(func() {
+			if err := w.facts.LearnTopicIDs(ctx, [][16]byte{id}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	learn([16]byte{1})
+	<-held
+	require.NoError(t, w.facts.LearnTopicIDs(ctx, [][16]byte{id}), "a known id")
+	for i := range byte(50) {
+		learn([16]byte{1})
+		learn([16]byte{2, i % 25})
+	}
+	kafkatest.WaitFor(t, time.Minute, "all ids to wait", func() (bool, string) {
+		w.facts.topics.mu.Lock()
+		defer w.facts.topics.mu.Unlock()
+		return len(w.facts.topics.pending) == 26, ""
+	})
+	gone, leave := context.WithCancel(ctx)
+	leave()
+	require.ErrorIs(t, w.facts.LearnTopicIDs(gone, [][16]byte{{2, 1}}), context.Canceled)
+	close(goOn)
+	work.Wait()
+	require.Equal(t, int64(2), asked.Load(), "questions")
+}
+
+// Ids that wait are bounded.
+func TestWaitingIDsAreBounded(t *testing.T) {
+	w := newFactsWorld(t, 1)
+	w.facts.topics.busy = true // nobody answers
+	var ids [][16]byte
+	for i := range maxPendingIDs + 10 {
+		ids = append(ids, [16]byte{1, byte(i), byte(i >> 8), byte(i >> 16)})
+	}
+	require.ErrorContains(t, w.facts.LearnTopicIDs(context.Background(), ids), "try again")
+	require.Len(t, w.facts.topics.pending, maxPendingIDs)
 }

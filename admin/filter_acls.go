@@ -114,6 +114,7 @@ func readACLText(r *filterReader, field string) (*string, int, error) {
 }
 
 // matches follows org.apache.kafka.common.resource.ResourcePatternFilter and org.apache.kafka.common.acl.AccessControlEntryFilter.
+// What a filter matches and is not copied all the same, the guard of acl_guard.go decides.
 func (f *aclFilter) matches(a aclBinding) bool {
 	if f.resourceType != kmsg.ACLResourceTypeAny && f.resourceType != a.resourceType ||
 		f.principal != nil && *f.principal != a.principal ||

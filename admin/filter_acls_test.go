@@ -38,6 +38,7 @@ func TestACLFiltersMatch(t *testing.T) {
 	}{
 		{``, ``, []string{"TOPIC", "CLUSTER LITERAL kafka-cluster", "GROUP PREFIXED a User:b 10.0.0.1 ALL DENY", "USER LITERAL User:x"}, nil},
 		{`"resourceType":"topic"`, ``, []string{"TOPIC", "TOPIC PREFIXED x"}, []string{"GROUP"}},
+		// What a source grants on names of klink's is of no concern here.
 		{`"resourceType":"transactionalId"`, ``, []string{"TRANSACTIONAL_ID"}, []string{"TOPIC"}},
 		{`"resourceType":"TRANSACTIONAL_ID"`, ``, []string{"TRANSACTIONAL_ID"}, []string{"TOPIC"}},
 		{`"patternType":"literal"`, ``, []string{"TOPIC LITERAL a"}, []string{"TOPIC PREFIXED a"}},

@@ -28,7 +28,7 @@ func (s *Service) FollowConfigs(ctx context.Context, topic string) (right bool, 
 	}
 	l := st.Links[m.Link]
 	var src *source
-	if e := reachSource(ctx, l, &src); e != nil {
+	if e := reachSource(ctx, s.cfg.LinkFiles, l, &src); e != nil {
 		return false, fmt.Errorf("%s: %s", e.Code, e.Message)
 	}
 	defer src.close()

@@ -86,7 +86,7 @@ func (s *Service) groupsBehindOf(ctx context.Context, l *Link, topics []string) 
 	if err != nil {
 		return nil, protocol.Errorf(kerr.InvalidConfig, "%s: %s", ConfigGroupFilters, err)
 	}
-	source, failed := connectSource(ctx, l.Name, l.Configs)
+	source, failed := connectSource(ctx, s.cfg.LinkFiles, l.Name, l.Configs)
 	if failed != nil {
 		return nil, failed
 	}

@@ -66,6 +66,9 @@ func (s *Service) newPartitionsEmpty(ctx context.Context, topic string, starts [
 	if first := starts[0].Partition; int32(len(t.Partitions)) <= first {
 		return nil
 	}
+	if err := s.awaitNoTransactions(ctx, topic, starts[0].Partition, int32(len(t.Partitions)), true, 0); err != nil {
+		return err
+	}
 	ends, err := s.admin.ListEndOffsets(ctx, topic)
 	if err != nil {
 		return err
@@ -89,6 +92,10 @@ func (s *Service) createPartitions(ctx context.Context, topic string, partitions
 		return protocol.Errorf(kerr.UnknownTopicOrPartition, "mirror topic '%s' does not exist at the destination", topic)
 	case int32(len(t.Partitions)) >= partitions:
 		return nil
+	}
+	// Of a topic that had the name, and more partitions, before.
+	if err := s.awaitNoTransactions(ctx, topic, int32(len(t.Partitions)), partitions, false, 0); err != nil {
+		return err
 	}
 	responses, err := s.admin.UpdatePartitions(ctx, int(partitions), topic)
 	if err == nil {

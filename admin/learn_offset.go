@@ -20,8 +20,9 @@ const (
 	lookTimeout = 10 * time.Second
 	// leadersFor is how long the leaders of a topic are remembered, unless one refuses.
 	leadersFor = 10 * time.Second
-	// maxSteps is how many batches without a stamp are passed over in search of one.
-	maxSteps = 16
+	// maxLookBytes is how much of a log one look reads. Batches that do not count may lie in the
+	// way.
+	maxLookBytes = 64 << 20
 	// maxLeaders bounds the topics that are remembered.
 	maxLeaders = 10_000
 )
@@ -39,7 +40,8 @@ type leaderCache struct {
 	topics map[string]*topicLeaders
 }
 
-// LearnOffset implements router.Facts. It reads one batch, whatever its size, or a few where some have no stamp.
+// LearnOffset implements router.Facts. It reads one batch, whatever its size. It reads more where
+// some batches do not count.
 func (f *Facts) LearnOffset(ctx context.Context, topic string, partition int32, line *timeline.Partition, physical int64) error {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
@@ -63,13 +65,14 @@ func (f *Facts) look(ctx context.Context, topic string, partition int32, line *t
 	if err != nil {
 		return err
 	}
+	l.left = f.maxLook
 	if physical != timeline.ProbeEnd {
 		found, err := l.learnFrom(ctx, line, physical)
 		if !errors.Is(err, kerr.OffsetOutOfRange) && (found || err != nil) {
 			return err
 		}
 	}
-	// Below the log's start, at its end, beyond that, or before batches that all lack a stamp.
+	// Below the log's start, at its end, beyond that, or before batches none of which counts.
 	start, err := l.offset(ctx, -2)
 	if err != nil {
 		return err
@@ -84,7 +87,7 @@ func (f *Facts) look(ctx context.Context, topic string, partition int32, line *t
 			return err
 		}
 	}
-	if err := l.learnLast(ctx, line, start, end); err != nil {
+	if known, err := l.learnLast(ctx, line, start, end); err != nil || !known {
 		return err
 	}
 	line.LearnEnd(end)
@@ -97,77 +100,106 @@ type logAt struct {
 	topic     string
 	id        [16]byte
 	partition int32
+	left      int // bytes that may still be read in search of a batch that counts
 }
 
-// learnFrom teaches line the first batch with a stamp at or behind physical. found is false if there is none, or none near.
+// learnFrom finds the first batch that counts at or behind physical. It teaches line that batch,
+// and that no other one lies before it. found is false if there is none near.
 func (l *logAt) learnFrom(ctx context.Context, line *timeline.Partition, physical int64) (found bool, err error) {
-	for range maxSteps {
-		records, err := l.read(ctx, physical)
+	limit := int32(1) // one batch: most often it counts
+	for from := physical; l.left > 0; limit = seekBytes {
+		records, err := l.read(ctx, from, limit)
 		if err != nil {
 			return false, err
 		}
-		next := physical
+		next := from
 		for w := batch.Walk(records); w.Next(); {
 			b := w.Batch()
-			if b.NextOffset() <= physical {
+			if b.NextOffset() <= from {
 				continue
 			}
 			if learnBatch(line, b) {
+				if logical, _, _, _ := batch.ReadStamp(b); b.BaseOffset() > physical {
+					line.LearnProbe(physical, logical, 0)
+				}
 				return true, nil
 			}
+			line.LearnVoid(b.BaseOffset(), b.NextOffset())
 			next = b.NextOffset()
 		}
-		if next == physical {
-			return false, nil // the end, or nothing of klink's
+		if l.left -= len(records); next == from {
+			return false, nil // the end
 		}
-		physical = next
+		from = next
 	}
 	return false, nil
 }
 
-// learnLast teaches line the last batch with a stamp of a log.
-func (l *logAt) learnLast(ctx context.Context, line *timeline.Partition, start, end int64) error {
-	for range maxSteps {
-		if end <= start {
-			return nil
-		}
-		records, err := l.read(ctx, end-1)
-		if err != nil {
-			return err
-		}
-		before := end - 1
-		for w := batch.Walk(records); w.Next(); {
-			b := w.Batch()
-			if b.BaseOffset() < end && b.NextOffset() >= end {
-				if learnBatch(line, b) {
-					return nil
-				}
-				before = b.BaseOffset()
-				break
+// learnLast finds the last batch of a log that counts. It teaches line that batch, and that no
+// other one lies behind it. It reads the log in pieces, from the end backwards. Each piece is as
+// long as all that came before. known is false if there was too much to read.
+func (l *logAt) learnLast(ctx context.Context, line *timeline.Partition, start, end int64) (known bool, err error) {
+	limit := int32(1)
+	for from, to := end, end; from > start; limit = seekBytes {
+		to, from = from, max(start, min(from-1, from-(end-from)))
+		var last batch.Header
+		first := from
+		for at := from; at < to; {
+			if l.left <= 0 {
+				return false, nil
 			}
+			records, err := l.read(ctx, at, limit)
+			if err != nil {
+				return false, err
+			}
+			next := at
+			for w := batch.Walk(records); w.Next(); {
+				b := w.Batch()
+				if b.NextOffset() <= at || b.BaseOffset() >= end {
+					continue
+				}
+				first = min(first, b.BaseOffset())
+				if next = b.NextOffset(); isShown(line, b) {
+					last = b[:batch.HeaderSize:batch.HeaderSize]
+				}
+			}
+			if l.left -= len(records); next == at {
+				break // what was there has been removed
+			}
+			at = next
 		}
-		end = before
+		if last != nil {
+			learnBatch(line, last)
+			logical, _, _, _ := batch.ReadStamp(last)
+			line.LearnProbe(end, logical+last.NextOffset()-last.BaseOffset(), 0)
+			return true, nil
+		}
+		from = first
 	}
-	return nil
+	line.LearnStart(end) // there is none
+	return true, nil
 }
 
-// learnBatch teaches line what the stamp of a batch says; false if it has none that counts.
+// learnBatch teaches line what the stamp of a batch says; false if no record of it is shown.
 func learnBatch(line *timeline.Partition, b batch.Header) bool {
-	logical, flags, _, stamped := batch.ReadStamp(b)
-	if !stamped || flags&batch.FlagFiller != 0 || b.LastOffsetDelta() < 0 || line.IsHidden(b.BaseOffset()) {
+	if !isShown(line, b) {
 		return false
 	}
+	logical, _, _, _ := batch.ReadStamp(b)
 	line.LearnProbe(b.BaseOffset(), logical, int64(b.LastOffsetDelta())+1)
 	return true
 }
 
-// read reads the batch that holds a physical offset; nothing at the end of the log.
-func (l *logAt) read(ctx context.Context, physical int64) ([]byte, error) {
-	return l.readMany(ctx, physical, 1) // the first batch comes whole (KIP-74)
+// isShown says whether a batch is one of the mirror that readers are shown. Behind its end nothing
+// is.
+func isShown(line *timeline.Partition, b batch.Header) bool {
+	_, flags, _, _ := batch.ReadStamp(b)
+	return batch.Counts(b) && flags&batch.FlagFiller == 0 && b.LastOffsetDelta() >= 0 && !line.Behind(b.BaseOffset())
 }
 
-// readMany reads batches from the one on that holds a physical offset, about as many bytes as limit, or one batch.
-func (l *logAt) readMany(ctx context.Context, physical int64, limit int32) ([]byte, error) {
+// read reads batches. The first one holds the physical offset. It reads about limit bytes, and one
+// whole batch at least (KIP-74). At the end of the log there is nothing.
+func (l *logAt) read(ctx context.Context, physical int64, limit int32) ([]byte, error) {
 	req := kmsg.NewPtrFetchRequest()
 	req.ReplicaID, req.SessionEpoch = -1, -1
 	req.MaxBytes = limit

@@ -52,8 +52,21 @@ func appendBatch(t testing.TB, client *kgo.Client, topic string, partition int32
 	appendRaw(t, client, topic, partition, b)
 }
 
-// appendRaw appends a batch as it is.
+// appendRaw appends a batch; one that has a stamp at its place.
 func appendRaw(t testing.TB, client *kgo.Client, topic string, partition int32, b []byte) {
+	t.Helper()
+	if _, _, _, stamped := batch.ReadStamp(b); stamped {
+		ends, err := kadm.NewClient(client).ListEndOffsets(context.Background(), topic)
+		require.NoError(t, err)
+		end, ok := ends.Lookup(topic, partition)
+		require.True(t, ok)
+		batch.SetPlace(b, end.Offset)
+	}
+	appendAnywhere(t, client, topic, partition, b)
+}
+
+// appendAnywhere appends a batch as it is.
+func appendAnywhere(t testing.TB, client *kgo.Client, topic string, partition int32, b []byte) {
 	t.Helper()
 	req := kmsg.NewPtrProduceRequest()
 	req.Acks, req.TimeoutMillis = -1, 5000
@@ -140,28 +153,115 @@ func TestLearnOffset(t *testing.T) {
 	require.Error(t, w.facts.LearnOffset(context.Background(), "nothing", 0, line, 0))
 }
 
-// Batches that are not klink's are passed over.
-func TestLearnOffsetBesideForeignBatches(t *testing.T) {
+// late appends a batch that was to stand at the physical offset place, which it does not.
+func (w *lookWorld) late(partition int32, logical int64, n int, place int64) {
+	w.t.Helper()
+	b := batch.Filler(nil, n, logical)
+	require.NoError(w.t, batch.Stamp(b, logical, 0))
+	batch.SetPlace(b, place)
+	appendAnywhere(w.t, w.client, "orders", partition, b)
+}
+
+// find looks for a logical offset as the router does.
+func (w *lookWorld) find(line *timeline.Partition, partition int32, logical int64) (physical int64, looks int) {
+	w.t.Helper()
+	for {
+		physical, probe, ok := line.FindPhysical(logical, looks)
+		if ok {
+			return physical, looks
+		}
+		looks++
+		require.Less(w.t, looks, 20, "logical %d", logical)
+		w.look(line, partition, probe)
+	}
+}
+
+// A look passes over batches that do not count. Behind the last of them it knows the end of the
+// log.
+func TestLearnOffsetBesideVoidBatches(t *testing.T) {
 	w := newLookWorld(t)
 	w.append(0, 100, 5)
-	w.append(0, -1, 2)
-	w.append(0, -1, 3)
-	w.append(0, 200, 5)
-	w.append(0, -1, 4)
-	line := timeline.Open(0, 100, 100)
-	require.NoError(t, line.Hide(5, 10))
-	require.NoError(t, line.Hide(15, 19))
-	w.look(line, 0, timeline.ProbeEnd)
-	got, _, ok := line.FindPhysical(203, 0)
-	require.True(t, ok)
-	require.EqualValues(t, 13, got)
+	w.append(0, -1, 2)    // physical 5: somebody else's
+	w.late(0, 100, 3, 0)  // 7: doubled
+	w.append(0, 200, 5)   // 10
+	w.late(0, 205, 4, 10) // 15: behind a refused one
+	for _, first := range []int64{timeline.ProbeEnd, 0, 6, 16, 19, 1000} {
+		line := timeline.Open(0, 100, 100)
+		w.look(line, 0, first)
+		for logical, want := range map[int64][2]int64{100: {0}, 104: {4, 4}, 105: {5, 10}, 150: {5, 10}, 200: {10, 10}, 204: {14, 14}} {
+			got, _ := w.find(line, 0, logical)
+			require.True(t, want[0] <= got && got <= want[1], "logical %d is at %d after a look at %d", logical, got, first)
+		}
+		w.look(line, 0, timeline.ProbeEnd)
+		got, _, ok := line.FindLogical(19)
+		require.True(t, ok)
+		require.EqualValues(t, 205, got, "the end, after a look at %d", first)
+		for physical, want := range map[int64]int64{4: 104, 5: 200, 8: 200, 10: 200, 14: 204} {
+			if _, probe, ok := line.FindRecord(physical); !ok {
+				w.look(line, 0, probe)
+			}
+			got, _, ok := line.FindRecord(physical)
+			require.True(t, ok, physical)
+			require.Equal(t, want, got, "physical %d", physical)
+		}
+	}
+}
 
-	line = timeline.Open(0, 100, 100)
-	require.NoError(t, line.Hide(5, 10))
-	w.look(line, 0, 6)
-	got, _, ok = line.FindPhysical(204, 0)
+// There is no limit to how many there are, only to how much is read in one look.
+func TestLearnOffsetBehindManyVoidBatches(t *testing.T) {
+	w := newLookWorld(t)
+	w.append(0, 100, 5)
+	for range 300 {
+		w.append(0, -1, 1)
+		w.late(0, 105, 1, 5)
+	}
+	line := timeline.Open(0, 100, 100)
+	w.look(line, 0, timeline.ProbeEnd)
+	got, _, ok := line.FindLogical(605)
 	require.True(t, ok)
-	require.EqualValues(t, 14, got)
+	require.EqualValues(t, 105, got)
+	w.append(0, 110, 5)
+	w.append(0, -1, 1)
+	line = timeline.Open(0, 100, 100)
+	w.look(line, 0, timeline.ProbeEnd)
+	physical, looks := w.find(line, 0, 107)
+	require.True(t, 5 <= physical && physical <= 605, "a hole, and what is void in it: %d", physical)
+	require.Less(t, looks, 12)
+	line.LearnProbe(0, 100, 5)
+	for p := range int64(600) {
+		line.LearnVoid(5+p, 6+p) // as a reader meets them
+	}
+	for _, logical := range []int64{105, 107, 110} {
+		require.EqualValues(t, 605, line.ToPhysical(logical))
+	}
+
+	w.facts.maxLook = 1
+	line = timeline.Open(0, 100, 100)
+	w.look(line, 0, 5)
+	_, _, ok = line.FindPhysical(112, 0)
+	require.False(t, ok, "the batch is too far away")
+	w.look(line, 0, timeline.ProbeEnd)
+	_, _, ok = line.FindLogical(611)
+	require.False(t, ok, "and so is the last one")
+	w.facts.maxLook = maxLookBytes
+	w.look(line, 0, 600)
+	physical, _ = w.find(line, 0, 112)
+	require.EqualValues(t, 607, physical)
+}
+
+// A log without a batch that counts has an end all the same.
+func TestLearnOffsetWhereNothingCounts(t *testing.T) {
+	w := newLookWorld(t)
+	for range 20 {
+		w.append(0, -1, 3)
+	}
+	line := timeline.Open(0, 100, 100)
+	w.look(line, 0, timeline.ProbeEnd)
+	for _, physical := range []int64{0, 7, 60} {
+		got, _, ok := line.FindLogical(physical)
+		require.True(t, ok)
+		require.EqualValues(t, 100, got)
+	}
 }
 
 // Records that were deleted are not looked for again.

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"klink/internal/kafkaclient"
+
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kerr"
 )
@@ -88,7 +90,7 @@ func TestValidateLinkConfigs(t *testing.T) {
 			key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
 			configs[key] = value
 		}
-		err := ValidateLinkConfigs(configs)
+		err := ValidateLinkConfigs(configs, kafkaclient.Files{})
 		if c.text == "" {
 			require.Nil(t, err, c.configs)
 			continue

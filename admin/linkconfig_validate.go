@@ -19,8 +19,8 @@ import (
 const maxConfigValue = 256 << 10
 
 // ValidateLinkConfigs checks all configs of a link together. The error is INVALID_CONFIG, names the key and says what is
-// allowed; it never shows the value of a sensitive one.
-func ValidateLinkConfigs(configs map[string]string) *protocol.Error {
+// allowed; it never shows the value of a sensitive one. files are those that links may name.
+func ValidateLinkConfigs(configs map[string]string, files kafkaclient.Files) *protocol.Error {
 	for _, name := range slices.Sorted(maps.Keys(configs)) {
 		if err := validateLinkConfig(name, configs[name]); err != nil {
 			return err
@@ -32,7 +32,7 @@ func ValidateLinkConfigs(configs map[string]string) *protocol.Error {
 		}
 	}
 	// What depends on several keys, and what is in files, the client itself knows best.
-	if _, err := sourceProperties(configs).Options(); err != nil {
+	if _, err := sourceProperties(configs).OptionsFrom(files); err != nil {
 		return protocol.Errorf(kerr.InvalidConfig, "%s", err)
 	}
 	return nil
@@ -199,7 +199,3 @@ func sourceProperties(configs map[string]string) kafkaclient.Properties {
 	}
 	return p
 }
-
-// SourceProperties are the client properties of a link's source, defaults included: what kafkaclient makes the
-// connection of.
-func SourceProperties(l *Link) kafkaclient.Properties { return sourceProperties(l.Configs) }

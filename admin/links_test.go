@@ -112,7 +112,8 @@ func TestLinkLifecycle(t *testing.T) {
 	require.True(t, configs["client.id"].IsDefault)
 
 	other := kafkatest.Embedded(t, 1, kfake.ClusterID("other"))
-	r = alter(set(ConfigBootstrapServers, other.ListenAddrs()[0]))
+	_, value, _ := strings.Cut(secret, "=")
+	r = alter(set(ConfigBootstrapServers, other.ListenAddrs()[0]), set("sasl.jaas.config", value))
 	require.Equal(t, kerr.InvalidConfig.Code, r.ErrorCode)
 	require.Contains(t, text(r.ErrorMessage), "cannot change its source")
 

@@ -27,8 +27,9 @@ func (s *Service) listMirrors(ctx context.Context, req *linkapi.ListMirrorsReque
 		if req.Link != nil && m.Link != *req.Link || m.State == MirrorStopped && !req.IncludeStopped {
 			continue
 		}
+		shown, code, _ := s.shown(m)
 		listed := linkapi.ListedMirror{
-			Link: m.Link, Topic: topic, SourceTopic: m.SourceTopic, State: string(m.Shown()), Error: string(m.Error),
+			Link: m.Link, Topic: topic, SourceTopic: m.SourceTopic, State: string(shown), Error: string(code),
 			StateTimeMs: millis(m.StateTime), NumPartitions: m.Partitions, MaxLag: -1,
 		}
 		for _, p := range s.partitions(m) {
@@ -42,6 +43,23 @@ func (s *Service) listMirrors(ctx context.Context, req *linkapi.ListMirrorsReque
 		resp.Mirrors = append(resp.Mirrors, listed)
 	}
 	return resp
+}
+
+// shown is the state of a mirror as people see it: what is stored, unless that says that the mirror is copied and nobody copies
+// it.
+func (s *Service) shown(m *Mirror) (state MirrorState, code Error, message string) {
+	state, code, message = m.Shown(), m.Error, m.ErrorMessage
+	if state != MirrorActive && state != MirrorPending {
+		return state, code, message
+	}
+	if r := s.reporter.Load(); r != nil {
+		if owners, ok := (*r).(OwnerReporter); ok {
+			if why := owners.Unowned(m.Topic); why != "" {
+				return MirrorUnowned, ErrNoInstance, why
+			}
+		}
+	}
+	return state, code, message
 }
 
 // millis is a time in Unix milliseconds; -1 = never.

@@ -11,6 +11,7 @@ import (
 	"klink/protocol/linkapi"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // A group is moved in this order: its consumers are stopped at the source; its offsets are carried over once more; it is
@@ -75,7 +76,7 @@ func (s *Service) startMigration(ctx context.Context, link string, dry bool) (*m
 	case l.State == LinkPaused || l.State == LinkFailed:
 		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q is %s, so offsets cannot be carried over: `klink link describe %s` says why", link, l.State, link)
 	}
-	source, failed := connectSource(ctx, link, l.Configs)
+	source, failed := connectSource(ctx, s.cfg.LinkFiles, link, l.Configs)
 	if failed != nil {
 		return nil, failed
 	}
@@ -157,6 +158,9 @@ func (m *migration) check(ctx context.Context, g linkapi.MigrateGroup) error {
 	if g.Group == "" || g.Group == "*" {
 		return protocol.Errorf(kerr.InvalidGroupID, "%q cannot be moved: a filter cannot exclude it alone", g.Group)
 	}
+	if isOwnName(g.Group) {
+		return protocol.Errorf(kerr.InvalidGroupID, "group '%.260s' belongs to klink and cannot be moved", g.Group)
+	}
 	listed, ok := m.groups[g.Group]
 	switch {
 	case !ok && m.notListed != nil:
@@ -197,11 +201,17 @@ func stateOf(ctx context.Context, source *source, group string, listed listedGro
 	if listed.state != "" {
 		return listed.state, nil
 	}
-	described, err := source.admin.DescribeGroups(ctx, group)
+	// kadm would decode what the members have said as well, which may be anything of any size.
+	req := kmsg.NewPtrDescribeGroupsRequest()
+	req.Groups = []string{group}
+	resp, err := req.RequestWith(ctx, source.client)
 	if err != nil {
 		return "", err
 	}
-	return described[group].State, described[group].Err
+	if len(resp.Groups) != 1 {
+		return "", fmt.Errorf("the source describes %d groups for group '%.260s'", len(resp.Groups), group)
+	}
+	return resp.Groups[0].State, kerr.ErrorForCode(resp.Groups[0].ErrorCode)
 }
 
 // sync carries over the offsets of a group, again as long as mirrors end below them and there is time.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"klink/protocol"
 	"klink/router"
@@ -47,6 +48,10 @@ func (s *Service) existingTopic(ctx context.Context, spec router.MirrorSpec, par
 		return nil, nil
 	case int32(len(t.Partitions)) != partitions:
 		return nil, protocol.Errorf(kerr.InvalidPartitions, "topic '%s' has %d partitions at the destination and %d at the source of link %q: only with as many can it become a mirror", spec.Topic, len(t.Partitions), partitions, spec.Link)
+	}
+	// Their markers would be content of the topic, so that it would be empty no more: there is nothing to wait for.
+	if err := s.awaitNoTransactions(ctx, spec.Topic, 0, partitions, true, 0); err != nil {
+		return nil, asError(err)
 	}
 	ends, err := s.emptyEnds(ctx, spec.Topic, partitions)
 	if err != nil {
@@ -100,11 +105,19 @@ func (s *Service) validateTopic(ctx context.Context, plan *mirrorPlan) *protocol
 }
 
 // finishMirror makes the topic of a recorded mirror what it must be, and records that it is. It may be called again after
-// a failure or a crash.
-func (s *Service) finishMirror(ctx context.Context, plan *mirrorPlan) error {
+// a failure or a crash. It does nothing as long as another instance may not know the mirror; see seen.
+// Then it waits for open transactions, for so long as wait says.
+func (s *Service) finishMirror(ctx context.Context, plan *mirrorPlan, w *seenWait, wait time.Duration) error {
+	if err := s.seen(ctx, plan.topic, w); err != nil {
+		return err
+	}
 	r := plan.record
 	created := false
 	if !plan.convert {
+		// Of a topic that had the name before.
+		if err := s.awaitNoTransactions(ctx, plan.topic, 0, r.Partitions, false, wait); err != nil {
+			return err
+		}
 		responses, err := s.admin.CreateTopics(ctx, r.Partitions, r.ReplicationFactor, pointers(r.Configs), plan.topic)
 		if err != nil {
 			return fmt.Errorf("create topic '%s' at the destination: %w", plan.topic, err)
@@ -147,6 +160,9 @@ func (s *Service) adoptTopic(ctx context.Context, plan *mirrorPlan) error {
 		return protocol.Errorf(kerr.UnknownTopicOrPartition, "topic '%s' at the destination was deleted while it was turned into a mirror", plan.topic)
 	case int32(len(t.Partitions)) != plan.record.Partitions:
 		return protocol.Errorf(kerr.TopicAlreadyExists, "topic '%s' exists at the destination with %d partitions, and not %d as at the source: somebody else has created it", plan.topic, len(t.Partitions), plan.record.Partitions)
+	}
+	if err := s.awaitNoTransactions(ctx, plan.topic, 0, plan.record.Partitions, true, 0); err != nil {
+		return err
 	}
 	// After the mirror is recorded nobody can write through klink any more; what was under way is in the log by now or is
 	// found by the replicator.

@@ -109,7 +109,7 @@ func TestMirrorLifecycle(t *testing.T) {
 
 	_, err := w.destAdmin.DeleteTopics(context.Background(), "orders")
 	require.NoError(t, err)
-	require.NoError(t, w.service.TopicsDeleted(context.Background(), []string{"orders", "never a mirror"}))
+	require.NoError(t, w.service.TopicsDeleted(context.Background(), deletedNow(w.service, "orders", "never a mirror")))
 	require.Empty(t, w.snapshot().Mirrors)
 	require.Zero(t, w.mirror("orders", "l").ErrorCode, "and again")
 }

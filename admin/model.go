@@ -29,6 +29,8 @@ const (
 	MirrorPendingStopped    MirrorState = "PENDING_STOPPED"
 	MirrorStopped           MirrorState = "STOPPED"
 	MirrorFailed            MirrorState = "FAILED"
+	// MirrorUnowned is shown of a mirror that is ACTIVE or PENDING_MIRROR but that no instance copies; it is not stored.
+	MirrorUnowned MirrorState = "UNOWNED"
 )
 
 // Error names a reason that a link or mirror is not ACTIVE.
@@ -44,6 +46,9 @@ const (
 	// ErrSecurityDisabled: the source or the destination has no authorizer, and so no ACLs.
 	ErrSecurityDisabled Error = "SECURITY_DISABLED"
 
+	// ErrNoInstance: no instance of klink copies a mirror, though it is to be copied.
+	ErrNoInstance Error = "NO_INSTANCE"
+
 	ErrSourceTopicMayBeDeleted  Error = "SOURCE_TOPIC_MAY_BE_DELETED"
 	ErrSourceTopicIDChanged     Error = "SOURCE_TOPIC_ID_CHANGED"
 	ErrSourcePartitionsDecrease Error = "SOURCE_PARTITIONS_DECREASED"
@@ -53,13 +58,21 @@ const (
 	ErrPolicyViolation          Error = "POLICY_VIOLATION"
 	// ErrNotEnoughReplicas: fewer replicas of the mirror are in sync at the destination than its min.insync.replicas asks for.
 	ErrNotEnoughReplicas Error = "NOT_ENOUGH_REPLICAS"
-	// ErrForeignWrite: somebody else than klink appended to the mirror at the destination.
+	// ErrForeignWrite: while klink set the mirror up, somebody else appended to it at the
+	// destination.
 	ErrForeignWrite Error = "FOREIGN_WRITE"
+	// ErrBatchRewritten: the destination stores batches of the mirror otherwise than klink appended them: without their stamps, or with
+	// other timestamps.
+	ErrBatchRewritten Error = "BATCH_REWRITTEN"
+	// ErrStampFormat: the mirror has stamps of another version of klink.
+	ErrStampFormat Error = "STAMP_FORMAT"
 	// ErrMirrorTopicDeleted: the mirror's topic was deleted at the destination, not through klink; a topic that has
 	// its name now is another one.
 	ErrMirrorTopicDeleted Error = "MIRROR_TOPIC_DELETED"
 	// ErrGroupInUse: a group whose offsets were to be synced is active at the destination. (An error of a task only.)
 	ErrGroupInUse Error = "CONSUMER_GROUP_IN_USE_ERROR"
+	// ErrLeftOut: a task does not do what a rule of klink's forbids. It is told like an error, and is none.
+	ErrLeftOut Error = "LEFT_OUT"
 	// ErrTopicExists: a mirror cannot be created because an ordinary topic has its name; of a task.
 	ErrTopicExists Error = "TOPIC_EXISTS_ERROR"
 	// ErrSourceClusterChanged: another cluster than the link was made for answers at the source's address.
@@ -76,11 +89,13 @@ type Link struct {
 	ErrorMessage    string
 	StateTime       time.Time
 	SourceClusterID string
+	sealed          map[string]bool // the configs that are stored as secrets
 }
 
 // Mirror is a mirror as stored. Immutable once published.
 type Mirror struct {
 	Topic         string
+	ID            string   // of this mirror, and of no other one that had, or will have, its name
 	TopicID       [16]byte // destination topic; zero until created
 	Link          string
 	SourceTopic   string
@@ -116,6 +131,9 @@ type State struct {
 	Timelines map[string][]*timeline.Partition
 	// uncreated are the timelines of the other mirrors, which the router needs before the topic is there.
 	uncreated map[string][]*timeline.Partition
+	// recorded are the offsets of the records of mirrors whose topic is not Created: the other instances wait until this one
+	// knows them.
+	recorded map[string]int64
 }
 
 // EventKind says what the replicator found.
@@ -164,6 +182,9 @@ type Checkpoint struct {
 	Logical   int64
 	Epoch     int32
 	EpochEnd  int64
+	// Straight: every physical offset from the start of the timeline to here holds exactly the next
+	// logical one.
+	Straight bool
 }
 
 // Event is a finding of the replicator about a link or a mirror.
@@ -196,6 +217,7 @@ type PartitionStatus struct {
 	MirrorStart      int64
 	ShiftBegan       int64  // from where logical and physical offsets have differed; -1 = they never did
 	ShiftReason      string // why, for people
+	Joined           int64  // batches that were appended as a part of another, since the owner took over
 }
 
 // detailed says whether the fields from SourceLastStable on were filled in.
@@ -213,6 +235,12 @@ type TaskReporter interface {
 type DriftReporter interface {
 	// ConfigDrift returns what was told of the drift of a mirror, which is not to be changed; nil = none, or not known.
 	ConfigDrift(topic string) []ConfigDrift
+}
+
+// OwnerReporter is a Reporter that knows whether some instance copies a mirror.
+type OwnerReporter interface {
+	// Unowned says why a mirror is copied by nobody, for people; "" = an instance copies it, or did a moment ago.
+	Unowned(topic string) string
 }
 
 // Reporter answers from the replicator's memory; safe for concurrent use.

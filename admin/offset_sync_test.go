@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 
@@ -496,7 +497,7 @@ func TestOffsetSyncScale(t *testing.T) {
 		changed.Configs[k] = v
 	}
 	changed.Configs[ConfigGroupFilters] = allGroups[len(ConfigGroupFilters)+1:]
-	source, failed := connectSource(context.Background(), "l", l.Configs)
+	source, failed := connectSource(context.Background(), kafkaclient.Files{}, "l", l.Configs)
 	require.Nil(t, failed)
 	defer source.close()
 	var memory any

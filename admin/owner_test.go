@@ -85,9 +85,7 @@ func TestOnlyAnOwnerTells(t *testing.T) {
 		"failed":    s.Report(ctx, Event{Kind: EventMirrorFailed, Topic: "orders", Error: ErrForeignWrite}),
 		"drained":   s.Report(ctx, Event{Kind: EventMirrorDrained, Topic: "orders"}),
 		"start":     s.SetTimeline(ctx, "orders", 0, 0, 7, 7),
-		"hide":      s.Hide(ctx, "orders", 0, 3, 4),
 		"alignment": s.SetAlignment(ctx, "orders", 0, 5, "because"),
-		"end":       s.EndTimeline(ctx, "orders", 0, 9, 9),
 	} {
 		require.ErrorIs(t, err, ErrNotOwner, what)
 	}
@@ -97,7 +95,6 @@ func TestOnlyAnOwnerTells(t *testing.T) {
 	state := s.State()
 	require.Equal(t, LinkActive, state.Links["east"].State)
 	require.Equal(t, MirrorPendingStopped, state.Mirrors["orders"].State)
-	require.Empty(t, s.Hidden("orders", 0))
 	require.Zero(t, state.Timelines["orders"][0].Floor())
 	owner.all.Store(true)
 	require.NoError(t, s.Report(ctx, Event{Kind: EventMirrorDrained, Topic: "orders"}))

@@ -213,7 +213,7 @@ func TestPromoteEnds(t *testing.T) {
 	}
 
 	p = begin("deleted")
-	require.NoError(t, w.service.TopicsDeleted(t.Context(), []string{"deleted"}))
+	require.NoError(t, w.service.TopicsDeleted(t.Context(), deletedNow(w.service, "deleted")))
 	r = p.await()
 	require.Equal(t, kerr.UnknownTopicOrPartition.Code, r.ErrorCode)
 	require.Contains(t, text(r.ErrorMessage), "was deleted before")
@@ -235,14 +235,15 @@ func TestPromotionAndOlderKlink(t *testing.T) {
 		`"state":"PENDING_STOPPED","promotion":{"id":"p","deadline_ms":5,"ready":true}`:    false,
 		`"state":"PENDING_MIRROR","promotion":{"id":"p","deadline_ms":5,"future":"field"}`: true,
 	} {
-		m, err := decodeMirror([]byte(`{"version":1,` + value + `}`))
+		m, err := decodeMirror([]byte(`{"version":1,"stamp":2,` + value + `}`))
 		require.NoError(t, err, value)
 		require.Equal(t, promoting, m.view("t").Promotion != "", value)
 		require.Equal(t, promoting, m.view("t").Shown() == MirrorPendingStopped && m.State != MirrorPendingStopped, value)
 	}
 	for _, value := range []string{`"promotion":{}`, `"promotion":{"id":7}`, `"promotion":"p"`} {
-		_, err := decodeMirror([]byte(`{"version":1,"state":"ACTIVE",` + value + `}`))
+		_, err := decodeMirror([]byte(`{"version":1,"stamp":2,"state":"ACTIVE",` + value + `}`))
 		require.Error(t, err, value)
+		require.NotErrorIs(t, err, errStampFormat)
 	}
 }
 
@@ -339,7 +340,8 @@ func (w *world) manyMirrors(n int) (alter []linkapi.AlterMirror) {
 				return err
 			}
 			if err := tx.PutMirror(topic, &mirrorRecord{
-				ID: newID(), Link: "l", SourceTopic: topic, TopicID: topicID(details[topic].ID), State: MirrorActive, Started: true,
+				Stamp: stampFormat,
+				ID:    newID(), Link: "l", SourceTopic: topic, TopicID: topicID(details[topic].ID), State: MirrorActive, Started: true,
 				Partitions: 1, Created: true, SourceConfigs: map[string]*string{"compression.type": &producer},
 			}); err != nil {
 				return err

@@ -34,7 +34,7 @@ func TestRealACLSync(t *testing.T) {
 		grant("TOPIC LITERAL _klink_state User:klink * " + operation)
 	}
 	grant(
-		"TRANSACTIONAL_ID LITERAL klink-state User:klink * DESCRIBE", "TRANSACTIONAL_ID LITERAL klink-state User:klink * WRITE",
+		"TRANSACTIONAL_ID LITERAL _klink_state User:klink * DESCRIBE", "TRANSACTIONAL_ID LITERAL _klink_state User:klink * WRITE",
 		"CLUSTER LITERAL kafka-cluster User:klink * DESCRIBE",
 	)
 	service, err := New(Config{
@@ -152,4 +152,71 @@ func TestRealManyACLs(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, left, 1000)
 	}, 20*time.Second, 100*time.Millisecond)
+}
+
+// TestRealACLSyncGivesNothingAway: who administers the source grants himself the destination, and denies it to klink. None of
+// that is copied, and the task says so.
+func TestRealACLSyncGivesNothingAway(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	source := kafkatest.Start(t, kafkatest.SASLPlaintext("mallory", "mallory-secret"))
+	destination := kafkatest.Start(t, kafkatest.SASLPlaintext("klink", "klink-secret", "mallory", "mallory-secret"))
+	a := &aclWorld{t: t, src: source.Client(t), dst: destination.Client(t)}
+	for _, text := range []string{
+		"TOPIC PREFIXED _klink_ User:klink * ALL ALLOW", "GROUP PREFIXED _klink_ User:klink * ALL ALLOW",
+		"TRANSACTIONAL_ID LITERAL * User:klink * ALL ALLOW", "CLUSTER LITERAL kafka-cluster User:klink * ALL ALLOW",
+	} {
+		a.grants = append(a.grants, acl(t, text))
+		a.create(a.dst, text)
+	}
+	service, err := New(Config{
+		Destination: append(destination.ClientOpts("klink", "klink-secret"), kgo.SeedBrokers(destination.Bootstrap())), Logger: testLogger(t), AllowPlaintextSecrets: true,
+		Publish: func(*router.Snapshot) {}, OwnPrincipals: []string{"User:klink"},
+	})
+	require.NoError(t, err)
+	t.Cleanup(service.Close)
+	require.NoError(t, service.Start(ctx))
+	require.NoError(t, service.waitReady(ctx))
+	a.service = service
+	a.create(a.src, aliceReads,
+		"CLUSTER LITERAL kafka-cluster User:mallory * ALTER ALLOW", "CLUSTER LITERAL kafka-cluster User:* * ALL DENY",
+		"TOPIC LITERAL * User:mallory * ALL ALLOW", "TOPIC PREFIXED _k User:mallory * WRITE ALLOW", "TOPIC LITERAL _klink_state User:mallory * WRITE ALLOW",
+		"TRANSACTIONAL_ID LITERAL * User:mallory * WRITE ALLOW", "USER LITERAL User:klink User:mallory * CREATE_TOKENS ALLOW",
+		"TOPIC LITERAL _klink_state User:klink * ALL DENY", "TOPIC LITERAL * User:* * WRITE DENY",
+	)
+	create := linkapi.CreateLink{Name: "l"}
+	properties := source.ClientProperties(kafkatest.SuperUser, kafkatest.SuperUserPassword)
+	properties[ConfigBootstrapServers], properties[ConfigACLSync], properties[ConfigACLSyncMs] = source.Bootstrap(), "true", "1000"
+	properties[ConfigACLFilters] = aclFilterText(``, ``)
+	for key, value := range properties {
+		create.Configs = append(create.Configs, linkapi.Config{Name: key, Value: &value})
+	}
+	r := service.HandleLink(ctx, &linkapi.CreateLinksRequest{Links: []linkapi.CreateLink{create}}).(*linkapi.CreateLinksResponse).Results[0]
+	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+	status := a.task("l")
+	a.has(aliceReads)
+
+	require.Equal(t, TaskActive, status.State)
+	require.False(t, status.LastSuccess.IsZero())
+	var notes []string
+	for _, e := range status.Errors {
+		require.Equal(t, ErrLeftOut, e.Code, e.Message)
+		notes = append(notes, e.Message)
+	}
+	all := strings.Join(notes, "\n")
+	for _, text := range []string{"the whole cluster", "klink's own principal", "deny to everybody", "begin like klink's own", "make tokens"} {
+		require.Contains(t, all, text)
+	}
+
+	mallory := kafkatest.NewClient(t, append(destination.ClientOpts("mallory", "mallory-secret"), kgo.SeedBrokers(destination.Bootstrap()))...)
+	for _, err := range createACLs(ctx, mallory, []aclBinding{acl(t, "TOPIC LITERAL orders User:mallory * ALL ALLOW")}) {
+		require.ErrorContains(t, err, "CLUSTER_AUTHORIZATION_FAILED", "the source's administrator rules the destination")
+	}
+	require.NoError(t, service.update(ctx, func(tx *Tx) error { // klink goes on writing its state
+		l, err := tx.Link("l")
+		if err != nil {
+			return err
+		}
+		return tx.PutLink("l", l.clone())
+	}))
 }

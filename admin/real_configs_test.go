@@ -12,7 +12,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // realWorld is a world of two Apache Kafka clusters.
@@ -22,7 +21,7 @@ func realWorld(t *testing.T, src, dst *kafkatest.Cluster) *world {
 		sourceAdmin: kadm.NewClient(src.Client(t, freshMetadata)), destAdmin: kadm.NewClient(dst.Client(t, freshMetadata)),
 	}
 	service, err := New(Config{
-		Destination: []kgo.Opt{kgo.SeedBrokers(dst.Bootstrap())}, Logger: testLogger(t), ReconcileInterval: 100 * time.Millisecond,
+		Destination: clientOptions(t, dst.Bootstrap()), Logger: testLogger(t), ReconcileInterval: 100 * time.Millisecond,
 		Publish: func(s *router.Snapshot) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

@@ -19,7 +19,7 @@ import (
 // markers after it has answered a commit.
 func TestRealStoresNeverLoseAChange(t *testing.T) {
 	c := kafkatest.Shared(t, "source")
-	opts := []kgo.Opt{kgo.SeedBrokers(c.Bootstrap())}
+	opts := clientOptions(t, c.Bootstrap())
 	kafkatest.CreateTopic(t, c.Client(t), StateTopic, 1, 1, map[string]string{"cleanup.policy": "compact"})
 	testStoresNeverLoseAChange(t, opts)
 }
@@ -54,7 +54,7 @@ func testRealMirror(t *testing.T, old bool) {
 
 	w := &world{t: t, destAdmin: kadm.NewClient(dst.Client(t, freshMetadata)), seeds: []string{dst.Bootstrap()}}
 	service, err := New(Config{
-		Destination: []kgo.Opt{kgo.SeedBrokers(dst.Bootstrap())}, Logger: testLogger(t), ReconcileInterval: 100 * time.Millisecond,
+		Destination: clientOptions(t, dst.Bootstrap()), Logger: testLogger(t), ReconcileInterval: 100 * time.Millisecond,
 		Publish: func(s *router.Snapshot) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

@@ -44,14 +44,14 @@ func (s *Service) reconcileOnce(ctx context.Context) error {
 	}); err != nil || len(topics) == 0 {
 		return err
 	}
-	maps.DeleteFunc(s.uncreated, func(id string, _ time.Time) bool {
-		for _, m := range mirrors {
-			if m != nil && m.ID == id && !m.Created {
-				return false
-			}
+	uncreated := map[string]bool{}
+	for _, m := range mirrors {
+		if m != nil && !m.Created {
+			uncreated[m.ID] = true
 		}
-		return true
-	})
+	}
+	maps.DeleteFunc(s.uncreated, func(id string, _ time.Time) bool { return !uncreated[id] })
+	maps.DeleteFunc(s.unseen, func(id string, _ *seenWait) bool { return !uncreated[id] })
 	meta, err := s.admin.Metadata(ctx, topics...)
 	if err != nil {
 		return fmt.Errorf("metadata of the destination: %w", err)
@@ -136,8 +136,15 @@ func (s *Service) reconcileCreation(ctx context.Context, topic string, m *mirror
 	}
 	// If it is there, an earlier attempt or somebody else has created it, or it is to be converted.
 	plan.convert = !missing
-	err = s.finishMirror(ctx, plan)
-	if err == nil || uncertain(err) {
+	if s.unseen[m.ID] == nil {
+		s.unseen[m.ID] = newSeenWait()
+	}
+	err = s.finishMirror(ctx, plan, s.unseen[m.ID], 0)
+	if errors.As(err, new(*errUnseen)) {
+		s.wakeAfter(seenPatience)
+		return nil
+	}
+	if err == nil || uncertain(err) || errors.As(err, new(transactionsOpen)) {
 		return err
 	}
 	if created, gone, asked := s.isCreated(ctx, topic, m.ID); created || gone || asked != nil {

@@ -10,21 +10,39 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+
+	"klink/internal/jsonbound"
 )
 
-// Records of the state topic. Keys are link/NAME, offsets/LINK, acls/LINK/BUCKET, mirror/TOPIC, timeline/TOPIC/PARTITION and
-// checkpoint/TOPIC/PARTITION; none of the names can contain a slash. Values are JSON objects with a version; null (a tombstone) deletes. Fields that this version does not
+// Records of the state topic. Keys are group/key, link/NAME, offsets/LINK, acls/LINK/BUCKET, mirror/TOPIC, timeline/TOPIC/PARTITION,
+// checkpoint/TOPIC/PARTITION and instance/ID; none of the names can contain a slash. Values are JSON objects with a version; null (a tombstone) deletes. Fields that this version does not
 // know survive when it changes a record, so that two versions of klink can work on one state topic.
 
 // recordVersion is the version of records that this klink writes, and the highest that it reads. A field that older
 // versions may ignore does not raise it.
 const recordVersion = 1
 
-// Bounds of what is read from the state topic.
+// Bounds of what is read from the state topic. Whoever may write to it decides what is in it, and must neither stop klink nor
+// make it allocate without bound. recordLimits are checked before a value is decoded. What does not pass is a record that
+// cannot be read; see Store.
 const (
 	maxRecordBytes = 4 << 20
+	maxRecordDepth = 16
 	maxPartitions  = 1 << 17 // per topic
+	// maxStatePartitions is of all mirrors together. A mirror costs memory by the number in its record.
+	maxStatePartitions = 1 << 21
+	// stateBatchBytes bounds a batch of records once it is decompressed. klink's own are of 1 MB at most.
+	stateBatchBytes = 2 << 20
 )
+
+// recordLimits bound the values of a kind. A value has some thousands of values at most, but for remembered ACLs.
+func recordLimits(kind recordKind) jsonbound.Limits {
+	l := jsonbound.Limits{Bytes: maxRecordBytes, Depth: maxRecordDepth, Values: 1 << 14}
+	if kind == kindACLs {
+		l.Values = 1 << 18
+	}
+	return l
+}
 
 type recordKind string
 
@@ -35,6 +53,8 @@ const (
 	kindCheckpoint recordKind = "checkpoint"
 	kindOffsets    recordKind = "offsets"
 	kindACLs       recordKind = "acls"
+	kindInstance   recordKind = "instance"
+	kindGroup      recordKind = "group"
 )
 
 // recordKey is a parsed key.
@@ -45,6 +65,7 @@ type recordKey struct {
 }
 
 func linkKey(name string) string    { return "link/" + name }
+func instanceKey(id string) string  { return "instance/" + id }
 func offsetsKey(link string) string { return "offsets/" + link }
 func mirrorKey(topic string) string { return "mirror/" + topic }
 func timelineKey(t timelineAt) string {
@@ -81,7 +102,11 @@ func parseRecordKey(key []byte) (recordKey, error) {
 	}
 	k := recordKey{Kind: recordKind(kind), Name: rest}
 	switch k.Kind {
-	case kindLink, kindMirror, kindOffsets:
+	case kindLink, kindMirror, kindOffsets, kindInstance:
+	case kindGroup:
+		if string(key) != groupKeyName {
+			return recordKey{}, errForeignKey
+		}
 	case kindTimeline, kindCheckpoint:
 		topic, number, ok := strings.Cut(rest, "/")
 		partition, err := strconv.ParseUint(number, 10, 31)
@@ -134,9 +159,6 @@ type unknownFields map[string]json.RawMessage
 // decodeRecord reads a value into a struct with json tags, all of which are required to be of the right type. It returns
 // the fields that the struct does not have.
 func decodeRecord(value []byte, into any) (unknownFields, error) {
-	if len(value) > maxRecordBytes {
-		return nil, fmt.Errorf("a value of %d bytes is too long", len(value))
-	}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(value, &fields); err != nil {
 		return nil, fmt.Errorf("not a JSON object: %w", err)

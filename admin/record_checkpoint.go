@@ -22,12 +22,10 @@ type checkpointRecord struct {
 	// Epoch and EpochEnd are those of Checkpoint; absent = not known.
 	Epoch    int32 `json:"epoch"`
 	EpochEnd int64 `json:"epoch_end"`
+	Straight bool  `json:"straight"` // absent = false
 }
 
 func decodeCheckpoint(value []byte) (*checkpointRecord, error) {
-	if len(value) > maxRecordBytes {
-		return nil, fmt.Errorf("a value of %d bytes is too long", len(value))
-	}
 	r := &checkpointRecord{Physical: -1, Logical: -1}
 	if err := json.Unmarshal(value, r); err != nil {
 		return nil, fmt.Errorf("not a checkpoint: %w", err)
@@ -65,6 +63,9 @@ func (r *checkpointRecord) encode() ([]byte, error) {
 	b = append(b, mirror...)
 	b = append(b, `,"physical":`...)
 	b = strconv.AppendInt(b, r.Physical, 10)
+	if r.Straight {
+		b = append(b, `,"straight":true`...)
+	}
 	b = append(b, `,"version":`...)
 	b = strconv.AppendInt(b, recordVersion, 10)
 	return append(b, '}'), nil

@@ -67,12 +67,13 @@ func (r *linkRecord) setStatus(s linkStatus, now time.Time) {
 func (r *linkRecord) view(name string, key *SecretsKey) *Link {
 	l := &Link{
 		Name: name, ID: r.ID, Configs: maps.Clone(r.Configs), State: r.State, Error: r.Error, ErrorMessage: r.ErrorMessage,
-		StateTime: time.UnixMilli(r.StateTimeMs), SourceClusterID: r.SourceClusterID,
+		StateTime: time.UnixMilli(r.StateTimeMs), SourceClusterID: r.SourceClusterID, sealed: map[string]bool{},
 	}
 	if l.Configs == nil {
 		l.Configs = map[string]string{}
 	}
 	for _, config := range slices.Sorted(maps.Keys(r.Secrets)) {
+		l.sealed[config] = true
 		secret, err := key.open(name, config, r.Secrets[config])
 		if err != nil {
 			l.State, l.Error, l.ErrorMessage = LinkFailed, ErrInternal, err.Error()

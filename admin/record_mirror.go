@@ -17,6 +17,7 @@ type mirrorRecord struct {
 	ID            string      `json:"id"`
 	Link          string      `json:"link"`
 	SourceTopic   string      `json:"source_topic"`
+	Stamp         int         `json:"stamp"` // stampFormat
 	SourceTopicID topicID     `json:"source_topic_id"`
 	TopicID       topicID     `json:"topic_id"`
 	State         MirrorState `json:"state"`
@@ -53,6 +54,12 @@ type promotionRecord struct {
 	Ready      bool   `json:"ready,omitempty"`
 }
 
+// stampFormat is the version of the stamps that the batches of a mirror have, for good
+// (batch.Stamp). Before there was this field they had no place.
+const stampFormat = 2
+
+var errStampFormat = errors.New("was made by a development version whose stamps this one does not read; delete the topic and create the mirror anew")
+
 // maxPromotionID bounds the id of a promotion.
 const maxPromotionID = 64
 
@@ -71,6 +78,9 @@ func decodeMirror(value []byte) (*mirrorRecord, error) {
 	}
 	if r.Partitions < 0 || r.Partitions > maxPartitions {
 		return nil, fmt.Errorf("has %d partitions; at most %d are possible", r.Partitions, maxPartitions)
+	}
+	if r.Stamp != stampFormat {
+		return nil, errStampFormat
 	}
 	if p := r.Promotion; p != nil {
 		if p.ID == "" || len(p.ID) > maxPromotionID {
@@ -126,7 +136,7 @@ func (r *mirrorRecord) setStatus(s mirrorStatus, now time.Time) {
 
 func (r *mirrorRecord) view(topic string) *Mirror {
 	m := &Mirror{
-		Topic: topic, TopicID: r.TopicID, Link: r.Link, SourceTopic: r.SourceTopic, SourceTopicID: r.SourceTopicID,
+		Topic: topic, ID: r.ID, TopicID: r.TopicID, Link: r.Link, SourceTopic: r.SourceTopic, SourceTopicID: r.SourceTopicID,
 		State: r.State, Error: r.Error, ErrorMessage: r.ErrorMessage, StateTime: time.UnixMilli(r.StateTimeMs),
 		Partitions: r.Partitions, Created: r.Created, LogAppendTime: r.logAppendTime(),
 		CleanupPolicy: r.CleanupPolicy,

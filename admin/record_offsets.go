@@ -51,9 +51,6 @@ func (r *offsetsRecord) prints() map[groupHash]groupPrint {
 }
 
 func decodeOffsets(value []byte) (*offsetsRecord, error) {
-	if len(value) > maxRecordBytes {
-		return nil, fmt.Errorf("a value of %d bytes is too long", len(value))
-	}
 	r := &offsetsRecord{}
 	if err := json.Unmarshal(value, r); err != nil {
 		return nil, fmt.Errorf("not what is remembered of offsets: %w", err)

@@ -31,18 +31,20 @@ func TestRecordGolden(t *testing.T) {
 			ID: "i", Configs: map[string]string{"client.id": "c"}, Secrets: map[string]sealed{"sasl.jaas.config": {"k", []byte{1, 2}}},
 			State: LinkActive, StateTimeMs: 7, SourceClusterID: "s",
 		},
-		`{"created":true,"id":"i","link":"l","partitions":2,"source_configs":{"compression.type":"lz4","message.timestamp.after.max.ms":null},"source_topic":"t","source_topic_id":"","state":"ACTIVE","state_time_ms":7,"topic_id":"AQAAAAAAAAAAAAAAAAAAAA","version":1}`: &mirrorRecord{
-			ID: "i", Link: "l", SourceTopic: "t", TopicID: topicID{1}, State: MirrorActive, StateTimeMs: 7, Partitions: 2, Created: true,
+		`{"created":true,"id":"i","link":"l","partitions":2,"source_configs":{"compression.type":"lz4","message.timestamp.after.max.ms":null},"source_topic":"t","source_topic_id":"","stamp":2,"state":"ACTIVE","state_time_ms":7,"topic_id":"AQAAAAAAAAAAAAAAAAAAAA","version":1}`: &mirrorRecord{
+			Stamp: stampFormat,
+			ID:    "i", Link: "l", SourceTopic: "t", TopicID: topicID{1}, State: MirrorActive, StateTimeMs: 7, Partitions: 2, Created: true,
 			SourceConfigs: map[string]*string{"compression.type": &lz4, "message.timestamp.after.max.ms": nil},
 		},
 		`{"floor":9,"logical":8,"physical":0,"version":1}`: &timelineRecord{Logical: 8, Floor: 9},
-		`{"alignment":{"began":8,"reason":"r"},"end":{"physical":5,"logical":13},"floor":9,"hidden":[[1,2],[4,5]],"logical":8,"physical":0,"version":1}`: &timelineRecord{
-			Logical: 8, Floor: 9, End: &position{5, 13}, Hidden: []hiddenRange{{1, 2}, {4, 5}}, Alignment: &alignment{8, "r"},
+		`{"alignment":{"began":8,"reason":"r"},"end":{"physical":5,"logical":13,"straight":true},"floor":9,"logical":8,"physical":0,"version":1}`: &timelineRecord{
+			Logical: 8, Floor: 9, End: &timelineEnd{5, 13, true}, Alignment: &alignment{8, "r"},
 		},
 		`{"logical":7,"mirror":"m\"","physical":5,"version":1}`: &checkpointRecord{Version: 1, Mirror: `m"`, Physical: 5, Logical: 7},
 		`{"epoch":3,"epoch_end":6,"logical":7,"mirror":"m","physical":5,"version":1}`: &checkpointRecord{
 			Version: 1, Mirror: "m", Physical: 5, Logical: 7, Epoch: 3, EpochEnd: 6,
 		},
+		`{"logical":7,"mirror":"m","physical":5,"straight":true,"version":1}`: &checkpointRecord{Version: 1, Mirror: "m", Physical: 5, Logical: 7, Straight: true},
 		`{"acls":[{"type":"TRANSACTIONAL_ID","name":"t","pattern":"PREFIXED","principal":"User:a","host":"*","operation":"99","permission":"DENY","run":"r"}],"link_id":"i","version":1}`: &aclsRecord{
 			LinkID: "i", ACLs: []aclEntry{{aclBinding: aclBinding{5, 4, "t", "User:a", "*", 99, 2}, run: "r"}},
 		},
@@ -76,6 +78,8 @@ func TestDecodeRefuses(t *testing.T) {
 		strings.Repeat("[", 5000) + strings.Repeat("]", 5000): "not a JSON object",
 		`{"version":1,"state":"ACTIVE","partitions":-1}`:      "partitions",
 		`{"version":1,"state":"ACTIVE","topic_id":"x"}`:       "topic id",
+		`{"version":1,"state":"ACTIVE","partitions":1}`:       "development version",
+		`{"version":1,"state":"ACTIVE","stamp":3}`:            "development version",
 	} {
 		_, err := decodeMirror([]byte(value))
 		require.Error(t, err, value)
@@ -86,8 +90,7 @@ func TestDecodeRefuses(t *testing.T) {
 		require.Error(t, err, value)
 	}
 	for _, more := range []string{
-		`"end":{"physical":4,"logical":9}`, `"end":{"physical":5,"logical":-1}`, `"end":7`, `"hidden":[[1]]`, `"hidden":[[1,1]]`, `"hidden":[[-1,1]]`,
-		`"hidden":[[1,2],[2,3]]`, `"hidden":[[5,6],[1,2]]`, `"hidden":[` + strings.Repeat(`[1,2],`, maxHiddenRanges) + `[1,2]]`, `"alignment":{"began":-2}`,
+		`"end":{"physical":4,"logical":9}`, `"end":{"physical":5,"logical":-1}`, `"end":7`, `"end":{"physical":5,"logical":9,"straight":1}`, `"alignment":{"began":-2}`,
 		`"alignment":{"began":1,"reason":"` + strings.Repeat("x", maxReasonBytes+1) + `"}`,
 	} {
 		_, err := decodeTimeline([]byte(`{"version":1,"physical":5,"logical":8,"floor":8,` + more + `}`))
@@ -110,6 +113,7 @@ func TestParseRecordKey(t *testing.T) {
 		"checkpoint/a/1":    {Kind: kindCheckpoint, Name: "a", Partition: 1},
 		"acls/a/63":         {Kind: kindACLs, Name: "a", Partition: 63},
 		"offsets/a":         {Kind: kindOffsets, Name: "a"},
+		"group/key":         {Kind: kindGroup, Name: "key"},
 	} {
 		got, err := parseRecordKey([]byte(key))
 		require.NoError(t, err, key)
@@ -182,7 +186,7 @@ func stable[R encoder](t *testing.T, r R, decode func([]byte) (R, error)) {
 
 // FuzzApply: a store that is fed any records makes a picture of them, and a snapshot for the router.
 func FuzzApply(f *testing.F) {
-	f.Add("mirror/a", []byte(`{"version":1,"state":"ACTIVE","partitions":2}`), "timeline/a/1", []byte(`{"version":1,"physical":0,"logical":2,"floor":3}`))
+	f.Add("mirror/a", []byte(`{"version":1,"stamp":2,"state":"ACTIVE","partitions":2}`), "timeline/a/1", []byte(`{"version":1,"physical":0,"logical":2,"floor":3}`))
 	f.Add("link/a", []byte(`{"version":1,"state":"ACTIVE"}`), "link/a", []byte(nil))
 	f.Add("timeline/a/99", []byte(`x`), "mirror/a", []byte(`x`))
 	f.Add("timeline/a/0", []byte(`{"version":1,"physical":0,"logical":2,"floor":3,"hidden":[[0,4]],"end":{"physical":7,"logical":9}}`), "checkpoint/a/0", []byte(`{"version":1,"physical":5,"logical":9}`))
@@ -191,8 +195,8 @@ func FuzzApply(f *testing.F) {
 		s := newStore(nil, testLogger(t))
 		s.log = &casLog{}
 		for range 2 {
-			s.apply(key1, value1)
-			s.apply(key2, value2)
+			s.apply(key1, value1, 1)
+			s.apply(key2, value2, 2)
 			state := s.State()
 			snap := snapshot(state)
 			for topic, m := range state.Mirrors {
@@ -202,7 +206,7 @@ func FuzzApply(f *testing.F) {
 				}
 				require.NotEmpty(t, m.State)
 			}
-			s.apply(key1, nil)
+			s.apply(key1, nil, 3)
 		}
 	})
 }

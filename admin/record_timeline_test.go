@@ -19,14 +19,14 @@ func TestOpenTimeline(t *testing.T) {
 	}{
 		"new":                       {timelineRecord{Logical: 100, Floor: 100}, nil, false, map[int64]int64{0: -1, 7: -1}},
 		"aligned":                   {timelineRecord{Logical: 100, Physical: 100, Floor: 100, Alignment: &alignment{Began: -1}}, nil, false, map[int64]int64{107: -1}},
-		"a checkpoint that fits":    {timelineRecord{Logical: 100, Floor: 100}, &checkpointRecord{Physical: 50, Logical: 150}, false, map[int64]int64{7: 107, 49: 149, 60: -1}},
+		"a checkpoint that fits":    {timelineRecord{Logical: 100, Floor: 100}, &checkpointRecord{Physical: 50, Logical: 150}, false, map[int64]int64{7: -1, 60: -1}},
 		"a checkpoint behind holes": {timelineRecord{Logical: 100, Floor: 100}, &checkpointRecord{Physical: 50, Logical: 170}, false, map[int64]int64{7: -1, 60: -1}},
-		"hidden, and a checkpoint":  {timelineRecord{Logical: 100, Floor: 100, Hidden: []hiddenRange{{3, 5}}}, &checkpointRecord{Physical: 50, Logical: 148}, false, map[int64]int64{2: 102, 5: 103, 60: -1}},
-		"ended":                     {timelineRecord{Logical: 100, Floor: 100, End: &position{50, 150}}, nil, true, map[int64]int64{7: 107, 50: 150, 60: 160}},
-		"ended behind a hole":       {timelineRecord{Logical: 100, Floor: 100, End: &position{50, 151}}, nil, false, map[int64]int64{7: -1, 50: 151, 60: 161}},
-		"ended without a record":    {timelineRecord{Logical: 90, Floor: 100, End: &position{0, 100}}, nil, false, map[int64]int64{0: 100, 9: 109}},
-		"hidden, and ended":         {timelineRecord{Logical: 100, Floor: 100, Hidden: []hiddenRange{{3, 5}}, End: &position{50, 148}}, nil, true, map[int64]int64{5: 103, 50: 148, 60: 158}},
-		"by an earlier klink":       {timelineRecord{Physical: 3, Logical: 8, Floor: 9}, nil, false, map[int64]int64{4: -1}},
+		"ended":                     {timelineRecord{Logical: 100, Floor: 100, End: &timelineEnd{50, 150, true}}, nil, true, map[int64]int64{7: 107, 50: 150, 60: 160}},
+		"ended behind as many holes as void offsets": {timelineRecord{Logical: 100, Floor: 100, End: &timelineEnd{50, 150, false}}, nil, false, map[int64]int64{7: -1, 50: 150, 60: 160}},
+		"ended before a hole, straight":              {timelineRecord{Logical: 100, Floor: 100, End: &timelineEnd{50, 151, true}}, nil, false, map[int64]int64{7: -1, 50: 151}},
+		"ended behind a hole":                        {timelineRecord{Logical: 100, Floor: 100, End: &timelineEnd{50, 151, false}}, nil, false, map[int64]int64{7: -1, 50: 151, 60: 161}},
+		"ended without a record":                     {timelineRecord{Logical: 90, Floor: 100, End: &timelineEnd{0, 100, false}}, nil, false, map[int64]int64{0: 100, 9: 109}},
+		"by an earlier klink":                        {timelineRecord{Physical: 3, Logical: 8, Floor: 9}, nil, false, map[int64]int64{4: -1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tl := c.r.open(c.checkpoint)
@@ -53,17 +53,4 @@ func TestCheckpointIsAnAnchor(t *testing.T) {
 	require.False(t, ok)
 	require.NotEqualValues(t, timeline.ProbeEnd, probe)
 	require.Less(t, probe, int64(1000))
-}
-
-// A record holds no more hidden ranges than a timeline.
-func TestHiddenRangesFit(t *testing.T) {
-	r := timelineRecord{}
-	for i := range int64(maxHiddenRanges) {
-		require.NoError(t, r.hide(2*i, 2*i+1))
-	}
-	require.ErrorIs(t, r.hide(2_000_000, 2_000_001), errTooManyHidden)
-	tl := r.open(nil)
-	require.Len(t, tl.Hidden(), maxHiddenRanges)
-	r.hideIn(tl)
-	require.Len(t, tl.Hidden(), maxHiddenRanges)
 }

@@ -7,14 +7,13 @@ import (
 	"klink/protocol/batch"
 	"klink/protocol/timeline"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/semaphore"
 )
 
 const (
 	// seekBytes is how much of a log is read at a time in search of a timestamp.
 	seekBytes = 1 << 20
-	// maxSeekBytes is how much of a log is read in search of one timestamp.
+	// maxSeekBytes is how much of a log is read in search of one timestamp, and as much again is decompressed, or one batch.
 	maxSeekBytes = 64 << 20
 )
 
@@ -24,19 +23,42 @@ const (
 // partition aligned have the time of their writing, so that the broker may stop at one too early, never too late: every
 // record before it is older. The search goes on from there, record by record, as the broker does it within a segment. There is
 // no index to search in: the broker's own has the markers' times too.
+//
+// What was found is remembered for a moment. That nothing was found says nothing of records that come later: then the next
+// search begins where the last one ended.
 func (f *Facts) SeekTime(ctx context.Context, topic string, partition int32, line *timeline.Partition, found, timestamp int64) (physical, at int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	s := timeSeek{line: line, timestamp: timestamp, at: found, left: f.maxSeek}
+	key := seekKey{topic, partition, line, found, timestamp}
+	last, leave, err := f.seeks.enter(ctx, key, f.cfg.Now)
+	if err != nil {
+		return 0, 0, fmt.Errorf("looking for a timestamp in %s-%d at the destination: %w", topic, partition, err)
+	}
+	defer leave()
+	if last != nil && !last.ended {
+		return last.at, last.found, nil
+	}
+	s := timeSeek{line: line, timestamp: timestamp, at: found, left: f.maxSeek, memory: f.seeks.memory}
+	if last != nil {
+		s.at, s.passed = last.at, true
+	}
+	from := s.at
 	err = s.run(ctx, f, topic, partition)
 	if err != nil && ctx.Err() == nil {
 		f.leaders.forget(topic) // another leader, most likely
 		err = s.run(ctx, f, topic, partition)
 	}
-	if err != nil && s.at > found {
+	switch {
+	case err != nil && s.at > from:
 		return s.at, -1, nil // what came before has been seen; time may be up
+	case err != nil:
+		return s.at, s.found, err
+	case s.at < 0:
+		f.seeks.remember(key, seekResult{at: s.end, ended: true}, f.cfg.Now())
+	default:
+		f.seeks.remember(key, seekResult{at: s.at, found: s.found}, f.cfg.Now())
 	}
-	return s.at, s.found, err
+	return s.at, s.found, nil
 }
 
 // timeSeek is a search for a timestamp in a log. Everything before at is older, or not shown.
@@ -47,6 +69,8 @@ type timeSeek struct {
 	found     int64 // timestamp of the record at at; -1 = it is not known to be one, or is as the broker said
 	left      int   // bytes that may still be read
 	passed    bool  // what the broker had found is not what was asked for
+	end       int64 // of the log, if at is -1
+	memory    *semaphore.Weighted
 }
 
 func (s *timeSeek) run(ctx context.Context, f *Facts, topic string, partition int32) error {
@@ -60,7 +84,7 @@ func (s *timeSeek) run(ctx context.Context, f *Facts, topic string, partition in
 		if s.passed {
 			limit = seekBytes
 		}
-		records, err := l.readMany(ctx, s.at, limit)
+		records, err := l.read(ctx, s.at, limit)
 		if err != nil {
 			return fmt.Errorf("looking for a timestamp in %s-%d at the destination: %w", topic, partition, err)
 		}
@@ -70,11 +94,11 @@ func (s *timeSeek) run(ctx context.Context, f *Facts, topic string, partition in
 			if b.NextOffset() <= s.at {
 				continue
 			}
-			shown := !s.line.IsHidden(b.BaseOffset()) && !isMarker(b)
+			shown := isRecords(s.line, b)
 			switch {
 			case shown && !s.passed: // a record: the broker is right
 				return nil
-			case shown && b.MaxTimestamp() >= s.timestamp && s.within(b, topic, partition):
+			case shown && b.MaxTimestamp() >= s.timestamp && s.within(ctx, b):
 				return nil
 			case s.left < len(b) && s.passed:
 				return nil
@@ -91,37 +115,54 @@ func (s *timeSeek) run(ctx context.Context, f *Facts, topic string, partition in
 		if s.at < end {
 			return fmt.Errorf("offset %d of %s-%d at the destination cannot be read", s.at, topic, partition)
 		}
-		s.at = -1
+		s.at, s.end = -1, s.at
 		return nil
 	}
 }
 
-// within looks into a batch.
-func (s *timeSeek) within(b batch.Header, topic string, partition int32) bool {
+// within looks into a batch. One that cannot be looked into, because it is damaged or would take too much memory, is where the
+// search ends: no record before it is as late as asked for.
+func (s *timeSeek) within(ctx context.Context, b batch.Header) bool {
+	base := max(s.at, b.BaseOffset())
 	if batch.FromAppendTime(b) {
-		s.at, s.found = max(s.at, b.BaseOffset()), b.MaxTimestamp()
+		s.at, s.found = base, b.MaxTimestamp()
 		return true
 	}
-	p := kmsg.NewFetchResponseTopicPartition()
-	p.Partition, p.RecordBatches = partition, b
-	records, _ := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
-		DisableCRCValidation: true, Offset: s.at, Topic: topic, Partition: partition,
-	}, &p, kgo.DefaultDecompressor(), nil)
-	if records.Err != nil {
-		s.found = -1 // what cannot be read here is for the client to meet
+	memory, err := batch.ScanMemory(b)
+	if err == nil {
+		err = s.memory.Acquire(ctx, memory)
+	}
+	if err != nil {
+		s.at, s.found = base, -1
 		return true
 	}
-	for _, r := range records.Records {
-		if ts := r.Timestamp.UnixMilli(); ts >= s.timestamp {
-			s.at, s.found = r.Offset, ts
+	defer s.memory.Release(memory)
+	scan, err := batch.OpenScan(b)
+	if err != nil {
+		s.at, s.found = base, -1
+		return true
+	}
+	defer scan.Close()
+	defer func() { s.left -= int(scan.Inflated()) }()
+	for scan.Next() {
+		if scan.Offset >= s.at && scan.Timestamp >= s.timestamp {
+			s.at, s.found = scan.Offset, scan.Timestamp
 			return true
 		}
+	}
+	if scan.Err() != nil {
+		s.at, s.found = base, -1
+		return true
 	}
 	return false
 }
 
-// isMarker is true for what klink has written in the place of what the source does not show.
-func isMarker(b batch.Header) bool {
-	_, flags, _, stamped := batch.ReadStamp(b)
-	return stamped && (b.Control() || flags&batch.FlagFiller != 0)
+// isRecords is true for what clients are shown as records: neither what does not count, nor what
+// klink has written in the place of what the source does not show.
+func isRecords(line *timeline.Partition, b batch.Header) bool {
+	if line.Behind(b.BaseOffset()) {
+		_, _, _, late := batch.ReadStamp(b)
+		return !late
+	}
+	return isShown(line, b) && !b.Control()
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"klink/internal/kafkaclient"
 	"klink/protocol"
 	"klink/router"
 
@@ -24,10 +25,25 @@ type Config struct {
 	Destination []kgo.Opt
 	// Publish is called with each new snapshot, one call at a time; it must not block. Required.
 	Publish func(*router.Snapshot)
+	// Lease is the lease of the router that Publish publishes to, which the service keeps. Default: one that nobody looks at.
+	Lease *router.Lease
+	// StateLease is for how long what was read of the state topic counts when it cannot be read any more; default 10 s. An
+	// instance that has died holds up the next mirror that the others create for so long.
+	StateLease time.Duration
+	// Instance names this instance among those on the destination, for people, and to know its predecessor; name "" = nobody's
+	// successor. clientID is what it calls itself in the group of instances; "" = it is in none. It is asked for after Start;
+	// nil = neither.
+	Instance func() (name, clientID string)
+	// HeardFor is for how long the lease lasts after the group of instances was heard of; see router.Lease.Heard.
+	HeardFor time.Duration
 	// Secrets seals sensitive link configs; nil = no key.
 	Secrets *SecretsKey
 	// AllowPlaintextSecrets lets sensitive link configs be stored readable when Secrets is nil.
 	AllowPlaintextSecrets bool
+	// LinkFiles are the files on this machine that the configs of links may name.
+	LinkFiles kafkaclient.Files
+	// OwnPrincipals are the principals of klink at the destination, as TYPE:NAME. ACLs for them are not copied from a source.
+	OwnPrincipals []string
 	// ReconcileInterval is how often the mirrors are compared with the topics of the destination; default 5 s.
 	ReconcileInterval time.Duration
 	Logger            *slog.Logger
@@ -44,7 +60,8 @@ var freshMetadata = kgo.MetadataMinAge(10 * time.Millisecond)
 //
 // Invariants:
 //  1. What is published has been committed to the state topic before.
-//  2. A snapshot is Complete only when the state topic has been read to its end.
+//  2. A snapshot is Complete only when the state topic has been read to its end; for how long it may be used after that says
+//     the lease (instances.go).
 //  3. No request to a source or to the destination's brokers is made while a lock is held that a reader of State needs.
 type Service struct {
 	cfg    Config
@@ -55,6 +72,12 @@ type Service struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	work   sync.WaitGroup
+
+	id           string // of this process, in the state topic
+	lease        *router.Lease
+	leaving      atomic.Bool
+	introduced   bool                  // it has written its record; open's and then keepLease's
+	leaseTrouble atomic.Pointer[error] // why the lease was not extended last
 
 	store     *Store // set before ready is closed
 	ready     chan struct{}
@@ -67,6 +90,11 @@ type Service struct {
 	publishMu   sync.Mutex // serialises pictures
 	complete    bool       // under publishMu
 	subscribers map[chan struct{}]struct{}
+
+	// transactionWait is how long the creation of a mirror waits for transactions that have its topic in them.
+	transactionWait time.Duration
+	transactionLook chan struct{} // held by the one look at transactions that is under way; guards lastLook
+	lastLook        *transactionLook
 
 	following chan struct{} // a place for each FollowConfigs that is under way
 
@@ -85,6 +113,7 @@ type Service struct {
 	gone map[string]int
 	// uncreated is since when mirrors have been known whose topics are not there, by id; the reconciler's.
 	uncreated map[string]time.Time
+	unseen    map[string]*seenWait // of the same mirrors; the reconciler's
 
 	tasks   *taskRunner
 	aclLock chan struct{} // held by the one ACL sync that runs; see aclTask
@@ -112,15 +141,22 @@ func New(cfg Config) (*Service, error) {
 	if cfg.ReconcileInterval <= 0 {
 		cfg.ReconcileInterval = 5 * time.Second
 	}
+	if cfg.StateLease <= 0 {
+		cfg.StateLease = defaultStateLease
+	}
+	if cfg.Lease == nil {
+		cfg.Lease = router.NewLease()
+	}
 	client, err := kgo.NewClient(append(slices.Clone(cfg.Destination), freshMetadata)...)
 	if err != nil {
 		return nil, fmt.Errorf("client of the destination: %w", err)
 	}
 	s := &Service{
-		cfg: cfg, log: cfg.Logger, client: client, admin: kadm.NewClient(client),
+		cfg: cfg, log: cfg.Logger, id: newID(), lease: cfg.Lease, client: client, admin: kadm.NewClient(client),
 		ready: make(chan struct{}), subscribers: map[chan struct{}]struct{}{}, creating: map[string]bool{}, following: make(chan struct{}, followLooks),
+		transactionWait: defaultTransactionWait, transactionLook: make(chan struct{}, 1),
 		stops: map[string]Event{}, aclLock: make(chan struct{}, 1),
-		kick: make(chan struct{}, 1), gone: map[string]int{}, uncreated: map[string]time.Time{},
+		kick: make(chan struct{}, 1), gone: map[string]int{}, uncreated: map[string]time.Time{}, unseen: map[string]*seenWait{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.state.Store(&State{})
@@ -144,6 +180,7 @@ func (s *Service) Ready() <-chan struct{} { return s.ready }
 
 // Close stops the service and its clients. Requests under way fail.
 func (s *Service) Close() {
+	s.leave()
 	s.stopsMu.Lock() // or a stop could begin after the others have been waited for
 	s.cancel()
 	s.stopsMu.Unlock()
@@ -174,10 +211,12 @@ func (s *Service) run() {
 	close(s.ready)
 	s.work.Go(func() { s.tasks.run(s.ctx) })
 	s.work.Go(func() { s.expirePromotions(s.ctx) })
+	s.work.Go(s.keepLease)
+	s.work.Go(s.acknowledge)
 	s.reconcile()
 }
 
-// open makes the state topic usable, reads it to its end and publishes the first picture.
+// open makes the state topic usable, reads it to its end, publishes the first picture and begins the lease on it.
 func (s *Service) open() error {
 	ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
 	defer cancel()
@@ -198,7 +237,7 @@ func (s *Service) open() error {
 	s.complete = true
 	s.publishMu.Unlock()
 	s.publish()
-	return nil
+	return s.holdLease(ctx)
 }
 
 // State returns the current picture; never nil. It is empty until Ready.

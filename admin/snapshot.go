@@ -15,7 +15,7 @@ func snapshot(state *State) *router.Snapshot {
 			timelines = state.uncreated[topic]
 		}
 		s.Mirrors[topic] = &router.Mirror{
-			Topic: topic, TopicID: m.TopicID, Link: m.Link, SourceTopic: m.SourceTopic, State: string(m.Shown()),
+			Topic: topic, ID: m.ID, TopicID: m.TopicID, Link: m.Link, SourceTopic: m.SourceTopic, State: string(m.Shown()),
 			// From the moment the mirror is recorded until it is STOPPED: see router.Mirror.
 			ReadOnly:      m.State != MirrorStopped,
 			Timelines:     timelines,

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"klink/internal/kafkaclient"
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -32,9 +33,9 @@ type source struct {
 }
 
 // connectSource connects to the source that configs describe and learns its cluster id. The error says which address did
-// what, and what to check.
-func connectSource(ctx context.Context, link string, configs map[string]string) (*source, *protocol.Error) {
-	opts, err := sourceProperties(configs).Options()
+// what, and what to check. files are those that links may name.
+func connectSource(ctx context.Context, files kafkaclient.Files, link string, configs map[string]string) (*source, *protocol.Error) {
+	opts, err := sourceProperties(configs).OptionsFrom(files)
 	if err != nil {
 		return nil, protocol.Errorf(kerr.InvalidConfig, "link %q: %s", link, err)
 	}
@@ -93,7 +94,8 @@ func (s *source) failed(what string, err error) *protocol.Error {
 		err = *last
 	}
 	name, advice := ClassifySourceError(err)
-	return protocol.Errorf(sourceErrorCode(name), "%s: the source %s of link %q cannot %s: %v; %s", name, s.address, s.link, what, err, advice)
+	// The text may be the source's own, of any length.
+	return protocol.Errorf(sourceErrorCode(name), "%s: the source %s of link %q cannot %s: %.500s; %s", name, s.address, s.link, what, err.Error(), advice)
 }
 
 // dialTrouble is a franz-go hook that keeps the last error of connecting: a request that runs out of time while the client
@@ -123,6 +125,7 @@ func ClassifySourceError(err error) (name Error, advice string) {
 		op      *net.OpError
 		dns     *net.DNSError
 		first   *kgo.ErrFirstReadEOF
+		refused *kafkaclient.ResponseError
 	)
 	switch {
 	case errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism), errors.Is(err, kerr.IllegalSaslState):
@@ -139,6 +142,9 @@ func ClassifySourceError(err error) (name Error, advice string) {
 		return ErrTimeout, "check bootstrap.servers and the network, or allow more time"
 	case errors.Is(err, io.EOF), errors.As(err, &op):
 		return ErrBootstrapConnection, "check that the brokers are up, and security.protocol"
+	}
+	if errors.As(err, &refused) {
+		return ErrInternal, "check that bootstrap.servers names Kafka listeners, security.protocol, and who answers there"
 	}
 	return ErrInternal, "see the log of klink"
 }

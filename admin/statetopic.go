@@ -34,7 +34,18 @@ func (s *Service) ensureStateTopic(ctx context.Context) error {
 	if policy := configs["cleanup.policy"].value; policy != "compact" {
 		return fmt.Errorf("the state topic %s of the destination has cleanup.policy=%s, with which links and mirrors get lost: set it to compact", StateTopic, policy)
 	}
+	// With an older format (before Kafka 3.0) brokers refuse transactions, and klink writes in transactions alone.
+	if format, ok := configs[messageFormat]; ok && formatMatters(format.value) && oldFormat(format.value) {
+		if err := s.alterTopicConfigs(ctx, StateTopic, pointers(map[string]string{messageFormat: messageFormatV2})); err != nil {
+			return fmt.Errorf("set %s of the state topic %s, as the destination's default is %s: %w; klink's principal needs ALTER_CONFIGS on it", messageFormat, StateTopic, format.value, err)
+		}
+	}
 	return nil
+}
+
+// oldFormat says whether a message.format.version is older than v2 (0.11).
+func oldFormat(version string) bool {
+	return strings.HasPrefix(version, "0.8") || strings.HasPrefix(version, "0.9") || strings.HasPrefix(version, "0.10")
 }
 
 // stateSegmentBytes keeps the segments of the state topic small: the last one is never compacted, and checkpoints fill it.

@@ -42,6 +42,7 @@ const sourceEndAge = 3 * time.Second
 type mirrorEnds struct {
 	logical  []int64
 	physical []int64
+	straight []bool  // see timelineEnd
 	source   []int64 // as last seen
 	seen     []int64 // when that was, where it is older than sourceEndAge, in milliseconds since the epoch; -1 = it is not
 }
@@ -176,7 +177,7 @@ func (s *Service) finish(ctx context.Context, batch map[string]Event) error {
 // is logged: the stop goes on.
 func (s *Service) endTimelines(tx *Tx, topic string, m *mirrorRecord, ends mirrorEnds) {
 	for p := range min(int(m.Partitions), len(ends.logical)) {
-		at := position{ends.physical[p], ends.logical[p]}
+		at := timelineEnd{ends.physical[p], ends.logical[p], ends.straight[p]}
 		if at.Physical < 0 || at.Logical < 0 {
 			continue
 		}
@@ -209,7 +210,10 @@ func (s *Service) endsOf(ctx context.Context, batch map[string]Event) map[string
 		if m == nil || !m.Created || len(timelines) == 0 {
 			continue // there is no topic, or it is not the mirror's
 		}
-		e := mirrorEnds{logical: unknownOffsets(len(timelines)), physical: unknownOffsets(len(timelines))}
+		e := mirrorEnds{logical: unknownOffsets(len(timelines)), physical: unknownOffsets(len(timelines)), straight: make([]bool, len(timelines))}
+		for p, t := range timelines {
+			e.straight[p] = t.OneRun() // the owner is in this process
+		}
 		e.source, e.seen = s.sourceEnds(m, len(timelines))
 		copy(e.logical, ev.Ends)
 		copy(e.physical, ev.PhysicalEnds)
@@ -265,7 +269,7 @@ func (s *Service) findEnd(ctx context.Context, topic string, partition int32, t 
 	if logical, _, ok = t.FindLogical(physical); ok {
 		return logical, true
 	}
-	look := &Facts{cfg: FactsConfig{Now: s.cfg.Now}, client: s.client}
+	look := &Facts{cfg: FactsConfig{Now: s.cfg.Now}, client: s.client, maxLook: maxLookBytes}
 	if err := look.LearnOffset(ctx, topic, partition, t, timeline.ProbeEnd); err != nil {
 		s.log.Warn("the end of a mirror's partition is not known", "topic", topic, "partition", partition, "error", err)
 		return 0, false

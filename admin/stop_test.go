@@ -144,7 +144,7 @@ func TestStopFindsTheEnds(t *testing.T) {
 	require.EqualValues(t, 22, w.committed("beyond", "orders", 0).At)
 	require.EqualValues(t, 21, w.committed("below", "orders", 0).At)
 	require.Empty(t, w.describe(w.service, "orders").StateMessage)
-	require.Equal(t, &position{5, 22}, w.service.store.timelineRecords("orders", 1)[0].End)
+	require.Equal(t, &timelineEnd{5, 22, false}, w.service.store.timelineRecords("orders", 1)[0].End)
 }
 
 // TestStopWithoutEnds: where the end of a partition cannot be told, nothing is set back, and nothing stored.
@@ -152,8 +152,22 @@ func TestStopWithoutEnds(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
 	w.plainMirror("orders", 1)
-	appendBatch(t, kafkatest.NewClient(t, kgo.SeedBrokers(w.seeds...)), "orders", 0, -1, 3)
 	w.commit("g", "orders", "", 10)
+	w.destination.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		w.destination.KeepControl()
+		resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
+		for _, t := range req.(*kmsg.ListOffsetsRequest).Topics {
+			rt := kmsg.NewListOffsetsResponseTopic()
+			rt.Topic = t.Topic
+			for _, p := range t.Partitions {
+				rp := kmsg.NewListOffsetsResponseTopicPartition()
+				rp.Partition, rp.ErrorCode = p.Partition, kerr.InvalidRequest.Code
+				rt.Partitions = append(rt.Partitions, rp)
+			}
+			resp.Topics = append(resp.Topics, rt)
+		}
+		return resp, nil, true
+	})
 	r := w.failover("orders", Event{})
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 	require.EqualValues(t, 10, w.committed("g", "orders", 0).At)

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"klink/internal/jsonbound"
 	"klink/protocol/timeline"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -15,14 +16,17 @@ import (
 // StateTopic is the compacted topic of the destination that holds all links, mirrors and timelines.
 const StateTopic = "_klink_state"
 
-// stateTransactionalID fences the writers of the state topic against each other.
-const stateTransactionalID = "klink-state"
+// stateTransactionalID fences the writers of the state topic against each other. It begins with the prefix of klink's own
+// names, so that no client can take it through klink. All writers of a state topic must use the same id: a klink that uses
+// another one is not fenced. Builds before the first release used "klink-state"; docs/operations.md says how to replace them.
+const stateTransactionalID = "_klink_state"
 
 // Store keeps links, mirrors and timelines in the state topic and in memory. What several instances do to one topic is
 // as if they had done it one after the other; see casLog.
 //
 // A record that cannot be read makes its key broken: it is logged and counted, shown as FAILED, and left alone by
-// everything but its deletion.
+// everything but its deletion. What it said is not known, so the worst is assumed: a mirror is read-only and does not go on, a
+// partition without its timeline, or without its checkpoint, is not copied, an instance is waited for.
 type Store struct {
 	log    *casLog
 	key    *SecretsKey
@@ -38,13 +42,17 @@ type Store struct {
 
 // records are the decoded records by name. The records are immutable.
 type records struct {
-	links     map[string]*linkRecord
-	mirrors   map[string]*mirrorRecord
-	timelines map[string]map[int32]*timelineRecord // by topic and partition
+	links   map[string]*linkRecord
+	mirrors map[string]*mirrorRecord
+	// partitions are those of all mirrors.
+	partitions int64
+	timelines  map[string]map[int32]*timelineRecord // by topic and partition
 	// checkpoints by topic and partition, those of earlier mirrors of the topic included.
 	checkpoints map[string]map[int32]*checkpointRecord
 	offsets     map[string]*offsetsRecord        // by link
 	acls        map[string]map[int32]*aclsRecord // by link and bucket
+	instances   map[string]*instanceRecord       // by id
+	group       *groupRecord                     // nil = there is none
 	broken      map[string]error                 // by key
 }
 
@@ -83,9 +91,10 @@ func newStore(key *SecretsKey, logger *slog.Logger) *Store {
 		records: records{
 			links: map[string]*linkRecord{}, mirrors: map[string]*mirrorRecord{},
 			timelines: map[string]map[int32]*timelineRecord{}, checkpoints: map[string]map[int32]*checkpointRecord{},
-			offsets: map[string]*offsetsRecord{},
-			acls:    map[string]map[int32]*aclsRecord{},
-			broken:  map[string]error{},
+			offsets:   map[string]*offsetsRecord{},
+			acls:      map[string]map[int32]*aclsRecord{},
+			instances: map[string]*instanceRecord{},
+			broken:    map[string]error{},
 		},
 		live:  map[timelineAt]*timeline.Partition{},
 		state: newStateCache(),
@@ -133,21 +142,35 @@ func (s *Store) takeChanged() bool {
 func (s *Store) Broken() int64 { return s.broken.Load() }
 
 // apply takes one record of the topic. Called with the log's lock held.
-func (s *Store) apply(key string, value []byte) {
+func (s *Store) apply(key string, value []byte, offset int64) {
 	k, err := parseRecordKey([]byte(key))
 	if err == errForeignKey {
 		return
 	}
+	wasBroken := s.records.broken[key] != nil
 	delete(s.records.broken, key)
+	if err == nil && value != nil {
+		err = jsonbound.Check(value, recordLimits(k.Kind))
+		if err != nil {
+			_ = s.applyParsed(k, nil) // what was known is not so any more
+		}
+	}
 	if err == nil {
 		err = s.applyParsed(k, value)
 	}
 	if err != nil && value != nil {
 		s.broken.Add(1)
-		s.records.broken[key] = err
-		s.logger.Error("a record of the state topic cannot be read and is left alone", "topic", StateTopic, "key", key, "error", err)
+		s.records.broken[key] = brokenRecord(key, offset, err)
+		s.logger.Error("a record of the state topic cannot be read; what it is about counts as FAILED", "topic", StateTopic, "key", key, "offset", offset, "error", err,
+			"advice", "delete the link or topic through klink, or write a good record, or one without a value, to the key")
 	}
-	if k.Kind == kindCheckpoint || k.Kind == kindOffsets || k.Kind == kindACLs {
+	switch k.Kind {
+	case kindCheckpoint:
+		if wasBroken || s.records.broken[key] != nil {
+			break // it shows
+		}
+		return
+	case kindOffsets, kindACLs, kindInstance, kindGroup:
 		return
 	}
 	s.changed = true
@@ -171,6 +194,9 @@ func (s *Store) applyParsed(k recordKey, value []byte) error {
 		s.records.links[k.Name] = r
 		s.state.links[k.Name] = r.view(k.Name, s.key)
 	case kindMirror:
+		if r := s.records.mirrors[k.Name]; r != nil {
+			s.records.partitions -= int64(r.Partitions)
+		}
 		delete(s.records.mirrors, k.Name)
 		if value == nil {
 			return nil
@@ -179,6 +205,10 @@ func (s *Store) applyParsed(k recordKey, value []byte) error {
 		if err != nil {
 			return err
 		}
+		if s.records.partitions+int64(r.Partitions) > maxStatePartitions {
+			return fmt.Errorf("with its %d partitions there would be more than %d of all mirrors", r.Partitions, maxStatePartitions)
+		}
+		s.records.partitions += int64(r.Partitions)
 		s.records.mirrors[k.Name] = r
 	case kindTimeline:
 		return s.applyTimeline(k, value)
@@ -196,8 +226,33 @@ func (s *Store) applyParsed(k recordKey, value []byte) error {
 		s.records.offsets[k.Name] = r
 	case kindACLs:
 		return s.applyACLs(k, value)
+	case kindInstance:
+		delete(s.records.instances, k.Name)
+		if value == nil {
+			return nil
+		}
+		r, err := decodeInstance(value)
+		if err != nil {
+			return err
+		}
+		s.records.instances[k.Name] = r
+	case kindGroup:
+		s.records.group = nil
+		if value == nil {
+			return nil
+		}
+		r, err := decodeGroup(value)
+		if err != nil {
+			return err
+		}
+		s.records.group = r
 	default:
 		return fmt.Errorf("%s: unknown kind", k.Kind)
 	}
 	return nil
+}
+
+// brokenRecord says which record cannot be read, and why.
+func brokenRecord(key string, offset int64, err error) error {
+	return fmt.Errorf("key %.300s, offset %d: %w", key, offset, err)
 }

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -37,6 +38,7 @@ func (s *Store) State() *State {
 	state := &State{
 		Links: maps.Clone(s.state.links), Mirrors: map[string]*Mirror{},
 		Timelines: map[string][]*timeline.Partition{}, uncreated: map[string][]*timeline.Partition{},
+		recorded: map[string]int64{},
 	}
 	for topic, r := range s.records.mirrors {
 		if s.state.mirrors[topic] == nil {
@@ -44,6 +46,9 @@ func (s *Store) State() *State {
 			s.state.timelines[topic] = s.timelines(topic, r)
 		}
 		state.Mirrors[topic] = s.state.mirrors[topic]
+		if !r.Created {
+			state.recorded[topic] = s.log.offsets[mirrorKey(topic)]
+		}
 		switch ts := s.state.timelines[topic]; {
 		case ts == nil:
 		case r.Created:
@@ -66,10 +71,14 @@ func (s *Store) timelines(topic string, r *mirrorRecord) []*timeline.Partition {
 		return nil
 	}
 	ts := make([]*timeline.Partition, r.Partitions)
+	var none *timeline.Partition // one for all of them: there may be very many, of a record that klink did not write
 	for p := range ts {
 		ts[p] = s.liveTimeline(timelineAt{topic, int32(p)})
 		if ts[p] == nil {
-			ts[p] = timeline.New(0, 0, outOfRange)
+			if none == nil {
+				none = timeline.New(0, 0, outOfRange)
+			}
+			ts[p] = none
 		}
 	}
 	return ts
@@ -82,7 +91,7 @@ func (s *Store) addBroken(state *State, key string, err error) {
 	if parseErr != nil {
 		return
 	}
-	const advice = "the record in " + StateTopic + " cannot be read: "
+	const advice = "a record in " + StateTopic + " cannot be read; delete it through klink, or write a good one to its key: "
 	switch k.Kind {
 	case kindLink:
 		state.Links[k.Name] = &Link{
@@ -90,22 +99,32 @@ func (s *Store) addBroken(state *State, key string, err error) {
 			ErrorMessage: advice + err.Error(),
 		}
 	case kindMirror:
-		state.Mirrors[k.Name] = &Mirror{
+		m := &Mirror{
 			Topic: k.Name, SourceTopic: k.Name, State: MirrorFailed, Error: ErrInternal, ErrorMessage: advice + err.Error(), Created: true,
 		}
+		state.Mirrors[k.Name] = m
 		highest := int32(-1)
 		for p := range s.records.timelines[k.Name] {
 			highest = max(highest, p)
 		}
+		if errors.Is(err, errStampFormat) {
+			m.Error, m.ErrorMessage = ErrStampFormat, errStampFormat.Error()
+			state.Timelines[k.Name] = slices.Repeat([]*timeline.Partition{timeline.New(0, 0, outOfRange)}, int(highest)+1)
+			return
+		}
 		state.Timelines[k.Name] = s.timelines(k.Name, &mirrorRecord{Partitions: highest + 1})
-	case kindTimeline:
+	case kindTimeline, kindCheckpoint:
 		m := state.Mirrors[k.Name]
 		if m == nil || m.State == MirrorStopped || m.State == MirrorPendingStopped || m.Error != ErrNone {
 			return
 		}
 		failed := *m
 		failed.State, failed.Error = MirrorFailed, ErrInternal
-		failed.ErrorMessage = fmt.Sprintf("the timeline of partition %d in %s cannot be read, so its offsets are out of range: %s", k.Partition, StateTopic, err)
+		what := "timeline of partition %d in %s cannot be read, so its offsets are out of range: %s"
+		if k.Kind == kindCheckpoint {
+			what = "checkpoint of partition %d in %s cannot be read, so it may not be known where it goes on; write one without a value to the key if the partition has records: %s"
+		}
+		failed.ErrorMessage = fmt.Sprintf("the "+what, k.Partition, StateTopic, err)
 		state.Mirrors[k.Name] = &failed
 	}
 }

@@ -20,7 +20,7 @@ import (
 // storeCluster is an embedded cluster with an empty state topic.
 func storeCluster(t testing.TB) []kgo.Opt {
 	c := kafkatest.Embedded(t, 1)
-	opts := []kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...)}
+	opts := clientOptions(t, c.ListenAddrs()...)
 	kafkatest.CreateTopic(t, kafkatest.NewClient(t, opts...), StateTopic, 1, 1, map[string]string{"cleanup.policy": "compact"})
 	return opts
 }
@@ -149,10 +149,40 @@ func TestUpdatesOfOneBatchSeeEachOther(t *testing.T) {
 	require.Equal(t, 49, count(&refused))
 }
 
+// TestStampFormat: a mirror whose batches have stamps of another version fails by name, is not
+// read, and can be deleted.
+func TestStampFormat(t *testing.T) {
+	opts := storeCluster(t)
+	start, err := (&timelineRecord{Physical: 0, Logical: 70, Floor: 70}).encode()
+	require.NoError(t, err)
+	produceState(t, opts,
+		"mirror/old", `{"version":1,"id":"x","link":"l","source_topic":"old","state":"ACTIVE","partitions":2,"created":true}`,
+		"timeline/old/0", string(start),
+		"timeline/old/1", string(start),
+	)
+	s := openStore(t, opts, nil)
+	state := s.State()
+	m := state.Mirrors["old"]
+	require.Equal(t, MirrorFailed, m.State)
+	require.Equal(t, ErrStampFormat, m.Error)
+	require.Equal(t, "was made by a development version whose stamps this one does not read; delete the topic and create the mirror anew", m.ErrorMessage)
+	seen := snapshot(state).Mirrors["old"]
+	require.True(t, seen.ReadOnly)
+	require.Len(t, seen.Timelines, 2)
+	for p := range seen.Timelines {
+		require.EqualValues(t, -1, seen.Timelines[p].ToPhysical(75), "no offset can be read")
+	}
+	require.NoError(t, s.Update(context.Background(), func(tx *Tx) error {
+		tx.DeleteMirror("old")
+		return nil
+	}))
+	require.Empty(t, s.State().Mirrors)
+}
+
 // TestBrokenRecordsAreLeftAlone: what cannot be read is counted, shown, not overwritten, and can be deleted.
 func TestBrokenRecordsAreLeftAlone(t *testing.T) {
 	opts := storeCluster(t)
-	good, err := (&mirrorRecord{ID: "x", Link: "l", State: MirrorActive, Partitions: 2, Created: true}).encode()
+	good, err := (&mirrorRecord{Stamp: stampFormat, ID: "x", Link: "l", State: MirrorActive, Partitions: 2, Created: true}).encode()
 	require.NoError(t, err)
 	start, err := (&timelineRecord{Physical: 0, Logical: 70, Floor: 70}).encode()
 	require.NoError(t, err)
@@ -203,7 +233,7 @@ func TestTimelinesMoveInPlace(t *testing.T) {
 			if err := tx.PutTimeline("t", 0, &timelineRecord{Logical: logical, Floor: logical}); err != nil {
 				return err
 			}
-			return tx.PutMirror("t", &mirrorRecord{ID: "1", State: MirrorActive, Partitions: 1, Created: true})
+			return tx.PutMirror("t", &mirrorRecord{Stamp: stampFormat, ID: "1", State: MirrorActive, Partitions: 1, Created: true})
 		}))
 	}
 	put(s, 10)
@@ -275,7 +305,7 @@ func TestCommitInDoubt(t *testing.T) {
 // TestCompactedStateTopic: a store reads to the end of a topic that the cleaner has been over.
 func TestCompactedStateTopic(t *testing.T) {
 	c := kafkatest.Embedded(t, 1)
-	opts := []kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...)}
+	opts := clientOptions(t, c.ListenAddrs()...)
 	kafkatest.CreateTopic(t, kafkatest.NewClient(t, opts...), StateTopic, 1, 1, map[string]string{"cleanup.policy": "compact", "delete.retention.ms": "0"})
 	s := openStore(t, opts, nil)
 	ctx := context.Background()

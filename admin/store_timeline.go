@@ -25,9 +25,8 @@ func (s *Store) applyTimeline(k recordKey, value []byte) error {
 	if before == nil || before.Physical != r.Physical || before.Logical != r.Logical || before.Floor != r.Floor {
 		live.Move(r.Physical, r.Logical, r.Floor)
 	}
-	r.hideIn(live)
 	if r.End != nil && (before == nil || before.End == nil) {
-		live.End(r.End.Physical, r.End.Logical)
+		live.End(r.End.Physical, r.End.Logical, r.End.Straight)
 	}
 	return nil
 }
@@ -78,19 +77,8 @@ func (s *Store) Checkpoint(topic string, partition int32) (Checkpoint, bool) {
 	}
 	return Checkpoint{
 		Topic: topic, Partition: partition, Physical: c.Physical, Logical: c.Logical, Epoch: c.Epoch, EpochEnd: c.EpochEnd,
+		Straight: c.Straight,
 	}, true
-}
-
-// hidden are the stored hidden ranges of a partition.
-func (s *Store) hidden(at timelineAt) (rs []timeline.Range) {
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
-	if r := s.records.timelines[at.topic][at.partition]; r != nil {
-		for _, h := range r.Hidden {
-			rs = append(rs, timeline.Range{From: h[0], To: h[1]})
-		}
-	}
-	return rs
 }
 
 // timelineRecords are the stored timelines of a topic, by partition, to read; nil = there is none.

@@ -39,7 +39,7 @@ func (s *Service) syncACLsOnce(ctx context.Context, name string, validateOnly bo
 	case l.State == LinkPaused || l.State == LinkFailed:
 		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q is %s, so it syncs no ACLs now; `klink link describe %s` says more", name, l.State, name)
 	}
-	src, refused := connectSource(ctx, name, l.Configs)
+	src, refused := connectSource(ctx, s.cfg.LinkFiles, name, l.Configs)
 	if refused != nil {
 		return nil, refused
 	}

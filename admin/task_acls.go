@@ -99,6 +99,7 @@ type aclRun struct {
 	refused aclResults
 
 	wanted      aclSet                  // what the source has
+	leftOut     map[aclBinding]string   // what it has, and is not copied, and why
 	destination aclSet                  // what the destination has
 	noted       map[aclBinding]aclEntry // remembered when the destination was looked at
 	remembered  map[aclBinding]aclEntry // when the plan was made
@@ -115,8 +116,12 @@ func (r *aclRun) look(ctx context.Context) error {
 	if err != nil {
 		return protocol.Errorf(kerr.InvalidConfig, "%s: %s", ConfigACLFilters, err)
 	}
-	r.wanted, err = r.source.acls(ctx, filters)
-	return err
+	found, err := r.source.acls(ctx, filters)
+	if err != nil {
+		return err
+	}
+	r.wanted, r.leftOut = aclGuard{r.s.cfg.OwnPrincipals}.split(found, filters)
+	return nil
 }
 
 // sync makes the destination what it should be. Runs of one klink follow one another, so that no link deletes an ACL that
@@ -370,7 +375,7 @@ func (r *aclRun) errors() []TaskError {
 		}
 		errs = append(errs, n.first)
 	}
-	return errs
+	return append(errs, leftOutNotes(r.leftOut)...)
 }
 
 // aclError says why an ACL could not be created or deleted.

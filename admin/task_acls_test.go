@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 
@@ -154,7 +155,7 @@ func TestACLSync(t *testing.T) {
 const (
 	aliceReads  = "TOPIC LITERAL orders User:alice * READ ALLOW"
 	bobWrites   = "TOPIC PREFIXED ord User:bob 10.0.0.1 WRITE DENY"
-	carolReads  = "TOPIC LITERAL * User:carol * READ ALLOW"
+	carolReads  = "TOPIC LITERAL * User:carol * DESCRIBE ALLOW"
 	groupOfBob  = "GROUP LITERAL g User:bob * READ ALLOW"
 	localsGroup = "GROUP LITERAL g User:local * READ ALLOW"
 )
@@ -214,7 +215,7 @@ func testACLSync(t *testing.T, a *aclWorld, link func(configs ...string)) {
 func (w *aclWorld) run(s *Service, link string) *aclRun {
 	w.t.Helper()
 	l := s.State().Links[link]
-	src, err := connectSource(context.Background(), link, l.Configs)
+	src, err := connectSource(context.Background(), kafkaclient.Files{}, link, l.Configs)
 	require.Nil(w.t, err)
 	w.t.Cleanup(src.close)
 	require.NoError(w.t, s.store.Fence(context.Background())) // or it would find out only when it decides
@@ -443,7 +444,7 @@ func TestOneLookIsNotEnough(t *testing.T) {
 	a.taskSince("l", began)
 	a.has(aliceReads)
 	l := a.service.State().Links["l"]
-	src, refused := connectSource(context.Background(), "l", l.Configs)
+	src, refused := connectSource(context.Background(), kafkaclient.Files{}, "l", l.Configs)
 	require.Nil(t, refused)
 	defer src.close()
 	run := &taskRun{link: l, source: src}

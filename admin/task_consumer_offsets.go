@@ -45,7 +45,7 @@ func (s *Service) syncOffsetsOf(ctx context.Context, l *Link, topics []string) [
 	if len(mirrors) == 0 {
 		return nil
 	}
-	source, err := connectSource(ctx, l.Name, l.Configs)
+	source, err := connectSource(ctx, s.cfg.LinkFiles, l.Name, l.Configs)
 	if err != nil {
 		return []TaskError{taskError(err)}
 	}

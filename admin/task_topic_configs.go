@@ -100,7 +100,9 @@ func (s *Service) followConfigs(ctx context.Context, l *Link, topic string, sour
 	}
 	change := map[string]*string{}
 	for name, value := range want {
-		if now, ok := mirror[name]; !ok || now.null || now.value != value {
+		now, ok := mirror[name]
+		_, own := overridden[name]
+		if !ok || now.null || now.value != value || own && !now.explicit {
 			change[name] = &value
 		}
 	}

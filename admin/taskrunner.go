@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
+	"klink/internal/kafkaclient"
 	"klink/protocol"
 )
 
@@ -151,7 +153,7 @@ func (t *taskRunner) runLink(ctx context.Context, l *Link) {
 			errs := t.runOnce(ctx, task, run, &src)
 			memory[task] = run.memory
 			wait := task.every(l)
-			if len(errs) > 0 {
+			if failed(errs) {
 				wait = min(wait, taskRetry)
 			}
 			due[task] = time.Now().Add(wait)
@@ -184,7 +186,7 @@ func (t *taskRunner) runOnce(ctx context.Context, task *task, run *taskRun, src 
 			errs = []TaskError{{ErrInternal, fmt.Sprintf("internal error: %v", p)}}
 		}
 	}()
-	if err := reachSource(ctx, run.link, src); err != nil {
+	if err := reachSource(ctx, t.s.cfg.LinkFiles, run.link, src); err != nil {
 		return []TaskError{*err}
 	}
 	run.source = *src
@@ -203,12 +205,12 @@ func (t *taskRunner) runOnce(ctx context.Context, task *task, run *taskRun, src 
 
 // reachSource makes sure that the source answers, and that it is the right one, before a run relies on it: a task may have
 // nothing to ask for, and must not count as done while the source is away. After an error src is nil.
-func reachSource(ctx context.Context, l *Link, src **source) *TaskError {
+func reachSource(ctx context.Context, files kafkaclient.Files, l *Link, src **source) *TaskError {
 	ctx, cancel := context.WithTimeout(ctx, taskConnectTimeout)
 	defer cancel()
 	var failed *protocol.Error
 	if *src == nil {
-		*src, failed = connectSource(ctx, l.Name, l.Configs)
+		*src, failed = connectSource(ctx, files, l.Name, l.Configs)
 	} else if failed = (*src).identify(ctx); failed != nil {
 		(*src).close()
 		*src = nil
@@ -239,7 +241,7 @@ func (t *taskRunner) note(l *Link, task *task, errs []TaskError) {
 	}
 	now := t.s.cfg.Now()
 	next := &TaskStatus{Name: task.name, Errors: errs, LastRun: now, LastSuccess: now}
-	if len(errs) > 0 {
+	if failed(errs) {
 		next.LastSuccess = time.Time{}
 		if last := of[task.name]; last != nil {
 			next.LastSuccess = last.LastSuccess
@@ -249,6 +251,11 @@ func (t *taskRunner) note(l *Link, task *task, errs []TaskError) {
 		}
 	}
 	of[task.name] = next
+}
+
+// failed says whether a run has left something undone, but for what it must not do.
+func failed(errs []TaskError) bool {
+	return slices.ContainsFunc(errs, func(e TaskError) bool { return e.Code != ErrLeftOut })
 }
 
 // TasksOf are the tasks of a link, none if there is no such link.
@@ -287,7 +294,7 @@ func (s *Service) linkTasks(l *Link) []TaskStatus {
 			status.State, status.Errors = TaskNotConfigured, nil
 		case l.State == LinkPaused || l.State == LinkFailed:
 			status.State = TaskPaused
-		case len(status.Errors) > 0:
+		case failed(status.Errors):
 			status.State = TaskInError
 		}
 		list = append(list, status)

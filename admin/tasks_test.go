@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
 	"klink/protocol"
 	"klink/protocol/linkapi"
@@ -205,31 +206,31 @@ func TestReachSource(t *testing.T) {
 	configs := map[string]string{ConfigBootstrapServers: faults.Addr()}
 	link := &Link{Name: "l", Configs: configs}
 	var src *source
-	require.Nil(t, reachSource(t.Context(), link, &src))
+	require.Nil(t, reachSource(t.Context(), kafkaclient.Files{}, link, &src))
 	first := src
 	require.NotNil(t, first)
-	require.Nil(t, reachSource(t.Context(), link, &src))
+	require.Nil(t, reachSource(t.Context(), kafkaclient.Files{}, link, &src))
 	require.Same(t, first, src, "a connection that works is kept")
 
-	err := reachSource(t.Context(), &Link{Name: "l", Configs: configs, SourceClusterID: "another"}, &src)
+	err := reachSource(t.Context(), kafkaclient.Files{}, &Link{Name: "l", Configs: configs, SourceClusterID: "another"}, &src)
 	require.Equal(t, &TaskError{ErrSourceClusterChanged, "cluster faulty answers at bootstrap.servers, but the link was made for cluster another"}, err)
 	require.Nil(t, src)
 
-	require.Nil(t, reachSource(t.Context(), link, &src))
+	require.Nil(t, reachSource(t.Context(), kafkaclient.Files{}, link, &src))
 	faults.Stall()
 	silent, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	err = reachSource(silent, link, &src)
+	err = reachSource(silent, kafkaclient.Files{}, link, &src)
 	require.NotNil(t, err)
 	require.Equal(t, ErrTimeout, err.Code, err.Message)
 	require.Nil(t, src)
 	faults.Resume()
-	require.Nil(t, reachSource(t.Context(), link, &src))
+	require.Nil(t, reachSource(t.Context(), kafkaclient.Files{}, link, &src))
 	src.close()
 
 	guarded := kafkatest.Embedded(t, 1, kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "right"))
 	src = nil
-	err = reachSource(t.Context(), &Link{Name: "l", Configs: map[string]string{
+	err = reachSource(t.Context(), kafkaclient.Files{}, &Link{Name: "l", Configs: map[string]string{
 		ConfigBootstrapServers: guarded.ListenAddrs()[0], "security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN",
 		"sasl.jaas.config": `org.apache.kafka.common.security.plain.PlainLoginModule required username="u" password="wrong";`,
 	}}, &src)

@@ -2,11 +2,8 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
-
-	"klink/protocol/timeline"
 
 	"klink/protocol"
 
@@ -17,7 +14,7 @@ import (
 // from everybody, as what they say of a log stays true: they only go up.
 
 // changeTimeline stores a change of a partition's timeline. The record that change gets is its own.
-func (s *Service) changeTimeline(ctx context.Context, topic string, partition int32, change func(tx *Tx, m *mirrorRecord, r *timelineRecord) error) error {
+func (s *Service) changeTimeline(ctx context.Context, topic string, partition int32, change func(r *timelineRecord) error) error {
 	return s.update(ctx, func(tx *Tx) error {
 		m, err := tx.Mirror(topic)
 		if err != nil {
@@ -37,7 +34,7 @@ func (s *Service) changeTimeline(ctx context.Context, topic string, partition in
 			return fmt.Errorf("partition %d of mirror topic '%s' has no timeline in %s", partition, topic, StateTopic)
 		}
 		t = t.clone()
-		if err := change(tx, m, t); err != nil {
+		if err := change(t); err != nil {
 			return err
 		}
 		return tx.PutTimeline(topic, partition, t)
@@ -71,6 +68,7 @@ func (s *Service) Checkpoint(ctx context.Context, checkpoints []Checkpoint) erro
 			}
 			if err := tx.putCheckpoint(at, &checkpointRecord{
 				Version: recordVersion, Mirror: m.ID, Physical: c.Physical, Logical: c.Logical, Epoch: c.Epoch, EpochEnd: c.EpochEnd,
+				Straight: c.Straight,
 			}); err != nil {
 				return err
 			}
@@ -90,58 +88,14 @@ func (s *Service) LastCheckpoint(topic string, partition int32) (c Checkpoint, o
 	}
 }
 
-// Hide stores that the physical offsets from from to to, to not included, are never shown, and then hides them in the
-// partition's published timeline. Durable when it returns nil. When there would be too many ranges the mirror is moved to
-// FAILED with FOREIGN_WRITE, and an error says so.
-func (s *Service) Hide(ctx context.Context, topic string, partition int32, from, to int64) error {
-	if from < 0 || to <= from {
-		return fmt.Errorf("hide offsets of partition %d of '%s': %d to %d is no range", partition, topic, from, to)
-	}
-	tooMany := false
-	err := s.changeTimeline(ctx, topic, partition, func(tx *Tx, m *mirrorRecord, r *timelineRecord) error {
-		err := r.hide(from, to)
-		if tooMany = errors.Is(err, errTooManyHidden); tooMany {
-			return moveMirror(tx, topic, m, mirrorInput{Kind: mirrorFailed, Error: ErrForeignWrite, Message: tooManyHidden(partition), Link: linkStatusOf(tx, m.Link)}, s.cfg.Now())
-		}
-		return err
-	})
-	if err == nil && tooMany {
-		return fmt.Errorf("mirror topic '%s' has FAILED: %s: %w", topic, tooManyHidden(partition), errTooManyHidden)
-	}
-	return err
-}
-
-// Hidden are the ranges of physical offsets that are stored as hidden, in order; the slice is the caller's. The published
-// timeline of the partition may have more: readers hide what they meet before the owner does, and that is not durable.
-func (s *Service) Hidden(topic string, partition int32) []timeline.Range {
-	select {
-	case <-s.ready:
-		return s.store.hidden(timelineAt{topic, partition})
-	default:
-		return nil
-	}
-}
-
-func tooManyHidden(partition int32) string {
-	return fmt.Sprintf("somebody else keeps writing to partition %d at the destination: find out who writes to the brokers without klink, and stop it; then delete the topic and create the mirror anew, or fail it over", partition)
-}
-
 // SetAlignment stores from which logical offset on the physical offsets of a partition have not been the logical ones, and
 // why, for people; began = -1 says that they are the same. Durable when it returns nil.
 func (s *Service) SetAlignment(ctx context.Context, topic string, partition int32, began int64, reason string) error {
 	if len(reason) > maxReasonBytes {
 		reason = strings.ToValidUTF8(reason[:maxReasonBytes], "")
 	}
-	return s.changeTimeline(ctx, topic, partition, func(_ *Tx, _ *mirrorRecord, r *timelineRecord) error {
+	return s.changeTimeline(ctx, topic, partition, func(r *timelineRecord) error {
 		r.Alignment = &alignment{Began: max(began, -1), Reason: reason}
 		return nil
-	})
-}
-
-// EndTimeline stores where the mirror of a partition ended, and then ends its published timeline: what is written from
-// physical on has the logical offsets from logical on. Durable when it returns nil. An end is final: another one is an error.
-func (s *Service) EndTimeline(ctx context.Context, topic string, partition int32, physical, logical int64) error {
-	return s.changeTimeline(ctx, topic, partition, func(_ *Tx, _ *mirrorRecord, r *timelineRecord) error {
-		return r.end(topic, partition, position{physical, logical})
 	})
 }

@@ -62,13 +62,86 @@ func checkFollowed(value string) error {
 }
 
 // overridden are the configs that a mirror needs: batches are kept as they are, codec and timestamps included, however old
-// or far in the future.
+// or far in the future. They are set at the topic even where the broker's default is the same, which may change.
 var overridden = map[string]string{
+	messageFormat:                         messageFormatV2, // before Kafka 3.0
 	"compression.type":                    "producer",
 	"message.timestamp.type":              "CreateTime",
 	"message.timestamp.before.max.ms":     "9223372036854775807",
 	"message.timestamp.after.max.ms":      "9223372036854775807",
 	"message.timestamp.difference.max.ms": "9223372036854775807", // before Kafka 3.6
+}
+
+// In an older message format a batch has no place for the stamp: the broker would drop it. Any format from 0.11 on will do,
+// and brokers ignore one that is beyond their inter.broker.protocol.version, so it is the oldest.
+const (
+	messageFormat   = "message.format.version"
+	messageFormatV2 = "0.11.0-IV2"
+)
+
+// formatMatters says whether brokers that have this message.format.version may write another format than v2. From 3.0 on
+// they do not, though they know the config up to 4.0.
+func formatMatters(version string) bool {
+	major, _, _ := strings.Cut(version, ".")
+	n, err := strconv.Atoi(major)
+	return err != nil || n < 3
+}
+
+// A topicConfigKind says what a config does to batches that are appended.
+type topicConfigKind uint8
+
+const (
+	// keepsBatches: batches are stored as they are sent, or are refused only for as long as the config says so.
+	keepsBatches topicConfigKind = iota
+	// rewritesBatches: the broker may store something else.
+	rewritesBatches
+	// refusesBatches: the broker may refuse for good what the source has.
+	refusesBatches
+)
+
+// topicConfigKinds are the topic configs of Apache Kafka 2.4 to 4.3. Clients may not alter those that rewrite or refuse
+// batches. klink sets those that rewrite them. It sets or follows those that refuse them, but for segment.bytes, which is the
+// destination's own. The levels of codecs count only where compression.type names a codec. min.insync.replicas refuses
+// appends only while replicas are missing, which is the destination's to decide.
+var topicConfigKinds = map[string]topicConfigKind{
+	"cleanup.policy":                          refusesBatches, // records without a key, in a compacted topic
+	"compression.gzip.level":                  keepsBatches,
+	"compression.lz4.level":                   keepsBatches,
+	"compression.type":                        rewritesBatches,
+	"compression.zstd.level":                  keepsBatches,
+	"delete.retention.ms":                     keepsBatches,
+	"file.delete.delay.ms":                    keepsBatches,
+	"flush.messages":                          keepsBatches,
+	"flush.ms":                                keepsBatches,
+	"follower.replication.throttled.replicas": keepsBatches,
+	"index.interval.bytes":                    keepsBatches,
+	"leader.replication.throttled.replicas":   keepsBatches,
+	"local.retention.bytes":                   keepsBatches,
+	"local.retention.ms":                      keepsBatches,
+	"max.compaction.lag.ms":                   keepsBatches,
+	"max.message.bytes":                       refusesBatches,
+	"message.downconversion.enable":           keepsBatches, // for consumers before 0.11, which klink does not serve
+	messageFormat:                             rewritesBatches,
+	"message.timestamp.after.max.ms":          refusesBatches,
+	"message.timestamp.before.max.ms":         refusesBatches,
+	"message.timestamp.difference.max.ms":     refusesBatches,
+	"message.timestamp.type":                  rewritesBatches,
+	"min.cleanable.dirty.ratio":               keepsBatches,
+	"min.compaction.lag.ms":                   keepsBatches,
+	"min.insync.replicas":                     keepsBatches,
+	"preallocate":                             keepsBatches,
+	"remote.copy.lag.bytes":                   keepsBatches,
+	"remote.copy.lag.ms":                      keepsBatches,
+	"remote.log.copy.disable":                 keepsBatches,
+	"remote.log.delete.on.disable":            keepsBatches,
+	"remote.storage.enable":                   keepsBatches,
+	"retention.bytes":                         keepsBatches,
+	"retention.ms":                            keepsBatches,
+	"segment.bytes":                           refusesBatches,
+	"segment.index.bytes":                     keepsBatches,
+	"segment.jitter.ms":                       keepsBatches,
+	"segment.ms":                              keepsBatches,
+	"unclean.leader.election.enable":          keepsBatches,
 }
 
 // syncedConfigs are the configs that clients may not alter on a mirror of a link.
@@ -79,6 +152,11 @@ func syncedConfigs(link map[string]string) map[string]bool {
 	}
 	for name := range overridden {
 		m[name] = true
+	}
+	for name, kind := range topicConfigKinds {
+		if kind != keepsBatches {
+			m[name] = true
+		}
 	}
 	return m
 }
@@ -154,10 +232,14 @@ func mirrorConfigs(topic string, follows []string, source, known map[string]topi
 		}
 	}
 	for name, value := range overridden {
-		if _, knows := known[name]; !knows {
+		d, knows := known[name]
+		if !knows || name == messageFormat && !formatMatters(d.value) {
 			continue
 		}
 		configs[name] = value
+		if name == messageFormat {
+			continue // it stays when mirroring stops: the log has stamps, and is translated, in v2 alone
+		}
 		if s, ok := source[name]; !ok || s.null {
 			atStop[name] = nil
 		} else if s.value != value {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 	"klink/router"
@@ -32,6 +33,13 @@ type world struct {
 	snap *router.Snapshot
 }
 
+// clientOptions are those of klink's clients, so that what they ask for and are answered passes the guard.
+func clientOptions(t testing.TB, seeds ...string) []kgo.Opt {
+	opts, err := kafkaclient.Properties{"bootstrap.servers": strings.Join(seeds, ",")}.Options()
+	require.NoError(t, err)
+	return opts
+}
+
 func newWorld(t testing.TB, change ...func(*Config)) *world {
 	w := &world{t: t}
 	w.source = kafkatest.Embedded(t, 1, kfake.ClusterID("source"))
@@ -51,7 +59,7 @@ func (w *world) start(change ...func(*Config)) *Service {
 // startWith is start with something that is done to the service before it runs.
 func (w *world) startWith(prepare func(*Service), change ...func(*Config)) *Service {
 	cfg := Config{
-		Destination: []kgo.Opt{kgo.SeedBrokers(w.destination.ListenAddrs()...)},
+		Destination: clientOptions(w.t, w.destination.ListenAddrs()...),
 		Publish: func(s *router.Snapshot) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -79,7 +87,7 @@ func (w *world) startWith(prepare func(*Service), change ...func(*Config)) *Serv
 // unready starts a service whose destination does not answer.
 func (w *world) unready(address string) *Service {
 	s, err := New(Config{
-		Destination: []kgo.Opt{kgo.SeedBrokers(address)}, Publish: func(*router.Snapshot) {}, Logger: testLogger(w.t),
+		Destination: clientOptions(w.t, address), Publish: func(*router.Snapshot) {}, Logger: testLogger(w.t),
 	})
 	require.NoError(w.t, err)
 	require.NoError(w.t, s.Start(context.Background()))

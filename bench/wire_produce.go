@@ -158,6 +158,3 @@ func (p *producer) once() (int64, error) {
 	p.next = got.BaseOffset + p.records
 	return p.batch, nil
 }
-
-// RecordBatch makes a v2 record batch of exactly size bytes, a multiple of 1 KiB, in records of about a kilobyte that nothing can compress.
-func RecordBatch(size int) []byte { return recordBatch(size, 1) }

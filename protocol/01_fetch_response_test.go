@@ -16,7 +16,8 @@ import (
 	"klink/protocol/timeline"
 )
 
-// v2Batch makes a batch with a right checksum around n bytes that are no records.
+// v2Batch makes a batch with a right checksum around n bytes that are no records. One with a stamp
+// stands at its place.
 func v2Batch(base, producerID int64, epoch, attributes int16, n int) []byte {
 	b := make([]byte, batch.HeaderSize+n)
 	binary.BigEndian.PutUint64(b, uint64(base))
@@ -30,6 +31,9 @@ func v2Batch(base, producerID int64, epoch, attributes int16, n int) []byte {
 		b[i] = byte(i * 7)
 	}
 	binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[21:], crc32.MakeTable(crc32.Castagnoli)))
+	if producerID < -1 {
+		batch.SetPlace(b, base)
+	}
 	return b
 }
 
@@ -102,10 +106,15 @@ func fetchCase(version int16) (physical, logical *kmsg.FetchResponse) {
 			return p
 		}
 		batchAt := func(physical, logical, id int64, epoch int16, size int) []byte {
-			if shown {
-				return v2Batch(logical, id, epoch, map[bool]int16{true: 1 << 3}[epoch&1 != 0], size)
+			attributes := int16(0)
+			if shown && id < -1 && epoch&1 != 0 {
+				attributes = 1 << 3
 			}
-			return v2Batch(physical, id, epoch, 0, size)
+			b := v2Batch(physical, id, epoch, attributes, size)
+			if shown {
+				batch.Header(b).SetBaseOffset(logical)
+			}
+			return b
 		}
 		cut := func(b []byte, n int) []byte { return b[:n] }
 
@@ -295,6 +304,28 @@ func TestFetchResponseOldFormats(t *testing.T) {
 			if _, err := stream(t, &f, frame); err == nil {
 				t.Errorf("passes: %x", bad)
 			}
+		}
+	}
+}
+
+// What is converted has lost its stamp, so a message is shown only where a record is known to be.
+func TestFetchResponseOldFormatsOfAVoidBatch(t *testing.T) {
+	for physical, shown := range map[int64]bool{4: true, 5: false, 7: false, 10: true, 14: true, 15: false} {
+		line := timeline.Open(0, 100, 100)
+		line.LearnProbe(0, 100, 5)
+		line.LearnProbe(10, 105, 5) // void before
+		w, _ := voidWorld(View{Timeline: line, Stamped: true})
+		b := make([]byte, 18)
+		binary.BigEndian.PutUint64(b, uint64(physical))
+		binary.BigEndian.PutUint32(b[8:], 6)
+		resp := kmsg.NewPtrFetchResponse()
+		resp.Version = 2
+		resp.Topics = []kmsg.FetchResponseTopic{{Topic: "mirror", Partitions: []kmsg.FetchResponseTopicPartition{{RecordBatches: b}}}}
+		_, frame := responseFrame(resp)
+		var f FetchResponse
+		f.Reset(2, w)
+		if _, err := stream(t, &f, frame); (err == nil) != shown {
+			t.Errorf("a message at %d: %v", physical, err)
 		}
 	}
 }

@@ -16,7 +16,7 @@ func TranslateListOffsets(frame []byte, h RequestHeader, resolver Resolver) erro
 		for parts := r.Array(); parts > 0 && r.Ok(); parts-- {
 			index := r.Int32()
 			code := r.Span(2)
-			v := viewOf(m, index)
+			v := viewOf(m, index).answered(code)
 			if h.Version == 0 {
 				offsets := r.Span(8 * r.Array())
 				for ; len(offsets) > 0; offsets = offsets[8:] {
@@ -117,6 +117,10 @@ func FoundOffsets(frame []byte, h RequestHeader, resolver Resolver) (found []Fou
 			break
 		}
 		m, _ := resolver.Topic(name, [16]byte{})
+		topic := ""
+		if m != nil {
+			topic = string(name)
+		}
 		for parts := r.Array(); parts > 0 && r.Ok(); parts-- {
 			f := FoundOffset{Partition: r.Int32()}
 			code := r.Span(2)
@@ -129,7 +133,7 @@ func FoundOffsets(frame []byte, h RequestHeader, resolver Resolver) (found []Fou
 				continue
 			}
 			if f.View = m.View(f.Partition); f.View.Timeline != nil && !f.View.Hidden {
-				f.Topic = string(name)
+				f.Topic = topic
 				found = append(found, f)
 			}
 		}

@@ -7,12 +7,12 @@ import (
 )
 
 // RewriteApiVersions makes an ApiVersions response, v0 to v5, list what klink and the broker both know, and klink's own
-// APIs. Features and everything else stay.
+// APIs if links is true. Features and everything else stay.
 //
 // Version notes: v1 throttle time; v3 flexible, but for the header of the response. A request whose version the broker
 // does not know is answered UNSUPPORTED_VERSION in the format of v0, with no API but ApiVersions; then klink's are not
 // added.
-func RewriteApiVersions(frame []byte, h RequestHeader) ([]byte, error) {
+func RewriteApiVersions(frame []byte, h RequestHeader, links bool) ([]byte, error) {
 	r := Reader{Buf: frame, At: 8, Flexible: h.Version >= 3}
 	if len(frame) < 8 {
 		r.fail()
@@ -41,7 +41,7 @@ func RewriteApiVersions(frame []byte, h RequestHeader) ([]byte, error) {
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	if !unsupported {
+	if links && !unsupported {
 		for _, a := range linkAPIs {
 			kept++
 			apis = appendNoTags(appendAPI(apis, a.Key, a.Min, a.Max), r.Flexible)

@@ -31,8 +31,8 @@ func TestApiVersions(t *testing.T) {
 			}
 			_, frame := responseFrame(resp)
 			h := RequestHeader{Key: 18, Version: version, Flexible: version >= 3}
-			cutShort(t, frame[:13], func(b []byte) error { _, err := RewriteApiVersions(b, h); return err })
-			got, err := RewriteApiVersions(frame, h)
+			cutShort(t, frame[:13], func(b []byte) error { _, err := RewriteApiVersions(b, h, true); return err })
+			got, err := RewriteApiVersions(frame, h, true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -54,7 +54,7 @@ func TestApiVersionsUnsupported(t *testing.T) {
 		k.ApiKey, k.MaxVersion = 18, 9
 		resp.ApiKeys = append(resp.ApiKeys, k)
 		_, frame := responseFrame(resp)
-		got, err := RewriteApiVersions(frame, RequestHeader{Key: 18, Version: version, Flexible: version >= 3})
+		got, err := RewriteApiVersions(frame, RequestHeader{Key: 18, Version: version, Flexible: version >= 3}, true)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,7 +14,7 @@ func TranslateOffsetForLeaderEpoch(frame []byte, h RequestHeader, resolver Resol
 		m := topicByName(&r, resolver)
 		for parts := r.Array(); parts > 0 && r.Ok(); parts-- {
 			code := r.Span(2)
-			v := viewOf(m, r.Int32())
+			v := viewOf(m, r.Int32()).answered(code)
 			if h.Version >= 1 {
 				r.Int32() // leader epoch
 			}

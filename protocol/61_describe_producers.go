@@ -9,7 +9,7 @@ func TranslateDescribeProducers(frame []byte, h RequestHeader, resolver Resolver
 		m := topicByName(&r, resolver)
 		for parts := r.Array(); parts > 0 && r.Ok(); parts-- {
 			v := viewOf(m, r.Int32())
-			r.Int16()  // error code
+			v = v.answered(r.Span(2))
 			r.String() // error message
 			for producers := r.Array(); producers > 0 && r.Ok(); producers-- {
 				// producer id, epoch, last sequence, last timestamp, coordinator epoch

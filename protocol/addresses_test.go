@@ -211,7 +211,7 @@ func FuzzAddresses(f *testing.F) {
 		case 10:
 			out, _, err = RewriteFindCoordinator(frame, h, w, hide)
 		case 18:
-			out, err = RewriteApiVersions(frame, h)
+			out, err = RewriteApiVersions(frame, h, true)
 		case 55:
 			out, err = RewriteDescribeQuorum(frame, h, w)
 		case 60:

@@ -40,7 +40,8 @@ const blankSize = 1 << 30
 type shown struct {
 	any  bool  // a batch has been
 	next int64 // logical offset after the last one
-	// The last batch that had a stamp: what the timeline learns of the partition. records = 0: none had.
+	// The last batch that counts: what the timeline has not learned yet of the partition. records =
+	// 0: there is none.
 	physical, logical, records int64
 }
 
@@ -58,10 +59,16 @@ func (f *FetchResponse) nextBatch() {
 // endRecords is called where the last batch of a partition that can be read has passed its header.
 func (f *FetchResponse) endRecords() {
 	f.recs = 0
+	f.learn()
+	f.afterRecords()
+}
+
+// learn teaches the timeline the last batch that was shown.
+func (f *FetchResponse) learn() {
 	if s := &f.shown; s.records > 0 {
 		f.view.Timeline.Learn(s.physical, s.logical, s.records)
+		s.records = 0
 	}
-	f.afterRecords()
 }
 
 // batchSize is the size of the token at the beginning of a batch.
@@ -93,18 +100,17 @@ func (f *FetchResponse) batch(b []byte) error {
 // A batch of a mirror is shown at the offset of its stamp. It is voided, so that no client sees its records, if it does not
 // belong there:
 //
-//   - It has no stamp, so somebody wrote it to the destination around klink.
-//   - It lies in a hidden range of the timeline.
+//   - It does not count (batch.Counts): somebody wrote it to the destination around klink, or it is an append of klink's that
+//     came a second time, too late, or behind one that was refused.
+//   - Its offset is below what this response has shown, though the offsets of a log only grow. (The first batch of a
+//     response may begin below the offset of the request; every client skips what is below that.)
 //   - It is a filler, which uses offsets up (batch.Filler).
-//   - All of it has been shown in this response before: an append was doubled. Doubled are whole batches always. One that was
-//     shown in an earlier response needs no voiding: it ends at or below the offset of the request, and every client skips
-//     what is below that. The first batch of a response may begin below it in any case.
 //   - It stands behind the end of a stopped mirror, and has a stamp: a request that klink took for lost was carried out after
 //     the stop. Nothing but klink writes producer ids below -1. The offsets that it has taken are a hole, over which
 //     readers go: the void batch stands at the last of them.
 //
-// What is met for the first time is hidden in the timeline, so that no reader is sent there again: a reader at the end
-// of the log would otherwise get the same void batch again and again.
+// The timeline learns where void batches are, so that no reader is sent there again: a reader at
+// the end of the log would otherwise get the same one again and again.
 func (f *FetchResponse) showBatch(b []byte) (size int, err error) {
 	if b[magicAt] < 2 {
 		return f.showOld(b)
@@ -120,25 +126,21 @@ func (f *FetchResponse) showBatch(b []byte) (size int, err error) {
 	if physical < 0 || records < 1 {
 		return 0, fmt.Errorf("%w: batch of %d records at offset %d", ErrMalformed, records, physical)
 	}
-	if line.IsHidden(physical) {
-		return size, f.voidBatch(h)
-	}
-	if !f.view.Stamped && line.Ended(physical) {
-		if _, _, _, late := batch.ReadStamp(b); late && line.Behind(physical) {
-			last := line.BaseToLogical(physical) + records - 1
-			f.shown.any, f.shown.next = true, last+1
-			return size, f.voidAt(h, last)
-		}
-		return size, f.show(b, line.BaseToLogical(physical), records)
-	}
 	logical, flags, _, stamped := batch.ReadStamp(b)
-	switch {
-	case stamped && flags&batch.FlagFiller != 0:
-		return size, f.voidBatch(h)
-	case !stamped, f.shown.any && logical+records <= f.shown.next:
-		if f.view.Stamped {
-			_ = line.Hide(physical, physical+records) // or it is met again
+	if !f.view.Stamped && line.Behind(physical) {
+		logical = line.BaseToLogical(physical)
+		if stamped {
+			f.shown.any, f.shown.next = true, logical+records
+			return size, f.voidAt(h, logical+records-1)
 		}
+		return size, f.show(b, logical, records)
+	}
+	switch {
+	case !batch.Counts(b), f.shown.any && logical < f.shown.next:
+		f.learn() // what comes next at physical
+		line.LearnVoid(physical, physical+records)
+		return size, f.voidBatch(h)
+	case flags&batch.FlagFiller != 0:
 		return size, f.voidBatch(h)
 	}
 	f.shown.physical, f.shown.logical, f.shown.records = physical, logical, records
@@ -155,7 +157,7 @@ func (f *FetchResponse) show(b []byte, logical, records int64) error {
 func (f *FetchResponse) voidBatch(h batch.Header) error {
 	next := f.shown.next
 	if !f.shown.any {
-		next = f.view.Timeline.BaseToLogical(h.BaseOffset())
+		next = f.view.Timeline.ToLogical(h.BaseOffset()) // not what is only announced
 	}
 	return f.voidAt(h, next-1)
 }
@@ -186,12 +188,11 @@ func (f *FetchResponse) showOld(b []byte) (size int, err error) {
 		return 0, fmt.Errorf("%w: message of %d bytes at offset %d", ErrMalformed, size, physical)
 	case b[magicAt] == 0 && b[oldAttributesAt]&oldCodecMask != 0:
 		return 0, errors.New("the broker sent compressed messages of format v0, in which offsets cannot be translated; use Fetch v2 or later")
-	case f.view.Timeline.IsHidden(physical):
-		return 0, fmt.Errorf("a message at offset %d of the destination which klink did not write; use Fetch v4 or later", physical)
 	}
-	if _, _, ok := f.view.Timeline.FindRecord(physical); !ok {
+	logical, ok := f.view.Timeline.RecordAt(physical)
+	if !ok {
 		return 0, fmt.Errorf("a message at offset %d of the destination without a stamp that says its offset; use Fetch v4 or later", physical)
 	}
-	f.baseToLogical(b)
+	binary.BigEndian.PutUint64(b, uint64(logical))
 	return size, nil
 }

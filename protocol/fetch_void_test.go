@@ -18,15 +18,14 @@ import (
 func voidWorld(v View) (*world, *timeline.Partition) {
 	w := newWorld()
 	if v.Timeline == nil {
-		v.Timeline = timeline.New(0, 100, 100)
-		v.Timeline.Own(0, 100, 100)
-		v.Timeline.Extend(0, 100, 10)
+		v.Timeline = timeline.Open(0, 100, 100)
 	}
 	w.mirrors["mirror"] = fakeMirror{v}
 	return w, v.Timeline
 }
 
-// records makes a batch of n records at a physical offset with room for size bytes of records. logical < 0: no stamp.
+// recordsAt makes a batch of n records at a physical offset, its place, with room for size bytes of
+// records. logical < 0: no stamp.
 func recordsAt(physical, logical int64, n, size int, flags int16) []byte {
 	id := -2 - logical
 	if logical < 0 {
@@ -38,7 +37,22 @@ func recordsAt(physical, logical int64, n, size int, flags int16) []byte {
 	return b
 }
 
-// What becomes of batches that do not belong into a mirror, in whatever pieces they come.
+// landed is a batch that was to land elsewhere.
+func landed(physical int64, b []byte) []byte {
+	b = bytes.Clone(b)
+	batch.Header(b).SetBaseOffset(physical)
+	return b
+}
+
+// markerAt makes a marker that fills the hole at a logical offset.
+func markerAt(physical, logical int64) []byte {
+	b := v2Batch(physical, -1, 0, 1<<5, 17)
+	binary.BigEndian.PutUint64(b[43:], uint64(-2-logical))
+	return b
+}
+
+// What becomes of batches that do not belong into a mirror, in whatever pieces they come. wants are
+// where the next request for an offset is sent.
 func TestFetchResponseVoids(t *testing.T) {
 	show := func(b []byte, logical int64) []byte {
 		b = bytes.Clone(b)
@@ -54,63 +68,105 @@ func TestFetchResponseVoids(t *testing.T) {
 	}
 	first, second := recordsAt(0, 100, 10, 80, 0), recordsAt(11, 110, 5, 300, 0)
 	foreign, small := recordsAt(10, -1, 1, 50, 0), recordsAt(10, -1, 1, 9, 0)
-	doubled, filler := recordsAt(16, 110, 5, 300, 0), recordsAt(21, 115, 3, 40, batch.FlagFiller)
+	doubled, filler := landed(16, second), recordsAt(21, 115, 3, 40, batch.FlagFiller)
 	producer := recordsAt(10, -1, 1, 50, 0)
 	binary.BigEndian.PutUint64(producer[43:], 4000)
+	refused := recordsAt(10, 110, 4, 80, 0) // never came; the next one was on its way behind it
+	late := landed(10, recordsAt(14, 114, 3, 80, 0))
+	again := recordsAt(13, 110, 4, 80, 0)
+	aligned := func() View { return View{Timeline: timeline.Open(0, 0, 0)} }
+	var six []byte
+	for i := range int64(600) {
+		six = append(six, recordsAt(10+i, -1, 1, 20, 0)...)
+	}
+	sixVoid := func() (out []byte) {
+		for w := batch.Walk(bytes.Clone(six)); w.Next(); {
+			out = append(out, void(w.Batch(), 109)...)
+		}
+		return out
+	}()
+	type asks map[int64]int64
 	for _, c := range []struct {
 		name      string
 		got, want [][]byte
-		view      View
-		hidden    []timeline.Range
+		view      func() View // nil = that of voidWorld
 		voided    int
+		next      asks
 		err       string
+		long      bool
 	}{
 		{
-			name: "nothing", got: [][]byte{first, second}, want: [][]byte{show(first, 100), show(second, 110)},
+			name: "nothing", got: [][]byte{first, second}, want: [][]byte{show(first, 100), show(second, 110)}, next: asks{115: 16},
 		},
 		{
 			name: "a foreign batch between two", got: [][]byte{first, foreign, second},
-			want:   [][]byte{show(first, 100), void(foreign, 109), show(second, 110)},
-			hidden: []timeline.Range{{From: 10, To: 11}}, voided: 1,
+			want: [][]byte{show(first, 100), void(foreign, 109), show(second, 110)}, voided: 1, next: asks{109: 9, 110: 11, 115: 16},
 		},
 		{
-			name: "one of an idempotent producer", got: [][]byte{first, producer},
-			want:   [][]byte{show(first, 100), void(producer, 109)},
-			hidden: []timeline.Range{{From: 10, To: 11}}, voided: 1,
+			name: "one of an idempotent producer, at the end", got: [][]byte{first, producer},
+			want: [][]byte{show(first, 100), void(producer, 109)}, voided: 1, next: asks{110: 11},
 		},
 		{
-			name: "it comes first", got: [][]byte{foreign, second},
-			want:   [][]byte{void(foreign, 109), show(second, 110)},
-			hidden: []timeline.Range{{From: 10, To: 11}}, voided: 1,
+			name: "it comes first, at the begin of the log", got: [][]byte{landed(0, foreign), recordsAt(1, 100, 5, 300, 0)},
+			want: [][]byte{void(landed(0, foreign), 99), show(recordsAt(1, 100, 5, 300, 0), 100)}, voided: 1, next: asks{100: 1, 105: 6},
+		},
+		{
+			name: "where nothing is known", got: [][]byte{foreign, second},
+			want: [][]byte{void(foreign, 99), show(second, 110)}, voided: 1, next: asks{110: 11},
 		},
 		{
 			name: "cut in its records", got: [][]byte{first, foreign[:80]},
-			want:   [][]byte{show(first, 100), void(foreign, 109)[:80]},
-			hidden: []timeline.Range{{From: 10, To: 11}}, voided: 1,
+			want: [][]byte{show(first, 100), void(foreign, 109)[:80]}, voided: 1, next: asks{110: 11},
 		},
 		{
 			name: "cut behind its header, and in one", got: [][]byte{first, foreign[:61]},
-			want:   [][]byte{show(first, 100), void(foreign, 109)[:61]},
-			hidden: []timeline.Range{{From: 10, To: 11}}, voided: 1,
+			want: [][]byte{show(first, 100), void(foreign, 109)[:61]}, voided: 1, next: asks{110: 11},
 		},
 		{
 			name: "followed by less than a header", got: [][]byte{first, foreign, second[:13]},
-			want:   [][]byte{show(first, 100), void(foreign, 109), second[:13]},
-			hidden: []timeline.Range{{From: 10, To: 11}}, voided: 1,
+			want: [][]byte{show(first, 100), void(foreign, 109), second[:13]}, voided: 1, next: asks{110: 11},
 		},
 		{
-			name: "a doubled append, and a filler", got: [][]byte{first, second, doubled, filler},
-			want:   [][]byte{show(first, 100), show(second, 110), void(doubled, 114), void(filler, 114)},
-			hidden: []timeline.Range{{From: 16, To: 21}}, voided: 2,
+			name: "a doubled append, and a filler", got: [][]byte{first, foreign, second, doubled, filler},
+			want:   [][]byte{show(first, 100), void(foreign, 109), show(second, 110), void(doubled, 114), void(filler, 114)},
+			voided: 3, next: asks{115: 21},
 		},
 		{
-			name: "what was shown earlier is below the request", got: [][]byte{doubled},
-			want: [][]byte{show(doubled, 110)},
+			name: "a doubled append alone", got: [][]byte{doubled}, want: [][]byte{void(doubled, 99)}, voided: 1,
+		},
+		{
+			name: "one behind a refused one, and both again", got: [][]byte{first, late, again, recordsAt(17, 114, 3, 80, 0)},
+			want:   [][]byte{show(first, 100), void(late, 109), show(again, 110), show(recordsAt(17, 114, 3, 80, 0), 114)},
+			voided: 1, next: asks{110: 13, 117: 20},
+		},
+		{
+			name: "one that came when the log had moved on", got: [][]byte{first, foreign, landed(11, refused)},
+			want: [][]byte{show(first, 100), void(foreign, 109), void(landed(11, refused), 109)}, voided: 2, next: asks{110: 15},
+		},
+		{
+			name: "one that is off by what a place cannot tell", got: [][]byte{first, foreign, second, landed(11+1<<24, second)},
+			want:   [][]byte{show(first, 100), void(foreign, 109), show(second, 110), void(landed(11+1<<24, second), 114)},
+			voided: 2, next: asks{110: 11},
+		},
+		{
+			name: "one whose offset falls, in part", got: [][]byte{recordsAt(10, 110, 5, 80, 0), recordsAt(15, 113, 5, 80, 0)},
+			want: [][]byte{show(recordsAt(10, 110, 5, 80, 0), 110), void(recordsAt(15, 113, 5, 80, 0), 114)}, voided: 1, next: asks{115: 20},
+		},
+		{
+			name: "a marker in its place", view: aligned, got: [][]byte{recordsAt(0, 0, 10, 80, 0), markerAt(10, 10), recordsAt(11, 11, 5, 80, 0)},
+			want: [][]byte{recordsAt(0, 0, 10, 80, 0), markerAt(10, 10), recordsAt(11, 11, 5, 80, 0)}, next: asks{16: 16},
+		},
+		{
+			name: "a marker elsewhere", view: aligned, got: [][]byte{recordsAt(0, 0, 10, 80, 0), markerAt(10, 11)},
+			want: [][]byte{recordsAt(0, 0, 10, 80, 0), void(markerAt(10, 11), 9)}, voided: 1, next: asks{10: 11},
 		},
 		{
 			name: "one without room for a marker", got: [][]byte{first, small, second},
-			want:   [][]byte{show(first, 100), void(small, 109), show(second, 110)},
-			hidden: []timeline.Range{{From: 10, To: 11}}, voided: 1,
+			want: [][]byte{show(first, 100), void(small, 109), show(second, 110)}, voided: 1, next: asks{115: 16},
+		},
+		{
+			name: "six hundred", got: [][]byte{first, six, recordsAt(610, 110, 5, 20, 0)}, long: true,
+			want: [][]byte{show(first, 100), sixVoid, show(recordsAt(610, 110, 5, 20, 0), 110)}, voided: 600, next: asks{110: 610, 115: 615},
 		},
 		{
 			name: "no records", got: [][]byte{recordsAt(10, 110, 0, 50, 0)}, err: "batch of 0 records",
@@ -126,7 +182,12 @@ func TestFetchResponseVoids(t *testing.T) {
 			resp.Topics = []kmsg.FetchResponseTopic{{Topic: "mirror", Partitions: []kmsg.FetchResponseTopicPartition{p, q}}}
 			h, frame := responseFrame(resp)
 			check := func(what string, cuts ...int) {
-				w, line := voidWorld(View{Stamped: true})
+				v := View{}
+				if c.view != nil {
+					v = c.view()
+				}
+				v.Stamped = true
+				w, line := voidWorld(v)
 				voided := 0
 				f := FetchResponse{Voided: func(View, int64) { voided++ }}
 				f.Reset(11, w)
@@ -140,11 +201,19 @@ func TestFetchResponseVoids(t *testing.T) {
 				} else if got := readResponse[*kmsg.FetchResponse](t, h, got).Topics[0].Partitions[0].RecordBatches; !bytes.Equal(got, concat(c.want...)) {
 					t.Fatalf("%s: got and want\n%x\n%x", what, got, concat(c.want...))
 				}
-				if fmt.Sprint(line.Hidden()) != fmt.Sprint(c.hidden) || voided != c.voided {
-					t.Fatalf("%s: hidden %v, voided %d", what, line.Hidden(), voided)
+				if voided != c.voided {
+					t.Fatalf("%s: voided %d", what, voided)
+				}
+				for logical, want := range c.next {
+					if got := line.ToPhysical(logical); got != want {
+						t.Fatalf("%s: %d is read from %d, want %d", what, logical, got, want)
+					}
 				}
 			}
 			check("whole")
+			if c.long {
+				return
+			}
 			for at := range frame {
 				check(fmt.Sprintf("cut at %d", at), at)
 			}
@@ -160,19 +229,18 @@ func TestFetchResponseVoids(t *testing.T) {
 	}
 }
 
-// What is known to be hidden is void although it has a stamp, and is no end of a log; behind the end of a stopped mirror
-// everything without a stamp is its own, and what has one came too late; below it only what has a stamp is shown.
+// Behind the end of a stopped mirror everything without a stamp is its own, and what has one came
+// too late, even at its place; below it only what counts is shown.
 func TestFetchResponseOfStoppedMirror(t *testing.T) {
-	line := timeline.New(0, 100, 100)
-	line.Own(0, 100, 100)
+	line := timeline.Open(0, 100, 100)
+	line.Own(0, 100, 100, true)
 	line.Extend(0, 100, 10)
 	line.Extend(10, 120, 5)
-	if err := line.Hide(15, 20); err != nil {
-		t.Fatal(err)
-	}
-	line.End(20, 130)
+	line.SetPhysicalEnd(15)
+	line.Own(20, 125, 125, false)
+	line.End(20, 130, false)
 	w, _ := voidWorld(View{Timeline: line})
-	records := concat(recordsAt(0, 100, 10, 50, 0), recordsAt(10, 120, 5, 50, 0), recordsAt(15, 120, 5, 50, 0),
+	records := concat(recordsAt(0, 100, 10, 50, 0), recordsAt(10, 120, 5, 50, 0), landed(15, recordsAt(10, 120, 5, 50, 0)),
 		recordsAt(20, -1, 3, 50, 0), recordsAt(23, 125, 5, 50, 0), recordsAt(28, -1, 2, 50, 0))
 	resp := kmsg.NewPtrFetchResponse()
 	resp.Version = 11

@@ -49,6 +49,8 @@ func fill(r *rand.Rand, v reflect.Value, field string) {
 		v.SetBool(r.IntN(2) > 0)
 	case reflect.Uint8:
 		v.SetUint(uint64(r.IntN(256)))
+	case reflect.Float64:
+		v.SetFloat(r.Float64())
 	case reflect.Uint16:
 		v.SetUint(uint64(r.IntN(65536)))
 	default:

@@ -110,10 +110,12 @@ const (
 )
 
 func newWorld() *world {
+	stoppedLine := timeline.Open(0, stoppedShift, stoppedShift)
+	stoppedLine.End(0, stoppedShift, true)
 	w := &world{
 		mirrors: map[string]fakeMirror{
 			"mirror":  {{Timeline: timeline.New(0, mirrorShift, mirrorFloor), Stamped: true}, {Timeline: timeline.New(0, 0, 0), Stamped: true}, {Hidden: true}},
-			"stopped": {{Timeline: timeline.New(0, stoppedShift, stoppedShift)}},
+			"stopped": {{Timeline: stoppedLine}},
 		},
 		ids:     map[[16]byte]string{idOf("gone"): ""},
 		brokers: map[int32]fakeAddr{1: {"klink-1", 19093}, 2: {"klink-2", 19094}},

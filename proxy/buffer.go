@@ -24,8 +24,7 @@ var bufferPools [maxBufferBits + 1]sync.Pool
 // newBuffer returns an empty buffer with a capacity of at least n bytes.
 func newBuffer(n int) *buffer {
 	if n > 1<<maxBufferBits {
-		const page = 64 << 10
-		return &buffer{b: make([]byte, 0, (n+page-1)&^(page-1))}
+		return &buffer{b: make([]byte, 0, wholePages(n))}
 	}
 	class := minBufferBits
 	if n > 1<<minBufferBits {
@@ -52,9 +51,48 @@ func (b *buffer) grown(n, hint int) *buffer {
 	if b != nil && n <= cap(b.b) {
 		return b
 	}
+	bigger := newBuffer(b.sizeToGrow(n, hint))
+	if b != nil {
+		bigger.b = append(bigger.b, b.b...)
+		b.free()
+	}
+	return bigger
+}
+
+// size is the capacity, 0 of nil.
+func (b *buffer) size() int {
+	if b == nil {
+		return 0
+	}
+	return cap(b.b)
+}
+
+// grownSize is the capacity of what grown would return.
+func (b *buffer) grownSize(n, hint int) int {
+	if b != nil && n <= cap(b.b) {
+		return cap(b.b)
+	}
+	size := b.sizeToGrow(n, hint)
+	if size > 1<<maxBufferBits {
+		return wholePages(size)
+	}
+	return max(1<<bits.Len(uint(size-1)), 1<<minBufferBits)
+}
+
+// wholePages rounds up what is not worth a pool.
+func wholePages(n int) int {
+	const page = 64 << 10
+	return (n + page - 1) &^ (page - 1)
+}
+
+// sizeToGrow is how many bytes grown asks newBuffer for. A negative hint is one that bounds the size and reserves nothing.
+func (b *buffer) sizeToGrow(n, hint int) int {
 	size := n
 	if b != nil {
 		size = max(n, 2*cap(b.b))
+	}
+	if -hint > n {
+		return min(size, -hint)
 	}
 	if hint > n {
 		trust := trustSmall
@@ -63,12 +101,7 @@ func (b *buffer) grown(n, hint int) *buffer {
 		}
 		size = min(max(size, trust*n), max(hint, n))
 	}
-	bigger := newBuffer(size)
-	if b != nil {
-		bigger.b = append(bigger.b, b.b...)
-		b.free()
-	}
-	return bigger
+	return size
 }
 
 // How many times what has arrived may be reserved for what was announced.

@@ -25,7 +25,8 @@ type Config struct {
 	Advertise string
 	// TLS is used towards clients; nil = plaintext.
 	TLS *tls.Config
-	// UpstreamTLS is used towards brokers; nil = plaintext. Without a ServerName, the host that is dialled is verified.
+	// UpstreamTLS is used towards brokers; nil = plaintext. Without a ServerName, the host that is dialled is verified. It must
+	// have no certificate: a broker that takes it for the client's would take each client for its owner.
 	UpstreamTLS *tls.Config
 	// Dial opens a connection to a broker; it must be a *net.TCPConn or *net.UnixConn. Default: a net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -36,11 +37,25 @@ type Config struct {
 	// MaxRequestBytes is the largest request frame, without its size prefix. Default 100 MiB, as a broker's
 	// socket.request.max.bytes.
 	MaxRequestBytes int
+	// SASL says that brokers want a login before anything else. Until it is proven, a request may have 512 KiB.
+	SASL bool
+	// RequestMemory is the budget, in bytes, for what all clients have sent and no broker has taken yet. It must be at least
+	// twice MaxRequestBytes, and 16 MiB. Default 512 MiB, or that.
+	RequestMemory int64
+	// LoginTimeout bounds the time from the accept of a connection until its login is proven; without SASL, until its
+	// first request is complete. Default 30 s.
+	LoginTimeout time.Duration
+	// FrameTimeout bounds the time from the first byte of a request to its last, as long as klink reads them. Default 60 s.
+	FrameTimeout time.Duration
 	// MaxWholeResponse is the largest response that is kept whole in memory because a decision asks for it. Default 64 MiB.
 	// Other responses have no limit: they are not kept.
 	MaxWholeResponse int
 	// MaxConnections is the most client connections at one time; more are closed at once. 0 = no limit.
 	MaxConnections int
+	// MaxConnectionsPerIP is the most client connections of one address, of IPv6 one /64; more are closed at once. 0 = no limit.
+	MaxConnectionsPerIP int
+	// MaxConnectionRate is how many connections are accepted in a second, by all listeners together; others wait. 0 = no limit.
+	MaxConnectionRate int
 	// MaxInFlight is the most requests of one connection that wait for an answer; later ones are not read. A broker handles
 	// one at a time, so more than a few gain nothing. Default 4.
 	MaxInFlight int
@@ -87,10 +102,14 @@ func (c *Config) complete() error {
 	if ip := net.ParseIP(c.Advertise); ip != nil && ip.IsUnspecified() {
 		return fmt.Errorf("clients cannot connect to the wildcard address %s; set the advertised host", c.Advertise)
 	}
+	if c.UpstreamTLS != nil && len(c.UpstreamTLS.Certificates) > 0 {
+		return errors.New("proxy: Config.UpstreamTLS has a certificate, which every client would be taken for the owner of")
+	}
 	for name, n := range map[string]int{
 		"MaxRequestBytes": c.MaxRequestBytes, "MaxWholeResponse": c.MaxWholeResponse, "MaxConnections": c.MaxConnections,
 		"MaxInFlight": c.MaxInFlight, "Loops": c.Loops, "IdleTimeout": int(c.IdleTimeout), "DialTimeout": int(c.DialTimeout),
-		"HandshakeTimeout": int(c.HandshakeTimeout),
+		"HandshakeTimeout": int(c.HandshakeTimeout), "RequestMemory": int(c.RequestMemory), "LoginTimeout": int(c.LoginTimeout),
+		"FrameTimeout": int(c.FrameTimeout), "MaxConnectionsPerIP": c.MaxConnectionsPerIP, "MaxConnectionRate": c.MaxConnectionRate,
 	} {
 		if n < 0 {
 			return fmt.Errorf("proxy: Config.%s is negative: %d", name, n)
@@ -99,6 +118,12 @@ func (c *Config) complete() error {
 	setDefault(&c.DialTimeout, 10*time.Second)
 	setDefault(&c.HandshakeTimeout, 10*time.Second)
 	setDefault(&c.MaxRequestBytes, 100<<20)
+	setDefault(&c.RequestMemory, max(512<<20, 2*int64(c.MaxRequestBytes)))
+	if least := max(minMemory, 2*int64(c.MaxRequestBytes)); c.RequestMemory < least {
+		return fmt.Errorf("proxy: Config.RequestMemory is %d, less than %d", c.RequestMemory, least)
+	}
+	setDefault(&c.LoginTimeout, 30*time.Second)
+	setDefault(&c.FrameTimeout, 60*time.Second)
 	setDefault(&c.MaxWholeResponse, 64<<20)
 	setDefault(&c.MaxInFlight, 4)
 	setDefault(&c.IdleTimeout, 10*time.Minute)

@@ -25,13 +25,24 @@ func (h *handler) OnOpen(c gnet.Conn) (out []byte, action gnet.Action) {
 	if x.state == dead || s.closed {
 		return nil, gnet.Close
 	}
-	s.conn, s.fd = c, c.Fd()
-	if !s.upstream {
+	if s.upstream {
+		if x.state != opening {
+			return nil, gnet.Close
+		}
+		s.conn, s.fd = c, c.Fd()
+		if x.upLayer != nil {
+			x.upLayer.attach(s)
+			x.upLayer = nil
+		}
 		x.state = open
-		x.touch()
-		x.loop.wheel.add(x, x.slimTime(x.last+h.proxy.ticks(h.proxy.config.IdleTimeout)))
-		x.session = h.proxy.config.Sessions.NewSession(x.broker)
+		return nil, gnet.None
 	}
+	s.conn, s.fd = c, c.Fd()
+	x.touch()
+	left := h.proxy.config.LoginTimeout - time.Since(x.accepted)
+	x.loginBy = max(x.last+h.proxy.ticks(left), 1)
+	x.loop.wheel.add(x, x.slimTime(min(x.last+h.proxy.ticks(h.proxy.config.IdleTimeout), x.loginBy)))
+	x.session = h.proxy.config.Sessions.NewSession(x.broker)
 	return nil, gnet.None
 }
 
@@ -64,6 +75,10 @@ func (x *pair) traffic(s *side, c gnet.Conn) {
 	x.advance()
 	if s.tls != nil {
 		s.tls.keep()
+		x.account()
+		if !s.upstream && s.tls != nil && s.tls.pipe.kept.len() > 0 && !x.proxy.budget.grow(x, 0) {
+			x.kill(ReasonMemory, errMemory)
+		}
 	}
 }
 
@@ -85,6 +100,7 @@ func (h *handler) OnTick() (time.Duration, gnet.Action) {
 	for _, l := range h.proxy.eventLoops() {
 		l.tick()
 	}
+	h.proxy.budget.wake()
 	h.proxy.collect()
 	return h.proxy.tickLength, gnet.None
 }

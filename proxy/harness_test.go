@@ -123,6 +123,12 @@ type fakeSession struct {
 	inside   atomic.Bool
 }
 
+// Proven implements router.Session.
+func (s *fakeSession) Proven() bool { return true }
+
+// Prove implements router.Session.
+func (s *fakeSession) Prove() router.Decision { return router.Decision{Action: router.Drop} }
+
 func (s *fakeSession) Closed() { s.sessions.closed.Add(1) }
 
 // enter fails the test run (by a panic that the proxy counts) when two calls overlap.
@@ -387,6 +393,14 @@ func dialProxy(t testing.TB, p *Proxy, config *tls.Config) net.Conn {
 	}
 	require.NoError(t, conn.SetDeadline(time.Now().Add(requestTimeout)))
 	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// askProxy is dialProxy for a connection with a request on its way, and so one to the broker.
+func askProxy(t testing.TB, p *Proxy) net.Conn {
+	conn := dialProxy(t, p, nil)
+	_, err := conn.Write(request(kForward, 1, 1))
+	require.NoError(t, err)
 	return conn
 }
 

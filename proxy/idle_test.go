@@ -74,22 +74,25 @@ func (i *idlePeers) open(n int) {
 	before := memory(i.t).heapNow()
 	var direct []net.Conn
 	for range n / 10 {
-		direct = append(direct, i.dial(i.ln.Addr().String(), i.w.broker != nil)...)
+		conn := i.dial(i.ln.Addr().String(), i.w.broker != nil)
+		direct = append(direct, conn, <-i.brokers)
 	}
 	i.heap = (memory(i.t).heapNow() - before) * 10
 	for _, c := range direct {
 		_ = c.Close()
 	}
 	for range n {
-		pair := i.dial(p, i.w.client != nil)
-		i.clients, i.ends = append(i.clients, pair[0]), append(i.ends, pair[1])
+		// The first request opens the way to the broker.
+		k := len(i.clients)
+		i.clients = append(i.clients, i.dial(p, i.w.client != nil))
+		i.send(k)
+		i.ends = append(i.ends, <-i.brokers)
+		i.answer(k)
 	}
-	k := len(i.clients) - 1
-	i.ask(k)
 }
 
-// dial returns a client's end and a broker's.
-func (i *idlePeers) dial(addr string, secure bool) []net.Conn {
+// dial returns a client's end.
+func (i *idlePeers) dial(addr string, secure bool) net.Conn {
 	conn, err := net.Dial("tcp", addr)
 	require.NoError(i.t, err)
 	require.NoError(i.t, conn.SetDeadline(time.Now().Add(4*requestTimeout)))
@@ -98,14 +101,22 @@ func (i *idlePeers) dial(addr string, secure bool) []net.Conn {
 		require.NoError(i.t, c.HandshakeContext(context.Background()))
 		conn = c
 	}
-	return []net.Conn{conn, <-i.brokers}
+	return conn
 }
 
 func (i *idlePeers) ask(k int) {
-	corr := int32(k)
-	_, err := i.clients[k].Write(request(kForward, corr, 20))
+	i.send(k)
+	i.answer(k)
+}
+
+func (i *idlePeers) send(k int) {
+	_, err := i.clients[k].Write(request(kForward, int32(k), 20))
 	require.NoError(i.t, err)
-	_, err = readFrame(i.ends[k])
+}
+
+func (i *idlePeers) answer(k int) {
+	corr := int32(k)
+	_, err := readFrame(i.ends[k])
 	require.NoError(i.t, err)
 	_, err = i.ends[k].Write(response(corr, 20))
 	require.NoError(i.t, err)

@@ -14,6 +14,21 @@ func (in *inbox) len() int {
 	return len(in.buf.b) - in.off
 }
 
+// size is the memory that it holds, in bytes.
+func (in *inbox) size() int { return in.buf.size() }
+
+// grows is by how much the memory would grow with addHint. During the call that makes it grow there is a copy besides.
+func (in *inbox) grows(n, want int) int {
+	have := 0
+	if in.buf != nil {
+		have = len(in.buf.b)
+		if in.off > 0 && have+n > cap(in.buf.b) {
+			have -= in.off
+		}
+	}
+	return max(in.buf.grownSize(have+n, want)-in.size(), 0)
+}
+
 // bytes returns what is there; valid until the next call of another method.
 func (in *inbox) bytes() []byte {
 	if in.buf == nil {

@@ -169,21 +169,26 @@ func TestBrokerMisbehaves(t *testing.T) {
 		"size 3":           {0, 0, 0, 3, 1, 2, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
+			answered := make(chan struct{})
 			broker := newBroker(t, nil, func(conn net.Conn) {
-				if name == "unasked response" {
-					_, _ = conn.Write(send)
-				}
 				if _, err := readFrame(conn); err == nil {
+					if name == "unasked response" {
+						_, _ = conn.Write(response(1, 10))
+						awaited(answered)
+					}
 					_, _ = conn.Write(send)
 					_, _ = readFrame(conn)
 				}
 			})
 			p, _ := newProxy(t, broker.addr())
 			conn := dialProxy(t, p, nil)
-			if name == "unasked response" { // once there is a request it would be the answer
-				eventually(t, "noticed", func() bool { return p.Stats().Closed(ReasonResponse) == 1 })
-			}
 			_, _ = conn.Write(request(kForward, 1, 10))
+			if name == "unasked response" { // comes after the answer
+				got, err := readFrame(conn)
+				require.NoError(t, err)
+				require.Equal(t, response(1, 10), got)
+			}
+			close(answered)
 			expectClosed(t, conn)
 			eventually(t, "counted", func() bool { return p.Stats().Closed(ReasonResponse) == 1 })
 		})
@@ -352,13 +357,13 @@ func TestBrokerCannotBeReached(t *testing.T) {
 	broker := newBroker(t, nil, nil)
 	p, _ := newProxy(t, broker.addr())
 	p.SetBootstrap(nil)
-	expectClosed(t, dialProxy(t, p, nil))
+	expectClosed(t, askProxy(t, p))
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	dead := ln.Addr().String()
 	require.NoError(t, ln.Close())
 	p.SetBootstrap([]string{dead})
-	expectClosed(t, dialProxy(t, p, nil))
+	expectClosed(t, askProxy(t, p))
 	eventually(t, "counted", func() bool { return p.Stats().Closed(ReasonDial) == 2 })
 	p.SetBootstrap([]string{dead, broker.addr()}) // the next one is tried
 	ask(t, dialProxy(t, p, nil), kForward, 1, 1)
@@ -370,7 +375,7 @@ func TestDialTimeout(t *testing.T) {
 		c.DialTimeout = 20 * time.Millisecond
 		c.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
 	})
-	expectClosed(t, dialProxy(t, p, nil))
+	expectClosed(t, askProxy(t, p))
 	eventually(t, "counted", func() bool { return p.Stats().Closed(ReasonDial) == 1 })
 }
 
@@ -386,10 +391,10 @@ func TestDiallerPanicsOrReturnsNoSocket(t *testing.T) {
 			return a, nil
 		}
 	})
-	expectClosed(t, dialProxy(t, p, nil))
+	expectClosed(t, askProxy(t, p))
 	eventually(t, "counted", func() bool { return p.Stats().Closed(ReasonPanic) == 1 })
 	pipe.Store(true)
-	expectClosed(t, dialProxy(t, p, nil))
+	expectClosed(t, askProxy(t, p))
 	eventually(t, "counted", func() bool { return p.Stats().Closed(ReasonInternal) == 1 })
 }
 

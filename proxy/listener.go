@@ -2,8 +2,8 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"net"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -63,6 +63,10 @@ func (l *listener) accept(ln net.Listener) {
 		conn, err := ln.Accept()
 		if err == nil {
 			backoff = 0
+			if !p.rate.wait(l.closed) {
+				_ = conn.Close()
+				return
+			}
 			p.accepted(l, conn)
 			continue
 		}
@@ -89,11 +93,19 @@ func (p *Proxy) accepted(l *listener, conn net.Conn) {
 	p.stats.Accepted.Add(1)
 	n := p.stats.Connections.Add(1)
 	p.live.Add(1)
+	remote := remoteOf(conn)
+	fits := p.perIP.enter(remote.Addr())
+	var refusal error
 	if limit := p.config.MaxConnections; limit > 0 && n > int64(limit) {
+		refusal = fmt.Errorf("more connections than %d (max connections)", limit)
+	} else if !fits {
+		refusal = fmt.Errorf("more connections of its address than %d (max connections per IP)", p.config.MaxConnectionsPerIP)
+	}
+	if refusal != nil {
 		_ = conn.Close()
-		p.ended(ReasonLimit, conn.RemoteAddr().String(), l.broker, errors.New("more connections than "+strconv.Itoa(limit)+" (max connections)"))
+		p.ended(ReasonLimit, remote, l.broker, refusal)
 		return
 	}
 	p.setups.Add(1)
-	go p.setUp(l, conn)
+	go p.setUp(l, conn, remote)
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -24,6 +25,25 @@ type loop struct {
 	wheel   wheel
 	entries []*entry // free ones
 	scratch []byte
+	reads   *[]byte // into which gnet reads; see sizeReads
+}
+
+// smallRead is what an event brings at most while room for requests is short. Requests that are no larger pass.
+const smallRead = 8 << 10
+
+// sizeReads has the next event bring less while room for requests is short: nobody is asked before gnet reads. A client that
+// sends more than that is paused after it; one that sends less goes on.
+func (l *loop) sizeReads() {
+	if l.reads == nil {
+		return
+	}
+	size := readBuffer
+	if l.proxy.budget.tight(l.proxy.config.Loops) {
+		size = smallRead
+	}
+	if len(*l.reads) != size {
+		*l.reads = (*l.reads)[:size]
+	}
 }
 
 // execute runs f on the event loop, soon. A panic closes the connection x only. Nothing happens when the loop has ended.
@@ -69,6 +89,9 @@ func (x *pair) visit() {
 	now := x.loop.wheel.now
 	idle := x.proxy.ticks(x.proxy.config.IdleTimeout)
 	due := x.last + idle
+	if x.closeBy == 0 && x.overdue(now) {
+		return
+	}
 	switch {
 	case x.closeBy != 0:
 		if int32(now-x.closeBy) >= 0 {
@@ -85,6 +108,11 @@ func (x *pair) visit() {
 		due = now + idle
 	}
 	if x.closeBy == 0 {
+		for _, by := range [...]uint32{x.loginBy, x.frameBy, x.laneBy} {
+			if by != 0 && int32(by-due) < 0 {
+				due = by
+			}
+		}
 		if now-x.last >= x.proxy.ticks(slimAfter) {
 			x.slim()
 		} else {
@@ -92,6 +120,56 @@ func (x *pair) visit() {
 		}
 	}
 	x.loop.wheel.add(x, due)
+}
+
+// overdue closes a pair whose time for something is over, and says whether it did.
+func (x *pair) overdue(now uint32) bool {
+	over := func(by uint32) bool { return by != 0 && int32(now-by) >= 0 }
+	switch {
+	case over(x.laneBy):
+		x.kill(ReasonMemory, errMemory)
+	case over(x.frameBy):
+		if !x.client.paused || x.starved {
+			x.kill(ReasonFrameTime, fmt.Errorf("a request was not complete after %v (frame time-out)", x.proxy.config.FrameTimeout))
+			break
+		}
+		x.frameBy = max(now+x.proxy.ticks(x.proxy.config.FrameTimeout), 1)
+	case over(x.loginBy):
+		x.loginOver(now)
+	}
+	return x.state == dead
+}
+
+// loginOver is called when the time for the login is over. Some clients log in and then have nothing to say, so the broker
+// is asked before the connection is closed.
+func (x *pair) loginOver(now uint32) {
+	config := &x.proxy.config
+	switch {
+	case x.known() || x.asked && !config.SASL:
+		x.loginBy = 0
+	case x.asked && x.state == open && !x.lastChance && len(x.fifo) == 0 && !x.unfinished():
+		x.lastChance = true
+		x.loginBy = max(now+x.proxy.ticks(min(config.LoginTimeout, loginGrace)), 1)
+		x.prove()
+		x.advance()
+	default:
+		what := "no login"
+		if !config.SASL {
+			what = "no request"
+		}
+		x.kill(ReasonLogin, fmt.Errorf("%s after %v (login time-out)", what, config.LoginTimeout))
+	}
+}
+
+// loginGrace is how long a broker has to say whether it serves a client whose time for the login is over.
+const loginGrace = 5 * time.Second
+
+// visitBy has the wheel visit the pair no later than at a tick.
+func (x *pair) visitBy(due uint32) {
+	if x.inWheel && int32(due-x.due) < 0 {
+		x.loop.wheel.remove(x)
+		x.loop.wheel.add(x, due)
+	}
 }
 
 // touch notes that something moves.

@@ -74,6 +74,14 @@ func (o *outbox) writeTo(fd int) (n int, more bool, err error) {
 	return n, more, err
 }
 
+// size is the memory that it holds, in bytes.
+func (o *outbox) size() (n int) {
+	for _, s := range o.segments {
+		n += s.buf.size()
+	}
+	return n
+}
+
 // drop forgets everything.
 func (o *outbox) drop() { o.segments, o.n = nil, 0 }
 

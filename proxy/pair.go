@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"io"
@@ -15,7 +16,7 @@ import (
 type pairState uint8
 
 const (
-	opening pairState = iota // not both sockets are on the loop yet
+	opening pairState = iota // the client's socket is on the loop, the broker's is not yet
 	open
 	closing   // no further request is looked at; what is owed to the client is still delivered
 	lingering // everything was delivered and said goodbye; waiting for the client to close
@@ -40,7 +41,8 @@ const (
 //     never ready.
 //  2. sent has those that the broker will answer, in the order of its answers: the awaiting ones of fifo, and discarded ones.
 //  3. holds is the number of entries with hold set.
-//  4. The bytes held for a client are less than highWater plus one read (and its own answers); those held for the broker less
+//  4. What it holds is counted in Proxy.budget (see account), but for what the event at hand has changed.
+//  5. The bytes held for a client are less than highWater plus one read (and its own answers); those held for the broker less
 //     than gateWater plus one request.
 type pair struct {
 	proxy   *Proxy
@@ -67,22 +69,43 @@ type pair struct {
 	budget   int // requests that may be handled in this turn
 	err      error
 
+	dialing    bool // the way to the broker is under way, or was
+	asked      bool // a request is complete
+	served     bool // the broker has answered
+	isKnown    bool // see known
+	proved     bool // the session was asked for a proof
+	lastChance bool // after the login time-out
+	starved    bool // not read for want of memory
+	cancelDial context.CancelFunc
+	upLayer    *tlsLayer // of the broker's side until that is open
+
+	// See budget. queued and queuedKnown are guarded by its mu.
+	charged, chargedStrange int64
+	queued                  *list.Element
+	queuedKnown             bool
+
 	ctx    context.Context // of Decision.Run; made when first needed
 	cancel context.CancelFunc
 
-	remote netip.AddrPort
-	broker int32
+	remote   netip.AddrPort
+	accepted time.Time
+	broker   int32
+	listener *listener
 
 	last, closeBy uint32 // ticks; closeBy 0 = none
-	prev, next    *pair
-	slot          uint8
-	inWheel       bool
-	slimmed       bool // nothing has moved since TLS buffers were given back
+	// Ticks at which the connection is closed: without a login; with a request that is not complete; with the lane of
+	// the budget. 0 = none.
+	loginBy, frameBy, laneBy uint32
+	due                      uint32 // the tick of its next visit
+	prev, next               *pair
+	slot                     uint8
+	inWheel                  bool
+	slimmed                  bool // nothing has moved since TLS buffers were given back
 }
 
 // advance does everything that can be done now. It is called at the end of every event.
 func (x *pair) advance() {
-	if x.state == opening || x.state == dead || x.busy {
+	if x.state == dead || x.busy || x.session == nil {
 		return
 	}
 	x.busy = true
@@ -138,7 +161,16 @@ func (x *pair) wantsBytes(s *side) bool {
 	if s.upstream {
 		return s.in.len() == 0 && x.client.out.n < highWater
 	}
-	return x.state == open && (s.in.len() < inboxWater || x.mayRequest())
+	return x.state <= open && (s.in.len() < inboxWater || x.lacksBytes())
+}
+
+// lacksBytes says that the client's first request is not complete, though it could be looked at, and may be read on.
+func (x *pair) lacksBytes() bool {
+	if x.state == open && !x.mayRequest() {
+		return false
+	}
+	size := x.headSize()
+	return size <= x.maxFrame() && x.client.in.len() < 4+size
 }
 
 // settle decides what happens next after everything possible was done.
@@ -146,8 +178,13 @@ func (x *pair) settle() {
 	if x.state == dead {
 		return
 	}
+	x.account()
+	x.loop.sizeReads()
 	if x.client.broken {
 		x.client.close()
+	}
+	if x.state == opening {
+		x.beforeBroker()
 	}
 	if x.client.closed {
 		x.afterClient()
@@ -160,8 +197,8 @@ func (x *pair) settle() {
 		x.sayGoodbye()
 	}
 	switch x.state {
-	case open:
-		x.client.setReading(x.wantsBytes(&x.client))
+	case opening, open:
+		x.readClient()
 	case closing:
 		x.client.in.drop()
 		x.client.setReading(false)
@@ -169,6 +206,46 @@ func (x *pair) settle() {
 		x.client.setReading(true)
 	}
 	x.readUpstream()
+}
+
+// readClient suspends or resumes reading from the client, for want of something to do with its bytes or of memory, and keeps
+// the time of a request that is not complete.
+func (x *pair) readClient() {
+	wants, starved := x.wantsBytes(&x.client), x.starved
+	x.starved = wants && x.charged > 0 && !x.proxy.budget.admit(x)
+	if !wants || x.charged == 0 {
+		x.proxy.budget.forget(x)
+	}
+	switch {
+	case !x.unfinished():
+		x.frameBy = 0
+	case x.frameBy == 0 || x.client.paused && !starved:
+		// Time begins with the first byte, and anew where klink did not want to read.
+		x.frameBy = max(x.loop.wheel.now+x.proxy.ticks(x.proxy.config.FrameTimeout), 1)
+		x.visitBy(x.frameBy)
+	}
+	x.client.setReading(wants && !x.starved)
+}
+
+// unfinished says that a request has begun and is not complete, be it in the middle of a TLS record.
+func (x *pair) unfinished() bool {
+	if x.client.in.len() > 0 {
+		return !x.completeRequest()
+	}
+	return x.client.tls.partial()
+}
+
+// beforeBroker goes on with a connection that has none to the broker yet: its first request opens one. Who says nothing costs
+// the broker nothing.
+func (x *pair) beforeBroker() {
+	switch size := x.headSize(); {
+	case x.client.in.len() < 4:
+	case size < minRequest || size > x.maxFrame():
+		x.closeFor(ReasonFrameSize, x.frameSizeError(size))
+	case !x.dialing && x.completeRequest():
+		x.asked = true
+		x.dial()
+	}
 }
 
 // readUpstream suspends or resumes reading from the broker.
@@ -188,11 +265,11 @@ func (x *pair) afterClient() {
 	if x.closeBy == 0 {
 		x.deadline(closeGrace)
 	}
-	if x.state == open {
+	if x.state <= open {
 		x.reason = ReasonClient
 	}
 	undecrypted := x.client.tls != nil && x.client.tls.pipe.kept.len() > 0
-	waits := x.up.out.n > 0 || x.state == open && (x.holds > 0 || x.completeRequest() || undecrypted)
+	waits := x.up.out.n > 0 || x.state <= open && (x.holds > 0 || x.completeRequest() || undecrypted)
 	if x.state == lingering || x.up.closed || x.up.broken || !waits {
 		x.kill(x.reason, x.err)
 		return
@@ -226,7 +303,7 @@ func (x *pair) sayGoodbye() {
 
 // closeFor begins to close the connection: what was asked before is still answered, for a while.
 func (x *pair) closeFor(r Reason, err error) {
-	if x.state != open {
+	if x.state > open {
 		return
 	}
 	x.state, x.reason, x.err = closing, r, err
@@ -243,7 +320,7 @@ func (x *pair) drain() {
 
 // sideClosed is called when a socket has closed by itself, or its peer has said that it will.
 func (x *pair) sideClosed(s *side) {
-	if !s.upstream && x.state == open {
+	if !s.upstream && x.state <= open {
 		x.reason = ReasonClient
 	}
 	x.advance()
@@ -263,6 +340,9 @@ func (x *pair) kill(r Reason, err error) {
 	if x.cancel != nil {
 		x.cancel()
 	}
+	if x.cancelDial != nil {
+		x.cancelDial()
+	}
 	x.client.flush() // answers that were about to be written; what the socket does not take is lost
 	x.client.close()
 	x.up.close()
@@ -270,6 +350,8 @@ func (x *pair) kill(r Reason, err error) {
 	x.up.in.drop()
 	x.client.tls, x.up.tls = nil, nil
 	x.fifo, x.sent, x.run, x.cur = nil, nil, nil, nil
+	x.proxy.budget.forget(x)
+	x.proxy.budget.set(x, 0)
 	x.loop.pairs.Add(-1)
 	if s := x.session; s != nil {
 		x.session = nil
@@ -278,7 +360,7 @@ func (x *pair) kill(r Reason, err error) {
 			s.Closed()
 		}()
 	}
-	x.proxy.ended(x.reason, x.remote.String(), x.broker, x.err)
+	x.proxy.ended(x.reason, x.remote, x.broker, x.err)
 }
 
 // context is for Decision.Run: it ends with the connection.

@@ -33,6 +33,17 @@ func pollerFD(el gnet.EventLoop) (int, error) {
 	return int(v.Int()), nil
 }
 
+// readBufferOf finds the field buffer of *gnet.eventloop, in gnet v2.10.0: what its next read may fill.
+func readBufferOf(el gnet.EventLoop) (*[]byte, error) {
+	v := reflect.Indirect(reflect.ValueOf(el))
+	if v.Kind() == reflect.Struct {
+		if f := v.FieldByName("buffer"); f.IsValid() && f.Type() == reflect.TypeFor[[]byte]() && f.CanAddr() && f.Cap() >= readBuffer {
+			return (*[]byte)(f.Addr().UnsafePointer()), nil
+		}
+	}
+	return nil, fmt.Errorf("gnet's event loop (%T) has no field buffer of %d bytes: klink needs gnet v2.10.0 exactly", el, readBuffer)
+}
+
 // waiter tells sides that their socket takes bytes again. It has a poller of its own, with sockets that are watched for one
 // event each, and one goroutine for all loops.
 //

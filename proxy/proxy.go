@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -45,8 +46,11 @@ type Proxy struct {
 	live        sync.WaitGroup // connections, from accept to their end
 	runs        sync.WaitGroup // Decision.Run
 
-	quiet quiet
-	hosts sync.Map // of brokers, to the *tls.Config with which they are dialled
+	budget budget
+	perIP  perIP
+	rate   rate
+	quiet  quiet
+	hosts  sync.Map // of brokers, to the *tls.Config with which they are dialled
 
 	mu        sync.Mutex
 	started   bool
@@ -65,7 +69,10 @@ func New(config Config) (*Proxy, error) {
 	}
 	p := &Proxy{config: config, brokers: map[int32]*listener{}, finished: make(chan struct{}), epoch: time.Now()}
 	p.log.logger = config.Logger
-	p.tickLength = min(max(config.IdleTimeout/32, 5*time.Millisecond), 250*time.Millisecond)
+	shortest := min(config.IdleTimeout, config.LoginTimeout, config.FrameTimeout)
+	p.tickLength = min(max(shortest/32, 5*time.Millisecond), 250*time.Millisecond)
+	p.budget.init(config.RequestMemory, int64(config.MaxRequestBytes), &p.stats.RequestMemory)
+	p.perIP.limit, p.rate.limit = config.MaxConnectionsPerIP, config.MaxConnectionRate
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.setupCtx, p.cancelSetup = context.WithCancel(p.ctx)
 	return p, nil
@@ -140,6 +147,9 @@ func (p *Proxy) startLoops() error {
 		known[el] = true
 		l := &loop{proxy: p, gnet: el, scratch: make([]byte, scratchSize)}
 		if l.poller, err = newPoller(el); err != nil {
+			return err
+		}
+		if l.reads, err = readBufferOf(el); err != nil {
 			return err
 		}
 		loops = append(loops, l)
@@ -280,9 +290,10 @@ func waitFor(ctx context.Context, wg *sync.WaitGroup) error {
 }
 
 // ended counts a connection out.
-func (p *Proxy) ended(r Reason, remote string, broker int32, err error) {
+func (p *Proxy) ended(r Reason, remote netip.AddrPort, broker int32, err error) {
 	p.stats.Connections.Add(-1)
 	p.stats.closed[r].Add(1)
-	p.log.closed(r, remote, broker, err)
+	p.perIP.leave(remote.Addr())
+	p.log.closed(r, remote.String(), broker, err)
 	p.live.Done()
 }

@@ -14,16 +14,19 @@ const (
 	ReasonResponse                    // the broker sent something that is not a response to anything
 	ReasonWholeTooLarge               // a response that has to be read whole is larger than MaxWholeResponse
 	ReasonTLS                         // a TLS handshake failed, or a record was bad
-	ReasonLimit                       // more connections than MaxConnections
+	ReasonLimit                       // more connections than MaxConnections, or MaxConnectionsPerIP
 	ReasonDrain                       // klink is being stopped
 	ReasonPanic                       // a bug; the stack is in the log
 	ReasonInternal                    // no file descriptor, or another fault of this process
+	ReasonLogin                       // no login within LoginTimeout; without SASL no request
+	ReasonFrameTime                   // a request was not complete within FrameTimeout
+	ReasonMemory                      // RequestMemory had no room for what the client had sent
 	numReasons
 )
 
 var reasonNames = [numReasons]string{
 	"client", "upstream", "dial", "idle", "frame_size", "request", "response", "whole_too_large", "tls", "limit", "drain",
-	"panic", "internal",
+	"panic", "internal", "login", "frame_time", "memory",
 }
 
 func (r Reason) String() string { return reasonNames[r] }

@@ -30,6 +30,7 @@ func (x *pair) requests() (moved bool) {
 		}
 		moved = true
 		x.budget--
+		x.asked, x.frameBy = true, 0
 		x.proxy.stats.countRequest(frame)
 		x.decide(frame, x.session.Request(frame))
 	}
@@ -58,10 +59,45 @@ func (x *pair) expects(p []byte) int {
 	if len(b) < 4 {
 		return 0
 	}
-	if size := int(int32(binary.BigEndian.Uint32(b))); size > 0 && size <= x.proxy.config.MaxRequestBytes {
+	if size := int(int32(binary.BigEndian.Uint32(b))); size > 0 && size <= x.maxFrame() {
 		return 4 + size
 	}
 	return 0
+}
+
+// loginFrame is the largest request before the login, as a broker's sasl.server.max.receive.size.
+const loginFrame = 512 << 10
+
+// maxFrame is the largest request that may be read now.
+func (x *pair) maxFrame() int {
+	if limit := x.proxy.config.MaxRequestBytes; limit <= loginFrame || !x.proxy.config.SASL || x.known() {
+		return limit
+	}
+	return loginFrame
+}
+
+// headSize is the size that the first request in the inbox announces; 0 if that has not come yet.
+func (x *pair) headSize() int {
+	b := x.client.in.bytes()
+	if len(b) < 4 {
+		return 0
+	}
+	return int(int32(binary.BigEndian.Uint32(b)))
+}
+
+func (x *pair) frameSizeError(size int) error {
+	if limit := x.maxFrame(); limit < x.proxy.config.MaxRequestBytes && size > limit {
+		return fmt.Errorf("request of %d bytes before the login; allowed are %d to %d", size, minRequest, limit)
+	}
+	return fmt.Errorf("request of %d bytes; allowed are %d to %d (max request bytes)", size, minRequest, x.proxy.config.MaxRequestBytes)
+}
+
+// prove has the session ask the broker whether it serves this client. Nothing else may be in flight.
+func (x *pair) prove() {
+	x.proved = true
+	e := x.push()
+	e.exclusive = true
+	x.resolve(e, x.session.Prove())
 }
 
 // nextRequest returns the next whole request frame; nil = there is none yet.
@@ -71,9 +107,14 @@ func (x *pair) nextRequest() []byte {
 		return nil
 	}
 	size := int(int32(binary.BigEndian.Uint32(b)))
-	if size < minRequest || size > x.proxy.config.MaxRequestBytes {
-		x.closeFor(ReasonFrameSize, fmt.Errorf("request of %d bytes; allowed are %d to %d (max request bytes)",
-			size, minRequest, x.proxy.config.MaxRequestBytes))
+	if size < minRequest || size > x.maxFrame() {
+		switch {
+		case size < minRequest || size > x.proxy.config.MaxRequestBytes || x.proved && len(x.fifo) == 0:
+			x.closeFor(ReasonFrameSize, x.frameSizeError(size))
+		case len(x.fifo) == 0:
+			// The login may be done without a proof: some clients' first request after it is a large Produce.
+			x.prove()
+		}
 		return nil
 	}
 	if len(b) < 4+size {

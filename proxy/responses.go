@@ -150,7 +150,7 @@ func (x *pair) flushRun() {
 // endResponse is called after the last byte of a response.
 func (x *pair) endResponse() {
 	e := x.cur
-	x.cur = nil
+	x.cur, x.served = nil, true
 	x.sent = x.sent[:copy(x.sent, x.sent[1:])]
 	switch {
 	case e.discard:

@@ -19,18 +19,14 @@ var (
 	errNotOpened  = errors.New("the event loop could not take the connection")
 )
 
-// setUp brings an accepted connection onto an event loop: TLS handshake, dial, and both sockets enrolled. It is the only time
-// that a connection has a goroutine of its own.
-func (p *Proxy) setUp(l *listener, conn net.Conn) {
+// setUp brings an accepted connection onto an event loop, after its TLS handshake. A connection has a goroutine of its own
+// for that, and once more while the broker is dialled.
+func (p *Proxy) setUp(l *listener, conn net.Conn, remote netip.AddrPort) {
 	defer p.setups.Done()
-	x := &pair{proxy: p, broker: l.broker}
+	x := &pair{proxy: p, broker: l.broker, listener: l, remote: remote, accepted: time.Now()}
 	x.client = side{pair: x, fd: -1}
 	x.up = side{pair: x, fd: -1, upstream: true}
-	if addr, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
-		x.remote = addr.AddrPort()
-		x.remote = netip.AddrPortFrom(x.remote.Addr().Unmap(), x.remote.Port())
-	}
-	reason, err := p.connect(x, l, conn)
+	reason, err := p.guarded(func() (Reason, error) { return p.enrollClient(x, conn) })
 	if err == nil {
 		return
 	}
@@ -42,48 +38,78 @@ func (p *Proxy) setUp(l *listener, conn net.Conn) {
 		x.loop.execute(x, func() { x.kill(reason, err) })
 		return
 	}
-	p.ended(reason, x.remote.String(), x.broker, err)
+	p.ended(reason, x.remote, x.broker, err)
 }
 
-// connect does the work of setUp. It returns nil once the connection belongs to its event loop. A panic (in a callback of a
-// TLS configuration, say) is an error.
-func (p *Proxy) connect(x *pair, l *listener, conn net.Conn) (reason Reason, err error) {
+// guarded makes an error of a panic (in a callback of a TLS configuration, say).
+func (p *Proxy) guarded(f func() (Reason, error)) (reason Reason, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			p.panicked(v, debug.Stack())
 			reason, err = ReasonPanic, fmt.Errorf("panic: %v", v)
 		}
 	}()
+	return f()
+}
+
+// enrollClient does the work of setUp. It returns nil once the connection belongs to its event loop.
+func (p *Proxy) enrollClient(x *pair, conn net.Conn) (Reason, error) {
 	if p.config.TLS != nil {
 		layer := &tlsLayer{pipe: &tlsPipe{Conn: conn}}
 		layer.conn = tls.Server(layer.pipe, p.config.TLS)
-		if err := handshake(p.setupCtx, layer.conn, p.config.HandshakeTimeout); err != nil {
+		if err := handshake(p.setupCtx, layer.conn, min(p.config.HandshakeTimeout, p.config.LoginTimeout)); err != nil {
 			return ReasonTLS, fmt.Errorf("TLS handshake with the client: %w", err)
 		}
 		layer.attach(&x.client)
 	}
-	upstream, layer, err := p.dialFor(l)
-	if err != nil {
-		return ReasonDial, err
-	}
-	if layer != nil {
-		layer.attach(&x.up)
-	}
 	x.loop = p.leastLoop()
 	x.loop.pairs.Add(1)
-	// The broker's side first: a request must find it there.
-	for _, s := range []struct {
-		side *side
-		conn net.Conn
-	}{{&x.up, upstream}, {&x.client, conn}} {
-		if err := enroll(x.loop.gnet, s.side, s.conn); err != nil {
-			_ = upstream.Close()
-			return ReasonInternal, err
-		}
+	if err := enroll(x.loop.gnet, &x.client, conn); err != nil {
+		return ReasonInternal, err
 	}
 	// A handshake may have read ahead, so look for bytes without waiting for more.
 	x.loop.execute(x, func() {
-		if x.client.conn == nil && !x.client.closed || x.up.conn == nil && !x.up.closed {
+		if x.client.conn == nil && !x.client.closed {
+			x.kill(ReasonInternal, errNotOpened)
+		}
+		x.advance()
+	})
+	return 0, nil
+}
+
+// dial begins to connect to the broker; the event loop goes on meanwhile. It ends with the connection.
+func (x *pair) dial() {
+	p := x.proxy
+	x.dialing = true
+	var ctx context.Context
+	ctx, x.cancelDial = context.WithCancel(p.setupCtx)
+	p.runs.Add(1)
+	go func() {
+		defer p.runs.Done()
+		reason, err := p.guarded(func() (Reason, error) { return x.enrollBroker(ctx) })
+		if err == nil {
+			return
+		}
+		if p.setupCtx.Err() != nil {
+			reason = ReasonDrain
+		}
+		x.loop.execute(x, func() { x.kill(reason, err) })
+	}()
+}
+
+// enrollBroker does the work of dial. It returns nil once the connection belongs to the event loop.
+func (x *pair) enrollBroker(ctx context.Context) (Reason, error) {
+	conn, layer, err := x.proxy.dialFor(ctx, x.listener)
+	if err != nil {
+		return ReasonDial, err
+	}
+	x.upLayer = layer // for OnOpen
+	if err := enroll(x.loop.gnet, &x.up, conn); err != nil {
+		_ = conn.Close()
+		return ReasonInternal, err
+	}
+	x.loop.execute(x, func() {
+		if x.state == opening {
 			x.kill(ReasonInternal, errNotOpened)
 		}
 		x.advance()
@@ -121,13 +147,13 @@ func (p *Proxy) leastLoop() *loop {
 }
 
 // dialFor connects to the broker that a listener leads to.
-func (p *Proxy) dialFor(l *listener) (net.Conn, *tlsLayer, error) {
+func (p *Proxy) dialFor(ctx context.Context, l *listener) (net.Conn, *tlsLayer, error) {
 	if addr := l.upstream.Load(); addr != nil {
-		conn, layer, _, err := p.dial([]string{*addr})
+		conn, layer, _, err := p.dial(ctx, []string{*addr})
 		return conn, layer, err
 	}
 	seeds := p.seeds.Load()
-	conn, layer, addr, err := p.dial(seeds.inOrder())
+	conn, layer, addr, err := p.dial(ctx, seeds.inOrder())
 	if err == nil {
 		seeds.answered(addr)
 	}
@@ -135,11 +161,11 @@ func (p *Proxy) dialFor(l *listener) (net.Conn, *tlsLayer, error) {
 }
 
 // dial connects to the first of the addresses that answers, within DialTimeout for all of them.
-func (p *Proxy) dial(addrs []string) (conn net.Conn, layer *tlsLayer, addr string, err error) {
+func (p *Proxy) dial(ctx context.Context, addrs []string) (conn net.Conn, layer *tlsLayer, addr string, err error) {
 	if len(addrs) == 0 {
 		return nil, nil, "", errNoUpstream
 	}
-	ctx, cancel := context.WithTimeout(p.setupCtx, p.config.DialTimeout)
+	ctx, cancel := context.WithTimeout(ctx, p.config.DialTimeout)
 	defer cancel()
 	var errs error
 	for i, addr := range addrs {

@@ -174,7 +174,7 @@ func (s *side) plaintext(p []byte) {
 	switch x := s.pair; {
 	case !s.upstream:
 		if x.state <= open {
-			s.in.addHint(p, x.expects(p))
+			x.take(p)
 		}
 	case s.in.len() > 0:
 		s.in.add(p)

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 )
 
-// Stats are the counters of a Proxy. They only grow, but for Connections. All may be read at any time from any goroutine;
+// Stats are the counters of a Proxy. They only grow, but for Connections and RequestMemory. All may be read at any time from any goroutine;
 // counting allocates nothing.
 type Stats struct {
 	// Connections is the number of client connections that are open now, those still in a handshake included.
@@ -16,6 +16,8 @@ type Stats struct {
 	ClientReceived, ClientSent, UpstreamReceived, UpstreamSent atomic.Int64
 	// Pauses counts how often reading from a side was suspended because the other did not keep up.
 	Pauses atomic.Int64
+	// RequestMemory is what of Config.RequestMemory is in use, in bytes. It goes up and down.
+	RequestMemory atomic.Int64
 	// Panics counts bugs that cost one connection each.
 	Panics atomic.Int64
 

@@ -26,6 +26,14 @@ var tlsBuffers = func() (offsets []uintptr) {
 	return offsets
 }()
 
+// partial says that a TLS record has begun and is not complete. false where tls.Conn has no such field.
+func (t *tlsLayer) partial() bool {
+	if t == nil || len(tlsBuffers) == 0 {
+		return false
+	}
+	return (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(t.conn), tlsBuffers[0])).Len() > 0
+}
+
 // slim gives back the buffers that are empty. Nobody else may use the connection meanwhile: it is for the event loop, or before the connection
 // is on one. (What tls.Conn.Read has decrypted and not handed out yet keeps its memory by itself.)
 func (t *tlsLayer) slim() {

@@ -115,7 +115,7 @@ func TestTLSFailures(t *testing.T) {
 	})
 	t.Run("the broker's certificate is not trusted", func(t *testing.T) {
 		p, _ := wire{broker: server, proxyClient: stranger}.proxy(t, nil)
-		expectClosed(t, dialProxy(t, p, nil))
+		expectClosed(t, askProxy(t, p))
 		eventually(t, "counted", func() bool { return p.Stats().Closed(ReasonDial) == 1 })
 	})
 	t.Run("garbage after the handshake", func(t *testing.T) {

@@ -14,7 +14,8 @@ const wheelSlots = 128
 // add puts a pair where it is visited at the tick due, or after a whole turn if that is earlier.
 func (w *wheel) add(x *pair, due uint32) {
 	ahead := min(max(int32(due-w.now), 1), wheelSlots-1)
-	x.slot = uint8((w.now + uint32(ahead)) % wheelSlots)
+	x.due = w.now + uint32(ahead)
+	x.slot = uint8(x.due % wheelSlots)
 	x.prev, x.next = nil, w.slots[x.slot]
 	if x.next != nil {
 		x.next.prev = x

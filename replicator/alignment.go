@@ -8,51 +8,11 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 // A partition is aligned where its physical offsets are the source's, so that even a client that goes around klink reads
 // every record at the source's offset. Two means keep it so: burn.go before the first record, markers.go for holes later on.
 // Neither is needed for the mirror to be right: where one is not possible the partition goes on with a shift.
-
-// aligner is what the partitions of a destination share for it.
-type aligner struct {
-	d      *destination
-	client *kgo.Client
-	pace   *pace
-	slots  chan struct{} // bounds how many partitions are burned at once
-	grace  time.Duration
-}
-
-// maxBurns bounds how many partitions are burned at once: a filler is close to a megabyte here, and more at the broker.
-const maxBurns = 4
-
-// newAligner makes an aligner. The client's appends must ask for acks=all. It should serve nothing else: a connection handles
-// one request at a time, and a filler takes a broker 0.1 s.
-func newAligner(d *destination, client *kgo.Client, grace time.Duration) *aligner {
-	return &aligner{d: d, client: client, pace: newPace(defaultBurnRate), slots: make(chan struct{}, maxBurns), grace: grace}
-}
-
-// burn is a burn of the offsets [from, to) of a partition: see the fields of burn, and burn.run. limit is
-// offset.alignment.max. It waits for its turn.
-func (a *aligner) burn(ctx context.Context, log *mirrorLog, from, to, limit int64, lingering bool, moved func(end int64)) error {
-	select {
-	case a.slots <- struct{}{}:
-		defer func() { <-a.slots }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	b := &burn{
-		log: log, name: log.name(), from: from, to: to, limit: limit, pace: a.pace, grace: a.grace, moved: moved,
-		wait: backoff{low: 50 * time.Millisecond, high: 2 * time.Second},
-	}
-	return b.run(ctx, lingering)
-}
-
-// filling fills holes of a partition.
-func (a *aligner) filling(log *mirrorLog) *filling {
-	return &filling{log: log, grace: a.grace, wait: backoff{low: 10 * time.Millisecond, high: 2 * time.Second}}
-}
 
 // alignReason names why a partition is not aligned, for programs.
 type alignReason string
@@ -68,8 +28,6 @@ const (
 	alignUnsupported alignReason = "UNSUPPORTED"
 	// alignHoleTooLarge: a hole has more offsets than are filled with markers.
 	alignHoleTooLarge alignReason = "HOLE_TOO_LARGE"
-	// alignMarkerLost: of a run of markers one in the middle was not written.
-	alignMarkerLost alignReason = "MARKER_LOST"
 	// alignOvershot: fillers were appended twice, so that the log ends beyond the source's log start.
 	alignOvershot alignReason = "OVERSHOT"
 	// alignRefused: the destination refuses for another reason, in the message.

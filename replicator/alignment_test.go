@@ -22,9 +22,6 @@ func setCRC(b []byte) {
 	binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[21:], crc32.MakeTable(crc32.Castagnoli)))
 }
 
-// control makes the header of a batch one of a control batch.
-func control(b []byte) { b[22] |= 0x20 }
-
 // fate is what becomes of a request to a scriptedLog.
 type fate int
 
@@ -37,8 +34,6 @@ const (
 	lostRequest        // not carried out, no answer
 	late               // carried out within the grace, no answer
 	tooLate            // carried out after the grace, no answer
-	torn               // markers: the first half is carried out, the answer a retriable code
-	gap                // markers: all but one in the middle are carried out, the answer a retriable code
 	foreignBefore      // somebody else's batch comes first
 )
 
@@ -52,8 +47,8 @@ type scriptedLog struct {
 	ctx     context.Context // ends late requests
 	pending []delayed
 	// What the fates did.
-	doubted, gaps, foreign int
-	told                   int64 // the log end that was told last; requests that come later move it unseen
+	doubted, foreign int
+	told             int64 // the log end that was told last; requests that come later move it unseen
 }
 
 // delayed is a request that is carried out later.
@@ -161,68 +156,6 @@ func (l *scriptedLog) deleteBefore(ctx context.Context, to int64) error {
 	return nil
 }
 
-func (l *scriptedLog) writeMarkers(ctx context.Context, run markerRun) error {
-	l.arrive()
-	put := func(skip int64, n int64) func() {
-		return func() {
-			for i := range n {
-				if i != skip {
-					l.put(markerHeader(run.logical + i))
-				}
-			}
-		}
-	}
-	all := put(-1, run.count)
-	switch f := l.next(done, done, done, refusedOnce, unknownCode, afterAppend, lostAnswer, lostRequest, late, tooLate, torn, gap, foreignBefore); f {
-	case refusedOnce:
-		return kerr.NotLeaderForPartition
-	case unknownCode:
-		return kerr.UnknownServerError
-	case afterAppend:
-		all()
-		return kerr.NotEnoughReplicasAfterAppend
-	case lostAnswer:
-		all()
-		return unanswered{errors.New("connection reset")}
-	case lostRequest:
-		return unanswered{errors.New("connection reset")}
-	case late:
-		l.later(testGrace/2, all)
-		return unanswered{errors.New("connection reset")}
-	case tooLate:
-		l.doubted++
-		l.later(testGrace*5/4, all)
-		return unanswered{errors.New("connection reset")}
-	case torn:
-		put(-1, run.count/2)()
-		return kerr.NotLeaderForPartition
-	case gap:
-		if run.count < 3 {
-			return kerr.NotEnoughReplicas
-		}
-		l.gaps++
-		put(run.count/2, run.count)()
-		return kerr.NotEnoughReplicas
-	case foreignBefore:
-		l.foreign++
-		l.put(foreignHeader(2))
-		all()
-		return nil
-	default:
-		all()
-		return nil
-	}
-}
-
-func markerHeader(logical int64) []byte {
-	b := batch.Filler(nil, 1, 0)
-	if err := batch.Stamp(b, logical, 0); err != nil {
-		panic(err)
-	}
-	control(b)
-	return b
-}
-
 func foreignHeader(records int) []byte {
 	b := batch.Filler(nil, records, 0)
 	binary.BigEndian.PutUint64(b[43:], ^uint64(0)) // producer id -1
@@ -247,9 +180,9 @@ func fates(t *rapid.T, allowed []fate) func(of ...fate) fate {
 
 var (
 	// harmless are fates that leave a log exact.
-	harmless = []fate{refusedOnce, unknownCode, afterAppend, lostAnswer, lostRequest, late, torn}
+	harmless = []fate{refusedOnce, unknownCode, afterAppend, lostAnswer, lostRequest, late}
 	// allFates may at least not go unnoticed.
-	allFates = append(slices.Clone(harmless), tooLate, gap, foreignBefore)
+	allFates = append(slices.Clone(harmless), tooLate, foreignBefore)
 )
 
 // cutOff is a context that ends after a random time, as a process that is killed.

@@ -42,7 +42,7 @@ func BenchmarkPartition(b *testing.B) {
 				}
 				p.fetched(p.beginFetch(), fetched{records: f.mem[:len(source)], highWater: next, stable: next, logStart: 0, epoch: 3, tools: &tools})
 				f.release()
-				for i, ok := p.take(); ok; i, ok = p.take() {
+				for i, ok := takeOne(&p, joinRule{}); ok; i, ok = takeOne(&p, joinRule{}) {
 					p.appended(i.base)
 				}
 				if p.next != next {
@@ -51,7 +51,7 @@ func BenchmarkPartition(b *testing.B) {
 			}
 			round() // the first one has an anchor
 			p.anchored()
-			for i, ok := p.take(); ok; i, ok = p.take() {
+			for i, ok := takeOne(&p, joinRule{}); ok; i, ok = takeOne(&p, joinRule{}) {
 				p.appended(i.base)
 			}
 			b.ReportAllocs()

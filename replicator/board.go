@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"klink/admin"
+	"klink/internal/jsonbound"
+	"klink/internal/kafkaclient"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -30,6 +32,9 @@ const (
 	// maxBoardDrift bounds the record of a mirror's config drift, in bytes: some hundred configs. What is beyond it is not told.
 	maxBoardDrift = 16 << 10
 )
+
+// boardLimits bound what is decoded of a record. The largest has boardChunk partitions of eight numbers.
+var boardLimits = jsonbound.Limits{Bytes: maxBoardBytes, Depth: 8, Values: 20 * boardChunk}
 
 // board is how instances tell each other how far their mirrors are, and how the tasks of their links do and what these have found, so
 // that each can answer for all: a record per mirror (and boardChunk partitions), per link, and per mirror whose configs differ from
@@ -70,7 +75,7 @@ type boardMirror struct {
 	First   int `json:"first"`
 	// Partitions are source end, mirror end, last fetch, last stable, source start, mirror start, shift began, and when the mirror
 	// last had everything, which earlier instances do not tell.
-	Partitions [][8]int64 `json:"partitions"`
+	Partitions [][9]int64 `json:"partitions"`
 }
 
 // boardDrift is the value of a record drift/TOPIC, which the owner of the mirror's link tells: it runs the task that finds it.
@@ -139,7 +144,7 @@ func (b *board) work(ctx context.Context) error {
 	cl, err := kgo.NewClient(append(append([]kgo.Opt(nil), b.r.cfg.Destination...),
 		kgo.ConsumeTopics(TasksTopic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AfterMilli(time.Now().Add(-boardKeeps).UnixMilli())),
-		kgo.FetchMaxWait(time.Second), kgo.FetchMaxPartitionBytes(maxBoardBytes),
+		kgo.FetchMaxWait(time.Second), kgo.FetchMaxPartitionBytes(maxBoardBytes), kgo.FetchMaxBytes(8*maxBoardBytes), kafkaclient.MaxInflated(2*maxBoardBytes),
 		kgo.DisableIdempotentWrite(), kgo.RequiredAcks(kgo.LeaderAck()), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.RecordDeliveryTimeout(boardAgain), kgo.MaxBufferedRecords(10_000), kgo.MetadataMinAge(200*time.Millisecond),
 	)...)
@@ -238,9 +243,12 @@ func (b *board) tell(cl *kgo.Client, partitions int32, told map[string]toldRecor
 		for first := 0; first < len(status); first += boardChunk {
 			value, still := boardMirror{Version: 1, First: first}, boardMirror{}
 			for _, p := range status[first:min(first+boardChunk, len(status))] {
-				row := [8]int64{p.SourceEnd, p.MirrorEnd, unixMilli(p.LastFetch), p.SourceLastStable, p.SourceStart, p.MirrorStart, p.ShiftBegan, unixMilli(p.CaughtUp)}
+				row := [9]int64{
+					p.SourceEnd, p.MirrorEnd, unixMilli(p.LastFetch), p.SourceLastStable, p.SourceStart, p.MirrorStart, p.ShiftBegan,
+					unixMilli(p.CaughtUp), p.Joined,
+				}
 				value.Partitions = append(value.Partitions, row)
-				row[2], row[7] = 0, 0
+				row[2], row[7], row[8] = 0, 0, 0
 				still.Partitions = append(still.Partitions, row)
 			}
 			send(slot, "mirror/"+topic+"/"+strconv.Itoa(first/boardChunk), still, value)
@@ -325,7 +333,7 @@ func (b *board) listen(ctx context.Context, cl *kgo.Client) {
 // hear takes one record.
 func (b *board) hear(st *admin.State, key string, value []byte, now time.Time) {
 	kind, name, _ := strings.Cut(key, "/")
-	if len(value) > maxBoardBytes {
+	if jsonbound.Check(value, boardLimits) != nil {
 		return
 	}
 	b.mu.Lock()
@@ -352,7 +360,7 @@ func (b *board) hear(st *admin.State, key string, value []byte, now time.Time) {
 				row[n] = max(row[n], -1)
 			}
 			t.partitions[v.First+i] = admin.PartitionStatus{
-				SourceEnd: row[0], MirrorEnd: row[1], LastFetch: fromMilli(row[2]), SourceLastStable: row[3], SourceStart: row[4], MirrorStart: row[5], ShiftBegan: row[6], CaughtUp: fromMilli(row[7]),
+				SourceEnd: row[0], MirrorEnd: row[1], LastFetch: fromMilli(row[2]), SourceLastStable: row[3], SourceStart: row[4], MirrorStart: row[5], ShiftBegan: row[6], CaughtUp: fromMilli(row[7]), Joined: row[8],
 			}
 		}
 	case "drift":

@@ -77,6 +77,14 @@ func (l *brokerLink) send(ctx context.Context, p preparer, wait time.Duration) (
 	}
 }
 
+// rest waits until the broker takes requests again; an error is that of ctx.
+func (l *brokerLink) rest(ctx context.Context) error {
+	if l.conn == nil {
+		return nil
+	}
+	return l.conn.Rest(ctx)
+}
+
 // connect makes sure that there is a connection; fresh says that it was just made.
 func (l *brokerLink) connect(ctx context.Context) (fresh bool, err error) {
 	addr, err := l.at.of(l.node)

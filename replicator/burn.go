@@ -51,6 +51,8 @@ type burn struct {
 	pace  *pace
 	grace time.Duration
 	wait  backoff
+	// room is waited for before each filler is made, for as long as klink holds it.
+	room *fillerRoom
 	// moved is told the log end as it moves; may be nil.
 	moved func(end int64)
 
@@ -93,7 +95,7 @@ func (b *burn) step(ctx context.Context, end int64) (int64, error) {
 	if err := b.pace.wait(ctx, n); err != nil {
 		return end, err
 	}
-	base, err := b.log.append(ctx, batch.Filler(nil, int(n), end))
+	base, err := b.append(ctx, int(n), end)
 	if err == nil && base == end {
 		b.succeeded(end + n)
 		return end + n, nil
@@ -127,6 +129,16 @@ func (b *burn) step(ctx context.Context, end int64) (int64, error) {
 		b.succeeded(settled)
 	}
 	return settled, nil
+}
+
+// append appends a filler of n records at end. The filler is in memory only while this runs.
+func (b *burn) append(ctx context.Context, n int, end int64) (base int64, err error) {
+	give, err := b.room.take(ctx, n)
+	if err != nil {
+		return 0, err
+	}
+	defer give()
+	return b.log.append(ctx, batch.Filler(nil, n, end))
 }
 
 func (b *burn) succeeded(end int64) {

@@ -16,7 +16,7 @@ import (
 
 func newTestBurn(l burnLog, to int64) *burn {
 	return &burn{
-		log: l, name: "t-0", to: to, limit: 1000, pace: newPace(100), grace: testGrace, size: 40,
+		log: l, name: "t-0", to: to, limit: 1000, pace: newPace(100), room: newFillerRoom(newBudget(1 << 20)), grace: testGrace, size: 40,
 		wait: backoff{low: 10 * time.Millisecond, high: 200 * time.Millisecond},
 	}
 }

@@ -92,6 +92,7 @@ func (w *worker) nextCheckpoint() (c admin.Checkpoint, ok bool) {
 	if seen.known() {
 		c.Epoch, c.EpochEnd = seen.epoch, seen.end
 	}
+	c.Straight = p.straight && c.Logical <= p.doneTail // else it lies behind a hole
 	return c, p.sureKnown && (!p.virgin || !p.align && w.endsInHole())
 }
 

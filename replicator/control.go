@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"klink/admin"
-	"klink/protocol/timeline"
 )
 
 // Control is what the replicator needs of the control plane; *admin.Service is one. Methods are safe for concurrent use. What
@@ -19,14 +18,12 @@ type Control interface {
 	// Fence returns when State shows all that has been stored before, by whomever, and when nothing that another instance had
 	// under way can be stored without being decided anew, on a state that has what was stored since.
 	Fence(ctx context.Context) error
+	// GroupKey is the key by which the instances of a destination know each other in the group. It is the same in all, for good,
+	// and known to who may read the state topic.
+	GroupKey(ctx context.Context) ([]byte, error)
 	// SetTimeline stores that physical is logical and that nothing below floor is shown, then publishes it in the
 	// partition's timeline. Durable when it returns nil.
 	SetTimeline(ctx context.Context, topic string, partition int32, physical, logical, floor int64) error
-	// Hide stores that the physical offsets [from, to) are never shown, then publishes it in the partition's timeline.
-	// Durable when it returns nil.
-	Hide(ctx context.Context, topic string, partition int32, from, to int64) error
-	// Hidden are the ranges that Hide has stored, in order. A partition's timeline may have more, which readers have met.
-	Hidden(topic string, partition int32) []timeline.Range
 	// SetAlignment stores from which logical offset on physical offsets are others, and why, for people. Durable when it
 	// returns nil.
 	SetAlignment(ctx context.Context, topic string, partition int32, began int64, reason string) error

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,8 +19,6 @@ type fakeControl struct {
 	subs        map[chan struct{}]bool
 	events      []admin.Event
 	sets        []string // SetTimeline calls
-	hidden      []string // Hide calls
-	stored      map[string][]timeline.Range
 	shifts      []string // SetAlignment calls
 	checkpoints map[string]admin.Checkpoint
 	// hold blocks SetTimeline while it is not nil.
@@ -155,6 +152,11 @@ func (c *fakeControl) Report(_ context.Context, ev admin.Event) error {
 // Fence has nothing to do: nobody else writes.
 func (c *fakeControl) Fence(ctx context.Context) error { return ctx.Err() }
 
+// GroupKey is the same for all instances of a test.
+func (c *fakeControl) GroupKey(ctx context.Context) ([]byte, error) {
+	return []byte("the key of all instances"), ctx.Err()
+}
+
 func (c *fakeControl) SetTimeline(ctx context.Context, topic string, partition int32, physical, logical, floor int64) error {
 	c.mu.Lock()
 	hold := c.hold
@@ -171,24 +173,6 @@ func (c *fakeControl) SetTimeline(ctx context.Context, topic string, partition i
 	c.sets = append(c.sets, fmt.Sprintf("%s-%d %d=%d floor %d", topic, partition, physical, logical, floor))
 	c.state.Timelines[topic][partition].Move(physical, logical, floor)
 	return nil
-}
-
-func (c *fakeControl) Hide(_ context.Context, topic string, partition int32, from, to int64) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.hidden = append(c.hidden, fmt.Sprintf("%s-%d %d to %d", topic, partition, from, to))
-	if c.stored == nil {
-		c.stored = map[string][]timeline.Range{}
-	}
-	name := fmt.Sprintf("%s-%d", topic, partition)
-	c.stored[name] = append(c.stored[name], timeline.Range{From: from, To: to})
-	return c.state.Timelines[topic][partition].Hide(from, to)
-}
-
-func (c *fakeControl) Hidden(topic string, partition int32) []timeline.Range {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return slices.Clone(c.stored[fmt.Sprintf("%s-%d", topic, partition)])
 }
 
 func (c *fakeControl) SetAlignment(_ context.Context, topic string, partition int32, began int64, reason string) error {

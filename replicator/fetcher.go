@@ -88,6 +88,7 @@ func newFetcher(s *source, broker int32) *fetcher {
 		link: brokerLink{dialer: s.dialer, at: &s.at, node: broker},
 	}
 	f.topics.Store(&[]fetcherTopic{})
+	f.tools.recoder.Account = s.r.recoding.account()
 	f.tools.keep = func(b []byte, alias bool) *frame {
 		if alias {
 			f.frame.keep()
@@ -113,6 +114,10 @@ func (f *fetcher) run(ctx context.Context) {
 		f.link.close()
 	}()
 	for ctx.Err() == nil {
+		// A source that throttles for long must not do so to other links, which wait for the budget.
+		if f.link.rest(ctx) != nil {
+			return
+		}
 		reserve := f.s.r.reservation(f.reach.times(maxFetchBytes, farFetchBytes))
 		if f.s.r.budget.reserve(ctx, reserve) != nil {
 			return

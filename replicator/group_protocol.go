@@ -1,7 +1,10 @@
 package replicator
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -13,68 +16,109 @@ const TasksTopic = "_klink_tasks"
 const (
 	// groupProtocolType and the format of what is said make the group one that Kafka's tools can show.
 	groupProtocolType = "consumer"
-	// groupProtocol names what the members have to agree on: how slots are numbered (slotOf), and assign's rules.
-	groupProtocol = "klink-24"
+	// groupProtocol names what the members have to agree on: how slots are numbered (slotOf), assign's rules, and proofs.
+	groupProtocol = "klink-24-2"
 )
 
 // maxGroupBytes bounds what is decoded of another member's words.
 const maxGroupBytes = 64 << 10
 
-// said is what a member says beside what consumers say.
-type said struct {
-	Generation int32 `json:"generation"`
-	Members    int   `json:"members,omitempty"` // of the generation; the leader's word
+// groupKey is what all instances of a destination know, and nobody else: it is a record of the state topic, which only klink
+// may read. A coordinator lets everybody with READ on the group join it, and stores any metadata and any assignment. So each
+// word carries a proof (HMAC-SHA256) that its author knows the key.
+//
+// The proof covers the group, the member id and the generation. The coordinator makes member ids at random, once, so a proof
+// is of no use to another member, in another group, or, for assignments, in another generation.
+type groupKey []byte
+
+func (k groupKey) proof(what, group, member string, generation int32, slots slotSet, members int) []byte {
+	mac := hmac.New(sha256.New, k)
+	fmt.Fprintf(mac, "%s\x00%s\x00%s\x00%d %d %d", what, group, member, generation, slots, members)
+	return mac.Sum(nil)
 }
 
-// encodeClaim is what a member joins with.
-func encodeClaim(owned slotSet, generation int32) []byte {
+// said is what a member says beside what consumers say.
+type said struct {
+	Generation int32  `json:"generation"`
+	Members    int    `json:"members,omitempty"` // of the generation that are instances of klink; the leader's word
+	Proof      []byte `json:"proof,omitempty"`
+}
+
+// encodeClaim is what a member joins with. It has no proof before the coordinator has given it an id.
+func (k groupKey) encodeClaim(group string, c claim) []byte {
 	m := kmsg.NewConsumerMemberMetadata()
 	m.Version, m.Topics = 1, []string{TasksTopic}
-	m.UserData, _ = json.Marshal(said{Generation: generation})
-	if owned != 0 {
-		m.OwnedPartitions = []kmsg.ConsumerMemberMetadataOwnedPartition{{Topic: TasksTopic, Partitions: owned.list()}}
+	s := said{Generation: c.generation}
+	if c.member != "" {
+		s.Proof = k.proof("claim", group, c.member, c.generation, c.owned, 0)
+	}
+	m.UserData, _ = json.Marshal(s)
+	if c.owned != 0 {
+		m.OwnedPartitions = []kmsg.ConsumerMemberMetadataOwnedPartition{{Topic: TasksTopic, Partitions: c.owned.list()}}
 	}
 	return m.AppendTo(nil)
 }
 
-// decodeClaim reads what a member has joined with. One that cannot be read claims nothing: it is not klink's.
-func decodeClaim(member string, b []byte) claim {
-	c := claim{member: member, generation: -1}
+// decodeClaim reads what a member has joined with. ok is false for one that is not klink's: it claims nothing.
+func (k groupKey) decodeClaim(group, member string, b []byte) (c claim, ok bool) {
+	c = claim{member: member, generation: -1}
 	m := kmsg.NewConsumerMemberMetadata()
 	var s said
 	if len(b) > maxGroupBytes || m.ReadFrom(b) != nil || json.Unmarshal(m.UserData, &s) != nil {
-		return c
+		return c, false
 	}
-	c.generation = s.Generation
+	var owned slotSet
 	for _, o := range m.OwnedPartitions {
 		if o.Topic == TasksTopic {
-			c.owned |= setOf(o.Partitions)
+			owned |= setOf(o.Partitions)
 		}
 	}
-	return c
+	if !hmac.Equal(s.Proof, k.proof("claim", group, member, s.Generation, owned, 0)) {
+		return c, false
+	}
+	c.owned, c.generation = owned, s.Generation
+	return c, true
 }
 
-// encodeGift is what the leader has the coordinator tell a member.
-func encodeGift(given slotSet, members int) []byte {
+// encodeGift is what the leader of a generation has the coordinator tell a member.
+func (k groupKey) encodeGift(group, member string, generation int32, given slotSet, members int) []byte {
 	a := kmsg.NewConsumerMemberAssignment()
-	a.UserData, _ = json.Marshal(said{Members: members})
+	a.UserData, _ = json.Marshal(said{Generation: generation, Members: members, Proof: k.proof("gift", group, member, generation, given, members)})
 	if given != 0 {
 		a.Topics = []kmsg.ConsumerMemberAssignmentTopic{{Topic: TasksTopic, Partitions: given.list()}}
 	}
 	return a.AppendTo(nil)
 }
 
-// decodeGift reads what the leader gives. Nothing is given where it cannot be read.
-func decodeGift(b []byte) (given slotSet, members int) {
+// decodeGift reads what the leader of a generation gives a member. ok is false if that is not from an instance of klink, for
+// this member in this generation: it gives nothing, and takes nothing.
+func (k groupKey) decodeGift(group, member string, generation int32, b []byte) (given slotSet, members int, ok bool) {
+	given, s, ok := k.gift(group, member, b)
+	if !ok || s.Generation != generation {
+		return 0, 0, false
+	}
+	return given, s.Members, true
+}
+
+// assigned is what some generation of the group has given a member; ok is false if that is not from an instance of klink.
+func (k groupKey) assigned(group, member string, b []byte) (given slotSet, ok bool) {
+	given, _, ok = k.gift(group, member, b)
+	return given, ok
+}
+
+// gift reads an assignment and checks its proof.
+func (k groupKey) gift(group, member string, b []byte) (given slotSet, s said, ok bool) {
 	a := kmsg.NewConsumerMemberAssignment()
-	var s said
 	if len(b) > maxGroupBytes || a.ReadFrom(b) != nil || json.Unmarshal(a.UserData, &s) != nil {
-		return 0, 0
+		return 0, said{}, false
 	}
 	for _, t := range a.Topics {
 		if t.Topic == TasksTopic {
 			given |= setOf(t.Partitions)
 		}
 	}
-	return given, s.Members
+	if !hmac.Equal(s.Proof, k.proof("gift", group, member, s.Generation, given, s.Members)) {
+		return 0, said{}, false
+	}
+	return given, s, true
 }

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"klink/protocol/batch"
 )
 
 // linkConfig is what the replicator reads from the configs of a link, beside those of the client.
@@ -19,6 +21,7 @@ type linkConfig struct {
 	reconnectMax   time.Duration // reconnect.backoff.max.ms
 	align          bool          // offset.alignment is not off
 	alignMax       int64         // offset.alignment.max, per partition
+	joinBelow      int           // append.join.below, bytes of a batch
 }
 
 // newLinkConfig reads configs. Values were checked when the link was stored; one that does not parse counts as its default.
@@ -43,6 +46,7 @@ func newLinkConfig(configs map[string]string) linkConfig {
 		reconnectMax:   ms("reconnect.backoff.max.ms", 2000),
 		align:          !strings.EqualFold(strings.TrimSpace(configs["offset.alignment"]), "off"),
 		alignMax:       number("offset.alignment.max", 100_000_000, 0, 1_000_000_000),
+		joinBelow:      int(number("append.join.below", 16<<10, 0, batch.MaxJoined)),
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"klink/admin"
+	"klink/internal/kafkaclient"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -29,9 +30,15 @@ type Group struct {
 	Tasks func(link string) []admin.TaskStatus
 	// Drift is the config drift of a mirror whose link this instance owns, to be told to the others. May be nil.
 	Drift func(topic string) []admin.ConfigDrift
+	// Heard is called when the coordinator has answered a member something that was sent at the time sent: it counts the member
+	// for the time ttl after that, however clocks run. It must not block. May be nil.
+	Heard func(member string, sent time.Time, ttl time.Duration)
 	// Changed is called when what is owned has changed (OwnsTopic, OwnsLink); it must not block. May be nil.
 	Changed func()
 }
+
+// name is the group's id.
+func (g *Group) name() string { return cmp.Or(g.ID, TasksTopic) }
 
 const (
 	defaultSession = 6 * time.Second
@@ -41,12 +48,31 @@ const (
 	clientPrefix = "klink/"
 )
 
+// HeardFor is the ttl of Group.Heard: half of the session time-out, as who waits for an instance that left the group waits for
+// so long again.
+func HeardFor(session time.Duration) time.Duration { return session / 2 }
+
+// ClientID is what an instance calls itself in the group.
+func ClientID(instance string) string { return clientPrefix + instance }
+
 // member is the membership of this instance in the group. It speaks the group protocol itself, rather than through a group
 // consumer, because what it needs to know is what the coordinator has answered, and when that was asked for (lease).
 //
 // The protocol is cooperative: a member works on while a new generation of the group is made. It says what it holds when it
 // joins, the leader (assign) gives nobody else any of that, and who is to give something away stops working on it, lets go of
 // it, and joins once more.
+//
+// The group is open to everybody with READ on it at the brokers, who may join it, become its leader, and speak for another
+// member whose id he has seen. Invariants, whatever such a stranger does:
+//  1. Only an instance of klink is given slots, and only its claims count: claims have a proof (groupKey).
+//  2. Only the assignment of a leader that is an instance of klink counts. Where the leader is a stranger, members gain nothing
+//     and go on with what they hold: nobody can have been given any of that. They put the leader out of the group.
+//  3. A claim is complete if it is from the generation before. One that is older may be an old one that a stranger has sent
+//     once more, and a claim without a proof may stand in for the true one; so what the last plan gave that member is taken for
+//     claimed, too, once (believe).
+//
+// What a stranger can do is to make the group begin new generations all the time, and to put instances out of it, as Kafka
+// asks for no more than READ. Then the work moves, or rests: Unowned tells.
 //
 // All is done by one goroutine (run).
 type member struct {
@@ -57,32 +83,36 @@ type member struct {
 	log      *slog.Logger
 	client   *kgo.Client
 	clientID string
+	heardAs  func(member string, sent time.Time, ttl time.Duration)
 	first    bool // has never been a member: a member of the same name is a predecessor
 
 	node       int32  // of the coordinator, -1 = not known
 	id         string // as a member; "" = the coordinator has yet to give one
 	generation int32
-	given      slotSet   // in this generation
+	leader     string  // of this generation
+	given      slotSet // in this generation
+	key        groupKey
+	last       plan      // that this member has made as a leader
 	heard      time.Time // when the last request was sent that the coordinator has answered
 	alone      bool      // nobody else is in this generation
 	failing    time.Time // since when nothing has been answered well; zero = all is well
 	complained time.Time
+	warned     time.Time // of strangers
 }
 
 func newMember(r *Replicator, g Group) (*member, error) {
 	m := &member{
-		r: r, own: r.owner, group: cmp.Or(g.ID, TasksTopic), session: cmp.Or(g.SessionTimeout, defaultSession), log: r.log,
-		clientID: clientPrefix, node: -1, generation: -1,
+		r: r, own: r.owner, group: g.name(), session: cmp.Or(g.SessionTimeout, defaultSession), log: r.log,
+		clientID: clientPrefix, heardAs: g.Heard, node: -1, generation: -1,
 	}
 	if g.Instance != nil {
 		if name := g.Instance(); name != "" {
 			m.clientID, m.first = clientPrefix+name, true
 		}
 	}
-	opts := append(append([]kgo.Opt(nil), r.cfg.Destination...),
-		kgo.ClientID(m.clientID),
-		// A connection that has gone dead must not outlive the session.
-		kgo.DialTimeout(m.patience()), kgo.RequestTimeoutOverhead(m.patience()),
+	// A connection that has gone dead must not outlive the session.
+	opts := append(kafkaclient.DialTimeout(r.cfg.Destination, m.patience()),
+		kgo.ClientID(m.clientID), kgo.RequestTimeoutOverhead(m.patience()),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
 		kgo.MetadataMinAge(50*time.Millisecond),
 	)
@@ -166,6 +196,11 @@ func (m *member) turn(ctx context.Context) (joined bool, err error) {
 			return false, err
 		}
 	}
+	key, err := m.r.cfg.Control.GroupKey(ctx)
+	if err != nil {
+		return false, fmt.Errorf("the key of the group of klink's instances: %w", err)
+	}
+	m.key = key
 	plan, err := m.join(ctx)
 	if err != nil {
 		return false, err
@@ -175,6 +210,9 @@ func (m *member) turn(ctx context.Context) (joined bool, err error) {
 	}
 	return true, m.stay(ctx)
 }
+
+// errStranger: the leader of the group is no instance of klink.
+var errStranger = errors.New("the leader of the group is no instance of klink")
 
 // request sends a request to the coordinator, and notes when. An answer with an error in it is no success.
 func (m *member) request(ctx context.Context, timeout time.Duration, req kmsg.Request, code func(kmsg.Response) int16) (kmsg.Response, error) {
@@ -190,6 +228,9 @@ func (m *member) request(ctx context.Context, timeout time.Duration, req kmsg.Re
 	}
 	m.heard, m.failing = sent, time.Time{}
 	m.own.renew(sent)
+	if m.heardAs != nil && m.id != "" {
+		m.heardAs(m.id, sent, HeardFor(m.session))
+	}
 	return resp, nil
 }
 
@@ -214,13 +255,13 @@ func (m *member) findCoordinator(ctx context.Context) error {
 }
 
 // join joins the next generation. The plan is this member's if it is the leader, else nil.
-func (m *member) join(ctx context.Context) (plan map[string]slotSet, err error) {
+func (m *member) join(ctx context.Context) (made *plan, err error) {
 	working, leaving := m.own.holding()
 	req := kmsg.NewPtrJoinGroupRequest()
 	req.Group, req.MemberID, req.ProtocolType = m.group, m.id, groupProtocolType
 	req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = int32(m.session.Milliseconds()), int32(rebalanceTimeout.Milliseconds())
 	p := kmsg.NewJoinGroupRequestProtocol()
-	p.Name, p.Metadata = groupProtocol, encodeClaim(working|leaving, m.generation)
+	p.Name, p.Metadata = groupProtocol, m.key.encodeClaim(m.group, claim{m.id, working | leaving, m.generation})
 	req.Protocols = append(req.Protocols, p)
 	joining, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -239,40 +280,106 @@ func (m *member) join(ctx context.Context) (plan map[string]slotSet, err error) 
 		return nil, err
 	}
 	resp := kresp.(*kmsg.JoinGroupResponse)
-	m.id, m.generation, m.given = resp.MemberID, resp.Generation, 0
-	if resp.LeaderID != m.id {
+	m.id, m.generation, m.leader, m.given = resp.MemberID, resp.Generation, resp.LeaderID, 0
+	if m.leader != m.id {
 		return nil, nil
 	}
-	var claims []claim
-	for _, other := range resp.Members {
-		claims = append(claims, decodeClaim(other.MemberID, other.ProtocolMetadata))
-	}
-	if len(claims) == 0 {
+	if len(resp.Members) == 0 {
 		return nil, errors.New("JoinGroup: the leader was given no members")
 	}
-	return assign(claims), nil
+	m.last = m.believe(resp).assign()
+	return &m.last, nil
+}
+
+// believe reads the claims of a generation whose leader this member is.
+func (m *member) believe(resp *kmsg.JoinGroupResponse) *plan {
+	p := &plan{generation: resp.Generation, held: map[string]slotSet{}}
+	for _, other := range resp.Members {
+		c, ok := m.key.decodeClaim(m.group, other.MemberID, other.ProtocolMetadata)
+		if ok = ok && c.generation < p.generation; !ok {
+			c = claim{member: other.MemberID, generation: -1}
+			m.stranger("a member of the group is no instance of klink; it is given nothing and put out of the group", other.MemberID)
+			p.strangers = append(p.strangers, other.MemberID)
+		}
+		// What the last plan gave it may be worked on by it now, whatever has become of its claim.
+		if m.last.generation == p.generation-1 && (!ok || c.generation < m.last.generation) {
+			p.held[c.member] = m.last.given[c.member]
+		}
+		p.claims = append(p.claims, c)
+		if ok {
+			p.known = append(p.known, c.member)
+		}
+	}
+	return p
+}
+
+// expel puts strangers out of the group. One that stayed could hold up each generation for as long as it has said when it
+// joined (its rebalance time-out).
+func (m *member) expel(ctx context.Context, node int32, strangers []string) {
+	ctx, cancel := context.WithTimeout(ctx, m.patience())
+	defer cancel()
+	for _, id := range strangers {
+		if err := m.remove(ctx, node, id); err != nil && ctx.Err() == nil {
+			m.log.Debug("a member that is no instance of klink stays in the group", "member", id, "error", err)
+		}
+	}
+}
+
+// stranger complains about who is no klink.
+func (m *member) stranger(what, member string) {
+	if time.Since(m.warned) > 10*time.Second {
+		m.warned = time.Now()
+		m.log.Warn(what+"; let nobody but klink's principal READ the group at the brokers", "group", m.group, "member", fmt.Sprintf("%.100q", member))
+	}
 }
 
 // sync learns what this member is given.
-func (m *member) sync(ctx context.Context, plan map[string]slotSet) error {
+func (m *member) sync(ctx context.Context, plan *plan) error {
 	req := kmsg.NewPtrSyncGroupRequest()
 	req.Group, req.Generation, req.MemberID = m.group, m.generation, m.id
 	kind, protocol := groupProtocolType, groupProtocol
 	req.ProtocolType, req.Protocol = &kind, &protocol
-	for id, given := range plan {
-		a := kmsg.NewSyncGroupRequestGroupAssignment()
-		a.MemberID, a.MemberAssignment = id, encodeGift(given, len(plan))
-		req.GroupAssignment = append(req.GroupAssignment, a)
+	if plan != nil {
+		for id, given := range plan.given {
+			a := kmsg.NewSyncGroupRequestGroupAssignment()
+			a.MemberID, a.MemberAssignment = id, m.key.encodeGift(m.group, id, m.generation, given, len(plan.known))
+			req.GroupAssignment = append(req.GroupAssignment, a)
+		}
 	}
-	kresp, err := m.request(ctx, rebalanceTimeout+m.patience(), req, func(r kmsg.Response) int16 { return r.(*kmsg.SyncGroupResponse).ErrorCode })
+	kresp, err := m.request(ctx, m.session, req, func(r kmsg.Response) int16 { return r.(*kmsg.SyncGroupResponse).ErrorCode })
+	if errors.Is(err, context.DeadlineExceeded) && m.leader != m.id && ctx.Err() == nil {
+		// An instance that leads and has said nothing for a session time-out has no lease any more. A stranger could go on so.
+		m.stranger("the leader of the group assigns nothing, and is put out of the group", m.leader)
+		return m.depose(ctx)
+	}
 	if err != nil {
+		if plan != nil {
+			m.expel(ctx, m.node, plan.strangers) // the coordinator may be unable to store what they have said
+		}
 		return err
 	}
 	m.first = false
-	given, members := decodeGift(kresp.(*kmsg.SyncGroupResponse).MemberAssignment)
+	given, members, ok := m.key.decodeGift(m.group, m.id, m.generation, kresp.(*kmsg.SyncGroupResponse).MemberAssignment)
+	if !ok {
+		m.stranger("the leader of the group is no instance of klink; what this instance has it keeps, and the leader is put out of the group", m.leader)
+		return m.depose(ctx)
+	}
 	m.given, m.alone = given, members == 1
 	m.r.board.Load().share(!m.alone)
 	return nil
+}
+
+// depose puts the leader out of the group, so that another member becomes it. The coordinator begins a new generation then.
+func (m *member) depose(ctx context.Context) error {
+	if m.leader == m.id {
+		return fmt.Errorf("SyncGroup: %w", errStranger) // somebody has spoken for this member
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.patience())
+	defer cancel()
+	if err := m.remove(ctx, m.node, m.leader); err != nil {
+		return fmt.Errorf("%w, and could not be put out of it: %w", errStranger, err)
+	}
+	return fmt.Errorf("SyncGroup: %w", errStranger)
 }
 
 // stay works on what is given until the generation ends, or something was let go of that others wait for.
@@ -294,6 +401,15 @@ func (m *member) stay(ctx context.Context) error {
 	beat := time.NewTicker(m.interval())
 	defer beat.Stop()
 	var freedAt <-chan time.Time
+	if m.leader == m.id {
+		// After the generation has begun, so that each one comes to something, however often strangers join.
+		if node, strangers := m.node, m.last.strangers; len(strangers) > 0 {
+			go m.expel(ctx, node, strangers)
+		}
+		if m.last.withheld != 0 {
+			freedAt = time.After(m.interval()) // nobody else may have a reason to begin another generation
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():

@@ -17,8 +17,13 @@ type LinkCounters struct {
 	AppendedBytes   atomic.Int64 // confirmed by the destination
 	AppendedBatches atomic.Int64
 	AppendedRecords atomic.Int64
+	JoinedBatches   atomic.Int64 // of the source's that were appended as part of another; see join.go
+	JoinedBytes     atomic.Int64 // of those
+	JoinedInto      atomic.Int64 // batches that they became
+	JoinedIntoBytes atomic.Int64
 	LostRecords     atomic.Int64 // offsets that the source deleted before they were mirrored
-	HiddenOffsets   atomic.Int64 // physical offsets found to be written twice or by somebody else, and hidden
+	VoidOffsets     atomic.Int64 // physical offsets found whose batch does not count: written twice, too late, or by somebody else
+	ForeignOffsets  atomic.Int64 // those of them that somebody else wrote
 	Settled         atomic.Int64 // appends with an unknown result, after which the log was read back
 }
 

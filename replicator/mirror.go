@@ -49,6 +49,7 @@ type mirror struct {
 	policy   string      // cleanup.policy of the topic, "" = not known yet; see setPolicy
 	growing  atomic.Bool // partitions are being added
 	looks    singleflight.Group
+	storedAt atomic.Int64 // when an append was last read back, in nanoseconds; see rewritten.go
 }
 
 // sourceView is what the source's metadata and fetches say about the topic.

@@ -11,8 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// mirrorLog is the log of one mirror partition at the destination, for burning and for markers, which do not go through the
-// partition's worker. Nothing is retried here; after an error the next call looks for the leader again. For one goroutine.
+// mirrorLog is the log of one mirror partition at the destination, for burning, which does not go through the partition's
+// stream. Nothing is retried here; after an error the next call looks for the leader again. For one goroutine.
 type mirrorLog struct {
 	d         *destination
 	client    *kgo.Client // its appends must ask for acks=all
@@ -217,19 +217,6 @@ func (l *mirrorLog) deleteBefore(ctx context.Context, to int64) error {
 		return fmt.Errorf("DeleteRecords of %s was answered for %d topics", l.name(), len(resp.Topics))
 	}
 	if err := kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode); err != nil {
-		return err
-	}
-	l.worked(t)
-	return nil
-}
-
-// writeMarkers sends one WriteTxnMarkers for one run.
-func (l *mirrorLog) writeMarkers(ctx context.Context, run markerRun) error {
-	leader, t, err := l.leader(ctx)
-	if err != nil {
-		return err
-	}
-	if err := writeMarkers(ctx, leader, []markerRun{run})[0]; err != nil {
 		return err
 	}
 	l.worked(t)

@@ -57,8 +57,9 @@ type place struct{ physical, logical int64 }
 // partition is the deterministic core of one mirror partition: inputs are its methods, outputs are their effects.
 //
 // Invariants:
-//  1. At most one item is in flight. The queue is in order, and begins at next or above; what lies between its items, or
-//     behind the last one up to fetchAt, is a hole of the source: transaction markers, aborted or compacted records.
+//  1. At most one append is in flight: the first item of the queue, or the first few as one batch (join.go). The queue is in
+//     order, and begins at next or above; what lies between its items, or behind the last one up to fetchAt, is a hole of the
+//     source: transaction markers, aborted or compacted records.
 //  2. next and phys, the end of the mirror in both kinds of offsets, move only by an append confirmed at phys, by markers
 //     written, by a hole behind the last record, or by reading the destination's log. After an unknown result, and after
 //     an append at another offset, they are read, never guessed.
@@ -96,14 +97,16 @@ type partition struct {
 	align     bool   // holes are filled, as phys = next
 	burned    bool   // a virgin log needs no burn (any more)
 	isShifted bool   // some record has another physical offset than its logical one
+	straight  bool   // every physical offset from the start of the timeline on has the next logical one: no holes, nothing void
 	noAlign   string // why align is false, for people
 	holeLen   int64  // offsets of the hole before fetchAt that are filled with markers
 	realigned bool   // whether holes are to be filled has changed: the log is read anew as soon as that can be
 
-	queue    []item // [0] is in flight if inFlight; a part of items
+	queue    []item // a part of items
 	items    []item // the memory of queue
-	inFlight bool
-	queued   int // bytes in queue
+	flight   int    // how many items at the beginning of queue are in flight, as one append
+	waited   bool   // what is queued has waited for an append in flight: it may be joined
+	queued   int    // bytes in queue
 	fetchAt  int64
 	fetching bool
 	gen      uint32
@@ -113,6 +116,7 @@ type partition struct {
 	abandoned bool
 	unsettled bool     // a result is unknown since the last resume, here or of a former process: stop awaits the resume
 	doomed    *failure // met behind the queue; fails once the queue is appended
+	broken    *failure // the destination rewrites batches: nothing more is appended, and fails once nothing is in flight
 	failed    *failure // with stateFailed
 
 	sourceStart  int64 // log start, last stable offset, high watermark as last seen; -1 = unknown
@@ -146,6 +150,11 @@ type logEnd struct {
 	align   bool
 	noAlign string
 	floor   int64 // of the timeline at the time of the reading
+	// straight says that from the start of the timeline on every physical offset has the next
+	// logical one.
+	straight bool
+	// knocked says that the log was aligned, and is not any more, since a batch in it is void.
+	knocked bool
 	stored  int64 // the logical offset that the stored timeline has for end, -1 = another one than next
 }
 
@@ -167,11 +176,15 @@ func (p *partition) resumed(e logEnd) effects {
 	p.sure, p.sureKnown = place{e.end, e.next}, true
 	p.virgin = (e.end == e.start && (e.end == 0 || e.fresh) || e.fillers) && e.next <= e.floor
 	p.empty, p.stored = p.virgin, e.stored
-	p.align, p.noAlign = e.align, e.noAlign
+	p.align, p.noAlign, p.straight = e.align, e.noAlign, e.straight || p.virgin
 	shifts := !p.virgin && p.tail != p.phys
 	p.overtaken = false
 	p.burned, p.isShifted, p.holeLen = false, shifts && p.phys > 0, 0
-	if shifts && p.align {
+	switch {
+	case shifts && p.align && e.knocked:
+		p.isShifted = false // the next append tells
+		p.align, p.noAlign = false, "a batch that klink did not write, or wrote twice, has taken offsets"
+	case shifts && p.align:
 		p.align, p.noAlign = false, "the log was not aligned before"
 	}
 	p.seen, p.done, p.last, p.checked = e.last, e.last, e.last, neverChecked
@@ -179,7 +192,7 @@ func (p *partition) resumed(e logEnd) effects {
 	if p.virgin {
 		p.fetchAt = e.floor
 	}
-	if p.stopping || p.realigned {
+	if p.stopping || p.realigned || p.broken != nil {
 		return p.settle(effects{trim: -1})
 	}
 	return effects{trim: p.trim()}
@@ -205,18 +218,23 @@ func (p *partition) anchored() effects {
 	return p.settle(effects{trim: -1})
 }
 
-// take moves the next batch into flight; ok is false if there is none, or one is in flight already. The batch is the
-// caller's until it calls appended, uncertain or rejected, exactly once.
-func (p *partition) take() (i item, ok bool) {
-	if i, ok = p.head(); ok {
-		p.inFlight = true
+// take moves the next append into flight; there are no items if there is none, or one is in flight
+// already. Several items are to be appended as one batch. They are the caller's until it calls
+// appended, uncertain or rejected, exactly once.
+func (p *partition) take(r joinRule) []item {
+	if _, ok := p.head(); !ok {
+		return nil
 	}
-	return i, ok
+	p.flight = p.joinable(r)
+	return p.queue[:p.flight]
 }
+
+// single takes all but the first of the items in flight back: they cannot be joined.
+func (p *partition) single() { p.flight = min(p.flight, 1) }
 
 // head is what take would give.
 func (p *partition) head() (i item, ok bool) {
-	if p.state != stateRunning || p.inFlight || p.stopping || len(p.queue) == 0 {
+	if p.state != stateRunning || p.flight > 0 || p.stopping || p.broken != nil || len(p.queue) == 0 {
 		return item{}, false
 	}
 	return p.queue[0], true
@@ -226,7 +244,8 @@ func (p *partition) head() (i item, ok bool) {
 func (p *partition) appended(base int64) effects {
 	i := p.pop()
 	if base != p.phys {
-		// Somebody else wrote, or an append that was believed lost came after all. The log tells.
+		// Somebody else wrote, or an append that was believed lost came after all. What stands
+		// elsewhere than its stamp says is void. The log tells what counts.
 		return p.reread(false)
 	}
 	e := effects{trim: -1}
@@ -234,6 +253,7 @@ func (p *partition) appended(base int64) effects {
 		p.isShifted = true
 		e.shifted = &shifted{i.base, p.noAlign}
 	}
+	p.straight = p.straight && i.base == p.doneTail
 	p.next, p.phys, p.doneTail = i.end(), base+int64(i.records), i.end()
 	p.done, p.last, p.empty = i.seen, i.seen, false
 	p.sure = place{p.phys, p.next}
@@ -244,6 +264,7 @@ func (p *partition) appended(base int64) effects {
 // marked: the markers in flight were written; where, nobody has said.
 func (p *partition) marked() effects {
 	i := p.pop()
+	p.straight = p.straight && i.base == p.doneTail
 	p.next = max(p.next, i.end()) // the hole may have been noted before it was to be filled
 	p.phys, p.doneTail, p.empty = p.phys+int64(i.records), i.end(), false
 	p.done = i.seen
@@ -267,7 +288,7 @@ func (p *partition) realign() effects {
 
 // confirm reads the log if its end is only believed, and nothing is going on.
 func (p *partition) confirm() effects {
-	if p.state != stateRunning || p.inFlight || len(p.queue) > 0 || p.sure.physical == p.phys {
+	if p.state != stateRunning || p.flight > 0 || len(p.queue) > 0 || p.sure.physical == p.phys {
 		return effects{trim: -1}
 	}
 	return p.reread(false)
@@ -276,8 +297,11 @@ func (p *partition) confirm() effects {
 // reread gives up what is queued, and reads the log; nothing is in flight.
 func (p *partition) reread(lingering bool) effects {
 	p.drop()
-	if p.abandoned {
+	switch {
+	case p.abandoned:
 		return p.end(stateStopped)
+	case p.broken != nil && !p.stopping:
+		return p.fail(p.broken)
 	}
 	p.state, p.unsettled, p.realigned = stateResuming, true, false
 	return effects{resume: true, lingering: lingering, trim: -1}
@@ -330,7 +354,7 @@ func (p *partition) stop() effects {
 // abandon is stop for a log that is no longer the mirror's: what is in flight is awaited, but not settled.
 func (p *partition) abandon() effects {
 	p.abandoned = true
-	if !p.inFlight {
+	if p.flight == 0 {
 		p.stopping = true
 		return p.end(stateStopped)
 	}
@@ -346,7 +370,9 @@ func (p *partition) fail(f *failure) effects {
 // settle finds what is next when an append or an anchor is done, or a stop is asked for.
 func (p *partition) settle(e effects) effects {
 	switch {
-	case p.ended() || p.inFlight || p.unsettled || p.state == stateAnchoring || p.state == stateAligning:
+	case p.ended() || p.flight > 0 || p.unsettled || p.state == stateAnchoring || p.state == stateAligning:
+	case p.broken != nil && p.state == stateRunning && !p.stopping:
+		e.ended, e.ready = p.fail(p.broken).ended, false
 	case p.realigned && p.state == stateRunning && !p.stopping:
 		r := p.reread(false)
 		e.resume, e.ended, e.ready = r.resume, r.ended, false
@@ -384,17 +410,22 @@ func (p *partition) end(s state) effects {
 	return effects{ended: true, trim: -1}
 }
 
-// pop takes the batch in flight out of the queue.
+// pop takes what is in flight out of the queue, and gives it as one item, without its bytes.
 func (p *partition) pop() item {
-	i := p.queue[0]
-	p.inFlight = false
-	p.queued -= len(i.bytes)
-	p.queue[0] = item{}
-	p.queue = p.queue[1:]
-	if !i.markers() {
-		p.release(i)
+	all := p.queue[0]
+	all.records = 0
+	for _, i := range p.queue[:p.flight] {
+		all.records += i.records
+		all.seen = i.seen
+		p.queued -= len(i.bytes)
+		if !i.markers() {
+			p.release(i)
+		}
 	}
-	return i
+	clear(p.queue[:p.flight])
+	p.queue = p.queue[p.flight:]
+	p.flight, p.waited = 0, len(p.queue) > 0
+	return all
 }
 
 // push puts an item at the end of the queue, whose memory is used again.
@@ -413,10 +444,7 @@ func (p *partition) push(i item) {
 
 // drop forgets what is queued but not in flight, and what is being fetched. It will be fetched again.
 func (p *partition) drop() {
-	keep := 0
-	if p.inFlight {
-		keep = 1
-	}
+	keep := p.flight
 	for _, i := range p.queue[keep:] {
 		p.queued -= len(i.bytes)
 		if !i.markers() {
@@ -429,8 +457,8 @@ func (p *partition) drop() {
 	p.fetching = false
 	p.truncations, p.holeLen = 0, 0
 	p.fetchAt, p.tail, p.seen = p.next, p.doneTail, p.done
-	if keep == 1 {
-		i := p.queue[0]
+	if keep > 0 {
+		i := p.queue[keep-1]
 		p.fetchAt, p.tail, p.seen = i.end(), i.end(), i.seen
 	}
 	p.doomed = nil

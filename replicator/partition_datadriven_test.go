@@ -78,9 +78,13 @@ func TestPartition(t *testing.T) {
 			case "anchored":
 				e = p.anchored()
 			case "take":
-				i, ok := p.take()
+				rule := joinRule{below: int(num("below", 0)), most: 1 << 20}
+				i, ok := takeOne(p, rule)
 				if !ok {
 					return "nothing to append"
+				}
+				if p.flight > 1 {
+					return fmt.Sprintf("append %d to %d, joined of %d", i.base, i.end()-1, p.flight)
 				}
 				if i.markers() {
 					return fmt.Sprintf("mark %d to %d", i.base, i.end()-1)
@@ -165,7 +169,7 @@ func describe(b *strings.Builder, p *partition, e effects) {
 		b.WriteString("-> ended\n")
 	}
 	fmt.Fprintf(b, "%s next=%d phys=%d fetch=%d queued=%d", p.state, p.next, p.phys, p.fetchAt, len(p.queue))
-	if p.inFlight {
+	if p.flight > 0 {
 		b.WriteString(" in-flight")
 	}
 	if p.virgin {

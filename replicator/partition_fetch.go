@@ -46,7 +46,7 @@ const damageToBelieve = 3
 // through.
 func (p *partition) wantsFetch(limit int) (offset int64, ok bool) {
 	if p.state != stateRunning && p.state != stateAnchoring ||
-		p.stopping || p.fetching || p.doomed != nil || p.queued >= limit && len(p.queue) > 0 {
+		p.stopping || p.fetching || p.doomed != nil || p.broken != nil || p.queued >= limit && len(p.queue) > 0 {
 		return 0, false
 	}
 	return p.fetchAt, true
@@ -247,11 +247,11 @@ func (p *partition) fill(to int64) {
 		return
 	}
 	if p.holeLen += to - from; p.holeLen > maxHoleMarkers {
-		p.align, p.noAlign = false, fmt.Sprintf("a hole of more than %d offsets ends at source offset %d; so many are not filled with markers", maxHoleMarkers, to)
+		p.align, p.noAlign = false, fmt.Sprintf("%s: a hole of more than %d offsets ends at source offset %d; so many are not filled with markers", alignHoleTooLarge, maxHoleMarkers, to)
 		return
 	}
 	p.virgin, p.tail = false, to
-	if n := len(p.queue) - 1; n > 0 || n == 0 && !p.inFlight {
+	if n := len(p.queue) - 1; n >= p.flight {
 		if last := &p.queue[n]; last.markers() && last.end() == from {
 			more := min(to-from, maxRequestMarkers-int64(last.records))
 			last.records += int32(more)

@@ -161,7 +161,7 @@ func (m *mirror) lag() (lag int64) {
 func (w *worker) settledEnd() int64 {
 	c := &w.core
 	switch {
-	case c.state != stateRunning, c.stopping, c.doomed != nil, c.inFlight, len(c.queue) > 0:
+	case c.state != stateRunning, c.stopping, c.doomed != nil, c.flight > 0, len(c.queue) > 0:
 		return -1
 	case c.empty:
 		return max(c.next, c.floor)

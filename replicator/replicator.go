@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"klink/admin"
+	"klink/internal/kafkaclient"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -28,23 +29,30 @@ type Config struct {
 	// DrainTimeout bounds how long Run waits, once its context has ended, for appends in flight. Default 10 s.
 	DrainTimeout time.Duration
 	// Group is how the work is shared with other instances; nil = there are none.
-	Group  *Group
-	Logger *slog.Logger
+	Group *Group
+	// LinkFiles are the files on this machine that the configs of links may name.
+	LinkFiles kafkaclient.Files
+	Logger    *slog.Logger
 }
 
 // Replicator copies batches. Make one with New, run it with Run, once.
 type Replicator struct {
-	cfg      Config
-	log      *slog.Logger
-	budget   *budget
-	metrics  *metrics
-	dest     *destination
-	grace    time.Duration // settleGrace
-	burnPace *pace         // of all partitions
-	kick     chan struct{} // asks for a round of reconcile
-	holes    chan struct{} // asks for checkpoints of partitions that end in a hole
-	owner    *owner
-	board    atomic.Pointer[board] // nil without a group
+	cfg       Config
+	log       *slog.Logger
+	budget    *budget
+	recoding  *recoding
+	metrics   *metrics
+	dest      *destination
+	grace     time.Duration // settleGrace
+	burnPace  *pace         // of all partitions
+	fillers   *fillerRoom   // of all partitions
+	kick      chan struct{} // asks for a round of reconcile
+	holes     chan struct{} // asks for checkpoints of partitions that end in a hole
+	owner     *owner
+	board     atomic.Pointer[board] // nil without a group
+	sightings *sightings            // nil without a group
+
+	storedReads chan struct{} // a place for each append that is being read back
 
 	// life ends when the replicator has drained: what settles and appends lives longer than Run's context.
 	life       context.Context
@@ -93,10 +101,12 @@ func New(cfg Config) (*Replicator, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	budget := newBudget(cfg.MemoryBytes)
 	r := &Replicator{
 		cfg:      cfg,
 		log:      cfg.Logger,
-		budget:   newBudget(cfg.MemoryBytes),
+		budget:   budget,
+		fillers:  newFillerRoom(budget),
 		metrics:  &metrics{},
 		grace:    settleGrace,
 		burnPace: newPace(defaultBurnRate),
@@ -109,8 +119,14 @@ func New(cfg Config) (*Replicator, error) {
 		closed:   map[string]bool{},
 		ends:     map[string]ends{},
 		last:     map[string]lastStatus{},
+
+		storedReads: make(chan struct{}, rewrittenReads),
 	}
+	r.recoding = &recoding{budget: r.budget}
 	r.owner = newOwner(r, cfg.Group)
+	if cfg.Group != nil {
+		r.sightings = newSightings()
+	}
 	return r, nil
 }
 
@@ -132,6 +148,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 		}
 		defer member.close()
 		r.spawn(member.run)
+		r.spawn(member.watchOwners)
 	}
 	r.spawn(r.maintain)
 	r.spawn(r.keepCheckpoints)

@@ -20,8 +20,9 @@ const settleGrace = time.Second // Replicator.grace is this, but for tests
 // errNotCommitted: a log holds more than its in-sync replicas have.
 var errNotCommitted = errors.New("not committed")
 
-// resume reads where the destination's log ends until it is known, and tells the core. With lingering an append without an
-// answer may still be on its way.
+// resume reads where the destination's log ends until it is known, and tells the core. With
+// lingering an append without an answer may still be on its way. That is waited for only where the
+// mirror ends, or begins: in between it lands where its stamp says, and counts, or it does not.
 func (w *worker) resume(ctx context.Context, lingering bool) {
 	d := w.m.r.dest
 	wait := backoff{low: 50 * time.Millisecond, high: 2 * time.Second}
@@ -31,7 +32,7 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 	quietEnd := int64(-1)
 	for {
 		w.mu.Lock()
-		resuming := w.core.state == stateResuming
+		resuming, stopping := w.core.state == stateResuming, w.core.stopping || w.m.closing
 		w.mu.Unlock()
 		if !resuming {
 			return
@@ -39,11 +40,12 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 		e, s, t, err := d.readEnd(ctx, w, stale)
 		quiet := true
 		switch {
-		case err == nil && lingering && e.end != quietEnd:
+		case err != nil || !lingering || !stopping && e.start < e.end:
+		case e.end != quietEnd:
 			// Whether or not the batch is there: a log that grows still may have it twice.
 			quietEnd, quietSince, quiet = e.end, time.Now(), false
 			wait.reset()
-		case err == nil && lingering && time.Since(quietSince) < w.m.r.grace:
+		case time.Since(quietSince) < w.m.r.grace:
 			quiet = false
 			wait.reset()
 		}
@@ -60,6 +62,10 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 		}
 		if errors.Is(err, errNotCommitted) {
 			w.shortOfReplicas(false)
+		}
+		if rewritten := (*failure)(nil); errors.As(err, &rewritten) {
+			w.step(func(p *partition) effects { return p.fail(rewritten) })
+			return
 		}
 		switch {
 		case err == nil:
@@ -85,12 +91,11 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 // resumed gives the end of the log to the core, and has its units go to the stream of its leader.
 func (w *worker) resumed(e logEnd, s *stream) {
 	w.mu.Lock()
-	w.stream, w.inStream = s, false
+	w.stream, w.inStream, w.checked = s, false, false
 	effects := w.core.resumed(e)
 	if (w.core.state == stateRunning || w.core.ended()) && !w.m.lost.Load() {
-		w.tl.SetPhysicalEnd(e.end)
 		w.published = w.shownEnd()
-		w.tl.Own(e.end, e.tail, w.published)
+		w.tl.Own(e.end, e.tail, w.published, w.core.straight)
 	}
 	w.apply(effects)
 	w.mu.Unlock()

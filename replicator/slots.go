@@ -67,6 +67,40 @@ type claim struct {
 	generation int32 // of the group, in which it was given them
 }
 
+// plan is what the leader of a generation knows of the members, and what it gives them.
+type plan struct {
+	generation int32
+	claims     []claim            // of all members; of a stranger an empty one
+	known      []string           // the members that are instances of klink
+	held       map[string]slotSet // by member: what is given to nobody else, though it is not claimed
+	given      map[string]slotSet // by member, strangers included, who get nothing
+	withheld   slotSet            // what is held and was given to nobody
+	strangers  []string           // members that are no instances of klink
+}
+
+// assign makes the plan. A slot that is held is nobody's in this generation, unless its holder claims it.
+func (p *plan) assign() plan {
+	var instances []claim
+	for _, c := range p.claims {
+		if slices.Contains(p.known, c.member) {
+			instances = append(instances, c)
+		}
+	}
+	p.given = assign(instances)
+	for member, held := range p.held {
+		for other := range p.given {
+			if other != member {
+				p.given[other] &^= held
+			}
+		}
+		p.withheld |= held &^ p.given[member]
+	}
+	for _, c := range p.claims {
+		p.given[c.member] |= 0
+	}
+	return *p
+}
+
 // assign gives slots to the members of a generation.
 //
 // Invariants:

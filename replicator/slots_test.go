@@ -66,33 +66,92 @@ func check(t *rapid.T, claims []claim, given map[string]slotSet) {
 	}
 }
 
-// TestGroupWords: what is said comes back; what is not klink's claims and gives nothing, and does no harm.
+// TestGroupWords: what an instance says comes back to who has the key. It counts for the member, the group and, if it is an
+// assignment, the generation that it was said for, and only as it was said.
 func TestGroupWords(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
+		key, other := groupKey("key"), groupKey("other")
 		owned := slotSet(rapid.Uint32().Draw(t, "owned")) & allSlots
 		generation := rapid.Int32().Draw(t, "generation")
-		if got := decodeClaim("m", encodeClaim(owned, generation)); got != (claim{"m", owned, generation}) {
-			t.Fatalf("%+v", got)
+		said := claim{"m", owned, generation}
+		words := key.encodeClaim("g", said)
+		if got, ok := key.decodeClaim("g", "m", words); got != said || !ok {
+			t.Fatalf("%+v %v", got, ok)
 		}
 		members := rapid.IntRange(1, 100).Draw(t, "members")
-		if got, n := decodeGift(encodeGift(owned, members)); got != owned || n != members {
-			t.Fatalf("%b of %d", got, n)
+		gift := key.encodeGift("g", "m", generation, owned, members)
+		if got, n, ok := key.decodeGift("g", "m", generation, gift); got != owned || n != members || !ok {
+			t.Fatalf("%b of %d: %v", got, n, ok)
+		}
+		for what, c := range map[string]struct {
+			key           groupKey
+			group, member string
+			generation    int32
+		}{
+			"another key":    {other, "g", "m", generation},
+			"another group":  {key, "h", "m", generation},
+			"another member": {key, "g", "n", generation},
+		} {
+			if got, ok := c.key.decodeClaim(c.group, c.member, words); ok || got.owned != 0 || got.generation != -1 {
+				t.Fatalf("%s: the claim counts: %+v", what, got)
+			}
+			if got, _, ok := c.key.decodeGift(c.group, c.member, c.generation, gift); ok || got != 0 {
+				t.Fatalf("%s: the gift counts: %b", what, got)
+			}
+		}
+		if got, _, ok := key.decodeGift("g", "m", generation+1, gift); ok || got != 0 {
+			t.Fatalf("the gift of another generation counts: %b", got)
+		}
+		if _, ok := key.decodeClaim("g", "m", gift); ok {
+			t.Fatal("a gift counts as a claim")
+		}
+		at := rapid.IntRange(0, len(words)-1).Draw(t, "at")
+		changed := append([]byte(nil), words...)
+		changed[at] ^= 1 << rapid.IntRange(0, 7).Draw(t, "bit")
+		if got, ok := key.decodeClaim("g", "m", changed); ok && got != said {
+			t.Fatalf("a changed claim counts: %+v, said %+v", got, said)
 		}
 	})
 }
 
 func FuzzGroupWords(f *testing.F) {
-	f.Add(encodeClaim(5, 3))
-	f.Add(encodeGift(allSlots, 2))
+	key := groupKey("key")
+	f.Add(key.encodeClaim("g", claim{"m", 5, 3}))
+	f.Add(key.encodeGift("g", "m", 3, allSlots, 2))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if c := decodeClaim("m", b); c.owned&^allSlots != 0 {
-			t.Fatalf("%b", c.owned)
+		if c, ok := key.decodeClaim("g", "m", b); c.owned&^allSlots != 0 || !ok && c != (claim{"m", 0, -1}) {
+			t.Fatalf("%+v", c)
 		}
-		if given, _ := decodeGift(b); given&^allSlots != 0 {
+		if given, _, ok := key.decodeGift("g", "m", 3, b); given&^allSlots != 0 || !ok && given != 0 {
 			t.Fatalf("%b", given)
 		}
 	})
+}
+
+// TestPlansHoldWhatMayBeWorkedOn: of a member whose claim cannot be relied on, what the last plan gave it is given to nobody
+// else, once; strangers get nothing and take nothing.
+func TestPlansHoldWhatMayBeWorkedOn(t *testing.T) {
+	p := &plan{
+		generation: 5,
+		claims:     []claim{{"a", 0xff, 4}, {"spoken for", 0, -1}, {"old", 0xf00, 3}, {"stranger", 0, -1}, {"c", 0, 4}},
+		known:      []string{"a", "old", "c"},
+		held:       map[string]slotSet{"spoken for": 0xff0000, "old": 0x1f00},
+	}
+	got := p.assign()
+	var all slotSet
+	for member, given := range got.given {
+		if all&given != 0 {
+			t.Errorf("%b is given twice", all&given)
+		}
+		all |= given
+		if (member == "spoken for" || member == "stranger") && given != 0 || member != "old" && given&0x1f00 != 0 || given&0xff0000 != 0 {
+			t.Errorf("%s is given %b", member, given)
+		}
+	}
+	if len(got.given) != 5 || got.given["a"]&^0xff != 0 || got.given["old"]&^0x1f00 != 0 && got.given["old"]&0xff != 0 {
+		t.Errorf("%v", got.given)
+	}
 }
 
 // TestSlotsAreSpread: names are spread over the slots, and stay where they are: another number for a name is another protocol.

@@ -75,7 +75,7 @@ type health struct {
 
 // newSource makes a source and runs it; an error is about the configs.
 func newSource(r *Replicator, link *admin.Link) (*source, error) {
-	opts, err := kafkaclient.Properties(link.Configs).Options()
+	opts, err := kafkaclient.Properties(link.Configs).OptionsFrom(r.cfg.LinkFiles)
 	if err != nil {
 		return nil, fmt.Errorf("link %q: %w", link.Name, err)
 	}
@@ -95,8 +95,7 @@ func newSource(r *Replicator, link *admin.Link) (*source, error) {
 	}
 	// The link's own options come last and win, but for what the checks depend on.
 	opts = append([]kgo.Opt{kgo.ClientID("klink")}, opts...)
-	opts = append(opts,
-		kgo.DialTimeout(dialTimeout),
+	opts = append(kafkaclient.DialTimeout(opts, dialTimeout),
 		kgo.RetryBackoffFn(s.cfg.retryBackoff),
 		kgo.WithHooks(&s.lastDial),
 		kgo.BrokerMaxReadBytes(128<<20),

@@ -34,9 +34,12 @@ type stream struct {
 // appendJob is one unit in a request.
 type appendJob struct {
 	w    *worker
-	i    item
+	i    item // frame is only set if it was joined
 	next int  // of the same topic, -1 = none; see lane.group
 	done bool // its result has been delivered
+	// joined is how many batches the item was joined of, 0 = it is as it came; before is how many
+	// bytes they had.
+	joined, before int
 }
 
 // lane is one connection of a stream: it sends one request after the other and delivers their results. Nothing is allocated
@@ -54,6 +57,8 @@ type lane struct {
 	request wire.ProduceRequest
 	answer  wire.ProduceResponse
 	body    []byte
+	recoder batch.Recoder // joins
+	joining [][]byte
 }
 
 // laneTopic is the jobs of a topic in a request.
@@ -84,6 +89,7 @@ func (l *lane) run(ctx context.Context) {
 			l.s.writeMarkers(l.s.d.r.owner.appends(), l.to, l.jobs, func() { units.answered(r) })
 		} else if len(l.jobs) > 0 {
 			l.produce(l.s.d.r.owner.appends(), r)
+			l.release()
 		}
 		units.done(r)
 	}
@@ -93,9 +99,22 @@ func (l *lane) run(ctx context.Context) {
 func (l *lane) take(r *request) {
 	clear(l.jobs) // what is done holds no memory
 	l.jobs = l.jobs[:0]
+	room := maxProduceBytes // for joined batches: the queue's first ones go in any case
 	for _, w := range r.workers {
-		if i, ok := w.take(l.s, r.kind); ok {
-			l.jobs = append(l.jobs, appendJob{w: w, i: i, next: -1})
+		if j, ok := w.take(l, r.kind, joinRule{most: max(room, 0)}); ok {
+			room -= len(j.i.bytes)
+			l.jobs = append(l.jobs, j)
+		}
+	}
+	clear(l.joining[:cap(l.joining)])
+}
+
+// release gives the memory of joined batches back.
+func (l *lane) release() {
+	for n := range l.jobs {
+		if f := l.jobs[n].i.frame; f != nil {
+			l.jobs[n].i.frame = nil
+			f.release()
 		}
 	}
 }
@@ -221,7 +240,11 @@ func (s *stream) deliver(j *appendJob, p *wire.ProducePartition) {
 	err := kerr.ErrorForCode(p.ErrorCode)
 	if err == nil {
 		j.done = true
-		j.w.appended(p.BaseOffset, len(j.i.bytes))
+		j.w.appended(j, p.BaseOffset)
+		if p.AppendTime >= 0 {
+			f := timeRewritten(j)
+			j.w.step(func(c *partition) effects { return c.rewritten(f) })
+		}
 		return
 	}
 	detail := ""
@@ -242,12 +265,22 @@ func (s *stream) deliver(j *appendJob, p *wire.ProducePartition) {
 		}
 		s.uncertain(j, false, err)
 		return
+	case err == kerr.UnknownServerError:
+		// So old brokers answer a batch that they cannot put into the topic's older format. Nothing is lost, and it is no final
+		// answer; but the topic's configs are to be looked at now.
+		j.w.refusedForConfig(j.i.base, failf(admin.ErrUnsupportedFormat, "%s-%d: the destination fails on a batch", j.w.m.topic, j.w.id))
 	case err == kerr.CorruptMessage && j.w.corrupted(j.i.base) < corruptionsToBelieve:
 		// Fetched once more, it may be whole.
 	case err == kerr.CorruptMessage:
 		err = errDamaged
 	}
-	if f := refusal(j, err, detail); f != nil && (!mayBeForConfig(err) || j.w.refusedForConfig(j.i.base, f)) {
+	if f := refusal(j, err, detail); f != nil && j.joined > 0 {
+		// It is not known which of the batches is meant. One by one they are appended, but for that
+		// one.
+		j.w.refusedJoined(j, err)
+		s.uncertain(j, false, fmt.Errorf("%w%s", err, detail))
+		return
+	} else if f != nil && (!mayBeForConfig(err) || j.w.refusedForConfig(j.i.base, f)) {
 		j.done = true
 		j.w.step(func(c *partition) effects { return c.rejected(f) })
 		return

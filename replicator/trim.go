@@ -64,10 +64,16 @@ func (w *worker) findPhysical(ctx context.Context, logical int64) (int64, error)
 		if ok || probe == timeline.ProbeEnd {
 			return physical, nil
 		}
-		// The batch that held the offset may have been compacted away; the next one tells as much.
+		// The batch that held the offset may have been compacted away, or be void; the next one
+		// that counts tells as much.
 		err := log.walk(ctx, probe, math.MaxInt64, func(h batch.Header) error {
-			if l, _, _, stamped := batch.ReadStamp(h); stamped {
-				w.tl.LearnProbe(h.BaseOffset(), l, h.NextOffset()-h.BaseOffset())
+			l, flags, _, _ := batch.ReadStamp(h)
+			if !batch.Counts(h) || flags&batch.FlagFiller != 0 {
+				return nil
+			}
+			w.tl.LearnProbe(h.BaseOffset(), l, h.NextOffset()-h.BaseOffset())
+			if h.BaseOffset() > probe {
+				w.tl.LearnProbe(probe, l, 0)
 			}
 			return errSeen
 		})

@@ -97,8 +97,8 @@ func (p *partition) compared(gen uint32, leader int32, a epochAnswer) effects {
 		return p.settle(none)
 	}
 	kept := p.done
-	if p.inFlight {
-		kept = p.queue[0].seen
+	if p.flight > 0 {
+		kept = p.queue[p.flight-1].seen
 	}
 	if p.seen != kept {
 		p.drop()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"klink/admin"
+	"klink/protocol/batch"
 	"klink/protocol/timeline"
 )
 
@@ -44,10 +45,12 @@ type worker struct {
 	kept      admin.Checkpoint   // the last one that was stored; see end.go
 	short     shortage
 	refusal   configRefusal
+	checked   bool // an append since the last resume was read back, or is being
 	corrupt   struct {
 		base  int64 // of the batch refused last for its checksum
 		times int
 	}
+	joining joining
 }
 
 func newWorker(m *mirror, id int32, tl *timeline.Partition) *worker {
@@ -58,6 +61,7 @@ func newWorker(m *mirror, id int32, tl *timeline.Partition) *worker {
 		refusal:   configRefusal{wait: backoff{low: 100 * time.Millisecond, high: 5 * time.Second}},
 		caughtUp:  time.Now(),
 		trimTo:    -1,
+		joining:   joining{most: batch.MaxJoined},
 	}
 	w.core = newPartition(fmt.Sprintf("%s-%d", m.topic, id), func(i item) { i.frame.release() })
 	w.core.unsettled = m.lingering || m.closing
@@ -134,35 +138,68 @@ func (w *worker) start(lingering bool) {
 	w.m.r.spawn(func(ctx context.Context) { w.resume(ctx, lingering) })
 }
 
-// take gives the stream the next unit, if it is of a kind. One of the other kind is queued again: what was next has been
-// given up since.
-func (w *worker) take(s *stream, kind unitKind) (item, bool) {
+// take gives the lane the next append, if it is of a kind. One of the other kind is queued again:
+// what was next has been given up since.
+func (w *worker) take(l *lane, kind unitKind, rule joinRule) (appendJob, bool) {
+	j := appendJob{w: w, next: -1}
 	w.mu.Lock()
+	items := w.flight(l.s, kind, rule)
+	if len(items) == 0 {
+		w.mu.Unlock()
+		return j, false
+	}
+	l.joining = l.joining[:0]
+	for _, i := range items {
+		l.joining = append(l.joining, i.bytes)
+		j.i.records += i.records
+	}
+	j.i.bytes, j.i.base, j.i.seen = items[0].bytes, items[0].base, items[len(items)-1].seen
+	if len(items) > 1 {
+		j.joined = len(items)
+		w.mu.Unlock() // what is in flight stays as it is
+		err := l.join(&j, rule.most)
+		w.mu.Lock()
+		if err != nil {
+			w.joining.failed(j.i.end())
+			w.core.single()
+			j.joined, j.i.records = 0, w.core.queue[0].records
+		}
+	}
 	defer w.mu.Unlock()
+	if kind == batchUnits {
+		batch.SetPlace(j.i.bytes, w.core.phys)
+	}
+	w.tl.Extend(w.core.phys, j.i.base, int64(j.i.records)) // a reader may see it before its result is known here
+	return j, true
+}
+
+// flight moves the next append into flight; w.mu is held.
+func (w *worker) flight(s *stream, kind unitKind, rule joinRule) []item {
 	if w.stream != s {
-		return item{}, false // a former leader's
+		return nil // a former leader's
 	}
 	next, ok := w.core.head()
 	if w.inStream = ok && next.kind() != kind; w.inStream {
 		s.units.push(w, next, time.Now())
 	}
 	if !ok || w.inStream {
-		return item{}, false
+		return nil
 	}
-	if len(w.core.queue) > 0 && !w.core.inFlight && w.m.r.budget.scarce() {
+	if w.m.r.budget.scarce() {
 		w.core.queue[0].unpin()
 	}
-	i, ok := w.core.take()
-	if ok {
-		w.tl.Extend(w.core.phys, i.base, int64(i.records)) // a reader may see it before its result is known here
+	if rule.most = min(rule.most, w.joining.most); next.base >= w.joining.from {
+		if f := w.fetcher.Load(); f != nil {
+			rule.below = f.s.cfg.joinBelow
+		}
 	}
-	return i, ok
+	return w.core.take(rule)
 }
 
 // appended takes the result of an append: the batch stands at base.
-func (w *worker) appended(base int64, size int) {
+func (w *worker) appended(j *appendJob, base int64) {
 	w.mu.Lock()
-	records := w.core.queue[0].records
+	logical := w.core.queue[0].base
 	e := w.core.appended(base)
 	switch {
 	case w.core.state == stateResuming:
@@ -170,13 +207,16 @@ func (w *worker) appended(base int64, size int) {
 		w.m.r.log.Warn("an append stands elsewhere than expected: somebody else wrote to the mirror, or an append that was believed lost came late",
 			"topic", w.m.topic, "partition", w.id, "offset", base)
 	case w.core.state != stateFailed:
-		w.tl.SetPhysicalEnd(w.core.phys)
-		w.noteCaughtUp(time.Now())
+		w.tl.Appended(base, logical, w.core.phys-base)
+		now := time.Now()
+		w.noteCaughtUp(now)
+		w.checkStored(now, base, logical)
 		w.corrupt.times = 0
 		c := w.m.counters
 		c.AppendedBatches.Add(1)
-		c.AppendedRecords.Add(int64(records))
-		c.AppendedBytes.Add(int64(size))
+		c.AppendedRecords.Add(int64(j.i.records))
+		c.AppendedBytes.Add(int64(len(j.i.bytes)))
+		w.countJoined(j)
 	}
 	w.apply(e)
 	told := w.refusalOver()
@@ -316,6 +356,7 @@ func (w *worker) status() admin.PartitionStatus {
 	s := admin.PartitionStatus{
 		SourceEnd: w.core.sourceEnd, MirrorEnd: w.shownEnd(), LastFetch: w.lastFetch, CaughtUp: w.caughtUp,
 		SourceLastStable: w.core.sourceStable, SourceStart: w.core.sourceStart, MirrorStart: w.tl.Floor(), ShiftBegan: -1,
+		Joined: w.joining.joined,
 	}
 	if w.lastFetch.IsZero() && int(w.id) < len(w.m.before) {
 		seen := w.m.before[w.id]
@@ -333,10 +374,7 @@ func (w *worker) status() admin.PartitionStatus {
 func (w *worker) unpin() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	q := w.core.queue
-	if w.core.inFlight {
-		q = q[1:]
-	}
+	q := w.core.queue[w.core.flight:]
 	for n := range q {
 		q[n].unpin()
 	}

@@ -119,11 +119,7 @@ func (w *worker) burn(ctx context.Context, to int64) {
 	w.mu.Lock()
 	lingering := w.lateBurn
 	w.mu.Unlock()
-	b := burn{
-		log: w.log(), name: fmt.Sprintf("%s-%d", w.m.topic, w.id), to: to, limit: max, pace: r.burnPace, grace: r.grace,
-		wait: backoff{low: 100 * time.Millisecond, high: 5 * time.Second},
-	}
-	err := b.run(ctx, lingering)
+	err := r.newBurn(w.log(), to, max).run(ctx, lingering)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.endBurn = nil
@@ -141,6 +137,14 @@ func (w *worker) burn(ctx context.Context, to int64) {
 		w.apply(w.core.fail(failed))
 	default:
 		w.apply(w.core.notAligned("", true))
+	}
+}
+
+// newBurn makes the burn of the offsets below to; limit is offset.alignment.max.
+func (r *Replicator) newBurn(log *mirrorLog, to, limit int64) *burn {
+	return &burn{
+		log: log, name: log.name(), to: to, limit: limit, pace: r.burnPace, room: r.fillers, grace: r.grace,
+		wait: backoff{low: 100 * time.Millisecond, high: 5 * time.Second},
 	}
 }
 

@@ -50,9 +50,10 @@ func (s *stream) writeSome(ctx context.Context, to *kgo.Broker, jobs []appendJob
 // marked takes the result of markers: they were written.
 func (w *worker) marked() {
 	w.mu.Lock()
+	physical, logical := w.core.phys, w.core.queue[0].base
 	e := w.core.marked()
 	w.markers.reset()
-	w.tl.SetPhysicalEnd(w.core.phys)
+	w.tl.Appended(physical, logical, w.core.phys-physical)
 	w.apply(e)
 	w.mu.Unlock()
 	w.wakeFetcher()

@@ -5,11 +5,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
 	"klink/admin"
+	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
+	"klink/protocol/batch"
 	"klink/protocol/timeline"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -36,6 +39,15 @@ type world struct {
 
 const linkName = "west"
 
+// clientOptions are those of klink's clients, so that what they ask for and are answered passes the guard.
+func clientOptions(t testing.TB, seeds ...string) []kgo.Opt {
+	opts, err := kafkaclient.Properties{"bootstrap.servers": strings.Join(seeds, ",")}.Options()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return opts
+}
+
 func newWorld(t *testing.T, src, dst []string) *world {
 	client := func(seeds []string) cluster {
 		return cluster{seeds, kafkatest.NewClient(t, kgo.SeedBrokers(seeds...),
@@ -49,10 +61,10 @@ func newWorld(t *testing.T, src, dst []string) *world {
 	}
 	w.configs = map[string]string{
 		"bootstrap.servers": src[0], "metadata.max.age.ms": "500", "availability.check.ms": "200", "fetch.max.wait.ms": "100",
-		"offset.alignment": "off",
+		"offset.alignment": "off", "append.join.below": "0", // most tests compare batches, or count appends
 	}
 	w.cfg = Config{
-		Destination: []kgo.Opt{kgo.SeedBrokers(dst...)},
+		Destination: clientOptions(t, dst...),
 		Control:     w.control,
 		Logger:      slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
@@ -206,11 +218,16 @@ func (w *world) same(topic string) {
 	w.t.Helper()
 	want := kafkatest.ReadAll(w.t, topic, kgo.SeedBrokers(w.src.seeds...), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	all := kafkatest.ReadAll(w.t, topic, kgo.SeedBrokers(w.dst.seeds...))
-	tls := w.control.State().Timelines[topic]
+	logs := map[int32]mirrorView{}
 	var got []*kgo.Record
 	for _, r := range all {
-		if tl := tls[r.Partition]; !tl.IsHidden(r.Offset) {
-			r.Offset = tl.BaseToLogical(r.Offset)
+		v, ok := logs[r.Partition]
+		if !ok {
+			v = w.view(topic, r.Partition)
+			logs[r.Partition] = v
+		}
+		if logical, counts := v.logical[r.Offset]; counts {
+			r.Offset = logical
 			got = append(got, r)
 		}
 	}
@@ -225,4 +242,64 @@ func (w *world) same(topic string) {
 			w.t.Fatalf("record %d differs:\nsource %+v\nmirror %+v", i, a, b)
 		}
 	}
+}
+
+// mirrorView is what the log of a mirror partition says of itself, by the rule of batch.Counts
+// alone.
+type mirrorView struct {
+	logical map[int64]int64 // of each physical offset that counts
+	void    []string
+}
+
+func (w *world) view(topic string, partition int32) mirrorView {
+	w.t.Helper()
+	v := mirrorView{logical: map[int64]int64{}}
+	next, voidFrom, voidTo := int64(0), int64(0), int64(0)
+	flush := func() {
+		if voidTo > voidFrom {
+			v.void = append(v.void, fmt.Sprintf("%s-%d %d to %d", topic, partition, voidFrom, voidTo))
+		}
+		voidFrom, voidTo = 0, 0
+	}
+	starts, err := kadm.NewClient(w.dst.cl).ListStartOffsets(w.t.Context(), topic)
+	start, ok := starts.Lookup(topic, partition)
+	if err != nil || !ok {
+		w.t.Fatalf("log start of %s-%d: %v", topic, partition, err)
+	}
+	for _, b := range rawBatches(w.t, w.dst, topic, partition, start.Offset) {
+		logical, flags, _, _ := batch.ReadStamp(b)
+		switch {
+		case !batch.Counts(b) || logical < next:
+			if voidTo != b.BaseOffset() {
+				flush()
+				voidFrom = b.BaseOffset()
+			}
+			voidTo = b.NextOffset()
+			continue
+		case flags&batch.FlagFiller == 0:
+			for o := b.BaseOffset(); o < b.NextOffset(); o++ {
+				v.logical[o] = logical + o - b.BaseOffset()
+			}
+		}
+		flush()
+		next = logical + b.NextOffset() - b.BaseOffset()
+	}
+	flush()
+	return v
+}
+
+// void lists what is void in the log of a mirror.
+func (w *world) void(topic string) string {
+	w.t.Helper()
+	var all []string
+	for p := range w.control.State().Timelines[topic] {
+		all = append(all, w.view(topic, int32(p)).void...)
+	}
+	return strings.Join(all, ", ")
+}
+
+// compressed is a client of the cluster that compresses what it sends.
+func (c cluster) compressed(t *testing.T, codec kgo.CompressionCodec) *kgo.Client {
+	return kafkatest.NewClient(t, kgo.SeedBrokers(c.seeds...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchCompression(codec), kgo.ManualFlushing())
 }

@@ -17,8 +17,9 @@ import (
 //     TOPIC_AUTHORIZATION_FAILED. The others are forwarded in a smaller request, and the answers merged.
 //   - With acks=0 there is no response to say so: the connection is closed, as a broker does on any error then. Nothing
 //     of a partly refused request is forwarded, so that what was written does not depend on timing.
-//   - Before the mirrors are known nothing is forwarded. The request waits, up to its own time-out, and is then refused
+//   - Before the mirrors are known, and when the lease on what is known of them has ended, nothing is forwarded. The request waits, up to its own time-out, and is then refused
 //     with NOT_LEADER_OR_FOLLOWER: every producer retries that, and it says that nothing was written.
+//   - So does a request with a mirror in it while the lease is not fresh: the mirror may have been stopped since.
 //   - Offsets in responses about stopped mirrors are made logical.
 //
 // Version notes: v8 has an error message; v10 node endpoints, so that all responses are looked at; v13 topic ids.
@@ -31,6 +32,7 @@ func (s *session) produce(h protocol.RequestHeader, frame []byte) Decision {
 	var (
 		refused   = newRefusals(frame)
 		translate bool
+		stale     bool // what is known of a mirror may not be so any more
 		missing   [][16]byte
 	)
 	for p.Topic() {
@@ -43,8 +45,9 @@ func (s *session) produce(h protocol.RequestHeader, frame []byte) Decision {
 		case known && topic == "" && p.Name == nil && sn.unidentified:
 			// There is no such topic, or there is by now: it could be the mirror whose id is not known yet.
 		case known:
-			if m := sn.Mirrors[topic]; m != nil && !m.ReadOnly {
-				translate = true
+			if m := sn.Mirrors[topic]; m != nil {
+				translate = translate || !m.ReadOnly
+				stale = stale || m.ReadOnly && !s.router.lease.Fresh()
 			}
 			if code, message = refuseProduce(sn, topic); code == nil {
 				continue
@@ -65,19 +68,19 @@ func (s *session) produce(h protocol.RequestHeader, frame []byte) Decision {
 	if err := p.Err(); err != nil {
 		return closeMalformed(h, err)
 	}
+	wait := min(time.Duration(max(p.TimeoutMillis, 0))*time.Millisecond, snapshotWait)
 	switch {
 	case !sn.Complete:
-		wait := time.Duration(max(p.TimeoutMillis, 0)) * time.Millisecond
-		return s.awaitMirrors(min(wait, snapshotWait), func() Decision { return refuseAll(h, frame, errNoSnapshot) })
+		return s.awaitMirrors(wait, func() Decision { return refuseAll(h, frame, s.router.unknown()) })
+	case stale:
+		return s.awaitFresh(wait, func() Decision { return refuseAll(h, frame, errStale) })
 	case missing != nil:
 		return s.learnTopics(missing, func(err error) Decision { return refuseAll(h, frame, err) })
 	case refused.topics == 0:
 		return s.forwardProduce(h, frame, p.Acks, translate, nil, asked)
 	}
 	all := refused.topics == p.Topics()
-	if final := s.proven.Load() || p.Acks != 0 && !all; final { // else it is decided again, see prove
-		s.router.rejected.Add(int64(refused.partitions - refused.topics))
-	}
+	s.router.rejected.Add(int64(refused.partitions - refused.topics))
 	switch {
 	case p.Acks == 0:
 		return closing(fmt.Errorf("%w: %s", errRefused, refused.why))
@@ -90,15 +93,26 @@ func (s *session) produce(h protocol.RequestHeader, frame []byte) Decision {
 
 // refuseAll answers that nothing was written, why, and that the producer has to try again. It is called off the event loop.
 func refuseAll(h protocol.RequestHeader, frame []byte, why error) Decision {
-	p := protocol.ReadProduceRequest(frame, h)
-	if p.Acks == 0 {
+	if protocol.ReadProduceRequest(frame, h).Acks == 0 {
 		return Decision{Action: Close, Err: why}
 	}
+	return refuseAllProduce(h, frame, kerr.NotLeaderForPartition, why.Error())
+}
+
+// refuseAllProduce refuses all partitions of a request with one error.
+func refuseAllProduce(h protocol.RequestHeader, frame []byte, code *kerr.Error, message string) Decision {
+	p := protocol.ReadProduceRequest(frame, h)
 	refused := newRefusals(frame)
 	for p.Topic() {
-		if err := refused.add(&p, kerr.NotLeaderForPartition, why.Error()); err != nil {
+		if err := refused.add(&p, code, message); err != nil {
 			return closing(err)
 		}
+	}
+	switch err := p.Err(); {
+	case err != nil:
+		return closeMalformed(h, err)
+	case p.Acks == 0:
+		return closing(fmt.Errorf("%w: %s", errRefused, message))
 	}
 	return Decision{Action: Answer, Frame: protocol.AppendRefusedProduce(nil, h, refused.byIndex)}
 }
@@ -143,7 +157,6 @@ func (s *session) produceCall(h protocol.RequestHeader, refused []*protocol.Refu
 // done is given the response.
 func (c *produceCall) done(frame []byte) Decision {
 	s, h, refused := c.s, c.h, c.refused
-	s.answered()
 	p := protocol.ReadProduceResponse(frame, h)
 	for p.Topic(&c.coordinates) {
 	}

@@ -2,8 +2,11 @@ package router
 
 import (
 	"context"
+	"errors"
 
 	"klink/protocol"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Fetch: v0-18
@@ -15,9 +18,10 @@ import (
 //   - A hidden partition, also one of a read-only mirror whose timeline is not known yet, is answered
 //     NOT_LEADER_OR_FOLLOWER, and its records are blanked. Its offset cannot be translated, so no fetch session may
 //     remember it (KIP-227): an incremental request is told that its session is gone, a full one begins none.
-//   - An offset that the timeline of a mirror does not know is looked for first (seek.go). Where that fails a lower bound
-//     does: the client gets records that it skips, and what passes teaches the timeline.
-//   - Batches of a mirror that klink did not write, or wrote twice, are void (protocol.FetchResponse).
+//   - An offset that the timeline of a mirror does not know is looked for first (seek.go), if the client may read the topic
+//     (rights.go). Where that fails a lower bound does: the client gets records that it skips, and what passes teaches the
+//     timeline. Where there were too many looks (looks.go) the partition is hidden.
+//   - Batches of a mirror that do not stand where their stamps say, or have none, are void (protocol.FetchResponse).
 //   - Partitions of klink's own topics are answered TOPIC_AUTHORIZATION_FAILED, and their records are blanked, however
 //     they came into the response: by name, by id or through a fetch session. Other partitions are not affected.
 //
@@ -46,15 +50,18 @@ func (s *session) fetch(h protocol.RequestHeader, frame []byte) Decision {
 		return s.learnTopics(look.missing, func(err error) Decision { return Decision{Action: Close, Err: err} })
 	}
 	asked.blind = look.blind
-	hidden := look.blind || look.hidden
+	if s.sought {
+		asked.failed, s.unsought = s.unsought, nil
+	}
+	hidden := look.blind || look.hidden || asked.failed != nil
 	if look.incremental && (hidden || look.session == 0 || s.fetched != fetchSession{look.session, asked.moment()}) {
 		return Decision{Action: Answer, Frame: protocol.AppendFetchSessionGone(nil, h)}
 	}
-	if look.seek != nil {
-		return s.seekFetch(look.seek)
+	if len(look.seek) > 0 {
+		return s.seekFetch(h, frame, look.seek)
 	}
 	if look.mirrors || hidden {
-		s.translateFetch(asked.then, h, frame, hidden)
+		s.translateFetch(&asked, h, frame, hidden)
 	}
 	return Decision{Action: Forward, Frame: frame, Stream: s.fetchStream(h.Version, asked, look.begins && !hidden)}
 }
@@ -67,7 +74,34 @@ type fetchLook struct {
 	hidden              bool // a partition of a mirror has no timeline
 	blind               bool // see coordinates
 	missing             [][16]byte
-	seek                []probe // offsets to look for
+	seek                []probe    // offsets to look for, one of each partition
+	sought              map[at]int // where they are in seek
+}
+
+// miss adds an offset to look for. Of a partition that is listed twice the last offset counts, as at the broker.
+func (l *fetchLook) miss(p probe) {
+	if i, ok := l.sought[p.at]; ok {
+		l.seek[i] = p
+		return
+	}
+	if l.sought == nil {
+		l.sought = map[at]int{}
+	}
+	l.sought[p.at] = len(l.seek)
+	l.seek = append(l.seek, p)
+}
+
+// hit takes back what was missed of a partition whose last offset is known.
+func (l *fetchLook) hit(partition at) {
+	i, ok := l.sought[partition]
+	if !ok {
+		return
+	}
+	last := len(l.seek) - 1
+	l.seek[i] = l.seek[last]
+	l.sought[l.seek[i].at] = i
+	l.seek = l.seek[:last]
+	delete(l.sought, partition)
 }
 
 func (s *session) lookAtFetch(sn *Snapshot, h protocol.RequestHeader, frame []byte) (look fetchLook, err error) {
@@ -88,8 +122,10 @@ func (s *session) lookAtFetch(sn *Snapshot, h protocol.RequestHeader, frame []by
 			v := m.View(f.Index)
 			look.hidden = look.hidden || v.Hidden
 			if v.Timeline != nil && !s.sought {
-				if _, _, ok := v.Timeline.FindPhysical(f.Offset(), 0); !ok {
-					look.seek = append(look.seek, probe{at: at{m.Topic, f.Index}, line: v.Timeline, logical: f.Offset()})
+				if _, _, ok := v.Timeline.FindPhysical(f.Offset(), 0); ok && look.sought != nil {
+					look.hit(at{m.Topic, f.Index})
+				} else if !ok {
+					look.miss(probe{at: at{m.Topic, f.Index}, line: v.Timeline, logical: f.Offset()})
 				}
 			}
 		}
@@ -97,36 +133,64 @@ func (s *session) lookAtFetch(sn *Snapshot, h protocol.RequestHeader, frame []by
 	return look, f.Err()
 }
 
-// seekFetch looks for the offsets that a request asks for, and has it decided on again. A partition of which not even a lower
-// bound is known must not be sent out of range for that: its client would begin elsewhere.
-func (s *session) seekFetch(list []probe) Decision {
-	s.sought = true
+// seekFetch looks for the offsets that a request asks for, and has it decided on again. Where the client may not read, klink
+// does not look: the broker refuses it. A partition of which not even a lower bound is known must not be sent out of range
+// for that: its client would begin elsewhere.
+func (s *session) seekFetch(h protocol.RequestHeader, frame []byte, list []probe) Decision {
+	permitted, refused, unasked := s.permitted(list, kmsg.ACLOperationRead)
+	if unasked != nil && !s.asked {
+		return s.askRights(h, frame, unasked)
+	}
+	s.asked, s.sought, s.unsought = false, true, nil
+	for _, p := range refused {
+		s.unseek(p.at)
+	}
+	if permitted == nil {
+		return s.fetch(h, frame)
+	}
 	r := s.router
 	return Decision{Action: Run, Run: func(ctx context.Context) Decision {
-		failed, err := r.learn(ctx, list)
-		for _, p := range list {
-			if !failed[p.at] {
-				continue
-			}
-			if physical, _, ok := p.line.FindPhysical(p.logical, maxProbes); !ok && physical < 0 {
-				return Decision{Action: Close, Err: err}
+		failed := r.learn(ctx, &s.share, permitted)
+		for _, p := range permitted {
+			err := failed[p.at]
+			switch {
+			case err == nil:
+			case errors.Is(err, errNoLook):
+				s.unseek(p.at)
+			default:
+				if physical, _, ok := p.line.FindPhysical(p.logical, maxProbes); !ok && physical < 0 {
+					return Decision{Action: Close, Err: err}
+				}
 			}
 		}
 		return Decision{Action: Retry}
 	}}
 }
 
+// unseek notes that the offset of a partition was not looked for. The partition is hidden, so that its client asks again,
+// unless the broker refuses it.
+func (s *session) unseek(p at) {
+	if s.unsought == nil {
+		s.unsought = map[at]bool{}
+	}
+	s.unsought[p] = true
+}
+
 // translateFetch makes the offsets of mirrors physical, in place. The request has been read to its end before.
-func (s *session) translateFetch(sn *Snapshot, h protocol.RequestHeader, frame []byte, hidden bool) {
+func (s *session) translateFetch(asked *coordinates, h protocol.RequestHeader, frame []byte, hidden bool) {
 	f := protocol.ReadFetchRequest(frame, h)
 	for f.Topic() {
-		topic, _ := s.topicName(sn, f.Name, f.ID)
-		m := sn.Mirrors[topic]
+		topic, _ := s.topicName(asked.then, f.Name, f.ID)
+		m := asked.then.Mirrors[topic]
 		if m == nil {
 			continue
 		}
 		for f.Partition() {
-			if v := m.View(f.Index); v.Timeline != nil {
+			switch v := m.View(f.Index); {
+			case v.Timeline == nil:
+			case asked.failed != nil && asked.failed[at{m.Topic, f.Index}]:
+				f.SetOffset(-1) // it is hidden: the broker need not read for it
+			default:
 				f.SetOffset(v.Timeline.ToPhysical(f.Offset()))
 			}
 		}
@@ -162,7 +226,6 @@ func (f *fetchStream) Next(p []byte) (head, tail []byte, err error) {
 	head, tail, err = f.FetchResponse.Next(p)
 	if err == nil && f.Finished() {
 		s := f.s
-		s.answered()
 		if f.begins {
 			s.fetched = fetchSession{f.Session(), f.moment()}
 		}

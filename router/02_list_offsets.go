@@ -5,7 +5,6 @@ import (
 
 	"klink/protocol"
 
-	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -21,10 +20,12 @@ func (s *session) listOffsets(h protocol.RequestHeader, frame []byte) Decision {
 	if !asked.then.Complete {
 		return s.awaitMirrorsOrClose()
 	}
-	times := asked.times(h, frame)
+	times, err := asked.times(h, frame)
+	if err != nil {
+		return closeMalformed(h, err)
+	}
 	h = kept(h)
 	return Decision{Action: Forward, Frame: frame, Whole: func(frame []byte) Decision {
-		s.answered()
 		if len(times) > 0 {
 			found, err := protocol.FoundOffsets(frame, h, &asked)
 			if err != nil {
@@ -32,7 +33,7 @@ func (s *session) listOffsets(h protocol.RequestHeader, frame []byte) Decision {
 			}
 			if len(found) > 0 {
 				return Decision{Action: Run, Run: func(ctx context.Context) Decision {
-					s.router.seekTimes(ctx, &asked, found, times)
+					s.router.seekTimes(ctx, &s.share, &asked, found, times)
 					return s.translated(&asked, h, frame, protocol.TranslateListOffsets)
 				}}
 			}
@@ -42,37 +43,35 @@ func (s *session) listOffsets(h protocol.RequestHeader, frame []byte) Decision {
 }
 
 // times are the timestamps by which a ListOffsets request looks for records of mirrors.
-func (c *coordinates) times(h protocol.RequestHeader, frame []byte) map[at]int64 {
+func (c *coordinates) times(h protocol.RequestHeader, frame []byte) (map[at]int64, error) {
 	if len(c.then.Mirrors) == 0 || h.Version == 0 {
-		return nil
-	}
-	req := kmsg.NewPtrListOffsetsRequest()
-	req.Version = h.Version
-	if req.ReadFrom(frame[h.Body:]) != nil {
-		return nil // the broker's to refuse
+		return nil, nil
 	}
 	var times map[at]int64
-	for _, t := range req.Topics {
-		if c.then.Mirrors[t.Topic] == nil {
+	l := protocol.ReadListOffsetsRequest(frame, h)
+	for l.Topic() {
+		m := c.then.Mirrors[string(l.Name)]
+		if m == nil {
 			continue
 		}
-		for _, p := range t.Partitions {
-			if p.Timestamp >= 0 {
-				if times == nil {
-					times = map[at]int64{}
-				}
-				times[at{t.Topic, p.Partition}] = p.Timestamp
+		for l.Partition() {
+			if l.Timestamp < 0 {
+				continue
 			}
+			if times == nil {
+				times = map[at]int64{}
+			}
+			times[at{m.Topic, l.Index}] = l.Timestamp
 		}
 	}
-	return times
+	return times, l.Err()
 }
 
 // maxTimeSeeks is in how many partitions one request looks for a timestamp at a time. Each holds about two megabytes.
 const maxTimeSeeks = 4
 
 // seekTimes corrects what was found by timestamp. Where that fails the partition is hidden: its client asks again.
-func (r *Router) seekTimes(ctx context.Context, c *coordinates, found []protocol.FoundOffset, times map[at]int64) {
+func (r *Router) seekTimes(ctx context.Context, s *share, c *coordinates, found []protocol.FoundOffset, times map[at]int64) {
 	errs := make([]error, len(found))
 	var g errgroup.Group
 	g.SetLimit(maxTimeSeeks)
@@ -82,10 +81,14 @@ func (r *Router) seekTimes(ctx context.Context, c *coordinates, found []protocol
 			continue
 		}
 		g.Go(func() error {
-			offset, ts, err := r.facts.SeekTime(ctx, f.Topic, f.Partition, f.View.Timeline, f.Offset(), timestamp)
-			if errs[i] = err; err == nil && offset != f.Offset() {
-				f.Set(offset, ts)
-			}
+			errs[i] = r.desk.spend(ctx, s, func(ctx context.Context) error {
+				r.looks.Add(1)
+				offset, ts, err := r.facts.SeekTime(ctx, f.Topic, f.Partition, f.View.Timeline, f.Offset(), timestamp)
+				if err == nil && offset != f.Offset() {
+					f.Set(offset, ts)
+				}
+				return err
+			})
 			return nil
 		})
 	}
@@ -106,7 +109,6 @@ func (s *session) translateResponse(h protocol.RequestHeader, frame []byte, tran
 	}
 	h = kept(h)
 	return Decision{Action: Forward, Frame: frame, Whole: func(frame []byte) Decision {
-		s.answered()
 		return s.translated(&asked, h, frame, translate)
 	}}
 }

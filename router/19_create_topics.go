@@ -48,10 +48,10 @@ func handleCreateTopics(s *session, h protocol.RequestHeader, frame []byte) Deci
 	if len(c.mirrors) == 0 {
 		return c.forward()
 	}
-	return authorize(c.h, kmsg.ACLOperationAlter, func(granted bool) Decision {
-		if !granted {
+	return s.admit(c.h, kmsg.ACLOperationAlter, func(refusal *verdict) Decision {
+		if refusal != nil {
 			for i := range c.mirrors {
-				c.note(c.mirrors[i].Topic, denied(kmsg.ACLOperationAlter))
+				c.note(c.mirrors[i].Topic, *refusal)
 			}
 			return c.forward()
 		}

@@ -146,7 +146,7 @@ func (c *deleteTopics) refuse(key deletedTopic, v verdict) {
 // deleted looks for mirrors in the broker's response.
 func (c *deleteTopics) deleted(resp *kmsg.DeleteTopicsResponse) Decision {
 	snapshot := c.s.snapshot()
-	var ended, missing []*kmsg.DeleteTopicsResponseTopic
+	var ended, missing []endedMirror
 	for i := range resp.Topics {
 		t := &resp.Topics[i]
 		m := snapshot.Mirrors[c.name(t)]
@@ -154,20 +154,20 @@ func (c *deleteTopics) deleted(resp *kmsg.DeleteTopicsResponse) Decision {
 		case m == nil:
 		case t.ErrorCode == 0:
 			if c.meant(m, t.TopicID) {
-				ended = append(ended, t)
+				ended = append(ended, endedMirror{t, m})
 			}
 		case t.ErrorCode == kerr.UnknownTopicOrPartition.Code, t.ErrorCode == kerr.UnknownTopicID.Code:
 			// While the id is not known the topic is about to be created: it is missing for a good reason. And an id that is
 			// not the mirror's was that of a topic of the same name before it.
 			if m.TopicID != [16]byte{} && (t.TopicID == [16]byte{} || t.TopicID == m.TopicID) {
-				missing = append(missing, t)
+				missing = append(missing, endedMirror{t, m})
 			}
 		}
 	}
 	switch {
 	case len(missing) > 0:
-		return authorize(c.h, kmsg.ACLOperationAlter, func(granted bool) Decision {
-			if granted {
+		return c.s.admit(c.h, kmsg.ACLOperationAlter, func(refusal *verdict) Decision {
+			if refusal == nil {
 				ended = append(ended, missing...)
 			}
 			return c.end(resp, ended)
@@ -177,12 +177,18 @@ func (c *deleteTopics) deleted(resp *kmsg.DeleteTopicsResponse) Decision {
 	}
 }
 
+// endedMirror is a mirror whose topic the client has deleted, and the broker's result for it.
+type endedMirror struct {
+	result *kmsg.DeleteTopicsResponseTopic
+	mirror *Mirror
+}
+
 // meant says whether m is what the client has deleted: the mirror that was there when the request came, also if its topic
 // had been replaced around klink since, or the one with the id that the broker has deleted. A mirror that was created
 // while the request was under way is not.
 func (c *deleteTopics) meant(m *Mirror, deleted [16]byte) bool {
 	zero := [16]byte{}
-	if was := c.before.Mirrors[m.Topic]; was != nil && (was.TopicID == zero || was.TopicID == m.TopicID) {
+	if was := c.before.Mirrors[m.Topic]; was != nil && was.ID == m.ID && (was.TopicID == zero || was.TopicID == m.TopicID) {
 		return true
 	}
 	return m.TopicID != zero && m.TopicID == deleted
@@ -201,20 +207,21 @@ func (c *deleteTopics) name(t *kmsg.DeleteTopicsResponseTopic) string {
 }
 
 // end ends the mirrors of deleted topics and answers.
-func (c *deleteTopics) end(resp *kmsg.DeleteTopicsResponse, topics []*kmsg.DeleteTopicsResponseTopic) Decision {
-	if len(topics) == 0 {
+func (c *deleteTopics) end(resp *kmsg.DeleteTopicsResponse, ended []endedMirror) Decision {
+	if len(ended) == 0 {
 		return c.answer(resp)
 	}
-	names := make([]string, len(topics))
-	for i, t := range topics {
-		names[i] = c.name(t)
+	mirrors := make([]DeletedMirror, len(ended))
+	for i, e := range ended {
+		mirrors[i] = DeletedMirror{Topic: e.mirror.Topic, ID: e.mirror.ID}
 	}
 	return Decision{Action: Run, Exclusive: true, Run: func(ctx context.Context) Decision {
-		err := c.s.router.control.TopicsDeleted(ctx, names)
-		for i, t := range topics {
+		err := c.s.router.control.TopicsDeleted(ctx, mirrors)
+		for _, e := range ended {
+			t := e.result
 			t.ErrorCode, t.ErrorMessage = 0, nil
 			if err != nil {
-				v := refuse(kerr.UnknownServerError, "Topic '%s' was deleted, but its mirror could not be ended; delete it again: %v", names[i], err)
+				v := refuse(kerr.UnknownServerError, "Topic '%s' was deleted, but its mirror could not be ended; delete it again: %v", e.mirror.Topic, err)
 				t.ErrorCode, t.ErrorMessage = v.code, v.message
 			}
 		}

@@ -61,7 +61,7 @@ func handleDeleteRecords(s *session, h protocol.RequestHeader, frame []byte) Dec
 	case len(ours) == 0 && len(stopped) == 0:
 		return Decision{Action: Forward, Frame: frame}
 	case seek != nil:
-		return s.seekDelete(seek)
+		return s.seekDelete(h, frame, seek)
 	}
 	h = ownHeader(h)
 	finish := func(resp kmsg.Response) Decision {
@@ -85,12 +85,20 @@ func handleDeleteRecords(s *session, h protocol.RequestHeader, frame []byte) Dec
 }
 
 // seekDelete looks for the offsets that a request deletes up to, and has it decided on again. Where that fails a lower bound
-// does: less is deleted than was asked for, and the low watermark in the answer says so.
-func (s *session) seekDelete(list []probe) Decision {
-	s.sought = true
+// does: less is deleted than was asked for, and the low watermark in the answer says so. Where the client may not delete,
+// klink does not look: the broker refuses it.
+func (s *session) seekDelete(h protocol.RequestHeader, frame []byte, list []probe) Decision {
+	permitted, _, unasked := s.permitted(list, kmsg.ACLOperationDelete)
+	if unasked != nil && !s.asked {
+		return s.askRights(h, frame, unasked)
+	}
+	s.asked, s.sought, s.unsought = false, true, nil
+	if permitted == nil {
+		return handleDeleteRecords(s, h, frame)
+	}
 	r := s.router
 	return Decision{Action: Run, Exclusive: true, Run: func(ctx context.Context) Decision {
-		_, _ = r.learn(ctx, list)
+		_ = r.learn(ctx, &s.share, permitted)
 		return Decision{Action: Retry}
 	}}
 }

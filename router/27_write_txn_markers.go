@@ -11,13 +11,10 @@ import (
 // Behavior: a request with a partition of a read-only mirror, or of klink's own topics, is refused as a whole: those get
 // INVALID_REQUEST or TOPIC_AUTHORIZATION_FAILED, all others OPERATION_NOT_ATTEMPTED. A marker takes an offset, and would
 // shift a mirror.
-func init() { register(27, (*session).writeTxnMarkers) }
+func init() { registerControl(27, (*session).writeTxnMarkers) }
 
 func (s *session) writeTxnMarkers(h protocol.RequestHeader, frame []byte) Decision {
 	sn := s.snapshot()
-	if !sn.Complete {
-		return s.awaitMirrorsOrClose()
-	}
 	markers, err := protocol.ReadWriteTxnMarkers(frame, h)
 	if err != nil {
 		return closeMalformed(h, err)

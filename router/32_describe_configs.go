@@ -1,7 +1,6 @@
 package router
 
 import (
-	"context"
 	"slices"
 
 	"klink/protocol"
@@ -56,12 +55,7 @@ func handleDescribeConfigs(s *session, h protocol.RequestHeader, frame []byte) D
 		}
 		return answer(h, resp)
 	}
-	return Decision{Action: Forward, Frame: frame, Whole: func(frame []byte) Decision {
-		if len(frame) < largeControl {
-			return add(frame)
-		}
-		return Decision{Action: Run, Run: func(context.Context) Decision { return add(frame) }}
-	}}
+	return Decision{Action: Forward, Frame: frame, Whole: add}
 }
 
 // describedMirror is a mirror, and the names of the configs asked for.

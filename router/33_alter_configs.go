@@ -1,6 +1,8 @@
 package router
 
 import (
+	"slices"
+
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -42,6 +44,11 @@ func handleAlterConfigs(s *session, h protocol.RequestHeader, frame []byte) Deci
 	if len(ours) == 0 {
 		return Decision{Action: Forward, Frame: frame}
 	}
+	// A topic that is refused once is refused wherever it stands in the request.
+	rest.Resources = slices.DeleteFunc(rest.Resources, func(r kmsg.AlterConfigsRequestResource) bool {
+		_, refused := ours[configResource{r.ResourceType, r.ResourceName}]
+		return refused
+	})
 	h = ownHeader(h)
 	finish := func(resp kmsg.Response) Decision {
 		r := resp.(*kmsg.AlterConfigsResponse)

@@ -52,10 +52,10 @@ func handleIncrementalAlterConfigs(s *session, h protocol.RequestHeader, frame [
 	if len(c.acts) == 0 {
 		return c.forward()
 	}
-	return authorize(c.h, kmsg.ACLOperationAlter, func(granted bool) Decision {
-		if !granted {
+	return s.admit(c.h, kmsg.ACLOperationAlter, func(refusal *verdict) Decision {
+		if refusal != nil {
 			for i := range c.acts {
-				c.note(c.acts[i].topic, denied(kmsg.ACLOperationAlter))
+				c.note(c.acts[i].topic, *refusal)
 			}
 			return c.forward()
 		}

@@ -26,7 +26,6 @@ func closeResponse(h protocol.RequestHeader, err error) Decision {
 // rewrite must not change the frame it was made for unless hide is set, and not use the session: it is called again off
 // the event loop.
 func (s *session) rewriteAddresses(h protocol.RequestHeader, rewrite func(hide bool) (frame []byte, unknown bool, err error)) Decision {
-	s.answered()
 	frame, unknown, err := rewrite(false)
 	switch {
 	case err != nil:

@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"runtime"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -150,8 +151,8 @@ func TestDirectoryIsBounded(t *testing.T) {
 	}
 	n := 0
 	for i := range d.shards {
-		if m := d.shards[i].Load(); m != nil {
-			n += len(*m)
+		if s := d.shards[i].Load(); s != nil {
+			n += len(s.base) + len(s.added)
 		}
 	}
 	if n > maxTopicIDs {
@@ -163,6 +164,63 @@ func TestDirectoryIsBounded(t *testing.T) {
 	if _, ok := d.Topic([16]byte{0, 0, 0, 1}); ok {
 		t.Error("the first id is still known, so the bound was not reached")
 	}
+}
+
+// Ids that do not exist cost little each, however many topics there are, and drive out no name. More topics than the directory
+// keeps by itself stay known while clients add others.
+func TestUnknownIDsCostLittle(t *testing.T) {
+	id := func(i int, kind byte) [16]byte { return [16]byte{byte(i), byte(i >> 8), byte(i >> 16), kind} }
+	for _, n := range []int{100_000, 2 * maxTopicIDs} {
+		var d Directory
+		topics := map[[16]byte]string{}
+		for i := range n {
+			topics[id(i, 0)] = "t"
+		}
+		d.SetTopics(topics)
+		all := allocatedBytes(func() { d.SetTopics(topics) }) // what each unknown id cost once
+		const unknown = 20_000
+		some := allocatedBytes(func() {
+			for i := range unknown {
+				d.AddTopics(map[[16]byte]string{id(i, 1): ""})
+			}
+		})
+		if each := some / unknown; each > all/100 {
+			t.Errorf("of %d topics: an unknown id costs %d bytes, all of them %d", n, each, all)
+		}
+		for i := range 20_000 {
+			d.AddTopics(map[[16]byte]string{id(i, 2): "new"})
+		}
+		for i := range n {
+			if name, ok := d.Topic(id(i, 0)); !ok || name != "t" {
+				t.Fatalf("topic %d of %d is forgotten", i, n)
+			}
+		}
+		if name, ok := d.Topic(id(unknown-1, 1)); !ok || name != "" {
+			t.Error("the last unknown id is not known to be one")
+		}
+		gone := 0
+		for i := range d.shards {
+			gone += len(d.shards[i].Load().gone)
+		}
+		if gone > maxGone*topicShards {
+			t.Errorf("%d unknown ids are remembered", gone)
+		}
+		d.ForgetGone([][16]byte{id(unknown-1, 1), id(5, 0)})
+		if _, ok := d.Topic(id(unknown-1, 1)); ok {
+			t.Error("it is still known to be none")
+		}
+		if _, ok := d.Topic(id(5, 0)); !ok {
+			t.Error("a name is forgotten")
+		}
+	}
+}
+
+func allocatedBytes(do func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	do()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
 }
 
 // What the destination says later does not take away what passed in a Metadata response; what did not exist may exist.

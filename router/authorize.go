@@ -26,6 +26,34 @@ func authorize(h protocol.RequestHeader, operation kmsg.ACLOperation, decide fun
 	})
 }
 
+// LinkAdmin is what clients may do with links and mirrors, whatever the broker allows them.
+type LinkAdmin string
+
+// The values of LinkAdmin; "" is LinkAdminOn.
+const (
+	LinkAdminOn   LinkAdmin = "on"
+	LinkAdminRead LinkAdmin = "read" // list and describe, change nothing
+	LinkAdminOff  LinkAdmin = "off"
+)
+
+// admit decides whether the client may do operation with links and mirrors: the broker must allow it, and so must the
+// setting of this klink. refusal is nil when it may. Whatever does something with links or mirrors for a client comes
+// through here. h must be owned.
+func (s *session) admit(h protocol.RequestHeader, operation kmsg.ACLOperation, decide func(refusal *verdict) Decision) Decision {
+	return authorize(h, operation, func(granted bool) Decision {
+		mode := s.router.linkAdmin
+		switch {
+		case !granted: // first, so that a stranger does not learn the setting
+			v := denied(operation)
+			return decide(&v)
+		case mode == LinkAdminOff, mode == LinkAdminRead && operation != kmsg.ACLOperationDescribe:
+			v := refuse(kerr.ClusterAuthorizationFailed, "Not authorized: this klink was started with --link-admin %s", mode)
+			return decide(&v)
+		}
+		return decide(nil)
+	})
+}
+
 func denied(operation kmsg.ACLOperation) verdict {
 	return refuse(kerr.ClusterAuthorizationFailed, "Not authorized: links and mirrors need %s on the cluster", operation)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
@@ -43,6 +42,20 @@ const snapshotWait = 30 * time.Second
 
 var errNoSnapshot = errors.New("the mirrors are not known yet: the state topic of klink has not been read to its end; see klink's log")
 
+// errStale: the mirrors were known, but may be others by now.
+var errStale = errors.New("this klink has not been able to read its state topic for too long to know what is a mirror now; see its log and /readyz")
+
+// unknown says why nothing is known of mirrors.
+func (r *Router) unknown() error {
+	if r.snapshot.Load().Complete {
+		return errStale
+	}
+	return errNoSnapshot
+}
+
+// errNoShape is a bug: a message would be decoded that was not checked.
+var errNoShape = errors.New("klink has no shape for this message")
+
 // largeControl is the size of a request or response, in bytes, from which on it is decoded off the event loop, which other
 // connections share.
 const largeControl = 256 << 10
@@ -79,9 +92,14 @@ func ownHeader(h protocol.RequestHeader) protocol.RequestHeader {
 
 // decodeControl decodes the body of a request frame. req holds nothing of the frame.
 func decodeControl(h protocol.RequestHeader, frame []byte, req kmsg.Request) error {
+	return decodeAtMost(maxControlElements, h, frame, req)
+}
+
+// decodeAtMost is decodeControl with another bound on the elements.
+func decodeAtMost(elements int, h protocol.RequestHeader, frame []byte, req kmsg.Request) error {
 	req.SetVersion(h.Version)
 	body := frame[h.Body:]
-	if err := controlShapes[h.Key].request.Check(body, h.Version, h.Flexible, maxControlElements); err != nil {
+	if err := checkShape(body, h.Key, h.Version, elements, false); err != nil {
 		return fmt.Errorf("%s v%d request: %w", kmsg.NameForKey(h.Key), h.Version, err)
 	}
 	// A body of the right shape can still have a null that kmsg does not take.
@@ -89,6 +107,26 @@ func decodeControl(h protocol.RequestHeader, frame []byte, req kmsg.Request) err
 		return fmt.Errorf("%s v%d request: %w: %w", kmsg.NameForKey(h.Key), h.Version, protocol.ErrMalformed, err)
 	}
 	return nil
+}
+
+// memoryPerByte bounds what kmsg may make of a message, in bytes for each of its own; a small one may cost smallMemory.
+const (
+	memoryPerByte = 32
+	smallMemory   = 64 << 10
+)
+
+// checkShape checks a body before kmsg decodes it. elements bounds its array elements, strings and tags; 0 = not.
+func checkShape(body []byte, key, version int16, elements int, response bool) error {
+	m, ok := protocol.MessageOf(key)
+	if !ok {
+		return errNoShape
+	}
+	shape := m.Request
+	if response {
+		shape = m.Response
+	}
+	limits := protocol.Limits{Elements: elements, Memory: smallMemory + memoryPerByte*len(body)}
+	return shape.CheckParts([][]byte{body}, version, version >= m.FlexibleFrom, limits)
 }
 
 func closing(err error) Decision { return Decision{Action: Close, Err: err} }
@@ -100,7 +138,26 @@ func answer(h protocol.RequestHeader, resp kmsg.Response) Decision {
 
 // ask sends a request of klink's own making upstream, in the place of the request h, and decides by its response. h must
 // be owned. The connection is held: what follows may depend on the outcome, and there may be more to ask.
+//
+// then is called off the event loop if the response is large. It uses nothing of the session but the router.
 func ask(h protocol.RequestHeader, req kmsg.Request, then func(kmsg.Response) Decision) Decision {
+	d := askOnLoop(h, req, then)
+	d.Whole = largeOffLoop(d.Whole)
+	return d
+}
+
+// largeOffLoop has large responses decided on off the event loop, which other connections share.
+func largeOffLoop(whole func([]byte) Decision) func([]byte) Decision {
+	return func(frame []byte) Decision {
+		if len(frame) < largeControl {
+			return whole(frame)
+		}
+		return Decision{Action: Run, Run: func(context.Context) Decision { return whole(frame) }}
+	}
+}
+
+// askOnLoop is ask for what has to be decided on the event loop.
+func askOnLoop(h protocol.RequestHeader, req kmsg.Request, then func(kmsg.Response) Decision) Decision {
 	asked := protocol.RequestHeader{Key: req.Key(), Version: req.GetVersion(), Flexible: req.IsFlexible()}
 	return Decision{
 		Action:    Forward,
@@ -123,7 +180,7 @@ func decodeControlResponse(asked protocol.RequestHeader, frame []byte, req kmsg.
 		return nil, fmt.Errorf("%s v%d response: %w", kmsg.NameForKey(asked.Key), asked.Version, protocol.ErrMalformed)
 	}
 	body := frame[at:]
-	if err := controlShapes[asked.Key].response.Check(body, asked.Version, asked.Flexible, math.MaxInt); err != nil {
+	if err := checkShape(body, asked.Key, asked.Version, 0, true); err != nil {
 		return nil, fmt.Errorf("%s v%d response: %w", kmsg.NameForKey(asked.Key), asked.Version, err)
 	}
 	resp := req.ResponseKind()

@@ -34,7 +34,8 @@ type controlWorld struct {
 	broker     map[string]*kerr.Error
 	deletes    map[string][16]byte // the ids that the broker says it has deleted, if not those of mirrors
 	meanwhile  map[string]Mirror   // mirrors from the broker's answer on
-	incomplete bool                // the first snapshot comes only once the request waits
+	linkAdmin  LinkAdmin
+	incomplete bool // the first snapshot comes only once the request waits
 
 	router *Router
 	trace  []string
@@ -66,6 +67,7 @@ func (w *controlWorld) publish(mirrors map[string]Mirror) {
 func (w *controlWorld) proxy() *fakeProxy {
 	w.trace = nil
 	w.router = New(fakeControl{w}, fakeFacts{w})
+	w.router.SetLinkAdmin(w.linkAdmin)
 	w.router.Directory().SetTopics(w.known)
 	p := &fakeProxy{t: w.t, session: provenSession(w.router), broker: w.serve}
 	if w.incomplete {
@@ -181,10 +183,18 @@ func (c fakeControl) SetMirrorState(_ context.Context, topic, state string, vali
 	return c.control[topic]
 }
 
-func (c fakeControl) TopicsDeleted(_ context.Context, topics []string) error {
-	c.log("control: TopicsDeleted %s", strings.Join(topics, " "))
-	for _, topic := range topics {
-		if err := c.control[topic]; err != nil {
+func (c fakeControl) TopicsDeleted(_ context.Context, mirrors []DeletedMirror) error {
+	var names []string
+	for _, m := range mirrors {
+		name := m.Topic
+		if m.ID != "" {
+			name += "#" + m.ID
+		}
+		names = append(names, name)
+	}
+	c.log("control: TopicsDeleted %s", strings.Join(names, " "))
+	for _, m := range mirrors {
+		if err := c.control[m.Topic]; err != nil {
 			return err
 		}
 	}
@@ -232,10 +242,11 @@ func (w *controlWorld) command(td *datadriven.TestData) (handled bool) {
 		return id
 	}
 	switch td.Cmd {
-	case "mirror", "mirror-meanwhile": // mirror link=L [topic=T] [id=N] [state=S] [readonly] [shift=N] [floor=N] [synced=(K, K)]
+	case "mirror", "mirror-meanwhile": // mirror link=L [topic=T] [id=N] [mirror=I] [state=S] [readonly] [shift=N] [floor=N] [synced=(K, K)]
 		name := td.CmdArgs[0].Key
 		m := Mirror{Topic: name, SourceTopic: name, TopicID: id(), ReadOnly: td.HasArg("readonly"), SyncedConfigs: make(map[string]bool)}
 		scan("link", &m.Link)
+		scan("mirror", &m.ID)
 		scan("state", &m.State)
 		shift, floor, synced := int64(0), int64(0), ""
 		scan("shift", &shift)

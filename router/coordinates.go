@@ -59,7 +59,7 @@ func (c *coordinates) moment() moment { return moment{c.then.generation, c.clock
 
 // Topic implements protocol.Resolver.
 func (c *coordinates) Topic(name []byte, id [16]byte) (m protocol.Mirror, known bool) {
-	now := c.s.snapshot()
+	now := c.s.newest()
 	topic, known := c.s.topicName(now, name, id)
 	if c.deny && isInternal(topic) {
 		return deniedTopic{}, true

@@ -10,16 +10,26 @@ import (
 // take no lock and do not allocate. A topic id never changes its name, so what is known of one stays true; a topic that
 // is deleted and created again gets another id.
 //
-// It holds maxTopicIDs at most, or what SetTopics was given last. What is forgotten is looked up again when a request needs
-// it; mirrors are never forgotten, as the snapshot knows their ids.
+// It holds maxTopicIDs names at most, or what SetTopics was given last and a few more. What is forgotten is looked up again
+// when a request needs it; mirrors are never forgotten, as the snapshot knows their ids.
 type Directory struct {
 	brokers atomic.Pointer[map[int32]Addr]
 
 	mu     sync.Mutex // writers of shards and own
-	shards [topicShards]atomic.Pointer[map[[16]byte]string]
+	shards [topicShards]atomic.Pointer[topicShard]
 	// own has klink's own topics, which are never forgotten: what clients may not read must be recognised by its id however
 	// many topics they make.
 	own atomic.Pointer[map[[16]byte]string]
+}
+
+// topicShard is what is known of the ids that begin with one byte. It is immutable. A change copies added or gone, which are
+// small, and leaves base as it is: clients decide how often ids are added, and the destination how many topics there are.
+type topicShard struct {
+	said  map[[16]byte]string // by SetTopics
+	base  map[[16]byte]string // said, and what was added until base was made
+	added map[[16]byte]string // since then
+	// gone are ids that are known not to exist. They have a place of their own, so that they cannot drive out names.
+	gone map[[16]byte]struct{}
 }
 
 const (
@@ -28,7 +38,12 @@ const (
 	topicShards = 256
 	// maxTopicIDs bounds the memory that clients can fill, by creating and deleting topics.
 	maxTopicIDs = 1 << 17
-	// maxOwnTopics bounds the same for names that look like klink's. It has a few, and clients cannot make any through it.
+	maxShard    = maxTopicIDs / topicShards
+	// maxAdded is how large topicShard.added becomes before it is merged into base.
+	maxAdded = 64
+	// maxGone is how large topicShard.gone becomes.
+	maxGone = 128
+	// maxOwnTopics bounds the memory of names that look like klink's. It has a few, and clients cannot make any through it.
 	maxOwnTopics = 1 << 10
 )
 
@@ -53,27 +68,22 @@ func (d *Directory) Address(id int32) (host string, port int32, ok bool) {
 
 // SetTopics publishes what the destination says now. Names that were known before stay known, as they are still true:
 // a Fetch that is under way may bring records of a topic that was learned from a Metadata response a moment ago. Ids
-// that were known not to exist, and are not in topics, are forgotten.
+// that were known not to exist, and are not in topics, are forgotten. It copies all of topics.
 func (d *Directory) SetTopics(topics map[[16]byte]string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.keepOwn(topics)
 	split := splitTopics(topics)
 	for i := range d.shards {
-		shard := split[uint8(i)]
-		if old := d.shards[i].Load(); old != nil && len(*old)+len(shard) <= maxTopicIDs/topicShards {
-			merged := maps.Clone(shard)
-			if merged == nil {
-				merged = map[[16]byte]string{}
-			}
-			for id, name := range *old {
-				if merged[id] == "" && name != "" {
-					merged[id] = name
-				}
-			}
-			shard = merged
+		next, old := split[uint8(i)], d.shards[i].Load()
+		if next == nil {
+			next = &topicShard{}
 		}
-		d.shards[i].Store(&shard)
+		if old != nil && len(next.base)+len(old.base)+len(old.added) <= maxShard {
+			next.base = joined(next.base, old.base, old.added)
+		}
+		next.said = next.base
+		d.shards[i].Store(next)
 	}
 }
 
@@ -82,15 +92,67 @@ func (d *Directory) AddTopics(topics map[[16]byte]string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.keepOwn(topics)
-	for i, added := range splitTopics(topics) {
-		shard := added
-		if old := d.shards[i].Load(); old != nil && len(*old)+len(added) <= maxTopicIDs/topicShards {
-			shard = make(map[[16]byte]string, len(*old)+len(added))
-			maps.Copy(shard, *old)
-			maps.Copy(shard, added)
+	for i, more := range splitTopics(topics) {
+		next := topicShard{added: more.base, gone: more.gone}
+		if old := d.shards[i].Load(); old != nil {
+			next.said, next.base = old.said, old.base
+			all := len(old.base) + len(old.added) + len(more.base)
+			switch {
+			case len(more.base) == 0:
+				next.added = old.added
+			case len(old.added)+len(more.base) <= maxAdded && all <= max(maxShard, len(old.said)+maxAdded):
+				next.added = joined(old.added, more.base)
+			case all <= maxShard:
+				next.base, next.added = joined(old.base, old.added, more.base), nil
+			default: // what was added before is looked up again when it is needed
+				next.base = old.said
+			}
+			switch {
+			case len(more.gone) == 0:
+				next.gone = old.gone
+			case len(old.gone)+len(more.gone) <= maxGone:
+				next.gone = joined(old.gone, more.gone)
+			}
 		}
-		d.shards[i].Store(&shard)
+		d.shards[i].Store(&next)
 	}
+}
+
+// ForgetGone forgets that ids do not exist.
+func (d *Directory) ForgetGone(ids [][16]byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	gone := map[[16]byte]string{}
+	for _, id := range ids {
+		gone[id] = ""
+	}
+	for i, less := range splitTopics(gone) {
+		old := d.shards[i].Load()
+		if old == nil {
+			continue
+		}
+		next := *old
+		next.gone = make(map[[16]byte]struct{}, len(old.gone))
+		for id := range old.gone {
+			if _, ok := less.gone[id]; !ok {
+				next.gone[id] = struct{}{}
+			}
+		}
+		d.shards[i].Store(&next)
+	}
+}
+
+// joined is a map of all that is in maps.
+func joined[V any](all ...map[[16]byte]V) map[[16]byte]V {
+	n := 0
+	for _, m := range all {
+		n += len(m)
+	}
+	to := make(map[[16]byte]V, n)
+	for _, m := range all {
+		maps.Copy(to, m)
+	}
+	return to
 }
 
 // keepOwn notes those of topics that are klink's own. d.mu is held.
@@ -121,15 +183,25 @@ func (d *Directory) keepOwn(topics map[[16]byte]string) {
 	d.own.Store(&own)
 }
 
-func splitTopics(topics map[[16]byte]string) map[uint8]map[[16]byte]string {
-	split := map[uint8]map[[16]byte]string{}
+// splitTopics sorts ids by shard: names into base, ids without one into gone.
+func splitTopics(topics map[[16]byte]string) map[uint8]*topicShard {
+	split := map[uint8]*topicShard{}
 	for id, name := range topics {
 		shard := split[id[0]]
 		if shard == nil {
-			shard = map[[16]byte]string{}
+			shard = &topicShard{}
 			split[id[0]] = shard
 		}
-		shard[id] = name
+		switch {
+		case name == "" && shard.gone == nil:
+			shard.gone = map[[16]byte]struct{}{id: {}}
+		case name == "":
+			shard.gone[id] = struct{}{}
+		case shard.base == nil:
+			shard.base = map[[16]byte]string{id: name}
+		default:
+			shard.base[id] = name
+		}
 	}
 	return split
 }
@@ -141,10 +213,16 @@ func (d *Directory) Topic(id [16]byte) (name string, ok bool) {
 			return name, true
 		}
 	}
-	m := d.shards[id[0]].Load()
-	if m == nil {
+	s := d.shards[id[0]].Load()
+	if s == nil {
 		return "", false
 	}
-	name, ok = (*m)[id]
-	return name, ok
+	if name, ok = s.base[id]; ok {
+		return name, true
+	}
+	if name, ok = s.added[id]; ok {
+		return name, true
+	}
+	_, ok = s.gone[id]
+	return "", ok
 }

@@ -175,21 +175,20 @@ func TestRequestsWaitForTheMirrors(t *testing.T) {
 	}
 }
 
-// A snapshot may become incomplete again.
+// Whoever waits for a complete snapshot is woken by each that takes the place of an incomplete one.
 func TestPublish(t *testing.T) {
 	r := New(nil, nil)
-	complete := func() bool {
+	for i, step := range []struct{ complete, wakes bool }{{false, false}, {true, true}, {true, false}, {false, false}, {true, true}} {
+		published := r.published()
+		r.Publish(&Snapshot{Complete: step.complete})
+		woken := false
 		select {
-		case <-r.completed():
-			return true
+		case <-published:
+			woken = true
 		default:
-			return false
 		}
-	}
-	for i, want := range []bool{false, true, true, false, true} {
-		r.Publish(&Snapshot{Complete: want})
-		if complete() != want {
-			t.Errorf("step %d: complete %v, want %v", i, complete(), want)
+		if woken != step.wakes || r.snapshot.Load().Complete != step.complete {
+			t.Errorf("step %d: woken %v, want %v", i, woken, step.wakes)
 		}
 	}
 }

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"klink/protocol"
 	"klink/protocol/timeline"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -31,6 +34,35 @@ type hotWorld struct {
 	// seeks are what SeekTime finds behind what a broker has found: offset and timestamp.
 	seeks     map[timeSeek][2]int64
 	timeSeeks int
+	// forbidden are topics of which the client has no rights; asked counts the topics whose rights were asked for.
+	forbidden  map[string]bool
+	cannotTell bool // the broker does not say what clients may do, but which topics they may describe
+	asked      int
+	now        atomic.Int64 // nanoseconds, for what is remembered for a moment
+}
+
+// later lets a moment pass: what was looked for counts no more.
+func (w *hotWorld) later() { w.now.Add(int64(10 * time.Second)) }
+
+// tellRights is the answer of the broker to klink's question what the client may do.
+func (w *hotWorld) tellRights(h protocol.RequestHeader, frame []byte) []byte {
+	w.t.Helper()
+	req := decodeForTest(w.t, h, frame).(*kmsg.MetadataRequest)
+	resp := kmsg.NewPtrMetadataResponse()
+	resp.Version = h.Version
+	resp.Brokers = []kmsg.MetadataResponseBroker{{NodeID: 1, Host: "broker", Port: 9092}}
+	for _, t := range req.Topics {
+		w.asked++
+		r := kmsg.NewMetadataResponseTopic()
+		r.Topic = t.Topic
+		if w.forbidden[*t.Topic] {
+			r.ErrorCode = kerr.TopicAuthorizationFailed.Code
+		} else if req.IncludeTopicAuthorizedOperations && !w.cannotTell {
+			r.AuthorizedOperations = 1<<kmsg.ACLOperationRead | 1<<kmsg.ACLOperationDelete
+		}
+		resp.Topics = append(resp.Topics, r)
+	}
+	return protocol.AppendResponse(nil, h, resp)
 }
 
 func hotID(name string) (id [16]byte) {
@@ -40,12 +72,14 @@ func hotID(name string) (id [16]byte) {
 }
 
 func hotSnapshot() *Snapshot {
+	stopped := timeline.Open(0, 500, 0)
+	stopped.End(0, 500, true)
 	sn := &Snapshot{Complete: true, Mirrors: map[string]*Mirror{
 		"mirror": {
 			Topic: "mirror", TopicID: hotID("mirror"), ReadOnly: true,
 			Timelines: []*timeline.Partition{timeline.New(0, 1000, 1000), timeline.New(0, 0, 0)},
 		},
-		"stopped": {Topic: "stopped", Timelines: []*timeline.Partition{timeline.New(0, 500, 0)}},
+		"stopped": {Topic: "stopped", Timelines: []*timeline.Partition{stopped}},
 	}}
 	return sn
 }
@@ -57,6 +91,7 @@ func newHotWorld(t testing.TB) *hotWorld {
 		brokers: map[int32]Addr{1: {Host: "klink", Port: 19093}, 2: {Host: "klink", Port: 19094}},
 	}
 	w.router = New(nil, w)
+	w.router.desk.now = func() time.Time { return time.Unix(0, w.now.Load()) }
 	w.router.Publish(hotSnapshot())
 	w.router.Directory().SetBrokers(w.brokers)
 	w.router.Directory().SetTopics(w.topics)
@@ -135,10 +170,13 @@ func send[Q, R any](w *hotWorld, req Q, answer func(Q) R) (resp R, out exchanged
 	frame := protocol.AppendRequest(nil, protocol.RequestHeader{CorrelationID: 77, ClientID: []byte("tester")}, request)
 	w.proxy.broker = func(asked []byte) []byte {
 		w.t.Helper()
+		h, err := protocol.ParseRequestHeader(asked)
+		if err == nil && h.Key == 3 && request.Key() != 3 {
+			return w.tellRights(h, asked)
+		}
 		if answer == nil {
 			w.t.Fatalf("%s v%d was forwarded", kmsg.NameForKey(request.Key()), request.GetVersion())
 		}
-		h, err := protocol.ParseRequestHeader(asked)
 		if err != nil || h.Body < 0 || h.Key != request.Key() || h.Version != request.GetVersion() || h.CorrelationID != 77 || string(h.ClientID) != "tester" {
 			w.t.Fatalf("forwarded with header %+v: %v", h, err)
 		}
@@ -166,6 +204,6 @@ func send[Q, R any](w *hotWorld, req Q, answer func(Q) R) (resp R, out exchanged
 // provenSession is a session of a client that the broker is known to serve.
 func provenSession(r *Router) *session {
 	s := r.NewSession(1).(*session)
-	s.answered()
+	s.proven.Store(true)
 	return s
 }

@@ -39,9 +39,9 @@ func handleLink(s *session, h protocol.RequestHeader, frame []byte) Decision {
 		operation = kmsg.ACLOperationAlter
 	}
 	h = ownHeader(h)
-	return authorize(h, operation, func(granted bool) Decision {
-		if !granted {
-			resp, err := deniedLink(req, denied(operation))
+	return s.admit(h, operation, func(refusal *verdict) Decision {
+		if refusal != nil {
+			resp, err := deniedLink(req, *refusal)
 			if err != nil {
 				return closing(err)
 			}

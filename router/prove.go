@@ -9,46 +9,66 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A client authenticates to the broker, and klink does not look at how. Before that, whatever klink says by itself, and
-// what it asks the destination with its own credentials on a client's behalf, would be for anybody who can connect: the
-// names of mirrors, which topic ids exist. But a broker that wants a login closes the connection on every request other
-// than SaslHandshake, ApiVersions and SaslAuthenticate until it has succeeded (SaslServerAuthenticator). So the first
-// response to any other request proves that the broker serves this client, and a session that lacks such a proof gets one
-// before klink says anything.
+// A client logs in at the broker; klink passes the SASL bytes on and does not look into them. So klink must learn from the
+// broker whether the client is logged in, before it decodes a request or answers one: else anybody who can connect would
+// learn which mirrors and topic ids exist, and could have klink work.
+//
+// An answer as such proves nothing: after SaslHandshake v1 a broker answers every request, with an error, and closes then
+// (SaslServerAuthenticator.handleSaslToken). Nor does a SaslAuthenticate response without an error: a SCRAM exchange has
+// several, and OAUTHBEARER reports a failure in such a response first. The proof is a Metadata response that lists a broker:
+// no error response does, and a broker that serves a client always lists itself. klink asks for it on the client's own
+// connection, before the client's first request goes on.
+//
+// A proof holds as long as its connection. A broker closes the connection when a new login on it (KIP-368) fails, or comes
+// too late, and it refuses to change the principal.
 
-// answered notes that the broker has answered a request that it answers to clients it serves only.
-func (s *session) answered() {
-	if !s.proven.Load() {
-		s.proven.Store(true)
-	}
+// errNotServed closes the connection of a client that the broker does not serve.
+var errNotServed = errors.New("the broker does not serve this client: it is not logged in")
+
+const (
+	keySaslHandshake    = 17
+	keySaslAuthenticate = 36
+)
+
+// beforeLogin says of an API key that brokers serve it to clients that are not logged in. klink decodes no request of these.
+func beforeLogin(key int16) bool {
+	return key == keyApiVersions || key == keySaslHandshake || key == keySaslAuthenticate
 }
 
-// speaks is true for a decision that tells the client something without asking the broker, or that asks the destination
-// with klink's own credentials.
-func speaks(d Decision) bool {
-	return d.Action == Answer || d.Action == Run || d.Action == Close && errors.Is(d.Err, errRefused)
+// Prove implements Session.
+func (s *session) Prove() Decision {
+	return s.prove(protocol.RequestHeader{}, func() Decision { return Decision{Action: Drop} })
 }
 
-// prove asks the broker for something harmless on the client's own connection, in the place of the request, and decides on
-// the request once that was answered. frame is unchanged, as handlers change only what they forward.
-func (s *session) prove(h protocol.RequestHeader, frame []byte) Decision {
-	return s.askFirst(ownHeader(h), bytes.Clone(frame))
+// proveFirst asks for the proof in the place of the request, and decides on the request once it is there.
+func (s *session) proveFirst(h protocol.RequestHeader, frame []byte) Decision {
+	h, frame = ownHeader(h), bytes.Clone(frame)
+	return s.prove(h, func() Decision { return s.again(h, frame) })
 }
 
-// askFirst is prove for a header and a frame that belong to the session.
-func (s *session) askFirst(h protocol.RequestHeader, frame []byte) Decision {
+// again decides on a request whose frame belongs to the session.
+func (s *session) again(h protocol.RequestHeader, frame []byte) Decision {
+	return s.Request(frame).then(func(d Decision) Decision {
+		if d.Action == Retry {
+			// Sessions decide on the event loop only, and the way back there is a response. No handler has changed the
+			// frame: they change only what they forward.
+			return s.prove(h, func() Decision { return s.again(h, frame) })
+		}
+		return d
+	})
+}
+
+// prove asks the broker on the client's connection whether it serves the client; then goes on if it does. h must be owned;
+// its correlation and client ids are used.
+func (s *session) prove(h protocol.RequestHeader, then func() Decision) Decision {
 	req := kmsg.NewPtrMetadataRequest()
 	req.Version = 8
 	req.Topics = []kmsg.MetadataRequestTopic{} // null would be all topics
-	return ask(h, req, func(kmsg.Response) Decision {
-		s.answered()
-		return s.Request(frame).then(func(d Decision) Decision {
-			if d.Action == Retry {
-				// The proxy has given the frame up. Sessions decide on the event loop only, and the way back there is a
-				// response.
-				return s.askFirst(h, frame)
-			}
-			return d
-		})
+	return askOnLoop(h, req, func(resp kmsg.Response) Decision {
+		if len(resp.(*kmsg.MetadataResponse).Brokers) == 0 {
+			return closing(errNotServed)
+		}
+		s.proven.Store(true)
+		return then()
 	})
 }

@@ -2,7 +2,9 @@ package router
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,7 +68,7 @@ func TestNothingIsSaidBeforeTheBrokerAnswered(t *testing.T) {
 	}
 }
 
-// metadataBroker answers Metadata, and everything else with that it succeeded.
+// metadataBroker answers Metadata with itself, and everything else with that it succeeded.
 func metadataBroker(t *testing.T, asked *[]int16) func([]byte) []byte {
 	return func(frame []byte) []byte {
 		h, err := protocol.ParseRequestHeader(frame)
@@ -76,7 +78,114 @@ func metadataBroker(t *testing.T, asked *[]int16) func([]byte) []byte {
 		*asked = append(*asked, h.Key)
 		resp := kmsg.ResponseForKey(h.Key)
 		resp.SetVersion(h.Version)
+		if m, ok := resp.(*kmsg.MetadataResponse); ok {
+			m.Brokers = []kmsg.MetadataResponseBroker{{NodeID: 1, Host: "kafka", Port: 9092}}
+		}
 		return protocol.AppendResponse(nil, h, resp)
+	}
+}
+
+// noLogin is a broker that answers a client which has not logged in, as brokers do after SaslHandshake v1: with the error
+// response of the request, in which every list is empty.
+func noLogin(frame []byte) []byte {
+	h, err := protocol.ParseRequestHeader(frame)
+	if err != nil || h.Body < 0 {
+		return nil
+	}
+	resp := kmsg.ResponseForKey(h.Key)
+	resp.SetVersion(h.Version)
+	return protocol.AppendResponse(nil, h, resp)
+}
+
+// An answer as such proves no login.
+func TestAnErrorResponseProvesNothing(t *testing.T) {
+	for name, req := range strangers() {
+		t.Run(name, func(t *testing.T) {
+			w := newHotWorld(t)
+			w.proxy.session = w.router.NewSession(1)
+			w.proxy.broker = noLogin
+			for range 2 {
+				out := w.proxy.exchange(protocol.AppendRequest(nil, protocol.RequestHeader{}, req))
+				if !errors.Is(out.closed, errNotServed) || out.answer != nil || len(out.asked) != 1 {
+					t.Fatalf("answer %x, closed %v, the broker was asked %x", out.answer, out.closed, out.asked)
+				}
+			}
+			if w.proxy.session.Proven() || w.lookups > 0 || w.looks > 0 || w.router.RejectedProduces() > 0 {
+				t.Errorf("proven %v, %d look-ups, %d looks into logs", w.proxy.session.Proven(), w.lookups, w.looks)
+			}
+		})
+	}
+}
+
+// Every request of the API table, in every version, waits for the proof, but for the three that a login is made of.
+func TestEveryRequestWaitsForTheProof(t *testing.T) {
+	for _, api := range protocol.APIs() {
+		for version := api.Min; version <= api.Max; version++ {
+			w := newHotWorld(t)
+			w.proxy.session = w.router.NewSession(1)
+			var first []int16
+			w.proxy.broker = func(frame []byte) []byte {
+				h, _ := protocol.ParseRequestHeader(frame)
+				first = append(first, h.Key)
+				return noLogin(frame)
+			}
+			frame := binary.BigEndian.AppendUint16(make([]byte, 4), uint16(api.Key))
+			frame = binary.BigEndian.AppendUint16(frame, uint16(version))
+			frame = append(frame, 0, 0, 0, 9, 0xff, 0xff)
+			if flexible, _ := protocol.Flexible(api.Key, version); flexible {
+				frame = append(frame, 0)
+			}
+			// The body is garbage that no decoder takes: none may see it.
+			frame = append(frame, bytes.Repeat([]byte{0xff}, 64)...)
+			binary.BigEndian.PutUint32(frame, uint32(len(frame)-4))
+			out := w.proxy.exchange(frame)
+			login := api.Key == 17 || api.Key == 18 || api.Key == 36
+			switch {
+			case login && (len(first) != 1 || first[0] != api.Key || out.closed != nil):
+				t.Errorf("%s v%d: the broker was asked %v: %v", api.Name, version, first, out.closed)
+			case !login && (len(first) != 1 || first[0] != 3 || !errors.Is(out.closed, errNotServed)):
+				t.Errorf("%s v%d: the broker was asked %v: %v", api.Name, version, first, out.closed)
+			case w.proxy.session.Proven():
+				t.Errorf("%s v%d proves something", api.Name, version)
+			}
+		}
+	}
+}
+
+// SaslHandshake v0 would be followed by bare tokens, which klink cannot tell from requests; so it is not offered.
+func TestBareTokensAreRefused(t *testing.T) {
+	w := newHotWorld(t)
+	w.proxy.session = w.router.NewSession(1)
+	w.proxy.broker = func([]byte) []byte { t.Fatal("forwarded"); return nil }
+	handshake := kmsg.NewPtrSASLHandshakeRequest()
+	handshake.Mechanism = "PLAIN"
+	token := append([]byte{0, 0, 0, 20}, "\x00admin\x00admin-secret..."[:20]...)
+	gssapi := append([]byte{0, 0, 0, 12}, 0x60, 0x82, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10)
+	for _, frame := range [][]byte{protocol.AppendRequest(nil, protocol.RequestHeader{}, handshake), token, gssapi} {
+		if out := w.proxy.exchange(frame); !errors.Is(out.closed, errUnknownAPI) {
+			t.Errorf("%x: %v", frame, out.closed)
+		}
+	}
+}
+
+// The proxy may have the proof brought about while there is no request.
+func TestProve(t *testing.T) {
+	for _, served := range []bool{true, false} {
+		w := newHotWorld(t)
+		s := w.router.NewSession(1)
+		var asked []int16
+		broker := metadataBroker(t, &asked)
+		if !served {
+			broker = noLogin
+		}
+		d := s.Prove()
+		if d.Action != Forward || !d.Exclusive {
+			t.Fatalf("%+v", d)
+		}
+		d = d.Whole(broker(d.Frame))
+		if want := map[bool]Action{true: Drop, false: Close}[served]; d.Action != want || s.Proven() != served {
+			t.Errorf("served %v: action %d, proven %v", served, d.Action, s.Proven())
+		}
 	}
 }
 
@@ -112,15 +221,14 @@ func TestFirstRequestIsAnsweredAfterTheBrokerAnswered(t *testing.T) {
 	}
 }
 
-// Any response but those before a login proves that the broker serves the client.
+// The proof is asked for once, whatever the first request is. What a login is made of proves nothing.
 func TestWhatProvesAClient(t *testing.T) {
 	for _, c := range []struct {
 		key  int16
 		want bool
-	}{{17, false}, {18, false}, {36, false}, {0, true}, {1, true}, {2, true}, {3, true}, {10, true}, {23, true}, {60, true}} {
+	}{{17, false}, {18, false}, {36, false}, {0, true}, {1, true}, {2, true}, {3, true}, {10, true}, {16, true}, {23, true}, {60, true}} {
 		w := newHotWorld(t)
-		s := w.router.NewSession(1).(*session)
-		w.proxy.session = s
+		w.proxy.session = w.router.NewSession(1)
 		var asked []int16
 		w.proxy.broker = metadataBroker(t, &asked)
 		req := kmsg.RequestForKey(c.key)
@@ -131,8 +239,16 @@ func TestWhatProvesAClient(t *testing.T) {
 		case c.key == 60:
 			req.SetVersion(0)
 		}
-		if out := w.proxy.exchange(protocol.AppendRequest(nil, protocol.RequestHeader{}, req)); out.answer == nil || s.proven.Load() != c.want || len(asked) != 1 {
-			t.Errorf("key %d: proven %v after %v: %v", c.key, s.proven.Load(), asked, out.closed)
+		for i := range 3 {
+			asked = nil
+			want := []int16{c.key}
+			if c.want && i == 0 {
+				want = []int16{3, c.key}
+			}
+			out := w.proxy.exchange(protocol.AppendRequest(nil, protocol.RequestHeader{}, req))
+			if out.answer == nil || w.proxy.session.Proven() != c.want || !slices.Equal(asked, want) {
+				t.Errorf("key %d: proven %v after %v: %v", c.key, w.proxy.session.Proven(), asked, out.closed)
+			}
 		}
 	}
 }

@@ -3,8 +3,8 @@ package router
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 
@@ -78,9 +78,13 @@ func TestRefusedProducesAreBounded(t *testing.T) {
 
 // What nobody sends is not answered at length.
 func TestRefusedProducesBeyondTheBound(t *testing.T) {
+	topics := make([]string, maxRefusedPartitions+1)
+	for i := range topics {
+		topics[i] = fmt.Sprintf("_klink_%d", i)
+	}
 	for name, frame := range map[string][]byte{
 		"partitions": manyPartitions(9, maxRefusedPartitions, "mirror"),
-		"topics":     manyPartitions(9, 0, slices.Repeat([]string{"_klink_"}, maxRefusedPartitions+1)...),
+		"topics":     manyPartitions(9, 0, topics...),
 	} {
 		w := newHotWorld(t)
 		if out := w.proxy.exchange(frame); out.closed == nil || !strings.Contains(out.closed.Error(), "have to be refused") {

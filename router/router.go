@@ -12,23 +12,34 @@ import (
 // Router makes sessions and holds the snapshots they read. Its Publish methods may be called from any goroutine.
 type Router struct {
 	snapshot  atomic.Pointer[Snapshot]
+	lease     *Lease // nil = it never ends
+	linkAdmin LinkAdmin
 	directory Directory
 	control   Control
 	facts     Facts
 	rejected  atomic.Int64 // see RejectedProduces
 	voided    atomic.Int64 // see VoidedBatches
 	looks     atomic.Int64 // see Probes
+	desk      *desk        // hands out the looks
 
 	mu       sync.Mutex
-	complete chan struct{} // closed while the published snapshot is complete
+	complete chan struct{} // closed when a snapshot that is complete takes the place of one that is not
 }
 
 // New makes a router with an incomplete snapshot: produces park until the first Publish.
 func New(control Control, facts Facts) *Router {
-	r := &Router{control: control, facts: facts, complete: make(chan struct{})}
+	r := &Router{control: control, facts: facts, complete: make(chan struct{}), desk: newDesk()}
 	r.snapshot.Store(&Snapshot{})
 	return r
 }
+
+// SetLease sets for how long a snapshot may be used. It is set before the first session is made; without it a snapshot is
+// used for ever.
+func (r *Router) SetLease(l *Lease) { r.lease = l }
+
+// SetLinkAdmin sets what clients may do with links and mirrors. It is set before the first session is made; without it
+// they may do all that the broker's authorizer allows.
+func (r *Router) SetLinkAdmin(a LinkAdmin) { r.linkAdmin = a }
 
 // Publish replaces the snapshot of mirrors. The snapshot belongs to the router from now on.
 func (r *Router) Publish(s *Snapshot) {
@@ -37,18 +48,16 @@ func (r *Router) Publish(s *Snapshot) {
 	defer r.mu.Unlock()
 	before := r.snapshot.Load()
 	s.follow(before)
-	was := before.Complete
+	s.expire()
 	r.snapshot.Store(s)
-	switch {
-	case s.Complete && !was:
+	if s.Complete && !before.Complete {
 		close(r.complete)
-	case !s.Complete && was:
 		r.complete = make(chan struct{})
 	}
 }
 
-// completed is closed when the published snapshot is complete.
-func (r *Router) completed() <-chan struct{} {
+// published is closed when the next complete snapshot takes the place of one that is not.
+func (r *Router) published() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.complete

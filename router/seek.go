@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"klink/protocol"
 	"klink/protocol/timeline"
@@ -33,7 +34,7 @@ type probes struct{ list []probe }
 
 const (
 	// maxProbes bounds the looks into one log for one offset; see timeline.FindPhysical for how many are needed.
-	maxProbes = 40
+	maxProbes = 64
 	// maxProbing is how many partitions one request looks into at a time.
 	maxProbing = 16
 	// maxRounds is how often the offsets of a response are looked for: each needs one look, if nothing is forgotten
@@ -60,52 +61,88 @@ func (w *watcher) Miss(physical int64) {
 	w.probes.list = append(w.probes.list, w.probe)
 }
 
-// learn looks into the logs. The partitions where that failed come back with the last error.
-func (r *Router) learn(ctx context.Context, list []probe) (failed map[at]bool, err error) {
+// learn looks into the logs, for the connection with this share. The partitions where that failed come back with an error;
+// one that wraps errNoLook says that it was not looked for, or not long enough.
+func (r *Router) learn(ctx context.Context, s *share, list []probe) map[at]error {
+	list = distinct(list)
 	errs := make([]error, len(list))
+	var next atomic.Int64
 	var g errgroup.Group
-	g.SetLimit(maxProbing)
-	for i, p := range list {
+	for range min(maxProbing, len(list)) {
 		g.Go(func() error {
-			if p.logical >= 0 {
-				errs[i] = r.seek(ctx, p)
-			} else {
-				errs[i] = r.look(ctx, p, p.physical)
+			for i := next.Add(1) - 1; i < int64(len(list)); i = next.Add(1) - 1 {
+				if p := list[i]; p.logical >= 0 {
+					errs[i] = r.seek(ctx, s, p)
+				} else {
+					_, errs[i] = r.look(ctx, s, p, p.physical)
+				}
 			}
 			return nil
 		})
 	}
 	_ = g.Wait()
-	for i, e := range errs {
-		if e != nil {
+	var failed map[at]error
+	for i, err := range errs {
+		if err != nil {
 			if failed == nil {
-				failed = map[at]bool{}
+				failed = map[at]error{}
 			}
-			failed[list[i].at], err = true, e
+			failed[list[i].at] = err
 		}
 	}
-	return failed, err
+	return failed
 }
 
-func (r *Router) look(ctx context.Context, p probe, physical int64) error {
-	r.looks.Add(1)
-	if err := r.facts.LearnOffset(ctx, p.topic, p.partition, p.line, physical); err != nil {
-		return fmt.Errorf("offsets of %s-%d at the destination: %w", p.topic, p.partition, err)
+// distinct leaves out what is in list more than once.
+func distinct(list []probe) []probe {
+	if len(list) < 2 {
+		return list
 	}
-	return nil
+	seen := make(map[probe]struct{}, len(list))
+	kept := list[:0]
+	for _, p := range list {
+		if _, ok := seen[p]; !ok {
+			seen[p] = struct{}{}
+			kept = append(kept, p)
+		}
+	}
+	return kept
+}
+
+func (r *Router) look(ctx context.Context, s *share, p probe, physical int64) (fresh bool, err error) {
+	fresh, err = r.desk.look(ctx, s, lookKey{p.line, physical}, func(ctx context.Context) error {
+		r.looks.Add(1)
+		return r.facts.LearnOffset(ctx, p.topic, p.partition, p.line, physical)
+	})
+	if err != nil {
+		return false, fmt.Errorf("offsets of %s-%d at the destination: %w", p.topic, p.partition, err)
+	}
+	return fresh, nil
 }
 
 // seek looks for a logical offset until it is found, or known to be beyond the end.
-func (r *Router) seek(ctx context.Context, p probe) error {
+//
+// A log may have grown since the last look at its end. So only a look that began after the client has asked can say that
+// an offset is beyond the end: such an answer makes consumers begin elsewhere.
+func (r *Router) seek(ctx context.Context, s *share, p probe) error {
 	end := false
 	for tries := range maxProbes {
 		_, physical, ok := p.line.FindPhysical(p.logical, tries)
 		if ok || physical == timeline.ProbeEnd && end {
 			return nil
 		}
-		end = end || physical == timeline.ProbeEnd
-		if err := r.look(ctx, p, physical); err != nil {
+		fresh, err := r.look(ctx, s, p, physical)
+		switch {
+		case err != nil:
 			return err
+		case physical != timeline.ProbeEnd:
+			continue
+		case fresh:
+			end = true
+			continue
+		}
+		if _, physical, ok := p.line.FindPhysical(p.logical, tries); !ok && physical == timeline.ProbeEnd {
+			return errNoLook
 		}
 	}
 	return nil
@@ -119,9 +156,7 @@ func (s *session) translated(c *coordinates, h protocol.RequestHeader, frame []b
 		r := s.router
 		return Decision{Action: Run, Run: func(ctx context.Context) Decision {
 			for round := 0; err == nil && missing != nil && round < maxRounds; round++ {
-				var failed map[at]bool
-				failed, _ = r.learn(ctx, missing)
-				for p := range failed {
+				for p := range r.learn(ctx, &s.share, missing) {
 					c.fail(p)
 				}
 				missing, err = c.missing(h, frame, translate)

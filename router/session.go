@@ -18,8 +18,14 @@ type session struct {
 	parked int
 	// sought is true if the offsets of the request at hand have been looked for.
 	sought bool
-	// proven is true once the broker has shown that it serves this client; see prove.go. Large requests of the control
-	// path are decided off the event loop.
+	// unsought are partitions of the request at hand whose offsets were not looked for, or not found yet. It counts while
+	// sought is true.
+	unsought map[at]bool
+	share    share            // of the looks into logs; see looks.go
+	rights   map[string]right // by topic; see rights.go
+	missed   pace             // of the unknown topic ids that are looked up
+	asked    bool             // the broker has been asked for rights of the request at hand
+	// proven is true once the broker has shown that it serves this client; see prove.go. Other goroutines read it.
 	proven atomic.Bool
 	// fetched is the fetch session of the connection.
 	fetched fetchSession
@@ -40,21 +46,33 @@ func (s *session) Request(frame []byte) Decision {
 		}
 		return Decision{Action: Close, Err: fmt.Errorf("%w: key %d version %d", errUnknownAPI, h.Key, h.Version)}
 	}
-	handle := *handlerSlot(h.Key)
+	if !s.proven.Load() && !beforeLogin(h.Key) {
+		return s.proveFirst(h, frame)
+	}
+	if d, refused := refuseFollower(h, frame); refused {
+		return d
+	}
+	if err := protocol.CheckCrowd(h, frame); err != nil {
+		return closeMalformed(h, err)
+	}
+	handle := guardIDs(h, frame, *handlerSlot(h.Key))
 	if handle == nil {
 		return Decision{Action: Forward, Frame: frame}
 	}
 	d := handle(s, h, frame)
-	switch {
-	case !s.proven.Load() && speaks(d):
-		s.parked, s.sought = 0, false
-		return s.prove(h, frame)
-	case d.Action == Run:
+	if d.Whole != nil && !hot(h.Key) {
+		d.Whole = largeOffLoop(d.Whole)
+	}
+	if d.Action == Run {
 		return d.then(s.unpark)
 	}
 	s.parked, s.sought = 0, false
 	return d
 }
+
+// hot says of an API key that its handler allocates nothing, and uses the session for its responses, which so stay on the
+// event loop. They are small, or streams.
+func hot(key int16) bool { return key == 0 || key == 1 }
 
 // then has last look at the decision that d comes to in the end: d itself, or what its Run leads to.
 func (d Decision) then(last func(Decision) Decision) Decision {
@@ -75,10 +93,24 @@ func (s *session) unpark(d Decision) Decision {
 	return d
 }
 
+// Proven implements Session.
+func (s *session) Proven() bool { return s.proven.Load() }
+
 // Closed implements Session.
 func (s *session) Closed() {}
 
-func (s *session) snapshot() *Snapshot { return s.router.snapshot.Load() }
+// snapshot is what requests are decided by. It is not Complete when the lease has ended; every request that a mirror
+// could change asks here.
+func (s *session) snapshot() *Snapshot {
+	sn := s.router.snapshot.Load()
+	if sn.Complete && !s.router.lease.Serves() {
+		return sn.expired
+	}
+	return sn
+}
+
+// newest is the snapshot that responses are translated by. Their requests were let pass already.
+func (s *session) newest() *Snapshot { return s.router.snapshot.Load() }
 
 // closeMalformed closes a connection whose request of this key cannot be read.
 func closeMalformed(h protocol.RequestHeader, err error) Decision {

@@ -19,8 +19,8 @@ type Addr struct {
 
 // Snapshot is everything the router needs to decide about a request. It is immutable: a change publishes a new one.
 type Snapshot struct {
-	// Complete is false until the mirrors have been read from the state topic once. Until then no produce is answered
-	// (fail closed).
+	// Complete is false until the mirrors have been read from the state topic once, and for a session also when the lease
+	// on it has ended (Lease). While it is false no produce is answered (fail closed).
 	Complete bool
 	// Mirrors by destination topic name: mirrors, and stopped mirrors whose offsets are still translated.
 	Mirrors map[string]*Mirror
@@ -32,6 +32,8 @@ type Snapshot struct {
 	unidentified bool
 	// generation is another one whenever something is translated otherwise than by the snapshot before.
 	generation uint64
+	// expired is this snapshot, but not Complete: what sessions decide by when the lease does not serve.
+	expired *Snapshot
 }
 
 func (s *Snapshot) index() {
@@ -56,9 +58,18 @@ func (s *Snapshot) follow(before *Snapshot) {
 	}
 }
 
+// expire makes the snapshot that takes this one's place when the lease ends.
+func (s *Snapshot) expire() {
+	expired := *s
+	expired.Complete = false
+	s.expired = &expired
+}
+
 // Mirror is what the router knows of one mirror topic. Immutable, but for the timelines, which move by themselves.
 type Mirror struct {
-	Topic       string
+	Topic string
+	// ID tells the mirror from every other one that had, or will have, the same topic name.
+	ID          string
 	TopicID     [16]byte // of the destination topic; zero while it is not created yet
 	Link        string
 	SourceTopic string
@@ -114,9 +125,15 @@ type Control interface {
 	CreateMirror(ctx context.Context, spec MirrorSpec) *protocol.Error
 	// SetMirrorState serves IncrementalAlterConfigs of mirror.state: ACTIVE, PAUSED, STOPPED, PROMOTED.
 	SetMirrorState(ctx context.Context, topic, state string, validateOnly bool) *protocol.Error
-	// TopicsDeleted ends the mirrors of topics that a client has just deleted through klink; it returns when no
-	// snapshot has them any more.
-	TopicsDeleted(ctx context.Context, topics []string) error
+	// TopicsDeleted ends mirrors whose topics a client has just deleted through klink; it returns when no snapshot has
+	// them any more. A mirror of the same name that was created meanwhile stays.
+	TopicsDeleted(ctx context.Context, mirrors []DeletedMirror) error
+}
+
+// DeletedMirror names one mirror, and not the next one of its name.
+type DeletedMirror struct {
+	Topic string
+	ID    string // Mirror.ID
 }
 
 // Facts fetches what a decision lacks. Called off the event loops.
@@ -126,15 +143,18 @@ type Facts interface {
 	LearnTopicIDs(ctx context.Context, ids [][16]byte) error
 	// LearnBrokers refreshes the destination's brokers, opens listeners for new ones and publishes their addresses.
 	LearnBrokers(ctx context.Context) error
-	// LearnOffset looks into the log of a partition of the destination: it teaches line what the stamp of the batch says
-	// that holds the offset physical, or of the first one with a stamp behind it (LearnProbe); and where the log begins or
-	// ends, if physical is not in it, or no batch with a stamp comes after it (LearnStart, LearnEnd, and LearnProbe of the
-	// last batch). timeline.ProbeEnd asks for the end. nil means that this was done, whatever has been found.
+	// LearnOffset looks into the log of a partition of the destination: it teaches line what the
+	// stamp of the batch says that holds the offset physical, if it counts, or else of the first
+	// one behind it that does (LearnProbe, of both); and where the log begins or ends, if physical
+	// is not in it, or no batch that counts comes after it (LearnStart, LearnEnd, and LearnProbe of
+	// the last batch, and of the end). timeline.ProbeEnd asks for the end. nil means that this was
+	// done, whatever has been found.
 	LearnOffset(ctx context.Context, topic string, partition int32, line *timeline.Partition, physical int64) error
-	// SeekTime corrects what a broker has found by timestamp in a partition of a mirror, at the physical offset found. Where
-	// that is a marker of klink's, or hidden, it looks for the first record behind it with that timestamp or a later one, and
-	// gives its physical offset and its timestamp; -1 for both if there is none. Otherwise it gives found. It looks only so
-	// far: where that does not suffice it gives the physical offset that it has come to, with no record of such a
-	// timestamp before it, and the timestamp -1.
+	// SeekTime corrects what a broker has found by timestamp in a partition of a mirror, at the
+	// physical offset found. Where that is a marker of klink's, or void, it looks for the first
+	// record behind it with that timestamp or a later one, and gives its physical offset and its
+	// timestamp; -1 for both if there is none. Otherwise it gives found. It looks only so far:
+	// where that does not suffice it gives the physical offset that it has come to, with no record
+	// of such a timestamp before it, and the timestamp -1.
 	SeekTime(ctx context.Context, topic string, partition int32, line *timeline.Partition, found, timestamp int64) (physical, at int64, err error)
 }

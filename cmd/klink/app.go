@@ -27,7 +27,9 @@ const (
 // app is one run of the command line.
 type app struct {
 	in       io.Reader
-	out, err io.Writer
+	out, err io.Writer // printable, while a command runs
+	// stdout and stderr are what out and err write to.
+	stdout, stderr io.Writer
 	// configDir is where contexts are; "" = klink's part of the user's config directory.
 	configDir string
 
@@ -46,6 +48,11 @@ func run(ctx context.Context, args []string, in io.Reader, out, err io.Writer) i
 }
 
 func (a *app) run(ctx context.Context, args []string) int {
+	a.stdout, a.stderr = a.out, a.err
+	out, failures := &printable{to: a.out}, &printable{to: a.err}
+	a.out, a.err = out, failures
+	defer failures.flush()
+	defer out.flush()
 	root := a.root()
 	root.SetArgs(args)
 	cmd, failure := root.ExecuteContextC(ctx)

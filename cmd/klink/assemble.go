@@ -41,7 +41,11 @@ type server struct {
 	replicator *replicator.Replicator
 	meter      *telemetry.Meter
 	http       *telemetry.Server // nil without --http
+	gatekeeper *gatekeeper
+	failed     chan error      // what ends Run; the first counts
+	work       context.Context // ends with Run
 
+	warnings     []string // about the settings
 	brokersKnown atomic.Bool
 	draining     atomic.Bool
 	problem      atomic.Pointer[string] // why brokersKnown is still false
@@ -49,7 +53,7 @@ type server struct {
 
 // assemble makes a server from its settings. Nothing is opened or dialled yet, but files are read.
 func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server, error) {
-	s := &server{cfg: cfg, log: log}
+	s := &server{cfg: cfg, log: log, failed: make(chan error, 1)}
 	properties, err := cfg.DestinationProperties()
 	if err != nil {
 		return nil, err
@@ -61,9 +65,20 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 	if err != nil {
 		return nil, fmt.Errorf("destination-config: %w", err)
 	}
-	upstreamTLS, err := properties.TLS()
+	upstreamTLS, err := properties.ClientsTLS()
 	if err != nil {
 		return nil, fmt.Errorf("destination-config: %w", err)
+	}
+	login, err := properties.SASL()
+	if err != nil {
+		return nil, fmt.Errorf("destination-config: %w", err)
+	}
+	s.gatekeeper = newGatekeeper(upstreamTLS, cfg.DialTimeout)
+	if has, err := properties.HasKeyStore(); err != nil {
+		return nil, fmt.Errorf("destination-config: %w", err)
+	} else if has {
+		log.Info("destination-config has a key store: its certificate is for klink's own connections to the brokers. " +
+			"Connections for clients carry no certificate; clients log in to the brokers as themselves")
 	}
 	var clientTLS *tls.Config
 	if cfg.TLSCertFile != "" {
@@ -80,6 +95,11 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 		}
 	}
 
+	s.warnings = plaintextWarnings(cfg, properties)
+	files, err := linkFiles(cfg, properties)
+	if err != nil {
+		return nil, err
+	}
 	if s.facts, err = admin.NewFacts(admin.FactsConfig{
 		Destination: destination, Logger: log, TopicsSeen: func(topics map[[16]byte]string) { s.service.TopicsSeen(topics) },
 		CatchUp: func(ctx context.Context, topic string) error {
@@ -91,17 +111,30 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 	}); err != nil {
 		return nil, err
 	}
+	lease := router.NewLease()
+	own, err := cfg.OwnPrincipals(properties)
+	if err != nil {
+		return nil, err
+	}
 	s.service, err = admin.New(admin.Config{
-		Destination: destination, Secrets: secrets, AllowPlaintextSecrets: cfg.AllowPlaintextSecrets, Logger: log,
-		Publish: func(sn *router.Snapshot) { s.router.Publish(sn) },
+		OwnPrincipals: own,
+		Destination:   destination, Secrets: secrets, AllowPlaintextSecrets: cfg.AllowPlaintextSecrets, Logger: log,
+		LinkFiles: files,
+		Publish:   func(sn *router.Snapshot) { s.router.Publish(sn) },
+		Lease:     lease, StateLease: cfg.StateLease, HeardFor: replicator.HeardFor(cfg.SessionTimeout),
+		Instance: func() (name, clientID string) { name = s.instance(); return name, replicator.ClientID(name) },
 	})
 	if err != nil {
 		return nil, err
 	}
 	s.router = router.New(s.service, s.facts)
+	s.router.SetLease(lease)
+	s.router.SetLinkAdmin(router.LinkAdmin(cfg.LinkAdmin))
 	s.proxy, err = proxy.New(proxy.Config{
 		Listen: cfg.Listen, Advertise: cfg.Advertise, TLS: clientTLS, UpstreamTLS: upstreamTLS, DialTimeout: cfg.DialTimeout,
 		MaxRequestBytes: int(cfg.MaxRequestBytes), MaxConnections: int(cfg.MaxConnections), IdleTimeout: cfg.IdleTimeout,
+		SASL: login, RequestMemory: cfg.RequestMemory, LoginTimeout: cfg.LoginTimeout, FrameTimeout: cfg.FrameTimeout,
+		MaxConnectionsPerIP: int(cfg.MaxConnectionsPerIP), MaxConnectionRate: int(cfg.MaxConnectionsRate),
 		Sessions: s.router, Logger: log,
 	})
 	if err != nil {
@@ -109,7 +142,8 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 	}
 	s.replicator, err = replicator.New(replicator.Config{
 		Destination: destination, Control: s.service, MemoryBytes: cfg.ReplicatorMemory, DrainTimeout: cfg.DrainTimeout / 3, Logger: log,
-		Group: &replicator.Group{SessionTimeout: cfg.SessionTimeout, Instance: s.instance, Tasks: s.service.TasksOf, Drift: s.service.DriftOf, Changed: s.service.OwnerChanged},
+		LinkFiles: files,
+		Group:     &replicator.Group{SessionTimeout: cfg.SessionTimeout, Instance: s.instance, Tasks: s.service.TasksOf, Drift: s.service.DriftOf, Changed: s.service.OwnerChanged, Heard: lease.Heard},
 	})
 	if err != nil {
 		return nil, err
@@ -118,7 +152,7 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 	s.service.SetOwner(s.replicator)
 	s.meter, err = telemetry.NewMeter(ctx, telemetry.Sources{
 		Proxy: s.proxy.Stats(), RejectedProduces: s.router.RejectedProduces, VoidedBatches: s.router.VoidedBatches, Probes: s.router.Probes,
-		Replicator: s.replicator.Stats, State: s.service.State, LinkTasks: s.service.LinkTasks,
+		Replicator: s.replicator.Stats, State: s.service.State, LinkTasks: s.service.LinkTasks, StateAge: s.service.StateAge,
 	}, versionText(), log)
 	return s, err
 }
@@ -142,11 +176,11 @@ func (s *server) Run(ctx context.Context, ready func()) error {
 
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	s.work = work
 	var tasks sync.WaitGroup
 	tasks.Go(func() { s.learnBrokers(work) })
-	failed := make(chan error, 1)
 	if err := s.service.Start(work); err != nil {
-		failed <- err
+		s.fail(err)
 	}
 	mirroring, stopMirroring := context.WithCancel(work)
 	defer stopMirroring()
@@ -154,7 +188,7 @@ func (s *server) Run(ctx context.Context, ready func()) error {
 	tasks.Go(func() {
 		defer close(mirrored)
 		if err := s.replicator.Run(mirroring); err != nil {
-			failed <- fmt.Errorf("replicator: %w", err)
+			s.fail(fmt.Errorf("replicator: %w", err))
 		}
 	})
 	tasks.Go(func() {
@@ -176,7 +210,7 @@ func (s *server) Run(ctx context.Context, ready func()) error {
 	select {
 	case <-ctx.Done():
 		s.log.Info("stopping: no new connections, requests in flight finish", "timeout", s.cfg.DrainTimeout)
-	case failure = <-failed:
+	case failure = <-s.failed:
 		s.log.Error("stopping", "error", failure)
 	}
 	s.draining.Store(true)
@@ -193,6 +227,14 @@ func (s *server) Run(ctx context.Context, ready func()) error {
 	err := errors.Join(failure, s.closeRest())
 	s.log.Info("stopped")
 	return err
+}
+
+// fail ends Run with an error, unless another one does already.
+func (s *server) fail(err error) {
+	select {
+	case s.failed <- err:
+	default:
+	}
 }
 
 // instance is the name of this process among those on the destination.
@@ -226,6 +268,8 @@ func (s *server) closeRest() error {
 // learnBrokers finds the destination's brokers and opens their ports. Facts refreshes them from time to time by itself;
 // while it has not found any, it is asked more often.
 func (s *server) learnBrokers(ctx context.Context) {
+	// A broker that wants a certificate may not let klink itself in either, so ask before anything else does.
+	_ = s.admit(ctx, s.seeds)
 	err := s.facts.Start(ctx, s.router.Directory(), s.setBrokers)
 	for wait := 100 * time.Millisecond; err != nil && ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
 		problem := err.Error()
@@ -236,6 +280,7 @@ func (s *server) learnBrokers(ctx context.Context) {
 			return
 		case <-time.After(wait):
 		}
+		_ = s.admit(ctx, s.seeds)
 		asking, cancel := context.WithTimeout(ctx, 30*time.Second)
 		err = s.facts.LearnBrokers(asking)
 		cancel()
@@ -245,6 +290,21 @@ func (s *server) learnBrokers(ctx context.Context) {
 	}
 }
 
+// admit ends Run where no client can be served through one of the brokers, as long as klink has not been ready. A klink that
+// works goes on: its mirrors need no clients, and the connections of clients to that broker fail by themselves.
+func (s *server) admit(ctx context.Context, addrs []string) error {
+	err := s.gatekeeper.refusal(ctx, addrs)
+	if err == nil {
+		return nil
+	}
+	problem := err.Error()
+	s.problem.Store(&problem)
+	if !s.brokersKnown.Load() {
+		s.fail(err)
+	}
+	return err
+}
+
 // setBrokers opens listeners for brokers and says where clients reach them.
 func (s *server) setBrokers(brokers []admin.Broker) (map[int32]router.Addr, error) {
 	upstream := make([]proxy.Broker, len(brokers))
@@ -252,6 +312,11 @@ func (s *server) setBrokers(brokers []admin.Broker) (map[int32]router.Addr, erro
 	for i, b := range brokers {
 		upstream[i] = proxy.Broker{ID: b.ID, Host: b.Host, Port: b.Port}
 		addrs[i] = net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port)))
+	}
+	if err := s.admit(s.work, addrs); err != nil && !s.brokersKnown.Load() {
+		return nil, err
+	} else if err != nil {
+		s.log.Error("clients are not served through a broker", "error", err)
 	}
 	// Brokers that are up are better entries than the seeds, which may be gone by now; the seeds stay as a last resort.
 	s.proxy.SetBootstrap(append(addrs, s.seeds...))
@@ -271,7 +336,7 @@ func (s *server) ready() error {
 	}
 	select {
 	case <-s.service.Ready():
-		return nil
+		return s.service.StateProblem()
 	default:
 		return errors.New("links and mirrors have not been read from the state topic yet")
 	}

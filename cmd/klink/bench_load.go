@@ -207,7 +207,7 @@ func (a *app) load(ctx context.Context, l *loadFlags) (err error) {
 		csv = load.NewCSV(f)
 	}
 	fmt.Fprintln(a.err, setup.text(l))
-	p := newProgress(a.err)
+	p := newProgress(a.stderr)
 	l.OnSecond = func(s load.Second) {
 		if csv != nil {
 			csv.Second(s)

@@ -152,7 +152,7 @@ func (cl *cluster) isKlink(ctx context.Context, key int16) error {
 	if older {
 		return fmt.Errorf("the klink at %s is older than this command line and does not know %s: upgrade it first", cl.address, linkapi.Name(key))
 	}
-	return fmt.Errorf("%s is a Kafka broker, not klink: links and mirrors are administered at the address of `klink serve`", cl.address)
+	return fmt.Errorf("%s is a Kafka broker, not klink: links and mirrors are administered at the address of `klink serve`, where --link-admin is not off", cl.address)
 }
 
 // resultError is the error of one result in a response; nil for code 0.

@@ -23,7 +23,9 @@ func (a *app) contextCreate() *cobra.Command {
 		Use:   "create NAME --bootstrap-server HOST:PORT [--command-config FILE] [--config KEY=VALUE]...",
 		Short: "Store the address and client properties of a cluster under a name",
 		Long: `Stores the address and client properties of a cluster under a name, in a file that only you can read. The first
-context becomes the current one. A context of that name is replaced.`,
+context becomes the current one. A context of that name is replaced.
+
+` + configValuesHelp,
 		Example: `  klink context create src --bootstrap-server source.example:9092 --command-config source.config
   klink context create dst --bootstrap-server klink.example:19092`,
 		Args: exactArgs("NAME"),
@@ -213,12 +215,15 @@ func atMostOne(name string) cobra.PositionalArgs {
 	}
 }
 
-// keyValue splits KEY=VALUE of a --config flag. The value may be a secret, so errors do not show it.
+// keyValue splits KEY=VALUE of a --config flag, and puts in what the value refers to. The value may be a secret, so errors do not show it.
 func keyValue(s string) (key, value string, err error) {
 	key, value, ok := strings.Cut(s, "=")
 	key = strings.TrimSpace(key)
 	if !ok || key == "" {
 		return "", "", usagef("--config: want KEY=VALUE")
+	}
+	if value, err = resolveConfig(value); err != nil {
+		return "", "", fmt.Errorf("--config: %s: %w", key, err)
 	}
 	return key, value, nil
 }

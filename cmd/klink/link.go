@@ -35,6 +35,13 @@ func linkConfigs(file string, pairs []string) (map[string]string, error) {
 		}
 	}
 	configs := maps.Clone(map[string]string(fromFile))
+	for key, value := range configs {
+		resolved, err := resolveConfig(value)
+		if err != nil {
+			return nil, fmt.Errorf("--config-file: %s: %w", key, err)
+		}
+		configs[key] = resolved
+	}
 	for _, pair := range pairs {
 		key, value, err := linkConfig(pair)
 		if err != nil {
@@ -75,8 +82,11 @@ func (a *app) linkCreate() *cobra.Command {
 		Short: "Create a link to a source cluster",
 		Long: `Creates a link from the cluster behind klink to a source cluster. FILE has the address and the credentials of the
 source as Java client properties, and any config of the link; --help lists them. Files that it names, such as
-ssl.truststore.location, are read by klink on its own machine. Filters may be given to --config as their JSON alone.`,
+ssl.truststore.location, are read by klink on its own machine, and only where its --link-file-directories allows that. Filters may be given to --config as their JSON alone.
+
+` + configValuesHelp,
 		Example: `  klink link create east-west --config-file source.config
+  klink link create east-west --config-file source.config --config 'ssl.truststore.certificates=${dir:/etc/pki:source-ca.pem}'
   klink link create east-west --config-file source.config --config auto.create.mirror.topics.enable=true \
     --config '{"topicFilters":[{"name":"orders-","patternType":"PREFIXED","filterType":"INCLUDE"}]}'`,
 		Args: exactArgs("NAME"),
@@ -92,6 +102,10 @@ ssl.truststore.location, are read by klink on its own machine. Filters may be gi
 			for _, key := range slices.Sorted(maps.Keys(configs)) {
 				value := configs[key]
 				link.Configs = append(link.Configs, linkapi.Config{Name: key, Value: &value})
+			}
+			watch, err := a.watchSecrets(configs)
+			if err != nil {
+				return err
 			}
 			return a.withCluster(func(cl *cluster, _ *kadm.Client) error {
 				resp, err := request[*linkapi.CreateLinksResponse](cmd.Context(), cl, &linkapi.CreateLinksRequest{
@@ -113,7 +127,7 @@ ssl.truststore.location, are read by klink on its own machine. Filters may be gi
 					fmt.Fprintf(a.out, "Created cluster link %q.\n", args[0])
 				}
 				return nil
-			})
+			}, watch...)
 		},
 	}
 	flags := cmd.Flags()
@@ -247,7 +261,7 @@ func (a *app) showLink(l linkapi.DescribedLink) error {
 		if c.Value != nil {
 			value = *c.Value
 		}
-		rows = append(rows, []any{c.Name, value, set})
+		rows = append(rows, []any{c.Name, paragraph(value), set}) // PEM has lines
 	}
 	a.table([]string{"Config", "Value", "Set"}, rows)
 	return nil
@@ -264,7 +278,8 @@ func (a *app) linkUpdate() *cobra.Command {
 		Short: "Change configs of a link",
 		Long: "Changes configs of a link: all of the changes, or none if one is refused. Configs that are not named stay as they are. " +
 			"`klink link create --help` lists all. The JSON of filters alone, an object with groupFilters, aclFilters or topicFilters, sets " +
-			"the config that it belongs to; it replaces all the filters of that kind.",
+			"the config that it belongs to; it replaces all the filters of that kind. A change of where or how klink logs in at the source needs the " +
+			"link's secrets beside it, even if they stay the same.\n\n" + configValuesHelp,
 		Example: `  klink link update east-west --config metadata.max.age.ms=5000
   klink link update east-west --config cluster.link.paused=true
   klink link update east-west --config '{"topicFilters":[{"name":"*","patternType":"LITERAL","filterType":"INCLUDE"}]}'`,
@@ -286,6 +301,10 @@ func (a *app) linkUpdate() *cobra.Command {
 			if len(link.Configs) == 0 {
 				return usagef("nothing to change: give --config, --config-file or --delete-config")
 			}
+			watch, err := a.watchSecrets(configs)
+			if err != nil {
+				return err
+			}
 			return a.withCluster(func(cl *cluster, _ *kadm.Client) error {
 				resp, err := request[*linkapi.AlterLinkConfigsResponse](cmd.Context(), cl, &linkapi.AlterLinkConfigsRequest{
 					TimeoutMs: timeoutMs, ValidateOnly: dryRun, Links: []linkapi.AlterLink{link},
@@ -302,7 +321,7 @@ func (a *app) linkUpdate() *cobra.Command {
 					fmt.Fprintf(a.out, "Updated cluster link %q.\n", args[0])
 				}
 				return nil
-			})
+			}, watch...)
 		},
 	}
 	flags := cmd.Flags()

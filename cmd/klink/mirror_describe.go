@@ -37,7 +37,7 @@ type directAccessJSON struct {
 	Reason   string `json:"reason"`
 }
 
-// describedPartitionJSON has offsets as at the source, but for those in Hidden; -1 = unknown.
+// describedPartitionJSON has offsets as at the source; -1 = unknown.
 type describedPartitionJSON struct {
 	Partition              int32   `json:"partition"`
 	SourceStartOffset      int64   `json:"source_start_offset"`
@@ -49,17 +49,12 @@ type describedPartitionJSON struct {
 	LastFetchTime          *string `json:"last_fetch_time"`
 	Aligned                bool    `json:"aligned"`
 	// Shift is how much larger offsets are than in the log of the broker, ShiftBegan from where; -1 = nowhere.
-	Shift         int64             `json:"shift"`
-	ShiftBegan    int64             `json:"shift_began"`
-	ShiftReason   string            `json:"shift_reason"`
-	HiddenOffsets int64             `json:"hidden_offsets"`
-	Hidden        []hiddenRangeJSON `json:"hidden"`
-}
-
-// hiddenRangeJSON are offsets in the log of the broker, To not included.
-type hiddenRangeJSON struct {
-	From int64 `json:"from"`
-	To   int64 `json:"to"`
+	Shift       int64  `json:"shift"`
+	ShiftBegan  int64  `json:"shift_began"`
+	ShiftReason string `json:"shift_reason"`
+	// JoinedBatches of the source were appended as parts of others, since an instance took the
+	// mirror over.
+	JoinedBatches int64 `json:"joined_batches"`
 }
 
 func (a *app) mirrorDescribe() *cobra.Command {
@@ -71,7 +66,10 @@ brokers once mirroring has been stopped: that is so if every partition is aligne
 offsets of the source in the log of the broker, too. Where they have not, it shows since which offset, by how much, and why.
 
 Configs of the topic that differ from the source's are listed where they do not follow it; what follows is the link's to say
-(topic.config.sync.include).`,
+(topic.config.sync.include).
+
+Joined batches are those of the source that klink has appended together with others, as one batch, since an instance took the
+mirror over (append.join.below).`,
 		Args:              exactArgs("TOPIC"),
 		ValidArgsFunction: a.completeMirrors(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -106,16 +104,12 @@ func describeMirrors(ctx context.Context, cl *cluster, topics []string) ([]linka
 }
 
 func describedPartition(p linkapi.DescribedPartition) describedPartitionJSON {
-	out := describedPartitionJSON{
+	return describedPartitionJSON{
 		Partition: p.Partition, SourceStartOffset: p.SourceStartOffset, SourceEndOffset: p.SourceEndOffset,
 		SourceLastStableOffset: p.SourceLastStableOffset, MirrorStartOffset: p.MirrorStartOffset, MirrorEndOffset: p.MirrorEndOffset,
 		Lag: p.Lag, LastFetchTime: timeText(p.LastFetchTimeMs), Aligned: p.Aligned, Shift: p.Shift, ShiftBegan: p.ShiftBegan,
-		ShiftReason: p.ShiftReason, HiddenOffsets: p.HiddenOffsets, Hidden: []hiddenRangeJSON{},
+		ShiftReason: p.ShiftReason, JoinedBatches: p.JoinedBatches,
 	}
-	for _, h := range p.Hidden {
-		out.Hidden = append(out.Hidden, hiddenRangeJSON{h.From, h.To})
-	}
-	return out
 }
 
 func (a *app) showMirror(m linkapi.DescribedMirror) error {
@@ -125,15 +119,17 @@ func (a *app) showMirror(m linkapi.DescribedMirror) error {
 		[]describedPartitionJSON{},
 		[]configDriftJSON{},
 	}
+	joined := int64(0)
 	rows, shifts, drift := [][]any{}, [][]any{}, [][]any{}
 	for _, p := range m.Partitions {
 		out.Partitions = append(out.Partitions, describedPartition(p))
+		joined += p.JoinedBatches
 		rows = append(rows, []any{
 			p.Partition, offset(p.SourceEndOffset), offset(p.MirrorEndOffset), offset(p.Lag), orDash(timeText(p.LastFetchTimeMs)),
 			offset(p.SourceLastStableOffset), yesNo(p.Aligned),
 		})
 		if !p.Aligned {
-			shifts = append(shifts, []any{p.Partition, offset(p.ShiftBegan), p.Shift, p.HiddenOffsets, orDash(&p.ShiftReason)})
+			shifts = append(shifts, []any{p.Partition, offset(p.ShiftBegan), p.Shift, orDash(&p.ShiftReason)})
 		}
 	}
 	for _, d := range m.ConfigDrift {
@@ -151,12 +147,13 @@ func (a *app) showMirror(m linkapi.DescribedMirror) error {
 		{"Error Message", orDash(&m.StateMessage)},
 		{"State Time", orDash(out.StateTime)},
 		{"Direct Access", directAccessText(m)},
+		{"Joined Batches", joined},
 	})
 	fmt.Fprintln(a.out)
 	a.table([]string{"Partition", "Source End Offset", "Mirror End Offset", "Lag", "Last Fetch Time", "Source Last Stable Offset", "Aligned"}, rows)
 	if len(shifts) > 0 {
 		fmt.Fprintln(a.out)
-		a.table([]string{"Not Aligned Partition", "From Offset", "Shift", "Hidden Offsets", "Reason"}, shifts)
+		a.table([]string{"Not Aligned Partition", "From Offset", "Shift", "Reason"}, shifts)
 	}
 	if len(drift) > 0 {
 		fmt.Fprintln(a.out, "\nConfigs that differ from the source and do not follow it:")

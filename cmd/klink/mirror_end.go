@@ -260,7 +260,7 @@ func (e *ending) watch(ctx context.Context) (end func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		p := newProgress(e.a.err)
+		p := newProgress(e.a.stderr)
 		defer p.clear()
 		for {
 			select {

@@ -25,6 +25,9 @@ func (a *app) json(value any) error {
 	return e.Encode(value)
 }
 
+// paragraph is the text of a cell that may have several lines.
+type paragraph string
+
 func (a *app) table(header []string, rows [][]any) {
 	w := table.NewWriter()
 	w.SetOutputMirror(a.out)
@@ -35,11 +38,22 @@ func (a *app) table(header []string, rows [][]any) {
 	w.SuppressTrailingSpaces()
 	titles := make(table.Row, len(header))
 	for i, h := range header {
-		titles[i] = h
+		titles[i] = oneLine(h)
 	}
 	w.AppendHeader(titles)
 	for _, r := range rows {
-		w.AppendRow(r)
+		row := make(table.Row, len(r))
+		for i, cell := range r {
+			switch text := cell.(type) {
+			case string:
+				row[i] = oneLine(text)
+			case paragraph:
+				row[i] = string(appendPrintable(nil, []byte(text)))
+			default:
+				row[i] = cell
+			}
+		}
+		w.AppendRow(row)
 	}
 	w.Render()
 }

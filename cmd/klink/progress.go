@@ -27,9 +27,9 @@ type progress struct {
 
 func newProgress(out io.Writer) *progress {
 	p := &progress{out: out, at: time.Now()}
-	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if terminal(out) {
 		p.width = 80
-		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
+		if w, _, err := term.GetSize(int(out.(*os.File).Fd())); err == nil && w > 0 {
 			p.width = w
 		}
 	}
@@ -37,6 +37,7 @@ func newProgress(out io.Writer) *progress {
 }
 
 func (p *progress) show(text string, now time.Time) {
+	text = oneLine(text)
 	switch {
 	case text == p.last:
 	case p.width > 0:

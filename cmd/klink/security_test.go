@@ -12,6 +12,8 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -59,12 +61,25 @@ func TestSecuredOnAllSides(t *testing.T) {
 			"\nssl.truststore.type=PEM\nssl.truststore.location="+ca+"\n")
 	}
 	w.source, w.destination = secured("source-id", "reader", "SOURCE-S3CRET"), secured("destination-id", "admin", "ADMIN-S3CRET")
-	properties("source.config", w.source, "reader", "SOURCE-S3CRET", brokerCA)
+	// A link may name files of the machine of klink, where klink says so, but not those with klink's own keys.
+	public := filepath.Join(w.dir, "public")
+	require.NoError(t, os.Mkdir(public, 0o700))
+	linkCA := w.file("public/broker.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: brokerCert.Certificate[0]})))
+	properties("source.config", w.source, "reader", "SOURCE-S3CRET", linkCA)
 	key := w.file("secrets.key", base64.StdEncoding.EncodeToString(make([]byte, 32)))
 	flags := []string{
 		"--destination-config", properties("destination.properties", w.destination, "admin", "ADMIN-S3CRET", brokerCA),
 		"--tls-cert-file", klinkCA, "--tls-key-file", klinkKey, "--http", "127.0.0.1:0",
+		"--link-file-directories", public,
 	}
+	refused := func(want string, flags ...string) {
+		_, stderr, code := w.run("", append([]string{"serve", "--listen", "127.0.0.1:0"}, flags...)...)
+		require.Equal(t, exitUsage, code)
+		require.Contains(t, stderr, want)
+	}
+	refused("--tls-key-file", append(flags, "--link-file-directories", w.dir)...)
+	refused("does not begin at the root", append(flags, "--link-file-directories", "public")...)
+	refused("no such file", append(flags, "--link-file-directories", public+"/none")...)
 	// serve runs klink and points the context dst at it.
 	serve := func(flags ...string) (stop func()) {
 		s := newServer(t, flags...)

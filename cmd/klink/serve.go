@@ -31,6 +31,9 @@ the environment, the environment over the file.`,
 			if err != nil {
 				return err
 			}
+			for _, warning := range s.warnings {
+				s.log.Warn(warning)
+			}
 			return s.Run(cmd.Context(), func() { s.log.Info("ready: clients can connect", "address", s.proxy.Addr().String()) })
 		},
 	}

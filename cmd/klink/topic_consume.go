@@ -34,7 +34,10 @@ func (a *app) topicConsume() *cobra.Command {
 		Use:   "consume TOPIC",
 		Short: "Print the records of a topic, one a line",
 		Long: `Prints the records of a topic, one a line: from its end on and as they come, until ^C, unless the flags say otherwise.
-With -o json each line is an object with all that a record has.`,
+With -o json each line is an object with all that a record has.
+
+On a terminal control characters are shown as \u001b and the like, and bytes that are no UTF-8 as \xff, since a record could
+else command the terminal. Into a file or a pipe keys and values go byte by byte as they are.`,
 		Example: `  klink topic consume orders --from-beginning
   klink topic consume orders --partition 2 --offset 1000 --max-messages 10 --print-offset`,
 		Args:              exactArgs("TOPIC"),
@@ -88,7 +91,11 @@ func (a *app) consume(ctx context.Context, c consumption) error {
 		return err
 	}
 	defer cl.CloseAllowingRebalance()
-	out := bufio.NewWriter(a.out)
+	to := a.stdout // records byte by byte, as they are
+	if a.output == "json" || terminal(a.stdout) {
+		to = a.out
+	}
+	out := bufio.NewWriter(to)
 	defer out.Flush()
 	for n := 0; c.max == 0 || n < c.max; {
 		want := 10_000

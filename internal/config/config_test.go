@@ -35,20 +35,23 @@ func TestDefaults(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, &Serve{
 		Destination: []string{"a:1", "b:2"}, Listen: "127.0.0.1:19092", Advertise: "127.0.0.1",
-		MaxRequestBytes: 100 << 20, MaxConnections: 10000, IdleTimeout: 10 * time.Minute, DialTimeout: 10 * time.Second,
-		DrainTimeout: 30 * time.Second, ReplicatorMemory: 256 << 20, SessionTimeout: 6 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "text",
+		MaxRequestBytes: 100 << 20, MaxConnections: 10000, RequestMemory: 512 << 20,
+		LoginTimeout: 30 * time.Second, FrameTimeout: time.Minute, IdleTimeout: 10 * time.Minute, DialTimeout: 10 * time.Second,
+		DrainTimeout: 30 * time.Second, ReplicatorMemory: 256 << 20, StateLease: 10 * time.Second, SessionTimeout: 6 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "text", LinkAdmin: "on",
 	}, c)
 }
 
 // Flag over environment over file over default, for every setting of the table.
 func TestPrecedence(t *testing.T) {
 	values := map[string][3]string{ // for file, environment, flag; all valid
-		"destination": {"a:1", "b:1", "c:1"}, "destination-config": {"a", "b", "c"}, "listen": {"a:1", "b:1", "c:1"},
+		"destination": {"a:1", "b:1", "c:1"}, "destination-config": {"a", "b", "c"}, "own-principal": {"User:a", "User:b", "User:c"}, "listen": {"a:1", "b:1", "c:1"},
 		"advertise": {"a", "b", "c"}, "http": {"a:1", "b:1", "c:1"}, "pprof": {"true", "false", "true"},
+		"max-connections-per-ip": {"1", "2", "3"}, "max-connections-rate": {"1", "2", "3"}, "request-memory": {"1GiB", "2GiB", "3GiB"},
+		"login-timeout": {"1s", "2s", "3s"}, "frame-timeout": {"1s", "2s", "3s"},
 		"max-request-bytes": {"1024", "2KiB", "3MiB"}, "max-connections": {"1", "2", "3"}, "idle-timeout": {"1m", "2m", "3m"},
 		"dial-timeout": {"1s", "2s", "3s"}, "drain-timeout": {"1s", "2s", "3s"}, "tls-cert-file": {"a", "b", "c"},
 		"tls-key-file": {"a", "b", "c"}, "secrets-key-file": {"a", "b", "c"}, "allow-plaintext-secrets": {"true", "false", "true"},
-		"replicator-memory": {"1GiB", "2GiB", "3GiB"}, "instance-id": {"a", "b", "c"}, "session-timeout": {"7s", "8s", "9s"}, "log-level": {"debug", "warn", "error"}, "log-format": {"json", "text", "json"},
+		"link-admin": {"on", "read", "off"}, "link-file-directories": {"/a", "/b", "/c"}, "replicator-memory": {"1GiB", "2GiB", "3GiB"}, "instance-id": {"a", "b", "c"}, "session-timeout": {"7s", "8s", "9s"}, "state-lease": {"11s", "12s", "13s"}, "log-level": {"debug", "warn", "error"}, "log-format": {"json", "text", "json"},
 	}
 	for _, s := range Settings {
 		if s.Name == "config" {
@@ -112,6 +115,9 @@ func TestErrorsNameTheSetting(t *testing.T) {
 		{"advertise with a port", []string{dst, "--advertise=a:1"}, nil, "", []string{"advertise", "not a host name"}},
 		{"key without certificate", []string{dst, "--tls-key-file=x"}, nil, "", []string{"tls-cert-file: must be set together"}},
 		{"pprof without http", []string{dst, "--pprof"}, nil, "", []string{"pprof: needs --http"}},
+		{"request memory", []string{dst, "--max-request-bytes=300MiB"}, nil, "", []string{"request-memory", "less than twice --max-request-bytes"}},
+		{"little request memory", []string{dst, "--request-memory=1MiB"}, nil, "", []string{"request-memory", "out of range"}},
+		{"no time for a login", []string{dst, "--login-timeout=0s"}, nil, "", []string{"login-timeout", "too short"}},
 		{"log level", []string{dst, "--log-level=trace"}, nil, "", []string{"log-level", "debug, info, warn, error"}},
 		{"missing file", []string{dst, "--config=/does/not/exist.yaml"}, nil, "", []string{"/does/not/exist.yaml"}},
 	} {
@@ -125,6 +131,17 @@ func TestErrorsNameTheSetting(t *testing.T) {
 				require.ErrorContains(t, err, want)
 			}
 		})
+	}
+}
+
+// What has no authentication is there for this machine only, unless somebody says otherwise.
+func TestHTTPIsLocal(t *testing.T) {
+	for given, want := range map[string]string{
+		":9090": "127.0.0.1:9090", "0.0.0.0:9090": "0.0.0.0:9090", "[::]:9090": "[::]:9090", "localhost:0": "localhost:0", "": "",
+	} {
+		c, err := load(t, []string{"--destination=a:1", "--http=" + given}, nil)
+		require.NoError(t, err)
+		require.Equal(t, want, c.HTTP)
 	}
 }
 

@@ -140,6 +140,9 @@ func (c *Serve) check() error {
 	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
 		return &Error{Setting: "tls-cert-file", Problem: "must be set together with tls-key-file"}
 	}
+	if c.RequestMemory < 2*c.MaxRequestBytes {
+		return &Error{Setting: "request-memory", Problem: fmt.Sprintf("%d bytes are less than twice --max-request-bytes (%d)", c.RequestMemory, c.MaxRequestBytes)}
+	}
 	if c.PProf && c.HTTP == "" {
 		return &Error{Setting: "pprof", Problem: "needs --http"}
 	}
@@ -168,6 +171,23 @@ func (c *Serve) DestinationProperties() (kafkaclient.Properties, error) {
 		return nil, &Error{Setting: "destination", Problem: fmt.Sprintf("must be set to HOST:PORT of a destination broker, or %s must have bootstrap.servers", c.DestinationConfig)}
 	}
 	return p, nil
+}
+
+// OwnPrincipals are klink's own principals at the destination as far as they are known: the one that is set, and the one that the
+// properties tell.
+func (c *Serve) OwnPrincipals(p kafkaclient.Properties) ([]string, error) {
+	var own []string
+	if c.OwnPrincipal != "" {
+		own = append(own, c.OwnPrincipal)
+	}
+	told, err := p.Principal()
+	if err != nil {
+		return nil, &Error{Setting: "destination-config", Problem: err.Error()}
+	}
+	if told != "" && told != c.OwnPrincipal {
+		own = append(own, told)
+	}
+	return own, nil
 }
 
 // LoadOS is Load with the environment of the process.

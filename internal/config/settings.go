@@ -14,6 +14,7 @@ import (
 type Serve struct {
 	Destination           []string // HOST:PORT of destination brokers
 	DestinationConfig     string   // file of Java client properties, "" = none
+	OwnPrincipal          string   // TYPE:NAME, "" = what DestinationConfig tells
 	Listen                string   // HOST:PORT of the bootstrap listener
 	Advertise             string   // host name that clients are told, never ""
 	HTTP                  string   // HOST:PORT of metrics and health, "" = off
@@ -21,6 +22,11 @@ type Serve struct {
 	Config                string // YAML file, "" = none
 	MaxRequestBytes       int64
 	MaxConnections        int64 // 0 = no limit
+	MaxConnectionsPerIP   int64 // 0 = no limit
+	MaxConnectionsRate    int64 // a second, 0 = no limit
+	RequestMemory         int64
+	LoginTimeout          time.Duration
+	FrameTimeout          time.Duration
 	IdleTimeout           time.Duration
 	DialTimeout           time.Duration
 	DrainTimeout          time.Duration
@@ -28,9 +34,12 @@ type Serve struct {
 	TLSKeyFile            string
 	SecretsKeyFile        string
 	AllowPlaintextSecrets bool
+	LinkAdmin             string   // on, read or off
+	LinkFileDirectories   []string // that configs of links may name files in
 	ReplicatorMemory      int64
 	InstanceID            string // "" = host name and address of --listen
 	SessionTimeout        time.Duration
+	StateLease            time.Duration
 	LogLevel              slog.Level
 	LogFormat             string // text or json
 }
@@ -61,6 +70,10 @@ var Settings = []Setting{
 		func(c *Serve, s string) error { c.DestinationConfig = s; return nil },
 	},
 	{
+		"own-principal", "type:name", "", "Whom the destination's brokers take klink for, such as User:klink. ACLs for it are never copied from a source. Default: the user or the certificate's subject of --destination-config; must be set where brokers have mapping rules or a principal builder of their own, or klink logs in with a delegation token.",
+		func(c *Serve, s string) error { return setPrincipal(&c.OwnPrincipal, s) },
+	},
+	{
 		"listen", "host:port", "127.0.0.1:19092", "Where clients bootstrap. Each destination broker gets a port above it: + 1, + 2, ... in the order of broker ids; brokers that appear later get the next free port.",
 		func(c *Serve, s string) error { return setListen(&c.Listen, s) },
 	},
@@ -69,8 +82,8 @@ var Settings = []Setting{
 		func(c *Serve, s string) error { c.Advertise = s; return nil },
 	},
 	{
-		"http", "host:port", "", "Where /metrics (Prometheus), /healthz and /readyz are served. Default: nowhere.",
-		func(c *Serve, s string) error { return setListen(&c.HTTP, s) },
+		"http", "host:port", "", "Where /metrics (Prometheus), /healthz and /readyz are served. Without a host, on 127.0.0.1 only: give 0.0.0.0 for all addresses. Default: nowhere.",
+		func(c *Serve, s string) error { return setLocal(&c.HTTP, s) },
 	},
 	{
 		"pprof", "bool", "false", "Serve Go profiles under /debug/pprof/ on --http.",
@@ -87,6 +100,26 @@ var Settings = []Setting{
 	{
 		"max-connections", "int", "10000", "Largest number of client connections; 0 means no limit. Each takes two file descriptors.",
 		func(c *Serve, s string) error { return setInt(&c.MaxConnections, s, 0, 1<<31-1) },
+	},
+	{
+		"max-connections-per-ip", "int", "0", "Largest number of client connections of one IP address (of IPv6: of one /64 network); 0 means no limit. More are closed at once. As a broker's max.connections.per.ip.",
+		func(c *Serve, s string) error { return setInt(&c.MaxConnectionsPerIP, s, 0, 1<<31-1) },
+	},
+	{
+		"max-connections-rate", "int", "0", "How many client connections are accepted in a second; 0 means no limit. More wait for their turn. As a broker's max.connection.creation.rate.",
+		func(c *Serve, s string) error { return setInt(&c.MaxConnectionsRate, s, 0, 1_000_000) },
+	},
+	{
+		"request-memory", "size", "512MiB", "Byte budget for requests over all client connections: what clients have sent and no broker has taken yet. Clients that have not logged in get a part of it. A connection whose request does not fit waits. At least twice --max-request-bytes, and 16MiB. As a broker's queued.max.request.bytes.",
+		func(c *Serve, s string) error { return setSize(&c.RequestMemory, s, 16<<20, 1<<50) },
+	},
+	{
+		"login-timeout", "duration", "30s", "Close a client connection that has not logged in for so long; where the destination wants no login, one that has sent no request.",
+		func(c *Serve, s string) error { return setDuration(&c.LoginTimeout, s, time.Second) },
+	},
+	{
+		"frame-timeout", "duration", "1m", "Close a client connection whose request has begun and is not complete for so long.",
+		func(c *Serve, s string) error { return setDuration(&c.FrameTimeout, s, time.Second) },
 	},
 	{
 		"idle-timeout", "duration", "10m", "Close a client connection on which nothing has happened for so long. As a broker's connections.max.idle.ms.",
@@ -117,6 +150,14 @@ var Settings = []Setting{
 		func(c *Serve, s string) error { return setBool(&c.AllowPlaintextSecrets, s) },
 	},
 	{
+		"link-admin", "on|read|off", "on", "What clients may do with links and mirrors, if the destination's authorizer allows it: on = all; read = list and describe, change nothing; off = nothing, and the link API is not offered. Mirrors by topic configs (mirror.link, mirror.state) count, too.",
+		func(c *Serve, s string) error { return setOneOf(&c.LinkAdmin, s, "on", "read", "off") },
+	},
+	{
+		"link-file-directories", "dir,...", "", "Directories that configs of links may name files in (ssl.truststore.location, ssl.ca.location, ssl.keystore.location), comma separated: whoever may create links has klink read those. Regular files of at most 1 MiB; keep klink's own keys elsewhere. Default: none, so links have their PEM text in their configs.",
+		func(c *Serve, s string) error { c.LinkFileDirectories = splitList(s); return nil },
+	},
+	{
 		"replicator-memory", "size", "256MiB", "Byte budget of the replicator over all links: record data fetched and not yet appended.",
 		func(c *Serve, s string) error { return setSize(&c.ReplicatorMemory, s, 1<<20, 1<<50) },
 	},
@@ -127,6 +168,10 @@ var Settings = []Setting{
 	{
 		"session-timeout", "duration", "6s", "After how long without a sign of life the work of a process is given to the others. Must lie between group.min.session.timeout.ms (6 s by default) and group.max.session.timeout.ms of the destination's brokers.",
 		func(c *Serve, s string) error { return setDuration(&c.SessionTimeout, s, 500*time.Millisecond) },
+	},
+	{
+		"state-lease", "duration", "10s", "How long a process that cannot read the state topic any more goes on by what it has read. Then produces wait: those to mirrors, and, where the process is not counted in the group of instances either, all. A process that has died holds up the next mirror that the others create for so long.",
+		func(c *Serve, s string) error { return setDurationUpTo(&c.StateLease, s, time.Second, 5*time.Minute) },
 	},
 	{
 		"log-level", "debug|info|warn|error", "info", "Least severe log lines that are written.",

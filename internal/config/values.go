@@ -93,6 +93,18 @@ func setDuration(to *time.Duration, s string, lowest time.Duration) error {
 	return nil
 }
 
+func setDurationUpTo(to *time.Duration, s string, lowest, highest time.Duration) error {
+	var d time.Duration
+	if err := setDuration(&d, s, lowest); err != nil {
+		return err
+	}
+	if d > highest {
+		return fmt.Errorf("%q is too long: at most %v", s, highest)
+	}
+	*to = d
+	return nil
+}
+
 func setOneOf(to *string, s string, allowed ...string) error {
 	if !slices.Contains(allowed, s) {
 		return fmt.Errorf("%q is not one of %s", s, strings.Join(allowed, ", "))
@@ -119,6 +131,17 @@ func setAddresses(to *[]string, s string) error {
 	return nil
 }
 
+// setLocal is setListen for what has no authentication: an empty host means the loopback address.
+func setLocal(to *string, s string) error {
+	if err := setListen(to, s); err != nil || s == "" {
+		return err
+	}
+	if host, port, _ := net.SplitHostPort(s); host == "" {
+		*to = net.JoinHostPort("127.0.0.1", port)
+	}
+	return nil
+}
+
 // setListen takes an address to listen on; the host may be empty (all addresses), the port 0 (any free one).
 func setListen(to *string, s string) error {
 	if s == "" {
@@ -134,4 +157,23 @@ func setListen(to *string, s string) error {
 	}
 	*to = s
 	return nil
+}
+
+// setPrincipal takes a principal as Kafka writes it; empty is none.
+func setPrincipal(to *string, s string) error {
+	if kind, name, ok := strings.Cut(s, ":"); s != "" && (!ok || kind == "" || name == "") {
+		return fmt.Errorf("%q is no principal: want TYPE:NAME, such as User:klink", s)
+	}
+	*to = s
+	return nil
+}
+
+// splitList takes a list apart; empty entries do not count.
+func splitList(s string) (list []string) {
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			list = append(list, part)
+		}
+	}
+	return list
 }

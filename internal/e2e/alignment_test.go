@@ -247,7 +247,7 @@ func (e *exact) alignmentIsTold(t *testing.T) {
 			t.Errorf("%s: a table of shifts: %v\n%s", c.topic, got, table)
 		}
 		for _, s := range c.shifts {
-			wantRow(t, table, fmt.Sprint(s.partition), fmt.Sprint(s.began), fmt.Sprint(s.shift), "0", s.reason)
+			wantRow(t, table, fmt.Sprint(s.partition), fmt.Sprint(s.began), fmt.Sprint(s.shift), s.reason)
 		}
 	}
 

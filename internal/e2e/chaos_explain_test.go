@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -91,6 +92,28 @@ func explain(ctx context.Context, t testing.TB, k *Klink, source, destination *k
 
 // rawBatches describes the first batches that a fetch at an offset returns.
 func rawBatches(ctx context.Context, cl *kgo.Client, topic string, partition int32, offset int64, limit int) []string {
+	rp, leader, err := rawFetch(ctx, cl, topic, partition, offset)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	out := []string{fmt.Sprintf("leader %d, error %d, high watermark %d, log start %d", leader, rp.ErrorCode, rp.HighWatermark, rp.LogStartOffset)}
+	for b := rp.RecordBatches; len(b) >= 61 && len(out) <= limit; {
+		base, size := int64(binary.BigEndian.Uint64(b)), int(binary.BigEndian.Uint32(b[8:]))+12
+		out = append(out, fmt.Sprintf("batch %d+%d attributes %#x producer %d/%d/%d, %d records, %d bytes", base,
+			int32(binary.BigEndian.Uint32(b[23:])), binary.BigEndian.Uint16(b[21:]), int64(binary.BigEndian.Uint64(b[43:])),
+			int16(binary.BigEndian.Uint16(b[51:])), int32(binary.BigEndian.Uint32(b[53:])), int32(binary.BigEndian.Uint32(b[57:])), size))
+		if size > len(b) {
+			break
+		}
+		b = b[size:]
+	}
+	return out
+}
+
+var errNotFetched = errors.New("the answer to the fetch does not have the partition")
+
+// rawFetch fetches a partition from its leader, which it returns as well.
+func rawFetch(ctx context.Context, cl *kgo.Client, topic string, partition int32, offset int64) (*kmsg.FetchResponseTopicPartition, int32, error) {
 	req := kmsg.NewPtrFetchRequest()
 	req.Version = 11 // by name
 	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = 100, 1, 1<<20
@@ -102,7 +125,7 @@ func rawBatches(ctx context.Context, cl *kgo.Client, topic string, partition int
 	req.Topics = append(req.Topics, rt)
 	md, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, cl)
 	if err != nil {
-		return []string{err.Error()}
+		return nil, -1, err
 	}
 	leader := int32(-1)
 	for _, mt := range md.Topics {
@@ -114,25 +137,14 @@ func rawBatches(ctx context.Context, cl *kgo.Client, topic string, partition int
 	}
 	kresp, err := cl.Broker(int(leader)).RetriableRequest(ctx, &cappedFetch{req})
 	if err != nil {
-		return []string{err.Error()}
+		return nil, leader, err
 	}
-	var out []string
 	for _, rt := range kresp.(*kmsg.FetchResponse).Topics {
-		for _, rp := range rt.Partitions {
-			out = append(out, fmt.Sprintf("leader %d, error %d, high watermark %d, log start %d", leader, rp.ErrorCode, rp.HighWatermark, rp.LogStartOffset))
-			for b := rp.RecordBatches; len(b) >= 61 && len(out) <= limit; {
-				base, size := int64(binary.BigEndian.Uint64(b)), int(binary.BigEndian.Uint32(b[8:]))+12
-				out = append(out, fmt.Sprintf("batch %d+%d attributes %#x producer %d/%d/%d, %d records, %d bytes", base,
-					int32(binary.BigEndian.Uint32(b[23:])), binary.BigEndian.Uint16(b[21:]), int64(binary.BigEndian.Uint64(b[43:])),
-					int16(binary.BigEndian.Uint16(b[51:])), int32(binary.BigEndian.Uint32(b[53:])), int32(binary.BigEndian.Uint32(b[57:])), size))
-				if size > len(b) {
-					break
-				}
-				b = b[size:]
-			}
+		if len(rt.Partitions) > 0 {
+			return &rt.Partitions[0], leader, nil
 		}
 	}
-	return out
+	return nil, leader, errNotFetched
 }
 
 // cappedFetch is a Fetch by topic name, whatever the broker has.

@@ -61,17 +61,7 @@ func (w *foreignWriter) write(pick uint32) {
 
 const foreignMark = "foreign"
 
-// mostForeignWrites keeps a long run below the 512 places at which a mirror fails with FOREIGN_WRITE.
+// mostForeignWrites bounds what is written in a long run.
 const mostForeignWrites = 60
 
 func (w *foreignWriter) wait() { w.wg.Wait() }
-
-// hidden is how many physical offsets klink has recorded as not the source's.
-func hidden(d mirrorDescription) (n int64) {
-	for _, p := range d.Partitions {
-		for _, r := range p.Hidden {
-			n += r.To - r.From
-		}
-	}
-	return n
-}

@@ -108,17 +108,14 @@ func TestChaos(t *testing.T) {
 		c := comparison{run: r, watcher: watchers[r.load.topic], k: k, source: source, destination: destination}
 		c.compare(ctx, t, &sum)
 	}
-	if n := foreign.written.Load(); sum.hidden < n {
-		t.Errorf("%d records were written into a mirror around klink, and %d offsets are recorded as hidden", n, sum.hidden)
-	}
 	var kinds []string
 	for _, kind := range faultKinds {
 		kinds = append(kinds, fmt.Sprintf("%d %s", b.made[kind], kind))
 	}
 	// Printed in every run, not in those with -v alone.
 	fmt.Printf("chaos: %d faults (%s); %d records of %d topics at the source, %d comparisons of one by several clients, %d seen during the faults, "+
-		"%d around klink where it is aligned, %d offsets hidden; replay with %s\n",
-		made, strings.Join(kinds, ", "), sum.records, len(runs), sum.compared, sum.watched, sum.direct, sum.hidden, replay)
+		"%d around klink where it is aligned, %d written into a mirror around klink; replay with %s\n",
+		made, strings.Join(kinds, ", "), sum.records, len(runs), sum.compared, sum.watched, sum.direct, foreign.written.Load(), replay)
 	if made == 0 || sum.compared == 0 || sum.watched == 0 {
 		t.Errorf("%d faults, %d records compared, %d seen: nothing was shown", made, sum.compared, sum.watched)
 	}

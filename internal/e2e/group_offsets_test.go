@@ -327,17 +327,20 @@ func TestGroupOffsetsAtScale(t *testing.T) {
 	close(work)
 	all.Wait()
 	task := func() taskListing { return e.listTask(t, "ConsumerOffsetSync") }
-	begun := time.Now()
+	begun, before := time.Now(), cpuTime(t, e.k.PID(t))
 	e.k.MustCLI(t, "link", "update", "east", "--config", "consumer.offset.sync.enable=true",
 		"--config", `consumer.offset.group.filters={"groupFilters":[{"name":"*","patternType":"LITERAL","filterType":"INCLUDE"}]}`)
 	kafkatest.WaitFor(t, 2*time.Minute, "the first run to end", func() (bool, string) {
 		run := task()
 		return run.LastRunTime != "", fmt.Sprintf("%+v", run)
 	})
-	took := time.Since(begun)
-	t.Logf("%d groups of %d partitions: the first sync took %v, the command and looking included", n, partitions, took.Round(time.Millisecond))
-	if took > 30*time.Second {
-		t.Errorf("more than the default interval")
+	spent := cpuTime(t, e.k.PID(t)) - before
+	t.Logf("%d groups of %d partitions: the first sync took %v, the command and looking included, and %v of klink's CPU time",
+		n, partitions, time.Since(begun).Round(time.Millisecond), spent)
+	// The time on the clock is the brokers' and the machine's. klink's own work must stay well below the
+	// default interval, 30 s.
+	if spent > 10*time.Second {
+		t.Errorf("the first sync took %v of CPU time", spent)
 	}
 	if run := task(); run.State != "ACTIVE" {
 		t.Errorf("%+v", run)

@@ -33,7 +33,6 @@ type mirrorDescription struct {
 		Shift                  int64
 		ShiftBegan             int64  `json:"shift_began"`
 		ShiftReason            string `json:"shift_reason"`
-		Hidden                 []struct{ From, To int64 }
 	}
 	ConfigDrift []struct {
 		Name        string
@@ -77,20 +76,18 @@ func awaitMirror(t testing.TB, k *Klink, source *kafkatest.Cluster, topic string
 	if err != nil {
 		t.Fatal(err)
 	}
-	kafkatest.WaitFor(t, 2*time.Minute, "mirror "+topic+" to catch up", func() (bool, string) {
+	kafkatest.WaitForProgress(t, 2*time.Minute, "mirror "+topic+" to catch up", func() (bool, int64, string) {
 		d, err := describeMirror(t, k, topic)
 		if err != nil {
-			return false, err.Error()
+			return false, -1, err.Error()
 		}
-		seen := 0
+		progress, behind := int64(0), d.State != "ACTIVE" || len(d.Partitions) != len(ends[topic])
 		for _, p := range d.Partitions {
+			progress += p.MirrorEndOffset
 			end, ok := ends.Lookup(topic, p.Partition)
-			if !ok || p.MirrorEndOffset != end.Offset || p.SourceEndOffset != end.Offset || p.Lag != 0 {
-				return false, fmt.Sprintf("%+v, the source ends at %+v", d, end)
-			}
-			seen++
+			behind = behind || !ok || p.MirrorEndOffset != end.Offset || p.SourceEndOffset != end.Offset || p.Lag != 0
 		}
-		return d.State == "ACTIVE" && seen == len(ends[topic]), fmt.Sprintf("%+v", d)
+		return !behind, progress, fmt.Sprintf("%+v, the source ends at %+v", d, ends[topic])
 	})
 }
 

@@ -49,6 +49,13 @@ func (r *raw) send(req kmsg.Request, version int16) {
 func ask[R kmsg.Response](r *raw, req kmsg.Request, version int16) R {
 	r.t.Helper()
 	r.send(req, version)
+	return receive[R](r, req, version)
+}
+
+// receive reads the answer to the request that was sent last.
+func receive[R kmsg.Response](r *raw, req kmsg.Request, version int16) R {
+	r.t.Helper()
+	_ = r.conn.SetDeadline(time.Now().Add(rawTimeout))
 	name := kmsg.NameForKey(req.Key())
 	var size [4]byte
 	if _, err := io.ReadFull(r.conn, size[:]); err != nil {

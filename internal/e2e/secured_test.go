@@ -90,7 +90,8 @@ func permissions(t testing.TB) (tables [2][]permission) {
 		t.Fatalf("%d tables of permissions in docs/operations.md", len(parts)-1)
 	}
 	for i := range tables {
-		for _, m := range regexp.MustCompile(`(?m)^\| (.+) \| (.+) \|$`).FindAllStringSubmatch(parts[i+1], -1) {
+		table, _, _ := strings.Cut(parts[i+1], "\n\n") // other tables may follow
+		for _, m := range regexp.MustCompile(`(?m)^\| (.+) \| (.+) \|$`).FindAllStringSubmatch(table, -1) {
 			p := permission{resource: m[1]}
 			for name := range strings.SplitSeq(m[2], ", ") {
 				op, err := kmsg.ParseACLOperation(name)

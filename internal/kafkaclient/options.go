@@ -7,7 +7,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
+
+	"klink/protocol/batch"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl"
@@ -38,11 +41,17 @@ var mechanisms = []string{mechanismPlain, mechanismScramSHA256, mechanismScramSH
 const metadataMinAge = 100 * time.Millisecond
 
 // Options makes franz-go options of p: seed brokers when bootstrap.servers is there, TLS, SASL, client id, time-outs.
-// An error names the key that is wrong.
-func (p Properties) Options() ([]kgo.Opt, error) {
+// An error names the key that is wrong. Any file may be named.
+//
+// The clients that are made of them take nothing from a broker unchecked: see guard. What the options have in common is
+// one cluster; use DialTimeout to change how long a connection may take.
+func (p Properties) Options() ([]kgo.Opt, error) { return p.OptionsFrom(operatorFiles) }
+
+// OptionsFrom is Options for properties that may name only some files.
+func (p Properties) OptionsFrom(files Files) ([]kgo.Opt, error) {
 	// As a Java client, which asks for metadata again after retry.backoff.ms when it misses a topic or a leader;
 	// franz-go's default of 5 s would be felt after every topic that was just created.
-	opts := []kgo.Opt{kgo.MetadataMinAge(metadataMinAge)}
+	opts := []kgo.Opt{kgo.MetadataMinAge(metadataMinAge), MaxInflated(batch.MaxInflated)}
 	seeds, err := p.Seeds()
 	if err != nil {
 		return nil, err
@@ -50,13 +59,11 @@ func (p Properties) Options() ([]kgo.Opt, error) {
 	if len(seeds) > 0 {
 		opts = append(opts, kgo.SeedBrokers(seeds...))
 	}
-	tlsConfig, err := p.TLS()
+	tlsConfig, err := p.tls(files)
 	if err != nil {
 		return nil, err
 	}
-	if tlsConfig != nil {
-		opts = append(opts, kgo.DialTLSConfig(tlsConfig))
-	}
+	dial := dialer{tls: tlsConfig, held: new(atomic.Int64)}
 	mechanism, err := p.mechanism()
 	if err != nil {
 		return nil, err
@@ -79,6 +86,7 @@ func (p Properties) Options() ([]kgo.Opt, error) {
 			return []kgo.Opt{kgo.RequestTimeoutOverhead(d)}
 		}},
 		{"socket.connection.setup.timeout.ms", 100 * time.Millisecond, time.Hour, func(d time.Duration) []kgo.Opt {
+			dial.setup = d
 			return []kgo.Opt{kgo.DialTimeout(d)}
 		}},
 		{"metadata.max.age.ms", 10 * time.Millisecond, time.Hour, func(d time.Duration) []kgo.Opt {
@@ -96,7 +104,7 @@ func (p Properties) Options() ([]kgo.Opt, error) {
 		}
 		opts = append(opts, t.opts(min(max(time.Duration(ms)*time.Millisecond, t.min), t.max))...)
 	}
-	return opts, nil
+	return append(opts, dial.opt()), nil
 }
 
 // address is what Kafka accepts in bootstrap.servers (Utils.HOST_PORT_PATTERN): a protocol in front is allowed and means
@@ -175,9 +183,9 @@ func (p Properties) mechanism() (sasl.Mechanism, error) {
 	}
 	switch name {
 	case mechanismScramSHA256:
-		return scram.Auth{User: user, Pass: password, IsToken: token}.AsSha256Mechanism(), nil
+		return boundedSCRAM{scram.Auth{User: user, Pass: password, IsToken: token}.AsSha256Mechanism()}, nil
 	case mechanismScramSHA512:
-		return scram.Auth{User: user, Pass: password, IsToken: token}.AsSha512Mechanism(), nil
+		return boundedSCRAM{scram.Auth{User: user, Pass: password, IsToken: token}.AsSha512Mechanism()}, nil
 	default:
 		return plain.Auth{User: user, Pass: password}.AsMechanism(), nil
 	}

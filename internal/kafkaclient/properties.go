@@ -13,7 +13,8 @@ import (
 	"io"
 	"maps"
 	"os"
-	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/magiconair/properties"
 )
@@ -24,11 +25,25 @@ const maxFile = 4 << 20
 // Properties are client properties by key.
 type Properties map[string]string
 
-// secretKeys matches the names of properties whose values must never be shown.
-var secretKeys = regexp.MustCompile(`(?i)(password|jaas|secret|ssl\.keystore\.key|ssl\.key$|ssl\.key\.pem)`)
+// harmlessKeys are properties of clients whose values are no secrets.
+var (
+	harmlessKeys = []string{
+		"bootstrap.servers", "client.id", "client.rack", "client.dns.lookup", "group.id", "group.instance.id", "security.protocol",
+		"sasl.mechanism", "sasl.kerberos.service.name", "ssl.protocol", "ssl.provider", "ssl.enabled.protocols", "ssl.cipher.suites",
+		"ssl.endpoint.identification.algorithm", "ssl.truststore.type", "ssl.truststore.location", "ssl.truststore.certificates",
+		"ssl.ca.location", "ssl.keystore.type", "ssl.keystore.location", "ssl.keystore.certificate.chain", "ssl.certificate.location", "ssl.key.location",
+		"acks", "compression.type", "isolation.level", "auto.offset.reset", "enable.auto.commit", "enable.idempotence",
+	}
+	// harmlessSuffixes end the names of times, sizes and numbers.
+	harmlessSuffixes = []string{".ms", ".bytes", ".records", ".seconds", ".size"}
+)
 
-// Sensitive says whether the value of key must not be shown to people or logged.
-func Sensitive(key string) bool { return secretKeys.MatchString(key) }
+// Sensitive says whether the value of key must not be shown to people or logged. That is so of every key that is not known to
+// be harmless: what is not known may be a secret.
+func Sensitive(key string) bool {
+	return !slices.Contains(harmlessKeys, key) &&
+		!slices.ContainsFunc(harmlessSuffixes, func(suffix string) bool { return strings.HasSuffix(key, suffix) })
+}
 
 // Parse reads Java's .properties syntax (java.util.Properties.load) as UTF-8: comments with # and !, separators =, : and
 // white space, line continuation, \uXXXX. There is no ${} expansion. Of a key given twice the last value counts.

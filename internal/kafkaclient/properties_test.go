@@ -68,7 +68,9 @@ func TestWithDoesNotChangeTheOriginal(t *testing.T) {
 func TestSensitive(t *testing.T) {
 	for key, want := range map[string]bool{
 		"sasl.jaas.config": true, "ssl.keystore.password": true, "ssl.key.password": true, "ssl.keystore.key": true, "ssl.key": true,
-		"bootstrap.servers": false, "sasl.mechanism": false, "ssl.truststore.location": false, "ssl.keystore.location": false,
+		"bootstrap.servers": false, "sasl.mechanism": false, "ssl.truststore.location": false, "request.timeout.ms": false,
+		"basic.auth.user.info": true, "sasl.password": true, "sasl.oauthbearer.client.credentials.client.secret": true, "a.key.of.tomorrow": true,
+		"ssl.key.pem": true, "ssl.keystore.location": false,
 	} {
 		require.Equal(t, want, Sensitive(key), key)
 	}

@@ -7,14 +7,29 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 )
 
 // TLS is the TLS configuration of p, nil when security.protocol is without SSL. The server name is left empty: dialers
 // set it per broker. Certificates are read from PEM files, or inline as Kafka's PEM stores have them (KIP-651); the names
-// of librdkafka (ssl.ca.location, ssl.certificate.location, ssl.key.location) are understood too.
-func (p Properties) TLS() (*tls.Config, error) {
+// of librdkafka (ssl.ca.location, ssl.certificate.location, ssl.key.location) are understood too. Any file may be named. It
+// has klink's own certificate where there is one: what klink does for its clients goes over connections of
+// [Properties.ClientsTLS].
+func (p Properties) TLS() (*tls.Config, error) { return p.tls(operatorFiles) }
+
+func (p Properties) tls(files Files) (*tls.Config, error) {
+	config, err := p.trust(files)
+	if config == nil || err != nil {
+		return nil, err
+	}
+	if config.Certificates, err = p.clientCertificate(files); err != nil {
+		return nil, err
+	}
+	return config, nil
+}
+
+// trust is how brokers are checked: all of a TLS configuration but the client's certificate. nil = no TLS.
+func (p Properties) trust(files Files) (*tls.Config, error) {
 	protocol, err := p.protocol()
 	if err != nil {
 		return nil, err
@@ -23,10 +38,7 @@ func (p Properties) TLS() (*tls.Config, error) {
 		return nil, nil
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if config.RootCAs, err = p.roots(); err != nil {
-		return nil, err
-	}
-	if config.Certificates, err = p.clientCertificate(); err != nil {
+	if config.RootCAs, err = p.roots(files); err != nil {
 		return nil, err
 	}
 	if algorithm, ok := p["ssl.endpoint.identification.algorithm"]; ok {
@@ -59,11 +71,11 @@ func verifyChainOnly(config *tls.Config) {
 }
 
 // roots are the trusted certificates; nil = those of the system.
-func (p Properties) roots() (*x509.CertPool, error) {
+func (p Properties) roots(files Files) (*x509.CertPool, error) {
 	if err := p.storeType("ssl.truststore", "keytool -exportcert -rfc -keystore STORE -alias ALIAS > ca.pem"); err != nil {
 		return nil, err
 	}
-	key, text, err := p.pemOf("ssl.truststore.certificates", "ssl.truststore.location", "ssl.ca.location")
+	key, text, err := p.pemOf(files, "ssl.truststore.certificates", "ssl.truststore.location", "ssl.ca.location")
 	if err != nil || key == "" {
 		return nil, err
 	}
@@ -78,19 +90,19 @@ func (p Properties) roots() (*x509.CertPool, error) {
 }
 
 // clientCertificate is the certificate that proves the client's identity (mutual TLS), none if not configured.
-func (p Properties) clientCertificate() ([]tls.Certificate, error) {
+func (p Properties) clientCertificate(files Files) ([]tls.Certificate, error) {
 	const convert = "openssl pkcs12 -in STORE.p12 -nodes -out client.pem"
 	if err := p.storeType("ssl.keystore", convert); err != nil {
 		return nil, err
 	}
-	certKey, certs, err := p.pemOf("ssl.keystore.certificate.chain", "ssl.keystore.location", "ssl.certificate.location")
+	certKey, certs, err := p.pemOf(files, "ssl.keystore.certificate.chain", "ssl.keystore.location", "ssl.certificate.location")
 	if err != nil || certKey == "" {
 		return nil, err
 	}
 	if err := notPEM(certKey, certs, convert); err != nil {
 		return nil, err
 	}
-	keyKey, key, err := p.pemOf("ssl.keystore.key", "ssl.key", "ssl.key.location")
+	keyKey, key, err := p.pemOf(files, "ssl.keystore.key", "ssl.key", "ssl.key.location")
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +134,7 @@ func (p Properties) storeType(store, convert string) error {
 
 // pemOf is the text of the first of the keys that is set, and that key; "" if none is. A key whose name ends in
 // "location" is a file.
-func (p Properties) pemOf(keys ...string) (key string, text []byte, err error) {
+func (p Properties) pemOf(files Files, keys ...string) (key string, text []byte, err error) {
 	for _, key := range keys {
 		value := strings.TrimSpace(p[key])
 		if value == "" {
@@ -131,7 +143,7 @@ func (p Properties) pemOf(keys ...string) (key string, text []byte, err error) {
 		if !strings.HasSuffix(key, "location") {
 			return key, inlinePEM(value), nil
 		}
-		text, err := os.ReadFile(value)
+		text, err := files.read(value)
 		if err != nil {
 			return key, nil, fmt.Errorf("%s: %w", key, err)
 		}

@@ -2,6 +2,7 @@ package kafkatest
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -29,6 +30,22 @@ func (c *Cluster) ServerCertificate() (certFile, keyFile string) {
 		return "", ""
 	}
 	return c.tls.certFile, c.tls.keyFile
+}
+
+// ClientCertificate gives a PEM file with the private key and the certificate of a user, as ssl.keystore.location takes it,
+// signed by [Cluster.CAFile]; empty without [MutualTLS] or [ClientAuth]. It exists as long as the cluster.
+func (c *Cluster) ClientCertificate(user string) string { return c.clientCertificate(user).file }
+
+// clientCertificate is the certificate of a user where the listener takes one. It cannot fail but for a full disk.
+func (c *Cluster) clientCertificate(user string) clientCertificate {
+	if c.opts.clientAuth == "" || user == "" {
+		return clientCertificate{}
+	}
+	made, err := c.tls.client(user)
+	if err != nil {
+		panic(fmt.Sprintf("kafkatest: certificate of %s: %v", user, err))
+	}
+	return made
 }
 
 // Client is a franz-go client of the cluster, as [SuperUser] where there are users, closed at the end of the test.
@@ -72,11 +89,16 @@ func NewClient(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 func (c *Cluster) superOpts() []kgo.Opt { return c.ClientOpts(SuperUser, SuperUserPassword) }
 
 // ClientOpts are the options with which a franz-go client authenticates as a user, without the addresses: they serve
-// for a proxy before the cluster as well. Without SASL the user is ignored.
+// for a proxy before the cluster as well. With [MutualTLS] or [ClientAuth] they show the user's certificate. Without either
+// and without SASL the user is ignored.
 func (c *Cluster) ClientOpts(user, password string) []kgo.Opt {
 	var opts []kgo.Opt
 	if c.opts.tls() {
-		opts = append(opts, kgo.DialTLSConfig(c.tls.clientConfig()))
+		config := c.tls.clientConfig()
+		if cert := c.clientCertificate(user); cert.file != "" {
+			config.Certificates = []tls.Certificate{cert.pair}
+		}
+		opts = append(opts, kgo.DialTLSConfig(config))
 	}
 	if !c.opts.sasl() {
 		return opts
@@ -108,6 +130,10 @@ func (c *Cluster) ClientProperties(user, password string) map[string]string {
 	if c.opts.tls() {
 		props["ssl.truststore.type"] = "PEM"
 		props["ssl.truststore.location"] = c.tls.caFile
+		if cert := c.clientCertificate(user); cert.file != "" {
+			props["ssl.keystore.type"] = "PEM"
+			props["ssl.keystore.location"] = cert.file
+		}
 	}
 	if c.opts.sasl() {
 		module, mechanism := "plain.PlainLoginModule", c.mechanism(user)

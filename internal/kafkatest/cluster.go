@@ -83,8 +83,8 @@ func startFrom(lib string, v Version, opts ...Option) (_ *Cluster, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if v.old() && (o.brokers != 1 || o.protocol != "PLAINTEXT" || len(o.listeners) > 0) {
-		return nil, fmt.Errorf("kafkatest: Kafka %s is run with one PLAINTEXT broker only", v)
+	if v.old() && (o.brokers != 1 || o.tls() || len(o.scram) > 0 || len(o.listeners) > 0) {
+		return nil, fmt.Errorf("kafkatest: Kafka %s is run with one broker only, PLAINTEXT or SASLPlaintext with PLAIN", v)
 	}
 	c := &Cluster{version: v, opts: o, lib: lib, id: randomUUID()}
 	if c.dir, err = ProcessDir("kafka"); err != nil {

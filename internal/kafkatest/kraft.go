@@ -62,7 +62,7 @@ func (c *Cluster) kraftConfig(b *Broker) map[string]string {
 		conf["advertised.listeners"] += "," + l.name + "://" + addr
 		conf["listener.security.protocol.map"] += "," + l.name + ":" + l.protocol
 		if l.protocol == "SSL" {
-			maps.Copy(conf, c.tls.brokerConfig(l.name))
+			maps.Copy(conf, c.tls.brokerConfig(l.name, ""))
 		}
 	}
 	maps.Copy(conf, c.commonConfig())
@@ -71,7 +71,11 @@ func (c *Cluster) kraftConfig(b *Broker) map[string]string {
 		conf["replica.selector.class"] = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
 	}
 	if c.opts.tls() {
-		maps.Copy(conf, c.tls.brokerConfig("client"))
+		maps.Copy(conf, c.tls.brokerConfig("client", c.opts.clientAuth))
+	}
+	if c.opts.authorizer {
+		maps.Copy(conf, authorizerConfig())
+		conf["listener.name.client.ssl.principal.mapping.rules"] = "RULE:^CN=([^,]+).*$/$1/,DEFAULT"
 	}
 	if c.opts.sasl() {
 		maps.Copy(conf, c.saslConfig())
@@ -107,17 +111,20 @@ func (c *Cluster) commonConfig() map[string]string {
 	}
 }
 
+// authorizerConfig: users may do nothing until an ACL says so. Brokers and controllers, on listeners of their own, have no name.
+func authorizerConfig() map[string]string {
+	return map[string]string{
+		"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+		"super.users":           "User:" + SuperUser + ";User:ANONYMOUS",
+	}
+}
+
 // saslConfig: the given users on the client listener; brokers and controllers trust each other, on listeners of their own.
 func (c *Cluster) saslConfig() map[string]string {
-	jaas := "org.apache.kafka.common.security.plain.PlainLoginModule required"
-	for _, name := range slices.Sorted(maps.Keys(c.opts.users)) {
-		jaas += fmt.Sprintf(` user_%s="%s"`, name, c.opts.users[name])
-	}
 	conf := map[string]string{
-		"listener.name.client.plain.sasl.jaas.config": jaas + ";",
-		"authorizer.class.name":                       "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-		"super.users":                                 "User:" + SuperUser + ";User:ANONYMOUS",
+		"listener.name.client.plain.sasl.jaas.config": "org.apache.kafka.common.security.plain.PlainLoginModule required" + c.plainUsers(),
 	}
+	maps.Copy(conf, authorizerConfig())
 	mechanisms := []string{"PLAIN"}
 	for _, u := range c.opts.scram {
 		if !slices.Contains(mechanisms, u.mechanism) {
@@ -128,6 +135,14 @@ func (c *Cluster) saslConfig() map[string]string {
 	}
 	conf["sasl.enabled.mechanisms"] = strings.Join(mechanisms, ",")
 	return conf
+}
+
+// plainUsers are the users of SASL/PLAIN as they end the entry of a login module.
+func (c *Cluster) plainUsers() (entry string) {
+	for _, name := range slices.Sorted(maps.Keys(c.opts.users)) {
+		entry += fmt.Sprintf(` user_%s="%s"`, name, c.opts.users[name])
+	}
+	return entry + ";"
 }
 
 // log4jConfig shows warnings, with the first lines of what was thrown.

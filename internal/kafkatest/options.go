@@ -21,11 +21,15 @@ type options struct {
 	configs  map[string]string
 	protocol string            // security.protocol of the client listener
 	users    map[string]string // name to password, for SASL/PLAIN; nil without SASL
-	scram    []scramUser
-	heap     string
-	jvm      []string
-	faults   bool
-	racks    bool
+	// clientAuth is ssl.client.auth of the client listener; empty = none.
+	clientAuth string
+	// authorizer is set where principals come from certificates; with SASL it is always on.
+	authorizer bool
+	scram      []scramUser
+	heap       string
+	jvm        []string
+	faults     bool
+	racks      bool
 	// listeners are beside the client listener.
 	listeners []listener
 	training  bool // for an archive; proves nothing
@@ -89,6 +93,19 @@ func (o *options) secure(protocol string, nameAndPassword []string) {
 // SSL makes the client listener SSL, without client authentication or authorizer.
 func SSL() Option { return func(o *options) { o.protocol = "SSL" } }
 
+// MutualTLS makes the client listener SSL with ssl.client.auth=required and turns the StandardAuthorizer on. The common name
+// of a certificate is the principal: [Cluster.ClientCertificate] makes one for "User:NAME". Users may do nothing until an ACL
+// says so, but for [SuperUser]. The Client and Properties functions of [Cluster] show the certificate of the user they are
+// given. Only for KRaft clusters.
+func MutualTLS() Option {
+	return func(o *options) { o.protocol, o.clientAuth, o.authorizer = "SSL", "required", true }
+}
+
+// ClientAuth sets ssl.client.auth (requested or required) of a client listener with TLS; it goes after [SSL], [SASL] or
+// [MutualTLS]. A client without a certificate on a listener without SASL is User:ANONYMOUS, which is a super user where there
+// is an authorizer, since brokers trust each other by that name.
+func ClientAuth(mode string) Option { return func(o *options) { o.clientAuth = mode } }
+
 // Scram adds a user that authenticates with SCRAM-SHA-256 or SCRAM-SHA-512. It goes with [SASL] or [SASLPlaintext].
 func Scram(mechanism, name, password string) Option {
 	return func(o *options) { o.scram = append(o.scram, scramUser{mechanism, name, password}) }
@@ -119,8 +136,11 @@ func (o *options) certified() bool {
 	return o.tls() || slices.ContainsFunc(o.listeners, func(l listener) bool { return l.protocol == "SSL" })
 }
 
-// check says what of the additional listeners cannot be.
+// check says what of the options cannot be.
 func (o *options) check() error {
+	if o.clientAuth != "" && !o.tls() {
+		return fmt.Errorf("kafkatest: ClientAuth(%q): the client listener has no TLS", o.clientAuth)
+	}
 	for i, l := range o.listeners {
 		switch {
 		case o.brokers != 1:

@@ -14,20 +14,35 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
-// certificates is an authority made for one cluster and a server certificate for 127.0.0.1 and localhost.
+// certificates is an authority made for one cluster, a server certificate for 127.0.0.1 and localhost, and client
+// certificates by principal.
 type certificates struct {
+	dir      string
 	caFile   string // PEM
 	certFile string // PEM, certificate
 	keyFile  string // PEM, PKCS #8
 	keystore string // PEM, key and certificate in one, as Kafka wants it
 	pool     *x509.CertPool
+	ca       *x509.Certificate
+	caKey    *ecdsa.PrivateKey
+
+	mu      sync.Mutex
+	clients map[string]clientCertificate // by common name
+}
+
+// clientCertificate names a PEM file with a private key and a certificate, and holds both.
+type clientCertificate struct {
+	file string
+	pair tls.Certificate
 }
 
 func newCertificates(dir string) (*certificates, error) {
 	c := &certificates{
+		dir: dir, clients: map[string]clientCertificate{},
 		caFile:   filepath.Join(dir, "ca.pem"),
 		certFile: filepath.Join(dir, "server.pem"),
 		keyFile:  filepath.Join(dir, "server.key"),
@@ -61,31 +76,18 @@ func (c *certificates) generate() error {
 	if ca, err = x509.ParseCertificate(caDER); err != nil {
 		return err
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	leaf := &x509.Certificate{
+	c.ca, c.caKey = ca, caKey
+	certPEM, keyPEM, err := c.sign(&x509.Certificate{
 		SerialNumber: big.NewInt(2),
 		Subject:      pkix.Name{CommonName: "localhost"},
 		DNSNames:     []string{"localhost"},
 		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore:    ca.NotBefore,
-		NotAfter:     ca.NotAfter,
-		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), caKey)
-	if err != nil {
-		return err
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	})
 	if err != nil {
 		return err
 	}
 	caPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER})
-	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leafDER})
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
 	c.pool.AppendCertsFromPEM(caPEM)
 	for path, data := range map[string][]byte{
 		c.caFile:   caPEM,
@@ -100,14 +102,65 @@ func (c *certificates) generate() error {
 	return nil
 }
 
-// brokerConfig is for one of a broker's listeners.
-func (c *certificates) brokerConfig(listener string) map[string]string {
+// sign makes a key and has the authority sign a certificate for it; both are returned as PEM.
+func (c *certificates) sign(leaf *x509.Certificate) (certPEM, keyPEM []byte, err error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	leaf.NotBefore, leaf.NotAfter, leaf.KeyUsage = c.ca.NotBefore, c.ca.NotAfter, x509.KeyUsageDigitalSignature
+	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, c.ca, key.Public(), c.caKey)
+	if err != nil {
+		return nil, nil, err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leafDER}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), nil
+}
+
+// client returns the certificate of a user, which is made when it is first asked for.
+func (c *certificates) client(user string) (clientCertificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if known, ok := c.clients[user]; ok {
+		return known, nil
+	}
+	certPEM, keyPEM, err := c.sign(&x509.Certificate{
+		SerialNumber: big.NewInt(int64(len(c.clients)) + 3),
+		Subject:      pkix.Name{CommonName: user},
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	if err != nil {
+		return clientCertificate{}, err
+	}
+	made := clientCertificate{file: filepath.Join(c.dir, fmt.Sprintf("client-%d.pem", len(c.clients)))}
+	if made.pair, err = tls.X509KeyPair(certPEM, keyPEM); err != nil {
+		return clientCertificate{}, err
+	}
+	if err := os.WriteFile(made.file, append(keyPEM, certPEM...), 0o600); err != nil {
+		return clientCertificate{}, err
+	}
+	c.clients[user] = made
+	return made, nil
+}
+
+// brokerConfig is for one of a broker's listeners; auth is its ssl.client.auth, empty = none.
+func (c *certificates) brokerConfig(listener, auth string) map[string]string {
 	prefix := "listener.name." + strings.ToLower(listener) + ".ssl."
-	return map[string]string{
+	conf := map[string]string{
 		prefix + "keystore.type":     "PEM",
 		prefix + "keystore.location": c.keystore,
 		prefix + "client.auth":       "none",
 	}
+	if auth != "" {
+		conf[prefix+"client.auth"] = auth
+		conf[prefix+"truststore.type"] = "PEM"
+		conf[prefix+"truststore.location"] = c.caFile
+	}
+	return conf
 }
 
 func (c *certificates) clientConfig() *tls.Config {

@@ -1,6 +1,7 @@
 package kafkatest
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -9,14 +10,33 @@ import (
 // awaited and what done last said about it. The timeout is for a hung system, not a measurement: be generous.
 func WaitFor(t testing.TB, timeout time.Duration, what string, done func() (ok bool, state string)) {
 	t.Helper()
-	deadline := time.Now().Add(timeout)
-	for {
+	await(t, timeout, what, fmt.Sprintf("waited %v for %s", timeout, what), func() (bool, int64, string) {
 		ok, state := done()
+		return ok, 0, state
+	})
+}
+
+// WaitForProgress is WaitFor for what goes on at the machine's pace.
+// It fails when progress has not grown for a while.
+func WaitForProgress(t testing.TB, still time.Duration, what string, done func() (ok bool, progress int64, state string)) {
+	t.Helper()
+	await(t, still, what, fmt.Sprintf("waited for %s, %v without progress", what, still), done)
+}
+
+// await asks done until it is ok. The time is over when progress has not grown for so long.
+func await(t testing.TB, still time.Duration, what, over string, done func() (ok bool, progress int64, state string)) {
+	t.Helper()
+	most, deadline := int64(-1), time.Now().Add(still)
+	for {
+		ok, progress, state := done()
 		if ok {
 			return
 		}
+		if progress > most {
+			most, deadline = progress, time.Now().Add(still)
+		}
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %v for %s; last: %s", timeout, what, state)
+			t.Fatalf("%s; last: %s", over, state)
 		}
 		select {
 		case <-t.Context().Done():

@@ -57,17 +57,33 @@ func (c *Cluster) prepareZooKeeper() error {
 	for _, b := range c.brokers {
 		conf := map[string]string{
 			"broker.id":                    strconv.Itoa(b.id),
-			"listeners":                    "PLAINTEXT://" + b.addr,
-			"advertised.listeners":         "PLAINTEXT://" + b.Addr(),
+			"listeners":                    c.opts.protocol + "://" + b.addr,
+			"advertised.listeners":         c.opts.protocol + "://" + b.Addr(),
 			"zookeeper.connect":            fmt.Sprintf("127.0.0.1:%d", ports.base),
 			"zookeeper.session.timeout.ms": "4000",
 			"log.dirs":                     b.dir,
 		}
 		maps.Copy(conf, c.commonConfig())
+		if c.opts.sasl() {
+			maps.Copy(conf, c.oldSASLConfig())
+		}
 		maps.Copy(conf, c.opts.configs)
 		if err := writeProperties(b.configPath(), conf); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// oldSASLConfig is saslConfig for a broker with one listener: it connects to itself as the super user.
+func (c *Cluster) oldSASLConfig() map[string]string {
+	jaas := fmt.Sprintf(`org.apache.kafka.common.security.plain.PlainLoginModule required username=%q password=%q`, SuperUser, SuperUserPassword)
+	return map[string]string{
+		"listener.name.sasl_plaintext.plain.sasl.jaas.config": jaas + c.plainUsers(),
+		"sasl.enabled.mechanisms":                             "PLAIN",
+		"sasl.mechanism.inter.broker.protocol":                "PLAIN",
+		"security.inter.broker.protocol":                      c.opts.protocol,
+		"authorizer.class.name":                               "kafka.security.authorizer.AclAuthorizer",
+		"super.users":                                         "User:" + SuperUser,
+	}
 }

@@ -31,6 +31,8 @@ type Sources struct {
 	State      func() *admin.State
 	// LinkTasks are the tasks of each link.
 	LinkTasks func() map[string][]admin.TaskStatus
+	// StateAge is for how long the state topic has not been read to its end; false if it never was.
+	StateAge func() (time.Duration, bool)
 	// Now is the clock that LinkTasks goes by; nil = time.Now.
 	Now func() time.Time
 }
@@ -64,6 +66,7 @@ type picture struct {
 	rejected   func() int64
 	voided     func() int64
 	probes     func() int64
+	stateAge   func() (time.Duration, bool)
 	replicator *replicator.Stats
 	state      *admin.State
 	tasks      map[string][]admin.TaskStatus
@@ -71,7 +74,7 @@ type picture struct {
 }
 
 func (s Sources) picture() *picture {
-	p := &picture{proxy: s.Proxy, rejected: s.RejectedProduces, voided: s.VoidedBatches, probes: s.Probes}
+	p := &picture{proxy: s.Proxy, rejected: s.RejectedProduces, voided: s.VoidedBatches, probes: s.Probes, stateAge: s.StateAge}
 	if s.Replicator != nil {
 		stats := s.Replicator()
 		p.replicator = &stats
@@ -103,12 +106,17 @@ var instruments = []instrument{
 	{
 		"klink.proxy.connections.closed", "klink_proxy_connections_closed_total", counter, "{connection}",
 		[]string{"reason"},
-		"Client connections closed, by reason: client, upstream (the broker closed it), dial (the broker could not be reached), idle, frame_size and request (refused frames), response, whole_too_large, tls, limit, drain, panic, internal.",
+		"Client connections closed, by reason: client, upstream (the broker closed it), dial (the broker could not be reached), idle, frame_size and request (refused frames), response, whole_too_large, tls, limit, drain, panic, internal, login and frame_time (too slow), memory (no room for requests).",
 		onProxy(func(s *proxy.Stats, out emit) {
 			for _, r := range proxy.Reasons() {
 				out(float64(s.Closed(r)), r.String())
 			}
 		}),
+	},
+	{
+		"klink.proxy.request.memory", "klink_proxy_request_memory_bytes", gauge, "By", nil,
+		"Memory of clients' requests that no broker has taken yet; at most --request-memory.",
+		onProxy(func(s *proxy.Stats, out emit) { out(float64(s.RequestMemory.Load())) }),
 	},
 	{
 		"klink.proxy.frames.refused", "klink_proxy_frames_refused_total", counter, "{frame}", nil,
@@ -151,7 +159,7 @@ var instruments = []instrument{
 	},
 	{
 		"klink.proxy.batches.voided", "klink_proxy_batches_voided_total", counter, "{batch}", nil,
-		"Batches hidden from clients in passing, each time one is met: somebody wrote to a mirror around klink, or an append was doubled.",
+		"Batches made void for clients in passing, each time one is met: somebody wrote to a mirror around klink, or an append of klink's came where it does not count.",
 		func(p *picture, out emit) {
 			if p.voided != nil {
 				out(float64(p.voided()))
@@ -160,7 +168,7 @@ var instruments = []instrument{
 	},
 	{
 		"klink.proxy.probes", "klink_proxy_probes_total", counter, "{probe}", nil,
-		"Looks into the log of a mirror that is not aligned, one batch each, to find the place of an offset that klink does not remember. A client that reads on needs none, a seek a few.",
+		"Looks into the log of a mirror that is not aligned, one batch each, to find the place of an offset that klink does not remember. A client that reads on needs none, a seek a few, a lookup by timestamp one. All clients together make at most 4,096 a second, one connection 512; only clients that may read the topic cause any.",
 		func(p *picture, out emit) {
 			if p.probes != nil {
 				out(float64(p.probes()))
@@ -169,6 +177,18 @@ var instruments = []instrument{
 	},
 
 	// Links and mirrors.
+	{
+		"klink.state.age", "klink_state_age_seconds", gauge, "s", nil,
+		"Time since the state topic was last known to have been read to its end. About a second; above --state-lease produces wait. Absent before the first time.",
+		func(p *picture, out emit) {
+			if p.stateAge == nil {
+				return
+			}
+			if age, ok := p.stateAge(); ok {
+				out(age.Seconds())
+			}
+		},
+	},
 	{
 		"klink.link.state", "klink_link_state", gauge, "{link}",
 		[]string{"link", "state", "error"},
@@ -244,15 +264,12 @@ var instruments = []instrument{
 		}),
 	},
 
-	perTimeline("klink.mirror.shift.offsets", "klink_mirror_shift_offsets", "Offset at the source minus offset in the log of the destination broker, at its end. 0 in all partitions: the mirror is aligned, if klink_mirror_hidden_offsets is 0 too.",
+	perTimeline("klink.mirror.shift.offsets", "klink_mirror_shift_offsets", "Offset at the source minus offset in the log of the destination broker, at its end. A mirror that is not aligned has another one than 0 in some partition, or had.",
 		func(t *timeline.Partition) int64 { return t.Shift() }),
-	perTimeline("klink.mirror.hidden.offsets", "klink_mirror_hidden_offsets", "Offsets in the log of the destination broker that are never shown: somebody wrote to the mirror around klink, or an append was doubled.",
-		func(t *timeline.Partition) (n int64) {
-			for _, r := range t.Hidden() {
-				n += r.To - r.From
-			}
-			return n
-		}),
+	perLink("klink.mirror.void.offsets", "klink_mirror_void_offsets_total", "{offset}", "Offsets in the logs of the destination brokers that were found to be void, so that clients of klink never see them: an append was doubled, came late or followed one that was refused, or somebody wrote to a mirror around klink. After a restart some may be counted again.",
+		func(c *replicator.LinkCounters) int64 { return c.VoidOffsets.Load() }),
+	perLink("klink.mirror.foreign.offsets", "klink_mirror_foreign_offsets_total", "{offset}", "Those of the void offsets that somebody else than klink wrote.",
+		func(c *replicator.LinkCounters) int64 { return c.ForeignOffsets.Load() }),
 	perLink("klink.mirror.records.lost", "klink_mirror_records_lost_total", "{offset}", "Offsets that the source deleted, by retention or DeleteRecords, before they were mirrored. The mirrors went on behind them.",
 		func(c *replicator.LinkCounters) int64 { return c.LostRecords.Load() }),
 
@@ -289,6 +306,14 @@ var instruments = []instrument{
 		func(c *replicator.LinkCounters) int64 { return c.AppendedBatches.Load() }),
 	perLink("klink.link.append.records", "klink_link_append_records_total", "{record}", "Records whose append the destination has confirmed.",
 		func(c *replicator.LinkCounters) int64 { return c.AppendedRecords.Load() }),
+	perLink("klink.link.join.batches", "klink_link_join_batches_total", "{batch}", "Record batches of the source that were appended together with others, as one batch: they had queued up behind an append. See append.join.below.",
+		func(c *replicator.LinkCounters) int64 { return c.JoinedBatches.Load() }),
+	perLink("klink.link.join.io", "klink_link_join_io_bytes_total", "By", "Bytes of those batches as the source had them.",
+		func(c *replicator.LinkCounters) int64 { return c.JoinedBytes.Load() }),
+	perLink("klink.link.join.made", "klink_link_join_made_total", "{batch}", "Record batches that they were joined to.",
+		func(c *replicator.LinkCounters) int64 { return c.JoinedInto.Load() }),
+	perLink("klink.link.join.made.io", "klink_link_join_made_io_bytes_total", "By", "Bytes of the batches that they were joined to.",
+		func(c *replicator.LinkCounters) int64 { return c.JoinedIntoBytes.Load() }),
 	perLink("klink.link.append.settled", "klink_link_append_settled_total", "{append}", "Appends with an unknown result, after which klink read the log back to see what it holds.",
 		func(c *replicator.LinkCounters) int64 { return c.Settled.Load() }),
 	{

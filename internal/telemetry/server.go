@@ -24,11 +24,33 @@ type ServerConfig struct {
 	Logger *slog.Logger
 }
 
+// How long a client may take to send a request, to take the answer, and to ask again. A profile takes as long as it is asked
+// to, so that answers to /debug/pprof/ have more.
+const (
+	headTime    = 5 * time.Second
+	requestTime = 10 * time.Second
+	answerTime  = 30 * time.Second
+	profileTime = 10 * time.Minute
+	idleTime    = 2 * time.Minute
+	// maxScrapes is how many answers of /metrics are made at a time.
+	maxScrapes = 4
+)
+
+// within gives a handler's answer so long to be written.
+func within(d time.Duration, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// http.Server.WriteTimeout would be one for all, and pprof refuses profiles that are longer.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d))
+		h.ServeHTTP(w, r)
+	})
+}
+
 // Server answers /metrics, /healthz (200 while the process runs) and /readyz (503 with the reason until clients are
 // served).
 type Server struct {
 	listener net.Listener
 	http     http.Server
+	limit    limit
 	done     chan struct{}
 }
 
@@ -39,7 +61,9 @@ func Serve(cfg ServerConfig) (*Server, error) {
 		return nil, fmt.Errorf("listen for metrics and health: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Meter.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.HTTPErrorOnError}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(cfg.Meter.registry, promhttp.HandlerOpts{
+		ErrorHandling: promhttp.HTTPErrorOnError, MaxRequestsInFlight: maxScrapes,
+	}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := cfg.Ready(); err != nil {
@@ -48,17 +72,22 @@ func Serve(cfg ServerConfig) (*Server, error) {
 		}
 		answer(w, http.StatusOK, "ready")
 	})
+	all := http.NewServeMux()
+	all.Handle("/", within(answerTime, mux))
 	if cfg.PProf {
-		mux.HandleFunc("/debug/pprof/", pprof.Index)
-		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+		profiles := http.NewServeMux()
+		profiles.HandleFunc("/debug/pprof/", pprof.Index)
+		profiles.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		profiles.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		profiles.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		profiles.HandleFunc("/debug/pprof/trace", pprof.Trace)
+		all.Handle("/debug/pprof/", within(profileTime, profiles))
 	}
-	s := &Server{listener: listener, done: make(chan struct{}), http: http.Server{
-		Handler: mux, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10,
+	s := &Server{listener: listener, done: make(chan struct{}), limit: limit{most: maxConnections}, http: http.Server{
+		Handler: all, ReadHeaderTimeout: headTime, ReadTimeout: requestTime, IdleTimeout: idleTime, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 	}}
+	s.http.ConnState = s.limit.state
 	go func() {
 		defer close(s.done)
 		if err := s.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {

@@ -35,15 +35,19 @@ func testSources() Sources {
 	counters.FetchedBytes.Store(1000)
 	counters.AppendedRecords.Store(11)
 	counters.LostRecords.Store(12)
+	counters.VoidOffsets.Store(13)
+	counters.ForeignOffsets.Store(14)
+	counters.JoinedBatches.Store(15)
+	counters.JoinedBytes.Store(1600)
+	counters.JoinedInto.Store(2)
+	counters.JoinedIntoBytes.Store(1200)
 	shifted := timeline.New(0, 7, 7)
-	if err := shifted.Hide(3, 5); err != nil {
-		panic(err)
-	}
 	return Sources{
 		Proxy:            stats,
 		RejectedProduces: func() int64 { return 2 },
 		VoidedBatches:    func() int64 { return 6 },
 		Probes:           func() int64 { return 8 },
+		StateAge:         func() (time.Duration, bool) { return 1500 * time.Millisecond, true },
 		Replicator: func() replicator.Stats {
 			return replicator.Stats{
 				Links: map[string]*replicator.LinkCounters{"east": counters},
@@ -110,6 +114,7 @@ func TestMetrics(t *testing.T) {
 		`klink_proxy_produce_rejected_total 2`,
 		`klink_proxy_batches_voided_total 6`,
 		`klink_proxy_probes_total 8`,
+		`klink_state_age_seconds 1.5`,
 		`klink_link_state{error="TIMEOUT_ERROR",link="east",state="UNAVAILABLE"} 1`,
 		`klink_link_task_state{link="east",state="IN_ERROR",task="TopicConfigsSync"} 1`,
 		`klink_link_task_state{link="east",state="ACTIVE",task="Never"} 1`,
@@ -121,15 +126,19 @@ func TestMetrics(t *testing.T) {
 		`klink_mirror_lag_time_seconds{link="east",partition="0",topic="t"} 1.5`,
 		`klink_mirror_lag_time_seconds{link="east",partition="1",topic="t"} 0`,
 		`klink_mirror_shift_offsets{link="east",partition="0",topic="t"} 0`,
-		`klink_mirror_shift_offsets{link="east",partition="1",topic="t"} 5`,
-		`klink_mirror_hidden_offsets{link="east",partition="0",topic="t"} 0`,
-		`klink_mirror_hidden_offsets{link="east",partition="1",topic="t"} 2`,
+		`klink_mirror_shift_offsets{link="east",partition="1",topic="t"} 7`,
+		`klink_mirror_void_offsets_total{link="east"} 13`,
+		`klink_mirror_foreign_offsets_total{link="east"} 14`,
 		`klink_mirror_records_lost_total{link="east"} 12`,
 		`klink_task_partitions{link="east",state="running"} 2`,
 		`klink_task_partitions{link="east",state="resuming"} 1`,
 		`klink_link_fetch_requests_total{link="east"} 7`,
 		`klink_link_fetch_io_bytes_total{link="east"} 1000`,
 		`klink_link_append_records_total{link="east"} 11`,
+		`klink_link_join_batches_total{link="east"} 15`,
+		`klink_link_join_io_bytes_total{link="east"} 1600`,
+		`klink_link_join_made_total{link="east"} 2`,
+		`klink_link_join_made_io_bytes_total{link="east"} 1200`,
 		`klink_replicator_produces_total 6`,
 		`klink_replicator_memory_bytes{kind="buffered"} 10`,
 		`klink_replicator_memory_bytes{kind="budget"} 30`,

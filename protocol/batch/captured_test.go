@@ -113,7 +113,9 @@ func TestStampedAndRestoredLogReadsAsTheSource(t *testing.T) {
 				}
 				logical, source := b.BaseOffset(), append(Header(nil), b...)
 				require.NoError(t, Stamp(b, logical, source.LeaderEpoch()))
+				SetPlace(b, physical)
 				appendAt(t, b, physical)
+				require.True(t, Counts(b))
 				physical = b.NextOffset()
 
 				gotLogical, flags, epoch, ok := ReadStamp(b)

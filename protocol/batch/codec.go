@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -21,6 +20,10 @@ const (
 	codecZstd
 )
 
+// MaxInflated is how many bytes a batch may have when it is decompressed, wherever klink does that. Brokers take requests of
+// at most 100 MiB (socket.request.max.bytes), so that larger ones were made to be.
+const MaxInflated = 128 << 20
+
 // codecs are the compressors and decompressors of a Recoder, made when first needed.
 type codecs struct {
 	gzipReader *gzip.Reader
@@ -30,6 +33,38 @@ type codecs struct {
 		gzip *gzip.Writer
 		lz4  *lz4.Writer
 		zstd *zstd.Encoder
+	}
+	// account is told before a buffer for decompressed bytes becomes large; nil = nobody is. See Recoder.Account.
+	account   func(delta int64)
+	accounted int64
+}
+
+// grow makes room for n bytes behind b, which all that is decompressed goes through.
+func (c *codecs) grow(b []byte, n int) []byte {
+	if cap(b)-len(b) >= n {
+		return b
+	}
+	size := max(len(b)+n, cap(b)+cap(b)/2, 512)
+	c.reserve(size)
+	grown := make([]byte, len(b), size)
+	copy(grown, b)
+	return grown
+}
+
+// reserve accounts for a buffer of this size, unless it is small. What was decompressed is there twice: as it was, and as the
+// run that is made of it.
+func (c *codecs) reserve(size int) {
+	if more := 2*int64(size) - c.accounted; c.account != nil && size > kept && more > 0 {
+		c.accounted += more
+		c.account(more)
+	}
+}
+
+// shrunk tells that large buffers were given back.
+func (c *codecs) shrunk() {
+	if c.accounted > 0 {
+		c.account(-c.accounted)
+		c.accounted = 0
 	}
 }
 
@@ -46,7 +81,7 @@ func (c *codecs) decompress(dst, src []byte, codec int8, limit int) ([]byte, err
 	case codecGzip:
 		dst, err = c.gunzip(dst, src, limit)
 	case codecSnappy:
-		dst, err = unsnappy(dst, src, limit)
+		dst, err = c.unsnappy(dst, src, limit)
 	case codecLZ4:
 		dst, err = c.unlz4(dst, bytes.NewReader(src), limit)
 	case codecZstd:
@@ -69,7 +104,7 @@ func (c *codecs) gunzip(dst, src []byte, limit int) ([]byte, error) {
 	if err := c.gzipReader.Reset(bytes.NewReader(src)); err != nil {
 		return dst, err
 	}
-	return readAll(dst, c.gzipReader, limit)
+	return c.readAll(dst, c.gzipReader, limit)
 }
 
 func (c *codecs) unlz4(dst []byte, src io.Reader, limit int) ([]byte, error) {
@@ -78,15 +113,15 @@ func (c *codecs) unlz4(dst []byte, src io.Reader, limit int) ([]byte, error) {
 	} else {
 		c.lz4Reader.Reset(src)
 	}
-	return readAll(dst, c.lz4Reader, limit)
+	return c.readAll(dst, c.lz4Reader, limit)
 }
 
 // readAll appends what r has, but not more than limit bytes.
-func readAll(dst []byte, r io.Reader, limit int) ([]byte, error) {
+func (c *codecs) readAll(dst []byte, r io.Reader, limit int) ([]byte, error) {
 	start := len(dst)
 	for {
 		if len(dst) == cap(dst) {
-			dst = slices.Grow(dst, max(512, len(dst)/2))
+			dst = c.grow(dst, min(max(512, len(dst)/2), limit+1))
 		}
 		n, err := r.Read(dst[len(dst):min(cap(dst), start+limit+1)])
 		dst = dst[:len(dst)+n]
@@ -105,13 +140,14 @@ func readAll(dst []byte, r io.Reader, limit int) ([]byte, error) {
 const zstdBlock = 128 << 10
 
 // zstdWindow is the largest window that zstd's levels choose. The decoder refuses frames whose window is above its memory
-// limit, even if what they hold is little, so that cannot be less.
+// limit, even if what they hold is little, so that cannot be less. It needs no memory for the window: that is what it has
+// decompressed already.
 const zstdWindow = 128 << 20
 
 func (c *codecs) unzstd(dst, src []byte, limit int) ([]byte, error) {
 	if c.zstdReader == nil {
 		var err error
-		c.zstdReader, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1),
+		c.zstdReader, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 			zstd.WithDecoderMaxMemory(uint64(max(limit, zstdWindow))))
 		if err != nil {
 			return dst, err
@@ -122,18 +158,64 @@ func (c *codecs) unzstd(dst, src []byte, limit int) ([]byte, error) {
 	if err := h.Decode(src); err != nil {
 		return dst, err
 	}
+	room := min(limit, 4*len(src))
 	switch {
 	case h.HasFCS && h.FrameContentSize/zstdBlock > uint64(len(src)/3):
 		return dst, fmt.Errorf("%d bytes cannot hold %d", len(src), h.FrameContentSize)
 	case h.HasFCS && h.FrameContentSize > uint64(limit):
 		return dst, errTooLarge(limit)
+	case h.HasFCS:
+		room = int(h.FrameContentSize)
 	}
+	c.reserve(len(dst) + min(zstdBound(src), max(limit, zstdWindow)))
 	start := len(dst)
-	dst, err := c.zstdReader.DecodeAll(src, dst)
+	dst, err := c.zstdReader.DecodeAll(src, c.grow(dst, room))
 	if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) || err == nil && len(dst)-start > limit {
 		err = errTooLarge(limit)
 	}
 	return dst, err
+}
+
+// zstdBound is how many bytes src can be when it is decompressed, by its blocks (RFC 8878, section 3.1.1). Where src is not
+// well formed that is enough up to where the decoder stops.
+func zstdBound(src []byte) (bound int) {
+	for len(src) > 0 {
+		var h zstd.Header
+		if h.Decode(src) != nil {
+			return bound
+		}
+		if h.Skippable {
+			if skip := uint64(h.HeaderSize) + uint64(h.SkippableSize); skip < uint64(len(src)) {
+				src = src[skip:]
+				continue
+			}
+			return bound
+		}
+		src = src[min(h.HeaderSize, len(src)):]
+		for last := false; !last; {
+			if len(src) < 3 {
+				return bound
+			}
+			head := int(src[0]) | int(src[1])<<8 | int(src[2])<<16
+			src = src[3:]
+			last = head&1 != 0
+			size, kind := head>>3, head>>1&3
+			switch kind {
+			case 0: // as it is
+				bound += size
+			case 1: // one byte, repeated
+				bound += size
+				size = 1
+			default:
+				bound += zstdBlock
+			}
+			src = src[min(size, len(src)):]
+		}
+		if h.HasCheckSum {
+			src = src[min(4, len(src)):]
+		}
+	}
+	return bound
 }
 
 // compress appends src, compressed. If that makes dst longer than target, it tries harder.

@@ -25,6 +25,7 @@ import (
 // ErrTooLarge or ErrUnsupported; nothing was emitted then of the message at n.
 func (r *Recoder) Convert(records []byte, from int64, emit func(Header) error) (n int, next int64, err error) {
 	defer r.tidy()
+	r.codecs.account = r.Account
 	for next = from; ; {
 		size, old, err := peekMessage(records[n:])
 		if err != nil {

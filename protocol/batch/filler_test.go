@@ -26,7 +26,10 @@ func TestFiller(t *testing.T) {
 		require.True(t, ok)
 		require.Equal(t, int64(base), logical)
 		require.Equal(t, FlagFiller, flags)
-		require.Zero(t, epoch)
+		require.Equal(t, int32(-1), epoch, "no leader of the source wrote it")
+		require.False(t, Counts(b))
+		b.SetBaseOffset(base)
+		require.True(t, Counts(b))
 
 		raw := decompressed(t, codecZstd, b[HeaderSize:])
 		for i := range count {

@@ -40,8 +40,8 @@ func FuzzWalk(f *testing.F) {
 	})
 }
 
-// FuzzStamp: whatever the bytes, checking, stamping and restoring neither panic nor make a right checksum of a wrong one or
-// the other way round, nor change the length or the records.
+// FuzzStamp: whatever the bytes, checking, stamping, placing and restoring neither panic nor make a
+// right checksum of a wrong one or the other way round, nor change the length or the records.
 func FuzzStamp(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -59,6 +59,10 @@ func FuzzStamp(f *testing.F) {
 		}
 		if VerifyCRC(b) != right {
 			t.Fatalf("checksum right: %t before, %t after the stamp", right, !right)
+		}
+		SetPlace(b, 11)
+		if VerifyCRC(b) != right {
+			t.Fatalf("checksum right: %t before, %t after the place", right, !right)
 		}
 		if at, _, _, ok := ReadStamp(b); !ok || at != 7 {
 			t.Fatalf("stamp %d, %t", at, ok)

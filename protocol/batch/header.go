@@ -120,10 +120,11 @@ func (h Header) MaxTimestamp() int64 { return h.int64(atMaxTimestamp) }
 // ProducerID is the id of an idempotent producer (>= 0), -1 for none, or a stamp (<= -2).
 func (h Header) ProducerID() int64 { return h.int64(atProducerID) }
 
-// ProducerEpoch is the producer's epoch, or the flags of a stamp.
+// ProducerEpoch is the producer's epoch, or the flags and a part of the place of a stamp.
 func (h Header) ProducerEpoch() int16 { return h.int16(atProducerEpoch) }
 
-// BaseSequence is the producer's sequence number of the first record, or the source's leader epoch in a stamp.
+// BaseSequence is the producer's sequence number of the first record, or the rest of a stamp: see
+// Stamp.
 func (h Header) BaseSequence() int32 { return h.int32(atBaseSequence) }
 
 // Count is how many records the batch holds.

@@ -6,7 +6,7 @@ import (
 )
 
 // MaxRecodedSize is the largest MaxSize of a Recoder, and its default, in bytes.
-const MaxRecodedSize = 512 << 20
+const MaxRecodedSize = MaxInflated
 
 // Recoder makes v2 batches that a stock broker takes of what it does not take: batches thinned by compaction (Runs), and
 // message formats v0 and v1 (Convert). Records are decompressed and compressed again; everything else in klink leaves
@@ -25,8 +25,13 @@ const MaxRecodedSize = 512 << 20
 // several goroutines at once.
 type Recoder struct {
 	// MaxSize bounds the decompressed size of a batch in bytes, and so the memory that a hostile one costs (with zstd it can
-	// cost 128 MiB in passing, whatever the limit). 0, or more than MaxRecodedSize, is MaxRecodedSize. Not to be changed after the first use.
+	// cost 128 MiB in passing, whatever the limit). 0, or more than MaxRecodedSize, is MaxRecodedSize. Not to be changed after
+	// the first use.
 	MaxSize int
+	// Account is told of the memory in bytes that a large batch takes: more before it is taken, and all of it, as a negative
+	// number, before Runs or Convert returns. It may wait. Batches that fit into what a Recoder keeps are not told of. Optional;
+	// not to be changed after the first use.
+	Account func(delta int64)
 
 	codecs codecs
 	raw    []byte // the source's records, decompressed
@@ -51,6 +56,7 @@ func (r *Recoder) tidy() {
 			*b = nil
 		}
 	}
+	r.codecs.shrunk()
 }
 
 // run is a dense run in the making. The records are in Recoder.plain.

@@ -38,6 +38,7 @@ func (r *Recoder) Runs(b []byte, from int64, emit func(Header) error) error {
 		return nil
 	}
 	defer r.tidy()
+	r.codecs.account = r.Account
 	records, err := r.records(h)
 	if err != nil {
 		return fmt.Errorf("batch at offset %d: %w", h.BaseOffset(), err)

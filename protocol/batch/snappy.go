@@ -21,39 +21,69 @@ const snappyExpansion = 22
 var errSnappy = errors.New("malformed snappy")
 
 // unsnappy appends the decompressed src, with or without snappy-java's framing.
-func unsnappy(dst, src []byte, limit int) ([]byte, error) {
-	if len(src) < len(xerialHeader) || string(src[:len(xerialMagic)]) != xerialMagic {
-		return unsnappyBlock(dst, src, limit)
-	}
-	start := len(dst)
-	for src = src[len(xerialHeader):]; len(src) > 0; {
-		if len(src) < 4 {
-			return dst, errSnappy
-		}
-		size := binary.BigEndian.Uint32(src)
-		src = src[4:]
-		if uint64(size) > uint64(len(src)) {
-			return dst, errSnappy
-		}
-		var err error
-		if dst, err = unsnappyBlock(dst, src[:size], limit-(len(dst)-start)); err != nil {
+func (c *codecs) unsnappy(dst, src []byte, limit int) ([]byte, error) {
+	// The sizes first: they say how much room is needed, and a hostile one is refused before anything is decompressed.
+	total := 0
+	for rest := (snappyBlocks{}).of(src); rest.left(); {
+		_, size, err := rest.next()
+		if err != nil {
 			return dst, err
 		}
-		src = src[size:]
+		if total += size; total > limit {
+			return dst, errTooLarge(limit)
+		}
+	}
+	dst = c.grow(dst, total)
+	for rest := (snappyBlocks{}).of(src); rest.left(); {
+		block, size, err := rest.next()
+		if err != nil {
+			return dst, err
+		}
+		if dst, err = unsnappyBlock(dst, block, size); err != nil {
+			return dst, err
+		}
 	}
 	return dst, nil
 }
 
-func unsnappyBlock(dst, block []byte, limit int) ([]byte, error) {
-	size, err := s2.DecodedLen(block)
-	switch {
-	case err != nil:
-		return dst, err
-	case size > snappyExpansion*len(block):
-		return dst, errSnappy
-	case size > limit:
-		return dst, errTooLarge(limit)
+// snappyBlocks are the blocks of what is compressed by snappy: one, or those of snappy-java.
+type snappyBlocks struct {
+	rest   []byte
+	framed bool
+}
+
+func (snappyBlocks) of(src []byte) snappyBlocks {
+	if len(src) < len(xerialHeader) || string(src[:len(xerialMagic)]) != xerialMagic {
+		return snappyBlocks{rest: src}
 	}
+	return snappyBlocks{rest: src[len(xerialHeader):], framed: true}
+}
+
+func (s *snappyBlocks) left() bool { return len(s.rest) > 0 }
+
+// next is a block, and how long it is decompressed: no longer than it can be.
+func (s *snappyBlocks) next() (block []byte, size int, err error) {
+	block, s.rest = s.rest, nil
+	if s.framed {
+		if len(block) < 4 {
+			return nil, 0, errSnappy
+		}
+		n := binary.BigEndian.Uint32(block)
+		block = block[4:]
+		if uint64(n) > uint64(len(block)) {
+			return nil, 0, errSnappy
+		}
+		block, s.rest = block[:n], block[n:]
+	}
+	size, err = s2.DecodedLen(block)
+	if err == nil && size > snappyExpansion*len(block) {
+		err = errSnappy
+	}
+	return block, size, err
+}
+
+// unsnappyBlock appends a block that is size bytes long when decompressed.
+func unsnappyBlock(dst, block []byte, size int) ([]byte, error) {
 	dst, room := extend(dst, size)
 	out, err := s2.Decode(room, block)
 	if err == nil && len(out) != size {

@@ -13,11 +13,14 @@ import (
 //	attributes            transactional and delete-horizon bits cleared, codec and timestamp type kept
 //	baseTimestamp         the maximal timestamp, the time of the append, if the timestamp type was LogAppendTime: see below
 //	producerId            -2 - logicalBase
-//	producerEpoch         flags: bit 0 = the timestamp type was LogAppendTime
-//	baseSequence          leaderEpoch, that of the source's leader; 0 if it is unknown (< 0)
+//	producerEpoch         bit 0 = the timestamp type was LogAppendTime, bit 1 = FlagFiller, bits 2-14 = bits 0-12 of the place
+//	baseSequence          bits 0-19 = leaderEpoch, that of the source's leader; all ones if it is unknown (< 0) or too
+//	                      large; bits 20-30 = bits 13-23 of the place
 //	crc                   corrected by the difference, so that damage to the records is still found
 //
-// Epoch and sequence are >= 0 because log compaction fails on a batch otherwise.
+// The place is the low 24 bits of the physical base offset at which the append has to land: see
+// SetPlace and Counts. Stamp makes it 0. Epoch and sequence are >= 0 because log compaction fails
+// on a batch otherwise.
 //
 // With LogAppendTime all records of a batch have the time of the append, and clients do not look at the records' own. A
 // destination with CreateTime does, when it looks for a record by timestamp: the first record of a batch has the base
@@ -47,14 +50,44 @@ func writeStamp(h Header, logicalBase int64, leaderEpoch int32) {
 		binary.BigEndian.PutUint64(h[atBaseTimestamp:], uint64(h.MaxTimestamp()))
 	}
 	h.setAttributes(attributes &^ (bitTransactional | bitDeleteHorizon))
-	binary.BigEndian.PutUint64(h[atProducerID:], uint64(firstStampedID-logicalBase))
-	binary.BigEndian.PutUint16(h[atProducerEpoch:], uint16(flags))
-	binary.BigEndian.PutUint32(h[atBaseSequence:], uint32(max(leaderEpoch, 0)))
+	if leaderEpoch < 0 || leaderEpoch > unknownEpoch {
+		leaderEpoch = unknownEpoch
+	}
+	h.setStamp(logicalBase, flags, leaderEpoch, 0)
 }
 
-// ReadStamp reads what Stamp wrote: the logical base offset, the flags, and the source's leader epoch (0 may be unknown). ok
-// is false for a batch without a stamp, which somebody else than klink wrote, and for fewer than HeaderSize bytes. The
-// header suffices.
+// How a stamp is laid out: see Stamp. The place has 24 bits, 13 of them in the epoch, and 11 in the
+// sequence.
+const (
+	flagsMask    int16 = 1<<placeShift - 1
+	placeShift         = 2
+	placeLowBits       = 13
+	placeMask          = 1<<24 - 1
+	epochBits          = 20
+	unknownEpoch int32 = 1<<epochBits - 1
+)
+
+// setStamp writes the stamp, where the checksum covers it. leaderEpoch is in its range.
+func (h Header) setStamp(logicalBase int64, flags int16, leaderEpoch int32, physical int64) {
+	place := uint32(physical & placeMask)
+	binary.BigEndian.PutUint64(h[atProducerID:], uint64(firstStampedID-logicalBase))
+	binary.BigEndian.PutUint16(h[atProducerEpoch:], uint16(flags)|uint16(place&(1<<placeLowBits-1))<<placeShift)
+	binary.BigEndian.PutUint32(h[atBaseSequence:], uint32(leaderEpoch)|place>>placeLowBits<<epochBits)
+}
+
+// SetPlace says at which physical base offset b, a batch that Stamp or Filler made, has to land. It
+// corrects the checksum by the difference, does not look at the records, and may be called again,
+// as the end of the log may have moved before the batch is sent.
+func SetPlace(b []byte, physical int64) {
+	patchCRC(Header(b), func(h Header) {
+		h.setStamp(firstStampedID-h.ProducerID(), h.ProducerEpoch()&flagsMask, h.BaseSequence()&unknownEpoch, physical)
+	})
+}
+
+// ReadStamp reads what Stamp wrote: the logical base offset, the flags, and the source's leader
+// epoch (-1 = unknown). ok is false for a batch without a stamp, which somebody else than klink
+// wrote, and for fewer than HeaderSize bytes. The header suffices. A stamp alone does not make the
+// batch one of the mirror: see Counts.
 func ReadStamp(b []byte) (logicalBase int64, flags int16, leaderEpoch int32, ok bool) {
 	if len(b) < HeaderSize {
 		return 0, 0, 0, false
@@ -64,7 +97,34 @@ func ReadStamp(b []byte) (logicalBase int64, flags int16, leaderEpoch int32, ok 
 	if h.Magic() != 2 || id > firstStampedID {
 		return 0, 0, 0, false
 	}
-	return firstStampedID - id, h.ProducerEpoch(), h.BaseSequence(), true
+	epoch := h.BaseSequence() & unknownEpoch
+	if epoch == unknownEpoch {
+		epoch = -1
+	}
+	return firstStampedID - id, h.ProducerEpoch() & flagsMask, epoch, true
+}
+
+// Counts says whether b, a batch as it stands in the log of a mirror, is one of the mirror: it is
+// stamped, and stands at its place. Every other one is void, for whoever reads it: somebody else
+// wrote it, or it is an append that was doubled, came late, or follows one that was refused.
+// Nothing but the header decides, so that all readers agree, at any time. Fillers count too.
+//
+// A marker (a control batch, which the broker made) has no place in its stamp. It is written only
+// where the offset is the same at the source and here, and counts if it stands there.
+//
+// A batch that is off by a multiple of 2^24 offsets would count: an owner never has as many on
+// their way.
+func Counts(b []byte) bool {
+	logical, _, _, ok := ReadStamp(b)
+	if !ok {
+		return false
+	}
+	h := Header(b)
+	if h.Control() {
+		return h.BaseOffset() == logical
+	}
+	place := int64(h.ProducerEpoch()>>placeShift) | int64(h.BaseSequence()>>epochBits)<<placeLowBits
+	return h.BaseOffset() >= 0 && place == h.BaseOffset()&placeMask
 }
 
 // FromAppendTime is true for a stamped batch whose records have the time of the append: the maximal timestamp.

@@ -124,6 +124,7 @@ func TestStampBytes(t *testing.T) {
 	// Every field of the header by its bytes, so that a mistake in an offset cannot hide in both writing and reading.
 	b := newBatch(100, bitLogAppendTime|bitTransactional|bitDeleteHorizon|4, 2, nil)
 	require.NoError(t, Stamp(b, 100, 7))
+	SetPlace(b, 0x5_fedc_ba98) // of which 0xdcba98 counts: 0x6e5 and 0x1a98
 	want := []byte{
 		0, 0, 0, 0, 0, 0, 0, 0, // base offset
 		0, 0, 0, 49, // length
@@ -135,8 +136,8 @@ func TestStampBytes(t *testing.T) {
 		0, 0, 0x01, 0x8b, 0xcf, 0xe5, 0x6b, 0xe7, // base timestamp: the time of the append too
 		0, 0, 0x01, 0x8b, 0xcf, 0xe5, 0x6b, 0xe7, // max timestamp
 		0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x9a, // -102
-		0, 1, // flags
-		0, 0, 0, 7, // source leader epoch
+		0x1a98 >> 6, 0x1a98<<2&0xff | 1, // the place and the flag
+		0x6e5 >> 4, 0x6e5 << 4 & 0xff, 0, 7, // the place and the source's leader epoch
 		0, 0, 0, 2, // count
 	}
 	require.Equal(t, want, b)
@@ -158,7 +159,69 @@ func TestStampLimits(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, int64(maxLogicalBase), logical)
 	require.Zero(t, flags)
-	require.Zero(t, epoch, "an unknown epoch is 0: compaction fails on a negative sequence")
+	require.Equal(t, int32(-1), epoch)
+	require.Equal(t, int32(1<<20-1), Header(b).BaseSequence(), "compaction fails on a negative sequence")
+	for given, want := range map[int32]int32{math.MinInt32: -1, 0: 0, 1<<20 - 2: 1<<20 - 2, 1<<20 - 1: -1, 1 << 20: -1, math.MaxInt32: -1} {
+		require.NoError(t, Stamp(b, 5, given))
+		SetPlace(b, -1)
+		_, _, epoch, _ = ReadStamp(b)
+		require.Equal(t, want, epoch, "leader epoch %d", given)
+		require.GreaterOrEqual(t, Header(b).BaseSequence(), int32(0))
+		require.GreaterOrEqual(t, Header(b).ProducerEpoch(), int16(0))
+	}
+}
+
+// TestCounts: what is one of the mirror's batches, by its header and its offset alone.
+func TestCounts(t *testing.T) {
+	const place = 5<<24 | 0xdcba98
+	stamped := func(h Header) { require.NoError(t, Stamp(h, 100, 3)); SetPlace(h, place) }
+	control := func(id int64) func(Header) {
+		return func(h Header) {
+			h.setAttributes(bitControl)
+			h.setNoProducer()
+			binary.BigEndian.PutUint64(h[atProducerID:], uint64(id))
+			binary.BigEndian.PutUint16(h[atProducerEpoch:], 0)
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		change func(Header)
+		at     int64
+		want   bool
+	}{
+		{"at its place", stamped, place, true},
+		{"behind its place", stamped, place + 1, false},
+		{"before its place", stamped, place - 1, false},
+		{"2^13 offsets off", stamped, place + 1<<13, false},
+		{"2^23 offsets off", stamped, place + 1<<23, false},
+		{"2^24 offsets off, which nobody can tell", stamped, place + 1<<24, true},
+		{"no place was set", func(h Header) { require.NoError(t, Stamp(h, 100, 3)) }, 100, false},
+		{"set once more", func(h Header) { stamped(h); SetPlace(h, 7) }, 7, true},
+		{"where it was to be before", func(h Header) { stamped(h); SetPlace(h, 7) }, place, false},
+		{"a filler", func(h Header) { stamped(h); h.setStamp(100, FlagFiller, unknownEpoch, place) }, place, true},
+		{"the highest place", func(h Header) { stamped(h); SetPlace(h, 1<<24-1) }, 1<<24 - 1, true},
+		{"of no producer", func(Header) {}, place, false},
+		{"of a producer, at offset 0", func(h Header) { h.setNoProducer(); binary.BigEndian.PutUint64(h[atProducerID:], 0) }, 0, false},
+		{"of a transactional producer", func(h Header) {
+			binary.BigEndian.PutUint64(h[atProducerID:], 4000)
+			h.setAttributes(bitTransactional)
+		}, 0, false},
+		{"a negative epoch", func(h Header) { stamped(h); binary.BigEndian.PutUint16(h[atProducerEpoch:], 0x8000|0x1a98<<2) }, place, false},
+		{"a negative sequence", func(h Header) { stamped(h); binary.BigEndian.PutUint32(h[atBaseSequence:], 0xee500000) }, place, false},
+		{"a marker at its offset", control(-2 - place), place, true},
+		{"a marker elsewhere", control(-2 - place), place + 1, false},
+		{"a marker 2^24 offsets off", control(-2 - place), place + 1<<24, false},
+		{"a marker of a transaction", control(4000), 4000, false},
+		{"an old format", func(h Header) { stamped(h); h[atMagic] = 1 }, place, false},
+		{"a negative offset", func(h Header) { stamped(h); SetPlace(h, -1) }, -1, false},
+	} {
+		h := Header(newBatch(5, 0, 1, []byte("r")))
+		c.change(h)
+		h.SetBaseOffset(c.at)
+		require.Equal(t, c.want, Counts(h), c.name)
+		require.Equal(t, c.want, Counts(h[:HeaderSize]), "%s: the header suffices", c.name)
+		require.False(t, Counts(h[:HeaderSize-1]), c.name)
+	}
 }
 
 func TestReadStamp(t *testing.T) {
@@ -203,8 +266,26 @@ func TestStampRoundTrip(t *testing.T) {
 		gotLogical, flags, gotEpoch, ok := ReadStamp(b)
 		require.True(t, ok)
 		require.Equal(t, logical, gotLogical)
-		require.Equal(t, max(epoch, 0), gotEpoch)
-		require.GreaterOrEqual(t, flags, int16(0))
+		if epoch < 0 || epoch >= 1<<20-1 {
+			epoch = -1
+		}
+		require.Equal(t, epoch, gotEpoch)
+		for range 2 {
+			if Header(b).Control() {
+				break // Check refuses it
+			}
+			place := rapid.Int64Range(0, math.MaxInt64).Draw(t, "place")
+			SetPlace(b[:HeaderSize], place)
+			require.True(t, VerifyCRC(b))
+			againLogical, againFlags, againEpoch, ok := ReadStamp(b)
+			require.True(t, ok)
+			require.Equal(t, []any{logical, flags, epoch}, []any{againLogical, againFlags, againEpoch})
+			h, at := Header(b), rapid.Int64Range(0, math.MaxInt64).Draw(t, "at")
+			h.SetBaseOffset(at)
+			require.Equal(t, at%(1<<24) == place%(1<<24), Counts(b))
+			h.SetBaseOffset(place)
+			require.True(t, Counts(b))
+		}
 
 		h := Header(b)
 		h.setAttributes(h.Attributes() &^ bitLogAppendTime) // the destination's broker
@@ -226,6 +307,11 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 			b.SetBaseOffset(logical)
 			if Check(b) != nil || Stamp(b, logical, 1) != nil || !VerifyCRC(b) {
 				panic("refused")
+			}
+			SetPlace(b, logical+7)
+			b.SetBaseOffset(logical + 7)
+			if !Counts(b) {
+				panic("void")
 			}
 			if at, _, _, ok := ReadStamp(b); !ok || Restore(b, at) != nil {
 				panic("lost")

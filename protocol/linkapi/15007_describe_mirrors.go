@@ -46,7 +46,7 @@ type ConfigDrift struct {
 	MirrorValue *string
 }
 
-// DescribedPartition is one partition of a mirror. Offsets are logical but for those in Hidden; -1 = unknown.
+// DescribedPartition is one partition of a mirror. Offsets are logical; -1 = unknown.
 type DescribedPartition struct {
 	Partition              int32
 	SourceStartOffset      int64
@@ -69,16 +69,9 @@ type DescribedPartition struct {
 	// ShiftBegan is the logical offset from which on Shift was not 0; -1 = it always was.
 	ShiftBegan  int64
 	ShiftReason string // why, for people
-	// HiddenOffsets is how many physical offsets are in Hidden.
-	HiddenOffsets int64
-	Hidden        []HiddenRange
-}
-
-// HiddenRange are the physical offsets From to To-1 of batches at the destination that are never shown: klink did not write
-// them, or wrote them twice.
-type HiddenRange struct {
-	From int64
-	To   int64
+	// JoinedBatches is how many batches of the source were appended as a part of another, since an
+	// instance took the mirror over.
+	JoinedBatches int64
 }
 
 func (r *DescribeMirrorsRequest) fields(c *codec) {
@@ -104,7 +97,7 @@ func (d *DescribedMirror) fields(c *codec) {
 	c.int64(&d.StateTimeMs)
 	c.bool(&d.DirectAccess)
 	c.string(&d.DirectAccessReason)
-	structs(c, &d.Partitions, 95, (*DescribedPartition).fields)
+	structs(c, &d.Partitions, 86, (*DescribedPartition).fields)
 	structs(c, &d.ConfigDrift, 3, (*ConfigDrift).fields)
 }
 
@@ -128,13 +121,7 @@ func (d *DescribedPartition) fields(c *codec) {
 	c.int64(&d.Shift)
 	c.int64(&d.ShiftBegan)
 	c.string(&d.ShiftReason)
-	c.int64(&d.HiddenOffsets)
-	structs(c, &d.Hidden, 16, (*HiddenRange).fields)
-}
-
-func (h *HiddenRange) fields(c *codec) {
-	c.int64(&h.From)
-	c.int64(&h.To)
+	c.int64(&d.JoinedBatches)
 }
 
 // Key implements kmsg.Request.

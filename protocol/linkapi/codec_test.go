@@ -50,7 +50,7 @@ func samples() []message {
 			Partitions: []DescribedPartition{{
 				Partition: 16, SourceStartOffset: 22, SourceEndOffset: 17, SourceLastStableOffset: 23, MirrorStartOffset: 24,
 				MirrorEndOffset: 18, Lag: 19, LagMs: 31, LastFetchTimeMs: 20, Aligned: true, Shift: -21, ShiftBegan: 25, ShiftReason: "policy",
-				HiddenOffsets: 26, Hidden: []HiddenRange{{From: 27, To: 28}, {From: 29, To: 30}},
+				JoinedBatches: 26,
 			}},
 			ConfigDrift: []ConfigDrift{{Name: "min.insync.replicas", SourceValue: ptr("2"), MirrorValue: ptr("")}, {Name: "null"}},
 		}}},

@@ -6,7 +6,7 @@ import "testing"
 // still knows what is in the log for sure.
 func TestDisown(t *testing.T) {
 	p := Open(0, 100, 100)
-	p.Own(0, 100, 100)
+	p.Own(0, 100, 100, true)
 	p.Extend(0, 100, 10)
 	p.SetPhysicalEnd(10)
 	p.Extend(10, 120, 10) // after a hole; not confirmed
@@ -34,7 +34,7 @@ func TestDisown(t *testing.T) {
 		t.Errorf("%d %v", at, ok)
 	}
 	// Back again.
-	p.Own(25, 135, 140)
+	p.Own(25, 135, 140, false)
 	if at, _, ok := p.FindPhysical(140, 0); at != 25 || !ok {
 		t.Errorf("%d %v", at, ok)
 	}
@@ -93,8 +93,8 @@ func TestOneRecordAtTheFormerEnd(t *testing.T) {
 // TestDisownEnded: a mirror that has ended has no owner.
 func TestDisownEnded(t *testing.T) {
 	p := Open(0, 0, 0)
-	p.Own(10, 12, 12)
-	p.End(10, 12)
+	p.Own(10, 12, 12, false)
+	p.End(10, 12, false)
 	p.Disown()
 	if at, _, ok := p.FindPhysical(20, 0); at != 18 || !ok || !p.Behind(10) {
 		t.Errorf("%d %v", at, ok)
@@ -105,7 +105,7 @@ func TestDisownEnded(t *testing.T) {
 func TestDisownEmpty(t *testing.T) {
 	p := Open(5, 100, 100)
 	p.Disown()
-	p.Own(5, 100, 100)
+	p.Own(5, 100, 100, true)
 	p.Disown()
 	if at, _, ok := p.FindPhysical(100, 0); at != 5 || !ok {
 		t.Errorf("%d %v", at, ok)

@@ -9,69 +9,79 @@ const ProbeEnd = math.MaxInt64
 //
 //   - Below the floor it is -1, which every broker answers with OFFSET_OUT_OF_RANGE. (In DeleteRecords -1 means something
 //     else, the high watermark; there an offset below the floor deletes nothing.)
-//   - In a hole it is the next record; between the last record and the logical end, the physical end.
+//   - In a hole it is the next record, or void batches before that; between the last record and the logical end, the
+//     physical end.
 //   - The floor, while the log has not reached it yet, is the physical end; an offset between the floor and the first
 //     record ever is that record.
 //   - Beyond the end it is -1, unless a reader was shown the record before it (invariant 7), or, where all that will come has the same shift, beyond the physical end.
 //
-// If ok is false that is not known yet: read the batch that holds the physical offset probe (or do as ProbeEnd says), teach
-// LearnProbe what its stamp says, and ask again with tries one higher; a million holes take less than 24. physical is then
-// a lower bound of the answer: a client may be sent there if there is no way to learn more. After a ProbeEnd
-// that did not help, the offset is beyond the end.
+// If ok is false that is not known yet: read the log from the physical offset probe on (or do as
+// ProbeEnd says), teach LearnProbe what the first batch says that counts, and ask again with tries
+// one higher. If that batch begins behind probe, LearnProbe has to be told that too: what stands
+// from probe on is at or above its logical offset. So each probe halves what is open at last, and
+// any offset is found with less than 64; a million holes take less than 24. physical is meanwhile a
+// lower bound of the answer: a client may be sent there if there is no way to learn more. After a
+// ProbeEnd that did not help, the offset is beyond the end.
 func (t *Partition) FindPhysical(logical int64, tries int) (physical, probe int64, ok bool) {
 	s := t.state.Load()
-	switch {
-	case logical < s.floor || logical < 0:
+	if logical < s.floor || logical < 0 {
 		return -1, 0, true
-	case s.tip != nil && logical >= s.tip.logical:
-		return t.physicalInTip(s, logical), 0, true
-	case logical < s.start.logical:
-		return s.hidden.physical(s.hidden.visible(s.start.physical)), 0, true
 	}
-	a, b, hasB := t.around(s, logical, byLogical)
-	endV, endL := s.hidden.visible(a.physical)+a.n, a.logical+a.n
-	switch {
-	case logical <= endL:
-		return s.hidden.physical(endV - (endL - logical)), 0, true
-	case !hasB:
-		return -1, ProbeEnd, false
+	for logical = max(logical, s.start.logical); ; {
+		if s.tip != nil && logical >= s.tip.logical {
+			return t.physicalInTip(s, logical), 0, true
+		}
+		a, b, hasB := t.around(s, logical, byLogical)
+		end := a.end()
+		switch {
+		case logical < end.logical:
+			return end.physical - (end.logical - logical), 0, true
+		case hasB && b.physical == end.physical:
+			logical = b.logical // a hole; of what is known to begin behind it the last is what is looked for
+		case logical == end.logical:
+			return end.physical, 0, true
+		case !hasB:
+			return -1, ProbeEnd, false
+		default:
+			return t.between(end, b, logical, tries)
+		}
 	}
-	v := s.hidden.visible(b.physical)
-	switch {
-	case v <= endV: // a hole
-		return s.hidden.physical(v), 0, true
-	case v-endV == b.logical-endL: // one run
-		return s.hidden.physical(endV + logical - endL), 0, true
-	}
-	// The shift grows from a to b, which bounds the place from both sides.
-	low, high := max(endV, v-(b.logical-logical)), min(v, endV+logical-endL)
-	if low >= high { // above, if the shift shrinks: something is hidden that is not known to be
-		return s.hidden.physical(max(min(low, high), endV)), 0, true
-	}
-	// Of the records below the log start none is left, so that nobody who is sent there is sent too high.
-	start := s.hidden.visible(t.physStart.Load())
-	from := max(low, start)
-	switch {
-	case high < start, high == start && v == start: // deleted: out of range
-		return s.hidden.physical(low), 0, true
-	case low < start && high == start: // the first record that is left, or one before it: the batch there tells
-		return s.hidden.physical(from), s.hidden.physical(start), false
-	}
-	at := guess(from, high, endV, v, logical-endL, b.logical-endL, tries)
-	return s.hidden.physical(from), s.hidden.physical(at), false
 }
 
-// interpolations is how many probes are guessed from the distance to both neighbours. Holes are often spread evenly; where
-// they are not, halving finds the place: in w offsets with at most interpolations + log2 w probes.
-const interpolations = 3
+// between looks for a logical offset between the end of one span and the begin of another one.
+func (t *Partition) between(end, b span, logical int64, tries int) (physical, probe int64, ok bool) {
+	// Of the records below the log start none is left, so that nobody who is sent there is sent too high.
+	start := t.physStart.Load()
+	if b.physical <= start {
+		return end.physical, 0, true // deleted: out of range
+	}
+	low := max(end.physical, start)
+	return low, guess(low, end, b, logical, tries), false
+}
 
-// guess chooses what to probe in [low, high). The record that is looked for is num/den of the way from v0 to v1, if holes
-// are spread evenly.
-func guess(low, high, v0, v1, num, den int64, tries int) int64 {
+const (
+	// interpolations is how many probes are guessed from the distance to both neighbours. Holes are
+	// often spread evenly; where they are not, halving finds the place.
+	interpolations = 3
+	// denseTries is how many probes are guessed as if there were no void batch in between: then the
+	// shift only grows, which bounds the place closely. If they have not found it the whole range
+	// is halved: in w offsets with log2 w probes more.
+	denseTries = 24
+)
+
+// guess chooses what to probe, in [low, b.physical).
+func guess(low int64, end, b span, logical int64, tries int) int64 {
+	high := b.physical
+	if tries < denseTries {
+		from, to := max(low, b.physical-(b.logical-logical)), min(high-1, add(end.physical, logical-end.logical))
+		if from <= to {
+			low, high = from, to+1
+		}
+	}
 	if tries >= interpolations {
 		return low + (high-low)/2
 	}
-	at := v0 + int64(float64(v1-v0)*(float64(num)/float64(den)))
+	at := end.physical + int64(float64(b.physical-end.physical)*(float64(logical-end.logical)/float64(b.logical-end.logical)))
 	if tries > 0 {
 		// One neighbour is the last guess, and probably close. Step over the place, so that the other gets close too.
 		over := int64(math.Sqrt(float64(high - low)))
@@ -85,65 +95,84 @@ func guess(low, high, v0, v1, num, den int64, tries int) int64 {
 }
 
 func (t *Partition) physicalInTip(s *state, logical int64) int64 {
-	base := s.hidden.visible(s.tip.physical)
 	end, until := s.tip.end.Load(), max(s.tip.until.Load(), s.floor)
 	switch {
 	case end == endless:
-		p := max(s.hidden.physical(add(logical, base-s.tip.logical)), 0)
+		p := max(add(logical, s.tip.physical-s.tip.logical), 0)
 		if end := t.physEnd.Load(); p > end && logical <= until {
 			return end
 		}
 		return p
 	case logical <= end:
-		return s.hidden.physical(base + logical - s.tip.logical)
+		return s.tip.at(logical)
 	case logical <= until:
-		return s.hidden.physical(base + end - s.tip.logical)
+		return s.tip.at(end)
 	}
 	// Not announced, but there: the owner will find it.
 	switch x, ok := t.shown.load(); {
 	case ok && logical == x.logical:
 		return x.physical
 	case ok && logical < x.logical:
-		return s.hidden.physical(base + end - s.tip.logical)
+		return s.tip.at(end)
 	}
 	return -1
 }
 
-// FindLogical translates a position in the log (an offset found by timestamp, high watermark, last stable offset): to the
-// logical offset of the record there, or at the end of the log to the logical end. It is never below the floor. Negative
-// offsets (unknown) stay as they are.
+// FindLogical translates a position in the log (an offset found by timestamp, high watermark, last
+// stable offset): to the logical offset of the record there or of the next one, or at the end of
+// the log to the logical end. It is never below the floor. Negative offsets (unknown) stay as they
+// are.
 //
-// If ok is false that is not known yet: read the batch that holds the physical offset probe, teach LearnProbe what its stamp
-// says (or LearnEnd, if there is none), and ask again. logical is then a lower bound.
+// If ok is false that is not known yet: read the log from the physical offset probe on, teach
+// LearnProbe as for FindPhysical (or, if no batch counts there, what the last one says that does,
+// where that ends, and LearnEnd), and ask again. logical is then a lower bound.
 func (t *Partition) FindLogical(physical int64) (logical, probe int64, ok bool) {
+	logical, ok, _ = t.position(physical)
+	return logical, physical, ok
+}
+
+// FindRecord is FindLogical of an offset where there is a record. FindLogical may take it for the
+// end of the log, where that was when it was learned.
+func (t *Partition) FindRecord(physical int64) (logical, probe int64, ok bool) {
+	logical, ok, end := t.position(physical)
+	return logical, physical, ok && !end
+}
+
+// RecordAt is the logical offset of the record at exactly this physical offset; ok is false if it
+// is not known that there is one that counts.
+func (t *Partition) RecordAt(physical int64) (logical int64, ok bool) {
 	if physical < 0 {
-		return physical, 0, true
+		return 0, false
 	}
 	s := t.state.Load()
-	l, probe, ok, inTip := t.locate(s, physical)
-	if inTip {
+	p := t.locate(s, physical)
+	if p.inTip {
+		return p.logical, physical >= s.tip.physical && p.logical < s.tip.end.Load()
+	}
+	return p.logical, p.here
+}
+
+// position finds the logical offset of a position. end is true if that is known only if the log
+// ends there.
+func (t *Partition) position(physical int64) (logical int64, ok, end bool) {
+	if physical < 0 {
+		return physical, true, false
+	}
+	s := t.state.Load()
+	p := t.locate(s, physical)
+	if p.inTip {
 		end, until := s.tip.end.Load(), s.tip.until.Load()
 		switch {
 		case end == endless && physical == t.physEnd.Load():
-			l = max(l, until)
-		case end != endless && l >= end:
-			l = max(end, until, min(l, t.shown.logical.Load()))
+			p.logical = max(p.logical, until)
+		case end != endless && p.logical >= end:
+			p.logical = max(end, until)
+			if x, ok := t.shown.load(); ok && x.physical <= physical {
+				p.logical = max(p.logical, x.logical)
+			}
 		}
 	}
-	return max(l, s.floor), probe, ok
-}
-
-// FindRecord is FindLogical of an offset where there is a record. FindLogical may take it for the end of the log, where that
-// was when it was learned.
-func (t *Partition) FindRecord(physical int64) (logical, probe int64, ok bool) {
-	logical, probe, ok = t.FindLogical(physical)
-	s := t.state.Load()
-	at := s.hidden.visible(physical)
-	if ok && at == s.hidden.visible(t.physEnd.Load()) && (s.tip == nil || at < s.hidden.visible(s.tip.physical)) {
-		a, _, _ := t.around(s, physical, byPhysical)
-		ok = at < s.hidden.visible(a.physical)+a.n
-	}
-	return logical, probe, ok
+	return max(p.logical, s.floor), p.known, p.end
 }
 
 // FindLogStart is FindLogical of the log start. Where the source's own log start is known, and there is no record between it
@@ -152,45 +181,49 @@ func (t *Partition) FindRecord(physical int64) (logical, probe int64, ok bool) {
 func (t *Partition) FindLogStart(physical int64) (logical, probe int64, ok bool) {
 	logical, probe, ok = t.FindLogical(physical)
 	if floor := t.Floor(); !ok || logical > floor {
-		if p, _, known := t.FindPhysical(floor, 0); known && p == physical {
+		if p, _, known := t.FindPhysical(floor, 0); known && p >= physical {
 			return floor, 0, true
 		}
 	}
 	return logical, probe, ok
 }
 
-// locate finds the logical offset of the record at physical (>= 0), or a lower bound.
-func (t *Partition) locate(s *state, physical int64) (logical, probe int64, ok, inTip bool) {
-	at := s.hidden.visible(physical)
-	if s.tip != nil {
-		if v := s.hidden.visible(s.tip.physical); at >= v || s.oneRun() {
-			return add(at, s.tip.logical-v), 0, true, at >= v
+// located is what is known of a position.
+type located struct {
+	logical int64 // of the record there or the next one; a lower bound, unless known
+	known   bool
+	here    bool // there is a record at this place
+	end     bool // known only if the log ends there
+	inTip   bool
+}
+
+// locate finds the logical offset of the record at or behind a physical offset (>= 0).
+func (t *Partition) locate(s *state, asked int64) located {
+	for physical := asked; ; {
+		if s.tip != nil && (physical >= s.tip.physical || s.oneRun()) {
+			inTip := physical >= s.tip.physical
+			return located{logical: add(physical, s.tip.logical-s.tip.physical), known: true, here: !inTip, inTip: inTip}
+		}
+		if physical < s.start.physical {
+			return located{logical: physical + s.start.logical - s.start.physical, known: true}
+		}
+		a, b, hasB := t.around(s, physical, byPhysical)
+		end := a.end()
+		switch {
+		case physical < end.physical:
+			return located{logical: end.logical - (end.physical - physical), known: true, here: physical == asked}
+		case hasB && (settled(a, b) || b.physical <= t.physStart.Load()):
+			physical = b.physical // no record comes before it
+		case hasB:
+			return located{logical: end.logical}
+		default:
+			// At the end there is nothing more to learn if the record before it is known, or if
+			// none is left in the log.
+			logEnd := t.physEnd.Load()
+			known := physical == logEnd && physical == end.physical || physical <= logEnd && logEnd <= t.physStart.Load()
+			return located{logical: end.logical, known: known, end: known}
 		}
 	}
-	if v := s.hidden.visible(s.start.physical); at < v {
-		return at + s.start.logical - v, 0, true, false
-	}
-	a, b, hasB := t.around(s, physical, byPhysical)
-	endV, endL := s.hidden.visible(a.physical)+a.n, a.logical+a.n
-	low := endL + at - endV
-	switch {
-	case at < endV:
-		return low, 0, true, false
-	case !hasB:
-		// At the end there is nothing more to learn if the record before it is known, or was deleted.
-		start, end := s.hidden.visible(t.physStart.Load()), s.hidden.visible(t.physEnd.Load())
-		return low, physical, at == end && (at == endV || at <= start), false
-	}
-	v := s.hidden.visible(b.physical)
-	switch high := b.logical - (v - at); {
-	case at >= v && b.n == 0 && (s.tip == nil || b.physical != s.tip.physical):
-		return t.locate(s, b.physical) // hidden, just before a checkpoint, which may lie before a hole
-	case at >= v: // hidden, just before b
-		return b.logical, 0, true, false
-	case low >= high:
-		return min(low, b.logical), physical, low == high, false
-	}
-	return low, physical, false, false
 }
 
 // around finds what is known on both sides of an offset >= that of the start: the last span that begins at or below it, and
@@ -198,17 +231,17 @@ func (t *Partition) locate(s *state, physical int64) (logical, probe int64, ok, 
 func (t *Partition) around(s *state, offset int64, key func(span) int64) (a, b span, hasB bool) {
 	a = s.start
 	x, y, hasX, hasY := s.spans.around(offset, key)
-	if hasX && x.physical >= a.physical {
+	if hasX {
 		a = x
 	}
 	switch {
 	case hasY:
 		b, hasB = y, true
 	case s.tip != nil:
-		b, hasB = span{physical: s.tip.physical, logical: s.tip.logical}, true
+		b, hasB = s.tip.begin(), true
 	}
 	r := t.recent.Load()
-	if r == nil || offset < key(a)+a.n || hasB && s.settled(a, b) {
+	if r == nil || offset < key(a.end()) || hasB && settled(a, b) {
 		return a, b, hasB
 	}
 	for i := range r.slots {
@@ -216,7 +249,7 @@ func (t *Partition) around(s *state, offset int64, key func(span) int64) (a, b s
 			continue // most are elsewhere
 		}
 		x, ok := r.slots[i].load()
-		if !ok || !s.follows(a, x) || hasB && !s.follows(x, b) {
+		if !ok || !follows(a, x) || hasB && !follows(x, b) {
 			continue // less than what is known, or not in keeping with it
 		}
 		if key(x) <= offset {
@@ -226,16 +259,4 @@ func (t *Partition) around(s *state, offset int64, key func(span) int64) (a, b s
 		}
 	}
 	return a, b, hasB
-}
-
-// settled is true if nothing is open between two spans.
-func (s *state) settled(a, b span) bool {
-	records := s.hidden.visible(b.physical) - s.hidden.visible(a.physical) - a.n
-	return records <= 0 || records == b.logical-a.logical-a.n
-}
-
-// follows is true if b can stand behind a: both offsets and the shift have grown.
-func (s *state) follows(a, b span) bool {
-	records := s.hidden.visible(b.physical) - s.hidden.visible(a.physical) - a.n
-	return records >= 0 && b.logical-a.logical-a.n >= records
 }

@@ -21,85 +21,169 @@ func (t *Partition) show(physical, logical int64) {
 	}
 }
 
-// LearnProbe is Learn for a batch that was read on purpose; it is kept for longer than what passes. records = 0: all records
-// from physical on are at or above logical, all before it below; a checkpoint says so.
+// LearnProbe is Learn for a batch that was read on purpose; it is kept for longer than what passes.
+// records = 0: all records from physical on are at or above logical, all before it below; a
+// checkpoint says so, and so does a look into the log from physical on that has found its first
+// batch at logical.
 func (t *Partition) LearnProbe(physical, logical, records int64) {
 	t.learn(physical, logical, records, true)
+}
+
+// LearnVoid tells that the batch at the physical offsets [from, to) does not count. If it is known
+// which logical offset comes next at from, that one is looked for behind the batch from now on, so
+// that no reader is sent to it again. Otherwise that says nothing.
+func (t *Partition) LearnVoid(from, to int64) {
+	if from < 0 || to <= from {
+		return
+	}
+	s := t.state.Load()
+	switch {
+	case s.tip != nil && to > s.tip.physical:
+		t.voidInTip(from, to)
+	case from >= s.start.physical:
+		// A look from within the batch may have told more.
+		a, _, _ := t.around(s, to-1, byPhysical)
+		if end := a.end(); end.physical == from || a.n == 0 && end.physical > from {
+			t.learn(to, end.logical, 0, true)
+		}
+	}
+}
+
+// voidInTip is LearnVoid where the owner of the partition has announced records, or will: they do
+// not stand there.
+func (t *Partition) voidInTip(from, to int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := *t.state.Load()
+	if s.tip == nil || t.stopped.Load() > 0 {
+		return
+	}
+	tip, n, end := s.tip, from-s.tip.physical, s.tip.end.Load()
+	if n < 0 || n > end-tip.logical {
+		return
+	}
+	if there := t.sureInTip(tip); end != endless && n > there {
+		// Records that were announced, and that nobody has seen, may have landed elsewhere. What
+		// comes before the void batch is to be read.
+		s.tip = newTip(tip.physical, tip.logical, tip.logical+there)
+		t.state.Store(&s)
+		return
+	}
+	if n > 0 {
+		s.spans = s.spans.push(span{physical: tip.physical, logical: tip.logical, n: n})
+		t.bound(&s)
+	}
+	next := tip.logical + n
+	s.tip = newTip(to, next, next)
+	if end == endless {
+		s.tip.end.Store(endless)
+	}
+	if end == endless || end == next { // all that was announced is there, and so is the hole behind it
+		s.tip.until.Store(tip.until.Load())
+	}
+	t.state.Store(&s)
+}
+
+// sureInTip is how many of the announced records are in the log for sure: their append was
+// confirmed, or a reader was shown them.
+func (t *Partition) sureInTip(p *tip) (n int64) {
+	if end := t.physEnd.Load(); end != math.MaxInt64 {
+		n = end - p.physical
+	}
+	if x, ok := t.shown.load(); ok && p.at(x.logical) == x.physical {
+		n = max(n, x.physical-p.physical)
+	}
+	return max(0, min(n, p.end.Load()-p.logical))
 }
 
 func (t *Partition) learn(physical, logical, records int64, keep bool) {
 	if t.state.Load().oneRun() || physical < 0 || logical < 0 || records < 0 || records > math.MaxInt32 || records == 0 && !keep {
 		return
 	}
-	x := span{physical: physical, logical: logical, n: records}
-	if !t.news(t.state.Load(), x) {
+	x, ok := t.news(t.state.Load(), span{physical: physical, logical: logical, n: records})
+	if !ok {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := *t.state.Load()
-	if !t.news(&s, x) || !t.settle(&s, x) {
+	if x, ok = t.news(&s, x); !ok {
 		return
 	}
-	switch {
-	case keep:
-		s.spans = s.spans.insert(x)
-		t.bound(&s)
-		t.state.Store(&s)
-	default:
-		t.state.Store(&s)
-		r := t.recent.Load()
-		if r == nil {
-			r = &ring{}
-			t.recent.Store(r)
+	t.recent.Load().filter(func(y span) bool { return follows(x, y) || follows(y, x) })
+	if a, b, hasA, hasB := s.spans.around(x.physical, byPhysical); keep || hasA && !follows(a, x) || hasB && !follows(x, b) {
+		if x, ok = s.join(x); ok {
+			s.spans = s.spans.insert(x)
+			t.bound(&s)
+			t.state.Store(&s)
 		}
-		r.put(x)
+		return
 	}
+	r := t.recent.Load()
+	if r == nil {
+		r = &ring{}
+		t.recent.Store(r)
+	}
+	r.put(x)
 }
 
-// news is true if x lies where something is not known.
-func (t *Partition) news(s *state, x span) bool {
-	if s.tip != nil && s.hidden.visible(x.physical)+x.n > s.hidden.visible(s.tip.physical) || x.physical < s.start.physical ||
-		s.hidden.has(x.physical) {
-		return false
+// news is the part of x that lies where something may be learned, which is between the start and
+// the tip; ok is false if all of it is known.
+func (t *Partition) news(s *state, x span) (y span, ok bool) {
+	if x, ok = x.behind(s.start); !ok || s.tip != nil && !follows(x, s.tip.begin()) {
+		return x, false
 	}
-	logical, _, known, _ := t.locate(s, x.physical)
-	if x.n == 0 && x.logical > logical {
-		return true // at the end of the log, which lies behind a hole that no batch tells of
+	a, b, hasB := t.around(s, x.physical, byPhysical)
+	switch {
+	case x.physical < a.end().physical && x.shift() != a.shift():
+		return x, true
+	case x.n > 0:
+		return x, x.end().physical > a.end().physical
 	}
-	if known && x.n > 0 && s.tip == nil {
-		// Where the log ended once, a record may stand by now: what is known of that place is not known of the record.
-		a, _, _ := t.around(s, x.physical, byPhysical)
-		at := s.hidden.visible(x.physical)
-		known = at < s.hidden.visible(a.physical)+a.n || at < s.hidden.visible(t.physEnd.Load())
-	}
-	if known && x.n > 1 {
-		_, _, known, _ = t.locate(s, s.hidden.physical(s.hidden.visible(x.physical)+x.n-1))
-	}
-	return !known
+	known := x.physical < a.end().physical || x == a.end() || hasB && settled(a, b) && follows(a, x) && follows(x, b)
+	return x, !known
 }
 
-// settle makes room for x where it contradicts what was learned before: of two places of one logical offset the lower is
-// right, the other is a doubled append. It is false if x is in the wrong. The lock is held.
-func (t *Partition) settle(s *state, x span) bool {
-	if !s.follows(s.start, x) || s.tip != nil && !s.follows(x, span{physical: s.tip.physical, logical: s.tip.logical}) {
-		return false
+// behind is the part of x that is at or behind start; ok is false if there is none, or x
+// contradicts start.
+func (x span) behind(start span) (y span, ok bool) {
+	if d := start.physical - x.physical; d > 0 {
+		if d >= x.n {
+			return x, false
+		}
+		x = span{physical: start.physical, logical: x.logical + d, n: x.n - d}
 	}
-	a, _, _ := t.around(s, x.physical, byPhysical)
-	if !s.follows(a, x) {
-		return false
+	return x, x.logical >= start.logical
+}
+
+func (x span) shift() int64 { return x.logical - x.physical }
+
+// join makes room for x among the spans: what touches it in the same run becomes part of it, and
+// what contradicts it is forgotten, as the log has it otherwise. ok is false if there is nothing in
+// x that is not in one of them.
+func (s *state) join(x span) (y span, ok bool) {
+	touches := func(y *span) bool {
+		return x.shift() == y.shift() && x.physical <= y.end().physical && y.physical <= x.end().physical
 	}
-	wrong := func(y span) bool { return y.physical >= x.physical && !s.follows(x, y) }
-	t.recent.Load().filter(func(y span) bool { return !wrong(y) })
+	fits := true
 	for _, c := range s.spans {
-		for _, y := range c.all() {
-			if wrong(y) {
-				s.spans = s.spans.filter(func(y *span) bool { return !wrong(*y) })
-				return true
+		for i := range c.all() {
+			switch y := &c.a[i]; {
+			case touches(y):
+				low, high := min(x.physical, y.physical), max(x.end().physical, y.end().physical)
+				if low == y.physical && high == y.end().physical {
+					return x, false
+				}
+				x, fits = span{physical: low, logical: low + x.shift(), n: high - low}, false
+			case !follows(x, *y) && !follows(*y, x):
+				fits = false
 			}
 		}
 	}
-	return true
+	if !fits {
+		s.spans = s.spans.filter(func(y *span) bool { return !touches(y) && (follows(x, *y) || follows(*y, x)) })
+	}
+	return x, true
 }
 
 // bound keeps the number of spans bounded; the lock is held.
@@ -121,7 +205,8 @@ func (t *Partition) LearnEnd(physical int64) {
 	}
 }
 
-// LearnStart tells that there is no record below physical any more.
+// LearnStart tells that there is no record below physical any more: the log begins there, or no
+// batch before it counts.
 func (t *Partition) LearnStart(physical int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -2,17 +2,30 @@ package timeline
 
 import "math"
 
-// Own says that the log ends at physical, that the record before it, if there is one, ends at logical, that there is a hole
-// from there to until (SetLogicalEnd), and that all which follows will be announced by Extend. What was announced before and
-// lies beyond did not come about. The stamp of the last batch should be taught too (LearnProbe).
-func (t *Partition) Own(physical, logical, until int64) {
+// Own says that the log ends at physical, that the record before it, if there is one, ends at
+// logical, that there is a hole from there to until (SetLogicalEnd), and that all which follows
+// will be announced by Extend. What was announced before and was not published (SetPhysicalEnd), or
+// contradicts that, did not come about. The stamp of the last batch that counts should be taught
+// too (LearnProbe).
+//
+// straight: from the start of the timeline on every physical offset holds exactly the next logical
+// one; there is no hole, and nothing is void. Nobody can tell that from where both ends are, as
+// holes and void offsets may cancel out.
+func (t *Partition) Own(physical, logical, until int64, straight bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.physEnd.Store(physical)
 	s := *t.state.Load()
-	t.begin(&s, physical, logical, logical)
+	t.begin(&s, span{physical: physical, logical: logical}, logical, t.publishEnd(physical), straight)
 	s.tip.until.Store(until) // together: a reader who stands at until must not be out of range for a moment
 	t.state.Store(&s)
+}
+
+// publishEnd is SetPhysicalEnd. It returns the end that was published before, 0 if there was none.
+func (t *Partition) publishEnd(physical int64) (before int64) {
+	if before = t.physEnd.Swap(physical); before == math.MaxInt64 {
+		return 0
+	}
+	return before
 }
 
 // Disown takes Own back: somebody else may append from now on, so what follows the records that are in the log for sure has
@@ -28,12 +41,9 @@ func (t *Partition) Disown() {
 	tip, physEnd := s.tip, t.physEnd.Load()
 	end, until := tip.end.Load(), tip.until.Load()
 	s.tip = nil
-	if n := s.hidden.visible(physEnd) - s.hidden.visible(tip.physical); physEnd != math.MaxInt64 && n >= 0 {
+	if n := physEnd - tip.physical; physEnd != math.MaxInt64 && n >= 0 {
 		all := end != endless && n >= end-tip.logical
-		if all {
-			n = end - tip.logical
-		}
-		if n > 0 {
+		if n = min(n, end-tip.logical); n > 0 {
 			s.spans = s.spans.push(span{physical: tip.physical, logical: tip.logical, n: n})
 		}
 		if all && (until > end || n == 0) {
@@ -49,36 +59,35 @@ func (t *Partition) Disown() {
 // it is in the log. They will stand at physical, the end of the log as the owner knows it, and have the logical offsets from
 // logical on. What was announced before for physical or beyond did not come about.
 func (t *Partition) Extend(physical, logical, records int64) {
-	t.mu.Lock() // also where only the end moves: a reader may hide something, and make another tip
+	t.mu.Lock() // also where only the end moves: a reader may meet a void batch, and make another tip
 	defer t.mu.Unlock()
 	now := t.state.Load()
-	if tip := now.tip; tip != nil && tip.end.Load() == logical &&
-		now.hidden.visible(physical)-now.hidden.visible(tip.physical) == logical-tip.logical {
+	if tip := now.tip; tip != nil && tip.end.Load() == logical && tip.at(logical) == physical {
 		tip.end.Store(logical + records)
 		return
 	}
 	s := *now
-	t.begin(&s, physical, logical, logical+records)
+	t.begin(&s, span{physical: physical, logical: logical}, logical+records, physical, false)
 	t.state.Store(&s)
 }
 
+// Appended says that records stand where Extend has announced them, and that the log ends behind
+// them. A reader may have taken the announcement back meanwhile (LearnVoid).
+func (t *Partition) Appended(physical, logical, records int64) {
+	if p := t.state.Load().tip; p == nil || p.at(logical) != physical || p.end.Load() < logical+records {
+		t.Extend(physical, logical, records)
+	}
+	t.SetPhysicalEnd(physical + records)
+}
+
 // End says that the mirroring has ended: from physical, which is logical, the shift is constant for good. In a log without
-// a record that may be anywhere at or above the floor.
-func (t *Partition) End(physical, logical int64) {
+// a record that may be anywhere at or above the floor. straight is as for Own.
+func (t *Partition) End(physical, logical int64, straight bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.physEnd.Store(physical)
 	t.stopped.Store(physical + 1)
 	s := *t.state.Load()
-	// What a reader has met beyond may have been written after the end.
-	var h hidden
-	for _, r := range s.hidden {
-		if r.from < physical {
-			h = h.with(r.from, min(r.to, physical))
-		}
-	}
-	s.hidden = h
-	t.begin(&s, physical, logical, endless)
+	t.begin(&s, span{physical: physical, logical: logical}, endless, t.publishEnd(physical), straight)
 	t.state.Store(&s)
 }
 
@@ -92,9 +101,9 @@ func (t *Partition) Restart(physical, logical, floor int64) {
 // restart is Restart; the lock is held.
 func (t *Partition) restart(physical, logical, floor int64) {
 	t.shown.store(span{})
-	s := &state{start: span{physical: physical, logical: logical}, floor: floor, hidden: t.state.Load().hidden}
+	s := &state{start: span{physical: physical, logical: logical}, floor: floor}
 	s.tip = newTip(physical, logical, endless)
-	if same := t.state.Load().start; same.logical-same.physical == logical-physical {
+	if t.state.Load().start.shift() == s.start.shift() {
 		t.recent.Store(nil)
 		t.state.Store(s)
 		return
@@ -112,7 +121,7 @@ func (t *Partition) Set(shift, floor int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := *t.state.Load()
-	if s.tip == nil || s.start.logical-s.start.physical != shift {
+	if s.tip == nil || s.start.shift() != shift {
 		t.restart(s.start.physical, s.start.physical+shift, floor)
 		return
 	}
@@ -131,11 +140,11 @@ func (t *Partition) Move(physical, logical, floor int64) {
 	switch {
 	case s.start == start: // only the floor
 	case s.oneRun() && s.tip.end.Load() == endless:
-		if logical-physical != s.start.logical-s.start.physical || len(s.hidden) > 0 {
+		if start.shift() != s.start.shift() {
 			t.restart(physical, logical, floor)
 			return
 		}
-	case s.follows(s.start, start) && t.moveStart(&s, start):
+	case follows(s.start, start) && s.moveStart(start):
 	default: // one of the two was not true
 		announced := s.tip != nil && s.tip.end.Load() != endless
 		t.restart(physical, logical, floor)
@@ -151,21 +160,24 @@ func (t *Partition) Move(physical, logical, floor int64) {
 }
 
 // moveStart makes start the lowest place that is known. It is false if start contradicts the tip.
-func (t *Partition) moveStart(s *state, start span) bool {
+func (s *state) moveStart(start span) bool {
 	if s.tip != nil {
-		tip := span{physical: s.tip.physical, logical: s.tip.logical}
-		switch into := s.hidden.visible(start.physical) - s.hidden.visible(tip.physical); {
-		case into <= 0 && !s.follows(start, tip):
+		switch tip := s.tip.begin(); {
+		case start.physical <= tip.physical:
+			if !follows(start, tip) {
+				return false
+			}
+		case start.shift() != tip.shift():
 			return false
-		case into > 0 && start.logical-tip.logical != into:
-			return false
-		case into > 0:
-			s.tip = s.tip.fork()
+		default:
+			s.tip = s.tip.fork(max(s.tip.end.Load(), start.logical))
 			s.tip.physical, s.tip.logical = start.physical, start.logical
-			s.tip.end.Store(max(s.tip.end.Load(), start.logical))
 		}
 	}
-	s.spans = s.spans.filter(func(x *span) bool { return s.follows(start, *x) })
+	s.spans = s.spans.filter(func(x *span) (ok bool) {
+		*x, ok = x.behind(start)
+		return ok
+	})
 	s.start = start
 	return true
 }
@@ -193,90 +205,40 @@ func (t *Partition) LogicalEnd() (logical int64, known bool) {
 	return max(tip.end.Load(), tip.until.Load()), true
 }
 
-// Hide hides the physical offsets from from to to, to not included: batches that somebody else wrote, or a doubled append.
-// What was announced for from is taken to stand behind to, as brokers append whole batches. Readers who meet such a batch
-// hide it too. The error is ErrTooManyHidden; nothing was hidden then.
-func (t *Partition) Hide(from, to int64) error {
-	if from < 0 || to <= from {
-		return nil
+// begin makes the run at a place, where records up to the logical offset end were announced, the
+// tip of s. What was announced before is believed as far as it is below the physical offset sure.
+// The lock is held.
+func (t *Partition) begin(s *state, at span, end, sure int64, straight bool) {
+	if straight && at.shift() == s.start.shift() {
+		s.spans = nil
+		t.recent.Store(nil)
+		s.tip = newTip(s.start.physical, s.start.logical, end)
+		return
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s := *t.state.Load()
-	h := s.hidden.with(from, to)
-	if len(h) > maxHidden {
-		return ErrTooManyHidden
-	}
-	if h.total() == s.hidden.total() {
-		return nil // they were
-	}
-	// Whoever still has the old state must not get later ends with it. What was announced for from is expected behind to.
-	if s.tip != nil {
-		s.tip = s.tip.fork()
-	}
-	// Spans keep their physical offsets. One that was taught inside is not true; one that would reach across was written as
-	// one run, whose records beyond from are elsewhere now.
-	old := s.hidden
-	keep := func(x *span) bool {
-		if x.physical >= from {
-			return x.physical >= to
+	forget := s.tip == nil // nobody has announced: what is known remains, as far as it is below
+	if tip := s.tip; tip != nil {
+		n := min(tip.end.Load()-tip.logical, min(sure, at.physical)-tip.physical, at.logical-tip.logical)
+		if n >= 0 && tip.at(tip.logical+n) == at.physical && tip.logical+n == at.logical { // the run goes on
+			s.tip = tip.fork(end)
+			return
 		}
-		x.n = min(x.n, old.visible(from)-old.visible(x.physical))
-		return true
+		if forget = at.physical < tip.physical; n > 0 {
+			s.spans = s.spans.push(span{physical: tip.physical, logical: tip.logical, n: n})
+			t.bound(s)
+		}
 	}
-	s.spans = s.spans.filter(keep)
-	s.hidden = h
-	t.recent.Load().filter(func(x span) bool { was := x; return keep(&x) && x == was })
-	t.state.Store(&s)
-	return nil
-}
-
-// begin makes the run at physical, where records from logical to end were announced, the tip of s. The lock is held.
-func (t *Partition) begin(s *state, physical, logical, end int64) {
-	at := s.hidden.visible(physical)
-	if s.tip == nil {
-		// Nobody has announced: what is known remains, as far as it is below.
-		t.retract(s, at)
-		s.tip = newTip(physical, logical, end)
-		t.join(s, at)
-		return
-	}
-	tip, v := s.tip, s.hidden.visible(s.tip.physical)
-	switch {
-	case at >= v && logical-tip.logical == at-v: // the run goes on
-		s.tip = tip.fork()
-		s.tip.end.Store(end)
-		return
-	case at > v: // up to here it went
-		s.spans = s.spans.push(span{physical: tip.physical, logical: tip.logical, n: at - v})
-		t.bound(s)
-	case at < v:
+	if last, ok := s.spans.last(); forget || ok && !follows(last, at) {
 		t.retract(s, at)
 	}
-	s.tip = newTip(physical, logical, end)
-	t.join(s, at)
+	s.tip = newTip(at.physical, at.logical, end)
 }
 
-// retract forgets all spans, or parts of such, from the visible offset at on.
-func (t *Partition) retract(s *state, at int64) {
+// retract forgets all that cannot stand before a place.
+func (t *Partition) retract(s *state, at span) {
 	s.spans = s.spans.filter(func(x *span) bool {
-		v := s.hidden.visible(x.physical)
-		x.n = min(x.n, at-v)
-		return v < at
+		had := x.n
+		x.n = min(x.n, at.physical-x.physical, at.logical-x.logical)
+		return x.n > 0 || x.n == had
 	})
-	t.recent.Load().filter(func(x span) bool { return s.hidden.visible(x.physical)+x.n <= at })
-}
-
-// join makes the tip begin where its run is known to begin.
-func (t *Partition) join(s *state, at int64) {
-	first := s.start
-	if x, ok := s.spans.last(); ok {
-		first = x
-	}
-	if s.tip.logical-first.logical == at-s.hidden.visible(first.physical) && at > s.hidden.visible(first.physical) {
-		joined := newTip(first.physical, first.logical, s.tip.end.Load())
-		joined.until.Store(s.tip.until.Load())
-		s.tip = joined
-		s.spans = s.spans.filter(func(x *span) bool { return x.physical != first.physical })
-	}
+	t.recent.Load().filter(func(x span) bool { return follows(x, at) })
 }

@@ -8,16 +8,20 @@ import (
 	"sync/atomic"
 )
 
-// Partition is the timeline of one mirror partition. The log is a sequence of runs of constant shift = logical - physical.
-// Where the source has a hole (a transaction marker, an aborted batch, a compacted record) a run ends and the next one has a
-// larger shift. Runs are not kept: the stamps in the log tell them. What is kept are some places where both offsets are
-// known (spans); between two of them the shift lies between theirs, so that a handful of probes finds any offset.
+// Partition is the timeline of one mirror partition. The log is a sequence of runs of constant
+// shift = logical - physical. Where the source has a hole (a transaction marker, an aborted batch,
+// a compacted record) a run ends, and the next one stands at a higher logical offset. Where the log
+// has void batches (batch.Counts), which nobody is shown, a run ends too, and the next one stands
+// at a higher physical offset. Runs are not kept: the stamps in the log tell them. What is kept are
+// some places where both offsets are known (spans); a handful of probes finds any offset between
+// two of them.
 //
 // Invariants:
 //  1. Every span is true of the log, or of what its owner is about to append. So any of them may be forgotten, at the cost
-//     of probes, and a reader may see some and not others.
-//  2. Along the log both offsets grow, and so does the shift, once hidden ranges (foreign writes, doubled appends) are not
-//     counted: places in the log are compared by visible offset, the physical one less what is hidden below it.
+//     of probes, and a reader may see some and not others. A batch that counts is believed more than what was known.
+//  2. Along the log both offsets grow. Nothing else is known of what lies between two spans: the shift grows with each hole,
+//     and shrinks with each void batch. Two spans of the same shift may have both between them. Only where one of both offsets
+//     does not move from the end of a span to the next one is there no record in between.
 //  3. What is said of a fetch offset is never above the truth: a client that is sent too low sees records that it skips, one
 //     that is sent too high would lose some. What is said of a high watermark is never above the truth either.
 //  4. Beyond the last announced record nothing is promised: where it will be depends on holes to come.
@@ -49,11 +53,10 @@ type Partition struct {
 
 // state is immutable, but for the last chunk of spans, which grows, and the ends in tip.
 type state struct {
-	start  span // of no records: the lowest place that is known
-	floor  int64
-	spans  spans // known runs, or parts of such, between start and tip
-	tip    *tip  // nil = what follows the last span is not known
-	hidden hidden
+	start span // of no records: the lowest place that is known
+	floor int64
+	spans spans // known runs, or parts of such, between start and tip
+	tip   *tip  // nil = what follows the last span is not known
 }
 
 // tip is the run at the end of the log, where there is somebody to say that it is: the owner, or the stored end of a stopped
@@ -71,6 +74,21 @@ const endless = math.MaxInt64
 // span says that n records in a row, the first one at physical, have the logical offsets from logical on. n = 0: all records
 // from physical on are at or above logical, all before it below.
 type span struct{ physical, logical, n int64 }
+
+// end is the place behind a span.
+func (x span) end() span { return span{physical: x.physical + x.n, logical: x.logical + x.n} }
+
+// follows is true if b can stand behind a.
+func follows(a, b span) bool {
+	end := a.end()
+	return b.physical >= end.physical && b.logical >= end.logical
+}
+
+// settled is true if there is no record between a and b, which follows it.
+func settled(a, b span) bool {
+	end := a.end()
+	return b.physical == end.physical || b.logical == end.logical
+}
 
 // New makes a timeline in which physical offset physical is logical offset logical, and no logical offset below floor is
 // shown. All that follows has the same shift, until its owner says otherwise.
@@ -97,23 +115,29 @@ func newTip(physical, logical, end int64) *tip {
 	return p
 }
 
-// fork is a tip of its own with the same offsets.
-func (p *tip) fork() *tip {
-	q := newTip(p.physical, p.logical, p.end.Load())
+// fork is a tip of its own that begins at the same place.
+func (p *tip) fork(end int64) *tip {
+	q := newTip(p.physical, p.logical, end)
 	q.until.Store(p.until.Load())
 	return q
 }
+
+// begin is where the run begins.
+func (p *tip) begin() span { return span{physical: p.physical, logical: p.logical} }
+
+// at is where a logical offset stands in the run, which is in it.
+func (p *tip) at(logical int64) int64 { return p.physical + logical - p.logical }
 
 // Shift is logical - physical at the end of the log, as far as it is known.
 func (t *Partition) Shift() int64 {
 	s := t.state.Load()
 	last := s.start
 	if s.tip != nil {
-		last = span{physical: s.tip.physical, logical: s.tip.logical}
+		last = s.tip.begin()
 	} else if x, ok := s.spans.last(); ok {
 		last = x
 	}
-	return last.logical - s.hidden.visible(last.physical) - s.hidden.total()
+	return last.logical - last.physical
 }
 
 // Start is the lowest place that is known: what is before physical is not told of any more, and where nothing was ever
@@ -136,18 +160,7 @@ func (t *Partition) PhysicalEnd() (physical int64, known bool) {
 func (t *Partition) OneRun() bool { return t.state.Load().oneRun() }
 
 func (s *state) oneRun() bool {
-	return s.tip != nil && s.tip.physical == s.start.physical && s.tip.logical == s.start.logical
-}
-
-// IsHidden is true if the batch at a physical offset was not written by the mirror's owner, or is a doubled append: it must
-// not be shown.
-func (t *Partition) IsHidden(physical int64) bool { return t.state.Load().hidden.has(physical) }
-
-// Ended is true if physical is beyond the end of the mirroring, or in its last run: nothing is to be learned from the stamps
-// of such batches, which anybody may have written.
-func (t *Partition) Ended(physical int64) bool {
-	tip := t.state.Load().tip
-	return tip != nil && physical >= tip.physical && tip.end.Load() == endless
+	return s.tip != nil && s.tip.begin() == s.start
 }
 
 // Behind is true if physical is at or behind the end of the mirroring, where the topic's own records are.
@@ -155,9 +168,6 @@ func (t *Partition) Behind(physical int64) bool {
 	end := t.stopped.Load()
 	return end > 0 && physical >= end-1
 }
-
-// Hidden returns the hidden ranges of physical offsets, in order. The slice is the caller's.
-func (t *Partition) Hidden() []Range { return t.state.Load().hidden.ranges() }
 
 // ToPhysical translates the offset a client wants to read from, or as good as can be told without a probe: never too high.
 // See FindPhysical.
@@ -179,8 +189,7 @@ func (t *Partition) BaseToLogical(physical int64) int64 {
 	if physical < 0 {
 		return physical
 	}
-	l, _, _, _ := t.locate(t.state.Load(), physical)
-	return l
+	return t.locate(t.state.Load(), physical).logical
 }
 
 // add adds a shift to an offset >= 0 and stays within 63 bits: a client may ask for any offset.

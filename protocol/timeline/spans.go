@@ -64,6 +64,11 @@ func (s spans) around(offset int64, key func(span) int64) (a, b span, hasA, hasB
 func byPhysical(x span) int64 { return x.physical }
 func byLogical(x span) int64  { return x.logical }
 
+// before orders spans. Several may begin at the same physical offset, or at the same logical one.
+func (x span) before(y span) bool {
+	return x.physical < y.physical || x.physical == y.physical && x.logical < y.logical
+}
+
 // push appends a span that lies above all others. The writer holds the lock.
 func (s spans) push(x span) spans {
 	if len(s) > 0 {
@@ -79,15 +84,15 @@ func (s spans) push(x span) spans {
 
 // insert puts a span where it belongs: only its chunk is copied.
 func (s spans) insert(x span) spans {
-	i := sort.Search(len(s), func(i int) bool { return s[i].a[0].physical > x.physical })
+	i := sort.Search(len(s), func(i int) bool { return !s[i].a[0].before(x) })
 	if i == len(s) {
-		if last, ok := s.last(); !ok || last.physical < x.physical {
+		if last, ok := s.last(); !ok || last.before(x) {
 			return s.push(x)
 		}
 	}
 	i = max(i-1, 0)
 	old := s[i].all()
-	j := sort.Search(len(old), func(j int) bool { return old[j].physical > x.physical })
+	j := sort.Search(len(old), func(j int) bool { return !old[j].before(x) })
 	a := make([]span, 0, len(old)+1)
 	a = append(append(append(a, old[:j]...), x), old[j:]...)
 	out := make(spans, 0, len(s)+1)

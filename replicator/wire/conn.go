@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"time"
 )
 
@@ -16,6 +17,10 @@ const (
 	maxResponse = 128 << 20
 	// maxControl bounds the responses of versions and login.
 	maxControl = 1 << 20
+	// leastPace is how many bytes a second a broker has to send of a response, once patience times the
+	// overhead have passed.
+	leastPace = 64 << 10
+	patience  = 10
 	// idleCheck is after how long without a request it is looked whether the broker has closed the connection meanwhile.
 	idleCheck = 100 * time.Millisecond
 	// bounce is the size in bytes of the memory in which small parts are put together where there is no writev: that of a TLS
@@ -38,9 +43,11 @@ type Conn struct {
 	correlation int32
 	flight      bool // a request is out
 	left        int  // bytes of the response that are not read yet
+	size        int  // bytes of the response
 	overhead    time.Duration
 	used        time.Time // when the last response ended
 	deadline    time.Time // that is set
+	complete    time.Time // when the response has to be there, all of it
 	throttled   time.Time // no request before
 
 	followed context.Context
@@ -121,17 +128,10 @@ func (c *Conn) ready(ctx context.Context) error {
 	if c.flight || c.left > 0 {
 		return errors.New("a request is in flight")
 	}
-	now := time.Now()
-	if wait := c.throttled.Sub(now); wait > 0 {
-		t := time.NewTimer(wait)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		now = time.Now()
+	if err := c.Rest(ctx); err != nil {
+		return err
 	}
+	now := time.Now()
 	if now.Sub(c.used) > idleCheck {
 		if err := c.alive(); err != nil {
 			return err
@@ -149,6 +149,23 @@ func (c *Conn) ready(ctx context.Context) error {
 func (c *Conn) Throttle(millis int32) {
 	if millis > 0 {
 		c.throttled = time.Now().Add(time.Duration(millis) * time.Millisecond)
+	}
+}
+
+// Rest waits until the broker takes requests again, as it has said with Throttle. It is for callers
+// that hold what others wait for: Send would wait, too. An error is that of ctx.
+func (c *Conn) Rest(ctx context.Context) error {
+	wait := time.Until(c.throttled)
+	if wait <= 0 {
+		return nil
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -225,14 +242,16 @@ func (c *Conn) receive(most int) (size int, err error) {
 	if got := int32(binary.BigEndian.Uint32(c.header[4:])); got != c.correlation {
 		return 0, fmt.Errorf("%w: %s answered request %d, not %d", ErrMalformed, c.addr, got, c.correlation)
 	}
-	c.left = size
+	c.left, c.size = size, size
+	c.complete = time.Now().Add(patience*c.overhead + time.Duration(size)*time.Second/leastPace)
 	if size == 0 {
 		c.used = time.Now()
 	}
 	return size, nil
 }
 
-// Read reads len(p) bytes of the body. As long as something comes in the time of the overhead, it goes on.
+// Read reads len(p) bytes of the body. As long as something comes in the time of the overhead, it goes
+// on, if the whole response comes at leastPace: a broker must not hold up for ever what waits for it.
 func (c *Conn) Read(p []byte) error {
 	if len(p) > c.left {
 		return errors.New("beyond the end of the response")
@@ -243,6 +262,10 @@ func (c *Conn) Read(p []byte) error {
 		p, c.left = p[n:], c.left-n
 		if err != nil && len(p) > 0 {
 			return c.failed(err)
+		}
+		if len(p) > 0 && time.Now().After(c.complete) {
+			return fmt.Errorf("%w: %s sends a response of %d bytes at less than %d bytes a second; %d are missing",
+				os.ErrDeadlineExceeded, c.addr, c.size, leastPace, c.left)
 		}
 	}
 	if c.left == 0 {

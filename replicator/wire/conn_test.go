@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -317,6 +319,102 @@ func TestSlowBodyIsNotATimeout(t *testing.T) {
 	size, err := conn.Receive()
 	require.NoError(t, err)
 	require.NoError(t, conn.Read(make([]byte, size)))
+}
+
+// TestDrippingBodyEnds: a broker that sends a byte now and then does not hold up the caller, and the memory that it has
+// reserved, for ever.
+func TestDrippingBodyEnds(t *testing.T) {
+	conn := connect(t, script(t, func(nc net.Conn) {
+		b := answer(readRequest(nc), make([]byte, 100_000))
+		for _, one := range b {
+			if _, err := nc.Write([]byte{one}); err != nil {
+				return
+			}
+			time.Sleep(5 * time.Millisecond) // 500 s for all of it
+		}
+	}), kgo.RequestTimeoutOverhead(100*time.Millisecond))
+	require.NoError(t, conn.Send(t.Context(), emptyFetch(), 0))
+	size, err := conn.Receive()
+	require.NoError(t, err)
+	err = conn.Read(make([]byte, size))
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+	require.ErrorContains(t, err, "less than 65536 bytes a second")
+}
+
+// TestHostileControl: what versions and login are told by a broker takes neither time nor memory, whatever it is.
+func TestHostileControl(t *testing.T) {
+	bomb := binary.AppendUvarint(nil, 1<<32-1)
+	versions := func(r []byte) bool { return binary.BigEndian.Uint16(r) == 18 }
+	for name, body := range map[string]func(request []byte) []byte{
+		"four billion tags, of versions": func(r []byte) []byte {
+			if !versions(r) {
+				return nil
+			}
+			return append([]byte{0, 0, 1, 0, 0, 0, 0}, bomb...)
+		},
+		"four billion tags in a known tag, of versions": func(r []byte) []byte {
+			if !versions(r) {
+				return nil
+			}
+			tag := append([]byte{2, 2, 'f', 0, 0, 0, 0}, bomb...)
+			return append([]byte{0, 0, 1, 0, 0, 0, 0, 1, 0, byte(len(tag))}, tag...)
+		},
+		"a million versions in as many bytes": func(r []byte) []byte {
+			if !versions(r) {
+				return nil
+			}
+			return append(append([]byte{0, 0}, binary.AppendUvarint(nil, 1<<20-100)...), make([]byte, 1<<20-100)...)
+		},
+		"a million mechanisms in as many bytes": func(r []byte) []byte {
+			if versions(r) {
+				return nil
+			}
+			return append([]byte{0, 33, 0, 0x0f, 0xff, 0}, make([]byte, 0x0fff00)...)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			defer ln.Close()
+			go func() {
+				nc, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				defer nc.Close()
+				for {
+					var size [4]byte
+					if _, err := io.ReadFull(nc, size[:]); err != nil {
+						return
+					}
+					r := make([]byte, binary.BigEndian.Uint32(size[:]))
+					if _, err := io.ReadFull(nc, r); err != nil {
+						return
+					}
+					b := body(r)
+					if b == nil { // versions that let it log in
+						b = []byte{0, 0, 3, 0, 17, 0, 0, 0, 1, 0, 0, 36, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0}
+					}
+					out := binary.BigEndian.AppendUint32(nil, uint32(len(b)+4))
+					if _, err := nc.Write(append(append(out, r[4:8]...), b...)); err != nil {
+						return
+					}
+				}
+			}()
+			cl, err := kgo.NewClient(kgo.SeedBrokers(ln.Addr().String()), kgo.SASL(plain.Auth{User: "u", Pass: "p"}.AsMechanism()))
+			require.NoError(t, err)
+			defer cl.Close()
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err = DialerOf(cl).Connect(ctx, ln.Addr().String())
+			runtime.ReadMemStats(&after)
+			require.ErrorIs(t, err, ErrMalformed)
+			require.NoError(t, ctx.Err())
+			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(12<<20))
+		})
+	}
 }
 
 // TestIdleConnection: one that the broker has closed meanwhile, or on which it has sent what nobody asked for, is not used.

@@ -8,6 +8,8 @@ import (
 	"net"
 	"time"
 
+	"klink/internal/kafkaclient"
+
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kversion"
 	"github.com/twmb/franz-go/pkg/sasl"
@@ -64,7 +66,8 @@ func (d *Dialer) connect(ctx context.Context, addr string) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := newConn(d, nc, addr)
+	// This client bounds by itself what it reads.
+	c := newConn(d, kafkaclient.Unguarded(nc), addr)
 	c.follow(ctx)
 	if err := c.begin(ctx); err != nil {
 		c.Close()

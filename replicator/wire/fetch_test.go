@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"testing"
 
+	"klink/protocol"
 	"klink/protocol/batch"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -123,6 +124,9 @@ func TestFetchResponseAgainstKmsg(t *testing.T) {
 			if err := want.ReadFrom(raw); err != nil {
 				t.Fatal(err)
 			}
+			if mayLoop(1, version, raw) {
+				t.Fatalf("v%d: a response that is whole seems to announce more than it holds", version)
+			}
 			got, err := ours(&f, version, b)
 			if err != nil || !same(got, theirs(want)) {
 				t.Fatalf("v%d: %v\ngot  %+v\nwant %+v", version, err, got, theirs(want))
@@ -137,6 +141,13 @@ func TestFetchResponseAgainstKmsg(t *testing.T) {
 			}
 		}
 	}
+}
+
+// mayLoop says that b announces more than it holds. kmsg believes any count, and takes seconds for it.
+// What klink's own reader has taken needs no such look: the reader has counted.
+func mayLoop(key, version int16, b []byte) bool {
+	m, _ := protocol.MessageOf(key)
+	return m.Response.Check(b, version, version >= m.FlexibleFrom, len(b)) != nil
 }
 
 // FuzzFetchResponse: no bytes make the parser panic; and what kmsg can read, it reads as kmsg does.
@@ -160,6 +171,9 @@ func FuzzFetchResponse(f *testing.F) {
 				return // tagged fields in the header, which kmsg does not read
 			}
 			b = b[1:]
+		}
+		if err != nil && mayLoop(1, version, b) {
+			return
 		}
 		if want.ReadFrom(b) == nil && (err != nil || !same(got, theirs(want))) {
 			t.Fatalf("v%d: %v\ngot  %+v\nwant %+v", version, err, got, theirs(want))

@@ -81,8 +81,8 @@ func (c *Conn) handshake() (sasl.Mechanism, error) {
 		}
 		resp := kmsg.NewPtrSASLHandshakeResponse()
 		resp.Version = req.Version
-		if err := resp.ReadFrom(body); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+		if err := decode(resp, body); err != nil {
+			return nil, err
 		}
 		err = kerr.ErrorForCode(resp.ErrorCode)
 		if err == nil {
@@ -106,8 +106,8 @@ func (c *Conn) authenticate(out []byte) (*kmsg.SASLAuthenticateResponse, error) 
 	}
 	resp := kmsg.NewPtrSASLAuthenticateResponse()
 	resp.Version = req.Version
-	if err := resp.ReadFrom(body); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	if err := decode(resp, body); err != nil {
+		return nil, err
 	}
 	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
 		if resp.ErrorMessage != nil {

@@ -27,6 +27,8 @@ type ProducePartition struct {
 	Partition  int32
 	ErrorCode  int16
 	BaseOffset int64
+	// AppendTime is the time that the broker gave the records instead of their own, in milliseconds; -1 = none.
+	AppendTime int64
 	Message    []byte
 }
 
@@ -73,9 +75,9 @@ func (p *ProduceResponse) partition() {
 	p.Partition = r.int32()
 	p.ErrorCode = r.int16()
 	p.BaseOffset = r.int64()
-	p.Message = nil
+	p.Message, p.AppendTime = nil, -1
 	if p.version >= 2 {
-		r.int64() // the time of the append, with LogAppendTime
+		p.AppendTime = r.int64()
 	}
 	if p.version >= 5 {
 		r.int64() // log start offset

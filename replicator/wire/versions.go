@@ -3,6 +3,8 @@ package wire
 import (
 	"fmt"
 
+	"klink/protocol"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -61,8 +63,8 @@ func (c *Conn) negotiate() error {
 		if len(body) >= 2 && int16(body[0])<<8|int16(body[1]) == kerr.UnsupportedVersion.Code && version > 0 {
 			continue // it is answered in v0, by brokers before KIP-511
 		}
-		if err := resp.ReadFrom(body); err != nil {
-			return fmt.Errorf("%w: %w", ErrMalformed, err)
+		if err := decode(resp, body); err != nil {
+			return err
 		}
 		if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
 			return err
@@ -84,6 +86,24 @@ func (c *Conn) negotiate() error {
 		return nil
 	}
 	return kerr.UnsupportedVersion
+}
+
+// maxDecoded bounds in bytes what the responses of versions and login take once they are decoded.
+const maxDecoded = 8 << 20
+
+// decode reads a response with kmsg, which believes the counts in it: they are checked before.
+func decode(resp kmsg.Response, body []byte) error {
+	m, ok := protocol.MessageOf(resp.Key())
+	if !ok {
+		return fmt.Errorf("%w: no shape of %s", ErrMalformed, kmsg.NameForKey(resp.Key()))
+	}
+	if err := m.Response.CheckParts([][]byte{body}, resp.GetVersion(), resp.IsFlexible(), protocol.Limits{Memory: maxDecoded}); err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	if err := resp.ReadFrom(body); err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	return nil
 }
 
 // control sends a request that is not one of batches, and reads the answer.

@@ -1,0 +1,101 @@
+package admin
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Who administers a source need not be trusted with the destination. ACL sync would let them: an ACL made at the source for
+// ALTER on the cluster, or for every topic, would rule the destination and klink's own topics there, and one that denies would
+// lock klink out. Such ACLs are left out, unless a filter of the link, which only the destination's administrators set, names
+// what makes them so.
+
+// internalNames begins the names of klink's own topics, groups and transactional ids.
+const internalNames = "_klink_"
+
+// aclGuard decides which ACLs of a source are never copied.
+type aclGuard struct {
+	own []string // klink's own principals at the destination
+}
+
+// leftOut says why an ACL that the filters match is not copied, "" if it is.
+func (g aclGuard) leftOut(a aclBinding, filters []aclFilter) string {
+	named := func(by func(f *aclFilter) bool) bool {
+		return slices.ContainsFunc(filters, func(f aclFilter) bool { return f.matches(a) && by(&f) })
+	}
+	everybody := strings.HasSuffix(a.principal, ":*")
+	switch {
+	case slices.Contains(g.own, a.principal):
+		return "they are for klink's own principal at the destination"
+	case a.ofKlink():
+		return "they are for topics, groups or transactional ids of klink"
+	case a.resourceType == kmsg.ACLResourceTypeCluster && !named(func(f *aclFilter) bool { return f.resourceType == a.resourceType }):
+		return `they are for the whole cluster, and no filter names "resourceType": "CLUSTER"`
+	case a.resourceType == kmsg.ACLResourceTypeUser && !named(func(f *aclFilter) bool { return f.resourceType == a.resourceType }):
+		return `they let one user make tokens for another, and no filter names "resourceType": "USER"`
+	case a.permission == kmsg.ACLPermissionTypeDeny && everybody && !named(func(f *aclFilter) bool {
+		return f.permission == a.permission && f.principal != nil
+	}):
+		return fmt.Sprintf(`they deny to everybody, to klink too, and no filter names "permissionType": "DENY" and "principal": %q`, a.principal)
+	case a.permission != kmsg.ACLPermissionTypeDeny && a.coversKlink() && !named(func(f *aclFilter) bool { return f.name != nil && *f.name == a.name }):
+		return fmt.Sprintf(`they are for all names that begin like klink's own ones, and no filter names "name": %q`, a.name)
+	}
+	return ""
+}
+
+// named says whether a is for resources that klink has some of, by name.
+func (a aclBinding) named() bool {
+	switch a.resourceType {
+	case kmsg.ACLResourceTypeTopic, kmsg.ACLResourceTypeGroup, kmsg.ACLResourceTypeTransactionalId:
+		return true
+	}
+	return false
+}
+
+// ofKlink says whether a is for nothing but what belongs to klink.
+func (a aclBinding) ofKlink() bool { return a.named() && strings.HasPrefix(a.name, internalNames) }
+
+// coversKlink says whether a is for what belongs to klink, among others, and lets more be done than look at names.
+func (a aclBinding) coversKlink() bool {
+	if !a.named() || a.operation == kmsg.ACLOperationDescribe || a.operation == kmsg.ACLOperationDescribeConfigs {
+		return false
+	}
+	return a.pattern == kmsg.ACLResourcePatternTypePrefixed && strings.HasPrefix(internalNames, a.name) || a.name == "*"
+}
+
+// split parts the ACLs of a source into those that are synced and those that are left out, with the reasons.
+func (g aclGuard) split(acls aclSet, filters []aclFilter) (wanted aclSet, out map[aclBinding]string) {
+	wanted, out = aclSet{}, map[aclBinding]string{}
+	for a := range acls {
+		if reason := g.leftOut(a, filters); reason != "" {
+			out[a] = reason
+			continue
+		}
+		wanted.add(a)
+	}
+	return wanted, out
+}
+
+// leftOutNotes are for the task's status: one for each reason.
+func leftOutNotes(out map[aclBinding]string) (notes []TaskError) {
+	of := map[string][]aclBinding{}
+	var reasons []string
+	for _, a := range sortedACLs(out) {
+		if of[out[a]] == nil {
+			reasons = append(reasons, out[a])
+		}
+		of[out[a]] = append(of[out[a]], a)
+	}
+	for _, reason := range reasons {
+		acls := of[reason]
+		text := fmt.Sprintf("not copied: %s", acls[0])
+		if more := len(acls) - 1; more > 0 {
+			text += fmt.Sprintf(" and %d more ACLs", more)
+		}
+		notes = append(notes, TaskError{ErrLeftOut, text + ": " + reason})
+	}
+	return notes
+}

@@ -1,0 +1,145 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"klink/internal/kafkatest"
+	"klink/router"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// hostileValues are values that cost a decoder far more than their size.
+func hostileValues() map[string]string {
+	return map[string]string{
+		"nested arrays":   `{"version":1,"stamp":2,"state":"ACTIVE","x":` + strings.Repeat("[", 2<<20) + strings.Repeat("]", 2<<20) + `}`,
+		"nested objects":  `{"version":1,"stamp":2,"state":"ACTIVE","x":` + strings.Repeat(`{"a":`, 9000) + "1" + strings.Repeat("}", 9000) + `}`,
+		"many elements":   `{"version":1,"stamp":2,"state":"ACTIVE","hidden":[` + strings.Repeat("[0,1],", 600_000) + `[0,1]],"acls":[]}`,
+		"many fields":     `{"version":1,"state":"ACTIVE"` + manyFields(300_000) + `}`,
+		"a long value":    `{"version":1,"stamp":2,"state":"ACTIVE","x":"` + strings.Repeat("x", maxRecordBytes) + `"}`,
+		"nothing":         ``,
+		"half a record":   `{"version":1,"stamp":2,"state":"ACTIVE","partitions":2`,
+		"another version": `{"version":99,"state":"ACTIVE"}`,
+		"no version":      `{"state":"ACTIVE"}`,
+		"null":            `null`,
+		"a wrong type":    `{"version":1,"state":7,"physical":"0","lease_ms":"x","acls":3,"link_id":3,"groups":3,"mirror":3,"link":7}`,
+	}
+}
+
+func manyFields(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,"f%d":[]`, i)
+	}
+	return b.String()
+}
+
+// A record of each kind that cannot be read: it costs little, and what it is about counts as the worst.
+func TestHostileRecords(t *testing.T) {
+	keys := []string{"link/a", "mirror/a", "timeline/a/0", "checkpoint/a/0", "offsets/a", "acls/a/0", "instance/a"}
+	good := map[string]string{
+		"mirror/a": `{"version":1,"stamp":2,"state":"ACTIVE","partitions":2,"created":true}`, "timeline/a/0": `{"version":1,"physical":0,"logical":0,"floor":0}`,
+		"timeline/a/1": `{"version":1,"physical":0,"logical":0,"floor":0}`,
+	}
+	for what, value := range hostileValues() {
+		for _, key := range keys {
+			s := newStore(nil, testLogger(t))
+			s.log = &casLog{offsets: map[string]int64{}}
+			for k, v := range good {
+				s.apply(k, []byte(v), 5)
+			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			s.apply(key, []byte(value), 77)
+			runtime.ReadMemStats(&after)
+			if cost := after.TotalAlloc - before.TotalAlloc; cost > 8<<20 {
+				t.Errorf("%s: %s costs %d bytes", key, what, cost)
+			}
+			err := s.records.broken[key]
+			require.ErrorContains(t, err, key, what)
+			require.ErrorContains(t, err, "offset 77", what)
+			state := s.State()
+			switch key {
+			case "link/a":
+				require.Equal(t, LinkFailed, state.Links["a"].State)
+				require.Contains(t, state.Links["a"].ErrorMessage, "offset 77")
+			case "mirror/a", "timeline/a/0", "checkpoint/a/0":
+				require.Equal(t, MirrorFailed, state.Mirrors["a"].State, "%s: %s", key, what)
+				require.Contains(t, state.Mirrors["a"].ErrorMessage, "offset 77")
+				require.True(t, snapshot(state).Mirrors["a"].ReadOnly)
+			case "instance/a":
+				others := s.instances("self")
+				require.Len(t, others, 1)
+				require.Equal(t, unreadableInstance, others[0].instanceRecord)
+			}
+			// A good one, or none, takes its place.
+			s.apply(key, nil, 78)
+			require.Empty(t, s.records.broken)
+		}
+	}
+}
+
+// What mirrors cost by the numbers in their records is bounded over all of them, and comes free again.
+func TestHostilePartitions(t *testing.T) {
+	s := newStore(nil, testLogger(t))
+	s.log = &casLog{offsets: map[string]int64{}}
+	value := fmt.Appendf(nil, `{"version":1,"stamp":2,"state":"ACTIVE","partitions":%d,"created":true}`, maxPartitions)
+	const mirrors = 200
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for i := range mirrors {
+		s.apply(fmt.Sprintf("mirror/m%03d", i), value, int64(i))
+	}
+	state := s.State()
+	runtime.ReadMemStats(&after)
+	if cost := after.TotalAlloc - before.TotalAlloc; cost > 64<<20 {
+		t.Errorf("%d records of %d bytes cost %d bytes", mirrors, len(value), cost)
+	}
+	require.Len(t, state.Mirrors, mirrors)
+	require.Len(t, s.records.broken, mirrors-maxStatePartitions/maxPartitions)
+	for topic, m := range snapshot(state).Mirrors {
+		require.True(t, m.ReadOnly, topic)
+	}
+	for i := range mirrors {
+		s.apply(fmt.Sprintf("mirror/m%03d", i), nil, int64(mirrors+i))
+	}
+	require.Zero(t, s.records.partitions)
+}
+
+// A batch that decompresses to very much, in the state topic: an instance that runs says so and serves no mirror by what it
+// knew, one that starts does not begin, and neither takes the memory.
+func TestADecompressionBombInTheStateTopic(t *testing.T) {
+	w := newWorld(t)
+	lease := router.NewLease()
+	running := w.start(func(c *Config) { c.Lease, c.StateLease = lease, 2*time.Second })
+	require.True(t, lease.Fresh())
+	bomber := kafkatest.NewClient(t, kgo.SeedBrokers(w.seeds...), kgo.DefaultProduceTopic(StateTopic),
+		kgo.ProducerBatchMaxBytes(512<<20), kgo.BrokerMaxWriteBytes(600<<20), kgo.ProducerBatchCompression(kgo.GzipCompression().WithLevel(9)))
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	var before, after runtime.MemStats
+	require.NoError(t, bomber.ProduceSync(ctx, &kgo.Record{Key: []byte("mirror/a"), Value: make([]byte, 256<<20)}).FirstErr())
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	require.Eventually(t, func() bool { return !lease.Fresh() }, time.Minute, 50*time.Millisecond, "it goes on by what it knew")
+	require.ErrorContains(t, running.StateProblem(), StateTopic)
+	second, err := New(Config{Destination: []kgo.Opt{kgo.SeedBrokers(w.seeds...)}, Publish: func(*router.Snapshot) {}, Logger: testLogger(t)})
+	require.NoError(t, err)
+	require.NoError(t, second.Start(ctx))
+	defer second.Close()
+	select {
+	case <-second.Ready():
+		t.Error("it is ready, though it could not read all of the state topic")
+	case <-time.After(3 * time.Second):
+	}
+	runtime.ReadMemStats(&after)
+	if cost := after.Sys - before.Sys; after.Sys > before.Sys && cost > 64<<20 {
+		t.Errorf("it takes %d bytes more of memory", cost)
+	}
+}

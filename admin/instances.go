@@ -1,0 +1,381 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// This file has how the instances of a destination make sure that none of them lets clients write to a mirror that it does
+// not know. router.Lease says what an instance may serve; here is what it rests on.
+//
+// The state topic has a record of each instance that serves clients. The rules:
+//
+//  1. An instance introduces itself before it serves: it writes its record, then reads the topic to its end. Whoever records
+//     a mirror after that sees the record, as every change is evaluated on all changes before it (casLog). A mirror that was
+//     recorded before is in what the instance has read.
+//  2. An instance whose lease has ended introduces itself again.
+//  3. Whoever makes the topic of a mirror first waits for every other instance with a record (seen). One has said that it
+//     knows the mirror, by a higher Seen in its record. Or its lease has ended. That is certain when its lease time has passed
+//     since the mirror was recorded, and its session time has passed since the group of instances had it no more: what it
+//     read after the mirror was recorded includes the mirror, and only the membership that it had then extends its lease.
+//  4. An instance that was waited for in vain is doubted, in its record. It cannot extend its lease by a read that shows the
+//     doubt. When the times of rule 3 have passed since the doubt was recorded, its record is deleted, and nobody waits for it
+//     any more. It introduces itself again if it still lives, by rule 2.
+//
+// What an instance has sent to a broker before its lease ended may still arrive later. Such a batch has no stamp, and so is
+// void for every reader of the mirror.
+
+// tasksGroup is the group of klink's instances, replicator.TasksTopic.
+const tasksGroup = "_klink_tasks"
+
+const (
+	defaultStateLease = 10 * time.Second
+	// seenPatience is after how long of waiting for an instance the group is asked for its members.
+	seenPatience = 500 * time.Millisecond
+	leaveTimeout = 2 * time.Second
+)
+
+// holdLease extends the lease by a read of the state topic to its end, or begins it.
+func (s *Service) holdLease(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.StateLease)
+	defer cancel()
+	known := s.store.known(s.id) != nil
+	if s.introduced && !known && !s.store.doubted(s.id) && !s.leaving.Load() {
+		s.log.Warn("this instance was taken for dead by another one, or another one has its name; it introduces itself again")
+		s.lease.End()
+	}
+	begin := !known || !s.lease.Serves()
+	if begin {
+		r := instanceRecord{LeaseMs: s.cfg.StateLease.Milliseconds(), SessionMs: s.cfg.HeardFor.Milliseconds()}
+		if s.cfg.Instance != nil {
+			r.Name, r.ClientID = s.cfg.Instance()
+		}
+		if err := s.store.introduce(ctx, s.id, r, !s.introduced, s.leaving.Load); err != nil {
+			return fmt.Errorf("tell the other instances of this one in %s: %w", StateTopic, err)
+		}
+		s.introduced = true
+	}
+	question := s.lease.Ask()
+	if err := s.store.readToEnd(ctx); err != nil {
+		return err
+	}
+	switch {
+	case s.store.known(s.id) == nil:
+		return errors.New("another instance doubts that this one lives")
+	case begin:
+		s.lease.Begin(question, s.cfg.StateLease)
+	case !s.lease.Extend(question, s.cfg.StateLease):
+		return errors.New("the state topic was read too late")
+	}
+	return nil
+}
+
+// keepLease holds the lease until Close.
+func (s *Service) keepLease() {
+	interval := s.cfg.StateLease / 10
+	doubts := map[string]*doubt{}
+	var complained time.Time
+	for {
+		err := s.holdLease(s.ctx)
+		if s.ctx.Err() != nil || s.leaving.Load() {
+			return
+		}
+		if err != nil {
+			s.leaseTrouble.Store(&err)
+			if !s.lease.Fresh() && time.Since(complained) > 10*time.Second {
+				complained = time.Now()
+				s.log.Error("the state topic cannot be read to its end: produces to mirrors wait, and all produces where the other instances may not wait for this one; grant klink's principal READ, WRITE and DESCRIBE on it, and see that its leader can be reached from here",
+					"topic", StateTopic, "serving", s.lease.Serves(), "error", err)
+			}
+		} else if s.leaseTrouble.Swap(nil) != nil && !complained.IsZero() {
+			s.log.Info("the state topic is read to its end again", "topic", StateTopic)
+			complained = time.Time{}
+		}
+		if err == nil {
+			if err := s.forgetDead(s.ctx, doubts); err != nil && s.ctx.Err() == nil {
+				s.log.Debug("instances that are dead are not forgotten yet", "error", err)
+			}
+		}
+		wait := interval
+		if err != nil && !s.lease.Serves() { // clients wait
+			wait = min(interval, 200*time.Millisecond)
+		}
+		if sleep(s.ctx, wait) != nil {
+			return
+		}
+	}
+}
+
+// StateProblem says why what this instance knows of mirrors may be out of date; nil = it is not.
+func (s *Service) StateProblem() error {
+	if s.lease.Fresh() {
+		return nil
+	}
+	consequence := "produces to mirrors wait"
+	if !s.lease.Serves() {
+		consequence = "produces wait"
+	}
+	why := ""
+	if err := s.leaseTrouble.Load(); err != nil {
+		why = ": " + (*err).Error()
+	}
+	if age, ok := s.lease.Age(); ok {
+		return fmt.Errorf("the state topic %s was last read to its end %v ago; %s%s", StateTopic, age.Round(time.Second), consequence, why)
+	}
+	return fmt.Errorf("the state topic %s has not been read to its end yet; %s%s", StateTopic, consequence, why)
+}
+
+// StateAge is for how long the state topic has not been read to its end; false if it never was.
+func (s *Service) StateAge() (time.Duration, bool) { return s.lease.Age() }
+
+// leave takes this instance out of the state topic, so that nobody waits for it. It serves nothing any more.
+func (s *Service) leave() {
+	select {
+	case <-s.ready:
+	default:
+		return
+	}
+	s.leaving.Store(true)
+	s.lease.End()
+	ctx, cancel := context.WithTimeout(s.ctx, leaveTimeout)
+	defer cancel()
+	if err := s.store.Update(ctx, func(tx *Tx) error { tx.deleteInstance(s.id); return nil }); err != nil {
+		s.log.Warn("the other instances were not told that this one stops: the next mirror that they create waits until its lease has ended", "error", err)
+	}
+}
+
+// acknowledge tells the others which mirrors this instance knows, as soon as its router does.
+func (s *Service) acknowledge() {
+	changes, end := s.Subscribe()
+	defer end()
+	again := time.NewTicker(time.Second)
+	defer again.Stop()
+	for {
+		select {
+		case <-changes:
+		case <-again.C:
+		case <-s.ctx.Done():
+			return
+		}
+		seen, news := s.unacknowledged()
+		if !news {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.StateLease)
+		err := s.store.Update(ctx, func(tx *Tx) error {
+			r, err := tx.Instance(s.id)
+			if err != nil || r == nil || r.Doubted || r.Seen >= seen {
+				return err
+			}
+			r = r.clone()
+			r.Seen = seen
+			return tx.putInstance(s.id, r)
+		})
+		cancel()
+		if err != nil && s.ctx.Err() == nil {
+			s.log.Warn("the other instances were not told that this one knows a new mirror; its creation waits", "error", err)
+		}
+	}
+}
+
+// unacknowledged is the offset before which this instance's router knows everything, if somebody may wait to hear so.
+func (s *Service) unacknowledged() (seen int64, news bool) {
+	state := s.State()
+	if len(state.recorded) == 0 || len(s.store.instances(s.id)) == 0 {
+		return 0, false
+	}
+	me := s.store.known(s.id)
+	if me == nil {
+		return 0, false
+	}
+	for topic, at := range state.recorded {
+		if !s.isCreating(topic) {
+			seen = max(seen, at+1)
+		}
+	}
+	return seen, seen > me.Seen
+}
+
+// seenWait is how long somebody has waited for the other instances to know a mirror.
+type seenWait struct {
+	since  time.Time            // the mirror was recorded before
+	absent map[string]time.Time // by instance: since when the group has not had it
+	asked  time.Time            // when the group was asked last
+}
+
+func newSeenWait() *seenWait { return &seenWait{since: time.Now(), absent: map[string]time.Time{}} }
+
+// errUnseen: the topic of a mirror cannot be made yet, because an instance may let clients write to it.
+type errUnseen struct {
+	topic   string
+	waiting []instance
+}
+
+func (e *errUnseen) Error() string {
+	var names []string
+	for _, i := range e.waiting {
+		names = append(names, i.describe())
+	}
+	return fmt.Sprintf("other instances of klink have not heard yet that '%s' is a mirror: %s; klink goes on when they have, or when they are out of the group %s and of their lease: see their /readyz",
+		e.topic, strings.Join(names, ", "), tasksGroup)
+}
+
+// seen returns nil if no other instance can let clients write to a recorded mirror: each has said that it knows the mirror,
+// or cannot serve any more. Otherwise the error is an *errUnseen, and it is to be asked again, with the same wait.
+func (s *Service) seen(ctx context.Context, topic string, w *seenWait) error {
+	var waiting, dead []instance
+	blind := s.store.blind(topic, s.id)
+	if len(blind) == 0 {
+		return nil
+	}
+	if err := s.lookForAbsent(ctx, blind, w); err != nil {
+		s.log.Debug("the members of the group of instances are not known", "group", tasksGroup, "error", err)
+	}
+	for _, i := range blind {
+		if w.over(i, time.Now()) {
+			dead = append(dead, i)
+		} else {
+			waiting = append(waiting, i)
+		}
+	}
+	if len(waiting) > 0 {
+		return &errUnseen{topic, waiting}
+	}
+	return s.doubt(ctx, dead)
+}
+
+// awaitSeen is seen, again and again until ctx ends.
+func (s *Service) awaitSeen(ctx context.Context, topic string, w *seenWait) error {
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, pollInterval) {
+		err := s.seen(ctx, topic, w)
+		if !errors.As(err, new(*errUnseen)) {
+			return err
+		}
+		if ended := sleep(ctx, pause); ended != nil {
+			return fmt.Errorf("%w: %w", err, ended)
+		}
+	}
+}
+
+// over says that an instance cannot serve any more by what it knew before the wait began.
+func (w *seenWait) over(i instance, now time.Time) bool {
+	if now.Sub(w.since) < i.lease() {
+		return false
+	}
+	if i.ClientID == "" || i.SessionMs == 0 {
+		return true
+	}
+	since, absent := w.absent[i.id]
+	return absent && now.Sub(since) >= i.session()
+}
+
+// lookForAbsent notes which instances the group does not have. Once it was without one it counts no more that it has it
+// again: that is another membership, which does not extend the lease that is waited for.
+func (s *Service) lookForAbsent(ctx context.Context, of []instance, w *seenWait) error {
+	now := time.Now()
+	if now.Sub(w.since) < seenPatience || now.Sub(w.asked) < seenPatience {
+		return nil
+	}
+	w.asked = now
+	if !slices.ContainsFunc(of, func(i instance) bool { return i.ClientID != "" && w.absent[i.id].IsZero() }) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	described, err := s.admin.DescribeGroups(ctx, tasksGroup)
+	if err != nil {
+		return err
+	}
+	group := described[tasksGroup]
+	if group.Err != nil && !errors.Is(group.Err, kerr.GroupIDNotFound) {
+		return group.Err
+	}
+	members := map[string]bool{}
+	for _, m := range group.Members {
+		members[m.ClientID] = true
+	}
+	now = time.Now()
+	for _, i := range of {
+		if _, ok := w.absent[i.id]; !ok && !members[i.ClientID] {
+			w.absent[i.id] = now
+		}
+	}
+	return nil
+}
+
+// doubt records that instances were waited for in vain.
+func (s *Service) doubt(ctx context.Context, dead []instance) error {
+	for _, i := range dead {
+		if i.Doubted {
+			continue
+		}
+		s.log.Warn("an instance of klink is taken for dead: it has not read the state topic for longer than its lease lasts", "instance", i.describe())
+	}
+	return s.store.Update(ctx, func(tx *Tx) error {
+		for _, i := range dead {
+			r, err := tx.Instance(i.id)
+			if err != nil {
+				r = i.instanceRecord // cannot be read: one that can takes its place
+			}
+			if r == nil || err == nil && (r.Doubted || r.Seen != i.Seen) {
+				continue
+			}
+			r = r.clone()
+			r.Doubted = true
+			if err := tx.putInstance(i.id, r); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// doubt is a doubt in the record of an instance, and how long this instance has known it.
+type doubt struct {
+	seenWait
+	offset int64
+}
+
+// forgetDead deletes the records of instances that have been doubted for long enough.
+func (s *Service) forgetDead(ctx context.Context, doubts map[string]*doubt) error {
+	doubted := map[string]bool{}
+	var dead []instance
+	for _, i := range s.store.instances(s.id) {
+		if !i.Doubted {
+			continue
+		}
+		doubted[i.id] = true
+		d := doubts[i.id]
+		if d == nil || d.offset != i.offset {
+			d = &doubt{*newSeenWait(), i.offset}
+			doubts[i.id] = d
+		}
+		if err := s.lookForAbsent(ctx, []instance{i}, &d.seenWait); err != nil {
+			return err
+		}
+		if d.over(i, time.Now()) {
+			dead = append(dead, i)
+		}
+	}
+	maps.DeleteFunc(doubts, func(id string, _ *doubt) bool { return !doubted[id] })
+	if len(dead) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.StateLease)
+	defer cancel()
+	return s.store.Update(ctx, func(tx *Tx) error {
+		for _, i := range dead {
+			if r, err := tx.Instance(i.id); err == nil && r != nil && r.Doubted {
+				tx.deleteInstance(i.id)
+			}
+		}
+		return nil
+	})
+}

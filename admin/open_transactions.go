@@ -1,0 +1,269 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"klink/protocol"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// A transaction coordinator remembers the partitions of a transaction by topic name. When the transaction ends it writes a
+// marker into each of them, also where nothing was written before, and also into a topic of the same name that was created
+// since. Such a marker in a mirror moves its physical end: alignment would be lost for good. So no mirror, and no partition
+// of one, begins before the transactions that have it are over.
+//
+// The order makes this complete: the mirror is recorded first, and from then on the router lets no client add its partitions
+// to a transaction; then klink looks; then the topic is created or adopted.
+
+// openTransaction is a transaction whose markers are not all written yet.
+type openTransaction struct {
+	id         string // "" = no coordinator knows it: its markers never came (a hanging transaction)
+	producer   int64
+	state      string // Kafka's word: Ongoing, PrepareCommit, ...
+	partitions map[string][]int32
+}
+
+// transactionLook is what one look at all coordinators has found.
+type transactionLook struct {
+	began time.Time
+	open  []openTransaction
+	// blind says why transactions may have been missed, "" if none was.
+	blind string
+}
+
+// openStates are the states of a transaction that has markers to write. Brokers pass over the ones that they do not know.
+var openStates = []string{"Ongoing", "PrepareCommit", "PrepareAbort", "PrepareEpochFence"}
+
+// describedTransactions is how many transactions are described by one request.
+const describedTransactions = 1000
+
+// defaultTransactionWait is how long the creation of a mirror waits for transactions to end.
+const defaultTransactionWait = 10 * time.Second
+
+// afterTransactions is what is kept of a request's time for what follows the waiting.
+const afterTransactions = 10 * time.Second
+
+// transactionsOpen refuses a mirror for now: the transactions may end.
+type transactionsOpen struct{ refusal *protocol.Error }
+
+func (e transactionsOpen) Error() string { return e.refusal.Error() }
+
+func (e transactionsOpen) Unwrap() error { return e.refusal }
+
+// lookForTransactions looks at the transactions of all coordinators, or takes the result of another look that began after
+// this call did.
+func (s *Service) lookForTransactions(ctx context.Context) (*transactionLook, error) {
+	asked := time.Now()
+	select {
+	case s.transactionLook <- struct{}{}:
+		defer func() { <-s.transactionLook }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("look for open transactions at the destination: %w", ctx.Err())
+	}
+	if s.lastLook != nil && s.lastLook.began.After(asked) {
+		return s.lastLook, nil
+	}
+	look := &transactionLook{began: time.Now()}
+	listed, err := s.canListTransactions(ctx)
+	switch {
+	case err != nil:
+	case listed:
+		err = s.listTransactions(ctx, look)
+	default:
+		err = s.readTransactionState(ctx, look)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for open transactions at the destination: %w", err)
+	}
+	s.lastLook = look
+	return look, nil
+}
+
+// canListTransactions says whether all brokers know ListTransactions and DescribeTransactions (Kafka 3.0).
+func (s *Service) canListTransactions(ctx context.Context) (bool, error) {
+	all, err := s.admin.ApiVersions(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, broker := range all {
+		if broker.Err != nil {
+			return false, broker.Err
+		}
+		for _, key := range []kmsg.Key{kmsg.ListTransactions, kmsg.DescribeTransactions} {
+			if _, ok := broker.KeyMaxVersion(int16(key)); !ok {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
+
+func (s *Service) listTransactions(ctx context.Context, look *transactionLook) error {
+	// A broker lists only what klink may describe, and does not say that it leaves something out. Whether klink may describe
+	// an id that nobody uses tells that.
+	probe, err := s.admin.DescribeTransactions(ctx, "klink.sees.transactions")
+	if err == nil {
+		err = probe["klink.sees.transactions"].Err
+	}
+	switch {
+	case errors.Is(err, kerr.TransactionalIDAuthorizationFailed):
+		look.blind = "klink's principal may not see all transactions: grant it DESCRIBE on every transactional id"
+	case err != nil && !errors.Is(err, kerr.TransactionalIDNotFound):
+		return err
+	}
+	listed, err := s.admin.ListTransactions(ctx, nil, openStates)
+	if err != nil {
+		return err
+	}
+	for ids := range slices.Chunk(listed.TransactionalIDs(), describedTransactions) {
+		described, err := s.admin.DescribeTransactions(ctx, ids...)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			d, ok := described[id]
+			switch {
+			case ok && errors.Is(d.Err, kerr.TransactionalIDNotFound):
+			case !ok || d.Err != nil:
+				return fmt.Errorf("transactional id '%s': %w", id, errors.Join(d.Err, errNoAnswer(ok)))
+			case slices.Contains(openStates, d.State):
+				t := openTransaction{id: id, producer: d.ProducerID, state: d.State, partitions: map[string][]int32{}}
+				for _, topic := range d.Topics.Sorted() {
+					t.partitions[topic.Topic] = topic.Partitions
+				}
+				look.open = append(look.open, t)
+			}
+		}
+	}
+	return nil
+}
+
+func errNoAnswer(answered bool) error {
+	if answered {
+		return nil
+	}
+	return errors.New("its coordinator has not answered")
+}
+
+// transactionsIn are the open transactions that have one of the partitions from to to of a topic. exists says that the topic
+// is there, and may hold the beginning of a transaction that no coordinator remembers.
+func (s *Service) transactionsIn(ctx context.Context, topic string, from, to int32, exists bool) (found []openTransaction, blind string, err error) {
+	look, err := s.lookForTransactions(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	in := func(p int32) bool { return p >= from && p < to }
+	known := map[int64]bool{}
+	for _, t := range look.open {
+		known[t.producer] = true
+		if slices.ContainsFunc(t.partitions[topic], in) {
+			found = append(found, t)
+		}
+	}
+	if !exists {
+		return found, look.blind, nil
+	}
+	partitions := kadm.TopicsSet{}
+	for p := from; p < to; p++ {
+		partitions.Add(topic, p)
+	}
+	described, err := s.describeProducers(ctx, partitions)
+	if err != nil {
+		return nil, "", err
+	}
+	hanging := map[int64]*openTransaction{}
+	for _, p := range described[topic].Partitions {
+		if p.Err != nil {
+			return nil, "", fmt.Errorf("describe the producers of partition %d of topic '%s': %w", p.Partition, topic, p.Err)
+		}
+		for _, producer := range p.ActiveProducers {
+			if producer.CurrentTxnStartOffset < 0 || known[producer.ProducerID] {
+				continue
+			}
+			if hanging[producer.ProducerID] == nil {
+				hanging[producer.ProducerID] = &openTransaction{producer: producer.ProducerID, state: "hanging", partitions: map[string][]int32{}}
+			}
+			t := hanging[producer.ProducerID]
+			t.partitions[topic] = append(t.partitions[topic], p.Partition)
+		}
+	}
+	for _, t := range hanging {
+		slices.Sort(t.partitions[topic])
+		found = append(found, *t)
+	}
+	return found, look.blind, nil
+}
+
+// describeProducers asks the leaders for their producers; nothing where the brokers do not know the request (before 2.8).
+func (s *Service) describeProducers(ctx context.Context, partitions kadm.TopicsSet) (kadm.DescribedProducersTopics, error) {
+	all, err := s.admin.ApiVersions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, broker := range all {
+		if broker.Err != nil {
+			return nil, broker.Err
+		}
+		if _, ok := broker.KeyMaxVersion(int16(kmsg.DescribeProducers)); !ok {
+			return nil, nil
+		}
+	}
+	return s.admin.DescribeProducers(ctx, partitions)
+}
+
+// awaitNoTransactions returns when no transaction has one of the partitions from to to of a topic. It waits for so long at
+// most; the error is transactionsOpen then.
+func (s *Service) awaitNoTransactions(ctx context.Context, topic string, from, to int32, exists bool, wait time.Duration) error {
+	until := time.Now().Add(wait)
+	if deadline, ok := ctx.Deadline(); ok && until.After(deadline.Add(-afterTransactions)) {
+		until = deadline.Add(-afterTransactions)
+	}
+	for {
+		open, blind, err := s.transactionsIn(ctx, topic, from, to, exists)
+		if err != nil {
+			return err
+		}
+		if len(open) == 0 {
+			if blind != "" {
+				s.log.Warn("open transactions that have a new mirror's topic may have been missed; their markers would cost its alignment",
+					"topic", topic, "reason", blind)
+			}
+			return nil
+		}
+		if !time.Now().Before(until) {
+			return refuseOpen(topic, open)
+		}
+		if err := sleep(ctx, 4*pollInterval); err != nil {
+			return refuseOpen(topic, open)
+		}
+	}
+}
+
+// namedTransactions is how many transactions a refusal names.
+const namedTransactions = 5
+
+func refuseOpen(topic string, open []openTransaction) transactionsOpen {
+	var names []string
+	for _, t := range open[:min(len(open), namedTransactions)] {
+		partitions := strings.Trim(strings.ReplaceAll(fmt.Sprint(t.partitions[topic]), " ", ", "), "[]")
+		if t.id == "" {
+			names = append(names, fmt.Sprintf("a hanging transaction of producer id %d (partitions %s; end it with `kafka-transactions.sh abort`)", t.producer, partitions))
+			continue
+		}
+		names = append(names, fmt.Sprintf("transactional id '%.100s' (%s, partitions %s)", t.id, t.state, partitions))
+	}
+	if more := len(open) - namedTransactions; more > 0 {
+		names = append(names, fmt.Sprintf("%d more", more))
+	}
+	return transactionsOpen{protocol.Errorf(kerr.InvalidRequest,
+		"topic '%s' is in transactions at the destination that are still open, and would write a marker into the mirror when they end: %s; "+
+			"let their producers commit or abort, or wait for transaction.timeout.ms, and try again", topic, strings.Join(names, "; "))}
+}

@@ -1,0 +1,53 @@
+package admin
+
+import (
+	"slices"
+	"testing"
+
+	"klink/internal/kafkatest"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
+)
+
+// TestTopicConfigKinds: no client can alter a config of a mirror by which brokers rewrite its batches, or refuse them for good.
+func TestTopicConfigKinds(t *testing.T) {
+	synced := syncedConfigs(map[string]string{ConfigTopicSyncInclude: "retention.ms"})
+	// klink neither sets nor follows segment.bytes: clients may give a mirror its own when they create it.
+	guarded := []string{"segment.bytes"}
+	for name, kind := range topicConfigKinds {
+		_, own := overridden[name]
+		switch kind {
+		case rewritesBatches:
+			require.True(t, own, "%s rewrites batches and is not set at mirrors", name)
+		case refusesBatches:
+			require.True(t, own || slices.Contains(alwaysFollowed, name) || slices.Contains(guarded, name), "%s is anybody's to set", name)
+		}
+		if kind != keepsBatches {
+			require.True(t, synced[name], "clients may alter %s", name)
+		}
+		if kind != keepsBatches && !slices.Contains(guarded, name) {
+			_, _, refused := mirrorConfigs("t", alwaysFollowed, nil, nil, map[string]string{name: "x"})
+			require.NotNil(t, refused, "a mirror can be created with its own %s", name)
+		}
+	}
+	for name := range overridden {
+		require.NotEqual(t, keepsBatches, topicConfigKinds[name], name)
+	}
+}
+
+// TestRealTopicConfigKinds: every topic config of the brokers that klink is tested with has been judged.
+func TestRealTopicConfigKinds(t *testing.T) {
+	for _, v := range []kafkatest.Version{kafkatest.V431, kafkatest.V282, kafkatest.V241} {
+		t.Run(string(v), func(t *testing.T) {
+			c := kafkatest.StartRelease(t, v)
+			kafkatest.CreateTopic(t, c.Client(t), "t", 1, 1, nil)
+			configs, err := describeTopicConfigs(t.Context(), kadm.NewClient(c.Client(t)), "t")
+			require.NoError(t, err)
+			require.NotEmpty(t, configs)
+			for name := range configs {
+				require.Contains(t, topicConfigKinds, name, "a topic config that nobody has judged")
+			}
+		})
+	}
+}

@@ -1,0 +1,75 @@
+package admin
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"klink/protocol"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// custody says what a link config has to do with the secrets of its link.
+type custody uint8
+
+const (
+	// 0 is the custody of no row: a new row has to say something else.
+	_ custody = iota
+	// unconcerned: whatever its value is, klink sends the secrets to nobody else, and in no other way.
+	unconcerned
+	// decides: it decides to whom klink proves who it is, and how. It changes only together with the secrets.
+	decides
+	// secret: it is a secret itself.
+	secret
+)
+
+// hidden stands for the value of a secret.
+const hidden = "[hidden]"
+
+// secret says whether the value of a config is never shown: it is sensitive, or stored as a secret.
+func (l *Link) secret(name string) bool { return isSensitive(name) || l.sealed[name] }
+
+// shown is what people may see of a config, and whether it is set.
+func (l *Link) shown(name string) (value string, set bool) {
+	value, set = l.Configs[name]
+	if set && l.secret(name) {
+		value = hidden
+	}
+	return value, set
+}
+
+// checkCustody refuses a change of where or how klink proves who it is, unless the secrets that are used there are given
+// in the same request. Whoever may alter a link could else have its password sent to a server of their own. next are the
+// configs as they would be, set and deleted is what the request asks for.
+func checkCustody(l *Link, next, set map[string]string, deleted map[string]bool) *protocol.Error {
+	var changed []string
+	for _, c := range linkConfigs {
+		if c.custody == decides && LinkConfigValue(l.Configs, c.Name) != LinkConfigValue(next, c.Name) {
+			changed = append(changed, c.Name)
+		}
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	// A secret that this instance cannot open is not in Configs, but another instance would send it.
+	stored := map[string]bool{}
+	maps.Copy(stored, l.sealed)
+	for name := range l.Configs {
+		if l.secret(name) {
+			stored[name] = true
+		}
+	}
+	var missing []string
+	for _, name := range slices.Sorted(maps.Keys(stored)) {
+		if _, given := set[name]; !given && !deleted[name] {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return protocol.Errorf(kerr.InvalidConfig, "%s decides who gets the secrets of link %q: give them in the same request, even if they stay the same (%s), or delete them",
+		strings.Join(changed, ", "), l.Name, fmt.Sprintf("%.1000s", strings.Join(missing, ", ")))
+}

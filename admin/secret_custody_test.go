@@ -1,0 +1,225 @@
+package admin
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"testing"
+
+	"klink/internal/kafkatest"
+	"klink/protocol/linkapi"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+const linkPassword = "the-links-password"
+
+// catcher is a broker of somebody who wants the passwords of links: it writes down what clients log in with.
+type catcher struct {
+	*kfake.Cluster
+	mu     sync.Mutex
+	caught []byte
+	logins int
+}
+
+func startCatcher(t testing.TB, opts ...kfake.Opt) *catcher {
+	c := &catcher{Cluster: kafkatest.Embedded(t, 1, append([]kfake.Opt{kfake.ClusterID("source"), kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", linkPassword)}, opts...)...)}
+	c.ControlKey(int16(kmsg.SASLAuthenticate), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.KeepControl()
+		c.logins++
+		c.caught = append(c.caught, req.(*kmsg.SASLAuthenticateRequest).SASLAuthBytes...)
+		return nil, nil, false
+	})
+	return c
+}
+
+func (c *catcher) seen() (logins int, caught string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.logins, string(c.caught)
+}
+
+func jaas(password string) string {
+	return `org.apache.kafka.common.security.plain.PlainLoginModule required username="u" password="` + password + `";`
+}
+
+func setConfig(name, value string) linkapi.AlterConfig {
+	return linkapi.AlterConfig{Name: name, Op: linkapi.ConfigSet, Value: &value}
+}
+
+func dropConfig(name string) linkapi.AlterConfig {
+	return linkapi.AlterConfig{Name: name, Op: linkapi.ConfigDelete}
+}
+
+func alterLinkAt(s *Service, validateOnly bool, link string, changes ...linkapi.AlterConfig) linkapi.NameResult {
+	req := &linkapi.AlterLinkConfigsRequest{ValidateOnly: validateOnly, Links: []linkapi.AlterLink{{Name: link, Configs: changes}}}
+	return s.HandleLink(context.Background(), req).(*linkapi.AlterLinkConfigsResponse).Results[0]
+}
+
+// TestAlteringDoesNotGiveSecretsAway: somebody who may alter a link, but does not know its password, has it sent nowhere
+// else, neither by altering the link nor by only asking whether that could be done.
+func TestAlteringDoesNotGiveSecretsAway(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Secrets = testKey(t, 1) })
+	source := startCatcher(t)
+	created := w.link("l", ConfigBootstrapServers+"="+source.ListenAddrs()[0], "security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN", "sasl.jaas.config="+jaas(linkPassword))
+	require.Zero(t, created.ErrorCode, text(created.ErrorMessage))
+	_, own := source.seen()
+	require.Contains(t, own, linkPassword, "the source itself sees it")
+
+	attacker := startCatcher(t)
+	there := setConfig(ConfigBootstrapServers, attacker.ListenAddrs()[0])
+	before := w.service.State().Links["l"].Configs
+	for _, changes := range [][]linkapi.AlterConfig{
+		{there},
+		{there, setConfig("client.id", "x")},
+		{there, setConfig("ssl.keystore.key", "")}, // brings a secret, but not the one that is sent
+		{there, setConfig("security.protocol", "PLAINTEXT")},
+		{setConfig(ConfigBootstrapServers, source.ListenAddrs()[0]+","+attacker.ListenAddrs()[0])},
+		{setConfig(ConfigBootstrapServers, attacker.ListenAddrs()[0]+","+source.ListenAddrs()[0])},
+		{dropConfig("security.protocol")},
+		{setConfig("sasl.mechanism", "SCRAM-SHA-256")},
+		{setConfig("security.protocol", "SASL_SSL"), setConfig("ssl.endpoint.identification.algorithm", "")},
+		{setConfig("ssl.truststore.certificates", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----")},
+		{setConfig("ssl.truststore.location", "/x")},
+		{setConfig("ssl.ca.location", "/x")},
+	} {
+		for _, validateOnly := range []bool{true, false} {
+			r := alterLinkAt(w.service, validateOnly, "l", changes...)
+			require.Equal(t, kerr.InvalidConfig.Code, r.ErrorCode, "%v: %s", changes, text(r.ErrorMessage))
+			require.Contains(t, text(r.ErrorMessage), "sasl.jaas.config", "the error names the secret")
+			require.Contains(t, text(r.ErrorMessage), "same request")
+			require.NotContains(t, text(r.ErrorMessage), linkPassword)
+		}
+	}
+	require.Equal(t, before, w.service.State().Links["l"].Configs, "nothing was changed")
+
+	// A link of the same name that is made anew has no secrets of its predecessor.
+	deleted := w.service.HandleLink(context.Background(), &linkapi.DeleteLinksRequest{Names: []string{"l"}}).(*linkapi.DeleteLinksResponse).Results[0]
+	require.Zero(t, deleted.ErrorCode, text(deleted.ErrorMessage))
+	again := w.link("l", ConfigBootstrapServers+"="+attacker.ListenAddrs()[0], "security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN")
+	require.Equal(t, kerr.InvalidConfig.Code, again.ErrorCode)
+	require.Contains(t, text(again.ErrorMessage), "sasl.jaas.config")
+
+	logins, caught := attacker.seen()
+	require.NotContains(t, caught, linkPassword)
+	require.Zero(t, logins)
+}
+
+// TestAlteringWithTheSecrets: who has the secrets may change how they are used; who changes something else need not have
+// them.
+func TestAlteringWithTheSecrets(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Secrets = testKey(t, 1) })
+	source, moved := startCatcher(t), startCatcher(t)
+	created := w.link("l", ConfigBootstrapServers+"="+source.ListenAddrs()[0], "security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN", "sasl.jaas.config="+jaas(linkPassword))
+	require.Zero(t, created.ErrorCode, text(created.ErrorMessage))
+	for _, changes := range [][]linkapi.AlterConfig{
+		{setConfig(ConfigMetadataMaxAge, "500"), setConfig("client.id", "x"), setConfig(ConfigLinkPaused, "true")},
+		{setConfig(ConfigBootstrapServers, source.ListenAddrs()[0])},                // no change
+		{setConfig("ssl.endpoint.identification.algorithm", "https")},               // the default
+		{setConfig("security.protocol", "SASL_PLAINTEXT"), dropConfig("client.id")}, // the same
+		{setConfig(ConfigBootstrapServers, moved.ListenAddrs()[0]), setConfig("sasl.jaas.config", jaas(linkPassword))},
+		// Without secrets there is nothing to give away.
+		{setConfig(ConfigLinkPaused, "false"), setConfig(ConfigBootstrapServers, w.source.ListenAddrs()[0]), setConfig("security.protocol", "PLAINTEXT"), dropConfig("sasl.jaas.config")},
+	} {
+		r := alterLinkAt(w.service, false, "l", changes...)
+		require.Zero(t, r.ErrorCode, "%v: %s", changes, text(r.ErrorMessage))
+	}
+	_, caught := moved.seen()
+	require.Contains(t, caught, linkPassword)
+	require.NotContains(t, w.service.State().Links["l"].Configs, "sasl.jaas.config")
+	r := alterLinkAt(w.service, false, "l", setConfig(ConfigBootstrapServers, w.source.ListenAddrs()[0]))
+	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
+}
+
+// TestEveryConfigSaysItsCustody: a new row of the table cannot forget to say whether it decides who gets the secrets, and
+// what decides how the source is reached decides that, unless it is named here with the reason.
+func TestEveryConfigSaysItsCustody(t *testing.T) {
+	unconcernedThough := map[string]string{
+		"ssl.keystore.type":              "only PEM is allowed",
+		"ssl.keystore.location":          "who klink says it is, not to whom; a certificate gives its private key to nobody",
+		"ssl.keystore.certificate.chain": "as ssl.keystore.location",
+		"client.id":                      "a name for logs and quotas",
+	}
+	deciding := 0
+	for _, c := range linkConfigs {
+		require.NotZero(t, c.custody, "%s: does it decide to whom the secrets of a link are sent, and how?", c.Name)
+		require.Equal(t, c.Sensitive, c.custody == secret, c.Name)
+		if c.connection && c.custody == unconcerned {
+			require.Contains(t, unconcernedThough, c.Name, "it decides how the source is reached")
+			delete(unconcernedThough, c.Name)
+		}
+		if c.custody == decides {
+			deciding++
+			require.True(t, c.connection, "%s: a change has to be tried out", c.Name)
+		}
+	}
+	require.Empty(t, unconcernedThough)
+	require.Equal(t, 8, deciding)
+}
+
+// TestCustodyOfEveryDecidingConfig walks the table: a link that holds any secret, be it one that this version does not
+// know or cannot open, refuses a change of any deciding config without it.
+func TestCustodyOfEveryDecidingConfig(t *testing.T) {
+	for _, held := range []string{"sasl.jaas.config", "ssl.keystore.key", "sasl.token.of.a.later.version"} {
+		for _, opened := range []bool{true, false} {
+			l := &Link{Name: "l", Configs: map[string]string{ConfigBootstrapServers: "a:1"}, sealed: map[string]bool{held: true}}
+			if opened {
+				l.Configs[held] = "hush"
+			}
+			for _, c := range linkConfigs {
+				set := map[string]string{c.Name: "other"}
+				next := maps.Clone(l.Configs)
+				maps.Copy(next, set)
+				err := checkCustody(l, next, set, nil)
+				if c.custody != decides {
+					require.Nil(t, err, c.Name)
+					continue
+				}
+				require.NotNil(t, err, "%s with %s", c.Name, held)
+				require.Contains(t, err.Message, held)
+				require.NotContains(t, err.Message, "hush")
+				require.Nil(t, checkCustody(l, next, map[string]string{c.Name: "other", held: "hush"}, nil))
+				require.Nil(t, checkCustody(l, without(next, held), set, map[string]bool{held: true}))
+			}
+		}
+	}
+}
+
+// TestConfigsOfALaterVersionAreHidden: what this version does not know may be a secret.
+func TestConfigsOfALaterVersionAreHidden(t *testing.T) {
+	key := testKey(t, 1)
+	record := &linkRecord{
+		ID: "id", State: LinkActive,
+		Configs: map[string]string{ConfigBootstrapServers: "a:1", "sasl.oauthbearer.client.secret": "hush-plain", "a.later.switch": "hush-switch"},
+		Secrets: map[string]sealed{
+			"sasl.later.password":            key.seal("l", "sasl.later.password", "hush-sealed"),
+			"ssl.keystore.certificate.chain": key.seal("l", "ssl.keystore.certificate.chain", "hush-chain"), // no secret yet in this version
+		},
+	}
+	s := &Service{}
+	d := s.describeLink(record.view("l", key))
+	seen := map[string]bool{}
+	for _, c := range d.Configs {
+		require.NotContains(t, text(c.Value), "hush", c.Name)
+		if text(c.Value) == hidden {
+			require.True(t, c.Sensitive, c.Name)
+			seen[c.Name] = true
+		}
+	}
+	require.Equal(t, map[string]bool{
+		"sasl.oauthbearer.client.secret": true, "a.later.switch": true, "sasl.later.password": true, "ssl.keystore.certificate.chain": true,
+	}, seen)
+
+	// What a later version has sealed is not stored readable by this one.
+	s.cfg.Secrets = key
+	require.Nil(t, s.setConfigs(record, "l", map[string]string{"ssl.keystore.certificate.chain": "hush-new"}))
+	require.NotContains(t, record.Configs, "ssl.keystore.certificate.chain")
+	opened, err := key.open("l", "ssl.keystore.certificate.chain", record.Secrets["ssl.keystore.certificate.chain"])
+	require.NoError(t, err)
+	require.Equal(t, "hush-new", opened)
+}

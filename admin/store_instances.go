@@ -1,0 +1,131 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// instance is one of the instances in the state topic, as read.
+type instance struct {
+	id     string
+	offset int64 // of its record
+	*instanceRecord
+}
+
+// Instance returns the record of an instance; nil = there is none, or it cannot be read.
+func (tx *Tx) Instance(id string) (*instanceRecord, error) {
+	return get(tx, instanceKey(id), decodeInstance, func() *instanceRecord { return tx.records.instances[id] })
+}
+
+// putInstance writes the record of an instance, over one that cannot be read.
+func (tx *Tx) putInstance(id string, r *instanceRecord) error {
+	value, err := r.encode()
+	if err != nil {
+		return err
+	}
+	tx.writes = append(tx.writes, casRecord{instanceKey(id), value})
+	return nil
+}
+
+// deleteInstance deletes the record of an instance, even a broken one.
+func (tx *Tx) deleteInstance(id string) {
+	if tx.has(instanceKey(id), tx.records.instances[id] != nil) {
+		tx.writes = append(tx.writes, casRecord{key: instanceKey(id)})
+	}
+}
+
+// others are the instances besides one, in the order of their ids; the log's lock is held.
+func (s *Store) others(self string) (all []instance) {
+	for id, r := range s.records.instances {
+		if id != self {
+			all = append(all, instance{id, s.log.offsets[instanceKey(id)], r})
+		}
+	}
+	for key := range s.records.broken {
+		if k, err := parseRecordKey([]byte(key)); err == nil && k.Kind == kindInstance && k.Name != self {
+			all = append(all, instance{k.Name, s.log.offsets[key], unreadableInstance})
+		}
+	}
+	slices.SortFunc(all, func(a, b instance) int {
+		if a.id < b.id {
+			return -1
+		}
+		return 1
+	})
+	return all
+}
+
+// instances are the instances besides one.
+func (s *Store) instances(self string) []instance {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	return s.others(self)
+}
+
+// blind are the instances besides one that have not said yet that they know the record of a mirror as it is now.
+func (s *Store) blind(topic, self string) []instance {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	at, ok := s.log.offsets[mirrorKey(topic)]
+	if !ok {
+		return nil
+	}
+	return slices.DeleteFunc(s.others(self), func(i instance) bool { return i.Seen > at })
+}
+
+// known is the instance's own record while it counts: nobody doubts that it lives.
+func (s *Store) known(self string) *instanceRecord {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	if r := s.records.instances[self]; r != nil && !r.Doubted {
+		return r
+	}
+	return nil
+}
+
+// doubted says that an instance's record is there, but another instance doubts that it lives.
+func (s *Store) doubted(self string) bool {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	r := s.records.instances[self]
+	return r != nil && r.Doubted
+}
+
+// introduce makes an instance known to the others. It has to read the topic to its end after that, and before it serves.
+// The first time it takes the place of those that had its name: they are dead. It does nothing once the instance is leaving.
+func (s *Store) introduce(ctx context.Context, self string, r instanceRecord, first bool, leaving func() bool) error {
+	return s.Update(ctx, func(tx *Tx) error {
+		if leaving() {
+			return errClosed
+		}
+		if first {
+			for _, other := range slices.Sorted(maps.Keys(tx.records.instances)) {
+				if other != self && tx.records.instances[other].Name == r.Name && r.Name != "" {
+					tx.deleteInstance(other)
+				}
+			}
+		}
+		mine := r
+		mine.Seen = s.log.position // the lock is held
+		return tx.putInstance(self, &mine)
+	})
+}
+
+// readToEnd returns when everything that was committed when it was called has been read and handed out.
+func (s *Store) readToEnd(ctx context.Context) error {
+	if err := s.log.readToEnd(ctx); err != nil {
+		return err
+	}
+	s.log.cfg.Changed() // what was read may not be out yet
+	return nil
+}
+
+// describe names an instance, for people.
+func (i instance) describe() string {
+	if i.Name == "" {
+		return i.id
+	}
+	return fmt.Sprintf("%s (%s)", i.Name, i.id)
+}

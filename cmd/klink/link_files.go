@@ -1,0 +1,31 @@
+package main
+
+import (
+	"fmt"
+
+	"klink/internal/config"
+	"klink/internal/kafkaclient"
+)
+
+// linkFiles are the files that links may name. A directory that holds a key of klink's own is refused: whoever may
+// create links could have klink show its own certificate to a server of theirs.
+func linkFiles(cfg *config.Serve, destination kafkaclient.Properties) (kafkaclient.Files, error) {
+	const setting = "link-file-directories"
+	files, err := kafkaclient.LinkFiles(cfg.LinkFileDirectories)
+	if err != nil {
+		return files, &config.Error{Setting: setting, Problem: err.Error()}
+	}
+	for _, own := range []struct{ name, path string }{
+		{"--tls-key-file", cfg.TLSKeyFile},
+		{"--secrets-key-file", cfg.SecretsKeyFile},
+		{"--destination-config", cfg.DestinationConfig},
+		{"--config", cfg.Config},
+		{"ssl.keystore.location of --destination-config", destination["ssl.keystore.location"]},
+		{"ssl.key.location of --destination-config", destination["ssl.key.location"]},
+	} {
+		if own.path != "" && files.Hold(own.path) {
+			return files, &config.Error{Setting: setting, Problem: fmt.Sprintf("%s, the file of %s, lies in one of them, where links could use it: keep klink's own files elsewhere", own.path, own.name)}
+		}
+	}
+	return files, nil
+}

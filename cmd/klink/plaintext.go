@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"klink/admin"
+	"klink/internal/config"
+	"klink/internal/kafkaclient"
+)
+
+// plaintextWarnings says where passwords of clients would cross the network unencrypted: klink passes their logins on, and
+// its own login tells that the destination asks for some.
+func plaintextWarnings(cfg *config.Serve, destination kafkaclient.Properties) (warnings []string) {
+	protocol := strings.ToUpper(strings.TrimSpace(destination["security.protocol"]))
+	if !strings.HasPrefix(protocol, "SASL_") {
+		return nil
+	}
+	if cfg.TLSCertFile == "" && !loopback(cfg.Listen) {
+		warnings = append(warnings, fmt.Sprintf("clients send their passwords to klink unencrypted: set --tls-cert-file and --tls-key-file, or let --listen %s be a loopback address", cfg.Listen))
+	}
+	// What Properties.Seeds refuses has been refused before.
+	seeds, _ := destination.Seeds()
+	if protocol == "SASL_PLAINTEXT" && slices.ContainsFunc(seeds, func(s string) bool { return !loopback(s) }) {
+		warnings = append(warnings, "klink sends the passwords of clients, and its own, to the destination unencrypted: use a listener of the brokers with SASL_SSL")
+	}
+	return warnings
+}
+
+// loopback says whether an address, HOST:PORT, is reached without a network. A name other than localhost may lead anywhere.
+func loopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}
+
+// secretsWatch warns, once, before secrets go to a klink over a network unencrypted. It is a hook of the client: it sees where a
+// connection really leads, which neither a host name nor the first of several addresses tells, before a request is sent on it.
+type secretsWatch struct {
+	out     io.Writer
+	secrets []string // names of configs
+	once    sync.Once
+}
+
+var _ kgo.HookBrokerConnect = (*secretsWatch)(nil)
+
+// OnBrokerConnect implements kgo.HookBrokerConnect.
+func (w *secretsWatch) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, conn net.Conn, err error) {
+	if err != nil || conn == nil || loopback(conn.RemoteAddr().String()) {
+		return
+	}
+	w.once.Do(func() {
+		fmt.Fprintf(w.out, "Warning: %s is sent to klink at %s unencrypted, and whoever can listen on the network can read it. Use a klink with --tls-cert-file, and security.protocol SSL or SASL_SSL.\n",
+			strings.Join(w.secrets, ", "), conn.RemoteAddr())
+	})
+}
+
+// watchSecrets makes the client options that warn before the secrets among link configs are sent unencrypted.
+func (a *app) watchSecrets(configs map[string]string) ([]kgo.Opt, error) {
+	var secrets []string
+	for name := range configs {
+		if c, known := admin.LookupLinkConfig(admin.LinkConfigName(name)); !known || c.Sensitive {
+			secrets = append(secrets, name)
+		}
+	}
+	p, err := a.properties()
+	if err != nil || len(secrets) == 0 || strings.HasSuffix(strings.ToUpper(strings.TrimSpace(p["security.protocol"])), "SSL") {
+		return nil, err
+	}
+	slices.Sort(secrets)
+	return []kgo.Opt{kgo.WithHooks(&secretsWatch{out: a.err, secrets: secrets})}, nil
+}

@@ -1,0 +1,45 @@
+// Package jsonbound bounds JSON before a general decoder sees it. What others may write decides neither how deep a decoder
+// goes nor how much it allocates.
+package jsonbound
+
+import "fmt"
+
+// Limits of one JSON text.
+type Limits struct {
+	Bytes  int // of the text
+	Depth  int // of nested arrays and objects
+	Values int // array elements, object members and their names, together
+}
+
+// Check returns an error if the text is beyond a limit. It does not say that the text is JSON; a decoder does, within the
+// limits then. It allocates nothing but the error.
+func Check(text []byte, l Limits) error {
+	if len(text) > l.Bytes {
+		return fmt.Errorf("%d bytes are too many: at most %d", len(text), l.Bytes)
+	}
+	depth, values := 0, 1
+	for i := 0; i < len(text); i++ {
+		switch text[i] {
+		case '"':
+			for i++; i < len(text) && text[i] != '"'; i++ {
+				if text[i] == '\\' {
+					i++
+				}
+			}
+		case '[', '{':
+			depth++
+			values++
+			if depth > l.Depth {
+				return fmt.Errorf("it is nested deeper than %d", l.Depth)
+			}
+		case ']', '}':
+			depth = max(depth-1, 0) // more than were opened is no JSON
+		case ',', ':':
+			values++
+		}
+		if values > l.Values {
+			return fmt.Errorf("it has more than %d values", l.Values)
+		}
+	}
+	return nil
+}

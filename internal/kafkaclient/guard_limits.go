@@ -1,0 +1,141 @@
+package kafkaclient
+
+import (
+	"fmt"
+
+	"klink/protocol"
+	"klink/protocol/linkapi"
+
+	"github.com/twmb/franz-go/pkg/kbin"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// The sizes in bytes up to which responses are taken.
+const (
+	loginResponse   = 64 << 10
+	fixedResponse   = 1 << 20   // of what does not grow with the cluster
+	requestResponse = 16 << 20  // of what grows with the request
+	clusterResponse = 64 << 20  // of what lists a cluster: metadata of a million partitions
+	oneBatch        = 128 << 20 // that a Fetch may have beyond what was asked for (KIP-74)
+	// maxHeld bounds the responses that one cluster has begun and not ended, Fetch left out.
+	maxHeld = 256 << 20
+	// maxBrokers bounds the brokers that metadata may name: clients connect to each of them.
+	maxBrokers = 4096
+)
+
+// responseLimits are the sizes by key; requestResponse where a key is missing.
+var responseLimits = map[kmsg.Key]int{
+	kmsg.SASLHandshake: loginResponse, kmsg.SASLAuthenticate: loginResponse,
+	kmsg.ApiVersions: fixedResponse, kmsg.Heartbeat: fixedResponse, kmsg.LeaveGroup: fixedResponse,
+	kmsg.SyncGroup: fixedResponse, kmsg.InitProducerID: fixedResponse, kmsg.AddOffsetsToTxn: fixedResponse,
+	kmsg.EndTxn: fixedResponse, kmsg.GetTelemetrySubscriptions: fixedResponse, kmsg.PushTelemetry: fixedResponse,
+	kmsg.Metadata: clusterResponse, kmsg.DescribeConfigs: clusterResponse, kmsg.DescribeACLs: clusterResponse,
+	kmsg.ListGroups: clusterResponse, kmsg.DescribeGroups: clusterResponse, kmsg.OffsetFetch: clusterResponse,
+	kmsg.ListOffsets: clusterResponse, kmsg.DescribeLogDirs: clusterResponse, kmsg.ListTransactions: clusterResponse,
+	kmsg.DescribeProducers: clusterResponse, kmsg.DescribeTopicPartitions: clusterResponse,
+}
+
+// awaited is a response that has been asked for.
+type awaited struct {
+	correlation  int32
+	key, version int16
+	limit        int // size of the body in bytes
+	flexible     bool
+	shape        protocol.Shape // with the tags of the header; nil = one of klink's, which bound themselves
+}
+
+func (a *awaited) name() string {
+	if _, ok := headed[a.key]; ok {
+		return fmt.Sprintf("%s v%d", kmsg.NameForKey(a.key), a.version)
+	}
+	return fmt.Sprintf("%s v%d", linkapi.Name(a.key), a.version)
+}
+
+// memory bounds in bytes what the response may take once it is decoded. Small elements take a few
+// times as much as on the wire.
+func (a *awaited) memory() int { return max(a.limit+16<<20, 128<<20) }
+
+// headed are the shapes of responses behind a header that has tags.
+var headed = func() map[int16]protocol.Shape {
+	all := map[int16]protocol.Shape{}
+	for key := int16(0); key <= kmsg.MaxKey; key++ {
+		if m, ok := protocol.MessageOf(key); ok {
+			all[key] = append(protocol.Shape{protocol.Struct()}, m.Response...)
+		}
+	}
+	return all
+}()
+
+// readRequest says what a request's response will be; ok is false where it has none. A request whose
+// response klink has no shape for is refused: nothing would bound what the broker may say.
+func readRequest(frame []byte) (a awaited, ok bool, err error) {
+	r := kbin.Reader{Src: frame}
+	size := r.Int32()
+	a.key, a.version, a.correlation = r.Int16(), r.Int16(), r.Int32()
+	r.NullableString() // client id
+	if !r.Ok() || int(size) != len(frame)-4 {
+		return a, false, fmt.Errorf("%d bytes that are not one request", len(frame))
+	}
+	if api, ok := protocol.Supported(a.key); ok && a.key >= linkapi.MinKey {
+		if a.version > api.Max {
+			return a, false, fmt.Errorf("klink knows no v%d of %s", a.version, api.Name)
+		}
+		a.flexible, a.limit = true, clusterResponse
+		return a, true, nil
+	}
+	m, known := protocol.MessageOf(a.key)
+	if !known || a.version < 0 || a.version > m.Max {
+		return a, false, fmt.Errorf("klink has no shape of the response of %s (key %d) v%d", kmsg.NameForKey(a.key), a.key, a.version)
+	}
+	a.flexible = a.version >= m.FlexibleFrom
+	a.shape = m.Response
+	if a.flexible {
+		kmsg.SkipTags(&r) // the client's own
+		if a.key != int16(kmsg.ApiVersions) {
+			a.shape = headed[a.key]
+		}
+	}
+	if a.limit = responseLimits[kmsg.Key(a.key)]; a.limit == 0 {
+		a.limit = requestResponse
+	}
+	switch kmsg.Key(a.key) {
+	case kmsg.SASLHandshake:
+		if a.version == 0 {
+			return a, false, fmt.Errorf("it takes no SaslAuthenticate (KIP-152, Kafka 1.0): klink does not log in with bare tokens")
+		}
+	case kmsg.Produce:
+		if a.version >= 3 { // transactional id
+			if a.flexible {
+				r.CompactNullableString()
+			} else {
+				r.NullableString()
+			}
+		}
+		if acks := r.Int16(); r.Ok() && acks == 0 {
+			return a, false, nil
+		}
+	case kmsg.Fetch, kmsg.ShareFetch:
+		a.limit = clusterResponse + oneBatch
+		if asked := askedBytes(a, &r); asked >= 0 {
+			a.limit = int(asked) + oneBatch
+		}
+	}
+	return a, true, nil
+}
+
+// askedBytes is the size that a Fetch asks for; -1 where it names none.
+func askedBytes(a awaited, r *kbin.Reader) int32 {
+	if a.key != int16(kmsg.Fetch) || a.version < 3 {
+		return -1
+	}
+	if a.version <= 14 {
+		r.Int32() // replica id
+	}
+	r.Int32() // wait
+	r.Int32() // least bytes
+	asked := r.Int32()
+	if !r.Ok() {
+		return -1
+	}
+	return asked
+}

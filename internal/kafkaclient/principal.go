@@ -1,0 +1,41 @@
+package kafkaclient
+
+import (
+	"crypto/x509"
+	"fmt"
+)
+
+// Principal is the one that brokers make of a client with these properties, as TYPE:NAME, unless they have been given mapping
+// rules or a principal builder of their own; empty where the properties do not tell, as with a delegation token.
+func (p Properties) Principal() (string, error) {
+	protocol, err := p.protocol()
+	if err != nil {
+		return "", err
+	}
+	switch protocol {
+	case protocolSASLPlaintext, protocolSASLSSL:
+		login, err := ParseJAAS(p["sasl.jaas.config"])
+		if err != nil {
+			return "", fmt.Errorf("sasl.jaas.config: %w", err)
+		}
+		user, _, token, err := login.credentials(p["sasl.mechanism"])
+		if err != nil || token {
+			return "", err
+		}
+		return "User:" + user, nil
+	case protocolPlaintext:
+		return "User:ANONYMOUS", nil
+	}
+	certificates, err := p.clientCertificate(operatorFiles)
+	if err != nil {
+		return "", err
+	}
+	if len(certificates) == 0 {
+		return "User:ANONYMOUS", nil
+	}
+	leaf, err := x509.ParseCertificate(certificates[0].Certificate[0])
+	if err != nil {
+		return "", fmt.Errorf("the client certificate: %w", err)
+	}
+	return "User:" + leaf.Subject.String(), nil // in the form of RFC 2253, as Java writes it
+}

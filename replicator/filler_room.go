@@ -1,0 +1,43 @@
+package replicator
+
+import "context"
+
+// maxFillers bounds how many fillers are in memory at once, over all partitions and links. A destination that is slow, or
+// does not answer, so holds up burns, and nothing else.
+const maxFillers = 4
+
+// fillerBytes is what klink holds at most for each record of a filler while it makes and sends one: ten bytes of the record,
+// and at most one of the batch that zstd makes of it.
+const fillerBytes = 11
+
+// fillerRoom is the room for fillers: at most maxFillers of them, and all within the budget of the replicator.
+type fillerRoom struct {
+	slots  chan struct{}
+	budget *budget
+}
+
+func newFillerRoom(b *budget) *fillerRoom {
+	return &fillerRoom{slots: make(chan struct{}, maxFillers), budget: b}
+}
+
+// take waits for room for a filler of n records. The caller gives the room back once the filler was answered. The error is
+// ctx's.
+//
+// It waits for a slot first: those that wait for one hold nothing of the budget. A filler that is larger than the whole
+// budget takes all of it.
+func (r *fillerRoom) take(ctx context.Context, n int) (give func(), err error) {
+	select {
+	case r.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	bytes := min(int64(n)*fillerBytes, r.budget.total)
+	if err := r.budget.reserve(ctx, bytes); err != nil {
+		<-r.slots
+		return nil, err
+	}
+	return func() {
+		r.budget.put(bytes)
+		<-r.slots
+	}, nil
+}

@@ -1,0 +1,103 @@
+package replicator
+
+import (
+	"klink/protocol/batch"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// joinRule says which batches of a partition may be appended as one. A broker takes one batch of a
+// partition per request, and each waits for the followers, so a partition of small batches would be
+// mirrored no faster than the followers answer.
+//
+// A batch that waits for nobody goes out as it came: only what has queued up behind an append in
+// flight is joined. The records stay as they are, and their offsets and timestamps, so clients see
+// nothing of it but where batches begin.
+type joinRule struct {
+	below int // batches of fewer bytes are joined; 0 = none
+	most  int // bytes of what they become, at most
+}
+
+// joinable is how many items at the beginning of the queue are to be appended as one batch, at
+// least one.
+func (p *partition) joinable(r joinRule) int {
+	first := &p.queue[0]
+	if !p.waited || first.markers() || len(first.bytes) >= r.below {
+		return 1
+	}
+	n := 1
+	for bytes := first.joinedSize(); n < len(p.queue); n++ {
+		next := &p.queue[n]
+		if next.markers() || next.base != p.queue[n-1].end() || len(next.bytes) >= r.below ||
+			!batch.Joinable(first.bytes, next.bytes) {
+			break
+		}
+		if bytes += next.joinedSize(); bytes > r.most {
+			break
+		}
+	}
+	return n
+}
+
+// joinedSize is what the item adds to a joined batch, at most: the deltas of its records become
+// longer.
+func (i *item) joinedSize() int { return len(i.bytes) + int(i.records)*batch.JoinGrowth }
+
+// joining is what a worker has learned about joined batches.
+type joining struct {
+	// from is where joining goes on: batches before it are appended one by one, as one of them was
+	// refused, or is damaged. Those before that one are then appended, and it is named.
+	from   int64
+	most   int   // bytes of a joined batch; less where the topic's max.message.bytes is
+	joined int64 // batches that were appended as a part of another
+}
+
+// failed: batches up to the offset end were not joined, or not taken as one.
+func (j *joining) failed(end int64) { j.from = max(j.from, end) }
+
+// tooLarge: the destination takes no batch of so many bytes.
+func (j *joining) tooLarge(bytes int) { j.most = min(j.most, bytes/2) }
+
+// join makes the batches in l.joining one, in memory of the budget that the job holds.
+func (l *lane) join(j *appendJob, most int) error {
+	size := 0
+	for _, b := range l.joining {
+		size += len(b)
+	}
+	size = min(size+int(j.i.records)*batch.JoinGrowth, most)
+	frame := l.s.d.r.budget.read(0, int64(size))
+	b, err := l.recoder.Join(frame.mem[:0], l.joining, most)
+	if err != nil {
+		frame.release()
+		return err
+	}
+	j.before = len(j.i.bytes)
+	for _, b := range l.joining[1:] {
+		j.before += len(b)
+	}
+	j.i.bytes, j.i.frame = b, frame
+	return nil
+}
+
+// countJoined counts a batch that was appended, if it was joined of others; w.mu is held.
+func (w *worker) countJoined(j *appendJob) {
+	if j.joined == 0 {
+		return
+	}
+	m := w.m
+	w.joining.joined += int64(j.joined)
+	m.counters.JoinedBatches.Add(int64(j.joined))
+	m.counters.JoinedBytes.Add(int64(j.before))
+	m.counters.JoinedInto.Add(1)
+	m.counters.JoinedIntoBytes.Add(int64(len(j.i.bytes)))
+}
+
+// refusedJoined: the destination refuses a joined batch for good.
+func (w *worker) refusedJoined(j *appendJob, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.joining.failed(j.i.end())
+	if err == kerr.MessageTooLarge || err == kerr.RecordListTooLarge {
+		w.joining.tooLarge(len(j.i.bytes))
+	}
+}

@@ -1,0 +1,108 @@
+package replicator
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"klink/admin"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// sightings is what an instance has seen of the sharing of work, over all instances: for each slot, when somebody last had it.
+// It asks the coordinator, from time to time, what the members of the group were assigned, and counts only assignments by an
+// instance of klink (groupKey). So it can tell that a mirror is copied by nobody, also where this instance cannot join the
+// group, or somebody who is no klink keeps it from coming to anything.
+type sightings struct {
+	mu   sync.Mutex
+	at   [slots]time.Time
+	said string // what the coordinator said last
+}
+
+func newSightings() *sightings {
+	s := &sightings{said: "it was not asked yet"}
+	for slot := range s.at {
+		s.at[slot] = time.Now()
+	}
+	return s
+}
+
+// note takes what the coordinator has said, and the slots that somebody has now.
+func (s *sightings) note(said string, owned slotSet) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.said = said
+	for _, slot := range owned.list() {
+		s.at[slot] = time.Now()
+	}
+}
+
+// last is when somebody had a slot last, as far as is known.
+func (s *sightings) last(slot int) (at time.Time, said string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.at[slot], s.said
+}
+
+// unownedAfter is for how many session time-outs nobody is seen to have a slot before it is told. An instance that was killed
+// is replaced after one.
+const unownedAfter = 3
+
+var _ admin.OwnerReporter = (*Replicator)(nil)
+
+// Unowned implements admin.OwnerReporter.
+func (r *Replicator) Unowned(topic string) string {
+	if r.sightings == nil || r.OwnsTopic(topic) {
+		return ""
+	}
+	at, said := r.sightings.last(topicSlot(topic))
+	age := time.Since(at)
+	if age < unownedAfter*r.owner.lease.session {
+		return ""
+	}
+	return fmt.Sprintf("no instance of klink has held the share of the work that it belongs to for %v, as far as this one can see; of the group %s at the destination: %s; the log of each instance says why it is not in the group",
+		age.Round(time.Second), r.cfg.Group.name(), said)
+}
+
+// watchOwners looks at the group until ctx ends.
+func (m *member) watchOwners(ctx context.Context) {
+	for sleep(ctx, m.session) {
+		said, owned := m.owners(ctx)
+		working, _ := m.own.holding()
+		m.r.sightings.note(said, owned|working)
+	}
+}
+
+// owners are the slots that the members of the group were assigned by an instance of klink, and what the coordinator says.
+func (m *member) owners(ctx context.Context) (said string, owned slotSet) {
+	ctx, cancel := context.WithTimeout(ctx, m.session)
+	defer cancel()
+	req := kmsg.NewPtrDescribeGroupsRequest()
+	req.Groups = []string{m.group}
+	resp, err := req.RequestWith(ctx, m.client)
+	if err != nil {
+		return err.Error(), 0
+	}
+	if len(resp.Groups) != 1 {
+		return "the coordinator does not describe it", 0
+	}
+	g := &resp.Groups[0]
+	if err := kerr.ErrorForCode(g.ErrorCode); err != nil {
+		return err.Error(), 0
+	}
+	key, err := m.r.cfg.Control.GroupKey(ctx)
+	if err != nil {
+		return err.Error(), 0
+	}
+	instances := 0
+	for _, other := range g.Members {
+		if given, ok := groupKey(key).assigned(m.group, other.MemberID, other.MemberAssignment); ok {
+			owned |= given
+			instances++
+		}
+	}
+	return fmt.Sprintf("it is %.40q with %d members, of which %d were assigned something by klink", g.State, len(g.Members), instances), owned
+}

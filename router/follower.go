@@ -1,0 +1,21 @@
+package router
+
+import (
+	"fmt"
+
+	"klink/protocol"
+)
+
+// refuseFollower closes the connection of who sends a request as a follower. A follower reads above the high watermark, and
+// a leader counts its Fetch requests as copies of records: so it could have records confirmed that no broker has copied. A
+// broker asks for CLUSTER_ACTION, if it has an authorizer. Brokers do not copy through klink, so klink serves nobody as one.
+func refuseFollower(h protocol.RequestHeader, frame []byte) (d Decision, refused bool) {
+	id, err := protocol.ReplicaID(frame, h)
+	switch {
+	case err != nil:
+		return closeMalformed(h, err), true
+	case id >= 0:
+		return closing(fmt.Errorf("request of API key %d version %d as broker %d: followers are not served through klink", h.Key, h.Version, id)), true
+	}
+	return d, false
+}
