@@ -30,7 +30,7 @@ func (w *worker) logEnd() int64 {
 
 // publish tells the timeline of the shown end, and asks for a checkpoint where the mirror ends behind that; w.mu is held.
 func (w *worker) publish() {
-	if w.core.state != stateRunning || w.core.flight > 0 {
+	if w.core.state != stateRunning || w.core.flight > 0 || w.m.lost.Load() {
 		return
 	}
 	end := w.shownEnd()

@@ -169,7 +169,9 @@ func (w *worker) take(l *lane, kind unitKind, rule joinRule) (appendJob, bool) {
 	if kind == batchUnits {
 		batch.SetPlace(j.i.bytes, w.core.phys)
 	}
-	w.tl.Extend(w.core.phys, j.i.base, int64(j.i.records)) // a reader may see it before its result is known here
+	if !w.m.lost.Load() {
+		w.tl.Extend(w.core.phys, j.i.base, int64(j.i.records)) // a reader may see it before its result is known here
+	}
 	return j, true
 }
 
@@ -207,7 +209,7 @@ func (w *worker) appended(j *appendJob, base int64) {
 		w.m.r.log.Warn("an append stands elsewhere than expected: somebody else wrote to the mirror, or an append that was believed lost came late",
 			"topic", w.m.topic, "partition", w.id, "offset", base)
 	case w.core.state != stateFailed:
-		w.tl.Appended(base, logical, w.core.phys-base)
+		w.tellAppended(base, logical)
 		now := time.Now()
 		w.noteCaughtUp(now)
 		w.checkStored(now, base, logical)
@@ -226,6 +228,14 @@ func (w *worker) appended(j *appendJob, base int64) {
 	w.wakeFetcher()
 	if told {
 		w.m.r.wake()
+	}
+}
+
+// tellAppended tells readers what stands from base to the end of the log; w.mu is held. Where the
+// mirror was given up meanwhile, the timeline is another worker's, or nobody's.
+func (w *worker) tellAppended(base, logical int64) {
+	if !w.m.lost.Load() {
+		w.tl.Appended(base, logical, w.core.phys-base)
 	}
 }
 

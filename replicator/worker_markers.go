@@ -53,7 +53,7 @@ func (w *worker) marked() {
 	physical, logical := w.core.phys, w.core.queue[0].base
 	e := w.core.marked()
 	w.markers.reset()
-	w.tl.Appended(physical, logical, w.core.phys-physical)
+	w.tellAppended(physical, logical)
 	w.apply(e)
 	w.mu.Unlock()
 	w.wakeFetcher()

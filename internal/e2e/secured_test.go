@@ -51,8 +51,8 @@ func newSecured(t *testing.T, s secured) *exact {
 	needs := permissions(t)
 	s.grant(ctx, t, e.dst, klinkUser, needs[0])
 	s.grant(ctx, t, e.adm, linkerUser, needs[1])
-	accountAt(source.Bootstrap(), source)
-	accountAt(destination.Bootstrap(), destination)
+	accountAt(t, source.Bootstrap(), source)
+	accountAt(t, destination.Bootstrap(), destination)
 	e.k = startUnprivileged(t, destination)
 	props := source.ClientProperties(linkerUser, linkerPassword)
 	props["bootstrap.servers"] = source.Bootstrap()
@@ -70,7 +70,7 @@ func startUnprivileged(t testing.TB, destination *kafkatest.Cluster, flags ...st
 	own := []string{"--destination-config", destination.PropertiesFile(t, klinkUser, klinkPassword), "--allow-plaintext-secrets"}
 	k := StartKlink(t, destination, append(own, flags...)...)
 	k.commandConfig = destination.PropertiesFile(t, kafkatest.SuperUser, kafkatest.SuperUserPassword)
-	accountAt(k.Bootstrap(), destination)
+	accountAt(t, k.Bootstrap(), destination)
 	return k
 }
 
@@ -157,9 +157,11 @@ func containsAny(text string, parts []string) bool {
 // address connects as the super user there. Elsewhere it needs no user.
 var accounts sync.Map
 
-func accountAt(bootstrap string, c *kafkatest.Cluster) {
+// accountAt says whose users an address takes until the test ends: then another test may get its port.
+func accountAt(t testing.TB, bootstrap string, c *kafkatest.Cluster) {
 	first, _, _ := strings.Cut(bootstrap, ",")
 	accounts.Store(first, c)
+	t.Cleanup(func() { accounts.Delete(first) })
 }
 
 func account(bootstrap string) *kafkatest.Cluster {

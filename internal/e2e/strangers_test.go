@@ -33,7 +33,7 @@ func TestStrangersLearnNothing(t *testing.T) {
 			destination := kafkatest.StartRelease(t, v, opts...)
 			k := StartKlink(t, destination, "--allow-plaintext-secrets")
 			k.commandConfig = destination.PropertiesFile(t, kafkatest.SuperUser, kafkatest.SuperUserPassword)
-			accountAt(k.Bootstrap(), destination)
+			accountAt(t, k.Bootstrap(), destination)
 			createLink(t, k, "east", source)
 			k.MustCLI(t, "topic", "create", "secret", "--link", "east")
 

@@ -48,6 +48,56 @@ func TestDisown(t *testing.T) {
 	}
 }
 
+// TestLateResultsAnnounceNothing: an append that was under way when the owner gave the partition up is answered later. What
+// its result says is no announcement: nobody here takes it back when another instance appends.
+func TestLateResultsAnnounceNothing(t *testing.T) {
+	for name, late := range map[string]func(p *Partition){
+		"sent":     func(p *Partition) { p.Extend(10, 110, 5) },
+		"answered": func(p *Partition) { p.Appended(10, 110, 5) },
+	} {
+		p := Open(0, 100, 100)
+		p.Own(0, 100, 100, true)
+		p.Extend(0, 100, 10)
+		p.Appended(0, 100, 10)
+		p.Disown()
+		late(p)
+		if at, probe, ok := p.FindPhysical(120, 0); ok || probe != ProbeEnd {
+			t.Errorf("%s: offset 120, which another owner may have appended, is known to be at %d", name, at)
+		}
+		if _, known := p.LogicalEnd(); known {
+			t.Errorf("%s: it has an end that somebody announces", name)
+		}
+	}
+}
+
+// TestAnnouncedIsNoEnd: a log end behind records that were only announced is told as that of a moment ago, since somebody else's
+// batch may stand in their place.
+func TestAnnouncedIsNoEnd(t *testing.T) {
+	p := Open(0, 100, 100)
+	p.Own(0, 100, 100, true)
+	p.Extend(0, 100, 10)
+	p.Appended(0, 100, 10)
+	p.Extend(10, 110, 5)
+	if l, _, ok := p.FindLogical(15); l != 110 || !ok {
+		t.Errorf("the log is said to end at %d, %v", l, ok)
+	}
+	if l, _, ok := p.FindRecord(12); ok {
+		t.Errorf("the record at 12, which nobody has seen, is said to be %d", l)
+	}
+	if at, _, ok := p.FindPhysical(112, 0); at != 12 || !ok { // it may be there
+		t.Errorf("112 is at %d, %v", at, ok)
+	}
+	p.LearnProbe(10, 110, 5)
+	for physical, want := range map[int64]int64{10: 110, 12: 112, 15: 115} {
+		if l, _, ok := p.FindLogical(physical); l != want || !ok {
+			t.Errorf("%d is %d, %v, want %d", physical, l, ok, want)
+		}
+	}
+	if l, _, ok := p.FindRecord(12); l != 112 || !ok {
+		t.Errorf("the record at 12 is %d, %v", l, ok)
+	}
+}
+
 // TestHoleAtTheEndIsLearned: that the log ends behind a hole, which the owner elsewhere has stored, is learned by who has looked
 // at the end before.
 func TestHoleAtTheEndIsLearned(t *testing.T) {

@@ -165,6 +165,13 @@ func (t *Partition) position(physical int64) (logical int64, ok, end bool) {
 		switch {
 		case end == endless && physical == t.physEnd.Load():
 			p.logical = max(p.logical, until)
+		case end != endless && physical > t.sureEnd(s.tip):
+			// Only announced: somebody else's batch may have taken the place. So the log ends
+			// before it, as it did a moment ago, until its owner or a look says more.
+			p.logical, p.end = s.tip.logical+t.sureInTip(s.tip), true
+			if x, ok := t.shown.load(); ok && x.physical <= physical {
+				p.logical = max(p.logical, x.logical)
+			}
 		case end != endless && p.logical >= end:
 			p.logical = max(end, until)
 			if x, ok := t.shown.load(); ok && x.physical <= physical {

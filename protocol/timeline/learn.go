@@ -26,6 +26,9 @@ func (t *Partition) show(physical, logical int64) {
 // checkpoint says so, and so does a look into the log from physical on that has found its first
 // batch at logical.
 func (t *Partition) LearnProbe(physical, logical, records int64) {
+	if records > 0 {
+		t.show(physical+records, logical+records) // whoever asked is told of it
+	}
 	t.learn(physical, logical, records, true)
 }
 
@@ -95,6 +98,9 @@ func (t *Partition) sureInTip(p *tip) (n int64) {
 	}
 	return max(0, min(n, p.end.Load()-p.logical))
 }
+
+// sureEnd is where the records end that are in the log for sure.
+func (t *Partition) sureEnd(p *tip) int64 { return p.physical + t.sureInTip(p) }
 
 func (t *Partition) learn(physical, logical, records int64, keep bool) {
 	if t.state.Load().oneRun() || physical < 0 || logical < 0 || records < 0 || records > math.MaxInt32 || records == 0 && !keep {

@@ -57,12 +57,16 @@ func (t *Partition) Disown() {
 
 // Extend announces records about to be appended: before the batch is sent, as a reader may see it before its owner knows that
 // it is in the log. They will stand at physical, the end of the log as the owner knows it, and have the logical offsets from
-// logical on. What was announced before for physical or beyond did not come about.
+// logical on. What was announced before for physical or beyond did not come about. Who is no owner
+// announces nothing.
 func (t *Partition) Extend(physical, logical, records int64) {
 	t.mu.Lock() // also where only the end moves: a reader may meet a void batch, and make another tip
 	defer t.mu.Unlock()
 	now := t.state.Load()
-	if tip := now.tip; tip != nil && tip.end.Load() == logical && tip.at(logical) == physical {
+	if now.tip == nil {
+		return // the result of an append that was under way when the owner was told to stop
+	}
+	if tip := now.tip; tip.end.Load() == logical && tip.at(logical) == physical {
 		tip.end.Store(logical + records)
 		return
 	}
@@ -74,7 +78,11 @@ func (t *Partition) Extend(physical, logical, records int64) {
 // Appended says that records stand where Extend has announced them, and that the log ends behind
 // them. A reader may have taken the announcement back meanwhile (LearnVoid).
 func (t *Partition) Appended(physical, logical, records int64) {
-	if p := t.state.Load().tip; p == nil || p.at(logical) != physical || p.end.Load() < logical+records {
+	p := t.state.Load().tip
+	if p == nil {
+		return // as for Extend
+	}
+	if p.at(logical) != physical || p.end.Load() < logical+records {
 		t.Extend(physical, logical, records)
 	}
 	t.SetPhysicalEnd(physical + records)
