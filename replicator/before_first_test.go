@@ -163,3 +163,19 @@ func TestKilledWhileBurning(t *testing.T) {
 		})
 	}
 }
+
+// TestFillersOfTwoProcesses: a filler of a process that was killed arrives after the next one has read where the log ends. That
+// one's filler stands behind it, and not at its place; then it is killed, too.
+func TestFillersOfTwoProcesses(t *testing.T) {
+	w, dst := middle(t, 0)
+	w.configs["offset.alignment"] = "auto"
+	w.control.setState("orders", admin.MirrorActive)
+	for _, at := range []int64{0, 3, 3} {
+		appendBytes(t, w.dst.cl, "orders", 0, batch.Filler(nil, 3, at))
+	}
+	w.run()
+	w.whole(dst, 30)
+	if got := w.control.State().Timelines["orders"][0].Shift(); got != 0 {
+		t.Errorf("the shift is %d, want 0", got)
+	}
+}

@@ -80,13 +80,7 @@ func (w *worker) readTail(ctx context.Context, e *logEnd) error {
 	e.fresh = !known && (empty || am != nil && am.State == admin.MirrorPending || w.neverBegun(e))
 	log := w.log()
 	if !known && (empty || !isSure) && e.start < e.end {
-		// Fillers come before every record, so that one at the end of the log tells, whatever the
-		// mirror's state.
-		if err := log.walk(ctx, e.end-1, e.end, func(h batch.Header) error {
-			logical, ok := fillerStamp(h)
-			e.fillers = ok && logical == h.BaseOffset()
-			return nil
-		}); err != nil && !notOurs(err) {
+		if err := w.onlyFillers(ctx, log, e); err != nil {
 			return err
 		}
 	}
@@ -147,6 +141,32 @@ func (w *worker) readTail(ctx context.Context, e *logEnd) error {
 	}
 	w.mu.Unlock()
 	return nil
+}
+
+// onlyFillers finds out whether the log holds nothing but fillers. Fillers come before every record,
+// so one at the end of the log that stands at its place tells, whatever the mirror's state. One that
+// does not was appended by a process that was killed, and arrived after the next process had read
+// where the log ends. Then all batches are looked at, as the burn does.
+func (w *worker) onlyFillers(ctx context.Context, log *mirrorLog, e *logEnd) error {
+	isFiller := false
+	err := log.walk(ctx, e.end-1, e.end, func(h batch.Header) error {
+		logical, ok := fillerStamp(h)
+		isFiller, e.fillers = ok, ok && logical == h.BaseOffset()
+		return nil
+	})
+	if err == nil && isFiller && !e.fillers {
+		at := e.start
+		err = log.walk(ctx, e.start, e.end, func(h batch.Header) error {
+			_, ok := fillerStamp(h)
+			isFiller, at = isFiller && ok, h.NextOffset()
+			return nil
+		})
+		e.fillers = err == nil && isFiller && at == e.end
+	}
+	if notOurs(err) {
+		return nil
+	}
+	return err
 }
 
 // neverBegun says that no record of the mirror can have been in its empty log, of which there is no
