@@ -18,13 +18,13 @@ import (
 // hostileValues are values that cost a decoder far more than their size.
 func hostileValues() map[string]string {
 	return map[string]string{
-		"nested arrays":   `{"version":1,"stamp":2,"state":"ACTIVE","x":` + strings.Repeat("[", 2<<20) + strings.Repeat("]", 2<<20) + `}`,
-		"nested objects":  `{"version":1,"stamp":2,"state":"ACTIVE","x":` + strings.Repeat(`{"a":`, 9000) + "1" + strings.Repeat("}", 9000) + `}`,
-		"many elements":   `{"version":1,"stamp":2,"state":"ACTIVE","hidden":[` + strings.Repeat("[0,1],", 600_000) + `[0,1]],"acls":[]}`,
+		"nested arrays":   `{"version":1,"stamp":3,"state":"ACTIVE","x":` + strings.Repeat("[", 2<<20) + strings.Repeat("]", 2<<20) + `}`,
+		"nested objects":  `{"version":1,"stamp":3,"state":"ACTIVE","x":` + strings.Repeat(`{"a":`, 9000) + "1" + strings.Repeat("}", 9000) + `}`,
+		"many elements":   `{"version":1,"stamp":3,"state":"ACTIVE","hidden":[` + strings.Repeat("[0,1],", 600_000) + `[0,1]],"acls":[]}`,
 		"many fields":     `{"version":1,"state":"ACTIVE"` + manyFields(300_000) + `}`,
-		"a long value":    `{"version":1,"stamp":2,"state":"ACTIVE","x":"` + strings.Repeat("x", maxRecordBytes) + `"}`,
+		"a long value":    `{"version":1,"stamp":3,"state":"ACTIVE","x":"` + strings.Repeat("x", maxRecordBytes) + `"}`,
 		"nothing":         ``,
-		"half a record":   `{"version":1,"stamp":2,"state":"ACTIVE","partitions":2`,
+		"half a record":   `{"version":1,"stamp":3,"state":"ACTIVE","partitions":2`,
 		"another version": `{"version":99,"state":"ACTIVE"}`,
 		"no version":      `{"state":"ACTIVE"}`,
 		"null":            `null`,
@@ -44,7 +44,7 @@ func manyFields(n int) string {
 func TestHostileRecords(t *testing.T) {
 	keys := []string{"link/a", "mirror/a", "timeline/a/0", "checkpoint/a/0", "offsets/a", "acls/a/0", "instance/a"}
 	good := map[string]string{
-		"mirror/a": `{"version":1,"stamp":2,"state":"ACTIVE","partitions":2,"created":true}`, "timeline/a/0": `{"version":1,"physical":0,"logical":0,"floor":0}`,
+		"mirror/a": `{"version":1,"stamp":3,"state":"ACTIVE","partitions":2,"created":true}`, "timeline/a/0": `{"version":1,"physical":0,"logical":0,"floor":0}`,
 		"timeline/a/1": `{"version":1,"physical":0,"logical":0,"floor":0}`,
 	}
 	for what, value := range hostileValues() {
@@ -89,7 +89,7 @@ func TestHostileRecords(t *testing.T) {
 func TestHostilePartitions(t *testing.T) {
 	s := newStore(nil, testLogger(t))
 	s.log = &casLog{offsets: map[string]int64{}}
-	value := fmt.Appendf(nil, `{"version":1,"stamp":2,"state":"ACTIVE","partitions":%d,"created":true}`, maxPartitions)
+	value := fmt.Appendf(nil, `{"version":1,"stamp":3,"state":"ACTIVE","partitions":%d,"created":true}`, maxPartitions)
 	const mirrors = 200
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

@@ -235,13 +235,13 @@ func TestPromotionAndOlderKlink(t *testing.T) {
 		`"state":"PENDING_STOPPED","promotion":{"id":"p","deadline_ms":5,"ready":true}`:    false,
 		`"state":"PENDING_MIRROR","promotion":{"id":"p","deadline_ms":5,"future":"field"}`: true,
 	} {
-		m, err := decodeMirror([]byte(`{"version":1,"stamp":2,` + value + `}`))
+		m, err := decodeMirror([]byte(`{"version":1,"stamp":3,` + value + `}`))
 		require.NoError(t, err, value)
 		require.Equal(t, promoting, m.view("t").Promotion != "", value)
 		require.Equal(t, promoting, m.view("t").Shown() == MirrorPendingStopped && m.State != MirrorPendingStopped, value)
 	}
 	for _, value := range []string{`"promotion":{}`, `"promotion":{"id":7}`, `"promotion":"p"`} {
-		_, err := decodeMirror([]byte(`{"version":1,"stamp":2,"state":"ACTIVE",` + value + `}`))
+		_, err := decodeMirror([]byte(`{"version":1,"stamp":3,"state":"ACTIVE",` + value + `}`))
 		require.Error(t, err, value)
 		require.NotErrorIs(t, err, errStampFormat)
 	}

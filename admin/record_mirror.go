@@ -55,8 +55,9 @@ type promotionRecord struct {
 }
 
 // stampFormat is the version of the stamps that the batches of a mirror have, for good
-// (batch.Stamp). Before there was this field they had no place.
-const stampFormat = 2
+// (batch.Stamp). Before there was this field they had no place; those of version 2 could not follow
+// an append that was not confirmed.
+const stampFormat = 3
 
 var errStampFormat = errors.New("was made by a development version whose stamps this one does not read; delete the topic and create the mirror anew")
 

@@ -31,7 +31,7 @@ func TestRecordGolden(t *testing.T) {
 			ID: "i", Configs: map[string]string{"client.id": "c"}, Secrets: map[string]sealed{"sasl.jaas.config": {"k", []byte{1, 2}}},
 			State: LinkActive, StateTimeMs: 7, SourceClusterID: "s",
 		},
-		`{"created":true,"id":"i","link":"l","partitions":2,"source_configs":{"compression.type":"lz4","message.timestamp.after.max.ms":null},"source_topic":"t","source_topic_id":"","stamp":2,"state":"ACTIVE","state_time_ms":7,"topic_id":"AQAAAAAAAAAAAAAAAAAAAA","version":1}`: &mirrorRecord{
+		`{"created":true,"id":"i","link":"l","partitions":2,"source_configs":{"compression.type":"lz4","message.timestamp.after.max.ms":null},"source_topic":"t","source_topic_id":"","stamp":3,"state":"ACTIVE","state_time_ms":7,"topic_id":"AQAAAAAAAAAAAAAAAAAAAA","version":1}`: &mirrorRecord{
 			Stamp: stampFormat,
 			ID:    "i", Link: "l", SourceTopic: "t", TopicID: topicID{1}, State: MirrorActive, StateTimeMs: 7, Partitions: 2, Created: true,
 			SourceConfigs: map[string]*string{"compression.type": &lz4, "message.timestamp.after.max.ms": nil},
@@ -186,7 +186,7 @@ func stable[R encoder](t *testing.T, r R, decode func([]byte) (R, error)) {
 
 // FuzzApply: a store that is fed any records makes a picture of them, and a snapshot for the router.
 func FuzzApply(f *testing.F) {
-	f.Add("mirror/a", []byte(`{"version":1,"stamp":2,"state":"ACTIVE","partitions":2}`), "timeline/a/1", []byte(`{"version":1,"physical":0,"logical":2,"floor":3}`))
+	f.Add("mirror/a", []byte(`{"version":1,"stamp":3,"state":"ACTIVE","partitions":2}`), "timeline/a/1", []byte(`{"version":1,"physical":0,"logical":2,"floor":3}`))
 	f.Add("link/a", []byte(`{"version":1,"state":"ACTIVE"}`), "link/a", []byte(nil))
 	f.Add("timeline/a/99", []byte(`x`), "mirror/a", []byte(`x`))
 	f.Add("timeline/a/0", []byte(`{"version":1,"physical":0,"logical":2,"floor":3,"hidden":[[0,4]],"end":{"physical":7,"logical":9}}`), "checkpoint/a/0", []byte(`{"version":1,"physical":5,"logical":9}`))

@@ -13,13 +13,14 @@ import (
 //	attributes            transactional and delete-horizon bits cleared, codec and timestamp type kept
 //	baseTimestamp         the maximal timestamp, the time of the append, if the timestamp type was LogAppendTime: see below
 //	producerId            -2 - logicalBase
-//	producerEpoch         bit 0 = the timestamp type was LogAppendTime, bit 1 = FlagFiller, bits 2-14 = bits 0-12 of the place
-//	baseSequence          bits 0-19 = leaderEpoch, that of the source's leader; all ones if it is unknown (< 0) or too
-//	                      large; bits 20-30 = bits 13-23 of the place
+//	producerEpoch         bit 0 = the timestamp type was LogAppendTime, bit 1 = FlagFiller, bit 2 = FlagFollows,
+//	                      bits 3-14 = bits 0-11 of the place
+//	baseSequence          bits 0-18 = leaderEpoch, that of the source's leader; all ones if it is unknown (< 0) or too
+//	                      large; bits 19-30 = bits 12-23 of the place
 //	crc                   corrected by the difference, so that damage to the records is still found
 //
 // The place is the low 24 bits of the physical base offset at which the append has to land: see
-// SetPlace and Counts. Stamp makes it 0. Epoch and sequence are >= 0 because log compaction fails
+// SetPlace and Chain. Stamp makes it 0. Epoch and sequence are >= 0 because log compaction fails
 // on a batch otherwise.
 //
 // With LogAppendTime all records of a batch have the time of the append, and clients do not look at the records' own. A
@@ -56,14 +57,14 @@ func writeStamp(h Header, logicalBase int64, leaderEpoch int32) {
 	h.setStamp(logicalBase, flags, leaderEpoch, 0)
 }
 
-// How a stamp is laid out: see Stamp. The place has 24 bits, 13 of them in the epoch, and 11 in the
+// How a stamp is laid out: see Stamp. The place has 24 bits, 12 of them in the epoch, and 12 in the
 // sequence.
 const (
 	flagsMask    int16 = 1<<placeShift - 1
-	placeShift         = 2
-	placeLowBits       = 13
+	placeShift         = 3
+	placeLowBits       = 12
 	placeMask          = 1<<24 - 1
-	epochBits          = 20
+	epochBits          = 19
 	unknownEpoch int32 = 1<<epochBits - 1
 )
 
@@ -78,9 +79,16 @@ func (h Header) setStamp(logicalBase int64, flags int16, leaderEpoch int32, phys
 // SetPlace says at which physical base offset b, a batch that Stamp or Filler made, has to land. It
 // corrects the checksum by the difference, does not look at the records, and may be called again,
 // as the end of the log may have moved before the batch is sent.
-func SetPlace(b []byte, physical int64) {
+func SetPlace(b []byte, physical int64) { setPlace(b, physical, 0) }
+
+// SetPlaceAfter is SetPlace for a batch that is sent before the append in front of it is confirmed: it
+// gets FlagFollows, and counts only where that one stands right before it. See Chain.
+func SetPlaceAfter(b []byte, physical int64) { setPlace(b, physical, FlagFollows) }
+
+func setPlace(b []byte, physical int64, follows int16) {
 	patchCRC(Header(b), func(h Header) {
-		h.setStamp(firstStampedID-h.ProducerID(), h.ProducerEpoch()&flagsMask, h.BaseSequence()&unknownEpoch, physical)
+		flags := h.ProducerEpoch()&flagsMask&^FlagFollows | follows
+		h.setStamp(firstStampedID-h.ProducerID(), flags, h.BaseSequence()&unknownEpoch, physical)
 	})
 }
 
@@ -104,10 +112,10 @@ func ReadStamp(b []byte) (logicalBase int64, flags int16, leaderEpoch int32, ok 
 	return firstStampedID - id, h.ProducerEpoch() & flagsMask, epoch, true
 }
 
-// Counts says whether b, a batch as it stands in the log of a mirror, is one of the mirror: it is
-// stamped, and stands at its place. Every other one is void, for whoever reads it: somebody else
-// wrote it, or it is an append that was doubled, came late, or follows one that was refused.
-// Nothing but the header decides, so that all readers agree, at any time. Fillers count too.
+// Counts says whether b, a batch as it stands in the log of a mirror, is stamped, and stands at its
+// place. One that is not is void, for whoever reads it: somebody else wrote it, or it is an append
+// that was doubled, came late, or follows one that was refused. One that is counts, unless it has
+// FlagFollows: then what stands before it decides, too, and Chain tells. Fillers count.
 //
 // A marker (a control batch, which the broker made) has no place in its stamp. It is written only
 // where the offset is the same at the source and here, and counts if it stands there.

@@ -124,7 +124,7 @@ func TestStampBytes(t *testing.T) {
 	// Every field of the header by its bytes, so that a mistake in an offset cannot hide in both writing and reading.
 	b := newBatch(100, bitLogAppendTime|bitTransactional|bitDeleteHorizon|4, 2, nil)
 	require.NoError(t, Stamp(b, 100, 7))
-	SetPlace(b, 0x5_fedc_ba98) // of which 0xdcba98 counts: 0x6e5 and 0x1a98
+	SetPlace(b, 0x5_fedc_ba98) // of which 0xdcba98 counts: 0xdcb and 0xa98
 	want := []byte{
 		0, 0, 0, 0, 0, 0, 0, 0, // base offset
 		0, 0, 0, 49, // length
@@ -136,8 +136,8 @@ func TestStampBytes(t *testing.T) {
 		0, 0, 0x01, 0x8b, 0xcf, 0xe5, 0x6b, 0xe7, // base timestamp: the time of the append too
 		0, 0, 0x01, 0x8b, 0xcf, 0xe5, 0x6b, 0xe7, // max timestamp
 		0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x9a, // -102
-		0x1a98 >> 6, 0x1a98<<2&0xff | 1, // the place and the flag
-		0x6e5 >> 4, 0x6e5 << 4 & 0xff, 0, 7, // the place and the source's leader epoch
+		0xa98 >> 5, 0xa98<<3&0xff | 1, // the place and the flag
+		0xdcb >> 5, 0xdcb << 3 & 0xff, 0, 7, // the place and the source's leader epoch
 		0, 0, 0, 2, // count
 	}
 	require.Equal(t, want, b)
@@ -160,8 +160,8 @@ func TestStampLimits(t *testing.T) {
 	require.Equal(t, int64(maxLogicalBase), logical)
 	require.Zero(t, flags)
 	require.Equal(t, int32(-1), epoch)
-	require.Equal(t, int32(1<<20-1), Header(b).BaseSequence(), "compaction fails on a negative sequence")
-	for given, want := range map[int32]int32{math.MinInt32: -1, 0: 0, 1<<20 - 2: 1<<20 - 2, 1<<20 - 1: -1, 1 << 20: -1, math.MaxInt32: -1} {
+	require.Equal(t, int32(1<<19-1), Header(b).BaseSequence(), "compaction fails on a negative sequence")
+	for given, want := range map[int32]int32{math.MinInt32: -1, 0: 0, 1<<19 - 2: 1<<19 - 2, 1<<19 - 1: -1, 1 << 19: -1, math.MaxInt32: -1} {
 		require.NoError(t, Stamp(b, 5, given))
 		SetPlace(b, -1)
 		_, _, epoch, _ = ReadStamp(b)
@@ -192,7 +192,7 @@ func TestCounts(t *testing.T) {
 		{"at its place", stamped, place, true},
 		{"behind its place", stamped, place + 1, false},
 		{"before its place", stamped, place - 1, false},
-		{"2^13 offsets off", stamped, place + 1<<13, false},
+		{"2^12 offsets off", stamped, place + 1<<12, false},
 		{"2^23 offsets off", stamped, place + 1<<23, false},
 		{"2^24 offsets off, which nobody can tell", stamped, place + 1<<24, true},
 		{"no place was set", func(h Header) { require.NoError(t, Stamp(h, 100, 3)) }, 100, false},
@@ -206,8 +206,8 @@ func TestCounts(t *testing.T) {
 			binary.BigEndian.PutUint64(h[atProducerID:], 4000)
 			h.setAttributes(bitTransactional)
 		}, 0, false},
-		{"a negative epoch", func(h Header) { stamped(h); binary.BigEndian.PutUint16(h[atProducerEpoch:], 0x8000|0x1a98<<2) }, place, false},
-		{"a negative sequence", func(h Header) { stamped(h); binary.BigEndian.PutUint32(h[atBaseSequence:], 0xee500000) }, place, false},
+		{"a negative epoch", func(h Header) { stamped(h); binary.BigEndian.PutUint16(h[atProducerEpoch:], 0x8000|0xa98<<3) }, place, false},
+		{"a negative sequence", func(h Header) { stamped(h); binary.BigEndian.PutUint32(h[atBaseSequence:], 0x80000000|0xdcb<<19) }, place, false},
 		{"a marker at its offset", control(-2 - place), place, true},
 		{"a marker elsewhere", control(-2 - place), place + 1, false},
 		{"a marker 2^24 offsets off", control(-2 - place), place + 1<<24, false},
@@ -266,7 +266,7 @@ func TestStampRoundTrip(t *testing.T) {
 		gotLogical, flags, gotEpoch, ok := ReadStamp(b)
 		require.True(t, ok)
 		require.Equal(t, logical, gotLogical)
-		if epoch < 0 || epoch >= 1<<20-1 {
+		if epoch < 0 || epoch >= 1<<19-1 {
 			epoch = -1
 		}
 		require.Equal(t, epoch, gotEpoch)
