@@ -107,6 +107,7 @@ type logAt struct {
 // and that no other one lies before it. found is false if there is none near.
 func (l *logAt) learnFrom(ctx context.Context, line *timeline.Partition, physical int64) (found bool, err error) {
 	limit := int32(1) // one batch: most often it counts
+	var chain batch.Chain
 	for from := physical; l.left > 0; limit = seekBytes {
 		records, err := l.read(ctx, from, limit)
 		if err != nil {
@@ -118,7 +119,11 @@ func (l *logAt) learnFrom(ctx context.Context, line *timeline.Partition, physica
 			if b.NextOffset() <= from {
 				continue
 			}
-			if learnBatch(line, b) {
+			verdict, err := l.judge(ctx, line, &chain, b)
+			if err != nil {
+				return false, err
+			}
+			if learnBatch(line, b, verdict) {
 				if logical, _, _, _ := batch.ReadStamp(b); b.BaseOffset() > physical {
 					line.LearnProbe(physical, logical, 0)
 				}
@@ -143,6 +148,7 @@ func (l *logAt) learnLast(ctx context.Context, line *timeline.Partition, start, 
 	for from, to := end, end; from > start; limit = seekBytes {
 		to, from = from, max(start, min(from-1, from-(end-from)))
 		var last batch.Header
+		var chain batch.Chain
 		first := from
 		for at := from; at < to; {
 			if l.left <= 0 {
@@ -158,8 +164,12 @@ func (l *logAt) learnLast(ctx context.Context, line *timeline.Partition, start, 
 				if b.NextOffset() <= at || b.BaseOffset() >= end {
 					continue
 				}
+				verdict, err := l.judge(ctx, line, &chain, b)
+				if err != nil {
+					return false, err
+				}
 				first = min(first, b.BaseOffset())
-				if next = b.NextOffset(); isShown(line, b) {
+				if next = b.NextOffset(); isShown(line, b, verdict) {
 					last = b[:batch.HeaderSize:batch.HeaderSize]
 				}
 			}
@@ -169,7 +179,7 @@ func (l *logAt) learnLast(ctx context.Context, line *timeline.Partition, start, 
 			at = next
 		}
 		if last != nil {
-			learnBatch(line, last)
+			learnBatch(line, last, batch.VerdictCounts)
 			logical, _, _, _ := batch.ReadStamp(last)
 			line.LearnProbe(end, logical+last.NextOffset()-last.BaseOffset(), 0)
 			return true, nil
@@ -180,9 +190,41 @@ func (l *logAt) learnLast(ctx context.Context, line *timeline.Partition, start, 
 	return true, nil
 }
 
+// judge says whether the next batch of a walk counts. What stands before the first one is known, or
+// is read.
+func (l *logAt) judge(ctx context.Context, line *timeline.Partition, chain *batch.Chain, b batch.Header) (batch.Verdict, error) {
+	verdict := chain.See(b)
+	if verdict != batch.VerdictUnsure {
+		return verdict, nil
+	}
+	logical, _, _, _ := batch.ReadStamp(b)
+	counts, sure := line.Before(b.BaseOffset(), logical)
+	if !sure {
+		start, err := l.offset(ctx, -2)
+		if err != nil {
+			return verdict, err
+		}
+		counts, err = batch.LookBack(b, start, func(from int64) ([]byte, error) {
+			records, err := l.read(ctx, from, seekBytes)
+			if l.left -= len(records); err == nil && l.left <= 0 {
+				err = fmt.Errorf("what stands before offset %d of %s-%d at the destination is too much to read", b.BaseOffset(), l.topic, l.partition)
+			}
+			return records, err
+		})
+		if err != nil {
+			return verdict, err
+		}
+	}
+	chain.Settle(counts)
+	if !counts {
+		return batch.VerdictVoid, nil
+	}
+	return batch.VerdictCounts, nil
+}
+
 // learnBatch teaches line what the stamp of a batch says; false if no record of it is shown.
-func learnBatch(line *timeline.Partition, b batch.Header) bool {
-	if !isShown(line, b) {
+func learnBatch(line *timeline.Partition, b batch.Header, verdict batch.Verdict) bool {
+	if !isShown(line, b, verdict) {
 		return false
 	}
 	logical, _, _, _ := batch.ReadStamp(b)
@@ -192,9 +234,9 @@ func learnBatch(line *timeline.Partition, b batch.Header) bool {
 
 // isShown says whether a batch is one of the mirror that readers are shown. Behind its end nothing
 // is.
-func isShown(line *timeline.Partition, b batch.Header) bool {
+func isShown(line *timeline.Partition, b batch.Header, verdict batch.Verdict) bool {
 	_, flags, _, _ := batch.ReadStamp(b)
-	return batch.Counts(b) && flags&batch.FlagFiller == 0 && b.LastOffsetDelta() >= 0 && !line.Behind(b.BaseOffset())
+	return verdict == batch.VerdictCounts && flags&batch.FlagFiller == 0 && b.LastOffsetDelta() >= 0 && !line.Behind(b.BaseOffset())
 }
 
 // read reads batches. The first one holds the physical offset. It reads about limit bytes, and one

@@ -71,10 +71,11 @@ type timeSeek struct {
 	passed    bool  // what the broker had found is not what was asked for
 	end       int64 // of the log, if at is -1
 	memory    *semaphore.Weighted
+	chain     batch.Chain
 }
 
 func (s *timeSeek) run(ctx context.Context, f *Facts, topic string, partition int32) error {
-	s.found = -1
+	s.found, s.chain = -1, batch.Chain{}
 	l, err := f.logOf(ctx, topic, partition)
 	if err != nil {
 		return err
@@ -89,12 +90,17 @@ func (s *timeSeek) run(ctx context.Context, f *Facts, topic string, partition in
 			return fmt.Errorf("looking for a timestamp in %s-%d at the destination: %w", topic, partition, err)
 		}
 		before := s.at
+		l.left = f.maxLook
 		for w := batch.Walk(records); w.Next(); {
 			b := w.Batch()
 			if b.NextOffset() <= s.at {
 				continue
 			}
-			shown := isRecords(s.line, b)
+			verdict, err := l.judge(ctx, s.line, &s.chain, b)
+			if err != nil {
+				return err
+			}
+			shown := isRecords(s.line, b, verdict)
 			switch {
 			case shown && !s.passed: // a record: the broker is right
 				return nil
@@ -159,10 +165,10 @@ func (s *timeSeek) within(ctx context.Context, b batch.Header) bool {
 
 // isRecords is true for what clients are shown as records: neither what does not count, nor what
 // klink has written in the place of what the source does not show.
-func isRecords(line *timeline.Partition, b batch.Header) bool {
+func isRecords(line *timeline.Partition, b batch.Header, verdict batch.Verdict) bool {
 	if line.Behind(b.BaseOffset()) {
 		_, _, _, late := batch.ReadStamp(b)
 		return !late
 	}
-	return isShown(line, b) && !b.Control()
+	return isShown(line, b, verdict) && !b.Control()
 }

@@ -38,8 +38,11 @@ const blankSize = 1 << 30
 
 // shown is what has been shown of the records of one partition.
 type shown struct {
-	any  bool  // a batch has been
-	next int64 // logical offset after the last one
+	any   bool  // a batch has been
+	next  int64 // logical offset after the last one
+	chain batch.Chain
+	// unsure: some batch may not count (batch.VerdictUnsure). Nothing is learned from it.
+	unsure bool
 	// The last batch that counts: what the timeline has not learned yet of the partition. records =
 	// 0: there is none.
 	physical, logical, records int64
@@ -102,6 +105,7 @@ func (f *FetchResponse) batch(b []byte) error {
 //
 //   - It does not count (batch.Counts): somebody wrote it to the destination around klink, or it is an append of klink's that
 //     came a second time, too late, or behind one that was refused.
+//   - It was sent before the append in front of it was confirmed, and that one does not stand there (batch.Chain).
 //   - Its offset is below what this response has shown, though the offsets of a log only grow. (The first batch of a
 //     response may begin below the offset of the request; every client skips what is below that.)
 //   - It is a filler, which uses offsets up (batch.Filler).
@@ -135,16 +139,43 @@ func (f *FetchResponse) showBatch(b []byte) (size int, err error) {
 		}
 		return size, f.show(b, logical, records)
 	}
-	switch {
-	case !batch.Counts(b), f.shown.any && logical < f.shown.next:
+	verdict := f.judge(h, logical)
+	switch back := f.shown.any && logical < f.shown.next; {
+	case verdict == batch.VerdictVoid || back:
+		f.shown.chain.Reject()
 		f.learn() // what comes next at physical
-		line.LearnVoid(physical, physical+records)
+		if !back || !f.shown.unsure {
+			line.LearnVoid(physical, physical+records)
+		}
 		return size, f.voidBatch(h)
 	case flags&batch.FlagFiller != 0:
 		return size, f.voidBatch(h)
+	case verdict == batch.VerdictUnsure:
+		f.shown.unsure = true
+		line.Glimpse(physical+records, logical+records)
+		return size, f.show(b, logical, records)
 	}
 	f.shown.physical, f.shown.logical, f.shown.records = physical, logical, records
 	return size, f.show(b, logical, records)
+}
+
+// judge says whether the batch counts. What stands before the first one of a response has not passed;
+// the timeline knows it, but for the rare case that it has forgotten the place since the request.
+//
+// A batch of which that is not known is shown. It was sent in the belief that all before it is in the
+// log, so what its stamp says of its records is true, and the client has asked for one of them, or for
+// one behind what it has. But nobody may be sent there by it.
+func (f *FetchResponse) judge(h batch.Header, logical int64) batch.Verdict {
+	verdict := f.shown.chain.See(h)
+	if verdict == batch.VerdictUnsure && !f.shown.unsure {
+		if counts, sure := f.view.Timeline.Before(h.BaseOffset(), logical); sure {
+			f.shown.chain.Settle(counts)
+			if verdict = batch.VerdictVoid; counts {
+				verdict = batch.VerdictCounts
+			}
+		}
+	}
+	return verdict
 }
 
 // show shows a batch at a logical offset.

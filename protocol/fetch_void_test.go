@@ -44,6 +44,13 @@ func landed(physical int64, b []byte) []byte {
 	return b
 }
 
+// following is a batch that was sent before the append in front of it was confirmed.
+func following(b []byte) []byte {
+	b = bytes.Clone(b)
+	batch.SetPlaceAfter(b, batch.Header(b).BaseOffset())
+	return b
+}
+
 // markerAt makes a marker that fills the hole at a logical offset.
 func markerAt(physical, logical int64) []byte {
 	b := v2Batch(physical, -1, 0, 1<<5, 17)
@@ -74,6 +81,8 @@ func TestFetchResponseVoids(t *testing.T) {
 	refused := recordsAt(10, 110, 4, 80, 0) // never came; the next one was on its way behind it
 	late := landed(10, recordsAt(14, 114, 3, 80, 0))
 	again := recordsAt(13, 110, 4, 80, 0)
+	secondInWindow, third := following(recordsAt(10, 110, 4, 80, 0)), following(recordsAt(14, 114, 3, 80, 0))
+	stranger := recordsAt(10, -1, 4, 50, 0) // as many offsets as the second has
 	aligned := func() View { return View{Timeline: timeline.Open(0, 0, 0)} }
 	var six []byte
 	for i := range int64(600) {
@@ -151,6 +160,38 @@ func TestFetchResponseVoids(t *testing.T) {
 		{
 			name: "one whose offset falls, in part", got: [][]byte{recordsAt(10, 110, 5, 80, 0), recordsAt(15, 113, 5, 80, 0)},
 			want: [][]byte{show(recordsAt(10, 110, 5, 80, 0), 110), void(recordsAt(15, 113, 5, 80, 0), 114)}, voided: 1, next: asks{115: 20},
+		},
+		{
+			name: "a window", got: [][]byte{first, secondInWindow, third},
+			want: [][]byte{show(first, 100), show(secondInWindow, 110), show(third, 114)}, next: asks{114: 14, 117: 17},
+		},
+		{
+			name: "a window with a stranger's batch in the place of the second one", got: [][]byte{first, stranger, third, recordsAt(17, 110, 4, 80, 0), following(recordsAt(21, 114, 3, 80, 0))},
+			want: [][]byte{
+				show(first, 100), void(stranger, 109), void(third, 109), show(recordsAt(17, 110, 4, 80, 0), 110),
+				show(following(recordsAt(21, 114, 3, 80, 0)), 114),
+			}, voided: 2, next: asks{110: 17, 114: 21, 117: 24},
+		},
+		{
+			name: "from where the window is known to count", got: [][]byte{secondInWindow, third}, view: func() View {
+				line := timeline.Open(0, 100, 100)
+				line.Learn(0, 100, 10)
+				return View{Timeline: line}
+			},
+			want: [][]byte{show(secondInWindow, 110), show(third, 114)}, next: asks{110: 10, 117: 17},
+		},
+		{
+			name: "from where it is known not to count", got: [][]byte{third, recordsAt(17, 110, 4, 80, 0)}, view: func() View {
+				line := timeline.Open(0, 100, 100)
+				line.Learn(0, 100, 10)
+				line.LearnVoid(10, 14)
+				return View{Timeline: line}
+			},
+			want: [][]byte{void(third, 109), show(recordsAt(17, 110, 4, 80, 0), 110)}, voided: 1, next: asks{110: 17, 114: 21},
+		},
+		{ // what is shown teaches nothing, not even that what goes back is void
+			name: "from the middle of a window", got: [][]byte{third, recordsAt(17, 110, 4, 80, 0)},
+			want: [][]byte{show(third, 114), void(recordsAt(17, 110, 4, 80, 0), 116)}, voided: 1, next: asks{114: 0, 117: 0},
 		},
 		{
 			name: "a marker in its place", view: aligned, got: [][]byte{recordsAt(0, 0, 10, 80, 0), markerAt(10, 10), recordsAt(11, 11, 5, 80, 0)},

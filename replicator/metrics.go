@@ -21,6 +21,8 @@ type LinkCounters struct {
 	JoinedBytes     atomic.Int64 // of those
 	JoinedInto      atomic.Int64 // batches that they became
 	JoinedIntoBytes atomic.Int64
+	Windows         atomic.Int64 // of several appends that were confirmed at once; see window.go
+	WindowBatches   atomic.Int64 // in them
 	LostRecords     atomic.Int64 // offsets that the source deleted before they were mirrored
 	VoidOffsets     atomic.Int64 // physical offsets found whose batch does not count: written twice, too late, or by somebody else
 	ForeignOffsets  atomic.Int64 // those of them that somebody else wrote

@@ -57,9 +57,10 @@ type place struct{ physical, logical int64 }
 // partition is the deterministic core of one mirror partition: inputs are its methods, outputs are their effects.
 //
 // Invariants:
-//  1. At most one append is in flight: the first item of the queue, or the first few as one batch (join.go). The queue is in
-//     order, and begins at next or above; what lies between its items, or behind the last one up to fetchAt, is a hole of the
-//     source: transaction markers, aborted or compacted records.
+//  1. In flight are the first items of the queue, as one append or as a window of several (window.go); an append is one item,
+//     or a few as one batch (join.go). A window is settled as a whole. The queue is in order, and begins at next or above; what
+//     lies between its items, or behind the last one up to fetchAt, is a hole of the source: transaction markers, aborted or
+//     compacted records. There is none within a window.
 //  2. next and phys, the end of the mirror in both kinds of offsets, move only by an append confirmed at phys, by markers
 //     written, by a hole behind the last record, or by reading the destination's log. After an unknown result, and after
 //     an append at another offset, they are read, never guessed.
@@ -84,6 +85,7 @@ type partition struct {
 	floor   int64 // lowest logical offset that is shown
 	trimmed int64 // what trim was asked for last
 
+	epoch     int32 // of the leader at the destination when the log was read, -1 = it has not said
 	sure      place
 	sureKnown bool
 	// tail is the logical offset after the last item that is queued or appended, doneTail that of the last appended. The next
@@ -104,7 +106,9 @@ type partition struct {
 
 	queue    []item // a part of items
 	items    []item // the memory of queue
-	flight   int    // how many items at the beginning of queue are in flight, as one append
+	flight   int    // how many items at the beginning of queue are in flight
+	begun    int    // how many of them belong to the appends before the last one
+	ahead    int64  // and how many records these have
 	waited   bool   // what is queued has waited for an append in flight: it may be joined
 	queued   int    // bytes in queue
 	fetchAt  int64
@@ -138,6 +142,7 @@ func newPartition(name string, release func(item)) partition {
 // logEnd is what was read at the destination.
 type logEnd struct {
 	start, end int64    // physical log start and end
+	epoch      int32    // of the leader that said so, -1 = it has none
 	next       int64    // logical end: the offset after the last record, or after a hole behind it that is known of
 	tail       int64    // after the last record, or the last marker; at most next
 	last       epochEnd // the last batch of the source before next, as far as known
@@ -170,7 +175,7 @@ func (p *partition) resumed(e logEnd) effects {
 		return effects{trim: -1}
 	}
 	p.state, p.unsettled = stateRunning, false
-	p.next, p.phys, p.floor = e.next, e.end, e.floor
+	p.next, p.phys, p.floor, p.epoch = e.next, e.end, e.floor, e.epoch
 	p.tail, p.doneTail = e.tail, e.tail
 	p.trimmed = -1
 	p.sure, p.sureKnown = place{e.end, e.next}, true
@@ -225,12 +230,38 @@ func (p *partition) take(r joinRule) []item {
 	if _, ok := p.head(); !ok {
 		return nil
 	}
-	p.flight = p.joinable(r)
-	return p.queue[:p.flight]
+	p.begun, p.ahead = 0, 0
+	return p.send(r)
 }
 
-// single takes all but the first of the items in flight back: they cannot be joined.
-func (p *partition) single() { p.flight = min(p.flight, 1) }
+// more moves another append into flight, behind those that are: it follows on them without a hole. The
+// caller tells of all of them together: confirmed or uncertain.
+func (p *partition) more(r joinRule) []item {
+	if p.state != stateRunning || p.flight == 0 || p.flight >= len(p.queue) || p.stopping || p.broken != nil || p.realigned {
+		return nil
+	}
+	last, next := &p.queue[p.flight-1], &p.queue[p.flight]
+	if last.markers() || next.markers() || next.base != last.end() {
+		return nil
+	}
+	for _, i := range p.queue[p.begun:p.flight] {
+		p.ahead += int64(i.records)
+	}
+	p.begun = p.flight
+	return p.send(r)
+}
+
+// send moves an append into flight: what follows the first begun items.
+func (p *partition) send(r joinRule) []item {
+	p.flight = p.begun + p.joinable(p.begun, r)
+	return p.queue[p.begun:p.flight]
+}
+
+// single takes all but the first of the items of the last append back: they cannot be joined.
+func (p *partition) single() { p.flight = min(p.flight, p.begun+1) }
+
+// place is the physical offset of the append that was moved into flight last.
+func (p *partition) place() int64 { return p.phys + p.ahead }
 
 // head is what take would give.
 func (p *partition) head() (i item, ok bool) {
@@ -260,6 +291,9 @@ func (p *partition) appended(base int64) effects {
 	e.trim = p.trim()
 	return p.settle(e)
 }
+
+// confirmed: all that is in flight stands where it was to stand.
+func (p *partition) confirmed() effects { return p.appended(p.phys) }
 
 // marked: the markers in flight were written; where, nobody has said.
 func (p *partition) marked() effects {
@@ -424,7 +458,7 @@ func (p *partition) pop() item {
 	}
 	clear(p.queue[:p.flight])
 	p.queue = p.queue[p.flight:]
-	p.flight, p.waited = 0, len(p.queue) > 0
+	p.flight, p.begun, p.ahead, p.waited = 0, 0, 0, len(p.queue) > 0
 	return all
 }
 

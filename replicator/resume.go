@@ -141,5 +141,6 @@ func (d *destination) readEnd(ctx context.Context, w *worker, stale *destTopic) 
 	if e.start, err = ask(-1, timestampEarliest); err != nil {
 		return e, nil, t, err
 	}
+	e.epoch = t.epochs[w.id]
 	return e, d.stream(leader), t, nil
 }

@@ -40,25 +40,37 @@ type appendJob struct {
 	// joined is how many batches the item was joined of, 0 = it is as it came; before is how many
 	// bytes they had.
 	joined, before int
+	place          int64 // physical offset at which it has to land
+	// of is how many appends its window has, nth which of them it is; result is for those of a window of
+	// several.
+	of, nth int
+	result  appendResult
 }
 
 // lane is one connection of a stream: it sends one request after the other and delivers their results. Nothing is allocated
 // per request or batch in the steady state: all that a request needs is used again for the next one.
 type lane struct {
 	s       *stream
-	to      *kgo.Broker // for markers
+	to      *kgo.Broker // for what is not batches
 	link    brokerLink
-	wait    backoff // after a failure to connect
-	jobs    []appendJob
-	topics  []laneTopic
+	wait    backoff     // after a failure to connect
+	jobs    []appendJob // those of a window in a row
+	rounds  []round
+	round   int // the one that prepare builds the request of
 	byTopic map[*mirror]int
-	names   order
-	places  []int // in jobs, in the order of names
+	windows []window
 	request wire.ProduceRequest
 	answer  wire.ProduceResponse
 	body    []byte
 	recoder batch.Recoder // joins
 	joining [][]byte
+}
+
+// round is one request of those that a lane sends without a pause. It has one append of a partition.
+type round struct {
+	topics []laneTopic
+	names  order
+	places []int // in jobs, in the order of names
 }
 
 // laneTopic is the jobs of a topic in a request.
@@ -101,9 +113,14 @@ func (l *lane) take(r *request) {
 	l.jobs = l.jobs[:0]
 	room := maxProduceBytes // for joined batches: the queue's first ones go in any case
 	for _, w := range r.workers {
-		if j, ok := w.take(l, r.kind, joinRule{most: max(room, 0)}); ok {
-			room -= len(j.i.bytes)
-			l.jobs = append(l.jobs, j)
+		j, ok := w.take(l, r.kind, joinRule{most: max(room, 0)})
+		if !ok {
+			continue
+		}
+		room -= len(j.i.bytes)
+		l.jobs = append(l.jobs, j)
+		if r.kind == batchUnits {
+			l.takeWindow(len(r.workers))
 		}
 	}
 	clear(l.joining[:cap(l.joining)])
@@ -119,46 +136,61 @@ func (l *lane) release() {
 	}
 }
 
-// produce appends one batch of each job and delivers every result.
+// produce appends the batches of all jobs and delivers every result.
 func (l *lane) produce(ctx context.Context, r *request) {
-	l.group()
-	body, err := l.exchange(ctx)
-	l.s.units.answered(r)
-	if err != nil {
-		lingering := !neverSent(err)
-		for n := range l.jobs {
-			l.s.uncertain(&l.jobs[n], lingering, err)
-		}
-		return
-	}
-	l.s.d.r.metrics.produces.Add(1)
-	version := l.request.Version()
-	for l.answer.Reset(version, body); l.answer.Next(); {
-		p := &l.answer.ProducePartition
-		if at := l.names.find(l.answer.Topic, &l.answer.TopicID, version >= wire.FirstProduceWithIDs, p.Partition); at >= 0 {
-			if j := &l.jobs[l.places[at]]; !j.done {
-				l.s.deliver(j, p)
+	l.plan()
+	conn, err := l.sendAll(ctx)
+	lingering := !neverSent(err)
+	for n := 0; err == nil && n < len(l.rounds); n++ {
+		var body []byte
+		if body, err = l.receive(conn); err == nil {
+			if len(l.rounds) == 1 {
+				l.s.units.answered(r)
 			}
+			err = l.read(&l.rounds[n], body)
 		}
 	}
-	err = l.answer.Err()
-	if err != nil {
-		l.link.close()
+	if err == nil {
+		conn.Throttle(l.answer.ThrottleMillis)
+		err, lingering = errLeftOut, false
 	} else {
-		l.link.conn.Throttle(l.answer.ThrottleMillis)
-		err = errLeftOut
+		l.link.close()
 	}
+	l.settleWindows(ctx, r, lingering, err)
+	l.s.units.answered(r)
 	for n := range l.jobs {
 		if j := &l.jobs[n]; !j.done {
-			l.s.uncertain(j, false, err)
+			l.s.uncertain(j, lingering, err)
 		}
 	}
 }
 
+// read delivers the results that an answer has, or notes those of windows.
+func (l *lane) read(r *round, body []byte) error {
+	l.s.d.r.metrics.produces.Add(1)
+	version := l.request.Version()
+	for l.answer.Reset(version, body); l.answer.Next(); {
+		p := &l.answer.ProducePartition
+		at := r.names.find(l.answer.Topic, &l.answer.TopicID, version >= wire.FirstProduceWithIDs, p.Partition)
+		if at < 0 {
+			continue
+		}
+		switch j := &l.jobs[r.places[at]]; {
+		case j.of > 1:
+			j.result.take(p)
+		case !j.done:
+			l.s.deliver(j, p)
+		}
+	}
+	return l.answer.Err()
+}
+
 var errLeftOut = errors.New("the response leaves it out")
 
-// exchange sends the request and gives the body of its answer, which is valid until the next.
-func (l *lane) exchange(ctx context.Context) ([]byte, error) {
+// sendAll sends the requests of all rounds. An error is an *wire.UnsentError if the broker cannot have
+// got any of them.
+func (l *lane) sendAll(ctx context.Context) (*wire.Conn, error) {
+	l.round = 0
 	conn, err := l.link.send(ctx, l, produceTimeoutMs*time.Millisecond)
 	if err != nil {
 		if ctx.Err() == nil && neverSent(err) {
@@ -167,6 +199,24 @@ func (l *lane) exchange(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	l.wait.reset()
+	for l.round = 1; l.round < len(l.rounds); l.round++ {
+		request, err := l.prepare(conn)
+		if err == nil {
+			err = conn.SendMore(ctx, request, produceTimeoutMs*time.Millisecond)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("request %d of %d without a pause: %w", l.round+1, len(l.rounds), errSentInPart(err))
+		}
+	}
+	return conn, nil
+}
+
+// errSentInPart is an error of a request, of which it does not matter whether it was sent: those before
+// it were.
+func errSentInPart(err error) error { return errors.New(err.Error()) }
+
+// receive gives the body of the next answer, which is valid until the one after it.
+func (l *lane) receive(conn *wire.Conn) ([]byte, error) {
 	size, err := conn.Receive()
 	if err == nil && size > maxAnswer {
 		err = fmt.Errorf("%w: Produce was answered with %d bytes", wire.ErrMalformed, size)
@@ -178,7 +228,6 @@ func (l *lane) exchange(ctx context.Context) ([]byte, error) {
 		err = conn.Read(l.body[:size])
 	}
 	if err != nil {
-		l.link.close()
 		return nil, err
 	}
 	return l.body[:size], nil
@@ -187,48 +236,47 @@ func (l *lane) exchange(ctx context.Context) ([]byte, error) {
 // maxAnswer bounds the answer to a produce request in bytes: maxProducePartitions with an error message each.
 const maxAnswer = 4 << 20
 
-// group finds the topics of the jobs. A request names each once.
-func (l *lane) group() {
-	clear(l.topics)
-	l.topics = l.topics[:0]
-	clear(l.byTopic)
-	for n := range l.jobs {
-		m := l.jobs[n].w.m
-		at, ok := l.byTopic[m]
-		if !ok {
-			l.byTopic[m] = len(l.topics)
-			l.topics = append(l.topics, laneTopic{m, n, n, 1})
-			continue
-		}
-		t := &l.topics[at]
-		l.jobs[t.last].next = n
-		t.last, t.n = n, t.n+1
+// group finds the topics of the jobs of one round. A request names each once.
+func (l *lane) group(r *round, n int) {
+	topics := r.topics
+	at, ok := l.byTopic[l.jobs[n].w.m]
+	if !ok {
+		l.byTopic[l.jobs[n].w.m] = len(topics)
+		r.topics = append(topics, laneTopic{l.jobs[n].w.m, n, n, 1})
+		return
 	}
+	t := &topics[at]
+	l.jobs[t.last].next = n
+	t.last, t.n = n, t.n+1
 }
 
-// prepare builds the request of the jobs, for a connection.
+// prepare builds the request of a round, for a connection.
 func (l *lane) prepare(conn *wire.Conn) (wire.Request, error) {
+	round := &l.rounds[l.round]
 	ids := true
-	for i := range l.topics {
-		ids = ids && l.topics[i].m.topicID != [16]byte{}
+	for i := range round.topics {
+		ids = ids && round.topics[i].m.topicID != [16]byte{}
 	}
 	version, err := conn.ProduceVersion(ids)
 	if err != nil {
 		return nil, err
 	}
-	l.names.reset()
-	l.places = l.places[:0]
-	r := &l.request
-	r.Begin(version, l.s.d.dialer.ClientID(), produceTimeoutMs, len(l.topics))
-	for i := range l.topics {
-		t := &l.topics[i]
+	round.names.reset()
+	round.places = round.places[:0]
+	r, acks := &l.request, acksAll
+	if l.round < len(l.rounds)-1 {
+		acks = acksLeader
+	}
+	r.Begin(version, l.s.d.dialer.ClientID(), acks, produceTimeoutMs, len(round.topics))
+	for i := range round.topics {
+		t := &round.topics[i]
 		r.Topic(t.m.topic, &t.m.topicID, t.n)
-		l.names.addTopic(t.m.topic, t.m.topicID)
+		round.names.addTopic(t.m.topic, t.m.topicID)
 		for n := t.first; n >= 0; n = l.jobs[n].next {
 			j := &l.jobs[n]
 			r.Partition(j.w.id, j.i.bytes)
-			l.names.add(j.w.id)
-			l.places = append(l.places, n)
+			round.names.add(j.w.id)
+			round.places = append(round.places, n)
 		}
 	}
 	r.End()

@@ -11,15 +11,16 @@ import (
 
 // tail reads what a log holds behind a place where both offsets are known.
 //
-// A batch belongs to the mirror if it counts (batch.Counts) and its stamp does not go back: where
+// A batch belongs to the mirror if it counts (batch.Chain) and its stamp does not go back: where
 // owners of different views of a compacted source have appended in turn, one may stand at its place
 // that begins before the last one ended. Every other batch is void: klink appended it twice, or too
 // late, or somebody else wrote it.
 type tail struct {
-	at   int64    // physical: what is before it has been seen
-	next int64    // logical offset after the last batch of the mirror
-	last epochEnd // the last batch of the source before next, as far as known
-	span span3    // where the last batch of the mirror is; records = 0: none was seen
+	at    int64 // physical: what is before it has been seen
+	next  int64 // logical offset after the last batch of the mirror
+	chain batch.Chain
+	last  epochEnd // the last batch of the source before next, as far as known
+	span  span3    // where the last batch of the mirror is; records = 0: none was seen
 	// straight says that from the start of the timeline on every physical offset has the next
 	// logical one.
 	straight bool
@@ -44,7 +45,9 @@ func (t *tail) see(h batch.Header) error {
 	}
 	t.straight = t.straight && from == t.at && logical == t.next
 	t.at = to
-	if !batch.Counts(h) || logical < t.next || logical < 0 || logical > maxLogical-(to-from) {
+	// Before the first batch there is a place that was confirmed, or nothing.
+	if t.chain.See(h) == batch.VerdictVoid || logical < t.next || logical < 0 || logical > maxLogical-(to-from) {
+		t.chain.Reject()
 		t.seeVoid(to-from, stamped)
 		return nil
 	}
@@ -111,6 +114,9 @@ func (w *worker) readTail(ctx context.Context, e *logEnd) error {
 	default:
 		begin, _ := w.tl.Start()
 		t.at, t.next, t.straight = e.start, w.tl.BaseToLogical(e.start), begin == e.start
+	}
+	if t.at > e.start {
+		t.chain.Begin(t.at, t.next)
 	}
 	from := t
 	if err := w.walkTail(ctx, log, e.end, &t); err != nil {
@@ -230,6 +236,8 @@ func (w *worker) walkTail(ctx context.Context, log *mirrorLog, end int64, t *tai
 		case notOurs(err) && t.at == at:
 			t.seeVoid(1, false) // of a format that klink does not write
 			t.at = at + 1
+			t.chain.Begin(t.at, t.next)
+			t.chain.Reject()
 		case notOurs(err):
 		default:
 			return err

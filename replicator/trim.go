@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -66,9 +67,21 @@ func (w *worker) findPhysical(ctx context.Context, logical int64) (int64, error)
 		}
 		// The batch that held the offset may have been compacted away, or be void; the next one
 		// that counts tells as much.
+		var chain batch.Chain
 		err := log.walk(ctx, probe, math.MaxInt64, func(h batch.Header) error {
 			l, flags, _, _ := batch.ReadStamp(h)
-			if !batch.Counts(h) || flags&batch.FlagFiller != 0 {
+			verdict := chain.See(h)
+			if verdict == batch.VerdictUnsure {
+				h = bytes.Clone(h[:batch.HeaderSize])
+				counts, err := log.lookBack(ctx, w.tl, h)
+				if err != nil {
+					return err
+				}
+				if chain.Settle(counts); !counts {
+					verdict = batch.VerdictVoid
+				}
+			}
+			if verdict == batch.VerdictVoid || flags&batch.FlagFiller != 0 {
 				return nil
 			}
 			w.tl.LearnProbe(h.BaseOffset(), l, h.NextOffset()-h.BaseOffset())
@@ -82,6 +95,19 @@ func (w *worker) findPhysical(ctx context.Context, logical int64) (int64, error)
 		}
 	}
 	return -1, nil // the timeline cannot tell; what is below the floor is not shown in any case
+}
+
+// lookBack says whether a batch counts that was sent before the one in front of it was confirmed.
+func (l *mirrorLog) lookBack(ctx context.Context, tl *timeline.Partition, h batch.Header) (counts bool, err error) {
+	logical, _, _, _ := batch.ReadStamp(h)
+	if counts, sure := tl.Before(h.BaseOffset(), logical); sure {
+		return counts, nil
+	}
+	start, _, err := l.ends(ctx)
+	if err != nil {
+		return false, err
+	}
+	return batch.LookBack(h, start, func(from int64) ([]byte, error) { return l.fetch(ctx, from) })
 }
 
 // log is the partition's log at the destination; for one goroutine.

@@ -141,11 +141,15 @@ func (w *worker) start(lingering bool) {
 // take gives the lane the next append, if it is of a kind. One of the other kind is queued again:
 // what was next has been given up since.
 func (w *worker) take(l *lane, kind unitKind, rule joinRule) (appendJob, bool) {
-	j := appendJob{w: w, next: -1}
 	w.mu.Lock()
-	items := w.flight(l.s, kind, rule)
+	defer w.mu.Unlock()
+	return w.load(l, w.flight(l.s, kind, rule), rule)
+}
+
+// load makes a job of items that were moved into flight; w.mu is held, but not while they are joined.
+func (w *worker) load(l *lane, items []item, rule joinRule) (appendJob, bool) {
+	j := appendJob{w: w, next: -1}
 	if len(items) == 0 {
-		w.mu.Unlock()
 		return j, false
 	}
 	l.joining = l.joining[:0]
@@ -162,15 +166,19 @@ func (w *worker) take(l *lane, kind unitKind, rule joinRule) (appendJob, bool) {
 		if err != nil {
 			w.joining.failed(j.i.end())
 			w.core.single()
-			j.joined, j.i.records = 0, w.core.queue[0].records
+			j.joined, j.i.records = 0, w.core.queue[w.core.begun].records
 		}
 	}
-	defer w.mu.Unlock()
-	if kind == batchUnits {
-		batch.SetPlace(j.i.bytes, w.core.phys)
+	j.place = w.core.place()
+	switch {
+	case j.i.markers():
+	case w.core.begun > 0:
+		batch.SetPlaceAfter(j.i.bytes, j.place)
+	default:
+		batch.SetPlace(j.i.bytes, j.place)
 	}
 	if !w.m.lost.Load() {
-		w.tl.Extend(w.core.phys, j.i.base, int64(j.i.records)) // a reader may see it before its result is known here
+		w.tl.Extend(j.place, j.i.base, int64(j.i.records)) // a reader may see it before its result is known here
 	}
 	return j, true
 }
@@ -190,12 +198,17 @@ func (w *worker) flight(s *stream, kind unitKind, rule joinRule) []item {
 	if w.m.r.budget.scarce() {
 		w.core.queue[0].unpin()
 	}
-	if rule.most = min(rule.most, w.joining.most); next.base >= w.joining.from {
+	return w.core.take(w.joinRule(rule, next.base))
+}
+
+// joinRule is the rule for the append that begins at a logical offset; w.mu is held.
+func (w *worker) joinRule(rule joinRule, base int64) joinRule {
+	if rule.most = min(rule.most, w.joining.most); base >= w.joining.from {
 		if f := w.fetcher.Load(); f != nil {
 			rule.below = f.s.cfg.joinBelow
 		}
 	}
-	return w.core.take(rule)
+	return rule
 }
 
 // appended takes the result of an append: the batch stands at base.
@@ -210,15 +223,8 @@ func (w *worker) appended(j *appendJob, base int64) {
 			"topic", w.m.topic, "partition", w.id, "offset", base)
 	case w.core.state != stateFailed:
 		w.tellAppended(base, logical)
-		now := time.Now()
-		w.noteCaughtUp(now)
-		w.checkStored(now, base, logical)
-		w.corrupt.times = 0
-		c := w.m.counters
-		c.AppendedBatches.Add(1)
-		c.AppendedRecords.Add(int64(j.i.records))
-		c.AppendedBytes.Add(int64(len(j.i.bytes)))
-		w.countJoined(j)
+		w.noteAppended(base, logical)
+		w.count(j)
 	}
 	w.apply(e)
 	told := w.refusalOver()
@@ -229,6 +235,23 @@ func (w *worker) appended(j *appendJob, base int64) {
 	if told {
 		w.m.r.wake()
 	}
+}
+
+// noteAppended takes note of what was appended from base on; w.mu is held.
+func (w *worker) noteAppended(base, logical int64) {
+	now := time.Now()
+	w.noteCaughtUp(now)
+	w.checkStored(now, base, logical)
+	w.corrupt.times = 0
+}
+
+// count counts a batch that was appended; w.mu is held.
+func (w *worker) count(j *appendJob) {
+	c := w.m.counters
+	c.AppendedBatches.Add(1)
+	c.AppendedRecords.Add(int64(j.i.records))
+	c.AppendedBytes.Add(int64(len(j.i.bytes)))
+	w.countJoined(j)
 }
 
 // tellAppended tells readers what stands from base to the end of the log; w.mu is held. Where the

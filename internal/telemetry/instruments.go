@@ -314,6 +314,10 @@ var instruments = []instrument{
 		func(c *replicator.LinkCounters) int64 { return c.JoinedInto.Load() }),
 	perLink("klink.link.join.made.io", "klink_link_join_made_io_bytes_total", "By", "Bytes of the batches that they were joined to.",
 		func(c *replicator.LinkCounters) int64 { return c.JoinedIntoBytes.Load() }),
+	perLink("klink.link.append.windows", "klink_link_append_windows_total", "{window}", "Windows of several appends of a partition that were on their way at once, and were confirmed.",
+		func(c *replicator.LinkCounters) int64 { return c.Windows.Load() }),
+	perLink("klink.link.append.windows.batches", "klink_link_append_windows_batches_total", "{batch}", "Record batches in those windows.",
+		func(c *replicator.LinkCounters) int64 { return c.WindowBatches.Load() }),
 	perLink("klink.link.append.settled", "klink_link_append_settled_total", "{append}", "Appends with an unknown result, after which klink read the log back to see what it holds.",
 		func(c *replicator.LinkCounters) int64 { return c.Settled.Load() }),
 	{

@@ -68,3 +68,38 @@ func (c *Chain) Reject() { c.counts, c.sure = false, true }
 
 // Settle says whether the last batch, of which See was unsure, counts.
 func (c *Chain) Settle(counts bool) { c.counts, c.sure = counts, true }
+
+// LookBack says whether a batch of which a Chain is unsure counts. It reads the log in front of it, a
+// little at first, until there is a batch that counts or does not for sure. That is no more than a
+// window's batches, where klink wrote them. start is the log start; read gives whole batches from the
+// one that holds a physical offset on, or none.
+func LookBack(h Header, start int64, read func(from int64) ([]byte, error)) (counts bool, err error) {
+	base := h.BaseOffset()
+	for back := int64(1); ; back *= 8 {
+		from := max(start, base-back)
+		var c Chain
+		for at := from; at < base; {
+			records, err := read(at)
+			if err != nil {
+				return false, err
+			}
+			next := at
+			for w := Walk(records); w.Next() && next < base; {
+				b := w.Batch()
+				if b.BaseOffset() >= base {
+					next = base
+				} else if b.NextOffset() > at {
+					c.See(b)
+					next = b.NextOffset()
+				}
+			}
+			if next == at {
+				break
+			}
+			at = next
+		}
+		if v := c.See(h); v != VerdictUnsure || from == start {
+			return v != VerdictVoid, nil
+		}
+	}
+}

@@ -13,7 +13,8 @@ const ProbeEnd = math.MaxInt64
 //     physical end.
 //   - The floor, while the log has not reached it yet, is the physical end; an offset between the floor and the first
 //     record ever is that record.
-//   - Beyond the end it is -1, unless a reader was shown the record before it (invariant 7), or, where all that will come has the same shift, beyond the physical end.
+//   - Beyond the end it is -1, unless a reader was shown the record before it (invariant 7), or, where all that will come has
+//     the same shift, beyond the physical end.
 //
 // If ok is false that is not known yet: read the log from the physical offset probe on (or do as
 // ProbeEnd says), teach LearnProbe what the first batch says that counts, and ask again with tries
@@ -41,6 +42,9 @@ func (t *Partition) FindPhysical(logical int64, tries int) (physical, probe int6
 		case logical == end.logical:
 			return end.physical, 0, true
 		case !hasB:
+			if x, ok := t.glimpsed.load(); ok && logical <= x.logical {
+				return end.physical, ProbeEnd, false
+			}
 			return -1, ProbeEnd, false
 		default:
 			return t.between(end, b, logical, tries)
@@ -113,6 +117,9 @@ func (t *Partition) physicalInTip(s *state, logical int64) int64 {
 	case ok && logical == x.logical:
 		return x.physical
 	case ok && logical < x.logical:
+		return s.tip.at(end)
+	}
+	if x, ok := t.glimpsed.load(); ok && logical <= x.logical {
 		return s.tip.at(end)
 	}
 	return -1

@@ -10,16 +10,48 @@ func (t *Partition) Learn(physical, logical, records int64) {
 }
 
 // show notes where a batch ends that a reader is shown.
-func (t *Partition) show(physical, logical int64) {
-	if logical <= t.shown.logical.Load() {
+func (t *Partition) show(physical, logical int64) { t.note(&t.shown, physical, logical) }
+
+func (t *Partition) note(in *slot, physical, logical int64) {
+	if logical <= in.logical.Load() {
 		return // several readers follow the end; one notes it
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if logical > t.shown.logical.Load() {
-		t.shown.store(span{physical: physical, logical: logical, n: 1})
+	if logical > in.logical.Load() {
+		in.store(span{physical: physical, logical: logical, n: 1})
 	}
 }
+
+// Before says whether what stands right before the physical offset counts, and ends at logical there:
+// that is what a batch with batch.FlagFollows needs in order to count. sure is false if that is not
+// known.
+func (t *Partition) Before(physical, logical int64) (counts, sure bool) {
+	s := t.state.Load()
+	if tip := s.tip; tip != nil && physical >= tip.physical {
+		at := tip.logical + physical - tip.physical
+		if tip.end.Load() != endless && physical > t.sureEnd(tip) {
+			return true, false // only announced
+		}
+		return at == logical, at == logical || tip.end.Load() != endless
+	}
+	if physical < s.start.physical {
+		return true, false
+	}
+	a, _, _ := t.around(s, physical, byPhysical)
+	switch end := a.end(); {
+	case physical < end.physical:
+		return true, a.shift() == logical-physical
+	case physical == end.physical:
+		return end.logical == logical, true
+	}
+	return true, false
+}
+
+// Glimpse notes where a batch ends that a reader is shown at the offset of its stamp, though nobody
+// knows whether it counts. The reader is right to see it: what the stamp says of its records is true.
+// It has to find its way on from there.
+func (t *Partition) Glimpse(physical, logical int64) { t.note(&t.glimpsed, physical, logical) }
 
 // LearnProbe is Learn for a batch that was read on purpose; it is kept for longer than what passes.
 // records = 0: all records from physical on are at or above logical, all before it below; a

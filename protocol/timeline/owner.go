@@ -109,6 +109,7 @@ func (t *Partition) Restart(physical, logical, floor int64) {
 // restart is Restart; the lock is held.
 func (t *Partition) restart(physical, logical, floor int64) {
 	t.shown.store(span{})
+	t.glimpsed.store(span{})
 	s := &state{start: span{physical: physical, logical: logical}, floor: floor}
 	s.tip = newTip(physical, logical, endless)
 	if t.state.Load().start.shift() == s.start.shift() {

@@ -81,7 +81,7 @@ func BenchmarkFetchBuild(b *testing.B) {
 }
 
 func buildProduce(p *ProduceRequest, batch []byte, partitions int) {
-	p.Begin(13, "klink", 10_000, 1)
+	p.Begin(13, "klink", -1, 10_000, 1)
 	id := [16]byte{1}
 	p.Topic("orders", &id, partitions)
 	for n := range partitions {

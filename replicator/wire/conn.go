@@ -28,10 +28,11 @@ const (
 	bounceSize = 16 << 10
 )
 
-// Conn is one connection to a broker, for one goroutine, with one request in flight.
+// Conn is one connection to a broker, for one goroutine.
 //
-// Send, then Receive, then Read until the body is read. After any error it is of no use but to be closed, which has to be done
-// all the same.
+// Send, then SendMore for requests that do not wait for the answers to those before; then, for each of them in the same order,
+// Receive, and Read until the body is read. After any error it is of no use but to be closed, which has to be done all the
+// same.
 type Conn struct {
 	d        *Dialer
 	nc       net.Conn
@@ -41,9 +42,10 @@ type Conn struct {
 	expiry   time.Time // when to log in again; zero = never (KIP-368)
 
 	correlation int32
-	flight      bool // a request is out
-	left        int  // bytes of the response that are not read yet
-	size        int  // bytes of the response
+	flight      int           // requests that are out
+	wait        time.Duration // what was given to the last Send
+	left        int           // bytes of the response that are not read yet
+	size        int           // bytes of the response
 	overhead    time.Duration
 	used        time.Time // when the last response ended
 	deadline    time.Time // that is set
@@ -99,12 +101,27 @@ func (c *Conn) Send(ctx context.Context, r Request, wait time.Duration) error {
 	if err := c.ready(ctx); err != nil {
 		return &UnsentError{err}
 	}
+	return c.send(ctx, r, wait)
+}
+
+// SendMore writes a request behind others that are not answered yet: a broker handles the requests of a
+// connection one after the other. It is as Send, but for what Send does before: the connection is not
+// looked at, and a login is not renewed.
+func (c *Conn) SendMore(ctx context.Context, r Request, wait time.Duration) error {
+	if c.flight == 0 || c.left > 0 {
+		return errors.New("no request is in flight")
+	}
+	return c.send(ctx, r, wait)
+}
+
+func (c *Conn) send(ctx context.Context, r Request, wait time.Duration) error {
 	m := r.sealed()
 	c.correlation++
 	if !m.seal(c.correlation) {
 		return &UnsentError{fmt.Errorf("a request of %d bytes is too large for the protocol", m.size())}
 	}
 	defer m.done()
+	c.wait = wait
 	c.extend(wait + c.overhead)
 	n, err := c.write(m)
 	if err != nil {
@@ -116,7 +133,7 @@ func (c *Conn) Send(ctx context.Context, r Request, wait time.Duration) error {
 		}
 		return err
 	}
-	c.flight = true
+	c.flight++
 	return nil
 }
 
@@ -125,7 +142,7 @@ func (c *Conn) ready(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if c.flight || c.left > 0 {
+	if c.flight > 0 || c.left > 0 {
 		return errors.New("a request is in flight")
 	}
 	if err := c.Rest(ctx); err != nil {
@@ -224,23 +241,27 @@ func (c *Conn) write(m *message) (n int64, err error) {
 }
 
 // Receive waits for the response, and gives how many bytes its body has: what follows the correlation id. None of them has
-// been read, and none is there for sure: Read tells.
+// been read, and none is there for sure: Read tells. Where several requests are out, it is that of the first of them.
 func (c *Conn) Receive() (size int, err error) { return c.receive(maxResponse) }
 
 func (c *Conn) receive(most int) (size int, err error) {
-	if !c.flight {
+	if c.flight == 0 || c.left > 0 {
 		return 0, errors.New("no request is in flight")
+	}
+	if c.flight > 1 {
+		c.extend(c.wait + c.overhead)
 	}
 	if _, err := io.ReadFull(c.nc, c.header[:]); err != nil {
 		return 0, c.failed(err)
 	}
-	c.flight = false
+	c.flight--
+	asked := c.correlation - int32(c.flight)
 	size = int(int32(binary.BigEndian.Uint32(c.header[:4]))) - 4
 	if size < 0 || size > most {
 		return 0, fmt.Errorf("%w: %d bytes from %s, at most %d are taken", ErrMalformed, size+4, c.addr, most+4)
 	}
-	if got := int32(binary.BigEndian.Uint32(c.header[4:])); got != c.correlation {
-		return 0, fmt.Errorf("%w: %s answered request %d, not %d", ErrMalformed, c.addr, got, c.correlation)
+	if got := int32(binary.BigEndian.Uint32(c.header[4:])); got != asked {
+		return 0, fmt.Errorf("%w: %s answered request %d, not %d", ErrMalformed, c.addr, got, asked)
 	}
 	c.left, c.size = size, size
 	c.complete = time.Now().Add(patience*c.overhead + time.Duration(size)*time.Second/leastPace)

@@ -73,7 +73,7 @@ func roundTrip(t testing.TB, c *Conn, topic string, id [16]byte, ids bool, batch
 	version, err := c.ProduceVersion(ids)
 	require.NoError(t, err)
 	var p ProduceRequest
-	p.Begin(version, "klink", 1000, 1)
+	p.Begin(version, "klink", -1, 1000, 1)
 	p.Topic(topic, &id, len(batches))
 	for n, b := range batches {
 		p.Partition(int32(n), b)

@@ -19,12 +19,13 @@ type ProduceRequest struct {
 	inTopic bool
 }
 
-// Begin starts a request over. It is acknowledged by all in-sync replicas.
-func (r *ProduceRequest) Begin(version int16, clientID string, timeoutMillis int32, topics int) {
+// Begin starts a request over. It is acknowledged by the leader alone (acks 1), or by all in-sync
+// replicas (-1).
+func (r *ProduceRequest) Begin(version int16, clientID string, acks int16, timeoutMillis int32, topics int) {
 	r.begin(keyProduce, version, version >= firstFlexibleProduce, clientID)
 	r.inTopic = false
 	r.null() // no transaction
-	r.int16(-1)
+	r.int16(acks)
 	r.int32(timeoutMillis)
 	r.length(topics)
 }

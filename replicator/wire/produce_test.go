@@ -154,7 +154,7 @@ func TestProduceRequestAgainstKmsg(t *testing.T) {
 	for version := int16(minProduce); version <= maxProduce; version++ {
 		want := kmsg.NewPtrProduceRequest()
 		want.Version, want.Acks, want.TimeoutMillis = version, -1, 10_000
-		r.Begin(version, "klink", 10_000, 4)
+		r.Begin(version, "klink", -1, 10_000, 4)
 		for n := range 4 {
 			topic := kmsg.NewProduceRequestTopic()
 			topic.Topic, topic.TopicID = fmt.Sprint("topic", n), [16]byte{1, byte(n)}

@@ -114,7 +114,7 @@ func (c *Conn) control(req kmsg.Request) ([]byte, error) {
 	if _, err := c.nc.Write(b); err != nil {
 		return nil, c.failed(err)
 	}
-	c.flight = true
+	c.flight = 1
 	size, err := c.receive(maxControl)
 	if err != nil {
 		return nil, err
