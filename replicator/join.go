@@ -1,10 +1,6 @@
 package replicator
 
-import (
-	"klink/protocol/batch"
-
-	"github.com/twmb/franz-go/pkg/kerr"
-)
+import "klink/protocol/batch"
 
 // joinRule says which batches of a partition may be appended as one. A broker takes one batch of a
 // partition per request, and each waits for the followers, so a partition of small batches would be
@@ -97,7 +93,7 @@ func (w *worker) refusedJoined(j *appendJob, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.joining.failed(j.i.end())
-	if err == kerr.MessageTooLarge || err == kerr.RecordListTooLarge {
+	if isTooLarge(err) {
 		w.joining.tooLarge(len(j.i.bytes))
 	}
 }

@@ -23,8 +23,9 @@ type places struct {
 	log     []landing
 	high    int64 // high watermark: physical offsets below are replicated
 	owners  []*placeOwner
-	wire    []*parcel // requests that may still reach the broker
-	leader  int
+	strays  []*parcel // requests of connections that are gone, which may still reach the broker
+	leader  int       // its connections
+	epoch   int       // its leader epoch: a leader may come back, and find its connections as they were
 }
 
 type landing struct {
@@ -33,18 +34,33 @@ type landing struct {
 	of          *parcel // nil = foreign
 }
 
+// read gives what is in the log from an offset on.
+func (s *places) readFrom(from int64) (records []byte, err error) {
+	for _, l := range s.log {
+		if l.base+l.count > from {
+			records = append(records, l.bytes...)
+		}
+	}
+	return records, nil
+}
+
 // parcel is a request to append one batch.
 type parcel struct {
-	bytes []byte
-	count int64
-	times int // it has reached the broker
+	bytes   []byte
+	count   int64
+	place   int64
+	base    int64 // where it has landed first, -1 = nowhere
+	refused bool
+	times   int // it has reached the broker
 }
 
 // placeOwner is one instance with its core.
 type placeOwner struct {
 	p       partition
-	waits   *parcel // whose answer the core awaits
-	leader  int     // that it sends to
+	waits   []*parcel // whose answers the core awaits
+	wire    []*parcel // those of them that are on their way, in order
+	leader  int       // that it sends to
+	epoch   int       // in which it has read the log
 	resumes bool
 	recoder batch.Recoder
 }
@@ -104,29 +120,35 @@ func (s *places) fetch(t *rapid.T, o *placeOwner) {
 	}))
 }
 
-// send has an owner append what it has next, as the lanes of a stream do.
+// send has an owner append what it has next, as the lanes of a stream do: one batch, or a window.
 func (s *places) send(t *rapid.T, o *placeOwner) {
 	rule := joinRule{below: rapid.SampledFrom([]int{0, 1 << 20}).Draw(t, "below"), most: 1 << 20}
 	items := o.p.take(rule)
-	if len(items) == 0 {
-		return
-	}
-	p := &parcel{}
-	var parts [][]byte
-	for _, i := range items {
-		parts, p.count = append(parts, i.bytes), p.count+int64(i.records)
-	}
-	p.bytes = bytes.Clone(parts[0])
-	if len(parts) > 1 {
-		joined, err := o.recoder.Join(nil, parts, 1<<20)
-		if err != nil {
-			t.Fatal(err)
+	for most := rapid.IntRange(1, 4).Draw(t, "window"); len(items) > 0; items = o.p.more(rule) {
+		p := &parcel{place: o.p.place(), base: -1}
+		var parts [][]byte
+		for _, i := range items {
+			parts, p.count = append(parts, i.bytes), p.count+int64(i.records)
 		}
-		p.bytes = bytes.Clone(joined)
-	}
-	batch.SetPlace(p.bytes, o.p.phys)
-	if o.waits = p; o.leader == s.leader {
-		s.wire = append(s.wire, p)
+		p.bytes = bytes.Clone(parts[0])
+		if len(parts) > 1 {
+			joined, err := o.recoder.Join(nil, parts, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.bytes = bytes.Clone(joined)
+		}
+		if len(o.waits) == 0 {
+			batch.SetPlace(p.bytes, p.place)
+		} else {
+			batch.SetPlaceAfter(p.bytes, p.place)
+		}
+		if o.waits = append(o.waits, p); o.leader == s.leader {
+			o.wire = append(o.wire, p)
+		}
+		if len(o.waits) == most {
+			return
+		}
 	}
 }
 
@@ -147,45 +169,81 @@ func (s *places) foreign(t *rapid.T) {
 	s.land(recordBatch(records), int64(n), nil)
 }
 
-// arrive has a request reach the broker, perhaps not for the first time.
-func (s *places) arrive(t *rapid.T) {
-	if len(s.wire) == 0 {
+// arrive has the next request of an owner reach the broker, which may refuse it.
+func (s *places) arrive(t *rapid.T, o *placeOwner) {
+	if len(o.wire) == 0 {
 		return
 	}
-	at := rapid.IntRange(0, len(s.wire)-1).Draw(t, "which")
-	p := s.wire[at]
+	p := o.wire[0]
+	o.wire = o.wire[1:]
+	if rapid.IntRange(0, 7).Draw(t, "refused") == 0 {
+		p.refused = true
+		return
+	}
+	p.base = s.end()
+	s.land(p.bytes, p.count, p)
+	p.times++
+}
+
+// stray has a request of a connection that is gone reach the broker, perhaps not for the first time.
+func (s *places) stray(t *rapid.T) {
+	if len(s.strays) == 0 {
+		return
+	}
+	at := rapid.IntRange(0, len(s.strays)-1).Draw(t, "which")
+	p := s.strays[at]
 	s.land(p.bytes, p.count, p)
 	if p.times++; p.times > 1 || rapid.IntRange(0, 3).Draw(t, "again") > 0 {
-		s.wire = slices.Delete(s.wire, at, at+1)
+		s.strays = slices.Delete(s.strays, at, at+1)
 	}
 }
 
-// answer tells an owner of its append, if that is replicated.
-func (s *places) answer(o *placeOwner) {
-	if o.waits == nil {
+// replicated says whether a request has been answered that asks for acks=all.
+func (s *places) replicated(p *parcel) bool {
+	return slices.ContainsFunc(s.log, func(l landing) bool { return l.of == p && l.base+l.count <= s.high })
+}
+
+// answer tells an owner of its appends, once the last one is answered.
+func (s *places) answer(t *rapid.T, o *placeOwner) {
+	if len(o.waits) == 0 || len(o.wire) > 0 {
 		return
 	}
-	for _, l := range s.log {
-		if l.of == o.waits && l.base+l.count <= s.high {
-			o.waits = nil
-			s.apply(o, o.p.appended(l.base))
+	last := o.waits[len(o.waits)-1]
+	if !last.refused && !s.replicated(last) {
+		return
+	}
+	window := o.waits
+	o.waits = nil
+	if len(window) == 1 && !last.refused {
+		s.apply(o, o.p.appended(last.base))
+		return
+	}
+	for _, p := range window {
+		if p.refused || p.base != p.place {
+			s.apply(o, o.p.uncertain(false))
 			return
 		}
 	}
+	if s.epoch != o.epoch { // of which the owner asks when all answers are there
+		s.apply(o, o.p.uncertain(false))
+		return
+	}
+	s.apply(o, o.p.confirmed())
 }
 
 // drop loses a request.
 func (s *places) drop(t *rapid.T) {
-	if len(s.wire) > 0 {
-		at := rapid.IntRange(0, len(s.wire)-1).Draw(t, "which")
-		s.wire = slices.Delete(s.wire, at, at+1)
+	if len(s.strays) > 0 {
+		at := rapid.IntRange(0, len(s.strays)-1).Draw(t, "which")
+		s.strays = slices.Delete(s.strays, at, at+1)
 	}
 }
 
-// lose has an owner give up waiting; the request may still arrive.
+// lose has an owner give up waiting; the requests may still arrive.
 func (s *places) lose(t *rapid.T, o *placeOwner) {
-	if o.waits != nil {
-		o.waits = nil
+	if len(o.waits) > 0 {
+		s.strays = append(s.strays, o.waits...)
+		o.waits, o.wire = nil, nil
 		s.apply(o, o.p.uncertain(rapid.Bool().Draw(t, "lingering")))
 	}
 }
@@ -202,10 +260,16 @@ func (s *places) replicate(t *rapid.T) {
 }
 
 // truncate is a change of leader: some of what is not replicated is lost, and the new leader takes
-// no request of the old one's.
+// no request of the old one's. Or the leader changes twice, and the old one comes back.
 func (s *places) truncate(t *rapid.T) {
-	s.wire = nil
-	s.leader++
+	s.epoch++
+	if !rapid.Bool().Draw(t, "comes back") {
+		s.leader++
+		s.strays = nil
+		for _, o := range s.owners {
+			o.wire = nil
+		}
+	}
 	for len(s.log) > 0 && s.end() > s.high && rapid.Bool().Draw(t, "lost") {
 		s.log = s.log[:len(s.log)-1]
 	}
@@ -222,8 +286,19 @@ func (s *places) read(t *rapid.T) (tl tail, seen []int64) {
 			t.Fatal(err)
 		}
 		shown := tl.span != before
-		if batch.Counts(l.bytes) != shown {
-			t.Fatalf("the header of the batch at %d says that it counts: %v; who has read what is before it: %v", l.base, !shown, shown)
+		var chain batch.Chain // of a reader that begins here
+		counts := chain.See(l.bytes)
+		if counts == batch.VerdictUnsure {
+			ok, err := batch.LookBack(l.bytes, 0, s.readFrom)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if counts = batch.VerdictVoid; ok {
+				counts = batch.VerdictCounts
+			}
+		}
+		if (counts == batch.VerdictCounts) != shown {
+			t.Fatalf("who begins at the batch at %d believes that it counts: %v; who has read what is before it: %v", l.base, !shown, shown)
 		}
 		if !shown {
 			continue
@@ -244,7 +319,7 @@ func (s *places) resume(t *rapid.T, o *placeOwner) {
 	if !o.resumes || s.high < s.end() {
 		return
 	}
-	o.resumes, o.leader = false, s.leader
+	o.resumes, o.leader, o.epoch = false, s.leader, s.epoch
 	tl, _ := s.read(t)
 	s.apply(o, o.p.resumed(logEnd{
 		start: 0, end: s.end(), next: tl.next, tail: tl.next, last: tl.last, fresh: len(s.log) == 0,
@@ -277,8 +352,9 @@ func TestPlacesDecide(t *testing.T) {
 			"produce":   s.produce,
 			"fetch":     func(t *rapid.T) { s.fetch(t, owner(t)) },
 			"send":      func(t *rapid.T) { s.send(t, owner(t)) },
-			"arrive":    s.arrive,
-			"answer":    func(t *rapid.T) { s.answer(owner(t)) },
+			"arrive":    func(t *rapid.T) { s.arrive(t, owner(t)) },
+			"stray":     s.stray,
+			"answer":    func(t *rapid.T) { s.answer(t, owner(t)) },
 			"resume":    func(t *rapid.T) { s.resume(t, owner(t)) },
 			"replicate": s.replicate,
 			"drop": func(t *rapid.T) {
@@ -304,19 +380,18 @@ func TestPlacesDecide(t *testing.T) {
 			"": s.check,
 		})
 		last := owner(t)
-		s.wire = nil
+		s.strays = nil
 		for range 1000 {
 			s.high = s.end()
 			s.resume(t, last)
-			s.answer(last)
-			if last.waits != nil && len(s.wire) == 0 {
+			s.answer(t, last)
+			if len(last.waits) > 0 && len(last.wire) == 0 {
 				s.lose(t, last) // it was lost with a leader
+				s.strays = nil
 			}
 			s.fetch(t, last)
 			s.send(t, last)
-			if len(s.wire) > 0 {
-				s.arrive(t)
-			}
+			s.arrive(t, last)
 		}
 		s.check(t)
 		if _, seen := s.read(t); len(seen) != len(s.offsets) {
@@ -325,9 +400,8 @@ func TestPlacesDecide(t *testing.T) {
 	})
 }
 
-// TestWindowsNeedMoreThanPlaces is why an owner has one append of a partition on its way. If it had
-// two, the first one could be lost, and a batch of as many offsets take its place: then the second
-// one counts, behind a gap. DESIGN.md, section 3.
+// TestWindowsNeedMoreThanPlaces is why a batch of a window proves what is in front of it: that may be
+// lost, and another batch of as many offsets take its place. DESIGN.md, section 3.
 func TestWindowsNeedMoreThanPlaces(t *testing.T) {
 	s := &places{}
 	for offset := range int64(2) {
@@ -335,12 +409,15 @@ func TestWindowsNeedMoreThanPlaces(t *testing.T) {
 		if err := batch.Stamp(b, offset, -1); err != nil {
 			t.Fatal(err)
 		}
-		batch.SetPlace(b, offset)
+		batch.SetPlaceAfter(b, offset)
 		s.source = append(s.source, b)
 	}
 	s.land(recordBatch([]*kgo.Record{{Value: []byte("foreign")}}), 1, nil) // where the first one was to be
 	s.land(s.source[1], 1, nil)
 	if !batch.Counts(s.log[1].bytes) {
-		t.Fatal("a batch whose predecessor is missing does not count any more: windows are possible, and DESIGN.md is to be changed")
+		t.Error("the batch does not stand at its place")
+	}
+	if counts, err := batch.LookBack(s.log[1].bytes, 0, s.readFrom); err != nil || counts {
+		t.Errorf("it counts, behind a gap: %v, %v", counts, err)
 	}
 }

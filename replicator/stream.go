@@ -40,6 +40,7 @@ type appendJob struct {
 	// joined is how many batches the item was joined of, 0 = it is as it came; before is how many
 	// bytes they had.
 	joined, before int
+	novel          bool  // nothing goes behind it before it is answered; see accepted
 	place          int64 // physical offset at which it has to land
 	// of is how many appends its window has, nth which of them it is; result is for those of a window of
 	// several.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"klink/protocol/batch"
 	"klink/replicator/wire"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -26,6 +27,9 @@ import (
 // Every append but the first has batch.FlagFollows, and counts only behind the one in front of it: that
 // one may be refused or lost, and another batch of as many offsets take its place. A window begins where
 // the log is confirmed, so no batch has more than a window's of such predecessors.
+//
+// What comes behind a batch that is refused is void, and takes offsets. So a batch that is larger than all
+// that were taken before, or is the first of its codec, ends a window: most refusals are for that.
 //
 // Readers may see the batches of a window before it is settled. They see nothing above the high
 // watermark, and what is below it is never lost.
@@ -72,7 +76,7 @@ func (l *lane) takeWindow(partitions int) {
 	first := len(l.jobs) - 1
 	w, share := l.jobs[first].w, max(maxWindowBytes/partitions, leastWindow)
 	bytes := len(l.jobs[first].i.bytes)
-	for n := 1; n < maxWindow && bytes < share && len(l.jobs) < maxWindowJobs; n++ {
+	for n := 1; n < maxWindow && bytes < share && len(l.jobs) < maxWindowJobs && !l.jobs[len(l.jobs)-1].novel; n++ {
 		j, ok := w.more(l, joinRule{most: share})
 		if !ok {
 			break
@@ -84,6 +88,30 @@ func (l *lane) takeWindow(partitions int) {
 	for n := range of {
 		l.jobs[first+n].of, l.jobs[first+n].nth = of, n
 	}
+}
+
+// accepted is what the destination has taken of a partition.
+type accepted struct {
+	bytes int    // of the largest batch
+	kinds uint16 // of batches, a bit for each codec and timestamp type
+}
+
+// novel is true for a batch that may be refused for what it is.
+func (a *accepted) novel(b batch.Header) bool {
+	return len(b) > a.bytes || a.kinds&kindOf(b) == 0
+}
+
+func (a *accepted) add(b batch.Header) {
+	a.bytes, a.kinds = max(a.bytes, len(b)), a.kinds|kindOf(b)
+}
+
+// kindOf is the bit of a codec and a timestamp type; old brokers refuse LogAppendTime.
+func kindOf(b batch.Header) uint16 {
+	kind := uint16(1) << b.Codec() // 0 to 7
+	if b.LogAppendTime() {
+		kind <<= 8
+	}
+	return kind
 }
 
 // more gives the lane another append behind those that it has, if there is one that may be sent before
@@ -168,6 +196,20 @@ func (v *window) answered(missing error) error {
 		}
 	}
 	return nil
+}
+
+// refused is the first append of a window that was answered with an error, nil if there is none.
+func (v *window) refused() *appendJob {
+	for n := range v.jobs {
+		if v.jobs[n].result.err != nil {
+			return &v.jobs[n]
+		}
+	}
+	return nil
+}
+
+func isTooLarge(err error) bool {
+	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge)
 }
 
 // errElsewhere: an append stands at another offset than it was to.
@@ -299,6 +341,9 @@ func (s *stream) windowUncertain(v *window, lingering bool) {
 	case errors.As(err, &code) && !code.Retriable, errors.Is(err, kerr.CorruptMessage):
 		w.mu.Lock()
 		w.joining.failed(last.i.end())
+		if j := v.refused(); j != nil && j.joined > 0 && isTooLarge(err) {
+			w.joining.tooLarge(len(j.i.bytes))
+		}
 		w.mu.Unlock()
 	}
 	for n := range v.jobs {

@@ -51,6 +51,8 @@ type worker struct {
 		times int
 	}
 	joining joining
+	// accepted is what the destination has taken: batches of other kinds end a window.
+	accepted accepted
 }
 
 func newWorker(m *mirror, id int32, tl *timeline.Partition) *worker {
@@ -169,7 +171,7 @@ func (w *worker) load(l *lane, items []item, rule joinRule) (appendJob, bool) {
 			j.joined, j.i.records = 0, w.core.queue[w.core.begun].records
 		}
 	}
-	j.place = w.core.place()
+	j.place, j.novel = w.core.place(), j.i.markers() || w.accepted.novel(j.i.bytes)
 	switch {
 	case j.i.markers():
 	case w.core.begun > 0:
@@ -252,6 +254,7 @@ func (w *worker) count(j *appendJob) {
 	c.AppendedRecords.Add(int64(j.i.records))
 	c.AppendedBytes.Add(int64(len(j.i.bytes)))
 	w.countJoined(j)
+	w.accepted.add(j.i.bytes)
 }
 
 // tellAppended tells readers what stands from base to the end of the log; w.mu is held. Where the

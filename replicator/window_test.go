@@ -1,0 +1,170 @@
+package replicator
+
+import (
+	"sync/atomic"
+	"testing"
+
+	"klink/admin"
+	"klink/protocol/batch"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// windowWorld is a world whose batches are not joined, with a source that has many.
+func windowWorld(t *testing.T, partitions int32) (w *world, dst *kfake.Cluster) {
+	w, _, dst = embedded(t)
+	w.configs["append.join.below"] = "0"
+	w.topics("orders", partitions)
+	for i := range 300 {
+		for p := range partitions {
+			w.produce("orders", p, 1+i%3, 20)
+		}
+	}
+	return w, dst
+}
+
+func (w *world) windows(t *testing.T, least int64) {
+	t.Helper()
+	c := w.r.metrics.link(linkName)
+	n, batches := c.Windows.Load(), c.WindowBatches.Load()
+	if batches < least || batches < 2*n {
+		t.Errorf("%d windows with %d batches", n, batches)
+	}
+	if m := w.control.mirror("orders"); m.State == admin.MirrorFailed {
+		t.Errorf("failed: %s", m.ErrorMessage)
+	}
+}
+
+// TestWindows: what has queued up goes out without a pause, batch for batch, and with acks=1 but for the last request.
+func TestWindows(t *testing.T) {
+	for _, partitions := range []int32{1, 3} {
+		w, dst := windowWorld(t, partitions)
+		var acks [2]atomic.Int64
+		dst.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			dst.KeepControl()
+			if req.(*kmsg.ProduceRequest).Acks == 1 {
+				acks[0].Add(1)
+			} else {
+				acks[1].Add(1)
+			}
+			return nil, nil, false
+		})
+		w.mirror("orders")
+		w.run()
+		w.awaitCaughtUp("orders")
+		w.same("orders")
+		for p := range partitions {
+			w.sameBatches("orders", p, 0)
+		}
+		w.windows(t, 100)
+		if void := w.void("orders"); void != "" {
+			t.Errorf("void: %s", void)
+		}
+		if one, all := acks[0].Load(), acks[1].Load(); one < 100 || all == 0 || all > one {
+			t.Errorf("%d requests with acks=1, %d with acks=all", one, all)
+		}
+	}
+}
+
+// TestWindowsWithFaults: requests in the middle of windows fail, with or without being carried out; every record comes once.
+func TestWindowsWithFaults(t *testing.T) {
+	for _, err := range []*kerr.Error{kerr.NotLeaderForPartition, kerr.RequestTimedOut, kerr.KafkaStorageError, kerr.InvalidRecord} {
+		t.Run(err.Message, func(t *testing.T) {
+			w, dst := windowWorld(t, 2)
+			var requests atomic.Int64
+			dst.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+				dst.KeepControl()
+				p := req.(*kmsg.ProduceRequest)
+				if n := requests.Add(1); n%23 != 0 || n > 200 {
+					return nil, nil, false
+				}
+				resp := p.ResponseKind().(*kmsg.ProduceResponse)
+				for _, asked := range p.Topics {
+					rt := kmsg.NewProduceResponseTopic()
+					rt.Topic, rt.TopicID = asked.Topic, asked.TopicID
+					for _, q := range asked.Partitions {
+						rp := kmsg.NewProduceResponseTopicPartition()
+						rp.Partition, rp.ErrorCode, rp.BaseOffset = q.Partition, err.Code, -1
+						rt.Partitions = append(rt.Partitions, rp)
+					}
+					resp.Topics = append(resp.Topics, rt)
+				}
+				return resp, nil, true
+			})
+			w.mirror("orders")
+			w.run()
+			if err == kerr.InvalidRecord {
+				// A batch that is refused once it is the first fails the mirror; what was refused within a window
+				// is sent again before it is believed.
+				w.await("the mirror to fail, or to have all", func() (bool, string) {
+					ends := w.r.Status("orders")
+					done := len(ends) == 2 && ends[0].MirrorEnd == 600 && ends[1].MirrorEnd == 600
+					return w.control.mirror("orders").State == admin.MirrorFailed || done, ""
+				})
+				return
+			}
+			w.awaitCaughtUp("orders")
+			w.same("orders")
+			w.windows(t, 20)
+		})
+	}
+}
+
+// TestWindowsNeedTheEpoch: without a leader epoch that can be compared, one append is on its way at a time.
+func TestWindowsNeedTheEpoch(t *testing.T) {
+	w, dst := windowWorld(t, 1)
+	var fenced atomic.Int64
+	dst.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		dst.KeepControl()
+		p := req.(*kmsg.ListOffsetsRequest)
+		if p.ReplicaID != -1 || p.Topics[0].Partitions[0].Timestamp != timestampLatest || w.r.metrics.link(linkName).AppendedBatches.Load() == 0 || fenced.Load() == 5 {
+			return nil, nil, false
+		}
+		fenced.Add(1)
+		resp := p.ResponseKind().(*kmsg.ListOffsetsResponse)
+		rt := kmsg.NewListOffsetsResponseTopic()
+		rt.Topic = p.Topics[0].Topic
+		rp := kmsg.NewListOffsetsResponseTopicPartition()
+		rp.ErrorCode = kerr.FencedLeaderEpoch.Code
+		rt.Partitions = append(rt.Partitions, rp)
+		resp.Topics = append(resp.Topics, rt)
+		return resp, nil, true
+	})
+	w.mirror("orders")
+	w.run()
+	w.awaitCaughtUp("orders")
+	w.same("orders")
+	if void := w.void("orders"); void != "" {
+		t.Errorf("void: %s", void)
+	}
+	if n := w.r.metrics.link(linkName).Settled.Load(); n == 0 || fenced.Load() == 0 {
+		t.Errorf("%d windows were settled by reading the log, after %d answers of another epoch", n, fenced.Load())
+	}
+}
+
+// TestNovelBatchesEndAWindow: a batch that is larger than what the destination has taken, or of another codec, has nothing
+// behind it that would be void if it were refused.
+func TestNovelBatchesEndAWindow(t *testing.T) {
+	var a accepted
+	small, large := batch.Header(make([]byte, 100)), batch.Header(make([]byte, 200))
+	if !a.novel(small) {
+		t.Error("the first batch")
+	}
+	a.add(small)
+	zstd, appendTime := batch.Header(make([]byte, 100)), batch.Header(make([]byte, 100))
+	zstd[22], appendTime[22] = 4, 8
+	for name, c := range map[string]struct {
+		b    batch.Header
+		want bool
+	}{"the same": {small, false}, "larger": {large, true}, "zstd": {zstd, true}, "LogAppendTime": {appendTime, true}} {
+		if a.novel(c.b) != c.want {
+			t.Errorf("%s: novel %v", name, !c.want)
+		}
+	}
+	a.add(large)
+	if a.novel(small) || a.novel(large) {
+		t.Error("what was taken is novel")
+	}
+}
