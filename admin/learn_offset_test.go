@@ -313,3 +313,75 @@ func TestLearnOffsetAfterLeaderMoved(t *testing.T) {
 	require.True(t, ok)
 	require.EqualValues(t, 8, got)
 }
+
+// TestLearnOffsetInWindows: a stranger's batch has taken the place of one in a window. Whoever looks into the log, wherever he
+// begins, finds every offset where a walk from the start finds it.
+func TestLearnOffsetInWindows(t *testing.T) {
+	w := newLookWorld(t)
+	place := int64(0)
+	put := func(logical int64, n int, follows bool) {
+		t.Helper()
+		b := batch.Filler(nil, n, max(logical, 0))
+		switch {
+		case logical < 0:
+			b = unstamped(t, b)
+		default:
+			require.NoError(t, batch.Stamp(b, logical, 0))
+			batch.SetPlace(b, place)
+			if follows {
+				batch.SetPlaceAfter(b, place)
+			}
+		}
+		appendAnywhere(t, w.client, "orders", 1, b)
+		place += int64(n)
+	}
+	want := map[int64]int64{} // physical offset of each logical one
+	counts := func(logical int64, n int, follows bool) {
+		t.Helper()
+		for i := range int64(n) {
+			want[logical+i] = place + i
+		}
+		put(logical, n, follows)
+	}
+	next := int64(100)
+	for window := range 6 {
+		for i := range 5 {
+			counts(next, 3, i > 0)
+			next += 3
+		}
+		if window%2 == 0 { // the next window's first batch is refused; a stranger writes as many
+			put(-1, 3, false)
+			put(next+3, 3, true)
+			put(next+6, 3, true)
+		}
+		next += int64(window % 2) // a hole
+	}
+	for _, first := range []int64{timeline.ProbeEnd, 0, 16, 17, 18, 21, 24, 30, 50, place - 1, place} {
+		line := timeline.Open(0, 100, 100)
+		w.look(line, 1, first)
+		for logical := int64(100); logical < next; logical++ {
+			at, exists := want[logical]
+			if !exists {
+				continue
+			}
+			for tries := range 64 {
+				physical, probe, ok := line.FindPhysical(logical, tries)
+				if ok {
+					for other, between := range want { // void batches may lie in between
+						require.False(t, between >= physical && between < at, "offset %d, first look at %d: sent to %d, before %d", logical, first, physical, other)
+					}
+					require.LessOrEqual(t, physical, at, "offset %d, first look at %d", logical, first)
+					break
+				}
+				require.LessOrEqual(t, physical, at, "offset %d, first look at %d", logical, first)
+				w.look(line, 1, probe)
+				require.Less(t, tries, 63, "offset %d is not found", logical)
+			}
+		}
+		line = timeline.Open(0, 100, 100)
+		w.look(line, 1, timeline.ProbeEnd)
+		end, _, ok := line.FindLogical(place)
+		require.True(t, ok)
+		require.Equal(t, next-1, end, "behind the last record")
+	}
+}
