@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"klink/protocol/batch"
 	"klink/replicator/wire"
@@ -132,10 +133,7 @@ func (l *lane) plan() {
 	for n := range l.jobs {
 		rounds = max(rounds, l.jobs[n].of)
 	}
-	for len(l.rounds) < rounds {
-		l.rounds = append(l.rounds[:cap(l.rounds)], round{})
-	}
-	l.rounds = l.rounds[:rounds]
+	l.rounds = slices.Grow(l.rounds[:0], rounds)[:rounds] // what they hold is used again
 	for n := range l.rounds {
 		r := &l.rounds[n]
 		clear(r.topics)

@@ -168,3 +168,32 @@ func TestNovelBatchesEndAWindow(t *testing.T) {
 		t.Error("what was taken is novel")
 	}
 }
+
+// TestRoundsAreUsedAgain: however long windows are in turn, a lane keeps the memory of the longest one.
+func TestRoundsAreUsedAgain(t *testing.T) {
+	l := &lane{byTopic: map[*mirror]int{}}
+	m := &mirror{}
+	for n := range 1000 {
+		l.jobs = l.jobs[:0]
+		for p, of := range []int{1 + n%maxWindow, 1 + n%7} {
+			w := &worker{m: m, id: int32(p)}
+			for nth := range of {
+				l.jobs = append(l.jobs, appendJob{w: w, next: -1, of: of, nth: nth})
+			}
+		}
+		l.plan()
+		last := len(l.rounds) - 1
+		if want := max(1+n%maxWindow, 1+n%7); len(l.rounds) != want {
+			t.Fatalf("%d rounds, want %d", len(l.rounds), want)
+		}
+		for at := range l.jobs { // the last append of each window is in the last request
+			j := &l.jobs[at]
+			if r := l.rounds[last-(j.of-1-j.nth)]; len(r.topics) != 1 || at < r.topics[0].first || at > r.topics[0].last {
+				t.Fatalf("append %d of %d is not in request %d", j.nth, j.of, last-(j.of-1-j.nth))
+			}
+		}
+	}
+	if cap(l.rounds) > 2*maxWindow {
+		t.Errorf("%d rounds are kept", cap(l.rounds))
+	}
+}
