@@ -137,7 +137,7 @@ func fillTransactions(ctx context.Context, addr string, w *workload, scale float
 // fillTransactionsOf writes the transactions of one producer, with total records, one after the other.
 func fillTransactionsOf(ctx context.Context, addr string, w *workload, producer, total int) error {
 	var failed atomic.Pointer[error]
-	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.TransactionalID(fmt.Sprintf("bench-%d", producer)), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+	cl, err := kgo.NewClient(seeds(addr), kgo.TransactionalID(fmt.Sprintf("bench-%d", producer)), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerLinger(5*time.Millisecond), kgo.DefaultProduceTopic(w.topic()))
 	if err != nil {
 		return err
