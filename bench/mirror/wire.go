@@ -226,15 +226,8 @@ type part struct {
 	records   []byte // one batch
 }
 
-// produce appends a batch to each of several partitions of a topic, with acks=all, and waits for the answer.
-func (c *conn) produce(topic string, parts []part) error {
-	if err := c.sendProduce(topic, parts); err != nil {
-		return err
-	}
-	return c.receiveProduce(topic, len(parts))
-}
-
-// sendProduce sends the batches from where they lie; they may be changed once it returns.
+// sendProduce appends a batch to each of several partitions of a topic, with acks=all, and does not wait
+// for the answer. It sends the batches from where they lie; they may be changed once it returns.
 func (c *conn) sendProduce(topic string, parts []part) error {
 	b := c.begin(0, produceVersion)
 	b = binary.BigEndian.AppendUint16(b, 0xffff) // no transactional id
