@@ -64,15 +64,15 @@ var workloads = []workload{
 	{name: "rf3-16k", why: "three brokers, 16 KiB batches of 1 KB records, 1 partition", to: threeBrokers, partitions: 1, recordSize: 1000, perBatch: 16, megabytes: 120, most: rf3Most, floors: true, rawLanes: 1, unjoined: true, major: true},
 	{name: "rf3-lag", why: "three brokers, 200 B records, each a batch, into 1 partition", to: threeBrokers, partitions: 1, recordSize: 200, perBatch: 1, megabytes: 1, rate: 2000, steady: 9 * time.Second, singles: true, steadyOnly: true, major: true},
 	{name: "rf3-single-6", why: "three brokers, 200 B records, each a batch, 6 partitions", to: threeBrokers, partitions: 6, recordSize: 200, perBatch: 1, megabytes: 30, most: rf3Most, floors: true, rawLanes: 1, unjoined: true},
-	{name: "rf3-large", why: "three brokers, 1,000 B records, 127 KB batches, 12 partitions", to: threeBrokers, partitions: 12, recordSize: 1000, perBatch: 127, megabytes: 300, floors: true, rawLanes: 1},
+	{name: "rf3-large", why: "three brokers, 1,000 B records, 127 KB batches, 12 partitions", to: threeBrokers, partitions: 12, recordSize: 1000, perBatch: 127, megabytes: 200, floors: true, rawLanes: 1},
 	{name: "rf3-compacted", why: "three brokers, compacted, every batch has gaps, 12 partitions", to: threeBrokers, partitions: 12, recordSize: 1000, perBatch: 100, megabytes: 75, compacted: 3},
 	{name: "rf3-transactions", why: "three brokers, transactions of 1,000 records by 4 producers, 10 % aborted, 12 partitions", to: threeBrokers, partitions: 12, recordSize: 1000, perBatch: 100, megabytes: 40, transactions: true},
-	{name: "rf3-200", why: "three brokers, 200 partitions, 16 KB batches", to: threeBrokers, partitions: 200, recordSize: 1000, perBatch: 16, megabytes: 150, most: rf3Most, floors: true, rawLanes: 1, unjoined: true},
+	{name: "rf3-200", why: "three brokers, 200 partitions, 16 KB batches", to: threeBrokers, partitions: 200, recordSize: 1000, perBatch: 16, megabytes: 100, floors: true, rawLanes: 1},
 	{name: "far-destination", why: "three brokers 2 ms away, and 1 ms from each other (there and back), 1 partition, 16 KiB batches", to: farBrokers, partitions: 1, recordSize: 1000, perBatch: 16, megabytes: 60, most: rf3Most, rate: 2000, singles: true, floors: true, rawLanes: 1, unjoined: true},
 }
 
 // rf3Most is how long a catch-up of small batches by three brokers goes on at most.
-const rf3Most = 4 * time.Second
+const rf3Most = 3 * time.Second
 
 // destination is a kind of cluster that is mirrored to.
 type destination struct {
