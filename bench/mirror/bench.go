@@ -185,6 +185,10 @@ func (b *run) rounds(ctx context.Context) error {
 	for at := range b.plan.legs {
 		l := &b.plan.legs[at]
 		if at > 0 {
+			if !b.plan.begins(l, time.Now()) {
+				b.leftOut(l.turns)
+				continue
+			}
 			b.p.line("starting %s; about %s left", l.to.name, about(b.plan.left(at, 0, time.Now())))
 			b.dst.stop()
 			b.dst = nil
@@ -202,10 +206,12 @@ func (b *run) rounds(ctx context.Context) error {
 
 func (b *run) leg(ctx context.Context, at int, l *leg) error {
 	warm := b.o.Scale < leastWarm
+	var out []turn
+	defer func() { b.leftOut(out) }()
 	for i, t := range l.turns {
 		w := t.w
 		if !b.plan.fits(l, t, time.Now()) {
-			b.p.line("round %d of %s is left out: the time is up (--budget)", t.round, w.name)
+			out = append(out, t)
 			continue
 		}
 		if b.contents[w.name] == nil {
@@ -232,6 +238,24 @@ func (b *run) leg(ctx context.Context, at int, l *leg) error {
 		}
 	}
 	return nil
+}
+
+// leftOut says which turns were not taken.
+func (b *run) leftOut(ts []turn) {
+	if len(ts) == 0 {
+		return
+	}
+	var names []string
+	rounds := map[string]int{}
+	for _, t := range ts {
+		if rounds[t.w.name]++; rounds[t.w.name] == 1 {
+			names = append(names, t.w.name)
+		}
+	}
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%s (%d of %d rounds)", name, rounds[name], b.o.Rounds)
+	}
+	b.p.line("left out, as the time is up (--budget): %s", strings.Join(names, ", "))
 }
 
 // leastWarm is the scale from which on a warm-up is worth its time: below, nothing is a measurement.

@@ -118,6 +118,12 @@ func (p *plan) fits(l *leg, t turn, now time.Time) bool {
 	return p.budget == 0 || now.Sub(p.began)+p.turn(t) <= l.until
 }
 
+// begins says whether any turn of a leg fits once its brokers have started.
+func (p *plan) begins(l *leg, now time.Time) bool {
+	ready := now.Add(expectedCluster * time.Duration(l.to.brokers))
+	return slices.ContainsFunc(l.turns, func(t turn) bool { return p.fits(l, t, ready) })
+}
+
 // left is how long the rest takes: the turns of a leg from the n-th on, and the legs after it.
 func (p *plan) left(at, n int, now time.Time) time.Duration {
 	elapsed := now.Sub(p.began)
@@ -127,7 +133,7 @@ func (p *plan) left(at, n int, now time.Time) time.Duration {
 		list := l.turns
 		if i == at {
 			list = l.turns[n:]
-		} else {
+		} else if p.begins(l, p.began.Add(elapsed)) {
 			elapsed += expectedCluster * time.Duration(l.to.brokers)
 		}
 		for _, t := range list {

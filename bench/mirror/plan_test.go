@@ -50,6 +50,8 @@ func TestFits(t *testing.T) {
 	require.Equal(t, 10*time.Second, p.left(0, 1, p.began.Add(10*time.Second)))
 	require.Equal(t, 5*time.Second, p.left(0, 1, p.began.Add(52*time.Second)), "of two turns one fits")
 	require.Zero(t, p.left(0, 1, p.began.Add(59*time.Second)))
+	require.True(t, p.begins(l, p.began.Add(20*time.Second)))
+	require.False(t, p.begins(l, p.began.Add(40*time.Second)), "three brokers have to start before")
 	p.budget = 0
 	require.True(t, p.fits(l, turn, p.began.Add(time.Hour)))
 }
