@@ -36,12 +36,12 @@ func newLoad(ctx context.Context, addr string, w *workload, topic string, length
 	l.acked = make([]time.Time, int64(float64(w.rate)*length.Seconds()))
 	if w.singles {
 		for range singlesLanes {
-			s, err := newSingles(ctx, addr)
+			c, err := dial(ctx, addr)
 			if err != nil {
 				l.close()
 				return nil, err
 			}
-			l.singles = append(l.singles, s)
+			l.singles = append(l.singles, &singles{c: c})
 		}
 		return l, nil
 	}
@@ -56,10 +56,7 @@ func newLoad(ctx context.Context, addr string, w *workload, topic string, length
 	if err != nil {
 		return nil, err
 	}
-	if err == nil {
-		err = l.cl.Ping(ctx)
-	}
-	if err != nil {
+	if err := l.cl.Ping(ctx); err != nil {
 		l.close()
 		return nil, err
 	}
@@ -91,13 +88,17 @@ func (l *load) ack(seq int64, due time.Time) {
 func (l *load) run(ctx context.Context) error {
 	l.began = time.Now()
 	total := int64(len(l.acked))
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	g, gctx := errgroup.WithContext(ctx)
 	for _, s := range l.singles {
 		s.sent = make(chan single, total)
 		g.Go(func() error { return s.receive(l) })
 	}
+	sent := sync.OnceFunc(func() {
+		for _, s := range l.singles {
+			close(s.sent)
+		}
+	})
+	defer sent()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for l.sent < total {
@@ -128,9 +129,7 @@ func (l *load) run(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
-	for _, s := range l.singles {
-		close(s.sent)
-	}
+	sent()
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("write to the source: %w", err)
 	}
@@ -163,14 +162,6 @@ type singles struct {
 type single struct {
 	seq int64
 	due time.Time
-}
-
-func newSingles(ctx context.Context, addr string) (*singles, error) {
-	c, err := dial(ctx, addr)
-	if err != nil {
-		return nil, err
-	}
-	return &singles{c: c}, nil
 }
 
 func (s *singles) send(topic string, partition int32, r single, value []byte) error {

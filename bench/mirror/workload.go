@@ -62,7 +62,7 @@ var workloads = []workload{
 	// are small, for a few seconds each.
 	{name: "rf3-single-1", why: "three brokers, 200 B records, each a batch, 1 partition", to: threeBrokers, partitions: 1, recordSize: 200, perBatch: 1, megabytes: 20, most: rf3Most, floors: true, rawLanes: 1, unjoined: true, major: true},
 	{name: "rf3-16k", why: "three brokers, 16 KiB batches of 1 KB records, 1 partition", to: threeBrokers, partitions: 1, recordSize: 1000, perBatch: 16, megabytes: 120, most: rf3Most, floors: true, rawLanes: 1, unjoined: true, major: true},
-	{name: "rf3-lag", why: "three brokers, 200 B records, each a batch, into 1 partition", to: threeBrokers, partitions: 1, recordSize: 200, perBatch: 1, megabytes: 1, rate: 2000, steady: 9 * time.Second, singles: true, steadyOnly: true, major: true},
+	{name: "rf3-lag", why: "three brokers, 200 B records, each a batch, into 1 partition", to: threeBrokers, partitions: 1, recordSize: 200, perBatch: 1, megabytes: 1, rate: 2000, steady: 6 * time.Second, singles: true, steadyOnly: true, major: true},
 	{name: "rf3-single-6", why: "three brokers, 200 B records, each a batch, 6 partitions", to: threeBrokers, partitions: 6, recordSize: 200, perBatch: 1, megabytes: 30, most: rf3Most, floors: true, rawLanes: 1, unjoined: true},
 	{name: "rf3-large", why: "three brokers, 1,000 B records, 127 KB batches, 12 partitions", to: threeBrokers, partitions: 12, recordSize: 1000, perBatch: 127, megabytes: 200, floors: true, rawLanes: 1},
 	{name: "rf3-compacted", why: "three brokers, compacted, every batch has gaps, 12 partitions", to: threeBrokers, partitions: 12, recordSize: 1000, perBatch: 100, megabytes: 75, compacted: 3},
