@@ -29,6 +29,11 @@ const (
 	Max            Metric = "max ms"
 	AckP50         Metric = "ack p50 ms" // until the source has acknowledged, where lag is measured
 	AckP99         Metric = "ack p99 ms"
+	// The lag behind the source's acknowledgement, in the first and the last third of a steady phase.
+	FirstP50 Metric = "first third p50 ms"
+	FirstP99 Metric = "first third p99 ms"
+	LastP50  Metric = "last third p50 ms"
+	LastP99  Metric = "last third p99 ms"
 	// AddedP50 is the p50 minus that of no proxy in the same round, where one connection asks.
 	AddedP50    Metric = "added p50 us"
 	Connections Metric = "connections"

@@ -39,10 +39,8 @@ type run struct {
 	workloads []workload
 	subjects  []string
 	contents  map[string]*content
-	steadyFor time.Duration
 	serie     bench.Serie
-	took      map[string]time.Duration // the longest round of a workload
-	shortest  time.Duration            // of all rounds
+	plan      *plan
 	began     time.Time
 	p         *printer
 }
@@ -65,7 +63,9 @@ func Run(ctx context.Context, o *Options) (*bench.Serie, error) {
 			b.p.line("absent: %s: %s", MirrorMaker, b.serie.Absent[0].Why)
 		}
 	}
-	if err := b.clusters(); err != nil {
+	b.plan = newPlan(b)
+	b.p.line("%s", b.plan.text(o.Rounds))
+	if err := b.clusters(b.plan.legs[0].to); err != nil {
 		return nil, err
 	}
 	defer b.stop()
@@ -79,7 +79,7 @@ func Run(ctx context.Context, o *Options) (*bench.Serie, error) {
 }
 
 func newRun(o *Options) *run {
-	return &run{o: o, contents: map[string]*content{}, took: map[string]time.Duration{}, began: time.Now(), p: newPrinter(o.Progress)}
+	return &run{o: o, contents: map[string]*content{}, began: time.Now(), p: newPrinter(o.Progress)}
 }
 
 // open sees to what a benchmark needs before its clusters: room on the disk, a report that can be read, a directory, which end
@@ -134,11 +134,6 @@ func (b *run) choose() error {
 			o.Scale = quickScale
 		}
 	}
-	if b.steadyFor = o.Steady; b.steadyFor <= 0 {
-		if b.steadyFor = 5 * time.Second; o.Quick {
-			b.steadyFor = 2500 * time.Millisecond
-		}
-	}
 	for _, name := range o.Workloads {
 		if _, ok := workloadNamed(name); !ok {
 			return fmt.Errorf("there is no workload %q: there are %s", name, strings.Join(Workloads(), ", "))
@@ -165,16 +160,15 @@ func (b *run) choose() error {
 // farWindow is how many bytes may be under way from a far source: the bandwidth of a fast network, times the delay.
 const farWindow = 128 << 20
 
-func (b *run) clusters() error {
-	b.p.line("starting two clusters of Apache Kafka %s", kafkatest.V431)
+func (b *run) clusters(to *destination) error {
+	b.p.line("starting two clusters of Apache Kafka %s: one broker as the source, %s as the destination", kafkatest.V431, to.name)
 	var g errgroup.Group
-	g.Go(func() (err error) { b.src, err = startCluster(true); return err })
-	g.Go(func() (err error) { b.dst, err = startCluster(false); return err })
+	g.Go(func() (err error) { b.src, err = startSource(); return err })
+	g.Go(func() (err error) { b.dst, err = startDestination(to); return err })
 	if err := g.Wait(); err != nil {
 		b.stop()
 		return err
 	}
-	b.src.Brokers()[0].Faults().Window(farWindow)
 	return nil
 }
 
@@ -186,33 +180,38 @@ func (b *run) stop() {
 	}
 }
 
-// turn is one round of a workload.
-type turn struct {
-	round int
-	w     *workload
-}
-
-// turns are all rounds of the major workloads, then those of the others. A workload's rounds are not one after the other, so that what
-// changes in the machine meets all.
-func turns(ws []workload, rounds int) (all []turn) {
-	for _, major := range []bool{true, false} {
-		for round := 1; round <= rounds; round++ {
-			for i := range ws {
-				if ws[i].major == major {
-					all = append(all, turn{round, &ws[i]})
-				}
+// rounds measures one destination after the other, each with brokers that are started for it.
+func (b *run) rounds(ctx context.Context) error {
+	for at := range b.plan.legs {
+		l := &b.plan.legs[at]
+		if at > 0 {
+			if !b.plan.begins(l, time.Now()) {
+				b.leftOut(l.turns)
+				continue
+			}
+			b.p.line("starting %s; about %s left", l.to.name, about(b.plan.left(at, 0, time.Now())))
+			b.dst.stop()
+			b.dst = nil
+			var err error
+			if b.dst, err = startDestination(l.to); err != nil {
+				return err
 			}
 		}
+		if err := b.leg(ctx, at, l); err != nil {
+			return err
+		}
 	}
-	return all
+	return nil
 }
 
-func (b *run) rounds(ctx context.Context) error {
-	for i, t := range turns(b.workloads, b.o.Rounds) {
+func (b *run) leg(ctx context.Context, at int, l *leg) error {
+	warm := b.o.Scale < leastWarm
+	var out []turn
+	defer func() { b.leftOut(out) }()
+	for i, t := range l.turns {
 		w := t.w
-		// What was not measured yet may take as long as the shortest that was.
-		if b.o.Budget > 0 && time.Since(b.began)+max(b.took[w.name], b.shortest) > b.o.Budget {
-			b.p.line("round %d of %s is left out: the time is up", t.round, w.name)
+		if !b.plan.fits(l, t, time.Now()) {
+			out = append(out, t)
 			continue
 		}
 		if b.contents[w.name] == nil {
@@ -222,25 +221,41 @@ func (b *run) rounds(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			b.contents[w.name] = c
+			b.contents[w.name], b.plan.filled[w.name] = c, true
 			b.p.line("filled %s in %.1f s: %d records in %d batches, %.2f GB", w.name, time.Since(began).Seconds(), c.records, c.batches, float64(c.bytes)/1e9)
 		}
-		if i == 0 && b.o.Scale >= leastWarm {
+		if !warm {
 			if err := b.warmUp(ctx, w); err != nil {
 				return err
 			}
+			warm = true
 		}
-		began := time.Now()
 		if err := b.round(ctx, t.round, w); err != nil {
 			return err
 		}
-		took := time.Since(began)
-		b.took[w.name] = max(b.took[w.name], took)
-		if b.shortest == 0 || took < b.shortest {
-			b.shortest = took
+		if left := b.plan.left(at, i+1, time.Now()); left > 0 {
+			b.p.line("%4.0f s  about %s left", time.Since(b.began).Seconds(), about(left))
 		}
 	}
 	return nil
+}
+
+// leftOut says which turns were not taken.
+func (b *run) leftOut(ts []turn) {
+	if len(ts) == 0 {
+		return
+	}
+	var names []string
+	rounds := map[string]int{}
+	for _, t := range ts {
+		if rounds[t.w.name]++; rounds[t.w.name] == 1 {
+			names = append(names, t.w.name)
+		}
+	}
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%s (%d of %d rounds)", name, rounds[name], b.o.Rounds)
+	}
+	b.p.line("left out, as the time is up (--budget): %s", strings.Join(names, ", "))
 }
 
 // leastWarm is the scale from which on a warm-up is worth its time: below, nothing is a measurement.
@@ -267,10 +282,12 @@ func (b *run) round(ctx context.Context, round int, w *workload) error {
 		if !runs(subject, w) {
 			continue
 		}
+		began := time.Now()
 		results, err := b.measure(ctx, round, w, subject)
 		if err != nil {
 			return err
 		}
+		b.plan.took[[2]string{w.name, subject}] = time.Since(began)
 		for _, r := range results {
 			b.p.result(&r, b.o.Rounds)
 		}
@@ -278,6 +295,23 @@ func (b *run) round(ctx context.Context, round int, w *workload) error {
 	}
 	return nil
 }
+
+// steadyOf is how long the steady phase of a workload counts.
+func (b *run) steadyOf(w *workload) time.Duration {
+	switch {
+	case b.o.Steady > 0:
+		return b.o.Steady
+	case b.o.Quick:
+		return 2500 * time.Millisecond
+	case w.steady > 0:
+		return w.steady
+	}
+	return 5 * time.Second
+}
+
+// steadies says whether a subject has a steady phase: the others are floors of the catch-up, and a klink
+// that does not join falls behind where that is measured.
+func steadies(subject string) bool { return subject != Raw && subject != Relay && subject != Unjoined }
 
 // steadySuffix makes the name of a steady phase's workload.
 const steadySuffix = "-steady"
@@ -290,7 +324,7 @@ func (b *run) measure(ctx context.Context, round int, w *workload, subject strin
 		b.src.Brokers()[0].Faults().Delay(w.far / 2)
 	}
 	name := fmt.Sprintf("%d-%s-%s", round, w.name, subject)
-	if w.rate > 0 && subject != Raw && subject != Relay {
+	if w.rate > 0 && steadies(subject) {
 		j.steady = fmt.Sprintf("%s-%d-%s", w.topic()+steadySuffix, round, subject)
 		if err := b.src.createTopic(ctx, j.steady, w.partitions, map[string]string{"retention.ms": "-1"}); err != nil {
 			return nil, err
@@ -309,10 +343,13 @@ func (b *run) measure(ctx context.Context, round int, w *workload, subject strin
 	p, err := b.l.start(ctx, subject, name, j)
 	if err == nil {
 		r := bench.Run{Workload: w.name, Subject: subject, Round: round}
-		r.Values, err = b.catchUp(ctx, p, subject, j, s, live)
+		var all bool
+		r.Values, all, err = b.catchUp(ctx, p, subject, j, s, live)
 		r.Problem = problem(err)
-		results = append(results, r)
-		if err == nil && j.steady != "" {
+		if err != nil || !w.steadyOnly {
+			results = append(results, r)
+		}
+		if err == nil && all && j.steady != "" {
 			r := bench.Run{Workload: w.name + steadySuffix, Subject: subject, Round: round}
 			r.Values, r.Samples, err = b.steady(ctx, p, j, live)
 			r.SampleEvery = sampleEvery.Seconds()

@@ -36,8 +36,9 @@ type progress interface {
 
 // await watches a subject from its first record to its last. The window begins with the last look that saw nothing, so that
 // all of the data falls into it, and is too long by one look at most; or, with a lead, with the last look that saw at most so much
-// of the whole, so that what the subject has to do before it copies at full speed is not in it.
-func await(ctx context.Context, p subject, of progress, lead float64, live func(float64)) (first, last mark, err error) {
+// of the whole, so that what the subject has to do before it copies at full speed is not in it. With most above 0 the window ends
+// after that time, whatever is left then.
+func await(ctx context.Context, p subject, of progress, lead float64, most time.Duration, live func(float64)) (first, last mark, err error) {
 	began := time.Now()
 	moved := began
 	look := time.NewTicker(of.every())
@@ -71,6 +72,9 @@ func await(ctx context.Context, p subject, of progress, lead float64, live func(
 		if now.done > 0 && time.Since(moved) > stallTimeout {
 			return first, last, fmt.Errorf("nothing more was mirrored for %v, with %.1f %% done\n%s", stallTimeout, 100*now.done, p.LogTail(20))
 		}
+		if most > 0 && now.done > lead && now.at.Sub(first.at) >= most {
+			return first, last, nil
+		}
 		live(now.done)
 		select {
 		case <-ctx.Done():
@@ -98,7 +102,8 @@ func values(first, last mark, of *content) map[bench.Metric]float64 {
 
 // ends is the progress of a topic at the destination.
 type ends struct {
-	c       *conn
+	conns   []*conn // to the leaders
+	leader  []int   // by partition, the place in conns
 	topic   string
 	targets []int64
 	at      []int64
@@ -108,17 +113,57 @@ type ends struct {
 }
 
 func newEnds(ctx context.Context, addr, topic string, targets []int64) (*ends, error) {
-	c, err := dial(ctx, addr)
+	leaders, n, err := leadersOf(ctx, addr, topic)
 	if err != nil {
 		return nil, err
 	}
-	e := &ends{c: c, topic: topic, targets: targets, at: make([]int64, len(targets))}
+	if n != len(targets) {
+		return nil, fmt.Errorf("topic %s has %d partitions instead of %d", topic, n, len(targets))
+	}
+	e := &ends{topic: topic, targets: targets, at: make([]int64, len(targets)), leader: make([]int, n)}
+	for i, l := range leaders {
+		c, err := dial(ctx, l.addr)
+		if err != nil {
+			e.close()
+			return nil, err
+		}
+		e.conns = append(e.conns, c)
+		for _, p := range l.partitions {
+			e.leader[p] = i
+		}
+	}
 	for p, target := range targets {
 		if e.total += target; target > 0 {
 			e.open = append(e.open, int32(p))
 		}
 	}
 	return e, nil
+}
+
+func (e *ends) close() {
+	for _, c := range e.conns {
+		c.Close()
+	}
+}
+
+// look asks the leaders of partitions for their ends.
+func (e *ends) look(partitions []int32) error {
+	if len(e.conns) == 1 {
+		return e.conns[0].ends(e.topic, partitions, e.at)
+	}
+	by := make([][]int32, len(e.conns))
+	for _, p := range partitions {
+		by[e.leader[p]] = append(by[e.leader[p]], p)
+	}
+	for i, list := range by {
+		if len(list) == 0 {
+			continue
+		}
+		if err := e.conns[i].ends(e.topic, list, e.at); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (e *ends) every() time.Duration {
@@ -139,7 +184,7 @@ func (e *ends) done() (float64, error) {
 		if e.begun && len(ask) > endsAtOnce {
 			ask = ask[:endsAtOnce]
 		}
-		if err := e.c.ends(e.topic, ask, e.at); err != nil {
+		if err := e.look(ask); err != nil {
 			return 0, err
 		}
 		n := len(ask)
@@ -178,39 +223,61 @@ func (d *drained) done() (float64, error) {
 	return min(1, float64(d.s.bytes.Load())/float64(d.total)), nil
 }
 
-// catchUp lets a subject that was just started mirror the whole of the workload's topic, and verifies what came of it.
-func (b *run) catchUp(ctx context.Context, p *running, subject string, j *job, sink *sink, live func(string)) (map[bench.Metric]float64, error) {
+// catchUp lets a subject that was just started mirror the workload's topic, the whole or for as long as
+// it may take, and verifies what came of it. all says that it was the whole.
+func (b *run) catchUp(ctx context.Context, p *running, subject string, j *job, sink *sink, live func(string)) (v map[bench.Metric]float64, all bool, err error) {
 	var of progress
 	if subject == Relay {
 		of = &drained{sink, j.content.bytes}
 	} else {
 		e, err := newEnds(ctx, j.dst.addr, j.w.topic(), p.targets)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		defer e.c.Close()
+		defer e.close()
 		of = e
 	}
 	began := time.Now()
-	first, last, err := await(ctx, p, of, 0, func(done float64) {
+	first, last, err := await(ctx, p, of, 0, j.w.most, func(done float64) {
 		live(fmt.Sprintf("%3.0f %% after %.0f s", 100*done, time.Since(began).Seconds()))
 	})
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	v := values(first, last, j.content)
+	v, all = values(first, last, j.content), last.done >= 1
 	live("reading what was mirrored")
 	if subject == Relay {
 		// It has nowhere to be read from; but no byte may be too many.
 		time.Sleep(50 * time.Millisecond)
-		if got := sink.bytes.Load(); got != j.content.bytes {
-			return v, fmt.Errorf("the relay passed on %d bytes of %d", got, j.content.bytes)
+		if got := sink.bytes.Load(); got > j.content.bytes || all && got < j.content.bytes {
+			return v, all, fmt.Errorf("the relay passed on %d bytes of %d", got, j.content.bytes)
 		}
-		return v, nil
+		return v, all, nil
 	}
-	mirrored, err := scan(ctx, j.dst.addr, j.w.topic())
+	return v, all, verify(ctx, j, all)
+}
+
+// verify compares the workload's topic at the destination with that at the source; what is not all
+// there has to be its beginning.
+func verify(ctx context.Context, j *job, all bool) error {
+	want := j.content
+	var first []int64
+	if !all {
+		leaders, n, err := leadersOf(ctx, j.dst.addr, j.w.topic())
+		if err != nil {
+			return err
+		}
+		first = make([]int64, n) // the subject goes on, and what it appends from now on is left out
+		if err := endsOf(ctx, leaders, j.w.topic(), first); err != nil {
+			return err
+		}
+		if want, err = scanFirst(ctx, j.src.addr, j.w.topic(), first); err != nil {
+			return err
+		}
+	}
+	got, err := scanFirst(ctx, j.dst.addr, j.w.topic(), first)
 	if err != nil {
-		return v, err
+		return err
 	}
-	return v, compare(j.content, mirrored)
+	return compare(want, got)
 }

@@ -47,3 +47,29 @@ func TestLags(t *testing.T) {
 	require.InDelta(t, 2, over[bench.P99][0], 0.1)
 	require.InDelta(t, 800, over[bench.P99][3], 10)
 }
+
+// TestThirds: the first and the last third of what counts, from the acknowledgement on.
+func TestThirds(t *testing.T) {
+	began := time.Now()
+	var acked, seen []time.Time
+	for i := range 310 {
+		at := began.Add(time.Duration(i) * time.Millisecond)
+		acked = append(acked, at)
+		lag := 5 * time.Millisecond
+		switch {
+		case i < 10:
+			lag = time.Minute // before it counts
+		case i >= 210:
+			lag = time.Duration(i-209) * 10 * time.Millisecond // it falls behind
+		case i == 50:
+			lag = -time.Second // it is read before the source answers
+		}
+		seen = append(seen, at.Add(lag))
+	}
+	v := map[bench.Metric]float64{}
+	thirds(v, acked, seen, 10)
+	require.InDelta(t, 5, v[bench.FirstP50], 0.001)
+	require.InDelta(t, 5, v[bench.FirstP99], 0.001)
+	require.InDelta(t, 510, v[bench.LastP50], 0.001)
+	require.InDelta(t, 1000, v[bench.LastP99], 0.001)
+}

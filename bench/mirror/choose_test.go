@@ -42,7 +42,7 @@ func TestChoice(t *testing.T) {
 // TestTurns: the major workloads have all their rounds first, and each workload's rounds are spread.
 func TestTurns(t *testing.T) {
 	var order []string
-	for _, turn := range turns([]workload{{name: "a", major: true}, {name: "x"}, {name: "b", major: true}, {name: "y"}}, 2) {
+	for _, turn := range turns([]*workload{{name: "a", major: true}, {name: "x"}, {name: "b", major: true}, {name: "y"}}, 2) {
 		order = append(order, fmt.Sprint(turn.w.name, turn.round))
 	}
 	require.Equal(t, "a1 b1 a2 b2 x1 y1 x2 y2", strings.Join(order, " "))
@@ -66,6 +66,13 @@ func TestFloorsRunWhereTheyCan(t *testing.T) {
 		}
 		if w.transactions || w.compacted > 0 || w.far > 0 {
 			require.False(t, runs(Raw, &w), w.name)
+		}
+		require.Equal(t, w.unjoined, runs(Unjoined, &w))
+		if w.destination().away > 0 {
+			require.False(t, runs(Relay, &w), w.name)
+		}
+		if w.most > 0 {
+			require.False(t, w.transactions || w.compacted > 0, "%s: what is not all there is compared by offsets", w.name)
 		}
 	}
 	require.ErrorContains(t, (&Floor{}).Run(t.Context(), "nothing"), `no floor "nothing"`)

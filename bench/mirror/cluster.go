@@ -14,17 +14,59 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cluster is one of the two: Apache Kafka with one broker, as its own start script runs it but for the size of its heap.
+// cluster is one of the two: Apache Kafka, as its own start script runs it but for the size of its heap.
 type cluster struct {
 	*kafkatest.Cluster
-	addr string // direct
-	far  string // through a relay that delays, of the source
+	addr string // direct, of all brokers
+	far  string // through relays that delay; where there are none, direct
 	cl   *kgo.Client
 	adm  *kadm.Client
+	// replication is the replication factor of topics.
+	replication int16
 }
 
-func startCluster(far bool) (*cluster, error) {
-	opts := []kafkatest.Option{
+// startSource starts a broker before which there is a relay, for workloads whose source is far away.
+func startSource() (*cluster, error) {
+	c, err := startCluster(1,
+		kafkatest.WithFaults(),
+		// The cleaner looks at every log: often only where something waits for it.
+		kafkatest.Config("log.cleaner.backoff.ms", "200"))
+	if err != nil {
+		return nil, err
+	}
+	c.Brokers()[0].Faults().Window(farWindow)
+	return c.connect(c.Brokers()[0].InternalAddr())
+}
+
+// directListener is for the harness where clients and brokers go through relays.
+const directListener = "DIRECT"
+
+// startDestination starts the brokers of a destination, with relays where it is far away.
+func startDestination(d *destination) (*cluster, error) {
+	var opts []kafkatest.Option
+	if d.away > 0 {
+		opts = append(opts, kafkatest.WithFaults(), kafkatest.WithReplicationFaults(), kafkatest.Listener(directListener, "PLAINTEXT", ""))
+	}
+	c, err := startCluster(d.brokers, opts...)
+	if err != nil {
+		return nil, err
+	}
+	var direct []string
+	for _, b := range c.Brokers() {
+		if d.away == 0 {
+			direct = append(direct, b.Addr())
+			continue
+		}
+		direct = append(direct, b.ListenerAddr(directListener))
+		b.Faults().Delay(d.away / 2)
+		b.ReplicationFaults().Delay(d.apart / 2)
+	}
+	return c.connect(direct...)
+}
+
+func startCluster(brokers int, more ...kafkatest.Option) (*cluster, error) {
+	opts := append([]kafkatest.Option{
+		kafkatest.Brokers(brokers),
 		kafkatest.Heap("1g"),
 		kafkatest.JVM("-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35", "-Xshare:auto", "-Xlog:disable"),
 		kafkatest.Config("log.segment.delete.delay.ms", "100"), // room for the next run
@@ -32,22 +74,21 @@ func startCluster(far bool) (*cluster, error) {
 		kafkatest.Config("num.network.threads", "3"),
 		kafkatest.Config("num.io.threads", "8"),
 		kafkatest.Config("socket.request.max.bytes", "104857600"),
-	}
-	if far {
-		// The cleaner looks at every log: often only where something waits for it.
-		opts = append(opts, kafkatest.WithFaults(), kafkatest.Config("log.cleaner.backoff.ms", "200"))
-	}
+	}, more...)
 	k, err := kafkatest.Run(kafkatest.V431, opts...)
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{Cluster: k, addr: k.Bootstrap(), far: k.Bootstrap()}
-	if far {
-		c.addr = k.Brokers()[0].InternalAddr()
-	}
-	c.cl, err = kgo.NewClient(kgo.SeedBrokers(c.addr), kgo.MetadataMinAge(50*time.Millisecond))
-	if err != nil {
-		k.Stop()
+	return &cluster{Cluster: k, far: k.Bootstrap(), replication: int16(min(brokers, 3))}, nil
+}
+
+// connect makes the harness's own client, at addresses without relays, and returns the cluster. If it
+// cannot, it stops the cluster.
+func (c *cluster) connect(direct ...string) (*cluster, error) {
+	c.addr = strings.Join(direct, ",")
+	var err error
+	if c.cl, err = kgo.NewClient(seeds(c.addr), kgo.MetadataMinAge(50*time.Millisecond)); err != nil {
+		c.Stop()
 		return nil, err
 	}
 	c.adm = kadm.NewClient(c.cl)
@@ -64,7 +105,7 @@ func (c *cluster) createTopic(ctx context.Context, topic string, partitions int,
 	for k, v := range configs {
 		values[k] = &v
 	}
-	if _, err := c.adm.CreateTopic(ctx, int32(partitions), 1, values, topic); err != nil {
+	if _, err := c.adm.CreateTopic(ctx, int32(partitions), c.replication, values, topic); err != nil {
 		return fmt.Errorf("create topic %s: %w", topic, err)
 	}
 	return c.awaitTopic(ctx, topic, partitions)
@@ -159,7 +200,7 @@ func checkDisk(ws []workload, scale float64) error {
 	var all, largest int64
 	for _, w := range ws {
 		n := w.sourceBytes(scale)
-		all, largest = all+n, max(largest, n)
+		all, largest = all+n, max(largest, n*int64(w.destination().brokers))
 	}
 	return diskHas(os.TempDir(), all+2*largest+spareBytes)
 }

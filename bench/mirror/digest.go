@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
+	"math"
 	"sync"
 
 	"klink/protocol/batch"
@@ -35,6 +35,7 @@ type content struct {
 
 // digester makes the digest of a partition from its batches, in order.
 type digester struct {
+	most    int64 // records, and no more
 	hash    *xxhash.Digest
 	records int64
 	batches int64
@@ -43,7 +44,7 @@ type digester struct {
 	list    []batch.AbortedTransaction
 }
 
-func newDigester() *digester { return &digester{hash: xxhash.New()} }
+func newDigester() *digester { return &digester{hash: xxhash.New(), most: math.MaxInt64} }
 
 // Several goroutines may decompress with it.
 var decompressor = kgo.DefaultDecompressor()
@@ -90,6 +91,9 @@ func (d *digester) batch(b batch.Header) error {
 	base, appendTime := b.BaseTimestamp(), b.LogAppendTime()
 	var when [8]byte
 	for n := b.Count(); n > 0; n-- {
+		if d.records == d.most {
+			return nil
+		}
 		size, at := binary.Varint(records)
 		if at <= 0 || size < 1 || size > int64(len(records)-at) {
 			return errRecords
@@ -121,35 +125,50 @@ func (d *digester) batch(b batch.Header) error {
 
 func (d *digester) digest() digest { return digest{d.records, d.hash.Sum64()} }
 
-// scanners is how many connections read a topic at the same time.
+// scanners is how many connections read a topic of one broker at the same time.
 const scanners = 2
 
 // scan reads a topic from its start to its present ends, as a read_committed consumer.
 func scan(ctx context.Context, addr, topic string) (*content, error) {
-	c, err := dial(ctx, addr)
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	n, err := c.partitions(topic)
+	return scanFirst(ctx, addr, topic, nil)
+}
+
+// scanFirst is scan of the first records of each partition, as many as first says; nil = of all.
+// Offsets have to be without holes.
+func scanFirst(ctx context.Context, addr, topic string, first []int64) (*content, error) {
+	leaders, n, err := leadersOf(ctx, addr, topic)
 	if err != nil {
 		return nil, err
 	}
 	out := &content{parts: make([]digest, n), ends: make([]int64, n)}
-	if err := c.ends(topic, allPartitions(n), out.ends); err != nil {
+	if err := endsOf(ctx, leaders, topic, out.ends); err != nil {
 		return nil, err
 	}
 	digesters := make([]*digester, n)
 	for p := range digesters {
 		digesters[p] = newDigester()
+		if first != nil {
+			out.ends[p] = min(out.ends[p], first[p])
+			digesters[p].most = out.ends[p]
+		}
 	}
 	next := make([]int64, n)
-	errs := make([]error, scanners)
+	lanes := 1
+	if len(leaders) == 1 {
+		lanes = scanners
+	}
+	errs := make([]error, lanes*len(leaders))
 	var wg sync.WaitGroup
-	for s := range scanners {
+	for i := range errs {
 		wg.Go(func() {
-			list := slices.DeleteFunc(allPartitions(n), func(p int32) bool { return int(p)%scanners != s })
-			errs[s] = scanPart(ctx, addr, topic, list, next, out.ends, digesters)
+			l := leaders[i/lanes]
+			var list []int32
+			for k, p := range l.partitions {
+				if k%lanes == i%lanes {
+					list = append(list, p)
+				}
+			}
+			errs[i] = scanPart(ctx, l.addr, topic, list, next, out.ends, digesters)
 		})
 	}
 	wg.Wait()
@@ -163,6 +182,22 @@ func scan(ctx context.Context, addr, topic string) (*content, error) {
 		out.bytes += d.bytes
 	}
 	return out, nil
+}
+
+// endsOf asks the leaders of all partitions for their ends.
+func endsOf(ctx context.Context, leaders []leader, topic string, to []int64) error {
+	for _, l := range leaders {
+		c, err := dial(ctx, l.addr)
+		if err != nil {
+			return err
+		}
+		err = c.ends(topic, l.partitions, to)
+		c.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func scanPart(ctx context.Context, addr, topic string, list []int32, next, ends []int64, to []*digester) error {

@@ -69,6 +69,15 @@ func TestVerificationCatches(t *testing.T) {
 	}
 }
 
+// TestDigestOfTheFirst: what is not all there is compared with as many records of the source, also where a batch goes on.
+func TestDigestOfTheFirst(t *testing.T) {
+	a, b, c, d := rec{"k1", "one"}, rec{"k2", "two"}, rec{"", "three"}, rec{"k4", ""}
+	first := newDigester()
+	first.most = 3
+	require.NoError(t, first.response(&kmsg.FetchResponseTopicPartition{RecordBatches: slices.Concat(batchOf(5, a, b), batchOf(5, c, d), batchOf(5, d))}))
+	require.Equal(t, contentOf(t, batchOf(5, a), batchOf(5, b, c)).parts[0], first.digest())
+}
+
 // TestDigestRefusesDamage: a flipped bit anywhere behind the checksum is an error, not another digest.
 func TestDigestRefusesDamage(t *testing.T) {
 	for at := 17; at < batch.HeaderSize+8; at++ {

@@ -62,6 +62,9 @@ func fillBatches(ctx context.Context, addr string, w *workload, scale float64) e
 // fillRequest is about how many bytes a request of a filling has.
 const fillRequest = 4 << 20
 
+// fillPipeline is how many requests of a lane may be on their way.
+const fillPipeline = 16
+
 // fillLane writes the batches of some partitions, one of each partition in a request.
 func fillLane(ctx context.Context, addr string, w *workload, list []int32, batches int) error {
 	if len(list) == 0 {
@@ -71,7 +74,31 @@ func fillLane(ctx context.Context, addr string, w *workload, list []int32, batch
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	sent := make(chan int, fillPipeline) // batches of each request that was not answered
+	failed := make(chan error, 1)
+	go func() {
+		defer close(failed)
+		for n := range sent {
+			if err := c.receiveProduce(w.topic(), n); err != nil {
+				c.Close() // so that nothing more is sent
+				failed <- err
+				for range sent { // which ends the sender's waiting
+				}
+				return
+			}
+		}
+	}()
+	err = sendBatches(c, w, list, batches, sent)
+	close(sent)
+	if failure := <-failed; failure != nil {
+		err = failure
+	}
+	c.Close()
+	return err
+}
+
+// sendBatches sends the requests of a lane.
+func sendBatches(c *conn, w *workload, list []int32, batches int, sent chan<- int) (err error) {
 	makers := make([]*batcher, len(list))
 	buffers := make([][]byte, len(list))
 	for i, p := range list {
@@ -92,16 +119,18 @@ func fillLane(ctx context.Context, addr string, w *workload, list []int32, batch
 			buffers[i] = m.appendBatch(buffers[i][:0], w.perBatch, key)
 			parts = append(parts, part{p, buffers[i]})
 			if size += len(buffers[i]); size >= fillRequest {
-				if err := c.produce(w.topic(), parts); err != nil {
+				if err := c.sendProduce(w.topic(), parts); err != nil {
 					return err
 				}
+				sent <- len(parts)
 				parts, size = parts[:0], 0
 			}
 		}
 		if len(parts) > 0 {
-			if err := c.produce(w.topic(), parts); err != nil {
+			if err := c.sendProduce(w.topic(), parts); err != nil {
 				return err
 			}
+			sent <- len(parts)
 		}
 	}
 	return nil
@@ -137,7 +166,7 @@ func fillTransactions(ctx context.Context, addr string, w *workload, scale float
 // fillTransactionsOf writes the transactions of one producer, with total records, one after the other.
 func fillTransactionsOf(ctx context.Context, addr string, w *workload, producer, total int) error {
 	var failed atomic.Pointer[error]
-	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.TransactionalID(fmt.Sprintf("bench-%d", producer)), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+	cl, err := kgo.NewClient(seeds(addr), kgo.TransactionalID(fmt.Sprintf("bench-%d", producer)), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerLinger(5*time.Millisecond), kgo.DefaultProduceTopic(w.topic()))
 	if err != nil {
 		return err

@@ -17,13 +17,13 @@ import (
 
 // Floor is what a hidden command does until its context ends: copy topics by one of the ways that bound what is possible.
 type Floor struct {
-	From   string // address of the source
-	To     string // address of the destination; of the relay: where bytes go
+	From   string // addresses of the source
+	To     string // addresses of the destination; of the relay: where bytes go
 	Topics []string
 	Lz4    bool // what is compressed at the source
 	// PartitionFetch is how many bytes the copy loop may fetch of a partition at once.
 	PartitionFetch int
-	// Lanes is how many connections the raw loop produces over. A broker handles one request of each at a time; but a request
+	// Lanes is how many connections to each broker the raw loop produces over. A broker handles one request of each at a time; but a request
 	// should have a batch of many partitions where batches are small.
 	Lanes int
 }
@@ -44,7 +44,7 @@ func (f *Floor) Run(ctx context.Context, name string) error {
 // copy is a consumer and a producer of franz-go, as any tool made of these has at least: records are decoded and produced again,
 // in order, with idempotence. It keeps no offsets, so that it is less than what a tool has to do.
 func (f *Floor) copy(ctx context.Context) error {
-	in, err := kgo.NewClient(kgo.SeedBrokers(f.From), kgo.ConsumeTopics(f.Topics...), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+	in, err := kgo.NewClient(seeds(f.From), kgo.ConsumeTopics(f.Topics...), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchMaxBytes(52428800), kgo.FetchMaxPartitionBytes(int32(f.PartitionFetch)), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.MetadataMinAge(100*time.Millisecond))
 	if err != nil {
 		return err
@@ -54,7 +54,7 @@ func (f *Floor) copy(ctx context.Context) error {
 	if f.Lz4 {
 		codec = kgo.Lz4Compression()
 	}
-	out, err := kgo.NewClient(kgo.SeedBrokers(f.To), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(codec),
+	out, err := kgo.NewClient(seeds(f.To), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(codec),
 		kgo.ProducerBatchMaxBytes(1000012), kgo.MaxBufferedRecords(200_000), kgo.MaxBufferedBytes(128<<20), kgo.ProducerLinger(5*time.Millisecond))
 	if err != nil {
 		return err
@@ -95,14 +95,9 @@ func (f *Floor) copy(ctx context.Context) error {
 func (f *Floor) each(ctx context.Context, floor func(context.Context, string, int) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, topic := range f.Topics {
-		c, err := dial(ctx, f.From)
+		_, n, err := leadersOf(ctx, f.From, topic)
 		if err != nil {
 			return ended(ctx, err)
-		}
-		n, err := c.partitions(topic)
-		c.Close()
-		if err != nil {
-			return err
 		}
 		g.Go(func() error { return floor(ctx, topic, n) })
 	}
@@ -121,16 +116,28 @@ func (f *Floor) raw(ctx context.Context, topic string, partitions int) error {
 	if err != nil {
 		return err
 	}
+	leaders, _, err := leadersOf(ctx, f.To, topic)
+	if err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
-	lanes := make([]*rawLane, min(max(1, f.Lanes), partitions))
-	for i := range lanes {
-		l := &rawLane{topic: topic, queue: make([][]rawBatch, partitions), kick: make(chan struct{}, 1)}
-		lanes[i] = l
-		c, err := dial(ctx, f.To)
-		if err != nil {
-			return err
+	var lanes []*rawLane
+	laneOf := make([]*rawLane, partitions)
+	for _, leader := range leaders {
+		own := make([]*rawLane, min(max(1, f.Lanes), len(leader.partitions)))
+		for i := range own {
+			l := &rawLane{topic: topic, queue: make([][]rawBatch, partitions), kick: make(chan struct{}, 1)}
+			own[i] = l
+			c, err := dial(ctx, leader.addr)
+			if err != nil {
+				return err
+			}
+			g.Go(func() error { return l.run(ctx, c) })
 		}
-		g.Go(func() error { return l.run(ctx, c) })
+		for i, p := range leader.partitions {
+			laneOf[p] = own[i%len(own)]
+		}
+		lanes = append(lanes, own...)
 	}
 	g.Go(func() error {
 		for fr := range in.frames {
@@ -138,7 +145,7 @@ func (f *Floor) raw(ctx context.Context, topic string, partitions int) error {
 			uses := &rawUses{frame: fr}
 			uses.left.Store(1)
 			err := fr.each(func(p *kmsg.FetchResponseTopicPartition) error {
-				l := lanes[int(p.Partition)%len(lanes)]
+				l := laneOf[p.Partition]
 				l.mu.Lock()
 				defer l.mu.Unlock()
 				w := batch.Walk(p.RecordBatches)

@@ -39,7 +39,7 @@ func TestBatches(t *testing.T) {
 				require.Less(t, size, raw*2/3)
 				require.EqualValues(t, codecLz4, batch.Header(both[0]).Codec())
 			} else {
-				require.InDelta(t, raw, size, float64(raw)*0.25, "%d bytes a batch", size)
+				require.InDelta(t, raw+batch.HeaderSize, size, float64(raw)*0.25, "%d bytes a batch", size)
 			}
 		})
 	}
@@ -66,10 +66,11 @@ func TestDue(t *testing.T) {
 	at := time.Unix(0, 1_790_000_000_123_456_789)
 	for _, name := range []string{"large", "lz4"} {
 		w, _ := workloadNamed(name)
-		got, err := due(&w, newGenerator(&w, 1).appendValue(nil, at.UnixNano(), 5))
+		got, seq, err := due(&w, newGenerator(&w, 1).appendValue(nil, at.UnixNano(), 5))
 		require.NoError(t, err)
 		require.True(t, at.Equal(got), name)
-		_, err = due(&w, []byte("short"))
+		require.EqualValues(t, 5, seq)
+		_, _, err = due(&w, []byte("short"))
 		require.Error(t, err)
 	}
 }

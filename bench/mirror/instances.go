@@ -37,7 +37,7 @@ func Instances(ctx context.Context, o *Options) (*bench.Serie, error) {
 		return nil, err
 	}
 	defer end()
-	if err := b.clusters(); err != nil {
+	if err := b.clusters(oneBroker); err != nil {
 		return nil, err
 	}
 	defer b.stop()
@@ -145,7 +145,7 @@ func (b *run) catchUpBy(ctx context.Context, name string, n int) (v map[bench.Me
 	}
 	made := make(chan error, 1)
 	go func() { made <- mirrors(ctx, first, b.src.addr, b.dst, instancePartitions, topics) }()
-	from, to, err := await(ctx, t, every, instanceLead, func(done float64) { b.p.live("%s: %3.0f %%", name, 100*done) })
+	from, to, err := await(ctx, t, every, instanceLead, 0, func(done float64) { b.p.live("%s: %3.0f %%", name, 100*done) })
 	if err = errors.Join(err, <-made); err != nil {
 		return nil, err
 	}
@@ -184,6 +184,6 @@ func (m *manyEnds) done() (float64, error) {
 
 func (m *manyEnds) close() {
 	for _, e := range m.of {
-		e.c.Close()
+		e.close()
 	}
 }

@@ -14,19 +14,19 @@ import (
 // large fetches and batches, more than 500 records a poll, and none of the tasks that this benchmark does not look at
 // (heartbeats, checkpoints, syncs of groups, ACLs and configs).
 const mirrorMakerProperties = `clusters = src, dst
-src.bootstrap.servers = %s
-dst.bootstrap.servers = %s
+src.bootstrap.servers = %[1]s
+dst.bootstrap.servers = %[2]s
 src->dst.enabled = true
-src->dst.topics = %s
+src->dst.topics = %[3]s
 dst->src.enabled = false
 replication.policy.class = org.apache.kafka.connect.mirror.IdentityReplicationPolicy
-tasks.max = %d
-replication.factor = 1
-heartbeats.topic.replication.factor = 1
-checkpoints.topic.replication.factor = 1
-config.storage.replication.factor = 1
-offset.storage.replication.factor = 1
-status.storage.replication.factor = 1
+tasks.max = %[4]d
+replication.factor = %[6]d
+heartbeats.topic.replication.factor = %[6]d
+checkpoints.topic.replication.factor = %[6]d
+config.storage.replication.factor = %[6]d
+offset.storage.replication.factor = %[6]d
+status.storage.replication.factor = %[6]d
 offset.storage.partitions = 1
 status.storage.partitions = 1
 emit.heartbeats.enabled = false
@@ -41,7 +41,7 @@ value.converter = org.apache.kafka.connect.converters.ByteArrayConverter
 header.converter = org.apache.kafka.connect.converters.ByteArrayConverter
 src.consumer.isolation.level = read_committed
 src.consumer.fetch.max.bytes = 52428800
-src.consumer.max.partition.fetch.bytes = %d
+src.consumer.max.partition.fetch.bytes = %[5]d
 src.consumer.max.poll.records = 10000
 src.consumer.receive.buffer.bytes = 4194304
 dst.producer.acks = all
@@ -66,7 +66,7 @@ rootLogger.appenderRef.out.ref=out
 
 // mirrorMaker starts MirrorMaker 2 in dedicated mode with the JVM flags of its own start script.
 func (l *launcher) mirrorMaker(run string, j *job) (*running, error) {
-	text := fmt.Sprintf(mirrorMakerProperties, j.source, j.dst.addr, strings.Join(j.topics(), ","), min(mirrorMakerTasks, j.w.partitions), j.w.partitionFetch())
+	text := fmt.Sprintf(mirrorMakerProperties, j.source, j.dst.far, strings.Join(j.topics(), ","), min(mirrorMakerTasks, j.w.partitions), j.w.partitionFetch(), j.dst.replication)
 	if j.w.lz4 {
 		text += "dst.producer.compression.type = lz4\n"
 	}

@@ -61,8 +61,8 @@ func (p *printer) result(r *bench.Run, rounds int) {
 	case r.Problem != "":
 		p.line("%s DOES NOT COUNT: %s", head, r.Problem)
 	case v[bench.P50] > 0:
-		p.line("%s lag p50 %.1f ms  p99 %.1f ms  p99.9 %.1f ms  max %.0f ms  (written after p50 %.1f, p99 %.1f ms)  %.2f CPU s/s", head,
-			v[bench.P50], v[bench.P99], v[bench.P999], v[bench.Max], v[bench.AckP50], v[bench.AckP99], v[bench.CPUShare])
+		p.line("%s lag p50 %.1f ms  p99 %.1f ms  p99.9 %.1f ms  max %.0f ms  (written after p50 %.1f, p99 %.1f ms; behind that p99 %.1f ms in the first third, %.1f in the last)  %.2f CPU s/s", head,
+			v[bench.P50], v[bench.P99], v[bench.P999], v[bench.Max], v[bench.AckP50], v[bench.AckP99], v[bench.FirstP99], v[bench.LastP99], v[bench.CPUShare])
 	default:
 		p.line("%s %6.1f MB/s  %7.0f records/s  %5.2f CPU s/GB  %5.2f CPU s/M records  %5.0f MB RSS  in %.1f s", head,
 			v[bench.MBPerSecond], v[bench.RecordsPerSecond], v[bench.CPUPerGB], v[bench.CPUPerMRecords], v[bench.PeakRSS], v[bench.Seconds])
@@ -72,7 +72,7 @@ func (p *printer) result(r *bench.Run, rounds int) {
 // The columns of the tables.
 var (
 	catchUpColumns = []bench.Metric{bench.MBPerSecond, bench.RecordsPerSecond, bench.CPUPerGB, bench.CPUPerMRecords, bench.PeakRSS}
-	steadyColumns  = []bench.Metric{bench.P50, bench.P99, bench.P999, bench.AckP50, bench.CPUShare, bench.PeakRSS}
+	steadyColumns  = []bench.Metric{bench.P50, bench.P99, bench.P999, bench.AckP50, bench.FirstP50, bench.FirstP99, bench.LastP50, bench.LastP99, bench.CPUShare, bench.PeakRSS}
 )
 
 // tables prints what was measured: medians with their range, and what klink's figure is, divided by that of the others in the

@@ -49,7 +49,7 @@ func Scale(ctx context.Context, o *Options) (*bench.Serie, error) {
 		return nil, err
 	}
 	defer end()
-	if err := b.clusters(); err != nil {
+	if err := b.clusters(oneBroker); err != nil {
 		return nil, err
 	}
 	defer b.stop()
@@ -124,7 +124,7 @@ func (s *scale) write(ctx context.Context) error {
 
 // makeMirrors makes all mirrors in one request, and waits until they have everything.
 func (s *scale) makeMirrors(ctx context.Context, r *running, addr string, topics []string) (time.Duration, error) {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.MaxVersions(nil), kgo.RequestTimeoutOverhead(scaleTimeout))
+	cl, err := kgo.NewClient(seeds(addr), kgo.MaxVersions(nil), kgo.RequestTimeoutOverhead(scaleTimeout))
 	if err != nil {
 		return 0, err
 	}
@@ -171,7 +171,7 @@ func (s *scale) awaitTopic(ctx context.Context, r *running, topic string, target
 	if err != nil {
 		return err
 	}
-	defer e.c.Close()
+	defer e.close()
 	for {
 		done, err := e.done()
 		switch {

@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sync/atomic"
+	"slices"
 	"time"
 
 	"klink/bench"
@@ -74,103 +74,58 @@ func (l *lags) overTime() map[bench.Metric][]float64 {
 	return out
 }
 
-// load writes records with a linger of 5 ms, the default of Java's producers since 4.0, at a fixed rate and stamps each with the time at which it was due, whether or not the cluster kept up.
-type load struct {
-	cl      *kgo.Client
-	gen     *generator
-	topic   string
-	parts   int
-	rate    int
-	began   time.Time
-	sent    int64
-	from    time.Time // acknowledgements of what is due before do not count
-	acks    *hdrhistogram.Histogram
-	failure atomic.Pointer[error]
-}
-
-func newLoad(addr string, w *workload, topic string) (*load, error) {
-	codec := kgo.NoCompression()
-	if w.lz4 {
-		codec = kgo.Lz4Compression()
+// thirds are the lags behind the source's acknowledgement in the first and in the last third of what
+// counts, which begins with a record: a subject that falls behind has more in the last.
+func thirds(v map[bench.Metric]float64, acked, seen []time.Time, from int) {
+	n := (len(acked) - from) / 3
+	if n == 0 {
+		return
 	}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(codec),
-		kgo.ProducerLinger(5*time.Millisecond), kgo.MaxBufferedRecords(1_000_000), kgo.DisableIdempotentWrite(), kgo.MaxProduceRequestsInflightPerBroker(1),
-		kgo.DefaultProduceTopic(topic), kgo.MetadataMinAge(50*time.Millisecond))
-	if err != nil {
-		return nil, err
-	}
-	return &load{cl: cl, gen: newGenerator(w, 99), topic: topic, parts: w.partitions, rate: w.rate, acks: hdrhistogram.New(1, largestLag, 3)}, nil
-}
-
-// run writes for a time. Every millisecond it writes what is due by then, so that it wakes seldom enough on a busy machine.
-func (l *load) run(ctx context.Context, length time.Duration) error {
-	l.began = time.Now()
-	total := int64(float64(l.rate) * length.Seconds())
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for l.sent < total {
-		due := min(total, int64(time.Since(l.began).Seconds()*float64(l.rate)))
-		for ; l.sent < due; l.sent++ {
-			at := l.began.Add(time.Duration(float64(l.sent) / float64(l.rate) * 1e9))
-			r := &kgo.Record{Partition: int32(l.sent % int64(l.parts)), Value: l.gen.appendValue(make([]byte, 0, l.gen.size+16), at.UnixNano(), l.sent)}
-			l.cl.Produce(ctx, r, func(_ *kgo.Record, err error) {
-				if err != nil {
-					l.failure.CompareAndSwap(nil, &err)
-				}
-				if !at.Before(l.from) {
-					_ = l.acks.RecordValue(min(max(int64(time.Since(at)/time.Microsecond), 1), largestLag)) // callbacks come one after the other
-				}
-			})
+	percentiles := func(from int, p50, p99 bench.Metric) {
+		var lags []time.Duration
+		for i := from; i < from+n; i++ {
+			lags = append(lags, max(seen[i].Sub(acked[i]), time.Microsecond)) // it may be read before the answer is
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
+		slices.Sort(lags)
+		v[p50], v[p99] = lags[n/2].Seconds()*1000, lags[n*99/100].Seconds()*1000
 	}
-	if err := l.cl.Flush(ctx); err != nil {
-		return err
-	}
-	if err := l.failure.Load(); err != nil {
-		return fmt.Errorf("write to the source: %w", *err)
-	}
-	return nil
+	percentiles(from, bench.FirstP50, bench.FirstP99)
+	percentiles(len(acked)-n, bench.LastP50, bench.LastP99)
 }
 
-// due is the time in a value of a steady phase.
-func due(w *workload, value []byte) (time.Time, error) {
+// due is the time in a value of a steady phase, and the record's number.
+func due(w *workload, value []byte) (time.Time, int64, error) {
 	if w.json {
 		var at, seq int64
 		if _, err := fmt.Sscanf(string(value[:min(len(value), 43)]), `{"stamp":"%016x%016x`, &at, &seq); err != nil {
-			return time.Time{}, err
+			return time.Time{}, 0, err
 		}
-		return time.Unix(0, at), nil
+		return time.Unix(0, at), seq, nil
 	}
 	if len(value) < stampSize {
-		return time.Time{}, errors.New("a value without a stamp")
+		return time.Time{}, 0, errors.New("a value without a stamp")
 	}
-	return time.Unix(0, int64(binary.BigEndian.Uint64(value))), nil
+	return time.Unix(0, int64(binary.BigEndian.Uint64(value))), int64(binary.BigEndian.Uint64(value[8:])), nil
 }
 
 // steady measures the lag of a subject that has caught up, and verifies what came of it.
 func (b *run) steady(ctx context.Context, p *running, j *job, live func(string)) (v map[bench.Metric]float64, samples map[bench.Metric][]float64, err error) {
-	in, err := kgo.NewClient(kgo.SeedBrokers(j.dst.addr), kgo.ConsumeTopics(j.steady), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+	in, err := kgo.NewClient(seeds(j.dst.addr), kgo.ConsumeTopics(j.steady), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchMinBytes(1), kgo.MetadataMinAge(50*time.Millisecond), kgo.FetchMaxWait(500*time.Millisecond), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	if err != nil {
 		return nil, nil, err
 	}
 	defer in.Close()
-	out, err := newLoad(j.src.addr, j.w, j.steady)
+	counts := b.steadyOf(j.w)
+	length := steadyWarmUp + counts
+	out, err := newLoad(ctx, j.src.addr, j.w, j.steady, length)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer out.cl.Close()
-	if err := out.cl.Ping(ctx); err != nil {
-		return nil, nil, err
-	}
-	length := steadyWarmUp + b.steadyFor
+	defer out.close()
 	began := time.Now()
-	l := newLags(began.Add(steadyWarmUp), b.steadyFor)
+	l := newLags(began.Add(steadyWarmUp), counts)
+	seen := make([]time.Time, len(out.acked))
 	out.from = l.from
 	before, err := p.Usage()
 	if err != nil {
@@ -179,7 +134,7 @@ func (b *run) steady(ctx context.Context, p *running, j *job, live func(string))
 	wctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	written := make(chan error, 1)
-	go func() { written <- out.run(wctx, length) }()
+	go func() { written <- out.run(wctx) }()
 	var sent int64 = -1 // until all are
 	var after bench.Usage
 	var busy time.Duration
@@ -194,11 +149,15 @@ func (b *run) steady(ctx context.Context, p *running, j *job, live func(string))
 		}
 		var bad error
 		fetches.EachRecord(func(r *kgo.Record) {
-			at, err := due(j.w, r.Value)
+			at, seq, err := due(j.w, r.Value)
+			if err == nil && (seq < 0 || seq >= int64(len(seen))) {
+				err = fmt.Errorf("a record with the number %d of %d", seq, len(seen))
+			}
 			if err != nil {
 				bad = err
 				return
 			}
+			seen[seq] = now
 			l.add(at, now)
 		})
 		if bad != nil {
@@ -228,6 +187,7 @@ func (b *run) steady(ctx context.Context, p *running, j *job, live func(string))
 		bench.PeakRSS:          float64(after.Peak) / 1e6,
 	}
 	l.values(v)
+	thirds(v, out.acked, seen, int(steadyWarmUp.Seconds()*float64(j.w.rate)))
 	want, err := scan(ctx, j.src.addr, j.steady)
 	if err != nil {
 		return v, nil, err

@@ -19,9 +19,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// The subjects. All but klink and MirrorMaker 2 are this binary with a hidden command, see copy.go, raw.go and relay.go.
+// The subjects. All but klink and MirrorMaker 2 are this binary with a hidden command, see floors.go.
 const (
-	Klink       = "klink"
+	Klink = "klink"
+	// Unjoined is klink with append.join.below=0: batches go out one by one.
+	Unjoined    = "klink-unjoined"
 	MirrorMaker = "mirrormaker2"
 	Copy        = "copy"
 	Raw         = "raw"
@@ -29,13 +31,20 @@ const (
 )
 
 // Subjects are all subjects, klink first.
-func Subjects() []string { return []string{Klink, MirrorMaker, Copy, Raw, Relay} }
+func Subjects() []string { return []string{Klink, Unjoined, MirrorMaker, Copy, Raw, Relay} }
 
 // runs says whether a subject can do a workload. The floors without a Kafka client know no transactions, and what they would
 // show of thinned batches, that a broker refuses them, is known.
 func runs(subject string, w *workload) bool {
 	switch subject {
-	case Raw, Relay:
+	case Unjoined:
+		return w.unjoined
+	case Relay:
+		if w.destination().away > 0 {
+			return false // it goes nowhere
+		}
+		fallthrough
+	case Raw:
 		return w.floors && !w.transactions && w.compacted == 0 && w.far == 0
 	}
 	return true
@@ -88,8 +97,11 @@ type launcher struct {
 }
 
 func (l *launcher) start(ctx context.Context, subject string, run string, j *job) (*running, error) {
-	if subject == Klink {
+	switch subject {
+	case Klink:
 		return l.klink(ctx, run, j)
+	case Unjoined:
+		return l.klink(ctx, run, j, linkapi.Config{Name: "append.join.below", Value: kmsg.StringPtr("0")})
 	}
 	if subject != Relay {
 		for _, topic := range j.topics() {
@@ -101,7 +113,7 @@ func (l *launcher) start(ctx context.Context, subject string, run string, j *job
 	if subject == MirrorMaker {
 		return l.mirrorMaker(run, j)
 	}
-	args := []string{"bench", "subject", subject, "--from", j.source, "--to", j.dst.addr, "--topics", strings.Join(j.topics(), ","), "--lanes", strconv.Itoa(j.w.rawLanes), "--partition-fetch", strconv.Itoa(j.w.partitionFetch())}
+	args := []string{"bench", "subject", subject, "--from", j.source, "--to", j.dst.far, "--topics", strings.Join(j.topics(), ","), "--lanes", strconv.Itoa(j.w.rawLanes), "--partition-fetch", strconv.Itoa(j.w.partitionFetch())}
 	if subject == Relay {
 		args[6] = j.sink
 	}
@@ -146,9 +158,9 @@ func (l *launcher) serve(run, destination string, more ...string) (_ *running, a
 	return r, addr, nil
 }
 
-// klink is `klink serve`, a link and its mirrors. As for others, the topics are made before.
-func (l *launcher) klink(ctx context.Context, run string, j *job) (_ *running, err error) {
-	r, addr, err := l.serve(run, j.dst.addr)
+// klink is `klink serve`, a link with configs and its mirrors. As for others, the topics are made before.
+func (l *launcher) klink(ctx context.Context, run string, j *job, configs ...linkapi.Config) (_ *running, err error) {
+	r, addr, err := l.serve(run, j.dst.far)
 	if err != nil {
 		return nil, err
 	}
@@ -160,11 +172,11 @@ func (l *launcher) klink(ctx context.Context, run string, j *job) (_ *running, e
 	if r.targets = j.dense(); j.w.transactions {
 		r.targets = j.content.ends // markers take the place of those at the source
 	}
-	return r, mirrors(ctx, addr, j.source, j.dst, j.w.partitions, j.topics())
+	return r, mirrors(ctx, addr, j.source, j.dst, j.w.partitions, j.topics(), configs...)
 }
 
 // mirrors makes a link, and mirrors of its topics, through klink.
-func mirrors(ctx context.Context, klink, source string, dst *cluster, partitions int, topics []string) error {
+func mirrors(ctx context.Context, klink, source string, dst *cluster, partitions int, topics []string, configs ...linkapi.Config) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(klink), kgo.MaxVersions(nil))
 	if err != nil {
 		return err
@@ -172,7 +184,7 @@ func mirrors(ctx context.Context, klink, source string, dst *cluster, partitions
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	if err := link(ctx, cl, source); err != nil {
+	if err := link(ctx, cl, source, configs...); err != nil {
 		return err
 	}
 	// As `kafka-configs` does it: an empty topic becomes a mirror.
@@ -206,10 +218,9 @@ func mirrors(ctx context.Context, klink, source string, dst *cluster, partitions
 const linkName = "bench"
 
 // link makes the link.
-func link(ctx context.Context, cl *kgo.Client, source string) error {
-	err := request(ctx, cl, &linkapi.CreateLinksRequest{TimeoutMs: 30_000, Links: []linkapi.CreateLink{{Name: linkName, Configs: []linkapi.Config{
-		{Name: "bootstrap.servers", Value: kmsg.StringPtr(source)},
-	}}}}, func(resp *linkapi.CreateLinksResponse) error {
+func link(ctx context.Context, cl *kgo.Client, source string, configs ...linkapi.Config) error {
+	configs = append(configs, linkapi.Config{Name: "bootstrap.servers", Value: kmsg.StringPtr(source)})
+	err := request(ctx, cl, &linkapi.CreateLinksRequest{TimeoutMs: 30_000, Links: []linkapi.CreateLink{{Name: linkName, Configs: configs}}}, func(resp *linkapi.CreateLinksResponse) error {
 		for _, r := range resp.Results {
 			if r.ErrorCode != 0 {
 				return failure(r.ErrorCode, r.ErrorMessage)

@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -32,7 +36,9 @@ type conn struct {
 	out  []byte      // reused
 }
 
+// dial connects to the first of the addresses, which have commas between them.
 func dial(ctx context.Context, addr string) (*conn, error) {
+	addr, _, _ = strings.Cut(addr, ",")
 	d := net.Dialer{Timeout: 10 * time.Second}
 	c, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -111,22 +117,68 @@ func (c *conn) call(req kmsg.Request, resp kmsg.Response, version int16) error {
 	return resp.ReadFrom(body)
 }
 
-// partitions asks how many partitions a topic has; an error of Kafka's if there is no such topic.
-func (c *conn) partitions(topic string) (int, error) {
+// seeds are the addresses of a list for bootstrap.servers.
+func seeds(addrs string) kgo.Opt { return kgo.SeedBrokers(strings.Split(addrs, ",")...) }
+
+// leader is a broker with the partitions of a topic that it leads.
+type leader struct {
+	addr       string
+	partitions []int32
+}
+
+// partitions asks who leads the partitions of a topic, of which there are n; an error of Kafka's if
+// there is no such topic.
+func (c *conn) partitions(topic string) (leaders []leader, n int, err error) {
 	req, resp := kmsg.NewPtrMetadataRequest(), kmsg.NewPtrMetadataResponse()
 	t := kmsg.NewMetadataRequestTopic()
 	t.Topic = kmsg.StringPtr(topic)
 	req.Topics = append(req.Topics, t)
 	if err := c.call(req, resp, metadataVersion); err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	if len(resp.Topics) != 1 {
-		return 0, fmt.Errorf("metadata of %d topics instead of %s", len(resp.Topics), topic)
+		return nil, 0, fmt.Errorf("metadata of %d topics instead of %s", len(resp.Topics), topic)
 	}
 	if err := kerr.ErrorForCode(resp.Topics[0].ErrorCode); err != nil {
-		return 0, fmt.Errorf("topic %s: %w", topic, err)
+		return nil, 0, fmt.Errorf("topic %s: %w", topic, err)
 	}
-	return len(resp.Topics[0].Partitions), nil
+	for _, b := range resp.Brokers {
+		l := leader{addr: net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port)))}
+		for _, p := range resp.Topics[0].Partitions {
+			if p.Leader == b.NodeID {
+				l.partitions = append(l.partitions, p.Partition)
+			}
+		}
+		if n += len(l.partitions); len(l.partitions) > 0 {
+			slices.Sort(l.partitions)
+			leaders = append(leaders, l)
+		}
+	}
+	if n != len(resp.Topics[0].Partitions) {
+		return nil, 0, fmt.Errorf("topic %s: %d of %d partitions have a leader: %w", topic, n, len(resp.Topics[0].Partitions), kerr.LeaderNotAvailable)
+	}
+	return leaders, n, nil
+}
+
+// leadersOf asks for the leaders of a topic that was just made: of several brokers one may not have
+// heard of it.
+func leadersOf(ctx context.Context, addr, topic string) (leaders []leader, n int, err error) {
+	c, err := dial(ctx, addr)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer c.Close()
+	for began := time.Now(); ; {
+		leaders, n, err = c.partitions(topic)
+		if err == nil || !kerr.IsRetriable(err) || time.Since(began) > 5*time.Second {
+			return leaders, n, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, 0, ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // ends asks for the end offsets (high watermarks) of partitions, into to[p]. Partitions that the broker does not know (yet) keep
@@ -174,15 +226,8 @@ type part struct {
 	records   []byte // one batch
 }
 
-// produce appends a batch to each of several partitions of a topic, with acks=all, and waits for the answer.
-func (c *conn) produce(topic string, parts []part) error {
-	if err := c.sendProduce(topic, parts); err != nil {
-		return err
-	}
-	return c.receiveProduce(topic, len(parts))
-}
-
-// sendProduce sends the batches from where they lie; they may be changed once it returns.
+// sendProduce appends a batch to each of several partitions of a topic, with acks=all, and does not wait
+// for the answer. It sends the batches from where they lie; they may be changed once it returns.
 func (c *conn) sendProduce(topic string, parts []part) error {
 	b := c.begin(0, produceVersion)
 	b = binary.BigEndian.AppendUint16(b, 0xffff) // no transactional id

@@ -23,6 +23,19 @@ type workload struct {
 	far time.Duration
 	// rate is that of the steady phase in records a second, all partitions together; 0 = no such phase.
 	rate int
+	// steady is how long the steady phase counts, 0 = as long as that of the others; --steady is for all.
+	steady time.Duration
+	// singles: in the steady phase each record is a batch of its own, of a producer without linger.
+	singles bool
+	// steadyOnly: the catch-up is there for the steady phase, and does not count.
+	steadyOnly bool
+	// to is the destination; nil = one broker.
+	to *destination
+	// most is how long a catch-up goes on: a subject that is slower counts by what it has copied then.
+	// 0 = to the end. Only where offsets have no holes.
+	most time.Duration
+	// unjoined says that klink also runs without joining batches.
+	unjoined bool
 	// floors says that the floors run too, which cost time.
 	floors bool
 	// rawLanes is how many connections the raw loop is fastest with.
@@ -44,9 +57,51 @@ var workloads = []workload{
 	{name: "12", why: "12 partitions, 16 KB batches", partitions: 12, recordSize: 1000, perBatch: 16, megabytes: 500, floors: true, rawLanes: 3},
 	{name: "200", why: "200 partitions, 16 KB batches", partitions: 200, recordSize: 1000, perBatch: 16, megabytes: 1000, floors: true, rawLanes: 3},
 	{name: "2000", why: "2,000 partitions, 16 KB batches", partitions: 2000, recordSize: 1000, perBatch: 16, megabytes: 1000},
+
+	// An append is answered when the followers have it, so that batches one at a time are slow: these
+	// are small, for a few seconds each.
+	{name: "rf3-single-1", why: "three brokers, 200 B records, each a batch, 1 partition", to: threeBrokers, partitions: 1, recordSize: 200, perBatch: 1, megabytes: 20, most: rf3Most, floors: true, rawLanes: 1, unjoined: true, major: true},
+	{name: "rf3-16k", why: "three brokers, 16 KiB batches of 1 KB records, 1 partition", to: threeBrokers, partitions: 1, recordSize: 1000, perBatch: 16, megabytes: 120, most: rf3Most, floors: true, rawLanes: 1, unjoined: true, major: true},
+	{name: "rf3-lag", why: "three brokers, 200 B records, each a batch, into 1 partition", to: threeBrokers, partitions: 1, recordSize: 200, perBatch: 1, megabytes: 1, rate: 2000, steady: 6 * time.Second, singles: true, steadyOnly: true, major: true},
+	{name: "rf3-single-6", why: "three brokers, 200 B records, each a batch, 6 partitions", to: threeBrokers, partitions: 6, recordSize: 200, perBatch: 1, megabytes: 30, most: rf3Most, floors: true, rawLanes: 1, unjoined: true},
+	{name: "rf3-large", why: "three brokers, 1,000 B records, 127 KB batches, 12 partitions", to: threeBrokers, partitions: 12, recordSize: 1000, perBatch: 127, megabytes: 200, floors: true, rawLanes: 1},
+	{name: "rf3-compacted", why: "three brokers, compacted, every batch has gaps, 12 partitions", to: threeBrokers, partitions: 12, recordSize: 1000, perBatch: 100, megabytes: 75, compacted: 3},
+	{name: "rf3-transactions", why: "three brokers, transactions of 1,000 records by 4 producers, 10 % aborted, 12 partitions", to: threeBrokers, partitions: 12, recordSize: 1000, perBatch: 100, megabytes: 40, transactions: true},
+	{name: "rf3-200", why: "three brokers, 200 partitions, 16 KB batches", to: threeBrokers, partitions: 200, recordSize: 1000, perBatch: 16, megabytes: 100, floors: true, rawLanes: 1},
+	{name: "far-destination", why: "three brokers 2 ms away, and 1 ms from each other (there and back), 1 partition, 16 KiB batches", to: farBrokers, partitions: 1, recordSize: 1000, perBatch: 16, megabytes: 60, most: rf3Most, rate: 2000, singles: true, floors: true, rawLanes: 1, unjoined: true},
 }
 
-// Workloads are the names, in the order in which they run.
+// rf3Most is how long a catch-up of small batches by three brokers goes on at most.
+const rf3Most = 3 * time.Second
+
+// destination is a kind of cluster that is mirrored to.
+type destination struct {
+	name    string
+	brokers int // the replication factor, too
+	// away is how far the brokers are from the subjects, and apart from each other, there and back.
+	away, apart time.Duration
+	// share is the part of the budget that its workloads have, at least.
+	share float64
+}
+
+var (
+	threeBrokers = &destination{name: "three brokers, replication factor 3, min.insync.replicas 2", brokers: 3, share: 0.42}
+	farBrokers   = &destination{name: "three brokers that are far away", brokers: 3, away: 2 * time.Millisecond, apart: time.Millisecond, share: 0.1}
+	oneBroker    = &destination{name: "one broker", brokers: 1, share: 0.48}
+)
+
+// destinations are in the order in which they are measured.
+var destinations = []*destination{threeBrokers, farBrokers, oneBroker}
+
+// destination is where a workload goes.
+func (w *workload) destination() *destination {
+	if w.to == nil {
+		return oneBroker
+	}
+	return w.to
+}
+
+// Workloads are the names, those of one destination after the other.
 func Workloads() (names []string) {
 	for _, w := range workloads {
 		names = append(names, w.name)

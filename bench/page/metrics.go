@@ -42,6 +42,10 @@ var metrics = []shown{
 	{bench.Max, "Latency, largest", "ms", lower},
 	{"ack p50 ms", "Until the source has acknowledged, p50", "ms", neither},
 	{"ack p99 ms", "Until the source has acknowledged, p99", "ms", neither},
+	{bench.FirstP50, "Lag behind the source's acknowledgement, first third, p50", "ms", lower},
+	{bench.FirstP99, "Lag behind the source's acknowledgement, first third, p99", "ms", lower},
+	{bench.LastP50, "Lag behind the source's acknowledgement, last third, p50", "ms", lower},
+	{bench.LastP99, "Lag behind the source's acknowledgement, last third, p99", "ms", lower},
 	{bench.PeakRSS, "Memory, peak RSS", "MB", lower},
 	{bench.RSS, "Memory, RSS", "MB", lower},
 	{bench.BytesPerConn, "Memory", "bytes per idle connection", lower},
@@ -60,6 +64,11 @@ var floors = map[string]string{
 	"direct": "no proxy",
 	"raw":    "batches appended as they were fetched, and not looked at",
 	"relay":  "bytes passed on unread",
+}
+
+// variants are klink with other settings: they are shown, and are no peers.
+var variants = map[string]string{
+	"klink-unjoined": "klink with append.join.below=0, batches appended one by one",
 }
 
 // subject of all ratios.

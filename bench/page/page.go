@@ -99,14 +99,19 @@ func facts(b *strings.Builder, s *bench.Serie) {
 	for _, a := range s.Absent {
 		fmt.Fprintf(b, "| not measured | %s: %s |\n", cell(a.Subject), cell(firstLine(a.Why)))
 	}
-	var used []string
-	for _, subject := range subjectsOf(s) {
-		if why, ok := floors[subject]; ok {
-			used = append(used, subject+" ("+why+")")
+	for _, kind := range []struct {
+		name  string
+		texts map[string]string
+	}{{"variants of klink", variants}, {"floors, not peers", floors}} {
+		var used []string
+		for _, subject := range subjectsOf(s) {
+			if why, ok := kind.texts[subject]; ok {
+				used = append(used, subject+" ("+why+")")
+			}
 		}
-	}
-	if len(used) > 0 {
-		fmt.Fprintf(b, "| floors, not peers | %s |\n", strings.Join(used, ", "))
+		if len(used) > 0 {
+			fmt.Fprintf(b, "| %s | %s |\n", kind.name, strings.Join(used, ", "))
+		}
 	}
 	b.WriteString("\n")
 }

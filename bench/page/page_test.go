@@ -111,7 +111,8 @@ func TestMarkers(t *testing.T) {
 	}
 }
 
-// TestVerdict: ahead, behind and neither, from the ratios within rounds, whichever way is better; floors are no peers.
+// TestVerdict: ahead, behind and neither, from the ratios within rounds, whichever way is better; floors and variants of klink are no
+// peers.
 func TestVerdict(t *testing.T) {
 	s := &bench.Serie{}
 	put := func(workload, subject string, m bench.Metric, rounds ...float64) {
@@ -128,6 +129,7 @@ func TestVerdict(t *testing.T) {
 		put("both", klink, m, 100, 10)
 		put("both", "peer", m, 101, 9)
 		put("alone", klink, m, 1)
+		put("alone", "klink-unjoined", m, 9)
 		put("nobody", "peer", m, 1)
 	}
 	put("some-steady", klink, bench.MBPerSecond, 1)
@@ -146,6 +148,24 @@ func TestVerdict(t *testing.T) {
 	require.Equal(t, []string{"**less** (peer has 0.700 x (0.500–0.900))"}, down.behind)
 	require.Equal(t, []string{"more (raw)"}, down.floors)
 	require.Equal(t, "Less is better. klink is ahead of every peer in each of these workloads.", verdict{ahead: []string{"a", "b"}}.sentence(shown{better: lower}))
+}
+
+// TestKinds: workloads with three brokers have plots of their own.
+func TestKinds(t *testing.T) {
+	s := &bench.Serie{}
+	for _, w := range []string{"rf3-16k", "far-destination", "large", "far", "12"} {
+		s.Runs = append(s.Runs, bench.Run{Workload: w, Subject: klink, Round: 1, Values: map[bench.Metric]float64{bench.MBPerSecond: 1}})
+	}
+	require.Equal(t, []kind{{"three brokers", []string{"rf3-16k", "far-destination"}}, {"", []string{"large", "far"}}}, kindsOf(s, bench.MBPerSecond))
+}
+
+// TestVariants: klink with other settings is said to be just that.
+func TestVariants(t *testing.T) {
+	s := &bench.Serie{Runs: []bench.Run{{Workload: "w", Subject: "raw"}, {Workload: "w", Subject: "copy"}, {Workload: "w", Subject: "klink-unjoined"}, {Workload: "w", Subject: klink}}}
+	require.Equal(t, []string{klink, "klink-unjoined", "copy", "raw"}, subjectsOf(s))
+	var b strings.Builder
+	facts(&b, s)
+	require.Contains(t, b.String(), "| variants of klink | klink-unjoined (klink with append.join.below=0, ")
 }
 
 // TestNothingIsHidden: runs with a problem and absent subjects are named; a figure without a table of its own has one all the same.

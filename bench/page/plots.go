@@ -123,7 +123,11 @@ func (k kind) suffix() string {
 	return "-" + fileName(k.name)
 }
 
+// threeBrokers matches the names of workloads whose destination is three brokers.
+var threeBrokers = regexp.MustCompile(`^(rf3-|far-destination)`)
+
 // kindsOf are the workloads with a metric by the words before the first number of their names ("produce 1KiB x16" is a "produce").
+// Those with three brokers are a kind.
 // Names that are numbers are another matter: see scaling. A serie whose names have no numbers is of one kind.
 func kindsOf(s *bench.Serie, m bench.Metric) (kinds []kind) {
 	for _, w := range workloadsWith(s, m) {
@@ -133,6 +137,9 @@ func kindsOf(s *bench.Serie, m bench.Metric) (kinds []kind) {
 		name := ""
 		if i := strings.IndexAny(w, "0123456789"); i > 0 && w[i-1] == ' ' {
 			name = strings.TrimSpace(w[:i])
+		}
+		if threeBrokers.MatchString(w) {
+			name = "three brokers"
 		}
 		i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == name })
 		if i < 0 {

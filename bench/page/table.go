@@ -35,7 +35,7 @@ func shownOf(s *bench.Serie) (list []shown) {
 	return list
 }
 
-// subjectsOf are the subjects of a serie: klink, then peers, then floors, each in the order in which they came.
+// subjectsOf are the subjects of a serie: klink, then its variants, then peers, then floors, each in the order in which they came.
 func subjectsOf(s *bench.Serie) (names []string) {
 	for _, w := range s.Workloads() {
 		for _, name := range s.Subjects(w) {
@@ -48,10 +48,13 @@ func subjectsOf(s *bench.Serie) (names []string) {
 		if name == klink {
 			return 0
 		}
-		if _, floor := floors[name]; floor {
-			return 2
+		if _, variant := variants[name]; variant {
+			return 1
 		}
-		return 1
+		if _, floor := floors[name]; floor {
+			return 3
+		}
+		return 2
 	}
 	slices.SortStableFunc(names, func(a, b string) int { return rank(a) - rank(b) })
 	return names

@@ -51,6 +51,9 @@ func judge(s *bench.Serie, m shown, workloads []string) (v verdict) {
 				}
 				continue
 			}
+			if _, variant := variants[peer]; variant {
+				continue
+			}
 			compared = true
 			switch {
 			case better:

@@ -18,15 +18,21 @@ func (a *app) benchMirrorCommand() *cobra.Command {
 		Short: "Measure how mirrors are filled: throughput, CPU, memory and lag",
 		Long: `Measures klink, MirrorMaker 2, a copy loop in franz-go, a raw produce loop and a byte relay on the same data: catch-up from a
 source that is full, and the lag at a fixed rate. What each of them has mirrored is read and compared with the source; a run
-that differs does not count, and the exit code is 1.
+that differs does not count, and the exit code is 1. It says at the beginning, and after each round, how long it will take.
 
 Workloads: ` + strings.Join(mirror.Workloads(), ", ") + `.
 Subjects: ` + strings.Join(mirror.Subjects(), ", ") + `.
 
+The destination is one broker. That of rf3-* is three brokers, with replication factor 3 and min.insync.replicas 2, and
+that of far-destination three brokers that are 2 ms from klink, and 1 ms from each other. rf3-lag writes 2,000
+single-record batches a second into one partition, and shows the lag behind the source's acknowledgements in the first
+and the last third, by which one sees whether it grows. klink-unjoined is klink with append.join.below=0.
+
 The clusters' data is in TMPDIR (default /tmp).`,
 		Example: `  klink bench mirror --out bench.json
   klink bench mirror --quick
-  klink bench mirror --workload large,small --subject klink,copy --rounds 1`,
+  klink bench mirror --workload large,small --subject klink,copy --rounds 1
+  klink bench mirror --workload rf3-lag --subject klink --steady 1m`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			flags := cmd.Flags()

@@ -19,7 +19,8 @@ type Broker struct {
 	dir     string
 	addr    string // of the client listener itself
 	ports   *portBlock
-	faults  *Faults
+	faults  *Faults // before the client listener, and the other brokers' way to the internal one
+	between *Faults
 
 	mu   sync.Mutex
 	proc *Process // nil while stopped
@@ -46,6 +47,12 @@ func newBroker(c *Cluster, id int) (*Broker, error) {
 			return nil, err
 		}
 	}
+	if c.opts.replicationFaults {
+		if b.between, err = newFaults(b.listener(internalPort)); err != nil {
+			b.close()
+			return nil, err
+		}
+	}
 	if err := os.MkdirAll(b.dir, 0o755); err != nil {
 		b.close()
 		return nil, fmt.Errorf("kafkatest: %w", err)
@@ -66,6 +73,14 @@ func (b *Broker) Addr() string {
 	return b.addr
 }
 
+// internal is the host:port that other brokers dial.
+func (b *Broker) internal() string {
+	if b.between != nil {
+		return b.between.Addr()
+	}
+	return b.listener(internalPort)
+}
+
 // InternalAddr is the host:port of the listener that brokers use among themselves, without authentication. A client that
 // bootstraps there stays there, so that with [WithFaults] it is spared the faults that others have. KRaft clusters only.
 func (b *Broker) InternalAddr() string { return b.listener(internalPort) }
@@ -82,6 +97,20 @@ func (b *Broker) ListenerAddr(name string) string {
 
 // Faults is the proxy before this broker, nil without [WithFaults].
 func (b *Broker) Faults() *Faults { return b.faults }
+
+// ReplicationFaults is the proxy through which the other brokers reach this one, nil without
+// [WithReplicationFaults].
+func (b *Broker) ReplicationFaults() *Faults { return b.between }
+
+// proxies are all that there are before the broker.
+func (b *Broker) proxies() (list []*Faults) {
+	for _, f := range []*Faults{b.faults, b.between} {
+		if f != nil {
+			list = append(list, f)
+		}
+	}
+	return list
+}
 
 // PID is the process id of the broker, 0 while it is stopped.
 func (b *Broker) PID() int {
@@ -111,8 +140,8 @@ func (b *Broker) end(how func(*Process)) {
 	}
 	how(b.proc)
 	b.proc = nil
-	if b.faults != nil {
-		b.faults.Cut() // a dead broker refuses connections, a proxy would accept them
+	for _, f := range b.proxies() {
+		f.Cut() // a dead broker refuses connections, a proxy would accept them
 	}
 }
 
@@ -136,8 +165,8 @@ func (b *Broker) running() bool {
 
 func (b *Broker) close() {
 	b.Kill()
-	if b.faults != nil {
-		b.faults.Close()
+	for _, f := range b.proxies() {
+		f.Close()
 	}
 	b.ports.release()
 }
@@ -188,8 +217,8 @@ func (b *Broker) awaitReady() error {
 		err := b.cluster.ready(attempt, b.addr)
 		done()
 		if err == nil {
-			if b.faults != nil {
-				b.faults.Resume()
+			for _, f := range b.proxies() {
+				f.Resume()
 			}
 			if b.cluster.opts.training {
 				return nil

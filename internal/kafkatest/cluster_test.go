@@ -181,7 +181,7 @@ func TestOtherProtocols(t *testing.T) {
 }
 
 func TestThreeBrokers(t *testing.T) {
-	c := Start(t, Brokers(3), WithFaults())
+	c := Start(t, Brokers(3), WithFaults(), WithReplicationFaults(), Listener("DIRECT", "PLAINTEXT", ""))
 	cl := c.Client(t)
 	CreateTopic(t, cl, "three", 3, -1, nil)
 	for p := range int32(3) {
@@ -211,5 +211,22 @@ func TestThreeBrokers(t *testing.T) {
 	}
 	if err := c.Client(t).Ping(t.Context()); err != nil {
 		t.Errorf("after the fault: %v", err)
+	}
+
+	// Followers come by proxies of their own, and a client of another listener by none.
+	direct, err := kgo.NewClient(kgo.SeedBrokers(c.Brokers()[0].ListenerAddr("DIRECT")), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(direct.Close)
+	Produce(t, direct, "three", 1, Records(1, 10)...)
+	for _, b := range c.Brokers() {
+		b.Faults().Cut()
+		b.ReplicationFaults().Delay(30 * time.Millisecond)
+	}
+	begin := time.Now()
+	Produce(t, direct, "three", 1, Records(1, 10)...)
+	if took := time.Since(begin); took < 60*time.Millisecond {
+		t.Errorf("an append was answered after %v, sooner than a follower can have it", took)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Faults is a TCP proxy before one address that can misbehave as a network does.
@@ -259,8 +261,11 @@ func (f *Faults) pump(c *faultConn, from, to *net.TCPConn, way direction) {
 	f.mu.Unlock()
 	f.wg.Go(func() {
 		defer close(queue)
+		var buf []byte // what is left of a piece of memory
 		for {
-			buf := make([]byte, chunkSize)
+			if len(buf) < chunkSize/4 {
+				buf = make([]byte, chunkSize)
+			}
 			n, err := from.Read(buf)
 			if n > 0 {
 				f.mu.Lock()
@@ -270,7 +275,8 @@ func (f *Faults) pump(c *faultConn, from, to *net.TCPConn, way direction) {
 					watch(buf[:n])
 				}
 				select {
-				case queue <- chunk{buf[:n], due}:
+				case queue <- chunk{buf[:n:n], due}:
+					buf = buf[n:]
 				case <-c.gone:
 					return
 				}
@@ -301,9 +307,17 @@ func (f *Faults) pump(c *faultConn, from, to *net.TCPConn, way direction) {
 	}
 }
 
+// fineWait: Go's timers wake an idle process at a whole millisecond. What is to wait for less than
+// this sleeps in the kernel, so that a delay of half a millisecond is not one of a whole.
+const fineWait = 3 * time.Millisecond
+
 // pass waits until bytes that are due may leave; false means that the connection has ended.
 func (f *Faults) pass(c *faultConn, way direction, due time.Time) bool {
-	if wait := time.Until(due); wait > 0 {
+	wait := time.Until(due)
+	if wait > 0 && wait < fineWait {
+		ts := unix.NsecToTimespec(wait.Nanoseconds())
+		_ = unix.Nanosleep(&ts, nil) // a signal ends it early, by less than a millisecond
+	} else if wait > 0 {
 		timer := time.NewTimer(wait)
 		defer timer.Stop()
 		select {

@@ -170,6 +170,22 @@ func TestFaultsDelay(t *testing.T) {
 	}
 }
 
+// TestFaultsFineDelay: half a millisecond is not rounded up to a whole one, which the best of many round trips shows.
+func TestFaultsFineDelay(t *testing.T) {
+	f := NewFaults(t, echo(t))
+	conn := dial(t, f)
+	f.Delay(500 * time.Microsecond)
+	best := time.Hour
+	for range 50 {
+		begin := time.Now()
+		roundTrip(t, conn, "quickly")
+		best = min(best, time.Since(begin))
+	}
+	if best < time.Millisecond || best > 1900*time.Microsecond {
+		t.Errorf("the shortest round trip took %v, with a delay of 1 ms there and back", best)
+	}
+}
+
 // TestFaultsStrand: what a client sent before its connection broke arrives when it is let, and new connections pass meanwhile.
 func TestFaultsStrand(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

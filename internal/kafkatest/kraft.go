@@ -39,7 +39,7 @@ func (c *Cluster) kraftConfig(b *Broker) map[string]string {
 		"controller.quorum.voters": strings.Join(voters, ","),
 		"listeners": fmt.Sprintf("CLIENT://%s,INTERNAL://%s,CONTROLLER://%s",
 			b.listener(clientPort), b.listener(internalPort), b.listener(controllerPort)),
-		"advertised.listeners":           fmt.Sprintf("CLIENT://%s,INTERNAL://%s", b.Addr(), b.listener(internalPort)),
+		"advertised.listeners":           fmt.Sprintf("CLIENT://%s,INTERNAL://%s", b.Addr(), b.internal()),
 		"listener.security.protocol.map": fmt.Sprintf("CLIENT:%s,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT", c.opts.protocol),
 		"inter.broker.listener.name":     "INTERNAL",
 		"controller.listener.names":      "CONTROLLER",

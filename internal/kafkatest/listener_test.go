@@ -8,7 +8,7 @@ import (
 // TestListenerOptions: listeners that cannot be are refused before anything starts.
 func TestListenerOptions(t *testing.T) {
 	for problem, opts := range map[string][]Option{
-		"one broker only":                      {Brokers(3), Listener("A", "PLAINTEXT", "")},
+		"one broker only":                      {Brokers(3), Listener("A", "PLAINTEXT", "127.0.0.1:1")},
 		`protocol "SASL_SSL" is neither`:       {Listener("A", "SASL_SSL", "")},
 		`listener "CLIENT": the name is taken`: {Listener("CLIENT", "PLAINTEXT", "")},
 		`listener "a": the name is taken`:      {Listener("a", "PLAINTEXT", "")},

@@ -29,7 +29,9 @@ type options struct {
 	heap       string
 	jvm        []string
 	faults     bool
-	racks      bool
+	// replicationFaults: faults between the brokers.
+	replicationFaults bool
+	racks             bool
 	// listeners are beside the client listener.
 	listeners []listener
 	training  bool // for an archive; proves nothing
@@ -121,12 +123,17 @@ func JVM(flags ...string) Option { return func(o *options) { o.jvm = flags } }
 // goes through it; see [Broker.Faults]. Brokers talk to each other directly.
 func WithFaults() Option { return func(o *options) { o.faults = true } }
 
+// WithReplicationFaults puts a [Faults] before the internal listener of each broker and advertises
+// that one, so that the other brokers go through it to replicate; see [Broker.ReplicationFaults].
+// Controllers talk to each other directly. KRaft clusters only.
+func WithReplicationFaults() Option { return func(o *options) { o.replicationFaults = true } }
+
 // listener is one that [Listener] adds; its port is the listener's place after the others of its broker.
 type listener struct{ name, protocol, advertised string }
 
 // Listener adds a listener to the broker, for a proxy before it: who bootstraps there is told the advertised address (host:port), and
-// so stays with the proxy. Empty, it is the listener's own. The protocol is PLAINTEXT or SSL without client authentication. Only for
-// KRaft clusters of one broker. See [Broker.ListenerAddr].
+// so stays with the proxy. Empty, it is the listener's own, and of each broker of a cluster. The protocol is PLAINTEXT or SSL without
+// client authentication. Only for KRaft clusters. See [Broker.ListenerAddr].
 func Listener(name, protocol, advertised string) Option {
 	return func(o *options) { o.listeners = append(o.listeners, listener{name, protocol, advertised}) }
 }
@@ -143,8 +150,8 @@ func (o *options) check() error {
 	}
 	for i, l := range o.listeners {
 		switch {
-		case o.brokers != 1:
-			return fmt.Errorf("kafkatest: listener %s: a listener can be added to a cluster of one broker only", l.name)
+		case o.brokers != 1 && l.advertised != "":
+			return fmt.Errorf("kafkatest: listener %s: an address can be advertised for a cluster of one broker only", l.name)
 		case l.protocol != "PLAINTEXT" && l.protocol != "SSL":
 			return fmt.Errorf("kafkatest: listener %s: protocol %q is neither PLAINTEXT nor SSL", l.name, l.protocol)
 		case slices.Contains([]string{"CLIENT", "INTERNAL", "CONTROLLER"}, l.name) || l.name == "" || l.name != strings.ToUpper(l.name):
