@@ -143,7 +143,10 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 	s.replicator, err = replicator.New(replicator.Config{
 		Destination: destination, Control: s.service, MemoryBytes: cfg.ReplicatorMemory, DrainTimeout: cfg.DrainTimeout / 3, Logger: log,
 		LinkFiles: files,
-		Group:     &replicator.Group{SessionTimeout: cfg.SessionTimeout, Instance: s.instance, Tasks: s.service.TasksOf, Drift: s.service.DriftOf, Changed: s.service.OwnerChanged, Heard: lease.Heard},
+		Group: ownership(&replicator.Group{
+			SessionTimeout: cfg.SessionTimeout, Instance: s.instance, Tasks: s.service.TasksOf, Drift: s.service.DriftOf,
+			Changed: s.service.OwnerChanged, Heard: lease.Heard,
+		}),
 	})
 	if err != nil {
 		return nil, err

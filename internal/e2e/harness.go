@@ -31,13 +31,18 @@ const (
 )
 
 // build makes the binary once per test run. It stays until removeBinary.
-var build = sync.OnceValues(func() (string, error) {
+var build = sync.OnceValues(func() (string, error) { return buildWith() })
+
+// buildHooked makes a binary with the hooks of tests.
+var buildHooked = sync.OnceValues(func() (string, error) { return buildWith("-tags", "klinkhooks") })
+
+func buildWith(flags ...string) (string, error) {
 	dir, err := kafkatest.ProcessDir("e2e")
 	if err != nil {
 		return "", err
 	}
 	bin := filepath.Join(dir, "klink")
-	args := []string{"build", "-o", bin}
+	args := append([]string{"build", "-o", bin}, flags...)
 	if os.Getenv("KLINK_E2E_RACE") == "1" {
 		args = append(args, "-race")
 	}
@@ -46,13 +51,23 @@ var build = sync.OnceValues(func() (string, error) {
 		return "", fmt.Errorf("go build klink/cmd/klink: %w\n%s", err, out)
 	}
 	return bin, nil
-})
+}
 
 var built sync.Map // of directories to remove
 
 func klinkBinary(t testing.TB) string {
 	t.Helper()
 	bin, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	built.Store(filepath.Dir(bin), nil)
+	return bin
+}
+
+func hookedBinary(t testing.TB) string {
+	t.Helper()
+	bin, err := buildHooked()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,6 +89,8 @@ type Klink struct {
 	// commandConfig is the file of --command-config for commands that name none; empty = none is needed.
 	commandConfig string
 	logPath       string
+	// ownsAll: it is started so that it believes to be the only instance.
+	ownsAll bool
 
 	mu   sync.Mutex
 	proc *kafkatest.Process // nil while it is not meant to run
@@ -286,8 +303,12 @@ func (k *Klink) start() {
 		k.t.Fatal(err)
 	}
 	defer log.Close() // the child has its own
-	cmd := exec.Command(klinkBinary(k.t), k.args...)
-	cmd.Env = environment(k.configDir)
+	binary, env := klinkBinary(k.t), environment(k.configDir)
+	if k.ownsAll {
+		binary, env = hookedBinary(k.t), append(env, "KLINK_HOOK_OWNS_ALL=1")
+	}
+	cmd := exec.Command(binary, k.args...)
+	cmd.Env = env
 	cmd.Stdout, cmd.Stderr = log, log
 	proc, err := kafkatest.StartProcess(cmd)
 	if err != nil {

@@ -1,0 +1,8 @@
+//go:build !klinkhooks
+
+package main
+
+import "klink/replicator"
+
+// ownership is the group in which instances share the work.
+func ownership(g *replicator.Group) *replicator.Group { return g }
