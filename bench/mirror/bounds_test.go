@@ -51,6 +51,7 @@ func TestBoundsFile(t *testing.T) {
 	for _, b := range list {
 		_, ok := workloadNamed(strings.TrimSuffix(b.workload, steadySuffix))
 		require.True(t, ok, b.name)
+		require.Contains(t, slices.Concat(catchUpColumns, steadyColumns), b.metric, b.name)
 		require.Contains(t, Subjects(), b.subject, b.name)
 		if b.to != "" {
 			require.Contains(t, Subjects(), b.to, b.name)
