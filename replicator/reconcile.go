@@ -52,6 +52,9 @@ func (r *Replicator) reconcile(ctx context.Context, st *admin.State) {
 	r.followSlots(st)
 	r.reconcileSources(st)
 	r.reconcileMirrors(st)
+	for _, s := range r.sources {
+		s.begin() // with its mirrors, so that the first answer is about them
+	}
 	r.letGo(st)
 	r.reportLinks(ctx, st)
 	r.reportMirrors(ctx, st)
