@@ -90,7 +90,7 @@ func TestStopSetsOffsetsBack(t *testing.T) {
 	w.commit("below", "orders", "", 7)
 	w.active("active", "orders", 130)
 
-	r := w.failover("orders", Event{Ends: []int64{100, 50}, PhysicalEnds: []int64{90, 50}})
+	r := w.failover("orders", Event{Ended: endedAt([2]int64{100, 90}, [2]int64{50, 50})})
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 	for _, c := range []struct {
 		group     string
@@ -199,7 +199,7 @@ func TestStopDespiteTheGroups(t *testing.T) {
 			w.plainMirror(topic, 1)
 			w.commit("g", topic, "", 10)
 			fault := w.destination.Fault(kfake.Fault{Keys: []kmsg.Key{c.key}, Err: c.err, Count: c.count})
-			r := w.failover(topic, Event{Ends: []int64{5}, PhysicalEnds: []int64{5}})
+			r := w.failover(topic, Event{Ended: endedAt([2]int64{5, 5})})
 			fault.Remove()
 			require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 			require.Equal(t, c.at, w.committed("g", topic, 0).At)
@@ -219,7 +219,7 @@ func TestDrainedIsReportedAgain(t *testing.T) {
 	require.Zero(t, w.link("l").ErrorCode)
 	w.plainMirror("orders", 1)
 	w.commit("g", "orders", "", 10)
-	ev := Event{Kind: EventMirrorDrained, Topic: "orders", Ends: []int64{5}, PhysicalEnds: []int64{5}}
+	ev := Event{Kind: EventMirrorDrained, Topic: "orders", Ended: endedAt([2]int64{5, 5})}
 	slow := w.destination.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListGroups}, Err: kerr.CoordinatorLoadInProgress, Count: 2})
 	stopped := make(chan linkapi.AlteredMirror, 1)
 	go func() { stopped <- w.failover("orders", ev) }()
@@ -250,7 +250,7 @@ func TestStopOfManyGroups(t *testing.T) {
 	forEach(groups, func(i int) { w.commit(fmt.Sprintf("g%d", i), fmt.Sprintf("t%d", i%topics), "", int64(i%7)) })
 	began := time.Now()
 	forEach(topics, func(i int) {
-		r := w.failover(fmt.Sprintf("t%d", i), Event{Ends: []int64{5}, PhysicalEnds: []int64{5}})
+		r := w.failover(fmt.Sprintf("t%d", i), Event{Ended: endedAt([2]int64{5, 5})})
 		if r.ErrorCode != 0 {
 			t.Error(text(r.ErrorMessage))
 		}
@@ -281,7 +281,7 @@ func TestFailoverOfAFailedMirror(t *testing.T) {
 			require.True(t, snap.ReadOnly)
 			require.NotNil(t, snap.Timeline(0), "its offsets are translated")
 			require.NotZero(t, w.alter(topic, linkapi.MirrorResume).ErrorCode)
-			r := w.failover(topic, Event{Ends: []int64{7}, PhysicalEnds: []int64{7}})
+			r := w.failover(topic, Event{Ended: endedAt([2]int64{7, 7})})
 			require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 			require.Equal(t, MirrorStopped, w.service.State().Mirrors[topic].State)
 			require.False(t, w.snapshot().Mirrors[topic].ReadOnly)

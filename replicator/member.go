@@ -95,6 +95,8 @@ type member struct {
 	last       plan      // that this member has made as a leader
 	heard      time.Time // when the last request was sent that the coordinator has answered
 	alone      bool      // nobody else is in this generation
+	load       meter
+	joined     time.Time // when this member last began to join
 	failing    time.Time // since when nothing has been answered well; zero = all is well
 	complained time.Time
 	warned     time.Time // of strangers
@@ -264,11 +266,12 @@ func (m *member) findCoordinator(ctx context.Context) error {
 // join joins the next generation. The plan is this member's if it is the leader, else nil.
 func (m *member) join(ctx context.Context) (made *plan, err error) {
 	working, leaving := m.own.holding()
+	m.joined = time.Now()
 	req := kmsg.NewPtrJoinGroupRequest()
 	req.Group, req.MemberID, req.ProtocolType = m.group, m.id, groupProtocolType
 	req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = int32(m.session.Milliseconds()), int32(rebalanceTimeout.Milliseconds())
 	p := kmsg.NewJoinGroupRequestProtocol()
-	p.Name, p.Metadata = groupProtocol, m.key.encodeClaim(m.group, claim{m.id, working | leaving, m.generation})
+	p.Name, p.Metadata = groupProtocol, m.key.encodeClaim(m.group, claim{m.id, working | leaving, m.generation, m.load.say()})
 	req.Protocols = append(req.Protocols, p)
 	joining, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -407,6 +410,8 @@ func (m *member) stay(ctx context.Context) error {
 	fence()
 	beat := time.NewTicker(m.interval())
 	defer beat.Stop()
+	weigh := time.NewTicker(loadInterval)
+	defer weigh.Stop()
 	var freedAt <-chan time.Time
 	if m.leader == m.id {
 		// After the generation has begun, so that each one comes to something, however often strangers join.
@@ -438,6 +443,11 @@ func (m *member) stay(ctx context.Context) error {
 			}
 		case <-freedAt:
 			return nil
+		case <-weigh.C:
+			if m.load.add(m.r.takeCopied(), loadInterval) && !m.alone && time.Since(m.joined) > loadAgain {
+				m.log.Info("this instance copies much more, or less, than it has told: the work is shared anew", "group", m.group)
+				return nil
+			}
 		case <-beat.C:
 			if err := m.heartbeat(ctx); err != nil {
 				return err
