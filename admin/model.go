@@ -207,6 +207,8 @@ type Event struct {
 	Message         string
 	SourceClusterID string // with EventLinkUp
 	Promotion       string // with EventMirrorCaughtUp
+	// Mirror is the mirror's ID, with EventMirrorDrained and EventPartitionsEnded; "" = whichever has the name.
+	Mirror string
 	// Partition is one of the mirror whose owner tells, -1 = its coordinator does; with EventMirrorFailed and EventPartitionsEnded.
 	Partition int32
 	// Ended are partitions that this instance has ended, with EventMirrorDrained and EventPartitionsEnded.

@@ -59,7 +59,7 @@ func (s *Service) drained(ctx context.Context, ev Event) error {
 	}
 	state := s.State()
 	m := state.Mirrors[ev.Topic]
-	if m == nil || m.State != MirrorPendingStopped {
+	if m == nil || m.State != MirrorPendingStopped || ev.Mirror != "" && ev.Mirror != m.ID {
 		return nil
 	}
 	if err := s.ownTopic(ev.Topic); err != nil {
@@ -114,7 +114,7 @@ func (s *Service) partitionsEnded(ctx context.Context, ev Event) error {
 	}
 	state := s.State()
 	m := state.Mirrors[ev.Topic]
-	if m == nil || m.State != MirrorPendingStopped {
+	if m == nil || m.State != MirrorPendingStopped || ev.Mirror != "" && ev.Mirror != m.ID {
 		return nil
 	}
 	timelines := state.Timelines[ev.Topic]
@@ -232,7 +232,7 @@ func (s *Service) finish(ctx context.Context, batch map[string]Event) error {
 	err := s.update(ctx, func(tx *Tx) error {
 		for _, topic := range slices.Sorted(maps.Keys(batch)) {
 			m, err := tx.Mirror(topic)
-			if err != nil || m == nil || m.State != MirrorPendingStopped || !s.ownsTopic(topic) {
+			if err != nil || m == nil || m.State != MirrorPendingStopped || !s.ownsTopic(topic) || batch[topic].Mirror != "" && batch[topic].Mirror != m.ID {
 				continue // a broken record is shown as FAILED
 			}
 			if p := notEndedIn(tx, topic, m, batch[topic]); m.Created && !m.TopicGone && p >= 0 {

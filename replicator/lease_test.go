@@ -202,7 +202,7 @@ func TestFormerOwnersAreReckonedWith(t *testing.T) {
 		if !r.inherited[at] {
 			t.Fatal("not inherited")
 		}
-		r.inherited, r.ran[at], r.closed[at] = map[partitionAt]bool{}, true, admin.PartitionEnd{}
+		r.inherited, r.ran[at], r.closed[at] = map[partitionAt]bool{}, true, closed{}
 		follow(r, st)
 		if !r.ran[at] {
 			t.Fatal("forgotten without a reason")

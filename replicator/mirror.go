@@ -26,6 +26,12 @@ type partitionAt struct {
 	partition int32
 }
 
+// closed is where a partition ended of a mirror that is being stopped.
+type closed struct {
+	mirrorKey
+	end admin.PartitionEnd
+}
+
 func (at partitionAt) slot() int { return partitionSlot(at.topic, at.partition) }
 
 // mirror is a mirror topic of which partitions are being run here. It ends when all its workers have ended; until then no other

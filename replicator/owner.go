@@ -260,6 +260,13 @@ func (r *Replicator) OwnsPartition(topic string, partition int32) bool {
 	return r.owner.owns(partitionSlot(topic, partition))
 }
 
+// OwnsAll says whether this instance owns all partitions of a mirror.
+func (r *Replicator) OwnsAll(topic string) bool {
+	m := r.cfg.Control.State().Mirrors[topic]
+	working, leaving := r.owner.holding()
+	return m != nil && slotsOf(topic, int(m.Partitions))&^(working|leaving) == 0
+}
+
 // OwnsLink is OwnsTopic for a link.
 func (r *Replicator) OwnsLink(link string) bool { return r.owner.owns(linkSlot(link)) }
 
@@ -314,7 +321,7 @@ func (r *Replicator) followSlots(st *admin.State) {
 	for _, of := range []map[partitionAt]bool{r.ran, r.inherited} {
 		maps.DeleteFunc(of, func(at partitionAt, _ bool) bool { return changed.has(at.slot()) })
 	}
-	maps.DeleteFunc(r.closed, func(at partitionAt, _ admin.PartitionEnd) bool { return changed.has(at.slot()) })
+	maps.DeleteFunc(r.closed, func(at partitionAt, _ closed) bool { return changed.has(at.slot()) })
 	r.reportMu.Lock()
 	clear(r.reported)
 	r.reportMu.Unlock()

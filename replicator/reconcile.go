@@ -153,7 +153,7 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 			if am != nil && keyOf(am) == m.mirrorKey && am.State == admin.MirrorPendingStopped && !m.lost.Load() {
 				for _, w := range m.all() {
 					if (w.closing || m.failed() == nil) && r.term(w.slot) == w.term {
-						r.closed[partitionAt{m.topic, w.id}] = w.end()
+						r.closed[partitionAt{m.topic, w.id}] = closed{m.mirrorKey, w.end()}
 					}
 				}
 			}
@@ -161,11 +161,6 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 		}
 	}
 	r.forgetLast(st)
-	for at := range r.closed {
-		if st.Mirrors[at.topic].State != admin.MirrorPendingStopped {
-			delete(r.closed, at)
-		}
-	}
 	partitions := 0
 	for topic, am := range st.Mirrors {
 		tls := st.Timelines[topic]
@@ -256,7 +251,8 @@ func (r *Replicator) remove(m *mirror) {
 	r.dest.forget(m.topic)
 }
 
-// forgetLast drops the last status of mirrors that are gone, or stopped and so move on without klink.
+// forgetLast drops the last status of mirrors that are gone, or stopped and so move on without klink, and what else is remembered of
+// them.
 func (r *Replicator) forgetLast(st *admin.State) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -270,8 +266,8 @@ func (r *Replicator) forgetLast(st *admin.State) {
 			delete(r.ran, at)
 		}
 	}
-	for at := range r.closed {
-		if st.Mirrors[at.topic] == nil {
+	for at, c := range r.closed {
+		if am := st.Mirrors[at.topic]; am == nil || am.State != admin.MirrorPendingStopped || keyOf(am) != c.mirrorKey {
 			delete(r.closed, at)
 		}
 	}
@@ -311,7 +307,7 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
 		if !coordinator && len(here) == 0 || m != nil && m.lost.Load() {
 			continue // other instances tell
 		}
-		ev := admin.Event{Link: am.Link, Topic: topic, Partition: -1}
+		ev := admin.Event{Link: am.Link, Topic: topic, Mirror: am.ID, Partition: -1}
 		if am.State == admin.MirrorPendingStopped {
 			if m == nil {
 				r.reportEnded(ctx, &reports, am, ev, len(st.Timelines[topic]), coordinator)
@@ -358,10 +354,10 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
 func (r *Replicator) reportEnded(ctx context.Context, reports *errgroup.Group, am *admin.Mirror, ev admin.Event, partitions int, coordinator bool) {
 	all, told := true, true
 	for p := range int32(partitions) {
-		end, closed := r.closed[partitionAt{am.Topic, p}]
+		c, closed := r.closed[partitionAt{am.Topic, p}]
 		switch {
 		case closed:
-			ev.Ended = append(ev.Ended, end)
+			ev.Ended = append(ev.Ended, c.end)
 			told = told && am.HasEnded(p)
 		case !am.HasEnded(p):
 			all = false

@@ -73,10 +73,10 @@ type Replicator struct {
 	// them a moment ago.
 	inherited map[partitionAt]bool
 	began     time.Time
-	ran       map[partitionAt]bool               // partitions that ran in this process
-	closed    map[partitionAt]admin.PartitionEnd // of mirrors that are PENDING_STOPPED, settled here; where they ended
-	seen      [slots]uint64                      // terms of the slots, as of the beginning of this round
-	terms     [slots]uint64                      // as of the last round
+	ran       map[partitionAt]bool   // partitions that ran in this process
+	closed    map[partitionAt]closed // of mirrors that are PENDING_STOPPED, settled here
+	seen      [slots]uint64          // terms of the slots, as of the beginning of this round
+	terms     [slots]uint64          // as of the last round
 
 	reportMu sync.Mutex
 	reported map[string]report
@@ -117,7 +117,7 @@ func New(cfg Config) (*Replicator, error) {
 		sources:  map[string]*source{},
 		reported: map[string]report{},
 		ran:      map[partitionAt]bool{},
-		closed:   map[partitionAt]admin.PartitionEnd{},
+		closed:   map[partitionAt]closed{},
 		last:     map[string]lastStatus{},
 
 		storedReads: make(chan struct{}, rewrittenReads),
