@@ -473,19 +473,22 @@ func (m *member) heartbeat(ctx context.Context) error {
 			return err
 		}
 	}
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		m.trouble(err) // another coordinator, or none that answers: the generation may last all the same
 	}
-	return nil
+	return ctx.Err()
 }
 
 // leave ends the membership, so that others need not wait for the session to end. It is called when nothing is sent any more.
 func (m *member) leave() {
-	if m.id == "" || m.node < 0 {
+	if m.id == "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), m.patience())
 	defer cancel()
+	if m.node < 0 && m.findCoordinator(ctx) != nil {
+		return
+	}
 	if err := m.remove(ctx, m.node, m.id); err != nil {
 		m.log.Warn("the group was not left; others wait for the session time-out", "group", m.group, "error", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // witness sees all instances at once when a coordinator says that a mirror has ended.
@@ -151,4 +152,68 @@ func TestAStopIsFinalForAllPartitions(t *testing.T) {
 	for _, wrong := range seen.wrong {
 		t.Error(wrong)
 	}
+}
+
+// TestPromoteOfManyOwners: a mirror that three instances copy is promoted when all of its partitions have what the source has,
+// wherever they are copied; as long as one of them is behind it is not. Partitions that are added on the way are copied, too.
+func TestPromoteOfManyOwners(t *testing.T) {
+	w, _, dst := embedded(t, kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	all := []*instance{w.instance("one", 2400*time.Millisecond), w.instance("two", 2400*time.Millisecond), w.instance("three", 2400*time.Millisecond)}
+	w.awaitShared(all...)
+	const topic, partitions = "orders", 12
+	w.topics(topic, partitions)
+	w.control.create = func(topic string, n int32) error {
+		_, err := kadm.NewClient(w.dst.cl).UpdatePartitions(t.Context(), int(n), topic)
+		return err
+	}
+	w.mirror(topic)
+	for p := range int32(partitions - 1) { // nothing is ever written to the last one
+		w.produce(topic, p, 3, 20)
+	}
+	w.awaitState(topic, admin.MirrorActive)
+	if _, err := kadm.NewClient(w.src.cl).UpdatePartitions(t.Context(), partitions+3, topic); err != nil {
+		t.Fatal(err)
+	}
+	w.await("the mirror to grow", func() (bool, string) {
+		n := len(w.control.State().Timelines[topic])
+		return n == partitions+3, fmt.Sprint(n)
+	})
+	w.produce(topic, partitions, 5, 20)
+	w.awaitMirrored(topic, all...)
+	// The destination takes nothing for a partition that another instance than the coordinator copies.
+	held := int32(-1)
+	for p := range int32(partitions) {
+		for _, i := range all {
+			if i.r.OwnsPartition(topic, p) && !i.r.OwnsTopic(topic) && p < partitions-1 {
+				held = p
+			}
+		}
+	}
+	if held < 0 {
+		t.Fatal("one instance copies everything")
+	}
+	release := make(chan struct{})
+	dst.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		dst.KeepControl()
+		for _, rt := range req.(*kmsg.ProduceRequest).Topics {
+			for _, rp := range rt.Partitions {
+				if rp.Partition == held && rt.Topic != TasksTopic {
+					select {
+					case <-release:
+					default:
+						return nil, fmt.Errorf("held"), true
+					}
+				}
+			}
+		}
+		return nil, nil, false
+	})
+	w.produce(topic, held, 2, 20)
+	w.control.promote(topic, "p")
+	if sleep(t.Context(), 5*lookInterval); w.control.seen(admin.EventMirrorCaughtUp, topic) {
+		t.Fatalf("caught up without what is on its way to partition %d", held)
+	}
+	close(release)
+	w.awaitState(topic, admin.MirrorStopped)
+	w.same(topic)
 }
