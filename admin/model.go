@@ -117,6 +117,14 @@ type Mirror struct {
 	// CleanupPolicy is the cleanup.policy that the topic has at the destination, as klink has set it last, or, where it includes
 	// "compact", is about to set it; "" = not known.
 	CleanupPolicy string
+	// Ended says of which partitions it is stored that nothing will be appended to them (EventPartitionsEnded); nil = of none.
+	Ended []bool
+}
+
+// HasEnded says whether it is stored that nothing will be appended to a partition of a mirror that is being stopped. The
+// coordinator stores that of its own partitions only when the whole mirror has ended.
+func (m *Mirror) HasEnded(partition int32) bool {
+	return int(partition) < len(m.Ended) && m.Ended[partition]
 }
 
 // Shown is the state that people see: PENDING_STOPPED of a mirror that is being promoted.
@@ -154,12 +162,15 @@ const (
 	EventMirrorRecovered
 	// EventMirrorFailed: the mirror cannot go on faithfully; data is kept.
 	EventMirrorFailed
-	// EventMirrorDrained: after PENDING_STOPPED, no append is in flight or will be made. Ends and PhysicalEnds say where the
-	// partitions end.
+	// EventMirrorDrained: after PENDING_STOPPED, no append is in flight or will be made. Ended says where the partitions end
+	// that the coordinator has ended; those of the others must be stored (EventPartitionsEnded).
 	EventMirrorDrained
 	// EventMirrorCaughtUp: a mirror that is being promoted has everything that its source has. Promotion says which promotion
 	// it was found for.
 	EventMirrorCaughtUp
+	// EventPartitionsEnded: after PENDING_STOPPED, of the partitions in Ended no append is in flight or will be made. Who owns them
+	// tells; the coordinator waits for that.
+	EventPartitionsEnded
 )
 
 // Start is where a new partition of a mirror begins: its physical offset 0 is the logical offset Logical, and nothing
@@ -196,9 +207,20 @@ type Event struct {
 	Message         string
 	SourceClusterID string // with EventLinkUp
 	Promotion       string // with EventMirrorCaughtUp
-	// Ends and PhysicalEnds are where the partitions end, with EventMirrorDrained: by partition, -1 or missing = unknown.
-	// Ends are logical: the source's end of a mirror that has everything, even if that is behind a hole.
-	Ends, PhysicalEnds []int64
+	// Mirror is the mirror's ID, with EventMirrorDrained and EventPartitionsEnded; "" = whichever has the name.
+	Mirror string
+	// Partition is one of the mirror whose owner tells, -1 = its coordinator does; with EventMirrorFailed and EventPartitionsEnded.
+	Partition int32
+	// Ended are partitions that this instance has ended, with EventMirrorDrained and EventPartitionsEnded.
+	Ended []PartitionEnd
+}
+
+// PartitionEnd is where a partition of a mirror ends, of which its owner knows that nothing is in flight and nothing will be
+// appended. Offsets are -1 where they are not known.
+type PartitionEnd struct {
+	Partition int32
+	// Logical is the source's end of a mirror that has everything, even if that is behind a hole.
+	Logical, Physical int64
 }
 
 // PartitionStatus is what the replicator knows of one partition right now. Offsets are logical, -1 = unknown.

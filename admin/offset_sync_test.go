@@ -339,7 +339,7 @@ func TestFinalOffsetSync(t *testing.T) {
 	require.Contains(t, notes["orders"][0], "CONSUMER_GROUP_IN_USE_ERROR: group 'busy'")
 
 	// STOPPED: never again.
-	w.report(Event{Kind: EventMirrorDrained, Topic: "orders", Ends: []int64{100}, PhysicalEnds: []int64{100}})
+	w.report(Event{Kind: EventMirrorDrained, Topic: "orders", Ended: endedAt([2]int64{100, 100})})
 	awaitState(t, w.service, "the stop to end", func(s *State) bool { return s.Mirrors["orders"].State == MirrorStopped })
 	w.atSource("g", "orders", "", 90)
 	require.Empty(t, w.service.syncOffsetsOf(context.Background(), l, []string{"orders"}))

@@ -11,6 +11,9 @@ import (
 type Owner interface {
 	// OwnsTopic says whether this instance may store, right now, what only the owner of a mirror may say.
 	OwnsTopic(topic string) bool
+	// OwnsPartition is the same for what only the owner of a partition may say. The mirror's owner, its coordinator, need not be
+	// that of its partitions.
+	OwnsPartition(topic string, partition int32) bool
 	// OwnsLink is the same for a link: its health, and its tasks.
 	OwnsLink(link string) bool
 }
@@ -44,6 +47,19 @@ func (s *Service) ownsLink(link string) bool {
 func (s *Service) ownTopic(topic string) error {
 	if !s.ownsTopic(topic) {
 		return fmt.Errorf("mirror topic '%s': %w", topic, ErrNotOwner)
+	}
+	return nil
+}
+
+func (s *Service) ownsPartition(topic string, partition int32) bool {
+	o := s.owner.Load()
+	return o == nil || (*o).OwnsPartition(topic, partition)
+}
+
+// ownPartition is ownTopic for a partition of a mirror.
+func (s *Service) ownPartition(topic string, partition int32) error {
+	if !s.ownsPartition(topic, partition) {
+		return fmt.Errorf("partition %d of mirror topic '%s': %w", partition, topic, ErrNotOwner)
 	}
 	return nil
 }

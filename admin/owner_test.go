@@ -20,6 +20,8 @@ type fakeOwner struct{ all atomic.Bool }
 func (o *fakeOwner) OwnsTopic(string) bool { return o.all.Load() }
 func (o *fakeOwner) OwnsLink(string) bool  { return o.all.Load() }
 
+func (o *fakeOwner) OwnsPartition(string, int32) bool { return o.all.Load() }
+
 // TestFence: what a former owner has evaluated before the fence, and not committed, is evaluated again after it.
 func TestFence(t *testing.T) {
 	opts := storeCluster(t)
@@ -83,7 +85,7 @@ func TestOnlyAnOwnerTells(t *testing.T) {
 	for what, err := range map[string]error{
 		"link down": s.Report(ctx, Event{Kind: EventLinkDown, Link: "east", Error: ErrTimeout}),
 		"failed":    s.Report(ctx, Event{Kind: EventMirrorFailed, Topic: "orders", Error: ErrForeignWrite}),
-		"drained":   s.Report(ctx, Event{Kind: EventMirrorDrained, Topic: "orders"}),
+		"drained":   s.Report(ctx, endedSomewhere(s, Event{Kind: EventMirrorDrained, Topic: "orders"})),
 		"start":     s.SetTimeline(ctx, "orders", 0, 0, 7, 7),
 		"alignment": s.SetAlignment(ctx, "orders", 0, 5, "because"),
 	} {
@@ -97,7 +99,7 @@ func TestOnlyAnOwnerTells(t *testing.T) {
 	require.Equal(t, MirrorPendingStopped, state.Mirrors["orders"].State)
 	require.Zero(t, state.Timelines["orders"][0].Floor())
 	owner.all.Store(true)
-	require.NoError(t, s.Report(ctx, Event{Kind: EventMirrorDrained, Topic: "orders"}))
+	require.NoError(t, s.Report(ctx, endedSomewhere(s, Event{Kind: EventMirrorDrained, Topic: "orders"})))
 	require.Zero(t, (<-stop).ErrorCode)
 }
 

@@ -50,7 +50,7 @@ func (w *world) caughtUp(s *Service, topic string, ends Event) {
 	require.Equal(w.t, MirrorPendingStopped, m.State)
 	require.Empty(w.t, m.Promotion)
 	ends.Kind, ends.Topic = EventMirrorDrained, topic
-	require.NoError(w.t, s.Report(ctx, ends))
+	require.NoError(w.t, s.Report(ctx, endedSomewhere(s, ends)))
 }
 
 // TestPromote: a promoted mirror stays read-only, and mirrors, until the replicator has found that it has everything. Then groups'
@@ -85,7 +85,7 @@ func TestPromote(t *testing.T) {
 	require.Equal(t, MirrorActive, w.service.State().Mirrors["orders"].State, "drained means nothing before it has everything")
 
 	again := w.promote(t.Context(), w.service, "orders", 5*time.Second)
-	w.caughtUp(w.service, "orders", Event{Ends: []int64{100}, PhysicalEnds: []int64{100}})
+	w.caughtUp(w.service, "orders", Event{Ended: endedAt([2]int64{100, 100})})
 	for _, p := range []*promoting{p, again} {
 		r := p.await()
 		require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
@@ -99,7 +99,7 @@ func TestPromote(t *testing.T) {
 	r := w.alter("orders", linkapi.MirrorPromote)
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 
-	require.Zero(t, w.failover("other", Event{Ends: []int64{0}, PhysicalEnds: []int64{0}}).ErrorCode)
+	require.Zero(t, w.failover("other", Event{Ended: endedAt([2]int64{0, 0})}).ErrorCode)
 	require.Len(t, synced, 1, "a failover copies nothing")
 	r = w.alter("other", linkapi.MirrorPromote)
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
@@ -138,7 +138,7 @@ func TestPromoteJoined(t *testing.T) {
 	require.Equal(t, kerr.RequestTimedOut.Code, r.ErrorCode)
 	require.Contains(t, text(r.ErrorMessage), "is being promoted until")
 	require.NotEmpty(t, w.service.State().Mirrors["orders"].Promotion)
-	w.caughtUp(w.service, "orders", Event{Ends: []int64{0}, PhysicalEnds: []int64{0}})
+	w.caughtUp(w.service, "orders", Event{Ended: endedAt([2]int64{0, 0})})
 	r = long.await()
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 }
@@ -163,7 +163,7 @@ func TestPromoteOutlivesKlink(t *testing.T) {
 
 	w.service = w.start()
 	require.Equal(t, MirrorPendingStopped, w.service.State().Mirrors["done"].Shown())
-	w.caughtUp(w.service, "done", Event{Ends: []int64{0}, PhysicalEnds: []int64{0}})
+	w.caughtUp(w.service, "done", Event{Ended: endedAt([2]int64{0, 0})})
 	r := w.alter("done", linkapi.MirrorPromote)
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 	awaitState(t, w.service, "taken back", func(s *State) bool { return s.Mirrors["late"].Shown() == MirrorActive })
@@ -191,7 +191,7 @@ func TestPromoteEnds(t *testing.T) {
 	require.Contains(t, text(r.ErrorMessage), "the source lost records")
 
 	p = begin("failover")
-	r = w.failover("failover", Event{Ends: []int64{0}, PhysicalEnds: []int64{0}})
+	r = w.failover("failover", Event{Ended: endedAt([2]int64{0, 0})})
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 	r = p.await()
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
@@ -206,7 +206,7 @@ func TestPromoteEnds(t *testing.T) {
 	w.report(Event{Kind: EventMirrorCaughtUp, Topic: "unavailable", Promotion: w.service.State().Mirrors["unavailable"].Promotion})
 	require.Equal(t, MirrorSourceUnavailable, w.service.State().Mirrors["unavailable"].State)
 	w.report(Event{Kind: EventMirrorRecovered, Topic: "unavailable"})
-	w.caughtUp(w.service, "unavailable", Event{Ends: []int64{0}, PhysicalEnds: []int64{0}})
+	w.caughtUp(w.service, "unavailable", Event{Ended: endedAt([2]int64{0, 0})})
 	for _, p := range []*promoting{p, again} {
 		r = p.await()
 		require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
@@ -260,7 +260,7 @@ func TestFailoverTellsWhatIsLeftBehind(t *testing.T) {
 		PartitionStatus{SourceEnd: 50, MirrorEnd: 50, LastFetch: time.Now()},
 		PartitionStatus{SourceEnd: 70, MirrorEnd: 50, LastFetch: time.UnixMilli(1_700_000_000_000)},
 		PartitionStatus{SourceEnd: 70, MirrorEnd: 50}) // never, so that it cannot be
-	r := w.failover("orders", Event{Ends: []int64{103, 50, 50, 50}, PhysicalEnds: []int64{103, 50, 50, 50}})
+	r := w.failover("orders", Event{Ended: endedAt([2]int64{103, 103}, [2]int64{50, 50}, [2]int64{50, 50}, [2]int64{50, 50})})
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 	for name, s := range map[string]*Service{"same": w.service, "restarted": w.start()} {
 		ps := w.describe(s, "orders").Partitions

@@ -18,6 +18,9 @@ type timelineRecord struct {
 	Floor    int64 `json:"floor"`
 	// End is where a stopped mirror ended: from there the shift is constant for good.
 	End *timelineEnd `json:"end,omitempty"`
+	// Ended: the mirror is being stopped, and nothing is in flight to this partition or will be appended to it. See stop.go. It is
+	// dropped when the mirror is STOPPED.
+	Ended *endedPartition `json:"ended,omitempty"`
 	// SourceEnd is where the source ended when the mirror was stopped (logical), as far as that was known; null = it was not.
 	// What lies between End and it was left behind.
 	SourceEnd *int64 `json:"source_end,omitempty"`
@@ -36,6 +39,14 @@ type timelineEnd struct {
 	Physical int64 `json:"physical"`
 	Logical  int64 `json:"logical"`
 	Straight bool  `json:"straight,omitempty"`
+}
+
+// endedPartition is where a partition ends of a mirror that is being stopped, and what its owner has seen of the source, as in a
+// stopped mirror's timelineRecord; -1 = not known.
+type endedPartition struct {
+	timelineEnd
+	SourceEnd  int64 `json:"source_end"`
+	SourceSeen int64 `json:"source_seen"`
 }
 
 // alignment says from which logical offset on the shift was not 0, -1 = it always was, and why.
@@ -59,6 +70,9 @@ func decodeTimeline(value []byte) (*timelineRecord, error) {
 	}
 	if r.End != nil && (r.End.Physical < r.Physical || r.End.Logical < 0) {
 		return nil, errors.New("ends at an impossible offset")
+	}
+	if r.Ended != nil && (r.Ended.Physical < -1 || r.Ended.Logical < -1 || r.Ended.SourceEnd < -1 || r.Ended.SourceSeen < -1) {
+		return nil, errors.New("has ended at an impossible offset")
 	}
 	if r.SourceEnd != nil && *r.SourceEnd < 0 {
 		return nil, errors.New("has a negative end of the source")

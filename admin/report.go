@@ -15,8 +15,11 @@ import (
 // EventMirrorDrained is only noted: the mirror is STOPPED once committed offsets have been compared with its end. Like every
 // finding it may be reported again as long as the state does not show it.
 func (s *Service) Report(ctx context.Context, ev Event) error {
-	if ev.Kind == EventMirrorDrained {
+	switch ev.Kind {
+	case EventMirrorDrained:
 		return s.drained(ctx, ev)
+	case EventPartitionsEnded:
+		return s.partitionsEnded(ctx, ev)
 	}
 	return s.update(ctx, func(tx *Tx) error {
 		switch ev.Kind {
@@ -70,7 +73,12 @@ func (s *Service) reportMirror(tx *Tx, ev Event) error {
 	if err != nil || m == nil {
 		return err
 	}
-	if err := s.ownTopic(ev.Topic); err != nil {
+	if ev.Kind == EventMirrorFailed && ev.Partition >= 0 {
+		err = s.ownPartition(ev.Topic, ev.Partition)
+	} else {
+		err = s.ownTopic(ev.Topic)
+	}
+	if err != nil {
 		return err
 	}
 	return moveMirror(tx, ev.Topic, m, mirrorInput{Kind: kind, Error: ev.Error, Message: ev.Message, Link: linkStatusOf(tx, m.Link), Promotion: promotion{ID: ev.Promotion}}, s.cfg.Now())
@@ -90,7 +98,7 @@ func (s *Service) SetTimeline(ctx context.Context, topic string, partition int32
 		if m == nil || partition < 0 || partition >= m.Partitions {
 			return protocol.Errorf(kerr.UnknownTopicOrPartition, "there is no mirror of partition %d of topic '%s'", partition, topic)
 		}
-		if err := s.ownTopic(topic); err != nil {
+		if err := s.ownPartition(topic, partition); err != nil {
 			return err
 		}
 		t, err := tx.Timeline(topic, partition)

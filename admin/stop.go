@@ -11,10 +11,15 @@ import (
 	"klink/protocol/timeline"
 )
 
-// A mirror is STOPPED in four steps: the replicator reports that nothing is appended any more; of a mirror that was promoted the
+// A mirror is STOPPED in four steps: the replicator reports that nothing is appended any more (where several instances copy its
+// partitions the coordinator does, once the others have stored that theirs have ended); of a mirror that was promoted the
 // groups' offsets are copied from the source for the last time; committed offsets beyond the mirror's end are set back to it; then
 // the ends of its timelines and the new state are stored in one transaction. All mirrors
 // that are reported meanwhile are done together, so that a failover of many topics reads the groups' offsets once or twice.
+//
+// Invariant: a mirror becomes STOPPED only in a transaction that sees of each partition that it has ended: by its owner's record
+// (timelineRecord.Ended), or by the word of this instance, which has ended it. Both are given only after PENDING_STOPPED was seen,
+// and PENDING_STOPPED is never taken back; so whoever owns the partition later appends nothing either. DESIGN.md has the argument.
 //
 // Invariant: committed offsets are set back only while the mirror is PENDING_STOPPED. Once it is STOPPED, what is committed
 // beyond its end is the offset of a record that a client has written since.
@@ -52,11 +57,16 @@ func (s *Service) drained(ctx context.Context, ev Event) error {
 	if err := s.waitReady(ctx); err != nil {
 		return err
 	}
-	if m := s.State().Mirrors[ev.Topic]; m == nil || m.State != MirrorPendingStopped {
+	state := s.State()
+	m := state.Mirrors[ev.Topic]
+	if m == nil || m.State != MirrorPendingStopped || ev.Mirror != "" && ev.Mirror != m.ID {
 		return nil
 	}
 	if err := s.ownTopic(ev.Topic); err != nil {
 		return err
+	}
+	if p := notEnded(m, ev); len(state.Timelines[ev.Topic]) > 0 && p >= 0 {
+		return fmt.Errorf("mirror topic '%s' is not drained: partition %d has not ended", ev.Topic, p)
 	}
 	s.stopsMu.Lock()
 	defer s.stopsMu.Unlock()
@@ -69,6 +79,72 @@ func (s *Service) drained(ctx context.Context, ev Event) error {
 		s.work.Go(s.finishStops)
 	}
 	return nil
+}
+
+// notEnded is a partition of a mirror that has not ended, as far as this instance and the state say; -1 = all have.
+func notEnded(m *Mirror, ev Event) int32 {
+	ended := make([]bool, m.Partitions)
+	for _, e := range ev.Ended {
+		if e.Partition >= 0 && e.Partition < m.Partitions {
+			ended[e.Partition] = true
+		}
+	}
+	for p := range m.Partitions {
+		if !ended[p] && !m.HasEnded(p) {
+			return p
+		}
+	}
+	return -1
+}
+
+// notEndedIn is notEnded by the state that a change is evaluated on.
+func notEndedIn(tx *Tx, topic string, m *mirrorRecord, ev Event) int32 {
+	view := &Mirror{Partitions: m.Partitions, Ended: make([]bool, m.Partitions)}
+	for p := range m.Partitions {
+		t, err := tx.Timeline(topic, p)
+		view.Ended[p] = err != nil || t == nil || t.Ended != nil
+	}
+	return notEnded(view, ev)
+}
+
+// partitionsEnded stores that partitions of a mirror that is being stopped have ended, which this instance owns.
+func (s *Service) partitionsEnded(ctx context.Context, ev Event) error {
+	if err := s.waitReady(ctx); err != nil {
+		return err
+	}
+	state := s.State()
+	m := state.Mirrors[ev.Topic]
+	if m == nil || m.State != MirrorPendingStopped || ev.Mirror != "" && ev.Mirror != m.ID {
+		return nil
+	}
+	timelines := state.Timelines[ev.Topic]
+	source, seen := s.sourceEnds(m, len(timelines))
+	return s.update(ctx, func(tx *Tx) error {
+		r, err := tx.Mirror(ev.Topic)
+		if err != nil || r == nil || r.ID != m.ID || r.State != MirrorPendingStopped {
+			return nil // there is nothing to end any more
+		}
+		for _, e := range ev.Ended {
+			if e.Partition < 0 || int(e.Partition) >= len(timelines) {
+				continue
+			}
+			if err := s.ownPartition(ev.Topic, e.Partition); err != nil {
+				return err
+			}
+			t, err := tx.Timeline(ev.Topic, e.Partition)
+			if err != nil || t == nil || t.Ended != nil {
+				continue // one that cannot be read counts as ended
+			}
+			t = t.clone()
+			t.Ended = &endedPartition{
+				timelineEnd{max(e.Physical, -1), max(e.Logical, -1), timelines[e.Partition].OneRun()}, source[e.Partition], seen[e.Partition],
+			}
+			if err := tx.PutTimeline(ev.Topic, e.Partition, t); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // finishStops finishes stops until there are none to finish.
@@ -156,8 +232,12 @@ func (s *Service) finish(ctx context.Context, batch map[string]Event) error {
 	err := s.update(ctx, func(tx *Tx) error {
 		for _, topic := range slices.Sorted(maps.Keys(batch)) {
 			m, err := tx.Mirror(topic)
-			if err != nil || m == nil || m.State != MirrorPendingStopped || !s.ownsTopic(topic) {
+			if err != nil || m == nil || m.State != MirrorPendingStopped || !s.ownsTopic(topic) || batch[topic].Mirror != "" && batch[topic].Mirror != m.ID {
 				continue // a broken record is shown as FAILED
+			}
+			if p := notEndedIn(tx, topic, m, batch[topic]); m.Created && !m.TopicGone && p >= 0 {
+				s.log.Error("a mirror that is being stopped is not drained", "topic", topic, "partition", p)
+				continue
 			}
 			s.endTimelines(tx, topic, m, ends[topic])
 			in := mirrorInput{Kind: mirrorDrained, Message: strings.Join(notes[topic], "; "), Link: linkStatusOf(tx, m.Link)}
@@ -184,6 +264,7 @@ func (s *Service) endTimelines(tx *Tx, topic string, m *mirrorRecord, ends mirro
 		t, err := tx.Timeline(topic, int32(p))
 		if err == nil && t != nil {
 			t = t.clone()
+			t.Ended = nil
 			if source := ends.source[p]; source >= 0 && t.SourceEnd == nil {
 				t.SourceEnd = &source
 				if seen := ends.seen[p]; seen >= 0 {
@@ -212,11 +293,21 @@ func (s *Service) endsOf(ctx context.Context, batch map[string]Event) map[string
 		}
 		e := mirrorEnds{logical: unknownOffsets(len(timelines)), physical: unknownOffsets(len(timelines)), straight: make([]bool, len(timelines))}
 		for p, t := range timelines {
-			e.straight[p] = t.OneRun() // the owner is in this process
+			e.straight[p] = s.ownsPartition(topic, int32(p)) && t.OneRun()
 		}
 		e.source, e.seen = s.sourceEnds(m, len(timelines))
-		copy(e.logical, ev.Ends)
-		copy(e.physical, ev.PhysicalEnds)
+		for p, r := range s.store.timelineRecords(topic, int32(len(timelines))) {
+			if r != nil && r.Ended != nil { // by another instance
+				e.logical[p], e.physical[p], e.straight[p] = r.Ended.Logical, r.Ended.Physical, r.Ended.Straight
+				e.source[p], e.seen[p] = r.Ended.SourceEnd, r.Ended.SourceSeen
+			}
+		}
+		for _, end := range ev.Ended {
+			if end.Partition >= 0 && int(end.Partition) < len(timelines) {
+				e.logical[end.Partition], e.physical[end.Partition] = end.Logical, end.Physical
+				e.straight[end.Partition] = timelines[end.Partition].OneRun()
+			}
+		}
 		ends[topic] = e
 		if slices.Contains(e.logical, -1) {
 			ask = append(ask, topic)

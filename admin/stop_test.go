@@ -3,6 +3,8 @@ package admin
 import (
 	"context"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -90,7 +92,7 @@ func TestStopSetsOffsetsBack(t *testing.T) {
 	w.commit("below", "orders", "", 7)
 	w.active("active", "orders", 130)
 
-	r := w.failover("orders", Event{Ends: []int64{100, 50}, PhysicalEnds: []int64{90, 50}})
+	r := w.failover("orders", Event{Ended: endedAt([2]int64{100, 90}, [2]int64{50, 50})})
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 	for _, c := range []struct {
 		group     string
@@ -199,7 +201,7 @@ func TestStopDespiteTheGroups(t *testing.T) {
 			w.plainMirror(topic, 1)
 			w.commit("g", topic, "", 10)
 			fault := w.destination.Fault(kfake.Fault{Keys: []kmsg.Key{c.key}, Err: c.err, Count: c.count})
-			r := w.failover(topic, Event{Ends: []int64{5}, PhysicalEnds: []int64{5}})
+			r := w.failover(topic, Event{Ended: endedAt([2]int64{5, 5})})
 			fault.Remove()
 			require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 			require.Equal(t, c.at, w.committed("g", topic, 0).At)
@@ -219,7 +221,7 @@ func TestDrainedIsReportedAgain(t *testing.T) {
 	require.Zero(t, w.link("l").ErrorCode)
 	w.plainMirror("orders", 1)
 	w.commit("g", "orders", "", 10)
-	ev := Event{Kind: EventMirrorDrained, Topic: "orders", Ends: []int64{5}, PhysicalEnds: []int64{5}}
+	ev := Event{Kind: EventMirrorDrained, Topic: "orders", Ended: endedAt([2]int64{5, 5})}
 	slow := w.destination.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListGroups}, Err: kerr.CoordinatorLoadInProgress, Count: 2})
 	stopped := make(chan linkapi.AlteredMirror, 1)
 	go func() { stopped <- w.failover("orders", ev) }()
@@ -250,7 +252,7 @@ func TestStopOfManyGroups(t *testing.T) {
 	forEach(groups, func(i int) { w.commit(fmt.Sprintf("g%d", i), fmt.Sprintf("t%d", i%topics), "", int64(i%7)) })
 	began := time.Now()
 	forEach(topics, func(i int) {
-		r := w.failover(fmt.Sprintf("t%d", i), Event{Ends: []int64{5}, PhysicalEnds: []int64{5}})
+		r := w.failover(fmt.Sprintf("t%d", i), Event{Ended: endedAt([2]int64{5, 5})})
 		if r.ErrorCode != 0 {
 			t.Error(text(r.ErrorMessage))
 		}
@@ -281,10 +283,83 @@ func TestFailoverOfAFailedMirror(t *testing.T) {
 			require.True(t, snap.ReadOnly)
 			require.NotNil(t, snap.Timeline(0), "its offsets are translated")
 			require.NotZero(t, w.alter(topic, linkapi.MirrorResume).ErrorCode)
-			r := w.failover(topic, Event{Ends: []int64{7}, PhysicalEnds: []int64{7}})
+			r := w.failover(topic, Event{Ended: endedAt([2]int64{7, 7})})
 			require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 			require.Equal(t, MirrorStopped, w.service.State().Mirrors[topic].State)
 			require.False(t, w.snapshot().Mirrors[topic].ReadOnly)
 		})
+	}
+}
+
+// partOwner owns some partitions of all mirrors, and is their coordinator or not.
+type partOwner struct {
+	coordinator atomic.Bool
+	partitions  []int32
+}
+
+func (o *partOwner) OwnsTopic(string) bool { return o.coordinator.Load() }
+func (o *partOwner) OwnsLink(string) bool  { return o.coordinator.Load() }
+func (o *partOwner) OwnsPartition(_ string, p int32) bool {
+	return slices.Contains(o.partitions, p)
+}
+
+// TestPartsOfAStop: a mirror whose partitions are copied by two instances is STOPPED by its coordinator once both have ended theirs, in
+// whatever order, and ends where each of them has said. Nobody stores the end of a partition that he does not own, or of another
+// mirror, or before the mirror is being stopped.
+func TestPartsOfAStop(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	w.sourceTopic("orders", 3, nil)
+	require.Zero(t, w.link("east").ErrorCode)
+	require.Zero(t, w.mirror("orders", "east").ErrorCode)
+	coordinator, other := w.service, w.start()
+	awaitState(t, other, "the mirror", func(s *State) bool { return s.Mirrors["orders"] != nil && s.Mirrors["orders"].Created })
+	mine, theirs := &partOwner{partitions: []int32{0, 2}}, &partOwner{partitions: []int32{1}}
+	mine.coordinator.Store(true)
+	coordinator.SetOwner(mine)
+	other.SetOwner(theirs)
+	ours := []PartitionEnd{{0, 100, 90}, {2, 7, 7}}
+	id := coordinator.State().Mirrors["orders"].ID
+	drained := func() error {
+		return coordinator.Report(ctx, Event{Kind: EventMirrorDrained, Topic: "orders", Mirror: id, Ended: ours})
+	}
+	part := Event{Kind: EventPartitionsEnded, Topic: "orders", Mirror: id, Partition: 1, Ended: []PartitionEnd{{1, 50, 40}}}
+
+	require.NoError(t, other.Report(ctx, part)) // it is not being stopped
+	require.False(t, other.State().Mirrors["orders"].HasEnded(1))
+	stop := w.alterAsync("orders", linkapi.MirrorFailover)
+	for _, s := range []*Service{coordinator, other} {
+		awaitState(t, s, "the stop to begin", func(s *State) bool { return s.Mirrors["orders"].State == MirrorPendingStopped })
+	}
+	require.ErrorContains(t, drained(), "partition 1 has not ended")
+	require.ErrorIs(t, other.Report(ctx, Event{Kind: EventMirrorDrained, Topic: "orders", Ended: ours}), ErrNotOwner)
+	for what, ev := range map[string]Event{
+		"of another owner":  {Kind: EventPartitionsEnded, Topic: "orders", Mirror: id, Ended: []PartitionEnd{{2, 1, 1}}},
+		"of another mirror": {Kind: EventPartitionsEnded, Topic: "orders", Mirror: "another", Ended: []PartitionEnd{{1, 1, 1}}},
+		"of no partition":   {Kind: EventPartitionsEnded, Topic: "orders", Mirror: id, Ended: []PartitionEnd{{3, 1, 1}, {-1, 1, 1}}},
+	} {
+		if err := other.Report(ctx, ev); what == "of another owner" {
+			require.ErrorIs(t, err, ErrNotOwner)
+		} else {
+			require.NoError(t, err, what)
+		}
+		require.Nil(t, other.State().Mirrors["orders"].Ended, what)
+	}
+	require.NoError(t, other.Report(ctx, part))
+	part.Ended[0].Logical = 51
+	require.NoError(t, other.Report(ctx, part)) // what was said first counts
+	awaitState(t, coordinator, "the part to have ended", func(s *State) bool { return s.Mirrors["orders"].HasEnded(1) })
+	require.Equal(t, MirrorPendingStopped, coordinator.State().Mirrors["orders"].State)
+	mine.coordinator.Store(false)
+	require.ErrorIs(t, drained(), ErrNotOwner)
+	mine.coordinator.Store(true)
+	require.NoError(t, drained())
+	require.Zero(t, (<-stop).ErrorCode)
+	awaitState(t, other, "the stop", func(s *State) bool { return s.Mirrors["orders"].State == MirrorStopped })
+	for p, r := range other.store.timelineRecords("orders", 3) {
+		want := [][2]int64{{100, 90}, {50, 40}, {7, 7}}[p]
+		require.NotNil(t, r.End)
+		require.Equal(t, want, [2]int64{r.End.Logical, r.End.Physical}, "partition %d", p)
+		require.Nil(t, r.Ended)
 	}
 }

@@ -42,7 +42,11 @@ func (s *Store) State() *State {
 	}
 	for topic, r := range s.records.mirrors {
 		if s.state.mirrors[topic] == nil {
-			s.state.mirrors[topic] = r.view(topic)
+			view := r.view(topic)
+			if view.State == MirrorPendingStopped {
+				view.Ended = s.endedPartitions(topic, r.Partitions)
+			}
+			s.state.mirrors[topic] = view
 			s.state.timelines[topic] = s.timelines(topic, r)
 		}
 		state.Mirrors[topic] = s.state.mirrors[topic]
@@ -61,6 +65,19 @@ func (s *Store) State() *State {
 		s.addBroken(state, key, s.records.broken[key])
 	}
 	return state
+}
+
+// endedPartitions is Mirror.Ended. A partition without a timeline that can be read is copied by nobody.
+func (s *Store) endedPartitions(topic string, partitions int32) (ended []bool) {
+	for p := range partitions {
+		if r := s.records.timelines[topic][p]; r == nil || r.Ended != nil {
+			if ended == nil {
+				ended = make([]bool, partitions)
+			}
+			ended[p] = true
+		}
+	}
+	return ended
 }
 
 // timelines are the timelines of a mirror, one per partition. A partition whose timeline is missing or broken gets one in

@@ -139,7 +139,25 @@ func (w *world) alter(topic string, op int8) linkapi.AlteredMirror {
 }
 
 func (w *world) report(ev Event) {
-	require.NoError(w.t, w.service.Report(context.Background(), ev))
+	require.NoError(w.t, w.service.Report(context.Background(), endedSomewhere(w.service, ev)))
+}
+
+// endedAt are partitions from 0 on that have ended at a logical and a physical offset each.
+func endedAt(ends ...[2]int64) (ended []PartitionEnd) {
+	for p, e := range ends {
+		ended = append(ended, PartitionEnd{Partition: int32(p), Logical: e[0], Physical: e[1]})
+	}
+	return ended
+}
+
+// endedSomewhere adds to EventMirrorDrained that the mirror's other partitions have ended, too; it is not known where.
+func endedSomewhere(s *Service, ev Event) Event {
+	if m := s.State().Mirrors[ev.Topic]; ev.Kind == EventMirrorDrained && m != nil {
+		for p := int32(len(ev.Ended)); p < m.Partitions; p++ {
+			ev.Ended = append(ev.Ended, PartitionEnd{Partition: p, Logical: -1, Physical: -1})
+		}
+	}
+	return ev
 }
 
 // awaitState waits until the service's picture fits.
@@ -188,9 +206,9 @@ func startFakeReplicator(t testing.TB, s *Service, change ...func(*fakeReplicato
 				case m.State == MirrorPendingStopped:
 					ev := Event{Kind: EventMirrorDrained, Topic: topic}
 					if r.empty {
-						ev.Ends, ev.PhysicalEnds = make([]int64, m.Partitions), make([]int64, m.Partitions)
+						ev.Ended = endedAt(make([][2]int64, m.Partitions)...)
 					}
-					_ = s.Report(ctx, ev)
+					_ = s.Report(ctx, endedSomewhere(s, ev))
 				case m.State == MirrorPending && m.Created:
 					_ = s.Report(ctx, Event{Kind: EventMirrorStarted, Topic: topic})
 				}

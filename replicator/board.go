@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,10 +38,11 @@ const (
 var boardLimits = jsonbound.Limits{Bytes: maxBoardBytes, Depth: 8, Values: 20 * boardChunk}
 
 // board is how instances tell each other how far their mirrors are, and how the tasks of their links do and what these have found, so
-// that each can answer for all: a record per mirror (and boardChunk partitions), per link, and per mirror whose configs differ from
-// the source's, in the partition of TasksTopic that is the slot of who tells it.
-// Nothing depends on it but what is shown to people, so records may get lost, and last as long as the topic keeps them. An
-// instance that is alone does not use it, and does not create the topic.
+// that each can answer for all: a record per mirror (and boardChunk partitions) of those partitions that the instance copies, per
+// link, and per mirror whose configs differ from the source's, in the partition of TasksTopic that is the slot of what is told.
+// Nothing depends on it but what is shown to people, which is also how a mirror's coordinator learns that other instances cannot
+// reach the source's topic. So records may get lost, and last as long as the topic keeps them. An instance that is alone does
+// not use it, and does not create the topic.
 //
 // What is read was written by anybody who may write to the topic: it is bounded, and counts only for mirrors and links that
 // there are.
@@ -55,8 +57,14 @@ type board struct {
 }
 
 type toldMirror struct {
-	at         time.Time // when it was read
 	partitions []admin.PartitionStatus
+	at         []time.Time           // by partition, when it was read
+	trouble    map[int32]toldTrouble // by the first partition of who tells
+}
+
+type toldTrouble struct {
+	at      time.Time
+	failure *failure // nil = none
 }
 
 type toldLink struct {
@@ -69,10 +77,13 @@ type toldDrift struct {
 	drift []admin.ConfigDrift
 }
 
-// boardMirror is the value of a record mirror/TOPIC/CHUNK: the partitions from First on. Times are milliseconds, 0 = never.
+// boardMirror is the value of a record mirror/TOPIC/FIRST: partitions of a mirror that one instance copies, and why it cannot go on
+// with them for now. Times are milliseconds, 0 = never.
 type boardMirror struct {
-	Version int `json:"version"`
-	First   int `json:"first"`
+	Version int     `json:"version"`
+	IDs     []int32 `json:"ids"`
+	Error   string  `json:"error,omitempty"`
+	Message string  `json:"message,omitempty"`
 	// Partitions are source end, mirror end, last fetch, last stable, source start, mirror start, shift began, and when the mirror
 	// last had everything, which earlier instances do not tell.
 	Partitions [][9]int64 `json:"partitions"`
@@ -233,16 +244,27 @@ func (b *board) tell(cl *kgo.Client, partitions int32, told map[string]toldRecor
 			}
 		})
 	}
-	st := b.r.cfg.Control.State()
+	st, terms := b.r.cfg.Control.State(), b.r.owner.termsNow()
 	for topic := range st.Mirrors {
-		slot := topicSlot(topic)
-		if b.r.owner.term(slot) == 0 {
-			continue
-		}
 		status := b.r.statusHere(topic)
-		for first := 0; first < len(status); first += boardChunk {
-			value, still := boardMirror{Version: 1, First: first}, boardMirror{}
-			for _, p := range status[first:min(first+boardChunk, len(status))] {
+		var here []int32
+		for p := range status {
+			if terms[partitionSlot(topic, int32(p))] != 0 {
+				here = append(here, int32(p))
+			}
+		}
+		var trouble *failure
+		if m := b.r.mirror(topic); m != nil {
+			trouble = m.unavailable()
+		}
+		for ids := range slices.Chunk(here, boardChunk) {
+			value, still := boardMirror{Version: 2, IDs: ids}, boardMirror{IDs: ids}
+			if trouble != nil {
+				value.Error, value.Message = string(trouble.code), trouble.message
+				still.Error, still.Message = value.Error, value.Message
+			}
+			for _, id := range ids {
+				p := status[id]
 				row := [9]int64{
 					p.SourceEnd, p.MirrorEnd, unixMilli(p.LastFetch), p.SourceLastStable, p.SourceStart, p.MirrorStart, p.ShiftBegan,
 					unixMilli(p.CaughtUp), p.Joined,
@@ -251,7 +273,7 @@ func (b *board) tell(cl *kgo.Client, partitions int32, told map[string]toldRecor
 				row[2], row[7], row[8] = 0, 0, 0
 				still.Partitions = append(still.Partitions, row)
 			}
-			send(slot, "mirror/"+topic+"/"+strconv.Itoa(first/boardChunk), still, value)
+			send(partitionSlot(topic, ids[0]), "mirror/"+topic+"/"+strconv.Itoa(int(ids[0])), still, value)
 		}
 	}
 	b.tellDrift(st, told, send)
@@ -343,23 +365,26 @@ func (b *board) hear(st *admin.State, key string, value []byte, now time.Time) {
 		name, _, _ = strings.Cut(name, "/")
 		var v boardMirror
 		m := st.Mirrors[name]
-		if m == nil || json.Unmarshal(value, &v) != nil || v.Version != 1 || v.First < 0 || v.First+len(v.Partitions) > int(m.Partitions) {
+		if m == nil || json.Unmarshal(value, &v) != nil || v.Version != 2 || len(v.IDs) == 0 || len(v.IDs) != len(v.Partitions) ||
+			slices.Min(v.IDs) < 0 || slices.Max(v.IDs) >= m.Partitions {
 			return
 		}
 		t := b.topics[name]
 		if t == nil || len(t.partitions) != int(m.Partitions) {
-			t = &toldMirror{partitions: make([]admin.PartitionStatus, m.Partitions)}
-			for i := range t.partitions {
-				t.partitions[i] = admin.PartitionStatus{SourceEnd: -1, MirrorEnd: -1, SourceLastStable: -1, SourceStart: -1, MirrorStart: -1, ShiftBegan: -1}
-			}
+			t = &toldMirror{partitions: unknownStatus(int(m.Partitions)), at: make([]time.Time, m.Partitions), trouble: map[int32]toldTrouble{}}
 			b.topics[name] = t
 		}
-		t.at = now
+		t.trouble[v.IDs[0]] = toldTrouble{at: now}
+		if v.Error != "" && len(v.Error) <= 64 {
+			t.trouble[v.IDs[0]] = toldTrouble{now, failf(admin.Error(v.Error), "%.1000s", v.Message)}
+		}
 		for i, row := range v.Partitions {
+			id := v.IDs[i]
+			t.at[id] = now
 			for n := range row {
 				row[n] = max(row[n], -1)
 			}
-			t.partitions[v.First+i] = admin.PartitionStatus{
+			t.partitions[id] = admin.PartitionStatus{
 				SourceEnd: row[0], MirrorEnd: row[1], LastFetch: fromMilli(row[2]), SourceLastStable: row[3], SourceStart: row[4], MirrorStart: row[5], ShiftBegan: row[6], CaughtUp: fromMilli(row[7]), Joined: row[8],
 			}
 		}
@@ -411,8 +436,39 @@ func (b *board) forget(st *admin.State) {
 func (b *board) status(topic string) []admin.PartitionStatus {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if t := b.topics[topic]; t != nil && time.Since(t.at) < boardKeeps {
-		return append([]admin.PartitionStatus(nil), t.partitions...)
+	t := b.topics[topic]
+	if t == nil {
+		return nil
+	}
+	s, known := unknownStatus(len(t.partitions)), false
+	for id, at := range t.at {
+		if time.Since(at) < boardKeeps {
+			s[id], known = t.partitions[id], true
+		}
+	}
+	if !known {
+		return nil
+	}
+	return s
+}
+
+// toldTrouble is why another instance cannot go on with partitions of a mirror for now, as it has told a moment ago; nil = it has
+// told nothing of the kind.
+func (r *Replicator) toldTrouble(topic string) *failure {
+	b := r.board.Load()
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.topics[topic]
+	if t == nil {
+		return nil
+	}
+	for first, told := range t.trouble {
+		if told.failure != nil && time.Since(told.at) < boardKeeps && !r.OwnsPartition(topic, first) {
+			return told.failure
+		}
 	}
 	return nil
 }

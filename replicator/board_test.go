@@ -129,7 +129,7 @@ func TestBoardTakesNoMore(t *testing.T) {
 	for row, caughtUp := range map[string]time.Time{
 		`[9,8,7,9,0,0,-1]`: {}, `[9,8,7,9,0,0,-1,6]`: time.UnixMilli(6), `[9,8,7,9,0,0,-1,6,0,5]`: time.UnixMilli(6),
 	} {
-		b.hear(st, "mirror/orders/0", []byte(`{"version":1,"first":0,"partitions":[`+row+`]}`), now)
+		b.hear(st, "mirror/orders/0", []byte(`{"version":2,"ids":[0],"partitions":[`+row+`]}`), now)
 		want := admin.PartitionStatus{SourceEnd: 9, MirrorEnd: 8, LastFetch: time.UnixMilli(7), SourceLastStable: 9, ShiftBegan: -1, CaughtUp: caughtUp}
 		if got := b.status("orders"); len(got) != 1 || got[0] != want {
 			t.Errorf("%s: %+v", row, got)

@@ -35,7 +35,7 @@ func (r *Replicator) keepCheckpoints(ctx context.Context) {
 				return
 			}
 			began := time.Now()
-			r.store(ctx, r.mirrorsNow(), (*worker).endsInHole)
+			r.store(ctx, workersOf(r.mirrorsNow()), (*worker).endsInHole)
 			delay = max(holeDelay, min(holeFactor*time.Since(began), checkpointInterval))
 		}
 	}
@@ -44,21 +44,26 @@ func (r *Replicator) keepCheckpoints(ctx context.Context) {
 // checkpoint stores how far the workers have come since the last time, in one write. A mirror whose every batch was deleted
 // by retention has no stamp left; this tells where to go on. What is read after a crash begins here, too.
 func (r *Replicator) checkpoint(ctx context.Context, mirrors []*mirror) {
-	r.store(ctx, mirrors, func(*worker) bool { return true })
+	r.store(ctx, workersOf(mirrors), func(*worker) bool { return true })
+}
+
+func workersOf(mirrors []*mirror) (workers []*worker) {
+	for _, m := range mirrors {
+		workers = append(workers, m.all()...)
+	}
+	return workers
 }
 
 // store stores checkpoints of the workers that which is true of; their locks are held when it is asked.
-func (r *Replicator) store(ctx context.Context, mirrors []*mirror, which func(*worker) bool) {
+func (r *Replicator) store(ctx context.Context, workers []*worker, which func(*worker) bool) {
 	var cs []admin.Checkpoint
 	var ws []*worker
-	for _, m := range mirrors {
-		for _, w := range m.all() {
-			w.mu.Lock()
-			if c, ok := w.nextCheckpoint(); ok && c != w.kept && which(w) {
-				cs, ws = append(cs, c), append(ws, w)
-			}
-			w.mu.Unlock()
+	for _, w := range workers {
+		w.mu.Lock()
+		if c, ok := w.nextCheckpoint(); ok && c != w.kept && which(w) {
+			cs, ws = append(cs, c), append(ws, w)
 		}
+		w.mu.Unlock()
 	}
 	if len(cs) == 0 {
 		return

@@ -131,6 +131,19 @@ func (c *fakeControl) Report(_ context.Context, ev admin.Event) error {
 		if ev.Kind == admin.EventMirrorCaughtUp && (m.State != admin.MirrorActive || m.Promotion != ev.Promotion) {
 			return
 		}
+		if ev.Kind == admin.EventPartitionsEnded {
+			if m.State != admin.MirrorPendingStopped {
+				return
+			}
+			ended := make([]bool, m.Partitions)
+			copy(ended, m.Ended)
+			for _, e := range ev.Ended {
+				ended[e.Partition] = true
+			}
+			m.Ended = ended
+			s.Mirrors[ev.Topic] = &m
+			return
+		}
 		m.Error, m.ErrorMessage = ev.Error, ev.Message
 		switch ev.Kind {
 		case admin.EventMirrorCaughtUp:

@@ -16,8 +16,8 @@ const TasksTopic = "_klink_tasks"
 const (
 	// groupProtocolType and the format of what is said make the group one that Kafka's tools can show.
 	groupProtocolType = "consumer"
-	// groupProtocol names what the members have to agree on: how slots are numbered (slotOf), assign's rules, and proofs.
-	groupProtocol = "klink-24-2"
+	// groupProtocol names what the members have to agree on: how slots are numbered (partitionSlot), assign's rules, and proofs.
+	groupProtocol = "klink-24-3"
 )
 
 // maxGroupBytes bounds what is decoded of another member's words.
@@ -31,9 +31,9 @@ const maxGroupBytes = 64 << 10
 // is of no use to another member, in another group, or, for assignments, in another generation.
 type groupKey []byte
 
-func (k groupKey) proof(what, group, member string, generation int32, slots slotSet, members int) []byte {
+func (k groupKey) proof(what, group, member string, generation int32, slots slotSet, members int, load loads) []byte {
 	mac := hmac.New(sha256.New, k)
-	fmt.Fprintf(mac, "%s\x00%s\x00%s\x00%d %d %d", what, group, member, generation, slots, members)
+	fmt.Fprintf(mac, "%s\x00%s\x00%s\x00%d %d %d %d", what, group, member, generation, slots, members, load)
 	return mac.Sum(nil)
 }
 
@@ -41,6 +41,7 @@ func (k groupKey) proof(what, group, member string, generation int32, slots slot
 type said struct {
 	Generation int32  `json:"generation"`
 	Members    int    `json:"members,omitempty"` // of the generation that are instances of klink; the leader's word
+	Load       loads  `json:"load,omitzero"`
 	Proof      []byte `json:"proof,omitempty"`
 }
 
@@ -48,9 +49,9 @@ type said struct {
 func (k groupKey) encodeClaim(group string, c claim) []byte {
 	m := kmsg.NewConsumerMemberMetadata()
 	m.Version, m.Topics = 1, []string{TasksTopic}
-	s := said{Generation: c.generation}
+	s := said{Generation: c.generation, Load: c.load}
 	if c.member != "" {
-		s.Proof = k.proof("claim", group, c.member, c.generation, c.owned, 0)
+		s.Proof = k.proof("claim", group, c.member, c.generation, c.owned, 0, c.load)
 	}
 	m.UserData, _ = json.Marshal(s)
 	if c.owned != 0 {
@@ -73,17 +74,17 @@ func (k groupKey) decodeClaim(group, member string, b []byte) (c claim, ok bool)
 			owned |= setOf(o.Partitions)
 		}
 	}
-	if !hmac.Equal(s.Proof, k.proof("claim", group, member, s.Generation, owned, 0)) {
+	if !hmac.Equal(s.Proof, k.proof("claim", group, member, s.Generation, owned, 0, s.Load)) {
 		return c, false
 	}
-	c.owned, c.generation = owned, s.Generation
+	c.owned, c.generation, c.load = owned, s.Generation, s.Load
 	return c, true
 }
 
 // encodeGift is what the leader of a generation has the coordinator tell a member.
 func (k groupKey) encodeGift(group, member string, generation int32, given slotSet, members int) []byte {
 	a := kmsg.NewConsumerMemberAssignment()
-	a.UserData, _ = json.Marshal(said{Generation: generation, Members: members, Proof: k.proof("gift", group, member, generation, given, members)})
+	a.UserData, _ = json.Marshal(said{Generation: generation, Members: members, Proof: k.proof("gift", group, member, generation, given, members, loads{})})
 	if given != 0 {
 		a.Topics = []kmsg.ConsumerMemberAssignmentTopic{{Topic: TasksTopic, Partitions: given.list()}}
 	}
@@ -117,7 +118,7 @@ func (k groupKey) gift(group, member string, b []byte) (given slotSet, s said, o
 			given |= setOf(t.Partitions)
 		}
 	}
-	if !hmac.Equal(s.Proof, k.proof("gift", group, member, s.Generation, given, s.Members)) {
+	if !hmac.Equal(s.Proof, k.proof("gift", group, member, s.Generation, given, s.Members, loads{})) {
 		return 0, said{}, false
 	}
 	return given, s, true

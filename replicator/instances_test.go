@@ -25,6 +25,8 @@ type view struct {
 	mu    sync.Mutex
 	lines map[string][]*timeline.Partition
 	fence atomic.Int64 // how often Fence was called
+
+	drained atomic.Value // func(admin.Event, admin.Mirror): sees EventMirrorDrained
 }
 
 func (v *view) State() *admin.State {
@@ -51,18 +53,27 @@ func (v *view) owns(topic string) error {
 }
 
 func (v *view) SetTimeline(ctx context.Context, topic string, partition int32, physical, logical, floor int64) error {
-	if err := v.owns(topic); err != nil {
-		return err
+	if !v.r.OwnsPartition(topic, partition) {
+		return admin.ErrNotOwner
 	}
 	v.State().Timelines[topic][partition].Move(physical, logical, floor)
 	return v.fakeControl.SetTimeline(ctx, topic, partition, physical, logical, floor)
 }
 
 func (v *view) Report(ctx context.Context, ev admin.Event) error {
-	if ev.Topic != "" {
+	switch {
+	case ev.Topic == "":
+	case ev.Kind == admin.EventPartitionsEnded, ev.Kind == admin.EventMirrorFailed && ev.Partition >= 0:
+		if !v.r.OwnsPartition(ev.Topic, ev.Partition) {
+			return admin.ErrNotOwner
+		}
+	default:
 		if err := v.owns(ev.Topic); err != nil {
 			return err
 		}
+	}
+	if see, ok := v.drained.Load().(func(admin.Event, admin.Mirror)); ok && ev.Kind == admin.EventMirrorDrained {
+		see(ev, v.mirror(ev.Topic))
 	}
 	return v.fakeControl.Report(ctx, ev)
 }

@@ -60,6 +60,12 @@ func bareReplicator(t *testing.T) *Replicator {
 	return r
 }
 
+// follow is the beginning of a round.
+func follow(r *Replicator, st *admin.State) {
+	r.look()
+	r.followSlots(st)
+}
+
 // TestOwnerStopsWithItsLease: work ends at the time by which the lease was not renewed, without anything having to be looked
 // at, and is not taken up again by an answer that comes late, but by slots that are gained anew.
 func TestOwnerStopsWithItsLease(t *testing.T) {
@@ -141,22 +147,22 @@ func TestWhatWasSeenOutlivesTheSlot(t *testing.T) {
 		r.board.Store(b)
 		am := &admin.Mirror{Topic: "orders", Partitions: 2}
 		st := &admin.State{Mirrors: map[string]*admin.Mirror{"orders": am}}
-		r.inherited = map[string]bool{}
+		r.inherited = map[partitionAt]bool{}
 		r.owner.gain(allSlots, time.Now())
-		r.followSlots(st)
+		follow(r, st)
 		began := time.Now()
 		r.remember("orders", keyOf(am), []admin.PartitionStatus{{SourceEnd: 10, LastFetch: began}, {SourceEnd: 20, LastFetch: began.Add(2 * time.Second)}})
 		regain := func() []admin.PartitionStatus {
 			r.owner.lose("test")
-			r.followSlots(st)
+			follow(r, st)
 			r.owner.gain(allSlots, time.Now())
-			r.followSlots(st)
+			follow(r, st)
 			return r.Status("orders")
 		}
 		if got := regain(); len(got) != 2 || got[0].SourceEnd != 10 || got[1].SourceEnd != 20 {
 			t.Fatalf("%+v", got)
 		}
-		b.hear(st, "mirror/orders/0", fmt.Appendf(nil, `{"version":1,"partitions":[[15,9,%d,15,0,0,-1,0],[19,9,%[1]d,19,0,0,-1,0]]}`, began.Add(time.Second).UnixMilli()), time.Now())
+		b.hear(st, "mirror/orders/0", fmt.Appendf(nil, `{"version":2,"ids":[0,1],"partitions":[[15,9,%d,15,0,0,-1,0],[19,9,%[1]d,19,0,0,-1,0]]}`, began.Add(time.Second).UnixMilli()), time.Now())
 		got := regain()
 		if len(got) != 2 || got[0].SourceEnd != 15 || got[1].SourceEnd != 20 {
 			t.Fatalf("%+v", got)
@@ -188,27 +194,27 @@ func TestFormerOwnersAreReckonedWith(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := bareReplicator(t)
 		defer r.owner.close()
-		st := &admin.State{Mirrors: map[string]*admin.Mirror{"orders": {Topic: "orders"}}}
-		r.inherited = map[string]bool{}
+		st := &admin.State{Mirrors: map[string]*admin.Mirror{"orders": {Topic: "orders", Partitions: 1}}}
+		at := partitionAt{topic: "orders"}
+		r.inherited = map[partitionAt]bool{}
 		r.owner.gain(allSlots, time.Now())
-		r.followSlots(st)
-		if !r.inherited["orders"] {
+		follow(r, st)
+		if !r.inherited[at] {
 			t.Fatal("not inherited")
 		}
-		r.inherited, r.ran["orders"], r.closed["orders"] = map[string]bool{}, true, true
-		r.ends["orders"] = ends{}
-		r.followSlots(st)
-		if !r.ran["orders"] {
+		r.inherited, r.ran[at], r.closed[at] = map[partitionAt]bool{}, true, closed{}
+		follow(r, st)
+		if !r.ran[at] {
 			t.Fatal("forgotten without a reason")
 		}
 		r.owner.lose("test")
-		r.followSlots(st)
-		if r.ran["orders"] || r.closed["orders"] || len(r.ends) > 0 || r.inherited["orders"] {
+		follow(r, st)
+		if r.ran[at] || len(r.closed) > 0 || r.inherited[at] {
 			t.Fatal("remembered after it was lost")
 		}
 		r.owner.gain(allSlots, time.Now())
-		r.followSlots(st)
-		if !r.inherited["orders"] {
+		follow(r, st)
+		if !r.inherited[at] {
 			t.Fatal("not inherited")
 		}
 	})

@@ -1,6 +1,7 @@
 package replicator
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,27 +20,40 @@ type mirrorKey struct {
 	sourceTopic string
 }
 
-// mirror is a mirror topic that is being run here. It ends when all its workers have ended; until then no other mirror of
-// the same topic may run.
+// partitionAt is a partition of a mirror.
+type partitionAt struct {
+	topic     string
+	partition int32
+}
+
+// closed is where a partition ended of a mirror that is being stopped.
+type closed struct {
+	mirrorKey
+	end admin.PartitionEnd
+}
+
+func (at partitionAt) slot() int { return partitionSlot(at.topic, at.partition) }
+
+// mirror is a mirror topic of which partitions are being run here. It ends when all its workers have ended; until then no other
+// mirror of the same topic may run.
 //
 // Invariant (single writer): at any time at most one worker of this process appends to a partition of the destination, and it
-// has at most one append on its way. A mirror has one worker for each partition (grow), Replicator.mirrors has one mirror for
+// has at most one append on its way. A mirror has at most one worker for each partition (begin), Replicator.mirrors has one mirror for
 // each topic, reconcileMirrors starts one only where there is none, and removes one only when it has ended: when each of its
-// workers has the result of its last append, or has read the log back. A worker's core gives no unit before it was told the
-// result of the one before (partition). Of several instances at most one runs the mirror: see owner.
+// workers has the result of its last append, or has read the log back; so has a worker that is dropped alone, as its slot is left. A
+// worker's core gives no unit before it was told the result of the one before (partition). Of several instances at most one runs a
+// partition: see owner.
 type mirror struct {
 	mirrorKey
-	r         *Replicator
-	counters  *LinkCounters
-	lingering bool        // a former process may have appended a moment ago
-	closing   bool        // runs only to settle, before it counts as drained
-	term      uint64      // of the slot; see owner
-	lost      atomic.Bool // another instance may own it: nothing may be announced any more
+	r        *Replicator
+	counters *LinkCounters
+	lost     atomic.Bool // other instances may own it: nothing may be announced any more
 	// before is what was last seen of it, by partition (lastStatus): that of the source is shown until it answers again.
 	before []admin.PartitionStatus
 
 	mu       sync.Mutex
-	workers  []*worker // by partition; append-only
+	workers  []*worker // of the partitions that are run here, in order; replaced, not changed
+	size     int       // partitions of the mirror, wherever they are run
 	stopping bool
 	live     int      // workers that have not ended
 	failure  *failure // the first one
@@ -69,33 +83,52 @@ type refusedBy struct {
 	appends bool     // it was an append: only an append that succeeds shows that it is over
 }
 
-// newMirror makes a mirror and starts it.
-func newMirror(r *Replicator, key mirrorKey, sourceID [16]byte, tls []*timeline.Partition, before []admin.PartitionStatus, lingering, closing bool) *mirror {
-	m := &mirror{mirrorKey: key, r: r, sourceID: sourceID, counters: r.metrics.link(key.link), before: before, lingering: lingering, closing: closing}
-	m.grow(tls)
-	return m
+// newMirror makes a mirror without workers.
+func newMirror(r *Replicator, key mirrorKey, sourceID [16]byte, size int, before []admin.PartitionStatus) *mirror {
+	return &mirror{mirrorKey: key, r: r, sourceID: sourceID, size: size, counters: r.metrics.link(key.link), before: before}
 }
 
-// grow adds workers for timelines beyond those that have one, and starts them.
-func (m *mirror) grow(tls []*timeline.Partition) {
+// grow notes how many partitions the mirror has.
+func (m *mirror) grow(size int) {
+	m.mu.Lock()
+	m.size = max(m.size, size)
+	m.mu.Unlock()
+}
+
+// partitions is how many partitions the mirror has, wherever they are run.
+func (m *mirror) partitions() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.size
+}
+
+// begin starts a worker for a partition that has none. With lingering a former process may have appended to it a moment ago.
+func (m *mirror) begin(id int32, tl *timeline.Partition, term uint64, lingering, closing bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.stopping {
 		return
 	}
-	for id := len(m.workers); id < len(tls); id++ {
-		w := newWorker(m, int32(id), tls[id])
-		m.workers = append(m.workers, w)
-		m.live++
-		w.start(m.lingering)
-	}
+	w := newWorker(m, id, tl)
+	w.term, w.closing, w.core.unsettled = term, closing, lingering || closing
+	at, _ := slices.BinarySearchFunc(m.workers, id, func(w *worker, id int32) int { return int(w.id - id) })
+	m.workers = slices.Insert(slices.Clone(m.workers), at, w)
+	m.live++
+	w.start(lingering)
 }
 
-// all is the workers by partition; the slice must not be changed.
+// drop forgets workers that have ended.
+func (m *mirror) drop(gone []*worker) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.workers = slices.DeleteFunc(slices.Clone(m.workers), func(w *worker) bool { return slices.Contains(gone, w) })
+}
+
+// all is the workers in the order of their partitions, which are not all of the mirror's; the slice must not be changed.
 func (m *mirror) all() []*worker {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.workers[:len(m.workers):len(m.workers)]
+	return m.workers
 }
 
 // stop ends all workers once what they have in flight is settled. With abandon the topic is gone, and nothing is read back.
@@ -214,28 +247,38 @@ func (m *mirror) unavailable() *failure {
 	return nil
 }
 
+// status is by partition; of those that are not run here nothing is known.
 func (m *mirror) status() []admin.PartitionStatus {
-	workers := m.all()
-	s := make([]admin.PartitionStatus, len(workers))
-	for i, w := range workers {
-		s[i] = w.status()
+	s := unknownStatus(m.partitions())
+	for _, w := range m.all() {
+		s[w.id] = w.status()
 	}
 	return s
 }
 
-// ends are where partitions end in both kinds of offsets, -1 = unknown.
-type ends struct{ logical, physical []int64 }
+// unknownStatus is that of partitions of which nothing is known.
+func unknownStatus(partitions int) []admin.PartitionStatus {
+	s := make([]admin.PartitionStatus, partitions)
+	for i := range s {
+		s[i] = admin.PartitionStatus{SourceEnd: -1, MirrorEnd: -1, SourceLastStable: -1, SourceStart: -1, MirrorStart: -1, ShiftBegan: -1}
+	}
+	return s
+}
 
-// ends are where the partitions of a mirror ended that has ended.
-func (m *mirror) ends() (e ends) {
-	for _, w := range m.all() {
-		logical, physical := int64(-1), int64(-1)
-		w.mu.Lock()
-		if c := &w.core; c.ended() && c.sureKnown && c.sure.physical == c.phys {
-			logical, physical = c.next, c.phys
-		}
-		w.mu.Unlock()
-		e.logical, e.physical = append(e.logical, logical), append(e.physical, physical)
+// ended says whether nothing is in flight and nothing will be appended.
+func (w *worker) ended() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.core.ended()
+}
+
+// end is where the partition of a worker has ended.
+func (w *worker) end() admin.PartitionEnd {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e := admin.PartitionEnd{Partition: w.id, Logical: -1, Physical: -1}
+	if c := &w.core; c.ended() && c.sureKnown && c.sure.physical == c.phys {
+		e.Logical, e.Physical = c.next, c.phys
 	}
 	return e
 }

@@ -30,9 +30,9 @@ func (m *mirror) compare(id [16]byte, partitions int) *failure {
 	case m.sourceID != zeroID && id != zeroID && m.sourceID != id:
 		return failf(admin.ErrSourceTopicIDChanged,
 			"topic %q at the source was deleted and created again (its id changed); delete and re-create the mirror", m.sourceTopic)
-	case partitions < len(m.workers):
+	case partitions < m.size:
 		return failf(admin.ErrSourcePartitionsDecrease,
-			"topic %q has %d partitions at the source and %d in the mirror; delete and re-create the mirror", m.sourceTopic, partitions, len(m.workers))
+			"topic %q has %d partitions at the source and %d in the mirror; delete and re-create the mirror", m.sourceTopic, partitions, m.size)
 	}
 	return nil
 }

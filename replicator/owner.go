@@ -3,6 +3,7 @@ package replicator
 import (
 	"cmp"
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -13,14 +14,14 @@ import (
 // accordingly; the control plane asks before it stores what only an owner may say.
 //
 // Invariants, over all instances of a destination:
-//  1. Single writer: a mirror's partitions are appended to by the owner of its slot, within its lease. Every append is sent
+//  1. Single writer: a partition of a mirror is appended to by the owner of its slot, within its lease. Every append is sent
 //     with the context of the lease (appends), which ends when the lease does. So at most one instance sends.
 //  2. A slot is worked on only after it was given in a generation of the group, and the state was fenced (Control.Fence) after
 //     that. What a former owner had under way for the state is committed before, and seen, or fails.
-//  3. A slot is let go of, in the group, only when none of its mirrors runs here: each of their appends has its result, or the
+//  3. A slot is let go of, in the group, only when none of its partitions runs here: each of their appends has its result, or the
 //     log was read back. A lease that ends leaves no time for that: what was sent may still come true, as it may of a process
 //     that was killed. The next owner takes that into account (lingering, in resume.go), and hides what comes later still.
-//  4. Who does not own a mirror announces nothing in its timelines (timeline.Partition.Disown), so that readers here look into
+//  4. Who does not own a partition announces nothing in its timeline (timeline.Partition.Disown), so that readers here look into
 //     the log for what the owner has appended.
 //
 // mu is a leaf: nothing is called with it held.
@@ -233,8 +234,38 @@ func (o *owner) owns(slot int) bool {
 	return (working | leaving).has(slot)
 }
 
-// OwnsTopic says whether this instance may say something about a mirror right now.
+// termsNow is term of all slots.
+func (o *owner) termsNow() (terms [slots]uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.all {
+		o.look()
+	}
+	for slot := range slots {
+		switch {
+		case o.all:
+			terms[slot] = 1
+		case o.working.has(slot):
+			terms[slot] = o.terms[slot]
+		}
+	}
+	return terms
+}
+
+// OwnsTopic says whether this instance is the coordinator of a mirror, and may say something about it as a whole right now.
 func (r *Replicator) OwnsTopic(topic string) bool { return r.owner.owns(topicSlot(topic)) }
+
+// OwnsPartition is OwnsTopic for a partition of a mirror.
+func (r *Replicator) OwnsPartition(topic string, partition int32) bool {
+	return r.owner.owns(partitionSlot(topic, partition))
+}
+
+// OwnsAll says whether this instance owns all partitions of a mirror.
+func (r *Replicator) OwnsAll(topic string) bool {
+	m := r.cfg.Control.State().Mirrors[topic]
+	working, leaving := r.owner.holding()
+	return m != nil && slotsOf(topic, int(m.Partitions))&^(working|leaving) == 0
+}
 
 // OwnsLink is OwnsTopic for a link.
 func (r *Replicator) OwnsLink(link string) bool { return r.owner.owns(linkSlot(link)) }
@@ -270,39 +301,40 @@ func (m *mirror) lose() {
 	}
 }
 
-// followSlots lets what is remembered of mirrors follow the slots, but for what was last seen of them, which is only shown; the state is at least as new as the owner's fences. Only
-// reconcile calls it.
+// followSlots lets what is remembered of partitions follow the slots, but for what was last seen of them, which is only shown; the
+// state is at least as new as the owner's fences (look). Only reconcile calls it.
 func (r *Replicator) followSlots(st *admin.State) {
-	for slot := range slots {
-		term := r.owner.term(slot)
+	var changed, gained slotSet
+	for slot, term := range r.seen {
 		if term == r.terms[slot] {
 			continue
 		}
 		r.terms[slot] = term
-		for _, of := range []map[string]bool{r.ran, r.closed, r.inherited} {
-			for topic := range of {
-				if topicSlot(topic) == slot {
-					delete(of, topic)
-				}
-			}
+		changed |= 1 << slot
+		if term != 0 {
+			gained |= 1 << slot
 		}
-		for topic := range r.ends {
-			if topicSlot(topic) == slot {
-				delete(r.ends, topic)
-			}
-		}
-		r.reportMu.Lock()
-		clear(r.reported)
-		r.reportMu.Unlock()
-		if term == 0 {
+	}
+	if changed == 0 {
+		return
+	}
+	for _, of := range []map[partitionAt]bool{r.ran, r.inherited} {
+		maps.DeleteFunc(of, func(at partitionAt, _ bool) bool { return changed.has(at.slot()) })
+	}
+	maps.DeleteFunc(r.closed, func(at partitionAt, _ closed) bool { return changed.has(at.slot()) })
+	r.reportMu.Lock()
+	clear(r.reported)
+	r.reportMu.Unlock()
+	for topic, am := range st.Mirrors {
+		if gained&slotsOf(topic, int(am.Partitions)) == 0 {
 			continue
 		}
-		for topic, am := range st.Mirrors {
-			if topicSlot(topic) == slot {
-				r.inherited[topic] = true // a former owner may have appended to it a moment ago
-				r.remember(topic, keyOf(am), r.told(topic))
+		for p := range am.Partitions {
+			if at := (partitionAt{topic, p}); gained.has(at.slot()) {
+				r.inherited[at] = true // a former owner may have appended to it a moment ago
 			}
 		}
+		r.remember(topic, keyOf(am), r.told(topic))
 	}
 }
 
@@ -314,11 +346,20 @@ func (r *Replicator) letGo(st *admin.State) {
 	}
 	var running slotSet
 	for _, m := range r.mirrorsNow() {
-		running |= 1 << topicSlot(m.topic)
+		for _, w := range m.all() {
+			if !w.ended() {
+				running |= 1 << w.slot
+			}
+		}
 	}
-	for topic := range st.Timelines {
-		if slot := topicSlot(topic); leaving.has(slot) && !running.has(slot) {
-			r.disown(topic)
+	for topic, tls := range st.Timelines {
+		if leaving&slotsOf(topic, len(tls)) == 0 {
+			continue
+		}
+		for p, tl := range tls {
+			if slot := partitionSlot(topic, int32(p)); leaving.has(slot) && !running.has(slot) {
+				tl.Disown()
+			}
 		}
 	}
 	r.owner.busy(running)
@@ -331,7 +372,7 @@ func (r *Replicator) needsSource(link string, st *admin.State) bool {
 		return true
 	}
 	for topic, m := range st.Mirrors {
-		if m.Link == link && (working | leaving).has(topicSlot(topic)) {
+		if m.Link == link && (working|leaving)&slotsOf(topic, int(m.Partitions)) != 0 {
 			return true
 		}
 	}

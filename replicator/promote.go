@@ -22,6 +22,9 @@ import (
 // promotion was seen in the state, found the same partitions with the same ends, no transaction open below them, and the mirror's
 // logical end exactly there in each partition, with nothing on its way to it.
 //
+// Of partitions that other instances run the checkpoints say so, which those instances store soon while the mirror is being promoted:
+// what is before a checkpoint stands in the log.
+//
 // So a promotion has all that was written before it was asked for, and all that was written until the source has been still for
 // a moment. What is written to the source after the second look is not mirrored, or may be: nothing fences its writers.
 
@@ -71,6 +74,7 @@ func (r *Replicator) watchPromotions(ctx context.Context) {
 func (p *promoter) round(ctx context.Context, st *admin.State) (again bool) {
 	bySource := map[*source][]*mirror{}
 	looks := map[string]look{}
+	var parts []*mirror // of which another instance is the coordinator
 	for topic, am := range st.Mirrors {
 		if am.Promotion == "" {
 			continue
@@ -78,6 +82,10 @@ func (p *promoter) round(ctx context.Context, st *admin.State) (again bool) {
 		again = true
 		m := p.r.mirror(topic)
 		if m == nil || keyOf(am) != m.mirrorKey || am.State != admin.MirrorActive {
+			continue
+		}
+		if !p.r.OwnsTopic(topic) {
+			parts = append(parts, m)
 			continue
 		}
 		s, complete := m.currentSource()
@@ -89,6 +97,10 @@ func (p *promoter) round(ctx context.Context, st *admin.State) (again bool) {
 		}
 		bySource[s] = append(bySource[s], m)
 		looks[topic] = look{promotion: am.Promotion, m: m}
+	}
+	if len(parts) > 0 { // the coordinator waits for these
+		p.r.confirm(parts)
+		p.r.checkpoint(ctx, parts)
 	}
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -142,7 +154,7 @@ func (p *promoter) report(ctx context.Context, events []admin.Event) {
 	_ = reports.Wait()
 }
 
-// lag is how far the mirror is behind what its source was last seen to have; -1 = not known. A source is asked for its ends only
+// lag is how far the partitions here are behind what the source was last seen to have; -1 = not known. A source is asked for its ends only
 // when this is 0.
 func (m *mirror) lag() (lag int64) {
 	for _, w := range m.all() {
@@ -171,19 +183,36 @@ func (w *worker) settledEnd() int64 {
 
 // endsAt says whether the mirror has just these partitions and ends.
 func (m *mirror) endsAt(ends []int64) bool {
-	workers := m.all()
-	if len(workers) != len(ends) || m.failed() != nil || !m.mayFetch() {
+	if m.partitions() != len(ends) || m.failed() != nil || !m.mayFetch() {
 		return false
 	}
-	for i, w := range workers {
+	here := make([]bool, len(ends))
+	for _, w := range m.all() {
 		w.mu.Lock()
 		end := w.settledEnd()
 		w.mu.Unlock()
-		if end != ends[i] {
+		if here[w.id] = true; end != ends[w.id] {
+			return false
+		}
+	}
+	for id, end := range ends {
+		if !here[id] && m.storedEnd(int32(id)) != end {
 			return false
 		}
 	}
 	return true
+}
+
+// storedEnd is the logical end of a partition that another instance runs, as that has stored it last; -1 = it is not known. The
+// mirror has everything before it: it may have come further since.
+func (m *mirror) storedEnd(id int32) int64 {
+	if c, ok := m.r.cfg.Control.LastCheckpoint(m.topic, id); ok {
+		return c.Logical
+	}
+	if tls := m.r.cfg.Control.State().Timelines[m.topic]; int(id) < len(tls) {
+		return tls[id].Floor() // no record has ever been there
+	}
+	return -1
 }
 
 // currentSource is the source that serves the mirror, nil = none does now, and whether every partition has a fetcher there.
@@ -297,7 +326,7 @@ func (s *source) leadersOf(ctx context.Context, mirrors []*mirror) (byLeader map
 			if id := m.id(); id != zeroID && t.TopicID != zeroID && id != t.TopicID {
 				continue
 			}
-			if len(t.Partitions) > len(m.all()) {
+			if len(t.Partitions) > m.partitions() {
 				s.refresh() // the mirror has to grow first
 			}
 			partitions[m] = len(t.Partitions)

@@ -130,7 +130,7 @@ func TestPromoteOfAnIdleMirror(t *testing.T) {
 	w.control.mu.Lock()
 	defer w.control.mu.Unlock()
 	last := w.control.events[len(w.control.events)-1]
-	if last.Kind != admin.EventMirrorDrained || len(last.Ends) != 2 || last.Ends[0] != 5 || last.Ends[1] != 7 {
+	if last.Kind != admin.EventMirrorDrained || len(last.Ended) != 2 || last.Ended[0].Logical != 5 || last.Ended[1].Logical != 7 {
 		t.Errorf("ended by %+v", last)
 	}
 }

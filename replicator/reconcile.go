@@ -1,11 +1,14 @@
 package replicator
 
 import (
+	"cmp"
 	"context"
 	"reflect"
+	"slices"
 	"time"
 
 	"klink/admin"
+	"klink/protocol/timeline"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -32,7 +35,7 @@ func (r *Replicator) reconcileUntil(ctx context.Context) {
 	t := time.NewTicker(reconcileInterval)
 	defer t.Stop()
 	for ctx.Err() == nil {
-		r.reconcile(ctx, r.cfg.Control.State())
+		r.reconcile(ctx, r.look())
 		select {
 		case <-ctx.Done():
 		case <-ticks:
@@ -44,22 +47,53 @@ func (r *Replicator) reconcileUntil(ctx context.Context) {
 
 func (r *Replicator) reconcile(ctx context.Context, st *admin.State) {
 	if r.inherited == nil {
-		r.inherited = map[string]bool{}
-		for topic := range st.Mirrors {
-			r.inherited[topic] = true
+		r.inherited = map[partitionAt]bool{}
+		for topic, tls := range st.Timelines {
+			for p := range tls {
+				r.inherited[partitionAt{topic, int32(p)}] = true
+			}
 		}
 	}
 	r.followSlots(st)
 	r.reconcileSources(st)
 	r.reconcileMirrors(st)
+	for _, s := range r.sources {
+		s.begin() // with its mirrors, so that the first answer is about them
+	}
 	r.letGo(st)
 	r.reportLinks(ctx, st)
 	r.reportMirrors(ctx, st)
 }
 
+// look takes the picture of a round. What is worked on was given before the state was read, so that the state has what was fenced
+// for it: who works on a slot knows all that its former owners have done.
+func (r *Replicator) look() *admin.State {
+	r.seen = r.owner.termsNow()
+	return r.cfg.Control.State()
+}
+
+// term is the term of a slot that is worked on in this round, 0 = it is not.
+func (r *Replicator) term(slot int) uint64 {
+	if r.seen[slot] == 0 || r.owner.term(slot) != r.seen[slot] {
+		return 0
+	}
+	return r.seen[slot]
+}
+
+// share is the partitions of a mirror that are worked on here in this round.
+func (r *Replicator) share(topic string, partitions int) (here []int32) {
+	first := topicSlot(topic)
+	for p := range partitions {
+		if r.seen[(first+p)%slots] != 0 {
+			here = append(here, int32(p))
+		}
+	}
+	return here
+}
+
 // wants says whether a mirror is to be run here.
 func (r *Replicator) wants(m *admin.Mirror, st *admin.State) bool {
-	return r.owner.term(topicSlot(m.Topic)) != 0 && wanted(m, st.Links[m.Link])
+	return len(r.share(m.Topic, max(int(m.Partitions), len(st.Timelines[m.Topic])))) > 0 && wanted(m, st.Links[m.Link])
 }
 
 // wanted says whether a mirror in this state is to be run.
@@ -107,18 +141,21 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 		switch {
 		case am == nil || keyOf(am) != m.mirrorKey:
 			m.stop(true)
-		case !r.wants(am, st) || m.failed() != nil || r.owner.term(topicSlot(m.topic)) != m.term:
+		case !r.wants(am, st) || m.failed() != nil || m.lost.Load():
 			m.stop(false)
 		default:
 			m.setPolicy(am.CleanupPolicy)
-			m.grow(st.Timelines[m.topic])
+			r.fit(m, am, st.Timelines[m.topic], false)
 		}
 		// A mirror that failed stays, so that its failure is reported until the state shows it. One that was stopped goes, even if
 		// it is wanted again by now: another one takes its place.
-		if m.ended() && (am == nil || keyOf(am) != m.mirrorKey || !r.wants(am, st) || m.failed() == nil) {
-			if am != nil && am.State == admin.MirrorPendingStopped && (m.closing || m.failed() == nil) && !m.lost.Load() && r.owner.term(topicSlot(m.topic)) == m.term {
-				r.closed[m.topic] = true
-				r.ends[m.topic] = m.ends()
+		if m.ended() && (am == nil || keyOf(am) != m.mirrorKey || !r.wants(am, st) || m.failed() == nil || m.lost.Load()) {
+			if am != nil && keyOf(am) == m.mirrorKey && am.State == admin.MirrorPendingStopped && !m.lost.Load() {
+				for _, w := range m.all() {
+					if (w.closing || m.failed() == nil) && r.term(w.slot) == w.term {
+						r.closed[partitionAt{m.topic, w.id}] = closed{m.mirrorKey, w.end()}
+					}
+				}
 			}
 			r.remove(m)
 		}
@@ -126,41 +163,29 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 	r.forgetLast(st)
 	partitions := 0
 	for topic, am := range st.Mirrors {
-		term := r.owner.term(topicSlot(topic))
-		if term == 0 {
-			continue
-		}
 		tls := st.Timelines[topic]
-		partitions += len(tls)
-		if am.State != admin.MirrorPendingStopped {
-			delete(r.closed, topic)
-			delete(r.ends, topic)
+		here := r.share(topic, len(tls))
+		partitions += len(here)
+		if len(here) == 0 || r.mirror(topic) != nil {
+			continue
 		}
 		s := r.sources[am.Link]
-		closing := am.State == admin.MirrorPendingStopped && !r.closed[topic]
-		if len(tls) == 0 || r.mirror(topic) != nil || !closing && (s == nil || !wanted(am, st.Links[am.Link])) {
+		closing := am.State == admin.MirrorPendingStopped && slices.ContainsFunc(here, func(p int32) bool { return !r.hasEnded(am, p) })
+		if !closing && (s == nil || !wanted(am, st.Links[am.Link])) {
 			continue
 		}
-		lingering := r.inherited[topic] || !r.ran[topic] && (closing || am.StateTime.Before(r.began))
 		key := keyOf(am)
 		r.mu.Lock()
 		before := r.last[topic]
-		r.mu.Unlock()
 		if before.mirrorKey != key {
 			before.partitions = nil
 		}
-		m := newMirror(r, key, am.SourceTopicID, tls, before.partitions, lingering, closing)
-		m.term = term
-		m.setPolicy(am.CleanupPolicy)
-		r.ran[topic] = true
-		delete(r.inherited, topic)
-		r.mu.Lock()
+		m := newMirror(r, key, am.SourceTopicID, len(tls), before.partitions)
 		r.mirrors[topic] = m
 		delete(r.last, topic)
 		r.mu.Unlock()
-		if r.owner.term(topicSlot(topic)) != term {
-			m.lose() // meanwhile
-		}
+		m.setPolicy(am.CleanupPolicy)
+		r.fit(m, am, tls, closing)
 		if closing {
 			m.stop(false)
 		} else {
@@ -168,6 +193,50 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 		}
 	}
 	r.partitions.Store(int64(partitions))
+}
+
+// hasEnded says whether nothing will be appended to a partition of a mirror that is being stopped: it was settled here, or its owner
+// has stored so.
+func (r *Replicator) hasEnded(am *admin.Mirror, partition int32) bool {
+	_, closed := r.closed[partitionAt{am.Topic, partition}]
+	return closed || am.HasEnded(partition)
+}
+
+// fit lets a mirror run the partitions whose slots are worked on, and no others. It must be among the mirrors already: a lease that
+// ends from then on is told to it.
+func (r *Replicator) fit(m *mirror, am *admin.Mirror, tls []*timeline.Partition, closing bool) {
+	m.grow(len(tls))
+	var gone []*worker
+	run := make([]bool, len(tls))
+	for _, w := range m.all() {
+		if r.term(w.slot) == w.term {
+			run[w.id] = true
+			continue
+		}
+		w.step((*partition).stop)
+		if run[w.id] = true; w.ended() {
+			gone, run[w.id] = append(gone, w), false
+		}
+	}
+	if len(gone) > 0 {
+		r.remember(m.topic, m.mirrorKey, m.status())
+		m.drop(gone)
+		r.spawn(func(ctx context.Context) { r.store(ctx, gone, func(*worker) bool { return true }) })
+	}
+	begun := false
+	for _, id := range r.share(m.topic, len(tls)) {
+		at := partitionAt{m.topic, id}
+		term := r.term(at.slot())
+		if term == 0 || run[id] || closing && r.hasEnded(am, id) {
+			continue
+		}
+		m.begin(id, tls[id], term, r.inherited[at] || !r.ran[at] && (closing || am.StateTime.Before(r.began)), closing)
+		r.ran[at], begun = true, true
+		delete(r.inherited, at)
+	}
+	if s := r.sources[m.link]; s != nil && (begun || len(gone) > 0) {
+		s.refresh()
+	}
 }
 
 func (r *Replicator) remove(m *mirror) {
@@ -182,7 +251,8 @@ func (r *Replicator) remove(m *mirror) {
 	r.dest.forget(m.topic)
 }
 
-// forgetLast drops the last status of mirrors that are gone, or stopped and so move on without klink.
+// forgetLast drops the last status of mirrors that are gone, or stopped and so move on without klink, and what else is remembered of
+// them.
 func (r *Replicator) forgetLast(st *admin.State) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -191,11 +261,14 @@ func (r *Replicator) forgetLast(st *admin.State) {
 			delete(r.last, topic)
 		}
 	}
-	for topic := range r.ran {
-		if st.Mirrors[topic] == nil {
-			delete(r.ran, topic)
-			delete(r.closed, topic)
-			delete(r.ends, topic)
+	for at := range r.ran {
+		if st.Mirrors[at.topic] == nil {
+			delete(r.ran, at)
+		}
+	}
+	for at, c := range r.closed {
+		if am := st.Mirrors[at.topic]; am == nil || am.State != admin.MirrorPendingStopped || keyOf(am) != c.mirrorKey {
+			delete(r.closed, at)
 		}
 	}
 }
@@ -215,7 +288,7 @@ func (r *Replicator) reportLinks(ctx context.Context, st *admin.State) {
 		link := st.Links[name]
 		h := s.healthNow()
 		switch {
-		case link == nil || !h.known || r.owner.term(linkSlot(name)) == 0:
+		case link == nil || !h.known || r.term(linkSlot(name)) == 0:
 		case h.up && (link.State != admin.LinkActive || h.clusterID != "" && link.SourceClusterID != h.clusterID):
 			r.reportIn(ctx, &reports, admin.Event{Kind: admin.EventLinkUp, Link: name, SourceClusterID: h.clusterID})
 		case !h.up && (link.State == admin.LinkActive || link.Error != h.code):
@@ -229,16 +302,15 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
 	reports.SetLimit(maxReports)
 	defer func() { _ = reports.Wait() }()
 	for topic, am := range st.Mirrors {
-		m, term := r.mirror(topic), r.owner.term(topicSlot(topic))
-		if term == 0 || m != nil && m.term != term {
-			continue // another instance tells
+		m, coordinator := r.mirror(topic), r.term(topicSlot(topic)) != 0
+		here := r.share(topic, len(st.Timelines[topic]))
+		if !coordinator && len(here) == 0 || m != nil && m.lost.Load() {
+			continue // other instances tell
 		}
-		ev := admin.Event{Link: am.Link, Topic: topic}
+		ev := admin.Event{Link: am.Link, Topic: topic, Mirror: am.ID, Partition: -1}
 		if am.State == admin.MirrorPendingStopped {
-			if m == nil && (r.closed[topic] || len(st.Timelines[topic]) == 0) {
-				ev.Kind = admin.EventMirrorDrained
-				ev.Ends, ev.PhysicalEnds = r.ends[topic].logical, r.ends[topic].physical
-				r.reportIn(ctx, &reports, ev)
+			if m == nil {
+				r.reportEnded(ctx, &reports, am, ev, len(st.Timelines[topic]), coordinator)
 			}
 			continue
 		}
@@ -248,12 +320,18 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
 		}
 		if f := m.failed(); f != nil {
 			ev.Kind, ev.Error, ev.Message = admin.EventMirrorFailed, f.code, f.message
+			if !coordinator {
+				ev.Partition = here[0]
+			}
 			r.reportIn(ctx, &reports, ev)
 			continue
 		}
-		unavailable, up := m.unavailable(), s.healthNow().up
+		if !coordinator {
+			continue
+		}
+		unavailable, up := cmp.Or(m.unavailable(), r.toldTrouble(topic)), s.healthNow().up
 		switch h := s.healthNow(); {
-		case h.known && !h.up && am.State != admin.MirrorSourceUnavailable && r.owner.term(linkSlot(am.Link)) == 0:
+		case h.known && !h.up && am.State != admin.MirrorSourceUnavailable && r.term(linkSlot(am.Link)) == 0:
 			// Who tells of the link may reach the source, and this instance not.
 			ev.Kind, ev.Error, ev.Message = admin.EventMirrorUnavailable, h.code, h.message
 			r.reportIn(ctx, &reports, ev)
@@ -271,6 +349,31 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
 	}
 }
 
+// reportEnded tells that partitions of a mirror that is being stopped have ended: the coordinator that all have, the other owners
+// that theirs have.
+func (r *Replicator) reportEnded(ctx context.Context, reports *errgroup.Group, am *admin.Mirror, ev admin.Event, partitions int, coordinator bool) {
+	all, told := true, true
+	for p := range int32(partitions) {
+		c, closed := r.closed[partitionAt{am.Topic, p}]
+		switch {
+		case closed:
+			ev.Ended = append(ev.Ended, c.end)
+			told = told && am.HasEnded(p)
+		case !am.HasEnded(p):
+			all = false
+		}
+	}
+	switch {
+	case coordinator && all:
+		ev.Kind = admin.EventMirrorDrained
+	case coordinator || told:
+		return
+	default:
+		ev.Kind, ev.Partition = admin.EventPartitionsEnded, ev.Ended[0].Partition
+	}
+	r.reportIn(ctx, reports, ev)
+}
+
 // reportIn reports beside others.
 func (r *Replicator) reportIn(ctx context.Context, reports *errgroup.Group, ev admin.Event) {
 	reports.Go(func() error {
@@ -286,7 +389,7 @@ func (r *Replicator) report(ctx context.Context, ev admin.Event) {
 		key = "topic " + ev.Topic
 	}
 	said := ev
-	said.Message, said.Ends, said.PhysicalEnds = "", nil, nil
+	said.Message, said.Ended = "", nil
 	r.reportMu.Lock()
 	last, ok := r.reported[key]
 	r.reportMu.Unlock()

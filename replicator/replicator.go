@@ -69,13 +69,14 @@ type Replicator struct {
 
 	// Only reconcile uses these.
 	sources map[string]*source
-	// inherited are the mirrors that were there at the start: a former process may have appended to them a moment ago.
-	inherited map[string]bool
+	// inherited are the partitions that were there at the start, or when their slot was given: a former process may have appended to
+	// them a moment ago.
+	inherited map[partitionAt]bool
 	began     time.Time
-	ran       map[string]bool // mirrors that ran in this process
-	closed    map[string]bool // mirrors that are PENDING_STOPPED and settled
-	ends      map[string]ends // of those in closed
-	terms     [slots]uint64   // of the slots, as of the last round
+	ran       map[partitionAt]bool   // partitions that ran in this process
+	closed    map[partitionAt]closed // of mirrors that are PENDING_STOPPED, settled here
+	seen      [slots]uint64          // terms of the slots, as of the beginning of this round
+	terms     [slots]uint64          // as of the last round
 
 	reportMu sync.Mutex
 	reported map[string]report
@@ -115,9 +116,8 @@ func New(cfg Config) (*Replicator, error) {
 		mirrors:  map[string]*mirror{},
 		sources:  map[string]*source{},
 		reported: map[string]report{},
-		ran:      map[string]bool{},
-		closed:   map[string]bool{},
-		ends:     map[string]ends{},
+		ran:      map[partitionAt]bool{},
+		closed:   map[partitionAt]closed{},
 		last:     map[string]lastStatus{},
 
 		storedReads: make(chan struct{}, rewrittenReads),
@@ -230,13 +230,27 @@ func (r *Replicator) mirror(topic string) *mirror {
 	return r.mirrors[topic]
 }
 
-// Status implements admin.Reporter. Of a mirror that is paused or has failed it is the last that was known; of one that another
-// instance owns, what that has told.
+// Status implements admin.Reporter. Of a mirror that is paused or has failed it is the last that was known; of partitions that
+// other instances own, what those have told.
 func (r *Replicator) Status(topic string) []admin.PartitionStatus {
-	if r.board.Load() != nil && !r.OwnsTopic(topic) {
-		return r.told(topic)
+	here := r.statusHere(topic)
+	if r.board.Load() == nil {
+		return here
 	}
-	return r.statusHere(topic)
+	told, known := r.told(topic), 0 // so many partitions
+	s := unknownStatus(max(len(here), len(told)))
+	for p := range s {
+		switch own := r.OwnsPartition(topic, int32(p)); {
+		case own && p < len(here):
+			s[p], known = here[p], p+1
+		case !own && p < len(told):
+			s[p], known = told[p], p+1
+		}
+	}
+	if known == 0 {
+		return nil
+	}
+	return s[:known]
 }
 
 func (r *Replicator) statusHere(topic string) []admin.PartitionStatus {

@@ -32,7 +32,7 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 	quietEnd := int64(-1)
 	for {
 		w.mu.Lock()
-		resuming, stopping := w.core.state == stateResuming, w.core.stopping || w.m.closing
+		resuming, stopping := w.core.state == stateResuming, w.core.stopping || w.closing
 		w.mu.Unlock()
 		if !resuming {
 			return

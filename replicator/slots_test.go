@@ -73,7 +73,7 @@ func TestGroupWords(t *testing.T) {
 		key, other := groupKey("key"), groupKey("other")
 		owned := slotSet(rapid.Uint32().Draw(t, "owned")) & allSlots
 		generation := rapid.Int32().Draw(t, "generation")
-		said := claim{"m", owned, generation}
+		said := claim{"m", owned, generation, loads{3: rapid.Uint16().Draw(t, "load")}}
 		words := key.encodeClaim("g", said)
 		if got, ok := key.decodeClaim("g", "m", words); got != said || !ok {
 			t.Fatalf("%+v %v", got, ok)
@@ -116,11 +116,11 @@ func TestGroupWords(t *testing.T) {
 
 func FuzzGroupWords(f *testing.F) {
 	key := groupKey("key")
-	f.Add(key.encodeClaim("g", claim{"m", 5, 3}))
+	f.Add(key.encodeClaim("g", claim{"m", 5, 3, loads{2: 7}}))
 	f.Add(key.encodeGift("g", "m", 3, allSlots, 2))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if c, ok := key.decodeClaim("g", "m", b); c.owned&^allSlots != 0 || !ok && c != (claim{"m", 0, -1}) {
+		if c, ok := key.decodeClaim("g", "m", b); c.owned&^allSlots != 0 || !ok && c != (claim{member: "m", generation: -1}) {
 			t.Fatalf("%+v", c)
 		}
 		if given, _, ok := key.decodeGift("g", "m", 3, b); given&^allSlots != 0 || !ok && given != 0 {
@@ -134,7 +134,7 @@ func FuzzGroupWords(f *testing.F) {
 func TestPlansHoldWhatMayBeWorkedOn(t *testing.T) {
 	p := &plan{
 		generation: 5,
-		claims:     []claim{{"a", 0xff, 4}, {"spoken for", 0, -1}, {"old", 0xf00, 3}, {"stranger", 0, -1}, {"c", 0, 4}},
+		claims:     []claim{{member: "a", owned: 0xff, generation: 4}, {member: "spoken for", generation: -1}, {member: "old", owned: 0xf00, generation: 3}, {member: "stranger", generation: -1}, {member: "c", generation: 4}},
 		known:      []string{"a", "old", "c"},
 		held:       map[string]slotSet{"spoken for": 0xff0000, "old": 0x1f00},
 	}
@@ -167,5 +167,118 @@ func TestSlotsAreSpread(t *testing.T) {
 	}
 	if got := [...]int{topicSlot("orders"), topicSlot("payments"), linkSlot("orders")}; got != [...]int{21, 19, 18} {
 		t.Errorf("the slots of names have become %v", got)
+	}
+}
+
+// settle lets members do as they are told until nothing moves.
+func settle(t *testing.T, claims []claim) (moves int) {
+	t.Helper()
+	for round := range 10 {
+		given, moved := assign(claims), 0
+		for i, c := range claims {
+			moved += (given[c.member] &^ c.owned).len()
+			claims[i].owned, claims[i].generation = given[c.member], int32(round)
+		}
+		if moves += moved; moved == 0 && round > 0 {
+			return moves
+		}
+	}
+	t.Fatal("it does not come to an end")
+	return 0
+}
+
+// TestATopicIsSpread: however instances come and go, a topic of 12 partitions is copied by all of them, in parts of which the
+// largest has two partitions more than an even one at most.
+func TestATopicIsSpread(t *testing.T) {
+	for _, order := range [][]int{{1, 2, 3, 4, 3, 2}, {3, 2, 3, 4, 5, 6}, {2, 3, 2, 1, 3}, {6, 4, 3}} {
+		var claims []claim
+		for step, n := range order {
+			for len(claims) < n {
+				claims = append(claims, claim{member: fmt.Sprint("m", step, len(claims)), generation: -1})
+			}
+			claims = claims[len(claims)-n:] // the oldest goes
+			settle(t, claims)
+			for first := range slots {
+				for _, c := range claims {
+					has := 0
+					for p := range 12 {
+						if c.owned.has((first + p) % slots) {
+							has++
+						}
+					}
+					if has < 12/n-1 || has > (12+n-1)/n+2 {
+						t.Errorf("%v, step %d: of 12 partitions from slot %d on one of %d instances has %d: %024b", order, step, first, n, has, c.owned)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestLoadIsShared: an instance that copies much has few slots beside; small differences move nothing, and what need not move does
+// not.
+func TestLoadIsShared(t *testing.T) {
+	claims := []claim{{member: "a", generation: -1}, {member: "b", generation: -1}, {member: "c", generation: -1}}
+	settle(t, claims)
+	busy := claims[0].owned.list()
+	var load loads
+	for _, slot := range busy[:4] {
+		load[slot] = 50
+	}
+	claims[0].load = load
+	moves := settle(t, claims)
+	var most, all int
+	for _, c := range claims {
+		sum := 0
+		for _, slot := range c.owned.list() {
+			sum += 1 + int(load[slot])
+		}
+		most, all = max(most, sum), all+sum
+	}
+	// Of four slots of equal weight one of three members has two.
+	if most > 2*51+slots || all != 4*50+slots {
+		t.Errorf("the heaviest share is %d of %d", most, all)
+	}
+	if moves > 16 {
+		t.Errorf("%d slots have moved", moves)
+	}
+	before := fmt.Sprint(claims[0].owned, claims[1].owned, claims[2].owned)
+	for _, slot := range busy[:4] {
+		load[slot] += uint16(slot % 4)
+	}
+	claims[0].load = load
+	if moves := settle(t, claims); moves != 0 || fmt.Sprint(claims[0].owned, claims[1].owned, claims[2].owned) != before {
+		t.Errorf("%d slots have moved because of little", moves)
+	}
+}
+
+// TestMeter: a load is told again when it has become another one for a while, and not before.
+func TestMeter(t *testing.T) {
+	var m meter
+	idle, busy := [slots]int64{}, [slots]int64{3: 100 * loadUnit * 10, 5: loadUnit * 9}
+	for range 10 {
+		if m.add(idle, loadInterval) {
+			t.Fatal("nothing has changed")
+		}
+	}
+	n := 0
+	for !m.add(busy, loadInterval) {
+		if n++; n > 10 {
+			t.Fatal("it is not told")
+		}
+	}
+	if n < loadRounds-1 {
+		t.Errorf("told after %d measurements", n+1)
+	}
+	for range 20 {
+		m.add(busy, loadInterval)
+	}
+	if l := m.say(); l[3] < 98 || l[3] > 100 || l[5] != 0 || l.sum() != int(l[3]) {
+		t.Errorf("%v", l)
+	}
+	for range 10 {
+		if m.add(busy, loadInterval) {
+			t.Fatal("nothing has changed since it was told")
+		}
 	}
 }

@@ -44,10 +44,10 @@ type source struct {
 	lastDial    dialError
 	counters    *LinkCounters
 	log         *slog.Logger
-	blind       atomic.Bool   // it was logged that the source does not know a leader epoch
-	stopped     chan struct{} // closed when everything of this source has ended
-	cancel      context.CancelFunc
-	kick        chan struct{} // asks for metadata soon
+	blind       atomic.Bool        // it was logged that the source does not know a leader epoch
+	stopped     chan struct{}      // closed when everything of this source has ended
+	cancel      context.CancelFunc // nil = it has not begun
+	kick        chan struct{}      // asks for metadata soon
 
 	mu       sync.Mutex
 	mirrors  map[*mirror]bool
@@ -73,7 +73,7 @@ type health struct {
 	failures  int // in a row
 }
 
-// newSource makes a source and runs it; an error is about the configs.
+// newSource makes a source, to be begun; an error is about the configs.
 func newSource(r *Replicator, link *admin.Link) (*source, error) {
 	opts, err := kafkaclient.Properties(link.Configs).OptionsFrom(r.cfg.LinkFiles)
 	if err != nil {
@@ -104,14 +104,21 @@ func newSource(r *Replicator, link *admin.Link) (*source, error) {
 		return nil, fmt.Errorf("link %q: %w", link.Name, err)
 	}
 	s.dialer = wire.DialerOf(s.client)
-	ctx, cancel := context.WithCancel(r.life)
-	s.cancel = cancel
-	r.spawn(func(context.Context) { s.run(ctx) })
 	return s, nil
+}
+
+// begin runs the source, if it does not run yet.
+func (s *source) begin() {
+	if s.cancel == nil {
+		var ctx context.Context
+		ctx, s.cancel = context.WithCancel(s.r.life)
+		s.r.spawn(func(context.Context) { s.run(ctx) })
+	}
 }
 
 // close ends the source and waits until nothing of it runs.
 func (s *source) close() {
+	s.begin()
 	s.cancel()
 	<-s.stopped
 }

@@ -134,7 +134,7 @@ func (s *source) observe(ctx context.Context, m *mirror, t *kmsg.MetadataRespons
 	s.mu.Lock()
 	s.topics[m.sourceTopic] = st
 	s.mu.Unlock()
-	if len(t.Partitions) > max(len(m.all()), len(s.r.cfg.Control.State().Timelines[m.topic])) {
+	if len(t.Partitions) > max(m.partitions(), len(s.r.cfg.Control.State().Timelines[m.topic])) && s.r.OwnsTopic(m.topic) {
 		s.growMirror(m, len(t.Partitions))
 	}
 	return again
@@ -166,7 +166,7 @@ func (s *source) starts(ctx context.Context, m *mirror, to int) ([]admin.Start, 
 	leaders := s.topics[m.sourceTopic].leaders
 	s.mu.Unlock()
 	var starts []admin.Start
-	for id := len(m.all()); id < to; id++ {
+	for id := m.partitions(); id < to; id++ {
 		if id >= len(leaders) || leaders[id] < 0 {
 			return nil, fmt.Errorf("partition %d of %q has no leader at the source", id, m.sourceTopic)
 		}

@@ -55,11 +55,23 @@ var _ admin.OwnerReporter = (*Replicator)(nil)
 
 // Unowned implements admin.OwnerReporter.
 func (r *Replicator) Unowned(topic string) string {
-	if r.sightings == nil || r.OwnsTopic(topic) {
+	if r.sightings == nil {
 		return ""
 	}
-	at, said := r.sightings.last(topicSlot(topic))
-	age := time.Since(at)
+	var partitions int32
+	if m := r.cfg.Control.State().Mirrors[topic]; m != nil {
+		partitions = m.Partitions
+	}
+	age, said := time.Duration(0), ""
+	for _, slot := range slotsOf(topic, int(partitions)).list() {
+		if r.owner.owns(int(slot)) {
+			continue
+		}
+		at, last := r.sightings.last(int(slot))
+		if since := time.Since(at); since > age {
+			age, said = since, last
+		}
+	}
 	if age < unownedAfter*r.owner.lease.session {
 		return ""
 	}

@@ -19,6 +19,9 @@ import (
 type worker struct {
 	m       *mirror
 	id      int32 // partition
+	slot    int
+	term    uint64 // of the slot; see owner
+	closing bool   // runs only to settle, before the partition counts as drained
 	tl      *timeline.Partition
 	fetcher atomic.Pointer[fetcher] // of the source's leader, nil = unknown
 	leader  atomic.Int32            // the source's leader epoch, -1 = unknown; set before fetcher
@@ -41,6 +44,7 @@ type worker struct {
 	noAlign   string // why this process gave up aligning the partition; "" = it has not
 	shifted   *shifted
 	endBurn   context.CancelFunc // not nil while offsets are burned
+	copied    int64              // bytes appended since they were counted last
 	lateBurn  bool               // an append of a burn that was broken off may still be on its way
 	kept      admin.Checkpoint   // the last one that was stored; see end.go
 	short     shortage
@@ -57,7 +61,7 @@ type worker struct {
 
 func newWorker(m *mirror, id int32, tl *timeline.Partition) *worker {
 	w := &worker{
-		m: m, id: id, tl: tl,
+		m: m, id: id, tl: tl, slot: partitionSlot(m.topic, id),
 		fetchWait: backoff{low: 100 * time.Millisecond, high: 5 * time.Second},
 		short:     shortage{wait: backoff{low: 100 * time.Millisecond, high: 2 * time.Second}},
 		refusal:   configRefusal{wait: backoff{low: 100 * time.Millisecond, high: 5 * time.Second}},
@@ -66,7 +70,6 @@ func newWorker(m *mirror, id int32, tl *timeline.Partition) *worker {
 		joining:   joining{most: batch.MaxJoined},
 	}
 	w.core = newPartition(fmt.Sprintf("%s-%d", m.topic, id), func(i item) { i.frame.release() })
-	w.core.unsettled = m.lingering || m.closing
 	return w
 }
 
@@ -253,6 +256,7 @@ func (w *worker) count(j *appendJob) {
 	c.AppendedBatches.Add(1)
 	c.AppendedRecords.Add(int64(j.i.records))
 	c.AppendedBytes.Add(int64(len(j.i.bytes)))
+	w.copied += int64(len(j.i.bytes))
 	w.countJoined(j)
 	w.accepted.add(j.i.bytes)
 }

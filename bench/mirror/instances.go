@@ -11,9 +11,10 @@ import (
 )
 
 const (
-	// instanceTopics are mirrored by several instances: a topic belongs to one of 24 slots, and these are shared.
-	instanceTopics     = 48
-	instancePartitions = 2
+	// One topic is mirrored by several instances: each of its partitions is in one of 24 slots, and these are shared.
+	instanceTopics     = 1
+	instancePartitions = 12
+	instanceMegabytes  = 1536
 	mostInstances      = 3
 	// instanceLead is how much of the whole is copied before it counts: until all mirrors are made and run.
 	instanceLead = 0.25
@@ -29,7 +30,7 @@ func Instances(ctx context.Context, o *Options) (*bench.Serie, error) {
 	}
 	for i := range instanceTopics {
 		b.workloads = append(b.workloads, workload{
-			name: fmt.Sprintf("instances-%02d", i), partitions: instancePartitions, recordSize: 1000, perBatch: 127, megabytes: 32,
+			name: fmt.Sprintf("instances-%02d", i), partitions: instancePartitions, recordSize: 1000, perBatch: 127, megabytes: instanceMegabytes,
 		})
 	}
 	end, err := b.open("instances")
@@ -49,7 +50,7 @@ func Instances(ctx context.Context, o *Options) (*bench.Serie, error) {
 }
 
 func (b *run) countInstances(ctx context.Context) error {
-	b.p.line("filling %d topics of %d partitions", instanceTopics, instancePartitions)
+	b.p.line("filling a topic of %d partitions", instancePartitions)
 	for i := range b.workloads {
 		w := &b.workloads[i]
 		var err error
@@ -104,7 +105,7 @@ func (t team) end() {
 	}
 }
 
-// catchUpBy lets n instances mirror all topics, and verifies what came of it.
+// catchUpBy lets n instances mirror the topic, and verifies what came of it.
 func (b *run) catchUpBy(ctx context.Context, name string, n int) (v map[bench.Metric]float64, err error) {
 	var t team
 	defer func() {

@@ -103,7 +103,7 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 	if s.facts, err = admin.NewFacts(admin.FactsConfig{
 		Destination: destination, Logger: log, TopicsSeen: func(topics map[[16]byte]string) { s.service.TopicsSeen(topics) },
 		CatchUp: func(ctx context.Context, topic string) error {
-			if s.replicator.OwnsTopic(topic) {
+			if s.replicator.OwnsAll(topic) {
 				return nil
 			}
 			return s.service.CatchUp(ctx)

@@ -19,7 +19,7 @@ sessions when nothing is written. What is mirrored is read and compared with the
 
 func (a *app) benchInstancesCommand() *cobra.Command {
 	return a.benchOfKlink("instances", mirror.Instances, "Measure what several instances of klink cost that share the work",
-		`Measures how one, two and three instances of klink catch up with the same 48 topics, on this machine. What is mirrored is read and compared
+		`Measures how one, two and three instances of klink catch up with one topic of 12 partitions, on this machine. What is mirrored is read and compared
 with the source.`,
 		"less data, and one round", 3)
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -85,14 +86,14 @@ func (is instances) awaitSpread(t testing.TB) {
 	})
 }
 
-// owner is the instance that copies a mirror.
+// owner is the coordinator of a mirror: the instance that copies its partition 0.
 func (is instances) owner(t testing.TB, topic string) *Klink {
 	t.Helper()
 	var owner *Klink
 	kafkatest.WaitFor(t, time.Minute, "an owner of "+topic, func() (bool, string) {
 		owner = nil
 		for _, k := range is {
-			if _, ok := k.sumOf(t, "klink_mirror_lag_offsets", `topic="`+topic+`"`); ok {
+			if _, ok := k.sumOf(t, "klink_mirror_lag_offsets", `partition="0",topic="`+topic+`"`); ok {
 				if owner != nil {
 					return false, "two"
 				}
@@ -605,5 +606,117 @@ func TestOneInstanceBeginsAtOnce(t *testing.T) {
 	begin(k, "start after kill -9")
 	if resp, err := http.Get("http://" + k.HTTP() + "/readyz"); err != nil || resp.Body.Close() != nil || resp.StatusCode != http.StatusOK {
 		t.Errorf("%v %v", resp, err)
+	}
+}
+
+// TestInstancesDieInTheMiddleOfAStop: three instances copy one topic of 12 partitions together, and one after the other is killed
+// while the mirror is being stopped. Nobody takes a write to it before it is STOPPED, and then it ends where it ended in every
+// partition: nothing that the source has comes after that.
+func TestInstancesDieInTheMiddleOfAStop(t *testing.T) {
+	t.Parallel()
+	source, destination := kafkatest.Start(t), kafkatest.Start(t)
+	ctx := context.Background()
+	const partitions = 12
+	all := startInstances(t, destination, 3)
+	createLink(t, all[0], "east", source)
+	all.awaitSpread(t)
+	for round, topic := range []string{"orders", "payments", "clicks"} {
+		if _, err := kadm.NewClient(source.Client(t)).CreateTopic(ctx, partitions, 1, nil, topic); err != nil {
+			t.Fatal(err)
+		}
+		all[0].MustCLI(t, "topic", "create", topic, "--link", "east")
+		awaitMirrorState(t, all[0], topic, "ACTIVE", "")
+		f := startFeed(t, source, topic)
+		f.awaitAcked(t, 2000)
+		kafkatest.WaitFor(t, time.Minute, "all instances to copy "+topic, func() (bool, string) {
+			shares, even := "", true
+			for _, k := range all {
+				n := strings.Count(k.Metrics(t), "klink_mirror_lag_offsets{link=\"east\",partition=") // of all topics that run
+				even = even && n >= 2
+				shares += fmt.Sprint(n, " ")
+			}
+			d, err := describeMirror(t, all[round], topic) // wherever they are copied
+			mirrored := int64(0)
+			for _, p := range d.Partitions {
+				even = even && p.MirrorEndOffset > 0
+				mirrored += p.MirrorEndOffset
+			}
+			return even && err == nil && len(d.Partitions) == partitions && mirrored > 1000, fmt.Sprintf("%s; %+v %v", shares, d, err)
+		})
+		coordinator := all.owner(t, topic)
+		others := all.without(coordinator)
+		// In turn: one that copies a part of it, the coordinator, and a part of it and the coordinator.
+		victims := [][]*Klink{{others[0]}, {coordinator}, {others[0], coordinator}}[round]
+		rest := all
+		for _, v := range victims {
+			rest = rest.without(v)
+		}
+		// They stand still before they are killed, so that it is in the middle: not all partitions can have ended.
+		for _, v := range victims {
+			if err := syscall.Kill(v.PID(t), syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+		}
+		began := time.Now()
+		stop := rest[0].StartCLI(t, nil, "mirror", "failover", topic)
+		awaitMirrorState(t, rest[0], topic, "PENDING_STOPPED", "")
+		for _, v := range victims {
+			v.Kill()
+		}
+		producer := kafkatest.NewClient(t, kgo.SeedBrokers(rest[0].Bootstrap()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+		write := func(p int32) error {
+			ctx, cancel := context.WithTimeout(ctx, time.Minute)
+			defer cancel()
+			return producer.ProduceSync(ctx, &kgo.Record{Topic: topic, Partition: p, Value: []byte("own")}).FirstErr()
+		}
+		for {
+			err := write(0)
+			if err == nil {
+				break
+			}
+			if !isReadOnly(err) || time.Since(began) > 2*time.Minute {
+				t.Fatal(err)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		t.Logf("round %d: writes are taken %v after the stop was asked for", round, time.Since(began).Round(10*time.Millisecond))
+		<-stop.Done()
+		if d, err := describeMirror(t, rest[0], topic); err != nil || d.State != "STOPPED" {
+			t.Errorf("%+v %v", d, err)
+		}
+		for p := range int32(partitions - 1) {
+			if err := write(p + 1); err != nil {
+				t.Errorf("partition %d: %v", p+1, err)
+			}
+		}
+		for _, v := range victims {
+			v.Restart() // whatever it had in mind
+		}
+		all.awaitSpread(t)
+		f.awaitAcked(t, 500)
+		f.stop()
+		byPlace := map[string]record{}
+		for _, r := range readFranz(t, source.Bootstrap(), topic, 0) {
+			byPlace[fmt.Sprint(r.partition, " ", r.offset)] = r
+		}
+		own := map[int32]int{}
+		for _, k := range rest {
+			clear(own)
+			for _, r := range readFranz(t, k.Bootstrap(), topic, 0) {
+				switch {
+				case r.value == text([]byte("own")):
+					own[r.partition]++
+				case own[r.partition] > 0:
+					t.Errorf("%s: %+v comes after the end of the mirror", topic, r)
+				case byPlace[fmt.Sprint(r.partition, " ", r.offset)] != r:
+					t.Errorf("%s: %+v is not the source's", topic, r)
+				}
+			}
+			for p := range int32(partitions) {
+				if own[p] != 1 {
+					t.Errorf("%s: partition %d has %d own records, want 1", topic, p, own[p])
+				}
+			}
+		}
 	}
 }

@@ -27,7 +27,7 @@ import (
 const (
 	klinkGroup         = "_klink_tasks"
 	klinkTransactional = "_klink_state"
-	klinkProtocol      = "klink-24-2"
+	klinkProtocol      = "klink-24-3"
 )
 
 // ownNames are fields of requests that name groups and transactional ids.
