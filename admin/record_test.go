@@ -79,7 +79,7 @@ func TestDecodeRefuses(t *testing.T) {
 		`{"version":1,"state":"ACTIVE","partitions":-1}`:      "partitions",
 		`{"version":1,"state":"ACTIVE","topic_id":"x"}`:       "topic id",
 		`{"version":1,"state":"ACTIVE","partitions":1}`:       "development version",
-		`{"version":1,"state":"ACTIVE","stamp":3}`:            "development version",
+		`{"version":1,"state":"ACTIVE","stamp":2}`:            "development version",
 	} {
 		_, err := decodeMirror([]byte(value))
 		require.Error(t, err, value)

@@ -86,17 +86,19 @@ func TestMemoryStaysBoundedWithAStalledDestination(t *testing.T) {
 		} else {
 			last, same = now, 0
 		}
-		return same > 100, ""
+		// A busy machine may make it pause for other reasons.
+		return same > 100 && last-w.r.Stats().Links[linkName].AppendedBytes.Load() >= budget/4, fmt.Sprint(last)
 	})
 	last -= w.r.Stats().Links[linkName].AppendedBytes.Load() // before the destination fell silent
 	faults.Resume()
 	w.awaitCaughtUp("orders")
 	s := w.r.Stats()
-	if last < budget/4 || last > 2*budget {
+	if last > 2*budget {
 		t.Errorf("%d bytes were fetched while the destination was silent", last)
 	}
 	t.Logf("held at most %d of %d bytes, fetched %d", s.PeakBufferedBytes, s.BudgetBytes, last)
-	if s.PeakBufferedBytes > budget+batchBytes {
+	// A broker gives the first batch whole, whatever was asked for; the rest is for what else is in a response, and in a batch.
+	if s.PeakBufferedBytes > budget+batchBytes+32<<10 {
 		t.Errorf("held %d bytes of a budget of %d", s.PeakBufferedBytes, budget)
 	}
 	w.same("orders")
