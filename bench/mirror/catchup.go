@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"klink/bench"
+
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 const (
@@ -102,7 +104,9 @@ func values(first, last mark, of *content) map[bench.Metric]float64 {
 
 // ends is the progress of a topic at the destination.
 type ends struct {
-	conns   []*conn // to the leaders
+	first   *conn // for metadata
+	connect func() error
+	conns   []*conn // to the leaders; none until there is a topic
 	leader  []int   // by partition, the place in conns
 	topic   string
 	targets []int64
@@ -113,24 +117,30 @@ type ends struct {
 }
 
 func newEnds(ctx context.Context, addr, topic string, targets []int64) (*ends, error) {
-	leaders, n, err := leadersOf(ctx, addr, topic)
+	first, err := dial(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
-	if n != len(targets) {
-		return nil, fmt.Errorf("topic %s has %d partitions instead of %d", topic, n, len(targets))
-	}
-	e := &ends{topic: topic, targets: targets, at: make([]int64, len(targets)), leader: make([]int, n)}
-	for i, l := range leaders {
-		c, err := dial(ctx, l.addr)
+	e := &ends{topic: topic, targets: targets, at: make([]int64, len(targets)), leader: make([]int, len(targets)), first: first}
+	e.connect = func() error {
+		leaders, n, err := first.partitions(topic)
 		if err != nil {
-			e.close()
-			return nil, err
+			return err
 		}
-		e.conns = append(e.conns, c)
-		for _, p := range l.partitions {
-			e.leader[p] = i
+		if n != len(targets) {
+			return fmt.Errorf("topic %s has %d partitions instead of %d", topic, n, len(targets))
 		}
+		for i, l := range leaders {
+			c, err := dial(ctx, l.addr)
+			if err != nil {
+				return err
+			}
+			e.conns = append(e.conns, c)
+			for _, p := range l.partitions {
+				e.leader[p] = i
+			}
+		}
+		return nil
 	}
 	for p, target := range targets {
 		if e.total += target; target > 0 {
@@ -141,13 +151,21 @@ func newEnds(ctx context.Context, addr, topic string, targets []int64) (*ends, e
 }
 
 func (e *ends) close() {
+	e.first.Close()
 	for _, c := range e.conns {
 		c.Close()
 	}
 }
 
-// look asks the leaders of partitions for their ends.
+// look asks the leaders of partitions for their ends. A topic that is not there yet has nothing.
 func (e *ends) look(partitions []int32) error {
+	if len(e.conns) == 0 {
+		if err := e.connect(); kerr.IsRetriable(err) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
 	if len(e.conns) == 1 {
 		return e.conns[0].ends(e.topic, partitions, e.at)
 	}

@@ -177,7 +177,8 @@ func (l *launcher) klink(ctx context.Context, run string, j *job, configs ...lin
 
 // mirrors makes a link, and mirrors of its topics, through klink.
 func mirrors(ctx context.Context, klink, source string, dst *cluster, partitions int, topics []string, configs ...linkapi.Config) error {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(klink), kgo.MaxVersions(nil))
+	// A request that makes many mirrors takes longer than a client waits by itself, which would repeat it.
+	cl, err := kgo.NewClient(kgo.SeedBrokers(klink), kgo.MaxVersions(nil), kgo.RequestTimeoutOverhead(readyTimeout))
 	if err != nil {
 		return err
 	}
