@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -414,9 +415,12 @@ func (w *worker) status() admin.PartitionStatus {
 func (w *worker) unpin() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	q := w.core.queue[w.core.flight:]
+	flight, q := w.core.queue[:w.core.flight], w.core.queue[w.core.flight:]
 	for n := range q {
-		q[n].unpin()
+		// What is in flight keeps its frame in any case.
+		if of := q[n].frame; !slices.ContainsFunc(flight, func(i item) bool { return i.frame == of }) {
+			q[n].unpin()
+		}
 	}
 }
 
