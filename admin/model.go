@@ -61,6 +61,8 @@ const (
 	// ErrForeignWrite: while klink set the mirror up, somebody else appended to it at the
 	// destination.
 	ErrForeignWrite Error = "FOREIGN_WRITE"
+	// ErrRecordsCompacted: the destination's cleaner has removed records of the mirror in favour of such as do not count.
+	ErrRecordsCompacted Error = "RECORDS_COMPACTED"
 	// ErrBatchRewritten: the destination stores batches of the mirror otherwise than klink appended them: without their stamps, or with
 	// other timestamps.
 	ErrBatchRewritten Error = "BATCH_REWRITTEN"
@@ -105,6 +107,8 @@ type Mirror struct {
 	ErrorMessage  string
 	StateTime     time.Time
 	Partitions    int32
+	// ReplicationFactor is what the topic was asked to have when it was created; 0 or -1 = the brokers' default, or it was there.
+	ReplicationFactor int16
 	// Promotion names the promotion that is under way, "" = none: the mirror does what State says, and is to be stopped as soon
 	// as it has everything that its source has, unless that is not before PromotionDeadline. See Shown.
 	Promotion         string
@@ -117,6 +121,10 @@ type Mirror struct {
 	// CleanupPolicy is the cleanup.policy that the topic has at the destination, as klink has set it last, or, where it includes
 	// "compact", is about to set it; "" = not known.
 	CleanupPolicy string
+	// Void is where the log has records that do not count, by partition; VoidElsewhere: in further partitions, too, which are
+	// not named. The slice is immutable.
+	Void          []VoidBatches
+	VoidElsewhere bool
 }
 
 // Shown is the state that people see: PENDING_STOPPED of a mirror that is being promoted.
@@ -160,6 +168,9 @@ const (
 	// EventMirrorCaughtUp: a mirror that is being promoted has everything that its source has. Promotion says which promotion
 	// it was found for.
 	EventMirrorCaughtUp
+	// EventMirrorVoid: the log of a partition has records that do not count; Void says where. The mirror is not compacted from
+	// then on.
+	EventMirrorVoid
 )
 
 // Start is where a new partition of a mirror begins: its physical offset 0 is the logical offset Logical, and nothing
@@ -199,6 +210,11 @@ type Event struct {
 	// Ends and PhysicalEnds are where the partitions end, with EventMirrorDrained: by partition, -1 or missing = unknown.
 	// Ends are logical: the source's end of a mirror that has everything, even if that is behind a hole.
 	Ends, PhysicalEnds []int64
+	// Void is what was found, with EventMirrorVoid.
+	Void VoidBatches
+	// Unrepaired is why what void batches may take the place of was not appended anew, with EventMirrorDrained; "" = it was, or
+	// there is nothing void.
+	Unrepaired string
 }
 
 // PartitionStatus is what the replicator knows of one partition right now. Offsets are logical, -1 = unknown.

@@ -18,6 +18,9 @@ func (s *Service) Report(ctx context.Context, ev Event) error {
 	if ev.Kind == EventMirrorDrained {
 		return s.drained(ctx, ev)
 	}
+	if ev.Kind == EventMirrorVoid {
+		return s.foundVoid(ctx, ev)
+	}
 	return s.update(ctx, func(tx *Tx) error {
 		switch ev.Kind {
 		case EventLinkUp, EventLinkDown:

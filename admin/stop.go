@@ -160,6 +160,10 @@ func (s *Service) finish(ctx context.Context, batch map[string]Event) error {
 				continue // a broken record is shown as FAILED
 			}
 			s.endTimelines(tx, topic, m, ends[topic])
+			note := ""
+			if m, note = settleVoid(m, batch[topic]); note != "" {
+				notes[topic] = append(notes[topic], note)
+			}
 			in := mirrorInput{Kind: mirrorDrained, Message: strings.Join(notes[topic], "; "), Link: linkStatusOf(tx, m.Link)}
 			if err := moveMirror(tx, topic, m, in, s.cfg.Now()); err != nil {
 				return err

@@ -122,6 +122,11 @@ func (c *fakeControl) Report(_ context.Context, ev admin.Event) error {
 			return
 		}
 		m := *s.Mirrors[ev.Topic]
+		if ev.Kind == admin.EventMirrorVoid {
+			m.Void = []admin.VoidBatches{ev.Void}
+			s.Mirrors[ev.Topic] = &m
+			return
+		}
 		switch ev.Kind {
 		case admin.EventMirrorStarted, admin.EventMirrorRecovered, admin.EventMirrorUnavailable:
 			if m.State != admin.MirrorPending && m.State != admin.MirrorActive && m.State != admin.MirrorSourceUnavailable {

@@ -312,7 +312,7 @@ func (r *Replicator) letGo(st *admin.State) {
 	if leaving == 0 {
 		return
 	}
-	var running slotSet
+	running := r.repairing()
 	for _, m := range r.mirrorsNow() {
 		running |= 1 << topicSlot(m.topic)
 	}

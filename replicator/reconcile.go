@@ -55,6 +55,7 @@ func (r *Replicator) reconcile(ctx context.Context, st *admin.State) {
 	r.letGo(st)
 	r.reportLinks(ctx, st)
 	r.reportMirrors(ctx, st)
+	r.forgetRepairs(st)
 }
 
 // wants says whether a mirror is to be run here.
@@ -238,7 +239,9 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
 			if m == nil && (r.closed[topic] || len(st.Timelines[topic]) == 0) {
 				ev.Kind = admin.EventMirrorDrained
 				ev.Ends, ev.PhysicalEnds = r.ends[topic].logical, r.ends[topic].physical
-				r.reportIn(ctx, &reports, ev)
+				if r.repaired(am, term, st.Timelines[topic], &ev) {
+					r.reportIn(ctx, &reports, ev)
+				}
 			}
 			continue
 		}
@@ -286,7 +289,7 @@ func (r *Replicator) report(ctx context.Context, ev admin.Event) {
 		key = "topic " + ev.Topic
 	}
 	said := ev
-	said.Message, said.Ends, said.PhysicalEnds = "", nil, nil
+	said.Message, said.Ends, said.PhysicalEnds, said.Unrepaired = "", nil, nil, ""
 	r.reportMu.Lock()
 	last, ok := r.reported[key]
 	r.reportMu.Unlock()

@@ -76,6 +76,7 @@ type Replicator struct {
 	closed    map[string]bool // mirrors that are PENDING_STOPPED and settled
 	ends      map[string]ends // of those in closed
 	terms     [slots]uint64   // of the slots, as of the last round
+	repairs   map[string]*repair
 
 	reportMu sync.Mutex
 	reported map[string]report
@@ -119,6 +120,7 @@ func New(cfg Config) (*Replicator, error) {
 		closed:   map[string]bool{},
 		ends:     map[string]ends{},
 		last:     map[string]lastStatus{},
+		repairs:  map[string]*repair{},
 
 		storedReads: make(chan struct{}, rewrittenReads),
 	}
@@ -152,6 +154,8 @@ func (r *Replicator) Run(ctx context.Context) error {
 	}
 	r.spawn(r.maintain)
 	r.spawn(r.keepCheckpoints)
+	r.spawn(r.watchEnds)
+	r.spawn(r.examineVoid)
 	r.spawn(func(life context.Context) { r.watchPromotions(ctx) })
 	r.reconcileUntil(ctx)
 	r.drain()
