@@ -97,7 +97,7 @@ func (r *Replicator) examine(ctx context.Context, at voidAt, v admin.VoidBatches
 	if err != nil {
 		return err
 	}
-	scan := newVoidScan(log, start, sure.physical, w.tl.Floor())
+	scan := newVoidScan(log, start, sure.physical, w.tl.Floor(), r.voidKeys)
 	var lost *failure
 	if err := scan.eachPart(ctx, func(keys map[string]*voidKey) error {
 		for key, k := range keys {

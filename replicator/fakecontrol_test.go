@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -123,7 +124,14 @@ func (c *fakeControl) Report(_ context.Context, ev admin.Event) error {
 		}
 		m := *s.Mirrors[ev.Topic]
 		if ev.Kind == admin.EventMirrorVoid {
-			m.Void = []admin.VoidBatches{ev.Void}
+			v := ev.Void
+			m.Void = slices.DeleteFunc(slices.Clone(m.Void), func(known admin.VoidBatches) bool {
+				if known.Partition == v.Partition {
+					v.From, v.To = min(v.From, known.From), max(v.To, known.To)
+				}
+				return known.Partition == v.Partition
+			})
+			m.Void = append(m.Void, v)
 			s.Mirrors[ev.Topic] = &m
 			return
 		}

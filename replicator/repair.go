@@ -189,7 +189,7 @@ func (p *repair) once(ctx context.Context, r *Replicator, log *mirrorLog, phys, 
 	if !noted {
 		return end, nil
 	}
-	scan := newVoidScan(log, start, end, floor)
+	scan := newVoidScan(log, start, end, floor, r.voidKeys)
 	out := &repairs{log: log, now: time.Now().UnixMilli()}
 	if err := scan.eachPart(ctx, func(keys map[string]*voidKey) error { return out.append(ctx, scan, keys) }); err != nil {
 		return end, err

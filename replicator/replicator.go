@@ -77,6 +77,7 @@ type Replicator struct {
 	ends      map[string]ends // of those in closed
 	terms     [slots]uint64   // of the slots, as of the last round
 	repairs   map[string]*repair
+	voidKeys  int // see voidScan.maxKeys
 
 	reportMu sync.Mutex
 	reported map[string]report
@@ -121,6 +122,7 @@ func New(cfg Config) (*Replicator, error) {
 		ends:     map[string]ends{},
 		last:     map[string]lastStatus{},
 		repairs:  map[string]*repair{},
+		voidKeys: maxVoidKeys,
 
 		storedReads: make(chan struct{}, rewrittenReads),
 	}

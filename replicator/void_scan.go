@@ -27,8 +27,14 @@ type voidKey struct {
 	counts int64 // the last record that counts, physical; -1 = there is none
 }
 
-func newVoidScan(log *mirrorLog, start, end, floor int64) *voidScan {
-	return &voidScan{log: log, start: start, end: end, floor: floor, maxKeys: 1 << 18, maxKeyBytes: 32 << 20, seed: maphash.MakeSeed(), parts: 1}
+// maxVoidKeys and maxVoidKeyBytes are voidScan.maxKeys and maxKeyBytes.
+const (
+	maxVoidKeys     = 1 << 18
+	maxVoidKeyBytes = 32 << 20
+)
+
+func newVoidScan(log *mirrorLog, start, end, floor int64, maxKeys int) *voidScan {
+	return &voidScan{log: log, start: start, end: end, floor: floor, maxKeys: maxKeys, maxKeyBytes: maxVoidKeyBytes, seed: maphash.MakeSeed(), parts: 1}
 }
 
 // each gives all batches to see, and whether they count.

@@ -93,7 +93,6 @@ func (p *Plain) Batch(codec int8) (Header, error) {
 	return p.r.finish(u, len(p.r.plain))
 }
 
-
 // HasValue is false for a tombstone.
 func (r Record) HasValue() bool {
 	rest, ok := skipField(r.what, -1)

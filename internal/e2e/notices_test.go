@@ -1,0 +1,106 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"klink/internal/kafkatest"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// awaitNotice waits until a mirror is described with a notice that has a text, or with none where that is empty.
+func (e *exact) awaitNotice(t *testing.T, topic, text string) mirrorDescription {
+	t.Helper()
+	var d mirrorDescription
+	kafkatest.WaitFor(t, time.Minute, "a notice of mirror "+topic+": "+text, func() (bool, string) {
+		var err error
+		if d, err = describeMirror(t, e.k, topic); err != nil {
+			return false, err.Error()
+		}
+		if text == "" {
+			return len(d.Notices) == 0, fmt.Sprintf("%+v", d)
+		}
+		return strings.Contains(strings.Join(d.Notices, "\n"), text), fmt.Sprintf("%+v", d)
+	})
+	return d
+}
+
+// TestTopicChangedAroundKlink: in what a mirror's topic is not what klink has made of it, `mirror describe` says.
+func TestTopicChangedAroundKlink(t *testing.T) {
+	t.Parallel()
+	e := newExact(t, kafkatest.Start(t))
+	for topic, configs := range map[string][]string{
+		"grown": nil, "written": nil, "emptied": {"retention.ms=-1"}, "table": {"cleanup.policy=compact"}, "short": nil, "anew": nil,
+	} {
+		e.createSource(t, topic, 2, configs...)
+		kafkatest.Produce(t, e.source.Client(t), topic, 0, keyed(60)...)
+		kafkatest.Produce(t, e.source.Client(t), topic, 1, keyed(5)...)
+		e.mirror(t, topic)
+		awaitMirror(t, e.k, e.source, topic)
+		e.awaitNotice(t, topic, "")
+	}
+
+	// Partitions: reading goes on, and the source may grow to as many.
+	for _, topic := range []string{"grown", "written"} {
+		if _, err := e.dst.UpdatePartitions(e.ctx, 4, topic); err != nil {
+			t.Fatal(err)
+		}
+		d := e.awaitNotice(t, topic, "4 partitions at the destination, and its source 2")
+		if d.State != "ACTIVE" || len(d.Partitions) != 2 {
+			t.Errorf("%+v", d)
+		}
+		kafkatest.Produce(t, e.source.Client(t), topic, 0, keyed(7)...)
+		e.compare(t, topic, 2)
+	}
+	if out := e.k.MustCLI(t, "mirror", "describe", "grown"); !strings.Contains(out, "\nNotice: The topic has 4 partitions") {
+		t.Error(out)
+	}
+	if _, err := e.adm.UpdatePartitions(e.ctx, 4, "grown"); err != nil {
+		t.Fatal(err)
+	}
+	e.awaitNotice(t, "grown", "")
+	kafkatest.Produce(t, e.source.Client(t), "grown", 3, keyed(9)...)
+	e.compare(t, "grown", 4)
+
+	// Records: where nothing but somebody around klink can have deleted them.
+	for _, topic := range []string{"emptied", "table", "short"} {
+		deleteBefore(e.ctx, t, e.dst, topic, map[int32]int64{0: 10})
+	}
+	for _, topic := range []string{"emptied", "table"} {
+		e.awaitNotice(t, topic, "the log of partition 0 begins at physical offset 10, and klink has deleted none from 0 on")
+	}
+	e.awaitNotice(t, "short", "") // retention may have done it
+	// What the source deletes is deleted here, by klink.
+	deleteBefore(e.ctx, t, e.adm, "table", map[int32]int64{0: 30, 1: 5})
+	e.awaitNotice(t, "table", "")
+	deleteBefore(e.ctx, t, e.dst, "table", map[int32]int64{0: 31})
+	e.awaitNotice(t, "table", "begins at physical offset 31, and klink has deleted none from 30 on")
+
+	// Void batches: of a topic that is not compacted they are no more than that.
+	kafkatest.Produce(t, e.destination.Client(t), "short", 1, keyed(3)...)
+	d := e.awaitNotice(t, "short", "3 offsets in the log do not count, in 1 partitions, the first of them partition 1 from physical offset 5 on; of these somebody wrote 3")
+	if d.State != "ACTIVE" || strings.Contains(fmt.Sprint(d.Notices), "COMPACTION") {
+		t.Errorf("%+v", d)
+	}
+
+	// A topic of the same name.
+	if _, err := e.dst.DeleteTopics(e.ctx, "anew"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.dst.CreateTopics(e.ctx, 2, 1, nil, "anew"); err != nil {
+		t.Fatal(err)
+	}
+	awaitMirrorState(t, e.k, "anew", "FAILED", "MIRROR_TOPIC_DELETED")
+	e.awaitNotice(t, "anew", "Another topic has the mirror's name")
+}
+
+// keyed are n records of as many keys.
+func keyed(n int) (records []*kgo.Record) {
+	for i := range n {
+		records = append(records, &kgo.Record{Key: fmt.Appendf(nil, "key %d", i), Value: fmt.Appendf(nil, "value %d", i)})
+	}
+	return records
+}
