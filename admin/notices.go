@@ -76,7 +76,7 @@ func topicNotices(m *Mirror, t kadm.TopicDetail) (found []string) {
 		return []string{"Another topic has the mirror's name at the destination: it was deleted and created again there, not through klink. Delete it and create the mirror anew, or fail the mirror over"}
 	}
 	if n := int32(len(t.Partitions)); n > m.Partitions {
-		found = append(found, fmt.Sprintf("The topic has %d partitions at the destination, and its source %d: partitions were added around klink. klink does not show them, and copies nothing to them. "+
+		found = append(found, fmt.Sprintf("The topic has %d partitions at the destination, and its source %d: partitions were added around klink. klink shows nothing of them (who asks is told to ask again, NOT_LEADER_OR_FOLLOWER), and copies nothing to them. "+
 			"Partitions cannot be taken away: add as many at the source, if nothing was written to them; or delete the topic and create the mirror anew", n, m.Partitions))
 	}
 	want, odd, has := int(m.ReplicationFactor), int32(-1), 0

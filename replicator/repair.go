@@ -42,6 +42,7 @@ type repair struct {
 	ended  atomic.Bool
 
 	// What has become of it, once it has ended.
+	broken   bool    // it was broken off, and says nothing
 	physical []int64 // where the partitions end
 	why      string  // it was not done, "" = it was
 }
@@ -63,11 +64,16 @@ func (r *Replicator) repaired(am *admin.Mirror, term uint64, tls []*timeline.Par
 		r.spawn(func(context.Context) {
 			defer cancel()
 			p.run(ctx, r, am, tls)
+			p.broken = ctx.Err() != nil
 			p.ended.Store(true)
 			r.wake()
 		})
 	}
 	if !p.ended.Load() {
+		return false
+	}
+	if p.broken {
+		delete(r.repairs, am.Topic) // the next round begins another one, if it may
 		return false
 	}
 	ev.PhysicalEnds, ev.Unrepaired = p.physical, p.why

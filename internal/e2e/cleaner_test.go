@@ -296,6 +296,18 @@ func TestCleanerInAnIdleMirror(t *testing.T) {
 	if !strings.Contains(d.ErrorMessage, "2 keys") || !strings.Contains(d.ErrorMessage, `source offset 7 (key "k7")`) {
 		t.Errorf("%+v", d)
 	}
+	e.k.MustCLI(t, "topic", "delete", "lost")
+	kafkatest.WaitFor(t, time.Minute, "the topic to be gone", func() (bool, string) {
+		topics, err := e.dst.ListTopics(e.ctx)
+		return err == nil && !topics.Has("lost"), fmt.Sprint(err)
+	})
+	e.mirror(t, "lost")
+	awaitMirror(t, e.k, e.source, "lost")
+	e.awaitNotice(t, "lost", "")
+	e.hasAll(t, "lost")
+	if lag := e.topicConfigValue(t, "lost", "min.compaction.lag.ms"); lag != "600000" {
+		t.Errorf("min.compaction.lag.ms of a mirror that was created anew is %s", lag)
+	}
 	for _, topic := range []string{"young", "unharmed", "stranger"} {
 		e.awaitRest(t, topic)
 		kafkatest.WaitFor(t, time.Minute, "klink to know that nothing is lost of "+topic, func() (bool, string) {
@@ -304,6 +316,28 @@ func TestCleanerInAnIdleMirror(t *testing.T) {
 		})
 		e.hasAll(t, topic)
 	}
+}
+
+// TestCleanerOfATopicThatBecomesCompacted: what is void in the log of a mirror from before its source was compacted is not forgotten.
+func TestCleanerOfATopicThatBecomesCompacted(t *testing.T) {
+	t.Parallel()
+	e := newCleaned(t)
+	e.createSource(t, "late", 1, "segment.ms=1000")
+	e.put(t, e.source, "late", 0, "source", keys(0, 50)...)
+	e.mirror(t, "late")
+	awaitMirror(t, e.k, e.source, "late")
+	e.put(t, e.destination, "late", 0, "a stranger", "k7")
+	e.roll(t, "late", 0)
+	e.awaitNotice(t, "late", "do not count")
+	setConfig(e.ctx, t, e.adm, "late", "cleanup.policy", "compact")
+	e.awaitRest(t, "late")
+	pause(e.ctx, 2*time.Second)
+	e.hasAll(t, "late")
+	want := readFranz(t, e.source.Bootstrap(), "late", 0)
+	e.k.MustCLI(t, "mirror", "promote", "late")
+	e.awaitCleaned(t, "late")
+	got := readFranz(t, e.k.Bootstrap(), "late", 0)
+	e.sameTable(t, "through klink", append(want, record{key: "turn", value: latest(got)["turn"]}), got)
 }
 
 // TestCleanerRestsWhereNobodyLooks: a mirror that is paused is not compacted. Otherwise min.compaction.lag.ms is the source's, or
