@@ -137,13 +137,13 @@ func TestRealVoidHoldsCompaction(t *testing.T) {
 			w.awaitConfigs(table, lags(endless, endless))
 			require.Empty(t, w.describe(w.service, table).ConfigDrift)
 
-			r := w.failover(table, Event{Ends: []int64{0}, PhysicalEnds: []int64{9}, Unrepaired: unrepaired})
+			r := w.failover(table, Event{Ends: []int64{0}, PhysicalEnds: []int64{9}, Unrepaired: unrepaired, Message: "look at the source"})
 			require.Zero(t, r.ErrorCode)
 			m = w.service.State().Mirrors[table]
 			require.Equal(t, MirrorStopped, m.State)
 			if unrepaired == "" {
 				require.False(t, m.HasVoid())
-				require.Empty(t, m.ErrorMessage)
+				require.Equal(t, "look at the source", m.ErrorMessage)
 				w.awaitConfigs(table, lags("900000", endless))
 				return
 			}

@@ -212,6 +212,8 @@ type Event struct {
 	Ends, PhysicalEnds []int64
 	// Void is what was found, with EventMirrorVoid.
 	Void VoidBatches
+	// Message, with EventMirrorDrained, is what people have to know of the end.
+	//
 	// Unrepaired is why what void batches may take the place of was not appended anew, with EventMirrorDrained; "" = it was, or
 	// there is nothing void.
 	Unrepaired string

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"klink/protocol/timeline"
 
@@ -16,8 +17,13 @@ import (
 // it around klink. klink does not set such a thing back, for it cannot, or it is the destination's to decide; so it says so, and
 // what to do. They are found when somebody asks.
 
+// noticePatience is how long the destination is asked: who wants to know how mirrors are doing gets an answer all the same.
+const noticePatience = 5 * time.Second
+
 // notices are those of mirrors that are described. What the destination does not tell is left out.
 func (s *Service) notices(ctx context.Context, state *State, topics []string) func(m *Mirror) []string {
+	ctx, cancel := context.WithTimeout(ctx, noticePatience)
+	defer cancel()
 	var ask []string
 	for _, topic := range topics {
 		if m := state.Mirrors[topic]; m != nil && m.Created && m.State != MirrorStopped {

@@ -160,11 +160,15 @@ func (s *Service) finish(ctx context.Context, batch map[string]Event) error {
 				continue // a broken record is shown as FAILED
 			}
 			s.endTimelines(tx, topic, m, ends[topic])
+			said := slices.Clone(notes[topic]) // this may be evaluated again
 			note := ""
-			if m, note = settleVoid(m, batch[topic]); note != "" {
-				notes[topic] = append(notes[topic], note)
+			m, note = settleVoid(m, batch[topic])
+			for _, more := range []string{note, batch[topic].Message} {
+				if more != "" {
+					said = append(said, more)
+				}
 			}
-			in := mirrorInput{Kind: mirrorDrained, Message: strings.Join(notes[topic], "; "), Link: linkStatusOf(tx, m.Link)}
+			in := mirrorInput{Kind: mirrorDrained, Message: strings.Join(said, "; "), Link: linkStatusOf(tx, m.Link)}
 			if err := moveMirror(tx, topic, m, in, s.cfg.Now()); err != nil {
 				return err
 			}

@@ -45,6 +45,7 @@ type repair struct {
 	broken   bool    // it was broken off, and says nothing
 	physical []int64 // where the partitions end
 	why      string  // it was not done, "" = it was
+	missing  int     // keys without a record that counts, where the cleaner may have been faster than klink
 }
 
 // repaired says whether the log of a mirror that has ended is as the topic may be used from then on; if not it sees to it. It
@@ -77,6 +78,10 @@ func (r *Replicator) repaired(am *admin.Mirror, term uint64, tls []*timeline.Par
 		return false
 	}
 	ev.PhysicalEnds, ev.Unrepaired = p.physical, p.why
+	if p.missing > 0 {
+		ev.Message = fmt.Sprintf("%d keys of batches that do not count have no record in the mirror, and whether the destination's cleaner has removed them before klink saw it is not known: "+
+			"if the source has them, write them to the topic again", p.missing)
+	}
 	return true
 }
 
@@ -110,7 +115,12 @@ func (p *repair) run(ctx context.Context, r *Replicator, am *admin.Mirror, tls [
 	var all errgroup.Group
 	all.SetLimit(repairsAtOnce)
 	for i, tl := range tls {
-		noted := am.VoidElsewhere || slices.ContainsFunc(am.Void, func(v admin.VoidBatches) bool { return v.Partition == int32(i) })
+		noted, unsafe := am.VoidElsewhere, am.VoidElsewhere
+		for _, v := range am.Void {
+			if v.Partition == int32(i) {
+				noted, unsafe = true, !v.Safe
+			}
+		}
 		if i >= len(p.physical) || p.physical[i] < 0 {
 			if noted {
 				unrepaired = append(unrepaired, fmt.Errorf("where partition %d ends is not known", i))
@@ -120,10 +130,13 @@ func (p *repair) run(ctx context.Context, r *Replicator, am *admin.Mirror, tls [
 		all.Go(func() error {
 			d := r.dest
 			log := newMirrorLog(d, d.clients[len(d.clients)-1], am.Topic, am.TopicID, int32(i))
-			end, err := p.partition(ctx, r, log, p.physical[i], tl.Floor(), noted)
+			end, tombstones, err := p.partition(ctx, r, log, p.physical[i], tl.Floor(), noted)
 			mu.Lock()
 			defer mu.Unlock()
 			p.physical[i] = max(p.physical[i], end)
+			if unsafe {
+				p.missing += tombstones
+			}
 			if err != nil {
 				unrepaired = append(unrepaired, err)
 			}
@@ -144,22 +157,22 @@ func (p *repair) run(ctx context.Context, r *Replicator, am *admin.Mirror, tls [
 }
 
 // partition repairs one partition, as often as it takes. end is where the log ended before.
-func (p *repair) partition(ctx context.Context, r *Replicator, log *mirrorLog, phys, floor int64, noted bool) (end int64, err error) {
+func (p *repair) partition(ctx context.Context, r *Replicator, log *mirrorLog, phys, floor int64, noted bool) (end int64, tombstones int, err error) {
 	wait := backoff{low: 100 * time.Millisecond, high: 5 * time.Second}
 	end = phys
-	for n := 1; ; n++ {
-		at, err := p.once(ctx, r, log, end, floor, noted)
+	for attempt := 1; ; attempt++ {
+		at, n, err := p.once(ctx, r, log, end, floor, noted)
 		end = max(end, at)
 		switch {
 		case err == nil, errors.Is(err, errNotThere):
-			return end, nil
-		case unreadable(err), n == repairAttempts, ctx.Err() != nil:
-			return end, err
+			return end, n, nil
+		case unreadable(err), attempt == repairAttempts, ctx.Err() != nil:
+			return end, 0, err
 		}
 		noted = true // it may have appended
 		r.log.Warn("repairing a mirror partition failed, retrying", "topic", log.topic, "partition", log.partition, "error", err)
 		if isUnanswered(err) && !sleep(ctx, r.grace) || !sleep(ctx, wait.next()) {
-			return end, ctx.Err()
+			return end, 0, ctx.Err()
 		}
 	}
 }
@@ -179,30 +192,30 @@ func unreadable(err error) bool {
 
 // once repairs a partition. Where the log ends behind phys, what is there is void. end is where the log ended before anything was
 // appended.
-func (p *repair) once(ctx context.Context, r *Replicator, log *mirrorLog, phys, floor int64, noted bool) (end int64, err error) {
+func (p *repair) once(ctx context.Context, r *Replicator, log *mirrorLog, phys, floor int64, noted bool) (end int64, tombstones int, err error) {
 	start, end, err := log.ends(ctx)
 	if err != nil {
-		return phys, err
+		return phys, 0, err
 	}
 	if !noted {
 		if err := log.walk(ctx, phys, end, func(h batch.Header) error {
 			noted = noted || !h.Control()
 			return nil
 		}); err != nil {
-			return phys, err
+			return phys, 0, err
 		}
 	}
 	if !noted {
-		return end, nil
+		return end, 0, nil
 	}
 	scan := newVoidScan(log, start, end, floor, r.voidKeys)
 	out := &repairs{log: log, now: time.Now().UnixMilli()}
 	if err := scan.eachPart(ctx, func(keys map[string]*voidKey) error { return out.append(ctx, scan, keys) }); err != nil {
-		return end, err
+		return end, 0, err
 	}
 	r.log.Warn("what void batches of a mirror would have taken the place of was appended anew", "topic", log.topic, "partition", log.partition,
 		"records", out.records, "tombstones", out.tombstones, "offset", end)
-	return end, nil
+	return end, out.tombstones, nil
 }
 
 // repairs appends copies of records.

@@ -179,6 +179,14 @@ func TestRepairIsRepeated(t *testing.T) {
 		}
 		w.checkTables()
 	})
+	t.Run("the cleaner may have been faster", func(t *testing.T) {
+		w, _ := begin(t)
+		w.control.setMirror("table", func(m *admin.Mirror) { m.Void = []admin.VoidBatches{{Partition: 0, From: 2, To: 4, Offsets: 2}} })
+		if ev := w.stopMirror("table"); ev.Unrepaired != "" || !strings.HasPrefix(ev.Message, "1 keys of batches that do not count have no record in the mirror") {
+			t.Errorf("%+v", ev)
+		}
+		w.checkTables()
+	})
 	t.Run("refused for good", func(t *testing.T) {
 		w, dst := begin(t)
 		dst.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "table", Err: kerr.MessageTooLarge, Count: -1})

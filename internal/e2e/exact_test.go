@@ -201,8 +201,10 @@ func TestExactCompacted(t *testing.T) {
 	fill := func(rounds int) {
 		for r := range rounds {
 			for i := range 200 {
-				rec := &kgo.Record{Topic: "table", Partition: int32(i % 2), Key: fmt.Appendf(nil, "key %d", i*(r+1)%150), Value: fmt.Appendf(nil, "value %d %d", r, i),
-					Timestamp: time.Now().Add(-time.Hour)} // older than what klink keeps from the cleaner
+				rec := &kgo.Record{
+					Topic: "table", Partition: int32(i % 2), Key: fmt.Appendf(nil, "key %d", i*(r+1)%150), Value: fmt.Appendf(nil, "value %d %d", r, i),
+					Timestamp: time.Now().Add(-time.Hour),
+				} // older than what klink keeps from the cleaner
 				if i%17 == 3 {
 					rec.Value = nil
 				}
