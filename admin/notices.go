@@ -31,15 +31,15 @@ func (s *Service) notices(ctx context.Context, state *State, topics []string) fu
 		}
 	}
 	var meta kadm.Metadata
-	var starts kadm.ListedOffsets
+	var starts, ends, stable kadm.ListedOffsets
 	var unlimited map[string]bool
 	if len(ask) > 0 {
 		var err error
 		if meta, err = s.admin.Metadata(ctx, ask...); err != nil {
 			s.log.Warn("what became of the topics of mirrors at the destination is not known", "error", err)
 			ask = nil
-		} else if starts, err = s.admin.ListStartOffsets(ctx, ask...); err != nil {
-			s.log.Debug("the log starts of mirrors at the destination are not known", "error", err)
+		} else if starts, ends, stable, err = s.logBounds(ctx, ask); err != nil {
+			s.log.Debug("where the logs of mirrors begin and end at the destination is not known", "error", err)
 		}
 	}
 	var late []string // whose log begins behind where klink lets it begin
@@ -67,8 +67,37 @@ func (s *Service) notices(ctx context.Context, state *State, topics []string) fu
 			found = append(found, fmt.Sprintf("Records were deleted at the destination around klink: the log of partition %d begins at physical offset %d, and klink has deleted none from %d on. "+
 				"The mirror does not get them back; delete the topic and create the mirror anew to have them, and let nobody but klink delete records of it", p, starts[m.Topic][p].Offset, at))
 		}
+		if p, at, ok := openAround(m, ends[m.Topic], stable[m.Topic]); ok {
+			found = append(found, fmt.Sprintf("A transaction is open in partition %d at the destination, from physical offset %d on; somebody began it around klink. "+
+				"Consumers with read_committed see nothing behind it. It ends with its producer's time-out; one that no coordinator knows is ended by kafka-transactions.sh abort", p, at))
+		}
 		return found
 	}
+}
+
+// logBounds are where the logs of topics begin, where they end, and, asked for after that, up to where they are stable.
+func (s *Service) logBounds(ctx context.Context, topics []string) (starts, ends, stable kadm.ListedOffsets, err error) {
+	if starts, err = s.admin.ListStartOffsets(ctx, topics...); err != nil {
+		return nil, nil, nil, err
+	}
+	if ends, err = s.admin.ListEndOffsets(ctx, topics...); err != nil {
+		return starts, nil, nil, err
+	}
+	stable, err = s.admin.ListCommittedOffsets(ctx, topics...)
+	return starts, ends, stable, err
+}
+
+// openAround finds a partition with a transaction that is open. A mirror has none of its source: what was stable when its end was
+// asked for is so for good.
+func openAround(m *Mirror, ends, stable map[int32]kadm.ListedOffset) (partition int32, at int64, ok bool) {
+	for p := range m.Partitions {
+		end, known := ends[p]
+		lso, also := stable[p]
+		if known && also && end.Err == nil && lso.Err == nil && lso.Offset >= 0 && lso.Offset < end.Offset {
+			return p, lso.Offset, true
+		}
+	}
+	return 0, 0, false
 }
 
 // topicNotices compares the topic of a mirror with what klink has made.

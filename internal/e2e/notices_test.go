@@ -11,6 +11,7 @@ import (
 
 	"klink/internal/kafkatest"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -34,7 +35,7 @@ func (e *exact) awaitNotice(t *testing.T, topic, text string) mirrorDescription 
 // TestTopicChangedAroundKlink: in what a mirror's topic is not what klink has made of it, `mirror describe` says.
 func TestTopicChangedAroundKlink(t *testing.T) {
 	t.Parallel()
-	e := newExact(t, kafkatest.Start(t))
+	e := exactBetween(t, kafkatest.Start(t), kafkatest.Start(t, kafkatest.Brokers(2)))
 	for topic, configs := range map[string][]string{
 		"grown": nil, "written": nil, "emptied": {"retention.ms=-1"}, "table": {"cleanup.policy=compact,delete", "retention.ms=-1"}, "short": nil, "anew": nil,
 	} {
@@ -89,6 +90,40 @@ func TestTopicChangedAroundKlink(t *testing.T) {
 	if d.State != "ACTIVE" || strings.Contains(fmt.Sprint(d.Notices), "COMPACTION") {
 		t.Errorf("%+v", d)
 	}
+
+	// A transaction around klink: read_committed waits for it.
+	tx := e.destination.Client(t, kgo.TransactionalID("around"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if err := tx.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.ProduceSync(e.ctx, &kgo.Record{Topic: "written", Partition: 1, Value: []byte("open")}).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	e.awaitNotice(t, "written", "A transaction is open in partition 1 at the destination, from physical offset 5 on")
+	if err := tx.EndTransaction(e.ctx, kgo.TryAbort); err != nil {
+		t.Fatal(err)
+	}
+	kafkatest.WaitFor(t, time.Minute, "the transaction to be over", func() (bool, string) {
+		d, err := describeMirror(t, e.k, "written")
+		return err == nil && !strings.Contains(fmt.Sprint(d.Notices), "transaction"), fmt.Sprintf("%v %+v", err, d)
+	})
+
+	// Replicas.
+	meta, err := e.dst.Metadata(e.ctx, "emptied")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := meta.Topics["emptied"].Partitions[1].Replicas
+	other := []int32{meta.Brokers.NodeIDs()[0], meta.Brokers.NodeIDs()[1]}
+	if len(now) > 1 {
+		other = now[:1]
+	}
+	var assign kadm.AlterPartitionAssignmentsReq
+	assign.Assign("emptied", 1, other)
+	if rs, err := e.dst.AlterPartitionAssignments(e.ctx, assign); err != nil || rs.Error() != nil {
+		t.Fatal(err, rs)
+	}
+	e.awaitNotice(t, "emptied", fmt.Sprintf("Partition 1 has %d replicas at the destination, and the topic was made with %d", len(other), len(now)))
 
 	// A topic of the same name.
 	if _, err := e.dst.DeleteTopics(e.ctx, "anew"); err != nil {
