@@ -14,43 +14,47 @@ import (
 
 // A mirror and the log cleaner of the destination.
 //
-// The cleaner keeps the last record of each key, and knows nothing of stamps. A void batch behind a batch that counts so takes
-// the place of its records: the cleaner removes what counts, klink hides what is void, and the key is gone. So what is void must
-// be found before the cleaner comes to it:
+// The cleaner keeps the last record of each key, and knows nothing of stamps. A void batch behind a
+// batch that counts so takes the place of its records: the cleaner removes what counts, klink hides
+// what is void, and the key is gone. So what is void must be found before the cleaner comes to it:
 //
-//   - A compacted mirror has a min.compaction.lag.ms of minCompactionLag at least, and the owner looks at the end of its log
-//     every minute (replicator/idle_look.go).
-//   - Where a void batch is found it is noted in the mirror's record (Void), and compaction rests from then on: the lag is
-//     noCompaction. Nothing else about the topic changes.
+//   - A compacted mirror has a min.compaction.lag.ms of minCompactionLag at least, and the owner
+//     looks at the end of its log every 30 seconds (replicator/idle_look.go).
+//   - Where a void batch is found it is noted in the mirror's record (Void), and compaction rests
+//     from then on: the lag is noCompaction. Nothing else about the topic changes.
 //   - It rests, too, while nobody looks: while the mirror is paused or has FAILED.
-//   - When mirroring stops, the replicator appends what counts of the keys in void batches anew, before the topic gets its
-//     source's configs (replicator/repair.go).
+//   - When mirroring stops, the replicator appends what counts of the keys in void batches anew,
+//     before the topic gets its source's configs (replicator/repair.go).
 //
-// The lag counts from the timestamps of records. Where these are old it holds nothing up, so the replicator finds out whether the
-// cleaner has been faster (replicator/examine.go); the mirror FAILS then.
+// The lag counts from the timestamps of records. Where these are old it holds nothing up, so the
+// replicator finds out whether the cleaner has been faster (replicator/examine.go); the mirror
+// FAILS then.
 
 const (
 	// minCompactionLag is how long a record of a mirror is safe from the cleaner at least.
 	minCompactionLag = 10 * time.Minute
-	// noCompaction is a min.compaction.lag.ms with which the cleaner never takes a record up, of whatever time.
+	// noCompaction is a min.compaction.lag.ms with which the cleaner never takes a record up, of
+	// whatever time.
 	noCompaction = math.MaxInt64
 
 	minLagConfig = "min.compaction.lag.ms"
 	maxLagConfig = "max.compaction.lag.ms"
 )
 
-// MinCompactionLag is how long a record of a mirror is safe from the destination's cleaner, counted from its timestamp.
+// MinCompactionLag is how long a record of a mirror is safe from the destination's cleaner, counted
+// from its timestamp.
 const MinCompactionLag = minCompactionLag
 
-// VoidBatches says of a partition of a mirror that its log has batches with records that do not count. The cleaner must not get
-// to them. Offsets are physical.
+// VoidBatches says of a partition of a mirror that its log has batches with records that do not
+// count. The cleaner must not get to them. Offsets are physical.
 type VoidBatches struct {
 	Partition int32 `json:"partition"`
 	From      int64 `json:"from"`    // the first one begins here
 	To        int64 `json:"to"`      // all that are known end here, or before
 	Offsets   int64 `json:"offsets"` // that they take
 	Foreign   int64 `json:"foreign"` // those of them that somebody else wrote
-	// Safe: the cleaner has removed nothing that counts because of them, as far as the log and the source tell.
+	// Safe: the cleaner has removed nothing that counts because of them, as far as the log and the
+	// source tell.
 	Safe bool `json:"safe,omitempty"`
 }
 
@@ -105,18 +109,20 @@ func (r *mirrorRecord) checkVoid() error {
 	return nil
 }
 
-// HasVoid says whether the log of the mirror has records that do not count, so that it must not be compacted.
+// HasVoid says whether the log of the mirror has records that do not count, so that it must not be
+// compacted.
 func (m *Mirror) HasVoid() bool { return len(m.Void) > 0 || m.VoidElsewhere }
 
-// CompactionRests says whether the mirror's topic is of those that are compacted, and is not compacted because of what is void
-// in its log.
+// CompactionRests says whether the mirror's topic is of those that are compacted, and is not
+// compacted because of what is void in its log.
 func (m *Mirror) CompactionRests() bool {
 	return m.HasVoid() && m.State != MirrorStopped && compacts(m.CleanupPolicy)
 }
 
 func compacts(policy string) bool { return strings.Contains(policy, "compact") }
 
-// holdsCompaction says whether the topic of a mirror must not be compacted now: something in its log is void, or nobody looks.
+// holdsCompaction says whether the topic of a mirror must not be compacted now: something in its
+// log is void, or nobody looks.
 func holdsCompaction(state MirrorState, void bool) bool {
 	switch state {
 	case MirrorStopped:
@@ -127,7 +133,8 @@ func holdsCompaction(state MirrorState, void bool) bool {
 	return void
 }
 
-// keepFromCleaner raises the compaction lags of a compacted mirror. What the source has instead goes to atStop.
+// keepFromCleaner raises the compaction lags of a compacted mirror. What the source has instead
+// goes to atStop.
 func keepFromCleaner(configs map[string]string, atStop map[string]*string, known map[string]topicConfig, hold bool) {
 	if !compacts(configs["cleanup.policy"]) {
 		return
@@ -197,8 +204,8 @@ func (s *Service) holdCompaction(ctx context.Context, topics ...string) error {
 // holdAgain is how often a topic that is not to be compacted is looked at.
 const holdAgain = 30 * time.Second
 
-// holdWhereNobodyLooks keeps the cleaner off the mirrors of this instance that must not be compacted now. What has come in the
-// way of it, or set it back, is found in a later round.
+// holdWhereNobodyLooks keeps the cleaner off the mirrors of this instance that must not be
+// compacted now. What has come in the way of it, or set it back, is found in a later round.
 func (s *Service) holdWhereNobodyLooks(ctx context.Context, mirrors map[string]*mirrorRecord) error {
 	now := time.Now()
 	var due []string
@@ -227,7 +234,8 @@ func (s *Service) holdWhereNobodyLooks(ctx context.Context, mirrors map[string]*
 
 func (r *mirrorRecord) hasVoid() bool { return len(r.Void) > 0 || r.VoidElsewhere }
 
-// foundVoid notes void batches of a mirror, and lets compaction rest. It has not failed if the latter did: that is tried again.
+// foundVoid notes void batches of a mirror, and lets compaction rest. It has not failed if the
+// latter did: that is tried again.
 func (s *Service) foundVoid(ctx context.Context, ev Event) error {
 	if err := s.waitReady(ctx); err != nil {
 		return err
@@ -260,8 +268,8 @@ func (s *Service) foundVoid(ctx context.Context, ev Event) error {
 	return nil
 }
 
-// settleVoid says what becomes of the void batches of a mirror that is being stopped: what they could hide was appended anew, or
-// the topic is never compacted, unless a person wills it.
+// settleVoid says what becomes of the void batches of a mirror that is being stopped: what they
+// could hide was appended anew, or the topic is never compacted, unless a person wills it.
 func settleVoid(m *mirrorRecord, ev Event) (settled *mirrorRecord, note string) {
 	m = m.clone()
 	if ev.Unrepaired == "" {

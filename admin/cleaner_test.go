@@ -13,8 +13,8 @@ import (
 
 const endless = "9223372036854775807"
 
-// TestKeepFromCleaner: the lags of a compacted mirror are those of the source, and what klink needs at least; the source's own come
-// back at the stop, whatever they are.
+// TestKeepFromCleaner: the lags of a compacted mirror are those of the source, and what klink needs
+// at least; the source's own come back at the stop, whatever they are.
 func TestKeepFromCleaner(t *testing.T) {
 	both := map[string]topicConfig{minLagConfig: {}, maxLagConfig: {}}
 	text := func(v *string) string {
@@ -53,7 +53,8 @@ func TestKeepFromCleaner(t *testing.T) {
 	}
 }
 
-// TestNoteVoid: what is found of a partition is put together; what is known already changes nothing.
+// TestNoteVoid: what is found of a partition is put together; what is known already changes
+// nothing.
 func TestNoteVoid(t *testing.T) {
 	r := &mirrorRecord{Partitions: 3}
 	note := func(v VoidBatches, changes bool, want ...VoidBatches) {
@@ -94,8 +95,9 @@ func TestNoteVoid(t *testing.T) {
 	}
 }
 
-// TestRealVoidHoldsCompaction: from the report of void batches on a mirror is not compacted, whoever sets its configs; when it is stopped it
-// gets the source's own, unless what the batches hide could not be appended anew.
+// TestRealVoidHoldsCompaction: from the report of void batches on a mirror is not compacted,
+// whoever sets its configs; when it is stopped it gets the source's own, unless what the batches
+// hide could not be appended anew.
 func TestRealVoidHoldsCompaction(t *testing.T) {
 	src, dst := kafkatest.Shared(t, "source"), kafkatest.Shared(t, "destination")
 	for _, unrepaired := range []string{"", "the broker refuses it"} {
@@ -156,7 +158,8 @@ func TestRealVoidHoldsCompaction(t *testing.T) {
 	}
 }
 
-// TestRealNobodyLooksNothingIsCompacted: a mirror that is paused, whose link is, or that has FAILED is not compacted.
+// TestRealNobodyLooksNothingIsCompacted: a mirror that is paused, whose link is, or that has FAILED
+// is not compacted.
 func TestRealNobodyLooksNothingIsCompacted(t *testing.T) {
 	src, dst := kafkatest.Shared(t, "source"), kafkatest.Shared(t, "destination")
 	w := realService(t, src, dst)

@@ -13,11 +13,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// Notices: in what a mirror's topic at the destination is not what klink has made of it. Whoever reaches the brokers can change
-// it around klink. klink does not set such a thing back, for it cannot, or it is the destination's to decide; so it says so, and
-// what to do. They are found when somebody asks.
+// Notices: in what a mirror's topic at the destination is not what klink has made of it. Whoever
+// reaches the brokers can change it around klink. klink does not set such a thing back, for it
+// cannot, or it is the destination's to decide; so it says so, and what to do. They are found when
+// somebody asks.
 
-// noticePatience is how long the destination is asked: who wants to know how mirrors are doing gets an answer all the same.
+// noticePatience is how long the destination is asked: who wants to know how mirrors are doing gets
+// an answer all the same.
 const noticePatience = 5 * time.Second
 
 // notices are those of mirrors that are described. What the destination does not tell is left out.
@@ -75,7 +77,8 @@ func (s *Service) notices(ctx context.Context, state *State, topics []string) fu
 	}
 }
 
-// logBounds are where the logs of topics begin, where they end, and, asked for after that, up to where they are stable.
+// logBounds are where the logs of topics begin, where they end, and, asked for after that, up to
+// where they are stable.
 func (s *Service) logBounds(ctx context.Context, topics []string) (starts, ends, stable kadm.ListedOffsets, err error) {
 	if starts, err = s.admin.ListStartOffsets(ctx, topics...); err != nil {
 		return nil, nil, nil, err
@@ -87,8 +90,8 @@ func (s *Service) logBounds(ctx context.Context, topics []string) (starts, ends,
 	return starts, ends, stable, err
 }
 
-// openAround finds a partition with a transaction that is open. A mirror has none of its source: what was stable when its end was
-// asked for is so for good.
+// openAround finds a partition with a transaction that is open. A mirror has none of its source:
+// what was stable when its end was asked for is so for good.
 func openAround(m *Mirror, ends, stable map[int32]kadm.ListedOffset) (partition int32, at int64, ok bool) {
 	for p := range m.Partitions {
 		end, known := ends[p]
@@ -134,7 +137,8 @@ func topicNotices(m *Mirror, t kadm.TopicDetail) (found []string) {
 	return found
 }
 
-// deleted finds a partition whose log begins behind the place where klink lets it begin, which is at.
+// deleted finds a partition whose log begins behind the place where klink lets it begin, which is
+// at.
 func deleted(tls []*timeline.Partition, starts map[int32]kadm.ListedOffset) (partition int32, at int64, ok bool) {
 	for p, t := range tls {
 		start, known := starts[int32(p)]

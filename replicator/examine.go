@@ -14,10 +14,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Where void batches were found in a compacted mirror the cleaner rests, but it may have been faster: klink was away for longer
-// than min.compaction.lag.ms, or the timestamps are old. Then klink finds out. A key of a void batch that has a record which counts
-// in the log is safe: the cleaner would have removed that. Of the others the source is asked whether it has a record, below the
-// mirror's end, that is not in the mirror. If so that is lost, and the mirror fails by name.
+// Where void batches were found in a compacted mirror the cleaner rests, but it may have been
+// faster: klink was away for longer than min.compaction.lag.ms, or the timestamps are old. Then
+// klink finds out. A key of a void batch that has a record which counts in the log is safe: the
+// cleaner would have removed that. Of the others the source is asked whether it has a record, below
+// the mirror's end, that is not in the mirror. If so that is lost, and the mirror fails by name.
 
 const (
 	examineInterval = 2 * time.Second
@@ -31,7 +32,8 @@ type voidAt struct {
 	partition int32
 }
 
-// examineVoid looks after void batches that are not known to have done no harm, one after the other, until ctx ends.
+// examineVoid looks after void batches that are not known to have done no harm, one after the
+// other, until ctx ends.
 func (r *Replicator) examineVoid(ctx context.Context) {
 	type attempt struct {
 		wait backoff
@@ -112,7 +114,8 @@ func (r *Replicator) examine(ctx context.Context, at voidAt, v admin.VoidBatches
 		if s == nil {
 			return errNotNow
 		}
-		// Below the first record of the mirror retention may have deleted what the source has still.
+		// Below the first record of the mirror retention may have deleted what the source has
+		// still.
 		from := w.tl.Floor()
 		if am := r.cfg.Control.State().Mirrors[at.m.topic]; am != nil && am.CleanupPolicy != "compact" {
 			from = max(from, scan.first)
@@ -142,8 +145,8 @@ func (r *Replicator) examine(ctx context.Context, at voidAt, v admin.VoidBatches
 	return r.cfg.Control.Report(ctx, admin.Event{Kind: admin.EventMirrorVoid, Link: at.m.link, Topic: at.m.topic, Void: v})
 }
 
-// lastOf reads a partition of the source from one offset to another, and says of how many of the keys the last record there has a
-// value, with one of them, and its offset.
+// lastOf reads a partition of the source from one offset to another, and says of how many of the
+// keys the last record there has a value, with one of them, and its offset.
 func (s *source) lastOf(ctx context.Context, topic string, partition int32, from, to int64, keys map[string]*voidKey) (offset int64, key string, n int, err error) {
 	last := map[string]int64{}
 	if err := s.readRecords(ctx, topic, partition, from, to, func(at int64, r batch.Record) {
@@ -164,7 +167,8 @@ func (s *source) lastOf(ctx context.Context, topic string, partition int32, from
 	return offset, key, n, nil
 }
 
-// readRecords gives the committed records that a partition of the source has between two offsets, and some around them, to see.
+// readRecords gives the committed records that a partition of the source has between two offsets,
+// and some around them, to see.
 func (s *source) readRecords(ctx context.Context, topic string, partition int32, from, to int64, see func(at int64, r batch.Record)) error {
 	meta := &destination{r: s.r, clients: []*kgo.Client{s.client}, topics: map[string]*destTopic{}}
 	t, err := meta.fetchTopic(ctx, topic)
@@ -217,7 +221,8 @@ func (s *source) readRecords(ctx context.Context, topic string, partition int32,
 	return nil
 }
 
-// readCommittedBatches gives the records of what a fetch has brought to see, and the offset to go on at; 0 = it has brought nothing.
+// readCommittedBatches gives the records of what a fetch has brought to see, and the offset to go
+// on at; 0 = it has brought nothing.
 func readCommittedBatches(records []byte, aborted *batch.Aborted, see func(at int64, r batch.Record)) (next int64, err error) {
 	w := batch.Walk(records)
 	for w.Next() {

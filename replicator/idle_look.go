@@ -7,8 +7,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// idleLook is how often the ends of mirrors' logs are looked at. An append tells by its offset whether somebody else has written;
-// in a mirror that rests nothing does, and the cleaner of a compacted topic must not be faster.
+// idleLook is how often the ends of mirrors' logs are looked at. An append tells by its offset
+// whether somebody else has written; in a mirror that rests nothing does, and the cleaner of a
+// compacted topic must not be faster.
 const idleLook = 30 * time.Second
 
 // watchEnds looks at the ends of logs until ctx ends.
@@ -25,8 +26,8 @@ type seenEnd struct {
 	phys int64
 }
 
-// lookAtEnds asks each broker, in one request, where the logs of idle partitions end. What is not answered is asked again next
-// time.
+// lookAtEnds asks each broker, in one request, where the logs of idle partitions end. What is not
+// answered is asked again next time.
 func (r *Replicator) lookAtEnds(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, idleLook)
 	defer cancel()
@@ -100,8 +101,8 @@ func (p *partition) idleEnd() (phys int64, idle bool) {
 	return p.phys, p.state == stateRunning && !p.stopping && p.flight == 0 && len(p.queue) == 0
 }
 
-// endSeen: while the log was to end at phys, it ended at the offset end. Nobody but klink appends to it, so if it ends behind
-// that it is read.
+// endSeen: while the log was to end at phys, it ended at the offset end. Nobody but klink appends
+// to it, so if it ends behind that it is read.
 func (p *partition) endSeen(phys, end int64) effects {
 	if now, idle := p.idleEnd(); !idle || now != phys || end <= phys {
 		return effects{trim: -1}

@@ -17,18 +17,21 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A compacted mirror with void batches that is stopped is repaired: the last record that counts of each key in them is appended
-// anew, behind the mirror's end, or a tombstone for a key of which nothing counts. Then the cleaner may go on, and what it keeps of
-// a key is what the source had. It comes after the last append and before the topic takes writes, or a client's record could
-// be followed by an older one of its key.
+// A compacted mirror with void batches that is stopped is repaired: the last record that counts of
+// each key in them is appended anew, behind the mirror's end, or a tombstone for a key of which
+// nothing counts. Then the cleaner may go on, and what it keeps of a key is what the source had. It
+// comes after the last append and before the topic takes writes, or a client's record could be
+// followed by an older one of its key.
 //
-// The copies have no stamp: they are the topic's own, as what clients write from then on. A repair that is broken off is done
-// again, by whom it may be: what it had appended is void then, and has the same keys.
+// The copies have no stamp: they are the topic's own, as what clients write from then on. A repair
+// that is broken off is done again, by whom it may be: what it had appended is void then, and has
+// the same keys.
 
 const (
 	// repairBytes is how large a batch of a repair is, uncompressed, unless one record is larger.
 	repairBytes = 256 << 10
-	// repairAttempts is how often a partition is tried. After that the mirror stops without, and is never compacted.
+	// repairAttempts is how often a partition is tried. After that the mirror stops without, and is
+	// never compacted.
 	repairAttempts = 8
 	// repairsAtOnce is how many partitions are read at a time.
 	repairsAtOnce = 4
@@ -48,8 +51,9 @@ type repair struct {
 	missing  int     // keys without a record that counts, where the cleaner may have been faster than klink
 }
 
-// repaired says whether the log of a mirror that has ended is as the topic may be used from then on; if not it sees to it. It
-// corrects the report of the mirror's ends: what is void at the end of the log belongs to the mirror.
+// repaired says whether the log of a mirror that has ended is as the topic may be used from then
+// on; if not it sees to it. It corrects the report of the mirror's ends: what is void at the end of
+// the log belongs to the mirror.
 func (r *Replicator) repaired(am *admin.Mirror, term uint64, tls []*timeline.Partition, ev *admin.Event) bool {
 	if !am.Created || len(tls) == 0 || am.CleanupPolicy == "" || appendOnly(am.CleanupPolicy) {
 		return true
@@ -190,8 +194,8 @@ func unreadable(err error) bool {
 	return false
 }
 
-// once repairs a partition. Where the log ends behind phys, what is there is void. end is where the log ended before anything was
-// appended.
+// once repairs a partition. Where the log ends behind phys, what is there is void. end is where the
+// log ended before anything was appended.
 func (p *repair) once(ctx context.Context, r *Replicator, log *mirrorLog, phys, floor int64, noted bool) (end int64, tombstones int, err error) {
 	start, end, err := log.ends(ctx)
 	if err != nil {
@@ -227,8 +231,8 @@ type repairs struct {
 	records, tombstones int
 }
 
-// append appends, for each key whose last void record is behind the last one that counts, that one anew, in the order that they
-// have, then tombstones.
+// append appends, for each key whose last void record is behind the last one that counts, that one
+// anew, in the order that they have, then tombstones.
 func (o *repairs) append(ctx context.Context, scan *voidScan, keys map[string]*voidKey) error {
 	wanted, last := map[int64]bool{}, int64(-1)
 	for _, k := range keys {

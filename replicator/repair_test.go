@@ -21,8 +21,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// keptByCleaner is what a log cleaner makes of a log in the end: the last value of each key. It looks at nothing else, as the
-// cleaner does.
+// keptByCleaner is what a log cleaner makes of a log in the end: the last value of each key. It
+// looks at nothing else, as the cleaner does.
 func keptByCleaner(records []*kgo.Record) map[string]string {
 	kept := map[string]string{}
 	for _, r := range records {
@@ -72,7 +72,8 @@ func (w *world) stopMirror(topic string) admin.Event {
 	return admin.Event{}
 }
 
-// checkTables checks, for each partition, what a cleaner keeps once mirroring has stopped against what it keeps at the source.
+// checkTables checks, for each partition, what a cleaner keeps once mirroring has stopped against
+// what it keeps at the source.
 func (w *world) checkTables() {
 	w.t.Helper()
 	for p := range int32(2) {
@@ -94,8 +95,9 @@ func (w *world) read(c cluster, topic string, partition int32) (records []*kgo.R
 	return records
 }
 
-// TestRepairs: whatever is void in a compacted mirror, of others or doubled, before or after what counts, of keys that the source has
-// or not: once mirroring has stopped the destination's cleaner keeps of each key what the source's keeps.
+// TestRepairs: whatever is void in a compacted mirror, of others or doubled, before or after what
+// counts, of keys that the source has or not: once mirroring has stopped the destination's cleaner
+// keeps of each key what the source's keeps.
 func TestRepairs(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -161,8 +163,8 @@ func (w *world) batches(topic string, partition int32) (all [][]byte) {
 	return all
 }
 
-// TestRepairIsRepeated: a repair that fails is done again, and what was appended before does no harm. One that cannot be done is told
-// by name, and does not hold the stop up.
+// TestRepairIsRepeated: a repair that fails is done again, and what was appended before does no
+// harm. One that cannot be done is told by name, and does not hold the stop up.
 func TestRepairIsRepeated(t *testing.T) {
 	begin := func(t *testing.T) (w *world, dst *kfake.Cluster) {
 		w, _, dst = tables(t)
@@ -235,7 +237,8 @@ func TestIdleLook(t *testing.T) {
 	w.same("table")
 }
 
-// TestCleanerWasFaster: what the cleaner has taken of a mirror before klink saw why is found by a comparison with the source.
+// TestCleanerWasFaster: what the cleaner has taken of a mirror before klink saw why is found by a
+// comparison with the source.
 func TestCleanerWasFaster(t *testing.T) {
 	w, _, _ := tables(t)
 	for _, r := range []*kgo.Record{
@@ -244,7 +247,8 @@ func TestCleanerWasFaster(t *testing.T) {
 		appendBatch(t, w.src.cl, "table", 0, r)
 	}
 	w.awaitCaughtUp("table")
-	// As if a cleaner had taken the records of a and b: those of b are not lost, as their last one is a tombstone.
+	// As if a cleaner had taken the records of a and b: those of b are not lost, as their last one
+	// is a tombstone.
 	if _, err := kadm.NewClient(w.dst.cl).DeleteRecords(t.Context(), kadm.Offsets{"table": {0: {Topic: "table", At: 3}}}); err != nil {
 		t.Fatal(err)
 	}

@@ -15,13 +15,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// voidSpan is where a log holds batches that do not count and may have keys: in a compacted topic they could take the place of
-// records that count. Control batches have none that matter.
+// voidSpan is where a log holds batches that do not count and may have keys: in a compacted topic
+// they could take the place of records that count. Control batches have none that matter.
 type voidSpan struct {
 	from, to         int64 // physical; offsets = 0: there are none
 	offsets, foreign int64
-	// newest is the largest timestamp of the first of them, and of the last batch that counts before it. passing is that of the
-	// last batch that counts.
+	// newest is the largest timestamp of the first of them, and of the last batch that counts
+	// before it. passing is that of the last batch that counts.
 	newest, passing int64
 }
 
@@ -50,10 +50,11 @@ func (v *voidSpan) add(from, to int64, stamped bool) {
 	}
 }
 
-// untouched says that the cleaner cannot have come to the first of them by now: it stops at the first segment that has a record
-// younger than min.compaction.lag.ms, and one such is in the same segment, or before it. That lag is the topic's now; only
-// MinCompactionLag of it counts, for it may have been less, unless it is endless. The clocks of the destination and of klink may
-// differ by a minute.
+// untouched says that the cleaner cannot have come to the first of them by now: it stops at the
+// first segment that has a record younger than min.compaction.lag.ms, and one such is in the same
+// segment, or before it. That lag is the topic's now; only MinCompactionLag of it counts, for it
+// may have been less, unless it is endless. The clocks of the destination and of klink may differ
+// by a minute.
 func (v *voidSpan) untouched(now time.Time, lag int64) bool {
 	switch {
 	case lag == math.MaxInt64:
@@ -87,8 +88,8 @@ func (d *destination) compactionLag(ctx context.Context, topic string) (int64, e
 	return 0, nil
 }
 
-// noteVoid has the control plane note what does not count in the log, which lets compaction rest; without that the partition
-// does not go on, for it would not be found again.
+// noteVoid has the control plane note what does not count in the log, which lets compaction rest;
+// without that the partition does not go on, for it would not be found again.
 func (w *worker) noteVoid(ctx context.Context, v *voidSpan) error {
 	if v.offsets == 0 {
 		return nil

@@ -8,13 +8,15 @@ import (
 	"klink/protocol/batch"
 )
 
-// voidScan reads the whole log of a mirror partition for the keys of batches that do not count: what is the last record that
-// counts of each? Nobody appends to the log meanwhile, or what is appended does not matter.
+// voidScan reads the whole log of a mirror partition for the keys of batches that do not count:
+// what is the last record that counts of each? Nobody appends to the log meanwhile, or what is
+// appended does not matter.
 type voidScan struct {
 	log        *mirrorLog
 	start, end int64 // physical
 	floor      int64 // logical: what is below is not shown, and does not count here
-	// maxKeys and maxKeyBytes bound the keys that are looked for at a time. Of more the log is read several times.
+	// maxKeys and maxKeyBytes bound the keys that are looked for at a time. Of more the log is read
+	// several times.
 	maxKeys, maxKeyBytes int
 	seed                 maphash.Seed
 	parts                uint64 // how many times

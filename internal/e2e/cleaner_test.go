@@ -21,7 +21,8 @@ func newCleaned(t *testing.T) *exact {
 	return e
 }
 
-// table makes a compacted topic at the source with keys k0 to k49, and its mirror. Records are so old, by their timestamps.
+// table makes a compacted topic at the source with keys k0 to k49, and its mirror. Records are so
+// old, by their timestamps.
 func (e *exact) table(t *testing.T, topic string, age time.Duration) {
 	t.Helper()
 	e.createSource(t, topic, 1, "cleanup.policy=compact", "segment.ms=1000", "min.cleanable.dirty.ratio=1", "delete.retention.ms=86400000")
@@ -37,7 +38,8 @@ func keys(from, to int) (ks []string) {
 	return ks
 }
 
-// put writes one batch straight to a cluster: the value of each key says who wrote it; nobody = a tombstone.
+// put writes one batch straight to a cluster: the value of each key says who wrote it; nobody = a
+// tombstone.
 func (e *exact) put(t *testing.T, c *kafkatest.Cluster, topic string, age time.Duration, who string, keys ...string) {
 	t.Helper()
 	cl := c.Client(t, kgo.ProducerLinger(20*time.Millisecond))
@@ -55,7 +57,8 @@ func (e *exact) put(t *testing.T, c *kafkatest.Cluster, topic string, age time.D
 	}
 }
 
-// roll lets the source write so that the mirror's log gets a new segment, and what is before it can be cleaned.
+// roll lets the source write so that the mirror's log gets a new segment, and what is before it can
+// be cleaned.
 func (e *exact) roll(t *testing.T, topic string, age time.Duration) {
 	t.Helper()
 	e.writeOn(t, topic, age)
@@ -71,7 +74,8 @@ func (e *exact) writeOn(t *testing.T, topic string, age time.Duration) {
 	}
 }
 
-// double appends the first batch of the mirror once more, as it stands, as a network does that doubles a request.
+// double appends the first batch of the mirror once more, as it stands, as a network does that
+// doubles a request.
 func (e *exact) double(t *testing.T, topic string) {
 	t.Helper()
 	cl := e.destination.Client(t)
@@ -132,7 +136,8 @@ func (e *exact) sameTable(t *testing.T, what string, want, got []record) {
 	}
 }
 
-// physicallyGone says whether the log of the mirror at the broker has lost the first record of a key.
+// physicallyGone says whether the log of the mirror at the broker has lost the first record of a
+// key.
 func (e *exact) physicallyGone(t *testing.T, topic, key string) bool {
 	t.Helper()
 	for _, r := range readFranz(t, e.destination.Bootstrap(), topic, 0) {
@@ -173,7 +178,8 @@ func (e *exact) awaitRest(t *testing.T, topic string) mirrorDescription {
 	return d
 }
 
-// awaitCleaned waits until the cleaner of the destination has removed what a stopped topic has twice.
+// awaitCleaned waits until the cleaner of the destination has removed what a stopped topic has
+// twice.
 func (e *exact) awaitCleaned(t *testing.T, topic string) {
 	t.Helper()
 	cl := connect(t, e.k.Bootstrap())
@@ -195,8 +201,9 @@ func (e *exact) awaitCleaned(t *testing.T, topic string) {
 	})
 }
 
-// TestCleanerTakesNothing: what does not count in a compacted mirror, with keys that count, never makes the destination's cleaner
-// remove what counts, neither while the topic is a mirror nor afterwards.
+// TestCleanerTakesNothing: what does not count in a compacted mirror, with keys that count, never
+// makes the destination's cleaner remove what counts, neither while the topic is a mirror nor
+// afterwards.
 func TestCleanerTakesNothing(t *testing.T) {
 	t.Parallel()
 	e := newCleaned(t)
@@ -274,8 +281,9 @@ func TestCleanerTakesNothing(t *testing.T) {
 	}
 }
 
-// TestCleanerInAnIdleMirror: klink looks at the ends of logs to which nothing is appended. Where the cleaner was faster than that,
-// because timestamps are old, klink finds out, and the mirror fails by name; where it was not, the mirror goes on.
+// TestCleanerInAnIdleMirror: klink looks at the ends of logs to which nothing is appended. Where
+// the cleaner was faster than that, because timestamps are old, klink finds out, and the mirror
+// fails by name; where it was not, the mirror goes on.
 func TestCleanerInAnIdleMirror(t *testing.T) {
 	t.Parallel()
 	e := newCleaned(t)
@@ -308,7 +316,8 @@ func TestCleanerInAnIdleMirror(t *testing.T) {
 	if !strings.Contains(d.ErrorMessage, "2 keys") || !strings.Contains(d.ErrorMessage, `source offset 7 (key "k7")`) {
 		t.Errorf("%+v", d)
 	}
-	// Of a segment that can be cleaned at once klink may hold the cleaner off in time, or not. It is never silent.
+	// Of a segment that can be cleaned at once klink may hold the cleaner off in time, or not. It
+	// is never silent.
 	kafkatest.WaitFor(t, time.Minute, "klink to know who was faster", func() (bool, string) {
 		d, err := describeMirror(t, e.k, "race")
 		if err != nil || d.State == "ACTIVE" && (len(d.Notices) == 0 || strings.Contains(d.Notices[0], "being looked into")) {
@@ -342,7 +351,8 @@ func TestCleanerInAnIdleMirror(t *testing.T) {
 	}
 }
 
-// TestCleanerOfATopicThatBecomesCompacted: what is void in the log of a mirror from before its source was compacted is not forgotten.
+// TestCleanerOfATopicThatBecomesCompacted: what is void in the log of a mirror from before its
+// source was compacted is not forgotten.
 func TestCleanerOfATopicThatBecomesCompacted(t *testing.T) {
 	t.Parallel()
 	e := newCleaned(t)
@@ -364,8 +374,9 @@ func TestCleanerOfATopicThatBecomesCompacted(t *testing.T) {
 	e.sameTable(t, "through klink", append(want, record{key: "turn", value: latest(got)["turn"]}), got)
 }
 
-// TestCleanerRestsWhereNobodyLooks: a mirror that is paused is not compacted. Otherwise min.compaction.lag.ms is the source's, or
-// what klink needs, whichever is longer, and the source's once mirroring has stopped.
+// TestCleanerRestsWhereNobodyLooks: a mirror that is paused is not compacted. Otherwise
+// min.compaction.lag.ms is the source's, or what klink needs, whichever is longer, and the source's
+// once mirroring has stopped.
 func TestCleanerRestsWhereNobodyLooks(t *testing.T) {
 	t.Parallel()
 	e := newCleaned(t)

@@ -15,7 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// awaitNotice waits until a mirror is described with a notice that has a text, or with none where that is empty.
+// awaitNotice waits until a mirror is described with a notice that has a text, or with none where
+// that is empty.
 func (e *exact) awaitNotice(t *testing.T, topic, text string) mirrorDescription {
 	t.Helper()
 	var d mirrorDescription
@@ -32,7 +33,8 @@ func (e *exact) awaitNotice(t *testing.T, topic, text string) mirrorDescription 
 	return d
 }
 
-// TestTopicChangedAroundKlink: in what a mirror's topic is not what klink has made of it, `mirror describe` says.
+// TestTopicChangedAroundKlink: in what a mirror's topic is not what klink has made of it, `mirror
+// describe` says.
 func TestTopicChangedAroundKlink(t *testing.T) {
 	t.Parallel()
 	e := exactBetween(t, kafkatest.Start(t), kafkatest.Start(t, kafkatest.Brokers(2)))

@@ -15,9 +15,9 @@ type Record struct {
 	what   []byte // from the length of the key to the end of the headers
 }
 
-// EachRecord gives the records of a whole v2 batch to see, in the order of their offsets. An error of see ends it, and is
-// returned. An error of its own wraps ErrCorrupt, ErrMalformed, ErrTooLarge (more than MaxInflated bytes) or ErrUnsupported.
-// Nothing of a damaged batch is given.
+// EachRecord gives the records of a whole v2 batch to see, in the order of their offsets. An error
+// of see ends it, and is returned. An error of its own wraps ErrCorrupt, ErrMalformed, ErrTooLarge
+// (more than MaxInflated bytes) or ErrUnsupported. Nothing of a damaged batch is given.
 func EachRecord(h Header, see func(Record) error) error {
 	if err := whole(h); err != nil {
 		return err
@@ -47,8 +47,9 @@ func EachRecord(h Header, see func(Record) error) error {
 	return nil
 }
 
-// Plain makes v2 batches, without a stamp and without a producer, of records of other batches and of tombstones: such as any
-// client may write. The zero value is an empty batch. Not for use by several goroutines at once.
+// Plain makes v2 batches, without a stamp and without a producer, of records of other batches and
+// of tombstones: such as any client may write. The zero value is an empty batch. Not for use by
+// several goroutines at once.
 type Plain struct {
 	r   Recoder
 	run run
@@ -84,8 +85,8 @@ func (p *Plain) add(timestamp int64, what []byte) {
 	u.saw(timestamp)
 }
 
-// Batch is the batch, compressed with a codec as attributes name them, and valid until the next call of Add. The next record
-// begins another one.
+// Batch is the batch, compressed with a codec as attributes name them, and valid until the next
+// call of Add. The next record begins another one.
 func (p *Plain) Batch(codec int8) (Header, error) {
 	u := p.run
 	p.run = run{}
