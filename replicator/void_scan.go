@@ -29,6 +29,9 @@ type voidKey struct {
 	counts int64 // the last record that counts, physical; -1 = there is none
 }
 
+// voidScanBytes is how much of a log is fetched at once: all of it is read.
+const voidScanBytes = 1 << 20
+
 // maxVoidKeys and maxVoidKeyBytes are voidScan.maxKeys and maxKeyBytes.
 const (
 	maxVoidKeys     = 1 << 18
@@ -36,6 +39,7 @@ const (
 )
 
 func newVoidScan(log *mirrorLog, start, end, floor int64, maxKeys int) *voidScan {
+	log.chunk = voidScanBytes
 	return &voidScan{log: log, start: start, end: end, floor: floor, maxKeys: maxKeys, maxKeyBytes: maxVoidKeyBytes, seed: maphash.MakeSeed(), parts: 1}
 }
 
