@@ -272,7 +272,7 @@ func (s *Service) foundVoid(ctx context.Context, ev Event) error {
 // could hide was appended anew, or the topic is never compacted, unless a person wills it.
 func settleVoid(m *mirrorRecord, ev Event) (settled *mirrorRecord, note string) {
 	m = m.clone()
-	if ev.Unrepaired == "" {
+	if ev.Unrepaired == "" || m.TopicGone {
 		m.Void, m.VoidElsewhere = nil, false
 		for name := range neverCompacted() {
 			if _, known := m.SourceConfigs[name]; known || !compacts(m.CleanupPolicy) {

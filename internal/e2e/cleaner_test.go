@@ -409,3 +409,35 @@ func TestCleanerRestsWhereNobodyLooks(t *testing.T) {
 	is("stopped", "3600000", "7200000")
 	e.hasAll(t, "table")
 }
+
+// TestCleanerWhenTheOwnerDies: what is void in a compacted mirror is known to every instance. Where
+// the owner dies while the mirror is stopped, another one appends what counts anew.
+func TestCleanerWhenTheOwnerDies(t *testing.T) {
+	t.Parallel()
+	e := newCleaned(t)
+	all := append(instances{e.k}, StartKlink(t, e.destination))
+	e.table(t, "table", 0)
+	all.awaitSpread(t)
+	owner := all.owner(t, "table")
+	e.k = all.without(owner)[0] // who is asked from now on
+	e.put(t, e.destination, "table", 0, "a stranger", keys(0, 20)...)
+	e.put(t, e.destination, "table", 0, "", keys(20, 30)...)
+	e.roll(t, "table", 0)
+	e.awaitRest(t, "table")
+	want := readFranz(t, e.source.Bootstrap(), "table", 0)
+	stop := e.k.StartCLI(t, nil, "mirror", "failover", "table")
+	kafkatest.WaitFor(t, time.Minute, "the stop to begin", func() (bool, string) {
+		d, err := describeMirror(t, e.k, "table")
+		return err == nil && strings.HasSuffix(d.State, "STOPPED"), fmt.Sprintf("%v %+v", err, d)
+	})
+	owner.Kill()
+	<-stop.Done()
+	awaitMirrorState(t, e.k, "table", "STOPPED", "")
+	e.sameTable(t, "at first", want, readFranz(t, e.k.Bootstrap(), "table", 0))
+	e.awaitCleaned(t, "table")
+	got := readFranz(t, e.k.Bootstrap(), "table", 0)
+	want = append(want, record{key: "turn", value: latest(got)["turn"]})
+	e.sameTable(t, "through klink", want, got)
+	e.sameTable(t, "at the broker", want, readFranz(t, e.destination.Bootstrap(), "table", 0))
+	owner.Restart()
+}
