@@ -123,6 +123,7 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *s
 	if refused != nil {
 		return nil, refused
 	}
+	keepFromCleaner(configs, atStop, known, false)
 	plan := &mirrorPlan{topic: spec.Topic, convert: spec.Convert, record: &mirrorRecord{
 		Stamp: stampFormat,
 		ID:    newID(), Link: spec.Link, SourceTopic: spec.Topic, SourceTopicID: from.id, Partitions: partitions, State: MirrorPending,

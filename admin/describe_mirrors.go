@@ -27,6 +27,7 @@ func (s *Service) describeMirrors(ctx context.Context, req *linkapi.DescribeMirr
 		topics = slices.Sorted(maps.Keys(state.Mirrors))
 	}
 	fillFromDestination := s.destinationOffsets(ctx, state, topics)
+	notices := s.notices(ctx, state, topics)
 	for _, topic := range topics {
 		m := state.Mirrors[topic]
 		if m == nil {
@@ -46,6 +47,7 @@ func (s *Service) describeMirrors(ctx context.Context, req *linkapi.DescribeMirr
 		fillFromDestination(topic, d.Partitions)
 		d.DirectAccess, d.DirectAccessReason = directAccess(m, state.Timelines[topic], d.Partitions)
 		d.ConfigDrift = s.describeDrift(m)
+		d.Notices = notices(m)
 		resp.Mirrors = append(resp.Mirrors, d)
 	}
 	return resp

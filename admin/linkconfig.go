@@ -231,7 +231,7 @@ var linkConfigs = []LinkConfig{
 	{
 		Name: ConfigTopicSyncInclude, Type: TypeList, custody: unconcerned, Default: strings.Join(followedByDefault, ","), Importance: "medium",
 		Allowed: "names of topic configs, separated by commas; not compression.type, message.timestamp.* nor throttles", check: checkFollowed,
-		Doc: "The topic configs that mirrors have from their source topics and that clients cannot alter. cleanup.policy and max.message.bytes always are, whether named or not, but a lower max.message.bytes only when mirroring stops. What else differs is shown by `klink mirror describe`.",
+		Doc: "The topic configs that mirrors have from their source topics and that clients cannot alter. cleanup.policy, max.message.bytes, min.compaction.lag.ms and max.compaction.lag.ms always are, whether named or not, but a lower max.message.bytes only when mirroring stops, and the lags of a compacted mirror are ten minutes at least until then. What else differs is shown by `klink mirror describe`.",
 	},
 	{
 		Name: ConfigStartOffset, Type: TypeString, custody: unconcerned, Default: startEarliest, Importance: "medium",

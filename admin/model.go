@@ -61,6 +61,8 @@ const (
 	// ErrForeignWrite: while klink set the mirror up, somebody else appended to it at the
 	// destination.
 	ErrForeignWrite Error = "FOREIGN_WRITE"
+	// ErrRecordsCompacted: the destination's cleaner has removed records of the mirror in favour of such as do not count.
+	ErrRecordsCompacted Error = "RECORDS_COMPACTED"
 	// ErrBatchRewritten: the destination stores batches of the mirror otherwise than klink appended them: without their stamps, or with
 	// other timestamps.
 	ErrBatchRewritten Error = "BATCH_REWRITTEN"
@@ -105,6 +107,8 @@ type Mirror struct {
 	ErrorMessage  string
 	StateTime     time.Time
 	Partitions    int32
+	// ReplicationFactor is what the topic was asked to have when it was created; 0 or -1 = the brokers' default, or it was there.
+	ReplicationFactor int16
 	// Promotion names the promotion that is under way, "" = none: the mirror does what State says, and is to be stopped as soon
 	// as it has everything that its source has, unless that is not before PromotionDeadline. See Shown.
 	Promotion         string
@@ -117,8 +121,14 @@ type Mirror struct {
 	// CleanupPolicy is the cleanup.policy that the topic has at the destination, as klink has set it last, or, where it includes
 	// "compact", is about to set it; "" = not known.
 	CleanupPolicy string
+	// Void is where the log has records that do not count, by partition; VoidElsewhere: in further partitions, too, which are
+	// not named. The slice is immutable.
+	Void          []VoidBatches
+	VoidElsewhere bool
 	// Ended says of which partitions it is stored that nothing will be appended to them (EventPartitionsEnded); nil = of none.
 	Ended []bool
+	// EndedAt are the physical offsets at which they ended, by partition, -1 = not known.
+	EndedAt []int64
 }
 
 // HasEnded says whether it is stored that nothing will be appended to a partition of a mirror that is being stopped. The
@@ -171,6 +181,9 @@ const (
 	// EventPartitionsEnded: after PENDING_STOPPED, of the partitions in Ended no append is in flight or will be made. Who owns them
 	// tells; the coordinator waits for that.
 	EventPartitionsEnded
+	// EventMirrorVoid: the log of a partition has records that do not count; Void says where. The mirror is not compacted from
+	// then on.
+	EventMirrorVoid
 )
 
 // Start is where a new partition of a mirror begins: its physical offset 0 is the logical offset Logical, and nothing
@@ -213,6 +226,14 @@ type Event struct {
 	Partition int32
 	// Ended are partitions that this instance has ended, with EventMirrorDrained and EventPartitionsEnded.
 	Ended []PartitionEnd
+	// PhysicalEnds are where the partitions end whose logs were looked at once all had ended, with EventMirrorDrained: by
+	// partition, -1 or missing = as Ended says. What is void at the end of a log is the mirror's.
+	PhysicalEnds []int64
+	// Void is what was found, with EventMirrorVoid.
+	Void VoidBatches
+	// Unrepaired is why what void batches may take the place of was not appended anew, with EventMirrorDrained; "" = it was, or
+	// there is nothing void. Message, with EventMirrorDrained, is what people have to know of the end.
+	Unrepaired string
 }
 
 // PartitionEnd is where a partition of a mirror ends, of which its owner knows that nothing is in flight and nothing will be

@@ -16,6 +16,13 @@ import (
 
 // realWorld is a world of two Apache Kafka clusters.
 func realWorld(t *testing.T, src, dst *kafkatest.Cluster) *world {
+	w := realService(t, src, dst)
+	w.replicator()
+	return w
+}
+
+// realService is realWorld without a replicator.
+func realService(t *testing.T, src, dst *kafkatest.Cluster) *world {
 	w := &world{
 		t: t, seeds: []string{dst.Bootstrap()},
 		sourceAdmin: kadm.NewClient(src.Client(t, freshMetadata)), destAdmin: kadm.NewClient(dst.Client(t, freshMetadata)),
@@ -35,7 +42,6 @@ func realWorld(t *testing.T, src, dst *kafkatest.Cluster) *world {
 	require.NoError(t, service.Start(ctx))
 	require.NoError(t, service.waitReady(ctx))
 	w.service = service
-	w.replicator()
 	return w
 }
 

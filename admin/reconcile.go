@@ -75,7 +75,7 @@ func (s *Service) reconcileOnce(ctx context.Context) error {
 			stopped = append(stopped, topic)
 		}
 	}
-	return errors.Join(append(errs, s.restoreConfigs(ctx, stopped...))...)
+	return errors.Join(append(errs, s.holdWhereNobodyLooks(ctx, mirrors), s.restoreConfigs(ctx, stopped...))...)
 }
 
 // missingLooks is how many looks in a row must not find a topic before it counts as deleted: a broker that has just

@@ -43,6 +43,9 @@ type mirrorRecord struct {
 	SourceConfigs map[string]*string `json:"source_configs,omitempty"`
 	// RestorePending: stopped, but SourceConfigs are not set yet.
 	RestorePending bool `json:"restore_pending,omitempty"`
+	// Void is where the log has records that do not count; VoidElsewhere: in further partitions, too. See cleaner.go.
+	Void          []VoidBatches `json:"void,omitempty"`
+	VoidElsewhere bool          `json:"void_elsewhere,omitempty"`
 
 	unknown unknownFields
 }
@@ -82,6 +85,9 @@ func decodeMirror(value []byte) (*mirrorRecord, error) {
 	}
 	if r.Stamp != stampFormat {
 		return nil, errStampFormat
+	}
+	if err := r.checkVoid(); err != nil {
+		return nil, err
 	}
 	if p := r.Promotion; p != nil {
 		if p.ID == "" || len(p.ID) > maxPromotionID {
@@ -140,7 +146,7 @@ func (r *mirrorRecord) view(topic string) *Mirror {
 		Topic: topic, ID: r.ID, TopicID: r.TopicID, Link: r.Link, SourceTopic: r.SourceTopic, SourceTopicID: r.SourceTopicID,
 		State: r.State, Error: r.Error, ErrorMessage: r.ErrorMessage, StateTime: time.UnixMilli(r.StateTimeMs),
 		Partitions: r.Partitions, Created: r.Created, LogAppendTime: r.logAppendTime(),
-		CleanupPolicy: r.CleanupPolicy,
+		CleanupPolicy: r.CleanupPolicy, ReplicationFactor: r.ReplicationFactor, Void: r.Void, VoidElsewhere: r.VoidElsewhere,
 	}
 	p := r.status().Promotion
 	m.promoted = p.Ready

@@ -21,6 +21,9 @@ func (s *Service) Report(ctx context.Context, ev Event) error {
 	case EventPartitionsEnded:
 		return s.partitionsEnded(ctx, ev)
 	}
+	if ev.Kind == EventMirrorVoid {
+		return s.foundVoid(ctx, ev)
+	}
 	return s.update(ctx, func(tx *Tx) error {
 		switch ev.Kind {
 		case EventLinkUp, EventLinkDown:

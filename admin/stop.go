@@ -240,7 +240,15 @@ func (s *Service) finish(ctx context.Context, batch map[string]Event) error {
 				continue
 			}
 			s.endTimelines(tx, topic, m, ends[topic])
-			in := mirrorInput{Kind: mirrorDrained, Message: strings.Join(notes[topic], "; "), Link: linkStatusOf(tx, m.Link)}
+			said := slices.Clone(notes[topic]) // this may be evaluated again
+			note := ""
+			m, note = settleVoid(m, batch[topic])
+			for _, more := range []string{note, batch[topic].Message} {
+				if more != "" {
+					said = append(said, more)
+				}
+			}
+			in := mirrorInput{Kind: mirrorDrained, Message: strings.Join(said, "; "), Link: linkStatusOf(tx, m.Link)}
 			if err := moveMirror(tx, topic, m, in, s.cfg.Now()); err != nil {
 				return err
 			}
@@ -306,6 +314,11 @@ func (s *Service) endsOf(ctx context.Context, batch map[string]Event) map[string
 			if end.Partition >= 0 && int(end.Partition) < len(timelines) {
 				e.logical[end.Partition], e.physical[end.Partition] = end.Logical, end.Physical
 				e.straight[end.Partition] = timelines[end.Partition].OneRun()
+			}
+		}
+		for p, physical := range ev.PhysicalEnds[:min(len(ev.PhysicalEnds), len(timelines))] {
+			if e.physical[p] >= 0 && physical > e.physical[p] {
+				e.physical[p], e.straight[p] = physical, false // what is void there
 			}
 		}
 		ends[topic] = e

@@ -44,7 +44,7 @@ func (s *Store) State() *State {
 		if s.state.mirrors[topic] == nil {
 			view := r.view(topic)
 			if view.State == MirrorPendingStopped {
-				view.Ended = s.endedPartitions(topic, r.Partitions)
+				view.Ended, view.EndedAt = s.endedPartitions(topic, r.Partitions)
 			}
 			s.state.mirrors[topic] = view
 			s.state.timelines[topic] = s.timelines(topic, r)
@@ -67,17 +67,19 @@ func (s *Store) State() *State {
 	return state
 }
 
-// endedPartitions is Mirror.Ended. A partition without a timeline that can be read is copied by nobody.
-func (s *Store) endedPartitions(topic string, partitions int32) (ended []bool) {
+// endedPartitions are Mirror.Ended and Mirror.EndedAt. A partition without a timeline that can be read is copied by nobody.
+func (s *Store) endedPartitions(topic string, partitions int32) (ended []bool, at []int64) {
 	for p := range partitions {
 		if r := s.records.timelines[topic][p]; r == nil || r.Ended != nil {
 			if ended == nil {
-				ended = make([]bool, partitions)
+				ended, at = make([]bool, partitions), unknownOffsets(int(partitions))
 			}
-			ended[p] = true
+			if ended[p] = true; r != nil {
+				at[p] = r.Ended.Physical
+			}
 		}
 	}
-	return ended
+	return ended, at
 }
 
 // timelines are the timelines of a mirror, one per partition. A partition whose timeline is missing or broken gets one in

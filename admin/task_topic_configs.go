@@ -89,6 +89,8 @@ func (s *Service) followConfigs(ctx context.Context, l *Link, topic string, sour
 	if refused != nil {
 		return false, refused
 	}
+	hold := s.holdsCompaction(topic)
+	keepFromCleaner(want, atStop, known, hold)
 	// What the source took while its limit was higher may still be on its way.
 	if now, ok := mirror["max.message.bytes"]; ok && !now.null {
 		if limit, err := strconv.ParseInt(now.value, 10, 64); err == nil {
@@ -129,6 +131,11 @@ func (s *Service) followConfigs(ctx context.Context, l *Link, topic string, sour
 	}
 	if err := s.alterTopicConfigs(ctx, topic, change); err != nil {
 		return false, fmt.Errorf("set the configs %s of mirror topic '%s': %w", slices.Sorted(maps.Keys(change)), topic, err)
+	}
+	if !hold && s.holdsCompaction(topic) {
+		if err := s.holdCompaction(ctx, topic); err != nil { // something void was found meanwhile
+			return false, err
+		}
 	}
 	s.log.Info("configs of a mirror follow its source", "topic", topic, "configs", slices.Sorted(maps.Keys(change)))
 	if later {

@@ -18,13 +18,13 @@ import (
 // its own way while it is one (overridden), and all others, which belong to the destination and are free.
 
 // alwaysFollowed are the configs that every mirror has from its source: without them it could not hold the source's records, or
-// would keep other ones.
-var alwaysFollowed = []string{"cleanup.policy", "max.message.bytes"}
+// would keep other ones. The lags of compaction are never below what klink needs: see cleaner.go.
+var alwaysFollowed = []string{"cleanup.policy", "max.message.bytes", minLagConfig, maxLagConfig}
 
 // followedByDefault are followed too unless the link says otherwise (topic.config.sync.include). Retention is among them from
 // the start: with the destination's default an old topic's records would be deleted as soon as they are mirrored.
 var followedByDefault = []string{
-	"retention.ms", "retention.bytes", "delete.retention.ms", "min.compaction.lag.ms", "max.compaction.lag.ms", "segment.bytes", "segment.ms",
+	"retention.ms", "retention.bytes", "delete.retention.ms", minLagConfig, maxLagConfig, "segment.bytes", "segment.ms",
 }
 
 // neverFollowed name replicas of one cluster, which mean nothing in another.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -122,6 +123,18 @@ func (c *fakeControl) Report(_ context.Context, ev admin.Event) error {
 			return
 		}
 		m := *s.Mirrors[ev.Topic]
+		if ev.Kind == admin.EventMirrorVoid {
+			v := ev.Void
+			m.Void = slices.DeleteFunc(slices.Clone(m.Void), func(known admin.VoidBatches) bool {
+				if known.Partition == v.Partition {
+					v.From, v.To = min(v.From, known.From), max(v.To, known.To)
+				}
+				return known.Partition == v.Partition
+			})
+			m.Void = append(m.Void, v)
+			s.Mirrors[ev.Topic] = &m
+			return
+		}
 		switch ev.Kind {
 		case admin.EventMirrorStarted, admin.EventMirrorRecovered, admin.EventMirrorUnavailable:
 			if m.State != admin.MirrorPending && m.State != admin.MirrorActive && m.State != admin.MirrorSourceUnavailable {

@@ -131,6 +131,16 @@ func (m *mirror) all() []*worker {
 	return m.workers
 }
 
+// worker is that of a partition, nil if it is not run here.
+func (m *mirror) worker(id int32) *worker {
+	for _, w := range m.all() {
+		if w.id == id {
+			return w
+		}
+	}
+	return nil
+}
+
 // stop ends all workers once what they have in flight is settled. With abandon the topic is gone, and nothing is read back.
 func (m *mirror) stop(abandon bool) {
 	m.mu.Lock()

@@ -20,13 +20,14 @@ type mirrorLog struct {
 	topicID   [16]byte
 	partition int32
 
+	chunk int32      // how much is fetched at once
 	stale *destTopic // metadata that did not serve
 }
 
 // newMirrorLog makes the log of a partition. Appends are large and take a broker long, so they better have a client of their
 // own: a connection handles one request at a time.
 func newMirrorLog(d *destination, client *kgo.Client, topic string, topicID [16]byte, partition int32) *mirrorLog {
-	return &mirrorLog{d: d, client: client, topic: topic, topicID: topicID, partition: partition}
+	return &mirrorLog{d: d, client: client, topic: topic, topicID: topicID, partition: partition, chunk: walkBytes}
 }
 
 func (l *mirrorLog) name() string { return fmt.Sprintf("%s-%d", l.topic, l.partition) }
@@ -130,11 +131,11 @@ func (l *mirrorLog) fetch(ctx context.Context, offset int64) ([]byte, error) {
 	}
 	req := kmsg.NewPtrFetchRequest()
 	req.ReplicaID, req.SessionEpoch = -1, -1
-	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = 1000, 1, walkBytes
+	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = 1000, 1, l.chunk
 	rt := kmsg.NewFetchRequestTopic()
 	rt.Topic, rt.TopicID = l.topic, t.id
 	rp := kmsg.NewFetchRequestTopicPartition()
-	rp.Partition, rp.CurrentLeaderEpoch, rp.FetchOffset, rp.PartitionMaxBytes = l.partition, t.epochs[l.partition], offset, walkBytes
+	rp.Partition, rp.CurrentLeaderEpoch, rp.FetchOffset, rp.PartitionMaxBytes = l.partition, t.epochs[l.partition], offset, l.chunk
 	rt.Partitions = append(rt.Partitions, rp)
 	req.Topics = append(req.Topics, rt)
 	kresp, err := leader.Request(ctx, req)

@@ -344,7 +344,7 @@ func (r *Replicator) letGo(st *admin.State) {
 	if leaving == 0 {
 		return
 	}
-	var running slotSet
+	running := r.repairing()
 	for _, m := range r.mirrorsNow() {
 		for _, w := range m.all() {
 			if !w.ended() {

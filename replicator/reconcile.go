@@ -63,6 +63,7 @@ func (r *Replicator) reconcile(ctx context.Context, st *admin.State) {
 	r.letGo(st)
 	r.reportLinks(ctx, st)
 	r.reportMirrors(ctx, st)
+	r.forgetRepairs(st)
 }
 
 // look takes the picture of a round. What is worked on was given before the state was read, so that the state has what was fenced
@@ -310,7 +311,7 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
 		ev := admin.Event{Link: am.Link, Topic: topic, Mirror: am.ID, Partition: -1}
 		if am.State == admin.MirrorPendingStopped {
 			if m == nil {
-				r.reportEnded(ctx, &reports, am, ev, len(st.Timelines[topic]), coordinator)
+				r.reportEnded(ctx, &reports, am, ev, st.Timelines[topic], coordinator)
 			}
 			continue
 		}
@@ -351,9 +352,9 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
 
 // reportEnded tells that partitions of a mirror that is being stopped have ended: the coordinator that all have, the other owners
 // that theirs have.
-func (r *Replicator) reportEnded(ctx context.Context, reports *errgroup.Group, am *admin.Mirror, ev admin.Event, partitions int, coordinator bool) {
+func (r *Replicator) reportEnded(ctx context.Context, reports *errgroup.Group, am *admin.Mirror, ev admin.Event, tls []*timeline.Partition, coordinator bool) {
 	all, told := true, true
-	for p := range int32(partitions) {
+	for p := range int32(len(tls)) {
 		c, closed := r.closed[partitionAt{am.Topic, p}]
 		switch {
 		case closed:
@@ -366,6 +367,9 @@ func (r *Replicator) reportEnded(ctx context.Context, reports *errgroup.Group, a
 	switch {
 	case coordinator && all:
 		ev.Kind = admin.EventMirrorDrained
+		if !r.repaired(am, r.term(topicSlot(am.Topic)), tls, &ev) {
+			return
+		}
 	case coordinator || told:
 		return
 	default:
@@ -389,7 +393,7 @@ func (r *Replicator) report(ctx context.Context, ev admin.Event) {
 		key = "topic " + ev.Topic
 	}
 	said := ev
-	said.Message, said.Ended = "", nil
+	said.Message, said.Ended, said.PhysicalEnds, said.Unrepaired = "", nil, nil, ""
 	r.reportMu.Lock()
 	last, ok := r.reported[key]
 	r.reportMu.Unlock()

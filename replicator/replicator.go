@@ -77,6 +77,8 @@ type Replicator struct {
 	closed    map[partitionAt]closed // of mirrors that are PENDING_STOPPED, settled here
 	seen      [slots]uint64          // terms of the slots, as of the beginning of this round
 	terms     [slots]uint64          // as of the last round
+	repairs   map[string]*repair
+	voidKeys  int // see voidScan.maxKeys
 
 	reportMu sync.Mutex
 	reported map[string]report
@@ -119,6 +121,8 @@ func New(cfg Config) (*Replicator, error) {
 		ran:      map[partitionAt]bool{},
 		closed:   map[partitionAt]closed{},
 		last:     map[string]lastStatus{},
+		repairs:  map[string]*repair{},
+		voidKeys: maxVoidKeys,
 
 		storedReads: make(chan struct{}, rewrittenReads),
 	}
@@ -152,6 +156,8 @@ func (r *Replicator) Run(ctx context.Context) error {
 	}
 	r.spawn(r.maintain)
 	r.spawn(r.keepCheckpoints)
+	r.spawn(r.watchEnds)
+	r.spawn(r.examineVoid)
 	r.spawn(func(life context.Context) { r.watchPromotions(ctx) })
 	r.reconcileUntil(ctx)
 	r.drain()

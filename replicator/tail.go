@@ -26,6 +26,7 @@ type tail struct {
 	straight bool
 	void     int64 // how many offsets are void
 	foreign  int64 // how many of them have no stamp
+	dead     voidSpan
 }
 
 // span3 is one batch in both kinds of offsets.
@@ -49,8 +50,10 @@ func (t *tail) see(h batch.Header) error {
 	if t.chain.See(h) == batch.VerdictVoid || logical < t.next || logical < 0 || logical > maxLogical-(to-from) {
 		t.chain.Reject()
 		t.seeVoid(to-from, stamped)
+		t.dead.see(h, from, to, stamped)
 		return nil
 	}
+	t.dead.passed(h)
 	t.next = logical + to - from
 	t.span = span3{from, logical, to - from}
 	if epoch, ok := sourceEpoch(h); ok {
@@ -123,6 +126,9 @@ func (w *worker) readTail(ctx context.Context, e *logEnd) error {
 		return err
 	}
 	w.tellVoid(&t, from.at, e.end)
+	if err := w.noteVoid(ctx, &t.dead); err != nil {
+		return err
+	}
 	e.knocked = t.void > 0 && from.at == from.next
 	if t.span.records > 0 {
 		w.tl.LearnProbe(t.span.physical, t.span.logical, t.span.records)
@@ -235,6 +241,7 @@ func (w *worker) walkTail(ctx context.Context, log *mirrorLog, end int64, t *tai
 			return w.errOldBatch(at)
 		case notOurs(err) && t.at == at:
 			t.seeVoid(1, false) // of a format that klink does not write
+			t.dead.add(at, at+1, false)
 			t.at = at + 1
 			t.chain.Begin(t.at, t.next)
 			t.chain.Reject()

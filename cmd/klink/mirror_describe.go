@@ -21,6 +21,8 @@ type describedMirrorJSON struct {
 	DirectAccess directAccessJSON         `json:"direct_access"`
 	Partitions   []describedPartitionJSON `json:"partitions"`
 	ConfigDrift  []configDriftJSON        `json:"config_drift"`
+	// Notices say in what the topic is not what klink has made of it, and what to do.
+	Notices []string `json:"notices"`
 }
 
 // configDriftJSON is a config of the topic that differs from the source's and does not follow it; null = that cluster has no
@@ -66,7 +68,8 @@ brokers once mirroring has been stopped: that is so if every partition is aligne
 offsets of the source in the log of the broker, too. Where they have not, it shows since which offset, by how much, and why.
 
 Configs of the topic that differ from the source's are listed where they do not follow it; what follows is the link's to say
-(topic.config.sync.include).
+(topic.config.sync.include). Notices say in what else the topic is not what klink has made of it: somebody wrote to it, added
+partitions, deleted records or changed replicas around klink; and what to do.
 
 Joined batches are those of the source that klink has appended together with others, as one batch, since an instance took the
 mirror over (append.join.below).`,
@@ -118,6 +121,7 @@ func (a *app) showMirror(m linkapi.DescribedMirror) error {
 		directAccessJSON{m.DirectAccess, m.DirectAccessReason},
 		[]describedPartitionJSON{},
 		[]configDriftJSON{},
+		append([]string{}, m.Notices...),
 	}
 	joined := int64(0)
 	rows, shifts, drift := [][]any{}, [][]any{}, [][]any{}
@@ -149,6 +153,9 @@ func (a *app) showMirror(m linkapi.DescribedMirror) error {
 		{"Direct Access", directAccessText(m)},
 		{"Joined Batches", joined},
 	})
+	for _, n := range m.Notices {
+		fmt.Fprintln(a.out, "\nNotice: "+n)
+	}
 	fmt.Fprintln(a.out)
 	a.table([]string{"Partition", "Source End Offset", "Mirror End Offset", "Lag", "Last Fetch Time", "Source Last Stable Offset", "Aligned"}, rows)
 	if len(shifts) > 0 {

@@ -201,7 +201,10 @@ func TestExactCompacted(t *testing.T) {
 	fill := func(rounds int) {
 		for r := range rounds {
 			for i := range 200 {
-				rec := &kgo.Record{Topic: "table", Partition: int32(i % 2), Key: fmt.Appendf(nil, "key %d", i*(r+1)%150), Value: fmt.Appendf(nil, "value %d %d", r, i)}
+				rec := &kgo.Record{
+					Topic: "table", Partition: int32(i % 2), Key: fmt.Appendf(nil, "key %d", i*(r+1)%150), Value: fmt.Appendf(nil, "value %d %d", r, i),
+					Timestamp: time.Now().Add(-time.Hour),
+				} // older than what klink keeps from the cleaner
 				if i%17 == 3 {
 					rec.Value = nil
 				}
@@ -251,7 +254,18 @@ func (e *exact) compaction(t *testing.T, on bool) {
 			continue // not mirrored yet
 		}
 		setConfig(e.ctx, t, adm, "table", "min.cleanable.dirty.ratio", ratio)
-		setConfig(e.ctx, t, adm, "table", "max.compaction.lag.ms", lag)
+		if c == e.source {
+			setConfig(e.ctx, t, adm, "table", "max.compaction.lag.ms", lag)
+		} else {
+			want := lag
+			if on {
+				want = "600000" // the least that a mirror has
+			}
+			kafkatest.WaitFor(t, time.Minute, "the mirror to follow", func() (bool, string) {
+				now := e.topicConfigValue(t, "table", "max.compaction.lag.ms")
+				return now == want, now
+			})
+		}
 		if on {
 			continue
 		}

@@ -21,6 +21,7 @@ type mirrorDescription struct {
 	Error        string
 	ErrorMessage string       `json:"error_message"`
 	DirectAccess directAccess `json:"direct_access"`
+	Notices      []string
 	Partitions   []struct {
 		Partition       int32
 		SourceEndOffset int64 `json:"source_end_offset"`

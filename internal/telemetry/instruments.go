@@ -240,6 +240,18 @@ var instruments = []instrument{
 		}),
 	},
 	{
+		"klink.mirror.compaction.paused", "klink_mirror_compaction_paused", gauge, "{mirror}",
+		[]string{"link", "topic"},
+		"1 for a mirror of a compacted topic that is not compacted at the destination, because its log has records that do not count: klink mirror describe says why. Absent otherwise.",
+		onState(func(s *admin.State, out emit) {
+			for topic, m := range s.Mirrors {
+				if m.CompactionRests() {
+					out(1, m.Link, topic)
+				}
+			}
+		}),
+	},
+	{
 		"klink.mirror.lag.offsets", "klink_mirror_lag_offsets", gauge, "{offset}",
 		[]string{"link", "topic", "partition"},
 		"Offsets by which the mirror partition is behind its source: the source's high watermark minus the mirror's end. Absent while unknown.",

@@ -71,7 +71,7 @@ func testSources() Sources {
 		State: func() *admin.State {
 			return &admin.State{
 				Links:     map[string]*admin.Link{"east": {Name: "east", State: admin.LinkUnavailable, Error: admin.ErrTimeout}},
-				Mirrors:   map[string]*admin.Mirror{"t": {Topic: "t", Link: "east", State: admin.MirrorActive}},
+				Mirrors:   map[string]*admin.Mirror{"t": {Topic: "t", Link: "east", State: admin.MirrorActive, CleanupPolicy: "compact", Void: []admin.VoidBatches{{To: 1, Offsets: 1}}}},
 				Timelines: map[string][]*timeline.Partition{"t": {timeline.New(0, 0, 0), shifted}},
 			}
 		},
@@ -122,6 +122,7 @@ func TestMetrics(t *testing.T) {
 		`klink_link_task_errors{error="TIMEOUT_ERROR",link="east",task="TopicConfigsSync"} 1`,
 		`klink_link_task_success_age_seconds{link="east",task="TopicConfigsSync"} 2.5`,
 		`klink_mirror_state{error="",link="east",state="ACTIVE",topic="t"} 1`,
+		`klink_mirror_compaction_paused{link="east",topic="t"} 1`,
 		`klink_mirror_lag_offsets{link="east",partition="0",topic="t"} 4`,
 		`klink_mirror_lag_time_seconds{link="east",partition="0",topic="t"} 1.5`,
 		`klink_mirror_lag_time_seconds{link="east",partition="1",topic="t"} 0`,

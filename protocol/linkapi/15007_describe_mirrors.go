@@ -36,6 +36,9 @@ type DescribedMirror struct {
 	// ConfigDrift are the configs of the topic that differ from the source's and do not follow it, in the order of their names,
 	// as the last look of the task TopicConfigsSync found them.
 	ConfigDrift []ConfigDrift
+	// Notices say in what the topic is not what klink has made of it, and what to do, for people: somebody changed it around
+	// klink, or wrote to it.
+	Notices []string
 }
 
 // ConfigDrift is a config of a mirror topic that differs from the source's; nil = that cluster has no such config, or no value
@@ -82,7 +85,7 @@ func (r *DescribeMirrorsResponse) fields(c *codec) {
 	c.int32(&r.ThrottleMs)
 	c.int16(&r.ErrorCode)
 	c.nullableString(&r.ErrorMessage)
-	structs(c, &r.Mirrors, 21, (*DescribedMirror).fields)
+	structs(c, &r.Mirrors, 22, (*DescribedMirror).fields)
 }
 
 func (d *DescribedMirror) fields(c *codec) {
@@ -99,6 +102,7 @@ func (d *DescribedMirror) fields(c *codec) {
 	c.string(&d.DirectAccessReason)
 	structs(c, &d.Partitions, 86, (*DescribedPartition).fields)
 	structs(c, &d.ConfigDrift, 3, (*ConfigDrift).fields)
+	c.strings(&d.Notices)
 }
 
 func (d *ConfigDrift) fields(c *codec) {

@@ -53,6 +53,7 @@ func samples() []message {
 				JoinedBatches: 26,
 			}},
 			ConfigDrift: []ConfigDrift{{Name: "min.insync.replicas", SourceValue: ptr("2"), MirrorValue: ptr("")}, {Name: "null"}},
+			Notices:     []string{"more partitions", ""},
 		}}},
 		&AlterMirrorsRequest{TimeoutMs: 22, ValidateOnly: true, Mirrors: []AlterMirror{{Topic: "orders", Op: MirrorFailover}}},
 		&AlterMirrorsResponse{ThrottleMs: 23, Results: []AlteredMirror{

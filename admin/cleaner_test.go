@@ -1,0 +1,197 @@
+package admin
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"klink/internal/kafkatest"
+	"klink/protocol/linkapi"
+
+	"github.com/stretchr/testify/require"
+)
+
+const endless = "9223372036854775807"
+
+// TestKeepFromCleaner: the lags of a compacted mirror are those of the source, and what klink needs
+// at least; the source's own come back at the stop, whatever they are.
+func TestKeepFromCleaner(t *testing.T) {
+	both := map[string]topicConfig{minLagConfig: {}, maxLagConfig: {}}
+	text := func(v *string) string {
+		if v == nil {
+			return "none"
+		}
+		return *v
+	}
+	for name, c := range map[string]struct {
+		policy, min, max string // of the source; "" = it has none
+		known            map[string]topicConfig
+		hold             bool
+		want, atStop     [2]string
+	}{
+		"defaults":            {"compact", "0", endless, both, false, [2]string{"600000", endless}, [2]string{"0", endless}},
+		"longer":              {"compact", "700000", endless, both, false, [2]string{"700000", endless}, [2]string{"700000", endless}},
+		"a short maximum":     {"compact,delete", "1", "1000", both, false, [2]string{"600000", "600000"}, [2]string{"1", "1000"}},
+		"held":                {"compact", "700000", "800000", both, true, [2]string{endless, endless}, [2]string{"700000", "800000"}},
+		"not compacted":       {"delete", "0", "1000", both, true, [2]string{"0", "1000"}, [2]string{"none", "none"}},
+		"an old source":       {"compact", "", "", both, false, [2]string{"600000", endless}, [2]string{"none", "none"}},
+		"an old destination":  {"compact", "0", "", map[string]topicConfig{minLagConfig: {}}, true, [2]string{endless, ""}, [2]string{"0", "none"}},
+		"no such configs yet": {"compact", "", "", nil, true, [2]string{"", ""}, [2]string{"none", "none"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			configs, atStop := map[string]string{"cleanup.policy": c.policy}, map[string]*string{}
+			if c.min != "" {
+				configs[minLagConfig] = c.min
+			}
+			if c.max != "" {
+				configs[maxLagConfig] = c.max
+			}
+			keepFromCleaner(configs, atStop, c.known, c.hold)
+			require.Equal(t, c.want, [2]string{configs[minLagConfig], configs[maxLagConfig]})
+			require.Equal(t, c.atStop, [2]string{text(atStop[minLagConfig]), text(atStop[maxLagConfig])})
+		})
+	}
+}
+
+// TestNoteVoid: what is found of a partition is put together; what is known already changes
+// nothing.
+func TestNoteVoid(t *testing.T) {
+	r := &mirrorRecord{Partitions: 3}
+	note := func(v VoidBatches, changes bool, want ...VoidBatches) {
+		t.Helper()
+		require.Equal(t, changes, r.noteVoid(v))
+		require.Equal(t, want, r.Void)
+		require.NoError(t, r.checkVoid())
+	}
+	first := VoidBatches{Partition: 1, From: 10, To: 12, Offsets: 2, Foreign: 1, Safe: true}
+	note(first, true, first)
+	note(first, false, first)
+	second := VoidBatches{Partition: 0, From: 5, To: 6, Offsets: 1}
+	note(second, true, first, second)
+	safe := second
+	safe.Safe = true
+	note(safe, true, first, safe)
+	note(second, false, first, safe) // found anew: it is known to be safe
+	more := VoidBatches{Partition: 1, From: 20, To: 23, Offsets: 3, Foreign: 3}
+	all := VoidBatches{Partition: 1, From: 10, To: 23, Offsets: 5, Foreign: 4}
+	note(more, true, all, safe)
+	note(VoidBatches{Partition: 1, From: 15, To: 23, Offsets: 3, Foreign: 3}, false, all, safe) // in a walk that began later
+	all.Safe = true
+	note(all, true, all, safe)
+
+	r = &mirrorRecord{}
+	for p := range int32(maxVoidRecords) {
+		require.True(t, r.noteVoid(VoidBatches{Partition: p, To: 1, Offsets: 1}))
+	}
+	require.True(t, r.noteVoid(VoidBatches{Partition: maxVoidRecords, To: 1, Offsets: 1}))
+	require.False(t, r.noteVoid(VoidBatches{Partition: maxVoidRecords + 1, To: 1, Offsets: 1}))
+	require.Len(t, r.Void, maxVoidRecords)
+	require.True(t, r.VoidElsewhere)
+	encoded, err := r.clone().encode()
+	require.NoError(t, err)
+	require.Less(t, len(encoded), maxRecordBytes)
+	for _, hostile := range []VoidBatches{{Partition: -1}, {From: -1}, {From: 2, To: 1}} {
+		require.Error(t, (&mirrorRecord{Void: []VoidBatches{hostile}}).checkVoid())
+	}
+}
+
+// TestRealVoidHoldsCompaction: from the report of void batches on a mirror is not compacted,
+// whoever sets its configs; when it is stopped it gets the source's own, unless what the batches
+// hide could not be appended anew.
+func TestRealVoidHoldsCompaction(t *testing.T) {
+	src, dst := kafkatest.Shared(t, "source"), kafkatest.Shared(t, "destination")
+	for _, unrepaired := range []string{"", "the broker refuses it"} {
+		t.Run(unrepaired, func(t *testing.T) {
+			table, link := "void", "void"
+			if unrepaired != "" {
+				table, link = "void-for-good", "void-for-good"
+			}
+			w := realService(t, src, dst)
+			w.linkTo(src, link, ConfigTopicSyncMs+"=200")
+			w.sourceTopic(table, 1, map[string]string{"cleanup.policy": "compact", minLagConfig: "5000"})
+			require.Zero(t, w.mirror(table, link).ErrorCode)
+			w.report(Event{Kind: EventMirrorStarted, Topic: table})
+			lags := func(min, max string) map[string]string {
+				return map[string]string{minLagConfig: min, maxLagConfig: max, "cleanup.policy": "compact"}
+			}
+			w.awaitConfigs(table, lags("600000", endless))
+			require.Empty(t, w.describe(w.service, table).Notices)
+
+			void := VoidBatches{Partition: 0, From: 7, To: 9, Offsets: 2, Foreign: 2}
+			w.report(Event{Kind: EventMirrorVoid, Topic: table, Void: void})
+			w.awaitConfigs(table, lags(endless, endless))
+			m := w.service.State().Mirrors[table]
+			require.True(t, m.CompactionRests())
+			require.Equal(t, MirrorActive, m.State)
+			d := w.describe(w.service, table)
+			require.Len(t, d.Notices, 1)
+			require.Contains(t, d.Notices[0], "partition 0 from physical offset 7 on; of these somebody wrote 2 around klink")
+			require.Contains(t, d.Notices[0], "COMPACTION IS PAUSED")
+			require.Contains(t, d.Notices[0], "being looked into")
+			require.Empty(t, d.ConfigDrift)
+			void.Safe = true
+			w.report(Event{Kind: EventMirrorVoid, Topic: table, Void: void})
+			require.NotContains(t, w.describe(w.service, table).Notices[0], "being looked into")
+
+			w.setSource(table, map[string]string{minLagConfig: "900000", "retention.ms": "12345"})
+			w.awaitConfigs(table, map[string]string{"retention.ms": "12345"})
+			setConfigs(t, w.destAdmin, table, map[string]string{minLagConfig: "0"})
+			w.awaitConfigs(table, lags(endless, endless))
+			require.Empty(t, w.describe(w.service, table).ConfigDrift)
+
+			r := w.failover(table, Event{Ended: []PartitionEnd{{Physical: 0}}, PhysicalEnds: []int64{9}, Unrepaired: unrepaired, Message: "look at the source"})
+			require.Zero(t, r.ErrorCode)
+			m = w.service.State().Mirrors[table]
+			require.Equal(t, MirrorStopped, m.State)
+			if unrepaired == "" {
+				require.False(t, m.HasVoid())
+				require.Equal(t, "look at the source", m.ErrorMessage)
+				w.awaitConfigs(table, lags("900000", endless))
+				return
+			}
+			require.Contains(t, m.ErrorMessage, unrepaired)
+			require.Contains(t, m.ErrorMessage, "the topic is not compacted")
+			require.Contains(t, w.describe(w.service, table).Notices[0], "The topic is not compacted")
+			time.Sleep(300 * time.Millisecond)
+			w.awaitConfigs(table, lags(endless, endless))
+		})
+	}
+}
+
+// TestRealNobodyLooksNothingIsCompacted: a mirror that is paused, whose link is, or that has FAILED
+// is not compacted.
+func TestRealNobodyLooksNothingIsCompacted(t *testing.T) {
+	src, dst := kafkatest.Shared(t, "source"), kafkatest.Shared(t, "destination")
+	w := realService(t, src, dst)
+	w.linkTo(src, "rests", ConfigTopicSyncMs+"=200")
+	for _, policy := range []string{"compact", "delete"} {
+		w.sourceTopic(policy, 1, map[string]string{"cleanup.policy": policy, minLagConfig: "700000"})
+		require.Zero(t, w.mirror(policy, "rests").ErrorCode)
+		w.report(Event{Kind: EventMirrorStarted, Topic: policy})
+	}
+	is := func(lag string) {
+		t.Helper()
+		w.awaitConfigs("compact", map[string]string{minLagConfig: lag})
+		require.Equal(t, "700000", w.configsOf("delete")[minLagConfig])
+	}
+	is("700000")
+	for _, topic := range []string{"compact", "delete"} {
+		require.Zero(t, w.alter(topic, linkapi.MirrorPause).ErrorCode)
+	}
+	is(endless)
+	for _, topic := range []string{"compact", "delete"} {
+		require.Zero(t, w.alter(topic, linkapi.MirrorResume).ErrorCode)
+	}
+	is("700000")
+	w.setLink("rests", ConfigLinkPaused+"=true")
+	is(endless)
+	w.setLink("rests", ConfigLinkPaused+"=false")
+	w.report(Event{Kind: EventMirrorStarted, Topic: "compact"})
+	is("700000")
+	w.report(Event{Kind: EventMirrorFailed, Topic: "compact", Error: ErrRecordsCompacted, Message: "k"})
+	is(endless)
+	require.Zero(t, w.failover("compact", Event{Ended: []PartitionEnd{{}}}).ErrorCode)
+	is("700000")
+	require.NoError(t, w.service.holdCompaction(context.Background(), "delete"))
+	is("700000")
+}

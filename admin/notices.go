@@ -1,0 +1,168 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"klink/protocol/timeline"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// Notices: in what a mirror's topic at the destination is not what klink has made of it. Whoever
+// reaches the brokers can change it around klink. klink does not set such a thing back, for it
+// cannot, or it is the destination's to decide; so it says so, and what to do. They are found when
+// somebody asks.
+
+// noticePatience is how long the destination is asked: who wants to know how mirrors are doing gets
+// an answer all the same.
+const noticePatience = 5 * time.Second
+
+// notices are those of mirrors that are described. What the destination does not tell is left out.
+func (s *Service) notices(ctx context.Context, state *State, topics []string) func(m *Mirror) []string {
+	ctx, cancel := context.WithTimeout(ctx, noticePatience)
+	defer cancel()
+	var ask []string
+	for _, topic := range topics {
+		if m := state.Mirrors[topic]; m != nil && m.Created && m.State != MirrorStopped {
+			ask = append(ask, topic)
+		}
+	}
+	var meta kadm.Metadata
+	var starts, ends, stable kadm.ListedOffsets
+	var unlimited map[string]bool
+	if len(ask) > 0 {
+		var err error
+		if meta, err = s.admin.Metadata(ctx, ask...); err != nil {
+			s.log.Warn("what became of the topics of mirrors at the destination is not known", "error", err)
+			ask = nil
+		} else if starts, ends, stable, err = s.logBounds(ctx, ask); err != nil {
+			s.log.Debug("where the logs of mirrors begin and end at the destination is not known", "error", err)
+		}
+	}
+	var late []string // whose log begins behind where klink lets it begin
+	for _, topic := range ask {
+		if _, _, ok := deleted(state.Timelines[topic], starts[topic]); ok {
+			late = append(late, topic)
+		}
+	}
+	if len(late) > 0 {
+		unlimited = s.keepForever(ctx, late)
+	}
+	return func(m *Mirror) (found []string) {
+		if text := voidNotice(m); text != "" {
+			found = append(found, text)
+		}
+		if !slices.Contains(ask, m.Topic) {
+			return found
+		}
+		t, ok := meta.Topics[m.Topic]
+		if !ok {
+			return found
+		}
+		found = append(found, topicNotices(m, t)...)
+		if p, at, ok := deleted(state.Timelines[m.Topic], starts[m.Topic]); ok && unlimited[m.Topic] {
+			found = append(found, fmt.Sprintf("Records were deleted at the destination around klink: the log of partition %d begins at physical offset %d, and klink has deleted none from %d on. "+
+				"The mirror does not get them back; delete the topic and create the mirror anew to have them, and let nobody but klink delete records of it", p, starts[m.Topic][p].Offset, at))
+		}
+		if p, at, ok := openAround(m, ends[m.Topic], stable[m.Topic]); ok {
+			found = append(found, fmt.Sprintf("A transaction is open in partition %d at the destination, from physical offset %d on; somebody began it around klink. "+
+				"Consumers with read_committed see nothing behind it. It ends with its producer's time-out; one that no coordinator knows is ended by kafka-transactions.sh abort", p, at))
+		}
+		return found
+	}
+}
+
+// logBounds are where the logs of topics begin, where they end, and, asked for after that, up to
+// where they are stable.
+func (s *Service) logBounds(ctx context.Context, topics []string) (starts, ends, stable kadm.ListedOffsets, err error) {
+	if starts, err = s.admin.ListStartOffsets(ctx, topics...); err != nil {
+		return nil, nil, nil, err
+	}
+	if ends, err = s.admin.ListEndOffsets(ctx, topics...); err != nil {
+		return starts, nil, nil, err
+	}
+	stable, err = s.admin.ListCommittedOffsets(ctx, topics...)
+	return starts, ends, stable, err
+}
+
+// openAround finds a partition with a transaction that is open. A mirror has none of its source:
+// what was stable when its end was asked for is so for good.
+func openAround(m *Mirror, ends, stable map[int32]kadm.ListedOffset) (partition int32, at int64, ok bool) {
+	for p := range m.Partitions {
+		end, known := ends[p]
+		lso, also := stable[p]
+		if known && also && end.Err == nil && lso.Err == nil && lso.Offset >= 0 && lso.Offset < end.Offset {
+			return p, lso.Offset, true
+		}
+	}
+	return 0, 0, false
+}
+
+// topicNotices compares the topic of a mirror with what klink has made.
+func topicNotices(m *Mirror, t kadm.TopicDetail) (found []string) {
+	switch {
+	case errors.Is(t.Err, kerr.UnknownTopicOrPartition):
+		return []string{"The topic is not at the destination: it was deleted there, not through klink. Create the mirror anew, or fail it over"}
+	case t.Err != nil:
+		return nil // not known now
+	case m.TopicID != [16]byte{} && t.ID != kadm.TopicID{} && t.ID != kadm.TopicID(m.TopicID):
+		return []string{"Another topic has the mirror's name at the destination: it was deleted and created again there, not through klink. Delete it and create the mirror anew, or fail the mirror over"}
+	}
+	if n := int32(len(t.Partitions)); n > m.Partitions {
+		found = append(found, fmt.Sprintf("The topic has %d partitions at the destination, and its source %d: partitions were added around klink. klink shows nothing of them (who asks is told to ask again, NOT_LEADER_OR_FOLLOWER), and copies nothing to them. "+
+			"Partitions cannot be taken away: add as many at the source, if nothing was written to them; or delete the topic and create the mirror anew", n, m.Partitions))
+	}
+	want, odd, has := int(m.ReplicationFactor), int32(-1), 0
+	for p := range m.Partitions {
+		d, ok := t.Partitions[p]
+		if !ok {
+			continue
+		}
+		if want <= 0 {
+			want = len(d.Replicas) // those of partition 0, of a topic that was given the brokers' default
+		}
+		if len(d.Replicas) != want && odd < 0 {
+			odd, has = p, len(d.Replicas)
+		}
+	}
+	if odd >= 0 {
+		found = append(found, fmt.Sprintf("Partition %d has %d replicas at the destination, and the topic was made with %d: they were reassigned around klink. "+
+			"Reassign them if that was not meant; the mirror goes on as it is", odd, has, want))
+	}
+	return found
+}
+
+// deleted finds a partition whose log begins behind the place where klink lets it begin, which is
+// at.
+func deleted(tls []*timeline.Partition, starts map[int32]kadm.ListedOffset) (partition int32, at int64, ok bool) {
+	for p, t := range tls {
+		start, known := starts[int32(p)]
+		if !known || start.Err != nil || t.Floor() == outOfRange {
+			continue
+		}
+		if at, _ = t.Start(); start.Offset > at {
+			return int32(p), at, true
+		}
+	}
+	return 0, 0, false
+}
+
+// keepForever says of which topics the destination deletes no record by itself.
+func (s *Service) keepForever(ctx context.Context, topics []string) map[string]bool {
+	keep := map[string]bool{}
+	of, err := describeConfigsOf(ctx, s.admin, topics)
+	if err != nil {
+		s.log.Debug("the retention of mirrors at the destination is not known", "error", err)
+		return keep
+	}
+	for _, topic := range topics {
+		c := of[topic].configs
+		keep[topic] = of[topic].err == nil && (c["cleanup.policy"].value == "compact" || c["retention.ms"].value == "-1" && c["retention.bytes"].value == "-1")
+	}
+	return keep
+}

@@ -1,0 +1,105 @@
+package batch
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// A Record is one record of a batch, as EachRecord gives it. It is valid only during the call.
+type Record struct {
+	OffsetDelta int32 // from the base offset of the batch
+	Timestamp   int64 // milliseconds since the epoch
+	Key         []byte
+	// HasKey is false for a record whose key is null.
+	HasKey bool
+	what   []byte // from the length of the key to the end of the headers
+}
+
+// EachRecord gives the records of a whole v2 batch to see, in the order of their offsets. An error
+// of see ends it, and is returned. An error of its own wraps ErrCorrupt, ErrMalformed, ErrTooLarge
+// (more than MaxInflated bytes) or ErrUnsupported. Nothing of a damaged batch is given.
+func EachRecord(h Header, see func(Record) error) error {
+	if err := whole(h); err != nil {
+		return err
+	}
+	if !VerifyCRC(h) {
+		return fmt.Errorf("%w: wrong checksum at offset %d", ErrCorrupt, h.BaseOffset())
+	}
+	var r Recoder
+	records, err := r.records(h)
+	if err != nil {
+		return fmt.Errorf("batch at offset %d: %w", h.BaseOffset(), err)
+	}
+	for len(records) > 0 {
+		rec, rest, err := nextRecord(records)
+		if err != nil {
+			return err
+		}
+		records = rest
+		out := Record{OffsetDelta: rec.offsetDelta, Timestamp: h.BaseTimestamp() + rec.timestampDelta(), what: rec.what}
+		if size, n := binary.Varint(rec.what); size >= 0 {
+			out.HasKey, out.Key = true, rec.what[n:n+int(size)]
+		}
+		if err := see(out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Plain makes v2 batches, without a stamp and without a producer, of records of other batches and
+// of tombstones: such as any client may write. The zero value is an empty batch. Not for use by
+// several goroutines at once.
+type Plain struct {
+	r   Recoder
+	run run
+}
+
+// Size is the length of the records in the batch, without compression.
+func (p *Plain) Size() int { return len(p.r.plain) }
+
+// Count is the number of records in the batch.
+func (p *Plain) Count() int { return int(p.run.count) }
+
+// Add takes a record with its key, value, headers and timestamp.
+func (p *Plain) Add(rec Record) { p.add(rec.Timestamp, rec.what) }
+
+// AddTombstone takes a record without a value.
+func (p *Plain) AddTombstone(timestamp int64, key []byte) {
+	what := appendField(nil, key)
+	what = binary.AppendVarint(what, -1)
+	p.add(timestamp, append(what, 0))
+}
+
+func (p *Plain) add(timestamp int64, what []byte) {
+	u := &p.run
+	if u.count == 0 {
+		u.baseTimestamp, p.r.plain = timestamp, p.r.plain[:0]
+	}
+	when, offset := timestamp-u.baseTimestamp, int64(u.count)
+	p.r.plain = binary.AppendVarint(p.r.plain, int64(1+varintSize(when)+varintSize(offset)+len(what)))
+	p.r.plain = append(p.r.plain, 0)
+	p.r.plain = binary.AppendVarint(p.r.plain, when)
+	p.r.plain = binary.AppendVarint(p.r.plain, offset)
+	p.r.plain = append(p.r.plain, what...)
+	u.saw(timestamp)
+}
+
+// Batch is the batch, compressed with a codec as attributes name them, and valid until the next
+// call of Add. The next record begins another one.
+func (p *Plain) Batch(codec int8) (Header, error) {
+	u := p.run
+	p.run = run{}
+	u.attributes, u.leaderEpoch = int16(codec), noLeaderEpoch
+	return p.r.finish(u, len(p.r.plain))
+}
+
+// HasValue is false for a tombstone.
+func (r Record) HasValue() bool {
+	rest, ok := skipField(r.what, -1)
+	if !ok {
+		return false
+	}
+	size, _ := binary.Varint(rest)
+	return size >= 0
+}

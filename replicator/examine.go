@@ -1,0 +1,247 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"klink/admin"
+	"klink/protocol/batch"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Where void batches were found in a compacted mirror the cleaner rests, but it may have been
+// faster: klink was away for longer than min.compaction.lag.ms, or the timestamps are old. Then
+// klink finds out. A key of a void batch that has a record which counts in the log is safe: the
+// cleaner would have removed that. Of the others the source is asked whether it has a record, below
+// the mirror's end, that is not in the mirror. If so that is lost, and the mirror fails by name.
+
+const (
+	examineInterval = 2 * time.Second
+	// examineBytes is how much is fetched at once from a source.
+	examineBytes = 1 << 20
+)
+
+// voidAt is what has been found in one partition.
+type voidAt struct {
+	m         *mirror
+	partition int32
+}
+
+// examineVoid looks after void batches that are not known to have done no harm, one after the
+// other, until ctx ends.
+func (r *Replicator) examineVoid(ctx context.Context) {
+	type attempt struct {
+		wait backoff
+		at   time.Time
+	}
+	attempts := map[voidAt]*attempt{}
+	for sleep(ctx, examineInterval) {
+		due := map[voidAt]admin.VoidBatches{}
+		st := r.cfg.Control.State()
+		for _, m := range r.mirrorsNow() {
+			am := st.Mirrors[m.topic]
+			if am == nil || keyOf(am) != m.mirrorKey || !am.CompactionRests() || m.lost.Load() || m.failed() != nil || am.State == admin.MirrorPendingStopped {
+				continue
+			}
+			for _, v := range am.Void {
+				if !v.Safe {
+					due[voidAt{m, v.Partition}] = v
+				}
+			}
+		}
+		for at := range attempts {
+			if _, ok := due[at]; !ok {
+				delete(attempts, at)
+			}
+		}
+		for at, v := range due {
+			a := attempts[at]
+			if a == nil {
+				a = &attempt{wait: backoff{low: 5 * time.Second, high: 5 * time.Minute}}
+				attempts[at] = a
+			}
+			if time.Now().Before(a.at) {
+				continue
+			}
+			err := r.examine(ctx, at, v)
+			a.at = time.Now().Add(a.wait.next())
+			if err != nil && ctx.Err() == nil {
+				r.log.Warn("whether the destination's cleaner was faster than klink is not known yet; will be tried again",
+					"topic", at.m.topic, "partition", at.partition, "error", err)
+			}
+		}
+	}
+}
+
+// errNotNow: the partition, or its source, cannot be asked at the moment.
+var errNotNow = errors.New("the partition is not being mirrored right now")
+
+// examine finds out about one partition, and tells the control plane, or fails the mirror.
+func (r *Replicator) examine(ctx context.Context, at voidAt, v admin.VoidBatches) error {
+	w := at.m.worker(at.partition)
+	if w == nil {
+		return errNotNow
+	}
+	w.mu.Lock()
+	running, sure := w.core.state == stateRunning && w.core.sureKnown, w.core.sure
+	w.mu.Unlock()
+	if !running {
+		return errNotNow
+	}
+	log := w.log()
+	start, _, err := log.ends(ctx)
+	if err != nil {
+		return err
+	}
+	scan := newVoidScan(log, start, sure.physical, w.tl.Floor(), r.voidKeys)
+	var lost *failure
+	if err := scan.eachPart(ctx, func(keys map[string]*voidKey) error {
+		for key, k := range keys {
+			if k.counts >= 0 {
+				delete(keys, key)
+			}
+		}
+		if len(keys) == 0 || lost != nil {
+			return nil
+		}
+		s, _ := at.m.currentSource()
+		if s == nil {
+			return errNotNow
+		}
+		// Below the first record of the mirror retention may have deleted what the source has
+		// still.
+		from := w.tl.Floor()
+		if am := r.cfg.Control.State().Mirrors[at.m.topic]; am != nil && am.CleanupPolicy != "compact" {
+			from = max(from, scan.first)
+		}
+		if scan.first < 0 && start > 0 {
+			from = sure.logical // nothing counts in the log: all may have been deleted
+		}
+		offset, key, n, err := s.lastOf(ctx, at.m.sourceTopic, at.partition, from, sure.logical, keys)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			lost = failf(admin.ErrRecordsCompacted, "%s: the destination's cleaner has removed the records of %d keys, among them source offset %d (key %.40q), "+
+				"in favour of batches that do not count, from physical offset %d on: delete the topic and create the mirror anew", log.name(), n, offset, key, v.From)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	if lost != nil {
+		at.m.fail(lost)
+		return nil
+	}
+	v.Safe = true
+	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	return r.cfg.Control.Report(ctx, admin.Event{Kind: admin.EventMirrorVoid, Link: at.m.link, Topic: at.m.topic, Void: v})
+}
+
+// lastOf reads a partition of the source from one offset to another, and says of how many of the
+// keys the last record there has a value, with one of them, and its offset.
+func (s *source) lastOf(ctx context.Context, topic string, partition int32, from, to int64, keys map[string]*voidKey) (offset int64, key string, n int, err error) {
+	last := map[string]int64{}
+	if err := s.readRecords(ctx, topic, partition, from, to, func(at int64, r batch.Record) {
+		if at < from || at >= to || keys[string(r.Key)] == nil {
+			return
+		}
+		if delete(last, string(r.Key)); r.HasValue() {
+			last[string(r.Key)] = at
+		}
+	}); err != nil {
+		return 0, "", 0, err
+	}
+	for k, at := range last {
+		if n++; n == 1 || at < offset {
+			offset, key = at, k
+		}
+	}
+	return offset, key, n, nil
+}
+
+// readRecords gives the committed records that a partition of the source has between two offsets,
+// and some around them, to see.
+func (s *source) readRecords(ctx context.Context, topic string, partition int32, from, to int64, see func(at int64, r batch.Record)) error {
+	meta := &destination{r: s.r, clients: []*kgo.Client{s.client}, topics: map[string]*destTopic{}}
+	t, err := meta.fetchTopic(ctx, topic)
+	if err != nil {
+		return err
+	}
+	if int(partition) >= len(t.leaders) || t.leaders[partition] < 0 {
+		return fmt.Errorf("%s-%d has no leader at the source", topic, partition)
+	}
+	var aborted batch.Aborted
+	for from < to {
+		req := kmsg.NewPtrFetchRequest()
+		req.ReplicaID, req.SessionEpoch, req.IsolationLevel = -1, -1, readCommitted
+		req.MaxWaitMillis, req.MinBytes, req.MaxBytes = 1000, 1, examineBytes
+		rt := kmsg.NewFetchRequestTopic()
+		rt.Topic, rt.TopicID = topic, t.id
+		rp := kmsg.NewFetchRequestTopicPartition()
+		rp.Partition, rp.CurrentLeaderEpoch, rp.FetchOffset, rp.PartitionMaxBytes = partition, -1, from, examineBytes
+		rt.Partitions = append(rt.Partitions, rp)
+		req.Topics = append(req.Topics, rt)
+		kresp, err := s.client.Broker(int(t.leaders[partition])).Request(ctx, req)
+		if err != nil {
+			return err
+		}
+		resp := kresp.(*kmsg.FetchResponse)
+		if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
+			return err
+		}
+		if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
+			return fmt.Errorf("a fetch of %s-%d was answered for %d topics", topic, partition, len(resp.Topics))
+		}
+		p := &resp.Topics[0].Partitions[0]
+		if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+			return fmt.Errorf("fetch of %s-%d at offset %d at the source: %w", topic, partition, from, err)
+		}
+		list := make([]batch.AbortedTransaction, 0, len(p.AbortedTransactions))
+		for _, a := range p.AbortedTransactions {
+			list = append(list, batch.AbortedTransaction{ProducerID: a.ProducerID, FirstOffset: a.FirstOffset})
+		}
+		aborted.Reset(list)
+		next, err := readCommittedBatches(p.RecordBatches, &aborted, see)
+		if err != nil {
+			return err
+		}
+		if next <= from {
+			return nil // the source has no more
+		}
+		from = next
+	}
+	return nil
+}
+
+// readCommittedBatches gives the records of what a fetch has brought to see, and the offset to go
+// on at; 0 = it has brought nothing.
+func readCommittedBatches(records []byte, aborted *batch.Aborted, see func(at int64, r batch.Record)) (next int64, err error) {
+	w := batch.Walk(records)
+	for w.Next() {
+		b := w.Batch()
+		next = b.NextOffset()
+		drop, err := aborted.Drop(b)
+		if err != nil {
+			return 0, err
+		}
+		if drop {
+			continue
+		}
+		if err := batch.EachRecord(b, func(r batch.Record) error {
+			if r.HasKey {
+				see(b.BaseOffset()+int64(r.OffsetDelta), r)
+			}
+			return nil
+		}); err != nil {
+			return 0, err
+		}
+	}
+	return next, w.Err()
+}

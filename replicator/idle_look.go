@@ -1,0 +1,111 @@
+package replicator
+
+import (
+	"context"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// idleLook is how often the ends of mirrors' logs are looked at. An append tells by its offset
+// whether somebody else has written; in a mirror that rests nothing does, and the cleaner of a
+// compacted topic must not be faster.
+const idleLook = 30 * time.Second
+
+// watchEnds looks at the ends of logs until ctx ends.
+func (r *Replicator) watchEnds(ctx context.Context) {
+	for sleep(ctx, idleLook) {
+		r.lookAtEnds(ctx)
+	}
+}
+
+// seenEnd is the end of a partition's log as its worker believes it to be.
+type seenEnd struct {
+	w    *worker
+	t    *destTopic
+	phys int64
+}
+
+// lookAtEnds asks each broker, in one request, where the logs of idle partitions end. What is not
+// answered is asked again next time.
+func (r *Replicator) lookAtEnds(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, idleLook)
+	defer cancel()
+	byLeader := map[int32][]seenEnd{}
+	for _, m := range r.mirrorsNow() {
+		t, err := r.dest.topic(ctx, m.topic, nil)
+		if err != nil {
+			continue
+		}
+		for _, w := range m.all() {
+			w.mu.Lock()
+			phys, idle := w.core.idleEnd()
+			w.mu.Unlock()
+			if idle && int(w.id) < len(t.leaders) && t.leaders[w.id] >= 0 {
+				byLeader[t.leaders[w.id]] = append(byLeader[t.leaders[w.id]], seenEnd{w, t, phys})
+			}
+		}
+	}
+	for broker, seen := range byLeader {
+		r.lookAt(ctx, broker, seen)
+	}
+}
+
+func (r *Replicator) lookAt(ctx context.Context, broker int32, seen []seenEnd) {
+	type key struct {
+		topic     string
+		partition int32
+	}
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.ReplicaID = -1
+	asked := map[key]seenEnd{}
+	for _, s := range seen {
+		if n := len(req.Topics); n == 0 || req.Topics[n-1].Topic != s.w.m.topic {
+			t := kmsg.NewListOffsetsRequestTopic()
+			t.Topic = s.w.m.topic
+			req.Topics = append(req.Topics, t)
+		}
+		p := kmsg.NewListOffsetsRequestTopicPartition()
+		p.Partition, p.CurrentLeaderEpoch, p.Timestamp, p.MaxNumOffsets = s.w.id, s.t.epochs[s.w.id], timestampLatest, 1
+		t := &req.Topics[len(req.Topics)-1]
+		t.Partitions = append(t.Partitions, p)
+		asked[key{t.Topic, s.w.id}] = s
+	}
+	stale := map[*destTopic]string{}
+	kresp, err := r.dest.broker(broker).Request(ctx, req)
+	if err != nil {
+		for _, s := range seen {
+			stale[s.t] = s.w.m.topic
+		}
+	} else {
+		for _, t := range kresp.(*kmsg.ListOffsetsResponse).Topics {
+			for _, p := range t.Partitions {
+				s, ok := asked[key{t.Topic, p.Partition}]
+				switch {
+				case !ok:
+				case p.ErrorCode != 0:
+					stale[s.t] = t.Topic
+				default:
+					s.w.step(func(c *partition) effects { return c.endSeen(s.phys, p.Offset) })
+				}
+			}
+		}
+	}
+	for t, topic := range stale {
+		_, _ = r.dest.topic(ctx, topic, t) // for the next round
+	}
+}
+
+// idleEnd is where the log ends, if nothing is on its way to it.
+func (p *partition) idleEnd() (phys int64, idle bool) {
+	return p.phys, p.state == stateRunning && !p.stopping && p.flight == 0 && len(p.queue) == 0
+}
+
+// endSeen: while the log was to end at phys, it ended at the offset end. Nobody but klink appends
+// to it, so if it ends behind that it is read.
+func (p *partition) endSeen(phys, end int64) effects {
+	if now, idle := p.idleEnd(); !idle || now != phys || end <= phys {
+		return effects{trim: -1}
+	}
+	return p.reread(false)
+}

@@ -1,0 +1,118 @@
+package replicator
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"klink/admin"
+	"klink/protocol/batch"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// voidSpan is where a log holds batches that do not count and may have keys: in a compacted topic
+// they could take the place of records that count. Control batches have none that matter.
+type voidSpan struct {
+	from, to         int64 // physical; offsets = 0: there are none
+	offsets, foreign int64
+	// newest is the largest timestamp of the first of them, and of the last batch that counts
+	// before it. passing is that of the last batch that counts.
+	newest, passing int64
+}
+
+// see takes a batch that does not count.
+func (v *voidSpan) see(h batch.Header, from, to int64, stamped bool) {
+	if h.Control() {
+		return
+	}
+	if v.offsets == 0 {
+		v.newest = max(v.passing, h.MaxTimestamp())
+	}
+	v.add(from, to, stamped)
+}
+
+// passed takes a batch that counts.
+func (v *voidSpan) passed(h batch.Header) { v.passing = h.MaxTimestamp() }
+
+func (v *voidSpan) add(from, to int64, stamped bool) {
+	if v.offsets == 0 {
+		v.from = from
+	}
+	v.to = to
+	v.offsets += to - from
+	if !stamped {
+		v.foreign += to - from
+	}
+}
+
+// untouched says that the cleaner cannot have come to the first of them by now: it stops at the
+// first segment that has a record younger than min.compaction.lag.ms, and one such is in the same
+// segment, or before it. That lag is the topic's now; only MinCompactionLag of it counts, for it
+// may have been less, unless it is endless. The clocks of the destination and of klink may differ
+// by a minute.
+func (v *voidSpan) untouched(now time.Time, lag int64) bool {
+	switch {
+	case lag == math.MaxInt64:
+		return true // nothing is compacted: nobody looked
+	case lag < admin.MinCompactionLag.Milliseconds():
+		return false
+	}
+	return v.newest > now.Add(-admin.MinCompactionLag+time.Minute).UnixMilli()
+}
+
+// compactionLag is the min.compaction.lag.ms of a topic, in milliseconds.
+func (d *destination) compactionLag(ctx context.Context, topic string) (int64, error) {
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	r := kmsg.NewDescribeConfigsRequestResource()
+	r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, []string{"min.compaction.lag.ms"}
+	req.Resources = append(req.Resources, r)
+	resp, err := req.RequestWith(ctx, d.clients[0])
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range resp.Resources {
+		if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
+			return 0, err
+		}
+		for _, c := range r.Configs {
+			if c.Name == "min.compaction.lag.ms" && c.Value != nil {
+				return strconv.ParseInt(*c.Value, 10, 64)
+			}
+		}
+	}
+	return 0, nil
+}
+
+// noteVoid has the control plane note what does not count in the log, which lets compaction rest;
+// without that the partition does not go on, for it would not be found again.
+func (w *worker) noteVoid(ctx context.Context, v *voidSpan) error {
+	if v.offsets == 0 {
+		return nil
+	}
+	am := w.m.r.cfg.Control.State().Mirrors[w.m.topic]
+	if am == nil || keyOf(am) != w.m.mirrorKey {
+		return nil
+	}
+	found := admin.VoidBatches{Partition: w.id, From: v.from, To: v.to, Offsets: v.offsets, Foreign: v.foreign}
+	if slices.ContainsFunc(am.Void, func(known admin.VoidBatches) bool {
+		return known.Partition == found.Partition && known.From <= found.From && known.To >= found.To
+	}) {
+		return nil // noted before, in another life
+	}
+	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
+	if found.Safe = appendOnly(am.CleanupPolicy); !found.Safe {
+		lag, err := w.m.r.dest.compactionLag(ctx, w.m.topic)
+		found.Safe = err == nil && v.untouched(time.Now(), lag)
+	}
+	err := w.m.r.cfg.Control.Report(ctx, admin.Event{Kind: admin.EventMirrorVoid, Link: w.m.link, Topic: w.m.topic, Void: found})
+	if errors.Is(err, admin.ErrNotOwner) {
+		return nil // who owns it now reads the log, too
+	}
+	return err
+}
