@@ -176,7 +176,7 @@ func TestRepairIsRepeated(t *testing.T) {
 	t.Run("refused a few times", func(t *testing.T) {
 		w, dst := begin(t)
 		dst.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "table", Err: kerr.NotLeaderForPartition, Count: 2})
-		if ev := w.stopMirror("table"); ev.Unrepaired != "" || ev.PhysicalEnds[0] != 4 || ev.Ends[0] != 2 {
+		if ev := w.stopMirror("table"); ev.Unrepaired != "" || ev.PhysicalEnds[0] != 4 || ev.Ended[0].Logical != 2 {
 			t.Errorf("%+v", ev)
 		}
 		w.checkTables()
