@@ -363,3 +363,23 @@ func TestPartsOfAStop(t *testing.T) {
 		require.Nil(t, r.Ended)
 	}
 }
+
+// TestAPartsOwnerFailsTheMirror: who owns a partition may say that the mirror has failed, and nobody else but the coordinator may.
+func TestAPartsOwnerFailsTheMirror(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	w.sourceTopic("orders", 2, nil)
+	require.Zero(t, w.link("east").ErrorCode)
+	require.Zero(t, w.mirror("orders", "east").ErrorCode)
+	w.service.SetOwner(&partOwner{partitions: []int32{1}})
+	failed := Event{Kind: EventMirrorFailed, Topic: "orders", Error: ErrForeignWrite, Partition: -1}
+	require.ErrorIs(t, w.service.Report(ctx, failed), ErrNotOwner)
+	failed.Partition = 0
+	require.ErrorIs(t, w.service.Report(ctx, failed), ErrNotOwner)
+	require.ErrorIs(t, w.service.Report(ctx, Event{Kind: EventMirrorStarted, Topic: "orders", Partition: 1}), ErrNotOwner)
+	require.ErrorIs(t, w.service.SetTimeline(ctx, "orders", 0, 0, 5, 5), ErrNotOwner)
+	require.NoError(t, w.service.SetTimeline(ctx, "orders", 1, 0, 5, 5))
+	failed.Partition = 1
+	require.NoError(t, w.service.Report(ctx, failed))
+	require.Equal(t, MirrorFailed, w.service.State().Mirrors["orders"].State)
+}

@@ -2,6 +2,7 @@ package replicator
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -216,6 +217,41 @@ func TestFormerOwnersAreReckonedWith(t *testing.T) {
 		follow(r, st)
 		if !r.inherited[at] {
 			t.Fatal("not inherited")
+		}
+	})
+}
+
+// lateGain is a control plane at which slots are given while its state is being read.
+type lateGain struct {
+	*fakeControl
+	r    *Replicator
+	once sync.Once
+}
+
+func (c *lateGain) State() *admin.State {
+	st := c.fakeControl.State()
+	c.once.Do(func() { c.r.owner.gain(allSlots, time.Now()) })
+	return st
+}
+
+// TestARoundIsAsNewAsItsSlots: slots that are given while the state is being read are worked on in the next round: the state of this
+// one may lack what was fenced for them, such as that a mirror is being stopped.
+func TestARoundIsAsNewAsItsSlots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := bareReplicator(t)
+		defer r.owner.close()
+		r.cfg.Control = &lateGain{fakeControl: r.cfg.Control.(*fakeControl), r: r}
+		r.look()
+		if r.term(3) != 0 || len(r.share("orders", 5)) > 0 {
+			t.Error("worked on with a state that may be older")
+		}
+		r.look()
+		if r.term(3) == 0 || len(r.share("orders", 5)) != 5 {
+			t.Error("not worked on in the next round")
+		}
+		r.owner.lose("test")
+		if r.term(3) != 0 {
+			t.Error("worked on after it was lost")
 		}
 	})
 }

@@ -136,8 +136,8 @@ func (m *member) close() {
 func (m *member) patience() time.Duration { return max(m.session/3, 200*time.Millisecond) }
 
 // interval is how often heartbeats are sent. When an instance has died the others hear of it with the first heartbeat after the
-// session time-out, all of them, so this is a part of every take-over. A heartbeat costs the coordinator some 0.1 ms, and is not
-// stored.
+// session time-out, all of them, so this is a part of every take-over. A heartbeat is not stored. Ten a second cost the coordinator
+// 0.5 % of a core for each instance, and the instance 0.4 %, more than one a second.
 func (m *member) interval() time.Duration {
 	return min(max(m.session/60, 20*time.Millisecond), 250*time.Millisecond)
 }
