@@ -16,7 +16,7 @@ CHAOS    ?= 10m
 # Where `make bench` puts its results.
 BENCH_REPORT ?= docs/bench/results.json
 
-.PHONY: all build demo kafka test race vuln dead chaos sizes lint fmt bench bench-quick bench-proxy bench-check bench-report haproxy microbench fuzz clean
+.PHONY: all build demo kafka test unjoined race vuln dead chaos sizes lint fmt bench bench-quick bench-proxy bench-check bench-report haproxy microbench fuzz clean
 
 all: lint build test
 
@@ -37,6 +37,9 @@ test: kafka ## everything: unit, fuzz seeds, embedded clusters, real Apache Kafk
 
 chaos: kafka ## random faults for CHAOS (CHAOS=1h make chaos), then every record compared with the source
 	CHAOS=$(CHAOS) go test -count=1 -v -timeout 0 -run '^TestChaos$$' ./internal/e2e/
+
+unjoined: kafka ## the tests of fidelity once more, with small batches left as they are (append.join.below=0)
+	KLINK_E2E_JOIN_BELOW=0 go test -count=1 -timeout $(TESTTIMEOUT) -run '^TestExact|^TestOffsets|^TestChaos$$|^TestCleaner|^TestHoles' ./internal/e2e
 
 sizes: kafka ## what klink serve takes of memory, CPU and connections; docs/operations.md has the results
 	KLINK_SIZES=1 go test -count=1 -v -timeout 30m -run '^TestSizes$$' ./internal/e2e/

@@ -23,6 +23,9 @@ const (
 	// maxLookBytes is how much of a log one look reads. Batches that do not count may lie in the
 	// way.
 	maxLookBytes = 64 << 20
+	// lookBackBytes is how much is read at a time of what stands before a batch: of a window, a few
+	// small batches, or one that is not.
+	lookBackBytes = 64 << 10
 	// maxLeaders bounds the topics that are remembered.
 	maxLeaders = 10_000
 )
@@ -205,7 +208,7 @@ func (l *logAt) judge(ctx context.Context, line *timeline.Partition, chain *batc
 			return verdict, err
 		}
 		counts, err = batch.LookBack(b, start, func(from int64) ([]byte, error) {
-			records, err := l.read(ctx, from, seekBytes)
+			records, err := l.read(ctx, from, lookBackBytes)
 			if l.left -= len(records); err == nil && l.left <= 0 {
 				err = fmt.Errorf("what stands before offset %d of %s-%d at the destination is too much to read", b.BaseOffset(), l.topic, l.partition)
 			}

@@ -44,9 +44,10 @@ const (
 //
 // Invariants:
 //  1. Each push gives the worker out once, in the order of the pushes of a kind.
-//  2. One unit of a partition is on its way at most. That is the core's doing (invariant 1 of partition), which gives no
-//     other before it was told the result. So a request never has two units of a partition, two requests cannot overtake
-//     each other with them, and a partition may use another connection each time.
+//  2. What a partition has on its way goes over one connection, in order: a unit, or a window of them, which a lane sends as
+//     several requests without a pause (window.go). That is the core's doing (invariant 1 of partition), which gives no
+//     other before it was told the result. So two requests cannot overtake each other, and a partition may use another
+//     connection each time.
 //  3. At most lanes requests are out. Each is given by next, and ended by done.
 //  4. While something waits, somebody will ask for it: kick is set, or a request is being answered or all lanes are taken,
 //     and who sent it asks after done, or somebody asks again after a time (watched).

@@ -14,33 +14,35 @@ import (
 )
 
 // A window is several appends of one partition on their way at once. A broker takes one batch of a
-// partition per request, and with acks=all each waits for the followers. So a lane sends a number of
-// requests without a pause, which the broker handles one after the other. All but the last one ask for
-// acks=1. The last one asks for acks=all: its answer says that the followers have what is before it, too.
+// partition per request, and with acks=all each waits for the followers. So a lane sends a number
+// of requests without a pause, which the broker handles one after the other. All but the last one
+// ask for acks=1. The last one asks for acks=all: its answer says that the followers have what is
+// before it, too.
 //
-// What an answer with acks=1 tells may be lost with the leader. So a window is settled as a whole, once
-// all of its answers are there:
+// What an answer with acks=1 tells may be lost with the leader. So a window is settled as a whole,
+// once all of its answers are there:
 //
 //   - Every append stands at its place, and the leader epoch is still the one in which the log was read
 //     when the partition was resumed. Then one leader has taken them all, and the followers have them.
 //   - Or the log is read, and tells.
 //
-// Every append but the first has batch.FlagFollows, and counts only behind the one in front of it: that
-// one may be refused or lost, and another batch of as many offsets take its place. A window begins where
-// the log is confirmed, so no batch has more than a window's of such predecessors.
+// Every append but the first has batch.FlagFollows, and counts only behind the one in front of it:
+// that one may be refused or lost, and another batch of as many offsets take its place. A window
+// begins where the log is confirmed, so no batch has more than a window's of such predecessors.
 //
-// What comes behind a batch that is refused is void, and takes offsets. So a batch that is larger than all
-// that were taken before, or is the first of its codec, ends a window: most refusals are for that.
+// What comes behind a batch that is refused is void, and takes offsets. So a batch that is larger
+// than all that were taken before, or is the first of its codec, ends a window: most refusals are
+// for that.
 //
 // Readers may see the batches of a window before it is settled. They see nothing above the high
 // watermark, and what is below it is never lost.
 
 const (
-	// maxWindow bounds the appends of a window. What stands before one of them has to be read by who
-	// meets it first, and a partition of one append waits for the windows in the same requests.
+	// maxWindow bounds the appends of a window. What stands before one of them has to be read by
+	// who meets it first, and a partition of one append waits for the windows in the same requests.
 	maxWindow = 64
-	// maxWindowBytes and maxWindowJobs bound what a lane sends without a pause, over all partitions.
-	// leastWindow is what a partition gets of that if there are many.
+	// maxWindowBytes and maxWindowJobs bound what a lane sends without a pause, over all
+	// partitions. leastWindow is what a partition gets of that if there are many.
 	maxWindowBytes = 8 << 20
 	maxWindowJobs  = 8192
 	leastWindow    = 256 << 10
@@ -115,8 +117,8 @@ func kindOf(b batch.Header) uint16 {
 	return kind
 }
 
-// more gives the lane another append behind those that it has, if there is one that may be sent before
-// they are answered.
+// more gives the lane another append behind those that it has, if there is one that may be sent
+// before they are answered.
 func (w *worker) more(l *lane, rule joinRule) (appendJob, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -148,8 +150,8 @@ func (l *lane) plan() {
 	clear(l.byTopic)
 }
 
-// settleWindows delivers the results of windows of several appends. err is what has become of what was
-// not answered.
+// settleWindows delivers the results of windows of several appends. err is what has become of what
+// was not answered.
 func (l *lane) settleWindows(ctx context.Context, r *request, lingering bool, err error) {
 	clear(l.windows)
 	l.windows = l.windows[:0]
@@ -213,9 +215,9 @@ func isTooLarge(err error) bool {
 // errElsewhere: an append stands at another offset than it was to.
 var errElsewhere = errors.New("the batch stands elsewhere")
 
-// sameLeader asks whether the leader epoch of the windows without an error is still that in which their
-// logs were read. Then no leader in between can have lost any of it. Those of which it is not say so in
-// their error.
+// sameLeader asks whether the leader epoch of the windows without an error is still that in which
+// their logs were read. Then no leader in between can have lost any of it. Those of which it is not
+// say so in their error.
 func (s *stream) sameLeader(ctx context.Context, leader requester, windows []window) {
 	req := kmsg.NewPtrListOffsetsRequest()
 	req.ReplicaID = -1
@@ -322,8 +324,9 @@ func (w *worker) windowAppended(v *window) {
 	}
 }
 
-// windowUncertain takes the result of a window of which it is not known what is in the log. If a batch was
-// refused, what was in the window is appended one by one, so that the batch is the first, and is named.
+// windowUncertain takes the result of a window of which it is not known what is in the log. If a
+// batch was refused, what was in the window is appended one by one, so that the batch is the first,
+// and is named.
 func (s *stream) windowUncertain(v *window, lingering bool) {
 	w, err := v.worker(), v.err
 	last := &v.jobs[len(v.jobs)-1]

@@ -37,7 +37,8 @@ func (w *world) windows(t *testing.T, least int64) {
 	}
 }
 
-// TestWindows: what has queued up goes out without a pause, batch for batch, and with acks=1 but for the last request.
+// TestWindows: what has queued up goes out without a pause, batch for batch, and with acks=1 but
+// for the last request.
 func TestWindows(t *testing.T) {
 	for _, partitions := range []int32{1, 3} {
 		w, dst := windowWorld(t, partitions)
@@ -68,7 +69,8 @@ func TestWindows(t *testing.T) {
 	}
 }
 
-// TestWindowsWithFaults: requests in the middle of windows fail, with or without being carried out; every record comes once.
+// TestWindowsWithFaults: requests in the middle of windows fail, with or without being carried out;
+// every record comes once.
 func TestWindowsWithFaults(t *testing.T) {
 	for _, err := range []*kerr.Error{kerr.NotLeaderForPartition, kerr.RequestTimedOut, kerr.KafkaStorageError, kerr.InvalidRecord} {
 		t.Run(err.Message, func(t *testing.T) {
@@ -96,8 +98,8 @@ func TestWindowsWithFaults(t *testing.T) {
 			w.mirror("orders")
 			w.run()
 			if err == kerr.InvalidRecord {
-				// A batch that is refused once it is the first fails the mirror; what was refused within a window
-				// is sent again before it is believed.
+				// A batch that is refused once it is the first fails the mirror; what was refused
+				// within a window is sent again before it is believed.
 				w.await("the mirror to fail, or to have all", func() (bool, string) {
 					ends := w.r.Status("orders")
 					done := len(ends) == 2 && ends[0].MirrorEnd == 600 && ends[1].MirrorEnd == 600
@@ -112,7 +114,8 @@ func TestWindowsWithFaults(t *testing.T) {
 	}
 }
 
-// TestWindowsNeedTheEpoch: without a leader epoch that can be compared, one append is on its way at a time.
+// TestWindowsNeedTheEpoch: without a leader epoch that can be compared, one append is on its way at
+// a time.
 func TestWindowsNeedTheEpoch(t *testing.T) {
 	w, dst := windowWorld(t, 1)
 	var fenced atomic.Int64
@@ -144,8 +147,8 @@ func TestWindowsNeedTheEpoch(t *testing.T) {
 	}
 }
 
-// TestNovelBatchesEndAWindow: a batch that is larger than what the destination has taken, or of another codec, has nothing
-// behind it that would be void if it were refused.
+// TestNovelBatchesEndAWindow: a batch that is larger than what the destination has taken, or of
+// another codec, has nothing behind it that would be void if it were refused.
 func TestNovelBatchesEndAWindow(t *testing.T) {
 	var a accepted
 	small, large := batch.Header(make([]byte, 100)), batch.Header(make([]byte, 200))
@@ -169,7 +172,8 @@ func TestNovelBatchesEndAWindow(t *testing.T) {
 	}
 }
 
-// TestRoundsAreUsedAgain: however long windows are in turn, a lane keeps the memory of the longest one.
+// TestRoundsAreUsedAgain: however long windows are in turn, a lane keeps the memory of the longest
+// one.
 func TestRoundsAreUsedAgain(t *testing.T) {
 	l := &lane{byTopic: map[*mirror]int{}}
 	m := &mirror{}

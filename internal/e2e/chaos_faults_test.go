@@ -13,7 +13,8 @@ import (
 // on the goroutine of the test, but for foreign writes.
 type breaker struct {
 	source, destination *kafkatest.Cluster
-	k                   *Klink
+	instances           instances
+	victim              int // the instance that is killed, or was last
 	foreign             *foreignWriter
 	partitions          []topicPartition // of mirrors, whose leaders are lost
 	active              map[faultTarget]fault
@@ -27,9 +28,9 @@ type topicPartition struct {
 	partition int32
 }
 
-func newBreaker(source, destination *kafkatest.Cluster, k *Klink, foreign *foreignWriter, partitions []topicPartition) *breaker {
+func newBreaker(source, destination *kafkatest.Cluster, all instances, foreign *foreignWriter, partitions []topicPartition) *breaker {
 	return &breaker{
-		source: source, destination: destination, k: k, foreign: foreign, partitions: partitions,
+		source: source, destination: destination, instances: all, foreign: foreign, partitions: partitions,
 		active: map[faultTarget]fault{}, made: map[faultKind]int{}, begun: time.Now(),
 	}
 }
@@ -63,7 +64,8 @@ func (b *breaker) begin(t testing.TB, f fault) {
 	}
 	switch f.target.cluster {
 	case "klink":
-		b.k.Kill()
+		b.victim = (b.victim + 1) % len(b.instances)
+		b.instances[b.victim].Kill()
 		return
 	case "mirror":
 		b.foreign.write(f.pick)
@@ -127,7 +129,7 @@ func (b *breaker) end(t testing.TB, f fault) {
 				b.end(t, other)
 			}
 		}
-		b.k.Restart()
+		b.instances[b.victim].Restart()
 		b.say(t, "klink is back")
 		return
 	}

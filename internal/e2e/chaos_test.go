@@ -20,9 +20,9 @@ import (
 // chaosDuration is how long faults are made in `make test`; CHAOS=1h make chaos takes longer.
 const chaosDuration = 75 * time.Second
 
-// TestChaos kills klink, brokers of both clusters and connections at random while the source is written to, then heals
+// TestChaos kills instances of klink, brokers of both clusters and connections at random while the source is written to, then heals
 // everything and compares every record of every partition with the source, through klink, with three clients; and what
-// a fourth was shown meanwhile.
+// a fourth was shown meanwhile. Three instances share the partitions of each topic.
 //
 // Environment: CHAOS (a duration) and KLINK_CHAOS_SEED, which replays the schedule of faults and the order of what is
 // produced. What the machine makes of them is its own. A run of more than five minutes makes more faults, not more records.
@@ -55,7 +55,8 @@ func TestChaos(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*duration+10*time.Minute)
 	defer cancel()
 	adm := kadm.NewClient(source.Client(t))
-	k := StartKlink(t, destination)
+	all := startInstances(t, destination, 3)
+	k := all[0]
 	createLink(t, k, "east", source, "metadata.max.age.ms=1000")
 	mirrored := kadm.NewClient(kafkatest.NewClient(t, kgo.SeedBrokers(k.Bootstrap()), kgo.DialTimeout(5*time.Second)))
 
@@ -74,7 +75,7 @@ func TestChaos(t *testing.T) {
 			t.Fatal(err)
 		}
 		k.MustCLI(t, "topic", "create", l.topic, "--link", "east", "--replication-factor", "3")
-		watchers[l.topic] = startWatcher(t, k, l.topic)
+		watchers[l.topic] = startWatcher(t, all[i%len(all)], l.topic)
 		runs = append(runs, &chaosRun{
 			load: l, life: ctx, source: source, mirrored: mirrored, slower: max(1, duration/(5*time.Minute)), rng: rand.New(rand.NewPCG(seed, uint64(i))),
 			client: func(opts ...kgo.Opt) *kgo.Client {
@@ -97,15 +98,17 @@ func TestChaos(t *testing.T) {
 		work.Go(func() { r.load.run(working, r) })
 	}
 
-	b := newBreaker(source, destination, k, foreign, partitions)
+	b := newBreaker(source, destination, all, foreign, partitions)
 	made := b.run(t, faults, duration)
-	k.MustRun(t)
+	for _, k := range all {
+		k.MustRun(t)
+	}
 	stopWork()
 	work.Wait()
 
 	sum := chaosSum{}
-	for _, r := range runs {
-		c := comparison{run: r, watcher: watchers[r.load.topic], k: k, source: source, destination: destination}
+	for i, r := range runs {
+		c := comparison{run: r, watcher: watchers[r.load.topic], k: all[(i+1)%len(all)], source: source, destination: destination}
 		c.compare(ctx, t, &sum)
 	}
 	var kinds []string

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -54,10 +55,19 @@ func createLink(t testing.TB, k *Klink, name string, source *kafkatest.Cluster, 
 	props := source.ClientProperties(kafkatest.SuperUser, kafkatest.SuperUserPassword)
 	props["bootstrap.servers"] = source.Bootstrap()
 	args := []string{"link", "create", name, "--config-file", kafkatest.WriteProperties(t, props)}
-	for _, c := range configs {
+	for _, c := range append(joinBelow(), configs...) {
 		args = append(args, "--config", c)
 	}
 	k.MustCLI(t, args...)
+}
+
+// joinBelow is what KLINK_E2E_JOIN_BELOW has links set: `make unjoined` runs the tests of fidelity
+// without joining. A test's own config comes later, and wins.
+func joinBelow() (configs []string) {
+	if v := os.Getenv("KLINK_E2E_JOIN_BELOW"); v != "" {
+		configs = append(configs, "append.join.below="+v)
+	}
+	return configs
 }
 
 func describeMirror(t testing.TB, k *Klink, topic string) (mirrorDescription, error) {

@@ -57,7 +57,7 @@ func newSecured(t *testing.T, s secured) *exact {
 	props := source.ClientProperties(linkerUser, linkerPassword)
 	props["bootstrap.servers"] = source.Bootstrap()
 	args := []string{"link", "create", "east", "--config-file", kafkatest.WriteProperties(t, props)}
-	for _, c := range s.link {
+	for _, c := range append(joinBelow(), s.link...) {
 		args = append(args, "--config", c)
 	}
 	e.k.MustCLI(t, args...)

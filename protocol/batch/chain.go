@@ -4,9 +4,9 @@ package batch
 //
 // A batch counts if it is stamped and stands at its place (Counts). One with FlagFollows was sent
 // when the append in front of it was not confirmed. That one may have been refused or lost, and a
-// batch of as many offsets may stand in its place, so that the place proves nothing. So a batch with
-// the flag counts only if the batch right before it counts, and ends at its own logical base offset.
-// An owner sets the flag on no more than a window's batches in a row.
+// batch of as many offsets may stand in its place, so that the place proves nothing. So a batch
+// with the flag counts only if the batch right before it counts, and ends at its own logical base
+// offset. An owner sets the flag on no more than a window's batches in a row.
 //
 // A batch right before it that is missing is no objection: the log begins there, or the cleaner has
 // removed what stood there.
@@ -32,14 +32,14 @@ const (
 	VerdictUnsure
 )
 
-// Begin says that the log up to the physical offset has been judged, and that what counts of it ends
-// at logical.
+// Begin says that the log up to the physical offset has been judged, and that what counts of it
+// ends at logical.
 func (c *Chain) Begin(physical, logical int64) {
 	*c = Chain{end: physical, logical: logical, met: true, counts: true, sure: true}
 }
 
-// See judges the next batch of the log. Where a reader has other reasons to take a batch for void, it
-// says so with Reject.
+// See judges the next batch of the log. Where a reader has other reasons to take a batch for void,
+// it says so with Reject.
 func (c *Chain) See(h Header) Verdict {
 	logical, flags, _, _ := ReadStamp(h)
 	base := h.BaseOffset()
@@ -69,10 +69,10 @@ func (c *Chain) Reject() { c.counts, c.sure = false, true }
 // Settle says whether the last batch, of which See was unsure, counts.
 func (c *Chain) Settle(counts bool) { c.counts, c.sure = counts, true }
 
-// LookBack says whether a batch of which a Chain is unsure counts. It reads the log in front of it, a
-// little at first, until there is a batch that counts or does not for sure. That is no more than a
-// window's batches, where klink wrote them. start is the log start; read gives whole batches from the
-// one that holds a physical offset on, or none.
+// LookBack says whether a batch of which a Chain is unsure counts. It reads the log in front of it,
+// a little at first, until there is a batch that counts or does not for sure. That is no more than
+// a window's batches, where klink wrote them. start is the log start; read gives whole batches from
+// the one that holds a physical offset on, or none.
 func LookBack(h Header, start int64, read func(from int64) ([]byte, error)) (counts bool, err error) {
 	base := h.BaseOffset()
 	for back := int64(1); ; back *= 8 {
