@@ -204,6 +204,12 @@ func (s *Service) holdCompaction(ctx context.Context, topics ...string) error {
 // holdAgain is how often a topic that is not to be compacted is looked at.
 const holdAgain = 30 * time.Second
 
+// heldSince is when a topic was looked at last, in the state that its mirror has had since a time.
+type heldSince struct {
+	at    time.Time
+	state int64
+}
+
 // holdWhereNobodyLooks keeps the cleaner off the mirrors of this instance that must not be
 // compacted now. What has come in the way of it, or set it back, is found in a later round.
 func (s *Service) holdWhereNobodyLooks(ctx context.Context, mirrors map[string]*mirrorRecord) error {
@@ -214,11 +220,12 @@ func (s *Service) holdWhereNobodyLooks(ctx context.Context, mirrors map[string]*
 			delete(s.heldAt, topic)
 			continue
 		}
-		if now.Sub(s.heldAt[topic]) >= holdAgain {
+		// Another state since: the configs may have been set back in between.
+		if held := s.heldAt[topic]; now.Sub(held.at) >= holdAgain || held.state != m.StateTimeMs {
 			due = append(due, topic)
 		}
 	}
-	maps.DeleteFunc(s.heldAt, func(topic string, _ time.Time) bool { return mirrors[topic] == nil })
+	maps.DeleteFunc(s.heldAt, func(topic string, _ heldSince) bool { return mirrors[topic] == nil })
 	if len(due) == 0 {
 		return nil
 	}
@@ -227,7 +234,7 @@ func (s *Service) holdWhereNobodyLooks(ctx context.Context, mirrors map[string]*
 		return err
 	}
 	for _, topic := range due {
-		s.heldAt[topic] = now
+		s.heldAt[topic] = heldSince{now, mirrors[topic].StateTimeMs}
 	}
 	return nil
 }

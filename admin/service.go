@@ -112,7 +112,7 @@ type Service struct {
 	kick chan struct{} // wakes the reconciler
 	gone map[string]int
 	// heldAt is when a mirror was last seen not to be compacted, by topic.
-	heldAt map[string]time.Time
+	heldAt map[string]heldSince
 	// uncreated is since when mirrors have been known whose topics are not there, by id; the reconciler's.
 	uncreated map[string]time.Time
 	unseen    map[string]*seenWait // of the same mirrors; the reconciler's
@@ -158,7 +158,7 @@ func New(cfg Config) (*Service, error) {
 		ready: make(chan struct{}), subscribers: map[chan struct{}]struct{}{}, creating: map[string]bool{}, following: make(chan struct{}, followLooks),
 		transactionWait: defaultTransactionWait, transactionLook: make(chan struct{}, 1),
 		stops: map[string]Event{}, aclLock: make(chan struct{}, 1),
-		kick: make(chan struct{}, 1), gone: map[string]int{}, heldAt: map[string]time.Time{}, uncreated: map[string]time.Time{}, unseen: map[string]*seenWait{},
+		kick: make(chan struct{}, 1), gone: map[string]int{}, heldAt: map[string]heldSince{}, uncreated: map[string]time.Time{}, unseen: map[string]*seenWait{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.state.Store(&State{})
