@@ -218,11 +218,7 @@ func (l *logAt) judge(ctx context.Context, line *timeline.Partition, chain *batc
 			return verdict, err
 		}
 	}
-	chain.Settle(counts)
-	if !counts {
-		return batch.VerdictVoid, nil
-	}
-	return batch.VerdictCounts, nil
+	return chain.Settle(counts), nil
 }
 
 // learnBatch teaches line what the stamp of a batch says; false if no record of it is shown.

@@ -20,8 +20,7 @@ func (s *Service) Report(ctx context.Context, ev Event) error {
 		return s.drained(ctx, ev)
 	case EventPartitionsEnded:
 		return s.partitionsEnded(ctx, ev)
-	}
-	if ev.Kind == EventMirrorVoid {
+	case EventMirrorVoid:
 		return s.foundVoid(ctx, ev)
 	}
 	return s.update(ctx, func(tx *Tx) error {

@@ -169,10 +169,7 @@ func (f *FetchResponse) judge(h batch.Header, logical int64) batch.Verdict {
 	verdict := f.shown.chain.See(h)
 	if verdict == batch.VerdictUnsure && !f.shown.unsure {
 		if counts, sure := f.view.Timeline.Before(h.BaseOffset(), logical); sure {
-			f.shown.chain.Settle(counts)
-			if verdict = batch.VerdictVoid; counts {
-				verdict = batch.VerdictCounts
-			}
+			verdict = f.shown.chain.Settle(counts)
 		}
 	}
 	return verdict

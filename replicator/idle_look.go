@@ -3,8 +3,6 @@ package replicator
 import (
 	"context"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // idleLook is how often the ends of mirrors' logs are looked at. An append tells by its offset
@@ -52,35 +50,22 @@ func (r *Replicator) lookAtEnds(ctx context.Context) {
 }
 
 func (r *Replicator) lookAt(ctx context.Context, broker int32, seen []seenEnd) {
-	type key struct {
-		topic     string
-		partition int32
-	}
-	req := kmsg.NewPtrListOffsetsRequest()
-	req.ReplicaID = -1
-	asked := map[key]seenEnd{}
+	q, asked := newAskEnds(), map[partitionAt]seenEnd{}
 	for _, s := range seen {
-		if n := len(req.Topics); n == 0 || req.Topics[n-1].Topic != s.w.m.topic {
-			t := kmsg.NewListOffsetsRequestTopic()
-			t.Topic = s.w.m.topic
-			req.Topics = append(req.Topics, t)
-		}
-		p := kmsg.NewListOffsetsRequestTopicPartition()
-		p.Partition, p.CurrentLeaderEpoch, p.Timestamp, p.MaxNumOffsets = s.w.id, s.t.epochs[s.w.id], timestampLatest, 1
-		t := &req.Topics[len(req.Topics)-1]
-		t.Partitions = append(t.Partitions, p)
-		asked[key{t.Topic, s.w.id}] = s
+		at := partitionAt{s.w.m.topic, s.w.id}
+		q.add(at, s.t.epochs[s.w.id])
+		asked[at] = s
 	}
 	stale := map[*destTopic]string{}
-	kresp, err := r.dest.broker(broker).Request(ctx, req)
+	resp, err := q.send(ctx, r.dest.broker(broker))
 	if err != nil {
 		for _, s := range seen {
 			stale[s.t] = s.w.m.topic
 		}
 	} else {
-		for _, t := range kresp.(*kmsg.ListOffsetsResponse).Topics {
+		for _, t := range resp.Topics {
 			for _, p := range t.Partitions {
-				s, ok := asked[key{t.Topic, p.Partition}]
+				s, ok := asked[partitionAt{t.Topic, p.Partition}]
 				switch {
 				case !ok:
 				case p.ErrorCode != 0:

@@ -57,8 +57,8 @@ type lane struct {
 	wait    backoff     // after a failure to connect
 	jobs    []appendJob // those of a window in a row
 	rounds  []round
-	round   int // the one that prepare builds the request of
-	byTopic map[*mirror]int
+	round   int             // the one that prepare builds the request of
+	byTopic map[topicIn]int // in the topics of the round
 	windows []window
 	request wire.ProduceRequest
 	answer  wire.ProduceResponse
@@ -83,7 +83,7 @@ type laneTopic struct {
 
 func newLane(s *stream, cl *kgo.Client) *lane {
 	return &lane{
-		s: s, to: cl.Broker(int(s.broker)), byTopic: map[*mirror]int{},
+		s: s, to: cl.Broker(int(s.broker)), byTopic: map[topicIn]int{},
 		wait: backoff{low: 50 * time.Millisecond, high: time.Second},
 		link: brokerLink{dialer: s.d.dialer, at: &s.d.at, node: s.broker},
 	}
@@ -206,15 +206,12 @@ func (l *lane) sendAll(ctx context.Context) (*wire.Conn, error) {
 			err = conn.SendMore(ctx, request, produceTimeoutMs*time.Millisecond)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("request %d of %d without a pause: %w", l.round+1, len(l.rounds), errSentInPart(err))
+			// Not %w: whether this one was sent does not matter, as those before it were.
+			return nil, fmt.Errorf("request %d of %d without a pause: %v", l.round+1, len(l.rounds), err)
 		}
 	}
 	return conn, nil
 }
-
-// errSentInPart is an error of a request, of which it does not matter whether it was sent: those before
-// it were.
-func errSentInPart(err error) error { return errors.New(err.Error()) }
 
 // receive gives the body of the next answer, which is valid until the one after it.
 func (l *lane) receive(conn *wire.Conn) ([]byte, error) {
@@ -237,16 +234,22 @@ func (l *lane) receive(conn *wire.Conn) ([]byte, error) {
 // maxAnswer bounds the answer to a produce request in bytes: maxProducePartitions with an error message each.
 const maxAnswer = 4 << 20
 
-// group finds the topics of the jobs of one round. A request names each once.
-func (l *lane) group(r *round, n int) {
-	topics := r.topics
-	at, ok := l.byTopic[l.jobs[n].w.m]
+// topicIn is a topic in the request of a round, which names each once.
+type topicIn struct {
+	round int
+	m     *mirror
+}
+
+// group puts a job in a round.
+func (l *lane) group(round, n int) {
+	r, key := &l.rounds[round], topicIn{round, l.jobs[n].w.m}
+	at, ok := l.byTopic[key]
 	if !ok {
-		l.byTopic[l.jobs[n].w.m] = len(topics)
-		r.topics = append(topics, laneTopic{l.jobs[n].w.m, n, n, 1})
+		l.byTopic[key] = len(r.topics)
+		r.topics = append(r.topics, laneTopic{key.m, n, n, 1})
 		return
 	}
-	t := &topics[at]
+	t := &r.topics[at]
 	l.jobs[t.last].next = n
 	t.last, t.n = n, t.n+1
 }
@@ -301,11 +304,7 @@ func (s *stream) deliver(j *appendJob, p *wire.ProducePartition) {
 		detail = ": " + string(p.Message)
 	}
 	switch {
-	case err == kerr.TopicAuthorizationFailed || err == kerr.ClusterAuthorizationFailed:
-		// An ACL can be put right; failing the mirror could not.
-		j.w.denied()
-	case err == kerr.NotEnoughReplicas || err == kerr.NotEnoughReplicasAfterAppend:
-		j.w.shortOfReplicas(true)
+	case j.w.hindered(err):
 	case err == kerr.InvalidTimestamp && batch.Header(j.i.bytes).LogAppendTime():
 		// An old broker, most likely. Fetched once more, the batch comes without the bit, and is appended or refused for good.
 		if !s.d.noAppendTime.Swap(true) {

@@ -77,9 +77,7 @@ func (w *worker) findPhysical(ctx context.Context, logical int64) (int64, error)
 				if err != nil {
 					return err
 				}
-				if chain.Settle(counts); !counts {
-					verdict = batch.VerdictVoid
-				}
+				verdict = chain.Settle(counts)
 			}
 			if verdict == batch.VerdictVoid || flags&batch.FlagFiller != 0 {
 				return nil

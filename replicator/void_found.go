@@ -10,9 +10,6 @@ import (
 
 	"klink/admin"
 	"klink/protocol/batch"
-
-	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // voidSpan is where a log holds batches that do not count and may have keys: in a compacted topic
@@ -67,25 +64,11 @@ func (v *voidSpan) untouched(now time.Time, lag int64) bool {
 
 // compactionLag is the min.compaction.lag.ms of a topic, in milliseconds.
 func (d *destination) compactionLag(ctx context.Context, topic string) (int64, error) {
-	req := kmsg.NewPtrDescribeConfigsRequest()
-	r := kmsg.NewDescribeConfigsRequestResource()
-	r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, []string{"min.compaction.lag.ms"}
-	req.Resources = append(req.Resources, r)
-	resp, err := req.RequestWith(ctx, d.clients[0])
-	if err != nil {
+	value, err := d.topicConfig(ctx, topic, "min.compaction.lag.ms")
+	if err != nil || value == nil {
 		return 0, err
 	}
-	for _, r := range resp.Resources {
-		if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
-			return 0, err
-		}
-		for _, c := range r.Configs {
-			if c.Name == "min.compaction.lag.ms" && c.Value != nil {
-				return strconv.ParseInt(*c.Value, 10, 64)
-			}
-		}
-	}
-	return 0, nil
+	return strconv.ParseInt(*value, 10, 64)
 }
 
 // noteVoid has the control plane note what does not count in the log, which lets compaction rest;

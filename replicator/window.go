@@ -140,12 +140,10 @@ func (l *lane) plan() {
 		r := &l.rounds[n]
 		clear(r.topics)
 		r.topics = r.topics[:0]
-		clear(l.byTopic)
-		for at := range l.jobs {
-			if j := &l.jobs[at]; rounds-j.of+j.nth == n {
-				l.group(r, at)
-			}
-		}
+	}
+	clear(l.byTopic)
+	for n := range l.jobs {
+		l.group(rounds-l.jobs[n].of+l.jobs[n].nth, n)
 	}
 	clear(l.byTopic)
 }
@@ -198,6 +196,16 @@ func (v *window) answered(missing error) error {
 	return nil
 }
 
+// elsewhere is where the first append stands that is not at its place.
+func (v *window) elsewhere() int64 {
+	for n := range v.jobs {
+		if j := &v.jobs[n]; j.result.base != j.place {
+			return j.result.base
+		}
+	}
+	return -1
+}
+
 // refused is the first append of a window that was answered with an error, nil if there is none.
 func (v *window) refused() *appendJob {
 	for n := range v.jobs {
@@ -219,60 +227,37 @@ var errElsewhere = errors.New("the batch stands elsewhere")
 // their logs were read. Then no leader in between can have lost any of it. Those of which it is not
 // say so in their error.
 func (s *stream) sameLeader(ctx context.Context, leader requester, windows []window) {
-	req := kmsg.NewPtrListOffsetsRequest()
-	req.ReplicaID = -1
-	topics := map[*mirror]int{}
-	asked := map[windowKey]*window{}
+	q, asked := newAskEnds(), map[partitionAt]*window{}
 	for n := range windows {
 		v := &windows[n]
 		if v.err != nil {
 			continue
 		}
 		w := v.worker()
-		at, ok := topics[w.m]
-		if !ok {
-			at = len(req.Topics)
-			topics[w.m] = at
-			t := kmsg.NewListOffsetsRequestTopic()
-			t.Topic = w.m.topic
-			req.Topics = append(req.Topics, t)
-		}
-		p := kmsg.NewListOffsetsRequestTopicPartition()
-		p.Partition, p.Timestamp, p.MaxNumOffsets = w.id, timestampLatest, 1
 		w.mu.Lock()
-		p.CurrentLeaderEpoch = w.core.epoch
+		epoch := w.core.epoch
 		w.mu.Unlock()
-		req.Topics[at].Partitions = append(req.Topics[at].Partitions, p)
-		v.err = errLeftOut
-		asked[windowKey{w.m.topic, w.id}] = v
+		at := partitionAt{w.m.topic, w.id}
+		q.add(at, epoch)
+		v.err, asked[at] = errLeftOut, v
 	}
-	kresp, err := leader.Request(ctx, req)
+	resp, err := q.send(ctx, leader)
+	if err == nil && resp.Version < firstFencedListOffsets {
+		err = fmt.Errorf("ListOffsets v%d checks no leader epoch", resp.Version)
+	}
 	if err != nil {
 		for _, v := range asked {
 			v.err = err
 		}
 		return
 	}
-	resp := kresp.(*kmsg.ListOffsetsResponse)
-	if resp.Version < firstFencedListOffsets {
-		for _, v := range asked {
-			v.err = fmt.Errorf("ListOffsets v%d checks no leader epoch", resp.Version)
-		}
-		return
-	}
 	for _, t := range resp.Topics {
 		for _, p := range t.Partitions {
-			if v := asked[windowKey{t.Topic, p.Partition}]; v != nil {
+			if v := asked[partitionAt{t.Topic, p.Partition}]; v != nil {
 				v.err = v.ended(p)
 			}
 		}
 	}
-}
-
-// windowKey names a partition of a mirror.
-type windowKey struct {
-	topic     string
-	partition int32
 }
 
 // firstFencedListOffsets is the first version of ListOffsets that names a leader epoch (KIP-320).
@@ -314,14 +299,7 @@ func (w *worker) windowAppended(v *window) {
 	if rewritten != nil {
 		w.apply(w.core.rewritten(rewritten))
 	}
-	told := w.refusalOver()
-	w.mu.Unlock()
-	w.m.setRefused(nil, true)
-	w.enoughReplicas(true)
-	w.wakeFetcher()
-	if told {
-		w.m.r.wake()
-	}
+	w.goOn()
 }
 
 // windowUncertain takes the result of a window of which it is not known what is in the log. If a
@@ -333,12 +311,8 @@ func (s *stream) windowUncertain(v *window, lingering bool) {
 	var code *kerr.Error
 	switch {
 	case errors.Is(err, errElsewhere):
-		w.m.r.log.Warn("an append stands elsewhere than expected: somebody else wrote to the mirror, or an append that was believed lost came late",
-			"topic", w.m.topic, "partition", w.id, "error", err)
-	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
-		w.denied()
-	case errors.Is(err, kerr.NotEnoughReplicas), errors.Is(err, kerr.NotEnoughReplicasAfterAppend):
-		w.shortOfReplicas(true)
+		w.warnElsewhere(v.elsewhere())
+	case w.hindered(err):
 	case errors.As(err, &code) && !code.Retriable, errors.Is(err, kerr.CorruptMessage):
 		w.mu.Lock()
 		w.joining.failed(last.i.end())

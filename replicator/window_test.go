@@ -175,7 +175,7 @@ func TestNovelBatchesEndAWindow(t *testing.T) {
 // TestRoundsAreUsedAgain: however long windows are in turn, a lane keeps the memory of the longest
 // one.
 func TestRoundsAreUsedAgain(t *testing.T) {
-	l := &lane{byTopic: map[*mirror]int{}}
+	l := &lane{byTopic: map[topicIn]int{}}
 	m := &mirror{}
 	for n := range 1000 {
 		l.jobs = l.jobs[:0]

@@ -13,6 +13,8 @@ import (
 	"klink/admin"
 	"klink/protocol/batch"
 	"klink/protocol/timeline"
+
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // worker runs the core of one partition: it serialises the inputs, which come from a fetcher, a stream and the control
@@ -225,14 +227,18 @@ func (w *worker) appended(j *appendJob, base int64) {
 	switch {
 	case w.core.state == stateResuming:
 		w.m.counters.Settled.Add(1)
-		w.m.r.log.Warn("an append stands elsewhere than expected: somebody else wrote to the mirror, or an append that was believed lost came late",
-			"topic", w.m.topic, "partition", w.id, "offset", base)
+		w.warnElsewhere(base)
 	case w.core.state != stateFailed:
 		w.tellAppended(base, logical)
 		w.noteAppended(base, logical)
 		w.count(j)
 	}
 	w.apply(e)
+	w.goOn()
+}
+
+// goOn is what follows an append that was confirmed. It unlocks w.mu.
+func (w *worker) goOn() {
 	told := w.refusalOver()
 	w.mu.Unlock()
 	w.m.setRefused(nil, true)
@@ -241,6 +247,25 @@ func (w *worker) appended(j *appendJob, base int64) {
 	if told {
 		w.m.r.wake()
 	}
+}
+
+func (w *worker) warnElsewhere(base int64) {
+	w.m.r.log.Warn("an append stands elsewhere than expected: somebody else wrote to the mirror, or an append that was believed lost came late",
+		"topic", w.m.topic, "partition", w.id, "offset", base)
+}
+
+// hindered notes what an append was refused for that others have to put right: an ACL, or replicas.
+// Failing the mirror could not. It is false for any other error.
+func (w *worker) hindered(err error) bool {
+	switch {
+	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
+		w.denied()
+	case errors.Is(err, kerr.NotEnoughReplicas), errors.Is(err, kerr.NotEnoughReplicasAfterAppend):
+		w.shortOfReplicas(true)
+	default:
+		return false
+	}
+	return true
 }
 
 // noteAppended takes note of what was appended from base on; w.mu is held.

@@ -83,30 +83,40 @@ func (m *mirror) setPolicy(policy string) {
 
 // cleanupPolicy is the cleanup.policy of a topic at the destination, "unknown" if klink may not see it.
 func (d *destination) cleanupPolicy(ctx context.Context, topic string) (string, error) {
+	value, err := d.topicConfig(ctx, topic, "cleanup.policy")
+	switch {
+	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
+		return "unknown (klink's principal lacks DESCRIBE_CONFIGS)", nil
+	case err != nil:
+		return "", err
+	case value == nil:
+		return "delete", nil // Kafka's default, where a destination does not know the config
+	}
+	return strings.TrimSpace(*value), nil
+}
+
+// topicConfig is a config of a topic at the destination, nil if that does not know it.
+func (d *destination) topicConfig(ctx context.Context, topic, name string) (*string, error) {
 	req := kmsg.NewPtrDescribeConfigsRequest()
 	r := kmsg.NewDescribeConfigsRequestResource()
-	r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, []string{"cleanup.policy"}
+	r.ResourceType, r.ResourceName, r.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, []string{name}
 	req.Resources = append(req.Resources, r)
 	resp, err := req.RequestWith(ctx, d.clients[0])
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if len(resp.Resources) != 1 {
-		return "", fmt.Errorf("DescribeConfigs of topic %q was answered for %d resources", topic, len(resp.Resources))
+		return nil, fmt.Errorf("DescribeConfigs of topic %q was answered for %d resources", topic, len(resp.Resources))
 	}
-	switch err := kerr.ErrorForCode(resp.Resources[0].ErrorCode); err {
-	case nil:
-	case kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed:
-		return "unknown (klink's principal lacks DESCRIBE_CONFIGS)", nil
-	default:
-		return "", fmt.Errorf("configs of topic %q: %w", topic, err)
+	if err := kerr.ErrorForCode(resp.Resources[0].ErrorCode); err != nil {
+		return nil, fmt.Errorf("configs of topic %q: %w", topic, err)
 	}
 	for _, c := range resp.Resources[0].Configs {
-		if c.Name == "cleanup.policy" && c.Value != nil {
-			return strings.TrimSpace(*c.Value), nil
+		if c.Name == name {
+			return c.Value, nil
 		}
 	}
-	return "delete", nil // Kafka's default, where a destination does not know the config
+	return nil, nil
 }
 
 // burn uses up the physical offsets below to, and tells the core. The context ends it early.

@@ -41,9 +41,9 @@ func (c *Chain) Begin(physical, logical int64) {
 // See judges the next batch of the log. Where a reader has other reasons to take a batch for void,
 // it says so with Reject.
 func (c *Chain) See(h Header) Verdict {
-	logical, flags, _, _ := ReadStamp(h)
+	logical, flags, _, stamped := ReadStamp(h)
 	base := h.BaseOffset()
-	counts, sure := Counts(h), true
+	counts, sure := stamped && h.inPlace(logical), true
 	if counts && flags&FlagFollows != 0 && !h.Control() {
 		switch {
 		case !c.met:
@@ -66,8 +66,13 @@ func (c *Chain) See(h Header) Verdict {
 // Reject says that the last batch does not count.
 func (c *Chain) Reject() { c.counts, c.sure = false, true }
 
-// Settle says whether the last batch, of which See was unsure, counts.
-func (c *Chain) Settle(counts bool) { c.counts, c.sure = counts, true }
+// Settle says whether the last batch, of which See was unsure, counts. It gives the verdict.
+func (c *Chain) Settle(counts bool) Verdict {
+	if c.counts, c.sure = counts, true; counts {
+		return VerdictCounts
+	}
+	return VerdictVoid
+}
 
 // LookBack says whether a batch of which a Chain is unsure counts. It reads the log in front of it,
 // a little at first, until there is a batch that counts or does not for sure. That is no more than

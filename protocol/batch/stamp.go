@@ -124,10 +124,11 @@ func ReadStamp(b []byte) (logicalBase int64, flags int16, leaderEpoch int32, ok 
 // their way.
 func Counts(b []byte) bool {
 	logical, _, _, ok := ReadStamp(b)
-	if !ok {
-		return false
-	}
-	h := Header(b)
+	return ok && Header(b).inPlace(logical)
+}
+
+// inPlace says whether a stamped batch, at a logical base offset, stands at its place.
+func (h Header) inPlace(logical int64) bool {
 	if h.Control() {
 		return h.BaseOffset() == logical
 	}

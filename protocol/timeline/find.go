@@ -172,16 +172,18 @@ func (t *Partition) position(physical int64) (logical int64, ok, end bool) {
 		switch {
 		case end == endless && physical == t.physEnd.Load():
 			p.logical = max(p.logical, until)
-		case end != endless && physical > t.sureEnd(s.tip):
-			// Only announced: somebody else's batch may have taken the place. So the log ends
-			// before it, as it did a moment ago, until its owner or a look says more.
-			p.logical, p.end = s.tip.logical+t.sureInTip(s.tip), true
-			if x, ok := t.shown.load(); ok && x.physical <= physical {
-				p.logical = max(p.logical, x.logical)
+		case end != endless:
+			n := t.sureInTip(s.tip)
+			announced := physical > s.tip.physical+n
+			switch {
+			case announced:
+				// Somebody else's batch may have taken the place. So the log ends before it, as it
+				// did a moment ago, until its owner or a look says more.
+				p.logical, p.end = s.tip.logical+n, true
+			case p.logical >= end:
+				p.logical = max(end, until)
 			}
-		case end != endless && p.logical >= end:
-			p.logical = max(end, until)
-			if x, ok := t.shown.load(); ok && x.physical <= physical {
+			if x, ok := t.shown.load(); ok && x.physical <= physical && (announced || p.logical >= end) {
 				p.logical = max(p.logical, x.logical)
 			}
 		}
