@@ -8,10 +8,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Who administers a source need not be trusted with the destination. ACL sync would let them: an ACL made at the source for
-// ALTER on the cluster, or for every topic, would rule the destination and klink's own topics there, and one that denies would
-// lock klink out. Such ACLs are left out, unless a filter of the link, which only the destination's administrators set, names
-// what makes them so.
+// The destination need not trust the administrators of a source. Without this guard ACL sync would:
+// an ACL of the source that allows ALTER on the cluster, or covers every topic, would also cover
+// the destination and klink's own topics. One that denies would lock klink out. So ACL sync leaves
+// such ACLs out, unless a filter of the link names them. Only the destination's administrators set
+// filters.
 
 // internalNames begins the names of klink's own topics, groups and transactional ids.
 const internalNames = "_klink_"
@@ -58,7 +59,7 @@ func (a aclBinding) named() bool {
 // ofKlink says whether a is for nothing but what belongs to klink.
 func (a aclBinding) ofKlink() bool { return a.named() && strings.HasPrefix(a.name, internalNames) }
 
-// coversKlink says whether a is for what belongs to klink, among others, and lets more be done than look at names.
+// coversKlink says whether a covers something of klink's, and allows or denies more than DESCRIBE.
 func (a aclBinding) coversKlink() bool {
 	if !a.named() || a.operation == kmsg.ACLOperationDescribe || a.operation == kmsg.ACLOperationDescribeConfigs {
 		return false
@@ -66,7 +67,7 @@ func (a aclBinding) coversKlink() bool {
 	return a.pattern == kmsg.ACLResourcePatternTypePrefixed && strings.HasPrefix(internalNames, a.name) || a.name == "*"
 }
 
-// split parts the ACLs of a source into those that are synced and those that are left out, with the reasons.
+// split gives the ACLs of a source that are synced, and the reasons why the others are left out.
 func (g aclGuard) split(acls aclSet, filters []aclFilter) (wanted aclSet, out map[aclBinding]string) {
 	wanted, out = aclSet{}, map[aclBinding]string{}
 	for a := range acls {

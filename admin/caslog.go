@@ -63,7 +63,8 @@ type casLogConfig struct {
 	Options         []kgo.Opt // of the cluster
 	Topic           string
 	TransactionalID string
-	// Apply is told of a record, newest last by key, and of its offset; a nil value deletes. Called with the log's lock held.
+	// Apply takes a record and its offset. Of a key the newest record comes last. A nil value
+	// deletes the key. The log's lock is held.
 	Apply func(key string, value []byte, offset int64)
 	// Changed is called after a number of records have been applied, without the lock.
 	Changed func()

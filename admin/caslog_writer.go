@@ -38,7 +38,8 @@ func (l *casLog) acquire(ctx context.Context) error {
 		kgo.TransactionTimeout(casTransactionTimeout),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(0),
-		// Whoever was killed in the middle of a commit keeps the id busy until the brokers have ended its transaction.
+		// A writer that was killed in the middle of a commit keeps the transactional id busy, until
+		// the coordinator has ended its transaction.
 		kgo.RetryBackoffFn(func(fails int) time.Duration { return min(20*time.Millisecond<<min(fails, 5), 500*time.Millisecond) }),
 		casMetadata,
 	)...)

@@ -12,9 +12,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// createMirror creates a mirror: everything that can be refused is refused first; then the mirror is recorded, which makes
-// the topic read-only before it exists; then the other instances are waited for, so that it is so everywhere; then the topic is
-// created, or made ready if it is converted.
+// createMirror creates a mirror, in this order:
+//
+//  1. It refuses what can be refused.
+//  2. It records the mirror. That makes the topic read-only before it exists.
+//  3. It waits for the other instances, so that the topic is read-only at all of them.
+//  4. It creates the topic, or makes it ready if it is converted.
 func (s *Service) createMirror(ctx context.Context, spec router.MirrorSpec) *protocol.Error {
 	return s.createMirrorFrom(ctx, spec, nil)
 }

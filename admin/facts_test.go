@@ -132,15 +132,16 @@ func TestAnUnknownIDCostsLittle(t *testing.T) {
 		require.NoError(t, w.facts.LearnTopicIDs(context.Background(), [][16]byte{{byte(i), 1, 2, 3}}))
 	}
 	runtime.ReadMemStats(&after)
-	// This includes the question, at the client and at the embedded broker. A copy of the topics takes megabytes.
+	// This includes the question, at the client and at the embedded broker. A copy of the topics
+	// takes megabytes.
 	each := (after.TotalAlloc - before.TotalAlloc) / unknown
 	require.Less(t, each, uint64(200<<10), "bytes for an unknown id")
 	t.Logf("%d bytes for an unknown id", each)
 	require.Equal(t, int64(unknown), w.asked.Load())
 }
 
-// While the destination does not answer, nobody waits who needs no answer; and those who do wait are asked for together, each
-// id once.
+// While the destination does not answer, nobody waits who needs no answer; and those who do wait
+// are asked for together, each id once.
 func TestNobodyWaitsForOthersIDs(t *testing.T) {
 	w := newFactsWorld(t, 1)
 	client := kafkatest.NewClient(t, kgo.SeedBrokers(w.cluster.ListenAddrs()...))

@@ -40,7 +40,8 @@ func manyFields(n int) string {
 	return b.String()
 }
 
-// A record of each kind that cannot be read: it costs little, and what it is about counts as the worst.
+// A record of each kind that cannot be read: it costs little, and what it is about counts as the
+// worst.
 func TestHostileRecords(t *testing.T) {
 	keys := []string{"link/a", "mirror/a", "timeline/a/0", "checkpoint/a/0", "offsets/a", "acls/a/0", "instance/a"}
 	good := map[string]string{
@@ -85,7 +86,8 @@ func TestHostileRecords(t *testing.T) {
 	}
 }
 
-// What mirrors cost by the numbers in their records is bounded over all of them, and comes free again.
+// What mirrors cost by the numbers in their records is bounded over all of them, and comes free
+// again.
 func TestHostilePartitions(t *testing.T) {
 	s := newStore(nil, testLogger(t))
 	s.log = &casLog{offsets: map[string]int64{}}
@@ -112,8 +114,8 @@ func TestHostilePartitions(t *testing.T) {
 	require.Zero(t, s.records.partitions)
 }
 
-// A batch that decompresses to very much, in the state topic: an instance that runs says so and serves no mirror by what it
-// knew, one that starts does not begin, and neither takes the memory.
+// A batch that decompresses to very much, in the state topic: an instance that runs says so and
+// serves no mirror by what it knew, one that starts does not begin, and neither takes the memory.
 func TestADecompressionBombInTheStateTopic(t *testing.T) {
 	w := newWorld(t)
 	lease := router.NewLease()

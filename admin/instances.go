@@ -12,8 +12,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// This file has how the instances of a destination make sure that none of them lets clients write to a mirror that it does
-// not know. router.Lease says what an instance may serve; here is what it rests on.
+// This file has how the instances of a destination make sure that none of them lets clients write
+// to a mirror that it does not know. router.Lease says what an instance may serve; here is what it
+// rests on.
 //
 // The state topic has a record of each instance that serves clients. The rules:
 //
@@ -29,8 +30,8 @@ import (
 //     doubt. When the times of rule 3 have passed since the doubt was recorded, its record is deleted, and nobody waits for it
 //     any more. It introduces itself again if it still lives, by rule 2.
 //
-// What an instance has sent to a broker before its lease ended may still arrive later. Such a batch has no stamp, and so is
-// void for every reader of the mirror.
+// What an instance has sent to a broker before its lease ended may still arrive later. Such a batch
+// has no stamp, and so is void for every reader of the mirror.
 
 // tasksGroup is the group of klink's instances, replicator.TasksTopic.
 const tasksGroup = "_klink_tasks"
@@ -135,7 +136,8 @@ func (s *Service) StateProblem() error {
 // StateAge is for how long the state topic has not been read to its end; false if it never was.
 func (s *Service) StateAge() (time.Duration, bool) { return s.lease.Age() }
 
-// leave takes this instance out of the state topic, so that nobody waits for it. It serves nothing any more.
+// leave takes this instance out of the state topic, so that nobody waits for it. It serves nothing
+// any more.
 func (s *Service) leave() {
 	select {
 	case <-s.ready:
@@ -185,7 +187,8 @@ func (s *Service) acknowledge() {
 	}
 }
 
-// unacknowledged is the offset before which this instance's router knows everything, if somebody may wait to hear so.
+// unacknowledged is the offset before which this instance's router knows everything, if somebody
+// may wait to hear so.
 func (s *Service) unacknowledged() (seen int64, news bool) {
 	state := s.State()
 	if len(state.recorded) == 0 || len(s.store.instances(s.id)) == 0 {
@@ -212,7 +215,8 @@ type seenWait struct {
 
 func newSeenWait() *seenWait { return &seenWait{since: time.Now(), absent: map[string]time.Time{}} }
 
-// errUnseen: the topic of a mirror cannot be made yet, because an instance may let clients write to it.
+// errUnseen: the topic of a mirror cannot be made yet, because an instance may let clients write to
+// it.
 type errUnseen struct {
 	topic   string
 	waiting []instance
@@ -227,8 +231,9 @@ func (e *errUnseen) Error() string {
 		e.topic, strings.Join(names, ", "), tasksGroup)
 }
 
-// seen returns nil if no other instance can let clients write to a recorded mirror: each has said that it knows the mirror,
-// or cannot serve any more. Otherwise the error is an *errUnseen, and it is to be asked again, with the same wait.
+// seen returns nil if no other instance can let clients write to a recorded mirror: each has said
+// that it knows the mirror, or cannot serve any more. Otherwise the error is an *errUnseen, and it
+// is to be asked again, with the same wait.
 func (s *Service) seen(ctx context.Context, topic string, w *seenWait) error {
 	var waiting, dead []instance
 	blind := s.store.blind(topic, s.id)
@@ -276,8 +281,9 @@ func (w *seenWait) over(i instance, now time.Time) bool {
 	return absent && now.Sub(since) >= i.session()
 }
 
-// lookForAbsent notes which instances the group does not have. Once it was without one it counts no more that it has it
-// again: that is another membership, which does not extend the lease that is waited for.
+// lookForAbsent notes which instances the group does not have. Once it was without one it counts no
+// more that it has it again: that is another membership, which does not extend the lease that is
+// waited for.
 func (s *Service) lookForAbsent(ctx context.Context, of []instance, w *seenWait) error {
 	now := time.Now()
 	if now.Sub(w.since) < seenPatience || now.Sub(w.asked) < seenPatience {

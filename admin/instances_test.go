@@ -64,7 +64,8 @@ func (s *second) cutOff(cut bool) {
 	clear(s.conns)
 }
 
-// knows says whether clients of this instance cannot write to a topic: it is a mirror there, or nothing is served.
+// knows says whether clients of this instance cannot write to a topic: it is a mirror there, or
+// nothing is served.
 func (s *second) knows(topic string) bool {
 	if !s.lease.Serves() {
 		return true
@@ -73,7 +74,8 @@ func (s *second) knows(topic string) bool {
 	return m != nil && m.ReadOnly
 }
 
-// atTheMoment calls look when the topic of a mirror is about to be created, or altered if it is converted.
+// atTheMoment calls look when the topic of a mirror is about to be created, or altered if it is
+// converted.
 func atTheMoment(w *world, look func()) {
 	for _, key := range []kmsg.Key{kmsg.CreateTopics, kmsg.IncrementalAlterConfigs, kmsg.AlterConfigs} {
 		w.destination.ControlKey(int16(key), func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -109,8 +111,8 @@ func TestAMirrorIsMadeWhenAllInstancesKnowIt(t *testing.T) {
 	require.NoError(t, other.StateProblem())
 }
 
-// An instance that is cut off holds up the creation of a mirror until its lease has ended, and not for longer; then it is
-// forgotten. When it is back it serves, and knows the mirrors.
+// An instance that is cut off holds up the creation of a mirror until its lease has ended, and not
+// for longer; then it is forgotten. When it is back it serves, and knows the mirrors.
 func TestAMirrorWaitsForTheLeaseOfAnInstanceThatIsCutOff(t *testing.T) {
 	for _, convert := range []bool{false, true} {
 		w := newWorld(t)
@@ -173,8 +175,8 @@ func TestAnInterruptedCreationWaitsToo(t *testing.T) {
 	require.False(t, blind.Load())
 }
 
-// An instance that is alone waits for nobody, and one that has gone in order, or was killed and started again under its
-// name, is not waited for.
+// An instance that is alone waits for nobody, and one that has gone in order, or was killed and
+// started again under its name, is not waited for.
 func TestNobodyWaitsForInstancesThatAreGone(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.StateLease = 2 * time.Minute })
 	w.link("east")

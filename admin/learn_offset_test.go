@@ -314,8 +314,8 @@ func TestLearnOffsetAfterLeaderMoved(t *testing.T) {
 	require.EqualValues(t, 8, got)
 }
 
-// TestLearnOffsetInWindows: a stranger's batch has taken the place of one in a window. Whoever looks into the log, wherever he
-// begins, finds every offset where a walk from the start finds it.
+// TestLearnOffsetInWindows: a stranger's batch has taken the place of one in a window. Whoever
+// looks into the log, wherever he begins, finds every offset where a walk from the start finds it.
 func TestLearnOffsetInWindows(t *testing.T) {
 	w := newLookWorld(t)
 	place := int64(0)

@@ -33,8 +33,8 @@ func keyPair(t *testing.T) (cert, key string) {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
 }
 
-// TestLinksNameNoFilesOfKlink: whoever may create or alter links learns nothing of the files on klink's machine, and cannot
-// have klink read what never ends, or wait for a pipe.
+// TestLinksNameNoFilesOfKlink: whoever may create or alter links learns nothing of the files on
+// klink's machine, and cannot have klink read what never ends, or wait for a pipe.
 func TestLinksNameNoFilesOfKlink(t *testing.T) {
 	dir, elsewhere := t.TempDir(), t.TempDir()
 	cert, key := keyPair(t)

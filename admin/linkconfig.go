@@ -285,8 +285,8 @@ func LinkConfigValue(configs map[string]string, name string) string {
 	return c.Default
 }
 
-// isSensitive says whether the value of a config is a secret. A config that this version does not know was written by a
-// later one, and may be a secret of it.
+// isSensitive says whether the value of a config is a secret. A config that this version does not
+// know was written by a later one, and may be a secret of it.
 func isSensitive(name string) bool {
 	c, known := LookupLinkConfig(name)
 	return !known || c.Sensitive

@@ -29,12 +29,13 @@ func (g listedGroup) active() bool {
 // ownPrefix begins the names of klink's own topics, groups and transactional ids, at any cluster.
 const ownPrefix = "_klink_"
 
-// isOwnName says whether a name is kept for klink, at this cluster or for a klink in front of another.
+// isOwnName says whether a name is kept for klink, at this cluster or for a klink in front of
+// another.
 func isOwnName(name string) bool { return strings.HasPrefix(name, ownPrefix) }
 
-// listGroupsOf lists all groups that the client may see, but klink's, with one request to each broker: no offset is ever
-// carried over to a group that instances of klink are the members of. What brokers have told is returned
-// beside the errors of others.
+// listGroupsOf lists all groups that the client may see, but klink's, with one request to each
+// broker: no offset is ever carried over to a group that instances of klink are the members of.
+// What brokers have told is returned beside the errors of others.
 func listGroupsOf(ctx context.Context, client *kgo.Client) (map[string]listedGroup, error) {
 	groups := map[string]listedGroup{}
 	var errs []error

@@ -45,8 +45,8 @@ func (s *Service) listMirrors(ctx context.Context, req *linkapi.ListMirrorsReque
 	return resp
 }
 
-// shown is the state of a mirror as people see it: what is stored, unless that says that the mirror is copied and nobody copies
-// it.
+// shown is the state of a mirror as people see it: what is stored, unless that says that the mirror
+// is copied and nobody copies it.
 func (s *Service) shown(m *Mirror) (state MirrorState, code Error, message string) {
 	state, code, message = m.Shown(), m.Error, m.ErrorMessage
 	if state != MirrorActive && state != MirrorPending {

@@ -49,7 +49,8 @@ func (s *Service) existingTopic(ctx context.Context, spec router.MirrorSpec, par
 	case int32(len(t.Partitions)) != partitions:
 		return nil, protocol.Errorf(kerr.InvalidPartitions, "topic '%s' has %d partitions at the destination and %d at the source of link %q: only with as many can it become a mirror", spec.Topic, len(t.Partitions), partitions, spec.Link)
 	}
-	// Their markers would be content of the topic, so that it would be empty no more: there is nothing to wait for.
+	// Their markers would be content of the topic, so that it would be empty no more: there is
+	// nothing to wait for.
 	if err := s.awaitNoTransactions(ctx, spec.Topic, 0, partitions, true, 0); err != nil {
 		return nil, asError(err)
 	}
@@ -104,9 +105,9 @@ func (s *Service) validateTopic(ctx context.Context, plan *mirrorPlan) *protocol
 	return nil
 }
 
-// finishMirror makes the topic of a recorded mirror what it must be, and records that it is. It may be called again after
-// a failure or a crash. It does nothing as long as another instance may not know the mirror; see seen.
-// Then it waits for open transactions, for so long as wait says.
+// finishMirror makes the topic of a recorded mirror what it must be, and records that it is. It may
+// be called again after a failure or a crash. It does nothing as long as another instance may not
+// know the mirror; see seen. Then it waits for open transactions, for so long as wait says.
 func (s *Service) finishMirror(ctx context.Context, plan *mirrorPlan, w *seenWait, wait time.Duration) error {
 	if err := s.seen(ctx, plan.topic, w); err != nil {
 		return err

@@ -29,7 +29,8 @@ const (
 	MirrorPendingStopped    MirrorState = "PENDING_STOPPED"
 	MirrorStopped           MirrorState = "STOPPED"
 	MirrorFailed            MirrorState = "FAILED"
-	// MirrorUnowned is shown of a mirror that is ACTIVE or PENDING_MIRROR but that no instance copies; it is not stored.
+	// MirrorUnowned is shown of a mirror that is ACTIVE or PENDING_MIRROR but that no instance
+	// copies; it is not stored.
 	MirrorUnowned MirrorState = "UNOWNED"
 )
 
@@ -61,10 +62,11 @@ const (
 	// ErrForeignWrite: while klink set the mirror up, somebody else appended to it at the
 	// destination.
 	ErrForeignWrite Error = "FOREIGN_WRITE"
-	// ErrRecordsCompacted: the destination's cleaner has removed records of the mirror in favour of such as do not count.
+	// ErrRecordsCompacted: the destination's cleaner has removed records of the mirror in favour of
+	// such as do not count.
 	ErrRecordsCompacted Error = "RECORDS_COMPACTED"
-	// ErrBatchRewritten: the destination stores batches of the mirror otherwise than klink appended them: without their stamps, or with
-	// other timestamps.
+	// ErrBatchRewritten: the destination stores batches of the mirror otherwise than klink appended
+	// them: without their stamps, or with other timestamps.
 	ErrBatchRewritten Error = "BATCH_REWRITTEN"
 	// ErrStampFormat: the mirror has stamps of another version of klink.
 	ErrStampFormat Error = "STAMP_FORMAT"
@@ -73,7 +75,8 @@ const (
 	ErrMirrorTopicDeleted Error = "MIRROR_TOPIC_DELETED"
 	// ErrGroupInUse: a group whose offsets were to be synced is active at the destination. (An error of a task only.)
 	ErrGroupInUse Error = "CONSUMER_GROUP_IN_USE_ERROR"
-	// ErrLeftOut: a task does not do what a rule of klink's forbids. It is told like an error, and is none.
+	// ErrLeftOut: a task does not do what a rule of klink's forbids. It is told like an error, and
+	// is none.
 	ErrLeftOut Error = "LEFT_OUT"
 	// ErrTopicExists: a mirror cannot be created because an ordinary topic has its name; of a task.
 	ErrTopicExists Error = "TOPIC_EXISTS_ERROR"
@@ -107,7 +110,8 @@ type Mirror struct {
 	ErrorMessage  string
 	StateTime     time.Time
 	Partitions    int32
-	// ReplicationFactor is what the topic was asked to have when it was created; 0 or -1 = the brokers' default, or it was there.
+	// ReplicationFactor is what the topic was asked to have when it was created; 0 or -1 = the
+	// brokers' default, or it was there.
 	ReplicationFactor int16
 	// Promotion names the promotion that is under way, "" = none: the mirror does what State says, and is to be stopped as soon
 	// as it has everything that its source has, unless that is not before PromotionDeadline. See Shown.
@@ -121,18 +125,20 @@ type Mirror struct {
 	// CleanupPolicy is the cleanup.policy that the topic has at the destination, as klink has set it last, or, where it includes
 	// "compact", is about to set it; "" = not known.
 	CleanupPolicy string
-	// Void is where the log has records that do not count, by partition; VoidElsewhere: in further partitions, too, which are
-	// not named. The slice is immutable.
+	// Void is where the log has records that do not count, by partition; VoidElsewhere: in further
+	// partitions, too, which are not named. The slice is immutable.
 	Void          []VoidBatches
 	VoidElsewhere bool
-	// Ended says of which partitions it is stored that nothing will be appended to them (EventPartitionsEnded); nil = of none.
+	// Ended says of which partitions it is stored that nothing will be appended to them
+	// (EventPartitionsEnded); nil = of none.
 	Ended []bool
 	// EndedAt are the physical offsets at which they ended, by partition, -1 = not known.
 	EndedAt []int64
 }
 
-// HasEnded says whether it is stored that nothing will be appended to a partition of a mirror that is being stopped. The
-// coordinator stores that of its own partitions only when the whole mirror has ended.
+// HasEnded says whether it is stored that nothing will be appended to a partition of a mirror that
+// is being stopped. The coordinator stores that of its own partitions only when the whole mirror
+// has ended.
 func (m *Mirror) HasEnded(partition int32) bool {
 	return int(partition) < len(m.Ended) && m.Ended[partition]
 }
@@ -149,8 +155,8 @@ type State struct {
 	Timelines map[string][]*timeline.Partition
 	// uncreated are the timelines of the other mirrors, which the router needs before the topic is there.
 	uncreated map[string][]*timeline.Partition
-	// recorded are the offsets of the records of mirrors whose topic is not Created: the other instances wait until this one
-	// knows them.
+	// recorded are the offsets of the records of mirrors whose topic is not Created: the other
+	// instances wait until this one knows them.
 	recorded map[string]int64
 }
 
@@ -172,17 +178,18 @@ const (
 	EventMirrorRecovered
 	// EventMirrorFailed: the mirror cannot go on faithfully; data is kept.
 	EventMirrorFailed
-	// EventMirrorDrained: after PENDING_STOPPED, no append is in flight or will be made. Ended says where the partitions end
-	// that the coordinator has ended; those of the others must be stored (EventPartitionsEnded).
+	// EventMirrorDrained: after PENDING_STOPPED, no append is in flight or will be made. Ended says
+	// where the partitions end that the coordinator has ended; those of the others must be stored
+	// (EventPartitionsEnded).
 	EventMirrorDrained
 	// EventMirrorCaughtUp: a mirror that is being promoted has everything that its source has. Promotion says which promotion
 	// it was found for.
 	EventMirrorCaughtUp
-	// EventPartitionsEnded: after PENDING_STOPPED, of the partitions in Ended no append is in flight or will be made. Who owns them
-	// tells; the coordinator waits for that.
+	// EventPartitionsEnded: after PENDING_STOPPED, of the partitions in Ended no append is in
+	// flight or will be made. Who owns them tells; the coordinator waits for that.
 	EventPartitionsEnded
-	// EventMirrorVoid: the log of a partition has records that do not count; Void says where. The mirror is not compacted from
-	// then on.
+	// EventMirrorVoid: the log of a partition has records that do not count; Void says where. The
+	// mirror is not compacted from then on.
 	EventMirrorVoid
 )
 
@@ -220,24 +227,29 @@ type Event struct {
 	Message         string
 	SourceClusterID string // with EventLinkUp
 	Promotion       string // with EventMirrorCaughtUp
-	// Mirror is the mirror's ID, with EventMirrorDrained and EventPartitionsEnded; "" = whichever has the name.
+	// Mirror is the mirror's ID, with EventMirrorDrained and EventPartitionsEnded; "" = whichever
+	// has the name.
 	Mirror string
-	// Partition is one of the mirror whose owner tells, -1 = its coordinator does; with EventMirrorFailed and EventPartitionsEnded.
+	// Partition is one of the mirror whose owner tells, -1 = its coordinator does; with
+	// EventMirrorFailed and EventPartitionsEnded.
 	Partition int32
-	// Ended are partitions that this instance has ended, with EventMirrorDrained and EventPartitionsEnded.
+	// Ended are partitions that this instance has ended, with EventMirrorDrained and
+	// EventPartitionsEnded.
 	Ended []PartitionEnd
-	// PhysicalEnds are where the partitions end whose logs were looked at once all had ended, with EventMirrorDrained: by
-	// partition, -1 or missing = as Ended says. What is void at the end of a log is the mirror's.
+	// PhysicalEnds are where the partitions end whose logs were looked at once all had ended, with
+	// EventMirrorDrained: by partition, -1 or missing = as Ended says. What is void at the end of a
+	// log is the mirror's.
 	PhysicalEnds []int64
 	// Void is what was found, with EventMirrorVoid.
 	Void VoidBatches
-	// Unrepaired is why what void batches may take the place of was not appended anew, with EventMirrorDrained; "" = it was, or
-	// there is nothing void. Message, with EventMirrorDrained, is what people have to know of the end.
+	// Unrepaired is why what void batches may take the place of was not appended anew, with
+	// EventMirrorDrained; "" = it was, or there is nothing void. Message, with EventMirrorDrained,
+	// is what people have to know of the end.
 	Unrepaired string
 }
 
-// PartitionEnd is where a partition of a mirror ends, of which its owner knows that nothing is in flight and nothing will be
-// appended. Offsets are -1 where they are not known.
+// PartitionEnd is where a partition of a mirror ends, of which its owner knows that nothing is in
+// flight and nothing will be appended. Offsets are -1 where they are not known.
 type PartitionEnd struct {
 	Partition int32
 	// Logical is the source's end of a mirror that has everything, even if that is behind a hole.
@@ -282,7 +294,8 @@ type DriftReporter interface {
 
 // OwnerReporter is a Reporter that knows whether some instance copies a mirror.
 type OwnerReporter interface {
-	// Unowned says why a mirror is copied by nobody, for people; "" = an instance copies it, or did a moment ago.
+	// Unowned says why a mirror is copied by nobody, for people; "" = an instance copies it, or did
+	// a moment ago.
 	Unowned(topic string) string
 }
 

@@ -15,13 +15,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A transaction coordinator remembers the partitions of a transaction by topic name. When the transaction ends it writes a
-// marker into each of them, also where nothing was written before, and also into a topic of the same name that was created
-// since. Such a marker in a mirror moves its physical end: alignment would be lost for good. So no mirror, and no partition
-// of one, begins before the transactions that have it are over.
+// A transaction coordinator remembers the partitions of a transaction by topic name. When the
+// transaction ends it writes a marker into each of them, also where nothing was written before, and
+// also into a topic of the same name that was created since. Such a marker in a mirror moves its
+// physical end: alignment would be lost for good. So no mirror, and no partition of one, begins
+// before the transactions that have it are over.
 //
-// The order makes this complete: the mirror is recorded first, and from then on the router lets no client add its partitions
-// to a transaction; then klink looks; then the topic is created or adopted.
+// The order makes this complete: the mirror is recorded first, and from then on the router lets no
+// client add its partitions to a transaction; then klink looks; then the topic is created or
+// adopted.
 
 // openTransaction is a transaction whose markers are not all written yet.
 type openTransaction struct {
@@ -39,7 +41,8 @@ type transactionLook struct {
 	blind string
 }
 
-// openStates are the states of a transaction that has markers to write. Brokers pass over the ones that they do not know.
+// openStates are the states of a transaction that has markers to write. Brokers pass over the ones
+// that they do not know.
 var openStates = []string{"Ongoing", "PrepareCommit", "PrepareAbort", "PrepareEpochFence"}
 
 // describedTransactions is how many transactions are described by one request.
@@ -58,8 +61,8 @@ func (e transactionsOpen) Error() string { return e.refusal.Error() }
 
 func (e transactionsOpen) Unwrap() error { return e.refusal }
 
-// lookForTransactions looks at the transactions of all coordinators, or takes the result of another look that began after
-// this call did.
+// lookForTransactions looks at the transactions of all coordinators, or takes the result of another
+// look that began after this call did.
 func (s *Service) lookForTransactions(ctx context.Context) (*transactionLook, error) {
 	asked := time.Now()
 	select {
@@ -87,7 +90,8 @@ func (s *Service) lookForTransactions(ctx context.Context) (*transactionLook, er
 	return look, nil
 }
 
-// canListTransactions says whether all brokers know ListTransactions and DescribeTransactions (Kafka 3.0).
+// canListTransactions says whether all brokers know ListTransactions and DescribeTransactions
+// (Kafka 3.0).
 func (s *Service) canListTransactions(ctx context.Context) (bool, error) {
 	all, err := s.admin.ApiVersions(ctx)
 	if err != nil {
@@ -107,8 +111,8 @@ func (s *Service) canListTransactions(ctx context.Context) (bool, error) {
 }
 
 func (s *Service) listTransactions(ctx context.Context, look *transactionLook) error {
-	// A broker lists only what klink may describe, and does not say that it leaves something out. Whether klink may describe
-	// an id that nobody uses tells that.
+	// A broker lists only what klink may describe, and does not say that it leaves something out.
+	// Whether klink may describe an id that nobody uses tells that.
 	probe, err := s.admin.DescribeTransactions(ctx, "klink.sees.transactions")
 	if err == nil {
 		err = probe["klink.sees.transactions"].Err
@@ -153,8 +157,9 @@ func errNoAnswer(answered bool) error {
 	return errors.New("its coordinator has not answered")
 }
 
-// transactionsIn are the open transactions that have one of the partitions from to to of a topic. exists says that the topic
-// is there, and may hold the beginning of a transaction that no coordinator remembers.
+// transactionsIn are the open transactions that have one of the partitions from to to of a topic.
+// exists says that the topic is there, and may hold the beginning of a transaction that no
+// coordinator remembers.
 func (s *Service) transactionsIn(ctx context.Context, topic string, from, to int32, exists bool) (found []openTransaction, blind string, err error) {
 	look, err := s.lookForTransactions(ctx)
 	if err != nil {
@@ -202,7 +207,8 @@ func (s *Service) transactionsIn(ctx context.Context, topic string, from, to int
 	return found, look.blind, nil
 }
 
-// describeProducers asks the leaders for their producers; nothing where the brokers do not know the request (before 2.8).
+// describeProducers asks the leaders for their producers; nothing where the brokers do not know the
+// request (before 2.8).
 func (s *Service) describeProducers(ctx context.Context, partitions kadm.TopicsSet) (kadm.DescribedProducersTopics, error) {
 	all, err := s.admin.ApiVersions(ctx)
 	if err != nil {
@@ -219,8 +225,8 @@ func (s *Service) describeProducers(ctx context.Context, partitions kadm.TopicsS
 	return s.admin.DescribeProducers(ctx, partitions)
 }
 
-// awaitNoTransactions returns when no transaction has one of the partitions from to to of a topic. It waits for so long at
-// most; the error is transactionsOpen then.
+// awaitNoTransactions returns when no transaction has one of the partitions from to to of a topic.
+// It waits for so long at most; the error is transactionsOpen then.
 func (s *Service) awaitNoTransactions(ctx context.Context, topic string, from, to int32, exists bool, wait time.Duration) error {
 	until := time.Now().Add(wait)
 	if deadline, ok := ctx.Deadline(); ok && until.After(deadline.Add(-afterTransactions)) {

@@ -10,8 +10,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// TestGroupsOfKlinkAreNotSynced: a source may have a klink of its own, or an owner who means harm. What is committed there for
-// groups of klink's is not committed for those at the destination, whatever the filters say and whoever asks.
+// TestGroupsOfKlinkAreNotSynced: a source may have a klink of its own, or an owner who means harm.
+// What is committed there for groups of klink's is not committed for those at the destination,
+// whatever the filters say and whoever asks.
 func TestGroupsOfKlinkAreNotSynced(t *testing.T) {
 	w := offsetWorld(t)
 	w.atSource("_klink_tasks", "orders", "", 20)
@@ -27,8 +28,8 @@ func TestGroupsOfKlinkAreNotSynced(t *testing.T) {
 	w.none("_klink_tasks")
 }
 
-// TestGroupKey: all instances of a destination have the same secret, whoever asks first, also after a restart; a record that
-// cannot be read is an error and is not replaced.
+// TestGroupKey: all instances of a destination have the same secret, whoever asks first, also after
+// a restart; a record that cannot be read is an error and is not replaced.
 func TestGroupKey(t *testing.T) {
 	w := newWorld(t)
 	second := w.start()
@@ -60,7 +61,8 @@ type unowned struct{ *fakeReplicator }
 
 func (unowned) Unowned(topic string) string { return "nobody copies " + topic }
 
-// TestUnownedMirrorsAreShown: a mirror that is to be copied and that nobody copies is not shown as ACTIVE.
+// TestUnownedMirrorsAreShown: a mirror that is to be copied and that nobody copies is not shown as
+// ACTIVE.
 func TestUnownedMirrorsAreShown(t *testing.T) {
 	w := newWorld(t)
 	w.replicator()

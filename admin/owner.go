@@ -11,8 +11,8 @@ import (
 type Owner interface {
 	// OwnsTopic says whether this instance may store, right now, what only the owner of a mirror may say.
 	OwnsTopic(topic string) bool
-	// OwnsPartition is the same for what only the owner of a partition may say. The mirror's owner, its coordinator, need not be
-	// that of its partitions.
+	// OwnsPartition is the same for what only the owner of a partition may say. The mirror's owner,
+	// its coordinator, need not be that of its partitions.
 	OwnsPartition(topic string, partition int32) bool
 	// OwnsLink is the same for a link: its health, and its tasks.
 	OwnsLink(link string) bool

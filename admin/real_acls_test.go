@@ -154,8 +154,8 @@ func TestRealManyACLs(t *testing.T) {
 	}, 20*time.Second, 100*time.Millisecond)
 }
 
-// TestRealACLSyncGivesNothingAway: who administers the source grants himself the destination, and denies it to klink. None of
-// that is copied, and the task says so.
+// TestRealACLSyncGivesNothingAway: who administers the source grants himself the destination, and
+// denies it to klink. None of that is copied, and the task says so.
 func TestRealACLSyncGivesNothingAway(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()

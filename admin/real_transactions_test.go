@@ -19,7 +19,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 )
 
-// transaction is a transaction that is driven request by request, as clients before TV2 do (KIP-890).
+// transaction is a transaction that is driven request by request, as clients before TV2 do
+// (KIP-890).
 type transaction struct {
 	t     *testing.T
 	cl    *kgo.Client
@@ -101,8 +102,9 @@ func (w *world) endsOf(topic string) (start, end int64) {
 	return s.Offset, e.Offset
 }
 
-// TestRealTransactionsBeforeAMirror: a transaction that took a partition in before its topic became a mirror writes a marker
-// into it when it ends, also where the topic was deleted and created again meanwhile. No mirror begins before that.
+// TestRealTransactionsBeforeAMirror: a transaction that took a partition in before its topic became
+// a mirror writes a marker into it when it ends, also where the topic was deleted and created again
+// meanwhile. No mirror begins before that.
 func TestRealTransactionsBeforeAMirror(t *testing.T) {
 	for _, v := range []kafkatest.Version{kafkatest.V431, kafkatest.V282, kafkatest.V241} {
 		t.Run(string(v), func(t *testing.T) { testTransactionsBeforeAMirror(t, v) })
@@ -199,7 +201,8 @@ func testTransactionsBeforeAMirror(t *testing.T, v kafkatest.Version) {
 			r, err := w.destAdmin.CreateTopic(t.Context(), 2, 1, nil, topic)
 			return err == nil, fmt.Sprint(r, err)
 		})
-		// A coordinator whose broker has not heard of the new topic yet takes its partition for deleted, and writes nothing.
+		// A coordinator whose broker has not heard of the new topic yet takes its partition for
+		// deleted, and writes nothing.
 		kafkatest.WaitFor(t, time.Minute, "the brokers to know the new topic", func() (bool, string) {
 			ends, err := w.destAdmin.ListEndOffsets(t.Context(), topic)
 			end, ok := ends.Lookup(topic, 0)
@@ -244,7 +247,8 @@ func testTransactionsBeforeAMirror(t *testing.T, v kafkatest.Version) {
 		w.service.transactionWait = time.Minute
 		kafkatest.WaitFor(t, time.Minute, "the mirror, whose partition is in no transaction", func() (bool, string) {
 			e := w.service.createMirror(t.Context(), router.MirrorSpec{Topic: topic, Link: link, NumPartitions: -1, ReplicationFactor: -1})
-			// The brokers may still be at the deletion; then the mirror is recorded, and comes by itself.
+			// The brokers may still be at the deletion; then the mirror is recorded, and comes by
+			// itself.
 			return e == nil || w.service.State().Mirrors[topic] != nil, fmt.Sprint(e)
 		})
 		awaitState(t, w.service, "created", func(s *State) bool { return s.Mirrors[topic] != nil && s.Mirrors[topic].Created })
@@ -264,8 +268,8 @@ func testTransactionsBeforeAMirror(t *testing.T, v kafkatest.Version) {
 	})
 }
 
-// TestRealTransactionsUnseen: a broker lists only the transactions that klink may describe, and does not say so. klink knows
-// when it may have missed some.
+// TestRealTransactionsUnseen: a broker lists only the transactions that klink may describe, and
+// does not say so. klink knows when it may have missed some.
 func TestRealTransactionsUnseen(t *testing.T) {
 	dst := kafkatest.Start(t, kafkatest.SASLPlaintext("klink", "klink-secret"))
 	a := &aclWorld{t: t, dst: dst.Client(t)}

@@ -14,28 +14,33 @@ import (
 	"klink/internal/jsonbound"
 )
 
-// Records of the state topic. Keys are group/key, link/NAME, offsets/LINK, acls/LINK/BUCKET, mirror/TOPIC, timeline/TOPIC/PARTITION,
-// checkpoint/TOPIC/PARTITION and instance/ID; none of the names can contain a slash. Values are JSON objects with a version; null (a tombstone) deletes. Fields that this version does not
-// know survive when it changes a record, so that two versions of klink can work on one state topic.
+// Records of the state topic. Keys are group/key, link/NAME, offsets/LINK, acls/LINK/BUCKET,
+// mirror/TOPIC, timeline/TOPIC/PARTITION, checkpoint/TOPIC/PARTITION and instance/ID; none of the
+// names can contain a slash. Values are JSON objects with a version; null (a tombstone) deletes.
+// Fields that this version does not know survive when it changes a record, so that two versions of
+// klink can work on one state topic.
 
 // recordVersion is the version of records that this klink writes, and the highest that it reads. A field that older
 // versions may ignore does not raise it.
 const recordVersion = 1
 
-// Bounds of what is read from the state topic. Whoever may write to it decides what is in it, and must neither stop klink nor
-// make it allocate without bound. recordLimits are checked before a value is decoded. What does not pass is a record that
-// cannot be read; see Store.
+// Bounds of what is read from the state topic. Whoever may write to it decides what is in it, and
+// must neither stop klink nor make it allocate without bound. recordLimits are checked before a
+// value is decoded. What does not pass is a record that cannot be read; see Store.
 const (
 	maxRecordBytes = 4 << 20
 	maxRecordDepth = 16
 	maxPartitions  = 1 << 17 // per topic
-	// maxStatePartitions is of all mirrors together. A mirror costs memory by the number in its record.
+	// maxStatePartitions is of all mirrors together. A mirror costs memory by the number in its
+	// record.
 	maxStatePartitions = 1 << 21
-	// stateBatchBytes bounds a batch of records once it is decompressed. klink's own are of 1 MB at most.
+	// stateBatchBytes bounds a batch of records once it is decompressed. klink's own are of 1 MB at
+	// most.
 	stateBatchBytes = 2 << 20
 )
 
-// recordLimits bound the values of a kind. A value has some thousands of values at most, but for remembered ACLs.
+// recordLimits bound the values of a kind. A value has some thousands of values at most, but for
+// remembered ACLs.
 func recordLimits(kind recordKind) jsonbound.Limits {
 	l := jsonbound.Limits{Bytes: maxRecordBytes, Depth: maxRecordDepth, Values: 1 << 14}
 	if kind == kindACLs {

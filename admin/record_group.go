@@ -14,8 +14,9 @@ const groupKeyName = "group/key"
 // groupKeyBytes is the length of the secret, in bytes.
 const groupKeyBytes = 32
 
-// groupRecord is the value of group/key: the secret by which the instances of a destination know each other in their group,
-// which others may be able to join. The first instance makes it, and it stays.
+// groupRecord is the value of group/key: the secret by which the instances of a destination know
+// each other in their group, which others may be able to join. The first instance makes it, and it
+// stays.
 type groupRecord struct {
 	Version int    `json:"version"`
 	Key     []byte `json:"key"` // base64
@@ -57,8 +58,9 @@ func (s *Store) groupKey() []byte {
 	return s.records.group.Key
 }
 
-// GroupKey is the secret by which the instances of the destination know each other: the same for all of them, and known to who
-// may read the state topic. It makes one where there is none. It must not be changed.
+// GroupKey is the secret by which the instances of the destination know each other: the same for
+// all of them, and known to who may read the state topic. It makes one where there is none. It must
+// not be changed.
 func (s *Service) GroupKey(ctx context.Context) ([]byte, error) {
 	if err := s.waitReady(ctx); err != nil {
 		return nil, err

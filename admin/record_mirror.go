@@ -43,7 +43,8 @@ type mirrorRecord struct {
 	SourceConfigs map[string]*string `json:"source_configs,omitempty"`
 	// RestorePending: stopped, but SourceConfigs are not set yet.
 	RestorePending bool `json:"restore_pending,omitempty"`
-	// Void is where the log has records that do not count; VoidElsewhere: in further partitions, too. See cleaner.go.
+	// Void is where the log has records that do not count; VoidElsewhere: in further partitions,
+	// too. See cleaner.go.
 	Void          []VoidBatches `json:"void,omitempty"`
 	VoidElsewhere bool          `json:"void_elsewhere,omitempty"`
 

@@ -18,8 +18,8 @@ type timelineRecord struct {
 	Floor    int64 `json:"floor"`
 	// End is where a stopped mirror ended: from there the shift is constant for good.
 	End *timelineEnd `json:"end,omitempty"`
-	// Ended: the mirror is being stopped, and nothing is in flight to this partition or will be appended to it. See stop.go. It is
-	// dropped when the mirror is STOPPED.
+	// Ended: the mirror is being stopped, and nothing is in flight to this partition or will be
+	// appended to it. See stop.go. It is dropped when the mirror is STOPPED.
 	Ended *endedPartition `json:"ended,omitempty"`
 	// SourceEnd is where the source ended when the mirror was stopped (logical), as far as that was known; null = it was not.
 	// What lies between End and it was left behind.
@@ -41,8 +41,8 @@ type timelineEnd struct {
 	Straight bool  `json:"straight,omitempty"`
 }
 
-// endedPartition is where a partition ends of a mirror that is being stopped, and what its owner has seen of the source, as in a
-// stopped mirror's timelineRecord; -1 = not known.
+// endedPartition is where a partition ends of a mirror that is being stopped, and what its owner
+// has seen of the source, as in a stopped mirror's timelineRecord; -1 = not known.
 type endedPartition struct {
 	timelineEnd
 	SourceEnd  int64 `json:"source_end"`

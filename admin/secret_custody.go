@@ -17,9 +17,11 @@ type custody uint8
 const (
 	// 0 is the custody of no row: a new row has to say something else.
 	_ custody = iota
-	// unconcerned: whatever its value is, klink sends the secrets to nobody else, and in no other way.
+	// unconcerned: whatever its value is, klink sends the secrets to nobody else, and in no other
+	// way.
 	unconcerned
-	// decides: it decides to whom klink proves who it is, and how. It changes only together with the secrets.
+	// decides: it decides to whom klink proves who it is, and how. It changes only together with
+	// the secrets.
 	decides
 	// secret: it is a secret itself.
 	secret
@@ -40,9 +42,10 @@ func (l *Link) shown(name string) (value string, set bool) {
 	return value, set
 }
 
-// checkCustody refuses a change of where or how klink proves who it is, unless the secrets that are used there are given
-// in the same request. Whoever may alter a link could else have its password sent to a server of their own. next are the
-// configs as they would be, set and deleted is what the request asks for.
+// checkCustody refuses a change of where or how klink proves who it is, unless the secrets that are
+// used there are given in the same request. Whoever may alter a link could else have its password
+// sent to a server of their own. next are the configs as they would be, set and deleted is what the
+// request asks for.
 func checkCustody(l *Link, next, set map[string]string, deleted map[string]bool) *protocol.Error {
 	var changed []string
 	for _, c := range linkConfigs {
@@ -53,7 +56,8 @@ func checkCustody(l *Link, next, set map[string]string, deleted map[string]bool)
 	if len(changed) == 0 {
 		return nil
 	}
-	// A secret that this instance cannot open is not in Configs, but another instance would send it.
+	// A secret that this instance cannot open is not in Configs, but another instance would send
+	// it.
 	stored := map[string]bool{}
 	maps.Copy(stored, l.sealed)
 	for name := range l.Configs {

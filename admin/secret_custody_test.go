@@ -17,7 +17,8 @@ import (
 
 const linkPassword = "the-links-password"
 
-// catcher is a broker of somebody who wants the passwords of links: it writes down what clients log in with.
+// catcher is a broker of somebody who wants the passwords of links: it writes down what clients log
+// in with.
 type catcher struct {
 	*kfake.Cluster
 	mu     sync.Mutex
@@ -61,8 +62,9 @@ func alterLinkAt(s *Service, validateOnly bool, link string, changes ...linkapi.
 	return s.HandleLink(context.Background(), req).(*linkapi.AlterLinkConfigsResponse).Results[0]
 }
 
-// TestAlteringDoesNotGiveSecretsAway: somebody who may alter a link, but does not know its password, has it sent nowhere
-// else, neither by altering the link nor by only asking whether that could be done.
+// TestAlteringDoesNotGiveSecretsAway: somebody who may alter a link, but does not know its
+// password, has it sent nowhere else, neither by altering the link nor by only asking whether that
+// could be done.
 func TestAlteringDoesNotGiveSecretsAway(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Secrets = testKey(t, 1) })
 	source := startCatcher(t)
@@ -110,8 +112,8 @@ func TestAlteringDoesNotGiveSecretsAway(t *testing.T) {
 	require.Zero(t, logins)
 }
 
-// TestAlteringWithTheSecrets: who has the secrets may change how they are used; who changes something else need not have
-// them.
+// TestAlteringWithTheSecrets: who has the secrets may change how they are used; who changes
+// something else need not have them.
 func TestAlteringWithTheSecrets(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Secrets = testKey(t, 1) })
 	source, moved := startCatcher(t), startCatcher(t)
@@ -136,8 +138,9 @@ func TestAlteringWithTheSecrets(t *testing.T) {
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 }
 
-// TestEveryConfigSaysItsCustody: a new row of the table cannot forget to say whether it decides who gets the secrets, and
-// what decides how the source is reached decides that, unless it is named here with the reason.
+// TestEveryConfigSaysItsCustody: a new row of the table cannot forget to say whether it decides who
+// gets the secrets, and what decides how the source is reached decides that, unless it is named
+// here with the reason.
 func TestEveryConfigSaysItsCustody(t *testing.T) {
 	unconcernedThough := map[string]string{
 		"ssl.keystore.type":              "only PEM is allowed",
@@ -162,8 +165,8 @@ func TestEveryConfigSaysItsCustody(t *testing.T) {
 	require.Equal(t, 8, deciding)
 }
 
-// TestCustodyOfEveryDecidingConfig walks the table: a link that holds any secret, be it one that this version does not
-// know or cannot open, refuses a change of any deciding config without it.
+// TestCustodyOfEveryDecidingConfig walks the table: a link that holds any secret, be it one that
+// this version does not know or cannot open, refuses a change of any deciding config without it.
 func TestCustodyOfEveryDecidingConfig(t *testing.T) {
 	for _, held := range []string{"sasl.jaas.config", "ssl.keystore.key", "sasl.token.of.a.later.version"} {
 		for _, opened := range []bool{true, false} {

@@ -13,7 +13,8 @@ import (
 const (
 	// seekBytes is how much of a log is read at a time in search of a timestamp.
 	seekBytes = 1 << 20
-	// maxSeekBytes is how much of a log is read in search of one timestamp, and as much again is decompressed, or one batch.
+	// maxSeekBytes is how much of a log is read in search of one timestamp, and as much again is
+	// decompressed, or one batch.
 	maxSeekBytes = 64 << 20
 )
 
@@ -24,8 +25,8 @@ const (
 // record before it is older. The search goes on from there, record by record, as the broker does it within a segment. There is
 // no index to search in: the broker's own has the markers' times too.
 //
-// What was found is remembered for a moment. That nothing was found says nothing of records that come later: then the next
-// search begins where the last one ended.
+// What was found is remembered for a moment. That nothing was found says nothing of records that
+// come later: then the next search begins where the last one ended.
 func (f *Facts) SeekTime(ctx context.Context, topic string, partition int32, line *timeline.Partition, found, timestamp int64) (physical, at int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
@@ -126,8 +127,8 @@ func (s *timeSeek) run(ctx context.Context, f *Facts, topic string, partition in
 	}
 }
 
-// within looks into a batch. One that cannot be looked into, because it is damaged or would take too much memory, is where the
-// search ends: no record before it is as late as asked for.
+// within looks into a batch. One that cannot be looked into, because it is damaged or would take
+// too much memory, is where the search ends: no record before it is as late as asked for.
 func (s *timeSeek) within(ctx context.Context, b batch.Header) bool {
 	base := max(s.at, b.BaseOffset())
 	if batch.FromAppendTime(b) {

@@ -130,7 +130,8 @@ func TestSeekTimeBehindTheEnd(t *testing.T) {
 	}
 }
 
-// packed appends a stamped batch of n records of size zero bytes each, compressed. Record i has the timestamp first+i.
+// packed appends a stamped batch of n records of size zero bytes each, compressed. Record i has the
+// timestamp first+i.
 func (w *lookWorld) packed(logical int64, codec int16, n, size int, first int64) {
 	w.t.Helper()
 	var out bytes.Buffer
@@ -171,8 +172,8 @@ func allocated(do func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// A small batch that decompresses to hundreds of megabytes costs what is bounded, and the answer is one that misses nothing.
-// What comes early in it is found.
+// A small batch that decompresses to hundreds of megabytes costs what is bounded, and the answer is
+// one that misses nothing. What comes early in it is found.
 func TestSeekTimeInABomb(t *testing.T) {
 	const size, records = 1 << 20, 200
 	for _, codec := range []int16{1, 3, 4} {
@@ -203,7 +204,8 @@ func TestSeekTimeInABomb(t *testing.T) {
 	}
 }
 
-// That nothing was found is no answer for later: what has come since is found, from where the last search ended.
+// That nothing was found is no answer for later: what has come since is found, from where the last
+// search ended.
 func TestSeekTimeRemembers(t *testing.T) {
 	w := newLookWorld(t)
 	w.timed(100, true, 9000)    // physical 0

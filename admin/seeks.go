@@ -11,10 +11,11 @@ import (
 )
 
 const (
-	// maxSeeks is how many searches for timestamps are under way at a time, for all clients. Each holds what it has read,
-	// about two megabytes.
+	// maxSeeks is how many searches for timestamps are under way at a time, for all clients. Each
+	// holds what it has read, about two megabytes.
 	maxSeeks = 8
-	// seekMemory bounds the memory in bytes that all of them take to decompress. A search waits for room.
+	// seekMemory bounds the memory in bytes that all of them take to decompress. A search waits for
+	// room.
 	seekMemory = 48 << 20
 	// soughtFor is how long the result of a search is remembered.
 	soughtFor = 2 * time.Second
@@ -30,8 +31,8 @@ type seekKey struct {
 	found, timestamp int64
 }
 
-// seekResult is what came of a search: an offset and its timestamp or, if ended, that there is nothing before at, where the log
-// ended.
+// seekResult is what came of a search: an offset and its timestamp or, if ended, that there is
+// nothing before at, where the log ended.
 type seekResult struct {
 	at, found int64
 	ended     bool
@@ -55,8 +56,8 @@ func newSeeks() *seeks {
 	}
 }
 
-// enter waits until no other search for the same is under way, and until there is room for one. last is what came of the last
-// one a moment ago; nil = there was none. leave ends the search.
+// enter waits until no other search for the same is under way, and until there is room for one.
+// last is what came of the last one a moment ago; nil = there was none. leave ends the search.
 func (s *seeks) enter(ctx context.Context, key seekKey, now func() time.Time) (last *seekResult, leave func(), err error) {
 	for {
 		s.mu.Lock()

@@ -25,16 +25,19 @@ type Config struct {
 	Destination []kgo.Opt
 	// Publish is called with each new snapshot, one call at a time; it must not block. Required.
 	Publish func(*router.Snapshot)
-	// Lease is the lease of the router that Publish publishes to, which the service keeps. Default: one that nobody looks at.
+	// Lease is the lease of the router that Publish publishes to, which the service keeps. Default:
+	// one that nobody looks at.
 	Lease *router.Lease
-	// StateLease is for how long what was read of the state topic counts when it cannot be read any more; default 10 s. An
-	// instance that has died holds up the next mirror that the others create for so long.
+	// StateLease is for how long what was read of the state topic counts when it cannot be read any
+	// more; default 10 s. An instance that has died holds up the next mirror that the others create
+	// for so long.
 	StateLease time.Duration
-	// Instance names this instance among those on the destination, for people, and to know its predecessor; name "" = nobody's
-	// successor. clientID is what it calls itself in the group of instances; "" = it is in none. It is asked for after Start;
-	// nil = neither.
+	// Instance names this instance among those on the destination, for people, and to know its
+	// predecessor; name "" = nobody's successor. clientID is what it calls itself in the group of
+	// instances; "" = it is in none. It is asked for after Start; nil = neither.
 	Instance func() (name, clientID string)
-	// HeardFor is for how long the lease lasts after the group of instances was heard of; see router.Lease.Heard.
+	// HeardFor is for how long the lease lasts after the group of instances was heard of; see
+	// router.Lease.Heard.
 	HeardFor time.Duration
 	// Secrets seals sensitive link configs; nil = no key.
 	Secrets *SecretsKey
@@ -42,7 +45,8 @@ type Config struct {
 	AllowPlaintextSecrets bool
 	// LinkFiles are the files on this machine that the configs of links may name.
 	LinkFiles kafkaclient.Files
-	// OwnPrincipals are the principals of klink at the destination, as TYPE:NAME. ACLs for them are not copied from a source.
+	// OwnPrincipals are the principals of klink at the destination, as TYPE:NAME. ACLs for them are
+	// not copied from a source.
 	OwnPrincipals []string
 	// ReconcileInterval is how often the mirrors are compared with the topics of the destination; default 5 s.
 	ReconcileInterval time.Duration
@@ -91,7 +95,8 @@ type Service struct {
 	complete    bool       // under publishMu
 	subscribers map[chan struct{}]struct{}
 
-	// transactionWait is how long the creation of a mirror waits for transactions that have its topic in them.
+	// transactionWait is how long the creation of a mirror waits for transactions that have its
+	// topic in them.
 	transactionWait time.Duration
 	transactionLook chan struct{} // held by the one look at transactions that is under way; guards lastLook
 	lastLook        *transactionLook
@@ -218,7 +223,8 @@ func (s *Service) run() {
 	s.reconcile()
 }
 
-// open makes the state topic usable, reads it to its end, publishes the first picture and begins the lease on it.
+// open makes the state topic usable, reads it to its end, publishes the first picture and begins
+// the lease on it.
 func (s *Service) open() error {
 	ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
 	defer cancel()

@@ -34,7 +34,8 @@ func (s *Service) ensureStateTopic(ctx context.Context) error {
 	if policy := configs["cleanup.policy"].value; policy != "compact" {
 		return fmt.Errorf("the state topic %s of the destination has cleanup.policy=%s, with which links and mirrors get lost: set it to compact", StateTopic, policy)
 	}
-	// With an older format (before Kafka 3.0) brokers refuse transactions, and klink writes in transactions alone.
+	// With an older format (before Kafka 3.0) brokers refuse transactions, and klink writes in
+	// transactions alone.
 	if format, ok := configs[messageFormat]; ok && formatMatters(format.value) && oldFormat(format.value) {
 		if err := s.alterTopicConfigs(ctx, StateTopic, pointers(map[string]string{messageFormat: messageFormatV2})); err != nil {
 			return fmt.Errorf("set %s of the state topic %s, as the destination's default is %s: %w; klink's principal needs ALTER_CONFIGS on it", messageFormat, StateTopic, format.value, err)

@@ -11,15 +11,18 @@ import (
 	"klink/protocol/timeline"
 )
 
-// A mirror is STOPPED in four steps: the replicator reports that nothing is appended any more (where several instances copy its
-// partitions the coordinator does, once the others have stored that theirs have ended); of a mirror that was promoted the
-// groups' offsets are copied from the source for the last time; committed offsets beyond the mirror's end are set back to it; then
-// the ends of its timelines and the new state are stored in one transaction. All mirrors
-// that are reported meanwhile are done together, so that a failover of many topics reads the groups' offsets once or twice.
+// A mirror is STOPPED in four steps: the replicator reports that nothing is appended any more
+// (where several instances copy its partitions the coordinator does, once the others have stored
+// that theirs have ended); of a mirror that was promoted the groups' offsets are copied from the
+// source for the last time; committed offsets beyond the mirror's end are set back to it; then the
+// ends of its timelines and the new state are stored in one transaction. All mirrors that are
+// reported meanwhile are done together, so that a failover of many topics reads the groups' offsets
+// once or twice.
 //
-// Invariant: a mirror becomes STOPPED only in a transaction that sees of each partition that it has ended: by its owner's record
-// (timelineRecord.Ended), or by the word of this instance, which has ended it. Both are given only after PENDING_STOPPED was seen,
-// and PENDING_STOPPED is never taken back; so whoever owns the partition later appends nothing either. DESIGN.md has the argument.
+// Invariant: a mirror becomes STOPPED only in a transaction that sees of each partition that it has
+// ended: by its owner's record (timelineRecord.Ended), or by the word of this instance, which has
+// ended it. Both are given only after PENDING_STOPPED was seen, and PENDING_STOPPED is never taken
+// back; so whoever owns the partition later appends nothing either. DESIGN.md has the argument.
 //
 // Invariant: committed offsets are set back only while the mirror is PENDING_STOPPED. Once it is STOPPED, what is committed
 // beyond its end is the offset of a record that a client has written since.
@@ -81,7 +84,8 @@ func (s *Service) drained(ctx context.Context, ev Event) error {
 	return nil
 }
 
-// notEnded is a partition of a mirror that has not ended, as far as this instance and the state say; -1 = all have.
+// notEnded is a partition of a mirror that has not ended, as far as this instance and the state
+// say; -1 = all have.
 func notEnded(m *Mirror, ev Event) int32 {
 	ended := make([]bool, m.Partitions)
 	for _, e := range ev.Ended {
@@ -107,7 +111,8 @@ func notEndedIn(tx *Tx, topic string, m *mirrorRecord, ev Event) int32 {
 	return notEnded(view, ev)
 }
 
-// partitionsEnded stores that partitions of a mirror that is being stopped have ended, which this instance owns.
+// partitionsEnded stores that partitions of a mirror that is being stopped have ended, which this
+// instance owns.
 func (s *Service) partitionsEnded(ctx context.Context, ev Event) error {
 	if err := s.waitReady(ctx); err != nil {
 		return err

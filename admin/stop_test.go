@@ -303,9 +303,10 @@ func (o *partOwner) OwnsPartition(_ string, p int32) bool {
 	return slices.Contains(o.partitions, p)
 }
 
-// TestPartsOfAStop: a mirror whose partitions are copied by two instances is STOPPED by its coordinator once both have ended theirs, in
-// whatever order, and ends where each of them has said. Nobody stores the end of a partition that he does not own, or of another
-// mirror, or before the mirror is being stopped.
+// TestPartsOfAStop: a mirror whose partitions are copied by two instances is STOPPED by its
+// coordinator once both have ended theirs, in whatever order, and ends where each of them has said.
+// Nobody stores the end of a partition that he does not own, or of another mirror, or before the
+// mirror is being stopped.
 func TestPartsOfAStop(t *testing.T) {
 	w := newWorld(t)
 	ctx := context.Background()
@@ -364,7 +365,8 @@ func TestPartsOfAStop(t *testing.T) {
 	}
 }
 
-// TestAPartsOwnerFailsTheMirror: who owns a partition may say that the mirror has failed, and nobody else but the coordinator may.
+// TestAPartsOwnerFailsTheMirror: who owns a partition may say that the mirror has failed, and
+// nobody else but the coordinator may.
 func TestAPartsOwnerFailsTheMirror(t *testing.T) {
 	w := newWorld(t)
 	ctx := context.Background()

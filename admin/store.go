@@ -16,17 +16,19 @@ import (
 // StateTopic is the compacted topic of the destination that holds all links, mirrors and timelines.
 const StateTopic = "_klink_state"
 
-// stateTransactionalID fences the writers of the state topic against each other. It begins with the prefix of klink's own
-// names, so that no client can take it through klink. All writers of a state topic must use the same id: a klink that uses
-// another one is not fenced. Builds before the first release used "klink-state"; docs/operations.md says how to replace them.
+// stateTransactionalID fences the writers of the state topic against each other. It begins with the
+// prefix of klink's own names, so that no client can take it through klink. All writers of a state
+// topic must use the same id: a klink that uses another one is not fenced. Builds before the first
+// release used "klink-state"; docs/operations.md says how to replace them.
 const stateTransactionalID = "_klink_state"
 
 // Store keeps links, mirrors and timelines in the state topic and in memory. What several instances do to one topic is
 // as if they had done it one after the other; see casLog.
 //
-// A record that cannot be read makes its key broken: it is logged and counted, shown as FAILED, and left alone by
-// everything but its deletion. What it said is not known, so the worst is assumed: a mirror is read-only and does not go on, a
-// partition without its timeline, or without its checkpoint, is not copied, an instance is waited for.
+// A record that cannot be read makes its key broken: it is logged and counted, shown as FAILED, and
+// left alone by everything but its deletion. What it said is not known, so the worst is assumed: a
+// mirror is read-only and does not go on, a partition without its timeline, or without its
+// checkpoint, is not copied, an instance is waited for.
 type Store struct {
 	log    *casLog
 	key    *SecretsKey

@@ -64,7 +64,8 @@ func (s *Store) instances(self string) []instance {
 	return s.others(self)
 }
 
-// blind are the instances besides one that have not said yet that they know the record of a mirror as it is now.
+// blind are the instances besides one that have not said yet that they know the record of a mirror
+// as it is now.
 func (s *Store) blind(topic, self string) []instance {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
@@ -93,8 +94,9 @@ func (s *Store) doubted(self string) bool {
 	return r != nil && r.Doubted
 }
 
-// introduce makes an instance known to the others. It has to read the topic to its end after that, and before it serves.
-// The first time it takes the place of those that had its name: they are dead. It does nothing once the instance is leaving.
+// introduce makes an instance known to the others. It has to read the topic to its end after that,
+// and before it serves. The first time it takes the place of those that had its name: they are
+// dead. It does nothing once the instance is leaving.
 func (s *Store) introduce(ctx context.Context, self string, r instanceRecord, first bool, leaving func() bool) error {
 	return s.Update(ctx, func(tx *Tx) error {
 		if leaving() {
@@ -113,7 +115,8 @@ func (s *Store) introduce(ctx context.Context, self string, r instanceRecord, fi
 	})
 }
 
-// readToEnd returns when everything that was committed when it was called has been read and handed out.
+// readToEnd returns when everything that was committed when it was called has been read and handed
+// out.
 func (s *Store) readToEnd(ctx context.Context) error {
 	if err := s.log.readToEnd(ctx); err != nil {
 		return err

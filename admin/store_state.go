@@ -67,7 +67,8 @@ func (s *Store) State() *State {
 	return state
 }
 
-// endedPartitions are Mirror.Ended and Mirror.EndedAt. A partition without a timeline that can be read is copied by nobody.
+// endedPartitions are Mirror.Ended and Mirror.EndedAt. A partition without a timeline that can be
+// read is copied by nobody.
 func (s *Store) endedPartitions(topic string, partitions int32) (ended []bool, at []int64) {
 	for p := range partitions {
 		if r := s.records.timelines[topic][p]; r == nil || r.Ended != nil {

@@ -10,16 +10,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// This file looks up the names of topic ids. Clients decide which ids klink meets, so what one costs does not depend on how
-// many topics there are, and no lock is held while the destination is asked:
+// This file looks up the names of topic ids. Clients decide which ids klink meets, so what one
+// costs does not depend on how many topics there are, and no lock is held while the destination is
+// asked:
 //
 //  1. One question is under way at a time. Ids that come meanwhile wait for the next one, together.
 //  2. An id that is waited for is not asked for twice.
 //  3. An id that does not exist is remembered as such for unknownFor.
 
 const (
-	// unknownFor is how long a topic id that does not exist is remembered as such: a client that goes on asking for it costs
-	// a question a second.
+	// unknownFor is how long a topic id that does not exist is remembered as such: a client that
+	// goes on asking for it costs a question a second.
 	unknownFor = time.Second
 	// maxUnknownIDs bounds what clients can make klink remember; beyond it, all are forgotten.
 	maxUnknownIDs = 10_000
@@ -158,7 +159,8 @@ func (f *Facts) askForTopics() {
 	}
 }
 
-// namesOf asks the destination. Metadata by id is there from Kafka 3.1 on (v12); clients send ids to those only.
+// namesOf asks the destination. Metadata by id is there from Kafka 3.1 on (v12); clients send ids
+// to those only.
 func (f *Facts) namesOf(ids [][16]byte) (map[[16]byte]string, error) {
 	ctx, cancel := context.WithTimeout(f.topics.life, askTimeout)
 	defer cancel()

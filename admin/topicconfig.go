@@ -61,8 +61,9 @@ func checkFollowed(value string) error {
 	return nil
 }
 
-// overridden are the configs that a mirror needs: batches are kept as they are, codec and timestamps included, however old
-// or far in the future. They are set at the topic even where the broker's default is the same, which may change.
+// overridden are the configs that a mirror needs: batches are kept as they are, codec and
+// timestamps included, however old or far in the future. They are set at the topic even where the
+// broker's default is the same, which may change.
 var overridden = map[string]string{
 	messageFormat:                         messageFormatV2, // before Kafka 3.0
 	"compression.type":                    "producer",
@@ -72,15 +73,16 @@ var overridden = map[string]string{
 	"message.timestamp.difference.max.ms": "9223372036854775807", // before Kafka 3.6
 }
 
-// In an older message format a batch has no place for the stamp: the broker would drop it. Any format from 0.11 on will do,
-// and brokers ignore one that is beyond their inter.broker.protocol.version, so it is the oldest.
+// In an older message format a batch has no place for the stamp: the broker would drop it. Any
+// format from 0.11 on will do, and brokers ignore one that is beyond their
+// inter.broker.protocol.version, so it is the oldest.
 const (
 	messageFormat   = "message.format.version"
 	messageFormatV2 = "0.11.0-IV2"
 )
 
-// formatMatters says whether brokers that have this message.format.version may write another format than v2. From 3.0 on
-// they do not, though they know the config up to 4.0.
+// formatMatters says whether brokers that have this message.format.version may write another format
+// than v2. From 3.0 on they do not, though they know the config up to 4.0.
 func formatMatters(version string) bool {
 	major, _, _ := strings.Cut(version, ".")
 	n, err := strconv.Atoi(major)
@@ -91,7 +93,8 @@ func formatMatters(version string) bool {
 type topicConfigKind uint8
 
 const (
-	// keepsBatches: batches are stored as they are sent, or are refused only for as long as the config says so.
+	// keepsBatches: batches are stored as they are sent, or are refused only for as long as the
+	// config says so.
 	keepsBatches topicConfigKind = iota
 	// rewritesBatches: the broker may store something else.
 	rewritesBatches
@@ -99,10 +102,11 @@ const (
 	refusesBatches
 )
 
-// topicConfigKinds are the topic configs of Apache Kafka 2.4 to 4.3. Clients may not alter those that rewrite or refuse
-// batches. klink sets those that rewrite them. It sets or follows those that refuse them, but for segment.bytes, which is the
-// destination's own. The levels of codecs count only where compression.type names a codec. min.insync.replicas refuses
-// appends only while replicas are missing, which is the destination's to decide.
+// topicConfigKinds are the topic configs of Apache Kafka 2.4 to 4.3. Clients may not alter those
+// that rewrite or refuse batches. klink sets those that rewrite them. It sets or follows those that
+// refuse them, but for segment.bytes, which is the destination's own. The levels of codecs count
+// only where compression.type names a codec. min.insync.replicas refuses appends only while
+// replicas are missing, which is the destination's to decide.
 var topicConfigKinds = map[string]topicConfigKind{
 	"cleanup.policy":                          refusesBatches, // records without a key, in a compacted topic
 	"compression.gzip.level":                  keepsBatches,

@@ -20,8 +20,9 @@ func deletedNow(s *Service, topics ...string) (mirrors []router.DeletedMirror) {
 	return mirrors
 }
 
-// TestDeletionSparesTheNextMirror: two clients delete a mirror's topic at the same time, and a third one creates a mirror of
-// the name between the two. The second deletion does not end the new mirror.
+// TestDeletionSparesTheNextMirror: two clients delete a mirror's topic at the same time, and a
+// third one creates a mirror of the name between the two. The second deletion does not end the new
+// mirror.
 func TestDeletionSparesTheNextMirror(t *testing.T) {
 	w := newWorld(t)
 	w.sourceTopic("orders", 1, nil)

@@ -16,15 +16,18 @@ import (
 const transactionStateTopic = "__transaction_state"
 
 const (
-	// transactionStateWait bounds a reading of the topic; a large one cannot be read before every new mirror.
+	// transactionStateWait bounds a reading of the topic; a large one cannot be read before every
+	// new mirror.
 	transactionStateWait = 20 * time.Second
-	// transactionStateIdle is how long a partition that gives nothing more is waited for: its last record may be compacted.
+	// transactionStateIdle is how long a partition that gives nothing more is waited for: its last
+	// record may be compacted.
 	transactionStateIdle = 2 * time.Second
 )
 
-// readTransactionState finds the open transactions of brokers that cannot list them (before Kafka 3.0), in the topic that
-// their coordinators keep them in: a partition is in there before the producer hears that it was added. What stands in the
-// way of reading makes the look blind, and is no error: these brokers offer no other way.
+// readTransactionState finds the open transactions of brokers that cannot list them (before Kafka
+// 3.0), in the topic that their coordinators keep them in: a partition is in there before the
+// producer hears that it was added. What stands in the way of reading makes the look blind, and is
+// no error: these brokers offer no other way.
 func (s *Service) readTransactionState(ctx context.Context, look *transactionLook) error {
 	blind := func(why string) error {
 		look.blind = fmt.Sprintf("the destination's brokers cannot list transactions (before Kafka 3.0), and %s %s", transactionStateTopic, why)

@@ -33,7 +33,8 @@ type world struct {
 	snap *router.Snapshot
 }
 
-// clientOptions are those of klink's clients, so that what they ask for and are answered passes the guard.
+// clientOptions are those of klink's clients, so that what they ask for and are answered passes the
+// guard.
 func clientOptions(t testing.TB, seeds ...string) []kgo.Opt {
 	opts, err := kafkaclient.Properties{"bootstrap.servers": strings.Join(seeds, ",")}.Options()
 	require.NoError(t, err)
@@ -150,7 +151,8 @@ func endedAt(ends ...[2]int64) (ended []PartitionEnd) {
 	return ended
 }
 
-// endedSomewhere adds to EventMirrorDrained that the mirror's other partitions have ended, too; it is not known where.
+// endedSomewhere adds to EventMirrorDrained that the mirror's other partitions have ended, too; it
+// is not known where.
 func endedSomewhere(s *Service, ev Event) Event {
 	if m := s.State().Mirrors[ev.Topic]; ev.Kind == EventMirrorDrained && m != nil {
 		for p := int32(len(ev.Ended)); p < m.Partitions; p++ {

@@ -29,7 +29,8 @@ const (
 	Max            Metric = "max ms"
 	AckP50         Metric = "ack p50 ms" // until the source has acknowledged, where lag is measured
 	AckP99         Metric = "ack p99 ms"
-	// The lag behind the source's acknowledgement, in the first and the last third of a steady phase.
+	// The lag behind the source's acknowledgement, in the first and the last third of a steady
+	// phase.
 	FirstP50 Metric = "first third p50 ms"
 	FirstP99 Metric = "first third p99 ms"
 	LastP50  Metric = "last third p50 ms"

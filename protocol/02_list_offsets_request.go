@@ -5,8 +5,8 @@ package protocol
 //	for l.Topic() { for l.Partition() { ... } }
 //	err := l.Err()
 //
-// Version notes: v0 a number of offsets for each partition; v2 isolation level; v4 leader epoch; v6 flexible; v10 time-out
-// (KIP-1075).
+// Version notes: v0 a number of offsets for each partition; v2 isolation level; v4 leader epoch; v6
+// flexible; v10 time-out (KIP-1075).
 type ListOffsetsRequest struct {
 	Name      []byte // of the topic; it aliases the frame
 	Index     int32  // of the partition

@@ -5,9 +5,11 @@ package protocol
 //	for m.Topic() { ... }
 //	err := m.Err()
 //
-// Version notes: v4 a flag to allow that topics are created; before, they always are. v9 flexible; v10 topic ids.
+// Version notes: v4 a flag to allow that topics are created; before, they always are. v9 flexible;
+// v10 topic ids.
 type MetadataRequest struct {
-	// Name of the topic at hand; it aliases the frame. It may be nil from v10 on, which ask by ID too.
+	// Name of the topic at hand; it aliases the frame. It may be nil from v10 on, which ask by ID
+	// too.
 	Name []byte
 
 	r       Reader
@@ -46,7 +48,8 @@ func (m *MetadataRequest) Topic() bool {
 	return m.r.Ok()
 }
 
-// Creates is true if the broker may create topics that do not exist. It is known after the last topic.
+// Creates is true if the broker may create topics that do not exist. It is known after the last
+// topic.
 func (m *MetadataRequest) Creates() bool { return m.create }
 
 // Err says what was wrong with the bytes read so far.

@@ -159,12 +159,13 @@ func (f *FetchResponse) showBatch(b []byte) (size int, err error) {
 	return size, f.show(b, logical, records)
 }
 
-// judge says whether the batch counts. What stands before the first one of a response has not passed;
-// the timeline knows it, but for the rare case that it has forgotten the place since the request.
+// judge says whether the batch counts. What stands before the first one of a response has not
+// passed; the timeline knows it, but for the rare case that it has forgotten the place since the
+// request.
 //
-// A batch of which that is not known is shown. It was sent in the belief that all before it is in the
-// log, so what its stamp says of its records is true, and the client has asked for one of them, or for
-// one behind what it has. But nobody may be sent there by it.
+// A batch of which that is not known is shown. It was sent in the belief that all before it is in
+// the log, so what its stamp says of its records is true, and the client has asked for one of them,
+// or for one behind what it has. But nobody may be sent there by it.
 func (f *FetchResponse) judge(h batch.Header, logical int64) batch.Verdict {
 	verdict := f.shown.chain.See(h)
 	if verdict == batch.VerdictUnsure && !f.shown.unsure {

@@ -11,7 +11,8 @@ type Message struct {
 	Request, Response Shape
 }
 
-// MessageOf finds the message of a key of Kafka's; ok is false for others, such as klink's link APIs.
+// MessageOf finds the message of a key of Kafka's; ok is false for others, such as klink's link
+// APIs.
 func MessageOf(key int16) (m Message, ok bool) {
 	m, ok = messages[key]
 	return m, ok

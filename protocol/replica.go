@@ -3,11 +3,12 @@ package protocol
 // tagReplicaState is the tag of a Fetch request that says which follower asks (KIP-903).
 const tagReplicaState = 1
 
-// ReplicaID is the broker for which a request claims to be sent, as followers do: Fetch, ListOffsets and
-// OffsetForLeaderEpoch have such a field. It is negative for clients, and for all other requests.
+// ReplicaID is the broker for which a request claims to be sent, as followers do: Fetch,
+// ListOffsets and OffsetForLeaderEpoch have such a field. It is negative for clients, and for all
+// other requests.
 //
-// Version notes: Fetch up to v14 and ListOffsets begin with it, OffsetForLeaderEpoch from v3 on. Fetch has it in a tag from
-// v15 on.
+// Version notes: Fetch up to v14 and ListOffsets begin with it, OffsetForLeaderEpoch from v3 on.
+// Fetch has it in a tag from v15 on.
 func ReplicaID(frame []byte, h RequestHeader) (int32, error) {
 	r := Reader{Buf: frame, At: h.Body, Flexible: h.Flexible}
 	switch {
@@ -26,7 +27,8 @@ const (
 	keyOffsetForLeaderEpoch = 23
 )
 
-// fetchReplicaID reads a Fetch request to its end, v15 and later. Of a tag that stands twice the larger id counts.
+// fetchReplicaID reads a Fetch request to its end, v15 and later. Of a tag that stands twice the
+// larger id counts.
 func fetchReplicaID(frame []byte, h RequestHeader) (int32, error) {
 	f := ReadFetchRequest(frame, h)
 	for f.Topic() {

@@ -7,9 +7,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Groups and transactional ids have no owner at a broker: who names one may join it, commit to it, delete it or fence its
-// producer, as far as the authorizer lets him. klink has a group and a transactional id of its own. This file says where
-// ids stand in the request of each API, so that the router can refuse the ones that are klink's in one place.
+// Groups and transactional ids have no owner at a broker: who names one may join it, commit to it,
+// delete it or fence its producer, as far as the authorizer lets him. klink has a group and a
+// transactional id of its own. This file says where ids stand in the request of each API, so that
+// the router can refuse the ones that are klink's in one place.
 
 // IDKind says what an id names.
 type IDKind uint8
@@ -33,8 +34,8 @@ func groupID() ShapeField         { return String().names(GroupID) }
 func groupIDs() ShapeField        { return Strings().names(GroupID) }
 func transactionalID() ShapeField { return String().names(TransactionalID) }
 
-// namedIDs is where ids stand in requests, by API key. A shape ends with the last id: what follows is not looked at.
-// TestNamedIDsAreComplete compares the table with all requests that kmsg knows.
+// namedIDs is where ids stand in requests, by API key. A shape ends with the last id: what follows
+// is not looked at. TestNamedIDsAreComplete compares the table with all requests that kmsg knows.
 var namedIDs = [MaxClientKey + 1]Shape{
 	int16(kmsg.Produce):      {transactionalID().From(3)},
 	int16(kmsg.OffsetCommit): {groupID()},
@@ -83,13 +84,13 @@ var namedIDs = [MaxClientKey + 1]Shape{
 	},
 }
 
-// maxNamingElements bounds the elements that are walked to find ids, as that is done on the event loop: some
-// milliseconds. No sensible request comes near it.
+// maxNamingElements bounds the elements that are walked to find ids, as that is done on the event
+// loop: some milliseconds. No sensible request comes near it.
 const maxNamingElements = 1 << 20
 
-// ReservedID finds out whether a request names a group or transactional id that begins with prefix, and tells the kind of
-// the first one; NoID = it names none. It allocates nothing. A request whose ids cannot be read is an error that wraps
-// ErrMalformed.
+// ReservedID finds out whether a request names a group or transactional id that begins with prefix,
+// and tells the kind of the first one; NoID = it names none. It allocates nothing. A request whose
+// ids cannot be read is an error that wraps ErrMalformed.
 func ReservedID(frame []byte, h RequestHeader, prefix string) (IDKind, error) {
 	if !NamesIDs(h.Key) {
 		return NoID, nil
@@ -122,7 +123,8 @@ func (w *idWalk) err(h RequestHeader) error {
 	return w.r.Err()
 }
 
-// fields walks one struct: up to the first reserved id, or with all to its end, where the last reserved id is kept.
+// fields walks one struct: up to the first reserved id, or with all to its end, where the last
+// reserved id is kept.
 func (w *idWalk) fields(s Shape, all bool) {
 	for i := range s {
 		f := &s[i]
@@ -185,14 +187,15 @@ func (w *idWalk) string(id IDKind) {
 	w.name, w.found = name, id
 }
 
-// coordinatorOfTransaction is FindCoordinator's key type; all others are groups: 0, and 2 for share groups, whose key is
-// GROUP:TOPIC-ID:PARTITION.
+// coordinatorOfTransaction is FindCoordinator's key type; all others are groups: 0, and 2 for share
+// groups, whose key is GROUP:TOPIC-ID:PARTITION.
 const coordinatorOfTransaction = 1
 
 // NamesIDs is true for the APIs of clients whose requests name groups or transactional ids.
 func NamesIDs(key int16) bool { return key >= 0 && key <= MaxClientKey && namedIDs[key] != nil }
 
-// NamesSeveral is true for requests that name ids in an array, each of which has a result of its own in the response.
+// NamesSeveral is true for requests that name ids in an array, each of which has a result of its
+// own in the response.
 func NamesSeveral(h RequestHeader) bool { return arrayOfIDs(h) != nil }
 
 // arrayOfIDs is the array in a request whose elements name ids; nil = there is none.
@@ -213,9 +216,10 @@ type NamedID struct {
 	Type int8 // the resource type, where the element is a config resource
 }
 
-// CutReservedIDs makes the request without the elements that name ids with prefix, for a request that NamesSeveral. rest
-// is a new frame with left elements, and cut are those it does not have, each once. More than most of them, and bytes that
-// cannot be read, are errors that wrap ErrMalformed.
+// CutReservedIDs makes the request without the elements that name ids with prefix, for a request
+// that NamesSeveral. rest is a new frame with left elements, and cut are those it does not have,
+// each once. More than most of them, and bytes that cannot be read, are errors that wrap
+// ErrMalformed.
 func CutReservedIDs(frame []byte, h RequestHeader, prefix string, most int) (rest []byte, left int, cut []NamedID, err error) {
 	array := arrayOfIDs(h)
 	w := idWalk{r: Reader{Buf: frame, At: h.Body, Flexible: h.Flexible}, version: h.Version, prefix: prefix, left: maxNamingElements}
@@ -270,8 +274,9 @@ func CutReservedIDs(frame []byte, h RequestHeader, prefix string, most int) (res
 	return rest, left, cut, nil
 }
 
-// AddResults adds the results in add, n of them, in front of those in the response frame to a request that NamesSeveral.
-// Such a response is a throttle time, which DescribeGroups v0 lacks, an array of results and the tags.
+// AddResults adds the results in add, n of them, in front of those in the response frame to a
+// request that NamesSeveral. Such a response is a throttle time, which DescribeGroups v0 lacks, an
+// array of results and the tags.
 func AddResults(frame []byte, h RequestHeader, add kmsg.Response, n int) ([]byte, error) {
 	r := responseReader(frame, h)
 	own := Reader{Buf: add.AppendTo(nil), Flexible: h.Flexible}

@@ -19,7 +19,8 @@ const reservedPrefix = "_klink_"
 // idField finds the fields of kmsg's requests that name groups and transactional ids.
 var idField = regexp.MustCompile(`^(Group|Groups|GroupID|GroupIDs|CoordinatorKeys?|Transaction(al)?IDs?)$`)
 
-// looksLikeID finds more than that: a field of a new API with a name that idField does not know must not go unnoticed.
+// looksLikeID finds more than that: a field of a new API with a name that idField does not know
+// must not go unnoticed.
 var looksLikeID = regexp.MustCompile(`(?i)group|transaction|txn|coordinator`)
 
 // noIDs are fields that look like ids and are none, with the reason.
@@ -49,8 +50,9 @@ func eachField(t reflect.Type, path string, f func(path string, field reflect.St
 	}
 }
 
-// Every field of every request that names a group or a transactional id is in the table, at its place, in all versions: set
-// alone, it is found, and nothing else in the request is taken for one. What klink does not offer it need not know.
+// Every field of every request that names a group or a transactional id is in the table, at its
+// place, in all versions: set alone, it is found, and nothing else in the request is taken for one.
+// What klink does not offer it need not know.
 func TestNamedIDsAreComplete(t *testing.T) {
 	found, excused := 0, map[string]bool{}
 	for key := range int16(kmsg.MaxKey + 1) {
@@ -109,7 +111,8 @@ func mayNameSomething(t reflect.Type) bool {
 	return t.Kind() == reflect.String || t.Kind() == reflect.Struct
 }
 
-// checkNamed says whether a version has the field at path, and checks that it is found there and nowhere else.
+// checkNamed says whether a version has the field at path, and checks that it is found there and
+// nowhere else.
 func checkNamed(t *testing.T, key, version int16, path string, kind IDKind) (present bool) {
 	t.Helper()
 	name := reservedPrefix + "x"
@@ -138,8 +141,8 @@ func checkNamed(t *testing.T, key, version int16, path string, kind IDKind) (pre
 	return true
 }
 
-// setStrings sets the strings at one path to name, those that name other groups and transactional ids to "orders", and all
-// others to what would be found if it were taken for an id.
+// setStrings sets the strings at one path to name, those that name other groups and transactional
+// ids to "orders", and all others to what would be found if it were taken for an id.
 func setStrings(v reflect.Value, at, path, name string) {
 	for i := range v.NumField() {
 		field, p := v.Field(i), at+"."+v.Type().Field(i).Name
@@ -308,7 +311,8 @@ func elements(req reflect.Value) reflect.Value {
 	panic("no array of ids")
 }
 
-// nameElements gives about half of the elements a name of klink's, which it adds to named. strip takes them out again.
+// nameElements gives about half of the elements a name of klink's, which it adds to named. strip
+// takes them out again.
 func nameElements(r *rand.Rand, req reflect.Value, named map[string]bool) (strip func()) {
 	array := elements(req)
 	keep := reflect.MakeSlice(array.Type(), 0, 4)
@@ -336,7 +340,8 @@ func nameElements(r *rand.Rand, req reflect.Value, named map[string]bool) (strip
 	return func() { array.Set(keep) }
 }
 
-// A request that is hostile in its counts is refused or forwarded, in a time that its size decides; see also FuzzReservedID.
+// A request that is hostile in its counts is refused or forwarded, in a time that its size decides;
+// see also FuzzReservedID.
 func TestNamedIDsAreBounded(t *testing.T) {
 	req := kmsg.NewPtrOffsetFetchRequest()
 	req.Version = 8

@@ -76,8 +76,8 @@ func (v View) Find(physical int64, at Position) (logical, probe int64, ok bool) 
 // version, and says that nothing has happened.
 var notReady = kerr.NotLeaderForPartition.Code
 
-// answered is v, of which nothing is missed where the broker has answered with an error: the client may not be one that may
-// know the offset.
+// answered is v, of which nothing is missed where the broker has answered with an error: the client
+// may not be one that may know the offset.
 func (v View) answered(code []byte) View {
 	if code != nil && binary.BigEndian.Uint16(code) != 0 {
 		v.Misses = nil

@@ -15,8 +15,8 @@ import (
 // rounds as its count says, even after the bytes have run out (up to four billion).
 type Shape []ShapeField
 
-// ShapeField is one field of a Shape; make it with Fixed, String, Bytes, Strings, FixedArray, Structs, Struct, Nullable
-// or Tagged.
+// ShapeField is one field of a Shape; make it with Fixed, String, Bytes, Strings, FixedArray,
+// Structs, Struct, Nullable or Tagged.
 type ShapeField struct {
 	kind     shapeKind
 	size     int    // of a fixed-size field, or of an element of an array of such
@@ -54,7 +54,8 @@ func Fixed(size int) ShapeField { return shapeField(shapeFixed, size, nil) }
 // String is a string field, nullable or not.
 func String() ShapeField { return shapeField(shapeString, 0, nil) }
 
-// Bytes is a field of bytes or records, nullable or not. It differs from String before flexible versions only.
+// Bytes is a field of bytes or records, nullable or not. It differs from String before flexible
+// versions only.
 func Bytes() ShapeField { return shapeField(shapeBytes, 0, nil) }
 
 // FixedArray is an array, nullable or not, of numbers of size bytes.
@@ -72,7 +73,8 @@ func Struct(fields ...ShapeField) ShapeField { return shapeField(shapeStruct, 0,
 // Nullable is a Struct behind a byte that is -1 where the struct is not there.
 func Nullable(fields ...ShapeField) ShapeField { return shapeField(shapeNullable, 0, fields) }
 
-// Tagged is a tagged field that kmsg decodes. It stands among the fields of its struct, at any place.
+// Tagged is a tagged field that kmsg decodes. It stands among the fields of its struct, at any
+// place.
 func Tagged(number uint32, f ShapeField) ShapeField { f.tag = int64(number); return f }
 
 // From limits a field to versions >= version.

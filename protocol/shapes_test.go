@@ -45,7 +45,8 @@ func eachMessage(t *testing.T, f func(t *testing.T, shape Shape, m kafkaMessage,
 	}
 }
 
-// The shapes say exactly what kmsg writes: every message passes, and no message that is cut anywhere does.
+// The shapes say exactly what kmsg writes: every message passes, and no message that is cut
+// anywhere does.
 func TestShapesAgreeWithKmsg(t *testing.T) {
 	eachMessage(t, func(t *testing.T, shape Shape, m kafkaMessage, version int16) {
 		r := rand.New(rand.NewPCG(uint64(version), 1))
@@ -74,8 +75,8 @@ func TestShapesAgreeWithKmsg(t *testing.T) {
 	})
 }
 
-// A message of any bytes that passes its shape takes no more memory when it is decoded than the shape has said, and no
-// more rounds than it has bytes.
+// A message of any bytes that passes its shape takes no more memory when it is decoded than the
+// shape has said, and no more rounds than it has bytes.
 func TestShapesBoundWhatKmsgAllocates(t *testing.T) {
 	huge := binary.AppendUvarint(nil, 1<<32-1)
 	eachMessage(t, func(t *testing.T, shape Shape, m kafkaMessage, version int16) {

@@ -8,32 +8,35 @@ import (
 )
 
 const (
-	// freeHold is what a connection may hold without asking: a login fits in, so that no stranger keeps others from theirs.
+	// freeHold is what a connection may hold without asking: a login fits in, so that no stranger
+	// keeps others from theirs.
 	freeHold = 4 << 10
-	// strangersPart is the part of the budget that clients may use that are not known; they may exceed it once by as much, with
-	// bytes that were read already.
+	// strangersPart is the part of the budget that clients may use that are not known; they may
+	// exceed it once by as much, with bytes that were read already.
 	strangersPart = 4
 )
 
 var errMemory = errors.New("no room for its requests; see request memory")
 
-// budget is the memory for requests: for what clients have sent and no broker has taken yet. A connection pauses before it is
-// read if there is no room, and goes on when there is. Some bytes come before anybody can ask, so there are two limits. Above
-// the soft one a connection with a request that is not complete is not read. Above the hard one it is closed.
+// budget is the memory for requests: for what clients have sent and no broker has taken yet. A
+// connection pauses before it is read if there is no room, and goes on when there is. Some bytes
+// come before anybody can ask, so there are two limits. Above the soft one a connection with a
+// request that is not complete is not read. Above the hard one it is closed.
 //
 //	clients that have not logged in   soft: a quarter of general     hard: half of general
 //	all together                      soft: general                  hard: general + slack
 //	the holder of the lane            nothing but the size of a request
 //
-// Frames get room as they arrive, since anybody can announce what he never sends. So all room may be taken by frames that are
-// not complete. Then one connection at a time, the holder of the lane, is read on. Its time is limited, as others wait for it.
-// general, slack and the largest request make up Config.RequestMemory.
+// Frames get room as they arrive, since anybody can announce what he never sends. So all room may
+// be taken by frames that are not complete. Then one connection at a time, the holder of the lane,
+// is read on. Its time is limited, as others wait for it. general, slack and the largest request
+// make up Config.RequestMemory.
 //
-// As long as room is short, an event brings a few KiB at most (see loop.sizeReads). That keeps clients with small requests
-// going, and what comes unasked small.
+// As long as room is short, an event brings a few KiB at most (see loop.sizeReads). That keeps
+// clients with small requests going, and what comes unasked small.
 //
-// The counters change at the end of events, and only where a connection holds more than freeHold. mu is taken only when room
-// is short.
+// The counters change at the end of events, and only where a connection holds more than freeHold.
+// mu is taken only when room is short.
 type budget struct {
 	general, slack, strange int64
 	chunk                   int64 // what must be free before a connection is read
@@ -60,8 +63,8 @@ func (m *budget) init(total, largest int64, used *atomic.Int64) {
 	m.chunk = min(readBuffer, m.strange/4)
 }
 
-// grow gives a pair so many bytes more, under the hard limits; false = there is no room for them. It is for what is needed in the
-// middle of an event; set corrects it at the end.
+// grow gives a pair so many bytes more, under the hard limits; false = there is no room for them.
+// It is for what is needed in the middle of an event; set corrects it at the end.
 func (m *budget) grow(x *pair, n int64) bool {
 	if x.laneBy == 0 {
 		if !x.known() {
@@ -224,7 +227,8 @@ func (m *budget) wake() {
 	}
 }
 
-// known says whether the broker serves this client: the login is proven, or there is none and the broker has answered.
+// known says whether the broker serves this client: the login is proven, or there is none and the
+// broker has answered.
 func (x *pair) known() bool {
 	if !x.isKnown && x.session != nil {
 		if x.proxy.config.SASL {
@@ -255,7 +259,8 @@ func (x *pair) account() {
 	}
 }
 
-// take adds bytes of the client to its inbox, or closes the connection if there is no room for them.
+// take adds bytes of the client to its inbox, or closes the connection if there is no room for
+// them.
 func (x *pair) take(p []byte) {
 	m, in := &x.proxy.budget, &x.client.in
 	want := x.expects(p)

@@ -85,7 +85,8 @@ func wholePages(n int) int {
 	return (n + page - 1) &^ (page - 1)
 }
 
-// sizeToGrow is how many bytes grown asks newBuffer for. A negative hint is one that bounds the size and reserves nothing.
+// sizeToGrow is how many bytes grown asks newBuffer for. A negative hint is one that bounds the
+// size and reserves nothing.
 func (b *buffer) sizeToGrow(n, hint int) int {
 	size := n
 	if b != nil {

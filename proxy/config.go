@@ -25,8 +25,9 @@ type Config struct {
 	Advertise string
 	// TLS is used towards clients; nil = plaintext.
 	TLS *tls.Config
-	// UpstreamTLS is used towards brokers; nil = plaintext. Without a ServerName, the host that is dialled is verified. It must
-	// have no certificate: a broker that takes it for the client's would take each client for its owner.
+	// UpstreamTLS is used towards brokers; nil = plaintext. Without a ServerName, the host that is
+	// dialled is verified. It must have no certificate: a broker that takes it for the client's
+	// would take each client for its owner.
 	UpstreamTLS *tls.Config
 	// Dial opens a connection to a broker; it must be a *net.TCPConn or *net.UnixConn. Default: a net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -37,24 +38,28 @@ type Config struct {
 	// MaxRequestBytes is the largest request frame, without its size prefix. Default 100 MiB, as a broker's
 	// socket.request.max.bytes.
 	MaxRequestBytes int
-	// SASL says that brokers want a login before anything else. Until it is proven, a request may have 512 KiB.
+	// SASL says that brokers want a login before anything else. Until it is proven, a request may
+	// have 512 KiB.
 	SASL bool
-	// RequestMemory is the budget, in bytes, for what all clients have sent and no broker has taken yet. It must be at least
-	// twice MaxRequestBytes, and 16 MiB. Default 512 MiB, or that.
+	// RequestMemory is the budget, in bytes, for what all clients have sent and no broker has taken
+	// yet. It must be at least twice MaxRequestBytes, and 16 MiB. Default 512 MiB, or that.
 	RequestMemory int64
-	// LoginTimeout bounds the time from the accept of a connection until its login is proven; without SASL, until its
-	// first request is complete. Default 30 s.
+	// LoginTimeout bounds the time from the accept of a connection until its login is proven;
+	// without SASL, until its first request is complete. Default 30 s.
 	LoginTimeout time.Duration
-	// FrameTimeout bounds the time from the first byte of a request to its last, as long as klink reads them. Default 60 s.
+	// FrameTimeout bounds the time from the first byte of a request to its last, as long as klink
+	// reads them. Default 60 s.
 	FrameTimeout time.Duration
 	// MaxWholeResponse is the largest response that is kept whole in memory because a decision asks for it. Default 64 MiB.
 	// Other responses have no limit: they are not kept.
 	MaxWholeResponse int
 	// MaxConnections is the most client connections at one time; more are closed at once. 0 = no limit.
 	MaxConnections int
-	// MaxConnectionsPerIP is the most client connections of one address, of IPv6 one /64; more are closed at once. 0 = no limit.
+	// MaxConnectionsPerIP is the most client connections of one address, of IPv6 one /64; more are
+	// closed at once. 0 = no limit.
 	MaxConnectionsPerIP int
-	// MaxConnectionRate is how many connections are accepted in a second, by all listeners together; others wait. 0 = no limit.
+	// MaxConnectionRate is how many connections are accepted in a second, by all listeners
+	// together; others wait. 0 = no limit.
 	MaxConnectionRate int
 	// MaxInFlight is the most requests of one connection that wait for an answer; later ones are not read. A broker handles
 	// one at a time, so more than a few gain nothing. Default 4.

@@ -32,20 +32,23 @@
 //
 // # Locks and goroutines
 //
-// Everything in a pair belongs to the goroutine of its event loop and is touched nowhere else; who wants something from it (a
-// finished Decision.Run, a writable socket, Shutdown) calls loop.execute. Event loops take a lock in the waiter, which
-// is only used when a socket is full, in the budget when room is short, and when a connection ends. Proxy.mu is for Start, SetBrokers and Shutdown, and no event loop takes it. Stats
-// are atomic.
+// Everything in a pair belongs to the goroutine of its event loop and is touched nowhere else; who
+// wants something from it (a finished Decision.Run, a writable socket, Shutdown) calls
+// loop.execute. Event loops take a lock in the waiter, which is only used when a socket is full, in
+// the budget when room is short, and when a connection ends. Proxy.mu is for Start, SetBrokers and
+// Shutdown, and no event loop takes it. Stats are atomic.
 //
 // Every callback recovers: a panic costs the connection that it happened on, never the loop.
 //
 // # Memory
 //
-// For one connection, whatever it asks for: at most highWater and one read (1 MiB) on the way to a client that does not read,
-// since the broker's socket is not read meanwhile; gateWater and one request on the way to a broker that does not read; and
-// one request of up to MaxRequestBytes, for which memory is reserved only in proportion to what has arrived. All requests
-// together stay within RequestMemory: a connection whose request does not fit is not read until there is room (budget.go). A response is kept
-// whole only if a decision says so, up to MaxWholeResponse. An idle connection holds no buffer at all.
+// For one connection, whatever it asks for: at most highWater and one read (1 MiB) on the way to a
+// client that does not read, since the broker's socket is not read meanwhile; gateWater and one
+// request on the way to a broker that does not read; and one request of up to MaxRequestBytes, for
+// which memory is reserved only in proportion to what has arrived. All requests together stay
+// within RequestMemory: a connection whose request does not fit is not read until there is room
+// (budget.go). A response is kept whole only if a decision says so, up to MaxWholeResponse. An idle
+// connection holds no buffer at all.
 //
 // # What gnet v2.10.0 does, and what it does not
 //

@@ -17,7 +17,8 @@ func (in *inbox) len() int {
 // size is the memory that it holds, in bytes.
 func (in *inbox) size() int { return in.buf.size() }
 
-// grows is by how much the memory would grow with addHint. During the call that makes it grow there is a copy besides.
+// grows is by how much the memory would grow with addHint. During the call that makes it grow there
+// is a copy besides.
 func (in *inbox) grows(n, want int) int {
 	have := 0
 	if in.buf != nil {

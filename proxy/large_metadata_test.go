@@ -15,7 +15,8 @@ import (
 	"klink/router"
 )
 
-// meanwhile wraps the router's sessions: it calls during before each Run that a large response leads to.
+// meanwhile wraps the router's sessions: it calls during before each Run that a large response
+// leads to.
 type meanwhile struct {
 	router.Sessions
 	during func()
@@ -47,8 +48,9 @@ func (m meanwhileSession) wrap(d router.Decision, large bool) router.Decision {
 	return d
 }
 
-// While klink rewrites a full Metadata response of 100,000 topics, other connections of the same event loop go on: there is
-// one loop, and the rewriting does not begin before another client has been answered ten times since the response came.
+// While klink rewrites a full Metadata response of 100,000 topics, other connections of the same
+// event loop go on: there is one loop, and the rewriting does not begin before another client has
+// been answered ten times since the response came.
 func TestLargeMetadataDoesNotHoldTheLoop(t *testing.T) {
 	const topics = 100_000
 	full := kmsg.NewPtrMetadataResponse()

@@ -7,14 +7,16 @@ import (
 	"time"
 )
 
-// perIP counts the connections of each address. mu is taken when a connection begins and when it ends.
+// perIP counts the connections of each address. mu is taken when a connection begins and when it
+// ends.
 type perIP struct {
 	limit int // 0 = none, and nothing is counted
 	mu    sync.Mutex
 	conns map[netip.Addr]int
 }
 
-// enter counts a connection in, and says whether the limit allows it. leave must follow in either case.
+// enter counts a connection in, and says whether the limit allows it. leave must follow in either
+// case.
 func (l *perIP) enter(addr netip.Addr) bool {
 	if l.limit == 0 {
 		return true
@@ -42,7 +44,8 @@ func (l *perIP) leave(addr netip.Addr) {
 	}
 }
 
-// holder is what one host has: an address of IPv4, and of IPv6 a network of 64 bits, in which it may choose at will.
+// holder is what one host has: an address of IPv4, and of IPv6 a network of 64 bits, in which it
+// may choose at will.
 func holder(addr netip.Addr) netip.Addr {
 	addr = addr.WithZone("")
 	if !addr.Is6() {
@@ -61,7 +64,8 @@ func remoteOf(conn net.Conn) netip.AddrPort {
 	return netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
 }
 
-// rate spreads connections of all listeners over time. As many as are allowed in a second may come at once.
+// rate spreads connections of all listeners over time. As many as are allowed in a second may come
+// at once.
 type rate struct {
 	limit int // in a second; 0 = none
 	mu    sync.Mutex

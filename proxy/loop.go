@@ -28,11 +28,12 @@ type loop struct {
 	reads   *[]byte // into which gnet reads; see sizeReads
 }
 
-// smallRead is what an event brings at most while room for requests is short. Requests that are no larger pass.
+// smallRead is what an event brings at most while room for requests is short. Requests that are no
+// larger pass.
 const smallRead = 8 << 10
 
-// sizeReads has the next event bring less while room for requests is short: nobody is asked before gnet reads. A client that
-// sends more than that is paused after it; one that sends less goes on.
+// sizeReads has the next event bring less while room for requests is short: nobody is asked before
+// gnet reads. A client that sends more than that is paused after it; one that sends less goes on.
 func (l *loop) sizeReads() {
 	if l.reads == nil {
 		return
@@ -140,8 +141,8 @@ func (x *pair) overdue(now uint32) bool {
 	return x.state == dead
 }
 
-// loginOver is called when the time for the login is over. Some clients log in and then have nothing to say, so the broker
-// is asked before the connection is closed.
+// loginOver is called when the time for the login is over. Some clients log in and then have
+// nothing to say, so the broker is asked before the connection is closed.
 func (x *pair) loginOver(now uint32) {
 	config := &x.proxy.config
 	switch {
@@ -161,7 +162,8 @@ func (x *pair) loginOver(now uint32) {
 	}
 }
 
-// loginGrace is how long a broker has to say whether it serves a client whose time for the login is over.
+// loginGrace is how long a broker has to say whether it serves a client whose time for the login is
+// over.
 const loginGrace = 5 * time.Second
 
 // visitBy has the wheel visit the pair no later than at a tick.

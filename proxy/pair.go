@@ -93,8 +93,8 @@ type pair struct {
 	listener *listener
 
 	last, closeBy uint32 // ticks; closeBy 0 = none
-	// Ticks at which the connection is closed: without a login; with a request that is not complete; with the lane of
-	// the budget. 0 = none.
+	// Ticks at which the connection is closed: without a login; with a request that is not
+	// complete; with the lane of the budget. 0 = none.
 	loginBy, frameBy, laneBy uint32
 	due                      uint32 // the tick of its next visit
 	prev, next               *pair
@@ -164,7 +164,8 @@ func (x *pair) wantsBytes(s *side) bool {
 	return x.state <= open && (s.in.len() < inboxWater || x.lacksBytes())
 }
 
-// lacksBytes says that the client's first request is not complete, though it could be looked at, and may be read on.
+// lacksBytes says that the client's first request is not complete, though it could be looked at,
+// and may be read on.
 func (x *pair) lacksBytes() bool {
 	if x.state == open && !x.mayRequest() {
 		return false
@@ -208,8 +209,8 @@ func (x *pair) settle() {
 	x.readUpstream()
 }
 
-// readClient suspends or resumes reading from the client, for want of something to do with its bytes or of memory, and keeps
-// the time of a request that is not complete.
+// readClient suspends or resumes reading from the client, for want of something to do with its
+// bytes or of memory, and keeps the time of a request that is not complete.
 func (x *pair) readClient() {
 	wants, starved := x.wantsBytes(&x.client), x.starved
 	x.starved = wants && x.charged > 0 && !x.proxy.budget.admit(x)
@@ -227,7 +228,8 @@ func (x *pair) readClient() {
 	x.client.setReading(wants && !x.starved)
 }
 
-// unfinished says that a request has begun and is not complete, be it in the middle of a TLS record.
+// unfinished says that a request has begun and is not complete, be it in the middle of a TLS
+// record.
 func (x *pair) unfinished() bool {
 	if x.client.in.len() > 0 {
 		return !x.completeRequest()
@@ -235,8 +237,8 @@ func (x *pair) unfinished() bool {
 	return x.client.tls.partial()
 }
 
-// beforeBroker goes on with a connection that has none to the broker yet: its first request opens one. Who says nothing costs
-// the broker nothing.
+// beforeBroker goes on with a connection that has none to the broker yet: its first request opens
+// one. Who says nothing costs the broker nothing.
 func (x *pair) beforeBroker() {
 	switch size := x.headSize(); {
 	case x.client.in.len() < 4:

@@ -33,7 +33,8 @@ func pollerFD(el gnet.EventLoop) (int, error) {
 	return int(v.Int()), nil
 }
 
-// readBufferOf finds the field buffer of *gnet.eventloop, in gnet v2.10.0: what its next read may fill.
+// readBufferOf finds the field buffer of *gnet.eventloop, in gnet v2.10.0: what its next read may
+// fill.
 func readBufferOf(el gnet.EventLoop) (*[]byte, error) {
 	v := reflect.Indirect(reflect.ValueOf(el))
 	if v.Kind() == reflect.Struct {

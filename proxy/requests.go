@@ -92,7 +92,8 @@ func (x *pair) frameSizeError(size int) error {
 	return fmt.Errorf("request of %d bytes; allowed are %d to %d (max request bytes)", size, minRequest, x.proxy.config.MaxRequestBytes)
 }
 
-// prove has the session ask the broker whether it serves this client. Nothing else may be in flight.
+// prove has the session ask the broker whether it serves this client. Nothing else may be in
+// flight.
 func (x *pair) prove() {
 	x.proved = true
 	e := x.push()
@@ -112,7 +113,8 @@ func (x *pair) nextRequest() []byte {
 		case size < minRequest || size > x.proxy.config.MaxRequestBytes || x.proved && len(x.fifo) == 0:
 			x.closeFor(ReasonFrameSize, x.frameSizeError(size))
 		case len(x.fifo) == 0:
-			// The login may be done without a proof: some clients' first request after it is a large Produce.
+			// The login may be done without a proof: some clients' first request after it is a
+			// large Produce.
 			x.prove()
 		}
 		return nil

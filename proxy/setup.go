@@ -19,8 +19,8 @@ var (
 	errNotOpened  = errors.New("the event loop could not take the connection")
 )
 
-// setUp brings an accepted connection onto an event loop, after its TLS handshake. A connection has a goroutine of its own
-// for that, and once more while the broker is dialled.
+// setUp brings an accepted connection onto an event loop, after its TLS handshake. A connection has
+// a goroutine of its own for that, and once more while the broker is dialled.
 func (p *Proxy) setUp(l *listener, conn net.Conn, remote netip.AddrPort) {
 	defer p.setups.Done()
 	x := &pair{proxy: p, broker: l.broker, listener: l, remote: remote, accepted: time.Now()}
@@ -52,7 +52,8 @@ func (p *Proxy) guarded(f func() (Reason, error)) (reason Reason, err error) {
 	return f()
 }
 
-// enrollClient does the work of setUp. It returns nil once the connection belongs to its event loop.
+// enrollClient does the work of setUp. It returns nil once the connection belongs to its event
+// loop.
 func (p *Proxy) enrollClient(x *pair, conn net.Conn) (Reason, error) {
 	if p.config.TLS != nil {
 		layer := &tlsLayer{pipe: &tlsPipe{Conn: conn}}
@@ -77,7 +78,8 @@ func (p *Proxy) enrollClient(x *pair, conn net.Conn) (Reason, error) {
 	return 0, nil
 }
 
-// dial begins to connect to the broker; the event loop goes on meanwhile. It ends with the connection.
+// dial begins to connect to the broker; the event loop goes on meanwhile. It ends with the
+// connection.
 func (x *pair) dial() {
 	p := x.proxy
 	x.dialing = true

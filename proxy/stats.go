@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 )
 
-// Stats are the counters of a Proxy. They only grow, but for Connections and RequestMemory. All may be read at any time from any goroutine;
-// counting allocates nothing.
+// Stats are the counters of a Proxy. They only grow, but for Connections and RequestMemory. All may
+// be read at any time from any goroutine; counting allocates nothing.
 type Stats struct {
 	// Connections is the number of client connections that are open now, those still in a handshake included.
 	Connections atomic.Int64

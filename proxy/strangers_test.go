@@ -19,8 +19,9 @@ import (
 	"klink/router"
 )
 
-// loginSessions are sessions before brokers with SASL. A request with the correlation id loggedIn stands for a login with its
-// proof, one with loggedInQuietly for a login that the broker has only seen.
+// loginSessions are sessions before brokers with SASL. A request with the correlation id loggedIn
+// stands for a login with its proof, one with loggedInQuietly for a login that the broker has only
+// seen.
 type loginSessions struct{ fakeSessions }
 
 const loggedIn, loggedInQuietly = 77, 78
@@ -91,8 +92,9 @@ func raiseFileLimit(t testing.TB) {
 	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
 }
 
-// Strangers announce large frames and send half of them. What klink holds for them stays within their part of the budget,
-// however many they are. A client that was there goes on, and a new one gets in and sends a large request.
+// Strangers announce large frames and send half of them. What klink holds for them stays within
+// their part of the budget, however many they are. A client that was there goes on, and a new one
+// gets in and sends a large request.
 func TestStrangersWithUnfinishedFrames(t *testing.T) {
 	const largest, total = 64 << 20, 128 << 20
 	junk := make([]byte, 256<<10)
@@ -168,7 +170,8 @@ func unfinishedFrames(t *testing.T, w wire, count int, sasl bool, largest, total
 	eventually(t, "nothing is held any more", func() bool { return p.Stats().RequestMemory.Load() == 0 })
 }
 
-// Clients that are known fill the budget together. Each gets its turn, and all requests arrive whole.
+// Clients that are known fill the budget together. Each gets its turn, and all requests arrive
+// whole.
 func TestRequestsLargerThanTheBudget(t *testing.T) {
 	wires(t, func(t *testing.T, w wire) {
 		const largest, total, count = 8 << 20, 64 << 20, 24
@@ -206,7 +209,8 @@ func TestRequestsLargerThanTheBudget(t *testing.T) {
 	})
 }
 
-// Clients that are known fill the budget with requests that they do not finish. They are closed, and others are served.
+// Clients that are known fill the budget with requests that they do not finish. They are closed,
+// and others are served.
 func TestKnownClientsThatDoNotFinish(t *testing.T) {
 	const largest = 4 << 20
 	broker := newBroker(t, nil, nil)
@@ -240,7 +244,8 @@ func trickle(conn net.Conn) {
 	}
 }
 
-// Who goes on sending a little, and never comes to an end, is closed, whatever it is a part of. An honest client is not.
+// Who goes on sending a little, and never comes to an end, is closed, whatever it is a part of. An
+// honest client is not.
 func TestSlowloris(t *testing.T) {
 	server, client := testTLS(t)
 	tlsWire := wire{proxyServer: server, client: client}
@@ -335,7 +340,8 @@ func TestQuietClientAfterItsLogin(t *testing.T) {
 	upload(t, conn, 3, 1<<20)
 }
 
-// klink reads a large request slowly where the broker takes it slowly; that is not the client's fault.
+// klink reads a large request slowly where the broker takes it slowly; that is not the client's
+// fault.
 func TestSlowBrokerIsNoSlowFrame(t *testing.T) {
 	const size, count = 1 << 20, 12
 	broker := newBroker(t, nil, func(conn net.Conn) {

@@ -26,7 +26,8 @@ var tlsBuffers = func() (offsets []uintptr) {
 	return offsets
 }()
 
-// partial says that a TLS record has begun and is not complete. false where tls.Conn has no such field.
+// partial says that a TLS record has begun and is not complete. false where tls.Conn has no such
+// field.
 func (t *tlsLayer) partial() bool {
 	if t == nil || len(tlsBuffers) == 0 {
 		return false

@@ -62,7 +62,8 @@ func (a *alignable) burnTo(to int64) error {
 	return a.r.newBurn(a.log, to, 100_000_000).run(ctx, false)
 }
 
-// fill fills a hole that begins at the end of the log, as a stream does it: the error is what a refusal is taken for.
+// fill fills a hole that begins at the end of the log, as a stream does it: the error is what a
+// refusal is taken for.
 func (a *alignable) fill(at, count int64) error {
 	ctx, cancel := context.WithTimeout(a.t.Context(), time.Minute)
 	defer cancel()

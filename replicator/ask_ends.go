@@ -6,8 +6,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// askEnds is a question to one broker: where do the logs of partitions end that it leads, as clients
-// see it? It is for one goroutine.
+// askEnds is a question to one broker: where do the logs of partitions end that it leads, as
+// clients see it? It is for one goroutine.
 type askEnds struct {
 	req    *kmsg.ListOffsetsRequest
 	topics map[string]int // in req

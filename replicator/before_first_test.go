@@ -164,8 +164,9 @@ func TestKilledWhileBurning(t *testing.T) {
 	}
 }
 
-// TestFillersOfTwoProcesses: a filler of a process that was killed arrives after the next one has read where the log ends. That
-// one's filler stands behind it, and not at its place; then it is killed, too.
+// TestFillersOfTwoProcesses: a filler of a process that was killed arrives after the next one has
+// read where the log ends. That one's filler stands behind it, and not at its place; then it is
+// killed, too.
 func TestFillersOfTwoProcesses(t *testing.T) {
 	w, dst := middle(t, 0)
 	w.configs["offset.alignment"] = "auto"

@@ -34,15 +34,18 @@ const (
 	maxBoardDrift = 16 << 10
 )
 
-// boardLimits bound what is decoded of a record. The largest has boardChunk partitions of eight numbers.
+// boardLimits bound what is decoded of a record. The largest has boardChunk partitions of eight
+// numbers.
 var boardLimits = jsonbound.Limits{Bytes: maxBoardBytes, Depth: 8, Values: 20 * boardChunk}
 
-// board is how instances tell each other how far their mirrors are, and how the tasks of their links do and what these have found, so
-// that each can answer for all: a record per mirror (and boardChunk partitions) of those partitions that the instance copies, per
-// link, and per mirror whose configs differ from the source's, in the partition of TasksTopic that is the slot of what is told.
-// Nothing depends on it but what is shown to people, which is also how a mirror's coordinator learns that other instances cannot
-// reach the source's topic. So records may get lost, and last as long as the topic keeps them. An instance that is alone does
-// not use it, and does not create the topic.
+// board is how instances tell each other how far their mirrors are, and how the tasks of their
+// links do and what these have found, so that each can answer for all: a record per mirror (and
+// boardChunk partitions) of those partitions that the instance copies, per link, and per mirror
+// whose configs differ from the source's, in the partition of TasksTopic that is the slot of what
+// is told. Nothing depends on it but what is shown to people, which is also how a mirror's
+// coordinator learns that other instances cannot reach the source's topic. So records may get lost,
+// and last as long as the topic keeps them. An instance that is alone does not use it, and does not
+// create the topic.
 //
 // What is read was written by anybody who may write to the topic: it is bounded, and counts only for mirrors and links that
 // there are.
@@ -77,8 +80,8 @@ type toldDrift struct {
 	drift []admin.ConfigDrift
 }
 
-// boardMirror is the value of a record mirror/TOPIC/FIRST: partitions of a mirror that one instance copies, and why it cannot go on
-// with them for now. Times are milliseconds, 0 = never.
+// boardMirror is the value of a record mirror/TOPIC/FIRST: partitions of a mirror that one instance
+// copies, and why it cannot go on with them for now. Times are milliseconds, 0 = never.
 type boardMirror struct {
 	Version int     `json:"version"`
 	IDs     []int32 `json:"ids"`
@@ -452,8 +455,8 @@ func (b *board) status(topic string) []admin.PartitionStatus {
 	return s
 }
 
-// toldTrouble is why another instance cannot go on with partitions of a mirror for now, as it has told a moment ago; nil = it has
-// told nothing of the kind.
+// toldTrouble is why another instance cannot go on with partitions of a mirror for now, as it has
+// told a moment ago; nil = it has told nothing of the kind.
 func (r *Replicator) toldTrouble(topic string) *failure {
 	b := r.board.Load()
 	if b == nil {

@@ -98,7 +98,8 @@ func TestMemoryStaysBoundedWithAStalledDestination(t *testing.T) {
 		t.Errorf("%d bytes were fetched while the destination was silent", last)
 	}
 	t.Logf("held at most %d of %d bytes, fetched %d", s.PeakBufferedBytes, s.BudgetBytes, last)
-	// A broker gives the first batch whole, whatever was asked for; the rest is for what else is in a response, and in a batch.
+	// A broker gives the first batch whole, whatever was asked for; the rest is for what else is in
+	// a response, and in a batch.
 	if s.PeakBufferedBytes > budget+batchBytes+32<<10 {
 		t.Errorf("held %d bytes of a budget of %d", s.PeakBufferedBytes, budget)
 	}

@@ -18,8 +18,8 @@ type Control interface {
 	// Fence returns when State shows all that has been stored before, by whomever, and when nothing that another instance had
 	// under way can be stored without being decided anew, on a state that has what was stored since.
 	Fence(ctx context.Context) error
-	// GroupKey is the key by which the instances of a destination know each other in the group. It is the same in all, for good,
-	// and known to who may read the state topic.
+	// GroupKey is the key by which the instances of a destination know each other in the group. It
+	// is the same in all, for good, and known to who may read the state topic.
 	GroupKey(ctx context.Context) ([]byte, error)
 	// SetTimeline stores that physical is logical and that nothing below floor is shown, then publishes it in the
 	// partition's timeline. Durable when it returns nil.

@@ -114,7 +114,8 @@ func (f *fetcher) run(ctx context.Context) {
 		f.link.close()
 	}()
 	for ctx.Err() == nil {
-		// A source that throttles for long must not do so to other links, which wait for the budget.
+		// A source that throttles for long must not do so to other links, which wait for the
+		// budget.
 		if f.link.rest(ctx) != nil {
 			return
 		}

@@ -12,7 +12,8 @@ import (
 	"klink/protocol/batch"
 )
 
-// stalledLog is the log of a partition whose destination answers appends only once released is closed.
+// stalledLog is the log of a partition whose destination answers appends only once released is
+// closed.
 type stalledLog struct {
 	scriptedLog
 	released chan struct{}
@@ -36,8 +37,8 @@ func (l *stalledLog) append(ctx context.Context, b []byte) (int64, error) {
 	}
 }
 
-// TestBurnsAreBounded: 100 new mirrors before a destination that does not answer hold maxFillers fillers, within the budget of
-// the replicator. When it answers again, all of them are aligned.
+// TestBurnsAreBounded: 100 new mirrors before a destination that does not answer hold maxFillers
+// fillers, within the budget of the replicator. When it answers again, all of them are aligned.
 func TestBurnsAreBounded(t *testing.T) {
 	const mirrors, to = 100, 1000
 	r, err := New(Config{Control: newFakeControl(), MemoryBytes: 1 << 20})

@@ -20,8 +20,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// intruder is a member of the group that is no klink: somebody with READ on the group at the brokers. It joins again when it is
-// thrown out, does nothing with what it is given, and as the leader hands out what plan says.
+// intruder is a member of the group that is no klink: somebody with READ on the group at the
+// brokers. It joins again when it is thrown out, does nothing with what it is given, and as the
+// leader hands out what plan says.
 type intruder struct {
 	t        *testing.T
 	cl       *kgo.Client
@@ -155,8 +156,8 @@ var forgedClaims = map[string][]byte{
 	"huge":                         bytes.Repeat([]byte{1}, 4*maxGroupBytes),
 }
 
-// TestForgedMembers: who joins the group without the key is given nothing, whatever he claims, and what he claims takes nothing
-// from an instance: it goes on with all slots, in each generation.
+// TestForgedMembers: who joins the group without the key is given nothing, whatever he claims, and
+// what he claims takes nothing from an instance: it goes on with all slots, in each generation.
 func TestForgedMembers(t *testing.T) {
 	for name, metadata := range forgedClaims {
 		t.Run(name, func(t *testing.T) {
@@ -187,9 +188,10 @@ func TestForgedMembers(t *testing.T) {
 	}
 }
 
-// TestAnotherProtocolIsTold: where somebody holds the group with a protocol of another name, or another version of klink's, no
-// instance can join it, and none puts him out, as he may be an older klink. Then every instance tells that the mirror is copied
-// by nobody; and that somebody does, once he has gone.
+// TestAnotherProtocolIsTold: where somebody holds the group with a protocol of another name, or
+// another version of klink's, no instance can join it, and none puts him out, as he may be an older
+// klink. Then every instance tells that the mirror is copied by nobody; and that somebody does,
+// once he has gone.
 func TestAnotherProtocolIsTold(t *testing.T) {
 	w, _, _ := embedded(t, kfake.GroupMinSessionTimeout(100*time.Millisecond))
 	w.topics("orders", 2)
@@ -216,8 +218,9 @@ func TestAnotherProtocolIsTold(t *testing.T) {
 	}
 }
 
-// TestForgedLeader: an intruder who is there first leads the group, and gives all to nobody, to itself, or all to everybody. No
-// slot gets two owners by that, and what is owned is not lost: the instances throw the leader out and share the work.
+// TestForgedLeader: an intruder who is there first leads the group, and gives all to nobody, to
+// itself, or all to everybody. No slot gets two owners by that, and what is owned is not lost: the
+// instances throw the leader out and share the work.
 func TestForgedLeader(t *testing.T) {
 	for name, plan := range map[string]func([]kmsg.JoinGroupResponseMember, int32) map[string][]byte{
 		"nothing to anybody": nil,

@@ -16,19 +16,22 @@ const TasksTopic = "_klink_tasks"
 const (
 	// groupProtocolType and the format of what is said make the group one that Kafka's tools can show.
 	groupProtocolType = "consumer"
-	// groupProtocol names what the members have to agree on: how slots are numbered (partitionSlot), assign's rules, and proofs.
+	// groupProtocol names what the members have to agree on: how slots are numbered
+	// (partitionSlot), assign's rules, and proofs.
 	groupProtocol = "klink-24-3"
 )
 
 // maxGroupBytes bounds what is decoded of another member's words.
 const maxGroupBytes = 64 << 10
 
-// groupKey is what all instances of a destination know, and nobody else: it is a record of the state topic, which only klink
-// may read. A coordinator lets everybody with READ on the group join it, and stores any metadata and any assignment. So each
-// word carries a proof (HMAC-SHA256) that its author knows the key.
+// groupKey is what all instances of a destination know, and nobody else: it is a record of the
+// state topic, which only klink may read. A coordinator lets everybody with READ on the group join
+// it, and stores any metadata and any assignment. So each word carries a proof (HMAC-SHA256) that
+// its author knows the key.
 //
-// The proof covers the group, the member id and the generation. The coordinator makes member ids at random, once, so a proof
-// is of no use to another member, in another group, or, for assignments, in another generation.
+// The proof covers the group, the member id and the generation. The coordinator makes member ids at
+// random, once, so a proof is of no use to another member, in another group, or, for assignments,
+// in another generation.
 type groupKey []byte
 
 func (k groupKey) proof(what, group, member string, generation int32, slots slotSet, members int, load loads) []byte {
@@ -45,7 +48,8 @@ type said struct {
 	Proof      []byte `json:"proof,omitempty"`
 }
 
-// encodeClaim is what a member joins with. It has no proof before the coordinator has given it an id.
+// encodeClaim is what a member joins with. It has no proof before the coordinator has given it an
+// id.
 func (k groupKey) encodeClaim(group string, c claim) []byte {
 	m := kmsg.NewConsumerMemberMetadata()
 	m.Version, m.Topics = 1, []string{TasksTopic}
@@ -60,7 +64,8 @@ func (k groupKey) encodeClaim(group string, c claim) []byte {
 	return m.AppendTo(nil)
 }
 
-// decodeClaim reads what a member has joined with. ok is false for one that is not klink's: it claims nothing.
+// decodeClaim reads what a member has joined with. ok is false for one that is not klink's: it
+// claims nothing.
 func (k groupKey) decodeClaim(group, member string, b []byte) (c claim, ok bool) {
 	c = claim{member: member, generation: -1}
 	m := kmsg.NewConsumerMemberMetadata()
@@ -91,8 +96,8 @@ func (k groupKey) encodeGift(group, member string, generation int32, given slotS
 	return a.AppendTo(nil)
 }
 
-// decodeGift reads what the leader of a generation gives a member. ok is false if that is not from an instance of klink, for
-// this member in this generation: it gives nothing, and takes nothing.
+// decodeGift reads what the leader of a generation gives a member. ok is false if that is not from
+// an instance of klink, for this member in this generation: it gives nothing, and takes nothing.
 func (k groupKey) decodeGift(group, member string, generation int32, b []byte) (given slotSet, members int, ok bool) {
 	given, s, ok := k.gift(group, member, b)
 	if !ok || s.Generation != generation {
@@ -101,7 +106,8 @@ func (k groupKey) decodeGift(group, member string, generation int32, b []byte) (
 	return given, s.Members, true
 }
 
-// assigned is what some generation of the group has given a member; ok is false if that is not from an instance of klink.
+// assigned is what some generation of the group has given a member; ok is false if that is not from
+// an instance of klink.
 func (k groupKey) assigned(group, member string, b []byte) (given slotSet, ok bool) {
 	given, _, ok = k.gift(group, member, b)
 	return given, ok

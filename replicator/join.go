@@ -14,7 +14,8 @@ type joinRule struct {
 	most  int // bytes of what they become, at most
 }
 
-// joinable is how many items of the queue from one on are to be appended as one batch, at least one.
+// joinable is how many items of the queue from one on are to be appended as one batch, at least
+// one.
 func (p *partition) joinable(from int, r joinRule) int {
 	queue := p.queue[from:]
 	first := &queue[0]
@@ -41,8 +42,8 @@ func (i *item) joinedSize() int { return len(i.bytes) + int(i.records)*batch.Joi
 
 // joining is what a worker has learned about joined batches.
 type joining struct {
-	// from is where joining goes on, and windows: batches before it are appended one by one, as one of
-	// them was refused, or is damaged. Those before that one are then appended, and it is named.
+	// from is where joining goes on, and windows: batches before it are appended one by one, as one
+	// of them was refused, or is damaged. Those before that one are then appended, and it is named.
 	from   int64
 	most   int   // bytes of a joined batch; less where the topic's max.message.bytes is
 	joined int64 // batches that were appended as a part of another

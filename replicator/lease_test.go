@@ -234,8 +234,9 @@ func (c *lateGain) State() *admin.State {
 	return st
 }
 
-// TestARoundIsAsNewAsItsSlots: slots that are given while the state is being read are worked on in the next round: the state of this
-// one may lack what was fenced for them, such as that a mirror is being stopped.
+// TestARoundIsAsNewAsItsSlots: slots that are given while the state is being read are worked on in
+// the next round: the state of this one may lack what was fenced for them, such as that a mirror is
+// being stopped.
 func TestARoundIsAsNewAsItsSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := bareReplicator(t)

@@ -10,8 +10,8 @@ import (
 	"klink/internal/kafkaclient"
 )
 
-// TestSourcesReadNoOtherFiles: a link that another instance took, or one with other settings, has no file read here either
-// that links may not name.
+// TestSourcesReadNoOtherFiles: a link that another instance took, or one with other settings, has
+// no file read here either that links may not name.
 func TestSourcesReadNoOtherFiles(t *testing.T) {
 	dir := t.TempDir()
 	elsewhere := filepath.Join(t.TempDir(), "ca.pem")

@@ -41,11 +41,12 @@ type markerRun struct {
 
 func (r markerRun) name() string { return fmt.Sprintf("%s-%d", r.topic, r.partition) }
 
-// writeMarkers writes markers for runs of distinct partitions that to leads, in one WriteTxnMarkers request, and gives one
-// error for each run. Nil: all its markers are in the log and committed; where, the response does not say: the base offset
-// of the next append, or the log end, has to confirm it. Otherwise any of them may be in the log, or none: the
-// partition reads its log. If the error is unanswered they may even come later. Runs together have at most
-// maxRequestMarkers markers.
+// writeMarkers writes markers for runs of distinct partitions that to leads, in one WriteTxnMarkers
+// request, and gives one error for each run. Nil: all its markers are in the log and committed;
+// where, the response does not say: the base offset of the next append, or the log end, has to
+// confirm it. Otherwise any of them may be in the log, or none: the partition reads its log. If the
+// error is unanswered they may even come later. Runs together have at most maxRequestMarkers
+// markers.
 //
 // A run has one request in flight, and the next thing is not appended before it is settled. Within a request the broker
 // appends the markers of a partition in order, each of which may fail by itself.

@@ -70,7 +70,8 @@ func TestMarkersOfOverlappingRuns(t *testing.T) {
 	}
 }
 
-// TestMarkersRequest: partitions whose markers have the same id share an entry, and the answer is found by id and partition.
+// TestMarkersRequest: partitions whose markers have the same id share an entry, and the answer is
+// found by id and partition.
 func TestMarkersRequest(t *testing.T) {
 	runs := []markerRun{
 		{topic: "a", partition: 0, logical: 10, count: 3},

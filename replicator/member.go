@@ -30,8 +30,9 @@ type Group struct {
 	Tasks func(link string) []admin.TaskStatus
 	// Drift is the config drift of a mirror whose link this instance owns, to be told to the others. May be nil.
 	Drift func(topic string) []admin.ConfigDrift
-	// Heard is called when the coordinator has answered a member something that was sent at the time sent: it counts the member
-	// for the time ttl after that, however clocks run. It must not block. May be nil.
+	// Heard is called when the coordinator has answered a member something that was sent at the
+	// time sent: it counts the member for the time ttl after that, however clocks run. It must not
+	// block. May be nil.
 	Heard func(member string, sent time.Time, ttl time.Duration)
 	// Changed is called when what is owned has changed (OwnsTopic, OwnsLink); it must not block. May be nil.
 	Changed func()
@@ -48,8 +49,8 @@ const (
 	clientPrefix = "klink/"
 )
 
-// HeardFor is the ttl of Group.Heard: half of the session time-out, as who waits for an instance that left the group waits for
-// so long again.
+// HeardFor is the ttl of Group.Heard: half of the session time-out, as who waits for an instance
+// that left the group waits for so long again.
 func HeardFor(session time.Duration) time.Duration { return session / 2 }
 
 // ClientID is what an instance calls itself in the group.
@@ -62,8 +63,9 @@ func ClientID(instance string) string { return clientPrefix + instance }
 // joins, the leader (assign) gives nobody else any of that, and who is to give something away stops working on it, lets go of
 // it, and joins once more.
 //
-// The group is open to everybody with READ on it at the brokers, who may join it, become its leader, and speak for another
-// member whose id he has seen. Invariants, whatever such a stranger does:
+// The group is open to everybody with READ on it at the brokers, who may join it, become its
+// leader, and speak for another member whose id he has seen. Invariants, whatever such a stranger
+// does:
 //  1. Only an instance of klink is given slots, and only its claims count: claims have a proof (groupKey).
 //  2. Only the assignment of a leader that is an instance of klink counts. Where the leader is a stranger, members gain nothing
 //     and go on with what they hold: nobody can have been given any of that. They put the leader out of the group.
@@ -71,8 +73,9 @@ func ClientID(instance string) string { return clientPrefix + instance }
 //     once more, and a claim without a proof may stand in for the true one; so what the last plan gave that member is taken for
 //     claimed, too, once (believe).
 //
-// What a stranger can do is to make the group begin new generations all the time, and to put instances out of it, as Kafka
-// asks for no more than READ. Then the work moves, or rests: Unowned tells.
+// What a stranger can do is to make the group begin new generations all the time, and to put
+// instances out of it, as Kafka asks for no more than READ. Then the work moves, or rests: Unowned
+// tells.
 //
 // All is done by one goroutine (run).
 type member struct {
@@ -135,9 +138,10 @@ func (m *member) close() {
 // patience is how long the coordinator is given to answer what it need not wait with.
 func (m *member) patience() time.Duration { return max(m.session/3, 200*time.Millisecond) }
 
-// interval is how often heartbeats are sent. When an instance has died the others hear of it with the first heartbeat after the
-// session time-out, all of them, so this is a part of every take-over. A heartbeat is not stored. Ten a second cost the coordinator
-// 0.5 % of a core for each instance, and the instance 0.4 %, more than one a second.
+// interval is how often heartbeats are sent. When an instance has died the others hear of it with
+// the first heartbeat after the session time-out, all of them, so this is a part of every
+// take-over. A heartbeat is not stored. Ten a second cost the coordinator 0.5 % of a core for each
+// instance, and the instance 0.4 %, more than one a second.
 func (m *member) interval() time.Duration {
 	return min(max(m.session/60, 20*time.Millisecond), 250*time.Millisecond)
 }
@@ -323,8 +327,8 @@ func (m *member) believe(resp *kmsg.JoinGroupResponse) *plan {
 	return p
 }
 
-// expel puts strangers out of the group. One that stayed could hold up each generation for as long as it has said when it
-// joined (its rebalance time-out).
+// expel puts strangers out of the group. One that stayed could hold up each generation for as long
+// as it has said when it joined (its rebalance time-out).
 func (m *member) expel(ctx context.Context, node int32, strangers []string) {
 	ctx, cancel := context.WithTimeout(ctx, m.patience())
 	defer cancel()
@@ -358,7 +362,8 @@ func (m *member) sync(ctx context.Context, plan *plan) error {
 	}
 	kresp, err := m.request(ctx, m.session, req, func(r kmsg.Response) int16 { return r.(*kmsg.SyncGroupResponse).ErrorCode })
 	if errors.Is(err, context.DeadlineExceeded) && m.leader != m.id && ctx.Err() == nil {
-		// An instance that leads and has said nothing for a session time-out has no lease any more. A stranger could go on so.
+		// An instance that leads and has said nothing for a session time-out has no lease any more.
+		// A stranger could go on so.
 		m.stranger("the leader of the group assigns nothing, and is put out of the group", m.leader)
 		return m.depose(ctx)
 	}
@@ -379,7 +384,8 @@ func (m *member) sync(ctx context.Context, plan *plan) error {
 	return nil
 }
 
-// depose puts the leader out of the group, so that another member becomes it. The coordinator begins a new generation then.
+// depose puts the leader out of the group, so that another member becomes it. The coordinator
+// begins a new generation then.
 func (m *member) depose(ctx context.Context) error {
 	if m.leader == m.id {
 		return fmt.Errorf("SyncGroup: %w", errStranger) // somebody has spoken for this member
@@ -414,7 +420,8 @@ func (m *member) stay(ctx context.Context) error {
 	defer weigh.Stop()
 	var freedAt <-chan time.Time
 	if m.leader == m.id {
-		// After the generation has begun, so that each one comes to something, however often strangers join.
+		// After the generation has begun, so that each one comes to something, however often
+		// strangers join.
 		if node, strangers := m.node, m.last.strangers; len(strangers) > 0 {
 			go m.expel(ctx, node, strangers)
 		}

@@ -34,15 +34,16 @@ type closed struct {
 
 func (at partitionAt) slot() int { return partitionSlot(at.topic, at.partition) }
 
-// mirror is a mirror topic of which partitions are being run here. It ends when all its workers have ended; until then no other
-// mirror of the same topic may run.
+// mirror is a mirror topic of which partitions are being run here. It ends when all its workers
+// have ended; until then no other mirror of the same topic may run.
 //
-// Invariant (single writer): at any time at most one worker of this process appends to a partition of the destination, and it
-// has at most one append on its way. A mirror has at most one worker for each partition (begin), Replicator.mirrors has one mirror for
-// each topic, reconcileMirrors starts one only where there is none, and removes one only when it has ended: when each of its
-// workers has the result of its last append, or has read the log back; so has a worker that is dropped alone, as its slot is left. A
-// worker's core gives no unit before it was told the result of the one before (partition). Of several instances at most one runs a
-// partition: see owner.
+// Invariant (single writer): at any time at most one worker of this process appends to a partition
+// of the destination, and it has at most one append on its way. A mirror has at most one worker for
+// each partition (begin), Replicator.mirrors has one mirror for each topic, reconcileMirrors starts
+// one only where there is none, and removes one only when it has ended: when each of its workers
+// has the result of its last append, or has read the log back; so has a worker that is dropped
+// alone, as its slot is left. A worker's core gives no unit before it was told the result of the
+// one before (partition). Of several instances at most one runs a partition: see owner.
 type mirror struct {
 	mirrorKey
 	r        *Replicator
@@ -102,7 +103,8 @@ func (m *mirror) partitions() int {
 	return m.size
 }
 
-// begin starts a worker for a partition that has none. With lingering a former process may have appended to it a moment ago.
+// begin starts a worker for a partition that has none. With lingering a former process may have
+// appended to it a moment ago.
 func (m *mirror) begin(id int32, tl *timeline.Partition, term uint64, lingering, closing bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -124,7 +126,8 @@ func (m *mirror) drop(gone []*worker) {
 	m.workers = slices.DeleteFunc(slices.Clone(m.workers), func(w *worker) bool { return slices.Contains(gone, w) })
 }
 
-// all is the workers in the order of their partitions, which are not all of the mirror's; the slice must not be changed.
+// all is the workers in the order of their partitions, which are not all of the mirror's; the slice
+// must not be changed.
 func (m *mirror) all() []*worker {
 	m.mu.Lock()
 	defer m.mu.Unlock()

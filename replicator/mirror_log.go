@@ -11,8 +11,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// mirrorLog is the log of one mirror partition at the destination, for burning, which does not go through the partition's
-// stream. Nothing is retried here; after an error the next call looks for the leader again. For one goroutine.
+// mirrorLog is the log of one mirror partition at the destination, for burning, which does not go
+// through the partition's stream. Nothing is retried here; after an error the next call looks for
+// the leader again. For one goroutine.
 type mirrorLog struct {
 	d         *destination
 	client    *kgo.Client // its appends must ask for acks=all

@@ -252,7 +252,8 @@ func (o *owner) termsNow() (terms [slots]uint64) {
 	return terms
 }
 
-// OwnsTopic says whether this instance is the coordinator of a mirror, and may say something about it as a whole right now.
+// OwnsTopic says whether this instance is the coordinator of a mirror, and may say something about
+// it as a whole right now.
 func (r *Replicator) OwnsTopic(topic string) bool { return r.owner.owns(topicSlot(topic)) }
 
 // OwnsPartition is OwnsTopic for a partition of a mirror.
@@ -301,8 +302,9 @@ func (m *mirror) lose() {
 	}
 }
 
-// followSlots lets what is remembered of partitions follow the slots, but for what was last seen of them, which is only shown; the
-// state is at least as new as the owner's fences (look). Only reconcile calls it.
+// followSlots lets what is remembered of partitions follow the slots, but for what was last seen of
+// them, which is only shown; the state is at least as new as the owner's fences (look). Only
+// reconcile calls it.
 func (r *Replicator) followSlots(st *admin.State) {
 	var changed, gained slotSet
 	for slot, term := range r.seen {

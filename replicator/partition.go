@@ -234,8 +234,8 @@ func (p *partition) take(r joinRule) []item {
 	return p.send(r)
 }
 
-// more moves another append into flight, behind those that are: it follows on them without a hole. The
-// caller tells of all of them together: confirmed or uncertain.
+// more moves another append into flight, behind those that are: it follows on them without a hole.
+// The caller tells of all of them together: confirmed or uncertain.
 func (p *partition) more(r joinRule) []item {
 	if p.state != stateRunning || p.flight == 0 || p.flight >= len(p.queue) || p.stopping || p.broken != nil || p.realigned {
 		return nil

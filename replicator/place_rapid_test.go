@@ -185,7 +185,8 @@ func (s *places) arrive(t *rapid.T, o *placeOwner) {
 	p.times++
 }
 
-// stray has a request of a connection that is gone reach the broker, perhaps not for the first time.
+// stray has a request of a connection that is gone reach the broker, perhaps not for the first
+// time.
 func (s *places) stray(t *rapid.T) {
 	if len(s.strays) == 0 {
 		return
@@ -400,8 +401,8 @@ func TestPlacesDecide(t *testing.T) {
 	})
 }
 
-// TestWindowsNeedMoreThanPlaces is why a batch of a window proves what is in front of it: that may be
-// lost, and another batch of as many offsets take its place. DESIGN.md, section 3.
+// TestWindowsNeedMoreThanPlaces is why a batch of a window proves what is in front of it: that may
+// be lost, and another batch of as many offsets take its place. DESIGN.md, section 3.
 func TestWindowsNeedMoreThanPlaces(t *testing.T) {
 	s := &places{}
 	for offset := range int64(2) {

@@ -22,8 +22,8 @@ import (
 // promotion was seen in the state, found the same partitions with the same ends, no transaction open below them, and the mirror's
 // logical end exactly there in each partition, with nothing on its way to it.
 //
-// Of partitions that other instances run the checkpoints say so, which those instances store soon while the mirror is being promoted:
-// what is before a checkpoint stands in the log.
+// Of partitions that other instances run the checkpoints say so, which those instances store soon
+// while the mirror is being promoted: what is before a checkpoint stands in the log.
 //
 // So a promotion has all that was written before it was asked for, and all that was written until the source has been still for
 // a moment. What is written to the source after the second look is not mirrored, or may be: nothing fences its writers.
@@ -154,8 +154,8 @@ func (p *promoter) report(ctx context.Context, events []admin.Event) {
 	_ = reports.Wait()
 }
 
-// lag is how far the partitions here are behind what the source was last seen to have; -1 = not known. A source is asked for its ends only
-// when this is 0.
+// lag is how far the partitions here are behind what the source was last seen to have; -1 = not
+// known. A source is asked for its ends only when this is 0.
 func (m *mirror) lag() (lag int64) {
 	for _, w := range m.all() {
 		w.mu.Lock()
@@ -203,8 +203,8 @@ func (m *mirror) endsAt(ends []int64) bool {
 	return true
 }
 
-// storedEnd is the logical end of a partition that another instance runs, as that has stored it last; -1 = it is not known. The
-// mirror has everything before it: it may have come further since.
+// storedEnd is the logical end of a partition that another instance runs, as that has stored it
+// last; -1 = it is not known. The mirror has everything before it: it may have come further since.
 func (m *mirror) storedEnd(id int32) int64 {
 	if c, ok := m.r.cfg.Control.LastCheckpoint(m.topic, id); ok {
 		return c.Logical

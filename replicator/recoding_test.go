@@ -14,7 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// thinned is a batch as compaction leaves it: n records of a megabyte of zeros each, at every second offset. It is small.
+// thinned is a batch as compaction leaves it: n records of a megabyte of zeros each, at every
+// second offset. It is small.
 func thinned(t *testing.T, n int) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -43,8 +44,8 @@ func thinned(t *testing.T, n int) []byte {
 	return b
 }
 
-// A batch of a few kilobytes that becomes many megabytes when it is made anew counts against the budget while that lasts, one at
-// a time; nothing of it is left, whatever comes of it.
+// A batch of a few kilobytes that becomes many megabytes when it is made anew counts against the
+// budget while that lasts, one at a time; nothing of it is left, whatever comes of it.
 func TestRecodingCountsAgainstTheBudget(t *testing.T) {
 	const total = 64 << 20
 	r := &recoding{budget: newBudget(total)}

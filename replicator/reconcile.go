@@ -66,8 +66,9 @@ func (r *Replicator) reconcile(ctx context.Context, st *admin.State) {
 	r.forgetRepairs(st)
 }
 
-// look takes the picture of a round. What is worked on was given before the state was read, so that the state has what was fenced
-// for it: who works on a slot knows all that its former owners have done.
+// look takes the picture of a round. What is worked on was given before the state was read, so that
+// the state has what was fenced for it: who works on a slot knows all that its former owners have
+// done.
 func (r *Replicator) look() *admin.State {
 	r.seen = r.owner.termsNow()
 	return r.cfg.Control.State()
@@ -196,15 +197,15 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 	r.partitions.Store(int64(partitions))
 }
 
-// hasEnded says whether nothing will be appended to a partition of a mirror that is being stopped: it was settled here, or its owner
-// has stored so.
+// hasEnded says whether nothing will be appended to a partition of a mirror that is being stopped:
+// it was settled here, or its owner has stored so.
 func (r *Replicator) hasEnded(am *admin.Mirror, partition int32) bool {
 	_, closed := r.closed[partitionAt{am.Topic, partition}]
 	return closed || am.HasEnded(partition)
 }
 
-// fit lets a mirror run the partitions whose slots are worked on, and no others. It must be among the mirrors already: a lease that
-// ends from then on is told to it.
+// fit lets a mirror run the partitions whose slots are worked on, and no others. It must be among
+// the mirrors already: a lease that ends from then on is told to it.
 func (r *Replicator) fit(m *mirror, am *admin.Mirror, tls []*timeline.Partition, closing bool) {
 	m.grow(len(tls))
 	var gone []*worker
@@ -252,8 +253,8 @@ func (r *Replicator) remove(m *mirror) {
 	r.dest.forget(m.topic)
 }
 
-// forgetLast drops the last status of mirrors that are gone, or stopped and so move on without klink, and what else is remembered of
-// them.
+// forgetLast drops the last status of mirrors that are gone, or stopped and so move on without
+// klink, and what else is remembered of them.
 func (r *Replicator) forgetLast(st *admin.State) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -350,8 +351,8 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
 	}
 }
 
-// reportEnded tells that partitions of a mirror that is being stopped have ended: the coordinator that all have, the other owners
-// that theirs have.
+// reportEnded tells that partitions of a mirror that is being stopped have ended: the coordinator
+// that all have, the other owners that theirs have.
 func (r *Replicator) reportEnded(ctx context.Context, reports *errgroup.Group, am *admin.Mirror, ev admin.Event, tls []*timeline.Partition, coordinator bool) {
 	all, told := true, true
 	for p := range int32(len(tls)) {

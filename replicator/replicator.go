@@ -69,8 +69,8 @@ type Replicator struct {
 
 	// Only reconcile uses these.
 	sources map[string]*source
-	// inherited are the partitions that were there at the start, or when their slot was given: a former process may have appended to
-	// them a moment ago.
+	// inherited are the partitions that were there at the start, or when their slot was given: a
+	// former process may have appended to them a moment ago.
 	inherited map[partitionAt]bool
 	began     time.Time
 	ran       map[partitionAt]bool   // partitions that ran in this process
@@ -236,8 +236,8 @@ func (r *Replicator) mirror(topic string) *mirror {
 	return r.mirrors[topic]
 }
 
-// Status implements admin.Reporter. Of a mirror that is paused or has failed it is the last that was known; of partitions that
-// other instances own, what those have told.
+// Status implements admin.Reporter. Of a mirror that is paused or has failed it is the last that
+// was known; of partitions that other instances own, what those have told.
 func (r *Replicator) Status(topic string) []admin.PartitionStatus {
 	here := r.statusHere(topic)
 	if r.board.Load() == nil {

@@ -9,21 +9,24 @@ import (
 	"klink/protocol/batch"
 )
 
-// A broker may store something else than it was sent: in an old message format (message.format.version below 0.11) a batch
-// has no field for its stamp, and with message.timestamp.type=LogAppendTime it loses its timestamps. The mirror's configs keep
-// brokers from that, but who goes around klink can change them. Then every batch from there on is lost to those who read
-// through klink, so the mirror fails at once. (Apache Kafka 2.4.1 and 2.8.2 do not convert a batch with a stamp, but fail with
-// UNKNOWN_SERVER_ERROR; other brokers may.)
+// A broker may store something else than it was sent: in an old message format
+// (message.format.version below 0.11) a batch has no field for its stamp, and with
+// message.timestamp.type=LogAppendTime it loses its timestamps. The mirror's configs keep brokers
+// from that, but who goes around klink can change them. Then every batch from there on is lost to
+// those who read through klink, so the mirror fails at once. (Apache Kafka 2.4.1 and 2.8.2 do not
+// convert a batch with a stamp, but fail with UNKNOWN_SERVER_ERROR; other brokers may.)
 //
-// The answer to an append tells of new timestamps. A lost stamp shows only in the log: the first append after the log was read
-// is read back, and then one of the mirror's appends in every rewrittenPace.
+// The answer to an append tells of new timestamps. A lost stamp shows only in the log: the first
+// append after the log was read is read back, and then one of the mirror's appends in every
+// rewrittenPace.
 
 const (
 	// rewrittenPace is how often one of the appends of a mirror is read back.
 	rewrittenPace = time.Second
 	// rewrittenTimeout bounds a reading.
 	rewrittenTimeout = 10 * time.Second
-	// rewrittenReads is how many are read back at a time, over all mirrors. An append that finds no place is left out.
+	// rewrittenReads is how many are read back at a time, over all mirrors. An append that finds no
+	// place is left out.
 	rewrittenReads = 8
 )
 
@@ -47,8 +50,9 @@ func (w *worker) checkStored(now time.Time, base, logical int64) {
 	})
 }
 
-// readStored reads back the batch that was appended at base with the logical offset as its stamp. A batch that is gone, or a
-// broker that does not answer, says nothing; the next append is read back then.
+// readStored reads back the batch that was appended at base with the logical offset as its stamp. A
+// batch that is gone, or a broker that does not answer, says nothing; the next append is read back
+// then.
 func (w *worker) readStored(ctx context.Context, base, logical int64) {
 	ctx, cancel := context.WithTimeout(ctx, rewrittenTimeout)
 	defer cancel()
@@ -98,7 +102,8 @@ func timeRewritten(j *appendJob) *failure {
 		j.w.m.topic, j.w.id, j.i.base, j.i.end()-1, j.w.m.topic)
 }
 
-// rewritten ends the partition, since the destination does not store what is appended: at once, or after what is on its way.
+// rewritten ends the partition, since the destination does not store what is appended: at once, or
+// after what is on its way.
 func (p *partition) rewritten(f *failure) effects {
 	if p.ended() || p.broken != nil {
 		return effects{trim: -1}

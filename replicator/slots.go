@@ -7,10 +7,12 @@ import (
 	"strings"
 )
 
-// slots is how many shares the work of a destination has. Partition 0 of a mirror belongs to the slot that the name of its topic
-// hashes to, and each further partition to the next one, so that many instances copy one topic. What concerns the mirror as a
-// whole belongs to the slot of partition 0: who has it is the mirror's coordinator. What is done for a link belongs to the slot of
-// the link's name. All this is part of what instances agree on (groupProtocol): else a partition would be in two slots.
+// slots is how many shares the work of a destination has. Partition 0 of a mirror belongs to the
+// slot that the name of its topic hashes to, and each further partition to the next one, so that
+// many instances copy one topic. What concerns the mirror as a whole belongs to the slot of
+// partition 0: who has it is the mirror's coordinator. What is done for a link belongs to the slot
+// of the link's name. All this is part of what instances agree on (groupProtocol): else a partition
+// would be in two slots.
 const slots = 24
 
 // slotsOf is the slots of the partitions of a mirror, and that of the mirror itself.
@@ -67,8 +69,8 @@ func setOf(list []int32) (s slotSet) {
 type loads [slots]uint16
 
 const (
-	// loadUnit is a load in bytes per second. A slot with less counts as one in which nothing is copied, and one with n units as
-	// much as n+1 of those.
+	// loadUnit is a load in bytes per second. A slot with less counts as one in which nothing is
+	// copied, and one with n units as much as n+1 of those.
 	loadUnit = 2 << 20
 	maxLoad  = 10_000
 )
@@ -100,7 +102,8 @@ type plan struct {
 	strangers  []string           // members that are no instances of klink
 }
 
-// assign makes the plan. A slot that is held is nobody's in this generation, unless its holder claims it.
+// assign makes the plan. A slot that is held is nobody's in this generation, unless its holder
+// claims it.
 func (p *plan) assign() plan {
 	var instances []claim
 	for _, c := range p.claims {

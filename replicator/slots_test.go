@@ -66,8 +66,9 @@ func check(t *rapid.T, claims []claim, given map[string]slotSet) {
 	}
 }
 
-// TestGroupWords: what an instance says comes back to who has the key. It counts for the member, the group and, if it is an
-// assignment, the generation that it was said for, and only as it was said.
+// TestGroupWords: what an instance says comes back to who has the key. It counts for the member,
+// the group and, if it is an assignment, the generation that it was said for, and only as it was
+// said.
 func TestGroupWords(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		key, other := groupKey("key"), groupKey("other")
@@ -129,8 +130,8 @@ func FuzzGroupWords(f *testing.F) {
 	})
 }
 
-// TestPlansHoldWhatMayBeWorkedOn: of a member whose claim cannot be relied on, what the last plan gave it is given to nobody
-// else, once; strangers get nothing and take nothing.
+// TestPlansHoldWhatMayBeWorkedOn: of a member whose claim cannot be relied on, what the last plan
+// gave it is given to nobody else, once; strangers get nothing and take nothing.
 func TestPlansHoldWhatMayBeWorkedOn(t *testing.T) {
 	p := &plan{
 		generation: 5,
@@ -187,8 +188,8 @@ func settle(t *testing.T, claims []claim) (moves int) {
 	return 0
 }
 
-// TestATopicIsSpread: however instances come and go, a topic of 12 partitions is copied by all of them, in parts of which the
-// largest has two partitions more than an even one at most.
+// TestATopicIsSpread: however instances come and go, a topic of 12 partitions is copied by all of
+// them, in parts of which the largest has two partitions more than an even one at most.
 func TestATopicIsSpread(t *testing.T) {
 	for _, order := range [][]int{{1, 2, 3, 4, 3, 2}, {3, 2, 3, 4, 5, 6}, {2, 3, 2, 1, 3}, {6, 4, 3}} {
 		var claims []claim
@@ -215,8 +216,8 @@ func TestATopicIsSpread(t *testing.T) {
 	}
 }
 
-// TestLoadIsShared: an instance that copies much has few slots beside; small differences move nothing, and what need not move does
-// not.
+// TestLoadIsShared: an instance that copies much has few slots beside; small differences move
+// nothing, and what need not move does not.
 func TestLoadIsShared(t *testing.T) {
 	claims := []claim{{member: "a", generation: -1}, {member: "b", generation: -1}, {member: "c", generation: -1}}
 	settle(t, claims)

@@ -53,9 +53,10 @@ func (w *witness) add(i *instance) {
 	})
 }
 
-// TestAStopIsFinalForAllPartitions stops mirrors that three instances copy together, while one of them is cut off from the group,
-// leaves, or comes. When the coordinator says that a mirror has ended no instance runs any partition of it, and nothing is
-// appended afterwards, although the source goes on.
+// TestAStopIsFinalForAllPartitions stops mirrors that three instances copy together, while one of
+// them is cut off from the group, leaves, or comes. When the coordinator says that a mirror has
+// ended no instance runs any partition of it, and nothing is appended afterwards, although the
+// source goes on.
 func TestAStopIsFinalForAllPartitions(t *testing.T) {
 	w, _, dst := embedded(t, kfake.GroupMinSessionTimeout(100*time.Millisecond))
 	w.grace = 100 * time.Millisecond
@@ -154,8 +155,9 @@ func TestAStopIsFinalForAllPartitions(t *testing.T) {
 	}
 }
 
-// TestPromoteOfManyOwners: a mirror that three instances copy is promoted when all of its partitions have what the source has,
-// wherever they are copied; as long as one of them is behind it is not. Partitions that are added on the way are copied, too.
+// TestPromoteOfManyOwners: a mirror that three instances copy is promoted when all of its
+// partitions have what the source has, wherever they are copied; as long as one of them is behind
+// it is not. Partitions that are added on the way are copied, too.
 func TestPromoteOfManyOwners(t *testing.T) {
 	w, _, dst := embedded(t, kfake.GroupMinSessionTimeout(100*time.Millisecond))
 	all := []*instance{w.instance("one", 2400*time.Millisecond), w.instance("two", 2400*time.Millisecond), w.instance("three", 2400*time.Millisecond)}
@@ -180,7 +182,8 @@ func TestPromoteOfManyOwners(t *testing.T) {
 	})
 	w.produce(topic, partitions, 5, 20)
 	w.awaitMirrored(topic, all...)
-	// The destination takes nothing for a partition that another instance than the coordinator copies.
+	// The destination takes nothing for a partition that another instance than the coordinator
+	// copies.
 	held := int32(-1)
 	for p := range int32(partitions) {
 		for _, i := range all {

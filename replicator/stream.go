@@ -42,8 +42,8 @@ type appendJob struct {
 	joined, before int
 	novel          bool  // nothing goes behind it before it is answered; see accepted
 	place          int64 // physical offset at which it has to land
-	// of is how many appends its window has, nth which of them it is; result is for those of a window of
-	// several.
+	// of is how many appends its window has, nth which of them it is; result is for those of a
+	// window of several.
 	of, nth int
 	result  appendResult
 }
@@ -67,7 +67,8 @@ type lane struct {
 	joining [][]byte
 }
 
-// round is one request of those that a lane sends without a pause. It has one append of a partition.
+// round is one request of those that a lane sends without a pause. It has one append of a
+// partition.
 type round struct {
 	topics []laneTopic
 	names  order
@@ -188,8 +189,8 @@ func (l *lane) read(r *round, body []byte) error {
 
 var errLeftOut = errors.New("the response leaves it out")
 
-// sendAll sends the requests of all rounds. An error is an *wire.UnsentError if the broker cannot have
-// got any of them.
+// sendAll sends the requests of all rounds. An error is an *wire.UnsentError if the broker cannot
+// have got any of them.
 func (l *lane) sendAll(ctx context.Context) (*wire.Conn, error) {
 	l.round = 0
 	conn, err := l.link.send(ctx, l, produceTimeoutMs*time.Millisecond)
@@ -314,8 +315,8 @@ func (s *stream) deliver(j *appendJob, p *wire.ProducePartition) {
 		s.uncertain(j, false, err)
 		return
 	case err == kerr.UnknownServerError:
-		// So old brokers answer a batch that they cannot put into the topic's older format. Nothing is lost, and it is no final
-		// answer; but the topic's configs are to be looked at now.
+		// So old brokers answer a batch that they cannot put into the topic's older format. Nothing
+		// is lost, and it is no final answer; but the topic's configs are to be looked at now.
 		j.w.refusedForConfig(j.i.base, failf(admin.ErrUnsupportedFormat, "%s-%d: the destination fails on a batch", j.w.m.topic, j.w.id))
 	case err == kerr.CorruptMessage && j.w.corrupted(j.i.base) < corruptionsToBelieve:
 		// Fetched once more, it may be whole.

@@ -155,10 +155,10 @@ func (w *worker) readTail(ctx context.Context, e *logEnd) error {
 	return nil
 }
 
-// onlyFillers finds out whether the log holds nothing but fillers. Fillers come before every record,
-// so one at the end of the log that stands at its place tells, whatever the mirror's state. One that
-// does not was appended by a process that was killed, and arrived after the next process had read
-// where the log ends. Then all batches are looked at, as the burn does.
+// onlyFillers finds out whether the log holds nothing but fillers. Fillers come before every
+// record, so one at the end of the log that stands at its place tells, whatever the mirror's state.
+// One that does not was appended by a process that was killed, and arrived after the next process
+// had read where the log ends. Then all batches are looked at, as the burn does.
 func (w *worker) onlyFillers(ctx context.Context, log *mirrorLog, e *logEnd) error {
 	isFiller := false
 	err := log.walk(ctx, e.end-1, e.end, func(h batch.Header) error {

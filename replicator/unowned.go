@@ -12,10 +12,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// sightings is what an instance has seen of the sharing of work, over all instances: for each slot, when somebody last had it.
-// It asks the coordinator, from time to time, what the members of the group were assigned, and counts only assignments by an
-// instance of klink (groupKey). So it can tell that a mirror is copied by nobody, also where this instance cannot join the
-// group, or somebody who is no klink keeps it from coming to anything.
+// sightings is what an instance has seen of the sharing of work, over all instances: for each slot,
+// when somebody last had it. It asks the coordinator, from time to time, what the members of the
+// group were assigned, and counts only assignments by an instance of klink (groupKey). So it can
+// tell that a mirror is copied by nobody, also where this instance cannot join the group, or
+// somebody who is no klink keeps it from coming to anything.
 type sightings struct {
 	mu   sync.Mutex
 	at   [slots]time.Time
@@ -47,8 +48,8 @@ func (s *sightings) last(slot int) (at time.Time, said string) {
 	return s.at[slot], s.said
 }
 
-// unownedAfter is for how many session time-outs nobody is seen to have a slot before it is told. An instance that was killed
-// is replaced after one.
+// unownedAfter is for how many session time-outs nobody is seen to have a slot before it is told.
+// An instance that was killed is replaced after one.
 const unownedAfter = 3
 
 var _ admin.OwnerReporter = (*Replicator)(nil)
@@ -88,7 +89,8 @@ func (m *member) watchOwners(ctx context.Context) {
 	}
 }
 
-// owners are the slots that the members of the group were assigned by an instance of klink, and what the coordinator says.
+// owners are the slots that the members of the group were assigned by an instance of klink, and
+// what the coordinator says.
 func (m *member) owners(ctx context.Context) (said string, owned slotSet) {
 	ctx, cancel := context.WithTimeout(ctx, m.session)
 	defer cancel()

@@ -154,7 +154,8 @@ func (w *worker) take(l *lane, kind unitKind, rule joinRule) (appendJob, bool) {
 	return w.load(l, w.flight(l.s, kind, rule), rule)
 }
 
-// load makes a job of items that were moved into flight; w.mu is held, but not while they are joined.
+// load makes a job of items that were moved into flight; w.mu is held, but not while they are
+// joined.
 func (w *worker) load(l *lane, items []item, rule joinRule) (appendJob, bool) {
 	j := appendJob{w: w, next: -1}
 	if len(items) == 0 {

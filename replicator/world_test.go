@@ -39,7 +39,8 @@ type world struct {
 
 const linkName = "west"
 
-// clientOptions are those of klink's clients, so that what they ask for and are answered passes the guard.
+// clientOptions are those of klink's clients, so that what they ask for and are answered passes the
+// guard.
 func clientOptions(t testing.TB, seeds ...string) []kgo.Opt {
 	opts, err := kafkaclient.Properties{"bootstrap.servers": strings.Join(seeds, ",")}.Options()
 	if err != nil {

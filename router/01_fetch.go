@@ -78,7 +78,8 @@ type fetchLook struct {
 	sought              map[at]int // where they are in seek
 }
 
-// miss adds an offset to look for. Of a partition that is listed twice the last offset counts, as at the broker.
+// miss adds an offset to look for. Of a partition that is listed twice the last offset counts, as
+// at the broker.
 func (l *fetchLook) miss(p probe) {
 	if i, ok := l.sought[p.at]; ok {
 		l.seek[i] = p
@@ -133,9 +134,9 @@ func (s *session) lookAtFetch(sn *Snapshot, h protocol.RequestHeader, frame []by
 	return look, f.Err()
 }
 
-// seekFetch looks for the offsets that a request asks for, and has it decided on again. Where the client may not read, klink
-// does not look: the broker refuses it. A partition of which not even a lower bound is known must not be sent out of range
-// for that: its client would begin elsewhere.
+// seekFetch looks for the offsets that a request asks for, and has it decided on again. Where the
+// client may not read, klink does not look: the broker refuses it. A partition of which not even a
+// lower bound is known must not be sent out of range for that: its client would begin elsewhere.
 func (s *session) seekFetch(h protocol.RequestHeader, frame []byte, list []probe) Decision {
 	permitted, refused, unasked := s.permitted(list, kmsg.ACLOperationRead)
 	if unasked != nil && !s.asked {
@@ -167,8 +168,8 @@ func (s *session) seekFetch(h protocol.RequestHeader, frame []byte, list []probe
 	}}
 }
 
-// unseek notes that the offset of a partition was not looked for. The partition is hidden, so that its client asks again,
-// unless the broker refuses it.
+// unseek notes that the offset of a partition was not looked for. The partition is hidden, so that
+// its client asks again, unless the broker refuses it.
 func (s *session) unseek(p at) {
 	if s.unsought == nil {
 		s.unsought = map[at]bool{}

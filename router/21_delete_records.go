@@ -84,9 +84,9 @@ func handleDeleteRecords(s *session, h protocol.RequestHeader, frame []byte) Dec
 	return ask(h, &rest, finish)
 }
 
-// seekDelete looks for the offsets that a request deletes up to, and has it decided on again. Where that fails a lower bound
-// does: less is deleted than was asked for, and the low watermark in the answer says so. Where the client may not delete,
-// klink does not look: the broker refuses it.
+// seekDelete looks for the offsets that a request deletes up to, and has it decided on again. Where
+// that fails a lower bound does: less is deleted than was asked for, and the low watermark in the
+// answer says so. Where the client may not delete, klink does not look: the broker refuses it.
 func (s *session) seekDelete(h protocol.RequestHeader, frame []byte, list []probe) Decision {
 	permitted, _, unasked := s.permitted(list, kmsg.ACLOperationDelete)
 	if unasked != nil && !s.asked {

@@ -166,8 +166,8 @@ func TestDirectoryIsBounded(t *testing.T) {
 	}
 }
 
-// Ids that do not exist cost little each, however many topics there are, and drive out no name. More topics than the directory
-// keeps by itself stay known while clients add others.
+// Ids that do not exist cost little each, however many topics there are, and drive out no name.
+// More topics than the directory keeps by itself stay known while clients add others.
 func TestUnknownIDsCostLittle(t *testing.T) {
 	id := func(i int, kind byte) [16]byte { return [16]byte{byte(i), byte(i >> 8), byte(i >> 16), kind} }
 	for _, n := range []int{100_000, 2 * maxTopicIDs} {

@@ -36,9 +36,9 @@ const (
 	LinkAdminOff  LinkAdmin = "off"
 )
 
-// admit decides whether the client may do operation with links and mirrors: the broker must allow it, and so must the
-// setting of this klink. refusal is nil when it may. Whatever does something with links or mirrors for a client comes
-// through here. h must be owned.
+// admit decides whether the client may do operation with links and mirrors: the broker must allow
+// it, and so must the setting of this klink. refusal is nil when it may. Whatever does something
+// with links or mirrors for a client comes through here. h must be owned.
 func (s *session) admit(h protocol.RequestHeader, operation kmsg.ACLOperation, decide func(refusal *verdict) Decision) Decision {
 	return authorize(h, operation, func(granted bool) Decision {
 		mode := s.router.linkAdmin

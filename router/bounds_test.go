@@ -20,9 +20,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// This file sends, for every API of the table in every version, what claims to be much more than it is: to the handlers as
-// requests, and to what they make of responses. It finds by itself what there is to try: a new API, handler or response is
-// tried without a change here, or the test says that it could not.
+// This file sends, for every API of the table in every version, what claims to be much more than it
+// is: to the handlers as requests, and to what they make of responses. It finds by itself what
+// there is to try: a new API, handler or response is tried without a change here, or the test says
+// that it could not.
 
 const (
 	// maxPerByte is how many bytes of memory a byte of a message may cost.
@@ -40,8 +41,8 @@ var passUntouched = []int16{
 	int16(kmsg.AddPartitionsToTxn), int16(kmsg.WriteTxnMarkers), int16(kmsg.ShareGroupHeartbeat), int16(kmsg.AlterShareGroupOffsets), int16(kmsg.StreamsGroupHeartbeat),
 }
 
-// bombs replace what follows a place in a message. Some claim 2^31 elements or tags, or more, with nothing behind; others
-// claim as many elements as there are bytes.
+// bombs replace what follows a place in a message. Some claim 2^31 elements or tags, or more, with
+// nothing behind; others claim as many elements as there are bytes.
 func bombs() [][]byte {
 	const n = 32 << 10
 	fill := func(head []byte, b byte) []byte {
@@ -92,8 +93,9 @@ type asked struct {
 	feed         func(frame []byte) Decision
 }
 
-// run carries out the decision on a request, with a broker that answers Metadata with itself and everything else with
-// nothing. found is told of each request whose response is looked at; it may answer it, and end the exchange.
+// run carries out the decision on a request, with a broker that answers Metadata with itself and
+// everything else with nothing. found is told of each request whose response is looked at; it may
+// answer it, and end the exchange.
 func (w *boundsWorld) run(request []byte, found func(asked) bool) (closed error) {
 	d := w.session.Request(slices.Clone(request))
 	for range 50 {
@@ -136,8 +138,8 @@ func (w *boundsWorld) run(request []byte, found func(asked) bool) (closed error)
 	return nil
 }
 
-// costs says what f costs: bytes allocated, in whole spans, and CPU time of this thread, which loads of the machine do not
-// change.
+// costs says what f costs: bytes allocated, in whole spans, and CPU time of this thread, which
+// loads of the machine do not change.
 func costs(f func()) (allocated int64, cpu time.Duration) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -162,7 +164,8 @@ func threadCPU() time.Duration {
 // bounded fails the test if f costs more than a message of this size may.
 func bounded(t *testing.T, size int, message []byte, f func()) {
 	t.Helper()
-	// A loop over billions of elements would not end for minutes: then this says which message it was.
+	// A loop over billions of elements would not end for minutes: then this says which message it
+	// was.
 	hung := time.AfterFunc(2*time.Minute, func() { panic(fmt.Sprintf("a message of %d bytes takes minutes: %.100x", size, message)) })
 	defer hung.Stop()
 	allocated, cpu := costs(f)
@@ -174,7 +177,8 @@ func bounded(t *testing.T, size int, message []byte, f func()) {
 	}
 }
 
-// mutations are messages with a bomb at each place from a given one on; of long ones at some places.
+// mutations are messages with a bomb at each place from a given one on; of long ones at some
+// places.
 func mutations(r *rand.Rand, message []byte, from int, each func([]byte)) {
 	for at := from; at <= len(message); at++ {
 		if len(message)-from > places && r.IntN(len(message)-from) > places {
@@ -281,7 +285,8 @@ func TestResponsesAreDecodedWithinBounds(t *testing.T) {
 	for _, api := range protocol.APIs() {
 		for version := api.Min; version <= api.Max; version++ {
 			r := rand.New(rand.NewPCG(uint64(api.Key), uint64(version)))
-			// A request, and the how many-eth question to the broker is about its API and has a response that is looked at.
+			// A request, and the how many-eth question to the broker is about its API and has a
+			// response that is looked at.
 			var request []byte
 			var nth, count int
 			for i := 0; i < 300 && request == nil; i++ {

@@ -109,13 +109,15 @@ func decodeAtMost(elements int, h protocol.RequestHeader, frame []byte, req kmsg
 	return nil
 }
 
-// memoryPerByte bounds what kmsg may make of a message, in bytes for each of its own; a small one may cost smallMemory.
+// memoryPerByte bounds what kmsg may make of a message, in bytes for each of its own; a small one
+// may cost smallMemory.
 const (
 	memoryPerByte = 32
 	smallMemory   = 64 << 10
 )
 
-// checkShape checks a body before kmsg decodes it. elements bounds its array elements, strings and tags; 0 = not.
+// checkShape checks a body before kmsg decodes it. elements bounds its array elements, strings and
+// tags; 0 = not.
 func checkShape(body []byte, key, version int16, elements int, response bool) error {
 	m, ok := protocol.MessageOf(key)
 	if !ok {
@@ -139,7 +141,8 @@ func answer(h protocol.RequestHeader, resp kmsg.Response) Decision {
 // ask sends a request of klink's own making upstream, in the place of the request h, and decides by its response. h must
 // be owned. The connection is held: what follows may depend on the outcome, and there may be more to ask.
 //
-// then is called off the event loop if the response is large. It uses nothing of the session but the router.
+// then is called off the event loop if the response is large. It uses nothing of the session but
+// the router.
 func ask(h protocol.RequestHeader, req kmsg.Request, then func(kmsg.Response) Decision) Decision {
 	d := askOnLoop(h, req, then)
 	d.Whole = largeOffLoop(d.Whole)

@@ -75,13 +75,15 @@ type Session interface {
 	// the call, and if the decision is Run or Forward with it as Frame, until that has been carried out; for Run that
 	// is until the decision that Run returned was carried out.
 	Request(frame []byte) Decision
-	// Proven is true once the broker has shown that it serves this client: the login is done, where there is one. Every
-	// request but ApiVersions, SaslHandshake and SaslAuthenticate brings that about before it is decided. It never
-	// becomes false again. It may be called from any goroutine.
+	// Proven is true once the broker has shown that it serves this client: the login is done, where
+	// there is one. Every request but ApiVersions, SaslHandshake and SaslAuthenticate brings that
+	// about before it is decided. It never becomes false again. It may be called from any
+	// goroutine.
 	Proven() bool
-	// Prove decides what to do for the proof while there is no request, for example because the next one is too large to
-	// be read before it. The decision is carried out like that on a request. It ends in Drop once Proven is true, and in
-	// Close if the broker does not serve the client.
+	// Prove decides what to do for the proof while there is no request, for example because the
+	// next one is too large to be read before it. The decision is carried out like that on a
+	// request. It ends in Drop once Proven is true, and in Close if the broker does not serve the
+	// client.
 	Prove() Decision
 	// Closed tells the session that its connection is gone.
 	Closed()

@@ -10,8 +10,9 @@ import (
 // take no lock and do not allocate. A topic id never changes its name, so what is known of one stays true; a topic that
 // is deleted and created again gets another id.
 //
-// It holds maxTopicIDs names at most, or what SetTopics was given last and a few more. What is forgotten is looked up again
-// when a request needs it; mirrors are never forgotten, as the snapshot knows their ids.
+// It holds maxTopicIDs names at most, or what SetTopics was given last and a few more. What is
+// forgotten is looked up again when a request needs it; mirrors are never forgotten, as the
+// snapshot knows their ids.
 type Directory struct {
 	brokers atomic.Pointer[map[int32]Addr]
 
@@ -22,13 +23,15 @@ type Directory struct {
 	own atomic.Pointer[map[[16]byte]string]
 }
 
-// topicShard is what is known of the ids that begin with one byte. It is immutable. A change copies added or gone, which are
-// small, and leaves base as it is: clients decide how often ids are added, and the destination how many topics there are.
+// topicShard is what is known of the ids that begin with one byte. It is immutable. A change copies
+// added or gone, which are small, and leaves base as it is: clients decide how often ids are added,
+// and the destination how many topics there are.
 type topicShard struct {
 	said  map[[16]byte]string // by SetTopics
 	base  map[[16]byte]string // said, and what was added until base was made
 	added map[[16]byte]string // since then
-	// gone are ids that are known not to exist. They have a place of their own, so that they cannot drive out names.
+	// gone are ids that are known not to exist. They have a place of their own, so that they cannot
+	// drive out names.
 	gone map[[16]byte]struct{}
 }
 
@@ -43,7 +46,8 @@ const (
 	maxAdded = 64
 	// maxGone is how large topicShard.gone becomes.
 	maxGone = 128
-	// maxOwnTopics bounds the memory of names that look like klink's. It has a few, and clients cannot make any through it.
+	// maxOwnTopics bounds the memory of names that look like klink's. It has a few, and clients
+	// cannot make any through it.
 	maxOwnTopics = 1 << 10
 )
 

@@ -34,7 +34,8 @@ type hotWorld struct {
 	// seeks are what SeekTime finds behind what a broker has found: offset and timestamp.
 	seeks     map[timeSeek][2]int64
 	timeSeeks int
-	// forbidden are topics of which the client has no rights; asked counts the topics whose rights were asked for.
+	// forbidden are topics of which the client has no rights; asked counts the topics whose rights
+	// were asked for.
 	forbidden  map[string]bool
 	cannotTell bool // the broker does not say what clients may do, but which topics they may describe
 	asked      int

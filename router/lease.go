@@ -6,11 +6,12 @@ import (
 	"time"
 )
 
-// Lease is how long an instance may go on by the picture of the mirrors that it has read last. The control plane keeps it;
-// sessions look at it for each request that they decide on.
+// Lease is how long an instance may go on by the picture of the mirrors that it has read last. The
+// control plane keeps it; sessions look at it for each request that they decide on.
 //
-// An instance that cannot read the state topic does not hear that a topic has become a mirror. It would forward produces to
-// that topic. Two rules keep this from happening, and neither is enough alone:
+// An instance that cannot read the state topic does not hear that a topic has become a mirror. It
+// would forward produces to that topic. Two rules keep this from happening, and neither is enough
+// alone:
 //
 //  1. Whoever makes a mirror records it first. Then it waits, before the topic can be one, until every other instance has
 //     said that it knows the record, or cannot serve any more (admin.Service.awaitSeen).
@@ -24,11 +25,13 @@ import (
 //     producer, so the producer waits.
 //   - When the lease does not serve any more, any topic may have become a mirror. Nothing is known, as at the start.
 //
-// A time counts from when a question was sent, not from when it was answered. So a process that was stopped for minutes
-// finds its lease ended when it goes on. Both clocks of the machine must say that the lease lasts: the monotonic one may
-// stand still while a machine is suspended, and people set the other one.
+// A time counts from when a question was sent, not from when it was answered. So a process that was
+// stopped for minutes finds its lease ended when it goes on. Both clocks of the machine must say
+// that the lease lasts: the monotonic one may stand still while a machine is suspended, and people
+// set the other one.
 //
-// A lease that has ended stays ended until Begin, which comes after the instance has made itself known to the others again.
+// A lease that has ended stays ended until Begin, which comes after the instance has made itself
+// known to the others again.
 type Lease struct {
 	now   func() time.Time // time.Now, but in tests
 	times atomic.Pointer[leaseTimes]
@@ -66,15 +69,16 @@ func (l *Lease) Ask() Question {
 	return Question{sent: l.now(), member: l.member}
 }
 
-// Begin begins the lease, or extends it: everything up to the end that q asked for is published, and the instance had made
-// itself known to the others before it asked.
+// Begin begins the lease, or extends it: everything up to the end that q asked for is published,
+// and the instance had made itself known to the others before it asked.
 func (l *Lease) Begin(q Question, ttl time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.answered(q, ttl, l.now())
 }
 
-// Extend extends the lease by q; everything up to the end that q asked for is published. False if the lease has ended.
+// Extend extends the lease by q; everything up to the end that q asked for is published. False if
+// the lease has ended.
 func (l *Lease) Extend(q Question, ttl time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -98,9 +102,10 @@ func (l *Lease) answered(q Question, ttl time.Duration, now time.Time) {
 	l.store(t)
 }
 
-// Heard says that the coordinator of the group has answered this member something that was sent at the time sent. For the
-// time ttl after that the group counts the member. It extends a lease that serves, but makes nothing fresh. It counts only
-// for the membership that the instance had when the state topic was asked last: the others wait for that one.
+// Heard says that the coordinator of the group has answered this member something that was sent at
+// the time sent. For the time ttl after that the group counts the member. It extends a lease that
+// serves, but makes nothing fresh. It counts only for the membership that the instance had when the
+// state topic was asked last: the others wait for that one.
 func (l *Lease) Heard(member string, sent time.Time, ttl time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

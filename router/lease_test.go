@@ -28,7 +28,8 @@ func newLeaseWorld(t testing.TB) *leaseWorld {
 // read is a read of the state topic to its end.
 func (w *leaseWorld) read() { w.lease.Begin(w.lease.Ask(), leaseTTL) }
 
-// Every request that a mirror could change waits when the lease has ended, and goes on when it has begun again.
+// Every request that a mirror could change waits when the lease has ended, and goes on when it has
+// begun again.
 func TestRequestsWaitForTheLease(t *testing.T) {
 	for key := range int16(protocol.MaxClientKey + 1) {
 		api, _ := protocol.Supported(key)
@@ -74,7 +75,8 @@ func TestRequestsWaitForTheLease(t *testing.T) {
 	}
 }
 
-// What a producer gets, by how old the picture is and by whether the group still counts this instance.
+// What a producer gets, by how old the picture is and by whether the group still counts this
+// instance.
 func TestProduceUnderALease(t *testing.T) {
 	for _, c := range []struct {
 		name        string

@@ -11,9 +11,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestLinkAdmin walks everything by which a client does something with links and mirrors: with --link-admin read only what
-// shows something is carried out, with off nothing, and the answer names the setting. A client that the broker does not
-// allow it does not learn the setting.
+// TestLinkAdmin walks everything by which a client does something with links and mirrors: with
+// --link-admin read only what shows something is carried out, with off nothing, and the answer
+// names the setting. A client that the broker does not allow it does not learn the setting.
 func TestLinkAdmin(t *testing.T) {
 	type act struct {
 		req   kmsg.Request

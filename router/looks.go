@@ -9,8 +9,9 @@ import (
 	"klink/protocol/timeline"
 )
 
-// This file bounds what looks into logs cost. A look reads from the destination with klink's own credentials, for a client
-// that needs an offset which no timeline knows. All clients share one desk, which hands the looks out:
+// This file bounds what looks into logs cost. A look reads from the destination with klink's own
+// credentials, for a client that needs an offset which no timeline knows. All clients share one
+// desk, which hands the looks out:
 //
 //  1. A look that is under way, or was made less than lookedFor ago, is not made again, whoever asks.
 //  2. One connection makes at most sessionLooks in a lookWindow, maxSessionLooking at a time. What is beyond that is not
@@ -23,8 +24,8 @@ const (
 	lookedFor = time.Second
 	// lookWindow is the time in which looks are counted.
 	lookWindow = time.Second
-	// sessionLooks is how many looks one connection gets in a lookWindow. An offset in a log that nobody has read for a
-	// while takes about twelve.
+	// sessionLooks is how many looks one connection gets in a lookWindow. An offset in a log that
+	// nobody has read for a while takes about twelve.
 	sessionLooks = 512
 	// maxSessionLooking is how many looks of one connection are under way at a time.
 	maxSessionLooking = 8
@@ -36,7 +37,8 @@ const (
 	turnPatience = 10 * time.Second
 )
 
-// errNoLook: a look was not made, so that nothing is known of its offset. The client has to ask again.
+// errNoLook: a look was not made, so that nothing is known of its offset. The client has to ask
+// again.
 var errNoLook = errors.New("too many looks into logs at the destination; ask again")
 
 // lookKey names a look. Two requests for the same one are the same.
@@ -91,9 +93,9 @@ type lookCall struct {
 	abandoned bool // the client that made it has gone; it says nothing to others
 }
 
-// look makes a look, unless it is under way or was made a moment ago. fresh is true if the look began after look was called:
-// only then is the end of a log that it has found the end for this caller too. An error that wraps errNoLook says that
-// the look was not made.
+// look makes a look, unless it is under way or was made a moment ago. fresh is true if the look
+// began after look was called: only then is the end of a log that it has found the end for this
+// caller too. An error that wraps errNoLook says that the look was not made.
 func (d *desk) look(ctx context.Context, s *share, key lookKey, run func(context.Context) error) (fresh bool, err error) {
 	for {
 		d.mu.Lock()

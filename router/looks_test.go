@@ -44,7 +44,8 @@ func many(version int16, topic string, n int, partition func(i int) int32) *kmsg
 
 func noRecords(*kmsg.FetchRequest) *kmsg.FetchResponse { return kmsg.NewPtrFetchResponse() }
 
-// One request with a hundred thousand offsets costs a bounded number of looks, and nothing when it is sent again.
+// One request with a hundred thousand offsets costs a bounded number of looks, and nothing when it
+// is sent again.
 func TestLooksOfOneRequestAreBounded(t *testing.T) {
 	const n = 100_000
 	for name, partition := range map[string]func(int) int32{
@@ -71,7 +72,8 @@ func TestLooksOfOneRequestAreBounded(t *testing.T) {
 	}
 }
 
-// What is beyond the share of a connection is hidden, not wrong, and found when the client asks again.
+// What is beyond the share of a connection is hidden, not wrong, and found when the client asks
+// again.
 func TestBeyondTheShareAPartitionIsHidden(t *testing.T) {
 	const n = 300
 	w := newHotWorld(t)
@@ -117,7 +119,8 @@ func TestBeyondTheShareAPartitionIsHidden(t *testing.T) {
 	}
 }
 
-// Nobody makes klink look into a log that he may not read, and the broker's refusal passes as it is.
+// Nobody makes klink look into a log that he may not read, and the broker's refusal passes as it
+// is.
 func TestNoLookForAClientWithoutRights(t *testing.T) {
 	for version := int16(1); version <= 18; version++ {
 		w := newHotWorld(t)
@@ -240,7 +243,8 @@ func TestRightsAreRemembered(t *testing.T) {
 	}
 }
 
-// That an offset is beyond the end is remembered, but nobody is sent out of range by what was seen before he asked.
+// That an offset is beyond the end is remembered, but nobody is sent out of range by what was seen
+// before he asked.
 func TestTheEndIsRemembered(t *testing.T) {
 	w := newHotWorld(t)
 	manyRuns(w)
@@ -274,7 +278,8 @@ func TestTheEndIsRemembered(t *testing.T) {
 	}
 }
 
-// The same look is made once, whoever asks for it meanwhile, and by the next one if who made it has gone.
+// The same look is made once, whoever asks for it meanwhile, and by the next one if who made it has
+// gone.
 func TestTheSameLookIsMadeOnce(t *testing.T) {
 	d := newDesk()
 	key := lookKey{timeline.Open(0, 0, 0), 7}
@@ -316,7 +321,8 @@ func TestTheSameLookIsMadeOnce(t *testing.T) {
 	}
 }
 
-// A connection with many looks takes turns with one that has few: that one waits for as many others as there are connections.
+// A connection with many looks takes turns with one that has few: that one waits for as many others
+// as there are connections.
 func TestLooksTakeTurns(t *testing.T) {
 	d := newDesk()
 	waits := func(s *share, want int) {

@@ -9,15 +9,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// This file keeps Metadata requests from creating topics that clients may not create: a topic with the name of a mirror
-// that is recorded but does not exist yet would be taken for the mirror.
+// This file keeps Metadata requests from creating topics that clients may not create: a topic with
+// the name of a mirror that is recorded but does not exist yet would be taken for the mirror.
 //
-// The flag that allows creation is about all topics of a request. So klink asks without it, and has the broker create the
-// other topics that are missing with a second request. The client gets the first answer. It says of a missing topic what a
-// broker says that has just begun to create it: UNKNOWN_TOPIC_OR_PARTITION, which clients ask about again.
+// The flag that allows creation is about all topics of a request. So klink asks without it, and has
+// the broker create the other topics that are missing with a second request. The client gets the
+// first answer. It says of a missing topic what a broker says that has just begun to create it:
+// UNKNOWN_TOPIC_OR_PARTITION, which clients ask about again.
 
-// mayCreate says whether clients may create a topic of this name. While the mirrors are not known, or may be others by now,
-// no name is safe.
+// mayCreate says whether clients may create a topic of this name. While the mirrors are not known,
+// or may be others by now, no name is safe.
 func (r *Router) mayCreate(sn *Snapshot, topic string) bool {
 	return sn.Complete && r.lease.Fresh() && !isInternal(topic) && sn.readOnlyMirror(topic) == nil
 }
@@ -36,7 +37,8 @@ func (s *session) createsGuarded(h protocol.RequestHeader, frame []byte) (bool, 
 	return guarded && m.Creates(), m.Err()
 }
 
-// metadataWithoutCreation asks for what a request asks, without creating what is missing and may not be created.
+// metadataWithoutCreation asks for what a request asks, without creating what is missing and may
+// not be created.
 func (s *session) metadataWithoutCreation(h protocol.RequestHeader, frame []byte) Decision {
 	if len(frame) >= largeControl {
 		return Decision{Action: Run, Exclusive: true, Run: func(context.Context) Decision { return s.askWithoutCreation(h, frame) }}

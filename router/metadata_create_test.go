@@ -10,8 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// creatingBroker answers Metadata as a broker that creates topics on request: created are those that it was asked for with
-// the permission to create them, and does not have.
+// creatingBroker answers Metadata as a broker that creates topics on request: created are those
+// that it was asked for with the permission to create them, and does not have.
 func creatingBroker(t *testing.T, created *[]string) func([]byte) []byte {
 	return func(frame []byte) []byte {
 		h, err := protocol.ParseRequestHeader(frame)
@@ -40,8 +40,9 @@ func creatingBroker(t *testing.T, created *[]string) func([]byte) []byte {
 	}
 }
 
-// A client's Metadata request creates no topic of a mirror or of klink's, in any version, nor any before the mirrors are
-// known. The other topics of the request are created as ever, and the answer is the broker's.
+// A client's Metadata request creates no topic of a mirror or of klink's, in any version, nor any
+// before the mirrors are known. The other topics of the request are created as ever, and the answer
+// is the broker's.
 func TestMetadataCreatesNoMirror(t *testing.T) {
 	for version := int16(0); version <= 13; version++ {
 		for _, c := range []struct {
@@ -93,7 +94,8 @@ func TestMetadataCreatesNoMirror(t *testing.T) {
 	}
 }
 
-// What klink looks at in a full Metadata response of 100,000 topics is looked at off the event loop.
+// What klink looks at in a full Metadata response of 100,000 topics is looked at off the event
+// loop.
 func TestLargeMetadataLeavesTheLoop(t *testing.T) {
 	for _, version := range []int16{8, 13} {
 		w := newHotWorld(t)

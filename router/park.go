@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// awaitMirrors parks a request until the snapshot of mirrors is complete and its lease serves, and has it decided again
-// then. When that takes longer than wait, late is carried out instead.
+// awaitMirrors parks a request until the snapshot of mirrors is complete and its lease serves, and
+// has it decided again then. When that takes longer than wait, late is carried out instead.
 //
 // Everything that a mirror changes has to wait: before the snapshot is complete, no one can tell which topics are
 // mirrors.
@@ -49,9 +49,10 @@ func (s *session) awaitMirrorsOrClose() Decision {
 	return s.awaitMirrors(snapshotWait, func() Decision { return Decision{Action: Close, Err: s.router.unknown()} })
 }
 
-// learnTopics parks a request until the names of these topic ids have been looked up. ids must not alias the frame.
-// When the look-up fails, failed is carried out. Clients have their ids from Metadata responses that passed through
-// klink, so that seldom one is unknown. A connection that has many of them looked up waits: see pace.
+// learnTopics parks a request until the names of these topic ids have been looked up. ids must not
+// alias the frame. When the look-up fails, failed is carried out. Clients have their ids from
+// Metadata responses that passed through klink, so that seldom one is unknown. A connection that
+// has many of them looked up waits: see pace.
 func (s *session) learnTopics(ids [][16]byte, failed func(error) Decision) Decision {
 	if len(ids) > maxUnknownIDs {
 		return Decision{Action: Close, Err: fmt.Errorf("a request with %d unknown topic ids; ask for Metadata first", len(ids))}
@@ -76,8 +77,8 @@ func (s *session) learnTopics(ids [][16]byte, failed func(error) Decision) Decis
 }
 
 const (
-	// unknownIDsBurst is how many unknown topic ids one connection has looked up at once. A client that comes back after
-	// klink was started may have thousands of topics.
+	// unknownIDsBurst is how many unknown topic ids one connection has looked up at once. A client
+	// that comes back after klink was started may have thousands of topics.
 	unknownIDsBurst = maxUnknownIDs
 	// unknownIDEvery is how long each further one takes.
 	unknownIDEvery = 10 * time.Millisecond

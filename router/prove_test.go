@@ -85,8 +85,8 @@ func metadataBroker(t *testing.T, asked *[]int16) func([]byte) []byte {
 	}
 }
 
-// noLogin is a broker that answers a client which has not logged in, as brokers do after SaslHandshake v1: with the error
-// response of the request, in which every list is empty.
+// noLogin is a broker that answers a client which has not logged in, as brokers do after
+// SaslHandshake v1: with the error response of the request, in which every list is empty.
 func noLogin(frame []byte) []byte {
 	h, err := protocol.ParseRequestHeader(frame)
 	if err != nil || h.Body < 0 {
@@ -117,7 +117,8 @@ func TestAnErrorResponseProvesNothing(t *testing.T) {
 	}
 }
 
-// Every request of the API table, in every version, waits for the proof, but for the three that a login is made of.
+// Every request of the API table, in every version, waits for the proof, but for the three that a
+// login is made of.
 func TestEveryRequestWaitsForTheProof(t *testing.T) {
 	for _, api := range protocol.APIs() {
 		for version := api.Min; version <= api.Max; version++ {
@@ -152,7 +153,8 @@ func TestEveryRequestWaitsForTheProof(t *testing.T) {
 	}
 }
 
-// SaslHandshake v0 would be followed by bare tokens, which klink cannot tell from requests; so it is not offered.
+// SaslHandshake v0 would be followed by bare tokens, which klink cannot tell from requests; so it
+// is not offered.
 func TestBareTokensAreRefused(t *testing.T) {
 	w := newHotWorld(t)
 	w.proxy.session = w.router.NewSession(1)
@@ -221,7 +223,8 @@ func TestFirstRequestIsAnsweredAfterTheBrokerAnswered(t *testing.T) {
 	}
 }
 
-// The proof is asked for once, whatever the first request is. What a login is made of proves nothing.
+// The proof is asked for once, whatever the first request is. What a login is made of proves
+// nothing.
 func TestWhatProvesAClient(t *testing.T) {
 	for _, c := range []struct {
 		key  int16

@@ -10,12 +10,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// klink's instances share the work through a group at the destination, and fence each other with a transactional id there.
-// Both begin with internalPrefix, and no client may name such an id where it could join, commit, delete, fence or see more
-// than the name. All requests pass guardIDs, so that an API is guarded when it is in protocol's table of ids, which a test
-// keeps complete. Lists of groups and of transactions show the names: they are no secret.
+// klink's instances share the work through a group at the destination, and fence each other with a
+// transactional id there. Both begin with internalPrefix, and no client may name such an id where
+// it could join, commit, delete, fence or see more than the name. All requests pass guardIDs, so
+// that an API is guarded when it is in protocol's table of ids, which a test keeps complete. Lists
+// of groups and of transactions show the names: they are no secret.
 
-// guardIDs returns the handler for a request: handle, unless the request names an id of klink's. It allocates nothing then.
+// guardIDs returns the handler for a request: handle, unless the request names an id of klink's. It
+// allocates nothing then.
 func guardIDs(h protocol.RequestHeader, frame []byte, handle handler) handler {
 	kind, err := protocol.ReservedID(frame, h, internalPrefix)
 	switch {
@@ -38,7 +40,8 @@ func guardIDs(h protocol.RequestHeader, frame []byte, handle handler) handler {
 	}
 }
 
-// maxRefusedIDs bounds the ids that are refused in one request; a result is up to fifty times as long as its id.
+// maxRefusedIDs bounds the ids that are refused in one request; a result is up to fifty times as
+// long as its id.
 const maxRefusedIDs = 10_000
 
 // refusalOf is the error for an id of klink's, which is what an authorizer's refusal looks like.
@@ -49,8 +52,9 @@ func refusalOf(kind protocol.IDKind) (code int16, message string) {
 	return kerr.GroupAuthorizationFailed.Code, "Groups that begin with '" + internalPrefix + "' belong to klink and cannot be used by clients"
 }
 
-// refuseSomeIDs refuses those ids of a request that are klink's. The others go to handle, or to the broker, in a smaller
-// request, and the results of klink come before theirs. It is called off the event loop for large frames, and so is handle.
+// refuseSomeIDs refuses those ids of a request that are klink's. The others go to handle, or to the
+// broker, in a smaller request, and the results of klink come before theirs. It is called off the
+// event loop for large frames, and so is handle.
 func (s *session) refuseSomeIDs(h protocol.RequestHeader, frame []byte, handle handler) Decision {
 	rest, left, cut, err := protocol.CutReservedIDs(frame, h, internalPrefix, maxRefusedIDs)
 	if err != nil {
@@ -213,8 +217,8 @@ func refuseID(h protocol.RequestHeader, frame []byte, kind protocol.IDKind) Deci
 	return answer(h, resp)
 }
 
-// The responses that follow have a result for each partition, so the request decides what they cost: it may have
-// maxRefusedPartitions elements at most.
+// The responses that follow have a result for each partition, so the request decides what they
+// cost: it may have maxRefusedPartitions elements at most.
 
 func refuseOffsetCommit(resp *kmsg.OffsetCommitResponse, h protocol.RequestHeader, frame []byte, code int16) error {
 	req := kmsg.NewPtrOffsetCommitRequest()

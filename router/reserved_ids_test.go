@@ -14,14 +14,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// The fields that name groups and transactional ids, by kind; protocol's TestNamedIDsAreComplete keeps the table of APIs whole.
+// The fields that name groups and transactional ids, by kind; protocol's TestNamedIDsAreComplete
+// keeps the table of APIs whole.
 var (
 	groupFields         = []string{"Group", "GroupID", "Groups", "GroupIDs", "CoordinatorKey", "CoordinatorKeys", "Resources"}
 	transactionalFields = []string{"TransactionalID", "TransactionID", "TransactionalIDs"}
 )
 
-// naming is a request of an API that names these ids in the fields of this kind, and others elsewhere. ok is false if it has
-// no such fields.
+// naming is a request of an API that names these ids in the fields of this kind, and others
+// elsewhere. ok is false if it has no such fields.
 func naming(key, version int16, fields []string, ids ...string) (req kmsg.Request, ok bool) {
 	req = kmsg.RequestForKey(key)
 	req.SetVersion(version)
@@ -85,8 +86,8 @@ func setIDs(f reflect.Value, ids []string) {
 	}
 }
 
-// refusedWith are the error codes of a response: of its results and, where that is set, of the whole. (Some versions have
-// one for the whole and some have not; kmsg then leaves it 0.)
+// refusedWith are the error codes of a response: of its results and, where that is set, of the
+// whole. (Some versions have one for the whole and some have not; kmsg then leaves it 0.)
 func refusedWith(resp kmsg.Response) (codes []int16) {
 	v := reflect.ValueOf(resp).Elem()
 	codes = errorCodes(v)
@@ -116,8 +117,8 @@ func errorCodes(v reflect.Value) (codes []int16) {
 	return codes
 }
 
-// No request of any API that names klink's group or transactional id reaches the broker. The answer is an authorizer's, in the
-// shape of the API.
+// No request of any API that names klink's group or transactional id reaches the broker. The answer
+// is an authorizer's, in the shape of the API.
 func TestKlinksIDsAreRefused(t *testing.T) {
 	checked := 0
 	for _, api := range protocol.APIs() {
@@ -189,8 +190,8 @@ func TestKlinksTransactionalIDWithoutAcks(t *testing.T) {
 	}
 }
 
-// What is not klink's works on, beside what is: each id has one result, the broker sees the other ids only, and an API's own
-// handler still does its work.
+// What is not klink's works on, beside what is: each id has one result, the broker sees the other
+// ids only, and an API's own handler still does its work.
 func TestOtherIDsBesideKlinks(t *testing.T) {
 	checked := 0
 	for _, api := range protocol.APIs() {
@@ -267,8 +268,8 @@ func resultsFor(req kmsg.Request, ids ...string) kmsg.Response {
 	return resp
 }
 
-// A request larger than what the event loop takes is refused off it, and one with more ids of klink's than are answered closes
-// the connection.
+// A request larger than what the event loop takes is refused off it, and one with more ids of
+// klink's than are answered closes the connection.
 func TestManyOfKlinksIDs(t *testing.T) {
 	w := newHotWorld(t)
 	req := kmsg.NewPtrDescribeGroupsRequest()
@@ -311,7 +312,8 @@ func TestKlinksIDsBeforeTheLogin(t *testing.T) {
 	}
 }
 
-// The requests that members of groups and transactional producers send all the time are looked at without an allocation.
+// The requests that members of groups and transactional producers send all the time are looked at
+// without an allocation.
 func TestGuardDoesNotAllocate(t *testing.T) {
 	for _, key := range []int16{0, 8, 9, 11, 12, 14, 24, 26, 28, 68, 78} {
 		api, _ := protocol.Supported(key)

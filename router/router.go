@@ -33,12 +33,12 @@ func New(control Control, facts Facts) *Router {
 	return r
 }
 
-// SetLease sets for how long a snapshot may be used. It is set before the first session is made; without it a snapshot is
-// used for ever.
+// SetLease sets for how long a snapshot may be used. It is set before the first session is made;
+// without it a snapshot is used for ever.
 func (r *Router) SetLease(l *Lease) { r.lease = l }
 
-// SetLinkAdmin sets what clients may do with links and mirrors. It is set before the first session is made; without it
-// they may do all that the broker's authorizer allows.
+// SetLinkAdmin sets what clients may do with links and mirrors. It is set before the first session
+// is made; without it they may do all that the broker's authorizer allows.
 func (r *Router) SetLinkAdmin(a LinkAdmin) { r.linkAdmin = a }
 
 // Publish replaces the snapshot of mirrors. The snapshot belongs to the router from now on.

@@ -61,8 +61,9 @@ func (w *watcher) Miss(physical int64) {
 	w.probes.list = append(w.probes.list, w.probe)
 }
 
-// learn looks into the logs, for the connection with this share. The partitions where that failed come back with an error;
-// one that wraps errNoLook says that it was not looked for, or not long enough.
+// learn looks into the logs, for the connection with this share. The partitions where that failed
+// come back with an error; one that wraps errNoLook says that it was not looked for, or not long
+// enough.
 func (r *Router) learn(ctx context.Context, s *share, list []probe) map[at]error {
 	list = distinct(list)
 	errs := make([]error, len(list))
@@ -122,8 +123,9 @@ func (r *Router) look(ctx context.Context, s *share, p probe, physical int64) (f
 
 // seek looks for a logical offset until it is found, or known to be beyond the end.
 //
-// A log may have grown since the last look at its end. So only a look that began after the client has asked can say that
-// an offset is beyond the end: such an answer makes consumers begin elsewhere.
+// A log may have grown since the last look at its end. So only a look that began after the client
+// has asked can say that an offset is beyond the end: such an answer makes consumers begin
+// elsewhere.
 func (r *Router) seek(ctx context.Context, s *share, p probe) error {
 	end := false
 	for tries := range maxProbes {

@@ -18,14 +18,15 @@ type session struct {
 	parked int
 	// sought is true if the offsets of the request at hand have been looked for.
 	sought bool
-	// unsought are partitions of the request at hand whose offsets were not looked for, or not found yet. It counts while
-	// sought is true.
+	// unsought are partitions of the request at hand whose offsets were not looked for, or not
+	// found yet. It counts while sought is true.
 	unsought map[at]bool
 	share    share            // of the looks into logs; see looks.go
 	rights   map[string]right // by topic; see rights.go
 	missed   pace             // of the unknown topic ids that are looked up
 	asked    bool             // the broker has been asked for rights of the request at hand
-	// proven is true once the broker has shown that it serves this client; see prove.go. Other goroutines read it.
+	// proven is true once the broker has shown that it serves this client; see prove.go. Other
+	// goroutines read it.
 	proven atomic.Bool
 	// fetched is the fetch session of the connection.
 	fetched fetchSession
@@ -70,8 +71,8 @@ func (s *session) Request(frame []byte) Decision {
 	return d
 }
 
-// hot says of an API key that its handler allocates nothing, and uses the session for its responses, which so stay on the
-// event loop. They are small, or streams.
+// hot says of an API key that its handler allocates nothing, and uses the session for its
+// responses, which so stay on the event loop. They are small, or streams.
 func hot(key int16) bool { return key == 0 || key == 1 }
 
 // then has last look at the decision that d comes to in the end: d itself, or what its Run leads to.
@@ -99,8 +100,8 @@ func (s *session) Proven() bool { return s.proven.Load() }
 // Closed implements Session.
 func (s *session) Closed() {}
 
-// snapshot is what requests are decided by. It is not Complete when the lease has ended; every request that a mirror
-// could change asks here.
+// snapshot is what requests are decided by. It is not Complete when the lease has ended; every
+// request that a mirror could change asks here.
 func (s *session) snapshot() *Snapshot {
 	sn := s.router.snapshot.Load()
 	if sn.Complete && !s.router.lease.Serves() {

@@ -19,8 +19,9 @@ type Addr struct {
 
 // Snapshot is everything the router needs to decide about a request. It is immutable: a change publishes a new one.
 type Snapshot struct {
-	// Complete is false until the mirrors have been read from the state topic once, and for a session also when the lease
-	// on it has ended (Lease). While it is false no produce is answered (fail closed).
+	// Complete is false until the mirrors have been read from the state topic once, and for a
+	// session also when the lease on it has ended (Lease). While it is false no produce is answered
+	// (fail closed).
 	Complete bool
 	// Mirrors by destination topic name: mirrors, and stopped mirrors whose offsets are still translated.
 	Mirrors map[string]*Mirror
@@ -32,7 +33,8 @@ type Snapshot struct {
 	unidentified bool
 	// generation is another one whenever something is translated otherwise than by the snapshot before.
 	generation uint64
-	// expired is this snapshot, but not Complete: what sessions decide by when the lease does not serve.
+	// expired is this snapshot, but not Complete: what sessions decide by when the lease does not
+	// serve.
 	expired *Snapshot
 }
 
@@ -125,8 +127,9 @@ type Control interface {
 	CreateMirror(ctx context.Context, spec MirrorSpec) *protocol.Error
 	// SetMirrorState serves IncrementalAlterConfigs of mirror.state: ACTIVE, PAUSED, STOPPED, PROMOTED.
 	SetMirrorState(ctx context.Context, topic, state string, validateOnly bool) *protocol.Error
-	// TopicsDeleted ends mirrors whose topics a client has just deleted through klink; it returns when no snapshot has
-	// them any more. A mirror of the same name that was created meanwhile stays.
+	// TopicsDeleted ends mirrors whose topics a client has just deleted through klink; it returns
+	// when no snapshot has them any more. A mirror of the same name that was created meanwhile
+	// stays.
 	TopicsDeleted(ctx context.Context, mirrors []DeletedMirror) error
 }
 

@@ -309,8 +309,8 @@ func (b *run) steadyOf(w *workload) time.Duration {
 	return 5 * time.Second
 }
 
-// steadies says whether a subject has a steady phase: the others are floors of the catch-up, and a klink
-// that does not join falls behind where that is measured.
+// steadies says whether a subject has a steady phase: the others are floors of the catch-up, and a
+// klink that does not join falls behind where that is measured.
 func steadies(subject string) bool { return subject != Raw && subject != Relay && subject != Unjoined }
 
 // steadySuffix makes the name of a steady phase's workload.

@@ -60,10 +60,11 @@ func TestBoundsFile(t *testing.T) {
 	}
 }
 
-// TestBounds is the part of `make bench-check` on real Kafka: how klink does against a loop that appends what it fetches without
-// looking at it, against a byte relay and, with three brokers, against a copy loop; and how far it is behind there. Each figure in
-// bounds.json, named "workload: metric, subject", and each ratio, "workload: metric, subject / subject", is at most what
-// stands there, as the median of the rounds. It measures, so it runs only with KLINK_BENCH_CHECK=1.
+// TestBounds is the part of `make bench-check` on real Kafka: how klink does against a loop that
+// appends what it fetches without looking at it, against a byte relay and, with three brokers,
+// against a copy loop; and how far it is behind there. Each figure in bounds.json, named "workload:
+// metric, subject", and each ratio, "workload: metric, subject / subject", is at most what stands
+// there, as the median of the rounds. It measures, so it runs only with KLINK_BENCH_CHECK=1.
 func TestBounds(t *testing.T) {
 	if os.Getenv("KLINK_BENCH_CHECK") != "1" {
 		t.Skip("a measurement: make bench-check")

@@ -36,10 +36,11 @@ type progress interface {
 	every() time.Duration
 }
 
-// await watches a subject from its first record to its last. The window begins with the last look that saw nothing, so that
-// all of the data falls into it, and is too long by one look at most; or, with a lead, with the last look that saw at most so much
-// of the whole, so that what the subject has to do before it copies at full speed is not in it. With most above 0 the window ends
-// after that time, whatever is left then.
+// await watches a subject from its first record to its last. The window begins with the last look
+// that saw nothing, so that all of the data falls into it, and is too long by one look at most; or,
+// with a lead, with the last look that saw at most so much of the whole, so that what the subject
+// has to do before it copies at full speed is not in it. With most above 0 the window ends after
+// that time, whatever is left then.
 func await(ctx context.Context, p subject, of progress, lead float64, most time.Duration, live func(float64)) (first, last mark, err error) {
 	began := time.Now()
 	moved := began
@@ -241,8 +242,8 @@ func (d *drained) done() (float64, error) {
 	return min(1, float64(d.s.bytes.Load())/float64(d.total)), nil
 }
 
-// catchUp lets a subject that was just started mirror the workload's topic, the whole or for as long as
-// it may take, and verifies what came of it. all says that it was the whole.
+// catchUp lets a subject that was just started mirror the workload's topic, the whole or for as
+// long as it may take, and verifies what came of it. all says that it was the whole.
 func (b *run) catchUp(ctx context.Context, p *running, subject string, j *job, sink *sink, live func(string)) (v map[bench.Metric]float64, all bool, err error) {
 	var of progress
 	if subject == Relay {

@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cluster is one of the two: Apache Kafka, as its own start script runs it but for the size of its heap.
+// cluster is one of the two: Apache Kafka, as its own start script runs it but for the size of its
+// heap.
 type cluster struct {
 	*kafkatest.Cluster
 	addr string // direct, of all brokers
@@ -25,7 +26,8 @@ type cluster struct {
 	replication int16
 }
 
-// startSource starts a broker before which there is a relay, for workloads whose source is far away.
+// startSource starts a broker before which there is a relay, for workloads whose source is far
+// away.
 func startSource() (*cluster, error) {
 	c, err := startCluster(1,
 		kafkatest.WithFaults(),
@@ -82,8 +84,8 @@ func startCluster(brokers int, more ...kafkatest.Option) (*cluster, error) {
 	return &cluster{Cluster: k, far: k.Bootstrap(), replication: int16(min(brokers, 3))}, nil
 }
 
-// connect makes the harness's own client, at addresses without relays, and returns the cluster. If it
-// cannot, it stops the cluster.
+// connect makes the harness's own client, at addresses without relays, and returns the cluster. If
+// it cannot, it stops the cluster.
 func (c *cluster) connect(direct ...string) (*cluster, error) {
 	c.addr = strings.Join(direct, ",")
 	var err error

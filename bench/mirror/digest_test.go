@@ -69,7 +69,8 @@ func TestVerificationCatches(t *testing.T) {
 	}
 }
 
-// TestDigestOfTheFirst: what is not all there is compared with as many records of the source, also where a batch goes on.
+// TestDigestOfTheFirst: what is not all there is compared with as many records of the source, also
+// where a batch goes on.
 func TestDigestOfTheFirst(t *testing.T) {
 	a, b, c, d := rec{"k1", "one"}, rec{"k2", "two"}, rec{"", "three"}, rec{"k4", ""}
 	first := newDigester()

@@ -23,8 +23,9 @@ type Floor struct {
 	Lz4    bool // what is compressed at the source
 	// PartitionFetch is how many bytes the copy loop may fetch of a partition at once.
 	PartitionFetch int
-	// Lanes is how many connections to each broker the raw loop produces over. A broker handles one request of each at a time; but a request
-	// should have a batch of many partitions where batches are small.
+	// Lanes is how many connections to each broker the raw loop produces over. A broker handles one
+	// request of each at a time; but a request should have a batch of many partitions where batches
+	// are small.
 	Lanes int
 }
 

@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// One topic is mirrored by several instances: each of its partitions is in one of 24 slots, and these are shared.
+	// One topic is mirrored by several instances: each of its partitions is in one of 24 slots, and
+	// these are shared.
 	instanceTopics     = 1
 	instancePartitions = 12
 	instanceMegabytes  = 1536

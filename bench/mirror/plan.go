@@ -33,8 +33,8 @@ type turn struct {
 	w     *workload
 }
 
-// turns are all rounds of the major workloads, then those of the others. A workload's rounds are not one after the other, so that what
-// changes in the machine meets all.
+// turns are all rounds of the major workloads, then those of the others. A workload's rounds are
+// not one after the other, so that what changes in the machine meets all.
 func turns(ws []*workload, rounds int) (all []turn) {
 	for _, major := range []bool{true, false} {
 		for round := 1; round <= rounds; round++ {
@@ -48,8 +48,8 @@ func turns(ws []*workload, rounds int) (all []turn) {
 	return all
 }
 
-// newPlan makes a leg of each destination, so that clusters of several do not run next to each other.
-// Each leg has its share of the budget, and what those before it have left.
+// newPlan makes a leg of each destination, so that clusters of several do not run next to each
+// other. Each leg has its share of the budget, and what those before it have left.
 func newPlan(b *run) *plan {
 	p := &plan{
 		subjects: b.subjects, budget: b.o.Budget, began: b.began, steady: b.steadyOf, scale: b.o.Scale,

@@ -19,8 +19,8 @@ func planned(t *testing.T, o Options) *plan {
 	return newPlan(b)
 }
 
-// TestLegs: all workloads of a destination are measured before the next one's, each leg has its share of
-// the budget, and the last may use all of it.
+// TestLegs: all workloads of a destination are measured before the next one's, each leg has its
+// share of the budget, and the last may use all of it.
 func TestLegs(t *testing.T) {
 	p := planned(t, Options{Options: bench.Options{Rounds: 2, Workloads: []string{"one", "far-destination", "rf3-16k", "rf3-200"}}, Budget: 10 * time.Minute})
 	var order []string
@@ -38,7 +38,8 @@ func TestLegs(t *testing.T) {
 	require.InDelta(t, 10, only.legs[0].until.Minutes(), 0.01, "a leg that is alone has all of it")
 }
 
-// TestFits: what would not be over in time is left out, and what was measured tells how long it takes.
+// TestFits: what would not be over in time is left out, and what was measured tells how long it
+// takes.
 func TestFits(t *testing.T) {
 	p := planned(t, Options{Options: bench.Options{Rounds: 3, Workloads: []string{"rf3-lag"}, Subjects: []string{Klink}}, Budget: time.Minute})
 	l := &p.legs[0]

@@ -54,8 +54,8 @@ func TestRealKafka(t *testing.T) {
 	require.Contains(t, shown.String(), "klink : it")
 }
 
-// TestThreeBrokers is the same with destinations of three brokers, near and far: partitions have several
-// leaders, and single records are written.
+// TestThreeBrokers is the same with destinations of three brokers, near and far: partitions have
+// several leaders, and single records are written.
 func TestThreeBrokers(t *testing.T) {
 	kafkatest.Require(t)
 	binary := filepath.Join(t.TempDir(), "klink")

@@ -74,8 +74,8 @@ func (l *lags) overTime() map[bench.Metric][]float64 {
 	return out
 }
 
-// thirds are the lags behind the source's acknowledgement in the first and in the last third of what
-// counts, which begins with a record: a subject that falls behind has more in the last.
+// thirds are the lags behind the source's acknowledgement in the first and in the last third of
+// what counts, which begins with a record: a subject that falls behind has more in the last.
 func thirds(v map[bench.Metric]float64, acked, seen []time.Time, from int) {
 	n := (len(acked) - from) / 3
 	if n == 0 {

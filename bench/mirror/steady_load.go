@@ -13,8 +13,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// load writes records at a fixed rate and stamps each with the time at which it was due, whether or not the cluster kept up: with a
-// linger of 5 ms, the default of Java's producers since 4.0, or each as a batch of its own.
+// load writes records at a fixed rate and stamps each with the time at which it was due, whether or
+// not the cluster kept up: with a linger of 5 ms, the default of Java's producers since 4.0, or
+// each as a batch of its own.
 type load struct {
 	cl      *kgo.Client
 	singles []*singles // instead of cl
@@ -83,8 +84,8 @@ func (l *load) ack(seq int64, due time.Time) {
 	}
 }
 
-// run writes for the time that the load is made for. Every millisecond it writes what is due by then, so that it wakes seldom
-// enough on a busy machine.
+// run writes for the time that the load is made for. Every millisecond it writes what is due by
+// then, so that it wakes seldom enough on a busy machine.
 func (l *load) run(ctx context.Context) error {
 	l.began = time.Now()
 	total := int64(len(l.acked))
@@ -145,12 +146,12 @@ func (l *load) run(ctx context.Context) error {
 	return nil
 }
 
-// singlesLanes is how many connections write single records: a broker handles one request of each at
-// a time.
+// singlesLanes is how many connections write single records: a broker handles one request of each
+// at a time.
 const singlesLanes = 4
 
-// singles writes records, each in a batch and a request of its own, and does not wait for answers in
-// between.
+// singles writes records, each in a batch and a request of its own, and does not wait for answers
+// in between.
 type singles struct {
 	c     *conn
 	sent  chan single // and not answered

@@ -19,7 +19,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// The subjects. All but klink and MirrorMaker 2 are this binary with a hidden command, see floors.go.
+// The subjects. All but klink and MirrorMaker 2 are this binary with a hidden command, see
+// floors.go.
 const (
 	Klink = "klink"
 	// Unjoined is klink with append.join.below=0: batches go out one by one.
@@ -158,7 +159,8 @@ func (l *launcher) serve(run, destination string, more ...string) (_ *running, a
 	return r, addr, nil
 }
 
-// klink is `klink serve`, a link with configs and its mirrors. As for others, the topics are made before.
+// klink is `klink serve`, a link with configs and its mirrors. As for others, the topics are made
+// before.
 func (l *launcher) klink(ctx context.Context, run string, j *job, configs ...linkapi.Config) (_ *running, err error) {
 	r, addr, err := l.serve(run, j.dst.far)
 	if err != nil {
@@ -177,7 +179,8 @@ func (l *launcher) klink(ctx context.Context, run string, j *job, configs ...lin
 
 // mirrors makes a link, and mirrors of its topics, through klink.
 func mirrors(ctx context.Context, klink, source string, dst *cluster, partitions int, topics []string, configs ...linkapi.Config) error {
-	// A request that makes many mirrors takes longer than a client waits by itself, which would repeat it.
+	// A request that makes many mirrors takes longer than a client waits by itself, which would
+	// repeat it.
 	cl, err := kgo.NewClient(kgo.SeedBrokers(klink), kgo.MaxVersions(nil), kgo.RequestTimeoutOverhead(readyTimeout))
 	if err != nil {
 		return err

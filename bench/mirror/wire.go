@@ -226,8 +226,9 @@ type part struct {
 	records   []byte // one batch
 }
 
-// sendProduce appends a batch to each of several partitions of a topic, with acks=all, and does not wait
-// for the answer. It sends the batches from where they lie; they may be changed once it returns.
+// sendProduce appends a batch to each of several partitions of a topic, with acks=all, and does not
+// wait for the answer. It sends the batches from where they lie; they may be changed once it
+// returns.
 func (c *conn) sendProduce(topic string, parts []part) error {
 	b := c.begin(0, produceVersion)
 	b = binary.BigEndian.AppendUint16(b, 0xffff) // no transactional id

@@ -23,7 +23,8 @@ type workload struct {
 	far time.Duration
 	// rate is that of the steady phase in records a second, all partitions together; 0 = no such phase.
 	rate int
-	// steady is how long the steady phase counts, 0 = as long as that of the others; --steady is for all.
+	// steady is how long the steady phase counts, 0 = as long as that of the others; --steady is
+	// for all.
 	steady time.Duration
 	// singles: in the steady phase each record is a batch of its own, of a producer without linger.
 	singles bool
@@ -31,8 +32,8 @@ type workload struct {
 	steadyOnly bool
 	// to is the destination; nil = one broker.
 	to *destination
-	// most is how long a catch-up goes on: a subject that is slower counts by what it has copied then.
-	// 0 = to the end. Only where offsets have no holes.
+	// most is how long a catch-up goes on: a subject that is slower counts by what it has copied
+	// then. 0 = to the end. Only where offsets have no holes.
 	most time.Duration
 	// unjoined says that klink also runs without joining batches.
 	unjoined bool
@@ -58,8 +59,8 @@ var workloads = []workload{
 	{name: "200", why: "200 partitions, 16 KB batches", partitions: 200, recordSize: 1000, perBatch: 16, megabytes: 1000, floors: true, rawLanes: 3},
 	{name: "2000", why: "2,000 partitions, 16 KB batches", partitions: 2000, recordSize: 1000, perBatch: 16, megabytes: 1000},
 
-	// An append is answered when the followers have it, so that batches one at a time are slow: these
-	// are small, for a few seconds each.
+	// An append is answered when the followers have it, so that batches one at a time are slow:
+	// these are small, for a few seconds each.
 	{name: "rf3-single-1", why: "three brokers, 200 B records, each a batch, 1 partition", to: threeBrokers, partitions: 1, recordSize: 200, perBatch: 1, megabytes: 20, most: rf3Most, floors: true, rawLanes: 1, unjoined: true, major: true},
 	{name: "rf3-16k", why: "three brokers, 16 KiB batches of 1 KB records, 1 partition", to: threeBrokers, partitions: 1, recordSize: 1000, perBatch: 16, megabytes: 120, most: rf3Most, floors: true, rawLanes: 1, unjoined: true, major: true},
 	{name: "rf3-lag", why: "three brokers, 200 B records, each a batch, into 1 partition", to: threeBrokers, partitions: 1, recordSize: 200, perBatch: 1, megabytes: 1, rate: 2000, steady: 6 * time.Second, singles: true, steadyOnly: true, major: true},

@@ -111,8 +111,8 @@ func TestMarkers(t *testing.T) {
 	}
 }
 
-// TestVerdict: ahead, behind and neither, from the ratios within rounds, whichever way is better; floors and variants of klink are no
-// peers.
+// TestVerdict: ahead, behind and neither, from the ratios within rounds, whichever way is better;
+// floors and variants of klink are no peers.
 func TestVerdict(t *testing.T) {
 	s := &bench.Serie{}
 	put := func(workload, subject string, m bench.Metric, rounds ...float64) {

@@ -35,7 +35,8 @@ func shownOf(s *bench.Serie) (list []shown) {
 	return list
 }
 
-// subjectsOf are the subjects of a serie: klink, then its variants, then peers, then floors, each in the order in which they came.
+// subjectsOf are the subjects of a serie: klink, then its variants, then peers, then floors, each
+// in the order in which they came.
 func subjectsOf(s *bench.Serie) (names []string) {
 	for _, w := range s.Workloads() {
 		for _, name := range s.Subjects(w) {

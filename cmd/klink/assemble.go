@@ -271,7 +271,8 @@ func (s *server) closeRest() error {
 // learnBrokers finds the destination's brokers and opens their ports. Facts refreshes them from time to time by itself;
 // while it has not found any, it is asked more often.
 func (s *server) learnBrokers(ctx context.Context) {
-	// A broker that wants a certificate may not let klink itself in either, so ask before anything else does.
+	// A broker that wants a certificate may not let klink itself in either, so ask before anything
+	// else does.
 	_ = s.admit(ctx, s.seeds)
 	err := s.facts.Start(ctx, s.router.Directory(), s.setBrokers)
 	for wait := 100 * time.Millisecond; err != nil && ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
@@ -293,8 +294,9 @@ func (s *server) learnBrokers(ctx context.Context) {
 	}
 }
 
-// admit ends Run where no client can be served through one of the brokers, as long as klink has not been ready. A klink that
-// works goes on: its mirrors need no clients, and the connections of clients to that broker fail by themselves.
+// admit ends Run where no client can be served through one of the brokers, as long as klink has not
+// been ready. A klink that works goes on: its mirrors need no clients, and the connections of
+// clients to that broker fail by themselves.
 func (s *server) admit(ctx context.Context, addrs []string) error {
 	err := s.gatekeeper.refusal(ctx, addrs)
 	if err == nil {

@@ -14,9 +14,9 @@ import (
 	"klink/internal/kafkaclient"
 )
 
-// gatekeeper finds out whether brokers ask for certificates that klink cannot show for its clients, so that serve says it at
-// the start. It is not what keeps clients out: each of their connections fails by itself before such a broker
-// (kafkaclient.ErrCertificateAsked).
+// gatekeeper finds out whether brokers ask for certificates that klink cannot show for its clients,
+// so that serve says it at the start. It is not what keeps clients out: each of their connections
+// fails by itself before such a broker (kafkaclient.ErrCertificateAsked).
 type gatekeeper struct {
 	tls     *tls.Config // of the connections for clients; nil = no TLS, nothing to find out
 	timeout time.Duration
@@ -29,8 +29,9 @@ func newGatekeeper(config *tls.Config, timeout time.Duration) *gatekeeper {
 	return &gatekeeper{tls: config, timeout: timeout, settled: map[string]bool{}}
 }
 
-// refusal says why no client can be served through one of the brokers; nil if there is no such reason, or none is known
-// yet because the broker cannot be reached. An address that was found to be in order is not asked again.
+// refusal says why no client can be served through one of the brokers; nil if there is no such
+// reason, or none is known yet because the broker cannot be reached. An address that was found to
+// be in order is not asked again.
 func (g *gatekeeper) refusal(ctx context.Context, addrs []string) error {
 	if g.tls == nil {
 		return nil
@@ -63,7 +64,8 @@ func (g *gatekeeper) refusal(ctx context.Context, addrs []string) error {
 	return nil
 }
 
-// ask connects as the proxy does for a client. known is false if the broker could not be reached, or spoke no TLS.
+// ask connects as the proxy does for a client. known is false if the broker could not be reached,
+// or spoke no TLS.
 func (g *gatekeeper) ask(ctx context.Context, addr string) (known bool, refusal error) {
 	ctx, cancel := context.WithTimeout(ctx, g.timeout)
 	defer cancel()
@@ -85,8 +87,8 @@ func (g *gatekeeper) ask(ctx context.Context, addr string) (known bool, refusal 
 		config.ServerName = host
 	}
 	conn := tls.Client(raw, config)
-	// In TLS 1.3 a server looks at the client's certificate after the client has done its part, so the refusal is what the
-	// first read brings.
+	// In TLS 1.3 a server looks at the client's certificate after the client has done its part, so
+	// the refusal is what the first read brings.
 	if err = conn.HandshakeContext(ctx); err == nil {
 		err = askVersions(conn)
 	}

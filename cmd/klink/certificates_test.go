@@ -20,8 +20,8 @@ import (
 	"klink/internal/config"
 )
 
-// A destination that asks for certificates: without a login serve ends and says why, with one it serves clients that log in,
-// unless the certificate is required.
+// A destination that asks for certificates: without a login serve ends and says why, with one it
+// serves clients that log in, unless the certificate is required.
 func TestServeBeforeCertificates(t *testing.T) {
 	for _, c := range []struct {
 		name    string

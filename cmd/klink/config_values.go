@@ -23,8 +23,8 @@ var reference = regexp.MustCompile(`\$\{(env|file|dir):([^}]*)\}`)
 // maxConfigValue bounds a value that is read from a file, in bytes.
 const maxConfigValue = 1 << 20
 
-// resolveConfig puts in what a config value refers to. What was put in is not looked at again. An error names the
-// reference, never a value.
+// resolveConfig puts in what a config value refers to. What was put in is not looked at again. An
+// error names the reference, never a value.
 func resolveConfig(value string) (string, error) {
 	var failed error
 	resolved := reference.ReplaceAllStringFunc(value, func(text string) string {

@@ -215,7 +215,8 @@ func atMostOne(name string) cobra.PositionalArgs {
 	}
 }
 
-// keyValue splits KEY=VALUE of a --config flag, and puts in what the value refers to. The value may be a secret, so errors do not show it.
+// keyValue splits KEY=VALUE of a --config flag, and puts in what the value refers to. The value may
+// be a secret, so errors do not show it.
 func keyValue(s string) (key, value string, err error) {
 	key, value, ok := strings.Cut(s, "=")
 	key = strings.TrimSpace(key)

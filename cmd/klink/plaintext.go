@@ -16,8 +16,8 @@ import (
 	"klink/internal/kafkaclient"
 )
 
-// plaintextWarnings says where passwords of clients would cross the network unencrypted: klink passes their logins on, and
-// its own login tells that the destination asks for some.
+// plaintextWarnings says where passwords of clients would cross the network unencrypted: klink
+// passes their logins on, and its own login tells that the destination asks for some.
 func plaintextWarnings(cfg *config.Serve, destination kafkaclient.Properties) (warnings []string) {
 	protocol := strings.ToUpper(strings.TrimSpace(destination["security.protocol"]))
 	if !strings.HasPrefix(protocol, "SASL_") {
@@ -34,7 +34,8 @@ func plaintextWarnings(cfg *config.Serve, destination kafkaclient.Properties) (w
 	return warnings
 }
 
-// loopback says whether an address, HOST:PORT, is reached without a network. A name other than localhost may lead anywhere.
+// loopback says whether an address, HOST:PORT, is reached without a network. A name other than
+// localhost may lead anywhere.
 func loopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -44,8 +45,9 @@ func loopback(address string) bool {
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
-// secretsWatch warns, once, before secrets go to a klink over a network unencrypted. It is a hook of the client: it sees where a
-// connection really leads, which neither a host name nor the first of several addresses tells, before a request is sent on it.
+// secretsWatch warns, once, before secrets go to a klink over a network unencrypted. It is a hook
+// of the client: it sees where a connection really leads, which neither a host name nor the first
+// of several addresses tells, before a request is sent on it.
 type secretsWatch struct {
 	out     io.Writer
 	secrets []string // names of configs
@@ -65,7 +67,8 @@ func (w *secretsWatch) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, co
 	})
 }
 
-// watchSecrets makes the client options that warn before the secrets among link configs are sent unencrypted.
+// watchSecrets makes the client options that warn before the secrets among link configs are sent
+// unencrypted.
 func (a *app) watchSecrets(configs map[string]string) ([]kgo.Opt, error) {
 	var secrets []string
 	for name := range configs {

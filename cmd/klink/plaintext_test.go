@@ -57,7 +57,8 @@ func (c farConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// TestSecretsWatch: the command line warns before it sends a secret over a network unencrypted, once, without the secret.
+// TestSecretsWatch: the command line warns before it sends a secret over a network unencrypted,
+// once, without the secret.
 func TestSecretsWatch(t *testing.T) {
 	w := newWorld(t)
 	a := &app{in: strings.NewReader(""), configDir: w.dir, bootstrap: w.klink}

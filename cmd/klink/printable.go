@@ -12,9 +12,10 @@ import (
 	"golang.org/x/term"
 )
 
-// printable is a writer to a terminal, or to what may end on one. What klink prints comes from clusters, and so from people
-// who may mean harm: names, error texts, records. Characters by which text commands a terminal, or reads other than it is
-// written, are written as JSON writes them: \u001b. Line breaks and tabs stay.
+// printable is a writer to a terminal, or to what may end on one. What klink prints comes from
+// clusters, and so from people who may mean harm: names, error texts, records. Characters by which
+// text commands a terminal, or reads other than it is written, are written as JSON writes them:
+// \u001b. Line breaks and tabs stay.
 //
 // JSON of this program stays the same JSON, since such characters stand only within its strings.
 type printable struct {
@@ -78,8 +79,8 @@ func appendPrintable(dst, text []byte) []byte {
 	return dst
 }
 
-// commands says whether a character does something else than being shown: controls (C0, DEL, C1), those that turn the
-// direction of text, separators of lines, and invisible tags.
+// commands says whether a character does something else than being shown: controls (C0, DEL, C1),
+// those that turn the direction of text, separators of lines, and invisible tags.
 func commands(r rune) bool {
 	if r == '\n' || r == '\t' {
 		return false
@@ -87,7 +88,8 @@ func commands(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Bidi_Control, unicode.Zl, unicode.Zp) || r >= 0xe0000 && r <= 0xe007f
 }
 
-// oneLine is text for a cell of a table or a line that is written over: it has no line breaks of its own.
+// oneLine is text for a cell of a table or a line that is written over: it has no line breaks of
+// its own.
 func oneLine(text string) string {
 	out := appendPrintable(nil, []byte(text))
 	var line []byte

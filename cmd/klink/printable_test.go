@@ -18,8 +18,8 @@ import (
 	"klink/internal/config"
 )
 
-// hostile is text that commands a terminal: a title (OSC), a cleared screen in the 7 bit and in the 8 bit form (C1), a line that
-// is written over, text that reads backwards.
+// hostile is text that commands a terminal: a title (OSC), a cleared screen in the 7 bit and in the
+// 8 bit form (C1), a line that is written over, text that reads backwards.
 const hostile = "\x1b]0;owned\x07\x1b[2J\u009b2Jrm -rf\rls\u202etxt.exe\u2066\x7f\u2028\U000e0041"
 
 // harmless requires that text has no character that commands a terminal.
@@ -103,7 +103,8 @@ func TestHostileClusterCommandsNoTerminal(t *testing.T) {
 	}
 }
 
-// TestConsumeOnATerminal: records go byte by byte into a file or a pipe, and harmlessly onto a terminal.
+// TestConsumeOnATerminal: records go byte by byte into a file or a pipe, and harmlessly onto a
+// terminal.
 func TestConsumeOnATerminal(t *testing.T) {
 	w := newWorld(t)
 	w.must("", "topic", "create", "t", "--partitions", "1", "--cluster", "direct")

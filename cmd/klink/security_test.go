@@ -61,7 +61,8 @@ func TestSecuredOnAllSides(t *testing.T) {
 			"\nssl.truststore.type=PEM\nssl.truststore.location="+ca+"\n")
 	}
 	w.source, w.destination = secured("source-id", "reader", "SOURCE-S3CRET"), secured("destination-id", "admin", "ADMIN-S3CRET")
-	// A link may name files of the machine of klink, where klink says so, but not those with klink's own keys.
+	// A link may name files of the machine of klink, where klink says so, but not those with
+	// klink's own keys.
 	public := filepath.Join(w.dir, "public")
 	require.NoError(t, os.Mkdir(public, 0o700))
 	linkCA := w.file("public/broker.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: brokerCert.Certificate[0]})))

@@ -173,8 +173,8 @@ func (c *Serve) DestinationProperties() (kafkaclient.Properties, error) {
 	return p, nil
 }
 
-// OwnPrincipals are klink's own principals at the destination as far as they are known: the one that is set, and the one that the
-// properties tell.
+// OwnPrincipals are klink's own principals at the destination as far as they are known: the one
+// that is set, and the one that the properties tell.
 func (c *Serve) OwnPrincipals(p kafkaclient.Properties) ([]string, error) {
 	var own []string
 	if c.OwnPrincipal != "" {

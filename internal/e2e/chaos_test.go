@@ -20,9 +20,10 @@ import (
 // chaosDuration is how long faults are made in `make test`; CHAOS=1h make chaos takes longer.
 const chaosDuration = 75 * time.Second
 
-// TestChaos kills instances of klink, brokers of both clusters and connections at random while the source is written to, then heals
-// everything and compares every record of every partition with the source, through klink, with three clients; and what
-// a fourth was shown meanwhile. Three instances share the partitions of each topic.
+// TestChaos kills instances of klink, brokers of both clusters and connections at random while the
+// source is written to, then heals everything and compares every record of every partition with the
+// source, through klink, with three clients; and what a fourth was shown meanwhile. Three instances
+// share the partitions of each topic.
 //
 // Environment: CHAOS (a duration) and KLINK_CHAOS_SEED, which replays the schedule of faults and the order of what is
 // produced. What the machine makes of them is its own. A run of more than five minutes makes more faults, not more records.

@@ -337,8 +337,8 @@ func TestGroupOffsetsAtScale(t *testing.T) {
 	spent := cpuTime(t, e.k.PID(t)) - before
 	t.Logf("%d groups of %d partitions: the first sync took %v, the command and looking included, and %v of klink's CPU time",
 		n, partitions, time.Since(begun).Round(time.Millisecond), spent)
-	// The time on the clock is the brokers' and the machine's. klink's own work must stay well below the
-	// default interval, 30 s.
+	// The time on the clock is the brokers' and the machine's. klink's own work must stay well
+	// below the default interval, 30 s.
 	if spent > 10*time.Second {
 		t.Errorf("the first sync took %v of CPU time", spent)
 	}

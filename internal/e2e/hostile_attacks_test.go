@@ -10,8 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// attack is one kind of harm that a client may try. It ends by itself, within seconds or with ctx, and gives an error where
-// klink did not let it go on, which is what most of them should come to.
+// attack is one kind of harm that a client may try. It ends by itself, within seconds or with ctx,
+// and gives an error where klink did not let it go on, which is what most of them should come to.
 type attack struct {
 	name string
 	do   func(ctx context.Context, a *attacker) error
@@ -198,7 +198,8 @@ func flexibleRequest(key, version int16) bool {
 	return req.IsFlexible()
 }
 
-// offsetsByTime asks for n offsets of a topic's partitions by timestamp, all of them the same few partitions.
+// offsetsByTime asks for n offsets of a topic's partitions by timestamp, all of them the same few
+// partitions.
 func offsetsByTime(topic string, n int) *kmsg.ListOffsetsRequest {
 	req := kmsg.NewPtrListOffsetsRequest()
 	req.ReplicaID = -1

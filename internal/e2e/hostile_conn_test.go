@@ -14,8 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// hostile is one connection of a client that means harm. Nothing that happens to it fails the test: klink may close it at
-// any time.
+// hostile is one connection of a client that means harm. Nothing that happens to it fails the test:
+// klink may close it at any time.
 type hostile struct {
 	net.Conn
 	ids int32
@@ -117,7 +117,8 @@ func requestFrame(key, version int16, flexible bool, body []byte) []byte {
 	return b
 }
 
-// attacker is one of the hostile clients. It draws from its own source of randomness, so that a seed repeats what it does.
+// attacker is one of the hostile clients. It draws from its own source of randomness, so that a
+// seed repeats what it does.
 type attacker struct {
 	*rand.Rand
 	site *hostileSite
@@ -133,7 +134,8 @@ func (a *attacker) stranger(ctx context.Context) (*hostile, error) {
 	return dialHostile(ctx, a.broker())
 }
 
-// mallory is a connection of an ordinary user who may read mirrors and write a topic of her own, and nothing else.
+// mallory is a connection of an ordinary user who may read mirrors and write a topic of her own,
+// and nothing else.
 func (a *attacker) mallory(ctx context.Context) (*hostile, error) {
 	return a.as(ctx, malloryUser, malloryPassword, a.broker())
 }

@@ -25,7 +25,8 @@ const (
 	hostilePartitions = 4
 	// hostileClients attack at once.
 	hostileClients = 50
-	// Rounds of peace and of attacks take turns, so that what else the machine does weighs on both alike.
+	// Rounds of peace and of attacks take turns, so that what else the machine does weighs on both
+	// alike.
 	hostileRounds = 6
 	hostileRound  = 10 * time.Second
 
@@ -51,11 +52,11 @@ func (s *hostileSite) harm(format string, args ...any) {
 	}
 }
 
-// TestHostileClients: for 60 s, 50 clients do all the harm that strangers and ordinary users can try.
-// Meanwhile an honest producer and consumer go on. They see no error. They wait at most three times as
-// long as in peace, or as clients that go around klink at the same time. klink stays within the memory
-// that docs/operations.md, "Sizing", names. The mirror goes on. Nothing was done that only klink or an
-// administrator may do.
+// TestHostileClients: for 60 s, 50 clients do all the harm that strangers and ordinary users can
+// try. Meanwhile an honest producer and consumer go on. They see no error. They wait at most three
+// times as long as in peace, or as clients that go around klink at the same time. klink stays
+// within the memory that docs/operations.md, "Sizing", names. The mirror goes on. Nothing was done
+// that only klink or an administrator may do.
 func TestHostileClients(t *testing.T) {
 	const requestMemory, replicatorMemory = 256 << 20, 64 << 20
 	source := kafkatest.Start(t)
@@ -81,7 +82,8 @@ func TestHostileClients(t *testing.T) {
 
 	k := startUnprivileged(t, destination,
 		"--request-memory", itoa(requestMemory), "--replicator-memory", itoa(replicatorMemory))
-	// The brokers' listeners have TLS, klink's have not: the attacks are to reach klink, not its TLS library.
+	// The brokers' listeners have TLS, klink's have not: the attacks are to reach klink, not its
+	// TLS library.
 	props := destination.ClientProperties(kafkatest.SuperUser, kafkatest.SuperUserPassword)
 	props["security.protocol"] = "SASL_PLAINTEXT"
 	k.commandConfig = kafkatest.WriteProperties(t, props)
@@ -93,7 +95,8 @@ func TestHostileClients(t *testing.T) {
 	site.apis = ask[*kmsg.ApiVersionsResponse](dialRaw(t, k.Bootstrap()), kmsg.NewPtrApiVersionsRequest(), 0).ApiKeys
 
 	h := startHonest(ctx, t, "plain", plaintextAs(k, honestUser, honestPassword)...)
-	// The attacks cost the brokers, too: each connection that klink lets through is a handshake and a login.
+	// The attacks cost the brokers, too: each connection that klink lets through is a handshake and
+	// a login.
 	around := startHonest(ctx, t, "around", append(destination.ClientOpts(honestUser, honestPassword),
 		kgo.SeedBrokers(strings.Split(destination.Bootstrap(), ",")...))...)
 	before := k.RSS(t)
@@ -156,8 +159,9 @@ func TestHostileClients(t *testing.T) {
 			t.Fatalf("%d and %d records are too few to compare", len(of.peace), len(of.war))
 		}
 	}
-	// Where the machine has too little CPU for the brokers' part of the attacks, a client around klink waits as long.
-	// What holds up klink's clients in peace, too, is no excuse: of the two, the shorter wait counts.
+	// Where the machine has too little CPU for the brokers' part of the attacks, a client around
+	// klink waits as long. What holds up klink's clients in peace, too, is no excuse: of the two,
+	// the shorter wait counts.
 	without := max(min(percentile(peace, 99), percentile(peaceAround, 99)), percentile(warAround, 99))
 	if w := percentile(war, 99); w > 3*without {
 		t.Errorf("the p99 of an honest record is %v under attack, more than three times the %v without klink or attacks", w, without)
@@ -172,7 +176,8 @@ func TestHostileClients(t *testing.T) {
 	hostileAftermath(ctx, t, k, source, super)
 }
 
-// hostileAftermath checks that the attacks have changed nothing, and that klink still does its work.
+// hostileAftermath checks that the attacks have changed nothing, and that klink still does its
+// work.
 func hostileAftermath(ctx context.Context, t *testing.T, k *Klink, source *kafkatest.Cluster, super *kadm.Client) {
 	t.Helper()
 	transact(ctx, t, source, hostileMirror, "after", hostilePartitions, 10, 4)
@@ -231,7 +236,8 @@ type honest struct {
 	received   int
 }
 
-// startHonest lets a producer send a record every 20 ms to a topic that is no mirror, and a consumer of a group read them.
+// startHonest lets a producer send a record every 20 ms to a topic that is no mirror, and a
+// consumer of a group read them.
 func startHonest(ctx context.Context, t *testing.T, topic string, opts ...kgo.Opt) *honest {
 	t.Helper()
 	ctx, cancel := context.WithCancel(ctx)
@@ -299,7 +305,8 @@ func startHonest(ctx context.Context, t *testing.T, topic string, opts ...kgo.Op
 	return h
 }
 
-// stop ends both, once what was sent has arrived, and gives what records took, in peace and under attack.
+// stop ends both, once what was sent has arrived, and gives what records took, in peace and under
+// attack.
 func (h *honest) stop(t *testing.T) (peace, war []time.Duration) {
 	t.Helper()
 	h.attacked.Store(false)

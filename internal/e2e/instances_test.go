@@ -609,9 +609,10 @@ func TestOneInstanceBeginsAtOnce(t *testing.T) {
 	}
 }
 
-// TestInstancesDieInTheMiddleOfAStop: three instances copy one topic of 12 partitions together, and one after the other is killed
-// while the mirror is being stopped. Nobody takes a write to it before it is STOPPED, and then it ends where it ended in every
-// partition: nothing that the source has comes after that.
+// TestInstancesDieInTheMiddleOfAStop: three instances copy one topic of 12 partitions together, and
+// one after the other is killed while the mirror is being stopped. Nobody takes a write to it
+// before it is STOPPED, and then it ends where it ended in every partition: nothing that the source
+// has comes after that.
 func TestInstancesDieInTheMiddleOfAStop(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)
@@ -645,13 +646,15 @@ func TestInstancesDieInTheMiddleOfAStop(t *testing.T) {
 		})
 		coordinator := all.owner(t, topic)
 		others := all.without(coordinator)
-		// In turn: one that copies a part of it, the coordinator, and a part of it and the coordinator.
+		// In turn: one that copies a part of it, the coordinator, and a part of it and the
+		// coordinator.
 		victims := [][]*Klink{{others[0]}, {coordinator}, {others[0], coordinator}}[round]
 		rest := all
 		for _, v := range victims {
 			rest = rest.without(v)
 		}
-		// They stand still before they are killed, so that it is in the middle: not all partitions can have ended.
+		// They stand still before they are killed, so that it is in the middle: not all partitions
+		// can have ended.
 		for _, v := range victims {
 			if err := syscall.Kill(v.PID(t), syscall.SIGSTOP); err != nil {
 				t.Fatal(err)

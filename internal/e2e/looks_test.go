@@ -18,9 +18,10 @@ import (
 // hundredThousand is how many offsets a hostile request asks for.
 const hundredThousand = 100_000
 
-// TestLooksAreForThoseWhoMayRead: klink looks into the log of a mirror with holes with its own credentials. A client without
-// rights on the topic costs no look, whatever it sends. One with rights costs a bounded number, and none when it sends the same
-// again. Meanwhile a consumer reads on through the holes.
+// TestLooksAreForThoseWhoMayRead: klink looks into the log of a mirror with holes with its own
+// credentials. A client without rights on the topic costs no look, whatever it sends. One with
+// rights costs a bounded number, and none when it sends the same again. Meanwhile a consumer reads
+// on through the holes.
 func TestLooksAreForThoseWhoMayRead(t *testing.T) {
 	t.Parallel()
 	const stranger, reader = "stranger", "reader"
@@ -65,7 +66,8 @@ func TestLooksAreForThoseWhoMayRead(t *testing.T) {
 		}
 	}
 
-	// A client that may read, with a hundred thousand offsets, over and over. Each of three partitions takes a few looks.
+	// A client that may read, with a hundred thousand offsets, over and over. Each of three
+	// partitions takes a few looks.
 	abuser := as(reader)
 	before = probes(t, e.k)
 	e.intrude(t, abuser, hostileFetch("ledger", 0))
@@ -131,7 +133,8 @@ func intrusions() map[string]kmsg.Request {
 	}
 }
 
-// hostileFetch asks for a hundred thousand offsets of three partitions, each time for others with another seed.
+// hostileFetch asks for a hundred thousand offsets of three partitions, each time for others with
+// another seed.
 func hostileFetch(topic string, seed int64) *kmsg.FetchRequest {
 	req := kmsg.NewPtrFetchRequest()
 	req.ReplicaID, req.SessionEpoch, req.MaxBytes = -1, -1, 1<<20

@@ -54,9 +54,10 @@ func stealAdmin(t *testing.T, bootstrap string) error {
 	return err
 }
 
-// TestClientsDoNotGetKlinksCertificate: where a certificate says who a client is, and klink showed its own for its clients,
-// whoever reaches klink would be klink. So serve refuses to start before a listener that requires certificates or only asks
-// for them. It does the same when the broker comes up after klink. No client gets anything by then.
+// TestClientsDoNotGetKlinksCertificate: where a certificate says who a client is, and klink showed
+// its own for its clients, whoever reaches klink would be klink. So serve refuses to start before a
+// listener that requires certificates or only asks for them. It does the same when the broker comes
+// up after klink. No client gets anything by then.
 func TestClientsDoNotGetKlinksCertificate(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"required", "requested"} {

@@ -99,7 +99,8 @@ func codesIn(v reflect.Value) (codes []int16) {
 	return codes
 }
 
-// forgedJoin is a request to join klink's group with a claim of all slots, as klink's but for its proof.
+// forgedJoin is a request to join klink's group with a claim of all slots, as klink's but for its
+// proof.
 func forgedJoin(id, protocol string, generation int32) *kmsg.JoinGroupRequest {
 	m := kmsg.NewConsumerMemberMetadata()
 	m.Version, m.Topics = 1, []string{klinkGroup}
@@ -116,9 +117,9 @@ func forgedJoin(id, protocol string, generation int32) *kmsg.JoinGroupRequest {
 	return req
 }
 
-// TestKlinksNamesThroughKlink: an ordinary client, through klink, cannot join klink's group, nor commit, delete, leave or describe
-// there, nor take klink's transactional id, in any API that there is. Mirroring goes on, and mirrors are failed over, while it
-// tries.
+// TestKlinksNamesThroughKlink: an ordinary client, through klink, cannot join klink's group, nor
+// commit, delete, leave or describe there, nor take klink's transactional id, in any API that there
+// is. Mirroring goes on, and mirrors are failed over, while it tries.
 func TestKlinksNamesThroughKlink(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)
@@ -228,9 +229,9 @@ func TestKlinksNamesThroughKlink(t *testing.T) {
 	}
 }
 
-// TestStrangersInTheGroup: somebody who reaches the brokers joins klink's group there, as a member that claims all and as the
-// leader that gives all to everybody, again and again. Mirrors go on, each partition with one writer, and what the intruder was
-// given is nothing.
+// TestStrangersInTheGroup: somebody who reaches the brokers joins klink's group there, as a member
+// that claims all and as the leader that gives all to everybody, again and again. Mirrors go on,
+// each partition with one writer, and what the intruder was given is nothing.
 func TestStrangersInTheGroup(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)
@@ -277,8 +278,8 @@ func TestStrangersInTheGroup(t *testing.T) {
 	}
 }
 
-// TestUnownedIsShown: where somebody keeps klink's instances out of their group, no mirror is shown as ACTIVE. When he has gone, it
-// is copied, and shown so.
+// TestUnownedIsShown: where somebody keeps klink's instances out of their group, no mirror is shown
+// as ACTIVE. When he has gone, it is copied, and shown so.
 func TestUnownedIsShown(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)

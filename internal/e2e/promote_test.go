@@ -224,7 +224,8 @@ func TestPromoteTimesOut(t *testing.T) {
 			break
 		}
 		w.stop(t)
-		// A busy machine may stop the writer or its broker. Then the source is still, and the mirror catches up.
+		// A busy machine may stop the writer or its broker. Then the source is still, and the
+		// mirror catches up.
 		if code != 0 || w.still < 250*time.Millisecond || attempt == 5 {
 			t.Fatalf("exit code %d, the writer was still for %v at most\n%s%s", code, w.still, stdout, stderr)
 		}

@@ -16,8 +16,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// TestStrangersStayWithinTheBudget: many connections announce requests of 100 MiB each and send a part of them, before a
-// login and where there is none. klink's resident memory stays within --request-memory, and a client produces all the time.
+// TestStrangersStayWithinTheBudget: many connections announce requests of 100 MiB each and send a
+// part of them, before a login and where there is none. klink's resident memory stays within
+// --request-memory, and a client produces all the time.
 func TestStrangersStayWithinTheBudget(t *testing.T) {
 	t.Parallel()
 	for name, opts := range map[string][]kafkatest.Option{"no login": nil, "SASL": {kafkatest.SASLPlaintext()}} {
@@ -61,8 +62,8 @@ func TestStrangersStayWithinTheBudget(t *testing.T) {
 	}
 }
 
-// unfinishedRequests holds connections with requests of 100 MiB, each sent as far as klink takes it, and at most 40 MiB of it.
-// It returns the largest resident memory of klink while it does.
+// unfinishedRequests holds connections with requests of 100 MiB, each sent as far as klink takes
+// it, and at most 40 MiB of it. It returns the largest resident memory of klink while it does.
 func unfinishedRequests(t *testing.T, k *Klink, count int, honest func()) (most int64) {
 	t.Helper()
 	head := binary.BigEndian.AppendUint32(nil, 100<<20)
@@ -105,7 +106,8 @@ func unfinishedRequests(t *testing.T, k *Klink, count int, honest func()) (most 
 	return most
 }
 
-// TestFloodsOfConnections: who opens connections without end gets no more than is set, and costs the brokers none by silence.
+// TestFloodsOfConnections: who opens connections without end gets no more than is set, and costs
+// the brokers none by silence.
 func TestFloodsOfConnections(t *testing.T) {
 	t.Parallel()
 	destination := kafkatest.Start(t, kafkatest.SASLPlaintext())

@@ -14,10 +14,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// TestRewritingDestination mirrors to brokers that, by their default, store batches in a format that has no place for a stamp. A
-// mirror has its own format, which no client can alter through klink, nor any other config by which brokers rewrite or
-// refuse batches. Who alters it around klink stops the mirror until klink has set it back, or, where batches were stored
-// otherwise than they were sent, fails it by name.
+// TestRewritingDestination mirrors to brokers that, by their default, store batches in a format
+// that has no place for a stamp. A mirror has its own format, which no client can alter through
+// klink, nor any other config by which brokers rewrite or refuse batches. Who alters it around
+// klink stops the mirror until klink has set it back, or, where batches were stored otherwise than
+// they were sent, fails it by name.
 func TestRewritingDestination(t *testing.T) {
 	t.Parallel()
 	source := kafkatest.Start(t)
@@ -60,7 +61,8 @@ func TestRewritingDestination(t *testing.T) {
 				fails := topic("fails")
 				e.mirror(t, fails)
 				e.compare(t, fails, 1)
-				// These brokers fail on a batch with a stamp, whatever its codec: UNKNOWN_SERVER_ERROR. klink sets the config back.
+				// These brokers fail on a batch with a stamp, whatever its codec:
+				// UNKNOWN_SERVER_ERROR. klink sets the config back.
 				for _, codec := range []kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression()} {
 					setConfig(e.ctx, t, e.dst, fails, "message.format.version", "0.10.2")
 					kafkatest.Produce(t, e.source.Client(t, kgo.ProducerBatchCompression(codec)), fails, 0, plainRecords(20)...)
@@ -80,7 +82,8 @@ func TestRewritingDestination(t *testing.T) {
 				e.compare(t, away, 1)
 				e.k.Kill()
 				setConfig(e.ctx, t, e.dst, away, "message.format.version", "0.10.2")
-				// As the last batches of a klink that was killed would be: in that format no idempotent producer is let in.
+				// As the last batches of a klink that was killed would be: in that format no
+				// idempotent producer is let in.
 				e.storeOldFormat(t, away)
 				e.k.Restart()
 				e.k.MustRun(t)

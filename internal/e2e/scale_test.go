@@ -34,9 +34,10 @@ func scale(t testing.TB, byDefault int) int {
 // maxGrowth is how much more CPU time a mirror of four times the size may take: 4 is linear, 16 quadratic.
 const maxGrowth = 9
 
-// TestMirrorOfManyTransactions: a topic of many transactions of one record, each with a marker behind it, is mirrored
-// twice, aligned and not. Both mirrors have every committed record at the source's offset, no part of a log costs more than
-// another, and any offset is found with a handful of looks into the log.
+// TestMirrorOfManyTransactions: a topic of many transactions of one record, each with a marker
+// behind it, is mirrored twice, aligned and not. Both mirrors have every committed record at the
+// source's offset, no part of a log costs more than another, and any offset is found with a handful
+// of looks into the log.
 func TestMirrorOfManyTransactions(t *testing.T) {
 	t.Parallel()
 	// Worth a JVM at full speed, other than most tests.

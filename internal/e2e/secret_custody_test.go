@@ -12,8 +12,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestAlterDoesNotGetThePassword: mallory may alter the destination cluster, and so its links, but does not know the password
-// that the link has at the source. She changes the link so that klink would log in to a server of hers. That server sees nothing.
+// TestAlterDoesNotGetThePassword: mallory may alter the destination cluster, and so its links, but
+// does not know the password that the link has at the source. She changes the link so that klink
+// would log in to a server of hers. That server sees nothing.
 func TestAlterDoesNotGetThePassword(t *testing.T) {
 	kafkatest.Require(t)
 	const mallory, hers = "mallory", "mallory-secret"

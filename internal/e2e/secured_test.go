@@ -157,7 +157,8 @@ func containsAny(text string, parts []string) bool {
 // address connects as the super user there. Elsewhere it needs no user.
 var accounts sync.Map
 
-// accountAt says whose users an address takes until the test ends: then another test may get its port.
+// accountAt says whose users an address takes until the test ends: then another test may get its
+// port.
 func accountAt(t testing.TB, bootstrap string, c *kafkatest.Cluster) {
 	first, _, _ := strings.Cut(bootstrap, ",")
 	accounts.Store(first, c)

@@ -20,7 +20,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// intruder writes to a topic through an instance, again and again, until stop. It counts what it was told has been written.
+// intruder writes to a topic through an instance, again and again, until stop. It counts what it
+// was told has been written.
 type intruder struct {
 	acked   atomic.Int64
 	refused atomic.Int64 // as a mirror
@@ -59,7 +60,8 @@ func (i *intruder) stop() {
 	i.done.Wait()
 }
 
-// assertNotIn fails if the intruder wrote to the mirror: it was told so, or the mirror's log has something that is not klink's.
+// assertNotIn fails if the intruder wrote to the mirror: it was told so, or the mirror's log has
+// something that is not klink's.
 func (i *intruder) assertNotIn(t testing.TB, destination *kafkatest.Cluster, inner, topic string) {
 	t.Helper()
 	i.stop()
@@ -73,7 +75,8 @@ func (i *intruder) assertNotIn(t testing.TB, destination *kafkatest.Cluster, inn
 	}
 }
 
-// isForeign says that klink has not written a record to the log of a mirror: its batch has no stamp.
+// isForeign says that klink has not written a record to the log of a mirror: its batch has no
+// stamp.
 func isForeign(r *kgo.Record) bool { return !r.Attrs.IsControl() && r.ProducerID >= -1 }
 
 // readDirect reads a topic around klink.
@@ -142,9 +145,9 @@ func convert(ctx context.Context, destination *kafkatest.Cluster, t testing.TB, 
 	return nil
 }
 
-// TestAnInstanceThatMayNotReadTheState takes READ on the state topic away from one of two instances. Its clients write to
-// ordinary topics as before. A mirror that the other instance makes is not made before the first one knows it, and no client
-// writes to it.
+// TestAnInstanceThatMayNotReadTheState takes READ on the state topic away from one of two
+// instances. Its clients write to ordinary topics as before. A mirror that the other instance makes
+// is not made before the first one knows it, and no client writes to it.
 func TestAnInstanceThatMayNotReadTheState(t *testing.T) {
 	t.Parallel()
 	source := kafkatest.Start(t)
@@ -187,8 +190,8 @@ func TestAnInstanceThatMayNotReadTheState(t *testing.T) {
 	})
 
 	acls(kadm.NewACLs().Deny("User:deaf").DenyHosts("*").Operations(kadm.OpRead).ResourcePatternType(kadm.ACLPatternLiteral).Topics("_klink_state"))
-	// A fetch that was let through before may wait for records for 5 s. Until there is something to read that the instance may
-	// not, it knows all that there is.
+	// A fetch that was let through before may wait for records for 5 s. Until there is something to
+	// read that the instance may not, it knows all that there is.
 	time.Sleep(7 * time.Second)
 	createLink(t, first, "west", source)
 	kafkatest.WaitFor(t, time.Minute, "the instance to say that it is not ready", func() (bool, string) {
@@ -227,8 +230,9 @@ func TestAnInstanceThatMayNotReadTheState(t *testing.T) {
 	old.assertNotIn(t, destination, destination.Bootstrap(), "orders")
 }
 
-// TestAnInstanceThatWasStopped stops the process of one of two instances while a client's write to an ordinary topic waits in
-// its socket. The other instance turns the topic into a mirror. When the process goes on it does not let the write through.
+// TestAnInstanceThatWasStopped stops the process of one of two instances while a client's write to
+// an ordinary topic waits in its socket. The other instance turns the topic into a mirror. When the
+// process goes on it does not let the write through.
 func TestAnInstanceThatWasStopped(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)
@@ -311,8 +315,9 @@ func TestAnInstanceThatWasStopped(t *testing.T) {
 	}
 }
 
-// TestAnInstanceCutOffFromTheState cuts one of two instances off from the broker that leads the state topic, and from no other.
-// Its client writes to partitions on the other broker, of a topic that the other instance makes a mirror.
+// TestAnInstanceCutOffFromTheState cuts one of two instances off from the broker that leads the
+// state topic, and from no other. Its client writes to partitions on the other broker, of a topic
+// that the other instance makes a mirror.
 func TestAnInstanceCutOffFromTheState(t *testing.T) {
 	t.Parallel()
 	source := kafkatest.Start(t)

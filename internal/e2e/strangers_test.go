@@ -15,9 +15,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestStrangersLearnNothing sends what klink would answer by itself, on connections that are not logged in at brokers with
-// SASL: after SaslHandshake a broker answers every request, with an error, so that an answer is no proof of a login. A
-// stranger gets no byte, and klink does nothing for it. Who has logged in is answered.
+// TestStrangersLearnNothing sends what klink would answer by itself, on connections that are not
+// logged in at brokers with SASL: after SaslHandshake a broker answers every request, with an
+// error, so that an answer is no proof of a login. A stranger gets no byte, and klink does nothing
+// for it. Who has logged in is answered.
 func TestStrangersLearnNothing(t *testing.T) {
 	t.Parallel()
 	source := kafkatest.Start(t)
@@ -80,7 +81,8 @@ func TestStrangersLearnNothing(t *testing.T) {
 	}
 }
 
-// brokerProvesNothing is what klink builds on: a broker that has not been logged in at tells nobody who it is.
+// brokerProvesNothing is what klink builds on: a broker that has not been logged in at tells nobody
+// who it is.
 func brokerProvesNothing(t *testing.T, addr string, begin func(*raw)) {
 	t.Helper()
 	r := dialRaw(t, addr)

@@ -18,12 +18,14 @@ import (
 const (
 	// sessionTimeout is the default of klink's setting session-timeout.
 	sessionTimeout = 6 * time.Second
-	// takeOver is how much longer than the session time-out a partition may stand still after kill -9 of its owner.
+	// takeOver is how much longer than the session time-out a partition may stand still after kill
+	// -9 of its owner.
 	takeOver = 200 * time.Millisecond
-	// takeOverTrips is how many requests a take-over makes one after the other, of several processes. A machine that is busy with
-	// other tests is given the time that so many take on it.
+	// takeOverTrips is how many requests a take-over makes one after the other, of several
+	// processes. A machine that is busy with other tests is given the time that so many take on it.
 	takeOverTrips = 15
-	// takeOverRounds are how many owners are killed: one that counts, and one more on each side of it.
+	// takeOverRounds are how many owners are killed: one that counts, and one more on each side of
+	// it.
 	takeOverRounds = 3
 )
 
@@ -93,8 +95,9 @@ func trip(ctx context.Context, t testing.TB, cl *kgo.Client) time.Duration {
 	return took[len(took)/2]
 }
 
-// TestTakeOverAfterKillNine: from kill -9 of the owner to the first record that the next owner appends it takes the session
-// time-out and 200 ms, in the middle of three rounds. What a machine that is busy makes of the requests on the way is taken off.
+// TestTakeOverAfterKillNine: from kill -9 of the owner to the first record that the next owner
+// appends it takes the session time-out and 200 ms, in the middle of three rounds. What a machine
+// that is busy makes of the requests on the way is taken off.
 func TestTakeOverAfterKillNine(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)

@@ -10,9 +10,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestMetadataCreatesNoMirror asks for Metadata of a mirror whose topic is gone, of a topic of klink's that does not exist,
-// and of an ordinary new one, at brokers that create what is asked for: only the last one comes to be. Nor is anybody served
-// as a follower, who would read what is not replicated.
+// TestMetadataCreatesNoMirror asks for Metadata of a mirror whose topic is gone, of a topic of
+// klink's that does not exist, and of an ordinary new one, at brokers that create what is asked
+// for: only the last one comes to be. Nor is anybody served as a follower, who would read what is
+// not replicated.
 func TestMetadataCreatesNoMirror(t *testing.T) {
 	t.Parallel()
 	source := kafkatest.Start(t)

@@ -1,5 +1,5 @@
-// Package jsonbound bounds JSON before a general decoder sees it. What others may write decides neither how deep a decoder
-// goes nor how much it allocates.
+// Package jsonbound bounds JSON before a general decoder sees it. What others may write decides
+// neither how deep a decoder goes nor how much it allocates.
 package jsonbound
 
 import "fmt"
@@ -11,8 +11,8 @@ type Limits struct {
 	Values int // array elements, object members and their names, together
 }
 
-// Check returns an error if the text is beyond a limit. It does not say that the text is JSON; a decoder does, within the
-// limits then. It allocates nothing but the error.
+// Check returns an error if the text is beyond a limit. It does not say that the text is JSON; a
+// decoder does, within the limits then. It allocates nothing but the error.
 func Check(text []byte, l Limits) error {
 	if len(text) > l.Bytes {
 		return fmt.Errorf("%d bytes are too many: at most %d", len(text), l.Bytes)

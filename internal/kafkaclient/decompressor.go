@@ -9,12 +9,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// decompressor decompresses what clients of ours read. The cluster may be anybody's: a batch that becomes larger than
-// most bytes ends the reading of its partition with kgo.ErrMaxDecompress.
+// decompressor decompresses what clients of ours read. The cluster may be anybody's: a batch that
+// becomes larger than most bytes ends the reading of its partition with kgo.ErrMaxDecompress.
 type decompressor struct{ most int }
 
-// MaxInflated lets a client read no batch that has more than most bytes when it is decompressed; without it that is
-// batch.MaxInflated.
+// MaxInflated lets a client read no batch that has more than most bytes when it is decompressed;
+// without it that is batch.MaxInflated.
 func MaxInflated(most int) kgo.Opt { return kgo.WithDecompressor(decompressor{most}) }
 
 // Decompress implements kgo.Decompressor.

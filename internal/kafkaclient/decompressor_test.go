@@ -11,7 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Clients of ours read what others have written, with every codec, and nothing that becomes too large.
+// Clients of ours read what others have written, with every codec, and nothing that becomes too
+// large.
 func TestClientsDecompressWithinBounds(t *testing.T) {
 	d := decompressor{batch.MaxInflated}
 	text := bytes.Repeat([]byte("some text "), 10_000)

@@ -15,8 +15,8 @@ const maxPEM = 1 << 20
 
 // Files says which files properties may name. The zero value is none at all.
 //
-// The properties of a link come over the network, from somebody who may not read this machine: of a file that they may
-// not name they learn nothing, not even whether it is there.
+// The properties of a link come over the network, from somebody who may not read this machine: of a
+// file that they may not name they learn nothing, not even whether it is there.
 type Files struct {
 	any  bool
 	dirs []directory
@@ -31,7 +31,8 @@ var operatorFiles = Files{any: true}
 // ErrFile refuses a file that the properties of a link name, whatever is the matter with it.
 var ErrFile = errors.New("no such file for links: it must be a regular file of at most 1 MiB in a directory of --link-file-directories, which klink can read; or give the PEM text itself with ssl.truststore.certificates, ssl.keystore.certificate.chain and ssl.keystore.key")
 
-// LinkFiles are the files in dirs and below. An error is about a directory that is none, or not named from the root on.
+// LinkFiles are the files in dirs and below. An error is about a directory that is none, or not
+// named from the root on.
 func LinkFiles(dirs []string) (Files, error) {
 	var f Files
 	for _, dir := range dirs {
@@ -69,8 +70,8 @@ func (f Files) Hold(path string) bool {
 	return f.any
 }
 
-// read returns the content of a file that a property names. It waits for nobody: a pipe that a link names is refused
-// before it is read.
+// read returns the content of a file that a property names. It waits for nobody: a pipe that a link
+// names is refused before it is read.
 func (f Files) read(name string) ([]byte, error) {
 	if f.any {
 		file, err := os.Open(name)
@@ -88,8 +89,8 @@ func (f Files) read(name string) ([]byte, error) {
 	return nil, ErrFile
 }
 
-// read opens a regular file in the directory. The path is resolved first and opened below the directory then, so that a
-// symbolic link that is changed meanwhile does not lead out.
+// read opens a regular file in the directory. The path is resolved first and opened below the
+// directory then, so that a symbolic link that is changed meanwhile does not lead out.
 func (d directory) read(name string) ([]byte, error) {
 	if _, ok := below(d.name, filepath.Clean(name)); !ok {
 		return nil, ErrFile // without a look at what is there

@@ -20,8 +20,8 @@ import (
 // few bytes of a hostile broker would keep it busy for a minute, or let it take gigabytes.
 //
 // It follows the requests that pass, holds each response back until it is complete, and hands it on
-// only if its size is within that API's limit and its bytes have the shape that the client is about to
-// decode. Anything else closes the connection.
+// only if its size is within that API's limit and its bytes have the shape that the client is about
+// to decode. Anything else closes the connection.
 type guard struct {
 	net.Conn
 	addr string
@@ -169,8 +169,8 @@ func (g *guard) drop() {
 	g.body, g.got, g.missing, g.at, g.ready = nil, 0, 0, 0, false
 }
 
-// collect waits for one whole response. It can be called again after an error of the connection, as a
-// time-out is one, and goes on where it was.
+// collect waits for one whole response. It can be called again after an error of the connection, as
+// a time-out is one, and goes on where it was.
 func (g *guard) collect() error {
 	began := g.got == len(g.head)
 	for g.got < len(g.head) {
@@ -218,8 +218,8 @@ func (g *guard) collect() error {
 
 func (g *guard) size() int { return int(int32(binary.BigEndian.Uint32(g.head[:]))) }
 
-// ended makes the error of a connection that ended; in the middle of a response that is an unexpected
-// end, as it is for the client.
+// ended makes the error of a connection that ended; in the middle of a response that is an
+// unexpected end, as it is for the client.
 func (g *guard) ended(err error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -66,8 +66,8 @@ var headed = func() map[int16]protocol.Shape {
 	return all
 }()
 
-// readRequest says what a request's response will be; ok is false where it has none. A request whose
-// response klink has no shape for is refused: nothing would bound what the broker may say.
+// readRequest says what a request's response will be; ok is false where it has none. A request
+// whose response klink has no shape for is refused: nothing would bound what the broker may say.
 func readRequest(frame []byte) (a awaited, ok bool, err error) {
 	r := kbin.Reader{Src: frame}
 	size := r.Int32()

@@ -128,10 +128,11 @@ func counted(f func()) (bytes uint64) {
 
 var fourBillion = binary.AppendUvarint(nil, 1<<32-1)
 
-// A hostile broker gets an error on its connection, and neither time nor memory, whatever it answers.
+// A hostile broker gets an error on its connection, and neither time nor memory, whatever it
+// answers.
 //
-// Before the guard, the tag bombs took a minute of CPU each, the count bombs a hundredfold of their size, and the lengths
-// what they said.
+// Before the guard, the tag bombs took a minute of CPU each, the count bombs a hundredfold of their
+// size, and the lengths what they said.
 func TestHostileBroker(t *testing.T) {
 	of := func(key kmsg.Key, body func(a asked) []byte) func(net.Conn, asked) []byte {
 		return func(_ net.Conn, a asked) []byte {
@@ -244,7 +245,8 @@ func TestHostileBroker(t *testing.T) {
 	}
 }
 
-// A user's own request for versions is decoded as it was asked for, even where the answer says that it is in v0.
+// A user's own request for versions is decoded as it was asked for, even where the answer says that
+// it is in v0.
 func TestVersionsAreSettled(t *testing.T) {
 	n := 0
 	addr := fakeBroker(t, func(_ net.Conn, a asked) []byte {
@@ -267,7 +269,8 @@ func TestVersionsAreSettled(t *testing.T) {
 	require.NoError(t, ctx.Err())
 }
 
-// Brokers that begin large responses and do not end them are held to a bound, over all connections to a cluster.
+// Brokers that begin large responses and do not end them are held to a bound, over all connections
+// to a cluster.
 func TestUnfinishedResponsesAreBounded(t *testing.T) {
 	d := dialer{held: new(atomic.Int64)}
 	d.held.Store(maxHeld - 3*chunkSize)
@@ -340,8 +343,8 @@ func TestEveryRequestHasAShape(t *testing.T) {
 	}
 }
 
-// A client notices nothing of the guard: it produces with any acks, consumes, alone and in a group, in large and small
-// fetches, and administers.
+// A client notices nothing of the guard: it produces with any acks, consumes, alone and in a group,
+// in large and small fetches, and administers.
 func TestClientsWorkThroughTheGuard(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(3), kfake.SeedTopics(3, "orders"))
 	require.NoError(t, err)
@@ -412,7 +415,8 @@ func TestSCRAMIterationsAreBounded(t *testing.T) {
 	}
 }
 
-// FuzzGuard: bytes of a broker make the guard hand on what the client can decode, or end with an error.
+// FuzzGuard: bytes of a broker make the guard hand on what the client can decode, or end with an
+// error.
 func FuzzGuard(f *testing.F) {
 	for _, key := range []int16{1, 3, 18, 32} {
 		m, _ := protocol.MessageOf(key)

@@ -43,8 +43,8 @@ const metadataMinAge = 100 * time.Millisecond
 // Options makes franz-go options of p: seed brokers when bootstrap.servers is there, TLS, SASL, client id, time-outs.
 // An error names the key that is wrong. Any file may be named.
 //
-// The clients that are made of them take nothing from a broker unchecked: see guard. What the options have in common is
-// one cluster; use DialTimeout to change how long a connection may take.
+// The clients that are made of them take nothing from a broker unchecked: see guard. What the
+// options have in common is one cluster; use DialTimeout to change how long a connection may take.
 func (p Properties) Options() ([]kgo.Opt, error) { return p.OptionsFrom(operatorFiles) }
 
 // OptionsFrom is Options for properties that may name only some files.

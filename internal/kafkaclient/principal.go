@@ -5,8 +5,9 @@ import (
 	"fmt"
 )
 
-// Principal is the one that brokers make of a client with these properties, as TYPE:NAME, unless they have been given mapping
-// rules or a principal builder of their own; empty where the properties do not tell, as with a delegation token.
+// Principal is the one that brokers make of a client with these properties, as TYPE:NAME, unless
+// they have been given mapping rules or a principal builder of their own; empty where the
+// properties do not tell, as with a delegation token.
 func (p Properties) Principal() (string, error) {
 	protocol, err := p.protocol()
 	if err != nil {

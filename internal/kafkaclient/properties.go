@@ -38,8 +38,8 @@ var (
 	harmlessSuffixes = []string{".ms", ".bytes", ".records", ".seconds", ".size"}
 )
 
-// Sensitive says whether the value of key must not be shown to people or logged. That is so of every key that is not known to
-// be harmless: what is not known may be a secret.
+// Sensitive says whether the value of key must not be shown to people or logged. That is so of
+// every key that is not known to be harmless: what is not known may be a secret.
 func Sensitive(key string) bool {
 	return !slices.Contains(harmlessKeys, key) &&
 		!slices.ContainsFunc(harmlessSuffixes, func(suffix string) bool { return strings.HasSuffix(key, suffix) })

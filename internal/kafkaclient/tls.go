@@ -10,11 +10,12 @@ import (
 	"strings"
 )
 
-// TLS is the TLS configuration of p, nil when security.protocol is without SSL. The server name is left empty: dialers
-// set it per broker. Certificates are read from PEM files, or inline as Kafka's PEM stores have them (KIP-651); the names
-// of librdkafka (ssl.ca.location, ssl.certificate.location, ssl.key.location) are understood too. Any file may be named. It
-// has klink's own certificate where there is one: what klink does for its clients goes over connections of
-// [Properties.ClientsTLS].
+// TLS is the TLS configuration of p, nil when security.protocol is without SSL. The server name is
+// left empty: dialers set it per broker. Certificates are read from PEM files, or inline as Kafka's
+// PEM stores have them (KIP-651); the names of librdkafka (ssl.ca.location,
+// ssl.certificate.location, ssl.key.location) are understood too. Any file may be named. It has
+// klink's own certificate where there is one: what klink does for its clients goes over connections
+// of [Properties.ClientsTLS].
 func (p Properties) TLS() (*tls.Config, error) { return p.tls(operatorFiles) }
 
 func (p Properties) tls(files Files) (*tls.Config, error) {
@@ -28,7 +29,8 @@ func (p Properties) tls(files Files) (*tls.Config, error) {
 	return config, nil
 }
 
-// trust is how brokers are checked: all of a TLS configuration but the client's certificate. nil = no TLS.
+// trust is how brokers are checked: all of a TLS configuration but the client's certificate. nil =
+// no TLS.
 func (p Properties) trust(files Files) (*tls.Config, error) {
 	protocol, err := p.protocol()
 	if err != nil {

@@ -6,17 +6,19 @@ import (
 	"strings"
 )
 
-// ErrCertificateAsked fails a TLS handshake of [Properties.ClientsTLS]: the broker has asked for a certificate where nothing
-// but a certificate could tell one client from another.
+// ErrCertificateAsked fails a TLS handshake of [Properties.ClientsTLS]: the broker has asked for a
+// certificate where nothing but a certificate could tell one client from another.
 var ErrCertificateAsked = errors.New("the broker asks clients for a certificate (ssl.client.auth), " +
 	"and klink has none that it may show for its clients")
 
-// ClientsTLS is the TLS configuration for connections on which klink passes on what its own clients say; nil when
-// security.protocol is without SSL. It checks brokers as [Properties.TLS] does: trust store, host name, versions. It has no
-// certificate, for with klink's own every client would be klink at the brokers.
+// ClientsTLS is the TLS configuration for connections on which klink passes on what its own clients
+// say; nil when security.protocol is without SSL. It checks brokers as [Properties.TLS] does: trust
+// store, host name, versions. It has no certificate, for with klink's own every client would be
+// klink at the brokers.
 //
-// A broker with SASL learns from the login who a client is, so a question for a certificate is answered with none. Without SASL
-// it fails the handshake with [ErrCertificateAsked]. Each connection sees to that by itself, whichever broker it leads to.
+// A broker with SASL learns from the login who a client is, so a question for a certificate is
+// answered with none. Without SASL it fails the handshake with [ErrCertificateAsked]. Each
+// connection sees to that by itself, whichever broker it leads to.
 func (p Properties) ClientsTLS() (*tls.Config, error) {
 	config, err := p.trust(operatorFiles)
 	if config == nil || err != nil {

@@ -45,8 +45,9 @@ func asking(t *testing.T, certPEM, keyPEM []byte, auth tls.ClientAuthType, versi
 	return ln.Addr().String(), certificates
 }
 
-// Whatever a listener asks for, what passes on the requests of clients shows no certificate, though klink has one that the
-// listener would take. Without SASL there is no connection at all where one is asked for.
+// Whatever a listener asks for, what passes on the requests of clients shows no certificate, though
+// klink has one that the listener would take. Without SASL there is no connection at all where one
+// is asked for.
 func TestClientsTLSHasNoCertificate(t *testing.T) {
 	certPEM, keyPEM := certificate(t, "127.0.0.1")
 	store := filepath.Join(t.TempDir(), "client.pem")

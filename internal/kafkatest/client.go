@@ -32,11 +32,13 @@ func (c *Cluster) ServerCertificate() (certFile, keyFile string) {
 	return c.tls.certFile, c.tls.keyFile
 }
 
-// ClientCertificate gives a PEM file with the private key and the certificate of a user, as ssl.keystore.location takes it,
-// signed by [Cluster.CAFile]; empty without [MutualTLS] or [ClientAuth]. It exists as long as the cluster.
+// ClientCertificate gives a PEM file with the private key and the certificate of a user, as
+// ssl.keystore.location takes it, signed by [Cluster.CAFile]; empty without [MutualTLS] or
+// [ClientAuth]. It exists as long as the cluster.
 func (c *Cluster) ClientCertificate(user string) string { return c.clientCertificate(user).file }
 
-// clientCertificate is the certificate of a user where the listener takes one. It cannot fail but for a full disk.
+// clientCertificate is the certificate of a user where the listener takes one. It cannot fail but
+// for a full disk.
 func (c *Cluster) clientCertificate(user string) clientCertificate {
 	if c.opts.clientAuth == "" || user == "" {
 		return clientCertificate{}
@@ -88,9 +90,9 @@ func NewClient(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 
 func (c *Cluster) superOpts() []kgo.Opt { return c.ClientOpts(SuperUser, SuperUserPassword) }
 
-// ClientOpts are the options with which a franz-go client authenticates as a user, without the addresses: they serve
-// for a proxy before the cluster as well. With [MutualTLS] or [ClientAuth] they show the user's certificate. Without either
-// and without SASL the user is ignored.
+// ClientOpts are the options with which a franz-go client authenticates as a user, without the
+// addresses: they serve for a proxy before the cluster as well. With [MutualTLS] or [ClientAuth]
+// they show the user's certificate. Without either and without SASL the user is ignored.
 func (c *Cluster) ClientOpts(user, password string) []kgo.Opt {
 	var opts []kgo.Opt
 	if c.opts.tls() {

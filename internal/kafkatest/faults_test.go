@@ -170,7 +170,8 @@ func TestFaultsDelay(t *testing.T) {
 	}
 }
 
-// TestFaultsFineDelay: half a millisecond is not rounded up to a whole one, which the best of many round trips shows.
+// TestFaultsFineDelay: half a millisecond is not rounded up to a whole one, which the best of many
+// round trips shows.
 func TestFaultsFineDelay(t *testing.T) {
 	f := NewFaults(t, echo(t))
 	conn := dial(t, f)

@@ -111,7 +111,8 @@ func (c *Cluster) commonConfig() map[string]string {
 	}
 }
 
-// authorizerConfig: users may do nothing until an ACL says so. Brokers and controllers, on listeners of their own, have no name.
+// authorizerConfig: users may do nothing until an ACL says so. Brokers and controllers, on
+// listeners of their own, have no name.
 func authorizerConfig() map[string]string {
 	return map[string]string{
 		"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",

@@ -9,7 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// The certificate is the principal: one user may read a topic, another may not, and nobody is served without a certificate.
+// The certificate is the principal: one user may read a topic, another may not, and nobody is
+// served without a certificate.
 func TestMutualTLS(t *testing.T) {
 	c := Start(t, MutualTLS())
 	super := c.Client(t)

@@ -95,17 +95,19 @@ func (o *options) secure(protocol string, nameAndPassword []string) {
 // SSL makes the client listener SSL, without client authentication or authorizer.
 func SSL() Option { return func(o *options) { o.protocol = "SSL" } }
 
-// MutualTLS makes the client listener SSL with ssl.client.auth=required and turns the StandardAuthorizer on. The common name
-// of a certificate is the principal: [Cluster.ClientCertificate] makes one for "User:NAME". Users may do nothing until an ACL
-// says so, but for [SuperUser]. The Client and Properties functions of [Cluster] show the certificate of the user they are
-// given. Only for KRaft clusters.
+// MutualTLS makes the client listener SSL with ssl.client.auth=required and turns the
+// StandardAuthorizer on. The common name of a certificate is the principal:
+// [Cluster.ClientCertificate] makes one for "User:NAME". Users may do nothing until an ACL says so,
+// but for [SuperUser]. The Client and Properties functions of [Cluster] show the certificate of the
+// user they are given. Only for KRaft clusters.
 func MutualTLS() Option {
 	return func(o *options) { o.protocol, o.clientAuth, o.authorizer = "SSL", "required", true }
 }
 
-// ClientAuth sets ssl.client.auth (requested or required) of a client listener with TLS; it goes after [SSL], [SASL] or
-// [MutualTLS]. A client without a certificate on a listener without SASL is User:ANONYMOUS, which is a super user where there
-// is an authorizer, since brokers trust each other by that name.
+// ClientAuth sets ssl.client.auth (requested or required) of a client listener with TLS; it goes
+// after [SSL], [SASL] or [MutualTLS]. A client without a certificate on a listener without SASL is
+// User:ANONYMOUS, which is a super user where there is an authorizer, since brokers trust each
+// other by that name.
 func ClientAuth(mode string) Option { return func(o *options) { o.clientAuth = mode } }
 
 // Scram adds a user that authenticates with SCRAM-SHA-256 or SCRAM-SHA-512. It goes with [SASL] or [SASLPlaintext].
@@ -131,9 +133,10 @@ func WithReplicationFaults() Option { return func(o *options) { o.replicationFau
 // listener is one that [Listener] adds; its port is the listener's place after the others of its broker.
 type listener struct{ name, protocol, advertised string }
 
-// Listener adds a listener to the broker, for a proxy before it: who bootstraps there is told the advertised address (host:port), and
-// so stays with the proxy. Empty, it is the listener's own, and of each broker of a cluster. The protocol is PLAINTEXT or SSL without
-// client authentication. Only for KRaft clusters. See [Broker.ListenerAddr].
+// Listener adds a listener to the broker, for a proxy before it: who bootstraps there is told the
+// advertised address (host:port), and so stays with the proxy. Empty, it is the listener's own, and
+// of each broker of a cluster. The protocol is PLAINTEXT or SSL without client authentication. Only
+// for KRaft clusters. See [Broker.ListenerAddr].
 func Listener(name, protocol, advertised string) Option {
 	return func(o *options) { o.listeners = append(o.listeners, listener{name, protocol, advertised}) }
 }

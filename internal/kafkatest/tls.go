@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// certificates is an authority made for one cluster, a server certificate for 127.0.0.1 and localhost, and client
-// certificates by principal.
+// certificates is an authority made for one cluster, a server certificate for 127.0.0.1 and
+// localhost, and client certificates by principal.
 type certificates struct {
 	dir      string
 	caFile   string // PEM

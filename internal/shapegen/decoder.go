@@ -32,7 +32,8 @@ var sizes = map[string]int{
 	"Bool": 1, "Int8": 1, "Int16": 2, "Uint16": 2, "Int32": 4, "Uint32": 4, "Int64": 8, "Float64": 8, "Uuid": 16,
 }
 
-// texts are those with a length in front. Every reading of one has a compact twin, which is left out.
+// texts are those with a length in front. Every reading of one has a compact twin, which is left
+// out.
 var texts = map[string]string{
 	"String": "text", "NullableString": "text", "Bytes": "blob", "NullableBytes": "blob",
 }

@@ -1,7 +1,9 @@
-// Command shapegen writes protocol/shapes.go: the shapes of all Kafka messages that kmsg can decode.
+// Command shapegen writes protocol/shapes.go: the shapes of all Kafka messages that kmsg can
+// decode.
 //
-// It reads kmsg's own decoder, so that a shape asks for what kmsg will read, tagged fields included. A decoder of a form
-// that it does not know is an error. Run it with `go generate ./protocol` after an update of kmsg.
+// It reads kmsg's own decoder, so that a shape asks for what kmsg will read, tagged fields
+// included. A decoder of a form that it does not know is an error. Run it with `go generate
+// ./protocol` after an update of kmsg.
 package main
 
 import (

@@ -7,11 +7,13 @@ import (
 	"sync"
 )
 
-// maxConnections is how many connections the server has at one time. A scraper and a few probes take one each.
+// maxConnections is how many connections the server has at one time. A scraper and a few probes
+// take one each.
 const maxConnections = 64
 
-// limit keeps the number of connections of an http.Server bounded. A new one takes the place of the one that has been without
-// a request for the longest time, so that connections that only wait do not keep a probe out.
+// limit keeps the number of connections of an http.Server bounded. A new one takes the place of the
+// one that has been without a request for the longest time, so that connections that only wait do
+// not keep a probe out.
 type limit struct {
 	most int
 

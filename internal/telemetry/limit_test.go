@@ -13,7 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Connections that say nothing, or half of something, do not keep a probe out, and there are never more than the limit.
+// Connections that say nothing, or half of something, do not keep a probe out, and there are never
+// more than the limit.
 func TestConnectionsThatOnlyWait(t *testing.T) {
 	meter, err := NewMeter(context.Background(), testSources(), "v", slog.New(slog.DiscardHandler))
 	require.NoError(t, err)

@@ -24,8 +24,8 @@ type ServerConfig struct {
 	Logger *slog.Logger
 }
 
-// How long a client may take to send a request, to take the answer, and to ask again. A profile takes as long as it is asked
-// to, so that answers to /debug/pprof/ have more.
+// How long a client may take to send a request, to take the answer, and to ask again. A profile
+// takes as long as it is asked to, so that answers to /debug/pprof/ have more.
 const (
 	headTime    = 5 * time.Second
 	requestTime = 10 * time.Second
@@ -39,7 +39,8 @@ const (
 // within gives a handler's answer so long to be written.
 func within(d time.Duration, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// http.Server.WriteTimeout would be one for all, and pprof refuses profiles that are longer.
+		// http.Server.WriteTimeout would be one for all, and pprof refuses profiles that are
+		// longer.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d))
 		h.ServeHTTP(w, r)
 	})

@@ -20,8 +20,9 @@ const (
 	codecZstd
 )
 
-// MaxInflated is how many bytes a batch may have when it is decompressed, wherever klink does that. Brokers take requests of
-// at most 100 MiB (socket.request.max.bytes), so that larger ones were made to be.
+// MaxInflated is how many bytes a batch may have when it is decompressed, wherever klink does that.
+// Brokers take requests of at most 100 MiB (socket.request.max.bytes), so that larger ones were
+// made to be.
 const MaxInflated = 128 << 20
 
 // codecs are the compressors and decompressors of a Recoder, made when first needed.
@@ -34,7 +35,8 @@ type codecs struct {
 		lz4  *lz4.Writer
 		zstd *zstd.Encoder
 	}
-	// account is told before a buffer for decompressed bytes becomes large; nil = nobody is. See Recoder.Account.
+	// account is told before a buffer for decompressed bytes becomes large; nil = nobody is. See
+	// Recoder.Account.
 	account   func(delta int64)
 	accounted int64
 }
@@ -51,8 +53,8 @@ func (c *codecs) grow(b []byte, n int) []byte {
 	return grown
 }
 
-// reserve accounts for a buffer of this size, unless it is small. What was decompressed is there twice: as it was, and as the
-// run that is made of it.
+// reserve accounts for a buffer of this size, unless it is small. What was decompressed is there
+// twice: as it was, and as the run that is made of it.
 func (c *codecs) reserve(size int) {
 	if more := 2*int64(size) - c.accounted; c.account != nil && size > kept && more > 0 {
 		c.accounted += more
@@ -139,9 +141,9 @@ func (c *codecs) readAll(dst []byte, r io.Reader, limit int) ([]byte, error) {
 // zstdBlock is the most that one block of three bytes or more can hold, decompressed (RFC 8878, section 3.1.1.2.4).
 const zstdBlock = 128 << 10
 
-// zstdWindow is the largest window that zstd's levels choose. The decoder refuses frames whose window is above its memory
-// limit, even if what they hold is little, so that cannot be less. It needs no memory for the window: that is what it has
-// decompressed already.
+// zstdWindow is the largest window that zstd's levels choose. The decoder refuses frames whose
+// window is above its memory limit, even if what they hold is little, so that cannot be less. It
+// needs no memory for the window: that is what it has decompressed already.
 const zstdWindow = 128 << 20
 
 func (c *codecs) unzstd(dst, src []byte, limit int) ([]byte, error) {
@@ -176,8 +178,8 @@ func (c *codecs) unzstd(dst, src []byte, limit int) ([]byte, error) {
 	return dst, err
 }
 
-// zstdBound is how many bytes src can be when it is decompressed, by its blocks (RFC 8878, section 3.1.1). Where src is not
-// well formed that is enough up to where the decoder stops.
+// zstdBound is how many bytes src can be when it is decompressed, by its blocks (RFC 8878, section
+// 3.1.1). Where src is not well formed that is enough up to where the decoder stops.
 func zstdBound(src []byte) (bound int) {
 	for len(src) > 0 {
 		var h zstd.Header

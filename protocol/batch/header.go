@@ -51,8 +51,8 @@ const (
 // FlagFiller is the bit in the flags of a stamp (see ReadStamp) of the batches that Filler makes.
 const FlagFiller int16 = 1 << 1
 
-// FlagFollows is the bit in the flags of a stamp of a batch that was sent before the append in front
-// of it was confirmed: see Chain.
+// FlagFollows is the bit in the flags of a stamp of a batch that was sent before the append in
+// front of it was confirmed: see Chain.
 const FlagFollows int16 = 1 << 2
 
 // Header is a v2 batch, or at least its first HeaderSize bytes, read and written in place. It aliases the bytes it was made

@@ -24,13 +24,14 @@ const MaxRecodedSize = MaxInflated
 // The zero value is ready. A Recoder keeps its buffers for the next batch, unless they became large; it is not for use by
 // several goroutines at once.
 type Recoder struct {
-	// MaxSize bounds the decompressed size of a batch in bytes, and so the memory that a hostile one costs (with zstd it can
-	// cost 128 MiB in passing, whatever the limit). 0, or more than MaxRecodedSize, is MaxRecodedSize. Not to be changed after
-	// the first use.
+	// MaxSize bounds the decompressed size of a batch in bytes, and so the memory that a hostile
+	// one costs (with zstd it can cost 128 MiB in passing, whatever the limit). 0, or more than
+	// MaxRecodedSize, is MaxRecodedSize. Not to be changed after the first use.
 	MaxSize int
-	// Account is told of the memory in bytes that a large batch takes: more before it is taken, and all of it, as a negative
-	// number, before Runs or Convert returns. It may wait. Batches that fit into what a Recoder keeps are not told of. Optional;
-	// not to be changed after the first use.
+	// Account is told of the memory in bytes that a large batch takes: more before it is taken, and
+	// all of it, as a negative number, before Runs or Convert returns. It may wait. Batches that
+	// fit into what a Recoder keeps are not told of. Optional; not to be changed after the first
+	// use.
 	Account func(delta int64)
 
 	codecs codecs

@@ -13,8 +13,8 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// Scan goes through the records of a v2 batch, one after the other, and holds no more of them than the codec must. So a
-// caller who has found what it looks for leaves the rest compressed:
+// Scan goes through the records of a v2 batch, one after the other, and holds no more of them than
+// the codec must. So a caller who has found what it looks for leaves the rest compressed:
 //
 //	s, err := batch.OpenScan(h)
 //	defer s.Close()
@@ -38,11 +38,12 @@ const MaxScanMemory = 24 << 20
 // What a Scan takes besides the codec's window.
 const scanBuffers = 1 << 20
 
-// lz4Memory is that of a reader for the largest blocks, which need not be those that the first frame names.
+// lz4Memory is that of a reader for the largest blocks, which need not be those that the first
+// frame names.
 const lz4Memory = 16 << 20
 
-// ScanMemory is how many bytes of memory a Scan of h takes. The error wraps ErrTooLarge if that is more than MaxScanMemory,
-// else ErrCorrupt or ErrUnsupported.
+// ScanMemory is how many bytes of memory a Scan of h takes. The error wraps ErrTooLarge if that is
+// more than MaxScanMemory, else ErrCorrupt or ErrUnsupported.
 func ScanMemory(h Header) (int64, error) {
 	n, src := uint64(0), []byte(h[HeaderSize:])
 	switch h.Codec() {
@@ -87,7 +88,8 @@ func zstdScanWindow(src []byte) (uint64, error) {
 	return max(window, zstd.MinWindowSize), nil
 }
 
-// OpenScan begins a scan. The batch must not change until it is closed. Errors are those of ScanMemory.
+// OpenScan begins a scan. The batch must not change until it is closed. Errors are those of
+// ScanMemory.
 func OpenScan(h Header) (*Scan, error) {
 	if _, err := ScanMemory(h); err != nil {
 		return nil, err
@@ -225,8 +227,9 @@ func (r *snappyReader) Read(p []byte) (int, error) {
 
 var inflaters sync.Pool
 
-// Inflate decompresses src, which was compressed with a codec as attributes name them, to limit bytes at most. The result is
-// the caller's. The error wraps ErrCorrupt, ErrTooLarge or ErrUnsupported. Safe for concurrent use.
+// Inflate decompresses src, which was compressed with a codec as attributes name them, to limit
+// bytes at most. The result is the caller's. The error wraps ErrCorrupt, ErrTooLarge or
+// ErrUnsupported. Safe for concurrent use.
 func Inflate(src []byte, codec int8, limit int) ([]byte, error) {
 	c, _ := inflaters.Get().(*codecs)
 	if c == nil {

@@ -32,7 +32,8 @@ func packed(codec int8, count, lastDelta int32, compressed []byte) Header {
 	return h
 }
 
-// compressWith compresses what write writes, as a producer does that does not know how much will come.
+// compressWith compresses what write writes, as a producer does that does not know how much will
+// come.
 func compressWith(t testing.TB, codec int8, write func(io.Writer)) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -59,7 +60,8 @@ func compressWith(t testing.TB, codec int8, write func(io.Writer)) []byte {
 	return out.Bytes()
 }
 
-// writeRecords writes n records of size zero bytes each; record i is at delta 2i, 10i milliseconds after the first.
+// writeRecords writes n records of size zero bytes each; record i is at delta 2i, 10i milliseconds
+// after the first.
 func writeRecords(n, size int) func(io.Writer) {
 	value := make([]byte, size)
 	return func(w io.Writer) {
@@ -211,7 +213,8 @@ func TestClaimedSizes(t *testing.T) {
 	}
 }
 
-// A frame of zstd with several parts, and one without its size, come out whole at the limit and not above.
+// A frame of zstd with several parts, and one without its size, come out whole at the limit and not
+// above.
 func TestZstdAtTheLimit(t *testing.T) {
 	var two []byte
 	for range 2 {
@@ -273,7 +276,8 @@ func allocated(do func()) int64 {
 
 func crcOf(h Header) uint32 { return crc32.Checksum(h[atAttributes:], castagnoli) }
 
-// Nothing else in klink decompresses: what comes from others goes through the bounds of this package.
+// Nothing else in klink decompresses: what comes from others goes through the bounds of this
+// package.
 func TestNothingElseDecompresses(t *testing.T) {
 	const root = "../.."
 	seen := 0

@@ -22,7 +22,8 @@ var errSnappy = errors.New("malformed snappy")
 
 // unsnappy appends the decompressed src, with or without snappy-java's framing.
 func (c *codecs) unsnappy(dst, src []byte, limit int) ([]byte, error) {
-	// The sizes first: they say how much room is needed, and a hostile one is refused before anything is decompressed.
+	// The sizes first: they say how much room is needed, and a hostile one is refused before
+	// anything is decompressed.
 	total := 0
 	for rest := (snappyBlocks{}).of(src); rest.left(); {
 		_, size, err := rest.next()

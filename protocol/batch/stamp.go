@@ -81,8 +81,8 @@ func (h Header) setStamp(logicalBase int64, flags int16, leaderEpoch int32, phys
 // as the end of the log may have moved before the batch is sent.
 func SetPlace(b []byte, physical int64) { setPlace(b, physical, 0) }
 
-// SetPlaceAfter is SetPlace for a batch that is sent before the append in front of it is confirmed: it
-// gets FlagFollows, and counts only where that one stands right before it. See Chain.
+// SetPlaceAfter is SetPlace for a batch that is sent before the append in front of it is confirmed:
+// it gets FlagFollows, and counts only where that one stands right before it. See Chain.
 func SetPlaceAfter(b []byte, physical int64) { setPlace(b, physical, FlagFollows) }
 
 func setPlace(b []byte, physical int64, follows int16) {

@@ -36,8 +36,8 @@ type DescribedMirror struct {
 	// ConfigDrift are the configs of the topic that differ from the source's and do not follow it, in the order of their names,
 	// as the last look of the task TopicConfigsSync found them.
 	ConfigDrift []ConfigDrift
-	// Notices say in what the topic is not what klink has made of it, and what to do, for people: somebody changed it around
-	// klink, or wrote to it.
+	// Notices say in what the topic is not what klink has made of it, and what to do, for people:
+	// somebody changed it around klink, or wrote to it.
 	Notices []string
 }
 

@@ -48,8 +48,9 @@ func TestDisown(t *testing.T) {
 	}
 }
 
-// TestLateResultsAnnounceNothing: an append that was under way when the owner gave the partition up is answered later. What
-// its result says is no announcement: nobody here takes it back when another instance appends.
+// TestLateResultsAnnounceNothing: an append that was under way when the owner gave the partition up
+// is answered later. What its result says is no announcement: nobody here takes it back when
+// another instance appends.
 func TestLateResultsAnnounceNothing(t *testing.T) {
 	for name, late := range map[string]func(p *Partition){
 		"sent":     func(p *Partition) { p.Extend(10, 110, 5) },
@@ -70,8 +71,8 @@ func TestLateResultsAnnounceNothing(t *testing.T) {
 	}
 }
 
-// TestAnnouncedIsNoEnd: a log end behind records that were only announced is told as that of a moment ago, since somebody else's
-// batch may stand in their place.
+// TestAnnouncedIsNoEnd: a log end behind records that were only announced is told as that of a
+// moment ago, since somebody else's batch may stand in their place.
 func TestAnnouncedIsNoEnd(t *testing.T) {
 	p := Open(0, 100, 100)
 	p.Own(0, 100, 100, true)

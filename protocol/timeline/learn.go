@@ -23,9 +23,9 @@ func (t *Partition) note(in *slot, physical, logical int64) {
 	}
 }
 
-// Before says whether what stands right before the physical offset counts, and ends at logical there:
-// that is what a batch with batch.FlagFollows needs in order to count. sure is false if that is not
-// known.
+// Before says whether what stands right before the physical offset counts, and ends at logical
+// there: that is what a batch with batch.FlagFollows needs in order to count. sure is false if that
+// is not known.
 func (t *Partition) Before(physical, logical int64) (counts, sure bool) {
 	s := t.state.Load()
 	if tip := s.tip; tip != nil && physical >= tip.physical {
@@ -49,8 +49,8 @@ func (t *Partition) Before(physical, logical int64) (counts, sure bool) {
 }
 
 // Glimpse notes where a batch ends that a reader is shown at the offset of its stamp, though nobody
-// knows whether it counts. The reader is right to see it: what the stamp says of its records is true.
-// It has to find its way on from there.
+// knows whether it counts. The reader is right to see it: what the stamp says of its records is
+// true. It has to find its way on from there.
 func (t *Partition) Glimpse(physical, logical int64) { t.note(&t.glimpsed, physical, logical) }
 
 // LearnProbe is Learn for a batch that was read on purpose; it is kept for longer than what passes.

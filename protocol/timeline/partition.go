@@ -43,8 +43,8 @@ type Partition struct {
 	physStart atomic.Int64
 	changed   atomic.Uint64 // when offsets began to mean other records last, by Clock; 0 = never
 
-	// shown is the end of the last record that any reader was shown, in both offsets; glimpsed that of
-	// one that was shown though nobody knew whether its batch counts (Before).
+	// shown is the end of the last record that any reader was shown, in both offsets; glimpsed that
+	// of one that was shown though nobody knew whether its batch counts (Before).
 	shown, glimpsed slot
 
 	mu     sync.Mutex // writers

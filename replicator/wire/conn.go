@@ -17,8 +17,8 @@ const (
 	maxResponse = 128 << 20
 	// maxControl bounds the responses of versions and login.
 	maxControl = 1 << 20
-	// leastPace is how many bytes a second a broker has to send of a response, once patience times the
-	// overhead have passed.
+	// leastPace is how many bytes a second a broker has to send of a response, once patience times
+	// the overhead have passed.
 	leastPace = 64 << 10
 	patience  = 10
 	// idleCheck is after how long without a request it is looked whether the broker has closed the connection meanwhile.
@@ -30,9 +30,9 @@ const (
 
 // Conn is one connection to a broker, for one goroutine.
 //
-// Send, then SendMore for requests that do not wait for the answers to those before; then, for each of them in the same order,
-// Receive, and Read until the body is read. After any error it is of no use but to be closed, which has to be done all the
-// same.
+// Send, then SendMore for requests that do not wait for the answers to those before; then, for each
+// of them in the same order, Receive, and Read until the body is read. After any error it is of no
+// use but to be closed, which has to be done all the same.
 type Conn struct {
 	d        *Dialer
 	nc       net.Conn
@@ -104,9 +104,9 @@ func (c *Conn) Send(ctx context.Context, r Request, wait time.Duration) error {
 	return c.send(ctx, r, wait)
 }
 
-// SendMore writes a request behind others that are not answered yet: a broker handles the requests of a
-// connection one after the other. It is as Send, but for what Send does before: the connection is not
-// looked at, and a login is not renewed.
+// SendMore writes a request behind others that are not answered yet: a broker handles the requests
+// of a connection one after the other. It is as Send, but for what Send does before: the connection
+// is not looked at, and a login is not renewed.
 func (c *Conn) SendMore(ctx context.Context, r Request, wait time.Duration) error {
 	if c.flight == 0 || c.left > 0 {
 		return errors.New("no request is in flight")
@@ -240,8 +240,9 @@ func (c *Conn) write(m *message) (n int64, err error) {
 	return n, nil
 }
 
-// Receive waits for the response, and gives how many bytes its body has: what follows the correlation id. None of them has
-// been read, and none is there for sure: Read tells. Where several requests are out, it is that of the first of them.
+// Receive waits for the response, and gives how many bytes its body has: what follows the
+// correlation id. None of them has been read, and none is there for sure: Read tells. Where several
+// requests are out, it is that of the first of them.
 func (c *Conn) Receive() (size int, err error) { return c.receive(maxResponse) }
 
 func (c *Conn) receive(most int) (size int, err error) {
@@ -271,8 +272,9 @@ func (c *Conn) receive(most int) (size int, err error) {
 	return size, nil
 }
 
-// Read reads len(p) bytes of the body. As long as something comes in the time of the overhead, it goes
-// on, if the whole response comes at leastPace: a broker must not hold up for ever what waits for it.
+// Read reads len(p) bytes of the body. As long as something comes in the time of the overhead, it
+// goes on, if the whole response comes at leastPace: a broker must not hold up for ever what waits
+// for it.
 func (c *Conn) Read(p []byte) error {
 	if len(p) > c.left {
 		return errors.New("beyond the end of the response")

@@ -321,8 +321,8 @@ func TestSlowBodyIsNotATimeout(t *testing.T) {
 	require.NoError(t, conn.Read(make([]byte, size)))
 }
 
-// TestDrippingBodyEnds: a broker that sends a byte now and then does not hold up the caller, and the memory that it has
-// reserved, for ever.
+// TestDrippingBodyEnds: a broker that sends a byte now and then does not hold up the caller, and
+// the memory that it has reserved, for ever.
 func TestDrippingBodyEnds(t *testing.T) {
 	conn := connect(t, script(t, func(nc net.Conn) {
 		b := answer(readRequest(nc), make([]byte, 100_000))
@@ -341,7 +341,8 @@ func TestDrippingBodyEnds(t *testing.T) {
 	require.ErrorContains(t, err, "less than 65536 bytes a second")
 }
 
-// TestHostileControl: what versions and login are told by a broker takes neither time nor memory, whatever it is.
+// TestHostileControl: what versions and login are told by a broker takes neither time nor memory,
+// whatever it is.
 func TestHostileControl(t *testing.T) {
 	bomb := binary.AppendUvarint(nil, 1<<32-1)
 	versions := func(r []byte) bool { return binary.BigEndian.Uint16(r) == 18 }

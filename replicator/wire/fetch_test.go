@@ -143,8 +143,8 @@ func TestFetchResponseAgainstKmsg(t *testing.T) {
 	}
 }
 
-// mayLoop says that b announces more than it holds. kmsg believes any count, and takes seconds for it.
-// What klink's own reader has taken needs no such look: the reader has counted.
+// mayLoop says that b announces more than it holds. kmsg believes any count, and takes seconds for
+// it. What klink's own reader has taken needs no such look: the reader has counted.
 func mayLoop(key, version int16, b []byte) bool {
 	m, _ := protocol.MessageOf(key)
 	return m.Response.Check(b, version, version >= m.FlexibleFrom, len(b)) != nil

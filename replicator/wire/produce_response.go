@@ -27,7 +27,8 @@ type ProducePartition struct {
 	Partition  int32
 	ErrorCode  int16
 	BaseOffset int64
-	// AppendTime is the time that the broker gave the records instead of their own, in milliseconds; -1 = none.
+	// AppendTime is the time that the broker gave the records instead of their own, in
+	// milliseconds; -1 = none.
 	AppendTime int64
 	Message    []byte
 }
