@@ -43,12 +43,18 @@ func TestWindows(t *testing.T) {
 	for _, partitions := range []int32{1, 3} {
 		w, dst := windowWorld(t, partitions)
 		var acks [2]atomic.Int64
+		var following atomic.Int64
 		dst.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
 			dst.KeepControl()
 			if req.(*kmsg.ProduceRequest).Acks == 1 {
 				acks[0].Add(1)
 			} else {
 				acks[1].Add(1)
+			}
+			for _, p := range req.(*kmsg.ProduceRequest).Topics[0].Partitions {
+				if _, flags, _, _ := batch.ReadStamp(p.Records); flags&batch.FlagFollows != 0 {
+					following.Add(1)
+				}
 			}
 			return nil, nil, false
 		})
@@ -62,6 +68,10 @@ func TestWindows(t *testing.T) {
 		w.windows(t, 100)
 		if void := w.void("orders"); void != "" {
 			t.Errorf("void: %s", void)
+		}
+		// Every append of a window but the first follows on another.
+		if c := w.r.metrics.link(linkName); following.Load() != c.WindowBatches.Load()-c.Windows.Load() {
+			t.Errorf("%d batches follow; %d windows have %d batches", following.Load(), c.Windows.Load(), c.WindowBatches.Load())
 		}
 		if one, all := acks[0].Load(), acks[1].Load(); one < 100 || all == 0 || all > one {
 			t.Errorf("%d requests with acks=1, %d with acks=all", one, all)
@@ -124,6 +134,9 @@ func TestWindowsNeedTheEpoch(t *testing.T) {
 		p := req.(*kmsg.ListOffsetsRequest)
 		if p.ReplicaID != -1 || p.Topics[0].Partitions[0].Timestamp != timestampLatest || w.r.metrics.link(linkName).AppendedBatches.Load() == 0 || fenced.Load() == 5 {
 			return nil, nil, false
+		}
+		if epoch := p.Topics[0].Partitions[0].CurrentLeaderEpoch; epoch < 0 {
+			t.Error("the end of a window is asked for without the leader epoch: a leader that came back would answer, too")
 		}
 		fenced.Add(1)
 		resp := p.ResponseKind().(*kmsg.ListOffsetsResponse)
