@@ -171,7 +171,7 @@ func TestStampLimits(t *testing.T) {
 	}
 }
 
-// TestCounts: what is one of the mirror's batches, by its header and its offset alone.
+// TestCounts: which batches stand at their place, by header and offset alone.
 func TestCounts(t *testing.T) {
 	const place = 5<<24 | 0xdcba98
 	stamped := func(h Header) { require.NoError(t, Stamp(h, 100, 3)); SetPlace(h, place) }
