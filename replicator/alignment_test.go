@@ -33,7 +33,8 @@ const (
 	lostAnswer         // carried out, no answer
 	lostRequest        // not carried out, no answer
 	late               // carried out within the grace, no answer
-	tooLate            // carried out after the grace, no answer
+	stalled            // carried out after the grace, before the last filler; no answer
+	tooLate            // carried out even later, no answer
 	foreignBefore      // somebody else's batch comes first
 )
 
@@ -118,7 +119,7 @@ func (l *scriptedLog) walk(ctx context.Context, from, to int64, see func(batch.H
 
 func (l *scriptedLog) append(ctx context.Context, b []byte) (int64, error) {
 	l.arrive()
-	switch f := l.next(done, done, done, refusedOnce, unknownCode, afterAppend, lostAnswer, lostRequest, late, tooLate, foreignBefore); f {
+	switch f := l.next(done, done, done, refusedOnce, unknownCode, afterAppend, lostAnswer, lostRequest, late, stalled, tooLate, foreignBefore); f {
 	case refusedOnce:
 		return 0, kerr.NotEnoughReplicas
 	case unknownCode:
@@ -134,9 +135,16 @@ func (l *scriptedLog) append(ctx context.Context, b []byte) (int64, error) {
 	case late:
 		l.later(testGrace/2, func() { l.put(b) })
 		return 0, unanswered{errors.New("connection reset")}
+	case stalled:
+		wait := testGrace * (lastFillerGraces - 1)
+		if len(l.batches) == 0 { // the next process does not know of it
+			wait = testGrace / 2
+		}
+		l.later(wait, func() { l.put(b) })
+		return 0, unanswered{errors.New("connection reset")}
 	case tooLate:
 		l.doubted++
-		l.later(testGrace*5/4, func() { l.put(b) })
+		l.later(testGrace*lastFillerGraces+testGrace/4, func() { l.put(b) })
 		return 0, unanswered{errors.New("connection reset")}
 	case foreignBefore:
 		l.foreign++
@@ -180,7 +188,7 @@ func fates(t *rapid.T, allowed []fate) func(of ...fate) fate {
 
 var (
 	// harmless are fates that leave a log exact.
-	harmless = []fate{refusedOnce, unknownCode, afterAppend, lostAnswer, lostRequest, late}
+	harmless = []fate{refusedOnce, unknownCode, afterAppend, lostAnswer, lostRequest, late, stalled}
 	// allFates may at least not go unnoticed.
 	allFates = append(slices.Clone(harmless), tooLate, foreignBefore)
 )

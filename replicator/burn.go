@@ -18,6 +18,9 @@ const (
 	// defaultBurnRate is how many offsets a second are burned, over all partitions. A broker's request thread takes 75 to
 	// 100 ms for a million, so this keeps about half of one busy.
 	defaultBurnRate = 5_000_000
+	// lastFillerGraces is how many times the grace a filler without an answer is given to arrive,
+	// before the last one is appended. A broker that is short of CPU keeps a request for seconds.
+	lastFillerGraces = 10
 )
 
 // burnLog is what burning needs of a log; mirrorLog is one.
@@ -33,13 +36,17 @@ type burnLog interface {
 //
 // Invariants:
 //  1. The log end is the progress, and all of it: a burn that ended anywhere is run again from the log alone.
-//  2. One append is in flight, and it begins at the log end that was read or confirmed before it. When its result is unknown
-//     the log end is read until it can be told; an append without an answer is given b.grace to arrive.
+//  2. One append of this run is in flight, and it begins at the log end that was read or confirmed
+//     before it. When its result is unknown the log end is read until it can be told; an append
+//     without an answer is given b.grace to arrive.
 //  3. Every filler is stamped with the offset where it was expected to stand. As long as the last one stands there, every
 //     batch before it is a filler; when it does not, all of them are looked at.
 //  4. Nothing is deleted but fillers and, with from > 0, what the caller says lies below the source's log start.
-//  5. The log never ends above b.to by an append that got its expected offset. It can only by a request that was believed
-//     lost and was not; the burn then says OVERSHOT.
+//  5. The log never ends above b.to by an append that got its expected offset. It can only by a
+//     request that was believed lost and was not, of this run, or of a process that was killed.
+//     Such a request does no harm while there is room for its filler below b.to. So the last filler
+//     waits until lastFillerGraces times b.grace have passed since the last such request can have
+//     been sent. One that comes even later takes the log above b.to; the burn then says OVERSHOT.
 type burn struct {
 	log  burnLog
 	name string // topic-partition, for messages
@@ -57,11 +64,17 @@ type burn struct {
 	moved func(end int64)
 
 	size     int // records of the next filler at most
+	most     int // records of any filler at most, also of an earlier process's
 	patience patience
+	// doubt is when the last filler that may be on its way can have been sent at the latest; zero =
+	// there is none.
+	doubt time.Time
 }
 
-// run burns until log start and log end are b.to, or until ctx ends; its error is then ctx's. lingering says that an append
-// of an earlier run or process may still be on its way.
+// run burns until log start and log end are b.to, or until ctx ends; its error is then ctx's.
+// lingering says that an append of an earlier run may still be on its way. An append of a process
+// that was killed may be as well, and nobody says so: the fillers in the log tell that there was
+// one. Where the log has none yet, only the first can be on its way, and it gets b.grace.
 //
 // The error is a *notAligned when it cannot be done here; the log may then hold some fillers. It is a *failure with
 // FOREIGN_WRITE when somebody else's batch is in the log. Everything else is retried.
@@ -73,9 +86,16 @@ func (b *burn) run(ctx context.Context, lingering bool) error {
 	if b.size == 0 {
 		b.size = batch.MaxFiller
 	}
-	start, end, err := b.settle(ctx, lingering)
+	b.most = b.size
+	if lingering {
+		b.doubt = time.Now()
+	}
+	start, end, err := b.settle(ctx, true)
 	if err != nil || start >= b.to {
 		return err
+	}
+	if end > b.from {
+		b.doubt = time.Now()
 	}
 	// DeleteRecords comes last, but what would refuse it is met first: a log full of fillers would be worse than a shift.
 	if err := b.deleteBefore(ctx, start); err != nil {
@@ -91,6 +111,9 @@ func (b *burn) run(ctx context.Context, lingering bool) error {
 
 // step appends one filler at end and gives the log end after it.
 func (b *burn) step(ctx context.Context, end int64) (int64, error) {
+	if settled, err := b.beforeLast(ctx, end); err != nil || settled != end {
+		return settled, err
+	}
 	n := min(int64(b.size), b.to-end)
 	if err := b.pace.wait(ctx, n); err != nil {
 		return end, err
@@ -121,7 +144,30 @@ func (b *burn) step(ctx context.Context, end int64) (int64, error) {
 			return end, ctx.Err()
 		}
 	}
-	_, settled, err := b.settle(ctx, isUnanswered(err))
+	lingering := isUnanswered(err)
+	if lingering {
+		b.doubt = time.Now()
+	}
+	return b.settled(ctx, end, lingering)
+}
+
+// beforeLast waits, where the next filler at end may be the last one, for those that may be on
+// their way, and gives the log end after that.
+func (b *burn) beforeLast(ctx context.Context, end int64) (int64, error) {
+	// After the next filler a late one has to have room.
+	if b.doubt.IsZero() || b.to-end > int64(b.size+b.most) {
+		return end, nil
+	}
+	if !sleep(ctx, time.Until(b.doubt.Add(lastFillerGraces*b.grace))) {
+		return end, ctx.Err()
+	}
+	b.doubt = time.Time{}
+	return b.settled(ctx, end, false)
+}
+
+// settled gives the log end, which was at end, once it is known.
+func (b *burn) settled(ctx context.Context, end int64, lingering bool) (int64, error) {
+	_, settled, err := b.settle(ctx, lingering)
 	if err != nil {
 		return end, err
 	}
