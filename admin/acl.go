@@ -14,8 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// aclBinding is one ACL: a resource pattern and an access control entry. It is what brokers compare ACLs by, so it is its own
-// key.
+// aclBinding is one ACL: a resource pattern and an access control entry. It is what brokers compare
+// ACLs by, so it is its own key.
 type aclBinding struct {
 	resourceType kmsg.ACLResourceType
 	pattern      kmsg.ACLResourcePatternType // literal or prefixed
@@ -53,8 +53,9 @@ func sortedACLs[V any](m map[aclBinding]V) []aclBinding {
 	return slices.SortedFunc(maps.Keys(m), compareACLs)
 }
 
-// Kafka's names of the values (org.apache.kafka.common.acl and .resource). Lists begin with the value 0. Brokers may know
-// values that this klink does not: those are shown, and stored, as numbers.
+// Kafka's names of the values (org.apache.kafka.common.acl and .resource). Lists begin with the
+// value 0. Brokers may know values that this klink does not: those are shown, and stored, as
+// numbers.
 var (
 	aclResourceNames   = []string{"UNKNOWN", "ANY", "TOPIC", "GROUP", "CLUSTER", "TRANSACTIONAL_ID", "DELEGATION_TOKEN", "USER"}
 	aclPatternNames    = []string{"UNKNOWN", "ANY", "MATCH", "LITERAL", "PREFIXED"}

@@ -39,7 +39,8 @@ func TestPlanAgainstItsTwin(t *testing.T) {
 			a := aclNumber(i)
 			_, o := own[a]
 			s, d, other := source.has(a), destination.has(a), others.has(a)
-			// The columns: at the source, at the destination, remembered here, remembered by others.
+			// The columns: at the source, at the destination, remembered here, remembered by
+			// others.
 			var want string
 			switch [4]bool{s, d, o, other} {
 			case [4]bool{true, false, false, false}, [4]bool{true, false, false, true}, [4]bool{true, false, true, false}, [4]bool{true, false, true, true}:
@@ -74,9 +75,9 @@ func TestPlanAgainstItsTwin(t *testing.T) {
 	})
 }
 
-// TestPlanOverTime: two links over one destination, a person who creates and deletes ACLs there, sources that change, and runs
-// that die between any two steps. What the person had created before is never deleted, and when all runs end well,
-// nothing of klink's is left that no source has.
+// TestPlanOverTime: two links over one destination, a person who creates and deletes ACLs there,
+// sources that change, and runs that die between any two steps. What the person had created before
+// is never deleted, and when all runs end well, nothing of klink's is left that no source has.
 func TestPlanOverTime(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const universe, links = 5, 2

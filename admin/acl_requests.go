@@ -10,12 +10,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// aclsPerRequest is how many ACLs are created or deleted by one request. The controller of a KRaft cluster makes one request one
-// batch of its log, which is limited.
+// aclsPerRequest is how many ACLs are created or deleted by one request. The controller of a KRaft
+// cluster makes one request one batch of its log, which is limited.
 const aclsPerRequest = 500
 
-// describeACLs asks for the ACLs that a filter matches. It needs DESCRIBE on the cluster. Errors of the answer are
-// *kerr.Error, with the text of the broker.
+// describeACLs asks for the ACLs that a filter matches. It needs DESCRIBE on the cluster. Errors of
+// the answer are *kerr.Error, with the text of the broker.
 func describeACLs(ctx context.Context, client *kgo.Client, f aclFilter) (aclSet, error) {
 	req := kmsg.NewPtrDescribeACLsRequest()
 	req.ResourceType, req.ResourcePatternType, req.ResourceName = f.resourceType, f.pattern, f.name
@@ -46,7 +46,8 @@ func describeACLs(ctx context.Context, client *kgo.Client, f aclFilter) (aclSet,
 // aclResults say of ACLs that were to be created or deleted why they were not; nil = done.
 type aclResults map[aclBinding]error
 
-// createACLs creates ACLs; those that are there already are no error. It needs ALTER on the cluster.
+// createACLs creates ACLs; those that are there already are no error. It needs ALTER on the
+// cluster.
 func createACLs(ctx context.Context, client *kgo.Client, acls []aclBinding) aclResults {
 	results := aclResults{}
 	for chunk := range slices.Chunk(acls, aclsPerRequest) {
@@ -104,8 +105,8 @@ func deleteACLs(ctx context.Context, client *kgo.Client, acls []aclBinding) aclR
 	return results
 }
 
-// mayAlterCluster says whether the client's user has ALTER on the cluster. A cluster that cannot say (before 2.8) counts as
-// one that lets it.
+// mayAlterCluster says whether the client's user has ALTER on the cluster. A cluster that cannot
+// say (before 2.8) counts as one that lets it.
 func mayAlterCluster(ctx context.Context, client *kgo.Client) (bool, error) {
 	req := kmsg.NewPtrDescribeClusterRequest()
 	req.IncludeClusterAuthorizedOperations = true

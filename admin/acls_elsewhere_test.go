@@ -11,8 +11,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestACLRunsOverlap: a run that had an older look at the source than another one is caught at every step of that. What klink has created
-// is remembered when both have ended, and gone when the source does not have it.
+// TestACLRunsOverlap: a run that had an older look at the source than another one is caught at
+// every step of that. What klink has created is remembered when both have ended, and gone when the
+// source does not have it.
 func TestACLRunsOverlap(t *testing.T) {
 	for name, step := range map[string]func(t *testing.T, ctx context.Context, old, run *aclRun){
 		"before the other one decides": func(t *testing.T, ctx context.Context, old, run *aclRun) {
@@ -77,9 +78,9 @@ func TestACLRunsOverlap(t *testing.T) {
 	}
 }
 
-// TestSyncACLsAtAnotherInstance: people have a link synced at instances that do not own it, while the task of the owner runs and the
-// source changes all the time. What is at the destination in the end is what the source has, and klink remembers just that, beside
-// one that was there before.
+// TestSyncACLsAtAnotherInstance: people have a link synced at instances that do not own it, while
+// the task of the owner runs and the source changes all the time. What is at the destination in the
+// end is what the source has, and klink remembers just that, beside one that was there before.
 func TestSyncACLsAtAnotherInstance(t *testing.T) {
 	w, a := newACLWorld(t)
 	owner := &fakeOwner{}

@@ -26,8 +26,9 @@ func (s *Service) alterLinkConfigs(ctx context.Context, req *linkapi.AlterLinkCo
 // errChanged: a link was changed by someone else between its reading and its writing.
 var errChanged = errors.New("the link was changed at the same time")
 
-// alterLink changes the configs of one link, all or nothing. The new configs are checked as a whole, and tried out if they
-// decide how the source is reached, before anything is stored; if the link has changed meanwhile, all of that is done again.
+// alterLink changes the configs of one link, all or nothing. The new configs are checked as a
+// whole, and tried out if they decide how the source is reached, before anything is stored; if the
+// link has changed meanwhile, all of that is done again.
 func (s *Service) alterLink(ctx context.Context, link linkapi.AlterLink, validateOnly bool) *protocol.Error {
 	if err := s.waitReady(ctx); err != nil {
 		return asError(err)
@@ -121,8 +122,9 @@ func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, vali
 	})
 }
 
-// checkSource connects with changed configs, so that a mistake is refused and not found out later. While the link does not
-// work anyway, only another address must work at once: what is behind it decides whether offsets mean the same.
+// checkSource connects with changed configs, so that a mistake is refused and not found out later.
+// While the link does not work anyway, only another address must work at once: what is behind it
+// decides whether offsets mean the same.
 func (s *Service) checkSource(ctx context.Context, old *Link, configs map[string]string, next *linkRecord) *protocol.Error {
 	changed, moved := false, false
 	for _, c := range linkConfigs {

@@ -60,9 +60,10 @@ var mirrorOps = map[int8]mirrorInputKind{
 // errValidated keeps what was only tried from being written.
 var errValidated = errors.New("validated")
 
-// alterAll pauses, resumes, promotes or fails over mirrors, all in one change of the state however many they are. Where one is
-// to end it returns when that is so, or ctx ends: a failover then goes on by itself, a promotion is taken back if ctx has
-// reached its deadline, and goes on until there if the client has gone. There is one result for each mirror.
+// alterAll pauses, resumes, promotes or fails over mirrors, all in one change of the state however
+// many they are. Where one is to end it returns when that is so, or ctx ends: a failover then goes
+// on by itself, a promotion is taken back if ctx has reached its deadline, and goes on until there
+// if the client has gone. There is one result for each mirror.
 func (s *Service) alterAll(ctx context.Context, mirrors []linkapi.AlterMirror, validateOnly bool) []*protocol.Error {
 	p := promotion{ID: newID()}
 	if deadline, ok := ctx.Deadline(); ok {
@@ -117,8 +118,8 @@ func mirrorMissing(topic string) *protocol.Error {
 	return protocol.Errorf(kerr.UnknownTopicOrPartition, "there is no mirror topic '%.260s'; `klink mirror list` shows those that are", topic)
 }
 
-// awaitEnds waits for the mirrors that were promoted or failed over, puts what has become of them into results, and gives the
-// topics of those that are STOPPED the source's configs.
+// awaitEnds waits for the mirrors that were promoted or failed over, puts what has become of them
+// into results, and gives the topics of those that are STOPPED the source's configs.
 func (s *Service) awaitEnds(ctx context.Context, mirrors []linkapi.AlterMirror, results []*protocol.Error, p promotion) {
 	var waiting []int
 	for i, m := range mirrors {
@@ -159,7 +160,8 @@ func (s *Service) awaitEnds(ctx context.Context, mirrors []linkapi.AlterMirror, 
 	}
 }
 
-// endless says of a mirror that was to end, and is not STOPPED, whether it will not be; m is nil if it is gone.
+// endless says of a mirror that was to end, and is not STOPPED, whether it will not be; m is nil if
+// it is gone.
 func (s *Service) endless(alter linkapi.AlterMirror, m *Mirror, p promotion) (err *protocol.Error, ended bool) {
 	switch {
 	case m == nil && alter.Op == linkapi.MirrorFailover:
@@ -176,7 +178,8 @@ func (s *Service) endless(alter linkapi.AlterMirror, m *Mirror, p promotion) (er
 	return protocol.Errorf(kerr.InvalidRequest, "mirror topic '%s' was not promoted: somebody has taken that back, and it is %s now", alter.Topic, m.State), true
 }
 
-// goesOn is the answer about a mirror that is not STOPPED when the time for its request is over, and will be, or may be.
+// goesOn is the answer about a mirror that is not STOPPED when the time for its request is over,
+// and will be, or may be.
 func (s *Service) goesOn(topic string, err error) *protocol.Error {
 	if errors.Is(err, errClosed) {
 		return asError(err)

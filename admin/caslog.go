@@ -18,22 +18,25 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// casLog is a compacted topic of one partition in which every change is a compare-and-set, whoever makes it.
+// casLog is a compacted topic of one partition in which every change is a compare-and-set, whoever
+// makes it.
 //
-// All writers share one transactional id. To write, an instance takes the id (InitProducerId, which bumps its epoch and
-// so fences every other instance, after the transaction that one had open has been committed or aborted), reads the topic
-// to its end, and evaluates its change as a function of what it has read. From then on nobody else can have written
-// unless this instance is fenced, which fails its next transaction; it then takes the id again, reads, and evaluates the
-// change once more.
+// All writers share one transactional id. To write, an instance takes the id (InitProducerId, which
+// bumps its epoch and so fences every other instance, after the transaction that one had open has
+// been committed or aborted), reads the topic to its end, and evaluates its change as a function of
+// what it has read. From then on nobody else can have written unless this instance is fenced, which
+// fails its next transaction; it then takes the id again, reads, and evaluates the change once
+// more.
 //
 // Invariants:
 //  1. A change is committed only if it was evaluated on all that was committed before it.
-//  2. Of two records of one key the one with the higher offset counts, in whatever order they are seen: own records are
-//     applied at once, and again, without effect, when the reader meets them.
-//  3. A commit counts when it has been read from the topic. One whose outcome is unknown is looked up there before anything else
-//     is done.
+//  2. Of two records of one key the one with the higher offset counts, in whatever order they are
+//     seen: own records are applied at once, and again, without effect, when the reader meets them.
+//  3. A commit counts when it has been read from the topic. One whose outcome is unknown is looked
+//     up there before anything else is done.
 //
-// Changes that wait at the same time are evaluated one after the other and committed in one transaction.
+// Changes that wait at the same time are evaluated one after the other and committed in one
+// transaction.
 type casLog struct {
 	cfg    casLogConfig
 	ctx    context.Context
@@ -80,9 +83,10 @@ type casUpdate struct {
 	done  chan error
 }
 
-// casEval evaluates a change on what has been applied, overlaid with pending: the values that changes before it in the
-// same transaction write, nil = deleted. It returns the records to write, in their order. It is called with the log's
-// lock held, once per attempt, and must be a function of the state alone.
+// casEval evaluates a change on what has been applied, overlaid with pending: the values that
+// changes before it in the same transaction write, nil = deleted. It returns the records to write,
+// in their order. It is called with the log's lock held, once per attempt, and must be a function
+// of the state alone.
 type casEval func(pending map[string][]byte) ([]casRecord, error)
 
 type casRecord struct {
@@ -93,11 +97,12 @@ type casRecord struct {
 // maxCASBatch is how many waiting changes go into one transaction.
 const maxCASBatch = 1000
 
-// casAttemptTimeout is how long one attempt to commit may take, the taking of the transactional id included.
+// casAttemptTimeout is how long one attempt to commit may take, the taking of the transactional id
+// included.
 const casAttemptTimeout = 30 * time.Second
 
-// casMetadata lets the clients of the topic look for its leader again soon after they have lost it; franz-go's default is
-// 5 s.
+// casMetadata lets the clients of the topic look for its leader again soon after they have lost it;
+// franz-go's default is 5 s.
 var casMetadata = kgo.MetadataMinAge(100 * time.Millisecond)
 
 var errClosed = errors.New("klink is shutting down")
@@ -111,7 +116,8 @@ func openCASLog(cfg casLogConfig) (*casLog, error) {
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		casMetadata,
 		kgo.FetchMaxBytes(4<<20), kgo.FetchMaxPartitionBytes(1<<20), kafkaclient.MaxInflated(stateBatchBytes),
-		// A transaction ends in a control record. Only if those are seen does the position reach the end of the log.
+		// A transaction ends in a control record. Only if those are seen does the position reach
+		// the end of the log.
 		kgo.KeepControlRecords(),
 	)...)
 	if err != nil {
@@ -133,11 +139,11 @@ func (l *casLog) close() {
 	l.reader.Close()
 }
 
-// update evaluates a change and commits it. An error of eval is returned as it is, and nothing is written. When ctx ends
-// first, the change may still be made.
+// update evaluates a change and commits it. An error of eval is returned as it is, and nothing is
+// written. When ctx ends first, the change may still be made.
 //
-// A change that turns out to be none, or an error, was judged by what this instance had read at that moment; it costs no
-// write. Everything else is linear.
+// A change that turns out to be none, or an error, was judged by what this instance had read at
+// that moment; it costs no write. Everything else is linear.
 func (l *casLog) update(ctx context.Context, eval casEval) error {
 	return l.submit(&casUpdate{ctx: ctx, eval: eval, done: make(chan error, 1)})
 }
@@ -244,8 +250,8 @@ func (l *casLog) pause(attempt int) {
 	}
 }
 
-// attempt evaluates the batch and commits it once; beside an error it returns what is still to be done. inDoubt: the
-// outcome of the last attempt is unknown.
+// attempt evaluates the batch and commits it once; beside an error it returns what is still to be
+// done. inDoubt: the outcome of the last attempt is unknown.
 func (l *casLog) attempt(batch []*casUpdate, inDoubt bool) ([]*casUpdate, error) {
 	ctx, cancel := l.whileWanted(batch)
 	defer cancel()
@@ -277,8 +283,9 @@ func (l *casLog) attempt(batch []*casUpdate, inDoubt bool) ([]*casUpdate, error)
 	return nil, nil
 }
 
-// whileWanted is the context of an attempt: it ends after casAttemptTimeout, or when nobody waits for the batch any more, so
-// that an attempt at a broker that does not answer holds up nobody who comes after.
+// whileWanted is the context of an attempt: it ends after casAttemptTimeout, or when nobody waits
+// for the batch any more, so that an attempt at a broker that does not answer holds up nobody who
+// comes after.
 func (l *casLog) whileWanted(batch []*casUpdate) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(l.ctx, casAttemptTimeout)
 	var waiting atomic.Int64
@@ -299,8 +306,8 @@ func (l *casLog) whileWanted(batch []*casUpdate) (context.Context, context.Cance
 	}
 }
 
-// evaluate evaluates the batch in its order. Changes that are none, and those that fail, are done; the others are
-// returned with their records.
+// evaluate evaluates the batch in its order. Changes that are none, and those that fail, are done;
+// the others are returned with their records.
 func (l *casLog) evaluate(batch []*casUpdate) (records []casRecord, writers []*casUpdate) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -53,7 +53,8 @@ func (l *casLog) read() {
 	}
 }
 
-// apply applies a record unless a newer one of its key has been; it reports whether it did. Called with the lock held.
+// apply applies a record unless a newer one of its key has been; it reports whether it did. Called
+// with the lock held.
 func (l *casLog) apply(key string, value []byte, offset int64) bool {
 	if last, ok := l.offsets[key]; ok && offset <= last {
 		return false

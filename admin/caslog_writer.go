@@ -9,12 +9,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// casWriter holds the producer of a casLog while the transactional id is ours. After any error it is thrown away with its
-// epoch: only a new InitProducerId tells for certain what became of the transaction.
+// casWriter holds the producer of a casLog while the transactional id is ours. After any error it
+// is thrown away with its epoch: only a new InitProducerId tells for certain what became of the
+// transaction.
 type casWriter struct{ producer *kgo.Client }
 
-// casTransactionTimeout is how long the broker keeps a transaction open whose writer has gone. Readers of the state topic
-// wait for it at most that long; another writer ends it at once.
+// casTransactionTimeout is how long the broker keeps a transaction open whose writer has gone.
+// Readers of the state topic wait for it at most that long; another writer ends it at once.
 const casTransactionTimeout = 15 * time.Second
 
 // errInDoubt: a commit was asked for and not answered.
@@ -27,8 +28,9 @@ func (w *casWriter) drop() {
 	}
 }
 
-// acquire takes the transactional id, if it is not ours already, and reads to the end of the log. On success everything
-// that was committed by others has been applied, and nothing more can be committed by them without fencing us.
+// acquire takes the transactional id, if it is not ours already, and reads to the end of the log.
+// On success everything that was committed by others has been applied, and nothing more can be
+// committed by them without fencing us.
 func (l *casLog) acquire(ctx context.Context) error {
 	if l.writer.producer != nil {
 		return nil
@@ -97,8 +99,8 @@ func (l *casLog) commit(ctx context.Context, records []casRecord) error {
 	return nil
 }
 
-// abort ends a transaction that will not be committed, so that readers need not wait for its time-out. It is a courtesy:
-// the next InitProducerId does the same.
+// abort ends a transaction that will not be committed, so that readers need not wait for its
+// time-out. It is a courtesy: the next InitProducerId does the same.
 func (l *casLog) abort(producer *kgo.Client) {
 	ctx, cancel := context.WithTimeout(l.ctx, 3*time.Second)
 	defer cancel()
@@ -114,10 +116,11 @@ func (l *casLog) watch(offset int64) {
 	l.watched, l.sawIt = offset, false
 }
 
-// confirm waits until the record that is watched, or the end of its transaction, has been read. That the client says a
-// transaction has been committed is not enough: franz-go 1.22.2 aborts it, and reports success, if it ends while the client
-// is still about to store the metadata of a topic that it writes to for the first time (EndTransaction then finds no partition
-// that was written to).
+// confirm waits until the record that is watched, or the end of its transaction, has been read.
+// That the client says a transaction has been committed is not enough: franz-go 1.22.2 aborts it,
+// and reports success, if it ends while the client is still about to store the metadata of a topic
+// that it writes to for the first time (EndTransaction then finds no partition that was written
+// to).
 func (l *casLog) confirm(ctx context.Context) error {
 	for {
 		l.mu.Lock()
@@ -140,7 +143,8 @@ func (l *casLog) confirm(ctx context.Context) error {
 // errAborted: the client reported success, but the transaction was aborted.
 var errAborted = errors.New("a transaction on the state topic was aborted")
 
-// doubtResolved says whether the record that was watched has been committed. To be asked after acquire.
+// doubtResolved says whether the record that was watched has been committed. To be asked after
+// acquire.
 func (l *casLog) doubtResolved() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -21,8 +21,9 @@ const clampGroups = 500
 // clampPause is waited before groups are asked again that could not answer.
 const clampPause = 200 * time.Millisecond
 
-// clamp sets committed offsets at the destination that lie beyond the ends of mirrors back to those ends, for all groups that
-// have offsets for them. What cannot be done is returned by topic, for people; ctx bounds how long it is tried.
+// clamp sets committed offsets at the destination that lie beyond the ends of mirrors back to those
+// ends, for all groups that have offsets for them. What cannot be done is returned by topic, for
+// people; ctx bounds how long it is tried.
 func (s *Service) clamp(ctx context.Context, ends map[string]mirrorEnds) (notes map[string][]string) {
 	notes = map[string][]string{}
 	if len(ends) == 0 {
@@ -52,7 +53,8 @@ func (s *Service) clamp(ctx context.Context, ends map[string]mirrorEnds) (notes 
 	return notes
 }
 
-// listGroups lists the groups of the destination; those of brokers that do not answer are missing beside an error.
+// listGroups lists the groups of the destination; those of brokers that do not answer are missing
+// beside an error.
 func (s *Service) listGroups(ctx context.Context) ([]string, error) {
 	for {
 		listed, err := s.admin.ListGroups(ctx)
@@ -90,7 +92,8 @@ type commit struct {
 	err       error // why it did not
 }
 
-// offsetsBeyond finds the committed offsets beyond the ends, by group. failed are the groups that did not tell.
+// offsetsBeyond finds the committed offsets beyond the ends, by group. failed are the groups that
+// did not tell.
 func (s *Service) offsetsBeyond(ctx context.Context, ends map[string]mirrorEnds, groups []string) (beyond map[string][]*commit, failed map[string]error) {
 	beyond, failed = map[string][]*commit{}, map[string]error{}
 	mirrors := s.State().Mirrors
@@ -136,7 +139,8 @@ func (s *Service) offsetsBeyond(ctx context.Context, ends map[string]mirrorEnds,
 	return beyond, failed
 }
 
-// setBack commits the ends, several groups at a time. It returns by topic how many it has committed, and which not.
+// setBack commits the ends, several groups at a time. It returns by topic how many it has
+// committed, and which not.
 func (s *Service) setBack(ctx context.Context, beyond map[string][]*commit) (done map[string]int, kept map[string][]*commit) {
 	groups := slices.Sorted(maps.Keys(beyond))
 	var mu sync.Mutex
@@ -163,8 +167,9 @@ func (s *Service) setBack(ctx context.Context, beyond map[string][]*commit) (don
 	return done, kept
 }
 
-// commit commits the offsets end for one group, as a client that is no member: generation -1, no member id. The leader epoch is -1,
-// because the source's epochs mean nothing here. Each commit gets its error.
+// commit commits the offsets end for one group, as a client that is no member: generation -1, no
+// member id. The leader epoch is -1, because the source's epochs mean nothing here. Each commit
+// gets its error.
 func (s *Service) commit(ctx context.Context, group string, commits []*commit) {
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Group = group

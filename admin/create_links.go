@@ -75,7 +75,8 @@ func (s *Service) createLink(ctx context.Context, link linkapi.CreateLink, valid
 	return nil
 }
 
-// tryConnect connects to the source once, refuses a link of a cluster to itself, and returns the source's cluster id.
+// tryConnect connects to the source once, refuses a link of a cluster to itself, and returns the
+// source's cluster id.
 func (s *Service) tryConnect(ctx context.Context, link string, configs map[string]string) (string, *protocol.Error) {
 	src, err := connectSource(ctx, s.cfg.LinkFiles, link, configs)
 	if err != nil {
@@ -96,7 +97,8 @@ func linkMissing(name string) *protocol.Error {
 	return protocol.Errorf(kerr.ResourceNotFound, "there is no link %.260q; `klink link list` shows those that are", name)
 }
 
-// requestedConfigs makes a map of the configs in a request; a null value is as if the config was not there.
+// requestedConfigs makes a map of the configs in a request; a null value is as if the config was
+// not there.
 func requestedConfigs(configs []linkapi.Config) (map[string]string, *protocol.Error) {
 	m := map[string]string{}
 	for _, c := range configs {
@@ -121,8 +123,8 @@ func givenTwice(name string) *protocol.Error {
 	return protocol.Errorf(kerr.InvalidConfig, "%.260q is given twice", name)
 }
 
-// setConfigs puts configs into a record, the sensitive ones sealed. A secret without a key is refused, unless it may be
-// stored readable.
+// setConfigs puts configs into a record, the sensitive ones sealed. A secret without a key is
+// refused, unless it may be stored readable.
 func (s *Service) setConfigs(r *linkRecord, link string, configs map[string]string) *protocol.Error {
 	if r.Configs == nil {
 		r.Configs = map[string]string{}

@@ -221,7 +221,8 @@ func (s *Service) unrecordMirror(ctx context.Context, plan *mirrorPlan) error {
 	})
 }
 
-// uncertain says that a request to the destination may have been carried out, or may be if it is tried again.
+// uncertain says that a request to the destination may have been carried out, or may be if it is
+// tried again.
 func uncertain(err error) bool {
 	var code *kerr.Error
 	if errors.As(err, &code) {

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestMirrorOfAnySource: a mirror is compacted as its source, and has the source's timestamp type once it is stopped, and not
-// before: the destination would stamp records anew.
+// TestMirrorOfAnySource: a mirror is compacted as its source, and has the source's timestamp type
+// once it is stopped, and not before: the destination would stamp records anew.
 func TestMirrorOfAnySource(t *testing.T) {
 	w := newWorld(t)
 	w.replicator()
@@ -47,8 +47,8 @@ func TestMirrorOfAnySource(t *testing.T) {
 	}
 }
 
-// TestFinishingTakesAsLongAsTheRequestMay: a client that says how long it waits is not told of a time-out before; one that has gone,
-// or says nothing, stops nothing.
+// TestFinishingTakesAsLongAsTheRequestMay: a client that says how long it waits is not told of a
+// time-out before; one that has gone, or says nothing, stops nothing.
 func TestFinishingTakesAsLongAsTheRequestMay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {

@@ -24,7 +24,8 @@ func (s *Service) deleteLinks(ctx context.Context, req *linkapi.DeleteLinksReque
 	return resp
 }
 
-// deleteLink deletes one link. Its stopped mirrors stay what they are: topics whose offsets are translated.
+// deleteLink deletes one link. Its stopped mirrors stay what they are: topics whose offsets are
+// translated.
 func (s *Service) deleteLink(ctx context.Context, name string, force, validateOnly bool) *protocol.Error {
 	if err := s.waitReady(ctx); err != nil {
 		return asError(err)

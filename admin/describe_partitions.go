@@ -61,8 +61,8 @@ func describeStatus(p *linkapi.DescribedPartition, status PartitionStatus, now t
 	}
 }
 
-// describeShift says whether a partition is aligned, and if not, from where on and why: what the replicator says goes before
-// what is stored, and that before what can be concluded.
+// describeShift says whether a partition is aligned, and if not, from where on and why: what the
+// replicator says goes before what is stored, and that before what can be concluded.
 func describeShift(p *linkapi.DescribedPartition, t *timeline.Partition, stored *timelineRecord) {
 	if t.Floor() == outOfRange || stored == nil {
 		p.ShiftReason = "the timeline of the partition is missing or cannot be read"
@@ -87,8 +87,8 @@ func describeShift(p *linkapi.DescribedPartition, t *timeline.Partition, stored 
 	}
 }
 
-// directAccess answers for a mirror whether clients can go straight to the brokers once mirroring has been stopped, and why
-// or why not.
+// directAccess answers for a mirror whether clients can go straight to the brokers once mirroring
+// has been stopped, and why or why not.
 func directAccess(m *Mirror, timelines []*timeline.Partition, ps []linkapi.DescribedPartition) (possible bool, reason string) {
 	if !m.Created || m.Error == ErrMirrorTopicDeleted || len(timelines) < len(ps) {
 		return false, "the topic is not there, or not known yet"

@@ -9,7 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// asError makes an answer of any error: a protocol.Error as it is, a Kafka error with its own code, the rest by its kind.
+// asError makes an answer of any error: a protocol.Error as it is, a Kafka error with its own code,
+// the rest by its kind.
 func asError(err error) *protocol.Error {
 	if err == nil {
 		return nil

@@ -27,22 +27,24 @@ type FactsConfig struct {
 	Destination []kgo.Opt
 	// Interval between refreshes of brokers and topic ids; default 10 s.
 	Interval time.Duration
-	// TopicsSeen is told of topics as they are learned, by id; usually Service.TopicsSeen. Optional.
-	TopicsSeen func(map[[16]byte]string)
-	// CatchUp returns when the timelines of a mirror have everything that its owner had stored before, wherever that is.
+	// TopicsSeen is told of topics as they are learned, by id; usually Service.TopicsSeen.
 	// Optional.
+	TopicsSeen func(map[[16]byte]string)
+	// CatchUp returns when the timelines of a mirror have everything that its owner had stored
+	// before, wherever that is. Optional.
 	CatchUp func(ctx context.Context, topic string) error
 	Logger  *slog.Logger
 	// Now is the clock of what is remembered for a while; default time.Now.
 	Now func() time.Time
 }
 
-// brokersEvery is how often the brokers are asked for at most. As long as a broker stays unknown, every Metadata response
-// that names it asks; a cluster with one that klink cannot open a listener for must not cost it a question each time.
+// brokersEvery is how often the brokers are asked for at most. As long as a broker stays unknown,
+// every Metadata response that names it asks; a cluster with one that klink cannot open a listener
+// for must not cost it a question each time.
 const brokersEvery = time.Second
 
-// Facts implements router.Facts with a client of the destination: it learns brokers and topic ids, on demand and every
-// Interval, and publishes them to the router's Directory.
+// Facts implements router.Facts with a client of the destination: it learns brokers and topic ids,
+// on demand and every Interval, and publishes them to the router's Directory.
 type Facts struct {
 	cfg        FactsConfig
 	client     *kgo.Client
@@ -56,8 +58,8 @@ type Facts struct {
 	maxSeek int         // see SeekTime; for tests
 	maxLook int         // see maxLookBytes; for tests
 
-	// brokersTurn has one token: who holds it asks for the brokers, and owns brokersAsked, when the last question was
-	// answered, and brokersErr, what came of it.
+	// brokersTurn has one token: who holds it asks for the brokers, and owns brokersAsked, when the
+	// last question was answered, and brokersErr, what came of it.
 	brokersTurn  chan struct{}
 	brokersAsked time.Time
 	brokersErr   error
@@ -90,9 +92,10 @@ func NewFacts(cfg FactsConfig) (*Facts, error) {
 	return &Facts{cfg: cfg, client: client, cancel: func() {}, brokersTurn: turn, topics: newTopicQuestions(), seeks: newSeeks(), maxSeek: maxSeekBytes, maxLook: maxLookBytes}, nil
 }
 
-// Start publishes to directory from now on, learns brokers and topics once, and then refreshes them until Close.
-// setBrokers opens listeners for brokers and returns their advertised addresses (proxy.SetBrokers). An error means that
-// the destination could not be asked within ctx, or that listeners could not be opened; Facts goes on trying.
+// Start publishes to directory from now on, learns brokers and topics once, and then refreshes them
+// until Close. setBrokers opens listeners for brokers and returns their advertised addresses
+// (proxy.SetBrokers). An error means that the destination could not be asked within ctx, or that
+// listeners could not be opened; Facts goes on trying.
 func (f *Facts) Start(ctx context.Context, directory *router.Directory, setBrokers func([]Broker) (map[int32]router.Addr, error)) error {
 	f.directory, f.setBrokers = directory, setBrokers
 	err := f.refresh(ctx)
@@ -129,8 +132,8 @@ func (f *Facts) refresh(ctx context.Context) error {
 	return errors.Join(f.LearnBrokers(ctx), f.learnAllTopics(ctx))
 }
 
-// LearnBrokers implements router.Facts. Who comes while a question is under way, or within brokersEvery of the last, shares
-// what comes, or came, of it.
+// LearnBrokers implements router.Facts. Who comes while a question is under way, or within
+// brokersEvery of the last, shares what comes, or came, of it.
 func (f *Facts) LearnBrokers(ctx context.Context) error {
 	select {
 	case <-f.brokersTurn:

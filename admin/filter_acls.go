@@ -26,8 +26,8 @@ var anyACL = aclFilter{
 
 // parseACLFilters reads the value of acl.filters. An empty one has no filters.
 //
-// Each filter must have the objects resourceFilter and accessFilter. A field that is left out of them is any: so the empty
-// object is every resource, or every access.
+// Each filter must have the objects resourceFilter and accessFilter. A field that is left out of
+// them is any: so the empty object is every resource, or every access.
 func parseACLFilters(text string) (filters []aclFilter, err error) {
 	if strings.TrimSpace(text) == "" {
 		return nil, nil
@@ -113,8 +113,9 @@ func readACLText(r *filterReader, field string) (*string, int, error) {
 	return &text, at, err
 }
 
-// matches follows org.apache.kafka.common.resource.ResourcePatternFilter and org.apache.kafka.common.acl.AccessControlEntryFilter.
-// What a filter matches and is not copied all the same, the guard of acl_guard.go decides.
+// matches follows org.apache.kafka.common.resource.ResourcePatternFilter and
+// org.apache.kafka.common.acl.AccessControlEntryFilter. What a filter matches and is not copied all
+// the same, the guard of acl_guard.go decides.
 func (f *aclFilter) matches(a aclBinding) bool {
 	if f.resourceType != kmsg.ACLResourceTypeAny && f.resourceType != a.resourceType ||
 		f.principal != nil && *f.principal != a.principal ||
@@ -126,8 +127,8 @@ func (f *aclFilter) matches(a aclBinding) bool {
 	return f.matchesPattern(a)
 }
 
-// matchesPattern: MATCH finds every pattern that would apply to a resource of the name; the other pattern types, and ANY, find
-// patterns that have the very name.
+// matchesPattern: MATCH finds every pattern that would apply to a resource of the name; the other
+// pattern types, and ANY, find patterns that have the very name.
 func (f *aclFilter) matchesPattern(a aclBinding) bool {
 	switch {
 	case f.pattern != kmsg.ACLResourcePatternTypeAny && f.pattern != kmsg.ACLResourcePatternTypeMatch && f.pattern != a.pattern:

@@ -8,7 +8,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// acl makes an ACL of "TYPE PATTERN NAME PRINCIPAL HOST OPERATION PERMISSION"; what is left out at the end is that of the default.
+// acl makes an ACL of "TYPE PATTERN NAME PRINCIPAL HOST OPERATION PERMISSION"; what is left out at
+// the end is that of the default.
 func acl(t testing.TB, text string) aclBinding {
 	t.Helper()
 	words := strings.Fields(text)
@@ -110,7 +111,8 @@ func TestACLFilterTextRefused(t *testing.T) {
 	}
 }
 
-// FuzzACLFilters: whatever is written, reading it ends; what can be read is either nothing or filters that match something.
+// FuzzACLFilters: whatever is written, reading it ends; what can be read is either nothing or
+// filters that match something.
 func FuzzACLFilters(f *testing.F) {
 	f.Add(aclFilterText(`"resourceType":"topic","patternType":"match","name":"a"`, `"operation":"read","permissionType":"allow","principal":"User:a","host":"*"`))
 	f.Add(aclFilterText(``, ``))

@@ -10,9 +10,10 @@ import (
 	"unicode/utf8"
 )
 
-// filterReader reads the JSON of a filter config strictly: a field that is not known, that is there twice or that is left out
-// is an error, as is anything behind the value, because a filter that was misread would silently sync too much or too little.
-// Every error begins with the place in the text.
+// filterReader reads the JSON of a filter config strictly: a field that is not known, that is there
+// twice or that is left out is an error, as is anything behind the value, because a filter that was
+// misread would silently sync too much or too little. Every error begins with the place in the
+// text.
 type filterReader struct {
 	text string
 	dec  *json.Decoder
@@ -85,8 +86,8 @@ func (r *filterReader) str(what string) (value string, at int, err error) {
 	return value, at, nil
 }
 
-// word reads a string that is one of the allowed words, which are in upper case; it may be written in either case. The result is
-// in upper case.
+// word reads a string that is one of the allowed words, which are in upper case; it may be written
+// in either case. The result is in upper case.
 func (r *filterReader) word(what string, allowed ...string) (string, error) {
 	value, at, err := r.str(what)
 	if err != nil {
@@ -99,8 +100,8 @@ func (r *filterReader) word(what string, allowed ...string) (string, error) {
 	return upper, nil
 }
 
-// object reads an object of which each of the fields must be there once, in any order; field reads the value of one. what names
-// the object.
+// object reads an object of which each of the fields must be there once, in any order; field reads
+// the value of one. what names the object.
 func (r *filterReader) object(what string, fields []string, field func(name string) error) error {
 	return r.objectWith(what, fields, nil, field)
 }

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// nameFilters say which groups, or topics, are meant: those that an INCLUDE filter matches and no EXCLUDE filter does.
+// nameFilters say which groups, or topics, are meant: those that an INCLUDE filter matches and no
+// EXCLUDE filter does.
 type nameFilters []nameFilter
 
 // nameFilter is one of them. The tags are the names of the fields in the JSON.
@@ -49,7 +50,8 @@ func parseGroupFilters(text string) (nameFilters, error) {
 	return parseNameFilters(text, groupFiltersField)
 }
 
-// parseTopicFilters reads the value of auto.create.mirror.topics.filters. An empty one has no filters.
+// parseTopicFilters reads the value of auto.create.mirror.topics.filters. An empty one has no
+// filters.
 func parseTopicFilters(text string) (nameFilters, error) {
 	return parseNameFilters(text, topicFiltersField)
 }
@@ -120,8 +122,8 @@ func (f *nameFilter) matches(name string) bool {
 	return f.Name == name || f.Name == "*"
 }
 
-// encode is the JSON of which parseGroupFilters, or parseTopicFilters, makes the same filters; field is groupFiltersField or
-// topicFiltersField. It is "" without filters.
+// encode is the JSON of which parseGroupFilters, or parseTopicFilters, makes the same filters;
+// field is groupFiltersField or topicFiltersField. It is "" without filters.
 func (f nameFilters) encode(field string) string {
 	if len(f) == 0 {
 		return ""
@@ -134,15 +136,16 @@ func (f nameFilters) encode(field string) string {
 	return strings.TrimSpace(b.String())
 }
 
-// filterConfigs are the configs that a filter's JSON can be the value of, by the field that its object has.
+// filterConfigs are the configs that a filter's JSON can be the value of, by the field that its
+// object has.
 var filterConfigs = map[string]string{
 	groupFiltersField: ConfigGroupFilters,
 	aclFiltersField:   ConfigACLFilters,
 	topicFiltersField: ConfigAutoCreateFilters,
 }
 
-// FilterConfigName is the link config that the JSON of filters is the value of: that tells the only field of its object. What the
-// field holds is not looked at.
+// FilterConfigName is the link config that the JSON of filters is the value of: that tells the only
+// field of its object. What the field holds is not looked at.
 func FilterConfigName(text string) (name string, err error) {
 	r, err := newFilterReader(text)
 	if err != nil {

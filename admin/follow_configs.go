@@ -6,14 +6,17 @@ import (
 	"fmt"
 )
 
-// followLooks bounds how many mirrors' configs are looked at out of turn at once, over a connection to a source each.
+// followLooks bounds how many mirrors' configs are looked at out of turn at once, over a connection
+// to a source each.
 const followLooks = 4
 
-// FollowConfigs makes the configs of a mirror those of its source's topic at once, as topicConfigTask does at its interval, and
-// in whichever instance. right says that they were that already: what the destination refuses then, it refuses for another
-// reason, once its brokers have heard of the last change.
+// FollowConfigs makes the configs of a mirror those of its source's topic at once, as
+// topicConfigTask does at its interval, and in whichever instance. right says that they were that
+// already: what the destination refuses then, it refuses for another reason, once its brokers have
+// heard of the last change.
 //
-// It fails where a cluster does not answer or refuses, and for a mirror that does not run; then nothing is known.
+// It fails where a cluster does not answer or refuses, and for a mirror that does not run; then
+// nothing is known.
 func (s *Service) FollowConfigs(ctx context.Context, topic string) (right bool, err error) {
 	select {
 	case s.following <- struct{}{}:
@@ -51,6 +54,6 @@ func (s *Service) FollowConfigs(ctx context.Context, topic string) (right bool, 
 // errNotMirrored: a mirror is gone, or stands still.
 var errNotMirrored = errors.New("the topic is not being mirrored now")
 
-// appends says whether a mirror may be appended to, so that its configs are to let its source's records in. The first batch of
-// one that is PENDING may come before it counts as ACTIVE.
+// appends says whether a mirror may be appended to, so that its configs are to let its source's
+// records in. The first batch of one that is PENDING may come before it counts as ACTIVE.
 func appends(m *Mirror) bool { return followsNow(m) || m.Created && m.State == MirrorPending }

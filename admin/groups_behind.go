@@ -12,10 +12,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// groupsPatience bounds how long groups are looked at before a promotion is answered for that was only asked about.
+// groupsPatience bounds how long groups are looked at before a promotion is answered for that was
+// only asked about.
 const groupsPatience = 15 * time.Second
 
-// groupsBehind is how many groups a promotion of a mirror would still have to carry the offsets over of.
+// groupsBehind is how many groups a promotion of a mirror would still have to carry the offsets
+// over of.
 type groupsBehind struct {
 	synced bool // the promotion carries offsets over
 	n      int  // groups; -1 = not known
@@ -33,8 +35,9 @@ func (b groupsBehind) wire() (synced bool, behind int32, message *string) {
 	return b.synced, int32(b.n), message
 }
 
-// groupsBehind looks at the groups of mirrors that could be promoted, once for all mirrors of a link, and writes nothing. What a
-// group has at the source is compared as the final sync would compare it when the mirror has everything.
+// groupsBehind looks at the groups of mirrors that could be promoted, once for all mirrors of a
+// link, and writes nothing. What a group has at the source is compared as the final sync would
+// compare it when the mirror has everything.
 func (s *Service) groupsBehind(ctx context.Context, topics []string) map[string]groupsBehind {
 	ctx, cancel := context.WithTimeout(ctx, groupsPatience)
 	defer cancel()
@@ -152,7 +155,8 @@ func (s *Service) groupsBehindOf(ctx context.Context, l *Link, topics []string) 
 	return found, nil
 }
 
-// behind says whether the destination has yet to get this offset: whether it would be written if the mirror had everything.
+// behind says whether the destination has yet to get this offset: whether it would be written if
+// the mirror had everything.
 func (o *syncedOffset) behind() bool {
 	whole := o.offsetCase
 	whole.end = max(whole.end, whole.source)

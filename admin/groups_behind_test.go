@@ -16,7 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestOffsetBehind: what the destination has yet to get is what would be written if the mirror had everything.
+// TestOffsetBehind: what the destination has yet to get is what would be written if the mirror had
+// everything.
 func TestOffsetBehind(t *testing.T) {
 	for name, c := range map[string]struct {
 		offsetCase
@@ -51,8 +52,9 @@ func (w *world) couldPromote(topics ...string) []linkapi.AlteredMirror {
 	return w.service.HandleLink(context.Background(), req).(*linkapi.AlterMirrorsResponse).Results
 }
 
-// TestGroupsBehind: who asks whether mirrors could be promoted is told, of each, how many groups have something at the source that
-// the destination has not got, with one look at both clusters however many mirrors there are; nothing is written.
+// TestGroupsBehind: who asks whether mirrors could be promoted is told, of each, how many groups
+// have something at the source that the destination has not got, with one look at both clusters
+// however many mirrors there are; nothing is written.
 func TestGroupsBehind(t *testing.T) {
 	w := offsetWorld(t, "consumer.offset.sync.ms=3600000", `consumer.offset.group.filters={"groupFilters":[
 		{"name":"app-","patternType":"PREFIXED","filterType":"INCLUDE"},{"name":"app-not","patternType":"LITERAL","filterType":"EXCLUDE"}]}`)
@@ -144,8 +146,8 @@ func TestGroupsBehind(t *testing.T) {
 	}
 }
 
-// TestGroupsBehindNotKnown: where groups are not synced, or cannot be looked at, that is said, and not that none is behind; the mirror
-// could be promoted all the same.
+// TestGroupsBehindNotKnown: where groups are not synced, or cannot be looked at, that is said, and
+// not that none is behind; the mirror could be promoted all the same.
 func TestGroupsBehindNotKnown(t *testing.T) {
 	w := offsetWorld(t, "consumer.offset.sync.enable=false")
 	w.atSource("g", "orders", "", 40)

@@ -11,9 +11,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// GrowMirror adds the partitions that starts describe, which must follow those that the mirror has. First their timelines
-// are stored with the mirror's new size, so that no client ever sees them untranslated; then the partitions are created.
-// Starts of partitions that the mirror has already are passed over, so the call can be repeated.
+// GrowMirror adds the partitions that starts describe, which must follow those that the mirror has.
+// First their timelines are stored with the mirror's new size, so that no client ever sees them
+// untranslated; then the partitions are created. Starts of partitions that the mirror has already
+// are passed over, so the call can be repeated.
 func (s *Service) GrowMirror(ctx context.Context, topic string, starts []Start) error {
 	starts = slices.Clone(starts)
 	slices.SortFunc(starts, func(a, b Start) int { return int(a.Partition) - int(b.Partition) })
@@ -57,7 +58,8 @@ func (s *Service) GrowMirror(ctx context.Context, topic string, starts []Start) 
 	return s.createPartitions(ctx, topic, partitions)
 }
 
-// newPartitionsEmpty refuses to take partitions over that were created, and written to, around klink.
+// newPartitionsEmpty refuses to take partitions over that were created, and written to, around
+// klink.
 func (s *Service) newPartitionsEmpty(ctx context.Context, topic string, starts []Start) error {
 	t, err := s.findTopic(ctx, topic)
 	if err != nil || t == nil || len(starts) == 0 {

@@ -56,8 +56,9 @@ func withTimeout(ctx context.Context, ms int32) (context.Context, context.Cancel
 	return context.WithTimeout(ctx, min(d, maxTimeout))
 }
 
-// finishing is for what is left to be done once something is recorded: whether or not the client has gone, for as long as its request
-// may take, and defaultTimeout at least. Brokers that create thousands of partitions need longer than that.
+// finishing is for what is left to be done once something is recorded: whether or not the client
+// has gone, for as long as its request may take, and defaultTimeout at least. Brokers that create
+// thousands of partitions need longer than that.
 func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
 	d := defaultTimeout
 	if deadline, ok := ctx.Deadline(); ok {

@@ -18,17 +18,21 @@ import (
 //
 // The state topic has a record of each instance that serves clients. The rules:
 //
-//  1. An instance introduces itself before it serves: it writes its record, then reads the topic to its end. Whoever records
-//     a mirror after that sees the record, as every change is evaluated on all changes before it (casLog). A mirror that was
-//     recorded before is in what the instance has read.
+//  1. An instance introduces itself before it serves: it writes its record, then reads the topic to
+//     its end. Whoever records a mirror after that sees the record, as every change is evaluated on
+//     all changes before it (casLog). A mirror that was recorded before is in what the instance has
+//     read.
 //  2. An instance whose lease has ended introduces itself again.
-//  3. Whoever makes the topic of a mirror first waits for every other instance with a record (seen). One has said that it
-//     knows the mirror, by a higher Seen in its record. Or its lease has ended. That is certain when its lease time has passed
-//     since the mirror was recorded, and its session time has passed since the group of instances had it no more: what it
-//     read after the mirror was recorded includes the mirror, and only the membership that it had then extends its lease.
-//  4. An instance that was waited for in vain is doubted, in its record. It cannot extend its lease by a read that shows the
-//     doubt. When the times of rule 3 have passed since the doubt was recorded, its record is deleted, and nobody waits for it
-//     any more. It introduces itself again if it still lives, by rule 2.
+//  3. Whoever makes the topic of a mirror first waits for every other instance with a record
+//     (seen). One has said that it knows the mirror, by a higher Seen in its record. Or its lease
+//     has ended. That is certain when its lease time has passed since the mirror was recorded, and
+//     its session time has passed since the group of instances had it no more: what it read after
+//     the mirror was recorded includes the mirror, and only the membership that it had then extends
+//     its lease.
+//  4. An instance that was waited for in vain is doubted, in its record. It cannot extend its lease
+//     by a read that shows the doubt. When the times of rule 3 have passed since the doubt was
+//     recorded, its record is deleted, and nobody waits for it any more. It introduces itself again
+//     if it still lives, by rule 2.
 //
 // What an instance has sent to a broker before its lease ended may still arrive later. Such a batch
 // has no stamp, and so is void for every reader of the mirror.

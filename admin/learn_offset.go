@@ -49,7 +49,8 @@ func (f *Facts) LearnOffset(ctx context.Context, topic string, partition int32, 
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	if physical == timeline.ProbeEnd && f.cfg.CatchUp != nil {
-		// The owner of the mirror may have shown an end that no batch tells of: behind a hole, or after the stop.
+		// The owner of the mirror may have shown an end that no batch tells of: behind a hole, or
+		// after the stop.
 		if err := f.cfg.CatchUp(ctx, topic); err != nil {
 			return err
 		}

@@ -15,7 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// lookWorld is Facts and a topic, two partitions on two brokers, whose logs are written batch by batch.
+// lookWorld is Facts and a topic, two partitions on two brokers, whose logs are written batch by
+// batch.
 type lookWorld struct {
 	*factsWorld
 	t      *testing.T

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// LinkConfig is one row of the table of link configs. Validation, answers of DescribeLinks, docs/configs.md and the help
-// of the command line all come from this table.
+// LinkConfig is one row of the table of link configs. Validation, answers of DescribeLinks,
+// docs/configs.md and the help of the command line all come from this table.
 type LinkConfig struct {
 	Name string
 	Type ConfigType
@@ -24,7 +24,8 @@ type LinkConfig struct {
 
 	// check refuses a value of the right type; the error says what is wrong with it.
 	check func(value string) error
-	// connection marks what decides how the source is reached: a change is tried out before it is stored.
+	// connection marks what decides how the source is reached: a change is tried out before it is
+	// stored.
 	connection bool
 	// custody says what the config has to do with the secrets of its link. Every row says it.
 	custody custody
@@ -256,7 +257,8 @@ var configAliases = map[string]string{
 	ConfigAutoCreateFilters + ".json": ConfigAutoCreateFilters,
 }
 
-// LinkConfigName is the name under which a link config is kept: of an alias the real one, else the same.
+// LinkConfigName is the name under which a link config is kept: of an alias the real one, else the
+// same.
 func LinkConfigName(name string) string {
 	if real, ok := configAliases[name]; ok {
 		return real

@@ -14,12 +14,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// maxConfigValue bounds the length of one value in bytes: records of the state topic hold all configs of a link, and a
-// broker takes no record over 1 MiB by default.
+// maxConfigValue bounds the length of one value in bytes: records of the state topic hold all
+// configs of a link, and a broker takes no record over 1 MiB by default.
 const maxConfigValue = 256 << 10
 
-// ValidateLinkConfigs checks all configs of a link together. The error is INVALID_CONFIG, names the key and says what is
-// allowed; it never shows the value of a sensitive one. files are those that links may name.
+// ValidateLinkConfigs checks all configs of a link together. The error is INVALID_CONFIG, names the
+// key and says what is allowed; it never shows the value of a sensitive one. files are those that
+// links may name.
 func ValidateLinkConfigs(configs map[string]string, files kafkaclient.Files) *protocol.Error {
 	for _, name := range slices.Sorted(maps.Keys(configs)) {
 		if err := validateLinkConfig(name, configs[name]); err != nil {
@@ -92,7 +93,8 @@ func (c LinkConfig) allowedSuffix() string {
 	return " is not allowed; allowed: " + c.Allowed
 }
 
-// errNotAllowed is the error of a check that has nothing to add to what is allowed; any other one is shown behind that.
+// errNotAllowed is the error of a check that has nothing to add to what is allowed; any other one
+// is shown behind that.
 var errNotAllowed = errors.New("not allowed")
 
 func oneOf(values ...string) func(string) error {
@@ -178,8 +180,8 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
-// trimmed is a value as Java clients take it (org.apache.kafka.common.config.ConfigDef.parseType): white space around it does
-// not count, but in passwords it does.
+// trimmed is a value as Java clients take it (org.apache.kafka.common.config.ConfigDef.parseType):
+// white space around it does not count, but in passwords it does.
 func trimmed(name, value string) string {
 	if isSensitive(name) {
 		return value

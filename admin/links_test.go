@@ -208,7 +208,8 @@ func TestReports(t *testing.T) {
 	w.report(Event{Kind: EventLinkUp, Link: "gone"})
 }
 
-// TestLinkConfigAliases: the documented product's names of filters are taken for klink's own, and kept under those.
+// TestLinkConfigAliases: the documented product's names of filters are taken for klink's own, and
+// kept under those.
 func TestLinkConfigAliases(t *testing.T) {
 	w := newWorld(t)
 	const alias, filters = ConfigAutoCreateFilters + ".json", `{"topicFilters":[]}`

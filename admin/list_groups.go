@@ -17,7 +17,8 @@ type listedGroup struct {
 	kind  string // classic, consumer, share, streams; "" = older than 3.8, so classic
 }
 
-// active: the group has members, so that nobody else can commit for it. It is false where the state is not known.
+// active: the group has members, so that nobody else can commit for it. It is false where the state
+// is not known.
 func (g listedGroup) active() bool {
 	switch strings.ToLower(g.state) {
 	case "", "empty", "dead", "unknown":

@@ -11,7 +11,8 @@ func stepLink(s linkStatus, in linkInput) (linkStatus, []effect) {
 			next = linkStatus{State: LinkActive}
 		}
 	case linkUp:
-		// A paused link is not looked after: an answer that was under way when it was paused changes nothing.
+		// A paused link is not looked after: an answer that was under way when it was paused
+		// changes nothing.
 		if s.State != LinkPaused {
 			next = linkStatus{State: LinkActive}
 		}
@@ -23,8 +24,8 @@ func stepLink(s linkStatus, in linkInput) (linkStatus, []effect) {
 		if in.Kind == linkFail {
 			state = LinkFailed
 		}
-		// The same trouble again is no change, even if its text differs a little: texts name ports and attempts, and
-		// every change is a write to the state topic.
+		// The same trouble again is no change, even if its text differs a little: texts name ports
+		// and attempts, and every change is a write to the state topic.
 		if s.State != state || s.Error != in.Error {
 			next = linkStatus{State: state, Error: orInternal(in.Error), Message: in.Message}
 		}

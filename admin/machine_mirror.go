@@ -130,9 +130,10 @@ func stepFailed(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error) 
 	return s, nil, nil
 }
 
-// promotable says why a promotion cannot begin in a state; nil if it can. The mirror must be able to come to the end of its
-// source, and to know that it has. Where it is being stopped, or was, there is nothing to begin: that is no error, so that a
-// promotion that was interrupted can be asked for again.
+// promotable says why a promotion cannot begin in a state; nil if it can. The mirror must be able
+// to come to the end of its source, and to know that it has. Where it is being stopped, or was,
+// there is nothing to begin: that is no error, so that a promotion that was interrupted can be
+// asked for again.
 func promotable(state MirrorState, code Error) error {
 	switch state {
 	case MirrorPaused, MirrorLinkPaused:

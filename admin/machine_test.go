@@ -13,9 +13,10 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestMachine runs the stories in testdata/machine. A story has one link and one mirror; each line of a block is an input,
-// as "link pause" or "mirror failed error=RECORD_TOO_LARGE", and what follows is what has become of both. If this test
-// fails, run it with -rewrite and look at the difference.
+// TestMachine runs the stories in testdata/machine. A story has one link and one mirror; each line
+// of a block is an input, as "link pause" or "mirror failed error=RECORD_TOO_LARGE", and what
+// follows is what has become of both. If this test fails, run it with -rewrite and look at the
+// difference.
 func TestMachine(t *testing.T) {
 	datadriven.Walk(t, "testdata/machine", func(t *testing.T, path string) {
 		link, mirror := linkStatus{State: LinkActive}, mirrorStatus{State: MirrorPending}
@@ -83,8 +84,8 @@ func shown[S ~string](state S, code Error) string {
 	return fmt.Sprintf("%s(%s)", state, code)
 }
 
-// TestMachineInvariants drives a link and its mirror at random and checks the invariants that machine.go lists, and that
-// the mirror's state is what a much simpler rule says.
+// TestMachineInvariants drives a link and its mirror at random and checks the invariants that
+// machine.go lists, and that the mirror's state is what a much simpler rule says.
 func TestMachineInvariants(t *testing.T) {
 	linkKinds := []linkInputKind{linkPause, linkResume, linkUp, linkDown, linkFail}
 	mirrorKinds := []mirrorInputKind{
@@ -162,8 +163,9 @@ func TestMachineInvariants(t *testing.T) {
 	})
 }
 
-// twin says in the plainest words what state a mirror may be in: it remembers what has happened, and not states. All that it
-// does not say for itself is whether a mirror can be promoted at the moment, and whether it is ACTIVE.
+// twin says in the plainest words what state a mirror may be in: it remembers what has happened,
+// and not states. All that it does not say for itself is whether a mirror can be promoted at the
+// moment, and whether it is ACTIVE.
 type twin struct {
 	failed, stopping, stopped, paused, promoting, promoted bool
 

@@ -14,11 +14,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A group is moved in this order: its consumers are stopped at the source; its offsets are carried over once more; it is
-// excluded from the link's sync, and that has come to an end at whichever instance runs it (see announceFilters); its consumers are
-// started at the destination. klink does what is in the middle, and looks that the first has happened and the last has not. Each step may be repeated: after an error in the middle the group is as it was.
+// A group is moved in this order: its consumers are stopped at the source; its offsets are carried
+// over once more; it is excluded from the link's sync, and that has come to an end at whichever
+// instance runs it (see announceFilters); its consumers are started at the destination. klink does
+// what is in the middle, and looks that the first has happened and the last has not. Each step may
+// be repeated: after an error in the middle the group is as it was.
 
-// migratePatience is how long a migration waits for mirrors that end below the offsets of the group.
+// migratePatience is how long a migration waits for mirrors that end below the offsets of the
+// group.
 const migratePatience = 5 * time.Second
 
 func (s *Service) migrateGroups(ctx context.Context, req *linkapi.MigrateGroupsRequest) *linkapi.MigrateGroupsResponse {
@@ -113,8 +116,9 @@ func (m *migration) group(ctx context.Context, g linkapi.MigrateGroup) ([]linkap
 	if err := m.s.excludeGroup(ctx, m.link, g.Group); err != nil {
 		return partitions, err
 	}
-	// What the sync of the link has decided before it knew of that comes to its end, at whichever instance; it may be older than
-	// what was carried over here. After that nobody but this command writes.
+	// What the sync of the link has decided before it knew of that comes to its end, at whichever
+	// instance; it may be older than what was carried over here. After that nobody but this command
+	// writes.
 	if err := m.s.awaitFilters(ctx, m.link); err != nil {
 		e := asError(err)
 		return partitions, protocol.Errorf(e.Code, "group '%.260s' was carried over and excluded from the sync, but its consumers must not start yet: %s: run the command again", g.Group, e.Message)
@@ -214,7 +218,8 @@ func stateOf(ctx context.Context, source *source, group string, listed listedGro
 	return resp.Groups[0].State, kerr.ErrorForCode(resp.Groups[0].ErrorCode)
 }
 
-// sync carries over the offsets of a group, again as long as mirrors end below them and there is time.
+// sync carries over the offsets of a group, again as long as mirrors end below them and there is
+// time.
 func (m *migration) sync(ctx context.Context, group string) (synced *syncedGroup, err error) {
 	for until := time.Now().Add(migratePatience); ; {
 		if synced, err = m.syncOnce(ctx, group); err != nil {
@@ -249,7 +254,8 @@ func excludes(filters nameFilters, group string) bool {
 	return slices.Contains(filters, nameFilter{Name: group, PatternType: patternLiteral, FilterType: filterExclude})
 }
 
-// excludeGroup adds a filter that excludes a group to those of a link, whatever else is changed at the same time.
+// excludeGroup adds a filter that excludes a group to those of a link, whatever else is changed at
+// the same time.
 func (s *Service) excludeGroup(ctx context.Context, l *Link, group string) error {
 	err := s.update(ctx, func(tx *Tx) error {
 		r, err := tx.Link(l.Name)

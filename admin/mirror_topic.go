@@ -15,8 +15,9 @@ import (
 
 // What is done to the topic of a mirror at the destination.
 
-// findTopic looks a destination topic up; nil = there is none. It asks the destination itself: kadm answers from a cache
-// unless authorized operations are wanted, and a topic that was just deleted would still be in there.
+// findTopic looks a destination topic up; nil = there is none. It asks the destination itself: kadm
+// answers from a cache unless authorized operations are wanted, and a topic that was just deleted
+// would still be in there.
 func (s *Service) findTopic(ctx context.Context, topic string) (*kadm.TopicDetail, error) {
 	meta, err := s.admin.Metadata(kadm.WithAuthorizedOps(ctx), topic)
 	if err != nil {
@@ -32,8 +33,8 @@ func (s *Service) findTopic(ctx context.Context, topic string) (*kadm.TopicDetai
 	return &t, nil
 }
 
-// existingTopic checks that there is no topic of the name, or, when it is to be converted, that it is there, empty, and
-// has the right number of partitions; it returns their physical ends then.
+// existingTopic checks that there is no topic of the name, or, when it is to be converted, that it
+// is there, empty, and has the right number of partitions; it returns their physical ends then.
 func (s *Service) existingTopic(ctx context.Context, spec router.MirrorSpec, partitions int32) ([]int64, *protocol.Error) {
 	t, err := s.findTopic(ctx, spec.Topic)
 	if err != nil {
@@ -61,8 +62,8 @@ func (s *Service) existingTopic(ctx context.Context, spec router.MirrorSpec, par
 	return ends, nil
 }
 
-// emptyEnds returns the physical end of every partition of a topic that has no records; the error names a partition that
-// has some.
+// emptyEnds returns the physical end of every partition of a topic that has no records; the error
+// names a partition that has some.
 func (s *Service) emptyEnds(ctx context.Context, topic string, partitions int32) ([]int64, error) {
 	starts, err := s.admin.ListStartOffsets(ctx, topic)
 	if err != nil {
@@ -150,8 +151,8 @@ func (s *Service) finishMirror(ctx context.Context, plan *mirrorPlan, w *seenWai
 	})
 }
 
-// adoptTopic turns a topic that is there into that of a mirror: it must still be empty where the timelines say that the
-// mirror begins.
+// adoptTopic turns a topic that is there into that of a mirror: it must still be empty where the
+// timelines say that the mirror begins.
 func (s *Service) adoptTopic(ctx context.Context, plan *mirrorPlan) error {
 	t, err := s.findTopic(ctx, plan.topic)
 	switch {
@@ -165,8 +166,8 @@ func (s *Service) adoptTopic(ctx context.Context, plan *mirrorPlan) error {
 	if err := s.awaitNoTransactions(ctx, plan.topic, 0, plan.record.Partitions, true, 0); err != nil {
 		return err
 	}
-	// After the mirror is recorded nobody can write through klink any more; what was under way is in the log by now or is
-	// found by the replicator.
+	// After the mirror is recorded nobody can write through klink any more; what was under way is
+	// in the log by now or is found by the replicator.
 	ends, err := s.emptyEnds(ctx, plan.topic, plan.record.Partitions)
 	if err != nil {
 		return err
@@ -182,7 +183,8 @@ func (s *Service) adoptTopic(ctx context.Context, plan *mirrorPlan) error {
 	return nil
 }
 
-// topicIDOf waits until the brokers know a topic and returns its id; zero when they have no ids (before Kafka 2.8).
+// topicIDOf waits until the brokers know a topic and returns its id; zero when they have no ids
+// (before Kafka 2.8).
 func (s *Service) topicIDOf(ctx context.Context, topic string) (topicID, error) {
 	for {
 		t, err := s.findTopic(ctx, topic)

@@ -157,8 +157,8 @@ func TestCreateMirrorRefusals(t *testing.T) {
 	require.Len(t, w.service.State().Mirrors, 1)
 }
 
-// TestConvert: an empty topic becomes a mirror whose timeline begins at its physical end; one with records, or of another
-// size, does not.
+// TestConvert: an empty topic becomes a mirror whose timeline begins at its physical end; one with
+// records, or of another size, does not.
 func TestConvert(t *testing.T) {
 	w := newWorld(t)
 	w.sourceTopic("t", 1, map[string]string{"retention.ms": "777"})
@@ -188,8 +188,8 @@ func TestConvert(t *testing.T) {
 	require.Equal(t, "777", w.configsOf("t")["retention.ms"])
 }
 
-// TestTopicRefusedByTheDestination: nothing is left of a mirror whose topic cannot be created, and the answer is the
-// destination's.
+// TestTopicRefusedByTheDestination: nothing is left of a mirror whose topic cannot be created, and
+// the answer is the destination's.
 func TestTopicRefusedByTheDestination(t *testing.T) {
 	w := newWorld(t)
 	w.sourceTopic("t", 1, nil)
@@ -201,7 +201,8 @@ func TestTopicRefusedByTheDestination(t *testing.T) {
 	require.Zero(t, w.mirror("t", "l").ErrorCode)
 }
 
-// TestRecordedBeforeCreated: at the moment the destination is asked to create the topic, it is read-only already.
+// TestRecordedBeforeCreated: at the moment the destination is asked to create the topic, it is
+// read-only already.
 func TestRecordedBeforeCreated(t *testing.T) {
 	w := newWorld(t)
 	w.sourceTopic("t", 1, nil)
@@ -222,7 +223,8 @@ func TestRecordedBeforeCreated(t *testing.T) {
 	require.NotNil(t, m.Timeline(0))
 }
 
-// TestCrashWhileCreating: klink stopped between recording a mirror and creating its topic; the next one creates it.
+// TestCrashWhileCreating: klink stopped between recording a mirror and creating its topic; the next
+// one creates it.
 func TestCrashWhileCreating(t *testing.T) {
 	for _, topicThere := range []string{"no", "empty", "written"} {
 		t.Run("topic="+topicThere, func(t *testing.T) {
@@ -259,7 +261,8 @@ func TestCrashWhileCreating(t *testing.T) {
 	}
 }
 
-// TestDeletedAroundKlink: a mirror whose topic was deleted, or deleted and created anew, without klink.
+// TestDeletedAroundKlink: a mirror whose topic was deleted, or deleted and created anew, without
+// klink.
 func TestDeletedAroundKlink(t *testing.T) {
 	for _, recreate := range []bool{false, true} {
 		for _, stopped := range []bool{false, true} {

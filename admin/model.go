@@ -1,6 +1,6 @@
-// Package admin is klink's control plane: links and mirrors, their configs, their state machine and its durable store in
-// a compacted topic of the destination, and the service that answers the link API. It publishes immutable snapshots to
-// the router and to the replicator.
+// Package admin is klink's control plane: links and mirrors, their configs, their state machine and
+// its durable store in a compacted topic of the destination, and the service that answers the link
+// API. It publishes immutable snapshots to the router and to the replicator.
 package admin
 
 import (
@@ -57,7 +57,8 @@ const (
 	ErrUnsupportedFormat        Error = "UNSUPPORTED_MESSAGE_FORMAT"
 	ErrRecordTooLarge           Error = "RECORD_TOO_LARGE"
 	ErrPolicyViolation          Error = "POLICY_VIOLATION"
-	// ErrNotEnoughReplicas: fewer replicas of the mirror are in sync at the destination than its min.insync.replicas asks for.
+	// ErrNotEnoughReplicas: fewer replicas of the mirror are in sync at the destination than its
+	// min.insync.replicas asks for.
 	ErrNotEnoughReplicas Error = "NOT_ENOUGH_REPLICAS"
 	// ErrForeignWrite: while klink set the mirror up, somebody else appended to it at the
 	// destination.
@@ -70,17 +71,19 @@ const (
 	ErrBatchRewritten Error = "BATCH_REWRITTEN"
 	// ErrStampFormat: the mirror has stamps of another version of klink.
 	ErrStampFormat Error = "STAMP_FORMAT"
-	// ErrMirrorTopicDeleted: the mirror's topic was deleted at the destination, not through klink; a topic that has
-	// its name now is another one.
+	// ErrMirrorTopicDeleted: the mirror's topic was deleted at the destination, not through klink;
+	// a topic that has its name now is another one.
 	ErrMirrorTopicDeleted Error = "MIRROR_TOPIC_DELETED"
-	// ErrGroupInUse: a group whose offsets were to be synced is active at the destination. (An error of a task only.)
+	// ErrGroupInUse: a group whose offsets were to be synced is active at the destination. (An
+	// error of a task only.)
 	ErrGroupInUse Error = "CONSUMER_GROUP_IN_USE_ERROR"
 	// ErrLeftOut: a task does not do what a rule of klink's forbids. It is told like an error, and
 	// is none.
 	ErrLeftOut Error = "LEFT_OUT"
 	// ErrTopicExists: a mirror cannot be created because an ordinary topic has its name; of a task.
 	ErrTopicExists Error = "TOPIC_EXISTS_ERROR"
-	// ErrSourceClusterChanged: another cluster than the link was made for answers at the source's address.
+	// ErrSourceClusterChanged: another cluster than the link was made for answers at the source's
+	// address.
 	ErrSourceClusterChanged Error = "SOURCE_CLUSTER_CHANGED"
 )
 
@@ -113,17 +116,19 @@ type Mirror struct {
 	// ReplicationFactor is what the topic was asked to have when it was created; 0 or -1 = the
 	// brokers' default, or it was there.
 	ReplicationFactor int16
-	// Promotion names the promotion that is under way, "" = none: the mirror does what State says, and is to be stopped as soon
-	// as it has everything that its source has, unless that is not before PromotionDeadline. See Shown.
+	// Promotion names the promotion that is under way, "" = none: the mirror does what State says,
+	// and is to be stopped as soon as it has everything that its source has, unless that is not
+	// before PromotionDeadline. See Shown.
 	Promotion         string
 	PromotionDeadline time.Time
 	promoted          bool // it was found to have everything, and is being stopped or was
 	// Created is false until the topic exists at the destination; nothing may be appended before.
 	Created bool
-	// LogAppendTime: the source topic had message.timestamp.type=LogAppendTime when the mirror was created.
+	// LogAppendTime: the source topic had message.timestamp.type=LogAppendTime when the mirror was
+	// created.
 	LogAppendTime bool
-	// CleanupPolicy is the cleanup.policy that the topic has at the destination, as klink has set it last, or, where it includes
-	// "compact", is about to set it; "" = not known.
+	// CleanupPolicy is the cleanup.policy that the topic has at the destination, as klink has set
+	// it last, or, where it includes "compact", is about to set it; "" = not known.
 	CleanupPolicy string
 	// Void is where the log has records that do not count, by partition; VoidElsewhere: in further
 	// partitions, too, which are not named. The slice is immutable.
@@ -150,10 +155,11 @@ func (m *Mirror) Shown() MirrorState { return shownState(m.State, m.Promotion !=
 type State struct {
 	Links   map[string]*Link
 	Mirrors map[string]*Mirror // by destination topic
-	// Timelines by destination topic, one per partition, of mirrors whose topic is Created: without its timelines
-	// nobody appends to a mirror. The slices are immutable, the timelines move.
+	// Timelines by destination topic, one per partition, of mirrors whose topic is Created: without
+	// its timelines nobody appends to a mirror. The slices are immutable, the timelines move.
 	Timelines map[string][]*timeline.Partition
-	// uncreated are the timelines of the other mirrors, which the router needs before the topic is there.
+	// uncreated are the timelines of the other mirrors, which the router needs before the topic is
+	// there.
 	uncreated map[string][]*timeline.Partition
 	// recorded are the offsets of the records of mirrors whose topic is not Created: the other
 	// instances wait until this one knows them.
@@ -164,15 +170,17 @@ type State struct {
 type EventKind uint8
 
 const (
-	// EventLinkUp: the source answers. Sets the link ACTIVE, and its SOURCE_UNAVAILABLE mirrors back.
+	// EventLinkUp: the source answers. Sets the link ACTIVE, and its SOURCE_UNAVAILABLE mirrors
+	// back.
 	EventLinkUp EventKind = iota
 	// EventLinkDown: the source cannot be reached or refuses; Error and Message say why.
 	EventLinkDown
 	// EventMirrorStarted: every partition of a pending mirror has an owner that fetches.
 	EventMirrorStarted
-	// EventMirrorUnavailable: the source has no such topic for now (SOURCE_TOPIC_MAY_BE_DELETED), or appends have to wait
-	// (AUTHORIZATION_ERROR, NOT_ENOUGH_REPLICAS; RECORD_TOO_LARGE and UNSUPPORTED_MESSAGE_FORMAT while the configs that may be
-	// the cause cannot be made those of the source); retried.
+	// EventMirrorUnavailable: the source has no such topic for now (SOURCE_TOPIC_MAY_BE_DELETED),
+	// or appends have to wait (AUTHORIZATION_ERROR, NOT_ENOUGH_REPLICAS; RECORD_TOO_LARGE and
+	// UNSUPPORTED_MESSAGE_FORMAT while the configs that may be the cause cannot be made those of
+	// the source); retried.
 	EventMirrorUnavailable
 	// EventMirrorRecovered: an unavailable mirror fetches again.
 	EventMirrorRecovered
@@ -182,8 +190,8 @@ const (
 	// where the partitions end that the coordinator has ended; those of the others must be stored
 	// (EventPartitionsEnded).
 	EventMirrorDrained
-	// EventMirrorCaughtUp: a mirror that is being promoted has everything that its source has. Promotion says which promotion
-	// it was found for.
+	// EventMirrorCaughtUp: a mirror that is being promoted has everything that its source has.
+	// Promotion says which promotion it was found for.
 	EventMirrorCaughtUp
 	// EventPartitionsEnded: after PENDING_STOPPED, of the partitions in Ended no append is in
 	// flight or will be made. Who owns them tells; the coordinator waits for that.
@@ -193,19 +201,21 @@ const (
 	EventMirrorVoid
 )
 
-// Start is where a new partition of a mirror begins: its physical offset 0 is the logical offset Logical, and nothing
-// below Floor is shown.
+// Start is where a new partition of a mirror begins: its physical offset 0 is the logical offset
+// Logical, and nothing below Floor is shown.
 type Start struct {
 	Partition int32
 	Logical   int64
 	Floor     int64
 }
 
-// Checkpoint says of a partition that every record from the physical offset on is at or above the logical one, and every
-// record before it below. Where no batch is left in the log it tells at which logical offset to go on.
+// Checkpoint says of a partition that every record from the physical offset on is at or above the
+// logical one, and every record before it below. Where no batch is left in the log it tells at
+// which logical offset to go on.
 //
-// The last batch of the source that lies before the logical offset was written in leader epoch Epoch and ends at EpochEnd
-// (logical, at most Logical); EpochEnd 0 = not known. It need not be in the mirror: it may be a transaction marker.
+// The last batch of the source that lies before the logical offset was written in leader epoch
+// Epoch and ends at EpochEnd (logical, at most Logical); EpochEnd 0 = not known. It need not be in
+// the mirror: it may be a transaction marker.
 type Checkpoint struct {
 	Topic     string
 	Partition int32
@@ -256,15 +266,18 @@ type PartitionEnd struct {
 	Logical, Physical int64
 }
 
-// PartitionStatus is what the replicator knows of one partition right now. Offsets are logical, -1 = unknown.
+// PartitionStatus is what the replicator knows of one partition right now. Offsets are logical, -1
+// = unknown.
 //
-// The fields from SourceLastStable on count as unknown, too, when all of them are zero. A partition that is aligned has
-// ShiftBegan = -1, so this is no state that a replicator which fills them could mean.
+// The fields from SourceLastStable on count as unknown, too, when all of them are zero. A partition
+// that is aligned has ShiftBegan = -1, so this is no state that a replicator which fills them could
+// mean.
 type PartitionStatus struct {
 	SourceEnd int64
 	MirrorEnd int64
 	LastFetch time.Time // zero = never
-	// CaughtUp is when the mirror last had everything that its source had, as far as known; zero = unknown.
+	// CaughtUp is when the mirror last had everything that its source had, as far as known; zero =
+	// unknown.
 	CaughtUp time.Time
 
 	SourceLastStable int64 // below SourceEnd while a transaction is open at the source
@@ -282,13 +295,16 @@ func (p PartitionStatus) detailed() bool {
 
 // TaskReporter is a Reporter that knows how the tasks of links do that another instance owns.
 type TaskReporter interface {
-	// LinkTasks returns what was told of the tasks of a link; their intervals and states are not filled in.
+	// LinkTasks returns what was told of the tasks of a link; their intervals and states are not
+	// filled in.
 	LinkTasks(link string) []TaskStatus
 }
 
-// DriftReporter is a Reporter that knows the config drift of mirrors of links that another instance owns.
+// DriftReporter is a Reporter that knows the config drift of mirrors of links that another instance
+// owns.
 type DriftReporter interface {
-	// ConfigDrift returns what was told of the drift of a mirror, which is not to be changed; nil = none, or not known.
+	// ConfigDrift returns what was told of the drift of a mirror, which is not to be changed; nil =
+	// none, or not known.
 	ConfigDrift(topic string) []ConfigDrift
 }
 

@@ -2,7 +2,8 @@ package admin
 
 import "time"
 
-// moveLink gives a link an input, stores it with r's configs, and carries on to its mirrors what they have to know.
+// moveLink gives a link an input, stores it with r's configs, and carries on to its mirrors what
+// they have to know.
 func (s *Service) moveLink(tx *Tx, name string, r *linkRecord, in linkInput) error {
 	now := s.cfg.Now()
 	status, effects := stepLink(r.status(), in)
@@ -45,8 +46,8 @@ func moveMirror(tx *Tx, topic string, m *mirrorRecord, in mirrorInput, now time.
 	return tx.PutMirror(topic, m)
 }
 
-// linkStatusOf is the state of a mirror's link. A mirror whose link is gone or cannot be read is held back by nothing; it
-// is stopped or FAILED anyway.
+// linkStatusOf is the state of a mirror's link. A mirror whose link is gone or cannot be read is
+// held back by nothing; it is stopped or FAILED anyway.
 func linkStatusOf(tx *Tx, name string) linkStatus {
 	l, err := tx.Link(name)
 	if err != nil || l == nil {

@@ -11,19 +11,25 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// The offset sync of a link runs at one instance, while `klink group migrate` may come to any. After it has answered, nothing may
-// be committed for the group any more that was decided with filters from before the group was excluded: its consumers are about to
-// start at the destination, and would be set back. Kafka has no fence for commits of who is no member, so the filters have one:
+// The offset sync of a link runs at one instance, while `klink group migrate` may come to any.
+// After it has answered, nothing may be committed for the group any more that was decided with
+// filters from before the group was excluded: its consumers are about to start at the destination,
+// and would be set back. Kafka has no fence for commits of who is no member, so the filters have
+// one:
 //
-//  1. The owner of a link syncs groups only with filters that it has announced: stored beside the memory of the offsets, by a
-//     compare-and-set that fails where the link has other filters by then, or another owner.
-//  2. It announces other filters only when nothing is under way with the former: each commit that was sent has its answer.
+//  1. The owner of a link syncs groups only with filters that it has announced: stored beside the
+//     memory of the offsets, by a compare-and-set that fails where the link has other filters by
+//     then, or another owner.
+//  2. It announces other filters only when nothing is under way with the former: each commit that
+//     was sent has its answer.
 //
-// So who has excluded a group, and sees the filters announced that the link has now, knows that what was decided before is done, and
-// looks once more at what is committed. What remains is what a former owner has sent in the moment in which it lost the link, if
-// the broker takes it up only after all that.
+// So who has excluded a group, and sees the filters announced that the link has now, knows that
+// what was decided before is done, and looks once more at what is committed. What remains is what a
+// former owner has sent in the moment in which it lost the link, if the broker takes it up only
+// after all that.
 
-// syncedFilters stands for the filters of groups that the offset sync of a link with these configs works with; "" = it syncs none.
+// syncedFilters stands for the filters of groups that the offset sync of a link with these configs
+// works with; "" = it syncs none.
 func syncedFilters(configs map[string]string) string {
 	if !wantsOffsets(configs) {
 		return ""

@@ -13,7 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// twoInstances is an offsetWorld whose service owns everything, and another service, which owns nothing.
+// twoInstances is an offsetWorld whose service owns everything, and another service, which owns
+// nothing.
 func twoInstances(t *testing.T, more ...string) (w *world, owner *fakeOwner, other *Service) {
 	w = offsetWorld(t, more...)
 	owner = &fakeOwner{}
@@ -52,9 +53,10 @@ func (w *world) holdCommit(at int64) *held {
 	return h
 }
 
-// TestMigrateAtAnotherInstance: a group is moved through an instance that does not run the sync of the link, while the one that does
-// has a commit for the group on its way, of an older offset. The command does not answer before that has come to its end, and has
-// made it good; after that the group is the destination's own.
+// TestMigrateAtAnotherInstance: a group is moved through an instance that does not run the sync of
+// the link, while the one that does has a commit for the group on its way, of an older offset. The
+// command does not answer before that has come to its end, and has made it good; after that the
+// group is the destination's own.
 func TestMigrateAtAnotherInstance(t *testing.T) {
 	for name, at := range map[string]func(w *world, other *Service) *Service{
 		"at another one":      func(_ *world, other *Service) *Service { return other },
@@ -91,7 +93,8 @@ func TestMigrateAtAnotherInstance(t *testing.T) {
 			require.EqualValues(t, 100, w.committed("g", "orders", 0).At)
 			require.EqualValues(t, 100, r.Partitions[0].DestinationOffset)
 
-			// It goes on at the destination, and what happens at the source does not matter any more.
+			// It goes on at the destination, and what happens at the source does not matter any
+			// more.
 			w.commit("g", "orders", "", 30)
 			w.atSource("g", "orders", "", 95)
 			w.service.offsetTask(t, "l")
@@ -100,7 +103,8 @@ func TestMigrateAtAnotherInstance(t *testing.T) {
 	}
 }
 
-// TestMigrateWithoutAnOwner: as long as nobody confirms that the sync knows of it, the group is not said to have moved.
+// TestMigrateWithoutAnOwner: as long as nobody confirms that the sync knows of it, the group is not
+// said to have moved.
 func TestMigrateWithoutAnOwner(t *testing.T) {
 	w, owner, other := twoInstances(t)
 	w.atSource("g", "orders", "", 20)
@@ -118,8 +122,8 @@ func TestMigrateWithoutAnOwner(t *testing.T) {
 	require.EqualValues(t, 40, w.committed("g", "orders", 0).At)
 }
 
-// TestAnnounceFilters: only an owner announces, and only the filters of now; what is remembered of offsets leaves the announcement as
-// it is, and only an owner stores it.
+// TestAnnounceFilters: only an owner announces, and only the filters of now; what is remembered of
+// offsets leaves the announcement as it is, and only an owner stores it.
 func TestAnnounceFilters(t *testing.T) {
 	w, owner, other := twoInstances(t, "consumer.offset.sync.ms=3600000")
 	ctx := t.Context()
@@ -167,8 +171,8 @@ func TestAnnounceFilters(t *testing.T) {
 	require.Error(t, w.service.awaitFilters(short, second))
 }
 
-// TestCommitToTheEnd: a commit that was sent has its answer when it is over, though nobody wants it any more; one that was not sent is
-// not, then.
+// TestCommitToTheEnd: a commit that was sent has its answer when it is over, though nobody wants it
+// any more; one that was not sent is not, then.
 func TestCommitToTheEnd(t *testing.T) {
 	w := offsetWorld(t, "consumer.offset.sync.enable=false")
 	w.commit("g", "orders", "", 20)

@@ -11,15 +11,18 @@ import (
 	"time"
 )
 
-// offsetMemory is what klink remembers of the offsets that it syncs for one link: for each group and partition an offsetSeen,
-// some 100 bytes. A part of it outlives the process, as a fingerprint of each group in the state topic (offsetsRecord): it
-// tells whether all that is committed for the group is still what klink wrote, and whether the group has rested at the source.
+// offsetMemory is what klink remembers of the offsets that it syncs for one link: for each group
+// and partition an offsetSeen, some 100 bytes. A part of it outlives the process, as a fingerprint
+// of each group in the state topic (offsetsRecord): it tells whether all that is committed for the
+// group is still what klink wrote, and whether the group has rested at the source.
 //
-// The fingerprints are stored after a run, so they may be older than what was written last; they then fit nothing, and klink
-// begins without a memory of that group. That is safe: see invariant 3 of offsetCase.
+// The fingerprints are stored after a run, so they may be older than what was written last; they
+// then fit nothing, and klink begins without a memory of that group. That is safe: see invariant 3
+// of offsetCase.
 //
-// Its lock is held from the reading of offsets at the source until what follows from them is committed, so that of two runs (of
-// the task and of a command) none commits what it has read before the other.
+// Its lock is held from the reading of offsets at the source until what follows from them is
+// committed, so that of two runs (of the task and of a command) none commits what it has read
+// before the other.
 type offsetMemory struct {
 	lock   chan struct{} // a mutex that a context can give up on; guards the rest
 	groups map[string]map[partitionOf]offsetSeen
@@ -69,8 +72,9 @@ func (m *offsetMemory) take(ctx context.Context) (unlock func(), err error) {
 	}
 }
 
-// seen is the memory of one group, for offsets that are committed at the source and at the destination now (-1 = none). A group
-// that is new to this process is compared with its stored fingerprint.
+// seen is the memory of one group, for offsets that are committed at the source and at the
+// destination now (-1 = none). A group that is new to this process is compared with its stored
+// fingerprint.
 func (m *offsetMemory) seen(group string, source, committed map[partitionOf]int64) map[partitionOf]offsetSeen {
 	if known, ok := m.groups[group]; ok {
 		return known
@@ -139,8 +143,8 @@ func (m *offsetMemory) record(linkID string) (r offsetsRecord, changed bool) {
 	return r, r.Link != m.saved.Link || !bytes.Equal(r.Groups, m.saved.Groups)
 }
 
-// groupHash stands for a group, groupPrint for what klink remembers of it. Hashes are the first bytes of SHA-256; noHash =
-// not known of some partition.
+// groupHash stands for a group, groupPrint for what klink remembers of it. Hashes are the first
+// bytes of SHA-256; noHash = not known of some partition.
 type (
 	groupHash  [8]byte
 	offsetHash [8]byte

@@ -12,7 +12,8 @@ import (
 
 // What an offsetSync decides on: what is committed at both sides, and where the mirrors end.
 
-// atSource asks for the offsets of groups at the source and leaves out groups that have none for the mirrors.
+// atSource asks for the offsets of groups at the source and leaves out groups that have none for
+// the mirrors.
 func (o *offsetSync) atSource(ctx context.Context, groups []string) (synced []*syncedGroup) {
 	fetched := o.source.admin.FetchManyOffsets(ctx, groups...)
 	for _, group := range groups {
@@ -88,8 +89,9 @@ func (o *offsetSync) atDestination(ctx context.Context, synced []*syncedGroup) {
 	}
 }
 
-// learnEnds fills in where the mirrors end for readers. What the replicator of this process says may be old, where another
-// process has the partition, but never too far; so the destination is asked only where that is in the way.
+// learnEnds fills in where the mirrors end for readers. What the replicator of this process says
+// may be old, where another process has the partition, but never too far; so the destination is
+// asked only where that is in the way.
 func (o *offsetSync) learnEnds(ctx context.Context, synced []*syncedGroup) {
 	status := map[string][]PartitionStatus{}
 	ask := map[string][]int32{}
@@ -126,7 +128,8 @@ func (o *offsetSync) learnEnds(ctx context.Context, synced []*syncedGroup) {
 	}
 }
 
-// endsForReaders are the logical ends of partitions as the destination tells them; those that it does not are missing.
+// endsForReaders are the logical ends of partitions as the destination tells them; those that it
+// does not are missing.
 func (s *Service) endsForReaders(ctx context.Context, partitions map[string][]int32) map[partitionOf]int64 {
 	ends := map[partitionOf]int64{}
 	if len(partitions) == 0 {

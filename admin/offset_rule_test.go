@@ -42,12 +42,14 @@ func TestOffsetRule(t *testing.T) {
 	}
 }
 
-// offsetTwin is one committed offset at both clusters, and all that happened to it: what klink cannot see.
+// offsetTwin is one committed offset at both clusters, and all that happened to it: what klink
+// cannot see.
 type offsetTwin struct {
 	source, end int64
 	committed   int64
 	epoch       int32
-	// others: what is committed was committed at the destination, and is not what klink had written last.
+	// others: what is committed was committed at the destination, and is not what klink had written
+	// last.
 	others    bool
 	klinkLast int64
 	active    bool
@@ -87,8 +89,9 @@ func (w *offsetTwin) sync(t *rapid.T) (wrote bool) {
 	return true
 }
 
-// TestOffsetRuleTwin: whatever happens to an offset at both sides, in whatever order, with restarts of klink in between: the
-// invariants of offsetCase hold, what klink may write it does write, and then it rests.
+// TestOffsetRuleTwin: whatever happens to an offset at both sides, in whatever order, with restarts
+// of klink in between: the invariants of offsetCase hold, what klink may write it does write, and
+// then it rests.
 func TestOffsetRuleTwin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &offsetTwin{source: -1, end: 4, committed: -1, epoch: -1, klinkLast: -1, moved: true, last: nothingSeen}
@@ -108,7 +111,8 @@ func TestOffsetRuleTwin(t *testing.T) {
 				}
 			case "destination":
 				o, epoch := offset.Draw(t, "committed at the destination"), rapid.Int32Range(-1, 0).Draw(t, "epoch")
-				// What klink has written last, without an epoch, is taken for klink's. (See the limits of offsetCase.)
+				// What klink has written last, without an epoch, is taken for klink's. (See the
+				// limits of offsetCase.)
 				w.others = o != w.klinkLast || epoch >= 0
 				w.committed, w.epoch = o, epoch
 			case "grows":
@@ -134,7 +138,8 @@ func TestOffsetRuleTwin(t *testing.T) {
 	})
 }
 
-// run is a run of the sync. What is klink's own must be as it should be afterwards, and a second run has nothing to do.
+// run is a run of the sync. What is klink's own must be as it should be afterwards, and a second
+// run has nothing to do.
 func (w *offsetTwin) run(t *rapid.T) {
 	mine := !w.others && w.epoch < 0 && w.committed >= 0 && w.committed == w.klinkLast
 	before := w.committed
@@ -171,7 +176,8 @@ func (w *offsetTwin) restart() {
 	w.klinkLast = seen.wrote
 }
 
-// TestOffsetMemory: what is stored of groups is found again where nothing has changed, and nothing is where it has.
+// TestOffsetMemory: what is stored of groups is found again where nothing has changed, and nothing
+// is where it has.
 func TestOffsetMemory(t *testing.T) {
 	offsets := func(o ...int64) map[partitionOf]int64 {
 		m := map[partitionOf]int64{}
@@ -222,7 +228,8 @@ func TestOffsetMemory(t *testing.T) {
 		}
 	}
 
-	// A group that was looked at counts as it is now, and one that is not synced any more is forgotten.
+	// A group that was looked at counts as it is now, and one that is not synced any more is
+	// forgotten.
 	again.keep("group 5", map[partitionOf]offsetSeen{{"t", 0}: {6, 6}}, false)
 	again.retain([]string{"group 5", "group 6"})
 	kept, changed := again.record("id")
@@ -231,7 +238,8 @@ func TestOffsetMemory(t *testing.T) {
 	require.Equal(t, offsetSeen{6, 6}, newOffsetMemory(&kept).seen("group 5", offsets(6), offsets(6))[partitionOf{"t", 0}])
 }
 
-// TestOffsetsRecordBounds: the record stays below what a broker takes, and what is no record is refused.
+// TestOffsetsRecordBounds: the record stays below what a broker takes, and what is no record is
+// refused.
 func TestOffsetsRecordBounds(t *testing.T) {
 	m := newOffsetMemory(nil)
 	for i := range maxPrints + 1000 {

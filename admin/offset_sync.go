@@ -12,24 +12,28 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// offsetSync carries the committed offsets of groups from the source of a link to its mirrors, once. The task, the final sync
-// of a promote and `klink group migrate` are all made of it; what is written is decided by offsetCase.
+// offsetSync carries the committed offsets of groups from the source of a link to its mirrors,
+// once. The task, the final sync of a promote and `klink group migrate` are all made of it; what is
+// written is decided by offsetCase.
 //
-// Requests: the offsets of offsetGroups groups are asked for at once, which the client makes one request to each coordinator
-// (one for each group where brokers are older than Kafka 3.0). Kafka takes commits only by group, so there is one for each
-// group that has something to be written, maxParallel at a time.
+// Requests: the offsets of offsetGroups groups are asked for at once, which the client makes one
+// request to each coordinator (one for each group where brokers are older than Kafka 3.0). Kafka
+// takes commits only by group, so there is one for each group that has something to be written,
+// maxParallel at a time.
 type offsetSync struct {
 	s      *Service
 	link   *Link
 	source *source
 	memory *offsetMemory
-	// mirrors that are synced, by topic at the source; part: the link has more. takes says which may be written in their state.
+	// mirrors that are synced, by topic at the source; part: the link has more. takes says which
+	// may be written in their state.
 	mirrors map[string]*Mirror
 	part    bool
 	takes   func(*Mirror) bool
 	// states are the groups at the destination as they were listed.
 	states map[string]listedGroup
-	// asked: a person wants these groups to be as at the source, so that an offset is raised without news, too.
+	// asked: a person wants these groups to be as at the source, so that an offset is raised
+	// without news, too.
 	asked bool
 	dry   bool // decides, and writes nothing
 
@@ -78,23 +82,25 @@ func mirrorsOf(state *State, link string, fits func(*Mirror) bool) map[string]*M
 	return mirrors
 }
 
-// takesOffsets says whether the task syncs the offsets for a mirror. One that is stopped has offsets of its own; one that is
-// being stopped is left to the stop; a FAILED one may have another topic at its source.
+// takesOffsets says whether the task syncs the offsets for a mirror. One that is stopped has
+// offsets of its own; one that is being stopped is left to the stop; a FAILED one may have another
+// topic at its source.
 func takesOffsets(m *Mirror) bool {
 	return m.Created && (m.State == MirrorActive || m.State == MirrorPaused || m.State == MirrorSourceUnavailable)
 }
 
-// takesLastOffsets is takesOffsets for what is done at the end: of the mirroring, or of a group at the source.
+// takesLastOffsets is takesOffsets for what is done at the end: of the mirroring, or of a group at
+// the source.
 func takesLastOffsets(m *Mirror) bool {
 	return takesOffsets(m) || m.Created && m.State == MirrorPendingStopped
 }
 
-// offsetPatience is how long coordinators are asked again that cannot answer now: one that moves is back soon, and a
-// destination that has never had a group makes the topic for their offsets first.
+// offsetPatience is how long coordinators are asked again that cannot answer now: one that moves is
+// back soon, and a destination that has never had a group makes the topic for their offsets first.
 const offsetPatience = 5 * time.Second
 
-// run syncs groups and calls each once for those that have offsets for mirrors, or that could not be asked for them. It
-// returns early when ctx ends.
+// run syncs groups and calls each once for those that have offsets for mirrors, or that could not
+// be asked for them. It returns early when ctx ends.
 func (o *offsetSync) run(ctx context.Context, groups []string, each func(*syncedGroup)) {
 	o.ends, o.found = map[partitionOf]int64{}, map[partitionOf]bool{}
 	for until := (time.Time{}); ; {
@@ -165,8 +171,8 @@ func (o *offsetSync) decide(g *syncedGroup) {
 	}
 }
 
-// checkSource gives up offsets that would go back because another topic has the name at the source now, of which the
-// replicator has yet to learn.
+// checkSource gives up offsets that would go back because another topic has the name at the source
+// now, of which the replicator has yet to learn.
 func (o *offsetSync) checkSource(ctx context.Context, synced []*syncedGroup) {
 	var back []*syncedOffset
 	topics := map[string]bool{}
@@ -252,8 +258,9 @@ func (o *offsetSync) commit(ctx context.Context, g *syncedGroup) {
 // commitPatience is how long the answer to a commit is waited for that was sent.
 const commitPatience = 10 * time.Second
 
-// commitToTheEnd is commit, but that one that is sent has its answer when it returns, also where ctx ends meanwhile: nobody may take
-// a sync for over while something of it is on its way. Only the end of klink itself is not kept waiting.
+// commitToTheEnd is commit, but that one that is sent has its answer when it returns, also where
+// ctx ends meanwhile: nobody may take a sync for over while something of it is on its way. Only the
+// end of klink itself is not kept waiting.
 func (s *Service) commitToTheEnd(ctx context.Context, group string, commits []*commit) {
 	if err := ctx.Err(); err != nil {
 		for _, c := range commits {
@@ -272,7 +279,8 @@ func inUse(err error) bool {
 	return errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.StaleMemberEpoch) || errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.RebalanceInProgress)
 }
 
-// remember keeps what is known of a group now. What could not be written is as it was, so that the news of it are not lost.
+// remember keeps what is known of a group now. What could not be written is as it was, so that the
+// news of it are not lost.
 func (o *offsetSync) remember(g *syncedGroup) {
 	seen := make(map[partitionOf]offsetSeen, len(g.offsets))
 	for _, c := range g.offsets {

@@ -24,8 +24,8 @@ import (
 
 const allGroups = `consumer.offset.group.filters={"groupFilters":[{"name":"*","patternType":"LITERAL","filterType":"INCLUDE"}]}`
 
-// offsetWorld is a world with a link "l" that syncs offsets of all groups ten times a second, unless more says otherwise, and a
-// mirror "orders" of two partitions that end at 100 and 50.
+// offsetWorld is a world with a link "l" that syncs offsets of all groups ten times a second,
+// unless more says otherwise, and a mirror "orders" of two partitions that end at 100 and 50.
 func offsetWorld(t *testing.T, more ...string) *world {
 	w := newWorld(t)
 	w.replicator()
@@ -109,8 +109,9 @@ func (w *world) migrate(group string, change ...func(*linkapi.MigrateGroupsReque
 	return w.service.HandleLink(context.Background(), req).(*linkapi.MigrateGroupsResponse).Results[0]
 }
 
-// TestOffsetSync: the groups that the filters name have at the destination what they have at the source, metadata included, for
-// mirrors only; what the mirror has not is clamped, and brought up later.
+// TestOffsetSync: the groups that the filters name have at the destination what they have at the
+// source, metadata included, for mirrors only; what the mirror has not is clamped, and brought up
+// later.
 func TestOffsetSync(t *testing.T) {
 	w := offsetWorld(t, `consumer.offset.group.filters={"groupFilters":[
 		{"name":"app-","patternType":"PREFIXED","filterType":"INCLUDE"},{"name":"app-not","patternType":"LITERAL","filterType":"EXCLUDE"}]}`)
@@ -141,7 +142,8 @@ func TestOffsetSync(t *testing.T) {
 	_, ok := fetched.Lookup("other", 0)
 	require.False(t, ok, "no mirror")
 
-	// What follows: forward, back, other metadata. What stays: a group that is deleted at the source.
+	// What follows: forward, back, other metadata. What stays: a group that is deleted at the
+	// source.
 	w.atSource("app-a", "orders", "mine", 44, 20)
 	w.awaitOffset("app-a", "orders", 0, 44)
 	w.awaitOffset("app-a", "orders", 1, 20)
@@ -152,14 +154,16 @@ func TestOffsetSync(t *testing.T) {
 	w.service.offsetTask(t, "l")
 	require.EqualValues(t, 44, w.committed("app-a", "orders", 0).At)
 
-	// A stopped mirror has offsets of its own. (The log of this one is empty, and so is its end for the stop.)
+	// A stopped mirror has offsets of its own. (The log of this one is empty, and so is its end for
+	// the stop.)
 	require.Zero(t, w.alter("orders", linkapi.MirrorFailover).ErrorCode)
 	w.atSource("app-clamped", "orders", "", 107)
 	w.service.offsetTask(t, "l")
 	require.EqualValues(t, 0, w.committed("app-clamped", "orders", 0).At)
 }
 
-// TestOffsetSyncEnds: where the replicator of this process knows no end, or an old one, the destination's log tells.
+// TestOffsetSyncEnds: where the replicator of this process knows no end, or an old one, the
+// destination's log tells.
 func TestOffsetSyncEnds(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l", "consumer.offset.sync.enable=true", "consumer.offset.sync.ms=100", allGroups).ErrorCode)
@@ -175,7 +179,8 @@ func TestOffsetSyncEnds(t *testing.T) {
 	w.awaitOffset("g", "orders", 0, 24)
 }
 
-// TestOffsetSyncLeavesActiveGroups: a group that is active at the destination is named, and left alone; the others are synced.
+// TestOffsetSyncLeavesActiveGroups: a group that is active at the destination is named, and left
+// alone; the others are synced.
 func TestOffsetSyncLeavesActiveGroups(t *testing.T) {
 	w := offsetWorld(t)
 	w.active("busy", "orders", 10)
@@ -210,8 +215,9 @@ func TestOffsetSyncLeavesActiveGroups(t *testing.T) {
 	require.NotContains(t, w.service.State().Links["l"].Configs[ConfigGroupFilters], "busy")
 }
 
-// TestOffsetSyncKeepsProgress: what has been committed at the destination since klink wrote is never set back, nor is a reset
-// there overruled while the group rests at the source; both also by a klink that was started again.
+// TestOffsetSyncKeepsProgress: what has been committed at the destination since klink wrote is
+// never set back, nor is a reset there overruled while the group rests at the source; both also by
+// a klink that was started again.
 func TestOffsetSyncKeepsProgress(t *testing.T) {
 	w := offsetWorld(t)
 	w.atSource("ahead", "orders", "", 20)
@@ -262,8 +268,8 @@ func TestOffsetSyncKeepsProgress(t *testing.T) {
 	require.Nil(t, w.service.store.offsetsRecord("l", l.ID))
 }
 
-// TestOffsetSyncAnotherSourceTopic: offsets of a topic that was deleted and created again at the source are not taken for a step
-// back, even before the mirror has FAILED.
+// TestOffsetSyncAnotherSourceTopic: offsets of a topic that was deleted and created again at the
+// source are not taken for a step back, even before the mirror has FAILED.
 func TestOffsetSyncAnotherSourceTopic(t *testing.T) {
 	w := offsetWorld(t)
 	w.atSource("g", "orders", "", 20)
@@ -302,8 +308,8 @@ func TestOffsetSyncErrors(t *testing.T) {
 	w.awaitOffset("g0", "orders", 0, 30)
 }
 
-// TestFinalOffsetSync: what a promote carries over at the end, for its mirrors, as the filters say, while they are
-// PENDING_STOPPED.
+// TestFinalOffsetSync: what a promote carries over at the end, for its mirrors, as the filters say,
+// while they are PENDING_STOPPED.
 func TestFinalOffsetSync(t *testing.T) {
 	w := newWorld(t)
 	r := w.link("l", "consumer.offset.sync.enable=true", "consumer.offset.sync.ms=3600000", allGroups)
@@ -464,8 +470,8 @@ func TestMigrateManyGroupsAtOnce(t *testing.T) {
 	}
 }
 
-// TestOffsetSyncScale: 5,000 groups of 20 partitions are synced with a bounded number of requests, and cost next to nothing when
-// nothing has changed.
+// TestOffsetSyncScale: 5,000 groups of 20 partitions are synced with a bounded number of requests,
+// and cost next to nothing when nothing has changed.
 func TestOffsetSyncScale(t *testing.T) {
 	const groups, partitions = 5000, 20
 	w := newWorld(t)

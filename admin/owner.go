@@ -6,10 +6,11 @@ import (
 	"fmt"
 )
 
-// Owner says what this instance works on; the others work on the rest. It is asked with the lock of the store held, so it must
-// answer from memory.
+// Owner says what this instance works on; the others work on the rest. It is asked with the lock of
+// the store held, so it must answer from memory.
 type Owner interface {
-	// OwnsTopic says whether this instance may store, right now, what only the owner of a mirror may say.
+	// OwnsTopic says whether this instance may store, right now, what only the owner of a mirror
+	// may say.
 	OwnsTopic(topic string) bool
 	// OwnsPartition is the same for what only the owner of a partition may say. The mirror's owner,
 	// its coordinator, need not be that of its partitions.
@@ -18,7 +19,8 @@ type Owner interface {
 	OwnsLink(link string) bool
 }
 
-// ErrNotOwner: what only the owner of a mirror or link may store was not stored, as this instance does not own it.
+// ErrNotOwner: what only the owner of a mirror or link may store was not stored, as this instance
+// does not own it.
 var ErrNotOwner = errors.New("another instance of klink owns it")
 
 // SetOwner sets who says what this instance owns. Without one it owns everything.
@@ -42,8 +44,8 @@ func (s *Service) ownsLink(link string) bool {
 	return o == nil || (*o).OwnsLink(link)
 }
 
-// ownTopic fails where this instance does not own a mirror. Called while a change is evaluated it makes the change one that
-// only an owner makes: see Fence.
+// ownTopic fails where this instance does not own a mirror. Called while a change is evaluated it
+// makes the change one that only an owner makes: see Fence.
 func (s *Service) ownTopic(topic string) error {
 	if !s.ownsTopic(topic) {
 		return fmt.Errorf("mirror topic '%s': %w", topic, ErrNotOwner)
@@ -64,12 +66,13 @@ func (s *Service) ownPartition(topic string, partition int32) error {
 	return nil
 }
 
-// Fence returns when State shows everything that was committed to the state topic before, and makes sure that what another
-// instance has under way is evaluated anew, if it is not committed by then.
+// Fence returns when State shows everything that was committed to the state topic before, and makes
+// sure that what another instance has under way is evaluated anew, if it is not committed by then.
 //
-// It takes the transactional id. A change that another instance has evaluated before, as the owner of something, is either
-// committed by then, and read here, or can no longer be committed: its transaction is fenced, and when it is evaluated again
-// that instance knows that it owns nothing any more.
+// It takes the transactional id. A change that another instance has evaluated before, as the owner
+// of something, is either committed by then, and read here, or can no longer be committed: its
+// transaction is fenced, and when it is evaluated again that instance knows that it owns nothing
+// any more.
 func (s *Service) Fence(ctx context.Context) error {
 	if err := s.waitReady(ctx); err != nil {
 		return err
@@ -81,7 +84,8 @@ func (s *Service) Fence(ctx context.Context) error {
 	return nil
 }
 
-// CatchUp returns when State shows everything that another instance had stored, and read back, before.
+// CatchUp returns when State shows everything that another instance had stored, and read back,
+// before.
 func (s *Service) CatchUp(ctx context.Context) error {
 	if err := s.waitReady(ctx); err != nil {
 		return err

@@ -22,7 +22,8 @@ func (o *fakeOwner) OwnsLink(string) bool  { return o.all.Load() }
 
 func (o *fakeOwner) OwnsPartition(string, int32) bool { return o.all.Load() }
 
-// TestFence: what a former owner has evaluated before the fence, and not committed, is evaluated again after it.
+// TestFence: what a former owner has evaluated before the fence, and not committed, is evaluated
+// again after it.
 func TestFence(t *testing.T) {
 	opts := storeCluster(t)
 	former, next := openStore(t, opts, nil), openStore(t, opts, nil)
@@ -60,15 +61,16 @@ func TestFence(t *testing.T) {
 			require.ErrorIs(t, err, ErrNotOwner)
 			require.GreaterOrEqual(t, evaluations, 2)
 		}
-		// The next owner has read what was committed before the fence, without any further ado, and that is all there is.
+		// The next owner has read what was committed before the fence, without any further ado, and
+		// that is all there is.
 		require.Equal(t, "2", next.State().Links["east"].SourceClusterID)
 		require.NoError(t, former.Sync(ctx))
 		require.Equal(t, "2", former.State().Links["east"].SourceClusterID)
 	}
 }
 
-// TestOnlyAnOwnerTells: what only the owner of a mirror or a link may say is refused from others, and changes nothing; the
-// checkpoint of a former owner is taken.
+// TestOnlyAnOwnerTells: what only the owner of a mirror or a link may say is refused from others,
+// and changes nothing; the checkpoint of a former owner is taken.
 func TestOnlyAnOwnerTells(t *testing.T) {
 	w := newWorld(t)
 	owner := &fakeOwner{}
@@ -110,8 +112,9 @@ func (w *world) alterAsync(topic string, op int8) <-chan linkapi.AlteredMirror {
 	return done
 }
 
-// TestServicesCreateTogether: mirrors that are created through one service while the reconciler of another one finds them
-// recorded and not there, and creates them too, are created, once, and none fails.
+// TestServicesCreateTogether: mirrors that are created through one service while the reconciler of
+// another one finds them recorded and not there, and creates them too, are created, once, and none
+// fails.
 func TestServicesCreateTogether(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.ReconcileInterval = 5 * time.Millisecond })
 	other := w.start(func(c *Config) { c.ReconcileInterval = 5 * time.Millisecond })

@@ -13,18 +13,20 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// A promotion is in the mirror's record from the moment that it is asked for, with its deadline. So it outlives the client that
-// asked, and klink: the replicator of whoever owns the mirror finds out when it has everything, and whoever has the state takes
-// it back when its time is over. Asking for it again joins it.
+// A promotion is in the mirror's record from the moment that it is asked for, with its deadline. So
+// it outlives the client that asked, and klink: the replicator of whoever owns the mirror finds out
+// when it has everything, and whoever has the state takes it back when its time is over. Asking for
+// it again joins it.
 
-// promoteGrace is how much longer than its deadline a promotion is left to the request that began it, which takes it back by
-// itself and can tell its client why.
+// promoteGrace is how much longer than its deadline a promotion is left to the request that began
+// it, which takes it back by itself and can tell its client why.
 const promoteGrace = 500 * time.Millisecond
 
 // promoteRetry is when taking a promotion back is tried again that failed.
 const promoteRetry = time.Second
 
-// cancelPromotions takes promotions back whose request has run out of time, unless another request has given them more.
+// cancelPromotions takes promotions back whose request has run out of time, unless another request
+// has given them more.
 func (s *Service) cancelPromotions(mirrors []linkapi.AlterMirror, which []int, p promotion) {
 	ctx, cancel := context.WithTimeout(s.ctx, 10*time.Second)
 	defer cancel()

@@ -41,7 +41,8 @@ func (p *promoting) await() linkapi.AlteredMirror {
 	}
 }
 
-// caughtUp reports that a mirror has everything, for the promotion that is under way, and then that it is drained.
+// caughtUp reports that a mirror has everything, for the promotion that is under way, and then that
+// it is drained.
 func (w *world) caughtUp(s *Service, topic string, ends Event) {
 	w.t.Helper()
 	ctx := context.Background()
@@ -53,8 +54,9 @@ func (w *world) caughtUp(s *Service, topic string, ends Event) {
 	require.NoError(w.t, s.Report(ctx, endedSomewhere(s, ends)))
 }
 
-// TestPromote: a promoted mirror stays read-only, and mirrors, until the replicator has found that it has everything. Then groups'
-// offsets are copied for the last time, those beyond the end are set back, and it is STOPPED. Asked for again it is.
+// TestPromote: a promoted mirror stays read-only, and mirrors, until the replicator has found that
+// it has everything. Then groups' offsets are copied for the last time, those beyond the end are
+// set back, and it is STOPPED. Asked for again it is.
 func TestPromote(t *testing.T) {
 	var synced []string
 	w := newWorld(t)
@@ -105,7 +107,8 @@ func TestPromote(t *testing.T) {
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 }
 
-// TestPromoteTimesOut: a promotion that does not come to its end in time is taken back, and the answer says what it waited for.
+// TestPromoteTimesOut: a promotion that does not come to its end in time is taken back, and the
+// answer says what it waited for.
 func TestPromoteTimesOut(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
@@ -128,7 +131,8 @@ func TestPromoteTimesOut(t *testing.T) {
 	require.Equal(t, MirrorActive, w.service.State().Mirrors["orders"].State)
 }
 
-// TestPromoteJoined: of two requests for one promotion the longer one counts, and the shorter one takes nothing back.
+// TestPromoteJoined: of two requests for one promotion the longer one counts, and the shorter one
+// takes nothing back.
 func TestPromoteJoined(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
@@ -143,8 +147,8 @@ func TestPromoteJoined(t *testing.T) {
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 }
 
-// TestPromoteOutlivesKlink: a promotion goes on when the client and klink that began it are gone, and comes to its end in the next
-// klink, or is taken back there when its time is over.
+// TestPromoteOutlivesKlink: a promotion goes on when the client and klink that began it are gone,
+// and comes to its end in the next klink, or is taken back there when its time is over.
 func TestPromoteOutlivesKlink(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
@@ -219,8 +223,8 @@ func TestPromoteEnds(t *testing.T) {
 	require.Contains(t, text(r.ErrorMessage), "was deleted before")
 }
 
-// TestPromotionAndOlderKlink: a klink that does not know promotions mirrors on, and what it does to the mirror ends the
-// promotion, or makes it wait.
+// TestPromotionAndOlderKlink: a klink that does not know promotions mirrors on, and what it does to
+// the mirror ends the promotion, or makes it wait.
 func TestPromotionAndOlderKlink(t *testing.T) {
 	for value, promoting := range map[string]bool{
 		`"state":"ACTIVE","promotion":{"id":"p","deadline_ms":5}`:                          true,
@@ -247,8 +251,8 @@ func TestPromotionAndOlderKlink(t *testing.T) {
 	}
 }
 
-// TestFailoverTellsWhatIsLeftBehind: the end of the source as last seen is kept, by partition, and if nobody has seen it lately,
-// when that was.
+// TestFailoverTellsWhatIsLeftBehind: the end of the source as last seen is kept, by partition, and
+// if nobody has seen it lately, when that was.
 func TestFailoverTellsWhatIsLeftBehind(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
@@ -270,8 +274,9 @@ func TestFailoverTellsWhatIsLeftBehind(t *testing.T) {
 	}
 }
 
-// TestFailoverOfManyIsOne: what klink asks of the destination to fail over 1,000 mirrors is about what it asks for 10: all of
-// them are changed, compared with groups' offsets, ended and given their configs together.
+// TestFailoverOfManyIsOne: what klink asks of the destination to fail over 1,000 mirrors is about
+// what it asks for 10: all of them are changed, compared with groups' offsets, ended and given
+// their configs together.
 func TestFailoverOfManyIsOne(t *testing.T) {
 	requests := map[int]int64{}
 	for _, n := range []int{10, 1000} {
@@ -317,7 +322,8 @@ func TestFailoverOfManyIsOne(t *testing.T) {
 	require.LessOrEqual(t, requests[1000], 2*requests[10]+20)
 }
 
-// manyMirrors makes ACTIVE mirrors m0, m1, ... that have configs to be set at the stop, and returns what fails them over.
+// manyMirrors makes ACTIVE mirrors m0, m1, ... that have configs to be set at the stop, and returns
+// what fails them over.
 func (w *world) manyMirrors(n int) (alter []linkapi.AlterMirror) {
 	ctx := context.Background()
 	var topics []string

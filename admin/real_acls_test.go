@@ -15,8 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// TestRealACLSync takes the steps of TestACLSync on Apache Kafka with its authorizer, with users that have what
-// docs/operations.md says they need, and no more.
+// TestRealACLSync takes the steps of TestACLSync on Apache Kafka with its authorizer, with users
+// that have what docs/operations.md says they need, and no more.
 func TestRealACLSync(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()

@@ -60,8 +60,9 @@ func (w *world) linkTo(src *kafkatest.Cluster, name string, configs ...string) {
 	})
 }
 
-// TestRealTopicConfigsFollow: the configs of mirrors between Apache Kafka clusters follow within the interval, whatever is done at
-// either side; what does not follow is shown, and stop leaves the source's own values.
+// TestRealTopicConfigsFollow: the configs of mirrors between Apache Kafka clusters follow within
+// the interval, whatever is done at either side; what does not follow is shown, and stop leaves the
+// source's own values.
 func TestRealTopicConfigsFollow(t *testing.T) {
 	src, dst := kafkatest.Shared(t, "source"), kafkatest.Shared(t, "destination")
 	w := realWorld(t, src, dst)
@@ -75,8 +76,8 @@ func TestRealTopicConfigsFollow(t *testing.T) {
 	w.awaitTask(link, task, TaskActive)
 	w.awaitDrift(topic)
 
-	// within waits for configs that the first run of the task has set which begins after a change; the broker that is asked may hear
-	// of them a bit later.
+	// within waits for configs that the first run of the task has set which begins after a change;
+	// the broker that is asked may hear of them a bit later.
 	within := func(what string, change func(), want map[string]string) {
 		t.Helper()
 		t.Log(what)
@@ -150,7 +151,8 @@ func TestRealTopicConfigsFollow(t *testing.T) {
 	require.True(t, maps.Equal(before, after), "a stopped mirror follows nothing: %v, %v", before, after)
 }
 
-// TestRealSourceAwayAndBack: the tasks of a link say so while their source is killed, and go on by themselves when it is back.
+// TestRealSourceAwayAndBack: the tasks of a link say so while their source is killed, and go on by
+// themselves when it is back.
 func TestRealSourceAwayAndBack(t *testing.T) {
 	src, dst := kafkatest.Start(t), kafkatest.Shared(t, "destination")
 	w := realWorld(t, src, dst)

@@ -15,8 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// TestRealStoresNeverLoseAChange is TestStoresNeverLoseAChange on Apache Kafka, whose transaction coordinator writes
-// markers after it has answered a commit.
+// TestRealStoresNeverLoseAChange is TestStoresNeverLoseAChange on Apache Kafka, whose transaction
+// coordinator writes markers after it has answered a commit.
 func TestRealStoresNeverLoseAChange(t *testing.T) {
 	c := kafkatest.Shared(t, "source")
 	opts := clientOptions(t, c.Bootstrap())
@@ -24,7 +24,8 @@ func TestRealStoresNeverLoseAChange(t *testing.T) {
 	testStoresNeverLoseAChange(t, opts)
 }
 
-// TestRealMirror creates and stops mirrors between two Apache Kafka clusters and looks at the topics' configs.
+// TestRealMirror creates and stops mirrors between two Apache Kafka clusters and looks at the
+// topics' configs.
 func TestRealMirror(t *testing.T) {
 	for _, old := range []bool{false, true} {
 		name := map[bool]string{false: "from 4.3.1", true: "from 2.4.1"}[old]

@@ -11,10 +11,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// reconcile compares the mirrors with the topics of the destination until Close: it finishes what a crash or an error has
-// interrupted, and finds out what was done to mirror topics around klink. Of several instances the owner of a mirror does so;
-// that two do, as its ownership moves or while a request creates it, does no harm: each step is a compare-and-set, or says of
-// the topic what the record says.
+// reconcile compares the mirrors with the topics of the destination until Close: it finishes what a
+// crash or an error has interrupted, and finds out what was done to mirror topics around klink. Of
+// several instances the owner of a mirror does so; that two do, as its ownership moves or while a
+// request creates it, does no harm: each step is a compare-and-set, or says of the topic what the
+// record says.
 func (s *Service) reconcile() {
 	for {
 		if err := s.reconcileOnce(s.ctx); err != nil && s.ctx.Err() == nil {
@@ -78,8 +79,8 @@ func (s *Service) reconcileOnce(ctx context.Context) error {
 	return errors.Join(append(errs, s.holdWhereNobodyLooks(ctx, mirrors), s.restoreConfigs(ctx, stopped...))...)
 }
 
-// missingLooks is how many looks in a row must not find a topic before it counts as deleted: a broker that has just
-// started may not know all topics yet.
+// missingLooks is how many looks in a row must not find a topic before it counts as deleted: a
+// broker that has just started may not know all topics yet.
 const missingLooks = 2
 
 func (s *Service) reconcileMirror(ctx context.Context, topic string, m *mirrorRecord, t kadm.TopicDetail, missing bool) error {
@@ -153,8 +154,8 @@ func (s *Service) reconcileCreation(ctx context.Context, topic string, m *mirror
 	return s.failMirror(ctx, topic, m.ID, ErrPolicyViolation, fmt.Sprintf("its topic could not be created: %s; delete the topic and create the mirror anew", err), false)
 }
 
-// isCreated says whether a mirror is complete, or gone: another instance may be creating it too, and have been faster. Then
-// what stood in the way here may be the mirror's own records.
+// isCreated says whether a mirror is complete, or gone: another instance may be creating it too,
+// and have been faster. Then what stood in the way here may be the mirror's own records.
 func (s *Service) isCreated(ctx context.Context, topic, id string) (created, gone bool, err error) {
 	if err := s.store.Sync(ctx); err != nil {
 		return false, false, err
@@ -168,7 +169,8 @@ func (s *Service) isCreated(ctx context.Context, topic, id string) (created, gon
 	return created, gone, err
 }
 
-// creationHeadStart is how long the creation of a mirror is left to the instance that has the request for it.
+// creationHeadStart is how long the creation of a mirror is left to the instance that has the
+// request for it.
 const creationHeadStart = 2 * time.Second
 
 // uncreatedFor is how long this instance has known that a mirror's topic is not there yet.
@@ -181,7 +183,8 @@ func (s *Service) uncreatedFor(id string) time.Duration {
 	return time.Since(since)
 }
 
-// recordedPlan is the plan of a recorded mirror whose topic is not there yet; nil = the mirror is gone or complete.
+// recordedPlan is the plan of a recorded mirror whose topic is not there yet; nil = the mirror is
+// gone or complete.
 func (s *Service) recordedPlan(ctx context.Context, topic, id string) (*mirrorPlan, error) {
 	var plan *mirrorPlan
 	err := s.update(ctx, func(tx *Tx) error {
@@ -210,8 +213,9 @@ func (s *Service) recordedPlan(ctx context.Context, topic, id string) (*mirrorPl
 	return plan, nil
 }
 
-// topicGone ends the mirror of a topic that was deleted around klink. A stopped one is forgotten. Another one FAILS and
-// stays read-only: what has its name now, or gets it, is another topic, whose offsets are its own.
+// topicGone ends the mirror of a topic that was deleted around klink. A stopped one is forgotten.
+// Another one FAILS and stays read-only: what has its name now, or gets it, is another topic, whose
+// offsets are its own.
 func (s *Service) topicGone(ctx context.Context, topic string, m *mirrorRecord, recreated bool) error {
 	if m.State == MirrorStopped {
 		s.log.Warn("the topic of a stopped mirror was deleted around klink", "topic", topic, "recreated", recreated)
@@ -246,8 +250,9 @@ func (s *Service) removeMirror(ctx context.Context, topic, id string) error {
 	})
 }
 
-// TopicsSeen tells of topic ids that were just learned from the destination. One that is not the mirror's of that name
-// makes the reconciler look at once: the topic was deleted and created again around klink.
+// TopicsSeen tells of topic ids that were just learned from the destination. One that is not the
+// mirror's of that name makes the reconciler look at once: the topic was deleted and created again
+// around klink.
 func (s *Service) TopicsSeen(topics map[[16]byte]string) {
 	state := s.State()
 	for id, topic := range topics {

@@ -20,8 +20,8 @@ import (
 // Fields that this version does not know survive when it changes a record, so that two versions of
 // klink can work on one state topic.
 
-// recordVersion is the version of records that this klink writes, and the highest that it reads. A field that older
-// versions may ignore does not raise it.
+// recordVersion is the version of records that this klink writes, and the highest that it reads. A
+// field that older versions may ignore does not raise it.
 const recordVersion = 1
 
 // Bounds of what is read from the state topic. Whoever may write to it decides what is in it, and
@@ -97,7 +97,8 @@ type timelineAt struct {
 	partition int32
 }
 
-// errForeignKey is a key of another kind: of a later klink, or not klink's. It is no reason to worry.
+// errForeignKey is a key of another kind: of a later klink, or not klink's. It is no reason to
+// worry.
 var errForeignKey = errors.New("a key that this version of klink does not know")
 
 func parseRecordKey(key []byte) (recordKey, error) {
@@ -135,7 +136,8 @@ func parseRecordKey(key []byte) (recordKey, error) {
 	return k, nil
 }
 
-// checkName applies Kafka's rule for topic names (org.apache.kafka.common.internals.Topic.validate), which links share.
+// checkName applies Kafka's rule for topic names
+// (org.apache.kafka.common.internals.Topic.validate), which links share.
 func checkName(name string) error {
 	switch {
 	case name == "":
@@ -161,8 +163,8 @@ func errLaterVersion(version int) error {
 // unknownFields are the fields of a record that this version does not know.
 type unknownFields map[string]json.RawMessage
 
-// decodeRecord reads a value into a struct with json tags, all of which are required to be of the right type. It returns
-// the fields that the struct does not have.
+// decodeRecord reads a value into a struct with json tags, all of which are required to be of the
+// right type. It returns the fields that the struct does not have.
 func decodeRecord(value []byte, into any) (unknownFields, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(value, &fields); err != nil {
@@ -230,7 +232,8 @@ func jsonNames(record any) []string {
 	return names
 }
 
-// topicID is a topic id in JSON, in the form that Kafka's tools show (base64, URL alphabet, no padding).
+// topicID is a topic id in JSON, in the form that Kafka's tools show (base64, URL alphabet, no
+// padding).
 type topicID [16]byte
 
 func (id topicID) MarshalText() ([]byte, error) {

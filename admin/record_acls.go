@@ -8,14 +8,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// aclsRecord is the value of acls/LINK/BUCKET: ACLs that klink has created at the destination for a link, or was about to
-// create. An ACL is written here before it is created, so that one that klink created is always known to be klink's, and taken
-// away after it has been deleted.
+// aclsRecord is the value of acls/LINK/BUCKET: ACLs that klink has created at the destination for a
+// link, or was about to create. An ACL is written here before it is created, so that one that klink
+// created is always known to be klink's, and taken away after it has been deleted.
 //
-// The ACLs of a link are spread by a hash over aclBuckets records, so that a change rewrites little and no record gets too large for
-// a broker.
+// The ACLs of a link are spread by a hash over aclBuckets records, so that a change rewrites little
+// and no record gets too large for a broker.
 type aclsRecord struct {
-	// LinkID tells a link from an earlier one of the same name, which an older klink may have deleted without its ACLs.
+	// LinkID tells a link from an earlier one of the same name, which an older klink may have
+	// deleted without its ACLs.
 	LinkID string     `json:"link_id"`
 	ACLs   []aclEntry `json:"acls"` // in order
 
@@ -25,12 +26,13 @@ type aclsRecord struct {
 // aclEntry is a remembered ACL.
 type aclEntry struct {
 	aclBinding
-	// run names the run that last decided to create the ACL. Who deleted it forgets it only if no other run has decided
-	// to create it since.
+	// run names the run that last decided to create the ACL. Who deleted it forgets it only if no
+	// other run has decided to create it since.
 	run string
 	// made: the creation has succeeded. Before that the run may be about to create it.
 	made bool
-	// raw is the entry as it was read, so that fields which this version does not know survive. nil = made by this one.
+	// raw is the entry as it was read, so that fields which this version does not know survive. nil
+	// = made by this one.
 	raw json.RawMessage
 }
 
@@ -56,7 +58,8 @@ func (e aclEntry) mark() aclMark { return aclMark{e.run, e.made} }
 
 const (
 	aclBuckets = 64
-	// maxACLsRecordBytes leaves room below the 1 MiB that a broker takes by default. With 64 buckets that is about 300,000 ACLs.
+	// maxACLsRecordBytes leaves room below the 1 MiB that a broker takes by default. With 64
+	// buckets that is about 300,000 ACLs.
 	maxACLsRecordBytes = 900 << 10
 )
 

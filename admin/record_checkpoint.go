@@ -7,13 +7,14 @@ import (
 	"strconv"
 )
 
-// checkpointRecord is the value of checkpoint/TOPIC/PARTITION: every record from the physical offset on is at or above the
-// logical one, every record before it below. It is needed when retention has deleted every batch of a partition, so that no
-// stamp is left to read.
+// checkpointRecord is the value of checkpoint/TOPIC/PARTITION: every record from the physical
+// offset on is at or above the logical one, every record before it below. It is needed when
+// retention has deleted every batch of a partition, so that no stamp is left to read.
 //
-// There are many of these and they are written all the time, so their JSON is made and read without the detours of the other
-// records: a field that this version does not know is lost with the next checkpoint. They are of one mirror: one that is
-// left of an earlier mirror of the topic counts for nothing.
+// There are many of these and they are written all the time, so their JSON is made and read without
+// the detours of the other records: a field that this version does not know is lost with the next
+// checkpoint. They are of one mirror: one that is left of an earlier mirror of the topic counts for
+// nothing.
 type checkpointRecord struct {
 	Version  int    `json:"version"`
 	Mirror   string `json:"mirror"` // mirrorRecord.ID

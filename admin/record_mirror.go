@@ -10,8 +10,8 @@ import (
 
 // mirrorRecord is the value of mirror/TOPIC.
 //
-// It is written before the topic is created, so that nobody can write to the topic through klink at any time; Created
-// then follows. A crash in between is made good by the reconciler.
+// It is written before the topic is created, so that nobody can write to the topic through klink at
+// any time; Created then follows. A crash in between is made good by the reconciler.
 type mirrorRecord struct {
 	// ID tells this mirror from an earlier one of the same topic.
 	ID            string      `json:"id"`
@@ -27,19 +27,21 @@ type mirrorRecord struct {
 	Partitions    int32       `json:"partitions"`
 	Started       bool        `json:"started,omitempty"`
 	OwnError      bool        `json:"own_error,omitempty"` // see mirrorStatus.Own
-	// Promotion is null unless the mirror is being promoted, or was. State says what it does meanwhile, so that a klink that
-	// does not know this field goes on mirroring: it must not stop the mirror before it has everything.
+	// Promotion is null unless the mirror is being promoted, or was. State says what it does
+	// meanwhile, so that a klink that does not know this field goes on mirroring: it must not stop
+	// the mirror before it has everything.
 	Promotion *promotionRecord `json:"promotion,omitempty"`
 	Created   bool             `json:"created,omitempty"`
-	// TopicGone: the topic was deleted at the destination, not through klink. What has its name now is not translated.
+	// TopicGone: the topic was deleted at the destination, not through klink. What has its name now
+	// is not translated.
 	TopicGone bool `json:"topic_gone,omitempty"`
 	// ReplicationFactor and Configs are what the topic is created with.
 	ReplicationFactor int16             `json:"replication_factor,omitempty"`
 	Configs           map[string]string `json:"configs,omitempty"`
 	// CleanupPolicy is Mirror.CleanupPolicy.
 	CleanupPolicy string `json:"cleanup_policy,omitempty"`
-	// SourceConfigs are the source's values of configs that a mirror must have otherwise; null = the destination's
-	// default. They are set when the mirror is stopped.
+	// SourceConfigs are the source's values of configs that a mirror must have otherwise; null =
+	// the destination's default. They are set when the mirror is stopped.
 	SourceConfigs map[string]*string `json:"source_configs,omitempty"`
 	// RestorePending: stopped, but SourceConfigs are not set yet.
 	RestorePending bool `json:"restore_pending,omitempty"`
@@ -102,7 +104,8 @@ func decodeMirror(value []byte) (*mirrorRecord, error) {
 	return r, nil
 }
 
-// promotionCounts is false where an older klink has moved the mirror since, which left the promotion as it was.
+// promotionCounts is false where an older klink has moved the mirror since, which left the
+// promotion as it was.
 func (r *mirrorRecord) promotionCounts() bool {
 	switch r.State {
 	case MirrorPending, MirrorActive, MirrorLinkPaused, MirrorSourceUnavailable:

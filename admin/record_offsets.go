@@ -9,23 +9,24 @@ import (
 	"slices"
 )
 
-// offsetsRecord is the value of offsets/LINK: what klink remembers over restarts of the offsets that it has synced for the
-// groups of a link, in 24 bytes a group; see offsetMemory. That is a help, not the truth, so a field that this version does not
-// know is lost with the next one.
+// offsetsRecord is the value of offsets/LINK: what klink remembers over restarts of the offsets
+// that it has synced for the groups of a link, in 24 bytes a group; see offsetMemory. That is a
+// help, not the truth, so a field that this version does not know is lost with the next one.
 type offsetsRecord struct {
 	Version int    `json:"version"`
 	Link    string `json:"link"` // linkRecord.ID: what is left of an earlier link of the name counts for nothing
-	// Groups are, in the order of the first, 8 bytes each: a hash of the group's name, of the offsets at the source, and of
-	// those that klink wrote.
+	// Groups are, in the order of the first, 8 bytes each: a hash of the group's name, of the
+	// offsets at the source, and of those that klink wrote.
 	Groups []byte `json:"groups"` // base64
-	// Filters are those that the offset sync of the link works with, as announced by its owner; see announceFilters. This is more
-	// than a help.
+	// Filters are those that the offset sync of the link works with, as announced by its owner; see
+	// announceFilters. This is more than a help.
 	Filters string `json:"filters,omitempty"`
 }
 
 const (
 	printBytes = 24
-	// maxPrints bounds the record below the 1 MiB that a broker takes by default; groups beyond it are not remembered.
+	// maxPrints bounds the record below the 1 MiB that a broker takes by default; groups beyond it
+	// are not remembered.
 	maxPrints = 24_000
 )
 
@@ -68,7 +69,8 @@ func decodeOffsets(value []byte) (*offsetsRecord, error) {
 
 func (r *offsetsRecord) encode() ([]byte, error) { return json.Marshal(r) }
 
-// offsetsRecord is what is remembered of the offsets of a link; nil = nothing. It is not to be changed.
+// offsetsRecord is what is remembered of the offsets of a link; nil = nothing. It is not to be
+// changed.
 func (s *Store) offsetsRecord(link, id string) *offsetsRecord {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()

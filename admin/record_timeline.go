@@ -7,8 +7,9 @@ import (
 	"klink/protocol/timeline"
 )
 
-// timelineRecord is the value of timeline/TOPIC/PARTITION: physical offset Physical is logical offset Logical, or belongs to
-// the first record above it, and nothing below the logical offset Floor is shown. See protocol/timeline.
+// timelineRecord is the value of timeline/TOPIC/PARTITION: physical offset Physical is logical
+// offset Logical, or belongs to the first record above it, and nothing below the logical offset
+// Floor is shown. See protocol/timeline.
 //
 // The runs in between are not kept: stamps in the log tell them. What no stamp can tell is where
 // the mirror ended.
@@ -21,11 +22,11 @@ type timelineRecord struct {
 	// Ended: the mirror is being stopped, and nothing is in flight to this partition or will be
 	// appended to it. See stop.go. It is dropped when the mirror is STOPPED.
 	Ended *endedPartition `json:"ended,omitempty"`
-	// SourceEnd is where the source ended when the mirror was stopped (logical), as far as that was known; null = it was not.
-	// What lies between End and it was left behind.
+	// SourceEnd is where the source ended when the mirror was stopped (logical), as far as that was
+	// known; null = it was not. What lies between End and it was left behind.
 	SourceEnd *int64 `json:"source_end,omitempty"`
-	// SourceSeen is when SourceEnd was seen, in milliseconds since the epoch, where that was long before the stop: the source may
-	// have gone on since. null = right before it.
+	// SourceSeen is when SourceEnd was seen, in milliseconds since the epoch, where that was long
+	// before the stop: the source may have gone on since. null = right before it.
 	SourceSeen *int64 `json:"source_seen,omitempty"`
 	// Alignment is null as long as nobody has found out.
 	Alignment *alignment `json:"alignment,omitempty"`
@@ -111,7 +112,8 @@ func (r *timelineRecord) end(topic string, partition int32, at timelineEnd) erro
 	return nil
 }
 
-// leftBehind is how many offsets of the source a stopped mirror has not got, of those that were seen; -1 = not known.
+// leftBehind is how many offsets of the source a stopped mirror has not got, of those that were
+// seen; -1 = not known.
 func (r *timelineRecord) leftBehind() int64 {
 	if r.End == nil || r.SourceEnd == nil {
 		return -1
@@ -119,7 +121,8 @@ func (r *timelineRecord) leftBehind() int64 {
 	return max(0, *r.SourceEnd-r.End.Logical)
 }
 
-// open makes the timeline that the record describes, with the last checkpoint of the partition, nil = none.
+// open makes the timeline that the record describes, with the last checkpoint of the partition, nil
+// = none.
 //
 // Where runs begin and end is not recorded, so it has to be learned from the log: by the owner when
 // it takes over, or by who reads before that. Only where the owner has stored that a mirror was one

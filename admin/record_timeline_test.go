@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestOpenTimeline: what is stored is enough to translate, where it says something, and claims nothing where it does not.
+// TestOpenTimeline: what is stored is enough to translate, where it says something, and claims
+// nothing where it does not.
 func TestOpenTimeline(t *testing.T) {
 	for name, c := range map[string]struct {
 		r          timelineRecord

@@ -14,8 +14,9 @@ import (
 // restoreBatch is how many topics' configs are set in one request.
 const restoreBatch = 500
 
-// restoreConfigs sets the configs of stopped mirrors' topics that a mirror must have its own way to what the source has, and
-// notes where it is done. Of many topics it is done together; one that is refused does not hold up the others.
+// restoreConfigs sets the configs of stopped mirrors' topics that a mirror must have its own way to
+// what the source has, and notes where it is done. Of many topics it is done together; one that is
+// refused does not hold up the others.
 func (s *Service) restoreConfigs(ctx context.Context, topics ...string) error {
 	if len(topics) == 0 {
 		return nil
@@ -56,7 +57,8 @@ func (s *Service) restoreConfigs(ctx context.Context, topics ...string) error {
 	}))
 }
 
-// alterManyTopics sets the configs of many topics to the source's own, a batch at a time. done are those where that succeeded.
+// alterManyTopics sets the configs of many topics to the source's own, a batch at a time. done are
+// those where that succeeded.
 func (s *Service) alterManyTopics(ctx context.Context, mirrors map[string]*mirrorRecord) (done []string, err error) {
 	var errs []error
 	for batch := range slices.Chunk(slices.Sorted(maps.Keys(mirrors)), restoreBatch) {

@@ -20,7 +20,8 @@ const secretsKeySize = 32
 //
 // Invariants:
 //  1. The key itself never leaves memory; its id is a hash and tells nothing of it.
-//  2. What was sealed for one link and config does not open for another: both names are authenticated with it.
+//  2. What was sealed for one link and config does not open for another: both names are
+//     authenticated with it.
 type SecretsKey struct {
 	id   string
 	aead cipher.AEAD
@@ -32,8 +33,8 @@ type sealed struct {
 	Data  []byte `json:"data"`
 }
 
-// LoadSecretsKey reads a key file: 32 bytes in base64 or hex, white space around them ignored. `openssl rand -base64 32`
-// makes one. The error names the file, never its content.
+// LoadSecretsKey reads a key file: 32 bytes in base64 or hex, white space around them ignored.
+// `openssl rand -base64 32` makes one. The error names the file, never its content.
 func LoadSecretsKey(path string) (*SecretsKey, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {

@@ -20,10 +20,11 @@ const (
 
 // SeekTime implements router.Facts.
 //
-// A broker finds the first batch, in the order of offsets, that has a timestamp as late as asked for. Markers that keep a
-// partition aligned have the time of their writing, so that the broker may stop at one too early, never too late: every
-// record before it is older. The search goes on from there, record by record, as the broker does it within a segment. There is
-// no index to search in: the broker's own has the markers' times too.
+// A broker finds the first batch, in the order of offsets, that has a timestamp as late as asked
+// for. Markers that keep a partition aligned have the time of their writing, so that the broker may
+// stop at one too early, never too late: every record before it is older. The search goes on from
+// there, record by record, as the broker does it within a segment. There is no index to search in:
+// the broker's own has the markers' times too.
 //
 // What was found is remembered for a moment. That nothing was found says nothing of records that
 // come later: then the next search begins where the last one ended.

@@ -21,8 +21,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// timed appends a batch of records with these timestamps at a logical offset; logical < 0 = somebody else's. A marker has
-// one timestamp.
+// timed appends a batch of records with these timestamps at a logical offset; logical < 0 =
+// somebody else's. A marker has one timestamp.
 func (w *lookWorld) timed(logical int64, marker bool, timestamps ...int64) {
 	w.t.Helper()
 	var body []byte

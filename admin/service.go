@@ -48,25 +48,28 @@ type Config struct {
 	// OwnPrincipals are the principals of klink at the destination, as TYPE:NAME. ACLs for them are
 	// not copied from a source.
 	OwnPrincipals []string
-	// ReconcileInterval is how often the mirrors are compared with the topics of the destination; default 5 s.
+	// ReconcileInterval is how often the mirrors are compared with the topics of the destination;
+	// default 5 s.
 	ReconcileInterval time.Duration
 	Logger            *slog.Logger
 	// Now is the clock of state times; default time.Now.
 	Now func() time.Time
 }
 
-// freshMetadata keeps kadm from answering with metadata that it has from up to five seconds ago: whether a topic exists,
-// and how many partitions it has, must be true now.
+// freshMetadata keeps kadm from answering with metadata that it has from up to five seconds ago:
+// whether a topic exists, and how many partitions it has, must be true now.
 var freshMetadata = kgo.MetadataMinAge(10 * time.Millisecond)
 
-// Service is the control plane: it keeps links and mirrors in the state topic, moves them through their states, answers
-// the link API, and publishes what the router and the replicator need. It implements router.Control.
+// Service is the control plane: it keeps links and mirrors in the state topic, moves them through
+// their states, answers the link API, and publishes what the router and the replicator need. It
+// implements router.Control.
 //
 // Invariants:
 //  1. What is published has been committed to the state topic before.
-//  2. A snapshot is Complete only when the state topic has been read to its end; for how long it may be used after that says
-//     the lease (instances.go).
-//  3. No request to a source or to the destination's brokers is made while a lock is held that a reader of State needs.
+//  2. A snapshot is Complete only when the state topic has been read to its end; for how long it
+//     may be used after that says the lease (instances.go).
+//  3. No request to a source or to the destination's brokers is made while a lock is held that a
+//     reader of State needs.
 type Service struct {
 	cfg    Config
 	log    *slog.Logger
@@ -109,8 +112,8 @@ type Service struct {
 	stopsMu  sync.Mutex
 	stops    map[string]Event // drained mirrors that are to be STOPPED, by topic
 	stopping bool             // somebody is at it
-	// finalSync is called between the drain of promoted mirrors and the setting back of offsets; nil = there is nothing to do. It is
-	// set before Start.
+	// finalSync is called between the drain of promoted mirrors and the setting back of offsets;
+	// nil = there is nothing to do. It is set before Start.
 	finalSync finalSync
 	restoreMu sync.Mutex // one restoreConfigs at a time
 
@@ -118,7 +121,8 @@ type Service struct {
 	gone map[string]int
 	// heldAt is when a mirror was last seen not to be compacted, by topic.
 	heldAt map[string]heldSince
-	// uncreated is since when mirrors have been known whose topics are not there, by id; the reconciler's.
+	// uncreated is since when mirrors have been known whose topics are not there, by id; the
+	// reconciler's.
 	uncreated map[string]time.Time
 	unseen    map[string]*seenWait // of the same mirrors; the reconciler's
 
@@ -172,8 +176,8 @@ func New(cfg Config) (*Service, error) {
 	return s, nil
 }
 
-// Start begins to read the state topic, which it creates if there is none, and returns at once; Ready tells when it has
-// been read. It goes on trying while the destination does not answer.
+// Start begins to read the state topic, which it creates if there is none, and returns at once;
+// Ready tells when it has been read. It goes on trying while the destination does not answer.
 func (s *Service) Start(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -261,8 +265,8 @@ func (s *Service) Broken() int64 {
 	}
 }
 
-// Subscribe returns a channel that gets a token after State has changed, several changes perhaps in one, and a function
-// that ends it. The channel has a token at once.
+// Subscribe returns a channel that gets a token after State has changed, several changes perhaps in
+// one, and a function that ends it. The channel has a token at once.
 func (s *Service) Subscribe() (<-chan struct{}, func()) {
 	ch := make(chan struct{}, 1)
 	ch <- struct{}{}
@@ -279,7 +283,8 @@ func (s *Service) Subscribe() (<-chan struct{}, func()) {
 // SetReporter sets where the offsets in answers come from.
 func (s *Service) SetReporter(r Reporter) { s.reporter.Store(&r) }
 
-// publish makes a new picture of the store and hands it out; nothing before the first one is complete.
+// publish makes a new picture of the store and hands it out; nothing before the first one is
+// complete.
 func (s *Service) publish() {
 	s.publishMu.Lock()
 	defer s.publishMu.Unlock()

@@ -32,8 +32,8 @@ type source struct {
 	closing   sync.Once
 }
 
-// connectSource connects to the source that configs describe and learns its cluster id. The error says which address did
-// what, and what to check. files are those that links may name.
+// connectSource connects to the source that configs describe and learns its cluster id. The error
+// says which address did what, and what to check. files are those that links may name.
 func connectSource(ctx context.Context, files kafkaclient.Files, link string, configs map[string]string) (*source, *protocol.Error) {
 	opts, err := sourceProperties(configs).OptionsFrom(files)
 	if err != nil {
@@ -57,8 +57,8 @@ func connectSource(ctx context.Context, files kafkaclient.Files, link string, co
 	return s, nil
 }
 
-// learnCluster asks the source which cluster it is. Only because authorized operations are asked for, too, kadm does not answer
-// from a cache, which it would do even while the source is away.
+// learnCluster asks the source which cluster it is. Only because authorized operations are asked
+// for, too, kadm does not answer from a cache, which it would do even while the source is away.
 func (s *source) learnCluster(ctx context.Context) error {
 	defer s.closeAfter(ctx)()
 	meta, err := s.admin.BrokerMetadata(kadm.WithAuthorizedOps(ctx))
@@ -81,9 +81,10 @@ func (s *source) identify(ctx context.Context) *protocol.Error {
 // close ends requests under way, and returns when nothing of the client is left.
 func (s *source) close() { s.closing.Do(s.client.Close) }
 
-// closeAfter closes the source when ctx ends, unless the function that it returns is called before; that one says whether the
-// source is still open. The client alone notices the end of a request's context only once it has a connection: while a broker
-// that has accepted one says nothing, it waits for many seconds.
+// closeAfter closes the source when ctx ends, unless the function that it returns is called before;
+// that one says whether the source is still open. The client alone notices the end of a request's
+// context only once it has a connection: while a broker that has accepted one says nothing, it
+// waits for many seconds.
 func (s *source) closeAfter(ctx context.Context) (stop func() bool) {
 	return context.AfterFunc(ctx, s.close)
 }
@@ -98,8 +99,8 @@ func (s *source) failed(what string, err error) *protocol.Error {
 	return protocol.Errorf(sourceErrorCode(name), "%s: the source %s of link %q cannot %s: %.500s; %s", name, s.address, s.link, what, err.Error(), advice)
 }
 
-// dialTrouble is a franz-go hook that keeps the last error of connecting: a request that runs out of time while the client
-// tries again says only that it ran out of time.
+// dialTrouble is a franz-go hook that keeps the last error of connecting: a request that runs out
+// of time while the client tries again says only that it ran out of time.
 type dialTrouble struct{ last atomic.Pointer[error] }
 
 var _ kgo.HookBrokerConnect = (*dialTrouble)(nil)
@@ -171,7 +172,8 @@ type sourceTopic struct {
 	starts  []int64 // where a mirror begins, by partition
 }
 
-// topic asks the source for everything about a topic that its mirror needs. start is the link's mirror.start.offset.spec.
+// topic asks the source for everything about a topic that its mirror needs. start is the link's
+// mirror.start.offset.spec.
 func (s *source) topic(ctx context.Context, topic, start string) (*sourceTopic, *protocol.Error) {
 	meta, err := s.admin.Metadata(ctx, topic)
 	if err != nil {

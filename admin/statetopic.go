@@ -10,8 +10,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// ensureStateTopic creates the state topic if there is none, waits until it can be used, and checks that it is what it
-// must be: one compacted partition. A topic that lost old records to retention would lose links.
+// ensureStateTopic creates the state topic if there is none, waits until it can be used, and checks
+// that it is what it must be: one compacted partition. A topic that lost old records to retention
+// would lose links.
 func (s *Service) ensureStateTopic(ctx context.Context) error {
 	details, err := s.admin.Metadata(ctx, StateTopic)
 	if err != nil {
@@ -49,11 +50,13 @@ func oldFormat(version string) bool {
 	return strings.HasPrefix(version, "0.8") || strings.HasPrefix(version, "0.9") || strings.HasPrefix(version, "0.10")
 }
 
-// stateSegmentBytes keeps the segments of the state topic small: the last one is never compacted, and checkpoints fill it.
+// stateSegmentBytes keeps the segments of the state topic small: the last one is never compacted,
+// and checkpoints fill it.
 const stateSegmentBytes = "16777216"
 
-// createStateTopic creates the state topic with the destination's default replication factor; a broker that does not know
-// defaults (before 2.4), or has one that cannot be met, gets as many replicas as there are brokers, up to three.
+// createStateTopic creates the state topic with the destination's default replication factor; a
+// broker that does not know defaults (before 2.4), or has one that cannot be met, gets as many
+// replicas as there are brokers, up to three.
 func (s *Service) createStateTopic(ctx context.Context, brokers int) error {
 	var errs []error
 	for _, try := range []struct {

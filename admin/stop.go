@@ -24,26 +24,30 @@ import (
 // ended it. Both are given only after PENDING_STOPPED was seen, and PENDING_STOPPED is never taken
 // back; so whoever owns the partition later appends nothing either. DESIGN.md has the argument.
 //
-// Invariant: committed offsets are set back only while the mirror is PENDING_STOPPED. Once it is STOPPED, what is committed
-// beyond its end is the offset of a record that a client has written since.
+// Invariant: committed offsets are set back only while the mirror is PENDING_STOPPED. Once it is
+// STOPPED, what is committed beyond its end is the offset of a record that a client has written
+// since.
 //
-// None of it is stored before it is done: a klink that is killed on the way finds the mirror PENDING_STOPPED, drains it, which
-// is quick then, and does all of it again.
+// None of it is stored before it is done: a klink that is killed on the way finds the mirror
+// PENDING_STOPPED, drains it, which is quick then, and does all of it again.
 
-// stopPatience is how long the offsets of groups are tried to be set back. A stop is asked for when something is broken, so it
-// does not wait forever for groups that do not answer: they are named in the mirror's message.
+// stopPatience is how long the offsets of groups are tried to be set back. A stop is asked for when
+// something is broken, so it does not wait forever for groups that do not answer: they are named in
+// the mirror's message.
 const stopPatience = 15 * time.Second
 
 // finalSyncPatience is how long the last copy of groups' offsets may take.
 const finalSyncPatience = 30 * time.Second
 
-// finalSync copies the committed offsets of groups for mirrors of a link from the source, for the last time: nothing is appended to
-// the mirrors any more, and they are not yet writable. What could not be done is returned by topic, for people; ctx bounds how
-// long it is tried. It must not set offsets beyond the mirrors' ends to be right: what it does is clamped.
+// finalSync copies the committed offsets of groups for mirrors of a link from the source, for the
+// last time: nothing is appended to the mirrors any more, and they are not yet writable. What could
+// not be done is returned by topic, for people; ctx bounds how long it is tried. It must not set
+// offsets beyond the mirrors' ends to be right: what it does is clamped.
 type finalSync func(ctx context.Context, link string, topics []string) (notes map[string][]string)
 
-// sourceEndAge is how much older than the stop the last answer of the source may be so that what it said counts as the source's
-// end at the stop. A source that is there answers at least once in fetch.max.wait.ms.
+// sourceEndAge is how much older than the stop the last answer of the source may be so that what it
+// said counts as the source's end at the stop. A source that is there answers at least once in
+// fetch.max.wait.ms.
 const sourceEndAge = 3 * time.Second
 
 // mirrorEnds are the ends of a mirror's partitions; -1 = not known.
@@ -55,7 +59,8 @@ type mirrorEnds struct {
 	seen     []int64 // when that was, where it is older than sourceEndAge, in milliseconds since the epoch; -1 = it is not
 }
 
-// drained takes the report that nothing will be appended to a mirror any more, and returns; the mirror is STOPPED soon after.
+// drained takes the report that nothing will be appended to a mirror any more, and returns; the
+// mirror is STOPPED soon after.
 func (s *Service) drained(ctx context.Context, ev Event) error {
 	if err := s.waitReady(ctx); err != nil {
 		return err
@@ -173,7 +178,8 @@ func (s *Service) finishStops() {
 		if len(batch) == 0 {
 			continue
 		}
-		// Those that were failed over do not wait for the last copy of offsets of those that were promoted.
+		// Those that were failed over do not wait for the last copy of offsets of those that were
+		// promoted.
 		promoted := map[string]Event{}
 		if s.finalSync != nil {
 			for topic, ev := range batch {
@@ -266,8 +272,8 @@ func (s *Service) finish(ctx context.Context, batch map[string]Event) error {
 	return err
 }
 
-// endTimelines stores where a mirror's partitions ended, as far as that is known. What cannot be stored stays as it was, and
-// is logged: the stop goes on.
+// endTimelines stores where a mirror's partitions ended, as far as that is known. What cannot be
+// stored stays as it was, and is logged: the stop goes on.
 func (s *Service) endTimelines(tx *Tx, topic string, m *mirrorRecord, ends mirrorEnds) {
 	for p := range min(int(m.Partitions), len(ends.logical)) {
 		at := timelineEnd{ends.physical[p], ends.logical[p], ends.straight[p]}
@@ -294,7 +300,8 @@ func (s *Service) endTimelines(tx *Tx, topic string, m *mirrorRecord, ends mirro
 	}
 }
 
-// endsOf are the ends of mirrors that are drained: as reported, or else as the destination and the timelines say.
+// endsOf are the ends of mirrors that are drained: as reported, or else as the destination and the
+// timelines say.
 func (s *Service) endsOf(ctx context.Context, batch map[string]Event) map[string]mirrorEnds {
 	state := s.State()
 	ends := map[string]mirrorEnds{}
@@ -353,8 +360,8 @@ func (s *Service) endsOf(ctx context.Context, batch map[string]Event) map[string
 	return ends
 }
 
-// sourceEnds are where the partitions of a mirror that is being stopped ended at the source, as last seen, and when: see
-// mirrorEnds.
+// sourceEnds are where the partitions of a mirror that is being stopped ended at the source, as
+// last seen, and when: see mirrorEnds.
 func (s *Service) sourceEnds(m *Mirror, partitions int) (ends, seen []int64) {
 	ends, seen = unknownOffsets(partitions), unknownOffsets(partitions)
 	r := s.reporter.Load()
@@ -373,7 +380,8 @@ func (s *Service) sourceEnds(m *Mirror, partitions int) (ends, seen []int64) {
 	return ends, seen
 }
 
-// findEnd translates the end of a log, with a look at its last batch if that is needed; ok is false if that does not help.
+// findEnd translates the end of a log, with a look at its last batch if that is needed; ok is false
+// if that does not help.
 func (s *Service) findEnd(ctx context.Context, topic string, partition int32, t *timeline.Partition, physical int64) (logical int64, ok bool) {
 	if logical, _, ok = t.FindLogical(physical); ok {
 		return logical, true

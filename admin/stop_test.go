@@ -78,7 +78,8 @@ func (w *world) plainMirror(topic string, partitions int32) {
 	w.report(Event{Kind: EventMirrorStarted, Topic: topic})
 }
 
-// TestStopSetsOffsetsBack: when a mirror is STOPPED, no group has a committed offset beyond its end; nothing else is changed.
+// TestStopSetsOffsetsBack: when a mirror is STOPPED, no group has a committed offset beyond its
+// end; nothing else is changed.
 func TestStopSetsOffsetsBack(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
@@ -149,7 +150,8 @@ func TestStopFindsTheEnds(t *testing.T) {
 	require.Equal(t, &timelineEnd{5, 22, false}, w.service.store.timelineRecords("orders", 1)[0].End)
 }
 
-// TestStopWithoutEnds: where the end of a partition cannot be told, nothing is set back, and nothing stored.
+// TestStopWithoutEnds: where the end of a partition cannot be told, nothing is set back, and
+// nothing stored.
 func TestStopWithoutEnds(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
@@ -179,8 +181,8 @@ func TestStopWithoutEnds(t *testing.T) {
 	require.Contains(t, d.StateMessage, "where 1 of 1 partitions end is not known")
 }
 
-// TestStopDespiteTheGroups: a coordinator that is loading is waited for; groups that klink may not see hold nothing up, but
-// the mirror says so.
+// TestStopDespiteTheGroups: a coordinator that is loading is waited for; groups that klink may not
+// see hold nothing up, but the mirror says so.
 func TestStopDespiteTheGroups(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
@@ -214,8 +216,8 @@ func TestStopDespiteTheGroups(t *testing.T) {
 	}
 }
 
-// TestDrainedIsReportedAgain: a report that comes again, during the stop or after it, does not touch what clients have
-// committed since.
+// TestDrainedIsReportedAgain: a report that comes again, during the stop or after it, does not
+// touch what clients have committed since.
 func TestDrainedIsReportedAgain(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
@@ -265,7 +267,8 @@ func TestStopOfManyGroups(t *testing.T) {
 	}
 }
 
-// TestFailoverOfAFailedMirror: whatever a mirror has failed with, its data can be read, and it can be failed over.
+// TestFailoverOfAFailedMirror: whatever a mirror has failed with, its data can be read, and it can
+// be failed over.
 func TestFailoverOfAFailedMirror(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)

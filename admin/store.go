@@ -22,8 +22,8 @@ const StateTopic = "_klink_state"
 // release used "klink-state"; docs/operations.md says how to replace them.
 const stateTransactionalID = "_klink_state"
 
-// Store keeps links, mirrors and timelines in the state topic and in memory. What several instances do to one topic is
-// as if they had done it one after the other; see casLog.
+// Store keeps links, mirrors and timelines in the state topic and in memory. What several instances
+// do to one topic is as if they had done it one after the other; see casLog.
 //
 // A record that cannot be read makes its key broken: it is logged and counted, shown as FAILED, and
 // left alone by everything but its deletion. What it said is not known, so the worst is assumed: a
@@ -58,14 +58,16 @@ type records struct {
 	broken      map[string]error                 // by key
 }
 
-// OpenStore starts to read the state topic, which must exist. changed is called after every change, by anyone, once the
-// store has it, and before the Update that made it returns; never twice at once. A checkpoint is no change, nor is what is
-// remembered of offsets and ACLs: they show in no picture.
+// OpenStore starts to read the state topic, which must exist. changed is called after every change,
+// by anyone, once the store has it, and before the Update that made it returns; never twice at
+// once. A checkpoint is no change, nor is what is remembered of offsets and ACLs: they show in no
+// picture.
 func OpenStore(destination []kgo.Opt, key *SecretsKey, logger *slog.Logger, changed func()) (*Store, error) {
 	s := newStore(key, logger)
 	opened := make(chan struct{}) // closed once s.log is set: the log reads before that
-	// Held while a picture is made and handed out: who comes meanwhile, with a change that is in it already, must not go on before
-	// it is out. Else a mirror's topic could be created before the router knows that it is one.
+	// Held while a picture is made and handed out: who comes meanwhile, with a change that is in it
+	// already, must not go on before it is out. Else a mirror's topic could be created before the
+	// router knows that it is one.
 	var picture sync.Mutex
 	log, err := openCASLog(casLogConfig{
 		Options: destination, Topic: StateTopic, TransactionalID: stateTransactionalID,
@@ -106,9 +108,9 @@ func newStore(key *SecretsKey, logger *slog.Logger) *Store {
 // Close stops the store.
 func (s *Store) Close() { s.log.close() }
 
-// Sync returns when everything that had been committed when it was called is in memory. The first Sync of a store is
-// strict, because it takes the transactional id; a later one may miss a commit of another instance whose transaction marker
-// is still on its way to the log.
+// Sync returns when everything that had been committed when it was called is in memory. The first
+// Sync of a store is strict, because it takes the transactional id; a later one may miss a commit
+// of another instance whose transaction marker is still on its way to the log.
 func (s *Store) Sync(ctx context.Context) error {
 	if err := s.Update(ctx, func(*Tx) error { return nil }); err != nil {
 		return err
@@ -116,11 +118,13 @@ func (s *Store) Sync(ctx context.Context) error {
 	return s.log.readToEnd(ctx)
 }
 
-// Fence makes sure that no other instance can commit what it has evaluated by now, and that all that is committed is in memory.
+// Fence makes sure that no other instance can commit what it has evaluated by now, and that all
+// that is committed is in memory.
 func (s *Store) Fence(ctx context.Context) error { return s.log.fence(ctx) }
 
-// Update makes a change: fn reads and writes through the Tx and is called again when another instance was faster, so it
-// must be a function of what it reads. When it returns an error, nothing is written and Update returns it.
+// Update makes a change: fn reads and writes through the Tx and is called again when another
+// instance was faster, so it must be a function of what it reads. When it returns an error, nothing
+// is written and Update returns it.
 func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {
 	return s.log.update(ctx, func(pending map[string][]byte) ([]casRecord, error) {
 		tx := &Tx{records: &s.records, pending: pending}

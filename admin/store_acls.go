@@ -21,7 +21,8 @@ func (s *Store) applyACLs(k recordKey, value []byte) error {
 	return nil
 }
 
-// Read calls fn with a Tx of what this instance has read so far; what it writes is dropped. Other instances may be further.
+// Read calls fn with a Tx of what this instance has read so far; what it writes is dropped. Other
+// instances may be further.
 func (s *Store) Read(fn func(tx *Tx) error) error {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
@@ -31,7 +32,8 @@ func (s *Store) Read(fn func(tx *Tx) error) error {
 // aclRecords are the records of a link's ACLs that there are, by bucket, to read.
 func (tx *Tx) aclRecords(link string) (map[int32]*aclsRecord, error) {
 	for key, err := range tx.records.broken {
-		// A value that was written or deleted since has nothing to do with the one that cannot be read.
+		// A value that was written or deleted since has nothing to do with the one that cannot be
+		// read.
 		if _, written := tx.written(key); strings.HasPrefix(key, aclsPrefix(link)) && !written {
 			return nil, fmt.Errorf("the record %s of %s cannot be read (%w), so it is not known which ACLs klink has created: delete link %q, or repair the record", key, StateTopic, err, link)
 		}
@@ -136,7 +138,8 @@ func (tx *Tx) PutACLs(link, id string, acls map[aclBinding]aclEntry) error {
 	return nil
 }
 
-// DeleteACLs forgets what is remembered for a link, even what cannot be read. The ACLs themselves stay.
+// DeleteACLs forgets what is remembered for a link, even what cannot be read. The ACLs themselves
+// stay.
 func (tx *Tx) DeleteACLs(link string) {
 	keys := map[string]bool{}
 	for b := range int32(aclBuckets) {

@@ -64,7 +64,8 @@ func TestRememberedACLs(t *testing.T) {
 	require.NoError(t, s.Update(ctx, func(tx *Tx) error { return tx.PutACLs("a", "a-id", remember("1", append(many, 9000)...)) }))
 	require.Len(t, kafkatest.ReadAll(t, StateTopic, opts...), written+1)
 
-	// A link that another klink deleted without its ACLs does not count, nor does what it remembered for a new link of its name.
+	// A link that another klink deleted without its ACLs does not count, nor does what it
+	// remembered for a new link of its name.
 	require.NoError(t, s.Update(ctx, func(tx *Tx) error { tx.DeleteLink("b"); return nil }))
 	require.NoError(t, s.Update(ctx, func(tx *Tx) error {
 		others, err := tx.OtherACLs("a")
@@ -90,7 +91,8 @@ func TestRememberedACLs(t *testing.T) {
 	check(s, "b", "new", 1)
 }
 
-// TestACLRecordsOfALaterKlink: fields survive, and what cannot be read stops everything but its deletion.
+// TestACLRecordsOfALaterKlink: fields survive, and what cannot be read stops everything but its
+// deletion.
 func TestACLRecordsOfALaterKlink(t *testing.T) {
 	opts := storeCluster(t)
 	ctx := context.Background()

@@ -10,8 +10,8 @@ import (
 	"klink/protocol/timeline"
 )
 
-// stateCache keeps the immutable views that pictures of the state are made of, so that a change costs a new view of what
-// changed and not of everything.
+// stateCache keeps the immutable views that pictures of the state are made of, so that a change
+// costs a new view of what changed and not of everything.
 type stateCache struct {
 	links     map[string]*Link
 	mirrors   map[string]*Mirror
@@ -83,9 +83,9 @@ func (s *Store) endedPartitions(topic string, partitions int32) (ended []bool, a
 	return ended, at
 }
 
-// timelines are the timelines of a mirror, one per partition. A partition whose timeline is missing or broken gets one in
-// which every offset is out of range: offsets that cannot be translated must not be told. A topic that is not the mirror
-// any more has none.
+// timelines are the timelines of a mirror, one per partition. A partition whose timeline is missing
+// or broken gets one in which every offset is out of range: offsets that cannot be translated must
+// not be told. A topic that is not the mirror any more has none.
 func (s *Store) timelines(topic string, r *mirrorRecord) []*timeline.Partition {
 	if r.TopicGone {
 		return nil
@@ -104,8 +104,8 @@ func (s *Store) timelines(topic string, r *mirrorRecord) []*timeline.Partition {
 	return ts
 }
 
-// addBroken shows what cannot be read as FAILED. A mirror stays read-only, and is translated as far as its timelines can be
-// read; so does one of which a timeline cannot be read.
+// addBroken shows what cannot be read as FAILED. A mirror stays read-only, and is translated as far
+// as its timelines can be read; so does one of which a timeline cannot be read.
 func (s *Store) addBroken(state *State, key string, err error) {
 	k, parseErr := parseRecordKey([]byte(key))
 	if parseErr != nil {

@@ -52,7 +52,8 @@ func increment(link string) func(tx *Tx) error {
 	}
 }
 
-// TestStoresNeverLoseAChange has two stores increment the same numbers, in turns and at the same time.
+// TestStoresNeverLoseAChange has two stores increment the same numbers, in turns and at the same
+// time.
 func TestStoresNeverLoseAChange(t *testing.T) { testStoresNeverLoseAChange(t, storeCluster(t)) }
 
 func testStoresNeverLoseAChange(t *testing.T, opts []kgo.Opt) {
@@ -114,8 +115,8 @@ func TestStoreSeesOthersChanges(t *testing.T) {
 	}
 }
 
-// TestUpdatesOfOneBatchSeeEachOther: changes that share a transaction are evaluated one after the other, and one that
-// fails takes nobody with it.
+// TestUpdatesOfOneBatchSeeEachOther: changes that share a transaction are evaluated one after the
+// other, and one that fails takes nobody with it.
 func TestUpdatesOfOneBatchSeeEachOther(t *testing.T) {
 	s := openStore(t, storeCluster(t), nil)
 	release, entered := make(chan struct{}), make(chan struct{})
@@ -179,7 +180,8 @@ func TestStampFormat(t *testing.T) {
 	require.Empty(t, s.State().Mirrors)
 }
 
-// TestBrokenRecordsAreLeftAlone: what cannot be read is counted, shown, not overwritten, and can be deleted.
+// TestBrokenRecordsAreLeftAlone: what cannot be read is counted, shown, not overwritten, and can be
+// deleted.
 func TestBrokenRecordsAreLeftAlone(t *testing.T) {
 	opts := storeCluster(t)
 	good, err := (&mirrorRecord{Stamp: stampFormat, ID: "x", Link: "l", State: MirrorActive, Partitions: 2, Created: true}).encode()
@@ -222,8 +224,8 @@ func TestBrokenRecordsAreLeftAlone(t *testing.T) {
 	require.Empty(t, s.State().Timelines)
 }
 
-// TestTimelinesMoveInPlace: the published timeline of a partition stays the same object, so that the router and the
-// replicator see it move; that of a mirror created anew is another one.
+// TestTimelinesMoveInPlace: the published timeline of a partition stays the same object, so that
+// the router and the replicator see it move; that of a mirror created anew is another one.
 func TestTimelinesMoveInPlace(t *testing.T) {
 	opts := storeCluster(t)
 	s, other := openStore(t, opts, nil), openStore(t, opts, nil)
@@ -253,7 +255,8 @@ func TestTimelinesMoveInPlace(t *testing.T) {
 	require.EqualValues(t, 20, live.Shift())
 }
 
-// TestStoreSurvivesATooLargeRecord: the change that cannot be written fails, those beside it do not.
+// TestStoreSurvivesATooLargeRecord: the change that cannot be written fails, those beside it do
+// not.
 func TestStoreSurvivesATooLargeRecord(t *testing.T) {
 	s := openStore(t, storeCluster(t), nil)
 	noise := make([]byte, 3<<20)
@@ -277,7 +280,8 @@ func produceState(t testing.TB, opts []kgo.Opt, keysAndValues ...string) {
 	kafkatest.Produce(t, kafkatest.NewClient(t, opts...), StateTopic, 0, records...)
 }
 
-// TestCommitInDoubt: the answer to a commit is lost. The change is made once, whether the commit had arrived or not.
+// TestCommitInDoubt: the answer to a commit is lost. The change is made once, whether the commit
+// had arrived or not.
 func TestCommitInDoubt(t *testing.T) {
 	for _, arrived := range []bool{true, false} {
 		t.Run(fmt.Sprintf("arrived=%v", arrived), func(t *testing.T) {
@@ -323,7 +327,8 @@ func TestCompactedStateTopic(t *testing.T) {
 	require.Equal(t, "22", s.State().Links["n"].SourceClusterID)
 }
 
-// TestUpdateWithoutABroker: a change that cannot be made ends with its context and says why; the picture stays.
+// TestUpdateWithoutABroker: a change that cannot be made ends with its context and says why; the
+// picture stays.
 func TestUpdateWithoutABroker(t *testing.T) {
 	c := kafkatest.Embedded(t, 1)
 	faults := kafkatest.NewFaults(t, c.ListenAddrs()[0])
@@ -353,8 +358,8 @@ func TestUpdateWithoutABroker(t *testing.T) {
 	require.Contains(t, []string{"3", "4"}, got, "the change that was given up may have been made, once")
 }
 
-// TestAChangeIsOutWhenItsUpdateReturns: also while the picture that has it is still being handed out because the log's reader was
-// faster.
+// TestAChangeIsOutWhenItsUpdateReturns: also while the picture that has it is still being handed
+// out because the log's reader was faster.
 func TestAChangeIsOutWhenItsUpdateReturns(t *testing.T) {
 	opts := storeCluster(t)
 	var out atomic.Pointer[State]

@@ -2,8 +2,9 @@ package admin
 
 import "klink/protocol/timeline"
 
-// applyTimeline keeps the published timeline of a partition in step with its record. A live timeline is moved only by a
-// record that says something else than the one before: in between its owner moves it, ahead of the store.
+// applyTimeline keeps the published timeline of a partition in step with its record. A live
+// timeline is moved only by a record that says something else than the one before: in between its
+// owner moves it, ahead of the store.
 func (s *Store) applyTimeline(k recordKey, value []byte) error {
 	at := timelineAt{k.Name, k.Partition}
 	before := s.records.timelines[k.Name][k.Partition]
@@ -31,7 +32,8 @@ func (s *Store) applyTimeline(k recordKey, value []byte) error {
 	return nil
 }
 
-// liveTimeline is the timeline of a partition that readers and its owner share; nil if none is recorded.
+// liveTimeline is the timeline of a partition that readers and its owner share; nil if none is
+// recorded.
 func (s *Store) liveTimeline(at timelineAt) *timeline.Partition {
 	if s.live[at] == nil {
 		if r := s.records.timelines[at.topic][at.partition]; r != nil {
@@ -58,7 +60,8 @@ func (s *Store) applyCheckpoint(k recordKey, value []byte) error {
 	return nil
 }
 
-// checkpoint is the last checkpoint of a partition of the mirror that is recorded now; nil = there is none.
+// checkpoint is the last checkpoint of a partition of the mirror that is recorded now; nil = there
+// is none.
 func (r *records) checkpoint(at timelineAt) *checkpointRecord {
 	c, m := r.checkpoints[at.topic][at.partition], r.mirrors[at.topic]
 	if c == nil || m == nil || c.Mirror != m.ID {

@@ -77,8 +77,8 @@ func (tx *Tx) PutMirror(topic string, r *mirrorRecord) error {
 	return put(tx, mirrorKey(topic), old, r)
 }
 
-// PutTimeline writes the timeline of a partition, if it differs from what is there. It must come before the record of a
-// mirror that relies on it.
+// PutTimeline writes the timeline of a partition, if it differs from what is there. It must come
+// before the record of a mirror that relies on it.
 func (tx *Tx) PutTimeline(topic string, partition int32, r *timelineRecord) error {
 	old, err := tx.Timeline(topic, partition)
 	if err != nil {
@@ -87,9 +87,10 @@ func (tx *Tx) PutTimeline(topic string, partition int32, r *timelineRecord) erro
 	return put(tx, timelineKey(timelineAt{topic, partition}), old, r)
 }
 
-// putCheckpoint writes a checkpoint of a partition, unless there is one of the same mirror that is as far or further: two
-// owners may write one after the other, and the late one knows less. A transaction must write each one only once, as this
-// does not look at what it has written itself: there may be very many.
+// putCheckpoint writes a checkpoint of a partition, unless there is one of the same mirror that is
+// as far or further: two owners may write one after the other, and the late one knows less. A
+// transaction must write each one only once, as this does not look at what it has written itself:
+// there may be very many.
 func (tx *Tx) putCheckpoint(at timelineAt, r *checkpointRecord) error {
 	key := checkpointKey(at)
 	old := tx.records.checkpoints[at.topic][at.partition]
@@ -133,8 +134,8 @@ func put[R any, P interface {
 	return nil
 }
 
-// offsets is what is remembered of the offsets of a link with an id, to read; nil = nothing, or it cannot be read, which is no
-// loss.
+// offsets is what is remembered of the offsets of a link with an id, to read; nil = nothing, or it
+// cannot be read, which is no loss.
 func (tx *Tx) offsets(link, id string) *offsetsRecord {
 	r, err := get(tx, offsetsKey(link), decodeOffsets, func() *offsetsRecord { return tx.records.offsets[link] })
 	if err != nil || r == nil || r.Link != id {
@@ -143,7 +144,8 @@ func (tx *Tx) offsets(link, id string) *offsetsRecord {
 	return r
 }
 
-// putOffsets writes what is remembered of the offsets of a link, over whatever is there, as long as the link is.
+// putOffsets writes what is remembered of the offsets of a link, over whatever is there, as long as
+// the link is.
 func (tx *Tx) putOffsets(link string, r *offsetsRecord) error {
 	l, err := tx.Link(link)
 	if err != nil || l == nil || l.ID != r.Link {

@@ -9,7 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// syncACLs runs the ACL sync of a link once, at the wish of a person: what the source does not have is deleted at the first look.
+// syncACLs runs the ACL sync of a link once, at the wish of a person: what the source does not have
+// is deleted at the first look.
 func (s *Service) syncACLs(ctx context.Context, req *linkapi.SyncACLsRequest) *linkapi.SyncACLsResponse {
 	ctx, cancel := withTimeout(ctx, req.TimeoutMs)
 	defer cancel()

@@ -32,7 +32,8 @@ type TaskError struct {
 	Message string
 }
 
-// maxTaskErrors bounds how many errors of a run are kept; the last one then says how many more there were.
+// maxTaskErrors bounds how many errors of a run are kept; the last one then says how many more
+// there were.
 const maxTaskErrors = 20
 
 // TaskStatus is what is known of a task of a link.
@@ -45,8 +46,8 @@ type TaskStatus struct {
 	LastSuccess time.Time   // when the last run without an error ended; zero = never
 }
 
-// task is work that is done for a link from time to time. Implementations hold no state of a link: what has to survive a run is
-// in the state topic, and what may be lost is in taskMemory.
+// task is work that is done for a link from time to time. Implementations hold no state of a link:
+// what has to survive a run is in the state topic, and what may be lost is in taskMemory.
 type task struct {
 	// Name is shown to people.
 	name string
@@ -54,10 +55,11 @@ type task struct {
 	interval string
 	// configured says whether the link wants it. nil = always.
 	configured func(*Link) bool
-	// begin is called before the first run with these configs of a link, also where they do not want the task; nothing runs before
-	// it has succeeded. nil = nothing to do.
+	// begin is called before the first run with these configs of a link, also where they do not
+	// want the task; nothing runs before it has succeeded. nil = nothing to do.
 	begin func(s *Service, ctx context.Context, l *Link) error
-	// run does the work once. The errors say what could not be done; the rest was. It must return soon after ctx has ended.
+	// run does the work once. The errors say what could not be done; the rest was. It must return
+	// soon after ctx has ended.
 	run func(ctx context.Context, s *Service, r *taskRun) []TaskError
 }
 
@@ -65,8 +67,8 @@ type task struct {
 type taskRun struct {
 	link   *Link
 	source *source
-	// memory is what the task kept of earlier runs in this process, nil at first; it is lost with the process and when the link
-	// changes its source.
+	// memory is what the task kept of earlier runs in this process, nil at first; it is lost with
+	// the process and when the link changes its source.
 	memory any
 }
 
@@ -87,7 +89,8 @@ func taskError(err error) TaskError {
 	name, message := ErrInternal, err.Error()
 	switch {
 	case errors.As(err, &known) && known != nil && known.Code == kerr.InvalidConfig:
-		// What source.failed makes of a login that fails, and what files of keys and certificates give that cannot be used.
+		// What source.failed makes of a login that fails, and what files of keys and certificates
+		// give that cannot be used.
 		name = ErrAuthentication
 	case errors.As(err, &code):
 		name = errorOfCode(code)

@@ -14,47 +14,54 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// aclTask keeps ACLs at the destination as they are at the source, as far as acl.filters match them. It deletes only ACLs that klink
-// has created.
+// aclTask keeps ACLs at the destination as they are at the source, as far as acl.filters match
+// them. It deletes only ACLs that klink has created.
 //
-// What it has created stands in the state topic (record_acls.go). Between the clusters and the state topic there is no
-// transaction, so the order counts:
-//  1. What the destination lacks is remembered, and created then. If klink dies in between, the next run finds the ACL
-//     remembered and lacking, and creates it, or finds the source without it, deletes it, and forgets it.
-//  2. What the source lacks is deleted, and forgotten then. If klink dies in between, the next run deletes it again.
-//  3. An ACL whose creation the destination has refused for certain is forgotten at once: somebody may create it by hand.
-//  4. An ACL that was created is remembered afterwards, as one that was (aclEntry.made), whatever others have done meanwhile.
+// What it has created stands in the state topic (record_acls.go). Between the clusters and the
+// state topic there is no transaction, so the order counts:
+//  1. What the destination lacks is remembered, and created then. If klink dies in between, the
+//     next run finds the ACL remembered and lacking, and creates it, or finds the source without
+//     it, deletes it, and forgets it.
+//  2. What the source lacks is deleted, and forgotten then. If klink dies in between, the next run
+//     deletes it again.
+//  3. An ACL whose creation the destination has refused for certain is forgotten at once: somebody
+//     may create it by hand.
+//  4. An ACL that was created is remembered afterwards, as one that was (aclEntry.made), whatever
+//     others have done meanwhile.
 //
-// The task runs at one instance, and a person may have a link synced at any other (SyncACLs). So a run decides only on the
-// memory that it has seen before it looked at the destination, else it looks again, at both clusters; it forgets what it has
-// deleted only if that is remembered as when it decided so; and by 4. one that had an older look at the source, and so forgets what another
+// The task runs at one instance, and a person may have a link synced at any other (SyncACLs). So a
+// run decides only on the memory that it has seen before it looked at the destination, else it
+// looks again, at both clusters; it forgets what it has deleted only if that is remembered as when
+// it decided so; and by 4. one that had an older look at the source, and so forgets what another
 // run is about to create, does no harm.
 //
-// A person can create an ACL in the moment between klink's look at the destination and its own creation; nobody can tell whose it
-// is then, and klink takes it for its own.
+// A person can create an ACL in the moment between klink's look at the destination and its own
+// creation; nobody can tell whose it is then, and klink takes it for its own.
 var aclTask = &task{
 	name: "AclSync", interval: ConfigACLSyncMs, run: runACLTask,
 	configured: func(l *Link) bool { return wantsACLs(l.Configs) },
 }
 
-// wantsACLs says whether a link syncs any ACLs. What is remembered of a link that does not is forgotten.
+// wantsACLs says whether a link syncs any ACLs. What is remembered of a link that does not is
+// forgotten.
 func wantsACLs(configs map[string]string) bool {
 	return LinkConfigValue(configs, ConfigACLSync) == "true" && hasACLFilters(configs)
 }
 
-// hasACLFilters says whether acl.filters has any. It is asked all the time, so it does not read the JSON: an empty list has no more
-// than one object.
+// hasACLFilters says whether acl.filters has any. It is asked all the time, so it does not read the
+// JSON: an empty list has no more than one object.
 func hasACLFilters(configs map[string]string) bool {
 	return strings.Count(LinkConfigValue(configs, ConfigACLFilters), "{") > 1
 }
 
 // aclMemory is what the task keeps of its last run.
 type aclMemory struct {
-	// missing are remembered ACLs that the source did not have. Only what it does not have in two runs is deleted: a broker
-	// that has just started, or that is cut off from its controller, may tell of ACLs that are not up to date.
+	// missing are remembered ACLs that the source did not have. Only what it does not have in two
+	// runs is deleted: a broker that has just started, or that is cut off from its controller, may
+	// tell of ACLs that are not up to date.
 	missing aclSet
-	// refused are ACLs that the destination refused to create for certain, and why. They are not tried again before retry, as
-	// every try is written to the state topic.
+	// refused are ACLs that the destination refused to create for certain, and why. They are not
+	// tried again before retry, as every try is written to the state topic.
 	refused aclResults
 	retry   time.Time
 }
@@ -124,8 +131,8 @@ func (r *aclRun) look(ctx context.Context) error {
 	return nil
 }
 
-// sync makes the destination what it should be. Runs of one klink follow one another, so that no link deletes an ACL that
-// another one is just about to take for granted.
+// sync makes the destination what it should be. Runs of one klink follow one another, so that no
+// link deletes an ACL that another one is just about to take for granted.
 func (r *aclRun) sync(ctx context.Context) error {
 	unlock, err := r.s.lockACLs(ctx)
 	if err != nil {
@@ -224,7 +231,8 @@ func (r *aclRun) makePlan(tx *Tx) error {
 // errLinkChanged ends a run of a link that was deleted or does not sync ACLs any more.
 var errLinkChanged = protocol.Errorf(kerr.InvalidRequest, "the link was deleted, or its ACL sync switched off, at the same time")
 
-// decide makes the plan once more, on what is stored now, and stores what must be remembered before it is carried out.
+// decide makes the plan once more, on what is stored now, and stores what must be remembered before
+// it is carried out.
 func (r *aclRun) decide(ctx context.Context, run string) error {
 	return r.s.update(ctx, func(tx *Tx) error {
 		now, err := tx.Link(r.link.Name)
@@ -319,14 +327,15 @@ func (r *aclRun) report() {
 	}
 }
 
-// refusedForCertain says of the result of a creation that the ACL was not created, and is not going to be. After a lost
-// connection, or an error of the kind that passes, nobody knows.
+// refusedForCertain says of the result of a creation that the ACL was not created, and is not going
+// to be. After a lost connection, or an error of the kind that passes, nobody knows.
 func refusedForCertain(err error) bool {
 	var code *kerr.Error
 	return errors.As(err, &code) && !code.Retriable && code != kerr.UnknownServerError
 }
 
-// refusedNow are the ACLs that this run has found to be refused for certain, with those that it did not try.
+// refusedNow are the ACLs that this run has found to be refused for certain, with those that it did
+// not try.
 func (r *aclRun) refusedNow() aclResults {
 	refused := aclResults{}
 	for _, a := range r.plan.adds {

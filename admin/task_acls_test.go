@@ -102,7 +102,8 @@ func (w *aclWorld) set(link string, configs ...string) {
 	require.Zero(w.t, r.ErrorCode, text(r.ErrorMessage))
 }
 
-// task waits until the ACL task of a link has run once more, from beginning to end, and returns its status.
+// task waits until the ACL task of a link has run once more, from beginning to end, and returns its
+// status.
 func (w *aclWorld) task(link string) TaskStatus {
 	w.t.Helper()
 	w.taskSince(link, time.Now()) // this one may have begun before
@@ -133,7 +134,8 @@ func (w *aclWorld) deleteLink(link string) {
 	require.Zero(w.t, r.ErrorCode, text(r.ErrorMessage))
 }
 
-// The configs of a link that syncs ACLs on topics often, and of one that does it only when it is told to (and once at first).
+// The configs of a link that syncs ACLs on topics often, and of one that does it only when it is
+// told to (and once at first).
 var (
 	topicACLs = "acl.filters=" + aclFilterText(`"resourceType":"topic"`, ``)
 	everyACL  = `acl.filters={"aclFilters":[{"resourceFilter":{"resourceType":"topic"},"accessFilter":{}},{"resourceFilter":{"resourceType":"GROUP"},"accessFilter":{}}]}`
@@ -311,7 +313,8 @@ func TestACLSyncLosesAnAnswer(t *testing.T) {
 	}
 }
 
-// TestACLSyncIsRefused: what the destination does not create is not klink's when somebody creates it by hand.
+// TestACLSyncIsRefused: what the destination does not create is not klink's when somebody creates
+// it by hand.
 func TestACLSyncIsRefused(t *testing.T) {
 	w, a := newACLWorld(t)
 	a.create(a.src, aliceReads, bobWrites, carolReads)
@@ -424,7 +427,8 @@ func TestTwoLinksWantOneACL(t *testing.T) {
 	a.has(carolReads)
 	a.remembers("b", carolReads)
 
-	// A link that is deleted leaves its ACLs, and to another link that wants one of them it was there before.
+	// A link that is deleted leaves its ACLs, and to another link that wants one of them it was
+	// there before.
 	a.deleteLink("b")
 	a.create(a.src, carolReads)
 	a.task("a")

@@ -12,7 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// autoCreateTask creates mirrors of source topics that have none. It deletes nothing, and touches nothing that is there.
+// autoCreateTask creates mirrors of source topics that have none. It deletes nothing, and touches
+// nothing that is there.
 var autoCreateTask = &task{name: "AutoCreateMirror", interval: ConfigMetadataMaxAge, configured: autoCreates, run: autoCreateMirrors}
 
 func autoCreates(l *Link) bool {
@@ -42,7 +43,8 @@ func autoCreateMirrors(ctx context.Context, s *Service, r *taskRun) (errs []Task
 	if err != nil {
 		return []TaskError{taskError(fmt.Errorf("list the topics of the destination: %w", err))}
 	}
-	// A mirror is recorded before its topic is there, so what is in the list and has none now is an ordinary topic.
+	// A mirror is recorded before its topic is there, so what is in the list and has none now is an
+	// ordinary topic.
 	if missing, err = s.withoutMirror(ctx, missing); err != nil {
 		return []TaskError{taskError(err)}
 	}
@@ -78,13 +80,15 @@ func autoCreateMirrors(ctx context.Context, s *Service, r *taskRun) (errs []Task
 	return errs
 }
 
-// internalTopic says that a topic is Kafka's, or klink's, own: such topics are never mirrored by themselves.
+// internalTopic says that a topic is Kafka's, or klink's, own: such topics are never mirrored by
+// themselves.
 func internalTopic(topic string) bool {
 	return strings.HasPrefix(topic, "__") || strings.HasPrefix(topic, "_klink")
 }
 
-// withoutMirror are those of the topics that are no mirrors, of whatever link and in whatever state, in order. The store is asked,
-// not the picture of it, which may be behind what other processes have written.
+// withoutMirror are those of the topics that are no mirrors, of whatever link and in whatever
+// state, in order. The store is asked, not the picture of it, which may be behind what other
+// processes have written.
 func (s *Service) withoutMirror(ctx context.Context, topics []string) (without []string, err error) {
 	slices.Sort(topics)
 	err = s.update(ctx, func(tx *Tx) error {

@@ -13,7 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
-// autoCreate are the configs of a link that creates mirrors by itself, of the filters in the form of filterText.
+// autoCreate are the configs of a link that creates mirrors by itself, of the filters in the form
+// of filterText.
 func autoCreate(filters ...string) []string {
 	return []string{ConfigMetadataMaxAge + "=100", ConfigAutoCreate + "=true", ConfigAutoCreateFilters + "=" + filterText(topicFiltersField, filters...)}
 }
@@ -29,7 +30,8 @@ func (w *world) taskOf(link, name string) TaskStatus {
 	return TaskStatus{}
 }
 
-// runs waits until a task has run three times since now: one may have begun before, and one with configs that have just been changed.
+// runs waits until a task has run three times since now: one may have begun before, and one with
+// configs that have just been changed.
 func (w *world) runs(link, name string) TaskStatus {
 	w.t.Helper()
 	for range 3 {
@@ -59,8 +61,8 @@ func (w *world) mirrorTopics() []string {
 	return topics
 }
 
-// TestAutoCreate: source topics get mirrors as filters say, those that come later too; internal ones never, and nothing that is
-// there is touched.
+// TestAutoCreate: source topics get mirrors as filters say, those that come later too; internal
+// ones never, and nothing that is there is touched.
 func TestAutoCreate(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t)
@@ -112,7 +114,8 @@ func TestAutoCreate(t *testing.T) {
 	w.runs("l", "AutoCreateMirror")
 	require.NotNil(t, w.service.State().Mirrors["app-3"])
 
-	// A paused link creates nothing, and goes on afterwards; without the ordinary topic nothing is in the way.
+	// A paused link creates nothing, and goes on afterwards; without the ordinary topic nothing is
+	// in the way.
 	w.alterLink("l", ConfigLinkPaused+"=true")
 	require.Equal(t, TaskPaused, w.taskOf("l", "AutoCreateMirror").State)
 	w.sourceTopic("late", 1, nil)
@@ -127,8 +130,8 @@ func TestAutoCreate(t *testing.T) {
 	require.Equal(t, "l", w.service.State().Mirrors["ordinary"].Link)
 }
 
-// TestAutoCreateTwoInstances: two klinks create the same mirrors at the same time; each mirror is created once, and neither calls
-// that an error.
+// TestAutoCreateTwoInstances: two klinks create the same mirrors at the same time; each mirror is
+// created once, and neither calls that an error.
 func TestAutoCreateTwoInstances(t *testing.T) {
 	w := newWorld(t)
 	other := &world{t: t, service: w.start()}
@@ -153,7 +156,8 @@ func TestAutoCreateTwoInstances(t *testing.T) {
 	}
 }
 
-// TestAutoCreateSourceGone: a source that does not answer is an error of the task, which goes away with its cause.
+// TestAutoCreateSourceGone: a source that does not answer is an error of the task, which goes away
+// with its cause.
 func TestAutoCreateSourceGone(t *testing.T) {
 	w := newWorld(t)
 	gone := kafkatest.Embedded(t, 1, kfake.ClusterID("gone"))

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// consumerOffsetTask carries committed offsets of groups from the source to mirrors: see offsetCase for what is written, and
-// offsetSync for how.
+// consumerOffsetTask carries committed offsets of groups from the source to mirrors: see offsetCase
+// for what is written, and offsetSync for how.
 var consumerOffsetTask = &task{name: "ConsumerOffsetSync", interval: ConfigOffsetSyncMs, configured: syncsOffsets, begin: (*Service).announceFilters, run: syncConsumerOffsets}
 
 // syncsOffsets says whether a link syncs the offsets of any group.
@@ -34,9 +34,10 @@ func syncConsumerOffsets(ctx context.Context, s *Service, r *taskRun) []TaskErro
 	return s.syncGroups(ctx, s.offsetSync(r.link, r.source, mirrorsOf(s.State(), r.link.Name, takesOffsets)))
 }
 
-// syncOffsetsOf carries over the committed offsets for some mirrors of a link, as its filters say, for a mirror that is about to
-// be stopped and has everything of its source. Nothing happens where the link syncs no offsets. ctx bounds how long it is tried;
-// the errors say what could not be done.
+// syncOffsetsOf carries over the committed offsets for some mirrors of a link, as its filters say,
+// for a mirror that is about to be stopped and has everything of its source. Nothing happens where
+// the link syncs no offsets. ctx bounds how long it is tried; the errors say what could not be
+// done.
 func (s *Service) syncOffsetsOf(ctx context.Context, l *Link, topics []string) []TaskError {
 	if !syncsOffsets(l) {
 		return nil
@@ -61,7 +62,8 @@ func (s *Service) syncOffsetsOf(ctx context.Context, l *Link, topics []string) [
 	return s.syncGroups(ctx, o)
 }
 
-// finalOffsets is syncOffsetsOf for the stop of mirrors: what could not be done, by topic, for people.
+// finalOffsets is syncOffsetsOf for the stop of mirrors: what could not be done, by topic, for
+// people.
 func (s *Service) finalOffsets(ctx context.Context, link string, topics []string) (notes map[string][]string) {
 	l := s.State().Links[link]
 	if l == nil {
@@ -145,7 +147,8 @@ func (s *Service) syncGroups(ctx context.Context, o *offsetSync) []TaskError {
 	return found.list()
 }
 
-// offsetErrors gathers what went wrong with groups: each that is active by itself, and what several groups have in common once.
+// offsetErrors gathers what went wrong with groups: each that is active by itself, and what several
+// groups have in common once.
 type offsetErrors struct {
 	active []TaskError
 	others map[string]*groupsError
@@ -238,8 +241,9 @@ func (s *Service) rereadOffsets(ctx context.Context, l *Link) error {
 	return nil
 }
 
-// offsetsElsewhere goes back to what is stored of the offsets of a link that another instance syncs, before a command that deals
-// with some of them here: what this one remembers is from when it had the link.
+// offsetsElsewhere goes back to what is stored of the offsets of a link that another instance
+// syncs, before a command that deals with some of them here: what this one remembers is from when
+// it had the link.
 func (s *Service) offsetsElsewhere(ctx context.Context, l *Link) error {
 	if s.ownsLink(l.Name) {
 		return nil
@@ -247,8 +251,8 @@ func (s *Service) offsetsElsewhere(ctx context.Context, l *Link) error {
 	return s.rereadOffsets(ctx, l)
 }
 
-// saveOffsets stores what is remembered of the offsets of a link, unless that was done just now, or another instance syncs it and
-// so knows more.
+// saveOffsets stores what is remembered of the offsets of a link, unless that was done just now, or
+// another instance syncs it and so knows more.
 func (s *Service) saveOffsets(ctx context.Context, l *Link, m *offsetMemory) error {
 	unlock, err := m.take(ctx)
 	if err != nil {

@@ -14,23 +14,24 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// topicConfigTask keeps the followed configs of mirrors as they are at the source, and those that a mirror must have its own way
-// as they must be; it notes what else differs.
+// topicConfigTask keeps the followed configs of mirrors as they are at the source, and those that a
+// mirror must have its own way as they must be; it notes what else differs.
 var topicConfigTask = &task{name: "TopicConfigsSync", interval: ConfigTopicSyncMs, run: syncTopicConfigs}
 
 // describeTopics is how many topics' configs are asked for at once.
 const describeTopics = 200
 
-// ConfigDrift is a config of a mirror that differs from the source's and does not follow it; nil = that cluster has no value of
-// it.
+// ConfigDrift is a config of a mirror that differs from the source's and does not follow it; nil =
+// that cluster has no value of it.
 type ConfigDrift struct {
 	Name           string
 	Source, Mirror *string
 }
 
-// followsNow says whether the configs of a mirror are to be those of its source. Those of one that is being set up have just
-// been, one that is paused keeps what it has, and one that is being stopped gets its source's own. One whose source is
-// unavailable is among them, because that may be for a config: NOT_ENOUGH_REPLICAS.
+// followsNow says whether the configs of a mirror are to be those of its source. Those of one that
+// is being set up have just been, one that is paused keeps what it has, and one that is being
+// stopped gets its source's own. One whose source is unavailable is among them, because that may be
+// for a config: NOT_ENOUGH_REPLICAS.
 func followsNow(m *Mirror) bool {
 	return m.Created && (m.State == MirrorActive || m.State == MirrorSourceUnavailable)
 }
@@ -82,8 +83,8 @@ func syncTopicConfigs(ctx context.Context, s *Service, r *taskRun) (errs []TaskE
 	return errs
 }
 
-// followConfigs makes the configs of one mirror what they should be, and says whether they were that already. Nothing is changed
-// of a mirror that may says no of by then.
+// followConfigs makes the configs of one mirror what they should be, and says whether they were
+// that already. Nothing is changed of a mirror that may says no of by then.
 func (s *Service) followConfigs(ctx context.Context, l *Link, topic string, source, mirror, known map[string]topicConfig, may func(*Mirror) bool) (right bool, err error) {
 	want, atStop, refused := mirrorConfigs(topic, followedBy(l.Configs), source, known, nil)
 	if refused != nil {
@@ -146,7 +147,8 @@ func (s *Service) followConfigs(ctx context.Context, l *Link, topic string, sour
 	return false, s.restoreAgain(ctx, topic)
 }
 
-// storeFollowed stores what a mirror's topic gets when mirroring stops, and its cleanup policy, "" = as it was.
+// storeFollowed stores what a mirror's topic gets when mirroring stops, and its cleanup policy, ""
+// = as it was.
 func (s *Service) storeFollowed(ctx context.Context, l *Link, topic string, atStop map[string]*string, policy string) error {
 	return s.update(ctx, func(tx *Tx) error {
 		m, err := tx.Mirror(topic)
@@ -165,8 +167,8 @@ func (s *Service) storeFollowed(ctx context.Context, l *Link, topic string, atSt
 	})
 }
 
-// restoreAgain makes good for a mirror that was stopped while its configs were being set: the topic may have got its own
-// configs before, and lost them to the mirror's.
+// restoreAgain makes good for a mirror that was stopped while its configs were being set: the topic
+// may have got its own configs before, and lost them to the mirror's.
 func (s *Service) restoreAgain(ctx context.Context, topic string) error {
 	again := false
 	if err := s.update(ctx, func(tx *Tx) error {
@@ -189,9 +191,9 @@ func (s *Service) restoreAgain(ctx context.Context, topic string) error {
 
 func sameValue(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }
 
-// driftOf lists what was set at the source's topic or at the mirror, differs, and does not follow: what a mirror has its own way
-// and what klink sets (want) is left out. A config that is to follow, and cannot because one of the clusters does not know it, is
-// in the list.
+// driftOf lists what was set at the source's topic or at the mirror, differs, and does not follow:
+// what a mirror has its own way and what klink sets (want) is left out. A config that is to follow,
+// and cannot because one of the clusters does not know it, is in the list.
 func driftOf(source, mirror map[string]topicConfig, want map[string]string) (drift []ConfigDrift) {
 	names := maps.Clone(source)
 	maps.Copy(names, mirror)
@@ -234,7 +236,8 @@ func (s *Service) forgetDrift(mirrors map[string]*Mirror) {
 	maps.DeleteFunc(s.drift, func(topic string, _ []ConfigDrift) bool { return mirrors[topic] == nil })
 }
 
-// DriftOf is the config drift of a mirror as the last look of this instance has found it; the slice is not to be changed.
+// DriftOf is the config drift of a mirror as the last look of this instance has found it; the slice
+// is not to be changed.
 func (s *Service) DriftOf(topic string) []ConfigDrift { return s.driftNow(topic) }
 
 // driftNow is what the last look has found of a mirror; the slice is not to be changed.

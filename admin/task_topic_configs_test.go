@@ -31,8 +31,8 @@ func setConfigs(t testing.TB, admin *kadm.Client, topic string, configs map[stri
 	require.NoError(t, responses[0].Err, responses[0].ErrMessage)
 }
 
-// setSource sets configs of a source topic, as setConfigs does, and waits until the source says so: real brokers answer before
-// they have heard of what the controller has taken.
+// setSource sets configs of a source topic, as setConfigs does, and waits until the source says so:
+// real brokers answer before they have heard of what the controller has taken.
 func (w *world) setSource(topic string, configs map[string]string) {
 	w.t.Helper()
 	setConfigs(w.t, w.sourceAdmin, topic, configs)
@@ -84,8 +84,9 @@ func drifts(name, source, mirror string) linkapi.ConfigDrift {
 	return linkapi.ConfigDrift{Name: name, SourceValue: &source, MirrorValue: &mirror}
 }
 
-// TestTopicConfigsFollow: what is changed at the source's topic is changed at the mirror within the interval, what is changed at
-// the mirror around klink is changed back, and what does not follow is shown.
+// TestTopicConfigsFollow: what is changed at the source's topic is changed at the mirror within the
+// interval, what is changed at the mirror around klink is changed back, and what does not follow is
+// shown.
 func TestTopicConfigsFollow(t *testing.T) {
 	w := newWorld(t)
 	w.replicator()
@@ -111,7 +112,8 @@ func TestTopicConfigsFollow(t *testing.T) {
 	w.setSource("orders", map[string]string{"retention.ms": ""})
 	w.awaitConfigs("orders", map[string]string{"retention.ms": "604800000"})
 
-	// What the source took while its limit was higher may still be on its way: the lower one comes when mirroring stops.
+	// What the source took while its limit was higher may still be on its way: the lower one comes
+	// when mirroring stops.
 	w.setSource("orders", map[string]string{"max.message.bytes": "2000"})
 	w.awaitTask("l", "TopicConfigsSync", TaskActive)
 	require.Equal(t, "3000000", w.configsOf("orders")["max.message.bytes"])
@@ -145,8 +147,9 @@ func TestTopicConfigsFollow(t *testing.T) {
 	require.Equal(t, "7", w.configsOf("orders")["retention.ms"], "nothing follows any more")
 }
 
-// TestTopicConfigsOfMirrorsThatStand: the configs of a mirror that is paused stay, and follow when it goes on; a topic that the
-// source has not got is an error of the task, until the mirror says so itself; one mirror's error does not keep others back.
+// TestTopicConfigsOfMirrorsThatStand: the configs of a mirror that is paused stay, and follow when
+// it goes on; a topic that the source has not got is an error of the task, until the mirror says so
+// itself; one mirror's error does not keep others back.
 func TestTopicConfigsOfMirrorsThatStand(t *testing.T) {
 	w := newWorld(t)
 	w.replicator()
@@ -176,7 +179,8 @@ func TestTopicConfigsOfMirrorsThatStand(t *testing.T) {
 	w.awaitTask("l", task, TaskActive)
 }
 
-// TestConfigsThatAreRefused: what the destination refuses to set is an error of the task that names topic and config.
+// TestConfigsThatAreRefused: what the destination refuses to set is an error of the task that names
+// topic and config.
 func TestConfigsThatAreRefused(t *testing.T) {
 	w := newWorld(t)
 	w.replicator()
@@ -201,7 +205,8 @@ func TestConfigsThatAreRefused(t *testing.T) {
 	require.Contains(t, bad.Errors[0].Message, "not more than a day")
 }
 
-// TestStoppedWhileItsConfigsWereSet: configs of a mirror that reach the topic after it was stopped do not stay.
+// TestStoppedWhileItsConfigsWereSet: configs of a mirror that reach the topic after it was stopped
+// do not stay.
 func TestStoppedWhileItsConfigsWereSet(t *testing.T) {
 	w := newWorld(t)
 	w.replicator()
@@ -238,8 +243,9 @@ func TestDriftOf(t *testing.T) {
 	}, driftOf(source, mirror, map[string]string{"follows": "1"}))
 }
 
-// TestFollowConfigs: the configs of a mirror follow at once where that is asked for, however long the interval; who fills holes
-// hears of a cleanup policy that includes compact before the topic has it, and of one that does not, after.
+// TestFollowConfigs: the configs of a mirror follow at once where that is asked for, however long
+// the interval; who fills holes hears of a cleanup policy that includes compact before the topic
+// has it, and of one that does not, after.
 func TestFollowConfigs(t *testing.T) {
 	w := newWorld(t)
 	w.replicator()
@@ -298,7 +304,8 @@ func TestFollowConfigs(t *testing.T) {
 	require.ErrorContains(t, err, "describe the configs of topic 'orders'")
 }
 
-// TestPolicyOfAMirrorFromBefore: of a mirror that an older klink has created the first run finds the policy, with nothing to set.
+// TestPolicyOfAMirrorFromBefore: of a mirror that an older klink has created the first run finds
+// the policy, with nothing to set.
 func TestPolicyOfAMirrorFromBefore(t *testing.T) {
 	w := newWorld(t)
 	w.replicator()

@@ -14,15 +14,17 @@ import (
 	"klink/protocol"
 )
 
-// taskRunner runs the tasks of all links: one goroutine for each link, which runs its tasks one after the other, each at its
-// interval, over one connection to the source.
+// taskRunner runs the tasks of all links: one goroutine for each link, which runs its tasks one
+// after the other, each at its interval, over one connection to the source.
 //
 // Invariants:
-//  1. Of one link at most one task runs at a time in this process, and none once the link is paused, changed or deleted, or is
-//     another instance's, beyond the request that it is waiting for.
-//  2. A run of a link uses the configs that its tasks have begun with (task.begin), whatever becomes of the link meanwhile.
-//  3. Tasks work on levels: a run compares all that should be with all that is, so that a run that was cut off or repeated does
-//     no harm.
+//  1. Of one link at most one task runs at a time in this process, and none once the link is
+//     paused, changed or deleted, or is another instance's, beyond the request that it is waiting
+//     for.
+//  2. A run of a link uses the configs that its tasks have begun with (task.begin), whatever
+//     becomes of the link meanwhile.
+//  3. Tasks work on levels: a run compares all that should be with all that is, so that a run that
+//     was cut off or repeated does no harm.
 type taskRunner struct {
 	s *Service
 
@@ -42,7 +44,8 @@ const taskBeginAgain = 200 * time.Millisecond
 // taskConnectTimeout is how long a run waits for the source to be there.
 const taskConnectTimeout = 10 * time.Second
 
-// taskRetry is how long a run with errors is waited for at most before the next, however long the interval of the task.
+// taskRetry is how long a run with errors is waited for at most before the next, however long the
+// interval of the task.
 const taskRetry = 30 * time.Second
 
 func newTaskRunner(s *Service) *taskRunner {
@@ -97,8 +100,8 @@ func (t *taskRunner) run(ctx context.Context) {
 	}
 }
 
-// sameForTasks says whether a link can go on with the tasks that run. That its source goes and comes changes nothing: a run then
-// fails, which shows.
+// sameForTasks says whether a link can go on with the tasks that run. That its source goes and
+// comes changes nothing: a run then fails, which shows.
 func sameForTasks(now, then *Link) bool {
 	stands := func(l *Link) bool { return l.State == LinkPaused || l.State == LinkFailed }
 	return now.ID == then.ID && stands(now) == stands(then) && maps.Equal(now.Configs, then.Configs)
@@ -203,8 +206,9 @@ func (t *taskRunner) runOnce(ctx context.Context, task *task, run *taskRun, src 
 	return task.run(ctx, t.s, run)
 }
 
-// reachSource makes sure that the source answers, and that it is the right one, before a run relies on it: a task may have
-// nothing to ask for, and must not count as done while the source is away. After an error src is nil.
+// reachSource makes sure that the source answers, and that it is the right one, before a run relies
+// on it: a task may have nothing to ask for, and must not count as done while the source is away.
+// After an error src is nil.
 func reachSource(ctx context.Context, files kafkaclient.Files, l *Link, src **source) *TaskError {
 	ctx, cancel := context.WithTimeout(ctx, taskConnectTimeout)
 	defer cancel()

@@ -48,8 +48,9 @@ func (w *world) task(link, name string) linkapi.LinkTask {
 	return linkapi.LinkTask{}
 }
 
-// awaitTask waits until a task is in a state, which a run has found that began later than now. When a run ends is all that is
-// told, and the next one to end may be under way: it may have looked at everything before. The one after it has not.
+// awaitTask waits until a task is in a state, which a run has found that began later than now. When
+// a run ends is all that is told, and the next one to end may be under way: it may have looked at
+// everything before. The one after it has not.
 func (w *world) awaitTask(link, name string, state TaskState) (task linkapi.LinkTask) {
 	w.t.Helper()
 	since, ended := time.Now().UnixMilli(), 0
@@ -102,8 +103,8 @@ type advertised struct {
 
 func (a advertised) Addr() net.Addr { return a.addr }
 
-// TestTaskStates: a task is ACTIVE, IN_ERROR while the source is away, with what is wrong and since when, and ACTIVE again by
-// itself; PAUSED with its link.
+// TestTaskStates: a task is ACTIVE, IN_ERROR while the source is away, with what is wrong and since
+// when, and ACTIVE again by itself; PAUSED with its link.
 func TestTaskStates(t *testing.T) {
 	w := newWorld(t)
 	faults := w.faultySource()
@@ -123,7 +124,8 @@ func TestTaskStates(t *testing.T) {
 	require.Less(t, bad.LastSuccessTimeMs, bad.LastRunTimeMs)
 	require.GreaterOrEqual(t, bad.LastSuccessTimeMs, ok.LastSuccessTimeMs)
 
-	// What the replicator finds too changes nothing of that, although the mirrors are unavailable then.
+	// What the replicator finds too changes nothing of that, although the mirrors are unavailable
+	// then.
 	w.report(Event{Kind: EventLinkDown, Link: "l", Error: ErrBootstrapConnection, Message: "down"})
 	require.Equal(t, MirrorSourceUnavailable, w.service.State().Mirrors["orders"].State)
 	again := w.awaitTask("l", task, TaskInError)
@@ -136,7 +138,8 @@ func TestTaskStates(t *testing.T) {
 
 	w.setLink("l", ConfigLinkPaused+"=true")
 	paused := w.awaitTask("l", task, TaskPaused)
-	// Give a run that was under way the time to be seen, and then more than an interval to one that must not be.
+	// Give a run that was under way the time to be seen, and then more than an interval to one that
+	// must not be.
 	time.Sleep(50 * time.Millisecond)
 	var asked atomic.Int64
 	w.source.Control(func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -259,8 +262,8 @@ func TestTaskError(t *testing.T) {
 	}
 }
 
-// TestRunOfATask: a panic is an error of the run; of very many errors the first are kept and the rest counted; an error does not
-// take the time of the last success away.
+// TestRunOfATask: a panic is an error of the run; of very many errors the first are kept and the
+// rest counted; an error does not take the time of the last success away.
 func TestRunOfATask(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
@@ -291,7 +294,8 @@ func TestRunOfATask(t *testing.T) {
 	require.Empty(t, runner.status)
 }
 
-// TestCloseEndsTasks: a service that is closed while a task waits for its source is closed at once, and leaves no goroutine.
+// TestCloseEndsTasks: a service that is closed while a task waits for its source is closed at once,
+// and leaves no goroutine.
 func TestCloseEndsTasks(t *testing.T) {
 	w := &world{t: t, destination: kafkatest.Embedded(t, 1)}
 	faults := w.faultySource()

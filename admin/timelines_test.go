@@ -27,7 +27,8 @@ func (w *world) describe(s *Service, topic string) linkapi.DescribedMirror {
 	return d.Mirrors[0]
 }
 
-// TestTimelinesAreKept: what the owner of a partition has stored is there in a service that is started on nothing.
+// TestTimelinesAreKept: what the owner of a partition has stored is there in a service that is
+// started on nothing.
 func TestTimelinesAreKept(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t)
@@ -87,8 +88,8 @@ func TestEndIsFinal(t *testing.T) {
 	require.ErrorContains(t, r.end("orders", 0, timelineEnd{8, 9, false}), "has ended at physical offset 7, logical 9")
 }
 
-// TestCheckpointsOfAnotherMirror: a checkpoint that was stored for an earlier mirror of the topic says nothing of this one,
-// whoever wrote it last.
+// TestCheckpointsOfAnotherMirror: a checkpoint that was stored for an earlier mirror of the topic
+// says nothing of this one, whoever wrote it last.
 func TestCheckpointsOfAnotherMirror(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t)
@@ -115,7 +116,8 @@ func TestCheckpointsOfAnotherMirror(t *testing.T) {
 	require.EqualValues(t, 1, got.Physical)
 }
 
-// TestCheckpointsAreCheap: ten thousand partitions are stored in one transaction, and publish no picture.
+// TestCheckpointsAreCheap: ten thousand partitions are stored in one transaction, and publish no
+// picture.
 func TestCheckpointsAreCheap(t *testing.T) {
 	const partitions = 10_000
 	ctx := context.Background()

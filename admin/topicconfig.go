@@ -14,15 +14,18 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Topic configs of a mirror come in three kinds: those that follow the source (followed), those that a mirror must have
-// its own way while it is one (overridden), and all others, which belong to the destination and are free.
+// Topic configs of a mirror come in three kinds: those that follow the source (followed), those
+// that a mirror must have its own way while it is one (overridden), and all others, which belong to
+// the destination and are free.
 
-// alwaysFollowed are the configs that every mirror has from its source: without them it could not hold the source's records, or
-// would keep other ones. The lags of compaction are never below what klink needs: see cleaner.go.
+// alwaysFollowed are the configs that every mirror has from its source: without them it could not
+// hold the source's records, or would keep other ones. The lags of compaction are never below what
+// klink needs: see cleaner.go.
 var alwaysFollowed = []string{"cleanup.policy", "max.message.bytes", minLagConfig, maxLagConfig}
 
-// followedByDefault are followed too unless the link says otherwise (topic.config.sync.include). Retention is among them from
-// the start: with the destination's default an old topic's records would be deleted as soon as they are mirrored.
+// followedByDefault are followed too unless the link says otherwise (topic.config.sync.include).
+// Retention is among them from the start: with the destination's default an old topic's records
+// would be deleted as soon as they are mirrored.
 var followedByDefault = []string{
 	"retention.ms", "retention.bytes", "delete.retention.ms", minLagConfig, maxLagConfig, "segment.bytes", "segment.ms",
 }
@@ -30,7 +33,8 @@ var followedByDefault = []string{
 // neverFollowed name replicas of one cluster, which mean nothing in another.
 var neverFollowed = map[string]bool{"leader.replication.throttled.replicas": true, "follower.replication.throttled.replicas": true}
 
-// followedBy are the configs whose effective value at the source is also set at the mirrors of a link.
+// followedBy are the configs whose effective value at the source is also set at the mirrors of a
+// link.
 func followedBy(link map[string]string) []string {
 	names := slices.Clone(alwaysFollowed)
 	for _, name := range splitList(LinkConfigValue(link, ConfigTopicSyncInclude)) {
@@ -165,8 +169,8 @@ func syncedConfigs(link map[string]string) map[string]bool {
 	return m
 }
 
-// minSegmentBytes is the least segment.bytes that Kafka 4 accepts. The size of segments changes nothing of what is
-// mirrored, so a smaller value of an older source is raised.
+// minSegmentBytes is the least segment.bytes that Kafka 4 accepts. The size of segments changes
+// nothing of what is mirrored, so a smaller value of an older source is raised.
 const minSegmentBytes = 1 << 20
 
 // topicConfig is one config of a topic.
@@ -200,10 +204,10 @@ func (s *Service) topicConfigs(ctx context.Context, topic string) (map[string]to
 	return describeTopicConfigs(ctx, s.admin, topic)
 }
 
-// mirrorConfigs makes the configs of a mirror topic of the source topic's and of those that were asked for. follows are the names
-// of those that follow the source. known are the
-// configs of some topic of the destination, whose names tell what its brokers know. atStop are the source's own values of
-// what is overridden, nil = the destination's default.
+// mirrorConfigs makes the configs of a mirror topic of the source topic's and of those that were
+// asked for. follows are the names of those that follow the source. known are the configs of some
+// topic of the destination, whose names tell what its brokers know. atStop are the source's own
+// values of what is overridden, nil = the destination's default.
 func mirrorConfigs(topic string, follows []string, source, known map[string]topicConfig, asked map[string]string) (configs map[string]string, atStop map[string]*string, refused *protocol.Error) {
 	configs, atStop = map[string]string{}, map[string]*string{}
 	for _, name := range slices.Sorted(maps.Keys(asked)) {

@@ -6,8 +6,8 @@ import (
 	"klink/router"
 )
 
-// TopicsDeleted implements router.Control. Should it fail, the reconciler finds the topics missing; until then they are
-// not translated for anybody, as they do not exist.
+// TopicsDeleted implements router.Control. Should it fail, the reconciler finds the topics missing;
+// until then they are not translated for anybody, as they do not exist.
 //
 // A mirror goes only if it is the one that was deleted: another client may have deleted it too, and
 // a third one may have created the next mirror of the name since.

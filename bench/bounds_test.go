@@ -25,8 +25,9 @@ import (
 	"klink/router"
 )
 
-// TestBounds is `make bench-check`: the ratios that matter, each the median of interleaved rounds, against bench/bounds.json. It measures, so
-// it runs only with KLINK_BENCH_CHECK=1. Ratios of CPU time within a round hardly depend on the machine or on what else runs.
+// TestBounds is `make bench-check`: the ratios that matter, each the median of interleaved rounds,
+// against bench/bounds.json. It measures, so it runs only with KLINK_BENCH_CHECK=1. Ratios of CPU
+// time within a round hardly depend on the machine or on what else runs.
 func TestBounds(t *testing.T) {
 	if os.Getenv("KLINK_BENCH_CHECK") != "1" {
 		t.Skip("a measurement: make bench-check")
@@ -74,8 +75,8 @@ type compared struct{ subject, base func() float64 }
 
 func ratios(t *testing.T) map[string]compared {
 	out := map[string]compared{}
-	// Client and broker are in this process, what is between them in another: the CPU time of both is that of a request, that of the other alone
-	// is the proxy's.
+	// Client and broker are in this process, what is between them in another: the CPU time of both
+	// is that of a request, that of the other alone is the proxy's.
 	direct := startEcho(t)
 	relay, proxy := startRole(t, "relay", direct), startRole(t, "proxy", direct)
 	for _, c := range []struct {
@@ -156,7 +157,8 @@ func timed(f func()) func() float64 {
 	}
 }
 
-// exchange asks and waits for the answer, again and again, and returns the CPU time of this process and of the child.
+// exchange asks and waits for the answer, again and again, and returns the CPU time of this process
+// and of the child.
 func exchange(t *testing.T, addr string, child *bench.Process, request, response, count int) (own, others time.Duration) {
 	conn, err := net.Dial("tcp", addr)
 	require.NoError(t, err)
@@ -194,7 +196,8 @@ func cpuTime(t *testing.T, child *bench.Process) (own, others time.Duration) {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), others
 }
 
-// startEcho is a broker that answers each frame with as many bytes as the frame says after its header.
+// startEcho is a broker that answers each frame with as many bytes as the frame says after its
+// header.
 func startEcho(t *testing.T) string {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -269,7 +272,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// passes forwards everything, so that it is the proxy that is measured and not decisions about requests.
+// passes forwards everything, so that it is the proxy that is measured and not decisions about
+// requests.
 type passes struct{}
 
 func (passes) NewSession(int32) router.Session { return passes{} }

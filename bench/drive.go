@@ -14,7 +14,8 @@ import (
 
 // asker does one request after the other on a connection of its own.
 type asker interface {
-	// once makes a request, checks the answer and says how many bytes of record batches it has moved.
+	// once makes a request, checks the answer and says how many bytes of record batches it has
+	// moved.
 	once() (int64, error)
 	close()
 }
@@ -26,7 +27,8 @@ type driven struct {
 	latency         *hdrhistogram.Histogram // in units of latencyUnit
 }
 
-// latencyUnit is the resolution of latencies; the histogram keeps three digits of them up to a minute.
+// latencyUnit is the resolution of latencies; the histogram keeps three digits of them up to a
+// minute.
 const latencyUnit = 100 * time.Nanosecond
 
 func newLatency() *hdrhistogram.Histogram {
@@ -42,8 +44,9 @@ func (d *driven) quantile(q float64) float64 {
 	return float64(d.latency.ValueAtQuantile(q)) * float64(latencyUnit) / float64(time.Millisecond)
 }
 
-// closedLoop lets all askers ask as fast as they are answered, for a while. A latency here is of one request as its connection saw it; what
-// would have been asked while an answer was late is not in it, see [fixedRate].
+// closedLoop lets all askers ask as fast as they are answered, for a while. A latency here is of
+// one request as its connection saw it; what would have been asked while an answer was late is not
+// in it, see [fixedRate].
 func closedLoop(ctx context.Context, askers []asker, length time.Duration) (*driven, error) {
 	began := time.Now()
 	end := began.Add(length)
@@ -61,9 +64,10 @@ func closedLoop(ctx context.Context, askers []asker, length time.Duration) (*dri
 	})
 }
 
-// fixedRate spreads rate requests per second over the askers, each request at a time that is set beforehand, and measures from that time on. So
-// a stall shows in every request that it made late, and not in one only (no coordinated omission). What is still owed when twice the
-// length has passed counts as late as it is then.
+// fixedRate spreads rate requests per second over the askers, each request at a time that is set
+// beforehand, and measures from that time on. So a stall shows in every request that it made late,
+// and not in one only (no coordinated omission). What is still owed when twice the length has
+// passed counts as late as it is then.
 func fixedRate(ctx context.Context, askers []asker, rate float64, length time.Duration) (*driven, error) {
 	if rate <= 0 || len(askers) == 0 {
 		return nil, errors.New("a rate needs to be above 0, and somebody who asks")
@@ -129,8 +133,8 @@ func drive(ctx context.Context, askers []asker, loop func(i int, a asker, d *dri
 	return all, nil
 }
 
-// sleeper waits with the precision of the kernel's timers: the runtime's own may be late by a millisecond, which would be added to what is
-// measured. It keeps its goroutine on one thread.
+// sleeper waits with the precision of the kernel's timers: the runtime's own may be late by a
+// millisecond, which would be added to what is measured. It keeps its goroutine on one thread.
 type sleeper struct{}
 
 func newSleeper() sleeper {

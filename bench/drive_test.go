@@ -27,8 +27,9 @@ func (p *pretender) once() (int64, error) {
 	return 10, nil
 }
 
-// TestFixedRateSeesAStall: a server that stands still for a fifth of the time shows in p99, and in a tenth of all latencies, although it
-// delays a single request only. The closed loop does not see that, which is why there is a fixed rate.
+// TestFixedRateSeesAStall: a server that stands still for a fifth of the time shows in p99, and in
+// a tenth of all latencies, although it delays a single request only. The closed loop does not see
+// that, which is why there is a fixed rate.
 func TestFixedRateSeesAStall(t *testing.T) {
 	const stall = 200 * time.Millisecond
 	p := &pretender{stallAt: 100, stall: stall}

@@ -6,9 +6,10 @@ import (
 	"path/filepath"
 )
 
-// haproxyConfig is what somebody who knows HAProxy would write for a Kafka broker: TCP mode, as many threads as cores (the default), long
-// time-outs; the rest is its default, which it is known to have chosen well. With TLS it decrypts and encrypts again: passing TLS on unread is
-// what the relay does.
+// haproxyConfig is what somebody who knows HAProxy would write for a Kafka broker: TCP mode, as
+// many threads as cores (the default), long time-outs; the rest is its default, which it is known
+// to have chosen well. With TLS it decrypts and encrypts again: passing TLS on unread is what the
+// relay does.
 const haproxyConfig = `global
   maxconn %d
 defaults

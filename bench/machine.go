@@ -20,7 +20,8 @@ type Machine struct {
 	Java   string `json:"java"`
 	Kafka  string `json:"kafka"`
 	Klink  string `json:"klink"`
-	// Load is the load average of the minute before: above half of the cores the figures are those of a busy machine.
+	// Load is the load average of the minute before: above half of the cores the figures are those
+	// of a busy machine.
 	Load float64 `json:"load"`
 }
 

@@ -39,11 +39,12 @@ const (
 	AddedP50    Metric = "added p50 us"
 	Connections Metric = "connections"
 	CPUPerConn  Metric = "CPU us/connection" // of opening it, handshakes included
-	// What readers get beside one that does not read, as a part of what they get without it, and how far the resident memory goes up.
+	// What readers get beside one that does not read, as a part of what they get without it, and
+	// how far the resident memory goes up.
 	OfUndisturbed Metric = "of undisturbed"
 	GrowthMB      Metric = "RSS growth MB"
-	// MakeSeconds is until mirrors that are made have everything, StartSeconds from the start of the process until they have what
-	// was written while it was not there.
+	// MakeSeconds is until mirrors that are made have everything, StartSeconds from the start of
+	// the process until they have what was written while it was not there.
 	MakeSeconds   Metric = "s to make"
 	StartSeconds  Metric = "s to start"
 	FetchSessions Metric = "fetch sessions"
@@ -69,7 +70,8 @@ func SpreadOf(values []float64) Spread {
 	return Spread{Median: mid, Low: v[0], High: v[len(v)-1], N: len(v)}
 }
 
-// Values are a metric's values of a subject in a workload, by round; runs with a problem are left out.
+// Values are a metric's values of a subject in a workload, by round; runs with a problem are left
+// out.
 func (s *Serie) Values(workload, subject string, m Metric) (values []float64) {
 	for _, r := range s.Runs {
 		if v, ok := r.Values[m]; ok && r.Workload == workload && r.Subject == subject && r.Problem == "" {
@@ -79,7 +81,8 @@ func (s *Serie) Values(workload, subject string, m Metric) (values []float64) {
 	return values
 }
 
-// Ratios are the values of a subject divided by another's of the same round: what is the same in a round falls out.
+// Ratios are the values of a subject divided by another's of the same round: what is the same in a
+// round falls out.
 func (s *Serie) Ratios(workload, subject, to string, m Metric) (ratios []float64) {
 	for _, r := range s.Runs {
 		if r.Workload != workload || r.Subject != subject || r.Problem != "" {
@@ -95,7 +98,8 @@ func (s *Serie) Ratios(workload, subject, to string, m Metric) (ratios []float64
 	return ratios
 }
 
-// Workloads are those of the serie, and Subjects those that have run in one, in the order in which they came.
+// Workloads are those of the serie, and Subjects those that have run in one, in the order in which
+// they came.
 func (s *Serie) Workloads() (names []string) {
 	for _, r := range s.Runs {
 		if !slices.Contains(names, r.Workload) {

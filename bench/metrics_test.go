@@ -14,7 +14,8 @@ func TestSpread(t *testing.T) {
 	require.True(t, math.IsNaN(SpreadOf(nil).Median))
 }
 
-// TestRatiosAreWithinARound: a machine that is slower in one round changes no ratio; runs with a problem do not count.
+// TestRatiosAreWithinARound: a machine that is slower in one round changes no ratio; runs with a
+// problem do not count.
 func TestRatiosAreWithinARound(t *testing.T) {
 	s := Serie{Runs: []Run{
 		{Workload: "w", Subject: "klink", Round: 1, Values: map[Metric]float64{MBPerSecond: 300}},
@@ -30,7 +31,8 @@ func TestRatiosAreWithinARound(t *testing.T) {
 	require.Equal(t, []string{"klink", "peer"}, s.Subjects("w"))
 }
 
-// TestReportFile: what is written is read again; a serie replaces the one of the same benchmark; another format is refused.
+// TestReportFile: what is written is read again; a serie replaces the one of the same benchmark;
+// another format is refused.
 func TestReportFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "report.json")
 	r, err := ReadReport(path)

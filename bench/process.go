@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Process is a subject that runs as a child of this process, and dies with it. Its output goes to a file.
+// Process is a subject that runs as a child of this process, and dies with it. Its output goes to a
+// file.
 type Process struct {
 	*kafkatest.Process
 	name    string
@@ -87,7 +88,8 @@ func (p *Process) Usage() (u Usage, err error) {
 	return Usage{CPU: cpu, RSS: int64(status.VmRSS), Peak: int64(status.VmHWM)}, nil
 }
 
-// cpuClock is the clock of a process's CPU time as clock_getcpuclockid(3) makes it: the complement of the process id, and 2 for the scheduler's count.
+// cpuClock is the clock of a process's CPU time as clock_getcpuclockid(3) makes it: the complement
+// of the process id, and 2 for the scheduler's count.
 func cpuClock(pid int) int32 { return int32(^pid)<<3 | 2 }
 
 // ended is err with the end of the log.

@@ -18,8 +18,9 @@ const (
 	proxyLead                     = 150 * time.Millisecond
 )
 
-// Proxy measures clients of a real broker without a proxy, behind `klink serve`, behind HAProxy and behind a byte relay: throughput, latency, CPU and
-// memory. See fullProxyWorkloads for what is asked. The serie holds what was measured even when the error says that not all of it was.
+// Proxy measures clients of a real broker without a proxy, behind `klink serve`, behind HAProxy and
+// behind a byte relay: throughput, latency, CPU and memory. See fullProxyWorkloads for what is
+// asked. The serie holds what was measured even when the error says that not all of it was.
 func Proxy(ctx context.Context, o *Options) (s *Serie, err error) {
 	workloads, err := proxyWorkloads(o)
 	if err != nil {
@@ -90,7 +91,8 @@ func (b *proxyBench) run(ctx context.Context, workloads []proxyWorkload) error {
 	return nil
 }
 
-// workload runs all rounds of a workload: every subject in turn, and again. A subject that fails is a problem of its run; the others go on.
+// workload runs all rounds of a workload: every subject in turn, and again. A subject that fails is
+// a problem of its run; the others go on.
 func (b *proxyBench) workload(ctx context.Context, w proxyWorkload) error {
 	if err := b.prepare(ctx, w); err != nil {
 		return err

@@ -14,7 +14,8 @@ import (
 // idleSettle is how long idle connections are left alone before memory is looked at.
 const idleSettle = 3 * time.Second
 
-// maxIdle is how many of n idle connections this machine allows: a proxy needs two descriptors for each, and some for itself.
+// maxIdle is how many of n idle connections this machine allows: a proxy needs two descriptors for
+// each, and some for itself.
 func maxIdle(n int) int {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
@@ -38,8 +39,8 @@ func maxIdle(n int) int {
 // idleSpare are the descriptors of a proxy that are no client's.
 const idleSpare = 400
 
-// measureIdle starts the subject afresh, opens connections that ask for one thing each, leaves them alone, and looks at what the subject has
-// grown by.
+// measureIdle starts the subject afresh, opens connections that ask for one thing each, leaves them
+// alone, and looks at what the subject has grown by.
 func (b *proxyBench) measureIdle(ctx context.Context, s *subject, w proxyWorkload) (map[Metric]float64, error) {
 	n := maxIdle(w.connections)
 	if n < w.connections {

@@ -14,8 +14,8 @@ const (
 	producePartitions = 16
 )
 
-// A topic for fetches holds batches of a size that fit its answers: one of 1 KiB in the smallest, 16 KiB (as a producer makes by default)
-// in all others.
+// A topic for fetches holds batches of a size that fit its answers: one of 1 KiB in the smallest,
+// 16 KiB (as a producer makes by default) in all others.
 const (
 	fetchPartitions = 8
 	fetchBatch      = 16 << 10
@@ -103,7 +103,8 @@ func fillTopic(ctx context.Context, addr, topic string, partitions int32, size i
 	return err
 }
 
-// askers opens the connections of a workload. Those that it has opened are returned with an error, too.
+// askers opens the connections of a workload. Those that it has opened are returned with an error,
+// too.
 func (b *proxyBench) askers(ctx context.Context, s *subject, w proxyWorkload) (askers []asker, err error) {
 	addr, err := s.leader(ctx)
 	if err != nil {
@@ -134,7 +135,8 @@ func (b *proxyBench) askers(ctx context.Context, s *subject, w proxyWorkload) (a
 	return askers, nil
 }
 
-// warmUp makes the broker compile its own hot paths before anything is measured, without TLS and with it where it is used.
+// warmUp makes the broker compile its own hot paths before anything is measured, without TLS and
+// with it where it is used.
 func (b *proxyBench) warmUp(ctx context.Context, workloads []proxyWorkload) error {
 	length := 2 * time.Second
 	if b.Quick {

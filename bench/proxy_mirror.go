@@ -15,8 +15,9 @@ import (
 
 const mirrorPartitions = 4
 
-// mirrorWorld is a source inside this process, a link to it, and mirrors of topics with batches of the sizes that workloads want. The first batch
-// of each partition is deleted at the source before it is mirrored, and the link does not align: so every offset is shifted.
+// mirrorWorld is a source inside this process, a link to it, and mirrors of topics with batches of
+// the sizes that workloads want. The first batch of each partition is deleted at the source before
+// it is mirrored, and the link does not align: so every offset is shifted.
 type mirrorWorld struct {
 	source *kfake.Cluster
 	klink  *subject
@@ -58,7 +59,8 @@ func (b *proxyBench) prepareMirror(ctx context.Context, size int) (err error) {
 	return b.mirror.prepare(ctx, size)
 }
 
-// prepare fills a topic at the source whose first offsets are deleted, links to it, mirrors it, and waits until the mirror has everything.
+// prepare fills a topic at the source whose first offsets are deleted, links to it, mirrors it, and
+// waits until the mirror has everything.
 func (m *mirrorWorld) prepare(ctx context.Context, size int) error {
 	if m.ready[batchFor(size)] {
 		return nil
@@ -99,7 +101,8 @@ func (m *mirrorWorld) prepare(ctx context.Context, size int) error {
 
 func mirrorTopic(size int) string { return fmt.Sprintf("bench-mirror-%d", batchFor(size)) }
 
-// mirrorStart is the first offset of a mirror: that of the second batch, so that its offsets are shifted by the first one's.
+// mirrorStart is the first offset of a mirror: that of the second batch, so that its offsets are
+// shifted by the first one's.
 func mirrorStart(size int) int64 { return recordsOf(recordBatch(batchFor(size), 1)) }
 
 // commands runs klink as a person would.
@@ -118,7 +121,8 @@ func (m *mirrorWorld) commands(ctx context.Context, commands [][]string) error {
 	return nil
 }
 
-// await waits until all partitions of a mirror end where the source's do, and checks that the broker itself has them shifted.
+// await waits until all partitions of a mirror end where the source's do, and checks that the
+// broker itself has them shifted.
 func (m *mirrorWorld) await(ctx context.Context, topic string, size int) error {
 	end, _ := fillEnd(size)
 	deadline := time.Now().Add(time.Minute)

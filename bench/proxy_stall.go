@@ -17,8 +17,8 @@ const (
 	stallLength   = 1500 * time.Millisecond
 )
 
-// measureStall runs readers, and then the same readers beside one that does not read what it has asked for: how far memory goes up, and what is
-// left for the others.
+// measureStall runs readers, and then the same readers beside one that does not read what it has
+// asked for: how far memory goes up, and what is left for the others.
 func (b *proxyBench) measureStall(ctx context.Context, s *subject) (map[Metric]float64, error) {
 	w := proxyWorkload{kind: "fetch", size: 64 << 10, connections: stallReaders, tls: s.tls}
 	askers, err := b.askers(ctx, s, w)
@@ -84,7 +84,8 @@ func stall(ctx context.Context, addr string, config *tls.Config, topic string) (
 	return c, nil
 }
 
-// watchRSS samples the resident memory of a subject until the function is called, which returns the most and the last.
+// watchRSS samples the resident memory of a subject until the function is called, which returns the
+// most and the last.
 func watchRSS(s *subject, peak int64) func() (peak int64, last Usage) {
 	done := make(chan struct{})
 	var wg sync.WaitGroup

@@ -10,8 +10,8 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// Tables writes what was measured: one table per workload, a row per subject. A figure is the median of its rounds, with the range behind it;
-// ratios are medians of the ratios within rounds.
+// Tables writes what was measured: one table per workload, a row per subject. A figure is the
+// median of its rounds, with the range behind it; ratios are medians of the ratios within rounds.
 func (s *Serie) Tables(w io.Writer, base, peer string, main ...Metric) {
 	for _, a := range s.Absent {
 		fmt.Fprintf(w, "not measured: %s: %s\n", a.Subject, a.Why)
@@ -21,8 +21,8 @@ func (s *Serie) Tables(w io.Writer, base, peer string, main ...Metric) {
 	}
 }
 
-// Table is one of [Serie.Tables]. The first of main that the workload has is compared with base and peer; columns are the metrics that
-// there are.
+// Table is one of [Serie.Tables]. The first of main that the workload has is compared with base and
+// peer; columns are the metrics that there are.
 func (s *Serie) Table(w io.Writer, workload, base, peer string, main ...Metric) {
 	subjects := s.Subjects(workload)
 	columns := s.metrics(workload)

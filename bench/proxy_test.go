@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestProxyWorkloadNames: a name is read as it is written, and what cannot be is refused with the reason.
+// TestProxyWorkloadNames: a name is read as it is written, and what cannot be is refused with the
+// reason.
 func TestProxyWorkloadNames(t *testing.T) {
 	for _, name := range append(fullProxyWorkloads, quickProxyWorkloads...) {
 		w, err := parseProxyWorkload(name)

@@ -7,9 +7,11 @@ import (
 	"strconv"
 )
 
-// proxyWorkload is a load on a proxy: what is asked, how large, on how many connections, how often, and encrypted or not.
+// proxyWorkload is a load on a proxy: what is asked, how large, on how many connections, how often,
+// and encrypted or not.
 type proxyWorkload struct {
-	// kind is produce, fetch, mirror (fetches of a mirror whose offsets are shifted), idle or stall.
+	// kind is produce, fetch, mirror (fetches of a mirror whose offsets are shifted), idle or
+	// stall.
 	kind        string
 	size        int // bytes of batches in a request or answer
 	connections int
@@ -79,7 +81,8 @@ func (w proxyWorkload) String() (s string) {
 // single says that the latency of one request is what the workload is about.
 func (w proxyWorkload) single() bool { return w.connections == 1 && w.rate == 0 }
 
-// The workloads that are run by default, of the cross product of sizes, connections and TLS those that differ. Any other can be named.
+// The workloads that are run by default, of the cross product of sizes, connections and TLS those
+// that differ. Any other can be named.
 var (
 	quickProxyWorkloads = []string{
 		"produce 1KiB x1", "produce 1MiB x16", "fetch 64KiB x16", "fetch 64KiB x16 tls", "fetch 1KiB x16 at 1000/s", "mirror fetch 64KiB x16", "idle x1000 tls",
@@ -94,7 +97,8 @@ var (
 	}
 )
 
-// proxyWorkloads are those that the options ask for, those of mirrors last: they need more than a broker.
+// proxyWorkloads are those that the options ask for, those of mirrors last: they need more than a
+// broker.
 func proxyWorkloads(o *Options) (workloads []proxyWorkload, err error) {
 	names := o.Workloads
 	if len(names) == 0 {

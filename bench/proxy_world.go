@@ -28,7 +28,8 @@ const (
 	RelayOf = "relay"   // [Relay]; with TLS it passes on what it cannot read
 )
 
-// Other is `klink serve` of another build, for a change of klink to be measured before and after, interleaved.
+// Other is `klink serve` of another build, for a change of klink to be measured before and after,
+// interleaved.
 const Other = "other"
 
 // proxySubjects are those that the options know.
@@ -43,8 +44,9 @@ func proxySubjects(o *Options) []string {
 // readyTimeout is how long a subject may take to start.
 const readyTimeout = 60 * time.Second
 
-// proxyWorld is one broker and what stands before it. The broker has a listener of its own for each subject, without and with TLS, that
-// advertises the subject's address: who bootstraps at a subject stays there, whatever it asks.
+// proxyWorld is one broker and what stands before it. The broker has a listener of its own for each
+// subject, without and with TLS, that advertises the subject's address: who bootstraps at a subject
+// stays there, whatever it asks.
 type proxyWorld struct {
 	dir      string
 	other    string // program of [Other]
@@ -95,14 +97,16 @@ func newProxyWorld(ctx context.Context, dir string, o *Options) (w *proxyWorld, 
 			case Direct:
 				advertised = "" // itself
 			case Klink, Other:
-				// klink reads the broker's own address there, and tells its clients the port after its own.
+				// klink reads the broker's own address there, and tells its clients the port after
+				// its own.
 				advertised, s.front = "", local(first-1)
 			}
 			listeners = append(listeners, kafkatest.Listener(s.listener(), s.protocol(), advertised))
 		}
 	}
 	w.cluster, err = kafkatest.Run(kafkatest.V431, append(listeners,
-		// As a server is run, and not as in tests: both compilers, a collector for two cores and many connections.
+		// As a server is run, and not as in tests: both compilers, a collector for two cores and
+		// many connections.
 		kafkatest.Heap("2g"), kafkatest.JVM("-XX:+UseParallelGC", "-XX:-UsePerfData", "-Xlog:disable"),
 		kafkatest.Config("log.segment.bytes", "33554432"),
 		kafkatest.Config("log.retention.check.interval.ms", "1000"),
@@ -224,7 +228,8 @@ func (s *subject) start(ctx context.Context) (err error) {
 	return s.await(ctx)
 }
 
-// await waits until the subject answers, and checks that who asks it for the broker's address is told its own.
+// await waits until the subject answers, and checks that who asks it for the broker's address is
+// told its own.
 func (s *subject) await(ctx context.Context) error {
 	deadline := time.Now().Add(readyTimeout)
 	for {
@@ -284,7 +289,8 @@ func (s *subject) usage() (Usage, error) {
 	return s.process.Usage()
 }
 
-// createTopic creates a topic and waits until it can be used. Its partitions are kept whatever they hold.
+// createTopic creates a topic and waits until it can be used. Its partitions are kept whatever they
+// hold.
 func (w *proxyWorld) createTopic(ctx context.Context, name string, partitions int32) error {
 	c, err := dialWire(ctx, w.cluster.Bootstrap(), nil)
 	if err != nil {
@@ -325,7 +331,8 @@ func (w *proxyWorld) empty(ctx context.Context, topic string, partitions int32) 
 	return deleteRecords(ctx, w.cluster.Bootstrap(), topic, partitions, -1)
 }
 
-// deleteRecords deletes the records below an offset in all partitions of a topic; -1 is the high watermark.
+// deleteRecords deletes the records below an offset in all partitions of a topic; -1 is the high
+// watermark.
 func deleteRecords(ctx context.Context, addr, topic string, partitions int32, below int64) error {
 	c, err := dialWire(ctx, addr, nil)
 	if err != nil {

@@ -12,11 +12,12 @@ import (
 // relayBuffer is what the relay reads at a time.
 const relayBuffer = 64 << 10
 
-// Relay accepts connections at one address and passes bytes on between each and a connection of its own to another address, until ctx ends. It is
-// the floor of a proxy in user space: two goroutines per connection, and no idea of what passes. ready is called once it listens.
+// Relay accepts connections at one address and passes bytes on between each and a connection of its
+// own to another address, until ctx ends. It is the floor of a proxy in user space: two goroutines
+// per connection, and no idea of what passes. ready is called once it listens.
 //
-// It copies through a buffer on purpose: splice(2), which io.Copy would use, does not let a proxy see a byte, so it is no floor of one that
-// has to look at frames.
+// It copies through a buffer on purpose: splice(2), which io.Copy would use, does not let a proxy
+// see a byte, so it is no floor of one that has to look at frames.
 func Relay(ctx context.Context, listen, to string, ready func()) error {
 	ln, err := net.Listen("tcp", listen)
 	if err != nil {

@@ -19,7 +19,8 @@ type Report struct {
 
 const reportVersion = 1
 
-// Serie is one run of a benchmark: what is in it may be compared, as it was measured interleaved on one machine.
+// Serie is one run of a benchmark: what is in it may be compared, as it was measured interleaved on
+// one machine.
 type Serie struct {
 	// Bench names the benchmark: "mirror", "proxy", "memory" ...
 	Bench   string    `json:"bench"`
@@ -48,7 +49,8 @@ type Run struct {
 	Samples map[Metric][]float64 `json:"samples,omitempty"`
 	// SampleEvery is the interval of the samples, in seconds.
 	SampleEvery float64 `json:"sample_every_s,omitempty"`
-	// Problem is why the run does not count: what was read was not what was written, or the subject died.
+	// Problem is why the run does not count: what was read was not what was written, or the subject
+	// died.
 	Problem string `json:"problem,omitempty"`
 }
 

@@ -15,8 +15,9 @@ import (
 // wireTimeout ends an exchange that hangs; one that is slow is a measurement.
 const wireTimeout = 20 * time.Second
 
-// wire is a plain connection to a broker, or to a proxy before it, that asks one thing at a time. It does nothing that is not asked for: no
-// batching, no retry, no metadata, so that what is measured is the way of one request.
+// wire is a plain connection to a broker, or to a proxy before it, that asks one thing at a time.
+// It does nothing that is not asked for: no batching, no retry, no metadata, so that what is
+// measured is the way of one request.
 type wire struct {
 	conn net.Conn
 	buf  []byte
@@ -44,7 +45,8 @@ func dialWire(ctx context.Context, addr string, config *tls.Config) (*wire, erro
 
 func (w *wire) close() { w.conn.Close() }
 
-// The fixed part of a request frame: its size (4 bytes), API key (2), version (2), correlation id (4).
+// The fixed part of a request frame: its size (4 bytes), API key (2), version (2), correlation id
+// (4).
 const (
 	atCorrelation = 8
 	frameHead     = 12
@@ -63,8 +65,9 @@ func (w *wire) send(frame []byte) error {
 	return err
 }
 
-// receive reads the response to the last request and returns what follows its correlation id, only valid until the next call. One read takes
-// what there is, so that a small response costs one system call.
+// receive reads the response to the last request and returns what follows its correlation id, only
+// valid until the next call. One read takes what there is, so that a small response costs one
+// system call.
 func (w *wire) receive() ([]byte, error) {
 	if w.buf == nil {
 		w.buf = make([]byte, 4<<10)
@@ -108,7 +111,8 @@ func (w *wire) ask(frame []byte) ([]byte, error) {
 	return w.receive()
 }
 
-// request asks for anything that is not measured and parses the answer, of the version that req has.
+// request asks for anything that is not measured and parses the answer, of the version that req
+// has.
 func (w *wire) request(req kmsg.Request) (kmsg.Response, error) {
 	body, err := w.ask(requestFrame(req))
 	if err != nil {

@@ -15,10 +15,12 @@ import (
 // fetchVersion is that of the fetch requests: flexible, with topic names.
 const fetchVersion = 12
 
-// checkEvery is how many batches pass before the CRC of one is checked. Their headers are all looked at.
+// checkEvery is how many batches pass before the CRC of one is checked. Their headers are all
+// looked at.
 const checkEvery = 64
 
-// fetcher reads one partition from its start to its end, again and again, with a bound on every answer.
+// fetcher reads one partition from its start to its end, again and again, with a bound on every
+// answer.
 type fetcher struct {
 	*wire
 	frame      []byte
@@ -31,7 +33,8 @@ type fetcher struct {
 	batches    int // seen so far
 }
 
-// newFetcher wants answers of at most size bytes of batches. start and end are of the partition; it begins at from.
+// newFetcher wants answers of at most size bytes of batches. start and end are of the partition; it
+// begins at from.
 func newFetcher(ctx context.Context, addr string, config *tls.Config, topic string, partition int32, size int, start, end, from int64) (*fetcher, error) {
 	w, err := dialWire(ctx, addr, config)
 	if err != nil {
@@ -66,8 +69,9 @@ func fetchFrame(topic string, partition int32, size int) (frame []byte, at int, 
 	return nil, 0, errors.New("a fetch request without its offset")
 }
 
-// once reads on. The answer must be without error, for this partition, with batches of the offset that was asked for and then one after the
-// other without a gap, and the CRC of every 64th batch must be right.
+// once reads on. The answer must be without error, for this partition, with batches of the offset
+// that was asked for and then one after the other without a gap, and the CRC of every 64th batch
+// must be right.
 func (f *fetcher) once() (int64, error) {
 	n, err := f.fetch()
 	if err != nil {

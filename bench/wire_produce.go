@@ -24,7 +24,8 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// recordBatch makes a batch of exactly size bytes that nothing can compress, in records of about a kilobyte. Its base offset is 0.
+// recordBatch makes a batch of exactly size bytes that nothing can compress, in records of about a
+// kilobyte. Its base offset is 0.
 func recordBatch(size int, seed uint64) []byte {
 	const perRecord = 1 << 10
 	b := make([]byte, batchHead, size)
@@ -70,8 +71,8 @@ const (
 
 // appendRecord appends a record of exactly size bytes, its length included: no key, no headers.
 func appendRecord(b []byte, size, delta int, src *rand.ChaCha8) []byte {
-	// Both lengths in a record are varints whose own size depends on what they count, so some sizes cannot be met with a timestamp delta of
-	// one byte; they can with one of two bytes.
+	// Both lengths in a record are varints whose own size depends on what they count, so some sizes
+	// cannot be met with a timestamp delta of one byte; they can with one of two bytes.
 	for _, timestampDelta := range [][]byte{{0}, {0x80, 0x01}} {
 		head := append([]byte{0}, timestampDelta...) // attributes first
 		head = binary.AppendVarint(head, int64(delta))
@@ -133,7 +134,8 @@ func produceFrame(topic string, partition int32, batch []byte) []byte {
 	return requestFrame(req)
 }
 
-// once appends the batch. The answer must be without error, for this partition, at an offset that was not given out before.
+// once appends the batch. The answer must be without error, for this partition, at an offset that
+// was not given out before.
 func (p *producer) once() (int64, error) {
 	body, err := p.ask(p.frame)
 	if err == nil {

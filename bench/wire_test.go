@@ -13,7 +13,8 @@ import (
 	"klink/protocol/batch"
 )
 
-// TestRecordBatch: batches have the size that was asked for, to the byte, and are what a broker takes.
+// TestRecordBatch: batches have the size that was asked for, to the byte, and are what a broker
+// takes.
 func TestRecordBatch(t *testing.T) {
 	for size := 200; size < 200+3000; size++ {
 		b := recordBatch(size, 1)
@@ -38,7 +39,8 @@ func embedded(t *testing.T, partitions int32) string {
 	return c.ListenAddrs()[0]
 }
 
-// TestProduceAndFetch: what is produced is fetched again, in order and without a gap, from any place and round and round.
+// TestProduceAndFetch: what is produced is fetched again, in order and without a gap, from any
+// place and round and round.
 func TestProduceAndFetch(t *testing.T) {
 	addr := embedded(t, 2)
 	b := recordBatch(4000, 1)
@@ -130,7 +132,8 @@ func TestFetchedBatchesAreChecked(t *testing.T) {
 	require.ErrorContains(t, err, "a batch of 15 bytes")
 }
 
-// TestWireRefusesWrongFrames: an answer to something else, a size that cannot be, and bytes too many.
+// TestWireRefusesWrongFrames: an answer to something else, a size that cannot be, and bytes too
+// many.
 func TestWireRefusesWrongFrames(t *testing.T) {
 	for problem, answer := range map[string][]byte{
 		"is to request 9, not to 1": {0, 0, 0, 4, 0, 0, 0, 9},

@@ -2,7 +2,8 @@ package protocol
 
 import "encoding/binary"
 
-// ProduceRequest reads the topics of a Produce request, v0 to v13, in place and without looking at records.
+// ProduceRequest reads the topics of a Produce request, v0 to v13, in place and without looking at
+// records.
 //
 // Version notes: v3 transactional id; v9 flexible; v13 topic ids instead of names.
 type ProduceRequest struct {
@@ -14,7 +15,8 @@ type ProduceRequest struct {
 
 	r       Reader
 	version int16
-	// topicsAt is where the count of topics stands, topicAt where the topic at hand begins and endAt where the topics end.
+	// topicsAt is where the count of topics stands, topicAt where the topic at hand begins and
+	// endAt where the topics end.
 	topicsAt, topicAt int
 	topics            int // in all
 	index             int // of the topic at hand
@@ -79,7 +81,8 @@ func (p *ProduceRequest) Partitions() []int32 {
 	return list
 }
 
-// Err says what was wrong with the bytes read so far. After the last topic it is about the whole request.
+// Err says what was wrong with the bytes read so far. After the last topic it is about the whole
+// request.
 func (p *ProduceRequest) Err() error {
 	if p.r.Ok() && p.index+1 == p.topics {
 		end := p.r
@@ -92,8 +95,9 @@ func (p *ProduceRequest) Err() error {
 	return p.r.Err()
 }
 
-// CutProduceTopics takes topics out of a Produce request, in place, and returns the shorter frame. drop says of each topic
-// whether it goes. The request must have been read to its end without an error.
+// CutProduceTopics takes topics out of a Produce request, in place, and returns the shorter frame.
+// drop says of each topic whether it goes. The request must have been read to its end without an
+// error.
 func CutProduceTopics(frame []byte, h RequestHeader, drop []bool) []byte {
 	p := ReadProduceRequest(frame, h)
 	kept := 0
@@ -102,7 +106,8 @@ func CutProduceTopics(frame []byte, h RequestHeader, drop []bool) []byte {
 			kept++
 		}
 	}
-	// A smaller count takes no more bytes than the larger one did, so nothing is overwritten before it is moved.
+	// A smaller count takes no more bytes than the larger one did, so nothing is overwritten before
+	// it is moved.
 	to := p.topicsAt + copy(frame[p.topicsAt:], appendCount(nil, h.Flexible, kept))
 	for p.Topic() {
 		if !drop[p.index] {

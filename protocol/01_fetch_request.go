@@ -99,8 +99,8 @@ func (f *FetchRequest) Offset() int64 { return int64(binary.BigEndian.Uint64(f.o
 // SetOffset changes it in the frame.
 func (f *FetchRequest) SetOffset(o int64) { binary.BigEndian.PutUint64(f.offset, uint64(o)) }
 
-// Incremental is true if the request belongs to a fetch session that exists (KIP-227): a broker then remembers the offsets
-// of partitions that are not listed again.
+// Incremental is true if the request belongs to a fetch session that exists (KIP-227): a broker
+// then remembers the offsets of partitions that are not listed again.
 func (f *FetchRequest) Incremental() bool {
 	return f.session != nil && int32(binary.BigEndian.Uint32(f.session[4:])) > 0
 }
@@ -113,7 +113,8 @@ func (f *FetchRequest) Session() int32 {
 	return int32(binary.BigEndian.Uint32(f.session))
 }
 
-// BeginsSession is true if the request is a full one that asks for a new fetch session (FetchMetadata.INITIAL_EPOCH).
+// BeginsSession is true if the request is a full one that asks for a new fetch session
+// (FetchMetadata.INITIAL_EPOCH).
 func (f *FetchRequest) BeginsSession() bool {
 	return f.session != nil && binary.BigEndian.Uint32(f.session[4:]) == 0
 }
@@ -125,8 +126,8 @@ func (f *FetchRequest) NoSession() {
 	}
 }
 
-// AppendFetchSessionGone appends a whole response frame to an incremental Fetch request (v7 and later) which says that
-// there is no such session: the client begins anew with a full request.
+// AppendFetchSessionGone appends a whole response frame to an incremental Fetch request (v7 and
+// later) which says that there is no such session: the client begins anew with a full request.
 func AppendFetchSessionGone(dst []byte, h RequestHeader) []byte {
 	at := len(dst)
 	dst = append(dst, 0, 0, 0, 0)

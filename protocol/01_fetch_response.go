@@ -7,14 +7,16 @@ import (
 
 // Fetch response, v0 to v18, while it passes.
 //
-// Version notes: v1 throttle time; v4 last stable offset and aborted transactions; v5 log start offset; v7 error code and
-// session id (KIP-227); v11 preferred read replica; v12 flexible, diverging epoch in a tag; v13 topic ids instead of
-// names; v16 node endpoints in a tag (KIP-951). A response of a fetch session leaves out partitions without news; the
-// walker needs no memory of them.
+// Version notes: v1 throttle time; v4 last stable offset and aborted transactions; v5 log start
+// offset; v7 error code and session id (KIP-227); v11 preferred read replica; v12 flexible,
+// diverging epoch in a tag; v13 topic ids instead of names; v16 node endpoints in a tag (KIP-951).
+// A response of a fetch session leaves out partitions without news; the walker needs no memory of
+// them.
 
-// FetchResponse rewrites one Fetch response while it passes: in partitions of mirrors every offset, and the base offset
-// of every batch; and the node endpoints. Records of other topics are skipped by their length. It implements
-// router.Stream, holds back less than 256 bytes, and can be used again after Reset.
+// FetchResponse rewrites one Fetch response while it passes: in partitions of mirrors every offset,
+// and the base offset of every batch; and the node endpoints. Records of other topics are skipped
+// by their length. It implements router.Stream, holds back less than 256 bytes, and can be used
+// again after Reset.
 type FetchResponse struct {
 	walker
 	resolver Resolver
@@ -96,7 +98,8 @@ func (f *FetchResponse) Reset(version int16, resolver Resolver) {
 // Finished is true when the whole response has passed.
 func (f *FetchResponse) Finished() bool { return f.walker.finished() }
 
-// Session is the fetch session that the response belongs to (KIP-227), once it has passed; 0 = none, or it is gone.
+// Session is the fetch session that the response belongs to (KIP-227), once it has passed; 0 =
+// none, or it is gone.
 func (f *FetchResponse) Session() int32 {
 	if f.code != 0 {
 		return 0
@@ -285,7 +288,8 @@ func (f *FetchResponse) nameLength(b []byte) error {
 		return fmt.Errorf("%w: topic name of length %d in a Fetch response", ErrMalformed, n)
 	}
 	if n <= 0 || n > maxTopicName {
-		// No topic has such a name, so a client has asked for it, and the broker repeats it with an error.
+		// No topic has such a name, so a client has asked for it, and the broker repeats it with an
+		// error.
 		f.nameLen, f.mirror, f.known, f.skip = 0, nil, true, max(n, 0)
 		f.state = fetchPartitions
 		return nil
@@ -329,8 +333,9 @@ func (f *FetchResponse) partition(b []byte) error {
 	}
 	switch {
 	case !f.known && code == 0:
-		// Requests have their topic ids looked up before they are forwarded, so this id came into a fetch session
-		// in another way. Offsets of a mirror must not pass as they are; a new connection begins a new session.
+		// Requests have their topic ids looked up before they are forwarded, so this id came into a
+		// fetch session in another way. Offsets of a mirror must not pass as they are; a new
+		// connection begins a new session.
 		return fmt.Errorf("topic id %x in a Fetch response, whose name klink does not know", f.id)
 	case f.view.Hidden:
 		f.view.hideError(b[4:6])
@@ -354,7 +359,8 @@ func (f *FetchResponse) partition(b []byte) error {
 	return nil
 }
 
-// baseToLogical translates the offset of something in the log, which may lie below the lowest offset that is shown.
+// baseToLogical translates the offset of something in the log, which may lie below the lowest
+// offset that is shown.
 func (f *FetchResponse) baseToLogical(b []byte) {
 	if o := int64(binary.BigEndian.Uint64(b)); o >= 0 {
 		binary.BigEndian.PutUint64(b, uint64(f.view.Timeline.BaseToLogical(o)))

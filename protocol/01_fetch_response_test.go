@@ -221,8 +221,8 @@ func TestFetchResponse(t *testing.T) {
 	})
 }
 
-// A response may be cut short anywhere by a broker that goes down; and frames may follow each other in one piece only
-// after the walker was reset.
+// A response may be cut short anywhere by a broker that goes down; and frames may follow each other
+// in one piece only after the walker was reset.
 func TestFetchResponseRefuses(t *testing.T) {
 	resp := func(change func(*kmsg.FetchResponse)) []byte {
 		physical, _ := fetchCase(13)
@@ -375,7 +375,8 @@ func TestFetchResponseEndpoints(t *testing.T) {
 					for _, b := range got.Brokers {
 						shown = append(shown, fmt.Sprintf("%d=%s:%d", b.NodeID, b.Host, b.Port))
 					}
-					// With 40 tags more than can be held back follows, so that everything is hidden.
+					// With 40 tags more than can be held back follows, so that everything is
+					// hidden.
 					if s := strings.Join(shown, " "); s != c.want && (tags < 40 || s != "") && (c.want != nothing || s != "") {
 						t.Fatalf("%d tags, cut at %d: got %q", tags, at, s)
 					}

@@ -6,14 +6,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// RewriteMetadata rewrites the addresses in a Metadata response, v0 to v13, and leaves everything else as it is.
+// RewriteMetadata rewrites the addresses in a Metadata response, v0 to v13, and leaves everything
+// else as it is.
 //
-// Version notes: v1 rack, controller, internal; v2 cluster id; v3 throttle time; v5 offline replicas; v7 leader epoch; v8
-// authorized operations; v9 flexible; v10 topic ids; v12 null names; v13 error code.
+// Version notes: v1 rack, controller, internal; v2 cluster id; v3 throttle time; v5 offline
+// replicas; v7 leader epoch; v8 authorized operations; v9 flexible; v10 topic ids; v12 null names;
+// v13 error code.
 //
-// A broker without an address is left out, and unknown is true. With hide, for when klink cannot learn the address either,
-// partitions that it leads are LEADER_NOT_AVAILABLE, so that clients ask again; an address that leads around klink is
-// never told.
+// A broker without an address is left out, and unknown is true. With hide, for when klink cannot
+// learn the address either, partitions that it leads are LEADER_NOT_AVAILABLE, so that clients ask
+// again; an address that leads around klink is never told.
 //
 // learn is given each topic that has a name and an id (v10 and later); name aliases the frame.
 func RewriteMetadata(frame []byte, h RequestHeader, brokers Brokers, hide bool, learn func(id [16]byte, name []byte)) (_ []byte, unknown bool, err error) {
@@ -83,8 +85,8 @@ func metadataPartition(r *Reader, version int16, hide bool, missing map[int32]bo
 	}
 }
 
-// rewriteBrokers rewrites an array of brokers (node id, host, port, rack, after bytes more, tags) with klink's addresses.
-// It returns the brokers that it has left out because they have none.
+// rewriteBrokers rewrites an array of brokers (node id, host, port, rack, after bytes more, tags)
+// with klink's addresses. It returns the brokers that it has left out because they have none.
 func rewriteBrokers(s *splice, r *Reader, brokers Brokers, rack bool, after int) (missing map[int32]bool) {
 	countAt, kept := r.At, 0
 	var list []byte

@@ -8,11 +8,12 @@ import (
 
 // RewriteFindCoordinator rewrites the addresses in a FindCoordinator response, v0 to v6.
 //
-// Version notes: v1 throttle time and error message; v3 flexible; v4 an array of coordinators (KIP-699).
+// Version notes: v1 throttle time and error message; v3 flexible; v4 an array of coordinators
+// (KIP-699).
 //
-// Node -1 (none) stays as it is. A broker without an address makes unknown true. With hide, for when klink cannot learn the
-// address either, its key is answered COORDINATOR_NOT_AVAILABLE, after which clients ask again; without, the result is of
-// no use then, and frame is unchanged.
+// Node -1 (none) stays as it is. A broker without an address makes unknown true. With hide, for
+// when klink cannot learn the address either, its key is answered COORDINATOR_NOT_AVAILABLE, after
+// which clients ask again; without, the result is of no use then, and frame is unchanged.
 func RewriteFindCoordinator(frame []byte, h RequestHeader, brokers Brokers, hide bool) (_ []byte, unknown bool, err error) {
 	r := responseReader(frame, h)
 	s := newSplice(frame, 64)
@@ -43,8 +44,8 @@ func RewriteFindCoordinator(frame []byte, h RequestHeader, brokers Brokers, hide
 	return s.finish(), unknown, nil
 }
 
-// rewriteCoordinator rewrites node id, host and port. code is the error code if it stands before them, nil if it follows;
-// it is changed in the frame before it is copied.
+// rewriteCoordinator rewrites node id, host and port. code is the error code if it stands before
+// them, nil if it follows; it is changed in the frame before it is copied.
 func rewriteCoordinator(s *splice, r *Reader, brokers Brokers, hide bool, code []byte) (unknown bool) {
 	at := r.At
 	id := r.Int32()

@@ -6,12 +6,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// RewriteApiVersions makes an ApiVersions response, v0 to v5, list what klink and the broker both know, and klink's own
-// APIs if links is true. Features and everything else stay.
+// RewriteApiVersions makes an ApiVersions response, v0 to v5, list what klink and the broker both
+// know, and klink's own APIs if links is true. Features and everything else stay.
 //
-// Version notes: v1 throttle time; v3 flexible, but for the header of the response. A request whose version the broker
-// does not know is answered UNSUPPORTED_VERSION in the format of v0, with no API but ApiVersions; then klink's are not
-// added.
+// Version notes: v1 throttle time; v3 flexible, but for the header of the response. A request whose
+// version the broker does not know is answered UNSUPPORTED_VERSION in the format of v0, with no API
+// but ApiVersions; then klink's are not added.
 func RewriteApiVersions(frame []byte, h RequestHeader, links bool) ([]byte, error) {
 	r := Reader{Buf: frame, At: 8, Flexible: h.Version >= 3}
 	if len(frame) < 8 {

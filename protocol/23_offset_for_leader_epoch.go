@@ -1,10 +1,10 @@
 package protocol
 
-// TranslateOffsetForLeaderEpoch makes the end offsets of mirrors in an OffsetForLeaderEpoch response logical, in place, v0
-// to v4.
+// TranslateOffsetForLeaderEpoch makes the end offsets of mirrors in an OffsetForLeaderEpoch
+// response logical, in place, v0 to v4.
 //
-// Version notes: v1 leader epoch; v2 throttle time; v4 flexible. Leader epochs are those of the destination, here as in
-// batches and Metadata.
+// Version notes: v1 leader epoch; v2 throttle time; v4 flexible. Leader epochs are those of the
+// destination, here as in batches and Metadata.
 func TranslateOffsetForLeaderEpoch(frame []byte, h RequestHeader, resolver Resolver) error {
 	r := responseReader(frame, h)
 	if h.Version >= 2 {

@@ -17,11 +17,12 @@ type TxnMarkerTopic struct {
 	Partitions []int32
 }
 
-// maxTxnMarkers bounds the size of a request that is read into memory; a marker takes more there than on the wire.
+// maxTxnMarkers bounds the size of a request that is read into memory; a marker takes more there
+// than on the wire.
 const maxTxnMarkers = 1 << 20
 
-// ReadWriteTxnMarkers reads the markers of a WriteTxnMarkers request, v0 to v2. Version notes: v1 flexible; v2 transaction
-// version (KIP-1228).
+// ReadWriteTxnMarkers reads the markers of a WriteTxnMarkers request, v0 to v2. Version notes: v1
+// flexible; v2 transaction version (KIP-1228).
 func ReadWriteTxnMarkers(frame []byte, h RequestHeader) ([]TxnMarker, error) {
 	if len(frame) > maxTxnMarkers {
 		return nil, fmt.Errorf("WriteTxnMarkers request of %d bytes: klink takes %d at most; send fewer markers at once", len(frame), maxTxnMarkers)
@@ -51,7 +52,8 @@ func ReadWriteTxnMarkers(frame []byte, h RequestHeader) ([]TxnMarker, error) {
 	return markers, r.Err()
 }
 
-// AppendWriteTxnMarkers appends a whole response frame to the request h, with the code that codeOf gives for each topic.
+// AppendWriteTxnMarkers appends a whole response frame to the request h, with the code that codeOf
+// gives for each topic.
 func AppendWriteTxnMarkers(dst []byte, h RequestHeader, markers []TxnMarker, codeOf func(topic []byte) int16) []byte {
 	at := len(dst)
 	dst = append(dst, 0, 0, 0, 0)

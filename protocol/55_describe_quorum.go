@@ -2,10 +2,12 @@ package protocol
 
 import "encoding/binary"
 
-// RewriteDescribeQuorum rewrites the addresses in a DescribeQuorum response; only v2 has any (KIP-853).
+// RewriteDescribeQuorum rewrites the addresses in a DescribeQuorum response; only v2 has any
+// (KIP-853).
 //
-// They are the listeners of controllers. A controller that is a broker too gets its address at klink. One that is not
-// stays as it is: klink does not lead there, no client connects to what it reads here, and tools print the list.
+// They are the listeners of controllers. A controller that is a broker too gets its address at
+// klink. One that is not stays as it is: klink does not lead there, no client connects to what it
+// reads here, and tools print the list.
 func RewriteDescribeQuorum(frame []byte, h RequestHeader, brokers Brokers) ([]byte, error) {
 	if h.Version < 2 {
 		return frame, nil

@@ -5,10 +5,11 @@ import (
 	"fmt"
 )
 
-// ShareRequestTopics reads the topic ids of a ShareFetch or ShareAcknowledge request (v0 to v2), in place.
+// ShareRequestTopics reads the topic ids of a ShareFetch or ShareAcknowledge request (v0 to v2), in
+// place.
 //
-// Version notes: ShareFetch v1 max records and batch size instead of a limit per partition; v2 acquire mode and renewal
-// (KIP-1206, KIP-1222). ShareAcknowledge v2 renewal.
+// Version notes: ShareFetch v1 max records and batch size instead of a limit per partition; v2
+// acquire mode and renewal (KIP-1206, KIP-1222). ShareAcknowledge v2 renewal.
 func ShareRequestTopics(frame []byte, h RequestHeader, each func(id [16]byte)) error {
 	r := Reader{Buf: frame, At: h.Body, Flexible: true}
 	r.String() // group
@@ -51,8 +52,8 @@ func ShareRequestTopics(frame []byte, h RequestHeader, each func(id [16]byte)) e
 
 const keyShareFetch = 78
 
-// AppendShareError appends a whole response frame to a ShareFetch or ShareAcknowledge request, with an error for all of
-// it.
+// AppendShareError appends a whole response frame to a ShareFetch or ShareAcknowledge request, with
+// an error for all of it.
 func AppendShareError(dst []byte, h RequestHeader, code int16, message string) []byte {
 	at := len(dst)
 	dst = append(dst, 0, 0, 0, 0)
@@ -69,10 +70,11 @@ func AppendShareError(dst []byte, h RequestHeader, code int16, message string) [
 	return dst
 }
 
-// ShareFetchResponse rewrites the node endpoints at the end of one ShareFetch response (v0 to v2) while it passes. Records
-// are skipped by their length. A mirror with offsets to translate cannot be in it, as such requests are refused; if it is
-// there all the same, through a share session older than the mirror, the response is not passed on. It implements
-// router.Stream and can be used again after Reset.
+// ShareFetchResponse rewrites the node endpoints at the end of one ShareFetch response (v0 to v2)
+// while it passes. Records are skipped by their length. A mirror with offsets to translate cannot
+// be in it, as such requests are refused; if it is there all the same, through a share session
+// older than the mirror, the response is not passed on. It implements router.Stream and can be used
+// again after Reset.
 type ShareFetchResponse struct {
 	walker
 	resolver Resolver
@@ -278,8 +280,8 @@ func (f *ShareFetchResponse) nextAcquired() {
 	f.beginTags(afterSharePartition)
 }
 
-// tail takes the node endpoints and the tags behind them, in the way of rewriteTail: what does not fit becomes an empty
-// array and one unknown tag.
+// tail takes the node endpoints and the tags behind them, in the way of rewriteTail: what does not
+// fit becomes an empty array and one unknown tag.
 func (f *ShareFetchResponse) tail(b []byte) error {
 	if f.left > 0 {
 		b[0] = 1 // an empty array

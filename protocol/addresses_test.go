@@ -11,7 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// at gives a broker the address that clients are told; ok is false if it has none and is to be left out.
+// at gives a broker the address that clients are told; ok is false if it has none and is to be left
+// out.
 func (w *world) at(id int32, host *string, port *int32) (ok bool) {
 	a, ok := w.brokers[id]
 	if ok {
@@ -20,8 +21,8 @@ func (w *world) at(id int32, host *string, port *int32) (ok bool) {
 	return ok
 }
 
-// rewrites checks a rewriting of addresses, against what expect makes of the decoded message. expect says whether a broker
-// has no address.
+// rewrites checks a rewriting of addresses, against what expect makes of the decoded message.
+// expect says whether a broker has no address.
 func rewrites[R kmsg.Response](t *testing.T, key int16, rewrite func([]byte, RequestHeader, *world) ([]byte, bool, error), expect func(w *world, resp R) (unknown bool)) {
 	versions(t, key, func(t *testing.T, version int16) {
 		r := rand.New(rand.NewPCG(uint64(key), uint64(version)))

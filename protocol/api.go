@@ -15,10 +15,10 @@ type API struct {
 	FlexibleFrom int16
 }
 
-// clientAPIs are the APIs of Kafka that clients use, with the versions whose schemas klink has been checked against
-// (Apache Kafka 4.3). APIs that brokers use among themselves are left out: nobody has a reason to call them through a
-// proxy, and some of them (LeaderAndIsr, Fetch as a follower) would carry addresses or offsets that klink does not
-// translate.
+// clientAPIs are the APIs of Kafka that clients use, with the versions whose schemas klink has been
+// checked against (Apache Kafka 4.3). APIs that brokers use among themselves are left out: nobody
+// has a reason to call them through a proxy, and some of them (LeaderAndIsr, Fetch as a follower)
+// would carry addresses or offsets that klink does not translate.
 var clientAPIs = [...]API{
 	{Key: 0, Min: 0, Max: 13}, // Produce. Minimum 0 is what brokers list, librdkafka needs it (KIP-896)
 	{Key: 1, Min: 0, Max: 18}, // Fetch
@@ -97,7 +97,8 @@ var clientAPIs = [...]API{
 // MaxClientKey bounds Kafka's own keys in the table; klink's link APIs begin at linkapi.MinKey.
 const MaxClientKey = 92
 
-// The table by key: a look-up is an index, it neither hashes nor allocates. A row with Max < Min is not supported.
+// The table by key: a look-up is an index, it neither hashes nor allocates. A row with Max < Min is
+// not supported.
 var (
 	apisByKey  [MaxClientKey + 1]API
 	linkByKey  [linkapi.MaxKey - linkapi.MinKey + 1]API
@@ -155,7 +156,8 @@ func Supported(key int16) (API, bool) {
 	return noAPI, false
 }
 
-// Flexible says whether a request of this key and version has tagged fields; ok is false for what klink does not know.
+// Flexible says whether a request of this key and version has tagged fields; ok is false for what
+// klink does not know.
 func Flexible(key, version int16) (flexible, ok bool) {
 	api, ok := Supported(key)
 	if !ok || version < api.Min || version > api.Max {

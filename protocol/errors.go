@@ -12,7 +12,8 @@ type Error struct {
 	Message string
 }
 
-// Errorf makes an Error; the message says what happened, to which topic, partition or link, and what to do.
+// Errorf makes an Error; the message says what happened, to which topic, partition or link, and
+// what to do.
 func Errorf(code *kerr.Error, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }

@@ -8,8 +8,8 @@ import (
 	"klink/protocol/batch"
 )
 
-// The header of a message of the formats v0 and v1 (LegacyRecord): offset int64, size int32, crc uint32, magic int8,
-// attributes int8. Magic and what lies before it stand at the same place in v2.
+// The header of a message of the formats v0 and v1 (LegacyRecord): offset int64, size int32, crc
+// uint32, magic int8, attributes int8. Magic and what lies before it stand at the same place in v2.
 const (
 	oldHeaderSize   = 18
 	magicAt         = 16
@@ -17,13 +17,15 @@ const (
 	oldCodecMask    = 0x07
 )
 
-// blankHead is how much of hidden records has to be looked at in one piece: up to the magic of the first batch.
+// blankHead is how much of hidden records has to be looked at in one piece: up to the magic of the
+// first batch.
 const blankHead = magicAt + 1
 
-// blankRecords makes b, the beginning of hidden records of which the rest becomes zeros, the beginning of a batch that was
-// cut short. Brokers cut batches where the limit of the fetch is, so that every client can read such a response, and finds
-// no record in it. The error of a hidden partition is not enough: the bytes would be there for whoever looks, and franz-go
-// hands out records beside an error that it does not retry.
+// blankRecords makes b, the beginning of hidden records of which the rest becomes zeros, the
+// beginning of a batch that was cut short. Brokers cut batches where the limit of the fetch is, so
+// that every client can read such a response, and finds no record in it. The error of a hidden
+// partition is not enough: the bytes would be there for whoever looks, and franz-go hands out
+// records beside an error that it does not retry.
 func blankRecords(b []byte) {
 	clear(b)
 	if len(b) == blankHead {
@@ -32,8 +34,8 @@ func blankRecords(b []byte) {
 	}
 }
 
-// blankSize is the size that hidden records claim: more than there are, and far enough from the end of an int32 that
-// clients can add to it.
+// blankSize is the size that hidden records claim: more than there are, and far enough from the end
+// of an int32 that clients can add to it.
 const blankSize = 1 << 30
 
 // shown is what has been shown of the records of one partition.
@@ -54,7 +56,8 @@ func (f *FetchResponse) nextBatch() {
 		f.state = fetchBatch
 		return
 	}
-	// Less than a header: a broker may cut the last batch where the limit of the fetch is, and clients drop it.
+	// Less than a header: a broker may cut the last batch where the limit of the fetch is, and
+	// clients drop it.
 	f.skip += f.recs
 	f.endRecords()
 }
@@ -100,18 +103,21 @@ func (f *FetchResponse) batch(b []byte) error {
 
 // showBatch makes the header b what clients see. size is that of the whole batch.
 //
-// A batch of a mirror is shown at the offset of its stamp. It is voided, so that no client sees its records, if it does not
-// belong there:
+// A batch of a mirror is shown at the offset of its stamp. It is voided, so that no client sees its
+// records, if it does not belong there:
 //
-//   - It does not count (batch.Counts): somebody wrote it to the destination around klink, or it is an append of klink's that
-//     came a second time, too late, or behind one that was refused.
-//   - It was sent before the append in front of it was confirmed, and that one does not stand there (batch.Chain).
-//   - Its offset is below what this response has shown, though the offsets of a log only grow. (The first batch of a
-//     response may begin below the offset of the request; every client skips what is below that.)
+//   - It does not count (batch.Counts): somebody wrote it to the destination around klink, or it is
+//     an append of klink's that came a second time, too late, or behind one that was refused.
+//   - It was sent before the append in front of it was confirmed, and that one does not stand there
+//     (batch.Chain).
+//   - Its offset is below what this response has shown, though the offsets of a log only grow. (The
+//     first batch of a response may begin below the offset of the request; every client skips what
+//     is below that.)
 //   - It is a filler, which uses offsets up (batch.Filler).
-//   - It stands behind the end of a stopped mirror, and has a stamp: a request that klink took for lost was carried out after
-//     the stop. Nothing but klink writes producer ids below -1. The offsets that it has taken are a hole, over which
-//     readers go: the void batch stands at the last of them.
+//   - It stands behind the end of a stopped mirror, and has a stamp: a request that klink took for
+//     lost was carried out after the stop. Nothing but klink writes producer ids below -1. The
+//     offsets that it has taken are a hole, over which readers go: the void batch stands at the
+//     last of them.
 //
 // The timeline learns where void batches are, so that no reader is sent there again: a reader at
 // the end of the log would otherwise get the same one again and again.
@@ -182,7 +188,8 @@ func (f *FetchResponse) show(b []byte, logical, records int64) error {
 	return batch.Restore(b, logical)
 }
 
-// voidBatch makes the batch void, at the offset before the next to be read: no client goes anywhere by it.
+// voidBatch makes the batch void, at the offset before the next to be read: no client goes anywhere
+// by it.
 func (f *FetchResponse) voidBatch(h batch.Header) error {
 	next := f.shown.next
 	if !f.shown.any {
@@ -205,10 +212,11 @@ func (f *FetchResponse) voidAt(h batch.Header, at int64) error {
 	return nil
 }
 
-// showOld makes the header of a message of the formats v0 and v1 what clients see. klink appends v2 only, but a broker
-// converts what it sends to Fetch v0 to v3, or what is written after a mirror was stopped. Stamps are lost by that, so the
-// offset has to be known without. The offset of a compressed message of v1 is that of the last record in it, and the others
-// count from there; those in one of v0 are absolute and out of reach.
+// showOld makes the header of a message of the formats v0 and v1 what clients see. klink appends v2
+// only, but a broker converts what it sends to Fetch v0 to v3, or what is written after a mirror
+// was stopped. Stamps are lost by that, so the offset has to be known without. The offset of a
+// compressed message of v1 is that of the last record in it, and the others count from there; those
+// in one of v0 are absolute and out of reach.
 func (f *FetchResponse) showOld(b []byte) (size int, err error) {
 	size = 12 + int(int32(binary.BigEndian.Uint32(b[8:])))
 	physical := int64(binary.BigEndian.Uint64(b))

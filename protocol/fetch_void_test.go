@@ -14,7 +14,8 @@ import (
 	"klink/protocol/timeline"
 )
 
-// voidWorld has topic mirror with one partition, whose log begins with 10 records at logical offset 100.
+// voidWorld has topic mirror with one partition, whose log begins with 10 records at logical offset
+// 100.
 func voidWorld(v View) (*world, *timeline.Partition) {
 	w := newWorld()
 	if v.Timeline == nil {
@@ -309,7 +310,8 @@ func TestFetchResponseOfStoppedMirror(t *testing.T) {
 	}
 }
 
-// What passes teaches the timeline, so that a sequential reader never waits for a look into the log.
+// What passes teaches the timeline, so that a sequential reader never waits for a look into the
+// log.
 func TestFetchResponseTeaches(t *testing.T) {
 	line := timeline.Open(0, 100, 100)
 	w, _ := voidWorld(View{Timeline: line, Stamped: true})

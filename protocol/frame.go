@@ -1,5 +1,6 @@
-// Package protocol is the ground floor: Kafka frames and headers, klink's API table, and one file per API key with the
-// in-place rewrites of its requests and responses. It is pure, and treats every byte as hostile.
+// Package protocol is the ground floor: Kafka frames and headers, klink's API table, and one file
+// per API key with the in-place rewrites of its requests and responses. It is pure, and treats
+// every byte as hostile.
 package protocol
 
 import (
@@ -13,7 +14,8 @@ import (
 // ErrMalformed is wrapped by every error about bytes that are not what they should be.
 var ErrMalformed = errors.New("malformed message")
 
-// RequestHeader is the header of a request frame (Kafka protocol guide, "Request Header" v1 and v2).
+// RequestHeader is the header of a request frame (Kafka protocol guide, "Request Header" v1 and
+// v2).
 type RequestHeader struct {
 	Key           int16
 	Version       int16
@@ -26,8 +28,9 @@ type RequestHeader struct {
 	Body int
 }
 
-// ParseRequestHeader reads the header of a frame (with its size prefix). For a key or version that Supported does not
-// know, Body is -1: only Key, Version and CorrelationID are valid, which suffices to answer ApiVersions or refuse.
+// ParseRequestHeader reads the header of a frame (with its size prefix). For a key or version that
+// Supported does not know, Body is -1: only Key, Version and CorrelationID are valid, which
+// suffices to answer ApiVersions or refuse.
 func ParseRequestHeader(frame []byte) (RequestHeader, error) {
 	if len(frame) < 12 {
 		return RequestHeader{}, fmt.Errorf("%w: a request frame of %d bytes has no room for a header", ErrMalformed, len(frame))
@@ -55,8 +58,8 @@ func ParseRequestHeader(frame []byte) (RequestHeader, error) {
 	return h, nil
 }
 
-// ResponseBody is where the body of a response frame begins: after size, correlation id and, for flexible versions of
-// every API but ApiVersions, the header's tags. -1 = malformed.
+// ResponseBody is where the body of a response frame begins: after size, correlation id and, for
+// flexible versions of every API but ApiVersions, the header's tags. -1 = malformed.
 func (h RequestHeader) ResponseBody(frame []byte) int {
 	if len(frame) < 8 {
 		return -1
@@ -72,8 +75,8 @@ func (h RequestHeader) ResponseBody(frame []byte) int {
 	return r.At
 }
 
-// AppendResponse appends a whole response frame, with size prefix and header, that answers the request h with resp.
-// resp must have the version of the request.
+// AppendResponse appends a whole response frame, with size prefix and header, that answers the
+// request h with resp. resp must have the version of the request.
 func AppendResponse(dst []byte, h RequestHeader, resp kmsg.Response) []byte {
 	at := len(dst)
 	dst = append(dst, 0, 0, 0, 0)
@@ -86,8 +89,8 @@ func AppendResponse(dst []byte, h RequestHeader, resp kmsg.Response) []byte {
 	return dst
 }
 
-// AppendRequest appends a whole request frame. The client id is kept from h, so that the broker's logs, metrics and
-// quotas see the client's own.
+// AppendRequest appends a whole request frame. The client id is kept from h, so that the broker's
+// logs, metrics and quotas see the client's own.
 func AppendRequest(dst []byte, h RequestHeader, req kmsg.Request) []byte {
 	at := len(dst)
 	dst = append(dst, 0, 0, 0, 0)

@@ -24,7 +24,8 @@ func allVersions(f func(req kmsg.Request)) {
 	}
 }
 
-// The header that kmsg writes is read back, for every key and version, with and without a client id.
+// The header that kmsg writes is read back, for every key and version, with and without a client
+// id.
 func TestRequestHeader(t *testing.T) {
 	allVersions(func(req kmsg.Request) {
 		for _, client := range []*string{nil, ptr(""), ptr("tester")} {

@@ -101,8 +101,8 @@ func idOf(name string) (id [16]byte) {
 	return id
 }
 
-// The world of most tests: topic mirror is read-only with partitions shifted by 1000 and 0 and one that is hidden, stopped
-// is a stopped mirror shifted by 500, ordinary is neither.
+// The world of most tests: topic mirror is read-only with partitions shifted by 1000 and 0 and one
+// that is hidden, stopped is a stopped mirror shifted by 500, ordinary is neither.
 const (
 	mirrorShift  = 1000
 	mirrorFloor  = 1003

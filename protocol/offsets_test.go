@@ -15,7 +15,8 @@ func (w *world) hide(topic string, partition int32, code *int16) {
 	}
 }
 
-// translates checks an in-place translation of responses, which expect says in terms of the decoded message.
+// translates checks an in-place translation of responses, which expect says in terms of the decoded
+// message.
 func translates[R kmsg.Response](t *testing.T, key int16, translate func([]byte, RequestHeader, Resolver) error, expect func(w *world, resp R)) {
 	versions(t, key, func(t *testing.T, version int16) {
 		r := rand.New(rand.NewPCG(uint64(key), uint64(version)))

@@ -7,10 +7,11 @@ import (
 
 // Reader reads the fields of one message in place.
 //
-// It never allocates and never panics: past the end, or after a length that cannot be, every method returns zero values
-// and Err says so. Counts are bounded by the bytes that are left, so that a loop over a hostile count ends. (kmsg does
-// not bound the number of tags: a few bytes of a client would keep it busy for minutes. So nothing that comes from a
-// client is decoded with kmsg unless its shape has been checked.)
+// It never allocates and never panics: past the end, or after a length that cannot be, every method
+// returns zero values and Err says so. Counts are bounded by the bytes that are left, so that a
+// loop over a hostile count ends. (kmsg does not bound the number of tags: a few bytes of a client
+// would keep it busy for minutes. So nothing that comes from a client is decoded with kmsg unless
+// its shape has been checked.)
 type Reader struct {
 	// Buf is the frame; slices that the methods return alias it.
 	Buf []byte
@@ -101,8 +102,8 @@ func (r *Reader) Uvarint() uint32 {
 	return v
 }
 
-// uvarint decodes an unsigned varint of at most 32 bits; n is the number of bytes it takes, 0 if b is too short, -1 if it
-// cannot be one.
+// uvarint decodes an unsigned varint of at most 32 bits; n is the number of bytes it takes, 0 if b
+// is too short, -1 if it cannot be one.
 func uvarint(b []byte) (v uint32, n int) {
 	for i := range min(len(b), 5) {
 		if i == 4 && b[i] > 0x0f {
@@ -170,8 +171,8 @@ func (r *Reader) Bytes() []byte {
 	return r.Span(n)
 }
 
-// Array reads the count of an array, 0 for null. Every element takes a byte or more, so a count above the bytes that are
-// left is an error.
+// Array reads the count of an array, 0 for null. Every element takes a byte or more, so a count
+// above the bytes that are left is an error.
 func (r *Reader) Array() int {
 	n := r.length(false)
 	if n > r.Left() || n < -1 {

@@ -10,9 +10,9 @@ import (
 
 // Resolver tells a rewrite what klink knows. Its methods must not allocate, nor keep name.
 type Resolver interface {
-	// Topic finds the mirror that a topic of a response is: by id from the versions on that have ids (name is nil),
-	// else by name. A nil Mirror is an ordinary topic. known is false if the id's name is not known, so that it might
-	// be a mirror.
+	// Topic finds the mirror that a topic of a response is: by id from the versions on that have
+	// ids (name is nil), else by name. A nil Mirror is an ordinary topic. known is false if the
+	// id's name is not known, so that it might be a mirror.
 	Topic(name []byte, id [16]byte) (m Mirror, known bool)
 	Brokers
 }
@@ -32,16 +32,18 @@ type Mirror interface {
 type View struct {
 	// Timeline translates the offsets; nil = they are shown as they are, or not at all.
 	Timeline *timeline.Partition
-	// Hidden: the partition belongs to a mirror whose timeline is not known yet. Its offsets would be wrong, so it is
-	// answered NOT_LEADER_OR_FOLLOWER, which makes every client ask again.
+	// Hidden: the partition belongs to a mirror whose timeline is not known yet. Its offsets would
+	// be wrong, so it is answered NOT_LEADER_OR_FOLLOWER, which makes every client ask again.
 	Hidden bool
 	// Denied: clients may not read the partition. It is hidden (Hidden is set too), and answered
 	// TOPIC_AUTHORIZATION_FAILED.
 	Denied bool
-	// Stamped: batches of the partition were written by klink alone, so a stamp in one is klink's own, and a batch without
-	// one does not belong there. After a mirror has been stopped, what has no stamp is the topic's own.
+	// Stamped: batches of the partition were written by klink alone, so a stamp in one is klink's
+	// own, and a batch without one does not belong there. After a mirror has been stopped, what has
+	// no stamp is the topic's own.
 	Stamped bool
-	// Dry: nothing is changed, and Misses is told of every position that cannot be translated without a probe. It may be nil.
+	// Dry: nothing is changed, and Misses is told of every position that cannot be translated
+	// without a probe. It may be nil.
 	Dry    bool
 	Misses Misses
 }
@@ -55,7 +57,8 @@ type Position uint8
 const (
 	// AtRecord is an offset where there is a record.
 	AtRecord Position = iota
-	// AtEnd is a high watermark, a last stable offset, or another place that may be the end of the log.
+	// AtEnd is a high watermark, a last stable offset, or another place that may be the end of the
+	// log.
 	AtEnd
 	// AtStart is the log start.
 	AtStart
@@ -72,8 +75,8 @@ func (v View) Find(physical int64, at Position) (logical, probe int64, ok bool) 
 	return v.Timeline.FindLogical(physical)
 }
 
-// notReady is the error of a hidden partition. It is retriable for producers, consumers and admin clients of every
-// version, and says that nothing has happened.
+// notReady is the error of a hidden partition. It is retriable for producers, consumers and admin
+// clients of every version, and says that nothing has happened.
 var notReady = kerr.NotLeaderForPartition.Code
 
 // answered is v, of which nothing is missed where the broker has answered with an error: the client
@@ -85,7 +88,8 @@ func (v View) answered(code []byte) View {
 	return v
 }
 
-// hideError sets the error code of a hidden partition, unless it has one that is right without offsets too.
+// hideError sets the error code of a hidden partition, unless it has one that is right without
+// offsets too.
 func (v View) hideError(code []byte) {
 	switch c := int16(binary.BigEndian.Uint16(code)); {
 	case v.Dry:
@@ -96,7 +100,8 @@ func (v View) hideError(code []byte) {
 	}
 }
 
-// toLogical translates the offset at b in place. What would need a probe becomes a lower bound: never too much.
+// toLogical translates the offset at b in place. What would need a probe becomes a lower bound:
+// never too much.
 func (v View) toLogical(b []byte, at Position) {
 	logical, probe, ok := v.Find(int64(binary.BigEndian.Uint64(b)), at)
 	if v.Dry {

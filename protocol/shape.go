@@ -7,12 +7,13 @@ import (
 
 //go:generate go run ../internal/shapegen shapes.go
 
-// A Shape lists the fields of a message in the order they have on the wire. Check walks a body by it before the body is
-// decoded with kmsg.
+// A Shape lists the fields of a message in the order they have on the wire. Check walks a body by
+// it before the body is decoded with kmsg.
 //
-// It is needed because kmsg believes what it reads in two places: an array is allocated for as many elements as there
-// are bytes left, whatever an element takes (a hundredfold of the frame), and a tag section is gone through for as many
-// rounds as its count says, even after the bytes have run out (up to four billion).
+// It is needed because kmsg believes what it reads in two places: an array is allocated for as many
+// elements as there are bytes left, whatever an element takes (a hundredfold of the frame), and a
+// tag section is gone through for as many rounds as its count says, even after the bytes have run
+// out (up to four billion).
 type Shape []ShapeField
 
 // ShapeField is one field of a Shape; make it with Fixed, String, Bytes, Strings, FixedArray,
@@ -48,7 +49,8 @@ func shapeField(kind shapeKind, size int, fields Shape) ShapeField {
 	return ShapeField{kind: kind, size: size, memory: structMemory, to: maxVersion, tag: -1, fields: fields}
 }
 
-// Fixed is a field of size bytes in every version: a number, a boolean or a uuid. Several in a row may be one.
+// Fixed is a field of size bytes in every version: a number, a boolean or a uuid. Several in a row
+// may be one.
 func Fixed(size int) ShapeField { return shapeField(shapeFixed, size, nil) }
 
 // String is a string field, nullable or not.
@@ -64,7 +66,8 @@ func FixedArray(size int) ShapeField { return shapeField(shapeFixedArray, size, 
 // Strings is an array of strings, nullable or not.
 func Strings() ShapeField { return shapeField(shapeStringArray, 0, nil) }
 
-// Structs is an array of structs, nullable or not, which have tags of their own in flexible versions.
+// Structs is an array of structs, nullable or not, which have tags of their own in flexible
+// versions.
 func Structs(fields ...ShapeField) ShapeField { return shapeField(shapeStructArray, 0, fields) }
 
 // Struct is a struct in place, with tags of its own in flexible versions.
@@ -108,9 +111,10 @@ type Limits struct {
 	Memory int
 }
 
-// Check walks a body of this shape. After it kmsg ends, and allocates about 100 bytes at most for each element, beside the
-// bytes of its strings. A body with more than maxElements array elements, strings and tags is refused. Bytes after the
-// last field are ignored, as brokers do. Errors wrap ErrMalformed.
+// Check walks a body of this shape. After it kmsg ends, and allocates about 100 bytes at most for
+// each element, beside the bytes of its strings. A body with more than maxElements array elements,
+// strings and tags is refused. Bytes after the last field are ignored, as brokers do. Errors wrap
+// ErrMalformed.
 func (s Shape) Check(body []byte, version int16, flexible bool, maxElements int) error {
 	return s.CheckParts([][]byte{body}, version, flexible, Limits{Elements: maxElements})
 }
@@ -242,8 +246,8 @@ func (w *shapeWalk) textLen(long bool) (n int) {
 	return max(n, 0)
 }
 
-// arrayLen reads an array's length, 0 for null. An element takes at least a byte, so a longer one than the bytes left is
-// a fault at once.
+// arrayLen reads an array's length, 0 for null. An element takes at least a byte, so a longer one
+// than the bytes left is a fault at once.
 func (w *shapeWalk) arrayLen() int {
 	n := 0
 	if w.flexible {

@@ -2,8 +2,8 @@ package protocol
 
 import "encoding/binary"
 
-// splice builds a changed copy of a frame: what is kept is copied, what is replaced is skipped in src and appended to
-// dst. finish sets the size prefix.
+// splice builds a changed copy of a frame: what is kept is copied, what is replaced is skipped in
+// src and appended to dst. finish sets the size prefix.
 type splice struct {
 	src []byte
 	dst []byte

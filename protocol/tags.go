@@ -1,6 +1,7 @@
 package protocol
 
-// tagWalk follows one section of tagged fields (KIP-482), varint by varint: a count, then key, size and value of each.
+// tagWalk follows one section of tagged fields (KIP-482), varint by varint: a count, then key, size
+// and value of each.
 type tagWalk struct {
 	after int // what follows the section; the grammar's own
 	state uint8
@@ -18,7 +19,8 @@ const (
 
 func (t *tagWalk) begin(after int) { *t = tagWalk{after: after} }
 
-// take takes the next varint. True: either the section has ended, or key and rest are those of a tag whose value is next.
+// take takes the next varint. True: either the section has ended, or key and rest are those of a
+// tag whose value is next.
 func (t *tagWalk) take(v int) bool {
 	switch t.state {
 	case tagCount:

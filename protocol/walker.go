@@ -7,16 +7,17 @@ import (
 	"klink/protocol/batch"
 )
 
-// maxToken bounds what a walker holds back: the longest token that has to be looked at in one piece.
+// maxToken bounds what a walker holds back: the longest token that has to be looked at in one
+// piece.
 const maxToken = 255
 
-// walker reads a response frame token by token while its bytes pass, in pieces that may end anywhere. It never holds more
-// than one token, and never changes the length.
+// walker reads a response frame token by token while its bytes pass, in pieces that may end
+// anywhere. It never holds more than one token, and never changes the length.
 //
 // Invariants:
 //  1. left is the number of bytes of the frame that follow the last token; skip <= left.
-//  2. A token lies in one piece and is changed there; one that is cut is completed in hold, changed there and goes out as
-//     the head of the next piece.
+//  2. A token lies in one piece and is changed there; one that is cut is completed in hold, changed
+//     there and goes out as the head of the next piece.
 //  3. After the last byte of the frame the grammar is asked whether it expected the end (done).
 type walker struct {
 	grammar grammar
@@ -31,12 +32,14 @@ type walker struct {
 	out     [maxToken]byte // the head of the last call: it must survive until the next
 }
 
-// grammar is the state machine of one response. Both methods are called with w at the state after the last token.
+// grammar is the state machine of one response. Both methods are called with w at the state after
+// the last token.
 type grammar interface {
-	// size is the length of the next token, given the bytes from its first on as far as they are there. If it cannot be
-	// told yet the size is any number above len(b). It is in 1..maxToken.
+	// size is the length of the next token, given the bytes from its first on as far as they are
+	// there. If it cannot be told yet the size is any number above len(b). It is in 1..maxToken.
 	size(b []byte) int
-	// token takes a token, may change it in place, and sets what comes next: w.skip and the grammar's own state.
+	// token takes a token, may change it in place, and sets what comes next: w.skip and the
+	// grammar's own state.
 	token(b []byte) error
 	// done is true when the frame may end here.
 	done() bool

@@ -22,7 +22,8 @@ func (passSessions) Request(frame []byte) router.Decision {
 	return router.Decision{Action: router.Forward, Frame: frame}
 }
 
-// BenchmarkPassThrough is one connection that asks and waits, client and broker in the same process.
+// BenchmarkPassThrough is one connection that asks and waits, client and broker in the same
+// process.
 func BenchmarkPassThrough(b *testing.B) {
 	for _, c := range []struct {
 		name              string

@@ -22,8 +22,8 @@ type Broker struct {
 	Port int32
 }
 
-// SetBootstrap sets the addresses (host:port) that the bootstrap listener leads to. They are tried in turn, from the one on
-// that answered last.
+// SetBootstrap sets the addresses (host:port) that the bootstrap listener leads to. They are tried
+// in turn, from the one on that answered last.
 func (p *Proxy) SetBootstrap(addrs []string) {
 	p.seeds.Store(&seeds{addrs: slices.Clone(addrs)})
 }
@@ -50,11 +50,12 @@ func (s *seeds) answered(addr string) {
 	}
 }
 
-// SetBrokers opens a listener for each broker that has none and returns where clients reach them all. The brokers of the
-// first call get the listen port + 1, + 2, ... in the order of their ids; brokers that appear later get the next free port. A
-// known broker keeps its port; if its address has changed, new connections go to the new one. Listeners of brokers that have
-// vanished stay. It may be called at any time after Start, and again after an error: brokers whose port could not be opened
-// are missing in the map and are tried again.
+// SetBrokers opens a listener for each broker that has none and returns where clients reach them
+// all. The brokers of the first call get the listen port + 1, + 2, ... in the order of their ids;
+// brokers that appear later get the next free port. A known broker keeps its port; if its address
+// has changed, new connections go to the new one. Listeners of brokers that have vanished stay. It
+// may be called at any time after Start, and again after an error: brokers whose port could not be
+// opened are missing in the map and are tried again.
 func (p *Proxy) SetBrokers(brokers []Broker) (advertised map[int32]router.Addr, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

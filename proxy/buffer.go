@@ -11,8 +11,8 @@ const (
 	maxBufferBits = 22 // 4 MiB
 )
 
-// buffer is a byte slice that knows which pool it belongs to. It has one owner at a time; the owner either hands it on or
-// calls free, never both.
+// buffer is a byte slice that knows which pool it belongs to. It has one owner at a time; the owner
+// either hands it on or calls free, never both.
 type buffer struct {
 	b []byte
 	// bits is the logarithm of the capacity, 0 for a buffer that is left to the garbage collector.
@@ -44,9 +44,10 @@ func (b *buffer) free() {
 	}
 }
 
-// grown returns a buffer with the same bytes and room for at least n in all; b is freed if it was too small. hint is how much
-// is said to follow: it is believed only as far as it is in proportion to what has arrived, since anybody can announce two
-// gigabytes. Capacities at least double, so that a frame that arrives in many pieces is copied a bounded number of times.
+// grown returns a buffer with the same bytes and room for at least n in all; b is freed if it was
+// too small. hint is how much is said to follow: it is believed only as far as it is in proportion
+// to what has arrived, since anybody can announce two gigabytes. Capacities at least double, so
+// that a frame that arrives in many pieces is copied a bounded number of times.
 func (b *buffer) grown(n, hint int) *buffer {
 	if b != nil && n <= cap(b.b) {
 		return b

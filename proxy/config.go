@@ -17,11 +17,11 @@ import (
 
 // Config says how a Proxy behaves. Listen and Sessions are required; everything else has a default.
 type Config struct {
-	// Listen is host:port of the bootstrap listener. The listeners of brokers take the ports after it. With port 0 every
-	// listener gets a free port of the kernel's choice.
+	// Listen is host:port of the bootstrap listener. The listeners of brokers take the ports after
+	// it. With port 0 every listener gets a free port of the kernel's choice.
 	Listen string
-	// Advertise is the host that clients are told to connect to. Default: the host of Listen, or the host name of this
-	// machine if that is empty. A wildcard address cannot be advertised.
+	// Advertise is the host that clients are told to connect to. Default: the host of Listen, or
+	// the host name of this machine if that is empty. A wildcard address cannot be advertised.
 	Advertise string
 	// TLS is used towards clients; nil = plaintext.
 	TLS *tls.Config
@@ -29,14 +29,15 @@ type Config struct {
 	// dialled is verified. It must have no certificate: a broker that takes it for the client's
 	// would take each client for its owner.
 	UpstreamTLS *tls.Config
-	// Dial opens a connection to a broker; it must be a *net.TCPConn or *net.UnixConn. Default: a net.Dialer.
+	// Dial opens a connection to a broker; it must be a *net.TCPConn or *net.UnixConn. Default: a
+	// net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	// DialTimeout bounds the way to a broker, its TLS handshake included. Default 10 s.
 	DialTimeout time.Duration
 	// HandshakeTimeout bounds the TLS handshake of a client. Default 10 s.
 	HandshakeTimeout time.Duration
-	// MaxRequestBytes is the largest request frame, without its size prefix. Default 100 MiB, as a broker's
-	// socket.request.max.bytes.
+	// MaxRequestBytes is the largest request frame, without its size prefix. Default 100 MiB, as a
+	// broker's socket.request.max.bytes.
 	MaxRequestBytes int
 	// SASL says that brokers want a login before anything else. Until it is proven, a request may
 	// have 512 KiB.
@@ -50,10 +51,11 @@ type Config struct {
 	// FrameTimeout bounds the time from the first byte of a request to its last, as long as klink
 	// reads them. Default 60 s.
 	FrameTimeout time.Duration
-	// MaxWholeResponse is the largest response that is kept whole in memory because a decision asks for it. Default 64 MiB.
-	// Other responses have no limit: they are not kept.
+	// MaxWholeResponse is the largest response that is kept whole in memory because a decision asks
+	// for it. Default 64 MiB. Other responses have no limit: they are not kept.
 	MaxWholeResponse int
-	// MaxConnections is the most client connections at one time; more are closed at once. 0 = no limit.
+	// MaxConnections is the most client connections at one time; more are closed at once. 0 = no
+	// limit.
 	MaxConnections int
 	// MaxConnectionsPerIP is the most client connections of one address, of IPv6 one /64; more are
 	// closed at once. 0 = no limit.
@@ -61,11 +63,11 @@ type Config struct {
 	// MaxConnectionRate is how many connections are accepted in a second, by all listeners
 	// together; others wait. 0 = no limit.
 	MaxConnectionRate int
-	// MaxInFlight is the most requests of one connection that wait for an answer; later ones are not read. A broker handles
-	// one at a time, so more than a few gain nothing. Default 4.
+	// MaxInFlight is the most requests of one connection that wait for an answer; later ones are
+	// not read. A broker handles one at a time, so more than a few gain nothing. Default 4.
 	MaxInFlight int
-	// IdleTimeout closes connections on which nothing moves and nothing is asked, as a broker's connections.max.idle.ms.
-	// Default 10 min.
+	// IdleTimeout closes connections on which nothing moves and nothing is asked, as a broker's
+	// connections.max.idle.ms. Default 10 min.
 	IdleTimeout time.Duration
 	// Loops is the number of event loops. Default GOMAXPROCS.
 	Loops int

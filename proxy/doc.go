@@ -1,6 +1,7 @@
-// Package proxy moves Kafka frames between clients and brokers: sockets, event loops, TLS, dialling, back-pressure, time-outs
-// and drain. It knows that a frame is a 4-byte big-endian size and as many bytes, and that the broker answers in the order
-// in which it was asked; of Kafka it knows nothing else. What is to be done with a request is decided by a router.Session.
+// Package proxy moves Kafka frames between clients and brokers: sockets, event loops, TLS,
+// dialling, back-pressure, time-outs and drain. It knows that a frame is a 4-byte big-endian size
+// and as many bytes, and that the broker answers in the order in which it was asked; of Kafka it
+// knows nothing else. What is to be done with a request is decided by a router.Session.
 //
 // # A request, step by step
 //
@@ -52,19 +53,23 @@
 //
 // # What gnet v2.10.0 does, and what it does not
 //
-//   - A Client is the event loops without listeners. Enrolling on a chosen loop goes through EventLoop.Enroll, and the only
-//     way to a loop is a connection on it: Start enrolls one socket pair per loop to get hold of them.
-//   - Reading cannot be suspended, and nobody is told when a socket becomes writable or an outbound buffer empty. So this
-//     package writes to the descriptor itself, keeps gnet's buffers empty (Next(-1) in each OnTraffic), and changes the epoll
-//     interest through the loop's descriptor, which it finds by reflection. The version is pinned for that reason; Start fails
-//     if the field is not there.
-//   - A read fills as much of the loop's buffer as there is. While memory is short the buffer is made smaller, through the
-//     field buffer, which is found by reflection, too.
-//   - EventLoop.Enroll returns a connection without an error even when epoll refused it: only OnOpen says that it is there.
+//   - A Client is the event loops without listeners. Enrolling on a chosen loop goes through
+//     EventLoop.Enroll, and the only way to a loop is a connection on it: Start enrolls one socket
+//     pair per loop to get hold of them.
+//   - Reading cannot be suspended, and nobody is told when a socket becomes writable or an outbound
+//     buffer empty. So this package writes to the descriptor itself, keeps gnet's buffers empty
+//     (Next(-1) in each OnTraffic), and changes the epoll interest through the loop's descriptor,
+//     which it finds by reflection. The version is pinned for that reason; Start fails if the field
+//     is not there.
+//   - A read fills as much of the loop's buffer as there is. While memory is short the buffer is
+//     made smaller, through the field buffer, which is found by reflection, too.
+//   - EventLoop.Enroll returns a connection without an error even when epoll refused it: only
+//     OnOpen says that it is there.
 //   - OnTick runs on a goroutine of its own, not on a loop.
-//   - Closing a connection inside its own OnTraffic is allowed; after OnClose the gnet.Conn still answers Fd with a number
-//     that may be somebody else's by then.
+//   - Closing a connection inside its own OnTraffic is allowed; after OnClose the gnet.Conn still
+//     answers Fd with a number that may be somebody else's by then.
 //   - A panic in a task given to EventLoop.Execute ends the process, and its errors are dropped.
-//   - gnet.Conn recycles the zone string of an IPv6 link-local address into its pool of byte slices when it is released; that
-//     pool is only read through inbound buffers, which are never used here.
+//   - gnet.Conn recycles the zone string of an IPv6 link-local address into its pool of byte slices
+//     when it is released; that pool is only read through inbound buffers, which are never used
+//     here.
 package proxy

@@ -11,9 +11,9 @@ const (
 	ready                      // the responses to earlier requests: frame is the answer
 )
 
-// entry is one request that has not been answered yet. It is in pair.fifo, the order in which the client gets its answers,
-// and while it is awaiting also in pair.sent, the order in which the broker answers. The two differ when the decision on a
-// whole response was another request.
+// entry is one request that has not been answered yet. It is in pair.fifo, the order in which the
+// client gets its answers, and while it is awaiting also in pair.sent, the order in which the
+// broker answers. The two differ when the decision on a whole response was another request.
 type entry struct {
 	state entryState
 	// hold is set while later requests of the connection must wait for this one.
@@ -27,7 +27,8 @@ type entry struct {
 
 	stream router.Stream
 	whole  func([]byte) router.Decision
-	// request owns the request frame that frame is a part of, as long as the decision may refer to it.
+	// request owns the request frame that frame is a part of, as long as the decision may refer to
+	// it.
 	request *buffer
 	frame   []byte
 	// buf collects a whole or kept response, or holds an answer that is ready.

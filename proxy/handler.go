@@ -7,8 +7,8 @@ import (
 	"github.com/panjf2000/gnet/v2"
 )
 
-// handler receives gnet's events. A connection's gnet context is its *side; the connections that Start makes to get hold of
-// the event loops have none.
+// handler receives gnet's events. A connection's gnet context is its *side; the connections that
+// Start makes to get hold of the event loops have none.
 type handler struct {
 	gnet.BuiltinEventEngine
 	proxy *Proxy

@@ -23,9 +23,10 @@ import (
 	"klink/router"
 )
 
-// The frames of these tests are requests of fixed form: size, kind (as the API key), version, correlation id, and a body
-// that begins with the number of bytes the fake broker's response has after its correlation id. Those bytes follow from the
-// correlation id alone, so the dumb twin `wanted` knows every response without any of the machinery.
+// The frames of these tests are requests of fixed form: size, kind (as the API key), version,
+// correlation id, and a body that begins with the number of bytes the fake broker's response has
+// after its correlation id. Those bytes follow from the correlation id alone, so the dumb twin
+// `wanted` knows every response without any of the machinery.
 
 const requestTimeout = 20 * time.Second
 
@@ -363,7 +364,8 @@ func readFrame(r io.Reader) ([]byte, error) {
 	return f, err
 }
 
-// newProxy starts a proxy in front of one broker and stops it at the end of the test, when nothing may be left.
+// newProxy starts a proxy in front of one broker and stops it at the end of the test, when nothing
+// may be left.
 func newProxy(t testing.TB, broker string, change ...func(*Config)) (*Proxy, *fakeSessions) {
 	sessions := &fakeSessions{}
 	config := Config{

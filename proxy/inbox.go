@@ -1,7 +1,7 @@
 package proxy
 
-// inbox holds bytes that have arrived and were not consumed yet. Its bytes are contiguous, because a session is given
-// whole frames. Empty, it holds no memory.
+// inbox holds bytes that have arrived and were not consumed yet. Its bytes are contiguous, because
+// a session is given whole frames. Empty, it holds no memory.
 type inbox struct {
 	buf *buffer
 	off int // bytes of buf that are consumed
@@ -67,8 +67,8 @@ func (in *inbox) consume(n int) {
 	}
 }
 
-// detach consumes the first n bytes but leaves them where they are: the caller owns the buffer they are in. What comes
-// after them is copied away.
+// detach consumes the first n bytes but leaves them where they are: the caller owns the buffer they
+// are in. What comes after them is copied away.
 func (in *inbox) detach(n int) *buffer {
 	owned := in.buf
 	rest := owned.b[in.off+n:]

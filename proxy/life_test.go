@@ -30,7 +30,8 @@ func ask(t testing.TB, conn net.Conn, kind int16, corr int32, n int) {
 	require.True(t, bytes.Equal(wanted(kind, corr, n), got))
 }
 
-// Each of these ends its own connection with the reason, answers what came before it, and disturbs nobody.
+// Each of these ends its own connection with the reason, answers what came before it, and disturbs
+// nobody.
 func TestConnectionsThatEnd(t *testing.T) {
 	frame := func(size uint32, more ...byte) []byte {
 		return append(binary.BigEndian.AppendUint32(nil, size), more...)
@@ -398,7 +399,8 @@ func TestDiallerPanicsOrReturnsNoSocket(t *testing.T) {
 	eventually(t, "counted", func() bool { return p.Stats().Closed(ReasonInternal) == 1 })
 }
 
-// Running out of file descriptors stops nothing: the listener waits, and serves when there are some again.
+// Running out of file descriptors stops nothing: the listener waits, and serves when there are some
+// again.
 func TestNoFileDescriptorLeft(t *testing.T) {
 	broker := newBroker(t, nil, nil)
 	p, _ := newProxy(t, broker.addr())
@@ -426,7 +428,8 @@ func TestNoFileDescriptorLeft(t *testing.T) {
 		clients = append(clients, conn)
 	}
 	for _, conn := range clients {
-		// It was either accepted later and works, or accepted and closed for want of a descriptor for the broker.
+		// It was either accepted later and works, or accepted and closed for want of a descriptor
+		// for the broker.
 		if _, err := conn.Write(request(kForward, 3, 1)); err == nil {
 			if got, err := readFrame(conn); err == nil {
 				require.Equal(t, response(3, 1), got)
@@ -451,7 +454,8 @@ func TestIdleConnections(t *testing.T) {
 				w.broker, w.client = testTLS(t)
 				w.proxyServer, w.proxyClient = w.broker, w.client
 			}
-			// Clients and the broker are raw sockets without a goroutine, so that what is measured is the proxy.
+			// Clients and the broker are raw sockets without a goroutine, so that what is measured
+			// is the proxy.
 			p, _ := newProxy(t, "", func(c *Config) {
 				c.TLS, c.UpstreamTLS = w.proxyServer, w.proxyClient
 			})

@@ -18,8 +18,8 @@ const (
 	maxAcceptBackoff = time.Second
 )
 
-// listener is one port: the bootstrap listener's, or that of one broker. A port that was told to clients stays theirs, even
-// when the broker is gone.
+// listener is one port: the bootstrap listener's, or that of one broker. A port that was told to
+// clients stays theirs, even when the broker is gone.
 type listener struct {
 	proxy  *Proxy
 	broker int32
@@ -87,8 +87,8 @@ func (l *listener) accept(ln net.Listener) {
 	}
 }
 
-// accepted takes a new connection. While accept loops run, Shutdown does not wait for connections yet, so counting up is
-// safe.
+// accepted takes a new connection. While accept loops run, Shutdown does not wait for connections
+// yet, so counting up is safe.
 func (p *Proxy) accepted(l *listener, conn net.Conn) {
 	p.stats.Accepted.Add(1)
 	n := p.stats.Connections.Add(1)

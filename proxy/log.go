@@ -7,10 +7,12 @@ import (
 	"time"
 )
 
-// logEvery is how often a reason for closing connections is logged; what happens between is counted.
+// logEvery is how often a reason for closing connections is logged; what happens between is
+// counted.
 const logEvery = 5 * time.Second
 
-// closeLog logs why connections are closed, so that a client that hammers the proxy does not fill the disk.
+// closeLog logs why connections are closed, so that a client that hammers the proxy does not fill
+// the disk.
 type closeLog struct {
 	logger     *slog.Logger
 	mu         sync.Mutex

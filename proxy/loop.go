@@ -12,8 +12,8 @@ import (
 // scratchSize is what is decrypted at a time.
 const scratchSize = 64 << 10
 
-// loop is what this package adds to one gnet event loop. But for gnet, poller, pairs and ticking it belongs to the goroutine
-// of the event loop.
+// loop is what this package adds to one gnet event loop. But for gnet, poller, pairs and ticking it
+// belongs to the goroutine of the event loop.
 type loop struct {
 	proxy  *Proxy
 	gnet   gnet.EventLoop
@@ -47,7 +47,8 @@ func (l *loop) sizeReads() {
 	}
 }
 
-// execute runs f on the event loop, soon. A panic closes the connection x only. Nothing happens when the loop has ended.
+// execute runs f on the event loop, soon. A panic closes the connection x only. Nothing happens
+// when the loop has ended.
 func (l *loop) execute(x *pair, f func()) {
 	_ = l.gnet.Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error {
 		defer x.recoverPanic()

@@ -15,7 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The promise: a client or broker that does not read costs the proxy less than this, whatever was asked.
+// The promise: a client or broker that does not read costs the proxy less than this, whatever was
+// asked.
 const stallBudget = 32 << 20
 
 // usage is what the whole process uses: heap and stacks, and resident memory.

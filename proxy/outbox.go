@@ -5,7 +5,8 @@ import "golang.org/x/sys/unix"
 // outChunk is the size of the pieces in which an outbox queues bytes.
 const outChunk = 64 << 10
 
-// outbox queues bytes for a socket. It is a plain queue: who writes, and when, is the business of side.
+// outbox queues bytes for a socket. It is a plain queue: who writes, and when, is the business of
+// side.
 type outbox struct {
 	segments []outSegment
 	n        int
@@ -49,7 +50,8 @@ func (o *outbox) give(b *buffer, off int) {
 	o.segments = append(o.segments, outSegment{buf: b, off: off})
 }
 
-// writeTo writes as much as the socket takes. more is true when it would not take all. An interrupted call is repeated.
+// writeTo writes as much as the socket takes. more is true when it would not take all. An
+// interrupted call is repeated.
 func (o *outbox) writeTo(fd int) (n int, more bool, err error) {
 	done := 0
 	for done < len(o.segments) && err == nil && !more {
@@ -85,8 +87,8 @@ func (o *outbox) size() (n int) {
 // drop forgets everything.
 func (o *outbox) drop() { o.segments, o.n = nil, 0 }
 
-// writeSocket writes p to a non-blocking socket; more is true when the socket's buffer is full. (A call that takes only a part
-// says the same, and saves the next one.)
+// writeSocket writes p to a non-blocking socket; more is true when the socket's buffer is full. (A
+// call that takes only a part says the same, and saves the next one.)
 func writeSocket(fd int, p []byte) (n int, more bool, err error) {
 	for {
 		n, err := unix.Write(fd, p)

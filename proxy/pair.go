@@ -26,24 +26,27 @@ const (
 const (
 	// closeGrace is how long a connection that must be closed may take to get its last answers.
 	closeGrace = 5 * time.Second
-	// lingerTime is how long a client has to close after klink did. Closing a socket with unread bytes in it would reset
-	// the connection, and the client could lose answers that it has not read yet.
+	// lingerTime is how long a client has to close after klink did. Closing a socket with unread
+	// bytes in it would reset the connection, and the client could lose answers that it has not
+	// read yet.
 	lingerTime = time.Second
 	// maxTurn is how many requests of one connection are handled before others get their turn.
 	maxTurn = 512
 )
 
-// pair is one client connection with its connection to the broker. Both sockets are on the same event loop, and everything
-// here runs on its goroutine: there are no locks.
+// pair is one client connection with its connection to the broker. Both sockets are on the same
+// event loop, and everything here runs on its goroutine: there are no locks.
 //
 // Invariants, between two events of the loop:
-//  1. fifo has the requests that were read and not answered, in order; at most Config.MaxInFlight. Its first entry is
-//     never ready.
-//  2. sent has those that the broker will answer, in the order of its answers: the awaiting ones of fifo, and discarded ones.
+//  1. fifo has the requests that were read and not answered, in order; at most Config.MaxInFlight.
+//     Its first entry is never ready.
+//  2. sent has those that the broker will answer, in the order of its answers: the awaiting ones of
+//     fifo, and discarded ones.
 //  3. holds is the number of entries with hold set.
-//  4. What it holds is counted in Proxy.budget (see account), but for what the event at hand has changed.
-//  5. The bytes held for a client are less than highWater plus one read (and its own answers); those held for the broker less
-//     than gateWater plus one request.
+//  4. What it holds is counted in Proxy.budget (see account), but for what the event at hand has
+//     changed.
+//  5. The bytes held for a client are less than highWater plus one read (and its own answers);
+//     those held for the broker less than gateWater plus one request.
 type pair struct {
 	proxy   *Proxy
 	loop    *loop
@@ -54,8 +57,8 @@ type pair struct {
 	sent    []*entry
 	run     []byte // responses to be passed on, not yet written; a part of what is being read
 
-	// The response that is being read: left bytes of cur are missing. Between responses cur is nil and the first
-	// headerLen bytes of the next one are in header.
+	// The response that is being read: left bytes of cur are missing. Between responses cur is nil
+	// and the first headerLen bytes of the next one are in header.
 	cur       *entry
 	left      int
 	header    [4]byte
@@ -261,8 +264,9 @@ func (x *pair) readUpstream() {
 	}
 }
 
-// afterClient goes on when the client is gone: requests that it sent before it closed are still forwarded, as a broker
-// would still read them (a producer with acks=0 just sends and closes). Responses go nowhere.
+// afterClient goes on when the client is gone: requests that it sent before it closed are still
+// forwarded, as a broker would still read them (a producer with acks=0 just sends and closes).
+// Responses go nowhere.
 func (x *pair) afterClient() {
 	if x.closeBy == 0 {
 		x.deadline(closeGrace)
@@ -328,8 +332,8 @@ func (x *pair) sideClosed(s *side) {
 	x.advance()
 }
 
-// kill ends the connection at once. Buffers are left to the garbage collector: frames in them may still be looked at
-// further up the stack.
+// kill ends the connection at once. Buffers are left to the garbage collector: frames in them may
+// still be looked at further up the stack.
 func (x *pair) kill(r Reason, err error) {
 	if x.state == dead {
 		return

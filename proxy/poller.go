@@ -8,10 +8,11 @@ import (
 	"github.com/panjf2000/gnet/v2"
 )
 
-// poller is the epoll instance (on BSD and macOS, the kqueue) of a gnet event loop. gnet keeps it to itself and can neither
-// stop reading a socket nor go on, so its file descriptor is read out of the event loop and the interest in a socket is
-// changed behind gnet's back. That is safe as long as gnet does not change it, too, which it does only for its own outbound
-// buffer; this package never uses that.
+// poller is the epoll instance (on BSD and macOS, the kqueue) of a gnet event loop. gnet keeps it
+// to itself and can neither stop reading a socket nor go on, so its file descriptor is read out of
+// the event loop and the interest in a socket is changed behind gnet's back. That is safe as long
+// as gnet does not change it, too, which it does only for its own outbound buffer; this package
+// never uses that.
 type poller struct{ fd int }
 
 func newPoller(el gnet.EventLoop) (poller, error) {
@@ -45,8 +46,8 @@ func readBufferOf(el gnet.EventLoop) (*[]byte, error) {
 	return nil, fmt.Errorf("gnet's event loop (%T) has no field buffer of %d bytes: klink needs gnet v2.10.0 exactly", el, readBuffer)
 }
 
-// waiter tells sides that their socket takes bytes again. It has a poller of its own, with sockets that are watched for one
-// event each, and one goroutine for all loops.
+// waiter tells sides that their socket takes bytes again. It has a poller of its own, with sockets
+// that are watched for one event each, and one goroutine for all loops.
 //
 // Lock: mu guards sides and token; nothing else is called under it but the poller.
 type waiter struct {
@@ -92,8 +93,8 @@ func (w *waiter) run() {
 	}
 }
 
-// watch calls side.writable on the side's loop once its socket is writable, or broken. The token that names the side is its
-// file descriptor and a number that tells the descriptor's users apart.
+// watch calls side.writable on the side's loop once its socket is writable, or broken. The token
+// that names the side is its file descriptor and a number that tells the descriptor's users apart.
 func (w *waiter) watch(s *side) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

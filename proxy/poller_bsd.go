@@ -21,7 +21,8 @@ func (p poller) setReading(fd int, on bool) error {
 	return os.NewSyscallError("kevent", err)
 }
 
-// writeQueue is a kqueue. Its events name only the descriptor, so it keeps the tokens. A pipe ends the waiting.
+// writeQueue is a kqueue. Its events name only the descriptor, so it keeps the tokens. A pipe ends
+// the waiting.
 type writeQueue struct {
 	fd     int
 	events [64]unix.Kevent_t

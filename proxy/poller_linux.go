@@ -9,9 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// gnet's build tag poll_opt would keep a pointer in the event instead of the descriptor, hence the constraint above.
+// gnet's build tag poll_opt would keep a pointer in the event instead of the descriptor, hence the
+// constraint above.
 
-// setReading suspends or resumes the delivery of readable events. An error of the socket is still delivered.
+// setReading suspends or resumes the delivery of readable events. An error of the socket is still
+// delivered.
 func (p poller) setReading(fd int, on bool) error {
 	ev := unix.EpollEvent{Fd: int32(fd)}
 	if on {

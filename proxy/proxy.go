@@ -15,18 +15,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readBuffer is the size of a loop's read buffer, the most that one event brings. Smaller ones cost throughput on large
-// frames, and 5 % (128 KiB) to 25 % (64 KiB) more CPU time, even if the rest of a frame is then read without another turn through epoll. Reading the
-// rest of a large request from the socket to its place, past this buffer, saved some CPU time and cost throughput.
+// readBuffer is the size of a loop's read buffer, the most that one event brings. Smaller ones cost
+// throughput on large frames, and 5 % (128 KiB) to 25 % (64 KiB) more CPU time, even if the rest of
+// a frame is then read without another turn through epoll. Reading the rest of a large request from
+// the socket to its place, past this buffer, saved some CPU time and cost throughput.
 const readBuffer = 1 << 20
 
 // runGrace is how long Decision.Run may take to notice that its context has ended.
 const runGrace = time.Second
 
-// Proxy accepts clients, connects each with the broker it has asked for, and carries out what its session decides.
+// Proxy accepts clients, connects each with the broker it has asked for, and carries out what its
+// session decides.
 //
-// Lock order: mu alone. It guards what the methods change: listeners, addresses, started and stopped. Event loops never take
-// it.
+// Lock order: mu alone. It guards what the methods change: listeners, addresses, started and
+// stopped. Event loops never take it.
 type Proxy struct {
 	config     Config
 	stats      Stats
@@ -84,7 +86,8 @@ func (p *Proxy) Stats() *Stats { return &p.stats }
 // ticks is a duration in ticks of the loops' wheels, at least 1.
 func (p *Proxy) ticks(d time.Duration) uint32 { return uint32(max(d/p.tickLength, 1)) }
 
-// Start opens the event loops and the bootstrap listener. Clients that connect before SetBootstrap are closed.
+// Start opens the event loops and the bootstrap listener. Clients that connect before SetBootstrap
+// are closed.
 func (p *Proxy) Start() (err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -115,8 +118,8 @@ func (p *Proxy) Start() (err error) {
 	return nil
 }
 
-// startLoops starts gnet and gets hold of its event loops, which it does not show: a connection for each one does. (gnet's
-// balancer gives a connection to the loop that has the fewest.)
+// startLoops starts gnet and gets hold of its event loops, which it does not show: a connection for
+// each one does. (gnet's balancer gives a connection to the loop that has the fewest.)
 func (p *Proxy) startLoops() error {
 	engine, err := gnet.NewClient(&handler{proxy: p}, gnet.WithNumEventLoop(p.config.Loops), gnet.WithReadBufferCap(readBuffer),
 		gnet.WithTicker(true), gnet.WithLogger(gnetLogger{p.config.Logger}))
@@ -196,9 +199,9 @@ func (p *Proxy) Addr() net.Addr {
 	return p.bootstrap.ln.Addr()
 }
 
-// Shutdown drains: no connection is accepted and no further request is read; each connection is closed once the requests
-// in flight are answered. When ctx ends first, what is left is closed at once and the error of ctx is returned. Later calls
-// wait for the first one.
+// Shutdown drains: no connection is accepted and no further request is read; each connection is
+// closed once the requests in flight are answered. When ctx ends first, what is left is closed at
+// once and the error of ctx is returned. Later calls wait for the first one.
 func (p *Proxy) Shutdown(ctx context.Context) error {
 	p.mu.Lock()
 	first := !p.stopped

@@ -25,7 +25,8 @@ func TestOneRequestOfEachKind(t *testing.T) {
 	}
 }
 
-// converse writes the requests in pieces of at most chunk bytes and checks that the answers come in their order.
+// converse writes the requests in pieces of at most chunk bytes and checks that the answers come in
+// their order.
 func converse(t testing.TB, conn net.Conn, requests []testRequest, chunk int, rnd *rand.Rand) {
 	t.Helper()
 	var wire, want []byte

@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// After many connections have been set up, and then none for a while, what that left behind is given back to the operating system. Handshakes make
-// garbage of several times what a connection keeps, and a process that is idle afterwards would collect it after minutes, and return it even later:
-// with thousands of clients that reconnect at once, the difference is hundreds of megabytes.
+// After many connections have been set up, and then none for a while, what that left behind is
+// given back to the operating system. Handshakes make garbage of several times what a connection
+// keeps, and a process that is idle afterwards would collect it after minutes, and return it even
+// later: with thousands of clients that reconnect at once, the difference is hundreds of megabytes.
 const (
 	quietSetups = 256
 	quietFor    = time.Second

@@ -2,5 +2,6 @@
 
 package proxy
 
-// underRace: the race detector multiplies the memory of a process, so only the heap is compared with a budget.
+// underRace: the race detector multiplies the memory of a process, so only the heap is compared
+// with a budget.
 const underRace = true

@@ -20,8 +20,8 @@ var (
 	errUndecided = errors.New("a decision has an unknown action")
 )
 
-// requests cuts frames from what the client has sent and carries out the session's decisions on them, as long as the
-// gates are open.
+// requests cuts frames from what the client has sent and carries out the session's decisions on
+// them, as long as the gates are open.
 func (x *pair) requests() (moved bool) {
 	for x.mayRequest() {
 		frame := x.nextRequest()
@@ -37,8 +37,8 @@ func (x *pair) requests() (moved bool) {
 	return moved
 }
 
-// mayRequest says whether the next request may be looked at: back-pressure works by holding back requests, since brokers
-// send only what was asked for.
+// mayRequest says whether the next request may be looked at: back-pressure works by holding back
+// requests, since brokers send only what was asked for.
 func (x *pair) mayRequest() bool {
 	return x.state == open && x.holds == 0 && x.budget > 0 && len(x.fifo) < x.proxy.config.MaxInFlight &&
 		x.client.out.n < gateWater && x.up.out.n < gateWater && !x.up.closed && !x.up.broken
@@ -50,7 +50,8 @@ func (x *pair) completeRequest() bool {
 	return len(b) >= 4 && len(b)-4 >= int(int32(binary.BigEndian.Uint32(b)))
 }
 
-// expects is how many bytes the first request in the inbox has, once p is added to it; 0 if that is not known yet.
+// expects is how many bytes the first request in the inbox has, once p is added to it; 0 if that is
+// not known yet.
 func (x *pair) expects(p []byte) int {
 	b := x.client.in.bytes()
 	if len(b) == 0 {
@@ -125,7 +126,8 @@ func (x *pair) nextRequest() []byte {
 	return b[: 4+size : 4+size]
 }
 
-// decide carries out the decision on a request that has just been read. frame is what client.in begins with.
+// decide carries out the decision on a request that has just been read. frame is what client.in
+// begins with.
 func (x *pair) decide(frame []byte, d router.Decision) {
 	if x.state == dead {
 		return
@@ -166,7 +168,8 @@ func (x *pair) decide(frame []byte, d router.Decision) {
 	}
 }
 
-// resolve carries out a decision on an entry: the result of Run, or the decision on a whole response.
+// resolve carries out a decision on an entry: the result of Run, or the decision on a whole
+// response.
 func (x *pair) resolve(e *entry, d router.Decision) {
 	for d.Action == router.Retry {
 		if e.request == nil {

@@ -11,8 +11,8 @@ const minResponse = 4
 
 var errUnasked = errors.New("the broker sent a response that nobody asked for")
 
-// responses takes bytes from the broker, in order and in pieces of any size, and passes on what can be passed on. It returns
-// the rest, which has to wait until an earlier request was answered.
+// responses takes bytes from the broker, in order and in pieces of any size, and passes on what can
+// be passed on. It returns the rest, which has to wait until an earlier request was answered.
 func (x *pair) responses(p []byte) (rest []byte) {
 	for len(p) > 0 && x.state < lingering {
 		if x.cur == nil {
@@ -48,8 +48,8 @@ func (x *pair) heldResponses() bool {
 	return used > 0
 }
 
-// beginResponse reads the size prefix of the next response and finds the request that it answers. wait is true if it
-// cannot be taken yet.
+// beginResponse reads the size prefix of the next response and finds the request that it answers.
+// wait is true if it cannot be taken yet.
 func (x *pair) beginResponse(p []byte) (rest []byte, wait bool) {
 	if len(x.sent) == 0 {
 		x.kill(ReasonResponse, errUnasked)
@@ -60,7 +60,8 @@ func (x *pair) beginResponse(p []byte) (rest []byte, wait bool) {
 		if x.fifo[0].state == running {
 			return p, true
 		}
-		// The first in line waits for a later response of the broker, so this one must be put aside.
+		// The first in line waits for a later response of the broker, so this one must be put
+		// aside.
 		e.keep = true
 	}
 	prefix := p

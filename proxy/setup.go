@@ -203,7 +203,8 @@ func (p *Proxy) dialOne(ctx context.Context, addr string) (net.Conn, *tlsLayer, 
 	return conn, layer, nil
 }
 
-// tlsFor is the TLS configuration for a broker: one for all connections to its host, since each tls.Conn keeps its own.
+// tlsFor is the TLS configuration for a broker: one for all connections to its host, since each
+// tls.Conn keeps its own.
 func (p *Proxy) tlsFor(addr string) (*tls.Config, error) {
 	config := p.config.UpstreamTLS
 	if config.ServerName != "" {

@@ -7,7 +7,8 @@ import (
 
 // Marks of back-pressure, in bytes.
 const (
-	// Above highWater bytes waiting for the client, nothing more is read from the broker; reading goes on at lowWater.
+	// Above highWater bytes waiting for the client, nothing more is read from the broker; reading
+	// goes on at lowWater.
 	highWater = 256 << 10
 	lowWater  = 64 << 10
 	// Above gateWater bytes waiting for either side, no further request is looked at.
@@ -20,8 +21,9 @@ const (
 	flushWater = 256 << 10
 )
 
-// side is one socket of a pair. gnet reads it; writing and pausing are done here, because gnet tells nobody when a
-// socket becomes writable again and cannot stop reading. So gnet's own outbound and inbound buffers are always empty.
+// side is one socket of a pair. gnet reads it; writing and pausing are done here, because gnet
+// tells nobody when a socket becomes writable again and cannot stop reading. So gnet's own outbound
+// and inbound buffers are always empty.
 //
 // Everything here happens on the event loop of the pair.
 type side struct {
@@ -33,7 +35,8 @@ type side struct {
 	out  outbox // to be written, encrypted
 	// closed is set when the peer has closed or the socket is gone: nothing more will be read.
 	closed bool
-	// broken is set when writing failed: nothing more will be written, but the peer's last words may still be read.
+	// broken is set when writing failed: nothing more will be written, but the peer's last words
+	// may still be read.
 	broken bool
 	paused bool
 	// token names the side in the write waiter; 0 = it was never watched.
@@ -43,7 +46,8 @@ type side struct {
 	upstream bool
 }
 
-// send writes p, or queues a copy of what the socket does not take. Small pieces are written by the next flush.
+// send writes p, or queues a copy of what the socket does not take. Small pieces are written by the
+// next flush.
 func (s *side) send(p []byte) {
 	if s.closed || s.broken || len(p) == 0 {
 		return
@@ -65,8 +69,9 @@ func (s *side) sendRaw(p []byte) {
 	s.out.add(p)
 }
 
-// sendOwned is send for the first n bytes of an inbox, which it consumes. What the socket does not take of a large frame
-// stays in the buffer where it is, and the outbox takes the buffer over: no second copy of a frame of 100 MiB.
+// sendOwned is send for the first n bytes of an inbox, which it consumes. What the socket does not
+// take of a large frame stays in the buffer where it is, and the outbox takes the buffer over: no
+// second copy of a frame of 100 MiB.
 func (s *side) sendOwned(in *inbox, n int) {
 	p := in.bytes()[:n]
 	if s.tls != nil || s.closed || s.broken || n < outChunk {
@@ -92,7 +97,8 @@ func (s *side) sendOwned(in *inbox, n int) {
 	}
 }
 
-// writeNow writes as much of p as the socket takes. If that is not all, the rest must be queued by the caller.
+// writeNow writes as much of p as the socket takes. If that is not all, the rest must be queued by
+// the caller.
 func (s *side) writeNow(p []byte) int {
 	n, more, err := writeSocket(s.fd, p)
 	s.wrote(n, more, err)

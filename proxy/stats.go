@@ -8,7 +8,8 @@ import (
 // Stats are the counters of a Proxy. They only grow, but for Connections and RequestMemory. All may
 // be read at any time from any goroutine; counting allocates nothing.
 type Stats struct {
-	// Connections is the number of client connections that are open now, those still in a handshake included.
+	// Connections is the number of client connections that are open now, those still in a handshake
+	// included.
 	Connections atomic.Int64
 	// Accepted counts client connections.
 	Accepted atomic.Int64
@@ -25,7 +26,8 @@ type Stats struct {
 	requests [requestKeys * requestVersions]atomic.Int64
 }
 
-// Requests are counted by API key and version: Kafka's keys, and as many from klinkKeys on. Others share one counter.
+// Requests are counted by API key and version: Kafka's keys, and as many from klinkKeys on. Others
+// share one counter.
 const (
 	kafkaKeys       = 112
 	klinkKeys       = 15000
@@ -36,8 +38,9 @@ const (
 // Closed counts the connections that ended for a reason.
 func (s *Stats) Closed(r Reason) int64 { return s.closed[r].Load() }
 
-// EachRequest calls f for each API key and version with the number of its requests so far, where that is not 0. Requests
-// with keys or versions that cannot exist are reported as key -1, version -1.
+// EachRequest calls f for each API key and version with the number of its requests so far, where
+// that is not 0. Requests with keys or versions that cannot exist are reported as key -1, version
+// -1.
 func (s *Stats) EachRequest(f func(key, version int16, n int64)) {
 	for i := range s.requests {
 		n := s.requests[i].Load()

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// tlsLayer encrypts and decrypts one side with crypto/tls, which only knows how to talk to a net.Conn: the handshake is
-// done on the real one, in a goroutine; afterwards the event loop feeds what the socket brings into a pipe, and takes from
-// it what is to be sent.
+// tlsLayer encrypts and decrypts one side with crypto/tls, which only knows how to talk to a
+// net.Conn: the handshake is done on the real one, in a goroutine; afterwards the event loop feeds
+// what the socket brings into a pipe, and takes from it what is to be sent.
 type tlsLayer struct {
 	conn  *tls.Conn
 	pipe  *tlsPipe
@@ -17,8 +17,8 @@ type tlsLayer struct {
 	ended bool  // the peer has said that nothing more comes
 }
 
-// errAgain tells crypto/tls that the pipe is empty for now. An error that calls itself temporary is not remembered by
-// tls.Conn, so reading goes on where it stopped, even in the middle of a record.
+// errAgain tells crypto/tls that the pipe is empty for now. An error that calls itself temporary is
+// not remembered by tls.Conn, so reading goes on where it stopped, even in the middle of a record.
 var errAgain net.Error = againError{}
 
 type againError struct{}
@@ -82,7 +82,8 @@ func (t *tlsLayer) seal() {
 	}
 }
 
-// tlsPipe is the net.Conn under a tls.Conn: the real one during the handshake, the buffers of a side afterwards.
+// tlsPipe is the net.Conn under a tls.Conn: the real one during the handshake, the buffers of a
+// side afterwards.
 type tlsPipe struct {
 	net.Conn
 	side *side

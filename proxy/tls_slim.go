@@ -11,10 +11,11 @@ import (
 // slimAfter is how long nothing has moved on a connection when its TLS buffers are given back.
 const slimAfter = time.Second
 
-// tlsBuffers are the offsets in a tls.Conn of the buffers in which it gathers a record, and the messages of a handshake. crypto/tls keeps
-// them at the largest size that they have ever had, for the life of the connection: some 2 KiB after a handshake, and up to 33 KiB once a
-// full record has passed. Empty, they hold nothing that matters and may as well be new. A Go whose tls.Conn has no such fields keeps them: then
-// this list is empty, and a test says so.
+// tlsBuffers are the offsets in a tls.Conn of the buffers in which it gathers a record, and the
+// messages of a handshake. crypto/tls keeps them at the largest size that they have ever had, for
+// the life of the connection: some 2 KiB after a handshake, and up to 33 KiB once a full record has
+// passed. Empty, they hold nothing that matters and may as well be new. A Go whose tls.Conn has no
+// such fields keeps them: then this list is empty, and a test says so.
 var tlsBuffers = func() (offsets []uintptr) {
 	for _, name := range []string{"rawInput", "hand"} {
 		f, ok := reflect.TypeFor[tls.Conn]().FieldByName(name)
@@ -35,8 +36,9 @@ func (t *tlsLayer) partial() bool {
 	return (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(t.conn), tlsBuffers[0])).Len() > 0
 }
 
-// slim gives back the buffers that are empty. Nobody else may use the connection meanwhile: it is for the event loop, or before the connection
-// is on one. (What tls.Conn.Read has decrypted and not handed out yet keeps its memory by itself.)
+// slim gives back the buffers that are empty. Nobody else may use the connection meanwhile: it is
+// for the event loop, or before the connection is on one. (What tls.Conn.Read has decrypted and not
+// handed out yet keeps its memory by itself.)
 func (t *tlsLayer) slim() {
 	if t == nil {
 		return
@@ -55,7 +57,8 @@ func (x *pair) slim() {
 	x.slimmed = true
 }
 
-// unslim is called when something moves: the buffers grow again, so the wheel is to look again soon.
+// unslim is called when something moves: the buffers grow again, so the wheel is to look again
+// soon.
 func (x *pair) unslim() {
 	if x.slimmed {
 		x.slimmed = false
@@ -66,7 +69,8 @@ func (x *pair) unslim() {
 	}
 }
 
-// slimTime is the tick at which to look whether the pair idles, if it has TLS buffers to give back; due otherwise.
+// slimTime is the tick at which to look whether the pair idles, if it has TLS buffers to give back;
+// due otherwise.
 func (x *pair) slimTime(due uint32) uint32 {
 	if x.client.tls == nil && x.up.tls == nil {
 		return due

@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// tape is a pair without sockets: what the client and the broker send is fed in pieces of any size, and what they would get
-// is read from the outboxes. It makes every interleaving reproducible.
+// tape is a pair without sockets: what the client and the broker send is fed in pieces of any size,
+// and what they would get is read from the outboxes. It makes every interleaving reproducible.
 type tape struct {
 	*pair
 	sessions *fakeSessions
@@ -92,7 +92,8 @@ func (tp *tape) collect() {
 	}
 }
 
-// feed gives bytes to one side, from a buffer that is overwritten afterwards as the event loop's is.
+// feed gives bytes to one side, from a buffer that is overwritten afterwards as the event loop's
+// is.
 func (tp *tape) feed(s *side, p []byte) {
 	b := bytes.Clone(p)
 	func() {
@@ -120,7 +121,8 @@ func (tp *tape) task(wait bool) bool {
 	}
 }
 
-// play feeds the wire bytes of requests and the broker's answers in an order that choose decides, until all is answered.
+// play feeds the wire bytes of requests and the broker's answers in an order that choose decides,
+// until all is answered.
 func (tp *tape) play(wire []byte, choose func(n int) int) {
 	for tp.state == open {
 		tp.collect()

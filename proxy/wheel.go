@@ -1,9 +1,11 @@
 package proxy
 
-// wheel is a hashed timer wheel for the pairs of one loop. One tick of the loop visits one slot, so ten thousand
-// idle connections cost no timers. Every pair of the loop is in exactly one slot: the wheel is also the list of all pairs.
+// wheel is a hashed timer wheel for the pairs of one loop. One tick of the loop visits one slot, so
+// ten thousand idle connections cost no timers. Every pair of the loop is in exactly one slot: the
+// wheel is also the list of all pairs.
 //
-// A pair is visited no later than its due tick, perhaps earlier; activity does not move it, it only stores a number.
+// A pair is visited no later than its due tick, perhaps earlier; activity does not move it, it only
+// stores a number.
 type wheel struct {
 	slots [wheelSlots]*pair
 	now   uint32
@@ -39,11 +41,13 @@ func (w *wheel) remove(x *pair) {
 	x.prev, x.next, x.inWheel = nil, nil, false
 }
 
-// tick goes one tick on and calls visit for each pair in the slot, which is no longer in the wheel then.
+// tick goes one tick on and calls visit for each pair in the slot, which is no longer in the wheel
+// then.
 func (w *wheel) tick(visit func(*pair)) {
 	w.now++
 	slot := w.now % wheelSlots
-	// A visit may remove other pairs of the slot, so take one at a time. None can be added to this slot meanwhile.
+	// A visit may remove other pairs of the slot, so take one at a time. None can be added to this
+	// slot meanwhile.
 	for x := w.slots[slot]; x != nil; x = w.slots[slot] {
 		w.remove(x)
 		visit(x)

@@ -10,9 +10,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// A partition is aligned where its physical offsets are the source's, so that even a client that goes around klink reads
-// every record at the source's offset. Two means keep it so: burn.go before the first record, markers.go for holes later on.
-// Neither is needed for the mirror to be right: where one is not possible the partition goes on with a shift.
+// A partition is aligned where its physical offsets are the source's, so that even a client that
+// goes around klink reads every record at the source's offset. Two means keep it so: burn.go before
+// the first record, markers.go for holes later on. Neither is needed for the mirror to be right:
+// where one is not possible the partition goes on with a shift.
 
 // alignReason names why a partition is not aligned, for programs.
 type alignReason string
@@ -28,14 +29,16 @@ const (
 	alignUnsupported alignReason = "UNSUPPORTED"
 	// alignHoleTooLarge: a hole has more offsets than are filled with markers.
 	alignHoleTooLarge alignReason = "HOLE_TOO_LARGE"
-	// alignOvershot: fillers were appended twice, so that the log ends beyond the source's log start.
+	// alignOvershot: fillers were appended twice, so that the log ends beyond the source's log
+	// start.
 	alignOvershot alignReason = "OVERSHOT"
 	// alignRefused: the destination refuses for another reason, in the message.
 	alignRefused alignReason = "REFUSED"
 )
 
-// notAligned says that physical offsets cannot be made the source's, and why. It is no failure: nothing in the log is wrong,
-// and the mirror goes on with a shift from where its log ends, which has to be read again.
+// notAligned says that physical offsets cannot be made the source's, and why. It is no failure:
+// nothing in the log is wrong, and the mirror goes on with a shift from where its log ends, which
+// has to be read again.
 type notAligned struct {
 	reason  alignReason
 	message string // names topic and partition, and what to do about it
@@ -51,8 +54,9 @@ func (n *notAligned) Error() string {
 
 func (n *notAligned) Unwrap() error { return n.cause }
 
-// refusedAlign is the notAligned of a request that the destination refused for good; nil if another attempt may succeed or
-// the request may have been carried out. need names the permission that the request takes.
+// refusedAlign is the notAligned of a request that the destination refused for good; nil if another
+// attempt may succeed or the request may have been carried out. need names the permission that the
+// request takes.
 func refusedAlign(err error, what, need string) *notAligned {
 	var code *kerr.Error
 	if !errors.As(err, &code) {
@@ -75,11 +79,13 @@ func refusedAlign(err error, what, need string) *notAligned {
 	return &notAligned{reason: reason, message: message, cause: err}
 }
 
-// patience counts answers that are neither a success nor a refusal that is known for good. Outages are waited out, as Kafka
-// marks their codes retriable; any other code is believed after a few times.
+// patience counts answers that are neither a success nor a refusal that is known for good. Outages
+// are waited out, as Kafka marks their codes retriable; any other code is believed after a few
+// times.
 type patience struct{ strikes int }
 
-// attemptsToBelieve is how often a code that Kafka does not call retriable has to come in a row to count as a refusal.
+// attemptsToBelieve is how often a code that Kafka does not call retriable has to come in a row to
+// count as a refusal.
 const attemptsToBelieve = 3
 
 func (p *patience) reset() { p.strikes = 0 }
@@ -94,8 +100,8 @@ func (p *patience) lost(err error) bool {
 	return p.strikes >= attemptsToBelieve
 }
 
-// unanswered is the error of a request that was sent, at least in part, and has no answer: it may still be on its way, and
-// be carried out later.
+// unanswered is the error of a request that was sent, at least in part, and has no answer: it may
+// still be on its way, and be carried out later.
 type unanswered struct{ err error }
 
 func (u unanswered) Error() string { return u.err.Error() }
@@ -114,7 +120,8 @@ func isUnanswered(err error) bool {
 	return errors.As(err, &u)
 }
 
-// pace spreads work evenly over time: perSecond units a second, over all who share it. Whoever comes first goes first, at once.
+// pace spreads work evenly over time: perSecond units a second, over all who share it. Whoever
+// comes first goes first, at once.
 type pace struct {
 	perSecond float64
 

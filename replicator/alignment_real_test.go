@@ -24,7 +24,8 @@ type alignable struct {
 	log *mirrorLog
 }
 
-// newAlignable creates a topic of one partition with cl, and opens its log as the principal that opts are of.
+// newAlignable creates a topic of one partition with cl, and opens its log as the principal that
+// opts are of.
 func newAlignable(t *testing.T, cl *kgo.Client, topic string, configs map[string]string, opts ...kgo.Opt) *alignable {
 	t.Helper()
 	kafkatest.CreateTopic(t, cl, topic, 1, -1, configs)
@@ -96,7 +97,8 @@ func (a *alignable) wantEnds(start, end int64) {
 	}
 }
 
-// data appends stamped records of a source as klink does: n records from a logical offset on, with timestamps ts, ts+1, ...
+// data appends stamped records of a source as klink does: n records from a logical offset on, with
+// timestamps ts, ts+1, ...
 func (a *alignable) data(logical int64, n int, ts int64) (base int64) {
 	a.t.Helper()
 	b := stampedBatch(a.t, logical, n, ts)
@@ -140,7 +142,8 @@ func (a *alignable) read(isolation kgo.IsolationLevel, seeds ...kgo.Opt) []*kgo.
 	return kafkatest.ReadAll(a.t, a.log.topic, append(seeds, kgo.FetchIsolationLevel(isolation))...)
 }
 
-// wantOffsets checks that records were read at exactly these offsets, each with the key of its offset.
+// wantOffsets checks that records were read at exactly these offsets, each with the key of its
+// offset.
 func (a *alignable) wantOffsets(got []*kgo.Record, want []int64) {
 	a.t.Helper()
 	if len(got) != len(want) {
@@ -167,7 +170,8 @@ func (a *alignable) offsetAfter(ts int64) kadm.ListedOffset {
 	return o
 }
 
-// TestRealKafkaBurn: a mirror of a source whose log starts at 3,000,001 has the source's offsets at the broker itself.
+// TestRealKafkaBurn: a mirror of a source whose log starts at 3,000,001 has the source's offsets at
+// the broker itself.
 func TestRealKafkaBurn(t *testing.T) {
 	const start, year2020 = 3_000_001, 1_577_836_800_000
 	a := realAlignable(t, "burned")
@@ -213,7 +217,8 @@ func TestRealKafkaBurn(t *testing.T) {
 	}
 }
 
-// TestRealKafkaBurnResumes: a burn that is cut off again and again, anywhere, ends at the right offset.
+// TestRealKafkaBurnResumes: a burn that is cut off again and again, anywhere, ends at the right
+// offset.
 func TestRealKafkaBurnResumes(t *testing.T) {
 	const start = 3_000_001
 	seed := uint64(time.Now().UnixNano())
@@ -248,8 +253,8 @@ func TestRealKafkaBurnResumes(t *testing.T) {
 	}
 }
 
-// TestRealKafkaMarkers: holes of 1, 100 and 10,000 offsets between batches of records are filled, and the log read at the
-// broker itself has every record at the source's offset.
+// TestRealKafkaMarkers: holes of 1, 100 and 10,000 offsets between batches of records are filled,
+// and the log read at the broker itself has every record at the source's offset.
 func TestRealKafkaMarkers(t *testing.T) {
 	a := realAlignable(t, "marked")
 	var want []int64
@@ -293,8 +298,9 @@ func TestRealKafkaMarkers(t *testing.T) {
 	a.wantOffsets(a.read(kgo.ReadCommitted(), seeds), want)
 }
 
-// TestRealKafkaMarkersHaveTheTimeOfTheirWriting records what markers cost: the broker gives them its own time, so a lookup
-// by timestamp in a log of older records finds the first marker, where the source finds a record behind it.
+// TestRealKafkaMarkersHaveTheTimeOfTheirWriting records what markers cost: the broker gives them
+// its own time, so a lookup by timestamp in a log of older records finds the first marker, where
+// the source finds a record behind it.
 func TestRealKafkaMarkersHaveTheTimeOfTheirWriting(t *testing.T) {
 	const year2020 = 1_577_836_800_000
 	a := realAlignable(t, "marked-late")
@@ -326,7 +332,8 @@ func wantNotAligned(t *testing.T, err error, reason alignReason, parts ...string
 	wantIn(t, not.Error(), parts...)
 }
 
-// TestRealKafkaAlignmentRefused: what the destination does not permit comes back with its reason, and nothing is left behind.
+// TestRealKafkaAlignmentRefused: what the destination does not permit comes back with its reason,
+// and nothing is left behind.
 func TestRealKafkaAlignmentRefused(t *testing.T) {
 	dst := kafkatest.Shared(t, "authorised", kafkatest.SASLPlaintext("reader", "r", "writer", "w", "owner", "o", "operator", "p"))
 	super := dst.Client(t, kgo.MetadataMinAge(20*time.Millisecond))

@@ -13,10 +13,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestRealKafkaDestinationWithoutAppendTime: a destination that refuses the LogAppendTime bit, as brokers of 2.x do, gets batches without
-// it, and the time of the append is neither lost nor is the refusal met more than once a partition.
+// TestRealKafkaDestinationWithoutAppendTime: a destination that refuses the LogAppendTime bit, as
+// brokers of 2.x do, gets batches without it, and the time of the append is neither lost nor is the
+// refusal met more than once a partition.
 func TestRealKafkaDestinationWithoutAppendTime(t *testing.T) {
-	// The embedded cluster leaves the checksum of a batch as it was when it sets the time of the append.
+	// The embedded cluster leaves the checksum of a batch as it was when it sets the time of the
+	// append.
 	src, dst := kafkatest.Shared(t, "source"), kafkatest.Embedded(t, 1)
 	w := newWorld(t, []string{src.Bootstrap()}, dst.ListenAddrs())
 	kafkatest.CreateTopic(t, w.src.cl, "stamped", 2, -1, map[string]string{"message.timestamp.type": "LogAppendTime"})

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// backoff is an exponential back-off with jitter of a fifth either way. The zero value needs low and high.
+// backoff is an exponential back-off with jitter of a fifth either way. The zero value needs low
+// and high.
 type backoff struct {
 	low, high time.Duration
 	last      time.Duration

@@ -13,8 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// makeBatch is a v2 batch with a header that says what is given, and payload where records would be: no code here reads
-// records.
+// makeBatch is a v2 batch with a header that says what is given, and payload where records would
+// be: no code here reads records.
 func makeBatch(base int64, count int32, attributes int16, payload int) []byte {
 	b := make([]byte, 61+payload)
 	binary.BigEndian.PutUint64(b, uint64(base))
@@ -70,7 +70,8 @@ func appendBytes(t *testing.T, cl *kgo.Client, topic string, partition int32, b 
 	deadline := time.Now().Add(30 * time.Second)
 	for {
 		err := tryAppendBytes(t.Context(), cl, topic, partition, b)
-		// A broker learns a moment after the topic's creation that it leads, and has appended nothing before.
+		// A broker learns a moment after the topic's creation that it leads, and has appended
+		// nothing before.
 		if (err == kerr.NotLeaderForPartition || err == kerr.UnknownTopicOrPartition || err == kerr.UnknownTopicID) && time.Now().Before(deadline) {
 			time.Sleep(50 * time.Millisecond)
 			continue

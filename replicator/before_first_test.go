@@ -15,9 +15,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A source whose log starts in the middle of a batch (14, the batch begins at 10), and a mirror of it into a topic whose log
-// begins and ends at a physical offset, as one has that was emptied before it became a mirror. Until the first batch is in the
-// log, the offset that the mirror is said to end at lies in the middle of what comes.
+// A source whose log starts in the middle of a batch (14, the batch begins at 10), and a mirror of
+// it into a topic whose log begins and ends at a physical offset, as one has that was emptied
+// before it became a mirror. Until the first batch is in the log, the offset that the mirror is
+// said to end at lies in the middle of what comes.
 func middle(t *testing.T, physical int64) (w *world, dst *kfake.Cluster) {
 	w, _, dst = embedded(t)
 	w.topics("orders", 1)
@@ -52,7 +53,8 @@ func (w *world) whole(dst *kfake.Cluster, end int64) {
 	}
 }
 
-// TestRestartBeforeTheFirstBatch: klink is started again before the first batch of an ACTIVE mirror is in the log.
+// TestRestartBeforeTheFirstBatch: klink is started again before the first batch of an ACTIVE mirror
+// is in the log.
 func TestRestartBeforeTheFirstBatch(t *testing.T) {
 	for _, physical := range []int64{0, 50} {
 		t.Run(fmt.Sprint("from physical ", physical), func(t *testing.T) {
@@ -70,8 +72,8 @@ func TestRestartBeforeTheFirstBatch(t *testing.T) {
 	}
 }
 
-// TestKilledBeforeTheFirstBatch: as TestRestartBeforeTheFirstBatch, but not even the start of the timeline was stored before,
-// as while a transaction is open at the source's log start.
+// TestKilledBeforeTheFirstBatch: as TestRestartBeforeTheFirstBatch, but not even the start of the
+// timeline was stored before, as while a transaction is open at the source's log start.
 func TestKilledBeforeTheFirstBatch(t *testing.T) {
 	for _, physical := range []int64{0, 50} {
 		t.Run(fmt.Sprint("from physical ", physical), func(t *testing.T) {
@@ -107,8 +109,8 @@ func TestUnknownResultOfTheFirstAppend(t *testing.T) {
 	}
 }
 
-// TestKilledBehindTheFirstAppend: a checkpoint is stored while the first batch waits to be appended; then klink is killed as
-// soon as it is, and before the mirror's log start follows.
+// TestKilledBehindTheFirstAppend: a checkpoint is stored while the first batch waits to be
+// appended; then klink is killed as soon as it is, and before the mirror's log start follows.
 func TestKilledBehindTheFirstAppend(t *testing.T) {
 	for _, physical := range []int64{0, 50} {
 		t.Run(fmt.Sprint("from physical ", physical), func(t *testing.T) {
@@ -143,8 +145,9 @@ func TestKilledBehindTheFirstAppend(t *testing.T) {
 	}
 }
 
-// TestKilledWhileBurning: klink is killed while it burns offsets of an ACTIVE mirror, as one is whose first batch was part of a
-// transaction that was open for long; or when all are burned, but nothing says so yet.
+// TestKilledWhileBurning: klink is killed while it burns offsets of an ACTIVE mirror, as one is
+// whose first batch was part of a transaction that was open for long; or when all are burned, but
+// nothing says so yet.
 func TestKilledWhileBurning(t *testing.T) {
 	for _, burned := range []int64{5, 10} {
 		t.Run(fmt.Sprint(burned, " of 10"), func(t *testing.T) {

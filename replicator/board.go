@@ -24,13 +24,15 @@ const (
 	// boardInterval is how often what has changed is told, and boardAgain how often everything is.
 	boardInterval = time.Second
 	boardAgain    = 5 * time.Second
-	// boardKeeps is for how long what was told counts. After that nothing is known: its owner is gone, or cut off.
+	// boardKeeps is for how long what was told counts. After that nothing is known: its owner is
+	// gone, or cut off.
 	boardKeeps = 15 * time.Second
 	// boardChunk is how many partitions go in one record: some 100 KB.
 	boardChunk = 1000
 	// maxBoardBytes bounds a record that is read.
 	maxBoardBytes = 1 << 20
-	// maxBoardDrift bounds the record of a mirror's config drift, in bytes: some hundred configs. What is beyond it is not told.
+	// maxBoardDrift bounds the record of a mirror's config drift, in bytes: some hundred configs.
+	// What is beyond it is not told.
 	maxBoardDrift = 16 << 10
 )
 
@@ -47,8 +49,8 @@ var boardLimits = jsonbound.Limits{Bytes: maxBoardBytes, Depth: 8, Values: 20 * 
 // and last as long as the topic keeps them. An instance that is alone does not use it, and does not
 // create the topic.
 //
-// What is read was written by anybody who may write to the topic: it is bounded, and counts only for mirrors and links that
-// there are.
+// What is read was written by anybody who may write to the topic: it is bounded, and counts only
+// for mirrors and links that there are.
 type board struct {
 	r      *Replicator
 	mu     sync.Mutex
@@ -87,12 +89,13 @@ type boardMirror struct {
 	IDs     []int32 `json:"ids"`
 	Error   string  `json:"error,omitempty"`
 	Message string  `json:"message,omitempty"`
-	// Partitions are source end, mirror end, last fetch, last stable, source start, mirror start, shift began, and when the mirror
-	// last had everything, which earlier instances do not tell.
+	// Partitions are source end, mirror end, last fetch, last stable, source start, mirror start,
+	// shift began, and when the mirror last had everything, which earlier instances do not tell.
 	Partitions [][9]int64 `json:"partitions"`
 }
 
-// boardDrift is the value of a record drift/TOPIC, which the owner of the mirror's link tells: it runs the task that finds it.
+// boardDrift is the value of a record drift/TOPIC, which the owner of the mirror's link tells: it
+// runs the task that finds it.
 type boardDrift struct {
 	Version int           `json:"version"`
 	Configs []boardConfig `json:"configs,omitempty"` // none: it has none any more
@@ -298,7 +301,8 @@ func (b *board) tell(cl *kgo.Client, partitions int32, told map[string]toldRecor
 	}
 }
 
-// tellDrift tells the config drift of mirrors. Most have none, and nothing is told of them, but that one has none any more.
+// tellDrift tells the config drift of mirrors. Most have none, and nothing is told of them, but
+// that one has none any more.
 func (b *board) tellDrift(st *admin.State, told map[string]toldRecord, send func(slot int, key string, still, value any)) {
 	if b.r.cfg.Group.Drift == nil {
 		return
@@ -498,7 +502,8 @@ func (r *Replicator) LinkTasks(link string) []admin.TaskStatus {
 	return nil
 }
 
-// ConfigDrift is what the owner of a mirror's link has told of the mirror's configs a moment ago; nil = nothing.
+// ConfigDrift is what the owner of a mirror's link has told of the mirror's configs a moment ago;
+// nil = nothing.
 func (r *Replicator) ConfigDrift(topic string) []admin.ConfigDrift {
 	b := r.board.Load()
 	if b == nil {

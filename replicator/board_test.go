@@ -21,8 +21,9 @@ func drifts(names ...string) (drift []admin.ConfigDrift) {
 	return drift
 }
 
-// TestInstancesTellWhatTasksHaveFound: what the tasks of a link do, what they have found of the configs of its mirrors, and how long
-// ago these had everything, is known at every instance, from the owner of the link and of the mirror. What is over is over everywhere.
+// TestInstancesTellWhatTasksHaveFound: what the tasks of a link do, what they have found of the
+// configs of its mirrors, and how long ago these had everything, is known at every instance, from
+// the owner of the link and of the mirror. What is over is over everywhere.
 func TestInstancesTellWhatTasksHaveFound(t *testing.T) {
 	w, _, _ := embedded(t, kfake.GroupMinSessionTimeout(100*time.Millisecond))
 	for _, topic := range []string{"orders", "payments"} {
@@ -81,7 +82,8 @@ func TestInstancesTellWhatTasksHaveFound(t *testing.T) {
 	})
 }
 
-// TestBoardTakesNoMore: what is read is bounded, and counts only for mirrors that there are, and for a while.
+// TestBoardTakesNoMore: what is read is bounded, and counts only for mirrors that there are, and
+// for a while.
 func TestBoardTakesNoMore(t *testing.T) {
 	b := newBoard(nil)
 	r := &Replicator{}

@@ -20,7 +20,8 @@ type addresses struct {
 	byNode map[int32]string
 }
 
-// learn takes the brokers of a metadata response. One that is not in it keeps its address: it may be down for a moment.
+// learn takes the brokers of a metadata response. One that is not in it keeps its address: it may
+// be down for a moment.
 func (a *addresses) learn(brokers []kmsg.MetadataResponseBroker) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -41,7 +42,8 @@ func (a *addresses) of(node int32) (string, error) {
 	return "", fmt.Errorf("metadata has no broker %d", node)
 }
 
-// brokerLink is a connection to a broker, made anew when it is lost or the broker has moved. For one goroutine.
+// brokerLink is a connection to a broker, made anew when it is lost or the broker has moved. For
+// one goroutine.
 type brokerLink struct {
 	dialer *wire.Dialer
 	at     *addresses
@@ -54,8 +56,9 @@ type preparer interface {
 	prepare(c *wire.Conn) (wire.Request, error)
 }
 
-// send sends a request, over the connection there is or another one. An error is a *wire.UnsentError if the broker cannot
-// have got it; what was not sent because an old connection had ended is sent over another one.
+// send sends a request, over the connection there is or another one. An error is a
+// *wire.UnsentError if the broker cannot have got it; what was not sent because an old connection
+// had ended is sent over another one.
 func (l *brokerLink) send(ctx context.Context, p preparer, wait time.Duration) (*wire.Conn, error) {
 	for {
 		fresh, err := l.connect(ctx)

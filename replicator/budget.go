@@ -8,9 +8,10 @@ import (
 
 // budget bounds the bytes of batches held in memory, over all links and partitions.
 //
-// A fetch reserves what it asks for before it is sent, and holds what came, in a frame, until the last batch of it has
-// been appended or dropped. A source answers with at least one batch, however large, so a frame may be larger than was
-// reserved: free then goes below zero, and no other fetch is sent until it is above again.
+// A fetch reserves what it asks for before it is sent, and holds what came, in a frame, until the
+// last batch of it has been appended or dropped. A source answers with at least one batch, however
+// large, so a frame may be larger than was reserved: free then goes below zero, and no other fetch
+// is sent until it is above again.
 //
 // Reservations are served in the order they came, so no fetcher starves.
 type budget struct {
@@ -94,7 +95,8 @@ func (b *budget) usage() (held, maxHeld int64) {
 	return b.held, b.maxHeld
 }
 
-// frame turns a reservation of reserved bytes into a frame for size bytes of anybody's memory, held once, by the caller.
+// frame turns a reservation of reserved bytes into a frame for size bytes of anybody's memory, held
+// once, by the caller.
 func (b *budget) frame(reserved, size int64) *frame {
 	f := &frame{budget: b, size: size}
 	f.refs.Store(1)
@@ -111,7 +113,8 @@ func (b *budget) hold(reserved, size int64) {
 	b.putLocked(reserved - size)
 }
 
-// read turns a reservation into a frame with memory of its own for at least size bytes, held once, by the caller.
+// read turns a reservation into a frame with memory of its own for at least size bytes, held once,
+// by the caller.
 func (b *budget) read(reserved, size int64) *frame {
 	f, _ := frames.Get().(*frame)
 	if f == nil {
@@ -136,10 +139,11 @@ func (f *frame) grow(used, size int64) {
 // frames are those that can be used again, without their memory.
 var frames sync.Pool
 
-// frame is the memory of one fetch response. It stays accounted for while any batch in it is queued or in flight, because
-// all of it stays in memory until then.
+// frame is the memory of one fetch response. It stays accounted for while any batch in it is queued
+// or in flight, because all of it stays in memory until then.
 //
-// Invariant: who looks at bytes of it holds it. When the last one releases it, its memory is overwritten by another fetch.
+// Invariant: who looks at bytes of it holds it. When the last one releases it, its memory is
+// overwritten by another fetch.
 type frame struct {
 	budget *budget
 	size   int64

@@ -57,7 +57,8 @@ func TestBudgetIsServedInOrderAndNeverExceeded(t *testing.T) {
 	}
 }
 
-// TestMemoryStaysBoundedWithAStalledDestination: 64 partitions with a backlog of 64 MiB and a budget of 8 MiB.
+// TestMemoryStaysBoundedWithAStalledDestination: 64 partitions with a backlog of 64 MiB and a
+// budget of 8 MiB.
 func TestMemoryStaysBoundedWithAStalledDestination(t *testing.T) {
 	const budget, partitions, batchBytes = 8 << 20, 64, 128 << 10
 	src := kafkatest.Embedded(t, 1)
@@ -78,7 +79,8 @@ func TestMemoryStaysBoundedWithAStalledDestination(t *testing.T) {
 	}
 	w.await("appends", func() (bool, string) { return w.r.Stats().Produces > 2, "" })
 	faults.Stall()
-	// Until nothing more is fetched: every partition has filled its queue, or the budget is used up.
+	// Until nothing more is fetched: every partition has filled its queue, or the budget is used
+	// up.
 	last, same := int64(-1), 0
 	w.await("fetching to pause", func() (bool, string) {
 		now := w.r.Stats().Links[linkName].FetchedBytes.Load()
@@ -110,8 +112,8 @@ func TestMemoryStaysBoundedWithAStalledDestination(t *testing.T) {
 	}
 }
 
-// TestAStalledBrokerHoldsUpOnlyItsPartitions: with one of two destination brokers silent, the other's partitions get all of
-// a backlog that is many times the budget.
+// TestAStalledBrokerHoldsUpOnlyItsPartitions: with one of two destination brokers silent, the
+// other's partitions get all of a backlog that is many times the budget.
 func TestAStalledBrokerHoldsUpOnlyItsPartitions(t *testing.T) {
 	src := kafkatest.Embedded(t, 1)
 	var faults []*kafkatest.Faults

@@ -15,8 +15,8 @@ import (
 const (
 	// minFillerRecords is where a destination that calls fillers too large is given up.
 	minFillerRecords = 1000
-	// defaultBurnRate is how many offsets a second are burned, over all partitions. A broker's request thread takes 75 to
-	// 100 ms for a million, so this keeps about half of one busy.
+	// defaultBurnRate is how many offsets a second are burned, over all partitions. A broker's
+	// request thread takes 75 to 100 ms for a million, so this keeps about half of one busy.
 	defaultBurnRate = 5_000_000
 	// lastFillerGraces is how many times the grace a filler without an answer is given to arrive,
 	// before the last one is appended. A broker that is short of CPU keeps a request for seconds.
@@ -31,17 +31,21 @@ type burnLog interface {
 	deleteBefore(ctx context.Context, to int64) error
 }
 
-// burn uses up the physical offsets below the source's log start, so that the first record after them gets the source's
-// offset: it appends fillers, batches of empty records that nobody is shown, and then moves the log start behind them.
+// burn uses up the physical offsets below the source's log start, so that the first record after
+// them gets the source's offset: it appends fillers, batches of empty records that nobody is shown,
+// and then moves the log start behind them.
 //
 // Invariants:
-//  1. The log end is the progress, and all of it: a burn that ended anywhere is run again from the log alone.
+//  1. The log end is the progress, and all of it: a burn that ended anywhere is run again from the
+//     log alone.
 //  2. One append of this run is in flight, and it begins at the log end that was read or confirmed
 //     before it. When its result is unknown the log end is read until it can be told; an append
 //     without an answer is given b.grace to arrive.
-//  3. Every filler is stamped with the offset where it was expected to stand. As long as the last one stands there, every
-//     batch before it is a filler; when it does not, all of them are looked at.
-//  4. Nothing is deleted but fillers and, with from > 0, what the caller says lies below the source's log start.
+//  3. Every filler is stamped with the offset where it was expected to stand. As long as the last
+//     one stands there, every batch before it is a filler; when it does not, all of them are looked
+//     at.
+//  4. Nothing is deleted but fillers and, with from > 0, what the caller says lies below the
+//     source's log start.
 //  5. The log never ends above b.to by an append that got its expected offset. It can only by a
 //     request that was believed lost and was not, of this run, or of a process that was killed.
 //     Such a request does no harm while there is room for its filler below b.to. So the last filler
@@ -50,10 +54,11 @@ type burnLog interface {
 type burn struct {
 	log  burnLog
 	name string // topic-partition, for messages
-	// The offsets to use up are those in [from, to). from is 0 for a virgin log. For a log that holds records, all of them
-	// below the source's log start by now, it is where they end.
+	// The offsets to use up are those in [from, to). from is 0 for a virgin log. For a log that
+	// holds records, all of them below the source's log start by now, it is where they end.
 	from, to int64
-	// limit is offset.alignment.max; more than that many offsets are not burned. The same for every run of a burn.
+	// limit is offset.alignment.max; more than that many offsets are not burned. The same for every
+	// run of a burn.
 	limit int64
 	pace  *pace
 	grace time.Duration
@@ -76,8 +81,9 @@ type burn struct {
 // that was killed may be as well, and nobody says so: the fillers in the log tell that there was
 // one. Where the log has none yet, only the first can be on its way, and it gets b.grace.
 //
-// The error is a *notAligned when it cannot be done here; the log may then hold some fillers. It is a *failure with
-// FOREIGN_WRITE when somebody else's batch is in the log. Everything else is retried.
+// The error is a *notAligned when it cannot be done here; the log may then hold some fillers. It is
+// a *failure with FOREIGN_WRITE when somebody else's batch is in the log. Everything else is
+// retried.
 func (b *burn) run(ctx context.Context, lingering bool) error {
 	if n := b.to - b.from; n > b.limit {
 		return &notAligned{reason: alignTooFar, message: fmt.Sprintf(
@@ -97,7 +103,8 @@ func (b *burn) run(ctx context.Context, lingering bool) error {
 	if end > b.from {
 		b.doubt = time.Now()
 	}
-	// DeleteRecords comes last, but what would refuse it is met first: a log full of fillers would be worse than a shift.
+	// DeleteRecords comes last, but what would refuse it is met first: a log full of fillers would
+	// be worse than a shift.
 	if err := b.deleteBefore(ctx, start); err != nil {
 		return err
 	}
@@ -195,8 +202,8 @@ func (b *burn) succeeded(end int64) {
 	}
 }
 
-// settle reads the log's start and end until they are known, and checks what is in it. With lingering the end has to stay
-// the same for b.grace.
+// settle reads the log's start and end until they are known, and checks what is in it. With
+// lingering the end has to stay the same for b.grace.
 func (b *burn) settle(ctx context.Context, lingering bool) (start, end int64, err error) {
 	quietEnd, quietSince := int64(-1), time.Time{}
 	wait := backoff{low: b.wait.low, high: b.wait.high}
@@ -272,7 +279,8 @@ func (b *burn) check(ctx context.Context, start, end int64) error {
 	return nil
 }
 
-// unreadable makes an error of a walk one of a log that is not klink's, if batches of another format are in it.
+// unreadable makes an error of a walk one of a log that is not klink's, if batches of another
+// format are in it.
 func (b *burn) unreadable(err error, at int64) error {
 	if errors.Is(err, batch.ErrOldFormat) || errors.Is(err, batch.ErrUnsupported) {
 		return b.foreign(at, at+1)

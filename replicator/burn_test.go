@@ -21,8 +21,9 @@ func newTestBurn(l burnLog, to int64) *burn {
 	}
 }
 
-// TestBurnIsExact: whatever happens to requests, as long as those without an answer arrive within the grace, and however
-// often the process is killed, a burn ends with an empty log at the right offset, and nothing else was ever in it.
+// TestBurnIsExact: whatever happens to requests, as long as those without an answer arrive within
+// the grace, and however often the process is killed, a burn ends with an empty log at the right
+// offset, and nothing else was ever in it.
 func TestBurnIsExact(t *testing.T) {
 	checkProperty(t, func(ctx context.Context, t *rapid.T) {
 		to := int64(rapid.IntRange(1, 400).Draw(t, "to"))
@@ -57,8 +58,8 @@ func TestBurnIsExact(t *testing.T) {
 	})
 }
 
-// TestBurnNoticesEverything: requests that arrive after they were given up, and foreign batches, are told apart and never
-// taken for a success.
+// TestBurnNoticesEverything: requests that arrive after they were given up, and foreign batches,
+// are told apart and never taken for a success.
 func TestBurnNoticesEverything(t *testing.T) {
 	checkProperty(t, func(ctx context.Context, t *rapid.T) {
 		to := int64(rapid.IntRange(1, 400).Draw(t, "to"))

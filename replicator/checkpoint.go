@@ -11,13 +11,15 @@ const (
 	// checkpointInterval is how often the ends of partitions that move are stored.
 	checkpointInterval = 3 * time.Second
 	checkpointTimeout  = 10 * time.Second
-	// holeDelay is how long partitions that end in a hole are collected before they are stored, at least. It is also as long
-	// as nine times the last write took, so that a cluster that is slow to write is asked for little.
+	// holeDelay is how long partitions that end in a hole are collected before they are stored, at
+	// least. It is also as long as nine times the last write took, so that a cluster that is slow
+	// to write is asked for little.
 	holeDelay  = 20 * time.Millisecond
 	holeFactor = 9
 )
 
-// keepCheckpoints stores checkpoints: from time to time of all partitions, soon of those that end in a hole (end.go).
+// keepCheckpoints stores checkpoints: from time to time of all partitions, soon of those that end
+// in a hole (end.go).
 func (r *Replicator) keepCheckpoints(ctx context.Context) {
 	all := time.NewTicker(checkpointInterval)
 	defer all.Stop()
@@ -41,8 +43,9 @@ func (r *Replicator) keepCheckpoints(ctx context.Context) {
 	}
 }
 
-// checkpoint stores how far the workers have come since the last time, in one write. A mirror whose every batch was deleted
-// by retention has no stamp left; this tells where to go on. What is read after a crash begins here, too.
+// checkpoint stores how far the workers have come since the last time, in one write. A mirror whose
+// every batch was deleted by retention has no stamp left; this tells where to go on. What is read
+// after a crash begins here, too.
 func (r *Replicator) checkpoint(ctx context.Context, mirrors []*mirror) {
 	r.store(ctx, workersOf(mirrors), func(*worker) bool { return true })
 }
@@ -54,7 +57,8 @@ func workersOf(mirrors []*mirror) (workers []*worker) {
 	return workers
 }
 
-// store stores checkpoints of the workers that which is true of; their locks are held when it is asked.
+// store stores checkpoints of the workers that which is true of; their locks are held when it is
+// asked.
 func (r *Replicator) store(ctx context.Context, workers []*worker, which func(*worker) bool) {
 	var cs []admin.Checkpoint
 	var ws []*worker
@@ -84,8 +88,9 @@ func (r *Replicator) store(ctx context.Context, workers []*worker, which func(*w
 	}
 }
 
-// nextCheckpoint is how far the partition has come for sure; w.mu is held. A log that has never held a record of the mirror
-// has none, so that it can still begin anywhere, unless its mirror ends in a hole.
+// nextCheckpoint is how far the partition has come for sure; w.mu is held. A log that has never
+// held a record of the mirror has none, so that it can still begin anywhere, unless its mirror ends
+// in a hole.
 func (w *worker) nextCheckpoint() (c admin.Checkpoint, ok bool) {
 	p := &w.core
 	c = admin.Checkpoint{Topic: w.m.topic, Partition: w.id, Physical: p.sure.physical, Logical: p.sure.logical}

@@ -9,9 +9,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestCombinedAppends: many partitions share requests, and each gets its own result: some partitions of a request are
-// refused while the others are appended, and whole requests or their answers are lost. Every mirror partition ends equal to
-// its source all the same, and requests are few.
+// TestCombinedAppends: many partitions share requests, and each gets its own result: some
+// partitions of a request are refused while the others are appended, and whole requests or their
+// answers are lost. Every mirror partition ends equal to its source all the same, and requests are
+// few.
 func TestCombinedAppends(t *testing.T) {
 	const partitions, batches = 40, 30
 	w, _, dst := embedded(t)

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// smallUnits and smallBytes are where a request begins to be worth sending for itself. One of less costs a broker, and
-	// klink, more for being a request than for what is in it.
+	// smallUnits and smallBytes are where a request begins to be worth sending for itself. One of
+	// less costs a broker, and klink, more for being a request than for what is in it.
 	smallUnits = 16
 	smallBytes = 64 << 10
 	// combinePatience is how long a small request waits for the answer to another one.
@@ -26,31 +26,34 @@ const (
 	unitKinds // how many there are
 )
 
-// combiner puts what many partitions have to append at one broker into few requests. A broker takes one batch of a partition
-// per request, so a log of small batches is mirrored fast only if a request has a batch of every partition that waits; the
-// same goes for markers. The combiner knows no connections: who has one asks for a request with next, sends what the workers
-// in it give, and tells with answered and done how far that is.
+// combiner puts what many partitions have to append at one broker into few requests. A broker takes
+// one batch of a partition per request, so a log of small batches is mirrored fast only if a
+// request has a batch of every partition that waits; the same goes for markers. The combiner knows
+// no connections: who has one asks for a request with next, sends what the workers in it give, and
+// tells with answered and done how far that is.
 //
-// While a request is out, what becomes ready is collected, and the next request has all of it (as Nagle's algorithm does
-// with segments). Nothing is to be lost by that:
+// While a request is out, what becomes ready is collected, and the next request has all of it (as
+// Nagle's algorithm does with segments). Nothing is to be lost by that:
 //
 //   - Units that are no small request wait for no answer, but only for a free connection.
-//   - No unit waits for longer than combinePatience for the answer to another request, and nobody waits for one that has been
-//     out for so long. So a partition that lacks replicas holds up those in the same request, and nobody else.
+//   - No unit waits for longer than combinePatience for the answer to another request, and nobody
+//     waits for one that has been out for so long. So a partition that lacks replicas holds up
+//     those in the same request, and nobody else.
 //
-// A request has units of one kind, that of the unit which waits longest. A log of transactions has a batch, a marker, a batch
-// and so on: a partition that is out of step with others falls in with them, as its next unit is of their kind and younger
-// than theirs.
+// A request has units of one kind, that of the unit which waits longest. A log of transactions has
+// a batch, a marker, a batch and so on: a partition that is out of step with others falls in with
+// them, as its next unit is of their kind and younger than theirs.
 //
 // Invariants:
 //  1. Each push gives the worker out once, in the order of the pushes of a kind.
-//  2. What a partition has on its way goes over one connection, in order: a unit, or a window of them, which a lane sends as
-//     several requests without a pause (window.go). That is the core's doing (invariant 1 of partition), which gives no
-//     other before it was told the result. So two requests cannot overtake each other, and a partition may use another
-//     connection each time.
+//  2. What a partition has on its way goes over one connection, in order: a unit, or a window of
+//     them, which a lane sends as several requests without a pause (window.go). That is the core's
+//     doing (invariant 1 of partition), which gives no other before it was told the result. So two
+//     requests cannot overtake each other, and a partition may use another connection each time.
 //  3. At most lanes requests are out. Each is given by next, and ended by done.
-//  4. While something waits, somebody will ask for it: kick is set, or a request is being answered or all lanes are taken,
-//     and who sent it asks after done, or somebody asks again after a time (watched).
+//  4. While something waits, somebody will ask for it: kick is set, or a request is being answered
+//     or all lanes are taken, and who sent it asks after done, or somebody asks again after a time
+//     (watched).
 type combiner struct {
 	lanes int
 	kick  chan struct{} // of capacity 1
@@ -82,7 +85,8 @@ type request struct {
 	kind    unitKind
 	workers []*worker // each has a unit to take
 	since   time.Time
-	// answering says that the results are being delivered. What becomes ready then is collected until done.
+	// answering says that the results are being delivered. What becomes ready then is collected
+	// until done.
 	answering bool
 }
 
@@ -125,7 +129,8 @@ func (c *combiner) next(ctx context.Context) *request {
 	}
 }
 
-// take gives a request to send. If it is nil, ask again when kick is set, and after a time if that is not 0.
+// take gives a request to send. If it is nil, ask again when kick is set, and after a time if that
+// is not 0.
 func (c *combiner) take(now time.Time) (*request, time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -152,7 +157,8 @@ func (c *combiner) take(now time.Time) (*request, time.Duration) {
 	return r, 0
 }
 
-// hold is how long the units of a queue have to wait for the answers to others; while results are delivered, until done.
+// hold is how long the units of a queue have to wait for the answers to others; while results are
+// delivered, until done.
 func (c *combiner) hold(q *unitQueue, now time.Time) time.Duration {
 	if len(c.out) == 0 || !q.small() {
 		return 0
@@ -171,8 +177,8 @@ func (c *combiner) answering() bool {
 	return slices.ContainsFunc(c.out, func(r *request) bool { return r.answering })
 }
 
-// oldest is the queue whose first unit waits longest, of those that need not wait now. If there is none, again is when there
-// will be one; 0 = that is not a matter of time.
+// oldest is the queue whose first unit waits longest, of those that need not wait now. If there is
+// none, again is when there will be one; 0 = that is not a matter of time.
 func (c *combiner) oldest(now time.Time) (oldest *unitQueue, kind unitKind, again time.Duration) {
 	again = untilDone
 	for k := range unitKinds {
@@ -199,8 +205,8 @@ func (c *combiner) answered(r *request) {
 	r.answering = true
 }
 
-// done says that all results of a request have been delivered, and gives the request back. Who says so asks for the next one at
-// once, or for no more.
+// done says that all results of a request have been delivered, and gives the request back. Who says
+// so asks for the next one at once, or for no more.
 func (c *combiner) done(r *request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

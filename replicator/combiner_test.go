@@ -36,7 +36,8 @@ func wantRequest(t *testing.T, c *combiner, now time.Time, kind unitKind, worker
 	return r
 }
 
-// TestCombinerCollects: what becomes ready while a small request is out goes in the next one, all of it.
+// TestCombinerCollects: what becomes ready while a small request is out goes in the next one, all
+// of it.
 func TestCombinerCollects(t *testing.T) {
 	c, now := newCombiner(3), time.Now()
 	wantRequest(t, c, now, 0, 0, 0)
@@ -60,7 +61,8 @@ func TestCombinerCollects(t *testing.T) {
 	wantRequest(t, c, now, batchUnits, 8, 0)
 }
 
-// TestCombinerDoesNotHold: large requests wait for a lane only, small ones not for an answer that takes long.
+// TestCombinerDoesNotHold: large requests wait for a lane only, small ones not for an answer that
+// takes long.
 func TestCombinerDoesNotHold(t *testing.T) {
 	c, now := newCombiner(3), time.Now()
 	c.push(testWorker(0), batchOf(100), now)
@@ -101,7 +103,8 @@ func TestCombinerLimits(t *testing.T) {
 	wantRequest(t, c, now, markerUnits, 40, 0)
 }
 
-// TestCombinerOrder: of two kinds the one whose first unit waits longest goes first, the other by itself soon after.
+// TestCombinerOrder: of two kinds the one whose first unit waits longest goes first, the other by
+// itself soon after.
 func TestCombinerOrder(t *testing.T) {
 	c, now := newCombiner(2), time.Now()
 	first := wantFirst(t, c, now)
@@ -113,7 +116,8 @@ func TestCombinerOrder(t *testing.T) {
 	wantRequest(t, c, now.Add(combinePatience), batchUnits, 3, 0)
 }
 
-// TestCombinerWakes: who had to ask again after a time, and was given something before that, does not watch any more.
+// TestCombinerWakes: who had to ask again after a time, and was given something before that, does
+// not watch any more.
 func TestCombinerWakes(t *testing.T) {
 	c, now := newCombiner(2), time.Now()
 	first := wantFirst(t, c, now)
@@ -150,8 +154,8 @@ func wantFirst(t *testing.T, c *combiner, now time.Time) *request {
 	return wantRequest(t, c, now, batchUnits, 1, 0)
 }
 
-// combinerWorld runs partitions that append units through a combiner, over lanes whose answers take their time, are lost, or
-// have a result for some only, and notes what breaks an invariant.
+// combinerWorld runs partitions that append units through a combiner, over lanes whose answers take
+// their time, are lost, or have a result for some only, and notes what breaks an invariant.
 type combinerWorld struct {
 	c     *combiner
 	lanes int
@@ -226,7 +230,8 @@ func (cw *combinerWorld) lane(ctx context.Context, answer func() (time.Duration,
 			u := cw.units[w]
 			u.flying = false
 			if lost || part() {
-				// As a worker does that reads the log: it has the unit, or has it not, and goes on after a while.
+				// As a worker does that reads the log: it has the unit, or has it not, and goes on
+				// after a while.
 				time.AfterFunc(settleGrace, func() {
 					cw.mu.Lock()
 					defer cw.mu.Unlock()
@@ -247,8 +252,9 @@ func (cw *combinerWorld) lane(ctx context.Context, answer func() (time.Duration,
 	}
 }
 
-// TestCombinerLosesNothing: whatever answers do, every unit is sent, in order, one of a partition at a time, and nobody waits
-// for long while a lane is free. A wake-up that is lost would leave all asleep, which synctest reports.
+// TestCombinerLosesNothing: whatever answers do, every unit is sent, in order, one of a partition
+// at a time, and nobody waits for long while a lane is free. A wake-up that is lost would leave all
+// asleep, which synctest reports.
 func TestCombinerLosesNothing(t *testing.T) {
 	checkProperty(t, func(ctx context.Context, t *rapid.T) {
 		cw := &combinerWorld{lanes: rapid.IntRange(1, 4).Draw(t, "lanes"), units: map[*worker]*combinerUnits{}}
@@ -306,7 +312,8 @@ func TestCombinerLosesNothing(t *testing.T) {
 	})
 }
 
-// TestCombinerKeepsStep: partitions of one-record transactions, which start at different times, soon share all requests.
+// TestCombinerKeepsStep: partitions of one-record transactions, which start at different times,
+// soon share all requests.
 func TestCombinerKeepsStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const partitions, each = 24, 1000

@@ -12,8 +12,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// compare asks the broker, in one request, what became of the batches that partitions have seen last (truncation.go), and
-// tells the partitions. Each job is ended. An error is one of the whole request.
+// compare asks the broker, in one request, what became of the batches that partitions have seen
+// last (truncation.go), and tells the partitions. Each job is ended. An error is one of the whole
+// request.
 func (f *fetcher) compare(ctx context.Context, jobs []*fetchJob) error {
 	answered := false
 	defer func() {
@@ -107,12 +108,14 @@ func (f *fetcher) compared(j *fetchJob, a epochAnswer) {
 	j.w.step(func(p *partition) effects { return p.compared(j.gen, j.leader, a) })
 }
 
-// unknownRequest says that a broker does not know a kind of request. The client's errors for it have no names.
+// unknownRequest says that a broker does not know a kind of request. The client's errors for it
+// have no names.
 func unknownRequest(err error) bool {
 	return strings.Contains(err.Error(), "request key is unknown") || strings.Contains(err.Error(), "broker is too old")
 }
 
-// epochAt is the leader epoch of the batch that has the last offset of the batch seen last; -1 = the source has no such batch.
+// epochAt is the leader epoch of the batch that has the last offset of the batch seen last; -1 =
+// the source has no such batch.
 func (f *fetcher) epochAt(ctx context.Context, j *fetchJob) (int32, error) {
 	req := kmsg.NewPtrFetchRequest()
 	req.ReplicaID, req.MinBytes, req.MaxBytes, req.SessionEpoch = -1, 1, minPartitionFetch, -1
@@ -147,8 +150,8 @@ func (f *fetcher) epochAt(ctx context.Context, j *fetchJob) (int32, error) {
 	return epochOfOffset(r.RecordBatches, j.seen.end-1), nil
 }
 
-// epochOfOffset is the leader epoch of the batch that has an offset, of those that a fetch from there brought; -1 = there is
-// none, or it has none.
+// epochOfOffset is the leader epoch of the batch that has an offset, of those that a fetch from
+// there brought; -1 = there is none, or it has none.
 func epochOfOffset(records []byte, offset int64) int32 {
 	w := batch.Walk(records)
 	for w.Next() {

@@ -12,7 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 )
 
-// asked answers OffsetForLeaderEpoch at a source: with what answer gives for each partition, or like the source if that says no.
+// asked answers OffsetForLeaderEpoch at a source: with what answer gives for each partition, or
+// like the source if that says no.
 func asked(src *kfake.Cluster, answer func(topic string, p kmsg.OffsetForLeaderEpochRequestTopicPartition) (kmsg.OffsetForLeaderEpochResponseTopicPartition, bool)) {
 	src.ControlKey(int16(kmsg.OffsetForLeaderEpoch), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
 		src.KeepControl()
@@ -34,8 +35,8 @@ func asked(src *kfake.Cluster, answer func(topic string, p kmsg.OffsetForLeaderE
 	})
 }
 
-// TestTruncatedSourceFailsTheMirror: the source says that it lost what the mirror has. It is asked under the new leader
-// epoch, about the last batch, and once more after an error.
+// TestTruncatedSourceFailsTheMirror: the source says that it lost what the mirror has. It is asked
+// under the new leader epoch, about the last batch, and once more after an error.
 func TestTruncatedSourceFailsTheMirror(t *testing.T) {
 	w, src, _ := embedded(t)
 	w.topics("orders", 1)
@@ -78,7 +79,8 @@ func TestTruncatedSourceFailsTheMirror(t *testing.T) {
 	w.awaitCaughtUp("other")
 }
 
-// TestLastBatchIsComparedAfterARestart: another process knows from the checkpoint, or from the log, what to ask about.
+// TestLastBatchIsComparedAfterARestart: another process knows from the checkpoint, or from the log,
+// what to ask about.
 func TestLastBatchIsComparedAfterARestart(t *testing.T) {
 	for name, forget := range map[string]func(*admin.Checkpoint){
 		"from the checkpoint": func(*admin.Checkpoint) {},
@@ -128,7 +130,8 @@ func TestLastBatchIsComparedAfterARestart(t *testing.T) {
 	}
 }
 
-// TestSourceThatCannotTellIsMirrored: there are sources that do not know the request, or answer it to brokers only.
+// TestSourceThatCannotTellIsMirrored: there are sources that do not know the request, or answer it
+// to brokers only.
 func TestSourceThatCannotTellIsMirrored(t *testing.T) {
 	without := kversion.Stable()
 	without.SetMaxKeyVersion(int16(kmsg.OffsetForLeaderEpoch), -1)

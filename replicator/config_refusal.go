@@ -10,20 +10,22 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// A source's topic may take from one moment to the next what it did not take before: a larger batch, when its max.message.bytes
-// was raised, or a record without a key, when it is compacted no more. The mirror's configs follow, but at an interval, and the
-// records may be faster. So a refusal that may be for a config is not final before the configs have been found to be right, and
-// the batch was refused nevertheless: then the source has lowered its limit since, or the destination has one of its own.
+// A source's topic may take from one moment to the next what it did not take before: a larger
+// batch, when its max.message.bytes was raised, or a record without a key, when it is compacted no
+// more. The mirror's configs follow, but at an interval, and the records may be faster. So a
+// refusal that may be for a config is not final before the configs have been found to be right, and
+// the batch was refused nevertheless: then the source has lowered its limit since, or the
+// destination has one of its own.
 const (
-	// looksToBelieve is how often in a row the configs have to be found right, with a refusal of the same batch after each: to
-	// have set a config is not to have told the broker that leads the partition. With the waits in between that is about three
-	// seconds at least.
+	// looksToBelieve is how often in a row the configs have to be found right, with a refusal of
+	// the same batch after each: to have set a config is not to have told the broker that leads the
+	// partition. With the waits in between that is about three seconds at least.
 	looksToBelieve    = 5
 	configLookTimeout = 30 * time.Second
 )
 
-// mayBeForConfig says whether a destination may answer an append so for a config of the topic that follows the source, or that
-// a mirror must have and somebody has changed.
+// mayBeForConfig says whether a destination may answer an append so for a config of the topic that
+// follows the source, or that a mirror must have and somebody has changed.
 func mayBeForConfig(err error) bool {
 	switch err {
 	case kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp:
@@ -32,8 +34,8 @@ func mayBeForConfig(err error) bool {
 	return false
 }
 
-// configRefusal is a batch that was refused, perhaps for a config. Nothing is appended meanwhile. It is guarded by worker.mu, but
-// for told.
+// configRefusal is a batch that was refused, perhaps for a config. Nothing is appended meanwhile.
+// It is guarded by worker.mu, but for told.
 type configRefusal struct {
 	since time.Time // of the first refusal in a row; zero = there is none
 	base  int64     // of the batch
@@ -42,8 +44,8 @@ type configRefusal struct {
 	told  atomic.Pointer[failure]
 }
 
-// refusedForConfig notes that the batch at base was refused with f. final says that f is what is to become of the mirror;
-// else the configs are looked at, and the batch is fetched again after that.
+// refusedForConfig notes that the batch at base was refused with f. final says that f is what is to
+// become of the mirror; else the configs are looked at, and the batch is fetched again after that.
 func (w *worker) refusedForConfig(base int64, f *failure) (final bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -83,8 +85,8 @@ func (w *worker) look(ctx context.Context, code admin.Error) {
 	w.wakeFetcher()
 }
 
-// refusalOver notes that the mirror has come further than the batch that was refused; w.mu is held. It says whether people were
-// told of the refusal.
+// refusalOver notes that the mirror has come further than the batch that was refused; w.mu is held.
+// It says whether people were told of the refusal.
 func (w *worker) refusalOver() (told bool) {
 	c := &w.refusal
 	if c.since.IsZero() || w.core.next <= c.base {
@@ -105,7 +107,8 @@ func (w *worker) waitsForConfig() *failure {
 	return w.refusal.told.Load()
 }
 
-// followConfigs has the configs of the mirror made those of the source's topic, once for all partitions that ask meanwhile.
+// followConfigs has the configs of the mirror made those of the source's topic, once for all
+// partitions that ask meanwhile.
 func (m *mirror) followConfigs(ctx context.Context) (right bool, err error) {
 	v, err, _ := m.looks.Do("", func() (any, error) { return m.r.cfg.Control.FollowConfigs(ctx, m.topic) })
 	right, _ = v.(bool)

@@ -12,7 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// refusing is a mirror that has two records, and whose destination answers all further appends with an error.
+// refusing is a mirror that has two records, and whose destination answers all further appends with
+// an error.
 func refusing(t *testing.T, answer *kerr.Error) (w *world, dst *kfake.Cluster, refused *kfake.FaultHandle) {
 	w, _, dst = embedded(t)
 	w.topics("orders", 1)
@@ -24,8 +25,9 @@ func refusing(t *testing.T, answer *kerr.Error) (w *world, dst *kfake.Cluster, r
 	return w, dst, dst.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "orders", Err: answer, Count: -1})
 }
 
-// TestRefusedUntilTheConfigsFollow: a batch that is refused for a config which the source's topic has had changed a moment before
-// is appended when the mirror's has followed, and has not to wait for the next run of the task.
+// TestRefusedUntilTheConfigsFollow: a batch that is refused for a config which the source's topic
+// has had changed a moment before is appended when the mirror's has followed, and has not to wait
+// for the next run of the task.
 func TestRefusedUntilTheConfigsFollow(t *testing.T) {
 	for _, answer := range []*kerr.Error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp} {
 		t.Run(answer.Message, func(t *testing.T) {
@@ -62,8 +64,8 @@ func TestRefusedUntilTheConfigsFollow(t *testing.T) {
 	}
 }
 
-// TestRefusedWithTheRightConfigs: the refusal is final once the configs were found right often enough, and the mirror has the
-// batches before.
+// TestRefusedWithTheRightConfigs: the refusal is final once the configs were found right often
+// enough, and the mirror has the batches before.
 func TestRefusedWithTheRightConfigs(t *testing.T) {
 	w, dst, _ := refusing(t, kerr.MessageTooLarge)
 	w.produce("orders", 0, 3, 20)
@@ -80,8 +82,8 @@ func TestRefusedWithTheRightConfigs(t *testing.T) {
 	}
 }
 
-// TestRefusedWhileTheConfigsCannotFollow: while the configs cannot be made those of the source nothing is final: the mirror says
-// what it waits for, and goes on when they can.
+// TestRefusedWhileTheConfigsCannotFollow: while the configs cannot be made those of the source
+// nothing is final: the mirror says what it waits for, and goes on when they can.
 func TestRefusedWhileTheConfigsCannotFollow(t *testing.T) {
 	w, _, refused := refusing(t, kerr.MessageTooLarge)
 	var allowed atomic.Bool

@@ -17,10 +17,12 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// errNotThere: the mirror's topic is not at the destination (any more), or another one has its name.
+// errNotThere: the mirror's topic is not at the destination (any more), or another one has its
+// name.
 var errNotThere = errors.New("no such topic at the destination")
 
-// destination is the cluster that mirrors live on: leaders of partitions, and the streams that append.
+// destination is the cluster that mirrors live on: leaders of partitions, and the streams that
+// append.
 type destination struct {
 	r       *Replicator
 	clients []*kgo.Client // one per lane of a stream, for what is not batches; franz-go keeps one connection per client and broker
@@ -30,8 +32,8 @@ type destination struct {
 	refreshes singleflight.Group
 	slots     chan struct{} // bounds how many partitions are resumed at once
 
-	// noAppendTime: brokers here refuse batches with the LogAppendTime bit, as those of 2.x do. It is learnt from the first
-	// refusal, and kept for the life of the process.
+	// noAppendTime: brokers here refuse batches with the LogAppendTime bit, as those of 2.x do. It
+	// is learnt from the first refusal, and kept for the life of the process.
 	noAppendTime atomic.Bool
 
 	mu      sync.Mutex
@@ -156,7 +158,8 @@ func (d *destination) fetchTopic(ctx context.Context, name string) (*destTopic, 
 	return t, nil
 }
 
-// refreshBrokers lets every client learn where the brokers are now: a client learns it only from metadata of its own.
+// refreshBrokers lets every client learn where the brokers are now: a client learns it only from
+// metadata of its own.
 func (d *destination) refreshBrokers() {
 	for i, cl := range d.clients[1:] {
 		d.refreshes.DoChan("client "+strconv.Itoa(i), func() (any, error) {

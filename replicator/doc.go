@@ -1,5 +1,5 @@
-// Package replicator copies record batches from the sources of links to the destination, unopened, and keeps every mirror
-// partition equal to its source partition.
+// Package replicator copies record batches from the sources of links to the destination, unopened,
+// and keeps every mirror partition equal to its source partition.
 //
 // Reading order: partition.go is the deterministic core of one partition (no sockets, no clock, no
 // goroutine); worker.go runs a core; fetcher.go feeds it from a source broker, in a session
@@ -13,6 +13,7 @@
 // to it that the destination's log cleaner takes nothing of a mirror in favour of what does not
 // count (void_scan.go reads logs for it).
 //
-// Who calls whom: fetchers and streams call into workers; workers call into the destination to be queued at a stream.
-// Locks are taken in the order Replicator.mu, source.mu, worker.mu, combiner.mu; no lock is held over network I/O.
+// Who calls whom: fetchers and streams call into workers; workers call into the destination to be
+// queued at a stream. Locks are taken in the order Replicator.mu, source.mu, worker.mu,
+// combiner.mu; no lock is held over network I/O.
 package replicator

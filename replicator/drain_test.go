@@ -11,7 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestEndAwaitsAppendInFlight: Run returns only after the append in flight, and appends nothing after it.
+// TestEndAwaitsAppendInFlight: Run returns only after the append in flight, and appends nothing
+// after it.
 func TestEndAwaitsAppendInFlight(t *testing.T) {
 	w, _, dst := embedded(t)
 	w.topics("orders", 1)

@@ -10,8 +10,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// TestAHoleAtTheEndIsStoredBeforeItIsShown: a client that stands behind the marker with which the source ends is not out of
-// range for a klink that was killed and started again, and whose source does not answer.
+// TestAHoleAtTheEndIsStoredBeforeItIsShown: a client that stands behind the marker with which the
+// source ends is not out of range for a klink that was killed and started again, and whose source
+// does not answer.
 func TestAHoleAtTheEndIsStoredBeforeItIsShown(t *testing.T) {
 	for name, c := range map[string]struct {
 		end     kgo.TransactionEndTry

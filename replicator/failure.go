@@ -6,7 +6,8 @@ import (
 	"klink/admin"
 )
 
-// failure is why a mirror cannot go on faithfully. Its message names topic, partition and offset, and what to do.
+// failure is why a mirror cannot go on faithfully. Its message names topic, partition and offset,
+// and what to do.
 type failure struct {
 	code    admin.Error
 	message string

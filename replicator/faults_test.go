@@ -12,8 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestAppendResults: whatever a destination broker answers to an append, with or without doing it, the mirror ends equal to
-// the source.
+// TestAppendResults: whatever a destination broker answers to an append, with or without doing it,
+// the mirror ends equal to the source.
 func TestAppendResults(t *testing.T) {
 	for _, err := range []*kerr.Error{
 		kerr.NotLeaderForPartition, kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend, kerr.RequestTimedOut,
@@ -90,7 +90,8 @@ func copyProduce(r *kmsg.ProduceRequest) kmsg.ProduceRequest {
 	return c
 }
 
-// TestRefusedBatches: what can never be appended fails the mirror by name, and what came before it is there.
+// TestRefusedBatches: what can never be appended fails the mirror by name, and what came before it
+// is there.
 func TestRefusedBatches(t *testing.T) {
 	for _, c := range []struct {
 		err  *kerr.Error
@@ -148,7 +149,8 @@ func TestSourceErrors(t *testing.T) {
 	}
 }
 
-// TestDestinationRefusesForAWhile: an ACL that is missing at the destination is no end; the mirror goes on once it is there.
+// TestDestinationRefusesForAWhile: an ACL that is missing at the destination is no end; the mirror
+// goes on once it is there.
 func TestDestinationRefusesForAWhile(t *testing.T) {
 	for _, key := range []kmsg.Key{kmsg.Produce, kmsg.ListOffsets, kmsg.Metadata} {
 		t.Run(key.Name(), func(t *testing.T) {

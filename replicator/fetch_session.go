@@ -9,17 +9,21 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// sessionAge is how long a session is used. A broker that forgets a partition in one would leave it waiting for no longer.
+// sessionAge is how long a session is used. A broker that forgets a partition in one would leave it
+// waiting for no longer.
 const sessionAge = 10 * time.Minute
 
-// fetchSession is what a fetcher asks a broker for, and what of it the broker knows already (KIP-227): a fetch names only the
-// partitions whose position has changed, and its answer only those with news. So the cost of a fetch goes with the partitions
-// that move, not with those that are mirrored. Where the broker has no sessions, or grants none, each fetch names all.
+// fetchSession is what a fetcher asks a broker for, and what of it the broker knows already
+// (KIP-227): a fetch names only the partitions whose position has changed, and its answer only
+// those with news. So the cost of a fetch goes with the partitions that move, not with those that
+// are mirrored. Where the broker has no sessions, or grants none, each fetch names all.
 //
-// A job that is out waits for an answer, over as many fetches as it takes. Whatever ends the session, a connection that is lost
-// or partitions that come or go, ends all jobs that are out; the next fetch begins another one.
+// A job that is out waits for an answer, over as many fetches as it takes. Whatever ends the
+// session, a connection that is lost or partitions that come or go, ends all jobs that are out; the
+// next fetch begins another one.
 //
-// Two mirrors of one topic take turns (askedTopic.twin), which they could not where one waits for good: then there is no session.
+// Two mirrors of one topic take turns (askedTopic.twin), which they could not where one waits for
+// good: then there is no session.
 //
 // It is used by the fetcher's goroutine alone.
 type fetchSession struct {
@@ -139,7 +143,8 @@ func (s *fetchSession) ids() bool {
 	return !slices.ContainsFunc(s.topics, func(t askedTopic) bool { return t.id == [16]byte{} })
 }
 
-// prepare finds what the next fetch, over conn, has to name; limit is how many bytes of one partition are asked for.
+// prepare finds what the next fetch, over conn, has to name; limit is how many bytes of one
+// partition are asked for.
 func (s *fetchSession) prepare(conn *wire.Conn, version int16, limit int32) {
 	if s.conn != conn {
 		s.id, s.epoch, s.conn = 0, 0, conn
@@ -206,7 +211,8 @@ func (s *fetchSession) build(r *wire.FetchRequest, clientID string, asks *fetchA
 	r.End()
 }
 
-// answered takes that the broker has answered, in a session or, with id 0, outside of one; it now knows what was named.
+// answered takes that the broker has answered, in a session or, with id 0, outside of one; it now
+// knows what was named.
 func (s *fetchSession) answered(id int32, asks *fetchAsks) {
 	switch {
 	case s.epoch < 0 || s.epoch == 0 && id == 0 || s.version < 7:

@@ -12,8 +12,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestFetchesNameWhatHasMoved: in a session a fetch names the partitions whose position has changed, whatever the number of
-// those that are mirrored; and nothing is lost when the broker drops the session.
+// TestFetchesNameWhatHasMoved: in a session a fetch names the partitions whose position has
+// changed, whatever the number of those that are mirrored; and nothing is lost when the broker
+// drops the session.
 func TestFetchesNameWhatHasMoved(t *testing.T) {
 	const partitions = 60
 	w, src, _ := embedded(t)
@@ -66,7 +67,8 @@ func TestFetchesNameWhatHasMoved(t *testing.T) {
 	}
 }
 
-// TestStatusWithoutNews: a partition that a session is silent about is known to be caught up now, not when it was last named.
+// TestStatusWithoutNews: a partition that a session is silent about is known to be caught up now,
+// not when it was last named.
 func TestStatusWithoutNews(t *testing.T) {
 	w, _, _ := embedded(t)
 	w.topics("orders", 2)
@@ -85,8 +87,8 @@ func TestStatusWithoutNews(t *testing.T) {
 	})
 }
 
-// TestAFullPartitionIsSoonAskedForAgain: while the queue of a partition is full, a fetch of others without data waits for next to no
-// time: the queue would run dry meanwhile.
+// TestAFullPartitionIsSoonAskedForAgain: while the queue of a partition is full, a fetch of others
+// without data waits for next to no time: the queue would run dry meanwhile.
 func TestAFullPartitionIsSoonAskedForAgain(t *testing.T) {
 	w, src, dst := embedded(t)
 	w.cfg.MemoryBytes = 1 << 20
@@ -123,8 +125,9 @@ func TestAFullPartitionIsSoonAskedForAgain(t *testing.T) {
 	w.same("orders")
 }
 
-// TestPartitionsThatAreLeftOutKeepNobodyBusy: the longer partitions are left out and nothing comes, the longer a fetch of the others
-// waits, until it waits as long as ever; with data, or without such partitions, it begins again.
+// TestPartitionsThatAreLeftOutKeepNobodyBusy: the longer partitions are left out and nothing comes,
+// the longer a fetch of the others waits, until it waits as long as ever; with data, or without
+// such partitions, it begins again.
 func TestPartitionsThatAreLeftOutKeepNobodyBusy(t *testing.T) {
 	f := &fetcher{s: &source{cfg: linkConfig{maxWait: 500 * time.Millisecond}}}
 	began := time.Now()

@@ -14,36 +14,41 @@ import (
 )
 
 const (
-	// minPartitionQueue and maxPartitionQueue bound how many bytes a partition queues before its fetching pauses. Little is
-	// better than much: what was just read is appended from the processor's caches.
+	// minPartitionQueue and maxPartitionQueue bound how many bytes a partition queues before its
+	// fetching pauses. Little is better than much: what was just read is appended from the
+	// processor's caches.
 	minPartitionQueue = 16 << 10
 	maxPartitionQueue = 1 << 20
 	// minReservation is the least that a fetch asks for.
 	minReservation = 64 << 10
-	// minPartitionFetch is the least that a fetch asks for of one partition. A broker gives one batch of any size for the
-	// first partition that has data (KIP-74), and for the others nothing if their next batch is larger than was asked for.
+	// minPartitionFetch is the least that a fetch asks for of one partition. A broker gives one
+	// batch of any size for the first partition that has data (KIP-74), and for the others nothing
+	// if their next batch is larger than was asked for.
 	minPartitionFetch = 128 << 10
-	// maxFetchBytes is the most that a fetch asks for, farFetchBytes the most of a far source (reach). Measured, 12 partitions of
-	// 127 KB batches: 16 MiB, with queues of 4 MiB, cost 0.94 CPU s/GB, 4 MiB, with queues of 1 MiB, 0.66.
+	// maxFetchBytes is the most that a fetch asks for, farFetchBytes the most of a far source
+	// (reach). Measured, 12 partitions of 127 KB batches: 16 MiB, with queues of 4 MiB, cost 0.94
+	// CPU s/GB, 4 MiB, with queues of 1 MiB, 0.66.
 	maxFetchBytes = 4 << 20
 	farFetchBytes = 32 << 20
-	// partitionRoom is how many bytes a response has for a partition, beside its records; aborted transactions come on top.
+	// partitionRoom is how many bytes a response has for a partition, beside its records; aborted
+	// transactions come on top.
 	partitionRoom = 64
-	// maxWaitBusy replaces the maximum wait of a fetch while partitions are left out that may soon want to be fetched: a
-	// fetch that waits for others' data would hold them up.
+	// maxWaitBusy replaces the maximum wait of a fetch while partitions are left out that may soon
+	// want to be fetched: a fetch that waits for others' data would hold them up.
 	maxWaitBusy = 20 * time.Millisecond
-	// maxWaitFull does so while partitions are left out because their queues are full. Such a queue lasts for some milliseconds (a
-	// mirror of one partition with batches of 127 KB went from 90 to 320 MB/s). It is more by waitPerPartition for each
-	// partition, up to maxWaitBusy, as a broker looks at all of a session's for each fetch.
+	// maxWaitFull does so while partitions are left out because their queues are full. Such a queue
+	// lasts for some milliseconds (a mirror of one partition with batches of 127 KB went from 90 to
+	// 320 MB/s). It is more by waitPerPartition for each partition, up to maxWaitBusy, as a broker
+	// looks at all of a session's for each fetch.
 	maxWaitFull      = 2 * time.Millisecond
 	waitPerPartition = 10 * time.Microsecond
 )
 
-// fetcher fetches from one broker of a source for the partitions it leads. One fetch is in flight at a time; its result is
-// queued, and the next fetch goes out while the streams append.
+// fetcher fetches from one broker of a source for the partitions it leads. One fetch is in flight
+// at a time; its result is queued, and the next fetch goes out while the streams append.
 //
-// The response is read into a frame, and its batches are stamped and queued where they lie. Nothing is allocated per fetch,
-// partition or batch in the steady state.
+// The response is read into a frame, and its batches are stamped and queued where they lie. Nothing
+// is allocated per fetch, partition or batch in the steady state.
 type fetcher struct {
 	s       *source
 	broker  int32
@@ -66,8 +71,8 @@ type fetcher struct {
 	leftOut    time.Time // since when partitions have been left out of fetches that brought nothing; zero = none is
 }
 
-// fetcherTopic is the partitions of a topic that a fetcher fetches. twin says that another mirror is of the same
-// topic at the source: a fetch names each partition once, and so they take turns.
+// fetcherTopic is the partitions of a topic that a fetcher fetches. twin says that another mirror
+// is of the same topic at the source: a fetch names each partition once, and so they take turns.
 type fetcherTopic struct {
 	m       *mirror
 	workers []*worker
@@ -146,7 +151,8 @@ func (f *fetcher) run(ctx context.Context) {
 	}
 }
 
-// rest waits until a partition may want to be fetched. Those that wait out an error do not wake, hence the timer.
+// rest waits until a partition may want to be fetched. Those that wait out an error do not wake,
+// hence the timer.
 func (f *fetcher) rest(ctx context.Context, busy bool) {
 	d := time.Second
 	if busy {
@@ -161,8 +167,9 @@ func (f *fetcher) rest(ctx context.Context, busy bool) {
 	}
 }
 
-// collect begins a fetch for every partition that wants one, or, where what was seen has to be compared first, that. wait is how
-// long the fetch may wait for data: for less if some partitions are left out only for now.
+// collect begins a fetch for every partition that wants one, or, where what was seen has to be
+// compared first, that. wait is how long the fetch may wait for data: for less if some partitions
+// are left out only for now.
 func (f *fetcher) collect() (compares []*fetchJob, wait time.Duration) {
 	wait = f.s.cfg.maxWait
 	s := &f.session
@@ -205,8 +212,9 @@ func (f *fetcher) collect() (compares []*fetchJob, wait time.Duration) {
 	return compares, wait
 }
 
-// patience is how long a fetch waits that may wait for so long. Partitions that are left out for longer, as those of a log without a
-// leader, must not keep the source busy: the wait grows to a quarter of the time for which that has gone on and nothing came.
+// patience is how long a fetch waits that may wait for so long. Partitions that are left out for
+// longer, as those of a log without a leader, must not keep the source busy: the wait grows to a
+// quarter of the time for which that has gone on and nothing came.
 func (f *fetcher) patience(wait time.Duration, now time.Time) time.Duration {
 	most := f.s.cfg.maxWait
 	if wait >= most {
@@ -258,7 +266,8 @@ func (j *fetchJob) collect(limit int, now time.Time) collected {
 	return toFetch
 }
 
-// fetch sends one fetch and delivers what it brings. The reservation becomes a frame or is given back.
+// fetch sends one fetch and delivers what it brings. The reservation becomes a frame or is given
+// back.
 func (f *fetcher) fetch(ctx context.Context, reserved int64, wait time.Duration) (err error) {
 	s := &f.session
 	defer func() {
@@ -339,8 +348,9 @@ func (f *fetcher) countSession() {
 	}
 }
 
-// read reads a response of size bytes into a frame, held by the caller also if there is an error. For more than was reserved
-// memory is taken only as the bytes come: a length that is a lie costs nothing.
+// read reads a response of size bytes into a frame, held by the caller also if there is an error.
+// For more than was reserved memory is taken only as the bytes come: a length that is a lie costs
+// nothing.
 func (f *fetcher) read(conn *wire.Conn, reserved int64, size int) (*frame, error) {
 	memory := min(int64(size), max(reserved, maxTrusted))
 	if memory > reserved/2 && memory < reserved {
@@ -359,7 +369,8 @@ func (f *fetcher) read(conn *wire.Conn, reserved int64, size int) (*frame, error
 	}
 }
 
-// maxTrusted is up to how many bytes are taken at a source's word: no batch of usual size is longer.
+// maxTrusted is up to how many bytes are taken at a source's word: no batch of usual size is
+// longer.
 const maxTrusted = 1 << 20
 
 // prepare builds the fetch, for a connection.
@@ -423,8 +434,9 @@ func (f *fetcher) refused(ctx context.Context, j *fetchJob, err error) {
 	}
 }
 
-// lost gives the fetch up because the broker did not answer. The fetcher waits before it asks again, and the partition has
-// not to wait in addition: after an outage all partitions go on as soon as the broker answers.
+// lost gives the fetch up because the broker did not answer. The fetcher waits before it asks
+// again, and the partition has not to wait in addition: after an outage all partitions go on as
+// soon as the broker answers.
 func (j *fetchJob) lost() {
 	j.answer = true
 	j.w.mu.Lock()

@@ -6,8 +6,8 @@ import (
 	"klink/protocol/batch"
 )
 
-// FuzzFetched: whatever bytes a source answers with, the core does not panic, and what it queues continues its position
-// without a gap and is stamped with where it stood.
+// FuzzFetched: whatever bytes a source answers with, the core does not panic, and what it queues
+// continues its position without a gap and is stamped with where it stood.
 func FuzzFetched(f *testing.F) {
 	two := append(makeBatch(10, 3, 0, 20), makeBatch(13, 2, 0, 20)...)
 	f.Add(two, int64(10))

@@ -9,12 +9,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TasksTopic is the topic that the slots are the partitions of, as far as the group of klink's instances is concerned, and the
-// group's name. Instances that are not alone tell each other in it how far their mirrors are; see board.
+// TasksTopic is the topic that the slots are the partitions of, as far as the group of klink's
+// instances is concerned, and the group's name. Instances that are not alone tell each other in it
+// how far their mirrors are; see board.
 const TasksTopic = "_klink_tasks"
 
 const (
-	// groupProtocolType and the format of what is said make the group one that Kafka's tools can show.
+	// groupProtocolType and the format of what is said make the group one that Kafka's tools can
+	// show.
 	groupProtocolType = "consumer"
 	// groupProtocol names what the members have to agree on: how slots are numbered
 	// (partitionSlot), assign's rules, and proofs.

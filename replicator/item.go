@@ -1,7 +1,7 @@
 package replicator
 
-// item is the unit that a partition appends: one stamped batch on its way from the source to the destination, or a run of
-// markers, which fill a hole of the source (see markers.go).
+// item is the unit that a partition appends: one stamped batch on its way from the source to the
+// destination, or a run of markers, which fill a hole of the source (see markers.go).
 type item struct {
 	bytes   []byte   // may alias a fetch response; frame accounts for it. nil = markers
 	base    int64    // logical offset of the first record or marker

@@ -2,8 +2,9 @@ package replicator
 
 import "klink/admin"
 
-// lastStatus is what was last seen of a mirror that does not run here now: by this instance when it ran it, or by the instance
-// that owned it since, as far as that has told (board). It is only shown, with the time of the last fetch that says how old it is.
+// lastStatus is what was last seen of a mirror that does not run here now: by this instance when it
+// ran it, or by the instance that owned it since, as far as that has told (board). It is only
+// shown, with the time of the last fetch that says how old it is.
 type lastStatus struct {
 	mirrorKey
 	partitions []admin.PartitionStatus

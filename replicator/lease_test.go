@@ -13,8 +13,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestLeaseEndsBeforeTheSession: whatever is answered when, and however long requests and answers are under way, the lease has
-// ended by the time at which the coordinator, which counts from when it heard last, gives the member up.
+// TestLeaseEndsBeforeTheSession: whatever is answered when, and however long requests and answers
+// are under way, the lease has ended by the time at which the coordinator, which counts from when
+// it heard last, gives the member up.
 func TestLeaseEndsBeforeTheSession(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const session = 6 * time.Second
@@ -67,8 +68,9 @@ func follow(r *Replicator, st *admin.State) {
 	r.followSlots(st)
 }
 
-// TestOwnerStopsWithItsLease: work ends at the time by which the lease was not renewed, without anything having to be looked
-// at, and is not taken up again by an answer that comes late, but by slots that are gained anew.
+// TestOwnerStopsWithItsLease: work ends at the time by which the lease was not renewed, without
+// anything having to be looked at, and is not taken up again by an answer that comes late, but by
+// slots that are gained anew.
 func TestOwnerStopsWithItsLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := bareReplicator(t)
@@ -138,8 +140,9 @@ func TestLeavingWaitsForMirrors(t *testing.T) {
 	})
 }
 
-// TestWhatWasSeenOutlivesTheSlot: what was last seen of a mirror is shown again when its slot comes back, or what a later owner
-// has told, whichever is later; until the source answers the mirror that runs here then.
+// TestWhatWasSeenOutlivesTheSlot: what was last seen of a mirror is shown again when its slot comes
+// back, or what a later owner has told, whichever is later; until the source answers the mirror
+// that runs here then.
 func TestWhatWasSeenOutlivesTheSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := bareReplicator(t)
@@ -189,8 +192,9 @@ func TestWhatWasSeenOutlivesTheSlot(t *testing.T) {
 	})
 }
 
-// TestFormerOwnersAreReckonedWith: what is known of a mirror is forgotten when its slot is lost, and a mirror that is there when
-// a slot is gained is taken for one that somebody else has appended to a moment ago.
+// TestFormerOwnersAreReckonedWith: what is known of a mirror is forgotten when its slot is lost,
+// and a mirror that is there when a slot is gained is taken for one that somebody else has appended
+// to a moment ago.
 func TestFormerOwnersAreReckonedWith(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := bareReplicator(t)

@@ -88,7 +88,8 @@ func TestLinkPaused(t *testing.T) {
 	w.same("orders")
 }
 
-// TestStopAwaitsAppendInFlight: drained is reported only when the append in flight has its result, and nothing follows it.
+// TestStopAwaitsAppendInFlight: drained is reported only when the append in flight has its result,
+// and nothing follows it.
 func TestStopAwaitsAppendInFlight(t *testing.T) {
 	w, _, dst := embedded(t)
 	w.topics("orders", 1)
@@ -125,7 +126,8 @@ func TestStopAwaitsAppendInFlight(t *testing.T) {
 	}
 }
 
-// TestStopSettlesUnknownAppend: an append whose result is unknown is read back before drained is reported.
+// TestStopSettlesUnknownAppend: an append whose result is unknown is read back before drained is
+// reported.
 func TestStopSettlesUnknownAppend(t *testing.T) {
 	w, _, dst := embedded(t)
 	w.topics("orders", 1)
@@ -162,7 +164,8 @@ func TestStopOfWhatDoesNotRun(t *testing.T) {
 	w.awaitState("orders", admin.MirrorStopped)
 }
 
-// TestResumeInTheMiddleOfABatch: the log start of the mirror lies in the middle of its only batch, and nothing else is known.
+// TestResumeInTheMiddleOfABatch: the log start of the mirror lies in the middle of its only batch,
+// and nothing else is known.
 func TestResumeInTheMiddleOfABatch(t *testing.T) {
 	for _, checkpoint := range []bool{false, true} {
 		w, _, _ := embedded(t)
@@ -191,9 +194,9 @@ func TestResumeInTheMiddleOfABatch(t *testing.T) {
 	}
 }
 
-// TestResumeBehindACheckpointFromBeforeTheFirstBatch: the source's log begins in the middle of a batch, and klink is killed
-// after that batch was appended and the mirror's log start had followed, but before there was another checkpoint than the one
-// that names the log start.
+// TestResumeBehindACheckpointFromBeforeTheFirstBatch: the source's log begins in the middle of a
+// batch, and klink is killed after that batch was appended and the mirror's log start had followed,
+// but before there was another checkpoint than the one that names the log start.
 func TestResumeBehindACheckpointFromBeforeTheFirstBatch(t *testing.T) {
 	w, _, dst := embedded(t)
 	w.topics("orders", 1)
@@ -220,8 +223,8 @@ func TestResumeBehindACheckpointFromBeforeTheFirstBatch(t *testing.T) {
 	}
 }
 
-// TestResumeBehindADeletedLog: retention at the destination has deleted every batch of the mirror, but not a second copy of the
-// last one, which is void.
+// TestResumeBehindADeletedLog: retention at the destination has deleted every batch of the mirror,
+// but not a second copy of the last one, which is void.
 func TestResumeBehindADeletedLog(t *testing.T) {
 	w, _, dst := embedded(t)
 	w.topics("orders", 1)
@@ -253,7 +256,8 @@ func TestResumeBehindADeletedLog(t *testing.T) {
 	}
 }
 
-// TestStopBeforeTheFirstAppend: the timeline of a log that was to begin below the floor, and stayed empty, ends at the floor.
+// TestStopBeforeTheFirstAppend: the timeline of a log that was to begin below the floor, and stayed
+// empty, ends at the floor.
 func TestStopBeforeTheFirstAppend(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		t.Run(fmt.Sprintf("restart=%v", restart), func(t *testing.T) {
@@ -359,7 +363,8 @@ func TestForeignWrite(t *testing.T) {
 	})
 }
 
-// TestLogStartInTheMiddleOfABatch: the mirror holds the whole batch, and shows what the source shows.
+// TestLogStartInTheMiddleOfABatch: the mirror holds the whole batch, and shows what the source
+// shows.
 func TestLogStartInTheMiddleOfABatch(t *testing.T) {
 	w, _, dst := embedded(t)
 	w.topics("orders", 1)
@@ -454,7 +459,8 @@ func TestLinkConfigChangeKeepsThePosition(t *testing.T) {
 	w.same("orders")
 }
 
-// TestTransactions: what read_committed shows is mirrored; markers and aborted transactions become holes, also over a restart.
+// TestTransactions: what read_committed shows is mirrored; markers and aborted transactions become
+// holes, also over a restart.
 func TestTransactions(t *testing.T) {
 	w, _, dst := embedded(t)
 	w.topics("orders", 1)

@@ -24,7 +24,8 @@ type linkConfig struct {
 	joinBelow      int           // append.join.below, bytes of a batch
 }
 
-// newLinkConfig reads configs. Values were checked when the link was stored; one that does not parse counts as its default.
+// newLinkConfig reads configs. Values were checked when the link was stored; one that does not
+// parse counts as its default.
 func newLinkConfig(configs map[string]string) linkConfig {
 	number := func(key string, def, low, high int64) int64 {
 		v, err := strconv.ParseInt(strings.TrimSpace(configs[key]), 10, 64)

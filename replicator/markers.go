@@ -15,23 +15,28 @@ import (
 const (
 	// maxHoleMarkers is the largest hole that is filled with markers, in offsets.
 	maxHoleMarkers = 10_000
-	// maxRequestMarkers bounds the markers in one request, over all partitions: a broker appends them one by one.
+	// maxRequestMarkers bounds the markers in one request, over all partitions: a broker appends
+	// them one by one.
 	maxRequestMarkers = 1000
-	// markerFirstID is the producer id of the marker at logical offset 0; ids go down from there, as a stamp's do.
+	// markerFirstID is the producer id of the marker at logical offset 0; ids go down from there,
+	// as a stamp's do.
 	markerFirstID = -2
 )
 
-// markerRun is a hole of a mirror partition that is filled with control markers, one for each of its offsets. Clients skip
-// control batches by themselves, so the log keeps the source's offsets for those that read it without klink too.
+// markerRun is a hole of a mirror partition that is filled with control markers, one for each of
+// its offsets. Clients skip control batches by themselves, so the log keeps the source's offsets
+// for those that read it without klink too.
 //
-// A marker is stamped as a batch is: its producer id is -2 - L. Its epoch is 0, as a stamp without flags; its sequence is -1,
-// which the broker sets, so that markers must not be written to compacted topics.
+// A marker is stamped as a batch is: its producer id is -2 - L. Its epoch is 0, as a stamp without
+// flags; its sequence is -1, which the broker sets, so that markers must not be written to
+// compacted topics.
 //
-// Its timestamp is the broker's time of writing; WriteTxnMarkers has no field for another one. The lookup of an offset by
-// timestamp (ListOffsets) finds control batches too, at the source as well, but there they have the time of the commit. In a
-// mirror it finds the first marker that was written after that time, and may so begin too early: by the time that lay between
-// commit and writing, which for a backlog is all its age. It never begins too late. The destination's own retention.ms
-// likewise counts from the writing of the last marker of a segment.
+// Its timestamp is the broker's time of writing; WriteTxnMarkers has no field for another one. The
+// lookup of an offset by timestamp (ListOffsets) finds control batches too, at the source as well,
+// but there they have the time of the commit. In a mirror it finds the first marker that was
+// written after that time, and may so begin too early: by the time that lay between commit and
+// writing, which for a backlog is all its age. It never begins too late. The destination's own
+// retention.ms likewise counts from the writing of the last marker of a segment.
 type markerRun struct {
 	topic     string
 	partition int32
@@ -48,8 +53,9 @@ func (r markerRun) name() string { return fmt.Sprintf("%s-%d", r.topic, r.partit
 // error is unanswered they may even come later. Runs together have at most maxRequestMarkers
 // markers.
 //
-// A run has one request in flight, and the next thing is not appended before it is settled. Within a request the broker
-// appends the markers of a partition in order, each of which may fail by itself.
+// A run has one request in flight, and the next thing is not appended before it is settled. Within
+// a request the broker appends the markers of a partition in order, each of which may fail by
+// itself.
 func writeMarkers(ctx context.Context, to requester, runs []markerRun) []error {
 	errs := make([]error, len(runs))
 	fail := func(err error) []error {
@@ -69,9 +75,10 @@ func writeMarkers(ctx context.Context, to requester, runs []markerRun) []error {
 	return errs
 }
 
-// markersRequest builds the request. Markers of several partitions that happen to have the same id share an entry: the
-// broker keys its answer by producer id. It appends entry after entry, so they are in the order of the offsets: whoever shares
-// an entry with others must not get a later marker before an earlier one.
+// markersRequest builds the request. Markers of several partitions that happen to have the same id
+// share an entry: the broker keys its answer by producer id. It appends entry after entry, so they
+// are in the order of the offsets: whoever shares an entry with others must not get a later marker
+// before an earlier one.
 func markersRequest(runs []markerRun) *kmsg.WriteTxnMarkersRequest {
 	req := kmsg.NewPtrWriteTxnMarkersRequest()
 	entry := map[int64]int{}
@@ -108,7 +115,8 @@ func addPartition(m *kmsg.WriteTxnMarkersRequestMarker, topic string, partition 
 // errNotAnswered: a response leaves out a marker.
 var errNotAnswered = errors.New("the response leaves a marker out")
 
-// markersAnswer finds the result of each run: nil if all of its markers have code 0, otherwise the first other one.
+// markersAnswer finds the result of each run: nil if all of its markers have code 0, otherwise the
+// first other one.
 func markersAnswer(resp *kmsg.WriteTxnMarkersResponse, runs []markerRun, errs []error) {
 	type key struct {
 		topic     string
@@ -143,8 +151,8 @@ func markersAnswer(resp *kmsg.WriteTxnMarkersResponse, runs []markerRun, errs []
 	}
 }
 
-// tooOld says whether a request failed because the broker does not list WriteTxnMarkers: the client then sends nothing, and
-// has no name for it.
+// tooOld says whether a request failed because the broker does not list WriteTxnMarkers: the client
+// then sends nothing, and has no name for it.
 func tooOld(ctx context.Context, to requester, err error) bool {
 	var code *kerr.Error
 	if errors.As(err, &code) || ctx.Err() != nil || neverSent(err) {

@@ -16,25 +16,28 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Group is how several instances share the work of one destination: they are the members of a consumer group there.
+// Group is how several instances share the work of one destination: they are the members of a
+// consumer group there.
 type Group struct {
 	// ID is the name of the group; default TasksTopic.
 	ID string
 	// SessionTimeout is after how long without a sign of life an instance is replaced. Default 6 s.
 	SessionTimeout time.Duration
-	// Instance names this instance, for people, and so that one that was killed is known when it is started again: its
-	// successor need not wait for the session time-out. No two that live may have the same name. "" = none. It is asked for when
-	// Run begins.
+	// Instance names this instance, for people, and so that one that was killed is known when it is
+	// started again: its successor need not wait for the session time-out. No two that live may
+	// have the same name. "" = none. It is asked for when Run begins.
 	Instance func() string
 	// Tasks are the tasks of a link that this instance owns, to be told to the others. May be nil.
 	Tasks func(link string) []admin.TaskStatus
-	// Drift is the config drift of a mirror whose link this instance owns, to be told to the others. May be nil.
+	// Drift is the config drift of a mirror whose link this instance owns, to be told to the
+	// others. May be nil.
 	Drift func(topic string) []admin.ConfigDrift
 	// Heard is called when the coordinator has answered a member something that was sent at the
 	// time sent: it counts the member for the time ttl after that, however clocks run. It must not
 	// block. May be nil.
 	Heard func(member string, sent time.Time, ttl time.Duration)
-	// Changed is called when what is owned has changed (OwnsTopic, OwnsLink); it must not block. May be nil.
+	// Changed is called when what is owned has changed (OwnsTopic, OwnsLink); it must not block.
+	// May be nil.
 	Changed func()
 }
 
@@ -56,22 +59,25 @@ func HeardFor(session time.Duration) time.Duration { return session / 2 }
 // ClientID is what an instance calls itself in the group.
 func ClientID(instance string) string { return clientPrefix + instance }
 
-// member is the membership of this instance in the group. It speaks the group protocol itself, rather than through a group
-// consumer, because what it needs to know is what the coordinator has answered, and when that was asked for (lease).
+// member is the membership of this instance in the group. It speaks the group protocol itself,
+// rather than through a group consumer, because what it needs to know is what the coordinator has
+// answered, and when that was asked for (lease).
 //
-// The protocol is cooperative: a member works on while a new generation of the group is made. It says what it holds when it
-// joins, the leader (assign) gives nobody else any of that, and who is to give something away stops working on it, lets go of
-// it, and joins once more.
+// The protocol is cooperative: a member works on while a new generation of the group is made. It
+// says what it holds when it joins, the leader (assign) gives nobody else any of that, and who is
+// to give something away stops working on it, lets go of it, and joins once more.
 //
 // The group is open to everybody with READ on it at the brokers, who may join it, become its
 // leader, and speak for another member whose id he has seen. Invariants, whatever such a stranger
 // does:
-//  1. Only an instance of klink is given slots, and only its claims count: claims have a proof (groupKey).
-//  2. Only the assignment of a leader that is an instance of klink counts. Where the leader is a stranger, members gain nothing
-//     and go on with what they hold: nobody can have been given any of that. They put the leader out of the group.
-//  3. A claim is complete if it is from the generation before. One that is older may be an old one that a stranger has sent
-//     once more, and a claim without a proof may stand in for the true one; so what the last plan gave that member is taken for
-//     claimed, too, once (believe).
+//  1. Only an instance of klink is given slots, and only its claims count: claims have a proof
+//     (groupKey).
+//  2. Only the assignment of a leader that is an instance of klink counts. Where the leader is a
+//     stranger, members gain nothing and go on with what they hold: nobody can have been given any
+//     of that. They put the leader out of the group.
+//  3. A claim is complete if it is from the generation before. One that is older may be an old one
+//     that a stranger has sent once more, and a claim without a proof may stand in for the true
+//     one; so what the last plan gave that member is taken for claimed, too, once (believe).
 //
 // What a stranger can do is to make the group begin new generations all the time, and to put
 // instances out of it, as Kafka asks for no more than READ. Then the work moves, or rests: Unowned
@@ -178,8 +184,9 @@ func (m *member) trouble(err error) {
 		m.own.lose("the group knows this instance no more")
 		m.id, m.generation, m.given = "", -1, 0
 	case errors.Is(err, kerr.IllegalGeneration), errors.Is(err, kerr.RebalanceInProgress), errors.Is(err, kerr.MemberIDRequired):
-		// Join again, with what is held. A generation that this member has missed gave it to nobody else, as it was a member
-		// then, and had claimed it; if it was not, the coordinator says so when it joins.
+		// Join again, with what is held. A generation that this member has missed gave it to nobody
+		// else, as it was a member then, and had claimed it; if it was not, the coordinator says so
+		// when it joins.
 	default:
 		m.node = -1
 	}
@@ -202,7 +209,8 @@ func (m *member) trouble(err error) {
 	m.log.Log(context.Background(), level, "not in the group of klink's instances now, will retry"+advice, "group", m.group, "error", err)
 }
 
-// turn joins the group and stays in the generation until it ends. It returns nil to join again at once.
+// turn joins the group and stays in the generation until it ends. It returns nil to join again at
+// once.
 func (m *member) turn(ctx context.Context) (joined bool, err error) {
 	if m.node < 0 {
 		if err := m.findCoordinator(ctx); err != nil {
@@ -227,7 +235,8 @@ func (m *member) turn(ctx context.Context) (joined bool, err error) {
 // errStranger: the leader of the group is no instance of klink.
 var errStranger = errors.New("the leader of the group is no instance of klink")
 
-// request sends a request to the coordinator, and notes when. An answer with an error in it is no success.
+// request sends a request to the coordinator, and notes when. An answer with an error in it is no
+// success.
 func (m *member) request(ctx context.Context, timeout time.Duration, req kmsg.Request, code func(kmsg.Response) int16) (kmsg.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -398,7 +407,8 @@ func (m *member) depose(ctx context.Context) error {
 	return fmt.Errorf("SyncGroup: %w", errStranger)
 }
 
-// stay works on what is given until the generation ends, or something was let go of that others wait for.
+// stay works on what is given until the generation ends, or something was let go of that others
+// wait for.
 func (m *member) stay(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -486,7 +496,8 @@ func (m *member) heartbeat(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// leave ends the membership, so that others need not wait for the session to end. It is called when nothing is sent any more.
+// leave ends the membership, so that others need not wait for the session to end. It is called when
+// nothing is sent any more.
 func (m *member) leave() {
 	if m.id == "" {
 		return
@@ -515,8 +526,9 @@ func (m *member) remove(ctx context.Context, node int32, id string) error {
 	return kerr.ErrorForCode(resp.(*kmsg.LeaveGroupResponse).ErrorCode)
 }
 
-// predecessors are the members of the group that have this instance's name: itself, before it was killed. It is not alive any
-// more: its name is this process's now, by the settings or by the address on which it listens.
+// predecessors are the members of the group that have this instance's name: itself, before it was
+// killed. It is not alive any more: its name is this process's now, by the settings or by the
+// address on which it listens.
 func (m *member) predecessors(ctx context.Context) (ids []string) {
 	_, members := m.describe(ctx, m.node)
 	for _, other := range members {
@@ -542,8 +554,9 @@ func (m *member) describe(ctx context.Context, node int32) (state string, member
 	return "", nil
 }
 
-// bury takes dead predecessors out of the group once this member's own request to join has come in. Before that the group
-// could become empty, and an empty one waits for group.initial.rebalance.delay.ms when somebody joins.
+// bury takes dead predecessors out of the group once this member's own request to join has come in.
+// Before that the group could become empty, and an empty one waits for
+// group.initial.rebalance.delay.ms when somebody joins.
 func (m *member) bury(ctx context.Context, node int32, dead []string) {
 	for state := ""; state != "PreparingRebalance"; {
 		if !sleep(ctx, 10*time.Millisecond) {

@@ -49,7 +49,8 @@ type mirror struct {
 	r        *Replicator
 	counters *LinkCounters
 	lost     atomic.Bool // other instances may own it: nothing may be announced any more
-	// before is what was last seen of it, by partition (lastStatus): that of the source is shown until it answers again.
+	// before is what was last seen of it, by partition (lastStatus): that of the source is shown
+	// until it answers again.
 	before []admin.PartitionStatus
 
 	mu       sync.Mutex
@@ -71,8 +72,8 @@ type mirror struct {
 type sourceView struct {
 	missing bool     // confirmed: the source has no such topic
 	denied  *failure // the source refuses access to the topic
-	// A condition that would fail the mirror, seen in a row so many times since. A broker whose metadata is behind may show
-	// an older picture for a moment.
+	// A condition that would fail the mirror, seen in a row so many times since. A broker whose
+	// metadata is behind may show an older picture for a moment.
 	suspicion      *failure
 	suspectedSince time.Time
 	suspected      int
@@ -144,7 +145,8 @@ func (m *mirror) worker(id int32) *worker {
 	return nil
 }
 
-// stop ends all workers once what they have in flight is settled. With abandon the topic is gone, and nothing is read back.
+// stop ends all workers once what they have in flight is settled. With abandon the topic is gone,
+// and nothing is read back.
 func (m *mirror) stop(abandon bool) {
 	m.mu.Lock()
 	if m.stopping && !abandon {
@@ -218,7 +220,8 @@ func (m *mirror) setDenied(f *failure) {
 	}
 }
 
-// setRefused notes that the destination refuses an append or a reading, or, with nil, that one has succeeded.
+// setRefused notes that the destination refuses an append or a reading, or, with nil, that one has
+// succeeded.
 func (m *mirror) setRefused(f *failure, appends bool) {
 	m.mu.Lock()
 	changed := false

@@ -25,8 +25,8 @@ type mirrorLog struct {
 	stale *destTopic // metadata that did not serve
 }
 
-// newMirrorLog makes the log of a partition. Appends are large and take a broker long, so they better have a client of their
-// own: a connection handles one request at a time.
+// newMirrorLog makes the log of a partition. Appends are large and take a broker long, so they
+// better have a client of their own: a connection handles one request at a time.
 func newMirrorLog(d *destination, client *kgo.Client, topic string, topicID [16]byte, partition int32) *mirrorLog {
 	return &mirrorLog{d: d, client: client, topic: topic, topicID: topicID, partition: partition, chunk: walkBytes}
 }
@@ -56,8 +56,8 @@ func (l *mirrorLog) worked(t *destTopic) {
 	}
 }
 
-// ends reads the log's start and end. It is an error if the end is not committed: what is beyond the high watermark may yet
-// be truncated.
+// ends reads the log's start and end. It is an error if the end is not committed: what is beyond
+// the high watermark may yet be truncated.
 func (l *mirrorLog) ends(ctx context.Context) (start, end int64, err error) {
 	leader, t, err := l.leader(ctx)
 	if err != nil {
@@ -68,7 +68,8 @@ func (l *mirrorLog) ends(ctx context.Context) (start, end int64, err error) {
 		p.Partition, p.CurrentLeaderEpoch, p.Timestamp, p.MaxNumOffsets = l.partition, t.epochs[l.partition], timestamp, 1
 		return listOffset(ctx, leader, replica, l.topic, p)
 	}
-	// As a client the high watermark, as the debugging replica (-2) the end of the log; one leader epoch, so one leader.
+	// As a client the high watermark, as the debugging replica (-2) the end of the log; one leader
+	// epoch, so one leader.
 	highWater, err := ask(-1, timestampLatest)
 	if err != nil {
 		return 0, 0, err
@@ -87,8 +88,9 @@ func (l *mirrorLog) ends(ctx context.Context) (start, end int64, err error) {
 	return start, end, nil
 }
 
-// walk calls see for every batch from the one that holds offset from to the last one that begins below to. What see is
-// given is valid only during the call; its error ends the walk and is returned.
+// walk calls see for every batch from the one that holds offset from to the last one that begins
+// below to. What see is given is valid only during the call; its error ends the walk and is
+// returned.
 func (l *mirrorLog) walk(ctx context.Context, from, to int64, see func(batch.Header) error) error {
 	for from < to {
 		records, err := l.fetch(ctx, from)
@@ -122,7 +124,8 @@ func (l *mirrorLog) walk(ctx context.Context, from, to int64, see func(batch.Hea
 	return nil
 }
 
-// walkBytes is how much is fetched at once where batches are small; a single batch comes whole whatever its size (KIP-74).
+// walkBytes is how much is fetched at once where batches are small; a single batch comes whole
+// whatever its size (KIP-74).
 const walkBytes = 128 << 10
 
 func (l *mirrorLog) fetch(ctx context.Context, offset int64) ([]byte, error) {
@@ -158,7 +161,8 @@ func (l *mirrorLog) fetch(ctx context.Context, offset int64) ([]byte, error) {
 	return p.RecordBatches, nil
 }
 
-// append appends one batch and gives the offset of its first record. An error that is unanswered may still come true.
+// append appends one batch and gives the offset of its first record. An error that is unanswered
+// may still come true.
 func (l *mirrorLog) append(ctx context.Context, b []byte) (base int64, err error) {
 	leader, t, err := l.leader(ctx)
 	if err != nil {
@@ -196,7 +200,8 @@ func detailed(err error, message *string) error {
 	return fmt.Errorf("%w: %s", err, *message)
 }
 
-// deleteBefore moves the log start up to an offset; one at or below the log start changes nothing, but is checked.
+// deleteBefore moves the log start up to an offset; one at or below the log start changes nothing,
+// but is checked.
 func (l *mirrorLog) deleteBefore(ctx context.Context, to int64) error {
 	leader, t, err := l.leader(ctx)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"klink/admin"
 )
 
-// A suspicion about the source's topic is believed when it was found so many times in a row, over so long: a broker whose
-// metadata is behind may show an older picture for a moment.
+// A suspicion about the source's topic is believed when it was found so many times in a row, over
+// so long: a broker whose metadata is behind may show an older picture for a moment.
 const (
 	suspicionCount = 3
 	suspicionTime  = 1200 * time.Millisecond
@@ -75,8 +75,8 @@ func (m *mirror) clear(id [16]byte) {
 	}
 }
 
-// mayFetch says whether the last metadata showed the right topic. While it does not, nothing is fetched, so that no
-// records of another topic of this name get into the mirror.
+// mayFetch says whether the last metadata showed the right topic. While it does not, nothing is
+// fetched, so that no records of another topic of this name get into the mirror.
 func (m *mirror) mayFetch() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -2,9 +2,10 @@ package replicator
 
 import "slices"
 
-// order is which topics and partitions a request names, in its order, so that those of the answer are found again. A broker
-// mostly answers in the order of the request, and then each is found where it is looked for first; any other is found too.
-// It is used again for the next request, and allocates nothing once it has been large enough.
+// order is which topics and partitions a request names, in its order, so that those of the answer
+// are found again. A broker mostly answers in the order of the request, and then each is found
+// where it is looked for first; any other is found too. It is used again for the next request, and
+// allocates nothing once it has been large enough.
 type order struct {
 	topics     []orderTopic
 	partitions []int32
@@ -35,7 +36,8 @@ func (o *order) add(partition int32) {
 	o.topics[len(o.topics)-1].to++
 }
 
-// find is the place of a partition among all, -1 = the request does not name it. Its topic is given by id where byID.
+// find is the place of a partition among all, -1 = the request does not name it. Its topic is given
+// by id where byID.
 func (o *order) find(name []byte, id *[16]byte, byID bool, partition int32) int {
 	is := func(t *orderTopic) bool {
 		if byID {

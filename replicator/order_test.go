@@ -7,7 +7,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestOrderFindsEverything: in whatever order an answer comes, each partition is found, and nothing else.
+// TestOrderFindsEverything: in whatever order an answer comes, each partition is found, and nothing
+// else.
 func TestOrderFindsEverything(t *testing.T) {
 	var o order
 	rapid.Check(t, func(t *rapid.T) {

@@ -10,19 +10,23 @@ import (
 	"klink/admin"
 )
 
-// owner knows which slots this instance works on. The group protocol gives them (member); reconcile starts and ends mirrors
-// accordingly; the control plane asks before it stores what only an owner may say.
+// owner knows which slots this instance works on. The group protocol gives them (member); reconcile
+// starts and ends mirrors accordingly; the control plane asks before it stores what only an owner
+// may say.
 //
 // Invariants, over all instances of a destination:
-//  1. Single writer: a partition of a mirror is appended to by the owner of its slot, within its lease. Every append is sent
-//     with the context of the lease (appends), which ends when the lease does. So at most one instance sends.
-//  2. A slot is worked on only after it was given in a generation of the group, and the state was fenced (Control.Fence) after
-//     that. What a former owner had under way for the state is committed before, and seen, or fails.
-//  3. A slot is let go of, in the group, only when none of its partitions runs here: each of their appends has its result, or the
-//     log was read back. A lease that ends leaves no time for that: what was sent may still come true, as it may of a process
-//     that was killed. The next owner takes that into account (lingering, in resume.go), and hides what comes later still.
-//  4. Who does not own a partition announces nothing in its timeline (timeline.Partition.Disown), so that readers here look into
-//     the log for what the owner has appended.
+//  1. Single writer: a partition of a mirror is appended to by the owner of its slot, within its
+//     lease. Every append is sent with the context of the lease (appends), which ends when the
+//     lease does. So at most one instance sends.
+//  2. A slot is worked on only after it was given in a generation of the group, and the state was
+//     fenced (Control.Fence) after that. What a former owner had under way for the state is
+//     committed before, and seen, or fails.
+//  3. A slot is let go of, in the group, only when none of its partitions runs here: each of their
+//     appends has its result, or the log was read back. A lease that ends leaves no time for that:
+//     what was sent may still come true, as it may of a process that was killed. The next owner
+//     takes that into account (lingering, in resume.go), and hides what comes later still.
+//  4. Who does not own a partition announces nothing in its timeline (timeline.Partition.Disown),
+//     so that readers here look into the log for what the owner has appended.
 //
 // mu is a leaf: nothing is called with it held.
 type owner struct {
@@ -135,7 +139,8 @@ func (o *owner) leased() bool {
 	return o.all || o.ctx.Err() == nil
 }
 
-// gain begins to work on slots; false if the coordinator has not heard of this instance for too long.
+// gain begins to work on slots; false if the coordinator has not heard of this instance for too
+// long.
 func (o *owner) gain(gained slotSet, sent time.Time) bool {
 	o.leased()
 	o.told() // nothing of before may be taken for ours again
@@ -191,7 +196,8 @@ func (o *owner) tell() {
 	o.changed()
 }
 
-// busy says in which slots something still runs; those that are being left and are not among them are let go of.
+// busy says in which slots something still runs; those that are being left and are not among them
+// are let go of.
 func (o *owner) busy(running slotSet) {
 	o.mu.Lock()
 	left := o.leaving &^ running
@@ -291,7 +297,8 @@ func (r *Replicator) disown(topic string) {
 	}
 }
 
-// lose gives a mirror up that another instance may own from now on. What is in flight is not settled.
+// lose gives a mirror up that another instance may own from now on. What is in flight is not
+// settled.
 func (m *mirror) lose() {
 	m.lost.Store(true)
 	m.stop(true)

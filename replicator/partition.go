@@ -4,13 +4,16 @@ package replicator
 type state uint8
 
 const (
-	// stateResuming: where the destination's log ends is being read; nothing is fetched or appended.
+	// stateResuming: where the destination's log ends is being read; nothing is fetched or
+	// appended.
 	stateResuming state = iota
 	// stateRunning: batches are fetched and appended.
 	stateRunning
-	// stateAnchoring: as running, but a new start of the timeline is being stored, and nothing is appended before it is.
+	// stateAnchoring: as running, but a new start of the timeline is being stored, and nothing is
+	// appended before it is.
 	stateAnchoring
-	// stateAligning: the physical offsets below the first record's are being burned; nothing is fetched or appended.
+	// stateAligning: the physical offsets below the first record's are being burned; nothing is
+	// fetched or appended.
 	stateAligning
 	// stateStopped and stateFailed: nothing is in flight and nothing will be appended, ever.
 	stateStopped
@@ -21,10 +24,12 @@ func (s state) String() string {
 	return [...]string{"resuming", "running", "anchoring", "aligning", "stopped", "failed"}[s]
 }
 
-// effects is what the owner of a partition has to do after an input. Several can be asked for at once.
+// effects is what the owner of a partition has to do after an input. Several can be asked for at
+// once.
 type effects struct {
-	// resume: read the end of the destination's log and call resumed. lingering says that a request whose result is unknown
-	// may still be on its way to the broker, so that a log without its batch has to be read twice, some time apart.
+	// resume: read the end of the destination's log and call resumed. lingering says that a request
+	// whose result is unknown may still be on its way to the broker, so that a log without its
+	// batch has to be read twice, some time apart.
 	resume, lingering bool
 	// anchor: store this start of the timeline, then call anchored.
 	anchor *anchor
@@ -34,7 +39,8 @@ type effects struct {
 	trim int64
 	// burn: use up the physical offsets below this one, then call aligned or notAligned; 0 = no.
 	burn int64
-	// shifted: the first record is in the log whose physical offset is not the logical one; nil = no.
+	// shifted: the first record is in the log whose physical offset is not the logical one; nil =
+	// no.
 	shifted *shifted
 	// lost: so many offsets were deleted at the source before they were mirrored.
 	lost int64
@@ -42,7 +48,8 @@ type effects struct {
 	ended bool
 }
 
-// anchor says that physical offset physical is logical offset logical, and that nothing below floor is shown.
+// anchor says that physical offset physical is logical offset logical, and that nothing below floor
+// is shown.
 type anchor struct{ physical, logical, floor int64 }
 
 // shifted says from which logical offset on physical offsets have been others, and why, for people.
@@ -54,25 +61,30 @@ type shifted struct {
 // place is a place in the log: the records before physical are those below logical.
 type place struct{ physical, logical int64 }
 
-// partition is the deterministic core of one mirror partition: inputs are its methods, outputs are their effects.
+// partition is the deterministic core of one mirror partition: inputs are its methods, outputs are
+// their effects.
 //
 // Invariants:
-//  1. In flight are the first items of the queue, as one append or as a window of several (window.go); an append is one item,
-//     or a few as one batch (join.go). A window is settled as a whole. The queue is in order, and begins at next or above; what
-//     lies between its items, or behind the last one up to fetchAt, is a hole of the source: transaction markers, aborted or
+//  1. In flight are the first items of the queue, as one append or as a window of several
+//     (window.go); an append is one item, or a few as one batch (join.go). A window is settled as a
+//     whole. The queue is in order, and begins at next or above; what lies between its items, or
+//     behind the last one up to fetchAt, is a hole of the source: transaction markers, aborted or
 //     compacted records. There is none within a window.
-//  2. next and phys, the end of the mirror in both kinds of offsets, move only by an append confirmed at phys, by markers
-//     written, by a hole behind the last record, or by reading the destination's log. After an unknown result, and after
-//     an append at another offset, they are read, never guessed.
-//  3. sure is the last place that an append or the log has confirmed. Markers are written without being told where; the
-//     next append tells, and until then sure stays before them.
-//  4. next - phys is the shift. It grows at holes that are not filled with markers. With align it is 0.
-//  5. Nothing is skipped but holes: a batch begins at fetchAt or later, or is a run of a batch that was appended in part
-//     (Recoder.Runs leaves whole runs out), or the partition fails with a name for what was met. The items before it are
-//     still appended.
-//  6. Once stopped or failed nothing is in flight, the result of every append is known or was given up by abandon, and take
-//     gives nothing more.
-//  7. The result of a fetch counts only if its generation is current: whatever drops the queue begins a new one.
+//  2. next and phys, the end of the mirror in both kinds of offsets, move only by an append
+//     confirmed at phys, by markers written, by a hole behind the last record, or by reading the
+//     destination's log. After an unknown result, and after an append at another offset, they are
+//     read, never guessed.
+//  3. sure is the last place that an append or the log has confirmed. Markers are written without
+//     being told where; the next append tells, and until then sure stays before them.
+//  4. next - phys is the shift. It grows at holes that are not filled with markers. With align it
+//     is 0.
+//  5. Nothing is skipped but holes: a batch begins at fetchAt or later, or is a run of a batch that
+//     was appended in part (Recoder.Runs leaves whole runs out), or the partition fails with a name
+//     for what was met. The items before it are still appended.
+//  6. Once stopped or failed nothing is in flight, the result of every append is known or was given
+//     up by abandon, and take gives nothing more.
+//  7. The result of a fetch counts only if its generation is current: whatever drops the queue
+//     begins a new one.
 type partition struct {
 	name string // topic-partition, for messages
 
@@ -88,11 +100,11 @@ type partition struct {
 	epoch     int32 // of the leader at the destination when the log was read, -1 = it has not said
 	sure      place
 	sureKnown bool
-	// tail is the logical offset after the last item that is queued or appended, doneTail that of the last appended. The next
-	// item begins there or later.
+	// tail is the logical offset after the last item that is queued or appended, doneTail that of
+	// the last appended. The next item begins there or later.
 	tail, doneTail int64
-	// seen, done and last are the last batches of the source before fetchAt, next and sure; checked is the leader epoch of the
-	// source at which seen is known to be there: see truncation.go.
+	// seen, done and last are the last batches of the source before fetchAt, next and sure; checked
+	// is the leader epoch of the source at which seen is known to be there: see truncation.go.
 	seen, done, last epochEnd
 	checked          int32
 
@@ -126,8 +138,9 @@ type partition struct {
 	sourceStart  int64 // log start, last stable offset, high watermark as last seen; -1 = unknown
 	sourceStable int64
 	sourceEnd    int64
-	// overtaken: fetchAt is the source's log start, behind records that it has deleted, and no batch has been seen there. The
-	// first one may hold fetchAt in its middle, and is appended whole: until then the hole's end is not the mirror's.
+	// overtaken: fetchAt is the source's log start, behind records that it has deleted, and no
+	// batch has been seen there. The first one may hold fetchAt in its middle, and is appended
+	// whole: until then the hole's end is not the mirror's.
 	overtaken   bool
 	truncations int // fetches in a row that found the source's end below fetchAt
 	corruptions int // fetches in a row with damage at the same place
@@ -146,8 +159,8 @@ type logEnd struct {
 	next       int64    // logical end: the offset after the last record, or after a hole behind it that is known of
 	tail       int64    // after the last record, or the last marker; at most next
 	last       epochEnd // the last batch of the source before next, as far as known
-	// fresh says that no record of the mirror was in the log yet, if that is empty or has nothing but fillers: one that does
-	// not begin at 0 held records only before it was a mirror's.
+	// fresh says that no record of the mirror was in the log yet, if that is empty or has nothing
+	// but fillers: one that does not begin at 0 held records only before it was a mirror's.
 	fresh bool
 	// fillers says that the log holds nothing but the fillers of a burn that was not completed.
 	fillers bool
@@ -163,7 +176,8 @@ type logEnd struct {
 	stored  int64 // the logical offset that the stored timeline has for end, -1 = another one than next
 }
 
-// epochEnd is a batch of the source: the leader epoch it was written in, and the offset after it; -1 = none is known.
+// epochEnd is a batch of the source: the leader epoch it was written in, and the offset after it;
+// -1 = none is known.
 type epochEnd struct {
 	epoch int32
 	end   int64
@@ -203,8 +217,8 @@ func (p *partition) resumed(e logEnd) effects {
 	return effects{trim: p.trim()}
 }
 
-// trim is up to which logical offset the destination's log must be deleted so that it holds nothing below the floor; -1 =
-// nothing to delete.
+// trim is up to which logical offset the destination's log must be deleted so that it holds nothing
+// below the floor; -1 = nothing to delete.
 func (p *partition) trim() int64 {
 	to := min(p.floor, p.next)
 	if p.virgin || to <= p.trimmed || to <= 0 {
@@ -305,7 +319,8 @@ func (p *partition) marked() effects {
 	return p.settle(effects{trim: p.trim()})
 }
 
-// unmarked: the markers in flight were refused, for good; some of them may have been written. From here on holes are not filled.
+// unmarked: the markers in flight were refused, for good; some of them may have been written. From
+// here on holes are not filled.
 func (p *partition) unmarked(why string) effects {
 	p.pop()
 	e := p.reread(false)
@@ -313,8 +328,9 @@ func (p *partition) unmarked(why string) effects {
 	return e
 }
 
-// realign: whether holes are to be filled, and offsets to be burned, has changed. What is in flight is awaited; then the log is
-// read, and what is to be comes with its end. A burn has to be broken off.
+// realign: whether holes are to be filled, and offsets to be burned, has changed. What is in flight
+// is awaited; then the log is read, and what is to be comes with its end. A burn has to be broken
+// off.
 func (p *partition) realign() effects {
 	p.realigned = !p.ended()
 	return p.settle(effects{trim: -1})
@@ -341,14 +357,15 @@ func (p *partition) reread(lingering bool) effects {
 	return effects{resume: true, lingering: lingering, trim: -1}
 }
 
-// uncertain: whether the item in flight was or will be appended is not known. With lingering its request may still be
-// on its way to the broker.
+// uncertain: whether the item in flight was or will be appended is not known. With lingering its
+// request may still be on its way to the broker.
 func (p *partition) uncertain(lingering bool) effects {
 	p.pop()
 	return p.reread(lingering)
 }
 
-// aligned: the log is empty, and begins and ends at the physical offset to, which is to be the logical one too.
+// aligned: the log is empty, and begins and ends at the physical offset to, which is to be the
+// logical one too.
 func (p *partition) aligned(to int64) effects {
 	if p.state != stateAligning {
 		return effects{trim: -1}
@@ -385,7 +402,8 @@ func (p *partition) stop() effects {
 	return p.settle(effects{trim: -1})
 }
 
-// abandon is stop for a log that is no longer the mirror's: what is in flight is awaited, but not settled.
+// abandon is stop for a log that is no longer the mirror's: what is in flight is awaited, but not
+// settled.
 func (p *partition) abandon() effects {
 	p.abandoned = true
 	if p.flight == 0 {
@@ -414,7 +432,8 @@ func (p *partition) settle(e effects) effects {
 		r := p.reread(false)
 		e.resume, e.ended = r.resume, r.ended
 	case p.stopping && p.state == stateRunning && p.empty && p.stored != max(p.next, p.floor):
-		// The log is empty. The first record of the topic's own must not stand below what was shown as the end.
+		// The log is empty. The first record of the topic's own must not stand below what was shown
+		// as the end.
 		p.next = max(p.next, p.floor)
 		p.stored, p.state = p.next, stateAnchoring
 		e.anchor = &anchor{physical: p.phys, logical: p.next, floor: min(p.floor, p.next)}
@@ -476,7 +495,8 @@ func (p *partition) push(i item) {
 	p.queue = append(p.queue, i)
 }
 
-// drop forgets what is queued but not in flight, and what is being fetched. It will be fetched again.
+// drop forgets what is queued but not in flight, and what is being fetched. It will be fetched
+// again.
 func (p *partition) drop() {
 	keep := p.flight
 	for _, i := range p.queue[keep:] {

@@ -11,8 +11,9 @@ import (
 	"github.com/cockroachdb/datadriven"
 )
 
-// TestPartition plays the sessions of testdata/partition. Each command is one input of the core; the answer is what it asks
-// for, and where it is then. If this test fails, run it with -rewrite and inspect the diff.
+// TestPartition plays the sessions of testdata/partition. Each command is one input of the core;
+// the answer is what it asks for, and where it is then. If this test fails, run it with -rewrite
+// and inspect the diff.
 func TestPartition(t *testing.T) {
 	datadriven.Walk(t, "testdata/partition", func(t *testing.T, path string) {
 		core := newPartition("t-0", func(item) {})

@@ -9,11 +9,13 @@ import (
 	"klink/protocol/batch"
 )
 
-// truncationsToBelieve is how many fetches in a row have to find the source's end below the position before the source
-// counts as truncated: a new leader may for a moment not know how far the log was committed.
+// truncationsToBelieve is how many fetches in a row have to find the source's end below the
+// position before the source counts as truncated: a new leader may for a moment not know how far
+// the log was committed.
 const truncationsToBelieve = 3
 
-// maxBatch bounds what is asked for on the word of a cut batch: brokers take no larger request (socket.request.max.bytes).
+// maxBatch bounds what is asked for on the word of a cut batch: brokers take no larger request
+// (socket.request.max.bytes).
 const maxBatch = 100 << 20
 
 // fetched is what a fetch brought for one partition.
@@ -31,19 +33,22 @@ type fetched struct {
 type fetchTools struct {
 	recoder batch.Recoder
 	aborted batch.Aborted
-	// noAppendTime: the destination refuses batches with the LogAppendTime bit, and gets them without; dated makes them.
+	// noAppendTime: the destination refuses batches with the LogAppendTime bit, and gets them
+	// without; dated makes them.
 	noAppendTime bool
 	dated        batch.Recoder
-	// keep accounts for a batch that is queued: its bytes, which alias the fetch response or, if not, are the batch's own.
+	// keep accounts for a batch that is queued: its bytes, which alias the fetch response or, if
+	// not, are the batch's own.
 	keep func(b []byte, alias bool) *frame
 }
 
-// damageToBelieve is how many fetches in a row have to show damage at the same place for it to be the source's.
+// damageToBelieve is how many fetches in a row have to show damage at the same place for it to be
+// the source's.
 const damageToBelieve = 3
 
-// wantsFetch says where the next fetch begins and which generation it is of; ok is false if there is none to make now.
-// limit is how many bytes may be queued before fetching pauses. An empty queue always fetches, so a batch of any size gets
-// through.
+// wantsFetch says where the next fetch begins and which generation it is of; ok is false if there
+// is none to make now. limit is how many bytes may be queued before fetching pauses. An empty queue
+// always fetches, so a batch of any size gets through.
 func (p *partition) wantsFetch(limit int) (offset int64, ok bool) {
 	if p.state != stateRunning && p.state != stateAnchoring ||
 		p.stopping || p.fetching || p.doomed != nil || p.broken != nil || p.queued >= limit && len(p.queue) > 0 {
@@ -52,8 +57,8 @@ func (p *partition) wantsFetch(limit int) (offset int64, ok bool) {
 	return p.fetchAt, true
 }
 
-// beginFetch marks the fetch that wantsFetch offered as sent. Its result goes to one of fetched, fetchFailed and outOfRange
-// with the generation returned.
+// beginFetch marks the fetch that wantsFetch offered as sent. Its result goes to one of fetched,
+// fetchFailed and outOfRange with the generation returned.
 func (p *partition) beginFetch() (gen uint32) {
 	p.fetching = true
 	return p.gen
@@ -66,7 +71,8 @@ func (p *partition) fetchFailed(gen uint32) {
 	}
 }
 
-// fetched queues the batches of a fetch. What read_committed does not show, and what compaction has removed, becomes holes.
+// fetched queues the batches of a fetch. What read_committed does not show, and what compaction has
+// removed, becomes holes.
 func (p *partition) fetched(gen uint32, f fetched) effects {
 	if gen != p.gen || !p.fetching {
 		return effects{trim: -1}
@@ -115,8 +121,9 @@ func (p *partition) fetched(gen uint32, f fetched) effects {
 	return p.settle(e)
 }
 
-// burnTo says up to where the offsets of a log without records have to be burned before the first append; known is false
-// if that cannot be told yet. It sets burned if that is done, and takes align back if it cannot be.
+// burnTo says up to where the offsets of a log without records have to be burned before the first
+// append; known is false if that cannot be told yet. It sets burned if that is done, and takes
+// align back if it cannot be.
 func (p *partition) burnTo(f fetched) (to int64, known bool) {
 	if p.state != stateRunning || p.stopping {
 		return 0, false
@@ -136,7 +143,8 @@ func (p *partition) burnTo(f fetched) (to int64, known bool) {
 	return to, true
 }
 
-// walk takes the batches of a fetch one by one. An error says what cannot be mirrored; what comes before it is queued.
+// walk takes the batches of a fetch one by one. An error says what cannot be mirrored; what comes
+// before it is queued.
 func (p *partition) walk(f fetched, e *effects) error {
 	records := f.records
 	for p.doomed == nil {
@@ -190,11 +198,12 @@ func (p *partition) batch(b batch.Header, f fetched, e *effects) error {
 	return nil
 }
 
-// enqueue stamps and queues one dense batch, which the source wrote in a leader epoch (-1 = unknown), or dooms the partition.
+// enqueue stamps and queues one dense batch, which the source wrote in a leader epoch (-1 =
+// unknown), or dooms the partition.
 func (p *partition) enqueue(b batch.Header, epoch int32, alias bool, f fetched, e *effects) error {
 	base := b.BaseOffset()
-	// A batch that holds the source's log start comes whole, and is appended whole; also if a source that was killed has
-	// forgotten since that it began there.
+	// A batch that holds the source's log start comes whole, and is appended whole; also if a
+	// source that was killed has forgotten since that it began there.
 	if !p.virgin && (base < p.tail || base < p.fetchAt && base >= p.sourceStart && !p.overtaken) {
 		p.doomed = failf(admin.ErrUnexpectedTruncation,
 			"%s: the source now has one batch of offsets %d to %d where all before %d was mirrored: its log was truncated and written again; "+whatToDo,
@@ -264,12 +273,14 @@ func (p *partition) fill(to int64) {
 	}
 }
 
-// begin makes a virgin log begin with the batch at base. The anchor is nil if the timeline says so already.
+// begin makes a virgin log begin with the batch at base. The anchor is nil if the timeline says so
+// already.
 func (p *partition) begin(base, logStart int64) *anchor {
-	// A first batch may begin below the source's log start, if records were deleted up to its middle.
+	// A first batch may begin below the source's log start, if records were deleted up to its
+	// middle.
 	floor := max(p.floor, logStart)
-	// The end of the log is the beginning of this batch, not the floor in its middle: behind the floor the batch, once it is in
-	// the log, would be taken for somebody else's.
+	// The end of the log is the beginning of this batch, not the floor in its middle: behind the
+	// floor the batch, once it is in the log, would be taken for somebody else's.
 	p.sure = place{p.phys, base}
 	if base == p.stored && floor == p.floor {
 		p.next, p.tail, p.doneTail = base, base, base
@@ -302,7 +313,8 @@ func (p *partition) outOfRange(gen uint32, start, end int64) effects {
 		p.state = stateAnchoring
 		return effects{trim: -1, anchor: &anchor{physical: p.phys, logical: start, floor: start}}
 	case p.fetchAt < start:
-		// Retention at the source was faster. What it deleted is a hole like others, but not a silent one.
+		// Retention at the source was faster. What it deleted is a hole like others, but not a
+		// silent one.
 		e := effects{trim: -1, lost: start - max(p.fetchAt, p.floor)}
 		p.fetchAt, p.overtaken = start, true // what to fill shows the first batch
 		return p.settle(e)
@@ -320,8 +332,8 @@ func (p *partition) outOfRange(gen uint32, start, end int64) effects {
 	return p.settle(none)
 }
 
-// follow says where the source's log starts now, if that is above the floor, and never beyond what the mirror has. The floor
-// must then be stored, and followed be called.
+// follow says where the source's log starts now, if that is above the floor, and never beyond what
+// the mirror has. The floor must then be stored, and followed be called.
 func (p *partition) follow() (floor int64, ok bool) {
 	floor = min(p.sourceStart, p.next)
 	return floor, p.state == stateRunning && !p.virgin && !p.stopping && floor > p.floor

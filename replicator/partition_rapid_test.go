@@ -19,8 +19,8 @@ type span struct {
 
 func (s span) end() int64 { return s.base + int64(s.count) }
 
-// twin is a deliberately dumb picture of a source log, a destination log and the stored timeline around one core, which
-// takes every liberty that networks and brokers have.
+// twin is a deliberately dumb picture of a source log, a destination log and the stored timeline
+// around one core, which takes every liberty that networks and brokers have.
 type twin struct {
 	p *partition
 
@@ -119,7 +119,8 @@ func (tw *twin) answer(t *rapid.T, f pendingFetch) effects {
 }
 
 func (tw *twin) check(t *rapid.T) {
-	// What is at the destination are the source's batches from some one on, each once, in order; markers stand for holes.
+	// What is at the destination are the source's batches from some one on, each once, in order;
+	// markers stand for holes.
 	next, physical, shifted := int64(-1), int64(0), false
 	for i, s := range tw.dest {
 		switch {
@@ -232,8 +233,8 @@ func (tw *twin) anchored(t *rapid.T) {
 	tw.apply(tw.p.anchored())
 }
 
-// TestPartitionAgainstTwin: whatever is lost, doubled, delayed or unknown, the mirror is a run of the source's batches, and
-// nothing comes after the end.
+// TestPartitionAgainstTwin: whatever is lost, doubled, delayed or unknown, the mirror is a run of
+// the source's batches, and nothing comes after the end.
 func TestPartitionAgainstTwin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		start := rapid.Int64Range(0, 20).Draw(t, "start")

@@ -17,8 +17,8 @@ const (
 
 // pool keeps the memory of frames that have been released, for the next ones.
 //
-// Memory comes in sizes, four to each power of two, so that at most a fifth of a frame is not used. What was of no use since
-// the trim before is given to the garbage collector by a trim.
+// Memory comes in sizes, four to each power of two, so that at most a fifth of a frame is not used.
+// What was of no use since the trim before is given to the garbage collector by a trim.
 type pool struct {
 	max int64 // bytes that are kept at most
 
@@ -28,10 +28,12 @@ type pool struct {
 	low  [classes]int // the least length of free since the last trim
 }
 
-// newPool makes a pool for a budget of total bytes: an eighth of it at most is kept idle, beside it.
+// newPool makes a pool for a budget of total bytes: an eighth of it at most is kept idle, beside
+// it.
 func newPool(total int64) *pool { return &pool{max: min(total/8, maxIdle)} }
 
-// classOf is the size of which memory for n bytes is, and its number; -1 = memory of this size is not kept.
+// classOf is the size of which memory for n bytes is, and its number; -1 = memory of this size is
+// not kept.
 func classOf(n int64) (size int64, class int) {
 	switch {
 	case n <= minClass:
@@ -45,7 +47,8 @@ func classOf(n int64) (size int64, class int) {
 	return int64(1)<<octave + (quarter+1)*step, (octave-12)*4 + int(quarter) + 1
 }
 
-// floorClass is the largest size that memory comes in and that is at most n; n is at least minClass.
+// floorClass is the largest size that memory comes in and that is at most n; n is at least
+// minClass.
 func floorClass(n int64) int64 {
 	size, class := classOf(n)
 	if class <= 0 || size == n {

@@ -6,7 +6,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestPoolSizes: memory fits what it is for, is at most a quarter larger, and each size has a number of its own.
+// TestPoolSizes: memory fits what it is for, is at most a quarter larger, and each size has a
+// number of its own.
 func TestPoolSizes(t *testing.T) {
 	last, number := int64(0), -1
 	for n := int64(1); n <= maxClass; n += 1 + n/50 {
@@ -32,7 +33,8 @@ func TestPoolSizes(t *testing.T) {
 	}
 }
 
-// TestPoolIsBounded: nothing is given out twice, what is kept stays below the bound, and what is of no use goes.
+// TestPoolIsBounded: nothing is given out twice, what is kept stays below the bound, and what is of
+// no use goes.
 func TestPoolIsBounded(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := newPool(8 << 20)

@@ -15,18 +15,20 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A mirror that is being promoted (admin.Mirror.Promotion) runs on like any other. Here is found out when it has everything that
-// its source has, which is then reported; Control stops it.
+// A mirror that is being promoted (admin.Mirror.Promotion) runs on like any other. Here is found
+// out when it has everything that its source has, which is then reported; Control stops it.
 //
-// Invariant: a promotion is reported as caught up only if two looks at the source that began lookInterval apart, both after the
-// promotion was seen in the state, found the same partitions with the same ends, no transaction open below them, and the mirror's
-// logical end exactly there in each partition, with nothing on its way to it.
+// Invariant: a promotion is reported as caught up only if two looks at the source that began
+// lookInterval apart, both after the promotion was seen in the state, found the same partitions
+// with the same ends, no transaction open below them, and the mirror's logical end exactly there in
+// each partition, with nothing on its way to it.
 //
 // Of partitions that other instances run the checkpoints say so, which those instances store soon
 // while the mirror is being promoted: what is before a checkpoint stands in the log.
 //
-// So a promotion has all that was written before it was asked for, and all that was written until the source has been still for
-// a moment. What is written to the source after the second look is not mirrored, or may be: nothing fences its writers.
+// So a promotion has all that was written before it was asked for, and all that was written until
+// the source has been still for a moment. What is written to the source after the second look is
+// not mirrored, or may be: nothing fences its writers.
 
 // lookInterval is for how long the source must have been still.
 const lookInterval = 300 * time.Millisecond
@@ -69,8 +71,8 @@ func (r *Replicator) watchPromotions(ctx context.Context) {
 	}
 }
 
-// round looks at the sources of all mirrors that are being promoted and seem to have everything, and reports those that have;
-// again is false if none is being promoted.
+// round looks at the sources of all mirrors that are being promoted and seem to have everything,
+// and reports those that have; again is false if none is being promoted.
 func (p *promoter) round(ctx context.Context, st *admin.State) (again bool) {
 	bySource := map[*source][]*mirror{}
 	looks := map[string]look{}
@@ -169,7 +171,8 @@ func (m *mirror) lag() (lag int64) {
 	return lag
 }
 
-// settledEnd is the logical end of the mirror, -1 = something is on its way to it, or it is not known now; w.mu is held.
+// settledEnd is the logical end of the mirror, -1 = something is on its way to it, or it is not
+// known now; w.mu is held.
 func (w *worker) settledEnd() int64 {
 	c := &w.core
 	switch {
@@ -215,7 +218,8 @@ func (m *mirror) storedEnd(id int32) int64 {
 	return -1
 }
 
-// currentSource is the source that serves the mirror, nil = none does now, and whether every partition has a fetcher there.
+// currentSource is the source that serves the mirror, nil = none does now, and whether every
+// partition has a fetcher there.
 func (m *mirror) currentSource() (s *source, complete bool) {
 	complete = true
 	for _, w := range m.all() {
@@ -234,8 +238,8 @@ type endAt struct {
 	partition int32
 }
 
-// stableEnds asks the source where the topics of mirrors end. Those are left out of which that is not known for certain, and those
-// with a transaction open below their end.
+// stableEnds asks the source where the topics of mirrors end. Those are left out of which that is
+// not known for certain, and those with a transaction open below their end.
 func (s *source) stableEnds(ctx context.Context, mirrors []*mirror) (map[*mirror][]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
@@ -286,8 +290,8 @@ mirrors:
 	return all, err
 }
 
-// leadersOf asks the source who leads which partitions, and how many there are. Mirrors whose topic is not there as it was, or has
-// a partition without a leader, are left out.
+// leadersOf asks the source who leads which partitions, and how many there are. Mirrors whose topic
+// is not there as it was, or has a partition without a leader, are left out.
 func (s *source) leadersOf(ctx context.Context, mirrors []*mirror) (byLeader map[int32][]endAt, partitions map[*mirror]int, err error) {
 	req := kmsg.NewPtrMetadataRequest()
 	req.Topics = []kmsg.MetadataRequestTopic{} // none; null would be all
@@ -339,13 +343,15 @@ func (s *source) leadersOf(ctx context.Context, mirrors []*mirror) (byLeader map
 	return byLeader, partitions, nil
 }
 
-// The isolation levels: readUncommitted tells the high watermark, readCommitted the last stable offset.
+// The isolation levels: readUncommitted tells the high watermark, readCommitted the last stable
+// offset.
 const (
 	readUncommitted = 0
 	readCommitted   = 1
 )
 
-// listEnds asks a broker for the ends of partitions that it leads; those with an error are left out.
+// listEnds asks a broker for the ends of partitions that it leads; those with an error are left
+// out.
 func (s *source) listEnds(ctx context.Context, broker int32, of []endAt, isolation int8) (map[endAt]int64, error) {
 	req := kmsg.NewPtrListOffsetsRequest()
 	req.ReplicaID = -1

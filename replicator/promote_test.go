@@ -27,7 +27,8 @@ func (w *world) notCaughtUp(topic, why string) {
 	}
 }
 
-// TestPromoteTakesTwoLooks: of one promotion, at one source that has stayed as it was, with the mirror's end exactly there.
+// TestPromoteTakesTwoLooks: of one promotion, at one source that has stayed as it was, with the
+// mirror's end exactly there.
 func TestPromoteTakesTwoLooks(t *testing.T) {
 	w, src, _ := embedded(t)
 	w.topics("orders", 2)
@@ -38,7 +39,8 @@ func TestPromoteTakesTwoLooks(t *testing.T) {
 	w.awaitCaughtUp("orders")
 	p := promoter{r: w.r, looks: map[string]look{}}
 	promotion, state := "a", admin.MirrorActive
-	// round is one of a promotion that Control's own state does not show, so that nobody else looks.
+	// round is one of a promotion that Control's own state does not show, so that nobody else
+	// looks.
 	round := func() (reported bool) {
 		t.Helper()
 		st := *w.control.State()
@@ -111,7 +113,8 @@ func TestPromoteTakesTwoLooks(t *testing.T) {
 	want(round(), true, "nothing has changed")
 }
 
-// TestPromoteOfAnIdleMirror: it is drained and stopped soon, an empty partition that begins anywhere too.
+// TestPromoteOfAnIdleMirror: it is drained and stopped soon, an empty partition that begins
+// anywhere too.
 func TestPromoteOfAnIdleMirror(t *testing.T) {
 	w, _, _ := embedded(t)
 	w.topics("orders", 2)
@@ -135,7 +138,8 @@ func TestPromoteOfAnIdleMirror(t *testing.T) {
 	}
 }
 
-// TestPromoteWhileItIsWritten: as long as the source is written to, the mirror runs; then it has all of that, and is stopped.
+// TestPromoteWhileItIsWritten: as long as the source is written to, the mirror runs; then it has
+// all of that, and is stopped.
 func TestPromoteWhileItIsWritten(t *testing.T) {
 	w, _, _ := embedded(t)
 	w.topics("orders", 1)
@@ -161,7 +165,8 @@ func TestPromoteWhileItIsWritten(t *testing.T) {
 	w.same("orders")
 }
 
-// TestPromoteWaitsForTransactions: what is above the last stable offset is not in the mirror, and may yet be committed.
+// TestPromoteWaitsForTransactions: what is above the last stable offset is not in the mirror, and
+// may yet be committed.
 func TestPromoteWaitsForTransactions(t *testing.T) {
 	for name, c := range map[string]struct {
 		end     kgo.TransactionEndTry
@@ -226,8 +231,8 @@ func TestPromoteFollowsNewPartitions(t *testing.T) {
 	w.same("orders")
 }
 
-// TestPromoteOutlivesTheSource: a promotion whose source goes away waits for it, and a promoted mirror that is taken over by another
-// process goes on there.
+// TestPromoteOutlivesTheSource: a promotion whose source goes away waits for it, and a promoted
+// mirror that is taken over by another process goes on there.
 func TestPromoteOutlivesTheSource(t *testing.T) {
 	src, faults := faulty(t)
 	dst := kafkatest.Embedded(t, 1)

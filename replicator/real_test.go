@@ -63,7 +63,8 @@ func rawBatches(t *testing.T, c cluster, topic string, partition int32, offset i
 	}
 }
 
-// sameBatches checks that the mirror's log has the source's batches from an offset on, byte for byte behind the stamp.
+// sameBatches checks that the mirror's log has the source's batches from an offset on, byte for
+// byte behind the stamp.
 func (w *world) sameBatches(topic string, partition int32, offset int64) (n int) {
 	w.t.Helper()
 	tl := w.control.State().Timelines[topic][partition]
@@ -106,7 +107,8 @@ func (w *world) mixed(topic string, partitions int32, rounds int) {
 	}
 }
 
-// TestRealKafkaAllCodecs: twelve partitions of batches of every codec, a backlog and then live, between two Kafka 4.3.1.
+// TestRealKafkaAllCodecs: twelve partitions of batches of every codec, a backlog and then live,
+// between two Kafka 4.3.1.
 func TestRealKafkaAllCodecs(t *testing.T) {
 	w := real(t)
 	w.topics("codecs", 12)
@@ -159,7 +161,8 @@ func TestRealKafkaLogStartInTheMiddleOfABatch(t *testing.T) {
 	w.same("middle")
 }
 
-// TestRealKafkaRecordTooLarge: a batch that the destination's topic does not take fails the mirror by name.
+// TestRealKafkaRecordTooLarge: a batch that the destination's topic does not take fails the mirror
+// by name.
 func TestRealKafkaRecordTooLarge(t *testing.T) {
 	w := real(t)
 	kafkatest.CreateTopic(t, w.src.cl, "large", 1, -1, nil)
@@ -175,8 +178,8 @@ func TestRealKafkaRecordTooLarge(t *testing.T) {
 	wantIn(t, m.ErrorMessage, "large-0", "source offsets 1 to 1", "max.message.bytes")
 }
 
-// TestRealKafkaBrokersDie: three destination brokers with replication factor 3; one dies while records are mirrored, comes
-// back, and then another.
+// TestRealKafkaBrokersDie: three destination brokers with replication factor 3; one dies while
+// records are mirrored, comes back, and then another.
 func TestRealKafkaBrokersDie(t *testing.T) {
 	src := kafkatest.Shared(t, "source")
 	dst := kafkatest.Start(t, kafkatest.Brokers(3), kafkatest.Heap("256m"))

@@ -21,14 +21,16 @@ const (
 	reportAgain = 5 * time.Second
 )
 
-// report remembers a finding that was reported, so that it is not repeated before the state shows it.
+// report remembers a finding that was reported, so that it is not repeated before the state shows
+// it.
 type report struct {
 	event admin.Event
 	at    time.Time
 }
 
-// reconcileUntil makes what runs match Control's state until ctx ends. It works on levels, not on edges: each round
-// compares all that is wanted with all that is, so that a lost wake-up or a failed report costs a round and no more.
+// reconcileUntil makes what runs match Control's state until ctx ends. It works on levels, not on
+// edges: each round compares all that is wanted with all that is, so that a lost wake-up or a
+// failed report costs a round and no more.
 func (r *Replicator) reconcileUntil(ctx context.Context) {
 	ticks, cancel := r.cfg.Control.Subscribe()
 	defer cancel()
@@ -149,8 +151,8 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 			m.setPolicy(am.CleanupPolicy)
 			r.fit(m, am, st.Timelines[m.topic], false)
 		}
-		// A mirror that failed stays, so that its failure is reported until the state shows it. One that was stopped goes, even if
-		// it is wanted again by now: another one takes its place.
+		// A mirror that failed stays, so that its failure is reported until the state shows it. One
+		// that was stopped goes, even if it is wanted again by now: another one takes its place.
 		if m.ended() && (am == nil || keyOf(am) != m.mirrorKey || !r.wants(am, st) || m.failed() == nil || m.lost.Load()) {
 			if am != nil && keyOf(am) == m.mirrorKey && am.State == admin.MirrorPendingStopped && !m.lost.Load() {
 				for _, w := range m.all() {
@@ -387,7 +389,8 @@ func (r *Replicator) reportIn(ctx context.Context, reports *errgroup.Group, ev a
 	})
 }
 
-// report tells Control, unless it was told the same a moment ago. What fails is tried again in a later round.
+// report tells Control, unless it was told the same a moment ago. What fails is tried again in a
+// later round.
 func (r *Replicator) report(ctx context.Context, ev admin.Event) {
 	key := "link " + ev.Link
 	if ev.Topic != "" {

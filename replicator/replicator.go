@@ -22,11 +22,13 @@ type Config struct {
 	Destination []kgo.Opt
 	// Control says what to mirror and is told what was found. Required.
 	Control Control
-	// MemoryBytes bounds the batches held in memory, over all links. Default 256 MiB, at least 1 MiB.
+	// MemoryBytes bounds the batches held in memory, over all links. Default 256 MiB, at least 1
+	// MiB.
 	MemoryBytes int64
 	// ProduceConnections is how many connections append at each destination broker. Default 3.
 	ProduceConnections int
-	// DrainTimeout bounds how long Run waits, once its context has ended, for appends in flight. Default 10 s.
+	// DrainTimeout bounds how long Run waits, once its context has ended, for appends in flight.
+	// Default 10 s.
 	DrainTimeout time.Duration
 	// Group is how the work is shared with other instances; nil = there are none.
 	Group *Group
@@ -54,7 +56,8 @@ type Replicator struct {
 
 	storedReads chan struct{} // a place for each append that is being read back
 
-	// life ends when the replicator has drained: what settles and appends lives longer than Run's context.
+	// life ends when the replicator has drained: what settles and appends lives longer than Run's
+	// context.
 	life       context.Context
 	end        context.CancelFunc
 	tasks      sync.WaitGroup
@@ -134,8 +137,9 @@ func New(cfg Config) (*Replicator, error) {
 	return r, nil
 }
 
-// Run mirrors what Control's state says until ctx ends, then drains: appends in flight are awaited for at most
-// DrainTimeout. The state must be complete when Run is called. The error is about the destination's client options.
+// Run mirrors what Control's state says until ctx ends, then drains: appends in flight are awaited
+// for at most DrainTimeout. The state must be complete when Run is called. The error is about the
+// destination's client options.
 func (r *Replicator) Run(ctx context.Context) error {
 	r.began = time.Now()
 	r.life, r.end = context.WithCancel(context.WithoutCancel(ctx))
@@ -269,15 +273,16 @@ func (r *Replicator) statusHere(topic string) []admin.PartitionStatus {
 	return m.status()
 }
 
-// reservation is how much a fetch asks for: all fetchers together at most half of the budget, so that fetches that wait
-// for data leave room for what is being appended. It is a size that memory comes in, so that what was asked for fits it.
+// reservation is how much a fetch asks for: all fetchers together at most half of the budget, so
+// that fetches that wait for data leave room for what is being appended. It is a size that memory
+// comes in, so that what was asked for fits it.
 func (r *Replicator) reservation(most int64) int64 {
 	share := r.budget.total / (2 * max(1, r.fetchers.Load()))
 	return floorClass(max(minReservation, min(share, most)))
 }
 
-// queueLimit is how many bytes a partition queues before its fetching pauses: all together a quarter of the budget, and each
-// so many times maxPartitionQueue.
+// queueLimit is how many bytes a partition queues before its fetching pauses: all together a
+// quarter of the budget, and each so many times maxPartitionQueue.
 func (r *Replicator) queueLimit(times int64) int {
 	n := max(1, r.partitions.Load())
 	return int(max(minPartitionQueue, min(r.budget.total/(4*n), times*maxPartitionQueue)))

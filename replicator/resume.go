@@ -13,8 +13,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// settleGrace is how long a request that was sent without an answer is given to reach the log, when the log does not have
-// its batch. Brokers queue requests of a closed connection and may still handle them.
+// settleGrace is how long a request that was sent without an answer is given to reach the log, when
+// the log does not have its batch. Brokers queue requests of a closed connection and may still
+// handle them.
 const settleGrace = time.Second // Replicator.grace is this, but for tests
 
 // errNotCommitted: a log holds more than its in-sync replicas have.
@@ -103,7 +104,9 @@ func (w *worker) resumed(e logEnd, s *stream) {
 	w.m.r.wake()
 }
 
-// readEnd reads a partition's log start and end at the leader, once the end is committed: what is beyond the high watermark may yet be truncated. The topic's metadata comes back with an error, to be refreshed.
+// readEnd reads a partition's log start and end at the leader, once the end is committed: what is
+// beyond the high watermark may yet be truncated. The topic's metadata comes back with an error, to
+// be refreshed.
 func (d *destination) readEnd(ctx context.Context, w *worker, stale *destTopic) (e logEnd, s *stream, t *destTopic, err error) {
 	select {
 	case d.slots <- struct{}{}:
@@ -126,8 +129,8 @@ func (d *destination) readEnd(ctx context.Context, w *worker, stale *destTopic) 
 		p.Partition, p.CurrentLeaderEpoch, p.Timestamp, p.MaxNumOffsets = w.id, t.epochs[w.id], timestamp, 1
 		return listOffset(ctx, d.broker(leader), replica, w.m.topic, p)
 	}
-	// As a client the high watermark of the leader, as the debugging replica (-2) the end of the log. The same leader epoch
-	// in all of them makes sure that one leader answers.
+	// As a client the high watermark of the leader, as the debugging replica (-2) the end of the
+	// log. The same leader epoch in all of them makes sure that one leader answers.
 	highWater, err := ask(-1, timestampLatest)
 	if err != nil {
 		return e, nil, t, err

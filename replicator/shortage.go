@@ -7,12 +7,13 @@ import (
 	"klink/admin"
 )
 
-// shortagePatience is how long too few replicas are in sync before people are told: while a leader is elected it is usual.
+// shortagePatience is how long too few replicas are in sync before people are told: while a leader
+// is elected it is usual.
 const shortagePatience = 5 * time.Second
 
-// shortage is that fewer replicas of a partition are in sync at the destination than its min.insync.replicas asks for: the
-// broker refuses appends, or does not commit what it has. Nothing is lost; appends wait. It is guarded by worker.mu, but for
-// told.
+// shortage is that fewer replicas of a partition are in sync at the destination than its
+// min.insync.replicas asks for: the broker refuses appends, or does not commit what it has. Nothing
+// is lost; appends wait. It is guarded by worker.mu, but for told.
 type shortage struct {
 	since   time.Time // of the first sign of it in a row; zero = there is none
 	appends bool      // appends are refused: only one that succeeds shows that it is over
@@ -20,7 +21,8 @@ type shortage struct {
 	told    atomic.Pointer[failure]
 }
 
-// shortOfReplicas notes a sign of a shortage: an append that was refused, or a log whose end is not committed.
+// shortOfReplicas notes a sign of a shortage: an append that was refused, or a log whose end is not
+// committed.
 func (w *worker) shortOfReplicas(appends bool) {
 	w.mu.Lock()
 	s, now := &w.short, time.Now()

@@ -11,7 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestNotEnoughReplicas: a mirror whose appends are refused for want of replicas waits, with pauses, says so, and goes on.
+// TestNotEnoughReplicas: a mirror whose appends are refused for want of replicas waits, with
+// pauses, says so, and goes on.
 func TestNotEnoughReplicas(t *testing.T) {
 	w, _, dst := embedded(t)
 	w.topics("orders", 2)

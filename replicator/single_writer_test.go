@@ -11,7 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// onTheirWay counts the produce requests that a destination has been sent and has not carried out, by partition.
+// onTheirWay counts the produce requests that a destination has been sent and has not carried out,
+// by partition.
 type onTheirWay struct {
 	mu     sync.Mutex
 	now    map[string]int
@@ -32,8 +33,8 @@ func (o *onTheirWay) move(req *kmsg.ProduceRequest, by int) {
 	}
 }
 
-// TestOneWriterOfAPartition: however quickly a mirror is paused, resumed and handed to another client of its source, one
-// worker at a time appends to a partition, one batch at a time.
+// TestOneWriterOfAPartition: however quickly a mirror is paused, resumed and handed to another
+// client of its source, one worker at a time appends to a partition, one batch at a time.
 func TestOneWriterOfAPartition(t *testing.T) {
 	w, _, dst := embedded(t)
 	w.topics("orders", 3)

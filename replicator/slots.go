@@ -55,7 +55,8 @@ func (s slotSet) list() []int32 {
 	return list
 }
 
-// setOf is the set of the slots in a list; what is no slot is left out: the list may come from anybody.
+// setOf is the set of the slots in a list; what is no slot is left out: the list may come from
+// anybody.
 func setOf(list []int32) (s slotSet) {
 	for _, slot := range list {
 		if slot >= 0 && slot < slots {
@@ -82,7 +83,8 @@ func (l loads) sum() (sum int) {
 	return sum
 }
 
-// claim is what a member of the group says that it works on, or may still have an append in flight for.
+// claim is what a member of the group says that it works on, or may still have an append in flight
+// for.
 type claim struct {
 	member     string
 	owned      slotSet
@@ -129,13 +131,16 @@ func (p *plan) assign() plan {
 // assign gives slots to the members of a generation.
 //
 // Invariants:
-//  1. A slot that a member claims is given to no other member. It becomes free in a later generation, when the member has let
-//     go of it and joins again without it, or is no member any more.
-//  2. No slot has two owners. Of several who claim one, that of the latest generation keeps it; if there are several of
-//     those, nobody has it until they have let go.
-//  3. Members keep what they have, but for what must move to make shares even: by load, and where there is none by number, so that
-//     they differ by one at most. Work whose move would lighten the heaviest share by less than a sixteenth of a fair one stays.
-//  4. Shares have slots from everywhere, not runs of them, so that each has some of the partitions of a topic.
+//  1. A slot that a member claims is given to no other member. It becomes free in a later
+//     generation, when the member has let go of it and joins again without it, or is no member any
+//     more.
+//  2. No slot has two owners. Of several who claim one, that of the latest generation keeps it; if
+//     there are several of those, nobody has it until they have let go.
+//  3. Members keep what they have, but for what must move to make shares even: by load, and where
+//     there is none by number, so that they differ by one at most. Work whose move would lighten
+//     the heaviest share by less than a sixteenth of a fair one stays.
+//  4. Shares have slots from everywhere, not runs of them, so that each has some of the partitions
+//     of a topic.
 func assign(claims []claim) map[string]slotSet {
 	claims = slices.Clone(claims)
 	var once, contested slotSet

@@ -7,8 +7,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestAssignment: whatever members claim, no slot has two owners, and none is given to somebody else than the one who claims
-// it. Members that do as they are told come to an even share of all slots in few generations, and nothing moves after that.
+// TestAssignment: whatever members claim, no slot has two owners, and none is given to somebody
+// else than the one who claims it. Members that do as they are told come to an even share of all
+// slots in few generations, and nothing moves after that.
 func TestAssignment(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 30).Draw(t, "members")
@@ -155,7 +156,8 @@ func TestPlansHoldWhatMayBeWorkedOn(t *testing.T) {
 	}
 }
 
-// TestSlotsAreSpread: names are spread over the slots, and stay where they are: another number for a name is another protocol.
+// TestSlotsAreSpread: names are spread over the slots, and stay where they are: another number for
+// a name is another protocol.
 func TestSlotsAreSpread(t *testing.T) {
 	var counts [slots]int
 	for i := range 100 * slots {

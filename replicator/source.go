@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// probeTimeout bounds one check of a source. With the default interval of 2 s and three failures in a row, a source that
-	// has gone silent is noticed within 2 + 3*2 seconds.
+	// probeTimeout bounds one check of a source. With the default interval of 2 s and three
+	// failures in a row, a source that has gone silent is noticed within 2 + 3*2 seconds.
 	probeTimeout = 2 * time.Second
 	// dialTimeout leaves a probe the time to try another broker.
 	dialTimeout = 1500 * time.Millisecond
@@ -29,9 +29,9 @@ const (
 	maxProbeInterval = 15 * time.Second
 )
 
-// source is the connection of one link with one set of configs: it checks that the source answers, follows its
-// metadata, and keeps one fetcher per broker that leads a mirrored partition. When the configs change another source
-// takes the mirrors over; their positions are not touched.
+// source is the connection of one link with one set of configs: it checks that the source answers,
+// follows its metadata, and keeps one fetcher per broker that leads a mirrored partition. When the
+// configs change another source takes the mirrors over; their positions are not touched.
 type source struct {
 	r           *Replicator
 	name        string
@@ -255,7 +255,8 @@ func (s *source) ok(clusterID string) {
 	}
 }
 
-// assign gives every partition to the fetcher of its leader; s.mu is held. Nothing is fetched from a foreign cluster.
+// assign gives every partition to the fetcher of its leader; s.mu is held. Nothing is fetched from
+// a foreign cluster.
 func (s *source) assign(spawn func(*fetcher), foreign bool) {
 	byLeader := map[int32][]fetcherTopic{}
 	mirrorsOf := map[string]int{}

@@ -11,8 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// metadata asks the source, until ctx ends: the client itself may go on for longer, while it connects to a broker that is silent. What
-// it is still waiting for then ends by its own time-outs.
+// metadata asks the source, until ctx ends: the client itself may go on for longer, while it
+// connects to a broker that is silent. What it is still waiting for then ends by its own time-outs.
 func (s *source) metadata(ctx context.Context, req *kmsg.MetadataRequest) (*kmsg.MetadataResponse, error) {
 	type answer struct {
 		resp *kmsg.MetadataResponse
@@ -31,8 +31,8 @@ func (s *source) metadata(ctx context.Context, req *kmsg.MetadataRequest) (*kmsg
 	}
 }
 
-// check asks the source for metadata: of all mirrored topics when full, else of none, which says only that it answers.
-// again says that a finding has to be confirmed soon.
+// check asks the source for metadata: of all mirrored topics when full, else of none, which says
+// only that it answers. again says that a finding has to be confirmed soon.
 func (s *source) check(ctx context.Context, full bool, spawn func(*fetcher)) (again bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -73,8 +73,8 @@ func (s *source) check(ctx context.Context, full bool, spawn func(*fetcher)) (ag
 			answers[*t.Topic] = t
 		}
 	}
-	// bootstrap.servers may lead to another cluster than the one mirrored so far, which may have topics of the same names.
-	// Control will be told its id, and fail the link.
+	// bootstrap.servers may lead to another cluster than the one mirrored so far, which may have
+	// topics of the same names. Control will be told its id, and fail the link.
 	foreign := false
 	if link := s.r.cfg.Control.State().Links[s.name]; link != nil {
 		foreign = link.SourceClusterID != "" && clusterID != "" && clusterID != link.SourceClusterID
@@ -91,7 +91,8 @@ func (s *source) check(ctx context.Context, full bool, spawn func(*fetcher)) (ag
 	return again || foreign, nil
 }
 
-// observe takes what metadata says about one mirror's topic; again says that it has to be confirmed soon.
+// observe takes what metadata says about one mirror's topic; again says that it has to be confirmed
+// soon.
 func (s *source) observe(ctx context.Context, m *mirror, t *kmsg.MetadataResponseTopic) (again bool) {
 	if t == nil {
 		return true
@@ -140,7 +141,8 @@ func (s *source) observe(ctx context.Context, m *mirror, t *kmsg.MetadataRespons
 	return again
 }
 
-// growMirror adds the partitions that the source has and the mirror has not. They begin where the source's begin.
+// growMirror adds the partitions that the source has and the mirror has not. They begin where the
+// source's begin.
 func (s *source) growMirror(m *mirror, to int) {
 	if !m.growing.CompareAndSwap(false, true) {
 		return
@@ -156,7 +158,8 @@ func (s *source) growMirror(m *mirror, to int) {
 		if err != nil {
 			s.log.Warn("adding partitions to a mirror failed, will retry", "topic", m.topic, "partitions", to, "error", err)
 		}
-		// The new partitions come back with the state; until then each round of metadata tries again.
+		// The new partitions come back with the state; until then each round of metadata tries
+		// again.
 	})
 }
 

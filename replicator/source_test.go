@@ -67,7 +67,8 @@ func TestSourceTopicDeleted(t *testing.T) {
 	}
 }
 
-// TestSourceTopicHiddenForAWhile: a topic that metadata does not show for some time, and then does, goes on by itself.
+// TestSourceTopicHiddenForAWhile: a topic that metadata does not show for some time, and then does,
+// goes on by itself.
 func TestSourceTopicHiddenForAWhile(t *testing.T) {
 	w, src, _ := embedded(t)
 	w.topics("orders", 1)
@@ -138,7 +139,8 @@ func TestSourceTruncated(t *testing.T) {
 	wantIn(t, m.ErrorMessage, "orders-0", "offset 5", "at 3")
 }
 
-// TestSourceRecordsLost: a mirror that retention at the source has overtaken goes on behind the hole, and says so.
+// TestSourceRecordsLost: a mirror that retention at the source has overtaken goes on behind the
+// hole, and says so.
 func TestSourceRecordsLost(t *testing.T) {
 	w, _, _ := embedded(t)
 	w.topics("orders", 1)
@@ -165,7 +167,8 @@ func TestSourceRecordsLost(t *testing.T) {
 	}
 }
 
-// TestEmptyMirrorBeginsWhereTheSourceBeginsNow: records deleted before the first batch was mirrored are no loss.
+// TestEmptyMirrorBeginsWhereTheSourceBeginsNow: records deleted before the first batch was mirrored
+// are no loss.
 func TestEmptyMirrorBeginsWhereTheSourceBeginsNow(t *testing.T) {
 	w, _, _ := embedded(t)
 	w.topics("orders", 1)
@@ -314,7 +317,8 @@ func TestWrongCredentials(t *testing.T) {
 	})
 }
 
-// TestAnotherCluster: nothing is fetched from a cluster that is not the link's, even if it has a topic of this name.
+// TestAnotherCluster: nothing is fetched from a cluster that is not the link's, even if it has a
+// topic of this name.
 func TestAnotherCluster(t *testing.T) {
 	w, _, _ := embedded(t, kfake.MaxVersions(kversion.V2_4_0())) // without topic ids, which would tell as well
 	w.topics("orders", 1)

@@ -23,8 +23,9 @@ const (
 	produceTimeoutMs = 10_000
 )
 
-// stream appends what partitions have for one broker of the destination, over several connections (lanes): a broker handles
-// one request of a connection at a time. What goes in a request is the combiner's decision.
+// stream appends what partitions have for one broker of the destination, over several connections
+// (lanes): a broker handles one request of a connection at a time. What goes in a request is the
+// combiner's decision.
 type stream struct {
 	d      *destination
 	broker int32
@@ -48,8 +49,9 @@ type appendJob struct {
 	result  appendResult
 }
 
-// lane is one connection of a stream: it sends one request after the other and delivers their results. Nothing is allocated
-// per request or batch in the steady state: all that a request needs is used again for the next one.
+// lane is one connection of a stream: it sends one request after the other and delivers their
+// results. Nothing is allocated per request or batch in the steady state: all that a request needs
+// is used again for the next one.
 type lane struct {
 	s       *stream
 	to      *kgo.Broker // for what is not batches
@@ -232,7 +234,8 @@ func (l *lane) receive(conn *wire.Conn) ([]byte, error) {
 	return l.body[:size], nil
 }
 
-// maxAnswer bounds the answer to a produce request in bytes: maxProducePartitions with an error message each.
+// maxAnswer bounds the answer to a produce request in bytes: maxProducePartitions with an error
+// message each.
 const maxAnswer = 4 << 20
 
 // topicIn is a topic in the request of a round, which names each once.
@@ -307,7 +310,8 @@ func (s *stream) deliver(j *appendJob, p *wire.ProducePartition) {
 	switch {
 	case j.w.hindered(err):
 	case err == kerr.InvalidTimestamp && batch.Header(j.i.bytes).LogAppendTime():
-		// An old broker, most likely. Fetched once more, the batch comes without the bit, and is appended or refused for good.
+		// An old broker, most likely. Fetched once more, the batch comes without the bit, and is
+		// appended or refused for good.
 		if !s.d.noAppendTime.Swap(true) {
 			s.d.r.log.Info("the destination refuses batches with the LogAppendTime bit: each record gets the time of its append for its own",
 				"topic", j.w.m.topic, "partition", j.w.id, "offset", j.i.base, "broker", s.broker)
@@ -337,8 +341,9 @@ func (s *stream) deliver(j *appendJob, p *wire.ProducePartition) {
 	s.uncertain(j, false, fmt.Errorf("%w%s", err, detail))
 }
 
-// refusal is the failure of a batch that was not appended and never can be, as long as the topic's configs are what they are; nil
-// if another attempt may succeed, or if it may have been appended after all.
+// refusal is the failure of a batch that was not appended and never can be, as long as the topic's
+// configs are what they are; nil if another attempt may succeed, or if it may have been appended
+// after all.
 func refusal(j *appendJob, err error, detail string) *failure {
 	at := fmt.Sprintf("%s-%d: the destination refuses the batch of source offsets %d to %d", j.w.m.topic, j.w.id, j.i.base, j.i.end()-1)
 	switch err {
@@ -358,7 +363,8 @@ func refusal(j *appendJob, err error, detail string) *failure {
 // errDamaged: the checksum of a batch was wrong too often to be the network's fault.
 var errDamaged = errors.New("damaged batch")
 
-// corruptionsToBelieve is how often a batch has to be refused for its checksum to count as damaged at the source.
+// corruptionsToBelieve is how often a batch has to be refused for its checksum to count as damaged
+// at the source.
 const corruptionsToBelieve = 3
 
 func (s *stream) uncertain(j *appendJob, lingering bool, err error) {

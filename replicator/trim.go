@@ -15,14 +15,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// trim deletes the destination's records below the logical offset trimTo until that has been done. One runs per worker.
+// trim deletes the destination's records below the logical offset trimTo until that has been done.
+// One runs per worker.
 func (w *worker) trim(ctx context.Context) {
 	wait := backoff{low: 100 * time.Millisecond, high: 5 * time.Second}
 	var stale *destTopic
 	for {
 		w.mu.Lock()
 		to := w.trimTo
-		// What is below the floor is not shown either way, and after the end the topic may be another's.
+		// What is below the floor is not shown either way, and after the end the topic may be
+		// another's.
 		if to < 0 || w.core.ended() {
 			w.trimming = false
 			w.mu.Unlock()
@@ -57,7 +59,8 @@ var errSeen = errors.New("seen")
 // maxProbes bounds the probes for one offset; halving finds any within 63.
 const maxProbes = 64
 
-// findPhysical finds where the first record at or above a logical offset stands, -1 if nothing is to be found.
+// findPhysical finds where the first record at or above a logical offset stands, -1 if nothing is
+// to be found.
 func (w *worker) findPhysical(ctx context.Context, logical int64) (int64, error) {
 	log := w.log()
 	for tries := range maxProbes {
@@ -114,7 +117,8 @@ func (w *worker) log() *mirrorLog {
 	return newMirrorLog(d, d.clients[len(d.clients)-1], w.m.topic, w.m.topicID, w.id)
 }
 
-// deleteRecords moves the log start of a partition up to a physical offset. The metadata used comes back with an error.
+// deleteRecords moves the log start of a partition up to a physical offset. The metadata used comes
+// back with an error.
 func (d *destination) deleteRecords(ctx context.Context, w *worker, stale *destTopic, to int64) (*destTopic, error) {
 	t, err := d.topic(ctx, w.m.topic, stale)
 	if err != nil {

@@ -37,7 +37,8 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
-// replica is a copy of a source's log, with the epochs that Kafka's LeaderEpochFileCache would know.
+// replica is a copy of a source's log, with the epochs that Kafka's LeaderEpochFileCache would
+// know.
 type replica struct {
 	history []written // all that was ever at these offsets, in order: neither compaction nor the log start takes from it
 	gone    map[int]bool
@@ -138,8 +139,9 @@ func (r *replica) at(offset int64) int32 {
 	return -1
 }
 
-// TestTruncatedAgreesWithHistory compares what leader epochs tell about a source with its real history: three replicas that
-// follow each other, lead with and without all records, are compacted and copied anew, while their log start moves.
+// TestTruncatedAgreesWithHistory compares what leader epochs tell about a source with its real
+// history: three replicas that follow each other, lead with and without all records, are compacted
+// and copied anew, while their log start moves.
 func TestTruncatedAgreesWithHistory(t *testing.T) {
 	alarms, quiet := 0, 0
 	for seed := range uint64(20_000) {

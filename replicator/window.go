@@ -22,8 +22,9 @@ import (
 // What an answer with acks=1 tells may be lost with the leader. So a window is settled as a whole,
 // once all of its answers are there:
 //
-//   - Every append stands at its place, and the leader epoch is still the one in which the log was read
-//     when the partition was resumed. Then one leader has taken them all, and the followers have them.
+//   - Every append stands at its place, and the leader epoch is still the one in which the log was
+//     read when the partition was resumed. Then one leader has taken them all, and the followers
+//     have them.
 //   - Or the log is read, and tells.
 //
 // Every append but the first has batch.FlagFollows, and counts only behind the one in front of it:

@@ -17,8 +17,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// worker runs the core of one partition: it serialises the inputs, which come from a fetcher, a stream and the control
-// plane, and carries the effects out.
+// worker runs the core of one partition: it serialises the inputs, which come from a fetcher, a
+// stream and the control plane, and carries the effects out.
 type worker struct {
 	m       *mirror
 	id      int32 // partition
@@ -140,8 +140,8 @@ func (w *worker) wakeFetcher() {
 	}
 }
 
-// start reads where the destination's log ends and runs from there. With lingering an append of a former process may
-// still be on its way.
+// start reads where the destination's log ends and runs from there. With lingering an append of a
+// former process may still be on its way.
 func (w *worker) start(lingering bool) {
 	w.m.r.spawn(func(ctx context.Context) { w.resume(ctx, lingering) })
 }
@@ -325,8 +325,9 @@ func (w *worker) noteCaughtUp(now time.Time) {
 	}
 }
 
-// heard notes what the source has said of the partition by saying nothing: a fetch that was answered without it, in a session,
-// has found nothing new. w.mu is held. Who looks at lastFetch or caughtUp calls it before.
+// heard notes what the source has said of the partition by saying nothing: a fetch that was
+// answered without it, in a session, has found nothing new. w.mu is held. Who looks at lastFetch or
+// caughtUp calls it before.
 func (w *worker) heard() {
 	f := w.fetcher.Load()
 	if f == nil || !w.core.fetching || w.lastFetch.IsZero() {
@@ -390,7 +391,8 @@ func (w *worker) follow(now time.Time) {
 	})
 }
 
-// storeFloor stores the floor, and with it where the first record above it stands: what is below is forgotten.
+// storeFloor stores the floor, and with it where the first record above it stands: what is below is
+// forgotten.
 func (w *worker) storeFloor(ctx context.Context, floor int64) error {
 	physical, err := w.findPhysical(ctx, floor)
 	if err != nil {
@@ -402,13 +404,15 @@ func (w *worker) storeFloor(ctx context.Context, floor int64) error {
 	return w.m.r.cfg.Control.SetTimeline(ctx, w.m.topic, w.id, physical, floor, floor)
 }
 
-// followInterval bounds how often the floor of a partition is stored while the source's log start moves.
+// followInterval bounds how often the floor of a partition is stored while the source's log start
+// moves.
 const (
 	followInterval = 5 * time.Second
 	followTimeout  = 30 * time.Second
 )
 
-// running says whether the partition has been resumed and its source has answered; fetched says when last.
+// running says whether the partition has been resumed and its source has answered; fetched says
+// when last.
 func (w *worker) running() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -436,8 +440,8 @@ func (w *worker) status() admin.PartitionStatus {
 	return s
 }
 
-// unpin copies queued batches out of large frames that they alone may keep in memory, so that a slow partition holds no
-// more than its own bytes.
+// unpin copies queued batches out of large frames that they alone may keep in memory, so that a
+// slow partition holds no more than its own bytes.
 func (w *worker) unpin() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -62,8 +62,9 @@ func (m *mirror) wantsAlign() bool {
 // appendOnly says whether logs with this cleanup.policy are not compacted.
 func appendOnly(policy string) bool { return policy == "delete" }
 
-// setPolicy takes the cleanup.policy that the topic has by now, or is about to have if it will be compacted; "" = the control
-// plane does not know. Partitions whose holes are to be filled from now on, or no more, read their logs anew.
+// setPolicy takes the cleanup.policy that the topic has by now, or is about to have if it will be
+// compacted; "" = the control plane does not know. Partitions whose holes are to be filled from now
+// on, or no more, read their logs anew.
 func (m *mirror) setPolicy(policy string) {
 	m.mu.Lock()
 	before := m.policy
@@ -81,7 +82,8 @@ func (m *mirror) setPolicy(policy string) {
 	}
 }
 
-// cleanupPolicy is the cleanup.policy of a topic at the destination, "unknown" if klink may not see it.
+// cleanupPolicy is the cleanup.policy of a topic at the destination, "unknown" if klink may not see
+// it.
 func (d *destination) cleanupPolicy(ctx context.Context, topic string) (string, error) {
 	value, err := d.topicConfig(ctx, topic, "cleanup.policy")
 	switch {

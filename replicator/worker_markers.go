@@ -6,8 +6,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// writeMarkers writes the markers of each job, in as few requests as their number allows, and delivers every result; answered is
-// called before each.
+// writeMarkers writes the markers of each job, in as few requests as their number allows, and
+// delivers every result; answered is called before each.
 func (s *stream) writeMarkers(ctx context.Context, to *kgo.Broker, jobs []appendJob, answered func()) {
 	for len(jobs) > 0 {
 		n, count := 0, 0
@@ -72,7 +72,8 @@ func (w *worker) refusedMarkers(err error, name string) string {
 	return ""
 }
 
-// unmarked takes the result of markers: they are refused for good, and the partition goes on with a shift.
+// unmarked takes the result of markers: they are refused for good, and the partition goes on with a
+// shift.
 func (w *worker) unmarked(why string) {
 	w.m.r.log.Warn("holes of a mirror partition cannot be filled: it goes on with a shift", "topic", w.m.topic, "partition", w.id, "reason", why)
 	w.mu.Lock()

@@ -13,16 +13,21 @@ import (
 // Produce: v0-13
 //
 // Behavior:
-//   - Partitions of read-only mirrors are refused with INVALID_REQUEST, those of klink's own topics with
-//     TOPIC_AUTHORIZATION_FAILED. The others are forwarded in a smaller request, and the answers merged.
-//   - With acks=0 there is no response to say so: the connection is closed, as a broker does on any error then. Nothing
-//     of a partly refused request is forwarded, so that what was written does not depend on timing.
-//   - Before the mirrors are known, and when the lease on what is known of them has ended, nothing is forwarded. The request waits, up to its own time-out, and is then refused
-//     with NOT_LEADER_OR_FOLLOWER: every producer retries that, and it says that nothing was written.
-//   - So does a request with a mirror in it while the lease is not fresh: the mirror may have been stopped since.
+//   - Partitions of read-only mirrors are refused with INVALID_REQUEST, those of klink's own topics
+//     with TOPIC_AUTHORIZATION_FAILED. The others are forwarded in a smaller request, and the
+//     answers merged.
+//   - With acks=0 there is no response to say so: the connection is closed, as a broker does on any
+//     error then. Nothing of a partly refused request is forwarded, so that what was written does
+//     not depend on timing.
+//   - Before the mirrors are known, and when the lease on what is known of them has ended, nothing
+//     is forwarded. The request waits, up to its own time-out, and is then refused with
+//     NOT_LEADER_OR_FOLLOWER: every producer retries that, and it says that nothing was written.
+//   - So does a request with a mirror in it while the lease is not fresh: the mirror may have been
+//     stopped since.
 //   - Offsets in responses about stopped mirrors are made logical.
 //
-// Version notes: v8 has an error message; v10 node endpoints, so that all responses are looked at; v13 topic ids.
+// Version notes: v8 has an error message; v10 node endpoints, so that all responses are looked at;
+// v13 topic ids.
 func init() { register(0, (*session).produce) }
 
 func (s *session) produce(h protocol.RequestHeader, frame []byte) Decision {
@@ -43,7 +48,8 @@ func (s *session) produce(h protocol.RequestHeader, frame []byte) Decision {
 		code, message := kerr.UnknownTopicID, ""
 		switch {
 		case known && topic == "" && p.Name == nil && sn.unidentified:
-			// There is no such topic, or there is by now: it could be the mirror whose id is not known yet.
+			// There is no such topic, or there is by now: it could be the mirror whose id is not
+			// known yet.
 		case known:
 			if m := sn.Mirrors[topic]; m != nil {
 				translate = translate || !m.ReadOnly
@@ -91,7 +97,8 @@ func (s *session) produce(h protocol.RequestHeader, frame []byte) Decision {
 	return s.forwardProduce(h, rest, p.Acks, translate, refused.byIndex, asked)
 }
 
-// refuseAll answers that nothing was written, why, and that the producer has to try again. It is called off the event loop.
+// refuseAll answers that nothing was written, why, and that the producer has to try again. It is
+// called off the event loop.
 func refuseAll(h protocol.RequestHeader, frame []byte, why error) Decision {
 	if protocol.ReadProduceRequest(frame, h).Acks == 0 {
 		return Decision{Action: Close, Err: why}
@@ -132,8 +139,8 @@ func (s *session) forwardProduce(h protocol.RequestHeader, frame []byte, acks in
 	return d
 }
 
-// produceCall is a Produce request that waits for its response. Calls are used again, so that forwarding a request does
-// not allocate.
+// produceCall is a Produce request that waits for its response. Calls are used again, so that
+// forwarding a request does not allocate.
 type produceCall struct {
 	coordinates
 	h       protocol.RequestHeader
@@ -165,7 +172,8 @@ func (c *produceCall) done(frame []byte) Decision {
 
 	err := p.Err()
 	if err == nil && p.HasEndpoints() {
-		// An endpoint without an address is left out: clients then ask for Metadata, where klink learns it.
+		// An endpoint without an address is left out: clients then ask for Metadata, where klink
+		// learns it.
 		frame, _, err = protocol.RewriteProduceEndpoints(frame, h, s)
 	}
 	if err == nil && refused != nil {

@@ -8,7 +8,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// produceTo makes a request with partitions 0 and 1 of each topic; the records say where they belong.
+// produceTo makes a request with partitions 0 and 1 of each topic; the records say where they
+// belong.
 func produceTo(version, acks int16, topics ...string) *kmsg.ProduceRequest {
 	req := kmsg.NewPtrProduceRequest()
 	req.Version, req.Acks, req.TimeoutMillis = version, acks, 30000
@@ -22,7 +23,8 @@ func produceTo(version, acks int16, topics ...string) *kmsg.ProduceRequest {
 	return req
 }
 
-// accept answers as a leader does that appends everything at offset 40, in the opposite order, and notes what it got.
+// accept answers as a leader does that appends everything at offset 40, in the opposite order, and
+// notes what it got.
 func accept(got *[]string) func(*kmsg.ProduceRequest) *kmsg.ProduceResponse {
 	return func(req *kmsg.ProduceRequest) *kmsg.ProduceResponse {
 		resp := kmsg.NewPtrProduceResponse()
@@ -147,7 +149,8 @@ func TestProduceWithoutAcks(t *testing.T) {
 	}
 }
 
-// Until the mirrors are known a producer waits, up to its own time-out; then it is told to try again.
+// Until the mirrors are known a producer waits, up to its own time-out; then it is told to try
+// again.
 func TestProduceBeforeTheMirrorsAreKnown(t *testing.T) {
 	for version := int16(0); version <= 13; version++ {
 		w := newHotWorld(t)

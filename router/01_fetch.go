@@ -12,25 +12,32 @@ import (
 // Fetch: v0-18
 //
 // Behavior:
-//   - Offsets of mirrors are made physical in the request and logical in the response, which streams.
-//   - Every response is walked, also while there are no mirrors: one may be made of an empty topic while a Fetch waits.
-//     What was translated otherwise in the request than it would be in the response is hidden; see coordinates.
-//   - A hidden partition, also one of a read-only mirror whose timeline is not known yet, is answered
-//     NOT_LEADER_OR_FOLLOWER, and its records are blanked. Its offset cannot be translated, so no fetch session may
-//     remember it (KIP-227): an incremental request is told that its session is gone, a full one begins none.
-//   - An offset that the timeline of a mirror does not know is looked for first (seek.go), if the client may read the topic
-//     (rights.go). Where that fails a lower bound does: the client gets records that it skips, and what passes teaches the
-//     timeline. Where there were too many looks (looks.go) the partition is hidden.
-//   - Batches of a mirror that do not stand where their stamps say, or have none, are void (protocol.FetchResponse).
-//   - Partitions of klink's own topics are answered TOPIC_AUTHORIZATION_FAILED, and their records are blanked, however
-//     they came into the response: by name, by id or through a fetch session. Other partitions are not affected.
+//   - Offsets of mirrors are made physical in the request and logical in the response, which
+//     streams.
+//   - Every response is walked, also while there are no mirrors: one may be made of an empty topic
+//     while a Fetch waits. What was translated otherwise in the request than it would be in the
+//     response is hidden; see coordinates.
+//   - A hidden partition, also one of a read-only mirror whose timeline is not known yet, is
+//     answered NOT_LEADER_OR_FOLLOWER, and its records are blanked. Its offset cannot be
+//     translated, so no fetch session may remember it (KIP-227): an incremental request is told
+//     that its session is gone, a full one begins none.
+//   - An offset that the timeline of a mirror does not know is looked for first (seek.go), if the
+//     client may read the topic (rights.go). Where that fails a lower bound does: the client gets
+//     records that it skips, and what passes teaches the timeline. Where there were too many looks
+//     (looks.go) the partition is hidden.
+//   - Batches of a mirror that do not stand where their stamps say, or have none, are void
+//     (protocol.FetchResponse).
+//   - Partitions of klink's own topics are answered TOPIC_AUTHORIZATION_FAILED, and their records
+//     are blanked, however they came into the response: by name, by id or through a fetch session.
+//     Other partitions are not affected.
 //
 // Version notes: v7 sessions; v13 topic ids; v16 node endpoints.
 func init() { register(1, (*session).fetch) }
 
-// fetchSession is the fetch session that was begun on this connection last. The offsets which the broker remembers in it
-// are right as long as the moment is that of its begin. An incremental request of any other session (an earlier one, or one
-// that was begun on another connection) cannot be trusted to be, and is told that its session is gone.
+// fetchSession is the fetch session that was begun on this connection last. The offsets which the
+// broker remembers in it are right as long as the moment is that of its begin. An incremental
+// request of any other session (an earlier one, or one that was begun on another connection) cannot
+// be trusted to be, and is told that its session is gone.
 type fetchSession struct {
 	id    int32 // 0 = none
 	begun moment
@@ -177,7 +184,8 @@ func (s *session) unseek(p at) {
 	s.unsought[p] = true
 }
 
-// translateFetch makes the offsets of mirrors physical, in place. The request has been read to its end before.
+// translateFetch makes the offsets of mirrors physical, in place. The request has been read to its
+// end before.
 func (s *session) translateFetch(asked *coordinates, h protocol.RequestHeader, frame []byte, hidden bool) {
 	f := protocol.ReadFetchRequest(frame, h)
 	for f.Topic() {
@@ -201,7 +209,8 @@ func (s *session) translateFetch(asked *coordinates, h protocol.RequestHeader, f
 	}
 }
 
-// fetchStream is the rewriting of one response. Streams are used again, so that forwarding a request does not allocate.
+// fetchStream is the rewriting of one response. Streams are used again, so that forwarding a
+// request does not allocate.
 type fetchStream struct {
 	protocol.FetchResponse
 	coordinates
@@ -222,7 +231,8 @@ func (s *session) fetchStream(version int16, asked coordinates, begins bool) *fe
 	return f
 }
 
-// Next implements Stream. What the last call returns stays valid until the stream is used again, for a later request.
+// Next implements Stream. What the last call returns stays valid until the stream is used again,
+// for a later request.
 func (f *fetchStream) Next(p []byte) (head, tail []byte, err error) {
 	head, tail, err = f.FetchResponse.Next(p)
 	if err == nil && f.Finished() {

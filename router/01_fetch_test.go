@@ -71,7 +71,8 @@ func describeFetch(resp *kmsg.FetchResponse) string {
 	return strings.Join(out, " ")
 }
 
-// A mirror is read at the source's offsets: those that are asked for are made physical, those in the response logical.
+// A mirror is read at the source's offsets: those that are asked for are made physical, those in
+// the response logical.
 func TestFetch(t *testing.T) {
 	for version := int16(0); version <= 18; version++ {
 		w := newHotWorld(t)
@@ -98,7 +99,8 @@ func TestFetch(t *testing.T) {
 	}
 }
 
-// A partition without a timeline can be neither asked for nor shown, and no fetch session may remember an offset of it.
+// A partition without a timeline can be neither asked for nor shown, and no fetch session may
+// remember an offset of it.
 func TestFetchWithoutTimeline(t *testing.T) {
 	for version := int16(0); version <= 18; version++ {
 		w := newHotWorld(t)

@@ -5,10 +5,11 @@ import "klink/protocol"
 // Metadata: v0-13
 //
 // Behavior:
-//   - Brokers get their addresses at klink. Topic ids that pass (v10 and later) are remembered, so that a produce or fetch
-//     by id seldom has to look them up.
-//   - A request may have the broker create the topics that it names (auto.create.topics.enable). A topic of klink's own, or
-//     of a mirror that is recorded and not created yet, is not created so. See metadata_create.go.
+//   - Brokers get their addresses at klink. Topic ids that pass (v10 and later) are remembered, so
+//     that a produce or fetch by id seldom has to look them up.
+//   - A request may have the broker create the topics that it names (auto.create.topics.enable). A
+//     topic of klink's own, or of a mirror that is recorded and not created yet, is not created so.
+//     See metadata_create.go.
 //
 // Version notes: before v4 topics may always be created.
 func init() { register(3, (*session).metadata) }

@@ -13,8 +13,8 @@ import (
 // CreateTopics: v0-7
 //
 // Behavior:
-//   - A topic with the config mirror.link (and mirror.source.topic) is created as a mirror by the control plane; needs
-//     ALTER on the cluster.
+//   - A topic with the config mirror.link (and mirror.source.topic) is created as a mirror by the
+//     control plane; needs ALTER on the cluster.
 //   - Topics without mirror.* configs are the broker's, also beside mirrors in one request.
 //   - Names of klink's own topics and of read-only mirrors are refused.
 //
@@ -87,8 +87,9 @@ func (c *createTopics) sort(req *kmsg.CreateTopicsRequest) {
 		case spec != nil:
 			c.mirrors = append(c.mirrors, *spec)
 		case m != nil && m.ReadOnly:
-			// Where the topic exists the broker would say the same. It may not: the control plane is creating it, or it was
-			// deleted around klink. A topic made by a client could then be taken for the mirror.
+			// Where the topic exists the broker would say the same. It may not: the control plane
+			// is creating it, or it was deleted around klink. A topic made by a client could then
+			// be taken for the mirror.
 			c.note(t.Topic, refuse(kerr.TopicAlreadyExists, "Topic '%s' is a mirror of link '%s'; delete it first", t.Topic, m.Link))
 		default:
 			rest.Topics = append(rest.Topics, *t)
@@ -102,8 +103,8 @@ func (c *createTopics) sort(req *kmsg.CreateTopicsRequest) {
 	c.rest = &rest
 }
 
-// mirrorSpec reads the mirror.* configs of a topic: a spec if it is to be a mirror, a refusal if they are wrong, neither if
-// there are none.
+// mirrorSpec reads the mirror.* configs of a topic: a spec if it is to be a mirror, a refusal if
+// they are wrong, neither if there are none.
 func mirrorSpec(t *kmsg.CreateTopicsRequestTopic, validateOnly bool) (*MirrorSpec, *verdict) {
 	var mirror mirrorConfigs
 	configs := make(map[string]*string)
@@ -155,7 +156,8 @@ func (c *createTopics) create(ctx context.Context, spec MirrorSpec) {
 	}
 	t := c.ours[spec.Topic]
 	t.NumPartitions, t.ReplicationFactor = spec.NumPartitions, spec.ReplicationFactor
-	// The Java client takes a partition count as a promise of configs, and -1 as "this broker does not tell".
+	// The Java client takes a partition count as a promise of configs, and -1 as "this broker does
+	// not tell".
 	t.Configs = []kmsg.CreateTopicsResponseTopicConfig{}
 	if m := c.s.snapshot().Mirrors[spec.Topic]; m != nil && !spec.ValidateOnly {
 		t.TopicID = m.TopicID

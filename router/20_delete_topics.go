@@ -13,11 +13,13 @@ import (
 // DeleteTopics: v0-6
 //
 // Behavior:
-//   - Mirrors may be deleted, by whom the broker lets. The control plane ends the mirror before the client gets its answer,
-//     so that a topic created afterwards under the name is an ordinary one.
-//   - If the broker does not know a mirror (it was deleted around klink, or klink stopped between the two halves), a
-//     client with ALTER on the cluster ends the mirror, and is told that the deletion succeeded.
-//   - klink's own topics are refused, by name and by id. An id that is not known yet is looked up first.
+//   - Mirrors may be deleted, by whom the broker lets. The control plane ends the mirror before the
+//     client gets its answer, so that a topic created afterwards under the name is an ordinary one.
+//   - If the broker does not know a mirror (it was deleted around klink, or klink stopped between
+//     the two halves), a client with ALTER on the cluster ends the mirror, and is told that the
+//     deletion succeeded.
+//   - klink's own topics are refused, by name and by id. An id that is not known yet is looked up
+//     first.
 //
 // Version notes:
 //   - v1: throttle time
@@ -65,8 +67,8 @@ func handleDeleteTopics(s *session, h protocol.RequestHeader, frame []byte) Deci
 	return ask(c.h, c.rest, func(resp kmsg.Response) Decision { return c.deleted(resp.(*kmsg.DeleteTopicsResponse)) })
 }
 
-// maxDeleteParked bounds the look-ups of topic ids for one request: it may have waited for the mirrors before, and an id may
-// have been forgotten between the look-up and the next try.
+// maxDeleteParked bounds the look-ups of topic ids for one request: it may have waited for the
+// mirrors before, and an id may have been forgotten between the look-up and the next try.
 const maxDeleteParked = 3
 
 // maxUnknownIDs bounds what one request can make klink ask for.
@@ -87,7 +89,8 @@ func (s *session) unknownIDs(req *kmsg.DeleteTopicsRequest) [][16]byte {
 	return unknown
 }
 
-// sort refuses what is not to be deleted; touched is false if the broker's response needs no look either.
+// sort refuses what is not to be deleted; touched is false if the broker's response needs no look
+// either.
 func (c *deleteTopics) sort(req *kmsg.DeleteTopicsRequest) (touched bool) {
 	rest := *req
 	rest.TopicNames, rest.Topics = nil, nil
@@ -157,8 +160,9 @@ func (c *deleteTopics) deleted(resp *kmsg.DeleteTopicsResponse) Decision {
 				ended = append(ended, endedMirror{t, m})
 			}
 		case t.ErrorCode == kerr.UnknownTopicOrPartition.Code, t.ErrorCode == kerr.UnknownTopicID.Code:
-			// While the id is not known the topic is about to be created: it is missing for a good reason. And an id that is
-			// not the mirror's was that of a topic of the same name before it.
+			// While the id is not known the topic is about to be created: it is missing for a good
+			// reason. And an id that is not the mirror's was that of a topic of the same name
+			// before it.
 			if m.TopicID != [16]byte{} && (t.TopicID == [16]byte{} || t.TopicID == m.TopicID) {
 				missing = append(missing, endedMirror{t, m})
 			}
@@ -183,9 +187,9 @@ type endedMirror struct {
 	mirror *Mirror
 }
 
-// meant says whether m is what the client has deleted: the mirror that was there when the request came, also if its topic
-// had been replaced around klink since, or the one with the id that the broker has deleted. A mirror that was created
-// while the request was under way is not.
+// meant says whether m is what the client has deleted: the mirror that was there when the request
+// came, also if its topic had been replaced around klink since, or the one with the id that the
+// broker has deleted. A mirror that was created while the request was under way is not.
 func (c *deleteTopics) meant(m *Mirror, deleted [16]byte) bool {
 	zero := [16]byte{}
 	if was := c.before.Mirrors[m.Topic]; was != nil && was.ID == m.ID && (was.TopicID == zero || was.TopicID == m.TopicID) {

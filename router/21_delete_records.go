@@ -14,8 +14,10 @@ import (
 // DeleteRecords: v0-2
 //
 // Behavior:
-//   - Refused for read-only mirrors, whose log start follows the source (INVALID_REQUEST; the response has no messages).
-//   - On a stopped mirror, offsets are translated: the offset to delete up to, and the low watermark that comes back.
+//   - Refused for read-only mirrors, whose log start follows the source (INVALID_REQUEST; the
+//     response has no messages).
+//   - On a stopped mirror, offsets are translated: the offset to delete up to, and the low
+//     watermark that comes back.
 //   - Other topics of the request are the broker's.
 func init() { registerControl(int16(kmsg.DeleteRecords), handleDeleteRecords) }
 
@@ -103,7 +105,8 @@ func (s *session) seekDelete(h protocol.RequestHeader, frame []byte, list []prob
 	}}
 }
 
-// refuseDeleteRecords adds a refusal for the partitions of t to what was refused of the topic before.
+// refuseDeleteRecords adds a refusal for the partitions of t to what was refused of the topic
+// before.
 func refuseDeleteRecords(refused kmsg.DeleteRecordsResponseTopic, t *kmsg.DeleteRecordsRequestTopic, code *kerr.Error) kmsg.DeleteRecordsResponseTopic {
 	refused.Topic = t.Topic
 	for i := range t.Partitions {
@@ -114,8 +117,9 @@ func refuseDeleteRecords(refused kmsg.DeleteRecordsResponseTopic, t *kmsg.Delete
 	return refused
 }
 
-// deleteUpTo translates the logical offset that a client wants to delete up to. Only a client's own -1 means the high
-// watermark: an offset at or below the log start, which the timeline gives as -1, must stay one that deletes nothing.
+// deleteUpTo translates the logical offset that a client wants to delete up to. Only a client's own
+// -1 means the high watermark: an offset at or below the log start, which the timeline gives as -1,
+// must stay one that deletes nothing.
 func deleteUpTo(line *timeline.Partition, logical int64) int64 {
 	if line == nil || logical < 0 {
 		return logical

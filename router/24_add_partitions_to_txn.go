@@ -10,11 +10,12 @@ import (
 // AddPartitionsToTxn: v0-3
 //
 // Behavior:
-//   - With a read-only mirror or a topic of klink's in it, nothing of the request goes to the broker: the transaction
-//     coordinator would write a commit or abort marker into the partition later, though no produce to it ever
-//     succeeded, and move its end.
-//   - The answer is that of a broker that may not add one of the partitions (KafkaApis.handleAddPartitionsToTxnRequest):
-//     the error for those, OPERATION_NOT_ATTEMPTED for all others.
+//   - With a read-only mirror or a topic of klink's in it, nothing of the request goes to the
+//     broker: the transaction coordinator would write a commit or abort marker into the partition
+//     later, though no produce to it ever succeeded, and move its end.
+//   - The answer is that of a broker that may not add one of the partitions
+//     (KafkaApis.handleAddPartitionsToTxnRequest): the error for those, OPERATION_NOT_ATTEMPTED for
+//     all others.
 //
 // Version notes: v4 and later are for brokers (KIP-890); klink does not offer them.
 func init() { registerControl(int16(kmsg.AddPartitionsToTxn), handleAddPartitionsToTxn) }

@@ -11,9 +11,11 @@ import (
 // DescribeConfigs: v0-4
 //
 // Behavior:
-//   - The broker answers. To each mirror, stopped ones too, klink adds mirror.link, mirror.source.topic and mirror.state,
-//     if they were asked for and the broker let the client see the topic's configs.
-//   - They show as dynamic topic configs, so that kafka-topics --describe and kafka-configs --describe list them.
+//   - The broker answers. To each mirror, stopped ones too, klink adds mirror.link,
+//     mirror.source.topic and mirror.state, if they were asked for and the broker let the client
+//     see the topic's configs.
+//   - They show as dynamic topic configs, so that kafka-topics --describe and kafka-configs
+//     --describe list them.
 //
 // Version notes:
 //   - v1: source instead of "is default", synonyms
@@ -64,8 +66,9 @@ type describedMirror struct {
 	names []string
 }
 
-// entries are the mirror.* configs that were asked for. No names at all are all names, but an empty list of names is all
-// to newer brokers and none to older ones: others says what this one took it for.
+// entries are the mirror.* configs that were asked for. No names at all are all names, but an empty
+// list of names is all to newer brokers and none to older ones: others says what this one took it
+// for.
 func (m describedMirror) entries(req *kmsg.DescribeConfigsRequest, others bool) []kmsg.DescribeConfigsResponseResourceConfig {
 	all := m.names == nil || len(m.names) == 0 && others
 	var entries []kmsg.DescribeConfigsResponseResourceConfig

@@ -12,8 +12,9 @@ import (
 // AlterConfigs: v0-2
 //
 // Behavior:
-//   - This request replaces all configs of a topic, and so would change those that a mirror takes from its source, and
-//     those that mirroring needs. It is refused for read-only mirrors; IncrementalAlterConfigs is the way.
+//   - This request replaces all configs of a topic, and so would change those that a mirror takes
+//     from its source, and those that mirroring needs. It is refused for read-only mirrors;
+//     IncrementalAlterConfigs is the way.
 //   - mirror.* configs are refused. Other resources of the request are the broker's.
 func init() { registerControl(int16(kmsg.AlterConfigs), handleAlterConfigs) }
 
@@ -63,7 +64,8 @@ func handleAlterConfigs(s *session, h protocol.RequestHeader, frame []byte) Deci
 	return ask(h, &rest, finish)
 }
 
-// refuseAlterConfigs says why the configs of a topic cannot be replaced; nil = they can, as far as klink cares.
+// refuseAlterConfigs says why the configs of a topic cannot be replaced; nil = they can, as far as
+// klink cares.
 func refuseAlterConfigs(snapshot *Snapshot, topic string, r *kmsg.AlterConfigsRequestResource) *verdict {
 	if topic == "" {
 		return nil

@@ -9,8 +9,8 @@ import (
 
 // CreatePartitions: v0-3
 //
-// Behavior: refused for read-only mirrors, whose partitions follow the source, and for klink's own topics. Other topics of
-// the request are the broker's.
+// Behavior: refused for read-only mirrors, whose partitions follow the source, and for klink's own
+// topics. Other topics of the request are the broker's.
 func init() { registerControl(int16(kmsg.CreatePartitions), handleCreatePartitions) }
 
 func handleCreatePartitions(s *session, h protocol.RequestHeader, frame []byte) Decision {

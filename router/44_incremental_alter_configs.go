@@ -13,12 +13,13 @@ import (
 // IncrementalAlterConfigs: v0-1
 //
 // Behavior:
-//   - Setting mirror.link (and mirror.source.topic) turns an empty topic into a mirror; setting mirror.state pauses,
-//     resumes, promotes or fails over a mirror. Both need ALTER on the cluster. mirror.* configs can only be SET.
-//   - The other configs of such a topic go to the broker once klink's part has succeeded. Other resources of the request
-//     are the broker's.
-//   - Configs of a read-only mirror that follow its source are refused, and with them the whole resource, as brokers
-//     alter the configs of a resource all or none.
+//   - Setting mirror.link (and mirror.source.topic) turns an empty topic into a mirror; setting
+//     mirror.state pauses, resumes, promotes or fails over a mirror. Both need ALTER on the
+//     cluster. mirror.* configs can only be SET.
+//   - The other configs of such a topic go to the broker once klink's part has succeeded. Other
+//     resources of the request are the broker's.
+//   - Configs of a read-only mirror that follow its source are refused, and with them the whole
+//     resource, as brokers alter the configs of a resource all or none.
 func init() { registerControl(int16(kmsg.IncrementalAlterConfigs), handleIncrementalAlterConfigs) }
 
 // alterConfigs is an IncrementalAlterConfigs request sorted out.
@@ -31,7 +32,8 @@ type alterConfigs struct {
 	rest  *kmsg.IncrementalAlterConfigsRequest // what is the broker's
 }
 
-// mirrorAct is what klink has to do for one topic, and what it has to leave to the broker after that.
+// mirrorAct is what klink has to do for one topic, and what it has to leave to the broker after
+// that.
 type mirrorAct struct {
 	topic   string
 	configs mirrorConfigs

@@ -10,10 +10,11 @@ import (
 
 // ShareFetch: v0-2, ShareAcknowledge: v0-2
 //
-// Behavior: node endpoints get their addresses at klink. Requests with a mirror, also with one that was stopped, are refused:
-// the offsets in acquired and acknowledged ranges, and those that brokers keep of a share group, are not translated. That is
-// the second line: ShareGroupHeartbeat says it to clients so that they hear. So are requests with a topic of klink's own,
-// whose records hold secrets.
+// Behavior: node endpoints get their addresses at klink. Requests with a mirror, also with one that
+// was stopped, are refused: the offsets in acquired and acknowledged ranges, and those that brokers
+// keep of a share group, are not translated. That is the second line: ShareGroupHeartbeat says it
+// to clients so that they hear. So are requests with a topic of klink's own, whose records hold
+// secrets.
 func init() {
 	register(78, (*session).shareFetch)
 	register(79, (*session).shareAcknowledge)

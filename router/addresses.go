@@ -18,13 +18,14 @@ func closeResponse(h protocol.RequestHeader, err error) Decision {
 	return Decision{Action: Close, Err: fmt.Errorf("response of API key %d version %d: %w", h.Key, h.Version, err)}
 }
 
-// rewriteAddresses answers with a response in which klink's addresses stand for those of the brokers. rewrite says whether
-// there is a broker that the Directory does not know; then klink learns the brokers, opens listeners for new ones, and
-// rewrites again. One that is unknown even then is left out of the response (hide), in a way that makes clients ask again:
-// no client is ever told an address that leads around klink.
+// rewriteAddresses answers with a response in which klink's addresses stand for those of the
+// brokers. rewrite says whether there is a broker that the Directory does not know; then klink
+// learns the brokers, opens listeners for new ones, and rewrites again. One that is unknown even
+// then is left out of the response (hide), in a way that makes clients ask again: no client is ever
+// told an address that leads around klink.
 //
-// rewrite must not change the frame it was made for unless hide is set, and not use the session: it is called again off
-// the event loop.
+// rewrite must not change the frame it was made for unless hide is set, and not use the session: it
+// is called again off the event loop.
 func (s *session) rewriteAddresses(h protocol.RequestHeader, rewrite func(hide bool) (frame []byte, unknown bool, err error)) Decision {
 	frame, unknown, err := rewrite(false)
 	switch {

@@ -33,7 +33,8 @@ func describeMetadata(resp *kmsg.MetadataResponse) (s string) {
 	return s
 }
 
-// Clients are told klink's addresses. One that is not known yet is looked up; if that fails clients are told to ask again.
+// Clients are told klink's addresses. One that is not known yet is looked up; if that fails clients
+// are told to ask again.
 func TestMetadata(t *testing.T) {
 	for version := int16(0); version <= 13; version++ {
 		req := kmsg.NewPtrMetadataRequest()
@@ -138,7 +139,8 @@ func TestDescribeClusterAndQuorum(t *testing.T) {
 	}
 }
 
-// The ids of topics stay bounded however many pass, and mirrors are known by the snapshot all the same.
+// The ids of topics stay bounded however many pass, and mirrors are known by the snapshot all the
+// same.
 func TestDirectoryIsBounded(t *testing.T) {
 	w := newHotWorld(t)
 	d := w.router.Directory()
@@ -223,7 +225,8 @@ func allocatedBytes(do func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// What the destination says later does not take away what passed in a Metadata response; what did not exist may exist.
+// What the destination says later does not take away what passed in a Metadata response; what did
+// not exist may exist.
 func TestDirectoryKeepsNames(t *testing.T) {
 	var d Directory
 	d.AddTopics(map[[16]byte]string{{1, 1}: "passed", {1, 2}: "", {2, 1}: "other", {1, 4}: ""})

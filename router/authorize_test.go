@@ -80,8 +80,8 @@ func askLink[R kmsg.Response](t *testing.T, p *fakeProxy, req kmsg.Request) R {
 	return resp.(R)
 }
 
-// plainLogin connects to a broker, logs in with SASL/PLAIN, and returns the connection as a function from request frame to
-// response frame.
+// plainLogin connects to a broker, logs in with SASL/PLAIN, and returns the connection as a
+// function from request frame to response frame.
 func plainLogin(t *testing.T, address, user string) func([]byte) []byte {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)

@@ -13,18 +13,21 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// This file has what the handlers of the control path share: the requests that create, alter or delete topics and their
-// configs. They are rare, so they are decoded and encoded with kmsg, unlike those of the hot path.
+// This file has what the handlers of the control path share: the requests that create, alter or
+// delete topics and their configs. They are rare, so they are decoded and encoded with kmsg, unlike
+// those of the hot path.
 //
-// The life of such a request: wait until the mirrors are known; decode; sort its items into those that klink refuses, those
-// that it carries out itself and those that are the broker's. With only the last kind the frame goes upstream as it came.
-// Else the client's authority is asked for where klink acts (authorize.go), klink's part is done off the event loop, the
-// broker's part is forwarded as a smaller request, and the answers are put together in the order of the request.
+// The life of such a request: wait until the mirrors are known; decode; sort its items into those
+// that klink refuses, those that it carries out itself and those that are the broker's. With only
+// the last kind the frame goes upstream as it came. Else the client's authority is asked for where
+// klink acts (authorize.go), klink's part is done off the event loop, the broker's part is
+// forwarded as a smaller request, and the answers are put together in the order of the request.
 //
-// A decoded request holds copies only. Nothing may keep the request frame, or what aliases it, beyond the decision that
-// was made on it: hence ownHeader.
+// A decoded request holds copies only. Nothing may keep the request frame, or what aliases it,
+// beyond the decision that was made on it: hence ownHeader.
 
-// internalPrefix begins the names of the topics that klink keeps its state in. Clients may not touch them.
+// internalPrefix begins the names of the topics that klink keeps its state in. Clients may not
+// touch them.
 const internalPrefix = "_klink_"
 
 func isInternal(topic string) bool { return strings.HasPrefix(topic, internalPrefix) }
@@ -56,12 +59,13 @@ func (r *Router) unknown() error {
 // errNoShape is a bug: a message would be decoded that was not checked.
 var errNoShape = errors.New("klink has no shape for this message")
 
-// largeControl is the size of a request or response, in bytes, from which on it is decoded off the event loop, which other
-// connections share.
+// largeControl is the size of a request or response, in bytes, from which on it is decoded off the
+// event loop, which other connections share.
 const largeControl = 256 << 10
 
-// registerControl registers a handler of the control path. It is called when the mirrors are known, on the event loop or,
-// for large frames, off it; so it uses nothing of the session but the router and what belongs to the request at hand.
+// registerControl registers a handler of the control path. It is called when the mirrors are known,
+// on the event loop or, for large frames, off it; so it uses nothing of the session but the router
+// and what belongs to the request at hand.
 func registerControl(key int16, handle handler) {
 	register(key, func(s *session, h protocol.RequestHeader, frame []byte) Decision {
 		if !s.snapshot().Complete {
@@ -78,8 +82,8 @@ func registerControl(key int16, handle handler) {
 	})
 }
 
-// maxControlElements bounds the array elements, strings and tags of a request; what kmsg makes of one takes about 100
-// bytes. No sensible administrative request comes near it.
+// maxControlElements bounds the array elements, strings and tags of a request; what kmsg makes of
+// one takes about 100 bytes. No sensible administrative request comes near it.
 const maxControlElements = 1 << 20
 
 // ownHeader returns h with a client id that does not alias the frame.
@@ -138,8 +142,9 @@ func answer(h protocol.RequestHeader, resp kmsg.Response) Decision {
 	return Decision{Action: Answer, Frame: protocol.AppendResponse(nil, h, resp)}
 }
 
-// ask sends a request of klink's own making upstream, in the place of the request h, and decides by its response. h must
-// be owned. The connection is held: what follows may depend on the outcome, and there may be more to ask.
+// ask sends a request of klink's own making upstream, in the place of the request h, and decides by
+// its response. h must be owned. The connection is held: what follows may depend on the outcome,
+// and there may be more to ask.
 //
 // then is called off the event loop if the response is large. It uses nothing of the session but
 // the router.
@@ -222,8 +227,9 @@ func refuseInternal(topic string) verdict {
 	return refuse(kerr.TopicAuthorizationFailed, "Topic '%s' belongs to klink and cannot be used by clients", topic)
 }
 
-// merge puts the results of klink and of the broker into the order of the request: klink's where it has one for a key,
-// else the broker's, all of them if it has several. Results of the broker that were not asked for come last.
+// merge puts the results of klink and of the broker into the order of the request: klink's where it
+// has one for a key, else the broker's, all of them if it has several. Results of the broker that
+// were not asked for come last.
 func merge[K comparable, R any](order []K, ours map[K]R, theirs []R, key func(*R) K) []R {
 	byKey := make(map[K][]int, len(theirs))
 	for i := range theirs {

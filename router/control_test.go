@@ -18,8 +18,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestControl runs the conversations in testdata/control: what the world is like, a request in JSON, and then what went
-// upstream (->), what the control plane was told, and what the client got (<-). If it fails, run with -rewrite and read the diff.
+// TestControl runs the conversations in testdata/control: what the world is like, a request in
+// JSON, and then what went upstream (->), what the control plane was told, and what the client got
+// (<-). If it fails, run with -rewrite and read the diff.
 func TestControl(t *testing.T) {
 	datadriven.Walk(t, "testdata/control", func(t *testing.T, path string) {
 		w := newControlWorld(t)
@@ -76,7 +77,8 @@ func frameOf(key, version int16, body []byte) []byte {
 	return frame
 }
 
-// mentioning makes requests of an API that name every topic of fuzzWorld, and so use every way through its handler.
+// mentioning makes requests of an API that name every topic of fuzzWorld, and so use every way
+// through its handler.
 func mentioning(key, version int16) []kmsg.Request {
 	topics := []string{"orders", "old", "coming", "plain", "_klink_state"}
 	var reqs []kmsg.Request
@@ -127,8 +129,8 @@ func eachControlVersion(f func(key, version int16)) {
 	}
 }
 
-// FuzzControlRequest: whatever a client sends, the session comes to an end with it, nothing harmful reaches the broker,
-// and an answer is one that clients can read.
+// FuzzControlRequest: whatever a client sends, the session comes to an end with it, nothing harmful
+// reaches the broker, and an answer is one that clients can read.
 func FuzzControlRequest(f *testing.F) {
 	eachControlVersion(func(key, version int16) {
 		f.Add(key, version, []byte(nil))
@@ -163,8 +165,8 @@ func FuzzControlRequest(f *testing.F) {
 	})
 }
 
-// checkHarmless fails if a request that went upstream touches one of klink's own topics, changes the read-only mirror of
-// fuzzWorld, or has a config in it that is klink's.
+// checkHarmless fails if a request that went upstream touches one of klink's own topics, changes
+// the read-only mirror of fuzzWorld, or has a config in it that is klink's.
 func checkHarmless(t *testing.T, asked []byte) {
 	h, err := protocol.ParseRequestHeader(asked)
 	if err != nil || h.Body < 0 {
@@ -259,7 +261,8 @@ func FuzzControlResponse(f *testing.F) {
 		p := fuzzWorld(t).proxy()
 		broker := p.broker
 		p.broker = func(request []byte) []byte {
-			// Either what klink asks for the client's authority is answered with nonsense, or what it asks otherwise.
+			// Either what klink asks for the client's authority is answered with nonsense, or what
+			// it asks otherwise.
 			if h, _ := protocol.ParseRequestHeader(request); (h.Key == int16(kmsg.Metadata)) == authority {
 				return append(binary.BigEndian.AppendUint32(nil, uint32(len(response))), response...)
 			}

@@ -22,8 +22,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// controlWorld is everything around a session in the tests of the control path: mirrors, topic ids, a control plane and a
-// broker that do what the test says. Every request meets it fresh.
+// controlWorld is everything around a session in the tests of the control path: mirrors, topic ids,
+// a control plane and a broker that do what the test says. Every request meets it fresh.
 type controlWorld struct {
 	t          testing.TB
 	mirrors    map[string]Mirror
@@ -318,8 +318,8 @@ func errorForTest(name string) *kerr.Error {
 	panic("no error code " + name)
 }
 
-// request carries out "request API versions=0-7" with the request in JSON as input. Versions that behave alike are
-// shown together.
+// request carries out "request API versions=0-7" with the request in JSON as input. Versions that
+// behave alike are shown together.
 func (w *controlWorld) request(td *datadriven.TestData) string {
 	key := keyForTest(td.CmdArgs[0].Key)
 	var from, to int

@@ -7,31 +7,37 @@ import (
 
 // coordinates is what klink knew of mirrors when it decided on a request, kept for the response.
 //
-// Offsets in a request are made physical, or left alone, by what is known when it is forwarded; the broker answers with
-// records that begin there. So the response may be shown only while the same is true:
+// Offsets in a request are made physical, or left alone, by what is known when it is forwarded; the
+// broker answers with records that begin there. So the response may be shown only while the same is
+// true:
 //
-//  1. A partition is translated by the timeline that translated the request, with the shift it had then.
-//  2. Where that is not so any more (the topic has become a mirror, or is none any more, or another one; its timeline has
-//     become known, or was corrected) the partition is hidden: the client is told to ask again, and nothing has happened.
-//     To translate such a response by what is known now could skip records without a word.
-//  3. A fetch session remembers physical offsets at the broker (KIP-227). It may be used only as long as everything that
-//     translated them is as it was when the session began; see fetchSession. So what holds for the request holds for
-//     every partition of its session, also for those that the request does not list.
+//  1. A partition is translated by the timeline that translated the request, with the shift it had
+//     then.
+//  2. Where that is not so any more (the topic has become a mirror, or is none any more, or another
+//     one; its timeline has become known, or was corrected) the partition is hidden: the client is
+//     told to ask again, and nothing has happened. To translate such a response by what is known
+//     now could skip records without a word.
+//  3. A fetch session remembers physical offsets at the broker (KIP-227). It may be used only as
+//     long as everything that translated them is as it was when the session began; see
+//     fetchSession. So what holds for the request holds for every partition of its session, also
+//     for those that the request does not list.
 //
-// It implements protocol.Resolver. It costs nothing per partition: snapshots are immutable, and timelines know when their
-// shift was changed last.
+// It implements protocol.Resolver. It costs nothing per partition: snapshots are immutable, and
+// timelines know when their shift was changed last.
 type coordinates struct {
 	s *session
 	// then is the snapshot that decided on the request. The clock was read before anything else.
 	then  *Snapshot
 	clock uint64
-	// blind: the request has a topic id that could be a mirror's without klink having known. Every mirror is hidden.
+	// blind: the request has a topic id that could be a mirror's without klink having known. Every
+	// mirror is hidden.
 	blind bool
 	// deny hides klink's own topics: their records hold the secrets of links.
 	deny bool
 	// dry: what is missing is collected there, and nothing is changed; see seek.go.
 	dry *probes
-	// failed are partitions of which something is missing that could not be learned: they are hidden.
+	// failed are partitions of which something is missing that could not be learned: they are
+	// hidden.
 	failed map[at]bool
 
 	// The topic at hand: the mirror that it was then, and is now.
@@ -69,8 +75,8 @@ func (c *coordinates) Topic(name []byte, id [16]byte) (m protocol.Mirror, known 
 		c.was = c.then.Mirrors[topic]
 	}
 	if c.was == nil && c.is == nil {
-		// An id that no mirror has is that of another topic. klink looked it up when it was asked for, and sees its own
-		// topics always.
+		// An id that no mirror has is that of another topic. klink looked it up when it was asked
+		// for, and sees its own topics always.
 		return nil, known || !c.then.unidentified && !now.unidentified
 	}
 	return c, true

@@ -22,8 +22,8 @@ func identified(change func(*Snapshot)) *Snapshot {
 	return sn
 }
 
-// What becomes of a mirror between a request and its response, and whether that changes what offsets mean. The timelines
-// of before are kept where it says so.
+// What becomes of a mirror between a request and its response, and whether that changes what
+// offsets mean. The timelines of before are kept where it says so.
 var meanwhiles = []struct {
 	name          string
 	before, after func(*Snapshot)
@@ -86,7 +86,8 @@ func snapshots(before, after func(*Snapshot)) (*Snapshot, *Snapshot) {
 	return a, b
 }
 
-// A response is translated by what translated its request; what has changed in between is hidden, and no other partition is.
+// A response is translated by what translated its request; what has changed in between is hidden,
+// and no other partition is.
 func TestMirrorsChangeDuringFetch(t *testing.T) {
 	for version := int16(0); version <= 18; version++ {
 		for _, c := range meanwhiles {
@@ -113,8 +114,8 @@ func TestMirrorsChangeDuringFetch(t *testing.T) {
 	}
 }
 
-// The broker remembers the physical offsets of a fetch session, so a session may be used only while they are right. A full
-// request begins a new one, in which a client may go on incrementally.
+// The broker remembers the physical offsets of a fetch session, so a session may be used only while
+// they are right. A full request begins a new one, in which a client may go on incrementally.
 func TestFetchSessionsEnd(t *testing.T) {
 	for version := int16(7); version <= 18; version++ {
 		for _, c := range meanwhiles {
@@ -175,7 +176,8 @@ func TestFetchSessionsEnd(t *testing.T) {
 	}
 }
 
-// A topic id that could be a mirror's without klink knowing it puts no offset into a session, and shows no mirror.
+// A topic id that could be a mirror's without klink knowing it puts no offset into a session, and
+// shows no mirror.
 func TestFetchOfAnIDThatTurnsOutToBeAMirror(t *testing.T) {
 	for _, found := range []bool{false, true} { // to be nobody's, or not found at all
 		for version := int16(13); version <= 18; version++ {
@@ -196,7 +198,8 @@ func TestFetchOfAnIDThatTurnsOutToBeAMirror(t *testing.T) {
 			if got := describeFetch(resp); out.closed != nil || got != "0:1600 1:1600 0:-1!6 1:-1!6" || asked[4] != "epoch -1" || w.lookups != 1 {
 				t.Errorf("v%d: %s, %v, %d look-ups: %v", version, got, asked, w.lookups, out.closed)
 			}
-			// Where every mirror is known by its id, another id is no mirror, and costs nobody the session.
+			// Where every mirror is known by its id, another id is no mirror, and costs nobody the
+			// session.
 			w.router.Publish(identified(nil))
 			resp, out = send(w, fetchFrom(version, 0, "ordinary", "nobody"), serve(&asked))
 			if got := describeFetch(resp); out.closed != nil || got != "0:1600 1:1600 0:1600 1:1600" || asked[len(asked)-1] != "epoch 0" {
@@ -217,7 +220,8 @@ func TestFetchIsChangedOnlyWhenForwarded(t *testing.T) {
 	}
 }
 
-// Offsets found by ListOffsets and its like are translated by what was known when they were asked for, or hidden.
+// Offsets found by ListOffsets and its like are translated by what was known when they were asked
+// for, or hidden.
 func TestMirrorsChangeDuringListOffsets(t *testing.T) {
 	for version := int16(1); version <= 11; version++ {
 		for _, c := range meanwhiles {
@@ -257,7 +261,8 @@ func TestMirrorsChangeDuringListOffsets(t *testing.T) {
 	}
 }
 
-// A write that has happened is never answered with an error because its topic has changed; its offset is not told.
+// A write that has happened is never answered with an error because its topic has changed; its
+// offset is not told.
 func TestMirrorsChangeDuringProduce(t *testing.T) {
 	for version := int16(3); version <= 13; version++ {
 		w := newHotWorld(t)

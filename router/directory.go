@@ -6,9 +6,9 @@ import (
 	"sync/atomic"
 )
 
-// Directory knows the brokers of the destination as clients reach them through klink, and the names of topic ids. Reads
-// take no lock and do not allocate. A topic id never changes its name, so what is known of one stays true; a topic that
-// is deleted and created again gets another id.
+// Directory knows the brokers of the destination as clients reach them through klink, and the names
+// of topic ids. Reads take no lock and do not allocate. A topic id never changes its name, so what
+// is known of one stays true; a topic that is deleted and created again gets another id.
 //
 // It holds maxTopicIDs names at most, or what SetTopics was given last and a few more. What is
 // forgotten is looked up again when a request needs it; mirrors are never forgotten, as the
@@ -18,8 +18,8 @@ type Directory struct {
 
 	mu     sync.Mutex // writers of shards and own
 	shards [topicShards]atomic.Pointer[topicShard]
-	// own has klink's own topics, which are never forgotten: what clients may not read must be recognised by its id however
-	// many topics they make.
+	// own has klink's own topics, which are never forgotten: what clients may not read must be
+	// recognised by its id however many topics they make.
 	own atomic.Pointer[map[[16]byte]string]
 }
 
@@ -36,8 +36,8 @@ type topicShard struct {
 }
 
 const (
-	// topicShards keeps small what has to be copied for one new id. Topic ids are random (UUID version 4), also in
-	// their first byte.
+	// topicShards keeps small what has to be copied for one new id. Topic ids are random (UUID
+	// version 4), also in their first byte.
 	topicShards = 256
 	// maxTopicIDs bounds the memory that clients can fill, by creating and deleting topics.
 	maxTopicIDs = 1 << 17
@@ -70,9 +70,10 @@ func (d *Directory) Address(id int32) (host string, port int32, ok bool) {
 	return a.Host, a.Port, ok
 }
 
-// SetTopics publishes what the destination says now. Names that were known before stay known, as they are still true:
-// a Fetch that is under way may bring records of a topic that was learned from a Metadata response a moment ago. Ids
-// that were known not to exist, and are not in topics, are forgotten. It copies all of topics.
+// SetTopics publishes what the destination says now. Names that were known before stay known, as
+// they are still true: a Fetch that is under way may bring records of a topic that was learned from
+// a Metadata response a moment ago. Ids that were known not to exist, and are not in topics, are
+// forgotten. It copies all of topics.
 func (d *Directory) SetTopics(topics map[[16]byte]string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// fakeProxy carries out the decisions of a session as package proxy does, against a scripted broker, without sockets or
-// goroutines. It is unforgiving where the contract leaves a real proxy free: a frame that a session gave up is overwritten
-// at once, and streams are fed in pieces.
+// fakeProxy carries out the decisions of a session as package proxy does, against a scripted
+// broker, without sockets or goroutines. It is unforgiving where the contract leaves a real proxy
+// free: a frame that a session gave up is overwritten at once, and streams are fed in pieces.
 type fakeProxy struct {
 	t       testing.TB
 	session Session

@@ -44,7 +44,8 @@ func TestUnknownRequestsClose(t *testing.T) {
 	}
 }
 
-// What klink has nothing to say about passes as it is, both ways: every version of every API without a handler.
+// What klink has nothing to say about passes as it is, both ways: every version of every API
+// without a handler.
 func TestUntouched(t *testing.T) {
 	for _, api := range protocol.APIs() {
 		if *handlerSlot(api.Key) != nil {
@@ -66,7 +67,8 @@ func TestUntouched(t *testing.T) {
 	}
 }
 
-// A version of ApiVersions that klink does not know reaches the broker, whose answer clients know how to read.
+// A version of ApiVersions that klink does not know reaches the broker, whose answer clients know
+// how to read.
 func TestApiVersionsOfTheFuture(t *testing.T) {
 	w := newHotWorld(t)
 	resp := kmsg.NewPtrApiVersionsResponse()

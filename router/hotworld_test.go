@@ -16,9 +16,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// hotWorld is everything around a session in the tests of the hot path: mirrors, topic ids, brokers, and a destination that
-// answers what the test says. Topics: mirror is read-only, its partition 0 shifted by 1000, 1 aligned, 2 without a timeline
-// yet; stopped is a stopped mirror, shifted by 500; ordinary and other are none; gone does not exist.
+// hotWorld is everything around a session in the tests of the hot path: mirrors, topic ids,
+// brokers, and a destination that answers what the test says. Topics: mirror is read-only, its
+// partition 0 shifted by 1000, 1 aligned, 2 without a timeline yet; stopped is a stopped mirror,
+// shifted by 500; ordinary and other are none; gone does not exist.
 type hotWorld struct {
 	t      testing.TB
 	router *Router
@@ -163,8 +164,8 @@ func (w *hotWorld) LearnBrokers(context.Context) error {
 	return nil
 }
 
-// send sends a request. answer is what the destination says to what it gets, nil if nothing should get there; both are
-// decoded and encoded on the way.
+// send sends a request. answer is what the destination says to what it gets, nil if nothing should
+// get there; both are decoded and encoded on the way.
 func send[Q, R any](w *hotWorld, req Q, answer func(Q) R) (resp R, out exchanged) {
 	w.t.Helper()
 	request := any(req).(kmsg.Request)

@@ -25,8 +25,9 @@ func secrets(req *kmsg.FetchRequest) *kmsg.FetchResponse {
 	return resp
 }
 
-// The records of klink's own topics hold the secrets of links. No client gets them: not by name, not by id, not beside other
-// topics, not through a fetch session, and not while there are no mirrors.
+// The records of klink's own topics hold the secrets of links. No client gets them: not by name,
+// not by id, not beside other topics, not through a fetch session, and not while there are no
+// mirrors.
 func TestInternalTopicsAreNotRead(t *testing.T) {
 	for _, mirrors := range []bool{true, false} {
 		for version := int16(0); version <= 18; version++ {
@@ -99,7 +100,8 @@ func TestInternalTopicsAreNotShared(t *testing.T) {
 	}
 }
 
-// However many topics pass, klink's own stay known; and names that only look like them do not fill the memory.
+// However many topics pass, klink's own stay known; and names that only look like them do not fill
+// the memory.
 func TestDirectoryNeverForgetsInternalTopics(t *testing.T) {
 	var d Directory
 	state := [16]byte{7}

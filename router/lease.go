@@ -13,17 +13,20 @@ import (
 // would forward produces to that topic. Two rules keep this from happening, and neither is enough
 // alone:
 //
-//  1. Whoever makes a mirror records it first. Then it waits, before the topic can be one, until every other instance has
-//     said that it knows the record, or cannot serve any more (admin.Service.awaitSeen).
-//  2. An instance serves only while the others have to wait for it. That is so for a time after its last question to the
-//     state topic (Begin, Extend), and as long as the group of instances counts it as a member (Heard).
+//  1. Whoever makes a mirror records it first. Then it waits, before the topic can be one, until
+//     every other instance has said that it knows the record, or cannot serve any more
+//     (admin.Service.awaitSeen).
+//  2. An instance serves only while the others have to wait for it. That is so for a time after its
+//     last question to the state topic (Begin, Extend), and as long as the group of instances
+//     counts it as a member (Heard).
 //
 // From this follows what may be served:
-//   - While the lease serves, a topic that was no mirror at the last read is none now, and may be written. This holds
-//     however old the picture is.
-//   - While the lease is not fresh, a mirror of the picture may have been stopped since. A refusal would be final for its
-//     producer, so the producer waits.
-//   - When the lease does not serve any more, any topic may have become a mirror. Nothing is known, as at the start.
+//   - While the lease serves, a topic that was no mirror at the last read is none now, and may be
+//     written. This holds however old the picture is.
+//   - While the lease is not fresh, a mirror of the picture may have been stopped since. A refusal
+//     would be final for its producer, so the producer waits.
+//   - When the lease does not serve any more, any topic may have become a mirror. Nothing is known,
+//     as at the start.
 //
 // A time counts from when a question was sent, not from when it was answered. So a process that was
 // stopped for minutes finds its lease ended when it goes on. Both clocks of the machine must say

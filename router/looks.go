@@ -13,11 +13,13 @@ import (
 // credentials, for a client that needs an offset which no timeline knows. All clients share one
 // desk, which hands the looks out:
 //
-//  1. A look that is under way, or was made less than lookedFor ago, is not made again, whoever asks.
-//  2. One connection makes at most sessionLooks in a lookWindow, maxSessionLooking at a time. What is beyond that is not
-//     looked for: the partition is hidden, and its client asks again.
-//  3. All connections together make at most totalLooks in a lookWindow, maxLooking at a time. Those that want more take
-//     turns, so that one connection with many looks does not hold up another one with few.
+//  1. A look that is under way, or was made less than lookedFor ago, is not made again, whoever
+//     asks.
+//  2. One connection makes at most sessionLooks in a lookWindow, maxSessionLooking at a time. What
+//     is beyond that is not looked for: the partition is hidden, and its client asks again.
+//  3. All connections together make at most totalLooks in a lookWindow, maxLooking at a time. Those
+//     that want more take turns, so that one connection with many looks does not hold up another
+//     one with few.
 
 const (
 	// lookedFor is how long the result of a look counts.

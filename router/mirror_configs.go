@@ -7,7 +7,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// The topic configs that klink adds to Kafka's. They are not stored in the topic but shown and taken by klink.
+// The topic configs that klink adds to Kafka's. They are not stored in the topic but shown and
+// taken by klink.
 const (
 	configMirrorPrefix = "mirror."
 	configLink         = "mirror.link"
@@ -24,7 +25,8 @@ type mirrorConfigs struct {
 	fault                    *verdict // the first thing wrong with them
 }
 
-// set takes one config in; false = it is not a mirror.* config. As in Kafka, the last of two equal names counts.
+// set takes one config in; false = it is not a mirror.* config. As in Kafka, the last of two equal
+// names counts.
 func (c *mirrorConfigs) set(name string, value *string) bool {
 	if !isMirrorConfig(name) {
 		return false
@@ -68,7 +70,8 @@ func (c *mirrorConfigs) source() string {
 	return *c.sourceTopic
 }
 
-// refuseSynced says no to altering the first of names that follows the source of m; nil = none does.
+// refuseSynced says no to altering the first of names that follows the source of m; nil = none
+// does.
 func refuseSynced(m *Mirror, names []string) *verdict {
 	if m == nil {
 		return nil

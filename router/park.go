@@ -9,8 +9,8 @@ import (
 // awaitMirrors parks a request until the snapshot of mirrors is complete and its lease serves, and
 // has it decided again then. When that takes longer than wait, late is carried out instead.
 //
-// Everything that a mirror changes has to wait: before the snapshot is complete, no one can tell which topics are
-// mirrors.
+// Everything that a mirror changes has to wait: before the snapshot is complete, no one can tell
+// which topics are mirrors.
 func (s *session) awaitMirrors(wait time.Duration, late func() Decision) Decision {
 	r := s.router
 	return r.await(wait, late, func() bool { return r.snapshot.Load().Complete && r.lease.Serves() })
@@ -43,8 +43,8 @@ func (r *Router) await(wait time.Duration, late func() Decision, done func() boo
 	}}
 }
 
-// awaitMirrorsOrClose is awaitMirrors for requests whose answer cannot say "not yet": the client connects again, with its
-// own back-off.
+// awaitMirrorsOrClose is awaitMirrors for requests whose answer cannot say "not yet": the client
+// connects again, with its own back-off.
 func (s *session) awaitMirrorsOrClose() Decision {
 	return s.awaitMirrors(snapshotWait, func() Decision { return Decision{Action: Close, Err: s.router.unknown()} })
 }

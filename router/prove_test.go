@@ -13,7 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// strangers are requests that klink answers by itself, or looks something up for, when it knows the client.
+// strangers are requests that klink answers by itself, or looks something up for, when it knows the
+// client.
 func strangers() map[string]kmsg.Request {
 	partitions := kmsg.NewPtrCreatePartitionsRequest()
 	partitions.Topics = []kmsg.CreatePartitionsRequestTopic{{Topic: "mirror", Count: 9}}
@@ -49,8 +50,8 @@ func strangers() map[string]kmsg.Request {
 	}
 }
 
-// Before a login a broker closes the connection on every request but three. klink says nothing to such a client by itself,
-// and asks nothing for it.
+// Before a login a broker closes the connection on every request but three. klink says nothing to
+// such a client by itself, and asks nothing for it.
 func TestNothingIsSaidBeforeTheBrokerAnswered(t *testing.T) {
 	for name, req := range strangers() {
 		t.Run(name, func(t *testing.T) {
@@ -191,7 +192,8 @@ func TestProve(t *testing.T) {
 	}
 }
 
-// A client that the broker serves gets the same answers as ever, after one question more on its first request.
+// A client that the broker serves gets the same answers as ever, after one question more on its
+// first request.
 func TestFirstRequestIsAnsweredAfterTheBrokerAnswered(t *testing.T) {
 	for name, req := range strangers() {
 		t.Run(name, func(t *testing.T) {

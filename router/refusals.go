@@ -8,11 +8,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// refusals collects the topics of one Produce request that klink refuses. A request decides what its answer costs, so the
-// answer is bounded: by the partitions in it, and by the room for messages, which are sent for each partition. Only
-// requests that no client makes come near either bound.
+// refusals collects the topics of one Produce request that klink refuses. A request decides what
+// its answer costs, so the answer is bounded: by the partitions in it, and by the room for
+// messages, which are sent for each partition. Only requests that no client makes come near either
+// bound.
 type refusals struct {
-	// byIndex has the refused topics at their places in the request, nil for the others, up to the last refused one.
+	// byIndex has the refused topics at their places in the request, nil for the others, up to the
+	// last refused one.
 	byIndex []*protocol.RefusedProduce
 	topics  int
 	// partitions counts topics too, as a topic without partitions costs as much as one.
@@ -23,8 +25,8 @@ type refusals struct {
 
 const (
 	maxRefusedPartitions = 100_000
-	// messageRoom is what messages may take in an answer to a small request; a large one may be answered with four times
-	// its size.
+	// messageRoom is what messages may take in an answer to a small request; a large one may be
+	// answered with four times its size.
 	messageRoom = 1 << 20
 	// maxTopicName is the longest name a topic can have (Topic.MAX_NAME_LENGTH).
 	maxTopicName = 249

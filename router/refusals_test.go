@@ -27,7 +27,8 @@ func manyPartitions(version int16, n int, topics ...string) []byte {
 	return protocol.AppendRequest(nil, protocol.RequestHeader{}, req)
 }
 
-// A small request never makes a large answer, and an answer with many partitions still says why, as far as it can.
+// A small request never makes a large answer, and an answer with many partitions still says why, as
+// far as it can.
 func TestRefusedProducesAreBounded(t *testing.T) {
 	long := "_klink_" + strings.Repeat("x", 30_000)
 	for _, c := range []struct {

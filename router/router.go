@@ -9,7 +9,8 @@ import (
 	"klink/protocol/linkapi"
 )
 
-// Router makes sessions and holds the snapshots they read. Its Publish methods may be called from any goroutine.
+// Router makes sessions and holds the snapshots they read. Its Publish methods may be called from
+// any goroutine.
 type Router struct {
 	snapshot  atomic.Pointer[Snapshot]
 	lease     *Lease // nil = it never ends
@@ -72,8 +73,8 @@ func (r *Router) NewSession(broker int32) Session { return &session{router: r, b
 // handler decides on one request of one API key. frame is whole, h.Body is where its body begins.
 type handler func(s *session, h protocol.RequestHeader, frame []byte) Decision
 
-// The handlers by API key. Each file that serves a key registers it in an init function; a key of the API table without
-// a handler is forwarded untouched.
+// The handlers by API key. Each file that serves a key registers it in an init function; a key of
+// the API table without a handler is forwarded untouched.
 var (
 	handlers     [protocol.MaxClientKey + 1]handler
 	linkHandlers [linkapi.MaxKey - linkapi.MinKey + 1]handler
@@ -96,5 +97,6 @@ func register(key int16, h handler) {
 	panic("two handlers for one API key")
 }
 
-// errUnknownAPI closes a connection that sends a key or version that was not offered in ApiVersions, as a broker does.
+// errUnknownAPI closes a connection that sends a key or version that was not offered in
+// ApiVersions, as a broker does.
 var errUnknownAPI = errors.New("API key or version not offered")

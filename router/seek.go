@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// This file finds offsets that a timeline does not know by heart: those of a mirror with holes, where nobody has been for a
-// while. One batch is read at a time, which tells where to look next; that is done off the event loop.
+// This file finds offsets that a timeline does not know by heart: those of a mirror with holes,
+// where nobody has been for a while. One batch is read at a time, which tells where to look next;
+// that is done off the event loop.
 
 // at names a partition of a mirror.
 type at struct {
@@ -24,7 +25,8 @@ type at struct {
 type probe struct {
 	at
 	line *timeline.Partition
-	// physical offset of the batch to read, or timeline.ProbeEnd; unless logical, which asks for this offset.
+	// physical offset of the batch to read, or timeline.ProbeEnd; unless logical, which asks for
+	// this offset.
 	physical int64
 	logical  int64
 }
@@ -33,12 +35,13 @@ type probe struct {
 type probes struct{ list []probe }
 
 const (
-	// maxProbes bounds the looks into one log for one offset; see timeline.FindPhysical for how many are needed.
+	// maxProbes bounds the looks into one log for one offset; see timeline.FindPhysical for how
+	// many are needed.
 	maxProbes = 64
 	// maxProbing is how many partitions one request looks into at a time.
 	maxProbing = 16
-	// maxRounds is how often the offsets of a response are looked for: each needs one look, if nothing is forgotten
-	// meanwhile.
+	// maxRounds is how often the offsets of a response are looked for: each needs one look, if
+	// nothing is forgotten meanwhile.
 	maxRounds = 3
 )
 
@@ -150,8 +153,8 @@ func (r *Router) seek(ctx context.Context, s *share, p probe) error {
 	return nil
 }
 
-// translated translates a response, whose offsets have to be right, once everything that it takes is known. A partition of
-// which something cannot be learned is hidden: its client asks again.
+// translated translates a response, whose offsets have to be right, once everything that it takes
+// is known. A partition of which something cannot be learned is hidden: its client asks again.
 func (s *session) translated(c *coordinates, h protocol.RequestHeader, frame []byte, translate translation) Decision {
 	missing, err := c.missing(h, frame, translate)
 	if err == nil && missing != nil {

@@ -11,9 +11,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// manyRuns makes partition 0 of mirror and stopped one whose timeline knows no more than its start: 1000 transactions of 3
-// records and a marker each, from logical offset 100 on. Transaction i is at physical 3i, logical 100+4i. That of stopped
-// ended at physical 3000, logical 4100, and 50 records were written since.
+// manyRuns makes partition 0 of mirror and stopped one whose timeline knows no more than its start:
+// 1000 transactions of 3 records and a marker each, from logical offset 100 on. Transaction i is at
+// physical 3i, logical 100+4i. That of stopped ended at physical 3000, logical 4100, and 50 records
+// were written since.
 func manyRuns(w *hotWorld) (mirror, stopped *timeline.Partition) {
 	log := &hotLog{}
 	for i := range int64(1000) {
@@ -40,7 +41,8 @@ func fetchAt(topic string, offset int64) *kmsg.FetchRequest {
 	return req
 }
 
-// A reader may begin anywhere in a log of many runs: what its timeline does not know is looked for first.
+// A reader may begin anywhere in a log of many runs: what its timeline does not know is looked for
+// first.
 func TestFetchOfManyRuns(t *testing.T) {
 	w := newHotWorld(t)
 	manyRuns(w)
@@ -86,7 +88,8 @@ func TestFetchOfManyRuns(t *testing.T) {
 	}
 }
 
-// Where no look into the log is possible, a client is sent to where it misses nothing, and never out of range.
+// Where no look into the log is possible, a client is sent to where it misses nothing, and never
+// out of range.
 func TestFetchWhenLooksFail(t *testing.T) {
 	w := newHotWorld(t)
 	w.failing = true
@@ -114,7 +117,8 @@ func TestFetchWhenLooksFail(t *testing.T) {
 	}
 }
 
-// Offsets in responses are the source's, in every version, also where that takes a look into the log.
+// Offsets in responses are the source's, in every version, also where that takes a look into the
+// log.
 func TestListOffsetsOfManyRuns(t *testing.T) {
 	for version := int16(0); version <= 11; version++ {
 		for _, c := range []struct {
@@ -266,7 +270,8 @@ func TestSeekingIsBounded(t *testing.T) {
 	}
 }
 
-// What a broker has found by timestamp is looked at, and what comes of that is translated; a request for the ends is not.
+// What a broker has found by timestamp is looked at, and what comes of that is translated; a
+// request for the ends is not.
 func TestListOffsetsSeeksTimestamps(t *testing.T) {
 	for version := int16(0); version <= 11; version++ {
 		for _, c := range []struct {

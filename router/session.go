@@ -8,13 +8,14 @@ import (
 	"klink/protocol"
 )
 
-// session is the state of one client connection. It is used on that connection's event loop only; what a Run function
-// needs of it is captured before.
+// session is the state of one client connection. It is used on that connection's event loop only;
+// what a Run function needs of it is captured before.
 type session struct {
 	router *Router
 	broker int32
-	// parked counts how often the request at hand has been answered with Run, so that a fact which cannot be learned
-	// is not asked for again and again. It is 0 again as soon as a request is decided.
+	// parked counts how often the request at hand has been answered with Run, so that a fact which
+	// cannot be learned is not asked for again and again. It is 0 again as soon as a request is
+	// decided.
 	parked int
 	// sought is true if the offsets of the request at hand have been looked for.
 	sought bool
@@ -75,7 +76,8 @@ func (s *session) Request(frame []byte) Decision {
 // responses, which so stay on the event loop. They are small, or streams.
 func hot(key int16) bool { return key == 0 || key == 1 }
 
-// then has last look at the decision that d comes to in the end: d itself, or what its Run leads to.
+// then has last look at the decision that d comes to in the end: d itself, or what its Run leads
+// to.
 func (d Decision) then(last func(Decision) Decision) Decision {
 	if d.Action != Run {
 		return last(d)
@@ -85,8 +87,9 @@ func (d Decision) then(last func(Decision) Decision) Decision {
 	return d
 }
 
-// unpark makes s forget that a request was parked, unless it is to be decided on again. It is called off the event loop too:
-// the proxy holds back later requests while Run is under way, so that nothing else uses s.parked.
+// unpark makes s forget that a request was parked, unless it is to be decided on again. It is
+// called off the event loop too: the proxy holds back later requests while Run is under way, so
+// that nothing else uses s.parked.
 func (s *session) unpark(d Decision) Decision {
 	if d.Action != Retry {
 		s.parked, s.sought = 0, false

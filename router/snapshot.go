@@ -17,21 +17,26 @@ type Addr struct {
 	Port int32
 }
 
-// Snapshot is everything the router needs to decide about a request. It is immutable: a change publishes a new one.
+// Snapshot is everything the router needs to decide about a request. It is immutable: a change
+// publishes a new one.
 type Snapshot struct {
 	// Complete is false until the mirrors have been read from the state topic once, and for a
 	// session also when the lease on it has ended (Lease). While it is false no produce is answered
 	// (fail closed).
 	Complete bool
-	// Mirrors by destination topic name: mirrors, and stopped mirrors whose offsets are still translated.
+	// Mirrors by destination topic name: mirrors, and stopped mirrors whose offsets are still
+	// translated.
 	Mirrors map[string]*Mirror
 
-	// byID has the mirrors whose topic id is known. It is made by index, when the snapshot is published: a mirror must
-	// be recognised by its id even when the Directory has never heard of it.
+	// byID has the mirrors whose topic id is known. It is made by index, when the snapshot is
+	// published: a mirror must be recognised by its id even when the Directory has never heard of
+	// it.
 	byID map[[16]byte]*Mirror
-	// unidentified is true if there is a mirror whose topic id is not known, so that an unknown id could be its.
+	// unidentified is true if there is a mirror whose topic id is not known, so that an unknown id
+	// could be its.
 	unidentified bool
-	// generation is another one whenever something is translated otherwise than by the snapshot before.
+	// generation is another one whenever something is translated otherwise than by the snapshot
+	// before.
 	generation uint64
 	// expired is this snapshot, but not Complete: what sessions decide by when the lease does not
 	// serve.
@@ -67,7 +72,8 @@ func (s *Snapshot) expire() {
 	s.expired = &expired
 }
 
-// Mirror is what the router knows of one mirror topic. Immutable, but for the timelines, which move by themselves.
+// Mirror is what the router knows of one mirror topic. Immutable, but for the timelines, which move
+// by themselves.
 type Mirror struct {
 	Topic string
 	// ID tells the mirror from every other one that had, or will have, the same topic name.
@@ -78,12 +84,13 @@ type Mirror struct {
 	State       string // one of the mirror states, for DescribeConfigs
 	// ReadOnly is true from the moment the mirror is recorded until it is STOPPED.
 	ReadOnly bool
-	// Timelines by partition. nil = offsets are shown as they are: the topic is being created and still empty, or is
-	// not the mirror any more. Otherwise a partition without one is hidden, as its offsets would be wrong: clients are
-	// told to ask again. Partitions beyond the end are hidden while ReadOnly; later they are the topic's own, and
-	// shown as they are.
+	// Timelines by partition. nil = offsets are shown as they are: the topic is being created and
+	// still empty, or is not the mirror any more. Otherwise a partition without one is hidden, as
+	// its offsets would be wrong: clients are told to ask again. Partitions beyond the end are
+	// hidden while ReadOnly; later they are the topic's own, and shown as they are.
 	Timelines []*timeline.Partition
-	// SyncedConfigs are the topic configs that follow the source, which clients may not alter while ReadOnly.
+	// SyncedConfigs are the topic configs that follow the source, which clients may not alter while
+	// ReadOnly.
 	SyncedConfigs map[string]bool
 }
 
@@ -117,15 +124,16 @@ type MirrorSpec struct {
 	ValidateOnly bool
 }
 
-// Control is the control plane as the router sees it; admin.Service implements it. Its methods do I/O and are called off
-// the event loops, after the client has been authorised.
+// Control is the control plane as the router sees it; admin.Service implements it. Its methods do
+// I/O and are called off the event loops, after the client has been authorised.
 type Control interface {
-	// HandleLink serves one request of the link API (protocol/linkapi). The response is never nil and has the version
-	// of the request.
+	// HandleLink serves one request of the link API (protocol/linkapi). The response is never nil
+	// and has the version of the request.
 	HandleLink(ctx context.Context, req kmsg.Request) kmsg.Response
 	// CreateMirror creates a mirror, or validates that it could.
 	CreateMirror(ctx context.Context, spec MirrorSpec) *protocol.Error
-	// SetMirrorState serves IncrementalAlterConfigs of mirror.state: ACTIVE, PAUSED, STOPPED, PROMOTED.
+	// SetMirrorState serves IncrementalAlterConfigs of mirror.state: ACTIVE, PAUSED, STOPPED,
+	// PROMOTED.
 	SetMirrorState(ctx context.Context, topic, state string, validateOnly bool) *protocol.Error
 	// TopicsDeleted ends mirrors whose topics a client has just deleted through klink; it returns
 	// when no snapshot has them any more. A mirror of the same name that was created meanwhile
@@ -141,10 +149,12 @@ type DeletedMirror struct {
 
 // Facts fetches what a decision lacks. Called off the event loops.
 type Facts interface {
-	// LearnTopicIDs looks up the names of topic ids and publishes them to the Directory; ids that do not exist are
-	// remembered as unknown for a short while, so that a client cannot make klink ask for every request.
+	// LearnTopicIDs looks up the names of topic ids and publishes them to the Directory; ids that
+	// do not exist are remembered as unknown for a short while, so that a client cannot make klink
+	// ask for every request.
 	LearnTopicIDs(ctx context.Context, ids [][16]byte) error
-	// LearnBrokers refreshes the destination's brokers, opens listeners for new ones and publishes their addresses.
+	// LearnBrokers refreshes the destination's brokers, opens listeners for new ones and publishes
+	// their addresses.
 	LearnBrokers(ctx context.Context) error
 	// LearnOffset looks into the log of a partition of the destination: it teaches line what the
 	// stamp of the batch says that holds the offset physical, if it counts, or else of the first

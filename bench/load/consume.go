@@ -19,7 +19,8 @@ type consumer struct {
 // fetchBytes is what a consumer has of one broker at a time, before it is unpacked.
 const fetchBytes = 16 << 20
 
-// newConsumer makes the one that reads every partition whose number modulo the number of consumers is id.
+// newConsumer makes the one that reads every partition whose number modulo the number of consumers
+// is id.
 func (r *run) newConsumer(id int) (*consumer, error) {
 	from := map[int32]kgo.Offset{}
 	for p := id; p < len(r.Starts); p += r.Consumers {

@@ -35,7 +35,8 @@ func (r *recorder) record(d time.Duration) {
 	r.mu.Unlock()
 }
 
-// take moves what was recorded since it was last called into the given histograms. One goroutine calls it.
+// take moves what was recorded since it was last called into the given histograms. One goroutine
+// calls it.
 func (r *recorder) take(to ...*hdrhistogram.Histogram) {
 	r.mu.Lock()
 	r.now, r.spare = r.spare, r.now
@@ -104,7 +105,8 @@ type meter struct {
 	ack   *hdrhistogram.Histogram
 	end   *hdrhistogram.Histogram
 	total Second // of the run, without latencies
-	// ackAll and endAll are the latencies of the run. What was sent in it and is read afterwards belongs to it.
+	// ackAll and endAll are the latencies of the run. What was sent in it and is read afterwards
+	// belongs to it.
 	ackAll, endAll *hdrhistogram.Histogram
 }
 

@@ -15,8 +15,8 @@ import (
 // bufferedBytes is what the producers may buffer together: Kafka's own default of buffer.memory.
 const bufferedBytes = 32 << 20
 
-// producer sends the records of a schedule. Like Kafka's producer it stays with a partition until a batch is full or the linger
-// time is over.
+// producer sends the records of a schedule. Like Kafka's producer it stays with a partition until a
+// batch is full or the linger time is over.
 type producer struct {
 	*run
 	id       uint32
@@ -56,8 +56,8 @@ func (r *run) writeOptions(id, buffered int) []kgo.Opt {
 	return opts
 }
 
-// send sends until ctx ends, and waits for nothing that is in flight. At a fixed rate it returns how many records that were to be sent
-// by the end it has not come to.
+// send sends until ctx ends, and waits for nothing that is in flight. At a fixed rate it returns
+// how many records that were to be sent by the end it has not come to.
 func (p *producer) send(ctx context.Context) (behind uint64) {
 	s := schedule{rate: p.Rate, producers: p.Producers, producer: int(p.id)}
 	k, end := uint64(0), p.Warmup+p.Duration

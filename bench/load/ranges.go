@@ -11,8 +11,8 @@ type span struct {
 	at          int64
 }
 
-// ranges is a set of numbers that is small or dense: ordered spans that do not touch. Beyond maxRanges of them numbers are only
-// counted.
+// ranges is a set of numbers that is small or dense: ordered spans that do not touch. Beyond
+// maxRanges of them numbers are only counted.
 type ranges struct {
 	spans   []span
 	counted uint64 // numbers that are in no span

@@ -69,7 +69,8 @@ const (
 // Payloads are the kinds of payload.
 func Payloads() []string { return []string{PayloadRandom, PayloadJSON} }
 
-// payloads is a stock of payload bytes from which each record takes a piece, so that making a record costs a copy.
+// payloads is a stock of payload bytes from which each record takes a piece, so that making a
+// record costs a copy.
 type payloads struct {
 	stock []byte
 	size  int // of a payload

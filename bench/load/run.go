@@ -41,13 +41,15 @@ type Config struct {
 	BatchSize   int // bytes of values, before compression
 	Linger      time.Duration
 
-	// Write and Read make clients of the cluster that is written to and of the one that is read from.
+	// Write and Read make clients of the cluster that is written to and of the one that is read
+	// from.
 	Write, Read func(...kgo.Opt) (*kgo.Client, error)
 	// OnSecond is called with every second, if it is set, by one goroutine.
 	OnSecond func(Second)
 }
 
-// Result is what came of a run. Rates are over the run without warm-up and drain; latencies are of all that was sent in it.
+// Result is what came of a run. Rates are over the run without warm-up and drain; latencies are of
+// all that was sent in it.
 type Result struct {
 	Interrupted bool    `json:"interrupted"`
 	Seconds     float64 `json:"seconds"`
@@ -55,8 +57,8 @@ type Result struct {
 	Acked       int64   `json:"acked"`
 	Failed      int64   `json:"failed"`
 	Read        int64   `json:"read"`
-	// Unsent records were to be sent at the given rate and were not, as the cluster did not take them fast enough. The latencies know
-	// nothing of them.
+	// Unsent records were to be sent at the given rate and were not, as the cluster did not take
+	// them fast enough. The latencies know nothing of them.
 	Unsent int64 `json:"unsent"`
 
 	SentPerSecond  float64 `json:"sent_records_per_s"`
@@ -110,9 +112,9 @@ func (r *run) sleepUntil(ctx context.Context, at time.Duration) bool {
 	}
 }
 
-// Run puts the load on the topic until the duration is over or ctx ends, waits until what was written is read, and compares. The
-// error is one that kept the run from going on; what was measured until then comes with it. Damage is no error: see
-// [Result.Verified].
+// Run puts the load on the topic until the duration is over or ctx ends, waits until what was
+// written is read, and compares. The error is one that kept the run from going on; what was
+// measured until then comes with it. Damage is no error: see [Result.Verified].
 func Run(ctx context.Context, c Config) (*Result, error) {
 	if c.RecordSize < MinRecordSize || c.Producers < 1 || c.Consumers < 0 || len(c.Starts) == 0 || c.Rate < 0 || c.BatchSize < 1 {
 		return nil, fmt.Errorf("load: %d bytes, %d producers, %d consumers, %d partitions: not a load", c.RecordSize, c.Producers, c.Consumers, len(c.Starts))
@@ -227,7 +229,8 @@ func (r *run) tick(done <-chan struct{}, last bool, phase func(time.Duration) st
 			emit()
 		case <-done:
 			t.Stop()
-			// What is left of a second is one too, unless it is too short to have a rate and others follow.
+			// What is left of a second is one too, unless it is too short to have a rate and others
+			// follow.
 			if r.since()-r.meter.last > 100*time.Millisecond || last {
 				emit()
 			}
@@ -272,8 +275,8 @@ func (r *run) drain(ctx context.Context, producers []*producer) {
 	}
 }
 
-// ends are the ends of the partitions, at the cluster where they are further: what is there is read. Where they are not told, what was
-// acknowledged has to do.
+// ends are the ends of the partitions, at the cluster where they are further: what is there is
+// read. Where they are not told, what was acknowledged has to do.
 func (r *run) ends(ctx context.Context) []int64 {
 	ends := slices.Clone(r.Starts)
 	ctx, cancel := context.WithTimeout(ctx, r.Drain)

@@ -35,7 +35,8 @@ func testLoad(t *testing.T, partitions int) (Config, *kfake.Cluster) {
 	}, c
 }
 
-// TestRun: the rate is kept, everything is read and found whole, the seconds add up, and nothing is left running.
+// TestRun: the rate is kept, everything is read and found whole, the seconds add up, and nothing is
+// left running.
 func TestRun(t *testing.T) {
 	c, _ := testLoad(t, 3)
 	leaks := goleak.IgnoreCurrent()
@@ -90,8 +91,9 @@ func TestRun(t *testing.T) {
 	goleak.VerifyNone(t, leaks)
 }
 
-// TestStallShows: a cluster that answers nothing for a while slows no producer down to its own pace: what was due meanwhile is sent,
-// and the wait is in the latency of every record that was due in it, not only in that of those that were under way.
+// TestStallShows: a cluster that answers nothing for a while slows no producer down to its own
+// pace: what was due meanwhile is sent, and the wait is in the latency of every record that was due
+// in it, not only in that of those that were under way.
 func TestStallShows(t *testing.T) {
 	c, cluster := testLoad(t, 1)
 	const stall = 600 * time.Millisecond
@@ -223,7 +225,8 @@ func TestDamageOnTheWay(t *testing.T) {
 	require.Equal(t, r.Acked-r.Read, r.Verification.Damage[Missing])
 }
 
-// TestLargeRecords: a record larger than the broker takes is refused in its words, and one larger than a fetch is read.
+// TestLargeRecords: a record larger than the broker takes is refused in its words, and one larger
+// than a fetch is read.
 func TestLargeRecords(t *testing.T) {
 	c, _ := testLoad(t, 1)
 	c.RecordSize, c.Rate, c.Producers = 60<<20, 1, 1

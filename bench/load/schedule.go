@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// schedule says when a producer's records are to be sent: the k-th of producer i of n at (k*n + i) / rate after the start. It is
-// fixed before the run and knows nothing of how fast the cluster is, so a producer that was held up sends what is due at once, with
-// the times at which it should have been sent.
+// schedule says when a producer's records are to be sent: the k-th of producer i of n at (k*n + i)
+// / rate after the start. It is fixed before the run and knows nothing of how fast the cluster is,
+// so a producer that was held up sends what is due at once, with the times at which it should have
+// been sent.
 type schedule struct {
 	rate      float64 // records a second of all producers; 0 = as fast as possible
 	producers int

@@ -7,7 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestSchedule: producers share a rate evenly, and no record is sent twice or left out by rounding, after days neither.
+// TestSchedule: producers share a rate evenly, and no record is sent twice or left out by rounding,
+// after days neither.
 func TestSchedule(t *testing.T) {
 	a, b := schedule{rate: 1000, producers: 2}, schedule{rate: 1000, producers: 2, producer: 1}
 	require.Equal(t, []time.Duration{0, 2 * time.Millisecond, 4 * time.Millisecond}, []time.Duration{a.at(0), a.at(1), a.at(2)})

@@ -39,7 +39,8 @@ const maxFindings = 5
 
 // Verification is what was found.
 type Verification struct {
-	// Records were read and are this run's; Foreign are others, that are allowed where the topic was there before.
+	// Records were read and are this run's; Foreign are others, that are allowed where the topic
+	// was there before.
 	Records int64            `json:"records"`
 	Foreign int64            `json:"foreign"`
 	Damage  map[Damage]int64 `json:"damage"` // counts of records or offsets; none = nothing is wrong
@@ -48,10 +49,12 @@ type Verification struct {
 	Unacknowledged int64 `json:"unacknowledged"`
 }
 
-// verifier checks what consumers read. A partition is read by one of them; the counters may be read by all.
+// verifier checks what consumers read. A partition is read by one of them; the counters may be read
+// by all.
 //
-// Invariants: every offset from the start on is seen once and in order, as nothing that this package writes leaves a hole;
-// of a producer in a partition every sequence from 0 on is seen once and in order.
+// Invariants: every offset from the start on is seen once and in order, as nothing that this
+// package writes leaves a hole; of a producer in a partition every sequence from 0 on is seen once
+// and in order.
 type verifier struct {
 	run        uint64
 	fresh      bool // the topic is this run's, so that every record in it is
@@ -100,8 +103,9 @@ func (v *verifier) damage(r *reading, d Damage, n uint64, partition int32, offse
 	}
 }
 
-// read takes the next record of a partition. timestamp is its own in Unix milliseconds, -1 where the log has set another. It returns
-// when the record was to be sent; mine is false where that cannot be said.
+// read takes the next record of a partition. timestamp is its own in Unix milliseconds, -1 where
+// the log has set another. It returns when the record was to be sent; mine is false where that
+// cannot be said.
 func (v *verifier) read(partition int32, offset, timestamp int64, value []byte) (intended int64, mine bool) {
 	r := v.partitions[partition]
 	v.offset(r, partition, offset)
@@ -116,7 +120,8 @@ func (v *verifier) read(partition int32, offset, timestamp int64, value []byte) 
 	case !intact:
 		r.records++
 		v.damage(r, Changed, 1, partition, offset, "the checksum does not match the record (%d bytes)", len(value))
-		// The header may be damaged too. If it is what comes next it is taken for whole, so that the record is not missing besides.
+		// The header may be damaged too. If it is what comes next it is taken for whole, so that
+		// the record is not missing besides.
 		if int(h.producer) < len(r.producer) && int32(h.partition) == partition && h.sequence == r.producer[h.producer].next {
 			v.sequence(r, partition, offset, h)
 		}
@@ -173,7 +178,8 @@ func (v *verifier) sequence(r *reading, partition int32, offset int64, h header)
 	r.sum += place(offset, h.producer, h.sequence)
 }
 
-// finish compares with what was written, once nobody writes and reads any more. offsets: the acknowledged offsets are known.
+// finish compares with what was written, once nobody writes and reads any more. offsets: the
+// acknowledged offsets are known.
 func (v *verifier) finish(ledgers []*ledger, offsets bool) Verification {
 	for i, r := range v.partitions {
 		l, partition := ledgers[i], int32(i)

@@ -52,7 +52,8 @@ func (l *testLog) read(fresh, offsets bool) Verification {
 	return v.finish(l.ledgers, offsets)
 }
 
-// renumber gives the records of partition 0 new offsets, as a log does that takes them in this order.
+// renumber gives the records of partition 0 new offsets, as a log does that takes them in this
+// order.
 func (l *testLog) renumber() {
 	next := int64(100)
 	for i := range l.records {
@@ -63,7 +64,8 @@ func (l *testLog) renumber() {
 	}
 }
 
-// TestVerification: every kind of damage is found, and named with its place; what is whole is found whole.
+// TestVerification: every kind of damage is found, and named with its place; what is whole is found
+// whole.
 func TestVerification(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -185,7 +187,8 @@ func TestVerification(t *testing.T) {
 	}
 }
 
-// TestFindingsAreBounded: the first of each kind are named, all are counted, also where more are missing than is kept.
+// TestFindingsAreBounded: the first of each kind are named, all are counted, also where more are
+// missing than is kept.
 func TestFindingsAreBounded(t *testing.T) {
 	v := newVerifier(testRun, 1, []int64{0}, true)
 	value := make([]byte, MinRecordSize)

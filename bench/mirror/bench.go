@@ -45,8 +45,9 @@ type run struct {
 	p         *printer
 }
 
-// Run measures, prints tables, and puts the results in the report file. What could not be measured is in the serie as a problem;
-// the error is for what kept the benchmark from running at all, or for a run that did not verify.
+// Run measures, prints tables, and puts the results in the report file. What could not be measured
+// is in the serie as a problem; the error is for what kept the benchmark from running at all, or
+// for a run that did not verify.
 func Run(ctx context.Context, o *Options) (*bench.Serie, error) {
 	b := newRun(o)
 	if err := b.choose(); err != nil {
@@ -82,8 +83,8 @@ func newRun(o *Options) *run {
 	return &run{o: o, contents: map[string]*content{}, began: time.Now(), p: newPrinter(o.Progress)}
 }
 
-// open sees to what a benchmark needs before its clusters: room on the disk, a report that can be read, a directory, which end
-// removes, and the program.
+// open sees to what a benchmark needs before its clusters: room on the disk, a report that can be
+// read, a directory, which end removes, and the program.
 func (b *run) open(name string) (end func(), err error) {
 	o := b.o
 	if err := checkDisk(b.workloads, o.Scale); err != nil {
@@ -157,7 +158,8 @@ func (b *run) choose() error {
 	return nil
 }
 
-// farWindow is how many bytes may be under way from a far source: the bandwidth of a fast network, times the delay.
+// farWindow is how many bytes may be under way from a far source: the bandwidth of a fast network,
+// times the delay.
 const farWindow = 128 << 20
 
 func (b *run) clusters(to *destination) error {
@@ -258,7 +260,8 @@ func (b *run) leftOut(ts []turn) {
 	b.p.line("left out, as the time is up (--budget): %s", strings.Join(names, ", "))
 }
 
-// leastWarm is the scale from which on a warm-up is worth its time: below, nothing is a measurement.
+// leastWarm is the scale from which on a warm-up is worth its time: below, nothing is a
+// measurement.
 const leastWarm = 0.05
 
 // warmUp lets the brokers' JVMs compile what a mirror needs of them, before anything counts.
@@ -316,7 +319,8 @@ func steadies(subject string) bool { return subject != Raw && subject != Relay &
 // steadySuffix makes the name of a steady phase's workload.
 const steadySuffix = "-steady"
 
-// measure runs one subject. An error ends the benchmark; what the subject did wrong is a problem of its runs.
+// measure runs one subject. An error ends the benchmark; what the subject did wrong is a problem of
+// its runs.
 func (b *run) measure(ctx context.Context, round int, w *workload, subject string) (results []bench.Run, err error) {
 	j := &job{w: w, source: b.src.addr, src: b.src, dst: b.dst, content: b.contents[w.name]}
 	if w.far > 0 {

@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// startTimeout is how long a subject may take until its first record is there, and stallTimeout how long it may then pause.
+	// startTimeout is how long a subject may take until its first record is there, and stallTimeout
+	// how long it may then pause.
 	startTimeout = 60 * time.Second
 	stallTimeout = 30 * time.Second
 )
@@ -192,13 +193,14 @@ func (e *ends) every() time.Duration {
 	return 5 * time.Millisecond
 }
 
-// endsAtOnce bounds how many partitions are asked for in a look, so that a look at thousands is not felt by the broker that is
-// measured.
+// endsAtOnce bounds how many partitions are asked for in a look, so that a look at thousands is not
+// felt by the broker that is measured.
 const endsAtOnce = 100
 
 func (e *ends) done() (float64, error) {
 	for first := true; ; first = false {
-		// Nothing is done until any partition has something; from then on those that are asked for come one group after the other.
+		// Nothing is done until any partition has something; from then on those that are asked for
+		// come one group after the other.
 		ask := e.open
 		if e.begun && len(ask) > endsAtOnce {
 			ask = ask[:endsAtOnce]

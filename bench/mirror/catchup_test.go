@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestValues: figures are of the window alone, from the last look without a record to the first with all.
+// TestValues: figures are of the window alone, from the last look without a record to the first
+// with all.
 func TestValues(t *testing.T) {
 	now := time.Now()
 	first := mark{at: now, usage: bench.Usage{CPU: 10 * time.Second, Peak: 300e6}}
@@ -21,7 +22,8 @@ func TestValues(t *testing.T) {
 	}, v)
 }
 
-// TestLags: what is due outside the window does not count, a late record counts from when it was due, and samples are by that time.
+// TestLags: what is due outside the window does not count, a late record counts from when it was
+// due, and samples are by that time.
 func TestLags(t *testing.T) {
 	from := time.Now()
 	l := newLags(from, time.Second)

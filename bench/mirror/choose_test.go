@@ -23,7 +23,8 @@ func chosen(t *testing.T, o Options) (workloads, subjects []string) {
 	return workloads, b.subjects
 }
 
-// TestChoice: quick mode has fewer workloads, names win over it, and names that do not exist are refused before anything starts.
+// TestChoice: quick mode has fewer workloads, names win over it, and names that do not exist are
+// refused before anything starts.
 func TestChoice(t *testing.T) {
 	ws, ss := chosen(t, Options{})
 	require.Equal(t, Workloads(), ws)
@@ -39,7 +40,8 @@ func TestChoice(t *testing.T) {
 	require.ErrorContains(t, err, `there is no subject "rsync": there are klink, `)
 }
 
-// TestTurns: the major workloads have all their rounds first, and each workload's rounds are spread.
+// TestTurns: the major workloads have all their rounds first, and each workload's rounds are
+// spread.
 func TestTurns(t *testing.T) {
 	var order []string
 	for _, turn := range turns([]*workload{{name: "a", major: true}, {name: "x"}, {name: "b", major: true}, {name: "y"}}, 2) {

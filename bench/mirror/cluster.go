@@ -159,7 +159,8 @@ func (c *cluster) setConfig(ctx context.Context, topic, name, value string) erro
 	return nil
 }
 
-// deleteTopics deletes all topics, those of Kafka itself excepted, for which doomed is true, and waits until they are gone.
+// deleteTopics deletes all topics, those of Kafka itself excepted, for which doomed is true, and
+// waits until they are gone.
 func (c *cluster) deleteTopics(ctx context.Context, doomed func(string) bool) error {
 	topics, err := c.adm.ListTopics(ctx)
 	if err != nil {
@@ -196,8 +197,8 @@ func all(string) bool { return true }
 // spareBytes has to stay free on the disk whatever happens.
 const spareBytes = 2 << 30
 
-// checkDisk says what is missing when the data of the workloads, which stay at the source, and twice the largest at the
-// destination (its deletion takes a moment) do not fit.
+// checkDisk says what is missing when the data of the workloads, which stay at the source, and
+// twice the largest at the destination (its deletion takes a moment) do not fit.
 func checkDisk(ws []workload, scale float64) error {
 	var all, largest int64
 	for _, w := range ws {

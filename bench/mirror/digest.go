@@ -15,10 +15,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// digest tells what a reader gets of a partition: how many records, and a checksum over all of them, in order: timestamp, key,
-// value and headers. How they lie in batches, and at which offsets, makes no difference to the checksum, as only klink keeps
-// these. Two partitions with the same records have the same digest; a record that is missing, doubled, changed or moved
-// makes another.
+// digest tells what a reader gets of a partition: how many records, and a checksum over all of
+// them, in order: timestamp, key, value and headers. How they lie in batches, and at which offsets,
+// makes no difference to the checksum, as only klink keeps these. Two partitions with the same
+// records have the same digest; a record that is missing, doubled, changed or moved makes another.
 type digest struct {
 	records int64
 	sum     uint64

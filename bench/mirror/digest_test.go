@@ -34,7 +34,8 @@ func contentOf(t *testing.T, batches ...[]byte) *content {
 	return &content{parts: []digest{d.digest()}, records: d.records, bytes: d.bytes}
 }
 
-// TestVerificationCatches: each way in which a mirror can be wrong is seen, and each in which it may differ is not.
+// TestVerificationCatches: each way in which a mirror can be wrong is seen, and each in which it
+// may differ is not.
 func TestVerificationCatches(t *testing.T) {
 	a, b, c, d := rec{"k1", "one"}, rec{"", "two"}, rec{"k3", "three"}, rec{"k4", ""}
 	source := contentOf(t, batchOf(5, a, b), batchOf(5, c, d))
@@ -79,7 +80,8 @@ func TestDigestOfTheFirst(t *testing.T) {
 	require.Equal(t, contentOf(t, batchOf(5, a), batchOf(5, b, c)).parts[0], first.digest())
 }
 
-// TestDigestRefusesDamage: a flipped bit anywhere behind the checksum is an error, not another digest.
+// TestDigestRefusesDamage: a flipped bit anywhere behind the checksum is an error, not another
+// digest.
 func TestDigestRefusesDamage(t *testing.T) {
 	for at := 17; at < batch.HeaderSize+8; at++ {
 		b := batchOf(5, rec{"k", "value"})

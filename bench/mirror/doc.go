@@ -1,4 +1,5 @@
-// Package mirror measures how mirrors are filled: klink next to MirrorMaker 2 and to three programs that bound what is possible.
+// Package mirror measures how mirrors are filled: klink next to MirrorMaker 2 and to three programs
+// that bound what is possible.
 //
 // Two clusters of Apache Kafka share the machine with the subject: the source, of one broker, and
 // the destination, of one or three, which may be far from the subject and from each other. A

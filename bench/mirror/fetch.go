@@ -15,7 +15,8 @@ import (
 const (
 	fetchMaxBytes     = 16 << 20
 	fetchPartitionMax = 4 << 20
-	// framesInFlight is how many responses a fetcher may have out at a time: one is read while others are used.
+	// framesInFlight is how many responses a fetcher may have out at a time: one is read while
+	// others are used.
 	framesInFlight = 3
 )
 
@@ -29,8 +30,8 @@ type frame struct {
 // release gives the buffer back; nothing of the response may be used afterwards.
 func (f *frame) release() { f.free <- f }
 
-// fetcher reads partitions of one topic at one broker, one fetch in flight while the frames before it are used. Batches are
-// looked at only as far as it takes to know the next offset.
+// fetcher reads partitions of one topic at one broker, one fetch in flight while the frames before
+// it are used. Batches are looked at only as far as it takes to know the next offset.
 type fetcher struct {
 	topic     string
 	next      []int64 // by partition; of partitions that are not fetched it does not matter
@@ -43,8 +44,8 @@ type fetcher struct {
 	err       error // once frames is closed
 }
 
-// startFetcher fetches list, from the offsets in next on, until the ends (nil = until the context ends). Frames come until
-// they are closed; then err says why.
+// startFetcher fetches list, from the offsets in next on, until the ends (nil = until the context
+// ends). Frames come until they are closed; then err says why.
 func startFetcher(ctx context.Context, addr, topic string, list []int32, next, end []int64, committed bool) (*fetcher, error) {
 	c, err := dial(ctx, addr)
 	if err != nil {
@@ -134,7 +135,8 @@ func (f *fetcher) send(c *conn) (bool, error) {
 	return true, c.send(req.AppendTo(c.begin(req.Key(), fetchVersion)))
 }
 
-// advance sets the next offsets behind the whole batches of the response, and cuts what is behind those.
+// advance sets the next offsets behind the whole batches of the response, and cuts what is behind
+// those.
 func (f *fetcher) advance(resp *kmsg.FetchResponse) (moved bool, err error) {
 	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
 		return false, err

@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// fillLanes is how many connections fill a topic at the same time; a broker handles one request of each at a time.
+// fillLanes is how many connections fill a topic at the same time; a broker handles one request of
+// each at a time.
 const fillLanes = 4
 
 // fill writes a workload's records to the source and returns what is there to be mirrored.
@@ -136,7 +137,8 @@ func sendBatches(c *conn, w *workload, list []int32, batches int, sent chan<- in
 	return nil
 }
 
-// perPartitionKeys is how many keys there are in each partition of a compacted workload; 0 = records have none.
+// perPartitionKeys is how many keys there are in each partition of a compacted workload; 0 =
+// records have none.
 func (w *workload) perPartitionKeys(batches int) uint64 {
 	if w.compacted == 0 {
 		return 0
@@ -150,8 +152,8 @@ const (
 	transactionalProducers = 4
 )
 
-// fillTransactions writes transactions, every tenth of which is aborted, by several producers, so that those of one lie between
-// those of others.
+// fillTransactions writes transactions, every tenth of which is aborted, by several producers, so
+// that those of one lie between those of others.
 func fillTransactions(ctx context.Context, addr string, w *workload, scale float64) error {
 	g, ctx := errgroup.WithContext(ctx)
 	n := w.partitions * w.perPartition(scale)
@@ -163,7 +165,8 @@ func fillTransactions(ctx context.Context, addr string, w *workload, scale float
 	return g.Wait()
 }
 
-// fillTransactionsOf writes the transactions of one producer, with total records, one after the other.
+// fillTransactionsOf writes the transactions of one producer, with total records, one after the
+// other.
 func fillTransactionsOf(ctx context.Context, addr string, w *workload, producer, total int) error {
 	var failed atomic.Pointer[error]
 	cl, err := kgo.NewClient(seeds(addr), kgo.TransactionalID(fmt.Sprintf("bench-%d", producer)), kgo.RecordPartitioner(kgo.ManualPartitioner()),
@@ -203,7 +206,8 @@ func fillTransactionsOf(ctx context.Context, addr string, w *workload, producer,
 	return nil
 }
 
-// awaitCompaction waits until the cleaner has nothing more to do, and keeps it from doing so in the mirrors.
+// awaitCompaction waits until the cleaner has nothing more to do, and keeps it from doing so in the
+// mirrors.
 func awaitCompaction(ctx context.Context, src *cluster, w *workload, written int64) (*content, error) {
 	var before int64 = -1
 	same := 0

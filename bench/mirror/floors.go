@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Floor is what a hidden command does until its context ends: copy topics by one of the ways that bound what is possible.
+// Floor is what a hidden command does until its context ends: copy topics by one of the ways that
+// bound what is possible.
 type Floor struct {
 	From   string // addresses of the source
 	To     string // addresses of the destination; of the relay: where bytes go
@@ -42,8 +43,9 @@ func (f *Floor) Run(ctx context.Context, name string) error {
 	return fmt.Errorf("there is no floor %q", name)
 }
 
-// copy is a consumer and a producer of franz-go, as any tool made of these has at least: records are decoded and produced again,
-// in order, with idempotence. It keeps no offsets, so that it is less than what a tool has to do.
+// copy is a consumer and a producer of franz-go, as any tool made of these has at least: records
+// are decoded and produced again, in order, with idempotence. It keeps no offsets, so that it is
+// less than what a tool has to do.
 func (f *Floor) copy(ctx context.Context) error {
 	in, err := kgo.NewClient(seeds(f.From), kgo.ConsumeTopics(f.Topics...), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchMaxBytes(52428800), kgo.FetchMaxPartitionBytes(int32(f.PartitionFetch)), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.MetadataMinAge(100*time.Millisecond))
@@ -108,8 +110,9 @@ func (f *Floor) each(ctx context.Context, floor func(context.Context, string, in
 // rawBytes is where a request of a raw loop ends.
 const rawBytes = 4 << 20
 
-// raw appends the fetched batches to the destination as they are, and looks at nothing. It is the most that a program can do
-// that keeps batches: one batch per partition in a request, several requests at the same time.
+// raw appends the fetched batches to the destination as they are, and looks at nothing. It is the
+// most that a program can do that keeps batches: one batch per partition in a request, several
+// requests at the same time.
 func (f *Floor) raw(ctx context.Context, topic string, partitions int) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -204,8 +207,8 @@ func (l *rawLane) wake() {
 	}
 }
 
-// rawPipeline is how many requests of a lane may be on their way. The broker answers them in order, and appends the next as soon as
-// it has answered one, without a way there and back in between.
+// rawPipeline is how many requests of a lane may be on their way. The broker answers them in order,
+// and appends the next as soon as it has answered one, without a way there and back in between.
 const rawPipeline = 4
 
 // rawRequest is a request that was not answered yet.

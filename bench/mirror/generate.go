@@ -10,8 +10,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// generator makes the values of a partition's records: the same ones each time that it is made with the same seed. Each value
-// begins with a stamp of 16 bytes, which tells all records apart, in steady phases the time to which they are due.
+// generator makes the values of a partition's records: the same ones each time that it is made with
+// the same seed. Each value begins with a stamp of 16 bytes, which tells all records apart, in
+// steady phases the time to which they are due.
 type generator struct {
 	size int
 	json bool
@@ -27,7 +28,8 @@ func newGenerator(w *workload, seed uint64) *generator {
 	if g.json {
 		return g
 	}
-	// Slices of a pool that is much larger than a compression window, so that they are as good as fresh random bytes.
+	// Slices of a pool that is much larger than a compression window, so that they are as good as
+	// fresh random bytes.
 	g.pool = make([]byte, 1<<20+g.size)
 	src := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
 	_, _ = src.Read(g.pool)
@@ -92,7 +94,8 @@ func newBatcher(w *workload, partition int) (*batcher, error) {
 
 const codecLz4 = 3
 
-// appendBatch appends the next batch, of n records. Key says what the n-th record's key is, nil for none.
+// appendBatch appends the next batch, of n records. Key says what the n-th record's key is, nil for
+// none.
 func (b *batcher) appendBatch(dst []byte, n int, key func(n int) []byte) []byte {
 	b.records = b.records[:0]
 	for i := range n {

@@ -16,7 +16,8 @@ func withCRC(b []byte) []byte {
 	return b
 }
 
-// TestBatches: every workload's batches are whole, have as many records as they say, and are the same ones each time.
+// TestBatches: every workload's batches are whole, have as many records as they say, and are the
+// same ones each time.
 func TestBatches(t *testing.T) {
 	for _, w := range workloads {
 		t.Run(w.name, func(t *testing.T) {

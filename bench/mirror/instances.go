@@ -17,7 +17,8 @@ const (
 	instancePartitions = 12
 	instanceMegabytes  = 1536
 	mostInstances      = 3
-	// instanceLead is how much of the whole is copied before it counts: until all mirrors are made and run.
+	// instanceLead is how much of the whole is copied before it counts: until all mirrors are made
+	// and run.
 	instanceLead = 0.25
 )
 

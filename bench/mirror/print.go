@@ -15,7 +15,8 @@ import (
 	"golang.org/x/term"
 )
 
-// printer shows how the benchmark gets on: a line for what is over, and at a terminal one that changes for what runs.
+// printer shows how the benchmark gets on: a line for what is over, and at a terminal one that
+// changes for what runs.
 type printer struct {
 	w        io.Writer
 	terminal bool
@@ -75,8 +76,8 @@ var (
 	steadyColumns  = []bench.Metric{bench.P50, bench.P99, bench.P999, bench.AckP50, bench.FirstP50, bench.FirstP99, bench.LastP50, bench.LastP99, bench.CPUShare, bench.PeakRSS}
 )
 
-// tables prints what was measured: medians with their range, and what klink's figure is, divided by that of the others in the
-// same round.
+// tables prints what was measured: medians with their range, and what klink's figure is, divided by
+// that of the others in the same round.
 func (p *printer) tables(s *bench.Serie) {
 	m := s.Machine
 	p.line("")

@@ -15,8 +15,8 @@ import (
 
 func TestMain(m *testing.M) { kafkatest.Main(m) }
 
-// TestRealKafka runs the benchmark with little data: klink and the floors mirror large and transactional records between real
-// clusters, everything verifies, and the report has it.
+// TestRealKafka runs the benchmark with little data: klink and the floors mirror large and
+// transactional records between real clusters, everything verifies, and the report has it.
 func TestRealKafka(t *testing.T) {
 	kafkatest.Require(t)
 	binary := filepath.Join(t.TempDir(), "klink")

@@ -22,15 +22,17 @@ const (
 	scalePartitions  = 200
 	scaleTopics      = 50
 	scaleTopicsQuick = 10
-	// idleAfter is when a klink that has nothing to do counts as one, and idleFor how long it is watched.
+	// idleAfter is when a klink that has nothing to do counts as one, and idleFor how long it is
+	// watched.
 	idleAfter = 5 * time.Second
 	idleFor   = 20 * time.Second
 	// scaleTimeout is for brokers that open ten thousand logs.
 	scaleTimeout = 5 * time.Minute
 )
 
-// Scale measures what many mirror partitions cost one klink: how long it takes to make them, and to be up to date after a start, and
-// what it takes of memory, CPU and fetch sessions when nothing is written.
+// Scale measures what many mirror partitions cost one klink: how long it takes to make them, and to
+// be up to date after a start, and what it takes of memory, CPU and fetch sessions when nothing is
+// written.
 func Scale(ctx context.Context, o *Options) (*bench.Serie, error) {
 	b := newRun(o)
 	o.Rounds = max(1, o.Rounds)
@@ -154,8 +156,8 @@ func (s *scale) makeMirrors(ctx context.Context, r *running, addr string, topics
 	return time.Since(began), nil
 }
 
-// awaitEnds waits until the mirrors have all that the source has. Topics are asked for one after the other, and each only until it
-// is there, so that the brokers are not kept busy with it.
+// awaitEnds waits until the mirrors have all that the source has. Topics are asked for one after
+// the other, and each only until it is there, so that the brokers are not kept busy with it.
 func (s *scale) awaitEnds(ctx context.Context, r *running) error {
 	deadline := time.Now().Add(scaleTimeout)
 	for topic, targets := range s.ends {
@@ -190,7 +192,8 @@ func (s *scale) awaitTopic(ctx context.Context, r *running, topic string, target
 	}
 }
 
-// round starts klink when each partition at the source has one record more, and watches it until it has nothing to do.
+// round starts klink when each partition at the source has one record more, and watches it until it
+// has nothing to do.
 func (s *scale) round(ctx context.Context, round int) (v map[bench.Metric]float64, err error) {
 	v = map[bench.Metric]float64{}
 	if err := s.write(ctx); err != nil {

@@ -15,14 +15,16 @@ import (
 )
 
 const (
-	// steadyWarmUp is before the time that counts, and steadyDrain how long the last record may take to come.
+	// steadyWarmUp is before the time that counts, and steadyDrain how long the last record may
+	// take to come.
 	steadyWarmUp = 1500 * time.Millisecond
 	steadyDrain  = 30 * time.Second
 	// sampleEvery is the interval of the samples over time.
 	sampleEvery = 250 * time.Millisecond
 )
 
-// lags collects how old records are when a consumer at the destination has them, by the time at which they were due to be written.
+// lags collects how old records are when a consumer at the destination has them, by the time at
+// which they were due to be written.
 type lags struct {
 	from    time.Time // when counting begins
 	until   time.Time

@@ -34,8 +34,8 @@ const (
 // Subjects are all subjects, klink first.
 func Subjects() []string { return []string{Klink, Unjoined, MirrorMaker, Copy, Raw, Relay} }
 
-// runs says whether a subject can do a workload. The floors without a Kafka client know no transactions, and what they would
-// show of thinned batches, that a broker refuses them, is known.
+// runs says whether a subject can do a workload. The floors without a Kafka client know no
+// transactions, and what they would show of thinned batches, that a broker refuses them, is known.
 func runs(subject string, w *workload) bool {
 	switch subject {
 	case Unjoined:
@@ -73,7 +73,8 @@ func (j *job) topics() []string {
 // running is a subject at work.
 type running struct {
 	*bench.Process
-	// targets are the offsets at which the partitions at the destination end once the subject is done.
+	// targets are the offsets at which the partitions at the destination end once the subject is
+	// done.
 	targets []int64
 	// gentle is for what leaves something behind when it is killed.
 	gentle bool
@@ -139,7 +140,8 @@ func (j *job) dense() []int64 {
 
 const readyTimeout = 60 * time.Second
 
-// serve starts `klink serve` with its default settings, and gives the address for clients; more are flags.
+// serve starts `klink serve` with its default settings, and gives the address for clients; more are
+// flags.
 func (l *launcher) serve(run, destination string, more ...string) (_ *running, addr string, err error) {
 	port, release, err := kafkatest.ReservePorts(3)
 	if err != nil {

@@ -16,7 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// The versions that wire.go speaks: the last with topic names and without tags, which every broker from 2.4 to 4.x knows.
+// The versions that wire.go speaks: the last with topic names and without tags, which every broker
+// from 2.4 to 4.x knows.
 const (
 	fetchVersion       = 11
 	produceVersion     = 8
@@ -27,7 +28,8 @@ const (
 // wireTimeout ends what hangs: a broker that answers late is of no use in a measurement.
 const wireTimeout = 60 * time.Second
 
-// conn is a connection to one broker, which answers requests in their order. One goroutine may send while another receives.
+// conn is a connection to one broker, which answers requests in their order. One goroutine may send
+// while another receives.
 type conn struct {
 	c    net.Conn
 	stop func() bool // no more closing by the context
@@ -78,8 +80,8 @@ func (c *conn) send(b []byte) error {
 	return err
 }
 
-// receive reads the next answer into buf, which grows if it is too small, and returns the body and buf. The body
-// aliases buf.
+// receive reads the next answer into buf, which grows if it is too small, and returns the body and
+// buf. The body aliases buf.
 func (c *conn) receive(buf []byte) (body, grown []byte, err error) {
 	var head [4]byte
 	if _, err := io.ReadFull(c.c, head[:]); err != nil {
@@ -181,8 +183,8 @@ func leadersOf(ctx context.Context, addr, topic string) (leaders []leader, n int
 	}
 }
 
-// ends asks for the end offsets (high watermarks) of partitions, into to[p]. Partitions that the broker does not know (yet) keep
-// what they have.
+// ends asks for the end offsets (high watermarks) of partitions, into to[p]. Partitions that the
+// broker does not know (yet) keep what they have.
 func (c *conn) ends(topic string, partitions []int32, to []int64) error {
 	req, resp := kmsg.NewPtrListOffsetsRequest(), kmsg.NewPtrListOffsetsResponse()
 	req.ReplicaID = -1
@@ -259,7 +261,8 @@ func (c *conn) sendProduce(topic string, parts []part) error {
 	return err
 }
 
-// receiveProduce reads the answer to a request with a number of batches. The first that was refused is the error.
+// receiveProduce reads the answer to a request with a number of batches. The first that was refused
+// is the error.
 func (c *conn) receiveProduce(topic string, batches int) error {
 	body, _, err := c.receive(nil)
 	if err != nil {

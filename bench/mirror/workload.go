@@ -15,13 +15,16 @@ type workload struct {
 	lz4        bool
 	perBatch   int // records in a batch
 	megabytes  int // of values at the source, before compression
-	// transactions are made with one producer, of a thousand records each, every tenth of which is aborted.
+	// transactions are made with one producer, of a thousand records each, every tenth of which is
+	// aborted.
 	transactions bool
-	// compacted: keyed records, and each key is written this many times on average; 0 = not compacted.
+	// compacted: keyed records, and each key is written this many times on average; 0 = not
+	// compacted.
 	compacted int
 	// far: the source is this far away, there and back.
 	far time.Duration
-	// rate is that of the steady phase in records a second, all partitions together; 0 = no such phase.
+	// rate is that of the steady phase in records a second, all partitions together; 0 = no such
+	// phase.
 	rate int
 	// steady is how long the steady phase counts, 0 = as long as that of the others; --steady is
 	// for all.
@@ -46,7 +49,8 @@ type workload struct {
 	quick bool // part of the quick mode
 }
 
-// The workloads, those that matter most first: when time runs out, later ones get fewer rounds, or none.
+// The workloads, those that matter most first: when time runs out, later ones get fewer rounds, or
+// none.
 var workloads = []workload{
 	{name: "large", why: "1,000 B random records, 127 KB batches, 12 partitions", partitions: 12, recordSize: 1000, perBatch: 127, megabytes: 1200, rate: 15_000, floors: true, rawLanes: 3, major: true, quick: true},
 	{name: "small", why: "100 B records, 10 in a batch, 12 partitions", partitions: 12, recordSize: 100, perBatch: 10, megabytes: 200, rate: 20_000, floors: true, rawLanes: 1, major: true, quick: true},
@@ -134,8 +138,8 @@ func (w *workload) sourceBytes(scale float64) int64 {
 	return n + int64(w.partitions)*64<<10
 }
 
-// partitionFetch is how much MirrorMaker 2 and the copy loop may fetch of a partition at once, as somebody would set it who knows
-// how far the source is.
+// partitionFetch is how much MirrorMaker 2 and the copy loop may fetch of a partition at once, as
+// somebody would set it who knows how far the source is.
 func (w *workload) partitionFetch() int {
 	if w.far > 0 {
 		return 16 << 20
@@ -143,7 +147,8 @@ func (w *workload) partitionFetch() int {
 	return 4 << 20
 }
 
-// topic is what the workload is called at the clusters, and steadyTopic that of its steady phase in a run.
+// topic is what the workload is called at the clusters, and steadyTopic that of its steady phase in
+// a run.
 func (w *workload) topic() string { return "bench-" + w.name }
 
 // configs are those of the topic at the source.

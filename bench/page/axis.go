@@ -12,7 +12,8 @@ type axis struct {
 	ticks []float64
 }
 
-// logAxis begins and ends with a power of ten or 2 or 5 of one. Values that are not above 0 are at its beginning.
+// logAxis begins and ends with a power of ten or 2 or 5 of one. Values that are not above 0 are at
+// its beginning.
 func logAxis(low, high, from, to float64) axis {
 	if !(low > 0) || math.IsInf(low, 0) || math.IsInf(high, 0) {
 		low, high = 1, 10

@@ -7,15 +7,16 @@ import (
 	"strings"
 )
 
-// canvas is an SVG in the making. Colours are classes, with a value for light and one for dark surroundings, so that a plot is legible
-// in both. gonum.org/v1/plot was tried: it writes fixed colours on white, and makes the binary 8 MB larger.
+// canvas is an SVG in the making. Colours are classes, with a value for light and one for dark
+// surroundings, so that a plot is legible in both. gonum.org/v1/plot was tried: it writes fixed
+// colours on white, and makes the binary 8 MB larger.
 type canvas struct {
 	body          strings.Builder
 	width, height float64
 }
 
-// style has Okabe and Ito's colours, which people with any kind of colour vision can tell apart; darker ones of the same hues are on
-// white. Subjects that do less than a peer are grey.
+// style has Okabe and Ito's colours, which people with any kind of colour vision can tell apart;
+// darker ones of the same hues are on white. Subjects that do less than a peer are grey.
 const style = `
 .bg{fill:#fff;stroke:#d8dee4}.t{fill:#1f2328}.m{fill:#59636e}.g{stroke:#d8dee4}.a{stroke:#59636e}.w{stroke:#1f2328}
 .b0{fill:#0072b2}.b1{fill:#d55e00}.b2{fill:#009e73}.b3{fill:#cc79a7}.b4{fill:#b8860b}.b5{fill:#8c959f}.b6{fill:#b3bac1}.b7{fill:#d1d7dd}

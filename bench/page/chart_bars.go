@@ -46,7 +46,8 @@ func nameClass(name string) string {
 	return "t"
 }
 
-// bars has a bar for the median of each row and a line for its range. Each group has a scale of its own, from 0 on.
+// bars has a bar for the median of each row and a line for its range. Each group has a scale of its
+// own, from 0 on.
 func bars(title, note string, groups []group) []byte {
 	c, y := newCanvas(title, note, 62+groupsHeight(groups))
 	left := margin + nameWidth(groups)

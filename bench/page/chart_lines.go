@@ -120,7 +120,8 @@ func (l curve) label(withLast bool) string {
 	return l.name
 }
 
-// name writes the names of the lines at their ends, moved apart where they would be over each other.
+// name writes the names of the lines at their ends, moved apart where they would be over each
+// other.
 func (p *lines) name(c *canvas, y func(float64) float64, x, top, bottom float64) {
 	type label struct {
 		curve

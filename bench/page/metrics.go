@@ -25,8 +25,8 @@ type shown struct {
 	better better
 }
 
-// metrics are those that have a table, in this order. What a report has besides comes after them, without a verdict; "s" and
-// "connections" are what others are made of.
+// metrics are those that have a table, in this order. What a report has besides comes after them,
+// without a verdict; "s" and "connections" are what others are made of.
 var metrics = []shown{
 	{bench.MBPerSecond, "Throughput", "MB/s", higher},
 	{bench.RecordsPerSecond, "Throughput", "records/s", higher},
@@ -59,7 +59,8 @@ var metrics = []shown{
 
 var untold = []bench.Metric{bench.Seconds, "connections"}
 
-// floors are the subjects that do less than a peer has to: what nobody who does the work can be ahead of.
+// floors are the subjects that do less than a peer has to: what nobody who does the work can be
+// ahead of.
 var floors = map[string]string{
 	"direct": "no proxy",
 	"raw":    "batches appended as they were fetched, and not looked at",

@@ -30,8 +30,9 @@ var (
 	marker  = regexp.MustCompile(`<!-- /?bench`)
 )
 
-// Render puts what a report says between the markers of a page: `<!-- bench:NAME -->` and `<!-- /bench -->`, NAME being that of
-// a benchmark, or "summary". A serie that has no markers is an error, as it would not be seen.
+// Render puts what a report says between the markers of a page: `<!-- bench:NAME -->` and `<!--
+// /bench -->`, NAME being that of a benchmark, or "summary". A serie that has no markers is an
+// error, as it would not be seen.
 func Render(page []byte, r *bench.Report) (*Rendered, error) {
 	out := &Rendered{Plots: map[string][]byte{}}
 	found := markers.FindAllSubmatch(page, -1)
@@ -202,8 +203,9 @@ func summary(b *strings.Builder, r *bench.Report) {
 	}
 }
 
-// Update renders the page in a directory of documentation from a report, and writes what has changed. Plots that are no longer
-// made are removed. It returns the names of the files that it has changed, from that directory.
+// Update renders the page in a directory of documentation from a report, and writes what has
+// changed. Plots that are no longer made are removed. It returns the names of the files that it has
+// changed, from that directory.
 func Update(dir string, r *bench.Report) (changed []string, err error) {
 	path := filepath.Join(dir, File)
 	old, err := os.ReadFile(path)

@@ -34,7 +34,8 @@ func frame(t *testing.T) []byte {
 	return text
 }
 
-// TestGolden renders a report with made-up figures. If it fails, run go test ./bench/page -rewrite and look at the difference.
+// TestGolden renders a report with made-up figures. If it fails, run go test ./bench/page -rewrite
+// and look at the difference.
 func TestGolden(t *testing.T) {
 	dir := t.TempDir()
 	if *rewrite {
@@ -72,7 +73,8 @@ func files(t *testing.T, dir string) map[string]string {
 	return all
 }
 
-// TestTheDocsAreWhatTheResultsSay: docs/benchmarks.md and the plots of docs/bench are what docs/bench/results.json renders to.
+// TestTheDocsAreWhatTheResultsSay: docs/benchmarks.md and the plots of docs/bench are what
+// docs/bench/results.json renders to.
 func TestTheDocsAreWhatTheResultsSay(t *testing.T) {
 	const docs = "../../docs"
 	r, err := bench.ReadReport(filepath.Join(docs, PlotDir, "results.json"))
@@ -168,7 +170,8 @@ func TestVariants(t *testing.T) {
 	require.Contains(t, b.String(), "| variants of klink | klink-unjoined (klink with append.join.below=0, ")
 }
 
-// TestNothingIsHidden: runs with a problem and absent subjects are named; a figure without a table of its own has one all the same.
+// TestNothingIsHidden: runs with a problem and absent subjects are named; a figure without a table
+// of its own has one all the same.
 func TestNothingIsHidden(t *testing.T) {
 	r := testReport(t)
 	s := r.Serie("mirror")
@@ -190,7 +193,8 @@ func TestNothingIsHidden(t *testing.T) {
 	require.Contains(t, string(out.Page), "**large** (no figure of klink)")
 }
 
-// TestPlots: they are XML, have a title, name every subject, and stay inside their frame; odd figures break none.
+// TestPlots: they are XML, have a title, name every subject, and stay inside their frame; odd
+// figures break none.
 func TestPlots(t *testing.T) {
 	r := testReport(t)
 	odd := bench.Serie{Bench: "other", Runs: []bench.Run{

@@ -126,9 +126,9 @@ func (k kind) suffix() string {
 // threeBrokers matches the names of workloads whose destination is three brokers.
 var threeBrokers = regexp.MustCompile(`^(rf3-|far-destination)`)
 
-// kindsOf are the workloads with a metric by the words before the first number of their names ("produce 1KiB x16" is a "produce").
-// Those with three brokers are a kind.
-// Names that are numbers are another matter: see scaling. A serie whose names have no numbers is of one kind.
+// kindsOf are the workloads with a metric by the words before the first number of their names
+// ("produce 1KiB x16" is a "produce"). Those with three brokers are a kind. Names that are numbers
+// are another matter: see scaling. A serie whose names have no numbers is of one kind.
 func kindsOf(s *bench.Serie, m bench.Metric) (kinds []kind) {
 	for _, w := range workloadsWith(s, m) {
 		if isNumber(w) {
@@ -161,8 +161,8 @@ func fileName(text string) string {
 	return strings.Trim(notInFileName.ReplaceAllString(strings.ToLower(text), "-"), "-")
 }
 
-// overTime plots how the p99 of a workload went within its runs, nil if nobody looked. At each moment the value is the median of the
-// rounds, and the band their range.
+// overTime plots how the p99 of a workload went within its runs, nil if nobody looked. At each
+// moment the value is the median of the rounds, and the band their range.
 func overTime(s *bench.Serie, workload string) *lines {
 	p := &lines{
 		title: fmt.Sprintf("%s: lag in ms over time, %s", s.Bench, workload), xTitle: "seconds", logarithmic: true,

@@ -61,7 +61,8 @@ func subjectsOf(s *bench.Serie) (names []string) {
 	return names
 }
 
-// workloadsWith are the workloads in which somebody has a metric, and subjectsWith those who have it.
+// workloadsWith are the workloads in which somebody has a metric, and subjectsWith those who have
+// it.
 func workloadsWith(s *bench.Serie, m bench.Metric) (names []string) {
 	for _, w := range s.Workloads() {
 		if slices.ContainsFunc(s.Subjects(w), func(subject string) bool { return len(s.Values(w, subject, m)) > 0 }) {

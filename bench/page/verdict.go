@@ -8,7 +8,8 @@ import (
 	"klink/bench"
 )
 
-// verdict sorts the workloads of a table by how klink stands next to the others. Ratios are within rounds.
+// verdict sorts the workloads of a table by how klink stands next to the others. Ratios are within
+// rounds.
 type verdict struct {
 	ahead   []string // of every peer
 	even    []string // the ratios to a peer have 1 in their range: with the peer

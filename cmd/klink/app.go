@@ -17,7 +17,8 @@ import (
 // version is set by the linker (make build).
 var version = ""
 
-// The exit codes. A command that SIGINT ends where that is its normal end (consume, serve) exits with exitOK.
+// The exit codes. A command that SIGINT ends where that is its normal end (consume, serve) exits
+// with exitOK.
 const (
 	exitOK    = 0
 	exitError = 1
@@ -40,8 +41,8 @@ type app struct {
 	output        string
 }
 
-// run executes one command line and returns its exit code. It touches no global state, so that tests and the demo can
-// call it as a person types it.
+// run executes one command line and returns its exit code. It touches no global state, so that
+// tests and the demo can call it as a person types it.
 func run(ctx context.Context, args []string, in io.Reader, out, err io.Writer) int {
 	a := &app{in: in, out: out, err: err, configDir: os.Getenv("KLINK_CONFIG_DIR")}
 	return a.run(ctx, args)

@@ -21,14 +21,15 @@ import (
 	"klink/router"
 )
 
-// server is one klink process put together: proxy, router, control plane, replicator, telemetry. `serve` and `demo` run
-// the same one.
+// server is one klink process put together: proxy, router, control plane, replicator, telemetry.
+// `serve` and `demo` run the same one.
 //
-// Order of life: everything is made (errors are of the settings), then started bottom up; what needs the destination
-// keeps trying, so that klink can be started before its brokers. When it is stopped, its share of the replication goes to
-// other instances first, which have nothing to wait for then, and while this one still has its address, by which its successor
-// knows it. The rest is stopped from the clients inwards: no new connections and requests in flight finish, then the control
-// plane.
+// Order of life: everything is made (errors are of the settings), then started bottom up; what
+// needs the destination keeps trying, so that klink can be started before its brokers. When it is
+// stopped, its share of the replication goes to other instances first, which have nothing to wait
+// for then, and while this one still has its address, by which its successor knows it. The rest is
+// stopped from the clients inwards: no new connections and requests in flight finish, then the
+// control plane.
 type server struct {
 	cfg   *config.Serve
 	log   *slog.Logger
@@ -160,8 +161,8 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 	return s, err
 }
 
-// Run serves until ctx ends, and then drains. The error is why it could not start, or what did not end in time. ready is
-// called once clients can be served; it may be nil.
+// Run serves until ctx ends, and then drains. The error is why it could not start, or what did not
+// end in time. ready is called once clients can be served; it may be nil.
 func (s *server) Run(ctx context.Context, ready func()) error {
 	if s.cfg.HTTP != "" {
 		var err error
@@ -268,8 +269,8 @@ func (s *server) closeRest() error {
 	return err
 }
 
-// learnBrokers finds the destination's brokers and opens their ports. Facts refreshes them from time to time by itself;
-// while it has not found any, it is asked more often.
+// learnBrokers finds the destination's brokers and opens their ports. Facts refreshes them from
+// time to time by itself; while it has not found any, it is asked more often.
 func (s *server) learnBrokers(ctx context.Context) {
 	// A broker that wants a certificate may not let klink itself in either, so ask before anything
 	// else does.
@@ -323,7 +324,8 @@ func (s *server) setBrokers(brokers []admin.Broker) (map[int32]router.Addr, erro
 	} else if err != nil {
 		s.log.Error("clients are not served through a broker", "error", err)
 	}
-	// Brokers that are up are better entries than the seeds, which may be gone by now; the seeds stay as a last resort.
+	// Brokers that are up are better entries than the seeds, which may be gone by now; the seeds
+	// stay as a last resort.
 	s.proxy.SetBootstrap(append(addrs, s.seeds...))
 	return s.proxy.SetBrokers(upstream)
 }

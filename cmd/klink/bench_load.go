@@ -242,7 +242,8 @@ type loadSetup struct {
 	Mirror     bool   `json:"mirror"` // it is read from another cluster than it is written to
 }
 
-// prepareLoad makes the topic, and its mirror, where they are not there, and finds out where the records of this run begin.
+// prepareLoad makes the topic, and its mirror, where they are not there, and finds out where the
+// records of this run begin.
 func (a *app) prepareLoad(ctx context.Context, reader *app, l *loadFlags) (s loadSetup, err error) {
 	s = loadSetup{Topic: l.Topic, Mirror: reader != a}
 	err = a.withCluster(func(cl *cluster, adm *kadm.Client) error {
@@ -278,7 +279,8 @@ func (a *app) prepareLoad(ctx context.Context, reader *app, l *loadFlags) (s loa
 const (
 	// readyWait is how long a topic that was just created may take until it can be used.
 	readyWait = 30 * time.Second
-	// mirrorWait is how long a mirror may take to have all that its source had before the load began.
+	// mirrorWait is how long a mirror may take to have all that its source had before the load
+	// began.
 	mirrorWait = 5 * time.Minute
 )
 
@@ -303,7 +305,8 @@ func (l *loadFlags) ensureTopic(ctx context.Context, cl *cluster, adm *kadm.Clie
 	return true, nil
 }
 
-// awaitMirror waits until the topic that is read has all that the written one had, and creates it where it is to.
+// awaitMirror waits until the topic that is read has all that the written one had, and creates it
+// where it is to.
 func (l *loadFlags) awaitMirror(ctx context.Context, cl *cluster, adm *kadm.Client) error {
 	topics, err := adm.ListTopics(ctx, l.Topic)
 	if err != nil {

@@ -49,7 +49,8 @@ func plural(n int, what string) string {
 // wideEnough is the width of a terminal in which a second has room for its words.
 const wideEnough = 140
 
-// secondText is a second in one line, for a terminal that is narrow without the words that explain it.
+// secondText is a second in one line, for a terminal that is narrow without the words that explain
+// it.
 func secondText(s load.Second, reads, narrow bool) string {
 	per := func(n int64) float64 { return float64(n) / max(s.Length, 1e-9) }
 	latency := func(l load.Latency) string {
@@ -75,7 +76,8 @@ func secondText(s load.Second, reads, narrow bool) string {
 	return t
 }
 
-// showLoad prints the summary, and returns the error that the run ends with: what was read is not what was written.
+// showLoad prints the summary, and returns the error that the run ends with: what was read is not
+// what was written.
 func (a *app) showLoad(s loadSetup, l *loadFlags, r *load.Result) error {
 	if a.output == "json" {
 		if err := a.json(loadJSON{s, l.Rate, l.RecordSize, l.Payload, l.compression, l.acks, l.Producers, l.Consumers, r}); err != nil {

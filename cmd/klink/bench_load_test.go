@@ -15,7 +15,8 @@ import (
 	"klink/bench/load"
 )
 
-// TestLoadThroughKlink: on embedded clusters, write and read through klink; the topic is created, and used again.
+// TestLoadThroughKlink: on embedded clusters, write and read through klink; the topic is created,
+// and used again.
 func TestLoadThroughKlink(t *testing.T) {
 	w := newWorld(t)
 	file := filepath.Join(w.dir, "load.csv")
@@ -42,7 +43,8 @@ func TestLoadThroughKlink(t *testing.T) {
 	require.Contains(t, w.refused("", "bench", "load", "--topic", "l", "--read-from", "src"), `topic "l" does not exist at `+w.source)
 }
 
-// TestLoadOfMirror: write at the source, read the mirror, which is made on the way; the mirror itself takes no load.
+// TestLoadOfMirror: write at the source, read the mirror, which is made on the way; the mirror
+// itself takes no load.
 func TestLoadOfMirror(t *testing.T) {
 	w := newWorld(t)
 	w.must("", "link", "create", "east", "--config-file", "source.config")
@@ -126,8 +128,8 @@ func TestLoadValues(t *testing.T) {
 	require.Equal(t, []string{"0", "999", "1,000", "1,234,567", "-12,345"}, []string{thousands(0), thousands(999), thousands(1000), thousands(1234567), thousands(-12345)})
 }
 
-// TestLoadOutput: the summary for people and for programs, and the line of a second. If this fails, run with -rewrite and look at
-// what has changed.
+// TestLoadOutput: the summary for people and for programs, and the line of a second. If this fails,
+// run with -rewrite and look at what has changed.
 func TestLoadOutput(t *testing.T) {
 	l := &loadFlags{compression: "lz4", acks: "all"}
 	l.Topic, l.Rate, l.RecordSize, l.Payload, l.Producers, l.Consumers, l.Duration = "load", 20000, 1024, "json", 2, 3, time.Minute

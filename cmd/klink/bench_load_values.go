@@ -41,7 +41,8 @@ func bytesValue(text string) (int64, error) {
 	return int64(n), err
 }
 
-// rateValue is a number of records a second, from that number, or from bytes a second and the size of a record.
+// rateValue is a number of records a second, from that number, or from bytes a second and the size
+// of a record.
 func rateValue(text string, recordSize int64) (float64, error) {
 	n, inBytes, err := quantity(strings.TrimSuffix(text, "/s"))
 	if inBytes {

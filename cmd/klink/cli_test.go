@@ -57,7 +57,8 @@ func TestHelpIsComplete(t *testing.T) {
 	walk((&app{}).root())
 }
 
-// Exit code 2 and a text on standard error for command lines that cannot mean anything, before any cluster is asked.
+// Exit code 2 and a text on standard error for command lines that cannot mean anything, before any
+// cluster is asked.
 func TestUsageErrors(t *testing.T) {
 	w := &world{t: t, dir: t.TempDir()}
 	for _, c := range []struct{ args, want string }{
@@ -183,7 +184,8 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-// fewConfigs leaves only some of the configs in a description: which there are is not the command line's to promise.
+// fewConfigs leaves only some of the configs in a description: which there are is not the command
+// line's to promise.
 func fewConfigs(t *testing.T, text string) string {
 	t.Helper()
 	head, rest, ok := strings.Cut(text, "  \"configs\": {\n")
@@ -227,7 +229,8 @@ func TestTables(t *testing.T) {
 	require.Contains(t, w.must("", "topic", "list", "--internal"), "_klink_state")
 }
 
-// What a task of a link could not do is shown, and how a mirror differs from its source where it is not to follow.
+// What a task of a link could not do is shown, and how a mirror differs from its source where it is
+// not to follow.
 func TestTaskErrorsAndDrift(t *testing.T) {
 	w := newWorld(t)
 	w.must("", "link", "create", "dead", "--config", "bootstrap.servers=127.0.0.1:1", "--no-validate")

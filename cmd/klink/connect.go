@@ -18,11 +18,13 @@ import (
 	"klink/protocol/linkapi"
 )
 
-// requestTimeout is how long klink may take for one request of the command line; failing over waits for appends in flight.
+// requestTimeout is how long klink may take for one request of the command line; failing over waits
+// for appends in flight.
 const requestTimeout = 30 * time.Second
 
-// properties are the client properties of the cluster that the command line names. --bootstrap-server alone leaves the
-// current context aside: its credentials are for another cluster.
+// properties are the client properties of the cluster that the command line names.
+// --bootstrap-server alone leaves the current context aside: its credentials are for another
+// cluster.
 func (a *app) properties() (kafkaclient.Properties, error) {
 	p := kafkaclient.Properties{}
 	if a.cluster != "" || a.bootstrap == "" {
@@ -117,7 +119,8 @@ func (cl *cluster) fail(err error) error {
 	return fmt.Errorf("%s: %w", cl.address, err)
 }
 
-// request sends one request of the link API. Talking to something that is not klink gets an error that says so.
+// request sends one request of the link API. Talking to something that is not klink gets an error
+// that says so.
 func request[R any](ctx context.Context, cl *cluster, req kmsg.Request) (R, error) {
 	var none R
 	if err := cl.isKlink(ctx, req.Key()); err != nil {
@@ -189,7 +192,8 @@ func prefixed(kind, name string, err error) error {
 	return fmt.Errorf("%s %q: %w", kind, name, err)
 }
 
-// completion makes completions of a command's arguments from what the cluster has; none when it cannot be reached soon.
+// completion makes completions of a command's arguments from what the cluster has; none when it
+// cannot be reached soon.
 func (a *app) completion(list func(ctx context.Context, cl *cluster) ([]string, error)) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		cl, err := a.connect()

@@ -22,7 +22,8 @@ type contexts struct {
 	Contexts map[string]kafkaclient.Properties `yaml:"contexts"`
 }
 
-// contextsPath is the file, in KLINK_CONFIG_DIR or else in klink's part of the user's config directory.
+// contextsPath is the file, in KLINK_CONFIG_DIR or else in klink's part of the user's config
+// directory.
 func (a *app) contextsPath() (string, error) {
 	dir := a.configDir
 	if dir == "" {

@@ -97,7 +97,8 @@ func embeddedCluster(id string) (*kfake.Cluster, error) {
 	return c, nil
 }
 
-// serve runs what `klink serve` runs, on free ports, and returns its address once it is ready. stop drains it.
+// serve runs what `klink serve` runs, on free ports, and returns its address once it is ready. stop
+// drains it.
 func (d *demo) serve(destination string, logs io.Writer) (address string, stop func() error, err error) {
 	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
 	config.AddFlags(flags)
@@ -233,7 +234,8 @@ func (d *demo) steps(steps ...step) error {
 	return nil
 }
 
-// deleteRecords deletes the records of the demo's topic before an offset, which klink has no command for.
+// deleteRecords deletes the records of the demo's topic before an offset, which klink has no
+// command for.
 func (d *demo) deleteRecords(source string, before int64) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(source))
 	if err != nil {

@@ -12,7 +12,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// The demo shows what it says, in less than 20 s, and leaves nothing behind. (Its steps check themselves.)
+// The demo shows what it says, in less than 20 s, and leaves nothing behind. (Its steps check
+// themselves.)
 func TestDemo(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent(), goleak.IgnoreAnyFunction("github.com/panjf2000/ants/v2.(*goWorker).run.func1")) // gnet's, shared by all
 	w := &world{t: t, dir: t.TempDir()}

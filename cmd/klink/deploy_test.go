@@ -133,8 +133,9 @@ func portOf(t *testing.T, address string) int {
 	return n
 }
 
-// serves checks that a Service has klink's port and then, if it has to list them, a port for each of three brokers, each leading
-// to the port of the same number, since clients are told klink's own.
+// serves checks that a Service has klink's port and then, if it has to list them, a port for each
+// of three brokers, each leading to the port of the same number, since clients are told klink's
+// own.
 func (o *object) serves(t *testing.T, cfg *config.Serve, brokers bool) {
 	t.Helper()
 	first := portOf(t, cfg.Listen)
@@ -152,7 +153,8 @@ func (o *object) serves(t *testing.T, cfg *config.Serve, brokers bool) {
 	}
 }
 
-// What docs/deploy has for Kubernetes fits together: settings that there are, ports, probes, selectors, the secret, and times.
+// What docs/deploy has for Kubernetes fits together: settings that there are, ports, probes,
+// selectors, the secret, and times.
 func TestKubernetesFiles(t *testing.T) {
 	for name, kind := range map[string]string{"kubernetes-deployment.yaml": "Deployment", "kubernetes-statefulset.yaml": "StatefulSet"} {
 		t.Run(kind, func(t *testing.T) {
@@ -214,7 +216,8 @@ func TestKubernetesFiles(t *testing.T) {
 			grace := time.Duration(pod.TerminationGracePeriodSeconds-klink.Lifecycle.PreStop.Sleep.Seconds) * time.Second
 			require.GreaterOrEqual(t, grace, cfg.DrainTimeout+5*time.Second)
 
-			// The files are in the secret; the user of the image may read it, and nothing needs to be written.
+			// The files are in the secret; the user of the image may read it, and nothing needs to
+			// be written.
 			require.Len(t, pod.Volumes, 1)
 			require.Len(t, klink.VolumeMounts, 1)
 			require.Equal(t, pod.Volumes[0].Name, klink.VolumeMounts[0].Name)
@@ -234,7 +237,8 @@ func TestKubernetesFiles(t *testing.T) {
 	}
 }
 
-// Each pod of the StatefulSet has a Service that leads to it alone, with the ports that it tells clients.
+// Each pod of the StatefulSet has a Service that leads to it alone, with the ports that it tells
+// clients.
 func TestKubernetesServices(t *testing.T) {
 	const name = "kubernetes-services.yaml"
 	set := objects(t, "kubernetes-statefulset.yaml")[1]
@@ -256,7 +260,8 @@ func TestKubernetesServices(t *testing.T) {
 	}
 }
 
-// The instances of the Compose file differ in what they have to, publish the ports that they tell clients, and find the broker.
+// The instances of the Compose file differ in what they have to, publish the ports that they tell
+// clients, and find the broker.
 func TestComposeFile(t *testing.T) {
 	var file struct {
 		Services map[string]struct {

@@ -41,7 +41,8 @@ func TestDocsLinks(t *testing.T) {
 	}
 }
 
-// Every klink command that a page shows exists, with its flags. (The tutorial's are run, on real clusters.)
+// Every klink command that a page shows exists, with its flags. (The tutorial's are run, on real
+// clusters.)
 func TestDocsCommands(t *testing.T) {
 	shown := 0
 	for _, page := range pages(t) {
@@ -103,7 +104,8 @@ func section(t *testing.T, page, title string) string {
 	return string(text)
 }
 
-// Every error that a link, a mirror or a task can have is explained, with what to do, and what is explained exists.
+// Every error that a link, a mirror or a task can have is explained, with what to do, and what is
+// explained exists.
 func TestDocsErrors(t *testing.T) {
 	known := constants(t, "Error")
 	require.Greater(t, len(known), 15)
@@ -129,8 +131,8 @@ func TestDocsErrors(t *testing.T) {
 	}
 }
 
-// The alerts of docs/deploy/alerts.yaml are on metrics that there are, with labels and states that they have, and each is in the
-// table of docs/operations.md.
+// The alerts of docs/deploy/alerts.yaml are on metrics that there are, with labels and states that
+// they have, and each is in the table of docs/operations.md.
 func TestAlerts(t *testing.T) {
 	labels := map[string][]string{"up": nil, "process_open_fds": nil, "process_max_fds": nil} // Prometheus' own, and its Go client's
 	for _, m := range regexp.MustCompile("(?m)^\\| `[^`]+` \\| `([^`]+)` \\| [a-z]+ \\| [^|]+ \\| ([^|]*) \\|").FindAllStringSubmatch(telemetry.Markdown(), -1) {

@@ -24,8 +24,8 @@ func (a *app) linkCommand() *cobra.Command {
 // timeoutMs is what requests of the link API are given.
 const timeoutMs = int32(requestTimeout / time.Millisecond)
 
-// linkConfigs collects the configs of --config-file and, on top, --config. A pair may also be the JSON of filters alone, which
-// tells itself what it configures.
+// linkConfigs collects the configs of --config-file and, on top, --config. A pair may also be the
+// JSON of filters alone, which tells itself what it configures.
 func linkConfigs(file string, pairs []string) (map[string]string, error) {
 	fromFile := kafkaclient.Properties{}
 	if file != "" {
@@ -47,7 +47,8 @@ func linkConfigs(file string, pairs []string) (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		// The file's value goes under whatever name. If both names are given here, the server refuses that.
+		// The file's value goes under whatever name. If both names are given here, the server
+		// refuses that.
 		for name := range fromFile {
 			if admin.LinkConfigName(name) == admin.LinkConfigName(key) {
 				delete(configs, name)

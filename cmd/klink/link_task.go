@@ -14,7 +14,8 @@ func (a *app) linkTaskCommand() *cobra.Command {
 	return group("task", "Show the tasks of a link", a.linkTaskList())
 }
 
-// linkTaskJSON is a task of a link. Times are of the klink that answered, null = never since it was started.
+// linkTaskJSON is a task of a link. Times are of the klink that answered, null = never since it was
+// started.
 type linkTaskJSON struct {
 	Name            string              `json:"name"`
 	State           string              `json:"state"`

@@ -1,8 +1,9 @@
-// Command klink gives stock Kafka clusters cluster links and read-only, offset-faithful mirror topics. `klink serve` is
-// the proxy with link administration and replicator; the other commands administer links, mirrors and topics through it
-// over the Kafka protocol.
+// Command klink gives stock Kafka clusters cluster links and read-only, offset-faithful mirror
+// topics. `klink serve` is the proxy with link administration and replicator; the other commands
+// administer links, mirrors and topics through it over the Kafka protocol.
 //
-// Reading order: app.go (command tree, errors, exit codes), connect.go (which cluster), then one file per noun.
+// Reading order: app.go (command tree, errors, exit codes), connect.go (which cluster), then one
+// file per noun.
 package main
 
 import (

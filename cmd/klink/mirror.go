@@ -90,7 +90,8 @@ func (a *app) mirrorList() *cobra.Command {
 	return cmd
 }
 
-// mirrorAlter makes a command that changes mirrors; each that succeeded is printed, also when others fail.
+// mirrorAlter makes a command that changes mirrors; each that succeeded is printed, also when
+// others fail.
 func (a *app) mirrorAlter(use, short string, op int8, done string) *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{

@@ -25,8 +25,8 @@ type describedMirrorJSON struct {
 	Notices []string `json:"notices"`
 }
 
-// configDriftJSON is a config of the topic that differs from the source's and does not follow it; null = that cluster has no
-// value of it.
+// configDriftJSON is a config of the topic that differs from the source's and does not follow it;
+// null = that cluster has no value of it.
 type configDriftJSON struct {
 	Name        string  `json:"name"`
 	SourceValue *string `json:"source_value"`
@@ -50,7 +50,8 @@ type describedPartitionJSON struct {
 	Lag                    int64   `json:"lag"`
 	LastFetchTime          *string `json:"last_fetch_time"`
 	Aligned                bool    `json:"aligned"`
-	// Shift is how much larger offsets are than in the log of the broker, ShiftBegan from where; -1 = nowhere.
+	// Shift is how much larger offsets are than in the log of the broker, ShiftBegan from where; -1
+	// = nowhere.
 	Shift       int64  `json:"shift"`
 	ShiftBegan  int64  `json:"shift_began"`
 	ShiftReason string `json:"shift_reason"`

@@ -13,7 +13,8 @@ import (
 	"klink/protocol/linkapi"
 )
 
-// mirrorsFlags choose the mirrors that a command ends: those named, or with --link L --all all that are not stopped.
+// mirrorsFlags choose the mirrors that a command ends: those named, or with --link L --all all that
+// are not stopped.
 type mirrorsFlags struct {
 	link string
 	all  bool
@@ -81,7 +82,8 @@ type leftBehindJSON struct {
 	Partition       int32 `json:"partition"`
 	SourceEndOffset int64 `json:"source_end_offset"` // as last seen
 	Offsets         int64 `json:"offsets"`
-	// SourceSeen is when the source was last seen, if that was long before the stop: Offsets is the least that was left behind.
+	// SourceSeen is when the source was last seen, if that was long before the stop: Offsets is the
+	// least that was left behind.
 	SourceSeen *string `json:"source_seen"`
 }
 
@@ -219,8 +221,8 @@ func (e *ending) print(ended []endedMirrorJSON) {
 	}
 }
 
-// leftBehind puts in what mirrors that were failed over have not got. A mirror that was promoted before has everything, and one
-// that was never more than planned is gone.
+// leftBehind puts in what mirrors that were failed over have not got. A mirror that was promoted
+// before has everything, and one that was never more than planned is gone.
 func (e *ending) leftBehind(ctx context.Context, ended []endedMirrorJSON) error {
 	if e.op != linkapi.MirrorFailover {
 		return nil
@@ -250,8 +252,8 @@ func (e *ending) leftBehind(ctx context.Context, ended []endedMirrorJSON) error 
 	return nil
 }
 
-// watch shows how a promotion comes on until the function that it returns is called, which returns when nothing is shown any
-// more. A failover is over before there is something to show.
+// watch shows how a promotion comes on until the function that it returns is called, which returns
+// when nothing is shown any more. A failover is over before there is something to show.
 func (e *ending) watch(ctx context.Context) (end func()) {
 	if e.op != linkapi.MirrorPromote {
 		return func() {}

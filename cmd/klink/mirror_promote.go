@@ -22,18 +22,20 @@ const (
 // promoteVerdictJSON is what `mirror promote --dry-run` says of a topic. Numbers: -1 = unknown.
 type promoteVerdictJSON struct {
 	Topic string `json:"topic"`
-	// Possible: promoting could begin now. Safe: it would be over at once, with nothing left to copy and nobody in the middle of
-	// a transaction. Reason says why, or why not.
+	// Possible: promoting could begin now. Safe: it would be over at once, with nothing left to
+	// copy and nobody in the middle of a transaction. Reason says why, or why not.
 	Possible bool   `json:"possible"`
 	Safe     bool   `json:"safe"`
 	Reason   string `json:"reason"`
 	Lag      int64  `json:"lag"`       // the largest of the partitions
 	TotalLag int64  `json:"total_lag"` // of all partitions
-	// LagBytes is an estimate: of each partition the lag times the average size of an offset in the mirror's log.
+	// LagBytes is an estimate: of each partition the lag times the average size of an offset in the
+	// mirror's log.
 	LagBytes   int64   `json:"lag_bytes"`
 	LagSeconds float64 `json:"lag_seconds"` // since every partition last had everything, the longest of them
-	// GroupsSynced: the promotion carries committed offsets of groups over from the source. GroupsBehind is how many groups have one
-	// there that the destination has not got yet, and GroupsReason why that is not known, or who will not get theirs.
+	// GroupsSynced: the promotion carries committed offsets of groups over from the source.
+	// GroupsBehind is how many groups have one there that the destination has not got yet, and
+	// GroupsReason why that is not known, or who will not get theirs.
 	GroupsSynced bool   `json:"groups_synced"`
 	GroupsBehind int32  `json:"groups_behind"`
 	GroupsReason string `json:"groups_reason"`
@@ -154,8 +156,8 @@ func hasOpenTransaction(p linkapi.DescribedPartition) bool {
 	return p.SourceLastStableOffset >= 0 && p.SourceLastStableOffset < p.SourceEndOffset
 }
 
-// promoteVerdict sums up a described mirror, and what klink says of its promotion; refused is why it cannot be promoted, nil if it
-// can.
+// promoteVerdict sums up a described mirror, and what klink says of its promotion; refused is why
+// it cannot be promoted, nil if it can.
 func promoteVerdict(m linkapi.DescribedMirror, checked linkapi.AlteredMirror, refused error, sizes map[partitionID]int64) promoteVerdictJSON {
 	v := promoteVerdictJSON{
 		Topic: m.Topic, Possible: refused == nil, OpenTransactions: []int32{},
@@ -235,7 +237,8 @@ func groupsText(v promoteVerdictJSON) string {
 	return "not synced"
 }
 
-// lagBytes estimates how many bytes the lag of a partition is, from the size of its log; -1 = unknown.
+// lagBytes estimates how many bytes the lag of a partition is, from the size of its log; -1 =
+// unknown.
 func lagBytes(p linkapi.DescribedPartition, size int64) int64 {
 	switch {
 	case p.Lag == 0:

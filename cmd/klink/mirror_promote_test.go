@@ -184,7 +184,8 @@ func TestMirrorPromote(t *testing.T) {
 	require.Contains(t, w.refused("", "mirror", "promote", "--link", "none", "--all"), "none")
 }
 
-// TestMirrorPromoteWaits: for a transaction that is open; the time-out takes it back, and the answer says what it waited for.
+// TestMirrorPromoteWaits: for a transaction that is open; the time-out takes it back, and the
+// answer says what it waited for.
 func TestMirrorPromoteWaits(t *testing.T) {
 	w := newWorld(t)
 	w.mirror("orders", "one")
@@ -231,7 +232,8 @@ func TestMirrorPromoteWaits(t *testing.T) {
 	require.Equal(t, "There is no mirror that is not stopped.\n", w.must("", "mirror", "promote", "--link", "east", "--all"))
 }
 
-// TestMirrorFailoverShowsWhatIsLeftBehind: of a mirror that is behind, and of one that is paused, so that more may be.
+// TestMirrorFailoverShowsWhatIsLeftBehind: of a mirror that is behind, and of one that is paused,
+// so that more may be.
 func TestMirrorFailoverShowsWhatIsLeftBehind(t *testing.T) {
 	w := newWorld(t)
 	w.mirror("orders", "one")

@@ -16,8 +16,8 @@ const (
 	progressLines = 5 * time.Second
 )
 
-// progress shows how a command comes on: in a terminal by one line that is written over and over, elsewhere by a line from time
-// to time, when something has changed.
+// progress shows how a command comes on: in a terminal by one line that is written over and over,
+// elsewhere by a line from time to time, when something has changed.
 type progress struct {
 	out   io.Writer
 	width int // of the terminal, 0 = it is none

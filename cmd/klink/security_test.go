@@ -42,8 +42,9 @@ func (w *world) certificate(name string) (certFile, keyFile string, cert tls.Cer
 	return w.file(name+".pem", string(certPEM)), w.file(name+".key", string(keyPEM)), cert
 }
 
-// Everything is TLS and SASL: the source, the destination, klink towards clients. The link's password is sealed, comes
-// back after a restart, and is shown nowhere; a klink without the key says what is missing.
+// Everything is TLS and SASL: the source, the destination, klink towards clients. The link's
+// password is sealed, comes back after a restart, and is shown nowhere; a klink without the key
+// says what is missing.
 func TestSecuredOnAllSides(t *testing.T) {
 	w := &world{t: t, dir: t.TempDir()}
 	brokerCA, _, brokerCert := w.certificate("broker")

@@ -144,8 +144,8 @@ func ended(ctx context.Context, err error) error {
 	return err
 }
 
-// start makes the client options that say where to begin, and says on standard error when the command begins to wait for
-// records to come: what is written after that line is seen.
+// start makes the client options that say where to begin, and says on standard error when the
+// command begins to wait for records to come: what is written after that line is seen.
 func (a *app) start(ctx context.Context, c consumption) ([]kgo.Opt, error) {
 	cl, err := a.connect()
 	if err != nil {
@@ -269,7 +269,8 @@ func timestampType(r *kgo.Record) string {
 	return "NoTimestampType"
 }
 
-// printRecord writes one line. What stands before the value is as Kafka's console consumer prints it, tab separated.
+// printRecord writes one line. What stands before the value is as Kafka's console consumer prints
+// it, tab separated.
 func (a *app) printRecord(w *bufio.Writer, c consumption, r *kgo.Record) {
 	if a.output == "json" {
 		j := recordJSON{r.Topic, r.Partition, r.Offset, r.Timestamp.UnixMilli(), timestampType(r), bytesJSON(r.Key), bytesJSON(r.Value), []headerJSON{}}

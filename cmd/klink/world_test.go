@@ -21,8 +21,9 @@ import (
 	"klink/internal/config"
 )
 
-// world is two embedded clusters with klink in front of the second, and a person's config directory with the contexts
-// src (the source), dst (klink, the current one) and direct (the destination without klink).
+// world is two embedded clusters with klink in front of the second, and a person's config directory
+// with the contexts src (the source), dst (klink, the current one) and direct (the destination
+// without klink).
 type world struct {
 	t                          *testing.T
 	dir                        string
@@ -124,7 +125,8 @@ func (w *world) refused(input string, args ...string) string {
 	return stderr
 }
 
-// mirror makes the topic at the source with the given lines, and a caught up mirror of it over the link "east".
+// mirror makes the topic at the source with the given lines, and a caught up mirror of it over the
+// link "east".
 func (w *world) mirror(topic string, lines ...string) {
 	w.t.Helper()
 	w.must("", "topic", "create", topic, "--partitions", "1", "--cluster", "src")

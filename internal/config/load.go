@@ -35,8 +35,9 @@ func (v *textValue) String() string     { return v.text }
 func (v *textValue) Set(s string) error { v.text = s; return nil }
 func (v *textValue) Type() string       { return v.kind }
 
-// Load puts the settings together from flags, the environment (entries KEY=VALUE, as os.Environ) and the YAML file that
-// one of them names, and checks them. Every error is an *Error, unless the file cannot be read.
+// Load puts the settings together from flags, the environment (entries KEY=VALUE, as os.Environ)
+// and the YAML file that one of them names, and checks them. Every error is an *Error, unless the
+// file cannot be read.
 func Load(flags *pflag.FlagSet, environ []string) (*Serve, error) {
 	o, err := readOrigins(flags, environ)
 	if err != nil {
@@ -149,8 +150,8 @@ func (c *Serve) check() error {
 	return nil
 }
 
-// DestinationProperties are the client properties for klink's own connections to the destination: the file of
-// --destination-config, with --destination as bootstrap.servers where given.
+// DestinationProperties are the client properties for klink's own connections to the destination:
+// the file of --destination-config, with --destination as bootstrap.servers where given.
 func (c *Serve) DestinationProperties() (kafkaclient.Properties, error) {
 	p := kafkaclient.Properties{}
 	if c.DestinationConfig != "" {

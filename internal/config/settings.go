@@ -1,6 +1,6 @@
-// Package config has the settings of `klink serve`. One table defines them all; each is a flag (--max-connections), an
-// environment variable (KLINK_MAX_CONNECTIONS) and a key of the YAML file (max-connections). A flag wins over the
-// environment, that over the file, that over the default.
+// Package config has the settings of `klink serve`. One table defines them all; each is a flag
+// (--max-connections), an environment variable (KLINK_MAX_CONNECTIONS) and a key of the YAML file
+// (max-connections). A flag wins over the environment, that over the file, that over the default.
 package config
 
 import (

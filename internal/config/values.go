@@ -142,7 +142,8 @@ func setLocal(to *string, s string) error {
 	return nil
 }
 
-// setListen takes an address to listen on; the host may be empty (all addresses), the port 0 (any free one).
+// setListen takes an address to listen on; the host may be empty (all addresses), the port 0 (any
+// free one).
 func setListen(to *string, s string) error {
 	if s == "" {
 		*to = ""

@@ -19,8 +19,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestAStalledReaderIsCheap asks for 300 MiB in one fetch and reads none of it: klink must not hold it in memory. Then
-// the reader wakes up and gets every byte.
+// TestAStalledReaderIsCheap asks for 300 MiB in one fetch and reads none of it: klink must not hold
+// it in memory. Then the reader wakes up and gets every byte.
 func TestAStalledReaderIsCheap(t *testing.T) {
 	t.Parallel()
 	const mib = 1 << 20
@@ -66,7 +66,8 @@ func TestAStalledReaderIsCheap(t *testing.T) {
 	if n < 290*mib {
 		t.Fatalf("the broker answers with %d bytes: this is no test", n)
 	}
-	// Long enough for a proxy that does not hold back to take all of it in: it moves 300 MiB in well under a second.
+	// Long enough for a proxy that does not hold back to take all of it in: it moves 300 MiB in
+	// well under a second.
 	peak := int64(0)
 	for range 40 {
 		time.Sleep(100 * time.Millisecond)
@@ -140,7 +141,8 @@ func TestGarbageHarmsNobody(t *testing.T) {
 	k.MustRun(t)
 }
 
-// TestTwoThousandIdleConnections holds them, counts what they cost, and serves another client meanwhile.
+// TestTwoThousandIdleConnections holds them, counts what they cost, and serves another client
+// meanwhile.
 func TestTwoThousandIdleConnections(t *testing.T) {
 	t.Parallel()
 	const n = 2000
@@ -185,7 +187,8 @@ func TestTwoThousandIdleConnections(t *testing.T) {
 	}
 }
 
-// TestReadOnly refuses writes to a mirror for each partition by itself, in every way a client can write.
+// TestReadOnly refuses writes to a mirror for each partition by itself, in every way a client can
+// write.
 func TestReadOnly(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)
@@ -317,7 +320,8 @@ func produceRequest(meta kadm.Metadata, version int16, topics ...string) *kmsg.P
 	return req
 }
 
-// produceRaw sends one request of exactly this version, with partition 0 of each topic, on a connection of its own.
+// produceRaw sends one request of exactly this version, with partition 0 of each topic, on a
+// connection of its own.
 func produceRaw(ctx context.Context, t testing.TB, k *Klink, meta kadm.Metadata, version int16, topics ...string) map[string]produceResult {
 	t.Helper()
 	conn, err := net.Dial("tcp", k.BrokerAddr(t, 0))

@@ -11,8 +11,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// TestExactAfterStop: point 11, for a mirror that has the source's offsets at the brokers too and for one that has not. Writes
-// continue at the logical end, consumers go on across it, and whatever tells of offsets agrees.
+// TestExactAfterStop: point 11, for a mirror that has the source's offsets at the brokers too and
+// for one that has not. Writes continue at the logical end, consumers go on across it, and whatever
+// tells of offsets agrees.
 func TestExactAfterStop(t *testing.T) {
 	t.Parallel()
 	e := newExact(t, kafkatest.Start(t))
@@ -69,8 +70,8 @@ func (e *exact) stopAndGoOn(t *testing.T, topic, link string) {
 	e.offsetsAgree(t, through, topic, end, int64(own))
 }
 
-// writeOwn writes to a stopped mirror that ends at end, by an idempotent and by a transactional producer, and returns how many
-// records.
+// writeOwn writes to a stopped mirror that ends at end, by an idempotent and by a transactional
+// producer, and returns how many records.
 func (e *exact) writeOwn(t *testing.T, topic string, end int64) int {
 	t.Helper()
 	through := []kgo.Opt{kgo.SeedBrokers(e.k.Bootstrap()), kgo.DefaultProduceTopic(topic)}
@@ -101,8 +102,8 @@ func (e *exact) writeOwn(t *testing.T, topic string, end int64) int {
 	return 11
 }
 
-// offsetsAgree looks at a stopped mirror that ended at end, with own records and a transaction's marker behind it, through all
-// that tells offsets.
+// offsetsAgree looks at a stopped mirror that ended at end, with own records and a transaction's
+// marker behind it, through all that tells offsets.
 func (e *exact) offsetsAgree(t *testing.T, through *kadm.Client, topic string, end, own int64) {
 	t.Helper()
 	now := end + own + 1

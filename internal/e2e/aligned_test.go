@@ -16,10 +16,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 )
 
-// This file has what tests of alignment share: logs that start far from 0, and the comparison that goes around klink.
+// This file has what tests of alignment share: logs that start far from 0, and the comparison that
+// goes around klink.
 
-// startLogAt makes the log of an empty partition start, and end, at an offset. It does what klink does at a destination:
-// empty records are produced, a million in a batch, and deleted.
+// startLogAt makes the log of an empty partition start, and end, at an offset. It does what klink
+// does at a destination: empty records are produced, a million in a batch, and deleted.
 func (e *exact) startLogAt(topic string, partition int32, offset int64) error {
 	// Produce v11 names topics.
 	cl, err := kgo.NewClient(kgo.SeedBrokers(e.source.Bootstrap()), kgo.MaxVersions(kversion.V3_6_0()), kgo.DefaultProduceTopic(topic))
@@ -81,9 +82,10 @@ func isolatedReaders() []isolatedReader {
 	return rs
 }
 
-// wantAligned checks that a caught-up mirror is the source even to those who go to the destination's broker: the same
-// records at the same offsets and nothing else, the same log start and log end, around klink as through it, for three
-// clients in both isolation levels; and that klink says so.
+// wantAligned checks that a caught-up mirror is the source even to those who go to the
+// destination's broker: the same records at the same offsets and nothing else, the same log start
+// and log end, around klink as through it, for three clients in both isolation levels; and that
+// klink says so.
 func (e *exact) wantAligned(t *testing.T, topic string, partitions int32) []record {
 	t.Helper()
 	awaitMirror(t, e.k, e.source, topic)

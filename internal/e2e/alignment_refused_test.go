@@ -14,8 +14,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// TestExactAlignmentRefused: point 7. A destination that refuses what aligning takes gets a mirror with other offsets, which
-// is right through klink all the same; klink says from where on, and what is missing.
+// TestExactAlignmentRefused: point 7. A destination that refuses what aligning takes gets a mirror
+// with other offsets, which is right through klink all the same; klink says from where on, and what
+// is missing.
 func TestExactAlignmentRefused(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t, kafkatest.SASLPlaintext("klink", "klink-secret"))
@@ -61,7 +62,8 @@ func TestExactAlignmentRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// A mirror topic whose limit somebody has lowered before the first record came: not even the smallest filler is taken.
+	// A mirror topic whose limit somebody has lowered before the first record came: not even the
+	// smallest filler is taken.
 	e.createSource(t, "tiny", 1)
 	e.k.MustCLI(t, "topic", "create", "tiny", "--link", "east", "--command-config", admin)
 	e.k.MustCLI(t, "mirror", "pause", "tiny", "--command-config", admin)
@@ -78,7 +80,8 @@ func TestExactAlignmentRefused(t *testing.T) {
 		physical     string // log start and log end at the destination
 	}{
 		{"undeletable", 20, 20, []string{"NOT_PERMITTED: undeletable-0: ", "klink's principal needs DELETE on the topic"}, "0 40"},
-		// A marker at 12 is the first hole, and those of the committed transactions and whole aborted ones come after it.
+		// A marker at 12 is the first hole, and those of the committed transactions and whole
+		// aborted ones come after it.
 		{"unmarkable", 13, 9, []string{"NOT_PERMITTED: unmarkable-0: ", "klink's principal needs ALTER or CLUSTER_ACTION on the cluster"}, "0 27"},
 		{"tiny", 5000, 5000, []string{"REFUSED: tiny-0: max.message.bytes of the topic takes not even", "empty records"}, "0 1"},
 	} {

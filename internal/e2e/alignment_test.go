@@ -20,9 +20,10 @@ const (
 	nearStart = 5_000_000
 )
 
-// TestExactAlignment: point 7. Mirrors have the source's offsets physically: from a log start of 100 million, and over the
-// holes of transactions; also when klink is killed in the middle of using offsets up, and of writing markers. Where a
-// mirror has other offsets, klink says where, since when and why, and what that means for promotion.
+// TestExactAlignment: point 7. Mirrors have the source's offsets physically: from a log start of
+// 100 million, and over the holes of transactions; also when klink is killed in the middle of using
+// offsets up, and of writing markers. Where a mirror has other offsets, klink says where, since
+// when and why, and what that means for promotion.
 func TestExactAlignment(t *testing.T) {
 	t.Parallel()
 	e := newExact(t, kafkatest.Start(t))
@@ -81,7 +82,8 @@ func TestExactAlignment(t *testing.T) {
 	t.Run("stopped", e.stopped)
 }
 
-// killInBurn kills klink times times while the offsets below the first one of a partition are being used up.
+// killInBurn kills klink times times while the offsets below the first one of a partition are being
+// used up.
 func (e *exact) killInBurn(t *testing.T, topic string, partition int32, to int64, times int) {
 	cl := e.destination.Client(t)
 	last := int64(0)
@@ -103,7 +105,8 @@ func (e *exact) killInBurn(t *testing.T, topic string, partition int32, to int64
 	}
 }
 
-// killInMarkers kills klink in the middle of the markers of aborted transactions, until that has happened so many times.
+// killInMarkers kills klink in the middle of the markers of aborted transactions, until that has
+// happened so many times.
 func (e *exact) killInMarkers(t *testing.T, topic string, partition int32, times int) {
 	awaitMirrorPartition(t, e, topic, partition)
 	hits := 0
@@ -135,7 +138,8 @@ func (e *exact) killInMarkers(t *testing.T, topic string, partition int32, times
 	}
 }
 
-// aborted is how many records are in a large aborted transaction: one hole, of as many markers and one.
+// aborted is how many records are in a large aborted transaction: one hole, of as many markers and
+// one.
 const aborted = 9000
 
 // abort runs three large transactions that are aborted, and a small one after each.
@@ -181,8 +185,9 @@ func awaitMirrorPartition(t *testing.T, e *exact, topic string, partition int32)
 	})
 }
 
-// alignmentIsTold: `mirror describe` and `mirror promote --dry-run` answer whether clients can go straight to the brokers
-// after promotion: for aligned mirrors, for one that is not to be aligned, and for compacted ones with and without a hole.
+// alignmentIsTold: `mirror describe` and `mirror promote --dry-run` answer whether clients can go
+// straight to the brokers after promotion: for aligned mirrors, for one that is not to be aligned,
+// and for compacted ones with and without a hole.
 func (e *exact) alignmentIsTold(t *testing.T) {
 	const (
 		yes       = "all partitions have the offsets of the source at the brokers so far"
@@ -305,7 +310,8 @@ func yesOrNo(b bool) string {
 	return "no"
 }
 
-// stopped stops aligned mirrors and lets clients go straight to the broker, as the dry run said they could.
+// stopped stops aligned mirrors and lets clients go straight to the broker, as the dry run said
+// they could.
 func (e *exact) stopped(t *testing.T) {
 	e.k.MustCLI(t, "mirror", "failover", "far", "ledger")
 	awaitMirrorState(t, e.k, "far", "STOPPED", "")

@@ -11,8 +11,9 @@ import (
 	"klink/internal/kafkatest"
 )
 
-// TestBenchProxy runs the benchmark of proxies as a person does, on a real broker, with as little as it takes to see that everything in it
-// works: every subject is measured, every answer was right, and the report has it.
+// TestBenchProxy runs the benchmark of proxies as a person does, on a real broker, with as little
+// as it takes to see that everything in it works: every subject is measured, every answer was
+// right, and the report has it.
 func TestBenchProxy(t *testing.T) {
 	kafkatest.Require(t)
 	out := filepath.Join(t.TempDir(), "report.json")

@@ -19,8 +19,9 @@ func busyCleaner() map[string]string {
 	return map[string]string{"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01", "segment.ms": "3000"}
 }
 
-// readJavaUntil reads with Kafka's console consumer until the last record of each partition that has one has come. How
-// many there are before cannot be told of a compacted topic; the last is never compacted away.
+// readJavaUntil reads with Kafka's console consumer until the last record of each partition that
+// has one has come. How many there are before cannot be told of a compacted topic; the last is
+// never compacted away.
 func readJavaUntil(t testing.TB, bootstrap, topic string, last map[int32]int64) []record {
 	t.Helper()
 	tool := kafkatest.StartTool(t, nil, kafkatest.ConsoleConsumer, javaArguments(t, bootstrap, topic)...)
@@ -38,7 +39,8 @@ func readJavaUntil(t testing.TB, bootstrap, topic string, last map[int32]int64) 
 	return got
 }
 
-// journal is what a load knows to be in the log of a compacted topic, or to have been there: each acknowledged record.
+// journal is what a load knows to be in the log of a compacted topic, or to have been there: each
+// acknowledged record.
 type journal struct {
 	mu      sync.Mutex
 	records map[place]record
@@ -58,8 +60,8 @@ func (j *journal) note(r *kgo.Record) {
 	j.records[place{r.Partition, r.Offset}] = toRecord(r)
 }
 
-// assertKnown fails the test where a client was shown a record that is not the one acknowledged for its offset. Records
-// whose acknowledgement was lost are not known; how many are is returned.
+// assertKnown fails the test where a client was shown a record that is not the one acknowledged for
+// its offset. Records whose acknowledgement was lost are not known; how many are is returned.
 func (j *journal) assertKnown(t testing.TB, what string, got []record) (known int) {
 	t.Helper()
 	j.mu.Lock()
@@ -94,8 +96,9 @@ func loadCompacted(ctx context.Context, l *chaosRun) {
 	})
 }
 
-// assertCompactedAlike compares two logs of a compacted topic, whose cleaners work each at its own pace: a record that both
-// have is the same, and so is the last record of each key. So a record that only one of them has is superseded.
+// assertCompactedAlike compares two logs of a compacted topic, whose cleaners work each at its own
+// pace: a record that both have is the same, and so is the last record of each key. So a record
+// that only one of them has is superseded.
 func assertCompactedAlike(t testing.TB, what string, want, got []record) {
 	t.Helper()
 	type owner struct {

@@ -28,8 +28,8 @@ type comparison struct {
 	source, destination *kafkatest.Cluster
 }
 
-// compare waits until the mirror has all and compares what three clients read through klink, and what a fourth was shown
-// during the faults, with what the source has.
+// compare waits until the mirror has all and compares what three clients read through klink, and
+// what a fourth was shown during the faults, with what the source has.
 func (c *comparison) compare(ctx context.Context, t *testing.T, sum *chaosSum) {
 	t.Helper()
 	r, topic := c.run, c.run.load.topic
@@ -77,8 +77,9 @@ func (c *comparison) compare(ctx context.Context, t *testing.T, sum *chaosSum) {
 	}
 }
 
-// directly reads the destination's own logs, around klink, of the partitions that klink says are aligned: from the source's
-// log start on they are the source's. The number of records compared is returned.
+// directly reads the destination's own logs, around klink, of the partitions that klink says are
+// aligned: from the source's log start on they are the source's. The number of records compared is
+// returned.
 func (c *comparison) directly(t *testing.T, d mirrorDescription, want []record) int {
 	t.Helper()
 	if c.run.load.compacted {
@@ -137,8 +138,8 @@ func (c *comparison) truth(t testing.TB) []record {
 	return readFranzWith(t, c.run.load.topic, kgo.SeedBrokers(strings.Split(c.source.Bootstrap(), ",")...), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 }
 
-// awaitOffsets waits until the mirror's log starts or ends are the source's. A leader may yet move, back to where it was
-// before the faults.
+// awaitOffsets waits until the mirror's log starts or ends are the source's. A leader may yet move,
+// back to where it was before the faults.
 func (c *comparison) awaitOffsets(ctx context.Context, t testing.TB, what string, timestamp int64) {
 	t.Helper()
 	l := c.run.load

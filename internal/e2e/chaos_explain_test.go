@@ -17,7 +17,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// explainAll logs, when the test has failed, what there is to know about every mirror, and what klink has complained of.
+// explainAll logs, when the test has failed, what there is to know about every mirror, and what
+// klink has complained of.
 func explainAll(t testing.TB, k *Klink, source, destination *kafkatest.Cluster, runs []*chaosRun) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
@@ -36,7 +37,8 @@ func explainAll(t testing.TB, k *Klink, source, destination *kafkatest.Cluster, 
 	t.Logf("what klink has complained of over all its starts:\n%s", complaints(k.Log(t)))
 }
 
-// complaints are the warnings and errors of a log: errors all, of each kind of warning the first ones and how many more.
+// complaints are the warnings and errors of a log: errors all, of each kind of warning the first
+// ones and how many more.
 func complaints(log string) string {
 	const most = 12
 	var out strings.Builder
@@ -74,9 +76,10 @@ func sides(t testing.TB, k *Klink, source, destination *kafkatest.Cluster) []sid
 	}
 }
 
-// explain logs what there is to know about a partition around an offset where a comparison failed: the offsets and the
-// batches of the source, of the mirror through klink, and of the destination's own log. The latter's offsets are physical:
-// where the partition is shifted, the batches shown are others.
+// explain logs what there is to know about a partition around an offset where a comparison failed:
+// the offsets and the batches of the source, of the mirror through klink, and of the destination's
+// own log. The latter's offsets are physical: where the partition is shifted, the batches shown are
+// others.
 func explain(ctx context.Context, t testing.TB, k *Klink, source, destination *kafkatest.Cluster, l chaosLoad, partition int32, offset int64) {
 	t.Helper()
 	for _, side := range sides(t, k, source, destination) {

@@ -9,8 +9,8 @@ import (
 	"klink/internal/kafkatest"
 )
 
-// breaker carries out the faults of a schedule on a source, a destination and the klink between them. Everything runs
-// on the goroutine of the test, but for foreign writes.
+// breaker carries out the faults of a schedule on a source, a destination and the klink between
+// them. Everything runs on the goroutine of the test, but for foreign writes.
 type breaker struct {
 	source, destination *kafkatest.Cluster
 	instances           instances
@@ -35,7 +35,8 @@ func newBreaker(source, destination *kafkatest.Cluster, all instances, foreign *
 	}
 }
 
-// say logs with the time since the begin, and the time of day, by which the logs of klink and the brokers go.
+// say logs with the time since the begin, and the time of day, by which the logs of klink and the
+// brokers go.
 func (b *breaker) say(t testing.TB, format string, args ...any) {
 	t.Helper()
 	t.Logf("%6.1fs %s %s", time.Since(b.begun).Seconds(), time.Now().Format("15:04:05.000"), fmt.Sprintf(format, args...))
@@ -93,8 +94,8 @@ func (b *breaker) begin(t testing.TB, f fault) {
 	}
 }
 
-// choose finds the broker whose turn it is to be lost. Logs may be lost only where every partition has all its replicas:
-// else what was acknowledged is lost by Kafka itself.
+// choose finds the broker whose turn it is to be lost. Logs may be lost only where every partition
+// has all its replicas: else what was acknowledged is lost by Kafka itself.
 func (b *breaker) choose(t testing.TB, f fault) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -115,8 +116,8 @@ func (b *breaker) choose(t testing.TB, f fault) bool {
 	return false
 }
 
-// end heals a fault. Starting klink waits until it is ready, which needs a majority of the brokers to be reachable, so
-// what stands in the way of that is healed first.
+// end heals a fault. Starting klink waits until it is ready, which needs a majority of the brokers
+// to be reachable, so what stands in the way of that is healed first.
 func (b *breaker) end(t testing.TB, f fault) {
 	t.Helper()
 	if _, ok := b.active[f.target]; !ok {
@@ -158,8 +159,9 @@ func (b *breaker) endAll(t testing.TB) {
 	}
 }
 
-// run carries out the schedule. Its clock stands still while a process starts, so that there is as much time between
-// faults on a busy machine; after twice the time that was planned the rest is left out. It returns the number of faults.
+// run carries out the schedule. Its clock stands still while a process starts, so that there is as
+// much time between faults on a busy machine; after twice the time that was planned the rest is
+// left out. It returns the number of faults.
 func (b *breaker) run(t testing.TB, faults []fault, duration time.Duration) int {
 	t.Helper()
 	start := time.Now()

@@ -14,8 +14,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// foreignWriter writes into one partition of a mirror around klink, straight to the destination's brokers. Nobody may see
-// it through klink. One partition only: it is shifted from then on, and the others are to stay aligned.
+// foreignWriter writes into one partition of a mirror around klink, straight to the destination's
+// brokers. Nobody may see it through klink. One partition only: it is shifted from then on, and the
+// others are to stay aligned.
 type foreignWriter struct {
 	at      topicPartition
 	client  func() *kgo.Client
@@ -33,8 +34,8 @@ func newForeignWriter(t testing.TB, destination *kafkatest.Cluster, at topicPart
 	return w
 }
 
-// write appends 1 to 20 records in one batch or several, and does not wait for it. What comes of it while brokers fail is
-// no matter.
+// write appends 1 to 20 records in one batch or several, and does not wait for it. What comes of it
+// while brokers fail is no matter.
 func (w *foreignWriter) write(pick uint32) {
 	if w.writes++; w.writes > mostForeignWrites {
 		return

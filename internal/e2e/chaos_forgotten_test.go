@@ -11,9 +11,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// TestSourceForgetsADelete: a broker keeps the log start that DeleteRecords gave it in memory and writes it down once a
-// minute, so one that is killed may show records again whose deletion it has acknowledged, where no other replica knows
-// better. The mirror has followed the delete: its log start never goes back, and nothing else is disturbed.
+// TestSourceForgetsADelete: a broker keeps the log start that DeleteRecords gave it in memory and
+// writes it down once a minute, so one that is killed may show records again whose deletion it has
+// acknowledged, where no other replica knows better. The mirror has followed the delete: its log
+// start never goes back, and nothing else is disturbed.
 func TestSourceForgetsADelete(t *testing.T) {
 	t.Parallel()
 	source := kafkatest.Start(t, kafkatest.Config("log.flush.start.offset.checkpoint.interval.ms", "3600000"))

@@ -15,14 +15,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// chaosLoad is one topic of the chaos test and what is done to it meanwhile. A kind of source data that klink learns to
-// mirror is one more line in [chaosLoads].
+// chaosLoad is one topic of the chaos test and what is done to it meanwhile. A kind of source data
+// that klink learns to mirror is one more line in [chaosLoads].
 type chaosLoad struct {
 	topic      string
 	partitions int32
 	configs    map[string]string
-	// run works on the source until the context ends. Errors of single operations are what the test is made for; it
-	// goes on after them.
+	// run works on the source until the context ends. Errors of single operations are what the test
+	// is made for; it goes on after them.
 	run func(ctx context.Context, l *chaosRun)
 	// compacted topics are compared by assertCompactedAlike, and with what was acknowledged.
 	compacted bool
@@ -55,7 +55,8 @@ func chaosLoads() []chaosLoad {
 	}
 }
 
-// produce sends records until the context ends, in bursts of a few batches, each burst with another codec.
+// produce sends records until the context ends, in bursts of a few batches, each burst with another
+// codec.
 func (l *chaosRun) produce(ctx context.Context, record func(i int) *kgo.Record) {
 	codecs := []kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression()}
 	var clients []*kgo.Client
@@ -108,8 +109,9 @@ func (l *chaosRun) record(i int) *kgo.Record {
 	return r
 }
 
-// lastWords appends some records to every partition when all is healed: mirroring goes on, and there is something to
-// compare wherever deletes or a slow machine have left little. Their keys are new, so that the others keep their last records.
+// lastWords appends some records to every partition when all is healed: mirroring goes on, and
+// there is something to compare wherever deletes or a slow machine have left little. Their keys are
+// new, so that the others keep their last records.
 func (l *chaosRun) lastWords(ctx context.Context, t testing.TB) {
 	t.Helper()
 	cl := l.client()

@@ -28,8 +28,8 @@ var faultKinds = []faultKind{faultKill, faultLoss, faultCut, faultReset, faultSt
 
 // faultTarget is what fails.
 type faultTarget struct {
-	// cluster is "klink", "source" or "destination"; "leader" for the destination broker that leads a partition when the
-	// fault begins, "mirror" for a mirror written to around klink.
+	// cluster is "klink", "source" or "destination"; "leader" for the destination broker that leads
+	// a partition when the fault begins, "mirror" for a mirror written to around klink.
 	cluster string
 	broker  int // of source and destination, counted from 0
 }
@@ -61,8 +61,9 @@ type fault struct {
 
 func (f fault) String() string { return fmt.Sprintf("%s of %s", f.kind, f.target) }
 
-// deck is the faults that are made before any is made again, shuffled: so a short run has some of each, and a long one
-// as many of each as its share. What crashes a process is the most interesting.
+// deck is the faults that are made before any is made again, shuffled: so a short run has some of
+// each, and a long one as many of each as its share. What crashes a process is the most
+// interesting.
 func deck(rng *rand.Rand, destinationBrokers int) []fault {
 	brokerFaults := []faultKind{faultKill, faultKill, faultCut, faultReset, faultStall, faultDeaf, faultMute, faultDelay}
 	var out []fault
@@ -81,7 +82,8 @@ func deck(rng *rand.Rand, destinationBrokers int) []fault {
 		}
 	}
 	rng.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
-	// Down for longer than the cluster waits for a broker (6 s), so that others lead. Early, since a run has to hold them whole.
+	// Down for longer than the cluster waits for a broker (6 s), so that others lead. Early, since
+	// a run has to hold them whole.
 	for i, kind := range []faultKind{faultLoss, faultKill} {
 		f := fault{kind: kind, target: faultTarget{cluster: "leader"}, last: between(rng, 10*time.Second, 15*time.Second)}
 		out = slices.Insert(out, rng.IntN(8)+i, f)
@@ -95,11 +97,12 @@ func deck(rng *rand.Rand, destinationBrokers int) []fault {
 // recovery is the time between two faults of a target, in which something is mirrored.
 const recovery = 2 * time.Second
 
-// schedule is the faults of a run, in the order of their begin. It is a pure function of its arguments, so that a seed replays a run.
+// schedule is the faults of a run, in the order of their begin. It is a pure function of its
+// arguments, so that a seed replays a run.
 //
-// Invariants: a target has one fault at a time; at most one destination broker is killed at a time, for with
-// min.insync.replicas 2 of 3 the loss of two would rightly stop every append; every fault ends within the duration;
-// between two faults of a target there is time to recover.
+// Invariants: a target has one fault at a time; at most one destination broker is killed at a time,
+// for with min.insync.replicas 2 of 3 the loss of two would rightly stop every append; every fault
+// ends within the duration; between two faults of a target there is time to recover.
 func schedule(seed uint64, duration time.Duration, destinationBrokers int) []fault {
 	rng := rand.New(rand.NewPCG(seed, 0x6b6c696e6b))
 	free := map[faultTarget]time.Duration{} // when the target may fail again
@@ -140,7 +143,8 @@ type step struct {
 	fault fault
 }
 
-// steps puts begins and ends in the order of time, an end before a begin at the same moment. A reset has no end.
+// steps puts begins and ends in the order of time, an end before a begin at the same moment. A
+// reset has no end.
 func steps(faults []fault) []step {
 	var out []step
 	for _, f := range faults {
@@ -172,7 +176,8 @@ func TestScheduleIsReplayable(t *testing.T) {
 	if slices.Equal(a, schedule(43, time.Hour, 3)) {
 		t.Fatal("two seeds gave the same schedule")
 	}
-	// A longer run begins as a shorter one with the same seed, so that a failure can be looked at in less time.
+	// A longer run begins as a shorter one with the same seed, so that a failure can be looked at
+	// in less time.
 	short := schedule(42, time.Minute, 3)
 	for i, f := range short {
 		if f.at < 40*time.Second && f != a[i] {

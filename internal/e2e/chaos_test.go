@@ -25,8 +25,9 @@ const chaosDuration = 75 * time.Second
 // source, through klink, with three clients; and what a fourth was shown meanwhile. Three instances
 // share the partitions of each topic.
 //
-// Environment: CHAOS (a duration) and KLINK_CHAOS_SEED, which replays the schedule of faults and the order of what is
-// produced. What the machine makes of them is its own. A run of more than five minutes makes more faults, not more records.
+// Environment: CHAOS (a duration) and KLINK_CHAOS_SEED, which replays the schedule of faults and
+// the order of what is produced. What the machine makes of them is its own. A run of more than five
+// minutes makes more faults, not more records.
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	duration, seed := chaosDuration, rand.Uint64()
@@ -49,7 +50,8 @@ func TestChaos(t *testing.T) {
 	faults := schedule(seed, duration, 3)
 
 	source := kafkatest.Start(t, kafkatest.Heap("320m"), kafkatest.WithFaults(),
-		// A transaction whose producer was cut off is aborted soon, so that it holds up the end for a short time only.
+		// A transaction whose producer was cut off is aborted soon, so that it holds up the end for
+		// a short time only.
 		kafkatest.Config("transaction.abort.timed.out.transaction.cleanup.interval.ms", "1000"),
 		kafkatest.Config("log.cleaner.backoff.ms", "1000"))
 	destination := kafkatest.Start(t, kafkatest.Brokers(3), kafkatest.Heap("320m"), kafkatest.WithFaults())

@@ -9,9 +9,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// loadTransactions commits two of three transactions and aborts the others, of 1 to 20 records on any partitions, while
-// another producer appends without transactions. A producer that lost its way is replaced by one with the same id, which
-// aborts what it left open, as a restarted application does.
+// loadTransactions commits two of three transactions and aborts the others, of 1 to 20 records on
+// any partitions, while another producer appends without transactions. A producer that lost its way
+// is replaced by one with the same id, which aborts what it left open, as a restarted application
+// does.
 func loadTransactions(ctx context.Context, l *chaosRun) {
 	done := make(chan struct{})
 	other := l.twin()

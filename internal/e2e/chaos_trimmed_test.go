@@ -12,8 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 )
 
-// loadTrimmed appends, in transactions and without, and deletes records that have been mirrored, often in the middle of a
-// batch.
+// loadTrimmed appends, in transactions and without, and deletes records that have been mirrored,
+// often in the middle of a batch.
 func loadTrimmed(ctx context.Context, l *chaosRun) {
 	done := make(chan struct{})
 	rng := rand.New(rand.NewPCG(l.rng.Uint64(), 1))
@@ -63,10 +63,10 @@ func (l *chaosRun) trim(ctx context.Context, adm *kadm.Client, rng *rand.Rand) {
 	}
 }
 
-// trimAgain asks once more for the highest delete of each partition. A broker writes its log start down once a minute
-// only, so the source, killed after it had carried out a delete, begins lower again than the mirror, which followed
-// ([TestSourceForgetsADelete]). It is the highest that was asked for that counts, not the highest acknowledged: the answer
-// may have been lost on the way.
+// trimAgain asks once more for the highest delete of each partition. A broker writes its log start
+// down once a minute only, so the source, killed after it had carried out a delete, begins lower
+// again than the mirror, which followed ([TestSourceForgetsADelete]). It is the highest that was
+// asked for that counts, not the highest acknowledged: the answer may have been lost on the way.
 func (l *chaosRun) trimAgain(ctx context.Context, t testing.TB) {
 	t.Helper()
 	adm := kadm.NewClient(l.source.Client(t))

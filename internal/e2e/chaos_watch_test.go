@@ -14,13 +14,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// watcher reads a mirror through klink while everything fails: what a client was shown, at any moment, must be what the
-// source has at that offset when all is over, in order and without a gap.
+// watcher reads a mirror through klink while everything fails: what a client was shown, at any
+// moment, must be what the source has at that offset when all is over, in order and without a gap.
 type watcher struct {
 	topic string
 	seen  []record
-	// jumps are what the client has said of its position while it moved elsewhere than to the next record: why it began
-	// anew.
+	// jumps are what the client has said of its position while it moved elsewhere than to the next
+	// record: why it began anew.
 	jumps watcherLog
 	stop  func()
 }
@@ -105,7 +105,8 @@ func (w *watcher) explainFailure(t testing.TB) {
 	}
 }
 
-// compareKnown is compare for a compacted topic, of which the source no longer has all that a client was shown.
+// compareKnown is compare for a compacted topic, of which the source no longer has all that a
+// client was shown.
 func (w *watcher) compareKnown(t testing.TB, j *journal) int {
 	t.Helper()
 	w.stop()
@@ -124,8 +125,8 @@ func (w *watcher) compareKnown(t testing.TB, j *journal) int {
 	return j.assertKnown(t, w.topic+" during the faults", w.seen)
 }
 
-// compare checks what was seen with what the source has. Records that the source has deleted since cannot be compared;
-// the number of those that could is returned.
+// compare checks what was seen with what the source has. Records that the source has deleted since
+// cannot be compared; the number of those that could is returned.
 func (w *watcher) compare(t testing.TB, want []record) int {
 	t.Helper()
 	w.stop()

@@ -20,8 +20,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestExactDurable: point 12, at a destination of three brokers. What klink has confirmed survives the loss of leaders, what it
-// has not confirmed is found out, and no append is seen twice, however late it comes.
+// TestExactDurable: point 12, at a destination of three brokers. What klink has confirmed survives
+// the loss of leaders, what it has not confirmed is found out, and no append is seen twice, however
+// late it comes.
 func TestExactDurable(t *testing.T) {
 	t.Parallel()
 	source := kafkatest.Start(t)
@@ -107,7 +108,8 @@ func (d *durable) leaders(t *testing.T) {
 		leader.Restart(t)
 		d.awaitInSync(t)
 
-		// Leaders move in good order, too: replicas are ordered anew, and the first of them elected.
+		// Leaders move in good order, too: replicas are ordered anew, and the first of them
+		// elected.
 		moved := d.ends(t, topic)
 		var assign kadm.AlterPartitionAssignmentsReq
 		for p := range int32(3) {
@@ -172,7 +174,8 @@ func (d *durable) shows(t *testing.T, topic string, atLeast int64) {
 	}
 }
 
-// produceSeen tells when a request that holds the text has come by: an append of klink's, if nobody else writes the text there.
+// produceSeen tells when a request that holds the text has come by: an append of klink's, if nobody
+// else writes the text there.
 func produceSeen(f *kafkatest.Faults, text string) *atomic.Bool {
 	seen := &atomic.Bool{}
 	f.Watch(func(b []byte) {
@@ -198,7 +201,8 @@ func (d *durable) settled(t *testing.T) float64 {
 	return n
 }
 
-// say appends records with a text to a topic of the source, uncompressed, so that they can be recognised on a wire.
+// say appends records with a text to a topic of the source, uncompressed, so that they can be
+// recognised on a wire.
 func (d *durable) say(t *testing.T, topic, text string, n int) {
 	t.Helper()
 	cl := d.source.Client(t, kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.DefaultProduceTopic(topic), kgo.ProducerLinger(5*time.Millisecond))
@@ -212,11 +216,13 @@ func (d *durable) say(t *testing.T, topic, text string, n int) {
 	}
 }
 
-// produceConnections is how many connections klink appends over at each broker, unless it is told otherwise.
+// produceConnections is how many connections klink appends over at each broker, unless it is told
+// otherwise.
 const produceConnections = 3
 
-// hold stalls f so that it keeps the request, or the answer, of an append of klink's with the text. An append that needs a new
-// connection is held before it is sent; then it is let go, and another one tried.
+// hold stalls f so that it keeps the request, or the answer, of an append of klink's with the text.
+// An append that needs a new connection is held before it is sent; then it is let go, and another
+// one tried.
 func (d *durable) hold(t *testing.T, f *kafkatest.Faults, stall func(), topic, text string, n int) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -226,7 +232,8 @@ func (d *durable) hold(t *testing.T, f *kafkatest.Faults, stall func(), topic, t
 	})
 	seen := produceSeen(f, text)
 	for range 10 {
-		// Appends take turns over klink's connections to the broker, each of which is opened by the first one.
+		// Appends take turns over klink's connections to the broker, each of which is opened by the
+		// first one.
 		for range 2 * produceConnections {
 			d.say(t, topic, "warm", 1)
 			awaitMirror(t, d.k, d.source, topic)
@@ -370,7 +377,8 @@ func (d *durable) tooFew(t *testing.T) {
 	follower.Kill()
 	d.say(t, topic, "waiting", 5)
 	awaitMirrorState(t, d.k, topic, "SOURCE_UNAVAILABLE", "NOT_ENOUGH_REPLICAS")
-	// The broker that was killed may have been the coordinator of klink's group; then the mirror has just been begun anew.
+	// The broker that was killed may have been the coordinator of klink's group; then the mirror
+	// has just been begun anew.
 	kafkatest.WaitFor(t, time.Minute, "a mirror that ends at 5, and a source at 10", func() (bool, string) {
 		desc, err := describeMirror(t, d.k, topic)
 		return err == nil && desc.Partitions[0].MirrorEndOffset == 5 && desc.Partitions[0].SourceEndOffset == 10, fmt.Sprintf("%+v %v", desc, err)

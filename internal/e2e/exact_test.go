@@ -57,8 +57,8 @@ func (e *exact) mirror(t testing.TB, topic string) {
 	e.k.MustCLI(t, "topic", "create", topic, "--link", "east")
 }
 
-// compare reads the topic at the source and, with three clients, through klink; with read_committed, as a mirror has
-// nothing else.
+// compare reads the topic at the source and, with three clients, through klink; with
+// read_committed, as a mirror has nothing else.
 func (e *exact) compare(t *testing.T, topic string, partitions int32) []record {
 	t.Helper()
 	e.awaitMarkers(t, topic)
@@ -78,7 +78,8 @@ func (e *exact) compare(t *testing.T, topic string, partitions int32) []record {
 	return want
 }
 
-// awaitMarkers waits until the source's transactions have their markers, which a coordinator writes after it has answered.
+// awaitMarkers waits until the source's transactions have their markers, which a coordinator writes
+// after it has answered.
 func (e *exact) awaitMarkers(t testing.TB, topic string) {
 	t.Helper()
 	kafkatest.WaitFor(t, time.Minute, "the markers of "+topic, func() (bool, string) {
@@ -122,8 +123,8 @@ func transact(ctx context.Context, t testing.TB, c *kafkatest.Cluster, topic, id
 	}
 }
 
-// TestExactTransactions: point 1. Committed records only, at the source's offsets; the end offset is the source's though
-// the log ends in a marker; an open transaction holds the mirror.
+// TestExactTransactions: point 1. Committed records only, at the source's offsets; the end offset
+// is the source's though the log ends in a marker; an open transaction holds the mirror.
 func TestExactTransactions(t *testing.T) {
 	t.Parallel()
 	for _, alignment := range []string{"auto", "off"} {
@@ -189,8 +190,8 @@ func lastOffset(records []record, partition int32) int64 {
 	return last
 }
 
-// TestExactCompacted: point 2. A thinned log keeps its offsets, tombstones included; and when the destination has compacted
-// by itself, that has changed nothing but what a cleaner may remove.
+// TestExactCompacted: point 2. A thinned log keeps its offsets, tombstones included; and when the
+// destination has compacted by itself, that has changed nothing but what a cleaner may remove.
 func TestExactCompacted(t *testing.T) {
 	t.Parallel()
 	cleaner := kafkatest.Config("log.cleaner.backoff.ms", "500")
@@ -238,8 +239,8 @@ func TestExactCompacted(t *testing.T) {
 	e.holds(t, "table")
 }
 
-// compaction lets the cleaners of the source, and of the mirror once there is one, take up the topic at once, or not at all.
-// With off it returns when neither changes the topic any more.
+// compaction lets the cleaners of the source, and of the mirror once there is one, take up the
+// topic at once, or not at all. With off it returns when neither changes the topic any more.
 func (e *exact) compaction(t *testing.T, on bool) {
 	t.Helper()
 	ratio, lag := "1", "9223372036854775807"
@@ -281,9 +282,10 @@ func (e *exact) compaction(t *testing.T, on bool) {
 	}
 }
 
-// holds checks that three clients read the same of the mirror; that this has every record of the source at its offset, or,
-// where the destination has compacted what the source has not yet, a later one of its key; and that what it has besides is
-// superseded: source and destination compact each in their own time.
+// holds checks that three clients read the same of the mirror; that this has every record of the
+// source at its offset, or, where the destination has compacted what the source has not yet, a
+// later one of its key; and that what it has besides is superseded: source and destination compact
+// each in their own time.
 func (e *exact) holds(t *testing.T, topic string) {
 	t.Helper()
 	awaitMirror(t, e.k, e.source, topic)
@@ -384,7 +386,8 @@ func TestExactOldFormats(t *testing.T) {
 	}
 }
 
-// TestExactLogStart: point 5. The log start follows, and a mirror that retention has overtaken goes on behind the hole.
+// TestExactLogStart: point 5. The log start follows, and a mirror that retention has overtaken goes
+// on behind the hole.
 func TestExactLogStart(t *testing.T) {
 	t.Parallel()
 	e := newExact(t, kafkatest.Start(t))
@@ -409,7 +412,8 @@ func TestExactLogStart(t *testing.T) {
 	}
 }
 
-// TestExactForeignWrites: point 10. What was written to the destination's broker around klink is never seen through it.
+// TestExactForeignWrites: point 10. What was written to the destination's broker around klink is
+// never seen through it.
 func TestExactForeignWrites(t *testing.T) {
 	t.Parallel()
 	e := newExact(t, kafkatest.Start(t))
@@ -427,7 +431,8 @@ func TestExactForeignWrites(t *testing.T) {
 	}
 }
 
-// TestExactEmptiedByRetention: point 13. A mirror whose every batch is gone goes on at the right offset after a restart.
+// TestExactEmptiedByRetention: point 13. A mirror whose every batch is gone goes on at the right
+// offset after a restart.
 func TestExactEmptiedByRetention(t *testing.T) {
 	t.Parallel()
 	e := newExact(t, kafkatest.Start(t), "offset.alignment=off")

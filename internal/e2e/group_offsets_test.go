@@ -81,7 +81,8 @@ func (g *groups) await(t *testing.T, group, topic string, at int64) {
 	})
 }
 
-// stays fails the test unless a group is where it is supposed to be, after a run of the sync that began after now.
+// stays fails the test unless a group is where it is supposed to be, after a run of the sync that
+// began after now.
 func (g *groups) stays(t *testing.T, group, topic string, at int64) {
 	t.Helper()
 	g.runs(t)
@@ -146,8 +147,8 @@ func TestGroupOffsets(t *testing.T) {
 	}
 }
 
-// TestGroupOffsetsOldBrokers: the same between brokers of Kafka 2.4.1, which do not list the states of groups, and tell the
-// offsets of one group at a time.
+// TestGroupOffsetsOldBrokers: the same between brokers of Kafka 2.4.1, which do not list the states
+// of groups, and tell the offsets of one group at a time.
 func TestGroupOffsetsOldBrokers(t *testing.T) {
 	t.Parallel()
 	e := exactBetween(t, kafkatest.StartOld(t), kafkatest.StartOld(t), syncSomeGroups...)
@@ -176,8 +177,9 @@ func (g *groups) includeAndExclude(t *testing.T) {
 	g.stays(t, "app-in", "filtered", 25)
 }
 
-// oneMoves: consumers of one group are stopped at the source and started at the destination, where they go on with the next
-// record; another group goes on at the source and is followed all the time.
+// oneMoves: consumers of one group are stopped at the source and started at the destination, where
+// they go on with the next record; another group goes on at the source and is followed all the
+// time.
 func (g *groups) oneMoves(t *testing.T) {
 	g.mirror(t, "moving", 100)
 	consume := func(bootstrap, group string) *across {
@@ -214,7 +216,8 @@ func (g *groups) oneMoves(t *testing.T) {
 	}
 }
 
-// broughtUp: a group of the source is ahead of the mirror, which is paused; it gets there with the mirror.
+// broughtUp: a group of the source is ahead of the mirror, which is paused; it gets there with the
+// mirror.
 func (g *groups) broughtUp(t *testing.T) {
 	g.mirror(t, "behind", 100)
 	g.k.MustCLI(t, "mirror", "pause", "behind")
@@ -263,8 +266,9 @@ func (g *groups) activeIsLeftAlone(t *testing.T) {
 	}
 }
 
-// progressIsKept: what a consumer at the destination has committed is never set back, by no run and by no klink that was killed
-// and started again; what klink wrote itself still follows the source then.
+// progressIsKept: what a consumer at the destination has committed is never set back, by no run and
+// by no klink that was killed and started again; what klink wrote itself still follows the source
+// then.
 func (g *groups) progressIsKept(t *testing.T) {
 	g.mirror(t, "kept", 100)
 	g.commit(t, g.adm, "app-kept", "kept", 30)
@@ -291,8 +295,8 @@ func (g *groups) progressIsKept(t *testing.T) {
 	g.stays(t, "app-kept", "kept", 100)
 }
 
-// TestGroupOffsetsAtScale: 5,000 groups of 20 partitions are synced within one default interval, without an error although the
-// destination has no topic for offsets before.
+// TestGroupOffsetsAtScale: 5,000 groups of 20 partitions are synced within one default interval,
+// without an error although the destination has no topic for offsets before.
 func TestGroupOffsetsAtScale(t *testing.T) {
 	t.Parallel()
 	const n, partitions = 5000, 20

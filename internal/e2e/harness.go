@@ -1,5 +1,6 @@
-// Package e2e tests klink from the outside: the binary as people run it, real Kafka clusters on both sides, and clients
-// that know nothing of klink. harness.go has the helpers, the rest is tests.
+// Package e2e tests klink from the outside: the binary as people run it, real Kafka clusters on
+// both sides, and clients that know nothing of klink. harness.go has the helpers, the rest is
+// tests.
 package e2e
 
 import (
@@ -79,14 +80,16 @@ func removeBinary() {
 	built.Range(func(dir, _ any) bool { os.RemoveAll(dir.(string)); return true })
 }
 
-// Klink is a `klink serve` in front of a destination, as a process of its own on 127.0.0.1. Its addresses stay the same
-// over restarts. It ends with the test; when it ends before without being told to, the test fails.
+// Klink is a `klink serve` in front of a destination, as a process of its own on 127.0.0.1. Its
+// addresses stay the same over restarts. It ends with the test; when it ends before without being
+// told to, the test fails.
 type Klink struct {
 	t         testing.TB
 	args      []string
 	port      int
 	configDir string // of the command line's contexts
-	// commandConfig is the file of --command-config for commands that name none; empty = none is needed.
+	// commandConfig is the file of --command-config for commands that name none; empty = none is
+	// needed.
 	commandConfig string
 	logPath       string
 	// ownsAll: it is started so that it believes to be the only instance.
@@ -96,8 +99,8 @@ type Klink struct {
 	proc *kafkatest.Process // nil while it is not meant to run
 }
 
-// StartKlink runs klink before a destination and waits until it is ready. It connects as the destination's super user
-// where that has users. Flags of serve may be added; a later one wins.
+// StartKlink runs klink before a destination and waits until it is ready. It connects as the
+// destination's super user where that has users. Flags of serve may be added; a later one wins.
 func StartKlink(t testing.TB, destination *kafkatest.Cluster, flags ...string) *Klink {
 	t.Helper()
 	base := kafkatest.FreePorts(t, maxBrokers+2)
@@ -120,7 +123,8 @@ func (k *Klink) Bootstrap() string { return fmt.Sprintf("127.0.0.1:%d", k.port) 
 // Port is the port of [Klink.Bootstrap]; the brokers follow it.
 func (k *Klink) Port() int { return k.port }
 
-// BrokerAddr is the address of the n-th destination broker, counted from 0 in the order of broker ids.
+// BrokerAddr is the address of the n-th destination broker, counted from 0 in the order of broker
+// ids.
 func (k *Klink) BrokerAddr(t testing.TB, n int) string {
 	t.Helper()
 	if n < 0 || n >= maxBrokers {
@@ -220,7 +224,8 @@ func (k *Klink) Metrics(t testing.TB) string {
 	return string(body)
 }
 
-// CLI runs a command of klink's command line against this klink, unless the arguments name another server.
+// CLI runs a command of klink's command line against this klink, unless the arguments name another
+// server.
 func (k *Klink) CLI(t testing.TB, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	return k.CLIInput(t, "", args...)
@@ -232,7 +237,8 @@ func (k *Klink) CLIInput(t testing.TB, stdin string, args ...string) (stdout, st
 	return RunCommand(t, k.configDir, stdin, k.withServer(args)...)
 }
 
-// MustCLI is [Klink.CLI] that fails the test unless the exit code is 0, and returns the standard output.
+// MustCLI is [Klink.CLI] that fails the test unless the exit code is 0, and returns the standard
+// output.
 func (k *Klink) MustCLI(t testing.TB, args ...string) string {
 	t.Helper()
 	stdout, stderr, code := k.CLI(t, args...)
@@ -242,7 +248,8 @@ func (k *Klink) MustCLI(t testing.TB, args ...string) string {
 	return stdout
 }
 
-// StartCLI starts a command that goes on while the test does, against this klink unless the arguments name another.
+// StartCLI starts a command that goes on while the test does, against this klink unless the
+// arguments name another.
 func (k *Klink) StartCLI(t testing.TB, stdin io.Reader, args ...string) *Command {
 	t.Helper()
 	return StartCommand(t, k.configDir, stdin, k.withServer(args)...)
@@ -278,7 +285,8 @@ func (k *Klink) process(t testing.TB) *kafkatest.Process {
 	return proc
 }
 
-// take hands the process over to the caller, who ends it. One that has ended already fails the test.
+// take hands the process over to the caller, who ends it. One that has ended already fails the
+// test.
 func (k *Klink) take() *kafkatest.Process {
 	k.t.Helper()
 	k.mu.Lock()
@@ -339,7 +347,8 @@ func (k *Klink) end() {
 	}
 }
 
-// RunCommand runs klink with exactly these arguments and waits for its end. configDir holds the contexts.
+// RunCommand runs klink with exactly these arguments and waits for its end. configDir holds the
+// contexts.
 func RunCommand(t testing.TB, configDir, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	c := StartCommand(t, configDir, strings.NewReader(stdin), args...)
@@ -360,7 +369,8 @@ type Command struct {
 	stdout, stderr kafkatest.Output
 }
 
-// StartCommand starts klink with exactly these arguments. configDir holds the contexts; stdin may be nil.
+// StartCommand starts klink with exactly these arguments. configDir holds the contexts; stdin may
+// be nil.
 func StartCommand(t testing.TB, configDir string, stdin io.Reader, args ...string) *Command {
 	t.Helper()
 	c := &Command{}

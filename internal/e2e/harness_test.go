@@ -9,8 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// What the other tests take for granted: klink comes up, answers, says no by an exit code, ends in good order, crashes
-// when told to, and comes back at the same address.
+// What the other tests take for granted: klink comes up, answers, says no by an exit code, ends in
+// good order, crashes when told to, and comes back at the same address.
 func TestHarness(t *testing.T) {
 	t.Parallel()
 	destination := kafkatest.Shared(t, "plain")

@@ -110,8 +110,8 @@ func (is instances) without(gone *Klink) instances {
 	return slices.DeleteFunc(slices.Clone(is), func(k *Klink) bool { return k == gone })
 }
 
-// TestThreeInstances kills the instance that copies a mirror, under load: another one takes over, and nothing is lost or
-// doubled. Then the one that was killed comes back, and has its share again.
+// TestThreeInstances kills the instance that copies a mirror, under load: another one takes over,
+// and nothing is lost or doubled. Then the one that was killed comes back, and has its share again.
 func TestThreeInstances(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)
@@ -175,9 +175,9 @@ func TestThreeInstances(t *testing.T) {
 	}
 }
 
-// TestAnInstanceCutOff cuts the instance that copies a mirror off from the destination, in the way in which everything that it
-// has sent is kept by the network and delivered later. It stops before another one begins, and when all comes through, nothing
-// is lost or doubled.
+// TestAnInstanceCutOff cuts the instance that copies a mirror off from the destination, in the way
+// in which everything that it has sent is kept by the network and delivered later. It stops before
+// another one begins, and when all comes through, nothing is lost or doubled.
 func TestAnInstanceCutOff(t *testing.T) {
 	t.Parallel()
 	source := kafkatest.Start(t)
@@ -239,8 +239,8 @@ func TestAnInstanceCutOff(t *testing.T) {
 	}
 }
 
-// TestRollingRestart restarts one instance after the other under load. Clients that know all of them see no error: one that
-// writes to an ordinary topic, and one that reads a mirror.
+// TestRollingRestart restarts one instance after the other under load. Clients that know all of
+// them see no error: one that writes to an ordinary topic, and one that reads a mirror.
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)
@@ -315,7 +315,8 @@ func TestRollingRestart(t *testing.T) {
 	t.Logf("%d records produced, %d read", produced, len(read))
 }
 
-// TestEveryInstanceAgrees changes something through one instance, and sees it at all of them within a second.
+// TestEveryInstanceAgrees changes something through one instance, and sees it at all of them within
+// a second.
 func TestEveryInstanceAgrees(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)
@@ -352,7 +353,8 @@ func TestEveryInstanceAgrees(t *testing.T) {
 		for _, k := range all {
 			awaitMirror(t, k, source, topic) // lag and offsets, wherever it is copied
 		}
-		// Stop it through another one: as soon as one takes a write, all do within a second, and none before it is STOPPED.
+		// Stop it through another one: as soon as one takes a write, all do within a second, and
+		// none before it is STOPPED.
 		all[(round+1)%3].MustCLI(t, "mirror", "failover", topic)
 		began = time.Now()
 		for i, k := range all {
@@ -377,7 +379,8 @@ func TestEveryInstanceAgrees(t *testing.T) {
 			assertSame(t, topic+" through another instance", want, readFranz(t, k.Bootstrap(), topic, 0))
 		}
 	}
-	// What the tasks of a link do, and what they find, is known at all of them, though one runs them.
+	// What the tasks of a link do, and what they find, is known at all of them, though one runs
+	// them.
 	flush := "1000"
 	if _, err := adm.CreateTopic(ctx, 1, 1, map[string]*string{"flush.messages": &flush}, "drifting"); err != nil {
 		t.Fatal(err)
@@ -452,8 +455,9 @@ func TestEveryInstanceAgrees(t *testing.T) {
 	}
 }
 
-// TestHolesAtEveryInstance: where a mirror ends in a hole that is not filled, a client is told the same end by all instances, and
-// one that continues there at another instance, at once, is not out of range.
+// TestHolesAtEveryInstance: where a mirror ends in a hole that is not filled, a client is told the
+// same end by all instances, and one that continues there at another instance, at once, is not out
+// of range.
 func TestHolesAtEveryInstance(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)
@@ -514,7 +518,8 @@ func TestHolesAtEveryInstance(t *testing.T) {
 	}
 }
 
-// TestOwnerDiesWhileAMirrorIsStopped: the next owner finishes the stop, and before that nobody takes a write.
+// TestOwnerDiesWhileAMirrorIsStopped: the next owner finishes the stop, and before that nobody
+// takes a write.
 func TestOwnerDiesWhileAMirrorIsStopped(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)
@@ -583,8 +588,9 @@ func isReadOnly(err error) bool {
 	return err != nil && strings.Contains(err.Error(), kerr.InvalidRequest.Message)
 }
 
-// TestOneInstanceBeginsAtOnce: an instance that is alone begins to copy without a wait, at its start, after a restart, and
-// after kill -9, when the group still has it as a member for the session time-out.
+// TestOneInstanceBeginsAtOnce: an instance that is alone begins to copy without a wait, at its
+// start, after a restart, and after kill -9, when the group still has it as a member for the
+// session time-out.
 func TestOneInstanceBeginsAtOnce(t *testing.T) {
 	t.Parallel()
 	destination := kafkatest.Start(t)

@@ -16,8 +16,9 @@ import (
 // kafkaTransactions is the main class of kafka-transactions.
 const kafkaTransactions = "org.apache.kafka.tools.TransactionsCommand"
 
-// TestStockToolsThroughTheProxy runs Kafka's own tools through klink, on a cluster with users, ACLs and TLS on both
-// sides of the proxy. Each request is authorised as the tool's own user, not klink's.
+// TestStockToolsThroughTheProxy runs Kafka's own tools through klink, on a cluster with users, ACLs
+// and TLS on both sides of the proxy. Each request is authorised as the tool's own user, not
+// klink's.
 func TestStockToolsThroughTheProxy(t *testing.T) {
 	t.Parallel()
 	destination := kafkatest.Start(t, kafkatest.SASL("alice", "alice-secret", "mallory", "mallory-secret"))
@@ -31,7 +32,8 @@ func TestStockToolsThroughTheProxy(t *testing.T) {
 	admin := destination.PropertiesFile(t, kafkatest.SuperUser, kafkatest.SuperUserPassword)
 	alice := destination.PropertiesFile(t, "alice", "alice-secret")
 	mallory := destination.PropertiesFile(t, "mallory", "mallory-secret")
-	// try gives both outputs in one: the console producer reports what was refused in its log alone.
+	// try gives both outputs in one: the console producer reports what was refused in its log
+	// alone.
 	try := func(t *testing.T, stdin, config, class string, args ...string) (string, error) {
 		t.Helper()
 		tool := kafkatest.StartTool(t, strings.NewReader(stdin), class,

@@ -22,8 +22,9 @@ type loadSummary struct {
 	SentPerSecond, ReadPerSecond float64
 }
 
-// TestLoad: `klink bench load` through klink, and at the source with the mirror read through klink, on real brokers: what is read is
-// verified there too, idempotent producers and compressed batches included.
+// TestLoad: `klink bench load` through klink, and at the source with the mirror read through klink,
+// on real brokers: what is read is verified there too, idempotent producers and compressed batches
+// included.
 func TestLoad(t *testing.T) {
 	source := kafkatest.Start(t)
 	destination := kafkatest.Start(t)

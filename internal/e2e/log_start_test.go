@@ -16,11 +16,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestOffsetsAreTheSources mirrors a topic whose log does not start at 0 and asks three clients, the list of offsets,
-// and a group's lag, through klink: all must speak in the source's offsets.
+// TestOffsetsAreTheSources mirrors a topic whose log does not start at 0 and asks three clients,
+// the list of offsets, and a group's lag, through klink: all must speak in the source's offsets.
 //
-// Partition 0 starts in the middle of a batch, partition 1 at a batch, partition 2 has lost every record, partition 3
-// has lost none, partition 4 never had one.
+// Partition 0 starts in the middle of a batch, partition 1 at a batch, partition 2 has lost every
+// record, partition 3 has lost none, partition 4 never had one.
 func TestOffsetsAreTheSources(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)
@@ -57,9 +57,9 @@ func TestOffsetsAreTheSources(t *testing.T) {
 		for _, ts := range []int64{-1, -2, -3, 0, baseTime, baseTime + 150_000, baseTime + 299_000, baseTime + 1_000_000_000} {
 			w, g := listOffsets(ctx, t, cl, topic, 5, ts), listOffsets(ctx, t, kafkatest.NewClient(t, kgo.SeedBrokers(k.Bootstrap())), topic, 5, ts)
 			if ts == -3 {
-				// Asked for the largest timestamp of a log whose records were all deleted, a broker may still name one
-				// of them, below its own log start. A mirror has none (-1), or had only fillers, of which none is shown: then it
-				// is the log start.
+				// Asked for the largest timestamp of a log whose records were all deleted, a broker
+				// may still name one of them, below its own log start. A mirror has none (-1), or
+				// had only fillers, of which none is shown: then it is the log start.
 				w = strings.Replace(w, " 99 ", " deleted ", 1)
 				g = strings.NewReplacer(" -1 49", " deleted 49", " 100 49", " deleted 49").Replace(g)
 			}
@@ -125,11 +125,12 @@ func TestOffsetsAreTheSources(t *testing.T) {
 	})
 }
 
-// baseTime is the timestamp of the first record of produceVaried: an hour ago, so that retention leaves it alone.
+// baseTime is the timestamp of the first record of produceVaried: an hour ago, so that retention
+// leaves it alone.
 var baseTime = time.Now().Add(-time.Hour).Truncate(time.Second).UnixMilli()
 
-// produceVaried produces n records in batches of up to 10 with alternating codecs, null keys and headers, one second
-// apart from baseTime on.
+// produceVaried produces n records in batches of up to 10 with alternating codecs, null keys and
+// headers, one second apart from baseTime on.
 func produceVaried(ctx context.Context, t testing.TB, c *kafkatest.Cluster, topic string, partition int32, n int) {
 	t.Helper()
 	codecs := []kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression()}
@@ -186,7 +187,8 @@ func listOffsets(ctx context.Context, t testing.TB, cl *kgo.Client, topic string
 	return out
 }
 
-// tryListOffsets is listOffsets where a request may fail; the error of a single partition stands in place of its offset.
+// tryListOffsets is listOffsets where a request may fail; the error of a single partition stands in
+// place of its offset.
 func tryListOffsets(ctx context.Context, cl *kgo.Client, topic string, partitions int32, timestamp int64) (string, error) {
 	req := kmsg.NewPtrListOffsetsRequest()
 	req.ReplicaID = -1

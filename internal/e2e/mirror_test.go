@@ -48,8 +48,8 @@ type directAccess struct {
 	Reason   string
 }
 
-// createLink makes a link to source through the command line. The link authenticates as the super user where there are
-// users.
+// createLink makes a link to source through the command line. The link authenticates as the super
+// user where there are users.
 func createLink(t testing.TB, k *Klink, name string, source *kafkatest.Cluster, configs ...string) {
 	t.Helper()
 	props := source.ClientProperties(kafkatest.SuperUser, kafkatest.SuperUserPassword)
@@ -80,7 +80,8 @@ func describeMirror(t testing.TB, k *Klink, topic string) (mirrorDescription, er
 	return d, json.Unmarshal([]byte(stdout), &d)
 }
 
-// awaitMirror waits until the mirror is ACTIVE and has, in every partition, the end offset that the source has now.
+// awaitMirror waits until the mirror is ACTIVE and has, in every partition, the end offset that the
+// source has now.
 func awaitMirror(t testing.TB, k *Klink, source *kafkatest.Cluster, topic string) {
 	t.Helper()
 	ends, err := kadm.NewClient(source.Client(t)).ListEndOffsets(context.Background(), topic)

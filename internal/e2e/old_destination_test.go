@@ -10,8 +10,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// TestExactOldDestination mirrors every kind of data from 4.3.1 to brokers with ZooKeeper: offsets are aligned, transactions,
-// compaction and append times kept, and after a stop the topics are written to. Both refuse batches with the LogAppendTime bit.
+// TestExactOldDestination mirrors every kind of data from 4.3.1 to brokers with ZooKeeper: offsets
+// are aligned, transactions, compaction and append times kept, and after a stop the topics are
+// written to. Both refuse batches with the LogAppendTime bit.
 func TestExactOldDestination(t *testing.T) {
 	t.Parallel()
 	source := kafkatest.Start(t, kafkatest.Config("log.cleaner.backoff.ms", "500"))
@@ -90,8 +91,8 @@ func (e *exact) fillForOld(t *testing.T) {
 	})
 }
 
-// ownAfterStop stops a mirror and writes to every partition: idempotent records, and some in transactions. They stand where the
-// source ends, and consumers read across.
+// ownAfterStop stops a mirror and writes to every partition: idempotent records, and some in
+// transactions. They stand where the source ends, and consumers read across.
 func (e *exact) ownAfterStop(t *testing.T, topic string, partitions int32) {
 	t.Helper()
 	want := readCommitted(t, e.source.Bootstrap(), topic)

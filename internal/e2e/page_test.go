@@ -16,8 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Pages of docs/ that tests run on two real clusters, with the command line only. Each fenced block says in its first line what
-// it is:
+// Pages of docs/ that tests run on two real clusters, with the command line only. Each fenced block
+// says in its first line what it is:
 //
 //	console          commands after "$ ", each with what it prints (both streams; "Error: " means exit code 1)
 //	console until    the same, repeated until they print just that: what klink does by itself takes a moment
@@ -27,7 +27,8 @@ import (
 //	properties NAME  the content of a file
 //	json NAME        likewise
 //
-// In what a command prints, ID, TIME and "..." stand for what differs, and runs of spaces and dashes for any number. Comments:
+// In what a command prints, ID, TIME and "..." stand for what differs, and runs of spaces and
+// dashes for any number. Comments:
 //
 //	<!-- test: the source is lost -->                       ends the source's brokers
 //	<!-- test: wait for group G at 2 of topic T -->         until klink has carried that offset over
@@ -151,7 +152,8 @@ func (r *page) addresses(s string) string {
 
 var piped = regexp.MustCompile(`^printf '(.*)' \| (.*)$`)
 
-// command takes a line apart: what is typed into the command, and its arguments. None of them has spaces.
+// command takes a line apart: what is typed into the command, and its arguments. None of them has
+// spaces.
 func (r *page) command(line string) (stdin string, args []string) {
 	line = strings.TrimPrefix(r.addresses(line), "$ ")
 	if m := piped.FindStringSubmatch(line); m != nil {
@@ -169,7 +171,8 @@ func (r *page) command(line string) (stdin string, args []string) {
 	return stdin, args[1:]
 }
 
-// console runs the commands of a block and compares what they print; it returns how many there were.
+// console runs the commands of a block and compares what they print; it returns how many there
+// were.
 func (r *page) console(body string, until bool) (n int) {
 	r.t.Helper()
 	for block := range strings.SplitSeq("\n"+body, "\n$ ") {
@@ -246,7 +249,8 @@ func (r *page) start(body string) {
 	})
 }
 
-// shows waits until the second terminal has shown exactly these lines, and ends its command with ^C.
+// shows waits until the second terminal has shown exactly these lines, and ends its command with
+// ^C.
 func (r *page) shows(want string) {
 	r.t.Helper()
 	kafkatest.WaitFor(r.t, time.Minute, fmt.Sprintf("the second terminal to show %q", want), func() (bool, string) {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// progress is how the mirroring of a large topic went: when, and at the cost of how much CPU time of each process, each
-// quarter of its batches was appended.
+// progress is how the mirroring of a large topic went: when, and at the cost of how much CPU time
+// of each process, each quarter of its batches was appended.
 type progress struct {
 	k       *Klink
 	link    string
@@ -87,8 +87,8 @@ func (p *progress) String() string {
 	return s
 }
 
-// assertLinear fails the test if the last quarter cost twice as much CPU time as the first. Time on the clock would tell more
-// about what else the machine does.
+// assertLinear fails the test if the last quarter cost twice as much CPU time as the first. Time on
+// the clock would tell more about what else the machine does.
 func (p *progress) assertLinear(t testing.TB) {
 	t.Helper()
 	for name := range p.pids {

@@ -12,8 +12,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// TestPromoteCarriesOffsetsOver: on a link that syncs offsets once an hour, what groups commit at the source after that comes over
-// with a promotion, and not before; the dry run counts them. A failover carries nothing over, and does not need to.
+// TestPromoteCarriesOffsetsOver: on a link that syncs offsets once an hour, what groups commit at
+// the source after that comes over with a promotion, and not before; the dry run counts them. A
+// failover carries nothing over, and does not need to.
 func TestPromoteCarriesOffsetsOver(t *testing.T) {
 	t.Parallel()
 	// An hour is the most that a link takes.
@@ -66,7 +67,8 @@ func TestPromoteCarriesOffsetsOver(t *testing.T) {
 		c.leave(t)
 	})
 
-	// The group is ahead of what the mirror can have: it is clamped until the transaction has ended.
+	// The group is ahead of what the mirror can have: it is clamped until the transaction has
+	// ended.
 	t.Run("beyond the mirror", func(t *testing.T) {
 		tx := g.beginTransaction(t, "waits", "waits")
 		g.write(t, "waits", 4)

@@ -82,8 +82,9 @@ func awaitDone(t testing.TB, c *Command, code int) {
 	}
 }
 
-// wantMoved checks a promoted mirror through klink with three clients: it has every record of the source at its offset, then, from
-// the source's end on, the records that were written to it since, all exactly once.
+// wantMoved checks a promoted mirror through klink with three clients: it has every record of the
+// source at its offset, then, from the source's end on, the records that were written to it since,
+// all exactly once.
 func (e *exact) wantMoved(t *testing.T, topic string, partitions int32, own []record) {
 	t.Helper()
 	source := readCommitted(t, e.source.Bootstrap(), topic)
@@ -113,8 +114,9 @@ func (e *exact) wantMoved(t *testing.T, topic string, partitions int32, own []re
 	}
 }
 
-// TestPromoteUnderLoad: a mirror is promoted while its source is written to. It goes on until the writer stops, and has then every
-// record; the writer moves to it, and goes on at the source's end; a consumer that was there all the time has each record once.
+// TestPromoteUnderLoad: a mirror is promoted while its source is written to. It goes on until the
+// writer stops, and has then every record; the writer moves to it, and goes on at the source's end;
+// a consumer that was there all the time has each record once.
 func TestPromoteUnderLoad(t *testing.T) {
 	t.Parallel()
 	e := newSecured(t, secured{topics: []string{"orders"}, grants: []string{grantMarkers}})
@@ -171,7 +173,8 @@ func (e *exact) beginTransaction(t *testing.T, topic, id string) *kgo.Client {
 	return tx
 }
 
-// TestPromoteWaitsForAnOpenTransaction: a mirror without lag below the source's last stable offset is not at the source's end.
+// TestPromoteWaitsForAnOpenTransaction: a mirror without lag below the source's last stable offset
+// is not at the source's end.
 func TestPromoteWaitsForAnOpenTransaction(t *testing.T) {
 	t.Parallel()
 	e := newExact(t, kafkatest.Start(t))
@@ -205,8 +208,8 @@ func TestPromoteWaitsForAnOpenTransaction(t *testing.T) {
 	}
 }
 
-// TestPromoteTimesOut: the promotion of a mirror whose source is written to all the time is taken back. The mirror is read-only
-// and goes on, and can be promoted when the writer has stopped.
+// TestPromoteTimesOut: the promotion of a mirror whose source is written to all the time is taken
+// back. The mirror is read-only and goes on, and can be promoted when the writer has stopped.
 func TestPromoteTimesOut(t *testing.T) {
 	t.Parallel()
 	e := newExact(t, kafkatest.Start(t))
@@ -257,7 +260,8 @@ func TestPromoteTimesOut(t *testing.T) {
 	e.wantMoved(t, topic, partitions, w.acked)
 }
 
-// TestFailoverWithTheSourceDead: at once, before klink has noticed and after. What is left behind is told as far as anybody knows.
+// TestFailoverWithTheSourceDead: at once, before klink has noticed and after. What is left behind
+// is told as far as anybody knows.
 func TestFailoverWithTheSourceDead(t *testing.T) {
 	t.Parallel()
 	e := newSecured(t, secured{topics: []string{"early", "late", "behind"}})
@@ -320,8 +324,9 @@ func TestFailoverWithTheSourceDead(t *testing.T) {
 	}
 }
 
-// TestPromoteSurvivesKillNine: a klink that is killed in the middle of a promotion leaves it to the next one, which mirrors on, and
-// ends it, or takes it back in time. Killed at any other moment the command can be repeated, with the same result.
+// TestPromoteSurvivesKillNine: a klink that is killed in the middle of a promotion leaves it to the
+// next one, which mirrors on, and ends it, or takes it back in time. Killed at any other moment the
+// command can be repeated, with the same result.
 func TestPromoteSurvivesKillNine(t *testing.T) {
 	t.Parallel()
 	e := newSecured(t, secured{topics: []string{"waits", "late", "killed-"}, grants: []string{grantMarkers}})
@@ -346,7 +351,8 @@ func TestPromoteSurvivesKillNine(t *testing.T) {
 		d, err := describeMirror(t, e.k, "waits")
 		return err == nil && d.Partitions[1].MirrorEndOffset == 20, fmt.Sprintf("%+v %v", d, err)
 	})
-	// A command that waits through a kill may have asked again, and so for more time; at the longest the time that it asked for.
+	// A command that waits through a kill may have asked again, and so for more time; at the
+	// longest the time that it asked for.
 	awaitMirrorState(t, e.k, "late", "ACTIVE", "")
 	again := e.k.StartCLI(t, nil, "mirror", "promote", "waits")
 	if err := tx.EndTransaction(e.ctx, kgo.TryCommit); err != nil {

@@ -99,7 +99,8 @@ func (r *raw) versions(key kmsg.Key) (all []int16) {
 	return all
 }
 
-// servers are connections to all brokers of a cluster, or of klink before one, and who leads what there.
+// servers are connections to all brokers of a cluster, or of klink before one, and who leads what
+// there.
 type servers struct {
 	t    testing.TB
 	adm  *kadm.Client

@@ -163,7 +163,8 @@ func readLibrdkafkaWith(t testing.TB, bootstrap, topic string, args ...string) [
 	return sorted(out)
 }
 
-// readJava reads with Kafka's console consumer. It ends after count records: it has no notion of the end of a topic.
+// readJava reads with Kafka's console consumer. It ends after count records: it has no notion of
+// the end of a topic.
 func readJava(t testing.TB, bootstrap, topic string, count int) []record {
 	t.Helper()
 	return readJavaWith(t, bootstrap, topic, count)

@@ -16,9 +16,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// endsInHole: a source that ends in a transaction marker gives the mirror an end with no record before it. Whoever was told
-// of that end may stand there. klink is killed as soon as it has told; the next one, which cannot ask the source, never
-// answers that this is out of range, as consumers would begin anew for that.
+// endsInHole: a source that ends in a transaction marker gives the mirror an end with no record
+// before it. Whoever was told of that end may stand there. klink is killed as soon as it has told;
+// the next one, which cannot ask the source, never answers that this is out of range, as consumers
+// would begin anew for that.
 func (r *reading) endsInHole(t *testing.T) {
 	fetch := slices.Max(r.through.leader(shifted, 0).versions(kmsg.Fetch))
 	for round := range 3 {
@@ -67,8 +68,8 @@ func (r *reading) endsInHole(t *testing.T) {
 	}
 }
 
-// awaitMarkers waits until all transactions of a topic that were ended have their markers: brokers write them after the end
-// has been confirmed to the producer.
+// awaitMarkers waits until all transactions of a topic that were ended have their markers: brokers
+// write them after the end has been confirmed to the producer.
 func awaitMarkers(ctx context.Context, t testing.TB, adm *kadm.Client, topic string) {
 	t.Helper()
 	kafkatest.WaitFor(t, time.Minute, "the markers of transactions in "+topic, func() (bool, string) {

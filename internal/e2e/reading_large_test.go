@@ -14,8 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// large asks for 100 MiB of a mirror in one response, and stops reading in the middle of it. klink, which translates the
-// response, does not hold it meanwhile.
+// large asks for 100 MiB of a mirror in one response, and stops reading in the middle of it. klink,
+// which translates the response, does not hold it meanwhile.
 func (r *reading) large(t *testing.T) {
 	const mib, count = 1 << 20, 120
 	r.createSource(t, "large", 1)

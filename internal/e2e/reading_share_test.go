@@ -15,7 +15,8 @@ import (
 // consoleShareConsumer reads in a share group (KIP-932).
 const consoleShareConsumer = "org.apache.kafka.tools.consumer.ConsoleShareConsumer"
 
-// shareGroups: an ordinary topic is read in a share group through klink; of a mirror the group is told that it cannot be.
+// shareGroups: an ordinary topic is read in a share group through klink; of a mirror the group is
+// told that it cannot be.
 func (r *reading) shareGroups(t *testing.T) {
 	for _, group := range []string{"share-" + plain, "share-" + shifted} {
 		r.shareFromTheStart(t, group)

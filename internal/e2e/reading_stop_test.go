@@ -11,9 +11,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// afterStop stops both mirrors and writes to them: every version of Produce is given the offset behind the logical end,
-// every version of Fetch and ListOffsets tells of it, an open transaction begins there, and every version of DeleteRecords
-// takes and answers logical offsets.
+// afterStop stops both mirrors and writes to them: every version of Produce is given the offset
+// behind the logical end, every version of Fetch and ListOffsets tells of it, an open transaction
+// begins there, and every version of DeleteRecords takes and answers logical offsets.
 func (r *reading) afterStop(t *testing.T) {
 	topics := []string{aligned, shifted}
 	for _, topic := range topics {

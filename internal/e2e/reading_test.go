@@ -29,7 +29,8 @@ var readTopics = []string{aligned, shifted, plain}
 
 const readPartitions = 3
 
-// reading is the world of TestExactReading: three topics of three partitions, and what a client of klink has to see in them.
+// reading is the world of TestExactReading: three topics of three partitions, and what a client of
+// klink has to see in them.
 type reading struct {
 	*exact
 	t       *testing.T          // of all parts
@@ -40,8 +41,8 @@ type reading struct {
 	end     map[string][]int64
 }
 
-// TestExactReading: point 9. Every way to read, in every version, shows the same of a mirror as of its source, and of an
-// ordinary topic the same as the brokers show.
+// TestExactReading: point 9. Every way to read, in every version, shows the same of a mirror as of
+// its source, and of an ordinary topic the same as the brokers show.
 func TestExactReading(t *testing.T) {
 	t.Parallel()
 	r := newReading(t)
@@ -167,8 +168,8 @@ func addFetch(req *kmsg.FetchRequest, s *servers, topic string, partition int32,
 	req.Topics = append(req.Topics, rt)
 }
 
-// records are those of a partition in a Fetch response that a read_committed client gives its user, and where it would
-// read on.
+// records are those of a partition in a Fetch response that a read_committed client gives its user,
+// and where it would read on.
 func records(topic string, rp *kmsg.FetchResponseTopicPartition, offset int64) (out []record, next int64) {
 	fp, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
 		Offset: offset, IsolationLevel: kgo.ReadCommitted(), Topic: topic, Partition: rp.Partition,
@@ -268,7 +269,8 @@ func (r *reading) listOffsets(t *testing.T) {
 	}
 }
 
-// epochsAndProducers asks for the end of the leader epoch, and for open transactions, in every version.
+// epochsAndProducers asks for the end of the leader epoch, and for open transactions, in every
+// version.
 func (r *reading) epochsAndProducers(t *testing.T) {
 	for _, topic := range readTopics {
 		for p := range int32(readPartitions) {
@@ -309,8 +311,9 @@ func (r *reading) producers(t *testing.T, topic string, partition int32) []kmsg.
 	return got.ActiveProducers
 }
 
-// sessions holds mirrors and an ordinary topic in one fetch session (KIP-227): partitions are added and forgotten, and what
-// is new comes at the offsets that the session remembers. A session that is not there is one that is gone.
+// sessions holds mirrors and an ordinary topic in one fetch session (KIP-227): partitions are added
+// and forgotten, and what is new comes at the offsets that the session remembers. A session that is
+// not there is one that is gone.
 func (r *reading) sessions(t *testing.T) {
 	for _, v := range r.through.leader(plain, 0).versions(kmsg.Fetch) {
 		if v < 7 {
@@ -323,7 +326,8 @@ func (r *reading) sessions(t *testing.T) {
 	r.noRoom(t)
 }
 
-// noRoom begins more sessions than the broker keeps. Those that it does not begin are answered in full.
+// noRoom begins more sessions than the broker keeps. Those that it does not begin are answered in
+// full.
 func (r *reading) noRoom(t *testing.T) {
 	refused := 0
 	for n := range 60 {
@@ -472,7 +476,8 @@ func (r *reading) followers(t *testing.T) {
 		readJavaWith(t, r.k.Bootstrap(), shifted, len(r.want[shifted]), "--isolation-level", "read_committed", "--command-property", "client.rack="+rack))
 }
 
-// limits: clients that ask for a byte, or a record, at a time get all records, as the first batch comes whole (KIP-74).
+// limits: clients that ask for a byte, or a record, at a time get all records, as the first batch
+// comes whole (KIP-74).
 func (r *reading) limits(t *testing.T) {
 	for _, topic := range readTopics {
 		for _, level := range []kgo.IsolationLevel{kgo.ReadCommitted(), kgo.ReadUncommitted()} {

@@ -31,7 +31,8 @@ func scale(t testing.TB, byDefault int) int {
 	return n
 }
 
-// maxGrowth is how much more CPU time a mirror of four times the size may take: 4 is linear, 16 quadratic.
+// maxGrowth is how much more CPU time a mirror of four times the size may take: 4 is linear, 16
+// quadratic.
 const maxGrowth = 9
 
 // TestMirrorOfManyTransactions: a topic of many transactions of one record, each with a marker
@@ -98,10 +99,12 @@ func TestMirrorOfManyTransactions(t *testing.T) {
 	}
 }
 
-// manyProbes is how many looks into a log a seek may take. They halve what is not known, and do better where holes are even.
+// manyProbes is how many looks into a log a seek may take. They halve what is not known, and do
+// better where holes are even.
 const manyProbes = 17
 
-// seek reads from offsets all over the topic, records, markers and aborted ones, and counts the looks that klink takes.
+// seek reads from offsets all over the topic, records, markers and aborted ones, and counts the
+// looks that klink takes.
 func (m manyTransactions) seek(ctx context.Context, t testing.TB, k *Klink) {
 	t.Helper()
 	const seeks = 72
@@ -131,7 +134,8 @@ func (m manyTransactions) seek(ctx context.Context, t testing.TB, k *Klink) {
 // probes is how often klink has looked into the logs of mirrors for an offset.
 func probes(t testing.TB, k *Klink) int { return int(k.metric(t, "klink_proxy_probes_total")) }
 
-// TestMirrorOfManyKeys mirrors compacted topics with as many keys as records, some of them written twice.
+// TestMirrorOfManyKeys mirrors compacted topics with as many keys as records, some of them written
+// twice.
 func TestMirrorOfManyKeys(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.Start(t, kafkatest.Heap("512m")), kafkatest.Start(t)

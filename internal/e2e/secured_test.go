@@ -15,17 +15,19 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// The principals of klink at the destination, and of a link at its source. They may do what docs/operations.md says they need, and
-// nothing else.
+// The principals of klink at the destination, and of a link at its source. They may do what
+// docs/operations.md says they need, and nothing else.
 const (
 	klinkUser, klinkPassword   = "klink", "klink-secret"
 	linkerUser, linkerPassword = "linker", "linker-secret"
 )
 
-// secured says what a test between clusters with SASL and an authorizer is about, so that klink is allowed that and no more.
+// secured says what a test between clusters with SASL and an authorizer is about, so that klink is
+// allowed that and no more.
 type secured struct {
 	topics []string // prefixes of the names of mirrors
-	// grants pick, by a part of their text, rows of the tables in docs/operations.md that not everybody needs.
+	// grants pick, by a part of their text, rows of the tables in docs/operations.md that not
+	// everybody needs.
 	grants []string
 	link   []string // configs
 	users  []string // of both clusters besides, as kafkatest.SASLPlaintext takes them
@@ -38,8 +40,8 @@ const (
 	grantInstances = "where there are several instances"
 )
 
-// newSecured is newExact between clusters with SASL and an authorizer. Its clients and commands are the super user's, klink and its
-// link are not.
+// newSecured is newExact between clusters with SASL and an authorizer. Its clients and commands are
+// the super user's, klink and its link are not.
 func newSecured(t *testing.T, s secured) *exact {
 	t.Helper()
 	source := kafkatest.Start(t, kafkatest.SASLPlaintext(append(s.users, linkerUser, linkerPassword)...))
@@ -80,7 +82,8 @@ type permission struct {
 	operations []kadm.ACLOperation
 }
 
-// permissions are the tables of docs/operations.md, "Permissions": what klink needs at the destination, and at the source.
+// permissions are the tables of docs/operations.md, "Permissions": what klink needs at the
+// destination, and at the source.
 func permissions(t testing.TB) (tables [2][]permission) {
 	t.Helper()
 	_, text, _ := strings.Cut(readPage(t, "operations.md"), "\n## Permissions\n")
@@ -153,8 +156,8 @@ func containsAny(text string, parts []string) bool {
 	return false
 }
 
-// accounts are the clusters with users, by the addresses of their brokers and of klink before them: a client that is given an
-// address connects as the super user there. Elsewhere it needs no user.
+// accounts are the clusters with users, by the addresses of their brokers and of klink before them:
+// a client that is given an address connects as the super user there. Elsewhere it needs no user.
 var accounts sync.Map
 
 // accountAt says whose users an address takes until the test ends: then another test may get its

@@ -12,9 +12,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// seeksByTimestamp: a lookup of an offset by timestamp through klink finds the first record of the source with that timestamp or a
-// later one, in mirrors of topics with transactions, whose markers at the destination are younger than all of the backlog,
-// and in one with LogAppendTime, whose records have older timestamps of their own.
+// seeksByTimestamp: a lookup of an offset by timestamp through klink finds the first record of the
+// source with that timestamp or a later one, in mirrors of topics with transactions, whose markers
+// at the destination are younger than all of the backlog, and in one with LogAppendTime, whose
+// records have older timestamps of their own.
 func (e *exact) seeksByTimestamp(t *testing.T) {
 	e.createSource(t, "appended", 1, "message.timestamp.type=LogAppendTime")
 	produceVaried(e.ctx, t, e.source, "appended", 0, 120)

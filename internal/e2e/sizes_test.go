@@ -17,8 +17,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestSizes measures what a klink takes, for docs/operations.md, "Sizing". It needs minutes and proves little, so it runs only with
-// KLINK_SIZES=1 in the environment, as `make sizes` sets it.
+// TestSizes measures what a klink takes, for docs/operations.md, "Sizing". It needs minutes and
+// proves little, so it runs only with KLINK_SIZES=1 in the environment, as `make sizes` sets it.
 func TestSizes(t *testing.T) {
 	if os.Getenv("KLINK_SIZES") != "1" {
 		t.Skip("a measurement: make sizes")

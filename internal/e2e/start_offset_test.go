@@ -13,9 +13,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// TestStartOffset: mirror.start.offset.spec, for mirrors that have the source's offsets at the brokers too and for mirrors that have
-// not. What lies before the start is never shown, also where the start is in the middle of a batch; what comes after it is all
-// there, also after klink was killed; a partition that the source gets later is mirrored from its beginning; and after a
+// TestStartOffset: mirror.start.offset.spec, for mirrors that have the source's offsets at the
+// brokers too and for mirrors that have not. What lies before the start is never shown, also where
+// the start is in the middle of a batch; what comes after it is all there, also after klink was
+// killed; a partition that the source gets later is mirrored from its beginning; and after a
 // failover the topic goes on as it should.
 func TestStartOffset(t *testing.T) {
 	t.Parallel()
@@ -50,7 +51,8 @@ func TestStartOffset(t *testing.T) {
 		})
 	}
 	each("begin", func(t *testing.T, test *startTest) { test.shows(t, 3, readers()[:1]) })
-	// Before some of the mirrors have got a record. Then every partition gets records, an empty one too.
+	// Before some of the mirrors have got a record. Then every partition gets records, an empty one
+	// too.
 	e.k.Kill()
 	e.k.Restart()
 	for _, test := range tests {
@@ -84,7 +86,8 @@ type startTest struct {
 	begins  string // by partition, as listOffsets shows it
 }
 
-// shows checks what clients are told of the mirror, and, if it is aligned, what the brokers tell, too.
+// shows checks what clients are told of the mirror, and, if it is aligned, what the brokers tell,
+// too.
 func (s *startTest) shows(t *testing.T, partitions int32, by []reader) {
 	t.Helper()
 	begins := strings.Fields(s.begins)
@@ -153,8 +156,9 @@ func (s *startTest) refusesBefore(t *testing.T) {
 	t.Fatal("no answer")
 }
 
-// TestStartOffsetInTransactions: a mirror that begins at latest while transactions are open at the source. Of those only what is
-// written from then on is shown, once they are committed; of an aborted one nothing is.
+// TestStartOffsetInTransactions: a mirror that begins at latest while transactions are open at the
+// source. Of those only what is written from then on is shown, once they are committed; of an
+// aborted one nothing is.
 func TestStartOffsetInTransactions(t *testing.T) {
 	t.Parallel()
 	e := newExact(t, kafkatest.Start(t), "mirror.start.offset.spec=latest")
@@ -201,8 +205,8 @@ func TestStartOffsetInTransactions(t *testing.T) {
 	}
 }
 
-// TestStartOffsetCompacted: of a compacted topic no records can be deleted at the destination, so that those of a batch that lie
-// before the start stay there. Through klink they are not shown.
+// TestStartOffsetCompacted: of a compacted topic no records can be deleted at the destination, so
+// that those of a batch that lie before the start stay there. Through klink they are not shown.
 func TestStartOffsetCompacted(t *testing.T) {
 	t.Parallel()
 	e := newExact(t, kafkatest.Start(t), "mirror.start.offset.spec="+time.UnixMilli(baseTime+5000).UTC().Format(time.RFC3339))
@@ -230,8 +234,9 @@ func TestStartOffsetCompacted(t *testing.T) {
 	s.shows(t, 1, readers()[:1])
 }
 
-// TestAutoCreate: topics of the source get mirrors by themselves as the filters say, with their records; a topic that is in the way
-// stays as it is; and the filters are changed by their JSON alone.
+// TestAutoCreate: topics of the source get mirrors by themselves as the filters say, with their
+// records; a topic that is in the way stays as it is; and the filters are changed by their JSON
+// alone.
 func TestAutoCreate(t *testing.T) {
 	t.Parallel()
 	e := newSecured(t, secured{topics: []string{"app-", "other"}, link: []string{

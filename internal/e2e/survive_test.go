@@ -56,7 +56,8 @@ func (f *feed) awaitAcked(t testing.TB, n int64) {
 	})
 }
 
-// TestKillNineIsSurvived kills klink while it mirrors, several times, and compares every record at the end.
+// TestKillNineIsSurvived kills klink while it mirrors, several times, and compares every record at
+// the end.
 func TestKillNineIsSurvived(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)
@@ -109,8 +110,8 @@ func TestTerminateDrains(t *testing.T) {
 	assertSame(t, "after SIGTERM", readFranz(t, source.Bootstrap(), topic, 0), readFranz(t, k.Bootstrap(), topic, 0))
 }
 
-// TestThreeBrokers reaches each leader of a three-broker destination through its own port, and stops and starts a broker
-// under load: the mirror and the clients of an ordinary topic survive it.
+// TestThreeBrokers reaches each leader of a three-broker destination through its own port, and
+// stops and starts a broker under load: the mirror and the clients of an ordinary topic survive it.
 func TestThreeBrokers(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t, kafkatest.Brokers(3))
@@ -176,8 +177,8 @@ func TestThreeBrokers(t *testing.T) {
 	}
 }
 
-// TestSourceOutage takes the source away and brings it back: link and mirror say so, and recover by themselves, while
-// other topics of the destination notice nothing.
+// TestSourceOutage takes the source away and brings it back: link and mirror say so, and recover by
+// themselves, while other topics of the destination notice nothing.
 func TestSourceOutage(t *testing.T) {
 	t.Parallel()
 	e := newSecured(t, secured{topics: []string{"stock", "again", "changed"}, link: []string{"metadata.max.age.ms=1000"}})
@@ -281,8 +282,8 @@ func TestSourceOutage(t *testing.T) {
 	})
 }
 
-// changedUnderLoad changes configs of the link, while a topic is written at the source and mirrored: nothing is lost or doubled, and
-// the mirror is ACTIVE all the time.
+// changedUnderLoad changes configs of the link, while a topic is written at the source and
+// mirrored: nothing is lost or doubled, and the mirror is ACTIVE all the time.
 func changedUnderLoad(t *testing.T, e *exact, topic string) {
 	e.createSource(t, topic, 2)
 	e.k.MustCLI(t, "topic", "create", topic, "--link", "east")
@@ -332,7 +333,8 @@ func awaitLinkState(t testing.TB, k *Klink, name, state, errorName string) {
 	})
 }
 
-// TestUnsupportedDataFailsTheMirrorByName: what this version cannot mirror faithfully stops that mirror alone.
+// TestUnsupportedDataFailsTheMirrorByName: what this version cannot mirror faithfully stops that
+// mirror alone.
 func TestUnsupportedDataFailsTheMirrorByName(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)
@@ -397,8 +399,9 @@ func setTopicConfig(ctx context.Context, t *testing.T, c *kafkatest.Cluster, top
 	})
 }
 
-// TestRecordsThatAConfigHasJustLetIn: the source's topic takes larger records, or records without keys, from one moment to the next.
-// They are mirrored, however long the configs of mirrors would take to follow by themselves.
+// TestRecordsThatAConfigHasJustLetIn: the source's topic takes larger records, or records without
+// keys, from one moment to the next. They are mirrored, however long the configs of mirrors would
+// take to follow by themselves.
 func TestRecordsThatAConfigHasJustLetIn(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)

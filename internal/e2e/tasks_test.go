@@ -17,8 +17,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestPermissionsFollow: issue 5, points 3 and 6. What somebody may do with a topic, and how it is configured, is at the
-// destination as at the source, over a klink that is killed and one that takes its place; what others have granted there stays.
+// TestPermissionsFollow: issue 5, points 3 and 6. What somebody may do with a topic, and how it is
+// configured, is at the destination as at the source, over a klink that is killed and one that
+// takes its place; what others have granted there stays.
 func TestPermissionsFollow(t *testing.T) {
 	t.Parallel()
 	e := newSecured(t, secured{
@@ -99,8 +100,8 @@ func full(acl string) string {
 	return fmt.Sprintf("%s * TOPIC LITERAL %s %s ALLOW", f[0], f[2], f[1])
 }
 
-// has waits until the destination has these ACLs, those of the link's user that the filter matches where copied, and no others but
-// those that were there.
+// has waits until the destination has these ACLs, those of the link's user that the filter matches
+// where copied, and no others but those that were there.
 func (f *followed) has(t *testing.T, copied bool, acls ...string) {
 	t.Helper()
 	want := slices.Clone(f.before)
@@ -178,8 +179,8 @@ func (f *followed) acls(t *testing.T) {
 	f.has(t, true, carolReads, bothRead, localReads)
 }
 
-// configs: what is changed at the source follows; what is changed at the destination around klink is set back, and refused through
-// klink; what does not follow is shown.
+// configs: what is changed at the source follows; what is changed at the destination around klink
+// is set back, and refused through klink; what does not follow is shown.
 func (f *followed) configs(t *testing.T) {
 	at := func(adm *kadm.Client, name string) string {
 		rs, err := adm.DescribeTopicConfigs(f.ctx, "orders")

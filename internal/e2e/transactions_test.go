@@ -17,16 +17,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// withoutVerification is a source that takes a transactional batch without asking the coordinator whether it knows of the
-// transaction (KIP-890): manyTransactions keeps coordinators out of it.
+// withoutVerification is a source that takes a transactional batch without asking the coordinator
+// whether it knows of the transaction (KIP-890): manyTransactions keeps coordinators out of it.
 func withoutVerification() kafkatest.Option {
 	return kafkatest.Config("transaction.partition.verification.enable", "false")
 }
 
-// manyTransactions is how a topic is filled with transactions of one record, each a transactional batch and the control
-// marker behind it. The logs are what producers and coordinators make of such transactions, but a transaction that goes
-// through its coordinator takes milliseconds: here the markers that end it are written in the coordinator's place. One
-// request has a batch for each partition of a writer, the next one the marker for each.
+// manyTransactions is how a topic is filled with transactions of one record, each a transactional
+// batch and the control marker behind it. The logs are what producers and coordinators make of such
+// transactions, but a transaction that goes through its coordinator takes milliseconds: here the
+// markers that end it are written in the coordinator's place. One request has a batch for each
+// partition of a writer, the next one the marker for each.
 //
 // Record i of a partition is at offset 2i, its marker at 2i+1.
 type manyTransactions struct {
@@ -56,8 +57,8 @@ func (m manyTransactions) value(partition int32, i int) string {
 	return fmt.Sprintf("transaction %08d of partition %04d %s", i, partition, strings.Repeat("v", 40))
 }
 
-// read reads the topic with read_committed and checks that it has each committed record, once, in order and at its offset,
-// and no other. The digest is of all that, and of the timestamps.
+// read reads the topic with read_committed and checks that it has each committed record, once, in
+// order and at its offset, and no other. The digest is of all that, and of the timestamps.
 func (m manyTransactions) read(ctx context.Context, t testing.TB, bootstrap string) (digest uint64) {
 	t.Helper()
 	cl := kafkatest.NewClient(t, kgo.SeedBrokers(strings.Split(bootstrap, ",")...), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
@@ -228,7 +229,8 @@ func (w *transactionWriter) transaction(ctx context.Context, i int) error {
 	return nil
 }
 
-// cappedProduce is a Produce by topic name of before KIP-890, which leaves transactions to the client.
+// cappedProduce is a Produce by topic name of before KIP-890, which leaves transactions to the
+// client.
 type cappedProduce struct{ *kmsg.ProduceRequest }
 
 func (cappedProduce) MaxVersion() int16 { return 9 }

@@ -14,10 +14,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestExactTruncation lets a replica that lacks records become leader of source partitions, and writes others at the
-// offsets of those that were lost, and beyond: all batches have one record, so that no boundary shows it. Mirrors that ran
-// all the time, though cut off from the leaders, and mirrors that did not run at all, fail with a name for it, keep what they
-// have, and can be failed over. A change of leaders that loses nothing, and a topic that loses nothing, raise no alarm.
+// TestExactTruncation lets a replica that lacks records become leader of source partitions, and
+// writes others at the offsets of those that were lost, and beyond: all batches have one record, so
+// that no boundary shows it. Mirrors that ran all the time, though cut off from the leaders, and
+// mirrors that did not run at all, fail with a name for it, keep what they have, and can be failed
+// over. A change of leaders that loses nothing, and a topic that loses nothing, raise no alarm.
 func TestExactTruncation(t *testing.T) {
 	t.Parallel()
 	source := kafkatest.Start(t, kafkatest.Brokers(3), kafkatest.WithFaults(), kafkatest.Config("unclean.leader.election.enable", "true"))
@@ -144,7 +145,8 @@ func createAt(t testing.TB, cl *kgo.Client, topic string, brokers ...int32) {
 	}
 }
 
-// moveLeader makes another order of a partition's replicas the preferred one, and lets its first replica lead.
+// moveLeader makes another order of a partition's replicas the preferred one, and lets its first
+// replica lead.
 func moveLeader(t testing.TB, c *kafkatest.Cluster, cl *kgo.Client, topic string, replicas ...int32) {
 	t.Helper()
 	adm := kadm.NewClient(cl)
@@ -179,8 +181,9 @@ func produceSingly(t testing.TB, cl *kgo.Client, topic, value string, n int) {
 	}
 }
 
-// TestExactSourceWithoutTopicIDs deletes topics of a 2.4.1 source, which has no topic ids, and creates them again, with fewer
-// partitions or with fewer records: the mirrors fail by name, keep what they have, and can be failed over.
+// TestExactSourceWithoutTopicIDs deletes topics of a 2.4.1 source, which has no topic ids, and
+// creates them again, with fewer partitions or with fewer records: the mirrors fail by name, keep
+// what they have, and can be failed over.
 func TestExactSourceWithoutTopicIDs(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.StartOld(t), kafkatest.Start(t)

@@ -19,9 +19,10 @@ type Login struct {
 
 var controlFlags = []string{"required", "requisite", "sufficient", "optional"}
 
-// ParseJAAS reads the value of sasl.jaas.config as Kafka's JaasConfig does: tokens of java.io.StreamTokenizer, comments
-// allowed, one login module, a semicolon at the end. More leniently than Kafka it takes digits and dots in a value
-// without quotes. Errors give positions (in characters, from 1), never text: any part of the value may be a secret.
+// ParseJAAS reads the value of sasl.jaas.config as Kafka's JaasConfig does: tokens of
+// java.io.StreamTokenizer, comments allowed, one login module, a semicolon at the end. More
+// leniently than Kafka it takes digits and dots in a value without quotes. Errors give positions
+// (in characters, from 1), never text: any part of the value may be a secret.
 func ParseJAAS(s string) (Login, error) {
 	if !utf8.ValidString(s) {
 		return Login{}, errors.New("not UTF-8")
@@ -87,7 +88,8 @@ func ParseJAAS(s string) (Login, error) {
 	}
 }
 
-// credentials are user and password for a SASL mechanism, and whether they are those of a delegation token.
+// credentials are user and password for a SASL mechanism, and whether they are those of a
+// delegation token.
 func (l Login) credentials(mechanism string) (user, password string, token bool, err error) {
 	class := "ScramLoginModule"
 	if mechanism == mechanismPlain {

@@ -23,7 +23,8 @@ type token struct {
 	at   int // position of its first character, from 1
 }
 
-// jaasTokens cuts a JAAS entry as java.io.StreamTokenizer does with the settings of Kafka's JaasConfig.
+// jaasTokens cuts a JAAS entry as java.io.StreamTokenizer does with the settings of Kafka's
+// JaasConfig.
 type jaasTokens struct {
 	text []rune
 	pos  int
@@ -92,8 +93,8 @@ func (t *jaasTokens) at(s string) bool {
 	return t.pos+len(s) <= len(t.text) && string(t.text[t.pos:t.pos+len(s)]) == s
 }
 
-// quoted reads a string in quotes, with the escapes of StreamTokenizer: \n and its like, up to three octal digits, and
-// any other character for itself.
+// quoted reads a string in quotes, with the escapes of StreamTokenizer: \n and its like, up to
+// three octal digits, and any other character for itself.
 func (t *jaasTokens) quoted(quote rune) (string, error) {
 	start := t.pos + 1
 	var b strings.Builder
@@ -118,7 +119,8 @@ func (t *jaasTokens) quoted(quote rune) (string, error) {
 	return "", fmt.Errorf("character %d: the quote is not closed", start)
 }
 
-// escaped is the meaning of the character after a backslash, at pos; it leaves pos at the last character it took.
+// escaped is the meaning of the character after a backslash, at pos; it leaves pos at the last
+// character it took.
 func (t *jaasTokens) escaped() rune {
 	r := t.text[t.pos]
 	if r >= '0' && r <= '7' {

@@ -40,8 +40,8 @@ var mechanisms = []string{mechanismPlain, mechanismScramSHA256, mechanismScramSH
 // metadataMinAge is the default of Java's retry.backoff.ms.
 const metadataMinAge = 100 * time.Millisecond
 
-// Options makes franz-go options of p: seed brokers when bootstrap.servers is there, TLS, SASL, client id, time-outs.
-// An error names the key that is wrong. Any file may be named.
+// Options makes franz-go options of p: seed brokers when bootstrap.servers is there, TLS, SASL,
+// client id, time-outs. An error names the key that is wrong. Any file may be named.
 //
 // The clients that are made of them take nothing from a broker unchecked: see guard. What the
 // options have in common is one cluster; use DialTimeout to change how long a connection may take.
@@ -49,8 +49,8 @@ func (p Properties) Options() ([]kgo.Opt, error) { return p.OptionsFrom(operator
 
 // OptionsFrom is Options for properties that may name only some files.
 func (p Properties) OptionsFrom(files Files) ([]kgo.Opt, error) {
-	// As a Java client, which asks for metadata again after retry.backoff.ms when it misses a topic or a leader;
-	// franz-go's default of 5 s would be felt after every topic that was just created.
+	// As a Java client, which asks for metadata again after retry.backoff.ms when it misses a topic
+	// or a leader; franz-go's default of 5 s would be felt after every topic that was just created.
 	opts := []kgo.Opt{kgo.MetadataMinAge(metadataMinAge), MaxInflated(batch.MaxInflated)}
 	seeds, err := p.Seeds()
 	if err != nil {
@@ -107,8 +107,8 @@ func (p Properties) OptionsFrom(files Files) ([]kgo.Opt, error) {
 	return append(opts, dial.opt()), nil
 }
 
-// address is what Kafka accepts in bootstrap.servers (Utils.HOST_PORT_PATTERN): a protocol in front is allowed and means
-// nothing, IPv6 addresses are in brackets.
+// address is what Kafka accepts in bootstrap.servers (Utils.HOST_PORT_PATTERN): a protocol in front
+// is allowed and means nothing, IPv6 addresses are in brackets.
 var address = regexp.MustCompile(`^(?:[0-9A-Za-z\-%._]*://)?(?:\[([0-9A-Fa-f:.%]+)\]|([0-9A-Za-z\-._]+)):([0-9]{1,5})$`)
 
 // Seeds are the addresses of bootstrap.servers as host:port; nil if there are none.
@@ -128,7 +128,8 @@ func (p Properties) Seeds() ([]string, error) {
 	return seeds, nil
 }
 
-// Address checks one host:port as bootstrap.servers has them and returns it without a protocol in front.
+// Address checks one host:port as bootstrap.servers has them and returns it without a protocol in
+// front.
 func Address(s string) (string, error) {
 	m := address.FindStringSubmatch(s)
 	if m == nil {
@@ -191,8 +192,8 @@ func (p Properties) mechanism() (sasl.Mechanism, error) {
 	}
 }
 
-// quoteWord quotes a value for an error. More than a word is not shown: a sasl.jaas.config whose key got lost in editing
-// ends up in the value of the line before.
+// quoteWord quotes a value for an error. More than a word is not shown: a sasl.jaas.config whose
+// key got lost in editing ends up in the value of the line before.
 func quoteWord(s string) string {
 	s = strings.TrimSpace(s)
 	if len(s) > 40 || strings.ContainsAny(s, " \t=;'\"") {

@@ -66,7 +66,8 @@ func TestOptionsMakeAValidClient(t *testing.T) {
 	require.Equal(t, 100*time.Millisecond, cl.OptValue(kgo.RequestTimeoutOverhead))
 }
 
-// Every mechanism authenticates against a cluster that knows the user, and is refused with a wrong password.
+// Every mechanism authenticates against a cluster that knows the user, and is refused with a wrong
+// password.
 func TestSASLLogsIn(t *testing.T) {
 	for mechanism, module := range map[string]string{
 		"PLAIN":         "org.apache.kafka.common.security.plain.PlainLoginModule",

@@ -1,7 +1,7 @@
-// Package kafkaclient turns the properties that Java Kafka clients take (client.properties, a link's source.config) into
-// franz-go options, so that one file serves Kafka's own tools and klink. It covers the connection: addresses, TLS, SASL,
-// time-outs. Keys it does not know are ignored, as a Java client ignores (and warns of) them; who wants to refuse them
-// does so before.
+// Package kafkaclient turns the properties that Java Kafka clients take (client.properties, a
+// link's source.config) into franz-go options, so that one file serves Kafka's own tools and klink.
+// It covers the connection: addresses, TLS, SASL, time-outs. Keys it does not know are ignored, as
+// a Java client ignores (and warns of) them; who wants to refuse them does so before.
 //
 // No error of this package contains a value that may be a secret.
 package kafkaclient
@@ -19,7 +19,8 @@ import (
 	"github.com/magiconair/properties"
 )
 
-// maxFile bounds the size of a properties file in bytes: the keys are few, but ssl.truststore.certificates may be long.
+// maxFile bounds the size of a properties file in bytes: the keys are few, but
+// ssl.truststore.certificates may be long.
 const maxFile = 4 << 20
 
 // Properties are client properties by key.
@@ -45,8 +46,9 @@ func Sensitive(key string) bool {
 		!slices.ContainsFunc(harmlessSuffixes, func(suffix string) bool { return strings.HasSuffix(key, suffix) })
 }
 
-// Parse reads Java's .properties syntax (java.util.Properties.load) as UTF-8: comments with # and !, separators =, : and
-// white space, line continuation, \uXXXX. There is no ${} expansion. Of a key given twice the last value counts.
+// Parse reads Java's .properties syntax (java.util.Properties.load) as UTF-8: comments with # and
+// !, separators =, : and white space, line continuation, \uXXXX. There is no ${} expansion. Of a
+// key given twice the last value counts.
 func Parse(r io.Reader) (Properties, error) {
 	raw, err := io.ReadAll(io.LimitReader(r, maxFile+1))
 	if err != nil {

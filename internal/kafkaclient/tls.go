@@ -91,7 +91,8 @@ func (p Properties) roots(files Files) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// clientCertificate is the certificate that proves the client's identity (mutual TLS), none if not configured.
+// clientCertificate is the certificate that proves the client's identity (mutual TLS), none if not
+// configured.
 func (p Properties) clientCertificate(files Files) ([]tls.Certificate, error) {
 	const convert = "openssl pkcs12 -in STORE.p12 -nodes -out client.pem"
 	if err := p.storeType("ssl.keystore", convert); err != nil {
@@ -134,8 +135,8 @@ func (p Properties) storeType(store, convert string) error {
 	}
 }
 
-// pemOf is the text of the first of the keys that is set, and that key; "" if none is. A key whose name ends in
-// "location" is a file.
+// pemOf is the text of the first of the keys that is set, and that key; "" if none is. A key whose
+// name ends in "location" is a file.
 func (p Properties) pemOf(files Files, keys ...string) (key string, text []byte, err error) {
 	for _, key := range keys {
 		value := strings.TrimSpace(p[key])
@@ -154,8 +155,8 @@ func (p Properties) pemOf(files Files, keys ...string) (key string, text []byte,
 	return "", nil, nil
 }
 
-// inlinePEM restores the line breaks of PEM text that was put into one line of a properties file: Kafka's own parser
-// (DefaultSslEngineFactory) takes any white space between the parts.
+// inlinePEM restores the line breaks of PEM text that was put into one line of a properties file:
+// Kafka's own parser (DefaultSslEngineFactory) takes any white space between the parts.
 func inlinePEM(s string) []byte {
 	if block, _ := pem.Decode([]byte(s)); block != nil {
 		return []byte(s)

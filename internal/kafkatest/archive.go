@@ -9,9 +9,10 @@ import (
 	"time"
 )
 
-// Class data archives (JDK's AppCDS) hold the parsed classes of a program. With one a broker needs about two thirds of
-// the CPU time to start, a tool less than half. They are made once, beside the jars, by a broker and a tool that are
-// watched. A JVM that did not make them ignores them, so they change nothing but time.
+// Class data archives (JDK's AppCDS) hold the parsed classes of a program. With one a broker needs
+// about two thirds of the CPU time to start, a tool less than half. They are made once, beside the
+// jars, by a broker and a tool that are watched. A JVM that did not make them ignores them, so they
+// change nothing but time.
 const (
 	brokerArchive = "broker.jsa"
 	toolArchive   = "tools.jsa"
@@ -19,8 +20,8 @@ const (
 	archivesMade = "archives"
 )
 
-// fastJVM makes a JVM start fast and stay small, at the price of its top speed. Its own warnings would get into the
-// output of the tools.
+// fastJVM makes a JVM start fast and stay small, at the price of its top speed. Its own warnings
+// would get into the output of the tools.
 var fastJVM = []string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xshare:auto", "-Xlog:disable"}
 
 // archive is the JVM flags that use an archive if there is one.
@@ -32,7 +33,8 @@ func archive(lib, name string) []string {
 	return []string{"-XX:SharedArchiveFile=" + path}
 }
 
-// makeArchives makes the archives. That it does not work is no error, only that its mark cannot be left is.
+// makeArchives makes the archives. That it does not work is no error, only that its mark cannot be
+// left is.
 func makeArchives(lib string) error {
 	result := "made"
 	if err := train(lib); err != nil {

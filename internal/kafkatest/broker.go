@@ -81,11 +81,13 @@ func (b *Broker) internal() string {
 	return b.listener(internalPort)
 }
 
-// InternalAddr is the host:port of the listener that brokers use among themselves, without authentication. A client that
-// bootstraps there stays there, so that with [WithFaults] it is spared the faults that others have. KRaft clusters only.
+// InternalAddr is the host:port of the listener that brokers use among themselves, without
+// authentication. A client that bootstraps there stays there, so that with [WithFaults] it is
+// spared the faults that others have. KRaft clusters only.
 func (b *Broker) InternalAddr() string { return b.listener(internalPort) }
 
-// ListenerAddr is the host:port of a listener that [Listener] has added, itself and not what it advertises; empty if there is none.
+// ListenerAddr is the host:port of a listener that [Listener] has added, itself and not what it
+// advertises; empty if there is none.
 func (b *Broker) ListenerAddr(name string) string {
 	for i, l := range b.cluster.opts.listeners {
 		if l.name == name {
@@ -145,7 +147,8 @@ func (b *Broker) end(how func(*Process)) {
 	}
 }
 
-// Restart starts the broker again, after ending it if it runs, and waits until it serves. It ends a fault, too.
+// Restart starts the broker again, after ending it if it runs, and waits until it serves. It ends a
+// fault, too.
 func (b *Broker) Restart(t testing.TB) {
 	t.Helper()
 	b.Stop()
@@ -199,8 +202,9 @@ func (b *Broker) spawn() error {
 	return nil
 }
 
-// awaitReady polls until the broker answers, fails early if it ends, and notes the proof. A broker of the ZooKeeper era
-// that comes back after a crash gives up while ZooKeeper still holds its former registration: that one is started again.
+// awaitReady polls until the broker answers, fails early if it ends, and notes the proof. A broker
+// of the ZooKeeper era that comes back after a crash gives up while ZooKeeper still holds its
+// former registration: that one is started again.
 func (b *Broker) awaitReady() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()

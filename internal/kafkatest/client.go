@@ -23,8 +23,8 @@ func (c *Cluster) CAFile() string {
 	return c.tls.caFile
 }
 
-// ServerCertificate gives the PEM files of a certificate for 127.0.0.1 and localhost, signed by [Cluster.CAFile], and
-// of its key, for a proxy before the cluster. Both are empty without TLS.
+// ServerCertificate gives the PEM files of a certificate for 127.0.0.1 and localhost, signed by
+// [Cluster.CAFile], and of its key, for a proxy before the cluster. Both are empty without TLS.
 func (c *Cluster) ServerCertificate() (certFile, keyFile string) {
 	if c.tls == nil {
 		return "", ""
@@ -50,8 +50,9 @@ func (c *Cluster) clientCertificate(user string) clientCertificate {
 	return made
 }
 
-// Client is a franz-go client of the cluster, as [SuperUser] where there are users, closed at the end of the test.
-// Records go to the partition that they name, 0 by default. The options come last and win.
+// Client is a franz-go client of the cluster, as [SuperUser] where there are users, closed at the
+// end of the test. Records go to the partition that they name, 0 by default. The options come last
+// and win.
 func (c *Cluster) Client(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	all := append([]kgo.Opt{
@@ -77,7 +78,8 @@ func (c *Cluster) DirectClient(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 	return c.Client(t, append([]kgo.Opt{kgo.Dialer(dial)}, opts...)...)
 }
 
-// NewClient is kgo.NewClient for a test: it fails the test on an error and closes the client at its end.
+// NewClient is kgo.NewClient for a test: it fails the test on an error and closes the client at its
+// end.
 func NewClient(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	cl, err := kgo.NewClient(opts...)
@@ -125,8 +127,8 @@ func (c *Cluster) mechanism(user string) string {
 	return "PLAIN"
 }
 
-// ClientProperties are the properties with which a Java client, or klink, authenticates as a user, without
-// bootstrap.servers.
+// ClientProperties are the properties with which a Java client, or klink, authenticates as a user,
+// without bootstrap.servers.
 func (c *Cluster) ClientProperties(user, password string) map[string]string {
 	props := map[string]string{"security.protocol": c.opts.protocol}
 	if c.opts.tls() {
@@ -155,7 +157,8 @@ func (c *Cluster) PropertiesFile(t testing.TB, user, password string) string {
 	return WriteProperties(t, c.ClientProperties(user, password))
 }
 
-// WriteProperties writes a Java properties file that lives as long as the test, and returns its path.
+// WriteProperties writes a Java properties file that lives as long as the test, and returns its
+// path.
 func WriteProperties(t testing.TB, props map[string]string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "client.properties")

@@ -15,12 +15,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// startTimeout is how long a cluster may take to become usable, on a machine where every core is busy.
+// startTimeout is how long a cluster may take to become usable, on a machine where every core is
+// busy.
 const startTimeout = 2 * time.Minute
 
 // Cluster is a running Apache Kafka.
 //
-// Its processes, ports and directory belong to it and end with it; clients made by [Cluster.Client] end with their test.
+// Its processes, ports and directory belong to it and end with it; clients made by [Cluster.Client]
+// end with their test.
 type Cluster struct {
 	version Version
 	id      string // of KRaft clusters
@@ -32,20 +34,22 @@ type Cluster struct {
 	tls     *certificates
 }
 
-// Start runs a KRaft cluster of Apache Kafka 4.3.1 until the end of the test. When the test fails, the last lines of
-// the brokers' logs are shown.
+// Start runs a KRaft cluster of Apache Kafka 4.3.1 until the end of the test. When the test fails,
+// the last lines of the brokers' logs are shown.
 func Start(t testing.TB, opts ...Option) *Cluster {
 	t.Helper()
 	return startFor(t, V431, opts)
 }
 
-// StartOld runs one broker of Apache Kafka 2.4.1 with its ZooKeeper until the end of the test. It knows PLAINTEXT only.
+// StartOld runs one broker of Apache Kafka 2.4.1 with its ZooKeeper until the end of the test. It
+// knows PLAINTEXT only.
 func StartOld(t testing.TB, opts ...Option) *Cluster {
 	t.Helper()
 	return startFor(t, V241, opts)
 }
 
-// StartRelease runs a release until the end of the test: as [Start] does, or for one before KRaft as [StartOld].
+// StartRelease runs a release until the end of the test: as [Start] does, or for one before KRaft
+// as [StartOld].
 func StartRelease(t testing.TB, v Version, opts ...Option) *Cluster {
 	t.Helper()
 	return startFor(t, v, opts)
@@ -63,7 +67,8 @@ func startFor(t testing.TB, v Version, opts []Option) *Cluster {
 	return c
 }
 
-// Run runs a release until Stop, for programs that are no tests. It ends with the process, too. The error says what is missing.
+// Run runs a release until Stop, for programs that are no tests. It ends with the process, too. The
+// error says what is missing.
 func Run(v Version, opts ...Option) (*Cluster, error) { return start(v, opts...) }
 
 // Stop ends what [Run] has started.
@@ -169,7 +174,8 @@ func (c *Cluster) showLogsOnFailure(t testing.TB) {
 	})
 }
 
-// ready says whether the cluster, asked at one broker, serves metadata that names the number of brokers running now.
+// ready says whether the cluster, asked at one broker, serves metadata that names the number of
+// brokers running now.
 func (c *Cluster) ready(ctx context.Context, addr string) error {
 	cl, err := kgo.NewClient(append(c.superOpts(), kgo.SeedBrokers(addr), kgo.DialTimeout(2*time.Second))...)
 	if err != nil {
@@ -195,8 +201,9 @@ func (c *Cluster) ready(ctx context.Context, addr string) error {
 	return nil
 }
 
-// ProcessDir makes a temporary directory for the life of this process, called klink-NAME-PID-*, and clears away those of
-// the same name whose process is gone: a test binary that is killed leaves them behind. The caller removes it at the end.
+// ProcessDir makes a temporary directory for the life of this process, called klink-NAME-PID-*, and
+// clears away those of the same name whose process is gone: a test binary that is killed leaves
+// them behind. The caller removes it at the end.
 func ProcessDir(name string) (string, error) {
 	prefix := "klink-" + name + "-"
 	if old, err := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*-*")); err == nil {

@@ -95,14 +95,16 @@ func (f *Faults) reset() {
 	}
 }
 
-// Stall lets no byte pass in either direction while connections stay open, as a network that drops packets does,
-// until [Faults.Resume]. Up to about 4 MiB a direction are taken in meanwhile.
+// Stall lets no byte pass in either direction while connections stay open, as a network that drops
+// packets does, until [Faults.Resume]. Up to about 4 MiB a direction are taken in meanwhile.
 func (f *Faults) Stall() { f.stall(requests, answers) }
 
-// StallRequests is [Faults.Stall] of what clients send: nothing they ask for is done until [Faults.Resume], then all of it.
+// StallRequests is [Faults.Stall] of what clients send: nothing they ask for is done until
+// [Faults.Resume], then all of it.
 func (f *Faults) StallRequests() { f.stall(requests) }
 
-// StallAnswers is [Faults.Stall] of what the target sends: what clients ask for is done, and they do not hear of it.
+// StallAnswers is [Faults.Stall] of what the target sends: what clients ask for is done, and they
+// do not hear of it.
 func (f *Faults) StallAnswers() { f.stall(answers) }
 
 func (f *Faults) stall(ds ...direction) {
@@ -117,8 +119,8 @@ func (f *Faults) stall(ds ...direction) {
 	}
 }
 
-// Resume ends [Faults.Cut] and every stall. Bytes held by a stall are delivered. It panics if the port was lost,
-// which its reservation prevents.
+// Resume ends [Faults.Cut] and every stall. Bytes held by a stall are delivered. It panics if the
+// port was lost, which its reservation prevents.
 func (f *Faults) Resume() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -136,16 +138,17 @@ func (f *Faults) Resume() {
 	}
 }
 
-// Delay makes bytes that arrive from now on wait for d in each direction; bandwidth stays as it is until 4 MiB a
-// direction are under way, or what [Faults.Window] says.
+// Delay makes bytes that arrive from now on wait for d in each direction; bandwidth stays as it is
+// until 4 MiB a direction are under way, or what [Faults.Window] says.
 func (f *Faults) Delay(d time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.delay = d
 }
 
-// Window sets how many bytes a direction of the connections opened from now on may have under way, 4 MiB otherwise: bandwidth
-// times delay of the network that is played, or the delay would cost bandwidth.
+// Window sets how many bytes a direction of the connections opened from now on may have under way,
+// 4 MiB otherwise: bandwidth times delay of the network that is played, or the delay would cost
+// bandwidth.
 func (f *Faults) Window(size int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -254,7 +257,8 @@ type chunk struct {
 	due  time.Time
 }
 
-// pump moves bytes one way through a queue, in which they wait for delay and stall, and passes on an end of stream.
+// pump moves bytes one way through a queue, in which they wait for delay and stall, and passes on
+// an end of stream.
 func (f *Faults) pump(c *faultConn, from, to *net.TCPConn, way direction) {
 	f.mu.Lock()
 	queue := make(chan chunk, f.window)

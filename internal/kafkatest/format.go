@@ -11,9 +11,9 @@ import (
 	"strconv"
 )
 
-// bootstrapCheckpoint is what Kafka's storage tool leaves in a formatted directory beside meta.properties: the feature
-// levels a cluster begins with. It is the same for every cluster without SCRAM users, so it is made once and copied,
-// which saves a JVM per broker.
+// bootstrapCheckpoint is what Kafka's storage tool leaves in a formatted directory beside
+// meta.properties: the feature levels a cluster begins with. It is the same for every cluster
+// without SCRAM users, so it is made once and copied, which saves a JVM per broker.
 const bootstrapCheckpoint = "bootstrap.checkpoint"
 
 // formatOnce makes the bootstrap checkpoint in the directory of the jars.
@@ -80,7 +80,8 @@ func (c *Cluster) format(b *Broker) error {
 	})
 }
 
-// randomUUID is a UUID of version 4 in Kafka's form, base64 of 22 characters that does not begin with a dash.
+// randomUUID is a UUID of version 4 in Kafka's form, base64 of 22 characters that does not begin
+// with a dash.
 func randomUUID() string {
 	var id [16]byte
 	for {

@@ -49,10 +49,10 @@ func (v Version) old() bool { return v == V241 || v == V282 }
 
 // Provision makes sure that the jars of a release are on this machine and returns their directory.
 //
-// They are fetched once per pom, by Maven, into the cache directory. Any number of processes may call it at the same
-// time: one fetches, under a file lock, the others wait. The jars appear by a rename, so a directory that exists is
-// complete. An error says in one line what is missing. With the jars come files that make their programs start faster,
-// see archive.go and format.go.
+// They are fetched once per pom, by Maven, into the cache directory. Any number of processes may
+// call it at the same time: one fetches, under a file lock, the others wait. The jars appear by a
+// rename, so a directory that exists is complete. An error says in one line what is missing. With
+// the jars come files that make their programs start faster, see archive.go and format.go.
 func Provision(v Version) (string, error) {
 	cache, err := cacheDir()
 	if err != nil {

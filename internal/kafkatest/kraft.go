@@ -84,7 +84,8 @@ func (c *Cluster) kraftConfig(b *Broker) map[string]string {
 	return conf
 }
 
-// commonConfig holds for every release: small internal topics, few threads, no waiting for members that never come.
+// commonConfig holds for every release: small internal topics, few threads, no waiting for members
+// that never come.
 func (c *Cluster) commonConfig() map[string]string {
 	replication, inSync := strconv.Itoa(c.opts.replication()), strconv.Itoa(c.opts.inSync())
 	return map[string]string{
@@ -120,7 +121,8 @@ func authorizerConfig() map[string]string {
 	}
 }
 
-// saslConfig: the given users on the client listener; brokers and controllers trust each other, on listeners of their own.
+// saslConfig: the given users on the client listener; brokers and controllers trust each other, on
+// listeners of their own.
 func (c *Cluster) saslConfig() map[string]string {
 	conf := map[string]string{
 		"listener.name.client.plain.sasl.jaas.config": "org.apache.kafka.common.security.plain.PlainLoginModule required" + c.plainUsers(),
@@ -158,7 +160,8 @@ rootLogger.appenderRef.out.ref=out
 
 func (c *Cluster) log4jPath() string { return filepath.Join(c.dir, "log4j2.properties") }
 
-// logging is the JVM flags that make the release write its warnings to its standard output or error.
+// logging is the JVM flags that make the release write its warnings to its standard output or
+// error.
 func (c *Cluster) logging() []string {
 	if c.version.old() {
 		return []string{"-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"}

@@ -57,19 +57,20 @@ func (o *options) tls() bool  { return strings.HasSuffix(o.protocol, "SSL") }
 func (o *options) replication() int { return min(o.brokers, 3) }
 func (o *options) inSync() int      { return max(1, o.replication()-1) }
 
-// Brokers sets the number of nodes; each is broker and controller. From three on the default replication factor is 3
-// and min.insync.replicas 2, for Kafka's internal topics too. Default 1.
+// Brokers sets the number of nodes; each is broker and controller. From three on the default
+// replication factor is 3 and min.insync.replicas 2, for Kafka's internal topics too. Default 1.
 func Brokers(n int) Option { return func(o *options) { o.brokers = n } }
 
 // Config sets a broker config on all nodes, over what this package chose.
 func Config(key, value string) Option { return func(o *options) { o.configs[key] = value } }
 
-// Racks puts each broker into a rack of its own, "rack-" and its id, and lets consumers read from a follower in theirs
-// (KIP-392).
+// Racks puts each broker into a rack of its own, "rack-" and its id, and lets consumers read from a
+// follower in theirs (KIP-392).
 func Racks() Option { return func(o *options) { o.racks = true } }
 
-// SASL makes the client listener SASL_SSL with mechanism PLAIN and turns the StandardAuthorizer on. Users are given as
-// name, password, name, password, ...; they may do nothing until an ACL says so. [SuperUser] always exists.
+// SASL makes the client listener SASL_SSL with mechanism PLAIN and turns the StandardAuthorizer on.
+// Users are given as name, password, name, password, ...; they may do nothing until an ACL says so.
+// [SuperUser] always exists.
 func SASL(nameAndPassword ...string) Option {
 	return func(o *options) { o.secure("SASL_SSL", nameAndPassword) }
 }
@@ -110,7 +111,8 @@ func MutualTLS() Option {
 // other by that name.
 func ClientAuth(mode string) Option { return func(o *options) { o.clientAuth = mode } }
 
-// Scram adds a user that authenticates with SCRAM-SHA-256 or SCRAM-SHA-512. It goes with [SASL] or [SASLPlaintext].
+// Scram adds a user that authenticates with SCRAM-SHA-256 or SCRAM-SHA-512. It goes with [SASL] or
+// [SASLPlaintext].
 func Scram(mechanism, name, password string) Option {
 	return func(o *options) { o.scram = append(o.scram, scramUser{mechanism, name, password}) }
 }
@@ -118,11 +120,12 @@ func Scram(mechanism, name, password string) Option {
 // Heap sets the largest heap of a broker, as java's -Xmx takes it. Default 512m.
 func Heap(size string) Option { return func(o *options) { o.heap = size } }
 
-// JVM replaces the flags that make a broker start fast (a single compiler tier, the serial collector) by the given ones, for measurements.
+// JVM replaces the flags that make a broker start fast (a single compiler tier, the serial
+// collector) by the given ones, for measurements.
 func JVM(flags ...string) Option { return func(o *options) { o.jvm = flags } }
 
-// WithFaults puts a [Faults] before the client listener of each broker and advertises that one, so that every client
-// goes through it; see [Broker.Faults]. Brokers talk to each other directly.
+// WithFaults puts a [Faults] before the client listener of each broker and advertises that one, so
+// that every client goes through it; see [Broker.Faults]. Brokers talk to each other directly.
 func WithFaults() Option { return func(o *options) { o.faults = true } }
 
 // WithReplicationFaults puts a [Faults] before the internal listener of each broker and advertises
@@ -130,7 +133,8 @@ func WithFaults() Option { return func(o *options) { o.faults = true } }
 // Controllers talk to each other directly. KRaft clusters only.
 func WithReplicationFaults() Option { return func(o *options) { o.replicationFaults = true } }
 
-// listener is one that [Listener] adds; its port is the listener's place after the others of its broker.
+// listener is one that [Listener] adds; its port is the listener's place after the others of its
+// broker.
 type listener struct{ name, protocol, advertised string }
 
 // Listener adds a listener to the broker, for a proxy before it: who bootstraps there is told the

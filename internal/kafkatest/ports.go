@@ -11,9 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Ports are taken below the ephemeral range of Linux (32768 and up), so that no outgoing connection takes one between
-// the moment it is chosen and the moment a server listens, and each is marked by a file lock until the process ends or
-// the port is released, so that test binaries that run side by side do not choose the same.
+// Ports are taken below the ephemeral range of Linux (32768 and up), so that no outgoing connection
+// takes one between the moment it is chosen and the moment a server listens, and each is marked by
+// a file lock until the process ends or the port is released, so that test binaries that run side
+// by side do not choose the same.
 const (
 	firstPort = 20000
 	lastPort  = 32000
@@ -32,7 +33,8 @@ func (b *portBlock) release() {
 	b.locks = nil
 }
 
-// FreePorts reserves n consecutive free ports on 127.0.0.1 until the end of the test and returns the first.
+// FreePorts reserves n consecutive free ports on 127.0.0.1 until the end of the test and returns
+// the first.
 func FreePorts(t testing.TB, n int) int {
 	t.Helper()
 	b, err := reservePorts(n)
@@ -43,7 +45,8 @@ func FreePorts(t testing.TB, n int) int {
 	return b.base
 }
 
-// ReservePorts is [FreePorts] until release is called or the process ends, for programs that are no tests.
+// ReservePorts is [FreePorts] until release is called or the process ends, for programs that are no
+// tests.
 func ReservePorts(n int) (first int, release func(), err error) {
 	b, err := reservePorts(n)
 	if err != nil {

@@ -14,14 +14,16 @@ import (
 
 // Process is a child that dies with the test binary.
 //
-// It leads a process group of its own, and the kernel kills it when the binary ends in any way (PR_SET_PDEATHSIG).
+// It leads a process group of its own, and the kernel kills it when the binary ends in any way
+// (PR_SET_PDEATHSIG).
 type Process struct {
 	cmd  *exec.Cmd
 	done chan struct{}
 	err  error // set before done is closed
 }
 
-// StartProcess starts cmd. Its SysProcAttr is set here; the rest, output files above all, is the caller's.
+// StartProcess starts cmd. Its SysProcAttr is set here; the rest, output files above all, is the
+// caller's.
 func StartProcess(cmd *exec.Cmd) (*Process, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := startOnLastingThread(cmd); err != nil {
@@ -59,8 +61,8 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
-// Terminate sends SIGTERM, waits, and returns the exit code. A process that is still there after the grace is killed
-// and gives an error.
+// Terminate sends SIGTERM, waits, and returns the exit code. A process that is still there after
+// the grace is killed and gives an error.
 func (p *Process) Terminate(grace time.Duration) (int, error) {
 	p.Signal(syscall.SIGTERM)
 	timer := time.NewTimer(grace)
@@ -83,8 +85,8 @@ func (p *Process) Signal(sig syscall.Signal) {
 	}
 }
 
-// PDEATHSIG follows the thread that started the child, not the process. So children are started on one thread that
-// stays until the process ends.
+// PDEATHSIG follows the thread that started the child, not the process. So children are started on
+// one thread that stays until the process ends.
 var spawner struct {
 	once sync.Once
 	jobs chan func()

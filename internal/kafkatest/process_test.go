@@ -151,7 +151,8 @@ func TestProvisionIsIdempotent(t *testing.T) {
 	}
 }
 
-// runs says whether a process exists and is not merely a zombie, which it stays where nobody collects orphans.
+// runs says whether a process exists and is not merely a zombie, which it stays where nobody
+// collects orphans.
 func runs(pid int) bool {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {

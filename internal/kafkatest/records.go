@@ -16,8 +16,8 @@ import (
 // opTimeout ends an operation that a working cluster does in a moment.
 const opTimeout = 60 * time.Second
 
-// CreateTopic creates a topic and waits until each partition has a leader. A replication factor of -1 is the broker's
-// default, which 2.4.1 takes too.
+// CreateTopic creates a topic and waits until each partition has a leader. A replication factor of
+// -1 is the broker's default, which 2.4.1 takes too.
 func CreateTopic(t testing.TB, cl *kgo.Client, topic string, partitions int32, replication int16, configs map[string]string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), opTimeout)
@@ -49,8 +49,9 @@ func CreateTopic(t testing.TB, cl *kgo.Client, topic string, partitions int32, r
 	})
 }
 
-// Produce appends records to one partition, in order, and waits for their acknowledgement; offset and timestamp of the
-// records are set afterwards. The client must partition by hand, as those of [Cluster.Client] do.
+// Produce appends records to one partition, in order, and waits for their acknowledgement; offset
+// and timestamp of the records are set afterwards. The client must partition by hand, as those of
+// [Cluster.Client] do.
 func Produce(t testing.TB, cl *kgo.Client, topic string, partition int32, records ...*kgo.Record) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), opTimeout)
@@ -69,7 +70,8 @@ func Produce(t testing.TB, cl *kgo.Client, topic string, partition int32, record
 	}
 }
 
-// Records makes n records with keys k0, k1, ... , values of the given size at least that tell them apart, and a header.
+// Records makes n records with keys k0, k1, ... , values of the given size at least that tell them
+// apart, and a header.
 func Records(n, size int) []*kgo.Record {
 	out := make([]*kgo.Record, n)
 	for i := range out {
@@ -98,8 +100,8 @@ func DeleteRecordsBefore(t testing.TB, cl *kgo.Client, topic string, partition i
 	}
 }
 
-// ReadAll reads a topic from its log starts to its present ends with a client of its own, made with the options.
-// The records of a partition are in order; partitions are one after the other.
+// ReadAll reads a topic from its log starts to its present ends with a client of its own, made with
+// the options. The records of a partition are in order; partitions are one after the other.
 func ReadAll(t testing.TB, topic string, opts ...kgo.Opt) []*kgo.Record {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), opTimeout)
@@ -171,7 +173,8 @@ func newReader(ctx context.Context, t testing.TB, topic string, opts []kgo.Opt) 
 	return r
 }
 
-// retry repeats op while a cluster elects leaders and the like; the last error fails the test when the context ends.
+// retry repeats op while a cluster elects leaders and the like; the last error fails the test when
+// the context ends.
 func retry(ctx context.Context, t testing.TB, what string, op func() error) {
 	t.Helper()
 	for {
@@ -227,8 +230,9 @@ func (r *reader) poll(ctx context.Context, t testing.TB) {
 	})
 }
 
-// skipTrailingHoles finishes partitions whose last offsets hold no record (compacted away, or a hole of a mirror): a
-// fetch there is answered with nothing, where a broker that has data always sends at least one batch (KIP-74).
+// skipTrailingHoles finishes partitions whose last offsets hold no record (compacted away, or a
+// hole of a mirror): a fetch there is answered with nothing, where a broker that has data always
+// sends at least one batch (KIP-74).
 func (r *reader) skipTrailingHoles(ctx context.Context, t testing.TB) {
 	t.Helper()
 	for p, next := range r.next {

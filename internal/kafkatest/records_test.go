@@ -7,7 +7,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A log may end in offsets that hold no record, as a mirror's does after a hole: reading it must come to an end.
+// A log may end in offsets that hold no record, as a mirror's does after a hole: reading it must
+// come to an end.
 func TestReadAllTrailingHole(t *testing.T) {
 	c := Embedded(t, 1)
 	seeds := kgo.SeedBrokers(c.ListenAddrs()...)

@@ -15,8 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Leader is the broker that leads a partition, nil where none does. It is asked for at the running brokers themselves,
-// around their [Faults].
+// Leader is the broker that leads a partition, nil where none does. It is asked for at the running
+// brokers themselves, around their [Faults].
 func (c *Cluster) Leader(ctx context.Context, topic string, partition int32) (*Broker, error) {
 	meta, err := c.metadata(ctx)
 	if err != nil {
@@ -38,8 +38,8 @@ func (c *Cluster) Leader(ctx context.Context, topic string, partition int32) (*B
 	return nil, fmt.Errorf("kafkatest: %s-%d: %w", topic, partition, kerr.UnknownTopicOrPartition)
 }
 
-// InSync says whether every partition of the cluster, Kafka's own included, has all its replicas in sync; state names
-// one that has not. It is asked for around the brokers' [Faults].
+// InSync says whether every partition of the cluster, Kafka's own included, has all its replicas in
+// sync; state names one that has not. It is asked for around the brokers' [Faults].
 func (c *Cluster) InSync(ctx context.Context) (ok bool, state string) {
 	meta, err := c.metadata(ctx)
 	if err != nil {
@@ -87,8 +87,9 @@ func (c *Cluster) metadataFrom(ctx context.Context, b *Broker) (*kmsg.MetadataRe
 
 var partitionDir = regexp.MustCompile(`-[0-9]+$`)
 
-// LoseLogs removes the logs of all topics of a broker that is stopped, as if the disk that had them was replaced; the
-// cluster's metadata log stays. What the broker had is safe only where every partition had another replica in sync.
+// LoseLogs removes the logs of all topics of a broker that is stopped, as if the disk that had them
+// was replaced; the cluster's metadata log stays. What the broker had is safe only where every
+// partition had another replica in sync.
 func (b *Broker) LoseLogs(t testing.TB) {
 	t.Helper()
 	if b.running() {

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// A cluster takes seconds to start, so the tests of a package share clusters by name, and tell themselves apart by the
-// names of their topics.
+// A cluster takes seconds to start, so the tests of a package share clusters by name, and tell
+// themselves apart by the names of their topics.
 var shared struct {
 	mu       sync.Mutex
 	clusters map[string]*sharedCluster
@@ -19,8 +19,8 @@ type sharedCluster struct {
 	err     error
 }
 
-// Shared returns the cluster of this name, which is started at the first call in a test binary and runs until [Main]
-// stops it. The options count at the first call alone.
+// Shared returns the cluster of this name, which is started at the first call in a test binary and
+// runs until [Main] stops it. The options count at the first call alone.
 func Shared(t testing.TB, name string, opts ...Option) *Cluster {
 	t.Helper()
 	return sharedFor(t, V431, name, opts)
@@ -61,7 +61,8 @@ func sharedFor(t testing.TB, v Version, name string, opts []Option) *Cluster {
 //
 //	func TestMain(m *testing.M) { kafkatest.Main(m) }
 //
-// Without it the clusters still end with the test binary, but their data stays until the next one cleans up.
+// Without it the clusters still end with the test binary, but their data stays until the next one
+// cleans up.
 func Main(m *testing.M) {
 	code := m.Run()
 	StopShared()

@@ -1,16 +1,17 @@
 package kafkatest
 
-// Watch has fn called with what clients send from now on, as it comes off their connections and before any stall; nil ends
-// that. Bytes come in pieces of up to 64 KiB.
+// Watch has fn called with what clients send from now on, as it comes off their connections and
+// before any stall; nil ends that. Bytes come in pieces of up to 64 KiB.
 func (f *Faults) Watch(fn func([]byte)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.watch = fn
 }
 
-// Strand resets the open connections on the side of the clients, keeps what is under way to the target until [Faults.Unstrand],
-// and ends stalls for new connections: requests that their senders believe lost come late, as they may through a proxy, a
-// load balancer or a network that retransmits.
+// Strand resets the open connections on the side of the clients, keeps what is under way to the
+// target until [Faults.Unstrand], and ends stalls for new connections: requests that their senders
+// believe lost come late, as they may through a proxy, a load balancer or a network that
+// retransmits.
 func (f *Faults) Strand() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -34,15 +34,16 @@ const (
 	BrokerAPIVersions    = "org.apache.kafka.tools.BrokerApiVersionsCommand"
 )
 
-// Tool runs a Java tool of Kafka 4.3.1 without standard input; see [JavaTool]. The caller names the server itself
-// (--bootstrap-server, --command-config), so the tool may as well go to a proxy before this cluster.
+// Tool runs a Java tool of Kafka 4.3.1 without standard input; see [JavaTool]. The caller names the
+// server itself (--bootstrap-server, --command-config), so the tool may as well go to a proxy
+// before this cluster.
 func (c *Cluster) Tool(t testing.TB, mainClass string, args ...string) (string, error) {
 	t.Helper()
 	return JavaTool(t, "", mainClass, args...)
 }
 
-// JavaTool runs a main class from the jars of Kafka 4.3.1 with the given standard input and returns its standard
-// output. An exit code other than 0 is an error that carries the end of both outputs.
+// JavaTool runs a main class from the jars of Kafka 4.3.1 with the given standard input and returns
+// its standard output. An exit code other than 0 is an error that carries the end of both outputs.
 func JavaTool(t testing.TB, stdin, mainClass string, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), toolTimeout)
@@ -76,8 +77,8 @@ type RunningTool struct {
 	stdout, stderr Output
 }
 
-// StartTool starts a main class from the jars of Kafka 4.3.1, for a tool that runs while the test goes on (a console
-// consumer). Standard input may be nil.
+// StartTool starts a main class from the jars of Kafka 4.3.1, for a tool that runs while the test
+// goes on (a console consumer). Standard input may be nil.
 func StartTool(t testing.TB, stdin io.Reader, mainClass string, args ...string) *RunningTool {
 	t.Helper()
 	Require(t)

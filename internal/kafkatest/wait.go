@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// WaitFor polls until done says true. When that has not happened within the timeout the test fails, with what was
-// awaited and what done last said about it. The timeout is for a hung system, not a measurement: be generous.
+// WaitFor polls until done says true. When that has not happened within the timeout the test fails,
+// with what was awaited and what done last said about it. The timeout is for a hung system, not a
+// measurement: be generous.
 func WaitFor(t testing.TB, timeout time.Duration, what string, done func() (ok bool, state string)) {
 	t.Helper()
 	await(t, timeout, what, fmt.Sprintf("waited %v for %s", timeout, what), func() (bool, int64, string) {

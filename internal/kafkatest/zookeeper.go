@@ -25,8 +25,8 @@ func (z *zookeeper) close() {
 	z.ports.release()
 }
 
-// prepareZooKeeper starts ZooKeeper from the broker's own jars and writes the broker's configuration. The broker waits
-// for ZooKeeper by itself.
+// prepareZooKeeper starts ZooKeeper from the broker's own jars and writes the broker's
+// configuration. The broker waits for ZooKeeper by itself.
 func (c *Cluster) prepareZooKeeper() error {
 	ports, err := reservePorts(1)
 	if err != nil {

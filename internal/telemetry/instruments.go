@@ -1,6 +1,6 @@
-// Package telemetry shows what klink does: OpenTelemetry metrics read from the counters of proxy, router and replicator,
-// and the HTTP server with /metrics, /healthz and /readyz. Every instrument is observable: it costs nothing until
-// somebody collects.
+// Package telemetry shows what klink does: OpenTelemetry metrics read from the counters of proxy,
+// router and replicator, and the HTTP server with /metrics, /healthz and /readyz. Every instrument
+// is observable: it costs nothing until somebody collects.
 package telemetry
 
 import (
@@ -56,7 +56,8 @@ type instrument struct {
 	unit   string // UCUM
 	labels []string
 	doc    string
-	// observe is called at each collection. p is never incomplete for what the instrument's group needs.
+	// observe is called at each collection. p is never incomplete for what the instrument's group
+	// needs.
 	observe func(p *picture, out emit)
 }
 

@@ -23,10 +23,12 @@ type Meter struct {
 	provider *sdk.MeterProvider
 }
 
-// otlpVariables are those that switch OTLP export on. Without them nothing leaves the process unasked.
+// otlpVariables are those that switch OTLP export on. Without them nothing leaves the process
+// unasked.
 var otlpVariables = []string{"OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"}
 
-// NewMeter sets the instruments up. version is that of the program; log is told when an OTLP export fails.
+// NewMeter sets the instruments up. version is that of the program; log is told when an OTLP export
+// fails.
 func NewMeter(ctx context.Context, sources Sources, version string, log *slog.Logger) (*Meter, error) {
 	m := &Meter{registry: prometheus.NewRegistry()}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

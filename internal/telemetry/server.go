@@ -46,8 +46,8 @@ func within(d time.Duration, h http.Handler) http.Handler {
 	})
 }
 
-// Server answers /metrics, /healthz (200 while the process runs) and /readyz (503 with the reason until clients are
-// served).
+// Server answers /metrics, /healthz (200 while the process runs) and /readyz (503 with the reason
+// until clients are served).
 type Server struct {
 	listener net.Listener
 	http     http.Server

@@ -153,7 +153,8 @@ func TestMetrics(t *testing.T) {
 	require.NotContains(t, text, `success_age_seconds{link="east",task="Never"}`)
 }
 
-// Every row of the table is in the exposition under the Prometheus name it gives, and nothing else of klink's is there.
+// Every row of the table is in the exposition under the Prometheus name it gives, and nothing else
+// of klink's is there.
 func TestPrometheusNames(t *testing.T) {
 	_, text := get(t, serve(t, testSources(), func() error { return nil })+"/metrics")
 	documented := map[string]kind{}

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// txnBatch makes a batch of a producer at an offset: "data", "plain" (not transactional), "commit", "abort".
+// txnBatch makes a batch of a producer at an offset: "data", "plain" (not transactional), "commit",
+// "abort".
 func txnBatch(t testing.TB, kind string, offset, producer int64) Header {
 	var b Header
 	switch kind {
@@ -32,8 +33,8 @@ func txnBatch(t testing.TB, kind string, offset, producer int64) Header {
 	return b
 }
 
-// TestAborted: each line is a response. Behind the list of aborted transactions (producer@first offset) come its batches
-// (kind:offset/producer), and then those that are left.
+// TestAborted: each line is a response. Behind the list of aborted transactions (producer@first
+// offset) come its batches (kind:offset/producer), and then those that are left.
 func TestAborted(t *testing.T) {
 	for _, c := range []struct{ name, list, batches, left string }{
 		{"no transactions", "", "plain:0/-1 plain:1/7", "0 1"},

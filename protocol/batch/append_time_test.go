@@ -8,7 +8,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestWithoutAppendTime: a client reads the same, whether the destination has taken the LogAppendTime bit or not.
+// TestWithoutAppendTime: a client reads the same, whether the destination has taken the
+// LogAppendTime bit or not.
 func TestWithoutAppendTime(t *testing.T) {
 	var r Recoder
 	rapid.Check(t, func(rt *rapid.T) {

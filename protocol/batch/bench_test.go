@@ -79,7 +79,8 @@ func BenchmarkWalkAndCheck(b *testing.B) {
 	}
 }
 
-// BenchmarkRuns splits batches that compaction has thinned to every second record, the worst case, and to all but one.
+// BenchmarkRuns splits batches that compaction has thinned to every second record, the worst case,
+// and to all but one.
 func BenchmarkRuns(b *testing.B) {
 	for codec := codecNone; codec <= codecZstd; codec++ {
 		for name, keep := range map[string]func(i int32) bool{

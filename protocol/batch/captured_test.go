@@ -15,8 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// capture is a log captured from a real broker, and what an independent reader (librdkafka) made of it; see
-// testdata/README.md.
+// capture is a log captured from a real broker, and what an independent reader (librdkafka) made of
+// it; see testdata/README.md.
 type capture struct {
 	LogStart      int64 `json:"log_start"`
 	HighWatermark int64 `json:"high_watermark"`
@@ -53,8 +53,8 @@ func captures(t testing.TB, pattern string) (names []string) {
 	return names
 }
 
-// aborts finds the batches that a read_committed reader skips (Kafka's rule: from the first offset of an aborted transaction
-// to its producer's next marker).
+// aborts finds the batches that a read_committed reader skips (Kafka's rule: from the first offset
+// of an aborted transaction to its producer's next marker).
 type aborts map[int64][]int64 // producer id -> first offsets
 
 func (c capture) aborts(t *testing.T) aborts {
@@ -83,8 +83,8 @@ func (a aborts) skip(h Header) bool {
 	return aborted
 }
 
-// append plays the destination's broker: it gives b its physical offset and epoch, and clears the LogAppendTime bit as a
-// CreateTime topic does, with the checksum to match.
+// append plays the destination's broker: it gives b its physical offset and epoch, and clears the
+// LogAppendTime bit as a CreateTime topic does, with the checksum to match.
 func appendAt(t *testing.T, b Header, physical int64) {
 	require.Zero(t, b.BaseOffset())
 	require.Equal(t, int32(-1), b.LeaderEpoch())
@@ -148,7 +148,8 @@ func TestStampedAndRestoredLogReadsAsTheSource(t *testing.T) {
 	}
 }
 
-// readAsClient decodes records as franz-go's consumer does, from an offset on, with all checksums verified.
+// readAsClient decodes records as franz-go's consumer does, from an offset on, with all checksums
+// verified.
 func readAsClient(t *testing.T, records []byte, from int64) (out []capturedRecord) {
 	rp := kmsg.NewFetchResponseTopicPartition()
 	rp.RecordBatches = records
@@ -175,8 +176,8 @@ func readAsClient(t *testing.T, records []byte, from int64) (out []capturedRecor
 	return out
 }
 
-// TestCheckCapturedLogs compares the verdict on every captured batch with testdata/verdicts.golden. If it fails, run with
-// KLINK_REWRITE=1 and look at the difference.
+// TestCheckCapturedLogs compares the verdict on every captured batch with testdata/verdicts.golden.
+// If it fails, run with KLINK_REWRITE=1 and look at the difference.
 func TestCheckCapturedLogs(t *testing.T) {
 	var out strings.Builder
 	for _, name := range captures(t, "*") {

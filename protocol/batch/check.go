@@ -5,9 +5,9 @@ import (
 	"math"
 )
 
-// Check says whether the batch b can be appended to a stock broker as it is, but for the stamp, and given back as it was,
-// without anything that Classify's kinds, Recoder or Aborted do: nil = yes. Otherwise the error wraps the one of this
-// package's errors that names what was met.
+// Check says whether the batch b can be appended to a stock broker as it is, but for the stamp, and
+// given back as it was, without anything that Classify's kinds, Recoder or Aborted do: nil = yes.
+// Otherwise the error wraps the one of this package's errors that names what was met.
 //
 // The checksum is not looked at: Stamp carries damage over, so that the destination finds it.
 func Check(b []byte) error {
@@ -34,5 +34,6 @@ func Check(b []byte) error {
 	return nil
 }
 
-// maxLogicalBase is the highest logical base offset: the offset after it, and its stamp, still fit 63 bits.
+// maxLogicalBase is the highest logical base offset: the offset after it, and its stamp, still fit
+// 63 bits.
 const maxLogicalBase = math.MaxInt64 - 1

@@ -6,14 +6,17 @@ import "fmt"
 type Kind uint8
 
 const (
-	// Data is appended as it is, but for the stamp: as many records as offsets. A committed transaction's batch, one with
-	// LogAppendTime and one with a delete horizon are data too: Stamp does what they need.
+	// Data is appended as it is, but for the stamp: as many records as offsets. A committed
+	// transaction's batch, one with LogAppendTime and one with a delete horizon are data too: Stamp
+	// does what they need.
 	Data Kind = iota + 1
-	// Thinned has fewer records than offsets, after compaction: Recoder.Runs makes batches of it that a broker takes.
+	// Thinned has fewer records than offsets, after compaction: Recoder.Runs makes batches of it
+	// that a broker takes.
 	Thinned
 	// Empty has no record left, after compaction: its offsets are a hole.
 	Empty
-	// Control holds a marker of a transaction or of the brokers, which clients skip: its offset is a hole.
+	// Control holds a marker of a transaction or of the brokers, which clients skip: its offset is
+	// a hole.
 	Control
 )
 
@@ -32,11 +35,12 @@ func (k Kind) String() string {
 	return fmt.Sprintf("Kind(%d)", uint8(k))
 }
 
-// Classify says what kind the batch b is, by its header. The error wraps ErrMalformed, ErrOldFormat or ErrUnsupported, and
-// the mirror has to stop: a batch is never skipped.
+// Classify says what kind the batch b is, by its header. The error wraps ErrMalformed, ErrOldFormat
+// or ErrUnsupported, and the mirror has to stop: a batch is never skipped.
 //
-// The checksum is not looked at. What is appended carries damage over, so that the destination finds it; before a batch
-// that is not Data is made a hole of, VerifyCRC has to confirm it (Aborted.Drop and Recoder.Runs do).
+// The checksum is not looked at. What is appended carries damage over, so that the destination
+// finds it; before a batch that is not Data is made a hole of, VerifyCRC has to confirm it
+// (Aborted.Drop and Recoder.Runs do).
 func Classify(b []byte) (Kind, error) {
 	if err := whole(b); err != nil {
 		return 0, err

@@ -70,8 +70,8 @@ func (c *codecs) shrunk() {
 	}
 }
 
-// decompress appends the decompressed src to dst, of which limit bytes at most may come. The error wraps ErrCorrupt, ErrTooLarge or
-// ErrUnsupported.
+// decompress appends the decompressed src to dst, of which limit bytes at most may come. The error
+// wraps ErrCorrupt, ErrTooLarge or ErrUnsupported.
 func (c *codecs) decompress(dst, src []byte, codec int8, limit int) ([]byte, error) {
 	var err error
 	switch codec {
@@ -138,7 +138,8 @@ func (c *codecs) readAll(dst []byte, r io.Reader, limit int) ([]byte, error) {
 	}
 }
 
-// zstdBlock is the most that one block of three bytes or more can hold, decompressed (RFC 8878, section 3.1.1.2.4).
+// zstdBlock is the most that one block of three bytes or more can hold, decompressed (RFC 8878,
+// section 3.1.1.2.4).
 const zstdBlock = 128 << 10
 
 // zstdWindow is the largest window that zstd's levels choose. The decoder refuses frames whose
@@ -155,7 +156,8 @@ func (c *codecs) unzstd(dst, src []byte, limit int) ([]byte, error) {
 			return dst, err
 		}
 	}
-	// The decoder believes the size in a frame's header when it makes room; so bound it by what the blocks can hold.
+	// The decoder believes the size in a frame's header when it makes room; so bound it by what the
+	// blocks can hold.
 	var h zstd.Header
 	if err := h.Decode(src); err != nil {
 		return dst, err
@@ -268,8 +270,8 @@ func (c *codecs) gzip(dst, src []byte, effort int) ([]byte, error) {
 	return out.b, err
 }
 
-// lz4 writes what Kafka's producer writes: one frame of independent blocks of 64 KiB, without checksums (Kafka's
-// Lz4BlockOutputStream; its reader refuses blocks that depend on each other).
+// lz4 writes what Kafka's producer writes: one frame of independent blocks of 64 KiB, without
+// checksums (Kafka's Lz4BlockOutputStream; its reader refuses blocks that depend on each other).
 func (c *codecs) lz4(dst, src []byte, effort int) ([]byte, error) {
 	out := appender{dst}
 	w := &c.writers[effort].lz4

@@ -69,7 +69,8 @@ func TestFramesAreAsJavaWritesThem(t *testing.T) {
 func TestHostileSizes(t *testing.T) {
 	var c codecs
 	claim := binary.AppendUvarint(nil, 500<<20)
-	// A frame of one segment with a content size of four bytes, and a last block of one byte (RFC 8878).
+	// A frame of one segment with a content size of four bytes, and a last block of one byte (RFC
+	// 8878).
 	frame := append(binary.LittleEndian.AppendUint32([]byte{0x28, 0xb5, 0x2f, 0xfd, 0xa0}, 500<<20), 9, 0, 0, 'x')
 	for name, hostile := range map[string]struct {
 		codec int8

@@ -38,7 +38,8 @@ func fixMessage(b []byte) []byte {
 	return b
 }
 
-// describeBatches is how the test cases below write batches down: base offset, timestamp type, timestamps, keys and values.
+// describeBatches is how the test cases below write batches down: base offset, timestamp type,
+// timestamps, keys and values.
 func describeBatches(t *testing.T, batches []Header) string {
 	var lines []string
 	for _, b := range batches {
@@ -161,7 +162,8 @@ func makeRecordBytes(key, value []byte) []byte {
 	return r.AppendTo(nil)
 }
 
-// brokenLZ4 makes a frame as Kafka wrote it into format v0: the checksum of the header is over the magic too.
+// brokenLZ4 makes a frame as Kafka wrote it into format v0: the checksum of the header is over the
+// magic too.
 func brokenLZ4(t *testing.T, src []byte) []byte {
 	frame, err := new(codecs).compress(nil, src, codecLZ4, 1<<30)
 	require.NoError(t, err)
@@ -239,8 +241,8 @@ func TestConvertRefuses(t *testing.T) {
 	require.ErrorIs(t, err, ErrTooLarge)
 }
 
-// TestConvertReadsAsTheOldSet: franz-go reads the same from what was converted as from the old set itself; and where the fetch
-// ended does not matter.
+// TestConvertReadsAsTheOldSet: franz-go reads the same from what was converted as from the old set
+// itself; and where the fetch ended does not matter.
 func TestConvertReadsAsTheOldSet(t *testing.T) {
 	var r Recoder
 	convert := func(t require.TestingT, set []byte, from int64) (out []byte, n int, next int64) {

@@ -4,7 +4,8 @@ import "hash/crc32"
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// VerifyCRC says whether the checksum of a whole batch is right. False also if b is not one whole batch.
+// VerifyCRC says whether the checksum of a whole batch is right. False also if b is not one whole
+// batch.
 func VerifyCRC(b []byte) bool {
 	return whole(b) == nil && Header(b).CRC() == crc32.Checksum(b[atAttributes:], castagnoli)
 }
@@ -12,14 +13,16 @@ func VerifyCRC(b []byte) bool {
 // rewritten is where the part of the header ends that a stamp may change and the checksum covers.
 const rewritten = atCount
 
-// patchCRC lets change rewrite checksummed header fields of h, and corrects the checksum without looking at the records, so
-// that h may be the header alone, without its records. h must be a header that passed Peek.
+// patchCRC lets change rewrite checksummed header fields of h, and corrects the checksum without
+// looking at the records, so that h may be the header alone, without its records. h must be a
+// header that passed Peek.
 //
-// The CRC is linear over GF(2): two messages of one length differ in their CRC by that of their difference, whatever
-// the rest is; and the difference ends at a known distance from the end of the batch, over which it is moved by one
-// multiplication with a power of x. A checksum that was wrong before is wrong after, by the same difference. Reading the
-// records instead (twice, or damage would be hidden) is ahead by 20 ns for batches of 128 bytes, behind from 256 bytes on
-// and by 11 us for 128 KiB (BenchmarkStampCRC), so there is no second way.
+// The CRC is linear over GF(2): two messages of one length differ in their CRC by that of their
+// difference, whatever the rest is; and the difference ends at a known distance from the end of the
+// batch, over which it is moved by one multiplication with a power of x. A checksum that was wrong
+// before is wrong after, by the same difference. Reading the records instead (twice, or damage
+// would be hidden) is ahead by 20 ns for batches of 128 bytes, behind from 256 bytes on and by 11
+// us for 128 KiB (BenchmarkStampCRC), so there is no second way.
 func patchCRC(h Header, change func(Header)) {
 	before := crc32.Update(0, castagnoli, h[atAttributes:rewritten])
 	change(h)
@@ -27,10 +30,12 @@ func patchCRC(h Header, change func(Header)) {
 	h.setCRC(h.CRC() ^ shiftCRC(before^after, uint32(h.Size()-rewritten)))
 }
 
-// castagnoliPoly is the CRC-32C polynomial, bits reflected: bit 31 is x^0, bit 0 is x^31, x^32 is left out.
+// castagnoliPoly is the CRC-32C polynomial, bits reflected: bit 31 is x^0, bit 0 is x^31, x^32 is
+// left out.
 const castagnoliPoly = crc32.Castagnoli
 
-// zeros[i][d] is x^(8*d*256^i) mod P: the factor by which d*256^i further zero bytes move a CRC. Four KiB, filled in once.
+// zeros[i][d] is x^(8*d*256^i) mod P: the factor by which d*256^i further zero bytes move a CRC.
+// Four KiB, filled in once.
 var zeros = func() (t [4][256]uint32) {
 	base := uint32(1) << (31 - 8) // x^8
 	for i := range t {
@@ -43,8 +48,8 @@ var zeros = func() (t [4][256]uint32) {
 	return t
 }()
 
-// shiftCRC is the CRC (without its initial and final inversion) of the message with that CRC and n zero bytes after it. One
-// multiplication for each byte of n that is not 0.
+// shiftCRC is the CRC (without its initial and final inversion) of the message with that CRC and n
+// zero bytes after it. One multiplication for each byte of n that is not 0.
 func shiftCRC(crc, n uint32) uint32 {
 	for i := 0; n != 0; i, n = i+1, n>>8 {
 		if d := n & 0xff; d != 0 {

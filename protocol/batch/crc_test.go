@@ -45,7 +45,8 @@ func TestShiftCRC(t *testing.T) {
 	}
 }
 
-// recomputeCRC is the twin of patchCRC that reads the records, twice: the checksum stays as wrong as it was.
+// recomputeCRC is the twin of patchCRC that reads the records, twice: the checksum stays as wrong
+// as it was.
 func recomputeCRC(b Header, change func(Header)) {
 	before := crc32.Checksum(b[atAttributes:], castagnoli)
 	change(b)

@@ -2,8 +2,8 @@ package batch
 
 import "errors"
 
-// What a batch can be instead of one that can be mirrored. Errors of this package wrap one of them and say where and what
-// was met.
+// What a batch can be instead of one that can be mirrored. Errors of this package wrap one of them
+// and say where and what was met.
 var (
 	// ErrMalformed: the bytes are no batch.
 	ErrMalformed = errors.New("malformed record batch")
@@ -21,7 +21,8 @@ var (
 	ErrTransactional = errors.New("transactional batch")
 	// ErrEmpty: compaction has removed every record.
 	ErrEmpty = errors.New("batch without records")
-	// ErrThinned: compaction has removed some records, or has marked the batch for the removal of tombstones.
+	// ErrThinned: compaction has removed some records, or has marked the batch for the removal of
+	// tombstones.
 	ErrThinned = errors.New("batch thinned by compaction")
 	// ErrLogAppendTime: the source topic has message.timestamp.type=LogAppendTime.
 	ErrLogAppendTime = errors.New("batch with LogAppendTime")

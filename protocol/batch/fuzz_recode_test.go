@@ -46,8 +46,8 @@ func repaired(b []byte) []byte {
 // fuzzLimit keeps a bomb from being mistaken for a hang.
 const fuzzLimit = 1 << 20
 
-// FuzzRuns: whatever the records, either nothing comes out, or valid data batches with rising offsets, as many records as the
-// header says.
+// FuzzRuns: whatever the records, either nothing comes out, or valid data batches with rising
+// offsets, as many records as the header says.
 func FuzzRuns(f *testing.F) {
 	seedBatches(f)
 	r := &Recoder{MaxSize: fuzzLimit}
@@ -81,7 +81,8 @@ func FuzzRuns(f *testing.F) {
 	})
 }
 
-// FuzzConvert: whatever the messages, what comes out is valid data batches, and converting on from where it stopped ends.
+// FuzzConvert: whatever the messages, what comes out is valid data batches, and converting on from
+// where it stopped ends.
 func FuzzConvert(f *testing.F) {
 	seedBatches(f)
 	r := &Recoder{MaxSize: fuzzLimit}
@@ -149,7 +150,8 @@ func FuzzDecompress(f *testing.F) {
 	})
 }
 
-// FuzzDrop: whatever the batches that Classify accepts, Drop neither panics nor drops what is damaged.
+// FuzzDrop: whatever the batches that Classify accepts, Drop neither panics nor drops what is
+// damaged.
 func FuzzDrop(f *testing.F) {
 	seedBatches(f)
 	f.Fuzz(func(t *testing.T, b []byte) {

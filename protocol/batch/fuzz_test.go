@@ -21,7 +21,8 @@ func seed(f *testing.F) {
 	f.Add([]byte{})
 }
 
-// FuzzWalk: whatever a broker sends, the batches are whole, in place and do not overlap, and the walk ends.
+// FuzzWalk: whatever a broker sends, the batches are whole, in place and do not overlap, and the
+// walk ends.
 func FuzzWalk(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, records []byte) {

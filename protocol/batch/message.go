@@ -7,8 +7,8 @@ import (
 	"math"
 )
 
-// message is a message of the formats v0 and v1, where it lies (Kafka's LegacyRecord). A compressed one wraps others, which
-// are its value.
+// message is a message of the formats v0 and v1, where it lies (Kafka's LegacyRecord). A compressed
+// one wraps others, which are its value.
 //
 //	offset      int64
 //	size        int32, of what follows
@@ -39,8 +39,8 @@ func (m message) logAppendTime() bool {
 	return m.magic > 0 && m.attributes&int8(bitLogAppendTime) != 0
 }
 
-// peekMessage reads the size in bytes of the message that b begins with, which may be more than b has; 0 = b is too short to
-// tell. old is false if b begins with a batch of a later format.
+// peekMessage reads the size in bytes of the message that b begins with, which may be more than b
+// has; 0 = b is too short to tell. old is false if b begins with a batch of a later format.
 func peekMessage(b []byte) (size int, old bool, err error) {
 	if len(b) <= atMagic {
 		return 0, true, nil

@@ -9,15 +9,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// mirrored is a log as klink appends it: whole batches, each with its stamp, and what they were made of.
+// mirrored is a log as klink appends it: whole batches, each with its stamp, and what they were
+// made of.
 type mirrored struct {
 	batches []Header
 	holes   int // batches that were dropped
 	next    int64
 }
 
-// mirrorLog does with the records of a read_committed fetch at the offset from what a replicator does, whatever kind they
-// are of.
+// mirrorLog does with the records of a read_committed fetch at the offset from what a replicator
+// does, whatever kind they are of.
 func mirrorLog(records []byte, aborted []AbortedTransaction, from int64) (m mirrored, err error) {
 	var r Recoder
 	var a Aborted
@@ -72,7 +73,8 @@ func mirrorLog(records []byte, aborted []AbortedTransaction, from int64) (m mirr
 	}
 }
 
-// read is what a client of klink gets: the destination's broker has taken the batches, and the proxy restores them.
+// read is what a client of klink gets: the destination's broker has taken the batches, and the
+// proxy restores them.
 func (m mirrored) read(t *testing.T, from int64) []capturedRecord {
 	t.Helper()
 	var log []byte
@@ -103,8 +105,8 @@ func (c capture) abortedList(t *testing.T) (list []AbortedTransaction) {
 	return list
 }
 
-// TestMirrorOfEveryCapturedLog: what a client reads from the mirror is what an independent reader read from the source. The
-// batches are in testdata/mirrored.golden (KLINK_REWRITE=1 writes it).
+// TestMirrorOfEveryCapturedLog: what a client reads from the mirror is what an independent reader
+// read from the source. The batches are in testdata/mirrored.golden (KLINK_REWRITE=1 writes it).
 func TestMirrorOfEveryCapturedLog(t *testing.T) {
 	var out strings.Builder
 	for _, name := range captures(t, "*") {
@@ -131,8 +133,9 @@ func TestMirrorOfEveryCapturedLog(t *testing.T) {
 	golden(t, "mirrored.golden", out.String())
 }
 
-// TestMirrorResumesAnywhere: a replicator that was stopped after any of its appends fetches the offset after it, is answered
-// with the whole batch or message around it, and appends exactly what is missing.
+// TestMirrorResumesAnywhere: a replicator that was stopped after any of its appends fetches the
+// offset after it, is answered with the whole batch or message around it, and appends exactly what
+// is missing.
 func TestMirrorResumesAnywhere(t *testing.T) {
 	for _, name := range captures(t, "*") {
 		t.Run(name, func(t *testing.T) {
@@ -155,8 +158,8 @@ func TestMirrorResumesAnywhere(t *testing.T) {
 	}
 }
 
-// sourceFetch answers a fetch as a broker does: from the batch that holds the offset, with the aborted transactions that end
-// at or behind it.
+// sourceFetch answers a fetch as a broker does: from the batch that holds the offset, with the
+// aborted transactions that end at or behind it.
 func sourceFetch(t *testing.T, c capture, records []byte, from int64) ([]byte, []AbortedTransaction) {
 	var list []AbortedTransaction
 	for _, a := range c.abortedList(t) {

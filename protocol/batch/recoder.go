@@ -8,21 +8,22 @@ import (
 // MaxRecodedSize is the largest MaxSize of a Recoder, and its default, in bytes.
 const MaxRecodedSize = MaxInflated
 
-// Recoder makes v2 batches that a stock broker takes of what it does not take: batches thinned by compaction (Runs), and
-// message formats v0 and v1 (Convert). Records are decompressed and compressed again; everything else in klink leaves
-// them alone.
+// Recoder makes v2 batches that a stock broker takes of what it does not take: batches thinned by
+// compaction (Runs), and message formats v0 and v1 (Convert). Records are decompressed and
+// compressed again; everything else in klink leaves them alone.
 //
-// What comes out are dense runs: each batch holds consecutive offsets, from its own base offset on. Invariants:
+// What comes out are dense runs: each batch holds consecutive offsets, from its own base offset on.
+// Invariants:
 //
-//  1. Keys, values, headers, timestamps, the timestamp type and the codec of every record are those of the source, and so
-//     is every offset.
-//  2. The boundaries are a function of the source's batch, or message, alone: not of the fetch it came with, of a limit or
-//     of a position. So a doubled append doubles whole batches.
+//  1. Keys, values, headers, timestamps, the timestamp type and the codec of every record are those
+//     of the source, and so is every offset.
+//  2. The boundaries are a function of the source's batch, or message, alone: not of the fetch it
+//     came with, of a limit or of a position. So a doubled append doubles whole batches.
 //  3. Nothing is emitted of a batch or message that is damaged anywhere.
 //  4. A run's records, uncompressed, are no larger than they were in the source's v2 batch.
 //
-// The zero value is ready. A Recoder keeps its buffers for the next batch, unless they became large; it is not for use by
-// several goroutines at once.
+// The zero value is ready. A Recoder keeps its buffers for the next batch, unless they became
+// large; it is not for use by several goroutines at once.
 type Recoder struct {
 	// MaxSize bounds the decompressed size of a batch in bytes, and so the memory that a hostile
 	// one costs (with zstd it can cost 128 MiB in passing, whatever the limit). 0, or more than
@@ -81,9 +82,10 @@ func (u *run) saw(timestamp int64) {
 	u.count++
 }
 
-// finish makes the batch of a run whose records are complete. The batch belongs to no producer, and is valid until the next
-// call. sourceSize is the length of what the run was in: where the compressor does worse than the one of the source, it is
-// told to try harder, so that a batch near max.message.bytes does not become too large for the destination.
+// finish makes the batch of a run whose records are complete. The batch belongs to no producer, and
+// is valid until the next call. sourceSize is the length of what the run was in: where the
+// compressor does worse than the one of the source, it is told to try harder, so that a batch near
+// max.message.bytes does not become too large for the destination.
 func (r *Recoder) finish(u run, sourceSize int) (Header, error) {
 	var header [HeaderSize]byte
 	out, err := r.codecs.compress(append(r.out[:0], header[:]...), r.plain, int8(u.attributes&codecMask), sourceSize)

@@ -6,15 +6,16 @@ import (
 	"math"
 )
 
-// record is one record of a v2 batch, uncompressed, where it lies (KIP-82, KIP-98; Kafka's DefaultRecord).
+// record is one record of a v2 batch, uncompressed, where it lies (KIP-82, KIP-98; Kafka's
+// DefaultRecord).
 type record struct {
 	when        []byte // attributes and timestamp delta
 	offsetDelta int32
 	what        []byte // from the length of the key to the end of the headers
 }
 
-// nextRecord reads the record that b begins with, and gives what is after it. Every length in it is checked, and that the
-// parts fill it exactly, as brokers and clients do.
+// nextRecord reads the record that b begins with, and gives what is after it. Every length in it is
+// checked, and that the parts fill it exactly, as brokers and clients do.
 func nextRecord(b []byte) (r record, rest []byte, err error) {
 	size, n := binary.Varint(b)
 	if n <= 0 || size < 0 || size > int64(len(b)-n) {

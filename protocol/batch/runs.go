@@ -5,21 +5,22 @@ import (
 	"fmt"
 )
 
-// Runs gives the dense runs of the batch b to emit, in the order of their offsets: for a Thinned batch each maximal run of
-// consecutive offsets as one batch, for Data b itself, for Empty nothing. The offsets between are holes.
+// Runs gives the dense runs of the batch b to emit, in the order of their offsets: for a Thinned
+// batch each maximal run of consecutive offsets as one batch, for Data b itself, for Empty nothing.
+// The offsets between are holes.
 //
-// Runs that end at or below the offset from are left out; that is how a replicator resumes within a batch, where the
-// source always answers with the whole. from changes nothing else.
+// Runs that end at or below the offset from are left out; that is how a replicator resumes within a
+// batch, where the source always answers with the whole. from changes nothing else.
 //
-// A run is valid until emit returns, which may stamp it in place, must not use r, and ends the work by an error, which Runs
-// returns. It has
-// the source batch's codec, timestamp type, base timestamp and leader epoch, the maximum of its own timestamps (with
-// LogAppendTime the source's, which is the time of the append), no producer, and neither the transactional nor the
-// delete-horizon bit: with the latter (KIP-534) the base timestamp is the delete horizon, and records are relative to it all
-// the same.
+// A run is valid until emit returns, which may stamp it in place, must not use r, and ends the work
+// by an error, which Runs returns. It has the source batch's codec, timestamp type, base timestamp
+// and leader epoch, the maximum of its own timestamps (with LogAppendTime the source's, which is
+// the time of the append), no producer, and neither the transactional nor the delete-horizon bit:
+// with the latter (KIP-534) the base timestamp is the delete horizon, and records are relative to
+// it all the same.
 //
-// An error of Runs itself wraps ErrControl for a control batch, ErrCorrupt, ErrMalformed, ErrTooLarge and the errors of
-// Classify otherwise; nothing was emitted then.
+// An error of Runs itself wraps ErrControl for a control batch, ErrCorrupt, ErrMalformed,
+// ErrTooLarge and the errors of Classify otherwise; nothing was emitted then.
 func (r *Recoder) Runs(b []byte, from int64, emit func(Header) error) error {
 	kind, err := Classify(b)
 	h := Header(b)
@@ -46,7 +47,8 @@ func (r *Recoder) Runs(b []byte, from int64, emit func(Header) error) error {
 	return r.split(h, records, from, emit)
 }
 
-// records are the records of a batch without compression, all of them valid and in the order of their offsets.
+// records are the records of a batch without compression, all of them valid and in the order of
+// their offsets.
 func (r *Recoder) records(h Header) ([]byte, error) {
 	records := []byte(h[HeaderSize:])
 	if h.Codec() != 0 {

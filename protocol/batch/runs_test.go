@@ -95,8 +95,8 @@ func allRuns(t require.TestingT, r *Recoder, b Header, from int64) (runs []Heade
 	return runs
 }
 
-// TestRunsKeepEveryRecord: whatever the thinned batch, its runs have its records, all of them, with every part as it was, and
-// each run begins where the one before it does not go on.
+// TestRunsKeepEveryRecord: whatever the thinned batch, its runs have its records, all of them, with
+// every part as it was, and each run begins where the one before it does not go on.
 func TestRunsKeepEveryRecord(t *testing.T) {
 	var r Recoder
 	rapid.Check(t, func(t *rapid.T) {
@@ -189,7 +189,8 @@ func TestRunsOfOtherKinds(t *testing.T) {
 
 func codecAttribute(codec int8) int16 { return int16(codec) }
 
-// TestRunsRefuseHostileRecords: nothing is emitted of a batch whose header and checksum are right and whose records lie.
+// TestRunsRefuseHostileRecords: nothing is emitted of a batch whose header and checksum are right
+// and whose records lie.
 func TestRunsRefuseHostileRecords(t *testing.T) {
 	record := func(change func(r *kmsg.Record)) []byte {
 		r := makeRecord(0, 0, []byte("key"), []byte("value"), kmsg.Header{Key: "h", Value: []byte("v")})

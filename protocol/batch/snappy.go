@@ -7,15 +7,17 @@ import (
 	"github.com/klauspost/compress/s2"
 )
 
-// Kafka's Java clients frame snappy as the library snappy-java does: a magic, two versions, then blocks, each with its length
-// before it. Clients in other languages write one bare block; all read both.
+// Kafka's Java clients frame snappy as the library snappy-java does: a magic, two versions, then
+// blocks, each with its length before it. Clients in other languages write one bare block; all read
+// both.
 const (
 	xerialMagic  = "\x82SNAPPY\x00"
 	xerialHeader = xerialMagic + "\x00\x00\x00\x01\x00\x00\x00\x01"
 	xerialBlock  = 32 << 10 // snappy-java's default
 )
 
-// snappyExpansion bounds how many bytes one byte of a block can stand for: three bytes copy at most 64.
+// snappyExpansion bounds how many bytes one byte of a block can stand for: three bytes copy at most
+// 64.
 const snappyExpansion = 22
 
 var errSnappy = errors.New("malformed snappy")

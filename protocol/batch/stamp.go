@@ -5,8 +5,9 @@ import (
 	"fmt"
 )
 
-// Stamp makes b, one whole batch as the source gave it, into what is produced at the destination, in place: the header then
-// says that the batch stood at logicalBase, and no broker takes it for a producer's.
+// Stamp makes b, one whole batch as the source gave it, into what is produced at the destination,
+// in place: the header then says that the batch stood at logicalBase, and no broker takes it for a
+// producer's.
 //
 //	baseOffset            0, the broker assigns it
 //	partitionLeaderEpoch  -1, the broker assigns it
@@ -23,9 +24,10 @@ import (
 // SetPlace and Chain. Stamp makes it 0. Epoch and sequence are >= 0 because log compaction fails
 // on a batch otherwise.
 //
-// With LogAppendTime all records of a batch have the time of the append, and clients do not look at the records' own. A
-// destination with CreateTime does, when it looks for a record by timestamp: the first record of a batch has the base
-// timestamp there. Were that left at the time of the producer, the batch would be passed over, and a seek would come too late.
+// With LogAppendTime all records of a batch have the time of the append, and clients do not look at
+// the records' own. A destination with CreateTime does, when it looks for a record by timestamp:
+// the first record of a batch has the base timestamp there. Were that left at the time of the
+// producer, the batch would be passed over, and a seek would come too late.
 //
 // The error wraps ErrMalformed and friends;
 // b is then unchanged. Whether the batch may be mirrored at all is up to Check.
@@ -136,16 +138,18 @@ func (h Header) inPlace(logical int64) bool {
 	return h.BaseOffset() >= 0 && place == h.BaseOffset()&placeMask
 }
 
-// FromAppendTime is true for a stamped batch whose records have the time of the append: the maximal timestamp.
+// FromAppendTime is true for a stamped batch whose records have the time of the append: the maximal
+// timestamp.
 func FromAppendTime(b []byte) bool {
 	_, flags, _, ok := ReadStamp(b)
 	return ok && !Header(b).Control() && flags&flagLogAppendTime != 0
 }
 
-// Restore makes b, a batch on its way from the destination to a client, into what the source would have given, in place: its
-// base offset becomes logicalBase, and the timestamp type is LogAppendTime again if it was at the source. The rest of the
-// stamp stays, as clients ignore producer ids below 0. It needs no more than the first HeaderSize bytes: the records may
-// still be on their way. A batch without a stamp gets the base offset alone.
+// Restore makes b, a batch on its way from the destination to a client, into what the source would
+// have given, in place: its base offset becomes logicalBase, and the timestamp type is
+// LogAppendTime again if it was at the source. The rest of the stamp stays, as clients ignore
+// producer ids below 0. It needs no more than the first HeaderSize bytes: the records may still be
+// on their way. A batch without a stamp gets the base offset alone.
 //
 // The error wraps ErrMalformed and friends; b is then unchanged.
 func Restore(b []byte, logicalBase int64) error {

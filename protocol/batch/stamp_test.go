@@ -97,8 +97,8 @@ func TestClassify(t *testing.T) {
 	require.Equal(t, "data thinned empty control Kind(9)", fmt.Sprint(Data, " ", Thinned, " ", Empty, " ", Control, " ", Kind(9)))
 }
 
-// TestRestoreBytes: of a batch with LogAppendTime, whose bit the destination has cleared, exactly these bytes change on the
-// way to a client.
+// TestRestoreBytes: of a batch with LogAppendTime, whose bit the destination has cleared, exactly
+// these bytes change on the way to a client.
 func TestRestoreBytes(t *testing.T) {
 	source := newBatch(100, bitLogAppendTime|4, 2, []byte("records"))
 	b := append(Header(nil), source...)
@@ -121,7 +121,8 @@ func TestRestoreBytes(t *testing.T) {
 }
 
 func TestStampBytes(t *testing.T) {
-	// Every field of the header by its bytes, so that a mistake in an offset cannot hide in both writing and reading.
+	// Every field of the header by its bytes, so that a mistake in an offset cannot hide in both
+	// writing and reading.
 	b := newBatch(100, bitLogAppendTime|bitTransactional|bitDeleteHorizon|4, 2, nil)
 	require.NoError(t, Stamp(b, 100, 7))
 	SetPlace(b, 0x5_fedc_ba98) // of which 0xdcba98 counts: 0xdcb and 0xa98

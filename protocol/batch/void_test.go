@@ -19,7 +19,8 @@ func foreign(size int) Header {
 	return b
 }
 
-// TestVoidOfEveryLength: the record fills the batch exactly, whatever the length, and also where a varint grows by a byte.
+// TestVoidOfEveryLength: the record fills the batch exactly, whatever the length, and also where a
+// varint grows by a byte.
 func TestVoidOfEveryLength(t *testing.T) {
 	sizes := []int{1 << 20, 1<<20 + 1, 16<<20 + 7}
 	for size := markerMin; size <= 70_000; size++ {
@@ -118,8 +119,8 @@ func TestVoiderInPieces(t *testing.T) {
 	}
 }
 
-// TestVoidOfTheSmallest: where no marker fits, the header counts no record, and a reader that reads on finds a control record
-// of a version that it does not know.
+// TestVoidOfTheSmallest: where no marker fits, the header counts no record, and a reader that reads
+// on finds a control record of a version that it does not know.
 func TestVoidOfTheSmallest(t *testing.T) {
 	for size := HeaderSize; size < markerMin; size++ {
 		b := foreign(size)

@@ -14,8 +14,9 @@ import (
 //	}
 //	if err := w.Err(); err != nil { ... }
 //
-// Every batch it yields is whole, has magic 2, and is as long as its header says; nothing else was checked. A last batch that
-// was cut off ends the walk without an error: brokers cut at the size that a fetch asked for.
+// Every batch it yields is whole, has magic 2, and is as long as its header says; nothing else was
+// checked. A last batch that was cut off ends the walk without an error: brokers cut at the size
+// that a fetch asked for.
 type Walker struct {
 	rest  []byte
 	batch Header
@@ -54,16 +55,18 @@ func (w *Walker) Batch() Header { return w.batch }
 // Err is what ended the walk early: it wraps ErrMalformed, ErrOldFormat or ErrUnsupported.
 func (w *Walker) Err() error { return w.err }
 
-// Rest is what is behind the batch that Next moved to, or what Next stopped at. If Err wraps ErrOldFormat, Recoder.Convert takes it on from there.
+// Rest is what is behind the batch that Next moved to, or what Next stopped at. If Err wraps
+// ErrOldFormat, Recoder.Convert takes it on from there.
 func (w *Walker) Rest() []byte { return w.rest }
 
-// Cut tells, once Next has been false, how many bytes of a last batch were there and how many it has. have = 0: nothing was
-// cut off; want = 0: not even its length was there. A walk that yielded nothing but a cut batch means that the fetch asked
-// for too little (only brokers before KIP-74 answer so).
+// Cut tells, once Next has been false, how many bytes of a last batch were there and how many it
+// has. have = 0: nothing was cut off; want = 0: not even its length was there. A walk that yielded
+// nothing but a cut batch means that the fetch asked for too little (only brokers before KIP-74
+// answer so).
 func (w *Walker) Cut() (have, want int) { return len(w.rest), w.want }
 
-// Peek reads the size in bytes of the batch that b begins with, which may be more than b has. 0 = b is too short to tell.
-// An error wraps ErrMalformed, ErrOldFormat or ErrUnsupported.
+// Peek reads the size in bytes of the batch that b begins with, which may be more than b has. 0 = b
+// is too short to tell. An error wraps ErrMalformed, ErrOldFormat or ErrUnsupported.
 func Peek(b []byte) (size int, err error) {
 	if len(b) <= atMagic {
 		return 0, nil

@@ -2,8 +2,8 @@ package linkapi
 
 import "github.com/twmb/franz-go/pkg/kmsg"
 
-// DeleteLinksRequest deletes links. A link with mirrors that are not stopped is refused unless Force is set, which stops
-// them first. Needs ALTER on the cluster.
+// DeleteLinksRequest deletes links. A link with mirrors that are not stopped is refused unless
+// Force is set, which stops them first. Needs ALTER on the cluster.
 type DeleteLinksRequest struct {
 	Version      int16
 	TimeoutMs    int32

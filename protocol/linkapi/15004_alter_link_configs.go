@@ -8,7 +8,8 @@ const (
 	ConfigDelete int8 = 1
 )
 
-// AlterLinkConfigsRequest changes configs of links, each link all or nothing. Needs ALTER on the cluster.
+// AlterLinkConfigsRequest changes configs of links, each link all or nothing. Needs ALTER on the
+// cluster.
 type AlterLinkConfigsRequest struct {
 	Version      int16
 	TimeoutMs    int32

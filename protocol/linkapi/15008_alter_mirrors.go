@@ -10,8 +10,9 @@ const (
 	MirrorFailover int8 = 3
 )
 
-// AlterMirrorsRequest pauses, resumes, promotes or fails over mirrors. With ValidateOnly nothing is changed; of mirrors that could
-// be promoted the groups are then looked at. Needs ALTER on the cluster.
+// AlterMirrorsRequest pauses, resumes, promotes or fails over mirrors. With ValidateOnly nothing is
+// changed; of mirrors that could be promoted the groups are then looked at. Needs ALTER on the
+// cluster.
 type AlterMirrorsRequest struct {
 	Version      int16
 	TimeoutMs    int32
@@ -32,20 +33,21 @@ type AlterMirrorsResponse struct {
 	Results    []AlteredMirror
 }
 
-// AlteredMirror is the outcome for one mirror, and, where it was only asked whether it could be promoted (ValidateOnly), how far
-// consumer groups are from being able to go on at the destination. Of anything else GroupsSynced is false, GroupsBehind -1 and
-// GroupsMessage nil.
+// AlteredMirror is the outcome for one mirror, and, where it was only asked whether it could be
+// promoted (ValidateOnly), how far consumer groups are from being able to go on at the destination.
+// Of anything else GroupsSynced is false, GroupsBehind -1 and GroupsMessage nil.
 type AlteredMirror struct {
 	Name         string
 	ErrorCode    int16
 	ErrorMessage *string
-	// GroupsSynced: the promotion would carry over the committed offsets of the groups that the link's filters name.
+	// GroupsSynced: the promotion would carry over the committed offsets of the groups that the
+	// link's filters name.
 	GroupsSynced bool
-	// GroupsBehind is how many of these have an offset for the mirror at the source that the destination has not got yet; -1 = not
-	// known.
+	// GroupsBehind is how many of these have an offset for the mirror at the source that the
+	// destination has not got yet; -1 = not known.
 	GroupsBehind int32
-	// GroupsMessage says, for people, why that is not known, or which groups will not get their offsets; nil = there is nothing
-	// to say.
+	// GroupsMessage says, for people, why that is not known, or which groups will not get their
+	// offsets; nil = there is nothing to say.
 	GroupsMessage *string
 }
 

@@ -2,8 +2,9 @@ package linkapi
 
 import "github.com/twmb/franz-go/pkg/kmsg"
 
-// MigrateGroupsRequest carries the committed offsets of groups over from the source of a link to its mirrors for the last time,
-// and excludes the groups from the link's sync of offsets. Needs ALTER on the cluster.
+// MigrateGroupsRequest carries the committed offsets of groups over from the source of a link to
+// its mirrors for the last time, and excludes the groups from the link's sync of offsets. Needs
+// ALTER on the cluster.
 type MigrateGroupsRequest struct {
 	Version      int16
 	TimeoutMs    int32
@@ -34,7 +35,8 @@ type MigratedGroup struct {
 	Partitions   []MigratedPartition
 }
 
-// MigratedPartition is a partition of a mirror for which the group has a committed offset at the source.
+// MigratedPartition is a partition of a mirror for which the group has a committed offset at the
+// source.
 type MigratedPartition struct {
 	Topic             string // the mirror
 	Partition         int32

@@ -2,7 +2,8 @@ package linkapi
 
 import "github.com/twmb/franz-go/pkg/kmsg"
 
-// SyncACLsRequest runs the ACL sync of a link once, now, or says what that would do. Needs ALTER on the cluster.
+// SyncACLsRequest runs the ACL sync of a link once, now, or says what that would do. Needs ALTER on
+// the cluster.
 type SyncACLsRequest struct {
 	Version      int16
 	TimeoutMs    int32
@@ -21,8 +22,8 @@ type SyncACLsResponse struct {
 	Present      []SyncedACL // at the source and at the destination
 }
 
-// SyncedACL is an ACL of the source, or one that came from there. The names are those of Kafka's own enumerations, and a
-// number where klink knows none.
+// SyncedACL is an ACL of the source, or one that came from there. The names are those of Kafka's
+// own enumerations, and a number where klink knows none.
 type SyncedACL struct {
 	ResourceType   string
 	ResourceName   string
@@ -31,7 +32,8 @@ type SyncedACL struct {
 	Host           string
 	Operation      string
 	PermissionType string
-	// Managed: klink remembers that it created the ACL, and deletes it when the source does not have it any more.
+	// Managed: klink remembers that it created the ACL, and deletes it when the source does not
+	// have it any more.
 	Managed bool
 	// ErrorCode and ErrorMessage say why it could not be created or deleted.
 	ErrorCode    int16

@@ -1,9 +1,10 @@
-// Package linkapi has the messages of klink's link administration: Kafka API keys 15000 to 15015, flexible from version
-// 0, documented in docs/protocol.md. Each request implements kmsg.Request and each response kmsg.Response, so that
-// kgo.Client.Request sends them (with kgo.MaxVersions(nil)). Any klink answers them: they need not go to a controller.
+// Package linkapi has the messages of klink's link administration: Kafka API keys 15000 to 15015,
+// flexible from version 0, documented in docs/protocol.md. Each request implements kmsg.Request and
+// each response kmsg.Response, so that kgo.Client.Request sends them (with kgo.MaxVersions(nil)).
+// Any klink answers them: they need not go to a controller.
 //
-// One file per message has its structs, in the order of the fields on the wire, and their codec. Version is not on the
-// wire: it stands in the request header.
+// One file per message has its structs, in the order of the fields on the wire, and their codec.
+// Version is not on the wire: it stands in the request header.
 package linkapi
 
 import (
@@ -35,7 +36,8 @@ type API struct {
 	Key      int16
 	Name     string
 	Min, Max int16 // versions; all of them are flexible
-	// Alter is true for what changes something, and so needs ALTER on the cluster; the others need DESCRIBE.
+	// Alter is true for what changes something, and so needs ALTER on the cluster; the others need
+	// DESCRIBE.
 	Alter bool
 
 	request func() kmsg.Request
@@ -56,7 +58,8 @@ var apis = [...]API{
 	{Key: KeySyncACLs, Name: "SyncACLs", Alter: true, request: func() kmsg.Request { return new(SyncACLsRequest) }},
 }
 
-// APIs lists the link APIs in the order of their keys, as they are offered in ApiVersions. The slice is the caller's.
+// APIs lists the link APIs in the order of their keys, as they are offered in ApiVersions. The
+// slice is the caller's.
 func APIs() []API { return append([]API(nil), apis[:]...) }
 
 // Lookup finds the row of a key.
@@ -84,12 +87,13 @@ func NewRequest(key int16) (req kmsg.Request, ok bool) {
 	return a.request(), true
 }
 
-// MaxRequestBytes bounds the body of a request. An empty string of one byte on the wire takes 16 in memory, so what a
-// client may make klink allocate has to be bounded below the size of a frame.
+// MaxRequestBytes bounds the body of a request. An empty string of one byte on the wire takes 16 in
+// memory, so what a client may make klink allocate has to be bounded below the size of a frame.
 const MaxRequestBytes = 4 << 20
 
-// ReadRequest reads the body of a request, without its header. It is for servers: the body may be anything. Errors about
-// the bytes wrap ErrMalformed; a key or version that is not offered is an error too. body is not kept.
+// ReadRequest reads the body of a request, without its header. It is for servers: the body may be
+// anything. Errors about the bytes wrap ErrMalformed; a key or version that is not offered is an
+// error too. body is not kept.
 func ReadRequest(key, version int16, body []byte) (kmsg.Request, error) {
 	a, ok := Lookup(key)
 	if !ok {

@@ -15,8 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// server is as much of a klink as a client needs to send link requests: it lists the link APIs, and answers each request
-// with the sample response of its key.
+// server is as much of a klink as a client needs to send link requests: it lists the link APIs, and
+// answers each request with the sample response of its key.
 type server struct {
 	t        *testing.T
 	listener net.Listener

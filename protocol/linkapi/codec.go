@@ -10,14 +10,16 @@ import (
 // ErrMalformed is wrapped by every error about bytes that are not the message they should be.
 var ErrMalformed = errors.New("malformed link API message")
 
-// codec goes through the fields of a message once, in the order of its schema, and either appends them to dst or fills
-// them from src. One walk serves both directions, so that they cannot disagree.
+// codec goes through the fields of a message once, in the order of its schema, and either appends
+// them to dst or fills them from src. One walk serves both directions, so that they cannot
+// disagree.
 //
-// The encoding is that of Kafka's flexible versions (KIP-482): compact strings and arrays, and a tag section at the end of
-// each struct, which is written empty and skipped when read. When writing, no field is changed.
+// The encoding is that of Kafka's flexible versions (KIP-482): compact strings and arrays, and a
+// tag section at the end of each struct, which is written empty and skipped when read. When
+// writing, no field is changed.
 //
-// When reading, src is not trusted: nothing is allocated for an array that the bytes left could not fill, and after the
-// first fault every further read gives zero values, so that a walk always ends.
+// When reading, src is not trusted: nothing is allocated for an array that the bytes left could not
+// fill, and after the first fault every further read gives zero values, so that a walk always ends.
 type codec struct {
 	dst  []byte
 	src  kbin.Reader
@@ -33,8 +35,8 @@ func appendTo(dst []byte, fields func(*codec)) []byte {
 	return c.dst
 }
 
-// readFrom fills the message that fields walks through from src, all of it. Strings are copied; src may be reused. After
-// an error the message is half filled.
+// readFrom fills the message that fields walks through from src, all of it. Strings are copied; src
+// may be reused. After an error the message is half filled.
 func readFrom(src []byte, key int16, kind string, fields func(*codec)) error {
 	c := codec{src: kbin.Reader{Src: src}, read: true}
 	fields(&c)
@@ -140,8 +142,8 @@ func (c *codec) nullableStrings(v *[]string) {
 	c.strings(v)
 }
 
-// structs is an array of structs, each with a tag section at its end. min is the least number of bytes that a struct takes
-// without that section; it bounds what a length on the wire may claim.
+// structs is an array of structs, each with a tag section at its end. min is the least number of
+// bytes that a struct takes without that section; it bounds what a length on the wire may claim.
 func structs[T any](c *codec, v *[]T, min int, fields func(*T, *codec)) {
 	array(c, v, min+1, func(c *codec, e *T) {
 		fields(e, c)
@@ -149,7 +151,8 @@ func structs[T any](c *codec, v *[]T, min int, fields func(*T, *codec)) {
 	})
 }
 
-// array is a non-null array; an empty one is read as nil. min is the least number of bytes of an element.
+// array is a non-null array; an empty one is read as nil. min is the least number of bytes of an
+// element.
 func array[T any](c *codec, v *[]T, min int, element func(*codec, *T)) {
 	if !c.read {
 		c.dst = kbin.AppendCompactArrayLen(c.dst, len(*v))
@@ -179,8 +182,8 @@ func array[T any](c *codec, v *[]T, min int, element func(*codec, *T)) {
 	*v = s
 }
 
-// tags writes an empty tag section, or skips one. (kmsg.SkipTags would go on for as many rounds as a hostile count says
-// after the bytes have run out.)
+// tags writes an empty tag section, or skips one. (kmsg.SkipTags would go on for as many rounds as
+// a hostile count says after the bytes have run out.)
 func (c *codec) tags() {
 	if !c.read {
 		c.dst = append(c.dst, 0)

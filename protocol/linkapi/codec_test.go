@@ -85,8 +85,9 @@ func samples() []message {
 	}
 }
 
-// TestGoldenBytes compares the bytes of each message with testdata/messages.golden: what one version of klink sends, all
-// later ones have to understand. If it fails, run with KLINK_REWRITE=1 and look at the difference.
+// TestGoldenBytes compares the bytes of each message with testdata/messages.golden: what one
+// version of klink sends, all later ones have to understand. If it fails, run with KLINK_REWRITE=1
+// and look at the difference.
 func TestGoldenBytes(t *testing.T) {
 	var out strings.Builder
 	for i, m := range samples() {
@@ -158,7 +159,8 @@ func TestHostileLengths(t *testing.T) {
 }
 
 func TestAllocationIsBoundedByTheBytes(t *testing.T) {
-	// As many of the smallest elements as fit into the bytes: the array is allocated, but not for one element more.
+	// As many of the smallest elements as fit into the bytes: the array is allocated, but not for
+	// one element more.
 	wire := append([]byte{0, 0, 0, 1, 0, 101}, make([]byte, 300)...) // 100 x (string of 1 byte, int8, tags)
 	for i := 6; i < len(wire); i += 3 {
 		wire[i] = 1

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// FuzzReadFrom reads any bytes as each message. What can be read is encoded to bytes that read as the same.
+// FuzzReadFrom reads any bytes as each message. What can be read is encoded to bytes that read as
+// the same.
 func FuzzReadFrom(f *testing.F) {
 	for i, m := range samples() {
 		f.Add(byte(i), m.AppendTo(nil))

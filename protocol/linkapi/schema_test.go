@@ -15,8 +15,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// The schemas of docs/protocol.md are not illustrations: the tests read them, and encode by them as Kafka's flexible
-// versions are defined, without the codec.
+// The schemas of docs/protocol.md are not illustrations: the tests read them, and encode by them as
+// Kafka's flexible versions are defined, without the codec.
 
 type schema struct {
 	APIKey           int16 `json:"apiKey"`
@@ -95,8 +95,8 @@ func TestDocumentedSchemas(t *testing.T) {
 	require.Empty(t, schemas, "documented, but no message")
 }
 
-// TestDocumentedStates checks that every state, error and task that package admin defines is in docs/protocol.md: they are
-// strings to the protocol.
+// TestDocumentedStates checks that every state, error and task that package admin defines is in
+// docs/protocol.md: they are strings to the protocol.
 func TestDocumentedStates(t *testing.T) {
 	model, err := os.ReadFile("../../admin/model.go")
 	require.NoError(t, err)
@@ -129,7 +129,8 @@ func TestDocumentedStates(t *testing.T) {
 	require.NotZero(t, tasks)
 }
 
-// compareFields checks that the documented fields are those of the struct, in the same order, of the same types.
+// compareFields checks that the documented fields are those of the struct, in the same order, of
+// the same types.
 func compareFields(t *testing.T, at string, typ reflect.Type, first int, fields []schemaField) {
 	require.Equal(t, typ.NumField()-first, len(fields), at)
 	for i, f := range fields {

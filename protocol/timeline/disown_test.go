@@ -2,8 +2,8 @@ package timeline
 
 import "testing"
 
-// TestDisown: who is no owner any more sends nobody beyond the end who asks for what another owner has appended since, and
-// still knows what is in the log for sure.
+// TestDisown: who is no owner any more sends nobody beyond the end who asks for what another owner
+// has appended since, and still knows what is in the log for sure.
 func TestDisown(t *testing.T) {
 	p := Open(0, 100, 100)
 	p.Own(0, 100, 100, true)
@@ -99,8 +99,8 @@ func TestAnnouncedIsNoEnd(t *testing.T) {
 	}
 }
 
-// TestHoleAtTheEndIsLearned: that the log ends behind a hole, which the owner elsewhere has stored, is learned by who has looked
-// at the end before.
+// TestHoleAtTheEndIsLearned: that the log ends behind a hole, which the owner elsewhere has stored,
+// is learned by who has looked at the end before.
 func TestHoleAtTheEndIsLearned(t *testing.T) {
 	p := Open(0, 0, 0)
 	p.LearnProbe(0, 0, 1)
@@ -129,7 +129,8 @@ func TestHoleAtTheEndIsLearned(t *testing.T) {
 	}
 }
 
-// TestOneRecordAtTheFormerEnd: a record that stands where the log ended when somebody looked is learned.
+// TestOneRecordAtTheFormerEnd: a record that stands where the log ended when somebody looked is
+// learned.
 func TestOneRecordAtTheFormerEnd(t *testing.T) {
 	p := Open(0, 0, 0)
 	for n := range int64(5) {

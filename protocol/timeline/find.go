@@ -7,14 +7,15 @@ const ProbeEnd = math.MaxInt64
 
 // FindPhysical translates the offset a client wants to read from.
 //
-//   - Below the floor it is -1, which every broker answers with OFFSET_OUT_OF_RANGE. (In DeleteRecords -1 means something
-//     else, the high watermark; there an offset below the floor deletes nothing.)
-//   - In a hole it is the next record, or void batches before that; between the last record and the logical end, the
-//     physical end.
-//   - The floor, while the log has not reached it yet, is the physical end; an offset between the floor and the first
-//     record ever is that record.
-//   - Beyond the end it is -1, unless a reader was shown the record before it (invariant 7), or, where all that will come has
-//     the same shift, beyond the physical end.
+//   - Below the floor it is -1, which every broker answers with OFFSET_OUT_OF_RANGE. (In
+//     DeleteRecords -1 means something else, the high watermark; there an offset below the floor
+//     deletes nothing.)
+//   - In a hole it is the next record, or void batches before that; between the last record and the
+//     logical end, the physical end.
+//   - The floor, while the log has not reached it yet, is the physical end; an offset between the
+//     floor and the first record ever is that record.
+//   - Beyond the end it is -1, unless a reader was shown the record before it (invariant 7), or,
+//     where all that will come has the same shift, beyond the physical end.
 //
 // If ok is false that is not known yet: read the log from the physical offset probe on (or do as
 // ProbeEnd says), teach LearnProbe what the first batch says that counts, and ask again with tries
@@ -54,7 +55,8 @@ func (t *Partition) FindPhysical(logical int64, tries int) (physical, probe int6
 
 // between looks for a logical offset between the end of one span and the begin of another one.
 func (t *Partition) between(end, b span, logical int64, tries int) (physical, probe int64, ok bool) {
-	// Of the records below the log start none is left, so that nobody who is sent there is sent too high.
+	// Of the records below the log start none is left, so that nobody who is sent there is sent too
+	// high.
 	start := t.physStart.Load()
 	if b.physical <= start {
 		return end.physical, 0, true // deleted: out of range
@@ -87,7 +89,8 @@ func guess(low int64, end, b span, logical int64, tries int) int64 {
 	}
 	at := end.physical + int64(float64(b.physical-end.physical)*(float64(logical-end.logical)/float64(b.logical-end.logical)))
 	if tries > 0 {
-		// One neighbour is the last guess, and probably close. Step over the place, so that the other gets close too.
+		// One neighbour is the last guess, and probably close. Step over the place, so that the
+		// other gets close too.
 		over := int64(math.Sqrt(float64(high - low)))
 		if at-low < high-at {
 			at += over
@@ -191,9 +194,10 @@ func (t *Partition) position(physical int64) (logical int64, ok, end bool) {
 	return max(p.logical, s.floor), p.known, p.end
 }
 
-// FindLogStart is FindLogical of the log start. Where the source's own log start is known, and there is no record between it
-// and the one at physical, that is what it was at the source. That holds, too, where a cleaner has removed the batch at
-// physical, so that no probe can tell what was there.
+// FindLogStart is FindLogical of the log start. Where the source's own log start is known, and
+// there is no record between it and the one at physical, that is what it was at the source. That
+// holds, too, where a cleaner has removed the batch at physical, so that no probe can tell what was
+// there.
 func (t *Partition) FindLogStart(physical int64) (logical, probe int64, ok bool) {
 	logical, probe, ok = t.FindLogical(physical)
 	if floor := t.Floor(); !ok || logical > floor {
@@ -242,8 +246,8 @@ func (t *Partition) locate(s *state, asked int64) located {
 	}
 }
 
-// around finds what is known on both sides of an offset >= that of the start: the last span that begins at or below it, and
-// the first one above it. hasB is false if nothing is known above.
+// around finds what is known on both sides of an offset >= that of the start: the last span that
+// begins at or below it, and the first one above it. hasB is false if nothing is known above.
 func (t *Partition) around(s *state, offset int64, key func(span) int64) (a, b span, hasB bool) {
 	a = s.start
 	x, y, hasX, hasY := s.spans.around(offset, key)

@@ -2,8 +2,9 @@ package timeline
 
 import "math"
 
-// Learn tells what the stamp of a batch says that was seen in a response: records of them, the first one at physical, have
-// the logical offsets from logical on. The batch must be one that is shown. It costs little when nothing new is said.
+// Learn tells what the stamp of a batch says that was seen in a response: records of them, the
+// first one at physical, have the logical offsets from logical on. The batch must be one that is
+// shown. It costs little when nothing new is said.
 func (t *Partition) Learn(physical, logical, records int64) {
 	t.show(physical+records, logical+records)
 	t.learn(physical, logical, records, false)
@@ -233,8 +234,8 @@ func (t *Partition) bound(s *state) {
 	}
 }
 
-// LearnEnd tells that the log ended at physical a moment ago; the last batch has been taught before, if there is one. An
-// owner knows better.
+// LearnEnd tells that the log ended at physical a moment ago; the last batch has been taught
+// before, if there is one. An owner knows better.
 func (t *Partition) LearnEnd(physical int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -28,9 +28,9 @@ func (t *Partition) publishEnd(physical int64) (before int64) {
 	return before
 }
 
-// Disown takes Own back: somebody else may append from now on, so what follows the records that are in the log for sure has
-// to be learned. What was announced and not confirmed (SetPhysicalEnd) may not have come about. A mirror that has ended has
-// no owner, and stays as it is.
+// Disown takes Own back: somebody else may append from now on, so what follows the records that are
+// in the log for sure has to be learned. What was announced and not confirmed (SetPhysicalEnd) may
+// not have come about. A mirror that has ended has no owner, and stays as it is.
 func (t *Partition) Disown() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -55,10 +55,10 @@ func (t *Partition) Disown() {
 	t.state.Store(&s)
 }
 
-// Extend announces records about to be appended: before the batch is sent, as a reader may see it before its owner knows that
-// it is in the log. They will stand at physical, the end of the log as the owner knows it, and have the logical offsets from
-// logical on. What was announced before for physical or beyond did not come about. Who is no owner
-// announces nothing.
+// Extend announces records about to be appended: before the batch is sent, as a reader may see it
+// before its owner knows that it is in the log. They will stand at physical, the end of the log as
+// the owner knows it, and have the logical offsets from logical on. What was announced before for
+// physical or beyond did not come about. Who is no owner announces nothing.
 func (t *Partition) Extend(physical, logical, records int64) {
 	t.mu.Lock() // also where only the end moves: a reader may meet a void batch, and make another tip
 	defer t.mu.Unlock()
@@ -88,8 +88,9 @@ func (t *Partition) Appended(physical, logical, records int64) {
 	t.SetPhysicalEnd(physical + records)
 }
 
-// End says that the mirroring has ended: from physical, which is logical, the shift is constant for good. In a log without
-// a record that may be anywhere at or above the floor. straight is as for Own.
+// End says that the mirroring has ended: from physical, which is logical, the shift is constant for
+// good. In a log without a record that may be anywhere at or above the floor. straight is as for
+// Own.
 func (t *Partition) End(physical, logical int64, straight bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -123,9 +124,10 @@ func (t *Partition) restart(physical, logical, floor int64) {
 	})
 }
 
-// Set changes shift and floor: the shift only of a log that has never held a record; see invariant 6 for the floor. Where the
-// shift changes, SetPhysicalEnd comes first, so that no reader is sent beyond the end of the log. A mirror that is stopped
-// while its log is empty needs Set(floor - physical end, floor), or its first own record would stand below the floor.
+// Set changes shift and floor: the shift only of a log that has never held a record; see invariant
+// 6 for the floor. Where the shift changes, SetPhysicalEnd comes first, so that no reader is sent
+// beyond the end of the log. A mirror that is stopped while its log is empty needs Set(floor -
+// physical end, floor), or its first own record would stand below the floor.
 func (t *Partition) Set(shift, floor int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -138,9 +140,9 @@ func (t *Partition) Set(shift, floor int64) {
 	t.state.Store(&s)
 }
 
-// Move follows the stored start of the timeline: physical offset physical is logical offset logical, or belongs to the first
-// record above it, and no logical offset below floor is shown. A log that has never held a record begins there; in another,
-// what is below is forgotten.
+// Move follows the stored start of the timeline: physical offset physical is logical offset
+// logical, or belongs to the first record above it, and no logical offset below floor is shown. A
+// log that has never held a record begins there; in another, what is below is forgotten.
 func (t *Partition) Move(physical, logical, floor int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -191,11 +193,12 @@ func (s *state) moveStart(start span) bool {
 	return true
 }
 
-// SetPhysicalEnd publishes the physical log end that the owner knows of. It may lag behind the log, never lead it.
+// SetPhysicalEnd publishes the physical log end that the owner knows of. It may lag behind the log,
+// never lead it.
 func (t *Partition) SetPhysicalEnd(p int64) { t.physEnd.Store(p) }
 
-// SetLogicalEnd publishes the logical end of a mirror that has all of the source's records, where the source ends in a
-// hole: there is no record between the last one announced and logical.
+// SetLogicalEnd publishes the logical end of a mirror that has all of the source's records, where
+// the source ends in a hole: there is no record between the last one announced and logical.
 func (t *Partition) SetLogicalEnd(logical int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -204,8 +207,8 @@ func (t *Partition) SetLogicalEnd(logical int64) {
 	}
 }
 
-// LogicalEnd is the logical offset after the last record that was announced, or after the hole behind it; known is false where
-// nobody announces.
+// LogicalEnd is the logical offset after the last record that was announced, or after the hole
+// behind it; known is false where nobody announces.
 func (t *Partition) LogicalEnd() (logical int64, known bool) {
 	tip := t.state.Load().tip
 	if tip == nil || tip.end.Load() == endless {

@@ -1,5 +1,5 @@
-// Package timeline relates the offsets of the source (logical) to those of the destination (physical), per partition of
-// a mirror. It is pure: no sockets, no clock, no goroutine.
+// Package timeline relates the offsets of the source (logical) to those of the destination
+// (physical), per partition of a mirror. It is pure: no sockets, no clock, no goroutine.
 package timeline
 
 import (
@@ -17,27 +17,34 @@ import (
 // two of them.
 //
 // Invariants:
-//  1. Every span is true of the log, or of what its owner is about to append. So any of them may be forgotten, at the cost
-//     of probes, and a reader may see some and not others. A batch that counts is believed more than what was known.
-//  2. Along the log both offsets grow. Nothing else is known of what lies between two spans: the shift grows with each hole,
-//     and shrinks with each void batch. Two spans of the same shift may have both between them. Only where one of both offsets
-//     does not move from the end of a span to the next one is there no record in between.
-//  3. What is said of a fetch offset is never above the truth: a client that is sent too low sees records that it skips, one
-//     that is sent too high would lose some. What is said of a high watermark is never above the truth either.
-//  4. Beyond the last announced record nothing is promised: where it will be depends on holes to come.
-//  5. floor <= every logical offset shown to a client: records of a first batch that starts below the source's log start
-//     are in the log for a moment, until DeleteRecords has hidden them, but no offset below floor is ever told.
+//  1. Every span is true of the log, or of what its owner is about to append. So any of them may be
+//     forgotten, at the cost of probes, and a reader may see some and not others. A batch that
+//     counts is believed more than what was known.
+//  2. Along the log both offsets grow. Nothing else is known of what lies between two spans: the
+//     shift grows with each hole, and shrinks with each void batch. Two spans of the same shift may
+//     have both between them. Only where one of both offsets does not move from the end of a span
+//     to the next one is there no record in between.
+//  3. What is said of a fetch offset is never above the truth: a client that is sent too low sees
+//     records that it skips, one that is sent too high would lose some. What is said of a high
+//     watermark is never above the truth either.
+//  4. Beyond the last announced record nothing is promised: where it will be depends on holes to
+//     come.
+//  5. floor <= every logical offset shown to a client: records of a first batch that starts below
+//     the source's log start are in the log for a moment, until DeleteRecords has hidden them, but
+//     no offset below floor is ever told.
 //  6. floor never goes down, and never above the logical end but while the log is empty.
-//  7. Who was shown a record is never told that the offset behind it is out of range, even while the owner believes that the
-//     log ends before it: an append that was believed lost may reach the log after the owner has read its end.
-//  8. Negative offsets are Kafka's "unknown" and "none", not positions: they are never made into one, and no position
-//     ever becomes one by accident.
+//  7. Who was shown a record is never told that the offset behind it is out of range, even while
+//     the owner believes that the log ends before it: an append that was believed lost may reach
+//     the log after the owner has read its end.
+//  8. Negative offsets are Kafka's "unknown" and "none", not positions: they are never made into
+//     one, and no position ever becomes one by accident.
 //
-// One goroutine, the partition's owner, calls the methods of owner.go. Any goroutine may translate and teach (Learn...).
-// Translating takes no lock, and does not allocate.
+// One goroutine, the partition's owner, calls the methods of owner.go. Any goroutine may translate
+// and teach (Learn...). Translating takes no lock, and does not allocate.
 type Partition struct {
 	state atomic.Pointer[state]
-	// physEnd is the physical log end if known, else MaxInt64; physStart the log start as far as known.
+	// physEnd is the physical log end if known, else MaxInt64; physStart the log start as far as
+	// known.
 	physEnd   atomic.Int64
 	stopped   atomic.Int64 // one more than the physical offset of End, 0 = the mirroring has not ended
 	physStart atomic.Int64
@@ -60,20 +67,23 @@ type state struct {
 	tip   *tip  // nil = what follows the last span is not known
 }
 
-// tip is the run at the end of the log, where there is somebody to say that it is: the owner, or the stored end of a stopped
-// mirror. A new run has a new tip, so that a reader never mixes the ends of one with the offsets of another.
+// tip is the run at the end of the log, where there is somebody to say that it is: the owner, or
+// the stored end of a stopped mirror. A new run has a new tip, so that a reader never mixes the
+// ends of one with the offsets of another.
 type tip struct {
 	physical, logical int64
-	// end is the logical offset after the last record that was announced. endless: all that will come has this shift.
+	// end is the logical offset after the last record that was announced. endless: all that will
+	// come has this shift.
 	end atomic.Int64
-	// until is the logical end of the log if that is further: there is a hole between end and until.
+	// until is the logical end of the log if that is further: there is a hole between end and
+	// until.
 	until atomic.Int64
 }
 
 const endless = math.MaxInt64
 
-// span says that n records in a row, the first one at physical, have the logical offsets from logical on. n = 0: all records
-// from physical on are at or above logical, all before it below.
+// span says that n records in a row, the first one at physical, have the logical offsets from
+// logical on. n = 0: all records from physical on are at or above logical, all before it below.
 type span struct{ physical, logical, n int64 }
 
 // end is the place behind a span.
@@ -91,8 +101,8 @@ func settled(a, b span) bool {
 	return b.physical == end.physical || b.logical == end.logical
 }
 
-// New makes a timeline in which physical offset physical is logical offset logical, and no logical offset below floor is
-// shown. All that follows has the same shift, until its owner says otherwise.
+// New makes a timeline in which physical offset physical is logical offset logical, and no logical
+// offset below floor is shown. All that follows has the same shift, until its owner says otherwise.
 func New(physical, logical, floor int64) *Partition {
 	t := Open(physical, logical, floor)
 	s := *t.state.Load()
@@ -101,8 +111,9 @@ func New(physical, logical, floor int64) *Partition {
 	return t
 }
 
-// Open makes a timeline of a log that may have holes, and that somebody may be appending to: physical offset physical is
-// logical offset logical or belongs to the first record above it, and what follows has to be learned.
+// Open makes a timeline of a log that may have holes, and that somebody may be appending to:
+// physical offset physical is logical offset logical or belongs to the first record above it, and
+// what follows has to be learned.
 func Open(physical, logical, floor int64) *Partition {
 	t := &Partition{}
 	t.physEnd.Store(math.MaxInt64)
@@ -141,8 +152,8 @@ func (t *Partition) Shift() int64 {
 	return last.logical - last.physical
 }
 
-// Start is the lowest place that is known: what is before physical is not told of any more, and where nothing was ever
-// appended the log ends there.
+// Start is the lowest place that is known: what is before physical is not told of any more, and
+// where nothing was ever appended the log ends there.
 func (t *Partition) Start() (physical, logical int64) {
 	s := t.state.Load().start
 	return s.physical, s.logical
@@ -157,35 +168,39 @@ func (t *Partition) PhysicalEnd() (physical int64, known bool) {
 	return p, p != math.MaxInt64
 }
 
-// OneRun is true if the shift is known to be the same everywhere: nothing will ever have to be probed, for now.
+// OneRun is true if the shift is known to be the same everywhere: nothing will ever have to be
+// probed, for now.
 func (t *Partition) OneRun() bool { return t.state.Load().oneRun() }
 
 func (s *state) oneRun() bool {
 	return s.tip != nil && s.tip.begin() == s.start
 }
 
-// Behind is true if physical is at or behind the end of the mirroring, where the topic's own records are.
+// Behind is true if physical is at or behind the end of the mirroring, where the topic's own
+// records are.
 func (t *Partition) Behind(physical int64) bool {
 	end := t.stopped.Load()
 	return end > 0 && physical >= end-1
 }
 
-// ToPhysical translates the offset a client wants to read from, or as good as can be told without a probe: never too high.
-// See FindPhysical.
+// ToPhysical translates the offset a client wants to read from, or as good as can be told without a
+// probe: never too high. See FindPhysical.
 func (t *Partition) ToPhysical(logical int64) int64 {
 	p, _, _ := t.FindPhysical(logical, 0)
 	return p
 }
 
-// ToLogical translates a position in the log (log start, high watermark), or as good as can be told without a probe: never
-// too high, and never below the floor. Negative offsets (unknown) stay as they are. See FindLogical.
+// ToLogical translates a position in the log (log start, high watermark), or as good as can be told
+// without a probe: never too high, and never below the floor. Negative offsets (unknown) stay as
+// they are. See FindLogical.
 func (t *Partition) ToLogical(physical int64) int64 {
 	l, _, _ := t.FindLogical(physical)
 	return l
 }
 
-// BaseToLogical translates the base offset of a batch, in a fetch or produce response; it may lie below the floor. Negative
-// offsets (unknown) stay as they are. Where a probe would be needed it is never too high.
+// BaseToLogical translates the base offset of a batch, in a fetch or produce response; it may lie
+// below the floor. Negative offsets (unknown) stay as they are. Where a probe would be needed it is
+// never too high.
 func (t *Partition) BaseToLogical(physical int64) int64 {
 	if physical < 0 {
 		return physical

@@ -156,8 +156,8 @@ func TestPartitionAgainstTwin(t *testing.T) {
 	})
 }
 
-// TestReadersWhileOwnerWrites checks, under the race detector, that readers only ever see a timeline that was published: an
-// answer of a mixture of two would not fit either.
+// TestReadersWhileOwnerWrites checks, under the race detector, that readers only ever see a
+// timeline that was published: an answer of a mixture of two would not fit either.
 func TestReadersWhileOwnerWrites(t *testing.T) {
 	const rounds = 20_000
 	p := New(0, 1000, 1000)
@@ -179,8 +179,8 @@ func TestReadersWhileOwnerWrites(t *testing.T) {
 				} else {
 					floor = f
 				}
-				// Shift and floor move together, so the physical position of the floor is always 0 or, for a
-				// reader that has an older floor, refused.
+				// Shift and floor move together, so the physical position of the floor is always 0
+				// or, for a reader that has an older floor, refused.
 				if ph := p.ToPhysical(floor); ph != 0 && ph != -1 {
 					t.Errorf("the floor %d is physical %d", floor, ph)
 					return

@@ -5,8 +5,8 @@ import "sync/atomic"
 // ringSlots is how many places that readers have reached are kept, the most recent ones: 8 KiB.
 const ringSlots = 256
 
-// ring holds the spans that responses have taught, in no order. A sequential reader finds there what its last response
-// left; any number of readers read it while one writes.
+// ring holds the spans that responses have taught, in no order. A sequential reader finds there
+// what its last response left; any number of readers read it while one writes.
 type ring struct {
 	slots [ringSlots]slot
 	next  int // of the writer

@@ -38,7 +38,8 @@ func (w *logTwin) start() int64 {
 	return w.end
 }
 
-// deleted is true below the first record that is left: there may have been one, for all that a reader can see.
+// deleted is true below the first record that is left: there may have been one, for all that a
+// reader can see.
 func (w *logTwin) deleted(logical int64) bool {
 	return w.starts > 0 && logical < w.logical(w.start())
 }
@@ -61,7 +62,8 @@ func (w *logTwin) physical(logical int64) int64 {
 	return w.end
 }
 
-// logical is the offset of the record at a physical offset or the next one, the end if there is none.
+// logical is the offset of the record at a physical offset or the next one, the end if there is
+// none.
 func (w *logTwin) logical(physical int64) int64 {
 	for i := w.at(physical); i < len(w.batches); i++ {
 		if b := w.batches[i]; !b.void {
@@ -539,7 +541,8 @@ func TestWorstSeek(t *testing.T) {
 	t.Logf("%.2f probes on average, %d at most", float64(total)/seeks, most)
 }
 
-// TestReadersOfRuns checks, under the race detector too, that readers are never told too much while the owner appends.
+// TestReadersOfRuns checks, under the race detector too, that readers are never told too much while
+// the owner appends.
 func TestReadersOfRuns(t *testing.T) {
 	const rounds = 30_000
 	p := New(0, 0, 0)
@@ -637,8 +640,9 @@ func BenchmarkFindPhysical(b *testing.B) {
 	}
 }
 
-// TestTheLogStartIsNotOutOfRange: the floor is the first record that is left of a batch, in a log of many runs, of which a
-// checkpoint near the end and the log start are all that is known. Before it was said to be below the log start.
+// TestTheLogStartIsNotOutOfRange: the floor is the first record that is left of a batch, in a log
+// of many runs, of which a checkpoint near the end and the log start are all that is known. Before
+// it was said to be below the log start.
 func TestTheLogStartIsNotOutOfRange(t *testing.T) {
 	p := Open(0, 10, 17)
 	p.LearnProbe(80, 108, 0)

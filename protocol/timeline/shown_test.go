@@ -2,8 +2,9 @@ package timeline
 
 import "testing"
 
-// TestShownIsNotOutOfRange: an append that its owner believed lost reaches the log after the owner has read where it ends. A
-// reader is shown it, and asks for what is behind it before the owner knows. Was -1, so that consumers began anew.
+// TestShownIsNotOutOfRange: an append that its owner believed lost reaches the log after the owner
+// has read where it ends. A reader is shown it, and asks for what is behind it before the owner
+// knows. Was -1, so that consumers began anew.
 func TestShownIsNotOutOfRange(t *testing.T) {
 	p := Open(0, 0, 0)
 	p.Own(100, 100, 100, true)
@@ -39,8 +40,8 @@ func TestShownIsNotOutOfRange(t *testing.T) {
 	}
 }
 
-// TestShownBehindAHole: what is between the end that is known and what was shown is not out of range, either; who asks for it is
-// sent to the end that is known, never too high.
+// TestShownBehindAHole: what is between the end that is known and what was shown is not out of
+// range, either; who asks for it is sent to the end that is known, never too high.
 func TestShownBehindAHole(t *testing.T) {
 	p := Open(0, 0, 0)
 	p.Own(100, 120, 120, false)

@@ -11,8 +11,9 @@ const (
 	maxSpans = 1536
 )
 
-// spans are in order of both offsets, and do not overlap. The slice and all chunks are immutable, but that the last chunk
-// may grow: appending a span, which the owner does at each hole, copies nothing.
+// spans are in order of both offsets, and do not overlap. The slice and all chunks are immutable,
+// but that the last chunk may grow: appending a span, which the owner does at each hole, copies
+// nothing.
 type spans []*chunk
 
 // chunk is never empty.
@@ -44,7 +45,8 @@ func (s spans) last() (span, bool) {
 	return a[len(a)-1], true
 }
 
-// around finds the last span that begins at or below an offset, and the first one that begins above it.
+// around finds the last span that begins at or below an offset, and the first one that begins above
+// it.
 func (s spans) around(offset int64, key func(span) int64) (a, b span, hasA, hasB bool) {
 	i := sort.Search(len(s), func(i int) bool { return key(s[i].a[0]) > offset })
 	if i < len(s) {
@@ -118,9 +120,9 @@ func (s spans) filter(keep func(*span) bool) spans {
 	return out
 }
 
-// thin leaves at most half as many spans as may be kept, at even distances: those that stand closer together than step,
-// which is doubled until few enough are left. So a log of any length is covered evenly, its end more closely, and the cost
-// of a span stays constant.
+// thin leaves at most half as many spans as may be kept, at even distances: those that stand closer
+// together than step, which is doubled until few enough are left. So a log of any length is covered
+// evenly, its end more closely, and the cost of a span stays constant.
 func (s spans) thin(step int64) (spans, int64) {
 	end, _ := s.last() // where the end of the log may be known from
 	for {

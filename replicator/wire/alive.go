@@ -9,8 +9,9 @@ import (
 // netConn is what a *tls.Conn has.
 type netConn interface{ NetConn() net.Conn }
 
-// alive looks, without waiting, whether the broker has closed an idle connection, or sent what nobody has asked for: a request
-// sent now would have no result that is known. Brokers close after connections.max.idle.ms, and when they stop.
+// alive looks, without waiting, whether the broker has closed an idle connection, or sent what
+// nobody has asked for: a request sent now would have no result that is known. Brokers close after
+// connections.max.idle.ms, and when they stop.
 func (c *Conn) alive() error {
 	nc := c.nc
 	if t, ok := nc.(netConn); ok {

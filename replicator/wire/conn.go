@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// maxResponse bounds a response in bytes: brokers answer a Fetch with one batch of any size, and take no request above
-	// socket.request.max.bytes, 100 MiB by default.
+	// maxResponse bounds a response in bytes: brokers answer a Fetch with one batch of any size,
+	// and take no request above socket.request.max.bytes, 100 MiB by default.
 	maxResponse = 128 << 20
 	// maxControl bounds the responses of versions and login.
 	maxControl = 1 << 20
@@ -21,10 +21,11 @@ const (
 	// the overhead have passed.
 	leastPace = 64 << 10
 	patience  = 10
-	// idleCheck is after how long without a request it is looked whether the broker has closed the connection meanwhile.
+	// idleCheck is after how long without a request it is looked whether the broker has closed the
+	// connection meanwhile.
 	idleCheck = 100 * time.Millisecond
-	// bounce is the size in bytes of the memory in which small parts are put together where there is no writev: that of a TLS
-	// record.
+	// bounce is the size in bytes of the memory in which small parts are put together where there
+	// is no writev: that of a TLS record.
 	bounceSize = 16 << 10
 )
 
@@ -92,8 +93,9 @@ type Request interface{ sealed() *message }
 
 func (m *message) sealed() *message { return m }
 
-// Send writes a request. The broker may take the time wait for it, beside the overhead of any request; ctx ends the
-// connection, now and until the next Send. If the login is about to expire, it is renewed first.
+// Send writes a request. The broker may take the time wait for it, beside the overhead of any
+// request; ctx ends the connection, now and until the next Send. If the login is about to expire,
+// it is renewed first.
 //
 // An error is an *UnsentError if the broker cannot have got the request.
 func (c *Conn) Send(ctx context.Context, r Request, wait time.Duration) error {
@@ -201,7 +203,8 @@ func (c *Conn) write(m *message) (n int64, err error) {
 	if c.tcp != nil {
 		return m.parts.WriteTo(c.tcp)
 	}
-	// Small parts are put together, so that they share a record; large ones are written from where they are.
+	// Small parts are put together, so that they share a record; large ones are written from where
+	// they are.
 	if c.bounce == nil {
 		c.bounce = make([]byte, 0, bounceSize)
 	}

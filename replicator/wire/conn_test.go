@@ -173,7 +173,8 @@ func TestLoginRefused(t *testing.T) {
 	require.ErrorContains(t, err, "login")
 }
 
-// TestLoginIsRenewed: a login that expires is renewed on the same connection, before a request (KIP-368).
+// TestLoginIsRenewed: a login that expires is renewed on the same connection, before a request
+// (KIP-368).
 func TestLoginIsRenewed(t *testing.T) {
 	fake := kafkatest.Embedded(t, 1, kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "p"), kfake.BrokerConfigs(map[string]string{"connections.max.reauth.ms": "1200"}))
 	addr := fake.ListenAddrs()[0]
@@ -306,7 +307,8 @@ func TestHostileAnswers(t *testing.T) {
 	})
 }
 
-// TestSlowBodyIsNotATimeout: as long as something comes, an answer may take longer than a request may.
+// TestSlowBodyIsNotATimeout: as long as something comes, an answer may take longer than a request
+// may.
 func TestSlowBodyIsNotATimeout(t *testing.T) {
 	conn := connect(t, script(t, func(nc net.Conn) {
 		b := answer(readRequest(nc), make([]byte, 100))
@@ -418,7 +420,8 @@ func TestHostileControl(t *testing.T) {
 	}
 }
 
-// TestIdleConnection: one that the broker has closed meanwhile, or on which it has sent what nobody asked for, is not used.
+// TestIdleConnection: one that the broker has closed meanwhile, or on which it has sent what nobody
+// asked for, is not used.
 func TestIdleConnection(t *testing.T) {
 	for name, then := range map[string]func(net.Conn){
 		"closed":  func(nc net.Conn) { nc.Close() },

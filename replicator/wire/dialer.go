@@ -15,7 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl"
 )
 
-// Dialer makes connections as a franz-go client does: the same addresses' resolution, TLS, SASL, client id and time-outs.
+// Dialer makes connections as a franz-go client does: the same addresses' resolution, TLS, SASL,
+// client id and time-outs.
 type Dialer struct {
 	dial       func(ctx context.Context, network, addr string) (net.Conn, error)
 	mechanisms []sasl.Mechanism
@@ -41,13 +42,15 @@ func DialerOf(cl *kgo.Client) *Dialer {
 // ClientID is what requests name as the client.
 func (d *Dialer) ClientID() string { return d.clientID }
 
-// UnsentError says that no byte of a request was sent, so that the broker has not seen it and never will.
+// UnsentError says that no byte of a request was sent, so that the broker has not seen it and never
+// will.
 type UnsentError struct{ Err error }
 
 func (e *UnsentError) Error() string { return e.Err.Error() }
 func (e *UnsentError) Unwrap() error { return e.Err }
 
-// Connect connects to a broker: TLS, versions, login. The connection ends when ctx does. An error is an *UnsentError.
+// Connect connects to a broker: TLS, versions, login. The connection ends when ctx does. An error
+// is an *UnsentError.
 func (d *Dialer) Connect(ctx context.Context, addr string) (*Conn, error) {
 	c, err := d.connect(ctx, addr)
 	if err != nil {

@@ -1,7 +1,7 @@
 package wire
 
-// The versions of Fetch: v4 brought isolation levels, v13 topic ids in place of names (KIP-516). Later ones have nothing
-// that a client without a rack needs.
+// The versions of Fetch: v4 brought isolation levels, v13 topic ids in place of names (KIP-516).
+// Later ones have nothing that a client without a rack needs.
 const (
 	keyFetch           = 1
 	minFetch           = 0
@@ -11,8 +11,8 @@ const (
 	FirstFetchWithIDs = 13
 )
 
-// FetchRequest builds a Fetch. Begin, then for each topic Topic and so many times Partition, then End, and Conn.Send. It may
-// be used again and allocates nothing once it has been large enough.
+// FetchRequest builds a Fetch. Begin, then for each topic Topic and so many times Partition, then
+// End, and Conn.Send. It may be used again and allocates nothing once it has been large enough.
 type FetchRequest struct {
 	message
 	inTopic bool
@@ -51,7 +51,8 @@ func (r *FetchRequest) Begin(version int16, clientID string, p FetchParams, topi
 	r.length(topics)
 }
 
-// Topic starts a topic, of so many partitions. The version decides whether its name or its id is sent.
+// Topic starts a topic, of so many partitions. The version decides whether its name or its id is
+// sent.
 func (r *FetchRequest) Topic(name string, id *[16]byte, partitions int) {
 	r.endTopic()
 	r.inTopic = true
@@ -90,7 +91,8 @@ func (r *FetchRequest) endTopic() {
 	}
 }
 
-// Forget ends the topics, and starts those of which partitions leave the session, so many (v7). It has to be called.
+// Forget ends the topics, and starts those of which partitions leave the session, so many (v7). It
+// has to be called.
 func (r *FetchRequest) Forget(topics int) {
 	r.endTopic()
 	r.inTopic = false

@@ -18,15 +18,18 @@ var ErrMalformed = errors.New("malformed response")
 //	}
 //	if err := r.Err(); err != nil { ... }
 //
-// It may be used again, and allocates nothing once the list of aborted transactions has been large enough.
+// It may be used again, and allocates nothing once the list of aborted transactions has been large
+// enough.
 type FetchResponse struct {
-	// ThrottleMillis is how long the broker wants the client to wait before its next request, for a quota.
+	// ThrottleMillis is how long the broker wants the client to wait before its next request, for a
+	// quota.
 	ThrottleMillis int32
 	// ErrorCode and SessionID are those of the whole (v7).
 	ErrorCode int16
 	SessionID int32
 
-	// Topic is the name of the topic of the current partition, TopicID its id from v13 on. Topic aliases the body.
+	// Topic is the name of the topic of the current partition, TopicID its id from v13 on. Topic
+	// aliases the body.
 	Topic   []byte
 	TopicID [16]byte
 	// Nth counts the topics, from 0.
@@ -41,7 +44,8 @@ type FetchResponse struct {
 	topics, partitions int
 }
 
-// FetchPartition is what a broker answers for one partition. Records alias the body; Aborted is valid until Next.
+// FetchPartition is what a broker answers for one partition. Records alias the body; Aborted is
+// valid until Next.
 type FetchPartition struct {
 	Partition     int32
 	ErrorCode     int16

@@ -56,8 +56,9 @@ func (c *Conn) login(ctx context.Context) error {
 	return nil
 }
 
-// renewal is when to log in again after a login that lasts for lifetime, was sent at began and took so long; zero = never. It is
-// 2 to 5 % early, by chance, so that not all clients come at once; and a second at least, or as long as the login takes.
+// renewal is when to log in again after a login that lasts for lifetime, was sent at began and took
+// so long; zero = never. It is 2 to 5 % early, by chance, so that not all clients come at once; and
+// a second at least, or as long as the login takes.
 func renewal(began time.Time, lifetime, took time.Duration, chance float64) time.Time {
 	if lifetime <= 0 {
 		return time.Time{}

@@ -6,12 +6,12 @@ import (
 	"net"
 )
 
-// copyBelow is the size in bytes below which records are copied into the request: for so few bytes a copy is cheaper than one
-// more part of a writev (BenchmarkProduceBuild).
+// copyBelow is the size in bytes below which records are copied into the request: for so few bytes
+// a copy is cheaper than one more part of a writev (BenchmarkProduceBuild).
 const copyBelow = 1 << 10
 
-// message is a request in memory: the bytes that are written for it, and between them records by reference. Its memory is used
-// again for the next one.
+// message is a request in memory: the bytes that are written for it, and between them records by
+// reference. Its memory is used again for the next one.
 //
 //	size int32 | key int16 | version int16 | correlation id int32 | client id | ...
 type message struct {
@@ -103,7 +103,8 @@ func (m *message) Version() int16 { return m.version }
 // size is how many bytes are written.
 func (m *message) size() int { return len(m.buf) + m.referred }
 
-// seal completes the request, and gives what is to be written; false if it is too large for its length field.
+// seal completes the request, and gives what is to be written; false if it is too large for its
+// length field.
 func (m *message) seal(correlation int32) bool {
 	size := m.size() - 4
 	if size > math.MaxInt32 {

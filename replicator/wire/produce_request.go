@@ -1,6 +1,7 @@
 package wire
 
-// The versions of Produce: v3 brought the record batches of today, v13 topic ids in place of names (KIP-516).
+// The versions of Produce: v3 brought the record batches of today, v13 topic ids in place of names
+// (KIP-516).
 const (
 	keyProduce           = 0
 	minProduce           = 3
@@ -10,8 +11,9 @@ const (
 	FirstProduceWithIDs = 13
 )
 
-// ProduceRequest builds a Produce. Begin, then for each topic Topic and so many times Partition, then End, and Conn.Send. It
-// may be used again and allocates nothing once it has been large enough.
+// ProduceRequest builds a Produce. Begin, then for each topic Topic and so many times Partition,
+// then End, and Conn.Send. It may be used again and allocates nothing once it has been large
+// enough.
 //
 // The records are written from where they are: they must stay as they are until Send has returned.
 type ProduceRequest struct {
@@ -30,7 +32,8 @@ func (r *ProduceRequest) Begin(version int16, clientID string, acks int16, timeo
 	r.length(topics)
 }
 
-// Topic starts a topic, of so many partitions. The version decides whether its name or its id is sent.
+// Topic starts a topic, of so many partitions. The version decides whether its name or its id is
+// sent.
 func (r *ProduceRequest) Topic(name string, id *[16]byte, partitions int) {
 	r.endTopic()
 	r.inTopic = true

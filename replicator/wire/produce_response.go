@@ -2,12 +2,14 @@ package wire
 
 import "fmt"
 
-// ProduceResponse walks through a Produce response where it lies, as FetchResponse does. It may be used again and allocates
-// nothing. ThrottleMillis is known at the end: it stands behind the partitions.
+// ProduceResponse walks through a Produce response where it lies, as FetchResponse does. It may be
+// used again and allocates nothing. ThrottleMillis is known at the end: it stands behind the
+// partitions.
 type ProduceResponse struct {
 	ThrottleMillis int32
 
-	// Topic is the name of the topic of the current partition, TopicID its id from v13 on. Topic aliases the body.
+	// Topic is the name of the topic of the current partition, TopicID its id from v13 on. Topic
+	// aliases the body.
 	Topic   []byte
 	TopicID [16]byte
 	// Nth counts the topics, from 0.
@@ -22,7 +24,8 @@ type ProduceResponse struct {
 	topics, partitions int
 }
 
-// ProducePartition is what a broker answers for one partition. Message, nil = none (v8), aliases the body.
+// ProducePartition is what a broker answers for one partition. Message, nil = none (v8), aliases
+// the body.
 type ProducePartition struct {
 	Partition  int32
 	ErrorCode  int16

@@ -87,7 +87,8 @@ func randomProduceResponse(random *rand.Rand, version int16) *kmsg.ProduceRespon
 	return r
 }
 
-// TestProduceResponseAgainstKmsg: every version, read by both; and cut short anywhere it is an error.
+// TestProduceResponseAgainstKmsg: every version, read by both; and cut short anywhere it is an
+// error.
 func TestProduceResponseAgainstKmsg(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var f ProduceResponse
@@ -117,7 +118,8 @@ func TestProduceResponseAgainstKmsg(t *testing.T) {
 	}
 }
 
-// FuzzProduceResponse: no bytes make the parser panic; and what kmsg can read, it reads as kmsg does.
+// FuzzProduceResponse: no bytes make the parser panic; and what kmsg can read, it reads as kmsg
+// does.
 func FuzzProduceResponse(f *testing.F) {
 	random := rand.New(rand.NewPCG(3, 4))
 	for version := int16(minProduce); version <= maxProduce; version++ {
@@ -148,7 +150,8 @@ func FuzzProduceResponse(f *testing.F) {
 	})
 }
 
-// TestProduceRequestAgainstKmsg: every version is byte for byte what kmsg would send, whether records are copied or not.
+// TestProduceRequestAgainstKmsg: every version is byte for byte what kmsg would send, whether
+// records are copied or not.
 func TestProduceRequestAgainstKmsg(t *testing.T) {
 	var r ProduceRequest
 	for version := int16(minProduce); version <= maxProduce; version++ {

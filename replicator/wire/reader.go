@@ -2,7 +2,8 @@ package wire
 
 import "encoding/binary"
 
-// reader takes the fields of a response one by one. Once something is missing, bad is set, and all that follows is zero.
+// reader takes the fields of a response one by one. Once something is missing, bad is set, and all
+// that follows is zero.
 type reader struct {
 	b   []byte
 	bad bool
@@ -66,7 +67,8 @@ func (r *reader) length(flexible bool, plain func(*reader) int) int {
 func (r *reader) short() int { return int(r.int16()) }
 func (r *reader) long() int  { return int(r.int32()) }
 
-// array is the number of elements of an array, each of which has at least so many bytes. null counts as empty.
+// array is the number of elements of an array, each of which has at least so many bytes. null
+// counts as empty.
 func (r *reader) array(flexible bool, least int) int {
 	n := r.length(flexible, (*reader).long)
 	if n > len(r.b)/least {

@@ -24,7 +24,8 @@ func (c *Conn) FetchVersion(ids bool) (int16, error) {
 	return c.choose(kmsg.Fetch, c.versions.fetch, minFetch, most)
 }
 
-// ProduceVersion is the version of Produce to use. Without ids none that names topics by id (KIP-516).
+// ProduceVersion is the version of Produce to use. Without ids none that names topics by id
+// (KIP-516).
 func (c *Conn) ProduceVersion(ids bool) (int16, error) {
 	most := int16(maxProduce)
 	if !ids {
@@ -123,7 +124,8 @@ func (c *Conn) control(req kmsg.Request) ([]byte, error) {
 	if err := c.Read(body); err != nil {
 		return nil, err
 	}
-	// ApiVersions is answered without tagged fields in the header, for the sake of clients that do not know its version.
+	// ApiVersions is answered without tagged fields in the header, for the sake of clients that do
+	// not know its version.
 	if req.IsFlexible() && req.Key() != int16(kmsg.ApiVersions) {
 		r := reader{b: body}
 		r.tags(true)
