@@ -14,8 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// aclBinding is one ACL: a resource pattern and an access control entry. It is what brokers compare
-// ACLs by, so it is its own key.
+// aclBinding is one ACL: a resource pattern and an access control entry. Brokers compare ACLs by
+// exactly these fields, so a binding can be used as a map key.
 type aclBinding struct {
 	resourceType kmsg.ACLResourceType
 	pattern      kmsg.ACLResourcePatternType // literal or prefixed
@@ -48,14 +48,14 @@ func compareACLs(a, b aclBinding) int {
 	)
 }
 
-// sortedACLs are the keys of a set or map of ACLs, in order.
+// sortedACLs returns the keys of a set or map of ACLs in the order of compareACLs.
 func sortedACLs[V any](m map[aclBinding]V) []aclBinding {
 	return slices.SortedFunc(maps.Keys(m), compareACLs)
 }
 
-// Kafka's names of the values (org.apache.kafka.common.acl and .resource). Lists begin with the
-// value 0. Brokers may know values that this klink does not: those are shown, and stored, as
-// numbers.
+// Kafka's names for the values of ACL fields (org.apache.kafka.common.acl and .resource). The index
+// of a name is its value on the wire. A broker may know values that this klink does not; klink
+// shows and stores those as numbers.
 var (
 	aclResourceNames   = []string{"UNKNOWN", "ANY", "TOPIC", "GROUP", "CLUSTER", "TRANSACTIONAL_ID", "DELEGATION_TOKEN", "USER"}
 	aclPatternNames    = []string{"UNKNOWN", "ANY", "MATCH", "LITERAL", "PREFIXED"}
@@ -85,7 +85,8 @@ func parseACLValue[V ~int8](names []string, name string) (V, error) {
 	return V(n), nil
 }
 
-// check says whether a is an ACL that there can be: a filter would delete more than one.
+// check returns an error if a is a filter, or incomplete, instead of one ACL. A request that
+// deletes a filter could delete several ACLs.
 func (a aclBinding) check() error {
 	switch {
 	case a.pattern != kmsg.ACLResourcePatternTypeLiteral && a.pattern != kmsg.ACLResourcePatternTypePrefixed,
@@ -97,7 +98,7 @@ func (a aclBinding) check() error {
 	return nil
 }
 
-// String is the ACL for people.
+// String describes the ACL for people, on one line.
 func (a aclBinding) String() string {
 	w := a.wire()
 	return fmt.Sprintf("%s %s %s on %s %s %s from host %s", w.Principal, w.PermissionType, w.Operation, w.PatternType, w.ResourceType, w.ResourceName, w.Host)
@@ -111,7 +112,7 @@ func (a aclBinding) wire() linkapi.SyncedACL {
 	}
 }
 
-// bucket says which of a number of records remembers the ACL.
+// bucket returns the number, from 0 to of-1, of the record that remembers the ACL.
 func (a aclBinding) bucket(of int32) int32 {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte{byte(a.resourceType), byte(a.pattern), byte(a.operation), byte(a.permission)})

@@ -8,13 +8,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// The destination need not trust the administrators of a source. Without this guard ACL sync would:
-// an ACL of the source that allows ALTER on the cluster, or covers every topic, would also cover
-// the destination and klink's own topics. One that denies would lock klink out. So ACL sync leaves
-// such ACLs out, unless a filter of the link names them. Only the destination's administrators set
-// filters.
+// The administrators of the destination need not trust those of the source. Without this guard ACL
+// sync would force them to: a source ACL that allows ALTER on the cluster, or that covers every
+// topic, would also cover the destination's cluster and klink's own topics. A DENY could lock klink
+// out. So ACL sync leaves such ACLs out, unless a filter of the link names them. Only the
+// destination's administrators set filters.
 
-// internalNames begins the names of klink's own topics, groups and transactional ids.
+// internalNames is the prefix of klink's own topics, groups and transactional ids.
 const internalNames = "_klink_"
 
 // aclGuard decides which ACLs of a source are never copied.
@@ -22,7 +22,7 @@ type aclGuard struct {
 	own []string // klink's own principals at the destination
 }
 
-// leftOut says why an ACL that the filters match is not copied, "" if it is.
+// leftOut returns why an ACL that the filters match is not copied, or "" if it is copied.
 func (g aclGuard) leftOut(a aclBinding, filters []aclFilter) string {
 	named := func(by func(f *aclFilter) bool) bool {
 		return slices.ContainsFunc(filters, func(f aclFilter) bool { return f.matches(a) && by(&f) })
@@ -47,7 +47,8 @@ func (g aclGuard) leftOut(a aclBinding, filters []aclFilter) string {
 	return ""
 }
 
-// named says whether a is for resources that klink has some of, by name.
+// named reports whether a is for topics, groups or transactional ids. klink has some of each, and
+// they are recognised by name.
 func (a aclBinding) named() bool {
 	switch a.resourceType {
 	case kmsg.ACLResourceTypeTopic, kmsg.ACLResourceTypeGroup, kmsg.ACLResourceTypeTransactionalId:
@@ -56,10 +57,11 @@ func (a aclBinding) named() bool {
 	return false
 }
 
-// ofKlink says whether a is for nothing but what belongs to klink.
+// ofKlink reports whether a covers resources of klink and nothing else.
 func (a aclBinding) ofKlink() bool { return a.named() && strings.HasPrefix(a.name, internalNames) }
 
-// coversKlink says whether a covers something of klink's, and allows or denies more than DESCRIBE.
+// coversKlink reports whether a covers resources of klink besides others, and allows or denies more
+// than DESCRIBE or DESCRIBE_CONFIGS.
 func (a aclBinding) coversKlink() bool {
 	if !a.named() || a.operation == kmsg.ACLOperationDescribe || a.operation == kmsg.ACLOperationDescribeConfigs {
 		return false
@@ -67,7 +69,8 @@ func (a aclBinding) coversKlink() bool {
 	return a.pattern == kmsg.ACLResourcePatternTypePrefixed && strings.HasPrefix(internalNames, a.name) || a.name == "*"
 }
 
-// split gives the ACLs of a source that are synced, and the reasons why the others are left out.
+// split returns the ACLs of the source to sync, and for each of the others the reason why it is
+// left out.
 func (g aclGuard) split(acls aclSet, filters []aclFilter) (wanted aclSet, out map[aclBinding]string) {
 	wanted, out = aclSet{}, map[aclBinding]string{}
 	for a := range acls {
@@ -80,7 +83,7 @@ func (g aclGuard) split(acls aclSet, filters []aclFilter) (wanted aclSet, out ma
 	return wanted, out
 }
 
-// leftOutNotes are for the task's status: one for each reason.
+// leftOutNotes returns the notes for the task's status, one for each reason.
 func leftOutNotes(out map[aclBinding]string) (notes []TaskError) {
 	of := map[string][]aclBinding{}
 	var reasons []string

@@ -6,7 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestACLGuard: what a source may not give, take or lock, and which filter lets it.
+// TestACLGuard checks which ACLs of a source klink does not copy, and which filter lets each of
+// them through.
 func TestACLGuard(t *testing.T) {
 	g := aclGuard{own: []string{"User:klink"}}
 	every := aclFilterText(``, ``)

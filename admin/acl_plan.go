@@ -1,33 +1,35 @@
 package admin
 
-// aclPlan is what the ACL sync of a link has to do.
+// aclPlan lists what the ACL sync of a link has to do.
 type aclPlan struct {
-	// adds are ACLs of the source that the destination lacks. They are remembered first and created
-	// then.
+	// adds are ACLs of the source that the destination lacks. klink remembers them first, then
+	// creates them.
 	adds []aclBinding
-	// joins are ACLs of the source that another link has created. They are remembered by this link,
+	// joins are ACLs of the source that klink created for another link. This link remembers them,
 	// too.
 	joins []aclBinding
-	// deletes are ACLs that this link remembers, that no other link does, and that the source does
-	// not have any more. They are deleted first and forgotten then.
+	// deletes are ACLs that only this link remembers and that the source no longer has. klink
+	// deletes them first, then forgets them.
 	deletes []aclBinding
-	// leaves are ACLs that the source does not have any more and that another link remembers. They
-	// are only forgotten.
+	// leaves are ACLs that the source no longer has but that another link remembers, too. This link
+	// only forgets them.
 	leaves []aclBinding
-	// present are ACLs of the source that the destination has; true = klink remembers them.
+	// present are ACLs of the source that the destination has; the value is true if klink remembers
+	// them.
 	present map[aclBinding]bool
 }
 
 // planACLs compares the ACLs of the source that are to be synced with those of the destination,
-// with what the link remembers, and with what other links do. All lists are in order.
+// with those that this link remembers, and with those that other links remember. All lists of the
+// plan are sorted.
 //
-// An ACL is deleted only if it is remembered, and remembered only if the destination lacked it, or
-// if klink had created it for another link. So an ACL that was there before klink wanted it stays,
-// whatever the source does.
+// klink deletes an ACL only if it remembers it. It remembers an ACL only if the destination lacked
+// it, or if klink had created it for another link. So an ACL that was at the destination before
+// klink wanted it stays, whatever the source does.
 //
-// What the destination is said to have decides about creations alone. A deletion is asked for even
-// if the ACL seems to be gone: the broker that was asked may have been late, and to forget an ACL
-// that is there would be to leave it for ever.
+// The set destination decides only what is created. klink asks for a deletion even if the ACL seems
+// to be gone: the broker that answered may lag behind, and once klink forgets an ACL that still
+// exists, nothing ever deletes it.
 func planACLs[R any](source, destination aclSet, remembered map[aclBinding]R, others aclSet) aclPlan {
 	p := aclPlan{present: map[aclBinding]bool{}}
 	for _, a := range sortedACLs(source) {
@@ -56,8 +58,8 @@ func planACLs[R any](source, destination aclSet, remembered map[aclBinding]R, ot
 	return p
 }
 
-// onlyIfMissing drops the removal of all ACLs but those of a set: what the source did not have when
-// it was looked at before.
+// onlyIfMissing drops the removal of all ACLs except those in before, which are the ones that the
+// source lacked at the previous look. So klink removes an ACL only if two looks in a row missed it.
 func (p *aclPlan) onlyIfMissing(before aclSet) {
 	keep := func(from []aclBinding) (kept []aclBinding) {
 		for _, a := range from {
@@ -70,7 +72,7 @@ func (p *aclPlan) onlyIfMissing(before aclSet) {
 	p.deletes, p.leaves = keep(p.deletes), keep(p.leaves)
 }
 
-// missing are the remembered ACLs that the source does not have.
+// missing returns the remembered ACLs that the source does not have.
 func (p *aclPlan) missing() aclSet {
 	s := aclSet{}
 	s.add(p.deletes...)
@@ -78,5 +80,5 @@ func (p *aclPlan) missing() aclSet {
 	return s
 }
 
-// idle says that everything is as it should be.
+// idle reports whether there is nothing to do.
 func (p *aclPlan) idle() bool { return len(p.adds)+len(p.joins)+len(p.deletes)+len(p.leaves) == 0 }

@@ -10,12 +10,12 @@ import (
 	"pgregory.net/rapid"
 )
 
-// aclNumber makes one of a number of ACLs.
+// aclNumber returns an ACL that differs for each i.
 func aclNumber(i int) aclBinding {
 	return aclBinding{resourceType: 2, pattern: 3, name: fmt.Sprint("t", i), principal: "User:a", host: "*", operation: 3, permission: 3}
 }
 
-// TestPlanAgainstItsTwin: the plan for many ACLs is what a table says for each of them.
+// TestPlanAgainstItsTwin: the plan for many ACLs is what a table says for each ACL alone.
 func TestPlanAgainstItsTwin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		source, destination, others, before := aclSet{}, aclSet{}, aclSet{}, aclSet{}
@@ -75,9 +75,10 @@ func TestPlanAgainstItsTwin(t *testing.T) {
 	})
 }
 
-// TestPlanOverTime: two links over one destination, a person who creates and deletes ACLs there,
-// sources that change, and runs that die between any two steps. What the person had created before
-// is never deleted, and when all runs end well, nothing of klink's is left that no source has.
+// TestPlanOverTime drives two links into one destination, a person who creates and deletes ACLs
+// there, sources that change, and runs that die between any two steps. klink never deletes an ACL
+// that the person created first. Once all runs end well, klink leaves no ACL behind that no source
+// has.
 func TestPlanOverTime(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const universe, links = 5, 2
@@ -129,7 +130,7 @@ func TestPlanOverTime(t *testing.T) {
 				source[l].add(a)
 			case 1:
 				delete(source[l], a)
-			case 2: // nobody can tell whose an ACL is that klink was about to create
+			case 2: // nobody can tell who created an ACL that klink was about to create
 				if !remembered[0][a] && !remembered[1][a] {
 					destination.add(a)
 					local.add(a)

@@ -10,12 +10,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// aclsPerRequest is how many ACLs are created or deleted by one request. The controller of a KRaft
-// cluster makes one request one batch of its log, which is limited.
+// aclsPerRequest is how many ACLs one request creates or deletes. The controller of a KRaft cluster
+// writes a request to its log as one batch, and the size of a batch is limited.
 const aclsPerRequest = 500
 
-// describeACLs asks for the ACLs that a filter matches. It needs DESCRIBE on the cluster. Errors of
-// the answer are *kerr.Error, with the text of the broker.
+// describeACLs returns the ACLs that a filter matches. It needs DESCRIBE on the cluster. An error
+// code in the response is returned as a *kerr.Error with the text of the broker.
 func describeACLs(ctx context.Context, client *kgo.Client, f aclFilter) (aclSet, error) {
 	req := kmsg.NewPtrDescribeACLsRequest()
 	req.ResourceType, req.ResourcePatternType, req.ResourceName = f.resourceType, f.pattern, f.name
@@ -34,7 +34,8 @@ func describeACLs(ctx context.Context, client *kgo.Client, f aclFilter) (aclSet,
 				resourceType: r.ResourceType, pattern: r.ResourcePatternType, name: r.ResourceName,
 				principal: a.Principal, host: a.Host, operation: a.Operation, permission: a.PermissionType,
 			}
-			// What the broker's protocol version cannot tell is told as UNKNOWN: nothing to copy.
+			// Brokers send UNKNOWN for a value that the version of the response cannot express.
+			// There is nothing to copy then.
 			if acl.check() == nil {
 				found.add(acl)
 			}
@@ -43,11 +44,10 @@ func describeACLs(ctx context.Context, client *kgo.Client, f aclFilter) (aclSet,
 	return found, nil
 }
 
-// aclResults say of ACLs that were to be created or deleted why they were not; nil = done.
+// aclResults maps each ACL to the error for which it was not created or deleted; nil = done.
 type aclResults map[aclBinding]error
 
-// createACLs creates ACLs; those that are there already are no error. It needs ALTER on the
-// cluster.
+// createACLs creates ACLs. One that exists already is no error. It needs ALTER on the cluster.
 func createACLs(ctx context.Context, client *kgo.Client, acls []aclBinding) aclResults {
 	results := aclResults{}
 	for chunk := range slices.Chunk(acls, aclsPerRequest) {
@@ -72,13 +72,13 @@ func createACLs(ctx context.Context, client *kgo.Client, acls []aclBinding) aclR
 	return results
 }
 
-// deleteACLs deletes ACLs; those that are not there are no error. It needs ALTER on the cluster.
+// deleteACLs deletes ACLs. One that does not exist is no error. It needs ALTER on the cluster.
 func deleteACLs(ctx context.Context, client *kgo.Client, acls []aclBinding) aclResults {
 	results := aclResults{}
 	for chunk := range slices.Chunk(acls, aclsPerRequest) {
 		req := kmsg.NewPtrDeleteACLsRequest()
 		for _, a := range chunk {
-			// With every value set a filter matches this ACL alone.
+			// A filter with every field set matches this ACL alone.
 			f := kmsg.NewDeleteACLsRequestFilter()
 			f.ResourceType, f.ResourcePatternType, f.ResourceName = a.resourceType, a.pattern, &a.name
 			f.Principal, f.Host, f.Operation, f.PermissionType = &a.principal, &a.host, a.operation, a.permission
@@ -105,8 +105,8 @@ func deleteACLs(ctx context.Context, client *kgo.Client, acls []aclBinding) aclR
 	return results
 }
 
-// mayAlterCluster says whether the client's user has ALTER on the cluster. A cluster that cannot
-// say (before 2.8) counts as one that lets it.
+// mayAlterCluster reports whether the client's user has ALTER on the cluster. It returns true if
+// the cluster cannot tell (before Kafka 2.8) or fails to answer before ctx ends.
 func mayAlterCluster(ctx context.Context, client *kgo.Client) (bool, error) {
 	req := kmsg.NewPtrDescribeClusterRequest()
 	req.IncludeClusterAuthorizedOperations = true
@@ -120,7 +120,7 @@ func mayAlterCluster(ctx context.Context, client *kgo.Client) (bool, error) {
 	return resp.ClusterAuthorizedOperations&(1<<kmsg.ACLOperationAlter) != 0, nil
 }
 
-// noAuthorizedOperations stands for authorized operations that are not told.
+// noAuthorizedOperations is what a broker sends if it does not tell the authorized operations.
 const noAuthorizedOperations = -2147483648
 
 func orEmpty(s *string) string {

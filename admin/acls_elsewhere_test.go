@@ -11,9 +11,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestACLRunsOverlap: a run that had an older look at the source than another one is caught at
-// every step of that. What klink has created is remembered when both have ended, and gone when the
-// source does not have it.
+// TestACLRunsOverlap interleaves two runs, one of which has listed the source's ACLs before the
+// other, at every step. When both have ended, klink remembers the ACL that it created, and deletes
+// it once the source drops it.
 func TestACLRunsOverlap(t *testing.T) {
 	for name, step := range map[string]func(t *testing.T, ctx context.Context, old, run *aclRun){
 		"before the other one decides": func(t *testing.T, ctx context.Context, old, run *aclRun) {
@@ -69,7 +69,7 @@ func TestACLRunsOverlap(t *testing.T) {
 			step(t, ctx, old, run)
 			a.has(aliceReads)
 			a.remembers("l", aliceReads)
-			// So it goes when it is to.
+			// So klink deletes it once the source drops it.
 			a.delete(a.src, aliceReads)
 			require.NoError(t, a.run(a.service, "l").sync(ctx))
 			a.has()
@@ -78,9 +78,9 @@ func TestACLRunsOverlap(t *testing.T) {
 	}
 }
 
-// TestSyncACLsAtAnotherInstance: people have a link synced at instances that do not own it, while
-// the task of the owner runs and the source changes all the time. What is at the destination in the
-// end is what the source has, and klink remembers just that, beside one that was there before.
+// TestSyncACLsAtAnotherInstance: people have a link synced by instances that do not own it, while
+// the owner's task runs and the source changes all the time. In the end the destination has what
+// the source has, plus one ACL that was there before. klink remembers all but that one.
 func TestSyncACLsAtAnotherInstance(t *testing.T) {
 	w, a := newACLWorld(t)
 	owner := &fakeOwner{}

@@ -23,12 +23,12 @@ func (s *Service) alterLinkConfigs(ctx context.Context, req *linkapi.AlterLinkCo
 	return resp
 }
 
-// errChanged: a link was changed by someone else between its reading and its writing.
+// errChanged: somebody else changed the link after it was read and before it was written.
 var errChanged = errors.New("the link was changed at the same time")
 
-// alterLink changes the configs of one link, all or nothing. The new configs are checked as a
-// whole, and tried out if they decide how the source is reached, before anything is stored; if the
-// link has changed meanwhile, all of that is done again.
+// alterLink changes the configs of one link, all or nothing. Before it stores anything, it checks
+// the new configs as a whole, and connects to the source if a config has changed that decides how
+// klink reaches it. If the link changes at the same time, alterLink starts over.
 func (s *Service) alterLink(ctx context.Context, link linkapi.AlterLink, validateOnly bool) *protocol.Error {
 	if err := s.waitReady(ctx); err != nil {
 		return asError(err)
@@ -105,7 +105,7 @@ func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, vali
 		if !sameConfigs(now, seen) {
 			return errChanged
 		}
-		// The state may have moved on meanwhile; only the configs are ours.
+		// The link's state may have changed since it was read, so replace only the configs.
 		r := now.clone()
 		r.Configs, r.Secrets = next.Configs, next.Secrets
 		if r.SourceClusterID == "" {
@@ -122,9 +122,10 @@ func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, vali
 	})
 }
 
-// checkSource connects with changed configs, so that a mistake is refused and not found out later.
-// While the link does not work anyway, only another address must work at once: what is behind it
-// decides whether offsets mean the same.
+// checkSource connects to the source with changed configs, so that klink refuses a mistake at once.
+// If the link is not ACTIVE, a failed connection is accepted unless bootstrap.servers has changed
+// or leads to the destination itself: only the cluster at a new address tells whether offsets still
+// mean the same.
 func (s *Service) checkSource(ctx context.Context, old *Link, configs map[string]string, next *linkRecord) *protocol.Error {
 	changed, moved := false, false
 	for _, c := range linkConfigs {

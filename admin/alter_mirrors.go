@@ -36,7 +36,8 @@ func (s *Service) alterMirrors(ctx context.Context, req *linkapi.AlterMirrorsReq
 	return resp
 }
 
-// mirrorStateOps are the values of the topic config mirror.state, and what setting it does.
+// mirrorStateOps maps each value of the topic config mirror.state to the operation that setting it
+// starts.
 var mirrorStateOps = map[string]int8{
 	"ACTIVE": linkapi.MirrorResume, "PAUSED": linkapi.MirrorPause, "STOPPED": linkapi.MirrorFailover, "PROMOTED": linkapi.MirrorPromote,
 }
@@ -52,18 +53,20 @@ func (s *Service) SetMirrorState(ctx context.Context, topic, state string, valid
 	return s.alterAll(ctx, []linkapi.AlterMirror{{Topic: topic, Op: op}}, validateOnly)[0]
 }
 
-// mirrorOps are the inputs of the state machine that people can give.
+// mirrorOps maps the operations that people can ask for to inputs of the state machine.
 var mirrorOps = map[int8]mirrorInputKind{
 	linkapi.MirrorPause: mirrorPause, linkapi.MirrorResume: mirrorResume, linkapi.MirrorFailover: mirrorFailover, linkapi.MirrorPromote: mirrorPromote,
 }
 
-// errValidated keeps what was only tried from being written.
+// errValidated aborts an update that only validates, so that nothing is written.
 var errValidated = errors.New("validated")
 
-// alterAll pauses, resumes, promotes or fails over mirrors, all in one change of the state however
-// many they are. Where one is to end it returns when that is so, or ctx ends: a failover then goes
-// on by itself, a promotion is taken back if ctx has reached its deadline, and goes on until there
-// if the client has gone. There is one result for each mirror.
+// alterAll pauses, resumes, promotes or fails over mirrors, all in one change of the state, however
+// many they are. It returns one result for each mirror.
+//
+// It waits until the promoted and failed-over mirrors are STOPPED, or ctx ends. A failover then
+// goes on by itself. A promotion is cancelled if ctx has reached its deadline; if instead the
+// client has gone, it goes on until that deadline.
 func (s *Service) alterAll(ctx context.Context, mirrors []linkapi.AlterMirror, validateOnly bool) []*protocol.Error {
 	p := promotion{ID: newID()}
 	if deadline, ok := ctx.Deadline(); ok {
@@ -81,7 +84,8 @@ func (s *Service) alterAll(ctx context.Context, mirrors []linkapi.AlterMirror, v
 		return nil
 	})
 	if err != nil && !errors.Is(err, errValidated) {
-		// A change that was given up may still be evaluated: results is not ours then.
+		// An update that klink gave up waiting for may still run and write to results. Return a new
+		// slice.
 		results = make([]*protocol.Error, len(mirrors))
 		for i := range results {
 			results[i] = asError(err)
@@ -94,7 +98,7 @@ func (s *Service) alterAll(ctx context.Context, mirrors []linkapi.AlterMirror, v
 	return results
 }
 
-// alterOne gives a mirror the input of an operation.
+// alterOne feeds an operation on one mirror to its state machine.
 func (s *Service) alterOne(tx *Tx, alter linkapi.AlterMirror, p promotion) *protocol.Error {
 	kind, ok := mirrorOps[alter.Op]
 	if !ok {
@@ -118,8 +122,8 @@ func mirrorMissing(topic string) *protocol.Error {
 	return protocol.Errorf(kerr.UnknownTopicOrPartition, "there is no mirror topic '%.260s'; `klink mirror list` shows those that are", topic)
 }
 
-// awaitEnds waits for the mirrors that were promoted or failed over, puts what has become of them
-// into results, and gives the topics of those that are STOPPED the source's configs.
+// awaitEnds waits for the mirrors that were promoted or failed over, and puts their outcome into
+// results. Then it gives the topics of those that are STOPPED the source's configs.
 func (s *Service) awaitEnds(ctx context.Context, mirrors []linkapi.AlterMirror, results []*protocol.Error, p promotion) {
 	var waiting []int
 	for i, m := range mirrors {
@@ -155,17 +159,17 @@ func (s *Service) awaitEnds(ctx context.Context, mirrors []linkapi.AlterMirror, 
 	}
 	slices.Sort(stopped)
 	if err := s.restoreConfigs(ctx, slices.Compact(stopped)...); err != nil {
-		// The mirrors are stopped; the reconciler goes on with this.
+		// The mirrors are stopped; the reconciler retries this.
 		s.log.Warn("the configs of stopped mirrors are not yet as at the source", "error", err)
 	}
 }
 
-// endless says of a mirror that was to end, and is not STOPPED, whether it will not be; m is nil if
-// it is gone.
+// endless reports whether a mirror that is not STOPPED yet will not be stopped by this request any
+// more, and with which result. m is nil if the mirror is gone.
 func (s *Service) endless(alter linkapi.AlterMirror, m *Mirror, p promotion) (err *protocol.Error, ended bool) {
 	switch {
 	case m == nil && alter.Op == linkapi.MirrorFailover:
-		return nil, true // it had no topic yet
+		return nil, true // a failover deletes a mirror that has no topic yet
 	case m == nil:
 		return protocol.Errorf(kerr.UnknownTopicOrPartition, "mirror topic '%s' was deleted before it was promoted", alter.Topic), true
 	case alter.Op == linkapi.MirrorFailover, m.State == MirrorPendingStopped, m.Promotion != "":
@@ -178,8 +182,8 @@ func (s *Service) endless(alter linkapi.AlterMirror, m *Mirror, p promotion) (er
 	return protocol.Errorf(kerr.InvalidRequest, "mirror topic '%s' was not promoted: somebody has taken that back, and it is %s now", alter.Topic, m.State), true
 }
 
-// goesOn is the answer about a mirror that is not STOPPED when the time for its request is over,
-// and will be, or may be.
+// goesOn returns the answer for a mirror that is not STOPPED when the request's time is over,
+// although its stop or promotion goes on.
 func (s *Service) goesOn(topic string, err error) *protocol.Error {
 	if errors.Is(err, errClosed) {
 		return asError(err)

@@ -18,22 +18,27 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// casLog is a compacted topic of one partition in which every change is a compare-and-set, whoever
-// makes it.
+// casLog is a compacted topic of one partition in which every change is a compare-and-set,
+// whichever instance makes it.
 //
-// All writers share one transactional id. To write, an instance takes the id (InitProducerId, which
-// bumps its epoch and so fences every other instance, after the transaction that one had open has
-// been committed or aborted), reads the topic to its end, and evaluates its change as a function of
-// what it has read. From then on nobody else can have written unless this instance is fenced, which
-// fails its next transaction; it then takes the id again, reads, and evaluates the change once
-// more.
+// All writers share one transactional id. To write, an instance does the following:
+//
+//  1. It takes the id with InitProducerId. The coordinator first commits or aborts the open
+//     transaction of the previous writer, then bumps the producer epoch, which fences every other
+//     instance.
+//  2. It reads the topic to its end.
+//  3. It evaluates its change as a function of what it has read, and commits the records.
+//
+// After step 1 no other instance can write without fencing this one. If this instance is fenced,
+// its next transaction fails, and it starts again at step 1.
 //
 // Invariants:
-//  1. A change is committed only if it was evaluated on all that was committed before it.
-//  2. Of two records of one key the one with the higher offset counts, in whatever order they are
-//     seen: own records are applied at once, and again, without effect, when the reader meets them.
-//  3. A commit counts when it has been read from the topic. One whose outcome is unknown is looked
-//     up there before anything else is done.
+//  1. A change is committed only if it was evaluated on everything that was committed before it.
+//  2. Of two records with one key, the one with the higher offset counts, in whatever order they
+//     are seen. A writer applies its own records at once; they have no effect when the reader meets
+//     them again.
+//  3. A commit counts once it has been read from the topic. If the outcome of a commit is unknown,
+//     klink looks it up there before it does anything else.
 //
 // Changes that wait at the same time are evaluated one after the other and committed in one
 // transaction.
@@ -45,8 +50,8 @@ type casLog struct {
 
 	admin  *kadm.Client
 	reader *kgo.Client
-	writer casWriter // only the leader touches it
-	// intercept stands between a transaction and its commit, in tests.
+	writer casWriter // owned by the goroutine that runs lead
+	// intercept wraps the commit of a transaction, in tests.
 	intercept func(commit func() error) error
 
 	mu       sync.Mutex
@@ -59,17 +64,17 @@ type casLog struct {
 	queueMu sync.Mutex
 	queue   []*casUpdate
 	leading bool
-	trouble error // of the last attempt
+	trouble error // of the last attempt; nil if it succeeded
 }
 
 type casLogConfig struct {
-	Options         []kgo.Opt // of the cluster
+	Options         []kgo.Opt // client options of the cluster
 	Topic           string
 	TransactionalID string
-	// Apply takes a record and its offset. Of a key the newest record comes last. A nil value
-	// deletes the key. The log's lock is held.
+	// Apply is called with each record and its offset, with the log's lock held. For one key the
+	// offsets only grow. A nil value deletes the key.
 	Apply func(key string, value []byte, offset int64)
-	// Changed is called after a number of records have been applied, without the lock.
+	// Changed is called without the lock after one or more records have been applied.
 	Changed func()
 	Logger  *slog.Logger
 }
@@ -78,15 +83,15 @@ type casLogConfig struct {
 type casUpdate struct {
 	ctx  context.Context
 	eval casEval
-	// fence: the transactional id is taken anew before, even if it was ours.
+	// fence: take the transactional id again first, even if this instance has it.
 	fence bool
 	done  chan error
 }
 
-// casEval evaluates a change on what has been applied, overlaid with pending: the values that
-// changes before it in the same transaction write, nil = deleted. It returns the records to write,
-// in their order. It is called with the log's lock held, once per attempt, and must be a function
-// of the state alone.
+// casEval evaluates a change. It sees what has been applied, overlaid with pending: the values that
+// earlier changes in the same transaction write, nil = deleted. It returns the records to write, in
+// order. It is called with the log's lock held, once per attempt, and must depend on nothing but
+// the state.
 type casEval func(pending map[string][]byte) ([]casRecord, error)
 
 type casRecord struct {
@@ -97,11 +102,10 @@ type casRecord struct {
 // maxCASBatch is how many waiting changes go into one transaction.
 const maxCASBatch = 1000
 
-// casAttemptTimeout is how long one attempt to commit may take, the taking of the transactional id
-// included.
+// casAttemptTimeout bounds one attempt to commit, including the time to take the transactional id.
 const casAttemptTimeout = 30 * time.Second
 
-// casMetadata lets the clients of the topic look for its leader again soon after they have lost it;
+// casMetadata lets the topic's clients look for a new leader soon after they have lost the old one;
 // franz-go's default is 5 s.
 var casMetadata = kgo.MetadataMinAge(100 * time.Millisecond)
 
@@ -116,8 +120,8 @@ func openCASLog(cfg casLogConfig) (*casLog, error) {
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		casMetadata,
 		kgo.FetchMaxBytes(4<<20), kgo.FetchMaxPartitionBytes(1<<20), kafkaclient.MaxInflated(stateBatchBytes),
-		// A transaction ends in a control record. Only if those are seen does the position reach
-		// the end of the log.
+		// A transaction ends in a control record. Without those the position would never reach the
+		// end of the log.
 		kgo.KeepControlRecords(),
 	)...)
 	if err != nil {
@@ -139,16 +143,16 @@ func (l *casLog) close() {
 	l.reader.Close()
 }
 
-// update evaluates a change and commits it. An error of eval is returned as it is, and nothing is
-// written. When ctx ends first, the change may still be made.
+// update evaluates a change and commits it. If eval returns an error, update returns it as it is
+// and writes nothing. If ctx ends first, the change may still be made.
 //
-// A change that turns out to be none, or an error, was judged by what this instance had read at
-// that moment; it costs no write. Everything else is linear.
+// A change that writes nothing, or fails, costs no transaction: eval judged it by what this
+// instance had read at that moment. Every other change is linearizable.
 func (l *casLog) update(ctx context.Context, eval casEval) error {
 	return l.submit(&casUpdate{ctx: ctx, eval: eval, done: make(chan error, 1)})
 }
 
-// fence takes the transactional id, whoever has it, and reads to the end of the log.
+// fence takes the transactional id, whichever instance has it, and reads to the end of the log.
 func (l *casLog) fence(ctx context.Context) error {
 	nothing := func(map[string][]byte) ([]casRecord, error) { return nil, nil }
 	return l.submit(&casUpdate{ctx: ctx, eval: nothing, fence: true, done: make(chan error, 1)})
@@ -175,7 +179,7 @@ func (l *casLog) submit(u *casUpdate) error {
 	}
 }
 
-// lead commits what waits until nothing does.
+// lead commits waiting changes until there are none.
 func (l *casLog) lead() {
 	for {
 		l.queueMu.Lock()
@@ -192,7 +196,8 @@ func (l *casLog) lead() {
 	}
 }
 
-// commitBatch commits a batch, in as many attempts as it takes while somebody waits for it.
+// commitBatch commits a batch. Unless an error is permanent, it retries as long as a caller waits
+// for one of the changes.
 func (l *casLog) commitBatch(batch []*casUpdate) {
 	inDoubt := false
 	for attempt := 0; ; attempt++ {
@@ -214,7 +219,7 @@ func (l *casLog) commitBatch(batch []*casUpdate) {
 				batch[0].done <- err
 				return
 			}
-			// One of them is to blame; the others shall not suffer.
+			// One change is to blame. Commit them one by one, so that the others succeed.
 			for i := range batch {
 				l.commitBatch(batch[i : i+1 : i+1])
 			}
@@ -224,7 +229,7 @@ func (l *casLog) commitBatch(batch []*casUpdate) {
 	}
 }
 
-// stillWanted ends the changes that nobody waits for any more.
+// stillWanted fails the changes that no caller waits for any more, and returns the others.
 func (l *casLog) stillWanted(batch []*casUpdate) []*casUpdate {
 	var left []*casUpdate
 	for _, u := range batch {
@@ -240,7 +245,7 @@ func (l *casLog) stillWanted(batch []*casUpdate) []*casUpdate {
 	return left
 }
 
-// pause waits with jitter, so that two instances that fence each other do not do so forever.
+// pause waits for a random time, so that two instances do not fence each other forever.
 func (l *casLog) pause(attempt int) {
 	t := time.NewTimer(rand.N(min(20*time.Millisecond<<min(attempt, 6), time.Second)))
 	defer t.Stop()
@@ -250,8 +255,8 @@ func (l *casLog) pause(attempt int) {
 	}
 }
 
-// attempt evaluates the batch and commits it once; beside an error it returns what is still to be
-// done. inDoubt: the outcome of the last attempt is unknown.
+// attempt evaluates the batch and commits it once. If that fails, it returns the changes that are
+// still to be made. inDoubt: the outcome of the last attempt is unknown.
 func (l *casLog) attempt(batch []*casUpdate, inDoubt bool) ([]*casUpdate, error) {
 	ctx, cancel := l.whileWanted(batch)
 	defer cancel()
@@ -283,9 +288,8 @@ func (l *casLog) attempt(batch []*casUpdate, inDoubt bool) ([]*casUpdate, error)
 	return nil, nil
 }
 
-// whileWanted is the context of an attempt: it ends after casAttemptTimeout, or when nobody waits
-// for the batch any more, so that an attempt at a broker that does not answer holds up nobody who
-// comes after.
+// whileWanted returns the context of an attempt. It ends after casAttemptTimeout, or when no caller
+// waits for the batch any more: a broker that does not answer must not hold up later changes.
 func (l *casLog) whileWanted(batch []*casUpdate) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(l.ctx, casAttemptTimeout)
 	var waiting atomic.Int64
@@ -306,8 +310,8 @@ func (l *casLog) whileWanted(batch []*casUpdate) (context.Context, context.Cance
 	}
 }
 
-// evaluate evaluates the batch in its order. Changes that are none, and those that fail, are done;
-// the others are returned with their records.
+// evaluate evaluates the batch in order. It completes the changes that fail or write nothing, and
+// returns the others with their records.
 func (l *casLog) evaluate(batch []*casUpdate) (records []casRecord, writers []*casUpdate) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -327,7 +331,7 @@ func (l *casLog) evaluate(batch []*casUpdate) (records []casRecord, writers []*c
 	return records, writers
 }
 
-// permanent says that trying again cannot help.
+// permanent reports whether a retry cannot help.
 func permanent(err error) bool {
 	for _, e := range []error{
 		kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.TopicAuthorizationFailed,
@@ -346,7 +350,8 @@ func (l *casLog) setTrouble(err error) {
 	l.trouble = err
 }
 
-// lastTrouble is why the last attempt failed, for an error message.
+// lastTrouble returns why the last attempt failed, as the end of an error message; "" if it did
+// not.
 func (l *casLog) lastTrouble() string {
 	l.queueMu.Lock()
 	defer l.queueMu.Unlock()

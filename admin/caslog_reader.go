@@ -9,7 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// read applies what is committed to the topic, by whomever, until the log is closed.
+// read applies every committed record of the topic, whoever wrote it, until the log is closed.
 func (l *casLog) read() {
 	var lastComplaint time.Time
 	for {
@@ -53,8 +53,8 @@ func (l *casLog) read() {
 	}
 }
 
-// apply applies a record unless a newer one of its key has been; it reports whether it did. Called
-// with the lock held.
+// apply applies a record unless a newer one with its key has been applied, and reports whether it
+// did. The caller holds l.mu.
 func (l *casLog) apply(key string, value []byte, offset int64) bool {
 	if last, ok := l.offsets[key]; ok && offset <= last {
 		return false
@@ -64,7 +64,7 @@ func (l *casLog) apply(key string, value []byte, offset int64) bool {
 	return true
 }
 
-// readToEnd waits until all that is committed now has been applied.
+// readToEnd waits until everything that is committed now has been applied.
 func (l *casLog) readToEnd(ctx context.Context) error {
 	listed, err := l.admin.ListCommittedOffsets(ctx, l.cfg.Topic)
 	if err == nil {

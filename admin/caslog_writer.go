@@ -9,16 +9,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// casWriter holds the producer of a casLog while the transactional id is ours. After any error it
-// is thrown away with its epoch: only a new InitProducerId tells for certain what became of the
-// transaction.
+// casWriter holds the producer of a casLog while this instance has the transactional id. After any
+// error klink throws the producer and its epoch away: only a new InitProducerId settles the outcome
+// of the transaction.
 type casWriter struct{ producer *kgo.Client }
 
-// casTransactionTimeout is how long the broker keeps a transaction open whose writer has gone.
-// Readers of the state topic wait for it at most that long; another writer ends it at once.
+// casTransactionTimeout is how long the broker keeps a transaction open after its writer has gone.
+// Readers of the state topic wait at most that long; another writer ends the transaction at once.
 const casTransactionTimeout = 15 * time.Second
 
-// errInDoubt: a commit was asked for and not answered.
+// errInDoubt: klink asked for a commit and got no answer, so its outcome is unknown.
 var errInDoubt = errors.New("the outcome of a commit is not known yet")
 
 func (w *casWriter) drop() {
@@ -28,9 +28,9 @@ func (w *casWriter) drop() {
 	}
 }
 
-// acquire takes the transactional id, if it is not ours already, and reads to the end of the log.
-// On success everything that was committed by others has been applied, and nothing more can be
-// committed by them without fencing us.
+// acquire takes the transactional id, unless this instance has it, and reads to the end of the log.
+// On success this instance has applied everything that others have committed, and they cannot
+// commit more without fencing it.
 func (l *casLog) acquire(ctx context.Context) error {
 	if l.writer.producer != nil {
 		return nil
@@ -40,8 +40,8 @@ func (l *casLog) acquire(ctx context.Context) error {
 		kgo.TransactionTimeout(casTransactionTimeout),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(0),
-		// A writer that was killed in the middle of a commit keeps the transactional id busy, until
-		// the coordinator has ended its transaction.
+		// If a writer was killed in the middle of a commit, the transactional id stays busy until
+		// the coordinator has ended that transaction. So retry soon.
 		kgo.RetryBackoffFn(func(fails int) time.Duration { return min(20*time.Millisecond<<min(fails, 5), 500*time.Millisecond) }),
 		casMetadata,
 	)...)
@@ -109,18 +109,18 @@ func (l *casLog) abort(producer *kgo.Client) {
 	}
 }
 
-// watch waits for the record at an offset to be read, in case the answer to its commit is lost.
+// watch makes the reader note when it reads the record at offset, in case the answer to its commit
+// is lost.
 func (l *casLog) watch(offset int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.watched, l.sawIt = offset, false
 }
 
-// confirm waits until the record that is watched, or the end of its transaction, has been read.
-// That the client says a transaction has been committed is not enough: franz-go 1.22.2 aborts it,
-// and reports success, if it ends while the client is still about to store the metadata of a topic
-// that it writes to for the first time (EndTransaction then finds no partition that was written
-// to).
+// confirm waits until the reader has read the watched record, or the end of its transaction. A
+// successful EndTransaction is not enough. franz-go 1.22.2 aborts the transaction, and reports
+// success, if the client is still about to store the metadata of a topic that it writes to for the
+// first time: EndTransaction then finds no partition that was written to.
 func (l *casLog) confirm(ctx context.Context) error {
 	for {
 		l.mu.Lock()
@@ -143,8 +143,7 @@ func (l *casLog) confirm(ctx context.Context) error {
 // errAborted: the client reported success, but the transaction was aborted.
 var errAborted = errors.New("a transaction on the state topic was aborted")
 
-// doubtResolved says whether the record that was watched has been committed. To be asked after
-// acquire.
+// doubtResolved reports whether the watched record has been committed. Call it after acquire.
 func (l *casLog) doubtResolved() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -15,15 +15,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// clampGroups is how many groups' offsets are asked for at once.
+// clampGroups is the number of groups whose offsets klink asks for at once.
 const clampGroups = 500
 
-// clampPause is waited before groups are asked again that could not answer.
+// clampPause is the pause before klink asks again for groups that could not answer.
 const clampPause = 200 * time.Millisecond
 
-// clamp sets committed offsets at the destination that lie beyond the ends of mirrors back to those
-// ends, for all groups that have offsets for them. What cannot be done is returned by topic, for
-// people; ctx bounds how long it is tried.
+// clamp sets committed offsets at the destination that lie beyond the end of a mirror back to that
+// end, in all groups. It returns notes for people about what it could not do, by topic. It tries
+// until ctx ends.
 func (s *Service) clamp(ctx context.Context, ends map[string]mirrorEnds) (notes map[string][]string) {
 	notes = map[string][]string{}
 	if len(ends) == 0 {
@@ -53,8 +53,8 @@ func (s *Service) clamp(ctx context.Context, ends map[string]mirrorEnds) (notes 
 	return notes
 }
 
-// listGroups lists the groups of the destination; those of brokers that do not answer are missing
-// beside an error.
+// listGroups lists the groups of the destination. If some brokers do not answer, it returns the
+// groups of the others together with an error.
 func (s *Service) listGroups(ctx context.Context) ([]string, error) {
 	for {
 		listed, err := s.admin.ListGroups(ctx)
@@ -67,7 +67,7 @@ func (s *Service) listGroups(ctx context.Context) ([]string, error) {
 	}
 }
 
-// tryAgain says whether another attempt may help and there is time for one.
+// tryAgain reports whether another attempt may help and ctx leaves time for it.
 func tryAgain(ctx context.Context, err error) bool {
 	if err == nil || ctx.Err() != nil {
 		return false
@@ -80,7 +80,7 @@ func tryAgain(ctx context.Context, err error) bool {
 	return !errors.As(err, &code) || code.Retriable
 }
 
-// commit is an offset that a group gets.
+// commit is an offset to commit for a group.
 type commit struct {
 	group     string
 	topic     string
@@ -89,11 +89,11 @@ type commit struct {
 	committed int64
 	end       int64
 	metadata  string
-	err       error // why it did not
+	err       error // why it was not committed; nil = it was
 }
 
-// offsetsBeyond finds the committed offsets beyond the ends, by group. failed are the groups that
-// did not tell.
+// offsetsBeyond returns the committed offsets beyond the ends, by group. failed has the groups
+// whose offsets it could not read.
 func (s *Service) offsetsBeyond(ctx context.Context, ends map[string]mirrorEnds, groups []string) (beyond map[string][]*commit, failed map[string]error) {
 	beyond, failed = map[string][]*commit{}, map[string]error{}
 	mirrors := s.State().Mirrors
@@ -110,7 +110,7 @@ func (s *Service) offsetsBeyond(ctx context.Context, ends map[string]mirrorEnds,
 				}
 				switch {
 				case errors.Is(f.Err, kerr.GroupIDNotFound):
-					continue // deleted meanwhile, or of a kind that has no committed offsets
+					continue // deleted since it was listed, or of a kind without committed offsets
 				case f.Err != nil:
 					failed[group] = f.Err
 					if tryAgain(ctx, f.Err) {
@@ -119,7 +119,7 @@ func (s *Service) offsetsBeyond(ctx context.Context, ends map[string]mirrorEnds,
 					continue
 				}
 				for topic, offsets := range f.Fetched {
-					e := ends[topic] // the zero value if it is none of them
+					e := ends[topic] // the zero value if the topic is not one of the mirrors
 					for partition, o := range offsets {
 						if o.Err == nil && int(partition) < len(e.logical) && e.logical[partition] >= 0 && o.At > e.logical[partition] {
 							beyond[group] = append(beyond[group], &commit{
@@ -139,8 +139,8 @@ func (s *Service) offsetsBeyond(ctx context.Context, ends map[string]mirrorEnds,
 	return beyond, failed
 }
 
-// setBack commits the ends, several groups at a time. It returns by topic how many it has
-// committed, and which not.
+// setBack commits the ends, for several groups at a time. By topic, it returns how many offsets it
+// committed, and which ones it did not.
 func (s *Service) setBack(ctx context.Context, beyond map[string][]*commit) (done map[string]int, kept map[string][]*commit) {
 	groups := slices.Sorted(maps.Keys(beyond))
 	var mu sync.Mutex
@@ -167,9 +167,9 @@ func (s *Service) setBack(ctx context.Context, beyond map[string][]*commit) (don
 	return done, kept
 }
 
-// commit commits the offsets end for one group, as a client that is no member: generation -1, no
-// member id. The leader epoch is -1, because the source's epochs mean nothing here. Each commit
-// gets its error.
+// commit commits the end of each of commits, for one group, as a client that is no member:
+// generation -1, no member id. The leader epoch is -1, because the source's epochs mean nothing
+// here. It sets err in each of commits.
 func (s *Service) commit(ctx context.Context, group string, commits []*commit) {
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Group = group
@@ -200,7 +200,7 @@ func (s *Service) commit(ctx context.Context, group string, commits []*commit) {
 	}
 	type place struct {
 		topic     string
-		id        [16]byte // where the answer names no topic
+		id        [16]byte // instead of topic, where the response has only the id
 		partition int32
 	}
 	at := make(map[place]*commit, 2*len(commits))
@@ -224,7 +224,7 @@ func (s *Service) commit(ctx context.Context, group string, commits []*commit) {
 // maxNamedGroups bounds how many groups a message names.
 const maxNamedGroups = 5
 
-// keptNote says which committed offsets beyond the end of a mirror are still there.
+// keptNote describes the committed offsets beyond the end of a mirror that are still there.
 func keptNote(kept []*commit) string {
 	slices.SortFunc(kept, func(a, b *commit) int {
 		if c := strings.Compare(a.group, b.group); c != 0 {

@@ -12,56 +12,59 @@ import (
 	"time"
 )
 
-// A mirror and the log cleaner of the destination.
+// Mirrors and the log cleaner of the destination.
 //
-// The cleaner keeps the last record of each key, and knows nothing of stamps. A void batch behind a
-// batch that counts so takes the place of its records: the cleaner removes what counts, klink hides
-// what is void, and the key is gone. So what is void must be found before the cleaner comes to it:
+// The cleaner keeps the last record of each key, and does not know stamps. If a void batch stands
+// behind a batch that counts, and has the same key, the cleaner removes the record that counts,
+// klink hides the void one, and the key is gone. So klink must find a void batch before the cleaner
+// gets to it:
 //
-//   - A compacted mirror has a min.compaction.lag.ms of minCompactionLag at least, and the owner
-//     looks at the end of its log every 30 seconds (replicator/idle_look.go).
-//   - Where a void batch is found it is noted in the mirror's record (Void), and compaction rests
-//     from then on: the lag is noCompaction. Nothing else about the topic changes.
-//   - It rests, too, while nobody looks: while the mirror is paused or has FAILED.
-//   - When mirroring stops, the replicator appends what counts of the keys in void batches anew,
-//     before the topic gets its source's configs (replicator/repair.go).
+//   - A compacted mirror has a min.compaction.lag.ms of at least minCompactionLag, and the owner
+//     reads the end of its log every 30 seconds (replicator/idle_look.go).
+//   - When the owner finds a void batch, klink notes it in the mirror's record (Void) and pauses
+//     compaction: it sets the lag to noCompaction. Nothing else about the topic changes.
+//   - klink also pauses compaction while nobody reads the log: while the mirror or its link is
+//     paused, or after the mirror has FAILED.
+//   - When mirroring stops, the replicator appends again, for each key in void batches, the record
+//     that counts, before the topic gets its source's configs (replicator/repair.go).
 //
-// The lag counts from the timestamps of records. Where these are old it holds nothing up, so the
-// replicator finds out whether the cleaner has been faster (replicator/examine.go); the mirror
-// FAILS then.
+// The lag counts from the timestamps of records. If those are old, it delays nothing. So the
+// replicator finds out whether the cleaner has been faster (replicator/examine.go); if so, the
+// mirror FAILS.
 
 const (
-	// minCompactionLag is how long a record of a mirror is safe from the cleaner at least.
+	// minCompactionLag is the shortest time for which the cleaner leaves a record of a mirror
+	// alone.
 	minCompactionLag = 10 * time.Minute
-	// noCompaction is a min.compaction.lag.ms with which the cleaner never takes a record up, of
-	// whatever time.
+	// noCompaction is a min.compaction.lag.ms at which the cleaner never compacts a record,
+	// whatever its timestamp.
 	noCompaction = math.MaxInt64
 
 	minLagConfig = "min.compaction.lag.ms"
 	maxLagConfig = "max.compaction.lag.ms"
 )
 
-// MinCompactionLag is how long a record of a mirror is safe from the destination's cleaner, counted
-// from its timestamp.
+// MinCompactionLag is the shortest time for which the destination's cleaner leaves a record of a
+// mirror alone, counted from the record's timestamp.
 const MinCompactionLag = minCompactionLag
 
-// VoidBatches says of a partition of a mirror that its log has batches with records that do not
-// count. The cleaner must not get to them. Offsets are physical.
+// VoidBatches describes the void batches in the log of one partition of a mirror. The cleaner must
+// not get to them. Offsets are physical.
 type VoidBatches struct {
 	Partition int32 `json:"partition"`
-	From      int64 `json:"from"`    // the first one begins here
-	To        int64 `json:"to"`      // all that are known end here, or before
-	Offsets   int64 `json:"offsets"` // that they take
-	Foreign   int64 `json:"foreign"` // those of them that somebody else wrote
-	// Safe: the cleaner has removed nothing that counts because of them, as far as the log and the
-	// source tell.
+	From      int64 `json:"from"`    // base offset of the first one
+	To        int64 `json:"to"`      // all known ones end here, or before
+	Offsets   int64 `json:"offsets"` // how many offsets they take
+	Foreign   int64 `json:"foreign"` // how many of these somebody else wrote
+	// Safe: as far as the log and the source tell, the cleaner has removed no record that counts
+	// because of these batches.
 	Safe bool `json:"safe,omitempty"`
 }
 
-// maxVoidRecords bounds how many partitions are told of in a mirror's record.
+// maxVoidRecords bounds how many partitions a mirror's record lists in Void.
 const maxVoidRecords = 256
 
-// noteVoid adds what was found to a mirror's record; false = it says so already.
+// noteVoid adds what was found to a mirror's record, and reports whether that changed the record.
 func (r *mirrorRecord) noteVoid(v VoidBatches) bool {
 	i := slices.IndexFunc(r.Void, func(known VoidBatches) bool { return known.Partition == v.Partition })
 	switch {
@@ -77,13 +80,13 @@ func (r *mirrorRecord) noteVoid(v VoidBatches) bool {
 	next := known
 	switch {
 	case v.From >= known.To:
-		// More of them.
+		// These are behind the known ones.
 		next.To, next.Offsets, next.Foreign = v.To, known.Offsets+v.Offsets, known.Foreign+v.Foreign
 		next.Safe = known.Safe && v.Safe
 	case v.From == known.From && v.To == known.To:
 		next.Safe = known.Safe || v.Safe
 	default:
-		// Found anew, in a walk that began elsewhere.
+		// A walk that began elsewhere has found some of them again.
 		next.From, next.To = min(known.From, v.From), max(known.To, v.To)
 		next.Offsets, next.Foreign = max(known.Offsets, v.Offsets), max(known.Foreign, v.Foreign)
 		next.Safe = known.Safe && v.Safe
@@ -109,20 +112,19 @@ func (r *mirrorRecord) checkVoid() error {
 	return nil
 }
 
-// HasVoid says whether the log of the mirror has records that do not count, so that it must not be
-// compacted.
+// HasVoid reports whether the log of the mirror has void batches, so that it must not be compacted.
 func (m *Mirror) HasVoid() bool { return len(m.Void) > 0 || m.VoidElsewhere }
 
-// CompactionRests says whether the mirror's topic is of those that are compacted, and is not
-// compacted because of what is void in its log.
+// CompactionRests reports whether the mirror's topic has a cleanup policy with compaction, but is
+// not compacted because its log has void batches.
 func (m *Mirror) CompactionRests() bool {
 	return m.HasVoid() && m.State != MirrorStopped && compacts(m.CleanupPolicy)
 }
 
 func compacts(policy string) bool { return strings.Contains(policy, "compact") }
 
-// holdsCompaction says whether the topic of a mirror must not be compacted now: something in its
-// log is void, or nobody looks.
+// holdsCompaction reports whether the topic of a mirror must not be compacted now, because its log
+// has void batches or because nobody reads it.
 func holdsCompaction(state MirrorState, void bool) bool {
 	switch state {
 	case MirrorStopped:
@@ -133,8 +135,8 @@ func holdsCompaction(state MirrorState, void bool) bool {
 	return void
 }
 
-// keepFromCleaner raises the compaction lags of a compacted mirror. What the source has instead
-// goes to atStop.
+// keepFromCleaner raises the compaction lags of a compacted mirror. It puts the source's own values
+// into atStop, which the topic gets when mirroring stops.
 func keepFromCleaner(configs map[string]string, atStop map[string]*string, known map[string]topicConfig, hold bool) {
 	if !compacts(configs["cleanup.policy"]) {
 		return
@@ -143,7 +145,7 @@ func keepFromCleaner(configs map[string]string, atStop map[string]*string, known
 	if hold {
 		least = noCompaction
 	}
-	// Brokers refuse a maximum below the minimum.
+	// Raise the maximum, too: brokers refuse a maximum below the minimum.
 	for name, unset := range map[string]string{minLagConfig: "0", maxLagConfig: strconv.FormatInt(noCompaction, 10)} {
 		if _, knows := known[name]; !knows {
 			continue
@@ -154,18 +156,18 @@ func keepFromCleaner(configs map[string]string, atStop map[string]*string, known
 		}
 		configs[name] = atLeast(own, least)
 		if atStop[name] = nil; ok {
-			atStop[name] = &own // whatever it is: it may be held later on
+			atStop[name] = &own // even if it is high enough: klink may raise it later
 		}
 	}
 }
 
-// neverCompacted are the configs of a topic that is not to be compacted.
+// neverCompacted returns the configs of a topic that must not be compacted.
 func neverCompacted() map[string]*string {
 	never := strconv.FormatInt(noCompaction, 10)
 	return map[string]*string{minLagConfig: &never, maxLagConfig: &never}
 }
 
-// holdCompaction keeps the cleaner off the topics that have a policy for it.
+// holdCompaction pauses compaction for those of the topics that have a cleanup policy with it.
 func (s *Service) holdCompaction(ctx context.Context, topics ...string) error {
 	var errs []error
 	for chunk := range slices.Chunk(topics, describeTopics) {
@@ -201,17 +203,18 @@ func (s *Service) holdCompaction(ctx context.Context, topics ...string) error {
 	return errors.Join(errs...)
 }
 
-// holdAgain is how often a topic that is not to be compacted is looked at.
+// holdAgain is how often klink checks the configs of a topic that must not be compacted.
 const holdAgain = 30 * time.Second
 
-// heldSince is when a topic was looked at last, in the state that its mirror has had since a time.
+// heldSince is when klink last checked a topic, and the StateTimeMs that its mirror had then.
 type heldSince struct {
 	at    time.Time
 	state int64
 }
 
-// holdWhereNobodyLooks keeps the cleaner off the mirrors of this instance that must not be
-// compacted now. What has come in the way of it, or set it back, is found in a later round.
+// holdWhereNobodyLooks pauses compaction for the mirrors of this instance that must not be
+// compacted now. If something prevents that, or somebody resets the configs, a later round finds
+// out.
 func (s *Service) holdWhereNobodyLooks(ctx context.Context, mirrors map[string]*mirrorRecord) error {
 	now := time.Now()
 	var due []string
@@ -220,7 +223,7 @@ func (s *Service) holdWhereNobodyLooks(ctx context.Context, mirrors map[string]*
 			delete(s.heldAt, topic)
 			continue
 		}
-		// Another state since: the configs may have been set back in between.
+		// The state has changed since, so the configs may have been reset in between.
 		if held := s.heldAt[topic]; now.Sub(held.at) >= holdAgain || held.state != m.StateTimeMs {
 			due = append(due, topic)
 		}
@@ -241,8 +244,8 @@ func (s *Service) holdWhereNobodyLooks(ctx context.Context, mirrors map[string]*
 
 func (r *mirrorRecord) hasVoid() bool { return len(r.Void) > 0 || r.VoidElsewhere }
 
-// foundVoid notes void batches of a mirror, and lets compaction rest. It has not failed if the
-// latter did: that is tried again.
+// foundVoid notes void batches in a mirror's record, and pauses compaction. It returns no error if
+// only the latter fails, because the reconciler tries that again.
 func (s *Service) foundVoid(ctx context.Context, ev Event) error {
 	if err := s.waitReady(ctx); err != nil {
 		return err
@@ -275,15 +278,17 @@ func (s *Service) foundVoid(ctx context.Context, ev Event) error {
 	return nil
 }
 
-// settleVoid says what becomes of the void batches of a mirror that is being stopped: what they
-// could hide was appended anew, or the topic is never compacted, unless a person wills it.
+// settleVoid returns the record of a mirror that is being stopped, with its void batches settled.
+// If the replicator has appended the records again that the void batches could hide, the record
+// forgets them. Otherwise the topic is not compacted until a person changes its configs, and note
+// says why.
 func settleVoid(m *mirrorRecord, ev Event) (settled *mirrorRecord, note string) {
 	m = m.clone()
 	if ev.Unrepaired == "" || m.TopicGone {
 		m.Void, m.VoidElsewhere = nil, false
 		for name := range neverCompacted() {
 			if _, known := m.SourceConfigs[name]; known || !compacts(m.CleanupPolicy) {
-				continue // else an earlier version has noted it
+				continue // the rest is for records of earlier versions, which did not save the lags
 			}
 			if m.SourceConfigs == nil {
 				m.SourceConfigs = map[string]*string{}
@@ -301,7 +306,7 @@ func settleVoid(m *mirrorRecord, ev Event) (settled *mirrorRecord, note string) 
 		"write the last record of each of their keys, then set %s and %s of the topic", ev.Unrepaired, minLagConfig, maxLagConfig)
 }
 
-// voidNotice says of a mirror what is void in its log, and what that means; "" = nothing is.
+// voidNotice describes the void batches in a mirror's log, and what they mean; "" = there are none.
 func voidNotice(m *Mirror) string {
 	if !m.HasVoid() {
 		return ""
@@ -335,7 +340,7 @@ func voidNotice(m *Mirror) string {
 	return text.String()
 }
 
-// holdsCompaction says whether the topic of a mirror must not be compacted now.
+// holdsCompaction reports whether the topic of a mirror must not be compacted now.
 func (s *Service) holdsCompaction(topic string) bool {
 	m := s.State().Mirrors[topic]
 	return m != nil && holdsCompaction(m.State, m.HasVoid())

@@ -13,8 +13,8 @@ import (
 
 const endless = "9223372036854775807"
 
-// TestKeepFromCleaner: the lags of a compacted mirror are those of the source, and what klink needs
-// at least; the source's own come back at the stop, whatever they are.
+// TestKeepFromCleaner: a compacted mirror has the compaction lags of its source, raised to what
+// klink needs. At the stop it gets the source's own values back, whatever they are.
 func TestKeepFromCleaner(t *testing.T) {
 	both := map[string]topicConfig{minLagConfig: {}, maxLagConfig: {}}
 	text := func(v *string) string {
@@ -53,7 +53,7 @@ func TestKeepFromCleaner(t *testing.T) {
 	}
 }
 
-// TestNoteVoid: what is found of a partition is put together; what is known already changes
+// TestNoteVoid: the finds in one partition are combined, and a find that is known already changes
 // nothing.
 func TestNoteVoid(t *testing.T) {
 	r := &mirrorRecord{Partitions: 3}
@@ -95,9 +95,9 @@ func TestNoteVoid(t *testing.T) {
 	}
 }
 
-// TestRealVoidHoldsCompaction: from the report of void batches on a mirror is not compacted,
-// whoever sets its configs; when it is stopped it gets the source's own, unless what the batches
-// hide could not be appended anew.
+// TestRealVoidHoldsCompaction: once void batches are reported, a mirror is not compacted, whoever
+// sets its configs. When it is stopped it gets the source's own configs, unless the records that
+// the batches hide could not be appended again.
 func TestRealVoidHoldsCompaction(t *testing.T) {
 	src, dst := kafkatest.Shared(t, "source"), kafkatest.Shared(t, "destination")
 	for _, unrepaired := range []string{"", "the broker refuses it"} {
@@ -158,8 +158,8 @@ func TestRealVoidHoldsCompaction(t *testing.T) {
 	}
 }
 
-// TestRealNobodyLooksNothingIsCompacted: a mirror that is paused, whose link is, or that has FAILED
-// is not compacted.
+// TestRealNobodyLooksNothingIsCompacted: a mirror is not compacted while it is paused, while its
+// link is paused, or after it has FAILED.
 func TestRealNobodyLooksNothingIsCompacted(t *testing.T) {
 	src, dst := kafkatest.Shared(t, "source"), kafkatest.Shared(t, "destination")
 	w := realService(t, src, dst)

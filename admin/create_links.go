@@ -21,7 +21,7 @@ func (s *Service) createLinks(ctx context.Context, req *linkapi.CreateLinksReque
 	return resp
 }
 
-// createLink creates one link and fills in what the answer tells of it.
+// createLink creates one link, and fills in its id and the source's cluster id in result.
 func (s *Service) createLink(ctx context.Context, link linkapi.CreateLink, validateOnly, skipConnect bool, result *linkapi.CreateLinkResult) *protocol.Error {
 	if err := checkName(link.Name); err != nil {
 		return protocol.Errorf(kerr.InvalidRequest, "link name: %s", err)
@@ -97,8 +97,8 @@ func linkMissing(name string) *protocol.Error {
 	return protocol.Errorf(kerr.ResourceNotFound, "there is no link %.260q; `klink link list` shows those that are", name)
 }
 
-// requestedConfigs makes a map of the configs in a request; a null value is as if the config was
-// not there.
+// requestedConfigs returns the configs of a request as a map. A config with a null value counts as
+// absent.
 func requestedConfigs(configs []linkapi.Config) (map[string]string, *protocol.Error) {
 	m := map[string]string{}
 	for _, c := range configs {
@@ -113,7 +113,8 @@ func requestedConfigs(configs []linkapi.Config) (map[string]string, *protocol.Er
 	return m, nil
 }
 
-// givenTwice refuses a config that a request has more than once, be it under different names.
+// givenTwice returns the error for a config that a request has more than once, even if under
+// different names.
 func givenTwice(name string) *protocol.Error {
 	for alias, real := range configAliases {
 		if real == name {
@@ -123,14 +124,14 @@ func givenTwice(name string) *protocol.Error {
 	return protocol.Errorf(kerr.InvalidConfig, "%.260q is given twice", name)
 }
 
-// setConfigs puts configs into a record, the sensitive ones sealed. A secret without a key is
-// refused, unless it may be stored readable.
+// setConfigs puts configs into a record, and seals the sensitive ones. Without a key it refuses a
+// secret, unless klink may store secrets in plain text.
 func (s *Service) setConfigs(r *linkRecord, link string, configs map[string]string) *protocol.Error {
 	if r.Configs == nil {
 		r.Configs = map[string]string{}
 	}
 	for name, value := range configs {
-		_, sealedBefore := r.Secrets[name] // also what only a later version takes for a secret
+		_, sealedBefore := r.Secrets[name] // a later version may count it as a secret
 		switch {
 		case !isSensitive(name) && !sealedBefore:
 			r.Configs[name] = value

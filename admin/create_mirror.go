@@ -14,15 +14,16 @@ import (
 
 // createMirror creates a mirror, in this order:
 //
-//  1. It refuses what can be refused.
+//  1. It checks the request, and refuses it if it can already tell that the mirror is not possible.
 //  2. It records the mirror. That makes the topic read-only before it exists.
 //  3. It waits for the other instances, so that the topic is read-only at all of them.
-//  4. It creates the topic, or makes it ready if it is converted.
+//  4. It creates the topic, or, if the topic exists and is converted, makes it ready.
 func (s *Service) createMirror(ctx context.Context, spec router.MirrorSpec) *protocol.Error {
 	return s.createMirrorFrom(ctx, spec, nil)
 }
 
-// createMirrorFrom is createMirror with a connection to the link's source; nil = it makes its own.
+// createMirrorFrom is createMirror with a connection to the link's source. If src is nil, it makes
+// its own.
 func (s *Service) createMirrorFrom(ctx context.Context, spec router.MirrorSpec, src *source) *protocol.Error {
 	if err := s.waitReady(ctx); err != nil {
 		return asError(err)
@@ -41,7 +42,7 @@ func (s *Service) createMirrorFrom(ctx context.Context, spec router.MirrorSpec, 
 	if err := s.recordMirror(ctx, plan); err != nil {
 		return asError(err)
 	}
-	// From here on the mirror is there: what is left is done even if the client has gone.
+	// The mirror exists from here on, so finish the work even if the client has gone.
 	ctx, cancel := finishing(ctx)
 	defer cancel()
 	waited := newSeenWait()
@@ -207,7 +208,8 @@ func (s *Service) recordMirror(ctx context.Context, plan *mirrorPlan) error {
 	})
 }
 
-// unrecordMirror takes a recorded mirror back, unless something has become of it meanwhile.
+// unrecordMirror deletes the record of a planned mirror again, unless its topic has been created or
+// the record is another mirror's now.
 func (s *Service) unrecordMirror(ctx context.Context, plan *mirrorPlan) error {
 	return s.update(ctx, func(tx *Tx) error {
 		m, err := tx.Mirror(plan.topic)
@@ -221,8 +223,8 @@ func (s *Service) unrecordMirror(ctx context.Context, plan *mirrorPlan) error {
 	})
 }
 
-// uncertain says that a request to the destination may have been carried out, or may be if it is
-// tried again.
+// uncertain reports whether a request to the destination may have been carried out, or may be if
+// klink tries it again.
 func uncertain(err error) bool {
 	var code *kerr.Error
 	if errors.As(err, &code) {
@@ -253,5 +255,5 @@ func (s *Service) endCreating(topic string) {
 	delete(s.creating, topic)
 }
 
-// pollInterval is the pace at which a condition at the destination is awaited.
+// pollInterval is the pause between two checks of a condition at the destination.
 const pollInterval = 50 * time.Millisecond

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestMirrorOfAnySource: a mirror is compacted as its source, and has the source's timestamp type
-// once it is stopped, and not before: the destination would stamp records anew.
+// TestMirrorOfAnySource: a mirror is compacted if its source is. It gets the source's timestamp
+// type when it is stopped, and not before: the destination would overwrite the timestamps.
 func TestMirrorOfAnySource(t *testing.T) {
 	w := newWorld(t)
 	w.replicator()
@@ -47,8 +47,9 @@ func TestMirrorOfAnySource(t *testing.T) {
 	}
 }
 
-// TestFinishingTakesAsLongAsTheRequestMay: a client that says how long it waits is not told of a
-// time-out before; one that has gone, or says nothing, stops nothing.
+// TestFinishingTakesAsLongAsTheRequestMay: finishing has as much time as the client says it waits,
+// so that the client sees no time-out before. A client that goes away, or sets no time-out, stops
+// nothing.
 func TestFinishingTakesAsLongAsTheRequestMay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct {

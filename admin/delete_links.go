@@ -45,7 +45,7 @@ func (s *Service) deleteLink(ctx context.Context, name string, force, validateOn
 		}
 	}
 	err := s.update(ctx, func(tx *Tx) error {
-		// A record that cannot be read may be deleted, too.
+		// A link whose record cannot be read can be deleted, too.
 		if there, err := tx.Link(name); err == nil && there == nil {
 			return linkMissing(name)
 		}
@@ -89,7 +89,7 @@ func (s *Service) failoverAll(ctx context.Context, link string) *protocol.Error 
 	return nil
 }
 
-// linkBusy refuses to delete a link.
+// linkBusy returns the error for deleting a link that has running mirrors.
 func linkBusy(name string, running []string) *protocol.Error {
 	const most = 10
 	list, rest := running, ""

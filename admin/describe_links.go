@@ -53,7 +53,7 @@ func (s *Service) describeLink(l *Link) linkapi.DescribedLink {
 		}
 		d.Configs = append(d.Configs, entry)
 	}
-	// Configs of a later version, which stay in the record.
+	// The record keeps configs that only a later version knows. Show them, too.
 	for _, name := range slices.Sorted(maps.Keys(l.Configs)) {
 		if _, known := LookupLinkConfig(name); !known {
 			value, _ := l.shown(name)

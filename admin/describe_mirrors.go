@@ -53,8 +53,8 @@ func (s *Service) describeMirrors(ctx context.Context, req *linkapi.DescribeMirr
 	return resp
 }
 
-// describeDrift is the drift of a mirror as it was last found, by the instance that runs the tasks
-// of its link. A topic that is no mirror any more has none: its configs are its own.
+// describeDrift returns the config drift of a mirror, as the instance that runs the tasks of its
+// link last found it. A stopped mirror has none: its configs are its own.
 func (s *Service) describeDrift(m *Mirror) (drift []linkapi.ConfigDrift) {
 	if m.State == MirrorStopped {
 		return nil
@@ -73,9 +73,9 @@ func (s *Service) describeDrift(m *Mirror) (drift []linkapi.ConfigDrift) {
 	return drift
 }
 
-// destinationOffsets asks the destination for the log starts and ends of mirrors that the
-// replicator has nothing to tell of: those that are stopped, paused or FAILED. What does not answer
-// stays unknown.
+// destinationOffsets asks the destination for the log start offsets and ends of mirrors for which
+// the replicator has no offsets: those that are stopped, paused or FAILED. It returns a function
+// that fills them in. Offsets that no broker returned stay unknown.
 func (s *Service) destinationOffsets(ctx context.Context, state *State, topics []string) (fill func(topic string, ps []linkapi.DescribedPartition)) {
 	var ask []string
 	for _, topic := range topics {

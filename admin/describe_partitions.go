@@ -8,7 +8,8 @@ import (
 	"klink/protocol/timeline"
 )
 
-// partitions describes the partitions of a mirror from the replicator's memory and what is stored.
+// partitions describes the partitions of a mirror from the replicator's memory and the stored
+// timelines.
 func (s *Service) partitions(m *Mirror) []linkapi.DescribedPartition {
 	var status []PartitionStatus
 	if r := s.reporter.Load(); r != nil && *r != nil {
@@ -29,7 +30,8 @@ func (s *Service) partitions(m *Mirror) []linkapi.DescribedPartition {
 			describeShift(&p, timelines[i], stored[i])
 		}
 		if m.State == MirrorStopped {
-			// What was left behind, and nothing newer: nobody follows the source any more.
+			// Show what was left behind at the stop. Nothing newer is known, because nobody follows
+			// the source any more.
 			p.SourceEndOffset, p.Lag, p.LagMs, p.LastFetchTimeMs = -1, -1, -1, -1
 			if t := stored[i]; t != nil && t.leftBehind() >= 0 {
 				p.SourceEndOffset, p.Lag = *t.SourceEnd, t.leftBehind()
@@ -61,8 +63,8 @@ func describeStatus(p *linkapi.DescribedPartition, status PartitionStatus, now t
 	}
 }
 
-// describeShift says whether a partition is aligned, and if not, from where on and why: what the
-// replicator says goes before what is stored, and that before what can be concluded.
+// describeShift fills in whether a partition is aligned, and if not, from which offset on and why.
+// It prefers what the replicator says to what is stored, and that to what the timeline implies.
 func describeShift(p *linkapi.DescribedPartition, t *timeline.Partition, stored *timelineRecord) {
 	if t.Floor() == outOfRange || stored == nil {
 		p.ShiftReason = "the timeline of the partition is missing or cannot be read"
@@ -80,15 +82,15 @@ func describeShift(p *linkapi.DescribedPartition, t *timeline.Partition, stored 
 			p.ShiftReason = fmt.Sprintf("the mirror began at offset %d of the source, which is offset %d in its own log", stored.Logical, stored.Physical)
 		}
 	case p.Shift != 0:
-		p.ShiftBegan = stored.Logical // somewhere from there on
+		p.ShiftBegan = stored.Logical // the shift began there, or later
 	}
 	if p.ShiftBegan < 0 {
 		p.Aligned, p.ShiftReason = true, ""
 	}
 }
 
-// directAccess answers for a mirror whether clients can go straight to the brokers once mirroring
-// has been stopped, and why or why not.
+// directAccess reports whether clients can connect straight to the brokers once mirroring has been
+// stopped, and why or why not.
 func directAccess(m *Mirror, timelines []*timeline.Partition, ps []linkapi.DescribedPartition) (possible bool, reason string) {
 	if !m.Created || m.Error == ErrMirrorTopicDeleted || len(timelines) < len(ps) {
 		return false, "the topic is not there, or not known yet"

@@ -9,8 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// asError makes an answer of any error: a protocol.Error as it is, a Kafka error with its own code,
-// the rest by its kind.
+// asError turns any error into an answer. A protocol.Error stays as it is, a Kafka error keeps its
+// code, and every other error gets a code by its kind.
 func asError(err error) *protocol.Error {
 	if err == nil {
 		return nil
@@ -37,7 +37,7 @@ func asError(err error) *protocol.Error {
 	return protocol.Errorf(kerr.UnknownServerError, "%s", err)
 }
 
-// wire is an error as it stands in a response.
+// wire returns the error code and message of a response.
 func wire(err *protocol.Error) (code int16, message *string) {
 	if err == nil {
 		return 0, nil

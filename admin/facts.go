@@ -23,24 +23,24 @@ type Broker struct {
 
 // FactsConfig is what Facts needs.
 type FactsConfig struct {
-	// Destination are the client options of the destination cluster. Required.
+	// Destination has the client options for the destination cluster. Required.
 	Destination []kgo.Opt
 	// Interval between refreshes of brokers and topic ids; default 10 s.
 	Interval time.Duration
-	// TopicsSeen is told of topics as they are learned, by id; usually Service.TopicsSeen.
+	// TopicsSeen is called with the topics that Facts learns, by id; usually Service.TopicsSeen.
 	// Optional.
 	TopicsSeen func(map[[16]byte]string)
-	// CatchUp returns when the timelines of a mirror have everything that its owner had stored
-	// before, wherever that is. Optional.
+	// CatchUp returns once the timelines of a mirror here include everything that its owner, on
+	// whichever instance, had stored before the call. Optional.
 	CatchUp func(ctx context.Context, topic string) error
 	Logger  *slog.Logger
-	// Now is the clock of what is remembered for a while; default time.Now.
+	// Now is the clock for cached answers; default time.Now.
 	Now func() time.Time
 }
 
-// brokersEvery is how often the brokers are asked for at most. As long as a broker stays unknown,
-// every Metadata response that names it asks; a cluster with one that klink cannot open a listener
-// for must not cost it a question each time.
+// brokersEvery is the shortest time between two requests for the brokers. While a broker is
+// unknown, every Metadata response that names it makes klink ask. If klink cannot open a listener
+// for that broker, it would otherwise send a request each time.
 const brokersEvery = time.Second
 
 // Facts implements router.Facts with a client of the destination: it learns brokers and topic ids,
@@ -58,8 +58,8 @@ type Facts struct {
 	maxSeek int         // see SeekTime; for tests
 	maxLook int         // see maxLookBytes; for tests
 
-	// brokersTurn has one token: who holds it asks for the brokers, and owns brokersAsked, when the
-	// last question was answered, and brokersErr, what came of it.
+	// brokersTurn has one token. Its holder asks for the brokers, and owns brokersAsked, the time
+	// of the last response, and brokersErr, its outcome.
 	brokersTurn  chan struct{}
 	brokersAsked time.Time
 	brokersErr   error
@@ -69,7 +69,7 @@ type Facts struct {
 
 var _ router.Facts = (*Facts)(nil)
 
-// NewFacts makes a Facts; Start binds it.
+// NewFacts returns a Facts, which does nothing until Start.
 func NewFacts(cfg FactsConfig) (*Facts, error) {
 	if cfg.Interval <= 0 {
 		cfg.Interval = 10 * time.Second
@@ -94,8 +94,8 @@ func NewFacts(cfg FactsConfig) (*Facts, error) {
 
 // Start publishes to directory from now on, learns brokers and topics once, and then refreshes them
 // until Close. setBrokers opens listeners for brokers and returns their advertised addresses
-// (proxy.SetBrokers). An error means that the destination could not be asked within ctx, or that
-// listeners could not be opened; Facts goes on trying.
+// (proxy.SetBrokers). Start returns an error if the destination did not answer within ctx, or if
+// listeners could not be opened; Facts goes on trying either way.
 func (f *Facts) Start(ctx context.Context, directory *router.Directory, setBrokers func([]Broker) (map[int32]router.Addr, error)) error {
 	f.directory, f.setBrokers = directory, setBrokers
 	err := f.refresh(ctx)
@@ -118,7 +118,7 @@ func (f *Facts) Start(ctx context.Context, directory *router.Directory, setBroke
 	return err
 }
 
-// Close ends the refreshing.
+// Close stops the refreshing and waits for it.
 func (f *Facts) Close() {
 	f.cancel()
 	f.topics.close()
@@ -132,8 +132,8 @@ func (f *Facts) refresh(ctx context.Context) error {
 	return errors.Join(f.LearnBrokers(ctx), f.learnAllTopics(ctx))
 }
 
-// LearnBrokers implements router.Facts. Who comes while a question is under way, or within
-// brokersEvery of the last, shares what comes, or came, of it.
+// LearnBrokers implements router.Facts. Concurrent callers share one request, and its result is
+// reused for brokersEvery.
 func (f *Facts) LearnBrokers(ctx context.Context) error {
 	select {
 	case <-f.brokersTurn:
@@ -146,7 +146,7 @@ func (f *Facts) LearnBrokers(ctx context.Context) error {
 	}
 	err := f.askBrokers(ctx)
 	if err != nil && ctx.Err() != nil {
-		return err // one client went away; that is no answer for others
+		return err // this caller gave up: that is no result for others
 	}
 	f.brokersAsked, f.brokersErr = f.cfg.Now(), err
 	return err

@@ -11,8 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A broker that stays unknown makes every Metadata response ask for the brokers. That costs a
-// question a second, whatever came of the last one.
+// A broker that stays unknown makes every Metadata response ask for the brokers. Facts sends at
+// most one request a second, whatever came of the last one.
 func TestLearnBrokersIsLimited(t *testing.T) {
 	w := newFactsWorld(t, 1)
 	learn := func() (failed int) {
@@ -54,8 +54,8 @@ func TestLearnBrokersForAClientThatGoes(t *testing.T) {
 	require.Equal(t, int64(1), w.asked.Load())
 }
 
-// A topic that klink's principal may not see is neither a mirror nor klink's own: whoever may read
-// it does.
+// A topic that klink's principal may not see is neither a mirror nor klink's own, so clients that
+// may read it do.
 func TestLearnTopicIDsThatMayNotBeSeen(t *testing.T) {
 	w := newFactsWorld(t, 1)
 	id := [16]byte{9}

@@ -117,7 +117,7 @@ func TestLearnTopicIDs(t *testing.T) {
 	require.Equal(t, "orders", name)
 }
 
-// What an unknown id costs does not depend on how many topics there are.
+// The cost of an unknown id does not depend on how many topics there are.
 func TestAnUnknownIDCostsLittle(t *testing.T) {
 	w := newFactsWorld(t, 1)
 	const known, unknown = 100_000, 200
@@ -132,7 +132,7 @@ func TestAnUnknownIDCostsLittle(t *testing.T) {
 		require.NoError(t, w.facts.LearnTopicIDs(context.Background(), [][16]byte{{byte(i), 1, 2, 3}}))
 	}
 	runtime.ReadMemStats(&after)
-	// This includes the question, at the client and at the embedded broker. A copy of the topics
+	// This includes the request, at the client and at the embedded broker. A copy of the topics
 	// takes megabytes.
 	each := (after.TotalAlloc - before.TotalAlloc) / unknown
 	require.Less(t, each, uint64(200<<10), "bytes for an unknown id")
@@ -140,8 +140,8 @@ func TestAnUnknownIDCostsLittle(t *testing.T) {
 	require.Equal(t, int64(unknown), w.asked.Load())
 }
 
-// While the destination does not answer, nobody waits who needs no answer; and those who do wait
-// are asked for together, each id once.
+// While the destination does not answer, callers that need no answer do not wait. One request asks
+// for the ids of all callers that do, each id once.
 func TestNobodyWaitsForOthersIDs(t *testing.T) {
 	w := newFactsWorld(t, 1)
 	client := kafkatest.NewClient(t, kgo.SeedBrokers(w.cluster.ListenAddrs()...))
@@ -191,7 +191,7 @@ func TestNobodyWaitsForOthersIDs(t *testing.T) {
 	require.Equal(t, int64(2), asked.Load(), "questions")
 }
 
-// Ids that wait are bounded.
+// The number of ids that wait is bounded.
 func TestWaitingIDsAreBounded(t *testing.T) {
 	w := newFactsWorld(t, 1)
 	w.facts.topics.busy = true // nobody answers

@@ -27,7 +27,7 @@ var anyACL = aclFilter{
 // parseACLFilters reads the value of acl.filters. An empty one has no filters.
 //
 // Each filter must have the objects resourceFilter and accessFilter. A field that is left out of
-// them is any: so the empty object is every resource, or every access.
+// them matches anything. So an empty object matches every resource, or every access.
 func parseACLFilters(text string) (filters []aclFilter, err error) {
 	if strings.TrimSpace(text) == "" {
 		return nil, nil
@@ -104,7 +104,7 @@ func readACLValue[V ~int8](r *filterReader, field string, names []string) (V, er
 	return V(i), nil
 }
 
-// readACLText reads what ACLs have to equal.
+// readACLText reads a text that a field of an ACL has to equal.
 func readACLText(r *filterReader, field string) (*string, int, error) {
 	text, at, err := r.str(field)
 	if err == nil && text == "" {
@@ -114,8 +114,8 @@ func readACLText(r *filterReader, field string) (*string, int, error) {
 }
 
 // matches follows org.apache.kafka.common.resource.ResourcePatternFilter and
-// org.apache.kafka.common.acl.AccessControlEntryFilter. What a filter matches and is not copied all
-// the same, the guard of acl_guard.go decides.
+// org.apache.kafka.common.acl.AccessControlEntryFilter. The guard in acl_guard.go decides which
+// ACLs that a filter matches are not copied.
 func (f *aclFilter) matches(a aclBinding) bool {
 	if f.resourceType != kmsg.ACLResourceTypeAny && f.resourceType != a.resourceType ||
 		f.principal != nil && *f.principal != a.principal ||
@@ -127,8 +127,9 @@ func (f *aclFilter) matches(a aclBinding) bool {
 	return f.matchesPattern(a)
 }
 
-// matchesPattern: MATCH finds every pattern that would apply to a resource of the name; the other
-// pattern types, and ANY, find patterns that have the very name.
+// matchesPattern reports whether the filter matches the resource pattern of a. MATCH finds every
+// pattern that applies to a resource with the filter's name. ANY and the other pattern types find
+// patterns with exactly that name.
 func (f *aclFilter) matchesPattern(a aclBinding) bool {
 	switch {
 	case f.pattern != kmsg.ACLResourcePatternTypeAny && f.pattern != kmsg.ACLResourcePatternTypeMatch && f.pattern != a.pattern:

@@ -8,8 +8,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// acl makes an ACL of "TYPE PATTERN NAME PRINCIPAL HOST OPERATION PERMISSION"; what is left out at
-// the end is that of the default.
+// acl parses an ACL from "TYPE PATTERN NAME PRINCIPAL HOST OPERATION PERMISSION". Fields that are
+// left out at the end have default values.
 func acl(t testing.TB, text string) aclBinding {
 	t.Helper()
 	words := strings.Fields(text)
@@ -39,7 +39,8 @@ func TestACLFiltersMatch(t *testing.T) {
 	}{
 		{``, ``, []string{"TOPIC", "CLUSTER LITERAL kafka-cluster", "GROUP PREFIXED a User:b 10.0.0.1 ALL DENY", "USER LITERAL User:x"}, nil},
 		{`"resourceType":"topic"`, ``, []string{"TOPIC", "TOPIC PREFIXED x"}, []string{"GROUP"}},
-		// What a source grants on names of klink's is of no concern here.
+		// Filters match whatever a source grants on klink's own names; the guard is tested
+		// elsewhere.
 		{`"resourceType":"transactionalId"`, ``, []string{"TRANSACTIONAL_ID"}, []string{"TOPIC"}},
 		{`"resourceType":"TRANSACTIONAL_ID"`, ``, []string{"TRANSACTIONAL_ID"}, []string{"TOPIC"}},
 		{`"patternType":"literal"`, ``, []string{"TOPIC LITERAL a"}, []string{"TOPIC PREFIXED a"}},
@@ -111,8 +112,8 @@ func TestACLFilterTextRefused(t *testing.T) {
 	}
 }
 
-// FuzzACLFilters: whatever is written, reading it ends; what can be read is either nothing or
-// filters that match something.
+// FuzzACLFilters: reading any text ends. What can be read is either nothing or filters that match
+// something.
 func FuzzACLFilters(f *testing.F) {
 	f.Add(aclFilterText(`"resourceType":"topic","patternType":"match","name":"a"`, `"operation":"read","permissionType":"allow","principal":"User:a","host":"*"`))
 	f.Add(aclFilterText(``, ``))
@@ -127,7 +128,8 @@ func FuzzACLFilters(f *testing.F) {
 			t.Fatalf("%d filters in %q", len(filters), text)
 		}
 		for _, f := range filters {
-			// The ACL that the filter spells out, with a literal one for what it leaves open.
+			// Make the ACL that the filter spells out, with a fixed value for each field that it
+			// leaves open.
 			a := aclBinding{resourceType: 2, pattern: 3, name: "n", principal: "User:p", host: "h", operation: 3, permission: 3}
 			if f.resourceType != kmsg.ACLResourceTypeAny {
 				a.resourceType = f.resourceType

@@ -10,10 +10,9 @@ import (
 	"unicode/utf8"
 )
 
-// filterReader reads the JSON of a filter config strictly: a field that is not known, that is there
-// twice or that is left out is an error, as is anything behind the value, because a filter that was
-// misread would silently sync too much or too little. Every error begins with the place in the
-// text.
+// filterReader reads the JSON of a filter config strictly. A field that is unknown, repeated or
+// missing is an error, and so is any text behind the value: a misread filter would silently sync
+// too much or too little. Every error begins with its place in the text.
 type filterReader struct {
 	text string
 	dec  *json.Decoder
@@ -28,7 +27,7 @@ func newFilterReader(text string) (*filterReader, error) {
 	if len(text) > maxConfigValue {
 		return nil, fmt.Errorf("%d bytes of JSON; at most %d are allowed", len(text), maxConfigValue)
 	}
-	// encoding/json takes other bytes for U+FFFD.
+	// encoding/json would read invalid bytes as U+FFFD.
 	for i, c := range text {
 		if c == utf8.RuneError && !strings.HasPrefix(text[i:], "\uFFFD") {
 			return nil, r.errorAt(i, "the text is not UTF-8")
@@ -37,7 +36,7 @@ func newFilterReader(text string) (*filterReader, error) {
 	return r, nil
 }
 
-// errorAt makes an error about the place at a byte offset of the text.
+// errorAt returns an error with the line and column of a byte offset of the text.
 func (r *filterReader) errorAt(offset int, format string, args ...any) error {
 	before := r.text[:min(offset, len(r.text))]
 	line := strings.Count(before, "\n") + 1
@@ -45,13 +44,13 @@ func (r *filterReader) errorAt(offset int, format string, args ...any) error {
 	return fmt.Errorf("line %d, column %d: %s", line, column, fmt.Sprintf(format, args...))
 }
 
-// next is the byte offset at which the next token begins.
+// next returns the byte offset at which the next token begins.
 func (r *filterReader) next() int {
 	at := int(r.dec.InputOffset())
 	return at + len(r.text[at:]) - len(strings.TrimLeft(r.text[at:], " \t\r\n,:"))
 }
 
-// token reads the next token; want says what is expected there.
+// token reads the next token. want says what is expected there, for the error.
 func (r *filterReader) token(want string) (token json.Token, at int, err error) {
 	at = r.next()
 	token, err = r.dec.Token()
@@ -73,7 +72,7 @@ func (r *filterReader) delim(d json.Delim, want string) (at int, err error) {
 	return at, err
 }
 
-// str reads a string. what names it.
+// str reads a string. what names it in errors.
 func (r *filterReader) str(what string) (value string, at int, err error) {
 	token, at, err := r.token("a string")
 	if err != nil {
@@ -86,8 +85,8 @@ func (r *filterReader) str(what string) (value string, at int, err error) {
 	return value, at, nil
 }
 
-// word reads a string that is one of the allowed words, which are in upper case; it may be written
-// in either case. The result is in upper case.
+// word reads a string that must be one of the allowed words, in upper or lower case. The allowed
+// words and the result are in upper case.
 func (r *filterReader) word(what string, allowed ...string) (string, error) {
 	value, at, err := r.str(what)
 	if err != nil {
@@ -100,8 +99,8 @@ func (r *filterReader) word(what string, allowed ...string) (string, error) {
 	return upper, nil
 }
 
-// object reads an object of which each of the fields must be there once, in any order; field reads
-// the value of one. what names the object.
+// object reads an object in which each of the fields must occur once, in any order. It calls field
+// to read each value. what names the object in errors.
 func (r *filterReader) object(what string, fields []string, field func(name string) error) error {
 	return r.objectWith(what, fields, nil, field)
 }
@@ -157,7 +156,7 @@ func (r *filterReader) array(what string, element func() error) error {
 	return err
 }
 
-// skip passes over a value.
+// skip reads a value and drops it.
 func (r *filterReader) skip() error {
 	at := r.next()
 	switch err := r.dec.Decode(new(json.RawMessage)); {
@@ -169,7 +168,7 @@ func (r *filterReader) skip() error {
 	return nil
 }
 
-// end makes sure that nothing follows.
+// end returns an error if anything follows the value.
 func (r *filterReader) end() error {
 	if rest := strings.TrimLeft(r.text[r.dec.InputOffset():], " \t\r\n"); rest != "" {
 		return r.errorAt(len(r.text)-len(rest), "there is text behind the end of the JSON")
@@ -177,7 +176,7 @@ func (r *filterReader) end() error {
 	return nil
 }
 
-// clipped is a value as it is shown in an error.
+// clipped quotes a value for an error, and cuts it to 80 bytes.
 func clipped(value string) string {
 	if len(value) > 80 {
 		value = value[:80] + "..."

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// nameFilters say which groups, or topics, are meant: those that an INCLUDE filter matches and no
-// EXCLUDE filter does.
+// nameFilters select groups, or topics: those that an INCLUDE filter matches and no EXCLUDE filter
+// does.
 type nameFilters []nameFilter
 
 // nameFilter is one of them. The tags are the names of the fields in the JSON.
@@ -40,7 +40,7 @@ const (
 	aclFiltersField   = "aclFilters"
 )
 
-// nameFilterForm is what the JSON of filters looks like, for people.
+// nameFilterForm shows people what the JSON of filters looks like.
 func nameFilterForm(field string) string {
 	return fmt.Sprintf(` {"%s":[{"name":"NAME","patternType":"LITERAL or PREFIXED","filterType":"INCLUDE or EXCLUDE"},...]}`, field)
 }
@@ -101,7 +101,7 @@ func readNameFilter(r *filterReader) (f nameFilter, err error) {
 	return f, err
 }
 
-// match says whether a name is meant.
+// match reports whether the filters select a name.
 func (f nameFilters) match(name string) (included bool) {
 	for i := range f {
 		if !f[i].matches(name) {
@@ -122,8 +122,8 @@ func (f *nameFilter) matches(name string) bool {
 	return f.Name == name || f.Name == "*"
 }
 
-// encode is the JSON of which parseGroupFilters, or parseTopicFilters, makes the same filters;
-// field is groupFiltersField or topicFiltersField. It is "" without filters.
+// encode returns JSON that parseGroupFilters or parseTopicFilters reads as the same filters; field
+// is groupFiltersField or topicFiltersField. Without filters it returns "".
 func (f nameFilters) encode(field string) string {
 	if len(f) == 0 {
 		return ""
@@ -136,16 +136,16 @@ func (f nameFilters) encode(field string) string {
 	return strings.TrimSpace(b.String())
 }
 
-// filterConfigs are the configs that a filter's JSON can be the value of, by the field that its
-// object has.
+// filterConfigs maps the only field of the object in a filter config's JSON to the name of that
+// config.
 var filterConfigs = map[string]string{
 	groupFiltersField: ConfigGroupFilters,
 	aclFiltersField:   ConfigACLFilters,
 	topicFiltersField: ConfigAutoCreateFilters,
 }
 
-// FilterConfigName is the link config that the JSON of filters is the value of: that tells the only
-// field of its object. What the field holds is not looked at.
+// FilterConfigName returns the link config that the JSON of filters is a value of. It goes by the
+// only field of the object, and does not look at what the field holds.
 func FilterConfigName(text string) (name string, err error) {
 	r, err := newFilterReader(text)
 	if err != nil {

@@ -46,7 +46,7 @@ func TestNameFiltersMatch(t *testing.T) {
 	}
 }
 
-// TestFilterTextRefused: what is wrong with a filter's text is said with its place.
+// TestFilterTextRefused: the error for a bad filter says where in the text it is.
 func TestFilterTextRefused(t *testing.T) {
 	const good = `{"name":"a","patternType":"LITERAL","filterType":"INCLUDE"}`
 	for _, c := range []struct{ text, want string }{

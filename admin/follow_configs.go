@@ -6,16 +6,16 @@ import (
 	"fmt"
 )
 
-// followLooks bounds how many mirrors' configs are looked at out of turn at once, over a connection
-// to a source each.
+// followLooks bounds how many calls of FollowConfigs run at once. Each has its own connection to a
+// source.
 const followLooks = 4
 
-// FollowConfigs makes the configs of a mirror those of its source's topic at once, as
-// topicConfigTask does at its interval, and in whichever instance. right says that they were that
-// already: what the destination refuses then, it refuses for another reason, once its brokers have
-// heard of the last change.
+// FollowConfigs gives a mirror the configs of its source's topic at once. topicConfigTask does the
+// same at its interval. Any instance may call it. right reports that the configs were right
+// already. If the destination still refuses a batch once its brokers have heard of the last change,
+// the configs are not the reason.
 //
-// It fails where a cluster does not answer or refuses, and for a mirror that does not run; then
+// It returns an error if a cluster does not answer or refuses, and if the mirror does not run; then
 // nothing is known.
 func (s *Service) FollowConfigs(ctx context.Context, topic string) (right bool, err error) {
 	select {
@@ -51,9 +51,9 @@ func (s *Service) FollowConfigs(ctx context.Context, topic string) (right bool, 
 	return s.followConfigs(ctx, l, topic, from, to, known, appends)
 }
 
-// errNotMirrored: a mirror is gone, or stands still.
+// errNotMirrored: the mirror or its link is gone, or the mirror is not running.
 var errNotMirrored = errors.New("the topic is not being mirrored now")
 
-// appends says whether a mirror may be appended to, so that its configs are to let its source's
-// records in. The first batch of one that is PENDING may come before it counts as ACTIVE.
+// appends reports whether klink may append to a mirror, so that its configs must accept its
+// source's records. The first batch of a PENDING mirror may come before the mirror becomes ACTIVE.
 func appends(m *Mirror) bool { return followsNow(m) || m.Created && m.State == MirrorPending }

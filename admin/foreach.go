@@ -2,11 +2,11 @@ package admin
 
 import "sync"
 
-// maxParallel is how many elements of one request are worked on at a time.
+// maxParallel is how many elements of one request klink works on at a time.
 const maxParallel = 64
 
-// forEach calls fn for 0 to n-1, several at a time, and returns when all have returned. Changes of
-// the store that are made at the same time go into one transaction.
+// forEach calls fn for 0 to n-1, several at a time, and returns when all calls have returned.
+// Changes of the store that are made at the same time share a transaction.
 func forEach(n int, fn func(i int)) {
 	var (
 		all  sync.WaitGroup

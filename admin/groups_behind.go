@@ -12,12 +12,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// groupsPatience bounds how long groups are looked at before a promotion is answered for that was
-// only asked about.
+// groupsPatience bounds how long klink looks at groups before it answers a promotion that is only
+// validated.
 const groupsPatience = 15 * time.Second
 
-// groupsBehind is how many groups a promotion of a mirror would still have to carry the offsets
-// over of.
+// groupsBehind counts the groups whose offsets a promotion of a mirror would still have to carry
+// over.
 type groupsBehind struct {
 	synced bool // the promotion carries offsets over
 	n      int  // groups; -1 = not known
@@ -36,8 +36,8 @@ func (b groupsBehind) wire() (synced bool, behind int32, message *string) {
 }
 
 // groupsBehind looks at the groups of mirrors that could be promoted, once for all mirrors of a
-// link, and writes nothing. What a group has at the source is compared as the final sync would
-// compare it when the mirror has everything.
+// link. It writes nothing. It compares the offsets as the final sync would once the mirror has
+// every record.
 func (s *Service) groupsBehind(ctx context.Context, topics []string) map[string]groupsBehind {
 	ctx, cancel := context.WithTimeout(ctx, groupsPatience)
 	defer cancel()
@@ -155,12 +155,13 @@ func (s *Service) groupsBehindOf(ctx context.Context, l *Link, topics []string) 
 	return found, nil
 }
 
-// behind says whether the destination has yet to get this offset: whether it would be written if
-// the mirror had everything.
+// behind reports whether the destination lacks this offset: whether the sync would write it if the
+// mirror had every record.
 func (o *syncedOffset) behind() bool {
 	whole := o.offsetCase
 	whole.end = max(whole.end, whole.source)
 	to, write := whole.decide()
-	// Down only as far as the sync has looked: see checkSource.
+	// Going down counts only if the sync itself would lower the offset: checkSource may have
+	// refused that.
 	return write && to != o.committed && (to > o.committed || o.write)
 }

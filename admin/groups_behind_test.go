@@ -16,8 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestOffsetBehind: what the destination has yet to get is what would be written if the mirror had
-// everything.
+// TestOffsetBehind: an offset is behind if the sync would write it once the mirror had every
+// record.
 func TestOffsetBehind(t *testing.T) {
 	for name, c := range map[string]struct {
 		offsetCase
@@ -52,9 +52,9 @@ func (w *world) couldPromote(topics ...string) []linkapi.AlteredMirror {
 	return w.service.HandleLink(context.Background(), req).(*linkapi.AlterMirrorsResponse).Results
 }
 
-// TestGroupsBehind: who asks whether mirrors could be promoted is told, of each, how many groups
-// have something at the source that the destination has not got, with one look at both clusters
-// however many mirrors there are; nothing is written.
+// TestGroupsBehind: a promotion that is only validated returns, for each mirror, how many groups
+// have an offset at the source that the destination lacks. klink looks at both clusters once,
+// however many mirrors there are, and writes nothing.
 func TestGroupsBehind(t *testing.T) {
 	w := offsetWorld(t, "consumer.offset.sync.ms=3600000", `consumer.offset.group.filters={"groupFilters":[
 		{"name":"app-","patternType":"PREFIXED","filterType":"INCLUDE"},{"name":"app-not","patternType":"LITERAL","filterType":"EXCLUDE"}]}`)
@@ -136,7 +136,7 @@ func TestGroupsBehind(t *testing.T) {
 	require.Nil(t, none.GroupsMessage)
 	w.none("app-new")
 
-	// A promotion carries over just that, when the mirror has everything.
+	// A promotion carries over exactly that, once the mirror has every record.
 	w.reporter.set("orders", PartitionStatus{MirrorEnd: 105}, PartitionStatus{MirrorEnd: 50})
 	errs := w.service.syncOffsetsOf(t.Context(), w.service.State().Links["l"], []string{"orders"})
 	require.Len(t, errs, 1)
@@ -146,8 +146,8 @@ func TestGroupsBehind(t *testing.T) {
 	}
 }
 
-// TestGroupsBehindNotKnown: where groups are not synced, or cannot be looked at, that is said, and
-// not that none is behind; the mirror could be promoted all the same.
+// TestGroupsBehindNotKnown: if groups are not synced, or klink cannot look at them, the answer says
+// so, and not that none is behind. The mirror could still be promoted.
 func TestGroupsBehindNotKnown(t *testing.T) {
 	w := offsetWorld(t, "consumer.offset.sync.enable=false")
 	w.atSource("g", "orders", "", 40)

@@ -12,9 +12,9 @@ import (
 )
 
 // GrowMirror adds the partitions that starts describe, which must follow those that the mirror has.
-// First their timelines are stored with the mirror's new size, so that no client ever sees them
-// untranslated; then the partitions are created. Starts of partitions that the mirror has already
-// are passed over, so the call can be repeated.
+// First it stores their timelines with the mirror's new size, so that no client ever sees them
+// untranslated. Then it creates the partitions. It skips starts of partitions that the mirror has
+// already, so the call can be repeated.
 func (s *Service) GrowMirror(ctx context.Context, topic string, starts []Start) error {
 	starts = slices.Clone(starts)
 	slices.SortFunc(starts, func(a, b Start) int { return int(a.Partition) - int(b.Partition) })
@@ -58,7 +58,7 @@ func (s *Service) GrowMirror(ctx context.Context, topic string, starts []Start) 
 	return s.createPartitions(ctx, topic, partitions)
 }
 
-// newPartitionsEmpty refuses to take partitions over that were created, and written to, around
+// newPartitionsEmpty refuses new partitions that somebody has created, and written to, around
 // klink.
 func (s *Service) newPartitionsEmpty(ctx context.Context, topic string, starts []Start) error {
 	t, err := s.findTopic(ctx, topic)
@@ -84,7 +84,8 @@ func (s *Service) newPartitionsEmpty(ctx context.Context, topic string, starts [
 	return nil
 }
 
-// createPartitions makes a destination topic have at least so many partitions.
+// createPartitions grows a destination topic to at least that many partitions, and waits until they
+// appear.
 func (s *Service) createPartitions(ctx context.Context, topic string, partitions int32) error {
 	t, err := s.findTopic(ctx, topic)
 	switch {
@@ -95,7 +96,7 @@ func (s *Service) createPartitions(ctx context.Context, topic string, partitions
 	case int32(len(t.Partitions)) >= partitions:
 		return nil
 	}
-	// Of a topic that had the name, and more partitions, before.
+	// Such transactions may be left of an earlier topic with the same name and more partitions.
 	if err := s.awaitNoTransactions(ctx, topic, int32(len(t.Partitions)), partitions, false, 0); err != nil {
 		return err
 	}
@@ -107,7 +108,7 @@ func (s *Service) createPartitions(ctx context.Context, topic string, partitions
 	if err != nil && !errors.Is(err, kerr.InvalidPartitions) {
 		return fmt.Errorf("grow topic '%s' at the destination to %d partitions: %w", topic, partitions, err)
 	}
-	// INVALID_PARTITIONS: there are as many by now. Wait until they are seen.
+	// INVALID_PARTITIONS: the topic has as many already. Wait until they appear.
 	for {
 		t, err := s.findTopic(ctx, topic)
 		if err != nil {

@@ -9,10 +9,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// defaultTimeout is how long a request may take that does not say.
+// defaultTimeout bounds a request that asks for no time-out.
 const defaultTimeout = 30 * time.Second
 
-// maxTimeout bounds what a request may ask for.
+// maxTimeout bounds the time-out that a request may ask for.
 const maxTimeout = 10 * time.Minute
 
 // HandleLink implements router.Control. The client has been authorised.
@@ -56,9 +56,9 @@ func withTimeout(ctx context.Context, ms int32) (context.Context, context.Cancel
 	return context.WithTimeout(ctx, min(d, maxTimeout))
 }
 
-// finishing is for what is left to be done once something is recorded: whether or not the client
-// has gone, for as long as its request may take, and defaultTimeout at least. Brokers that create
-// thousands of partitions need longer than that.
+// finishing returns a context for the work that is left once something is recorded. It does not end
+// when the client goes away. It lasts as long as the request may take, and defaultTimeout at least.
+// Brokers that create thousands of partitions need longer than that.
 func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
 	d := defaultTimeout
 	if deadline, ok := ctx.Deadline(); ok {

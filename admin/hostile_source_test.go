@@ -14,9 +14,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestHostileSource: a source that answers with a count of four billion tags, which franz-go alone
-// goes through for a minute, gets its link an error that names it, while the time of the request is
-// still far from over.
+// TestHostileSource: a source answers ApiVersions with a count of four billion tags, over which
+// franz-go alone would loop for a minute. klink fails the connection, with an error that names the
+// broker and the response, long before the request times out.
 func TestHostileSource(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

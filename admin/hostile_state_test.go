@@ -40,8 +40,8 @@ func manyFields(n int) string {
 	return b.String()
 }
 
-// A record of each kind that cannot be read: it costs little, and what it is about counts as the
-// worst.
+// Unreadable records of each kind cost little, and klink assumes the worst about what they
+// describe.
 func TestHostileRecords(t *testing.T) {
 	keys := []string{"link/a", "mirror/a", "timeline/a/0", "checkpoint/a/0", "offsets/a", "acls/a/0", "instance/a"}
 	good := map[string]string{
@@ -79,15 +79,15 @@ func TestHostileRecords(t *testing.T) {
 				require.Len(t, others, 1)
 				require.Equal(t, unreadableInstance, others[0].instanceRecord)
 			}
-			// A good one, or none, takes its place.
+			// A readable record, or none, takes its place.
 			s.apply(key, nil, 78)
 			require.Empty(t, s.records.broken)
 		}
 	}
 }
 
-// What mirrors cost by the numbers in their records is bounded over all of them, and comes free
-// again.
+// Numbers in the records of mirrors make klink allocate memory. It is bounded over all mirrors, and
+// freed again.
 func TestHostilePartitions(t *testing.T) {
 	s := newStore(nil, testLogger(t))
 	s.log = &casLog{offsets: map[string]int64{}}
@@ -114,8 +114,9 @@ func TestHostilePartitions(t *testing.T) {
 	require.Zero(t, s.records.partitions)
 }
 
-// A batch that decompresses to very much, in the state topic: an instance that runs says so and
-// serves no mirror by what it knew, one that starts does not begin, and neither takes the memory.
+// The state topic has a batch that decompresses to a huge size. An instance that runs reports it,
+// and no longer serves mirrors by what it knew. An instance that starts does not become ready.
+// Neither allocates the memory.
 func TestADecompressionBombInTheStateTopic(t *testing.T) {
 	w := newWorld(t)
 	lease := router.NewLease()

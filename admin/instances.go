@@ -12,42 +12,45 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// This file has how the instances of a destination make sure that none of them lets clients write
-// to a mirror that it does not know. router.Lease says what an instance may serve; here is what it
-// rests on.
+// This file makes sure that no instance of a destination lets clients write to a mirror that the
+// instance does not know. router.Lease says what an instance may serve; this file has what the
+// lease rests on.
 //
 // The state topic has a record of each instance that serves clients. The rules:
 //
 //  1. An instance introduces itself before it serves: it writes its record, then reads the topic to
-//     its end. Whoever records a mirror after that sees the record, as every change is evaluated on
-//     all changes before it (casLog). A mirror that was recorded before is in what the instance has
-//     read.
+//     its end. An instance that records a mirror after that sees the new record, because casLog
+//     evaluates every change on all changes before it. Mirrors that were recorded before are in
+//     what the new instance has read.
 //  2. An instance whose lease has ended introduces itself again.
-//  3. Whoever makes the topic of a mirror first waits for every other instance with a record
-//     (seen). One has said that it knows the mirror, by a higher Seen in its record. Or its lease
-//     has ended. That is certain when its lease time has passed since the mirror was recorded, and
-//     its session time has passed since the group of instances had it no more: what it read after
-//     the mirror was recorded includes the mirror, and only the membership that it had then extends
-//     its lease.
-//  4. An instance that was waited for in vain is doubted, in its record. It cannot extend its lease
-//     by a read that shows the doubt. When the times of rule 3 have passed since the doubt was
-//     recorded, its record is deleted, and nobody waits for it any more. It introduces itself again
-//     if it still lives, by rule 2.
+//  3. Before an instance creates the topic of a mirror, it waits for every other instance with a
+//     record (seen), until one of two things is true. Either that instance has said that it knows
+//     the mirror, by a higher Seen in its record, or its lease has ended. The lease has certainly
+//     ended when its lease time has passed since the mirror was recorded, and its session time has
+//     passed since the group of instances was first seen without it. For everything that it read
+//     after the mirror was recorded includes the mirror, and only the membership that it had then
+//     extends its lease.
+//  4. If an instance was waited for in vain, its record is marked as doubted. It cannot extend its
+//     lease by a read that shows the doubt. When the times of rule 3 have passed since the doubt
+//     was recorded, its record is deleted, and nobody waits for it any more. If it is still alive,
+//     it introduces itself again, by rule 2.
 //
-// What an instance has sent to a broker before its lease ended may still arrive later. Such a batch
-// has no stamp, and so is void for every reader of the mirror.
+// A batch that an instance sent to a broker before its lease ended may still arrive later. It has
+// no stamp, and so is void for every reader of the mirror.
 
-// tasksGroup is the group of klink's instances, replicator.TasksTopic.
+// tasksGroup is the group of klink's instances. It has the name of replicator.TasksTopic.
 const tasksGroup = "_klink_tasks"
 
 const (
 	defaultStateLease = 10 * time.Second
-	// seenPatience is after how long of waiting for an instance the group is asked for its members.
+	// seenPatience is how long klink waits for an instance before it asks the group for its
+	// members.
 	seenPatience = 500 * time.Millisecond
 	leaveTimeout = 2 * time.Second
 )
 
-// holdLease extends the lease by a read of the state topic to its end, or begins it.
+// holdLease reads the state topic to its end, and so extends the lease, or begins it. If need be,
+// it introduces this instance first.
 func (s *Service) holdLease(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.StateLease)
 	defer cancel()
@@ -82,7 +85,7 @@ func (s *Service) holdLease(ctx context.Context) error {
 	return nil
 }
 
-// keepLease holds the lease until Close.
+// keepLease calls holdLease at intervals until Close. It also forgets instances that are dead.
 func (s *Service) keepLease() {
 	interval := s.cfg.StateLease / 10
 	doubts := map[string]*doubt{}
@@ -118,7 +121,7 @@ func (s *Service) keepLease() {
 	}
 }
 
-// StateProblem says why what this instance knows of mirrors may be out of date; nil = it is not.
+// StateProblem returns why what this instance knows of mirrors may be out of date; nil = it is not.
 func (s *Service) StateProblem() error {
 	if s.lease.Fresh() {
 		return nil
@@ -137,11 +140,11 @@ func (s *Service) StateProblem() error {
 	return fmt.Errorf("the state topic %s has not been read to its end yet; %s%s", StateTopic, consequence, why)
 }
 
-// StateAge is for how long the state topic has not been read to its end; false if it never was.
+// StateAge returns how long ago the state topic was last read to its end; false if it never was.
 func (s *Service) StateAge() (time.Duration, bool) { return s.lease.Age() }
 
-// leave takes this instance out of the state topic, so that nobody waits for it. It serves nothing
-// any more.
+// leave deletes this instance's record from the state topic, so that nobody waits for this
+// instance. From then on it serves nothing.
 func (s *Service) leave() {
 	select {
 	case <-s.ready:
@@ -157,7 +160,8 @@ func (s *Service) leave() {
 	}
 }
 
-// acknowledge tells the others which mirrors this instance knows, as soon as its router does.
+// acknowledge tells the other instances which mirrors this instance knows, as soon as its router
+// knows them. It does so by Seen in its record.
 func (s *Service) acknowledge() {
 	changes, end := s.Subscribe()
 	defer end()
@@ -191,8 +195,9 @@ func (s *Service) acknowledge() {
 	}
 }
 
-// unacknowledged is the offset before which this instance's router knows everything, if somebody
-// may wait to hear so.
+// unacknowledged returns the offset before which this instance's router knows every mirror. news is
+// true if the record of this instance does not say so yet, and another instance may be waiting for
+// that.
 func (s *Service) unacknowledged() (seen int64, news bool) {
 	state := s.State()
 	if len(state.recorded) == 0 || len(s.store.instances(s.id)) == 0 {
@@ -210,17 +215,17 @@ func (s *Service) unacknowledged() (seen int64, news bool) {
 	return seen, seen > me.Seen
 }
 
-// seenWait is how long somebody has waited for the other instances to know a mirror.
+// seenWait is one wait for the other instances to know a mirror.
 type seenWait struct {
-	since  time.Time            // the mirror was recorded before
-	absent map[string]time.Time // by instance: since when the group has not had it
+	since  time.Time            // its start; the mirror was recorded before
+	absent map[string]time.Time // by instance: when the group was first seen without it
 	asked  time.Time            // when the group was asked last
 }
 
 func newSeenWait() *seenWait { return &seenWait{since: time.Now(), absent: map[string]time.Time{}} }
 
-// errUnseen: the topic of a mirror cannot be made yet, because an instance may let clients write to
-// it.
+// errUnseen: the topic of a mirror cannot be created yet, because another instance may still let
+// clients write to it.
 type errUnseen struct {
 	topic   string
 	waiting []instance
@@ -236,8 +241,8 @@ func (e *errUnseen) Error() string {
 }
 
 // seen returns nil if no other instance can let clients write to a recorded mirror: each has said
-// that it knows the mirror, or cannot serve any more. Otherwise the error is an *errUnseen, and it
-// is to be asked again, with the same wait.
+// that it knows the mirror, or cannot serve any more. If one still can, the error is an *errUnseen,
+// and the caller calls seen again with the same w.
 func (s *Service) seen(ctx context.Context, topic string, w *seenWait) error {
 	var waiting, dead []instance
 	blind := s.store.blind(topic, s.id)
@@ -260,7 +265,7 @@ func (s *Service) seen(ctx context.Context, topic string, w *seenWait) error {
 	return s.doubt(ctx, dead)
 }
 
-// awaitSeen is seen, again and again until ctx ends.
+// awaitSeen calls seen until the error is no *errUnseen, or ctx ends.
 func (s *Service) awaitSeen(ctx context.Context, topic string, w *seenWait) error {
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, pollInterval) {
 		err := s.seen(ctx, topic, w)
@@ -273,7 +278,7 @@ func (s *Service) awaitSeen(ctx context.Context, topic string, w *seenWait) erro
 	}
 }
 
-// over says that an instance cannot serve any more by what it knew before the wait began.
+// over reports whether an instance can no longer serve by what it knew before the wait began.
 func (w *seenWait) over(i instance, now time.Time) bool {
 	if now.Sub(w.since) < i.lease() {
 		return false
@@ -285,9 +290,9 @@ func (w *seenWait) over(i instance, now time.Time) bool {
 	return absent && now.Sub(since) >= i.session()
 }
 
-// lookForAbsent notes which instances the group does not have. Once it was without one it counts no
-// more that it has it again: that is another membership, which does not extend the lease that is
-// waited for.
+// lookForAbsent notes which instances the group lacks. Once it has lacked an instance, it does not
+// matter if the instance joins again: that is a new membership, which does not extend the lease
+// that the caller waits for. It asks the group at most once every seenPatience.
 func (s *Service) lookForAbsent(ctx context.Context, of []instance, w *seenWait) error {
 	now := time.Now()
 	if now.Sub(w.since) < seenPatience || now.Sub(w.asked) < seenPatience {
@@ -320,7 +325,7 @@ func (s *Service) lookForAbsent(ctx context.Context, of []instance, w *seenWait)
 	return nil
 }
 
-// doubt records that instances were waited for in vain.
+// doubt marks the records of instances that this instance has waited for in vain.
 func (s *Service) doubt(ctx context.Context, dead []instance) error {
 	for _, i := range dead {
 		if i.Doubted {
@@ -332,7 +337,7 @@ func (s *Service) doubt(ctx context.Context, dead []instance) error {
 		for _, i := range dead {
 			r, err := tx.Instance(i.id)
 			if err != nil {
-				r = i.instanceRecord // cannot be read: one that can takes its place
+				r = i.instanceRecord // it cannot be read, so replace it
 			}
 			if r == nil || err == nil && (r.Doubted || r.Seen != i.Seen) {
 				continue
@@ -347,7 +352,8 @@ func (s *Service) doubt(ctx context.Context, dead []instance) error {
 	})
 }
 
-// doubt is a doubt in the record of an instance, and how long this instance has known it.
+// doubt is a doubt in the record of an instance: the offset of that record, and since when this
+// instance has known it.
 type doubt struct {
 	seenWait
 	offset int64

@@ -64,8 +64,8 @@ func (s *second) cutOff(cut bool) {
 	clear(s.conns)
 }
 
-// knows says whether clients of this instance cannot write to a topic: it is a mirror there, or
-// nothing is served.
+// knows reports whether this instance keeps its clients from writing to a topic, because it knows
+// the mirror or serves nothing.
 func (s *second) knows(topic string) bool {
 	if !s.lease.Serves() {
 		return true
@@ -74,7 +74,7 @@ func (s *second) knows(topic string) bool {
 	return m != nil && m.ReadOnly
 }
 
-// atTheMoment calls look when the topic of a mirror is about to be created, or altered if it is
+// atTheMoment calls look just before the topic of a mirror is created, or altered if it is
 // converted.
 func atTheMoment(w *world, look func()) {
 	for _, key := range []kmsg.Key{kmsg.CreateTopics, kmsg.IncrementalAlterConfigs, kmsg.AlterConfigs} {
@@ -111,8 +111,8 @@ func TestAMirrorIsMadeWhenAllInstancesKnowIt(t *testing.T) {
 	require.NoError(t, other.StateProblem())
 }
 
-// An instance that is cut off holds up the creation of a mirror until its lease has ended, and not
-// for longer; then it is forgotten. When it is back it serves, and knows the mirrors.
+// An instance that is cut off holds up the creation of a mirror until its lease has ended, and no
+// longer. Then its record is deleted. When it is connected again, it serves and knows the mirrors.
 func TestAMirrorWaitsForTheLeaseOfAnInstanceThatIsCutOff(t *testing.T) {
 	for _, convert := range []bool{false, true} {
 		w := newWorld(t)
@@ -175,8 +175,8 @@ func TestAnInterruptedCreationWaitsToo(t *testing.T) {
 	require.False(t, blind.Load())
 }
 
-// An instance that is alone waits for nobody, and one that has gone in order, or was killed and
-// started again under its name, is not waited for.
+// An instance that is alone waits for nobody. Nobody waits for an instance that has left in order,
+// or that was killed and started again under its name.
 func TestNobodyWaitsForInstancesThatAreGone(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.StateLease = 2 * time.Minute })
 	w.link("east")
@@ -201,7 +201,7 @@ func TestNobodyWaitsForInstancesThatAreGone(t *testing.T) {
 	require.Len(t, w.service.store.instances(w.service.id), 1)
 }
 
-// When the times are over that an instance has to be waited for.
+// TestSeenWait checks from when on an instance need not be waited for.
 func TestSeenWait(t *testing.T) {
 	began := time.Now()
 	in := instance{id: "i", instanceRecord: &instanceRecord{LeaseMs: 10_000, SessionMs: 6000, ClientID: "klink/i"}}
@@ -230,7 +230,8 @@ func TestSeenWait(t *testing.T) {
 	}
 }
 
-// What a record says that no klink writes.
+// TestInstanceRecords: klink refuses a record of an instance that no klink writes, but accepts new
+// fields.
 func TestInstanceRecords(t *testing.T) {
 	for value, good := range map[string]bool{
 		`{"version":1,"name":"a","lease_ms":10000,"seen":5}`:             true,

@@ -10,17 +10,17 @@ import (
 	"go.uber.org/goleak"
 )
 
-// verifyNoneLeft finds goroutines of klink and its clients that are left since before. The embedded
-// brokers' own are not looked at: a connection that was closed on top of a long poll ends there
-// only with the poll.
+// verifyNoneLeft fails if goroutines of klink or its clients are left that were not there before.
+// It ignores those of the embedded brokers: if a client closes a connection during a long poll, the
+// broker's goroutine ends only with the poll.
 func verifyNoneLeft(t *testing.T, before goleak.Option) {
 	t.Helper()
 	const broker = "github.com/twmb/franz-go/pkg/kfake.(*clientConn)."
 	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction(broker+"read"), goleak.IgnoreAnyFunction(broker+"write"))
 }
 
-// TestCloseLeavesNothing: a service that is closed leaves no goroutine, whether it has been ready
-// or not.
+// TestCloseLeavesNothing: closing a service leaves no goroutine, whether the service was ready or
+// not.
 func TestCloseLeavesNothing(t *testing.T) {
 	w := &world{t: t, source: kafkatest.Embedded(t, 1, kfake.ClusterID("s")), destination: kafkatest.Embedded(t, 1)}
 	nowhere := kafkatest.NewFaults(t, w.destination.ListenAddrs()[0])

@@ -16,17 +16,17 @@ import (
 )
 
 const (
-	// lookTimeout bounds one look into a log: a client waits for it.
+	// lookTimeout bounds one look into a log, because a client waits for it.
 	lookTimeout = 10 * time.Second
-	// leadersFor is how long the leaders of a topic are remembered, unless one refuses.
+	// leadersFor is how long klink caches the leaders of a topic, unless a request to one fails.
 	leadersFor = 10 * time.Second
-	// maxLookBytes is how much of a log one look reads. Batches that do not count may lie in the
-	// way.
+	// maxLookBytes bounds how much of a log one look reads, because batches that do not count may
+	// lie in the way.
 	maxLookBytes = 64 << 20
-	// lookBackBytes is how much is read at a time of what stands before a batch: of a window, a few
-	// small batches, or one that is not.
+	// lookBackBytes is how much LookBack reads at a time of the window before a batch. That is a
+	// few small batches, or one large one.
 	lookBackBytes = 64 << 10
-	// maxLeaders bounds the topics that are remembered.
+	// maxLeaders bounds the topics whose leaders klink caches.
 	maxLeaders = 10_000
 )
 
@@ -37,19 +37,19 @@ type topicLeaders struct {
 	until time.Time
 }
 
-// leaderCache remembers leaders; the zero value is empty.
+// leaderCache caches leaders; the zero value is empty.
 type leaderCache struct {
 	mu     sync.Mutex
 	topics map[string]*topicLeaders
 }
 
-// LearnOffset implements router.Facts. It reads one batch, whatever its size. It reads more where
-// some batches do not count.
+// LearnOffset implements router.Facts. It reads one batch, whatever its size, and more if some
+// batches do not count.
 func (f *Facts) LearnOffset(ctx context.Context, topic string, partition int32, line *timeline.Partition, physical int64) error {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	if physical == timeline.ProbeEnd && f.cfg.CatchUp != nil {
-		// The owner of the mirror may have shown an end that no batch tells of: behind a hole, or
+		// The owner may have shown clients an end that no batch in the log tells: behind a hole, or
 		// after the stop.
 		if err := f.cfg.CatchUp(ctx, topic); err != nil {
 			return err
@@ -57,7 +57,7 @@ func (f *Facts) LearnOffset(ctx context.Context, topic string, partition int32, 
 	}
 	err := f.look(ctx, topic, partition, line, physical)
 	if err != nil && ctx.Err() == nil {
-		// Another leader, most likely.
+		// Most likely the leader has changed.
 		f.leaders.forget(topic)
 		err = f.look(ctx, topic, partition, line, physical)
 	}
@@ -76,7 +76,8 @@ func (f *Facts) look(ctx context.Context, topic string, partition int32, line *t
 			return err
 		}
 	}
-	// Below the log's start, at its end, beyond that, or before batches none of which counts.
+	// physical is below the log start offset, at the end of the log or beyond it, or before batches
+	// none of which counts.
 	start, err := l.offset(ctx, -2)
 	if err != nil {
 		return err
@@ -108,7 +109,8 @@ type logAt struct {
 }
 
 // learnFrom finds the first batch that counts at or behind physical. It teaches line that batch,
-// and that no other one lies before it. found is false if there is none near.
+// and that no other one lies before it. found is false if the log ends first, or if l.left bytes
+// were read.
 func (l *logAt) learnFrom(ctx context.Context, line *timeline.Partition, physical int64) (found bool, err error) {
 	limit := int32(1) // one batch: most often it counts
 	var chain batch.Chain
@@ -145,8 +147,8 @@ func (l *logAt) learnFrom(ctx context.Context, line *timeline.Partition, physica
 }
 
 // learnLast finds the last batch of a log that counts. It teaches line that batch, and that no
-// other one lies behind it. It reads the log in pieces, from the end backwards. Each piece is as
-// long as all that came before. known is false if there was too much to read.
+// other one lies behind it. It reads the log backwards from its end, in pieces. Each piece has as
+// many offsets as all pieces read before it. known is false if there was too much to read.
 func (l *logAt) learnLast(ctx context.Context, line *timeline.Partition, start, end int64) (known bool, err error) {
 	limit := int32(1)
 	for from, to := end, end; from > start; limit = seekBytes {
@@ -190,12 +192,12 @@ func (l *logAt) learnLast(ctx context.Context, line *timeline.Partition, start, 
 		}
 		from = first
 	}
-	line.LearnStart(end) // there is none
+	line.LearnStart(end) // no batch counts
 	return true, nil
 }
 
-// judge says whether the next batch of a walk counts. What stands before the first one is known, or
-// is read.
+// judge decides whether the next batch of a walk counts. That may depend on the batch before it. If
+// the walk begins with such a batch, judge asks line, or else reads what stands in front of it.
 func (l *logAt) judge(ctx context.Context, line *timeline.Partition, chain *batch.Chain, b batch.Header) (batch.Verdict, error) {
 	verdict := chain.See(b)
 	if verdict != batch.VerdictUnsure {
@@ -222,7 +224,8 @@ func (l *logAt) judge(ctx context.Context, line *timeline.Partition, chain *batc
 	return chain.Settle(counts), nil
 }
 
-// learnBatch teaches line what the stamp of a batch says; false if no record of it is shown.
+// learnBatch teaches line what the stamp of a batch says. It returns false, and teaches nothing, if
+// readers are shown no record of the batch.
 func learnBatch(line *timeline.Partition, b batch.Header, verdict batch.Verdict) bool {
 	if !isShown(line, b, verdict) {
 		return false
@@ -232,15 +235,15 @@ func learnBatch(line *timeline.Partition, b batch.Header, verdict batch.Verdict)
 	return true
 }
 
-// isShown says whether a batch is one of the mirror that readers are shown. Behind its end nothing
-// is.
+// isShown reports whether readers of the mirror are shown records of a batch. They see none behind
+// the mirror's end.
 func isShown(line *timeline.Partition, b batch.Header, verdict batch.Verdict) bool {
 	_, flags, _, _ := batch.ReadStamp(b)
 	return verdict == batch.VerdictCounts && flags&batch.FlagFiller == 0 && b.LastOffsetDelta() >= 0 && !line.Behind(b.BaseOffset())
 }
 
-// read reads batches. The first one holds the physical offset. It reads about limit bytes, and one
-// whole batch at least (KIP-74). At the end of the log there is nothing.
+// read returns batches, the first of which holds the physical offset. It returns about limit bytes,
+// and at least one whole batch (KIP-74). At the end of the log it returns nothing.
 func (l *logAt) read(ctx context.Context, physical int64, limit int32) ([]byte, error) {
 	req := kmsg.NewPtrFetchRequest()
 	req.ReplicaID, req.SessionEpoch = -1, -1
@@ -265,7 +268,7 @@ func (l *logAt) read(ctx context.Context, physical int64, limit int32) ([]byte, 
 	return got.RecordBatches, kerr.ErrorForCode(got.ErrorCode)
 }
 
-// offset asks for the log start (timestamp -2) or the high watermark (-1).
+// offset returns the log start offset (timestamp -2) or the high watermark (-1).
 func (l *logAt) offset(ctx context.Context, timestamp int64) (int64, error) {
 	req := kmsg.NewPtrListOffsetsRequest()
 	req.ReplicaID = -1
@@ -286,7 +289,7 @@ func (l *logAt) offset(ctx context.Context, timestamp int64) (int64, error) {
 	return got.Offset, kerr.ErrorForCode(got.ErrorCode)
 }
 
-// logOf finds the leader of a partition.
+// logOf finds the leader of a partition, in the cache or with a Metadata request.
 func (f *Facts) logOf(ctx context.Context, topic string, partition int32) (*logAt, error) {
 	t := f.leaders.get(topic, f.cfg.Now())
 	if t == nil {

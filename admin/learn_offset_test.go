@@ -45,7 +45,7 @@ func appendBatch(t testing.TB, client *kgo.Client, topic string, partition int32
 	t.Helper()
 	b := batch.Filler(nil, n, max(logical, 0))
 	if logical >= 0 {
-		// The filler's records are as good as any, but it is not to be one.
+		// Use the records of the filler, but overwrite its stamp: the batch must not be a filler.
 		require.NoError(t, batch.Stamp(b, logical, 0))
 	} else {
 		b = unstamped(t, b)
@@ -53,7 +53,7 @@ func appendBatch(t testing.TB, client *kgo.Client, topic string, partition int32
 	appendRaw(t, client, topic, partition, b)
 }
 
-// appendRaw appends a batch; one that has a stamp at its place.
+// appendRaw appends a batch. If the batch has a stamp, it gets the place where it lands.
 func appendRaw(t testing.TB, client *kgo.Client, topic string, partition int32, b []byte) {
 	t.Helper()
 	if _, _, _, stamped := batch.ReadStamp(b); stamped {
@@ -154,7 +154,7 @@ func TestLearnOffset(t *testing.T) {
 	require.Error(t, w.facts.LearnOffset(context.Background(), "nothing", 0, line, 0))
 }
 
-// late appends a batch that was to stand at the physical offset place, which it does not.
+// late appends a batch that was to stand at the physical offset place, but lands elsewhere.
 func (w *lookWorld) late(partition int32, logical int64, n int, place int64) {
 	w.t.Helper()
 	b := batch.Filler(nil, n, logical)
@@ -177,8 +177,8 @@ func (w *lookWorld) find(line *timeline.Partition, partition int32, logical int6
 	}
 }
 
-// A look passes over batches that do not count. Behind the last of them it knows the end of the
-// log.
+// A look passes over batches that do not count. Once it has read the last of them, it knows the end
+// of the log.
 func TestLearnOffsetBesideVoidBatches(t *testing.T) {
 	w := newLookWorld(t)
 	w.append(0, 100, 5)
@@ -208,7 +208,7 @@ func TestLearnOffsetBesideVoidBatches(t *testing.T) {
 	}
 }
 
-// There is no limit to how many there are, only to how much is read in one look.
+// The number of such batches is not limited, only how much one look reads.
 func TestLearnOffsetBehindManyVoidBatches(t *testing.T) {
 	w := newLookWorld(t)
 	w.append(0, 100, 5)
@@ -315,8 +315,8 @@ func TestLearnOffsetAfterLeaderMoved(t *testing.T) {
 	require.EqualValues(t, 8, got)
 }
 
-// TestLearnOffsetInWindows: a stranger's batch has taken the place of one in a window. Whoever
-// looks into the log, wherever he begins, finds every offset where a walk from the start finds it.
+// TestLearnOffsetInWindows: a stranger's batch has taken the place of one in a window. A look that
+// begins anywhere in the log finds every offset where a walk from the start finds it.
 func TestLearnOffsetInWindows(t *testing.T) {
 	w := newLookWorld(t)
 	place := int64(0)

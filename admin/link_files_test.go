@@ -33,8 +33,8 @@ func keyPair(t *testing.T) (cert, key string) {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}))
 }
 
-// TestLinksNameNoFilesOfKlink: whoever may create or alter links learns nothing of the files on
-// klink's machine, and cannot have klink read what never ends, or wait for a pipe.
+// TestLinksNameNoFilesOfKlink: a user who may create or alter links learns nothing about the files
+// on klink's machine, and cannot make klink read an endless file or wait for a pipe.
 func TestLinksNameNoFilesOfKlink(t *testing.T) {
 	dir, elsewhere := t.TempDir(), t.TempDir()
 	cert, key := keyPair(t)
@@ -100,7 +100,7 @@ func TestLinksNameNoFilesOfKlink(t *testing.T) {
 				require.Nil(t, ValidateLinkConfigs(configs, files), path)
 			}
 		}
-		// PEM text in the config itself goes on as it is.
+		// PEM text in the config itself works as before.
 		require.Nil(t, ValidateLinkConfigs(map[string]string{ConfigBootstrapServers: "a:1", "security.protocol": "SSL", "ssl.truststore.certificates": cert}, files))
 	}
 }

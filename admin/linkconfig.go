@@ -5,12 +5,12 @@ import (
 	"strings"
 )
 
-// LinkConfig is one row of the table of link configs. Validation, answers of DescribeLinks,
+// LinkConfig is one row of the table of link configs. Validation, the answers to DescribeLinks,
 // docs/configs.md and the help of the command line all come from this table.
 type LinkConfig struct {
 	Name string
 	Type ConfigType
-	// Default is what counts when the key is not set; "" = none.
+	// Default is the value if the key is not set; "" = none.
 	Default string
 	// Required keys must be set.
 	Required bool
@@ -18,16 +18,16 @@ type LinkConfig struct {
 	Sensitive bool
 	// Importance is high, medium or low, as in Kafka's own tables.
 	Importance string
-	// Allowed is what a value may be, for people; "" = anything of the type.
+	// Allowed describes the allowed values, for people; "" = anything of the type.
 	Allowed string
 	Doc     string
 
 	// check refuses a value of the right type; the error says what is wrong with it.
 	check func(value string) error
-	// connection marks what decides how the source is reached: a change is tried out before it is
-	// stored.
+	// connection marks a config that decides how klink reaches the source. klink connects with a
+	// change before it stores it.
 	connection bool
-	// custody says what the config has to do with the secrets of its link. Every row says it.
+	// custody says how the config concerns the secrets of its link. Every row must set it.
 	custody custody
 }
 
@@ -250,15 +250,16 @@ var linkConfigs = []LinkConfig{
 	},
 }
 
-// configAliases are other names of link configs: those of the documented product.
+// configAliases maps other names of link configs, those of the documented product, to the real
+// names.
 var configAliases = map[string]string{
 	ConfigACLFilters + ".json":        ConfigACLFilters,
 	ConfigGroupFilters + ".json":      ConfigGroupFilters,
 	ConfigAutoCreateFilters + ".json": ConfigAutoCreateFilters,
 }
 
-// LinkConfigName is the name under which a link config is kept: of an alias the real one, else the
-// same.
+// LinkConfigName returns the name under which klink keeps a link config: the real name for an
+// alias, else name itself.
 func LinkConfigName(name string) string {
 	if real, ok := configAliases[name]; ok {
 		return real
@@ -278,7 +279,7 @@ func LookupLinkConfig(name string) (LinkConfig, bool) {
 	return linkConfigs[i], true
 }
 
-// LinkConfigValue is the value of a config of a link: the one that was set, else the default.
+// LinkConfigValue returns the value of a config of a link: the one that was set, else the default.
 func LinkConfigValue(configs map[string]string, name string) string {
 	if v, ok := configs[name]; ok {
 		return v
@@ -287,8 +288,8 @@ func LinkConfigValue(configs map[string]string, name string) string {
 	return c.Default
 }
 
-// isSensitive says whether the value of a config is a secret. A config that this version does not
-// know was written by a later one, and may be a secret of it.
+// isSensitive reports whether the value of a config is a secret. It counts a config that this
+// version does not know as one: a later version has written it, and may take it for a secret.
 func isSensitive(name string) bool {
 	c, known := LookupLinkConfig(name)
 	return !known || c.Sensitive

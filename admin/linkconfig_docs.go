@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// LinkConfigsMarkdown is the table of link configs for docs/configs.md.
+// LinkConfigsMarkdown returns the table of link configs for docs/configs.md.
 func LinkConfigsMarkdown() string {
 	var b strings.Builder
 	b.WriteString("| name | type | default | allowed | importance | what it does |\n|---|---|---|---|---|---|\n")
@@ -23,7 +23,7 @@ func LinkConfigsMarkdown() string {
 	return b.String()
 }
 
-// LinkConfigsHelp is the table of link configs for a terminal.
+// LinkConfigsHelp returns the table of link configs for a terminal.
 func LinkConfigsHelp() string {
 	var b strings.Builder
 	for _, c := range linkConfigs {

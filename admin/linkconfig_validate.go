@@ -32,7 +32,7 @@ func ValidateLinkConfigs(configs map[string]string, files kafkaclient.Files) *pr
 			return protocol.Errorf(kerr.InvalidConfig, "%s must be set: %s", c.Name, c.Allowed)
 		}
 	}
-	// What depends on several keys, and what is in files, the client itself knows best.
+	// The client itself checks what depends on several keys, or on what is in files.
 	if _, err := sourceProperties(configs).OptionsFrom(files); err != nil {
 		return protocol.Errorf(kerr.InvalidConfig, "%s", err)
 	}
@@ -93,8 +93,8 @@ func (c LinkConfig) allowedSuffix() string {
 	return " is not allowed; allowed: " + c.Allowed
 }
 
-// errNotAllowed is the error of a check that has nothing to add to what is allowed; any other one
-// is shown behind that.
+// errNotAllowed is the error of a check that has nothing to add to what is allowed. Any other error
+// is shown behind what is allowed.
 var errNotAllowed = errors.New("not allowed")
 
 func oneOf(values ...string) func(string) error {
@@ -156,7 +156,8 @@ func suggestion(name string) string {
 	return fmt.Sprintf("; did you mean %s?", best)
 }
 
-// editDistance is Levenshtein's, over bytes. Names longer than any config are far from all of them.
+// editDistance returns the Levenshtein distance in bytes. An a that is longer than any config name
+// is far from all of them.
 func editDistance(a, b string) int {
 	if len(a) > 128 {
 		return len(a)
@@ -180,8 +181,9 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
-// trimmed is a value as Java clients take it (org.apache.kafka.common.config.ConfigDef.parseType):
-// white space around it does not count, but in passwords it does.
+// trimmed returns a value as Java clients read it
+// (org.apache.kafka.common.config.ConfigDef.parseType): without the white space around it, which
+// counts only in passwords.
 func trimmed(name, value string) string {
 	if isSensitive(name) {
 		return value
@@ -189,7 +191,7 @@ func trimmed(name, value string) string {
 	return strings.TrimSpace(value)
 }
 
-// sourceProperties are the client properties of a link's source, defaults included.
+// sourceProperties returns the client properties for a link's source, defaults included.
 func sourceProperties(configs map[string]string) kafkaclient.Properties {
 	p := kafkaclient.Properties{}
 	for _, c := range linkConfigs {

@@ -122,7 +122,7 @@ func TestLinkLifecycle(t *testing.T) {
 	require.Equal(t, "PAUSED", d.State)
 	require.Zero(t, alter(set(ConfigLinkPaused, "false")).ErrorCode)
 
-	// Another process with the key, one with another key, and one without.
+	// Start another process with the key, one with another key, and one without.
 	require.Contains(t, w.start(func(c *Config) { c.Secrets = testKey(t, 1) }).State().Links["l"].Configs["sasl.jaas.config"], "hush")
 	for _, key := range []*SecretsKey{testKey(t, 2), nil} {
 		l := w.start(func(c *Config) { c.Secrets = key }).State().Links["l"]
@@ -130,7 +130,7 @@ func TestLinkLifecycle(t *testing.T) {
 		require.Contains(t, l.ErrorMessage, "--secrets-key-file")
 		require.NotContains(t, l.Configs, "sasl.jaas.config")
 	}
-	// A new key is taken into use by giving the links their secrets again.
+	// To use a new key, give the links their secrets again.
 	rekeyed := w.start(func(c *Config) { c.Secrets = testKey(t, 2) })
 	given := rekeyed.HandleLink(ctx, &linkapi.AlterLinkConfigsRequest{Links: []linkapi.AlterLink{{Name: "l", Configs: []linkapi.AlterConfig{
 		set("sasl.jaas.config", `org.apache.kafka.common.security.plain.PlainLoginModule required username="u" password="hush-hush";`),
@@ -152,7 +152,8 @@ func TestLinkLifecycle(t *testing.T) {
 	require.Empty(t, w.service.State().Links)
 }
 
-// TestDeleteLinkWithMirrors: refused while mirrors run, unless forced, which stops them.
+// TestDeleteLinkWithMirrors: klink refuses to delete a link while mirrors run, unless forced; then
+// it stops them.
 func TestDeleteLinkWithMirrors(t *testing.T) {
 	w := newWorld(t)
 	w.replicator()
@@ -169,7 +170,7 @@ func TestDeleteLinkWithMirrors(t *testing.T) {
 	require.Equal(t, MirrorStopped, w.service.State().Mirrors["a"].State)
 }
 
-// TestReports: what the replicator finds moves links and mirrors.
+// TestReports: what the replicator reports changes the states of links and mirrors.
 func TestReports(t *testing.T) {
 	w := newWorld(t)
 	w.sourceTopic("a", 1, nil)
@@ -208,8 +209,8 @@ func TestReports(t *testing.T) {
 	w.report(Event{Kind: EventLinkUp, Link: "gone"})
 }
 
-// TestLinkConfigAliases: the documented product's names of filters are taken for klink's own, and
-// kept under those.
+// TestLinkConfigAliases: klink accepts the documented product's names of filters, and keeps the
+// filters under its own names.
 func TestLinkConfigAliases(t *testing.T) {
 	w := newWorld(t)
 	const alias, filters = ConfigAutoCreateFilters + ".json", `{"topicFilters":[]}`

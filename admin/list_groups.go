@@ -17,8 +17,8 @@ type listedGroup struct {
 	kind  string // classic, consumer, share, streams; "" = older than 3.8, so classic
 }
 
-// active: the group has members, so that nobody else can commit for it. It is false where the state
-// is not known.
+// active reports whether the group has members, so that nobody else can commit for it. It is false
+// if the state is not known.
 func (g listedGroup) active() bool {
 	switch strings.ToLower(g.state) {
 	case "", "empty", "dead", "unknown":
@@ -27,16 +27,16 @@ func (g listedGroup) active() bool {
 	return true
 }
 
-// ownPrefix begins the names of klink's own topics, groups and transactional ids, at any cluster.
+// ownPrefix is the prefix of klink's own topics, groups and transactional ids, at any cluster.
 const ownPrefix = "_klink_"
 
-// isOwnName says whether a name is kept for klink, at this cluster or for a klink in front of
-// another.
+// isOwnName reports whether a name is reserved for klink, at this cluster or for a klink in front
+// of another one.
 func isOwnName(name string) bool { return strings.HasPrefix(name, ownPrefix) }
 
-// listGroupsOf lists all groups that the client may see, but klink's, with one request to each
-// broker: no offset is ever carried over to a group that instances of klink are the members of.
-// What brokers have told is returned beside the errors of others.
+// listGroupsOf lists all groups that the client may see, with one request to each broker. It leaves
+// out klink's own groups, so that no offset is ever carried over to a group of klink's instances.
+// If some brokers fail, it returns the groups of the others together with an error.
 func listGroupsOf(ctx context.Context, client *kgo.Client) (map[string]listedGroup, error) {
 	groups := map[string]listedGroup{}
 	var errs []error

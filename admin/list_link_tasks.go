@@ -46,7 +46,7 @@ func listedTask(status TaskStatus) linkapi.LinkTask {
 	return t
 }
 
-// LinkTasks are the tasks of all links, by the names of the links; none until Ready.
+// LinkTasks returns the tasks of all links, by link name; none until Ready.
 func (s *Service) LinkTasks() map[string][]TaskStatus {
 	of := map[string][]TaskStatus{}
 	for name, l := range s.State().Links {

@@ -32,7 +32,7 @@ func (s *Service) listLinks(ctx context.Context, req *linkapi.ListLinksRequest) 
 	return resp
 }
 
-// runningMirrors are the topics of a link's mirrors that are not stopped, in order.
+// runningMirrors returns the topics of a link's mirrors that are not stopped, in order.
 func runningMirrors(state *State, link string) []string {
 	var topics []string
 	for topic, m := range state.Mirrors {

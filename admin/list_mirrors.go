@@ -34,7 +34,7 @@ func (s *Service) listMirrors(ctx context.Context, req *linkapi.ListMirrorsReque
 		}
 		for _, p := range s.partitions(m) {
 			if p.Lag < 0 {
-				// The largest of several lags is not known when one of them is not.
+				// If one lag is not known, the largest is not known either.
 				listed.MaxLag = -1
 				break
 			}
@@ -45,8 +45,8 @@ func (s *Service) listMirrors(ctx context.Context, req *linkapi.ListMirrorsReque
 	return resp
 }
 
-// shown is the state of a mirror as people see it: what is stored, unless that says that the mirror
-// is copied and nobody copies it.
+// shown returns the state of a mirror as people see it. That is the stored state, or MirrorUnowned
+// if the stored state says that the mirror is copied but no instance copies it.
 func (s *Service) shown(m *Mirror) (state MirrorState, code Error, message string) {
 	state, code, message = m.Shown(), m.Error, m.ErrorMessage
 	if state != MirrorActive && state != MirrorPending {
@@ -62,7 +62,7 @@ func (s *Service) shown(m *Mirror) (state MirrorState, code Error, message strin
 	return state, code, message
 }
 
-// millis is a time in Unix milliseconds; -1 = never.
+// millis returns a time in Unix milliseconds; -1 = never.
 func millis(t time.Time) int64 {
 	if t.IsZero() {
 		return -1

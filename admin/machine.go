@@ -4,25 +4,24 @@ import "fmt"
 
 // The state machine of links and mirrors is two pure functions, stepLink and stepMirror: (state,
 // input) -> (state, effects). They know no store, no clock and no client. An input that means
-// nothing in a state leaves it as it is; one that a person gave and that cannot be carried out is
-// an error, whose text says why and what to do.
+// nothing in a state changes nothing. A person's request that cannot be carried out is an error,
+// whose text says why and what to do.
 //
 // Invariants, checked by a property test:
 //  1. STOPPED is final.
 //  2. PENDING_STOPPED leads to STOPPED only, and only by "drained".
 //  3. FAILED leads to PENDING_STOPPED only, and only by "failover".
-//  4. A mirror that is PAUSED by its own pause is not set going by its link.
+//  4. A link never resumes a mirror that is PAUSED by its own pause.
 //  5. Error is set exactly when the state is SOURCE_UNAVAILABLE or FAILED (links: UNAVAILABLE or
 //     FAILED).
 //  6. A mirror is being promoted only in PENDING_MIRROR, ACTIVE, LINK_PAUSED and
-//     SOURCE_UNAVAILABLE, and goes through these as any other does: so it runs on, and a klink that
-//     knows nothing of promotions does no more than mirror. People are shown PENDING_STOPPED
-//     (shownState), which so may be taken back as long as the mirror is being promoted, and only
-//     then.
+//     SOURCE_UNAVAILABLE, and moves between these like any other mirror. So it keeps mirroring,
+//     even under a klink that does not know promotions. People see PENDING_STOPPED during a
+//     promotion (shownState). Only this PENDING_STOPPED can be taken back.
 //  7. A promotion is Ready only in PENDING_STOPPED and STOPPED, and becomes so only in ACTIVE, by a
 //     "caught-up" that names it.
 
-// linkStatus is what the machine moves of a link.
+// linkStatus is the part of a link that the machine changes.
 type linkStatus struct {
 	State   LinkState
 	Error   Error
@@ -46,36 +45,36 @@ const (
 	linkFail   linkInputKind = "fail"
 )
 
-// mirrorStatus is what the machine moves of a mirror.
+// mirrorStatus is the part of a mirror that the machine changes.
 type mirrorStatus struct {
 	State   MirrorState
 	Error   Error
 	Message string
-	// Started is true once every partition has been fetched: from then on it is ACTIVE and not
-	// PENDING_MIRROR when nothing holds it back.
+	// Started is true once every partition has been fetched. From then on the mirror is ACTIVE, not
+	// PENDING_MIRROR, when nothing holds it back.
 	Started bool
-	// Own is true when Error is the mirror's own trouble at the source, which the link's coming
-	// back does not cure.
+	// Own is true when Error is the mirror's own trouble at the source, which a recovery of the
+	// link does not cure.
 	Own bool
 	// Promotion is the zero value unless the mirror is being promoted, or was.
 	Promotion promotion
 }
 
-// promotion: the mirror is to be stopped as soon as it has everything that its source has.
+// promotion is a request to stop the mirror as soon as it has everything that its source has.
 type promotion struct {
-	// ID tells it from an earlier one that was taken back: what was found for that one says nothing
-	// of this one.
+	// ID tells it from an earlier promotion that was cancelled: a finding for that one says nothing
+	// about this one.
 	ID string
-	// DeadlineMs is when it is taken back unless it is Ready, in Unix milliseconds.
+	// DeadlineMs is when it is cancelled unless it is Ready, in Unix milliseconds.
 	DeadlineMs int64
-	// Ready: the mirror has everything, and is stopped.
+	// Ready: the mirror has everything that its source has, and is being stopped or is STOPPED.
 	Ready bool
 }
 
-// underWay says whether the mirror is being promoted and can still go back.
+// underWay reports whether the mirror is being promoted and can still go back.
 func (p promotion) underWay() bool { return p.ID != "" && !p.Ready }
 
-// shownState is the state that people see.
+// shownState returns the state that people see.
 func shownState(state MirrorState, promoting bool) MirrorState {
 	if promoting {
 		return MirrorPendingStopped
@@ -90,7 +89,7 @@ type mirrorInput struct {
 	Message string
 	// Link is the state of the mirror's link after what happened.
 	Link linkStatus
-	// Promotion is which one is meant, with mirrorPromote, mirrorCaughtUp and
+	// Promotion names the promotion that the input is about, with mirrorPromote, mirrorCaughtUp and
 	// mirrorPromoteCancelled.
 	Promotion promotion
 }
@@ -107,16 +106,16 @@ const (
 	mirrorFailed      mirrorInputKind = "failed"
 	mirrorFailover    mirrorInputKind = "failover"
 	mirrorDrained     mirrorInputKind = "drained"
-	// mirrorPromote begins a promotion, or joins the one that is under way, which then has the
-	// later deadline of both.
+	// mirrorPromote begins a promotion, or joins the one that is under way. Then the later of the
+	// two deadlines applies.
 	mirrorPromote mirrorInputKind = "promote"
 	// mirrorCaughtUp: the mirror has everything that its source has.
 	mirrorCaughtUp mirrorInputKind = "caught-up"
-	// mirrorPromoteCancelled takes a promotion back that has no later deadline than the input says.
+	// mirrorPromoteCancelled cancels the promotion if its deadline is not later than the input's.
 	mirrorPromoteCancelled mirrorInputKind = "promote-cancelled"
 )
 
-// effect is what has to be done beside storing the new state.
+// effect is an action that a transition demands besides storing the new state.
 type effect string
 
 const (
@@ -125,11 +124,11 @@ const (
 	// effectDrain: the replicator lets the appends in flight finish, makes no more, and reports
 	// "drained".
 	effectDrain effect = "drain"
-	// effectRestoreConfigs: the topic's configs become the source's own.
+	// effectRestoreConfigs: set the topic's configs to the source's own values.
 	effectRestoreConfigs effect = "restore-configs"
 )
 
-// errNotPossible refuses what a person asked for.
+// errNotPossible refuses a person's request.
 type errNotPossible struct{ text string }
 
 func (e errNotPossible) Error() string { return e.text }

@@ -11,7 +11,7 @@ func stepLink(s linkStatus, in linkInput) (linkStatus, []effect) {
 			next = linkStatus{State: LinkActive}
 		}
 	case linkUp:
-		// A paused link is not looked after: an answer that was under way when it was paused
+		// klink does not watch a paused link: an answer that was in flight when it was paused
 		// changes nothing.
 		if s.State != LinkPaused {
 			next = linkStatus{State: LinkActive}

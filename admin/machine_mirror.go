@@ -25,7 +25,7 @@ func stepMirror(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error) 
 		if s.State == MirrorPaused {
 			return going(s.Started, in.Link), nil, nil
 		}
-		s.Promotion = promotion{} // who wants it to go on does not want it to be stopped
+		s.Promotion = promotion{} // resuming cancels a pending promotion
 		return s, nil, nil
 	}
 	if s.State == MirrorPaused {
@@ -86,7 +86,7 @@ func stepPromotion(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, erro
 	return s, nil, nil
 }
 
-// going is the state of a mirror that is held back by nothing but, perhaps, its link.
+// going returns the state of a mirror that nothing holds back, except perhaps its link.
 func going(started bool, link linkStatus) mirrorStatus {
 	switch link.State {
 	case LinkPaused:
@@ -130,10 +130,10 @@ func stepFailed(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error) 
 	return s, nil, nil
 }
 
-// promotable says why a promotion cannot begin in a state; nil if it can. The mirror must be able
-// to come to the end of its source, and to know that it has. Where it is being stopped, or was,
-// there is nothing to begin: that is no error, so that a promotion that was interrupted can be
-// asked for again.
+// promotable returns an error that says why a promotion cannot begin in a state; nil if it can. The
+// mirror must be able to reach the end of its source, and to know that it has. If the mirror is
+// being stopped or is STOPPED, there is nothing to begin. That is no error, so that a client may
+// repeat a promotion that was interrupted.
 func promotable(state MirrorState, code Error) error {
 	switch state {
 	case MirrorPaused, MirrorLinkPaused:

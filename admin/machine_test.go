@@ -13,9 +13,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestMachine runs the stories in testdata/machine. A story has one link and one mirror; each line
-// of a block is an input, as "link pause" or "mirror failed error=RECORD_TOO_LARGE", and what
-// follows is what has become of both. If this test fails, run it with -rewrite and look at the
+// TestMachine runs the stories in testdata/machine. A story has one link and one mirror. Each line
+// of a block is an input, such as "link pause" or "mirror failed error=RECORD_TOO_LARGE"; the
+// states of link and mirror follow. If this test fails, run it with -rewrite and look at the
 // difference.
 func TestMachine(t *testing.T) {
 	datadriven.Walk(t, "testdata/machine", func(t *testing.T, path string) {
@@ -163,13 +163,13 @@ func TestMachineInvariants(t *testing.T) {
 	})
 }
 
-// twin says in the plainest words what state a mirror may be in: it remembers what has happened,
-// and not states. All that it does not say for itself is whether a mirror can be promoted at the
-// moment, and whether it is ACTIVE.
+// twin is a simple model of the states that a mirror may be in: it remembers what has happened, not
+// states. It relies on the machine only for whether a mirror can be promoted at the moment and
+// whether it is ACTIVE.
 type twin struct {
 	failed, stopping, stopped, paused, promoting, promoted bool
 
-	by    string // which promotion
+	by    string // id of the promotion
 	until int64
 }
 

@@ -14,11 +14,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A group is moved in this order: its consumers are stopped at the source; its offsets are carried
-// over once more; it is excluded from the link's sync, and that has come to an end at whichever
-// instance runs it (see announceFilters); its consumers are started at the destination. klink does
-// what is in the middle, and looks that the first has happened and the last has not. Each step may
-// be repeated: after an error in the middle the group is as it was.
+// A group is moved in this order:
+//  1. A person stops its consumers at the source.
+//  2. klink carries its offsets over once more.
+//  3. klink excludes it from the link's sync, and waits until the instance that runs the sync has
+//     stopped syncing it (see announceFilters).
+//  4. A person starts its consumers at the destination.
+//
+// klink checks that the first step has happened and the last has not. Each step may be repeated:
+// after an error in the middle the group is as it was.
 
 // migratePatience is how long a migration waits for mirrors that end below the offsets of the
 // group.
@@ -95,7 +99,7 @@ func (s *Service) startMigration(ctx context.Context, link string, dry bool) (*m
 	m.groups, m.notListed = listGroupsOf(ctx, source.client)
 	var err error
 	if m.there, err = listGroupsOf(ctx, s.client); err != nil {
-		// A group that is active refuses what klink commits.
+		// Not fatal: the destination refuses klink's commits for a group that is active.
 		s.log.Debug("groups of the destination were not all listed", "error", err)
 	}
 	return m, nil
@@ -116,9 +120,9 @@ func (m *migration) group(ctx context.Context, g linkapi.MigrateGroup) ([]linkap
 	if err := m.s.excludeGroup(ctx, m.link, g.Group); err != nil {
 		return partitions, err
 	}
-	// What the sync of the link has decided before it knew of that comes to its end, at whichever
-	// instance; it may be older than what was carried over here. After that nobody but this command
-	// writes.
+	// A sync of the link, on whichever instance, may still commit offsets that it decided before it
+	// knew of the exclusion. They may be older than those carried over here. Wait until it is done;
+	// after that only this command writes.
 	if err := m.s.awaitFilters(ctx, m.link); err != nil {
 		e := asError(err)
 		return partitions, protocol.Errorf(e.Code, "group '%.260s' was carried over and excluded from the sync, but its consumers must not start yet: %s: run the command again", g.Group, e.Message)
@@ -130,7 +134,8 @@ func (m *migration) group(ctx context.Context, g linkapi.MigrateGroup) ([]linkap
 	return m.carried(g.Group, synced)
 }
 
-// carried says what became of the offsets of a group, and whether that is all that there was to do.
+// carried returns the result for each partition of a group, and an error unless all offsets were
+// carried over.
 func (m *migration) carried(group string, synced *syncedGroup) ([]linkapi.MigratedPartition, error) {
 	partitions := make([]linkapi.MigratedPartition, len(synced.offsets))
 	for i, c := range synced.offsets {
@@ -143,7 +148,8 @@ func (m *migration) carried(group string, synced *syncedGroup) ([]linkapi.Migrat
 			partitions[i].ClampedBy = max(0, c.source-c.end)
 		}
 	}
-	// A mirror that has yet to begin takes none, and its offsets would stay behind for good.
+	// A mirror that has not begun takes no offsets, and the group's offsets for it would stay
+	// behind for good.
 	left := slices.IndexFunc(synced.offsets, func(c *syncedOffset) bool { return c.end < 0 || c.write && !c.written && !m.dry })
 	switch {
 	case synced.active:
@@ -157,7 +163,7 @@ func (m *migration) carried(group string, synced *syncedGroup) ([]linkapi.Migrat
 	return partitions, nil
 }
 
-// check refuses what cannot be moved, or not now.
+// check returns an error if a group cannot be moved, or cannot be moved now.
 func (m *migration) check(ctx context.Context, g linkapi.MigrateGroup) error {
 	if g.Group == "" || g.Group == "*" {
 		return protocol.Errorf(kerr.InvalidGroupID, "%q cannot be moved: a filter cannot exclude it alone", g.Group)
@@ -200,12 +206,13 @@ func (m *migration) busy(group, state string) error {
 	return protocol.Errorf(kerr.NonEmptyGroup, "%s: group '%.260s' is active at the destination (%s), so its offsets are its own: stop its consumers there first%s", ErrGroupInUse, group, state, moved)
 }
 
-// stateOf is the state of a group; brokers before Kafka 2.6 do not list it.
+// stateOf returns the state of a group. It asks for it where ListGroups did not tell (brokers
+// before Kafka 2.6).
 func stateOf(ctx context.Context, source *source, group string, listed listedGroup) (string, error) {
 	if listed.state != "" {
 		return listed.state, nil
 	}
-	// kadm would decode what the members have said as well, which may be anything of any size.
+	// kadm would also decode the members' metadata, which may be anything of any size.
 	req := kmsg.NewPtrDescribeGroupsRequest()
 	req.Groups = []string{group}
 	resp, err := req.RequestWith(ctx, source.client)
@@ -218,8 +225,8 @@ func stateOf(ctx context.Context, source *source, group string, listed listedGro
 	return resp.Groups[0].State, kerr.ErrorForCode(resp.Groups[0].ErrorCode)
 }
 
-// sync carries over the offsets of a group, again as long as mirrors end below them and there is
-// time.
+// sync carries over the offsets of a group. It repeats that while mirrors end below them, for at
+// most migratePatience.
 func (m *migration) sync(ctx context.Context, group string) (synced *syncedGroup, err error) {
 	for until := time.Now().Add(migratePatience); ; {
 		if synced, err = m.syncOnce(ctx, group); err != nil {
@@ -249,13 +256,13 @@ func (m *migration) syncOnce(ctx context.Context, group string) (synced *syncedG
 	return synced, nil
 }
 
-// excludes says whether a filter excludes exactly this group.
+// excludes reports whether a filter excludes exactly this group.
 func excludes(filters nameFilters, group string) bool {
 	return slices.Contains(filters, nameFilter{Name: group, PatternType: patternLiteral, FilterType: filterExclude})
 }
 
-// excludeGroup adds a filter that excludes a group to those of a link, whatever else is changed at
-// the same time.
+// excludeGroup adds a filter that excludes a group to the filters of a link. Concurrent changes of
+// the link are kept.
 func (s *Service) excludeGroup(ctx context.Context, l *Link, group string) error {
 	err := s.update(ctx, func(tx *Tx) error {
 		r, err := tx.Link(l.Name)

@@ -13,11 +13,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// What is done to the topic of a mirror at the destination.
+// Operations on the topic of a mirror at the destination.
 
-// findTopic looks a destination topic up; nil = there is none. It asks the destination itself: kadm
-// answers from a cache unless authorized operations are wanted, and a topic that was just deleted
-// would still be in there.
+// findTopic looks up a topic at the destination; nil = there is none. It asks for authorized
+// operations, because otherwise kadm answers from a cache, which may still have a topic that was
+// just deleted.
 func (s *Service) findTopic(ctx context.Context, topic string) (*kadm.TopicDetail, error) {
 	meta, err := s.admin.Metadata(kadm.WithAuthorizedOps(ctx), topic)
 	if err != nil {
@@ -33,8 +33,8 @@ func (s *Service) findTopic(ctx context.Context, topic string) (*kadm.TopicDetai
 	return &t, nil
 }
 
-// existingTopic checks that there is no topic of the name, or, when it is to be converted, that it
-// is there, empty, and has the right number of partitions; it returns their physical ends then.
+// existingTopic checks that no topic has the name. For a conversion it checks instead that the
+// topic exists, is empty and has the right number of partitions, and returns their physical ends.
 func (s *Service) existingTopic(ctx context.Context, spec router.MirrorSpec, partitions int32) ([]int64, *protocol.Error) {
 	t, err := s.findTopic(ctx, spec.Topic)
 	if err != nil {
@@ -50,8 +50,8 @@ func (s *Service) existingTopic(ctx context.Context, spec router.MirrorSpec, par
 	case int32(len(t.Partitions)) != partitions:
 		return nil, protocol.Errorf(kerr.InvalidPartitions, "topic '%s' has %d partitions at the destination and %d at the source of link %q: only with as many can it become a mirror", spec.Topic, len(t.Partitions), partitions, spec.Link)
 	}
-	// Their markers would be content of the topic, so that it would be empty no more: there is
-	// nothing to wait for.
+	// There is no point in waiting for open transactions to end: their markers would be content of
+	// the topic, so it would no longer be empty.
 	if err := s.awaitNoTransactions(ctx, spec.Topic, 0, partitions, true, 0); err != nil {
 		return nil, asError(err)
 	}
@@ -106,9 +106,9 @@ func (s *Service) validateTopic(ctx context.Context, plan *mirrorPlan) *protocol
 	return nil
 }
 
-// finishMirror makes the topic of a recorded mirror what it must be, and records that it is. It may
-// be called again after a failure or a crash. It does nothing as long as another instance may not
-// know the mirror; see seen. Then it waits for open transactions, for so long as wait says.
+// finishMirror creates or adopts the topic of a recorded mirror, and then records that it is there.
+// It may be called again after a failure or a crash. It does nothing while another instance may not
+// know the mirror; see seen. It waits up to wait for open transactions.
 func (s *Service) finishMirror(ctx context.Context, plan *mirrorPlan, w *seenWait, wait time.Duration) error {
 	if err := s.seen(ctx, plan.topic, w); err != nil {
 		return err
@@ -116,7 +116,7 @@ func (s *Service) finishMirror(ctx context.Context, plan *mirrorPlan, w *seenWai
 	r := plan.record
 	created := false
 	if !plan.convert {
-		// Of a topic that had the name before.
+		// Transactions of an earlier topic of the same name.
 		if err := s.awaitNoTransactions(ctx, plan.topic, 0, r.Partitions, false, wait); err != nil {
 			return err
 		}
@@ -131,7 +131,7 @@ func (s *Service) finishMirror(ctx context.Context, plan *mirrorPlan, w *seenWai
 		created = resp.Err == nil
 	}
 	if !created {
-		// A topic to be converted, or one that an attempt before this one has created.
+		// A topic to be converted, or one that an earlier attempt created.
 		if err := s.adoptTopic(ctx, plan); err != nil {
 			return err
 		}
@@ -143,7 +143,7 @@ func (s *Service) finishMirror(ctx context.Context, plan *mirrorPlan, w *seenWai
 	return s.update(ctx, func(tx *Tx) error {
 		m, err := tx.Mirror(plan.topic)
 		if err != nil || m == nil || m.ID != r.ID {
-			return err // deleted meanwhile
+			return err // the mirror was deleted since
 		}
 		m = m.clone()
 		m.Created, m.TopicID = true, id
@@ -151,8 +151,8 @@ func (s *Service) finishMirror(ctx context.Context, plan *mirrorPlan, w *seenWai
 	})
 }
 
-// adoptTopic turns a topic that is there into that of a mirror: it must still be empty where the
-// timelines say that the mirror begins.
+// adoptTopic turns an existing topic into a mirror's. The topic must be empty, and must end where
+// the timelines say that the mirror begins.
 func (s *Service) adoptTopic(ctx context.Context, plan *mirrorPlan) error {
 	t, err := s.findTopic(ctx, plan.topic)
 	switch {
@@ -166,8 +166,8 @@ func (s *Service) adoptTopic(ctx context.Context, plan *mirrorPlan) error {
 	if err := s.awaitNoTransactions(ctx, plan.topic, 0, plan.record.Partitions, true, 0); err != nil {
 		return err
 	}
-	// After the mirror is recorded nobody can write through klink any more; what was under way is
-	// in the log by now or is found by the replicator.
+	// The mirror is recorded, so no client can write through klink any more. A write that was in
+	// flight is in the log already, or the replicator will find it.
 	ends, err := s.emptyEnds(ctx, plan.topic, plan.record.Partitions)
 	if err != nil {
 		return err

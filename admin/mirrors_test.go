@@ -17,7 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// configsOf are the explicitly set configs of a destination topic.
+// configsOf returns the explicitly set configs of a destination topic.
 func (w *world) configsOf(topic string) map[string]string {
 	all, err := describeTopicConfigs(context.Background(), w.destAdmin, topic)
 	require.NoError(w.t, err)
@@ -82,7 +82,7 @@ func TestMirrorLifecycle(t *testing.T) {
 	require.Len(t, list.Mirrors, 1)
 	require.EqualValues(t, 2, list.Mirrors[0].MaxLag)
 
-	// Restarted on an empty disk, everything is there.
+	// After a restart on an empty disk everything is there.
 	again := w.start().State()
 	require.Equal(t, m.TopicID, again.Mirrors["orders"].TopicID)
 	require.EqualValues(t, 7, again.Timelines["orders"][1].Shift())
@@ -157,8 +157,8 @@ func TestCreateMirrorRefusals(t *testing.T) {
 	require.Len(t, w.service.State().Mirrors, 1)
 }
 
-// TestConvert: an empty topic becomes a mirror whose timeline begins at its physical end; one with
-// records, or of another size, does not.
+// TestConvert: an empty topic becomes a mirror whose timeline begins at its physical end. A topic
+// with records, or with another number of partitions, does not.
 func TestConvert(t *testing.T) {
 	w := newWorld(t)
 	w.sourceTopic("t", 1, map[string]string{"retention.ms": "777"})
@@ -188,8 +188,8 @@ func TestConvert(t *testing.T) {
 	require.Equal(t, "777", w.configsOf("t")["retention.ms"])
 }
 
-// TestTopicRefusedByTheDestination: nothing is left of a mirror whose topic cannot be created, and
-// the answer is the destination's.
+// TestTopicRefusedByTheDestination: if a mirror's topic cannot be created, nothing is left of the
+// mirror, and the client gets the destination's error.
 func TestTopicRefusedByTheDestination(t *testing.T) {
 	w := newWorld(t)
 	w.sourceTopic("t", 1, nil)
@@ -201,8 +201,8 @@ func TestTopicRefusedByTheDestination(t *testing.T) {
 	require.Zero(t, w.mirror("t", "l").ErrorCode)
 }
 
-// TestRecordedBeforeCreated: at the moment the destination is asked to create the topic, it is
-// read-only already.
+// TestRecordedBeforeCreated: a mirror's topic is read-only before the destination is asked to
+// create it.
 func TestRecordedBeforeCreated(t *testing.T) {
 	w := newWorld(t)
 	w.sourceTopic("t", 1, nil)
@@ -261,7 +261,7 @@ func TestCrashWhileCreating(t *testing.T) {
 	}
 }
 
-// TestDeletedAroundKlink: a mirror whose topic was deleted, or deleted and created anew, without
+// TestDeletedAroundKlink: the topic of a mirror is deleted, or deleted and created again, without
 // klink.
 func TestDeletedAroundKlink(t *testing.T) {
 	for _, recreate := range []bool{false, true} {
@@ -349,7 +349,8 @@ func TestSetTimeline(t *testing.T) {
 	require.ErrorIs(t, w.service.SetTimeline(ctx, "u", 0, 0, 0, 0), kerr.UnknownTopicOrPartition)
 }
 
-// TestFailoverInTime: a failover that is not done in time says so, and goes on.
+// TestFailoverInTime: a failover that is not done in time returns an error that says so, and goes
+// on.
 func TestFailoverInTime(t *testing.T) {
 	w := newWorld(t)
 	w.sourceTopic("t", 1, nil)

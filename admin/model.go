@@ -29,8 +29,8 @@ const (
 	MirrorPendingStopped    MirrorState = "PENDING_STOPPED"
 	MirrorStopped           MirrorState = "STOPPED"
 	MirrorFailed            MirrorState = "FAILED"
-	// MirrorUnowned is shown of a mirror that is ACTIVE or PENDING_MIRROR but that no instance
-	// copies; it is not stored.
+	// MirrorUnowned is shown for a mirror that is ACTIVE or PENDING_MIRROR while no instance copies
+	// it; it is never stored.
 	MirrorUnowned MirrorState = "UNOWNED"
 )
 
@@ -47,7 +47,7 @@ const (
 	// ErrSecurityDisabled: the source or the destination has no authorizer, and so no ACLs.
 	ErrSecurityDisabled Error = "SECURITY_DISABLED"
 
-	// ErrNoInstance: no instance of klink copies a mirror, though it is to be copied.
+	// ErrNoInstance: no instance of klink copies a mirror, though one should.
 	ErrNoInstance Error = "NO_INSTANCE"
 
 	ErrSourceTopicMayBeDeleted  Error = "SOURCE_TOPIC_MAY_BE_DELETED"
@@ -60,30 +60,31 @@ const (
 	// ErrNotEnoughReplicas: fewer replicas of the mirror are in sync at the destination than its
 	// min.insync.replicas asks for.
 	ErrNotEnoughReplicas Error = "NOT_ENOUGH_REPLICAS"
-	// ErrForeignWrite: while klink set the mirror up, somebody else appended to it at the
-	// destination.
+	// ErrForeignWrite: somebody else appended to the topic at the destination while klink set the
+	// mirror up.
 	ErrForeignWrite Error = "FOREIGN_WRITE"
-	// ErrRecordsCompacted: the destination's cleaner has removed records of the mirror in favour of
-	// such as do not count.
+	// ErrRecordsCompacted: the destination's log cleaner has removed records of the mirror in
+	// favour of void ones (records that do not count).
 	ErrRecordsCompacted Error = "RECORDS_COMPACTED"
-	// ErrBatchRewritten: the destination stores batches of the mirror otherwise than klink appended
-	// them: without their stamps, or with other timestamps.
+	// ErrBatchRewritten: the destination does not store the mirror's batches as klink appended
+	// them: they lack their stamps, or have other timestamps.
 	ErrBatchRewritten Error = "BATCH_REWRITTEN"
 	// ErrStampFormat: the mirror has stamps of another version of klink.
 	ErrStampFormat Error = "STAMP_FORMAT"
-	// ErrMirrorTopicDeleted: the mirror's topic was deleted at the destination, not through klink;
-	// a topic that has its name now is another one.
+	// ErrMirrorTopicDeleted: the mirror's topic was deleted at the destination, not through klink.
+	// If a topic has that name now, it is a different one.
 	ErrMirrorTopicDeleted Error = "MIRROR_TOPIC_DELETED"
-	// ErrGroupInUse: a group whose offsets were to be synced is active at the destination. (An
-	// error of a task only.)
+	// ErrGroupInUse: a group whose offsets klink should sync is active at the destination. Only
+	// tasks report it.
 	ErrGroupInUse Error = "CONSUMER_GROUP_IN_USE_ERROR"
-	// ErrLeftOut: a task does not do what a rule of klink's forbids. It is told like an error, and
-	// is none.
+	// ErrLeftOut: a task leaves something out because a rule of klink's forbids it. It is reported
+	// like an error, but is not one.
 	ErrLeftOut Error = "LEFT_OUT"
-	// ErrTopicExists: a mirror cannot be created because an ordinary topic has its name; of a task.
+	// ErrTopicExists: a mirror cannot be created because an ordinary topic has its name. Only tasks
+	// report it.
 	ErrTopicExists Error = "TOPIC_EXISTS_ERROR"
-	// ErrSourceClusterChanged: another cluster than the link was made for answers at the source's
-	// address.
+	// ErrSourceClusterChanged: the cluster at the source's address is not the one that the link was
+	// made for.
 	ErrSourceClusterChanged Error = "SOURCE_CLUSTER_CHANGED"
 )
 
@@ -103,7 +104,7 @@ type Link struct {
 // Mirror is a mirror as stored. Immutable once published.
 type Mirror struct {
 	Topic         string
-	ID            string   // of this mirror, and of no other one that had, or will have, its name
+	ID            string   // unique to this mirror: no earlier or later mirror of its name has it
 	TopicID       [16]byte // destination topic; zero until created
 	Link          string
 	SourceTopic   string
@@ -113,88 +114,90 @@ type Mirror struct {
 	ErrorMessage  string
 	StateTime     time.Time
 	Partitions    int32
-	// ReplicationFactor is what the topic was asked to have when it was created; 0 or -1 = the
-	// brokers' default, or it was there.
+	// ReplicationFactor is the one that klink asked for when it created the topic; 0 or -1 = the
+	// brokers' default, or the topic existed already.
 	ReplicationFactor int16
-	// Promotion names the promotion that is under way, "" = none: the mirror does what State says,
-	// and is to be stopped as soon as it has everything that its source has, unless that is not
-	// before PromotionDeadline. See Shown.
+	// Promotion names the promotion that is under way, "" = none. The mirror still does what State
+	// says, and klink stops it as soon as it has everything that its source has. If that does not
+	// happen before PromotionDeadline, the promotion is cancelled. See Shown.
 	Promotion         string
 	PromotionDeadline time.Time
-	promoted          bool // it was found to have everything, and is being stopped or was
+	promoted          bool // it had everything that its source has; it is being stopped, or was
 	// Created is false until the topic exists at the destination; nothing may be appended before.
 	Created bool
 	// LogAppendTime: the source topic had message.timestamp.type=LogAppendTime when the mirror was
 	// created.
 	LogAppendTime bool
-	// CleanupPolicy is the cleanup.policy that the topic has at the destination, as klink has set
-	// it last, or, where it includes "compact", is about to set it; "" = not known.
+	// CleanupPolicy is the cleanup.policy of the topic at the destination, as klink last set it.
+	// One that includes "compact" is stored before klink sets it. "" = not known.
 	CleanupPolicy string
-	// Void is where the log has records that do not count, by partition; VoidElsewhere: in further
-	// partitions, too, which are not named. The slice is immutable.
+	// Void lists where the log has records that do not count, by partition. VoidElsewhere: further
+	// partitions, which Void does not name, have such records, too. The slice is immutable.
 	Void          []VoidBatches
 	VoidElsewhere bool
-	// Ended says of which partitions it is stored that nothing will be appended to them
-	// (EventPartitionsEnded); nil = of none.
+	// Ended says for which partitions it is stored that nothing more will be appended to them
+	// (EventPartitionsEnded); nil = for none.
 	Ended []bool
 	// EndedAt are the physical offsets at which they ended, by partition, -1 = not known.
 	EndedAt []int64
 }
 
-// HasEnded says whether it is stored that nothing will be appended to a partition of a mirror that
-// is being stopped. The coordinator stores that of its own partitions only when the whole mirror
-// has ended.
+// HasEnded reports whether it is stored that nothing more will be appended to a partition of a
+// mirror that is being stopped. The coordinator stores this for its own partitions only when the
+// whole mirror has ended.
 func (m *Mirror) HasEnded(partition int32) bool {
 	return int(partition) < len(m.Ended) && m.Ended[partition]
 }
 
-// Shown is the state that people see: PENDING_STOPPED of a mirror that is being promoted.
+// Shown returns the state that people see: PENDING_STOPPED while the mirror is being promoted.
 func (m *Mirror) Shown() MirrorState { return shownState(m.State, m.Promotion != "") }
 
-// State is an immutable picture of all links and mirrors.
+// State is an immutable snapshot of all links and mirrors.
 type State struct {
 	Links   map[string]*Link
 	Mirrors map[string]*Mirror // by destination topic
-	// Timelines by destination topic, one per partition, of mirrors whose topic is Created: without
-	// its timelines nobody appends to a mirror. The slices are immutable, the timelines move.
+	// Timelines holds, by destination topic, one timeline per partition of each mirror whose topic
+	// is Created: without its timelines no instance appends to a mirror. The slices are immutable,
+	// the timelines move.
 	Timelines map[string][]*timeline.Partition
-	// uncreated are the timelines of the other mirrors, which the router needs before the topic is
-	// there.
+	// uncreated holds the timelines of the other mirrors. The router needs them before the topic
+	// exists.
 	uncreated map[string][]*timeline.Partition
-	// recorded are the offsets of the records of mirrors whose topic is not Created: the other
-	// instances wait until this one knows them.
+	// recorded maps each mirror whose topic is not Created to the offset of its record in the state
+	// topic. The other instances wait until this one has acknowledged that offset.
 	recorded map[string]int64
 }
 
-// EventKind says what the replicator found.
+// EventKind is the kind of a finding of the replicator.
 type EventKind uint8
 
 const (
-	// EventLinkUp: the source answers. Sets the link ACTIVE, and its SOURCE_UNAVAILABLE mirrors
-	// back.
+	// EventLinkUp: the source answers. The link becomes ACTIVE, and the mirrors that are
+	// SOURCE_UNAVAILABLE because of the link go on.
 	EventLinkUp EventKind = iota
 	// EventLinkDown: the source cannot be reached or refuses; Error and Message say why.
 	EventLinkDown
 	// EventMirrorStarted: every partition of a pending mirror has an owner that fetches.
 	EventMirrorStarted
 	// EventMirrorUnavailable: the source has no such topic for now (SOURCE_TOPIC_MAY_BE_DELETED),
-	// or appends have to wait (AUTHORIZATION_ERROR, NOT_ENOUGH_REPLICAS; RECORD_TOO_LARGE and
-	// UNSUPPORTED_MESSAGE_FORMAT while the configs that may be the cause cannot be made those of
-	// the source); retried.
+	// or appends have to wait (AUTHORIZATION_ERROR, NOT_ENOUGH_REPLICAS, and also RECORD_TOO_LARGE
+	// and UNSUPPORTED_MESSAGE_FORMAT while klink cannot set the configs that may be the cause to
+	// the source's values). The replicator retries.
 	EventMirrorUnavailable
 	// EventMirrorRecovered: an unavailable mirror fetches again.
 	EventMirrorRecovered
 	// EventMirrorFailed: the mirror cannot go on faithfully; data is kept.
 	EventMirrorFailed
-	// EventMirrorDrained: after PENDING_STOPPED, no append is in flight or will be made. Ended says
-	// where the partitions end that the coordinator has ended; those of the others must be stored
-	// (EventPartitionsEnded).
+	// EventMirrorDrained: after PENDING_STOPPED, no append is in flight and none will be made.
+	// Ended says where the coordinator's own partitions end. The owners of the others must have
+	// stored theirs (EventPartitionsEnded).
 	EventMirrorDrained
 	// EventMirrorCaughtUp: a mirror that is being promoted has everything that its source has.
-	// Promotion says which promotion it was found for.
+	// Promotion names the promotion for which that was found.
 	EventMirrorCaughtUp
-	// EventPartitionsEnded: after PENDING_STOPPED, of the partitions in Ended no append is in
-	// flight or will be made. Who owns them tells; the coordinator waits for that.
+	// EventPartitionsEnded: after PENDING_STOPPED, no append is in flight to the partitions in
+	// Ended and none will be made. Their owner reports it, and the coordinator waits for the
+	// report.
 	EventPartitionsEnded
 	// EventMirrorVoid: the log of a partition has records that do not count; Void says where. The
 	// mirror is not compacted from then on.
@@ -209,9 +212,9 @@ type Start struct {
 	Floor     int64
 }
 
-// Checkpoint says of a partition that every record from the physical offset on is at or above the
-// logical one, and every record before it below. Where no batch is left in the log it tells at
-// which logical offset to go on.
+// Checkpoint pairs a physical and a logical offset of a partition. Every record from Physical on is
+// at or above Logical, and every record before Physical is below Logical. When no batch is left in
+// the log, the owner goes on at Logical.
 //
 // The last batch of the source that lies before the logical offset was written in leader epoch
 // Epoch and ends at EpochEnd (logical, at most Logical); EpochEnd 0 = not known. It need not be in
@@ -238,40 +241,39 @@ type Event struct {
 	SourceClusterID string // with EventLinkUp
 	Promotion       string // with EventMirrorCaughtUp
 	// Mirror is the mirror's ID, with EventMirrorDrained and EventPartitionsEnded; "" = whichever
-	// has the name.
+	// mirror has the name.
 	Mirror string
-	// Partition is one of the mirror whose owner tells, -1 = its coordinator does; with
-	// EventMirrorFailed and EventPartitionsEnded.
+	// Partition is the partition whose owner reports the event, -1 = the coordinator reports it;
+	// with EventMirrorFailed and EventPartitionsEnded.
 	Partition int32
 	// Ended are partitions that this instance has ended, with EventMirrorDrained and
 	// EventPartitionsEnded.
 	Ended []PartitionEnd
-	// PhysicalEnds are where the partitions end whose logs were looked at once all had ended, with
-	// EventMirrorDrained: by partition, -1 or missing = as Ended says. What is void at the end of a
-	// log is the mirror's.
+	// PhysicalEnds are the physical ends, by partition, of logs that the coordinator looked at once
+	// all partitions had ended, with EventMirrorDrained; -1 or missing = as Ended says. Void
+	// batches at the end of a log belong to the mirror.
 	PhysicalEnds []int64
 	// Void is what was found, with EventMirrorVoid.
 	Void VoidBatches
-	// Unrepaired is why what void batches may take the place of was not appended anew, with
-	// EventMirrorDrained; "" = it was, or there is nothing void. Message, with EventMirrorDrained,
-	// is what people have to know of the end.
+	// Unrepaired says why the records that void batches could displace under compaction were not
+	// appended anew, with EventMirrorDrained; "" = they were, or nothing is void. Message, with
+	// EventMirrorDrained, is what people have to know about the end.
 	Unrepaired string
 }
 
-// PartitionEnd is where a partition of a mirror ends, of which its owner knows that nothing is in
-// flight and nothing will be appended. Offsets are -1 where they are not known.
+// PartitionEnd is where a partition of a mirror ends. Its owner knows that nothing is in flight to
+// it and nothing will be appended. Offsets are -1 where they are not known.
 type PartitionEnd struct {
 	Partition int32
-	// Logical is the source's end of a mirror that has everything, even if that is behind a hole.
+	// Logical is the source's end if the mirror has everything, even if that end is behind a hole.
 	Logical, Physical int64
 }
 
-// PartitionStatus is what the replicator knows of one partition right now. Offsets are logical, -1
-// = unknown.
+// PartitionStatus is what the replicator knows about one partition right now. Offsets are logical,
+// -1 = unknown.
 //
-// The fields from SourceLastStable on count as unknown, too, when all of them are zero. A partition
-// that is aligned has ShiftBegan = -1, so this is no state that a replicator which fills them could
-// mean.
+// If the fields from SourceLastStable on are all zero, they count as unknown, too. A replicator
+// that fills them never leaves all of them zero: an aligned partition has ShiftBegan = -1.
 type PartitionStatus struct {
 	SourceEnd int64
 	MirrorEnd int64
@@ -283,35 +285,36 @@ type PartitionStatus struct {
 	SourceLastStable int64 // below SourceEnd while a transaction is open at the source
 	SourceStart      int64 // log start offset
 	MirrorStart      int64
-	ShiftBegan       int64  // from where logical and physical offsets have differed; -1 = they never did
+	ShiftBegan       int64  // where logical and physical offsets began to differ; -1 = never
 	ShiftReason      string // why, for people
 	Joined           int64  // batches that were appended as a part of another, since the owner took over
 }
 
-// detailed says whether the fields from SourceLastStable on were filled in.
+// detailed reports whether the fields from SourceLastStable on were filled in.
 func (p PartitionStatus) detailed() bool {
 	return p.SourceLastStable != 0 || p.SourceStart != 0 || p.MirrorStart != 0 || p.ShiftBegan != 0 || p.ShiftReason != ""
 }
 
-// TaskReporter is a Reporter that knows how the tasks of links do that another instance owns.
+// TaskReporter is a Reporter that also knows the status of the tasks of links that other instances
+// own.
 type TaskReporter interface {
-	// LinkTasks returns what was told of the tasks of a link; their intervals and states are not
-	// filled in.
+	// LinkTasks returns the task status that the owner of a link has reported, without intervals
+	// and states.
 	LinkTasks(link string) []TaskStatus
 }
 
-// DriftReporter is a Reporter that knows the config drift of mirrors of links that another instance
-// owns.
+// DriftReporter is a Reporter that also knows the config drift of mirrors whose links other
+// instances own.
 type DriftReporter interface {
-	// ConfigDrift returns what was told of the drift of a mirror, which is not to be changed; nil =
-	// none, or not known.
+	// ConfigDrift returns the drift that the owner has reported for a mirror; nil = none, or not
+	// known. The caller must not change it.
 	ConfigDrift(topic string) []ConfigDrift
 }
 
 // OwnerReporter is a Reporter that knows whether some instance copies a mirror.
 type OwnerReporter interface {
-	// Unowned says why a mirror is copied by nobody, for people; "" = an instance copies it, or did
-	// a moment ago.
+	// Unowned says, for people, why no instance copies a mirror; "" = one does, or did a moment
+	// ago.
 	Unowned(topic string) string
 }
 

@@ -2,8 +2,8 @@ package admin
 
 import "time"
 
-// moveLink gives a link an input, stores it with r's configs, and carries on to its mirrors what
-// they have to know.
+// moveLink applies an input to a link, stores it with r's configs, and tells the link's mirrors of
+// a change of its state.
 func (s *Service) moveLink(tx *Tx, name string, r *linkRecord, in linkInput) error {
 	now := s.cfg.Now()
 	status, effects := stepLink(r.status(), in)
@@ -29,7 +29,7 @@ func (s *Service) moveLink(tx *Tx, name string, r *linkRecord, in linkInput) err
 	return nil
 }
 
-// moveMirror gives a mirror an input and stores it.
+// moveMirror applies an input to a mirror and stores it.
 func moveMirror(tx *Tx, topic string, m *mirrorRecord, in mirrorInput, now time.Time) error {
 	status, effects, err := stepMirror(m.status(), in)
 	if err != nil {
@@ -41,13 +41,13 @@ func moveMirror(tx *Tx, topic string, m *mirrorRecord, in mirrorInput, now time.
 		if e == effectRestoreConfigs {
 			m.RestorePending = len(m.SourceConfigs) > 0
 		}
-		// effectDrain is the replicator's: it sees PENDING_STOPPED in the next picture.
+		// The replicator carries out effectDrain when it sees PENDING_STOPPED in the next snapshot.
 	}
 	return tx.PutMirror(topic, m)
 }
 
-// linkStatusOf is the state of a mirror's link. A mirror whose link is gone or cannot be read is
-// held back by nothing; it is stopped or FAILED anyway.
+// linkStatusOf returns the status of a mirror's link. A link that is gone or cannot be read counts
+// as ACTIVE, so that it holds nothing back: its mirrors are stopped or FAILED anyway.
 func linkStatusOf(tx *Tx, name string) linkStatus {
 	l, err := tx.Link(name)
 	if err != nil || l == nil {

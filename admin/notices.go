@@ -13,16 +13,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// Notices: in what a mirror's topic at the destination is not what klink has made of it. Whoever
-// reaches the brokers can change it around klink. klink does not set such a thing back, for it
-// cannot, or it is the destination's to decide; so it says so, and what to do. They are found when
-// somebody asks.
+// Notices tell people how a mirror's topic at the destination differs from what klink has made of
+// it. Anyone who reaches the brokers can change it around klink. klink does not undo such a change,
+// because it cannot or because the destination decides about it. Instead a notice names the change
+// and says what to do. klink looks for changes when somebody asks.
 
-// noticePatience is how long the destination is asked: who wants to know how mirrors are doing gets
-// an answer all the same.
+// noticePatience bounds the time for asking the destination, so that a person who asks how mirrors
+// are doing gets an answer in any case.
 const noticePatience = 5 * time.Second
 
-// notices are those of mirrors that are described. What the destination does not tell is left out.
+// notices returns a function that finds the notices of the mirrors in topics. It leaves out what
+// the destination does not tell.
 func (s *Service) notices(ctx context.Context, state *State, topics []string) func(m *Mirror) []string {
 	ctx, cancel := context.WithTimeout(ctx, noticePatience)
 	defer cancel()
@@ -44,7 +45,7 @@ func (s *Service) notices(ctx context.Context, state *State, topics []string) fu
 			s.log.Debug("where the logs of mirrors begin and end at the destination is not known", "error", err)
 		}
 	}
-	var late []string // whose log begins behind where klink lets it begin
+	var late []string // topics whose log begins above where klink lets it begin
 	for _, topic := range ask {
 		if _, _, ok := deleted(state.Timelines[topic], starts[topic]); ok {
 			late = append(late, topic)
@@ -77,8 +78,8 @@ func (s *Service) notices(ctx context.Context, state *State, topics []string) fu
 	}
 }
 
-// logBounds are where the logs of topics begin, where they end, and, asked for after that, up to
-// where they are stable.
+// logBounds returns the log start offsets of topics, their ends and, requested after the ends,
+// their last stable offsets.
 func (s *Service) logBounds(ctx context.Context, topics []string) (starts, ends, stable kadm.ListedOffsets, err error) {
 	if starts, err = s.admin.ListStartOffsets(ctx, topics...); err != nil {
 		return nil, nil, nil, err
@@ -90,8 +91,9 @@ func (s *Service) logBounds(ctx context.Context, topics []string) (starts, ends,
 	return starts, ends, stable, err
 }
 
-// openAround finds a partition with a transaction that is open. A mirror has none of its source:
-// what was stable when its end was asked for is so for good.
+// openAround finds a partition with an open transaction, which somebody began around klink: a
+// mirror has no transactions of its source. The end was listed before the last stable offset, so
+// the latter is below it only while a transaction is open.
 func openAround(m *Mirror, ends, stable map[int32]kadm.ListedOffset) (partition int32, at int64, ok bool) {
 	for p := range m.Partitions {
 		end, known := ends[p]
@@ -137,8 +139,8 @@ func topicNotices(m *Mirror, t kadm.TopicDetail) (found []string) {
 	return found
 }
 
-// deleted finds a partition whose log begins behind the place where klink lets it begin, which is
-// at.
+// deleted finds a partition whose log begins above at, the physical offset where klink lets it
+// begin.
 func deleted(tls []*timeline.Partition, starts map[int32]kadm.ListedOffset) (partition int32, at int64, ok bool) {
 	for p, t := range tls {
 		start, known := starts[int32(p)]
@@ -152,7 +154,7 @@ func deleted(tls []*timeline.Partition, starts map[int32]kadm.ListedOffset) (par
 	return 0, 0, false
 }
 
-// keepForever says of which topics the destination deletes no record by itself.
+// keepForever reports for which topics the destination deletes no records by itself.
 func (s *Service) keepForever(ctx context.Context, topics []string) map[string]bool {
 	keep := map[string]bool{}
 	of, err := describeConfigsOf(ctx, s.admin, topics)

@@ -8,8 +8,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// TestTopicNotices: in what a mirror's topic is not what klink has made of it, by the metadata of
-// the destination.
+// TestTopicNotices: notices name how a mirror's topic, by the metadata of the destination, differs
+// from what klink has made of it.
 func TestTopicNotices(t *testing.T) {
 	topic := func(replicas ...int) kadm.TopicDetail {
 		d := kadm.TopicDetail{ID: kadm.TopicID{1}, Partitions: kadm.PartitionDetails{}}

@@ -11,25 +11,25 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// The offset sync of a link runs at one instance, while `klink group migrate` may come to any.
-// After it has answered, nothing may be committed for the group any more that was decided with
-// filters from before the group was excluded: its consumers are about to start at the destination,
-// and would be set back. Kafka has no fence for commits of who is no member, so the filters have
-// one:
+// The offset sync of a link runs on one instance, while `klink group migrate` may reach any
+// instance. Once the migration has answered, the group's consumers start at the destination. From
+// then on a sync that still works with filters from before the group was excluded must not commit
+// for it, or it would set the consumers back. Kafka has no fence for commits by non-members, so the
+// filters have one:
 //
-//  1. The owner of a link syncs groups only with filters that it has announced: stored beside the
-//     memory of the offsets, by a compare-and-set that fails where the link has other filters by
-//     then, or another owner.
-//  2. It announces other filters only when nothing is under way with the former: each commit that
-//     was sent has its answer.
+//  1. The owner of a link syncs groups only with filters that it has announced. It stores them
+//     beside the memory of the offsets, by a compare-and-set that fails if the link has other
+//     filters or another owner now.
+//  2. It announces new filters only when nothing is under way with the old ones: each commit that
+//     it sent has its answer.
 //
-// So who has excluded a group, and sees the filters announced that the link has now, knows that
-// what was decided before is done, and looks once more at what is committed. What remains is what a
-// former owner has sent in the moment in which it lost the link, if the broker takes it up only
-// after all that.
+// So when an instance has excluded a group and then sees the link's current filters announced,
+// everything that was decided before is done. It then looks once more at what is committed. One gap
+// remains: a commit that a former owner sent at the moment in which it lost the link, if the broker
+// handles it only after all that.
 
-// syncedFilters stands for the filters of groups that the offset sync of a link with these configs
-// works with; "" = it syncs none.
+// syncedFilters returns a hash of the group filters that the offset sync of a link with these
+// configs works with; "" = it syncs no groups.
 func syncedFilters(configs map[string]string) string {
 	if !wantsOffsets(configs) {
 		return ""
@@ -38,7 +38,7 @@ func syncedFilters(configs map[string]string) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// errFiltersChanged keeps a sync from beginning with filters that the link does not have any more.
+// errFiltersChanged keeps a sync from starting with filters that the link no longer has.
 var errFiltersChanged = protocol.Errorf(kerr.InvalidRequest, "the link was changed, or moved to another instance, at the same time")
 
 // announceFilters stores which filters the offset sync of a link works with from now on.
@@ -64,7 +64,7 @@ func (s *Service) announceFilters(ctx context.Context, l *Link) error {
 	})
 }
 
-// awaitFilters returns when the offset sync of a link works with the filters that the link has now.
+// awaitFilters returns when the offset sync of a link works with the link's current filters.
 func (s *Service) awaitFilters(ctx context.Context, l *Link) error {
 	for {
 		now := s.State().Links[l.Name]

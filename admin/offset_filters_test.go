@@ -30,7 +30,7 @@ func migrateAt(s *Service, group string, timeout time.Duration) linkapi.Migrated
 	return s.HandleLink(context.Background(), req).(*linkapi.MigrateGroupsResponse).Results[0]
 }
 
-// held lets the destination take up commits of one offset only when it is told to.
+// held makes the destination hold back commits of one offset until the test releases them.
 type held struct {
 	arrived, release chan struct{}
 }
@@ -53,10 +53,10 @@ func (w *world) holdCommit(at int64) *held {
 	return h
 }
 
-// TestMigrateAtAnotherInstance: a group is moved through an instance that does not run the sync of
-// the link, while the one that does has a commit for the group on its way, of an older offset. The
-// command does not answer before that has come to its end, and has made it good; after that the
-// group is the destination's own.
+// TestMigrateAtAnotherInstance: a group is moved through one instance while another one runs the
+// sync of the link and has a commit of an older offset for the group in flight. The command does
+// not answer before that commit has its answer and the command has corrected it. After that klink
+// leaves the group to the destination.
 func TestMigrateAtAnotherInstance(t *testing.T) {
 	for name, at := range map[string]func(w *world, other *Service) *Service{
 		"at another one":      func(_ *world, other *Service) *Service { return other },
@@ -93,8 +93,7 @@ func TestMigrateAtAnotherInstance(t *testing.T) {
 			require.EqualValues(t, 100, w.committed("g", "orders", 0).At)
 			require.EqualValues(t, 100, r.Partitions[0].DestinationOffset)
 
-			// It goes on at the destination, and what happens at the source does not matter any
-			// more.
+			// The group goes on at the destination, and offsets at the source no longer matter.
 			w.commit("g", "orders", "", 30)
 			w.atSource("g", "orders", "", 95)
 			w.service.offsetTask(t, "l")
@@ -103,8 +102,8 @@ func TestMigrateAtAnotherInstance(t *testing.T) {
 	}
 }
 
-// TestMigrateWithoutAnOwner: as long as nobody confirms that the sync knows of it, the group is not
-// said to have moved.
+// TestMigrateWithoutAnOwner: the command does not report that a group has moved before the owner of
+// the link has confirmed that its sync knows of it.
 func TestMigrateWithoutAnOwner(t *testing.T) {
 	w, owner, other := twoInstances(t)
 	w.atSource("g", "orders", "", 20)
@@ -122,8 +121,8 @@ func TestMigrateWithoutAnOwner(t *testing.T) {
 	require.EqualValues(t, 40, w.committed("g", "orders", 0).At)
 }
 
-// TestAnnounceFilters: only an owner announces, and only the filters of now; what is remembered of
-// offsets leaves the announcement as it is, and only an owner stores it.
+// TestAnnounceFilters: only the owner announces filters, and only the current ones. Storing the
+// memory of offsets does not change the announcement, and only the owner stores that memory.
 func TestAnnounceFilters(t *testing.T) {
 	w, owner, other := twoInstances(t, "consumer.offset.sync.ms=3600000")
 	ctx := t.Context()
@@ -159,7 +158,7 @@ func TestAnnounceFilters(t *testing.T) {
 		}))
 	}
 
-	// Switched off, there is nothing to wait for; with the owner gone there is.
+	// If the sync is off, there is nothing to wait for. If the owner is gone, there is.
 	a.set("l", "consumer.offset.sync.enable=false")
 	require.Eventually(t, func() bool { return announced() == "" }, 10*time.Second, 10*time.Millisecond)
 	require.NoError(t, other.awaitFilters(ctx, second))
@@ -171,8 +170,8 @@ func TestAnnounceFilters(t *testing.T) {
 	require.Error(t, w.service.awaitFilters(short, second))
 }
 
-// TestCommitToTheEnd: a commit that was sent has its answer when it is over, though nobody wants it
-// any more; one that was not sent is not, then.
+// TestCommitToTheEnd: commitToTheEnd returns only when a commit that was sent has its answer, even
+// if ctx has ended. A commit is not sent at all if ctx has ended before.
 func TestCommitToTheEnd(t *testing.T) {
 	w := offsetWorld(t, "consumer.offset.sync.enable=false")
 	w.commit("g", "orders", "", 20)

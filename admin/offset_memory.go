@@ -11,22 +11,24 @@ import (
 	"time"
 )
 
-// offsetMemory is what klink remembers of the offsets that it syncs for one link: for each group
-// and partition an offsetSeen, some 100 bytes. A part of it outlives the process, as a fingerprint
-// of each group in the state topic (offsetsRecord): it tells whether all that is committed for the
-// group is still what klink wrote, and whether the group has rested at the source.
+// offsetMemory is what klink remembers about the offsets that it syncs for one link: an offsetSeen
+// for each group and partition, some 100 bytes. A part of it outlives the process, as a fingerprint
+// of each group in the state topic (offsetsRecord). The fingerprint tells whether everything that
+// is committed for the group is still what klink wrote, and whether the group has rested at the
+// source.
 //
-// The fingerprints are stored after a run, so they may be older than what was written last; they
-// then fit nothing, and klink begins without a memory of that group. That is safe: see invariant 3
-// of offsetCase.
+// The fingerprints are stored after a run, so they may be older than klink's last commit. Then they
+// match nothing, and klink starts without a memory of that group. That is safe: see invariant 3 of
+// offsetCase.
 //
-// Its lock is held from the reading of offsets at the source until what follows from them is
-// committed, so that of two runs (of the task and of a command) none commits what it has read
-// before the other.
+// Its lock is held from reading the offsets at the source until the resulting commits are done. So
+// when the task and a command run at once, neither commits offsets that it read before the other
+// one committed.
 type offsetMemory struct {
 	lock   chan struct{} // a mutex that a context can give up on; guards the rest
 	groups map[string]map[partitionOf]offsetSeen
-	// stored are the fingerprints of groups of an earlier process that have not been looked at yet.
+	// stored are the fingerprints that an earlier process left, of groups that this one has not
+	// looked at yet.
 	stored map[groupHash]groupPrint
 	saved  offsetsRecord
 	at     time.Time // of saved
@@ -48,7 +50,7 @@ func comparePartitions(a, b partitionOf) int {
 // offsetsEvery bounds how often fingerprints are stored.
 const offsetsEvery = 10 * time.Second
 
-// newOffsetMemory begins with what an earlier process has stored; nil = nothing.
+// newOffsetMemory starts from what an earlier process stored; nil = nothing.
 func newOffsetMemory(stored *offsetsRecord) *offsetMemory {
 	m := &offsetMemory{lock: make(chan struct{}, 1)}
 	m.reset(stored)
@@ -72,9 +74,9 @@ func (m *offsetMemory) take(ctx context.Context) (unlock func(), err error) {
 	}
 }
 
-// seen is the memory of one group, for offsets that are committed at the source and at the
-// destination now (-1 = none). A group that is new to this process is compared with its stored
-// fingerprint.
+// seen returns the memory of one group. source and committed are the offsets that are committed at
+// the source and at the destination now (-1 = none). For a group that is new to this process they
+// are compared with its stored fingerprint.
 func (m *offsetMemory) seen(group string, source, committed map[partitionOf]int64) map[partitionOf]offsetSeen {
 	if known, ok := m.groups[group]; ok {
 		return known
@@ -99,7 +101,8 @@ func (m *offsetMemory) seen(group string, source, committed map[partitionOf]int6
 	return known
 }
 
-// keep replaces the memory of a group. part: there may be more partitions of it than these.
+// keep replaces the memory of a group. If part is set, seen may lack partitions of the group, and
+// their memory stays.
 func (m *offsetMemory) keep(group string, seen map[partitionOf]offsetSeen, part bool) {
 	if old := m.groups[group]; part && old != nil {
 		maps.Copy(old, seen)
@@ -108,7 +111,8 @@ func (m *offsetMemory) keep(group string, seen map[partitionOf]offsetSeen, part 
 	m.groups[group] = seen
 }
 
-// retain forgets all other groups: those that are deleted at the source, or not synced any more.
+// retain forgets all groups but these: the others are deleted at the source, or not synced any
+// more.
 func (m *offsetMemory) retain(groups []string) {
 	listed, hashes := make(map[string]bool, len(groups)), make(map[groupHash]bool, len(groups))
 	for _, group := range groups {
@@ -118,7 +122,7 @@ func (m *offsetMemory) retain(groups []string) {
 	maps.DeleteFunc(m.stored, func(h groupHash, _ groupPrint) bool { return !hashes[h] })
 }
 
-// record is what is to be stored; changed is false if that is stored already.
+// record returns what has to be stored; changed is false if that is stored already.
 func (m *offsetMemory) record(linkID string) (r offsetsRecord, changed bool) {
 	prints := maps.Clone(m.stored)
 	if prints == nil {
@@ -143,8 +147,8 @@ func (m *offsetMemory) record(linkID string) (r offsetsRecord, changed bool) {
 	return r, r.Link != m.saved.Link || !bytes.Equal(r.Groups, m.saved.Groups)
 }
 
-// groupHash stands for a group, groupPrint for what klink remembers of it. Hashes are the first
-// bytes of SHA-256; noHash = not known of some partition.
+// groupHash identifies a group, groupPrint is what klink remembers about it. Hashes are the first
+// bytes of SHA-256; noHash = the offset of some partition is not known.
 type (
 	groupHash  [8]byte
 	offsetHash [8]byte
@@ -158,7 +162,7 @@ func hashGroup(group string) groupHash {
 	return groupHash(sum[:8])
 }
 
-// hashKnown is the hash of offsets that are all known.
+// hashKnown returns the hash of offsets, or noHash if one of them is not known.
 func hashKnown(offsets map[partitionOf]int64) offsetHash {
 	for _, o := range offsets {
 		if o < 0 {

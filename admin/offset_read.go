@@ -10,7 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// What an offsetSync decides on: what is committed at both sides, and where the mirrors end.
+// The input of an offsetSync: the offsets that are committed at both clusters, and the ends of the
+// mirrors.
 
 // atSource asks for the offsets of groups at the source and leaves out groups that have none for
 // the mirrors.
@@ -24,7 +25,7 @@ func (o *offsetSync) atSource(ctx context.Context, groups []string) (synced []*s
 		g := &syncedGroup{group: group}
 		switch {
 		case errors.Is(f.Err, kerr.GroupIDNotFound):
-			continue // deleted meanwhile
+			continue // deleted since it was listed
 		case f.Err != nil:
 			g.err = fmt.Errorf("offsets at the source: %w", f.Err)
 			synced = append(synced, g)
@@ -89,9 +90,9 @@ func (o *offsetSync) atDestination(ctx context.Context, synced []*syncedGroup) {
 	}
 }
 
-// learnEnds fills in where the mirrors end for readers. What the replicator of this process says
-// may be old, where another process has the partition, but never too far; so the destination is
-// asked only where that is in the way.
+// learnEnds fills in where the mirrors end for readers. The replicator of this process may report
+// an old end if another instance owns the partition, but never one that is too high. So klink asks
+// the destination only if the reported end is below an offset that is to be synced.
 func (o *offsetSync) learnEnds(ctx context.Context, synced []*syncedGroup) {
 	status := map[string][]PartitionStatus{}
 	ask := map[string][]int32{}
@@ -128,8 +129,8 @@ func (o *offsetSync) learnEnds(ctx context.Context, synced []*syncedGroup) {
 	}
 }
 
-// endsForReaders are the logical ends of partitions as the destination tells them; those that it
-// does not are missing.
+// endsForReaders returns the logical ends of partitions at the destination. Partitions whose end
+// cannot be found out are missing.
 func (s *Service) endsForReaders(ctx context.Context, partitions map[string][]int32) map[partitionOf]int64 {
 	ends := map[partitionOf]int64{}
 	if len(partitions) == 0 {

@@ -42,14 +42,14 @@ func TestOffsetRule(t *testing.T) {
 	}
 }
 
-// offsetTwin is one committed offset at both clusters, and all that happened to it: what klink
-// cannot see.
+// offsetTwin is a model of one offset that is committed at both clusters. It knows everything that
+// happened to the offset, which klink cannot see.
 type offsetTwin struct {
 	source, end int64
 	committed   int64
 	epoch       int32
-	// others: what is committed was committed at the destination, and is not what klink had written
-	// last.
+	// others: a client at the destination committed the current offset, and it differs from what
+	// klink wrote last.
 	others    bool
 	klinkLast int64
 	active    bool
@@ -69,7 +69,7 @@ func (w *offsetTwin) sync(t *rapid.T) (wrote bool) {
 		if w.source >= 0 && w.end >= 0 {
 			w.moved = false
 			if w.others || w.epoch >= 0 || w.committed != w.klinkLast {
-				w.klinkLast = -1 // what was overwritten once is not klink's any more, even if it comes again
+				w.klinkLast = -1 // once overwritten, an offset is not klink's, even if it comes again
 			}
 		}
 		return false
@@ -89,15 +89,14 @@ func (w *offsetTwin) sync(t *rapid.T) (wrote bool) {
 	return true
 }
 
-// TestOffsetRuleTwin: whatever happens to an offset at both sides, in whatever order, with restarts
-// of klink in between: the invariants of offsetCase hold, what klink may write it does write, and
-// then it rests.
+// TestOffsetRuleTwin: events at both clusters, and restarts of klink, happen to an offset in any
+// order. The invariants of offsetCase hold, klink does write what it may write, and then it rests.
 func TestOffsetRuleTwin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &offsetTwin{source: -1, end: 4, committed: -1, epoch: -1, klinkLast: -1, moved: true, last: nothingSeen}
-		offset := rapid.Int64Range(0, 4) // few, so that they meet
+		offset := rapid.Int64Range(0, 4) // few values, so that they coincide
 		for range 200 {
-			// What klink does is as likely as all else.
+			// klink acts as often as all others together.
 			if rapid.Bool().Draw(t, "klink syncs") {
 				w.run(t)
 				continue
@@ -111,8 +110,8 @@ func TestOffsetRuleTwin(t *testing.T) {
 				}
 			case "destination":
 				o, epoch := offset.Draw(t, "committed at the destination"), rapid.Int32Range(-1, 0).Draw(t, "epoch")
-				// What klink has written last, without an epoch, is taken for klink's. (See the
-				// limits of offsetCase.)
+				// An offset equal to what klink wrote last, without an epoch, is taken for klink's.
+				// (See the limits of offsetCase.)
 				w.others = o != w.klinkLast || epoch >= 0
 				w.committed, w.epoch = o, epoch
 			case "grows":
@@ -138,7 +137,7 @@ func TestOffsetRuleTwin(t *testing.T) {
 	})
 }
 
-// run is a run of the sync. What is klink's own must be as it should be afterwards, and a second
+// run is a run of the sync. After it, klink's own offsets must be as they should be, and a second
 // run has nothing to do.
 func (w *offsetTwin) run(t *rapid.T) {
 	mine := !w.others && w.epoch < 0 && w.committed >= 0 && w.committed == w.klinkLast
@@ -161,7 +160,7 @@ func (w *offsetTwin) run(t *rapid.T) {
 	require.False(t, again.sync(t), "written once")
 }
 
-// restart loses what was not stored.
+// restart makes klink lose what it did not store.
 func (w *offsetTwin) restart() {
 	at := partitionOf{"t", 0}
 	seen, ok := newOffsetMemory(&w.stored).seen("g", map[partitionOf]int64{at: w.source}, map[partitionOf]int64{at: w.committed})[at]
@@ -169,15 +168,15 @@ func (w *offsetTwin) restart() {
 		seen = nothingSeen
 	}
 	w.last = seen
-	w.moved = w.moved || seen.source < 0 // it cannot know better
+	w.moved = w.moved || seen.source < 0 // klink cannot know better
 	if seen.wrote >= 0 && w.epoch < 0 {
 		w.others = false // it was klink's when it was stored
 	}
 	w.klinkLast = seen.wrote
 }
 
-// TestOffsetMemory: what is stored of groups is found again where nothing has changed, and nothing
-// is where it has.
+// TestOffsetMemory: after a restart klink recovers the memory of a group if nothing has changed,
+// and has none if something has.
 func TestOffsetMemory(t *testing.T) {
 	offsets := func(o ...int64) map[partitionOf]int64 {
 		m := map[partitionOf]int64{}
@@ -228,8 +227,8 @@ func TestOffsetMemory(t *testing.T) {
 		}
 	}
 
-	// A group that was looked at counts as it is now, and one that is not synced any more is
-	// forgotten.
+	// For a group that klink has looked at, the current offsets are stored. A group that is not
+	// synced any more is forgotten.
 	again.keep("group 5", map[partitionOf]offsetSeen{{"t", 0}: {6, 6}}, false)
 	again.retain([]string{"group 5", "group 6"})
 	kept, changed := again.record("id")
@@ -238,8 +237,8 @@ func TestOffsetMemory(t *testing.T) {
 	require.Equal(t, offsetSeen{6, 6}, newOffsetMemory(&kept).seen("group 5", offsets(6), offsets(6))[partitionOf{"t", 0}])
 }
 
-// TestOffsetsRecordBounds: the record stays below what a broker takes, and what is no record is
-// refused.
+// TestOffsetsRecordBounds: the record stays below what a broker takes, and a value that is not such
+// a record is refused.
 func TestOffsetsRecordBounds(t *testing.T) {
 	m := newOffsetMemory(nil)
 	for i := range maxPrints + 1000 {

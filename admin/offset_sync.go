@@ -13,47 +13,47 @@ import (
 )
 
 // offsetSync carries the committed offsets of groups from the source of a link to its mirrors,
-// once. The task, the final sync of a promote and `klink group migrate` are all made of it; what is
-// written is decided by offsetCase.
+// once. The task, the final sync of a promotion and `klink group migrate` all use it; offsetCase
+// decides what is written.
 //
-// Requests: the offsets of offsetGroups groups are asked for at once, which the client makes one
-// request to each coordinator (one for each group where brokers are older than Kafka 3.0). Kafka
-// takes commits only by group, so there is one for each group that has something to be written,
-// maxParallel at a time.
+// Requests: klink asks for the offsets of offsetGroups groups at once, which the client turns into
+// one request to each coordinator (one for each group if brokers are older than Kafka 3.0). Kafka
+// takes commits only by group, so klink sends one for each group that needs a change, maxParallel
+// at a time.
 type offsetSync struct {
 	s      *Service
 	link   *Link
 	source *source
 	memory *offsetMemory
-	// mirrors that are synced, by topic at the source; part: the link has more. takes says which
-	// may be written in their state.
+	// mirrors are those to sync, by topic at the source; part: the link has more. takes reports
+	// whether the state of a mirror allows klink to write its offsets.
 	mirrors map[string]*Mirror
 	part    bool
 	takes   func(*Mirror) bool
 	// states are the groups at the destination as they were listed.
 	states map[string]listedGroup
-	// asked: a person wants these groups to be as at the source, so that an offset is raised
-	// without news, too.
+	// asked: a person asked for the sync of these groups, so an offset is raised even if the group
+	// has not moved at the source since klink last looked.
 	asked bool
 	dry   bool // decides, and writes nothing
 
 	ends  map[partitionOf]int64
-	found map[partitionOf]bool // ends that the destination was asked for
+	found map[partitionOf]bool // partitions whose end klink has asked the destination for
 }
 
 // offsetGroups is how many groups' offsets are asked for at once.
 const offsetGroups = 500
 
-// syncedGroup is what became of a group that has offsets for mirrors at the source.
+// syncedGroup is the result for a group that has offsets for mirrors at the source.
 type syncedGroup struct {
 	group   string
 	offsets []*syncedOffset
 	// active: nothing is written, as the group is active at the destination.
 	active bool
-	err    error // none of the offsets, or not all of them, could be dealt with
+	err    error // some or all of the offsets could not be handled
 }
 
-// syncedOffset is what became of one offset.
+// syncedOffset is the result for one offset.
 type syncedOffset struct {
 	offsetCase
 	at       partitionOf // of the mirror
@@ -63,7 +63,7 @@ type syncedOffset struct {
 	written  bool
 }
 
-// now is what is committed at the destination afterwards.
+// now returns what is committed at the destination after the sync.
 func (o *syncedOffset) now() int64 {
 	if o.written {
 		return o.to
@@ -71,7 +71,7 @@ func (o *syncedOffset) now() int64 {
 	return o.committed
 }
 
-// mirrorsOf are the mirrors of a link that fit, by topic at the source.
+// mirrorsOf returns the mirrors of a link that fit, by topic at the source.
 func mirrorsOf(state *State, link string, fits func(*Mirror) bool) map[string]*Mirror {
 	mirrors := map[string]*Mirror{}
 	for _, m := range state.Mirrors {
@@ -82,25 +82,26 @@ func mirrorsOf(state *State, link string, fits func(*Mirror) bool) map[string]*M
 	return mirrors
 }
 
-// takesOffsets says whether the task syncs the offsets for a mirror. One that is stopped has
-// offsets of its own; one that is being stopped is left to the stop; a FAILED one may have another
-// topic at its source.
+// takesOffsets reports whether the task syncs the offsets for a mirror. A stopped mirror has
+// offsets of its own. The stop syncs those of a mirror that is being stopped. A FAILED mirror may
+// have another topic at its source.
 func takesOffsets(m *Mirror) bool {
 	return m.Created && (m.State == MirrorActive || m.State == MirrorPaused || m.State == MirrorSourceUnavailable)
 }
 
-// takesLastOffsets is takesOffsets for what is done at the end: of the mirroring, or of a group at
+// takesLastOffsets is takesOffsets for the last sync: at the end of the mirroring, or of a group at
 // the source.
 func takesLastOffsets(m *Mirror) bool {
 	return takesOffsets(m) || m.Created && m.State == MirrorPendingStopped
 }
 
-// offsetPatience is how long coordinators are asked again that cannot answer now: one that moves is
-// back soon, and a destination that has never had a group makes the topic for their offsets first.
+// offsetPatience is how long klink retries coordinators that cannot answer now. A coordinator that
+// moves is back soon, and a destination that has never had a group first creates the topic for
+// their offsets.
 const offsetPatience = 5 * time.Second
 
-// run syncs groups and calls each once for those that have offsets for mirrors, or that could not
-// be asked for them. It returns early when ctx ends.
+// run syncs groups. It calls each once for every group that has offsets for mirrors, or whose
+// offsets could not be read. It returns early when ctx ends.
 func (o *offsetSync) run(ctx context.Context, groups []string, each func(*syncedGroup)) {
 	o.ends, o.found = map[partitionOf]int64{}, map[partitionOf]bool{}
 	for until := (time.Time{}); ; {
@@ -171,8 +172,8 @@ func (o *offsetSync) decide(g *syncedGroup) {
 	}
 }
 
-// checkSource gives up offsets that would go back because another topic has the name at the source
-// now, of which the replicator has yet to learn.
+// checkSource drops offsets that would go back because the name belongs to another topic at the
+// source now, which the replicator may not have noticed yet.
 func (o *offsetSync) checkSource(ctx context.Context, synced []*syncedGroup) {
 	var back []*syncedOffset
 	topics := map[string]bool{}
@@ -255,12 +256,12 @@ func (o *offsetSync) commit(ctx context.Context, g *syncedGroup) {
 	flush()
 }
 
-// commitPatience is how long the answer to a commit is waited for that was sent.
+// commitPatience is how long klink waits for the answer to a commit that it has sent.
 const commitPatience = 10 * time.Second
 
-// commitToTheEnd is commit, but that one that is sent has its answer when it returns, also where
-// ctx ends meanwhile: nobody may take a sync for over while something of it is on its way. Only the
-// end of klink itself is not kept waiting.
+// commitToTheEnd is commit, except that the end of ctx does not cancel a commit that was sent:
+// klink still waits for its answer. Nobody may take a sync for finished while one of its commits is
+// in flight. Only the shutdown of klink interrupts the wait.
 func (s *Service) commitToTheEnd(ctx context.Context, group string, commits []*commit) {
 	if err := ctx.Err(); err != nil {
 		for _, c := range commits {
@@ -274,13 +275,13 @@ func (s *Service) commitToTheEnd(ctx context.Context, group string, commits []*c
 	s.commit(sending, group, commits)
 }
 
-// inUse says whether the destination refuses a commit because the group has members.
+// inUse reports whether the destination refuses a commit because the group has members.
 func inUse(err error) bool {
 	return errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.StaleMemberEpoch) || errors.Is(err, kerr.IllegalGeneration) || errors.Is(err, kerr.RebalanceInProgress)
 }
 
-// remember keeps what is known of a group now. What could not be written is as it was, so that the
-// news of it are not lost.
+// remember stores what is known about a group now. For an offset that could not be written it keeps
+// the old memory, so that the next run still sees the change at the source.
 func (o *offsetSync) remember(g *syncedGroup) {
 	seen := make(map[partitionOf]offsetSeen, len(g.offsets))
 	for _, c := range g.offsets {

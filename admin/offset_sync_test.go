@@ -68,7 +68,7 @@ func (w *world) awaitOffset(group, topic string, partition int32, at int64) {
 	}, 10*time.Second, 10*time.Millisecond, "group %s should have %d in %s-%d", group, at, topic, partition)
 }
 
-// none: a group has no offsets at the destination.
+// none checks that a group has no offsets at the destination.
 func (w *world) none(group string) {
 	w.t.Helper()
 	fetched, err := w.destAdmin.FetchOffsets(context.Background(), group)
@@ -78,7 +78,7 @@ func (w *world) none(group string) {
 	require.Empty(w.t, fetched.Offsets(), group)
 }
 
-// task is the status of the task after a run that began after now.
+// task returns the status of the task after a run that begins after the call.
 func (s *Service) offsetTask(t *testing.T, link string) TaskStatus {
 	t.Helper()
 	status := func() TaskStatus {
@@ -93,7 +93,7 @@ func (s *Service) offsetTask(t *testing.T, link string) TaskStatus {
 	if status().State == TaskNotConfigured {
 		return status()
 	}
-	// The run after the next has begun after now.
+	// The next run may have begun already; the one after it begins after now.
 	for range 2 {
 		last := status().LastRun
 		require.Eventually(t, func() bool { return status().LastRun.After(last) }, 10*time.Second, time.Millisecond)
@@ -109,8 +109,8 @@ func (w *world) migrate(group string, change ...func(*linkapi.MigrateGroupsReque
 	return w.service.HandleLink(context.Background(), req).(*linkapi.MigrateGroupsResponse).Results[0]
 }
 
-// TestOffsetSync: the groups that the filters name have at the destination what they have at the
-// source, metadata included, for mirrors only; what the mirror has not is clamped, and brought up
+// TestOffsetSync: the groups that the filters name get the source's offsets at the destination,
+// metadata included, for mirrors only. An offset beyond the mirror's end is clamped, and raised
 // later.
 func TestOffsetSync(t *testing.T) {
 	w := offsetWorld(t, `consumer.offset.group.filters={"groupFilters":[
@@ -142,8 +142,8 @@ func TestOffsetSync(t *testing.T) {
 	_, ok := fetched.Lookup("other", 0)
 	require.False(t, ok, "no mirror")
 
-	// What follows: forward, back, other metadata. What stays: a group that is deleted at the
-	// source.
+	// The destination follows the source forward, back, and to other metadata. A group that is
+	// deleted at the source stays.
 	w.atSource("app-a", "orders", "mine", 44, 20)
 	w.awaitOffset("app-a", "orders", 0, 44)
 	w.awaitOffset("app-a", "orders", 1, 20)
@@ -154,16 +154,16 @@ func TestOffsetSync(t *testing.T) {
 	w.service.offsetTask(t, "l")
 	require.EqualValues(t, 44, w.committed("app-a", "orders", 0).At)
 
-	// A stopped mirror has offsets of its own. (The log of this one is empty, and so is its end for
-	// the stop.)
+	// A stopped mirror has offsets of its own. (The log of this one is empty, so the stop finds its
+	// end at 0.)
 	require.Zero(t, w.alter("orders", linkapi.MirrorFailover).ErrorCode)
 	w.atSource("app-clamped", "orders", "", 107)
 	w.service.offsetTask(t, "l")
 	require.EqualValues(t, 0, w.committed("app-clamped", "orders", 0).At)
 }
 
-// TestOffsetSyncEnds: where the replicator of this process knows no end, or an old one, the
-// destination's log tells.
+// TestOffsetSyncEnds: if the replicator of this process knows no end, or an old one, klink learns
+// the end from the destination's log.
 func TestOffsetSyncEnds(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l", "consumer.offset.sync.enable=true", "consumer.offset.sync.ms=100", allGroups).ErrorCode)
@@ -179,8 +179,8 @@ func TestOffsetSyncEnds(t *testing.T) {
 	w.awaitOffset("g", "orders", 0, 24)
 }
 
-// TestOffsetSyncLeavesActiveGroups: a group that is active at the destination is named, and left
-// alone; the others are synced.
+// TestOffsetSyncLeavesActiveGroups: the task names a group that is active at the destination and
+// leaves it alone; it syncs the others.
 func TestOffsetSyncLeavesActiveGroups(t *testing.T) {
 	w := offsetWorld(t)
 	w.active("busy", "orders", 10)
@@ -203,7 +203,7 @@ func TestOffsetSyncLeavesActiveGroups(t *testing.T) {
 	require.EqualValues(t, 10, w.committed("busy", "orders", 0).At)
 	hide.Remove()
 
-	// It is named as well when there is nothing to be written.
+	// The task names the group even if there is nothing to write.
 	w.atSource("busy", "orders", "", 5)
 	status = w.service.offsetTask(t, "l")
 	require.Len(t, status.Errors, 1, "%v", status.Errors)
@@ -215,9 +215,9 @@ func TestOffsetSyncLeavesActiveGroups(t *testing.T) {
 	require.NotContains(t, w.service.State().Links["l"].Configs[ConfigGroupFilters], "busy")
 }
 
-// TestOffsetSyncKeepsProgress: what has been committed at the destination since klink wrote is
-// never set back, nor is a reset there overruled while the group rests at the source; both also by
-// a klink that was started again.
+// TestOffsetSyncKeepsProgress: klink never sets back an offset that was committed at the
+// destination since klink wrote. Nor does it overrule a reset there while the group rests at the
+// source. Both hold after a restart of klink, too.
 func TestOffsetSyncKeepsProgress(t *testing.T) {
 	w := offsetWorld(t)
 	w.atSource("ahead", "orders", "", 20)
@@ -235,7 +235,7 @@ func TestOffsetSyncKeepsProgress(t *testing.T) {
 	w.service.offsetTask(t, "l")
 	require.EqualValues(t, 80, w.committed("ahead", "orders", 0).At)
 
-	// What is remembered is stored, some seconds later.
+	// The memory is stored some seconds later.
 	var stored *offsetsRecord
 	l := w.service.State().Links["l"]
 	require.Eventually(t, func() bool {
@@ -254,14 +254,14 @@ func TestOffsetSyncKeepsProgress(t *testing.T) {
 	w.service = w.start()
 	w.replicator()
 	w.reporter.set("orders", PartitionStatus{MirrorEnd: 100}, PartitionStatus{MirrorEnd: 50})
-	w.awaitOffset("follows", "orders", 0, 15) // klink's own goes back with the source, also over a restart
+	w.awaitOffset("follows", "orders", 0, 15) // klink's own goes back with the source, even after a restart
 	w.service.offsetTask(t, "l")
 	require.EqualValues(t, 90, w.committed("ahead", "orders", 0).At)
 	require.EqualValues(t, 5, w.committed("reset", "orders", 0).At)
 	w.atSource("reset", "orders", "", 25)
 	w.awaitOffset("reset", "orders", 0, 25) // the group goes on at the source
 
-	// Nothing is left of it when the link goes.
+	// The memory is deleted with the link.
 	require.Zero(t, w.alter("orders", linkapi.MirrorFailover).ErrorCode)
 	deleted := w.service.HandleLink(context.Background(), &linkapi.DeleteLinksRequest{Names: []string{"l"}, Force: true}).(*linkapi.DeleteLinksResponse)
 	require.Zero(t, deleted.Results[0].ErrorCode, text(deleted.Results[0].ErrorMessage))
@@ -283,7 +283,7 @@ func TestOffsetSyncAnotherSourceTopic(t *testing.T) {
 	require.EqualValues(t, 20, w.committed("g", "orders", 0).At)
 }
 
-// TestOffsetSyncErrors: what fails for some groups is named, and does not keep the others.
+// TestOffsetSyncErrors: the task names the groups for which something fails, and syncs the others.
 func TestOffsetSyncErrors(t *testing.T) {
 	w := offsetWorld(t)
 	refuse := w.destination.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.TopicAuthorizationFailed, Count: -1})
@@ -308,8 +308,8 @@ func TestOffsetSyncErrors(t *testing.T) {
 	w.awaitOffset("g0", "orders", 0, 30)
 }
 
-// TestFinalOffsetSync: what a promote carries over at the end, for its mirrors, as the filters say,
-// while they are PENDING_STOPPED.
+// TestFinalOffsetSync: at the end a promotion carries over the offsets for its mirrors, as the
+// filters say, while they are PENDING_STOPPED.
 func TestFinalOffsetSync(t *testing.T) {
 	w := newWorld(t)
 	r := w.link("l", "consumer.offset.sync.enable=true", "consumer.offset.sync.ms=3600000", allGroups)
@@ -376,7 +376,7 @@ func TestMigrateGroup(t *testing.T) {
 	w.none("g")
 	require.NotContains(t, w.service.State().Links["l"].Configs[ConfigGroupFilters], `"g"`)
 
-	// A mirror that is behind is waited for.
+	// The migration waits for a mirror that is behind.
 	time.AfterFunc(500*time.Millisecond, func() {
 		w.reporter.set("orders", PartitionStatus{MirrorEnd: 100}, PartitionStatus{MirrorEnd: 60})
 	})
@@ -391,7 +391,7 @@ func TestMigrateGroup(t *testing.T) {
 	require.False(t, filters.match("g"))
 	require.True(t, filters.match("h"))
 
-	// Again, and after the group has gone on at the destination.
+	// The command may be repeated, also after the group has gone on at the destination.
 	r = w.migrate("g")
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 	w.commit("g", "orders", "", 70)
@@ -441,7 +441,7 @@ func TestMigrateActiveGroup(t *testing.T) {
 	require.EqualValues(t, 20, w.committed("g", "orders", 0).At)
 }
 
-// TestMigrateManyGroupsAtOnce: no exclusion is lost, whoever changes the link at the same time.
+// TestMigrateManyGroupsAtOnce: no exclusion is lost, even if the link is changed at the same time.
 func TestMigrateManyGroupsAtOnce(t *testing.T) {
 	w := offsetWorld(t, "consumer.offset.sync.enable=false")
 	other := w.start()

@@ -16,14 +16,14 @@ import (
 )
 
 // A transaction coordinator remembers the partitions of a transaction by topic name. When the
-// transaction ends it writes a marker into each of them, also where nothing was written before, and
-// also into a topic of the same name that was created since. Such a marker in a mirror moves its
+// transaction ends it writes a marker into each of them, even if nothing was written there, and
+// even into a topic of the same name that was created since. Such a marker in a mirror moves its
 // physical end: alignment would be lost for good. So no mirror, and no partition of one, begins
-// before the transactions that have it are over.
+// before the transactions that include it are over.
 //
-// The order makes this complete: the mirror is recorded first, and from then on the router lets no
-// client add its partitions to a transaction; then klink looks; then the topic is created or
-// adopted.
+// The order makes this complete. klink first records the mirror; from then on the router lets no
+// client add its partitions to a transaction. Then klink looks for open transactions. Then it
+// creates or adopts the topic.
 
 // openTransaction is a transaction whose markers are not all written yet.
 type openTransaction struct {
@@ -33,7 +33,7 @@ type openTransaction struct {
 	partitions map[string][]int32
 }
 
-// transactionLook is what one look at all coordinators has found.
+// transactionLook is the result of one look at all coordinators.
 type transactionLook struct {
 	began time.Time
 	open  []openTransaction
@@ -41,8 +41,8 @@ type transactionLook struct {
 	blind string
 }
 
-// openStates are the states of a transaction that has markers to write. Brokers pass over the ones
-// that they do not know.
+// openStates are the states of a transaction that has markers to write. Brokers ignore states that
+// they do not know.
 var openStates = []string{"Ongoing", "PrepareCommit", "PrepareAbort", "PrepareEpochFence"}
 
 // describedTransactions is how many transactions are described by one request.
@@ -51,7 +51,7 @@ const describedTransactions = 1000
 // defaultTransactionWait is how long the creation of a mirror waits for transactions to end.
 const defaultTransactionWait = 10 * time.Second
 
-// afterTransactions is what is kept of a request's time for what follows the waiting.
+// afterTransactions is the part of a request's time that is reserved for the steps after the wait.
 const afterTransactions = 10 * time.Second
 
 // transactionsOpen refuses a mirror for now: the transactions may end.
@@ -61,8 +61,8 @@ func (e transactionsOpen) Error() string { return e.refusal.Error() }
 
 func (e transactionsOpen) Unwrap() error { return e.refusal }
 
-// lookForTransactions looks at the transactions of all coordinators, or takes the result of another
-// look that began after this call did.
+// lookForTransactions looks at the transactions of all coordinators. It returns the result of
+// another call's look if that began after this call did.
 func (s *Service) lookForTransactions(ctx context.Context) (*transactionLook, error) {
 	asked := time.Now()
 	select {
@@ -90,7 +90,7 @@ func (s *Service) lookForTransactions(ctx context.Context) (*transactionLook, er
 	return look, nil
 }
 
-// canListTransactions says whether all brokers know ListTransactions and DescribeTransactions
+// canListTransactions reports whether all brokers know ListTransactions and DescribeTransactions
 // (Kafka 3.0).
 func (s *Service) canListTransactions(ctx context.Context) (bool, error) {
 	all, err := s.admin.ApiVersions(ctx)
@@ -111,8 +111,9 @@ func (s *Service) canListTransactions(ctx context.Context) (bool, error) {
 }
 
 func (s *Service) listTransactions(ctx context.Context, look *transactionLook) error {
-	// A broker lists only what klink may describe, and does not say that it leaves something out.
-	// Whether klink may describe an id that nobody uses tells that.
+	// A broker lists only the transactions that klink may describe, and does not say that it leaves
+	// some out. Whether klink may describe an id that nobody uses shows whether it sees all of
+	// them.
 	probe, err := s.admin.DescribeTransactions(ctx, "klink.sees.transactions")
 	if err == nil {
 		err = probe["klink.sees.transactions"].Err
@@ -157,9 +158,9 @@ func errNoAnswer(answered bool) error {
 	return errors.New("its coordinator has not answered")
 }
 
-// transactionsIn are the open transactions that have one of the partitions from to to of a topic.
-// exists says that the topic is there, and may hold the beginning of a transaction that no
-// coordinator remembers.
+// transactionsIn returns the open transactions that include a partition p of a topic with from <= p
+// < to. exists says that the topic exists, so that it may hold the beginning of a transaction that
+// no coordinator remembers.
 func (s *Service) transactionsIn(ctx context.Context, topic string, from, to int32, exists bool) (found []openTransaction, blind string, err error) {
 	look, err := s.lookForTransactions(ctx)
 	if err != nil {
@@ -207,8 +208,8 @@ func (s *Service) transactionsIn(ctx context.Context, topic string, from, to int
 	return found, look.blind, nil
 }
 
-// describeProducers asks the leaders for their producers; nothing where the brokers do not know the
-// request (before 2.8).
+// describeProducers asks the leaders for their producers. It returns nil if a broker does not know
+// the request (before Kafka 2.8).
 func (s *Service) describeProducers(ctx context.Context, partitions kadm.TopicsSet) (kadm.DescribedProducersTopics, error) {
 	all, err := s.admin.ApiVersions(ctx)
 	if err != nil {
@@ -225,8 +226,8 @@ func (s *Service) describeProducers(ctx context.Context, partitions kadm.TopicsS
 	return s.admin.DescribeProducers(ctx, partitions)
 }
 
-// awaitNoTransactions returns when no transaction has one of the partitions from to to of a topic.
-// It waits for so long at most; the error is transactionsOpen then.
+// awaitNoTransactions returns when no transaction includes a partition p of a topic with from <= p
+// < to. It waits up to wait; after that it returns transactionsOpen.
 func (s *Service) awaitNoTransactions(ctx context.Context, topic string, from, to int32, exists bool, wait time.Duration) error {
 	until := time.Now().Add(wait)
 	if deadline, ok := ctx.Deadline(); ok && until.After(deadline.Add(-afterTransactions)) {

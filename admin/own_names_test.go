@@ -11,8 +11,7 @@ import (
 )
 
 // TestGroupsOfKlinkAreNotSynced: a source may have a klink of its own, or an owner who means harm.
-// What is committed there for groups of klink's is not committed for those at the destination,
-// whatever the filters say and whoever asks.
+// klink never syncs offsets of its own groups, whatever the filters say and whoever asks.
 func TestGroupsOfKlinkAreNotSynced(t *testing.T) {
 	w := offsetWorld(t)
 	w.atSource("_klink_tasks", "orders", "", 20)
@@ -56,13 +55,13 @@ func TestGroupKey(t *testing.T) {
 	}
 }
 
-// unowned is a Reporter of an instance that knows that nobody copies a mirror.
+// unowned is a Reporter that says of every mirror that no instance copies it.
 type unowned struct{ *fakeReplicator }
 
 func (unowned) Unowned(topic string) string { return "nobody copies " + topic }
 
-// TestUnownedMirrorsAreShown: a mirror that is to be copied and that nobody copies is not shown as
-// ACTIVE.
+// TestUnownedMirrorsAreShown: a mirror that should be copied, but that no instance copies, is not
+// shown as ACTIVE.
 func TestUnownedMirrorsAreShown(t *testing.T) {
 	w := newWorld(t)
 	w.replicator()

@@ -6,27 +6,26 @@ import (
 	"fmt"
 )
 
-// Owner says what this instance works on; the others work on the rest. It is asked with the lock of
-// the store held, so it must answer from memory.
+// Owner says what this instance owns; the other instances own the rest. It is called with the
+// store's lock held, so it must answer from memory.
 type Owner interface {
-	// OwnsTopic says whether this instance may store, right now, what only the owner of a mirror
-	// may say.
+	// OwnsTopic reports whether this instance owns a mirror right now, and so may store what only
+	// the owner may.
 	OwnsTopic(topic string) bool
-	// OwnsPartition is the same for what only the owner of a partition may say. The mirror's owner,
-	// its coordinator, need not be that of its partitions.
+	// OwnsPartition reports the same for a partition. The owner of the mirror, its coordinator,
+	// need not own its partitions.
 	OwnsPartition(topic string, partition int32) bool
-	// OwnsLink is the same for a link: its health, and its tasks.
+	// OwnsLink reports the same for a link: for its health and its tasks.
 	OwnsLink(link string) bool
 }
 
-// ErrNotOwner: what only the owner of a mirror or link may store was not stored, as this instance
-// does not own it.
+// ErrNotOwner: nothing was stored, because another instance owns the mirror, partition or link.
 var ErrNotOwner = errors.New("another instance of klink owns it")
 
-// SetOwner sets who says what this instance owns. Without one it owns everything.
+// SetOwner sets the Owner. Without one this instance owns everything.
 func (s *Service) SetOwner(o Owner) { s.owner.Store(&o) }
 
-// OwnerChanged is to be called when this instance owns something else than before.
+// OwnerChanged must be called when what this instance owns has changed.
 func (s *Service) OwnerChanged() {
 	s.wakeReconciler()
 	s.publishMu.Lock()
@@ -44,8 +43,8 @@ func (s *Service) ownsLink(link string) bool {
 	return o == nil || (*o).OwnsLink(link)
 }
 
-// ownTopic fails where this instance does not own a mirror. Called while a change is evaluated it
-// makes the change one that only an owner makes: see Fence.
+// ownTopic returns ErrNotOwner unless this instance owns a mirror. A change that calls it while it
+// is evaluated can only be made by the owner: see Fence.
 func (s *Service) ownTopic(topic string) error {
 	if !s.ownsTopic(topic) {
 		return fmt.Errorf("mirror topic '%s': %w", topic, ErrNotOwner)
@@ -66,13 +65,12 @@ func (s *Service) ownPartition(topic string, partition int32) error {
 	return nil
 }
 
-// Fence returns when State shows everything that was committed to the state topic before, and makes
-// sure that what another instance has under way is evaluated anew, if it is not committed by then.
+// Fence returns when State shows everything that was committed to the state topic before the call.
+// It also makes other instances evaluate their changes again that are not committed by then.
 //
-// It takes the transactional id. A change that another instance has evaluated before, as the owner
-// of something, is either committed by then, and read here, or can no longer be committed: its
-// transaction is fenced, and when it is evaluated again that instance knows that it owns nothing
-// any more.
+// It takes the transactional id. A change that another instance evaluated before, as the owner of
+// something, is either committed and read here, or can no longer be committed: its transaction is
+// fenced. When that instance evaluates the change again, it knows that it no longer owns anything.
 func (s *Service) Fence(ctx context.Context) error {
 	if err := s.waitReady(ctx); err != nil {
 		return err
@@ -85,7 +83,7 @@ func (s *Service) Fence(ctx context.Context) error {
 }
 
 // CatchUp returns when State shows everything that another instance had stored, and read back,
-// before.
+// before the call.
 func (s *Service) CatchUp(ctx context.Context) error {
 	if err := s.waitReady(ctx); err != nil {
 		return err

@@ -22,8 +22,8 @@ func (o *fakeOwner) OwnsLink(string) bool  { return o.all.Load() }
 
 func (o *fakeOwner) OwnsPartition(string, int32) bool { return o.all.Load() }
 
-// TestFence: what a former owner has evaluated before the fence, and not committed, is evaluated
-// again after it.
+// TestFence: a change that a former owner evaluated before the fence, but did not commit, is
+// evaluated again after it.
 func TestFence(t *testing.T) {
 	opts := storeCluster(t)
 	former, next := openStore(t, opts, nil), openStore(t, opts, nil)
@@ -61,16 +61,16 @@ func TestFence(t *testing.T) {
 			require.ErrorIs(t, err, ErrNotOwner)
 			require.GreaterOrEqual(t, evaluations, 2)
 		}
-		// The next owner has read what was committed before the fence, without any further ado, and
-		// that is all there is.
+		// After Fence the next owner has read everything that was committed before it, and nothing
+		// else is committed later.
 		require.Equal(t, "2", next.State().Links["east"].SourceClusterID)
 		require.NoError(t, former.Sync(ctx))
 		require.Equal(t, "2", former.State().Links["east"].SourceClusterID)
 	}
 }
 
-// TestOnlyAnOwnerTells: what only the owner of a mirror or a link may say is refused from others,
-// and changes nothing; the checkpoint of a former owner is taken.
+// TestOnlyAnOwnerTells: klink refuses from any other instance what only the owner of a mirror or
+// link may say, and nothing changes. It does accept the checkpoint of a former owner.
 func TestOnlyAnOwnerTells(t *testing.T) {
 	w := newWorld(t)
 	owner := &fakeOwner{}
@@ -105,15 +105,15 @@ func TestOnlyAnOwnerTells(t *testing.T) {
 	require.Zero(t, (<-stop).ErrorCode)
 }
 
-// alterAsync is alter, beside the test.
+// alterAsync is alter in a goroutine.
 func (w *world) alterAsync(topic string, op int8) <-chan linkapi.AlteredMirror {
 	done := make(chan linkapi.AlteredMirror, 1)
 	go func() { done <- w.alter(topic, op) }()
 	return done
 }
 
-// TestServicesCreateTogether: mirrors that are created through one service while the reconciler of
-// another one finds them recorded and not there, and creates them too, are created, once, and none
+// TestServicesCreateTogether: while one service creates mirrors, the reconciler of another one
+// finds them recorded but not created, and creates them too. Each mirror is created once, and none
 // fails.
 func TestServicesCreateTogether(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.ReconcileInterval = 5 * time.Millisecond })
@@ -125,7 +125,7 @@ func TestServicesCreateTogether(t *testing.T) {
 		topic := fmt.Sprint("orders-", i)
 		w.sourceTopic(topic, 2, nil)
 		for _, s := range []*Service{w.service, other} {
-			if i%2 == 0 && s == other { // or both are asked to
+			if i%2 == 0 && s == other { // for odd i both instances are asked
 				continue
 			}
 			work.Go(func() {

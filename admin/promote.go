@@ -13,20 +13,20 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// A promotion is in the mirror's record from the moment that it is asked for, with its deadline. So
-// it outlives the client that asked, and klink: the replicator of whoever owns the mirror finds out
-// when it has everything, and whoever has the state takes it back when its time is over. Asking for
-// it again joins it.
+// A promotion is in the mirror's record, with its deadline, as soon as a client asks for it. So it
+// outlives that client, and a restart of klink. The replicator of the mirror's owner finds out when
+// the mirror has everything. Every instance cancels promotions whose time is over. A request for a
+// promotion that is under way joins it.
 
-// promoteGrace is how much longer than its deadline a promotion is left to the request that began
-// it, which takes it back by itself and can tell its client why.
+// promoteGrace is how long after its deadline a promotion is left to the request that began it.
+// That request cancels it itself and can tell its client why.
 const promoteGrace = 500 * time.Millisecond
 
-// promoteRetry is when taking a promotion back is tried again that failed.
+// promoteRetry is the pause after which a failed cancellation is tried again.
 const promoteRetry = time.Second
 
-// cancelPromotions takes promotions back whose request has run out of time, unless another request
-// has given them more.
+// cancelPromotions cancels promotions whose request has run out of time, unless another request has
+// given them more.
 func (s *Service) cancelPromotions(mirrors []linkapi.AlterMirror, which []int, p promotion) {
 	ctx, cancel := context.WithTimeout(s.ctx, 10*time.Second)
 	defer cancel()
@@ -41,7 +41,7 @@ func (s *Service) cancelPromotions(mirrors []linkapi.AlterMirror, which []int, p
 	}
 }
 
-// takeBack takes the promotions of mirrors back whose deadline has come.
+// takeBack cancels the promotions of mirrors whose deadline has come.
 func (s *Service) takeBack(ctx context.Context, topics []string, nowMs int64) error {
 	if len(topics) == 0 {
 		return nil
@@ -61,7 +61,7 @@ func (s *Service) takeBack(ctx context.Context, topics []string, nowMs int64) er
 	})
 }
 
-// expirePromotions takes promotions back whose time is over until ctx ends.
+// expirePromotions runs until ctx ends, and cancels promotions whose time is over.
 func (s *Service) expirePromotions(ctx context.Context) {
 	changes, end := s.Subscribe()
 	defer end()
@@ -106,13 +106,13 @@ func (s *Service) expirePromotions(ctx context.Context) {
 	}
 }
 
-// promoteTimedOut is the answer about a promotion that was taken back because its time was over.
+// promoteTimedOut returns the error for a promotion that was cancelled because its time was over.
 func (s *Service) promoteTimedOut(m *Mirror) *protocol.Error {
 	return protocol.Errorf(kerr.RequestTimedOut, "mirror topic '%s' was not promoted in the time allowed, and is %s again: %s; stop the writers of the topic at the source and promote it again, or fail it over, which leaves behind what is not mirrored by then",
 		m.Topic, m.State, s.progress(m))
 }
 
-// progress says what a mirror that is to be promoted waits for.
+// progress says, for people, what the promotion of a mirror waits for.
 func (s *Service) progress(m *Mirror) string {
 	switch m.State {
 	case MirrorLinkPaused:
@@ -125,7 +125,7 @@ func (s *Service) progress(m *Mirror) string {
 	return lagText(s.partitions(m))
 }
 
-// lagText says how far the partitions of a mirror are behind, and what is in the way.
+// lagText says, for people, how far the partitions of a mirror are behind, and what holds them up.
 func lagText(ps []linkapi.DescribedPartition) string {
 	var lag, most int64
 	var behind, unknown int

@@ -16,13 +16,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// promoting is a promote request at work.
+// promoting is a promote request that is under way.
 type promoting struct {
 	w      *world
 	result chan linkapi.AlteredMirror
 }
 
-// promote asks a service to promote a mirror, and returns once that is in the state.
+// promote asks a service to promote a mirror, and returns once State shows the promotion.
 func (w *world) promote(ctx context.Context, s *Service, topic string, timeout time.Duration) *promoting {
 	p := &promoting{w, make(chan linkapi.AlteredMirror, 1)}
 	req := &linkapi.AlterMirrorsRequest{TimeoutMs: int32(timeout.Milliseconds()), Mirrors: []linkapi.AlterMirror{{Topic: topic, Op: linkapi.MirrorPromote}}}
@@ -56,7 +56,7 @@ func (w *world) caughtUp(s *Service, topic string, ends Event) {
 
 // TestPromote: a promoted mirror stays read-only, and mirrors, until the replicator has found that
 // it has everything. Then groups' offsets are copied for the last time, those beyond the end are
-// set back, and it is STOPPED. Asked for again it is.
+// set back, and it is STOPPED. A second promotion of it succeeds, too.
 func TestPromote(t *testing.T) {
 	var synced []string
 	w := newWorld(t)
@@ -107,8 +107,8 @@ func TestPromote(t *testing.T) {
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 }
 
-// TestPromoteTimesOut: a promotion that does not come to its end in time is taken back, and the
-// answer says what it waited for.
+// TestPromoteTimesOut: a promotion that is not done in time is cancelled, and the error says what
+// it waited for.
 func TestPromoteTimesOut(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
@@ -131,8 +131,8 @@ func TestPromoteTimesOut(t *testing.T) {
 	require.Equal(t, MirrorActive, w.service.State().Mirrors["orders"].State)
 }
 
-// TestPromoteJoined: of two requests for one promotion the longer one counts, and the shorter one
-// takes nothing back.
+// TestPromoteJoined: if two requests join in one promotion, the later deadline counts, and the
+// request with the earlier one cancels nothing.
 func TestPromoteJoined(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
@@ -147,8 +147,8 @@ func TestPromoteJoined(t *testing.T) {
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 }
 
-// TestPromoteOutlivesKlink: a promotion goes on when the client and klink that began it are gone,
-// and comes to its end in the next klink, or is taken back there when its time is over.
+// TestPromoteOutlivesKlink: a promotion goes on when the client and the klink that began it are
+// gone. The next klink finishes it, or cancels it when its time is over.
 func TestPromoteOutlivesKlink(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
@@ -173,7 +173,7 @@ func TestPromoteOutlivesKlink(t *testing.T) {
 	awaitState(t, w.service, "taken back", func(s *State) bool { return s.Mirrors["late"].Shown() == MirrorActive })
 }
 
-// TestPromoteEnds: what else becomes of a promotion, and what the request is told.
+// TestPromoteEnds: the other ways in which a promotion ends, and the answers that the request gets.
 func TestPromoteEnds(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
@@ -223,8 +223,8 @@ func TestPromoteEnds(t *testing.T) {
 	require.Contains(t, text(r.ErrorMessage), "was deleted before")
 }
 
-// TestPromotionAndOlderKlink: a klink that does not know promotions mirrors on, and what it does to
-// the mirror ends the promotion, or makes it wait.
+// TestPromotionAndOlderKlink: a klink that does not know promotions goes on mirroring. If it
+// changes the mirror's state, the promotion ends or waits.
 func TestPromotionAndOlderKlink(t *testing.T) {
 	for value, promoting := range map[string]bool{
 		`"state":"ACTIVE","promotion":{"id":"p","deadline_ms":5}`:                          true,
@@ -251,8 +251,8 @@ func TestPromotionAndOlderKlink(t *testing.T) {
 	}
 }
 
-// TestFailoverTellsWhatIsLeftBehind: the end of the source as last seen is kept, by partition, and
-// if nobody has seen it lately, when that was.
+// TestFailoverTellsWhatIsLeftBehind: a failover keeps the last known end of the source, by
+// partition, and when it was seen if that is not recent.
 func TestFailoverTellsWhatIsLeftBehind(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
@@ -263,7 +263,7 @@ func TestFailoverTellsWhatIsLeftBehind(t *testing.T) {
 		PartitionStatus{SourceEnd: 120, MirrorEnd: 100, LastFetch: time.Now()},
 		PartitionStatus{SourceEnd: 50, MirrorEnd: 50, LastFetch: time.Now()},
 		PartitionStatus{SourceEnd: 70, MirrorEnd: 50, LastFetch: time.UnixMilli(1_700_000_000_000)},
-		PartitionStatus{SourceEnd: 70, MirrorEnd: 50}) // never, so that it cannot be
+		PartitionStatus{SourceEnd: 70, MirrorEnd: 50}) // never fetched, so its source end is unknown
 	r := w.failover("orders", Event{Ended: endedAt([2]int64{103, 103}, [2]int64{50, 50}, [2]int64{50, 50}, [2]int64{50, 50})})
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 	for name, s := range map[string]*Service{"same": w.service, "restarted": w.start()} {
@@ -274,9 +274,9 @@ func TestFailoverTellsWhatIsLeftBehind(t *testing.T) {
 	}
 }
 
-// TestFailoverOfManyIsOne: what klink asks of the destination to fail over 1,000 mirrors is about
-// what it asks for 10: all of them are changed, compared with groups' offsets, ended and given
-// their configs together.
+// TestFailoverOfManyIsOne: a failover of 1,000 mirrors needs about as many requests to the
+// destination as one of 10. klink changes all of them, compares them with groups' offsets, ends
+// them and sets their configs together.
 func TestFailoverOfManyIsOne(t *testing.T) {
 	requests := map[int]int64{}
 	for _, n := range []int{10, 1000} {
@@ -322,8 +322,8 @@ func TestFailoverOfManyIsOne(t *testing.T) {
 	require.LessOrEqual(t, requests[1000], 2*requests[10]+20)
 }
 
-// manyMirrors makes ACTIVE mirrors m0, m1, ... that have configs to be set at the stop, and returns
-// what fails them over.
+// manyMirrors makes ACTIVE mirrors m0, m1, and so on that have configs to be set at the stop, and
+// returns a function that fails them over.
 func (w *world) manyMirrors(n int) (alter []linkapi.AlterMirror) {
 	ctx := context.Background()
 	var topics []string

@@ -100,7 +100,7 @@ func TestRealACLSync(t *testing.T) {
 	a.remembers("match", "TOPIC PREFIXED sho User:dave * WRITE ALLOW")
 }
 
-// TestRealManyACLs: as many as take several requests and many records.
+// TestRealManyACLs syncs so many ACLs that they need several requests and many records.
 func TestRealManyACLs(t *testing.T) {
 	source, destination := kafkatest.Start(t, kafkatest.SASLPlaintext()), kafkatest.Start(t, kafkatest.SASLPlaintext())
 	service, err := New(Config{
@@ -154,8 +154,8 @@ func TestRealManyACLs(t *testing.T) {
 	}, 20*time.Second, 100*time.Millisecond)
 }
 
-// TestRealACLSyncGivesNothingAway: who administers the source grants himself the destination, and
-// denies it to klink. None of that is copied, and the task says so.
+// TestRealACLSyncGivesNothingAway: the administrator of the source grants himself the destination's
+// resources, and denies them to klink. klink copies none of that, and the task says so.
 func TestRealACLSyncGivesNothingAway(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()

@@ -60,9 +60,9 @@ func (w *world) linkTo(src *kafkatest.Cluster, name string, configs ...string) {
 	})
 }
 
-// TestRealTopicConfigsFollow: the configs of mirrors between Apache Kafka clusters follow within
-// the interval, whatever is done at either side; what does not follow is shown, and stop leaves the
-// source's own values.
+// TestRealTopicConfigsFollow: the configs of mirrors between Apache Kafka clusters follow the
+// source within the interval, whatever is changed on either side. A config that does not follow is
+// shown, and a stop leaves the source's own values.
 func TestRealTopicConfigsFollow(t *testing.T) {
 	src, dst := kafkatest.Shared(t, "source"), kafkatest.Shared(t, "destination")
 	w := realWorld(t, src, dst)
@@ -76,8 +76,8 @@ func TestRealTopicConfigsFollow(t *testing.T) {
 	w.awaitTask(link, task, TaskActive)
 	w.awaitDrift(topic)
 
-	// within waits for configs that the first run of the task has set which begins after a change;
-	// the broker that is asked may hear of them a bit later.
+	// within waits until the first run of the task that begins after a change has set the configs.
+	// The broker that is asked may learn of them a bit later.
 	within := func(what string, change func(), want map[string]string) {
 		t.Helper()
 		t.Log(what)
@@ -134,7 +134,7 @@ func TestRealTopicConfigsFollow(t *testing.T) {
 	within("what was changed meanwhile follows after the pause", func() { w.setLink(link, ConfigLinkPaused+"=false") }, map[string]string{"retention.ms": "3000000000"})
 	awaitState(t, w.service, "ACTIVE again", func(s *State) bool { return s.Mirrors[topic].State == MirrorActive })
 
-	// Stop gives the topic the source's own values, those of now.
+	// Stop gives the topic the source's own current values.
 	w.setSource(topic, map[string]string{"compression.type": "snappy", "message.timestamp.before.max.ms": "86400000"})
 	w.awaitTask(link, task, TaskActive)
 	stopped := w.alter(topic, linkapi.MirrorFailover)
@@ -151,8 +151,8 @@ func TestRealTopicConfigsFollow(t *testing.T) {
 	require.True(t, maps.Equal(before, after), "a stopped mirror follows nothing: %v, %v", before, after)
 }
 
-// TestRealSourceAwayAndBack: the tasks of a link say so while their source is killed, and go on by
-// themselves when it is back.
+// TestRealSourceAwayAndBack: while their source is killed the tasks of a link report that. They go
+// on by themselves when it is back.
 func TestRealSourceAwayAndBack(t *testing.T) {
 	src, dst := kafkatest.Start(t), kafkatest.Shared(t, "destination")
 	w := realWorld(t, src, dst)

@@ -10,8 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 )
 
-// TestTopicConfigKinds: no client can alter a config of a mirror by which brokers rewrite its
-// batches, or refuse them for good.
+// TestTopicConfigKinds: no client can alter a mirror's config if it makes brokers rewrite the
+// mirror's batches, or refuse them for good.
 func TestTopicConfigKinds(t *testing.T) {
 	synced := syncedConfigs(map[string]string{ConfigTopicSyncInclude: "retention.ms"})
 	// klink neither sets nor follows segment.bytes: clients may give a mirror its own when they
@@ -38,8 +38,8 @@ func TestTopicConfigKinds(t *testing.T) {
 	}
 }
 
-// TestRealTopicConfigKinds: every topic config of the brokers that klink is tested with has been
-// judged.
+// TestRealTopicConfigKinds: klink classifies every topic config of the brokers that it is tested
+// with.
 func TestRealTopicConfigKinds(t *testing.T) {
 	for _, v := range []kafkatest.Version{kafkatest.V431, kafkatest.V282, kafkatest.V241} {
 		t.Run(string(v), func(t *testing.T) {

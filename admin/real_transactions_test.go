@@ -19,7 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 )
 
-// transaction is a transaction that is driven request by request, as clients before TV2 do
+// transaction is a transaction that the test drives request by request, as clients before TV2 do
 // (KIP-890).
 type transaction struct {
 	t     *testing.T
@@ -102,9 +102,9 @@ func (w *world) endsOf(topic string) (start, end int64) {
 	return s.Offset, e.Offset
 }
 
-// TestRealTransactionsBeforeAMirror: a transaction that took a partition in before its topic became
-// a mirror writes a marker into it when it ends, also where the topic was deleted and created again
-// meanwhile. No mirror begins before that.
+// TestRealTransactionsBeforeAMirror: a partition joins a transaction before its topic becomes a
+// mirror. When the transaction ends it writes a marker into the partition, even if the topic was
+// deleted and created again in between. No mirror begins before that.
 func TestRealTransactionsBeforeAMirror(t *testing.T) {
 	for _, v := range []kafkatest.Version{kafkatest.V431, kafkatest.V282, kafkatest.V241} {
 		t.Run(string(v), func(t *testing.T) { testTransactionsBeforeAMirror(t, v) })
@@ -201,7 +201,7 @@ func testTransactionsBeforeAMirror(t *testing.T, v kafkatest.Version) {
 			r, err := w.destAdmin.CreateTopic(t.Context(), 2, 1, nil, topic)
 			return err == nil, fmt.Sprint(r, err)
 		})
-		// A coordinator whose broker has not heard of the new topic yet takes its partition for
+		// A coordinator whose broker does not know the new topic yet takes its partition for
 		// deleted, and writes nothing.
 		kafkatest.WaitFor(t, time.Minute, "the brokers to know the new topic", func() (bool, string) {
 			ends, err := w.destAdmin.ListEndOffsets(t.Context(), topic)
@@ -247,8 +247,8 @@ func testTransactionsBeforeAMirror(t *testing.T, v kafkatest.Version) {
 		w.service.transactionWait = time.Minute
 		kafkatest.WaitFor(t, time.Minute, "the mirror, whose partition is in no transaction", func() (bool, string) {
 			e := w.service.createMirror(t.Context(), router.MirrorSpec{Topic: topic, Link: link, NumPartitions: -1, ReplicationFactor: -1})
-			// The brokers may still be at the deletion; then the mirror is recorded, and comes by
-			// itself.
+			// The brokers may still be deleting the old topic. Then the mirror is recorded, and
+			// klink creates it later.
 			return e == nil || w.service.State().Mirrors[topic] != nil, fmt.Sprint(e)
 		})
 		awaitState(t, w.service, "created", func(s *State) bool { return s.Mirrors[topic] != nil && s.Mirrors[topic].Created })

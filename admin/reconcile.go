@@ -11,11 +11,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// reconcile compares the mirrors with the topics of the destination until Close: it finishes what a
-// crash or an error has interrupted, and finds out what was done to mirror topics around klink. Of
-// several instances the owner of a mirror does so; that two do, as its ownership moves or while a
-// request creates it, does no harm: each step is a compare-and-set, or says of the topic what the
-// record says.
+// reconcile compares the mirrors with the topics of the destination until Close. It finishes what a
+// crash or an error has interrupted, and finds out what was done to mirror topics around klink.
+// Each mirror's owner does this. Two instances may do it for one mirror, while its ownership moves
+// or a request creates it. That does no harm: each step is a compare-and-set, or sets the topic to
+// what the record says.
 func (s *Service) reconcile() {
 	for {
 		if err := s.reconcileOnce(s.ctx); err != nil && s.ctx.Err() == nil {
@@ -58,11 +58,11 @@ func (s *Service) reconcileOnce(ctx context.Context) error {
 		return fmt.Errorf("metadata of the destination: %w", err)
 	}
 	var errs []error
-	var stopped []string // that have not got the source's configs yet
+	var stopped []string // topics that do not have the source's configs yet
 	for _, topic := range topics {
 		if !s.ownsTopic(topic) {
 			delete(s.gone, topic)
-			continue // its owner looks
+			continue // its owner checks it
 		}
 		t, ok := meta.Topics[topic]
 		missing := !ok || errors.Is(t.Err, kerr.UnknownTopicOrPartition)
@@ -79,8 +79,8 @@ func (s *Service) reconcileOnce(ctx context.Context) error {
 	return errors.Join(append(errs, s.holdWhereNobodyLooks(ctx, mirrors), s.restoreConfigs(ctx, stopped...))...)
 }
 
-// missingLooks is how many looks in a row must not find a topic before it counts as deleted: a
-// broker that has just started may not know all topics yet.
+// missingLooks is how many times in a row klink must not find a topic before the topic counts as
+// deleted: a broker that has just started may not know all topics yet.
 const missingLooks = 2
 
 func (s *Service) reconcileMirror(ctx context.Context, topic string, m *mirrorRecord, t kadm.TopicDetail, missing bool) error {
@@ -109,7 +109,7 @@ func (s *Service) reconcileMirror(ctx context.Context, topic string, m *mirrorRe
 	return nil
 }
 
-// wakeAfter looks again soon.
+// wakeAfter wakes the reconciler after d.
 func (s *Service) wakeAfter(d time.Duration) {
 	time.AfterFunc(d, s.wakeReconciler)
 }
@@ -117,16 +117,17 @@ func (s *Service) wakeAfter(d time.Duration) {
 // reconcileCreation finishes the creation of a mirror that was interrupted.
 func (s *Service) reconcileCreation(ctx context.Context, topic string, m *mirrorRecord, missing bool) error {
 	if !s.beginCreating(topic) {
-		return nil // its request is at it
+		return nil // a request is creating it in this process
 	}
 	defer s.endCreating(topic)
 	if s.owner.Load() != nil && s.uncreatedFor(m.ID) < creationHeadStart {
 		s.wakeAfter(creationHeadStart)
-		return nil // its request may be at it, at another instance
+		return nil // a request may be creating it on another instance
 	}
 	switch m.State {
 	case MirrorStopped:
-		// Stopped before it ever was: what has its name, if anything, is an ordinary topic.
+		// It was stopped before its topic was created. A topic of its name, if there is one, is an
+		// ordinary one.
 		return s.removeMirror(ctx, topic, m.ID)
 	case MirrorPendingStopped, MirrorFailed:
 		return nil
@@ -135,7 +136,8 @@ func (s *Service) reconcileCreation(ctx context.Context, topic string, m *mirror
 	if err != nil || plan == nil {
 		return err
 	}
-	// If it is there, an earlier attempt or somebody else has created it, or it is to be converted.
+	// If the topic exists, an earlier attempt or somebody else has created it, or it is to be
+	// converted.
 	plan.convert = !missing
 	if s.unseen[m.ID] == nil {
 		s.unseen[m.ID] = newSeenWait()
@@ -154,8 +156,8 @@ func (s *Service) reconcileCreation(ctx context.Context, topic string, m *mirror
 	return s.failMirror(ctx, topic, m.ID, ErrPolicyViolation, fmt.Sprintf("its topic could not be created: %s; delete the topic and create the mirror anew", err), false)
 }
 
-// isCreated says whether a mirror is complete, or gone: another instance may be creating it too,
-// and have been faster. Then what stood in the way here may be the mirror's own records.
+// isCreated reports whether a mirror is complete, or gone. Another instance may be creating it too,
+// and may have been faster. Then what stood in the way here may be the mirror's own records.
 func (s *Service) isCreated(ctx context.Context, topic, id string) (created, gone bool, err error) {
 	if err := s.store.Sync(ctx); err != nil {
 		return false, false, err
@@ -169,11 +171,11 @@ func (s *Service) isCreated(ctx context.Context, topic, id string) (created, gon
 	return created, gone, err
 }
 
-// creationHeadStart is how long the creation of a mirror is left to the instance that has the
-// request for it.
+// creationHeadStart is how long the reconciler leaves the creation of a mirror to the instance that
+// has the request for it.
 const creationHeadStart = 2 * time.Second
 
-// uncreatedFor is how long this instance has known that a mirror's topic is not there yet.
+// uncreatedFor returns how long this instance has known that a mirror's topic does not exist yet.
 func (s *Service) uncreatedFor(id string) time.Duration {
 	since, ok := s.uncreated[id]
 	if !ok {
@@ -183,8 +185,8 @@ func (s *Service) uncreatedFor(id string) time.Duration {
 	return time.Since(since)
 }
 
-// recordedPlan is the plan of a recorded mirror whose topic is not there yet; nil = the mirror is
-// gone or complete.
+// recordedPlan returns the plan of a recorded mirror whose topic does not exist yet; nil = the
+// mirror is gone or complete.
 func (s *Service) recordedPlan(ctx context.Context, topic, id string) (*mirrorPlan, error) {
 	var plan *mirrorPlan
 	err := s.update(ctx, func(tx *Tx) error {
@@ -208,14 +210,14 @@ func (s *Service) recordedPlan(ctx context.Context, topic, id string) (*mirrorPl
 		return nil
 	})
 	if err != nil {
-		return nil, err // a change that was given up may still be evaluated: plan is not ours then
+		return nil, err // update may still evaluate a change that was given up, and write plan
 	}
 	return plan, nil
 }
 
-// topicGone ends the mirror of a topic that was deleted around klink. A stopped one is forgotten.
-// Another one FAILS and stays read-only: what has its name now, or gets it, is another topic, whose
-// offsets are its own.
+// topicGone ends the mirror of a topic that was deleted around klink. It removes a stopped mirror.
+// Any other mirror becomes FAILED and stays read-only: a topic that has its name now, or gets it
+// later, is a different one, with offsets of its own.
 func (s *Service) topicGone(ctx context.Context, topic string, m *mirrorRecord, recreated bool) error {
 	if m.State == MirrorStopped {
 		s.log.Warn("the topic of a stopped mirror was deleted around klink", "topic", topic, "recreated", recreated)
@@ -250,9 +252,9 @@ func (s *Service) removeMirror(ctx context.Context, topic, id string) error {
 	})
 }
 
-// TopicsSeen tells of topic ids that were just learned from the destination. One that is not the
-// mirror's of that name makes the reconciler look at once: the topic was deleted and created again
-// around klink.
+// TopicsSeen takes topic ids that were just learned from the destination. If one is not that of the
+// mirror of this name, it wakes the reconciler: the topic was deleted and created again around
+// klink.
 func (s *Service) TopicsSeen(topics map[[16]byte]string) {
 	state := s.State()
 	for id, topic := range topics {

@@ -24,23 +24,24 @@ import (
 // field that older versions may ignore does not raise it.
 const recordVersion = 1
 
-// Bounds of what is read from the state topic. Whoever may write to it decides what is in it, and
-// must neither stop klink nor make it allocate without bound. recordLimits are checked before a
-// value is decoded. What does not pass is a record that cannot be read; see Store.
+// Bounds on what is read from the state topic. A principal that may write to the topic decides what
+// is in it, and must neither stop klink nor make it allocate without bound. klink checks
+// recordLimits before it decodes a value. A record that exceeds a bound counts as one that cannot
+// be read; see Store.
 const (
 	maxRecordBytes = 4 << 20
 	maxRecordDepth = 16
 	maxPartitions  = 1 << 17 // per topic
-	// maxStatePartitions is of all mirrors together. A mirror costs memory by the number in its
-	// record.
+	// maxStatePartitions bounds the partitions of all mirrors together. The number in its record
+	// decides how much memory a mirror costs.
 	maxStatePartitions = 1 << 21
-	// stateBatchBytes bounds a batch of records once it is decompressed. klink's own are of 1 MB at
-	// most.
+	// stateBatchBytes bounds a batch of records after decompression. klink's own batches have at
+	// most 1 MB.
 	stateBatchBytes = 2 << 20
 )
 
-// recordLimits bound the values of a kind. A value has some thousands of values at most, but for
-// remembered ACLs.
+// recordLimits returns the bounds for records of a kind. A record has some thousands of JSON values
+// at most, except one that holds remembered ACLs.
 func recordLimits(kind recordKind) jsonbound.Limits {
 	l := jsonbound.Limits{Bytes: maxRecordBytes, Depth: maxRecordDepth, Values: 1 << 14}
 	if kind == kindACLs {
@@ -83,7 +84,7 @@ func checkpointKey(t timelineAt) string {
 
 func aclsKey(link string, bucket int32) string { return aclsPrefix(link) + strconv.Itoa(int(bucket)) }
 
-// aclsPrefix begins the keys of a link's ACLs, or with "" those of all.
+// aclsPrefix returns the prefix of the keys of a link's ACLs; with "", of those of all links.
 func aclsPrefix(link string) string {
 	if link == "" {
 		return "acls/"
@@ -97,8 +98,8 @@ type timelineAt struct {
 	partition int32
 }
 
-// errForeignKey is a key of another kind: of a later klink, or not klink's. It is no reason to
-// worry.
+// errForeignKey is returned for a key of a kind that this klink does not know: of a later klink, or
+// not klink's at all. It is harmless.
 var errForeignKey = errors.New("a key that this version of klink does not know")
 
 func parseRecordKey(key []byte) (recordKey, error) {
@@ -163,8 +164,8 @@ func errLaterVersion(version int) error {
 // unknownFields are the fields of a record that this version does not know.
 type unknownFields map[string]json.RawMessage
 
-// decodeRecord reads a value into a struct with json tags, all of which are required to be of the
-// right type. It returns the fields that the struct does not have.
+// decodeRecord decodes a value into a struct with json tags; every field that is present must have
+// the right type. It returns the fields that the struct does not have.
 func decodeRecord(value []byte, into any) (unknownFields, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(value, &fields); err != nil {
@@ -180,7 +181,8 @@ func decodeRecord(value []byte, into any) (unknownFields, error) {
 	if version > recordVersion {
 		return nil, errLaterVersion(version)
 	}
-	// Only fields of exactly the right name count; encoding/json would also take other cases.
+	// Only fields of exactly the right name count; encoding/json would also accept names in another
+	// case.
 	known := map[string]json.RawMessage{}
 	for _, name := range jsonNames(into) {
 		if v, ok := fields[name]; ok {
@@ -201,7 +203,7 @@ func decodeRecord(value []byte, into any) (unknownFields, error) {
 	return fields, nil
 }
 
-// encodeRecord writes a struct and the unknown fields it was read with, in the order of the names.
+// encodeRecord encodes a struct and the unknown fields it was read with, sorted by name.
 func encodeRecord(record any, unknown unknownFields) ([]byte, error) {
 	value, err := json.Marshal(record)
 	if err != nil {
@@ -220,7 +222,7 @@ func encodeRecord(record any, unknown unknownFields) ([]byte, error) {
 	return json.Marshal(fields)
 }
 
-// jsonNames are the names of a struct's fields in JSON, and "version".
+// jsonNames returns the names of a struct's fields in JSON, and "version".
 func jsonNames(record any) []string {
 	t := reflect.TypeOf(record).Elem()
 	names := []string{"version"}
@@ -256,7 +258,7 @@ func (id *topicID) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// newID is a random UUID (RFC 9562, version 4) in its usual form.
+// newID returns a random UUID (RFC 9562, version 4) in its usual form.
 func newID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // crypto/rand.Read never fails

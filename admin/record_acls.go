@@ -9,14 +9,14 @@ import (
 )
 
 // aclsRecord is the value of acls/LINK/BUCKET: ACLs that klink has created at the destination for a
-// link, or was about to create. An ACL is written here before it is created, so that one that klink
-// created is always known to be klink's, and taken away after it has been deleted.
+// link, or was about to create. klink writes an ACL here before it creates it, so that it always
+// recognises the ACLs that it created. It removes an ACL from here after it has deleted it.
 //
 // The ACLs of a link are spread by a hash over aclBuckets records, so that a change rewrites little
 // and no record gets too large for a broker.
 type aclsRecord struct {
-	// LinkID tells a link from an earlier one of the same name, which an older klink may have
-	// deleted without its ACLs.
+	// LinkID tells a link from an earlier one of the same name. An older klink may have deleted
+	// that one and left its ACL records.
 	LinkID string     `json:"link_id"`
 	ACLs   []aclEntry `json:"acls"` // in order
 
@@ -26,13 +26,13 @@ type aclsRecord struct {
 // aclEntry is a remembered ACL.
 type aclEntry struct {
 	aclBinding
-	// run names the run that last decided to create the ACL. Who deleted it forgets it only if no
-	// other run has decided to create it since.
+	// run names the run that last decided to create the ACL. A run that deletes the ACL forgets it
+	// only if no other run has decided to create it since.
 	run string
 	// made: the creation has succeeded. Before that the run may be about to create it.
 	made bool
-	// raw is the entry as it was read, so that fields which this version does not know survive. nil
-	// = made by this one.
+	// raw is the entry as it was read, so that fields which this version does not know survive; nil
+	// = this version made it.
 	raw json.RawMessage
 }
 
@@ -48,7 +48,7 @@ type aclEntryJSON struct {
 	Made       bool   `json:"made,omitempty"`
 }
 
-// aclMark tells whether a remembered ACL is still as somebody has seen it.
+// aclMark tells a run whether a remembered ACL has changed since the run read it.
 type aclMark struct {
 	run  string
 	made bool

@@ -8,13 +8,13 @@ import (
 )
 
 // checkpointRecord is the value of checkpoint/TOPIC/PARTITION: every record from the physical
-// offset on is at or above the logical one, every record before it below. It is needed when
-// retention has deleted every batch of a partition, so that no stamp is left to read.
+// offset on is at or above the logical one, and every record before it is below it. It is needed
+// when retention has deleted every batch of a partition, so that no stamp is left to read.
 //
-// There are many of these and they are written all the time, so their JSON is made and read without
-// the detours of the other records: a field that this version does not know is lost with the next
-// checkpoint. They are of one mirror: one that is left of an earlier mirror of the topic counts for
-// nothing.
+// There are many of these and klink writes them all the time. So it encodes and decodes them
+// directly, and does not keep unknown fields as the other records do: a field that this version
+// does not know is lost with the next checkpoint. A checkpoint belongs to one mirror: one that is
+// left of an earlier mirror of the topic is ignored.
 type checkpointRecord struct {
 	Version  int    `json:"version"`
 	Mirror   string `json:"mirror"` // mirrorRecord.ID

@@ -14,9 +14,9 @@ const groupKeyName = "group/key"
 // groupKeyBytes is the length of the secret, in bytes.
 const groupKeyBytes = 32
 
-// groupRecord is the value of group/key: the secret by which the instances of a destination know
-// each other in their group, which others may be able to join. The first instance makes it, and it
-// stays.
+// groupRecord is the value of group/key: the secret by which the instances of a destination
+// recognise each other in their group, which other clients may be able to join. The first instance
+// creates it, and it never changes.
 type groupRecord struct {
 	Version int    `json:"version"`
 	Key     []byte `json:"key"` // base64
@@ -43,12 +43,13 @@ func decodeGroup(value []byte) (*groupRecord, error) {
 
 func (r *groupRecord) encode() ([]byte, error) { return json.Marshal(r) }
 
-// groupKey is the secret of the group, to read; nil = there is none.
+// groupKey returns the record with the secret of the group, which the caller must not change; nil =
+// there is none.
 func (tx *Tx) groupKey() (*groupRecord, error) {
 	return get(tx, groupKeyName, decodeGroup, func() *groupRecord { return tx.records.group })
 }
 
-// groupKey is the secret of the group as it was last read; nil = there is none.
+// groupKey returns the secret of the group as it was last read; nil = there is none.
 func (s *Store) groupKey() []byte {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
@@ -58,9 +59,9 @@ func (s *Store) groupKey() []byte {
 	return s.records.group.Key
 }
 
-// GroupKey is the secret by which the instances of the destination know each other: the same for
-// all of them, and known to who may read the state topic. It makes one where there is none. It must
-// not be changed.
+// GroupKey returns the secret by which the instances of the destination recognise each other. It is
+// the same for all of them, and anyone who may read the state topic knows it. GroupKey creates one
+// if there is none. The caller must not change it.
 func (s *Service) GroupKey(ctx context.Context) ([]byte, error) {
 	if err := s.waitReady(ctx); err != nil {
 		return nil, err

@@ -6,26 +6,27 @@ import (
 	"time"
 )
 
-// instanceRecord is the value of instance/ID: an instance that serves clients, and so has to hear
-// of a mirror before its topic can become one; see instances.go.
+// instanceRecord is the value of instance/ID: an instance that serves clients, and so must know a
+// mirror before a topic can become that mirror's; see instances.go.
 type instanceRecord struct {
-	Name string `json:"name"` // for people; no two that live have the same
-	// ClientID is what it calls itself in the group of instances; "" = it is in none.
+	Name string `json:"name"` // for people; no two live instances share it
+	// ClientID is its client id in the group of instances; "" = it is in none.
 	ClientID string `json:"client_id,omitempty"`
-	// LeaseMs and SessionMs are for how long it may serve after it last read the state topic, and
-	// after it was last heard of in the group.
+	// LeaseMs and SessionMs are for how long the instance may serve after it last read the state
+	// topic, and after the group coordinator last answered it.
 	LeaseMs   int64 `json:"lease_ms"`
 	SessionMs int64 `json:"session_ms,omitempty"`
-	// Seen: what it serves by includes everything before this offset of the state topic.
+	// Seen: the instance serves from a snapshot that includes everything before this offset of the
+	// state topic.
 	Seen int64 `json:"seen"`
-	// Doubted: it was waited for in vain. It has to make itself known again before it serves on, or
-	// is forgotten.
+	// Doubted: another instance waited for this one in vain. This one must introduce itself again
+	// before it serves on, or it is forgotten.
 	Doubted bool `json:"doubted,omitempty"`
 
 	unknown unknownFields
 }
 
-// maxLease bounds the times in a record: nobody is to be waited for longer.
+// maxLease bounds the times in a record, so that no instance waits longer for another.
 const maxLease = 10 * time.Minute
 
 func decodeInstance(value []byte) (*instanceRecord, error) {
@@ -53,11 +54,11 @@ func (r *instanceRecord) clone() *instanceRecord {
 	return &c
 }
 
-// lease is for how long it may serve after its last read, with a margin for clocks that run at
-// different rates.
+// lease returns for how long the instance may serve after its last read, with a margin for clocks
+// that run at different rates.
 func (r *instanceRecord) lease() time.Duration { return withMargin(r.LeaseMs) }
 
-// session is lease of its membership in the group.
+// session is lease for the membership in the group.
 func (r *instanceRecord) session() time.Duration { return withMargin(r.SessionMs) }
 
 func withMargin(ms int64) time.Duration {
@@ -65,6 +66,6 @@ func withMargin(ms int64) time.Duration {
 	return d + d/20 + 100*time.Millisecond
 }
 
-// unreadableInstance is what a record that cannot be read is taken for: an instance that knows
-// nothing, for as long as any can go on.
+// unreadableInstance stands for an instance whose record cannot be read: klink assumes that it
+// knows nothing, and serves for as long as any instance can.
 var unreadableInstance = &instanceRecord{Name: "whose record cannot be read", LeaseMs: int64(maxLease / time.Millisecond)}

@@ -10,8 +10,8 @@ import (
 // linkRecord is the value of link/NAME.
 type linkRecord struct {
 	ID string `json:"id"`
-	// Configs are what was set, but for the sensitive ones, which are in Secrets; only without a
-	// key file, and with --allow-plaintext-secrets, they are here too.
+	// Configs are the configs that were set. Sensitive ones are in Secrets instead; they are here
+	// only without a key file and with --allow-plaintext-secrets.
 	Configs         map[string]string `json:"configs"`
 	Secrets         map[string]sealed `json:"secrets,omitempty"`
 	State           LinkState         `json:"state"`
@@ -40,7 +40,7 @@ func decodeLink(value []byte) (*linkRecord, error) {
 
 func (r *linkRecord) encode() ([]byte, error) { return encodeRecord(r, r.unknown) }
 
-// clone is deep enough to be changed.
+// clone returns a copy that may be changed.
 func (r *linkRecord) clone() *linkRecord {
 	c := *r
 	c.Configs = maps.Clone(r.Configs)
@@ -62,8 +62,9 @@ func (r *linkRecord) setStatus(s linkStatus, now time.Time) {
 	r.State, r.Error, r.ErrorMessage = s.State, s.Error, s.Message
 }
 
-// view is the link as others see it, secrets opened. A secret that does not open makes the link
-// FAILED in this instance; what is stored stays as it is, for an instance that has the key.
+// view returns the link as it is published, with its secrets opened. A secret that does not open
+// makes the link FAILED in this instance only: the record stays as it is, for an instance that has
+// the key.
 func (r *linkRecord) view(name string, key *SecretsKey) *Link {
 	l := &Link{
 		Name: name, ID: r.ID, Configs: maps.Clone(r.Configs), State: r.State, Error: r.Error, ErrorMessage: r.ErrorMessage,

@@ -10,8 +10,9 @@ import (
 
 // mirrorRecord is the value of mirror/TOPIC.
 //
-// It is written before the topic is created, so that nobody can write to the topic through klink at
-// any time; Created then follows. A crash in between is made good by the reconciler.
+// It is written before the topic is created, so that no client can ever write to the topic through
+// klink. Created is set after that; if a crash comes in between, the reconciler finishes the
+// creation.
 type mirrorRecord struct {
 	// ID tells this mirror from an earlier one of the same topic.
 	ID            string      `json:"id"`
@@ -27,26 +28,26 @@ type mirrorRecord struct {
 	Partitions    int32       `json:"partitions"`
 	Started       bool        `json:"started,omitempty"`
 	OwnError      bool        `json:"own_error,omitempty"` // see mirrorStatus.Own
-	// Promotion is null unless the mirror is being promoted, or was. State says what it does
-	// meanwhile, so that a klink that does not know this field goes on mirroring: it must not stop
-	// the mirror before it has everything.
+	// Promotion is null unless the mirror is being promoted, or was. During a promotion State still
+	// says what the mirror does, so that a klink that does not know this field goes on mirroring:
+	// it must not stop the mirror before the mirror has everything.
 	Promotion *promotionRecord `json:"promotion,omitempty"`
 	Created   bool             `json:"created,omitempty"`
-	// TopicGone: the topic was deleted at the destination, not through klink. What has its name now
-	// is not translated.
+	// TopicGone: the topic was deleted at the destination, not through klink. klink does not
+	// translate offsets for a topic that has its name now.
 	TopicGone bool `json:"topic_gone,omitempty"`
 	// ReplicationFactor and Configs are what the topic is created with.
 	ReplicationFactor int16             `json:"replication_factor,omitempty"`
 	Configs           map[string]string `json:"configs,omitempty"`
 	// CleanupPolicy is Mirror.CleanupPolicy.
 	CleanupPolicy string `json:"cleanup_policy,omitempty"`
-	// SourceConfigs are the source's values of configs that a mirror must have otherwise; null =
-	// the destination's default. They are set when the mirror is stopped.
+	// SourceConfigs are the source's values of configs for which a mirror needs values of its own;
+	// null = the destination's default. klink sets them when the mirror is stopped.
 	SourceConfigs map[string]*string `json:"source_configs,omitempty"`
 	// RestorePending: stopped, but SourceConfigs are not set yet.
 	RestorePending bool `json:"restore_pending,omitempty"`
-	// Void is where the log has records that do not count; VoidElsewhere: in further partitions,
-	// too. See cleaner.go.
+	// Void lists where the log has records that do not count; VoidElsewhere: further partitions
+	// have such records, too. See cleaner.go.
 	Void          []VoidBatches `json:"void,omitempty"`
 	VoidElsewhere bool          `json:"void_elsewhere,omitempty"`
 
@@ -60,9 +61,9 @@ type promotionRecord struct {
 	Ready      bool   `json:"ready,omitempty"`
 }
 
-// stampFormat is the version of the stamps that the batches of a mirror have, for good
-// (batch.Stamp). Before there was this field they had no place; those of version 2 could not follow
-// an append that was not confirmed.
+// stampFormat is the version of the stamps of a mirror's batches (batch.Stamp), which a mirror
+// keeps for good. Stamps from before this field existed had no place; those of version 2 could not
+// follow an append that was not confirmed.
 const stampFormat = 3
 
 var errStampFormat = errors.New("was made by a development version whose stamps this one does not read; delete the topic and create the mirror anew")
@@ -104,8 +105,8 @@ func decodeMirror(value []byte) (*mirrorRecord, error) {
 	return r, nil
 }
 
-// promotionCounts is false where an older klink has moved the mirror since, which left the
-// promotion as it was.
+// promotionCounts reports whether Promotion still applies. It does not if an older klink has moved
+// the mirror since: that leaves the promotion as it was.
 func (r *mirrorRecord) promotionCounts() bool {
 	switch r.State {
 	case MirrorPending, MirrorActive, MirrorLinkPaused, MirrorSourceUnavailable:
@@ -160,7 +161,8 @@ func (r *mirrorRecord) view(topic string) *Mirror {
 	return m
 }
 
-// logAppendTime says whether the source topic was of that timestamp type; a mirror never is.
+// logAppendTime reports whether the source topic had that timestamp type; the mirror's own topic
+// never has it.
 func (r *mirrorRecord) logAppendTime() bool {
 	own := r.SourceConfigs["message.timestamp.type"]
 	return own != nil && *own == "LogAppendTime"

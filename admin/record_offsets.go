@@ -9,23 +9,23 @@ import (
 	"slices"
 )
 
-// offsetsRecord is the value of offsets/LINK: what klink remembers over restarts of the offsets
-// that it has synced for the groups of a link, in 24 bytes a group; see offsetMemory. That is a
-// help, not the truth, so a field that this version does not know is lost with the next one.
+// offsetsRecord is the value of offsets/LINK: what klink remembers across restarts about the
+// offsets that it has synced for the groups of a link, in 24 bytes a group; see offsetMemory. klink
+// can do without it, so a field that this version does not know is lost with the next write.
 type offsetsRecord struct {
 	Version int    `json:"version"`
-	Link    string `json:"link"` // linkRecord.ID: what is left of an earlier link of the name counts for nothing
-	// Groups are, in the order of the first, 8 bytes each: a hash of the group's name, of the
-	// offsets at the source, and of those that klink wrote.
+	Link    string `json:"link"` // linkRecord.ID; a record of an earlier link of the name is ignored
+	// Groups has three hashes of 8 bytes for each group: of its name, of its offsets at the source,
+	// and of those that klink wrote. The groups are sorted by the hash of the name.
 	Groups []byte `json:"groups"` // base64
 	// Filters are those that the offset sync of the link works with, as announced by its owner; see
-	// announceFilters. This is more than a help.
+	// announceFilters. klink cannot do without this field.
 	Filters string `json:"filters,omitempty"`
 }
 
 const (
 	printBytes = 24
-	// maxPrints bounds the record below the 1 MiB that a broker takes by default; groups beyond it
+	// maxPrints keeps the record below the 1 MiB that a broker takes by default; groups beyond it
 	// are not remembered.
 	maxPrints = 24_000
 )
@@ -69,8 +69,8 @@ func decodeOffsets(value []byte) (*offsetsRecord, error) {
 
 func (r *offsetsRecord) encode() ([]byte, error) { return json.Marshal(r) }
 
-// offsetsRecord is what is remembered of the offsets of a link; nil = nothing. It is not to be
-// changed.
+// offsetsRecord returns what is remembered about the offsets of a link; nil = nothing. The caller
+// must not change it.
 func (s *Store) offsetsRecord(link, id string) *offsetsRecord {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestUnknownFieldsSurvive: what a later klink has written into a record is still there after this
-// one has changed it.
+// TestUnknownFieldsSurvive: fields that a later klink has written into a record are still there
+// after this one has changed it.
 func TestUnknownFieldsSurvive(t *testing.T) {
 	const value = `{"version":1,"id":"x","state":"ACTIVE","state_time_ms":5,"configs":{"a":"b"},"future":{"deep":[1,2.50]},"State":"odd"}`
 	r, err := decodeLink([]byte(value))
@@ -131,8 +131,8 @@ func TestParseRecordKey(t *testing.T) {
 	}
 }
 
-// FuzzRecord: whatever is in the state topic, reading it does not fail badly, and what was read is
-// written so that it reads the same.
+// FuzzRecord: reading any record of the state topic returns without a panic. A record that was read
+// is written so that it reads the same.
 func FuzzRecord(f *testing.F) {
 	for _, seed := range []string{
 		`{"version":1,"state":"ACTIVE","id":"x","unknown":[{}],"configs":{"a":"b"},"secrets":{"c":{"key_id":"k","data":"AA=="}}}`,
@@ -185,8 +185,7 @@ func stable[R encoder](t *testing.T, r R, decode func([]byte) (R, error)) {
 	require.Equal(t, string(first), string(second))
 }
 
-// FuzzApply: a store that is fed any records makes a picture of them, and a snapshot for the
-// router.
+// FuzzApply: a store that is fed any records makes a State of them, and a snapshot for the router.
 func FuzzApply(f *testing.F) {
 	f.Add("mirror/a", []byte(`{"version":1,"stamp":3,"state":"ACTIVE","partitions":2}`), "timeline/a/1", []byte(`{"version":1,"physical":0,"logical":2,"floor":3}`))
 	f.Add("link/a", []byte(`{"version":1,"state":"ACTIVE"}`), "link/a", []byte(nil))

@@ -7,50 +7,50 @@ import (
 	"klink/protocol/timeline"
 )
 
-// timelineRecord is the value of timeline/TOPIC/PARTITION: physical offset Physical is logical
-// offset Logical, or belongs to the first record above it, and nothing below the logical offset
+// timelineRecord is the value of timeline/TOPIC/PARTITION. The physical offset Physical is the
+// logical offset Logical, or belongs to the first record above it. Nothing below the logical offset
 // Floor is shown. See protocol/timeline.
 //
-// The runs in between are not kept: stamps in the log tell them. What no stamp can tell is where
-// the mirror ended.
+// The record does not hold the runs that follow, because the stamps in the log tell them. It holds
+// where the mirror ended, because no stamp tells that.
 type timelineRecord struct {
 	Physical int64 `json:"physical"`
 	Logical  int64 `json:"logical"`
 	Floor    int64 `json:"floor"`
 	// End is where a stopped mirror ended: from there the shift is constant for good.
 	End *timelineEnd `json:"end,omitempty"`
-	// Ended: the mirror is being stopped, and nothing is in flight to this partition or will be
-	// appended to it. See stop.go. It is dropped when the mirror is STOPPED.
+	// Ended: the mirror is being stopped, nothing is in flight to this partition, and nothing will
+	// be appended to it. See stop.go. It is dropped when the mirror is STOPPED.
 	Ended *endedPartition `json:"ended,omitempty"`
-	// SourceEnd is where the source ended when the mirror was stopped (logical), as far as that was
-	// known; null = it was not. What lies between End and it was left behind.
+	// SourceEnd is the logical offset at which the source ended when the mirror was stopped, as
+	// last seen; null = not known. What lies between End and it was left behind.
 	SourceEnd *int64 `json:"source_end,omitempty"`
-	// SourceSeen is when SourceEnd was seen, in milliseconds since the epoch, where that was long
-	// before the stop: the source may have gone on since. null = right before it.
+	// SourceSeen is when SourceEnd was seen, in milliseconds since the epoch, if that was long
+	// before the stop: the source may have gone on since. null = it was seen right before the stop.
 	SourceSeen *int64 `json:"source_seen,omitempty"`
-	// Alignment is null as long as nobody has found out.
+	// Alignment is null until it has been found out.
 	Alignment *alignment `json:"alignment,omitempty"`
 
 	unknown unknownFields
 }
 
-// timelineEnd is where a mirror ended, in both numberings. Straight: every physical offset from the
-// start of the timeline to there holds exactly the next logical one.
+// timelineEnd is where a mirror ended, as a physical and a logical offset. Straight: every physical
+// offset from the start of the timeline to there holds exactly the next logical one.
 type timelineEnd struct {
 	Physical int64 `json:"physical"`
 	Logical  int64 `json:"logical"`
 	Straight bool  `json:"straight,omitempty"`
 }
 
-// endedPartition is where a partition ends of a mirror that is being stopped, and what its owner
-// has seen of the source, as in a stopped mirror's timelineRecord; -1 = not known.
+// endedPartition is where a partition of a mirror that is being stopped ends, and what its owner
+// has seen of the source (see timelineRecord); -1 = not known.
 type endedPartition struct {
 	timelineEnd
 	SourceEnd  int64 `json:"source_end"`
 	SourceSeen int64 `json:"source_seen"`
 }
 
-// alignment says from which logical offset on the shift was not 0, -1 = it always was, and why.
+// alignment says from which logical offset on the shift was not 0 (-1 = it was always 0), and why.
 type alignment struct {
 	Began  int64  `json:"began"`
 	Reason string `json:"reason,omitempty"`
@@ -90,7 +90,8 @@ func decodeTimeline(value []byte) (*timelineRecord, error) {
 
 func (r *timelineRecord) encode() ([]byte, error) { return encodeRecord(r, r.unknown) }
 
-// clone is deep enough, as what the pointers point to is replaced, not changed.
+// clone returns a shallow copy. That is enough, because what the pointers point to is replaced,
+// never changed.
 func (r *timelineRecord) clone() *timelineRecord {
 	c := *r
 	return &c
@@ -104,7 +105,7 @@ func (r *timelineRecord) end(topic string, partition int32, at timelineEnd) erro
 	case at.Physical < r.Physical || at.Logical < 0:
 		return fmt.Errorf("partition %d of mirror topic '%s' cannot end at physical offset %d, logical %d: it began at physical offset %d", partition, topic, at.Physical, at.Logical, r.Physical)
 	case r.End != nil && r.End.Physical == at.Physical && r.End.Logical == at.Logical:
-		return nil // whoever stored it has known as much
+		return nil // the same end is stored already
 	case r.End != nil:
 		return fmt.Errorf("partition %d of mirror topic '%s' has ended at physical offset %d, logical %d, and not at %d, %d", partition, topic, r.End.Physical, r.End.Logical, at.Physical, at.Logical)
 	}
@@ -112,8 +113,8 @@ func (r *timelineRecord) end(topic string, partition int32, at timelineEnd) erro
 	return nil
 }
 
-// leftBehind is how many offsets of the source a stopped mirror has not got, of those that were
-// seen; -1 = not known.
+// leftBehind returns how many offsets of the source, of those that were seen, a stopped mirror has
+// not got; -1 = not known.
 func (r *timelineRecord) leftBehind() int64 {
 	if r.End == nil || r.SourceEnd == nil {
 		return -1
@@ -121,12 +122,12 @@ func (r *timelineRecord) leftBehind() int64 {
 	return max(0, *r.SourceEnd-r.End.Logical)
 }
 
-// open makes the timeline that the record describes, with the last checkpoint of the partition, nil
-// = none.
+// open makes the timeline that the record describes. checkpoint is the last one of the partition;
+// nil = none.
 //
-// Where runs begin and end is not recorded, so it has to be learned from the log: by the owner when
-// it takes over, or by who reads before that. Only where the owner has stored that a mirror was one
-// run to its end is nothing to be learned.
+// The record does not say where runs begin and end. The owner learns that from the log when it
+// takes over, or a reader does before that. Only if the owner has stored that the mirror was one
+// run to its end is there nothing to learn.
 func (r *timelineRecord) open(checkpoint *checkpointRecord) *timeline.Partition {
 	t := timeline.Open(r.Physical, r.Logical, r.Floor)
 	if checkpoint != nil {

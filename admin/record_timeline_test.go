@@ -8,14 +8,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestOpenTimeline: what is stored is enough to translate, where it says something, and claims
-// nothing where it does not.
+// TestOpenTimeline: a timeline opened from a record translates the offsets that the record
+// determines, and claims nothing about others.
 func TestOpenTimeline(t *testing.T) {
 	for name, c := range map[string]struct {
 		r          timelineRecord
 		checkpoint *checkpointRecord
 		oneRun     bool
-		// logical offsets by physical ones; -1 = has to be learned
+		// logical offsets by physical ones; -1 = not known yet
 		want map[int64]int64
 	}{
 		"new":                       {timelineRecord{Logical: 100, Floor: 100}, nil, false, map[int64]int64{0: -1, 7: -1}},
@@ -43,7 +43,7 @@ func TestOpenTimeline(t *testing.T) {
 	}
 }
 
-// TestCheckpointIsAnAnchor: between the start and a checkpoint few probes are left.
+// TestCheckpointIsAnAnchor: between the start and a checkpoint few probes are needed.
 func TestCheckpointIsAnAnchor(t *testing.T) {
 	r := timelineRecord{Alignment: &alignment{Began: 0}}
 	tl := r.open(&checkpointRecord{Physical: 1000, Logical: 2000})

@@ -9,11 +9,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// Report records a finding of the replicator. When it returns nil, what follows from it is durable
-// and in State; a finding about a link or mirror that is gone changes nothing.
+// Report records a finding of the replicator. When it returns nil, the resulting change is durable
+// and in State. A finding about a link or mirror that is gone changes nothing.
 //
-// EventMirrorDrained is only noted: the mirror is STOPPED once committed offsets have been compared
-// with its end. Like every finding it may be reported again as long as the state does not show it.
+// EventMirrorDrained is only queued: the mirror becomes STOPPED once committed offsets have been
+// compared with its end. The replicator may report it again, like every finding, as long as State
+// does not show it.
 func (s *Service) Report(ctx context.Context, ev Event) error {
 	switch ev.Kind {
 	case EventMirrorDrained:
@@ -86,8 +87,9 @@ func (s *Service) reportMirror(tx *Tx, ev Event) error {
 	return moveMirror(tx, ev.Topic, m, mirrorInput{Kind: kind, Error: ev.Error, Message: ev.Message, Link: linkStatusOf(tx, m.Link), Promotion: promotion{ID: ev.Promotion}}, s.cfg.Now())
 }
 
-// SetTimeline stores that physical is the logical offset logical and that nothing below floor is
-// shown, and then says so in the partition's published timeline. Durable when it returns nil.
+// SetTimeline stores that the physical offset physical is the logical offset logical, and that
+// nothing below floor is shown. Then it moves the partition's published timeline accordingly. The
+// change is durable when SetTimeline returns nil.
 func (s *Service) SetTimeline(ctx context.Context, topic string, partition int32, physical, logical, floor int64) error {
 	if physical < 0 || logical < 0 || floor < 0 {
 		return fmt.Errorf("timeline of partition %d of '%s': negative offset (physical %d, logical %d, floor %d)", partition, topic, physical, logical, floor)
@@ -117,8 +119,8 @@ func (s *Service) SetTimeline(ctx context.Context, topic string, partition int32
 	if err != nil {
 		return err
 	}
-	// The store has published it, unless the record said so already and the owner had moved on from
-	// it.
+	// The store has moved the published timeline, unless the record stayed the same. Then the owner
+	// may have moved the timeline since the record was written.
 	if ts := s.State().Timelines[topic]; int(partition) < len(ts) {
 		ts[partition].Move(physical, logical, floor)
 	}

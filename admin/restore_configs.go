@@ -14,14 +14,14 @@ import (
 // restoreBatch is how many topics' configs are set in one request.
 const restoreBatch = 500
 
-// restoreConfigs sets the configs of stopped mirrors' topics that a mirror must have its own way to
-// what the source has, and notes where it is done. Of many topics it is done together; one that is
-// refused does not hold up the others.
+// restoreConfigs sets configs of stopped mirrors' topics to the source's values, and records where
+// that is done. These are the configs for which a mirror needs values of its own. One request
+// changes many topics; a topic that is refused does not hold up the others.
 func (s *Service) restoreConfigs(ctx context.Context, topics ...string) error {
 	if len(topics) == 0 {
 		return nil
 	}
-	s.restoreMu.Lock() // or two would do the same
+	s.restoreMu.Lock() // so that no two callers do the same work
 	defer s.restoreMu.Unlock()
 	pending := map[string]*mirrorRecord{}
 	if err := s.update(ctx, func(tx *Tx) error {
@@ -45,7 +45,7 @@ func (s *Service) restoreConfigs(ctx context.Context, topics ...string) error {
 		for _, topic := range done {
 			m, err := tx.Mirror(topic)
 			if err != nil || m == nil || m.ID != pending[topic].ID {
-				continue // deleted meanwhile
+				continue // the mirror was deleted since
 			}
 			m = m.clone()
 			m.RestorePending = false
@@ -57,8 +57,8 @@ func (s *Service) restoreConfigs(ctx context.Context, topics ...string) error {
 	}))
 }
 
-// alterManyTopics sets the configs of many topics to the source's own, a batch at a time. done are
-// those where that succeeded.
+// alterManyTopics sets the configs of many topics to the source's own, restoreBatch at a time. done
+// are those where that succeeded.
 func (s *Service) alterManyTopics(ctx context.Context, mirrors map[string]*mirrorRecord) (done []string, err error) {
 	var errs []error
 	for batch := range slices.Chunk(slices.Sorted(maps.Keys(mirrors)), restoreBatch) {

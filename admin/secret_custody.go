@@ -15,10 +15,9 @@ import (
 type custody uint8
 
 const (
-	// 0 is the custody of no row: a new row has to say something else.
+	// No row has the custody 0, so that a new row has to name one.
 	_ custody = iota
-	// unconcerned: whatever its value is, klink sends the secrets to nobody else, and in no other
-	// way.
+	// unconcerned: its value does not change to whom, or how, klink sends the secrets.
 	unconcerned
 	// decides: it decides to whom klink proves who it is, and how. It changes only together with
 	// the secrets.
@@ -30,10 +29,11 @@ const (
 // hidden stands for the value of a secret.
 const hidden = "[hidden]"
 
-// secret says whether the value of a config is never shown: it is sensitive, or stored as a secret.
+// secret reports whether the value of a config is never shown: it is sensitive, or stored as a
+// secret.
 func (l *Link) secret(name string) bool { return isSensitive(name) || l.sealed[name] }
 
-// shown is what people may see of a config, and whether it is set.
+// shown returns what people may see of a config, and whether it is set.
 func (l *Link) shown(name string) (value string, set bool) {
 	value, set = l.Configs[name]
 	if set && l.secret(name) {
@@ -42,10 +42,10 @@ func (l *Link) shown(name string) (value string, set bool) {
 	return value, set
 }
 
-// checkCustody refuses a change of where or how klink proves who it is, unless the secrets that are
-// used there are given in the same request. Whoever may alter a link could else have its password
-// sent to a server of their own. next are the configs as they would be, set and deleted is what the
-// request asks for.
+// checkCustody refuses a change of where or how klink proves who it is, unless the same request
+// gives the secrets that are used there. Otherwise a client that may alter a link could have its
+// password sent to a server of its own. next are the configs as they would be; set and deleted are
+// what the request asks for.
 func checkCustody(l *Link, next, set map[string]string, deleted map[string]bool) *protocol.Error {
 	var changed []string
 	for _, c := range linkConfigs {
@@ -56,8 +56,8 @@ func checkCustody(l *Link, next, set map[string]string, deleted map[string]bool)
 	if len(changed) == 0 {
 		return nil
 	}
-	// A secret that this instance cannot open is not in Configs, but another instance would send
-	// it.
+	// A secret that this instance cannot open is not in Configs, but an instance that has the key
+	// would send it.
 	stored := map[string]bool{}
 	maps.Copy(stored, l.sealed)
 	for name := range l.Configs {

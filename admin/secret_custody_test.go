@@ -17,8 +17,7 @@ import (
 
 const linkPassword = "the-links-password"
 
-// catcher is a broker of somebody who wants the passwords of links: it writes down what clients log
-// in with.
+// catcher is an attacker's broker: it records the credentials with which clients log in.
 type catcher struct {
 	*kfake.Cluster
 	mu     sync.Mutex
@@ -62,9 +61,8 @@ func alterLinkAt(s *Service, validateOnly bool, link string, changes ...linkapi.
 	return s.HandleLink(context.Background(), req).(*linkapi.AlterLinkConfigsResponse).Results[0]
 }
 
-// TestAlteringDoesNotGiveSecretsAway: somebody who may alter a link, but does not know its
-// password, has it sent nowhere else, neither by altering the link nor by only asking whether that
-// could be done.
+// TestAlteringDoesNotGiveSecretsAway: a client that may alter a link, but does not know its
+// password, cannot have it sent elsewhere, neither by altering the link nor by validating a change.
 func TestAlteringDoesNotGiveSecretsAway(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Secrets = testKey(t, 1) })
 	source := startCatcher(t)
@@ -79,7 +77,7 @@ func TestAlteringDoesNotGiveSecretsAway(t *testing.T) {
 	for _, changes := range [][]linkapi.AlterConfig{
 		{there},
 		{there, setConfig("client.id", "x")},
-		{there, setConfig("ssl.keystore.key", "")}, // brings a secret, but not the one that is sent
+		{there, setConfig("ssl.keystore.key", "")}, // gives a secret, but not the one that is sent
 		{there, setConfig("security.protocol", "PLAINTEXT")},
 		{setConfig(ConfigBootstrapServers, source.ListenAddrs()[0]+","+attacker.ListenAddrs()[0])},
 		{setConfig(ConfigBootstrapServers, attacker.ListenAddrs()[0]+","+source.ListenAddrs()[0])},
@@ -112,8 +110,8 @@ func TestAlteringDoesNotGiveSecretsAway(t *testing.T) {
 	require.Zero(t, logins)
 }
 
-// TestAlteringWithTheSecrets: who has the secrets may change how they are used; who changes
-// something else need not have them.
+// TestAlteringWithTheSecrets: a client that gives the secrets may change how they are used. A
+// client that changes something else need not give them.
 func TestAlteringWithTheSecrets(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Secrets = testKey(t, 1) })
 	source, moved := startCatcher(t), startCatcher(t)
@@ -138,9 +136,9 @@ func TestAlteringWithTheSecrets(t *testing.T) {
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 }
 
-// TestEveryConfigSaysItsCustody: a new row of the table cannot forget to say whether it decides who
-// gets the secrets, and what decides how the source is reached decides that, unless it is named
-// here with the reason.
+// TestEveryConfigSaysItsCustody: every row of the table says whether its config decides who gets
+// the secrets. A config that affects how klink reaches the source is not unconcerned, unless this
+// test names it with the reason.
 func TestEveryConfigSaysItsCustody(t *testing.T) {
 	unconcernedThough := map[string]string{
 		"ssl.keystore.type":              "only PEM is allowed",
@@ -165,8 +163,9 @@ func TestEveryConfigSaysItsCustody(t *testing.T) {
 	require.Equal(t, 8, deciding)
 }
 
-// TestCustodyOfEveryDecidingConfig walks the table: a link that holds any secret, be it one that
-// this version does not know or cannot open, refuses a change of any deciding config without it.
+// TestCustodyOfEveryDecidingConfig walks the table. If a link holds any secret, even one that this
+// version does not know or cannot open, a change of any deciding config without that secret is
+// refused.
 func TestCustodyOfEveryDecidingConfig(t *testing.T) {
 	for _, held := range []string{"sasl.jaas.config", "ssl.keystore.key", "sasl.token.of.a.later.version"} {
 		for _, opened := range []bool{true, false} {
@@ -193,7 +192,7 @@ func TestCustodyOfEveryDecidingConfig(t *testing.T) {
 	}
 }
 
-// TestConfigsOfALaterVersionAreHidden: what this version does not know may be a secret.
+// TestConfigsOfALaterVersionAreHidden: a config that this version does not know may be a secret.
 func TestConfigsOfALaterVersionAreHidden(t *testing.T) {
 	key := testKey(t, 1)
 	record := &linkRecord{
@@ -218,7 +217,7 @@ func TestConfigsOfALaterVersionAreHidden(t *testing.T) {
 		"sasl.oauthbearer.client.secret": true, "a.later.switch": true, "sasl.later.password": true, "ssl.keystore.certificate.chain": true,
 	}, seen)
 
-	// What a later version has sealed is not stored readable by this one.
+	// This version does not store unencrypted what a later version has sealed.
 	s.cfg.Secrets = key
 	require.Nil(t, s.setConfigs(record, "l", map[string]string{"ssl.keystore.certificate.chain": "hush-new"}))
 	require.NotContains(t, record.Configs, "ssl.keystore.certificate.chain")

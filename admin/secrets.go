@@ -19,7 +19,7 @@ const secretsKeySize = 32
 // SecretsKey seals sensitive link configs with AES-256-GCM before they go to the state topic.
 //
 // Invariants:
-//  1. The key itself never leaves memory; its id is a hash and tells nothing of it.
+//  1. The key itself never leaves memory; its id is a hash and reveals nothing about it.
 //  2. What was sealed for one link and config does not open for another: both names are
 //     authenticated with it.
 type SecretsKey struct {
@@ -47,7 +47,7 @@ func LoadSecretsKey(path string) (*SecretsKey, error) {
 	return k, nil
 }
 
-// ParseSecretsKey takes the content of a key file; see LoadSecretsKey.
+// ParseSecretsKey parses the content of a key file; see LoadSecretsKey.
 func ParseSecretsKey(text string) (*SecretsKey, error) {
 	text = strings.TrimSpace(text)
 	for _, decode := range []func(string) ([]byte, error){
@@ -102,7 +102,7 @@ func (k *SecretsKey) open(link, config string, s sealed) (string, error) {
 	return string(secret), nil
 }
 
-// secretOwner is authenticated with a secret. Neither name contains a slash.
+// secretOwner returns the data that is authenticated with a secret. Neither name contains a slash.
 func secretOwner(link, config string) []byte { return []byte("link/" + link + "/" + config) }
 
 // shownKeyID bounds what a damaged record can put into a message.

@@ -13,21 +13,21 @@ import (
 const (
 	// seekBytes is how much of a log is read at a time in search of a timestamp.
 	seekBytes = 1 << 20
-	// maxSeekBytes is how much of a log is read in search of one timestamp, and as much again is
-	// decompressed, or one batch.
+	// maxSeekBytes bounds the bytes that one search reads and decompresses, together; the last
+	// batch may exceed it.
 	maxSeekBytes = 64 << 20
 )
 
 // SeekTime implements router.Facts.
 //
 // A broker finds the first batch, in the order of offsets, that has a timestamp as late as asked
-// for. Markers that keep a partition aligned have the time of their writing, so that the broker may
-// stop at one too early, never too late: every record before it is older. The search goes on from
-// there, record by record, as the broker does it within a segment. There is no index to search in:
-// the broker's own has the markers' times too.
+// for. The markers that keep a partition aligned have the time at which klink wrote them. So the
+// broker may stop at a marker, too early, but never too late: every record before it is older. The
+// search goes on from there, record by record, as a broker searches within a segment. There is no
+// index to search in: the broker's own has the markers' times, too.
 //
-// What was found is remembered for a moment. That nothing was found says nothing of records that
-// come later: then the next search begins where the last one ended.
+// A result is remembered for soughtFor. If nothing was found, later records may still match, so the
+// next search begins where the last one ended.
 func (f *Facts) SeekTime(ctx context.Context, topic string, partition int32, line *timeline.Partition, found, timestamp int64) (physical, at int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
@@ -47,12 +47,12 @@ func (f *Facts) SeekTime(ctx context.Context, topic string, partition int32, lin
 	from := s.at
 	err = s.run(ctx, f, topic, partition)
 	if err != nil && ctx.Err() == nil {
-		f.leaders.forget(topic) // another leader, most likely
+		f.leaders.forget(topic) // most likely the leader has changed
 		err = s.run(ctx, f, topic, partition)
 	}
 	switch {
 	case err != nil && s.at > from:
-		return s.at, -1, nil // what came before has been seen; time may be up
+		return s.at, -1, nil // everything before was searched; the time may be up
 	case err != nil:
 		return s.at, s.found, err
 	case s.at < 0:
@@ -68,9 +68,9 @@ type timeSeek struct {
 	line      *timeline.Partition
 	timestamp int64
 	at        int64 // physical; -1 = there is no such record
-	found     int64 // timestamp of the record at at; -1 = it is not known to be one, or is as the broker said
+	found     int64 // timestamp of the record at at; -1 = not known, or the broker's answer is right
 	left      int   // bytes that may still be read
-	passed    bool  // what the broker had found is not what was asked for
+	passed    bool  // the broker had stopped too early, and the search has gone on
 	end       int64 // of the log, if at is -1
 	memory    *semaphore.Weighted
 	chain     batch.Chain
@@ -128,8 +128,8 @@ func (s *timeSeek) run(ctx context.Context, f *Facts, topic string, partition in
 	}
 }
 
-// within looks into a batch. One that cannot be looked into, because it is damaged or would take
-// too much memory, is where the search ends: no record before it is as late as asked for.
+// within searches a batch, and reports whether the search ends in it. The search also ends at a
+// batch that is damaged or would take too much memory: no record before it is as late as asked for.
 func (s *timeSeek) within(ctx context.Context, b batch.Header) bool {
 	base := max(s.at, b.BaseOffset())
 	if batch.FromAppendTime(b) {
@@ -165,8 +165,8 @@ func (s *timeSeek) within(ctx context.Context, b batch.Header) bool {
 	return false
 }
 
-// isRecords is true for what clients are shown as records: neither what does not count, nor what
-// klink has written in the place of what the source does not show.
+// isRecords reports whether clients are shown the batch as records. They are shown neither void
+// batches nor the batches that klink wrote in the place of what the source does not show.
 func isRecords(line *timeline.Partition, b batch.Header, verdict batch.Verdict) bool {
 	if line.Behind(b.BaseOffset()) {
 		_, _, _, late := batch.ReadStamp(b)

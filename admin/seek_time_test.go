@@ -21,8 +21,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// timed appends a batch of records with these timestamps at a logical offset; logical < 0 =
-// somebody else's. A marker has one timestamp.
+// timed appends a batch of records with these timestamps at a logical offset; logical < 0 = a batch
+// that is not klink's. A marker has one timestamp.
 func (w *lookWorld) timed(logical int64, marker bool, timestamps ...int64) {
 	w.t.Helper()
 	var body []byte
@@ -74,7 +74,7 @@ func TestSeekTime(t *testing.T) {
 		{3, 40, 14, 50},        // not what is void
 		{3, 51, 15, 9500},      // younger than the markers
 		{13, 9002, 15, 9500},   // from the last marker on
-		{8, 40, 14, 50},        // the broker has found what is void
+		{8, 40, 14, 50},        // the broker has stopped at a void batch
 		{3, 9501, -1, -1},      // none
 		{7, 10_000, -1, -1},    // none
 		{3, 0, 4, 20},          // whatever was asked for
@@ -96,7 +96,7 @@ func TestSeekTime(t *testing.T) {
 		require.Equal(t, [2]int64{c.want, c.wantsAt}, [2]int64{got, at}, "looking for %d, found at %d", c.asked, c.found)
 	}
 
-	// A log is not read without an end for it: the answer is then where the search has come to.
+	// The search reads a log only up to a limit. Then the answer is the offset that it has reached.
 	w.facts.maxSeek = 1
 	got, at, err := w.facts.SeekTime(context.Background(), "orders", 1, line, 3, 9500)
 	require.NoError(t, err)
@@ -114,7 +114,8 @@ func TestSeekTime(t *testing.T) {
 	require.ErrorContains(t, err, "orders-7")
 }
 
-// Behind the end of a stopped mirror its own records are found, and not what came too late.
+// Behind the end of a stopped mirror the search finds the topic's own records, and not batches of
+// the mirror that came too late.
 func TestSeekTimeBehindTheEnd(t *testing.T) {
 	w := newLookWorld(t)
 	w.timed(100, true, 9000)   // physical 0
@@ -172,8 +173,8 @@ func allocated(do func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// A small batch that decompresses to hundreds of megabytes costs what is bounded, and the answer is
-// one that misses nothing. What comes early in it is found.
+// A search in a small batch that decompresses to hundreds of megabytes costs bounded memory, and
+// its answer misses no record. A match early in the batch is found.
 func TestSeekTimeInABomb(t *testing.T) {
 	const size, records = 1 << 20, 200
 	for _, codec := range []int16{1, 3, 4} {
@@ -204,8 +205,8 @@ func TestSeekTimeInABomb(t *testing.T) {
 	}
 }
 
-// That nothing was found is no answer for later: what has come since is found, from where the last
-// search ended.
+// A search that found nothing is not the answer to later ones: they find what has come since, and
+// begin where the last one ended.
 func TestSeekTimeRemembers(t *testing.T) {
 	w := newLookWorld(t)
 	w.timed(100, true, 9000)    // physical 0
@@ -234,7 +235,7 @@ func TestSeekTimeRemembers(t *testing.T) {
 	require.Positive(t, fetches(25, 2, 25), "later")
 }
 
-// Searches for the same are made one after the other, and so many at a time at most.
+// Searches for the same key run one after the other, and at most maxSeeks run at a time.
 func TestSeeksAreBounded(t *testing.T) {
 	s := newSeeks()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	// maxSeeks is how many searches for timestamps are under way at a time, for all clients. Each
-	// holds what it has read, about two megabytes.
+	// maxSeeks is how many searches for timestamps may run at a time, for all clients. Each holds
+	// about two megabytes of what it has read.
 	maxSeeks = 8
-	// seekMemory bounds the memory in bytes that all of them take to decompress. A search waits for
+	// seekMemory bounds the bytes that all searches together take to decompress. A search waits for
 	// room.
 	seekMemory = 48 << 20
 	// soughtFor is how long the result of a search is remembered.
@@ -31,8 +31,8 @@ type seekKey struct {
 	found, timestamp int64
 }
 
-// seekResult is what came of a search: an offset and its timestamp or, if ended, that there is
-// nothing before at, where the log ended.
+// seekResult is the result of a search: an offset and its timestamp or, if ended, that nothing was
+// found before at, where the log ended.
 type seekResult struct {
 	at, found int64
 	ended     bool
@@ -56,8 +56,8 @@ func newSeeks() *seeks {
 	}
 }
 
-// enter waits until no other search for the same is under way, and until there is room for one.
-// last is what came of the last one a moment ago; nil = there was none. leave ends the search.
+// enter waits until no other search for the same key is under way, and until there is room for one.
+// last is the result of a recent search; nil = there is none. leave ends the search.
 func (s *seeks) enter(ctx context.Context, key seekKey, now func() time.Time) (last *seekResult, leave func(), err error) {
 	for {
 		s.mu.Lock()
@@ -95,7 +95,7 @@ func (s *seeks) enter(ctx context.Context, key seekKey, now func() time.Time) (l
 	return last, func() { s.room.Release(1); end() }, nil
 }
 
-// remember notes what came of a search.
+// remember stores the result of a search.
 func (s *seeks) remember(key seekKey, r seekResult, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

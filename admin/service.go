@@ -25,23 +25,23 @@ type Config struct {
 	Destination []kgo.Opt
 	// Publish is called with each new snapshot, one call at a time; it must not block. Required.
 	Publish func(*router.Snapshot)
-	// Lease is the lease of the router that Publish publishes to, which the service keeps. Default:
+	// Lease is the lease of the router that Publish publishes to; the service keeps it up. Default:
 	// one that nobody looks at.
 	Lease *router.Lease
-	// StateLease is for how long what was read of the state topic counts when it cannot be read any
-	// more; default 10 s. An instance that has died holds up the next mirror that the others create
-	// for so long.
+	// StateLease is for how long the last read of the state topic counts when the topic cannot be
+	// read any more; default 10 s. After an instance has died, the next mirror that another
+	// instance creates has to wait this long.
 	StateLease time.Duration
-	// Instance names this instance among those on the destination, for people, and to know its
-	// predecessor; name "" = nobody's successor. clientID is what it calls itself in the group of
-	// instances; "" = it is in none. It is asked for after Start; nil = neither.
+	// Instance returns the name of this instance, for people and to find its predecessor ("" = it
+	// succeeds nobody), and its client id in the group of instances ("" = it is in none). It is
+	// called after Start; nil = neither.
 	Instance func() (name, clientID string)
-	// HeardFor is for how long the lease lasts after the group of instances was heard of; see
-	// router.Lease.Heard.
+	// HeardFor is for how long the lease lasts after the group coordinator last answered this
+	// instance; see router.Lease.Heard.
 	HeardFor time.Duration
 	// Secrets seals sensitive link configs; nil = no key.
 	Secrets *SecretsKey
-	// AllowPlaintextSecrets lets sensitive link configs be stored readable when Secrets is nil.
+	// AllowPlaintextSecrets lets sensitive link configs be stored unencrypted when Secrets is nil.
 	AllowPlaintextSecrets bool
 	// LinkFiles are the files on this machine that the configs of links may name.
 	LinkFiles kafkaclient.Files
@@ -56,8 +56,8 @@ type Config struct {
 	Now func() time.Time
 }
 
-// freshMetadata keeps kadm from answering with metadata that it has from up to five seconds ago:
-// whether a topic exists, and how many partitions it has, must be true now.
+// freshMetadata keeps kadm from answering with metadata that is up to five seconds old: whether a
+// topic exists, and how many partitions it has, must be true now.
 var freshMetadata = kgo.MetadataMinAge(10 * time.Millisecond)
 
 // Service is the control plane: it keeps links and mirrors in the state topic, moves them through
@@ -66,8 +66,8 @@ var freshMetadata = kgo.MetadataMinAge(10 * time.Millisecond)
 //
 // Invariants:
 //  1. What is published has been committed to the state topic before.
-//  2. A snapshot is Complete only when the state topic has been read to its end; for how long it
-//     may be used after that says the lease (instances.go).
+//  2. A snapshot is Complete only when the state topic has been read to its end. The lease says for
+//     how long it may be used after that (instances.go).
 //  3. No request to a source or to the destination's brokers is made while a lock is held that a
 //     reader of State needs.
 type Service struct {
@@ -83,7 +83,7 @@ type Service struct {
 	id           string // of this process, in the state topic
 	lease        *router.Lease
 	leaving      atomic.Bool
-	introduced   bool                  // it has written its record; open's and then keepLease's
+	introduced   bool                  // it has written its record; only open, then keepLease, use it
 	leaseTrouble atomic.Pointer[error] // why the lease was not extended last
 
 	store     *Store // set before ready is closed
@@ -94,7 +94,7 @@ type Service struct {
 	reporter atomic.Pointer[Reporter]
 	owner    atomic.Pointer[Owner] // nil = this instance owns everything
 
-	publishMu   sync.Mutex // serialises pictures
+	publishMu   sync.Mutex // serialises snapshots
 	complete    bool       // under publishMu
 	subscribers map[chan struct{}]struct{}
 
@@ -104,14 +104,14 @@ type Service struct {
 	transactionLook chan struct{} // held by the one look at transactions that is under way; guards lastLook
 	lastLook        *transactionLook
 
-	following chan struct{} // a place for each FollowConfigs that is under way
+	following chan struct{} // a semaphore for concurrent FollowConfigs
 
 	creatingMu sync.Mutex
 	creating   map[string]bool // topics whose creation is under way in this process
 
 	stopsMu  sync.Mutex
 	stops    map[string]Event // drained mirrors that are to be STOPPED, by topic
-	stopping bool             // somebody is at it
+	stopping bool             // finishStops is running
 	// finalSync is called between the drain of promoted mirrors and the setting back of offsets;
 	// nil = there is nothing to do. It is set before Start.
 	finalSync finalSync
@@ -119,12 +119,12 @@ type Service struct {
 
 	kick chan struct{} // wakes the reconciler
 	gone map[string]int
-	// heldAt is when a mirror was last seen not to be compacted, by topic.
+	// heldAt is when klink last saw that a mirror is not compacted, by topic.
 	heldAt map[string]heldSince
-	// uncreated is since when mirrors have been known whose topics are not there, by id; the
-	// reconciler's.
+	// uncreated is since when this instance has known mirrors whose topics do not exist, by id.
+	// Only the reconciler uses it.
 	uncreated map[string]time.Time
-	unseen    map[string]*seenWait // of the same mirrors; the reconciler's
+	unseen    map[string]*seenWait // of the same mirrors; only the reconciler uses it
 
 	tasks   *taskRunner
 	aclLock chan struct{} // held by the one ACL sync that runs; see aclTask
@@ -177,7 +177,8 @@ func New(cfg Config) (*Service, error) {
 }
 
 // Start begins to read the state topic, which it creates if there is none, and returns at once;
-// Ready tells when it has been read. It goes on trying while the destination does not answer.
+// Ready tells when it has been read. The service keeps trying while the destination does not
+// answer.
 func (s *Service) Start(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -192,7 +193,7 @@ func (s *Service) Ready() <-chan struct{} { return s.ready }
 // Close stops the service and its clients. Requests under way fail.
 func (s *Service) Close() {
 	s.leave()
-	s.stopsMu.Lock() // or a stop could begin after the others have been waited for
+	s.stopsMu.Lock() // or a stop could begin after work.Wait has returned
 	s.cancel()
 	s.stopsMu.Unlock()
 	s.work.Wait()
@@ -227,7 +228,7 @@ func (s *Service) run() {
 	s.reconcile()
 }
 
-// open makes the state topic usable, reads it to its end, publishes the first picture and begins
+// open makes the state topic usable, reads it to its end, publishes the first snapshot and begins
 // the lease on it.
 func (s *Service) open() error {
 	ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
@@ -252,10 +253,10 @@ func (s *Service) open() error {
 	return s.holdLease(ctx)
 }
 
-// State returns the current picture; never nil. It is empty until Ready.
+// State returns the current snapshot; never nil. It is empty until Ready.
 func (s *Service) State() *State { return s.state.Load() }
 
-// Broken is how many records of the state topic could not be read so far.
+// Broken returns how many records of the state topic could not be read so far.
 func (s *Service) Broken() int64 {
 	select {
 	case <-s.ready:
@@ -265,8 +266,8 @@ func (s *Service) Broken() int64 {
 	}
 }
 
-// Subscribe returns a channel that gets a token after State has changed, several changes perhaps in
-// one, and a function that ends it. The channel has a token at once.
+// Subscribe returns a channel that gets a token after State has changed, and a function that ends
+// the subscription. One token may stand for several changes. The channel has a token at once.
 func (s *Service) Subscribe() (<-chan struct{}, func()) {
 	ch := make(chan struct{}, 1)
 	ch <- struct{}{}
@@ -283,8 +284,8 @@ func (s *Service) Subscribe() (<-chan struct{}, func()) {
 // SetReporter sets where the offsets in answers come from.
 func (s *Service) SetReporter(r Reporter) { s.reporter.Store(&r) }
 
-// publish makes a new picture of the store and hands it out; nothing before the first one is
-// complete.
+// publish takes a new snapshot of the store and hands it out. It does nothing until the state topic
+// has been read to its end.
 func (s *Service) publish() {
 	s.publishMu.Lock()
 	defer s.publishMu.Unlock()
@@ -326,7 +327,7 @@ func (s *Service) waitReady(ctx context.Context) error {
 	return protocol.Errorf(kerr.CoordinatorLoadInProgress, "klink has not read its links and mirrors from %s at the destination yet: try again", StateTopic)
 }
 
-// wait returns when done is true of the state, or ctx ends.
+// wait returns when done is true for State, or ctx ends.
 func (s *Service) wait(ctx context.Context, done func(*State) bool) error {
 	changes, end := s.Subscribe()
 	defer end()

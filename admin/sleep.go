@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// sleep waits for d or until ctx ends, whose error it returns then.
+// sleep waits for d. If ctx ends before, it returns the error of ctx.
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -2,7 +2,7 @@ package admin
 
 import "klink/router"
 
-// snapshot is what the router needs of a state.
+// snapshot returns what the router needs of a state.
 func snapshot(state *State) *router.Snapshot {
 	s := &router.Snapshot{Complete: true, Mirrors: make(map[string]*router.Mirror, len(state.Mirrors))}
 	synced := map[string]map[string]bool{} // by link
@@ -25,7 +25,7 @@ func snapshot(state *State) *router.Snapshot {
 	return s
 }
 
-// linkConfigsOf are the configs of a link; none if it is gone.
+// linkConfigsOf returns the configs of a link; nil if it is gone.
 func linkConfigsOf(state *State, link string) map[string]string {
 	if l := state.Links[link]; l != nil {
 		return l.Configs

@@ -33,7 +33,7 @@ type source struct {
 }
 
 // connectSource connects to the source that configs describe and learns its cluster id. The error
-// says which address did what, and what to check. files are those that links may name.
+// says which address failed and how, and what to check. files are those that links may name.
 func connectSource(ctx context.Context, files kafkaclient.Files, link string, configs map[string]string) (*source, *protocol.Error) {
 	opts, err := sourceProperties(configs).OptionsFrom(files)
 	if err != nil {
@@ -49,7 +49,7 @@ func connectSource(ctx context.Context, files kafkaclient.Files, link string, co
 	if err != nil {
 		defer s.close()
 		if errors.Is(err, io.EOF) && strings.HasPrefix(strings.ToUpper(configs["security.protocol"]), "SASL_") {
-			// Some brokers answer wrong credentials by hanging up, as Java clients guess, too.
+			// Some brokers hang up on wrong credentials. Java clients make the same guess.
 			err = fmt.Errorf("%w: the broker hung up during the login", kerr.SaslAuthenticationFailed)
 		}
 		return nil, s.failed("be reached", err)
@@ -57,8 +57,8 @@ func connectSource(ctx context.Context, files kafkaclient.Files, link string, co
 	return s, nil
 }
 
-// learnCluster asks the source which cluster it is. Only because authorized operations are asked
-// for, too, kadm does not answer from a cache, which it would do even while the source is away.
+// learnCluster asks the source which cluster it is. It asks for authorized operations, because
+// otherwise kadm answers from a cache, even while the source is down.
 func (s *source) learnCluster(ctx context.Context) error {
 	defer s.closeAfter(ctx)()
 	meta, err := s.admin.BrokerMetadata(kadm.WithAuthorizedOps(ctx))
@@ -81,15 +81,15 @@ func (s *source) identify(ctx context.Context) *protocol.Error {
 // close ends requests under way, and returns when nothing of the client is left.
 func (s *source) close() { s.closing.Do(s.client.Close) }
 
-// closeAfter closes the source when ctx ends, unless the function that it returns is called before;
-// that one says whether the source is still open. The client alone notices the end of a request's
-// context only once it has a connection: while a broker that has accepted one says nothing, it
-// waits for many seconds.
+// closeAfter closes the source when ctx ends, unless stop is called before; stop reports whether
+// the source is still open. The client alone notices the end of a request's context only once it
+// has a connection: if a broker accepts the connection and then says nothing, the client waits for
+// many seconds.
 func (s *source) closeAfter(ctx context.Context) (stop func() bool) {
 	return context.AfterFunc(ctx, s.close)
 }
 
-// failed makes the error of a request to the source.
+// failed returns the error for a request to the source that failed.
 func (s *source) failed(what string, err error) *protocol.Error {
 	if last := s.dial.last.Load(); last != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
 		err = *last
@@ -99,8 +99,8 @@ func (s *source) failed(what string, err error) *protocol.Error {
 	return protocol.Errorf(sourceErrorCode(name), "%s: the source %s of link %q cannot %s: %.500s; %s", name, s.address, s.link, what, err.Error(), advice)
 }
 
-// dialTrouble is a franz-go hook that keeps the last error of connecting: a request that runs out
-// of time while the client tries again says only that it ran out of time.
+// dialTrouble is a franz-go hook that keeps the last error of connecting. A request that runs out
+// of time while the client retries the connection reports only the time-out.
 type dialTrouble struct{ last atomic.Pointer[error] }
 
 var _ kgo.HookBrokerConnect = (*dialTrouble)(nil)
@@ -150,7 +150,8 @@ func ClassifySourceError(err error) (name Error, advice string) {
 	return ErrInternal, "see the log of klink"
 }
 
-// sourceErrorCode is the Kafka error code of an answer that fails because of the source.
+// sourceErrorCode returns the Kafka error code of a response to a request that failed because of
+// the source.
 func sourceErrorCode(name Error) *kerr.Error {
 	switch name {
 	case ErrAuthentication:
@@ -165,7 +166,7 @@ func sourceErrorCode(name Error) *kerr.Error {
 	return kerr.UnknownServerError
 }
 
-// sourceTopic is what a mirror is made of.
+// sourceTopic is what klink has to know about a topic of the source to make a mirror of it.
 type sourceTopic struct {
 	id      [16]byte
 	configs map[string]topicConfig

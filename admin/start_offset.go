@@ -14,13 +14,13 @@ const (
 	startLatest   = "latest"
 )
 
-// startTimes are the forms of a time, in ISO 8601, that are taken. Kafka's own tools
-// (kafka-consumer-groups --to-datetime) take the time without a zone as UTC, too. Fractions of a
-// second may follow the seconds in any of them.
+// startTimes are the accepted forms of a time, in ISO 8601. A time without a zone is UTC, as in
+// Kafka's own tools (kafka-consumer-groups --to-datetime). Fractions of a second may follow the
+// seconds in any form.
 var startTimes = []string{"2006-01-02T15:04:05Z07:00", "2006-01-02T15:04:05Z0700", "2006-01-02T15:04:05Z07", "2006-01-02T15:04:05", "2006-01-02T15:04Z07:00", "2006-01-02T15:04", "2006-01-02"}
 
-// startTime reads a time; the result is in milliseconds since 1970, rounded up, so that no record
-// before the time is meant.
+// startTime parses a time. The result is in milliseconds since 1970, rounded up so that the mirror
+// does not begin with a record from before the time.
 func startTime(spec string) (ms int64, err error) {
 	for _, form := range startTimes {
 		t, err := time.Parse(form, spec)
@@ -50,10 +50,10 @@ func checkStartOffset(spec string) error {
 
 // listStarts asks for the offset at which a mirror of each partition of a topic begins.
 //
-// latest is the high watermark, not the last stable offset: what is written from now on is all
-// mirrored either way, and of a transaction that is open now only the records from here on are, as
-// a consumer that begins at latest would see them with read_uncommitted. The last stable offset
-// would bring old records of other producers with them, possibly very many.
+// latest is the high watermark, not the last stable offset. Either way, everything written from now
+// on is mirrored. Of a transaction that is open now only the records from here on are mirrored, as
+// a read_uncommitted consumer that begins at latest would see them. The last stable offset would
+// also bring in old records of other producers, possibly very many.
 func (s *source) listStarts(ctx context.Context, topic, spec string) (kadm.ListedOffsets, error) {
 	switch spec {
 	case startEarliest:
@@ -65,6 +65,6 @@ func (s *source) listStarts(ctx context.Context, topic, spec string) (kadm.Liste
 	if err != nil {
 		return nil, err
 	}
-	// Without a record that is as late, this is the end.
+	// If no record is that late, this is the end.
 	return s.admin.ListOffsetsAfterMilli(ctx, ms, topic)
 }

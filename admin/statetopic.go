@@ -35,8 +35,8 @@ func (s *Service) ensureStateTopic(ctx context.Context) error {
 	if policy := configs["cleanup.policy"].value; policy != "compact" {
 		return fmt.Errorf("the state topic %s of the destination has cleanup.policy=%s, with which links and mirrors get lost: set it to compact", StateTopic, policy)
 	}
-	// With an older format (before Kafka 3.0) brokers refuse transactions, and klink writes in
-	// transactions alone.
+	// klink writes only in transactions, which brokers refuse if the topic has an older message
+	// format (possible before Kafka 3.0).
 	if format, ok := configs[messageFormat]; ok && formatMatters(format.value) && oldFormat(format.value) {
 		if err := s.alterTopicConfigs(ctx, StateTopic, pointers(map[string]string{messageFormat: messageFormatV2})); err != nil {
 			return fmt.Errorf("set %s of the state topic %s, as the destination's default is %s: %w; klink's principal needs ALTER_CONFIGS on it", messageFormat, StateTopic, format.value, err)
@@ -45,7 +45,7 @@ func (s *Service) ensureStateTopic(ctx context.Context) error {
 	return nil
 }
 
-// oldFormat says whether a message.format.version is older than v2 (0.11).
+// oldFormat reports whether a message.format.version is older than v2 (0.11).
 func oldFormat(version string) bool {
 	return strings.HasPrefix(version, "0.8") || strings.HasPrefix(version, "0.9") || strings.HasPrefix(version, "0.10")
 }
@@ -54,8 +54,8 @@ func oldFormat(version string) bool {
 // and checkpoints fill it.
 const stateSegmentBytes = "16777216"
 
-// createStateTopic creates the state topic with the destination's default replication factor; a
-// broker that does not know defaults (before 2.4), or has one that cannot be met, gets as many
+// createStateTopic creates the state topic with the destination's default replication factor. If
+// the brokers do not know a default (before Kafka 2.4), or cannot meet it, the topic gets as many
 // replicas as there are brokers, up to three.
 func (s *Service) createStateTopic(ctx context.Context, brokers int) error {
 	var errs []error
@@ -104,7 +104,7 @@ func (s *Service) waitStateTopic(ctx context.Context) error {
 	}
 }
 
-// withMessage adds the text that came beside a Kafka error code, unless it says nothing more.
+// withMessage adds the text that came with a Kafka error code, unless it is blank.
 func withMessage(err error, message string) error {
 	if err == nil || strings.TrimSpace(message) == "" {
 		return err

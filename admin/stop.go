@@ -11,43 +11,45 @@ import (
 	"klink/protocol/timeline"
 )
 
-// A mirror is STOPPED in four steps: the replicator reports that nothing is appended any more
-// (where several instances copy its partitions the coordinator does, once the others have stored
-// that theirs have ended); of a mirror that was promoted the groups' offsets are copied from the
-// source for the last time; committed offsets beyond the mirror's end are set back to it; then the
-// ends of its timelines and the new state are stored in one transaction. All mirrors that are
-// reported meanwhile are done together, so that a failover of many topics reads the groups' offsets
-// once or twice.
+// A mirror is STOPPED in four steps:
+//  1. The replicator reports that nothing is appended any more. Where several instances copy the
+//     mirror's partitions, the coordinator reports it, once the others have stored that theirs have
+//     ended.
+//  2. If the mirror was promoted, the groups' offsets are copied from the source for the last time.
+//  3. Committed offsets beyond the mirror's end are set back to it.
+//  4. The ends of its timelines and the new state are stored in one transaction.
 //
-// Invariant: a mirror becomes STOPPED only in a transaction that sees of each partition that it has
-// ended: by its owner's record (timelineRecord.Ended), or by the word of this instance, which has
-// ended it. Both are given only after PENDING_STOPPED was seen, and PENDING_STOPPED is never taken
-// back; so whoever owns the partition later appends nothing either. DESIGN.md has the argument.
+// All mirrors that are reported while a stop runs are stopped together, so that a failover of many
+// topics reads the groups' offsets once or twice.
+//
+// Invariant: a mirror becomes STOPPED only in a transaction that sees that each of its partitions
+// has ended. Either the partition's owner has stored so (timelineRecord.Ended), or this instance
+// has ended it itself. Both happen only after PENDING_STOPPED was seen, and PENDING_STOPPED is
+// never taken back. So a later owner of the partition appends nothing either. DESIGN.md has the
+// argument.
 //
 // Invariant: committed offsets are set back only while the mirror is PENDING_STOPPED. Once it is
-// STOPPED, what is committed beyond its end is the offset of a record that a client has written
-// since.
+// STOPPED, an offset beyond its end belongs to a record that a client has written since.
 //
-// None of it is stored before it is done: a klink that is killed on the way finds the mirror
-// PENDING_STOPPED, drains it, which is quick then, and does all of it again.
+// Nothing is stored before all steps are done. If klink is killed on the way, it finds the mirror
+// PENDING_STOPPED, drains it, which is quick then, and repeats all steps.
 
-// stopPatience is how long the offsets of groups are tried to be set back. A stop is asked for when
-// something is broken, so it does not wait forever for groups that do not answer: they are named in
-// the mirror's message.
+// stopPatience is how long klink tries to set back the offsets of groups. People ask for a stop
+// when something is broken, so it does not wait forever for groups that do not answer: the mirror's
+// message names them.
 const stopPatience = 15 * time.Second
 
 // finalSyncPatience is how long the last copy of groups' offsets may take.
 const finalSyncPatience = 30 * time.Second
 
 // finalSync copies the committed offsets of groups for mirrors of a link from the source, for the
-// last time: nothing is appended to the mirrors any more, and they are not yet writable. What could
-// not be done is returned by topic, for people; ctx bounds how long it is tried. It must not set
-// offsets beyond the mirrors' ends to be right: what it does is clamped.
+// last time: nothing is appended to the mirrors any more, and they are not yet writable. It returns
+// by topic, for people, what it could not do; ctx bounds its time. Its result need not stay within
+// the mirrors' ends: offsets beyond them are set back afterwards.
 type finalSync func(ctx context.Context, link string, topics []string) (notes map[string][]string)
 
-// sourceEndAge is how much older than the stop the last answer of the source may be so that what it
-// said counts as the source's end at the stop. A source that is there answers at least once in
-// fetch.max.wait.ms.
+// sourceEndAge is how long before the stop the source may have answered last, so that the end it
+// reported counts as its end at the stop. A live source answers at least once in fetch.max.wait.ms.
 const sourceEndAge = 3 * time.Second
 
 // mirrorEnds are the ends of a mirror's partitions; -1 = not known.
@@ -56,10 +58,10 @@ type mirrorEnds struct {
 	physical []int64
 	straight []bool  // see timelineEnd
 	source   []int64 // as last seen
-	seen     []int64 // when that was, where it is older than sourceEndAge, in milliseconds since the epoch; -1 = it is not
+	seen     []int64 // when that was (Unix milliseconds), if older than sourceEndAge; -1 = it is not
 }
 
-// drained takes the report that nothing will be appended to a mirror any more, and returns; the
+// drained queues the stop of a mirror to which nothing will be appended any more, and returns. The
 // mirror is STOPPED soon after.
 func (s *Service) drained(ctx context.Context, ev Event) error {
 	if err := s.waitReady(ctx); err != nil {
@@ -89,8 +91,8 @@ func (s *Service) drained(ctx context.Context, ev Event) error {
 	return nil
 }
 
-// notEnded is a partition of a mirror that has not ended, as far as this instance and the state
-// say; -1 = all have.
+// notEnded returns a partition of a mirror that has not ended, as far as this instance (ev) and the
+// state say; -1 = all have.
 func notEnded(m *Mirror, ev Event) int32 {
 	ended := make([]bool, m.Partitions)
 	for _, e := range ev.Ended {
@@ -106,7 +108,7 @@ func notEnded(m *Mirror, ev Event) int32 {
 	return -1
 }
 
-// notEndedIn is notEnded by the state that a change is evaluated on.
+// notEndedIn is notEnded on the records that tx sees.
 func notEndedIn(tx *Tx, topic string, m *mirrorRecord, ev Event) int32 {
 	view := &Mirror{Partitions: m.Partitions, Ended: make([]bool, m.Partitions)}
 	for p := range m.Partitions {
@@ -116,8 +118,8 @@ func notEndedIn(tx *Tx, topic string, m *mirrorRecord, ev Event) int32 {
 	return notEnded(view, ev)
 }
 
-// partitionsEnded stores that partitions of a mirror that is being stopped have ended, which this
-// instance owns.
+// partitionsEnded stores that partitions of a mirror that is being stopped have ended. This
+// instance must own them.
 func (s *Service) partitionsEnded(ctx context.Context, ev Event) error {
 	if err := s.waitReady(ctx); err != nil {
 		return err
@@ -169,7 +171,7 @@ func (s *Service) finishStops() {
 		if !goOn {
 			return
 		}
-		// A report that came again while its mirror was being stopped is done with.
+		// Drop reports that were repeated while their mirror was being stopped.
 		state := s.State()
 		maps.DeleteFunc(batch, func(topic string, _ Event) bool {
 			m := state.Mirrors[topic]
@@ -178,8 +180,8 @@ func (s *Service) finishStops() {
 		if len(batch) == 0 {
 			continue
 		}
-		// Those that were failed over do not wait for the last copy of offsets of those that were
-		// promoted.
+		// Mirrors that were failed over do not wait for the last copy of the offsets of promoted
+		// ones.
 		promoted := map[string]Event{}
 		if s.finalSync != nil {
 			for topic, ev := range batch {
@@ -194,7 +196,7 @@ func (s *Service) finishStops() {
 				continue
 			}
 			if err := s.finish(s.ctx, part); err != nil && s.ctx.Err() == nil {
-				// The replicator reports again as long as the state does not show it.
+				// The replicator reports again as long as the state does not show STOPPED.
 				s.log.Warn("mirrors are not stopped yet; will be tried again", "topics", len(part), "error", err)
 			}
 		}
@@ -272,8 +274,8 @@ func (s *Service) finish(ctx context.Context, batch map[string]Event) error {
 	return err
 }
 
-// endTimelines stores where a mirror's partitions ended, as far as that is known. What cannot be
-// stored stays as it was, and is logged: the stop goes on.
+// endTimelines stores where a mirror's partitions ended, as far as that is known. If an end cannot
+// be stored, the timeline stays as it was and the error is logged: the stop goes on.
 func (s *Service) endTimelines(tx *Tx, topic string, m *mirrorRecord, ends mirrorEnds) {
 	for p := range min(int(m.Partitions), len(ends.logical)) {
 		at := timelineEnd{ends.physical[p], ends.logical[p], ends.straight[p]}
@@ -300,8 +302,8 @@ func (s *Service) endTimelines(tx *Tx, topic string, m *mirrorRecord, ends mirro
 	}
 }
 
-// endsOf are the ends of mirrors that are drained: as reported, or else as the destination and the
-// timelines say.
+// endsOf returns the ends of mirrors that are drained: as reported, or else as the destination and
+// the timelines say.
 func (s *Service) endsOf(ctx context.Context, batch map[string]Event) map[string]mirrorEnds {
 	state := s.State()
 	ends := map[string]mirrorEnds{}
@@ -330,7 +332,7 @@ func (s *Service) endsOf(ctx context.Context, batch map[string]Event) map[string
 		}
 		for p, physical := range ev.PhysicalEnds[:min(len(ev.PhysicalEnds), len(timelines))] {
 			if e.physical[p] >= 0 && physical > e.physical[p] {
-				e.physical[p], e.straight[p] = physical, false // what is void there
+				e.physical[p], e.straight[p] = physical, false // void batches are behind the end
 			}
 		}
 		ends[topic] = e
@@ -360,7 +362,7 @@ func (s *Service) endsOf(ctx context.Context, batch map[string]Event) map[string
 	return ends
 }
 
-// sourceEnds are where the partitions of a mirror that is being stopped ended at the source, as
+// sourceEnds returns where the partitions of a mirror that is being stopped ended at the source, as
 // last seen, and when: see mirrorEnds.
 func (s *Service) sourceEnds(m *Mirror, partitions int) (ends, seen []int64) {
 	ends, seen = unknownOffsets(partitions), unknownOffsets(partitions)
@@ -380,8 +382,8 @@ func (s *Service) sourceEnds(m *Mirror, partitions int) (ends, seen []int64) {
 	return ends, seen
 }
 
-// findEnd translates the end of a log, with a look at its last batch if that is needed; ok is false
-// if that does not help.
+// findEnd translates the end of a log. If necessary it reads the last batch; ok is false if that
+// does not help.
 func (s *Service) findEnd(ctx context.Context, topic string, partition int32, t *timeline.Partition, physical int64) (logical int64, ok bool) {
 	if logical, _, ok = t.FindLogical(physical); ok {
 		return logical, true
@@ -403,7 +405,7 @@ func unknownOffsets(n int) []int64 {
 	return offsets
 }
 
-// unknownEnds says which ends are not known; "" = all are.
+// unknownEnds says, for people, which ends are not known; "" = all are known.
 func unknownEnds(e mirrorEnds) string {
 	var unknown []int
 	for p := range e.logical {
@@ -417,7 +419,7 @@ func unknownEnds(e mirrorEnds) string {
 	return fmt.Sprintf("where %d of %d partitions end is not known, the first of them partition %d: offsets beyond the last record of the mirror may be unknown to klink", len(unknown), len(e.logical), unknown[0])
 }
 
-// notChecked is the message of a mirror whose groups' offsets could not be looked at.
+// notChecked returns the message for a mirror whose groups' offsets could not be checked.
 func notChecked(err error) string {
 	return fmt.Sprintf("committed offsets of groups at the destination were not compared with the mirror's end: %s", err)
 }

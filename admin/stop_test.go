@@ -48,7 +48,7 @@ func (w *world) failover(topic string, ev Event) linkapi.AlteredMirror {
 	return <-done
 }
 
-// active makes a group at the destination with a member, that has committed an offset.
+// active makes a group at the destination that has a member and a committed offset.
 func (w *world) active(group, topic string, offset int64) {
 	w.commit(group, topic, "", offset)
 	joined := make(chan struct{})
@@ -127,7 +127,7 @@ func TestStopSetsOffsetsBack(t *testing.T) {
 	}
 }
 
-// TestStopFindsTheEnds: what the replicator does not know is read from the destination.
+// TestStopFindsTheEnds: klink reads ends that the replicator does not know from the destination.
 func TestStopFindsTheEnds(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
@@ -150,8 +150,8 @@ func TestStopFindsTheEnds(t *testing.T) {
 	require.Equal(t, &timelineEnd{5, 22, false}, w.service.store.timelineRecords("orders", 1)[0].End)
 }
 
-// TestStopWithoutEnds: where the end of a partition cannot be told, nothing is set back, and
-// nothing stored.
+// TestStopWithoutEnds: if the end of a partition cannot be found, klink sets no offsets back and
+// stores no end.
 func TestStopWithoutEnds(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
@@ -181,8 +181,8 @@ func TestStopWithoutEnds(t *testing.T) {
 	require.Contains(t, d.StateMessage, "where 1 of 1 partitions end is not known")
 }
 
-// TestStopDespiteTheGroups: a coordinator that is loading is waited for; groups that klink may not
-// see hold nothing up, but the mirror says so.
+// TestStopDespiteTheGroups: a stop waits for a coordinator that is loading. Groups that klink may
+// not see do not hold it up, but the mirror's message names the problem.
 func TestStopDespiteTheGroups(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
@@ -216,8 +216,8 @@ func TestStopDespiteTheGroups(t *testing.T) {
 	}
 }
 
-// TestDrainedIsReportedAgain: a report that comes again, during the stop or after it, does not
-// touch what clients have committed since.
+// TestDrainedIsReportedAgain: a repeated report, during the stop or after it, does not touch
+// offsets that clients have committed since.
 func TestDrainedIsReportedAgain(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
@@ -243,7 +243,7 @@ func TestDrainedIsReportedAgain(t *testing.T) {
 	require.EqualValues(t, 7, w.committed("g", "orders", 0).At)
 }
 
-// TestStopOfManyGroups: thousands of groups and many mirrors cost a few requests.
+// TestStopOfManyGroups: a stop of many mirrors with thousands of groups takes a few requests.
 func TestStopOfManyGroups(t *testing.T) {
 	const groups, topics = 3_000, 40
 	w := newWorld(t)
@@ -267,8 +267,7 @@ func TestStopOfManyGroups(t *testing.T) {
 	}
 }
 
-// TestFailoverOfAFailedMirror: whatever a mirror has failed with, its data can be read, and it can
-// be failed over.
+// TestFailoverOfAFailedMirror: a FAILED mirror can be read and failed over, whatever its error is.
 func TestFailoverOfAFailedMirror(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
@@ -306,10 +305,10 @@ func (o *partOwner) OwnsPartition(_ string, p int32) bool {
 	return slices.Contains(o.partitions, p)
 }
 
-// TestPartsOfAStop: a mirror whose partitions are copied by two instances is STOPPED by its
-// coordinator once both have ended theirs, in whatever order, and ends where each of them has said.
-// Nobody stores the end of a partition that he does not own, or of another mirror, or before the
-// mirror is being stopped.
+// TestPartsOfAStop: two instances copy the partitions of a mirror. The coordinator stops the mirror
+// once both have ended theirs, in any order, and the mirror ends where each of them has said. An
+// instance cannot store the end of a partition that it does not own, or of another mirror, or
+// before the mirror is being stopped.
 func TestPartsOfAStop(t *testing.T) {
 	w := newWorld(t)
 	ctx := context.Background()
@@ -329,7 +328,7 @@ func TestPartsOfAStop(t *testing.T) {
 	}
 	part := Event{Kind: EventPartitionsEnded, Topic: "orders", Mirror: id, Partition: 1, Ended: []PartitionEnd{{1, 50, 40}}}
 
-	require.NoError(t, other.Report(ctx, part)) // it is not being stopped
+	require.NoError(t, other.Report(ctx, part)) // the mirror is not being stopped
 	require.False(t, other.State().Mirrors["orders"].HasEnded(1))
 	stop := w.alterAsync("orders", linkapi.MirrorFailover)
 	for _, s := range []*Service{coordinator, other} {
@@ -351,7 +350,7 @@ func TestPartsOfAStop(t *testing.T) {
 	}
 	require.NoError(t, other.Report(ctx, part))
 	part.Ended[0].Logical = 51
-	require.NoError(t, other.Report(ctx, part)) // what was said first counts
+	require.NoError(t, other.Report(ctx, part)) // the first report counts
 	awaitState(t, coordinator, "the part to have ended", func(s *State) bool { return s.Mirrors["orders"].HasEnded(1) })
 	require.Equal(t, MirrorPendingStopped, coordinator.State().Mirrors["orders"].State)
 	mine.coordinator.Store(false)
@@ -368,8 +367,8 @@ func TestPartsOfAStop(t *testing.T) {
 	}
 }
 
-// TestAPartsOwnerFailsTheMirror: who owns a partition may say that the mirror has failed, and
-// nobody else but the coordinator may.
+// TestAPartsOwnerFailsTheMirror: only the owner of a partition and the coordinator may report that
+// the mirror has failed.
 func TestAPartsOwnerFailsTheMirror(t *testing.T) {
 	w := newWorld(t)
 	ctx := context.Background()

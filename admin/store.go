@@ -22,31 +22,31 @@ const StateTopic = "_klink_state"
 // release used "klink-state"; docs/operations.md says how to replace them.
 const stateTransactionalID = "_klink_state"
 
-// Store keeps links, mirrors and timelines in the state topic and in memory. What several instances
-// do to one topic is as if they had done it one after the other; see casLog.
+// Store keeps links, mirrors and timelines in the state topic and in memory. The changes that
+// several instances make to one topic take effect one after the other; see casLog.
 //
-// A record that cannot be read makes its key broken: it is logged and counted, shown as FAILED, and
-// left alone by everything but its deletion. What it said is not known, so the worst is assumed: a
-// mirror is read-only and does not go on, a partition without its timeline, or without its
-// checkpoint, is not copied, an instance is waited for.
+// A record that cannot be read makes its key broken. klink logs and counts it, shows it as FAILED,
+// and changes it only to delete it. Its content is not known, so klink assumes the worst: a mirror
+// is read-only and does not go on, a partition without its timeline or checkpoint is not copied,
+// and an instance is waited for.
 type Store struct {
 	log    *casLog
 	key    *SecretsKey
 	logger *slog.Logger
 	broken atomic.Int64
 
-	// The rest belongs to the log's lock.
+	// The log's lock guards the rest.
 	records records
 	live    map[timelineAt]*timeline.Partition
 	state   stateCache
-	changed bool // since the last picture: something that shows in it
+	changed bool // something that snapshots show has changed since the last one
 }
 
 // records are the decoded records by name. The records are immutable.
 type records struct {
 	links   map[string]*linkRecord
 	mirrors map[string]*mirrorRecord
-	// partitions are those of all mirrors.
+	// partitions is the number of partitions of all mirrors.
 	partitions int64
 	timelines  map[string]map[int32]*timelineRecord // by topic and partition
 	// checkpoints by topic and partition, those of earlier mirrors of the topic included.
@@ -59,15 +59,15 @@ type records struct {
 }
 
 // OpenStore starts to read the state topic, which must exist. changed is called after every change,
-// by anyone, once the store has it, and before the Update that made it returns; never twice at
-// once. A checkpoint is no change, nor is what is remembered of offsets and ACLs: they show in no
-// picture.
+// by any instance, once the store has it and before the Update that made it returns; calls never
+// overlap. A checkpoint is no change, nor is the memory of offsets and ACLs: snapshots do not show
+// them.
 func OpenStore(destination []kgo.Opt, key *SecretsKey, logger *slog.Logger, changed func()) (*Store, error) {
 	s := newStore(key, logger)
 	opened := make(chan struct{}) // closed once s.log is set: the log reads before that
-	// Held while a picture is made and handed out: who comes meanwhile, with a change that is in it
-	// already, must not go on before it is out. Else a mirror's topic could be created before the
-	// router knows that it is one.
+	// Held while a snapshot is taken and handed out. A caller whose change is in that snapshot
+	// already must not go on before it is out. Otherwise a mirror's topic could be created before
+	// the router knows that it is one.
 	var picture sync.Mutex
 	log, err := openCASLog(casLogConfig{
 		Options: destination, Topic: StateTopic, TransactionalID: stateTransactionalID,
@@ -108,9 +108,9 @@ func newStore(key *SecretsKey, logger *slog.Logger) *Store {
 // Close stops the store.
 func (s *Store) Close() { s.log.close() }
 
-// Sync returns when everything that had been committed when it was called is in memory. The first
-// Sync of a store is strict, because it takes the transactional id; a later one may miss a commit
-// of another instance whose transaction marker is still on its way to the log.
+// Sync returns when everything that was committed before the call is in memory. The first Sync of a
+// store is strict, because it takes the transactional id; a later one may miss a commit of another
+// instance whose transaction marker is still on its way to the log.
 func (s *Store) Sync(ctx context.Context) error {
 	if err := s.Update(ctx, func(*Tx) error { return nil }); err != nil {
 		return err
@@ -118,13 +118,13 @@ func (s *Store) Sync(ctx context.Context) error {
 	return s.log.readToEnd(ctx)
 }
 
-// Fence makes sure that no other instance can commit what it has evaluated by now, and that all
-// that is committed is in memory.
+// Fence makes sure that no other instance can commit a change that it has evaluated already, and
+// that everything that is committed is in memory.
 func (s *Store) Fence(ctx context.Context) error { return s.log.fence(ctx) }
 
-// Update makes a change: fn reads and writes through the Tx and is called again when another
-// instance was faster, so it must be a function of what it reads. When it returns an error, nothing
-// is written and Update returns it.
+// Update makes a change. fn reads and writes through the Tx. It is called again if another instance
+// was faster, so what it writes must depend only on what it reads. If fn returns an error, nothing
+// is written and Update returns the error.
 func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {
 	return s.log.update(ctx, func(pending map[string][]byte) ([]casRecord, error) {
 		tx := &Tx{records: &s.records, pending: pending}
@@ -135,7 +135,7 @@ func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {
 	})
 }
 
-// takeChanged says whether there is something new to see since it was asked last.
+// takeChanged reports whether something that snapshots show has changed since the last call.
 func (s *Store) takeChanged() bool {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
@@ -144,10 +144,10 @@ func (s *Store) takeChanged() bool {
 	return changed
 }
 
-// Broken is how many records could not be read so far.
+// Broken returns how many records could not be read so far.
 func (s *Store) Broken() int64 { return s.broken.Load() }
 
-// apply takes one record of the topic. Called with the log's lock held.
+// apply applies one record of the topic. The log's lock is held.
 func (s *Store) apply(key string, value []byte, offset int64) {
 	k, err := parseRecordKey([]byte(key))
 	if err == errForeignKey {
@@ -158,7 +158,7 @@ func (s *Store) apply(key string, value []byte, offset int64) {
 	if err == nil && value != nil {
 		err = jsonbound.Check(value, recordLimits(k.Kind))
 		if err != nil {
-			_ = s.applyParsed(k, nil) // what was known is not so any more
+			_ = s.applyParsed(k, nil) // the record before this one does not count any more
 		}
 	}
 	if err == nil {
@@ -173,7 +173,7 @@ func (s *Store) apply(key string, value []byte, offset int64) {
 	switch k.Kind {
 	case kindCheckpoint:
 		if wasBroken || s.records.broken[key] != nil {
-			break // it shows
+			break // snapshots show a broken one
 		}
 		return
 	case kindOffsets, kindACLs, kindInstance, kindGroup:

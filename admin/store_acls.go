@@ -21,19 +21,19 @@ func (s *Store) applyACLs(k recordKey, value []byte) error {
 	return nil
 }
 
-// Read calls fn with a Tx of what this instance has read so far; what it writes is dropped. Other
-// instances may be further.
+// Read calls fn with a Tx of what this instance has read so far. Writes to the Tx are dropped.
+// Other instances may have read more.
 func (s *Store) Read(fn func(tx *Tx) error) error {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	return fn(&Tx{records: &s.records})
 }
 
-// aclRecords are the records of a link's ACLs that there are, by bucket, to read.
+// aclRecords returns the records of a link's ACLs that exist, by bucket. The caller must not change
+// them.
 func (tx *Tx) aclRecords(link string) (map[int32]*aclsRecord, error) {
 	for key, err := range tx.records.broken {
-		// A value that was written or deleted since has nothing to do with the one that cannot be
-		// read.
+		// If the key was written or deleted since, the value that cannot be read does not matter.
 		if _, written := tx.written(key); strings.HasPrefix(key, aclsPrefix(link)) && !written {
 			return nil, fmt.Errorf("the record %s of %s cannot be read (%w), so it is not known which ACLs klink has created: delete link %q, or repair the record", key, StateTopic, err, link)
 		}
@@ -51,7 +51,7 @@ func (tx *Tx) aclRecords(link string) (map[int32]*aclsRecord, error) {
 	return records, nil
 }
 
-// ACLs returns the ACLs that are remembered for a link with an id; the map is the caller's.
+// ACLs returns the ACLs that are remembered for the link with this id; the map is the caller's.
 func (tx *Tx) ACLs(link, id string) (map[aclBinding]aclEntry, error) {
 	records, err := tx.aclRecords(link)
 	if err != nil {
@@ -108,7 +108,7 @@ func (tx *Tx) OtherACLs(link string) (aclSet, error) {
 	return others, nil
 }
 
-// PutACLs writes what is remembered for a link, where it differs from what is there.
+// PutACLs stores the ACLs that are remembered for a link. It writes only records that differ.
 func (tx *Tx) PutACLs(link, id string, acls map[aclBinding]aclEntry) error {
 	old, err := tx.aclRecords(link)
 	if err != nil {
@@ -138,8 +138,7 @@ func (tx *Tx) PutACLs(link, id string, acls map[aclBinding]aclEntry) error {
 	return nil
 }
 
-// DeleteACLs forgets what is remembered for a link, even what cannot be read. The ACLs themselves
-// stay.
+// DeleteACLs deletes the records of a link's ACLs, even broken ones. The ACLs themselves stay.
 func (tx *Tx) DeleteACLs(link string) {
 	keys := map[string]bool{}
 	for b := range int32(aclBuckets) {

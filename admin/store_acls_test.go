@@ -20,7 +20,8 @@ func remember(run string, numbers ...int) map[aclBinding]aclEntry {
 	return acls
 }
 
-// TestRememberedACLs: they survive a restart, are the link's alone, and go with it.
+// TestRememberedACLs: remembered ACLs survive a restart, belong to one link, and are deleted with
+// it.
 func TestRememberedACLs(t *testing.T) {
 	opts := storeCluster(t)
 	s, ctx := openStore(t, opts, nil), context.Background()
@@ -59,13 +60,13 @@ func TestRememberedACLs(t *testing.T) {
 		return nil
 	}))
 
-	// One more writes one record, and none writes none.
+	// One more ACL writes one record, and no change writes none.
 	require.NoError(t, s.Update(ctx, func(tx *Tx) error { return tx.PutACLs("a", "a-id", remember("1", append(many, 9000)...)) }))
 	require.NoError(t, s.Update(ctx, func(tx *Tx) error { return tx.PutACLs("a", "a-id", remember("1", append(many, 9000)...)) }))
 	require.Len(t, kafkatest.ReadAll(t, StateTopic, opts...), written+1)
 
-	// A link that another klink deleted without its ACLs does not count, nor does what it
-	// remembered for a new link of its name.
+	// The ACL records of a link that another klink deleted without them do not count, not even for
+	// a new link of the same name.
 	require.NoError(t, s.Update(ctx, func(tx *Tx) error { tx.DeleteLink("b"); return nil }))
 	require.NoError(t, s.Update(ctx, func(tx *Tx) error {
 		others, err := tx.OtherACLs("a")
@@ -91,8 +92,8 @@ func TestRememberedACLs(t *testing.T) {
 	check(s, "b", "new", 1)
 }
 
-// TestACLRecordsOfALaterKlink: fields survive, and what cannot be read stops everything but its
-// deletion.
+// TestACLRecordsOfALaterKlink: unknown fields survive. A record that cannot be read stops
+// everything except the deletion of its link.
 func TestACLRecordsOfALaterKlink(t *testing.T) {
 	opts := storeCluster(t)
 	ctx := context.Background()
@@ -142,7 +143,8 @@ func TestACLRecordsOfALaterKlink(t *testing.T) {
 	}
 }
 
-// TestTooManyACLs: a record that no broker would take is refused, with what to do.
+// TestTooManyACLs: a record that no broker would take is refused, with an error that says what to
+// do.
 func TestTooManyACLs(t *testing.T) {
 	long := strings.Repeat("x", 30_000)
 	r := &aclsRecord{}

@@ -19,7 +19,7 @@ func (tx *Tx) Instance(id string) (*instanceRecord, error) {
 	return get(tx, instanceKey(id), decodeInstance, func() *instanceRecord { return tx.records.instances[id] })
 }
 
-// putInstance writes the record of an instance, over one that cannot be read.
+// putInstance writes the record of an instance, even over one that cannot be read.
 func (tx *Tx) putInstance(id string, r *instanceRecord) error {
 	value, err := r.encode()
 	if err != nil {
@@ -36,7 +36,7 @@ func (tx *Tx) deleteInstance(id string) {
 	}
 }
 
-// others are the instances besides one, in the order of their ids; the log's lock is held.
+// others returns the instances except self, in the order of their ids; the log's lock is held.
 func (s *Store) others(self string) (all []instance) {
 	for id, r := range s.records.instances {
 		if id != self {
@@ -57,15 +57,15 @@ func (s *Store) others(self string) (all []instance) {
 	return all
 }
 
-// instances are the instances besides one.
+// instances returns the instances except self.
 func (s *Store) instances(self string) []instance {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
 	return s.others(self)
 }
 
-// blind are the instances besides one that have not said yet that they know the record of a mirror
-// as it is now.
+// blind returns the instances except self that have not acknowledged the current record of a mirror
+// yet.
 func (s *Store) blind(topic, self string) []instance {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
@@ -76,7 +76,8 @@ func (s *Store) blind(topic, self string) []instance {
 	return slices.DeleteFunc(s.others(self), func(i instance) bool { return i.Seen > at })
 }
 
-// known is the instance's own record while it counts: nobody doubts that it lives.
+// known returns the instance's own record; nil if there is none, or another instance doubts that it
+// lives.
 func (s *Store) known(self string) *instanceRecord {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
@@ -86,7 +87,7 @@ func (s *Store) known(self string) *instanceRecord {
 	return nil
 }
 
-// doubted says that an instance's record is there, but another instance doubts that it lives.
+// doubted reports whether an instance has a record, but another instance doubts that it lives.
 func (s *Store) doubted(self string) bool {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
@@ -94,9 +95,9 @@ func (s *Store) doubted(self string) bool {
 	return r != nil && r.Doubted
 }
 
-// introduce makes an instance known to the others. It has to read the topic to its end after that,
-// and before it serves. The first time it takes the place of those that had its name: they are
-// dead. It does nothing once the instance is leaving.
+// introduce makes an instance known to the others. After that the instance must read the topic to
+// its end before it serves. The first time, introduce deletes the records of other instances of the
+// same name: they are dead. It does nothing once the instance is leaving.
 func (s *Store) introduce(ctx context.Context, self string, r instanceRecord, first bool, leaving func() bool) error {
 	return s.Update(ctx, func(tx *Tx) error {
 		if leaving() {
@@ -115,7 +116,7 @@ func (s *Store) introduce(ctx context.Context, self string, r instanceRecord, fi
 	})
 }
 
-// readToEnd returns when everything that was committed when it was called has been read and handed
+// readToEnd returns when everything that was committed before the call has been read and handed
 // out.
 func (s *Store) readToEnd(ctx context.Context) error {
 	if err := s.log.readToEnd(ctx); err != nil {

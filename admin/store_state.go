@@ -10,8 +10,8 @@ import (
 	"klink/protocol/timeline"
 )
 
-// stateCache keeps the immutable views that pictures of the state are made of, so that a change
-// costs a new view of what changed and not of everything.
+// stateCache keeps the immutable parts that snapshots of the state are made of, so that after a
+// change only what has changed is made anew.
 type stateCache struct {
 	links     map[string]*Link
 	mirrors   map[string]*Mirror
@@ -31,7 +31,7 @@ func (c *stateCache) forget(topic string) {
 // outOfRange is the floor of a partition that must not be read: every offset is below it.
 const outOfRange = math.MaxInt64 / 2
 
-// State is a picture of all links and mirrors.
+// State returns a snapshot of all links and mirrors.
 func (s *Store) State() *State {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
@@ -67,8 +67,8 @@ func (s *Store) State() *State {
 	return state
 }
 
-// endedPartitions are Mirror.Ended and Mirror.EndedAt. A partition without a timeline that can be
-// read is copied by nobody.
+// endedPartitions returns Mirror.Ended and Mirror.EndedAt. A partition without a timeline that can
+// be read counts as ended: no instance copies it.
 func (s *Store) endedPartitions(topic string, partitions int32) (ended []bool, at []int64) {
 	for p := range partitions {
 		if r := s.records.timelines[topic][p]; r == nil || r.Ended != nil {
@@ -83,15 +83,15 @@ func (s *Store) endedPartitions(topic string, partitions int32) (ended []bool, a
 	return ended, at
 }
 
-// timelines are the timelines of a mirror, one per partition. A partition whose timeline is missing
-// or broken gets one in which every offset is out of range: offsets that cannot be translated must
-// not be told. A topic that is not the mirror any more has none.
+// timelines returns the timelines of a mirror, one per partition. A partition whose timeline is
+// missing or broken gets one in which every offset is out of range: klink must not tell an offset
+// that it cannot translate. If the topic is not the mirror's any more, there are none.
 func (s *Store) timelines(topic string, r *mirrorRecord) []*timeline.Partition {
 	if r.TopicGone {
 		return nil
 	}
 	ts := make([]*timeline.Partition, r.Partitions)
-	var none *timeline.Partition // one for all of them: there may be very many, of a record that klink did not write
+	var none *timeline.Partition // shared: a record that klink did not write may have very many
 	for p := range ts {
 		ts[p] = s.liveTimeline(timelineAt{topic, int32(p)})
 		if ts[p] == nil {
@@ -104,8 +104,9 @@ func (s *Store) timelines(topic string, r *mirrorRecord) []*timeline.Partition {
 	return ts
 }
 
-// addBroken shows what cannot be read as FAILED. A mirror stays read-only, and is translated as far
-// as its timelines can be read; so does one of which a timeline cannot be read.
+// addBroken shows a record that cannot be read as FAILED. A mirror stays read-only, and is
+// translated as far as its timelines can be read. The same holds for a mirror with a timeline that
+// cannot be read.
 func (s *Store) addBroken(state *State, key string, err error) {
 	k, parseErr := parseRecordKey([]byte(key))
 	if parseErr != nil {

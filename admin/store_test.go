@@ -116,7 +116,7 @@ func TestStoreSeesOthersChanges(t *testing.T) {
 }
 
 // TestUpdatesOfOneBatchSeeEachOther: changes that share a transaction are evaluated one after the
-// other, and one that fails takes nobody with it.
+// other, and if one fails the others do not.
 func TestUpdatesOfOneBatchSeeEachOther(t *testing.T) {
 	s := openStore(t, storeCluster(t), nil)
 	release, entered := make(chan struct{}), make(chan struct{})
@@ -150,8 +150,8 @@ func TestUpdatesOfOneBatchSeeEachOther(t *testing.T) {
 	require.Equal(t, 49, count(&refused))
 }
 
-// TestStampFormat: a mirror whose batches have stamps of another version fails by name, is not
-// read, and can be deleted.
+// TestStampFormat: a mirror whose batches have stamps of another version is FAILED with
+// STAMP_FORMAT. It is not read, and can be deleted.
 func TestStampFormat(t *testing.T) {
 	opts := storeCluster(t)
 	start, err := (&timelineRecord{Physical: 0, Logical: 70, Floor: 70}).encode()
@@ -180,8 +180,8 @@ func TestStampFormat(t *testing.T) {
 	require.Empty(t, s.State().Mirrors)
 }
 
-// TestBrokenRecordsAreLeftAlone: what cannot be read is counted, shown, not overwritten, and can be
-// deleted.
+// TestBrokenRecordsAreLeftAlone: a record that cannot be read is counted and shown, not
+// overwritten, and can be deleted.
 func TestBrokenRecordsAreLeftAlone(t *testing.T) {
 	opts := storeCluster(t)
 	good, err := (&mirrorRecord{Stamp: stampFormat, ID: "x", Link: "l", State: MirrorActive, Partitions: 2, Created: true}).encode()
@@ -225,7 +225,7 @@ func TestBrokenRecordsAreLeftAlone(t *testing.T) {
 }
 
 // TestTimelinesMoveInPlace: the published timeline of a partition stays the same object, so that
-// the router and the replicator see it move; that of a mirror created anew is another one.
+// the router and the replicator see it move; a mirror that is created anew gets another object.
 func TestTimelinesMoveInPlace(t *testing.T) {
 	opts := storeCluster(t)
 	s, other := openStore(t, opts, nil), openStore(t, opts, nil)
@@ -255,7 +255,7 @@ func TestTimelinesMoveInPlace(t *testing.T) {
 	require.EqualValues(t, 20, live.Shift())
 }
 
-// TestStoreSurvivesATooLargeRecord: the change that cannot be written fails, those beside it do
+// TestStoreSurvivesATooLargeRecord: a change that cannot be written fails; the changes beside it do
 // not.
 func TestStoreSurvivesATooLargeRecord(t *testing.T) {
 	s := openStore(t, storeCluster(t), nil)
@@ -306,7 +306,7 @@ func TestCommitInDoubt(t *testing.T) {
 	}
 }
 
-// TestCompactedStateTopic: a store reads to the end of a topic that the cleaner has been over.
+// TestCompactedStateTopic: a store reads a topic to its end after the log cleaner has compacted it.
 func TestCompactedStateTopic(t *testing.T) {
 	c := kafkatest.Embedded(t, 1)
 	opts := clientOptions(t, c.ListenAddrs()...)
@@ -327,8 +327,8 @@ func TestCompactedStateTopic(t *testing.T) {
 	require.Equal(t, "22", s.State().Links["n"].SourceClusterID)
 }
 
-// TestUpdateWithoutABroker: a change that cannot be made ends with its context and says why; the
-// picture stays.
+// TestUpdateWithoutABroker: a change that cannot be made ends with its context and says why. The
+// state stays as it is.
 func TestUpdateWithoutABroker(t *testing.T) {
 	c := kafkatest.Embedded(t, 1)
 	faults := kafkatest.NewFaults(t, c.ListenAddrs()[0])
@@ -348,7 +348,7 @@ func TestUpdateWithoutABroker(t *testing.T) {
 	require.ErrorContains(t, err, StateTopic)
 	require.Equal(t, "1", s.State().Links["n"].SourceClusterID)
 
-	// Somebody else writes meanwhile; then the broker is there again.
+	// Another store writes in the meantime; then the broker is reachable again.
 	require.NoError(t, openStore(t, direct, nil).Update(context.Background(), increment("n")))
 	faults.Resume()
 	ctx, cancel = context.WithTimeout(context.Background(), time.Minute)
@@ -358,8 +358,8 @@ func TestUpdateWithoutABroker(t *testing.T) {
 	require.Contains(t, []string{"3", "4"}, got, "the change that was given up may have been made, once")
 }
 
-// TestAChangeIsOutWhenItsUpdateReturns: also while the picture that has it is still being handed
-// out because the log's reader was faster.
+// TestAChangeIsOutWhenItsUpdateReturns: a change is published when its Update returns, even if the
+// log's reader was faster and the snapshot that has it is still being handed out.
 func TestAChangeIsOutWhenItsUpdateReturns(t *testing.T) {
 	opts := storeCluster(t)
 	var out atomic.Pointer[State]

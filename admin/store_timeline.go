@@ -2,9 +2,9 @@ package admin
 
 import "klink/protocol/timeline"
 
-// applyTimeline keeps the published timeline of a partition in step with its record. A live
-// timeline is moved only by a record that says something else than the one before: in between its
-// owner moves it, ahead of the store.
+// applyTimeline keeps the published timeline of a partition in step with its record. A record moves
+// a live timeline only if it differs from the one before: in between the partition's owner moves
+// the timeline, ahead of the store.
 func (s *Store) applyTimeline(k recordKey, value []byte) error {
 	at := timelineAt{k.Name, k.Partition}
 	before := s.records.timelines[k.Name][k.Partition]
@@ -21,7 +21,7 @@ func (s *Store) applyTimeline(k recordKey, value []byte) error {
 	keep(s.records.timelines, at, r)
 	live := s.live[at]
 	if live == nil {
-		return nil // made when it is needed first: liveTimeline
+		return nil // liveTimeline makes it when it is first needed
 	}
 	if before == nil || before.Physical != r.Physical || before.Logical != r.Logical || before.Floor != r.Floor {
 		live.Move(r.Physical, r.Logical, r.Floor)
@@ -32,7 +32,7 @@ func (s *Store) applyTimeline(k recordKey, value []byte) error {
 	return nil
 }
 
-// liveTimeline is the timeline of a partition that readers and its owner share; nil if none is
+// liveTimeline returns the timeline that readers and the owner of a partition share; nil if none is
 // recorded.
 func (s *Store) liveTimeline(at timelineAt) *timeline.Partition {
 	if s.live[at] == nil {
@@ -60,8 +60,8 @@ func (s *Store) applyCheckpoint(k recordKey, value []byte) error {
 	return nil
 }
 
-// checkpoint is the last checkpoint of a partition of the mirror that is recorded now; nil = there
-// is none.
+// checkpoint returns the last checkpoint of a partition of the mirror that is recorded now; nil =
+// there is none.
 func (r *records) checkpoint(at timelineAt) *checkpointRecord {
 	c, m := r.checkpoints[at.topic][at.partition], r.mirrors[at.topic]
 	if c == nil || m == nil || c.Mirror != m.ID {
@@ -84,7 +84,8 @@ func (s *Store) Checkpoint(topic string, partition int32) (Checkpoint, bool) {
 	}, true
 }
 
-// timelineRecords are the stored timelines of a topic, by partition, to read; nil = there is none.
+// timelineRecords returns the stored timelines of a topic, by partition; nil = there is none. The
+// caller must not change them.
 func (s *Store) timelineRecords(topic string, partitions int32) []*timelineRecord {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()

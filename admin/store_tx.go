@@ -8,9 +8,9 @@ import (
 // Tx is one change of the store. It sees what it has written.
 type Tx struct {
 	records *records
-	pending map[string][]byte // by changes before this one
+	pending map[string][]byte // by key: what earlier changes of the same batch have written
 	writes  []casRecord
-	newest  map[string]int // by key: which of the first looked writes is its last
+	newest  map[string]int // by key: the index of its last write, among the first looked of them
 	looked  int
 }
 
@@ -29,17 +29,18 @@ func (tx *Tx) written(key string) (value []byte, ok bool) {
 	return value, ok
 }
 
-// Link returns a link to read, and to change after clone; nil = there is none.
+// Link returns a link; nil = there is none. Only a clone of it may be changed.
 func (tx *Tx) Link(name string) (*linkRecord, error) {
 	return get(tx, linkKey(name), decodeLink, func() *linkRecord { return tx.records.links[name] })
 }
 
-// Mirror returns a mirror to read, and to change after clone; nil = there is none.
+// Mirror returns a mirror; nil = there is none. Only a clone of it may be changed.
 func (tx *Tx) Mirror(topic string) (*mirrorRecord, error) {
 	return get(tx, mirrorKey(topic), decodeMirror, func() *mirrorRecord { return tx.records.mirrors[topic] })
 }
 
-// Timeline returns the timeline of a partition to read; nil = there is none.
+// Timeline returns the timeline of a partition; nil = there is none. Only a clone of it may be
+// changed.
 func (tx *Tx) Timeline(topic string, partition int32) (*timelineRecord, error) {
 	return get(tx, timelineKey(timelineAt{topic, partition}), decodeTimeline, func() *timelineRecord {
 		return tx.records.timelines[topic][partition]
@@ -87,10 +88,10 @@ func (tx *Tx) PutTimeline(topic string, partition int32, r *timelineRecord) erro
 	return put(tx, timelineKey(timelineAt{topic, partition}), old, r)
 }
 
-// putCheckpoint writes a checkpoint of a partition, unless there is one of the same mirror that is
-// as far or further: two owners may write one after the other, and the late one knows less. A
-// transaction must write each one only once, as this does not look at what it has written itself:
-// there may be very many.
+// putCheckpoint writes a checkpoint of a partition, unless the same mirror has one that is as far
+// or further: two owners may write one after the other, and the late one knows less. A Tx must
+// write each checkpoint only once, because putCheckpoint does not search the Tx's own writes: there
+// may be very many.
 func (tx *Tx) putCheckpoint(at timelineAt, r *checkpointRecord) error {
 	key := checkpointKey(at)
 	old := tx.records.checkpoints[at.topic][at.partition]
@@ -134,8 +135,8 @@ func put[R any, P interface {
 	return nil
 }
 
-// offsets is what is remembered of the offsets of a link with an id, to read; nil = nothing, or it
-// cannot be read, which is no loss.
+// offsets returns what is remembered about the offsets of the link with this id; nil = nothing, or
+// it cannot be read, which is no loss. The caller must not change it.
 func (tx *Tx) offsets(link, id string) *offsetsRecord {
 	r, err := get(tx, offsetsKey(link), decodeOffsets, func() *offsetsRecord { return tx.records.offsets[link] })
 	if err != nil || r == nil || r.Link != id {
@@ -144,8 +145,8 @@ func (tx *Tx) offsets(link, id string) *offsetsRecord {
 	return r
 }
 
-// putOffsets writes what is remembered of the offsets of a link, over whatever is there, as long as
-// the link is.
+// putOffsets writes what is remembered about the offsets of a link, over whatever is there. It does
+// nothing if the link is gone.
 func (tx *Tx) putOffsets(link string, r *offsetsRecord) error {
 	l, err := tx.Link(link)
 	if err != nil || l == nil || l.ID != r.Link {
@@ -206,7 +207,7 @@ func (tx *Tx) DeleteMirror(topic string) {
 	}
 }
 
-// has says whether a key has a value now.
+// has reports whether a key has a value now.
 func (tx *Tx) has(key string, stored bool) bool {
 	if value, ok := tx.written(key); ok {
 		return value != nil

@@ -9,8 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// syncACLs runs the ACL sync of a link once, at the wish of a person: what the source does not have
-// is deleted at the first look.
+// syncACLs runs the ACL sync of a link once, because a person asked for it. So it deletes at the
+// first look what the source does not have.
 func (s *Service) syncACLs(ctx context.Context, req *linkapi.SyncACLsRequest) *linkapi.SyncACLsResponse {
 	ctx, cancel := withTimeout(ctx, req.TimeoutMs)
 	defer cancel()
@@ -23,7 +23,7 @@ func (s *Service) syncACLs(ctx context.Context, req *linkapi.SyncACLsRequest) *l
 	return resp
 }
 
-// syncACLsOnce does it; the run is nil if it has not begun.
+// syncACLsOnce does the work of syncACLs. The run is nil if it has not begun.
 func (s *Service) syncACLsOnce(ctx context.Context, name string, validateOnly bool) (*aclRun, error) {
 	if err := s.waitReady(ctx); err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ func (s *Service) syncACLsOnce(ctx context.Context, name string, validateOnly bo
 	return run, run.sync(ctx)
 }
 
-// answer tells what the run does, or has done.
+// answer fills in what the run would do, or has done.
 func (r *aclRun) answer(resp *linkapi.SyncACLsResponse) {
 	tell := func(what string, acls []aclBinding) (told []linkapi.SyncedACL) {
 		for _, a := range acls {

@@ -11,68 +11,68 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// TaskState is the state of a task of a link, as shown to people.
+// TaskState is the state of a link's task, as shown to people.
 type TaskState string
 
 // The states of tasks.
 const (
 	// TaskActive: the last run had no error, or there was none yet.
 	TaskActive TaskState = "ACTIVE"
-	// TaskInError: the last run could not do all that it should have; it is run again.
+	// TaskInError: the last run could not do all of its work; it will be retried.
 	TaskInError TaskState = "IN_ERROR"
-	// TaskPaused: the link is paused, so the task is not run.
+	// TaskPaused: the link is paused, so its tasks do not run.
 	TaskPaused TaskState = "PAUSED"
 	// TaskNotConfigured: the link's configs switch the task off, or give it nothing to do.
 	TaskNotConfigured TaskState = "NOT_CONFIGURED"
 )
 
-// TaskError is something that a run of a task could not do.
+// TaskError is one thing that a run of a task could not do.
 type TaskError struct {
 	Code    Error
 	Message string
 }
 
-// maxTaskErrors bounds how many errors of a run are kept; the last one then says how many more
-// there were.
+// maxTaskErrors bounds the errors that are kept of a run. If there were more, one last error says
+// how many.
 const maxTaskErrors = 20
 
-// TaskStatus is what is known of a task of a link.
+// TaskStatus is the outcome of a link's task so far.
 type TaskStatus struct {
 	Name        string
 	State       TaskState
 	Interval    time.Duration
 	Errors      []TaskError // of the last run
-	LastRun     time.Time   // when it ended; zero = never
+	LastRun     time.Time   // when the last run ended; zero = never
 	LastSuccess time.Time   // when the last run without an error ended; zero = never
 }
 
-// task is work that is done for a link from time to time. Implementations hold no state of a link:
-// what has to survive a run is in the state topic, and what may be lost is in taskMemory.
+// task is periodic work for a link. Implementations hold no state of a link: what must survive a
+// run is in the state topic, and what may be lost is in taskRun.memory.
 type task struct {
-	// Name is shown to people.
+	// name is shown to people.
 	name string
-	// interval is the link config that says how often it runs, in milliseconds.
+	// interval names the link config that holds the interval between runs, in milliseconds.
 	interval string
-	// configured says whether the link wants it. nil = always.
+	// configured reports whether the link's configs ask for the task. nil = always.
 	configured func(*Link) bool
-	// begin is called before the first run with these configs of a link, also where they do not
-	// want the task; nothing runs before it has succeeded. nil = nothing to do.
+	// begin is called before the first run with new configs of a link, even if they switch the task
+	// off. The task does not run until begin has succeeded. nil = nothing to do.
 	begin func(s *Service, ctx context.Context, l *Link) error
-	// run does the work once. The errors say what could not be done; the rest was. It must return
-	// soon after ctx has ended.
+	// run does the work once. It does all that it can; the errors say what it could not do. It must
+	// return soon after ctx ends.
 	run func(ctx context.Context, s *Service, r *taskRun) []TaskError
 }
 
-// taskRun is what one run of a task works with.
+// taskRun is the input of one run of a task.
 type taskRun struct {
 	link   *Link
 	source *source
-	// memory is what the task kept of earlier runs in this process, nil at first; it is lost with
-	// the process and when the link changes its source.
+	// memory is what the task kept from earlier runs in this process, nil at first. It is lost when
+	// the process ends and when the link changes its source.
 	memory any
 }
 
-// tasks are the tasks of every link, in the order in which they are shown.
+// tasks are the tasks of every link, in display order.
 var tasks = []*task{
 	topicConfigTask,
 	consumerOffsetTask,
@@ -80,7 +80,7 @@ var tasks = []*task{
 	aclTask,
 }
 
-// taskError makes an error of a task out of any error.
+// taskError turns any error into a TaskError.
 func taskError(err error) TaskError {
 	var (
 		known *protocol.Error
@@ -89,8 +89,8 @@ func taskError(err error) TaskError {
 	name, message := ErrInternal, err.Error()
 	switch {
 	case errors.As(err, &known) && known != nil && known.Code == kerr.InvalidConfig:
-		// What source.failed makes of a login that fails, and what files of keys and certificates
-		// give that cannot be used.
+		// source.failed returns InvalidConfig for a failed login. So do key and certificate files
+		// that cannot be used.
 		name = ErrAuthentication
 	case errors.As(err, &code):
 		name = errorOfCode(code)
@@ -104,7 +104,7 @@ func taskError(err error) TaskError {
 	return TaskError{name, strings.TrimPrefix(message, string(name)+": ")}
 }
 
-// errorOfCode names the kind of a Kafka error code.
+// errorOfCode maps a Kafka error code to a kind of Error.
 func errorOfCode(code *kerr.Error) Error {
 	switch code {
 	case kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.GroupAuthorizationFailed:

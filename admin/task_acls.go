@@ -14,59 +14,63 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// aclTask keeps ACLs at the destination as they are at the source, as far as acl.filters match
-// them. It deletes only ACLs that klink has created.
+// aclTask copies to the destination the source's ACLs that match acl.filters. It deletes only ACLs
+// that klink has created.
 //
-// What it has created stands in the state topic (record_acls.go). Between the clusters and the
-// state topic there is no transaction, so the order counts:
-//  1. What the destination lacks is remembered, and created then. If klink dies in between, the
-//     next run finds the ACL remembered and lacking, and creates it, or finds the source without
-//     it, deletes it, and forgets it.
-//  2. What the source lacks is deleted, and forgotten then. If klink dies in between, the next run
-//     deletes it again.
-//  3. An ACL whose creation the destination has refused for certain is forgotten at once: somebody
-//     may create it by hand.
-//  4. An ACL that was created is remembered afterwards, as one that was (aclEntry.made), whatever
-//     others have done meanwhile.
+// The state topic records the ACLs that klink created (record_acls.go). No transaction spans the
+// clusters and the state topic, so the order counts:
+//  1. klink records a missing ACL before it creates it. If klink dies in between, the next run
+//     finds the ACL recorded but missing. It creates the ACL; or, if the source no longer has it,
+//     deletes it and then its record.
+//  2. klink deletes an ACL that the source no longer has before it drops the record. If klink dies
+//     in between, the next run deletes the ACL again.
+//  3. klink drops the record at once if the destination definitely refused to create the ACL:
+//     somebody may create it by hand.
+//  4. klink records a successful creation afterwards (aclEntry.made), whatever other runs have done
+//     to the record since.
 //
-// The task runs at one instance, and a person may have a link synced at any other (SyncACLs). So a
-// run decides only on the memory that it has seen before it looked at the destination, else it
-// looks again, at both clusters; it forgets what it has deleted only if that is remembered as when
-// it decided so; and by 4. one that had an older look at the source, and so forgets what another
-// run is about to create, does no harm.
+// The task runs at one instance, but a person can sync the link at any other (SyncACLs), so runs
+// can overlap. Therefore a run
+//   - reads its records before it lists the destination's ACLs, and starts over at both clusters if
+//     the records have changed since;
+//   - drops the record of a deleted ACL only if the record has not changed since the run planned
+//     the deletion.
 //
-// A person can create an ACL in the moment between klink's look at the destination and its own
-// creation; nobody can tell whose it is then, and klink takes it for its own.
+// Rule 4 covers the remaining case: a run with an older list of the source's ACLs drops the record
+// of an ACL that another run is about to create.
+//
+// A person may create an ACL between klink's listing of the destination and klink's own creation.
+// Nobody can tell then whose it is, and klink treats it as its own.
 var aclTask = &task{
 	name: "AclSync", interval: ConfigACLSyncMs, run: runACLTask,
 	configured: func(l *Link) bool { return wantsACLs(l.Configs) },
 }
 
-// wantsACLs says whether a link syncs any ACLs. What is remembered of a link that does not is
-// forgotten.
+// wantsACLs reports whether a link syncs any ACLs. The ACL records of a link that does not are
+// dropped.
 func wantsACLs(configs map[string]string) bool {
 	return LinkConfigValue(configs, ConfigACLSync) == "true" && hasACLFilters(configs)
 }
 
-// hasACLFilters says whether acl.filters has any. It is asked all the time, so it does not read the
-// JSON: an empty list has no more than one object.
+// hasACLFilters reports whether acl.filters has any filter. It is called very often, so it does not
+// parse the JSON: an empty list has at most one object.
 func hasACLFilters(configs map[string]string) bool {
 	return strings.Count(LinkConfigValue(configs, ConfigACLFilters), "{") > 1
 }
 
-// aclMemory is what the task keeps of its last run.
+// aclMemory is what the task keeps from its last run.
 type aclMemory struct {
-	// missing are remembered ACLs that the source did not have. Only what it does not have in two
-	// runs is deleted: a broker that has just started, or that is cut off from its controller, may
-	// tell of ACLs that are not up to date.
+	// missing are the recorded ACLs that the source lacked in the last run. A run deletes only ACLs
+	// that were missing in the run before, too: a broker that has just started, or is cut off from
+	// its controller, may return outdated ACLs.
 	missing aclSet
-	// refused are ACLs that the destination refused to create for certain, and why. They are not
-	// tried again before retry, as every try is written to the state topic.
+	// refused are the ACLs that the destination definitely refused to create, and why. The task
+	// does not try them again before retry, because every attempt writes to the state topic.
 	refused aclResults
 	retry   time.Time
 }
 
-// aclRetry is how long an ACL that was refused for certain is left alone.
+// aclRetry is how long the task waits before it tries a definitely refused ACL again.
 const aclRetry = time.Minute
 
 func runACLTask(ctx context.Context, s *Service, r *taskRun) []TaskError {
@@ -100,24 +104,24 @@ type aclRun struct {
 	s      *Service
 	link   *Link
 	source *source
-	// before are the ACLs that may be deleted or forgotten; nil = all.
+	// before are the ACLs that this run may delete or forget; nil = all.
 	before aclSet
-	// refused are the ACLs that are not to be created now, and why.
+	// refused are the ACLs that this run must not try to create, and why.
 	refused aclResults
 
 	wanted      aclSet                  // what the source has
-	leftOut     map[aclBinding]string   // what it has, and is not copied, and why
+	leftOut     map[aclBinding]string   // source ACLs that are not copied, and why
 	destination aclSet                  // what the destination has
-	noted       map[aclBinding]aclEntry // remembered when the destination was looked at
-	remembered  map[aclBinding]aclEntry // when the plan was made
+	noted       map[aclBinding]aclEntry // the link's records before the destination was listed
+	remembered  map[aclBinding]aclEntry // the link's records when the plan was made
 	plan        aclPlan
-	held        []aclBinding // would be in plan.adds, but are refused
-	missing     aclSet       // remembered, but not at the source
-	wasOurs     aclSet       // of plan.adds: remembered before
+	held        []aclBinding // left out of plan.adds because they are in refused
+	missing     aclSet       // recorded, but not at the source
+	wasOurs     aclSet       // those of plan.adds that were already recorded
 	results     aclResults
 }
 
-// look asks the source.
+// look reads the filters and lists the source's ACLs.
 func (r *aclRun) look(ctx context.Context) error {
 	filters, err := parseACLFilters(LinkConfigValue(r.link.Configs, ConfigACLFilters))
 	if err != nil {
@@ -131,8 +135,8 @@ func (r *aclRun) look(ctx context.Context) error {
 	return nil
 }
 
-// sync makes the destination what it should be. Runs of one klink follow one another, so that no
-// link deletes an ACL that another one is just about to take for granted.
+// sync brings the destination into line. Within one instance the runs of all links take turns, so
+// that no link deletes an ACL that another one is about to rely on.
 func (r *aclRun) sync(ctx context.Context) error {
 	unlock, err := r.s.lockACLs(ctx)
 	if err != nil {
@@ -168,13 +172,14 @@ func (r *aclRun) sync(ctx context.Context) error {
 	return r.settle(ctx, run)
 }
 
-// maxACLAttempts is how often a run begins anew because another instance has synced the same link.
+// maxACLAttempts bounds the attempts of a run that starts over because another instance syncs the
+// same link.
 const maxACLAttempts = 5
 
-// errACLsMoved: what is remembered is not what it was when the destination was looked at.
+// errACLsMoved: the link's records have changed since the destination was listed.
 var errACLsMoved = protocol.Errorf(kerr.InvalidRequest, "another instance of klink syncs the ACLs of the link at the same time: try again")
 
-// propose makes the plan from what is known here, without changing anything.
+// propose lists the destination's ACLs and makes the plan. It changes nothing.
 func (r *aclRun) propose(ctx context.Context) (err error) {
 	if err := r.s.store.Read(r.note); err != nil {
 		return err
@@ -191,7 +196,7 @@ func (r *aclRun) propose(ctx context.Context) (err error) {
 	return r.s.store.Read(func(tx *Tx) error { return r.makePlan(tx) })
 }
 
-// note takes down what is remembered, before the destination is looked at.
+// note keeps the link's records as they are before the destination is listed.
 func (r *aclRun) note(tx *Tx) error {
 	own, err := tx.ACLs(r.link.Name, r.link.ID)
 	r.noted = own
@@ -228,11 +233,11 @@ func (r *aclRun) makePlan(tx *Tx) error {
 	return nil
 }
 
-// errLinkChanged ends a run of a link that was deleted or does not sync ACLs any more.
+// errLinkChanged ends a run whose link was deleted or no longer syncs ACLs.
 var errLinkChanged = protocol.Errorf(kerr.InvalidRequest, "the link was deleted, or its ACL sync switched off, at the same time")
 
-// decide makes the plan once more, on what is stored now, and stores what must be remembered before
-// it is carried out.
+// decide makes the plan again in a transaction, and stores the records that must exist before the
+// plan is carried out.
 func (r *aclRun) decide(ctx context.Context, run string) error {
 	return r.s.update(ctx, func(tx *Tx) error {
 		now, err := tx.Link(r.link.Name)
@@ -272,9 +277,9 @@ func (r *aclRun) apply(ctx context.Context) {
 	maps.Copy(r.results, deleteACLs(ctx, r.s.client, r.plan.deletes))
 }
 
-// settle forgets what has been deleted, and what certainly was not created, and remembers what was.
+// settle drops the records of deleted and definitely refused ACLs, and marks created ones as made.
 func (r *aclRun) settle(ctx context.Context, run string) error {
-	forget := map[aclBinding]aclMark{} // and as what it must be remembered
+	forget := map[aclBinding]aclMark{} // with the mark that the record must still have
 	var made []aclBinding
 	for _, a := range r.plan.deletes {
 		if r.results[a] == nil {
@@ -295,7 +300,7 @@ func (r *aclRun) settle(ctx context.Context, run string) error {
 	}
 	return r.s.update(ctx, func(tx *Tx) error {
 		if now, err := tx.Link(r.link.Name); err != nil || now == nil || now.ID != r.link.ID || !wantsACLs(now.Configs) {
-			return err // its ACLs have been forgotten with that
+			return err // the change of the link dropped its records
 		}
 		own, err := tx.ACLs(r.link.Name, r.link.ID)
 		if err != nil {
@@ -327,15 +332,15 @@ func (r *aclRun) report() {
 	}
 }
 
-// refusedForCertain says of the result of a creation that the ACL was not created, and is not going
-// to be. After a lost connection, or an error of the kind that passes, nobody knows.
+// refusedForCertain reports whether the result of a creation proves that the ACL was not and will
+// not be created. After a lost connection or a retriable error nobody knows.
 func refusedForCertain(err error) bool {
 	var code *kerr.Error
 	return errors.As(err, &code) && !code.Retriable && code != kerr.UnknownServerError
 }
 
-// refusedNow are the ACLs that this run has found to be refused for certain, with those that it did
-// not try.
+// refusedNow returns the ACLs that the destination definitely refused in this run. If there are
+// any, it adds those that the run did not try.
 func (r *aclRun) refusedNow() aclResults {
 	refused := aclResults{}
 	for _, a := range r.plan.adds {
@@ -351,7 +356,7 @@ func (r *aclRun) refusedNow() aclResults {
 	return refused
 }
 
-// errors are the errors of the run: one for each reason, as one reason often concerns many ACLs.
+// errors returns the errors of the run, one for each reason, as many ACLs often share a reason.
 func (r *aclRun) errors() []TaskError {
 	type reason struct {
 		first TaskError
@@ -396,7 +401,8 @@ func aclError(what string, a aclBinding, err error) *protocol.Error {
 	return protocol.Errorf(e.Code, "%s the ACL %s at the destination: %s", what, a, e.Message)
 }
 
-// maxACLRequests is how many filters are asked for one by one.
+// maxACLRequests is the largest number of filters that are sent as one request each. With more,
+// klink asks for all ACLs and filters them itself.
 const maxACLRequests = 20
 
 // acls asks the source for the ACLs that any of the filters match.

@@ -19,7 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// aclWorld is a world whose ACLs are looked at. The methods are for any two clusters.
+// aclWorld is a world for tests of ACLs. Its methods work on any two clusters.
 type aclWorld struct {
 	t        testing.TB
 	service  *Service
@@ -102,15 +102,14 @@ func (w *aclWorld) set(link string, configs ...string) {
 	require.Zero(w.t, r.ErrorCode, text(r.ErrorMessage))
 }
 
-// task waits until the ACL task of a link has run once more, from beginning to end, and returns its
-// status.
+// task waits until the ACL task of a link has made one more complete run, and returns its status.
 func (w *aclWorld) task(link string) TaskStatus {
 	w.t.Helper()
-	w.taskSince(link, time.Now()) // this one may have begun before
+	w.taskSince(link, time.Now()) // this run may have begun before the call
 	return w.taskSince(link, time.Now())
 }
 
-// taskSince waits until the ACL task has run since then.
+// taskSince waits for a run of the ACL task that began after the given time.
 func (w *aclWorld) taskSince(link string, began time.Time) (status TaskStatus) {
 	w.t.Helper()
 	require.Eventually(w.t, func() bool {
@@ -134,8 +133,8 @@ func (w *aclWorld) deleteLink(link string) {
 	require.Zero(w.t, r.ErrorCode, text(r.ErrorMessage))
 }
 
-// The configs of a link that syncs ACLs on topics often, and of one that does it only when it is
-// told to (and once at first).
+// The configs of a link that syncs topic ACLs often, and of one that syncs them only on request
+// (and once at the start).
 var (
 	topicACLs = "acl.filters=" + aclFilterText(`"resourceType":"topic"`, ``)
 	everyACL  = `acl.filters={"aclFilters":[{"resourceFilter":{"resourceType":"topic"},"accessFilter":{}},{"resourceFilter":{"resourceType":"GROUP"},"accessFilter":{}}]}`
@@ -178,7 +177,7 @@ func testACLSync(t *testing.T, a *aclWorld, link func(configs ...string)) {
 	a.remembers("l", aliceReads, bobWrites)
 	require.Equal(t, TaskActive, a.task("l").State)
 
-	// Removed at the source: klink's goes, the local one stays.
+	// Removed at the source: klink's ACL is deleted, the local one stays.
 	a.delete(a.src, aliceReads, carolReads)
 	a.has(bobWrites, carolReads, localsGroup)
 	a.remembers("l", bobWrites)
@@ -196,7 +195,7 @@ func testACLSync(t *testing.T, a *aclWorld, link func(configs ...string)) {
 	a.has(bobWrites, carolReads, localsGroup)
 	a.remembers("l", bobWrites)
 
-	// Switched off: what klink created stays, and is not its own any more.
+	// Sync switched off: the ACLs that klink created stay, and klink no longer owns them.
 	a.set("l", aclsOff)
 	a.remembers("l")
 	a.delete(a.src, bobWrites)
@@ -207,27 +206,27 @@ func testACLSync(t *testing.T, a *aclWorld, link func(configs ...string)) {
 	a.task("l")
 	a.has(aliceReads, bobWrites, carolReads, groupOfBob, localsGroup)
 
-	// Deleted: the same.
+	// Link deleted: the same.
 	a.deleteLink("l")
 	a.remembers("l")
 	a.has(aliceReads, bobWrites, carolReads, groupOfBob, localsGroup)
 }
 
-// run begins a run of the ACL sync as the task does at its second look.
+// run begins a run of the ACL sync in the state of the task's second look.
 func (w *aclWorld) run(s *Service, link string) *aclRun {
 	w.t.Helper()
 	l := s.State().Links[link]
 	src, err := connectSource(context.Background(), kafkaclient.Files{}, link, l.Configs)
 	require.Nil(w.t, err)
 	w.t.Cleanup(src.close)
-	require.NoError(w.t, s.store.Fence(context.Background())) // or it would find out only when it decides
+	require.NoError(w.t, s.store.Fence(context.Background())) // otherwise only decide would notice
 	r := &aclRun{s: s, link: l, source: src}
 	require.NoError(w.t, r.look(context.Background()))
 	require.NoError(w.t, r.propose(context.Background()))
 	return r
 }
 
-// TestACLSyncDies: klink dies between any two steps of a run, and another one goes on.
+// TestACLSyncDies: klink dies between any two steps of a run, and another process continues.
 func TestACLSyncDies(t *testing.T) {
 	ctx := context.Background()
 	w, a := newACLWorld(t)
@@ -241,7 +240,7 @@ func TestACLSyncDies(t *testing.T) {
 		require.Empty(t, r.errors())
 	}
 
-	// Between the intent and the creation.
+	// Dies between the record and the creation.
 	a.create(a.src, aliceReads)
 	require.NoError(t, a.run(a.service, "l").decide(ctx, "dead"))
 	a.has()
@@ -250,7 +249,7 @@ func TestACLSyncDies(t *testing.T) {
 	a.has(aliceReads)
 	a.remembers("l", aliceReads)
 
-	// The same, and the source has changed its mind meanwhile.
+	// The same, but the source drops the ACL in between.
 	a.create(a.src, bobWrites)
 	require.NoError(t, a.run(a.service, "l").decide(ctx, "dead"))
 	a.delete(a.src, bobWrites)
@@ -259,7 +258,7 @@ func TestACLSyncDies(t *testing.T) {
 	a.has(aliceReads)
 	a.remembers("l", aliceReads)
 
-	// Between the creation and its end: it is deleted when the source has it no more.
+	// Dies between the creation and the mark "made": the ACL is deleted once the source drops it.
 	a.create(a.src, bobWrites)
 	r := a.run(a.service, "l")
 	require.NoError(t, r.decide(ctx, "dead"))
@@ -269,7 +268,8 @@ func TestACLSyncDies(t *testing.T) {
 	next()
 	a.has(aliceReads)
 
-	// Between the deletion and the forgetting; then the source has the ACL again, and again not.
+	// Dies between the deletion and the removal of the record. Then the source has the ACL again,
+	// and drops it again.
 	a.delete(a.src, aliceReads)
 	r = a.run(a.service, "l")
 	require.NoError(t, r.decide(ctx, "dead"))
@@ -288,7 +288,7 @@ func TestACLSyncDies(t *testing.T) {
 	a.remembers("l")
 }
 
-// TestACLSyncLosesAnAnswer: nobody knows what became of the creation.
+// TestACLSyncLosesAnAnswer: nobody knows whether the ACL was created.
 func TestACLSyncLosesAnAnswer(t *testing.T) {
 	for _, arrived := range []bool{false, true} {
 		w, a := newACLWorld(t)
@@ -313,8 +313,8 @@ func TestACLSyncLosesAnAnswer(t *testing.T) {
 	}
 }
 
-// TestACLSyncIsRefused: what the destination does not create is not klink's when somebody creates
-// it by hand.
+// TestACLSyncIsRefused: an ACL that the destination refused is not klink's when somebody creates it
+// by hand.
 func TestACLSyncIsRefused(t *testing.T) {
 	w, a := newACLWorld(t)
 	a.create(a.src, aliceReads, bobWrites, carolReads)
@@ -404,7 +404,7 @@ func TestACLSyncErrors(t *testing.T) {
 	}
 }
 
-// TestTwoLinksWantOneACL: the one that is last to lose it deletes it.
+// TestTwoLinksWantOneACL: the last link that no longer wants the ACL deletes it.
 func TestTwoLinksWantOneACL(t *testing.T) {
 	w, a := newACLWorld(t)
 	other := kafkatest.Embedded(t, 1, kfake.ClusterID("other"))
@@ -427,8 +427,8 @@ func TestTwoLinksWantOneACL(t *testing.T) {
 	a.has(carolReads)
 	a.remembers("b", carolReads)
 
-	// A link that is deleted leaves its ACLs, and to another link that wants one of them it was
-	// there before.
+	// A deleted link leaves its ACLs in place. Another link that wants one of them treats it as
+	// foreign.
 	a.deleteLink("b")
 	a.create(a.src, carolReads)
 	a.task("a")
@@ -439,7 +439,7 @@ func TestTwoLinksWantOneACL(t *testing.T) {
 	a.has(carolReads)
 }
 
-// TestOneLookIsNotEnough: an ACL that the source does not have for a moment is not deleted.
+// TestOneLookIsNotEnough: klink does not delete an ACL that the source lacks only for a moment.
 func TestOneLookIsNotEnough(t *testing.T) {
 	w, a := newACLWorld(t)
 	a.create(a.src, aliceReads)
@@ -473,7 +473,8 @@ func TestOneLookIsNotEnough(t *testing.T) {
 	a.remembers("l")
 }
 
-// TestSyncACLsRequest: the plan, and the same carried out.
+// TestSyncACLsRequest: a dry run returns the plan; the same request without it carries the plan
+// out.
 func TestSyncACLsRequest(t *testing.T) {
 	w, a := newACLWorld(t)
 	require.Zero(t, w.link("l", seldom).ErrorCode)

@@ -12,8 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// autoCreateTask creates mirrors of source topics that have none. It deletes nothing, and touches
-// nothing that is there.
+// autoCreateTask creates mirrors of source topics that have none. It never deletes or changes an
+// existing topic.
 var autoCreateTask = &task{name: "AutoCreateMirror", interval: ConfigMetadataMaxAge, configured: autoCreates, run: autoCreateMirrors}
 
 func autoCreates(l *Link) bool {
@@ -43,8 +43,8 @@ func autoCreateMirrors(ctx context.Context, s *Service, r *taskRun) (errs []Task
 	if err != nil {
 		return []TaskError{taskError(fmt.Errorf("list the topics of the destination: %w", err))}
 	}
-	// A mirror is recorded before its topic is there, so what is in the list and has none now is an
-	// ordinary topic.
+	// A mirror is recorded before its topic is created. So a listed topic without a mirror record
+	// is an ordinary topic.
 	if missing, err = s.withoutMirror(ctx, missing); err != nil {
 		return []TaskError{taskError(err)}
 	}
@@ -57,15 +57,15 @@ func autoCreateMirrors(ctx context.Context, s *Service, r *taskRun) (errs []Task
 			return
 		}
 		if err := ctx.Err(); err != nil {
-			// The next run goes on; one error says so for all.
+			// The next run continues; one error stands for all that are left.
 			stopped.Do(func() { failed[i] = &TaskError{ErrTimeout, "not all mirrors were created in this run"} })
 			return
 		}
 		err := s.createMirrorFrom(ctx, router.MirrorSpec{Topic: topic, Link: r.link.Name, NumPartitions: -1, ReplicationFactor: -1}, r.source)
 		switch {
 		case err == nil:
-		case err.Code == kerr.TopicAlreadyExists: // since a moment ago: what it is the next run sees
-		case err.Code == kerr.UnknownTopicOrPartition: // deleted at the source since it was listed
+		case err.Code == kerr.TopicAlreadyExists: // created a moment ago: the next run sees what it is
+		case err.Code == kerr.UnknownTopicOrPartition: // deleted at the source since the listing
 		default:
 			e := taskError(err)
 			e.Message = fmt.Sprintf("mirror topic '%s' cannot be created: %s", topic, e.Message)
@@ -80,21 +80,20 @@ func autoCreateMirrors(ctx context.Context, s *Service, r *taskRun) (errs []Task
 	return errs
 }
 
-// internalTopic says that a topic is Kafka's, or klink's, own: such topics are never mirrored by
-// themselves.
+// internalTopic reports whether a topic is internal to Kafka or klink. Such topics are never
+// mirrored automatically.
 func internalTopic(topic string) bool {
 	return strings.HasPrefix(topic, "__") || strings.HasPrefix(topic, "_klink")
 }
 
-// withoutMirror are those of the topics that are no mirrors, of whatever link and in whatever
-// state, in order. The store is asked, not the picture of it, which may be behind what other
-// processes have written.
+// withoutMirror returns, sorted, the topics that have no mirror record of any link in any state. It
+// reads the store and not the snapshot, which may lag behind the writes of other processes.
 func (s *Service) withoutMirror(ctx context.Context, topics []string) (without []string, err error) {
 	slices.Sort(topics)
 	err = s.update(ctx, func(tx *Tx) error {
 		without = nil
 		for _, topic := range topics {
-			// A record that cannot be read is of a mirror, too.
+			// A record that cannot be read also belongs to a mirror.
 			if m, err := tx.Mirror(topic); err == nil && m == nil {
 				without = append(without, topic)
 			}

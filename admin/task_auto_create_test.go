@@ -13,13 +13,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
-// autoCreate are the configs of a link that creates mirrors by itself, of the filters in the form
-// of filterText.
+// autoCreate returns the configs of a link that creates mirrors automatically. Filters are in the
+// form of filterText.
 func autoCreate(filters ...string) []string {
 	return []string{ConfigMetadataMaxAge + "=100", ConfigAutoCreate + "=true", ConfigAutoCreateFilters + "=" + filterText(topicFiltersField, filters...)}
 }
 
-// taskOf is a task of a link as it is shown.
+// taskOf returns a task of a link as shown to people.
 func (w *world) taskOf(link, name string) TaskStatus {
 	for _, status := range w.service.linkTasks(w.service.State().Links[link]) {
 		if status.Name == name {
@@ -30,8 +30,8 @@ func (w *world) taskOf(link, name string) TaskStatus {
 	return TaskStatus{}
 }
 
-// runs waits until a task has run three times since now: one may have begun before, and one with
-// configs that have just been changed.
+// runs waits until a task has run three times from now on: the first may have begun before the
+// call, and the second with the configs before the last change.
 func (w *world) runs(link, name string) TaskStatus {
 	w.t.Helper()
 	for range 3 {
@@ -61,8 +61,8 @@ func (w *world) mirrorTopics() []string {
 	return topics
 }
 
-// TestAutoCreate: source topics get mirrors as filters say, those that come later too; internal
-// ones never, and nothing that is there is touched.
+// TestAutoCreate: source topics get mirrors as the filters say, also topics that are created later.
+// Internal topics never do, and existing topics are not touched.
 func TestAutoCreate(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t)
@@ -95,7 +95,7 @@ func TestAutoCreate(t *testing.T) {
 	require.Empty(t, w.runs("l", "AutoCreateMirror").Errors)
 	require.Equal(t, "l", w.service.State().Mirrors["app-3"].Link)
 
-	// Everything: what is there stays, and is reported if it is in the way.
+	// Everything: existing topics stay, and are reported if they are in the way.
 	w.alterLink("l", autoCreate("INCLUDE LITERAL *")...)
 	status = w.runs("l", "AutoCreateMirror")
 	require.Equal(t, TaskInError, status.State)
@@ -108,14 +108,14 @@ func TestAutoCreate(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, details["ordinary"].Partitions, 1)
 
-	// A topic that is deleted at the source leaves its mirror as it is.
+	// Deleting a topic at the source leaves its mirror as it is.
 	_, err = w.sourceAdmin.DeleteTopics(ctx, "app-3")
 	require.NoError(t, err)
 	w.runs("l", "AutoCreateMirror")
 	require.NotNil(t, w.service.State().Mirrors["app-3"])
 
-	// A paused link creates nothing, and goes on afterwards; without the ordinary topic nothing is
-	// in the way.
+	// A paused link creates nothing, and continues when resumed. Without the ordinary topic nothing
+	// is in the way.
 	w.alterLink("l", ConfigLinkPaused+"=true")
 	require.Equal(t, TaskPaused, w.taskOf("l", "AutoCreateMirror").State)
 	w.sourceTopic("late", 1, nil)
@@ -130,8 +130,8 @@ func TestAutoCreate(t *testing.T) {
 	require.Equal(t, "l", w.service.State().Mirrors["ordinary"].Link)
 }
 
-// TestAutoCreateTwoInstances: two klinks create the same mirrors at the same time; each mirror is
-// created once, and neither calls that an error.
+// TestAutoCreateTwoInstances: two klinks create the same mirrors at the same time. Each mirror is
+// created once, and neither reports an error.
 func TestAutoCreateTwoInstances(t *testing.T) {
 	w := newWorld(t)
 	other := &world{t: t, service: w.start()}
@@ -156,8 +156,8 @@ func TestAutoCreateTwoInstances(t *testing.T) {
 	}
 }
 
-// TestAutoCreateSourceGone: a source that does not answer is an error of the task, which goes away
-// with its cause.
+// TestAutoCreateSourceGone: an unreachable source is an error of the task, which disappears with
+// its cause.
 func TestAutoCreateSourceGone(t *testing.T) {
 	w := newWorld(t)
 	gone := kafkatest.Embedded(t, 1, kfake.ClusterID("gone"))

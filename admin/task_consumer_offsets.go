@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// consumerOffsetTask carries committed offsets of groups from the source to mirrors: see offsetCase
-// for what is written, and offsetSync for how.
+// consumerOffsetTask copies committed offsets of groups from the source to mirrors. See offsetCase
+// for which offsets it writes, and offsetSync for how.
 var consumerOffsetTask = &task{name: "ConsumerOffsetSync", interval: ConfigOffsetSyncMs, configured: syncsOffsets, begin: (*Service).announceFilters, run: syncConsumerOffsets}
 
-// syncsOffsets says whether a link syncs the offsets of any group.
+// syncsOffsets reports whether a link syncs the offsets of any group.
 func syncsOffsets(l *Link) bool { return wantsOffsets(l.Configs) }
 
 func wantsOffsets(configs map[string]string) bool {
@@ -25,7 +25,7 @@ func wantsOffsets(configs map[string]string) bool {
 
 func syncConsumerOffsets(ctx context.Context, s *Service, r *taskRun) []TaskError {
 	if r.memory == nil {
-		// Another instance may have done this meanwhile.
+		// Another instance may have synced this link in the past and stored newer offsets.
 		if err := s.rereadOffsets(ctx, r.link); err != nil {
 			return []TaskError{taskError(err)}
 		}
@@ -34,10 +34,9 @@ func syncConsumerOffsets(ctx context.Context, s *Service, r *taskRun) []TaskErro
 	return s.syncGroups(ctx, s.offsetSync(r.link, r.source, mirrorsOf(s.State(), r.link.Name, takesOffsets)))
 }
 
-// syncOffsetsOf carries over the committed offsets for some mirrors of a link, as its filters say,
-// for a mirror that is about to be stopped and has everything of its source. Nothing happens where
-// the link syncs no offsets. ctx bounds how long it is tried; the errors say what could not be
-// done.
+// syncOffsetsOf copies the committed offsets of some mirrors of a link, as its group filters say.
+// It is for mirrors that have all records of their source and are about to stop. It does nothing if
+// the link syncs no offsets. ctx bounds how long it tries; the errors say what it could not do.
 func (s *Service) syncOffsetsOf(ctx context.Context, l *Link, topics []string) []TaskError {
 	if !syncsOffsets(l) {
 		return nil
@@ -62,8 +61,8 @@ func (s *Service) syncOffsetsOf(ctx context.Context, l *Link, topics []string) [
 	return s.syncGroups(ctx, o)
 }
 
-// finalOffsets is syncOffsetsOf for the stop of mirrors: what could not be done, by topic, for
-// people.
+// finalOffsets is syncOffsetsOf for mirrors that are being stopped. It returns, by topic and for
+// people, what could not be done.
 func (s *Service) finalOffsets(ctx context.Context, link string, topics []string) (notes map[string][]string) {
 	l := s.State().Links[link]
 	if l == nil {
@@ -105,7 +104,7 @@ func (s *Service) syncGroups(ctx context.Context, o *offsetSync) []TaskError {
 	complete := err == nil
 	o.states, err = listGroupsOf(ctx, s.client)
 	if err != nil {
-		// A group that is active refuses what klink commits.
+		// If a group is active, the destination refuses what klink commits for it.
 		s.log.Debug("groups of the destination were not all listed", "error", err)
 	}
 	var groups []string
@@ -147,8 +146,8 @@ func (s *Service) syncGroups(ctx context.Context, o *offsetSync) []TaskError {
 	return found.list()
 }
 
-// offsetErrors gathers what went wrong with groups: each that is active by itself, and what several
-// groups have in common once.
+// offsetErrors collects the errors of groups: one for each active group, and one for each other
+// error, whichever groups share it.
 type offsetErrors struct {
 	active []TaskError
 	others map[string]*groupsError
@@ -170,7 +169,7 @@ func groupInUse(group, state string) string {
 	return fmt.Sprintf("group '%.260s' is active at the destination (%s), so its offsets are left alone: stop its consumers there, or exclude it in %s if it has moved", group, state, ConfigGroupFilters)
 }
 
-// add notes an error of a group; "" = of all.
+// add adds an error of a group; "" = of all groups.
 func (e *offsetErrors) add(group string, err error) {
 	if e.others == nil {
 		e.others = map[string]*groupsError{}
@@ -200,7 +199,7 @@ func (e *offsetErrors) list() (errs []TaskError) {
 	return append(errs, e.active...)
 }
 
-// namedGroups names the first of some groups, and says how many more there are.
+// namedGroups names the first few groups, and says how many more there are.
 func namedGroups(groups []string) string {
 	named := strings.Join(groups[:min(len(groups), maxNamedGroups)], ", ")
 	if more := len(groups) - maxNamedGroups; more > 0 {
@@ -209,7 +208,7 @@ func namedGroups(groups []string) string {
 	return named
 }
 
-// offsetMemory is what is remembered of the offsets of a link.
+// offsetMemory returns what this instance remembers of a link's offsets.
 func (s *Service) offsetMemory(l *Link) *offsetMemory {
 	s.offsetsMu.Lock()
 	defer s.offsetsMu.Unlock()
@@ -229,7 +228,7 @@ func (s *Service) offsetMemory(l *Link) *offsetMemory {
 	return m
 }
 
-// rereadOffsets goes back to what is stored of the offsets of a link.
+// rereadOffsets replaces what this instance remembers of a link's offsets with what is stored.
 func (s *Service) rereadOffsets(ctx context.Context, l *Link) error {
 	m := s.offsetMemory(l)
 	unlock, err := m.take(ctx)
@@ -241,9 +240,9 @@ func (s *Service) rereadOffsets(ctx context.Context, l *Link) error {
 	return nil
 }
 
-// offsetsElsewhere goes back to what is stored of the offsets of a link that another instance
-// syncs, before a command that deals with some of them here: what this one remembers is from when
-// it had the link.
+// offsetsElsewhere rereads the stored offsets of a link if another instance syncs it. A command
+// that handles some of them here must call it first: this instance remembers what was true when it
+// last owned the link.
 func (s *Service) offsetsElsewhere(ctx context.Context, l *Link) error {
 	if s.ownsLink(l.Name) {
 		return nil
@@ -251,8 +250,8 @@ func (s *Service) offsetsElsewhere(ctx context.Context, l *Link) error {
 	return s.rereadOffsets(ctx, l)
 }
 
-// saveOffsets stores what is remembered of the offsets of a link, unless that was done just now, or
-// another instance syncs it and so knows more.
+// saveOffsets stores what this instance remembers of a link's offsets. It skips that if they were
+// stored just now, or if another instance syncs the link and so knows more.
 func (s *Service) saveOffsets(ctx context.Context, l *Link, m *offsetMemory) error {
 	unlock, err := m.take(ctx)
 	if err != nil {

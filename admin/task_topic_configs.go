@@ -14,24 +14,24 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// topicConfigTask keeps the followed configs of mirrors as they are at the source, and those that a
-// mirror must have its own way as they must be; it notes what else differs.
+// topicConfigTask keeps the followed configs of mirrors equal to the source's, and the overridden
+// ones at the values that a mirror needs. It records all other differences as drift.
 var topicConfigTask = &task{name: "TopicConfigsSync", interval: ConfigTopicSyncMs, run: syncTopicConfigs}
 
-// describeTopics is how many topics' configs are asked for at once.
+// describeTopics is the number of topics in one DescribeConfigs request.
 const describeTopics = 200
 
-// ConfigDrift is a config of a mirror that differs from the source's and does not follow it; nil =
-// that cluster has no value of it.
+// ConfigDrift is a config of a mirror that differs from the source's and does not follow it. A nil
+// value = that cluster has no value for it.
 type ConfigDrift struct {
 	Name           string
 	Source, Mirror *string
 }
 
-// followsNow says whether the configs of a mirror are to be those of its source. Those of one that
-// is being set up have just been, one that is paused keeps what it has, and one that is being
-// stopped gets its source's own. One whose source is unavailable is among them, because that may be
-// for a config: NOT_ENOUGH_REPLICAS.
+// followsNow reports whether the task syncs the configs of a mirror. A mirror that is being set up
+// has just got them; a paused one keeps what it has; one that is being stopped gets the source's
+// own values. A mirror with an unavailable source is included, because a config may be the cause:
+// NOT_ENOUGH_REPLICAS.
 func followsNow(m *Mirror) bool {
 	return m.Created && (m.State == MirrorActive || m.State == MirrorSourceUnavailable)
 }
@@ -66,7 +66,7 @@ func syncTopicConfigs(ctx context.Context, s *Service, r *taskRun) (errs []TaskE
 			from, to := source[topic], mirror[topic]
 			switch {
 			case errors.Is(from.err, kerr.UnknownTopicOrPartition):
-				if mirrors[topic].Error != ErrSourceTopicMayBeDeleted { // else the mirror says so itself
+				if mirrors[topic].Error != ErrSourceTopicMayBeDeleted { // otherwise the mirror itself shows the error
 					errs = append(errs, TaskError{ErrSourceTopicMayBeDeleted, fmt.Sprintf("topic '%s' is not at the source", topic)})
 				}
 			case from.err != nil:
@@ -83,8 +83,8 @@ func syncTopicConfigs(ctx context.Context, s *Service, r *taskRun) (errs []TaskE
 	return errs
 }
 
-// followConfigs makes the configs of one mirror what they should be, and says whether they were
-// that already. Nothing is changed of a mirror that may says no of by then.
+// followConfigs brings the configs of one mirror into line, and reports whether they already were.
+// It changes nothing if the mirror's record no longer satisfies may.
 func (s *Service) followConfigs(ctx context.Context, l *Link, topic string, source, mirror, known map[string]topicConfig, may func(*Mirror) bool) (right bool, err error) {
 	want, atStop, refused := mirrorConfigs(topic, followedBy(l.Configs), source, known, nil)
 	if refused != nil {
@@ -92,7 +92,7 @@ func (s *Service) followConfigs(ctx context.Context, l *Link, topic string, sour
 	}
 	hold := s.holdsCompaction(topic)
 	keepFromCleaner(want, atStop, known, hold)
-	// What the source took while its limit was higher may still be on its way.
+	// Batches that the source took under a higher limit may still have to be copied.
 	if now, ok := mirror["max.message.bytes"]; ok && !now.null {
 		if limit, err := strconv.ParseInt(now.value, 10, 64); err == nil {
 			if kept := atLeast(want["max.message.bytes"], limit); kept != want["max.message.bytes"] {
@@ -110,7 +110,8 @@ func (s *Service) followConfigs(ctx context.Context, l *Link, topic string, sour
 		}
 	}
 	s.setDrift(topic, driftOf(source, mirror, want))
-	// Who fills holes is told before the topic is compacted, and after it has been the last time.
+	// Tell the replicator about cleanup.policy before turning compaction on, and only after turning
+	// it off.
 	policy := want["cleanup.policy"]
 	later := len(change) > 0 && !strings.Contains(policy, "compact")
 	told := policy
@@ -128,13 +129,13 @@ func (s *Service) followConfigs(ctx context.Context, l *Link, topic string, sour
 		return false, nil
 	}
 	if now := st.Links[l.Name]; now == nil || !sameForTasks(now, l) {
-		return false, nil // what was compared was to follow another link's configs
+		return false, nil // the comparison used configs of the link that have changed since
 	}
 	if err := s.alterTopicConfigs(ctx, topic, change); err != nil {
 		return false, fmt.Errorf("set the configs %s of mirror topic '%s': %w", slices.Sorted(maps.Keys(change)), topic, err)
 	}
 	if !hold && s.holdsCompaction(topic) {
-		if err := s.holdCompaction(ctx, topic); err != nil { // something void was found meanwhile
+		if err := s.holdCompaction(ctx, topic); err != nil { // a void batch was found since
 			return false, err
 		}
 	}
@@ -147,8 +148,8 @@ func (s *Service) followConfigs(ctx context.Context, l *Link, topic string, sour
 	return false, s.restoreAgain(ctx, topic)
 }
 
-// storeFollowed stores what a mirror's topic gets when mirroring stops, and its cleanup policy, ""
-// = as it was.
+// storeFollowed stores the configs that a mirror's topic gets when mirroring stops, and its cleanup
+// policy; "" = unchanged.
 func (s *Service) storeFollowed(ctx context.Context, l *Link, topic string, atStop map[string]*string, policy string) error {
 	return s.update(ctx, func(tx *Tx) error {
 		m, err := tx.Mirror(topic)
@@ -167,8 +168,8 @@ func (s *Service) storeFollowed(ctx context.Context, l *Link, topic string, atSt
 	})
 }
 
-// restoreAgain makes good for a mirror that was stopped while its configs were being set: the topic
-// may have got its own configs before, and lost them to the mirror's.
+// restoreAgain repairs a mirror that was stopped while its configs were being set. The stop may
+// have restored the topic's own configs first, and the mirror's then replaced them.
 func (s *Service) restoreAgain(ctx context.Context, topic string) error {
 	again := false
 	if err := s.update(ctx, func(tx *Tx) error {
@@ -191,9 +192,9 @@ func (s *Service) restoreAgain(ctx context.Context, topic string) error {
 
 func sameValue(a, b *string) bool { return a == b || a != nil && b != nil && *a == *b }
 
-// driftOf lists what was set at the source's topic or at the mirror, differs, and does not follow:
-// what a mirror has its own way and what klink sets (want) is left out. A config that is to follow,
-// and cannot because one of the clusters does not know it, is in the list.
+// driftOf lists the configs that were set at the source's topic or at the mirror, differ, and do
+// not follow. It leaves out what klink overrides or sets (want). It includes configs that should
+// follow but cannot, because one of the clusters does not know them.
 func driftOf(source, mirror map[string]topicConfig, want map[string]string) (drift []ConfigDrift) {
 	names := maps.Clone(source)
 	maps.Copy(names, mirror)
@@ -229,25 +230,25 @@ func (s *Service) setDrift(topic string, drift []ConfigDrift) {
 	s.drift[topic] = drift
 }
 
-// forgetDrift drops what was found of mirrors that are gone.
+// forgetDrift drops the drift of mirrors that no longer exist.
 func (s *Service) forgetDrift(mirrors map[string]*Mirror) {
 	s.driftMu.Lock()
 	defer s.driftMu.Unlock()
 	maps.DeleteFunc(s.drift, func(topic string, _ []ConfigDrift) bool { return mirrors[topic] == nil })
 }
 
-// DriftOf is the config drift of a mirror as the last look of this instance has found it; the slice
-// is not to be changed.
+// DriftOf returns the config drift of a mirror that this instance found last. The caller must not
+// change the slice.
 func (s *Service) DriftOf(topic string) []ConfigDrift { return s.driftNow(topic) }
 
-// driftNow is what the last look has found of a mirror; the slice is not to be changed.
+// driftNow returns the drift of a mirror that was found last. The caller must not change the slice.
 func (s *Service) driftNow(topic string) []ConfigDrift {
 	s.driftMu.Lock()
 	defer s.driftMu.Unlock()
 	return s.drift[topic]
 }
 
-// configsOf are the configs of one topic, or why they are not known.
+// configsOf holds the configs of one topic, or the error of describing them.
 type configsOf struct {
 	configs map[string]topicConfig
 	err     error

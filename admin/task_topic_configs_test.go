@@ -31,8 +31,8 @@ func setConfigs(t testing.TB, admin *kadm.Client, topic string, configs map[stri
 	require.NoError(t, responses[0].Err, responses[0].ErrMessage)
 }
 
-// setSource sets configs of a source topic, as setConfigs does, and waits until the source says so:
-// real brokers answer before they have heard of what the controller has taken.
+// setSource sets configs of a source topic, as setConfigs does, and waits until the source returns
+// them: real brokers answer before they have applied what the controller accepted.
 func (w *world) setSource(topic string, configs map[string]string) {
 	w.t.Helper()
 	setConfigs(w.t, w.sourceAdmin, topic, configs)
@@ -84,8 +84,8 @@ func drifts(name, source, mirror string) linkapi.ConfigDrift {
 	return linkapi.ConfigDrift{Name: name, SourceValue: &source, MirrorValue: &mirror}
 }
 
-// TestTopicConfigsFollow: what is changed at the source's topic is changed at the mirror within the
-// interval, what is changed at the mirror around klink is changed back, and what does not follow is
+// TestTopicConfigsFollow: a change at the source's topic reaches the mirror within the interval. A
+// change at the mirror around klink is reverted. A difference in a config that does not follow is
 // shown.
 func TestTopicConfigsFollow(t *testing.T) {
 	w := newWorld(t)
@@ -112,8 +112,8 @@ func TestTopicConfigsFollow(t *testing.T) {
 	w.setSource("orders", map[string]string{"retention.ms": ""})
 	w.awaitConfigs("orders", map[string]string{"retention.ms": "604800000"})
 
-	// What the source took while its limit was higher may still be on its way: the lower one comes
-	// when mirroring stops.
+	// Records that the source took under a higher limit may still have to be copied: the mirror
+	// gets the lower limit when mirroring stops.
 	w.setSource("orders", map[string]string{"max.message.bytes": "2000"})
 	w.awaitTask("l", "TopicConfigsSync", TaskActive)
 	require.Equal(t, "3000000", w.configsOf("orders")["max.message.bytes"])
@@ -130,7 +130,8 @@ func TestTopicConfigsFollow(t *testing.T) {
 	require.True(t, w.snapshot().Mirrors["orders"].SyncedConfigs["min.insync.replicas"])
 	require.True(t, w.snapshot().Mirrors["orders"].SyncedConfigs["segment.bytes"], "it does not follow, but with a small one brokers refuse batches")
 
-	// A mirror that waits for its source, or for replicas that its configs ask for, follows too.
+	// A mirror also follows while it waits for its source, or for replicas that its configs
+	// require.
 	w.report(Event{Kind: EventMirrorUnavailable, Topic: "orders", Error: ErrNotEnoughReplicas, Message: "one is in sync"})
 	require.Equal(t, MirrorSourceUnavailable, w.service.State().Mirrors["orders"].State)
 	w.setSource("orders", map[string]string{"min.insync.replicas": "1"})
@@ -147,9 +148,9 @@ func TestTopicConfigsFollow(t *testing.T) {
 	require.Equal(t, "7", w.configsOf("orders")["retention.ms"], "nothing follows any more")
 }
 
-// TestTopicConfigsOfMirrorsThatStand: the configs of a mirror that is paused stay, and follow when
-// it goes on; a topic that the source has not got is an error of the task, until the mirror says so
-// itself; one mirror's error does not keep others back.
+// TestTopicConfigsOfMirrorsThatStand: a paused mirror keeps its configs, and follows again when
+// resumed. A topic that the source lacks is an error of the task until the mirror itself shows it.
+// An error of one mirror does not hold up others.
 func TestTopicConfigsOfMirrorsThatStand(t *testing.T) {
 	w := newWorld(t)
 	w.replicator()
@@ -179,8 +180,8 @@ func TestTopicConfigsOfMirrorsThatStand(t *testing.T) {
 	w.awaitTask("l", task, TaskActive)
 }
 
-// TestConfigsThatAreRefused: what the destination refuses to set is an error of the task that names
-// topic and config.
+// TestConfigsThatAreRefused: a config that the destination refuses is an error of the task, which
+// names topic and config.
 func TestConfigsThatAreRefused(t *testing.T) {
 	w := newWorld(t)
 	w.replicator()
@@ -205,8 +206,8 @@ func TestConfigsThatAreRefused(t *testing.T) {
 	require.Contains(t, bad.Errors[0].Message, "not more than a day")
 }
 
-// TestStoppedWhileItsConfigsWereSet: configs of a mirror that reach the topic after it was stopped
-// do not stay.
+// TestStoppedWhileItsConfigsWereSet: a mirror's configs do not stay if they reach the topic after
+// the mirror was stopped.
 func TestStoppedWhileItsConfigsWereSet(t *testing.T) {
 	w := newWorld(t)
 	w.replicator()
@@ -243,9 +244,9 @@ func TestDriftOf(t *testing.T) {
 	}, driftOf(source, mirror, map[string]string{"follows": "1"}))
 }
 
-// TestFollowConfigs: the configs of a mirror follow at once where that is asked for, however long
-// the interval; who fills holes hears of a cleanup policy that includes compact before the topic
-// has it, and of one that does not, after.
+// TestFollowConfigs: FollowConfigs makes configs follow at once, however long the interval. The
+// replicator learns of a cleanup policy with compact before the topic has it, and of one without it
+// afterwards.
 func TestFollowConfigs(t *testing.T) {
 	w := newWorld(t)
 	w.replicator()
@@ -259,7 +260,7 @@ func TestFollowConfigs(t *testing.T) {
 	policy := func() string { return w.service.State().Mirrors["orders"].CleanupPolicy }
 	require.Equal(t, "delete", policy())
 	var mu sync.Mutex
-	var asSet []string // the policy that was told of when configs were set
+	var asSet []string // the stored policy each time configs were set
 	w.destination.ControlKey(int16(kmsg.IncrementalAlterConfigs), func(kmsg.Request) (kmsg.Response, error, bool) {
 		w.destination.KeepControl()
 		mu.Lock()
@@ -304,8 +305,8 @@ func TestFollowConfigs(t *testing.T) {
 	require.ErrorContains(t, err, "describe the configs of topic 'orders'")
 }
 
-// TestPolicyOfAMirrorFromBefore: of a mirror that an older klink has created the first run finds
-// the policy, with nothing to set.
+// TestPolicyOfAMirrorFromBefore: for a mirror that an older klink created, the first run stores the
+// policy even if there is nothing to set.
 func TestPolicyOfAMirrorFromBefore(t *testing.T) {
 	w := newWorld(t)
 	w.replicator()

@@ -14,17 +14,16 @@ import (
 	"klink/protocol"
 )
 
-// taskRunner runs the tasks of all links: one goroutine for each link, which runs its tasks one
-// after the other, each at its interval, over one connection to the source.
+// taskRunner runs the tasks of all links. Each link has one goroutine and one connection to its
+// source; the goroutine runs the link's tasks one after the other, each at its own interval.
 //
 // Invariants:
-//  1. Of one link at most one task runs at a time in this process, and none once the link is
-//     paused, changed or deleted, or is another instance's, beyond the request that it is waiting
-//     for.
-//  2. A run of a link uses the configs that its tasks have begun with (task.begin), whatever
-//     becomes of the link meanwhile.
-//  3. Tasks work on levels: a run compares all that should be with all that is, so that a run that
-//     was cut off or repeated does no harm.
+//  1. At most one task of a link runs at a time in this process. Once the link is paused, changed,
+//     deleted or owned by another instance, its task finishes at most the request in flight.
+//  2. A run uses the link configs that its tasks began with (task.begin), even if the link changes
+//     during the run.
+//  3. Tasks are level-triggered: a run compares the whole wanted state with the whole actual state.
+//     So it does no harm to cut a run off or to repeat it.
 type taskRunner struct {
 	s *Service
 
@@ -32,20 +31,20 @@ type taskRunner struct {
 	status map[string]map[string]*TaskStatus // by link id and task
 }
 
-// taskTick is how often a link's tasks are looked at.
+// taskTick is how often a link's goroutine checks which tasks are due.
 const taskTick = 50 * time.Millisecond
 
 // taskTimeout bounds one run.
 const taskTimeout = 2 * time.Minute
 
-// taskBeginAgain is when a task that could not begin tries again.
+// taskBeginAgain is how long a task waits after a failed begin before it tries again.
 const taskBeginAgain = 200 * time.Millisecond
 
-// taskConnectTimeout is how long a run waits for the source to be there.
+// taskConnectTimeout is how long a run waits for the source to answer.
 const taskConnectTimeout = 10 * time.Second
 
-// taskRetry is how long a run with errors is waited for at most before the next, however long the
-// interval of the task.
+// taskRetry is the longest wait between a run with errors and the next, even if the task's interval
+// is longer.
 const taskRetry = 30 * time.Second
 
 func newTaskRunner(s *Service) *taskRunner {
@@ -59,7 +58,7 @@ type linkRun struct {
 	done   chan struct{}
 }
 
-// run keeps a goroutine for each link that is not paused, until ctx ends.
+// run keeps one goroutine for each owned link that is neither paused nor failed, until ctx ends.
 func (t *taskRunner) run(ctx context.Context) {
 	changes, end := t.s.Subscribe()
 	defer end()
@@ -100,14 +99,14 @@ func (t *taskRunner) run(ctx context.Context) {
 	}
 }
 
-// sameForTasks says whether a link can go on with the tasks that run. That its source goes and
-// comes changes nothing: a run then fails, which shows.
+// sameForTasks reports whether the running tasks of a link can go on. They can if its source
+// becomes unavailable or available: a run then fails, and its status shows it.
 func sameForTasks(now, then *Link) bool {
 	stands := func(l *Link) bool { return l.State == LinkPaused || l.State == LinkFailed }
 	return now.ID == then.ID && stands(now) == stands(then) && maps.Equal(now.Configs, then.Configs)
 }
 
-// forget drops what was known of links that are gone.
+// forget drops the status of links that no longer exist.
 func (t *taskRunner) forget(links map[string]*Link) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -150,7 +149,7 @@ func (t *taskRunner) runLink(ctx context.Context, l *Link) {
 				continue
 			}
 			if now := t.s.State().Links[l.Name]; now != nil && sameForTasks(now, l) {
-				l = now // with the cluster id of the source, which may not have been known before
+				l = now // now knows the source's cluster id, which l may lack
 			}
 			run := &taskRun{link: l, memory: memory[task]}
 			errs := t.runOnce(ctx, task, run, &src)
@@ -161,7 +160,7 @@ func (t *taskRunner) runLink(ctx context.Context, l *Link) {
 			}
 			due[task] = time.Now().Add(wait)
 			if ctx.Err() != nil {
-				return // its errors are of the end
+				return // ctx ended; that is what its errors are about
 			}
 			t.note(l, task, errs)
 		}
@@ -171,19 +170,19 @@ func (t *taskRunner) runLink(ctx context.Context, l *Link) {
 	}
 }
 
-// beginTask does what comes before the first run of a task.
+// beginTask calls begin of a task that has one.
 func (t *taskRunner) beginTask(ctx context.Context, task *task, l *Link) error {
 	ctx, cancel := context.WithTimeout(ctx, taskTimeout)
 	defer cancel()
 	return task.begin(t.s, ctx, l)
 }
 
-// runOnce runs a task, with a connection to the source, which is made if there is none.
+// runOnce runs a task. It connects to the source if there is no connection yet.
 func (t *taskRunner) runOnce(ctx context.Context, task *task, run *taskRun, src **source) (errs []TaskError) {
 	ctx, cancel := context.WithTimeout(ctx, taskTimeout)
 	defer cancel()
 	defer func() {
-		// A task is fed by two clusters; a mistake in one must not take the proxy down.
+		// The data of two clusters feeds a task; a bug in it must not take the proxy down.
 		if p := recover(); p != nil {
 			t.s.log.Error("a task of a link panicked", "link", run.link.Name, "task", task.name, "panic", p)
 			errs = []TaskError{{ErrInternal, fmt.Sprintf("internal error: %v", p)}}
@@ -206,9 +205,9 @@ func (t *taskRunner) runOnce(ctx context.Context, task *task, run *taskRun, src 
 	return task.run(ctx, t.s, run)
 }
 
-// reachSource makes sure that the source answers, and that it is the right one, before a run relies
-// on it: a task may have nothing to ask for, and must not count as done while the source is away.
-// After an error src is nil.
+// reachSource makes sure that the source answers, and that it is the right cluster, before a run
+// relies on it. A task may have nothing to ask the source, and must not count as successful while
+// the source is away. After an error *src is nil.
 func reachSource(ctx context.Context, files kafkaclient.Files, l *Link, src **source) *TaskError {
 	ctx, cancel := context.WithTimeout(ctx, taskConnectTimeout)
 	defer cancel()
@@ -257,12 +256,12 @@ func (t *taskRunner) note(l *Link, task *task, errs []TaskError) {
 	of[task.name] = next
 }
 
-// failed says whether a run has left something undone, but for what it must not do.
+// failed reports whether a run left work undone, apart from what klink must not do (ErrLeftOut).
 func failed(errs []TaskError) bool {
 	return slices.ContainsFunc(errs, func(e TaskError) bool { return e.Code != ErrLeftOut })
 }
 
-// TasksOf are the tasks of a link, none if there is no such link.
+// TasksOf returns the tasks of a link, none if there is no such link.
 func (s *Service) TasksOf(link string) []TaskStatus {
 	if l := s.State().Links[link]; l != nil {
 		return s.linkTasks(l)
@@ -270,7 +269,7 @@ func (s *Service) TasksOf(link string) []TaskStatus {
 	return nil
 }
 
-// linkTasks are the tasks of a link, in the order of their table.
+// linkTasks returns the tasks of a link, in the order of the table tasks.
 func (s *Service) linkTasks(l *Link) []TaskStatus {
 	own := s.ownsLink(l.Name)
 	var elsewhere []TaskStatus
@@ -308,7 +307,7 @@ func (s *Service) linkTasks(l *Link) []TaskStatus {
 
 func (t *task) wanted(l *Link) bool { return t.configured == nil || t.configured(l) }
 
-// every is how often the task runs.
+// every returns the interval between two runs of the task.
 func (t *task) every(l *Link) time.Duration {
 	ms, err := strconv.ParseInt(LinkConfigValue(l.Configs, t.interval), 10, 64)
 	if err != nil || ms <= 0 {

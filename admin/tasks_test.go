@@ -26,7 +26,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// tasks asks for the tasks of a link as a client does.
+// tasks lists the tasks of a link as a client does.
 func (w *world) tasks(link string) []linkapi.LinkTask {
 	w.t.Helper()
 	resp := w.service.HandleLink(context.Background(), &linkapi.ListLinkTasksRequest{Link: &link}).(*linkapi.ListLinkTasksResponse)
@@ -36,7 +36,7 @@ func (w *world) tasks(link string) []linkapi.LinkTask {
 	return resp.Links[0].Tasks
 }
 
-// task is one of them.
+// task returns one of them.
 func (w *world) task(link, name string) linkapi.LinkTask {
 	w.t.Helper()
 	for _, task := range w.tasks(link) {
@@ -48,9 +48,9 @@ func (w *world) task(link, name string) linkapi.LinkTask {
 	return linkapi.LinkTask{}
 }
 
-// awaitTask waits until a task is in a state, which a run has found that began later than now. When
-// a run ends is all that is told, and the next one to end may be under way: it may have looked at
-// everything before. The one after it has not.
+// awaitTask waits until a run that began after the call has put a task into a state. A status tells
+// only when the last run ended. The next run to end may have begun before the call; the one after
+// it has not.
 func (w *world) awaitTask(link, name string, state TaskState) (task linkapi.LinkTask) {
 	w.t.Helper()
 	since, ended := time.Now().UnixMilli(), 0
@@ -95,7 +95,7 @@ func (w *world) faultySource(opts ...kfake.Opt) *kafkatest.Faults {
 	return faults
 }
 
-// advertised is a listener that says that it is at another address.
+// advertised is a listener that claims to be at another address.
 type advertised struct {
 	net.Listener
 	addr net.Addr
@@ -103,8 +103,8 @@ type advertised struct {
 
 func (a advertised) Addr() net.Addr { return a.addr }
 
-// TestTaskStates: a task is ACTIVE, IN_ERROR while the source is away, with what is wrong and since
-// when, and ACTIVE again by itself; PAUSED with its link.
+// TestTaskStates: a task is ACTIVE; IN_ERROR while the source is away, with the error and its time;
+// then ACTIVE again on its own; and PAUSED with its link.
 func TestTaskStates(t *testing.T) {
 	w := newWorld(t)
 	faults := w.faultySource()
@@ -124,8 +124,7 @@ func TestTaskStates(t *testing.T) {
 	require.Less(t, bad.LastSuccessTimeMs, bad.LastRunTimeMs)
 	require.GreaterOrEqual(t, bad.LastSuccessTimeMs, ok.LastSuccessTimeMs)
 
-	// What the replicator finds too changes nothing of that, although the mirrors are unavailable
-	// then.
+	// The replicator's finding changes nothing here, although it makes the mirrors unavailable.
 	w.report(Event{Kind: EventLinkDown, Link: "l", Error: ErrBootstrapConnection, Message: "down"})
 	require.Equal(t, MirrorSourceUnavailable, w.service.State().Mirrors["orders"].State)
 	again := w.awaitTask("l", task, TaskInError)
@@ -138,8 +137,8 @@ func TestTaskStates(t *testing.T) {
 
 	w.setLink("l", ConfigLinkPaused+"=true")
 	paused := w.awaitTask("l", task, TaskPaused)
-	// Give a run that was under way the time to be seen, and then more than an interval to one that
-	// must not be.
+	// Wait until a run that was in progress is over, and then longer than an interval: no further
+	// run may begin.
 	time.Sleep(50 * time.Millisecond)
 	var asked atomic.Int64
 	w.source.Control(func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -168,7 +167,7 @@ func TestTasksOfALinkWithoutMirrors(t *testing.T) {
 	w.awaitTask("l", "TopicConfigsSync", TaskActive)
 }
 
-// TestListLinkTasks: all links, one, and one that there is not.
+// TestListLinkTasks lists the tasks of all links, of one, and of one that does not exist.
 func TestListLinkTasks(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("b").ErrorCode)
@@ -262,8 +261,8 @@ func TestTaskError(t *testing.T) {
 	}
 }
 
-// TestRunOfATask: a panic is an error of the run; of very many errors the first are kept and the
-// rest counted; an error does not take the time of the last success away.
+// TestRunOfATask: a panic is an error of the run. Of very many errors klink keeps the first and
+// counts the rest. An error keeps the time of the last success.
 func TestRunOfATask(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
@@ -294,8 +293,8 @@ func TestRunOfATask(t *testing.T) {
 	require.Empty(t, runner.status)
 }
 
-// TestCloseEndsTasks: a service that is closed while a task waits for its source is closed at once,
-// and leaves no goroutine.
+// TestCloseEndsTasks: closing a service while a task waits for its source takes no time and leaves
+// no goroutine.
 func TestCloseEndsTasks(t *testing.T) {
 	w := &world{t: t, destination: kafkatest.Embedded(t, 1)}
 	faults := w.faultySource()

@@ -10,11 +10,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// What the owner of a partition keeps of its timeline. One owner writes at a time: see Owner and
-// Fence. Checkpoints are taken from everybody, as what they say of a log stays true: they only go
-// up.
+// This file stores what the owner of a partition keeps of its timeline. One owner writes at a time:
+// see Owner and Fence. Checkpoints are accepted from every instance: what they say of a log stays
+// true, so they only increase.
 
-// changeTimeline stores a change of a partition's timeline. The record that change gets is its own.
+// changeTimeline stores a change of a partition's timeline. change may modify the record that it
+// gets.
 func (s *Service) changeTimeline(ctx context.Context, topic string, partition int32, change func(r *timelineRecord) error) error {
 	return s.update(ctx, func(tx *Tx) error {
 		m, err := tx.Mirror(topic)
@@ -42,9 +43,9 @@ func (s *Service) changeTimeline(ctx context.Context, topic string, partition in
 	})
 }
 
-// Checkpoint stores checkpoints of any number of partitions in one transaction. Those of partitions
-// that are no mirrors any more, and those that say less than what is stored, are passed over. Of
-// one partition only the last one counts. Durable when it returns nil.
+// Checkpoint stores checkpoints of any number of partitions in one transaction. It skips partitions
+// that are no longer mirrors, and checkpoints that are behind the stored ones. If a partition
+// occurs more than once, only its last checkpoint counts. Durable when it returns nil.
 func (s *Service) Checkpoint(ctx context.Context, checkpoints []Checkpoint) error {
 	last := make(map[timelineAt]Checkpoint, len(checkpoints))
 	for _, c := range checkpoints {
@@ -78,8 +79,8 @@ func (s *Service) Checkpoint(ctx context.Context, checkpoints []Checkpoint) erro
 	})
 }
 
-// LastCheckpoint returns the checkpoint that was stored last for a partition; ok is false if there
-// is none. It may be some seconds older than the log.
+// LastCheckpoint returns the checkpoint that was last stored for a partition; ok is false if there
+// is none. It may be some seconds behind the log.
 func (s *Service) LastCheckpoint(topic string, partition int32) (c Checkpoint, ok bool) {
 	select {
 	case <-s.ready:
@@ -89,9 +90,9 @@ func (s *Service) LastCheckpoint(topic string, partition int32) (c Checkpoint, o
 	}
 }
 
-// SetAlignment stores from which logical offset on the physical offsets of a partition have not
-// been the logical ones, and why, for people; began = -1 says that they are the same. Durable when
-// it returns nil.
+// SetAlignment stores the logical offset from which logical and physical offsets of a partition
+// differ, and the reason, for people. began = -1 says that they are the same. Durable when it
+// returns nil.
 func (s *Service) SetAlignment(ctx context.Context, topic string, partition int32, began int64, reason string) error {
 	if len(reason) > maxReasonBytes {
 		reason = strings.ToValidUTF8(reason[:maxReasonBytes], "")

@@ -27,8 +27,8 @@ func (w *world) describe(s *Service, topic string) linkapi.DescribedMirror {
 	return d.Mirrors[0]
 }
 
-// TestTimelinesAreKept: what the owner of a partition has stored is there in a service that is
-// started on nothing.
+// TestTimelinesAreKept: a service that starts without memory has everything that the owner of a
+// partition stored.
 func TestTimelinesAreKept(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t)
@@ -78,7 +78,7 @@ func TestTimelineRefusals(t *testing.T) {
 	require.Error(t, s.Checkpoint(ctx, []Checkpoint{{Topic: "orders", Physical: 1, Logical: 1, EpochEnd: 2}}))
 }
 
-// TestEndIsFinal: where a mirror has ended is stored once, and kept.
+// TestEndIsFinal: the end of a mirror is stored once and never changes.
 func TestEndIsFinal(t *testing.T) {
 	r := &timelineRecord{Physical: 2, Logical: 4, Floor: 4}
 	require.Error(t, r.end("orders", 0, timelineEnd{1, 4, false}), "before its start")
@@ -88,8 +88,8 @@ func TestEndIsFinal(t *testing.T) {
 	require.ErrorContains(t, r.end("orders", 0, timelineEnd{8, 9, false}), "has ended at physical offset 7, logical 9")
 }
 
-// TestCheckpointsOfAnotherMirror: a checkpoint that was stored for an earlier mirror of the topic
-// says nothing of this one, whoever wrote it last.
+// TestCheckpointsOfAnotherMirror: a checkpoint of an earlier mirror of the topic does not apply to
+// this one, whoever wrote it last.
 func TestCheckpointsOfAnotherMirror(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t)
@@ -116,8 +116,8 @@ func TestCheckpointsOfAnotherMirror(t *testing.T) {
 	require.EqualValues(t, 1, got.Physical)
 }
 
-// TestCheckpointsAreCheap: ten thousand partitions are stored in one transaction, and publish no
-// picture.
+// TestCheckpointsAreCheap: the checkpoints of ten thousand partitions take one transaction, and
+// publish no new snapshot.
 func TestCheckpointsAreCheap(t *testing.T) {
 	const partitions = 10_000
 	ctx := context.Background()

@@ -10,47 +10,48 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// This file looks up the names of topic ids. Clients decide which ids klink meets, so what one
-// costs does not depend on how many topics there are, and no lock is held while the destination is
+// This file looks up the names of topic ids. Clients choose the ids that klink meets. So the cost
+// of an id does not depend on the number of topics, and no lock is held while the destination is
 // asked:
 //
-//  1. One question is under way at a time. Ids that come meanwhile wait for the next one, together.
-//  2. An id that is waited for is not asked for twice.
-//  3. An id that does not exist is remembered as such for unknownFor.
+//  1. One question is in flight at a time. Ids that arrive during it wait for the next one,
+//     together.
+//  2. klink never asks for an id that is already waited for.
+//  3. klink remembers for unknownFor that an id does not exist.
 
 const (
-	// unknownFor is how long a topic id that does not exist is remembered as such: a client that
-	// goes on asking for it costs a question a second.
+	// unknownFor is how long klink remembers that a topic id does not exist. A client that keeps
+	// asking for it costs one question a second.
 	unknownFor = time.Second
-	// maxUnknownIDs bounds what clients can make klink remember; beyond it, all are forgotten.
+	// maxUnknownIDs bounds what clients can make klink remember; beyond it, klink forgets all.
 	maxUnknownIDs = 10_000
 	// maxAskedIDs bounds the ids of one question.
 	maxAskedIDs = 1_000
-	// maxPendingIDs bounds the ids that wait for an answer, over all clients.
+	// maxPendingIDs bounds the ids that wait for an answer, of all clients together.
 	maxPendingIDs = 100_000
 	// askTimeout bounds one question.
 	askTimeout = 30 * time.Second
 )
 
-// topicQuestion asks for some ids. err is set before done is closed.
+// topicQuestion asks for the names of some ids. err is set before done is closed.
 type topicQuestion struct {
 	ids  [][16]byte
 	done chan struct{}
 	err  error
 }
 
-// topicQuestions are the ids that are looked up, and those that were not found.
+// topicQuestions holds the ids that are being looked up, and those that do not exist.
 type topicQuestions struct {
 	life context.Context // ends with Facts.Close
 	end  context.CancelFunc
 
 	mu      sync.Mutex
 	closed  bool
-	busy    bool             // somebody works on queue
-	queue   []*topicQuestion // that were not asked yet
+	busy    bool             // a goroutine works on queue
+	queue   []*topicQuestion // not asked yet
 	pending map[[16]byte]*topicQuestion
 	unknown map[[16]byte]time.Time // when to ask again
-	forget  *time.Timer            // will forget what is too old in unknown; nil = none is set
+	forget  *time.Timer            // drops entries of unknown that are too old; nil = not set
 }
 
 func newTopicQuestions() topicQuestions {
@@ -87,7 +88,7 @@ func (f *Facts) LearnTopicIDs(ctx context.Context, ids [][16]byte) error {
 	return nil
 }
 
-// questions are those that have to be answered before ids are known.
+// questions returns the questions that must be answered before all ids are known.
 func (f *Facts) questions(ids [][16]byte) (wait []*topicQuestion, err error) {
 	q := &f.topics
 	q.mu.Lock()
@@ -121,7 +122,7 @@ func (f *Facts) questions(ids [][16]byte) (wait []*topicQuestion, err error) {
 	return wait, err
 }
 
-// add puts an id into a question that is to be asked. The lock is held.
+// add adds an id to a question that is still to be asked. The caller holds the lock.
 func (q *topicQuestions) add(id [16]byte) *topicQuestion {
 	if n := len(q.queue); n == 0 || len(q.queue[n-1].ids) >= maxAskedIDs {
 		q.queue = append(q.queue, &topicQuestion{done: make(chan struct{})})
@@ -132,7 +133,7 @@ func (q *topicQuestions) add(id [16]byte) *topicQuestion {
 	return question
 }
 
-// askForTopics asks questions until there is none left.
+// askForTopics asks questions until none is left.
 func (f *Facts) askForTopics() {
 	q := &f.topics
 	for {
@@ -159,8 +160,8 @@ func (f *Facts) askForTopics() {
 	}
 }
 
-// namesOf asks the destination. Metadata by id is there from Kafka 3.1 on (v12); clients send ids
-// to those only.
+// namesOf asks the destination. Brokers have Metadata by topic id (v12) from Kafka 3.1 on; clients
+// send topic ids only to those.
 func (f *Facts) namesOf(ids [][16]byte) (map[[16]byte]string, error) {
 	ctx, cancel := context.WithTimeout(f.topics.life, askTimeout)
 	defer cancel()
@@ -179,7 +180,7 @@ func (f *Facts) namesOf(ids [][16]byte) (map[[16]byte]string, error) {
 		switch {
 		case t.ErrorCode == kerr.UnknownTopicID.Code, t.ErrorCode == kerr.UnknownTopicOrPartition.Code,
 			t.ErrorCode == kerr.TopicAuthorizationFailed.Code:
-			// What klink may not see is neither a mirror nor its own.
+			// A topic that klink may not see is neither a mirror nor klink's own.
 			continue
 		case t.Topic != nil && t.TopicID != [16]byte{}:
 			names[t.TopicID] = *t.Topic
@@ -190,7 +191,7 @@ func (f *Facts) namesOf(ids [][16]byte) (map[[16]byte]string, error) {
 	return names, nil
 }
 
-// answered publishes the names of ids, and that the others do not exist.
+// answered publishes the names of ids, and remembers that the other ids do not exist.
 func (f *Facts) answered(ids [][16]byte, names map[[16]byte]string) {
 	if len(names) > 0 {
 		f.cfg.TopicsSeen(names)
@@ -214,7 +215,7 @@ func (f *Facts) answered(ids [][16]byte, names map[[16]byte]string) {
 	f.forgetLater()
 }
 
-// forgetUnknown forgets ids that did not exist. The lock is held.
+// forgetUnknown forgets ids that did not exist. The caller holds the lock.
 func (f *Facts) forgetUnknown(which func(again time.Time) bool) {
 	var old [][16]byte
 	for id, again := range f.topics.unknown {
@@ -228,7 +229,7 @@ func (f *Facts) forgetUnknown(which func(again time.Time) bool) {
 	}
 }
 
-// forgetLater sees to it that ids that did not exist are forgotten in time. The lock is held.
+// forgetLater sets a timer that forgets ids that did not exist. The caller holds the lock.
 func (f *Facts) forgetLater() {
 	q := &f.topics
 	if len(q.unknown) == 0 || q.forget != nil || q.closed {
@@ -244,7 +245,7 @@ func (f *Facts) forgetLater() {
 	})
 }
 
-// learnAllTopics publishes the topics that there are now.
+// learnAllTopics publishes all topics that exist now.
 func (f *Facts) learnAllTopics(ctx context.Context) error {
 	req := kmsg.NewPtrMetadataRequest()
 	req.Topics = nil // all

@@ -14,27 +14,27 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Topic configs of a mirror come in three kinds: those that follow the source (followed), those
-// that a mirror must have its own way while it is one (overridden), and all others, which belong to
-// the destination and are free.
+// The topic configs of a mirror come in three kinds. Followed ones are copied from the source.
+// Overridden ones have the values that a mirror needs while it is one. All others belong to the
+// destination, and anybody may set them.
 
-// alwaysFollowed are the configs that every mirror has from its source: without them it could not
-// hold the source's records, or would keep other ones. The lags of compaction are never below what
-// klink needs: see cleaner.go.
+// alwaysFollowed are the configs that every mirror copies from its source: without them it could
+// not hold the source's records, or would retain different ones. The compaction lags never fall
+// below what klink needs: see cleaner.go.
 var alwaysFollowed = []string{"cleanup.policy", "max.message.bytes", minLagConfig, maxLagConfig}
 
-// followedByDefault are followed too unless the link says otherwise (topic.config.sync.include).
-// Retention is among them from the start: with the destination's default an old topic's records
+// followedByDefault are also followed unless the link says otherwise (topic.config.sync.include).
+// They include retention, from the start: with the destination's default, records of an old topic
 // would be deleted as soon as they are mirrored.
 var followedByDefault = []string{
 	"retention.ms", "retention.bytes", "delete.retention.ms", minLagConfig, maxLagConfig, "segment.bytes", "segment.ms",
 }
 
-// neverFollowed name replicas of one cluster, which mean nothing in another.
+// neverFollowed name replicas of one cluster, which have no meaning in another.
 var neverFollowed = map[string]bool{"leader.replication.throttled.replicas": true, "follower.replication.throttled.replicas": true}
 
-// followedBy are the configs whose effective value at the source is also set at the mirrors of a
-// link.
+// followedBy returns the configs whose effective value at the source is also set at the mirrors of
+// a link.
 func followedBy(link map[string]string) []string {
 	names := slices.Clone(alwaysFollowed)
 	for _, name := range splitList(LinkConfigValue(link, ConfigTopicSyncInclude)) {
@@ -45,7 +45,7 @@ func followedBy(link map[string]string) []string {
 	return names
 }
 
-// splitList is the elements of a config of type list.
+// splitList returns the elements of a config of type list.
 func splitList(value string) (list []string) {
 	for _, e := range strings.Split(value, ",") {
 		if e = strings.TrimSpace(e); e != "" {
@@ -55,7 +55,7 @@ func splitList(value string) (list []string) {
 	return list
 }
 
-// checkFollowed refuses what cannot follow.
+// checkFollowed refuses configs that cannot follow.
 func checkFollowed(value string) error {
 	for _, name := range splitList(value) {
 		if _, own := overridden[name]; own || neverFollowed[name] || checkName(name) != nil || strings.HasPrefix(name, "mirror.") {
@@ -65,9 +65,9 @@ func checkFollowed(value string) error {
 	return nil
 }
 
-// overridden are the configs that a mirror needs: batches are kept as they are, codec and
-// timestamps included, however old or far in the future. They are set at the topic even where the
-// broker's default is the same, which may change.
+// overridden are the configs that keep batches unchanged, codec and timestamps included, however
+// old or far in the future they are. They are set at the topic even if the broker's default is the
+// same, because the default may change.
 var overridden = map[string]string{
 	messageFormat:                         messageFormatV2, // before Kafka 3.0
 	"compression.type":                    "producer",
@@ -77,40 +77,40 @@ var overridden = map[string]string{
 	"message.timestamp.difference.max.ms": "9223372036854775807", // before Kafka 3.6
 }
 
-// In an older message format a batch has no place for the stamp: the broker would drop it. Any
-// format from 0.11 on will do, and brokers ignore one that is beyond their
-// inter.broker.protocol.version, so it is the oldest.
+// A batch in an older message format has no room for the stamp: the broker would drop it. Any
+// format from 0.11 on will do. Brokers ignore a format beyond their inter.broker.protocol.version,
+// so this is the oldest one that will do.
 const (
 	messageFormat   = "message.format.version"
 	messageFormatV2 = "0.11.0-IV2"
 )
 
-// formatMatters says whether brokers that have this message.format.version may write another format
-// than v2. From 3.0 on they do not, though they know the config up to 4.0.
+// formatMatters reports whether brokers with this message.format.version may write another format
+// than v2. From 3.0 on they do not, although they know the config up to 4.0.
 func formatMatters(version string) bool {
 	major, _, _ := strings.Cut(version, ".")
 	n, err := strconv.Atoi(major)
 	return err != nil || n < 3
 }
 
-// A topicConfigKind says what a config does to batches that are appended.
+// topicConfigKind says what a config does to batches that are appended.
 type topicConfigKind uint8
 
 const (
-	// keepsBatches: batches are stored as they are sent, or are refused only for as long as the
-	// config says so.
+	// keepsBatches: brokers store batches as sent, or refuse them only for as long as the config
+	// says so.
 	keepsBatches topicConfigKind = iota
 	// rewritesBatches: the broker may store something else.
 	rewritesBatches
-	// refusesBatches: the broker may refuse for good what the source has.
+	// refusesBatches: the broker may permanently refuse a batch that the source holds.
 	refusesBatches
 )
 
 // topicConfigKinds are the topic configs of Apache Kafka 2.4 to 4.3. Clients may not alter those
-// that rewrite or refuse batches. klink sets those that rewrite them. It sets or follows those that
-// refuse them, but for segment.bytes, which is the destination's own. The levels of codecs count
-// only where compression.type names a codec. min.insync.replicas refuses appends only while
-// replicas are missing, which is the destination's to decide.
+// that rewrite or refuse batches. klink sets those that rewrite batches. It sets or follows those
+// that refuse batches, except segment.bytes, which belongs to the destination. Codec levels count
+// only if compression.type names a codec. min.insync.replicas refuses appends only while replicas
+// are missing, and belongs to the destination.
 var topicConfigKinds = map[string]topicConfigKind{
 	"cleanup.policy":                          refusesBatches, // records without a key, in a compacted topic
 	"compression.gzip.level":                  keepsBatches,
@@ -169,18 +169,18 @@ func syncedConfigs(link map[string]string) map[string]bool {
 	return m
 }
 
-// minSegmentBytes is the least segment.bytes that Kafka 4 accepts. The size of segments changes
-// nothing of what is mirrored, so a smaller value of an older source is raised.
+// minSegmentBytes is the lowest segment.bytes that Kafka 4 accepts. The segment size does not
+// affect what is mirrored, so klink raises a smaller value of an older source.
 const minSegmentBytes = 1 << 20
 
 // topicConfig is one config of a topic.
 type topicConfig struct {
 	value    string
 	null     bool
-	explicit bool // set at the topic, not a default
+	explicit bool // set at the topic, not inherited from a default
 }
 
-// describeTopicConfigs asks for all configs of a topic.
+// describeTopicConfigs describes all configs of a topic.
 func describeTopicConfigs(ctx context.Context, admin *kadm.Client, topic string) (map[string]topicConfig, error) {
 	resources, err := admin.DescribeTopicConfigs(ctx, topic)
 	if err != nil {
@@ -204,10 +204,11 @@ func (s *Service) topicConfigs(ctx context.Context, topic string) (map[string]to
 	return describeTopicConfigs(ctx, s.admin, topic)
 }
 
-// mirrorConfigs makes the configs of a mirror topic of the source topic's and of those that were
-// asked for. follows are the names of those that follow the source. known are the configs of some
-// topic of the destination, whose names tell what its brokers know. atStop are the source's own
-// values of what is overridden, nil = the destination's default.
+// mirrorConfigs derives the configs of a mirror topic from the source topic's and the requested
+// ones (asked). follows names the configs that follow the source. known are the configs of any
+// topic of the destination: their names tell which configs its brokers know. atStop are the
+// source's own values of the configs that klink changed, to be restored when mirroring stops; nil =
+// the destination's default.
 func mirrorConfigs(topic string, follows []string, source, known map[string]topicConfig, asked map[string]string) (configs map[string]string, atStop map[string]*string, refused *protocol.Error) {
 	configs, atStop = map[string]string{}, map[string]*string{}
 	for _, name := range slices.Sorted(maps.Keys(asked)) {
@@ -227,7 +228,7 @@ func mirrorConfigs(topic string, follows []string, source, known map[string]topi
 		case "segment.bytes":
 			configs[name] = atLeast(s.value, minSegmentBytes)
 		case "max.message.bytes":
-			// What the source took when its limit was higher must still fit.
+			// Records that the source took under a higher limit must still fit.
 			if limit, err := strconv.ParseInt(d.value, 10, 64); err == nil {
 				configs[name] = atLeast(s.value, limit)
 			}
@@ -235,7 +236,7 @@ func mirrorConfigs(topic string, follows []string, source, known map[string]topi
 		if configs[name] != s.value {
 			atStop[name] = &s.value
 			if name == "segment.bytes" {
-				delete(atStop, name) // the destination would refuse it then, too
+				delete(atStop, name) // the destination would refuse the source's value then, too
 			}
 		}
 	}
@@ -246,7 +247,7 @@ func mirrorConfigs(topic string, follows []string, source, known map[string]topi
 		}
 		configs[name] = value
 		if name == messageFormat {
-			continue // it stays when mirroring stops: the log has stamps, and is translated, in v2 alone
+			continue // kept after mirroring stops: only v2 has stamps, and only v2 is translated
 		}
 		if s, ok := source[name]; !ok || s.null {
 			atStop[name] = nil
@@ -264,7 +265,7 @@ func atLeast(value string, least int64) string {
 	return value
 }
 
-// alterTopicConfigs sets configs of a destination topic, nil = back to the default.
+// alterTopicConfigs sets configs of a destination topic; nil = back to the default.
 func (s *Service) alterTopicConfigs(ctx context.Context, topic string, configs map[string]*string) error {
 	if len(configs) == 0 {
 		return nil

@@ -6,11 +6,11 @@ import (
 	"klink/router"
 )
 
-// TopicsDeleted implements router.Control. Should it fail, the reconciler finds the topics missing;
-// until then they are not translated for anybody, as they do not exist.
+// TopicsDeleted implements router.Control. If it fails, the reconciler notices that the topics are
+// missing. Until then nothing has to be translated, because they do not exist.
 //
-// A mirror goes only if it is the one that was deleted: another client may have deleted it too, and
-// a third one may have created the next mirror of the name since.
+// It removes a mirror only if it is the one that was deleted: another client may also have deleted
+// it, and a third one may already have created a new mirror of that name.
 func (s *Service) TopicsDeleted(ctx context.Context, mirrors []router.DeletedMirror) error {
 	ctx, cancel := withTimeout(ctx, 0)
 	defer cancel()

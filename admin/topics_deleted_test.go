@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// deletedNow names the mirrors of topics as they are now.
+// deletedNow names the topics' current mirrors.
 func deletedNow(s *Service, topics ...string) (mirrors []router.DeletedMirror) {
 	for _, topic := range topics {
 		d := router.DeletedMirror{Topic: topic}
@@ -21,7 +21,7 @@ func deletedNow(s *Service, topics ...string) (mirrors []router.DeletedMirror) {
 }
 
 // TestDeletionSparesTheNextMirror: two clients delete a mirror's topic at the same time, and a
-// third one creates a mirror of the name between the two. The second deletion does not end the new
+// third one creates a mirror of that name in between. The second deletion does not end the new
 // mirror.
 func TestDeletionSparesTheNextMirror(t *testing.T) {
 	w := newWorld(t)
@@ -37,7 +37,7 @@ func TestDeletionSparesTheNextMirror(t *testing.T) {
 	require.Nil(t, w.service.State().Mirrors["orders"])
 	require.Zero(t, w.mirror("orders", "l").ErrorCode)
 
-	require.NoError(t, w.service.TopicsDeleted(t.Context(), first)) // the other client's
+	require.NoError(t, w.service.TopicsDeleted(t.Context(), first)) // the other client's deletion
 	m := w.service.State().Mirrors["orders"]
 	require.NotNil(t, m, "the mirror that was created meanwhile is gone, and its topic writable")
 	require.True(t, w.snapshot().Mirrors["orders"].ReadOnly)

@@ -12,22 +12,22 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// transactionStateTopic is where coordinators keep their transactions.
+// transactionStateTopic is where Kafka's transaction coordinators store transactions.
 const transactionStateTopic = "__transaction_state"
 
 const (
-	// transactionStateWait bounds a reading of the topic; a large one cannot be read before every
+	// transactionStateWait bounds one read of the topic; a large one cannot be read before every
 	// new mirror.
 	transactionStateWait = 20 * time.Second
-	// transactionStateIdle is how long a partition that gives nothing more is waited for: its last
-	// record may be compacted.
+	// transactionStateIdle is how long klink waits for more records of a partition: its last record
+	// may have been compacted away.
 	transactionStateIdle = 2 * time.Second
 )
 
 // readTransactionState finds the open transactions of brokers that cannot list them (before Kafka
-// 3.0), in the topic that their coordinators keep them in: a partition is in there before the
-// producer hears that it was added. What stands in the way of reading makes the look blind, and is
-// no error: these brokers offer no other way.
+// 3.0). It reads the topic that their transaction coordinators write: a partition is recorded there
+// before the producer learns that it was added. If the topic cannot be read, the look is blind, but
+// there is no error: these brokers offer no other way.
 func (s *Service) readTransactionState(ctx context.Context, look *transactionLook) error {
 	blind := func(why string) error {
 		look.blind = fmt.Sprintf("the destination's brokers cannot list transactions (before Kafka 3.0), and %s %s", transactionStateTopic, why)
@@ -95,7 +95,7 @@ func (s *Service) readTransactionState(ctx context.Context, look *transactionLoo
 	return nil
 }
 
-// noteTransaction takes a record of the topic in; states has the open transactions by id.
+// noteTransaction applies a record of the topic to states, the open transactions by id.
 func noteTransaction(states map[string]openTransaction, r *kgo.Record) {
 	var key kmsg.TxnMetadataKey
 	if err := key.ReadFrom(r.Key); err != nil || key.Version != 0 {

@@ -33,7 +33,7 @@ type world struct {
 	snap *router.Snapshot
 }
 
-// clientOptions are those of klink's clients, so that what they ask for and are answered passes the
+// clientOptions returns the options of klink's own clients, so that requests and responses pass the
 // guard.
 func clientOptions(t testing.TB, seeds ...string) []kgo.Opt {
 	opts, err := kafkaclient.Properties{"bootstrap.servers": strings.Join(seeds, ",")}.Options()
@@ -57,7 +57,7 @@ func (w *world) start(change ...func(*Config)) *Service {
 	return w.startWith(func(*Service) {}, change...)
 }
 
-// startWith is start with something that is done to the service before it runs.
+// startWith is start, but calls prepare with the service before it runs.
 func (w *world) startWith(prepare func(*Service), change ...func(*Config)) *Service {
 	cfg := Config{
 		Destination: clientOptions(w.t, w.destination.ListenAddrs()...),
@@ -85,7 +85,7 @@ func (w *world) startWith(prepare func(*Service), change ...func(*Config)) *Serv
 	return s
 }
 
-// unready starts a service whose destination does not answer.
+// unready starts a service with an unreachable destination.
 func (w *world) unready(address string) *Service {
 	s, err := New(Config{
 		Destination: clientOptions(w.t, address), Publish: func(*router.Snapshot) {}, Logger: testLogger(w.t),
@@ -101,7 +101,7 @@ func (w *world) snapshot() *router.Snapshot {
 	return w.snap
 }
 
-// replicator starts a stand-in for the replicator that drains every mirror that is to be stopped.
+// replicator starts a stand-in for the replicator that drains every mirror that is being stopped.
 func (w *world) replicator() { w.reporter = startFakeReplicator(w.t, w.service) }
 
 func (w *world) sourceTopic(topic string, partitions int32, configs map[string]string) {
@@ -114,7 +114,7 @@ func (w *world) link(name string, more ...string) linkapi.CreateLinkResult {
 	return w.service.HandleLink(context.Background(), req).(*linkapi.CreateLinksResponse).Results[0]
 }
 
-// configs are the configs of a link to the source, and more as key=value.
+// configs returns the configs of a link to the source, and further ones given as key=value.
 func (w *world) configs(more ...string) []linkapi.Config {
 	address := strings.Join(w.source.ListenAddrs(), ",")
 	configs := []linkapi.Config{{Name: ConfigBootstrapServers, Value: &address}}
@@ -143,7 +143,7 @@ func (w *world) report(ev Event) {
 	require.NoError(w.t, w.service.Report(context.Background(), endedSomewhere(w.service, ev)))
 }
 
-// endedAt are partitions from 0 on that have ended at a logical and a physical offset each.
+// endedAt returns partitions, from 0 on, that ended at the given logical and physical offsets.
 func endedAt(ends ...[2]int64) (ended []PartitionEnd) {
 	for p, e := range ends {
 		ended = append(ended, PartitionEnd{Partition: int32(p), Logical: e[0], Physical: e[1]})
@@ -151,8 +151,8 @@ func endedAt(ends ...[2]int64) (ended []PartitionEnd) {
 	return ended
 }
 
-// endedSomewhere adds to EventMirrorDrained that the mirror's other partitions have ended, too; it
-// is not known where.
+// endedSomewhere adds to EventMirrorDrained that the mirror's other partitions have also ended, at
+// unknown offsets.
 func endedSomewhere(s *Service, ev Event) Event {
 	if m := s.State().Mirrors[ev.Topic]; ev.Kind == EventMirrorDrained && m != nil {
 		for p := int32(len(ev.Ended)); p < m.Partitions; p++ {
@@ -162,7 +162,7 @@ func endedSomewhere(s *Service, ev Event) Event {
 	return ev
 }
 
-// awaitState waits until the service's picture fits.
+// awaitState waits until the service's snapshot satisfies done.
 func awaitState(t testing.TB, s *Service, what string, done func(*State) bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -177,7 +177,7 @@ func text(message *string) string {
 	return *message
 }
 
-// fakeReplicator reports what a replicator would.
+// fakeReplicator reports events as a replicator would.
 type fakeReplicator struct {
 	empty  bool // it knows that mirrors are empty
 	mu     sync.Mutex
@@ -237,7 +237,7 @@ func (r *fakeReplicator) set(topic string, status ...PartitionStatus) {
 	r.status[topic] = status
 }
 
-// testLogger logs to the test, and keeps quiet once it has ended.
+// testLogger logs to the test until the test ends.
 func testLogger(t testing.TB) *slog.Logger {
 	w := &testWriter{t: t}
 	t.Cleanup(func() {

@@ -75,8 +75,8 @@ type compared struct{ subject, base func() float64 }
 
 func ratios(t *testing.T) map[string]compared {
 	out := map[string]compared{}
-	// Client and broker are in this process, what is between them in another: the CPU time of both
-	// is that of a request, that of the other alone is the proxy's.
+	// Client and broker run in this process, and the subject between them in another. The CPU time
+	// of both processes is that of a request; that of the other process alone is the proxy's.
 	direct := startEcho(t)
 	relay, proxy := startRole(t, "relay", direct), startRole(t, "proxy", direct)
 	for _, c := range []struct {
@@ -272,8 +272,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// passes forwards everything, so that it is the proxy that is measured and not decisions about
-// requests.
+// passes forwards everything, so that the test measures the proxy and not decisions about requests.
 type passes struct{}
 
 func (passes) NewSession(int32) router.Session { return passes{} }

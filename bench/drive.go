@@ -12,23 +12,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// asker does one request after the other on a connection of its own.
+// asker makes one request after the other on a connection of its own.
 type asker interface {
-	// once makes a request, checks the answer and says how many bytes of record batches it has
+	// once makes a request, checks the answer, and returns how many bytes of record batches it has
 	// moved.
 	once() (int64, error)
 	close()
 }
 
-// driven is what requests have cost those who made them.
+// driven adds up the requests of a load, and their latencies.
 type driven struct {
 	requests, bytes int64
 	elapsed         time.Duration
 	latency         *hdrhistogram.Histogram // in units of latencyUnit
 }
 
-// latencyUnit is the resolution of latencies; the histogram keeps three digits of them up to a
-// minute.
+// latencyUnit is the resolution of latencies. The histogram keeps three significant digits of them,
+// up to a minute.
 const latencyUnit = 100 * time.Nanosecond
 
 func newLatency() *hdrhistogram.Histogram {
@@ -39,14 +39,14 @@ func record(h *hdrhistogram.Histogram, d time.Duration) {
 	_ = h.RecordValue(min(max(int64(d/latencyUnit), 1), h.HighestTrackableValue()))
 }
 
-// quantile is a latency in milliseconds, q in percent.
+// quantile returns a latency in milliseconds; q is in percent.
 func (d *driven) quantile(q float64) float64 {
 	return float64(d.latency.ValueAtQuantile(q)) * float64(latencyUnit) / float64(time.Millisecond)
 }
 
-// closedLoop lets all askers ask as fast as they are answered, for a while. A latency here is of
-// one request as its connection saw it; what would have been asked while an answer was late is not
-// in it, see [fixedRate].
+// closedLoop lets all askers ask as fast as they get answers, for a while. A latency here is that
+// of one request as its connection saw it. It leaves out the requests that would have been made
+// while an answer was late, see [fixedRate].
 func closedLoop(ctx context.Context, askers []asker, length time.Duration) (*driven, error) {
 	began := time.Now()
 	end := began.Add(length)
@@ -64,10 +64,10 @@ func closedLoop(ctx context.Context, askers []asker, length time.Duration) (*dri
 	})
 }
 
-// fixedRate spreads rate requests per second over the askers, each request at a time that is set
-// beforehand, and measures from that time on. So a stall shows in every request that it made late,
-// and not in one only (no coordinated omission). What is still owed when twice the length has
-// passed counts as late as it is then.
+// fixedRate spreads rate requests per second over the askers. Each request has a time that is set
+// beforehand, and its latency counts from that time. So a stall shows in every request that it
+// delayed, not only in one (no coordinated omission). When twice the length has passed, fixedRate
+// stops, and counts each request that is still due with its delay so far.
 func fixedRate(ctx context.Context, askers []asker, rate float64, length time.Duration) (*driven, error) {
 	if rate <= 0 || len(askers) == 0 {
 		return nil, errors.New("a rate needs to be above 0, and somebody who asks")
@@ -98,7 +98,7 @@ func fixedRate(ctx context.Context, askers []asker, rate float64, length time.Du
 	})
 }
 
-// drive runs one goroutine per asker and adds up what they did. One that fails stops the others.
+// drive runs one goroutine per asker and adds up their results. If one fails, it stops the others.
 func drive(ctx context.Context, askers []asker, loop func(i int, a asker, d *driven, stop *atomic.Bool) error) (*driven, error) {
 	var stop atomic.Bool
 	unwatch := context.AfterFunc(ctx, func() { stop.Store(true) })
@@ -133,8 +133,8 @@ func drive(ctx context.Context, askers []asker, loop func(i int, a asker, d *dri
 	return all, nil
 }
 
-// sleeper waits with the precision of the kernel's timers: the runtime's own may be late by a
-// millisecond, which would be added to what is measured. It keeps its goroutine on one thread.
+// sleeper waits with the precision of the kernel's timers. The Go runtime's timers may be late by a
+// millisecond, which would add to the measurement. sleeper keeps its goroutine on one thread.
 type sleeper struct{}
 
 func newSleeper() sleeper {
@@ -156,6 +156,6 @@ func (sleeper) until(t time.Time) {
 			return
 		}
 		ts := unix.NsecToTimespec(int64(d))
-		_ = unix.Nanosleep(&ts, nil) // again if it was interrupted
+		_ = unix.Nanosleep(&ts, nil) // the loop repeats it if it was interrupted
 	}
 }

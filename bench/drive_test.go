@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// pretender answers in a moment, but for one request, which stalls it.
+// pretender answers in a moment, except for one request, on which it stalls.
 type pretender struct {
 	n, stallAt int
 	stall      time.Duration
@@ -50,7 +50,8 @@ func TestFixedRateSeesAStall(t *testing.T) {
 	require.Greater(t, closed.quantile(100), 190.0)
 }
 
-// TestFixedRateThatIsNotMet: what could not be asked in time counts as late, and the run ends.
+// TestFixedRateThatIsNotMet: requests that could not be made in time count as late, and the run
+// ends.
 func TestFixedRateThatIsNotMet(t *testing.T) {
 	p := &pretender{stallAt: 1, stall: 500 * time.Millisecond}
 	d, err := fixedRate(t.Context(), []asker{p}, 100, 200*time.Millisecond)

@@ -6,10 +6,9 @@ import (
 	"path/filepath"
 )
 
-// haproxyConfig is what somebody who knows HAProxy would write for a Kafka broker: TCP mode, as
-// many threads as cores (the default), long time-outs; the rest is its default, which it is known
-// to have chosen well. With TLS it decrypts and encrypts again: passing TLS on unread is what the
-// relay does.
+// haproxyConfig is what an HAProxy expert would write for a Kafka broker: TCP mode, as many threads
+// as cores (the default), long time-outs, and HAProxy's well-chosen defaults for the rest. With TLS
+// it decrypts and encrypts again; the relay is the subject that passes TLS on unread.
 const haproxyConfig = `global
   maxconn %d
 defaults

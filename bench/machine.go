@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Machine is where a serie was measured, and with what.
+// Machine is where a serie was measured, and with which versions.
 type Machine struct {
 	CPU    string `json:"cpu"`
 	Cores  int    `json:"cores"`
@@ -20,12 +20,12 @@ type Machine struct {
 	Java   string `json:"java"`
 	Kafka  string `json:"kafka"`
 	Klink  string `json:"klink"`
-	// Load is the load average of the minute before: above half of the cores the figures are those
-	// of a busy machine.
+	// Load is the load average of the minute before. If it is above half of the cores, the machine
+	// was busy and the figures show it.
 	Load float64 `json:"load"`
 }
 
-// ThisMachine describes this machine; what cannot be found out is empty.
+// ThisMachine describes this machine. It leaves empty what it cannot find out.
 func ThisMachine(kafka, klink string) Machine {
 	m := Machine{Cores: runtime.NumCPU(), Go: runtime.Version(), Kafka: kafka, Klink: klink}
 	var u unix.Utsname

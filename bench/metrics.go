@@ -27,7 +27,7 @@ const (
 	P99            Metric = "p99 ms"
 	P999           Metric = "p99.9 ms"
 	Max            Metric = "max ms"
-	AckP50         Metric = "ack p50 ms" // until the source has acknowledged, where lag is measured
+	AckP50         Metric = "ack p50 ms" // until the source's acknowledgement; with lag only
 	AckP99         Metric = "ack p99 ms"
 	// The lag behind the source's acknowledgement, in the first and the last third of a steady
 	// phase.
@@ -35,16 +35,17 @@ const (
 	FirstP99 Metric = "first third p99 ms"
 	LastP50  Metric = "last third p50 ms"
 	LastP99  Metric = "last third p99 ms"
-	// AddedP50 is the p50 minus that of no proxy in the same round, where one connection asks.
+	// AddedP50 is the p50 minus the p50 without a proxy in the same round, for workloads with one
+	// connection.
 	AddedP50    Metric = "added p50 us"
 	Connections Metric = "connections"
 	CPUPerConn  Metric = "CPU us/connection" // of opening it, handshakes included
-	// What readers get beside one that does not read, as a part of what they get without it, and
-	// how far the resident memory goes up.
+	// Effects of a reader that does not read: OfUndisturbed is the share of their usual throughput
+	// that other readers keep, GrowthMB is how far the resident memory grows.
 	OfUndisturbed Metric = "of undisturbed"
 	GrowthMB      Metric = "RSS growth MB"
-	// MakeSeconds is until mirrors that are made have everything, StartSeconds from the start of
-	// the process until they have what was written while it was not there.
+	// MakeSeconds is the time from making mirrors until they have everything. StartSeconds is the
+	// time from the start of the process until the mirrors have what was written while it was down.
 	MakeSeconds   Metric = "s to make"
 	StartSeconds  Metric = "s to start"
 	FetchSessions Metric = "fetch sessions"
@@ -57,7 +58,7 @@ type Spread struct {
 	N                 int
 }
 
-// SpreadOf is the spread of values; of none all is NaN.
+// SpreadOf returns the spread of values; of no values, all its figures are NaN.
 func SpreadOf(values []float64) Spread {
 	if len(values) == 0 {
 		return Spread{math.NaN(), math.NaN(), math.NaN(), 0}
@@ -70,8 +71,8 @@ func SpreadOf(values []float64) Spread {
 	return Spread{Median: mid, Low: v[0], High: v[len(v)-1], N: len(v)}
 }
 
-// Values are a metric's values of a subject in a workload, by round; runs with a problem are left
-// out.
+// Values returns a metric's values of a subject in a workload, by round. It leaves out runs with a
+// problem.
 func (s *Serie) Values(workload, subject string, m Metric) (values []float64) {
 	for _, r := range s.Runs {
 		if v, ok := r.Values[m]; ok && r.Workload == workload && r.Subject == subject && r.Problem == "" {
@@ -81,8 +82,8 @@ func (s *Serie) Values(workload, subject string, m Metric) (values []float64) {
 	return values
 }
 
-// Ratios are the values of a subject divided by another's of the same round: what is the same in a
-// round falls out.
+// Ratios returns the values of a subject divided by another subject's of the same round. So
+// influences that are the same within a round cancel out.
 func (s *Serie) Ratios(workload, subject, to string, m Metric) (ratios []float64) {
 	for _, r := range s.Runs {
 		if r.Workload != workload || r.Subject != subject || r.Problem != "" {
@@ -98,8 +99,7 @@ func (s *Serie) Ratios(workload, subject, to string, m Metric) (ratios []float64
 	return ratios
 }
 
-// Workloads are those of the serie, and Subjects those that have run in one, in the order in which
-// they came.
+// Workloads returns the workloads of the serie, in the order in which they first appear.
 func (s *Serie) Workloads() (names []string) {
 	for _, r := range s.Runs {
 		if !slices.Contains(names, r.Workload) {
@@ -109,7 +109,8 @@ func (s *Serie) Workloads() (names []string) {
 	return names
 }
 
-// Subjects are those that have run in a workload.
+// Subjects returns the subjects that have run in a workload, in the order in which they first
+// appear.
 func (s *Serie) Subjects(workload string) (names []string) {
 	for _, r := range s.Runs {
 		if r.Workload == workload && !slices.Contains(names, r.Subject) {

@@ -31,8 +31,8 @@ func TestRatiosAreWithinARound(t *testing.T) {
 	require.Equal(t, []string{"klink", "peer"}, s.Subjects("w"))
 }
 
-// TestReportFile: what is written is read again; a serie replaces the one of the same benchmark;
-// another format is refused.
+// TestReportFile: a report that was written can be read again, a serie replaces the one of the same
+// benchmark, and another format is refused.
 func TestReportFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "report.json")
 	r, err := ReadReport(path)

@@ -19,7 +19,7 @@ type Options struct {
 	Progress  io.Writer
 }
 
-// WantsWorkload says whether a workload is to be run, and WantsSubject whether a subject is.
+// WantsWorkload reports whether the options ask for a workload.
 func (o *Options) WantsWorkload(name string) bool {
 	return len(o.Workloads) == 0 || slices.Contains(o.Workloads, name)
 }

@@ -24,7 +24,7 @@ type Process struct {
 	log     *os.File
 }
 
-// StartProcess starts a program; its output goes to name.log in dir, which has to exist.
+// StartProcess starts a program. Its output goes to name.log in dir, which must exist.
 func StartProcess(dir, name string, env []string, program string, args ...string) (*Process, error) {
 	p := &Process{name: name, logPath: filepath.Join(dir, name+".log")}
 	var err error
@@ -60,10 +60,10 @@ func (p *Process) Stop() {
 type Usage struct {
 	CPU  time.Duration // user and system, of all threads
 	RSS  int64         // bytes now
-	Peak int64         // the most that it ever was
+	Peak int64         // the highest RSS so far
 }
 
-// Usage asks the operating system; an error if the process has ended.
+// Usage asks the operating system. It returns an error if the process has ended.
 func (p *Process) Usage() (u Usage, err error) {
 	proc, err := procfs.NewProc(p.PID())
 	if err != nil {
@@ -88,16 +88,16 @@ func (p *Process) Usage() (u Usage, err error) {
 	return Usage{CPU: cpu, RSS: int64(status.VmRSS), Peak: int64(status.VmHWM)}, nil
 }
 
-// cpuClock is the clock of a process's CPU time as clock_getcpuclockid(3) makes it: the complement
-// of the process id, and 2 for the scheduler's count.
+// cpuClock returns the clock of a process's CPU time as clock_getcpuclockid(3) makes it: the
+// complement of the process id, and 2 for the scheduler's count.
 func cpuClock(pid int) int32 { return int32(^pid)<<3 | 2 }
 
-// ended is err with the end of the log.
+// ended returns err with the end of the log.
 func (p *Process) ended(err error) error {
 	return fmt.Errorf("%s: %w\n%s", p.name, err, p.LogTail(20))
 }
 
-// LogTail is the last lines that the process printed.
+// LogTail returns the last lines that the process has printed.
 func (p *Process) LogTail(lines int) string {
 	text, err := os.ReadFile(p.logPath)
 	if err != nil {

@@ -19,8 +19,8 @@ const (
 )
 
 // Proxy measures clients of a real broker without a proxy, behind `klink serve`, behind HAProxy and
-// behind a byte relay: throughput, latency, CPU and memory. See fullProxyWorkloads for what is
-// asked. The serie holds what was measured even when the error says that not all of it was.
+// behind a byte relay: throughput, latency, CPU and memory. fullProxyWorkloads lists the loads.
+// Proxy returns the serie with all that was measured, even if an error cut it short.
 func Proxy(ctx context.Context, o *Options) (s *Serie, err error) {
 	workloads, err := proxyWorkloads(o)
 	if err != nil {
@@ -67,7 +67,7 @@ type proxyBench struct {
 	world  *proxyWorld
 	serie  *Serie
 	length time.Duration
-	filled map[int]bool // sizes whose topic for fetches is there
+	filled map[int]bool // sizes whose topic for fetches exists
 	mirror *mirrorWorld // nil until it is needed
 }
 
@@ -91,8 +91,8 @@ func (b *proxyBench) run(ctx context.Context, workloads []proxyWorkload) error {
 	return nil
 }
 
-// workload runs all rounds of a workload: every subject in turn, and again. A subject that fails is
-// a problem of its run; the others go on.
+// workload runs all rounds of a workload; each round runs every subject in turn. If a subject
+// fails, its run gets a problem, and the others go on.
 func (b *proxyBench) workload(ctx context.Context, w proxyWorkload) error {
 	if err := b.prepare(ctx, w); err != nil {
 		return err
@@ -102,15 +102,16 @@ func (b *proxyBench) workload(ctx context.Context, w proxyWorkload) error {
 		subjects = b.mirror.subjects(subjects)
 	}
 	if w.kind == "idle" {
-		// What the broker itself grows by is not asked.
+		// The growth of the broker itself is not measured.
 		subjects = slices.DeleteFunc(subjects, func(s *subject) bool { return s.name == Direct })
 	}
 	rounds := b.Rounds
 	if w.kind == "idle" && (w.connections > 2000 || b.Quick) {
-		rounds = 1 // what is counted hardly varies, and ten thousand handshakes take their time
+		rounds = 1 // the figures hardly vary, and ten thousand handshakes take long
 	}
 	for round := 1; round <= rounds; round++ {
-		// Another one begins each round, so that nobody always has the same neighbour.
+		// Each round begins with another subject, so that no subject always runs after the same
+		// one.
 		for i := range subjects {
 			s := subjects[(i+round-1)%len(subjects)]
 			run := Run{Workload: w.String(), Subject: s.name, Round: round}
@@ -134,7 +135,7 @@ func (b *proxyBench) workload(ctx context.Context, w proxyWorkload) error {
 	return nil
 }
 
-// measure is one run.
+// measure makes one run.
 func (b *proxyBench) measure(ctx context.Context, s *subject, w proxyWorkload) (map[Metric]float64, error) {
 	switch w.kind {
 	case "idle":
@@ -160,7 +161,7 @@ func closeAll(askers []asker) {
 	}
 }
 
-// drive makes the load and counts what it takes.
+// drive makes the load, and returns the figures of the load and of what the subject used.
 func (b *proxyBench) drive(ctx context.Context, s *subject, w proxyWorkload, askers []asker) (map[Metric]float64, error) {
 	if _, err := closedLoop(ctx, askers, proxyLead); err != nil {
 		return nil, err
@@ -185,7 +186,7 @@ func (b *proxyBench) drive(ctx context.Context, s *subject, w proxyWorkload, ask
 	return d.values(s, before, after), nil
 }
 
-// values are what a load has brought, and what it has cost the subject.
+// values returns the figures of a load, and of what the subject used for it.
 func (d *driven) values(s *subject, before, after Usage) map[Metric]float64 {
 	v := map[Metric]float64{
 		MBPerSecond: float64(d.bytes) / 1e6 / d.elapsed.Seconds(), RequestsPerSec: float64(d.requests) / d.elapsed.Seconds(),

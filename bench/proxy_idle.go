@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// idleSettle is how long idle connections are left alone before memory is looked at.
+// idleSettle is how long idle connections are left alone before memory is measured.
 const idleSettle = 3 * time.Second
 
-// maxIdle is how many of n idle connections this machine allows: a proxy needs two descriptors for
-// each, and some for itself.
+// maxIdle returns how many of n idle connections this machine allows. A proxy needs two descriptors
+// for each, and some for itself.
 func maxIdle(n int) int {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
@@ -27,7 +27,7 @@ func maxIdle(n int) int {
 			limit = raised
 		}
 	}
-	if need := uint64(2*n + idleSpare); limit.Max < need { // root may
+	if need := uint64(2*n + idleSpare); limit.Max < need { // root may raise the limit
 		raised := unix.Rlimit{Cur: need, Max: need}
 		if unix.Setrlimit(unix.RLIMIT_NOFILE, &raised) == nil {
 			return n
@@ -36,11 +36,11 @@ func maxIdle(n int) int {
 	return min(n, (int(min(limit.Cur, 1<<30))-idleSpare)/2)
 }
 
-// idleSpare are the descriptors of a proxy that are no client's.
+// idleSpare is the number of a proxy's descriptors that belong to no client.
 const idleSpare = 400
 
-// measureIdle starts the subject afresh, opens connections that ask for one thing each, leaves them
-// alone, and looks at what the subject has grown by.
+// measureIdle restarts the subject, opens connections that make one request each, leaves them
+// alone, and measures how far the subject's memory has grown.
 func (b *proxyBench) measureIdle(ctx context.Context, s *subject, w proxyWorkload) (map[Metric]float64, error) {
 	n := maxIdle(w.connections)
 	if n < w.connections {
@@ -57,7 +57,7 @@ func (b *proxyBench) measureIdle(ctx context.Context, s *subject, w proxyWorkloa
 	if err != nil {
 		return nil, err
 	}
-	// The first connections make what is made once.
+	// The first connections cause allocations that happen only once.
 	first, err := openIdle(ctx, s, addr, 20)
 	closeWires(first)
 	if err != nil {
@@ -79,7 +79,7 @@ func (b *proxyBench) measureIdle(ctx context.Context, s *subject, w proxyWorkloa
 	}
 	settle := idleSettle
 	if n < 100 {
-		settle = time.Second // a trial, no measurement
+		settle = time.Second // a trial, not a measurement
 	}
 	select {
 	case <-time.After(settle):
@@ -90,7 +90,7 @@ func (b *proxyBench) measureIdle(ctx context.Context, s *subject, w proxyWorkloa
 	if err != nil {
 		return nil, err
 	}
-	// They must still be there.
+	// The connections must still be open.
 	for _, c := range []*wire{conns[0], conns[n-1]} {
 		if err := apiVersions(c); err != nil {
 			return nil, fmt.Errorf("an idle connection: %w", err)
@@ -103,7 +103,7 @@ func (b *proxyBench) measureIdle(ctx context.Context, s *subject, w proxyWorkloa
 	}
 	closeWires(conns)
 	conns = nil
-	s.stop() // the next one finds the broker without these connections, and this subject its memory as at the start
+	s.stop() // so that the next subject finds a broker without these connections
 	return v, nil
 }
 

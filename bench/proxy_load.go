@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// Produce requests go to these partitions in turn; what they hold is deleted after each run.
+// Produce requests go to these partitions in turn. Their records are deleted after each run.
 const (
 	produceTopic      = "bench-produce"
 	producePartitions = 16
 )
 
-// A topic for fetches holds batches of a size that fit its answers: one of 1 KiB in the smallest,
-// 16 KiB (as a producer makes by default) in all others.
+// A topic for fetches holds batches whose size fits its answers: 1 KiB for the smallest answers, 16
+// KiB (a producer's default) for all others.
 const (
 	fetchPartitions = 8
 	fetchBatch      = 16 << 10
@@ -27,7 +27,7 @@ func batchFor(size int) int { return min(size, fetchBatch) }
 
 func fetchTopic(size int) string { return fmt.Sprintf("bench-fetch-%d", batchFor(size)) }
 
-// prepare fills what a workload reads.
+// prepare fills the topics that a workload reads.
 func (b *proxyBench) prepare(ctx context.Context, w proxyWorkload) error {
 	switch w.kind {
 	case "fetch", "stall":
@@ -38,7 +38,7 @@ func (b *proxyBench) prepare(ctx context.Context, w proxyWorkload) error {
 	return nil
 }
 
-// fetchSize is the size of answers.
+// fetchSize returns the size of answers.
 func (w proxyWorkload) fetchSize() int {
 	if w.kind == "stall" {
 		return 64 << 10
@@ -46,7 +46,7 @@ func (w proxyWorkload) fetchSize() int {
 	return w.size
 }
 
-// fillEnd is where the partitions of a topic for fetches end, and how many batches each has.
+// fillEnd returns the end of each partition of a topic for fetches, and its number of batches.
 func fillEnd(size int) (end int64, batches int) {
 	batches = fetchFill / fetchBatch
 	if batchFor(size) < fetchBatch {
@@ -103,8 +103,7 @@ func fillTopic(ctx context.Context, addr, topic string, partitions int32, size i
 	return err
 }
 
-// askers opens the connections of a workload. Those that it has opened are returned with an error,
-// too.
+// askers opens the connections of a workload. After an error it returns those that it has opened.
 func (b *proxyBench) askers(ctx context.Context, s *subject, w proxyWorkload) (askers []asker, err error) {
 	addr, err := s.leader(ctx)
 	if err != nil {
@@ -123,7 +122,7 @@ func (b *proxyBench) askers(ctx context.Context, s *subject, w proxyWorkload) (a
 		if w.kind == "produce" {
 			a, err = newProducer(ctx, addr, s.client(), produceTopic, int32(i%producePartitions), batch)
 		} else {
-			// Connections on the same partition are at different places.
+			// Connections on the same partition start at different offsets.
 			from := int64(i*batches/w.connections) * (end / int64(batches))
 			a, err = newFetcher(ctx, addr, s.client(), fetchTopic(w.size), int32(i%fetchPartitions), w.size, 0, end, from)
 		}
@@ -135,8 +134,8 @@ func (b *proxyBench) askers(ctx context.Context, s *subject, w proxyWorkload) (a
 	return askers, nil
 }
 
-// warmUp makes the broker compile its own hot paths before anything is measured, without TLS and
-// with it where it is used.
+// warmUp makes the broker compile its hot paths before anything is measured, without TLS, and with
+// TLS if a workload uses it.
 func (b *proxyBench) warmUp(ctx context.Context, workloads []proxyWorkload) error {
 	length := 2 * time.Second
 	if b.Quick {

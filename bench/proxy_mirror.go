@@ -16,8 +16,8 @@ import (
 const mirrorPartitions = 4
 
 // mirrorWorld is a source inside this process, a link to it, and mirrors of topics with batches of
-// the sizes that workloads want. The first batch of each partition is deleted at the source before
-// it is mirrored, and the link does not align: so every offset is shifted.
+// the sizes that the workloads need. The first batch of each partition is deleted at the source
+// before klink mirrors it, and the link does not align. So every offset is shifted.
 type mirrorWorld struct {
 	source *kfake.Cluster
 	klink  *subject
@@ -29,7 +29,7 @@ type mirrorWorld struct {
 
 func (m *mirrorWorld) stop() { m.source.Close() }
 
-// subjects are those who know what a mirror is, and no proxy.
+// subjects returns the subjects that can serve a mirror: klink, and the broker without a proxy.
 func (m *mirrorWorld) subjects(all []*subject) (subjects []*subject) {
 	for _, s := range all {
 		if s == m.klink || s == m.direct {
@@ -59,7 +59,7 @@ func (b *proxyBench) prepareMirror(ctx context.Context, size int) (err error) {
 	return b.mirror.prepare(ctx, size)
 }
 
-// prepare fills a topic at the source whose first offsets are deleted, links to it, mirrors it, and
+// prepare fills a topic at the source, deletes its first offsets, links to it, mirrors it, and
 // waits until the mirror has everything.
 func (m *mirrorWorld) prepare(ctx context.Context, size int) error {
 	if m.ready[batchFor(size)] {
@@ -101,11 +101,11 @@ func (m *mirrorWorld) prepare(ctx context.Context, size int) error {
 
 func mirrorTopic(size int) string { return fmt.Sprintf("bench-mirror-%d", batchFor(size)) }
 
-// mirrorStart is the first offset of a mirror: that of the second batch, so that its offsets are
-// shifted by the first one's.
+// mirrorStart returns the first offset of a mirror: that of the second batch. So the offsets of the
+// mirror are shifted by the length of the first batch.
 func mirrorStart(size int) int64 { return recordsOf(recordBatch(batchFor(size), 1)) }
 
-// commands runs klink as a person would.
+// commands runs klink's commands like a user.
 func (m *mirrorWorld) commands(ctx context.Context, commands [][]string) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -121,8 +121,8 @@ func (m *mirrorWorld) commands(ctx context.Context, commands [][]string) error {
 	return nil
 }
 
-// await waits until all partitions of a mirror end where the source's do, and checks that the
-// broker itself has them shifted.
+// await waits until all partitions of a mirror end at the source's ends, and checks that their
+// offsets at the broker itself are shifted.
 func (m *mirrorWorld) await(ctx context.Context, topic string, size int) error {
 	end, _ := fillEnd(size)
 	deadline := time.Now().Add(time.Minute)
@@ -151,7 +151,8 @@ func (m *mirrorWorld) await(ctx context.Context, topic string, size int) error {
 	return nil
 }
 
-// askers read through klink with the source's offsets, and at the broker with its own.
+// askers opens connections that read through klink with the source's offsets, and at the broker
+// with the broker's own.
 func (m *mirrorWorld) askers(ctx context.Context, s *subject, addr string, w proxyWorkload) (askers []asker, err error) {
 	end, batches := fillEnd(w.size)
 	start, batches := mirrorStart(w.size), batches-1

@@ -10,15 +10,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// The reader that stalls asks for everything that the topic has, several times, and reads nothing.
+// The stalling reader asks for the whole topic, several times, and reads none of the answers.
 const (
 	stallRequests = 8
-	stallReaders  = 16 // others, that are served meanwhile
+	stallReaders  = 16 // the other readers, which must still be served
 	stallLength   = 1500 * time.Millisecond
 )
 
-// measureStall runs readers, and then the same readers beside one that does not read what it has
-// asked for: how far memory goes up, and what is left for the others.
+// measureStall runs readers, and then the same readers beside one that does not read its answers.
+// It measures how far memory grows, and how much throughput the other readers keep.
 func (b *proxyBench) measureStall(ctx context.Context, s *subject) (map[Metric]float64, error) {
 	w := proxyWorkload{kind: "fetch", size: 64 << 10, connections: stallReaders, tls: s.tls}
 	askers, err := b.askers(ctx, s, w)
@@ -57,7 +57,7 @@ func (b *proxyBench) measureStall(ctx context.Context, s *subject) (map[Metric]f
 	return v, nil
 }
 
-// stall asks for all partitions of a topic, all at once, and more than once.
+// stall asks for all partitions of a topic at once, more than once.
 func stall(ctx context.Context, addr string, config *tls.Config, topic string) (*wire, error) {
 	c, err := dialWire(ctx, addr, config)
 	if err != nil {
@@ -84,8 +84,8 @@ func stall(ctx context.Context, addr string, config *tls.Config, topic string) (
 	return c, nil
 }
 
-// watchRSS samples the resident memory of a subject until the function is called, which returns the
-// most and the last.
+// watchRSS samples the resident memory of a subject until the returned function is called. That
+// function returns the highest sample and the last one.
 func watchRSS(s *subject, peak int64) func() (peak int64, last Usage) {
 	done := make(chan struct{})
 	var wg sync.WaitGroup

@@ -10,7 +10,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 )
 
-// Tables writes what was measured: one table per workload, a row per subject. A figure is the
+// Tables writes the measurements: one table per workload, one row per subject. A figure is the
 // median of its rounds, with the range behind it; ratios are medians of the ratios within rounds.
 func (s *Serie) Tables(w io.Writer, base, peer string, main ...Metric) {
 	for _, a := range s.Absent {
@@ -21,8 +21,8 @@ func (s *Serie) Tables(w io.Writer, base, peer string, main ...Metric) {
 	}
 }
 
-// Table is one of [Serie.Tables]. The first of main that the workload has is compared with base and
-// peer; columns are the metrics that there are.
+// Table writes one table of [Serie.Tables]. It compares the first metric of main that the workload
+// has with base and peer. Its columns are the metrics that the workload has.
 func (s *Serie) Table(w io.Writer, workload, base, peer string, main ...Metric) {
 	subjects := s.Subjects(workload)
 	columns := s.metrics(workload)
@@ -71,7 +71,7 @@ var metricOrder = []Metric{
 	CPUPerConn, CPUPerMRecords, CPUShare, RSS, PeakRSS, Max, Seconds,
 }
 
-// metrics are those of a workload, in the order of columns.
+// metrics returns the metrics of a workload, in the order of columns.
 func (s *Serie) metrics(workload string) (metrics []Metric) {
 	for _, m := range metricOrder {
 		for _, subject := range s.Subjects(workload) {
@@ -84,7 +84,7 @@ func (s *Serie) metrics(workload string) (metrics []Metric) {
 	return metrics
 }
 
-// String is the median and, if there is one, the range.
+// String returns the median and, if there is one, the range.
 func (p Spread) String() string {
 	switch {
 	case p.N == 0:
@@ -102,7 +102,7 @@ func ratioText(ratios []float64) string {
 	return fmt.Sprintf("%.2f", SpreadOf(ratios).Median)
 }
 
-// figure has three digits that say something.
+// figure formats v with three significant digits.
 func figure(v float64) string {
 	if v == 0 || math.IsNaN(v) || math.IsInf(v, 0) {
 		return strconv.FormatFloat(v, 'g', 3, 64)
@@ -111,7 +111,7 @@ func figure(v float64) string {
 	return strconv.FormatFloat(v, 'f', max(min(digits, 4), 0), 64)
 }
 
-// progress prints the table of a workload that is done.
+// progress prints the table of a finished workload.
 func (s *Serie) progress(w io.Writer, workload string) {
 	s.Table(w, workload, Direct, HAProxy, BytesPerConn, MBPerSecond, P50)
 }

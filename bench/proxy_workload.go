@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// proxyWorkload is a load on a proxy: what is asked, how large, on how many connections, how often,
-// and encrypted or not.
+// proxyWorkload is a load on a proxy: the kind of request, its size, the number of connections, the
+// rate, and whether TLS is on.
 type proxyWorkload struct {
 	// kind is produce, fetch, mirror (fetches of a mirror whose offsets are shifted), idle or
 	// stall.
@@ -78,11 +78,11 @@ func (w proxyWorkload) String() (s string) {
 	return s
 }
 
-// single says that the latency of one request is what the workload is about.
+// single reports whether the workload is about the latency of one request.
 func (w proxyWorkload) single() bool { return w.connections == 1 && w.rate == 0 }
 
-// The workloads that are run by default, of the cross product of sizes, connections and TLS those
-// that differ. Any other can be named.
+// The workloads that run by default: those of the cross product of sizes, connections and TLS that
+// differ. Users can name any other.
 var (
 	quickProxyWorkloads = []string{
 		"produce 1KiB x1", "produce 1MiB x16", "fetch 64KiB x16", "fetch 64KiB x16 tls", "fetch 1KiB x16 at 1000/s", "mirror fetch 64KiB x16", "idle x1000 tls",
@@ -97,8 +97,8 @@ var (
 	}
 )
 
-// proxyWorkloads are those that the options ask for, those of mirrors last: they need more than a
-// broker.
+// proxyWorkloads returns the workloads that the options ask for. Those of mirrors come last,
+// because they need more than a broker.
 func proxyWorkloads(o *Options) (workloads []proxyWorkload, err error) {
 	names := o.Workloads
 	if len(names) == 0 {

@@ -28,11 +28,10 @@ const (
 	RelayOf = "relay"   // [Relay]; with TLS it passes on what it cannot read
 )
 
-// Other is `klink serve` of another build, for a change of klink to be measured before and after,
-// interleaved.
+// Other is `klink serve` of another build, to measure klink before and after a change, interleaved.
 const Other = "other"
 
-// proxySubjects are those that the options know.
+// proxySubjects returns the subjects that the options allow.
 func proxySubjects(o *Options) []string {
 	names := []string{Direct, Klink, HAProxy, RelayOf}
 	if o.Other != "" {
@@ -44,9 +43,9 @@ func proxySubjects(o *Options) []string {
 // readyTimeout is how long a subject may take to start.
 const readyTimeout = 60 * time.Second
 
-// proxyWorld is one broker and what stands before it. The broker has a listener of its own for each
-// subject, without and with TLS, that advertises the subject's address: who bootstraps at a subject
-// stays there, whatever it asks.
+// proxyWorld is one broker and the subjects in front of it. For each subject the broker has a
+// listener without TLS and one with TLS, which advertise the subject's address. So a client that
+// bootstraps at a subject stays there.
 type proxyWorld struct {
 	dir      string
 	other    string // program of [Other]
@@ -63,8 +62,8 @@ type subject struct {
 	tls     bool
 	world   *proxyWorld
 	listen  string // where clients bootstrap
-	broker  string // where it finds the broker; the broker's own listener
-	front   string // what the broker's listener advertises, or klink instead of it
+	broker  string // where the subject finds the broker: the broker's own listener
+	front   string // the address that the broker's listener, or klink, advertises
 	process *Process
 	starts  int
 }
@@ -72,7 +71,7 @@ type subject struct {
 // portsPerSubject: klink needs one for bootstrapping and one for its broker.
 const portsPerSubject = 2
 
-// newProxyWorld starts a broker. Subjects are started when they are needed.
+// newProxyWorld starts a broker. Subjects start when they are needed.
 func newProxyWorld(ctx context.Context, dir string, o *Options) (w *proxyWorld, err error) {
 	w = &proxyWorld{dir: dir, other: o.Other, release: func() {}}
 	defer func() {
@@ -97,16 +96,16 @@ func newProxyWorld(ctx context.Context, dir string, o *Options) (w *proxyWorld, 
 			case Direct:
 				advertised = "" // itself
 			case Klink, Other:
-				// klink reads the broker's own address there, and tells its clients the port after
-				// its own.
+				// klink reads the broker's own address there, and tells its clients klink's second
+				// port.
 				advertised, s.front = "", local(first-1)
 			}
 			listeners = append(listeners, kafkatest.Listener(s.listener(), s.protocol(), advertised))
 		}
 	}
 	w.cluster, err = kafkatest.Run(kafkatest.V431, append(listeners,
-		// As a server is run, and not as in tests: both compilers, a collector for two cores and
-		// many connections.
+		// Run the broker like a server, not as in tests: both compilers, a collector for two cores
+		// and many connections.
 		kafkatest.Heap("2g"), kafkatest.JVM("-XX:+UseParallelGC", "-XX:-UsePerfData", "-Xlog:disable"),
 		kafkatest.Config("log.segment.bytes", "33554432"),
 		kafkatest.Config("log.retention.check.interval.ms", "1000"),
@@ -147,7 +146,7 @@ func (w *proxyWorld) stop() {
 	w.release()
 }
 
-// present are the subjects that can be had and are wanted.
+// present returns the subjects that are available and wanted.
 func (w *proxyWorld) present(o *Options, secure bool) (subjects []*subject) {
 	for _, s := range w.subjects {
 		missing := false
@@ -161,7 +160,7 @@ func (w *proxyWorld) present(o *Options, secure bool) (subjects []*subject) {
 	return subjects
 }
 
-// listener is the name of the broker's listener behind a subject.
+// listener returns the name of the broker's listener behind a subject.
 func (s *subject) listener() string {
 	if s.tls {
 		return strings.ToUpper(s.name) + "TLS"
@@ -176,7 +175,7 @@ func (s *subject) protocol() string {
 	return "PLAINTEXT"
 }
 
-// client is the TLS configuration of the subject's clients, nil for plaintext.
+// client returns the TLS configuration of the subject's clients, nil for plaintext.
 func (s *subject) client() *tls.Config {
 	if s.tls {
 		return s.world.config
@@ -184,7 +183,7 @@ func (s *subject) client() *tls.Config {
 	return nil
 }
 
-// start starts the subject's process if it does not run, and waits until clients are served.
+// start starts the subject's process if it does not run, and waits until it serves clients.
 func (s *subject) start(ctx context.Context) (err error) {
 	if s.name == Direct || s.process != nil {
 		return nil
@@ -228,8 +227,8 @@ func (s *subject) start(ctx context.Context) (err error) {
 	return s.await(ctx)
 }
 
-// await waits until the subject answers, and checks that who asks it for the broker's address is
-// told its own.
+// await waits until the subject answers, and checks that a client that asks the subject for the
+// broker's address gets the subject's own.
 func (s *subject) await(ctx context.Context) error {
 	deadline := time.Now().Add(readyTimeout)
 	for {
@@ -253,7 +252,7 @@ func (s *subject) await(ctx context.Context) error {
 	}
 }
 
-// leader asks the subject where the broker is.
+// leader asks the subject for the broker's address.
 func (s *subject) leader(ctx context.Context) (string, error) {
 	c, err := dialWire(ctx, s.listen, s.client())
 	if err != nil {
@@ -281,7 +280,7 @@ func (s *subject) stop() {
 	}
 }
 
-// usage is what the subject has used so far; nothing for no proxy.
+// usage returns what the subject has used so far; zero without a proxy.
 func (s *subject) usage() (Usage, error) {
 	if s.process == nil {
 		return Usage{}, nil
@@ -289,8 +288,7 @@ func (s *subject) usage() (Usage, error) {
 	return s.process.Usage()
 }
 
-// createTopic creates a topic and waits until it can be used. Its partitions are kept whatever they
-// hold.
+// createTopic creates a topic with the broker's default configs and waits until it can be used.
 func (w *proxyWorld) createTopic(ctx context.Context, name string, partitions int32) error {
 	c, err := dialWire(ctx, w.cluster.Bootstrap(), nil)
 	if err != nil {
@@ -309,7 +307,7 @@ func (w *proxyWorld) createTopic(ctx context.Context, name string, partitions in
 			err = errors.Join(err, kerr.ErrorForCode(t.ErrorCode))
 		}
 	}
-	// Metadata names leaders before they know that they are it.
+	// Metadata names a leader before that broker knows that it leads.
 	deadline := time.Now().Add(20 * time.Second)
 	for p := int32(0); p < partitions && err == nil; {
 		if _, e := endOffset(ctx, w.cluster.Bootstrap(), name, p); e == nil {
@@ -331,7 +329,7 @@ func (w *proxyWorld) empty(ctx context.Context, topic string, partitions int32) 
 	return deleteRecords(ctx, w.cluster.Bootstrap(), topic, partitions, -1)
 }
 
-// deleteRecords deletes the records below an offset in all partitions of a topic; -1 is the high
+// deleteRecords deletes the records below an offset in all partitions of a topic; -1 means the high
 // watermark.
 func deleteRecords(ctx context.Context, addr, topic string, partitions int32, below int64) error {
 	c, err := dialWire(ctx, addr, nil)
@@ -364,7 +362,7 @@ func deleteRecords(ctx context.Context, addr, topic string, partitions int32, be
 	return nil
 }
 
-// endOffset asks for the end of a partition.
+// endOffset returns the end offset of a partition.
 func endOffset(ctx context.Context, addr, topic string, partition int32) (int64, error) {
 	c, err := dialWire(ctx, addr, nil)
 	if err != nil {

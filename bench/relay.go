@@ -9,15 +9,15 @@ import (
 	"sync"
 )
 
-// relayBuffer is what the relay reads at a time.
+// relayBuffer is the number of bytes that the relay reads at a time.
 const relayBuffer = 64 << 10
 
-// Relay accepts connections at one address and passes bytes on between each and a connection of its
-// own to another address, until ctx ends. It is the floor of a proxy in user space: two goroutines
-// per connection, and no idea of what passes. ready is called once it listens.
+// Relay accepts connections at one address, and passes bytes between each of them and a connection
+// of its own to another address, until ctx ends. It is the floor of a proxy in user space: two
+// goroutines per connection, and no look at what passes. It calls ready once it listens.
 //
-// It copies through a buffer on purpose: splice(2), which io.Copy would use, does not let a proxy
-// see a byte, so it is no floor of one that has to look at frames.
+// It copies through a buffer on purpose. io.Copy would use splice(2), with which a proxy sees no
+// byte, so that would be no floor for a proxy that must look at frames.
 func Relay(ctx context.Context, listen, to string, ready func()) error {
 	ln, err := net.Listen("tcp", listen)
 	if err != nil {
@@ -52,7 +52,7 @@ func relay(ctx context.Context, client net.Conn, to string) {
 	wg.Wait()
 }
 
-// pass copies until the end of src, and hands that on.
+// pass copies until the end of src, and passes that end on.
 func pass(dst, src net.Conn) {
 	buf := make([]byte, relayBuffer)
 	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, buf)

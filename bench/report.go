@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Report is what benchmarks have measured, as kept in a file.
+// Report holds the measurements of benchmarks, as kept in a file.
 type Report struct {
 	Version int     `json:"version"` // of the format: reportVersion
 	Series  []Serie `json:"series"`
@@ -19,20 +19,20 @@ type Report struct {
 
 const reportVersion = 1
 
-// Serie is one run of a benchmark: what is in it may be compared, as it was measured interleaved on
-// one machine.
+// Serie is one run of a benchmark. Its figures are comparable, because they were measured
+// interleaved on one machine.
 type Serie struct {
 	// Bench names the benchmark: "mirror", "proxy", "memory" ...
 	Bench   string    `json:"bench"`
-	Command string    `json:"command"` // that repeats it
+	Command string    `json:"command"` // the command that repeats it
 	Began   time.Time `json:"began"`
 	Machine Machine   `json:"machine"`
-	// Absent are the subjects that could not be had, and why.
+	// Absent lists the subjects that were not available, and why.
 	Absent []Absent `json:"absent,omitempty"`
 	Runs   []Run    `json:"runs"`
 }
 
-// Absent is a subject that was to be measured and could not be.
+// Absent is a subject that should have been measured and was not available.
 type Absent struct {
 	Subject string `json:"subject"`
 	Why     string `json:"why"`
@@ -43,18 +43,18 @@ type Run struct {
 	Workload string `json:"workload"`
 	Subject  string `json:"subject"`
 	Round    int    `json:"round"` // from 1
-	// Values by metric: see metrics.go for their names and units.
+	// Values has the figures by metric: see metrics.go for their names and units.
 	Values map[Metric]float64 `json:"values"`
-	// Samples are what was sampled over time, at equal intervals: lag, mostly.
+	// Samples has the values that were sampled over time, at equal intervals: mostly lag.
 	Samples map[Metric][]float64 `json:"samples,omitempty"`
 	// SampleEvery is the interval of the samples, in seconds.
 	SampleEvery float64 `json:"sample_every_s,omitempty"`
-	// Problem is why the run does not count: what was read was not what was written, or the subject
-	// died.
+	// Problem is why the run does not count: the records read were not those written, or the
+	// subject died.
 	Problem string `json:"problem,omitempty"`
 }
 
-// ReadReport reads a report file; one that is not there is an empty report.
+// ReadReport reads a report file. A missing file is an empty report.
 func ReadReport(path string) (*Report, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -73,14 +73,14 @@ func ReadReport(path string) (*Report, error) {
 	return r, nil
 }
 
-// Put adds a serie in place of the one of the same benchmark, if there is one.
+// Put adds a serie, and removes the one of the same benchmark, if there is one.
 func (r *Report) Put(s Serie) {
 	r.Series = slices.DeleteFunc(r.Series, func(old Serie) bool { return old.Bench == s.Bench })
 	r.Series = append(r.Series, s)
 	slices.SortFunc(r.Series, func(a, b Serie) int { return compareText(a.Bench, b.Bench) })
 }
 
-// Serie is the serie of a benchmark, nil if it was not run.
+// Serie returns the serie of a benchmark, nil if it was not run.
 func (r *Report) Serie(bench string) *Serie {
 	for i := range r.Series {
 		if r.Series[i].Bench == bench {

@@ -12,12 +12,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// wireTimeout ends an exchange that hangs; one that is slow is a measurement.
+// wireTimeout bounds an exchange that hangs. An exchange that is merely slow is a measurement.
 const wireTimeout = 20 * time.Second
 
-// wire is a plain connection to a broker, or to a proxy before it, that asks one thing at a time.
-// It does nothing that is not asked for: no batching, no retry, no metadata, so that what is
-// measured is the way of one request.
+// wire is a plain connection to a broker, or to a proxy in front of it, with one request at a time.
+// It does nothing else: no batching, no retry, no metadata. So it measures the path of one request.
 type wire struct {
 	conn net.Conn
 	buf  []byte
@@ -52,12 +51,12 @@ const (
 	frameHead     = 12
 )
 
-// requestFrame is a request as it goes over a wire, size first.
+// requestFrame returns a request as it goes over a wire, size first.
 func requestFrame(req kmsg.Request) []byte {
 	return kmsg.NewRequestFormatter(kmsg.FormatterClientID("klink-bench")).AppendRequest(nil, req, 0)
 }
 
-// send writes a frame under a correlation id of its own, which is put into it.
+// send puts a new correlation id into a frame and writes the frame.
 func (w *wire) send(frame []byte) error {
 	w.corr++
 	binary.BigEndian.PutUint32(frame[atCorrelation:], w.corr)
@@ -65,9 +64,9 @@ func (w *wire) send(frame []byte) error {
 	return err
 }
 
-// receive reads the response to the last request and returns what follows its correlation id, only
-// valid until the next call. One read takes what there is, so that a small response costs one
-// system call.
+// receive reads the response to the last request and returns the bytes behind its correlation id,
+// valid until the next call. One read takes all bytes that are there, so that a small response
+// costs one system call.
 func (w *wire) receive() ([]byte, error) {
 	if w.buf == nil {
 		w.buf = make([]byte, 4<<10)
@@ -100,7 +99,7 @@ func (w *wire) receive() ([]byte, error) {
 	return w.buf[8:size], nil
 }
 
-// ask is send and receive.
+// ask sends a frame and receives its response.
 func (w *wire) ask(frame []byte) ([]byte, error) {
 	if err := w.conn.SetDeadline(time.Now().Add(wireTimeout)); err != nil {
 		return nil, err
@@ -111,8 +110,7 @@ func (w *wire) ask(frame []byte) ([]byte, error) {
 	return w.receive()
 }
 
-// request asks for anything that is not measured and parses the answer, of the version that req
-// has.
+// request makes a request that is not measured, and parses the answer in the version of req.
 func (w *wire) request(req kmsg.Request) (kmsg.Response, error) {
 	body, err := w.ask(requestFrame(req))
 	if err != nil {

@@ -12,29 +12,29 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// fetchVersion is that of the fetch requests: flexible, with topic names.
+// fetchVersion is the version of the fetch requests: flexible, with topic names.
 const fetchVersion = 12
 
-// checkEvery is how many batches pass before the CRC of one is checked. Their headers are all
-// looked at.
+// checkEvery is the number of batches for each CRC that is checked. The header of every batch is
+// checked.
 const checkEvery = 64
 
-// fetcher reads one partition from its start to its end, again and again, with a bound on every
-// answer.
+// fetcher reads one partition from its start to its end, again and again, with a bound on the size
+// of every answer.
 type fetcher struct {
 	*wire
 	frame      []byte
 	resp       *kmsg.FetchResponse
 	topic      string
 	partition  int32
-	start, end int64 // of the partition: it has every offset from start on below end
+	start, end int64 // of the partition, which has every offset in [start, end)
 	next       int64
-	at         int // of the fetch offset in frame
+	at         int // the position of the fetch offset in frame
 	batches    int // seen so far
 }
 
-// newFetcher wants answers of at most size bytes of batches. start and end are of the partition; it
-// begins at from.
+// newFetcher returns a fetcher whose answers have at most size bytes of batches. start and end are
+// those of the partition; reading begins at from.
 func newFetcher(ctx context.Context, addr string, config *tls.Config, topic string, partition int32, size int, start, end, from int64) (*fetcher, error) {
 	w, err := dialWire(ctx, addr, config)
 	if err != nil {
@@ -49,7 +49,7 @@ func newFetcher(ctx context.Context, addr string, config *tls.Config, topic stri
 	return f, err
 }
 
-// fetchFrame also says where the fetch offset is.
+// fetchFrame returns a fetch request, and the position of the fetch offset in it.
 func fetchFrame(topic string, partition int32, size int) (frame []byte, at int, err error) {
 	const mark = 0x1122334455667788
 	req := kmsg.NewPtrFetchRequest()
@@ -69,9 +69,9 @@ func fetchFrame(topic string, partition int32, size int) (frame []byte, at int, 
 	return nil, 0, errors.New("a fetch request without its offset")
 }
 
-// once reads on. The answer must be without error, for this partition, with batches of the offset
-// that was asked for and then one after the other without a gap, and the CRC of every 64th batch
-// must be right.
+// once fetches the next batches. The answer must be without error and for this partition. Its
+// batches must begin at the offset that was asked for and follow each other without a gap, and the
+// CRC of every 64th batch must be right.
 func (f *fetcher) once() (int64, error) {
 	n, err := f.fetch()
 	if err != nil {
@@ -121,7 +121,7 @@ func (f *fetcher) walk(records []byte) (n int64, err error) {
 		if size > len(b) {
 			break
 		}
-		// The first batch may begin before what was asked for.
+		// The first batch may begin below the offset that was asked for.
 		base, last := int64(binary.BigEndian.Uint64(b)), int64(int32(binary.BigEndian.Uint32(b[atLastOffsetDelta:])))
 		if base > f.next || base < f.next && n > 0 || base+last < f.next {
 			return 0, fmt.Errorf("a batch of offsets %d to %d where %d is next", base, base+last, f.next)

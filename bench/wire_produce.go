@@ -46,7 +46,7 @@ func recordBatch(size int, seed uint64) []byte {
 	binary.BigEndian.PutUint32(b[12:], 0xffffffff)                                 // leader epoch
 	b[16] = 2                                                                      // magic
 	binary.BigEndian.PutUint32(b[atLastOffsetDelta:], uint32(count-1))             // last offset delta
-	now := uint64(time.Now().UnixMilli())                                          // or retention would delete it
+	now := uint64(time.Now().UnixMilli())                                          // or retention deletes it
 	binary.BigEndian.PutUint64(b[27:], now)                                        // base timestamp
 	binary.BigEndian.PutUint64(b[35:], now)                                        // max timestamp
 	binary.BigEndian.PutUint64(b[43:], 0xffffffffffffffff)                         // producer id
@@ -57,24 +57,26 @@ func recordBatch(size int, seed uint64) []byte {
 	return b
 }
 
-// recordsOf is the number of records, and so of offsets, in a batch.
+// recordsOf returns the number of records, and so of offsets, in a batch.
 func recordsOf(batch []byte) int64 {
 	return int64(binary.BigEndian.Uint32(batch[atLastOffsetDelta:])) + 1
 }
 
 const (
-	// minRecord is the least that a record can take here.
+	// minRecord is the smallest size of a record here.
 	minRecord = 16
-	// impossibleRecord is a size that no record has: its length takes a byte more from the next on.
+	// impossibleRecord is a size that no record has: from the next size on the record's length
+	// takes one byte more.
 	impossibleRecord = 65
 )
 
 // appendRecord appends a record of exactly size bytes, its length included: no key, no headers.
 func appendRecord(b []byte, size, delta int, src *rand.ChaCha8) []byte {
-	// Both lengths in a record are varints whose own size depends on what they count, so some sizes
-	// cannot be met with a timestamp delta of one byte; they can with one of two bytes.
+	// Both lengths in a record are varints, whose own size depends on what they count. So some
+	// sizes are impossible with a timestamp delta of one byte; they are possible with one of two
+	// bytes.
 	for _, timestampDelta := range [][]byte{{0}, {0x80, 0x01}} {
-		head := append([]byte{0}, timestampDelta...) // attributes first
+		head := append([]byte{0}, timestampDelta...) // the attributes
 		head = binary.AppendVarint(head, int64(delta))
 		head = binary.AppendVarint(head, -1) // null key
 		for value := size; value >= 0; value-- {
@@ -94,7 +96,7 @@ func appendRecord(b []byte, size, delta int, src *rand.ChaCha8) []byte {
 	panic(fmt.Sprintf("bench: no record of %d bytes", size))
 }
 
-// produceVersion is that of the produce requests: flexible, with topic names.
+// produceVersion is the version of the produce requests: flexible, with topic names.
 const produceVersion = 9
 
 // producer appends the same batch to one partition again and again, acks=1.
@@ -106,7 +108,7 @@ type producer struct {
 	partition int32
 	batch     int64 // bytes
 	records   int64
-	next      int64 // offsets below it were given out
+	next      int64 // the broker has given out the offsets below it
 }
 
 func newProducer(ctx context.Context, addr string, config *tls.Config, topic string, partition int32, batch []byte) (*producer, error) {
@@ -134,8 +136,8 @@ func produceFrame(topic string, partition int32, batch []byte) []byte {
 	return requestFrame(req)
 }
 
-// once appends the batch. The answer must be without error, for this partition, at an offset that
-// was not given out before.
+// once appends the batch. The answer must be without error, for this partition, and with an offset
+// that the broker has not given out before.
 func (p *producer) once() (int64, error) {
 	body, err := p.ask(p.frame)
 	if err == nil {

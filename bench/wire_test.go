@@ -39,8 +39,8 @@ func embedded(t *testing.T, partitions int32) string {
 	return c.ListenAddrs()[0]
 }
 
-// TestProduceAndFetch: what is produced is fetched again, in order and without a gap, from any
-// place and round and round.
+// TestProduceAndFetch: produced batches are fetched again, in order and without a gap, from any
+// offset and repeatedly.
 func TestProduceAndFetch(t *testing.T) {
 	addr := embedded(t, 2)
 	b := recordBatch(4000, 1)

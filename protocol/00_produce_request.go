@@ -2,25 +2,26 @@ package protocol
 
 import "encoding/binary"
 
-// ProduceRequest reads the topics of a Produce request, v0 to v13, in place and without looking at
+// ProduceRequest reads the topics of a Produce request, v0 to v13, in place. It does not look at
 // records.
 //
 // Version notes: v3 transactional id; v9 flexible; v13 topic ids instead of names.
 type ProduceRequest struct {
 	Acks          int16
 	TimeoutMillis int32
-	// Name of the topic at hand; it aliases the frame. nil from v13 on, which have ID.
+	// Name is the current topic; it aliases the frame. It is nil from v13 on, where ID names the
+	// topic.
 	Name []byte
 	ID   [16]byte
 
 	r       Reader
 	version int16
-	// topicsAt is where the count of topics stands, topicAt where the topic at hand begins and
-	// endAt where the topics end.
+	// Positions in the frame: topicsAt is the count of topics, topicAt the beginning of the current
+	// topic.
 	topicsAt, topicAt int
 	topics            int // in all
-	index             int // of the topic at hand
-	partsAt           int // where the partitions of the topic at hand begin
+	index             int // of the current topic
+	partsAt           int // where the partitions of the current topic begin
 }
 
 // ReadProduceRequest begins reading.
@@ -36,7 +37,7 @@ func ReadProduceRequest(frame []byte, h RequestHeader) ProduceRequest {
 	return p
 }
 
-// Topic goes to the next topic, over all of its partitions.
+// Topic moves to the next topic and reads past all of its partitions.
 func (p *ProduceRequest) Topic() bool {
 	if p.index+1 >= p.topics || !p.r.Ok() {
 		return false
@@ -63,13 +64,13 @@ func (p *ProduceRequest) partition(r *Reader) int32 {
 	return index
 }
 
-// Index is the position of the topic at hand.
+// Index returns the index of the current topic.
 func (p *ProduceRequest) Index() int { return p.index }
 
-// Topics is the number of topics.
+// Topics returns the number of topics.
 func (p *ProduceRequest) Topics() int { return p.topics }
 
-// Partitions lists the partitions of the topic at hand.
+// Partitions returns the partitions of the current topic.
 func (p *ProduceRequest) Partitions() []int32 {
 	r := p.r
 	r.At = p.partsAt
@@ -81,8 +82,7 @@ func (p *ProduceRequest) Partitions() []int32 {
 	return list
 }
 
-// Err says what was wrong with the bytes read so far. After the last topic it is about the whole
-// request.
+// Err returns the error in the bytes read so far. After the last topic it covers the whole request.
 func (p *ProduceRequest) Err() error {
 	if p.r.Ok() && p.index+1 == p.topics {
 		end := p.r
@@ -95,9 +95,9 @@ func (p *ProduceRequest) Err() error {
 	return p.r.Err()
 }
 
-// CutProduceTopics takes topics out of a Produce request, in place, and returns the shorter frame.
-// drop says of each topic whether it goes. The request must have been read to its end without an
-// error.
+// CutProduceTopics removes topics from a Produce request, in place, and returns the shorter frame.
+// It removes topic i if drop[i] is true. The caller must have read the request to its end without
+// an error.
 func CutProduceTopics(frame []byte, h RequestHeader, drop []bool) []byte {
 	p := ReadProduceRequest(frame, h)
 	kept := 0
@@ -106,8 +106,8 @@ func CutProduceTopics(frame []byte, h RequestHeader, drop []bool) []byte {
 			kept++
 		}
 	}
-	// A smaller count takes no more bytes than the larger one did, so nothing is overwritten before
-	// it is moved.
+	// A smaller count takes no more bytes than the larger one did, so no topic is overwritten
+	// before it is moved.
 	to := p.topicsAt + copy(frame[p.topicsAt:], appendCount(nil, h.Flexible, kept))
 	for p.Topic() {
 		if !drop[p.index] {

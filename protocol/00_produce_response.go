@@ -2,15 +2,16 @@ package protocol
 
 import "encoding/binary"
 
-// ProduceResponse reads the topics of a Produce response, v0 to v13, in place, and translates
-// offsets in it. Those of a hidden partition become -1, which is what clients get for a duplicate
-// too: an error would say that nothing was written.
+// ProduceResponse reads the topics of a Produce response, v0 to v13, in place, and translates the
+// offsets in it. Offsets of a hidden partition become -1, which clients also get for a duplicate.
+// klink sends no error there, because an error would say that nothing was written.
 //
 // Version notes: v1 throttle time; v2 log append time; v5 log start offset; v8 record errors and a
 // message (KIP-467); v9 flexible; v10 current leader and node endpoints in tags (KIP-951); v13
 // topic ids.
 type ProduceResponse struct {
-	// Name of the topic at hand; it aliases the frame. nil from v13 on, which have ID.
+	// Name is the current topic; it aliases the frame. It is nil from v13 on, where ID names the
+	// topic.
 	Name []byte
 	ID   [16]byte
 
@@ -32,8 +33,8 @@ func ReadProduceResponse(frame []byte, h RequestHeader) ProduceResponse {
 	return p
 }
 
-// Topic goes to the next topic. If resolver (which may be nil) knows it as a mirror, its offsets
-// are translated in place.
+// Topic moves to the next topic. If resolver knows the topic as a mirror, Topic translates its
+// offsets in place. resolver may be nil.
 func (p *ProduceResponse) Topic(resolver Resolver) bool {
 	if p.left == 0 || !p.r.Ok() {
 		return false
@@ -86,13 +87,13 @@ func (p *ProduceResponse) partition(m Mirror) {
 	}
 }
 
-// HasEndpoints is true if the response, of which all topics were read, has tags at its end, which
-// may be node endpoints.
+// HasEndpoints reports whether the response has tags at its end, which may be node endpoints. The
+// caller must have read all topics.
 func (p *ProduceResponse) HasEndpoints() bool {
 	return p.version >= 10 && p.r.Ok() && p.r.Left() > 5
 }
 
-// Err says what was wrong with the bytes read so far.
+// Err returns the error in the bytes read so far.
 func (p *ProduceResponse) Err() error { return p.r.Err() }
 
 // RefusedProduce is a topic that klink has refused.
@@ -115,7 +116,7 @@ func (t *RefusedProduce) appendMessage(dst []byte, flexible bool) []byte {
 	}
 }
 
-// AppendTo appends the topic of a Produce response that refuses every partition.
+// AppendTo appends t as a topic of a Produce response that refuses every partition.
 func (t *RefusedProduce) AppendTo(dst []byte, h RequestHeader) []byte {
 	if h.Version >= 13 {
 		dst = append(dst, t.ID[:]...)
@@ -169,10 +170,10 @@ func AppendRefusedProduce(dst []byte, h RequestHeader, refused []*RefusedProduce
 	return dst
 }
 
-// MergeRefusedProduce puts refused topics into the response frame to a request that was forwarded
-// without them, in the order of the request: refused[i] is nil where topic i was forwarded. A
-// broker answers in an order of its own; its topics keep it, and fill the places in between. Topics
-// beyond the end of refused were forwarded.
+// MergeRefusedProduce inserts refused topics into the response to a request that was forwarded
+// without them. refused follows the order of the request: refused[i] is nil if topic i was
+// forwarded. The broker's topics keep the broker's order and fill the places of the nil entries.
+// Topics beyond the end of refused were forwarded.
 func MergeRefusedProduce(frame []byte, h RequestHeader, refused []*RefusedProduce) ([]byte, error) {
 	p := ReadProduceResponse(frame, h)
 	theirs := p.left
@@ -203,9 +204,9 @@ func MergeRefusedProduce(frame []byte, h RequestHeader, refused []*RefusedProduc
 	return s.finish(), nil
 }
 
-// RewriteProduceEndpoints rewrites the node endpoints of a response (v10 and later). unknown is
-// true if it names a broker without an address; that endpoint is left out, and clients ask for
-// Metadata instead.
+// RewriteProduceEndpoints rewrites the node endpoints of a response (v10 and later). It leaves out
+// the endpoint of a broker that has no address at klink, and returns unknown = true: clients then
+// ask for Metadata instead.
 func RewriteProduceEndpoints(frame []byte, h RequestHeader, brokers Brokers) (_ []byte, unknown bool, err error) {
 	if h.Version < 10 {
 		return frame, false, nil

@@ -11,9 +11,9 @@ import (
 //	for f.Topic() { for f.Partition() { ... } }
 //	err := f.Err()
 //
-// Forgotten topics and what follows are not read: klink has nothing to change there.
+// It does not read the forgotten topics and what follows them: klink has nothing to change there.
 type FetchRequest struct {
-	// Name aliases the frame; nil from v13 on, which have ID.
+	// Name aliases the frame. It is nil from v13 on, where ID names the topic.
 	Name  []byte
 	ID    [16]byte
 	Index int32 // of the partition
@@ -48,10 +48,10 @@ func ReadFetchRequest(frame []byte, h RequestHeader) FetchRequest {
 	return f
 }
 
-// Topic goes to the next topic.
+// Topic moves to the next topic.
 func (f *FetchRequest) Topic() bool {
 	if f.inTopic {
-		for f.Partition() { // what the caller has not read
+		for f.Partition() { // the partitions that the caller has not read
 		}
 		f.r.Tags()
 		f.inTopic = false
@@ -70,7 +70,7 @@ func (f *FetchRequest) Topic() bool {
 	return f.r.Ok()
 }
 
-// Partition goes to the next partition of the topic.
+// Partition moves to the next partition of the topic.
 func (f *FetchRequest) Partition() bool {
 	if f.parts == 0 || !f.r.Ok() {
 		return false
@@ -93,19 +93,19 @@ func (f *FetchRequest) Partition() bool {
 	return f.r.Ok()
 }
 
-// Offset is the offset that is asked for.
+// Offset returns the offset that the client asks for.
 func (f *FetchRequest) Offset() int64 { return int64(binary.BigEndian.Uint64(f.offset)) }
 
-// SetOffset changes it in the frame.
+// SetOffset overwrites the offset in the frame.
 func (f *FetchRequest) SetOffset(o int64) { binary.BigEndian.PutUint64(f.offset, uint64(o)) }
 
-// Incremental is true if the request belongs to a fetch session that exists (KIP-227): a broker
-// then remembers the offsets of partitions that are not listed again.
+// Incremental reports whether the request belongs to an existing fetch session (KIP-227). The
+// broker then remembers the offsets of partitions that the request does not list again.
 func (f *FetchRequest) Incremental() bool {
 	return f.session != nil && int32(binary.BigEndian.Uint32(f.session[4:])) > 0
 }
 
-// Session is the id of the fetch session that the request belongs to; 0 = none.
+// Session returns the id of the fetch session that the request belongs to, or 0 if there is none.
 func (f *FetchRequest) Session() int32 {
 	if f.session == nil {
 		return 0
@@ -113,13 +113,13 @@ func (f *FetchRequest) Session() int32 {
 	return int32(binary.BigEndian.Uint32(f.session))
 }
 
-// BeginsSession is true if the request is a full one that asks for a new fetch session
+// BeginsSession reports whether this is a full request that asks for a new fetch session
 // (FetchMetadata.INITIAL_EPOCH).
 func (f *FetchRequest) BeginsSession() bool {
 	return f.session != nil && binary.BigEndian.Uint32(f.session[4:]) == 0
 }
 
-// NoSession makes a full request one that begins no fetch session (FetchMetadata.FINAL_EPOCH).
+// NoSession changes a full request so that it begins no fetch session (FetchMetadata.FINAL_EPOCH).
 func (f *FetchRequest) NoSession() {
 	if f.session != nil {
 		binary.BigEndian.PutUint32(f.session[4:], ^uint32(0))
@@ -127,7 +127,7 @@ func (f *FetchRequest) NoSession() {
 }
 
 // AppendFetchSessionGone appends a whole response frame to an incremental Fetch request (v7 and
-// later) which says that there is no such session: the client begins anew with a full request.
+// later). It says that the session does not exist, so the client starts again with a full request.
 func AppendFetchSessionGone(dst []byte, h RequestHeader) []byte {
 	at := len(dst)
 	dst = append(dst, 0, 0, 0, 0)
@@ -142,5 +142,5 @@ func AppendFetchSessionGone(dst []byte, h RequestHeader) []byte {
 	return dst
 }
 
-// Err says what was wrong with the bytes read so far.
+// Err returns the error in the bytes read so far.
 func (f *FetchRequest) Err() error { return f.r.Err() }

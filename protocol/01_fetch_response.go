@@ -5,18 +5,18 @@ import (
 	"fmt"
 )
 
-// Fetch response, v0 to v18, while it passes.
+// Fetch response, v0 to v18, as a stream.
 //
 // Version notes: v1 throttle time; v4 last stable offset and aborted transactions; v5 log start
 // offset; v7 error code and session id (KIP-227); v11 preferred read replica; v12 flexible,
 // diverging epoch in a tag; v13 topic ids instead of names; v16 node endpoints in a tag (KIP-951).
-// A response of a fetch session leaves out partitions without news; the walker needs no memory of
+// A response of a fetch session leaves out partitions without news. The walker needs no memory of
 // them.
 
-// FetchResponse rewrites one Fetch response while it passes: in partitions of mirrors every offset,
-// and the base offset of every batch; and the node endpoints. Records of other topics are skipped
-// by their length. It implements router.Stream, holds back less than 256 bytes, and can be used
-// again after Reset.
+// FetchResponse rewrites one Fetch response while it passes. In partitions of mirrors it rewrites
+// every offset and the base offset of every batch; it also rewrites the node endpoints. It skips
+// records of other topics by their length. It implements router.Stream, holds back less than 256
+// bytes, and can be used again after Reset.
 type FetchResponse struct {
 	walker
 	resolver Resolver
@@ -26,31 +26,33 @@ type FetchResponse struct {
 	state  fetchState
 	topics int
 	parts  int
-	// aborted transactions of the partition that are still to come
+	// aborted is the number of aborted transactions of the partition that are still to come.
 	aborted int
 	// recs is the number of bytes of the partition's records that have not passed yet.
 	recs int
 	tags tagWalk
-	// code and session are those of the response, 0 before they have passed and before v7.
+	// code and session are the response's. They are 0 before v7, and until they have passed.
 	code    int16
 	session int32
 
 	shown   shown
-	voiding bool // the batch at hand
-	// Voided is told of every batch that klink has hidden in passing, unless it is nil.
+	voiding bool // the current batch is hidden
+	// Voided, unless nil, is called for every batch that klink has hidden in passing.
 	Voided func(v View, physical int64)
 
 	mirror Mirror
 	known  bool
 	part   int32
 	view   View
-	// name[:nameLen] or id is the topic, for errors; copies, as their bytes have passed.
+	// name[:nameLen] or id is the topic, for error messages. They are copies, because the bytes of
+	// the frame have already passed.
 	name    [maxTopicName]byte
 	nameLen int
 	id      [16]byte
 }
 
-// maxTopicName is the longest name a Kafka topic can have (Topic.MAX_NAME_LENGTH).
+// maxTopicName is the length of the longest name that a Kafka topic can have
+// (Topic.MAX_NAME_LENGTH).
 const maxTopicName = 249
 
 type fetchState uint8
@@ -76,7 +78,7 @@ const (
 	fetchEnd
 )
 
-// Where a section of tags ends, the state that follows.
+// What follows the section of tags that is being read.
 const (
 	afterHeader = iota
 	afterAborted
@@ -84,7 +86,7 @@ const (
 	afterTopic
 )
 
-// Reset prepares for one response of this version; resolver is asked while it passes.
+// Reset prepares for one response of this version. The response calls resolver while it passes.
 func (f *FetchResponse) Reset(version int16, resolver Resolver) {
 	f.walker.reset(f)
 	f.resolver, f.version, f.flexible = resolver, version, version >= 12
@@ -95,11 +97,11 @@ func (f *FetchResponse) Reset(version int16, resolver Resolver) {
 	f.shown, f.voiding = shown{}, false
 }
 
-// Finished is true when the whole response has passed.
+// Finished reports whether the whole response has passed.
 func (f *FetchResponse) Finished() bool { return f.walker.finished() }
 
-// Session is the fetch session that the response belongs to (KIP-227), once it has passed; 0 =
-// none, or it is gone.
+// Session returns the fetch session that the response belongs to (KIP-227), once it has passed. It
+// returns 0 if there is none, or if the broker has dropped it.
 func (f *FetchResponse) Session() int32 {
 	if f.code != 0 {
 		return 0
@@ -116,7 +118,8 @@ func (f *FetchResponse) countSize(b []byte) int {
 	return 4
 }
 
-// count reads the token of a nullable array's count or of the length of nullable bytes; null is 0.
+// count reads the token that holds the count of a nullable array or the length of nullable bytes.
+// Null is 0.
 func (f *FetchResponse) count(b []byte) (int, error) {
 	n, err := 0, error(nil)
 	if f.flexible {
@@ -288,8 +291,7 @@ func (f *FetchResponse) nameLength(b []byte) error {
 		return fmt.Errorf("%w: topic name of length %d in a Fetch response", ErrMalformed, n)
 	}
 	if n <= 0 || n > maxTopicName {
-		// No topic has such a name, so a client has asked for it, and the broker repeats it with an
-		// error.
+		// No topic has such a name. A client asked for it, and the broker repeats it with an error.
 		f.nameLen, f.mirror, f.known, f.skip = 0, nil, true, max(n, 0)
 		f.state = fetchPartitions
 		return nil
@@ -323,7 +325,7 @@ func (f *FetchResponse) nextPartition() {
 	f.afterTags(afterTopic)
 }
 
-// partition takes the fixed fields at the beginning of a partition.
+// partition handles the fixed fields at the beginning of a partition.
 func (f *FetchResponse) partition(b []byte) error {
 	f.part = int32(binary.BigEndian.Uint32(b))
 	code := int16(binary.BigEndian.Uint16(b[4:]))
@@ -333,9 +335,9 @@ func (f *FetchResponse) partition(b []byte) error {
 	}
 	switch {
 	case !f.known && code == 0:
-		// Requests have their topic ids looked up before they are forwarded, so this id came into a
-		// fetch session in another way. Offsets of a mirror must not pass as they are; a new
-		// connection begins a new session.
+		// klink looks up the topic ids of a request before it forwards the request. So this id came
+		// into a fetch session in another way. Offsets of a mirror must not pass untranslated; this
+		// error ends the connection, and a new one begins a new session.
 		return fmt.Errorf("topic id %x in a Fetch response, whose name klink does not know", f.id)
 	case f.view.Hidden:
 		f.view.hideError(b[4:6])
@@ -359,8 +361,8 @@ func (f *FetchResponse) partition(b []byte) error {
 	return nil
 }
 
-// baseToLogical translates the offset of something in the log, which may lie below the lowest
-// offset that is shown.
+// baseToLogical translates the offset of something in the log. It may lie below the lowest offset
+// that clients are shown.
 func (f *FetchResponse) baseToLogical(b []byte) {
 	if o := int64(binary.BigEndian.Uint64(b)); o >= 0 {
 		binary.BigEndian.PutUint64(b, uint64(f.view.Timeline.BaseToLogical(o)))
@@ -415,7 +417,7 @@ func (f *FetchResponse) afterTags(after int) {
 	}
 }
 
-// tag takes one varint of a section of tags.
+// tag handles one varint of a section of tags.
 func (f *FetchResponse) tag(b []byte) error {
 	v, err := readUvarint(b)
 	if err != nil {
@@ -446,7 +448,7 @@ func (f *FetchResponse) nextTag() {
 	f.afterTags(f.tags.after)
 }
 
-// tail takes the tags of the response, from v16 on.
+// tail handles the tags of the response, from v16 on.
 func (f *FetchResponse) tail(b []byte) error {
 	return rewriteTail(b, f.left, f.resolver, func(rest int) { f.skip = rest })
 }

@@ -308,7 +308,8 @@ func TestFetchResponseOldFormats(t *testing.T) {
 	}
 }
 
-// What is converted has lost its stamp, so a message is shown only where a record is known to be.
+// A converted message has lost its stamp, so it is shown only if a record is known to be at its
+// offset.
 func TestFetchResponseOldFormatsOfAVoidBatch(t *testing.T) {
 	for physical, shown := range map[int64]bool{4: true, 5: false, 7: false, 10: true, 14: true, 15: false} {
 		line := timeline.Open(0, 100, 100)

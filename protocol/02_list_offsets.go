@@ -2,12 +2,12 @@ package protocol
 
 import "encoding/binary"
 
-// TranslateListOffsets makes the offsets of mirrors in a ListOffsets response logical, in place, v0
-// to v11.
+// TranslateListOffsets translates the offsets of mirrors in a ListOffsets response, v0 to v11, to
+// logical ones, in place.
 //
-// Version notes: v0 has an array of offsets, later ones a timestamp and one offset; v2 throttle
-// time; v4 leader epoch; v6 flexible. Offset -1 (nothing found) stays. The request needs no change:
-// it asks by timestamp.
+// Version notes: v0 has an array of offsets, later versions have a timestamp and one offset; v2
+// throttle time; v4 leader epoch; v6 flexible. Offset -1 (nothing found) stays. The request needs
+// no change, because it asks by timestamp.
 func TranslateListOffsets(frame []byte, h RequestHeader, resolver Resolver) error {
 	r := responseReader(frame, h)
 	if h.Version >= 2 {
@@ -53,7 +53,7 @@ func responseReader(frame []byte, h RequestHeader) Reader {
 	return r
 }
 
-// topicByName reads the name of a topic and finds the mirror that it is.
+// topicByName reads the name of a topic and returns its mirror, or nil if it is none.
 func topicByName(r *Reader, resolver Resolver) Mirror {
 	name := r.String()
 	if !r.Ok() {
@@ -70,8 +70,8 @@ func viewOf(m Mirror, partition int32) View {
 	return m.View(partition)
 }
 
-// listed says what an offset in a ListOffsets response is: that of a record, which has its
-// timestamp, or one of both ends.
+// listed returns what kind of position an offset in a ListOffsets response is: a record, which
+// comes with its timestamp, or the start or end of the log.
 func (v View) listed(timestamp int64, offset []byte) Position {
 	if timestamp >= 0 {
 		return AtRecord
@@ -84,8 +84,8 @@ func (v View) listed(timestamp int64, offset []byte) Position {
 	return AtStart
 }
 
-// FoundOffset is what a ListOffsets response says of one partition of a mirror: the offset of a
-// record, and its timestamp.
+// FoundOffset is the answer of a ListOffsets response for one partition of a mirror: the offset of
+// a record and its timestamp.
 type FoundOffset struct {
 	Topic     string
 	Partition int32
@@ -93,11 +93,11 @@ type FoundOffset struct {
 	fields    []byte // timestamp and offset, in the frame
 }
 
-// Offset is physical until the response has been translated.
+// Offset returns the offset. It is physical until the response has been translated.
 func (f FoundOffset) Offset() int64 { return int64(binary.BigEndian.Uint64(f.fields[8:])) }
 
-// Set puts another offset in the place of what was found. timestamp is that of its record; -1
-// leaves the one that was found, unless offset is -1, nothing.
+// Set replaces the offset. timestamp is that of the record at offset; -1 keeps the timestamp that
+// the broker found, unless offset is -1 too (nothing found).
 func (f FoundOffset) Set(offset, timestamp int64) {
 	binary.BigEndian.PutUint64(f.fields[8:], uint64(offset))
 	if timestamp >= 0 || offset < 0 {
@@ -105,8 +105,9 @@ func (f FoundOffset) Set(offset, timestamp int64) {
 	}
 }
 
-// FoundOffsets gives what a ListOffsets response has found by timestamp in mirrors, before it is
-// translated: answers with a timestamp, from v1 on. They alias the frame.
+// FoundOffsets returns the offsets that a ListOffsets response has found by timestamp in mirrors:
+// the answers with a timestamp, from v1 on. Call it before the response is translated. The results
+// alias the frame.
 func FoundOffsets(frame []byte, h RequestHeader, resolver Resolver) (found []FoundOffset, err error) {
 	if h.Version == 0 {
 		return nil, nil

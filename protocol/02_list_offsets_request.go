@@ -30,10 +30,10 @@ func ReadListOffsetsRequest(frame []byte, h RequestHeader) ListOffsetsRequest {
 	return l
 }
 
-// Topic goes to the next topic.
+// Topic moves to the next topic.
 func (l *ListOffsetsRequest) Topic() bool {
 	if l.inTopic {
-		for l.Partition() { // what the caller has not read
+		for l.Partition() { // the partitions that the caller has not read
 		}
 		l.r.Tags()
 		l.inTopic = false
@@ -48,7 +48,7 @@ func (l *ListOffsetsRequest) Topic() bool {
 	return l.r.Ok()
 }
 
-// Partition goes to the next partition of the topic.
+// Partition moves to the next partition of the topic.
 func (l *ListOffsetsRequest) Partition() bool {
 	if l.parts == 0 || !l.r.Ok() {
 		return false
@@ -66,5 +66,5 @@ func (l *ListOffsetsRequest) Partition() bool {
 	return l.r.Ok()
 }
 
-// Err says what was wrong with the bytes read so far.
+// Err returns the error in the bytes read so far.
 func (l *ListOffsetsRequest) Err() error { return l.r.Err() }

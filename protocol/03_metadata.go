@@ -13,11 +13,12 @@ import (
 // replicas; v7 leader epoch; v8 authorized operations; v9 flexible; v10 topic ids; v12 null names;
 // v13 error code.
 //
-// A broker without an address is left out, and unknown is true. With hide, for when klink cannot
-// learn the address either, partitions that it leads are LEADER_NOT_AVAILABLE, so that clients ask
-// again; an address that leads around klink is never told.
+// RewriteMetadata leaves out a broker that has no address at klink, and returns unknown = true. Set
+// hide if klink cannot learn that address: partitions that the broker leads then get
+// LEADER_NOT_AVAILABLE, so that clients ask again. RewriteMetadata never passes on an address that
+// would lead a client around klink.
 //
-// learn is given each topic that has a name and an id (v10 and later); name aliases the frame.
+// It calls learn for each topic that has a name and an id (v10 and later); name aliases the frame.
 func RewriteMetadata(frame []byte, h RequestHeader, brokers Brokers, hide bool, learn func(id [16]byte, name []byte)) (_ []byte, unknown bool, err error) {
 	r := responseReader(frame, h)
 	if h.Version >= 3 {
@@ -85,8 +86,9 @@ func metadataPartition(r *Reader, version int16, hide bool, missing map[int32]bo
 	}
 }
 
-// rewriteBrokers rewrites an array of brokers (node id, host, port, rack, after bytes more, tags)
-// with klink's addresses. It returns the brokers that it has left out because they have none.
+// rewriteBrokers rewrites an array of brokers with klink's addresses. A broker is: node id, host,
+// port, rack, `after` more bytes, tags. It returns the brokers that it left out because they have
+// no address.
 func rewriteBrokers(s *splice, r *Reader, brokers Brokers, rack bool, after int) (missing map[int32]bool) {
 	countAt, kept := r.At, 0
 	var list []byte

@@ -5,11 +5,11 @@ package protocol
 //	for m.Topic() { ... }
 //	err := m.Err()
 //
-// Version notes: v4 a flag to allow that topics are created; before, they always are. v9 flexible;
-// v10 topic ids.
+// Version notes: v4 a flag that allows the broker to create topics, which it always may before; v9
+// flexible; v10 topic ids.
 type MetadataRequest struct {
-	// Name of the topic at hand; it aliases the frame. It may be nil from v10 on, which ask by ID
-	// too.
+	// Name is the current topic; it aliases the frame. It may be nil from v10 on, where a request
+	// may ask by ID instead.
 	Name []byte
 
 	r       Reader
@@ -25,7 +25,7 @@ func ReadMetadataRequest(frame []byte, h RequestHeader) MetadataRequest {
 	return m
 }
 
-// Topic goes to the next topic.
+// Topic moves to the next topic.
 func (m *MetadataRequest) Topic() bool {
 	if m.topics == 0 || !m.r.Ok() {
 		if m.topics == 0 && m.r.Ok() {
@@ -48,9 +48,9 @@ func (m *MetadataRequest) Topic() bool {
 	return m.r.Ok()
 }
 
-// Creates is true if the broker may create topics that do not exist. It is known after the last
-// topic.
+// Creates reports whether the broker may create topics that do not exist. It is valid after the
+// last topic.
 func (m *MetadataRequest) Creates() bool { return m.create }
 
-// Err says what was wrong with the bytes read so far.
+// Err returns the error in the bytes read so far.
 func (m *MetadataRequest) Err() error { return m.r.Err() }

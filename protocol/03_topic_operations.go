@@ -1,8 +1,8 @@
 package protocol
 
-// TopicOperations reads a Metadata response, v8 to v13, and gives each topic that has no error with
-// the operations that its client may do to it: bit n for the operation with the code n (KIP-430),
-// math.MinInt32 if the broker does not say. topic aliases the frame.
+// TopicOperations reads a Metadata response, v8 to v13, and calls each for every topic without an
+// error, with the operations that the client may do on it: bit n stands for the operation with code
+// n (KIP-430). operations is math.MinInt32 if the broker does not say. topic aliases the frame.
 func TopicOperations(frame []byte, h RequestHeader, each func(topic []byte, operations int32)) error {
 	r := responseReader(frame, h)
 	r.Int32() // throttle time

@@ -11,9 +11,9 @@ import (
 // Version notes: v1 throttle time and error message; v3 flexible; v4 an array of coordinators
 // (KIP-699).
 //
-// Node -1 (none) stays as it is. A broker without an address makes unknown true. With hide, for
-// when klink cannot learn the address either, its key is answered COORDINATOR_NOT_AVAILABLE, after
-// which clients ask again; without, the result is of no use then, and frame is unchanged.
+// Node -1 (none) stays. If a broker has no address at klink, unknown is true. Without hide the
+// frame is then unchanged, and the caller must not send it. Set hide if klink cannot learn the
+// address: that key then gets COORDINATOR_NOT_AVAILABLE, so that clients ask again.
 func RewriteFindCoordinator(frame []byte, h RequestHeader, brokers Brokers, hide bool) (_ []byte, unknown bool, err error) {
 	r := responseReader(frame, h)
 	s := newSplice(frame, 64)
@@ -45,7 +45,7 @@ func RewriteFindCoordinator(frame []byte, h RequestHeader, brokers Brokers, hide
 }
 
 // rewriteCoordinator rewrites node id, host and port. code is the error code if it stands before
-// them, nil if it follows; it is changed in the frame before it is copied.
+// them, nil if it follows. rewriteCoordinator changes code in the frame before the frame is copied.
 func rewriteCoordinator(s *splice, r *Reader, brokers Brokers, hide bool, code []byte) (unknown bool) {
 	at := r.At
 	id := r.Int32()
@@ -65,7 +65,7 @@ func rewriteCoordinator(s *splice, r *Reader, brokers Brokers, hide bool, code [
 			code = after.Span(2)
 		}
 		if code == nil {
-			return false // cut short, which the caller finds too
+			return false // cut short; the caller finds that too
 		}
 		binary.BigEndian.PutUint16(code, uint16(kerr.CoordinatorNotAvailable.Code))
 	}

@@ -6,12 +6,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// RewriteApiVersions makes an ApiVersions response, v0 to v5, list what klink and the broker both
-// know, and klink's own APIs if links is true. Features and everything else stay.
+// RewriteApiVersions changes an ApiVersions response, v0 to v5, so that it lists the APIs and
+// versions that both klink and the broker know. It adds klink's own APIs if links is true. Features
+// and everything else stay.
 //
-// Version notes: v1 throttle time; v3 flexible, but for the header of the response. A request whose
-// version the broker does not know is answered UNSUPPORTED_VERSION in the format of v0, with no API
-// but ApiVersions; then klink's are not added.
+// Version notes: v1 throttle time; v3 flexible, except for the header of the response. If a broker
+// does not know the version of the request, it answers UNSUPPORTED_VERSION in the format of v0 and
+// lists only ApiVersions; RewriteApiVersions then does not add klink's APIs.
 func RewriteApiVersions(frame []byte, h RequestHeader, links bool) ([]byte, error) {
 	r := Reader{Buf: frame, At: 8, Flexible: h.Version >= 3}
 	if len(frame) < 8 {

@@ -1,7 +1,7 @@
 package protocol
 
-// TranslateOffsetForLeaderEpoch makes the end offsets of mirrors in an OffsetForLeaderEpoch
-// response logical, in place, v0 to v4.
+// TranslateOffsetForLeaderEpoch translates the end offsets of mirrors in an OffsetForLeaderEpoch
+// response, v0 to v4, to logical ones, in place.
 //
 // Version notes: v1 leader epoch; v2 throttle time; v4 flexible. Leader epochs are those of the
 // destination, here as in batches and Metadata.

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// TxnMarker is one marker of a WriteTxnMarkers request, as far as a refusal has to repeat it.
+// TxnMarker holds what a refusal has to repeat of one marker of a WriteTxnMarkers request.
 type TxnMarker struct {
 	ProducerID int64
 	Topics     []TxnMarkerTopic
@@ -17,8 +17,8 @@ type TxnMarkerTopic struct {
 	Partitions []int32
 }
 
-// maxTxnMarkers bounds the size of a request that is read into memory; a marker takes more there
-// than on the wire.
+// maxTxnMarkers bounds the size in bytes of a request that is read into memory. A marker takes more
+// bytes there than on the wire.
 const maxTxnMarkers = 1 << 20
 
 // ReadWriteTxnMarkers reads the markers of a WriteTxnMarkers request, v0 to v2. Version notes: v1
@@ -52,8 +52,8 @@ func ReadWriteTxnMarkers(frame []byte, h RequestHeader) ([]TxnMarker, error) {
 	return markers, r.Err()
 }
 
-// AppendWriteTxnMarkers appends a whole response frame to the request h, with the code that codeOf
-// gives for each topic.
+// AppendWriteTxnMarkers appends a whole response frame to the request h. Each topic gets the error
+// code that codeOf returns for it.
 func AppendWriteTxnMarkers(dst []byte, h RequestHeader, markers []TxnMarker, codeOf func(topic []byte) int16) []byte {
 	at := len(dst)
 	dst = append(dst, 0, 0, 0, 0)

@@ -2,12 +2,12 @@ package protocol
 
 import "encoding/binary"
 
-// RewriteDescribeQuorum rewrites the addresses in a DescribeQuorum response; only v2 has any
+// RewriteDescribeQuorum rewrites the addresses in a DescribeQuorum response. Only v2 has addresses
 // (KIP-853).
 //
-// They are the listeners of controllers. A controller that is a broker too gets its address at
-// klink. One that is not stays as it is: klink does not lead there, no client connects to what it
-// reads here, and tools print the list.
+// They are the listeners of the controllers. A controller that is also a broker gets its address at
+// klink. Any other controller keeps its address: klink has no listener for it, clients do not
+// connect to the addresses in this response, and tools print the list.
 func RewriteDescribeQuorum(frame []byte, h RequestHeader, brokers Brokers) ([]byte, error) {
 	if h.Version < 2 {
 		return frame, nil

@@ -5,10 +5,10 @@ const endpointControllers = 2
 
 // RewriteDescribeCluster rewrites the addresses in a DescribeCluster response, v0 to v2.
 //
-// Version notes: v1 endpoint type; v2 fenced brokers. Brokers without an address are left out and
-// make unknown true: that may also be a fenced broker, which no client can use. Controllers are not
-// reached through klink; a broker answers a request for them with an error and an empty list, which
-// passes.
+// Version notes: v1 endpoint type; v2 fenced brokers. Brokers that have no address at klink are
+// left out, and unknown is true. Such a broker may be a fenced one, which no client can use.
+// Clients do not reach controllers through klink: a broker answers a request for controllers with
+// an error and an empty list, which passes unchanged.
 func RewriteDescribeCluster(frame []byte, h RequestHeader, brokers Brokers) (_ []byte, unknown bool, err error) {
 	r := responseReader(frame, h)
 	r.Int32()  // throttle time

@@ -1,7 +1,7 @@
 package protocol
 
-// TranslateDescribeProducers makes the transaction start offsets of mirrors in a DescribeProducers
-// response logical, in place, v0.
+// TranslateDescribeProducers translates the transaction start offsets of mirrors in a
+// DescribeProducers response, v0, to logical ones, in place.
 func TranslateDescribeProducers(frame []byte, h RequestHeader, resolver Resolver) error {
 	r := responseReader(frame, h)
 	r.Int32() // throttle time

@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// ShareRequestTopics reads the topic ids of a ShareFetch or ShareAcknowledge request (v0 to v2), in
-// place.
+// ShareRequestTopics reads a ShareFetch or ShareAcknowledge request (v0 to v2) in place, and calls
+// each for every topic id.
 //
 // Version notes: ShareFetch v1 max records and batch size instead of a limit per partition; v2
 // acquire mode and renewal (KIP-1206, KIP-1222). ShareAcknowledge v2 renewal.
@@ -53,7 +53,7 @@ func ShareRequestTopics(frame []byte, h RequestHeader, each func(id [16]byte)) e
 const keyShareFetch = 78
 
 // AppendShareError appends a whole response frame to a ShareFetch or ShareAcknowledge request, with
-// an error for all of it.
+// one error for the whole request.
 func AppendShareError(dst []byte, h RequestHeader, code int16, message string) []byte {
 	at := len(dst)
 	dst = append(dst, 0, 0, 0, 0)
@@ -71,10 +71,10 @@ func AppendShareError(dst []byte, h RequestHeader, code int16, message string) [
 }
 
 // ShareFetchResponse rewrites the node endpoints at the end of one ShareFetch response (v0 to v2)
-// while it passes. Records are skipped by their length. A mirror with offsets to translate cannot
-// be in it, as such requests are refused; if it is there all the same, through a share session
-// older than the mirror, the response is not passed on. It implements router.Stream and can be used
-// again after Reset.
+// while it passes. It skips records by their length. klink refuses requests for a mirror whose
+// offsets need translation, so such a mirror is not in the response. If it is there anyway, through
+// a share session older than the mirror, the response is not passed on. ShareFetchResponse
+// implements router.Stream and can be used again after Reset.
 type ShareFetchResponse struct {
 	walker
 	resolver Resolver
@@ -124,7 +124,7 @@ func (f *ShareFetchResponse) Reset(version int16, resolver Resolver) {
 	f.state, f.topics, f.parts, f.acquired, f.tags = shareCorrelation, 0, 0, 0, tagWalk{}
 }
 
-// Finished is true when the whole response has passed.
+// Finished reports whether the whole response has passed.
 func (f *ShareFetchResponse) Finished() bool { return f.walker.finished() }
 
 func (f *ShareFetchResponse) done() bool { return f.state == shareEnd }
@@ -191,7 +191,7 @@ func (f *ShareFetchResponse) token(b []byte) error {
 	return nil
 }
 
-// varint takes a length, a count or a part of a tag.
+// varint handles a length, a count or a part of a tag.
 func (f *ShareFetchResponse) varint(v int) error {
 	if f.state == shareTags {
 		switch {
@@ -280,8 +280,8 @@ func (f *ShareFetchResponse) nextAcquired() {
 	f.beginTags(afterSharePartition)
 }
 
-// tail takes the node endpoints and the tags behind them, in the way of rewriteTail: what does not
-// fit becomes an empty array and one unknown tag.
+// tail rewrites the node endpoints and the tags behind them, like rewriteTail: endpoints that do
+// not fit become an empty array and one unknown tag.
 func (f *ShareFetchResponse) tail(b []byte) error {
 	if f.left > 0 {
 		b[0] = 1 // an empty array
@@ -312,7 +312,7 @@ func (f *ShareFetchResponse) tail(b []byte) error {
 	return nil
 }
 
-// readTags reads a section of tags; tags is a copy of it, last the highest key.
+// readTags reads a section of tags. It returns a copy of the section, and the highest key.
 func readTags(r *Reader) (tags []byte, last uint32) {
 	from := r.At
 	for n := r.Uvarint(); n > 0 && r.Ok(); n-- {

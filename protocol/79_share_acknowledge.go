@@ -1,8 +1,8 @@
 package protocol
 
 // RewriteShareAcknowledge rewrites the node endpoints of a ShareAcknowledge response, v0 to v2.
-// Version notes: v2 acquisition lock time-out. Brokers without an address are left out; clients ask
-// for Metadata then.
+// Version notes: v2 acquisition lock time-out. It leaves out brokers that have no address at klink;
+// clients then ask for Metadata.
 func RewriteShareAcknowledge(frame []byte, h RequestHeader, brokers Brokers) ([]byte, error) {
 	r := responseReader(frame, h)
 	r.Int32()  // throttle time

@@ -6,10 +6,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// HideShareGroupOffsets makes the offsets of mirrors in a DescribeShareGroupOffsets response
-// unknown, in place, v0 and v1: share groups cannot read mirrors, so what is there was set around
-// klink and is physical. Such partitions get the error INVALID_REQUEST. Version notes: v1 lag
-// (KIP-1226).
+// HideShareGroupOffsets sets the offsets of mirrors in a DescribeShareGroupOffsets response, v0 and
+// v1, to unknown, in place. Share groups cannot read mirrors, so somebody set those offsets around
+// klink, and they are physical. Such partitions get the error INVALID_REQUEST. Version notes: v1
+// lag (KIP-1226).
 func HideShareGroupOffsets(frame []byte, h RequestHeader, resolver Resolver) error {
 	r := responseReader(frame, h)
 	r.Int32() // throttle time

@@ -11,8 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// at gives a broker the address that clients are told; ok is false if it has none and is to be left
-// out.
+// at returns the address of a broker that clients get. ok is false if the broker has none and must
+// be left out.
 func (w *world) at(id int32, host *string, port *int32) (ok bool) {
 	a, ok := w.brokers[id]
 	if ok {

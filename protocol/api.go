@@ -10,15 +10,15 @@ import (
 type API struct {
 	Key      int16
 	Name     string
-	Min, Max int16 // versions that klink understands
+	Min, Max int16 // the versions that klink understands
 	// FlexibleFrom is the first version with tagged fields.
 	FlexibleFrom int16
 }
 
-// clientAPIs are the APIs of Kafka that clients use, with the versions whose schemas klink has been
-// checked against (Apache Kafka 4.3). APIs that brokers use among themselves are left out: nobody
-// has a reason to call them through a proxy, and some of them (LeaderAndIsr, Fetch as a follower)
-// would carry addresses or offsets that klink does not translate.
+// clientAPIs are the Kafka APIs that clients use, with the versions whose schemas klink has been
+// checked against (Apache Kafka 4.3). klink leaves out APIs that brokers use among themselves:
+// nobody has a reason to call them through a proxy, and some of them (LeaderAndIsr, Fetch as a
+// follower) would carry addresses or offsets that klink does not translate.
 var clientAPIs = [...]API{
 	{Key: 0, Min: 0, Max: 13}, // Produce. Minimum 0 is what brokers list, librdkafka needs it (KIP-896)
 	{Key: 1, Min: 0, Max: 18}, // Fetch
@@ -94,11 +94,12 @@ var clientAPIs = [...]API{
 	{Key: 92, Min: 0, Max: 0}, // DeleteShareGroupOffsets
 }
 
-// MaxClientKey bounds Kafka's own keys in the table; klink's link APIs begin at linkapi.MinKey.
+// MaxClientKey is the highest key of Kafka's own APIs in the table. klink's link APIs begin at
+// linkapi.MinKey.
 const MaxClientKey = 92
 
-// The table by key: a look-up is an index, it neither hashes nor allocates. A row with Max < Min is
-// not supported.
+// The table by key, so that a look-up neither hashes nor allocates. A row with Max < Min is not
+// supported.
 var (
 	apisByKey  [MaxClientKey + 1]API
 	linkByKey  [linkapi.MaxKey - linkapi.MinKey + 1]API
@@ -128,7 +129,8 @@ func init() {
 	}
 }
 
-// flexibleFrom asks kmsg for the first flexible version; maxVersion+1 if there is none.
+// flexibleFrom returns the first flexible version according to kmsg, or maxVersion+1 if there is
+// none.
 func flexibleFrom(key, maxVersion int16) int16 {
 	req := kmsg.RequestForKey(key)
 	for v := int16(0); v <= maxVersion; v++ {
@@ -140,10 +142,11 @@ func flexibleFrom(key, maxVersion int16) int16 {
 	return maxVersion + 1
 }
 
-// APIs lists the whole table: Kafka's APIs by key, then klink's own. The slice must not be changed.
+// APIs returns the whole table: Kafka's APIs by key, then klink's own. Callers must not change the
+// slice.
 func APIs() []API { return allowedAPI }
 
-// Supported finds the row of a key.
+// Supported returns the row of a key. ok is false if klink does not support the key.
 func Supported(key int16) (API, bool) {
 	switch {
 	case key >= 0 && key <= MaxClientKey:
@@ -156,8 +159,8 @@ func Supported(key int16) (API, bool) {
 	return noAPI, false
 }
 
-// Flexible says whether a request of this key and version has tagged fields; ok is false for what
-// klink does not know.
+// Flexible reports whether a request of this key and version has tagged fields. ok is false for a
+// key or version that klink does not know.
 func Flexible(key, version int16) (flexible, ok bool) {
 	api, ok := Supported(key)
 	if !ok || version < api.Min || version > api.Max {

@@ -6,47 +6,49 @@ import (
 	"unicode/utf8"
 )
 
-// Brokers keep some arrays of requests in a hash table while they parse them: the topics of a
+// While brokers parse a request they keep some of its arrays in a hash table: the topics of a
 // Produce or an OffsetForLeaderEpoch, the resources of an AlterConfigs. The table
-// (org.apache.kafka.common.utils.ImplicitLinkedHashCollection) is twice as large as the array, has
-// the elements at hash modulo size, and goes on to the next free place. 174,762 elements with an
-// empty name, in 1 MiB, kept a network thread of a broker busy for more than 15 s, and with it
-// every client of that thread. What brokers then do with elements of the same key takes even
-// longer: 5000 times the same topic in an OffsetForLeaderEpoch, in 60 KB, took 84 s. CheckCrowd
-// does what the broker would do, with hash codes instead of elements, and gives up soon.
+// (org.apache.kafka.common.utils.ImplicitLinkedHashCollection) is twice as large as the array, puts
+// an element at hash modulo size, and on a collision probes the next places in order. 174,762
+// elements with an empty name, in 1 MiB, kept a network thread of a broker busy for more than 15 s,
+// and with it every client of that thread. What a broker then does with elements of the same key
+// takes even longer: an OffsetForLeaderEpoch with 5000 times the same topic, in 60 KB, took 84 s.
+//
+// CheckCrowd does what the broker would do, with hash codes instead of elements, and gives up
+// early.
 
-// crowd counts what a broker would do for arrays.
+// crowd counts the work that a broker would have with the arrays of a request.
 type crowd struct {
-	steps int   // in its hash tables, that are still allowed; below 0 = more than enough
-	hash  int32 // of the key of the element at hand, as far as it has been read
+	steps int   // in the broker's hash tables, that are still allowed; below 0 = too many
+	hash  int32 // of the part of the current element's key that has been read
 }
 
 const (
-	// crowdFrame is the smallest frame that is looked at, in bytes. What a smaller one costs a
-	// broker is no more than other requests do.
+	// crowdFrame is the size in bytes of the smallest frame that is checked. A smaller one costs a
+	// broker no more than other requests do.
 	crowdFrame = 1 << 10
-	// crowdArray is the smallest array that is looked at.
+	// crowdArray is the number of elements of the smallest array that is checked.
 	crowdArray = 64
-	// crowdSteps are allowed in any case, and crowdStepsEach for each element besides. Honest names
-	// need steps, too: Java's hash code puts names that differ in numbers close to each other, up
-	// to 190 steps for each of 2500 (TestHonestNamesAreNoCrowd).
+	// A request may cost crowdSteps, and crowdStepsEach more for each element. Honest names need
+	// steps too: Java's hash code puts names that differ only in numbers close to each other, up to
+	// 190 steps for each of 2500 names (TestHonestNamesAreNoCrowd).
 	crowdSteps     = 1 << 18
 	crowdStepsEach = 256
-	// crowdTwins elements may have one hash code, and one more for every crowdTwinOf elements: of
-	// 100,000 honest names up to 3 had the hash code of another one, of a million 116. Codes are
+	// crowdTwins elements may share one hash code, and one more for every crowdTwinOf elements. Of
+	// 100,000 honest names up to 3 had the hash code of another name, of a million 116. Codes are
 	// counted in buckets, which several codes may share.
 	crowdTwins  = 64
 	crowdTwinOf = 1000
-	// crowdSmall is the size of the largest table for which nothing is allocated, and the buckets
-	// that go with it; crowdBuckets go with larger ones.
+	// crowdSmall is the size of the largest table that is checked without allocating, and the
+	// number of buckets for such tables. Larger tables get crowdBuckets buckets.
 	crowdSmall   = 1 << 11
 	crowdBuckets = 1 << 16
 )
 
 // CheckCrowd refuses a request that would keep a broker busy for a time that grows with the square
-// of its size. frame is a whole request with its size in front, and h its header. The error wraps
-// ErrMalformed. It allocates only for arrays of more than 4096 elements, and a bit for each half of
-// one.
+// of its size. frame is a whole request with its size prefix, and h its header. The error wraps
+// ErrMalformed. CheckCrowd allocates only for arrays of more than 1023 elements: two bits for
+// each element, and the buckets.
 func CheckCrowd(h RequestHeader, frame []byte) error {
 	if len(frame) < crowdFrame || h.Key < 0 || h.Key > MaxClientKey || !crowded[h.Key] {
 		return nil
@@ -55,11 +57,11 @@ func CheckCrowd(h RequestHeader, frame []byte) error {
 		return fmt.Errorf("%w: an array names the same too often, or names that collide: a broker would be busy with the %d bytes for long",
 			ErrMalformed, len(frame))
 	}
-	return nil // what is cut short is for the broker to say
+	return nil // if the request is cut short, the broker says so
 }
 
-// crowdLeft is how many steps are left after a broker has read the request; below 0 = it takes too
-// many.
+// crowdLeft returns how many steps are left after a broker has read the request. Below 0 = the
+// request takes too many.
 func crowdLeft(h RequestHeader, frame []byte) int {
 	m := messages[h.Key]
 	c := crowd{steps: crowdSteps}
@@ -69,7 +71,7 @@ func crowdLeft(h RequestHeader, frame []byte) int {
 	return c.steps
 }
 
-// crowded are the keys of requests with arrays that brokers keep by their keys.
+// crowded marks the API keys whose requests have arrays that brokers keep in a hash table.
 var crowded = func() (of [MaxClientKey + 1]bool) {
 	for key := range of {
 		of[key] = messages[int16(key)].Request.anyKeyed()
@@ -86,7 +88,8 @@ func (s Shape) anyKeyed() bool {
 	return false
 }
 
-// keyed walks an array of n structs that have a key.
+// keyed walks an array of n structs that have a key. It counts only arrays of crowdArray elements
+// or more.
 func (w *shapeWalk) keyed(f *ShapeField, n int) {
 	outer := w.crowd.hash
 	if n >= crowdArray {
@@ -99,11 +102,11 @@ func (w *shapeWalk) keyed(f *ShapeField, n int) {
 	w.crowd.hash = outer
 }
 
-// count is keyed for an array that is large enough to be looked at.
+// count walks an array that is large enough to be checked, and counts its work.
 func (w *shapeWalk) count(f *ShapeField, n int) {
 	var smallTable [crowdSmall / 64]uint64
 	var smallBuckets [crowdSmall]uint16
-	size := 2*n + 1 // of the broker's table
+	size := 2*n + 1 // of the broker's hash table
 	taken, buckets := smallTable[:], smallBuckets[:]
 	if size > crowdSmall {
 		taken, buckets = make([]uint64, size/64+1), make([]uint16, crowdBuckets)
@@ -124,7 +127,7 @@ func (w *shapeWalk) count(f *ShapeField, n int) {
 	}
 }
 
-// put takes the place that the element at hand gets in a table, and counts the steps to it.
+// put takes the place in the table that the current element would get, and counts the steps to it.
 func (c *crowd) put(taken []uint64, size int) {
 	at := int(c.hash&0x7fffffff) % size
 	for ; taken[at/64]>>(at%64)&1 == 1 && c.steps >= 0; c.steps-- {
@@ -138,7 +141,7 @@ func (c *crowd) put(taken []uint64, size int) {
 // add adds the hash of a field to that of the key, as Kafka's generated classes do.
 func (c *crowd) add(hash int32) { c.hash = 31*c.hash + hash }
 
-// hash reads a field and gives what Java's hashCode would.
+// hash reads a field and returns what Java's hashCode would.
 func (w *shapeWalk) hash(f *ShapeField) (h int32) {
 	switch {
 	case f.kind == shapeString:
@@ -166,8 +169,8 @@ func (w *shapeWalk) hash(f *ShapeField) (h int32) {
 	return h
 }
 
-// javaHash is String.hashCode of UTF-8 bytes. Where they are no UTF-8, how Java reads them is not
-// imitated: they are all taken for the same.
+// javaHash returns Java's String.hashCode of UTF-8 bytes. Bytes that are not valid UTF-8 all get 0:
+// it does not imitate how Java reads them.
 func javaHash(b []byte) (h int32) {
 	for len(b) > 0 {
 		if b[0] < utf8.RuneSelf {

@@ -90,8 +90,9 @@ func TestCrowdsAreRefused(t *testing.T) {
 			require.ErrorIs(t, CheckCrowd(h, frame[:len(frame)*9/10]), ErrMalformed, "%s v%d, cut short", name, version)
 		}
 	}
-	// A count that is far too high makes the broker's table larger, and the search in it no
-	// shorter. Few enough for the table are still too many for what brokers do with equal ones.
+	// A count that is far too high makes the broker's table larger, but the search in it no
+	// shorter. Few enough elements for the table are still too many for what brokers do with equal
+	// ones.
 	h, frame := asFrame(t, epochsOf(4, repeated("orders", 200)))
 	require.ErrorIs(t, CheckCrowd(h, frame), ErrMalformed)
 	h, frame = asFrame(t, epochsOf(2, repeated("", n)))

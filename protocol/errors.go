@@ -6,13 +6,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// Error is a Kafka error code with the message that goes to the client beside it.
+// Error is a Kafka error code, and the message that the client gets with it.
 type Error struct {
 	Code    *kerr.Error
 	Message string
 }
 
-// Errorf makes an Error; the message says what happened, to which topic, partition or link, and
+// Errorf returns an Error. The message says what happened, to which topic, partition or link, and
 // what to do.
 func Errorf(code *kerr.Error, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}

@@ -8,8 +8,8 @@ import (
 	"klink/protocol/batch"
 )
 
-// The header of a message of the formats v0 and v1 (LegacyRecord): offset int64, size int32, crc
-// uint32, magic int8, attributes int8. Magic and what lies before it stand at the same place in v2.
+// The header of a message in format v0 or v1 (LegacyRecord): offset int64, size int32, crc uint32,
+// magic int8, attributes int8. Magic stands at the same place as in v2.
 const (
 	oldHeaderSize   = 18
 	magicAt         = 16
@@ -17,14 +17,14 @@ const (
 	oldCodecMask    = 0x07
 )
 
-// blankHead is how much of hidden records has to be looked at in one piece: up to the magic of the
-// first batch.
+// blankHead is how many bytes of hidden records must be in one piece: up to the magic of the first
+// batch.
 const blankHead = magicAt + 1
 
-// blankRecords makes b, the beginning of hidden records of which the rest becomes zeros, the
-// beginning of a batch that was cut short. Brokers cut batches where the limit of the fetch is, so
-// that every client can read such a response, and finds no record in it. The error of a hidden
-// partition is not enough: the bytes would be there for whoever looks, and franz-go hands out
+// blankRecords turns b, the beginning of hidden records, into the beginning of a batch that was cut
+// short. The caller fills the rest of the records with zeros. Brokers cut a batch at the size limit
+// of the fetch, so every client can read such a response, and finds no record in it. The error code
+// of a hidden partition is not enough: anybody could look at the bytes, and franz-go returns
 // records beside an error that it does not retry.
 func blankRecords(b []byte) {
 	clear(b)
@@ -34,35 +34,36 @@ func blankRecords(b []byte) {
 	}
 }
 
-// blankSize is the size that hidden records claim: more than there are, and far enough from the end
-// of an int32 that clients can add to it.
+// blankSize is the size in bytes that the batch over hidden records claims. It is more than the
+// records have, and so far from the largest int32 that clients can add to it.
 const blankSize = 1 << 30
 
-// shown is what has been shown of the records of one partition.
+// shown records which records of one partition the client has been shown.
 type shown struct {
-	any   bool  // a batch has been
-	next  int64 // logical offset after the last one
+	any   bool  // a batch was shown
+	next  int64 // logical offset after the last batch that was shown
 	chain batch.Chain
-	// unsure: some batch may not count (batch.VerdictUnsure). Nothing is learned from it.
+	// unsure: a batch was shown that may not count (batch.VerdictUnsure). The timeline learns
+	// nothing from it.
 	unsure bool
-	// The last batch that counts: what the timeline has not learned yet of the partition. records =
-	// 0: there is none.
+	// The last batch that counts, if the timeline has not learned it yet. records = 0: there is
+	// none.
 	physical, logical, records int64
 }
 
-// nextBatch goes on to the next batch of a mirror's partition, or behind the records.
+// nextBatch moves to the next batch of a mirror's partition, or behind the records.
 func (f *FetchResponse) nextBatch() {
 	if f.recs >= oldHeaderSize {
 		f.state = fetchBatch
 		return
 	}
-	// Less than a header: a broker may cut the last batch where the limit of the fetch is, and
-	// clients drop it.
+	// Less than a header is left. A broker may cut the last batch at the size limit of the fetch,
+	// and clients drop it.
 	f.skip += f.recs
 	f.endRecords()
 }
 
-// endRecords is called where the last batch of a partition that can be read has passed its header.
+// endRecords is called after the header of the partition's last readable batch has passed.
 func (f *FetchResponse) endRecords() {
 	f.recs = 0
 	f.learn()
@@ -77,7 +78,7 @@ func (f *FetchResponse) learn() {
 	}
 }
 
-// batchSize is the size of the token at the beginning of a batch.
+// batchSize returns the size of the token at the beginning of a batch.
 func (f *FetchResponse) batchSize(b []byte) int {
 	if len(b) <= magicAt || b[magicAt] < 2 {
 		return oldHeaderSize
@@ -85,7 +86,7 @@ func (f *FetchResponse) batchSize(b []byte) int {
 	return min(batch.HeaderSize, f.recs)
 }
 
-// batch takes the header of one batch in a mirror.
+// batch handles the header of one batch in a mirror.
 func (f *FetchResponse) batch(b []byte) error {
 	size, err := f.showBatch(b)
 	if err != nil {
@@ -101,26 +102,26 @@ func (f *FetchResponse) batch(b []byte) error {
 	return nil
 }
 
-// showBatch makes the header b what clients see. size is that of the whole batch.
+// showBatch rewrites the header b to what clients see. size is that of the whole batch.
 //
-// A batch of a mirror is shown at the offset of its stamp. It is voided, so that no client sees its
-// records, if it does not belong there:
+// A client sees a batch of a mirror at the offset of its stamp. klink voids the batch, so that no
+// client sees its records, in any of these cases:
 //
-//   - It does not count (batch.Counts): somebody wrote it to the destination around klink, or it is
-//     an append of klink's that came a second time, too late, or behind one that was refused.
-//   - It was sent before the append in front of it was confirmed, and that one does not stand there
-//     (batch.Chain).
-//   - Its offset is below what this response has shown, though the offsets of a log only grow. (The
-//     first batch of a response may begin below the offset of the request; every client skips what
-//     is below that.)
-//   - It is a filler, which uses offsets up (batch.Filler).
-//   - It stands behind the end of a stopped mirror, and has a stamp: a request that klink took for
-//     lost was carried out after the stop. Nothing but klink writes producer ids below -1. The
-//     offsets that it has taken are a hole, over which readers go: the void batch stands at the
-//     last of them.
+//   - It does not count (batch.Counts): somebody wrote it to the destination around klink, or
+//     klink's append arrived twice, too late, or behind one that was refused.
+//   - It was sent before the append in front of it was confirmed, and that append does not stand in
+//     front of it (batch.Chain).
+//   - Its offset is below what this response has shown, although the offsets of a log only grow.
+//     (The first batch of a response may begin below the offset of the request. Every client skips
+//     the records below that offset.)
+//   - It is a filler, which only uses up offsets (batch.Filler).
+//   - It stands behind the end of a stopped mirror, and has a stamp: a request that klink believed
+//     lost was carried out after the stop. Only klink writes producer ids below -1. The offsets
+//     that the batch has taken are a hole that readers skip: the void batch stands at the last of
+//     them.
 //
-// The timeline learns where void batches are, so that no reader is sent there again: a reader at
-// the end of the log would otherwise get the same one again and again.
+// The timeline learns where void batches are, so that klink sends no reader there again. A reader
+// at the end of the log would otherwise get the same void batch again and again.
 func (f *FetchResponse) showBatch(b []byte) (size int, err error) {
 	if b[magicAt] < 2 {
 		return f.showOld(b)
@@ -149,7 +150,7 @@ func (f *FetchResponse) showBatch(b []byte) (size int, err error) {
 	switch back := f.shown.any && logical < f.shown.next; {
 	case verdict == batch.VerdictVoid || back:
 		f.shown.chain.Reject()
-		f.learn() // what comes next at physical
+		f.learn() // first, as LearnVoid needs to know which logical offset comes next at physical
 		if !back || !f.shown.unsure {
 			line.LearnVoid(physical, physical+records)
 		}
@@ -165,13 +166,14 @@ func (f *FetchResponse) showBatch(b []byte) (size int, err error) {
 	return size, f.show(b, logical, records)
 }
 
-// judge says whether the batch counts. What stands before the first one of a response has not
-// passed; the timeline knows it, but for the rare case that it has forgotten the place since the
+// judge returns whether the batch counts. The batch before the first one of a response has not
+// passed, so judge asks the timeline. In rare cases the timeline has forgotten the place since the
 // request.
 //
-// A batch of which that is not known is shown. It was sent in the belief that all before it is in
-// the log, so what its stamp says of its records is true, and the client has asked for one of them,
-// or for one behind what it has. But nobody may be sent there by it.
+// If the timeline does not know, the client is shown the batch. The owner sent it in the belief
+// that everything before it is in the log, so what its stamp says of its records is true. And the
+// client has asked for one of them, or for one behind what it has. But klink must not send a reader
+// anywhere because of this batch.
 func (f *FetchResponse) judge(h batch.Header, logical int64) batch.Verdict {
 	verdict := f.shown.chain.See(h)
 	if verdict == batch.VerdictUnsure && !f.shown.unsure {
@@ -182,18 +184,18 @@ func (f *FetchResponse) judge(h batch.Header, logical int64) batch.Verdict {
 	return verdict
 }
 
-// show shows a batch at a logical offset.
+// show rewrites a batch so that clients see it at a logical offset.
 func (f *FetchResponse) show(b []byte, logical, records int64) error {
 	f.shown.any, f.shown.next = true, logical+records
 	return batch.Restore(b, logical)
 }
 
-// voidBatch makes the batch void, at the offset before the next to be read: no client goes anywhere
-// by it.
+// voidBatch makes the batch void, at the offset before the next one that the client reads. So the
+// void batch moves no client's position.
 func (f *FetchResponse) voidBatch(h batch.Header) error {
 	next := f.shown.next
 	if !f.shown.any {
-		next = f.view.Timeline.ToLogical(h.BaseOffset()) // not what is only announced
+		next = f.view.Timeline.ToLogical(h.BaseOffset()) // announced records do not raise it
 	}
 	return f.voidAt(h, next-1)
 }
@@ -212,11 +214,12 @@ func (f *FetchResponse) voidAt(h batch.Header, at int64) error {
 	return nil
 }
 
-// showOld makes the header of a message of the formats v0 and v1 what clients see. klink appends v2
-// only, but a broker converts what it sends to Fetch v0 to v3, or what is written after a mirror
-// was stopped. Stamps are lost by that, so the offset has to be known without. The offset of a
-// compressed message of v1 is that of the last record in it, and the others count from there; those
-// in one of v0 are absolute and out of reach.
+// showOld rewrites the header of a message in format v0 or v1 to what clients see. klink appends
+// only v2, but a broker converts batches for Fetch v0 to v3, and what others write after a mirror
+// was stopped may be old. The conversion loses the stamp, so the timeline must know the offset. A
+// compressed message of v1 has the offset of the last record in it, and the inner offsets are
+// relative to that. The inner offsets of a compressed v0 message are absolute, and klink cannot
+// reach them.
 func (f *FetchResponse) showOld(b []byte) (size int, err error) {
 	size = 12 + int(int32(binary.BigEndian.Uint32(b[8:])))
 	physical := int64(binary.BigEndian.Uint64(b))

@@ -10,9 +10,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Of a partition that is hidden or denied nothing passes but its index, an error and the number of
-// its bytes; neither a client that takes records beside an error nor one that looks at the bytes
-// gets any. Neighbours are not touched.
+// Of a hidden or denied partition only its index, an error and the number of its bytes pass.
+// Neither a client that takes records beside an error nor one that looks at the bytes gets any of
+// it. Its neighbours are unchanged.
 func TestFetchResponseHides(t *testing.T) {
 	records := v2Batch(5, -2-1005, 0, 0, 300)
 	for name, c := range map[string]struct {

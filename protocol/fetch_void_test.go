@@ -59,8 +59,8 @@ func markerAt(physical, logical int64) []byte {
 	return b
 }
 
-// What becomes of batches that do not belong into a mirror, in whatever pieces they come. wants are
-// where the next request for an offset is sent.
+// Batches that do not belong into a mirror, in pieces of any size. wants are the physical offsets
+// to which the next request for an offset is sent.
 func TestFetchResponseVoids(t *testing.T) {
 	show := func(b []byte, logical int64) []byte {
 		b = bytes.Clone(b)
@@ -190,7 +190,7 @@ func TestFetchResponseVoids(t *testing.T) {
 			},
 			want: [][]byte{void(third, 109), show(recordsAt(17, 110, 4, 80, 0), 110)}, voided: 1, next: asks{110: 17, 114: 21},
 		},
-		{ // what is shown teaches nothing, not even that what goes back is void
+		{ // a shown batch teaches nothing, not even that a batch which goes back is void
 			name: "from the middle of a window", got: [][]byte{third, recordsAt(17, 110, 4, 80, 0)},
 			want: [][]byte{show(third, 114), void(recordsAt(17, 110, 4, 80, 0), 116)}, voided: 1, next: asks{114: 0, 117: 0},
 		},
@@ -271,8 +271,8 @@ func TestFetchResponseVoids(t *testing.T) {
 	}
 }
 
-// Behind the end of a stopped mirror everything without a stamp is its own, and what has one came
-// too late, even at its place; below it only what counts is shown.
+// Behind the end of a stopped mirror every batch without a stamp is the topic's own, and one with a
+// stamp came too late, even at its place. Below that end only batches that count are shown.
 func TestFetchResponseOfStoppedMirror(t *testing.T) {
 	line := timeline.Open(0, 100, 100)
 	line.Own(0, 100, 100, true)
@@ -310,8 +310,7 @@ func TestFetchResponseOfStoppedMirror(t *testing.T) {
 	}
 }
 
-// What passes teaches the timeline, so that a sequential reader never waits for a look into the
-// log.
+// Batches that pass teach the timeline, so that a sequential reader never waits for a probe.
 func TestFetchResponseTeaches(t *testing.T) {
 	line := timeline.Open(0, 100, 100)
 	w, _ := voidWorld(View{Timeline: line, Stamped: true})

@@ -69,8 +69,8 @@ func fill(r *rand.Rand, v reflect.Value, field string) {
 	}
 }
 
-// randomResponse makes a response as a broker might send it, twice: physical is what is sent,
-// logical is to be made what a client shall get. frame is physical, encoded.
+// randomResponse makes a response as a broker might send it, twice: physical is as sent, and the
+// test changes logical to what the client must get. frame is physical, encoded.
 func randomResponse[R kmsg.Response](t testing.TB, r *rand.Rand, key, version int16) (logical R, h RequestHeader, frame []byte) {
 	t.Helper()
 	resp := kmsg.ResponseForKey(key)

@@ -1,6 +1,6 @@
-// Package protocol is the ground floor: Kafka frames and headers, klink's API table, and one file
-// per API key with the in-place rewrites of its requests and responses. It is pure, and treats
-// every byte as hostile.
+// Package protocol is the lowest layer: Kafka frames and headers, klink's API table, and one file
+// per API key that rewrites its requests and responses in place. It is pure: no sockets and no
+// goroutines. It treats every byte as hostile.
 package protocol
 
 import (
@@ -11,7 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// ErrMalformed is wrapped by every error about bytes that are not what they should be.
+// Every error about malformed bytes wraps ErrMalformed.
 var ErrMalformed = errors.New("malformed message")
 
 // RequestHeader is the header of a request frame (Kafka protocol guide, "Request Header" v1 and
@@ -20,17 +20,17 @@ type RequestHeader struct {
 	Key           int16
 	Version       int16
 	CorrelationID int32
-	// Flexible is true when the request has tagged fields (KIP-482), and so header v2.
+	// Flexible: the request has tagged fields (KIP-482), and so header v2.
 	Flexible bool
 	// ClientID aliases the frame; nil = null.
 	ClientID []byte
-	// Body is where the body begins in the frame.
+	// Body is the position in the frame at which the body begins.
 	Body int
 }
 
-// ParseRequestHeader reads the header of a frame (with its size prefix). For a key or version that
-// Supported does not know, Body is -1: only Key, Version and CorrelationID are valid, which
-// suffices to answer ApiVersions or refuse.
+// ParseRequestHeader reads the header of a frame, which begins with its size prefix. If Supported
+// does not know the key or version, Body is -1 and only Key, Version and CorrelationID are valid.
+// They are enough to answer ApiVersions or to refuse the request.
 func ParseRequestHeader(frame []byte) (RequestHeader, error) {
 	if len(frame) < 12 {
 		return RequestHeader{}, fmt.Errorf("%w: a request frame of %d bytes has no room for a header", ErrMalformed, len(frame))
@@ -58,8 +58,9 @@ func ParseRequestHeader(frame []byte) (RequestHeader, error) {
 	return h, nil
 }
 
-// ResponseBody is where the body of a response frame begins: after size, correlation id and, for
-// flexible versions of every API but ApiVersions, the header's tags. -1 = malformed.
+// ResponseBody returns the position at which the body of a response frame begins: after the size,
+// the correlation id and, in flexible versions of every API but ApiVersions, the tags of the
+// header. It returns -1 for a malformed frame.
 func (h RequestHeader) ResponseBody(frame []byte) int {
 	if len(frame) < 8 {
 		return -1
@@ -76,7 +77,7 @@ func (h RequestHeader) ResponseBody(frame []byte) int {
 }
 
 // AppendResponse appends a whole response frame, with size prefix and header, that answers the
-// request h with resp. resp must have the version of the request.
+// request h with resp. The caller sets the version of resp to that of the request.
 func AppendResponse(dst []byte, h RequestHeader, resp kmsg.Response) []byte {
 	at := len(dst)
 	dst = append(dst, 0, 0, 0, 0)
@@ -89,8 +90,8 @@ func AppendResponse(dst []byte, h RequestHeader, resp kmsg.Response) []byte {
 	return dst
 }
 
-// AppendRequest appends a whole request frame. The client id is kept from h, so that the broker's
-// logs, metrics and quotas see the client's own.
+// AppendRequest appends a whole request frame. It keeps the client id of h, so that the broker's
+// logs, metrics and quotas see the client's own id.
 func AppendRequest(dst []byte, h RequestHeader, req kmsg.Request) []byte {
 	at := len(dst)
 	dst = append(dst, 0, 0, 0, 0)

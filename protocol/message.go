@@ -1,6 +1,6 @@
 package protocol
 
-// Message is what kmsg decodes for one key: a request and its response.
+// Message describes what kmsg decodes for one API key: a request and its response.
 type Message struct {
 	Key int16
 	// Max is the highest version that kmsg knows; versions begin at 0.
@@ -11,8 +11,8 @@ type Message struct {
 	Request, Response Shape
 }
 
-// MessageOf finds the message of a key of Kafka's; ok is false for others, such as klink's link
-// APIs.
+// MessageOf returns the message of one of Kafka's own keys. ok is false for other keys, such as
+// klink's link APIs.
 func MessageOf(key int16) (m Message, ok bool) {
 	m, ok = messages[key]
 	return m, ok

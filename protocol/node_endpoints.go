@@ -2,17 +2,18 @@ package protocol
 
 import "fmt"
 
-// Node endpoints (KIP-951): the addresses of new leaders, in the tagged field 0 at the end of
-// Produce v10+ and Fetch v16+ responses, and in an array at the end of ShareFetch and
-// ShareAcknowledge responses. Clients use them to save a Metadata request. Each is: node id int32,
-// host compact string, port int32, rack compact nullable string, tags.
+// Node endpoints (KIP-951) are the addresses of new leaders. They stand in the tagged field 0 at
+// the end of Produce v10+ and Fetch v16+ responses, and in an array at the end of ShareFetch and
+// ShareAcknowledge responses. They save clients a Metadata request. Each is: node id int32, host
+// compact string, port int32, rack compact nullable string, tags.
 
 // padTag is the key of the unknown tag that fills up space. Clients skip tags that they do not know
 // (KIP-482).
 const padTag = 100
 
-// tailSize is the size of the token at the end of a streamed response of which left bytes are to
-// come: all of it if that can be held back, else as much as it takes to hide it.
+// tailSize returns the size of the token at the end of a streamed response of which left bytes are
+// still to come. That is the whole tail if it can be held back, else as much as is needed to hide
+// it.
 func tailSize(left int) int {
 	if left > maxToken {
 		return maxTailHead
@@ -20,16 +21,16 @@ func tailSize(left int) int {
 	return max(left, 1)
 }
 
-// maxTailHead is the most that hideTags writes: count, key, two varints.
+// maxTailHead is the largest number of bytes that hideTags writes: count, key, two varints.
 const maxTailHead = 8
 
-// rewriteTail rewrites the tags at the end of a streamed response. b is the token of tailSize, of
-// which rest bytes are still to come.
+// rewriteTail rewrites the tags at the end of a streamed response. b is the token of tailSize; rest
+// bytes of the tail are still to come after it.
 //
-// The size of the frame was sent long ago, so the length cannot change. Addresses that take less
-// room are padded with an unknown tag. Those that take more, or belong to a broker without a
-// listener of klink, are hidden: the bytes become one unknown tag of the same length, and the
-// clients ask for Metadata, as they did before KIP-951.
+// The client already has the size of the frame, so the length cannot change. Addresses that take
+// less room are padded with an unknown tag. If they take more, or belong to a broker for which
+// klink has no listener, they are hidden: the bytes become one unknown tag of the same length.
+// Clients then ask for Metadata, as they did before KIP-951.
 func rewriteTail(b []byte, rest int, brokers Brokers, skip func(int)) error {
 	if rest > 0 {
 		hideTags(b, len(b)+rest)
@@ -54,8 +55,8 @@ func rewriteTail(b []byte, rest int, brokers Brokers, skip func(int)) error {
 }
 
 // rewriteEndpointTags reads a section of tags and appends it to dst with the node endpoints of tag
-// 0 rewritten. last is the highest key. unknown is true if a broker has no address; it is left out
-// then.
+// 0 rewritten. last is the highest key. It leaves out a broker that has no address, and returns
+// unknown = true.
 func rewriteEndpointTags(dst []byte, r *Reader, brokers Brokers) (_ []byte, last uint32, unknown bool) {
 	n := r.Uvarint()
 	dst = appendUvarint(dst, n)
@@ -78,7 +79,7 @@ func rewriteEndpointTags(dst []byte, r *Reader, brokers Brokers) (_ []byte, last
 }
 
 // rewriteEndpoints reads an array of node endpoints and appends it to dst with klink's addresses.
-// Brokers without one are left out, and unknown is true.
+// It leaves out brokers that have none, and returns unknown = true.
 func rewriteEndpoints(dst []byte, r *Reader, brokers Brokers) (_ []byte, unknown bool) {
 	var endpoints []byte
 	kept := 0
@@ -106,8 +107,8 @@ func rewriteEndpoints(dst []byte, r *Reader, brokers Brokers) (_ []byte, unknown
 	return append(appendCount(dst, true, kept), endpoints...), unknown
 }
 
-// padTags puts the section of tags tags, of which the last has the key last, into b, filled up with
-// an unknown tag; false = it does not fit.
+// padTags copies a section of tags, whose highest key is last, into b, and fills the rest of b with
+// an unknown tag. It returns false if the section does not fit.
 func padTags(b, tags []byte, last uint32) bool {
 	gap := len(b) - len(tags)
 	if gap == 0 {
@@ -120,13 +121,14 @@ func padTags(b, tags []byte, last uint32) bool {
 	padded, ok := appendPadTag(tags, max(padTag, last+1), gap)
 	if ok {
 		copy(b, padded)
-		b[0]++ // the count: one byte, as it was below 127
+		b[0]++ // the count of tags: still one byte, as it was below 127
 	}
 	return ok
 }
 
-// hideTags makes a section of total bytes one unknown tag. b is its beginning, maxTailHead bytes at
-// least if it is not all of it; what follows b becomes the tag's value as it is.
+// hideTags turns a section of total bytes into one unknown tag. b is the beginning of the section:
+// all of it, or at least maxTailHead bytes. The bytes behind b become the value of the tag,
+// unchanged.
 func hideTags(b []byte, total int) {
 	if n := min(total, len(b)); n > 0 {
 		clear(b[:n])
@@ -135,7 +137,7 @@ func hideTags(b []byte, total int) {
 	if ok && len(head)+size == total {
 		copy(b, head)
 	}
-	// else one or two bytes: they have room for no tag but the empty section.
+	// Else the section has one or two bytes, which have room only for an empty section.
 }
 
 // appendPadTag appends an unknown tag that takes total bytes, with a value of zeros.
@@ -144,9 +146,9 @@ func appendPadTag(dst []byte, key uint32, total int) ([]byte, bool) {
 	return append(dst, make([]byte, size)...), ok
 }
 
-// padTagHead appends key and size of an unknown tag that takes total bytes. The key is key, or a
-// higher one that takes one byte more: where the size of the value is near 128, 16384, ... one of
-// the two leaves a byte too many or too few.
+// padTagHead appends key and size of an unknown tag that takes total bytes. It uses key, or a
+// higher key that takes one byte more: where the size of the value is near 128, 16384, ..., one of
+// the two keys leaves a byte too many or too few.
 func padTagHead(dst []byte, key uint32, total int) (head []byte, size int, ok bool) {
 	longer := uint32(1 << 7)
 	for longer <= key {

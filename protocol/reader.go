@@ -7,13 +7,13 @@ import (
 
 // Reader reads the fields of one message in place.
 //
-// It never allocates and never panics: past the end, or after a length that cannot be, every method
-// returns zero values and Err says so. Counts are bounded by the bytes that are left, so that a
-// loop over a hostile count ends. (kmsg does not bound the number of tags: a few bytes of a client
-// would keep it busy for minutes. So nothing that comes from a client is decoded with kmsg unless
-// its shape has been checked.)
+// It never allocates and never panics. Past the end, or after an impossible length, every method
+// returns zero values and Err returns an error. Counts are bounded by the bytes that are left, so
+// that a loop over a hostile count ends. (kmsg does not bound the number of tags: a client could
+// keep it busy for minutes with a few bytes. So klink decodes nothing that comes from a client with
+// kmsg before it has checked the shape.)
 type Reader struct {
-	// Buf is the frame; slices that the methods return alias it.
+	// Buf is the frame. Slices that the methods return alias it.
 	Buf []byte
 	// At is the position of the next byte in Buf.
 	At int
@@ -23,7 +23,7 @@ type Reader struct {
 	bad bool
 }
 
-// Err is not nil once something could not be read.
+// Err returns an error once a field could not be read.
 func (r *Reader) Err() error {
 	if !r.bad {
 		return nil
@@ -31,10 +31,10 @@ func (r *Reader) Err() error {
 	return fmt.Errorf("%w: cut short or with an impossible length, in a frame of %d bytes", ErrMalformed, len(r.Buf))
 }
 
-// Ok is true while everything could be read.
+// Ok reports whether every field so far could be read.
 func (r *Reader) Ok() bool { return !r.bad }
 
-// Left is the number of bytes that have not been read.
+// Left returns the number of bytes that have not been read.
 func (r *Reader) Left() int { return len(r.Buf) - r.At }
 
 func (r *Reader) fail() {
@@ -102,8 +102,8 @@ func (r *Reader) Uvarint() uint32 {
 	return v
 }
 
-// uvarint decodes an unsigned varint of at most 32 bits; n is the number of bytes it takes, 0 if b
-// is too short, -1 if it cannot be one.
+// uvarint decodes an unsigned varint of at most 32 bits. n is the number of bytes that it takes: 0
+// if b is too short, -1 if b does not begin with such a varint.
 func uvarint(b []byte) (v uint32, n int) {
 	for i := range min(len(b), 5) {
 		if i == 4 && b[i] > 0x0f {
@@ -120,7 +120,7 @@ func uvarint(b []byte) (v uint32, n int) {
 	return 0, 0
 }
 
-// appendUvarint appends the shortest encoding.
+// appendUvarint appends the shortest encoding of v.
 func appendUvarint(dst []byte, v uint32) []byte {
 	for v >= 0x80 {
 		dst = append(dst, byte(v)|0x80)
@@ -129,7 +129,7 @@ func appendUvarint(dst []byte, v uint32) []byte {
 	return append(dst, byte(v))
 }
 
-// length reads the length of something nullable; -1 = null.
+// length reads the length of a nullable field; -1 = null.
 func (r *Reader) length(short bool) int {
 	switch {
 	case r.Flexible:
@@ -171,8 +171,8 @@ func (r *Reader) Bytes() []byte {
 	return r.Span(n)
 }
 
-// Array reads the count of an array, 0 for null. Every element takes a byte or more, so a count
-// above the bytes that are left is an error.
+// Array reads the count of an array, 0 for null. Every element takes at least a byte, so a count
+// above the number of bytes left is an error.
 func (r *Reader) Array() int {
 	n := r.length(false)
 	if n > r.Left() || n < -1 {
@@ -187,7 +187,7 @@ func (r *Reader) Array() int {
 // Int32s skips an array of int32.
 func (r *Reader) Int32s() { r.Span(4 * r.Array()) }
 
-// Tags skips a section of tagged fields; nothing before flexible versions.
+// Tags skips a section of tagged fields. In versions that are not flexible it does nothing.
 func (r *Reader) Tags() {
 	if !r.Flexible {
 		return

@@ -25,7 +25,7 @@ func TestUvarint(t *testing.T) {
 	}
 }
 
-// What a hostile client could send in the place of a length ends the reading, at once.
+// Any hostile length ends the reading at once.
 func TestReaderRefuses(t *testing.T) {
 	many := []byte{0xff, 0xff, 0xff, 0xff, 0x0f}
 	for _, c := range []struct {

@@ -1,14 +1,15 @@
 package protocol
 
-// tagReplicaState is the tag of a Fetch request that says which follower asks (KIP-903).
+// tagReplicaState is the tag of a Fetch request that holds the id of the follower that asks
+// (KIP-903).
 const tagReplicaState = 1
 
-// ReplicaID is the broker for which a request claims to be sent, as followers do: Fetch,
-// ListOffsets and OffsetForLeaderEpoch have such a field. It is negative for clients, and for all
-// other requests.
+// ReplicaID returns the id of the follower that a request claims to come from. Fetch, ListOffsets
+// and OffsetForLeaderEpoch have such a field. The id is negative for clients, and for all other
+// requests.
 //
-// Version notes: Fetch up to v14 and ListOffsets begin with it, OffsetForLeaderEpoch from v3 on.
-// Fetch has it in a tag from v15 on.
+// Version notes: Fetch up to v14 and ListOffsets begin with the field, and so does
+// OffsetForLeaderEpoch from v3 on. From v15 on Fetch has it in a tag.
 func ReplicaID(frame []byte, h RequestHeader) (int32, error) {
 	r := Reader{Buf: frame, At: h.Body, Flexible: h.Flexible}
 	switch {
@@ -27,7 +28,7 @@ const (
 	keyOffsetForLeaderEpoch = 23
 )
 
-// fetchReplicaID reads a Fetch request to its end, v15 and later. Of a tag that stands twice the
+// fetchReplicaID reads a Fetch request, v15 and later, to its end. If the tag is there twice, the
 // larger id counts.
 func fetchReplicaID(frame []byte, h RequestHeader) (int32, error) {
 	f := ReadFetchRequest(frame, h)

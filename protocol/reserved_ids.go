@@ -7,22 +7,22 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Groups and transactional ids have no owner at a broker: who names one may join it, commit to it,
-// delete it or fence its producer, as far as the authorizer lets him. klink has a group and a
-// transactional id of its own. This file says where ids stand in the request of each API, so that
-// the router can refuse the ones that are klink's in one place.
+// Brokers know no owner of a group or a transactional id: any client that names one may join it,
+// commit to it, delete it or fence its producer, as far as the authorizer allows. klink has a group
+// and a transactional id of its own. This file lists where the request of each API holds ids, so
+// that the router can refuse klink's own ids in one place.
 
-// IDKind says what an id names.
+// IDKind is the kind of thing that an id names.
 type IDKind uint8
 
 const (
-	// NoID stands for: there is none.
+	// NoID means that there is no id.
 	NoID IDKind = iota
 	// GroupID is the id of a group of any type: classic, consumer, share or streams.
 	GroupID
 	// TransactionalID is the id of a transactional producer.
 	TransactionalID
-	// coordinatorKey is a group or a transactional id; the key type of the request tells.
+	// coordinatorKey is a group or a transactional id; the key type of the request decides which.
 	coordinatorKey
 	// resourceName is the name of a config resource: a group id, if the resource type is GROUP.
 	resourceName
@@ -34,8 +34,9 @@ func groupID() ShapeField         { return String().names(GroupID) }
 func groupIDs() ShapeField        { return Strings().names(GroupID) }
 func transactionalID() ShapeField { return String().names(TransactionalID) }
 
-// namedIDs is where ids stand in requests, by API key. A shape ends with the last id: what follows
-// is not looked at. TestNamedIDsAreComplete compares the table with all requests that kmsg knows.
+// namedIDs describes, by API key, where ids stand in requests. A shape ends with the last id; what
+// follows is not read. TestNamedIDsAreComplete compares the table with all requests that kmsg
+// knows.
 var namedIDs = [MaxClientKey + 1]Shape{
 	int16(kmsg.Produce):      {transactionalID().From(3)},
 	int16(kmsg.OffsetCommit): {groupID()},
@@ -84,13 +85,13 @@ var namedIDs = [MaxClientKey + 1]Shape{
 	},
 }
 
-// maxNamingElements bounds the elements that are walked to find ids, as that is done on the event
-// loop: some milliseconds. No sensible request comes near it.
+// maxNamingElements bounds how many elements are walked to find ids. The walk runs on the event
+// loop, and this bound keeps it to some milliseconds. No sensible request comes near it.
 const maxNamingElements = 1 << 20
 
-// ReservedID finds out whether a request names a group or transactional id that begins with prefix,
-// and tells the kind of the first one; NoID = it names none. It allocates nothing. A request whose
-// ids cannot be read is an error that wraps ErrMalformed.
+// ReservedID returns the kind of the first group or transactional id in a request that begins with
+// prefix, or NoID if there is none. It allocates nothing. If the ids of the request cannot be read,
+// the error wraps ErrMalformed.
 func ReservedID(frame []byte, h RequestHeader, prefix string) (IDKind, error) {
 	if !NamesIDs(h.Key) {
 		return NoID, nil
@@ -108,7 +109,7 @@ type idWalk struct {
 	r       Reader
 	version int16
 	prefix  string
-	left    int  // elements
+	left    int  // elements that may still be walked
 	kind    int8 // the last field of one byte: key type, resource type
 	name    []byte
 	found   IDKind // of name
@@ -123,8 +124,8 @@ func (w *idWalk) err(h RequestHeader) error {
 	return w.r.Err()
 }
 
-// fields walks one struct: up to the first reserved id, or with all to its end, where the last
-// reserved id is kept.
+// fields walks one struct, up to the first reserved id. With all it walks to the end of the struct
+// and keeps the last reserved id.
 func (w *idWalk) fields(s Shape, all bool) {
 	for i := range s {
 		f := &s[i]
@@ -187,18 +188,18 @@ func (w *idWalk) string(id IDKind) {
 	w.name, w.found = name, id
 }
 
-// coordinatorOfTransaction is FindCoordinator's key type; all others are groups: 0, and 2 for share
-// groups, whose key is GROUP:TOPIC-ID:PARTITION.
+// coordinatorOfTransaction is FindCoordinator's key type for transactional ids. All other types are
+// groups: 0, and 2 for share groups, whose key is GROUP:TOPIC-ID:PARTITION.
 const coordinatorOfTransaction = 1
 
-// NamesIDs is true for the APIs of clients whose requests name groups or transactional ids.
+// NamesIDs reports whether requests of this client API name groups or transactional ids.
 func NamesIDs(key int16) bool { return key >= 0 && key <= MaxClientKey && namedIDs[key] != nil }
 
-// NamesSeveral is true for requests that name ids in an array, each of which has a result of its
-// own in the response.
+// NamesSeveral reports whether a request names ids in an array, with a result for each id in the
+// response.
 func NamesSeveral(h RequestHeader) bool { return arrayOfIDs(h) != nil }
 
-// arrayOfIDs is the array in a request whose elements name ids; nil = there is none.
+// arrayOfIDs returns the array of a request whose elements name ids, or nil if there is none.
 func arrayOfIDs(h RequestHeader) *ShapeField {
 	for i := range namedIDs[h.Key] {
 		f := &namedIDs[h.Key][i]
@@ -209,21 +210,21 @@ func arrayOfIDs(h RequestHeader) *ShapeField {
 	return nil
 }
 
-// NamedID is an id that was cut out of a request.
+// NamedID is an id that CutReservedIDs removed from a request.
 type NamedID struct {
 	Kind IDKind
 	Name string
-	Type int8 // the resource type, where the element is a config resource
+	Type int8 // the resource type, if the element is a config resource
 }
 
-// CutReservedIDs makes the request without the elements that name ids with prefix, for a request
-// that NamesSeveral. rest is a new frame with left elements, and cut are those it does not have,
-// each once. More than most of them, and bytes that cannot be read, are errors that wrap
-// ErrMalformed.
+// CutReservedIDs removes the elements that name ids with prefix from a request for which
+// NamesSeveral is true. rest is a new frame with the other elements, left is their number, and cut
+// has each removed id once. More than most removed ids, or bytes that cannot be read, are errors
+// that wrap ErrMalformed.
 func CutReservedIDs(frame []byte, h RequestHeader, prefix string, most int) (rest []byte, left int, cut []NamedID, err error) {
 	array := arrayOfIDs(h)
 	w := idWalk{r: Reader{Buf: frame, At: h.Body, Flexible: h.Flexible}, version: h.Version, prefix: prefix, left: maxNamingElements}
-	// What stands before the array has a fixed size.
+	// The fields before the array have fixed sizes.
 	for i := range namedIDs[h.Key] {
 		f := &namedIDs[h.Key][i]
 		if f == array {
@@ -274,8 +275,8 @@ func CutReservedIDs(frame []byte, h RequestHeader, prefix string, most int) (res
 	return rest, left, cut, nil
 }
 
-// AddResults adds the results in add, n of them, in front of those in the response frame to a
-// request that NamesSeveral. Such a response is a throttle time, which DescribeGroups v0 lacks, an
+// AddResults adds the n results of add in front of those in the response frame to a request for
+// which NamesSeveral is true. Such a response is a throttle time (except in DescribeGroups v0), an
 // array of results and the tags.
 func AddResults(frame []byte, h RequestHeader, add kmsg.Response, n int) ([]byte, error) {
 	r := responseReader(frame, h)
@@ -292,7 +293,7 @@ func AddResults(frame []byte, h RequestHeader, add kmsg.Response, n int) ([]byte
 	}
 	end := len(own.Buf)
 	if h.Flexible {
-		end-- // no tags
+		end-- // without the empty section of tags
 	}
 	out := append(make([]byte, 0, len(frame)+len(own.Buf)+8), frame[:at]...)
 	out = appendCount(out, h.Flexible, there+n)

@@ -141,8 +141,9 @@ func checkNamed(t *testing.T, key, version int16, path string, kind IDKind) (pre
 	return true
 }
 
-// setStrings sets the strings at one path to name, those that name other groups and transactional
-// ids to "orders", and all others to what would be found if it were taken for an id.
+// setStrings sets the strings at one path to name. It sets those that name other groups and
+// transactional ids to "orders". It sets all others to a value that would be found if it were taken
+// for an id.
 func setStrings(v reflect.Value, at, path, name string) {
 	for i := range v.NumField() {
 		field, p := v.Field(i), at+"."+v.Type().Field(i).Name
@@ -241,7 +242,7 @@ func TestNamedCoordinators(t *testing.T) {
 	})
 }
 
-// What is left of a request is what kmsg makes of the other elements, whatever else is in it.
+// The rest of a request is what kmsg encodes for the other elements, whatever else is in it.
 func TestCutReservedIDs(t *testing.T) {
 	cutters := 0
 	for key := range namedIDs {

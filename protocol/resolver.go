@@ -8,18 +8,18 @@ import (
 	"klink/protocol/timeline"
 )
 
-// Resolver tells a rewrite what klink knows. Its methods must not allocate, nor keep name.
+// Resolver tells a rewrite what klink knows. Its methods must not allocate, and must not keep name.
 type Resolver interface {
-	// Topic finds the mirror that a topic of a response is: by id from the versions on that have
-	// ids (name is nil), else by name. A nil Mirror is an ordinary topic. known is false if the
-	// id's name is not known, so that it might be a mirror.
+	// Topic returns the mirror of a topic in a response. In versions that have topic ids it looks
+	// up id, and name is nil; else it looks up name. A nil Mirror means an ordinary topic. known is
+	// false if klink does not know the name of the id, so that the topic might be a mirror.
 	Topic(name []byte, id [16]byte) (m Mirror, known bool)
 	Brokers
 }
 
-// Brokers knows the addresses at which clients reach the brokers.
+// Brokers knows the addresses at which clients reach the brokers through klink.
 type Brokers interface {
-	// Address is the address of a broker; ok is false if klink has no listener for it yet.
+	// Address returns the address of a broker; ok is false if klink has no listener for it yet.
 	Address(broker int32) (host string, port int32, ok bool)
 }
 
@@ -28,39 +28,40 @@ type Mirror interface {
 	View(partition int32) View
 }
 
-// View says how a partition of a mirror is shown to clients. The zero View is "as it is".
+// View says how clients see a partition of a mirror. The zero View shows the partition as it is.
 type View struct {
-	// Timeline translates the offsets; nil = they are shown as they are, or not at all.
+	// Timeline translates the offsets. If it is nil, clients see the offsets as they are, or none
+	// if Hidden.
 	Timeline *timeline.Partition
-	// Hidden: the partition belongs to a mirror whose timeline is not known yet. Its offsets would
-	// be wrong, so it is answered NOT_LEADER_OR_FOLLOWER, which makes every client ask again.
+	// Hidden: klink does not know the timeline of the partition yet, so its offsets would be wrong.
+	// The answer is NOT_LEADER_OR_FOLLOWER, which makes every client ask again.
 	Hidden bool
-	// Denied: clients may not read the partition. It is hidden (Hidden is set too), and answered
-	// TOPIC_AUTHORIZATION_FAILED.
+	// Denied: clients may not read the partition. It is hidden (Hidden is set too), and the answer
+	// is TOPIC_AUTHORIZATION_FAILED.
 	Denied bool
-	// Stamped: batches of the partition were written by klink alone, so a stamp in one is klink's
-	// own, and a batch without one does not belong there. After a mirror has been stopped, what has
-	// no stamp is the topic's own.
+	// Stamped: only klink writes to the partition. So a stamp in a batch is klink's own, and a
+	// batch without one does not belong there. After a mirror was stopped, batches without a stamp
+	// are the topic's own.
 	Stamped bool
-	// Dry: nothing is changed, and Misses is told of every position that cannot be translated
-	// without a probe. It may be nil.
+	// Dry: nothing is changed. Misses is called for every position that cannot be translated
+	// without a probe; it may be nil.
 	Dry    bool
 	Misses Misses
 }
 
-// Misses is told of the physical offsets that have to be probed.
+// Misses is called with each physical offset that has to be probed.
 type Misses interface{ Miss(probe int64) }
 
-// Position says what a physical offset in a response is.
+// Position is the kind of place that a physical offset in a response stands for.
 type Position uint8
 
 const (
-	// AtRecord is an offset where there is a record.
+	// AtRecord is the offset of a record.
 	AtRecord Position = iota
-	// AtEnd is a high watermark, a last stable offset, or another place that may be the end of the
+	// AtEnd is a high watermark, a last stable offset, or another offset that may be the end of the
 	// log.
 	AtEnd
-	// AtStart is the log start.
+	// AtStart is the log start offset.
 	AtStart
 )
 
@@ -75,12 +76,12 @@ func (v View) Find(physical int64, at Position) (logical, probe int64, ok bool) 
 	return v.Timeline.FindLogical(physical)
 }
 
-// notReady is the error of a hidden partition. It is retriable for producers, consumers and admin
-// clients of every version, and says that nothing has happened.
+// notReady is the error code of a hidden partition. It is retriable for producers, consumers and
+// admin clients of every version, and it tells them that the request had no effect.
 var notReady = kerr.NotLeaderForPartition.Code
 
-// answered is v, of which nothing is missed where the broker has answered with an error: the client
-// may not be one that may know the offset.
+// answered returns v without Misses if the broker answered with an error: such a client may not be
+// allowed to know the offset, so nothing is probed for it.
 func (v View) answered(code []byte) View {
 	if code != nil && binary.BigEndian.Uint16(code) != 0 {
 		v.Misses = nil
@@ -88,7 +89,7 @@ func (v View) answered(code []byte) View {
 	return v
 }
 
-// hideError sets the error code of a hidden partition, unless it has one that is right without
+// hideError sets the error code of a hidden partition, unless the broker's error is right without
 // offsets too.
 func (v View) hideError(code []byte) {
 	switch c := int16(binary.BigEndian.Uint16(code)); {
@@ -100,8 +101,8 @@ func (v View) hideError(code []byte) {
 	}
 }
 
-// toLogical translates the offset at b in place. What would need a probe becomes a lower bound:
-// never too much.
+// toLogical translates the offset at b in place. An offset that would need a probe becomes a lower
+// bound: never too high.
 func (v View) toLogical(b []byte, at Position) {
 	logical, probe, ok := v.Find(int64(binary.BigEndian.Uint64(b)), at)
 	if v.Dry {
@@ -113,7 +114,7 @@ func (v View) toLogical(b []byte, at Position) {
 	binary.BigEndian.PutUint64(b, uint64(logical))
 }
 
-// show makes the offset at b what clients see.
+// show rewrites the offset at b to what clients see.
 func (v View) show(b []byte, at Position) {
 	switch {
 	case v.Hidden && !v.Dry:

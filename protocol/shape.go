@@ -8,25 +8,25 @@ import (
 //go:generate go run ../internal/shapegen shapes.go
 
 // A Shape lists the fields of a message in the order they have on the wire. Check walks a body by
-// it before the body is decoded with kmsg.
+// it before kmsg decodes the body.
 //
-// It is needed because kmsg believes what it reads in two places: an array is allocated for as many
-// elements as there are bytes left, whatever an element takes (a hundredfold of the frame), and a
-// tag section is gone through for as many rounds as its count says, even after the bytes have run
-// out (up to four billion).
+// It is needed because kmsg trusts two numbers that it reads. It allocates as many elements for an
+// array as there are bytes left, however large an element is: a hundredfold of the frame. And it
+// loops as often as the count of a tag section says, even after the bytes have run out: up to four
+// billion times.
 type Shape []ShapeField
 
 // ShapeField is one field of a Shape; make it with Fixed, String, Bytes, Strings, FixedArray,
 // Structs, Struct, Nullable or Tagged.
 type ShapeField struct {
 	kind     shapeKind
-	size     int    // of a fixed-size field, or of an element of an array of such
-	memory   int    // that kmsg takes for an element of an array of structs, in bytes
+	size     int    // of a fixed-size field, or of an element of an array of fixed-size fields
+	memory   int    // bytes that kmsg allocates for an element of an array of structs
 	from, to int16  // the versions that have it
-	tag      int64  // the number of a tagged field, -1 of others
+	tag      int64  // the number of a tagged field; -1 = not a tagged field
 	fields   Shape  // of a struct
 	id       IDKind // of a string, or of the strings of an array, in namedIDs
-	key      bool   // a part of the key of its struct
+	key      bool   // the field is a part of the key of its struct
 	keyed    bool   // an array of structs that brokers keep by their keys; see crowd.go
 }
 
@@ -49,35 +49,34 @@ func shapeField(kind shapeKind, size int, fields Shape) ShapeField {
 	return ShapeField{kind: kind, size: size, memory: structMemory, to: maxVersion, tag: -1, fields: fields}
 }
 
-// Fixed is a field of size bytes in every version: a number, a boolean or a uuid. Several in a row
-// may be one.
+// Fixed is a field of size bytes in every version: a number, a boolean or a uuid. One Fixed may
+// stand for several such fields in a row.
 func Fixed(size int) ShapeField { return shapeField(shapeFixed, size, nil) }
 
 // String is a string field, nullable or not.
 func String() ShapeField { return shapeField(shapeString, 0, nil) }
 
-// Bytes is a field of bytes or records, nullable or not. It differs from String before flexible
-// versions only.
+// Bytes is a field of bytes or records, nullable or not. It differs from String only in versions
+// that are not flexible.
 func Bytes() ShapeField { return shapeField(shapeBytes, 0, nil) }
 
-// FixedArray is an array, nullable or not, of numbers of size bytes.
+// FixedArray is an array of numbers of size bytes, nullable or not.
 func FixedArray(size int) ShapeField { return shapeField(shapeFixedArray, size, nil) }
 
 // Strings is an array of strings, nullable or not.
 func Strings() ShapeField { return shapeField(shapeStringArray, 0, nil) }
 
-// Structs is an array of structs, nullable or not, which have tags of their own in flexible
+// Structs is an array of structs, nullable or not. Each struct has tags of its own in flexible
 // versions.
 func Structs(fields ...ShapeField) ShapeField { return shapeField(shapeStructArray, 0, fields) }
 
-// Struct is a struct in place, with tags of its own in flexible versions.
+// Struct is a single struct, with tags of its own in flexible versions.
 func Struct(fields ...ShapeField) ShapeField { return shapeField(shapeStruct, 0, fields) }
 
-// Nullable is a Struct behind a byte that is -1 where the struct is not there.
+// Nullable is a Struct behind a byte that is -1 if the struct is null.
 func Nullable(fields ...ShapeField) ShapeField { return shapeField(shapeNullable, 0, fields) }
 
-// Tagged is a tagged field that kmsg decodes. It stands among the fields of its struct, at any
-// place.
+// Tagged is a tagged field that kmsg decodes. It may stand anywhere among the fields of its struct.
 func Tagged(number uint32, f ShapeField) ShapeField { f.tag = int64(number); return f }
 
 // From limits a field to versions >= version.
@@ -86,16 +85,16 @@ func (f ShapeField) From(version int16) ShapeField { f.from = version; return f 
 // To limits a field to versions <= version.
 func (f ShapeField) To(version int16) ShapeField { f.to = version; return f }
 
-// Of says how many bytes an element of an array of structs takes in memory when it is decoded.
+// Of sets how many bytes an element of an array of structs takes in memory when it is decoded.
 func (f ShapeField) Of(memory int) ShapeField { f.memory = memory; return f }
 
 // Key makes a number or a string a part of the key of its struct.
 func (f ShapeField) Key() ShapeField { f.key = true; return f }
 
-// Keyed says that brokers keep the elements of an array of structs by their keys.
+// Keyed marks an array of structs whose elements brokers keep in a hash table by their keys.
 func (f ShapeField) Keyed() ShapeField { f.keyed = true; return f }
 
-// What is assumed that a decoder takes in memory, in bytes.
+// Bytes of memory that a decoder is assumed to take.
 const (
 	structMemory = 128 // for a struct whose size has not been said
 	stringMemory = 32  // for a string or bytes, beside the content
@@ -105,21 +104,21 @@ const (
 
 // Limits bound what may be decoded. Zero means no limit.
 type Limits struct {
-	// Elements counts array elements, strings and tags.
+	// Elements bounds the number of array elements, strings and tags.
 	Elements int
-	// Memory is what they take once they are decoded with kmsg, in bytes, about.
+	// Memory bounds the bytes that they take, approximately, once kmsg has decoded them.
 	Memory int
 }
 
-// Check walks a body of this shape. After it kmsg ends, and allocates about 100 bytes at most for
-// each element, beside the bytes of its strings. A body with more than maxElements array elements,
-// strings and tags is refused. Bytes after the last field are ignored, as brokers do. Errors wrap
-// ErrMalformed.
+// Check walks a body of this shape. If Check succeeds, kmsg ends on the body, and allocates at most
+// about 100 bytes for each element, beside the bytes of its strings. Check refuses a body with more
+// than maxElements array elements, strings and tags. Like brokers, it ignores bytes after the last
+// field. Errors wrap ErrMalformed.
 func (s Shape) Check(body []byte, version int16, flexible bool, maxElements int) error {
 	return s.CheckParts([][]byte{body}, version, flexible, Limits{Elements: maxElements})
 }
 
-// CheckParts is Check for a body that lies in several parts. Nothing is kept of parts.
+// CheckParts is Check for a body that lies in several parts. It does not keep parts.
 func (s Shape) CheckParts(parts [][]byte, version int16, flexible bool, limits Limits) error {
 	w := shapeWalk{version: version, flexible: flexible, elements: math.MaxInt, memory: math.MaxInt}
 	size := 0
@@ -225,7 +224,7 @@ func (w *shapeWalk) field(f *ShapeField) {
 	}
 }
 
-// text skips a string or bytes; what is null is up to kmsg.
+// text skips a string or bytes. kmsg decides whether the field may be null.
 func (w *shapeWalk) text(long bool) {
 	n := w.textLen(long)
 	w.skip(n)
@@ -246,8 +245,8 @@ func (w *shapeWalk) textLen(long bool) (n int) {
 	return max(n, 0)
 }
 
-// arrayLen reads an array's length, 0 for null. An element takes at least a byte, so a longer one
-// than the bytes left is a fault at once.
+// arrayLen reads the length of an array, 0 for null. An element takes at least a byte, so a length
+// above the number of bytes left fails at once.
 func (w *shapeWalk) arrayLen() int {
 	n := 0
 	if w.flexible {
@@ -306,7 +305,7 @@ func (s Shape) tagged(number int64) *ShapeField {
 type shapeParts struct {
 	part []byte
 	rest [][]byte
-	left int // in both
+	left int // bytes in part and parts
 	bad  bool
 }
 
@@ -351,7 +350,7 @@ func (r *shapeParts) int32() int {
 	return int(int32(v))
 }
 
-// uvarint reads as kmsg does: at most 32 bits in at most five bytes.
+// uvarint reads a varint as kmsg does: at most 32 bits in at most five bytes.
 func (r *shapeParts) uvarint() uint32 {
 	v := uint32(0)
 	for i := range 5 {

@@ -2,25 +2,25 @@ package protocol
 
 import "encoding/binary"
 
-// splice builds a changed copy of a frame: what is kept is copied, what is replaced is skipped in
-// src and appended to dst. finish sets the size prefix.
+// splice builds a changed copy of a frame. keep copies bytes of src, drop skips them, and the
+// caller appends replacements to dst. finish sets the size prefix.
 type splice struct {
 	src []byte
 	dst []byte
-	at  int // src[:at] has been dealt with
+	at  int // src[:at] has been kept or dropped
 }
 
 func newSplice(src []byte, extra int) *splice {
 	return &splice{src: src, dst: make([]byte, 0, len(src)+extra)}
 }
 
-// keep copies what has not been dealt with up to to.
+// keep copies src[at:to].
 func (s *splice) keep(to int) {
 	s.dst = append(s.dst, s.src[s.at:to]...)
 	s.at = to
 }
 
-// drop leaves out what has not been dealt with up to to.
+// drop leaves out src[at:to].
 func (s *splice) drop(to int) { s.at = to }
 
 func (s *splice) finish() []byte {

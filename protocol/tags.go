@@ -1,13 +1,13 @@
 package protocol
 
-// tagWalk follows one section of tagged fields (KIP-482), varint by varint: a count, then key, size
-// and value of each.
+// tagWalk follows one section of tagged fields (KIP-482), varint by varint: a count, then for each
+// tag its key, size and value.
 type tagWalk struct {
-	after int // what follows the section; the grammar's own
+	after int // what follows the section; only the grammar knows its meaning
 	state uint8
-	left  int // tags that are still to come, with the one at hand
+	left  int // tags that are still to come, the current one included
 	key   int
-	rest  int // size of the value of the tag at hand
+	rest  int // size of the current tag's value
 }
 
 const (
@@ -19,8 +19,8 @@ const (
 
 func (t *tagWalk) begin(after int) { *t = tagWalk{after: after} }
 
-// take takes the next varint. True: either the section has ended, or key and rest are those of a
-// tag whose value is next.
+// take handles the next varint. It returns true if the section has ended, or if the value of a tag
+// is next, whose key and size are in key and rest.
 func (t *tagWalk) take(v int) bool {
 	switch t.state {
 	case tagCount:
@@ -40,7 +40,7 @@ func (t *tagWalk) take(v int) bool {
 
 func (t *tagWalk) ended() bool { return t.state == tagEnd }
 
-// next goes on after the value of a tag; false = that was the last one.
+// next moves on after the value of a tag. It returns false if that was the last tag.
 func (t *tagWalk) next() bool {
 	t.left--
 	t.state = tagKey

@@ -7,8 +7,8 @@ import (
 	"klink/protocol/batch"
 )
 
-// maxToken bounds what a walker holds back: the longest token that has to be looked at in one
-// piece.
+// maxToken bounds the bytes that a walker holds back: it is the size of the longest token, which
+// must lie in one piece.
 const maxToken = 255
 
 // walker reads a response frame token by token while its bytes pass, in pieces that may end
@@ -16,32 +16,33 @@ const maxToken = 255
 //
 // Invariants:
 //  1. left is the number of bytes of the frame that follow the last token; skip <= left.
-//  2. A token lies in one piece and is changed there; one that is cut is completed in hold, changed
-//     there and goes out as the head of the next piece.
-//  3. After the last byte of the frame the grammar is asked whether it expected the end (done).
+//  2. A token lies in one piece and is changed there. A token that is cut is completed in hold,
+//     changed there, and goes out as the head of the next piece.
+//  3. After the last byte of the frame the walker asks the grammar whether it expected the end
+//     (done).
 type walker struct {
 	grammar grammar
-	skip    int          // bytes that pass unseen before the next token
-	blank   bool         // what is skipped passes as zeros; false again after the skip
-	void    batch.Voider // of the first toVoid bytes that are skipped
+	skip    int          // bytes that pass unread before the next token
+	blank   bool         // the skipped bytes become zeros; false again after the skip
+	void    batch.Voider // overwrites the first toVoid bytes that are skipped
 	toVoid  int
 	left    int
 	held    int // bytes of a cut token in hold
 	started bool
 	hold    [maxToken]byte
-	out     [maxToken]byte // the head of the last call: it must survive until the next
+	out     [maxToken]byte // the head that Next returned last; valid until the next call
 }
 
-// grammar is the state machine of one response. Both methods are called with w at the state after
-// the last token.
+// grammar is the state machine of one response. The walker calls size and token when all earlier
+// tokens have been handled.
 type grammar interface {
-	// size is the length of the next token, given the bytes from its first on as far as they are
-	// there. If it cannot be told yet the size is any number above len(b). It is in 1..maxToken.
+	// size returns the length of the next token, in 1..maxToken. b begins with the token, and has
+	// as much of it as is there. If b is too short to tell, size returns a number above len(b).
 	size(b []byte) int
-	// token takes a token, may change it in place, and sets what comes next: w.skip and the
+	// token handles a token, may change it in place, and sets what comes next: w.skip and the
 	// grammar's own state.
 	token(b []byte) error
-	// done is true when the frame may end here.
+	// done reports whether the frame may end here.
 	done() bool
 }
 
@@ -51,7 +52,7 @@ func (w *walker) reset(g grammar) {
 	w.grammar, w.skip, w.left, w.held, w.started, w.blank, w.toVoid = g, 0, 0, 0, false, false, 0
 }
 
-// finished is true when the whole frame has passed.
+// finished reports whether the whole frame has passed.
 func (w *walker) finished() bool { return w.started && w.left == 0 }
 
 func (w *walker) size(b []byte) int {
@@ -90,7 +91,7 @@ func (w *walker) end() error {
 	return nil
 }
 
-// Next is router.Stream's.
+// Next implements router.Stream.
 func (w *walker) Next(p []byte) (head, tail []byte, err error) {
 	at := 0
 	for w.held > 0 {
@@ -110,7 +111,7 @@ func (w *walker) Next(p []byte) (head, tail []byte, err error) {
 		if at == len(p) {
 			return nil, nil, nil
 		}
-		// Where the size is not known yet, n is the least it can be.
+		// While the size is unknown, n is a lower bound.
 		k := copy(w.hold[w.held:n], p[at:])
 		w.held += k
 		at += k

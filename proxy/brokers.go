@@ -12,7 +12,7 @@ import (
 	"klink/router"
 )
 
-// maxPortTries is how many taken ports are skipped for a broker that appears later.
+// maxPortTries is how many occupied ports are skipped for a broker that appears later.
 const maxPortTries = 1000
 
 // Broker is a broker of the destination, at its own address.
@@ -22,8 +22,8 @@ type Broker struct {
 	Port int32
 }
 
-// SetBootstrap sets the addresses (host:port) that the bootstrap listener leads to. They are tried
-// in turn, from the one on that answered last.
+// SetBootstrap sets the broker addresses (host:port) behind the bootstrap listener. The proxy tries
+// them in turn, starting with the one that answered last.
 func (p *Proxy) SetBootstrap(addrs []string) {
 	p.seeds.Store(&seeds{addrs: slices.Clone(addrs)})
 }
@@ -43,19 +43,21 @@ func (s *seeds) inOrder() []string {
 	return append(slices.Clone(s.addrs[good:]), s.addrs[:good]...)
 }
 
-// answered notes that an address works.
+// answered records that an address works.
 func (s *seeds) answered(addr string) {
 	if i := slices.Index(s.addrs, addr); i >= 0 {
 		s.good.Store(int32(i))
 	}
 }
 
-// SetBrokers opens a listener for each broker that has none and returns where clients reach them
-// all. The brokers of the first call get the listen port + 1, + 2, ... in the order of their ids;
-// brokers that appear later get the next free port. A known broker keeps its port; if its address
-// has changed, new connections go to the new one. Listeners of brokers that have vanished stay. It
-// may be called at any time after Start, and again after an error: brokers whose port could not be
-// opened are missing in the map and are tried again.
+// SetBrokers opens a listener for each broker that has none. It returns the addresses at which
+// clients reach all brokers. The brokers of the first call get the listen port + 1, + 2, ... in the
+// order of their ids; brokers that appear later get the next free port. A known broker keeps its
+// port; if its address has changed, new connections go to the new address. Listeners of brokers
+// that have vanished stay open.
+//
+// It may be called at any time between Start and Shutdown, and again after an error: brokers whose
+// port could not be opened are missing in the map, and the next call tries them again.
 func (p *Proxy) SetBrokers(brokers []Broker) (advertised map[int32]router.Addr, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -102,7 +104,7 @@ func (p *Proxy) openBroker(l *listener) error {
 	switch {
 	case port == "0":
 		return p.openPort(l, host, 0)
-	case l.port != 0: // a port that follows from the broker's place; no other will do
+	case l.port != 0: // assigned by the order of ids; no other port will do
 		return p.openPort(l, host, l.port)
 	}
 	var err error

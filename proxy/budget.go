@@ -8,47 +8,49 @@ import (
 )
 
 const (
-	// freeHold is what a connection may hold without asking: a login fits in, so that no stranger
-	// keeps others from theirs.
+	// freeHold is what a connection may hold outside of the budget. A login fits, so strangers
+	// cannot keep other clients from logging in.
 	freeHold = 4 << 10
-	// strangersPart is the part of the budget that clients may use that are not known; they may
-	// exceed it once by as much, with bytes that were read already.
+	// strangersPart is the divisor of the budget for clients that are not known: together they may
+	// use 1/strangersPart of it. With bytes that were already read they may exceed that by as much
+	// again.
 	strangersPart = 4
 )
 
 var errMemory = errors.New("no room for its requests; see request memory")
 
-// budget is the memory for requests: for what clients have sent and no broker has taken yet. A
-// connection pauses before it is read if there is no room, and goes on when there is. Some bytes
-// come before anybody can ask, so there are two limits. Above the soft one a connection with a
-// request that is not complete is not read. Above the hard one it is closed.
+// budget is the memory for requests: for bytes that clients have sent and no broker has taken yet.
+// If there is no room, klink pauses a connection before it reads, and resumes it when there is.
+// Some bytes arrive before klink can check, so there are two limits. Above the soft limit klink
+// does not read a connection with an incomplete request. Above the hard limit it closes the
+// connection.
 //
 //	clients that have not logged in   soft: a quarter of general     hard: half of general
 //	all together                      soft: general                  hard: general + slack
 //	the holder of the lane            nothing but the size of a request
 //
-// Frames get room as they arrive, since anybody can announce what he never sends. So all room may
-// be taken by frames that are not complete. Then one connection at a time, the holder of the lane,
-// is read on. Its time is limited, as others wait for it. general, slack and the largest request
-// make up Config.RequestMemory.
+// Frames get room as they arrive, because a client can announce a frame that it never sends. So
+// incomplete frames may take all the room. Then klink goes on reading one connection at a time, the
+// holder of the lane. The holder has limited time, because others wait for the lane. general, slack
+// and the largest request add up to Config.RequestMemory.
 //
-// As long as room is short, an event brings a few KiB at most (see loop.sizeReads). That keeps
-// clients with small requests going, and what comes unasked small.
+// As long as room is short, an event delivers only a few KiB (see loop.sizeReads). So clients with
+// small requests go on, and little arrives before klink can check.
 //
-// The counters change at the end of events, and only where a connection holds more than freeHold.
-// mu is taken only when room is short.
+// The counters change at the end of events, and only if a connection holds more than freeHold. mu
+// is taken only when room is short.
 type budget struct {
 	general, slack, strange int64
-	chunk                   int64 // what must be free before a connection is read
+	chunk                   int64 // room that must be free before a connection is read
 
-	used      *atomic.Int64 // strangers and the lane included
+	used      *atomic.Int64 // including strangers and the lane
 	strangers atomic.Int64
 	lane      atomic.Pointer[pair]
 	inLane    atomic.Int64
 
 	waiting atomic.Int32
 	mu      sync.Mutex
-	known   list.List // of *pair that wait for room
+	known   list.List // *pair that wait for room; unknown likewise
 	unknown list.List
 }
 
@@ -63,8 +65,8 @@ func (m *budget) init(total, largest int64, used *atomic.Int64) {
 	m.chunk = min(readBuffer, m.strange/4)
 }
 
-// grow gives a pair so many bytes more, under the hard limits; false = there is no room for them.
-// It is for what is needed in the middle of an event; set corrects it at the end.
+// grow charges n more bytes to a pair, under the hard limits; false = there is no room for them. It
+// is for the middle of an event; set corrects the count at the end.
 func (m *budget) grow(x *pair, n int64) bool {
 	if x.laneBy == 0 {
 		if !x.known() {
@@ -74,7 +76,7 @@ func (m *budget) grow(x *pair, n int64) bool {
 			x.chargedStrange += n
 		}
 		if !addBelow(m.used, n, m.general+m.slack+m.inLane.Load()) {
-			return false // what strangers were given is corrected by set
+			return false // set corrects what was added to strangers
 		}
 	} else {
 		m.used.Add(n)
@@ -97,10 +99,11 @@ func addBelow(to *atomic.Int64, n, limit int64) bool {
 	}
 }
 
-// tight says that there may be no room for what loops read at once.
+// tight reports whether one full read of each loop might exceed the room that is left.
 func (m *budget) tight(loops int) bool { return m.used.Load()+int64(loops)*readBuffer > m.general }
 
-// roomFor says whether there is room under the soft limits.
+// roomFor reports whether there is room under the soft limits. It may make x the holder of the
+// lane.
 func (m *budget) roomFor(x *pair) bool {
 	free := m.used.Load()+m.chunk <= m.general
 	if !x.known() {
@@ -118,10 +121,12 @@ func (m *budget) roomFor(x *pair) bool {
 	return true
 }
 
-// laneShare is the part of the frame time-out that the holder of the lane has: others wait for it.
+// laneShare is the divisor of the frame time-out for the holder of the lane: others wait for the
+// lane.
 const laneShare = 6
 
-// admit says whether a pair may be read. If not, it will be woken when there is room.
+// admit reports whether klink may read from a pair. If not, wake resumes the pair when there is
+// room.
 func (m *budget) admit(x *pair) bool {
 	if m.roomFor(x) {
 		m.forget(x)
@@ -134,7 +139,7 @@ func (m *budget) admit(x *pair) bool {
 		m.waiting.Add(1)
 	}
 	m.mu.Unlock()
-	// What became free before the pair was in the queue has woken nobody.
+	// Room that became free before the pair was in the queue has not woken it.
 	if m.roomFor(x) {
 		m.forget(x)
 		return true
@@ -149,7 +154,7 @@ func (m *budget) queue(known bool) *list.List {
 	return &m.unknown
 }
 
-// forget takes a pair out of the queue.
+// forget removes a pair from the queue.
 func (m *budget) forget(x *pair) {
 	if m.waiting.Load() == 0 {
 		return
@@ -168,7 +173,7 @@ func (m *budget) dequeue(x *pair) {
 	}
 }
 
-// set notes what a pair holds now. It is called on the pair's event loop.
+// set records that a pair now holds n bytes. It is called on the pair's event loop.
 func (m *budget) set(x *pair, n int64) {
 	if n <= freeHold {
 		n = 0
@@ -199,7 +204,7 @@ func (m *budget) set(x *pair, n int64) {
 	}
 }
 
-// wake has as many waiting pairs look again as there is room for.
+// wake resumes as many waiting pairs as there is room for; each checks again.
 func (m *budget) wake() {
 	if m.waiting.Load() == 0 {
 		return
@@ -227,8 +232,8 @@ func (m *budget) wake() {
 	}
 }
 
-// known says whether the broker serves this client: the login is proven, or there is none and the
-// broker has answered.
+// known reports whether the broker serves this client: the login is proven, or there is no login
+// and the broker has answered.
 func (x *pair) known() bool {
 	if !x.isKnown && x.session != nil {
 		if x.proxy.config.SASL {
@@ -240,7 +245,7 @@ func (x *pair) known() bool {
 	return x.isKnown
 }
 
-// held is the memory of what the client has sent and the broker has not taken yet, in bytes.
+// held returns the memory for bytes that the client has sent and the broker has not taken yet.
 func (x *pair) held() int64 {
 	n := x.client.in.size() + x.up.out.size()
 	if t := x.client.tls; t != nil {
@@ -252,14 +257,14 @@ func (x *pair) held() int64 {
 	return int64(n)
 }
 
-// account notes in the budget what the pair holds.
+// account records in the budget what the pair holds.
 func (x *pair) account() {
 	if x.state != dead {
 		x.proxy.budget.set(x, x.held())
 	}
 }
 
-// take adds bytes of the client to its inbox, or closes the connection if there is no room for
+// take adds bytes of the client to its inbox. It closes the connection if there is no room for
 // them.
 func (x *pair) take(p []byte) {
 	m, in := &x.proxy.budget, &x.client.in
@@ -268,7 +273,8 @@ func (x *pair) take(p []byte) {
 	if grows > 0 && int64(in.size()+grows) > freeHold {
 		x.account()
 		if x.laneBy == 0 && (!x.known() || m.used.Load()+int64(grows) > m.general) {
-			// What is announced can wait; what is here cannot.
+			// Reserve nothing for the announced rest of the frame, only room for the bytes that are
+			// here.
 			want = -want
 			grows = in.grows(len(p), want)
 		}

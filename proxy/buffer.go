@@ -5,17 +5,19 @@ import (
 	"sync"
 )
 
-// Buffers come in powers of two. Smaller and larger ones than these are not worth a pool.
+// Pooled buffers have powers of two between these sizes. Smaller and larger ones are not worth a
+// pool.
 const (
 	minBufferBits = 10 // 1 KiB
 	maxBufferBits = 22 // 4 MiB
 )
 
-// buffer is a byte slice that knows which pool it belongs to. It has one owner at a time; the owner
-// either hands it on or calls free, never both.
+// buffer is a byte slice that knows its pool. It has one owner at a time; the owner either hands it
+// on or calls free, never both.
 type buffer struct {
 	b []byte
-	// bits is the logarithm of the capacity, 0 for a buffer that is left to the garbage collector.
+	// bits is the binary logarithm of the capacity; 0 for a buffer that is left to the garbage
+	// collector.
 	bits uint8
 }
 
@@ -37,17 +39,17 @@ func newBuffer(n int) *buffer {
 	return &buffer{b: make([]byte, 0, 1<<class), bits: uint8(class)}
 }
 
-// free gives the buffer back. nil is allowed.
+// free returns the buffer to its pool. b may be nil.
 func (b *buffer) free() {
 	if b != nil && b.bits != 0 {
 		bufferPools[b.bits].Put(b)
 	}
 }
 
-// grown returns a buffer with the same bytes and room for at least n in all; b is freed if it was
-// too small. hint is how much is said to follow: it is believed only as far as it is in proportion
-// to what has arrived, since anybody can announce two gigabytes. Capacities at least double, so
-// that a frame that arrives in many pieces is copied a bounded number of times.
+// grown returns a buffer with the same bytes and room for at least n in all. If b was too small,
+// grown frees it. hint is the announced size; grown trusts it only in proportion to what has
+// arrived, because anybody can announce two gigabytes. Capacities at least double, so that a frame
+// that arrives in many pieces is copied a bounded number of times.
 func (b *buffer) grown(n, hint int) *buffer {
 	if b != nil && n <= cap(b.b) {
 		return b
@@ -60,7 +62,7 @@ func (b *buffer) grown(n, hint int) *buffer {
 	return bigger
 }
 
-// size is the capacity, 0 of nil.
+// size returns the capacity; 0 for nil.
 func (b *buffer) size() int {
 	if b == nil {
 		return 0
@@ -68,7 +70,7 @@ func (b *buffer) size() int {
 	return cap(b.b)
 }
 
-// grownSize is the capacity of what grown would return.
+// grownSize returns the capacity of the buffer that grown would return.
 func (b *buffer) grownSize(n, hint int) int {
 	if b != nil && n <= cap(b.b) {
 		return cap(b.b)
@@ -80,14 +82,14 @@ func (b *buffer) grownSize(n, hint int) int {
 	return max(1<<bits.Len(uint(size-1)), 1<<minBufferBits)
 }
 
-// wholePages rounds up what is not worth a pool.
+// wholePages rounds up the size of a buffer that is not worth a pool.
 func wholePages(n int) int {
 	const page = 64 << 10
 	return (n + page - 1) &^ (page - 1)
 }
 
-// sizeToGrow is how many bytes grown asks newBuffer for. A negative hint is one that bounds the
-// size and reserves nothing.
+// sizeToGrow returns the size that grown asks newBuffer for. A negative hint only bounds that size,
+// and reserves nothing.
 func (b *buffer) sizeToGrow(n, hint int) int {
 	size := n
 	if b != nil {
@@ -106,7 +108,7 @@ func (b *buffer) sizeToGrow(n, hint int) int {
 	return size
 }
 
-// How many times what has arrived may be reserved for what was announced.
+// The factors by which a reservation for an announced size may exceed what has arrived.
 const (
 	trustSmall = 32
 	trustLarge = 4

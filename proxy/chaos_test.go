@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Clients and brokers that do everything wrong at once, on every wire: sessions that panic, closed
-// sockets in the middle of frames, readers that stall, resets. A well-behaved client among them
+// Clients and brokers do everything wrong at once, on every wire: sessions panic, sockets close in
+// the middle of frames, readers stall, connections are reset. A well-behaved client among them
 // notices nothing, and nothing is left at the end.
 func TestChaos(t *testing.T) {
 	wires(t, func(t *testing.T, w wire) {
@@ -74,9 +74,9 @@ func TestChaos(t *testing.T) {
 		_ = conn.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
 		defer cancel()
-		// A broker that announced more bytes than it sent owes them to a client that may not have
-		// been seen to leave: such a request does not finish, and the end of ctx closes what is
-		// left.
+		// A broker that announced more bytes than it sent owes them to a client whose exit the
+		// proxy may not have seen. Such a request does not finish, and the end of ctx closes the
+		// rest.
 		if err := p.Shutdown(ctx); err != nil {
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 		}

@@ -15,65 +15,68 @@ import (
 	"klink/router"
 )
 
-// Config says how a Proxy behaves. Listen and Sessions are required; everything else has a default.
+// Config configures a Proxy. Listen and Sessions are required; everything else has a default.
 type Config struct {
-	// Listen is host:port of the bootstrap listener. The listeners of brokers take the ports after
-	// it. With port 0 every listener gets a free port of the kernel's choice.
+	// Listen is host:port of the bootstrap listener. The brokers' listeners use the ports after it.
+	// With port 0 the kernel chooses a free port for every listener.
 	Listen string
-	// Advertise is the host that clients are told to connect to. Default: the host of Listen, or
+	// Advertise is the host that klink tells clients to connect to. Default: the host of Listen, or
 	// the host name of this machine if that is empty. A wildcard address cannot be advertised.
 	Advertise string
 	// TLS is used towards clients; nil = plaintext.
 	TLS *tls.Config
-	// UpstreamTLS is used towards brokers; nil = plaintext. Without a ServerName, the host that is
-	// dialled is verified. It must have no certificate: a broker that takes it for the client's
-	// would take each client for its owner.
+	// UpstreamTLS is used towards brokers; nil = plaintext. Without a ServerName, klink verifies
+	// the host that it dials. It must have no certificate: a broker that identifies clients by
+	// certificate would take every client for the owner of that certificate.
 	UpstreamTLS *tls.Config
-	// Dial opens a connection to a broker; it must be a *net.TCPConn or *net.UnixConn. Default: a
+	// Dial opens a connection to a broker and returns a *net.TCPConn or *net.UnixConn. Default: a
 	// net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	// DialTimeout bounds the way to a broker, its TLS handshake included. Default 10 s.
+	// DialTimeout bounds connecting to a broker, including the TLS handshake. Default 10 s.
 	DialTimeout time.Duration
 	// HandshakeTimeout bounds the TLS handshake of a client. Default 10 s.
 	HandshakeTimeout time.Duration
-	// MaxRequestBytes is the largest request frame, without its size prefix. Default 100 MiB, as a
-	// broker's socket.request.max.bytes.
+	// MaxRequestBytes is the largest request frame, without its size prefix. Default 100 MiB, like
+	// a broker's socket.request.max.bytes.
 	MaxRequestBytes int
-	// SASL says that brokers want a login before anything else. Until it is proven, a request may
-	// have 512 KiB.
+	// SASL tells the proxy that brokers require a login first. Until the login is proven, a request
+	// may have at most 512 KiB.
 	SASL bool
 	// RequestMemory is the budget, in bytes, for what all clients have sent and no broker has taken
-	// yet. It must be at least twice MaxRequestBytes, and 16 MiB. Default 512 MiB, or that.
+	// yet. It must be at least 16 MiB, and at least twice MaxRequestBytes. Default 512 MiB, or
+	// twice MaxRequestBytes if that is more.
 	RequestMemory int64
-	// LoginTimeout bounds the time from the accept of a connection until its login is proven;
-	// without SASL, until its first request is complete. Default 30 s.
+	// LoginTimeout bounds the time from accepting a connection until its login is proven; without
+	// SASL, until its first request is complete. Default 30 s.
 	LoginTimeout time.Duration
-	// FrameTimeout bounds the time from the first byte of a request to its last, as long as klink
-	// reads them. Default 60 s.
+	// FrameTimeout bounds the time from the first byte of a request to its last, not counting time
+	// in which klink does not want to read. Default 60 s.
 	FrameTimeout time.Duration
-	// MaxWholeResponse is the largest response that is kept whole in memory because a decision asks
-	// for it. Default 64 MiB. Other responses have no limit: they are not kept.
+	// MaxWholeResponse is the largest response that klink keeps whole in memory because a decision
+	// asks for it. Default 64 MiB. Other responses have no limit, because klink does not keep them.
 	MaxWholeResponse int
-	// MaxConnections is the most client connections at one time; more are closed at once. 0 = no
-	// limit.
+	// MaxConnections is the most client connections at one time; klink closes further ones at once.
+	// 0 = no limit.
 	MaxConnections int
-	// MaxConnectionsPerIP is the most client connections of one address, of IPv6 one /64; more are
-	// closed at once. 0 = no limit.
+	// MaxConnectionsPerIP is the most client connections of one address (for IPv6, of one /64);
+	// klink closes further ones at once. 0 = no limit.
 	MaxConnectionsPerIP int
-	// MaxConnectionRate is how many connections are accepted in a second, by all listeners
-	// together; others wait. 0 = no limit.
+	// MaxConnectionRate is how many connections all listeners together accept per second; others
+	// wait. 0 = no limit.
 	MaxConnectionRate int
-	// MaxInFlight is the most requests of one connection that wait for an answer; later ones are
-	// not read. A broker handles one at a time, so more than a few gain nothing. Default 4.
+	// MaxInFlight is the most requests of one connection that wait for an answer; klink does not
+	// decide on later ones until then. A broker handles one request of a connection at a time, so
+	// more than a few gain nothing. Default 4.
 	MaxInFlight int
-	// IdleTimeout closes connections on which nothing moves and nothing is asked, as a broker's
-	// connections.max.idle.ms. Default 10 min.
+	// IdleTimeout closes connections on which no bytes move and no request is pending, like a
+	// broker's connections.max.idle.ms. Default 10 min.
 	IdleTimeout time.Duration
 	// Loops is the number of event loops. Default GOMAXPROCS.
 	Loops int
-	// Sessions decide about requests.
+	// Sessions makes the sessions that decide on requests.
 	Sessions router.Sessions
-	// Logger takes what people should know; nothing is logged per request. Default slog.Default().
+	// Logger receives what operators should know. The proxy logs nothing per request. Default
+	// slog.Default().
 	Logger *slog.Logger
 }
 
@@ -84,7 +87,7 @@ func setDefault[T comparable](v *T, def T) {
 	}
 }
 
-// complete fills in the defaults and checks what can be checked without a socket.
+// complete fills in the defaults and checks everything that can be checked without a socket.
 func (c *Config) complete() error {
 	if c.Sessions == nil {
 		return errors.New("proxy: Config.Sessions is required")

@@ -11,31 +11,31 @@ const (
 	ready                      // the responses to earlier requests: frame is the answer
 )
 
-// entry is one request that has not been answered yet. It is in pair.fifo, the order in which the
-// client gets its answers, and while it is awaiting also in pair.sent, the order in which the
-// broker answers. The two differ when the decision on a whole response was another request.
+// entry is one request that has not been answered yet. pair.fifo holds it, in the order in which
+// the client gets its answers. While it is awaiting, pair.sent holds it too, in the order in which
+// the broker answers. The two orders differ if the decision on a whole response was another
+// request.
 type entry struct {
 	state entryState
 	// hold is set while later requests of the connection must wait for this one.
 	hold bool
-	// exclusive keeps hold until the request has been answered.
+	// exclusive keeps hold set until the request has been answered.
 	exclusive bool
-	// discard: the response is read and thrown away. The entry is in no fifo any more.
+	// discard: the response is read and thrown away. The entry is no longer in fifo.
 	discard bool
-	// keep: the response cannot be passed on yet, it is collected in buf.
+	// keep: the response cannot be passed on yet, so it is collected in buf.
 	keep bool
 
 	stream router.Stream
 	whole  func([]byte) router.Decision
-	// request owns the request frame that frame is a part of, as long as the decision may refer to
-	// it.
+	// request owns the buffer that contains frame, as long as the decision may refer to it.
 	request *buffer
 	frame   []byte
 	// buf collects a whole or kept response, or holds an answer that is ready.
 	buf *buffer
 }
 
-// collects says that the response is gathered in buf instead of being passed on.
+// collects reports whether the response is collected in buf instead of being passed on.
 func (e *entry) collects() bool { return e.whole != nil || e.keep }
 
 // newEntry takes an entry from the loop's free list.
@@ -48,7 +48,7 @@ func (l *loop) newEntry() *entry {
 	return new(entry)
 }
 
-// freeEntry takes back an entry that nobody refers to, with its buffers.
+// freeEntry frees an entry that nobody refers to, and its buffers.
 func (l *loop) freeEntry(e *entry) {
 	e.request.free()
 	e.buf.free()

@@ -7,14 +7,14 @@ import (
 	"github.com/panjf2000/gnet/v2"
 )
 
-// handler receives gnet's events. A connection's gnet context is its *side; the connections that
+// handler receives gnet's events. The gnet context of a connection is its *side. Connections that
 // Start makes to get hold of the event loops have none.
 type handler struct {
 	gnet.BuiltinEventEngine
 	proxy *Proxy
 }
 
-// OnOpen is called on the event loop once gnet reads the socket.
+// OnOpen is called on the event loop once gnet reads from the socket.
 func (h *handler) OnOpen(c gnet.Conn) (out []byte, action gnet.Action) {
 	s, ok := c.Context().(*side)
 	if !ok {
@@ -57,7 +57,7 @@ func (h *handler) OnTraffic(c gnet.Conn) gnet.Action {
 	return gnet.None
 }
 
-// traffic takes what was read from a side's socket.
+// traffic handles the bytes that were read from a side's socket.
 func (x *pair) traffic(s *side, c gnet.Conn) {
 	defer x.recoverPanic()
 	p, err := c.Next(-1) // a part of the loop's read buffer; nothing is left with gnet
@@ -82,7 +82,7 @@ func (x *pair) traffic(s *side, c gnet.Conn) {
 	}
 }
 
-// OnClose is called before gnet closes the socket: the peer has closed, or we have.
+// OnClose is called before gnet closes the socket, whether the peer or klink closed it.
 func (h *handler) OnClose(c gnet.Conn, _ error) gnet.Action {
 	s, ok := c.Context().(*side)
 	if !ok || s.conn == nil {
@@ -105,7 +105,7 @@ func (h *handler) OnTick() (time.Duration, gnet.Action) {
 	return h.proxy.tickLength, gnet.None
 }
 
-// recoverLoop keeps an event loop alive. To be deferred.
+// recoverLoop recovers from a panic, so that the event loop goes on. Defer it.
 func (p *Proxy) recoverLoop() {
 	if v := recover(); v != nil {
 		p.panicked(v, debug.Stack())

@@ -23,10 +23,10 @@ import (
 	"klink/router"
 )
 
-// The frames of these tests are requests of fixed form: size, kind (as the API key), version,
-// correlation id, and a body that begins with the number of bytes the fake broker's response has
-// after its correlation id. Those bytes follow from the correlation id alone, so the dumb twin
-// `wanted` knows every response without any of the machinery.
+// The frames of these tests are requests of a fixed form: size, kind (as the API key), version,
+// correlation id, and a body. The body begins with the number of bytes that follow the correlation
+// id in the fake broker's response. Those bytes depend on the correlation id alone, so the dumb
+// twin `wanted` knows every response without any of the machinery.
 
 const requestTimeout = 20 * time.Second
 
@@ -251,7 +251,7 @@ func (s *fakeSession) Request(frame []byte) router.Decision {
 	return router.Decision{Action: router.Close, Err: errors.New("unknown kind")}
 }
 
-// flipStream holds back up to three bytes, as a stream that waits for a field does.
+// flipStream holds back up to three bytes, like a stream that waits for the rest of a field.
 type flipStream struct {
 	pos  int
 	left int
@@ -364,8 +364,8 @@ func readFrame(r io.Reader) ([]byte, error) {
 	return f, err
 }
 
-// newProxy starts a proxy in front of one broker and stops it at the end of the test, when nothing
-// may be left.
+// newProxy starts a proxy in front of one broker. At the end of the test it stops the proxy and
+// checks that nothing is left.
 func newProxy(t testing.TB, broker string, change ...func(*Config)) (*Proxy, *fakeSessions) {
 	sessions := &fakeSessions{}
 	config := Config{
@@ -398,7 +398,8 @@ func dialProxy(t testing.TB, p *Proxy, config *tls.Config) net.Conn {
 	return conn
 }
 
-// askProxy is dialProxy for a connection with a request on its way, and so one to the broker.
+// askProxy is dialProxy for a connection that has sent a request, and so has a connection to the
+// broker.
 func askProxy(t testing.TB, p *Proxy) net.Conn {
 	conn := dialProxy(t, p, nil)
 	_, err := conn.Write(request(kForward, 1, 1))
@@ -426,7 +427,7 @@ func eventually(t testing.TB, what string, cond func() bool) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	// gnet's worker pool is global and lets its workers go after 10 s.
+	// gnet's worker pool is global and keeps idle workers for 10 s.
 	if err := goleak.Find(
 		goleak.IgnoreAnyFunction("github.com/panjf2000/ants/v2.(*goWorker).run.func1"),
 		goleak.IgnoreAnyFunction("github.com/panjf2000/ants/v2.(*poolCommon).purgeStaleWorkers"),

@@ -31,7 +31,7 @@ type idlePeers struct {
 	clients []net.Conn
 	brokers chan net.Conn
 	ends    []net.Conn
-	heap    int64 // what the peers themselves take, measured on pairs that have no proxy between them
+	heap    int64 // used by the peers themselves, measured without a proxy
 }
 
 func newIdlePeers(t *testing.T, p *Proxy, w wire) *idlePeers {
@@ -68,7 +68,7 @@ func newIdlePeers(t *testing.T, p *Proxy, w wire) *idlePeers {
 	return i
 }
 
-// open opens n connections through the proxy, and measures what n direct ones take.
+// open opens n connections through the proxy, and measures the memory of n direct ones.
 func (i *idlePeers) open(n int) {
 	p := i.p.Addr().String()
 	before := memory(i.t).heapNow()
@@ -82,7 +82,7 @@ func (i *idlePeers) open(n int) {
 		_ = c.Close()
 	}
 	for range n {
-		// The first request opens the way to the broker.
+		// The first request opens the connection to the broker.
 		k := len(i.clients)
 		i.clients = append(i.clients, i.dial(p, i.w.client != nil))
 		i.send(k)

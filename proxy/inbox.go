@@ -1,7 +1,7 @@
 package proxy
 
-// inbox holds bytes that have arrived and were not consumed yet. Its bytes are contiguous, because
-// a session is given whole frames. Empty, it holds no memory.
+// inbox holds bytes that have arrived and were not consumed yet. They are contiguous, because a
+// session receives whole frames. An empty inbox holds no memory.
 type inbox struct {
 	buf *buffer
 	off int // bytes of buf that are consumed
@@ -14,11 +14,11 @@ func (in *inbox) len() int {
 	return len(in.buf.b) - in.off
 }
 
-// size is the memory that it holds, in bytes.
+// size returns the memory that the inbox holds, in bytes.
 func (in *inbox) size() int { return in.buf.size() }
 
-// grows is by how much the memory would grow with addHint. During the call that makes it grow there
-// is a copy besides.
+// grows returns by how much addHint would grow the memory. While addHint grows it, a copy exists in
+// addition.
 func (in *inbox) grows(n, want int) int {
 	have := 0
 	if in.buf != nil {
@@ -30,7 +30,7 @@ func (in *inbox) grows(n, want int) int {
 	return max(in.buf.grownSize(have+n, want)-in.size(), 0)
 }
 
-// bytes returns what is there; valid until the next call of another method.
+// bytes returns the unconsumed bytes. They are valid until the next call of another method.
 func (in *inbox) bytes() []byte {
 	if in.buf == nil {
 		return nil
@@ -40,13 +40,14 @@ func (in *inbox) bytes() []byte {
 
 func (in *inbox) add(p []byte) { in.addHint(p, 0) }
 
-// addHint is add, when want bytes in all are expected to come.
+// addHint is add for when want bytes are expected in all. See buffer.grown for how far want is
+// trusted.
 func (in *inbox) addHint(p []byte, want int) {
 	if len(p) == 0 {
 		return
 	}
 	if in.off > 0 && len(in.buf.b)+len(p) > cap(in.buf.b) {
-		// Make room by forgetting what is consumed, before asking for a larger buffer.
+		// Make room by dropping consumed bytes before asking for a larger buffer.
 		in.buf.b = in.buf.b[:copy(in.buf.b, in.buf.b[in.off:])]
 		in.off = 0
 	}
@@ -67,8 +68,8 @@ func (in *inbox) consume(n int) {
 	}
 }
 
-// detach consumes the first n bytes but leaves them where they are: the caller owns the buffer they
-// are in. What comes after them is copied away.
+// detach consumes the first n bytes but leaves them in place: the caller now owns their buffer. The
+// inbox copies the bytes after them to a new one.
 func (in *inbox) detach(n int) *buffer {
 	owned := in.buf
 	rest := owned.b[in.off+n:]
@@ -77,5 +78,6 @@ func (in *inbox) detach(n int) *buffer {
 	return owned
 }
 
-// drop forgets everything, without handing memory on that somebody up the stack may still look at.
+// drop forgets everything. It does not free the buffer, because callers further up the stack may
+// still use it.
 func (in *inbox) drop() { in.buf, in.off = nil, 0 }

@@ -16,7 +16,7 @@ import (
 )
 
 // meanwhile wraps the router's sessions: it calls during before each Run that a large response
-// leads to.
+// causes.
 type meanwhile struct {
 	router.Sessions
 	during func()
@@ -49,8 +49,8 @@ func (m meanwhileSession) wrap(d router.Decision, large bool) router.Decision {
 }
 
 // While klink rewrites a full Metadata response of 100,000 topics, other connections of the same
-// event loop go on: there is one loop, and the rewriting does not begin before another client has
-// been answered ten times since the response came.
+// event loop go on. There is one loop, and the rewriting starts only after another client has
+// received ten answers since the response came.
 func TestLargeMetadataDoesNotHoldTheLoop(t *testing.T) {
 	const topics = 100_000
 	full := kmsg.NewPtrMetadataResponse()

@@ -30,8 +30,8 @@ func ask(t testing.TB, conn net.Conn, kind int16, corr int32, n int) {
 	require.True(t, bytes.Equal(wanted(kind, corr, n), got))
 }
 
-// Each of these ends its own connection with the reason, answers what came before it, and disturbs
-// nobody.
+// Each case ends its own connection with the reason, after earlier requests were answered, and
+// disturbs no other connection.
 func TestConnectionsThatEnd(t *testing.T) {
 	frame := func(size uint32, more ...byte) []byte {
 		return append(binary.BigEndian.AppendUint32(nil, size), more...)
@@ -78,7 +78,7 @@ func TestConnectionsThatEnd(t *testing.T) {
 			ask(t, other, kForward, 1, 10)
 			conn := dialProxy(t, p, nil)
 			ask(t, conn, kForward, 2, 10)
-			// What is asked before the end in one go is answered.
+			// Requests sent before the end, in the same write, are answered.
 			_, err := conn.Write(append(request(kAnswer, 3, 10), c.send...))
 			require.NoError(t, err)
 			got, err := readFrame(conn)
@@ -110,7 +110,7 @@ func TestWaitingForTheBrokerIsNotIdle(t *testing.T) {
 	_, err := conn.Write(request(kForward, 1, 10))
 	require.NoError(t, err)
 	idle := dialProxy(t, p, nil)
-	expectClosed(t, idle) // so the time-out has passed for both, but for the tick in which they came
+	expectClosed(t, idle) // the time-out has passed for both, give or take a tick
 	expectClosed(t, dialProxy(t, p, nil))
 	close(release)
 	got, err := readFrame(conn)
@@ -228,7 +228,7 @@ func TestExclusiveHoldsBackLaterRequests(t *testing.T) {
 		} else {
 			eventually(t, "the broker is asked", func() bool { mu.Lock(); defer mu.Unlock(); return len(seen) == 1 })
 		}
-		// A later request on another connection goes all the way while the second one waits.
+		// A later request on another connection completes while the second one waits.
 		ask(t, dialProxy(t, p, nil), kForward, 3, 1)
 		mu.Lock()
 		require.NotContains(t, seen, int32(2))
@@ -253,7 +253,7 @@ func TestRunEndsWithItsConnection(t *testing.T) {
 	require.NoError(t, err)
 	<-started
 	require.NoError(t, conn.Close())
-	close(block) // the answer finds nobody
+	close(block) // there is no client for the answer
 	eventually(t, "counted", func() bool { return p.Stats().Closed(ReasonClient) == 1 })
 }
 
@@ -271,7 +271,7 @@ func TestDrain(t *testing.T) {
 				awaited(release)
 				_, _ = conn.Write(response(int32(binary.BigEndian.Uint32(f[8:])), 3_000_000))
 			}
-		}, func(c *Config) { c.Loops = 1 }) // so that when one connection drains, all do
+		}, func(c *Config) { c.Loops = 1 }) // so that all connections drain at the same time
 		busy, idle := dialProxy(t, p, w.client), dialProxy(t, p, w.client)
 		asked.Add(1)
 		_, err := busy.Write(request(kForward, 1, 0))
@@ -281,7 +281,7 @@ func TestDrain(t *testing.T) {
 		_, err = readFrame(idle)
 		require.NoError(t, err)
 		other := dialProxy(t, p, w.client)
-		_, err = other.Write(request(kWholeRun, 2, 3_000_000)[:15]) // half a request is not in flight
+		_, err = other.Write(request(kWholeRun, 2, 3_000_000)[:15]) // half a request does not count
 		require.NoError(t, err)
 		asked.Wait()
 		done := make(chan error, 1)
@@ -328,7 +328,7 @@ func TestDrainGivesUp(t *testing.T) {
 	require.NoError(t, p.Shutdown(context.Background()), "a second time")
 }
 
-// Work that ignores its context does not keep klink from ending.
+// A Run that ignores its context does not keep klink from stopping.
 func TestRunThatDoesNotEnd(t *testing.T) {
 	broker := newBroker(t, nil, nil)
 	p, sessions := newProxy(t, broker.addr())
@@ -399,8 +399,8 @@ func TestDiallerPanicsOrReturnsNoSocket(t *testing.T) {
 	eventually(t, "counted", func() bool { return p.Stats().Closed(ReasonInternal) == 1 })
 }
 
-// Running out of file descriptors stops nothing: the listener waits, and serves when there are some
-// again.
+// Running out of file descriptors stops nothing: the listener waits, and accepts again when some
+// are free.
 func TestNoFileDescriptorLeft(t *testing.T) {
 	broker := newBroker(t, nil, nil)
 	p, _ := newProxy(t, broker.addr())
@@ -428,8 +428,8 @@ func TestNoFileDescriptorLeft(t *testing.T) {
 		clients = append(clients, conn)
 	}
 	for _, conn := range clients {
-		// It was either accepted later and works, or accepted and closed for want of a descriptor
-		// for the broker.
+		// The connection was either accepted later and works, or accepted and closed because there
+		// was no descriptor for the broker.
 		if _, err := conn.Write(request(kForward, 3, 1)); err == nil {
 			if got, err := readFrame(conn); err == nil {
 				require.Equal(t, response(3, 1), got)
@@ -440,7 +440,7 @@ func TestNoFileDescriptorLeft(t *testing.T) {
 	ask(t, dialProxy(t, p, nil), kForward, 4, 1)
 }
 
-// Connections that do nothing cost little memory, and no goroutine.
+// Idle connections cost little memory, and no goroutine.
 func TestIdleConnections(t *testing.T) {
 	for name, c := range map[string]struct{ count, budget int64 }{"plain-plain": {2000, 4 << 10}, "tls-tls": {500, 16 << 10}} {
 		t.Run(name, func(t *testing.T) {
@@ -454,8 +454,8 @@ func TestIdleConnections(t *testing.T) {
 				w.broker, w.client = testTLS(t)
 				w.proxyServer, w.proxyClient = w.broker, w.client
 			}
-			// Clients and the broker are raw sockets without a goroutine, so that what is measured
-			// is the proxy.
+			// Clients and the broker are raw sockets without goroutines, so that the test measures
+			// only the proxy.
 			p, _ := newProxy(t, "", func(c *Config) {
 				c.TLS, c.UpstreamTLS = w.proxyServer, w.proxyClient
 			})
@@ -489,7 +489,7 @@ func TestStatsAndLog(t *testing.T) {
 	st := p.Stats()
 	require.EqualValues(t, 3*16, st.ClientReceived.Load())
 	require.EqualValues(t, 8+100+8+1, st.UpstreamReceived.Load())
-	// What is sent is counted after it was sent.
+	// Bytes are counted after they were sent, so wait.
 	eventually(t, "bytes sent are counted", func() bool {
 		return st.UpstreamSent.Load() == 2*16 && st.ClientSent.Load() == 8+100+8+1+8+5
 	})

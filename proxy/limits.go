@@ -15,8 +15,8 @@ type perIP struct {
 	conns map[netip.Addr]int
 }
 
-// enter counts a connection in, and says whether the limit allows it. leave must follow in either
-// case.
+// enter counts a new connection, and reports whether the limit allows it. The caller must call
+// leave later in either case.
 func (l *perIP) enter(addr netip.Addr) bool {
 	if l.limit == 0 {
 		return true
@@ -31,7 +31,7 @@ func (l *perIP) enter(addr netip.Addr) bool {
 	return l.conns[key] <= l.limit
 }
 
-// leave counts a connection out.
+// leave removes a connection from the count.
 func (l *perIP) leave(addr netip.Addr) {
 	if l.limit == 0 {
 		return
@@ -44,8 +44,8 @@ func (l *perIP) leave(addr netip.Addr) {
 	}
 }
 
-// holder is what one host has: an address of IPv4, and of IPv6 a network of 64 bits, in which it
-// may choose at will.
+// holder returns the unit that is limited: one IPv4 address, or one IPv6 /64, in which a host can
+// choose addresses at will.
 func holder(addr netip.Addr) netip.Addr {
 	addr = addr.WithZone("")
 	if !addr.Is6() {
@@ -64,15 +64,15 @@ func remoteOf(conn net.Conn) netip.AddrPort {
 	return netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port())
 }
 
-// rate spreads connections of all listeners over time. As many as are allowed in a second may come
-// at once.
+// rate limits the rate of connections over all listeners. The connections allowed in one second may
+// come in one burst.
 type rate struct {
-	limit int // in a second; 0 = none
+	limit int // per second; 0 = none
 	mu    sync.Mutex
-	next  time.Time // when the next one is due, if they came evenly
+	next  time.Time // when the next connection is due at an even pace
 }
 
-// delay counts a connection in, and says how long it has to wait.
+// delay counts a new connection, and returns how long it has to wait.
 func (r *rate) delay(now time.Time) time.Duration {
 	if r.limit == 0 {
 		return 0
@@ -88,7 +88,7 @@ func (r *rate) delay(now time.Time) time.Duration {
 	return max(wait, 0)
 }
 
-// wait waits for the turn of a connection; false = closed before.
+// wait waits until a connection may be accepted. It returns false if closed ends the wait.
 func (r *rate) wait(closed <-chan struct{}) bool {
 	d := r.delay(time.Now())
 	if d == 0 {

@@ -12,19 +12,20 @@ import (
 
 const bootstrapID = router.BootstrapID
 
-// Accept errors (no file descriptor left, mostly) are waited out, twice as long each time.
+// After an accept error (usually no file descriptor is left) the listener waits, twice as long each
+// time.
 const (
 	minAcceptBackoff = 5 * time.Millisecond
 	maxAcceptBackoff = time.Second
 )
 
-// listener is one port: the bootstrap listener's, or that of one broker. A port that was told to
-// clients stays theirs, even when the broker is gone.
+// listener is one port: the bootstrap listener's, or that of one broker. A broker keeps a port that
+// clients know, even when the broker is gone.
 type listener struct {
 	proxy  *Proxy
 	broker int32
 	port   int
-	// upstream is where the broker is reached now; nil for the bootstrap listener.
+	// upstream is the current address of the broker; nil for the bootstrap listener.
 	upstream atomic.Pointer[string]
 	ln       net.Listener // guarded by Proxy.mu; nil = could not be opened yet
 	closed   chan struct{}
@@ -87,8 +88,8 @@ func (l *listener) accept(ln net.Listener) {
 	}
 }
 
-// accepted takes a new connection. While accept loops run, Shutdown does not wait for connections
-// yet, so counting up is safe.
+// accepted handles a new connection. Shutdown waits for connections only after the accept loops
+// have ended, so adding to live is safe here.
 func (p *Proxy) accepted(l *listener, conn net.Conn) {
 	p.stats.Accepted.Add(1)
 	n := p.stats.Connections.Add(1)

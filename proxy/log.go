@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// logEvery is how often a reason for closing connections is logged; what happens between is
-// counted.
+// logEvery is how often the same reason for closing connections is logged. Closes in between are
+// only counted.
 const logEvery = 5 * time.Second
 
-// closeLog logs why connections are closed, so that a client that hammers the proxy does not fill
-// the disk.
+// closeLog logs why connections are closed, at a limited rate, so that a client that hammers the
+// proxy does not fill the disk.
 type closeLog struct {
 	logger     *slog.Logger
 	mu         sync.Mutex
@@ -20,7 +20,7 @@ type closeLog struct {
 	suppressed [numReasons]int
 }
 
-// closed logs the end of a connection, unless that is what happens every day.
+// closed logs the end of a connection. Everyday reasons go to the debug level.
 func (l *closeLog) closed(r Reason, remote string, broker int32, err error) {
 	switch r {
 	case ReasonClient, ReasonUpstream, ReasonIdle, ReasonDrain:
@@ -42,14 +42,14 @@ func (l *closeLog) closed(r Reason, remote string, broker int32, err error) {
 	l.logger.Warn("connection closed", "reason", r.String(), "client", remote, "broker", broker, "err", err, "suppressed", n)
 }
 
-// gnetLogger hands gnet's log to slog. What gnet calls information is detail here.
+// gnetLogger passes gnet's log to slog. gnet's info and warn levels become debug here.
 type gnetLogger struct{ *slog.Logger }
 
 func (l gnetLogger) Debugf(format string, args ...any) { l.Debug(fmt.Sprintf(format, args...)) }
 func (l gnetLogger) Infof(format string, args ...any)  { l.Debug(fmt.Sprintf(format, args...)) }
 func (l gnetLogger) Warnf(format string, args ...any)  { l.Debug(fmt.Sprintf(format, args...)) }
 func (l gnetLogger) Errorf(format string, args ...any) {
-	// gnet reports each nil error of some calls, too.
+	// For some calls gnet also reports nil errors.
 	if len(args) > 0 && args[len(args)-1] == nil {
 		return
 	}

@@ -9,31 +9,32 @@ import (
 	"github.com/panjf2000/gnet/v2"
 )
 
-// scratchSize is what is decrypted at a time.
+// scratchSize is how many bytes are decrypted at a time.
 const scratchSize = 64 << 10
 
-// loop is what this package adds to one gnet event loop. But for gnet, poller, pairs and ticking it
-// belongs to the goroutine of the event loop.
+// loop is the state that this package adds to one gnet event loop. Only the goroutine of the event
+// loop uses it, except for gnet, poller, pairs and ticking.
 type loop struct {
 	proxy  *Proxy
 	gnet   gnet.EventLoop
 	poller poller
-	// pairs is the number of connections, to choose the loop of the next one.
+	// pairs counts the connections on the loop. New connections go to the loop with the fewest.
 	pairs   atomic.Int32
 	ticking atomic.Bool
 
 	wheel   wheel
 	entries []*entry // free ones
 	scratch []byte
-	reads   *[]byte // into which gnet reads; see sizeReads
+	reads   *[]byte // the buffer into which gnet reads; see sizeReads
 }
 
-// smallRead is what an event brings at most while room for requests is short. Requests that are no
-// larger pass.
+// smallRead is the most that one event delivers while room for requests is short. Requests up to
+// that size still pass.
 const smallRead = 8 << 10
 
-// sizeReads has the next event bring less while room for requests is short: nobody is asked before
-// gnet reads. A client that sends more than that is paused after it; one that sends less goes on.
+// sizeReads limits what the next event delivers while room for requests is short, because gnet
+// reads without asking. A client that sends more is paused after that event; a client that sends
+// less goes on.
 func (l *loop) sizeReads() {
 	if l.reads == nil {
 		return
@@ -47,8 +48,8 @@ func (l *loop) sizeReads() {
 	}
 }
 
-// execute runs f on the event loop, soon. A panic closes the connection x only. Nothing happens
-// when the loop has ended.
+// execute queues f to run on the event loop. If f panics, only the connection x is closed. If the
+// loop has ended, f does not run.
 func (l *loop) execute(x *pair, f func()) {
 	_ = l.gnet.Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error {
 		defer x.recoverPanic()
@@ -57,7 +58,7 @@ func (l *loop) execute(x *pair, f func()) {
 	}))
 }
 
-// executeLoop runs f on the event loop, soon, and for no connection in particular.
+// executeLoop queues f to run on the event loop, on behalf of no single connection.
 func (l *loop) executeLoop(f func()) error {
 	return l.gnet.Execute(context.Background(), gnet.RunnableFunc(func(context.Context) error {
 		defer l.proxy.recoverLoop()
@@ -66,7 +67,7 @@ func (l *loop) executeLoop(f func()) error {
 	}))
 }
 
-// tick is called on gnet's ticker goroutine.
+// tick makes the loop advance its wheel. gnet's ticker goroutine calls it.
 func (l *loop) tick() {
 	if l.ticking.Swap(true) {
 		return // the loop is busy; it will catch up
@@ -76,7 +77,7 @@ func (l *loop) tick() {
 	}
 }
 
-// turn brings the wheel up to the clock.
+// turn advances the wheel to the current time.
 func (l *loop) turn() {
 	l.ticking.Store(false)
 	now := uint32(time.Since(l.proxy.epoch) / l.proxy.tickLength)
@@ -85,7 +86,7 @@ func (l *loop) turn() {
 	}
 }
 
-// visit is called by the wheel, which has let go of the pair.
+// visit checks the deadlines of the pair. The wheel calls it, and has removed the pair before.
 func (x *pair) visit() {
 	defer x.recoverPanic()
 	now := x.loop.wheel.now
@@ -124,7 +125,7 @@ func (x *pair) visit() {
 	x.loop.wheel.add(x, due)
 }
 
-// overdue closes a pair whose time for something is over, and says whether it did.
+// overdue closes a pair that has passed one of its deadlines, and reports whether it did.
 func (x *pair) overdue(now uint32) bool {
 	over := func(by uint32) bool { return by != 0 && int32(now-by) >= 0 }
 	switch {
@@ -142,8 +143,8 @@ func (x *pair) overdue(now uint32) bool {
 	return x.state == dead
 }
 
-// loginOver is called when the time for the login is over. Some clients log in and then have
-// nothing to say, so the broker is asked before the connection is closed.
+// loginOver is called when the login time-out has passed. Some clients log in and then send
+// nothing, so klink asks the broker before it closes the connection.
 func (x *pair) loginOver(now uint32) {
 	config := &x.proxy.config
 	switch {
@@ -163,11 +164,10 @@ func (x *pair) loginOver(now uint32) {
 	}
 }
 
-// loginGrace is how long a broker has to say whether it serves a client whose time for the login is
-// over.
+// loginGrace is how long, after the login time-out, a broker has to show that it serves the client.
 const loginGrace = 5 * time.Second
 
-// visitBy has the wheel visit the pair no later than at a tick.
+// visitBy makes the wheel visit the pair no later than at the tick due.
 func (x *pair) visitBy(due uint32) {
 	if x.inWheel && int32(due-x.due) < 0 {
 		x.loop.wheel.remove(x)
@@ -175,10 +175,10 @@ func (x *pair) visitBy(due uint32) {
 	}
 }
 
-// touch notes that something moves.
+// touch records that bytes have moved.
 func (x *pair) touch() { x.last = x.loop.wheel.now }
 
-// deadline closes the pair after d at the latest.
+// deadline makes the wheel close the pair after d at the latest.
 func (x *pair) deadline(d time.Duration) {
 	x.closeBy = max(x.loop.wheel.now+x.proxy.ticks(d), 1)
 	if x.inWheel {

@@ -15,11 +15,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The promise: a client or broker that does not read costs the proxy less than this, whatever was
-// asked.
+// The promise: a client or broker that does not read costs the proxy less than this, whatever the
+// client asked for.
 const stallBudget = 32 << 20
 
-// usage is what the whole process uses: heap and stacks, and resident memory.
+// usage is the memory that the whole process uses: heap and stacks, and resident memory.
 type usage struct{ heap, rss int64 }
 
 func memory(t testing.TB) (u usage) {
@@ -35,7 +35,7 @@ func memory(t testing.TB) (u usage) {
 	return u
 }
 
-// meter compares memory with what there was before.
+// meter compares memory use with that at its start.
 type meter struct{ before, most usage }
 
 func newMeter(t testing.TB) *meter {
@@ -60,7 +60,7 @@ func (m *meter) check(t testing.TB) {
 	}
 }
 
-// settled awaits that a side is paused and that a counter then moves no more for a while.
+// settled waits until a side is paused and a counter has then stopped for a while.
 func settled(t testing.TB, m *meter, p *Proxy, counter func() int64) {
 	t.Helper()
 	last, since := counter(), time.Now()
@@ -75,7 +75,7 @@ func settled(t testing.TB, m *meter, p *Proxy, counter func() int64) {
 
 const bigResponse = 300 << 20
 
-// pattern is a piece of a big frame that shows where it came from: 8-byte counters.
+// pattern is a piece of a big frame, made of 8-byte counters that show its position.
 func writePattern(w io.Writer, n int) error {
 	buf := make([]byte, 0, 64<<10)
 	for at := 0; at < n; {

@@ -2,11 +2,10 @@ package proxy
 
 import "golang.org/x/sys/unix"
 
-// outChunk is the size of the pieces in which an outbox queues bytes.
+// outChunk is the size of the buffers in which an outbox queues bytes.
 const outChunk = 64 << 10
 
-// outbox queues bytes for a socket. It is a plain queue: who writes, and when, is the business of
-// side.
+// outbox queues bytes for a socket. side decides when to write them.
 type outbox struct {
 	segments []outSegment
 	n        int
@@ -44,14 +43,13 @@ func (o *outbox) add(p []byte) {
 	}
 }
 
-// give appends the bytes of b from off on; the outbox owns b from now on.
+// give appends the bytes of b from off on. From then on the outbox owns b.
 func (o *outbox) give(b *buffer, off int) {
 	o.n += len(b.b) - off
 	o.segments = append(o.segments, outSegment{buf: b, off: off})
 }
 
-// writeTo writes as much as the socket takes. more is true when it would not take all. An
-// interrupted call is repeated.
+// writeTo writes as much as the socket takes. more is true if the socket did not take everything.
 func (o *outbox) writeTo(fd int) (n int, more bool, err error) {
 	done := 0
 	for done < len(o.segments) && err == nil && !more {
@@ -76,7 +74,7 @@ func (o *outbox) writeTo(fd int) (n int, more bool, err error) {
 	return n, more, err
 }
 
-// size is the memory that it holds, in bytes.
+// size returns the memory that the outbox holds, in bytes.
 func (o *outbox) size() (n int) {
 	for _, s := range o.segments {
 		n += s.buf.size()
@@ -87,8 +85,8 @@ func (o *outbox) size() (n int) {
 // drop forgets everything.
 func (o *outbox) drop() { o.segments, o.n = nil, 0 }
 
-// writeSocket writes p to a non-blocking socket; more is true when the socket's buffer is full. (A
-// call that takes only a part says the same, and saves the next one.)
+// writeSocket writes p to a non-blocking socket, and repeats an interrupted call. more is true if
+// the socket's buffer is full. (A partial write means the same, and saves the next call.)
 func writeSocket(fd int, p []byte) (n int, more bool, err error) {
 	for {
 		n, err := unix.Write(fd, p)

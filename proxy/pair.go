@@ -12,41 +12,42 @@ import (
 	"klink/router"
 )
 
-// pairState only grows.
+// pairState is the state of a pair. It only moves forward, in the order below.
 type pairState uint8
 
 const (
 	opening pairState = iota // the client's socket is on the loop, the broker's is not yet
 	open
-	closing   // no further request is looked at; what is owed to the client is still delivered
-	lingering // everything was delivered and said goodbye; waiting for the client to close
+	closing   // no further request is decided; the client still gets the answers to earlier ones
+	lingering // all answers are delivered, klink has shut down; waiting for the client
 	dead
 )
 
 const (
-	// closeGrace is how long a connection that must be closed may take to get its last answers.
+	// closeGrace is how long a closing connection may take to deliver its last answers.
 	closeGrace = 5 * time.Second
-	// lingerTime is how long a client has to close after klink did. Closing a socket with unread
-	// bytes in it would reset the connection, and the client could lose answers that it has not
-	// read yet.
+	// lingerTime is how long klink waits for the client to close after klink has shut down its
+	// side. Closing a socket with unread bytes in it would reset the connection, and the client
+	// could lose answers that it has not read yet.
 	lingerTime = time.Second
-	// maxTurn is how many requests of one connection are handled before others get their turn.
+	// maxTurn is how many requests of one connection the loop handles before other connections get
+	// their turn.
 	maxTurn = 512
 )
 
 // pair is one client connection with its connection to the broker. Both sockets are on the same
-// event loop, and everything here runs on its goroutine: there are no locks.
+// event loop, and everything here runs on that loop's goroutine: there are no locks.
 //
 // Invariants, between two events of the loop:
-//  1. fifo has the requests that were read and not answered, in order; at most Config.MaxInFlight.
-//     Its first entry is never ready.
-//  2. sent has those that the broker will answer, in the order of its answers: the awaiting ones of
-//     fifo, and discarded ones.
+//  1. fifo holds the requests that were read and not answered, in order; at most
+//     Config.MaxInFlight. Its first entry is never ready.
+//  2. sent holds the requests that the broker will answer, in the order of its answers: the
+//     awaiting entries of fifo, and discarded ones.
 //  3. holds is the number of entries with hold set.
-//  4. What it holds is counted in Proxy.budget (see account), but for what the event at hand has
-//     changed.
-//  5. The bytes held for a client are less than highWater plus one read (and its own answers);
-//     those held for the broker less than gateWater plus one request.
+//  4. Proxy.budget counts the memory that the pair holds (see account), except for changes made by
+//     the current event.
+//  5. The bytes held for a client are less than highWater plus one read (and klink's own answers);
+//     those held for the broker are less than gateWater plus one request.
 type pair struct {
 	proxy   *Proxy
 	loop    *loop
@@ -55,10 +56,10 @@ type pair struct {
 	up      side
 	fifo    []*entry
 	sent    []*entry
-	run     []byte // responses to be passed on, not yet written; a part of what is being read
+	run     []byte // response bytes not written to the client yet; aliases the bytes being read
 
-	// The response that is being read: left bytes of cur are missing. Between responses cur is nil
-	// and the first headerLen bytes of the next one are in header.
+	// The response that is being read: cur waits for it, and left bytes are still to come. Between
+	// responses cur is nil, and header holds the first headerLen bytes of the next one.
 	cur       *entry
 	left      int
 	header    [4]byte
@@ -69,20 +70,20 @@ type pair struct {
 	busy     bool
 	farewell bool // TLS close_notify was sent
 	holds    int
-	budget   int // requests that may be handled in this turn
+	budget   int // requests that may still be handled in this turn
 	err      error
 
-	dialing    bool // the way to the broker is under way, or was
-	asked      bool // a request is complete
+	dialing    bool // dial was called
+	asked      bool // the client has sent a complete request
 	served     bool // the broker has answered
 	isKnown    bool // see known
-	proved     bool // the session was asked for a proof
-	lastChance bool // after the login time-out
-	starved    bool // not read for want of memory
+	proved     bool // Session.Prove was called
+	lastChance bool // the login time-out has passed, and the broker was asked once more
+	starved    bool // not read because the budget has no room
 	cancelDial context.CancelFunc
-	upLayer    *tlsLayer // of the broker's side until that is open
+	upLayer    *tlsLayer // TLS of the broker's side until OnOpen attaches it
 
-	// See budget. queued and queuedKnown are guarded by its mu.
+	// See budget, whose mu guards queued and queuedKnown.
 	charged, chargedStrange int64
 	queued                  *list.Element
 	queuedKnown             bool
@@ -96,17 +97,17 @@ type pair struct {
 	listener *listener
 
 	last, closeBy uint32 // ticks; closeBy 0 = none
-	// Ticks at which the connection is closed: without a login; with a request that is not
-	// complete; with the lane of the budget. 0 = none.
+	// Ticks at which klink closes the connection if it still has no login (loginBy), an incomplete
+	// request (frameBy), or the lane of the budget (laneBy). 0 = none.
 	loginBy, frameBy, laneBy uint32
-	due                      uint32 // the tick of its next visit
+	due                      uint32 // the tick of the next visit
 	prev, next               *pair
 	slot                     uint8
 	inWheel                  bool
 	slimmed                  bool // nothing has moved since TLS buffers were given back
 }
 
-// advance does everything that can be done now. It is called at the end of every event.
+// advance does all the work that is possible now. Every event ends with a call to it.
 func (x *pair) advance() {
 	if x.state == dead || x.busy || x.session == nil {
 		return
@@ -127,7 +128,7 @@ func (x *pair) advance() {
 	}
 }
 
-// decrypt reads TLS sides as far as there is use for their bytes.
+// decrypt reads from the TLS sides as long as the pair can use their bytes.
 func (x *pair) decrypt() (moved bool) {
 	for _, s := range [2]*side{&x.client, &x.up} {
 		for s.tls != nil && !s.tls.ended && x.state < lingering && x.wantsBytes(s) {
@@ -156,7 +157,7 @@ func (x *pair) decrypt() (moved bool) {
 	return moved
 }
 
-// wantsBytes says whether anything could be done with more bytes from this side.
+// wantsBytes reports whether the pair could use more bytes from this side.
 func (x *pair) wantsBytes(s *side) bool {
 	if x.state == dead {
 		return false
@@ -167,8 +168,8 @@ func (x *pair) wantsBytes(s *side) bool {
 	return x.state <= open && (s.in.len() < inboxWater || x.lacksBytes())
 }
 
-// lacksBytes says that the client's first request is not complete, though it could be looked at,
-// and may be read on.
+// lacksBytes reports whether the client's first request is incomplete and should be read further:
+// its size is allowed, and if the pair is open, so are the gates for the next request.
 func (x *pair) lacksBytes() bool {
 	if x.state == open && !x.mayRequest() {
 		return false
@@ -177,7 +178,7 @@ func (x *pair) lacksBytes() bool {
 	return size <= x.maxFrame() && x.client.in.len() < 4+size
 }
 
-// settle decides what happens next after everything possible was done.
+// settle decides what happens next, after advance has done everything possible.
 func (x *pair) settle() {
 	if x.state == dead {
 		return
@@ -212,8 +213,8 @@ func (x *pair) settle() {
 	x.readUpstream()
 }
 
-// readClient suspends or resumes reading from the client, for want of something to do with its
-// bytes or of memory, and keeps the time of a request that is not complete.
+// readClient suspends or resumes reading from the client: klink does not read bytes that it cannot
+// use or has no memory for. It also runs the clock of an incomplete request (frameBy).
 func (x *pair) readClient() {
 	wants, starved := x.wantsBytes(&x.client), x.starved
 	x.starved = wants && x.charged > 0 && !x.proxy.budget.admit(x)
@@ -224,15 +225,16 @@ func (x *pair) readClient() {
 	case !x.unfinished():
 		x.frameBy = 0
 	case x.frameBy == 0 || x.client.paused && !starved:
-		// Time begins with the first byte, and anew where klink did not want to read.
+		// The clock starts with the first byte, and starts again if klink itself had stopped
+		// reading.
 		x.frameBy = max(x.loop.wheel.now+x.proxy.ticks(x.proxy.config.FrameTimeout), 1)
 		x.visitBy(x.frameBy)
 	}
 	x.client.setReading(wants && !x.starved)
 }
 
-// unfinished says that a request has begun and is not complete, be it in the middle of a TLS
-// record.
+// unfinished reports whether a request has begun and is not complete, even if only a part of its
+// TLS record has arrived.
 func (x *pair) unfinished() bool {
 	if x.client.in.len() > 0 {
 		return !x.completeRequest()
@@ -240,8 +242,8 @@ func (x *pair) unfinished() bool {
 	return x.client.tls.partial()
 }
 
-// beforeBroker goes on with a connection that has none to the broker yet: its first request opens
-// one. Who says nothing costs the broker nothing.
+// beforeBroker handles a pair that has no connection to the broker yet: the client's first complete
+// request opens one. So a client that sends nothing costs the broker nothing.
 func (x *pair) beforeBroker() {
 	switch size := x.headSize(); {
 	case x.client.in.len() < 4:
@@ -264,9 +266,9 @@ func (x *pair) readUpstream() {
 	}
 }
 
-// afterClient goes on when the client is gone: requests that it sent before it closed are still
-// forwarded, as a broker would still read them (a producer with acks=0 just sends and closes).
-// Responses go nowhere.
+// afterClient handles a pair whose client has closed. Requests that the client sent before it
+// closed are still forwarded, because a broker would still read them: a producer with acks=0 just
+// sends and closes. Responses are dropped.
 func (x *pair) afterClient() {
 	if x.closeBy == 0 {
 		x.deadline(closeGrace)
@@ -283,7 +285,7 @@ func (x *pair) afterClient() {
 	x.readUpstream()
 }
 
-// delivered says that the client has everything that it will get.
+// delivered reports whether the client has received everything that it will get.
 func (x *pair) delivered() bool {
 	if x.client.out.n > 0 || x.client.tls != nil && x.client.tls.plain.len() > 0 {
 		return false
@@ -291,7 +293,8 @@ func (x *pair) delivered() bool {
 	return len(x.fifo) == 0 || x.up.closed && !x.up.unread() && x.fifo[0].state == awaiting
 }
 
-// sayGoodbye closes the client's connection in a way that lets it read everything first.
+// sayGoodbye shuts down the client's connection in a way that lets the client read everything
+// first.
 func (x *pair) sayGoodbye() {
 	if t := x.client.tls; t != nil && !x.farewell {
 		x.farewell = true
@@ -307,7 +310,8 @@ func (x *pair) sayGoodbye() {
 	x.deadline(lingerTime)
 }
 
-// closeFor begins to close the connection: what was asked before is still answered, for a while.
+// closeFor begins to close the connection: earlier requests are still answered, within closeGrace.
+// A drain has no such limit.
 func (x *pair) closeFor(r Reason, err error) {
 	if x.state > open {
 		return
@@ -324,7 +328,8 @@ func (x *pair) drain() {
 	x.advance()
 }
 
-// sideClosed is called when a socket has closed by itself, or its peer has said that it will.
+// sideClosed is called when a socket was closed under us, or its peer has announced that it will
+// close.
 func (x *pair) sideClosed(s *side) {
 	if !s.upstream && x.state <= open {
 		x.reason = ReasonClient
@@ -332,8 +337,8 @@ func (x *pair) sideClosed(s *side) {
 	x.advance()
 }
 
-// kill ends the connection at once. Buffers are left to the garbage collector: frames in them may
-// still be looked at further up the stack.
+// kill ends the connection at once. It leaves buffers to the garbage collector, because callers
+// further up the stack may still use frames in them.
 func (x *pair) kill(r Reason, err error) {
 	if x.state == dead {
 		return
@@ -369,7 +374,7 @@ func (x *pair) kill(r Reason, err error) {
 	x.proxy.ended(x.reason, x.remote, x.broker, x.err)
 }
 
-// context is for Decision.Run: it ends with the connection.
+// context returns the context for Decision.Run. It ends with the connection.
 func (x *pair) context() context.Context {
 	if x.ctx == nil {
 		x.ctx, x.cancel = context.WithCancel(x.proxy.ctx)
@@ -377,7 +382,7 @@ func (x *pair) context() context.Context {
 	return x.ctx
 }
 
-// recoverPanic turns a panic into the end of one connection. To be deferred.
+// recoverPanic turns a panic into the end of one connection. Defer it.
 func (x *pair) recoverPanic() {
 	if v := recover(); v != nil {
 		x.proxy.panicked(v, debug.Stack())

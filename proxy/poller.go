@@ -8,11 +8,11 @@ import (
 	"github.com/panjf2000/gnet/v2"
 )
 
-// poller is the epoll instance (on BSD and macOS, the kqueue) of a gnet event loop. gnet keeps it
-// to itself and can neither stop reading a socket nor go on, so its file descriptor is read out of
-// the event loop and the interest in a socket is changed behind gnet's back. That is safe as long
-// as gnet does not change it, too, which it does only for its own outbound buffer; this package
-// never uses that.
+// poller is the epoll instance (on BSD and macOS, the kqueue) of a gnet event loop. gnet does not
+// expose it, and cannot suspend or resume reading a socket. So this package reads the poller's file
+// descriptor out of the event loop and changes the interest in a socket behind gnet's back. That is
+// safe as long as gnet does not change it too. gnet does so only for its own outbound buffer, which
+// this package never uses.
 type poller struct{ fd int }
 
 func newPoller(el gnet.EventLoop) (poller, error) {
@@ -34,8 +34,8 @@ func pollerFD(el gnet.EventLoop) (int, error) {
 	return int(v.Int()), nil
 }
 
-// readBufferOf finds the field buffer of *gnet.eventloop, in gnet v2.10.0: what its next read may
-// fill.
+// readBufferOf finds the field buffer of *gnet.eventloop, in gnet v2.10.0: the buffer that the next
+// read fills.
 func readBufferOf(el gnet.EventLoop) (*[]byte, error) {
 	v := reflect.Indirect(reflect.ValueOf(el))
 	if v.Kind() == reflect.Struct {
@@ -46,10 +46,10 @@ func readBufferOf(el gnet.EventLoop) (*[]byte, error) {
 	return nil, fmt.Errorf("gnet's event loop (%T) has no field buffer of %d bytes: klink needs gnet v2.10.0 exactly", el, readBuffer)
 }
 
-// waiter tells sides that their socket takes bytes again. It has a poller of its own, with sockets
-// that are watched for one event each, and one goroutine for all loops.
+// waiter tells sides that their socket accepts bytes again. It has its own poller, which watches
+// each socket for one event, and one goroutine for all loops.
 //
-// Lock: mu guards sides and token; nothing else is called under it but the poller.
+// mu guards sides and token. Only the poller is called while it is held.
 type waiter struct {
 	queue *writeQueue
 	done  chan struct{}
@@ -93,8 +93,9 @@ func (w *waiter) run() {
 	}
 }
 
-// watch calls side.writable on the side's loop once its socket is writable, or broken. The token
-// that names the side is its file descriptor and a number that tells the descriptor's users apart.
+// watch makes the side's loop call side.writable once the socket is writable, or broken. The token
+// that identifies the side combines its file descriptor with a number that distinguishes the
+// descriptor's users.
 func (w *waiter) watch(s *side) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -109,7 +110,7 @@ func (w *waiter) watch(s *side) error {
 	return nil
 }
 
-// forget ends the watching; the socket must still be open.
+// forget stops watching a side. Its socket must still be open.
 func (w *waiter) forget(s *side) {
 	if s.token == 0 {
 		return

@@ -21,8 +21,8 @@ func (p poller) setReading(fd int, on bool) error {
 	return os.NewSyscallError("kevent", err)
 }
 
-// writeQueue is a kqueue. Its events name only the descriptor, so it keeps the tokens. A pipe ends
-// the waiting.
+// writeQueue is a kqueue. Its events carry only the descriptor, so writeQueue keeps the tokens.
+// Closing a pipe ends the wait.
 type writeQueue struct {
 	fd     int
 	events [64]unix.Kevent_t
@@ -53,7 +53,8 @@ func newWriteQueue() (*writeQueue, error) {
 	return q, nil
 }
 
-// wait appends the tokens of sockets that have become writable; false = closed.
+// wait appends the tokens of sockets that have become writable. It returns false if the queue was
+// closed.
 func (q *writeQueue) wait(tokens []uint64) ([]uint64, bool) {
 	for len(tokens) == 0 {
 		n, err := unix.Kevent(q.fd, nil, q.events[:], nil)

@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// gnet's build tag poll_opt would keep a pointer in the event instead of the descriptor, hence the
+// With gnet's build tag poll_opt an event holds a pointer instead of the descriptor, hence the
 // constraint above.
 
-// setReading suspends or resumes the delivery of readable events. An error of the socket is still
+// setReading suspends or resumes the delivery of readable events. Errors of the socket are still
 // delivered.
 func (p poller) setReading(fd int, on bool) error {
 	ev := unix.EpollEvent{Fd: int32(fd)}
@@ -22,7 +22,7 @@ func (p poller) setReading(fd int, on bool) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.fd, unix.EPOLL_CTL_MOD, fd, &ev))
 }
 
-// writeQueue is an epoll instance that the Go runtime waits for: no thread is blocked in it.
+// writeQueue is an epoll instance that the Go runtime polls, so no thread blocks in it.
 type writeQueue struct {
 	file   *os.File
 	raw    syscall.RawConn
@@ -47,7 +47,8 @@ func newWriteQueue() (*writeQueue, error) {
 	return q, nil
 }
 
-// wait appends the tokens of sockets that have become writable; false = closed.
+// wait appends the tokens of sockets that have become writable. It returns false if the queue was
+// closed.
 func (q *writeQueue) wait(tokens []uint64) ([]uint64, bool) {
 	n := 0
 	err := q.raw.Read(func(fd uintptr) bool {

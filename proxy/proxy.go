@@ -15,17 +15,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readBuffer is the size of a loop's read buffer, the most that one event brings. Smaller ones cost
-// throughput on large frames, and 5 % (128 KiB) to 25 % (64 KiB) more CPU time, even if the rest of
-// a frame is then read without another turn through epoll. Reading the rest of a large request from
-// the socket to its place, past this buffer, saved some CPU time and cost throughput.
+// readBuffer is the size of a loop's read buffer, and so the most that one event delivers. Smaller
+// buffers cost throughput on large frames, and 5 % (128 KiB) to 25 % (64 KiB) more CPU time, even
+// if the rest of a frame is then read without another turn through epoll. Reading the rest of a
+// large request from the socket straight to its place, past this buffer, saved some CPU time but
+// cost throughput.
 const readBuffer = 1 << 20
 
-// runGrace is how long Decision.Run may take to notice that its context has ended.
+// runGrace is how long Decision.Run may take to return after its context has ended.
 const runGrace = time.Second
 
-// Proxy accepts clients, connects each with the broker it has asked for, and carries out what its
-// session decides.
+// Proxy accepts clients, connects each with the broker that its listener leads to, and carries out
+// the decisions of its session.
 //
 // Lock order: mu alone. It guards what the methods change: listeners, addresses, started and
 // stopped. Event loops never take it.
@@ -33,15 +34,15 @@ type Proxy struct {
 	config     Config
 	stats      Stats
 	log        closeLog
-	loops      atomic.Pointer[[]*loop] // gnet's ticker looks at it before Start is done
+	loops      atomic.Pointer[[]*loop] // gnet's ticker reads it before Start returns
 	engine     *gnet.Client
 	waiter     *waiter
 	epoch      time.Time
 	tickLength time.Duration
 
-	ctx         context.Context // of Decision.Run
+	ctx         context.Context // for Decision.Run
 	cancel      context.CancelFunc
-	setupCtx    context.Context // of handshakes and dials
+	setupCtx    context.Context // for handshakes and dials
 	cancelSetup context.CancelFunc
 	accepts     sync.WaitGroup // accept loops
 	setups      sync.WaitGroup // connections in a handshake or dial
@@ -52,19 +53,19 @@ type Proxy struct {
 	perIP  perIP
 	rate   rate
 	quiet  quiet
-	hosts  sync.Map // of brokers, to the *tls.Config with which they are dialled
+	hosts  sync.Map // host of a broker -> *tls.Config to dial it with
 
 	mu        sync.Mutex
 	started   bool
 	stopped   bool
-	finished  chan struct{} // closed when everything is down
+	finished  chan struct{} // closed when Shutdown is done
 	bootstrap *listener
 	brokers   map[int32]*listener
 	nextPort  int
-	seeds     atomic.Pointer[seeds] // where the bootstrap listener leads to
+	seeds     atomic.Pointer[seeds] // the addresses behind the bootstrap listener
 }
 
-// New checks the configuration. Nothing is opened before Start.
+// New checks the configuration and makes a Proxy. It opens nothing; Start does.
 func New(config Config) (*Proxy, error) {
 	if err := config.complete(); err != nil {
 		return nil, err
@@ -83,11 +84,11 @@ func New(config Config) (*Proxy, error) {
 // Stats returns the counters.
 func (p *Proxy) Stats() *Stats { return &p.stats }
 
-// ticks is a duration in ticks of the loops' wheels, at least 1.
+// ticks converts a duration to ticks of the loops' wheels, at least 1.
 func (p *Proxy) ticks(d time.Duration) uint32 { return uint32(max(d/p.tickLength, 1)) }
 
-// Start opens the event loops and the bootstrap listener. Clients that connect before SetBootstrap
-// are closed.
+// Start opens the event loops and the bootstrap listener. Until SetBootstrap is called, klink
+// closes clients of that listener at their first request.
 func (p *Proxy) Start() (err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -118,8 +119,9 @@ func (p *Proxy) Start() (err error) {
 	return nil
 }
 
-// startLoops starts gnet and gets hold of its event loops, which it does not show: a connection for
-// each one does. (gnet's balancer gives a connection to the loop that has the fewest.)
+// startLoops starts gnet and gets hold of its event loops. gnet exposes a loop only through a
+// connection on it, so startLoops enrolls one per loop. (gnet's balancer gives a connection to the
+// loop that has the fewest.)
 func (p *Proxy) startLoops() error {
 	engine, err := gnet.NewClient(&handler{proxy: p}, gnet.WithNumEventLoop(p.config.Loops), gnet.WithReadBufferCap(readBuffer),
 		gnet.WithTicker(true), gnet.WithLogger(gnetLogger{p.config.Logger}))
@@ -189,7 +191,7 @@ func (p *Proxy) eventLoops() []*loop {
 	return nil
 }
 
-// Addr is the address of the bootstrap listener, nil before Start.
+// Addr returns the address of the bootstrap listener, or nil before Start.
 func (p *Proxy) Addr() net.Addr {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -199,9 +201,9 @@ func (p *Proxy) Addr() net.Addr {
 	return p.bootstrap.ln.Addr()
 }
 
-// Shutdown drains: no connection is accepted and no further request is read; each connection is
-// closed once the requests in flight are answered. When ctx ends first, what is left is closed at
-// once and the error of ctx is returned. Later calls wait for the first one.
+// Shutdown drains: the proxy accepts no connections and reads no further requests, and closes each
+// connection once its requests in flight are answered. If ctx ends first, Shutdown closes the
+// remaining connections at once and returns the error of ctx. Later calls wait for the first one.
 func (p *Proxy) Shutdown(ctx context.Context) error {
 	p.mu.Lock()
 	first := !p.stopped
@@ -252,7 +254,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// Close ends everything at once.
+// Close is Shutdown without draining: it closes all connections at once.
 func (p *Proxy) Close() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -271,7 +273,7 @@ func (x *pair) drainSafely() {
 	x.drain()
 }
 
-// onLoops runs f on each event loop, soon.
+// onLoops makes each event loop run f. It does not wait for that.
 func (p *Proxy) onLoops(f func(*loop)) {
 	for _, l := range p.eventLoops() {
 		_ = l.executeLoop(func() { f(l) })
@@ -292,7 +294,7 @@ func waitFor(ctx context.Context, wg *sync.WaitGroup) error {
 	}
 }
 
-// ended counts a connection out.
+// ended updates counters and log when a connection ends.
 func (p *Proxy) ended(r Reason, remote netip.AddrPort, broker int32, err error) {
 	p.stats.Connections.Add(-1)
 	p.stats.closed[r].Add(1)

@@ -5,25 +5,25 @@ import (
 	"time"
 )
 
-// After many connections have been set up, and then none for a while, what that left behind is
-// given back to the operating system. Handshakes make garbage of several times what a connection
-// keeps, and a process that is idle afterwards would collect it after minutes, and return it even
-// later: with thousands of clients that reconnect at once, the difference is hundreds of megabytes.
+// When many connections have been set up, and then none for a while, klink returns the memory left
+// behind to the operating system. Handshakes leave several times as much garbage as a connection
+// keeps. An idle process would collect it only after minutes, and return it even later. With
+// thousands of clients that reconnect at once, the difference is hundreds of megabytes.
 const (
 	quietSetups = 256
 	quietFor    = time.Second
 	quietEvery  = 30 * time.Second // at most
 )
 
-// quiet decides when to do that. It belongs to the ticker's goroutine.
+// quiet decides when to do that. Only the ticker's goroutine uses it.
 type quiet struct {
 	setups    int64     // seen so far
 	collected int64     // setups at the last collection
-	still     time.Time // since when there is no new one
-	last      time.Time // collection
+	still     time.Time // when the last new one was seen
+	last      time.Time // the time of the last collection
 }
 
-// due says whether it is time, given how many connections have been set up in all.
+// due reports whether to collect now, given how many connections have been set up in all.
 func (q *quiet) due(setups int64, now time.Time) bool {
 	if setups != q.setups {
 		q.setups, q.still = setups, now

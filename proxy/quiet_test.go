@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestQuiet: memory is given back after a wave of connections has passed, once, and not while they
-// still come or when there were few.
+// TestQuiet: memory is returned once after a wave of connections has passed. It is not returned
+// while connections still come, or if there were few.
 func TestQuiet(t *testing.T) {
 	var q quiet
 	now := time.Now()

@@ -9,12 +9,12 @@ const (
 	ReasonUpstream                    // the broker closed it
 	ReasonDial                        // the broker could not be reached
 	ReasonIdle                        // nothing moved for the idle time-out
-	ReasonFrameSize                   // a request frame with an impossible size, or larger than MaxRequestBytes
-	ReasonRequest                     // the session refused a request (garbage, API not offered, acks=0 to a mirror)
-	ReasonResponse                    // the broker sent something that is not a response to anything
-	ReasonWholeTooLarge               // a response that has to be read whole is larger than MaxWholeResponse
+	ReasonFrameSize                   // a request frame has an impossible size, or is too large
+	ReasonRequest                     // the session refused a request (malformed, not offered, ...)
+	ReasonResponse                    // the broker sent no valid response, or an unasked one
+	ReasonWholeTooLarge               // a response to keep exceeds MaxWholeResponse
 	ReasonTLS                         // a TLS handshake failed, or a record was bad
-	ReasonLimit                       // more connections than MaxConnections, or MaxConnectionsPerIP
+	ReasonLimit                       // MaxConnections or MaxConnectionsPerIP is exceeded
 	ReasonDrain                       // klink is being stopped
 	ReasonPanic                       // a bug; the stack is in the log
 	ReasonInternal                    // no file descriptor, or another fault of this process

@@ -10,7 +10,7 @@ import (
 	"klink/router"
 )
 
-// minRequest is the size of a request that has nothing but the fixed part of its header.
+// minRequest is the size of a request that consists of only the fixed part of its header.
 const minRequest = 8
 
 var (
@@ -20,8 +20,8 @@ var (
 	errUndecided = errors.New("a decision has an unknown action")
 )
 
-// requests cuts frames from what the client has sent and carries out the session's decisions on
-// them, as long as the gates are open.
+// requests cuts frames from the client's bytes and carries out the session's decisions on them, as
+// long as mayRequest allows it.
 func (x *pair) requests() (moved bool) {
 	for x.mayRequest() {
 		frame := x.nextRequest()
@@ -37,21 +37,21 @@ func (x *pair) requests() (moved bool) {
 	return moved
 }
 
-// mayRequest says whether the next request may be looked at: back-pressure works by holding back
-// requests, since brokers send only what was asked for.
+// mayRequest reports whether the next request may be decided. Back-pressure works by holding back
+// requests, because brokers send only what was asked for.
 func (x *pair) mayRequest() bool {
 	return x.state == open && x.holds == 0 && x.budget > 0 && len(x.fifo) < x.proxy.config.MaxInFlight &&
 		x.client.out.n < gateWater && x.up.out.n < gateWater && !x.up.closed && !x.up.broken
 }
 
-// completeRequest says that the client has sent a request that was not looked at yet.
+// completeRequest reports whether the inbox begins with a complete request.
 func (x *pair) completeRequest() bool {
 	b := x.client.in.bytes()
 	return len(b) >= 4 && len(b)-4 >= int(int32(binary.BigEndian.Uint32(b)))
 }
 
-// expects is how many bytes the first request in the inbox has, once p is added to it; 0 if that is
-// not known yet.
+// expects returns the size of the first request in the inbox once p is added, with its size prefix;
+// 0 if that is not known yet.
 func (x *pair) expects(p []byte) int {
 	b := x.client.in.bytes()
 	if len(b) == 0 {
@@ -66,10 +66,10 @@ func (x *pair) expects(p []byte) int {
 	return 0
 }
 
-// loginFrame is the largest request before the login, as a broker's sasl.server.max.receive.size.
+// loginFrame is the largest request before the login, like a broker's sasl.server.max.receive.size.
 const loginFrame = 512 << 10
 
-// maxFrame is the largest request that may be read now.
+// maxFrame returns the largest request that klink accepts now.
 func (x *pair) maxFrame() int {
 	if limit := x.proxy.config.MaxRequestBytes; limit <= loginFrame || !x.proxy.config.SASL || x.known() {
 		return limit
@@ -77,7 +77,8 @@ func (x *pair) maxFrame() int {
 	return loginFrame
 }
 
-// headSize is the size that the first request in the inbox announces; 0 if that has not come yet.
+// headSize returns the size that the first request in the inbox announces; 0 if its prefix is not
+// complete yet.
 func (x *pair) headSize() int {
 	b := x.client.in.bytes()
 	if len(b) < 4 {
@@ -93,7 +94,7 @@ func (x *pair) frameSizeError(size int) error {
 	return fmt.Errorf("request of %d bytes; allowed are %d to %d (max request bytes)", size, minRequest, x.proxy.config.MaxRequestBytes)
 }
 
-// prove has the session ask the broker whether it serves this client. Nothing else may be in
+// prove makes the session ask the broker whether it serves this client. Nothing else may be in
 // flight.
 func (x *pair) prove() {
 	x.proved = true
@@ -102,7 +103,7 @@ func (x *pair) prove() {
 	x.resolve(e, x.session.Prove())
 }
 
-// nextRequest returns the next whole request frame; nil = there is none yet.
+// nextRequest returns the next complete request frame, or nil if there is none yet.
 func (x *pair) nextRequest() []byte {
 	b := x.client.in.bytes()
 	if len(b) < 4 {
@@ -114,8 +115,8 @@ func (x *pair) nextRequest() []byte {
 		case size < minRequest || size > x.proxy.config.MaxRequestBytes || x.proved && len(x.fifo) == 0:
 			x.closeFor(ReasonFrameSize, x.frameSizeError(size))
 		case len(x.fifo) == 0:
-			// The login may be done without a proof: some clients' first request after it is a
-			// large Produce.
+			// The client may have logged in without a proof yet: for some clients the first request
+			// after the login is a large Produce.
 			x.prove()
 		}
 		return nil
@@ -126,8 +127,7 @@ func (x *pair) nextRequest() []byte {
 	return b[: 4+size : 4+size]
 }
 
-// decide carries out the decision on a request that has just been read. frame is what client.in
-// begins with.
+// decide carries out the decision on a request that was just read. client.in begins with frame.
 func (x *pair) decide(frame []byte, d router.Decision) {
 	if x.state == dead {
 		return
@@ -209,7 +209,7 @@ func (x *pair) resolve(e *entry, d router.Decision) {
 	x.answerReady()
 }
 
-// valid checks what would otherwise crash the loop or hang the connection.
+// valid checks a decision for faults that would crash the loop or hang the connection.
 func valid(d router.Decision) error {
 	switch d.Action {
 	case router.Forward, router.Answer:
@@ -237,7 +237,7 @@ func (x *pair) push() *entry {
 	return e
 }
 
-// await makes an entry wait for the response to what was just sent to the broker.
+// await makes an entry wait for the broker's response to the request that was just sent.
 func (x *pair) await(e *entry, d router.Decision) {
 	e.request.free()
 	e.buf.free()
@@ -248,7 +248,7 @@ func (x *pair) await(e *entry, d router.Decision) {
 	x.sent = append(x.sent, e)
 }
 
-// release sets whether later requests have to wait for the entry.
+// release sets whether later requests must wait for the entry.
 func (x *pair) release(e *entry, hold bool) {
 	if e.hold != hold {
 		e.hold = hold
@@ -260,7 +260,7 @@ func (x *pair) release(e *entry, hold bool) {
 	}
 }
 
-// start runs a decision's slow work on a goroutine and comes back to the loop with its result.
+// start runs a decision's slow work on a goroutine and brings its result back to the loop.
 func (x *pair) start(e *entry, run func(context.Context) router.Decision) {
 	e.state = running
 	x.release(e, true)
@@ -278,7 +278,7 @@ func (x *pair) start(e *entry, run func(context.Context) router.Decision) {
 	}()
 }
 
-// run is Decision.Run with a net under it.
+// run calls Decision.Run and turns a panic into a decision to close.
 func (p *Proxy) run(ctx context.Context, run func(context.Context) router.Decision) (d router.Decision) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -299,7 +299,7 @@ func (e *entry) answer(frame []byte) {
 	e.buf, e.frame, e.state = b, b.b, ready
 }
 
-// remove takes an entry out that needs no answer (any more).
+// remove removes and frees an entry that needs no (further) answer.
 func (x *pair) remove(e *entry) {
 	for i, f := range x.fifo {
 		if f == e {
@@ -311,7 +311,7 @@ func (x *pair) remove(e *entry) {
 	x.loop.freeEntry(e)
 }
 
-// cut forgets an entry and all after it: the client will not get answers to them.
+// cut removes an entry and all after it from fifo: the client will not get answers to them.
 func (x *pair) cut(e *entry) {
 	for i, f := range x.fifo {
 		if f == e {

@@ -6,13 +6,13 @@ import (
 	"fmt"
 )
 
-// minResponse is the size of a response that has nothing but a correlation id.
+// minResponse is the size of a response that consists of only a correlation id.
 const minResponse = 4
 
 var errUnasked = errors.New("the broker sent a response that nobody asked for")
 
-// responses takes bytes from the broker, in order and in pieces of any size, and passes on what can
-// be passed on. It returns the rest, which has to wait until an earlier request was answered.
+// responses handles bytes from the broker, in order and in pieces of any size, and passes on what
+// it can. It returns the rest, which must wait until an earlier request is answered.
 func (x *pair) responses(p []byte) (rest []byte) {
 	for len(p) > 0 && x.state < lingering {
 		if x.cur == nil {
@@ -35,7 +35,7 @@ func (x *pair) responses(p []byte) (rest []byte) {
 	return rest
 }
 
-// heldResponses is responses for bytes that had to wait.
+// heldResponses is responses for bytes that had to wait. It reports whether it used any.
 func (x *pair) heldResponses() bool {
 	n := x.up.in.len()
 	if n == 0 || x.state >= lingering {
@@ -49,7 +49,7 @@ func (x *pair) heldResponses() bool {
 }
 
 // beginResponse reads the size prefix of the next response and finds the request that it answers.
-// wait is true if it cannot be taken yet.
+// wait is true if the response must wait.
 func (x *pair) beginResponse(p []byte) (rest []byte, wait bool) {
 	if len(x.sent) == 0 {
 		x.kill(ReasonResponse, errUnasked)
@@ -60,8 +60,8 @@ func (x *pair) beginResponse(p []byte) (rest []byte, wait bool) {
 		if x.fifo[0].state == running {
 			return p, true
 		}
-		// The first in line waits for a later response of the broker, so this one must be put
-		// aside.
+		// The first request in fifo waits for a later response of the broker, so this response must
+		// be stored until then.
 		e.keep = true
 	}
 	prefix := p
@@ -93,7 +93,7 @@ func (x *pair) beginResponse(p []byte) (rest []byte, wait bool) {
 	return p, false
 }
 
-// response takes a piece of the response to e.
+// response handles a piece of the response to e.
 func (x *pair) response(e *entry, p []byte) {
 	switch {
 	case e.discard:
@@ -126,7 +126,7 @@ func (x *pair) passOn(e *entry, p []byte) {
 	if len(tail) == 0 {
 		return
 	}
-	// Neighbours are written together.
+	// Adjacent pieces are written together.
 	if n := len(x.run); n > 0 && cap(x.run) > n && &x.run[:n+1][n] == &tail[0] {
 		x.run = x.run[:n+len(tail)]
 		return
@@ -135,7 +135,7 @@ func (x *pair) passOn(e *entry, p []byte) {
 	x.run = tail
 }
 
-// toClient sends bytes to the client, after the run.
+// toClient sends bytes to the client, after those in run.
 func (x *pair) toClient(p []byte) {
 	x.flushRun()
 	x.client.send(p)

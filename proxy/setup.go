@@ -19,8 +19,8 @@ var (
 	errNotOpened  = errors.New("the event loop could not take the connection")
 )
 
-// setUp brings an accepted connection onto an event loop, after its TLS handshake. A connection has
-// a goroutine of its own for that, and once more while the broker is dialled.
+// setUp puts an accepted connection on an event loop, after its TLS handshake. It runs on a
+// goroutine of its own. The connection gets another one while its broker is dialled.
 func (p *Proxy) setUp(l *listener, conn net.Conn, remote netip.AddrPort) {
 	defer p.setups.Done()
 	x := &pair{proxy: p, broker: l.broker, listener: l, remote: remote, accepted: time.Now()}
@@ -34,14 +34,14 @@ func (p *Proxy) setUp(l *listener, conn net.Conn, remote netip.AddrPort) {
 	if p.setupCtx.Err() != nil {
 		reason = ReasonDrain
 	}
-	if x.loop != nil { // the loop may have a socket of it already
+	if x.loop != nil { // the loop may already have its socket
 		x.loop.execute(x, func() { x.kill(reason, err) })
 		return
 	}
 	p.ended(reason, x.remote, x.broker, err)
 }
 
-// guarded makes an error of a panic (in a callback of a TLS configuration, say).
+// guarded calls f and turns a panic (in a callback of a TLS configuration, say) into an error.
 func (p *Proxy) guarded(f func() (Reason, error)) (reason Reason, err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -68,7 +68,7 @@ func (p *Proxy) enrollClient(x *pair, conn net.Conn) (Reason, error) {
 	if err := enroll(x.loop.gnet, &x.client, conn); err != nil {
 		return ReasonInternal, err
 	}
-	// A handshake may have read ahead, so look for bytes without waiting for more.
+	// A handshake may have read ahead, so process its bytes without waiting for more.
 	x.loop.execute(x, func() {
 		if x.client.conn == nil && !x.client.closed {
 			x.kill(ReasonInternal, errNotOpened)
@@ -78,7 +78,7 @@ func (p *Proxy) enrollClient(x *pair, conn net.Conn) (Reason, error) {
 	return 0, nil
 }
 
-// dial begins to connect to the broker; the event loop goes on meanwhile. It ends with the
+// dial starts connecting to the broker, on a goroutine of its own. The attempt ends with the
 // connection.
 func (x *pair) dial() {
 	p := x.proxy
@@ -119,7 +119,7 @@ func (x *pair) enrollBroker(ctx context.Context) (Reason, error) {
 	return 0, nil
 }
 
-// enroll gives a socket to an event loop; handler.OnOpen has been called when it returns.
+// enroll gives a socket to an event loop. When it returns, handler.OnOpen has been called.
 func enroll(el gnet.EventLoop, s *side, conn net.Conn) error {
 	switch conn.(type) {
 	case *net.TCPConn, *net.UnixConn:
@@ -136,7 +136,7 @@ func enroll(el gnet.EventLoop, s *side, conn net.Conn) error {
 	return nil
 }
 
-// leastLoop is the loop with the fewest connections.
+// leastLoop returns the loop with the fewest connections.
 func (p *Proxy) leastLoop() *loop {
 	loops := p.eventLoops()
 	best := loops[0]
@@ -162,7 +162,7 @@ func (p *Proxy) dialFor(ctx context.Context, l *listener) (net.Conn, *tlsLayer, 
 	return conn, layer, err
 }
 
-// dial connects to the first of the addresses that answers, within DialTimeout for all of them.
+// dial connects to the first address that answers. DialTimeout covers all attempts together.
 func (p *Proxy) dial(ctx context.Context, addrs []string) (conn net.Conn, layer *tlsLayer, addr string, err error) {
 	if len(addrs) == 0 {
 		return nil, nil, "", errNoUpstream
@@ -171,7 +171,8 @@ func (p *Proxy) dial(ctx context.Context, addrs []string) (conn net.Conn, layer 
 	defer cancel()
 	var errs error
 	for i, addr := range addrs {
-		// Whatever one address takes, the others get their chance.
+		// Split the remaining time, so that one slow address does not use up the time of the
+		// others.
 		deadline, _ := ctx.Deadline()
 		each, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(len(addrs)-i))
 		conn, layer, err := p.dialOne(each, addr)
@@ -203,8 +204,8 @@ func (p *Proxy) dialOne(ctx context.Context, addr string) (net.Conn, *tlsLayer, 
 	return conn, layer, nil
 }
 
-// tlsFor is the TLS configuration for a broker: one for all connections to its host, since each
-// tls.Conn keeps its own.
+// tlsFor returns the TLS configuration for a broker. All connections to one host share it, because
+// each tls.Conn keeps its configuration alive.
 func (p *Proxy) tlsFor(addr string) (*tls.Config, error) {
 	config := p.config.UpstreamTLS
 	if config.ServerName != "" {

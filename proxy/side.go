@@ -7,47 +7,47 @@ import (
 
 // Marks of back-pressure, in bytes.
 const (
-	// Above highWater bytes waiting for the client, nothing more is read from the broker; reading
-	// goes on at lowWater.
+	// Above highWater bytes waiting for the client, klink stops reading from the broker; it resumes
+	// at lowWater.
 	highWater = 256 << 10
 	lowWater  = 64 << 10
-	// Above gateWater bytes waiting for either side, no further request is looked at.
+	// Above gateWater bytes waiting for either side, klink decides on no further request.
 	gateWater = 1 << 20
-	// With so many bytes of requests that must wait, nothing more is read from the client.
+	// With inboxWater bytes of requests waiting in the inbox, klink stops reading from the client.
 	inboxWater = 64 << 10
-	// Pieces smaller than this are collected and written together at the end of an event.
+	// Pieces smaller than smallPiece are collected and written together at the end of an event.
 	smallPiece = 4 << 10
-	// flushWater bounds what is collected.
+	// flushWater bounds the bytes that are collected.
 	flushWater = 256 << 10
 )
 
-// side is one socket of a pair. gnet reads it; writing and pausing are done here, because gnet
-// tells nobody when a socket becomes writable again and cannot stop reading. So gnet's own outbound
-// and inbound buffers are always empty.
+// side is one socket of a pair. gnet reads from it; this package writes to it and pauses it,
+// because gnet cannot stop reading and does not report when a socket becomes writable again. So
+// gnet's own outbound and inbound buffers are always empty.
 //
-// Everything here happens on the event loop of the pair.
+// Only the event loop of the pair uses a side.
 type side struct {
 	pair *pair
 	conn gnet.Conn
 	fd   int // -1 = not open
 	tls  *tlsLayer
-	in   inbox  // received, decrypted, not consumed
-	out  outbox // to be written, encrypted
-	// closed is set when the peer has closed or the socket is gone: nothing more will be read.
+	in   inbox  // bytes received and decrypted, not consumed yet
+	out  outbox // bytes to write, already encrypted
+	// closed is set when the peer has closed or the socket is gone: nothing more can be read.
 	closed bool
-	// broken is set when writing failed: nothing more will be written, but the peer's last words
-	// may still be read.
+	// broken is set when a write failed: nothing more is written, but the peer's last bytes may
+	// still be read.
 	broken bool
 	paused bool
-	// token names the side in the write waiter; 0 = it was never watched.
+	// token identifies the side in the write waiter; 0 = the waiter does not know it.
 	token uint64
 	// waiting is set while the write waiter watches the socket.
 	waiting  bool
 	upstream bool
 }
 
-// send writes p, or queues a copy of what the socket does not take. Small pieces are written by the
-// next flush.
+// send writes p, and queues a copy of what the socket does not take. The next flush writes small
+// pieces.
 func (s *side) send(p []byte) {
 	if s.closed || s.broken || len(p) == 0 {
 		return
@@ -69,9 +69,9 @@ func (s *side) sendRaw(p []byte) {
 	s.out.add(p)
 }
 
-// sendOwned is send for the first n bytes of an inbox, which it consumes. What the socket does not
-// take of a large frame stays in the buffer where it is, and the outbox takes the buffer over: no
-// second copy of a frame of 100 MiB.
+// sendOwned is send for the first n bytes of an inbox, which it consumes. If the socket does not
+// take all of a large frame, the rest stays in its buffer, and the outbox takes over that buffer.
+// So a frame of 100 MiB is not copied again.
 func (s *side) sendOwned(in *inbox, n int) {
 	p := in.bytes()[:n]
 	if s.tls != nil || s.closed || s.broken || n < outChunk {
@@ -97,8 +97,8 @@ func (s *side) sendOwned(in *inbox, n int) {
 	}
 }
 
-// writeNow writes as much of p as the socket takes. If that is not all, the rest must be queued by
-// the caller.
+// writeNow writes as much of p as the socket takes, and returns how much. The caller must queue the
+// rest.
 func (s *side) writeNow(p []byte) int {
 	n, more, err := writeSocket(s.fd, p)
 	s.wrote(n, more, err)
@@ -158,13 +158,13 @@ func (s *side) setReading(on bool) {
 	}
 }
 
-// writable is called when a socket that was full takes bytes again.
+// writable is called when a socket that was full accepts bytes again.
 func (s *side) writable() {
 	s.waiting = false
 	s.pair.advance()
 }
 
-// received takes bytes from the socket, only valid during the call.
+// received handles bytes from the socket. p is valid only during the call.
 func (s *side) received(p []byte) {
 	switch {
 	case s.pair.state >= lingering:
@@ -175,7 +175,7 @@ func (s *side) received(p []byte) {
 	}
 }
 
-// plaintext takes bytes that are not encrypted (any more), only valid during the call.
+// plaintext handles bytes that are not encrypted (any more). p is valid only during the call.
 func (s *side) plaintext(p []byte) {
 	switch x := s.pair; {
 	case !s.upstream:
@@ -189,19 +189,19 @@ func (s *side) plaintext(p []byte) {
 	}
 }
 
-// unread says that bytes have been received that nobody has looked at yet.
+// unread reports whether bytes were received that have not been processed yet.
 func (s *side) unread() bool {
 	return s.in.len() > 0 || s.tls != nil && (s.tls.pipe.kept.len() > 0 || len(s.tls.pipe.fed) > 0)
 }
 
-// shutdown tells the peer that nothing more comes.
+// shutdown tells the peer that klink sends nothing more.
 func (s *side) shutdown() {
 	if s.fd >= 0 {
 		_ = unix.Shutdown(s.fd, unix.SHUT_WR)
 	}
 }
 
-// close closes the socket. gnet calls back into handler.OnClose from here.
+// close closes the socket. gnet calls handler.OnClose from within it.
 func (s *side) close() {
 	if s.conn == nil {
 		return
@@ -211,7 +211,7 @@ func (s *side) close() {
 	_ = s.pair.loop.gnet.Close(c)
 }
 
-// gone forgets the socket, which gnet is about to close or has closed.
+// gone clears the state of a socket that gnet is about to close or has closed.
 func (s *side) gone() {
 	s.pair.proxy.waiter.forget(s)
 	s.waiting = false

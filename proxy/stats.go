@@ -5,19 +5,19 @@ import (
 	"sync/atomic"
 )
 
-// Stats are the counters of a Proxy. They only grow, but for Connections and RequestMemory. All may
-// be read at any time from any goroutine; counting allocates nothing.
+// Stats are the counters of a Proxy. All except Connections and RequestMemory only grow. Any
+// goroutine may read them at any time; counting allocates nothing.
 type Stats struct {
-	// Connections is the number of client connections that are open now, those still in a handshake
-	// included.
+	// Connections is the number of open client connections, including those still in a handshake.
 	Connections atomic.Int64
-	// Accepted counts client connections.
+	// Accepted counts accepted client connections.
 	Accepted atomic.Int64
-	// Bytes on the wire (of TLS, what is encrypted), from and to clients and brokers.
+	// Bytes on the wire (with TLS, encrypted bytes), from and to clients and brokers.
 	ClientReceived, ClientSent, UpstreamReceived, UpstreamSent atomic.Int64
-	// Pauses counts how often reading from a side was suspended because the other did not keep up.
+	// Pauses counts how often klink suspended reading from a side, for back-pressure or for want of
+	// memory.
 	Pauses atomic.Int64
-	// RequestMemory is what of Config.RequestMemory is in use, in bytes. It goes up and down.
+	// RequestMemory is how much of Config.RequestMemory is in use, in bytes. It goes up and down.
 	RequestMemory atomic.Int64
 	// Panics counts bugs that cost one connection each.
 	Panics atomic.Int64
@@ -26,8 +26,8 @@ type Stats struct {
 	requests [requestKeys * requestVersions]atomic.Int64
 }
 
-// Requests are counted by API key and version: Kafka's keys, and as many from klinkKeys on. Others
-// share one counter.
+// Requests are counted by API key and version: kafkaKeys keys of Kafka's, and 16 keys from
+// klinkKeys on. All other requests share one counter.
 const (
 	kafkaKeys       = 112
 	klinkKeys       = 15000
@@ -35,12 +35,11 @@ const (
 	requestVersions = 32
 )
 
-// Closed counts the connections that ended for a reason.
+// Closed returns how many connections ended for a reason.
 func (s *Stats) Closed(r Reason) int64 { return s.closed[r].Load() }
 
-// EachRequest calls f for each API key and version with the number of its requests so far, where
-// that is not 0. Requests with keys or versions that cannot exist are reported as key -1, version
-// -1.
+// EachRequest calls f for each API key and version with the number of its requests so far, if that
+// is not 0. Requests with keys or versions that cannot exist are reported as key -1, version -1.
 func (s *Stats) EachRequest(f func(key, version int16, n int64)) {
 	for i := range s.requests {
 		n := s.requests[i].Load()
@@ -58,7 +57,7 @@ func (s *Stats) EachRequest(f func(key, version int16, n int64)) {
 	}
 }
 
-// countRequest looks at the first two fields of a request frame, of at least 12 bytes.
+// countRequest counts a request frame by its key and version. frame has at least 12 bytes.
 func (s *Stats) countRequest(frame []byte) {
 	key, version := binary.BigEndian.Uint16(frame[4:]), binary.BigEndian.Uint16(frame[6:])
 	if key >= klinkKeys {

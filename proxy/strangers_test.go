@@ -19,9 +19,9 @@ import (
 	"klink/router"
 )
 
-// loginSessions are sessions before brokers with SASL. A request with the correlation id loggedIn
-// stands for a login with its proof, one with loggedInQuietly for a login that the broker has only
-// seen.
+// loginSessions are sessions for brokers with SASL. A request with the correlation id loggedIn
+// stands for a login with its proof, one with loggedInQuietly for a login that only the broker
+// knows of.
 type loginSessions struct{ fakeSessions }
 
 const loggedIn, loggedInQuietly = 77, 78
@@ -66,7 +66,7 @@ func countDials(n *atomic.Int64) func(*Config) {
 	}
 }
 
-// announce sends the first bytes of a frame that is said to have a size.
+// announce sends the first bytes of a frame that claims to have a size.
 func announce(conn net.Conn, size, part int) error {
 	head := make([]byte, max(part, 16))
 	copy(head, request(kForward, 1, 1))
@@ -92,9 +92,9 @@ func raiseFileLimit(t testing.TB) {
 	require.NoError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
 }
 
-// Strangers announce large frames and send half of them. What klink holds for them stays within
-// their part of the budget, however many they are. A client that was there goes on, and a new one
-// gets in and sends a large request.
+// Strangers announce large frames and send half of them. klink's memory for them stays within their
+// part of the budget, however many they are. A client that was already connected goes on, and a new
+// one can connect and send a large request.
 func TestStrangersWithUnfinishedFrames(t *testing.T) {
 	const largest, total = 64 << 20, 128 << 20
 	junk := make([]byte, 256<<10)
@@ -130,7 +130,7 @@ func unfinishedFrames(t *testing.T, w wire, count int, sasl bool, largest, total
 	debug.FreeOSMemory()
 	before, heap := memory(t).heap, int64(0)
 	var strangers sync.WaitGroup
-	var stuck atomic.Int64 // strangers that have sent all they will, or cannot any more
+	var stuck atomic.Int64 // strangers that have sent everything, or are blocked
 	conns := make([]net.Conn, count)
 	for i := range conns {
 		conn, err := net.Dial("tcp", p.Addr().String())
@@ -160,18 +160,17 @@ func unfinishedFrames(t *testing.T, w wire, count int, sasl bool, largest, total
 	upload(t, client(), 5, 4<<20)
 	t.Logf("at most %.1f MiB of requests, heap +%.1f MiB", float64(most)/(1<<20), float64(heap)/(1<<20))
 	require.LessOrEqual(t, most, int64(total-largest)/2, "strangers have half of what is not for the largest request")
-	// The runtime gives memory back late, and clients and broker are in this process.
+	// The runtime returns memory late, and clients and broker are in this process.
 	require.Less(t, heap, int64(2*total))
 	for _, conn := range conns {
-		_ = conn.(*net.TCPConn).SetLinger(0) // the end would come after what klink does not read
+		_ = conn.(*net.TCPConn).SetLinger(0) // klink would not read as far as a FIN
 		_ = conn.Close()
 	}
 	strangers.Wait()
 	eventually(t, "nothing is held any more", func() bool { return p.Stats().RequestMemory.Load() == 0 })
 }
 
-// Clients that are known fill the budget together. Each gets its turn, and all requests arrive
-// whole.
+// Known clients fill the budget together. Each gets its turn, and all requests arrive whole.
 func TestRequestsLargerThanTheBudget(t *testing.T) {
 	wires(t, func(t *testing.T, w wire) {
 		const largest, total, count = 8 << 20, 64 << 20, 24
@@ -209,8 +208,8 @@ func TestRequestsLargerThanTheBudget(t *testing.T) {
 	})
 }
 
-// Clients that are known fill the budget with requests that they do not finish. They are closed,
-// and others are served.
+// Known clients fill the budget with requests that they do not finish. klink closes them, and
+// serves others.
 func TestKnownClientsThatDoNotFinish(t *testing.T) {
 	const largest = 4 << 20
 	broker := newBroker(t, nil, nil)
@@ -244,8 +243,8 @@ func trickle(conn net.Conn) {
 	}
 }
 
-// Who goes on sending a little, and never comes to an end, is closed, whatever it is a part of. An
-// honest client is not.
+// klink closes a client that goes on sending a little and never finishes, whatever those bytes are
+// a part of. It does not close an honest client.
 func TestSlowloris(t *testing.T) {
 	server, client := testTLS(t)
 	tlsWire := wire{proxyServer: server, client: client}
@@ -254,7 +253,7 @@ func TestSlowloris(t *testing.T) {
 		sasl   bool
 		attack func(raw, conn net.Conn)
 		reason Reason
-		or     Reason // 0 = no other
+		or     Reason // an alternative reason; 0 = none
 	}{
 		"silence":                 {attack: func(_, _ net.Conn) {}, reason: ReasonLogin},
 		"silence before a login":  {sasl: true, attack: func(_, _ net.Conn) {}, reason: ReasonLogin},
@@ -282,7 +281,7 @@ func TestSlowloris(t *testing.T) {
 				}
 				time.Sleep(20 * time.Millisecond)
 			}
-		}, reason: ReasonLogin, or: ReasonRequest}, // between two requests the broker is asked at last, and does not serve it
+		}, reason: ReasonLogin, or: ReasonRequest}, // the broker does not serve it
 		"a TLS handshake": {w: tlsWire, attack: func(raw, _ net.Conn) {
 			_, _ = raw.Write([]byte{0x16, 3, 1, 2, 0})
 			trickle(raw)
@@ -316,7 +315,7 @@ func TestSlowloris(t *testing.T) {
 			})
 			_ = raw.Close()
 			<-done
-			// The honest client has a pause that is longer, and is slower than that altogether.
+			// The honest client makes a longer pause, and takes longer than that in total.
 			time.Sleep(600 * time.Millisecond)
 			for i := range int32(8) {
 				ask(t, honest, kForward, i, 10)
@@ -327,7 +326,8 @@ func TestSlowloris(t *testing.T) {
 	}
 }
 
-// A client that logs in and then has nothing to say stays: the broker says that it serves it.
+// A client that logs in and then sends nothing stays: the broker confirms that it serves the
+// client.
 func TestQuietClientAfterItsLogin(t *testing.T) {
 	broker := newBroker(t, nil, nil)
 	p, _ := newProxy(t, broker.addr(), withLogin, func(c *Config) { c.LoginTimeout = 300 * time.Millisecond })
@@ -340,8 +340,8 @@ func TestQuietClientAfterItsLogin(t *testing.T) {
 	upload(t, conn, 3, 1<<20)
 }
 
-// klink reads a large request slowly where the broker takes it slowly; that is not the client's
-// fault.
+// klink reads a large request slowly if the broker reads it slowly; klink does not blame the client
+// for that.
 func TestSlowBrokerIsNoSlowFrame(t *testing.T) {
 	const size, count = 1 << 20, 12
 	broker := newBroker(t, nil, func(conn net.Conn) {
@@ -371,7 +371,7 @@ func TestSlowBrokerIsNoSlowFrame(t *testing.T) {
 	}
 }
 
-// Before the login a request is at most as large as a broker takes it then.
+// Before the login a request may be as large as a broker accepts then.
 func TestFramesBeforeTheLogin(t *testing.T) {
 	wires(t, func(t *testing.T, w wire) {
 		p, _ := w.proxy(t, nil, withLogin)
@@ -394,7 +394,7 @@ func TestFramesBeforeTheLogin(t *testing.T) {
 
 		conn := dialProxy(t, p, w.client)
 		upload(t, conn, 1, loginFrame-12)
-		for _, corr := range []int32{loggedIn, loggedInQuietly} { // proven, and to be proven for the large request
+		for _, corr := range []int32{loggedIn, loggedInQuietly} { // proven, or to be proven now
 			conn := dialProxy(t, p, w.client)
 			ask(t, conn, kForward, corr, 1)
 			upload(t, conn, 1, 3<<20)
@@ -403,7 +403,7 @@ func TestFramesBeforeTheLogin(t *testing.T) {
 	})
 }
 
-// Who sends no request costs the broker no connection.
+// A client that sends no request costs the broker no connection.
 func TestNoRequestNoDial(t *testing.T) {
 	wires(t, func(t *testing.T, w wire) {
 		var n atomic.Int64
@@ -426,7 +426,7 @@ func TestNoRequestNoDial(t *testing.T) {
 	})
 }
 
-// A client that leaves ends the dial for it.
+// When a client leaves, klink stops dialling for it.
 func TestDialEndsWithItsClient(t *testing.T) {
 	ended := make(chan struct{})
 	p, _ := newProxy(t, "127.0.0.1:1", func(c *Config) {
@@ -501,7 +501,7 @@ func TestConnectionRate(t *testing.T) {
 	require.Zero(t, r.delay(now.Add(10*time.Second)))
 	require.Zero(t, new(rate).delay(now))
 
-	// Those that come too soon wait; none is closed, and the end of klink does not wait for them.
+	// Connections that come too soon wait; none is closed, and a shutdown does not wait for them.
 	broker := newBroker(t, nil, nil)
 	p, _ := newProxy(t, broker.addr(), func(c *Config) { c.MaxConnectionRate = 20 })
 	begin := time.Now()

@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// tlsLayer encrypts and decrypts one side with crypto/tls, which only knows how to talk to a
-// net.Conn: the handshake is done on the real one, in a goroutine; afterwards the event loop feeds
-// what the socket brings into a pipe, and takes from it what is to be sent.
+// tlsLayer encrypts and decrypts one side with crypto/tls, which needs a net.Conn. A goroutine does
+// the handshake on the real connection. Afterwards the event loop feeds the bytes from the socket
+// into a pipe, and sends the bytes that come out of it.
 type tlsLayer struct {
 	conn  *tls.Conn
 	pipe  *tlsPipe
-	plain inbox // small writes, collected so that they do not become a record each
-	ended bool  // the peer has said that nothing more comes
+	plain inbox // small writes, collected so that each does not become its own record
+	ended bool  // the peer has sent close_notify
 }
 
-// errAgain tells crypto/tls that the pipe is empty for now. An error that calls itself temporary is
-// not remembered by tls.Conn, so reading goes on where it stopped, even in the middle of a record.
+// errAgain tells crypto/tls that the pipe is empty for now. tls.Conn does not remember an error
+// that calls itself temporary, so reading resumes where it stopped, even in the middle of a record.
 var errAgain net.Error = againError{}
 
 type againError struct{}
@@ -32,10 +32,10 @@ func (t *tlsLayer) attach(s *side) {
 	t.pipe.Conn = nil
 	t.pipe.side = s
 	s.tls = t
-	t.slim() // of what the handshake has needed
+	t.slim() // frees the buffers of the handshake
 }
 
-// feed gives encrypted bytes, only valid until the next keep.
+// feed passes in encrypted bytes. p is valid until the next keep.
 func (t *tlsLayer) feed(p []byte) {
 	if t.pipe.kept.len() > 0 {
 		t.pipe.kept.add(p)
@@ -44,7 +44,7 @@ func (t *tlsLayer) feed(p []byte) {
 	}
 }
 
-// keep copies what was fed and not read yet.
+// keep copies the bytes that were fed and not read yet.
 func (t *tlsLayer) keep() {
 	if len(t.pipe.fed) > 0 {
 		t.pipe.kept.add(t.pipe.fed)
@@ -52,7 +52,7 @@ func (t *tlsLayer) keep() {
 	t.pipe.fed = nil
 }
 
-// read decrypts into p. It returns 0, nil when more has to be fed first.
+// read decrypts into p. It returns 0, nil if more bytes must be fed first.
 func (t *tlsLayer) read(p []byte) (int, error) {
 	n, err := t.conn.Read(p)
 	if err != nil && errors.Is(err, errAgain) {
@@ -71,10 +71,10 @@ func (t *tlsLayer) write(p []byte) {
 		return
 	}
 	t.seal()
-	_, _ = t.conn.Write(p) // the pipe takes everything; a broken side is noticed where it breaks
+	_, _ = t.conn.Write(p) // the pipe takes everything; side.wrote notices a broken side
 }
 
-// seal encrypts what was collected.
+// seal encrypts the collected writes.
 func (t *tlsLayer) seal() {
 	if n := t.plain.len(); n > 0 {
 		_, _ = t.conn.Write(t.plain.bytes())
@@ -82,8 +82,8 @@ func (t *tlsLayer) seal() {
 	}
 }
 
-// tlsPipe is the net.Conn under a tls.Conn: the real one during the handshake, the buffers of a
-// side afterwards.
+// tlsPipe is the net.Conn under a tls.Conn: the real connection during the handshake, the buffers
+// of a side afterwards.
 type tlsPipe struct {
 	net.Conn
 	side *side

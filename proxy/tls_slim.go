@@ -8,14 +8,14 @@ import (
 	"unsafe"
 )
 
-// slimAfter is how long nothing has moved on a connection when its TLS buffers are given back.
+// slimAfter is how long a connection must be idle before its TLS buffers are freed.
 const slimAfter = time.Second
 
-// tlsBuffers are the offsets in a tls.Conn of the buffers in which it gathers a record, and the
-// messages of a handshake. crypto/tls keeps them at the largest size that they have ever had, for
-// the life of the connection: some 2 KiB after a handshake, and up to 33 KiB once a full record has
-// passed. Empty, they hold nothing that matters and may as well be new. A Go whose tls.Conn has no
-// such fields keeps them: then this list is empty, and a test says so.
+// tlsBuffers are the offsets, within tls.Conn, of the buffers in which it collects a record and
+// handshake messages. crypto/tls keeps these buffers at their largest size for the life of the
+// connection: some 2 KiB after a handshake, and up to 33 KiB once a full record has passed. An
+// empty buffer holds nothing that matters, so it can be replaced by a new one. If a Go version has
+// no such fields, the list is empty, the buffers stay, and a test fails.
 var tlsBuffers = func() (offsets []uintptr) {
 	for _, name := range []string{"rawInput", "hand"} {
 		f, ok := reflect.TypeFor[tls.Conn]().FieldByName(name)
@@ -27,8 +27,8 @@ var tlsBuffers = func() (offsets []uintptr) {
 	return offsets
 }()
 
-// partial says that a TLS record has begun and is not complete. false where tls.Conn has no such
-// field.
+// partial reports whether a TLS record has begun and is not complete. It returns false if tls.Conn
+// has no such field.
 func (t *tlsLayer) partial() bool {
 	if t == nil || len(tlsBuffers) == 0 {
 		return false
@@ -36,9 +36,9 @@ func (t *tlsLayer) partial() bool {
 	return (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(t.conn), tlsBuffers[0])).Len() > 0
 }
 
-// slim gives back the buffers that are empty. Nobody else may use the connection meanwhile: it is
-// for the event loop, or before the connection is on one. (What tls.Conn.Read has decrypted and not
-// handed out yet keeps its memory by itself.)
+// slim frees the buffers that are empty. Nothing else may use the connection during the call: only
+// the event loop may call it, or the goroutine that sets the connection up. (What tls.Conn.Read has
+// decrypted and not returned yet keeps its memory alive.)
 func (t *tlsLayer) slim() {
 	if t == nil {
 		return
@@ -50,15 +50,15 @@ func (t *tlsLayer) slim() {
 	}
 }
 
-// slim gives back what both sides hold.
+// slim frees the empty TLS buffers of both sides.
 func (x *pair) slim() {
 	x.client.tls.slim()
 	x.up.tls.slim()
 	x.slimmed = true
 }
 
-// unslim is called when something moves: the buffers grow again, so the wheel is to look again
-// soon.
+// unslim is called when bytes move again. The buffers grow then, so it makes the wheel check the
+// pair again soon.
 func (x *pair) unslim() {
 	if x.slimmed {
 		x.slimmed = false
@@ -69,8 +69,8 @@ func (x *pair) unslim() {
 	}
 }
 
-// slimTime is the tick at which to look whether the pair idles, if it has TLS buffers to give back;
-// due otherwise.
+// slimTime returns the tick at which to check whether the pair idles, if it has TLS buffers to
+// free; otherwise due.
 func (x *pair) slimTime(due uint32) uint32 {
 	if x.client.tls == nil && x.up.tls == nil {
 		return due

@@ -22,8 +22,8 @@ func (x *pair) tlsBuffered() (n int) {
 	return n
 }
 
-// TestIdleTLSGivesBuffersBack: full records make crypto/tls keep tens of kilobytes; when the
-// connection idles they are gone, and it works as before.
+// TestIdleTLSGivesBuffersBack: full records make crypto/tls keep tens of kilobytes. When the
+// connection idles, these buffers are freed, and it works as before.
 func TestIdleTLSGivesBuffersBack(t *testing.T) {
 	require.Len(t, tlsBuffers, 2, "this Go's tls.Conn has other fields: look for a way to give its buffers back")
 	server, client := testTLS(t)

@@ -14,16 +14,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// tape is a pair without sockets: what the client and the broker send is fed in pieces of any size,
-// and what they would get is read from the outboxes. It makes every interleaving reproducible.
+// tape is a pair without sockets: the test feeds the bytes of client and broker in pieces of any
+// size, and reads what they would get from the outboxes. So every interleaving is reproducible.
 type tape struct {
 	*pair
 	sessions *fakeSessions
 	tasks    chan gnet.Runnable // what would run on the event loop
-	// fromBroker is what the broker has answered and the pair was not given yet.
+	// fromBroker holds answers of the broker that the pair has not received yet.
 	fromBroker []byte
-	asked      []byte // what the broker has got, up to whole frames
-	answers    []byte // what the client has got
+	asked      []byte // received by the broker, before it is cut into frames
+	answers    []byte // received by the client
 }
 
 // Execute and the rest make a tape its own event loop.
@@ -92,8 +92,7 @@ func (tp *tape) collect() {
 	}
 }
 
-// feed gives bytes to one side, from a buffer that is overwritten afterwards as the event loop's
-// is.
+// feed passes bytes to one side, in a buffer that is overwritten afterwards like the event loop's.
 func (tp *tape) feed(s *side, p []byte) {
 	b := bytes.Clone(p)
 	func() {
@@ -121,8 +120,8 @@ func (tp *tape) task(wait bool) bool {
 	}
 }
 
-// play feeds the wire bytes of requests and the broker's answers in an order that choose decides,
-// until all is answered.
+// play feeds the wire bytes of requests and the broker's answers, in an order that choose
+// determines, until everything is answered.
 func (tp *tape) play(wire []byte, choose func(n int) int) {
 	for tp.state == open {
 		tp.collect()
@@ -165,7 +164,7 @@ func TestEverySplitOfFrames(t *testing.T) {
 	wire, want := wireOf(requests)
 	for piece := 1; piece <= len(wire); piece++ {
 		tp := newTape(t)
-		tp.play(wire, func(n int) int { // pieces of one size, everything else first come first served
+		tp.play(wire, func(n int) int { // equal pieces, in order of arrival
 			if n <= 3 && n > 1 {
 				return 1
 			}
@@ -220,7 +219,7 @@ func FuzzConversation(f *testing.F) {
 	})
 }
 
-// FuzzHostileClient: nothing that a client sends brings anything down but its own connection.
+// FuzzHostileClient: whatever a client sends, at most its own connection ends.
 func FuzzHostileClient(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1})
 	f.Add([]byte{0x80, 0, 0, 0})
@@ -240,7 +239,7 @@ func FuzzHostileClient(f *testing.F) {
 	})
 }
 
-// FuzzHostileBroker: nor what a broker sends.
+// FuzzHostileBroker: whatever a broker sends, at most its own connection ends.
 func FuzzHostileBroker(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 4, 0, 0, 0, 1}, uint8(0))
 	f.Add([]byte{0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0, 1}, uint8(7))

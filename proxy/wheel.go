@@ -1,11 +1,11 @@
 package proxy
 
 // wheel is a hashed timer wheel for the pairs of one loop. One tick of the loop visits one slot, so
-// ten thousand idle connections cost no timers. Every pair of the loop is in exactly one slot: the
+// ten thousand idle connections need no timers. Every pair of the loop is in exactly one slot: the
 // wheel is also the list of all pairs.
 //
-// A pair is visited no later than its due tick, perhaps earlier; activity does not move it, it only
-// stores a number.
+// A pair is visited no later than its due tick, perhaps earlier. Activity does not move a pair; it
+// only stores the tick.
 type wheel struct {
 	slots [wheelSlots]*pair
 	now   uint32
@@ -13,7 +13,8 @@ type wheel struct {
 
 const wheelSlots = 128
 
-// add puts a pair where it is visited at the tick due, or after a whole turn if that is earlier.
+// add schedules a visit of a pair at the tick due, or one turn of the wheel from now if that is
+// earlier.
 func (w *wheel) add(x *pair, due uint32) {
 	ahead := min(max(int32(due-w.now), 1), wheelSlots-1)
 	x.due = w.now + uint32(ahead)
@@ -41,13 +42,13 @@ func (w *wheel) remove(x *pair) {
 	x.prev, x.next, x.inWheel = nil, nil, false
 }
 
-// tick goes one tick on and calls visit for each pair in the slot, which is no longer in the wheel
-// then.
+// tick advances the wheel by one tick and calls visit for each pair in the slot, after removing it
+// from the wheel.
 func (w *wheel) tick(visit func(*pair)) {
 	w.now++
 	slot := w.now % wheelSlots
-	// A visit may remove other pairs of the slot, so take one at a time. None can be added to this
-	// slot meanwhile.
+	// A visit may remove other pairs of the slot, so take one at a time. It cannot add any to this
+	// slot.
 	for x := w.slots[slot]; x != nil; x = w.slots[slot] {
 		w.remove(x)
 		visit(x)

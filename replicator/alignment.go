@@ -10,10 +10,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// A partition is aligned where its physical offsets are the source's, so that even a client that
-// goes around klink reads every record at the source's offset. Two means keep it so: burn.go before
-// the first record, markers.go for holes later on. Neither is needed for the mirror to be right:
-// where one is not possible the partition goes on with a shift.
+// A partition is aligned if its physical offsets are the source's, so that even a client that
+// bypasses klink reads every record at the source's offset. Two mechanisms keep it so: burn.go
+// before the first record, markers.go for holes later on. A mirror is right without them: where one
+// is not possible the partition goes on with a shift.
 
 // alignReason names why a partition is not aligned, for programs.
 type alignReason string
@@ -27,18 +27,18 @@ const (
 	alignPolicy alignReason = "POLICY_VIOLATION"
 	// alignUnsupported: the destination does not know the request, the codec or the format.
 	alignUnsupported alignReason = "UNSUPPORTED"
-	// alignHoleTooLarge: a hole has more offsets than are filled with markers.
+	// alignHoleTooLarge: a hole has more offsets than klink fills with markers.
 	alignHoleTooLarge alignReason = "HOLE_TOO_LARGE"
 	// alignOvershot: fillers were appended twice, so that the log ends beyond the source's log
 	// start.
 	alignOvershot alignReason = "OVERSHOT"
-	// alignRefused: the destination refuses for another reason, in the message.
+	// alignRefused: the destination refuses for another reason, which is in the message.
 	alignRefused alignReason = "REFUSED"
 )
 
-// notAligned says that physical offsets cannot be made the source's, and why. It is no failure:
-// nothing in the log is wrong, and the mirror goes on with a shift from where its log ends, which
-// has to be read again.
+// notAligned is the error that physical offsets cannot be made the source's. It is no failure:
+// nothing in the log is wrong. The mirror goes on with a shift from where its log ends, which has
+// to be read again.
 type notAligned struct {
 	reason  alignReason
 	message string // names topic and partition, and what to do about it
@@ -54,9 +54,9 @@ func (n *notAligned) Error() string {
 
 func (n *notAligned) Unwrap() error { return n.cause }
 
-// refusedAlign is the notAligned of a request that the destination refused for good; nil if another
-// attempt may succeed or the request may have been carried out. need names the permission that the
-// request takes.
+// refusedAlign returns the notAligned for a request that the destination refused for good. It
+// returns nil if another attempt may succeed, or if the request may have been carried out. need
+// names the permission that the request needs.
 func refusedAlign(err error, what, need string) *notAligned {
 	var code *kerr.Error
 	if !errors.As(err, &code) {
@@ -79,18 +79,18 @@ func refusedAlign(err error, what, need string) *notAligned {
 	return &notAligned{reason: reason, message: message, cause: err}
 }
 
-// patience counts answers that are neither a success nor a refusal that is known for good. Outages
-// are waited out, as Kafka marks their codes retriable; any other code is believed after a few
-// times.
+// patience counts errors that are neither a known refusal nor an outage. Kafka marks the codes of
+// outages as retriable, and klink waits outages out. Any other code counts as a refusal when it has
+// come a few times in a row.
 type patience struct{ strikes int }
 
-// attemptsToBelieve is how often a code that Kafka does not call retriable has to come in a row to
-// count as a refusal.
+// attemptsToBelieve is how often in a row a code that is not retriable must come to count as a
+// refusal.
 const attemptsToBelieve = 3
 
 func (p *patience) reset() { p.strikes = 0 }
 
-// lost says that err has come too often.
+// lost counts err and reports whether such errors have come too often.
 func (p *patience) lost(err error) bool {
 	var code *kerr.Error
 	if !errors.As(err, &code) || code.Retriable {
@@ -101,7 +101,7 @@ func (p *patience) lost(err error) bool {
 }
 
 // unanswered is the error of a request that was sent, at least in part, and has no answer: it may
-// still be on its way, and be carried out later.
+// still be in flight, and the broker may carry it out later.
 type unanswered struct{ err error }
 
 func (u unanswered) Error() string { return u.err.Error() }
@@ -120,18 +120,18 @@ func isUnanswered(err error) bool {
 	return errors.As(err, &u)
 }
 
-// pace spreads work evenly over time: perSecond units a second, over all who share it. Whoever
-// comes first goes first, at once.
+// pace spreads work evenly over time: perSecond units a second for all callers together. Callers go
+// in the order in which they come, and the first one goes at once.
 type pace struct {
 	perSecond float64
 
 	mu   sync.Mutex
-	free time.Time // when what has been let through will be paid for
+	free time.Time // when the units let through so far have used up their time
 }
 
 func newPace(perSecond float64) *pace { return &pace{perSecond: perSecond} }
 
-// reserve is how long to wait before n units that are asked for now.
+// reserve returns how long to wait before n units that are asked for now.
 func (p *pace) reserve(now time.Time, n int64) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -24,8 +24,8 @@ type alignable struct {
 	log *mirrorLog
 }
 
-// newAlignable creates a topic of one partition with cl, and opens its log as the principal that
-// opts are of.
+// newAlignable creates a topic of one partition with cl. It opens the topic's log as the principal
+// of opts.
 func newAlignable(t *testing.T, cl *kgo.Client, topic string, configs map[string]string, opts ...kgo.Opt) *alignable {
 	t.Helper()
 	kafkatest.CreateTopic(t, cl, topic, 1, -1, configs)
@@ -63,8 +63,8 @@ func (a *alignable) burnTo(to int64) error {
 	return a.r.newBurn(a.log, to, 100_000_000).run(ctx, false)
 }
 
-// fill fills a hole that begins at the end of the log, as a stream does it: the error is what a
-// refusal is taken for.
+// fill fills a hole that begins at the end of the log, as a stream does it. A refusal is returned
+// as the error that the stream would make of it.
 func (a *alignable) fill(at, count int64) error {
 	ctx, cancel := context.WithTimeout(a.t.Context(), time.Minute)
 	defer cancel()
@@ -97,7 +97,7 @@ func (a *alignable) wantEnds(start, end int64) {
 	}
 }
 
-// data appends stamped records of a source as klink does: n records from a logical offset on, with
+// data appends n records of a source, stamped as klink does it, from a logical offset on, with
 // timestamps ts, ts+1, ...
 func (a *alignable) data(logical int64, n int, ts int64) (base int64) {
 	a.t.Helper()
@@ -119,7 +119,7 @@ func stampedBatch(t *testing.T, logical int64, n int, ts int64) []byte {
 			TimestampDelta64: int64(i), OffsetDelta: int32(i),
 			Key: fmt.Appendf(nil, "k%d", logical+int64(i)), Value: []byte(value),
 		}
-		body := r.AppendTo(nil) // with a length of 0, one byte
+		body := r.AppendTo(nil) // with a length of 0, which takes one byte
 		r.Length = int32(len(body) - 1)
 		records = r.AppendTo(records)
 	}
@@ -231,7 +231,7 @@ func TestRealKafkaBurnResumes(t *testing.T) {
 		const grace = 500 * time.Millisecond
 		ctx, cancel := context.WithTimeout(t.Context(), grace+time.Duration(random.IntN(300))*time.Millisecond)
 		if cuts >= 8 {
-			ctx = t.Context() // a slow machine gets through in the end
+			ctx = t.Context() // so that a slow machine gets through, too
 		}
 		b := a.r.newBurn(a.log, start, start)
 		b.grace, b.size = grace, 1+random.IntN(300_000)
@@ -298,9 +298,9 @@ func TestRealKafkaMarkers(t *testing.T) {
 	a.wantOffsets(a.read(kgo.ReadCommitted(), seeds), want)
 }
 
-// TestRealKafkaMarkersHaveTheTimeOfTheirWriting records what markers cost: the broker gives them
-// its own time, so a lookup by timestamp in a log of older records finds the first marker, where
-// the source finds a record behind it.
+// TestRealKafkaMarkersHaveTheTimeOfTheirWriting records what markers cost: the broker stamps them
+// with its own time. So a lookup by timestamp in a log of older records finds the first marker,
+// where the source finds a record behind it.
 func TestRealKafkaMarkersHaveTheTimeOfTheirWriting(t *testing.T) {
 	const year2020 = 1_577_836_800_000
 	a := realAlignable(t, "marked-late")
@@ -332,8 +332,8 @@ func wantNotAligned(t *testing.T, err error, reason alignReason, parts ...string
 	wantIn(t, not.Error(), parts...)
 }
 
-// TestRealKafkaAlignmentRefused: what the destination does not permit comes back with its reason,
-// and nothing is left behind.
+// TestRealKafkaAlignmentRefused: if the destination does not permit alignment, the reason is
+// returned, and nothing is left behind.
 func TestRealKafkaAlignmentRefused(t *testing.T) {
 	dst := kafkatest.Shared(t, "authorised", kafkatest.SASLPlaintext("reader", "r", "writer", "w", "owner", "o", "operator", "p"))
 	super := dst.Client(t, kgo.MetadataMinAge(20*time.Millisecond))
@@ -376,7 +376,7 @@ func TestRealKafkaAlignmentRefused(t *testing.T) {
 	wantNotAligned(t, a.fill(0, 3), alignNotPermitted, "refused-write-0", "ALTER or CLUSTER_ACTION on the cluster")
 	a.wantEnds(0, 0)
 
-	// A compacted topic takes no fillers, nor does it let records be deleted.
+	// A compacted topic takes no fillers, and does not let records be deleted.
 	a = as("owner", "o", "refused-compact", map[string]string{"cleanup.policy": "compact"})
 	wantNotAligned(t, a.burnTo(1000), alignPolicy, "refused-compact-0")
 	a.wantEnds(0, 0)

@@ -22,7 +22,7 @@ func setCRC(b []byte) {
 	binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[21:], crc32.MakeTable(crc32.Castagnoli)))
 }
 
-// fate is what becomes of a request to a scriptedLog.
+// fate is what happens to a request to a scriptedLog.
 type fate int
 
 const (
@@ -40,7 +40,7 @@ const (
 
 const testGrace = time.Second
 
-// scriptedLog is a partition's log whose requests meet the fates that next draws. It keeps headers.
+// scriptedLog is a partition's log; next decides the fate of each request. It keeps only headers.
 type scriptedLog struct {
 	start   int64
 	batches []batch.Header
@@ -49,7 +49,7 @@ type scriptedLog struct {
 	pending []delayed
 	// What the fates did.
 	doubted, foreign int
-	told             int64 // the log end that was told last; requests that come later move it unseen
+	told             int64 // the log end last returned; requests that come later move it unseen
 }
 
 // delayed is a request that is carried out later.
@@ -137,7 +137,7 @@ func (l *scriptedLog) append(ctx context.Context, b []byte) (int64, error) {
 		return 0, unanswered{errors.New("connection reset")}
 	case stalled:
 		wait := testGrace * (lastFillerGraces - 1)
-		if len(l.batches) == 0 { // the next process does not know of it
+		if len(l.batches) == 0 { // the next process cannot see that there was a filler
 			wait = testGrace / 2
 		}
 		l.later(wait, func() { l.put(b) })
@@ -170,7 +170,7 @@ func foreignHeader(records int) []byte {
 	return b
 }
 
-// fates draws, from a budget of troubles; when it is used up all goes well.
+// fates draws fates from a budget of troubles. When the budget is used up all requests succeed.
 func fates(t *rapid.T, allowed []fate) func(of ...fate) fate {
 	troubles := rapid.IntRange(0, 12).Draw(t, "troubles")
 	return func(of ...fate) fate {
@@ -189,11 +189,11 @@ func fates(t *rapid.T, allowed []fate) func(of ...fate) fate {
 var (
 	// harmless are fates that leave a log exact.
 	harmless = []fate{refusedOnce, unknownCode, afterAppend, lostAnswer, lostRequest, late, stalled}
-	// allFates may at least not go unnoticed.
+	// allFates must at least be noticed.
 	allFates = append(slices.Clone(harmless), tooLate, foreignBefore)
 )
 
-// cutOff is a context that ends after a random time, as a process that is killed.
+// cutOff returns a context that ends after a random time, as when a process is killed.
 func cutOff(t *rapid.T, parent context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(parent, time.Duration(rapid.IntRange(0, 8000).Draw(t, "cut"))*time.Millisecond)
 }
@@ -207,7 +207,7 @@ func checkProperty(t *testing.T, check func(ctx context.Context, t *rapid.T)) {
 	})
 }
 
-// scripted gives appends and markers these fates, and every reading success.
+// scripted gives appends and markers these fates; every read succeeds.
 func scripted(script ...fate) func(of ...fate) fate {
 	return func(of ...fate) fate {
 		if !slices.Contains(of, tooLate) || len(script) == 0 {

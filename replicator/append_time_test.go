@@ -13,12 +13,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestRealKafkaDestinationWithoutAppendTime: a destination that refuses the LogAppendTime bit, as
-// brokers of 2.x do, gets batches without it, and the time of the append is neither lost nor is the
-// refusal met more than once a partition.
+// TestRealKafkaDestinationWithoutAppendTime: a destination refuses the LogAppendTime bit, as
+// brokers of 2.x do, and gets batches without it. The time of the append is not lost, and each
+// partition meets the refusal at most once.
 func TestRealKafkaDestinationWithoutAppendTime(t *testing.T) {
-	// The embedded cluster leaves the checksum of a batch as it was when it sets the time of the
-	// append.
+	// When the embedded cluster sets the time of the append, it leaves the checksum of the batch as
+	// it was.
 	src, dst := kafkatest.Shared(t, "source"), kafkatest.Embedded(t, 1)
 	w := newWorld(t, []string{src.Bootstrap()}, dst.ListenAddrs())
 	kafkatest.CreateTopic(t, w.src.cl, "stamped", 2, -1, map[string]string{"message.timestamp.type": "LogAppendTime"})
@@ -51,7 +51,7 @@ func TestRealKafkaDestinationWithoutAppendTime(t *testing.T) {
 			}
 			resp.Topics = append(resp.Topics, t)
 		}
-		return resp, nil, refused // of a request that is refused in part, the rest is tried again
+		return resp, nil, refused // if a part of the request is refused, the rest is tried again
 	})
 	w.mirror("stamped")
 	w.run()

@@ -6,11 +6,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// askEnds is a question to one broker: where do the logs of partitions end that it leads, as
-// clients see it? It is for one goroutine.
+// askEnds is a ListOffsets request to one broker for the high watermarks of partitions that it
+// leads. For one goroutine.
 type askEnds struct {
 	req    *kmsg.ListOffsetsRequest
-	topics map[string]int // in req
+	topics map[string]int // index in req.Topics, by name
 }
 
 func newAskEnds() *askEnds {
@@ -19,8 +19,8 @@ func newAskEnds() *askEnds {
 	return q
 }
 
-// add asks for a partition. A broker of another leader epoch answers with an error, from
-// ListOffsets v4 on.
+// add adds a partition to the request. From ListOffsets v4 on, a broker that knows another leader
+// epoch answers with an error.
 func (q *askEnds) add(at partitionAt, epoch int32) {
 	n, ok := q.topics[at.topic]
 	if !ok {

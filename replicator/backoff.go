@@ -13,7 +13,7 @@ type backoff struct {
 	last      time.Duration
 }
 
-// next is how long to wait now.
+// next returns how long to wait now.
 func (b *backoff) next() time.Duration {
 	b.last = min(max(b.last*2, b.low), b.high)
 	return b.last*4/5 + rand.N(b.last*2/5+1)
@@ -21,7 +21,7 @@ func (b *backoff) next() time.Duration {
 
 func (b *backoff) reset() { b.last = 0 }
 
-// sleep waits; false if ctx ended.
+// sleep waits for d. It returns false if ctx ended first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

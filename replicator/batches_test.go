@@ -13,8 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// makeBatch is a v2 batch with a header that says what is given, and payload where records would
-// be: no code here reads records.
+// makeBatch returns a v2 batch with the given header fields, and payload in place of records: no
+// code that uses it reads records.
 func makeBatch(base int64, count int32, attributes int16, payload int) []byte {
 	b := make([]byte, 61+payload)
 	binary.BigEndian.PutUint64(b, uint64(base))
@@ -36,7 +36,7 @@ func makeBatch(base int64, count int32, attributes int16, payload int) []byte {
 	return b
 }
 
-// recordBatch is a v2 batch with records, uncompressed.
+// recordBatch returns a v2 batch with records, uncompressed.
 func recordBatch(records []*kgo.Record) []byte {
 	now := time.Now().UnixMilli()
 	var payload []byte
@@ -58,7 +58,7 @@ func recordBatch(records []*kgo.Record) []byte {
 	return b
 }
 
-// appendBatch appends records as exactly one batch, which a producing client does not promise.
+// appendBatch appends records as exactly one batch. A producer client does not promise that.
 func appendBatch(t *testing.T, cl *kgo.Client, topic string, partition int32, records ...*kgo.Record) {
 	t.Helper()
 	appendBytes(t, cl, topic, partition, recordBatch(records))
@@ -70,8 +70,8 @@ func appendBytes(t *testing.T, cl *kgo.Client, topic string, partition int32, b 
 	deadline := time.Now().Add(30 * time.Second)
 	for {
 		err := tryAppendBytes(t.Context(), cl, topic, partition, b)
-		// A broker learns a moment after the topic's creation that it leads, and has appended
-		// nothing before.
+		// A broker learns that it leads the partition a moment after the topic was created. Until
+		// then it appends nothing.
 		if (err == kerr.NotLeaderForPartition || err == kerr.UnknownTopicOrPartition || err == kerr.UnknownTopicID) && time.Now().Before(deadline) {
 			time.Sleep(50 * time.Millisecond)
 			continue

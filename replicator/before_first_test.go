@@ -15,10 +15,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A source whose log starts in the middle of a batch (14, the batch begins at 10), and a mirror of
-// it into a topic whose log begins and ends at a physical offset, as one has that was emptied
-// before it became a mirror. Until the first batch is in the log, the offset that the mirror is
-// said to end at lies in the middle of what comes.
+// middle makes a source whose log starts in the middle of a batch: at 14, in a batch that begins at
+// 10. The mirror's topic has an empty log at the offset physical, as if it had been emptied before
+// it became a mirror. So until the first batch is in the log, the stored end of the mirror lies in
+// the middle of the batch that comes.
 func middle(t *testing.T, physical int64) (w *world, dst *kfake.Cluster) {
 	w, _, dst = embedded(t)
 	w.topics("orders", 1)
@@ -72,8 +72,8 @@ func TestRestartBeforeTheFirstBatch(t *testing.T) {
 	}
 }
 
-// TestKilledBeforeTheFirstBatch: as TestRestartBeforeTheFirstBatch, but not even the start of the
-// timeline was stored before, as while a transaction is open at the source's log start.
+// TestKilledBeforeTheFirstBatch: like TestRestartBeforeTheFirstBatch, but not even the start of the
+// timeline was stored, as while a transaction is open at the source's log start.
 func TestKilledBeforeTheFirstBatch(t *testing.T) {
 	for _, physical := range []int64{0, 50} {
 		t.Run(fmt.Sprint("from physical ", physical), func(t *testing.T) {
@@ -85,7 +85,8 @@ func TestKilledBeforeTheFirstBatch(t *testing.T) {
 	}
 }
 
-// TestUnknownResultOfTheFirstAppend: the first batch is appended, which klink is not told.
+// TestUnknownResultOfTheFirstAppend: the first batch is appended, but klink does not get the
+// answer.
 func TestUnknownResultOfTheFirstAppend(t *testing.T) {
 	for _, physical := range []int64{0, 50} {
 		t.Run(fmt.Sprint("from physical ", physical), func(t *testing.T) {
@@ -110,7 +111,7 @@ func TestUnknownResultOfTheFirstAppend(t *testing.T) {
 }
 
 // TestKilledBehindTheFirstAppend: a checkpoint is stored while the first batch waits to be
-// appended; then klink is killed as soon as it is, and before the mirror's log start follows.
+// appended. Then klink is killed after the append, before the mirror's log start follows.
 func TestKilledBehindTheFirstAppend(t *testing.T) {
 	for _, physical := range []int64{0, 50} {
 		t.Run(fmt.Sprint("from physical ", physical), func(t *testing.T) {
@@ -145,9 +146,9 @@ func TestKilledBehindTheFirstAppend(t *testing.T) {
 	}
 }
 
-// TestKilledWhileBurning: klink is killed while it burns offsets of an ACTIVE mirror, as one is
-// whose first batch was part of a transaction that was open for long; or when all are burned, but
-// nothing says so yet.
+// TestKilledWhileBurning: klink is killed while it burns offsets of an ACTIVE mirror, or after it
+// has burned all of them, before that is stored. A mirror is ACTIVE that early if, for example, its
+// first batch was part of a transaction that was open for long.
 func TestKilledWhileBurning(t *testing.T) {
 	for _, burned := range []int64{5, 10} {
 		t.Run(fmt.Sprint(burned, " of 10"), func(t *testing.T) {
@@ -167,9 +168,9 @@ func TestKilledWhileBurning(t *testing.T) {
 	}
 }
 
-// TestFillersOfTwoProcesses: a filler of a process that was killed arrives after the next one has
-// read where the log ends. That one's filler stands behind it, and not at its place; then it is
-// killed, too.
+// TestFillersOfTwoProcesses: a filler of a killed process arrives after the next process has read
+// where the log ends. So the second process's filler stands behind it, not at its place. Then the
+// second process is killed, too.
 func TestFillersOfTwoProcesses(t *testing.T) {
 	w, dst := middle(t, 0)
 	w.configs["offset.alignment"] = "auto"

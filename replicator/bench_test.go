@@ -7,8 +7,8 @@ import (
 	"klink/protocol/batch"
 )
 
-// BenchmarkPartition is what a partition does with a batch: it is taken out of a response,
-// classified, stamped, queued, given to a stream, and its append is confirmed.
+// BenchmarkPartition measures what a partition does with a batch: take it out of a response,
+// classify, stamp and queue it, give it to a stream, and confirm its append.
 func BenchmarkPartition(b *testing.B) {
 	for _, c := range []struct{ batches, payload int }{{1000, 1200}, {8, 127_000}} {
 		b.Run(fmt.Sprintf("%dx%d", c.batches, c.payload), func(b *testing.B) {

@@ -21,40 +21,44 @@ import (
 )
 
 const (
-	// boardInterval is how often what has changed is told, and boardAgain how often everything is.
+	// boardInterval is how often an instance publishes what has changed, and boardAgain how often
+	// it publishes everything.
 	boardInterval = time.Second
 	boardAgain    = 5 * time.Second
-	// boardKeeps is for how long what was told counts. After that nothing is known: its owner is
-	// gone, or cut off.
+	// boardKeeps is how long a record counts. After that nothing is known of its subject: the owner
+	// is gone, or cut off.
 	boardKeeps = 15 * time.Second
-	// boardChunk is how many partitions go in one record: some 100 KB.
+	// boardChunk is the number of partitions in one record: some 100 KB.
 	boardChunk = 1000
 	// maxBoardBytes bounds a record that is read.
 	maxBoardBytes = 1 << 20
 	// maxBoardDrift bounds the record of a mirror's config drift, in bytes: some hundred configs.
-	// What is beyond it is not told.
+	// Configs beyond it are left out.
 	maxBoardDrift = 16 << 10
 )
 
-// boardLimits bound what is decoded of a record. The largest has boardChunk partitions of eight
+// boardLimits bound what is decoded of a record. The largest has boardChunk partitions of nine
 // numbers.
 var boardLimits = jsonbound.Limits{Bytes: maxBoardBytes, Depth: 8, Values: 20 * boardChunk}
 
-// board is how instances tell each other how far their mirrors are, and how the tasks of their
-// links do and what these have found, so that each can answer for all: a record per mirror (and
-// boardChunk partitions) of those partitions that the instance copies, per link, and per mirror
-// whose configs differ from the source's, in the partition of TasksTopic that is the slot of what
-// is told. Nothing depends on it but what is shown to people, which is also how a mirror's
-// coordinator learns that other instances cannot reach the source's topic. So records may get lost,
-// and last as long as the topic keeps them. An instance that is alone does not use it, and does not
-// create the topic.
+// board lets instances publish to each other how far their mirrors are, how the tasks of their
+// links do, and what these tasks have found. So each instance can answer for all of them.
 //
-// What is read was written by anybody who may write to the topic: it is bounded, and counts only
-// for mirrors and links that there are.
+// The records are in TasksTopic, in the partition of the slot of their subject. An instance writes
+// one record per mirror (and boardChunk partitions) for the partitions that it copies, one per
+// link, and one per mirror whose configs differ from the source's.
+//
+// Only what is shown to people depends on the board. From it a mirror's coordinator also learns
+// that other instances cannot reach the source's topic. So records may get lost, and last as long
+// as the topic keeps them. An instance that is alone does not use the board, and does not create
+// the topic.
+//
+// Anybody who may write to the topic can have written a record. So what is read is bounded, and
+// counts only for mirrors and links that exist.
 type board struct {
 	r      *Replicator
 	mu     sync.Mutex
-	stop   context.CancelFunc // not nil while there is somebody to share with
+	stop   context.CancelFunc // not nil while there are other instances
 	done   sync.WaitGroup
 	topics map[string]*toldMirror
 	links  map[string]*toldLink
@@ -63,8 +67,8 @@ type board struct {
 
 type toldMirror struct {
 	partitions []admin.PartitionStatus
-	at         []time.Time           // by partition, when it was read
-	trouble    map[int32]toldTrouble // by the first partition of who tells
+	at         []time.Time           // by partition: when its status was read
+	trouble    map[int32]toldTrouble // by the first partition of the record
 }
 
 type toldTrouble struct {
@@ -82,23 +86,25 @@ type toldDrift struct {
 	drift []admin.ConfigDrift
 }
 
-// boardMirror is the value of a record mirror/TOPIC/FIRST: partitions of a mirror that one instance
-// copies, and why it cannot go on with them for now. Times are milliseconds, 0 = never.
+// boardMirror is the value of a record mirror/TOPIC/FIRST: the partitions of a mirror that one
+// instance copies, and why it cannot go on with them for now. Times are Unix milliseconds, 0 =
+// never.
 type boardMirror struct {
 	Version int     `json:"version"`
 	IDs     []int32 `json:"ids"`
 	Error   string  `json:"error,omitempty"`
 	Message string  `json:"message,omitempty"`
-	// Partitions are source end, mirror end, last fetch, last stable, source start, mirror start,
-	// shift began, and when the mirror last had everything, which earlier instances do not tell.
+	// A row of Partitions is: source end, mirror end, last fetch, last stable offset, source start,
+	// mirror start, shift began, when the mirror last had everything, and the count of joined
+	// batches. Earlier versions do not write the last two.
 	Partitions [][9]int64 `json:"partitions"`
 }
 
-// boardDrift is the value of a record drift/TOPIC, which the owner of the mirror's link tells: it
-// runs the task that finds it.
+// boardDrift is the value of a record drift/TOPIC. The owner of the mirror's link writes it,
+// because it runs the task that finds the drift.
 type boardDrift struct {
 	Version int           `json:"version"`
-	Configs []boardConfig `json:"configs,omitempty"` // none: it has none any more
+	Configs []boardConfig `json:"configs,omitempty"` // none: the drift is over
 }
 
 type boardConfig struct {
@@ -124,7 +130,7 @@ func newBoard(r *Replicator) *board {
 	return &board{r: r, topics: map[string]*toldMirror{}, links: map[string]*toldLink{}, drift: map[string]*toldDrift{}}
 }
 
-// share begins or ends telling and listening.
+// share starts or stops publishing and listening.
 func (b *board) share(on bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -156,7 +162,7 @@ func (b *board) run(ctx context.Context) {
 	}
 }
 
-// work tells and listens until ctx ends.
+// work publishes and listens until ctx ends.
 func (b *board) work(ctx context.Context) error {
 	cl, err := kgo.NewClient(append(append([]kgo.Opt(nil), b.r.cfg.Destination...),
 		kgo.ConsumeTopics(TasksTopic),
@@ -191,7 +197,7 @@ func (b *board) work(ctx context.Context) error {
 	}
 }
 
-// ensureTopic makes the topic, if there is none, and returns its number of partitions.
+// ensureTopic creates the topic if it does not exist, and returns its number of partitions.
 func (b *board) ensureTopic(ctx context.Context, adm *kadm.Client) (int32, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -223,13 +229,13 @@ func (b *board) ensureTopic(ctx context.Context, adm *kadm.Client) (int32, error
 	}
 }
 
-// toldRecord is what was told last under a key.
+// toldRecord is the last record that was published under a key.
 type toldRecord struct {
-	value string // without what changes all the time
+	value string // without the fields that change all the time
 	at    time.Time
 }
 
-// tell tells what has changed of what is owned here, or was told long ago.
+// tell publishes what this instance owns, if it has changed or was last published boardAgain ago.
 func (b *board) tell(cl *kgo.Client, partitions int32, told map[string]toldRecord, now time.Time) {
 	send := func(slot int, key string, still, value any) {
 		text, err := json.Marshal(still)
@@ -301,8 +307,8 @@ func (b *board) tell(cl *kgo.Client, partitions int32, told map[string]toldRecor
 	}
 }
 
-// tellDrift tells the config drift of mirrors. Most have none, and nothing is told of them, but
-// that one has none any more.
+// tellDrift publishes the config drift of mirrors. It publishes nothing of a mirror without drift,
+// except, once, that its drift is over.
 func (b *board) tellDrift(st *admin.State, told map[string]toldRecord, send func(slot int, key string, still, value any)) {
 	if b.r.cfg.Group.Drift == nil {
 		return
@@ -335,7 +341,7 @@ func (d *boardDrift) text() string {
 	return string(text)
 }
 
-// cut leaves out what makes the record longer than most bytes.
+// cut drops configs until the record has at most most bytes.
 func (d *boardDrift) cut(most int) {
 	for len(d.Configs) > 0 && len(d.text()) > most {
 		d.Configs = d.Configs[:len(d.Configs)-1]
@@ -359,7 +365,7 @@ func (b *board) listen(ctx context.Context, cl *kgo.Client) {
 	}
 }
 
-// hear takes one record.
+// hear reads one record.
 func (b *board) hear(st *admin.State, key string, value []byte, now time.Time) {
 	kind, name, _ := strings.Cut(key, "/")
 	if jsonbound.Check(value, boardLimits) != nil {
@@ -418,7 +424,7 @@ func (b *board) hear(st *admin.State, key string, value []byte, now time.Time) {
 	}
 }
 
-// forget drops what is told of mirrors and links that are gone.
+// forget drops what was published about mirrors and links that are gone.
 func (b *board) forget(st *admin.State) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -439,7 +445,8 @@ func (b *board) forget(st *admin.State) {
 	}
 }
 
-// status is what another instance has told of a mirror a moment ago; nil = nothing.
+// status returns what other instances have published about a mirror within boardKeeps; nil =
+// nothing.
 func (b *board) status(topic string) []admin.PartitionStatus {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -459,8 +466,8 @@ func (b *board) status(topic string) []admin.PartitionStatus {
 	return s
 }
 
-// toldTrouble is why another instance cannot go on with partitions of a mirror for now, as it has
-// told a moment ago; nil = it has told nothing of the kind.
+// toldTrouble returns why another instance cannot go on with partitions of a mirror for now; nil =
+// none has published such a reason within boardKeeps.
 func (r *Replicator) toldTrouble(topic string) *failure {
 	b := r.board.Load()
 	if b == nil {
@@ -480,7 +487,7 @@ func (r *Replicator) toldTrouble(topic string) *failure {
 	return nil
 }
 
-// told is what another instance has told of a mirror a moment ago; nil = nothing.
+// told returns what other instances have published about a mirror within boardKeeps; nil = nothing.
 func (r *Replicator) told(topic string) []admin.PartitionStatus {
 	if b := r.board.Load(); b != nil {
 		return b.status(topic)
@@ -488,7 +495,8 @@ func (r *Replicator) told(topic string) []admin.PartitionStatus {
 	return nil
 }
 
-// LinkTasks is what the owner of a link has told of its tasks a moment ago; nil = nothing.
+// LinkTasks returns what the owner of a link has published about its tasks within boardKeeps; nil =
+// nothing.
 func (r *Replicator) LinkTasks(link string) []admin.TaskStatus {
 	b := r.board.Load()
 	if b == nil {
@@ -502,8 +510,8 @@ func (r *Replicator) LinkTasks(link string) []admin.TaskStatus {
 	return nil
 }
 
-// ConfigDrift is what the owner of a mirror's link has told of the mirror's configs a moment ago;
-// nil = nothing.
+// ConfigDrift returns what the owner of a mirror's link has published about the mirror's configs
+// within boardKeeps; nil = nothing.
 func (r *Replicator) ConfigDrift(topic string) []admin.ConfigDrift {
 	b := r.board.Load()
 	if b == nil {
@@ -522,7 +530,7 @@ var (
 	_ admin.DriftReporter = (*Replicator)(nil)
 )
 
-// unixMilli is a time in milliseconds, 0 = never.
+// unixMilli returns t in Unix milliseconds, 0 = never.
 func unixMilli(t time.Time) int64 {
 	if t.IsZero() {
 		return 0

@@ -21,9 +21,9 @@ func drifts(names ...string) (drift []admin.ConfigDrift) {
 	return drift
 }
 
-// TestInstancesTellWhatTasksHaveFound: what the tasks of a link do, what they have found of the
-// configs of its mirrors, and how long ago these had everything, is known at every instance, from
-// the owner of the link and of the mirror. What is over is over everywhere.
+// TestInstancesTellWhatTasksHaveFound: every instance knows, from the owner of the link or mirror,
+// how the tasks of a link do, what they have found of the configs of its mirrors, and how long ago
+// these mirrors had everything. What is over at the owner is over at every instance.
 func TestInstancesTellWhatTasksHaveFound(t *testing.T) {
 	w, _, _ := embedded(t, kfake.GroupMinSessionTimeout(100*time.Millisecond))
 	for _, topic := range []string{"orders", "payments"} {
@@ -66,7 +66,7 @@ func TestInstancesTellWhatTasksHaveFound(t *testing.T) {
 		}
 		return true, ""
 	})
-	// That is told, too: nobody has to wait until what was told before has run out.
+	// The end is published, too: nobody has to wait until the last record expires.
 	now.Store(new([]admin.ConfigDrift))
 	w.await("all to be told that it is over", func() (bool, string) {
 		for _, i := range all {
@@ -82,8 +82,8 @@ func TestInstancesTellWhatTasksHaveFound(t *testing.T) {
 	})
 }
 
-// TestBoardTakesNoMore: what is read is bounded, and counts only for mirrors that there are, and
-// for a while.
+// TestBoardTakesNoMore: what the board reads is bounded, and counts only for mirrors that exist,
+// and only for boardKeeps.
 func TestBoardTakesNoMore(t *testing.T) {
 	b := newBoard(nil)
 	r := &Replicator{}
@@ -127,7 +127,7 @@ func TestBoardTakesNoMore(t *testing.T) {
 		t.Error("a mirror that is gone was not forgotten")
 	}
 
-	// An earlier instance tells seven numbers, a later one more than nine.
+	// An earlier version writes seven numbers, a later one more than nine.
 	for row, caughtUp := range map[string]time.Time{
 		`[9,8,7,9,0,0,-1]`: {}, `[9,8,7,9,0,0,-1,6]`: time.UnixMilli(6), `[9,8,7,9,0,0,-1,6,0,5]`: time.UnixMilli(6),
 	} {
@@ -139,7 +139,8 @@ func TestBoardTakesNoMore(t *testing.T) {
 	}
 }
 
-// TestDriftIsCutOff: what is told of a mirror is what others take.
+// TestDriftIsCutOff: the record of a mirror's drift is never larger than what other instances
+// accept.
 func TestDriftIsCutOff(t *testing.T) {
 	d := boardDrift{Version: 1}
 	long := strings.Repeat("x", maxBoardDrift/4)

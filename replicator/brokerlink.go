@@ -14,14 +14,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// addresses are where the brokers of a cluster are, by what its metadata said last.
+// addresses maps node ids of a cluster to host:port, from the latest Metadata responses.
 type addresses struct {
 	mu     sync.Mutex
 	byNode map[int32]string
 }
 
-// learn takes the brokers of a metadata response. One that is not in it keeps its address: it may
-// be down for a moment.
+// learn stores the brokers of a Metadata response. A broker that is not in it keeps its address: it
+// may be down for a moment.
 func (a *addresses) learn(brokers []kmsg.MetadataResponseBroker) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -42,8 +42,8 @@ func (a *addresses) of(node int32) (string, error) {
 	return "", fmt.Errorf("metadata has no broker %d", node)
 }
 
-// brokerLink is a connection to a broker, made anew when it is lost or the broker has moved. For
-// one goroutine.
+// brokerLink is a connection to a broker. It reconnects when the connection is lost or the broker
+// has moved. For one goroutine.
 type brokerLink struct {
 	dialer *wire.Dialer
 	at     *addresses
@@ -51,14 +51,14 @@ type brokerLink struct {
 	conn   *wire.Conn
 }
 
-// preparer builds a request for a connection, which has its versions.
+// preparer builds a request in a version that the broker of the connection supports.
 type preparer interface {
 	prepare(c *wire.Conn) (wire.Request, error)
 }
 
-// send sends a request, over the connection there is or another one. An error is a
-// *wire.UnsentError if the broker cannot have got it; what was not sent because an old connection
-// had ended is sent over another one.
+// send sends a request over the existing connection or a new one. If the existing one had ended
+// before the request was sent, it sends the request over a new one. The error is a
+// *wire.UnsentError if the broker cannot have received the request.
 func (l *brokerLink) send(ctx context.Context, p preparer, wait time.Duration) (*wire.Conn, error) {
 	for {
 		fresh, err := l.connect(ctx)
@@ -80,7 +80,7 @@ func (l *brokerLink) send(ctx context.Context, p preparer, wait time.Duration) (
 	}
 }
 
-// rest waits until the broker takes requests again; an error is that of ctx.
+// rest waits until the broker takes requests again; the error is ctx's.
 func (l *brokerLink) rest(ctx context.Context) error {
 	if l.conn == nil {
 		return nil
@@ -88,7 +88,7 @@ func (l *brokerLink) rest(ctx context.Context) error {
 	return l.conn.Rest(ctx)
 }
 
-// connect makes sure that there is a connection; fresh says that it was just made.
+// connect ensures that there is a connection. fresh is true if it has just been made.
 func (l *brokerLink) connect(ctx context.Context) (fresh bool, err error) {
 	addr, err := l.at.of(l.node)
 	if err != nil {
@@ -110,7 +110,7 @@ func (l *brokerLink) close() {
 	}
 }
 
-// neverSent says that a request failed before any of it was sent.
+// neverSent reports whether a request failed before any of it was sent.
 func neverSent(err error) bool {
 	var unsent *wire.UnsentError
 	var op *net.OpError

@@ -9,8 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestTwoMirrorsOfOneTopic: two mirrors of the same source topic are fetched in turn, since a fetch
-// names a partition once.
+// TestTwoMirrorsOfOneTopic: two mirrors of the same source topic are fetched in turn, because a
+// fetch names a partition once.
 func TestTwoMirrorsOfOneTopic(t *testing.T) {
 	w, src, _ := embedded(t)
 	w.topics("orders", 3)
@@ -48,8 +48,8 @@ func TestTwoMirrorsOfOneTopic(t *testing.T) {
 	w.same("orders")
 }
 
-// TestConnectionsAtRestThatTheBrokerClosed: brokers close connections at rest. No append has to be
-// settled for that.
+// TestConnectionsAtRestThatTheBrokerClosed: a broker closes idle connections. That leaves no append
+// with an unknown result.
 func TestConnectionsAtRestThatTheBrokerClosed(t *testing.T) {
 	src := kafkatest.Embedded(t, 1)
 	_, faults := faulty(t)

@@ -8,10 +8,10 @@ import (
 
 // budget bounds the bytes of batches held in memory, over all links and partitions.
 //
-// A fetch reserves what it asks for before it is sent, and holds what came, in a frame, until the
-// last batch of it has been appended or dropped. A source answers with at least one batch, however
-// large, so a frame may be larger than was reserved: free then goes below zero, and no other fetch
-// is sent until it is above again.
+// A fetch reserves the bytes that it asks for before it is sent. It then holds the bytes that came,
+// in a frame, until the last batch of the frame has been appended or dropped. A source answers with
+// at least one batch, however large, so a frame may be larger than its reservation. free then goes
+// below zero, and no other fetch is sent until it is above again.
 //
 // Reservations are served in the order they came, so no fetcher starves.
 type budget struct {
@@ -57,7 +57,7 @@ func (b *budget) reserve(ctx context.Context, n int64) error {
 			return ctx.Err()
 		}
 	}
-	b.putLocked(n) // served in the meantime
+	b.putLocked(n) // granted just as ctx ended
 	return ctx.Err()
 }
 
@@ -81,22 +81,22 @@ func (b *budget) wakeLocked() {
 	}
 }
 
-// scarce says that little is left: batches that hold on to large frames should let go.
+// scarce reports whether little is left. Batches that hold large frames should then let go of them.
 func (b *budget) scarce() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.free < b.total/4
 }
 
-// usage is the bytes held in frames, now and at most so far.
+// usage returns the bytes held in frames, now and at most so far.
 func (b *budget) usage() (held, maxHeld int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.held, b.maxHeld
 }
 
-// frame turns a reservation of reserved bytes into a frame for size bytes of anybody's memory, held
-// once, by the caller.
+// frame turns a reservation of reserved bytes into a frame for size bytes of memory that is not the
+// pool's. The caller holds it, once.
 func (b *budget) frame(reserved, size int64) *frame {
 	f := &frame{budget: b, size: size}
 	f.refs.Store(1)
@@ -113,8 +113,8 @@ func (b *budget) hold(reserved, size int64) {
 	b.putLocked(reserved - size)
 }
 
-// read turns a reservation into a frame with memory of its own for at least size bytes, held once,
-// by the caller.
+// read turns a reservation into a frame with at least size bytes of the pool's memory. The caller
+// holds it, once.
 func (b *budget) read(reserved, size int64) *frame {
 	f, _ := frames.Get().(*frame)
 	if f == nil {
@@ -127,7 +127,8 @@ func (b *budget) read(reserved, size int64) *frame {
 	return f
 }
 
-// grow gives the frame, which nobody else holds, memory for size bytes; the first used of it stay.
+// grow gives the frame memory for size bytes and copies the first used bytes. Only the caller may
+// hold the frame.
 func (f *frame) grow(used, size int64) {
 	mem := f.budget.pool.get(size)
 	copy(mem, f.mem[:used])
@@ -136,18 +137,18 @@ func (f *frame) grow(used, size int64) {
 	f.mem, f.size = mem, int64(cap(mem))
 }
 
-// frames are those that can be used again, without their memory.
+// frames holds frames for reuse, without their memory.
 var frames sync.Pool
 
 // frame is the memory of one fetch response. It stays accounted for while any batch in it is queued
 // or in flight, because all of it stays in memory until then.
 //
-// Invariant: who looks at bytes of it holds it. When the last one releases it, its memory is
-// overwritten by another fetch.
+// Invariant: whoever uses the bytes of a frame holds it. When the last holder releases it, another
+// fetch overwrites its memory.
 type frame struct {
 	budget *budget
 	size   int64
-	mem    []byte // of the budget's pool; nil = anybody's
+	mem    []byte // of the budget's pool; nil = not the pool's
 	refs   atomic.Int64
 }
 

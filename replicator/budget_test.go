@@ -33,7 +33,7 @@ func TestBudgetIsServedInOrderAndNeverExceeded(t *testing.T) {
 	}
 	go func() { _ = b.reserve(t.Context(), 50); order <- 1 }()
 	await(1)
-	// There is room for this one, but not before the one ahead of it.
+	// There is room for this one, but the one ahead of it goes first.
 	go func() { _ = b.reserve(t.Context(), 10); order <- 2 }()
 	await(2)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -79,8 +79,8 @@ func TestMemoryStaysBoundedWithAStalledDestination(t *testing.T) {
 	}
 	w.await("appends", func() (bool, string) { return w.r.Stats().Produces > 2, "" })
 	faults.Stall()
-	// Until nothing more is fetched: every partition has filled its queue, or the budget is used
-	// up.
+	// Wait until nothing more is fetched: every partition has filled its queue, or the budget is
+	// used up.
 	last, same := int64(-1), 0
 	w.await("fetching to pause", func() (bool, string) {
 		now := w.r.Stats().Links[linkName].FetchedBytes.Load()
@@ -100,8 +100,8 @@ func TestMemoryStaysBoundedWithAStalledDestination(t *testing.T) {
 		t.Errorf("%d bytes were fetched while the destination was silent", last)
 	}
 	t.Logf("held at most %d of %d bytes, fetched %d", s.PeakBufferedBytes, s.BudgetBytes, last)
-	// A broker gives the first batch whole, whatever was asked for; the rest is for what else is in
-	// a response, and in a batch.
+	// A broker returns the first batch whole, whatever the fetch asked for. The rest of the
+	// allowance is for what else a response and a batch contain.
 	if s.PeakBufferedBytes > budget+batchBytes+32<<10 {
 		t.Errorf("held %d bytes of a budget of %d", s.PeakBufferedBytes, budget)
 	}

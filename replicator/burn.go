@@ -13,13 +13,14 @@ import (
 )
 
 const (
-	// minFillerRecords is where a destination that calls fillers too large is given up.
+	// minFillerRecords is the least size of fillers, in records, that burn tries before it gives up
+	// on a destination that calls them too large.
 	minFillerRecords = 1000
-	// defaultBurnRate is how many offsets a second are burned, over all partitions. A broker's
-	// request thread takes 75 to 100 ms for a million, so this keeps about half of one busy.
+	// defaultBurnRate is how many offsets are burned a second, over all partitions. A broker's
+	// request thread takes 75 to 100 ms for a million, so this keeps one thread about half busy.
 	defaultBurnRate = 5_000_000
-	// lastFillerGraces is how many times the grace a filler without an answer is given to arrive,
-	// before the last one is appended. A broker that is short of CPU keeps a request for seconds.
+	// lastFillerGraces is how many times b.grace burn waits for a filler without an answer before
+	// it appends the last filler. A broker that is short of CPU keeps a request for seconds.
 	lastFillerGraces = 10
 )
 
@@ -32,58 +33,57 @@ type burnLog interface {
 }
 
 // burn uses up the physical offsets below the source's log start, so that the first record after
-// them gets the source's offset: it appends fillers, batches of empty records that nobody is shown,
-// and then moves the log start behind them.
+// them gets the source's offset. It appends fillers, which are batches of empty records that no
+// client is shown, and then moves the log start behind them.
 //
 // Invariants:
-//  1. The log end is the progress, and all of it: a burn that ended anywhere is run again from the
-//     log alone.
-//  2. One append of this run is in flight, and it begins at the log end that was read or confirmed
-//     before it. When its result is unknown the log end is read until it can be told; an append
-//     without an answer is given b.grace to arrive.
-//  3. Every filler is stamped with the offset where it was expected to stand. As long as the last
-//     one stands there, every batch before it is a filler; when it does not, all of them are looked
-//     at.
-//  4. Nothing is deleted but fillers and, with from > 0, what the caller says lies below the
+//  1. The log end alone is the progress: a burn that ended anywhere can be run again from the log.
+//  2. At most one append of this run is in flight. It begins at the log end that was read or
+//     confirmed before it. If its result is unknown, burn reads the log end until it is certain; an
+//     append without an answer is given b.grace to arrive.
+//  3. Every filler is stamped with its expected offset. As long as the last one stands there, every
+//     batch before it is a filler. If it does not, burn looks at all of them.
+//  4. Nothing is deleted but fillers and, with from > 0, records that the caller says lie below the
 //     source's log start.
-//  5. The log never ends above b.to by an append that got its expected offset. It can only by a
-//     request that was believed lost and was not, of this run, or of a process that was killed.
-//     Such a request does no harm while there is room for its filler below b.to. So the last filler
-//     waits until lastFillerGraces times b.grace have passed since the last such request can have
-//     been sent. One that comes even later takes the log above b.to; the burn then says OVERSHOT.
+//  5. An append that gets its expected offset never takes the log end above b.to. Only a request
+//     that was believed lost can do so, of this run or of a process that was killed. It does no
+//     harm while its filler has room below b.to. So before the last filler, burn waits until
+//     lastFillerGraces times b.grace have passed since the last such request can have been sent. If
+//     one comes even later, it takes the log end above b.to, and the burn reports OVERSHOT.
 type burn struct {
 	log  burnLog
 	name string // topic-partition, for messages
-	// The offsets to use up are those in [from, to). from is 0 for a virgin log. For a log that
-	// holds records, all of them below the source's log start by now, it is where they end.
+	// The burn uses up the offsets in [from, to). from is 0 for a virgin log. For a log with
+	// records, all of which now lie below the source's log start, from is the log end.
 	from, to int64
-	// limit is offset.alignment.max; more than that many offsets are not burned. The same for every
+	// limit is offset.alignment.max; a burn of more offsets is refused. It is the same for every
 	// run of a burn.
 	limit int64
 	pace  *pace
 	grace time.Duration
 	wait  backoff
-	// room is waited for before each filler is made, for as long as klink holds it.
+	// room is room for fillers in memory. The burn waits for it before it makes each filler, and
+	// holds it until the filler was answered.
 	room *fillerRoom
-	// moved is told the log end as it moves; may be nil.
+	// moved is called with the log end as it moves; may be nil.
 	moved func(end int64)
 
 	size     int // records of the next filler at most
 	most     int // records of any filler at most, also of an earlier process's
 	patience patience
-	// doubt is when the last filler that may be on its way can have been sent at the latest; zero =
-	// there is none.
+	// doubt is the latest time at which a filler that may still be in flight can have been sent;
+	// zero = no filler may be in flight.
 	doubt time.Time
 }
 
 // run burns until log start and log end are b.to, or until ctx ends; its error is then ctx's.
-// lingering says that an append of an earlier run may still be on its way. An append of a process
-// that was killed may be as well, and nobody says so: the fillers in the log tell that there was
-// one. Where the log has none yet, only the first can be on its way, and it gets b.grace.
+// lingering is set if an append of an earlier run may still be in flight. An append of a killed
+// process may be, too, but no caller knows of it: fillers in the log show that there was such a
+// process. If the log has none yet, only its first filler can be in flight, and it gets b.grace.
 //
-// The error is a *notAligned when it cannot be done here; the log may then hold some fillers. It is
-// a *failure with FOREIGN_WRITE when somebody else's batch is in the log. Everything else is
-// retried.
+// The error is a *notAligned if alignment is not possible here; the log may then hold some fillers.
+// It is a *failure with FOREIGN_WRITE if somebody else's batch is in the log, or another *failure
+// if the log has lost records. Everything else is retried.
 func (b *burn) run(ctx context.Context, lingering bool) error {
 	if n := b.to - b.from; n > b.limit {
 		return &notAligned{reason: alignTooFar, message: fmt.Sprintf(
@@ -103,8 +103,8 @@ func (b *burn) run(ctx context.Context, lingering bool) error {
 	if end > b.from {
 		b.doubt = time.Now()
 	}
-	// DeleteRecords comes last, but what would refuse it is met first: a log full of fillers would
-	// be worse than a shift.
+	// DeleteRecords comes last, but call it now to see whether it is refused: a log full of fillers
+	// would be worse than a shift.
 	if err := b.deleteBefore(ctx, start); err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (b *burn) run(ctx context.Context, lingering bool) error {
 	return b.deleteBefore(ctx, b.to)
 }
 
-// step appends one filler at end and gives the log end after it.
+// step appends one filler at end and returns the log end after it.
 func (b *burn) step(ctx context.Context, end int64) (int64, error) {
 	if settled, err := b.beforeLast(ctx, end); err != nil || settled != end {
 		return settled, err
@@ -158,10 +158,10 @@ func (b *burn) step(ctx context.Context, end int64) (int64, error) {
 	return b.settled(ctx, end, lingering)
 }
 
-// beforeLast waits, where the next filler at end may be the last one, for those that may be on
-// their way, and gives the log end after that.
+// beforeLast waits for fillers that may be in flight if the next filler, at end, may be the last
+// one. It returns the log end after that.
 func (b *burn) beforeLast(ctx context.Context, end int64) (int64, error) {
-	// After the next filler a late one has to have room.
+	// There must be room for a late filler after the next one.
 	if b.doubt.IsZero() || b.to-end > int64(b.size+b.most) {
 		return end, nil
 	}
@@ -172,7 +172,7 @@ func (b *burn) beforeLast(ctx context.Context, end int64) (int64, error) {
 	return b.settled(ctx, end, false)
 }
 
-// settled gives the log end, which was at end, once it is known.
+// settled returns the log end, which was at end, once it is known.
 func (b *burn) settled(ctx context.Context, end int64, lingering bool) (int64, error) {
 	_, settled, err := b.settle(ctx, lingering)
 	if err != nil {
@@ -184,7 +184,7 @@ func (b *burn) settled(ctx context.Context, end int64, lingering bool) (int64, e
 	return settled, nil
 }
 
-// append appends a filler of n records at end. The filler is in memory only while this runs.
+// append appends a filler of n records at end. The filler is in memory only during the call.
 func (b *burn) append(ctx context.Context, n int, end int64) (base int64, err error) {
 	give, err := b.room.take(ctx, n)
 	if err != nil {
@@ -202,8 +202,8 @@ func (b *burn) succeeded(end int64) {
 	}
 }
 
-// settle reads the log's start and end until they are known, and checks what is in it. With
-// lingering the end has to stay the same for b.grace.
+// settle reads the log's start and end until they are known, and checks the content of the log.
+// With lingering the end must stay the same for b.grace.
 func (b *burn) settle(ctx context.Context, lingering bool) (start, end int64, err error) {
 	quietEnd, quietSince := int64(-1), time.Time{}
 	wait := backoff{low: b.wait.low, high: b.wait.high}
@@ -279,8 +279,8 @@ func (b *burn) check(ctx context.Context, start, end int64) error {
 	return nil
 }
 
-// unreadable makes an error of a walk one of a log that is not klink's, if batches of another
-// format are in it.
+// unreadable returns FOREIGN_WRITE if a walk failed at a batch in a format that klink does not
+// write, else err.
 func (b *burn) unreadable(err error, at int64) error {
 	if errors.Is(err, batch.ErrOldFormat) || errors.Is(err, batch.ErrUnsupported) {
 		return b.foreign(at, at+1)
@@ -293,7 +293,7 @@ func (b *burn) foreign(from, to int64) *failure {
 		b.name, from, to-1)
 }
 
-// deleteBefore moves the log start, until that is done or refused.
+// deleteBefore moves the log start to to, and retries until that is done or refused.
 func (b *burn) deleteBefore(ctx context.Context, to int64) error {
 	for {
 		err := b.log.deleteBefore(ctx, to)
@@ -317,7 +317,7 @@ func (b *burn) deleteBefore(ctx context.Context, to int64) error {
 	}
 }
 
-// fillerStamp is the offset that a filler was stamped with; ok is false for any other batch.
+// fillerStamp returns the offset that a filler is stamped with; ok is false for any other batch.
 func fillerStamp(h batch.Header) (logical int64, ok bool) {
 	logical, flags, _, stamped := batch.ReadStamp(h)
 	return logical, stamped && !h.Control() && flags&batch.FlagFiller != 0

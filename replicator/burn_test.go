@@ -21,9 +21,9 @@ func newTestBurn(l burnLog, to int64) *burn {
 	}
 }
 
-// TestBurnIsExact: whatever happens to requests, as long as those without an answer arrive within
-// the grace, and however often the process is killed, a burn ends with an empty log at the right
-// offset, and nothing else was ever in it.
+// TestBurnIsExact: a burn ends with an empty log at the right offset, and nothing but fillers was
+// ever in it. This holds whatever happens to requests, as long as those without an answer arrive
+// within the grace, and however often the process is killed.
 func TestBurnIsExact(t *testing.T) {
 	checkProperty(t, func(ctx context.Context, t *rapid.T) {
 		to := int64(rapid.IntRange(1, 400).Draw(t, "to"))
@@ -41,7 +41,7 @@ func TestBurnIsExact(t *testing.T) {
 			}
 			var not *notAligned
 			if errors.As(err, &not) && errors.Is(err, kerr.UnknownServerError) {
-				return // believed after three times in a row
+				return // UNKNOWN_SERVER_ERROR counts as a refusal after three in a row
 			}
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Fatalf("after %d cuts: %v", cuts, err)
@@ -51,15 +51,15 @@ func TestBurnIsExact(t *testing.T) {
 			t.Fatalf("the log is [%d, %d) with %d requests on their way, want it to be empty at %d", l.start, l.end(), len(l.pending), to)
 		}
 		for _, b := range l.batches {
-			if _, ok := fillerStamp(b); !ok { // where a late one stands does not matter
+			if _, ok := fillerStamp(b); !ok { // a late one may stand anywhere
 				t.Fatalf("the batch at %d is no filler", b.BaseOffset())
 			}
 		}
 	})
 }
 
-// TestBurnNoticesEverything: requests that arrive after they were given up, and foreign batches,
-// are told apart and never taken for a success.
+// TestBurnNoticesEverything: burn tells requests that arrive after they were given up from foreign
+// batches, and takes neither for a success.
 func TestBurnNoticesEverything(t *testing.T) {
 	checkProperty(t, func(ctx context.Context, t *rapid.T) {
 		to := int64(rapid.IntRange(1, 400).Draw(t, "to"))
@@ -87,7 +87,7 @@ func TestBurnNoticesEverything(t *testing.T) {
 	})
 }
 
-// TestBurnOutcomes: one line for each end that a burn of ten fillers can have.
+// TestBurnOutcomes has one line for each way in which a burn of ten fillers can end.
 func TestBurnOutcomes(t *testing.T) {
 	nine := slices.Repeat([]fate{done}, 9)
 	for name, test := range map[string]struct {
@@ -146,7 +146,7 @@ func TestBurnLimits(t *testing.T) {
 		t.Errorf("the log is [%d, %d): %v", l.start, l.end(), err)
 	}
 
-	// A log that ends in records is no log to be burned.
+	// A log that ends in records cannot be burned.
 	l = &scriptedLog{next: l.next, ctx: t.Context()}
 	l.put(foreignHeader(5))
 	var fail *failure

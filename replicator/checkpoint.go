@@ -8,18 +8,18 @@ import (
 )
 
 const (
-	// checkpointInterval is how often the ends of partitions that move are stored.
+	// checkpointInterval is how often the ends of partitions that have moved are stored.
 	checkpointInterval = 3 * time.Second
 	checkpointTimeout  = 10 * time.Second
-	// holeDelay is how long partitions that end in a hole are collected before they are stored, at
-	// least. It is also as long as nine times the last write took, so that a cluster that is slow
-	// to write is asked for little.
+	// holeDelay is the least time for which partitions that end in a hole are collected before they
+	// are stored. The time is also at least holeFactor times what the last write took, to ask
+	// little of a cluster that is slow to write.
 	holeDelay  = 20 * time.Millisecond
 	holeFactor = 9
 )
 
-// keepCheckpoints stores checkpoints: from time to time of all partitions, soon of those that end
-// in a hole (end.go).
+// keepCheckpoints stores checkpoints: of all partitions every checkpointInterval, and soon of those
+// that end in a hole (end.go).
 func (r *Replicator) keepCheckpoints(ctx context.Context) {
 	all := time.NewTicker(checkpointInterval)
 	defer all.Stop()
@@ -43,9 +43,9 @@ func (r *Replicator) keepCheckpoints(ctx context.Context) {
 	}
 }
 
-// checkpoint stores how far the workers have come since the last time, in one write. A mirror whose
-// every batch was deleted by retention has no stamp left; this tells where to go on. What is read
-// after a crash begins here, too.
+// checkpoint stores, in one write, how far the workers have come since the last time. If retention
+// has deleted every batch of a mirror, no stamp is left in its log, and only the checkpoint tells
+// where to go on. After a crash the log is read from the checkpoint on, too.
 func (r *Replicator) checkpoint(ctx context.Context, mirrors []*mirror) {
 	r.store(ctx, workersOf(mirrors), func(*worker) bool { return true })
 }
@@ -57,8 +57,8 @@ func workersOf(mirrors []*mirror) (workers []*worker) {
 	return workers
 }
 
-// store stores checkpoints of the workers that which is true of; their locks are held when it is
-// asked.
+// store stores checkpoints of the workers for which which returns true. It calls which with the
+// worker's lock held.
 func (r *Replicator) store(ctx context.Context, workers []*worker, which func(*worker) bool) {
 	var cs []admin.Checkpoint
 	var ws []*worker
@@ -80,7 +80,7 @@ func (r *Replicator) store(ctx context.Context, workers []*worker, which func(*w
 	}
 	for n, w := range ws {
 		w.mu.Lock()
-		if cs[n].Logical >= w.kept.Logical { // another one may have been faster
+		if cs[n].Logical >= w.kept.Logical { // a concurrent call may have been faster
 			w.kept = cs[n]
 		}
 		w.publish()
@@ -88,9 +88,9 @@ func (r *Replicator) store(ctx context.Context, workers []*worker, which func(*w
 	}
 }
 
-// nextCheckpoint is how far the partition has come for sure; w.mu is held. A log that has never
-// held a record of the mirror has none, so that it can still begin anywhere, unless its mirror ends
-// in a hole.
+// nextCheckpoint returns how far the partition has come for sure; w.mu is held. A log that has
+// never held a record of the mirror has no checkpoint, so that it can still begin anywhere, unless
+// its mirror ends in a hole.
 func (w *worker) nextCheckpoint() (c admin.Checkpoint, ok bool) {
 	p := &w.core
 	c = admin.Checkpoint{Topic: w.m.topic, Partition: w.id, Physical: p.sure.physical, Logical: p.sure.logical}
@@ -106,7 +106,7 @@ func (w *worker) nextCheckpoint() (c admin.Checkpoint, ok bool) {
 	return c, p.sureKnown && (!p.virgin || !p.align && w.endsInHole())
 }
 
-// confirm lets partitions whose last markers nothing has confirmed read their logs.
+// confirm makes partitions read their logs if nothing has confirmed their last markers.
 func (r *Replicator) confirm(mirrors []*mirror) {
 	for _, m := range mirrors {
 		for _, w := range m.all() {

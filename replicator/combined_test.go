@@ -9,10 +9,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestCombinedAppends: many partitions share requests, and each gets its own result: some
+// TestCombinedAppends: many partitions share requests, and each gets its own result. Some
 // partitions of a request are refused while the others are appended, and whole requests or their
-// answers are lost. Every mirror partition ends equal to its source all the same, and requests are
-// few.
+// answers are lost. Every mirror partition still ends equal to its source, with few requests.
 func TestCombinedAppends(t *testing.T) {
 	const partitions, batches = 40, 30
 	w, _, dst := embedded(t)
@@ -79,5 +78,5 @@ func TestCombinedAppends(t *testing.T) {
 	}
 }
 
-// ours says that a request is the replicator's.
+// ours reports whether a request is the replicator's.
 func ours(req *kmsg.ProduceRequest) bool { return req.TimeoutMillis == produceTimeoutMs }

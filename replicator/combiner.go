@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// smallUnits and smallBytes are where a request begins to be worth sending for itself. One of
-	// less costs a broker, and klink, more for being a request than for what is in it.
+	// smallUnits and smallBytes are the size from which a request is worth sending on its own. The
+	// fixed cost of a smaller one, to a broker and to klink, exceeds the cost of its content.
 	smallUnits = 16
 	smallBytes = 64 << 10
 	// combinePatience is how long a small request waits for the answer to another one.
@@ -27,33 +27,34 @@ const (
 )
 
 // combiner puts what many partitions have to append at one broker into few requests. A broker takes
-// one batch of a partition per request, so a log of small batches is mirrored fast only if a
-// request has a batch of every partition that waits; the same goes for markers. The combiner knows
-// no connections: who has one asks for a request with next, sends what the workers in it give, and
-// tells with answered and done how far that is.
+// one batch of a partition per request, so a log of small batches is mirrored fast only if each
+// request has a batch of every waiting partition. The same goes for markers. The combiner knows no
+// connections: each connection has a lane (stream.go), which asks for a request with next, sends
+// the units of its workers, and reports progress with answered and done.
 //
-// While a request is out, what becomes ready is collected, and the next request has all of it (as
-// Nagle's algorithm does with segments). Nothing is to be lost by that:
+// While a request is out, the combiner collects what becomes ready, and the next request takes all
+// of it (as Nagle's algorithm does with segments). Two rules keep this from costing time:
 //
-//   - Units that are no small request wait for no answer, but only for a free connection.
-//   - No unit waits for longer than combinePatience for the answer to another request, and nobody
-//     waits for one that has been out for so long. So a partition that lacks replicas holds up
-//     those in the same request, and nobody else.
+//   - Units that are more than a small request do not wait for an answer, only for a free
+//     connection.
+//   - No unit waits longer than combinePatience for the answer to another request, and none waits
+//     for a request that has been out that long. So a partition that lacks replicas holds up only
+//     those in the same request.
 //
-// A request has units of one kind, that of the unit which waits longest. A log of transactions has
-// a batch, a marker, a batch and so on: a partition that is out of step with others falls in with
-// them, as its next unit is of their kind and younger than theirs.
+// A request has units of one kind: the kind of the unit that has waited longest. In a log of
+// transactions batches and markers alternate. A partition that is out of step with others falls in
+// with them, because its next unit is of their kind and younger than theirs.
 //
 // Invariants:
 //  1. Each push gives the worker out once, in the order of the pushes of a kind.
-//  2. What a partition has on its way goes over one connection, in order: a unit, or a window of
-//     them, which a lane sends as several requests without a pause (window.go). That is the core's
-//     doing (invariant 1 of partition), which gives no other before it was told the result. So two
+//  2. What a partition has in flight goes over one connection, in order: a unit, or a window of
+//     units, which a lane sends as several requests without a pause (window.go). The core ensures
+//     this (invariant 1 of partition): it gives out nothing else before it has the result. So two
 //     requests cannot overtake each other, and a partition may use another connection each time.
-//  3. At most lanes requests are out. Each is given by next, and ended by done.
-//  4. While something waits, somebody will ask for it: kick is set, or a request is being answered
-//     or all lanes are taken, and who sent it asks after done, or somebody asks again after a time
-//     (watched).
+//  3. At most lanes requests are out. next gives out each of them, and done ends it.
+//  4. While something waits, a lane will ask for it. Either kick is set; or a request is being
+//     answered or all lanes are taken, and the lane asks after done; or a lane asks again after a
+//     time (watched).
 type combiner struct {
 	lanes int
 	kick  chan struct{} // of capacity 1
@@ -62,7 +63,7 @@ type combiner struct {
 	queues  [unitKinds]unitQueue
 	pushes  uint64
 	out     []*request // in the order in which they were given
-	spare   []*request // that are done, to be used again
+	spare   []*request // done, for reuse
 	watched bool
 }
 
@@ -74,19 +75,19 @@ type unitQueue struct {
 
 type waitingUnit struct {
 	w *worker
-	// bytes and markers are of the unit at the time of the push. It may have grown since.
+	// bytes and markers are the unit's at the time of the push. It may have grown since.
 	bytes, markers int
 	since          time.Time
-	nth            uint64 // of all pushes
+	nth            uint64 // number of the push
 }
 
-// request is what is to be sent in one request.
+// request is what next gives out: workers whose units a lane sends together.
 type request struct {
 	kind    unitKind
 	workers []*worker // each has a unit to take
 	since   time.Time
-	// answering says that the results are being delivered. What becomes ready then is collected
-	// until done.
+	// answering is set while the results are being delivered. What becomes ready in that time is
+	// collected until done.
 	answering bool
 }
 
@@ -109,7 +110,7 @@ func (c *combiner) push(w *worker, i item, now time.Time) {
 	}
 }
 
-// next waits until there is a request to send, and gives it; nil if the context ends.
+// next waits until there is a request to send, and returns it; nil if ctx ends.
 func (c *combiner) next(ctx context.Context) *request {
 	for {
 		r, again := c.take(time.Now())
@@ -129,8 +130,8 @@ func (c *combiner) next(ctx context.Context) *request {
 	}
 }
 
-// take gives a request to send. If it is nil, ask again when kick is set, and after a time if that
-// is not 0.
+// take returns a request to send. If it is nil, ask again when kick is set, and after the returned
+// time if that is not 0.
 func (c *combiner) take(now time.Time) (*request, time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -157,8 +158,8 @@ func (c *combiner) take(now time.Time) (*request, time.Duration) {
 	return r, 0
 }
 
-// hold is how long the units of a queue have to wait for the answers to others; while results are
-// delivered, until done.
+// hold returns how long the units of a queue must wait for the answers to other requests: untilDone
+// while results are being delivered.
 func (c *combiner) hold(q *unitQueue, now time.Time) time.Duration {
 	if len(c.out) == 0 || !q.small() {
 		return 0
@@ -177,8 +178,8 @@ func (c *combiner) answering() bool {
 	return slices.ContainsFunc(c.out, func(r *request) bool { return r.answering })
 }
 
-// oldest is the queue whose first unit waits longest, of those that need not wait now. If there is
-// none, again is when there will be one; 0 = that is not a matter of time.
+// oldest returns the queue whose first unit has waited longest, of those that need not wait now. If
+// there is none, again is the time until there will be one; 0 = no lapse of time makes one ready.
 func (c *combiner) oldest(now time.Time) (oldest *unitQueue, kind unitKind, again time.Duration) {
 	again = untilDone
 	for k := range unitKinds {
@@ -198,15 +199,15 @@ func (c *combiner) oldest(now time.Time) (oldest *unitQueue, kind unitKind, agai
 	return oldest, kind, again
 }
 
-// answered says that the results of a request, or some of them, are about to be delivered.
+// answered records that results of a request are about to be delivered.
 func (c *combiner) answered(r *request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r.answering = true
 }
 
-// done says that all results of a request have been delivered, and gives the request back. Who says
-// so asks for the next one at once, or for no more.
+// done takes a request back after all its results were delivered. The caller then calls next at
+// once, or never again.
 func (c *combiner) done(r *request) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -217,7 +218,7 @@ func (c *combiner) done(r *request) {
 	}
 }
 
-// signal lets somebody who waits in next look again.
+// signal makes a lane that waits in next look again.
 func (c *combiner) signal() {
 	select {
 	case c.kick <- struct{}{}:
@@ -227,7 +228,7 @@ func (c *combiner) signal() {
 
 func (q *unitQueue) small() bool { return len(q.list) < smallUnits && q.bytes < smallBytes }
 
-// take adds as much to workers as goes in a request, at least one unit.
+// take appends to workers as many as fit in one request, at least one.
 func (q *unitQueue) take(workers []*worker) []*worker {
 	n, bytes, markers := 0, 0, 0
 	for n < len(q.list) && n < maxProducePartitions && bytes < maxProduceBytes {

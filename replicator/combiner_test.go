@@ -23,7 +23,7 @@ func pushN(c *combiner, n int, i item, now time.Time) {
 	}
 }
 
-// wantRequest asks the combiner, and checks what it gives: workers = 0 is nothing.
+// wantRequest asks the combiner for a request and checks it; workers = 0 means none.
 func wantRequest(t *testing.T, c *combiner, now time.Time, kind unitKind, workers int, again time.Duration) *request {
 	t.Helper()
 	r, wait := c.take(now)
@@ -36,13 +36,13 @@ func wantRequest(t *testing.T, c *combiner, now time.Time, kind unitKind, worker
 	return r
 }
 
-// TestCombinerCollects: what becomes ready while a small request is out goes in the next one, all
-// of it.
+// TestCombinerCollects: all units that become ready while a small request is out go in the next
+// one.
 func TestCombinerCollects(t *testing.T) {
 	c, now := newCombiner(3), time.Now()
 	wantRequest(t, c, now, 0, 0, 0)
 	c.push(testWorker(1), batchOf(100), now)
-	first := wantRequest(t, c, now, batchUnits, 1, 0) // nothing is out: at once
+	first := wantRequest(t, c, now, batchUnits, 1, 0) // nothing is out, so it goes at once
 	pushN(c, 5, batchOf(100), now)
 	pushN(c, 2, markersOf(1), now)
 	wantRequest(t, c, now.Add(time.Millisecond), 0, 0, combinePatience-time.Millisecond)
@@ -54,15 +54,15 @@ func TestCombinerCollects(t *testing.T) {
 	c.answered(second)
 	pushN(c, 5, markersOf(1), now)
 	c.done(second)
-	third := wantRequest(t, c, now, markerUnits, 8, 0) // they were out of step, and are no longer
+	third := wantRequest(t, c, now, markerUnits, 8, 0) // they were out of step, and now are not
 	c.answered(third)
 	pushN(c, 8, batchOf(100), now)
 	c.done(third)
 	wantRequest(t, c, now, batchUnits, 8, 0)
 }
 
-// TestCombinerDoesNotHold: large requests wait for a lane only, small ones not for an answer that
-// takes long.
+// TestCombinerDoesNotHold: large requests wait for a lane only, and small ones do not wait for an
+// answer that takes long.
 func TestCombinerDoesNotHold(t *testing.T) {
 	c, now := newCombiner(3), time.Now()
 	c.push(testWorker(0), batchOf(100), now)
@@ -87,7 +87,7 @@ func TestCombinerDoesNotHold(t *testing.T) {
 	wantRequest(t, c, now, batchUnits, 1, 0) // the others have been out for too long
 }
 
-// TestCombinerLimits: a request has as much as goes in one.
+// TestCombinerLimits: a request has as much as fits in one.
 func TestCombinerLimits(t *testing.T) {
 	c, now := newCombiner(100), time.Now()
 	pushN(c, 3, batchOf(maxProduceBytes/2), now)
@@ -103,8 +103,8 @@ func TestCombinerLimits(t *testing.T) {
 	wantRequest(t, c, now, markerUnits, 40, 0)
 }
 
-// TestCombinerOrder: of two kinds the one whose first unit waits longest goes first, the other by
-// itself soon after.
+// TestCombinerOrder: of two kinds, the one whose first unit has waited longest goes first, and the
+// other one alone soon after.
 func TestCombinerOrder(t *testing.T) {
 	c, now := newCombiner(2), time.Now()
 	first := wantFirst(t, c, now)
@@ -116,8 +116,8 @@ func TestCombinerOrder(t *testing.T) {
 	wantRequest(t, c, now.Add(combinePatience), batchUnits, 3, 0)
 }
 
-// TestCombinerWakes: who had to ask again after a time, and was given something before that, does
-// not watch any more.
+// TestCombinerWakes: a lane that had to ask again after a time, and was given a request before
+// that, no longer watches.
 func TestCombinerWakes(t *testing.T) {
 	c, now := newCombiner(2), time.Now()
 	first := wantFirst(t, c, now)
@@ -147,15 +147,15 @@ func TestCombinerWakes(t *testing.T) {
 	}
 }
 
-// wantFirst has one unit sent.
+// wantFirst makes the combiner send one unit.
 func wantFirst(t *testing.T, c *combiner, now time.Time) *request {
 	t.Helper()
 	c.push(testWorker(0), batchOf(100), now)
 	return wantRequest(t, c, now, batchUnits, 1, 0)
 }
 
-// combinerWorld runs partitions that append units through a combiner, over lanes whose answers take
-// their time, are lost, or have a result for some only, and notes what breaks an invariant.
+// combinerWorld runs partitions that append units through a combiner. Answers of its lanes take
+// time, are lost, or have a result for some units only. It notes what breaks an invariant.
 type combinerWorld struct {
 	c     *combiner
 	lanes int
@@ -189,7 +189,7 @@ func (cw *combinerWorld) ready(w *worker) {
 	}
 }
 
-// lane sends requests: answer says how long each takes, and whether its answer is lost.
+// lane sends requests. answer returns how long each takes, and whether its answer is lost.
 func (cw *combinerWorld) lane(ctx context.Context, answer func() (time.Duration, bool), part func() bool) {
 	for {
 		r := cw.c.next(ctx)
@@ -230,7 +230,7 @@ func (cw *combinerWorld) lane(ctx context.Context, answer func() (time.Duration,
 			u := cw.units[w]
 			u.flying = false
 			if lost || part() {
-				// As a worker does that reads the log: it has the unit, or has it not, and goes on
+				// Like a worker that reads the log: it finds the unit there or not, and goes on
 				// after a while.
 				time.AfterFunc(settleGrace, func() {
 					cw.mu.Lock()
@@ -253,8 +253,8 @@ func (cw *combinerWorld) lane(ctx context.Context, answer func() (time.Duration,
 }
 
 // TestCombinerLosesNothing: whatever answers do, every unit is sent, in order, one of a partition
-// at a time, and nobody waits for long while a lane is free. A wake-up that is lost would leave all
-// asleep, which synctest reports.
+// at a time, and no unit waits for long while a lane is free. If a wake-up were lost all goroutines
+// would sleep, which synctest reports.
 func TestCombinerLosesNothing(t *testing.T) {
 	checkProperty(t, func(ctx context.Context, t *rapid.T) {
 		cw := &combinerWorld{lanes: rapid.IntRange(1, 4).Draw(t, "lanes"), units: map[*worker]*combinerUnits{}}
@@ -280,7 +280,7 @@ func TestCombinerLosesNothing(t *testing.T) {
 		defer cancel()
 		answer := func() (time.Duration, bool) {
 			if chance(30) == 0 {
-				return 10 * time.Second, chance(2) == 0 // too few replicas, or nobody there
+				return 10 * time.Second, chance(2) == 0 // too few replicas, or the broker is down
 			}
 			return time.Duration(chance(15_000)) * time.Microsecond, chance(10) == 0
 		}
@@ -312,8 +312,8 @@ func TestCombinerLosesNothing(t *testing.T) {
 	})
 }
 
-// TestCombinerKeepsStep: partitions of one-record transactions, which start at different times,
-// soon share all requests.
+// TestCombinerKeepsStep: partitions of one-record transactions start at different times, and soon
+// share all requests.
 func TestCombinerKeepsStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const partitions, each = 24, 1000

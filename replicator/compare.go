@@ -13,8 +13,8 @@ import (
 )
 
 // compare asks the broker, in one request, what became of the batches that partitions have seen
-// last (truncation.go), and tells the partitions. Each job is ended. An error is one of the whole
-// request.
+// last (truncation.go), and passes the answers on to the partitions. Every job has ended when it
+// returns. Its error is one of the whole request.
 func (f *fetcher) compare(ctx context.Context, jobs []*fetchJob) error {
 	answered := false
 	defer func() {
@@ -47,7 +47,7 @@ func (f *fetcher) compare(ctx context.Context, jobs []*fetchJob) error {
 			req.Topics = append(req.Topics, t)
 		}
 		if index[key{topic, j.w.id}] != nil {
-			continue // another mirror of the same topic; the next round is its
+			continue // another mirror of the same topic; its turn is the next round
 		}
 		p := kmsg.NewOffsetForLeaderEpochRequestTopicPartition()
 		p.Partition, p.CurrentLeaderEpoch, p.LeaderEpoch = j.w.id, j.leader, j.seen.epoch
@@ -81,7 +81,7 @@ func (f *fetcher) compare(ctx context.Context, jobs []*fetchJob) error {
 			case nil:
 				f.compared(j, a)
 			case kerr.ClusterAuthorizationFailed, kerr.UnsupportedVersion, kerr.UnsupportedForMessageFormat:
-				f.compared(j, cannotTell) // before KIP-320 only brokers were told
+				f.compared(j, cannotTell) // before KIP-320 brokers answered only brokers
 			case kerr.TopicAuthorizationFailed:
 				j.w.m.setDenied(failf(admin.ErrAuthorization,
 					"the source does not tell about the leader epochs of topic %q: grant the link's principal DESCRIBE on it", j.w.m.sourceTopic))
@@ -98,7 +98,7 @@ func (f *fetcher) compare(ctx context.Context, jobs []*fetchJob) error {
 	return nil
 }
 
-// compared tells a partition what the source says about the batch it has seen last.
+// compared passes on to a partition what the source says about the batch that it has seen last.
 func (f *fetcher) compared(j *fetchJob, a epochAnswer) {
 	j.answer = true
 	if a.end < 0 && !f.s.blind.Swap(true) {
@@ -108,14 +108,14 @@ func (f *fetcher) compared(j *fetchJob, a epochAnswer) {
 	j.w.step(func(p *partition) effects { return p.compared(j.gen, j.leader, a) })
 }
 
-// unknownRequest says that a broker does not know a kind of request. The client's errors for it
-// have no names.
+// unknownRequest reports whether the broker does not know this kind of request. The client has no
+// named errors for that.
 func unknownRequest(err error) bool {
 	return strings.Contains(err.Error(), "request key is unknown") || strings.Contains(err.Error(), "broker is too old")
 }
 
-// epochAt is the leader epoch of the batch that has the last offset of the batch seen last; -1 =
-// the source has no such batch.
+// epochAt returns the leader epoch of the batch that holds the last offset of the batch seen last;
+// -1 = the source has no such batch.
 func (f *fetcher) epochAt(ctx context.Context, j *fetchJob) (int32, error) {
 	req := kmsg.NewPtrFetchRequest()
 	req.ReplicaID, req.MinBytes, req.MaxBytes, req.SessionEpoch = -1, 1, minPartitionFetch, -1
@@ -139,7 +139,7 @@ func (f *fetcher) epochAt(ctx context.Context, j *fetchJob) (int32, error) {
 	r := &resp.Topics[0].Partitions[0]
 	switch err := kerr.ErrorForCode(r.ErrorCode); err {
 	case nil:
-	case kerr.OffsetOutOfRange: // deleted meanwhile
+	case kerr.OffsetOutOfRange: // deleted since
 		return -1, nil
 	default:
 		return -1, err
@@ -150,8 +150,8 @@ func (f *fetcher) epochAt(ctx context.Context, j *fetchJob) (int32, error) {
 	return epochOfOffset(r.RecordBatches, j.seen.end-1), nil
 }
 
-// epochOfOffset is the leader epoch of the batch that has an offset, of those that a fetch from
-// there brought; -1 = there is none, or it has none.
+// epochOfOffset returns the leader epoch of the batch that holds offset, out of the records of a
+// fetch at that offset; -1 = there is no such batch, or it has no epoch.
 func epochOfOffset(records []byte, offset int64) int32 {
 	w := batch.Walk(records)
 	for w.Next() {

@@ -12,8 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 )
 
-// asked answers OffsetForLeaderEpoch at a source: with what answer gives for each partition, or
-// like the source if that says no.
+// asked answers OffsetForLeaderEpoch at a source with what answer returns for each partition, or
+// like the source if answer returns false.
 func asked(src *kfake.Cluster, answer func(topic string, p kmsg.OffsetForLeaderEpochRequestTopicPartition) (kmsg.OffsetForLeaderEpochResponseTopicPartition, bool)) {
 	src.ControlKey(int16(kmsg.OffsetForLeaderEpoch), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
 		src.KeepControl()
@@ -35,8 +35,8 @@ func asked(src *kfake.Cluster, answer func(topic string, p kmsg.OffsetForLeaderE
 	})
 }
 
-// TestTruncatedSourceFailsTheMirror: the source says that it lost what the mirror has. It is asked
-// under the new leader epoch, about the last batch, and once more after an error.
+// TestTruncatedSourceFailsTheMirror: the source says that it lost what the mirror has. klink asks
+// it under the new leader epoch, about the last batch, and once more after an error.
 func TestTruncatedSourceFailsTheMirror(t *testing.T) {
 	w, src, _ := embedded(t)
 	w.topics("orders", 1)
@@ -130,8 +130,7 @@ func TestLastBatchIsComparedAfterARestart(t *testing.T) {
 	}
 }
 
-// TestSourceThatCannotTellIsMirrored: there are sources that do not know the request, or answer it
-// to brokers only.
+// TestSourceThatCannotTellIsMirrored: some sources do not know the request, or answer only brokers.
 func TestSourceThatCannotTellIsMirrored(t *testing.T) {
 	without := kversion.Stable()
 	without.SetMaxKeyVersion(int16(kmsg.OffsetForLeaderEpoch), -1)
@@ -169,7 +168,7 @@ func TestSourceThatCannotTellIsMirrored(t *testing.T) {
 }
 
 func TestEpochOfOffset(t *testing.T) {
-	records := append(makeBatch(10, 3, 0, 5), makeBatch(20, 2, 0x20, 5)...) // both of leader epoch 3
+	records := append(makeBatch(10, 3, 0, 5), makeBatch(20, 2, 0x20, 5)...) // with leader epoch 3
 	for offset, want := range map[int64]int32{10: 3, 12: 3, 13: -1, 19: -1, 20: 3, 21: 3, 22: -1} {
 		if got := epochOfOffset(records, offset); got != want {
 			t.Errorf("offset %d is of leader epoch %d, want %d", offset, got, want)

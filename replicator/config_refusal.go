@@ -10,22 +10,22 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// A source's topic may take from one moment to the next what it did not take before: a larger
-// batch, when its max.message.bytes was raised, or a record without a key, when it is compacted no
-// more. The mirror's configs follow, but at an interval, and the records may be faster. So a
-// refusal that may be for a config is not final before the configs have been found to be right, and
-// the batch was refused nevertheless: then the source has lowered its limit since, or the
-// destination has one of its own.
+// A source's topic may suddenly take what it did not take before: a larger batch once its
+// max.message.bytes was raised, or a record without a key once it is no longer compacted. The
+// mirror's configs follow, but only at an interval, so the records may come first. So a refusal
+// that may be due to a config is final only when the configs were found right and the batch was
+// refused again. Then the source has lowered its limit since, or the destination has a limit of its
+// own.
 const (
-	// looksToBelieve is how often in a row the configs have to be found right, with a refusal of
-	// the same batch after each: to have set a config is not to have told the broker that leads the
-	// partition. With the waits in between that is about three seconds at least.
+	// looksToBelieve is how often in a row the configs must be found right, each time followed by a
+	// refusal of the same batch: the broker that leads the partition learns of a config some time
+	// after it was set. With the waits in between that is about three seconds at least.
 	looksToBelieve    = 5
 	configLookTimeout = 30 * time.Second
 )
 
-// mayBeForConfig says whether a destination may answer an append so for a config of the topic that
-// follows the source, or that a mirror must have and somebody has changed.
+// mayBeForConfig reports whether the destination may have refused an append because of a config of
+// the topic: one that follows the source, or one that a mirror must have and somebody has changed.
 func mayBeForConfig(err error) bool {
 	switch err {
 	case kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp:
@@ -34,18 +34,18 @@ func mayBeForConfig(err error) bool {
 	return false
 }
 
-// configRefusal is a batch that was refused, perhaps for a config. Nothing is appended meanwhile.
-// It is guarded by worker.mu, but for told.
+// configRefusal is a batch that was refused, perhaps because of a config. Nothing is appended while
+// there is one. worker.mu guards it, except told.
 type configRefusal struct {
 	since time.Time // of the first refusal in a row; zero = there is none
-	base  int64     // of the batch
-	looks int       // looks since then that have found the configs right
+	base  int64     // logical base offset of the batch
+	looks int       // how often the configs were found right since then
 	wait  backoff   // between a look and the next append
 	told  atomic.Pointer[failure]
 }
 
-// refusedForConfig notes that the batch at base was refused with f. final says that f is what is to
-// become of the mirror; else the configs are looked at, and the batch is fetched again after that.
+// refusedForConfig records that the batch at base was refused with f. final is true if f is to fail
+// the mirror. Otherwise the configs are looked at, and after that the batch is fetched again.
 func (w *worker) refusedForConfig(base int64, f *failure) (final bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -57,12 +57,13 @@ func (w *worker) refusedForConfig(base int64, f *failure) (final bool) {
 	if c.looks >= looksToBelieve {
 		return true
 	}
-	w.notBefore = now.Add(2 * configLookTimeout) // the look ends it
+	w.notBefore = now.Add(2 * configLookTimeout) // look ends the wait
 	w.m.r.spawn(func(ctx context.Context) { w.look(ctx, f.code) })
 	return false
 }
 
-// look has the configs of the mirror looked at, and lets the batch be fetched again.
+// look has the control plane look at the mirror's configs, and then lets the batch be fetched
+// again.
 func (w *worker) look(ctx context.Context, code admin.Error) {
 	ctx, cancel := context.WithTimeout(ctx, configLookTimeout)
 	defer cancel()
@@ -85,8 +86,8 @@ func (w *worker) look(ctx context.Context, code admin.Error) {
 	w.wakeFetcher()
 }
 
-// refusalOver notes that the mirror has come further than the batch that was refused; w.mu is held.
-// It says whether people were told of the refusal.
+// refusalOver ends the refusal if the mirror has passed the refused batch; w.mu is held. It reports
+// whether the refusal had been shown to people.
 func (w *worker) refusalOver() (told bool) {
 	c := &w.refusal
 	if c.since.IsZero() || w.core.next <= c.base {
@@ -96,7 +97,7 @@ func (w *worker) refusalOver() (told bool) {
 	return c.told.Swap(nil) != nil
 }
 
-// waitsForConfig is why the partition waits for a config, nil if it does not.
+// waitsForConfig returns why the partition waits for a config, nil if it does not.
 func (w *worker) waitsForConfig() *failure {
 	if w.refusal.told.Load() == nil {
 		return nil
@@ -107,8 +108,8 @@ func (w *worker) waitsForConfig() *failure {
 	return w.refusal.told.Load()
 }
 
-// followConfigs has the configs of the mirror made those of the source's topic, once for all
-// partitions that ask meanwhile.
+// followConfigs has the control plane make the configs of the mirror those of the source's topic.
+// Partitions that ask at the same time share one call.
 func (m *mirror) followConfigs(ctx context.Context) (right bool, err error) {
 	v, err, _ := m.looks.Do("", func() (any, error) { return m.r.cfg.Control.FollowConfigs(ctx, m.topic) })
 	right, _ = v.(bool)

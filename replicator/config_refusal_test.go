@@ -12,8 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// refusing is a mirror that has two records, and whose destination answers all further appends with
-// an error.
+// refusing makes a mirror that has two records, and whose destination answers all further appends
+// with an error.
 func refusing(t *testing.T, answer *kerr.Error) (w *world, dst *kfake.Cluster, refused *kfake.FaultHandle) {
 	w, _, dst = embedded(t)
 	w.topics("orders", 1)
@@ -25,16 +25,16 @@ func refusing(t *testing.T, answer *kerr.Error) (w *world, dst *kfake.Cluster, r
 	return w, dst, dst.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "orders", Err: answer, Count: -1})
 }
 
-// TestRefusedUntilTheConfigsFollow: a batch that is refused for a config which the source's topic
-// has had changed a moment before is appended when the mirror's has followed, and has not to wait
-// for the next run of the task.
+// TestRefusedUntilTheConfigsFollow: a config of the source's topic has just changed, and a batch is
+// refused because the mirror's config has not followed yet. The batch is appended once it has,
+// without waiting for the next run of the task.
 func TestRefusedUntilTheConfigsFollow(t *testing.T) {
 	for _, answer := range []*kerr.Error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp} {
 		t.Run(answer.Message, func(t *testing.T) {
 			w, dst, refused := refusing(t, answer)
 			w.control.follow = func(string) (bool, error) {
 				if w.control.looks.Load() == 1 {
-					return false, nil // set, of which the broker has yet to hear
+					return false, nil // set, but the broker has not learned of it
 				}
 				refused.Remove()
 				return true, nil
@@ -48,7 +48,7 @@ func TestRefusedUntilTheConfigsFollow(t *testing.T) {
 			if m := w.control.mirror("orders"); m.State != admin.MirrorActive {
 				t.Errorf("state %s: %s", m.State, m.ErrorMessage)
 			}
-			// All of it is forgotten: another batch has its own chances.
+			// The count starts anew: another batch has its own chances.
 			again := dst.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "orders", Err: answer, Count: -1})
 			w.control.looks.Store(0)
 			w.control.follow = func(string) (bool, error) {
@@ -65,7 +65,7 @@ func TestRefusedUntilTheConfigsFollow(t *testing.T) {
 }
 
 // TestRefusedWithTheRightConfigs: the refusal is final once the configs were found right often
-// enough, and the mirror has the batches before.
+// enough. The mirror then has the batches before the refused one.
 func TestRefusedWithTheRightConfigs(t *testing.T) {
 	w, dst, _ := refusing(t, kerr.MessageTooLarge)
 	w.produce("orders", 0, 3, 20)
@@ -82,8 +82,8 @@ func TestRefusedWithTheRightConfigs(t *testing.T) {
 	}
 }
 
-// TestRefusedWhileTheConfigsCannotFollow: while the configs cannot be made those of the source
-// nothing is final: the mirror says what it waits for, and goes on when they can.
+// TestRefusedWhileTheConfigsCannotFollow: while the configs cannot be made those of the source no
+// refusal is final. The mirror says what it waits for, and goes on when they can.
 func TestRefusedWhileTheConfigsCannotFollow(t *testing.T) {
 	w, _, refused := refusing(t, kerr.MessageTooLarge)
 	var allowed atomic.Bool

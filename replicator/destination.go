@@ -17,23 +17,25 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// errNotThere: the mirror's topic is not at the destination (any more), or another one has its
-// name.
+// errNotThere: the mirror's topic does not exist at the destination (any more), or another topic
+// has its name.
 var errNotThere = errors.New("no such topic at the destination")
 
 // destination is the cluster that mirrors live on: leaders of partitions, and the streams that
 // append.
 type destination struct {
-	r       *Replicator
-	clients []*kgo.Client // one per lane of a stream, for what is not batches; franz-go keeps one connection per client and broker
-	dialer  *wire.Dialer  // of the connections that append
+	r *Replicator
+	// clients are one per lane of a stream, for requests other than batches: franz-go keeps one
+	// connection per client and broker.
+	clients []*kgo.Client
+	dialer  *wire.Dialer // of the connections that append
 	at      addresses
 
 	refreshes singleflight.Group
 	slots     chan struct{} // bounds how many partitions are resumed at once
 
-	// noAppendTime: brokers here refuse batches with the LogAppendTime bit, as those of 2.x do. It
-	// is learnt from the first refusal, and kept for the life of the process.
+	// noAppendTime is set if the brokers refuse batches with the LogAppendTime bit, as those of 2.x
+	// do. klink learns it from the first refusal and remembers it for the life of the process.
 	noAppendTime atomic.Bool
 
 	mu      sync.Mutex
@@ -83,10 +85,10 @@ func (d *destination) close() {
 	}
 }
 
-// broker is a broker for requests that are not appends.
+// broker returns a broker for requests that are not appends.
 func (d *destination) broker(id int32) *kgo.Broker { return d.clients[0].Broker(int(id)) }
 
-// stream is the one that appends at a broker.
+// stream returns the stream that appends at a broker, and starts it if there is none.
 func (d *destination) stream(broker int32) *stream {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -101,7 +103,7 @@ func (d *destination) stream(broker int32) *stream {
 	return s
 }
 
-// topic is the metadata of a topic, asked for if it is unknown or still is stale.
+// topic returns the metadata of a topic. It asks a broker if it has none yet, or only stale.
 func (d *destination) topic(ctx context.Context, name string, stale *destTopic) (*destTopic, error) {
 	d.mu.Lock()
 	t := d.topics[name]
@@ -158,8 +160,8 @@ func (d *destination) fetchTopic(ctx context.Context, name string) (*destTopic, 
 	return t, nil
 }
 
-// refreshBrokers lets every client learn where the brokers are now: a client learns it only from
-// metadata of its own.
+// refreshBrokers makes every client learn where the brokers are now: a client learns it only from
+// metadata that it asked for itself.
 func (d *destination) refreshBrokers() {
 	for i, cl := range d.clients[1:] {
 		d.refreshes.DoChan("client "+strconv.Itoa(i), func() (any, error) {
@@ -173,7 +175,7 @@ func (d *destination) refreshBrokers() {
 	}
 }
 
-// forget drops the metadata of a topic that is no longer run.
+// forget drops the metadata of a topic that this instance no longer runs.
 func (d *destination) forget(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -1,19 +1,23 @@
-// Package replicator copies record batches from the sources of links to the destination, unopened,
-// and keeps every mirror partition equal to its source partition.
+// Package replicator copies record batches, unopened, from the sources of links to the destination.
+// It keeps every mirror partition equal to its source partition.
 //
-// Reading order: partition.go is the deterministic core of one partition (no sockets, no clock, no
-// goroutine); worker.go runs a core; fetcher.go feeds it from a source broker, in a session
-// (fetch_session.go); combiner.go puts what many partitions have to append at one broker into few
-// requests, and stream.go sends them, both over connections of package wire, in memory that
-// budget.go accounts for and pool.go keeps; resume.go reads back where the destination's log ends;
-// source.go watches a source, and compare.go asks it whether it lost what was mirrored
-// (truncation.go says how that can be told); slots.go, load.go, member.go and owner.go say which
-// instance runs what; reconcile.go makes what runs match the state that the control plane
-// publishes, and reports what was found. void_found.go, idle_look.go, examine.go and repair.go see
-// to it that the destination's log cleaner takes nothing of a mirror in favour of what does not
-// count (void_scan.go reads logs for it).
+// Reading order:
+//   - partition.go is the deterministic core of one partition: no sockets, no clock, no goroutine.
+//     worker.go runs a core.
+//   - fetcher.go feeds cores from a source broker, in a fetch session (fetch_session.go).
+//   - combiner.go puts the appends of many partitions at one broker into few requests; stream.go
+//     sends them. Both use connections of package wire, and memory that budget.go accounts for and
+//     pool.go keeps.
+//   - resume.go finds out, by reading back, where the destination's log ends.
+//   - source.go watches a source. compare.go asks it whether it lost what was mirrored;
+//     truncation.go says how a source's answer shows that.
+//   - slots.go, load.go, member.go and owner.go decide which instance runs what.
+//   - reconcile.go makes what runs match the state that the control plane publishes, and reports
+//     what it found.
+//   - void_found.go, idle_look.go, examine.go and repair.go ensure that a void batch never makes
+//     the destination's log cleaner remove a record that counts. void_scan.go reads logs for them.
 //
-// Who calls whom: fetchers and streams call into workers; workers call into the destination to be
-// queued at a stream. Locks are taken in the order Replicator.mu, source.mu, worker.mu,
-// combiner.mu; no lock is held over network I/O.
+// Calls: fetchers and streams call into workers; workers call into the destination, which queues
+// them at a stream. Locks are taken in the order Replicator.mu, source.mu, worker.mu, combiner.mu;
+// no lock is held over network I/O.
 package replicator

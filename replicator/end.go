@@ -1,15 +1,16 @@
 package replicator
 
-// The logical end of a mirror that clients are told. Where the source ends in a hole (the marker of
-// a transaction, an aborted batch, compacted records) the end lies behind the hole, as it does at
-// the source, and a client may commit it. Nothing in the destination's log tells of such a hole: no
-// batch stands behind it that has a stamp. A klink that is killed and started again would find that
-// the mirror ends at its last record, and answer that client OFFSET_OUT_OF_RANGE, upon which
-// consumers begin anew, or jump. So the hole is stored in the partition's checkpoint first, and
-// shown then. That costs holeDelay, and a write of one record for each partition that ends in a
-// hole, only where the hole was not filled with markers.
+// This file decides which logical end of a mirror clients are shown. If the source ends in a hole
+// (the marker of a transaction, an aborted batch, compacted records), the mirror's end lies behind
+// the hole, as at the source, and a client may commit it. The destination's log does not show such
+// a hole, because no stamped batch stands behind it. A klink that is killed and started again would
+// find that the mirror ends at its last record, and would answer that client OFFSET_OUT_OF_RANGE;
+// consumers then start over, or jump. So klink first stores the hole in the partition's checkpoint,
+// and only then shows it. That costs holeDelay, and a write of one record for each partition that
+// ends in a hole, but only if the hole was not filled with markers.
 
-// shownEnd is the logical end of the mirror that may be shown, -1 = not yet known; w.mu is held.
+// shownEnd returns the logical end of the mirror that clients may be shown, -1 = not yet known;
+// w.mu is held.
 func (w *worker) shownEnd() int64 {
 	end, stored := w.logEnd(), w.kept.Logical
 	if w.core.next > end {
@@ -18,8 +19,8 @@ func (w *worker) shownEnd() int64 {
 	return end
 }
 
-// logEnd is the logical offset after the last record, or after a hole behind it that the log or the
-// state has told; w.mu is held.
+// logEnd returns the logical offset after the last record, or after a hole behind it that the log
+// or the state shows; w.mu is held.
 func (w *worker) logEnd() int64 {
 	switch {
 	case w.core.next < 0:
@@ -30,8 +31,8 @@ func (w *worker) logEnd() int64 {
 	return w.core.doneTail
 }
 
-// publish tells the timeline of the shown end, and asks for a checkpoint where the mirror ends
-// behind that; w.mu is held.
+// publish gives the shown end to the timeline, and asks for a checkpoint if the mirror ends behind
+// that; w.mu is held.
 func (w *worker) publish() {
 	if w.core.state != stateRunning || w.core.flight > 0 || w.m.lost.Load() {
 		return
@@ -46,7 +47,7 @@ func (w *worker) publish() {
 	}
 }
 
-// endsInHole is true if there is a hole behind the shown end; w.mu is held.
+// endsInHole reports whether there is a hole behind the shown end; w.mu is held.
 func (w *worker) endsInHole() bool { return w.core.next > w.shownEnd() }
 
 // holeMet asks for checkpoints of partitions that end in a hole.

@@ -10,13 +10,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// TestAHoleAtTheEndIsStoredBeforeItIsShown: a client that stands behind the marker with which the
-// source ends is not out of range for a klink that was killed and started again, and whose source
-// does not answer.
+// TestAHoleAtTheEndIsStoredBeforeItIsShown: a client stands behind the marker with which the source
+// ends. klink is killed and started again, and the source does not answer. The client is not out of
+// range.
 func TestAHoleAtTheEndIsStoredBeforeItIsShown(t *testing.T) {
 	for name, c := range map[string]struct {
 		end     kgo.TransactionEndTry
-		records int // of the transaction that are in the log
+		records int // of the transaction, in the log
 	}{
 		"behind records":            {end: kgo.TryCommit, records: 3},
 		"in a log without a record": {end: kgo.TryAbort},
@@ -41,7 +41,7 @@ func TestAHoleAtTheEndIsStoredBeforeItIsShown(t *testing.T) {
 				logical, _, _ = line.FindLogical(int64(c.records))
 				return logical
 			}
-			// A checkpoint that was begun before the marker was seen may be held first.
+			// A checkpoint that began before the marker was seen may be held first.
 			var stored chan struct{}
 			w.await("the hole to be stored", func() (bool, string) {
 				stored = <-held
@@ -70,7 +70,7 @@ func TestAHoleAtTheEndIsStoredBeforeItIsShown(t *testing.T) {
 			}
 			w.stop()
 
-			// What another process knows before it has asked the source.
+			// What another process knows before it has asked the source:
 			kept, ok := w.control.LastCheckpoint("orders", 0)
 			kept.Epoch, kept.EpochEnd = 0, 0 // see truncation_test.go
 			if !ok || kept != (admin.Checkpoint{Topic: "orders", Physical: int64(c.records), Logical: 4}) {

@@ -14,26 +14,27 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Where void batches were found in a compacted mirror the cleaner rests, but it may have been
-// faster: klink was away for longer than min.compaction.lag.ms, or the timestamps are old. Then
-// klink finds out. A key of a void batch that has a record which counts in the log is safe: the
-// cleaner would have removed that. Of the others the source is asked whether it has a record, below
-// the mirror's end, that is not in the mirror. If so that is lost, and the mirror fails by name.
+// When void batches are found in a compacted mirror klink makes the cleaner rest, but the cleaner
+// may have been faster: klink was away for longer than min.compaction.lag.ms, or the timestamps are
+// old. klink then finds out. A key of a void batch is safe if the log still has a record of it that
+// counts, because the cleaner would have removed that record. For the other keys, klink asks the
+// source for a record below the mirror's end that is not in the mirror. If there is one, it is
+// lost, and the mirror fails with a named error.
 
 const (
 	examineInterval = 2 * time.Second
-	// examineBytes is how much is fetched at once from a source.
+	// examineBytes is how many bytes one fetch from a source asks for.
 	examineBytes = 1 << 20
 )
 
-// voidAt is what has been found in one partition.
+// voidAt names a partition in which void batches were found.
 type voidAt struct {
 	m         *mirror
 	partition int32
 }
 
-// examineVoid looks after void batches that are not known to have done no harm, one after the
-// other, until ctx ends.
+// examineVoid examines, one after the other, the partitions whose void batches are not known to
+// have done no harm, until ctx ends.
 func (r *Replicator) examineVoid(ctx context.Context) {
 	type attempt struct {
 		wait backoff
@@ -81,7 +82,8 @@ func (r *Replicator) examineVoid(ctx context.Context) {
 // errNotNow: the partition, or its source, cannot be asked at the moment.
 var errNotNow = errors.New("the partition is not being mirrored right now")
 
-// examine finds out about one partition, and tells the control plane, or fails the mirror.
+// examine finds out whether the cleaner has removed records of one partition. It reports to the
+// control plane that it has not, or fails the mirror.
 func (r *Replicator) examine(ctx context.Context, at voidAt, v admin.VoidBatches) error {
 	w := at.m.worker(at.partition)
 	if w == nil {
@@ -113,8 +115,7 @@ func (r *Replicator) examine(ctx context.Context, at voidAt, v admin.VoidBatches
 		if s == nil {
 			return errNotNow
 		}
-		// Below the first record of the mirror retention may have deleted what the source has
-		// still.
+		// Below the mirror's first record, retention may have deleted what the source still has.
 		from := w.tl.Floor()
 		if am := r.cfg.Control.State().Mirrors[at.m.topic]; am != nil && am.CleanupPolicy != "compact" {
 			from = max(from, scan.first)
@@ -144,8 +145,8 @@ func (r *Replicator) examine(ctx context.Context, at voidAt, v admin.VoidBatches
 	return r.cfg.Control.Report(ctx, admin.Event{Kind: admin.EventMirrorVoid, Link: at.m.link, Topic: at.m.topic, Void: v})
 }
 
-// lastOf reads a partition of the source from one offset to another, and says of how many of the
-// keys the last record there has a value, with one of them, and its offset.
+// lastOf reads a partition of the source in [from, to). It returns of how many of the keys the last
+// record there has a value, and the lowest offset of these records with its key.
 func (s *source) lastOf(ctx context.Context, topic string, partition int32, from, to int64, keys map[string]*voidKey) (offset int64, key string, n int, err error) {
 	last := map[string]int64{}
 	if err := s.readRecords(ctx, topic, partition, from, to, func(at int64, r batch.Record) {
@@ -166,8 +167,8 @@ func (s *source) lastOf(ctx context.Context, topic string, partition int32, from
 	return offset, key, n, nil
 }
 
-// readRecords gives the committed records that a partition of the source has between two offsets,
-// and some around them, to see.
+// readRecords calls see for the committed records with a key that a partition of the source has in
+// [from, to), and for some around them.
 func (s *source) readRecords(ctx context.Context, topic string, partition int32, from, to int64, see func(at int64, r batch.Record)) error {
 	meta := &destination{r: s.r, clients: []*kgo.Client{s.client}, topics: map[string]*destTopic{}}
 	t, err := meta.fetchTopic(ctx, topic)
@@ -220,8 +221,8 @@ func (s *source) readRecords(ctx context.Context, topic string, partition int32,
 	return nil
 }
 
-// readCommittedBatches gives the records of what a fetch has brought to see, and the offset to go
-// on at; 0 = it has brought nothing.
+// readCommittedBatches calls see for the committed records with a key in a fetch response. It
+// returns the offset to go on at; 0 = the response was empty.
 func readCommittedBatches(records []byte, aborted *batch.Aborted, see func(at int64, r batch.Record)) (next int64, err error) {
 	w := batch.Walk(records)
 	for w.Next() {

@@ -26,7 +26,7 @@ type fakeControl struct {
 	hold chan struct{}
 	// holdCheckpoints blocks Checkpoint while it is not nil, after it has taken a value from it.
 	holdCheckpoints chan chan struct{}
-	// follow is FollowConfigs; nil = the configs are right.
+	// follow implements FollowConfigs; nil = the configs are right.
 	follow func(topic string) (right bool, err error)
 	looks  atomic.Int64 // FollowConfigs calls
 	// create makes the partitions that GrowMirror adds.
@@ -138,7 +138,7 @@ func (c *fakeControl) Report(_ context.Context, ev admin.Event) error {
 		switch ev.Kind {
 		case admin.EventMirrorStarted, admin.EventMirrorRecovered, admin.EventMirrorUnavailable:
 			if m.State != admin.MirrorPending && m.State != admin.MirrorActive && m.State != admin.MirrorSourceUnavailable {
-				return // late: it has been paused or stopped meanwhile
+				return // late: it was paused or stopped since
 			}
 		}
 		if ev.Kind == admin.EventMirrorCaughtUp && (m.State != admin.MirrorActive || m.Promotion != ev.Promotion) {
@@ -175,7 +175,7 @@ func (c *fakeControl) Report(_ context.Context, ev admin.Event) error {
 	return nil
 }
 
-// Fence has nothing to do: nobody else writes.
+// Fence has nothing to do: nothing else writes.
 func (c *fakeControl) Fence(ctx context.Context) error { return ctx.Err() }
 
 // GroupKey is the same for all instances of a test.
@@ -271,7 +271,7 @@ func (c *fakeControl) GrowMirror(_ context.Context, topic string, starts []admin
 	return nil
 }
 
-// count is how many events of this kind were reported for a topic.
+// count returns how many events of this kind were reported for a topic.
 func (c *fakeControl) count(kind admin.EventKind, topic string) (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -283,7 +283,7 @@ func (c *fakeControl) count(kind admin.EventKind, topic string) (n int) {
 	return n
 }
 
-// seen says whether an event of this kind was reported for a topic or link.
+// seen reports whether an event of this kind was reported for a topic or link.
 func (c *fakeControl) seen(kind admin.EventKind, name string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestAppendResults: whatever a destination broker answers to an append, with or without doing it,
-// the mirror ends equal to the source.
+// TestAppendResults: whatever a destination broker answers to an append, and whether or not it
+// carries it out, the mirror ends equal to the source.
 func TestAppendResults(t *testing.T) {
 	for _, err := range []*kerr.Error{
 		kerr.NotLeaderForPartition, kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend, kerr.RequestTimedOut,
@@ -61,7 +61,7 @@ func TestConnectionLostAroundAppend(t *testing.T) {
 				}
 				broken++
 				if appends {
-					// Appended through another connection, and this one never answers.
+					// Appended over another connection; this one never gets an answer.
 					go func(r kmsg.ProduceRequest) {
 						_, _ = w.dst.cl.Broker(0).Request(t.Context(), &r)
 					}(copyProduce(req.(*kmsg.ProduceRequest)))
@@ -90,8 +90,8 @@ func copyProduce(r *kmsg.ProduceRequest) kmsg.ProduceRequest {
 	return c
 }
 
-// TestRefusedBatches: what can never be appended fails the mirror by name, and what came before it
-// is there.
+// TestRefusedBatches: a batch that can never be appended fails the mirror with a named error. The
+// batches before it are in the mirror.
 func TestRefusedBatches(t *testing.T) {
 	for _, c := range []struct {
 		err  *kerr.Error
@@ -125,7 +125,7 @@ func TestRefusedBatches(t *testing.T) {
 	}
 }
 
-// TestSourceErrors: errors of a source's fetches are got over.
+// TestSourceErrors: fetching recovers from errors of the source.
 func TestSourceErrors(t *testing.T) {
 	for _, err := range []*kerr.Error{
 		kerr.NotLeaderForPartition, kerr.UnknownLeaderEpoch, kerr.FencedLeaderEpoch, kerr.KafkaStorageError,
@@ -149,8 +149,8 @@ func TestSourceErrors(t *testing.T) {
 	}
 }
 
-// TestDestinationRefusesForAWhile: an ACL that is missing at the destination is no end; the mirror
-// goes on once it is there.
+// TestDestinationRefusesForAWhile: an ACL that is missing at the destination does not end the
+// mirror. It goes on once the ACL is there.
 func TestDestinationRefusesForAWhile(t *testing.T) {
 	for _, key := range []kmsg.Key{kmsg.Produce, kmsg.ListOffsets, kmsg.Metadata} {
 		t.Run(key.Name(), func(t *testing.T) {
@@ -174,7 +174,7 @@ func TestDestinationRefusesForAWhile(t *testing.T) {
 	}
 }
 
-// TestCorruptionOnTheWay: a batch that is refused for its checksum once is fetched again.
+// TestCorruptionOnTheWay: a batch that is refused once for its checksum is fetched again.
 func TestCorruptionOnTheWay(t *testing.T) {
 	w, _, dst := embedded(t)
 	w.topics("orders", 1)

@@ -9,34 +9,34 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// sessionAge is how long a session is used. A broker that forgets a partition in one would leave it
-// waiting for no longer.
+// sessionAge is how long a session is used. If a broker ever forgets a partition in a session, the
+// partition waits no longer than that.
 const sessionAge = 10 * time.Minute
 
-// fetchSession is what a fetcher asks a broker for, and what of it the broker knows already
-// (KIP-227): a fetch names only the partitions whose position has changed, and its answer only
-// those with news. So the cost of a fetch goes with the partitions that move, not with those that
-// are mirrored. Where the broker has no sessions, or grants none, each fetch names all.
+// fetchSession holds what a fetcher asks a broker for, and what the broker already knows of that
+// (KIP-227): a fetch names only the partitions whose position has changed, and its response only
+// those with news. So the cost of a fetch depends on the partitions that move, not on all that are
+// mirrored. If the broker has no sessions, or grants none, each fetch names all partitions.
 //
 // A job that is out waits for an answer, over as many fetches as it takes. Whatever ends the
-// session, a connection that is lost or partitions that come or go, ends all jobs that are out; the
-// next fetch begins another one.
+// session also ends all jobs that are out: a lost connection, or partitions that come or go. The
+// next fetch starts another session.
 //
-// Two mirrors of one topic take turns (askedTopic.twin), which they could not where one waits for
-// good: then there is no session.
+// Two mirrors of one topic take turns (askedTopic.twin). In a session one of them could wait for
+// ever, and the other would get no turn. So there is no session if there are twins.
 //
-// It is used by the fetcher's goroutine alone.
+// Only the fetcher's goroutine uses it.
 type fetchSession struct {
 	topics []askedTopic
 	twins  bool
 
-	id, epoch int32 // epoch 0: a session is asked for; below: none is
+	id, epoch int32 // epoch 0: the next fetch asks for a session; below: it does not
 	version   int16
-	conn      *wire.Conn // that it was begun on
+	conn      *wire.Conn // that the session was started on
 	began     time.Time
 	out       int // jobs that are out
 
-	topic int // where the answer is looked up first
+	topic int // index of the topic where find starts
 }
 
 // askedTopic is a topic and its jobs.
@@ -46,9 +46,9 @@ type askedTopic struct {
 	name   string
 	id     [16]byte
 	jobs   []fetchJob // as fetcherTopic.workers
-	at     []int32    // by partition: the place of its job, -1 = there is none
+	at     []int32    // by partition: the index of its job, -1 = there is none
 	naming int        // jobs that the next fetch names
-	leave  []int32    // partitions that leave the session with the next fetch
+	leave  []int32    // partitions that the next fetch removes from the session
 }
 
 // fetchJob is one partition in a fetch.
@@ -56,9 +56,9 @@ type fetchJob struct {
 	w       *worker
 	gen     uint32
 	offset  int64
-	leader  int32    // the source's leader epoch that it is made under, -1 = unknown
+	leader  int32    // the source's leader epoch when the job started, -1 = unknown
 	largest int      // bytes of the largest batch met
-	seen    epochEnd // of a job that does not fetch but compare: what with
+	seen    epochEnd // of a job that compares: the batch to compare
 	out     bool     // waits for an answer
 	answer  bool     // of a job that compares: it has one
 
@@ -73,7 +73,8 @@ type position struct {
 	maxBytes int32
 }
 
-// adopt makes the session one of these topics. If they are others than before, all begins anew.
+// adopt makes the session ask for these topics. If they differ from those before, it ends the
+// session and starts over.
 func (s *fetchSession) adopt(topics []fetcherTopic) {
 	same := slices.EqualFunc(s.topics, topics, func(a askedTopic, t fetcherTopic) bool {
 		return a.m == t.m && a.twin == t.twin && a.id == t.m.id() &&
@@ -98,7 +99,7 @@ func (s *fetchSession) adopt(topics []fetcherTopic) {
 	}
 }
 
-// end ends the session, and what waits in it: nothing has come.
+// end ends the session and the jobs that wait in it, without a result.
 func (s *fetchSession) end() {
 	for i := range s.topics {
 		for n := range s.topics[i].jobs {
@@ -113,10 +114,10 @@ func (s *fetchSession) end() {
 	s.restart()
 }
 
-// restart lets the next fetch begin another session, in place of the one that the id names.
+// restart makes the next fetch start another session, in place of the one that id names.
 func (s *fetchSession) restart() { s.epoch, s.out = 0, 0 }
 
-// leftOut ends what waits, outside of a session, when the answer left it out.
+// leftOut ends, outside of a session, the jobs that the response left out.
 func (s *fetchSession) leftOut() {
 	for i := range s.topics {
 		for n := range s.topics[i].jobs {
@@ -128,7 +129,7 @@ func (s *fetchSession) leftOut() {
 	}
 }
 
-// asked says whether another topic that is the same at the source waits for answers.
+// asked reports whether a twin of t, another mirror of the same source topic, waits for answers.
 func (s *fetchSession) asked(t *askedTopic) bool {
 	for i := range s.topics {
 		if o := &s.topics[i]; o != t && o.name == t.name && slices.ContainsFunc(o.jobs, func(j fetchJob) bool { return j.out }) {
@@ -138,13 +139,13 @@ func (s *fetchSession) asked(t *askedTopic) bool {
 	return false
 }
 
-// ids says whether every topic has an id.
+// ids reports whether every topic has an id.
 func (s *fetchSession) ids() bool {
 	return !slices.ContainsFunc(s.topics, func(t askedTopic) bool { return t.id == [16]byte{} })
 }
 
-// prepare finds what the next fetch, over conn, has to name; limit is how many bytes of one
-// partition are asked for.
+// prepare decides what the next fetch, over conn, has to name. limit is how many bytes of one
+// partition it asks for.
 func (s *fetchSession) prepare(conn *wire.Conn, version int16, limit int32) {
 	if s.conn != conn {
 		s.id, s.epoch, s.conn = 0, 0, conn
@@ -211,12 +212,12 @@ func (s *fetchSession) build(r *wire.FetchRequest, clientID string, asks *fetchA
 	r.End()
 }
 
-// answered takes that the broker has answered, in a session or, with id 0, outside of one; it now
-// knows what was named.
+// answered records a successful response. id is that of the session, 0 if the broker granted none.
+// In a session, the broker now knows the partitions that the fetch named.
 func (s *fetchSession) answered(id int32, asks *fetchAsks) {
 	switch {
 	case s.epoch < 0 || s.epoch == 0 && id == 0 || s.version < 7:
-		s.epoch = min(s.epoch, 0) // all of the next fetch is named
+		s.epoch = min(s.epoch, 0) // the next fetch names all partitions
 		return
 	case s.epoch == 0:
 		s.id, s.epoch = id, 1
@@ -240,10 +241,11 @@ func (s *fetchSession) answered(id int32, asks *fetchAsks) {
 	}
 }
 
-// granted says whether there is a session.
+// granted reports whether there is a session.
 func (s *fetchSession) granted() bool { return s.epoch > 0 }
 
-// find is the job that an answer is for, nil = none is out. Answers mostly come topic by topic.
+// find returns the job that an answer is for, nil = no such job is out. Answers mostly come topic
+// by topic, so find starts at the topic of the last one.
 func (s *fetchSession) find(name []byte, id *[16]byte, byID bool, partition int32) *fetchJob {
 	for n := range s.topics {
 		i := (s.topic + n) % len(s.topics)
@@ -251,7 +253,7 @@ func (s *fetchSession) find(name []byte, id *[16]byte, byID bool, partition int3
 		if byID && t.id != *id || !byID && t.name != string(name) || partition < 0 || int(partition) >= len(t.at) {
 			continue
 		}
-		if at := t.at[partition]; at >= 0 && t.jobs[at].out { // else perhaps a twin's
+		if at := t.at[partition]; at >= 0 && t.jobs[at].out { // else it may be for a twin
 			s.topic = i
 			return &t.jobs[at]
 		}
@@ -259,7 +261,8 @@ func (s *fetchSession) find(name []byte, id *[16]byte, byID bool, partition int3
 	return nil
 }
 
-// sessionError says whether an error of a whole fetch is one of its session: another one will do.
+// sessionError reports whether the error of a whole fetch concerns only its session, so that a new
+// session helps.
 func sessionError(err error) bool {
 	switch err {
 	case kerr.FetchSessionIDNotFound, kerr.InvalidFetchSessionEpoch, kerr.FetchSessionTopicIDError:

@@ -13,8 +13,7 @@ import (
 )
 
 // TestFetchesNameWhatHasMoved: in a session a fetch names the partitions whose position has
-// changed, whatever the number of those that are mirrored; and nothing is lost when the broker
-// drops the session.
+// changed, however many are mirrored. Nothing is lost when the broker drops the session.
 func TestFetchesNameWhatHasMoved(t *testing.T) {
 	const partitions = 60
 	w, src, _ := embedded(t)
@@ -67,8 +66,8 @@ func TestFetchesNameWhatHasMoved(t *testing.T) {
 	}
 }
 
-// TestStatusWithoutNews: a partition that a session is silent about is known to be caught up now,
-// not when it was last named.
+// TestStatusWithoutNews: a partition without news in a session counts as caught up now, not as of
+// when a response last named it.
 func TestStatusWithoutNews(t *testing.T) {
 	w, _, _ := embedded(t)
 	w.topics("orders", 2)
@@ -88,7 +87,7 @@ func TestStatusWithoutNews(t *testing.T) {
 }
 
 // TestAFullPartitionIsSoonAskedForAgain: while the queue of a partition is full, a fetch of others
-// without data waits for next to no time: the queue would run dry meanwhile.
+// without data waits only a few milliseconds. Otherwise the queue would run dry.
 func TestAFullPartitionIsSoonAskedForAgain(t *testing.T) {
 	w, src, dst := embedded(t)
 	w.cfg.MemoryBytes = 1 << 20
@@ -125,9 +124,9 @@ func TestAFullPartitionIsSoonAskedForAgain(t *testing.T) {
 	w.same("orders")
 }
 
-// TestPartitionsThatAreLeftOutKeepNobodyBusy: the longer partitions are left out and nothing comes,
-// the longer a fetch of the others waits, until it waits as long as ever; with data, or without
-// such partitions, it begins again.
+// TestPartitionsThatAreLeftOutKeepNobodyBusy: the longer partitions are left out and no data comes,
+// the longer a fetch of the others waits, up to the usual wait. With data, or without such
+// partitions, the wait starts again from its beginning.
 func TestPartitionsThatAreLeftOutKeepNobodyBusy(t *testing.T) {
 	f := &fetcher{s: &source{cfg: linkConfig{maxWait: 500 * time.Millisecond}}}
 	began := time.Now()

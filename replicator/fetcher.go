@@ -14,32 +14,32 @@ import (
 )
 
 const (
-	// minPartitionQueue and maxPartitionQueue bound how many bytes a partition queues before its
-	// fetching pauses. Little is better than much: what was just read is appended from the
-	// processor's caches.
+	// minPartitionQueue and maxPartitionQueue bound the number of queued bytes at which a partition
+	// stops fetching. A short queue is better than a long one: batches that were just read are
+	// appended from the processor's caches.
 	minPartitionQueue = 16 << 10
 	maxPartitionQueue = 1 << 20
-	// minReservation is the least that a fetch asks for.
+	// minReservation is the least budget that a fetch reserves, in bytes.
 	minReservation = 64 << 10
-	// minPartitionFetch is the least that a fetch asks for of one partition. A broker gives one
-	// batch of any size for the first partition that has data (KIP-74), and for the others nothing
-	// if their next batch is larger than was asked for.
+	// minPartitionFetch is the least that a fetch asks for of one partition, in bytes. A broker
+	// returns one batch of any size for the first partition that has data (KIP-74). For the others
+	// it returns nothing if their next batch is larger than the fetch asked for.
 	minPartitionFetch = 128 << 10
-	// maxFetchBytes is the most that a fetch asks for, farFetchBytes the most of a far source
-	// (reach). Measured, 12 partitions of 127 KB batches: 16 MiB, with queues of 4 MiB, cost 0.94
-	// CPU s/GB, 4 MiB, with queues of 1 MiB, 0.66.
+	// maxFetchBytes is the most that a fetch asks for, farFetchBytes the most for a distant source
+	// (reach). Measured with 12 partitions of 127 KB batches: 16 MiB with queues of 4 MiB cost 0.94
+	// CPU s/GB, 4 MiB with queues of 1 MiB cost 0.66.
 	maxFetchBytes = 4 << 20
 	farFetchBytes = 32 << 20
-	// partitionRoom is how many bytes a response has for a partition, beside its records; aborted
-	// transactions come on top.
+	// partitionRoom is how many bytes a response needs for a partition, besides its records and
+	// aborted transactions.
 	partitionRoom = 64
-	// maxWaitBusy replaces the maximum wait of a fetch while partitions are left out that may soon
-	// want to be fetched: a fetch that waits for others' data would hold them up.
+	// maxWaitBusy replaces the maximum wait of a fetch that leaves out partitions which may soon
+	// want to be fetched: while the broker waits for data of the others it would hold these up.
 	maxWaitBusy = 20 * time.Millisecond
-	// maxWaitFull does so while partitions are left out because their queues are full. Such a queue
-	// lasts for some milliseconds (a mirror of one partition with batches of 127 KB went from 90 to
-	// 320 MB/s). It is more by waitPerPartition for each partition, up to maxWaitBusy, as a broker
-	// looks at all of a session's for each fetch.
+	// maxWaitFull replaces it for a fetch that leaves out partitions because their queues are full.
+	// A queue stays full for some milliseconds. (A mirror of one partition with batches of 127 KB
+	// grew from 90 to 320 MB/s.) The wait grows by waitPerPartition for each partition, up to
+	// maxWaitBusy, because a broker looks at all partitions of a session for each fetch.
 	maxWaitFull      = 2 * time.Millisecond
 	waitPerPartition = 10 * time.Microsecond
 )
@@ -66,13 +66,13 @@ type fetcher struct {
 	asks    fetchAsks
 	// answeredAt is when the last fetch was answered, in Unix nanoseconds; see worker.heard.
 	answeredAt atomic.Int64
-	frame      *frame    // of the response that is delivered
-	inSession  bool      // is counted in Replicator.sessions
-	leftOut    time.Time // since when partitions have been left out of fetches that brought nothing; zero = none is
+	frame      *frame    // holds the response that is being delivered
+	inSession  bool      // Replicator.sessions counts this fetcher's session
+	leftOut    time.Time // since when fetches leave partitions out and bring nothing; zero = not so
 }
 
-// fetcherTopic is the partitions of a topic that a fetcher fetches. twin says that another mirror
-// is of the same topic at the source: a fetch names each partition once, and so they take turns.
+// fetcherTopic is the partitions of a topic that a fetcher fetches. twin is set if another mirror
+// copies the same source topic. A fetch names each partition once, so twins take turns.
 type fetcherTopic struct {
 	m       *mirror
 	workers []*worker
@@ -104,7 +104,7 @@ func newFetcher(s *source, broker int32) *fetcher {
 	return f
 }
 
-// wake lets the fetcher look for partitions that want to be fetched.
+// wake makes the fetcher look for partitions that want to be fetched.
 func (f *fetcher) wake() {
 	select {
 	case f.kick <- struct{}{}:
@@ -119,8 +119,8 @@ func (f *fetcher) run(ctx context.Context) {
 		f.link.close()
 	}()
 	for ctx.Err() == nil {
-		// A source that throttles for long must not do so to other links, which wait for the
-		// budget.
+		// Wait out throttling before reserving. Otherwise a source that throttles for long would
+		// hold memory that other links wait for.
 		if f.link.rest(ctx) != nil {
 			return
 		}
@@ -151,8 +151,8 @@ func (f *fetcher) run(ctx context.Context) {
 	}
 }
 
-// rest waits until a partition may want to be fetched. Those that wait out an error do not wake,
-// hence the timer.
+// rest waits until a partition may want to be fetched. Partitions that wait out an error do not
+// call wake, so a timer ends the wait, too.
 func (f *fetcher) rest(ctx context.Context, busy bool) {
 	d := time.Second
 	if busy {
@@ -167,9 +167,9 @@ func (f *fetcher) rest(ctx context.Context, busy bool) {
 	}
 }
 
-// collect begins a fetch for every partition that wants one, or, where what was seen has to be
-// compared first, that. wait is how long the fetch may wait for data: for less if some partitions
-// are left out only for now.
+// collect starts a fetch for each partition that wants one. A partition that must first compare
+// what it has seen gets a compare job instead. wait is how long the fetch may wait for data: less
+// than maxWait if some partitions are left out only for now.
 func (f *fetcher) collect() (compares []*fetchJob, wait time.Duration) {
 	wait = f.s.cfg.maxWait
 	s := &f.session
@@ -212,9 +212,9 @@ func (f *fetcher) collect() (compares []*fetchJob, wait time.Duration) {
 	return compares, wait
 }
 
-// patience is how long a fetch waits that may wait for so long. Partitions that are left out for
-// longer, as those of a log without a leader, must not keep the source busy: the wait grows to a
-// quarter of the time for which that has gone on and nothing came.
+// patience returns the maximum wait of the next fetch, given the one that collect returned.
+// Partitions that are left out for longer, such as those without a leader, must not keep the source
+// busy: the wait grows to a quarter of the time in which partitions were left out and no data came.
 func (f *fetcher) patience(wait time.Duration, now time.Time) time.Duration {
 	most := f.s.cfg.maxWait
 	if wait >= most {
@@ -227,18 +227,18 @@ func (f *fetcher) patience(wait time.Duration, now time.Time) time.Duration {
 	return min(most, max(wait, now.Sub(f.leftOut)/4))
 }
 
-// collected is what collect has found of one partition.
+// collected is what collect decides about one partition.
 type collected uint8
 
 const (
-	toFetch   collected = iota // a fetch of it is out, from before or from now
-	toCompare                  // it has to compare first
+	toFetch   collected = iota // a fetch of it is in flight, started earlier or just now
+	toCompare                  // it must compare first
 	fullNow                    // its queue is full
-	notNow                     // it wants none now
-	never                      // it will want none any more
+	notNow                     // it wants no fetch now
+	never                      // it will never want a fetch again
 )
 
-// collect begins a fetch of one partition if it wants one.
+// collect starts a fetch of one partition if it wants one.
 func (j *fetchJob) collect(limit int, now time.Time) collected {
 	w := j.w
 	w.mu.Lock()
@@ -266,8 +266,8 @@ func (j *fetchJob) collect(limit int, now time.Time) collected {
 	return toFetch
 }
 
-// fetch sends one fetch and delivers what it brings. The reservation becomes a frame or is given
-// back.
+// fetch sends one fetch and delivers its results. The reservation becomes a frame or returns to the
+// budget.
 func (f *fetcher) fetch(ctx context.Context, reserved int64, wait time.Duration) (err error) {
 	s := &f.session
 	defer func() {
@@ -304,7 +304,7 @@ func (f *fetcher) fetch(ctx context.Context, reserved int64, wait time.Duration)
 	conn.Throttle(f.answer.ThrottleMillis)
 	if err := kerr.ErrorForCode(f.answer.ErrorCode); err != nil {
 		if s.granted() && sessionError(err) {
-			s.end() // the broker has dropped it, for others'
+			s.end() // the broker has evicted the session in favour of others
 			return nil
 		}
 		return err
@@ -336,7 +336,7 @@ func (f *fetcher) fetch(ctx context.Context, reserved int64, wait time.Duration)
 	return f.answer.Err()
 }
 
-// countSession keeps the count of sessions.
+// countSession keeps the count of fetch sessions.
 func (f *fetcher) countSession() {
 	if in := f.session.granted(); in != f.inSession {
 		f.inSession = in
@@ -348,13 +348,13 @@ func (f *fetcher) countSession() {
 	}
 }
 
-// read reads a response of size bytes into a frame, held by the caller also if there is an error.
-// For more than was reserved memory is taken only as the bytes come: a length that is a lie costs
+// read reads a response of size bytes into a frame. The caller releases the frame, even if there is
+// an error. Beyond the reservation, read takes memory only as bytes arrive, so a false length costs
 // nothing.
 func (f *fetcher) read(conn *wire.Conn, reserved int64, size int) (*frame, error) {
 	memory := min(int64(size), max(reserved, maxTrusted))
 	if memory > reserved/2 && memory < reserved {
-		memory = reserved // one size for all that are about full: then it is there from before
+		memory = reserved // one size for all nearly full ones: the pool has a frame of that size
 	}
 	fr := f.s.r.budget.read(reserved, memory)
 	for used := 0; ; {
@@ -369,11 +369,11 @@ func (f *fetcher) read(conn *wire.Conn, reserved int64, size int) (*frame, error
 	}
 }
 
-// maxTrusted is up to how many bytes are taken at a source's word: no batch of usual size is
-// longer.
+// maxTrusted is how many bytes read allocates on the word of a source, before they arrive. No batch
+// of usual size is longer.
 const maxTrusted = 1 << 20
 
-// prepare builds the fetch, for a connection.
+// prepare builds the fetch for a connection.
 func (f *fetcher) prepare(conn *wire.Conn) (wire.Request, error) {
 	version, err := conn.FetchVersion(f.session.ids())
 	if err != nil {
@@ -403,7 +403,7 @@ func (f *fetcher) deliver(ctx context.Context, j *fetchJob, p *wire.FetchPartiti
 	f.s.counters.FetchedBatches.Add(int64(max(0, len(w.core.queue)-before)))
 	first := w.lastFetch.IsZero()
 	w.lastFetch = now
-	if current { // else it says nothing of what has happened since it was sent
+	if current { // a stale result says nothing about what has happened since its fetch was sent
 		w.notBefore = time.Time{}
 		w.fetchWait.reset()
 	}
@@ -415,12 +415,12 @@ func (f *fetcher) deliver(ctx context.Context, j *fetchJob, p *wire.FetchPartiti
 	}
 }
 
-// refused handles the error that a source answers for one partition.
+// refused handles an error that the source answers for one partition.
 func (f *fetcher) refused(ctx context.Context, j *fetchJob, err error) {
 	w := j.w
 	switch err {
 	case kerr.OffsetOutOfRange:
-		later := *j // j is used again
+		later := *j // the fetcher reuses j
 		w.m.r.spawn(func(context.Context) { f.outOfRange(ctx, &later) })
 	case kerr.TopicAuthorizationFailed:
 		w.m.setDenied(failf(admin.ErrAuthorization,
@@ -434,9 +434,9 @@ func (f *fetcher) refused(ctx context.Context, j *fetchJob, err error) {
 	}
 }
 
-// lost gives the fetch up because the broker did not answer. The fetcher waits before it asks
-// again, and the partition has not to wait in addition: after an outage all partitions go on as
-// soon as the broker answers.
+// lost gives up the fetch because the broker did not answer. The partition does not wait, because
+// the fetcher itself waits before it asks again. So after an outage all partitions go on as soon as
+// the broker answers.
 func (j *fetchJob) lost() {
 	j.answer = true
 	j.w.mu.Lock()
@@ -444,7 +444,7 @@ func (j *fetchJob) lost() {
 	j.w.core.fetchFailed(j.gen)
 }
 
-// failed gives the fetch up and lets the partition wait before the next.
+// failed gives up the fetch and makes the partition wait before the next one.
 func (j *fetchJob) failed() {
 	j.answer = true
 	j.w.mu.Lock()
@@ -474,7 +474,7 @@ func (f *fetcher) outOfRange(ctx context.Context, j *fetchJob) {
 	f.wake()
 }
 
-// The timestamps with a meaning in ListOffsets.
+// Special timestamps in ListOffsets.
 const (
 	timestampLatest   = -1
 	timestampEarliest = -2
@@ -490,12 +490,12 @@ func (s *source) listOffset(ctx context.Context, broker int32, topic string, par
 	return listOffset(ctx, s.client.Broker(int(broker)), -1, topic, p)
 }
 
-// requester is a broker to send to.
+// requester sends requests to a broker.
 type requester interface {
 	Request(context.Context, kmsg.Request) (kmsg.Response, error)
 }
 
-// listOffset asks for one offset as replica, -1 for a client.
+// listOffset asks for one offset. replica is the replica id of the request, -1 for a client.
 func listOffset(ctx context.Context, to requester, replica int32, topic string, p kmsg.ListOffsetsRequestTopicPartition) (int64, error) {
 	req := kmsg.NewPtrListOffsetsRequest()
 	req.ReplicaID = replica

@@ -2,16 +2,16 @@ package replicator
 
 import "context"
 
-// maxFillers bounds how many fillers are in memory at once, over all partitions and links. A
-// destination that is slow, or does not answer, so holds up burns, and nothing else.
+// maxFillers bounds how many fillers are in memory at once, over all partitions and links. So a
+// destination that is slow, or does not answer, holds up burns and nothing else.
 const maxFillers = 4
 
-// fillerBytes is what klink holds at most for each record of a filler while it makes and sends one:
-// ten bytes of the record, and at most one of the batch that zstd makes of it.
+// fillerBytes is the most memory that klink needs for each record of a filler while it makes and
+// sends the filler: ten bytes of the record, and at most one of the batch that zstd makes of it.
 const fillerBytes = 11
 
-// fillerRoom is the room for fillers: at most maxFillers of them, and all within the budget of the
-// replicator.
+// fillerRoom bounds the fillers in memory: at most maxFillers of them, and all within the budget of
+// the replicator.
 type fillerRoom struct {
 	slots  chan struct{}
 	budget *budget
@@ -24,8 +24,8 @@ func newFillerRoom(b *budget) *fillerRoom {
 // take waits for room for a filler of n records. The caller gives the room back once the filler was
 // answered. The error is ctx's.
 //
-// It waits for a slot first: those that wait for one hold nothing of the budget. A filler that is
-// larger than the whole budget takes all of it.
+// It waits for a slot first, so that a caller that waits for one holds nothing of the budget. A
+// filler that is larger than the whole budget takes all of it.
 func (r *fillerRoom) take(ctx context.Context, n int) (give func(), err error) {
 	select {
 	case r.slots <- struct{}{}:

@@ -80,7 +80,8 @@ func TestBurnsAreBounded(t *testing.T) {
 	}
 }
 
-// TestFillerRoomIsGivenBack: who gives up while the budget is used up leaves nothing behind.
+// TestFillerRoomIsGivenBack: a caller that gives up while the budget is used up leaves nothing
+// behind.
 func TestFillerRoomIsGivenBack(t *testing.T) {
 	b := newBudget(1 << 20)
 	room := newFillerRoom(b)

@@ -20,15 +20,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// intruder is a member of the group that is no klink: somebody with READ on the group at the
-// brokers. It joins again when it is thrown out, does nothing with what it is given, and as the
-// leader hands out what plan says.
+// intruder is a member of the group that is not klink: somebody with READ on the group at the
+// brokers. It joins again when it is removed, ignores what it is given, and as the leader assigns
+// what plan says.
 type intruder struct {
 	t        *testing.T
 	cl       *kgo.Client
 	metadata []byte
 	protocol string
-	// plan is what it assigns as the leader; nil = nothing to anybody.
+	// plan returns what it assigns as the leader; nil = nothing to anybody.
 	plan func(members []kmsg.JoinGroupResponseMember, generation int32) map[string][]byte
 
 	mu    sync.Mutex
@@ -117,7 +117,7 @@ func (i *intruder) seen() (joins, leads, given int) {
 	return i.joins, i.leads, i.given
 }
 
-// giftIn is what an assignment gives, whoever made it.
+// giftIn returns what an assignment gives, whoever made it.
 func giftIn(b []byte) (given slotSet) {
 	a := kmsg.NewConsumerMemberAssignment()
 	if a.ReadFrom(b) != nil {
@@ -129,7 +129,8 @@ func giftIn(b []byte) (given slotSet) {
 	return given
 }
 
-// forge is metadata as klink's, made by somebody who knows all of klink but no key.
+// forge returns metadata like klink's, made by somebody who knows everything about klink but the
+// key.
 func forge(owned []int32, generation int32, proof []byte) []byte {
 	m := kmsg.NewConsumerMemberMetadata()
 	m.Version, m.Topics = 1, []string{TasksTopic}
@@ -138,7 +139,7 @@ func forge(owned []int32, generation int32, proof []byte) []byte {
 	return m.AppendTo(nil)
 }
 
-// forgeGift is an assignment as klink's.
+// forgeGift returns an assignment like klink's.
 func forgeGift(given slotSet, members int) []byte {
 	a := kmsg.NewConsumerMemberAssignment()
 	a.UserData, _ = json.Marshal(said{Members: members, Proof: bytes.Repeat([]byte{1}, 32)})
@@ -156,8 +157,8 @@ var forgedClaims = map[string][]byte{
 	"huge":                         bytes.Repeat([]byte{1}, 4*maxGroupBytes),
 }
 
-// TestForgedMembers: who joins the group without the key is given nothing, whatever he claims, and
-// what he claims takes nothing from an instance: it goes on with all slots, in each generation.
+// TestForgedMembers: an intruder without the key is given nothing, whatever it claims. Its claims
+// take nothing from an instance, which goes on with all slots in each generation.
 func TestForgedMembers(t *testing.T) {
 	for name, metadata := range forgedClaims {
 		t.Run(name, func(t *testing.T) {
@@ -188,10 +189,10 @@ func TestForgedMembers(t *testing.T) {
 	}
 }
 
-// TestAnotherProtocolIsTold: where somebody holds the group with a protocol of another name, or
-// another version of klink's, no instance can join it, and none puts him out, as he may be an older
-// klink. Then every instance tells that the mirror is copied by nobody; and that somebody does,
-// once he has gone.
+// TestAnotherProtocolIsTold: somebody holds the group with a protocol of another name, or of
+// another version of klink. No instance can join, and none removes that member, which may be an
+// older klink. Every instance then reports that nobody copies the mirror, and once the member has
+// gone, that somebody does.
 func TestAnotherProtocolIsTold(t *testing.T) {
 	w, _, _ := embedded(t, kfake.GroupMinSessionTimeout(100*time.Millisecond))
 	w.topics("orders", 2)
@@ -218,9 +219,9 @@ func TestAnotherProtocolIsTold(t *testing.T) {
 	}
 }
 
-// TestForgedLeader: an intruder who is there first leads the group, and gives all to nobody, to
-// itself, or all to everybody. No slot gets two owners by that, and what is owned is not lost: the
-// instances throw the leader out and share the work.
+// TestForgedLeader: an intruder that is there first leads the group. It gives all slots to nobody,
+// to itself, or to everybody. Still no slot gets two owners, and no owner loses a slot: the
+// instances remove the leader and share the work.
 func TestForgedLeader(t *testing.T) {
 	for name, plan := range map[string]func([]kmsg.JoinGroupResponseMember, int32) map[string][]byte{
 		"nothing to anybody": nil,
@@ -247,7 +248,7 @@ func TestForgedLeader(t *testing.T) {
 			w.intrude(i)
 			w.await("the intruder to lead", func() (bool, string) { _, n, _ := i.seen(); return n > 0, fmt.Sprint(n) })
 			one, two := w.instance("one", 3*time.Second), w.instance("two", 3*time.Second)
-			// Never two owners of a slot, at any moment that is looked at.
+			// A slot never has two owners at any moment at which the test looks.
 			ctx, cancel := context.WithCancel(context.Background())
 			var watch sync.WaitGroup
 			watch.Go(func() {

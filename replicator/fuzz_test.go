@@ -6,8 +6,8 @@ import (
 	"klink/protocol/batch"
 )
 
-// FuzzFetched: whatever bytes a source answers with, the core does not panic, and what it queues
-// continues its position without a gap and is stamped with where it stood.
+// FuzzFetched: whatever bytes a source answers with, the core does not panic. What it queues
+// continues its position without a gap, and is stamped with its position.
 func FuzzFetched(f *testing.F) {
 	two := append(makeBatch(10, 3, 0, 20), makeBatch(13, 2, 0, 20)...)
 	f.Add(two, int64(10))
@@ -54,7 +54,7 @@ func FuzzFetched(f *testing.F) {
 }
 
 // FuzzTail: whatever bytes a destination answers with, reading the tail of a log does not panic,
-// goes on, and finds nothing void below where it began.
+// makes progress, and finds nothing void below where it began.
 func FuzzTail(f *testing.F) {
 	stamped := makeBatch(40, 3, 0, 20)
 	if err := batch.Stamp(stamped, 140, 1); err != nil {

@@ -9,31 +9,31 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TasksTopic is the topic that the slots are the partitions of, as far as the group of klink's
-// instances is concerned, and the group's name. Instances that are not alone tell each other in it
-// how far their mirrors are; see board.
+// TasksTopic is the topic whose partitions stand for the slots in the group protocol. It is also
+// the default name of the group. If there is more than one instance, they publish in it how far
+// their mirrors are; see board.
 const TasksTopic = "_klink_tasks"
 
 const (
-	// groupProtocolType and the format of what is said make the group one that Kafka's tools can
-	// show.
+	// groupProtocolType and the format of claims and assignments are those of consumers, so that
+	// Kafka's tools can show the group.
 	groupProtocolType = "consumer"
-	// groupProtocol names what the members have to agree on: how slots are numbered
-	// (partitionSlot), assign's rules, and proofs.
+	// groupProtocol names what the members must agree on: how slots are numbered (partitionSlot),
+	// assign's rules, and proofs.
 	groupProtocol = "klink-24-3"
 )
 
-// maxGroupBytes bounds what is decoded of another member's words.
+// maxGroupBytes bounds what is decoded of another member's metadata, or of an assignment.
 const maxGroupBytes = 64 << 10
 
-// groupKey is what all instances of a destination know, and nobody else: it is a record of the
-// state topic, which only klink may read. A coordinator lets everybody with READ on the group join
-// it, and stores any metadata and any assignment. So each word carries a proof (HMAC-SHA256) that
-// its author knows the key.
+// groupKey is a secret that only the instances of a destination know: a record of the state topic,
+// which only klink may read. A coordinator lets everybody with READ on the group join it, and
+// stores any metadata and any assignment. So each claim and each assignment carries a proof
+// (HMAC-SHA256) that its author knows the key.
 //
-// The proof covers the group, the member id and the generation. The coordinator makes member ids at
-// random, once, so a proof is of no use to another member, in another group, or, for assignments,
-// in another generation.
+// The proof covers the group, the member id and the generation. The coordinator makes each member
+// id once, at random. So a proof is of no use to another member, in another group or, for
+// assignments, in another generation.
 type groupKey []byte
 
 func (k groupKey) proof(what, group, member string, generation int32, slots slotSet, members int, load loads) []byte {
@@ -42,16 +42,16 @@ func (k groupKey) proof(what, group, member string, generation int32, slots slot
 	return mac.Sum(nil)
 }
 
-// said is what a member says beside what consumers say.
+// said is what klink adds to the fields that consumers exchange.
 type said struct {
 	Generation int32  `json:"generation"`
-	Members    int    `json:"members,omitempty"` // of the generation that are instances of klink; the leader's word
+	Members    int    `json:"members,omitempty"` // instances of klink in it, as the leader counts
 	Load       loads  `json:"load,omitzero"`
 	Proof      []byte `json:"proof,omitempty"`
 }
 
-// encodeClaim is what a member joins with. It has no proof before the coordinator has given it an
-// id.
+// encodeClaim returns the metadata that a member joins with. It has no proof before the coordinator
+// has given the member an id.
 func (k groupKey) encodeClaim(group string, c claim) []byte {
 	m := kmsg.NewConsumerMemberMetadata()
 	m.Version, m.Topics = 1, []string{TasksTopic}
@@ -66,8 +66,8 @@ func (k groupKey) encodeClaim(group string, c claim) []byte {
 	return m.AppendTo(nil)
 }
 
-// decodeClaim reads what a member has joined with. ok is false for one that is not klink's: it
-// claims nothing.
+// decodeClaim reads the metadata that a member has joined with. ok is false if it is not from an
+// instance of klink; then it claims nothing.
 func (k groupKey) decodeClaim(group, member string, b []byte) (c claim, ok bool) {
 	c = claim{member: member, generation: -1}
 	m := kmsg.NewConsumerMemberMetadata()
@@ -88,7 +88,7 @@ func (k groupKey) decodeClaim(group, member string, b []byte) (c claim, ok bool)
 	return c, true
 }
 
-// encodeGift is what the leader of a generation has the coordinator tell a member.
+// encodeGift returns the assignment that the leader of a generation makes for a member.
 func (k groupKey) encodeGift(group, member string, generation int32, given slotSet, members int) []byte {
 	a := kmsg.NewConsumerMemberAssignment()
 	a.UserData, _ = json.Marshal(said{Generation: generation, Members: members, Proof: k.proof("gift", group, member, generation, given, members, loads{})})
@@ -98,8 +98,9 @@ func (k groupKey) encodeGift(group, member string, generation int32, given slotS
 	return a.AppendTo(nil)
 }
 
-// decodeGift reads what the leader of a generation gives a member. ok is false if that is not from
-// an instance of klink, for this member in this generation: it gives nothing, and takes nothing.
+// decodeGift reads the assignment that the leader of a generation makes for a member. ok is false
+// if it is not from an instance of klink, for this member in this generation; then it neither gives
+// nor takes anything.
 func (k groupKey) decodeGift(group, member string, generation int32, b []byte) (given slotSet, members int, ok bool) {
 	given, s, ok := k.gift(group, member, b)
 	if !ok || s.Generation != generation {
@@ -108,8 +109,8 @@ func (k groupKey) decodeGift(group, member string, generation int32, b []byte) (
 	return given, s.Members, true
 }
 
-// assigned is what some generation of the group has given a member; ok is false if that is not from
-// an instance of klink.
+// assigned returns what some generation of the group has given a member; ok is false if the
+// assignment is not from an instance of klink.
 func (k groupKey) assigned(group, member string, b []byte) (given slotSet, ok bool) {
 	given, _, ok = k.gift(group, member, b)
 	return given, ok

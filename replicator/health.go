@@ -18,8 +18,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// dialError is a franz-go hook that keeps the last error of connecting: a request that runs out of
-// time while the client retries to connect says only that it ran out of time.
+// dialError is a franz-go hook that keeps the last connection error: if a request times out while
+// the client retries to connect, its own error says only that it timed out.
 type dialError struct{ last atomic.Pointer[error] }
 
 var _ kgo.HookBrokerConnect = (*dialError)(nil)
@@ -38,8 +38,8 @@ func (s *source) classify(err error) (admin.Error, string) {
 	if dial := s.lastDial.last.Load(); dial != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
 		err = *dial
 	}
-	// Connected and at once closed again, while logging in: some brokers do not say that they
-	// refuse the credentials.
+	// The source closed the connection during the login: some brokers do not say that they refuse
+	// the credentials.
 	if s.lastDial.last.Load() != nil && s.sasl && errors.Is(err, io.EOF) {
 		return admin.ErrAuthentication, fmt.Sprintf("the source closed the connection during the login: %v; check sasl.mechanism and sasl.jaas.config", err)
 	}

@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// idleLook is how often the ends of mirrors' logs are looked at. An append tells by its offset
-// whether somebody else has written; in a mirror that rests nothing does, and the cleaner of a
-// compacted topic must not be faster.
+// idleLook is how often klink asks for the ends of mirrors' logs. An append tells by its offset
+// whether somebody else has written. An idle mirror has no appends, and the cleaner of a compacted
+// topic must not be faster than klink.
 const idleLook = 30 * time.Second
 
-// watchEnds looks at the ends of logs until ctx ends.
+// watchEnds checks the ends of logs until ctx ends.
 func (r *Replicator) watchEnds(ctx context.Context) {
 	for sleep(ctx, idleLook) {
 		r.lookAtEnds(ctx)
@@ -24,8 +24,8 @@ type seenEnd struct {
 	phys int64
 }
 
-// lookAtEnds asks each broker, in one request, where the logs of idle partitions end. What is not
-// answered is asked again next time.
+// lookAtEnds asks each broker, in one request, where the logs of idle partitions end. It asks again
+// next time for those without an answer.
 func (r *Replicator) lookAtEnds(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, idleLook)
 	defer cancel()
@@ -81,13 +81,13 @@ func (r *Replicator) lookAt(ctx context.Context, broker int32, seen []seenEnd) {
 	}
 }
 
-// idleEnd is where the log ends, if nothing is on its way to it.
+// idleEnd returns where the log ends; idle is true if nothing is in flight or queued.
 func (p *partition) idleEnd() (phys int64, idle bool) {
 	return p.phys, p.state == stateRunning && !p.stopping && p.flight == 0 && len(p.queue) == 0
 }
 
-// endSeen: while the log was to end at phys, it ended at the offset end. Nobody but klink appends
-// to it, so if it ends behind that it is read.
+// endSeen handles the answer that the log ends at end, asked for while the core had it end at phys.
+// Only klink appends to the log, so if end is behind phys, the core reads the log.
 func (p *partition) endSeen(phys, end int64) effects {
 	if now, idle := p.idleEnd(); !idle || now != phys || end <= phys {
 		return effects{trim: -1}

@@ -17,8 +17,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// view is the control plane as one of several instances sees it: the state is everybody's, the
-// timelines are its own.
+// view is the control plane of one of several instances: the state is shared, the timelines are its
+// own.
 type view struct {
 	*fakeControl
 	r *Replicator
@@ -155,8 +155,8 @@ func (w *world) awaitMirrored(topic string, all ...*instance) {
 	})
 }
 
-// groupCut lets a destination hear nothing of the group from an instance any more, while its
-// appends come through.
+// groupCut cuts an instance off from the group at a destination, while its appends still come
+// through.
 type groupCut struct {
 	mu   sync.Mutex
 	name string
@@ -192,9 +192,9 @@ func (c *groupCut) install(t *testing.T, dst *kfake.Cluster) {
 	t.Cleanup(func() { c.set("") })
 }
 
-// TestOneWriterOfSeveralInstances: instances come and go, and one that the group no longer hears of
-// goes on to be able to append. At most one of them appends to a partition at a time, one batch at
-// a time, and nothing is lost or doubled.
+// TestOneWriterOfSeveralInstances: instances come and go, and one that the group no longer hears
+// from can still append. At most one of them appends to a partition at a time, one batch at a time,
+// and nothing is lost or doubled.
 func TestOneWriterOfSeveralInstances(t *testing.T) {
 	w, _, dst := embedded(t, kfake.GroupMinSessionTimeout(100*time.Millisecond))
 	topics := []string{"orders", "payments", "clicks", "stock"}

@@ -10,10 +10,10 @@ type item struct {
 	frame   *frame   // nil for markers, and in tests of the core
 }
 
-// markers says that the item is a run of markers.
+// markers reports whether the item is a run of markers.
 func (i item) markers() bool { return i.bytes == nil }
 
-// kind is the kind of request that it goes in.
+// kind returns the kind of request that the item goes in.
 func (i item) kind() unitKind {
 	if i.markers() {
 		return markerUnits
@@ -21,5 +21,5 @@ func (i item) kind() unitKind {
 	return batchUnits
 }
 
-// end is the logical offset after the last record.
+// end returns the logical offset after the last record.
 func (i item) end() int64 { return i.base + int64(i.records) }

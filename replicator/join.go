@@ -6,16 +6,16 @@ import "klink/protocol/batch"
 // partition per request, and each waits for the followers, so a partition of small batches would be
 // mirrored no faster than the followers answer.
 //
-// A batch that waits for nobody goes out as it came: only what has queued up behind an append in
-// flight is joined. The records stay as they are, and their offsets and timestamps, so clients see
-// nothing of it but where batches begin.
+// A batch that waits for nothing goes out as it came: only what has queued up behind an append in
+// flight is joined. Records, offsets and timestamps stay the same, so the only difference that
+// clients can see is where batches begin.
 type joinRule struct {
 	below int // batches of fewer bytes are joined; 0 = none
 	most  int // bytes of what they become, at most
 }
 
-// joinable is how many items of the queue from one on are to be appended as one batch, at least
-// one.
+// joinable returns how many items of the queue, counted from index from on, are to be appended as
+// one batch; at least one.
 func (p *partition) joinable(from int, r joinRule) int {
 	queue := p.queue[from:]
 	first := &queue[0]
@@ -36,26 +36,27 @@ func (p *partition) joinable(from int, r joinRule) int {
 	return n
 }
 
-// joinedSize is what the item adds to a joined batch, at most: the deltas of its records become
-// longer.
+// joinedSize returns the most that the item adds to a joined batch, in bytes: the deltas of its
+// records become longer.
 func (i *item) joinedSize() int { return len(i.bytes) + int(i.records)*batch.JoinGrowth }
 
 // joining is what a worker has learned about joined batches.
 type joining struct {
-	// from is where joining goes on, and windows: batches before it are appended one by one, as one
-	// of them was refused, or is damaged. Those before that one are then appended, and it is named.
+	// from is the logical offset from which on batches may be joined, or sent in windows. Batches
+	// before it are appended one by one, because one of them was refused, or is damaged. Those
+	// before the bad one are then appended, and the error names the bad one.
 	from   int64
 	most   int   // bytes of a joined batch; less where the topic's max.message.bytes is
 	joined int64 // batches that were appended as a part of another
 }
 
-// failed: batches up to the offset end were not joined, or not taken as one.
+// failed records that batches up to the offset end could not be joined, or were refused as one.
 func (j *joining) failed(end int64) { j.from = max(j.from, end) }
 
-// tooLarge: the destination takes no batch of so many bytes.
+// tooLarge records that the destination refuses a batch of so many bytes.
 func (j *joining) tooLarge(bytes int) { j.most = min(j.most, bytes/2) }
 
-// join makes the batches in l.joining one, in memory of the budget that the job holds.
+// join makes one batch of those in l.joining, in memory of the budget, which the job then holds.
 func (l *lane) join(j *appendJob, most int) error {
 	size := 0
 	for _, b := range l.joining {
@@ -76,7 +77,7 @@ func (l *lane) join(j *appendJob, most int) error {
 	return nil
 }
 
-// countJoined counts a batch that was appended, if it was joined of others; w.mu is held.
+// countJoined counts an appended batch if it was joined of others; w.mu is held.
 func (w *worker) countJoined(j *appendJob) {
 	if j.joined == 0 {
 		return
@@ -89,7 +90,7 @@ func (w *worker) countJoined(j *appendJob) {
 	m.counters.JoinedIntoBytes.Add(int64(len(j.i.bytes)))
 }
 
-// refusedJoined: the destination refuses a joined batch for good.
+// refusedJoined records that the destination refuses a joined batch for good.
 func (w *worker) refusedJoined(j *appendJob, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

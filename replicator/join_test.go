@@ -15,7 +15,7 @@ import (
 )
 
 // joinWorld is a world whose destination takes a while for an append, so that batches queue up
-// behind one, and counts them.
+// behind one. It counts the appends.
 func joinWorld(t *testing.T) (w *world, dst *kfake.Cluster, appends *atomic.Int64) {
 	w, _, dst = embedded(t)
 	w.configs["append.join.below"] = "16384"
@@ -29,8 +29,8 @@ func joinWorld(t *testing.T) (w *world, dst *kfake.Cluster, appends *atomic.Int6
 	return w, dst, appends
 }
 
-// TestSmallBatchesAreJoined: batches that wait for an append go out as one, with every record as it
-// was. The first one waits for nobody, and goes out as it came.
+// TestSmallBatchesAreJoined: batches that wait for an append go out as one, with every record
+// unchanged. The first one need not wait, and goes out as it came.
 func TestSmallBatchesAreJoined(t *testing.T) {
 	w, _, appends := joinWorld(t)
 	w.topics("orders", 1)
@@ -50,7 +50,7 @@ func TestSmallBatchesAreJoined(t *testing.T) {
 		t.Errorf("%d batches of %d bytes were joined to %d of %d bytes", c.JoinedBatches.Load(), c.JoinedBytes.Load(),
 			c.JoinedInto.Load(), c.JoinedIntoBytes.Load())
 	}
-	// A batch that waits for nobody.
+	// A batch that need not wait.
 	joined := c.JoinedBatches.Load()
 	for range 3 {
 		w.produce("orders", 0, 2, 20)
@@ -62,8 +62,8 @@ func TestSmallBatchesAreJoined(t *testing.T) {
 	w.same("orders")
 }
 
-// TestNotJoined: batches of other codecs, those that are not small, and those on both sides of a
-// hole stay apart.
+// TestNotJoined: batches of different codecs, batches that are not small, and batches on both sides
+// of a hole stay apart.
 func TestNotJoined(t *testing.T) {
 	w, _, _ := joinWorld(t)
 	w.topics("orders", 1)
@@ -107,8 +107,8 @@ func TestCompressedBatchesAreJoined(t *testing.T) {
 	}
 }
 
-// TestJoinedBatchRefused: where the destination refuses a joined batch its parts are appended one
-// by one; a limit of the topic is learned.
+// TestJoinedBatchRefused: if the destination refuses a joined batch, its parts are appended one by
+// one. klink learns a limit of the topic.
 func TestJoinedBatchRefused(t *testing.T) {
 	for _, refusal := range []*kerr.Error{kerr.MessageTooLarge, kerr.InvalidRecord, kerr.PolicyViolation} {
 		t.Run(refusal.Message, func(t *testing.T) {

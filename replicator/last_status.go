@@ -2,15 +2,15 @@ package replicator
 
 import "klink/admin"
 
-// lastStatus is what was last seen of a mirror that does not run here now: by this instance when it
-// ran it, or by the instance that owned it since, as far as that has told (board). It is only
-// shown, with the time of the last fetch that says how old it is.
+// lastStatus is the last known status of a mirror that this instance does not run now. It is from
+// when this instance ran it, or was published since by the instance that owned it (board). It is
+// only shown to people; the time of the last fetch says how old it is.
 type lastStatus struct {
 	mirrorKey
 	partitions []admin.PartitionStatus
 }
 
-// remember keeps what was seen of a mirror, for each partition the later of this and what is known.
+// remember stores the status of a mirror: for each partition, the later of seen and what is stored.
 func (r *Replicator) remember(topic string, key mirrorKey, seen []admin.PartitionStatus) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

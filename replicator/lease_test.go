@@ -13,9 +13,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestLeaseEndsBeforeTheSession: whatever is answered when, and however long requests and answers
-// are under way, the lease has ended by the time at which the coordinator, which counts from when
-// it heard last, gives the member up.
+// TestLeaseEndsBeforeTheSession: the lease has ended before the coordinator, which counts from the
+// last request that it received, gives the member up. This holds whatever is answered when, and
+// however long requests and answers take.
 func TestLeaseEndsBeforeTheSession(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const session = 6 * time.Second
@@ -62,15 +62,14 @@ func bareReplicator(t *testing.T) *Replicator {
 	return r
 }
 
-// follow is the beginning of a round.
+// follow runs the beginning of a round.
 func follow(r *Replicator, st *admin.State) {
 	r.look()
 	r.followSlots(st)
 }
 
-// TestOwnerStopsWithItsLease: work ends at the time by which the lease was not renewed, without
-// anything having to be looked at, and is not taken up again by an answer that comes late, but by
-// slots that are gained anew.
+// TestOwnerStopsWithItsLease: work ends when the lease ends without a renewal, even if nothing
+// checks the lease. An answer that comes late does not start it again; newly gained slots do.
 func TestOwnerStopsWithItsLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := bareReplicator(t)
@@ -113,7 +112,7 @@ func TestOwnerStopsWithItsLease(t *testing.T) {
 	})
 }
 
-// TestLeavingWaitsForMirrors: a slot is let go of only when nothing runs in it.
+// TestLeavingWaitsForMirrors: a slot is let go of only when none of its partitions runs here.
 func TestLeavingWaitsForMirrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := bareReplicator(t)
@@ -140,9 +139,9 @@ func TestLeavingWaitsForMirrors(t *testing.T) {
 	})
 }
 
-// TestWhatWasSeenOutlivesTheSlot: what was last seen of a mirror is shown again when its slot comes
-// back, or what a later owner has told, whichever is later; until the source answers the mirror
-// that runs here then.
+// TestWhatWasSeenOutlivesTheSlot: when a slot comes back, a mirror in it shows its last known
+// status until the source answers: what this instance saw last, or what a later owner has
+// published, whichever is later.
 func TestWhatWasSeenOutlivesTheSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := bareReplicator(t)
@@ -192,9 +191,8 @@ func TestWhatWasSeenOutlivesTheSlot(t *testing.T) {
 	})
 }
 
-// TestFormerOwnersAreReckonedWith: what is known of a mirror is forgotten when its slot is lost,
-// and a mirror that is there when a slot is gained is taken for one that somebody else has appended
-// to a moment ago.
+// TestFormerOwnersAreReckonedWith: an instance forgets what it knows of a mirror when it loses the
+// slot. When it gains a slot, it assumes that somebody else has just appended to the mirrors in it.
 func TestFormerOwnersAreReckonedWith(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := bareReplicator(t)
@@ -225,7 +223,7 @@ func TestFormerOwnersAreReckonedWith(t *testing.T) {
 	})
 }
 
-// lateGain is a control plane at which slots are given while its state is being read.
+// lateGain is a control plane that gives slots while its state is being read.
 type lateGain struct {
 	*fakeControl
 	r    *Replicator
@@ -239,8 +237,8 @@ func (c *lateGain) State() *admin.State {
 }
 
 // TestARoundIsAsNewAsItsSlots: slots that are given while the state is being read are worked on in
-// the next round: the state of this one may lack what was fenced for them, such as that a mirror is
-// being stopped.
+// the next round. The state of this round may lack what was fenced for them, such as that a mirror
+// is being stopped.
 func TestARoundIsAsNewAsItsSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := bareReplicator(t)

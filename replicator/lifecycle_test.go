@@ -89,7 +89,7 @@ func TestLinkPaused(t *testing.T) {
 }
 
 // TestStopAwaitsAppendInFlight: drained is reported only when the append in flight has its result,
-// and nothing follows it.
+// and no append follows it.
 func TestStopAwaitsAppendInFlight(t *testing.T) {
 	w, _, dst := embedded(t)
 	w.topics("orders", 1)
@@ -184,7 +184,7 @@ func TestResumeInTheMiddleOfABatch(t *testing.T) {
 		} else {
 			w.control.checkpoints["orders-0"] = admin.Checkpoint{Topic: "orders", Physical: 2, Logical: 2}
 		}
-		// As a foreign batch makes the whole log be read.
+		// This foreign batch makes klink read the whole log.
 		appendBatch(t, w.dst.cl, "orders", 0, kafkatest.Records(1, 5)...)
 		w.produce("orders", 0, 2, 20)
 		w.run()
@@ -195,8 +195,8 @@ func TestResumeInTheMiddleOfABatch(t *testing.T) {
 }
 
 // TestResumeBehindACheckpointFromBeforeTheFirstBatch: the source's log begins in the middle of a
-// batch, and klink is killed after that batch was appended and the mirror's log start had followed,
-// but before there was another checkpoint than the one that names the log start.
+// batch. klink is killed after that batch was appended and the mirror's log start has followed. The
+// only checkpoint is still the one that names the log start.
 func TestResumeBehindACheckpointFromBeforeTheFirstBatch(t *testing.T) {
 	w, _, dst := embedded(t)
 	w.topics("orders", 1)
@@ -249,15 +249,15 @@ func TestResumeBehindADeletedLog(t *testing.T) {
 	if got := w.void("orders"); got != "orders-0 30 to 40" {
 		t.Errorf("void: %q, want the second copy, 30 to 40", got)
 	}
-	// How much of what was deleted was void nobody knows, so offsets 20 to 29 are mirrored once
+	// Nobody knows how much of the deleted part was void, so offsets 20 to 29 are mirrored once
 	// more.
 	if end := dst.PartitionInfo("orders", 0).HighWatermark; end != 52 {
 		t.Errorf("the mirror's log ends at %d, want 52", end)
 	}
 }
 
-// TestStopBeforeTheFirstAppend: the timeline of a log that was to begin below the floor, and stayed
-// empty, ends at the floor.
+// TestStopBeforeTheFirstAppend: a log was to begin below the floor, and stayed empty. Its timeline
+// ends at the floor.
 func TestStopBeforeTheFirstAppend(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		t.Run(fmt.Sprintf("restart=%v", restart), func(t *testing.T) {
@@ -309,7 +309,8 @@ func TestMirrorDeletedWithItsTopic(t *testing.T) {
 	w.same("orders")
 }
 
-// TestForeignWrite: what somebody else wrote to the destination is void, and the mirror goes on.
+// TestForeignWrite: a batch that somebody else wrote to the destination is void, and the mirror
+// goes on.
 func TestForeignWrite(t *testing.T) {
 	void := func(t *testing.T, w *world, want string) {
 		t.Helper()
@@ -459,8 +460,8 @@ func TestLinkConfigChangeKeepsThePosition(t *testing.T) {
 	w.same("orders")
 }
 
-// TestTransactions: what read_committed shows is mirrored; markers and aborted transactions become
-// holes, also over a restart.
+// TestTransactions: what read_committed shows is mirrored. Markers and aborted transactions become
+// holes, also after a restart.
 func TestTransactions(t *testing.T) {
 	w, _, dst := embedded(t)
 	w.topics("orders", 1)

@@ -10,8 +10,8 @@ import (
 	"klink/internal/kafkaclient"
 )
 
-// TestSourcesReadNoOtherFiles: a link that another instance took, or one with other settings, has
-// no file read here either that links may not name.
+// TestSourcesReadNoOtherFiles: no link makes this instance read a file that links may not name, not
+// even a link that was stored by another instance, or under other settings.
 func TestSourcesReadNoOtherFiles(t *testing.T) {
 	dir := t.TempDir()
 	elsewhere := filepath.Join(t.TempDir(), "ca.pem")

@@ -51,7 +51,7 @@ func newLinkConfig(configs map[string]string) linkConfig {
 	}
 }
 
-// fingerprint tells whether two sets of configs differ.
+// fingerprint returns a string that is the same only for equal configs.
 func fingerprint(configs map[string]string) string {
 	var b strings.Builder
 	for _, k := range slices.Sorted(maps.Keys(configs)) {
@@ -63,7 +63,7 @@ func fingerprint(configs map[string]string) string {
 	return b.String()
 }
 
-// retryBackoff is how long to wait before another attempt to connect.
+// retryBackoff returns how long to wait before the next attempt to connect.
 func (c linkConfig) retryBackoff(fails int) time.Duration {
 	return min(c.reconnect<<min(fails, 10), max(c.reconnect, c.reconnectMax))
 }

@@ -3,27 +3,28 @@ package replicator
 import "time"
 
 const (
-	// loadInterval is how often what is copied is measured.
+	// loadInterval is how often klink measures how much it copies.
 	loadInterval = 10 * time.Second
-	// loadAgain is how often at most an instance has the work shared anew because its load has
-	// changed.
+	// loadAgain is the least time between two rebalances that an instance asks for because its load
+	// has changed.
 	loadAgain = 5 * time.Minute
-	// loadChange is by how many units a load must have changed for that, beside by a half of what
-	// was told, and loadRounds in how many measurements in a row.
+	// loadChange is the least change of a load, in units, for which an instance asks for a
+	// rebalance. The load must also have changed by half of what was published, in loadRounds
+	// measurements in a row.
 	loadChange = 10
 	loadRounds = 3
 )
 
-// meter is how much is copied in each slot, in the middle of the last half minute or so. It is
+// meter measures how much is copied in each slot, averaged over the last half minute or so. It is
 // pure.
 type meter struct {
 	rate    [slots]float64 // bytes per second
-	told    int            // units in all, when it was told last
-	changed int            // measurements in a row that differ much from that
+	told    int            // total units when it was last published
+	changed int            // measurements in a row that differ much from told
 }
 
-// add takes how many bytes were copied in an interval. It says whether others should hear of what
-// it has come to.
+// add records how many bytes were copied in an interval. It reports whether the others should learn
+// the new load.
 func (m *meter) add(bytes [slots]int64, interval time.Duration) (tell bool) {
 	for slot, n := range bytes {
 		m.rate[slot] = (3*m.rate[slot] + float64(n)/interval.Seconds()) / 4
@@ -43,14 +44,14 @@ func (m *meter) units() (l loads) {
 	return l
 }
 
-// say is what is told to others.
+// say returns the load to publish.
 func (m *meter) say() loads {
 	l := m.units()
 	m.told, m.changed = l.sum(), 0
 	return l
 }
 
-// takeCopied is how many bytes were appended in each slot since it was asked last.
+// takeCopied returns how many bytes were appended in each slot since the last call.
 func (r *Replicator) takeCopied() (bytes [slots]int64) {
 	for _, m := range r.mirrorsNow() {
 		for _, w := range m.all() {

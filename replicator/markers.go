@@ -27,16 +27,16 @@ const (
 // its offsets. Clients skip control batches by themselves, so the log keeps the source's offsets
 // for those that read it without klink too.
 //
-// A marker is stamped as a batch is: its producer id is -2 - L. Its epoch is 0, as a stamp without
-// flags; its sequence is -1, which the broker sets, so that markers must not be written to
+// A marker is stamped like a batch: its producer id is -2 - L. Its epoch is 0, like a stamp without
+// flags. Its sequence is -1, which the broker sets; therefore markers must not be written to
 // compacted topics.
 //
-// Its timestamp is the broker's time of writing; WriteTxnMarkers has no field for another one. The
-// lookup of an offset by timestamp (ListOffsets) finds control batches too, at the source as well,
-// but there they have the time of the commit. In a mirror it finds the first marker that was
-// written after that time, and may so begin too early: by the time that lay between commit and
-// writing, which for a backlog is all its age. It never begins too late. The destination's own
-// retention.ms likewise counts from the writing of the last marker of a segment.
+// Its timestamp is the time at which the broker wrote it; WriteTxnMarkers has no field for another
+// one. A lookup of an offset by timestamp (ListOffsets) finds control batches too. At the source it
+// does as well, but there they have the time of the commit. In a mirror it finds the first marker
+// that was written after the requested time, so the offset may be too early, by the time between
+// commit and writing; for a backlog that is its whole age. It is never too late. The destination's
+// own retention.ms likewise counts from the writing of the last marker of a segment.
 type markerRun struct {
 	topic     string
 	partition int32
@@ -47,15 +47,17 @@ type markerRun struct {
 func (r markerRun) name() string { return fmt.Sprintf("%s-%d", r.topic, r.partition) }
 
 // writeMarkers writes markers for runs of distinct partitions that to leads, in one WriteTxnMarkers
-// request, and gives one error for each run. Nil: all its markers are in the log and committed;
-// where, the response does not say: the base offset of the next append, or the log end, has to
-// confirm it. Otherwise any of them may be in the log, or none: the partition reads its log. If the
-// error is unanswered they may even come later. Runs together have at most maxRequestMarkers
+// request, and returns one error for each run. Runs together have at most maxRequestMarkers
 // markers.
 //
-// A run has one request in flight, and the next thing is not appended before it is settled. Within
-// a request the broker appends the markers of a partition in order, each of which may fail by
-// itself.
+// If an error is nil, all markers of the run are in the log and committed. The response does not
+// say where: the base offset of the next append, or the log end, has to confirm that. Otherwise any
+// of them may be in the log, or none, and the partition reads its log. If the error is unanswered,
+// markers may even arrive later.
+//
+// A run has one request in flight, and nothing else of its partition is appended before it is
+// settled. Within a request the broker appends the markers of a partition in order, and each may
+// fail by itself.
 func writeMarkers(ctx context.Context, to requester, runs []markerRun) []error {
 	errs := make([]error, len(runs))
 	fail := func(err error) []error {
@@ -75,10 +77,10 @@ func writeMarkers(ctx context.Context, to requester, runs []markerRun) []error {
 	return errs
 }
 
-// markersRequest builds the request. Markers of several partitions that happen to have the same id
-// share an entry: the broker keys its answer by producer id. It appends entry after entry, so they
-// are in the order of the offsets: whoever shares an entry with others must not get a later marker
-// before an earlier one.
+// markersRequest builds the request. The broker keys its answer by producer id, so markers of
+// several partitions that have the same id share an entry. The broker appends entry after entry, so
+// the entries are in the order of the offsets. Otherwise a partition that shares an entry could get
+// a later marker before an earlier one.
 func markersRequest(runs []markerRun) *kmsg.WriteTxnMarkersRequest {
 	req := kmsg.NewPtrWriteTxnMarkersRequest()
 	entry := map[int64]int{}
@@ -116,7 +118,7 @@ func addPartition(m *kmsg.WriteTxnMarkersRequestMarker, topic string, partition 
 var errNotAnswered = errors.New("the response leaves a marker out")
 
 // markersAnswer finds the result of each run: nil if all of its markers have code 0, otherwise the
-// first other one.
+// first error.
 func markersAnswer(resp *kmsg.WriteTxnMarkersResponse, runs []markerRun, errs []error) {
 	type key struct {
 		topic     string
@@ -151,8 +153,8 @@ func markersAnswer(resp *kmsg.WriteTxnMarkersResponse, runs []markerRun, errs []
 	}
 }
 
-// tooOld says whether a request failed because the broker does not list WriteTxnMarkers: the client
-// then sends nothing, and has no name for it.
+// tooOld reports whether a request failed because the broker does not list WriteTxnMarkers. In that
+// case the client sends nothing, and returns an error without a name.
 func tooOld(ctx context.Context, to requester, err error) bool {
 	var code *kerr.Error
 	if errors.As(err, &code) || ctx.Err() != nil || neverSent(err) {
@@ -176,10 +178,10 @@ func tooOld(ctx context.Context, to requester, err error) bool {
 	return true
 }
 
-// refusedMarkers is the notAligned of markers that the destination refused for good, or nil.
+// refusedMarkers returns the notAligned for markers that the destination refused for good, or nil.
 func refusedMarkers(err error, name string) *notAligned {
 	return refusedAlign(err, name+": markers for transactions and other holes are refused", "ALTER or CLUSTER_ACTION on the cluster")
 }
 
-// A *kgo.Broker is what markers are sent to.
+// Markers are sent to a *kgo.Broker.
 var _ requester = (*kgo.Broker)(nil)

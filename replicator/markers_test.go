@@ -15,8 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 )
 
-// TestMarkersEmbedded: the embedded cluster writes markers; one that does not list the request says
-// so, and writes nothing.
+// TestMarkersEmbedded: the embedded cluster writes markers. One that does not list the request
+// reports that, and writes nothing.
 func TestMarkersEmbedded(t *testing.T) {
 	for _, lists := range []bool{true, false} {
 		versions := kversion.Stable()
@@ -40,7 +40,7 @@ func TestMarkersEmbedded(t *testing.T) {
 }
 
 // TestMarkersOfOverlappingRuns: a broker writes the entries of a request one after the other, and
-// partitions share entries; each of them gets its markers in the order of its offsets all the same.
+// partitions share entries. Each partition still gets its markers in the order of its offsets.
 func TestMarkersOfOverlappingRuns(t *testing.T) {
 	runs := []markerRun{
 		{topic: "a", partition: 1, logical: 95, count: 3},

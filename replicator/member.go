@@ -16,74 +16,76 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Group is how several instances share the work of one destination: they are the members of a
-// consumer group there.
+// Group configures how several instances share the work of one destination: they are the members of
+// a consumer group there.
 type Group struct {
 	// ID is the name of the group; default TasksTopic.
 	ID string
-	// SessionTimeout is after how long without a sign of life an instance is replaced. Default 6 s.
+	// SessionTimeout is the session time-out of the group: an instance that sends no heartbeat for
+	// so long is replaced. Default 6 s.
 	SessionTimeout time.Duration
-	// Instance names this instance, for people, and so that one that was killed is known when it is
-	// started again: its successor need not wait for the session time-out. No two that live may
-	// have the same name. "" = none. It is asked for when Run begins.
+	// Instance returns the name of this instance, for people, and so that an instance that was
+	// killed and started again finds its predecessor in the group and need not wait for the session
+	// time-out. No two live instances may have the same name. "" = none. Run calls it when it
+	// begins.
 	Instance func() string
-	// Tasks are the tasks of a link that this instance owns, to be told to the others. May be nil.
+	// Tasks returns the tasks of a link that this instance owns. They are published to the other
+	// instances. May be nil.
 	Tasks func(link string) []admin.TaskStatus
-	// Drift is the config drift of a mirror whose link this instance owns, to be told to the
-	// others. May be nil.
+	// Drift returns the config drift of a mirror whose link this instance owns. It is published to
+	// the other instances. May be nil.
 	Drift func(topic string) []admin.ConfigDrift
-	// Heard is called when the coordinator has answered a member something that was sent at the
-	// time sent: it counts the member for the time ttl after that, however clocks run. It must not
-	// block. May be nil.
+	// Heard is called when the coordinator has answered a request that this instance sent at the
+	// time sent. The coordinator counts the member for at least ttl after sent, however clocks run.
+	// Heard must not block. May be nil.
 	Heard func(member string, sent time.Time, ttl time.Duration)
-	// Changed is called when what is owned has changed (OwnsTopic, OwnsLink); it must not block.
-	// May be nil.
+	// Changed is called when this instance owns other slots than before (OwnsTopic, OwnsLink). It
+	// must not block. May be nil.
 	Changed func()
 }
 
-// name is the group's id.
+// name returns the group's id.
 func (g *Group) name() string { return cmp.Or(g.ID, TasksTopic) }
 
 const (
 	defaultSession = 6 * time.Second
-	// rebalanceTimeout is how long a generation of the group waits for members that do not join it.
+	// rebalanceTimeout is how long the coordinator waits for members to join a new generation.
 	rebalanceTimeout = 30 * time.Second
 	// clientPrefix begins the client ids of members; the rest is the name of the instance.
 	clientPrefix = "klink/"
 )
 
-// HeardFor is the ttl of Group.Heard: half of the session time-out, as who waits for an instance
-// that left the group waits for so long again.
+// HeardFor returns the ttl of Group.Heard: half of the session time-out. An instance that waits for
+// one that left the group waits for that time once more.
 func HeardFor(session time.Duration) time.Duration { return session / 2 }
 
-// ClientID is what an instance calls itself in the group.
+// ClientID returns the client id that an instance uses in the group.
 func ClientID(instance string) string { return clientPrefix + instance }
 
 // member is the membership of this instance in the group. It speaks the group protocol itself,
-// rather than through a group consumer, because what it needs to know is what the coordinator has
-// answered, and when that was asked for (lease).
+// rather than through a group consumer, because the lease needs to know which requests the
+// coordinator has answered, and when they were sent.
 //
-// The protocol is cooperative: a member works on while a new generation of the group is made. It
-// says what it holds when it joins, the leader (assign) gives nobody else any of that, and who is
-// to give something away stops working on it, lets go of it, and joins once more.
+// The protocol is cooperative: a member goes on working while a new generation of the group forms.
+// When it joins, it claims the slots that it holds. The leader (assign) gives none of these to
+// another member. A member that has to give slots away stops working on them, lets go of them, and
+// joins again.
 //
-// The group is open to everybody with READ on it at the brokers, who may join it, become its
-// leader, and speak for another member whose id he has seen. Invariants, whatever such a stranger
-// does:
-//  1. Only an instance of klink is given slots, and only its claims count: claims have a proof
+// Everyone with READ on the group at the brokers may join it, become its leader, and speak for
+// another member whose id it has seen. Invariants, whatever such a stranger does:
+//  1. Only an instance of klink is given slots, and only its claims count: a claim carries a proof
 //     (groupKey).
-//  2. Only the assignment of a leader that is an instance of klink counts. Where the leader is a
-//     stranger, members gain nothing and go on with what they hold: nobody can have been given any
-//     of that. They put the leader out of the group.
-//  3. A claim is complete if it is from the generation before. One that is older may be an old one
-//     that a stranger has sent once more, and a claim without a proof may stand in for the true
-//     one; so what the last plan gave that member is taken for claimed, too, once (believe).
+//  2. Only the assignment of a leader that is an instance of klink counts. If the leader is a
+//     stranger, members gain nothing and go on with what they hold, which cannot have been given to
+//     anybody else. They remove the leader from the group.
+//  3. A claim is complete if it is from the previous generation. An older claim may be one that a
+//     stranger replays, and a claim without a proof may replace the true one. In both cases the
+//     leader assumes, once, that the member also claims what the last plan gave it (believe).
 //
-// What a stranger can do is to make the group begin new generations all the time, and to put
-// instances out of it, as Kafka asks for no more than READ. Then the work moves, or rests: Unowned
-// tells.
+// Kafka asks for no more than READ, so a stranger can make the group begin new generations all the
+// time, and can remove instances from it. Then the work moves, or rests: Unowned reports it.
 //
-// All is done by one goroutine (run).
+// Only one goroutine (run) changes the fields.
 type member struct {
 	r        *Replicator
 	own      *owner
@@ -93,22 +95,22 @@ type member struct {
 	client   *kgo.Client
 	clientID string
 	heardAs  func(member string, sent time.Time, ttl time.Duration)
-	first    bool // has never been a member: a member of the same name is a predecessor
+	first    bool // this instance has never been a member: one of the same name is a predecessor
 
-	node       int32  // of the coordinator, -1 = not known
-	id         string // as a member; "" = the coordinator has yet to give one
+	node       int32  // node id of the coordinator, -1 = not known
+	id         string // member id; "" = the coordinator has yet to give one
 	generation int32
-	leader     string  // of this generation
-	given      slotSet // in this generation
+	leader     string  // member id of the leader of this generation
+	given      slotSet // slots given in this generation
 	key        groupKey
-	last       plan      // that this member has made as a leader
-	heard      time.Time // when the last request was sent that the coordinator has answered
-	alone      bool      // nobody else is in this generation
+	last       plan      // the last one that this member made as leader
+	heard      time.Time // when this instance sent the last request that the coordinator answered
+	alone      bool      // no other instance is in this generation
 	load       meter
 	joined     time.Time // when this member last began to join
-	failing    time.Time // since when nothing has been answered well; zero = all is well
+	failing    time.Time // since when requests have failed; zero = the last one succeeded
 	complained time.Time
-	warned     time.Time // of strangers
+	warned     time.Time // when it last warned of strangers
 }
 
 func newMember(r *Replicator, g Group) (*member, error) {
@@ -141,21 +143,23 @@ func (m *member) close() {
 	m.r.board.Load().close()
 }
 
-// patience is how long the coordinator is given to answer what it need not wait with.
+// patience returns how long the coordinator may take to answer a request that it does not hold back
+// on purpose.
 func (m *member) patience() time.Duration { return max(m.session/3, 200*time.Millisecond) }
 
-// interval is how often heartbeats are sent. When an instance has died the others hear of it with
-// the first heartbeat after the session time-out, all of them, so this is a part of every
-// take-over. A heartbeat is not stored. Ten a second cost the coordinator 0.5 % of a core for each
-// instance, and the instance 0.4 %, more than one a second.
+// interval returns the time between heartbeats. When an instance has died, each other one learns it
+// from its first heartbeat after the session time-out, so the interval is a part of every
+// take-over. A heartbeat is not stored. Ten a second, rather than one, cost the coordinator 0.5 %
+// of a core for each instance, and the instance 0.4 %.
 func (m *member) interval() time.Duration {
 	return min(max(m.session/60, 20*time.Millisecond), 250*time.Millisecond)
 }
 
-// settling is how long is waited for more to happen before all members have to join once more.
+// settling returns how long this member waits for further changes before it makes all members join
+// again.
 func (m *member) settling() time.Duration { return max(m.session/6, 20*time.Millisecond) }
 
-// run is a member until ctx ends.
+// run keeps this instance in the group until ctx ends.
 func (m *member) run(ctx context.Context) {
 	wait := backoff{low: 20 * time.Millisecond, high: m.settling()}
 	for ctx.Err() == nil {
@@ -176,17 +180,17 @@ func (m *member) run(ctx context.Context) {
 	}
 }
 
-// trouble takes an error of the group protocol.
+// trouble handles an error of the group protocol.
 func (m *member) trouble(err error) {
 	switch {
 	case errors.Is(err, kerr.UnknownMemberID), errors.Is(err, kerr.FencedInstanceID):
-		// Not a member any more: others may have been given all of it.
+		// Not a member any more: the leader may have given all of it to others.
 		m.own.lose("the group knows this instance no more")
 		m.id, m.generation, m.given = "", -1, 0
 	case errors.Is(err, kerr.IllegalGeneration), errors.Is(err, kerr.RebalanceInProgress), errors.Is(err, kerr.MemberIDRequired):
-		// Join again, with what is held. A generation that this member has missed gave it to nobody
-		// else, as it was a member then, and had claimed it; if it was not, the coordinator says so
-		// when it joins.
+		// Join again and claim what this member holds. If it missed a generation, its leader gave
+		// none of that to another member, because this one was a member and had claimed it. If it
+		// was not a member, the coordinator says so when it joins.
 	default:
 		m.node = -1
 	}
@@ -202,7 +206,7 @@ func (m *member) trouble(err error) {
 	case errors.Is(err, kerr.InconsistentGroupProtocol):
 		advice = "; somebody who is no klink of this version uses the group: nothing is mirrored by this instance before"
 	}
-	level := slog.LevelDebug // as long as it may be a coordinator that moves, or begins
+	level := slog.LevelDebug // the coordinator may only be moving, or starting
 	if (advice != "" || time.Since(m.failing) > m.session) && time.Since(m.complained) > 10*time.Second {
 		level, m.complained = slog.LevelWarn, time.Now()
 	}
@@ -232,11 +236,11 @@ func (m *member) turn(ctx context.Context) (joined bool, err error) {
 	return true, m.stay(ctx)
 }
 
-// errStranger: the leader of the group is no instance of klink.
+// errStranger: the leader of the group is not an instance of klink.
 var errStranger = errors.New("the leader of the group is no instance of klink")
 
-// request sends a request to the coordinator, and notes when. An answer with an error in it is no
-// success.
+// request sends a request to the coordinator. If it succeeds, request renews the lease as of the
+// time of sending. An answer with an error code is no success.
 func (m *member) request(ctx context.Context, timeout time.Duration, req kmsg.Request, code func(kmsg.Response) int16) (kmsg.Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -276,7 +280,8 @@ func (m *member) findCoordinator(ctx context.Context) error {
 	return nil
 }
 
-// join joins the next generation. The plan is this member's if it is the leader, else nil.
+// join joins the next generation. It returns the plan that this member made if it is the leader,
+// else nil.
 func (m *member) join(ctx context.Context) (made *plan, err error) {
 	working, leaving := m.own.holding()
 	m.joined = time.Now()
@@ -314,7 +319,7 @@ func (m *member) join(ctx context.Context) (made *plan, err error) {
 	return &m.last, nil
 }
 
-// believe reads the claims of a generation whose leader this member is.
+// believe reads the claims of a generation that this member leads.
 func (m *member) believe(resp *kmsg.JoinGroupResponse) *plan {
 	p := &plan{generation: resp.Generation, held: map[string]slotSet{}}
 	for _, other := range resp.Members {
@@ -324,7 +329,8 @@ func (m *member) believe(resp *kmsg.JoinGroupResponse) *plan {
 			m.stranger("a member of the group is no instance of klink; it is given nothing and put out of the group", other.MemberID)
 			p.strangers = append(p.strangers, other.MemberID)
 		}
-		// What the last plan gave it may be worked on by it now, whatever has become of its claim.
+		// The other member may be working on what the last plan gave it, whatever its claim says
+		// now.
 		if m.last.generation == p.generation-1 && (!ok || c.generation < m.last.generation) {
 			p.held[c.member] = m.last.given[c.member]
 		}
@@ -336,8 +342,8 @@ func (m *member) believe(resp *kmsg.JoinGroupResponse) *plan {
 	return p
 }
 
-// expel puts strangers out of the group. One that stayed could hold up each generation for as long
-// as it has said when it joined (its rebalance time-out).
+// expel removes strangers from the group. If one stayed, it could hold up each generation for the
+// rebalance time-out that it gave when it joined.
 func (m *member) expel(ctx context.Context, node int32, strangers []string) {
 	ctx, cancel := context.WithTimeout(ctx, m.patience())
 	defer cancel()
@@ -348,7 +354,7 @@ func (m *member) expel(ctx context.Context, node int32, strangers []string) {
 	}
 }
 
-// stranger complains about who is no klink.
+// stranger warns, at most every 10 s, of a member that is not an instance of klink.
 func (m *member) stranger(what, member string) {
 	if time.Since(m.warned) > 10*time.Second {
 		m.warned = time.Now()
@@ -356,7 +362,7 @@ func (m *member) stranger(what, member string) {
 	}
 }
 
-// sync learns what this member is given.
+// sync sends the plan, if this member is the leader, and learns which slots this member is given.
 func (m *member) sync(ctx context.Context, plan *plan) error {
 	req := kmsg.NewPtrSyncGroupRequest()
 	req.Group, req.Generation, req.MemberID = m.group, m.generation, m.id
@@ -371,14 +377,14 @@ func (m *member) sync(ctx context.Context, plan *plan) error {
 	}
 	kresp, err := m.request(ctx, m.session, req, func(r kmsg.Response) int16 { return r.(*kmsg.SyncGroupResponse).ErrorCode })
 	if errors.Is(err, context.DeadlineExceeded) && m.leader != m.id && ctx.Err() == nil {
-		// An instance that leads and has said nothing for a session time-out has no lease any more.
-		// A stranger could go on so.
+		// An instance that is the leader and has assigned nothing for a session time-out has lost
+		// its lease. A stranger could go on like this for ever.
 		m.stranger("the leader of the group assigns nothing, and is put out of the group", m.leader)
 		return m.depose(ctx)
 	}
 	if err != nil {
 		if plan != nil {
-			m.expel(ctx, m.node, plan.strangers) // the coordinator may be unable to store what they have said
+			m.expel(ctx, m.node, plan.strangers) // strangers' metadata may be too large
 		}
 		return err
 	}
@@ -393,11 +399,11 @@ func (m *member) sync(ctx context.Context, plan *plan) error {
 	return nil
 }
 
-// depose puts the leader out of the group, so that another member becomes it. The coordinator
-// begins a new generation then.
+// depose removes the leader from the group. The coordinator then begins a new generation, in which
+// another member leads.
 func (m *member) depose(ctx context.Context) error {
 	if m.leader == m.id {
-		return fmt.Errorf("SyncGroup: %w", errStranger) // somebody has spoken for this member
+		return fmt.Errorf("SyncGroup: %w", errStranger) // a stranger has spoken for this member
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.patience())
 	defer cancel()
@@ -407,8 +413,8 @@ func (m *member) depose(ctx context.Context) error {
 	return fmt.Errorf("SyncGroup: %w", errStranger)
 }
 
-// stay works on what is given until the generation ends, or something was let go of that others
-// wait for.
+// stay works on the given slots until the generation ends, or until this member has let go of slots
+// that others wait for.
 func (m *member) stay(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -430,13 +436,13 @@ func (m *member) stay(ctx context.Context) error {
 	defer weigh.Stop()
 	var freedAt <-chan time.Time
 	if m.leader == m.id {
-		// After the generation has begun, so that each one comes to something, however often
-		// strangers join.
+		// Expel strangers only after the generation has begun, so that the members get some work
+		// done in each generation, however often strangers join.
 		if node, strangers := m.node, m.last.strangers; len(strangers) > 0 {
 			go m.expel(ctx, node, strangers)
 		}
 		if m.last.withheld != 0 {
-			freedAt = time.After(m.settling()) // nobody else may have a reason to begin another generation
+			freedAt = time.After(m.settling()) // maybe no other member begins a generation
 		}
 	}
 	for {
@@ -455,7 +461,7 @@ func (m *member) stay(ctx context.Context) error {
 			if _, leaving := m.own.holding(); leaving == 0 {
 				return nil
 			}
-			if freedAt == nil { // one that ends slowly holds up the others for so long
+			if freedAt == nil { // others do not wait longer than this for a slot that ends slowly
 				freedAt = time.After(m.settling())
 			}
 		case <-freedAt:
@@ -474,7 +480,7 @@ func (m *member) stay(ctx context.Context) error {
 	}
 }
 
-// heartbeat asks whether the generation lasts. The error says that it does not.
+// heartbeat asks the coordinator whether the generation lasts. It returns an error if it does not.
 func (m *member) heartbeat(ctx context.Context) error {
 	if m.node < 0 {
 		if err := m.findCoordinator(ctx); err != nil {
@@ -491,13 +497,13 @@ func (m *member) heartbeat(ctx context.Context) error {
 		}
 	}
 	if err != nil && ctx.Err() == nil {
-		m.trouble(err) // another coordinator, or none that answers: the generation may last all the same
+		m.trouble(err) // the coordinator has moved or is down: the generation may last all the same
 	}
 	return ctx.Err()
 }
 
-// leave ends the membership, so that others need not wait for the session to end. It is called when
-// nothing is sent any more.
+// leave ends the membership, so that others need not wait for the session time-out. It is called
+// when this instance no longer sends anything.
 func (m *member) leave() {
 	if m.id == "" {
 		return
@@ -512,7 +518,7 @@ func (m *member) leave() {
 	}
 }
 
-// remove takes a member out of the group.
+// remove removes a member from the group.
 func (m *member) remove(ctx context.Context, node int32, id string) error {
 	req := kmsg.NewPtrLeaveGroupRequest()
 	req.Group, req.MemberID = m.group, id // up to v2
@@ -526,9 +532,9 @@ func (m *member) remove(ctx context.Context, node int32, id string) error {
 	return kerr.ErrorForCode(resp.(*kmsg.LeaveGroupResponse).ErrorCode)
 }
 
-// predecessors are the members of the group that have this instance's name: itself, before it was
-// killed. It is not alive any more: its name is this process's now, by the settings or by the
-// address on which it listens.
+// predecessors returns the members of the group that have this instance's name. They are this
+// instance before it was killed. They cannot be alive: this process has the name now, by the
+// settings or by the address on which it listens.
 func (m *member) predecessors(ctx context.Context) (ids []string) {
 	_, members := m.describe(ctx, m.node)
 	for _, other := range members {
@@ -554,9 +560,9 @@ func (m *member) describe(ctx context.Context, node int32) (state string, member
 	return "", nil
 }
 
-// bury takes dead predecessors out of the group once this member's own request to join has come in.
-// Before that the group could become empty, and an empty one waits for
-// group.initial.rebalance.delay.ms when somebody joins.
+// bury removes dead predecessors from the group once the coordinator has received this member's own
+// JoinGroup. If they left earlier the group could become empty, and whoever joins an empty group
+// waits for group.initial.rebalance.delay.ms.
 func (m *member) bury(ctx context.Context, node int32, dead []string) {
 	for state := ""; state != "PreparingRebalance"; {
 		if !sleep(ctx, 10*time.Millisecond) {

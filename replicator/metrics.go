@@ -17,16 +17,16 @@ type LinkCounters struct {
 	AppendedBytes   atomic.Int64 // confirmed by the destination
 	AppendedBatches atomic.Int64
 	AppendedRecords atomic.Int64
-	JoinedBatches   atomic.Int64 // of the source's that were appended as part of another; see join.go
-	JoinedBytes     atomic.Int64 // of those
-	JoinedInto      atomic.Int64 // batches that they became
+	JoinedBatches   atomic.Int64 // source batches that were appended as part of another: join.go
+	JoinedBytes     atomic.Int64 // their bytes
+	JoinedInto      atomic.Int64 // batches that they were joined into
 	JoinedIntoBytes atomic.Int64
-	Windows         atomic.Int64 // of several appends that were confirmed at once; see window.go
-	WindowBatches   atomic.Int64 // in them
+	Windows         atomic.Int64 // windows of several appends, confirmed at once; see window.go
+	WindowBatches   atomic.Int64 // batches in windows
 	LostRecords     atomic.Int64 // offsets that the source deleted before they were mirrored
-	VoidOffsets     atomic.Int64 // physical offsets found whose batch does not count: written twice, too late, or by somebody else
-	ForeignOffsets  atomic.Int64 // those of them that somebody else wrote
-	Settled         atomic.Int64 // appends with an unknown result, after which the log was read back
+	VoidOffsets     atomic.Int64 // physical offsets of void batches: doubled, late or foreign
+	ForeignOffsets  atomic.Int64 // those of them in batches that somebody else wrote
+	Settled         atomic.Int64 // appends with an unknown result, after which the log was read
 }
 
 type metrics struct {
@@ -50,7 +50,7 @@ func (m *metrics) link(name string) *LinkCounters {
 	return c
 }
 
-// PartitionLag is how far one partition is behind its source.
+// PartitionLag says how far one partition is behind its source.
 type PartitionLag struct {
 	Link, Topic string
 	Partition   int32
@@ -61,18 +61,19 @@ type PartitionLag struct {
 	Seconds float64
 }
 
-// Stats is a picture for telemetry.
+// Stats is a snapshot for telemetry.
 type Stats struct {
 	Links      map[string]*LinkCounters // live counters by link
 	Partitions []PartitionLag           // by topic and partition
 	Produces   int64                    // produce requests answered
 	Slots      int                      // that this instance works on, of 24
-	Sessions   int                      // fetch sessions held at the brokers of sources (KIP-227), one at each at most
-	// BufferedBytes are held of BudgetBytes right now; PeakBufferedBytes at most since the start.
+	Sessions   int                      // fetch sessions (KIP-227), at most one per source broker
+	// BufferedBytes is how much of BudgetBytes is in use now, PeakBufferedBytes the most since the
+	// start.
 	BufferedBytes, PeakBufferedBytes, BudgetBytes int64
 }
 
-// Stats returns a picture of now; safe for concurrent use.
+// Stats returns a snapshot. It is safe for concurrent use.
 func (r *Replicator) Stats() Stats {
 	s := Stats{Produces: r.metrics.produces.Load(), Sessions: int(r.sessions.Load()), BudgetBytes: r.budget.total}
 	s.BufferedBytes, s.PeakBufferedBytes = r.budget.usage()

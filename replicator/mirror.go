@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// mirrorKey is what makes a mirror itself: when any of it changes it is another mirror.
+// mirrorKey identifies a mirror: if any field changes it is another mirror.
 type mirrorKey struct {
 	topic       string
 	topicID     [16]byte // at the destination
@@ -26,7 +26,7 @@ type partitionAt struct {
 	partition int32
 }
 
-// closed is where a partition ended of a mirror that is being stopped.
+// closed says where a partition of a mirror that is being stopped has ended.
 type closed struct {
 	mirrorKey
 	end admin.PartitionEnd
@@ -34,23 +34,27 @@ type closed struct {
 
 func (at partitionAt) slot() int { return partitionSlot(at.topic, at.partition) }
 
-// mirror is a mirror topic of which partitions are being run here. It ends when all its workers
+// mirror is a mirror topic with partitions that this instance runs. It ends when all its workers
 // have ended; until then no other mirror of the same topic may run.
 //
 // Invariant (single writer): at any time at most one worker of this process appends to a partition
-// of the destination, and it has at most one append on its way. A mirror has at most one worker for
-// each partition (begin), Replicator.mirrors has one mirror for each topic, reconcileMirrors starts
-// one only where there is none, and removes one only when it has ended: when each of its workers
-// has the result of its last append, or has read the log back; so has a worker that is dropped
-// alone, as its slot is left. A worker's core gives no unit before it was told the result of the
-// one before (partition). Of several instances at most one runs a partition: see owner.
+// of the destination, and it has at most one append, or one window of appends, in flight. This
+// holds because:
+//   - A mirror has at most one worker for each partition (begin), and Replicator.mirrors has one
+//     mirror for each topic.
+//   - reconcileMirrors starts a mirror only where there is none, and removes one only when it has
+//     ended: each of its workers has the result of its last append, or has read the log back. The
+//     same goes for a single worker that is dropped because its slot is given up.
+//   - A worker's core gives out no unit before it has the result of the one before (partition).
+//
+// Of several instances at most one runs a partition: see owner.
 type mirror struct {
 	mirrorKey
 	r        *Replicator
 	counters *LinkCounters
-	lost     atomic.Bool // other instances may own it: nothing may be announced any more
-	// before is what was last seen of it, by partition (lastStatus): that of the source is shown
-	// until it answers again.
+	lost     atomic.Bool // other instances may own it: this one may announce nothing any more
+	// before is the last known status, by partition (lastStatus). The source's part of it is shown
+	// until the source answers again.
 	before []admin.PartitionStatus
 
 	mu       sync.Mutex
@@ -72,17 +76,17 @@ type mirror struct {
 type sourceView struct {
 	missing bool     // confirmed: the source has no such topic
 	denied  *failure // the source refuses access to the topic
-	// A condition that would fail the mirror, seen in a row so many times since. A broker whose
-	// metadata is behind may show an older picture for a moment.
+	// suspicion fails the mirror, or marks the topic as missing, once it was seen suspected times
+	// in a row since suspectedSince. One sighting may be stale metadata of a broker.
 	suspicion      *failure
 	suspectedSince time.Time
 	suspected      int
 }
 
-// refusedBy is that the destination refuses klink access to the topic.
+// refusedBy says whether the destination refuses klink access to the topic.
 type refusedBy struct {
 	why     *failure // nil = it does not
-	appends bool     // it was an append: only an append that succeeds shows that it is over
+	appends bool     // an append was refused, so only an append that succeeds ends it
 }
 
 // newMirror makes a mirror without workers.
@@ -90,22 +94,22 @@ func newMirror(r *Replicator, key mirrorKey, sourceID [16]byte, size int, before
 	return &mirror{mirrorKey: key, r: r, sourceID: sourceID, size: size, counters: r.metrics.link(key.link), before: before}
 }
 
-// grow notes how many partitions the mirror has.
+// grow raises the number of partitions of the mirror to size.
 func (m *mirror) grow(size int) {
 	m.mu.Lock()
 	m.size = max(m.size, size)
 	m.mu.Unlock()
 }
 
-// partitions is how many partitions the mirror has, wherever they are run.
+// partitions returns the number of partitions of the mirror, wherever they are run.
 func (m *mirror) partitions() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.size
 }
 
-// begin starts a worker for a partition that has none. With lingering a former process may have
-// appended to it a moment ago.
+// begin starts a worker for a partition that has none. lingering is set if a former process may
+// have appended to the partition a moment ago.
 func (m *mirror) begin(id int32, tl *timeline.Partition, term uint64, lingering, closing bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -127,15 +131,15 @@ func (m *mirror) drop(gone []*worker) {
 	m.workers = slices.DeleteFunc(slices.Clone(m.workers), func(w *worker) bool { return slices.Contains(gone, w) })
 }
 
-// all is the workers in the order of their partitions, which are not all of the mirror's; the slice
-// must not be changed.
+// all returns the workers that this instance runs, in the order of their partitions. The caller
+// must not change the slice.
 func (m *mirror) all() []*worker {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.workers
 }
 
-// worker is that of a partition, nil if it is not run here.
+// worker returns the worker of a partition, nil if this instance does not run it.
 func (m *mirror) worker(id int32) *worker {
 	for _, w := range m.all() {
 		if w.id == id {
@@ -145,8 +149,8 @@ func (m *mirror) worker(id int32) *worker {
 	return nil
 }
 
-// stop ends all workers once what they have in flight is settled. With abandon the topic is gone,
-// and nothing is read back.
+// stop ends all workers once their appends in flight are settled. With abandon the topic is gone,
+// and the workers read nothing back.
 func (m *mirror) stop(abandon bool) {
 	m.mu.Lock()
 	if m.stopping && !abandon {
@@ -165,7 +169,7 @@ func (m *mirror) stop(abandon bool) {
 	}
 }
 
-// fail ends the mirror with a failure. Batches before it are not awaited, those in flight are.
+// fail ends the mirror with a failure. It waits for appends in flight, not for queued batches.
 func (m *mirror) fail(f *failure) {
 	m.mu.Lock()
 	if m.failure == nil {
@@ -176,7 +180,8 @@ func (m *mirror) fail(f *failure) {
 	m.r.wake()
 }
 
-// workerEnded counts; a worker's lock is held, so nothing else is done here.
+// workerEnded counts a worker that has ended. It does nothing else, because the caller holds the
+// worker's lock.
 func (m *mirror) workerEnded(f *failure) {
 	m.mu.Lock()
 	m.live--
@@ -187,7 +192,7 @@ func (m *mirror) workerEnded(f *failure) {
 	m.r.wake()
 }
 
-// ended says whether no worker is left, and failed why, if the mirror failed.
+// ended reports whether the mirror was stopped or has failed, and no worker is left.
 func (m *mirror) ended() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -200,7 +205,7 @@ func (m *mirror) failed() *failure {
 	return m.failure
 }
 
-// running says whether every partition is resumed and fetching.
+// running reports whether every partition that is run here is resumed and fetching.
 func (m *mirror) running() bool {
 	for _, w := range m.all() {
 		if !w.running() {
@@ -220,7 +225,7 @@ func (m *mirror) setDenied(f *failure) {
 	}
 }
 
-// setRefused notes that the destination refuses an append or a reading, or, with nil, that one has
+// setRefused records that the destination refuses an append or a read or, with nil, that one has
 // succeeded.
 func (m *mirror) setRefused(f *failure, appends bool) {
 	m.mu.Lock()
@@ -239,7 +244,8 @@ func (m *mirror) setRefused(f *failure, appends bool) {
 	}
 }
 
-// unavailable is why the mirror cannot go on for now, nil if nothing is known to be in the way.
+// unavailable returns why the mirror cannot go on for now, nil if nothing is known to be in the
+// way.
 func (m *mirror) unavailable() *failure {
 	m.mu.Lock()
 	missing, suspicion, denied, refused, workers := m.source.missing, m.source.suspicion, m.source.denied, m.refused.why, m.workers
@@ -263,7 +269,7 @@ func (m *mirror) unavailable() *failure {
 	return nil
 }
 
-// status is by partition; of those that are not run here nothing is known.
+// status returns the status by partition. Partitions that are not run here are unknown.
 func (m *mirror) status() []admin.PartitionStatus {
 	s := unknownStatus(m.partitions())
 	for _, w := range m.all() {
@@ -272,7 +278,7 @@ func (m *mirror) status() []admin.PartitionStatus {
 	return s
 }
 
-// unknownStatus is that of partitions of which nothing is known.
+// unknownStatus returns the status of partitions of which nothing is known.
 func unknownStatus(partitions int) []admin.PartitionStatus {
 	s := make([]admin.PartitionStatus, partitions)
 	for i := range s {
@@ -281,14 +287,14 @@ func unknownStatus(partitions int) []admin.PartitionStatus {
 	return s
 }
 
-// ended says whether nothing is in flight and nothing will be appended.
+// ended reports whether nothing is in flight and nothing will be appended.
 func (w *worker) ended() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.core.ended()
 }
 
-// end is where the partition of a worker has ended.
+// end returns where the partition has ended; -1 if it has not, or if its end is not confirmed.
 func (w *worker) end() admin.PartitionEnd {
 	w.mu.Lock()
 	defer w.mu.Unlock()

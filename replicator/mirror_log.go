@@ -11,8 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// mirrorLog is the log of one mirror partition at the destination, for burning, which does not go
-// through the partition's stream. Nothing is retried here; after an error the next call looks for
+// mirrorLog is the log of one mirror partition at the destination, for burns and scans, which do
+// not go through the partition's stream. It retries nothing; after an error the next call looks for
 // the leader again. For one goroutine.
 type mirrorLog struct {
 	d         *destination
@@ -21,25 +21,26 @@ type mirrorLog struct {
 	topicID   [16]byte
 	partition int32
 
-	chunk int32      // how much is fetched at once
-	stale *destTopic // metadata that did not serve
+	chunk int32      // bytes that a fetch asks for
+	stale *destTopic // metadata of a call that has not succeeded
 }
 
-// newMirrorLog makes the log of a partition. Appends are large and take a broker long, so they
-// better have a client of their own: a connection handles one request at a time.
+// newMirrorLog returns the log of a partition. Appends are large and keep a broker busy for long,
+// and a connection handles one request at a time. So client should not be shared with other
+// requests.
 func newMirrorLog(d *destination, client *kgo.Client, topic string, topicID [16]byte, partition int32) *mirrorLog {
 	return &mirrorLog{d: d, client: client, topic: topic, topicID: topicID, partition: partition, chunk: walkBytes}
 }
 
 func (l *mirrorLog) name() string { return fmt.Sprintf("%s-%d", l.topic, l.partition) }
 
-// leader is the broker that leads the partition.
+// leader returns the broker that leads the partition, and the topic's metadata.
 func (l *mirrorLog) leader(ctx context.Context) (*kgo.Broker, *destTopic, error) {
 	t, err := l.d.topic(ctx, l.topic, l.stale)
 	if err != nil {
 		return nil, nil, err
 	}
-	l.stale = t // until the call that asked has succeeded
+	l.stale = t // until the caller has succeeded
 	if t.id != l.topicID && t.id != zeroID && l.topicID != zeroID {
 		return nil, nil, fmt.Errorf("%w: topic %q has been deleted and created again", errNotThere, l.topic)
 	}
@@ -56,8 +57,8 @@ func (l *mirrorLog) worked(t *destTopic) {
 	}
 }
 
-// ends reads the log's start and end. It is an error if the end is not committed: what is beyond
-// the high watermark may yet be truncated.
+// ends returns the log's start and end. It fails if the end is not committed: what is above the
+// high watermark may yet be truncated.
 func (l *mirrorLog) ends(ctx context.Context) (start, end int64, err error) {
 	leader, t, err := l.leader(ctx)
 	if err != nil {
@@ -68,8 +69,8 @@ func (l *mirrorLog) ends(ctx context.Context) (start, end int64, err error) {
 		p.Partition, p.CurrentLeaderEpoch, p.Timestamp, p.MaxNumOffsets = l.partition, t.epochs[l.partition], timestamp, 1
 		return listOffset(ctx, leader, replica, l.topic, p)
 	}
-	// As a client the high watermark, as the debugging replica (-2) the end of the log; one leader
-	// epoch, so one leader.
+	// A client (-1) gets the high watermark, the debugging replica (-2) the log end. All requests
+	// name the same leader epoch, so one leader answers them.
 	highWater, err := ask(-1, timestampLatest)
 	if err != nil {
 		return 0, 0, err
@@ -88,9 +89,8 @@ func (l *mirrorLog) ends(ctx context.Context) (start, end int64, err error) {
 	return start, end, nil
 }
 
-// walk calls see for every batch from the one that holds offset from to the last one that begins
-// below to. What see is given is valid only during the call; its error ends the walk and is
-// returned.
+// walk calls see for every batch, from the one that holds offset from to the last one that begins
+// below to. see must not keep the batch. If see returns an error, walk ends and returns it.
 func (l *mirrorLog) walk(ctx context.Context, from, to int64, see func(batch.Header) error) error {
 	for from < to {
 		records, err := l.fetch(ctx, from)
@@ -107,7 +107,7 @@ func (l *mirrorLog) walk(ctx context.Context, from, to int64, see func(batch.Hea
 			}
 			b := w.Batch()
 			if b.NextOffset() <= from {
-				continue // a fetch begins with the whole batch or before it
+				continue // a fetch returns whole batches, maybe from before the offset
 			}
 			if b.BaseOffset() >= to {
 				return nil
@@ -124,8 +124,8 @@ func (l *mirrorLog) walk(ctx context.Context, from, to int64, see func(batch.Hea
 	return nil
 }
 
-// walkBytes is how much is fetched at once where batches are small; a single batch comes whole
-// whatever its size (KIP-74).
+// walkBytes is how many bytes a fetch asks for if batches are small. A single larger batch comes
+// whole (KIP-74).
 const walkBytes = 128 << 10
 
 func (l *mirrorLog) fetch(ctx context.Context, offset int64) ([]byte, error) {
@@ -161,8 +161,8 @@ func (l *mirrorLog) fetch(ctx context.Context, offset int64) ([]byte, error) {
 	return p.RecordBatches, nil
 }
 
-// append appends one batch and gives the offset of its first record. An error that is unanswered
-// may still come true.
+// append appends one batch and returns the offset of its first record. If the error is unanswered,
+// the broker may still append the batch later.
 func (l *mirrorLog) append(ctx context.Context, b []byte) (base int64, err error) {
 	leader, t, err := l.leader(ctx)
 	if err != nil {
@@ -200,8 +200,8 @@ func detailed(err error, message *string) error {
 	return fmt.Errorf("%w: %s", err, *message)
 }
 
-// deleteBefore moves the log start up to an offset; one at or below the log start changes nothing,
-// but is checked.
+// deleteBefore raises the log start offset to to. If the log start is already there or above,
+// nothing changes, but the broker still checks the request.
 func (l *mirrorLog) deleteBefore(ctx context.Context, to int64) error {
 	leader, t, err := l.leader(ctx)
 	if err != nil {

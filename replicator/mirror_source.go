@@ -6,8 +6,8 @@ import (
 	"klink/admin"
 )
 
-// A suspicion about the source's topic is believed when it was found so many times in a row, over
-// so long: a broker whose metadata is behind may show an older picture for a moment.
+// A problem with the source's topic is believed once it was found suspicionCount times in a row,
+// over suspicionTime: a broker with stale metadata may show an older state for a moment.
 const (
 	suspicionCount = 3
 	suspicionTime  = 1200 * time.Millisecond
@@ -15,14 +15,14 @@ const (
 
 var zeroID [16]byte
 
-// id is the topic's id at the source, zero if the source has none.
+// id returns the topic's id at the source, zero if it has none.
 func (m *mirror) id() [16]byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.sourceID
 }
 
-// compare finds out whether the source's topic is another than the one mirrored.
+// compare returns a failure if the source's topic is not the one mirrored, or has lost partitions.
 func (m *mirror) compare(id [16]byte, partitions int) *failure {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -37,7 +37,8 @@ func (m *mirror) compare(id [16]byte, partitions int) *failure {
 	return nil
 }
 
-// suspect notes a finding, and acts on it once it is confirmed; again says that it is not yet.
+// suspect records a problem with the source's topic, and acts on it once it is confirmed. again is
+// true while it is not.
 func (m *mirror) suspect(f *failure) (again bool) {
 	m.mu.Lock()
 	now := time.Now()
@@ -61,7 +62,7 @@ func (m *mirror) suspect(f *failure) (again bool) {
 	return false
 }
 
-// clear notes that the topic is there and the right one.
+// clear records that the topic exists and is the right one.
 func (m *mirror) clear(id [16]byte) {
 	m.mu.Lock()
 	changed := m.source.missing
@@ -75,8 +76,8 @@ func (m *mirror) clear(id [16]byte) {
 	}
 }
 
-// mayFetch says whether the last metadata showed the right topic. While it does not, nothing is
-// fetched, so that no records of another topic of this name get into the mirror.
+// mayFetch reports whether the last metadata showed the right topic. Otherwise nothing is fetched,
+// so that no records of another topic of this name get into the mirror.
 func (m *mirror) mayFetch() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -2,20 +2,20 @@ package replicator
 
 import "slices"
 
-// order is which topics and partitions a request names, in its order, so that those of the answer
-// are found again. A broker mostly answers in the order of the request, and then each is found
-// where it is looked for first; any other is found too. It is used again for the next request, and
-// allocates nothing once it has been large enough.
+// order lists the topics and partitions of a request, to find those of the response again. A broker
+// mostly answers in the order of the request, so the expected place is tried first; a partition
+// anywhere else is found, too. An order is reused for the next request, and allocates nothing once
+// it has been large enough.
 type order struct {
 	topics     []orderTopic
 	partitions []int32
-	topic, at  int // where the next one is expected
+	topic, at  int // where the next partition is expected
 }
 
 type orderTopic struct {
 	name     string
 	id       [16]byte
-	from, to int // in partitions
+	from, to int // indexes in partitions
 }
 
 func (o *order) reset() {
@@ -24,20 +24,20 @@ func (o *order) reset() {
 	o.topic, o.at = 0, 0
 }
 
-// addTopic begins a topic.
+// addTopic adds a topic, without partitions yet.
 func (o *order) addTopic(name string, id [16]byte) {
 	n := len(o.partitions)
 	o.topics = append(o.topics, orderTopic{name, id, n, n})
 }
 
-// add adds a partition to the topic that was begun last.
+// add adds a partition to the topic that was added last.
 func (o *order) add(partition int32) {
 	o.partitions = append(o.partitions, partition)
 	o.topics[len(o.topics)-1].to++
 }
 
-// find is the place of a partition among all, -1 = the request does not name it. Its topic is given
-// by id where byID.
+// find returns the index of a partition among all of the request, -1 = the request does not name
+// it. The topic is found by id if byID is set, else by name.
 func (o *order) find(name []byte, id *[16]byte, byID bool, partition int32) int {
 	is := func(t *orderTopic) bool {
 		if byID {

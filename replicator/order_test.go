@@ -7,8 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestOrderFindsEverything: in whatever order an answer comes, each partition is found, and nothing
-// else.
+// TestOrderFindsEverything: find finds each partition of a response in any order, and no other one.
 func TestOrderFindsEverything(t *testing.T) {
 	var o order
 	rapid.Check(t, func(t *rapid.T) {

@@ -10,28 +10,30 @@ import (
 	"klink/admin"
 )
 
-// owner knows which slots this instance works on. The group protocol gives them (member); reconcile
-// starts and ends mirrors accordingly; the control plane asks before it stores what only an owner
-// may say.
+// owner knows which slots this instance works on. The group protocol assigns them (member), and
+// reconcile starts and stops mirrors accordingly. The control plane asks the owner before it stores
+// anything that only the owner of a slot may store.
 //
 // Invariants, over all instances of a destination:
-//  1. Single writer: a partition of a mirror is appended to by the owner of its slot, within its
+//  1. Single writer: only the owner of its slot appends to a partition of a mirror, within its
 //     lease. Every append is sent with the context of the lease (appends), which ends when the
 //     lease does. So at most one instance sends.
-//  2. A slot is worked on only after it was given in a generation of the group, and the state was
-//     fenced (Control.Fence) after that. What a former owner had under way for the state is
-//     committed before, and seen, or fails.
-//  3. A slot is let go of, in the group, only when none of its partitions runs here: each of their
-//     appends has its result, or the log was read back. A lease that ends leaves no time for that:
-//     what was sent may still come true, as it may of a process that was killed. The next owner
-//     takes that into account (lingering, in resume.go), and hides what comes later still.
-//  4. Who does not own a partition announces nothing in its timeline (timeline.Partition.Disown),
-//     so that readers here look into the log for what the owner has appended.
+//  2. An instance works on a slot only after it was given the slot in a generation of the group,
+//     and has fenced the state after that (Control.Fence). A write of a former owner to the state
+//     was committed before the fence, and is seen, or it fails.
+//  3. An instance gives a slot back to the group only when none of the slot's partitions runs here:
+//     each of their appends has its result, or the log was read back. A lease that expires leaves
+//     no time for that. Appends that were sent may still reach the log, as after a process was
+//     killed. The next owner allows for that (lingering, in resume.go), and hides what arrives even
+//     later.
+//  4. An instance that does not own a partition announces nothing in its timeline
+//     (timeline.Partition.Disown). So readers on this instance look into the log for what the owner
+//     has appended.
 //
 // mu is a leaf: nothing is called with it held.
 type owner struct {
 	r   *Replicator
-	all bool // there is no group: everything is ours, for good
+	all bool // no group: this instance owns everything, for good
 
 	mu      sync.Mutex
 	lease   lease
@@ -39,14 +41,14 @@ type owner struct {
 	cancel  context.CancelFunc
 	timer   *time.Timer
 	working slotSet       // given, and fenced
-	leaving slotSet       // to be let go of when nothing runs any more
+	leaving slotSet       // to be given back once nothing runs in them
 	terms   [slots]uint64 // how often a slot was gained
-	dropped chan struct{} // closed when the mirrors have been told that the lease has ended; nil = it never did
+	dropped chan struct{} // closed once all mirrors know that the lease ended; nil = no lease has
 	changed func()
-	freed   chan struct{} // leaving has become less; of capacity 1
+	freed   chan struct{} // signals that leaving has shrunk; of capacity 1
 }
 
-// newOwner makes an owner of nothing, or, where there is no group, of everything.
+// newOwner returns an owner of nothing or, without a group, of everything.
 func newOwner(r *Replicator, group *Group) *owner {
 	o := &owner{r: r, all: group == nil, freed: make(chan struct{}, 1), changed: func() {}}
 	o.ctx, o.cancel = context.WithCancel(context.Background())
@@ -61,7 +63,7 @@ func newOwner(r *Replicator, group *Group) *owner {
 	return o
 }
 
-// appends is the context that every append is sent with. It ends with the lease.
+// appends returns the context that every append is sent with. It ends with the lease.
 func (o *owner) appends() context.Context {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -72,14 +74,14 @@ func (o *owner) appends() context.Context {
 	return o.ctx
 }
 
-// look ends what the lease ends; mu is held.
+// look drops all work if the lease has expired; mu is held.
 func (o *owner) look() {
 	if !o.all && o.ctx.Err() == nil && !o.lease.valid(time.Now()) {
 		o.drop("the membership of the group could not be renewed in time")
 	}
 }
 
-// drop ends the lease and with it all work, at once; mu is held.
+// drop ends the lease, and with it all work at once; mu is held.
 func (o *owner) drop(why string) {
 	o.lease.held = false
 	if o.working|o.leaving != 0 && o.r.life.Err() == nil {
@@ -102,7 +104,7 @@ func (o *owner) drop(why string) {
 	}()
 }
 
-// told returns when the mirrors know of every lease that has ended.
+// told waits until the mirrors know of every lease that has ended.
 func (o *owner) told() {
 	o.mu.Lock()
 	dropped := o.dropped
@@ -112,7 +114,8 @@ func (o *owner) told() {
 	}
 }
 
-// watch looks at the lease when it is to end.
+// watch checks the lease when it is due to expire. If the lease was renewed, watch sets a timer for
+// the new end.
 func (o *owner) watch() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -121,7 +124,8 @@ func (o *owner) watch() {
 	}
 }
 
-// renew takes that the coordinator has heard of this instance after the time sent.
+// renew extends the lease: the coordinator has answered a request that this instance sent at the
+// time sent.
 func (o *owner) renew(sent time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -131,7 +135,7 @@ func (o *owner) renew(sent time.Time) {
 	}
 }
 
-// leased says whether the lease lasts.
+// leased reports whether the lease is valid.
 func (o *owner) leased() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -139,11 +143,11 @@ func (o *owner) leased() bool {
 	return o.all || o.ctx.Err() == nil
 }
 
-// gain begins to work on slots; false if the coordinator has not heard of this instance for too
-// long.
+// gain begins to work on slots. If the lease has ended it begins a new one, counted from sent; it
+// returns false if sent is too long ago for that.
 func (o *owner) gain(gained slotSet, sent time.Time) bool {
 	o.leased()
-	o.told() // nothing of before may be taken for ours again
+	o.told() // work of an earlier lease must not pass for ours again
 	o.mu.Lock()
 	if o.look(); o.ctx.Err() != nil {
 		if !o.lease.grant(sent, time.Now()) {
@@ -163,7 +167,7 @@ func (o *owner) gain(gained slotSet, sent time.Time) bool {
 	return true
 }
 
-// leave ends the work on slots; freed tells when something has ended.
+// leave ends the work on slots. freed signals when some of them have been given back.
 func (o *owner) leave(slots slotSet) {
 	o.mu.Lock()
 	o.leaving |= o.working & slots
@@ -172,7 +176,7 @@ func (o *owner) leave(slots slotSet) {
 	o.tell()
 }
 
-// lose ends all work at once: others may be given it.
+// lose ends all work at once, as other instances may be given it.
 func (o *owner) lose(why string) {
 	o.mu.Lock()
 	if !o.all && o.ctx.Err() == nil {
@@ -196,8 +200,8 @@ func (o *owner) tell() {
 	o.changed()
 }
 
-// busy says in which slots something still runs; those that are being left and are not among them
-// are let go of.
+// busy gives back the slots that are being left, except those in running, in which something still
+// runs.
 func (o *owner) busy(running slotSet) {
 	o.mu.Lock()
 	left := o.leaving &^ running
@@ -211,7 +215,7 @@ func (o *owner) busy(running slotSet) {
 	}
 }
 
-// holding is the slots that are worked on, and those being left.
+// holding returns the slots that are worked on, and those that are being left.
 func (o *owner) holding() (working, leaving slotSet) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -222,7 +226,8 @@ func (o *owner) holding() (working, leaving slotSet) {
 	return o.working, o.leaving
 }
 
-// term tells apart the times at which a slot was owned; 0 = it is not.
+// term returns a number that is different each time this instance gains the slot; 0 = it does not
+// work on the slot.
 func (o *owner) term(slot int) uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -240,7 +245,7 @@ func (o *owner) owns(slot int) bool {
 	return (working | leaving).has(slot)
 }
 
-// termsNow is term of all slots.
+// termsNow returns the terms of all slots.
 func (o *owner) termsNow() (terms [slots]uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -258,28 +263,28 @@ func (o *owner) termsNow() (terms [slots]uint64) {
 	return terms
 }
 
-// OwnsTopic says whether this instance is the coordinator of a mirror, and may say something about
-// it as a whole right now.
+// OwnsTopic reports whether this instance is the coordinator of a mirror, and so may now store
+// facts about the mirror as a whole.
 func (r *Replicator) OwnsTopic(topic string) bool { return r.owner.owns(topicSlot(topic)) }
 
-// OwnsPartition is OwnsTopic for a partition of a mirror.
+// OwnsPartition reports whether this instance owns a partition of a mirror.
 func (r *Replicator) OwnsPartition(topic string, partition int32) bool {
 	return r.owner.owns(partitionSlot(topic, partition))
 }
 
-// OwnsAll says whether this instance owns all partitions of a mirror.
+// OwnsAll reports whether this instance owns all partitions of a mirror.
 func (r *Replicator) OwnsAll(topic string) bool {
 	m := r.cfg.Control.State().Mirrors[topic]
 	working, leaving := r.owner.holding()
 	return m != nil && slotsOf(topic, int(m.Partitions))&^(working|leaving) == 0
 }
 
-// OwnsLink is OwnsTopic for a link.
+// OwnsLink reports whether this instance owns the slot of a link.
 func (r *Replicator) OwnsLink(link string) bool { return r.owner.owns(linkSlot(link)) }
 
 var _ admin.Owner = (*Replicator)(nil)
 
-// loseAll gives all mirrors up at once.
+// loseAll gives up all mirrors at once.
 func (r *Replicator) loseAll() {
 	for _, m := range r.mirrorsNow() {
 		m.lose()
@@ -290,15 +295,15 @@ func (r *Replicator) loseAll() {
 	r.wake()
 }
 
-// disown says that nobody here announces what is appended to a mirror.
+// disown marks the timelines of a mirror: no worker of this instance announces appends in them.
 func (r *Replicator) disown(topic string) {
 	for _, tl := range r.cfg.Control.State().Timelines[topic] {
 		tl.Disown()
 	}
 }
 
-// lose gives a mirror up that another instance may own from now on. What is in flight is not
-// settled.
+// lose gives up a mirror that another instance may own from now on. It does not settle the appends
+// in flight.
 func (m *mirror) lose() {
 	m.lost.Store(true)
 	m.stop(true)
@@ -309,9 +314,9 @@ func (m *mirror) lose() {
 	}
 }
 
-// followSlots lets what is remembered of partitions follow the slots, but for what was last seen of
-// them, which is only shown; the state is at least as new as the owner's fences (look). Only
-// reconcile calls it.
+// followSlots forgets what reconcile remembers of partitions in slots that this instance has gained
+// or lost, and marks those in gained slots as inherited. It keeps their last status, which is only
+// shown. The state must be at least as new as the owner's fences (look). Only reconcile calls it.
 func (r *Replicator) followSlots(st *admin.State) {
 	var changed, gained slotSet
 	for slot, term := range r.seen {
@@ -347,7 +352,7 @@ func (r *Replicator) followSlots(st *admin.State) {
 	}
 }
 
-// letGo ends what this round has found to have ended in the slots that are being left.
+// letGo gives back the slots that are being left and in which this round has found nothing running.
 func (r *Replicator) letGo(st *admin.State) {
 	_, leaving := r.owner.holding()
 	if leaving == 0 {
@@ -374,7 +379,8 @@ func (r *Replicator) letGo(st *admin.State) {
 	r.owner.busy(running)
 }
 
-// needsSource says whether the source of a link is needed here: to watch it, or for a mirror.
+// needsSource reports whether this instance needs the source of a link: to watch it, or for a
+// mirror.
 func (r *Replicator) needsSource(link string, st *admin.State) bool {
 	working, leaving := r.owner.holding()
 	if working|leaving == allSlots || working.has(linkSlot(link)) {

@@ -4,16 +4,16 @@ package replicator
 type state uint8
 
 const (
-	// stateResuming: where the destination's log ends is being read; nothing is fetched or
+	// stateResuming: the worker is reading where the destination's log ends. Nothing is fetched or
 	// appended.
 	stateResuming state = iota
 	// stateRunning: batches are fetched and appended.
 	stateRunning
-	// stateAnchoring: as running, but a new start of the timeline is being stored, and nothing is
-	// appended before it is.
+	// stateAnchoring: batches are fetched, but nothing is appended until the worker has stored a
+	// new start of the timeline.
 	stateAnchoring
-	// stateAligning: the physical offsets below the first record's are being burned; nothing is
-	// fetched or appended.
+	// stateAligning: the worker is burning the physical offsets below the first record's. Nothing
+	// is fetched or appended.
 	stateAligning
 	// stateStopped and stateFailed: nothing is in flight and nothing will be appended, ever.
 	stateStopped
@@ -24,67 +24,66 @@ func (s state) String() string {
 	return [...]string{"resuming", "running", "anchoring", "aligning", "stopped", "failed"}[s]
 }
 
-// effects is what the owner of a partition has to do after an input. Several can be asked for at
-// once.
+// effects lists what the worker has to do after an input. Several effects can be set at once.
 type effects struct {
-	// resume: read the end of the destination's log and call resumed. lingering says that a request
-	// whose result is unknown may still be on its way to the broker, so that a log without its
-	// batch has to be read twice, some time apart.
+	// resume: read where the destination's log ends, then call resumed. lingering says that a
+	// request without a result may still be on its way to the broker. If the log lacks its batch,
+	// the log must be read again some time later.
 	resume, lingering bool
 	// anchor: store this start of the timeline, then call anchored.
 	anchor *anchor
-	// ready: take has a batch.
+	// ready: take has an append.
 	ready bool
 	// trim: delete the destination's records below this logical offset; -1 = none.
 	trim int64
 	// burn: use up the physical offsets below this one, then call aligned or notAligned; 0 = no.
 	burn int64
-	// shifted: the first record is in the log whose physical offset is not the logical one; nil =
-	// no.
+	// shifted: the log has its first record whose physical and logical offsets differ; nil = no.
 	shifted *shifted
-	// lost: so many offsets were deleted at the source before they were mirrored.
+	// lost: the number of offsets that the source deleted before they were mirrored.
 	lost int64
 	// ended: the state became stateStopped or stateFailed.
 	ended bool
 }
 
-// anchor says that physical offset physical is logical offset logical, and that nothing below floor
-// is shown.
+// anchor is a start of the timeline: the physical offset physical is the logical offset logical,
+// and clients see nothing below floor.
 type anchor struct{ physical, logical, floor int64 }
 
-// shifted says from which logical offset on physical offsets have been others, and why, for people.
+// shifted names the first logical offset whose physical offset differs, and the reason, as a text
+// for people.
 type shifted struct {
 	began  int64
 	reason string
 }
 
-// place is a place in the log: the records before physical are those below logical.
+// place is a position in the log: the log up to physical holds the source's records up to logical.
 type place struct{ physical, logical int64 }
 
 // partition is the deterministic core of one mirror partition: inputs are its methods, outputs are
 // their effects.
 //
 // Invariants:
-//  1. In flight are the first items of the queue, as one append or as a window of several
-//     (window.go); an append is one item, or a few as one batch (join.go). A window is settled as a
-//     whole. The queue is in order, and begins at next or above; what lies between its items, or
-//     behind the last one up to fetchAt, is a hole of the source: transaction markers, aborted or
-//     compacted records. There is none within a window.
-//  2. next and phys, the end of the mirror in both kinds of offsets, move only by an append
-//     confirmed at phys, by markers written, by a hole behind the last record, or by reading the
-//     destination's log. After an unknown result, and after an append at another offset, they are
-//     read, never guessed.
-//  3. sure is the last place that an append or the log has confirmed. Markers are written without
-//     being told where; the next append tells, and until then sure stays before them.
+//  1. The items in flight are the first ones of the queue. They are one append, or a window of
+//     several (window.go). An append is one item, or a few that are joined to one batch (join.go).
+//     A window is settled as a whole. The queue is in order and begins at next or above. Offsets
+//     between two items, or from the last item up to fetchAt, are a hole of the source: transaction
+//     markers, aborted or compacted records. No hole is within a window.
+//  2. next and phys are the end of the mirror, as a logical and as a physical offset. They move
+//     only when an append is confirmed at phys, when markers were written, at a hole behind the
+//     last record, or when the destination's log was read. After an unknown result, or an append at
+//     another offset than phys, the log is read; the end is never guessed.
+//  3. sure is the last place that an append or the log has confirmed. A broker does not say at
+//     which offset it wrote markers; the next append shows it. Until then sure stays before them.
 //  4. next - phys is the shift. It grows at holes that are not filled with markers. With align it
 //     is 0.
-//  5. Nothing is skipped but holes: a batch begins at fetchAt or later, or is a run of a batch that
-//     was appended in part (Recoder.Runs leaves whole runs out), or the partition fails with a name
-//     for what was met. The items before it are still appended.
-//  6. Once stopped or failed nothing is in flight, the result of every append is known or was given
-//     up by abandon, and take gives nothing more.
-//  7. The result of a fetch counts only if its generation is current: whatever drops the queue
-//     begins a new one.
+//  5. Only holes are skipped. A batch begins at fetchAt or later, or is a run of a batch that was
+//     appended in part (Recoder.Runs leaves out whole runs). Any other batch fails the partition
+//     with a named error. The items before it are still appended.
+//  6. A partition that is stopped or has failed has nothing in flight, and take returns nothing.
+//     The result of every append is known, or abandon gave it up.
+//  7. The result of a fetch counts only if gen is still the one it began with. Dropping the queue
+//     increments gen.
 type partition struct {
 	name string // topic-partition, for messages
 
@@ -95,85 +94,87 @@ type partition struct {
 	empty   bool  // no record of the mirror was ever in the log, as far as known
 	stored  int64 // while virgin: the logical offset that the stored timeline has for phys
 	floor   int64 // lowest logical offset that is shown
-	trimmed int64 // what trim was asked for last
+	trimmed int64 // the offset that the effect trim had last
 
-	epoch     int32 // of the leader at the destination when the log was read, -1 = it has not said
+	epoch     int32 // the destination's leader epoch when the log was read, -1 = unknown
 	sure      place
 	sureKnown bool
-	// tail is the logical offset after the last item that is queued or appended, doneTail that of
-	// the last appended. The next item begins there or later.
+	// tail is the logical offset after the last item that is queued or appended; doneTail is the
+	// one after the last item that was appended. The next item begins at tail or later.
 	tail, doneTail int64
-	// seen, done and last are the last batches of the source before fetchAt, next and sure; checked
-	// is the leader epoch of the source at which seen is known to be there: see truncation.go.
+	// seen, done and last are the last batches of the source before fetchAt, next and sure. checked
+	// is the leader epoch of the source under which its log is known to have seen: see
+	// truncation.go.
 	seen, done, last epochEnd
 	checked          int32
 
-	align     bool   // holes are filled, as phys = next
+	align     bool   // holes are filled with markers, so that phys = next
 	burned    bool   // a virgin log needs no burn (any more)
-	isShifted bool   // some record has another physical offset than its logical one
-	straight  bool   // every physical offset from the start of the timeline on has the next logical one: no holes, nothing void
+	isShifted bool   // some record's physical and logical offsets differ
+	straight  bool   // from the timeline's start on there is no hole and nothing void
 	noAlign   string // why align is false, for people
 	holeLen   int64  // offsets of the hole before fetchAt that are filled with markers
-	realigned bool   // whether holes are to be filled has changed: the log is read anew as soon as that can be
+	realigned bool   // align may have changed: the log is read once nothing is in flight
 
 	queue    []item // a part of items
-	items    []item // the memory of queue
+	items    []item // the backing array of queue
 	flight   int    // how many items at the beginning of queue are in flight
 	begun    int    // how many of them belong to the appends before the last one
 	ahead    int64  // and how many records these have
-	waited   bool   // what is queued has waited for an append in flight: it may be joined
+	waited   bool   // queued items have waited for an append in flight, and may be joined
 	queued   int    // bytes in queue
 	fetchAt  int64
 	fetching bool
 	gen      uint32
-	largest  int // bytes of the largest batch met: a fetch that asks for less may bring nothing
+	largest  int // bytes of the largest batch seen: a fetch that asks for less may bring nothing
 
 	stopping  bool
 	abandoned bool
-	unsettled bool     // a result is unknown since the last resume, here or of a former process: stop awaits the resume
-	doomed    *failure // met behind the queue; fails once the queue is appended
-	broken    *failure // the destination rewrites batches: nothing more is appended, and fails once nothing is in flight
+	unsettled bool     // an append, here or of a former process, has no result: stop needs resumed
+	doomed    *failure // found behind the queue: fails the partition once that is appended
+	broken    *failure // the destination rewrites batches: no appends; fails once none is in flight
 	failed    *failure // with stateFailed
 
 	sourceStart  int64 // log start, last stable offset, high watermark as last seen; -1 = unknown
 	sourceStable int64
 	sourceEnd    int64
-	// overtaken: fetchAt is the source's log start, behind records that it has deleted, and no
-	// batch has been seen there. The first one may hold fetchAt in its middle, and is appended
-	// whole: until then the hole's end is not the mirror's.
+	// overtaken: the source deleted records before they were mirrored, so fetchAt is its log start,
+	// and no batch has been seen there yet. The first batch may begin below fetchAt, and is
+	// appended whole. Until then the mirror's end does not move to the end of the hole.
 	overtaken   bool
 	truncations int // fetches in a row that found the source's end below fetchAt
 	corruptions int // fetches in a row with damage at the same place
 
-	release func(item) // gives the bytes of a batch back
+	release func(item) // frees the bytes of a batch
 }
 
 func newPartition(name string, release func(item)) partition {
 	return partition{name: name, sourceStart: -1, sourceStable: -1, sourceEnd: -1, next: -1, phys: -1, trimmed: -1, seen: unknownEpoch, done: unknownEpoch, last: unknownEpoch, checked: neverChecked, release: release}
 }
 
-// logEnd is what was read at the destination.
+// logEnd is what the worker has read from the destination's log.
 type logEnd struct {
 	start, end int64    // physical log start and end
-	epoch      int32    // of the leader that said so, -1 = it has none
-	next       int64    // logical end: the offset after the last record, or after a hole behind it that is known of
-	tail       int64    // after the last record, or the last marker; at most next
+	epoch      int32    // the leader epoch at that time, -1 = the broker has none
+	next       int64    // logical end: after the last record, or after a known hole behind it
+	tail       int64    // logical offset after the last record or marker; at most next
 	last       epochEnd // the last batch of the source before next, as far as known
-	// fresh says that no record of the mirror was in the log yet, if that is empty or has nothing
-	// but fillers: one that does not begin at 0 held records only before it was a mirror's.
+	// fresh says of a log that is empty, or has only fillers, that it never held a record of the
+	// mirror. If such a log does not begin at 0, it held records only before the topic was a
+	// mirror.
 	fresh bool
-	// fillers says that the log holds nothing but the fillers of a burn that was not completed.
+	// fillers says that the log holds only the fillers of a burn that was not completed.
 	fillers bool
 	// align says that the partition's offsets are to be aligned; otherwise noAlign says why not.
 	align   bool
 	noAlign string
-	floor   int64 // of the timeline at the time of the reading
-	// straight says that from the start of the timeline on every physical offset has the next
-	// logical one.
+	floor   int64 // the timeline's floor when the log was read
+	// straight says that, from the start of the timeline on, each physical offset has the next
+	// logical one: there is no hole and nothing void.
 	straight bool
-	// knocked says that the log was aligned, and is not any more, since a batch in it is void.
+	// knocked says that the log was aligned until a void batch took offsets in it.
 	knocked bool
-	stored  int64 // the logical offset that the stored timeline has for end, -1 = another one than next
+	stored  int64 // the logical offset stored in the timeline for end, -1 = other than next
 }
 
 // epochEnd is a batch of the source: the leader epoch it was written in, and the offset after it;
@@ -183,7 +184,7 @@ type epochEnd struct {
 	end   int64
 }
 
-// resumed takes what the destination's log says.
+// resumed continues from the end of the destination's log, as the worker has read it.
 func (p *partition) resumed(e logEnd) effects {
 	if p.state != stateResuming {
 		return effects{trim: -1}
@@ -201,7 +202,7 @@ func (p *partition) resumed(e logEnd) effects {
 	p.burned, p.isShifted, p.holeLen = false, shifts && p.phys > 0, 0
 	switch {
 	case shifts && p.align && e.knocked:
-		p.isShifted = false // the next append tells
+		p.isShifted = false // the next append shows
 		p.align, p.noAlign = false, "a batch that klink did not write, or wrote twice, has taken offsets"
 	case shifts && p.align:
 		p.align, p.noAlign = false, "the log was not aligned before"
@@ -217,8 +218,8 @@ func (p *partition) resumed(e logEnd) effects {
 	return effects{trim: p.trim()}
 }
 
-// trim is up to which logical offset the destination's log must be deleted so that it holds nothing
-// below the floor; -1 = nothing to delete.
+// trim returns the logical offset below which the destination's records must be deleted, so that
+// the log holds nothing below the floor; -1 = nothing to delete.
 func (p *partition) trim() int64 {
 	to := min(p.floor, p.next)
 	if p.virgin || to <= p.trimmed || to <= 0 {
@@ -228,7 +229,7 @@ func (p *partition) trim() int64 {
 	return to
 }
 
-// anchored: the anchor has been stored.
+// anchored continues after the worker has stored the anchor.
 func (p *partition) anchored() effects {
 	if p.state != stateAnchoring {
 		return effects{trim: -1}
@@ -237,9 +238,10 @@ func (p *partition) anchored() effects {
 	return p.settle(effects{trim: -1})
 }
 
-// take moves the next append into flight; there are no items if there is none, or one is in flight
-// already. Several items are to be appended as one batch. They are the caller's until it calls
-// appended, uncertain or rejected, exactly once.
+// take moves the next append into flight and returns its items; none if there is no append, or one
+// is in flight already. Several items must be appended as one batch. The caller owns the items
+// until it reports their result, exactly once: with appended, confirmed, marked, unmarked,
+// uncertain or rejected.
 func (p *partition) take(r joinRule) []item {
 	if _, ok := p.head(); !ok {
 		return nil
@@ -248,8 +250,8 @@ func (p *partition) take(r joinRule) []item {
 	return p.send(r)
 }
 
-// more moves another append into flight, behind those that are: it follows on them without a hole.
-// The caller tells of all of them together: confirmed or uncertain.
+// more moves another append into flight behind those that are, if it follows them without a hole.
+// The caller reports one result for all of them: confirmed or uncertain.
 func (p *partition) more(r joinRule) []item {
 	if p.state != stateRunning || p.flight == 0 || p.flight >= len(p.queue) || p.stopping || p.broken != nil || p.realigned {
 		return nil
@@ -265,19 +267,21 @@ func (p *partition) more(r joinRule) []item {
 	return p.send(r)
 }
 
-// send moves an append into flight: what follows the first begun items.
+// send moves an append into flight: the next item behind the first begun ones, and those that are
+// joined to it.
 func (p *partition) send(r joinRule) []item {
 	p.flight = p.begun + p.joinable(p.begun, r)
 	return p.queue[p.begun:p.flight]
 }
 
-// single takes all but the first of the items of the last append back: they cannot be joined.
+// single takes all items but the first of the last append out of flight again, as they cannot be
+// joined.
 func (p *partition) single() { p.flight = min(p.flight, p.begun+1) }
 
-// place is the physical offset of the append that was moved into flight last.
+// place returns the physical offset at which the append that was taken last has to land.
 func (p *partition) place() int64 { return p.phys + p.ahead }
 
-// head is what take would give.
+// head returns the first item that take would return.
 func (p *partition) head() (i item, ok bool) {
 	if p.state != stateRunning || p.flight > 0 || p.stopping || p.broken != nil || len(p.queue) == 0 {
 		return item{}, false
@@ -285,12 +289,12 @@ func (p *partition) head() (i item, ok bool) {
 	return p.queue[0], true
 }
 
-// appended: the batch in flight stands at the physical offset base.
+// appended settles the append in flight: the broker wrote its batch at the physical offset base.
 func (p *partition) appended(base int64) effects {
 	i := p.pop()
 	if base != p.phys {
-		// Somebody else wrote, or an append that was believed lost came after all. What stands
-		// elsewhere than its stamp says is void. The log tells what counts.
+		// Somebody else wrote to the log, or an append that was believed lost arrived late. A batch
+		// that is not at its place is void, so the log must be read to see what counts.
 		return p.reread(false)
 	}
 	e := effects{trim: -1}
@@ -306,21 +310,21 @@ func (p *partition) appended(base int64) effects {
 	return p.settle(e)
 }
 
-// confirmed: all that is in flight stands where it was to stand.
+// confirmed settles all that is in flight: every append stands at its place.
 func (p *partition) confirmed() effects { return p.appended(p.phys) }
 
-// marked: the markers in flight were written; where, nobody has said.
+// marked settles the markers in flight: the broker wrote them, but did not say at which offset.
 func (p *partition) marked() effects {
 	i := p.pop()
 	p.straight = p.straight && i.base == p.doneTail
-	p.next = max(p.next, i.end()) // the hole may have been noted before it was to be filled
+	p.next = max(p.next, i.end()) // next may be behind the hole already: align was not set at first
 	p.phys, p.doneTail, p.empty = p.phys+int64(i.records), i.end(), false
 	p.done = i.seen
 	return p.settle(effects{trim: p.trim()})
 }
 
-// unmarked: the markers in flight were refused, for good; some of them may have been written. From
-// here on holes are not filled.
+// unmarked settles the markers in flight: the broker refused them for good, but may have written
+// some of them. From now on holes are not filled.
 func (p *partition) unmarked(why string) effects {
 	p.pop()
 	e := p.reread(false)
@@ -328,15 +332,16 @@ func (p *partition) unmarked(why string) effects {
 	return e
 }
 
-// realign: whether holes are to be filled, and offsets to be burned, has changed. What is in flight
-// is awaited; then the log is read, and what is to be comes with its end. A burn has to be broken
-// off.
+// realign is called when the decision to fill holes and burn offsets may have changed. Once nothing
+// is in flight the log is read, and resumed brings the new decision. The caller must break off a
+// burn that runs.
 func (p *partition) realign() effects {
 	p.realigned = !p.ended()
 	return p.settle(effects{trim: -1})
 }
 
-// confirm reads the log if its end is only believed, and nothing is going on.
+// confirm has the log read if the partition is idle, and neither an append nor the log has
+// confirmed its end yet.
 func (p *partition) confirm() effects {
 	if p.state != stateRunning || p.flight > 0 || len(p.queue) > 0 || p.sure.physical == p.phys {
 		return effects{trim: -1}
@@ -344,7 +349,7 @@ func (p *partition) confirm() effects {
 	return p.reread(false)
 }
 
-// reread gives up what is queued, and reads the log; nothing is in flight.
+// reread drops the queue and has the log read. Nothing may be in flight.
 func (p *partition) reread(lingering bool) effects {
 	p.drop()
 	switch {
@@ -357,15 +362,15 @@ func (p *partition) reread(lingering bool) effects {
 	return effects{resume: true, lingering: lingering, trim: -1}
 }
 
-// uncertain: whether the item in flight was or will be appended is not known. With lingering its
-// request may still be on its way to the broker.
+// uncertain settles what is in flight without a result: it may have been appended, or may yet be.
+// lingering says that its request may still be on its way to the broker.
 func (p *partition) uncertain(lingering bool) effects {
 	p.pop()
 	return p.reread(lingering)
 }
 
-// aligned: the log is empty, and begins and ends at the physical offset to, which is to be the
-// logical one too.
+// aligned ends a burn: the log is empty, and begins and ends at the physical offset to. From now on
+// that is the logical end, too.
 func (p *partition) aligned(to int64) effects {
 	if p.state != stateAligning {
 		return effects{trim: -1}
@@ -379,7 +384,8 @@ func (p *partition) aligned(to int64) effects {
 	return effects{trim: -1, anchor: &anchor{physical: to, logical: to, floor: p.floor}}
 }
 
-// notAligned: offsets could not be burned, or that was broken off; the log holds what it holds.
+// notAligned ends a burn that failed or was broken off. What the burn has appended is still in the
+// log.
 func (p *partition) notAligned(why string, lingering bool) effects {
 	if p.state != stateAligning {
 		return effects{trim: -1}
@@ -389,21 +395,21 @@ func (p *partition) notAligned(why string, lingering bool) effects {
 	return e
 }
 
-// rejected: the batch in flight was not appended, and never can be.
+// rejected settles the batch in flight: it was not appended, and never can be.
 func (p *partition) rejected(f *failure) effects {
 	p.pop()
 	return p.fail(f)
 }
 
-// stop asks for the end. The effect ended may come at once or after the append in flight.
+// stop ends the partition. The effect ended comes at once, or when the append in flight is settled.
 func (p *partition) stop() effects {
 	p.stopping = true
 	p.drop()
 	return p.settle(effects{trim: -1})
 }
 
-// abandon is stop for a log that is no longer the mirror's: what is in flight is awaited, but not
-// settled.
+// abandon is stop for a log that no longer belongs to the mirror: it waits for the appends in
+// flight, but does not read the log to settle them.
 func (p *partition) abandon() effects {
 	p.abandoned = true
 	if p.flight == 0 {
@@ -413,13 +419,13 @@ func (p *partition) abandon() effects {
 	return p.stop()
 }
 
-// fail ends with a failure; nothing is in flight.
+// fail ends the partition with a failure. Nothing may be in flight.
 func (p *partition) fail(f *failure) effects {
 	p.failed = f
 	return p.end(stateFailed)
 }
 
-// settle finds what is next when an append or an anchor is done, or a stop is asked for.
+// settle decides what to do next when an append or an anchor is done, or when a stop is asked for.
 func (p *partition) settle(e effects) effects {
 	switch {
 	case p.ended() || p.flight > 0 || p.unsettled || p.state == stateAnchoring || p.state == stateAligning:
@@ -432,8 +438,8 @@ func (p *partition) settle(e effects) effects {
 		r := p.reread(false)
 		e.resume, e.ended = r.resume, r.ended
 	case p.stopping && p.state == stateRunning && p.empty && p.stored != max(p.next, p.floor):
-		// The log is empty. The first record of the topic's own must not stand below what was shown
-		// as the end.
+		// The log is empty. Clients have seen the floor as its end, so the first record that one of
+		// them writes after the stop must not get a lower offset.
 		p.next = max(p.next, p.floor)
 		p.stored, p.state = p.next, stateAnchoring
 		e.anchor = &anchor{physical: p.phys, logical: p.next, floor: min(p.floor, p.next)}
@@ -463,7 +469,8 @@ func (p *partition) end(s state) effects {
 	return effects{ended: true, trim: -1}
 }
 
-// pop takes what is in flight out of the queue, and gives it as one item, without its bytes.
+// pop removes the items in flight from the queue and frees their bytes. It returns one item that
+// stands for all of them, without usable bytes.
 func (p *partition) pop() item {
 	all := p.queue[0]
 	all.records = 0
@@ -481,7 +488,7 @@ func (p *partition) pop() item {
 	return all
 }
 
-// push puts an item at the end of the queue, whose memory is used again.
+// push adds an item at the end of the queue, and reuses the queue's memory.
 func (p *partition) push(i item) {
 	if n := len(p.queue); n == cap(p.queue) {
 		to := p.items[:cap(p.items)]
@@ -495,8 +502,8 @@ func (p *partition) push(i item) {
 	p.queue = append(p.queue, i)
 }
 
-// drop forgets what is queued but not in flight, and what is being fetched. It will be fetched
-// again.
+// drop forgets the queued items that are not in flight, and the fetch that runs. All of it will be
+// fetched again.
 func (p *partition) drop() {
 	keep := p.flight
 	for _, i := range p.queue[keep:] {

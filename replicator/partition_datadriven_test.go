@@ -11,8 +11,8 @@ import (
 	"github.com/cockroachdb/datadriven"
 )
 
-// TestPartition plays the sessions of testdata/partition. Each command is one input of the core;
-// the answer is what it asks for, and where it is then. If this test fails, run it with -rewrite
+// TestPartition plays the sessions of testdata/partition. Each command is one input of the core.
+// The answer shows the effects, and the state after them. If this test fails, run it with -rewrite
 // and inspect the diff.
 func TestPartition(t *testing.T) {
 	datadriven.Walk(t, "testdata/partition", func(t *testing.T, path string) {
@@ -129,7 +129,7 @@ func TestPartition(t *testing.T) {
 	})
 }
 
-// aborted are the aborted transactions of a fetch, given as producer:first.
+// aborted returns the aborted transactions of a fetch, given as producer:first.
 func aborted(d *datadriven.TestData) (list []batch.AbortedTransaction) {
 	for _, arg := range d.CmdArgs {
 		if arg.Key == "aborted" {

@@ -9,45 +9,45 @@ import (
 	"klink/protocol/batch"
 )
 
-// truncationsToBelieve is how many fetches in a row have to find the source's end below the
-// position before the source counts as truncated: a new leader may for a moment not know how far
-// the log was committed.
+// truncationsToBelieve is how many fetches in a row have to find the source's end below fetchAt
+// before the source counts as truncated. For a moment a new leader may not know how far the log was
+// committed.
 const truncationsToBelieve = 3
 
-// maxBatch bounds what is asked for on the word of a cut batch: brokers take no larger request
-// (socket.request.max.bytes).
+// maxBatch bounds the size that the header of a cut batch can make a fetch ask for. Brokers take no
+// larger request (socket.request.max.bytes).
 const maxBatch = 100 << 20
 
-// fetched is what a fetch brought for one partition.
+// fetched is what a fetch returned for one partition.
 type fetched struct {
 	records   []byte // batches are stamped in place, and kept
 	highWater int64
 	stable    int64 // last stable offset, -1 = the source does not tell (Fetch below v4)
 	logStart  int64 // -1 = the source does not tell (Fetch below v5)
-	epoch     int32 // the source's leader epoch that the fetch was made under, -1 = unknown
+	epoch     int32 // the source's leader epoch that the fetch named, -1 = unknown
 	aborted   []batch.AbortedTransaction
 	tools     *fetchTools
 }
 
-// fetchTools are what the batches of a fetch are taken apart with; for one goroutine.
+// fetchTools take the batches of a fetch apart; for one goroutine.
 type fetchTools struct {
 	recoder batch.Recoder
 	aborted batch.Aborted
-	// noAppendTime: the destination refuses batches with the LogAppendTime bit, and gets them
-	// without; dated makes them.
+	// noAppendTime: the destination refuses batches with the LogAppendTime bit. It gets them
+	// without the bit; dated makes them.
 	noAppendTime bool
 	dated        batch.Recoder
-	// keep accounts for a batch that is queued: its bytes, which alias the fetch response or, if
-	// not, are the batch's own.
+	// keep accounts for the bytes of a queued batch. They alias the fetch response, or are the
+	// batch's own.
 	keep func(b []byte, alias bool) *frame
 }
 
-// damageToBelieve is how many fetches in a row have to show damage at the same place for it to be
-// the source's.
+// damageToBelieve is how many fetches in a row have to show damage at the same place before the
+// source counts as damaged there.
 const damageToBelieve = 3
 
-// wantsFetch says where the next fetch begins and which generation it is of; ok is false if there
-// is none to make now. limit is how many bytes may be queued before fetching pauses. An empty queue
+// wantsFetch returns where the next fetch begins; ok is false if there is no fetch to make now.
+// limit is the number of queued bytes at which fetching pauses. A partition with an empty queue
 // always fetches, so a batch of any size gets through.
 func (p *partition) wantsFetch(limit int) (offset int64, ok bool) {
 	if p.state != stateRunning && p.state != stateAnchoring ||
@@ -57,22 +57,22 @@ func (p *partition) wantsFetch(limit int) (offset int64, ok bool) {
 	return p.fetchAt, true
 }
 
-// beginFetch marks the fetch that wantsFetch offered as sent. Its result goes to one of fetched,
-// fetchFailed and outOfRange with the generation returned.
+// beginFetch marks the fetch that wantsFetch offered as sent. The caller passes its result to one
+// of fetched, compared, fetchFailed and outOfRange, with the generation returned.
 func (p *partition) beginFetch() (gen uint32) {
 	p.fetching = true
 	return p.gen
 }
 
-// fetchFailed: the fetch brought nothing.
+// fetchFailed ends a fetch that returned nothing.
 func (p *partition) fetchFailed(gen uint32) {
 	if gen == p.gen {
 		p.fetching = false
 	}
 }
 
-// fetched queues the batches of a fetch. What read_committed does not show, and what compaction has
-// removed, becomes holes.
+// fetched queues the batches of a fetch. Records that read_committed does not show, or that
+// compaction has removed, become holes.
 func (p *partition) fetched(gen uint32, f fetched) effects {
 	if gen != p.gen || !p.fetching {
 		return effects{trim: -1}
@@ -111,7 +111,7 @@ func (p *partition) fetched(gen uint32, f fetched) effects {
 	}
 	if err != nil {
 		if errors.Is(err, batch.ErrCorrupt) && p.corruptions < damageToBelieve-1 {
-			p.corruptions++ // on the way, perhaps; it will be fetched again
+			p.corruptions++ // perhaps damaged by the network: it is fetched again
 		} else if p.doomed == nil {
 			p.doomed = p.unsupported(err)
 		}
@@ -121,16 +121,16 @@ func (p *partition) fetched(gen uint32, f fetched) effects {
 	return p.settle(e)
 }
 
-// burnTo says up to where the offsets of a log without records have to be burned before the first
-// append; known is false if that cannot be told yet. It sets burned if that is done, and takes
-// align back if it cannot be.
+// burnTo returns the physical offset below which a log without records must be burned before the
+// first append; known is false as long as it cannot tell. It sets burned if no burn is needed, and
+// clears align if a burn is impossible.
 func (p *partition) burnTo(f fetched) (to int64, known bool) {
 	if p.state != stateRunning || p.stopping {
 		return 0, false
 	}
 	to = p.fetchAt
 	if w := batch.Walk(f.records); w.Next() {
-		to = min(to, w.Batch().BaseOffset()) // records may have been deleted up to the middle of a batch
+		to = min(to, w.Batch().BaseOffset()) // a log may start within a batch
 	} else if w.Err() == nil && p.fetchAt < p.sourceEnd {
 		return 0, false // the first batch has yet to be seen
 	}
@@ -143,8 +143,8 @@ func (p *partition) burnTo(f fetched) (to int64, known bool) {
 	return to, true
 }
 
-// walk takes the batches of a fetch one by one. An error says what cannot be mirrored; what comes
-// before it is queued.
+// walk takes the batches of a fetch one by one. An error names what cannot be mirrored; the batches
+// before it are queued.
 func (p *partition) walk(f fetched, e *effects) error {
 	records := f.records
 	for p.doomed == nil {
@@ -174,7 +174,7 @@ func (p *partition) walk(f fetched, e *effects) error {
 	return nil
 }
 
-// batch queues what is left of one batch of the source.
+// batch queues what is to be mirrored of one batch of the source.
 func (p *partition) batch(b batch.Header, f fetched, e *effects) error {
 	p.largest = max(p.largest, len(b))
 	kind, err := batch.Classify(b)
@@ -184,7 +184,7 @@ func (p *partition) batch(b batch.Header, f fetched, e *effects) error {
 	drop, err := f.tools.aborted.Drop(b)
 	end, epoch := b.NextOffset(), f.epochOf(b.LeaderEpoch())
 	if err != nil || end <= p.fetchAt {
-		return err // the source answers with whole batches, and so with ones from before the position
+		return err // responses have whole batches, which may begin, or even end, before fetchAt
 	}
 	if !drop && kind != batch.Control {
 		alias := kind == batch.Data
@@ -198,12 +198,12 @@ func (p *partition) batch(b batch.Header, f fetched, e *effects) error {
 	return nil
 }
 
-// enqueue stamps and queues one dense batch, which the source wrote in a leader epoch (-1 =
-// unknown), or dooms the partition.
+// enqueue stamps and queues one dense batch. epoch is the leader epoch in which the source wrote
+// it, -1 = unknown. A batch that shows that the source was truncated dooms the partition instead.
 func (p *partition) enqueue(b batch.Header, epoch int32, alias bool, f fetched, e *effects) error {
 	base := b.BaseOffset()
-	// A batch that holds the source's log start comes whole, and is appended whole; also if a
-	// source that was killed has forgotten since that it began there.
+	// The batch that holds the source's log start comes whole, and is appended whole, even if a
+	// source that was killed has since forgotten that its log began there.
 	if !p.virgin && (base < p.tail || base < p.fetchAt && base >= p.sourceStart && !p.overtaken) {
 		p.doomed = failf(admin.ErrUnexpectedTruncation,
 			"%s: the source now has one batch of offsets %d to %d where all before %d was mirrored: its log was truncated and written again; "+whatToDo,
@@ -249,7 +249,7 @@ func (p *partition) hole(to int64) {
 	}
 }
 
-// fill queues markers for what lies between the last item and the offset to, if holes are filled.
+// fill queues markers for the offsets between the last item and to, if holes are filled.
 func (p *partition) fill(to int64) {
 	from := p.tail
 	if !p.align || to <= from {
@@ -273,14 +273,14 @@ func (p *partition) fill(to int64) {
 	}
 }
 
-// begin makes a virgin log begin with the batch at base. The anchor is nil if the timeline says so
-// already.
+// begin makes a virgin log begin with the batch at base. It returns nil if the stored timeline
+// already begins so.
 func (p *partition) begin(base, logStart int64) *anchor {
-	// A first batch may begin below the source's log start, if records were deleted up to its
-	// middle.
+	// The first batch may begin below the source's log start, if records up to its middle were
+	// deleted.
 	floor := max(p.floor, logStart)
-	// The end of the log is the beginning of this batch, not the floor in its middle: behind the
-	// floor the batch, once it is in the log, would be taken for somebody else's.
+	// The log ends at the beginning of this batch, not at the floor in its middle. If it ended at
+	// the floor, this batch, once it is in the log, would be taken for void.
 	p.sure = place{p.phys, base}
 	if base == p.stored && floor == p.floor {
 		p.next, p.tail, p.doneTail = base, base, base
@@ -292,12 +292,13 @@ func (p *partition) begin(base, logStart int64) *anchor {
 	return &anchor{physical: p.phys, logical: base, floor: floor}
 }
 
-// unsupported names a batch that cannot be mirrored.
+// unsupported returns the failure for a batch that cannot be mirrored.
 func (p *partition) unsupported(err error) *failure {
 	return failf(admin.ErrUnsupportedFormat, "%s: %v; all before offset %d is mirrored", p.name, err, p.fetchAt)
 }
 
-// outOfRange: the source refused the position; its log goes from start to end (the high watermark).
+// outOfRange handles OFFSET_OUT_OF_RANGE: the source refused fetchAt; its log goes from start to
+// end (the high watermark).
 func (p *partition) outOfRange(gen uint32, start, end int64) effects {
 	none := effects{trim: -1}
 	if gen != p.gen || !p.fetching {
@@ -313,10 +314,10 @@ func (p *partition) outOfRange(gen uint32, start, end int64) effects {
 		p.state = stateAnchoring
 		return effects{trim: -1, anchor: &anchor{physical: p.phys, logical: start, floor: start}}
 	case p.fetchAt < start:
-		// Retention at the source was faster. What it deleted is a hole like others, but not a
-		// silent one.
+		// Retention at the source was faster than the mirror. What it deleted becomes a hole, but
+		// is reported.
 		e := effects{trim: -1, lost: start - max(p.fetchAt, p.floor)}
-		p.fetchAt, p.overtaken = start, true // what to fill shows the first batch
+		p.fetchAt, p.overtaken = start, true // the first batch will show how much is to be filled
 		return p.settle(e)
 	case p.fetchAt > end:
 		p.truncations++
@@ -332,14 +333,14 @@ func (p *partition) outOfRange(gen uint32, start, end int64) effects {
 	return p.settle(none)
 }
 
-// follow says where the source's log starts now, if that is above the floor, and never beyond what
-// the mirror has. The floor must then be stored, and followed be called.
+// follow returns the source's log start, but never more than what the mirror has; ok is false
+// unless that is above the floor. The caller must store it as the floor, and then call followed.
 func (p *partition) follow() (floor int64, ok bool) {
 	floor = min(p.sourceStart, p.next)
 	return floor, p.state == stateRunning && !p.virgin && !p.stopping && floor > p.floor
 }
 
-// followed: the floor has been stored.
+// followed continues after the worker has stored the floor.
 func (p *partition) followed(floor int64) effects {
 	if p.state != stateRunning || p.virgin || floor <= p.floor {
 		return effects{trim: -1}

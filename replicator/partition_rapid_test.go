@@ -19,8 +19,8 @@ type span struct {
 
 func (s span) end() int64 { return s.base + int64(s.count) }
 
-// twin is a deliberately dumb picture of a source log, a destination log and the stored timeline
-// around one core, which takes every liberty that networks and brokers have.
+// twin is a deliberately dumb model of a source log, a destination log and the stored timeline
+// around one core. It takes every liberty that networks and brokers have.
 type twin struct {
 	p *partition
 
@@ -35,7 +35,7 @@ type twin struct {
 	realigned   bool // align has changed
 	burn        int64
 	begin       int64 // where the mirror begins, in the source's log or at one of its ends
-	lostBelow   int64 // the source deleted what is below before it was mirrored
+	lostBelow   int64 // the source deleted records below this before they were mirrored
 
 	inFlight *item
 	parts    []span // of what is in flight
@@ -91,7 +91,7 @@ func (tw *twin) apply(e effects) {
 	}
 }
 
-// answer is what the source says to a fetch at offset.
+// answer returns the source's response to a fetch at offset.
 func (tw *twin) answer(t *rapid.T, f pendingFetch) effects {
 	if f.offset < tw.sourceStart || f.offset > tw.sourceEnd() {
 		return tw.p.outOfRange(f.gen, tw.sourceStart, tw.sourceEnd())
@@ -119,8 +119,8 @@ func (tw *twin) answer(t *rapid.T, f pendingFetch) effects {
 }
 
 func (tw *twin) check(t *rapid.T) {
-	// What is at the destination are the source's batches from some one on, each once, in order;
-	// markers stand for holes.
+	// The destination has the source's batches from some batch on, each once, in order; markers
+	// stand for holes.
 	next, physical, shifted := int64(-1), int64(0), false
 	for i, s := range tw.dest {
 		switch {
@@ -180,7 +180,7 @@ func (tw *twin) check(t *rapid.T) {
 	}
 }
 
-// end is the destination's log as it is read.
+// end returns the destination's log as a worker reads it.
 func (tw *twin) logEnd() logEnd {
 	next := tw.floor
 	if len(tw.dest) > 0 {
@@ -193,7 +193,8 @@ func (tw *twin) logEnd() logEnd {
 	}
 }
 
-// append puts an item into the log: the batches that it was joined of, where it was.
+// append puts an item into the destination's log. A joined item becomes the batches that it was
+// joined of.
 func (tw *twin) append(i item) {
 	if len(tw.parts) > 1 {
 		tw.dest = append(tw.dest, tw.parts...)
@@ -202,7 +203,7 @@ func (tw *twin) append(i item) {
 	tw.dest = append(tw.dest, span{i.base, i.records, i.markers()})
 }
 
-// take is takeOne, which notes the parts.
+// take is takeOne, and notes the parts of the item.
 func (tw *twin) take(r joinRule) (i item, ok bool) {
 	i, ok = takeOne(tw.p, r)
 	tw.parts = tw.parts[:0:0]
@@ -212,7 +213,7 @@ func (tw *twin) take(r joinRule) (i item, ok bool) {
 	return i, ok
 }
 
-// burned is the end of a burn.
+// burned completes a burn.
 func (tw *twin) burned(t *rapid.T) {
 	to := tw.burn
 	tw.burn = 0
@@ -223,7 +224,7 @@ func (tw *twin) burned(t *rapid.T) {
 	tw.apply(tw.p.aligned(to))
 }
 
-// anchored is the end of storing a start of the timeline.
+// anchored completes the storing of a start of the timeline.
 func (tw *twin) anchored(t *rapid.T) {
 	if len(tw.dest) > 0 {
 		t.Fatal("the start of a log with records changes")
@@ -233,8 +234,8 @@ func (tw *twin) anchored(t *rapid.T) {
 	tw.apply(tw.p.anchored())
 }
 
-// TestPartitionAgainstTwin: whatever is lost, doubled, delayed or unknown, the mirror is a run of
-// the source's batches, and nothing comes after the end.
+// TestPartitionAgainstTwin: whatever is lost, doubled, delayed or left without a result, the mirror
+// is a run of the source's batches, and nothing is appended after the end.
 func TestPartitionAgainstTwin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		start := rapid.Int64Range(0, 20).Draw(t, "start")
@@ -385,7 +386,8 @@ func TestPartitionAgainstTwin(t *testing.T) {
 			"": tw.check,
 		})
 
-		// Left alone, it ends with everything, stopped, or failed for the one reason there is here.
+		// Without further faults the mirror ends with everything, or stopped, or failed for the
+		// only reason possible here.
 		for range 1000 {
 			if f := tw.fetches; len(f) > 0 {
 				tw.fetches = f[1:]
@@ -442,7 +444,7 @@ func (tw *twin) confirm(i item, base int64) {
 	tw.apply(tw.p.appended(base))
 }
 
-// takeOne is take, with several items as the one that they are joined to, but for its bytes.
+// takeOne is take, but returns several items as the one that they are joined to, without its bytes.
 func takeOne(p *partition, r joinRule) (i item, ok bool) {
 	items := p.take(r)
 	for n, next := range items {

@@ -13,9 +13,10 @@ import (
 	"pgregory.net/rapid"
 )
 
-// places is a broker's log of one mirror partition, its source, and several owners that all believe
-// to be the only one. The log does what brokers do: it appends at its end whatever comes, as often
-// as it comes, answers what is replicated, and loses at a change of leader what is not.
+// places is a broker's log of one mirror partition, its source, and several owners, each of which
+// believes that it is the only one. The log does what brokers do: it appends whatever comes, as
+// often as it comes, answers once a batch is replicated, and loses at a change of leader what is
+// not replicated.
 type places struct {
 	offsets []int64  // of the source's records
 	source  [][]byte // its batches
@@ -24,8 +25,8 @@ type places struct {
 	high    int64 // high watermark: physical offsets below are replicated
 	owners  []*placeOwner
 	strays  []*parcel // requests of connections that are gone, which may still reach the broker
-	leader  int       // its connections
-	epoch   int       // its leader epoch: a leader may come back, and find its connections as they were
+	leader  int       // identifies the connections of the present leader
+	epoch   int       // its leader epoch; a leader that comes back has its old connections
 }
 
 type landing struct {
@@ -34,7 +35,7 @@ type landing struct {
 	of          *parcel // nil = foreign
 }
 
-// read gives what is in the log from an offset on.
+// read returns the batches in the log from an offset on.
 func (s *places) readFrom(from int64) (records []byte, err error) {
 	for _, l := range s.log {
 		if l.base+l.count > from {
@@ -49,18 +50,18 @@ type parcel struct {
 	bytes   []byte
 	count   int64
 	place   int64
-	base    int64 // where it has landed first, -1 = nowhere
+	base    int64 // where it landed first, -1 = nowhere
 	refused bool
-	times   int // it has reached the broker
+	times   int // how often it reached the broker
 }
 
 // placeOwner is one instance with its core.
 type placeOwner struct {
 	p       partition
-	waits   []*parcel // whose answers the core awaits
-	wire    []*parcel // those of them that are on their way, in order
+	waits   []*parcel // appends whose answers the core awaits
+	wire    []*parcel // those of waits that are on their way, in order
 	leader  int       // that it sends to
-	epoch   int       // in which it has read the log
+	epoch   int       // under which it has read the log
 	resumes bool
 	recoder batch.Recoder
 }
@@ -185,8 +186,7 @@ func (s *places) arrive(t *rapid.T, o *placeOwner) {
 	p.times++
 }
 
-// stray has a request of a connection that is gone reach the broker, perhaps not for the first
-// time.
+// stray makes a request of a closed connection reach the broker, perhaps not for the first time.
 func (s *places) stray(t *rapid.T) {
 	if len(s.strays) == 0 {
 		return
@@ -199,12 +199,12 @@ func (s *places) stray(t *rapid.T) {
 	}
 }
 
-// replicated says whether a request has been answered that asks for acks=all.
+// replicated reports whether a request with acks=all has been answered.
 func (s *places) replicated(p *parcel) bool {
 	return slices.ContainsFunc(s.log, func(l landing) bool { return l.of == p && l.base+l.count <= s.high })
 }
 
-// answer tells an owner of its appends, once the last one is answered.
+// answer gives an owner the results of its appends, once the last of them is answered.
 func (s *places) answer(t *rapid.T, o *placeOwner) {
 	if len(o.waits) == 0 || len(o.wire) > 0 {
 		return
@@ -225,7 +225,7 @@ func (s *places) answer(t *rapid.T, o *placeOwner) {
 			return
 		}
 	}
-	if s.epoch != o.epoch { // of which the owner asks when all answers are there
+	if s.epoch != o.epoch { // the owner asks for it when all answers are there
 		s.apply(o, o.p.uncertain(false))
 		return
 	}
@@ -260,8 +260,8 @@ func (s *places) replicate(t *rapid.T) {
 	}
 }
 
-// truncate is a change of leader: some of what is not replicated is lost, and the new leader takes
-// no request of the old one's. Or the leader changes twice, and the old one comes back.
+// truncate is a change of leader: some of what is not replicated is lost, and the new leader gets
+// none of the requests to the old one. Or the leader changes twice, and the old one comes back.
 func (s *places) truncate(t *rapid.T) {
 	s.epoch++
 	if !rapid.Bool().Draw(t, "comes back") {
@@ -276,9 +276,8 @@ func (s *places) truncate(t *rapid.T) {
 	}
 }
 
-// read is what a reader sees of the log: the batches that count, by the code that owners read it
-// with. Readers that begin in the middle of the log have nothing but headers, and must see the
-// same.
+// read returns what a reader sees of the log: the batches that count, by the code with which owners
+// read it. Readers that begin in the middle of the log have only headers, and must see the same.
 func (s *places) read(t *rapid.T) (tl tail, seen []int64) {
 	tl.last = unknownEpoch
 	for _, l := range s.log {
@@ -335,10 +334,10 @@ func (s *places) check(t *rapid.T) {
 	}
 }
 
-// TestPlacesDecide is the rule of the stamp: a batch counts if and only if it landed at its place.
-// Whatever happens to the requests of however many owners, and whatever a change of leader loses
-// that was not replicated, every reader of the log sees a prefix of the source: nothing is lost,
-// doubled or out of order. Left alone, any owner completes it.
+// TestPlacesDecide checks the rule of the stamp: a batch counts if and only if it landed at its
+// place. Whatever happens to the requests of any number of owners, and whatever is lost in a change
+// of leader before it was replicated, every reader of the log sees a prefix of the source: nothing
+// is lost, doubled or out of order. Without further faults any owner completes it.
 func TestPlacesDecide(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := &places{}
@@ -401,8 +400,9 @@ func TestPlacesDecide(t *testing.T) {
 	})
 }
 
-// TestWindowsNeedMoreThanPlaces is why a batch of a window proves what is in front of it: that may
-// be lost, and another batch of as many offsets take its place. DESIGN.md, section 3.
+// TestWindowsNeedMoreThanPlaces shows why a batch of a window must prove what is in front of it:
+// its predecessor may be lost, and another batch of as many offsets take that place. DESIGN.md,
+// section 3.
 func TestWindowsNeedMoreThanPlaces(t *testing.T) {
 	s := &places{}
 	for offset := range int64(2) {
@@ -413,7 +413,7 @@ func TestWindowsNeedMoreThanPlaces(t *testing.T) {
 		batch.SetPlaceAfter(b, offset)
 		s.source = append(s.source, b)
 	}
-	s.land(recordBatch([]*kgo.Record{{Value: []byte("foreign")}}), 1, nil) // where the first one was to be
+	s.land(recordBatch([]*kgo.Record{{Value: []byte("foreign")}}), 1, nil) // takes its place
 	s.land(s.source[1], 1, nil)
 	if !batch.Counts(s.log[1].bytes) {
 		t.Error("the batch does not stand at its place")

@@ -11,8 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// policyWorld is a running mirror with two records, aligned if its cleanup.policy lets it, and a
-// function that appends three records to the source in a transaction.
+// policyWorld returns a running mirror with two records, aligned if its cleanup.policy allows that,
+// and a function that appends three records to the source in a transaction.
 func policyWorld(t *testing.T, policy string) (w *world, transact func(), end func(want int64)) {
 	w, _, dst := embedded(t)
 	w.configs["offset.alignment"] = "auto"
@@ -51,8 +51,8 @@ func policyWorld(t *testing.T, policy string) (w *world, transact func(), end fu
 	return w, transact, end
 }
 
-// setPolicy lets the control plane say that the mirror's topic has another policy, and waits until
-// the partition goes by it.
+// setPolicy makes the control plane say that the mirror's topic has another policy, and waits until
+// the partition uses it.
 func (w *world) setPolicy(policy string) {
 	w.t.Helper()
 	w.control.setMirror("orders", func(m *admin.Mirror) { m.CleanupPolicy = policy })
@@ -80,7 +80,7 @@ func (w *world) wantShifts(want string) {
 
 // TestCompactedFromNowOn: a topic that becomes compacted gets no markers any more.
 func TestCompactedFromNowOn(t *testing.T) {
-	w, transact, end := policyWorld(t, "") // what the control plane does not know, the broker is asked for
+	w, transact, end := policyWorld(t, "") // unknown to the control plane, so the broker is asked
 	transact()
 	w.produce("orders", 0, 1, 20)
 	end(7) // with a marker
@@ -92,8 +92,8 @@ func TestCompactedFromNowOn(t *testing.T) {
 	w.wantShifts("orders-0 from 11: cleanup.policy of the topic is compact; only logs that are not compacted are aligned")
 }
 
-// TestCompactedNoMore: a topic that has been compacted gets markers from now on, if it has no hole
-// without yet; it stays shifted if it has.
+// TestCompactedNoMore: a topic that is no longer compacted gets markers from now on, if it has no
+// hole without them yet; if it has one, it stays shifted.
 func TestCompactedNoMore(t *testing.T) {
 	t.Run("without a hole", func(t *testing.T) {
 		w, transact, end := policyWorld(t, "compact")

@@ -6,21 +6,22 @@ import (
 )
 
 const (
-	// minClass and maxClass are the sizes in bytes between which memory is kept for the next fetch.
+	// minClass and maxClass are the smallest and the largest size, in bytes, in which memory is
+	// kept.
 	minClass = 4 << 10
 	maxClass = 64 << 20
-	// classes is how many sizes there are between, four to each power of two.
+	// classes is the number of sizes, four to each power of two.
 	classes = 4*14 + 1
-	// maxIdle bounds the memory that is kept in bytes, beside the budget's share: see newPool.
+	// maxIdle bounds the idle memory in bytes, which comes on top of the budget: see newPool.
 	maxIdle = 32 << 20
 )
 
-// pool keeps the memory of frames that have been released, for the next ones.
+// pool keeps the memory of released frames for the next ones.
 //
-// Memory comes in sizes, four to each power of two, so that at most a fifth of a frame is not used.
-// What was of no use since the trim before is given to the garbage collector by a trim.
+// Memory comes in sizes, four to each power of two, so that at most a fifth of a frame is unused. A
+// trim leaves the memory that nobody has used since the trim before to the garbage collector.
 type pool struct {
-	max int64 // bytes that are kept at most
+	max int64 // bound of idle, in bytes
 
 	mu   sync.Mutex
 	idle int64
@@ -28,12 +29,12 @@ type pool struct {
 	low  [classes]int // the least length of free since the last trim
 }
 
-// newPool makes a pool for a budget of total bytes: an eighth of it at most is kept idle, beside
-// it.
+// newPool returns the pool of a budget of total bytes. It keeps at most an eighth of them idle, on
+// top of the budget.
 func newPool(total int64) *pool { return &pool{max: min(total/8, maxIdle)} }
 
-// classOf is the size of which memory for n bytes is, and its number; -1 = memory of this size is
-// not kept.
+// classOf returns the size of the memory for n bytes, and the index of that size; -1 = memory of
+// this size is not kept.
 func classOf(n int64) (size int64, class int) {
 	switch {
 	case n <= minClass:
@@ -47,8 +48,7 @@ func classOf(n int64) (size int64, class int) {
 	return int64(1)<<octave + (quarter+1)*step, (octave-12)*4 + int(quarter) + 1
 }
 
-// floorClass is the largest size that memory comes in and that is at most n; n is at least
-// minClass.
+// floorClass returns the largest size of memory that is at most n; n is at least minClass.
 func floorClass(n int64) int64 {
 	size, class := classOf(n)
 	if class <= 0 || size == n {
@@ -58,7 +58,7 @@ func floorClass(n int64) int64 {
 	return size - int64(1)<<(octave-2)
 }
 
-// get is memory for n bytes, which has what it had.
+// get returns memory for n bytes. It is not cleared.
 func (p *pool) get(n int64) []byte {
 	size, class := classOf(n)
 	if class >= 0 {
@@ -77,7 +77,7 @@ func (p *pool) get(n int64) []byte {
 	return make([]byte, size)
 }
 
-// put takes memory back that get gave.
+// put takes back memory that get returned.
 func (p *pool) put(b []byte) {
 	size, class := classOf(int64(cap(b)))
 	if class < 0 || size != int64(cap(b)) {
@@ -91,7 +91,7 @@ func (p *pool) put(b []byte) {
 	}
 }
 
-// trim gives up what was of no use since the last trim.
+// trim gives up the memory that nobody has used since the last trim.
 func (p *pool) trim() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

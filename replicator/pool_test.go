@@ -6,8 +6,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestPoolSizes: memory fits what it is for, is at most a quarter larger, and each size has a
-// number of its own.
+// TestPoolSizes: memory is large enough, is at most a quarter too large, and each size has its own
+// index.
 func TestPoolSizes(t *testing.T) {
 	last, number := int64(0), -1
 	for n := int64(1); n <= maxClass; n += 1 + n/50 {
@@ -33,8 +33,8 @@ func TestPoolSizes(t *testing.T) {
 	}
 }
 
-// TestPoolIsBounded: nothing is given out twice, what is kept stays below the bound, and what is of
-// no use goes.
+// TestPoolIsBounded: the pool gives no memory out twice, keeps no more than its bound, and gives up
+// what nobody uses.
 func TestPoolIsBounded(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := newPool(8 << 20)
@@ -73,7 +73,8 @@ func TestPoolIsBounded(t *testing.T) {
 	})
 }
 
-// TestFrameGrows: a frame keeps what was read, and is accounted for by its memory.
+// TestFrameGrows: a frame keeps what was read into it, and is accounted for by the size of its
+// memory.
 func TestFrameGrows(t *testing.T) {
 	b := newBudget(1 << 20)
 	if err := b.reserve(t.Context(), 64<<10); err != nil {

@@ -15,34 +15,37 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A mirror that is being promoted (admin.Mirror.Promotion) runs on like any other. Here is found
-// out when it has everything that its source has, which is then reported; Control stops it.
+// A mirror that is being promoted (admin.Mirror.Promotion) goes on like any other. The promoter
+// finds out when the mirror has everything that its source has, and reports it. Control then stops
+// the mirror.
 //
-// Invariant: a promotion is reported as caught up only if two looks at the source that began
-// lookInterval apart, both after the promotion was seen in the state, found the same partitions
-// with the same ends, no transaction open below them, and the mirror's logical end exactly there in
-// each partition, with nothing on its way to it.
+// Invariant: a promotion is reported as caught up only after two looks at the source that began
+// lookInterval apart, both after the promotion was seen in the state. Both looks found the same
+// partitions with the same ends, no transaction open below them, and the mirror's logical end
+// exactly there in each partition, with nothing on its way to it.
 //
-// Of partitions that other instances run the checkpoints say so, which those instances store soon
-// while the mirror is being promoted: what is before a checkpoint stands in the log.
+// For partitions that other instances run, their last checkpoints count: everything before a
+// checkpoint is in the log. Those instances store checkpoints soon while the mirror is being
+// promoted.
 //
-// So a promotion has all that was written before it was asked for, and all that was written until
-// the source has been still for a moment. What is written to the source after the second look is
-// not mirrored, or may be: nothing fences its writers.
+// So a promoted mirror has everything that was written before the promotion was asked for, and
+// everything until the source was still for a moment. What is written to the source after the
+// second look may or may not be mirrored: nothing fences its writers.
 
-// lookInterval is for how long the source must have been still.
+// lookInterval is how long the source must have been still.
 const lookInterval = 300 * time.Millisecond
 
 // lookTimeout bounds one look.
 const lookTimeout = 5 * time.Second
 
-// maxCaughtUp bounds how many mirrors are reported at once. What is reported together is one write.
+// maxCaughtUp bounds how many mirrors are reported at once. Reports made together are stored in one
+// write.
 const maxCaughtUp = 1000
 
 // look is what the last look at the source of a mirror found.
 type look struct {
 	promotion string
-	m         *mirror // another one has not been looked at
+	m         *mirror // the run of the mirror that was looked at; another run begins anew
 	ends      []int64 // by partition
 }
 
@@ -71,8 +74,8 @@ func (r *Replicator) watchPromotions(ctx context.Context) {
 	}
 }
 
-// round looks at the sources of all mirrors that are being promoted and seem to have everything,
-// and reports those that have; again is false if none is being promoted.
+// round looks at the sources of all mirrors that are being promoted and seem to have everything. It
+// reports those that have everything. again is false if no mirror is being promoted.
 func (p *promoter) round(ctx context.Context, st *admin.State) (again bool) {
 	bySource := map[*source][]*mirror{}
 	looks := map[string]look{}
@@ -100,7 +103,7 @@ func (p *promoter) round(ctx context.Context, st *admin.State) (again bool) {
 		bySource[s] = append(bySource[s], m)
 		looks[topic] = look{promotion: am.Promotion, m: m}
 	}
-	if len(parts) > 0 { // the coordinator waits for these
+	if len(parts) > 0 { // the coordinator waits for these checkpoints
 		p.r.confirm(parts)
 		p.r.checkpoint(ctx, parts)
 	}
@@ -139,7 +142,7 @@ func (p *promoter) round(ctx context.Context, st *admin.State) (again bool) {
 	return again
 }
 
-// report tells Control. What fails is found again in the next round.
+// report reports the events to Control. The next round repeats those that fail.
 func (p *promoter) report(ctx context.Context, events []admin.Event) {
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
@@ -156,8 +159,8 @@ func (p *promoter) report(ctx context.Context, events []admin.Event) {
 	_ = reports.Wait()
 }
 
-// lag is how far the partitions here are behind what the source was last seen to have; -1 = not
-// known. A source is asked for its ends only when this is 0.
+// lag returns by how many offsets the partitions here are behind the last known ends of the source;
+// -1 = unknown. A source is asked for its ends only when the lag is 0.
 func (m *mirror) lag() (lag int64) {
 	for _, w := range m.all() {
 		w.mu.Lock()
@@ -171,8 +174,8 @@ func (m *mirror) lag() (lag int64) {
 	return lag
 }
 
-// settledEnd is the logical end of the mirror, -1 = something is on its way to it, or it is not
-// known now; w.mu is held.
+// settledEnd returns the logical end of the partition; -1 = something is on its way to it, or the
+// end is not known now. w.mu is held.
 func (w *worker) settledEnd() int64 {
 	c := &w.core
 	switch {
@@ -184,7 +187,7 @@ func (w *worker) settledEnd() int64 {
 	return c.next
 }
 
-// endsAt says whether the mirror has just these partitions and ends.
+// endsAt reports whether the mirror has exactly these partitions, with these ends.
 func (m *mirror) endsAt(ends []int64) bool {
 	if m.partitions() != len(ends) || m.failed() != nil || !m.mayFetch() {
 		return false
@@ -206,8 +209,8 @@ func (m *mirror) endsAt(ends []int64) bool {
 	return true
 }
 
-// storedEnd is the logical end of a partition that another instance runs, as that has stored it
-// last; -1 = it is not known. The mirror has everything before it: it may have come further since.
+// storedEnd returns the logical end of a partition that another instance runs, as that instance
+// stored it last; -1 = unknown. The mirror has everything before it, and perhaps more by now.
 func (m *mirror) storedEnd(id int32) int64 {
 	if c, ok := m.r.cfg.Control.LastCheckpoint(m.topic, id); ok {
 		return c.Logical
@@ -218,8 +221,8 @@ func (m *mirror) storedEnd(id int32) int64 {
 	return -1
 }
 
-// currentSource is the source that serves the mirror, nil = none does now, and whether every
-// partition has a fetcher there.
+// currentSource returns the source that serves the mirror, nil = none does now. complete says
+// whether every partition has a fetcher there.
 func (m *mirror) currentSource() (s *source, complete bool) {
 	complete = true
 	for _, w := range m.all() {
@@ -238,8 +241,8 @@ type endAt struct {
 	partition int32
 }
 
-// stableEnds asks the source where the topics of mirrors end. Those are left out of which that is
-// not known for certain, and those with a transaction open below their end.
+// stableEnds asks the source where the topics of mirrors end. It leaves out mirrors with an end
+// that is not known for certain, or with a transaction open below an end.
 func (s *source) stableEnds(ctx context.Context, mirrors []*mirror) (map[*mirror][]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
@@ -273,7 +276,7 @@ func (s *source) stableEnds(ctx context.Context, mirrors []*mirror) (map[*mirror
 			return nil
 		})
 	}
-	err = asking.Wait() // what the other brokers have said counts
+	err = asking.Wait() // the answers of the other brokers count all the same
 	all := map[*mirror][]int64{}
 mirrors:
 	for m, n := range partitions {
@@ -290,8 +293,9 @@ mirrors:
 	return all, err
 }
 
-// leadersOf asks the source who leads which partitions, and how many there are. Mirrors whose topic
-// is not there as it was, or has a partition without a leader, are left out.
+// leadersOf asks the source which broker leads each partition, and how many partitions there are.
+// It leaves out mirrors whose topic is not the one that was mirrored, or has a partition without a
+// leader.
 func (s *source) leadersOf(ctx context.Context, mirrors []*mirror) (byLeader map[int32][]endAt, partitions map[*mirror]int, err error) {
 	req := kmsg.NewPtrMetadataRequest()
 	req.Topics = []kmsg.MetadataRequestTopic{} // none; null would be all
@@ -343,15 +347,15 @@ func (s *source) leadersOf(ctx context.Context, mirrors []*mirror) (byLeader map
 	return byLeader, partitions, nil
 }
 
-// The isolation levels: readUncommitted tells the high watermark, readCommitted the last stable
-// offset.
+// The isolation levels of ListOffsets: with readUncommitted the broker answers with the high
+// watermark, with readCommitted with the last stable offset.
 const (
 	readUncommitted = 0
 	readCommitted   = 1
 )
 
-// listEnds asks a broker for the ends of partitions that it leads; those with an error are left
-// out.
+// listEnds asks a broker for the ends of partitions that it leads. It leaves out partitions with an
+// error.
 func (s *source) listEnds(ctx context.Context, broker int32, of []endAt, isolation int8) (map[endAt]int64, error) {
 	req := kmsg.NewPtrListOffsetsRequest()
 	req.ReplicaID = -1

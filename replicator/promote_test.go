@@ -27,8 +27,8 @@ func (w *world) notCaughtUp(topic, why string) {
 	}
 }
 
-// TestPromoteTakesTwoLooks: of one promotion, at one source that has stayed as it was, with the
-// mirror's end exactly there.
+// TestPromoteTakesTwoLooks: a mirror is reported as caught up after two looks for the same
+// promotion, at a source that has not changed, with the mirror's end exactly there.
 func TestPromoteTakesTwoLooks(t *testing.T) {
 	w, src, _ := embedded(t)
 	w.topics("orders", 2)
@@ -39,8 +39,8 @@ func TestPromoteTakesTwoLooks(t *testing.T) {
 	w.awaitCaughtUp("orders")
 	p := promoter{r: w.r, looks: map[string]look{}}
 	promotion, state := "a", admin.MirrorActive
-	// round is one of a promotion that Control's own state does not show, so that nobody else
-	// looks.
+	// round runs one round for a promotion that Control's own state does not show, so that nobody
+	// else looks at the source.
 	round := func() (reported bool) {
 		t.Helper()
 		st := *w.control.State()
@@ -54,7 +54,7 @@ func TestPromoteTakesTwoLooks(t *testing.T) {
 		}
 		return w.control.count(admin.EventMirrorCaughtUp, "orders") > before
 	}
-	// settled is a round once the mirror's workers have nothing to do.
+	// settled runs a round once the mirror's workers are idle.
 	settled := func() bool {
 		t.Helper()
 		w.awaitCaughtUp("orders")
@@ -113,8 +113,8 @@ func TestPromoteTakesTwoLooks(t *testing.T) {
 	want(round(), true, "nothing has changed")
 }
 
-// TestPromoteOfAnIdleMirror: it is drained and stopped soon, an empty partition that begins
-// anywhere too.
+// TestPromoteOfAnIdleMirror: an idle mirror is drained and stopped soon, even with an empty
+// partition that begins anywhere.
 func TestPromoteOfAnIdleMirror(t *testing.T) {
 	w, _, _ := embedded(t)
 	w.topics("orders", 2)
@@ -138,8 +138,8 @@ func TestPromoteOfAnIdleMirror(t *testing.T) {
 	}
 }
 
-// TestPromoteWhileItIsWritten: as long as the source is written to, the mirror runs; then it has
-// all of that, and is stopped.
+// TestPromoteWhileItIsWritten: the mirror runs as long as the source is written to. Then it has
+// everything and is stopped.
 func TestPromoteWhileItIsWritten(t *testing.T) {
 	w, _, _ := embedded(t)
 	w.topics("orders", 1)
@@ -165,7 +165,7 @@ func TestPromoteWhileItIsWritten(t *testing.T) {
 	w.same("orders")
 }
 
-// TestPromoteWaitsForTransactions: what is above the last stable offset is not in the mirror, and
+// TestPromoteWaitsForTransactions: records above the last stable offset are not in the mirror, and
 // may yet be committed.
 func TestPromoteWaitsForTransactions(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -196,7 +196,8 @@ func TestPromoteWaitsForTransactions(t *testing.T) {
 	}
 }
 
-// TestPromoteFollowsNewPartitions: a partition that the source gets meanwhile is mirrored before.
+// TestPromoteFollowsNewPartitions: a partition that the source gets during the promotion is
+// mirrored before the stop.
 func TestPromoteFollowsNewPartitions(t *testing.T) {
 	w, _, _ := embedded(t)
 	w.configs["metadata.max.age.ms"] = "600000" // a look at the ends has to see it
@@ -231,8 +232,8 @@ func TestPromoteFollowsNewPartitions(t *testing.T) {
 	w.same("orders")
 }
 
-// TestPromoteOutlivesTheSource: a promotion whose source goes away waits for it, and a promoted
-// mirror that is taken over by another process goes on there.
+// TestPromoteOutlivesTheSource: a promotion waits for a source that has gone away, and goes on in
+// another process that takes over the mirror.
 func TestPromoteOutlivesTheSource(t *testing.T) {
 	src, faults := faulty(t)
 	dst := kafkatest.Embedded(t, 1)

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestReach: a fetch over a distance of 100 ms grows until the transfer takes eight times as long
-// as the wait, over none it stays as it is, and comes back to that.
+// TestReach: over a distance of 100 ms the size of fetches grows until the transfer takes eight
+// times as long as the wait. Without distance it stays as it is, or shrinks back to that.
 func TestReach(t *testing.T) {
 	transfer := func(r reach, perSecond int64) time.Duration {
 		return time.Duration(r.times(1<<20, 64<<20)) * time.Second / time.Duration(perSecond)

@@ -17,7 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// real is a world of two shared clusters of real brokers.
+// real returns a world of two shared clusters of real brokers.
 func real(t *testing.T) *world {
 	t.Helper()
 	src, dst := kafkatest.Shared(t, "source"), kafkatest.Shared(t, "destination")
@@ -64,7 +64,7 @@ func rawBatches(t *testing.T, c cluster, topic string, partition int32, offset i
 }
 
 // sameBatches checks that the mirror's log has the source's batches from an offset on, byte for
-// byte behind the stamp.
+// byte except for the stamp.
 func (w *world) sameBatches(topic string, partition int32, offset int64) (n int) {
 	w.t.Helper()
 	tl := w.control.State().Timelines[topic][partition]
@@ -127,7 +127,7 @@ func TestRealKafkaAllCodecs(t *testing.T) {
 	}
 	w.same("codecs")
 
-	// Ended and started again, it goes on; a second start finds nothing to do.
+	// After a restart the mirror goes on; a second restart finds nothing to do.
 	w.stop()
 	w.mixed("codecs", 12, 1)
 	w.run()

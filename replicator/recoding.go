@@ -2,19 +2,19 @@ package replicator
 
 import "sync"
 
-// recoding accounts for the memory in which large batches are made anew (batch.Recoder), over all
+// recoding accounts for the memory in which large batches are rebuilt (batch.Recoder), over all
 // sources.
 //
-// One large batch is made anew at a time, so that a source that has many cannot have the memory of
-// several taken. It waits for no room in the budget: what is held there may be held by those who
-// wait for their turn here. Instead the budget goes below zero, and no fetch is sent until it is
-// above again.
+// Only one large batch is rebuilt at a time, so that a source with many of them cannot take the
+// memory of several. recoding does not wait for room in the budget: the goroutines that wait for
+// their turn here may hold that room. Instead the budget goes below zero, and no fetch is sent
+// until it is above zero again.
 type recoding struct {
 	budget *budget
 	turn   sync.Mutex
 }
 
-// account is batch.Recoder.Account for one Recoder.
+// account returns a batch.Recoder.Account for one Recoder.
 func (r *recoding) account() func(delta int64) {
 	taken := int64(0)
 	return func(delta int64) {

@@ -14,7 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// thinned is a batch as compaction leaves it: n records of a megabyte of zeros each, at every
+// thinned returns a batch as compaction leaves it: n records of a megabyte of zeros each, at every
 // second offset. It is small.
 func thinned(t *testing.T, n int) []byte {
 	t.Helper()
@@ -26,7 +26,7 @@ func thinned(t *testing.T, n int) []byte {
 	for i := range n {
 		r := kmsg.Record{OffsetDelta: int32(2 * i), Value: make([]byte, 1<<20)}
 		whole := r.AppendTo(nil)
-		r.Length = int32(len(whole) - 1) // the length is none of it
+		r.Length = int32(len(whole) - 1) // less the length field itself
 		if _, err := z.Write(r.AppendTo(nil)); err != nil {
 			t.Fatal(err)
 		}
@@ -44,8 +44,9 @@ func thinned(t *testing.T, n int) []byte {
 	return b
 }
 
-// A batch of a few kilobytes that becomes many megabytes when it is made anew counts against the
-// budget while that lasts, one at a time; nothing of it is left, whatever comes of it.
+// A batch of a few kilobytes that becomes many megabytes when it is rebuilt counts against the
+// budget during that time, one batch at a time. Afterwards nothing is left in the account, whatever
+// the result.
 func TestRecodingCountsAgainstTheBudget(t *testing.T) {
 	const total = 64 << 20
 	r := &recoding{budget: newBudget(total)}
@@ -102,7 +103,7 @@ func TestRecodingCountsAgainstTheBudget(t *testing.T) {
 	}
 }
 
-// Every fetcher accounts for what it makes anew.
+// Every fetcher accounts for the batches that it rebuilds.
 func TestFetchersAccountForRecoding(t *testing.T) {
 	s := &source{r: &Replicator{budget: newBudget(1 << 20)}}
 	s.r.recoding = &recoding{budget: s.r.budget}

@@ -14,23 +14,24 @@ import (
 )
 
 const (
-	// reconcileInterval is how often the state is compared with what runs without being asked to.
+	// reconcileInterval is the time between rounds if nothing asks for one earlier.
 	reconcileInterval = time.Second
 	reportTimeout     = 10 * time.Second
-	// reportAgain is when a finding that the state does not show yet is reported once more.
+	// reportAgain is the time after which a finding is reported again if the state does not show
+	// it.
 	reportAgain = 5 * time.Second
 )
 
-// report remembers a finding that was reported, so that it is not repeated before the state shows
-// it.
+// report remembers a finding that was reported, so that it is not reported again before the state
+// shows it.
 type report struct {
 	event admin.Event
 	at    time.Time
 }
 
 // reconcileUntil makes what runs match Control's state until ctx ends. It works on levels, not on
-// edges: each round compares all that is wanted with all that is, so that a lost wake-up or a
-// failed report costs a round and no more.
+// edges: each round compares everything that should run with everything that runs. So a lost
+// wake-up or a failed report costs one round, and no more.
 func (r *Replicator) reconcileUntil(ctx context.Context) {
 	ticks, cancel := r.cfg.Control.Subscribe()
 	defer cancel()
@@ -60,7 +61,7 @@ func (r *Replicator) reconcile(ctx context.Context, st *admin.State) {
 	r.reconcileSources(st)
 	r.reconcileMirrors(st)
 	for _, s := range r.sources {
-		s.begin() // with its mirrors, so that the first answer is about them
+		s.begin() // only now that it has its mirrors, so that its first request is about them
 	}
 	r.letGo(st)
 	r.reportLinks(ctx, st)
@@ -68,15 +69,15 @@ func (r *Replicator) reconcile(ctx context.Context, st *admin.State) {
 	r.forgetRepairs(st)
 }
 
-// look takes the picture of a round. What is worked on was given before the state was read, so that
-// the state has what was fenced for it: who works on a slot knows all that its former owners have
-// done.
+// look takes the snapshot of a round. It reads which slots this instance works on before it reads
+// the state. So the state includes what was fenced when the slots were given: an instance that
+// works on a slot knows everything that the slot's former owners have stored.
 func (r *Replicator) look() *admin.State {
 	r.seen = r.owner.termsNow()
 	return r.cfg.Control.State()
 }
 
-// term is the term of a slot that is worked on in this round, 0 = it is not.
+// term returns the term of a slot that this instance works on in this round, 0 = it does not.
 func (r *Replicator) term(slot int) uint64 {
 	if r.seen[slot] == 0 || r.owner.term(slot) != r.seen[slot] {
 		return 0
@@ -84,7 +85,7 @@ func (r *Replicator) term(slot int) uint64 {
 	return r.seen[slot]
 }
 
-// share is the partitions of a mirror that are worked on here in this round.
+// share returns the partitions of a mirror that this instance works on in this round.
 func (r *Replicator) share(topic string, partitions int) (here []int32) {
 	first := topicSlot(topic)
 	for p := range partitions {
@@ -95,12 +96,12 @@ func (r *Replicator) share(topic string, partitions int) (here []int32) {
 	return here
 }
 
-// wants says whether a mirror is to be run here.
+// wants reports whether this instance has to run a mirror.
 func (r *Replicator) wants(m *admin.Mirror, st *admin.State) bool {
 	return len(r.share(m.Topic, max(int(m.Partitions), len(st.Timelines[m.Topic])))) > 0 && wanted(m, st.Links[m.Link])
 }
 
-// wanted says whether a mirror in this state is to be run.
+// wanted reports whether a mirror in this state has to run.
 func wanted(m *admin.Mirror, link *admin.Link) bool {
 	if link == nil || link.State == admin.LinkPaused || link.State == admin.LinkFailed {
 		return false
@@ -151,8 +152,9 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 			m.setPolicy(am.CleanupPolicy)
 			r.fit(m, am, st.Timelines[m.topic], false)
 		}
-		// A mirror that failed stays, so that its failure is reported until the state shows it. One
-		// that was stopped goes, even if it is wanted again by now: another one takes its place.
+		// A mirror that failed stays, so that its failure is reported until the state shows it. A
+		// mirror that was stopped is removed, even if it is wanted again: the next round makes a
+		// new one.
 		if m.ended() && (am == nil || keyOf(am) != m.mirrorKey || !r.wants(am, st) || m.failed() == nil || m.lost.Load()) {
 			if am != nil && keyOf(am) == m.mirrorKey && am.State == admin.MirrorPendingStopped && !m.lost.Load() {
 				for _, w := range m.all() {
@@ -199,15 +201,15 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 	r.partitions.Store(int64(partitions))
 }
 
-// hasEnded says whether nothing will be appended to a partition of a mirror that is being stopped:
-// it was settled here, or its owner has stored so.
+// hasEnded reports whether nothing more will be appended to a partition of a mirror that is being
+// stopped: this instance has settled it, or its owner has stored that it ended.
 func (r *Replicator) hasEnded(am *admin.Mirror, partition int32) bool {
 	_, closed := r.closed[partitionAt{am.Topic, partition}]
 	return closed || am.HasEnded(partition)
 }
 
-// fit lets a mirror run the partitions whose slots are worked on, and no others. It must be among
-// the mirrors already: a lease that ends from then on is told to it.
+// fit makes a mirror run the partitions whose slots this instance works on, and no others. The
+// mirror must be in r.mirrors already, so that loseAll reaches it if the lease ends from now on.
 func (r *Replicator) fit(m *mirror, am *admin.Mirror, tls []*timeline.Partition, closing bool) {
 	m.grow(len(tls))
 	var gone []*worker
@@ -255,8 +257,8 @@ func (r *Replicator) remove(m *mirror) {
 	r.dest.forget(m.topic)
 }
 
-// forgetLast drops the last status of mirrors that are gone, or stopped and so move on without
-// klink, and what else is remembered of them.
+// forgetLast drops the last status, and whatever else is remembered, of mirrors that are gone or
+// stopped. A stopped topic moves on without klink.
 func (r *Replicator) forgetLast(st *admin.State) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -309,7 +311,7 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
 		m, coordinator := r.mirror(topic), r.term(topicSlot(topic)) != 0
 		here := r.share(topic, len(st.Timelines[topic]))
 		if !coordinator && len(here) == 0 || m != nil && m.lost.Load() {
-			continue // other instances tell
+			continue // other instances report it
 		}
 		ev := admin.Event{Link: am.Link, Topic: topic, Mirror: am.ID, Partition: -1}
 		if am.State == admin.MirrorPendingStopped {
@@ -336,7 +338,8 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
 		unavailable, up := cmp.Or(m.unavailable(), r.toldTrouble(topic)), s.healthNow().up
 		switch h := s.healthNow(); {
 		case h.known && !h.up && am.State != admin.MirrorSourceUnavailable && r.term(linkSlot(am.Link)) == 0:
-			// Who tells of the link may reach the source, and this instance not.
+			// The instance that reports the link's health may reach the source although this one
+			// does not.
 			ev.Kind, ev.Error, ev.Message = admin.EventMirrorUnavailable, h.code, h.message
 			r.reportIn(ctx, &reports, ev)
 		case unavailable != nil && up && (am.State != admin.MirrorSourceUnavailable || am.Error != unavailable.code):
@@ -353,8 +356,8 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
 	}
 }
 
-// reportEnded tells that partitions of a mirror that is being stopped have ended: the coordinator
-// that all have, the other owners that theirs have.
+// reportEnded reports that partitions of a mirror that is being stopped have ended. The coordinator
+// reports that all of them have ended, each other owner that its own have.
 func (r *Replicator) reportEnded(ctx context.Context, reports *errgroup.Group, am *admin.Mirror, ev admin.Event, tls []*timeline.Partition, coordinator bool) {
 	all, told := true, true
 	for p := range int32(len(tls)) {
@@ -381,7 +384,7 @@ func (r *Replicator) reportEnded(ctx context.Context, reports *errgroup.Group, a
 	r.reportIn(ctx, reports, ev)
 }
 
-// reportIn reports beside others.
+// reportIn reports ev concurrently with the other reports of the group.
 func (r *Replicator) reportIn(ctx context.Context, reports *errgroup.Group, ev admin.Event) {
 	reports.Go(func() error {
 		r.report(ctx, ev)
@@ -389,8 +392,8 @@ func (r *Replicator) reportIn(ctx context.Context, reports *errgroup.Group, ev a
 	})
 }
 
-// report tells Control, unless it was told the same a moment ago. What fails is tried again in a
-// later round.
+// report reports ev to Control, unless it has just reported the same. A later round repeats a
+// report that failed.
 func (r *Replicator) report(ctx context.Context, ev admin.Event) {
 	key := "link " + ev.Link
 	if ev.Topic != "" {

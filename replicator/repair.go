@@ -16,43 +16,43 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A compacted mirror with void batches that is stopped is repaired: the last record that counts of
-// each key in them is appended anew, behind the mirror's end, or a tombstone for a key of which
-// nothing counts. Then the cleaner may go on, and what it keeps of a key is what the source had. It
-// comes after the last append and before the topic takes writes, or a client's record could be
-// followed by an older one of its key.
+// When a compacted mirror with void batches is stopped, klink repairs it. For each key in the void
+// batches it appends a copy of the last record that counts, behind the mirror's end, or a tombstone
+// if no record of the key counts. Then the cleaner may go on: what it keeps of a key is what the
+// source had. The repair comes after the last append of the mirror and before the topic takes
+// writes. Otherwise an older record could follow a client's record of the same key.
 //
-// The copies have no stamp: they are the topic's own, as what clients write from then on. A repair
-// that is broken off is done again, by whom it may be: what it had appended is void then, and has
-// the same keys.
+// The copies have no stamp: they belong to the topic, like everything that clients write from then
+// on. A repair that is broken off is done again, by this instance or by another one. What the first
+// attempt has appended is then void, and has the same keys.
 
 const (
-	// repairBytes is how large a batch of a repair is, uncompressed, unless one record is larger.
+	// repairBytes is the size of a batch of a repair, uncompressed, unless one record is larger.
 	repairBytes = 256 << 10
-	// repairAttempts is how often a partition is tried. After that the mirror stops without, and is
-	// never compacted.
+	// repairAttempts is how often a partition is tried. After that the mirror stops without a
+	// repair, and is never compacted.
 	repairAttempts = 8
-	// repairsAtOnce is how many partitions are read at a time.
+	// repairsAtOnce is how many partitions are repaired at a time.
 	repairsAtOnce = 4
 )
 
-// repair is that of one mirror.
+// repair is the repair of one mirror.
 type repair struct {
 	id     string // of the mirror
 	term   uint64
 	cancel context.CancelFunc
 	ended  atomic.Bool
 
-	// What has become of it, once it has ended.
-	broken   bool    // it was broken off, and says nothing
+	// The result, once it has ended.
+	broken   bool    // it was broken off: there is no result
 	physical []int64 // where the partitions end
-	why      string  // it was not done, "" = it was
-	missing  int     // keys without a record that counts, where the cleaner may have been faster than klink
+	why      string  // why it was not done, "" = it was done
+	missing  int     // keys without a record that counts, perhaps as the cleaner was faster
 }
 
-// repaired says whether the log of a mirror that has ended is as the topic may be used from then
-// on; if not it sees to it. It corrects the report of the mirror's ends: what is void at the end of
-// the log belongs to the mirror.
+// repaired reports whether the log of a mirror that has ended is ready for the topic's clients. If
+// a repair is needed first, repaired starts it. It then corrects the ends in ev: what is void at
+// the end of the log belongs to the mirror.
 func (r *Replicator) repaired(am *admin.Mirror, term uint64, tls []*timeline.Partition, ev *admin.Event) bool {
 	if !am.Created || len(tls) == 0 || am.CleanupPolicy == "" || appendOnly(am.CleanupPolicy) {
 		return true
@@ -88,7 +88,8 @@ func (r *Replicator) repaired(am *admin.Mirror, term uint64, tls []*timeline.Par
 	return true
 }
 
-// endsOf are the physical ends of a mirror's partitions, whoever has ended them.
+// endsOf returns the physical ends of a mirror's partitions, whichever instance has ended them; -1
+// = unknown.
 func endsOf(am *admin.Mirror, ev *admin.Event, partitions int) []int64 {
 	ends := make([]int64, partitions)
 	for p := range ends {
@@ -118,7 +119,7 @@ func (r *Replicator) forgetRepairs(st *admin.State) {
 	}
 }
 
-// repairing is the slots of repairs that have not ended: they may append.
+// repairing returns the slots of repairs that have not ended, and so may still append.
 func (r *Replicator) repairing() (busy slotSet) {
 	for topic, p := range r.repairs {
 		if !p.ended.Load() {
@@ -175,7 +176,8 @@ func (p *repair) run(ctx context.Context, r *Replicator, am *admin.Mirror, tls [
 	}
 }
 
-// partition repairs one partition, as often as it takes. end is where the log ended before.
+// partition repairs one partition, in up to repairAttempts attempts. end is where the log ended
+// before.
 func (p *repair) partition(ctx context.Context, r *Replicator, log *mirrorLog, phys, floor int64, noted bool) (end int64, tombstones int, err error) {
 	wait := backoff{low: 100 * time.Millisecond, high: 5 * time.Second}
 	end = phys
@@ -188,7 +190,7 @@ func (p *repair) partition(ctx context.Context, r *Replicator, log *mirrorLog, p
 		case unreadable(err), attempt == repairAttempts, ctx.Err() != nil:
 			return end, 0, err
 		}
-		noted = true // it may have appended
+		noted = true // the attempt may have appended
 		r.log.Warn("repairing a mirror partition failed, retrying", "topic", log.topic, "partition", log.partition, "error", err)
 		if isUnanswered(err) && !sleep(ctx, r.grace) || !sleep(ctx, wait.next()) {
 			return end, 0, ctx.Err()
@@ -196,7 +198,8 @@ func (p *repair) partition(ctx context.Context, r *Replicator, log *mirrorLog, p
 	}
 }
 
-// unreadable says that an error comes of what is in the log.
+// unreadable reports whether an error comes from what is in the log, or from an ACL, so that no
+// further attempt is made.
 func unreadable(err error) bool {
 	for _, of := range []error{
 		batch.ErrOldFormat, batch.ErrUnsupported, batch.ErrCorrupt, batch.ErrMalformed, batch.ErrTooLarge, kerr.MessageTooLarge, kerr.RecordListTooLarge,
@@ -209,8 +212,8 @@ func unreadable(err error) bool {
 	return false
 }
 
-// once repairs a partition. Where the log ends behind phys, what is there is void. end is where the
-// log ended before anything was appended.
+// once tries to repair a partition. Whatever the log has behind phys is void. end is where the log
+// ended before once appended anything.
 func (p *repair) once(ctx context.Context, r *Replicator, log *mirrorLog, phys, floor int64, noted bool) (end int64, tombstones int, err error) {
 	start, end, err := log.ends(ctx)
 	if err != nil {
@@ -246,8 +249,9 @@ type repairs struct {
 	records, tombstones int
 }
 
-// append appends, for each key whose last void record is behind the last one that counts, that one
-// anew, in the order that they have, then tombstones.
+// append looks at each key whose last void record is behind its last record that counts, and
+// appends a copy of the latter, in the order of the log. Then it appends tombstones for the keys of
+// which no record counts.
 func (o *repairs) append(ctx context.Context, scan *voidScan, keys map[string]*voidKey) error {
 	wanted, last := map[int64]bool{}, int64(-1)
 	for _, k := range keys {

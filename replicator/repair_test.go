@@ -21,8 +21,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// keptByCleaner is what a log cleaner makes of a log in the end: the last value of each key. It
-// looks at nothing else, as the cleaner does.
+// keptByCleaner returns what a log cleaner keeps of a log in the end: the last value of each key.
+// Like the cleaner, it looks at nothing else.
 func keptByCleaner(records []*kgo.Record) map[string]string {
 	kept := map[string]string{}
 	for _, r := range records {
@@ -33,7 +33,7 @@ func keptByCleaner(records []*kgo.Record) map[string]string {
 	return kept
 }
 
-// tables is a world with a compacted mirror that rests on embedded clusters, which clean nothing.
+// tables returns a world with an idle compacted mirror on embedded clusters, which clean nothing.
 func tables(t *testing.T) (w *world, src, dst *kfake.Cluster) {
 	w, src, dst = embedded(t)
 	w.topics("table", 2)
@@ -44,7 +44,7 @@ func tables(t *testing.T) (w *world, src, dst *kfake.Cluster) {
 	return w, src, dst
 }
 
-// someKeys are up to n records of few keys; some are tombstones.
+// someKeys returns up to n records of few keys; some are tombstones.
 func someKeys(rnd *rand.Rand, who string, n int) (records []*kgo.Record) {
 	for i := range 1 + rnd.IntN(n) {
 		r := &kgo.Record{Key: fmt.Appendf(nil, "k%d", rnd.IntN(12)), Value: fmt.Appendf(nil, "%s %d %d", who, rnd.Uint32(), i)}
@@ -56,7 +56,7 @@ func someKeys(rnd *rand.Rand, who string, n int) (records []*kgo.Record) {
 	return records
 }
 
-// stop stops the mirror, and gives the report of its end.
+// stop stops the mirror, and returns the report of its end.
 func (w *world) stopMirror(topic string) admin.Event {
 	w.t.Helper()
 	w.control.setState(topic, admin.MirrorPendingStopped)
@@ -95,9 +95,9 @@ func (w *world) read(c cluster, topic string, partition int32) (records []*kgo.R
 	return records
 }
 
-// TestRepairs: whatever is void in a compacted mirror, of others or doubled, before or after what
-// counts, of keys that the source has or not: once mirroring has stopped the destination's cleaner
-// keeps of each key what the source's keeps.
+// TestRepairs: a compacted mirror gets void batches of any kind: foreign or doubled, before or
+// after the records that count, with keys that the source has or not. Once mirroring has stopped,
+// the destination's cleaner keeps the same record of each key as the source's.
 func TestRepairs(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -145,7 +145,7 @@ func TestRepairs(t *testing.T) {
 	}
 }
 
-// batches are those of a partition at the destination.
+// batches returns the batches of a partition at the destination.
 func (w *world) batches(topic string, partition int32) (all [][]byte) {
 	w.t.Helper()
 	d := w.r.dest
@@ -163,8 +163,8 @@ func (w *world) batches(topic string, partition int32) (all [][]byte) {
 	return all
 }
 
-// TestRepairIsRepeated: a repair that fails is done again, and what was appended before does no
-// harm. One that cannot be done is told by name, and does not hold the stop up.
+// TestRepairIsRepeated: a repair that fails is done again, and what it appended before does no
+// harm. A repair that is impossible is reported by name, and does not hold up the stop.
 func TestRepairIsRepeated(t *testing.T) {
 	begin := func(t *testing.T) (w *world, dst *kfake.Cluster) {
 		w, _, dst = tables(t)
@@ -217,7 +217,7 @@ func TestRepairIsRepeated(t *testing.T) {
 	})
 }
 
-// TestIdleLook: what somebody else appends to a mirror that rests is found.
+// TestIdleLook: klink finds what somebody else appends to an idle mirror.
 func TestIdleLook(t *testing.T) {
 	w, _, _ := tables(t)
 	appendBatch(t, w.src.cl, "table", 0, &kgo.Record{Key: []byte("a"), Value: []byte("1")})
@@ -237,8 +237,8 @@ func TestIdleLook(t *testing.T) {
 	w.same("table")
 }
 
-// TestCleanerWasFaster: what the cleaner has taken of a mirror before klink saw why is found by a
-// comparison with the source.
+// TestCleanerWasFaster: if the cleaner removed records of a mirror before klink saw the void
+// batches, a comparison with the source finds that.
 func TestCleanerWasFaster(t *testing.T) {
 	w, _, _ := tables(t)
 	for _, r := range []*kgo.Record{

@@ -20,7 +20,7 @@ import (
 type Config struct {
 	// Destination are the client options of the destination cluster: seeds, TLS, SASL.
 	Destination []kgo.Opt
-	// Control says what to mirror and is told what was found. Required.
+	// Control publishes what to mirror, and receives what the replicator finds. Required.
 	Control Control
 	// MemoryBytes bounds the batches held in memory, over all links. Default 256 MiB, at least 1
 	// MiB.
@@ -30,7 +30,7 @@ type Config struct {
 	// DrainTimeout bounds how long Run waits, once its context has ended, for appends in flight.
 	// Default 10 s.
 	DrainTimeout time.Duration
-	// Group is how the work is shared with other instances; nil = there are none.
+	// Group configures how instances share the work; nil = there are no other instances.
 	Group *Group
 	// LinkFiles are the files on this machine that the configs of links may name.
 	LinkFiles kafkaclient.Files
@@ -54,30 +54,30 @@ type Replicator struct {
 	board     atomic.Pointer[board] // nil without a group
 	sightings *sightings            // nil without a group
 
-	storedReads chan struct{} // a place for each append that is being read back
+	storedReads chan struct{} // semaphore of the appends that are read back
 
-	// life ends when the replicator has drained: what settles and appends lives longer than Run's
-	// context.
+	// life ends when the replicator has drained. Appends, and the reading of logs that settles
+	// them, go on after Run's context has ended.
 	life       context.Context
 	end        context.CancelFunc
 	tasks      sync.WaitGroup
 	fetchers   atomic.Int64
 	sessions   atomic.Int64 // fetch sessions at sources
-	partitions atomic.Int64 // that run
+	partitions atomic.Int64 // of mirrors, in this instance's slots
 
 	mu      sync.Mutex
 	mirrors map[string]*mirror // by destination topic
 
-	last map[string]lastStatus // of mirrors that do not run now, but may again
+	last map[string]lastStatus // by topic, of mirrors that do not run now but may run again
 
 	// Only reconcile uses these.
 	sources map[string]*source
-	// inherited are the partitions that were there at the start, or when their slot was given: a
-	// former process may have appended to them a moment ago.
+	// inherited are the partitions that existed when this process started, or when their slot was
+	// given to this instance. A former process may have sent appends to them a moment ago.
 	inherited map[partitionAt]bool
 	began     time.Time
 	ran       map[partitionAt]bool   // partitions that ran in this process
-	closed    map[partitionAt]closed // of mirrors that are PENDING_STOPPED, settled here
+	closed    map[partitionAt]closed // partitions of PENDING_STOPPED mirrors that were settled here
 	seen      [slots]uint64          // terms of the slots, as of the beginning of this round
 	terms     [slots]uint64          // as of the last round
 	repairs   map[string]*repair
@@ -137,9 +137,9 @@ func New(cfg Config) (*Replicator, error) {
 	return r, nil
 }
 
-// Run mirrors what Control's state says until ctx ends, then drains: appends in flight are awaited
-// for at most DrainTimeout. The state must be complete when Run is called. The error is about the
-// destination's client options.
+// Run mirrors what Control's state asks for, until ctx ends. Then it drains: it waits at most
+// DrainTimeout for the results of the appends in flight. The state must be complete before the
+// caller calls Run. Run fails only if it cannot make a client from the destination's options.
 func (r *Replicator) Run(ctx context.Context) error {
 	r.began = time.Now()
 	r.life, r.end = context.WithCancel(context.WithoutCancel(ctx))
@@ -187,7 +187,7 @@ func (r *Replicator) wake() {
 	}
 }
 
-// drain stops all mirrors and waits until what is in flight is settled, or the time is over.
+// drain stops all mirrors. It waits until every append in flight is settled, at most DrainTimeout.
 func (r *Replicator) drain() {
 	timeout := time.NewTimer(r.cfg.DrainTimeout)
 	defer timeout.Stop()
@@ -204,7 +204,9 @@ func (r *Replicator) drain() {
 	}
 }
 
-// maintain does what has to be done from time to time.
+// maintain does the periodic work, once a second: it trims the memory pool, and moves log starts
+// after those of the sources. If memory is scarce, it also copies queued batches out of large
+// frames.
 func (r *Replicator) maintain(ctx context.Context) {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
@@ -227,7 +229,7 @@ func (r *Replicator) maintain(ctx context.Context) {
 	}
 }
 
-// mirrorsNow is a copy of the mirrors that run.
+// mirrorsNow returns a copy of the list of mirrors that run.
 func (r *Replicator) mirrorsNow() []*mirror {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -240,14 +242,15 @@ func (r *Replicator) mirror(topic string) *mirror {
 	return r.mirrors[topic]
 }
 
-// Status implements admin.Reporter. Of a mirror that is paused or has failed it is the last that
-// was known; of partitions that other instances own, what those have told.
+// Status implements admin.Reporter. For a mirror that is paused or has failed it returns the last
+// known status. The status of a partition that another instance owns is the one that instance
+// published.
 func (r *Replicator) Status(topic string) []admin.PartitionStatus {
 	here := r.statusHere(topic)
 	if r.board.Load() == nil {
 		return here
 	}
-	told, known := r.told(topic), 0 // so many partitions
+	told, known := r.told(topic), 0 // known: up to the last partition with a status
 	s := unknownStatus(max(len(here), len(told)))
 	for p := range s {
 		switch own := r.OwnsPartition(topic, int32(p)); {
@@ -273,16 +276,17 @@ func (r *Replicator) statusHere(topic string) []admin.PartitionStatus {
 	return m.status()
 }
 
-// reservation is how much a fetch asks for: all fetchers together at most half of the budget, so
-// that fetches that wait for data leave room for what is being appended. It is a size that memory
-// comes in, so that what was asked for fits it.
+// reservation returns how many bytes of memory a fetch reserves: at most most, but at least
+// minReservation. All fetchers together reserve at most half of the budget, so that fetches that
+// wait for data leave room for appends. The result is a size of the memory pool, so that the memory
+// fits exactly.
 func (r *Replicator) reservation(most int64) int64 {
 	share := r.budget.total / (2 * max(1, r.fetchers.Load()))
 	return floorClass(max(minReservation, min(share, most)))
 }
 
-// queueLimit is how many bytes a partition queues before its fetching pauses: all together a
-// quarter of the budget, and each so many times maxPartitionQueue.
+// queueLimit returns the number of queued bytes at which a partition stops fetching: an equal share
+// of a quarter of the budget, but at most times*maxPartitionQueue and at least minPartitionQueue.
 func (r *Replicator) queueLimit(times int64) int {
 	n := max(1, r.partitions.Load())
 	return int(max(minPartitionQueue, min(r.budget.total/(4*n), times*maxPartitionQueue)))

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// embedded is a world of two in-process clusters.
+// embedded returns a world of two in-process clusters.
 func embedded(t *testing.T, opts ...kfake.Opt) (w *world, src, dst *kfake.Cluster) {
 	t.Helper()
 	src = kafkatest.Embedded(t, 1, append([]kfake.Opt{kfake.ClusterID("source")}, opts...)...)

@@ -13,17 +13,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// settleGrace is how long a request that was sent without an answer is given to reach the log, when
-// the log does not have its batch. Brokers queue requests of a closed connection and may still
-// handle them.
-const settleGrace = time.Second // Replicator.grace is this, but for tests
+// settleGrace is how long a request without an answer is given to reach the log, if the log does
+// not have its batch. Brokers queue requests of a closed connection and may still handle them.
+const settleGrace = time.Second // Replicator.grace, except in tests
 
-// errNotCommitted: a log holds more than its in-sync replicas have.
+// errNotCommitted: the log has more than its in-sync replicas have.
 var errNotCommitted = errors.New("not committed")
 
-// resume reads where the destination's log ends until it is known, and tells the core. With
-// lingering an append without an answer may still be on its way. That is waited for only where the
-// mirror ends, or begins: in between it lands where its stamp says, and counts, or it does not.
+// resume reads where the destination's log ends, retries until it knows, and tells the core.
+// lingering says that an append without an answer may still be on its way. resume waits for such an
+// append only if the log is empty or the partition is being stopped. Otherwise the append may come
+// at any time: it lands at its place and counts, or it is void.
 func (w *worker) resume(ctx context.Context, lingering bool) {
 	d := w.m.r.dest
 	wait := backoff{low: 50 * time.Millisecond, high: 2 * time.Second}
@@ -43,7 +43,7 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 		switch {
 		case err != nil || !lingering || !stopping && e.start < e.end:
 		case e.end != quietEnd:
-			// Whether or not the batch is there: a log that grows still may have it twice.
+			// Wait even if the batch is there: a log that still grows may get it a second time.
 			quietEnd, quietSince, quiet = e.end, time.Now(), false
 			wait.reset()
 		case time.Since(quietSince) < w.m.r.grace:
@@ -79,7 +79,7 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 			failures++
 			level := slog.LevelDebug
 			if failures > 5 {
-				level = slog.LevelWarn // no longer a leader that is being elected
+				level = slog.LevelWarn // it takes longer than an election of a leader
 			}
 			w.m.r.log.Log(ctx, level, "reading the end of a mirror partition failed, retrying", "topic", w.m.topic, "partition", w.id, "error", err)
 		}
@@ -89,7 +89,8 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 	}
 }
 
-// resumed gives the end of the log to the core, and has its units go to the stream of its leader.
+// resumed gives the end of the log to the core. From now on the partition's appends go to the
+// stream of the log's leader.
 func (w *worker) resumed(e logEnd, s *stream) {
 	w.mu.Lock()
 	w.stream, w.inStream, w.checked = s, false, false
@@ -104,9 +105,9 @@ func (w *worker) resumed(e logEnd, s *stream) {
 	w.m.r.wake()
 }
 
-// readEnd reads a partition's log start and end at the leader, once the end is committed: what is
-// beyond the high watermark may yet be truncated. The topic's metadata comes back with an error, to
-// be refreshed.
+// readEnd reads a partition's log start and end at the leader. It fails as long as the end is not
+// committed, since what is above the high watermark may still be truncated. If the topic's metadata
+// may be the cause of an error, it comes back with the error, to be refreshed.
 func (d *destination) readEnd(ctx context.Context, w *worker, stale *destTopic) (e logEnd, s *stream, t *destTopic, err error) {
 	select {
 	case d.slots <- struct{}{}:
@@ -129,8 +130,8 @@ func (d *destination) readEnd(ctx context.Context, w *worker, stale *destTopic) 
 		p.Partition, p.CurrentLeaderEpoch, p.Timestamp, p.MaxNumOffsets = w.id, t.epochs[w.id], timestamp, 1
 		return listOffset(ctx, d.broker(leader), replica, w.m.topic, p)
 	}
-	// As a client the high watermark of the leader, as the debugging replica (-2) the end of the
-	// log. The same leader epoch in all of them makes sure that one leader answers.
+	// A client gets the leader's high watermark, the debugging replica (-2) the end of its log. All
+	// three requests name the same leader epoch, so the same leader answers them.
 	highWater, err := ask(-1, timestampLatest)
 	if err != nil {
 		return e, nil, t, err

@@ -9,15 +9,15 @@ import (
 	"klink/protocol/batch"
 )
 
-// A broker may store something else than it was sent: in an old message format
+// A broker may store a batch otherwise than it was sent. In an old message format
 // (message.format.version below 0.11) a batch has no field for its stamp, and with
-// message.timestamp.type=LogAppendTime it loses its timestamps. The mirror's configs keep brokers
-// from that, but who goes around klink can change them. Then every batch from there on is lost to
-// those who read through klink, so the mirror fails at once. (Apache Kafka 2.4.1 and 2.8.2 do not
-// convert a batch with a stamp, but fail with UNKNOWN_SERVER_ERROR; other brokers may.)
+// message.timestamp.type=LogAppendTime it loses its timestamps. The mirror's configs prevent both,
+// but somebody who goes around klink can change them. From then on every batch is lost to clients
+// that read through klink, so the mirror fails at once. (Apache Kafka 2.4.1 and 2.8.2 do not
+// convert a batch with a stamp, but fail with UNKNOWN_SERVER_ERROR; other brokers may convert it.)
 //
-// The answer to an append tells of new timestamps. A lost stamp shows only in the log: the first
-// append after the log was read is read back, and then one of the mirror's appends in every
+// The answer to an append shows new timestamps. A lost stamp shows only in the log. So klink reads
+// back the first append after the log was read, and then one of the mirror's appends in every
 // rewrittenPace.
 
 const (
@@ -25,8 +25,8 @@ const (
 	rewrittenPace = time.Second
 	// rewrittenTimeout bounds a reading.
 	rewrittenTimeout = 10 * time.Second
-	// rewrittenReads is how many are read back at a time, over all mirrors. An append that finds no
-	// place is left out.
+	// rewrittenReads is how many appends are read back at a time, over all mirrors. While that many
+	// are, no other append is read back.
 	rewrittenReads = 8
 )
 
@@ -50,9 +50,8 @@ func (w *worker) checkStored(now time.Time, base, logical int64) {
 	})
 }
 
-// readStored reads back the batch that was appended at base with the logical offset as its stamp. A
-// batch that is gone, or a broker that does not answer, says nothing; the next append is read back
-// then.
+// readStored reads back the batch that was appended at base, with the offset logical in its stamp.
+// If the batch is gone or the broker does not answer, the next append is read back instead.
 func (w *worker) readStored(ctx context.Context, base, logical int64) {
 	ctx, cancel := context.WithTimeout(ctx, rewrittenTimeout)
 	defer cancel()
@@ -81,29 +80,30 @@ func (w *worker) readStored(ctx context.Context, base, logical int64) {
 
 var errNoStamp = errors.New("a batch without a stamp")
 
-// stampLost is the failure of a mirror whose batch came back without its stamp.
+// stampLost returns the failure of a mirror whose batch came back without its stamp.
 func (w *worker) stampLost(base, logical int64, err error) *failure {
 	return failf(admin.ErrBatchRewritten, "%s-%d: the destination stored the batch of source offset %d, at offset %d there, without its stamp (%v): "+
 		"somebody lowered message.format.version of topic %q, or its brokers rewrite batches; "+
 		"put that right, delete the topic and create the mirror anew", w.m.topic, w.id, logical, base, err, w.m.topic)
 }
 
-// errOldBatch: a log holds what klink never writes, and brokers make only of what they rewrite.
+// errOldBatch returns the failure for a log that has a batch in an old message format. klink never
+// writes one; only a broker that rewrites batches makes one.
 func (w *worker) errOldBatch(at int64) error {
 	return failf(admin.ErrBatchRewritten, "%s-%d: the destination's log has a batch in an old message format at offset %d, without the stamp of a mirror: "+
 		"message.format.version of topic %q was below 0.11 when it was appended; put that right, delete the topic and create the mirror anew",
 		w.m.topic, w.id, at, w.m.topic)
 }
 
-// timeRewritten is the failure of a mirror whose batch was given other timestamps.
+// timeRewritten returns the failure of a mirror whose batch was given other timestamps.
 func timeRewritten(j *appendJob) *failure {
 	return failf(admin.ErrBatchRewritten, "%s-%d: the destination gave the batch of source offsets %d to %d new timestamps: "+
 		"somebody set message.timestamp.type=LogAppendTime at topic %q; delete the topic and create the mirror anew",
 		j.w.m.topic, j.w.id, j.i.base, j.i.end()-1, j.w.m.topic)
 }
 
-// rewritten ends the partition, since the destination does not store what is appended: at once, or
-// after what is on its way.
+// rewritten fails the partition, since the destination does not store batches as they are sent: at
+// once, or when what is in flight is settled.
 func (p *partition) rewritten(f *failure) effects {
 	if p.ended() || p.broken != nil {
 		return effects{trim: -1}

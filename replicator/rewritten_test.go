@@ -34,8 +34,8 @@ func stripStamps(dst *kfake.Cluster, on *atomic.Bool) {
 	})
 }
 
-// TestStampLost: the first append after a start is read back, and one of a mirror's appends now and
-// then. One that has lost its stamp fails the mirror, and nothing more is appended.
+// TestStampLost: klink reads back the first append after a start, and one of the mirror's appends
+// now and then. A batch without its stamp fails the mirror, and nothing more is appended.
 func TestStampLost(t *testing.T) {
 	for _, later := range []bool{false, true} {
 		t.Run(map[bool]string{false: "from the first append on", true: "later"}[later], func(t *testing.T) {

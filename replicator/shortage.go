@@ -7,16 +7,16 @@ import (
 	"klink/admin"
 )
 
-// shortagePatience is how long too few replicas are in sync before people are told: while a leader
-// is elected it is usual.
+// shortagePatience is how long too few replicas may be in sync before people are told. During an
+// election of a leader it is usual.
 const shortagePatience = 5 * time.Second
 
-// shortage is that fewer replicas of a partition are in sync at the destination than its
-// min.insync.replicas asks for: the broker refuses appends, or does not commit what it has. Nothing
-// is lost; appends wait. It is guarded by worker.mu, but for told.
+// shortage notes that a partition has fewer in-sync replicas at the destination than its
+// min.insync.replicas asks for. The broker then refuses appends, or does not commit what it has.
+// Nothing is lost; appends wait. worker.mu guards all fields but told.
 type shortage struct {
-	since   time.Time // of the first sign of it in a row; zero = there is none
-	appends bool      // appends are refused: only one that succeeds shows that it is over
+	since   time.Time // of the first of the signs in a row; zero = no shortage
+	appends bool      // appends were refused: only an append that succeeds ends it
 	wait    backoff   // between appends
 	told    atomic.Pointer[failure]
 }
@@ -30,7 +30,7 @@ func (w *worker) shortOfReplicas(appends bool) {
 		s.since = now
 	}
 	if appends {
-		// Each attempt fetches the batch once more.
+		// Wait, since each attempt fetches the batch again.
 		s.appends, w.notBefore = true, now.Add(s.wait.next())
 	}
 	tell := s.told.Load() == nil && now.Sub(s.since) >= shortagePatience

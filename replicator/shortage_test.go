@@ -11,8 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestNotEnoughReplicas: a mirror whose appends are refused for want of replicas waits, with
-// pauses, says so, and goes on.
+// TestNotEnoughReplicas: a mirror whose appends are refused for want of replicas waits between
+// attempts, says so, and goes on when the replicas are back.
 func TestNotEnoughReplicas(t *testing.T) {
 	w, _, dst := embedded(t)
 	w.topics("orders", 2)
@@ -29,7 +29,7 @@ func TestNotEnoughReplicas(t *testing.T) {
 		t.Errorf("error %s: %s", m.Error, m.ErrorMessage)
 	}
 	wantIn(t, m.ErrorMessage, "orders-1", "min.insync.replicas")
-	// The other partition goes on, which does not hide that this one waits.
+	// The other partition goes on, and that does not hide that this one waits.
 	w.produce("orders", 0, 2, 20)
 	w.await("the other partition", func() (bool, string) { return w.r.Status("orders")[0].MirrorEnd == 4, "" })
 	if m := w.control.mirror("orders"); m.State != admin.MirrorSourceUnavailable {

@@ -11,8 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// onTheirWay counts the produce requests that a destination has been sent and has not carried out,
-// by partition.
+// onTheirWay counts, by partition, the produce requests that a destination has received and not
+// carried out yet.
 type onTheirWay struct {
 	mu     sync.Mutex
 	now    map[string]int
@@ -33,8 +33,8 @@ func (o *onTheirWay) move(req *kmsg.ProduceRequest, by int) {
 	}
 }
 
-// TestOneWriterOfAPartition: however quickly a mirror is paused, resumed and handed to another
-// client of its source, one worker at a time appends to a partition, one batch at a time.
+// TestOneWriterOfAPartition: only one worker at a time appends to a partition, and one batch at a
+// time, however quickly a mirror is paused, resumed and handed to another client of its source.
 func TestOneWriterOfAPartition(t *testing.T) {
 	w, _, dst := embedded(t)
 	w.topics("orders", 3)
@@ -43,7 +43,7 @@ func TestOneWriterOfAPartition(t *testing.T) {
 	dst.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		dst.KeepControl()
 		o.move(req.(*kmsg.ProduceRequest), 1)
-		dst.SleepControl(func() { time.Sleep(150 * time.Millisecond) }) // longer than a new worker needs to find the log's end
+		dst.SleepControl(func() { time.Sleep(150 * time.Millisecond) }) // long for a new worker
 		o.move(req.(*kmsg.ProduceRequest), -1)
 		return nil, nil, false
 	})

@@ -7,15 +7,15 @@ import (
 	"strings"
 )
 
-// slots is how many shares the work of a destination has. Partition 0 of a mirror belongs to the
-// slot that the name of its topic hashes to, and each further partition to the next one, so that
-// many instances copy one topic. What concerns the mirror as a whole belongs to the slot of
-// partition 0: who has it is the mirror's coordinator. What is done for a link belongs to the slot
-// of the link's name. All this is part of what instances agree on (groupProtocol): else a partition
-// would be in two slots.
+// slots is the number of shares into which the work for a destination is divided. Partition 0 of a
+// mirror belongs to the slot that the name of its topic hashes to, and each further partition to
+// the next slot, so that many instances copy one topic. What concerns the mirror as a whole belongs
+// to the slot of partition 0, whose owner is the mirror's coordinator. The work for a link belongs
+// to the slot of the link's name. All instances must agree on this (groupProtocol); otherwise a
+// partition would be in two slots.
 const slots = 24
 
-// slotsOf is the slots of the partitions of a mirror, and that of the mirror itself.
+// slotsOf returns the slots of a mirror's partitions, including the slot of the mirror itself.
 func slotsOf(topic string, partitions int) (s slotSet) {
 	for p := range max(1, min(partitions, slots)) {
 		s |= 1 << partitionSlot(topic, int32(p))
@@ -46,7 +46,7 @@ func linkSlot(link string) int { return slotOf("link", link) }
 func (s slotSet) has(slot int) bool { return s>>slot&1 == 1 }
 func (s slotSet) len() int          { return bits.OnesCount32(uint32(s)) }
 
-// list is the slots in order.
+// list returns the slots in order.
 func (s slotSet) list() []int32 {
 	list := make([]int32, 0, s.len())
 	for ; s != 0; s &= s - 1 {
@@ -55,8 +55,8 @@ func (s slotSet) list() []int32 {
 	return list
 }
 
-// setOf is the set of the slots in a list; what is no slot is left out: the list may come from
-// anybody.
+// setOf returns the set of the slots in a list. It ignores numbers that are no slots, since the
+// list may come from anybody.
 func setOf(list []int32) (s slotSet) {
 	for _, slot := range list {
 		if slot >= 0 && slot < slots {
@@ -66,12 +66,13 @@ func setOf(list []int32) (s slotSet) {
 	return s
 }
 
-// loads is how much there is to copy in each slot, in units of loadUnit.
+// loads is the load of each slot, in units of loadUnit.
 type loads [slots]uint16
 
 const (
-	// loadUnit is a load in bytes per second. A slot with less counts as one in which nothing is
-	// copied, and one with n units as much as n+1 of those.
+	// loadUnit is one unit of load, in bytes per second. A slot with less counts as one in which
+	// nothing is copied. A slot with n units weighs as much as n+1 slots in which nothing is
+	// copied.
 	loadUnit = 2 << 20
 	maxLoad  = 10_000
 )
@@ -83,29 +84,29 @@ func (l loads) sum() (sum int) {
 	return sum
 }
 
-// claim is what a member of the group says that it works on, or may still have an append in flight
-// for.
+// claim is what a member of the group says about itself: which slots it works on, or may still have
+// an append in flight for.
 type claim struct {
 	member     string
 	owned      slotSet
-	generation int32 // of the group, in which it was given them
-	// load is what it has copied lately, also in slots that it has just let go of.
+	generation int32 // of the group, in which it was given the slots
+	// load is what it has copied lately, also in slots that it has just given back.
 	load loads
 }
 
-// plan is what the leader of a generation knows of the members, and what it gives them.
+// plan is what the leader of a generation knows about the members, and which slots it gives them.
 type plan struct {
 	generation int32
-	claims     []claim            // of all members; of a stranger an empty one
+	claims     []claim            // of all members; a stranger has an empty one
 	known      []string           // the members that are instances of klink
-	held       map[string]slotSet // by member: what is given to nobody else, though it is not claimed
+	held       map[string]slotSet // by member: unclaimed slots that nobody else is given
 	given      map[string]slotSet // by member, strangers included, who get nothing
-	withheld   slotSet            // what is held and was given to nobody
+	withheld   slotSet            // slots that are held and were given to nobody
 	strangers  []string           // members that are no instances of klink
 }
 
-// assign makes the plan. A slot that is held is nobody's in this generation, unless its holder
-// claims it.
+// assign makes the plan. In this generation, a slot that is held is given to its holder or to
+// nobody.
 func (p *plan) assign() plan {
 	var instances []claim
 	for _, c := range p.claims {
@@ -132,15 +133,16 @@ func (p *plan) assign() plan {
 //
 // Invariants:
 //  1. A slot that a member claims is given to no other member. It becomes free in a later
-//     generation, when the member has let go of it and joins again without it, or is no member any
-//     more.
-//  2. No slot has two owners. Of several who claim one, that of the latest generation keeps it; if
-//     there are several of those, nobody has it until they have let go.
-//  3. Members keep what they have, but for what must move to make shares even: by load, and where
-//     there is none by number, so that they differ by one at most. Work whose move would lighten
-//     the heaviest share by less than a sixteenth of a fair one stays.
-//  4. Shares have slots from everywhere, not runs of them, so that each has some of the partitions
-//     of a topic.
+//     generation, once the member has given it back and has joined again without it, or is no
+//     longer a member.
+//  2. No slot has two owners. If several members claim a slot, the one of the latest generation
+//     keeps it. If several are of the latest generation, nobody has the slot until they have given
+//     it back.
+//  3. Members keep their slots, except those that must move to make the shares even: by load or,
+//     where there is none, by number, so that shares differ by at most one slot. A slot stays if
+//     its move would lighten the heaviest share by less than a sixteenth of a fair one.
+//  4. The slots of a share are spread out, not in runs, so that each share has some of the
+//     partitions of a topic.
 func assign(claims []claim) map[string]slotSet {
 	claims = slices.Clone(claims)
 	var once, contested slotSet
@@ -186,12 +188,12 @@ func assign(claims []claim) map[string]slotSet {
 	d.even()
 	given := make(map[string]slotSet, len(claims))
 	for i, c := range claims {
-		given[c.member] = d.shares[i] & (c.owned | free) // what another one claims it may have later
+		given[c.member] = d.shares[i] & (c.owned | free) // others first let go of theirs
 	}
 	return given
 }
 
-// division is how slots are to be shared in the end.
+// division is the distribution of slots that assign aims at.
 type division struct {
 	weight [slots]int
 	total  int
@@ -205,7 +207,7 @@ func (d *division) of(share slotSet) (sum int) {
 	return sum
 }
 
-// ends are the shares that weigh most and least; of equal ones the first.
+// ends returns the heaviest and the lightest share; of equal ones the first.
 func (d *division) ends() (heaviest, lightest int) {
 	for i, s := range d.shares {
 		if d.of(s) > d.of(d.shares[heaviest]) {
@@ -218,7 +220,7 @@ func (d *division) ends() (heaviest, lightest int) {
 	return heaviest, lightest
 }
 
-// give gives free slots away: those that weigh most first, to who has least.
+// give gives away free slots: the heaviest first, each to the lightest share.
 func (d *division) give(free slotSet) {
 	for free != 0 && len(d.shares) > 0 {
 		_, to := d.ends()
@@ -234,7 +236,7 @@ func (d *division) give(free slotSet) {
 	}
 }
 
-// even moves slots from who has most to who has least, as long as that is worth it.
+// even moves slots from the heaviest share to the lightest one, as long as that is worth it.
 func (d *division) even() {
 	for len(d.shares) > 1 {
 		from, to := d.ends()
@@ -256,7 +258,8 @@ func (d *division) even() {
 	}
 }
 
-// near is how near the slots of a set are to a slot, around the circle; more = nearer.
+// near returns how near the slots of a set are to a slot, around the circle of slots; more =
+// nearer.
 func (s slotSet) near(slot int) (sum int) {
 	for _, other := range s.list() {
 		distance := (slot - int(other) + slots) % slots

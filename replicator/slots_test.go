@@ -7,9 +7,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestAssignment: whatever members claim, no slot has two owners, and none is given to somebody
-// else than the one who claims it. Members that do as they are told come to an even share of all
-// slots in few generations, and nothing moves after that.
+// TestAssignment: whatever members claim, no slot has two owners, and a slot that one member claims
+// is given to no other. Members that follow their assignments get an even share of all slots within
+// few generations, and after that nothing moves.
 func TestAssignment(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		n := rapid.IntRange(1, 30).Draw(t, "members")
@@ -67,9 +67,9 @@ func check(t *rapid.T, claims []claim, given map[string]slotSet) {
 	}
 }
 
-// TestGroupWords: what an instance says comes back to who has the key. It counts for the member,
-// the group and, if it is an assignment, the generation that it was said for, and only as it was
-// said.
+// TestGroupWords: an instance with the key can read what another instance has written. A message
+// counts only unchanged, and only for its member, its group and, if it is an assignment, its
+// generation.
 func TestGroupWords(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		key, other := groupKey("key"), groupKey("other")
@@ -131,8 +131,8 @@ func FuzzGroupWords(f *testing.F) {
 	})
 }
 
-// TestPlansHoldWhatMayBeWorkedOn: of a member whose claim cannot be relied on, what the last plan
-// gave it is given to nobody else, once; strangers get nothing and take nothing.
+// TestPlansHoldWhatMayBeWorkedOn: if a member's claim cannot be relied on, the slots that the last
+// plan gave it are given to nobody else, once. Strangers get nothing and take nothing.
 func TestPlansHoldWhatMayBeWorkedOn(t *testing.T) {
 	p := &plan{
 		generation: 5,
@@ -156,8 +156,8 @@ func TestPlansHoldWhatMayBeWorkedOn(t *testing.T) {
 	}
 }
 
-// TestSlotsAreSpread: names are spread over the slots, and stay where they are: another number for
-// a name is another protocol.
+// TestSlotsAreSpread: names are spread over the slots, and keep their slots. Another slot for a
+// name would be another protocol.
 func TestSlotsAreSpread(t *testing.T) {
 	var counts [slots]int
 	for i := range 100 * slots {
@@ -173,7 +173,7 @@ func TestSlotsAreSpread(t *testing.T) {
 	}
 }
 
-// settle lets members do as they are told until nothing moves.
+// settle makes members follow their assignments until nothing moves.
 func settle(t *testing.T, claims []claim) (moves int) {
 	t.Helper()
 	for round := range 10 {
@@ -190,8 +190,8 @@ func settle(t *testing.T, claims []claim) (moves int) {
 	return 0
 }
 
-// TestATopicIsSpread: however instances come and go, a topic of 12 partitions is copied by all of
-// them, in parts of which the largest has two partitions more than an even one at most.
+// TestATopicIsSpread: however instances come and go, all of them copy a topic of 12 partitions. The
+// largest part has at most two partitions more than an even one.
 func TestATopicIsSpread(t *testing.T) {
 	for _, order := range [][]int{{1, 2, 3, 4, 3, 2}, {3, 2, 3, 4, 5, 6}, {2, 3, 2, 1, 3}, {6, 4, 3}} {
 		var claims []claim
@@ -218,8 +218,8 @@ func TestATopicIsSpread(t *testing.T) {
 	}
 }
 
-// TestLoadIsShared: an instance that copies much has few slots beside; small differences move
-// nothing, and what need not move does not.
+// TestLoadIsShared: an instance that copies much has few slots besides. Small differences move
+// nothing, and a slot that need not move stays.
 func TestLoadIsShared(t *testing.T) {
 	claims := []claim{{member: "a", generation: -1}, {member: "b", generation: -1}, {member: "c", generation: -1}}
 	settle(t, claims)
@@ -255,7 +255,7 @@ func TestLoadIsShared(t *testing.T) {
 	}
 }
 
-// TestMeter: a load is told again when it has become another one for a while, and not before.
+// TestMeter: a load is reported again only after it has been different for a while.
 func TestMeter(t *testing.T) {
 	var m meter
 	idle, busy := [slots]int64{}, [slots]int64{3: 100 * loadUnit * 10, 5: loadUnit * 9}

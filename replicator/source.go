@@ -29,9 +29,10 @@ const (
 	maxProbeInterval = 15 * time.Second
 )
 
-// source is the connection of one link with one set of configs: it checks that the source answers,
-// follows its metadata, and keeps one fetcher per broker that leads a mirrored partition. When the
-// configs change another source takes the mirrors over; their positions are not touched.
+// source is the connection of one link to its source cluster, with one set of configs. It checks
+// that the source answers, follows its metadata, and keeps one fetcher per broker that leads a
+// mirrored partition. When the configs change, another source takes over the mirrors; their
+// positions are not touched.
 type source struct {
 	r           *Replicator
 	name        string
@@ -73,7 +74,7 @@ type health struct {
 	failures  int // in a row
 }
 
-// newSource makes a source, to be begun; an error is about the configs.
+// newSource returns a source that does not run yet. An error is about the configs.
 func newSource(r *Replicator, link *admin.Link) (*source, error) {
 	opts, err := kafkaclient.Properties(link.Configs).OptionsFrom(r.cfg.LinkFiles)
 	if err != nil {
@@ -93,7 +94,8 @@ func newSource(r *Replicator, link *admin.Link) (*source, error) {
 		topics:      map[string]sourceTopic{},
 		fetchers:    map[int32]*fetcher{},
 	}
-	// The link's own options come last and win, but for what the checks depend on.
+	// The link's own options win over the client id, but not over the options that follow: the
+	// checks depend on those.
 	opts = append([]kgo.Opt{kgo.ClientID("klink")}, opts...)
 	opts = append(kafkaclient.DialTimeout(opts, dialTimeout),
 		kgo.RetryBackoffFn(s.cfg.retryBackoff),
@@ -107,7 +109,7 @@ func newSource(r *Replicator, link *admin.Link) (*source, error) {
 	return s, nil
 }
 
-// begin runs the source, if it does not run yet.
+// begin starts the source, if it does not run yet.
 func (s *source) begin() {
 	if s.cancel == nil {
 		var ctx context.Context
@@ -131,7 +133,7 @@ func (s *source) refresh() {
 	}
 }
 
-// add lets the source serve a mirror.
+// add makes the source serve a mirror.
 func (s *source) add(m *mirror) {
 	s.mu.Lock()
 	s.mirrors[m] = true
@@ -139,7 +141,7 @@ func (s *source) add(m *mirror) {
 	s.refresh()
 }
 
-// remove ends serving a mirror.
+// remove makes the source stop serving a mirror.
 func (s *source) remove(m *mirror) {
 	s.mu.Lock()
 	delete(s.mirrors, m)
@@ -169,7 +171,7 @@ func (s *source) run(ctx context.Context) {
 		fetchers.Go(func() { f.run(fctx) })
 	}
 	down := backoff{low: s.cfg.checkInterval, high: max(s.cfg.checkInterval, maxProbeInterval)}
-	var last time.Time // of the last whole metadata
+	var last time.Time // of the last check of all topics
 	full := true
 	for ctx.Err() == nil {
 		began := time.Now()
@@ -193,7 +195,7 @@ func (s *source) run(ctx context.Context) {
 				full, wait = true, min(wait, suspicionInterval)
 			}
 		}
-		// A probe that timed out has used its interval up already.
+		// A probe that timed out has already used up its interval.
 		wait -= min(wait, time.Since(began))
 		if err == nil {
 			wait = max(wait, minRefresh)
@@ -209,7 +211,7 @@ const (
 	suspicionInterval = 700 * time.Millisecond
 )
 
-// pause waits for d, at least minRefresh; true if metadata is wanted before.
+// pause waits for d, and at least minRefresh. It returns true early if somebody asks for metadata.
 func (s *source) pause(ctx context.Context, d time.Duration) bool {
 	if !sleep(ctx, min(d, minRefresh)) {
 		return false
@@ -225,7 +227,7 @@ func (s *source) pause(ctx context.Context, d time.Duration) bool {
 	return false
 }
 
-// failed notes a failed check; true if the link is down.
+// failed notes a failed check, and returns true if the link is down.
 func (s *source) failed(err error) bool {
 	code, message := s.classify(err)
 	s.mu.Lock()
@@ -255,15 +257,16 @@ func (s *source) ok(clusterID string) {
 	}
 }
 
-// assign gives every partition to the fetcher of its leader; s.mu is held. Nothing is fetched from
-// a foreign cluster.
+// assign gives every partition to the fetcher of its leader; s.mu is held. If the cluster is a
+// foreign one, nothing is fetched.
 func (s *source) assign(spawn func(*fetcher), foreign bool) {
 	byLeader := map[int32][]fetcherTopic{}
 	mirrorsOf := map[string]int{}
 	for m := range s.mirrors {
 		mirrorsOf[m.sourceTopic]++
 	}
-	// In the same order each time: a fetcher takes another list for other partitions.
+	// In the same order each time: a fetcher takes a list in another order for a change of its
+	// partitions.
 	ordered := slices.SortedFunc(maps.Keys(s.mirrors), func(a, b *mirror) int {
 		return cmp.Or(strings.Compare(a.sourceTopic, b.sourceTopic), strings.Compare(a.topic, b.topic))
 	})
@@ -314,7 +317,7 @@ func (s *source) assign(spawn func(*fetcher), foreign bool) {
 	}
 }
 
-// mirrorsNow is a copy of the mirrors served.
+// mirrorsNow returns a copy of the list of mirrors served.
 func (s *source) mirrorsNow() []*mirror {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,8 +11,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// metadata asks the source, until ctx ends: the client itself may go on for longer, while it
-// connects to a broker that is silent. What it is still waiting for then ends by its own time-outs.
+// metadata sends a Metadata request to the source, and returns when ctx ends at the latest. The
+// client itself may take longer, while it connects to a silent broker. What it still waits for then
+// ends by its own time-outs.
 func (s *source) metadata(ctx context.Context, req *kmsg.MetadataRequest) (*kmsg.MetadataResponse, error) {
 	type answer struct {
 		resp *kmsg.MetadataResponse
@@ -31,8 +32,8 @@ func (s *source) metadata(ctx context.Context, req *kmsg.MetadataRequest) (*kmsg
 	}
 }
 
-// check asks the source for metadata: of all mirrored topics when full, else of none, which says
-// only that it answers. again says that a finding has to be confirmed soon.
+// check asks the source for metadata: of all mirrored topics if full, else of none, which shows
+// only that the source answers. again says that a finding has to be confirmed soon.
 func (s *source) check(ctx context.Context, full bool, spawn func(*fetcher)) (again bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -73,8 +74,9 @@ func (s *source) check(ctx context.Context, full bool, spawn func(*fetcher)) (ag
 			answers[*t.Topic] = t
 		}
 	}
-	// bootstrap.servers may lead to another cluster than the one mirrored so far, which may have
-	// topics of the same names. Control will be told its id, and fail the link.
+	// bootstrap.servers may lead to another cluster than the one mirrored so far, and that one may
+	// have topics of the same names. The next report gives Control the cluster's id, and Control
+	// then fails the link.
 	foreign := false
 	if link := s.r.cfg.Control.State().Links[s.name]; link != nil {
 		foreign = link.SourceClusterID != "" && clusterID != "" && clusterID != link.SourceClusterID
@@ -91,8 +93,8 @@ func (s *source) check(ctx context.Context, full bool, spawn func(*fetcher)) (ag
 	return again || foreign, nil
 }
 
-// observe takes what metadata says about one mirror's topic; again says that it has to be confirmed
-// soon.
+// observe examines the metadata of one mirror's topic. again says that a finding has to be
+// confirmed soon.
 func (s *source) observe(ctx context.Context, m *mirror, t *kmsg.MetadataResponseTopic) (again bool) {
 	if t == nil {
 		return true
@@ -111,7 +113,7 @@ func (s *source) observe(ctx context.Context, m *mirror, t *kmsg.MetadataRespons
 		return true
 	}
 	if len(t.Partitions) == 0 {
-		return true // on its way
+		return true // the topic is being created
 	}
 	if f := m.compare(t.TopicID, len(t.Partitions)); f != nil {
 		return m.suspect(f)
@@ -141,8 +143,8 @@ func (s *source) observe(ctx context.Context, m *mirror, t *kmsg.MetadataRespons
 	return again
 }
 
-// growMirror adds the partitions that the source has and the mirror has not. They begin where the
-// source's begin.
+// growMirror adds to a mirror the partitions that only the source has. They begin where the
+// source's partitions begin.
 func (s *source) growMirror(m *mirror, to int) {
 	if !m.growing.CompareAndSwap(false, true) {
 		return
@@ -163,7 +165,7 @@ func (s *source) growMirror(m *mirror, to int) {
 	})
 }
 
-// starts asks the source where the partitions beyond the mirror's begin.
+// starts asks the source for the log starts of the partitions that the mirror does not have yet.
 func (s *source) starts(ctx context.Context, m *mirror, to int) ([]admin.Start, error) {
 	s.mu.Lock()
 	leaders := s.topics[m.sourceTopic].leaders

@@ -140,7 +140,7 @@ func TestSourceTruncated(t *testing.T) {
 }
 
 // TestSourceRecordsLost: a mirror that retention at the source has overtaken goes on behind the
-// hole, and says so.
+// hole, and reports the loss.
 func TestSourceRecordsLost(t *testing.T) {
 	w, _, _ := embedded(t)
 	w.topics("orders", 1)
@@ -252,7 +252,7 @@ func TestSourceDownAndUpAgain(t *testing.T) {
 			l := w.control.State().Links[linkName]
 			took := time.Since(began)
 			t.Logf("%s after %v: %s", l.Error, took, l.ErrorMessage)
-			if most := 8 * probeTimeout; took > most { // three checks, and much room for a machine that is busy
+			if most := 8 * probeTimeout; took > most { // three checks, and room for a busy machine
 				t.Errorf("noticed after %v, more than %v", took, most)
 			}
 			if l.Error != c.want {
@@ -317,10 +317,10 @@ func TestWrongCredentials(t *testing.T) {
 	})
 }
 
-// TestAnotherCluster: nothing is fetched from a cluster that is not the link's, even if it has a
-// topic of this name.
+// TestAnotherCluster: nothing is fetched from a cluster that is not the link's, even if that has a
+// topic of the same name.
 func TestAnotherCluster(t *testing.T) {
-	w, _, _ := embedded(t, kfake.MaxVersions(kversion.V2_4_0())) // without topic ids, which would tell as well
+	w, _, _ := embedded(t, kfake.MaxVersions(kversion.V2_4_0())) // no topic ids: they would show it
 	w.topics("orders", 1)
 	w.produce("orders", 0, 2, 20)
 	w.mirror("orders")

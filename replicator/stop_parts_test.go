@@ -16,7 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// witness sees all instances at once when a coordinator says that a mirror has ended.
+// witness looks at all instances at the moment when a coordinator says that a mirror has ended.
 type witness struct {
 	mu    sync.Mutex
 	all   []*instance
@@ -156,8 +156,8 @@ func TestAStopIsFinalForAllPartitions(t *testing.T) {
 }
 
 // TestPromoteOfManyOwners: a mirror that three instances copy is promoted when all of its
-// partitions have what the source has, wherever they are copied; as long as one of them is behind
-// it is not. Partitions that are added on the way are copied, too.
+// partitions have what the source has, wherever they are copied, and not as long as one of them is
+// behind. Partitions that are added during the promotion are copied, too.
 func TestPromoteOfManyOwners(t *testing.T) {
 	w, _, dst := embedded(t, kfake.GroupMinSessionTimeout(100*time.Millisecond))
 	all := []*instance{w.instance("one", 2400*time.Millisecond), w.instance("two", 2400*time.Millisecond), w.instance("three", 2400*time.Millisecond)}

@@ -23,9 +23,9 @@ const (
 	produceTimeoutMs = 10_000
 )
 
-// stream appends what partitions have for one broker of the destination, over several connections
-// (lanes): a broker handles one request of a connection at a time. What goes in a request is the
-// combiner's decision.
+// stream sends appends to one broker of the destination, over several connections (lanes), since a
+// broker handles one request of a connection at a time. The combiner decides what goes into a
+// request.
 type stream struct {
 	d      *destination
 	broker int32
@@ -35,32 +35,32 @@ type stream struct {
 // appendJob is one unit in a request.
 type appendJob struct {
 	w    *worker
-	i    item // frame is only set if it was joined
-	next int  // of the same topic, -1 = none; see lane.group
+	i    item // its frame is set only if it was joined
+	next int  // index of the next job of the topic, -1 = none; see lane.group
 	done bool // its result has been delivered
-	// joined is how many batches the item was joined of, 0 = it is as it came; before is how many
-	// bytes they had.
+	// joined is how many batches were joined to the item, 0 = it is as it came from the source;
+	// before is how many bytes those batches had.
 	joined, before int
-	novel          bool  // nothing goes behind it before it is answered; see accepted
+	novel          bool  // the last of its window: it may be refused; see accepted
 	place          int64 // physical offset at which it has to land
-	// of is how many appends its window has, nth which of them it is; result is for those of a
+	// of is the number of appends in its window, nth the index of this one. result is set only in a
 	// window of several.
 	of, nth int
 	result  appendResult
 }
 
-// lane is one connection of a stream: it sends one request after the other and delivers their
-// results. Nothing is allocated per request or batch in the steady state: all that a request needs
-// is used again for the next one.
+// lane is one connection of a stream. It sends one request after the other and delivers their
+// results. In the steady state it allocates nothing per request or batch: each request reuses the
+// memory of the one before.
 type lane struct {
 	s       *stream
-	to      *kgo.Broker // for what is not batches
+	to      *kgo.Broker // for requests without batches
 	link    brokerLink
 	wait    backoff     // after a failure to connect
-	jobs    []appendJob // those of a window in a row
+	jobs    []appendJob // those of a window are adjacent
 	rounds  []round
-	round   int             // the one that prepare builds the request of
-	byTopic map[topicIn]int // in the topics of the round
+	round   int             // index of the round that prepare builds the request of
+	byTopic map[topicIn]int // index in round.topics
 	windows []window
 	request wire.ProduceRequest
 	answer  wire.ProduceResponse
@@ -69,18 +69,18 @@ type lane struct {
 	joining [][]byte
 }
 
-// round is one request of those that a lane sends without a pause. It has one append of a
+// round is one of the requests that a lane sends without a pause. It has at most one append of each
 // partition.
 type round struct {
 	topics []laneTopic
 	names  order
-	places []int // in jobs, in the order of names
+	places []int // indexes in jobs, in the order of names
 }
 
-// laneTopic is the jobs of a topic in a request.
+// laneTopic lists the jobs of a topic in a request, linked by appendJob.next.
 type laneTopic struct {
 	m           *mirror
-	first, last int // in jobs
+	first, last int // indexes in jobs
 	n           int
 }
 
@@ -111,11 +111,11 @@ func (l *lane) run(ctx context.Context) {
 	}
 }
 
-// take takes the units of a request. There may be fewer than workers, as some have none any more.
+// take fills jobs with the appends of the workers in r. Some of the workers may have none any more.
 func (l *lane) take(r *request) {
-	clear(l.jobs) // what is done holds no memory
+	clear(l.jobs) // so that finished jobs keep no memory
 	l.jobs = l.jobs[:0]
-	room := maxProduceBytes // for joined batches: the queue's first ones go in any case
+	room := maxProduceBytes // for joined batches; the first batch of each queue goes in any case
 	for _, w := range r.workers {
 		j, ok := w.take(l, r.kind, joinRule{most: max(room, 0)})
 		if !ok {
@@ -130,7 +130,7 @@ func (l *lane) take(r *request) {
 	clear(l.joining[:cap(l.joining)])
 }
 
-// release gives the memory of joined batches back.
+// release frees the memory of joined batches.
 func (l *lane) release() {
 	for n := range l.jobs {
 		if f := l.jobs[n].i.frame; f != nil {
@@ -169,7 +169,8 @@ func (l *lane) produce(ctx context.Context, r *request) {
 	}
 }
 
-// read delivers the results that an answer has, or notes those of windows.
+// read delivers the results in a response. It keeps those of windows in their jobs, until
+// settleWindows.
 func (l *lane) read(r *round, body []byte) error {
 	l.s.d.r.metrics.produces.Add(1)
 	version := l.request.Version()
@@ -198,7 +199,7 @@ func (l *lane) sendAll(ctx context.Context) (*wire.Conn, error) {
 	conn, err := l.link.send(ctx, l, produceTimeoutMs*time.Millisecond)
 	if err != nil {
 		if ctx.Err() == nil && neverSent(err) {
-			sleep(ctx, l.wait.next()) // else a broker that cannot be reached would be tried without a pause
+			sleep(ctx, l.wait.next()) // a broker that cannot be reached gets a pause
 		}
 		return nil, err
 	}
@@ -209,14 +210,15 @@ func (l *lane) sendAll(ctx context.Context) (*wire.Conn, error) {
 			err = conn.SendMore(ctx, request, produceTimeoutMs*time.Millisecond)
 		}
 		if err != nil {
-			// Not %w: whether this one was sent does not matter, as those before it were.
+			// Not %w: an UnsentError would be about this request alone, and those before it were
+			// sent.
 			return nil, fmt.Errorf("request %d of %d without a pause: %v", l.round+1, len(l.rounds), err)
 		}
 	}
 	return conn, nil
 }
 
-// receive gives the body of the next answer, which is valid until the one after it.
+// receive returns the body of the next response. It is valid until the next call.
 func (l *lane) receive(conn *wire.Conn) ([]byte, error) {
 	size, err := conn.Receive()
 	if err == nil && size > maxAnswer {
@@ -238,13 +240,13 @@ func (l *lane) receive(conn *wire.Conn) ([]byte, error) {
 // message each.
 const maxAnswer = 4 << 20
 
-// topicIn is a topic in the request of a round, which names each once.
+// topicIn is the key of a topic in a round, whose request names each topic once.
 type topicIn struct {
 	round int
 	m     *mirror
 }
 
-// group puts a job in a round.
+// group adds job n to a round.
 func (l *lane) group(round, n int) {
 	r, key := &l.rounds[round], topicIn{round, l.jobs[n].w.m}
 	at, ok := l.byTopic[key]
@@ -258,7 +260,7 @@ func (l *lane) group(round, n int) {
 	t.last, t.n = n, t.n+1
 }
 
-// prepare builds the request of a round, for a connection.
+// prepare builds the request of the current round, in a version that conn supports.
 func (l *lane) prepare(conn *wire.Conn) (wire.Request, error) {
 	round := &l.rounds[l.round]
 	ids := true
@@ -310,8 +312,8 @@ func (s *stream) deliver(j *appendJob, p *wire.ProducePartition) {
 	switch {
 	case j.w.hindered(err):
 	case err == kerr.InvalidTimestamp && batch.Header(j.i.bytes).LogAppendTime():
-		// An old broker, most likely. Fetched once more, the batch comes without the bit, and is
-		// appended or refused for good.
+		// Most likely this is an old broker. When the batch is fetched again it comes without the
+		// bit, and is then appended, or refused for good.
 		if !s.d.noAppendTime.Swap(true) {
 			s.d.r.log.Info("the destination refuses batches with the LogAppendTime bit: each record gets the time of its append for its own",
 				"topic", j.w.m.topic, "partition", j.w.id, "offset", j.i.base, "broker", s.broker)
@@ -319,17 +321,18 @@ func (s *stream) deliver(j *appendJob, p *wire.ProducePartition) {
 		s.uncertain(j, false, err)
 		return
 	case err == kerr.UnknownServerError:
-		// So old brokers answer a batch that they cannot put into the topic's older format. Nothing
-		// is lost, and it is no final answer; but the topic's configs are to be looked at now.
+		// Old brokers answer this to a batch that they cannot convert to the topic's older message
+		// format. Nothing is lost, and another attempt may succeed, but the topic's configs must be
+		// checked now.
 		j.w.refusedForConfig(j.i.base, failf(admin.ErrUnsupportedFormat, "%s-%d: the destination fails on a batch", j.w.m.topic, j.w.id))
 	case err == kerr.CorruptMessage && j.w.corrupted(j.i.base) < corruptionsToBelieve:
-		// Fetched once more, it may be whole.
+		// The batch may be intact when it is fetched again.
 	case err == kerr.CorruptMessage:
 		err = errDamaged
 	}
 	if f := refusal(j, err, detail); f != nil && j.joined > 0 {
-		// It is not known which of the batches is meant. One by one they are appended, but for that
-		// one.
+		// The broker does not say which of the joined batches it refuses. From now on they are
+		// appended one by one, so that it refuses only that one.
 		j.w.refusedJoined(j, err)
 		s.uncertain(j, false, fmt.Errorf("%w%s", err, detail))
 		return
@@ -341,9 +344,9 @@ func (s *stream) deliver(j *appendJob, p *wire.ProducePartition) {
 	s.uncertain(j, false, fmt.Errorf("%w%s", err, detail))
 }
 
-// refusal is the failure of a batch that was not appended and never can be, as long as the topic's
-// configs are what they are; nil if another attempt may succeed, or if it may have been appended
-// after all.
+// refusal returns the failure for a batch that was not appended, and never can be while the topic's
+// configs stay as they are. It returns nil if another attempt may succeed, or if the batch may have
+// been appended after all.
 func refusal(j *appendJob, err error, detail string) *failure {
 	at := fmt.Sprintf("%s-%d: the destination refuses the batch of source offsets %d to %d", j.w.m.topic, j.w.id, j.i.base, j.i.end()-1)
 	switch err {
@@ -360,11 +363,11 @@ func refusal(j *appendJob, err error, detail string) *failure {
 	return nil
 }
 
-// errDamaged: the checksum of a batch was wrong too often to be the network's fault.
+// errDamaged: the checksum of a batch was wrong too often for the network to be the cause.
 var errDamaged = errors.New("damaged batch")
 
-// corruptionsToBelieve is how often a batch has to be refused for its checksum to count as damaged
-// at the source.
+// corruptionsToBelieve is how often a batch has to be refused for its checksum before it counts as
+// damaged at the source.
 const corruptionsToBelieve = 3
 
 func (s *stream) uncertain(j *appendJob, lingering bool, err error) {

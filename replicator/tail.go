@@ -9,20 +9,20 @@ import (
 	"klink/protocol/batch"
 )
 
-// tail reads what a log holds behind a place where both offsets are known.
+// tail walks through a log, batch by batch, from a place where both offsets are known.
 //
-// A batch belongs to the mirror if it counts (batch.Chain) and its stamp does not go back: where
-// owners of different views of a compacted source have appended in turn, one may stand at its place
-// that begins before the last one ended. Every other batch is void: klink appended it twice, or too
-// late, or somebody else wrote it.
+// A batch belongs to the mirror if it counts (batch.Chain) and its stamp does not go back. A stamp
+// can go back if owners that saw different records of a compacted source have appended in turn: a
+// batch then stands at its place, but begins before the last one ended. Every other batch is void:
+// klink appended it twice, or too late, or somebody else wrote it.
 type tail struct {
-	at    int64 // physical: what is before it has been seen
+	at    int64 // physical: everything before it has been seen
 	next  int64 // logical offset after the last batch of the mirror
 	chain batch.Chain
 	last  epochEnd // the last batch of the source before next, as far as known
 	span  span3    // where the last batch of the mirror is; records = 0: none was seen
-	// straight says that from the start of the timeline on every physical offset has the next
-	// logical one.
+	// straight says that, from the start of the timeline on, each physical offset has the next
+	// logical one: there is no hole and nothing void.
 	straight bool
 	void     int64 // how many offsets are void
 	foreign  int64 // how many of them have no stamp
@@ -32,8 +32,8 @@ type tail struct {
 // span3 is one batch in both kinds of offsets.
 type span3 struct{ physical, logical, records int64 }
 
-// see takes the next batch of the log. Batches that compaction has removed at the destination are
-// missing.
+// see takes the next batch of the log. The destination's cleaner may have removed batches before
+// it.
 func (t *tail) see(h batch.Header) error {
 	from, to := h.BaseOffset(), h.NextOffset()
 	logical, _, _, stamped := batch.ReadStamp(h)
@@ -46,7 +46,7 @@ func (t *tail) see(h batch.Header) error {
 	}
 	t.straight = t.straight && from == t.at && logical == t.next
 	t.at = to
-	// Before the first batch there is a place that was confirmed, or nothing.
+	// The place before the first batch is confirmed, or the log begins there.
 	if t.chain.See(h) == batch.VerdictVoid || logical < t.next || logical < 0 || logical > maxLogical-(to-from) {
 		t.chain.Reject()
 		t.seeVoid(to-from, stamped)
@@ -73,7 +73,7 @@ func (t *tail) seeVoid(offsets int64, stamped bool) {
 	}
 }
 
-// readTail finds where the mirror ends in a log that begins and ends as e says.
+// readTail finds where the mirror ends in the log whose start and end are in e, and completes e.
 func (w *worker) readTail(ctx context.Context, e *logEnd) error {
 	am := w.m.r.cfg.Control.State().Mirrors[w.m.topic]
 	checkpoint, known := w.m.r.cfg.Control.LastCheckpoint(w.m.topic, w.id)
@@ -108,10 +108,10 @@ func (w *worker) readTail(ctx context.Context, e *logEnd) error {
 	case known && checkpoint.Physical >= e.start && checkpoint.Physical <= e.end:
 		t.at, t.next, t.last, t.straight = checkpoint.Physical, checkpoint.Logical, seenBefore(checkpoint), checkpoint.Straight
 	case known && checkpoint.Physical < e.start:
-		// Retention was faster, or the source's log start has moved. How much of what was deleted
-		// was void is not known, so it counts only below the floor, where the source has nothing
-		// left either. Beyond, records that the mirror had are mirrored once more, rather than
-		// others not at all.
+		// Retention at the destination was faster, or the source's log start has moved. How many of
+		// the deleted offsets were void is not known. So they count as records only below the
+		// floor, where the source has nothing left either. Above the floor, rather mirror some
+		// records twice than others not at all.
 		deleted := checkpoint.Logical + e.start - checkpoint.Physical
 		t.at, t.next, t.last = e.start, max(checkpoint.Logical, min(deleted, e.floor)), seenBefore(checkpoint)
 	default:
@@ -143,22 +143,22 @@ func (w *worker) readTail(ctx context.Context, e *logEnd) error {
 		w.mu.Lock()
 		e.tail = min(w.core.doneTail, e.next)
 		if e.end == w.core.phys {
-			e.next = max(e.next, w.core.next) // a hole behind the last record, which was shown already
+			e.next = max(e.next, w.core.next) // clients have already seen this hole as the end
 		}
 		w.mu.Unlock()
 	}
 	w.mu.Lock()
 	if isSure && e.end == w.core.phys && e.next == w.core.next && w.core.done.end > e.last.end {
-		e.last = w.core.done // the log ends as was believed: what was seen of the source is not only what the log has
+		e.last = w.core.done // the core has also seen batches that are not in the log
 	}
 	w.mu.Unlock()
 	return nil
 }
 
-// onlyFillers finds out whether the log holds nothing but fillers. Fillers come before every
-// record, so one at the end of the log that stands at its place tells, whatever the mirror's state.
-// One that does not was appended by a process that was killed, and arrived after the next process
-// had read where the log ends. Then all batches are looked at, as the burn does.
+// onlyFillers finds out whether the log holds only fillers. Fillers come before every record. So a
+// filler at its place at the end of the log proves it, whatever the mirror's state. A filler at the
+// end that is not at its place was sent by a process that was killed, and arrived after the next
+// process had read where the log ends. Then all batches are checked, as the burn does.
 func (w *worker) onlyFillers(ctx context.Context, log *mirrorLog, e *logEnd) error {
 	isFiller := false
 	err := log.walk(ctx, e.end-1, e.end, func(h batch.Header) error {
@@ -181,25 +181,26 @@ func (w *worker) onlyFillers(ctx context.Context, log *mirrorLog, e *logEnd) err
 	return err
 }
 
-// neverBegun says that no record of the mirror can have been in its empty log, of which there is no
-// checkpoint. A mirror becomes ACTIVE before its first record is there if its source has none, or
-// has an open transaction at its log start. Then the log ends where the timeline begins, or, if
-// what lies before the first record has been burned and nothing has said so yet, at or below the
-// floor. The latter is no proof: records may have been there, and retention may have deleted all of
-// them before the first checkpoint; then they are mirrored once more.
+// neverBegun reports whether an empty log without a checkpoint counts as one that never held a
+// record of the mirror. A mirror can become ACTIVE before its first record, if its source has no
+// record or has an open transaction at its log start. Then the log ends where the timeline begins.
+// If the offsets before the first record were burned, and that was not stored yet, the log ends at
+// the floor or below. The latter is no proof: the log may have held records that retention deleted,
+// all of them, before the first checkpoint. Those are then mirrored once more.
 func (w *worker) neverBegun(e *logEnd) bool {
 	begin, _ := w.tl.Start()
 	return e.start == e.end && (e.end == begin || e.end <= e.floor)
 }
 
-// sourceEpoch is the leader epoch in which the source wrote a batch; ok is false for one without a
-// stamp, or whose source did not say, and for markers and fillers, which are klink's own.
+// sourceEpoch returns the leader epoch in which the source wrote a batch. ok is false for a batch
+// without a stamp or whose source did not say, and for markers and fillers, which klink itself
+// wrote.
 func sourceEpoch(h batch.Header) (epoch int32, ok bool) {
 	_, flags, epoch, stamped := batch.ReadStamp(h)
 	return epoch, stamped && epoch >= 0 && !h.Control() && flags&batch.FlagFiller == 0
 }
 
-// seenBefore is the last batch of the source before the place of a checkpoint.
+// seenBefore returns the last batch of the source before the place of a checkpoint.
 func seenBefore(c admin.Checkpoint) epochEnd {
 	if c.EpochEnd == 0 {
 		return unknownEpoch
@@ -207,9 +208,9 @@ func seenBefore(c admin.Checkpoint) epochEnd {
 	return epochEnd{c.Epoch, c.EpochEnd}
 }
 
-// lastEpoch looks at the last batch of the log for the leader epoch that the source wrote it in: a
-// checkpoint of an earlier version does not tell. A marker does not tell, either; then nothing is
-// known.
+// lastEpoch reads the leader epoch of the source from the last batch of the log, as a checkpoint of
+// an earlier version of klink does not have it. If the last batch is a marker, the epoch stays
+// unknown.
 func (w *worker) lastEpoch(ctx context.Context, log *mirrorLog, e *logEnd, t *tail) error {
 	if e.start == e.end {
 		return nil
@@ -228,7 +229,7 @@ func (w *worker) lastEpoch(ctx context.Context, log *mirrorLog, e *logEnd, t *ta
 	return err
 }
 
-// walkTail lets t see the log up to end.
+// walkTail gives t the batches of the log up to end.
 func (w *worker) walkTail(ctx context.Context, log *mirrorLog, end int64, t *tail) error {
 	for t.at < end {
 		at := t.at
@@ -236,7 +237,7 @@ func (w *worker) walkTail(ctx context.Context, log *mirrorLog, end int64, t *tai
 		switch {
 		case err == nil:
 			t.straight = t.straight && t.at == end
-			t.at = end // what is missing was compacted
+			t.at = end // the rest was compacted away
 		case errors.Is(err, batch.ErrOldFormat) && t.at == at:
 			return w.errOldBatch(at)
 		case notOurs(err) && t.at == at:
@@ -253,12 +254,12 @@ func (w *worker) walkTail(ctx context.Context, log *mirrorLog, end int64, t *tai
 	return nil
 }
 
-// notOurs says that a log holds a batch of a format that klink never writes.
+// notOurs reports whether an error is for a batch of a format that klink never writes.
 func notOurs(err error) bool {
 	return errors.Is(err, batch.ErrOldFormat) || errors.Is(err, batch.ErrUnsupported)
 }
 
-// tellVoid counts what does not count, between two physical offsets.
+// tellVoid counts and logs the void offsets between two physical offsets.
 func (w *worker) tellVoid(t *tail, from, to int64) {
 	if t.void == 0 {
 		return

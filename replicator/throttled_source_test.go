@@ -10,8 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestAThrottlingSourceHoldsNoBudget: a source that throttles for weeks does so to its own link;
-// the memory that fetches of all links share is not reserved meanwhile.
+// TestAThrottlingSourceHoldsNoBudget: a source that throttles for weeks slows only its own link.
+// During that time it reserves none of the memory that the fetches of all links share.
 func TestAThrottlingSourceHoldsNoBudget(t *testing.T) {
 	src, dst := kafkatest.Embedded(t, 1), kafkatest.Embedded(t, 1)
 	w := newWorld(t, src.ListenAddrs(), dst.ListenAddrs())

@@ -15,16 +15,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// trim deletes the destination's records below the logical offset trimTo until that has been done.
-// One runs per worker.
+// trim deletes the destination's records below the logical offset trimTo, and retries until that is
+// done. At most one trim runs per worker.
 func (w *worker) trim(ctx context.Context) {
 	wait := backoff{low: 100 * time.Millisecond, high: 5 * time.Second}
 	var stale *destTopic
 	for {
 		w.mu.Lock()
 		to := w.trimTo
-		// What is below the floor is not shown either way, and after the end the topic may be
-		// another's.
+		// Stop after the end: clients see nothing below the floor in any case, and the topic may
+		// belong to somebody else now.
 		if to < 0 || w.core.ended() {
 			w.trimming = false
 			w.mu.Unlock()
@@ -53,14 +53,14 @@ func (w *worker) trim(ctx context.Context) {
 	}
 }
 
-// errSeen ends a walk.
+// errSeen ends a walk early.
 var errSeen = errors.New("seen")
 
 // maxProbes bounds the probes for one offset; halving finds any within 63.
 const maxProbes = 64
 
-// findPhysical finds where the first record at or above a logical offset stands, -1 if nothing is
-// to be found.
+// findPhysical returns the physical offset of the first record at or above a logical offset, -1 if
+// it cannot be found.
 func (w *worker) findPhysical(ctx context.Context, logical int64) (int64, error) {
 	log := w.log()
 	for tries := range maxProbes {
@@ -68,8 +68,8 @@ func (w *worker) findPhysical(ctx context.Context, logical int64) (int64, error)
 		if ok || probe == timeline.ProbeEnd {
 			return physical, nil
 		}
-		// The batch that held the offset may have been compacted away, or be void; the next one
-		// that counts tells as much.
+		// The batch that held the offset may be void, or compacted away. The next batch that counts
+		// serves as well.
 		var chain batch.Chain
 		err := log.walk(ctx, probe, math.MaxInt64, func(h batch.Header) error {
 			l, flags, _, _ := batch.ReadStamp(h)
@@ -95,10 +95,11 @@ func (w *worker) findPhysical(ctx context.Context, logical int64) (int64, error)
 			return 0, err
 		}
 	}
-	return -1, nil // the timeline cannot tell; what is below the floor is not shown in any case
+	return -1, nil // not found; clients see nothing below the floor in any case
 }
 
-// lookBack says whether a batch counts that was sent before the one in front of it was confirmed.
+// lookBack reports whether a batch counts that has the flag follows: it was sent before the one in
+// front of it was confirmed.
 func (l *mirrorLog) lookBack(ctx context.Context, tl *timeline.Partition, h batch.Header) (counts bool, err error) {
 	logical, _, _, _ := batch.ReadStamp(h)
 	if counts, sure := tl.Before(h.BaseOffset(), logical); sure {
@@ -111,14 +112,14 @@ func (l *mirrorLog) lookBack(ctx context.Context, tl *timeline.Partition, h batc
 	return batch.LookBack(h, start, func(from int64) ([]byte, error) { return l.fetch(ctx, from) })
 }
 
-// log is the partition's log at the destination; for one goroutine.
+// log returns a reader of the partition's log at the destination; for one goroutine.
 func (w *worker) log() *mirrorLog {
 	d := w.m.r.dest
 	return newMirrorLog(d, d.clients[len(d.clients)-1], w.m.topic, w.m.topicID, w.id)
 }
 
-// deleteRecords moves the log start of a partition up to a physical offset. The metadata used comes
-// back with an error.
+// deleteRecords moves the log start of a partition up to a physical offset. With an error it
+// returns the metadata that it used.
 func (d *destination) deleteRecords(ctx context.Context, w *worker, stale *destTopic, to int64) (*destTopic, error) {
 	t, err := d.topic(ctx, w.m.topic, stale)
 	if err != nil {

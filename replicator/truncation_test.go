@@ -40,7 +40,7 @@ func TestTruncated(t *testing.T) {
 // replica is a copy of a source's log, with the epochs that Kafka's LeaderEpochFileCache would
 // know.
 type replica struct {
-	history []written // all that was ever at these offsets, in order: neither compaction nor the log start takes from it
+	history []written // all batches ever, in order; compaction and log start remove none
 	gone    map[int]bool
 	start   int64
 	epochs  []epochStart
@@ -90,7 +90,7 @@ func (r *replica) moveStart(to int64) {
 	}
 }
 
-// follow makes the replica equal to the leader's: what it has and the leader has not is truncated.
+// follow makes the replica equal to the leader's: it truncates what the leader does not have.
 func (r *replica) follow(leader *replica) {
 	same := 0
 	for same < len(r.history) && same < len(leader.history) && r.history[same].id == leader.history[same].id {
@@ -115,7 +115,7 @@ func (r *replica) follow(leader *replica) {
 	r.moveStart(leader.start)
 }
 
-// endOf is what Kafka answers to OffsetForLeaderEpoch.
+// endOf returns Kafka's answer to OffsetForLeaderEpoch.
 func (r *replica) endOf(epoch int32) epochEnd {
 	higher := slices.IndexFunc(r.epochs, func(e epochStart) bool { return e.epoch > epoch })
 	switch {
@@ -129,7 +129,7 @@ func (r *replica) endOf(epoch int32) epochEnd {
 	return epochEnd{r.epochs[higher-1].epoch, r.epochs[higher].start}
 }
 
-// at is the leader epoch of the batch that is read at an offset, -1 = none has it.
+// at returns the leader epoch of the batch that is read at an offset, -1 = there is none.
 func (r *replica) at(offset int64) int32 {
 	for _, b := range r.history {
 		if b.base <= offset && offset < b.end && offset >= r.start && !r.gone[b.id] {
@@ -139,9 +139,9 @@ func (r *replica) at(offset int64) int32 {
 	return -1
 }
 
-// TestTruncatedAgreesWithHistory compares what leader epochs tell about a source with its real
-// history: three replicas that follow each other, lead with and without all records, are compacted
-// and copied anew, while their log start moves.
+// TestTruncatedAgreesWithHistory compares what leader epochs say about a source with its real
+// history. Three replicas follow each other, lead with or without all records, are compacted and
+// copied anew, and their log start moves.
 func TestTruncatedAgreesWithHistory(t *testing.T) {
 	alarms, quiet := 0, 0
 	for seed := range uint64(20_000) {
@@ -190,7 +190,7 @@ func TestTruncatedAgreesWithHistory(t *testing.T) {
 					a.there = leader.at(seen.end - 1)
 				}
 				got, has := seen.truncated(a), seenID < 0 || leader.has(seenID)
-				// What was deleted or compacted cannot be told from what was lost.
+				// Deleted or compacted records look the same as lost ones.
 				decidable := !compacted && seen.end > leader.start
 				if got && has || !got && !has && decidable {
 					t.Fatalf("seed %d: truncated %v, the leader of epoch %d has the batch: %v; seen %+v, answer %+v, log start %d, epochs %v",

@@ -12,15 +12,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// sightings is what an instance has seen of the sharing of work, over all instances: for each slot,
-// when somebody last had it. It asks the coordinator, from time to time, what the members of the
-// group were assigned, and counts only assignments by an instance of klink (groupKey). So it can
-// tell that a mirror is copied by nobody, also where this instance cannot join the group, or
-// somebody who is no klink keeps it from coming to anything.
+// sightings records, for each slot, when this instance last knew that some instance had it. From
+// time to time it asks the coordinator what the members of the group were assigned, and counts only
+// what an instance of klink has assigned (groupKey). So it can tell that nobody copies a mirror,
+// even if this instance cannot join the group, or if a member that is no klink keeps the group from
+// working.
 type sightings struct {
 	mu   sync.Mutex
 	at   [slots]time.Time
-	said string // what the coordinator said last
+	said string // the coordinator's last answer
 }
 
 func newSightings() *sightings {
@@ -31,7 +31,7 @@ func newSightings() *sightings {
 	return s
 }
 
-// note takes what the coordinator has said, and the slots that somebody has now.
+// note records the coordinator's answer, and the slots that some instance has now.
 func (s *sightings) note(said string, owned slotSet) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -41,14 +41,14 @@ func (s *sightings) note(said string, owned slotSet) {
 	}
 }
 
-// last is when somebody had a slot last, as far as is known.
+// last returns when some instance was last seen to have a slot, and the coordinator's last answer.
 func (s *sightings) last(slot int) (at time.Time, said string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.at[slot], s.said
 }
 
-// unownedAfter is for how many session time-outs nobody is seen to have a slot before it is told.
+// unownedAfter is how many session time-outs a slot must be without an owner before that is shown.
 // An instance that was killed is replaced after one.
 const unownedAfter = 3
 
@@ -80,7 +80,7 @@ func (r *Replicator) Unowned(topic string) string {
 		age.Round(time.Second), r.cfg.Group.name(), said)
 }
 
-// watchOwners looks at the group until ctx ends.
+// watchOwners asks the coordinator about the group until ctx ends.
 func (m *member) watchOwners(ctx context.Context) {
 	for sleep(ctx, m.session) {
 		said, owned := m.owners(ctx)
@@ -89,8 +89,8 @@ func (m *member) watchOwners(ctx context.Context) {
 	}
 }
 
-// owners are the slots that the members of the group were assigned by an instance of klink, and
-// what the coordinator says.
+// owners returns the slots that an instance of klink has assigned to members of the group, and the
+// coordinator's answer as a text.
 func (m *member) owners(ctx context.Context) (said string, owned slotSet) {
 	ctx, cancel := context.WithTimeout(ctx, m.session)
 	defer cancel()

@@ -12,17 +12,17 @@ import (
 	"klink/protocol/batch"
 )
 
-// voidSpan is where a log holds batches that do not count and may have keys: in a compacted topic
-// they could take the place of records that count. Control batches have none that matter.
+// voidSpan is the part of a log with void batches that may have keys: in a compacted topic they
+// could take the place of records that count. The keys of control batches do not matter.
 type voidSpan struct {
 	from, to         int64 // physical; offsets = 0: there are none
 	offsets, foreign int64
-	// newest is the largest timestamp of the first of them, and of the last batch that counts
+	// newest is the largest timestamp of the first void batch, and of the last batch that counts
 	// before it. passing is that of the last batch that counts.
 	newest, passing int64
 }
 
-// see takes a batch that does not count.
+// see takes a void batch.
 func (v *voidSpan) see(h batch.Header, from, to int64, stamped bool) {
 	if h.Control() {
 		return
@@ -47,22 +47,22 @@ func (v *voidSpan) add(from, to int64, stamped bool) {
 	}
 }
 
-// untouched says that the cleaner cannot have come to the first of them by now: it stops at the
-// first segment that has a record younger than min.compaction.lag.ms, and one such is in the same
-// segment, or before it. That lag is the topic's now; only MinCompactionLag of it counts, for it
-// may have been less, unless it is endless. The clocks of the destination and of klink may differ
-// by a minute.
+// untouched reports whether the cleaner cannot have reached the first void batch by now. The
+// cleaner stops at the first segment that has a record younger than min.compaction.lag.ms. newest
+// is the time of a record in the segment of the void batch, or before it. lag is the topic's
+// present lag. It may have been less before, so only MinCompactionLag of it counts, unless it is
+// endless. The clocks of the destination and of klink may differ by a minute.
 func (v *voidSpan) untouched(now time.Time, lag int64) bool {
 	switch {
 	case lag == math.MaxInt64:
-		return true // nothing is compacted: nobody looked
+		return true // the cleaner does not compact anything
 	case lag < admin.MinCompactionLag.Milliseconds():
 		return false
 	}
 	return v.newest > now.Add(-admin.MinCompactionLag+time.Minute).UnixMilli()
 }
 
-// compactionLag is the min.compaction.lag.ms of a topic, in milliseconds.
+// compactionLag returns the min.compaction.lag.ms of a topic, in milliseconds.
 func (d *destination) compactionLag(ctx context.Context, topic string) (int64, error) {
 	value, err := d.topicConfig(ctx, topic, "min.compaction.lag.ms")
 	if err != nil || value == nil {
@@ -71,8 +71,8 @@ func (d *destination) compactionLag(ctx context.Context, topic string) (int64, e
 	return strconv.ParseInt(*value, 10, 64)
 }
 
-// noteVoid has the control plane note what does not count in the log, which lets compaction rest;
-// without that the partition does not go on, for it would not be found again.
+// noteVoid has the control plane store where the log is void, which suspends compaction. If that
+// fails the partition must not go on, as nobody would find the void batches again.
 func (w *worker) noteVoid(ctx context.Context, v *voidSpan) error {
 	if v.offsets == 0 {
 		return nil
@@ -85,7 +85,7 @@ func (w *worker) noteVoid(ctx context.Context, v *voidSpan) error {
 	if slices.ContainsFunc(am.Void, func(known admin.VoidBatches) bool {
 		return known.Partition == found.Partition && known.From <= found.From && known.To >= found.To
 	}) {
-		return nil // noted before, in another life
+		return nil // noted before, perhaps by a former process
 	}
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
@@ -95,7 +95,7 @@ func (w *worker) noteVoid(ctx context.Context, v *voidSpan) error {
 	}
 	err := w.m.r.cfg.Control.Report(ctx, admin.Event{Kind: admin.EventMirrorVoid, Link: w.m.link, Topic: w.m.topic, Void: found})
 	if errors.Is(err, admin.ErrNotOwner) {
-		return nil // who owns it now reads the log, too
+		return nil // the present owner reads the log, too
 	}
 	return err
 }

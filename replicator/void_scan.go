@@ -8,18 +8,18 @@ import (
 	"klink/protocol/batch"
 )
 
-// voidScan reads the whole log of a mirror partition for the keys of batches that do not count:
-// what is the last record that counts of each? Nobody appends to the log meanwhile, or what is
-// appended does not matter.
+// voidScan reads the whole log of a mirror partition. For each key in void batches it finds the
+// last record that counts. Nobody appends to the log at the same time, or what is appended does not
+// matter.
 type voidScan struct {
 	log        *mirrorLog
 	start, end int64 // physical
-	floor      int64 // logical: what is below is not shown, and does not count here
-	// maxKeys and maxKeyBytes bound the keys that are looked for at a time. Of more the log is read
-	// several times.
+	floor      int64 // logical: clients see nothing below, so it does not count here
+	// maxKeys and maxKeyBytes bound the keys that are looked up at a time. If there are more, the
+	// log is read several times.
 	maxKeys, maxKeyBytes int
 	seed                 maphash.Seed
-	parts                uint64 // how many times
+	parts                uint64 // how many times the log is read
 	first                int64  // logical: the first record that counts, -1 = none
 }
 
@@ -29,7 +29,7 @@ type voidKey struct {
 	counts int64 // the last record that counts, physical; -1 = there is none
 }
 
-// voidScanBytes is how much of a log is fetched at once: all of it is read.
+// voidScanBytes is how much of a log is fetched at once, since a scan reads all of it.
 const voidScanBytes = 1 << 20
 
 // maxVoidKeys and maxVoidKeyBytes are voidScan.maxKeys and maxKeyBytes.
@@ -43,7 +43,7 @@ func newVoidScan(log *mirrorLog, start, end, floor int64, maxKeys int) *voidScan
 	return &voidScan{log: log, start: start, end: end, floor: floor, maxKeys: maxKeys, maxKeyBytes: maxVoidKeyBytes, seed: maphash.MakeSeed(), parts: 1}
 }
 
-// each gives all batches to see, and whether they count.
+// each passes every batch to see, with whether it counts.
 func (s *voidScan) each(ctx context.Context, see func(h batch.Header, counts bool) error) error {
 	if s.start >= s.end {
 		return nil
@@ -58,7 +58,8 @@ func (s *voidScan) each(ctx context.Context, see func(h batch.Header, counts boo
 	})
 }
 
-// records gives the records of a batch to see, with their physical offsets, from the log start on.
+// records passes the records of a batch that have a key to see, with their physical offsets, from
+// the log start on.
 func (s *voidScan) records(h batch.Header, see func(at int64, r batch.Record) error) error {
 	return batch.EachRecord(h, func(r batch.Record) error {
 		if at := h.BaseOffset() + int64(r.OffsetDelta); r.HasKey && at >= s.start {
@@ -70,12 +71,13 @@ func (s *voidScan) records(h batch.Header, see func(at int64, r batch.Record) er
 
 var errTooManyKeys = errors.New("too many keys")
 
-// eachPart gives the keys of void batches to use, in as many parts as are needed.
+// eachPart passes the keys of void batches to use, in as many parts as are needed.
 func (s *voidScan) eachPart(ctx context.Context, use func(keys map[string]*voidKey) error) error {
 	for part := uint64(0); part < s.parts; part++ {
 		keys, err := s.keys(ctx, part)
 		if errors.Is(err, errTooManyKeys) {
-			// Those of the parts before are used again, which does no harm.
+			// Begin again with more parts. The keys of the parts before are used again, which does
+			// no harm.
 			s.parts *= 4
 			part = ^uint64(0)
 			continue
@@ -93,7 +95,7 @@ func (s *voidScan) eachPart(ctx context.Context, use func(keys map[string]*voidK
 	return nil
 }
 
-// keys are those of void batches that belong to a part.
+// keys returns the keys of void batches that belong to a part.
 func (s *voidScan) keys(ctx context.Context, part uint64) (map[string]*voidKey, error) {
 	keys, size := map[string]*voidKey{}, 0
 	err := s.each(ctx, func(h batch.Header, counts bool) error {

@@ -13,37 +13,39 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A window is several appends of one partition on their way at once. A broker takes one batch of a
-// partition per request, and with acks=all each waits for the followers. So a lane sends a number
-// of requests without a pause, which the broker handles one after the other. All but the last one
-// ask for acks=1. The last one asks for acks=all: its answer says that the followers have what is
-// before it, too.
+// A window is several appends of one partition that are on their way at once. A broker takes one
+// batch of a partition per request, and with acks=all each request waits for the followers. So a
+// lane sends several requests without a pause, which the broker handles one after the other. All
+// but the last ask for acks=1. The last asks for acks=all: its answer says that the followers also
+// have everything before it.
 //
-// What an answer with acks=1 tells may be lost with the leader. So a window is settled as a whole,
-// once all of its answers are there:
+// A batch that was answered with acks=1 may be lost with the leader. So a window is settled as a
+// whole, once all of its answers have come:
 //
-//   - Every append stands at its place, and the leader epoch is still the one in which the log was
-//     read when the partition was resumed. Then one leader has taken them all, and the followers
-//     have them.
-//   - Or the log is read, and tells.
+//   - If every append stands at its place, and the leader epoch is still the one in which the log
+//     was read when the partition was resumed, the window is confirmed: one leader has taken all of
+//     it, and the followers have it.
+//   - Otherwise the log is read to see what counts.
 //
-// Every append but the first has batch.FlagFollows, and counts only behind the one in front of it:
-// that one may be refused or lost, and another batch of as many offsets take its place. A window
-// begins where the log is confirmed, so no batch has more than a window's of such predecessors.
+// Every append but the first has batch.FlagFollows, and counts only behind its predecessor.
+// Otherwise the predecessor might be refused or lost, and another batch of as many offsets take its
+// place. A window begins where the log is confirmed, so a reader never looks back by more than a
+// window.
 //
-// What comes behind a batch that is refused is void, and takes offsets. So a batch that is larger
-// than all that were taken before, or is the first of its codec, ends a window: most refusals are
-// for that.
+// A batch behind one that was refused is void, and takes offsets. Most refusals are for the size or
+// the codec of a batch. So a batch that is larger than all that were accepted before, or is the
+// first of its codec, ends its window.
 //
-// Readers may see the batches of a window before it is settled. They see nothing above the high
+// Readers may see the batches of a window before it is settled. But they see nothing above the high
 // watermark, and what is below it is never lost.
 
 const (
-	// maxWindow bounds the appends of a window. What stands before one of them has to be read by
-	// who meets it first, and a partition of one append waits for the windows in the same requests.
+	// maxWindow bounds the appends of a window. A reader that begins at one of them has to read
+	// those before it, and a partition with a single append waits for the windows in the same
+	// requests.
 	maxWindow = 64
 	// maxWindowBytes and maxWindowJobs bound what a lane sends without a pause, over all
-	// partitions. leastWindow is what a partition gets of that if there are many.
+	// partitions. leastWindow is the least share of maxWindowBytes that each partition gets.
 	maxWindowBytes = 8 << 20
 	maxWindowJobs  = 8192
 	leastWindow    = 256 << 10
@@ -52,12 +54,12 @@ const (
 	acksLeader int16 = 1
 )
 
-// appendResult is what a broker has answered for an append of a window.
+// appendResult is a broker's answer to one append of a window.
 type appendResult struct {
 	there      bool
 	base       int64
 	err        error
-	appendTime bool // the broker has given the records its own time
+	appendTime bool // the broker replaced the records' timestamps by its own time
 }
 
 func (r *appendResult) take(p *wire.ProducePartition) {
@@ -75,7 +77,8 @@ type window struct {
 
 func (v *window) worker() *worker { return v.jobs[0].w }
 
-// takeWindow takes what follows the last job, of a partition in a request with so many others.
+// takeWindow takes further appends of the last job's partition, to make a window. partitions is how
+// many partitions share the requests.
 func (l *lane) takeWindow(partitions int) {
 	first := len(l.jobs) - 1
 	w, share := l.jobs[first].w, max(maxWindowBytes/partitions, leastWindow)
@@ -94,13 +97,13 @@ func (l *lane) takeWindow(partitions int) {
 	}
 }
 
-// accepted is what the destination has taken of a partition.
+// accepted describes the batches of a partition that the destination has accepted.
 type accepted struct {
 	bytes int    // of the largest batch
 	kinds uint16 // of batches, a bit for each codec and timestamp type
 }
 
-// novel is true for a batch that may be refused for what it is.
+// novel reports whether b may be refused for its size, codec or timestamp type.
 func (a *accepted) novel(b batch.Header) bool {
 	return len(b) > a.bytes || a.kinds&kindOf(b) == 0
 }
@@ -109,7 +112,7 @@ func (a *accepted) add(b batch.Header) {
 	a.bytes, a.kinds = max(a.bytes, len(b)), a.kinds|kindOf(b)
 }
 
-// kindOf is the bit of a codec and a timestamp type; old brokers refuse LogAppendTime.
+// kindOf returns the bit of the batch's codec and timestamp type; old brokers refuse LogAppendTime.
 func kindOf(b batch.Header) uint16 {
 	kind := uint16(1) << b.Codec() // 0 to 7
 	if b.LogAppendTime() {
@@ -118,8 +121,8 @@ func kindOf(b batch.Header) uint16 {
 	return kind
 }
 
-// more gives the lane another append behind those that it has, if there is one that may be sent
-// before they are answered.
+// more takes another append behind those that the lane has, if there is one that may be sent before
+// they are answered.
 func (w *worker) more(l *lane, rule joinRule) (appendJob, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -130,13 +133,13 @@ func (w *worker) more(l *lane, rule joinRule) (appendJob, bool) {
 	return w.load(l, c.more(w.joinRule(rule, c.queue[c.flight].base)), rule)
 }
 
-// plan puts the jobs in rounds, so that the last append of each window is in the last one.
+// plan spreads the jobs over rounds, so that the last append of every window is in the last round.
 func (l *lane) plan() {
 	rounds := 1
 	for n := range l.jobs {
 		rounds = max(rounds, l.jobs[n].of)
 	}
-	l.rounds = slices.Grow(l.rounds[:0], rounds)[:rounds] // what they hold is used again
+	l.rounds = slices.Grow(l.rounds[:0], rounds)[:rounds] // reuse their memory
 	for n := range l.rounds {
 		r := &l.rounds[n]
 		clear(r.topics)
@@ -149,8 +152,8 @@ func (l *lane) plan() {
 	clear(l.byTopic)
 }
 
-// settleWindows delivers the results of windows of several appends. err is what has become of what
-// was not answered.
+// settleWindows delivers the results of windows of several appends. err is the reason why some jobs
+// have no answer.
 func (l *lane) settleWindows(ctx context.Context, r *request, lingering bool, err error) {
 	clear(l.windows)
 	l.windows = l.windows[:0]
@@ -182,7 +185,8 @@ func (l *lane) settleWindows(ctx context.Context, r *request, lingering bool, er
 	}
 }
 
-// answered is nil if every append of the window stands at its place, as far as its leader says.
+// answered returns nil if the leader answered that every append of the window stands at its place.
+// It returns missing if an append has no answer.
 func (v *window) answered(missing error) error {
 	for n := range v.jobs {
 		switch j := &v.jobs[n]; {
@@ -197,7 +201,7 @@ func (v *window) answered(missing error) error {
 	return nil
 }
 
-// elsewhere is where the first append stands that is not at its place.
+// elsewhere returns the offset of the first append that is not at its place, -1 = there is none.
 func (v *window) elsewhere() int64 {
 	for n := range v.jobs {
 		if j := &v.jobs[n]; j.result.base != j.place {
@@ -207,7 +211,8 @@ func (v *window) elsewhere() int64 {
 	return -1
 }
 
-// refused is the first append of a window that was answered with an error, nil if there is none.
+// refused returns the first append of the window that was answered with an error, nil if there is
+// none.
 func (v *window) refused() *appendJob {
 	for n := range v.jobs {
 		if v.jobs[n].result.err != nil {
@@ -221,12 +226,12 @@ func isTooLarge(err error) bool {
 	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge)
 }
 
-// errElsewhere: an append stands at another offset than it was to.
+// errElsewhere: the broker wrote an append at another offset than its place.
 var errElsewhere = errors.New("the batch stands elsewhere")
 
-// sameLeader asks whether the leader epoch of the windows without an error is still that in which
-// their logs were read. Then no leader in between can have lost any of it. Those of which it is not
-// say so in their error.
+// sameLeader asks the leader whether the epochs in which the logs were read are still current, for
+// all windows without an error. If so, no other leader has come in between and lost any of their
+// batches. If not, it sets the window's error.
 func (s *stream) sameLeader(ctx context.Context, leader requester, windows []window) {
 	q, asked := newAskEnds(), map[partitionAt]*window{}
 	for n := range windows {
@@ -264,7 +269,7 @@ func (s *stream) sameLeader(ctx context.Context, leader requester, windows []win
 // firstFencedListOffsets is the first version of ListOffsets that names a leader epoch (KIP-320).
 const firstFencedListOffsets = 4
 
-// ended is nil if the high watermark is behind the window.
+// ended returns nil if the high watermark has reached the end of the window.
 func (v *window) ended(p kmsg.ListOffsetsResponseTopicPartition) error {
 	last := &v.jobs[len(v.jobs)-1]
 	if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
@@ -276,7 +281,7 @@ func (v *window) ended(p kmsg.ListOffsetsResponseTopicPartition) error {
 	return nil
 }
 
-// windowAppended takes the result of a window: all of it is in the log, for good.
+// windowAppended handles a confirmed window: all of it is in the log, for good.
 func (w *worker) windowAppended(v *window) {
 	w.mu.Lock()
 	logical, base := w.core.queue[0].base, v.jobs[0].place
@@ -303,9 +308,9 @@ func (w *worker) windowAppended(v *window) {
 	w.goOn()
 }
 
-// windowUncertain takes the result of a window of which it is not known what is in the log. If a
-// batch was refused, what was in the window is appended one by one, so that the batch is the first,
-// and is named.
+// windowUncertain handles a window of which some appends may not be in the log. If the broker
+// refused a batch, the batches of the window are appended again one by one, so that the refused one
+// is sent alone, and can be named in the failure.
 func (s *stream) windowUncertain(v *window, lingering bool) {
 	w, err := v.worker(), v.err
 	last := &v.jobs[len(v.jobs)-1]

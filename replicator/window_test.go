@@ -12,7 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// windowWorld is a world whose batches are not joined, with a source that has many.
+// windowWorld returns a world whose batches are not joined, with a source that has many.
 func windowWorld(t *testing.T, partitions int32) (w *world, dst *kfake.Cluster) {
 	w, _, dst = embedded(t)
 	w.configs["append.join.below"] = "0"
@@ -37,8 +37,8 @@ func (w *world) windows(t *testing.T, least int64) {
 	}
 }
 
-// TestWindows: what has queued up goes out without a pause, batch for batch, and with acks=1 but
-// for the last request.
+// TestWindows: batches that have queued up are sent without a pause, one per request, with acks=1
+// except in the last request.
 func TestWindows(t *testing.T) {
 	for _, partitions := range []int32{1, 3} {
 		w, dst := windowWorld(t, partitions)
@@ -79,8 +79,8 @@ func TestWindows(t *testing.T) {
 	}
 }
 
-// TestWindowsWithFaults: requests in the middle of windows fail, with or without being carried out;
-// every record comes once.
+// TestWindowsWithFaults: requests in the middle of windows fail, and may have been carried out;
+// every record arrives once.
 func TestWindowsWithFaults(t *testing.T) {
 	for _, err := range []*kerr.Error{kerr.NotLeaderForPartition, kerr.RequestTimedOut, kerr.KafkaStorageError, kerr.InvalidRecord} {
 		t.Run(err.Message, func(t *testing.T) {
@@ -108,8 +108,8 @@ func TestWindowsWithFaults(t *testing.T) {
 			w.mirror("orders")
 			w.run()
 			if err == kerr.InvalidRecord {
-				// A batch that is refused once it is the first fails the mirror; what was refused
-				// within a window is sent again before it is believed.
+				// The mirror fails if a batch is refused as the first of its window. A batch that
+				// was refused later in a window is sent again first.
 				w.await("the mirror to fail, or to have all", func() (bool, string) {
 					ends := w.r.Status("orders")
 					done := len(ends) == 2 && ends[0].MirrorEnd == 600 && ends[1].MirrorEnd == 600
@@ -124,8 +124,7 @@ func TestWindowsWithFaults(t *testing.T) {
 	}
 }
 
-// TestWindowsNeedTheEpoch: without a leader epoch that can be compared, one append is on its way at
-// a time.
+// TestWindowsNeedTheEpoch: if no leader epoch can be compared, only one append is sent at a time.
 func TestWindowsNeedTheEpoch(t *testing.T) {
 	w, dst := windowWorld(t, 1)
 	var fenced atomic.Int64
@@ -160,8 +159,9 @@ func TestWindowsNeedTheEpoch(t *testing.T) {
 	}
 }
 
-// TestNovelBatchesEndAWindow: a batch that is larger than what the destination has taken, or of
-// another codec, has nothing behind it that would be void if it were refused.
+// TestNovelBatchesEndAWindow: a batch that is larger than any that the destination has accepted, or
+// of another codec, ends its window. If it is refused, there is no batch behind it that would be
+// void.
 func TestNovelBatchesEndAWindow(t *testing.T) {
 	var a accepted
 	small, large := batch.Header(make([]byte, 100)), batch.Header(make([]byte, 200))
@@ -185,8 +185,8 @@ func TestNovelBatchesEndAWindow(t *testing.T) {
 	}
 }
 
-// TestRoundsAreUsedAgain: however long windows are in turn, a lane keeps the memory of the longest
-// one.
+// TestRoundsAreUsedAgain: a lane keeps the memory of its longest window, however long the next ones
+// are.
 func TestRoundsAreUsedAgain(t *testing.T) {
 	l := &lane{byTopic: map[topicIn]int{}}
 	m := &mirror{}

@@ -24,7 +24,7 @@ type worker struct {
 	id      int32 // partition
 	slot    int
 	term    uint64 // of the slot; see owner
-	closing bool   // runs only to settle, before the partition counts as drained
+	closing bool   // runs only to settle appends, before the partition counts as drained
 	tl      *timeline.Partition
 	fetcher atomic.Pointer[fetcher] // of the source's leader, nil = unknown
 	leader  atomic.Int32            // the source's leader epoch, -1 = unknown; set before fetcher
@@ -38,27 +38,28 @@ type worker struct {
 	askedAt   time.Time // when the last fetch was begun
 	lastFetch time.Time // last fetch answered without error; see heard
 	caughtUp  time.Time // last time that the mirror's end was the source's; see heard
-	trimTo    int64     // logical: what DeleteRecords is asked to reach; runs while trimming
+	trimTo    int64     // logical: DeleteRecords has to delete up to here
 	trimming  bool
-	followAt  time.Time // of the last move of the floor
+	followAt  time.Time // when the floor was moved last
 	following bool
-	published int64 // the logical end that the timeline was told of last
+	published int64 // the logical end that the timeline was given last
 	markers   patience
 	noAlign   string // why this process gave up aligning the partition; "" = it has not
 	shifted   *shifted
 	endBurn   context.CancelFunc // not nil while offsets are burned
 	copied    int64              // bytes appended since they were counted last
 	lateBurn  bool               // an append of a burn that was broken off may still be on its way
-	kept      admin.Checkpoint   // the last one that was stored; see end.go
+	kept      admin.Checkpoint   // the last checkpoint that was stored; see end.go
 	short     shortage
 	refusal   configRefusal
-	checked   bool // an append since the last resume was read back, or is being
+	checked   bool // since the last resume an append was, or is being, read back
 	corrupt   struct {
 		base  int64 // of the batch refused last for its checksum
 		times int
 	}
 	joining joining
-	// accepted is what the destination has taken: batches of other kinds end a window.
+	// accepted describes the batches that the destination has accepted; one of another kind ends a
+	// window.
 	accepted accepted
 }
 
@@ -76,7 +77,7 @@ func newWorker(m *mirror, id int32, tl *timeline.Partition) *worker {
 	return w
 }
 
-// step makes one input to the core and carries out its effects.
+// step gives one input to the core and carries out its effects.
 func (w *worker) step(input func(*partition) effects) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -133,29 +134,30 @@ func (w *worker) apply(e effects) {
 	}
 }
 
-// wakeFetcher lets the fetcher look at this worker again.
+// wakeFetcher makes the fetcher look at this worker again.
 func (w *worker) wakeFetcher() {
 	if f := w.fetcher.Load(); f != nil {
 		f.wake()
 	}
 }
 
-// start reads where the destination's log ends and runs from there. With lingering an append of a
-// former process may still be on its way.
+// start reads where the destination's log ends, and runs the partition from there. lingering says
+// that an append of a former process may still be on its way.
 func (w *worker) start(lingering bool) {
 	w.m.r.spawn(func(ctx context.Context) { w.resume(ctx, lingering) })
 }
 
-// take gives the lane the next append, if it is of a kind. One of the other kind is queued again:
-// what was next has been given up since.
+// take returns the next append for lane l, if it has the given kind. If the head of the queue now
+// has the other kind, since the queue was dropped in between, the partition is queued again under
+// that kind.
 func (w *worker) take(l *lane, kind unitKind, rule joinRule) (appendJob, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.load(l, w.flight(l.s, kind, rule), rule)
 }
 
-// load makes a job of items that were moved into flight; w.mu is held, but not while they are
-// joined.
+// load makes a job of items that are in flight. The caller holds w.mu; load releases it while it
+// joins the items.
 func (w *worker) load(l *lane, items []item, rule joinRule) (appendJob, bool) {
 	j := appendJob{w: w, next: -1}
 	if len(items) == 0 {
@@ -169,7 +171,7 @@ func (w *worker) load(l *lane, items []item, rule joinRule) (appendJob, bool) {
 	j.i.bytes, j.i.base, j.i.seen = items[0].bytes, items[0].base, items[len(items)-1].seen
 	if len(items) > 1 {
 		j.joined = len(items)
-		w.mu.Unlock() // what is in flight stays as it is
+		w.mu.Unlock() // nobody else changes the items in flight
 		err := l.join(&j, rule.most)
 		w.mu.Lock()
 		if err != nil {
@@ -187,12 +189,12 @@ func (w *worker) load(l *lane, items []item, rule joinRule) (appendJob, bool) {
 		batch.SetPlace(j.i.bytes, j.place)
 	}
 	if !w.m.lost.Load() {
-		w.tl.Extend(j.place, j.i.base, int64(j.i.records)) // a reader may see it before its result is known here
+		w.tl.Extend(j.place, j.i.base, int64(j.i.records)) // may be read before it is answered
 	}
 	return j, true
 }
 
-// flight moves the next append into flight; w.mu is held.
+// flight moves the next append into flight and returns its items; w.mu is held.
 func (w *worker) flight(s *stream, kind unitKind, rule joinRule) []item {
 	if w.stream != s {
 		return nil // a former leader's
@@ -210,7 +212,7 @@ func (w *worker) flight(s *stream, kind unitKind, rule joinRule) []item {
 	return w.core.take(w.joinRule(rule, next.base))
 }
 
-// joinRule is the rule for the append that begins at a logical offset; w.mu is held.
+// joinRule completes the rule for the append that begins at the logical offset base; w.mu is held.
 func (w *worker) joinRule(rule joinRule, base int64) joinRule {
 	if rule.most = min(rule.most, w.joining.most); base >= w.joining.from {
 		if f := w.fetcher.Load(); f != nil {
@@ -220,7 +222,7 @@ func (w *worker) joinRule(rule joinRule, base int64) joinRule {
 	return rule
 }
 
-// appended takes the result of an append: the batch stands at base.
+// appended handles a successful append: the broker wrote the batch at base.
 func (w *worker) appended(j *appendJob, base int64) {
 	w.mu.Lock()
 	logical := w.core.queue[0].base
@@ -238,7 +240,8 @@ func (w *worker) appended(j *appendJob, base int64) {
 	w.goOn()
 }
 
-// goOn is what follows an append that was confirmed. It unlocks w.mu.
+// goOn continues after a confirmed append: it takes back what earlier refusals had set, and wakes
+// the fetcher. It unlocks w.mu.
 func (w *worker) goOn() {
 	told := w.refusalOver()
 	w.mu.Unlock()
@@ -255,8 +258,8 @@ func (w *worker) warnElsewhere(base int64) {
 		"topic", w.m.topic, "partition", w.id, "offset", base)
 }
 
-// hindered notes what an append was refused for that others have to put right: an ACL, or replicas.
-// Failing the mirror could not. It is false for any other error.
+// hindered reports whether err is a refusal that klink cannot mend and that failing the mirror
+// would not mend either: a missing ACL, or too few in-sync replicas. It notes which of them it is.
 func (w *worker) hindered(err error) bool {
 	switch {
 	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
@@ -269,7 +272,7 @@ func (w *worker) hindered(err error) bool {
 	return true
 }
 
-// noteAppended takes note of what was appended from base on; w.mu is held.
+// noteAppended updates the worker's notes after an append at base; w.mu is held.
 func (w *worker) noteAppended(base, logical int64) {
 	now := time.Now()
 	w.noteCaughtUp(now)
@@ -288,15 +291,17 @@ func (w *worker) count(j *appendJob) {
 	w.accepted.add(j.i.bytes)
 }
 
-// tellAppended tells readers what stands from base to the end of the log; w.mu is held. Where the
-// mirror was given up meanwhile, the timeline is another worker's, or nobody's.
+// tellAppended tells readers, through the timeline, what stands from base to the end of the log;
+// w.mu is held. If this instance has lost the mirror, the timeline now belongs to another worker or
+// to nobody, and must not be touched.
 func (w *worker) tellAppended(base, logical int64) {
 	if !w.m.lost.Load() {
 		w.tl.Appended(base, logical, w.core.phys-base)
 	}
 }
 
-// denied: the destination refuses appends. The next fetch waits, and with it the next append.
+// denied notes that the destination refuses appends for a missing ACL. It delays the next fetch,
+// and with it the next append.
 func (w *worker) denied() {
 	w.mu.Lock()
 	w.delayFetch()
@@ -304,10 +309,10 @@ func (w *worker) denied() {
 	w.m.setRefused(failf(admin.ErrAuthorization, "the destination refuses appends to topic %q: grant klink's principal WRITE on it", w.m.topic), true)
 }
 
-// delayFetch lets the next fetch wait; w.mu is held.
+// delayFetch makes the next fetch wait; w.mu is held.
 func (w *worker) delayFetch() { w.notBefore = time.Now().Add(w.fetchWait.next()) }
 
-// corrupted counts how often the batch at base has been refused for its checksum, in a row.
+// corrupted returns how often in a row the batch at base has been refused for its checksum.
 func (w *worker) corrupted(base int64) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -318,16 +323,16 @@ func (w *worker) corrupted(base int64) int {
 	return w.corrupt.times
 }
 
-// noteCaughtUp keeps the time of the last moment without lag; w.mu is held.
+// noteCaughtUp notes now as the last moment without lag, if there is none; w.mu is held.
 func (w *worker) noteCaughtUp(now time.Time) {
 	if w.core.sourceEnd >= 0 && w.core.next >= w.core.sourceEnd {
 		w.caughtUp = now
 	}
 }
 
-// heard notes what the source has said of the partition by saying nothing: a fetch that was
-// answered without it, in a session, has found nothing new. w.mu is held. Who looks at lastFetch or
-// caughtUp calls it before.
+// heard updates lastFetch and caughtUp from the fetches whose responses leave the partition out:
+// within a fetch session, that means that the source has nothing new. w.mu is held. Call heard
+// before reading lastFetch or caughtUp.
 func (w *worker) heard() {
 	f := w.fetcher.Load()
 	if f == nil || !w.core.fetching || w.lastFetch.IsZero() {
@@ -339,7 +344,8 @@ func (w *worker) heard() {
 	}
 }
 
-// storeAnchor stores a new start of the timeline, for as long as it takes.
+// storeAnchor stores a new start of the timeline. It retries until that succeeds, unless the
+// partition ends or another instance owns it.
 func (w *worker) storeAnchor(ctx context.Context, a anchor) {
 	wait := backoff{low: 100 * time.Millisecond, high: 5 * time.Second}
 	for {
@@ -365,7 +371,7 @@ func (w *worker) storeAnchor(ctx context.Context, a anchor) {
 	}
 }
 
-// follow moves the mirror's log start to the source's, at most every followInterval.
+// follow moves the mirror's log start to the source's, at most once per followInterval.
 func (w *worker) follow(now time.Time) {
 	w.mu.Lock()
 	floor, ok := w.core.follow()
@@ -391,8 +397,8 @@ func (w *worker) follow(now time.Time) {
 	})
 }
 
-// storeFloor stores the floor, and with it where the first record above it stands: what is below is
-// forgotten.
+// storeFloor stores the floor and the physical offset of the first record at or above it. The
+// timeline forgets what is below.
 func (w *worker) storeFloor(ctx context.Context, floor int64) error {
 	physical, err := w.findPhysical(ctx, floor)
 	if err != nil {
@@ -411,15 +417,14 @@ const (
 	followTimeout  = 30 * time.Second
 )
 
-// running says whether the partition has been resumed and its source has answered; fetched says
-// when last.
+// running reports whether the partition runs and its source has answered a fetch.
 func (w *worker) running() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.core.state == stateRunning && !w.lastFetch.IsZero()
 }
 
-// status is what people see.
+// status returns the partition's status, for people.
 func (w *worker) status() admin.PartitionStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -447,7 +452,7 @@ func (w *worker) unpin() {
 	defer w.mu.Unlock()
 	flight, q := w.core.queue[:w.core.flight], w.core.queue[w.core.flight:]
 	for n := range q {
-		// What is in flight keeps its frame in any case.
+		// Batches in flight keep their frame in memory in any case.
 		if of := q[n].frame; !slices.ContainsFunc(flight, func(i item) bool { return i.frame == of }) {
 			q[n].unpin()
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// canAlign finds out whether the partition's offsets are to be aligned.
+// canAlign decides whether the partition's offsets are to be aligned, and notes that in e.
 func (w *worker) canAlign(ctx context.Context, e *logEnd) error {
 	w.mu.Lock()
 	e.noAlign = w.noAlign
@@ -27,7 +27,7 @@ func (w *worker) canAlign(ctx context.Context, e *logEnd) error {
 	return nil
 }
 
-// noAlign says why the mirror's partitions are not to be aligned, "" if they are.
+// noAlign returns why the mirror's partitions are not aligned, "" if they are.
 func (m *mirror) noAlign(ctx context.Context) (string, error) {
 	if !m.wantsAlign() {
 		return "offset.alignment is off", nil
@@ -41,7 +41,7 @@ func (m *mirror) noAlign(ctx context.Context) (string, error) {
 			return "", err
 		}
 		m.mu.Lock()
-		if m.policy == "" { // else the control plane has been faster, and knows what it is about to be
+		if m.policy == "" { // else the control plane was faster, and knows a coming change
 			m.policy = asked
 		}
 		policy = m.policy
@@ -53,18 +53,18 @@ func (m *mirror) noAlign(ctx context.Context) (string, error) {
 	return fmt.Sprintf("cleanup.policy of the topic is %s; only logs that are not compacted are aligned", policy), nil
 }
 
-// wantsAlign says whether the link has offsets aligned where they can be.
+// wantsAlign reports whether the link has offsets aligned where that is possible.
 func (m *mirror) wantsAlign() bool {
 	link := m.r.cfg.Control.State().Links[m.link]
 	return link != nil && newLinkConfig(link.Configs).align
 }
 
-// appendOnly says whether logs with this cleanup.policy are not compacted.
+// appendOnly reports whether logs with this cleanup.policy are never compacted.
 func appendOnly(policy string) bool { return policy == "delete" }
 
-// setPolicy takes the cleanup.policy that the topic has by now, or is about to have if it will be
-// compacted; "" = the control plane does not know. Partitions whose holes are to be filled from now
-// on, or no more, read their logs anew.
+// setPolicy sets the mirror's cleanup.policy. policy is the one that the topic has now, or the one
+// that it is about to get if that one compacts it; "" = the control plane does not know. If the
+// change decides whether holes are filled, the partitions read their logs anew.
 func (m *mirror) setPolicy(policy string) {
 	m.mu.Lock()
 	before := m.policy
@@ -82,8 +82,8 @@ func (m *mirror) setPolicy(policy string) {
 	}
 }
 
-// cleanupPolicy is the cleanup.policy of a topic at the destination, "unknown" if klink may not see
-// it.
+// cleanupPolicy returns the cleanup.policy of a topic at the destination, "unknown ..." if klink
+// may not see it.
 func (d *destination) cleanupPolicy(ctx context.Context, topic string) (string, error) {
 	value, err := d.topicConfig(ctx, topic, "cleanup.policy")
 	switch {
@@ -97,7 +97,8 @@ func (d *destination) cleanupPolicy(ctx context.Context, topic string) (string, 
 	return strings.TrimSpace(*value), nil
 }
 
-// topicConfig is a config of a topic at the destination, nil if that does not know it.
+// topicConfig returns a config of a topic at the destination, nil if the destination does not know
+// it.
 func (d *destination) topicConfig(ctx context.Context, topic, name string) (*string, error) {
 	req := kmsg.NewPtrDescribeConfigsRequest()
 	r := kmsg.NewDescribeConfigsRequestResource()
@@ -121,7 +122,8 @@ func (d *destination) topicConfig(ctx context.Context, topic, name string) (*str
 	return nil, nil
 }
 
-// burn uses up the physical offsets below to, and tells the core. The context ends it early.
+// burn uses up the physical offsets below to, and reports the result to the core. ctx ends it
+// early.
 func (w *worker) burn(ctx context.Context, to int64) {
 	r := w.m.r
 	max := int64(0)
@@ -152,7 +154,7 @@ func (w *worker) burn(ctx context.Context, to int64) {
 	}
 }
 
-// newBurn makes the burn of the offsets below to; limit is offset.alignment.max.
+// newBurn returns a burn of the offsets below to; limit is offset.alignment.max.
 func (r *Replicator) newBurn(log *mirrorLog, to, limit int64) *burn {
 	return &burn{
 		log: log, name: log.name(), to: to, limit: limit, pace: r.burnPace, room: r.fillers, grace: r.grace,
@@ -160,7 +162,7 @@ func (r *Replicator) newBurn(log *mirrorLog, to, limit int64) *burn {
 	}
 }
 
-// storeShift stores from where on the partition is shifted, for people.
+// storeShift stores from which offset on the partition is shifted, for people.
 func (w *worker) storeShift(ctx context.Context, s shifted) {
 	wait := backoff{low: 100 * time.Millisecond, high: 5 * time.Second}
 	for range 5 {

@@ -6,8 +6,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// writeMarkers writes the markers of each job, in as few requests as their number allows, and
-// delivers every result; answered is called before each.
+// writeMarkers writes the markers of all jobs, in as few requests as maxRequestMarkers allows, and
+// delivers every result. It calls answered after each request, before it delivers the results.
 func (s *stream) writeMarkers(ctx context.Context, to *kgo.Broker, jobs []appendJob, answered func()) {
 	for len(jobs) > 0 {
 		n, count := 0, 0
@@ -47,7 +47,7 @@ func (s *stream) writeSome(ctx context.Context, to *kgo.Broker, jobs []appendJob
 	}
 }
 
-// marked takes the result of markers: they were written.
+// marked handles markers that were written.
 func (w *worker) marked() {
 	w.mu.Lock()
 	physical, logical := w.core.phys, w.core.queue[0].base
@@ -59,7 +59,7 @@ func (w *worker) marked() {
 	w.wakeFetcher()
 }
 
-// refusedMarkers says why markers cannot be written, "" if another attempt may succeed.
+// refusedMarkers returns why markers cannot be written, "" if another attempt may succeed.
 func (w *worker) refusedMarkers(err error, name string) string {
 	if no := refusedMarkers(err, name); no != nil {
 		return no.Error()
@@ -72,8 +72,7 @@ func (w *worker) refusedMarkers(err error, name string) string {
 	return ""
 }
 
-// unmarked takes the result of markers: they are refused for good, and the partition goes on with a
-// shift.
+// unmarked handles markers that were refused for good: the partition goes on with a shift.
 func (w *worker) unmarked(why string) {
 	w.m.r.log.Warn("holes of a mirror partition cannot be filled: it goes on with a shift", "topic", w.m.topic, "partition", w.id, "reason", why)
 	w.mu.Lock()

@@ -39,8 +39,8 @@ type world struct {
 
 const linkName = "west"
 
-// clientOptions are those of klink's clients, so that what they ask for and are answered passes the
-// guard.
+// clientOptions returns the options of klink's clients, so that their requests and responses pass
+// the guard.
 func clientOptions(t testing.TB, seeds ...string) []kgo.Opt {
 	opts, err := kafkaclient.Properties{"bootstrap.servers": strings.Join(seeds, ",")}.Options()
 	if err != nil {
@@ -155,7 +155,7 @@ func (w *world) mirrorOf(topic, sourceTopic string) {
 	})
 }
 
-// await waits until cond holds, and fails the test with what it last said otherwise.
+// await waits until cond holds. If it never does, the test fails with the last text of cond.
 func (w *world) await(what string, cond func() (bool, string)) {
 	w.t.Helper()
 	kafkatest.WaitFor(w.t, 30*time.Second, what, cond)
@@ -245,8 +245,7 @@ func (w *world) same(topic string) {
 	}
 }
 
-// mirrorView is what the log of a mirror partition says of itself, by the rule of batch.Counts
-// alone.
+// mirrorView is the content of a mirror partition's log, by the rule of batch.Counts alone.
 type mirrorView struct {
 	logical map[int64]int64 // of each physical offset that counts
 	void    []string
@@ -299,7 +298,7 @@ func (w *world) void(topic string) string {
 	return strings.Join(all, ", ")
 }
 
-// compressed is a client of the cluster that compresses what it sends.
+// compressed returns a client of the cluster that compresses what it sends.
 func (c cluster) compressed(t *testing.T, codec kgo.CompressionCodec) *kgo.Client {
 	return kafkatest.NewClient(t, kgo.SeedBrokers(c.seeds...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerBatchCompression(codec), kgo.ManualFlushing())

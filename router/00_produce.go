@@ -16,18 +16,18 @@ import (
 //   - Partitions of read-only mirrors are refused with INVALID_REQUEST, those of klink's own topics
 //     with TOPIC_AUTHORIZATION_FAILED. The others are forwarded in a smaller request, and the
 //     answers merged.
-//   - With acks=0 there is no response to say so: the connection is closed, as a broker does on any
-//     error then. Nothing of a partly refused request is forwarded, so that what was written does
-//     not depend on timing.
-//   - Before the mirrors are known, and when the lease on what is known of them has ended, nothing
-//     is forwarded. The request waits, up to its own time-out, and is then refused with
-//     NOT_LEADER_OR_FOLLOWER: every producer retries that, and it says that nothing was written.
-//   - So does a request with a mirror in it while the lease is not fresh: the mirror may have been
-//     stopped since.
+//   - With acks=0 there is no response that could carry the error, so the connection is closed, as
+//     a broker does on any error with acks=0. If any part of such a request is refused, nothing of
+//     it is forwarded, so that what was written does not depend on timing.
+//   - Until the mirrors are known, and when the lease has ended, nothing is forwarded. The request
+//     waits, up to its own time-out, and is then refused with NOT_LEADER_OR_FOLLOWER: every
+//     producer retries after that error, and it means that nothing was written.
+//   - A request with a mirror waits in the same way while the lease is not fresh: the mirror may
+//     have been stopped since.
 //   - Offsets in responses about stopped mirrors are made logical.
 //
-// Version notes: v8 has an error message; v10 node endpoints, so that all responses are looked at;
-// v13 topic ids.
+// Version notes: v8 adds an error message; v10 node endpoints, so all responses are inspected; v13
+// topic ids.
 func init() { register(0, (*session).produce) }
 
 func (s *session) produce(h protocol.RequestHeader, frame []byte) Decision {
@@ -37,19 +37,19 @@ func (s *session) produce(h protocol.RequestHeader, frame []byte) Decision {
 	var (
 		refused   = newRefusals(frame)
 		translate bool
-		stale     bool // what is known of a mirror may not be so any more
+		stale     bool // a mirror in the request may have been stopped since
 		missing   [][16]byte
 	)
 	for p.Topic() {
 		if !sn.Complete {
-			continue // read to its end, so that garbage does not wait
+			continue // read on to the end, so that a malformed request is closed without waiting
 		}
 		topic, known := s.topicName(sn, p.Name, p.ID)
 		code, message := kerr.UnknownTopicID, ""
 		switch {
 		case known && topic == "" && p.Name == nil && sn.unidentified:
-			// There is no such topic, or there is by now: it could be the mirror whose id is not
-			// known yet.
+			// The id was known not to exist, but may exist now: it could belong to the mirror whose
+			// id is not known yet.
 		case known:
 			if m := sn.Mirrors[topic]; m != nil {
 				translate = translate || !m.ReadOnly
@@ -97,8 +97,8 @@ func (s *session) produce(h protocol.RequestHeader, frame []byte) Decision {
 	return s.forwardProduce(h, rest, p.Acks, translate, refused.byIndex, asked)
 }
 
-// refuseAll answers that nothing was written, why, and that the producer has to try again. It is
-// called off the event loop.
+// refuseAll answers that nothing was written, and why, with an error that makes the producer retry.
+// It is called off the event loop.
 func refuseAll(h protocol.RequestHeader, frame []byte, why error) Decision {
 	if protocol.ReadProduceRequest(frame, h).Acks == 0 {
 		return Decision{Action: Close, Err: why}
@@ -124,7 +124,7 @@ func refuseAllProduce(h protocol.RequestHeader, frame []byte, code *kerr.Error, 
 	return Decision{Action: Answer, Frame: protocol.AppendRefusedProduce(nil, h, refused.byIndex)}
 }
 
-// errRefused closes the connection of a producer that asked for no response.
+// errRefused closes the connection of a refused producer that asked for no response.
 var errRefused = errors.New("produce with acks=0 refused")
 
 // forwardProduce forwards a request whose refused topics have been cut out.
@@ -139,7 +139,7 @@ func (s *session) forwardProduce(h protocol.RequestHeader, frame []byte, acks in
 	return d
 }
 
-// produceCall is a Produce request that waits for its response. Calls are used again, so that
+// produceCall is a Produce request that waits for its response. Calls are reused, so that
 // forwarding a request does not allocate.
 type produceCall struct {
 	coordinates
@@ -161,7 +161,7 @@ func (s *session) produceCall(h protocol.RequestHeader, refused []*protocol.Refu
 	return c
 }
 
-// done is given the response.
+// done handles the response.
 func (c *produceCall) done(frame []byte) Decision {
 	s, h, refused := c.s, c.h, c.refused
 	p := protocol.ReadProduceResponse(frame, h)
@@ -172,8 +172,8 @@ func (c *produceCall) done(frame []byte) Decision {
 
 	err := p.Err()
 	if err == nil && p.HasEndpoints() {
-		// An endpoint without an address is left out: clients then ask for Metadata, where klink
-		// learns it.
+		// An endpoint without an address at klink is left out: clients then ask for Metadata, and
+		// klink learns the address there.
 		frame, _, err = protocol.RewriteProduceEndpoints(frame, h, s)
 	}
 	if err == nil && refused != nil {

@@ -23,8 +23,8 @@ func produceTo(version, acks int16, topics ...string) *kmsg.ProduceRequest {
 	return req
 }
 
-// accept answers as a leader does that appends everything at offset 40, in the opposite order, and
-// notes what it got.
+// accept answers like a leader that appends everything at offset 40, in the opposite order, and
+// records what it received.
 func accept(got *[]string) func(*kmsg.ProduceRequest) *kmsg.ProduceResponse {
 	return func(req *kmsg.ProduceRequest) *kmsg.ProduceResponse {
 		resp := kmsg.NewPtrProduceResponse()
@@ -118,7 +118,7 @@ func TestProduce(t *testing.T) {
 	}
 }
 
-// Without acknowledgements there is no response to say what was wrong.
+// With acks=0 there is no response that could carry the error.
 func TestProduceWithoutAcks(t *testing.T) {
 	for version := int16(0); version <= 13; version++ {
 		for _, c := range []struct {
@@ -182,7 +182,7 @@ func TestProduceBeforeTheMirrorsAreKnown(t *testing.T) {
 	}
 }
 
-// The names of topic ids are looked up before anything is forwarded.
+// klink looks up the names of topic ids before it forwards anything.
 func TestProduceByUnknownID(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -209,7 +209,7 @@ func TestProduceByUnknownID(t *testing.T) {
 			if w.lookups != 1 {
 				t.Errorf("%d look-ups", w.lookups)
 			}
-			// The mirrors of the snapshot are known by its own ids.
+			// The snapshot itself knows the topic ids of its mirrors.
 			if resp, _ := send[*kmsg.ProduceRequest, *kmsg.ProduceResponse](w, produceTo(13, -1, "mirror"), nil); resp.Topics[0].Partitions[0].ErrorCode != 42 || w.lookups != 1 {
 				t.Errorf("%s after %d look-ups", describeProduce(resp), w.lookups)
 			}
@@ -217,7 +217,7 @@ func TestProduceByUnknownID(t *testing.T) {
 	}
 }
 
-// New leaders are told with the addresses at which klink leads to them.
+// New leaders are reported with their addresses at klink.
 func TestProduceEndpoints(t *testing.T) {
 	w := newHotWorld(t)
 	for version := int16(10); version <= 13; version++ {

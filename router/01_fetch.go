@@ -12,20 +12,20 @@ import (
 // Fetch: v0-18
 //
 // Behavior:
-//   - Offsets of mirrors are made physical in the request and logical in the response, which
-//     streams.
-//   - Every response is walked, also while there are no mirrors: one may be made of an empty topic
-//     while a Fetch waits. What was translated otherwise in the request than it would be in the
-//     response is hidden; see coordinates.
-//   - A hidden partition, also one of a read-only mirror whose timeline is not known yet, is
-//     answered NOT_LEADER_OR_FOLLOWER, and its records are blanked. Its offset cannot be
+//   - Offsets of mirrors are made physical in the request and logical in the response, which is
+//     streamed.
+//   - klink walks every response, even while there are no mirrors, because an empty topic may
+//     become a mirror while a Fetch waits. If the request and the response would be translated
+//     differently, the partition is hidden; see coordinates.
+//   - A hidden partition is answered NOT_LEADER_OR_FOLLOWER, and its records are blanked. So is a
+//     partition of a read-only mirror whose timeline is not known yet. Its offset cannot be
 //     translated, so no fetch session may remember it (KIP-227): an incremental request is told
-//     that its session is gone, a full one begins none.
-//   - An offset that the timeline of a mirror does not know is looked for first (seek.go), if the
-//     client may read the topic (rights.go). Where that fails a lower bound does: the client gets
-//     records that it skips, and what passes teaches the timeline. Where there were too many looks
-//     (looks.go) the partition is hidden.
-//   - Batches of a mirror that do not stand where their stamps say, or have none, are void
+//     that its session is gone, and a full request begins none.
+//   - If the timeline of a mirror does not know an offset, klink looks for it first (seek.go),
+//     provided that the client may read the topic (rights.go). If the look fails, klink uses a
+//     lower bound: the client gets records that it skips, and the batches that pass teach the
+//     timeline. If there were too many looks (looks.go), the partition is hidden.
+//   - Batches of a mirror without a stamp, or not at the place in their stamp, are void
 //     (protocol.FetchResponse).
 //   - Partitions of klink's own topics are answered TOPIC_AUTHORIZATION_FAILED, and their records
 //     are blanked, however they came into the response: by name, by id or through a fetch session.
@@ -34,10 +34,10 @@ import (
 // Version notes: v7 sessions; v13 topic ids; v16 node endpoints.
 func init() { register(1, (*session).fetch) }
 
-// fetchSession is the fetch session that was begun on this connection last. The offsets which the
-// broker remembers in it are right as long as the moment is that of its begin. An incremental
-// request of any other session (an earlier one, or one that was begun on another connection) cannot
-// be trusted to be, and is told that its session is gone.
+// fetchSession is the last fetch session that began on this connection. The offsets that the broker
+// remembers in it are right as long as the moment is the one at which the session began. An
+// incremental request of any other session (an earlier one, or one begun on another connection)
+// gives no such guarantee, and is told that its session is gone.
 type fetchSession struct {
 	id    int32 // 0 = none
 	begun moment
@@ -73,20 +73,20 @@ func (s *session) fetch(h protocol.RequestHeader, frame []byte) Decision {
 	return Decision{Action: Forward, Frame: frame, Stream: s.fetchStream(h.Version, asked, look.begins && !hidden)}
 }
 
-// fetchLook is what there is to know about a Fetch request before anything in it is changed.
+// fetchLook is what klink learns from a Fetch request before it changes anything in it.
 type fetchLook struct {
 	session             int32
-	incremental, begins bool // the session
-	mirrors             bool // there are some in it
+	incremental, begins bool // the request continues, or begins, a session
+	mirrors             bool // the request names mirrors
 	hidden              bool // a partition of a mirror has no timeline
 	blind               bool // see coordinates
 	missing             [][16]byte
-	seek                []probe    // offsets to look for, one of each partition
-	sought              map[at]int // where they are in seek
+	seek                []probe    // offsets to look for, one per partition
+	sought              map[at]int // their index in seek
 }
 
-// miss adds an offset to look for. Of a partition that is listed twice the last offset counts, as
-// at the broker.
+// miss adds an offset to look for. If the request lists a partition twice, the last offset counts,
+// as at the broker.
 func (l *fetchLook) miss(p probe) {
 	if i, ok := l.sought[p.at]; ok {
 		l.seek[i] = p
@@ -99,7 +99,7 @@ func (l *fetchLook) miss(p probe) {
 	l.seek = append(l.seek, p)
 }
 
-// hit takes back what was missed of a partition whose last offset is known.
+// hit removes the entry of miss for a partition whose last listed offset is known.
 func (l *fetchLook) hit(partition at) {
 	i, ok := l.sought[partition]
 	if !ok {
@@ -141,9 +141,10 @@ func (s *session) lookAtFetch(sn *Snapshot, h protocol.RequestHeader, frame []by
 	return look, f.Err()
 }
 
-// seekFetch looks for the offsets that a request asks for, and has it decided on again. Where the
-// client may not read, klink does not look: the broker refuses it. A partition of which not even a
-// lower bound is known must not be sent out of range for that: its client would begin elsewhere.
+// seekFetch looks for the offsets that a request asks for, and then decides on the request again.
+// If the client may not read a topic, klink does not look, because the broker will refuse the
+// client. If klink knows not even a lower bound for a partition, it closes the connection instead
+// of answering OFFSET_OUT_OF_RANGE, which would make the client start elsewhere.
 func (s *session) seekFetch(h protocol.RequestHeader, frame []byte, list []probe) Decision {
 	permitted, refused, unasked := s.permitted(list, kmsg.ACLOperationRead)
 	if unasked != nil && !s.asked {
@@ -175,8 +176,8 @@ func (s *session) seekFetch(h protocol.RequestHeader, frame []byte, list []probe
 	}}
 }
 
-// unseek notes that the offset of a partition was not looked for. The partition is hidden, so that
-// its client asks again, unless the broker refuses it.
+// unseek records that klink did not look for the offset of a partition. The partition is hidden, so
+// that its client asks again, unless the broker refuses it.
 func (s *session) unseek(p at) {
 	if s.unsought == nil {
 		s.unsought = map[at]bool{}
@@ -184,8 +185,8 @@ func (s *session) unseek(p at) {
 	s.unsought[p] = true
 }
 
-// translateFetch makes the offsets of mirrors physical, in place. The request has been read to its
-// end before.
+// translateFetch makes the offsets of mirrors physical, in place. The caller has already read the
+// request to its end.
 func (s *session) translateFetch(asked *coordinates, h protocol.RequestHeader, frame []byte, hidden bool) {
 	f := protocol.ReadFetchRequest(frame, h)
 	for f.Topic() {
@@ -198,7 +199,7 @@ func (s *session) translateFetch(asked *coordinates, h protocol.RequestHeader, f
 			switch v := m.View(f.Index); {
 			case v.Timeline == nil:
 			case asked.failed != nil && asked.failed[at{m.Topic, f.Index}]:
-				f.SetOffset(-1) // it is hidden: the broker need not read for it
+				f.SetOffset(-1) // hidden: the broker need not read its records
 			default:
 				f.SetOffset(v.Timeline.ToPhysical(f.Offset()))
 			}
@@ -209,8 +210,8 @@ func (s *session) translateFetch(asked *coordinates, h protocol.RequestHeader, f
 	}
 }
 
-// fetchStream is the rewriting of one response. Streams are used again, so that forwarding a
-// request does not allocate.
+// fetchStream rewrites one response. Streams are reused, so that forwarding a request does not
+// allocate.
 type fetchStream struct {
 	protocol.FetchResponse
 	coordinates
@@ -231,8 +232,8 @@ func (s *session) fetchStream(version int16, asked coordinates, begins bool) *fe
 	return f
 }
 
-// Next implements Stream. What the last call returns stays valid until the stream is used again,
-// for a later request.
+// Next implements Stream. The result of the last call stays valid until a later request reuses the
+// stream.
 func (f *fetchStream) Next(p []byte) (head, tail []byte, err error) {
 	head, tail, err = f.FetchResponse.Next(p)
 	if err == nil && f.Finished() {

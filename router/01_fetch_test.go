@@ -29,7 +29,7 @@ func fetchFrom(version int16, epoch int32, topics ...string) *kmsg.FetchRequest 
 	return req
 }
 
-// serve answers with a high watermark of 1600 and no records, and notes the offsets asked for.
+// serve answers with a high watermark of 1600 and no records, and records the offsets asked for.
 func serve(asked *[]string) func(*kmsg.FetchRequest) *kmsg.FetchResponse {
 	return func(req *kmsg.FetchRequest) *kmsg.FetchResponse {
 		resp := kmsg.NewPtrFetchResponse()
@@ -71,8 +71,8 @@ func describeFetch(resp *kmsg.FetchResponse) string {
 	return strings.Join(out, " ")
 }
 
-// A mirror is read at the source's offsets: those that are asked for are made physical, those in
-// the response logical.
+// A mirror is read at the source's offsets: klink makes the offsets of the request physical, and
+// those of the response logical.
 func TestFetch(t *testing.T) {
 	for version := int16(0); version <= 18; version++ {
 		w := newHotWorld(t)
@@ -99,8 +99,8 @@ func TestFetch(t *testing.T) {
 	}
 }
 
-// A partition without a timeline can be neither asked for nor shown, and no fetch session may
-// remember an offset of it.
+// A partition without a timeline is neither fetched nor shown, and no fetch session may remember an
+// offset of it.
 func TestFetchWithoutTimeline(t *testing.T) {
 	for version := int16(0); version <= 18; version++ {
 		w := newHotWorld(t)
@@ -230,7 +230,7 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// Whatever clients and brokers send, the session neither panics nor goes on for ever.
+// Whatever clients and brokers send, the session neither panics nor runs for ever.
 func FuzzHotPath(f *testing.F) {
 	var asked, got []string
 	for version := int16(0); version <= 18; version++ {

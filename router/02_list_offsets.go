@@ -11,9 +11,9 @@ import (
 // ListOffsets: v0-11
 //
 // Behavior: offsets of mirrors in the response are made logical. The request asks by timestamp and
-// stays as it is. What was found by timestamp in a mirror is looked at first: it may be a marker
-// that klink has written, with the time of its writing, and then what was asked for comes later.
-// See Facts.SeekTime.
+// stays unchanged. klink first checks an offset that the broker found by timestamp in a mirror: it
+// may be that of a marker which klink wrote, with the time of that write, and then the record comes
+// later. See Facts.SeekTime.
 func init() { register(2, (*session).listOffsets) }
 
 func (s *session) listOffsets(h protocol.RequestHeader, frame []byte) Decision {
@@ -43,7 +43,7 @@ func (s *session) listOffsets(h protocol.RequestHeader, frame []byte) Decision {
 	}}
 }
 
-// times are the timestamps by which a ListOffsets request looks for records of mirrors.
+// times returns the timestamps by which a ListOffsets request looks for records of mirrors.
 func (c *coordinates) times(h protocol.RequestHeader, frame []byte) (map[at]int64, error) {
 	if len(c.then.Mirrors) == 0 || h.Version == 0 {
 		return nil, nil
@@ -68,12 +68,12 @@ func (c *coordinates) times(h protocol.RequestHeader, frame []byte) (map[at]int6
 	return times, l.Err()
 }
 
-// maxTimeSeeks is in how many partitions one request looks for a timestamp at a time. Each holds
-// about two megabytes.
+// maxTimeSeeks bounds the partitions in which klink looks for a timestamp at the same time, for one
+// request. Each uses about two megabytes.
 const maxTimeSeeks = 4
 
-// seekTimes corrects what was found by timestamp. Where that fails the partition is hidden: its
-// client asks again.
+// seekTimes corrects the offsets that the broker found by timestamp. If this fails for a partition,
+// the partition is hidden, and its client asks again.
 func (r *Router) seekTimes(ctx context.Context, s *share, c *coordinates, found []protocol.FoundOffset, times map[at]int64) {
 	errs := make([]error, len(found))
 	var g errgroup.Group
@@ -103,8 +103,8 @@ func (r *Router) seekTimes(ctx context.Context, s *share, c *coordinates, found 
 	}
 }
 
-// translateResponse forwards a request, and translates the offsets of its response in place. Where
-// the timeline of a mirror does not know one, the response waits until it has been looked for.
+// translateResponse forwards a request, and translates the offsets of its response in place. If the
+// timeline of a mirror does not know an offset, the response waits while klink looks for it.
 func (s *session) translateResponse(h protocol.RequestHeader, frame []byte, translate translation) Decision {
 	asked := s.coordinates()
 	if !asked.then.Complete {

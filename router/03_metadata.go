@@ -5,13 +5,13 @@ import "klink/protocol"
 // Metadata: v0-13
 //
 // Behavior:
-//   - Brokers get their addresses at klink. Topic ids that pass (v10 and later) are remembered, so
-//     that a produce or fetch by id seldom has to look them up.
-//   - A request may have the broker create the topics that it names (auto.create.topics.enable). A
-//     topic of klink's own, or of a mirror that is recorded and not created yet, is not created so.
-//     See metadata_create.go.
+//   - Brokers get their addresses at klink. klink remembers the topic ids that pass (v10 and
+//     later), so that it seldom has to look them up for a produce or fetch by id.
+//   - A request may make the broker create the topics that it names (auto.create.topics.enable). It
+//     must not create a topic of klink's own, or one with the name of a mirror that is recorded and
+//     not created yet. See metadata_create.go.
 //
-// Version notes: before v4 topics may always be created.
+// Version notes: before v4 a request always allows creation.
 func init() { register(3, (*session).metadata) }
 
 func (s *session) metadata(h protocol.RequestHeader, frame []byte) Decision {

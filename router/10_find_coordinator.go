@@ -4,8 +4,8 @@ import "klink/protocol"
 
 // FindCoordinator: v0-6
 //
-// Behavior: coordinators get their addresses at klink. One that klink cannot reach is
-// COORDINATOR_NOT_AVAILABLE.
+// Behavior: coordinators get their addresses at klink. A coordinator without a listener at klink is
+// answered COORDINATOR_NOT_AVAILABLE.
 func init() { register(10, (*session).findCoordinator) }
 
 func (s *session) findCoordinator(h protocol.RequestHeader, frame []byte) Decision {

@@ -6,9 +6,9 @@ const keyApiVersions = 18
 
 // ApiVersions: v0-5
 //
-// Behavior: the list is what the broker and klink both know, and klink's link APIs unless they are
-// switched off. A version that klink does not know is forwarded too, so that the broker answers
-// UNSUPPORTED_VERSION in the way its clients expect (KIP-511).
+// Behavior: the list holds what both the broker and klink support, and klink's link APIs unless
+// they are switched off. klink forwards a version that it does not know too, so that the broker
+// answers UNSUPPORTED_VERSION in the way its clients expect (KIP-511).
 func init() { register(keyApiVersions, (*session).apiVersions) }
 
 func (s *session) apiVersions(h protocol.RequestHeader, frame []byte) Decision {

@@ -13,9 +13,9 @@ import (
 // CreateTopics: v0-7
 //
 // Behavior:
-//   - A topic with the config mirror.link (and mirror.source.topic) is created as a mirror by the
-//     control plane; needs ALTER on the cluster.
-//   - Topics without mirror.* configs are the broker's, also beside mirrors in one request.
+//   - The control plane creates a topic with the config mirror.link (and mirror.source.topic) as a
+//     mirror. The client needs ALTER on the cluster.
+//   - The broker creates topics without mirror.* configs, even if the request also has mirrors.
 //   - Names of klink's own topics and of read-only mirrors are refused.
 //
 // Version notes:
@@ -24,14 +24,14 @@ import (
 //   - v7: topic ids in the response
 func init() { registerControl(int16(kmsg.CreateTopics), handleCreateTopics) }
 
-// createTopics is a CreateTopics request sorted out.
+// createTopics is a CreateTopics request, split into the parts of klink and of the broker.
 type createTopics struct {
 	s       *session
 	h       protocol.RequestHeader
 	order   []string
 	ours    map[string]kmsg.CreateTopicsResponseTopic
 	mirrors []MirrorSpec
-	rest    *kmsg.CreateTopicsRequest // what is the broker's
+	rest    *kmsg.CreateTopicsRequest // the broker's part
 }
 
 func handleCreateTopics(s *session, h protocol.RequestHeader, frame []byte) Decision {
@@ -64,7 +64,7 @@ func handleCreateTopics(s *session, h protocol.RequestHeader, frame []byte) Deci
 	})
 }
 
-// sort tells refused topics, mirrors and the rest apart.
+// sort splits the topics into refused ones, mirrors and the rest.
 func (c *createTopics) sort(req *kmsg.CreateTopicsRequest) {
 	times := make(map[string]int, len(req.Topics))
 	for i := range req.Topics {
@@ -87,15 +87,15 @@ func (c *createTopics) sort(req *kmsg.CreateTopicsRequest) {
 		case spec != nil:
 			c.mirrors = append(c.mirrors, *spec)
 		case m != nil && m.ReadOnly:
-			// Where the topic exists the broker would say the same. It may not: the control plane
-			// is creating it, or it was deleted around klink. A topic made by a client could then
-			// be taken for the mirror.
+			// If the topic exists, the broker would answer the same. It may not exist: the control
+			// plane is creating it, or it was deleted around klink. Then a topic that a client
+			// creates could be taken for the mirror.
 			c.note(t.Topic, refuse(kerr.TopicAlreadyExists, "Topic '%s' is a mirror of link '%s'; delete it first", t.Topic, m.Link))
 		default:
 			rest.Topics = append(rest.Topics, *t)
 		}
 	}
-	// A name that is refused once is refused wherever it stands in the request.
+	// If a name is refused once, all its entries in the request are refused.
 	rest.Topics = slices.DeleteFunc(rest.Topics, func(t kmsg.CreateTopicsRequestTopic) bool {
 		_, refused := c.ours[t.Topic]
 		return refused
@@ -103,8 +103,8 @@ func (c *createTopics) sort(req *kmsg.CreateTopicsRequest) {
 	c.rest = &rest
 }
 
-// mirrorSpec reads the mirror.* configs of a topic: a spec if it is to be a mirror, a refusal if
-// they are wrong, neither if there are none.
+// mirrorSpec reads the mirror.* configs of a topic. It returns a spec if the topic is to become a
+// mirror, a refusal if the configs are wrong, and neither if there are none.
 func mirrorSpec(t *kmsg.CreateTopicsRequestTopic, validateOnly bool) (*MirrorSpec, *verdict) {
 	var mirror mirrorConfigs
 	configs := make(map[string]*string)
@@ -140,14 +140,15 @@ func mirrorSpec(t *kmsg.CreateTopicsRequestTopic, validateOnly bool) (*MirrorSpe
 	}, nil
 }
 
-// note keeps klink's result for a topic.
+// note stores klink's result for a topic.
 func (c *createTopics) note(topic string, v verdict) {
 	t := kmsg.NewCreateTopicsResponseTopic()
 	t.Topic, t.ErrorCode, t.ErrorMessage = topic, v.code, v.message
 	c.ours[topic] = t
 }
 
-// create has a mirror created and notes the result. Called off the event loop.
+// create asks the control plane to create a mirror, and stores the result. It is called off the
+// event loop.
 func (c *createTopics) create(ctx context.Context, spec MirrorSpec) {
 	v := verdictOf(c.s.router.control.CreateMirror(ctx, spec))
 	c.note(spec.Topic, v)
@@ -156,8 +157,8 @@ func (c *createTopics) create(ctx context.Context, spec MirrorSpec) {
 	}
 	t := c.ours[spec.Topic]
 	t.NumPartitions, t.ReplicationFactor = spec.NumPartitions, spec.ReplicationFactor
-	// The Java client takes a partition count as a promise of configs, and -1 as "this broker does
-	// not tell".
+	// The Java client expects configs if there is a partition count, and reads -1 as "this broker
+	// does not tell".
 	t.Configs = []kmsg.CreateTopicsResponseTopicConfig{}
 	if m := c.s.snapshot().Mirrors[spec.Topic]; m != nil && !spec.ValidateOnly {
 		t.TopicID = m.TopicID
@@ -168,7 +169,7 @@ func (c *createTopics) create(ctx context.Context, spec MirrorSpec) {
 	c.ours[spec.Topic] = t
 }
 
-// forward asks the broker for the rest, if there is any, and answers.
+// forward sends the rest to the broker, if there is any, and answers.
 func (c *createTopics) forward() Decision {
 	resp := c.rest.ResponseKind().(*kmsg.CreateTopicsResponse)
 	if len(c.rest.Topics) == 0 {

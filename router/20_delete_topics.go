@@ -13,13 +13,14 @@ import (
 // DeleteTopics: v0-6
 //
 // Behavior:
-//   - Mirrors may be deleted, by whom the broker lets. The control plane ends the mirror before the
-//     client gets its answer, so that a topic created afterwards under the name is an ordinary one.
-//   - If the broker does not know a mirror (it was deleted around klink, or klink stopped between
-//     the two halves), a client with ALTER on the cluster ends the mirror, and is told that the
-//     deletion succeeded.
-//   - klink's own topics are refused, by name and by id. An id that is not known yet is looked up
-//     first.
+//   - Clients may delete mirrors if the broker allows it. The control plane ends the mirror before
+//     klink answers the client, so that a topic created afterwards under the name is an ordinary
+//     one.
+//   - If the broker does not know the topic of a mirror (it was deleted around klink, or klink
+//     stopped between the two halves), a client with ALTER on the cluster ends the mirror, and is
+//     told that the deletion succeeded.
+//   - klink's own topics are refused, by name and by id. klink first looks up an id that it does
+//     not know yet.
 //
 // Version notes:
 //   - v1: throttle time
@@ -36,7 +37,7 @@ type deletedTopic struct {
 type deleteTopics struct {
 	s      *session
 	h      protocol.RequestHeader
-	before *Snapshot // when the request came
+	before *Snapshot // the snapshot when the request came
 	order  []deletedTopic
 	ours   map[deletedTopic]kmsg.DeleteTopicsResponseTopic
 	rest   *kmsg.DeleteTopicsRequest
@@ -67,19 +68,20 @@ func handleDeleteTopics(s *session, h protocol.RequestHeader, frame []byte) Deci
 	return ask(c.h, c.rest, func(resp kmsg.Response) Decision { return c.deleted(resp.(*kmsg.DeleteTopicsResponse)) })
 }
 
-// maxDeleteParked bounds the look-ups of topic ids for one request: it may have waited for the
-// mirrors before, and an id may have been forgotten between the look-up and the next try.
+// maxDeleteParked bounds the look-ups of topic ids for one request. More than one can be needed:
+// the request may have waited for the mirrors first, and the Directory may forget an id between its
+// look-up and the retry.
 const maxDeleteParked = 3
 
-// maxUnknownIDs bounds what one request can make klink ask for.
+// maxUnknownIDs bounds the topic ids that klink looks up for one request.
 const maxUnknownIDs = 10_000
 
-// unknownIDs are the topic ids of the request of which the directory says nothing.
+// unknownIDs returns the topic ids of the request that the Directory does not know.
 func (s *session) unknownIDs(req *kmsg.DeleteTopicsRequest) [][16]byte {
 	var unknown [][16]byte
 	for i := range req.Topics {
 		t := &req.Topics[i]
-		if t.Topic != nil || t.TopicID == [16]byte{} { // neither of them: the broker says what is wrong
+		if t.Topic != nil || t.TopicID == [16]byte{} { // the broker reports an error for neither
 			continue
 		}
 		if _, ok := s.router.directory.Topic(t.TopicID); !ok {
@@ -89,8 +91,8 @@ func (s *session) unknownIDs(req *kmsg.DeleteTopicsRequest) [][16]byte {
 	return unknown
 }
 
-// sort refuses what is not to be deleted; touched is false if the broker's response needs no look
-// either.
+// sort refuses topics that must not be deleted. touched is false if klink need not look at the
+// broker's response either.
 func (c *deleteTopics) sort(req *kmsg.DeleteTopicsRequest) (touched bool) {
 	rest := *req
 	rest.TopicNames, rest.Topics = nil, nil
@@ -100,7 +102,7 @@ func (c *deleteTopics) sort(req *kmsg.DeleteTopicsRequest) (touched bool) {
 		case isInternal(name):
 			c.refuse(key, refuseInternal(name))
 		case name == "" && key.id != [16]byte{} && c.mirrorByID(key.id) == "":
-			// The directory knows that the id names nothing, or nothing any more.
+			// The Directory knows that the id does not exist, or no longer exists.
 			c.refuse(key, refuse(kerr.UnknownTopicID, "This server does not host this topic ID."))
 		default:
 			touched = touched || c.before.Mirrors[name] != nil || name == ""
@@ -129,7 +131,7 @@ func (c *deleteTopics) sort(req *kmsg.DeleteTopicsRequest) (touched bool) {
 	return touched
 }
 
-// mirrorByID is the name of the mirror whose topic has this id.
+// mirrorByID returns the name of the mirror whose topic has this id, or "".
 func (c *deleteTopics) mirrorByID(id [16]byte) string {
 	if m := c.s.snapshot().byID[id]; m != nil {
 		return m.Topic
@@ -160,9 +162,9 @@ func (c *deleteTopics) deleted(resp *kmsg.DeleteTopicsResponse) Decision {
 				ended = append(ended, endedMirror{t, m})
 			}
 		case t.ErrorCode == kerr.UnknownTopicOrPartition.Code, t.ErrorCode == kerr.UnknownTopicID.Code:
-			// While the id is not known the topic is about to be created: it is missing for a good
-			// reason. And an id that is not the mirror's was that of a topic of the same name
-			// before it.
+			// While the mirror's id is not known, its topic is about to be created, so it is
+			// rightly missing. And an id other than the mirror's belongs to an earlier topic of the
+			// same name.
 			if m.TopicID != [16]byte{} && (t.TopicID == [16]byte{} || t.TopicID == m.TopicID) {
 				missing = append(missing, endedMirror{t, m})
 			}
@@ -187,9 +189,10 @@ type endedMirror struct {
 	mirror *Mirror
 }
 
-// meant says whether m is what the client has deleted: the mirror that was there when the request
-// came, also if its topic had been replaced around klink since, or the one with the id that the
-// broker has deleted. A mirror that was created while the request was under way is not.
+// meant reports whether m is the mirror that the client has deleted. That is the mirror that
+// existed when the request came, even if its topic was replaced around klink since, or the mirror
+// with the id that the broker has deleted. It is not a mirror that was created while the request
+// was under way.
 func (c *deleteTopics) meant(m *Mirror, deleted [16]byte) bool {
 	zero := [16]byte{}
 	if was := c.before.Mirrors[m.Topic]; was != nil && was.ID == m.ID && (was.TopicID == zero || was.TopicID == m.TopicID) {
@@ -198,7 +201,8 @@ func (c *deleteTopics) meant(m *Mirror, deleted [16]byte) bool {
 	return m.TopicID != zero && m.TopicID == deleted
 }
 
-// name is the name of the topic in a result. A mirror knows its id for itself.
+// name returns the name of the topic in a result. The snapshot comes first, because it holds the
+// ids of mirrors that the Directory may have forgotten.
 func (c *deleteTopics) name(t *kmsg.DeleteTopicsResponseTopic) string {
 	if name := c.mirrorByID(t.TopicID); name != "" {
 		return name

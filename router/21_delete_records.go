@@ -14,11 +14,11 @@ import (
 // DeleteRecords: v0-2
 //
 // Behavior:
-//   - Refused for read-only mirrors, whose log start follows the source (INVALID_REQUEST; the
-//     response has no messages).
-//   - On a stopped mirror, offsets are translated: the offset to delete up to, and the low
-//     watermark that comes back.
-//   - Other topics of the request are the broker's.
+//   - Refused for read-only mirrors, whose log start offset follows the source (INVALID_REQUEST;
+//     the response has no messages).
+//   - On a stopped mirror klink translates offsets: the offset to delete up to, and the low
+//     watermark in the response.
+//   - Other topics of the request go to the broker.
 func init() { registerControl(int16(kmsg.DeleteRecords), handleDeleteRecords) }
 
 func handleDeleteRecords(s *session, h protocol.RequestHeader, frame []byte) Decision {
@@ -86,9 +86,10 @@ func handleDeleteRecords(s *session, h protocol.RequestHeader, frame []byte) Dec
 	return ask(h, &rest, finish)
 }
 
-// seekDelete looks for the offsets that a request deletes up to, and has it decided on again. Where
-// that fails a lower bound does: less is deleted than was asked for, and the low watermark in the
-// answer says so. Where the client may not delete, klink does not look: the broker refuses it.
+// seekDelete looks for the offsets that a request deletes up to, and then decides on the request
+// again. If a look fails, klink uses a lower bound: fewer records are deleted than asked for, and
+// the low watermark in the answer shows it. If the client may not delete from a topic, klink does
+// not look, because the broker will refuse the client.
 func (s *session) seekDelete(h protocol.RequestHeader, frame []byte, list []probe) Decision {
 	permitted, _, unasked := s.permitted(list, kmsg.ACLOperationDelete)
 	if unasked != nil && !s.asked {
@@ -105,8 +106,8 @@ func (s *session) seekDelete(h protocol.RequestHeader, frame []byte, list []prob
 	}}
 }
 
-// refuseDeleteRecords adds a refusal for the partitions of t to what was refused of the topic
-// before.
+// refuseDeleteRecords adds refusals for the partitions of t to refused, the earlier refusals for
+// the topic.
 func refuseDeleteRecords(refused kmsg.DeleteRecordsResponseTopic, t *kmsg.DeleteRecordsRequestTopic, code *kerr.Error) kmsg.DeleteRecordsResponseTopic {
 	refused.Topic = t.Topic
 	for i := range t.Partitions {
@@ -117,9 +118,9 @@ func refuseDeleteRecords(refused kmsg.DeleteRecordsResponseTopic, t *kmsg.Delete
 	return refused
 }
 
-// deleteUpTo translates the logical offset that a client wants to delete up to. Only a client's own
-// -1 means the high watermark: an offset at or below the log start, which the timeline gives as -1,
-// must stay one that deletes nothing.
+// deleteUpTo translates the logical offset that a client wants to delete up to. Only the client
+// itself may ask for -1, which means the high watermark. The timeline returns -1 for an offset at
+// or below the log start; that offset must delete nothing.
 func deleteUpTo(line *timeline.Partition, logical int64) int64 {
 	if line == nil || logical < 0 {
 		return logical
@@ -127,7 +128,7 @@ func deleteUpTo(line *timeline.Partition, logical int64) int64 {
 	switch physical := line.ToPhysical(logical); {
 	case physical >= 0:
 		return physical
-	case logical > math.MaxInt64/2: // wrapped around; out of range as it is
+	case logical > math.MaxInt64/2: // the translation wrapped around; out of range unchanged
 		return logical
 	default:
 		return 0

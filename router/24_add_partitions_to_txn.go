@@ -10,9 +10,9 @@ import (
 // AddPartitionsToTxn: v0-3
 //
 // Behavior:
-//   - With a read-only mirror or a topic of klink's in it, nothing of the request goes to the
-//     broker: the transaction coordinator would write a commit or abort marker into the partition
-//     later, though no produce to it ever succeeded, and move its end.
+//   - If the request has a read-only mirror or a topic of klink's, nothing of it goes to the
+//     broker. Otherwise the transaction coordinator would later write a commit or abort marker into
+//     the partition, though no produce to it ever succeeded, and move its end.
 //   - The answer is that of a broker that may not add one of the partitions
 //     (KafkaApis.handleAddPartitionsToTxnRequest): the error for those, OPERATION_NOT_ATTEMPTED for
 //     all others.

@@ -9,7 +9,7 @@ import (
 // WriteTxnMarkers: v0-2
 //
 // Behavior: a request with a partition of a read-only mirror, or of klink's own topics, is refused
-// as a whole: those get INVALID_REQUEST or TOPIC_AUTHORIZATION_FAILED, all others
+// as a whole: those partitions get INVALID_REQUEST or TOPIC_AUTHORIZATION_FAILED, all others
 // OPERATION_NOT_ATTEMPTED. A marker takes an offset, and would shift a mirror.
 func init() { registerControl(27, (*session).writeTxnMarkers) }
 

@@ -11,10 +11,10 @@ import (
 // DescribeConfigs: v0-4
 //
 // Behavior:
-//   - The broker answers. To each mirror, stopped ones too, klink adds mirror.link,
-//     mirror.source.topic and mirror.state, if they were asked for and the broker let the client
-//     see the topic's configs.
-//   - They show as dynamic topic configs, so that kafka-topics --describe and kafka-configs
+//   - The broker answers. klink adds mirror.link, mirror.source.topic and mirror.state to each
+//     mirror, including stopped ones, if the client asked for them and the broker let it see the
+//     topic's configs.
+//   - They are shown as dynamic topic configs, so that kafka-topics --describe and kafka-configs
 //     --describe list them.
 //
 // Version notes:
@@ -66,9 +66,9 @@ type describedMirror struct {
 	names []string
 }
 
-// entries are the mirror.* configs that were asked for. No names at all are all names, but an empty
-// list of names is all to newer brokers and none to older ones: others says what this one took it
-// for.
+// entries returns the mirror.* configs that the client asked for. A null list of names means all.
+// An empty list means all to newer brokers and none to older ones: others, which is true if the
+// broker returned any config, shows which meaning this broker chose.
 func (m describedMirror) entries(req *kmsg.DescribeConfigsRequest, others bool) []kmsg.DescribeConfigsResponseResourceConfig {
 	all := m.names == nil || len(m.names) == 0 && others
 	var entries []kmsg.DescribeConfigsResponseResourceConfig

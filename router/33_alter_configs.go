@@ -12,10 +12,10 @@ import (
 // AlterConfigs: v0-2
 //
 // Behavior:
-//   - This request replaces all configs of a topic, and so would change those that a mirror takes
-//     from its source, and those that mirroring needs. It is refused for read-only mirrors;
-//     IncrementalAlterConfigs is the way.
-//   - mirror.* configs are refused. Other resources of the request are the broker's.
+//   - This request replaces all configs of a topic, and so would change configs that a mirror takes
+//     from its source, or that mirroring needs. It is refused for read-only mirrors; clients can
+//     use IncrementalAlterConfigs.
+//   - mirror.* configs are refused. Other resources of the request go to the broker.
 func init() { registerControl(int16(kmsg.AlterConfigs), handleAlterConfigs) }
 
 func handleAlterConfigs(s *session, h protocol.RequestHeader, frame []byte) Decision {
@@ -45,7 +45,7 @@ func handleAlterConfigs(s *session, h protocol.RequestHeader, frame []byte) Deci
 	if len(ours) == 0 {
 		return Decision{Action: Forward, Frame: frame}
 	}
-	// A topic that is refused once is refused wherever it stands in the request.
+	// If a topic is refused once, all its entries in the request are refused.
 	rest.Resources = slices.DeleteFunc(rest.Resources, func(r kmsg.AlterConfigsRequestResource) bool {
 		_, refused := ours[configResource{r.ResourceType, r.ResourceName}]
 		return refused
@@ -64,8 +64,8 @@ func handleAlterConfigs(s *session, h protocol.RequestHeader, frame []byte) Deci
 	return ask(h, &rest, finish)
 }
 
-// refuseAlterConfigs says why the configs of a topic cannot be replaced; nil = they can, as far as
-// klink cares.
+// refuseAlterConfigs returns the reason why the configs of a topic cannot be replaced; nil = klink
+// has no objection.
 func refuseAlterConfigs(snapshot *Snapshot, topic string, r *kmsg.AlterConfigsRequestResource) *verdict {
 	if topic == "" {
 		return nil

@@ -10,7 +10,7 @@ import (
 // CreatePartitions: v0-3
 //
 // Behavior: refused for read-only mirrors, whose partitions follow the source, and for klink's own
-// topics. Other topics of the request are the broker's.
+// topics. Other topics of the request go to the broker.
 func init() { registerControl(int16(kmsg.CreatePartitions), handleCreatePartitions) }
 
 func handleCreatePartitions(s *session, h protocol.RequestHeader, frame []byte) Decision {

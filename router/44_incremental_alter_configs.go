@@ -15,25 +15,25 @@ import (
 // Behavior:
 //   - Setting mirror.link (and mirror.source.topic) turns an empty topic into a mirror; setting
 //     mirror.state pauses, resumes, promotes or fails over a mirror. Both need ALTER on the
-//     cluster. mirror.* configs can only be SET.
+//     cluster. mirror.* configs accept only the operation SET.
 //   - The other configs of such a topic go to the broker once klink's part has succeeded. Other
-//     resources of the request are the broker's.
-//   - Configs of a read-only mirror that follow its source are refused, and with them the whole
-//     resource, as brokers alter the configs of a resource all or none.
+//     resources of the request go to the broker unchanged.
+//   - A config of a read-only mirror that follows its source is refused, and with it the whole
+//     resource, because brokers alter all configs of a resource or none.
 func init() { registerControl(int16(kmsg.IncrementalAlterConfigs), handleIncrementalAlterConfigs) }
 
-// alterConfigs is an IncrementalAlterConfigs request sorted out.
+// alterConfigs is an IncrementalAlterConfigs request, split into the parts of klink and of the
+// broker.
 type alterConfigs struct {
 	s     *session
 	h     protocol.RequestHeader
 	order []configResource
 	ours  map[configResource]kmsg.IncrementalAlterConfigsResponseResource
 	acts  []mirrorAct
-	rest  *kmsg.IncrementalAlterConfigsRequest // what is the broker's
+	rest  *kmsg.IncrementalAlterConfigsRequest // the broker's part
 }
 
-// mirrorAct is what klink has to do for one topic, and what it has to leave to the broker after
-// that.
+// mirrorAct is what klink has to do for one topic, and what it leaves to the broker afterwards.
 type mirrorAct struct {
 	topic   string
 	configs mirrorConfigs
@@ -70,7 +70,7 @@ func handleIncrementalAlterConfigs(s *session, h protocol.RequestHeader, frame [
 	})
 }
 
-// sort tells refused resources, acts of klink and the rest apart.
+// sort splits the resources into refused ones, acts of klink and the rest.
 func (c *alterConfigs) sort(req *kmsg.IncrementalAlterConfigsRequest) {
 	rest := *req
 	rest.Resources = nil
@@ -92,7 +92,7 @@ func (c *alterConfigs) sort(req *kmsg.IncrementalAlterConfigsRequest) {
 			rest.Resources = append(rest.Resources, *r)
 		case isInternal(topic):
 			c.note(topic, refuseInternal(topic))
-		case times[key] > 1: // a broker refuses this too, but klink must not have done its part of one of them by then
+		case times[key] > 1: // a broker refuses this too, but only after klink has done its part
 			c.note(topic, refuse(kerr.InvalidRequest, "Topic '%s' is in the request more than once", topic))
 		default:
 			if v := act.configs.check(); v != nil {
@@ -106,14 +106,14 @@ func (c *alterConfigs) sort(req *kmsg.IncrementalAlterConfigsRequest) {
 			}
 		}
 	}
-	// A topic that is refused once is refused wherever it stands in the request.
+	// If a topic is refused once, all its entries in the request are refused.
 	rest.Resources = slices.DeleteFunc(rest.Resources, func(r kmsg.IncrementalAlterConfigsRequestResource) bool {
 		_, refused := c.ours[configResource{r.ResourceType, r.ResourceName}]
 		return refused
 	})
 }
 
-// sortConfigs parts the configs of a topic into klink's and the broker's.
+// sortConfigs splits the configs of a topic into klink's and the broker's.
 func sortConfigs(topic string, r *kmsg.IncrementalAlterConfigsRequestResource) mirrorAct {
 	act := mirrorAct{topic: topic, rest: *r}
 	act.rest.Configs = nil
@@ -139,7 +139,7 @@ func configNames(r *kmsg.IncrementalAlterConfigsRequestResource) []string {
 	return names
 }
 
-// note keeps klink's result for a topic.
+// note stores klink's result for a topic.
 func (c *alterConfigs) note(topic string, v verdict) {
 	r := kmsg.NewIncrementalAlterConfigsResponseResource()
 	r.ResourceType, r.ResourceName = kmsg.ConfigResourceTypeTopic, topic
@@ -147,7 +147,8 @@ func (c *alterConfigs) note(topic string, v verdict) {
 	c.ours[configResource{kmsg.ConfigResourceTypeTopic, topic}] = r
 }
 
-// act does klink's part for a topic and leaves the rest to the broker. Called off the event loop.
+// act does klink's part for a topic and leaves the rest to the broker. It is called off the event
+// loop.
 func (c *alterConfigs) act(ctx context.Context, a *mirrorAct) {
 	var err *protocol.Error
 	if a.configs.link != nil {
@@ -172,7 +173,7 @@ func (c *alterConfigs) act(ctx context.Context, a *mirrorAct) {
 	c.note(a.topic, v)
 }
 
-// forward asks the broker for the rest, if there is any, and answers.
+// forward sends the rest to the broker, if there is any, and answers.
 func (c *alterConfigs) forward() Decision {
 	finish := func(resp kmsg.Response) Decision {
 		r := resp.(*kmsg.IncrementalAlterConfigsResponse)

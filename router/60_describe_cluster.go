@@ -4,7 +4,7 @@ import "klink/protocol"
 
 // DescribeCluster: v0-2
 //
-// Behavior: brokers get their addresses at klink. One that klink cannot reach is left out.
+// Behavior: brokers get their addresses at klink. A broker without a listener at klink is left out.
 func init() { register(60, (*session).describeCluster) }
 
 func (s *session) describeCluster(h protocol.RequestHeader, frame []byte) Decision {

@@ -10,9 +10,9 @@ import (
 // ShareGroupHeartbeat: v0-1
 //
 // Behavior: a member that subscribes to a mirror is refused (INVALID_REQUEST). Kafka's share
-// consumer takes that for fatal and throws what the message says. ShareFetch is refused too, but to
-// that it begins a new session and asks again at once, without a word to its user, as often as it
-// can.
+// consumer treats that as fatal and throws the message. klink refuses ShareFetch too, but that
+// alone would not reach the user: the consumer silently begins a new session and asks again at
+// once, without end.
 func init() { registerControl(int16(kmsg.ShareGroupHeartbeat), handleShareGroupHeartbeat) }
 
 func handleShareGroupHeartbeat(s *session, h protocol.RequestHeader, frame []byte) Decision {

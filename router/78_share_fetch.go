@@ -10,11 +10,11 @@ import (
 
 // ShareFetch: v0-2, ShareAcknowledge: v0-2
 //
-// Behavior: node endpoints get their addresses at klink. Requests with a mirror, also with one that
-// was stopped, are refused: the offsets in acquired and acknowledged ranges, and those that brokers
-// keep of a share group, are not translated. That is the second line: ShareGroupHeartbeat says it
-// to clients so that they hear. So are requests with a topic of klink's own, whose records hold
-// secrets.
+// Behavior: node endpoints get their addresses at klink. Requests with a mirror, even a stopped
+// one, are refused: klink does not translate the offsets in acquired and acknowledged ranges, or
+// those that brokers keep for a share group. This is the second line of defence:
+// ShareGroupHeartbeat reports the error where clients notice it. Requests with a topic of klink's
+// own are refused too, because its records hold secrets.
 func init() {
 	register(78, (*session).shareFetch)
 	register(79, (*session).shareAcknowledge)
@@ -45,7 +45,7 @@ func (s *session) shareAcknowledge(h protocol.RequestHeader, frame []byte) Decis
 	}}
 }
 
-// refuseShare decides on requests that are not forwarded, or not yet.
+// refuseShare decides on requests that klink does not forward, or not yet.
 func (s *session) refuseShare(h protocol.RequestHeader, frame []byte) (d Decision, refused bool) {
 	sn := s.snapshot()
 	if !sn.Complete {

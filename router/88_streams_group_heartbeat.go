@@ -9,10 +9,11 @@ import (
 
 // StreamsGroupHeartbeat: v0-1
 //
-// Behavior: the coordinator creates the changelog and repartition topics of a topology (KIP-1071).
-// A topology with a topic of klink's own is refused (INVALID_REQUEST). With a mirror that is
-// recorded and not created yet the member is told to ask again (COORDINATOR_LOAD_IN_PROGRESS): a
-// topic made for it could be taken for the mirror.
+// Behavior: the group coordinator creates the changelog and repartition topics of a topology
+// (KIP-1071). A topology with a topic of klink's own is refused (INVALID_REQUEST). If it has the
+// name of a mirror that is recorded and not created yet, the member is told to ask again
+// (COORDINATOR_LOAD_IN_PROGRESS): a topic that the coordinator creates could be taken for the
+// mirror.
 func init() { registerControl(int16(kmsg.StreamsGroupHeartbeat), handleStreamsGroupHeartbeat) }
 
 func handleStreamsGroupHeartbeat(s *session, h protocol.RequestHeader, frame []byte) Decision {

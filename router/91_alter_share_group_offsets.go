@@ -8,9 +8,9 @@ import (
 
 // DescribeShareGroupOffsets: v0-1, AlterShareGroupOffsets: v0
 //
-// Behavior: share groups cannot read mirrors, so that they have no offsets in them either. A
-// request that sets one is refused as a whole, and the response shows those that were set around
-// klink as unknown, with an error.
+// Behavior: share groups cannot read mirrors, so they have no offsets in them either. A request
+// that sets one is refused as a whole. The response shows offsets that were set around klink as
+// unknown, with an error.
 func init() {
 	register(90, (*session).describeShareGroupOffsets)
 	registerControl(int16(kmsg.AlterShareGroupOffsets), handleAlterShareGroupOffsets)

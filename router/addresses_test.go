@@ -33,8 +33,8 @@ func describeMetadata(resp *kmsg.MetadataResponse) (s string) {
 	return s
 }
 
-// Clients are told klink's addresses. One that is not known yet is looked up; if that fails clients
-// are told to ask again.
+// Clients get klink's addresses. klink looks up an unknown broker; if that fails, clients are told
+// to ask again.
 func TestMetadata(t *testing.T) {
 	for version := int16(0); version <= 13; version++ {
 		req := kmsg.NewPtrMetadataRequest()
@@ -112,7 +112,7 @@ func TestDescribeClusterAndQuorum(t *testing.T) {
 		if b := resp.Brokers; len(b) != 1 || b[0].Host != "klink" || b[0].Port != 19093 {
 			t.Errorf("DescribeCluster v%d: %+v", version, b)
 		}
-		// Controllers are not klink's to lead to.
+		// klink has no listeners for controllers.
 		controllers, _ := send(w, req, func(*kmsg.DescribeClusterRequest) *kmsg.DescribeClusterResponse {
 			resp := kmsg.NewPtrDescribeClusterResponse()
 			resp.EndpointType = 2
@@ -139,8 +139,8 @@ func TestDescribeClusterAndQuorum(t *testing.T) {
 	}
 }
 
-// The ids of topics stay bounded however many pass, and mirrors are known by the snapshot all the
-// same.
+// The number of remembered topic ids stays bounded however many pass, and klink still recognises
+// mirrors by the snapshot.
 func TestDirectoryIsBounded(t *testing.T) {
 	w := newHotWorld(t)
 	d := w.router.Directory()
@@ -168,7 +168,7 @@ func TestDirectoryIsBounded(t *testing.T) {
 	}
 }
 
-// Ids that do not exist cost little each, however many topics there are, and drive out no name.
+// Each id that does not exist costs little, however many topics there are, and drives out no name.
 // More topics than the directory keeps by itself stay known while clients add others.
 func TestUnknownIDsCostLittle(t *testing.T) {
 	id := func(i int, kind byte) [16]byte { return [16]byte{byte(i), byte(i >> 8), byte(i >> 16), kind} }
@@ -179,7 +179,7 @@ func TestUnknownIDsCostLittle(t *testing.T) {
 			topics[id(i, 0)] = "t"
 		}
 		d.SetTopics(topics)
-		all := allocatedBytes(func() { d.SetTopics(topics) }) // what each unknown id cost once
+		all := allocatedBytes(func() { d.SetTopics(topics) }) // once the cost of each unknown id
 		const unknown = 20_000
 		some := allocatedBytes(func() {
 			for i := range unknown {
@@ -225,8 +225,8 @@ func allocatedBytes(do func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// What the destination says later does not take away what passed in a Metadata response; what did
-// not exist may exist.
+// SetTopics does not remove names that were learned from Metadata responses. It does remove ids
+// that were known not to exist, because they may exist now.
 func TestDirectoryKeepsNames(t *testing.T) {
 	var d Directory
 	d.AddTopics(map[[16]byte]string{{1, 1}: "passed", {1, 2}: "", {2, 1}: "other", {1, 4}: ""})

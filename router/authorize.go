@@ -9,13 +9,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// authorize asks the broker, on the client's own connection and so with its principal, whether the
-// client may do operation (ALTER or DESCRIBE) on the cluster, and decides by that. h must be owned.
+// authorize asks the broker whether the client may perform operation (ALTER or DESCRIBE) on the
+// cluster, and calls decide with the answer. It asks on the client's own connection, and so with
+// the client's principal. h must be owned.
 //
 // It asks with Metadata v8 for no topics and the cluster's authorised operations (KIP-430): every
 // broker from 2.3 on serves that version, whereas DescribeCluster came with 2.8. A broker without
-// an authorizer answers that everything is allowed; one that cannot tell answers the minimal int32,
-// which counts as nothing.
+// an authorizer answers that everything is allowed. A broker that cannot tell answers the minimal
+// int32; klink takes this as nothing allowed.
 func authorize(h protocol.RequestHeader, operation kmsg.ACLOperation, decide func(granted bool) Decision) Decision {
 	req := kmsg.NewPtrMetadataRequest()
 	req.Version = 8
@@ -27,7 +28,8 @@ func authorize(h protocol.RequestHeader, operation kmsg.ACLOperation, decide fun
 	})
 }
 
-// LinkAdmin is what clients may do with links and mirrors, whatever the broker allows them.
+// LinkAdmin limits what clients may do with links and mirrors, in addition to the broker's
+// authorizer.
 type LinkAdmin string
 
 // The values of LinkAdmin; "" is LinkAdminOn.
@@ -37,9 +39,9 @@ const (
 	LinkAdminOff  LinkAdmin = "off"
 )
 
-// admit decides whether the client may do operation with links and mirrors: the broker must allow
-// it, and so must the setting of this klink. refusal is nil when it may. Whatever does something
-// with links or mirrors for a client comes through here. h must be owned.
+// admit decides whether the client may perform operation on links and mirrors: both the broker and
+// the setting of this klink must allow it. refusal is nil if they do. Every request that acts on
+// links or mirrors for a client passes through admit. h must be owned.
 func (s *session) admit(h protocol.RequestHeader, operation kmsg.ACLOperation, decide func(refusal *verdict) Decision) Decision {
 	return authorize(h, operation, func(granted bool) Decision {
 		mode := s.router.linkAdmin

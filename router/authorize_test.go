@@ -14,7 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Authority is what a cluster with ACLs says of the principal that the connection has logged in as.
+// The client has the authority that a cluster with ACLs grants to the principal of its connection.
 func TestAuthorityIsThePrincipalsOwn(t *testing.T) {
 	cluster := func(operation kmsg.ACLOperation) kfake.ACL {
 		return kfake.ACL{Resource: kmsg.ACLResourceTypeCluster, Name: "kafka-cluster", Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: operation, Allow: true}

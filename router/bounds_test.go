@@ -20,29 +20,30 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// This file sends, for every API of the table in every version, what claims to be much more than it
-// is: to the handlers as requests, and to what they make of responses. It finds by itself what
-// there is to try: a new API, handler or response is tried without a change here, or the test says
-// that it could not.
+// This file sends malformed messages that claim to be much larger than they are, for every API of
+// the table in every version: requests to the handlers, and responses to what handles those. It
+// derives the cases from the table: a new API, handler or response is tested without a change here,
+// or the test reports that it could not.
 
 const (
 	// maxPerByte is how many bytes of memory a byte of a message may cost.
 	maxPerByte = 64
-	// boundsSlack is for what does not depend on the message.
+	// boundsSlack is the cost that does not depend on the message.
 	boundsSlack = 512 << 10
-	// places is how many places of a message are tried, about.
+	// places is roughly how many positions of a message are tried.
 	places = 40
-	// maxCPU is far above what the longest message here takes, and far below 2^31 rounds of a loop.
+	// maxCPU is far above the time for the longest message here, and far below that for 2^31 rounds
+	// of a loop.
 	maxCPU = time.Second
 )
 
-// passUntouched are the APIs with a handler whose responses klink does not look at.
+// passUntouched are the APIs with a handler whose responses klink does not read.
 var passUntouched = []int16{
 	int16(kmsg.AddPartitionsToTxn), int16(kmsg.WriteTxnMarkers), int16(kmsg.ShareGroupHeartbeat), int16(kmsg.AlterShareGroupOffsets), int16(kmsg.StreamsGroupHeartbeat),
 }
 
-// bombs replace what follows a place in a message. Some claim 2^31 elements or tags, or more, with
-// nothing behind; others claim as many elements as there are bytes.
+// bombs replace the rest of a message after some position. Some claim 2^31 elements or tags, or
+// more, with nothing behind; others claim as many elements as there are bytes.
 func bombs() [][]byte {
 	const n = 32 << 10
 	fill := func(head []byte, b byte) []byte {
@@ -53,10 +54,10 @@ func bombs() [][]byte {
 	return [][]byte{
 		{0xff, 0xff, 0xff, 0xff, 0x0f},                       // 2^32-1 tags, or 2^32-2 elements
 		{0xff, 0xff, 0xff, 0xff, 0x07},                       // 2^31-1
-		{0x7f, 0xff, 0xff, 0xff},                             // 2^31-1 elements before flexible versions
+		{0x7f, 0xff, 0xff, 0xff},                             // 2^31-1, before flexible versions
 		{0x01, 0xff, 0xff, 0xff, 0xff, 0x0f},                 // behind a field of one byte
-		{0x01, 0x00, 0xff, 0xff, 0xff, 0xff, 0x0f},           // behind an empty array or a tag section
-		fill(compact, 0), fill(compact, 1), fill(compact, 2), // nested: each element is or has an array
+		{0x01, 0x00, 0xff, 0xff, 0xff, 0xff, 0x0f},           // behind an empty array or no tags
+		fill(compact, 0), fill(compact, 1), fill(compact, 2), // nested: arrays within arrays
 		fill(fixed, 0), fill(fixed, 1),
 	}
 }
@@ -75,7 +76,7 @@ func newBoundsWorld(t testing.TB) *boundsWorld {
 	return w
 }
 
-// idleControl succeeds at everything.
+// idleControl is a control plane that reports success and does nothing.
 type idleControl struct{}
 
 func (idleControl) HandleLink(_ context.Context, req kmsg.Request) kmsg.Response {
@@ -87,15 +88,15 @@ func (idleControl) SetMirrorState(context.Context, string, string, bool) *protoc
 }
 func (idleControl) TopicsDeleted(context.Context, []DeletedMirror) error { return nil }
 
-// asked is a request at the broker whose response klink looks at.
+// asked is a request to the broker whose response klink reads.
 type asked struct {
 	key, version int16
 	feed         func(frame []byte) Decision
 }
 
-// run carries out the decision on a request, with a broker that answers Metadata with itself and
-// everything else with nothing. found is told of each request whose response is looked at; it may
-// answer it, and end the exchange.
+// run carries out the decision on a request. Its broker answers Metadata with itself and everything
+// else with an empty response. run calls found for each request whose response klink reads; found
+// may answer it, and end the exchange.
 func (w *boundsWorld) run(request []byte, found func(asked) bool) (closed error) {
 	d := w.session.Request(slices.Clone(request))
 	for range 50 {
@@ -138,8 +139,8 @@ func (w *boundsWorld) run(request []byte, found func(asked) bool) (closed error)
 	return nil
 }
 
-// costs says what f costs: bytes allocated, in whole spans, and CPU time of this thread, which
-// loads of the machine do not change.
+// costs returns the cost of f: bytes allocated, in whole spans, and CPU time of this thread, which
+// other load on the machine does not change.
 func costs(f func()) (allocated int64, cpu time.Duration) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -164,8 +165,7 @@ func threadCPU() time.Duration {
 // bounded fails the test if f costs more than a message of this size may.
 func bounded(t *testing.T, size int, message []byte, f func()) {
 	t.Helper()
-	// A loop over billions of elements would not end for minutes: then this says which message it
-	// was.
+	// A loop over billions of elements would run for minutes; in that case name the message.
 	hung := time.AfterFunc(2*time.Minute, func() { panic(fmt.Sprintf("a message of %d bytes takes minutes: %.100x", size, message)) })
 	defer hung.Stop()
 	allocated, cpu := costs(f)
@@ -177,8 +177,8 @@ func bounded(t *testing.T, size int, message []byte, f func()) {
 	}
 }
 
-// mutations are messages with a bomb at each place from a given one on; of long ones at some
-// places.
+// mutations returns copies of a message with a bomb at each position from a given one on; for a
+// long message, at some positions.
 func mutations(r *rand.Rand, message []byte, from int, each func([]byte)) {
 	for at := from; at <= len(message); at++ {
 		if len(message)-from > places && r.IntN(len(message)-from) > places {
@@ -192,7 +192,7 @@ func mutations(r *rand.Rand, message []byte, from int, each func([]byte)) {
 	}
 }
 
-// guess fills a message with what means something to klink.
+// guess fills a message with values that mean something to klink.
 func guess(r *rand.Rand, v reflect.Value) {
 	if tags, ok := v.Addr().Interface().(*kmsg.Tags); ok {
 		*tags = kmsg.Tags{}
@@ -265,7 +265,7 @@ func TestRequestsAreDecodedWithinBounds(t *testing.T) {
 				if err := w.run(frame, nil); err == nil || !strings.Contains(err.Error(), protocol.ErrMalformed.Error()) {
 					understood = true
 				}
-				// From behind the correlation id on: the header has tags too.
+				// Start after the correlation id, because the header has tags too.
 				mutations(r, frame, 12, func(m []byte) {
 					bounded(t, len(m), m, func() { _ = w.run(m, nil) })
 				})
@@ -278,15 +278,15 @@ func TestRequestsAreDecodedWithinBounds(t *testing.T) {
 	}
 }
 
-// Every response that klink looks at is decoded within bounds.
+// Every response that klink reads is decoded within bounds.
 func TestResponsesAreDecodedWithinBounds(t *testing.T) {
 	w := newBoundsWorld(t)
 	tried := map[int16]bool{}
 	for _, api := range protocol.APIs() {
 		for version := api.Min; version <= api.Max; version++ {
 			r := rand.New(rand.NewPCG(uint64(api.Key), uint64(version)))
-			// A request, and the how many-eth question to the broker is about its API and has a
-			// response that is looked at.
+			// A request, and the number of klink's question to the broker that is of this API and
+			// version.
 			var request []byte
 			var nth, count int
 			for i := 0; i < 300 && request == nil; i++ {

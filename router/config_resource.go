@@ -2,13 +2,13 @@ package router
 
 import "github.com/twmb/franz-go/pkg/kmsg"
 
-// configResource names a thing that has configs.
+// configResource identifies a resource that has configs.
 type configResource struct {
 	kind kmsg.ConfigResourceType
 	name string
 }
 
-// topic is the name of the topic, "" if the resource is none.
+// topic returns the topic name, or "" if the resource is not a topic.
 func (r configResource) topic() string {
 	if r.kind != kmsg.ConfigResourceTypeTopic {
 		return ""

@@ -17,22 +17,22 @@ import (
 // delete topics and their configs. They are rare, so they are decoded and encoded with kmsg, unlike
 // those of the hot path.
 //
-// The life of such a request: wait until the mirrors are known; decode; sort its items into those
-// that klink refuses, those that it carries out itself and those that are the broker's. With only
-// the last kind the frame goes upstream as it came. Else the client's authority is asked for where
-// klink acts (authorize.go), klink's part is done off the event loop, the broker's part is
-// forwarded as a smaller request, and the answers are put together in the order of the request.
+// Such a request takes these steps: wait until the mirrors are known; decode; sort its items into
+// those that klink refuses, those that klink carries out, and those for the broker. If all are for
+// the broker, the frame goes upstream unchanged. Otherwise klink checks the client's authority
+// where klink acts (authorize.go), does its own part off the event loop, and forwards the broker's
+// part as a smaller request. It then merges the answers in the order of the request.
 //
-// A decoded request holds copies only. Nothing may keep the request frame, or what aliases it,
-// beyond the decision that was made on it: hence ownHeader.
+// A decoded request holds copies only. Nothing may keep the request frame, or anything that aliases
+// it, beyond the decision on it: hence ownHeader.
 
-// internalPrefix begins the names of the topics that klink keeps its state in. Clients may not
+// internalPrefix begins the names of the topics in which klink keeps its state. Clients may not
 // touch them.
 const internalPrefix = "_klink_"
 
 func isInternal(topic string) bool { return strings.HasPrefix(topic, internalPrefix) }
 
-// readOnlyMirror returns the mirror of this name if it may not be changed by clients.
+// readOnlyMirror returns the mirror of this name if clients may not change it, else nil.
 func (sn *Snapshot) readOnlyMirror(topic string) *Mirror {
 	if m := sn.Mirrors[topic]; m != nil && m.ReadOnly {
 		return m
@@ -45,10 +45,10 @@ const snapshotWait = 30 * time.Second
 
 var errNoSnapshot = errors.New("the mirrors are not known yet: the state topic of klink has not been read to its end; see klink's log")
 
-// errStale: the mirrors were known, but may be others by now.
+// errStale: the mirrors were known once, but may have changed since.
 var errStale = errors.New("this klink has not been able to read its state topic for too long to know what is a mirror now; see its log and /readyz")
 
-// unknown says why nothing is known of mirrors.
+// unknown returns the reason why klink does not know the mirrors now.
 func (r *Router) unknown() error {
 	if r.snapshot.Load().Complete {
 		return errStale
@@ -56,16 +56,16 @@ func (r *Router) unknown() error {
 	return errNoSnapshot
 }
 
-// errNoShape is a bug: a message would be decoded that was not checked.
+// errNoShape is a bug: klink is about to decode a message that it cannot check.
 var errNoShape = errors.New("klink has no shape for this message")
 
-// largeControl is the size of a request or response, in bytes, from which on it is decoded off the
-// event loop, which other connections share.
+// largeControl is the size in bytes from which on a request or response is decoded off the event
+// loop, because other connections share the loop.
 const largeControl = 256 << 10
 
-// registerControl registers a handler of the control path. It is called when the mirrors are known,
-// on the event loop or, for large frames, off it; so it uses nothing of the session but the router
-// and what belongs to the request at hand.
+// registerControl registers a handler of the control path. The handler is called when the mirrors
+// are known, on the event loop or, for large frames, off it. So of the session it uses only the
+// router and the state of the current request.
 func registerControl(key int16, handle handler) {
 	register(key, func(s *session, h protocol.RequestHeader, frame []byte) Decision {
 		if !s.snapshot().Complete {
@@ -82,8 +82,8 @@ func registerControl(key int16, handle handler) {
 	})
 }
 
-// maxControlElements bounds the array elements, strings and tags of a request; what kmsg makes of
-// one takes about 100 bytes. No sensible administrative request comes near it.
+// maxControlElements bounds the array elements, strings and tags of a request; kmsg uses about 100
+// bytes for each. No sensible administrative request comes near the bound.
 const maxControlElements = 1 << 20
 
 // ownHeader returns h with a client id that does not alias the frame.
@@ -94,7 +94,7 @@ func ownHeader(h protocol.RequestHeader) protocol.RequestHeader {
 	return h
 }
 
-// decodeControl decodes the body of a request frame. req holds nothing of the frame.
+// decodeControl decodes the body of a request frame. req does not alias the frame.
 func decodeControl(h protocol.RequestHeader, frame []byte, req kmsg.Request) error {
 	return decodeAtMost(maxControlElements, h, frame, req)
 }
@@ -106,22 +106,22 @@ func decodeAtMost(elements int, h protocol.RequestHeader, frame []byte, req kmsg
 	if err := checkShape(body, h.Key, h.Version, elements, false); err != nil {
 		return fmt.Errorf("%s v%d request: %w", kmsg.NameForKey(h.Key), h.Version, err)
 	}
-	// A body of the right shape can still have a null that kmsg does not take.
+	// A body of the right shape can still have a null where kmsg accepts none.
 	if err := req.ReadFrom(body); err != nil {
 		return fmt.Errorf("%s v%d request: %w: %w", kmsg.NameForKey(h.Key), h.Version, protocol.ErrMalformed, err)
 	}
 	return nil
 }
 
-// memoryPerByte bounds what kmsg may make of a message, in bytes for each of its own; a small one
-// may cost smallMemory.
+// memoryPerByte bounds the memory that kmsg may use for a message, in bytes for each byte of the
+// message. smallMemory is added to that, for small messages.
 const (
 	memoryPerByte = 32
 	smallMemory   = 64 << 10
 )
 
 // checkShape checks a body before kmsg decodes it. elements bounds its array elements, strings and
-// tags; 0 = not.
+// tags; 0 = no bound.
 func checkShape(body []byte, key, version int16, elements int, response bool) error {
 	m, ok := protocol.MessageOf(key)
 	if !ok {
@@ -142,19 +142,19 @@ func answer(h protocol.RequestHeader, resp kmsg.Response) Decision {
 	return Decision{Action: Answer, Frame: protocol.AppendResponse(nil, h, resp)}
 }
 
-// ask sends a request of klink's own making upstream, in the place of the request h, and decides by
-// its response. h must be owned. The connection is held: what follows may depend on the outcome,
-// and there may be more to ask.
+// ask sends a request of klink's own upstream, in place of the request h, and decides by the
+// response. h must be owned. The connection is held meanwhile: later requests may depend on the
+// outcome, and klink may have more to ask.
 //
-// then is called off the event loop if the response is large. It uses nothing of the session but
-// the router.
+// For a large response, then is called off the event loop. Of the session it uses only the router.
 func ask(h protocol.RequestHeader, req kmsg.Request, then func(kmsg.Response) Decision) Decision {
 	d := askOnLoop(h, req, then)
 	d.Whole = largeOffLoop(d.Whole)
 	return d
 }
 
-// largeOffLoop has large responses decided on off the event loop, which other connections share.
+// largeOffLoop moves the decision on a large response off the event loop, which other connections
+// share.
 func largeOffLoop(whole func([]byte) Decision) func([]byte) Decision {
 	return func(frame []byte) Decision {
 		if len(frame) < largeControl {
@@ -164,7 +164,7 @@ func largeOffLoop(whole func([]byte) Decision) func([]byte) Decision {
 	}
 }
 
-// askOnLoop is ask for what has to be decided on the event loop.
+// askOnLoop is ask for a decision that must be made on the event loop.
 func askOnLoop(h protocol.RequestHeader, req kmsg.Request, then func(kmsg.Response) Decision) Decision {
 	asked := protocol.RequestHeader{Key: req.Key(), Version: req.GetVersion(), Flexible: req.IsFlexible()}
 	return Decision{
@@ -181,7 +181,7 @@ func askOnLoop(h protocol.RequestHeader, req kmsg.Request, then func(kmsg.Respon
 	}
 }
 
-// decodeControlResponse decodes the response to req; it holds nothing of the frame.
+// decodeControlResponse decodes the response to req. The result does not alias the frame.
 func decodeControlResponse(asked protocol.RequestHeader, frame []byte, req kmsg.Request) (kmsg.Response, error) {
 	at := asked.ResponseBody(frame)
 	if at < 0 {
@@ -199,13 +199,13 @@ func decodeControlResponse(asked protocol.RequestHeader, frame []byte, req kmsg.
 	return resp, nil
 }
 
-// verdict is klink's answer about one item of a request, as it goes into a response.
+// verdict is klink's result for one item of a request, as the response reports it.
 type verdict struct {
 	code    int16
 	message *string // nil = none
 }
 
-// verdictOf makes a verdict of what Control said; nil is success.
+// verdictOf returns the verdict for an error of Control; nil is success.
 func verdictOf(err *protocol.Error) verdict {
 	switch {
 	case err == nil:
@@ -227,9 +227,9 @@ func refuseInternal(topic string) verdict {
 	return refuse(kerr.TopicAuthorizationFailed, "Topic '%s' belongs to klink and cannot be used by clients", topic)
 }
 
-// merge puts the results of klink and of the broker into the order of the request: klink's where it
-// has one for a key, else the broker's, all of them if it has several. Results of the broker that
-// were not asked for come last.
+// merge puts the results of klink and of the broker into the order of the request. For each key it
+// takes klink's result if there is one, else all results of the broker. Results of the broker for
+// other keys come last.
 func merge[K comparable, R any](order []K, ours map[K]R, theirs []R, key func(*R) K) []R {
 	byKey := make(map[K][]int, len(theirs))
 	for i := range theirs {

@@ -18,8 +18,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestControl runs the conversations in testdata/control: what the world is like, a request in
-// JSON, and then what went upstream (->), what the control plane was told, and what the client got
+// TestControl runs the conversations in testdata/control: the state of the world, a request in
+// JSON, and then what went upstream (->), what the control plane received, and what the client got
 // (<-). If it fails, run with -rewrite and read the diff.
 func TestControl(t *testing.T) {
 	datadriven.Walk(t, "testdata/control", func(t *testing.T, path string) {
@@ -50,7 +50,7 @@ func controlKeys() []int16 {
 // internalID is the id of a topic of klink's, which the directory does not know yet.
 var internalID = [16]byte{9}
 
-// fuzzWorld has a mirror, a stopped mirror and one to come.
+// fuzzWorld has a mirror, a stopped mirror and one that is being created.
 func fuzzWorld(t testing.TB) *controlWorld {
 	w := newControlWorld(t)
 	line := []*timeline.Partition{timeline.New(0, 100, 100)}
@@ -63,7 +63,7 @@ func fuzzWorld(t testing.TB) *controlWorld {
 	return w
 }
 
-// frameOf makes a request frame of any bytes.
+// frameOf makes a request frame with an arbitrary body.
 func frameOf(key, version int16, body []byte) []byte {
 	flexible, _ := protocol.Flexible(key, version)
 	frame := binary.BigEndian.AppendUint16(make([]byte, 4), uint16(key))
@@ -77,7 +77,7 @@ func frameOf(key, version int16, body []byte) []byte {
 	return frame
 }
 
-// mentioning makes requests of an API that name every topic of fuzzWorld, and so use every way
+// mentioning makes requests of an API that name every topic of fuzzWorld, and so cover every path
 // through its handler.
 func mentioning(key, version int16) []kmsg.Request {
 	topics := []string{"orders", "old", "coming", "plain", "_klink_state"}
@@ -129,8 +129,8 @@ func eachControlVersion(f func(key, version int16)) {
 	}
 }
 
-// FuzzControlRequest: whatever a client sends, the session comes to an end with it, nothing harmful
-// reaches the broker, and an answer is one that clients can read.
+// FuzzControlRequest: whatever a client sends, the session finishes the request, nothing harmful
+// reaches the broker, and clients can read any answer.
 func FuzzControlRequest(f *testing.F) {
 	eachControlVersion(func(key, version int16) {
 		f.Add(key, version, []byte(nil))
@@ -166,7 +166,7 @@ func FuzzControlRequest(f *testing.F) {
 }
 
 // checkHarmless fails if a request that went upstream touches one of klink's own topics, changes
-// the read-only mirror of fuzzWorld, or has a config in it that is klink's.
+// the read-only mirror of fuzzWorld, or has a config that belongs to klink.
 func checkHarmless(t *testing.T, asked []byte) {
 	h, err := protocol.ParseRequestHeader(asked)
 	if err != nil || h.Body < 0 {
@@ -233,7 +233,7 @@ func checkHarmless(t *testing.T, asked []byte) {
 	}
 }
 
-// FuzzControlResponse: whatever a broker answers, the session comes to an end with it.
+// FuzzControlResponse: whatever a broker answers, the session finishes the request.
 func FuzzControlResponse(f *testing.F) {
 	eachControlVersion(func(key, version int16) {
 		w := fuzzWorld(f)
@@ -261,8 +261,8 @@ func FuzzControlResponse(f *testing.F) {
 		p := fuzzWorld(t).proxy()
 		broker := p.broker
 		p.broker = func(request []byte) []byte {
-			// Either what klink asks for the client's authority is answered with nonsense, or what
-			// it asks otherwise.
+			// The broker answers garbage either to klink's question about the client's authority,
+			// or to every other request.
 			if h, _ := protocol.ParseRequestHeader(request); (h.Key == int16(kmsg.Metadata)) == authority {
 				return append(binary.BigEndian.AppendUint32(nil, uint32(len(response))), response...)
 			}

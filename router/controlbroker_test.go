@@ -6,7 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// serve is a broker that succeeds at everything but what the test says.
+// serve is a broker that succeeds at everything, unless the test says otherwise.
 func (w *controlWorld) serve(request []byte) []byte {
 	h, err := protocol.ParseRequestHeader(request)
 	if err != nil || h.Body < 0 {

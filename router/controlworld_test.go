@@ -23,19 +23,20 @@ import (
 )
 
 // controlWorld is everything around a session in the tests of the control path: mirrors, topic ids,
-// a control plane and a broker that do what the test says. Every request meets it fresh.
+// a control plane, and a broker whose behaviour the test determines. Every request starts with a
+// fresh copy.
 type controlWorld struct {
 	t          testing.TB
 	mirrors    map[string]Mirror
 	known      map[[16]byte]string // in the directory
-	unlearned  map[[16]byte]string // what a look-up finds
+	unlearned  map[[16]byte]string // found by a look-up
 	operations int32               // that the broker grants on the cluster
 	control    map[string]*protocol.Error
 	broker     map[string]*kerr.Error
-	deletes    map[string][16]byte // the ids that the broker says it has deleted, if not those of mirrors
-	meanwhile  map[string]Mirror   // mirrors from the broker's answer on
+	deletes    map[string][16]byte // ids that the broker reports as deleted, if not the mirrors'
+	meanwhile  map[string]Mirror   // mirrors that exist once the broker has answered
 	linkAdmin  LinkAdmin
-	incomplete bool // the first snapshot comes only once the request waits
+	incomplete bool // the first complete snapshot comes while the request waits
 
 	router *Router
 	trace  []string
@@ -151,7 +152,7 @@ func newRequestForTest(key int16) kmsg.Request {
 	return kmsg.RequestForKey(key)
 }
 
-// fakeControl is a control plane that notes what it is told, and answers as the test says.
+// fakeControl is a control plane that records its calls, and answers as the test says.
 type fakeControl struct{ *controlWorld }
 
 func (c fakeControl) HandleLink(_ context.Context, req kmsg.Request) kmsg.Response {
@@ -242,7 +243,9 @@ func (w *controlWorld) command(td *datadriven.TestData) (handled bool) {
 		return id
 	}
 	switch td.Cmd {
-	case "mirror", "mirror-meanwhile": // mirror link=L [topic=T] [id=N] [mirror=I] [state=S] [readonly] [shift=N] [floor=N] [synced=(K, K)]
+	case "mirror", "mirror-meanwhile":
+		// mirror link=L [topic=T] [id=N] [mirror=I] [state=S] [readonly] [shift=N] [floor=N]
+		// [synced=(K, K)]
 		name := td.CmdArgs[0].Key
 		m := Mirror{Topic: name, SourceTopic: name, TopicID: id(), ReadOnly: td.HasArg("readonly"), SyncedConfigs: make(map[string]bool)}
 		scan("link", &m.Link)

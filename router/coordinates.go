@@ -5,42 +5,42 @@ import (
 	"klink/protocol/timeline"
 )
 
-// coordinates is what klink knew of mirrors when it decided on a request, kept for the response.
+// coordinates holds what klink knew about mirrors when it decided on a request, for the response.
 //
-// Offsets in a request are made physical, or left alone, by what is known when it is forwarded; the
-// broker answers with records that begin there. So the response may be shown only while the same is
-// true:
+// klink translates the offsets of a request to physical ones, or leaves them alone, by what it
+// knows when it forwards the request. The broker answers with records that begin there. So klink
+// may show the response only while the same translation holds:
 //
 //  1. A partition is translated by the timeline that translated the request, with the shift it had
 //     then.
-//  2. Where that is not so any more (the topic has become a mirror, or is none any more, or another
-//     one; its timeline has become known, or was corrected) the partition is hidden: the client is
-//     told to ask again, and nothing has happened. To translate such a response by what is known
-//     now could skip records without a word.
-//  3. A fetch session remembers physical offsets at the broker (KIP-227). It may be used only as
-//     long as everything that translated them is as it was when the session began; see
-//     fetchSession. So what holds for the request holds for every partition of its session, also
-//     for those that the request does not list.
+//  2. If that has changed, the partition is hidden: the client is told to ask again, and loses
+//     nothing. It changes when the topic becomes a mirror, stops being one or becomes another one,
+//     and when its timeline becomes known or is corrected. Translating such a response by the new
+//     knowledge could silently skip records.
+//  3. A broker remembers physical offsets in a fetch session (KIP-227). The session may be used
+//     only as long as everything that translated those offsets is unchanged since the session
+//     began; see fetchSession. So what holds for the request holds for every partition of its
+//     session, also for those that the request does not list.
 //
-// It implements protocol.Resolver. It costs nothing per partition: snapshots are immutable, and
-// timelines know when their shift was changed last.
+// coordinates implements protocol.Resolver. It costs nothing per partition: snapshots are
+// immutable, and timelines know when their shift last changed.
 type coordinates struct {
 	s *session
-	// then is the snapshot that decided on the request. The clock was read before anything else.
+	// then is the snapshot by which the request was decided. clock was read before the snapshot.
 	then  *Snapshot
 	clock uint64
-	// blind: the request has a topic id that could be a mirror's without klink having known. Every
+	// blind: the request names a topic id that klink cannot resolve. It may be a mirror's, so every
 	// mirror is hidden.
 	blind bool
 	// deny hides klink's own topics: their records hold the secrets of links.
 	deny bool
-	// dry: what is missing is collected there, and nothing is changed; see seek.go.
+	// dry, if set, collects the offsets that must be looked for; nothing is translated then. See
+	// seek.go.
 	dry *probes
-	// failed are partitions of which something is missing that could not be learned: they are
-	// hidden.
+	// failed are partitions for which klink could not learn an offset: they are hidden.
 	failed map[at]bool
 
-	// The topic at hand: the mirror that it was then, and is now.
+	// The current topic of the response: the mirror that it was at the request, and is now.
 	was, is *Mirror
 }
 
@@ -49,13 +49,13 @@ var (
 	_ protocol.Mirror   = (*coordinates)(nil)
 )
 
-// coordinates are those of a request at hand.
+// coordinates returns the coordinates for a new request.
 func (s *session) coordinates() coordinates {
 	clock := timeline.Clock()
 	return coordinates{s: s, then: s.snapshot(), clock: clock}
 }
 
-// moment tells two sets of coordinates apart. Equal moments translate everything in the same way.
+// moment identifies a translation: equal moments translate all offsets in the same way.
 type moment struct {
 	generation uint64 // of the snapshot
 	clock      uint64 // of the timelines
@@ -75,14 +75,14 @@ func (c *coordinates) Topic(name []byte, id [16]byte) (m protocol.Mirror, known 
 		c.was = c.then.Mirrors[topic]
 	}
 	if c.was == nil && c.is == nil {
-		// An id that no mirror has is that of another topic. klink looked it up when it was asked
-		// for, and sees its own topics always.
+		// No mirror has this id, so it is another topic's. klink looked it up when the client asked
+		// for it, and always recognises its own topics.
 		return nil, known || !c.then.unidentified && !now.unidentified
 	}
 	return c, true
 }
 
-// View implements protocol.Mirror, for the topic at hand.
+// View implements protocol.Mirror, for the current topic.
 func (c *coordinates) View(partition int32) protocol.View {
 	v := c.view(partition)
 	if c.dry != nil {

@@ -22,15 +22,15 @@ func identified(change func(*Snapshot)) *Snapshot {
 	return sn
 }
 
-// What becomes of a mirror between a request and its response, and whether that changes what
-// offsets mean. The timelines of before are kept where it says so.
+// The ways in which a mirror may change between a request and its response, and whether a change
+// affects what offsets mean. The later snapshot keeps the earlier timelines where noted.
 var meanwhiles = []struct {
 	name          string
 	before, after func(*Snapshot)
 	shift         bool // the shift of mirror 0 is corrected
-	// What a Fetch of both partitions at 1500, with a high watermark of 1600, is answered.
+	// The answer to a Fetch of both partitions at 1500, with a high watermark of 1600.
 	fetched string
-	// goes is false if a fetch session does not outlive it.
+	// goes is false if a fetch session ends with the change.
 	stays bool
 }{
 	{
@@ -71,7 +71,7 @@ var meanwhiles = []struct {
 	},
 }
 
-// snapshots makes those before and after, of the same timelines.
+// snapshots makes the snapshots before and after the change, with the same timelines.
 func snapshots(before, after func(*Snapshot)) (*Snapshot, *Snapshot) {
 	a, b := identified(nil), identified(nil)
 	for topic, m := range a.Mirrors {
@@ -86,8 +86,8 @@ func snapshots(before, after func(*Snapshot)) (*Snapshot, *Snapshot) {
 	return a, b
 }
 
-// A response is translated by what translated its request; what has changed in between is hidden,
-// and no other partition is.
+// A response is translated by the coordinates of its request. Partitions that have changed in
+// between are hidden, and no others.
 func TestMirrorsChangeDuringFetch(t *testing.T) {
 	for version := int16(0); version <= 18; version++ {
 		for _, c := range meanwhiles {
@@ -115,7 +115,7 @@ func TestMirrorsChangeDuringFetch(t *testing.T) {
 }
 
 // The broker remembers the physical offsets of a fetch session, so a session may be used only while
-// they are right. A full request begins a new one, in which a client may go on incrementally.
+// they are right. A full request begins a new session, which later incremental requests may use.
 func TestFetchSessionsEnd(t *testing.T) {
 	for version := int16(7); version <= 18; version++ {
 		for _, c := range meanwhiles {
@@ -176,10 +176,10 @@ func TestFetchSessionsEnd(t *testing.T) {
 	}
 }
 
-// A topic id that could be a mirror's without klink knowing it puts no offset into a session, and
-// shows no mirror.
+// A fetch with an unknown topic id that may be a mirror's puts no offset into a session, and shows
+// no mirror.
 func TestFetchOfAnIDThatTurnsOutToBeAMirror(t *testing.T) {
-	for _, found := range []bool{false, true} { // to be nobody's, or not found at all
+	for _, found := range []bool{false, true} { // known not to exist, or not found at all
 		for version := int16(13); version <= 18; version++ {
 			w := newHotWorld(t)
 			sn := hotSnapshot()
@@ -198,7 +198,7 @@ func TestFetchOfAnIDThatTurnsOutToBeAMirror(t *testing.T) {
 			if got := describeFetch(resp); out.closed != nil || got != "0:1600 1:1600 0:-1!6 1:-1!6" || asked[4] != "epoch -1" || w.lookups != 1 {
 				t.Errorf("v%d: %s, %v, %d look-ups: %v", version, got, asked, w.lookups, out.closed)
 			}
-			// Where every mirror is known by its id, another id is no mirror, and costs nobody the
+			// If the ids of all mirrors are known, another id is no mirror, and nobody loses a
 			// session.
 			w.router.Publish(identified(nil))
 			resp, out = send(w, fetchFrom(version, 0, "ordinary", "nobody"), serve(&asked))
@@ -209,7 +209,7 @@ func TestFetchOfAnIDThatTurnsOutToBeAMirror(t *testing.T) {
 	}
 }
 
-// A request that is not forwarded has not been changed: it may be decided on again.
+// A request that is not forwarded is unchanged, because it may be decided on again.
 func TestFetchIsChangedOnlyWhenForwarded(t *testing.T) {
 	w := newHotWorld(t)
 	w.router.Publish(identified(func(sn *Snapshot) { sn.Mirrors["mirror"].Timelines = sn.Mirrors["mirror"].Timelines[:1] }))
@@ -220,8 +220,8 @@ func TestFetchIsChangedOnlyWhenForwarded(t *testing.T) {
 	}
 }
 
-// Offsets found by ListOffsets and its like are translated by what was known when they were asked
-// for, or hidden.
+// Offsets in responses of ListOffsets and similar requests are translated by the coordinates of
+// their request, or hidden.
 func TestMirrorsChangeDuringListOffsets(t *testing.T) {
 	for version := int16(1); version <= 11; version++ {
 		for _, c := range meanwhiles {
@@ -261,8 +261,8 @@ func TestMirrorsChangeDuringListOffsets(t *testing.T) {
 	}
 }
 
-// A write that has happened is never answered with an error because its topic has changed; its
-// offset is not told.
+// A successful write is never answered with an error because its topic has changed. Only its offset
+// is left out.
 func TestMirrorsChangeDuringProduce(t *testing.T) {
 	for version := int16(3); version <= 13; version++ {
 		w := newHotWorld(t)

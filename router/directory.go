@@ -6,48 +6,48 @@ import (
 	"sync/atomic"
 )
 
-// Directory knows the brokers of the destination as clients reach them through klink, and the names
-// of topic ids. Reads take no lock and do not allocate. A topic id never changes its name, so what
-// is known of one stays true; a topic that is deleted and created again gets another id.
+// Directory holds the addresses at which clients reach the destination's brokers through klink, and
+// the names of topic ids. Reads take no lock and do not allocate. The name of a topic id never
+// changes, so an entry stays true; a topic that is deleted and created again gets another id.
 //
-// It holds maxTopicIDs names at most, or what SetTopics was given last and a few more. What is
-// forgotten is looked up again when a request needs it; mirrors are never forgotten, as the
-// snapshot knows their ids.
+// The Directory holds at most maxTopicIDs names, or the names of the last SetTopics and a few more.
+// klink looks up a forgotten name again when a request needs it. Mirrors are never forgotten,
+// because the snapshot holds their ids.
 type Directory struct {
 	brokers atomic.Pointer[map[int32]Addr]
 
 	mu     sync.Mutex // writers of shards and own
 	shards [topicShards]atomic.Pointer[topicShard]
-	// own has klink's own topics, which are never forgotten: what clients may not read must be
-	// recognised by its id however many topics they make.
+	// own holds klink's own topics, which are never forgotten: klink must recognise by its id what
+	// clients may not read, however many topics they create.
 	own atomic.Pointer[map[[16]byte]string]
 }
 
-// topicShard is what is known of the ids that begin with one byte. It is immutable. A change copies
-// added or gone, which are small, and leaves base as it is: clients decide how often ids are added,
-// and the destination how many topics there are.
+// topicShard holds the ids that begin with one byte. It is immutable. A change copies added or
+// gone, which are small, and leaves base alone: clients determine how often ids are added, and the
+// destination how many topics there are.
 type topicShard struct {
-	said  map[[16]byte]string // by SetTopics
-	base  map[[16]byte]string // said, and what was added until base was made
-	added map[[16]byte]string // since then
-	// gone are ids that are known not to exist. They have a place of their own, so that they cannot
-	// drive out names.
+	said  map[[16]byte]string // from the last SetTopics
+	base  map[[16]byte]string // said, plus the ids added before base was made
+	added map[[16]byte]string // the ids added since then
+	// gone are ids that are known not to exist. They have their own map, so that they cannot drive
+	// out names.
 	gone map[[16]byte]struct{}
 }
 
 const (
-	// topicShards keeps small what has to be copied for one new id. Topic ids are random (UUID
-	// version 4), also in their first byte.
+	// topicShards keeps the copy for one new id small. Topic ids are random (UUID version 4), also
+	// in their first byte.
 	topicShards = 256
 	// maxTopicIDs bounds the memory that clients can fill, by creating and deleting topics.
 	maxTopicIDs = 1 << 17
 	maxShard    = maxTopicIDs / topicShards
-	// maxAdded is how large topicShard.added becomes before it is merged into base.
+	// maxAdded is the size of topicShard.added above which it is merged into base.
 	maxAdded = 64
-	// maxGone is how large topicShard.gone becomes.
+	// maxGone is the largest size of topicShard.gone.
 	maxGone = 128
-	// maxOwnTopics bounds the memory of names that look like klink's. It has a few, and clients
-	// cannot make any through it.
+	// maxOwnTopics bounds the memory for names that look like klink's own. klink has a few such
+	// topics, and clients cannot create any through it.
 	maxOwnTopics = 1 << 10
 )
 
@@ -70,10 +70,10 @@ func (d *Directory) Address(id int32) (host string, port int32, ok bool) {
 	return a.Host, a.Port, ok
 }
 
-// SetTopics publishes what the destination says now. Names that were known before stay known, as
-// they are still true: a Fetch that is under way may bring records of a topic that was learned from
-// a Metadata response a moment ago. Ids that were known not to exist, and are not in topics, are
-// forgotten. It copies all of topics.
+// SetTopics publishes the topics that the destination has now. Names that were known before stay,
+// because they are still true: a pending Fetch may return records of a topic that was learned from
+// a Metadata response a moment ago. Ids that were known not to exist are forgotten. SetTopics
+// copies all of topics.
 func (d *Directory) SetTopics(topics map[[16]byte]string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -92,7 +92,7 @@ func (d *Directory) SetTopics(topics map[[16]byte]string) {
 	}
 }
 
-// AddTopics adds topic ids to those that are known; a name of "" says that there is no such id.
+// AddTopics adds topic ids to the known ones. A name of "" means that the id does not exist.
 func (d *Directory) AddTopics(topics map[[16]byte]string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -109,7 +109,7 @@ func (d *Directory) AddTopics(topics map[[16]byte]string) {
 				next.added = joined(old.added, more.base)
 			case all <= maxShard:
 				next.base, next.added = joined(old.base, old.added, more.base), nil
-			default: // what was added before is looked up again when it is needed
+			default: // ids added earlier are looked up again when needed
 				next.base = old.said
 			}
 			switch {
@@ -123,7 +123,7 @@ func (d *Directory) AddTopics(topics map[[16]byte]string) {
 	}
 }
 
-// ForgetGone forgets that ids do not exist.
+// ForgetGone forgets that these ids do not exist.
 func (d *Directory) ForgetGone(ids [][16]byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -147,7 +147,7 @@ func (d *Directory) ForgetGone(ids [][16]byte) {
 	}
 }
 
-// joined is a map of all that is in maps.
+// joined returns a new map with the entries of all maps.
 func joined[V any](all ...map[[16]byte]V) map[[16]byte]V {
 	n := 0
 	for _, m := range all {
@@ -160,7 +160,7 @@ func joined[V any](all ...map[[16]byte]V) map[[16]byte]V {
 	return to
 }
 
-// keepOwn notes those of topics that are klink's own. d.mu is held.
+// keepOwn adds klink's own topics among topics to own. d.mu is held.
 func (d *Directory) keepOwn(topics map[[16]byte]string) {
 	old := d.own.Load()
 	var own map[[16]byte]string
@@ -211,7 +211,7 @@ func splitTopics(topics map[[16]byte]string) map[uint8]*topicShard {
 	return split
 }
 
-// Topic returns the name of a topic id; "" with ok = the id is known not to exist.
+// Topic returns the name of a topic id. "" with ok = true means that the id is known not to exist.
 func (d *Directory) Topic(id [16]byte) (name string, ok bool) {
 	if own := d.own.Load(); own != nil {
 		if name := (*own)[id]; name != "" {

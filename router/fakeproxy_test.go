@@ -8,22 +8,23 @@ import (
 )
 
 // fakeProxy carries out the decisions of a session as package proxy does, against a scripted
-// broker, without sockets or goroutines. It is unforgiving where the contract leaves a real proxy
-// free: a frame that a session gave up is overwritten at once, and streams are fed in pieces.
+// broker, without sockets or goroutines. Where the contract leaves a real proxy free, it is as
+// strict as possible: it overwrites a frame at once when the session has given it up, and feeds
+// streams in pieces.
 type fakeProxy struct {
 	t       testing.TB
 	session Session
 	// broker answers a request frame; nil = it closes the connection.
 	broker func(request []byte) []byte
-	// wait is called when a Run function parks; it brings about what the request waits for.
+	// wait is called when a Run function parks; it makes the awaited event happen.
 	wait func()
-	// piece is the size in which streams get the response; 0 = in one.
+	// piece is the size of the pieces that streams get; 0 = the whole response at once.
 	piece int
 	// maxSteps bounds the decisions taken on one request, 0 = 50.
 	maxSteps int
 }
 
-// exchanged is what became of a request.
+// exchanged is the outcome of a request.
 type exchanged struct {
 	answer  []byte // nil = none
 	dropped bool
@@ -127,7 +128,7 @@ func (p *fakeProxy) stream(s Stream, response []byte) (answer []byte, err error)
 // errBrokerGone is the end of a connection that the broker closed.
 var errBrokerGone = errors.New("closed by the broker")
 
-// scribble overwrites memory that its holder gave up, so that a use of it shows.
+// scribble overwrites memory that its holder has given up, so that a later use of it is detected.
 func scribble(p []byte) {
 	for i := range p {
 		p[i] = 0xaa

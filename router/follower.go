@@ -6,10 +6,11 @@ import (
 	"klink/protocol"
 )
 
-// refuseFollower closes the connection of who sends a request as a follower. A follower reads above
-// the high watermark, and a leader counts its Fetch requests as copies of records: so it could have
-// records confirmed that no broker has copied. A broker asks for CLUSTER_ACTION, if it has an
-// authorizer. Brokers do not copy through klink, so klink serves nobody as one.
+// refuseFollower closes the connection of a client that sends a request as a follower. A follower
+// reads above the high watermark, and a leader counts its Fetch requests as copies of records. So a
+// client that poses as a follower could make the leader confirm records that no broker has copied.
+// A broker requires CLUSTER_ACTION for this, but only if it has an authorizer. Brokers do not
+// replicate through klink, so klink serves no followers.
 func refuseFollower(h protocol.RequestHeader, frame []byte) (d Decision, refused bool) {
 	id, err := protocol.ReplicaID(frame, h)
 	switch {

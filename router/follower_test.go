@@ -9,9 +9,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Nobody is served as a follower, in any version of any request with a replica id: followers read
-// above the high watermark, and leaders count what they ask for as copied. Clients, and what asks
-// for the log end as replica -2, are served.
+// klink serves nobody as a follower, in any version of any request with a replica id: followers
+// read above the high watermark, and leaders count their fetches as copies of records. It does
+// serve ordinary clients, and requests for the log end as replica -2.
 func TestFollowersAreRefused(t *testing.T) {
 	for _, key := range []int16{1, 2, 23} {
 		api, _ := protocol.Supported(key)

@@ -44,8 +44,8 @@ func TestUnknownRequestsClose(t *testing.T) {
 	}
 }
 
-// What klink has nothing to say about passes as it is, both ways: every version of every API
-// without a handler.
+// Requests of every version of every API without a handler pass unchanged, and so do their
+// responses.
 func TestUntouched(t *testing.T) {
 	for _, api := range protocol.APIs() {
 		if *handlerSlot(api.Key) != nil {
@@ -67,8 +67,8 @@ func TestUntouched(t *testing.T) {
 	}
 }
 
-// A version of ApiVersions that klink does not know reaches the broker, whose answer clients know
-// how to read.
+// An ApiVersions request of a version that klink does not know reaches the broker, because clients
+// can read the broker's answer.
 func TestApiVersionsOfTheFuture(t *testing.T) {
 	w := newHotWorld(t)
 	resp := kmsg.NewPtrApiVersionsResponse()
@@ -99,7 +99,8 @@ func TestApiVersions(t *testing.T) {
 	}
 }
 
-// Offsets found by ListOffsets, OffsetForLeaderEpoch and DescribeProducers are those of the source.
+// Offsets in responses of ListOffsets, OffsetForLeaderEpoch and DescribeProducers are those of the
+// source.
 func TestOffsetsAreLogical(t *testing.T) {
 	w := newHotWorld(t)
 	topics := []string{"mirror", "stopped", "ordinary"}
@@ -148,7 +149,7 @@ func TestOffsetsAreLogical(t *testing.T) {
 	}
 }
 
-// Before the mirrors are known nothing that they change is answered.
+// Until the mirrors are known, klink answers no request that a mirror affects.
 func TestRequestsWaitForTheMirrors(t *testing.T) {
 	for _, key := range []int16{0, 1, 2, 23, 27, 61, 78, 79} {
 		w := newHotWorld(t)
@@ -177,7 +178,7 @@ func TestRequestsWaitForTheMirrors(t *testing.T) {
 	}
 }
 
-// Whoever waits for a complete snapshot is woken by each that takes the place of an incomplete one.
+// Every complete snapshot that replaces an incomplete one wakes the waiting requests.
 func TestPublish(t *testing.T) {
 	r := New(nil, nil)
 	for i, step := range []struct{ complete, wakes bool }{{false, false}, {true, true}, {true, false}, {false, false}, {true, true}} {
@@ -219,7 +220,7 @@ func TestWriteTxnMarkersToMirrors(t *testing.T) {
 	}
 }
 
-// Share groups cannot read mirrors; other topics they can.
+// Share groups cannot read mirrors, but they can read other topics.
 func TestShareGroups(t *testing.T) {
 	w := newHotWorld(t)
 	for v := int16(0); v <= 2; v++ {

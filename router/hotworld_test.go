@@ -17,14 +17,14 @@ import (
 )
 
 // hotWorld is everything around a session in the tests of the hot path: mirrors, topic ids,
-// brokers, and a destination that answers what the test says. Topics: mirror is read-only, its
-// partition 0 shifted by 1000, 1 aligned, 2 without a timeline yet; stopped is a stopped mirror,
-// shifted by 500; ordinary and other are none; gone does not exist.
+// brokers, and a destination whose answers the test determines. Topics: mirror is read-only, with
+// partition 0 shifted by 1000, 1 aligned, and 2 without a timeline yet; stopped is a stopped
+// mirror, shifted by 500; ordinary and other are no mirrors; gone does not exist.
 type hotWorld struct {
 	t      testing.TB
 	router *Router
 	proxy  *fakeProxy
-	// A look-up finds what is in topics and brokers, or fails.
+	// A look-up finds the entries of topics and brokers, or fails.
 	topics  map[[16]byte]string
 	brokers map[int32]Addr
 	failing bool
@@ -32,21 +32,22 @@ type hotWorld struct {
 	logs    map[at]*hotLog
 	looksMu sync.Mutex
 	looks   int // into logs
-	// seeks are what SeekTime finds behind what a broker has found: offset and timestamp.
+	// seeks are the results of SeekTime by the offset that a broker has found: offset and
+	// timestamp.
 	seeks     map[timeSeek][2]int64
 	timeSeeks int
-	// forbidden are topics of which the client has no rights; asked counts the topics whose rights
-	// were asked for.
+	// forbidden are topics to which the client has no rights. asked counts the topics whose rights
+	// klink has asked for.
 	forbidden  map[string]bool
-	cannotTell bool // the broker does not say what clients may do, but which topics they may describe
+	cannotTell bool // the broker reports no operations, but hides topics from clients
 	asked      int
-	now        atomic.Int64 // nanoseconds, for what is remembered for a moment
+	now        atomic.Int64 // nanoseconds; the clock of the desk
 }
 
-// later lets a moment pass: what was looked for counts no more.
+// later advances the clock until remembered looks have expired.
 func (w *hotWorld) later() { w.now.Add(int64(10 * time.Second)) }
 
-// tellRights is the answer of the broker to klink's question what the client may do.
+// tellRights is the broker's answer to klink's question about the client's rights.
 func (w *hotWorld) tellRights(h protocol.RequestHeader, frame []byte) []byte {
 	w.t.Helper()
 	req := decodeForTest(w.t, h, frame).(*kmsg.MetadataRequest)
@@ -117,7 +118,7 @@ func (w *hotWorld) LearnTopicIDs(_ context.Context, ids [][16]byte) error {
 	return nil
 }
 
-// LearnOffset implements Facts: it looks into logs, of which the test has as many as it needs.
+// LearnOffset implements Facts. It looks into the logs of the test.
 func (w *hotWorld) LearnOffset(_ context.Context, topic string, partition int32, line *timeline.Partition, physical int64) error {
 	w.looksMu.Lock()
 	defer w.looksMu.Unlock()
@@ -134,7 +135,7 @@ func (w *hotWorld) LearnOffset(_ context.Context, topic string, partition int32,
 	return nil
 }
 
-// SeekTime implements Facts: seeks says what is found behind what a broker has found.
+// SeekTime implements Facts. It returns the entry of seeks for found.
 func (w *hotWorld) SeekTime(_ context.Context, topic string, partition int32, _ *timeline.Partition, found, timestamp int64) (physical, recorded int64, err error) {
 	w.looksMu.Lock()
 	defer w.looksMu.Unlock()
@@ -148,7 +149,7 @@ func (w *hotWorld) SeekTime(_ context.Context, topic string, partition int32, _ 
 	return found, -1, nil
 }
 
-// timeSeek is what Facts.SeekTime is asked for.
+// timeSeek are the arguments of Facts.SeekTime.
 type timeSeek struct {
 	at
 	found, timestamp int64
@@ -164,8 +165,8 @@ func (w *hotWorld) LearnBrokers(context.Context) error {
 	return nil
 }
 
-// send sends a request. answer is what the destination says to what it gets, nil if nothing should
-// get there; both are decoded and encoded on the way.
+// send sends a request. answer is the destination's answer to the request that reaches it, or nil
+// if none should reach it. Both are encoded and decoded on the way.
 func send[Q, R any](w *hotWorld, req Q, answer func(Q) R) (resp R, out exchanged) {
 	w.t.Helper()
 	request := any(req).(kmsg.Request)

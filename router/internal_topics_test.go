@@ -63,7 +63,8 @@ func TestInternalTopicsAreNotRead(t *testing.T) {
 				if version < 7 {
 					continue
 				}
-				// In a session the broker answers with what the request does not list.
+				// In a fetch session the broker may answer with partitions that the request does
+				// not list.
 				got, out = send(w, fetchFrom(version, 1), func(*kmsg.FetchRequest) *kmsg.FetchResponse {
 					return secrets(fetchFrom(version, 1, topics...))
 				})
@@ -87,7 +88,7 @@ func TestInternalTopicsAreNotShared(t *testing.T) {
 				t.Errorf("v%d: %+v", version, resp)
 			}
 		}
-		// One that comes through a session all the same is not passed on.
+		// klink does not pass on an internal topic that comes through a session after all.
 		req := kmsg.NewPtrShareFetchRequest()
 		req.Version = version
 		if _, out := send(w, req, func(*kmsg.ShareFetchRequest) *kmsg.ShareFetchResponse {
@@ -100,8 +101,8 @@ func TestInternalTopicsAreNotShared(t *testing.T) {
 	}
 }
 
-// However many topics pass, klink's own stay known; and names that only look like them do not fill
-// the memory.
+// However many topics pass, klink still recognises its own; and topics whose names only look like
+// klink's do not fill the memory.
 func TestDirectoryNeverForgetsInternalTopics(t *testing.T) {
 	var d Directory
 	state := [16]byte{7}

@@ -28,8 +28,8 @@ func newLeaseWorld(t testing.TB) *leaseWorld {
 // read is a read of the state topic to its end.
 func (w *leaseWorld) read() { w.lease.Begin(w.lease.Ask(), leaseTTL) }
 
-// Every request that a mirror could change waits when the lease has ended, and goes on when it has
-// begun again.
+// Every request that a mirror could change waits while the lease has ended, and proceeds when the
+// lease begins again.
 func TestRequestsWaitForTheLease(t *testing.T) {
 	for key := range int16(protocol.MaxClientKey + 1) {
 		api, _ := protocol.Supported(key)
@@ -56,9 +56,9 @@ func TestRequestsWaitForTheLease(t *testing.T) {
 		if waited {
 			t.Errorf("key %d waits while the lease lasts", key)
 		}
-		w.router.snapshot.Store(&Snapshot{}) // which keys are those?
+		w.router.snapshot.Store(&Snapshot{}) // find out which keys wait
 		if d := w.proxy.session.Request(append([]byte(nil), frame...)); d.Action != Run {
-			continue // those that no mirror changes
+			continue // a key that no mirror affects
 		}
 		w.router.Publish(hotSnapshot())
 		w.clock = w.clock.Add(leaseTTL)
@@ -75,13 +75,13 @@ func TestRequestsWaitForTheLease(t *testing.T) {
 	}
 }
 
-// What a producer gets, by how old the picture is and by whether the group still counts this
+// The answer to a producer, by the age of the snapshot and by whether the group still counts this
 // instance.
 func TestProduceUnderALease(t *testing.T) {
 	for _, c := range []struct {
 		name        string
-		since       time.Duration // the last read
-		member      bool          // heard of since
+		since       time.Duration // since the last read
+		member      bool          // Heard was called since
 		topic       string
 		code        int16
 		sent, waits bool
@@ -122,7 +122,7 @@ func TestProduceUnderALease(t *testing.T) {
 	}
 }
 
-// A mirror may have been stopped while the picture was old: its producer waits, and writes then.
+// A mirror may have been stopped while the snapshot was old: its producer waits, and then writes.
 func TestProduceToAMirrorThatWasStoppedMeanwhile(t *testing.T) {
 	w := newLeaseWorld(t)
 	w.lease.Heard("m", w.clock, time.Minute)
@@ -143,7 +143,7 @@ func TestProduceToAMirrorThatWasStoppedMeanwhile(t *testing.T) {
 	}
 }
 
-// A process that was stopped finds its lease ended, whatever it is told then.
+// A process that was suspended finds its lease ended when it resumes, whatever it hears then.
 func TestLease(t *testing.T) {
 	const session = 5 * time.Second
 	begin := func() *leaseWorld {
@@ -241,7 +241,7 @@ func TestLease(t *testing.T) {
 	}
 }
 
-// The look at the lease is on the path of every request.
+// Every request checks the lease, so the check must be cheap.
 func TestLeaseAllocatesNothing(t *testing.T) {
 	w := newHotWorld(t)
 	lease := NewLease()

@@ -17,15 +17,16 @@ func init() {
 	}
 }
 
-// maxLinkRequest bounds the size of a request, in bytes. In memory it takes many times as much: an
-// empty string is one byte on the wire.
+// maxLinkRequest bounds the size of a request, in bytes. Decoded, a request takes many times as
+// much memory: an empty string is one byte on the wire.
 const maxLinkRequest = 1 << 20
 
 var errNoLinkAnswer = errors.New("klink's control plane gave no answer")
 
-// handleLink: the link API, v0. The control plane carries the request out, once the broker has said
-// that the client may: ALTER on the cluster for what changes something, DESCRIBE for what reads.
-// Without it nothing is done, and every result says CLUSTER_AUTHORIZATION_FAILED.
+// handleLink: the link API, v0. The control plane carries out the request once the broker has
+// confirmed that the client may: ALTER on the cluster for a request that changes something,
+// DESCRIBE for one that reads. Otherwise klink does nothing, and every result is
+// CLUSTER_AUTHORIZATION_FAILED.
 func handleLink(s *session, h protocol.RequestHeader, frame []byte) Decision {
 	if len(frame) > maxLinkRequest {
 		return closing(fmt.Errorf("%s request of %d bytes: klink takes %d at most; send fewer links or mirrors at once", linkapi.Name(h.Key), len(frame), maxLinkRequest))
@@ -58,7 +59,7 @@ func handleLink(s *session, h protocol.RequestHeader, frame []byte) Decision {
 	})
 }
 
-// deniedLink answers a link API request with v for everything that it asked.
+// deniedLink returns a response with v for each item of a link API request.
 func deniedLink(req kmsg.Request, v verdict) (kmsg.Response, error) {
 	version := req.GetVersion()
 	named := func(names []string) []linkapi.NameResult {

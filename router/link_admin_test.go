@@ -11,9 +11,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestLinkAdmin walks everything by which a client does something with links and mirrors: with
-// --link-admin read only what shows something is carried out, with off nothing, and the answer
-// names the setting. A client that the broker does not allow it does not learn the setting.
+// TestLinkAdmin sends every request with which a client can act on links and mirrors. With
+// --link-admin read klink carries out only requests that read, with off none, and the answer names
+// the setting. A client without permission from the broker does not learn the setting.
 func TestLinkAdmin(t *testing.T) {
 	type act struct {
 		req   kmsg.Request
@@ -63,7 +63,7 @@ func TestLinkAdmin(t *testing.T) {
 	}
 }
 
-// TestLinkAdminOffHidesTheAPI: what is switched off is not offered.
+// TestLinkAdminOffHidesTheAPI: klink does not offer APIs that are switched off.
 func TestLinkAdminOffHidesTheAPI(t *testing.T) {
 	for _, mode := range []LinkAdmin{LinkAdminOn, LinkAdminRead, LinkAdminOff} {
 		w := newControlWorld(t)

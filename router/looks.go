@@ -9,25 +9,25 @@ import (
 	"klink/protocol/timeline"
 )
 
-// This file bounds what looks into logs cost. A look reads from the destination with klink's own
+// This file bounds the cost of looks into logs. A look reads from the destination with klink's own
 // credentials, for a client that needs an offset which no timeline knows. All clients share one
-// desk, which hands the looks out:
+// desk, which hands out the looks:
 //
-//  1. A look that is under way, or was made less than lookedFor ago, is not made again, whoever
-//     asks.
-//  2. One connection makes at most sessionLooks in a lookWindow, maxSessionLooking at a time. What
-//     is beyond that is not looked for: the partition is hidden, and its client asks again.
-//  3. All connections together make at most totalLooks in a lookWindow, maxLooking at a time. Those
-//     that want more take turns, so that one connection with many looks does not hold up another
-//     one with few.
+//  1. The desk does not repeat a look that is under way, or that began less than lookedFor ago,
+//     whoever asks.
+//  2. One connection makes at most sessionLooks in a lookWindow, and maxSessionLooking at a time.
+//     Beyond sessionLooks klink does not look: it hides the partition, and the client asks again.
+//  3. All connections together make at most totalLooks in a lookWindow, and maxLooking at a time.
+//     Connections that want more take turns, so that one with many looks does not delay another
+//     with few.
 
 const (
-	// lookedFor is how long the result of a look counts.
+	// lookedFor is how long the result of a look is valid.
 	lookedFor = time.Second
-	// lookWindow is the time in which looks are counted.
+	// lookWindow is the period in which looks are counted.
 	lookWindow = time.Second
-	// sessionLooks is how many looks one connection gets in a lookWindow. An offset in a log that
-	// nobody has read for a while takes about twelve.
+	// sessionLooks is how many looks one connection gets in a lookWindow. Finding an offset in a
+	// log that nobody has read for a while takes about twelve.
 	sessionLooks = 512
 	// maxSessionLooking is how many looks of one connection are under way at a time.
 	maxSessionLooking = 8
@@ -39,11 +39,10 @@ const (
 	turnPatience = 10 * time.Second
 )
 
-// errNoLook: a look was not made, so that nothing is known of its offset. The client has to ask
-// again.
+// errNoLook: klink did not look, so it does not know the offset. The client must ask again.
 var errNoLook = errors.New("too many looks into logs at the destination; ask again")
 
-// lookKey names a look. Two requests for the same one are the same.
+// lookKey identifies a look. Looks with equal keys are the same.
 type lookKey struct {
 	line     *timeline.Partition
 	physical int64
@@ -55,11 +54,11 @@ type desk struct {
 
 	mu      sync.Mutex
 	running map[lookKey]*lookCall
-	looked  map[lookKey]time.Time // looks that came to an end without an error, and when they began
-	purged  time.Time             // when looked was last rid of old ones
+	looked  map[lookKey]time.Time // successful looks, and when they began
+	purged  time.Time             // when old entries of looked were last removed
 	count   windowCount
 	active  int
-	waiting []*share // those with a look that waits, in the order of their turns
+	waiting []*share // shares with a waiting look, in the order of their turns
 	timer   *time.Timer
 }
 
@@ -67,20 +66,20 @@ func newDesk() *desk {
 	return &desk{now: time.Now, running: map[lookKey]*lookCall{}, looked: map[lookKey]time.Time{}}
 }
 
-// share is what one connection has of the desk. The desk's lock guards it.
+// share is the state of one connection at the desk. The desk's lock guards it.
 type share struct {
 	count  windowCount
 	active int
 	turns  []chan struct{} // closed when a look may be made
 }
 
-// windowCount counts what happens in a lookWindow.
+// windowCount counts the looks in a lookWindow.
 type windowCount struct {
 	since time.Time
 	used  int
 }
 
-// left tells how many of most are left.
+// left returns how many of most are left in the current window.
 func (w *windowCount) left(now time.Time, most int) int {
 	if now.Sub(w.since) >= lookWindow {
 		w.since, w.used = now, 0
@@ -92,12 +91,12 @@ func (w *windowCount) left(now time.Time, most int) int {
 type lookCall struct {
 	done      chan struct{}
 	err       error
-	abandoned bool // the client that made it has gone; it says nothing to others
+	abandoned bool // its client has gone, so its result means nothing to others
 }
 
-// look makes a look, unless it is under way or was made a moment ago. fresh is true if the look
-// began after look was called: only then is the end of a log that it has found the end for this
-// caller too. An error that wraps errNoLook says that the look was not made.
+// look runs a look, unless the same look is under way or was made a moment ago. fresh is true if
+// the look began after this call: only then is the log end that it found valid for this caller. An
+// error that wraps errNoLook means that klink did not look.
 func (d *desk) look(ctx context.Context, s *share, key lookKey, run func(context.Context) error) (fresh bool, err error) {
 	for {
 		d.mu.Lock()
@@ -131,7 +130,7 @@ func (d *desk) look(ctx context.Context, s *share, key lookKey, run func(context
 	}
 }
 
-// make makes a look when it is its turn.
+// make runs the look when its turn comes.
 func (d *desk) make(ctx context.Context, s *share, key lookKey, c *lookCall, run func(context.Context) error) {
 	var began time.Time
 	ran := false
@@ -153,7 +152,7 @@ func (d *desk) make(ctx context.Context, s *share, key lookKey, c *lookCall, run
 	c.abandoned = c.err != nil && ctx.Err() != nil
 }
 
-// remember notes a look that was made. The lock is held.
+// remember records a successful look. The lock is held.
 func (d *desk) remember(key lookKey, began time.Time) {
 	if now := d.now(); now.Sub(d.purged) >= lookedFor {
 		for k, t := range d.looked {
@@ -166,7 +165,7 @@ func (d *desk) remember(key lookKey, began time.Time) {
 	d.looked[key] = began
 }
 
-// spend makes a look that nobody else can use.
+// spend runs a look whose result no other caller can use.
 func (d *desk) spend(ctx context.Context, s *share, run func(context.Context) error) error {
 	d.mu.Lock()
 	left := s.count.left(d.now(), sessionLooks)
@@ -184,7 +183,7 @@ func (d *desk) spend(ctx context.Context, s *share, run func(context.Context) er
 	return run(ctx)
 }
 
-// turn waits until a look may be made; leave ends it.
+// turn waits until the caller may look. If it returns nil, the caller must call leave afterwards.
 func (d *desk) turn(ctx context.Context, s *share) error {
 	ready := make(chan struct{})
 	d.mu.Lock()
@@ -215,7 +214,7 @@ func (d *desk) turn(ctx context.Context, s *share) error {
 			return err
 		}
 	}
-	d.left(s) // its turn came in the meantime
+	d.left(s) // its turn came at the last moment
 	return err
 }
 
@@ -240,7 +239,7 @@ func (d *desk) left(s *share) {
 	d.serve()
 }
 
-// serve gives turns to those that wait, one connection after the other. The lock is held.
+// serve gives turns to the waiting looks, one connection after the other. The lock is held.
 func (d *desk) serve() {
 	for passed := 0; passed < len(d.waiting) && d.active < maxLooking; {
 		now := d.now()
@@ -267,7 +266,7 @@ func (d *desk) serve() {
 	}
 }
 
-// later goes on with serve after a while. The lock is held.
+// later calls serve again after a while. The lock is held.
 func (d *desk) later(after time.Duration) {
 	if d.timer != nil {
 		return

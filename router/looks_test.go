@@ -44,8 +44,8 @@ func many(version int16, topic string, n int, partition func(i int) int32) *kmsg
 
 func noRecords(*kmsg.FetchRequest) *kmsg.FetchResponse { return kmsg.NewPtrFetchResponse() }
 
-// One request with a hundred thousand offsets costs a bounded number of looks, and nothing when it
-// is sent again.
+// One request with a hundred thousand offsets costs a bounded number of looks, and none when it is
+// sent again.
 func TestLooksOfOneRequestAreBounded(t *testing.T) {
 	const n = 100_000
 	for name, partition := range map[string]func(int) int32{
@@ -72,7 +72,7 @@ func TestLooksOfOneRequestAreBounded(t *testing.T) {
 	}
 }
 
-// What is beyond the share of a connection is hidden, not wrong, and found when the client asks
+// Partitions beyond the share of a connection are hidden, not wrong, and found when the client asks
 // again.
 func TestBeyondTheShareAPartitionIsHidden(t *testing.T) {
 	const n = 300
@@ -119,8 +119,8 @@ func TestBeyondTheShareAPartitionIsHidden(t *testing.T) {
 	}
 }
 
-// Nobody makes klink look into a log that he may not read, and the broker's refusal passes as it
-// is.
+// A client cannot make klink look into a log that the client may not read, and the broker's refusal
+// passes unchanged.
 func TestNoLookForAClientWithoutRights(t *testing.T) {
 	for version := int16(1); version <= 18; version++ {
 		w := newHotWorld(t)
@@ -166,7 +166,7 @@ func TestNoLookForAClientWithoutRights(t *testing.T) {
 		t.Errorf("DeleteRecords: %d looks, %d topics asked for: %v", w.looks, w.asked, out.closed)
 	}
 
-	// An error of the broker, with whatever offset beside it.
+	// An error of the broker, with an arbitrary offset.
 	for version := int16(0); version <= 11; version++ {
 		list := kmsg.NewPtrListOffsetsRequest()
 		list.Version = version
@@ -198,7 +198,7 @@ func TestNoLookForAClientWithoutRights(t *testing.T) {
 	}
 }
 
-// A broker that does not tell rights tells at least who may describe a topic.
+// A broker that does not report rights still shows who may describe a topic.
 func TestLooksWhereTheBrokerTellsNoRights(t *testing.T) {
 	for _, forbidden := range []bool{false, true} {
 		w := newHotWorld(t)
@@ -210,7 +210,7 @@ func TestLooksWhereTheBrokerTellsNoRights(t *testing.T) {
 	}
 }
 
-// Rights are asked for once in a while, and only where a look is needed.
+// klink asks for rights rarely, and only when it needs a look.
 func TestRightsAreRemembered(t *testing.T) {
 	w := newHotWorld(t)
 	manyRuns(w)
@@ -226,7 +226,7 @@ func TestRightsAreRemembered(t *testing.T) {
 	if _, out := send(w, fetchAt("mirror", 500), noRecords); out.closed != nil || w.asked != 2 {
 		t.Errorf("later: rights on %d topics were asked for: %v", w.asked, out.closed)
 	}
-	// A request with more mirrors than one question has room for ends all the same.
+	// A request with more mirrors than fit into one question about rights is still answered.
 	sn := &Snapshot{Complete: true, Mirrors: map[string]*Mirror{}}
 	req := fetchAt("mirror", 0)
 	req.Version, req.Topics = 12, nil
@@ -243,8 +243,8 @@ func TestRightsAreRemembered(t *testing.T) {
 	}
 }
 
-// That an offset is beyond the end is remembered, but nobody is sent out of range by what was seen
-// before he asked.
+// klink remembers that an offset is beyond the end, but never answers OFFSET_OUT_OF_RANGE by a look
+// that began before the client asked.
 func TestTheEndIsRemembered(t *testing.T) {
 	w := newHotWorld(t)
 	manyRuns(w)
@@ -278,8 +278,8 @@ func TestTheEndIsRemembered(t *testing.T) {
 	}
 }
 
-// The same look is made once, whoever asks for it meanwhile, and by the next one if who made it has
-// gone.
+// The same look is made once, however many clients ask for it meanwhile. If the client that made it
+// has gone, the next one makes it again.
 func TestTheSameLookIsMadeOnce(t *testing.T) {
 	d := newDesk()
 	key := lookKey{timeline.Open(0, 0, 0), 7}
@@ -321,8 +321,8 @@ func TestTheSameLookIsMadeOnce(t *testing.T) {
 	}
 }
 
-// A connection with many looks takes turns with one that has few: that one waits for as many others
-// as there are connections.
+// A connection with many looks takes turns with one that has few: the latter waits for as many
+// other looks as there are connections.
 func TestLooksTakeTurns(t *testing.T) {
 	d := newDesk()
 	waits := func(s *share, want int) {

@@ -10,20 +10,21 @@ import (
 )
 
 // This file keeps Metadata requests from creating topics that clients may not create: a topic with
-// the name of a mirror that is recorded but does not exist yet would be taken for the mirror.
+// the name of a mirror that is recorded but not created yet would be taken for the mirror.
 //
-// The flag that allows creation is about all topics of a request. So klink asks without it, and has
-// the broker create the other topics that are missing with a second request. The client gets the
-// first answer. It says of a missing topic what a broker says that has just begun to create it:
-// UNKNOWN_TOPIC_OR_PARTITION, which clients ask about again.
+// The flag that allows creation applies to all topics of a request. So klink asks without the flag,
+// and sends a second request that creates the other missing topics. The client gets the first
+// answer. For a missing topic it has UNKNOWN_TOPIC_OR_PARTITION, like the answer of a broker that
+// has just begun to create the topic, and clients ask again.
 
-// mayCreate says whether clients may create a topic of this name. While the mirrors are not known,
-// or may be others by now, no name is safe.
+// mayCreate reports whether clients may create a topic of this name. While klink does not know the
+// current mirrors, they may create none.
 func (r *Router) mayCreate(sn *Snapshot, topic string) bool {
 	return sn.Complete && r.lease.Fresh() && !isInternal(topic) && sn.readOnlyMirror(topic) == nil
 }
 
-// createsGuarded says whether a Metadata request may create a topic that clients may not create.
+// createsGuarded reports whether a Metadata request could create a topic that clients may not
+// create.
 func (s *session) createsGuarded(h protocol.RequestHeader, frame []byte) (bool, error) {
 	sn := s.snapshot()
 	guarded := false
@@ -37,8 +38,8 @@ func (s *session) createsGuarded(h protocol.RequestHeader, frame []byte) (bool, 
 	return guarded && m.Creates(), m.Err()
 }
 
-// metadataWithoutCreation asks for what a request asks, without creating what is missing and may
-// not be created.
+// metadataWithoutCreation carries out a request, but does not create missing topics that clients
+// may not create.
 func (s *session) metadataWithoutCreation(h protocol.RequestHeader, frame []byte) Decision {
 	if len(frame) >= largeControl {
 		return Decision{Action: Run, Exclusive: true, Run: func(context.Context) Decision { return s.askWithoutCreation(h, frame) }}
@@ -52,7 +53,7 @@ func (s *session) askWithoutCreation(h protocol.RequestHeader, frame []byte) Dec
 		return closing(err)
 	}
 	h = ownHeader(h)
-	req.Version, req.AllowAutoTopicCreation = max(h.Version, 4), false // the first version with the flag
+	req.Version, req.AllowAutoTopicCreation = max(h.Version, 4), false // v4 has the flag
 	return ask(h, req, func(r kmsg.Response) Decision {
 		resp := r.(*kmsg.MetadataResponse)
 		missing := s.missingToCreate(resp)
@@ -64,12 +65,13 @@ func (s *session) askWithoutCreation(h protocol.RequestHeader, frame []byte) Dec
 		create := kmsg.NewPtrMetadataRequest()
 		create.Version, create.Topics, create.AllowAutoTopicCreation = req.Version, missing, true
 		return ask(h, create, func(kmsg.Response) Decision {
-			return Decision{Action: Run, Run: func(context.Context) Decision { return done(nil) }} // it may be large
+			// The rewriting of a large response would hold up the event loop.
+			return Decision{Action: Run, Run: func(context.Context) Decision { return done(nil) }}
 		})
 	})
 }
 
-// missingToCreate are the topics that do not exist, and that clients may create.
+// missingToCreate returns the missing topics that clients may create.
 func (s *session) missingToCreate(resp *kmsg.MetadataResponse) (missing []kmsg.MetadataRequestTopic) {
 	sn := s.snapshot()
 	for i := range resp.Topics {

@@ -10,8 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// creatingBroker answers Metadata as a broker that creates topics on request: created are those
-// that it was asked for with the permission to create them, and does not have.
+// creatingBroker answers Metadata as a broker that creates topics on request. created are the
+// missing topics that it was allowed to create.
 func creatingBroker(t *testing.T, created *[]string) func([]byte) []byte {
 	return func(frame []byte) []byte {
 		h, err := protocol.ParseRequestHeader(frame)
@@ -40,14 +40,14 @@ func creatingBroker(t *testing.T, created *[]string) func([]byte) []byte {
 	}
 }
 
-// A client's Metadata request creates no topic of a mirror or of klink's, in any version, nor any
-// before the mirrors are known. The other topics of the request are created as ever, and the answer
-// is the broker's.
+// A client's Metadata request never creates a topic with the name of a mirror or of klink's own, in
+// any version, nor any topic before the mirrors are known. The other topics of the request are
+// created as usual, and the answer is the broker's.
 func TestMetadataCreatesNoMirror(t *testing.T) {
 	for version := int16(0); version <= 13; version++ {
 		for _, c := range []struct {
 			topics, want []string
-			unknown      bool // the mirrors
+			unknown      bool // the mirrors are unknown
 			forbidden    bool // by the client
 		}{
 			{topics: []string{"ordinary", "new"}, want: []string{"new"}},
@@ -94,8 +94,7 @@ func TestMetadataCreatesNoMirror(t *testing.T) {
 	}
 }
 
-// What klink looks at in a full Metadata response of 100,000 topics is looked at off the event
-// loop.
+// klink processes a full Metadata response of 100,000 topics off the event loop.
 func TestLargeMetadataLeavesTheLoop(t *testing.T) {
 	for _, version := range []int16{8, 13} {
 		w := newHotWorld(t)
@@ -132,7 +131,7 @@ func manyTopics(n int) (topics []kmsg.MetadataResponseTopic) {
 	return topics
 }
 
-// binaryName is a number in letters.
+// binaryName writes a number in base 26, with letters as digits.
 func binaryName(i int) []byte {
 	var b []byte
 	for ; i > 0; i /= 26 {
@@ -141,7 +140,7 @@ func binaryName(i int) []byte {
 	return b
 }
 
-// How long the loop of a connection would be held by a full Metadata response.
+// Measures how long a full Metadata response would hold the loop of a connection.
 func BenchmarkRewriteMetadata100k(b *testing.B) {
 	w := newHotWorld(b)
 	resp := kmsg.NewPtrMetadataResponse()

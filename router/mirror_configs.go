@@ -7,8 +7,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// The topic configs that klink adds to Kafka's. They are not stored in the topic but shown and
-// taken by klink.
+// The topic configs that klink adds to Kafka's. klink shows and accepts them; the topic does not
+// store them.
 const (
 	configMirrorPrefix = "mirror."
 	configLink         = "mirror.link"
@@ -25,8 +25,8 @@ type mirrorConfigs struct {
 	fault                    *verdict // the first thing wrong with them
 }
 
-// set takes one config in; false = it is not a mirror.* config. As in Kafka, the last of two equal
-// names counts.
+// set adds one config. It returns false if that is not a mirror.* config. As in Kafka, the last of
+// two equal names wins.
 func (c *mirrorConfigs) set(name string, value *string) bool {
 	if !isMirrorConfig(name) {
 		return false
@@ -50,7 +50,7 @@ func (c *mirrorConfigs) fail(v verdict) {
 	}
 }
 
-// check says what is wrong with the configs taken together.
+// check returns what is wrong with the configs taken together; nil = nothing.
 func (c *mirrorConfigs) check() *verdict {
 	switch {
 	case c.fault != nil:
@@ -62,7 +62,7 @@ func (c *mirrorConfigs) check() *verdict {
 	return c.fault
 }
 
-// source is the value of mirror.source.topic, "" = as the mirror.
+// source returns the value of mirror.source.topic; "" means the same name as the mirror.
 func (c *mirrorConfigs) source() string {
 	if c.sourceTopic == nil {
 		return ""
@@ -70,8 +70,8 @@ func (c *mirrorConfigs) source() string {
 	return *c.sourceTopic
 }
 
-// refuseSynced says no to altering the first of names that follows the source of m; nil = none
-// does.
+// refuseSynced refuses to alter the first of names that follows the source of m; nil = none follows
+// it.
 func refuseSynced(m *Mirror, names []string) *verdict {
 	if m == nil {
 		return nil

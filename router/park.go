@@ -7,16 +7,16 @@ import (
 )
 
 // awaitMirrors parks a request until the snapshot of mirrors is complete and its lease serves, and
-// has it decided again then. When that takes longer than wait, late is carried out instead.
+// then retries it. If that takes longer than wait, it carries out late instead.
 //
-// Everything that a mirror changes has to wait: before the snapshot is complete, no one can tell
+// Every request that a mirror affects must wait: before the snapshot is complete, klink cannot tell
 // which topics are mirrors.
 func (s *session) awaitMirrors(wait time.Duration, late func() Decision) Decision {
 	r := s.router
 	return r.await(wait, late, func() bool { return r.snapshot.Load().Complete && r.lease.Serves() })
 }
 
-// awaitFresh is awaitMirrors for requests that need to know what the mirrors are now.
+// awaitFresh is awaitMirrors for requests that depend on the current state of the mirrors.
 func (s *session) awaitFresh(wait time.Duration, late func() Decision) Decision {
 	r := s.router
 	return r.await(wait, late, func() bool { return r.snapshot.Load().Complete && r.lease.Fresh() })
@@ -43,16 +43,16 @@ func (r *Router) await(wait time.Duration, late func() Decision, done func() boo
 	}}
 }
 
-// awaitMirrorsOrClose is awaitMirrors for requests whose answer cannot say "not yet": the client
-// connects again, with its own back-off.
+// awaitMirrorsOrClose is awaitMirrors for requests whose response cannot express "not yet". It
+// closes the connection instead, and the client connects again with its own back-off.
 func (s *session) awaitMirrorsOrClose() Decision {
 	return s.awaitMirrors(snapshotWait, func() Decision { return Decision{Action: Close, Err: s.router.unknown()} })
 }
 
-// learnTopics parks a request until the names of these topic ids have been looked up. ids must not
-// alias the frame. When the look-up fails, failed is carried out. Clients have their ids from
-// Metadata responses that passed through klink, so that seldom one is unknown. A connection that
-// has many of them looked up waits: see pace.
+// learnTopics parks a request until klink has looked up the names of these topic ids. ids must not
+// alias the frame. If the look-up fails, it carries out failed. Clients get ids from Metadata
+// responses that pass through klink, so an unknown id is rare. A connection that needs many
+// look-ups is slowed down: see pace.
 func (s *session) learnTopics(ids [][16]byte, failed func(error) Decision) Decision {
 	if len(ids) > maxUnknownIDs {
 		return Decision{Action: Close, Err: fmt.Errorf("a request with %d unknown topic ids; ask for Metadata first", len(ids))}
@@ -77,17 +77,17 @@ func (s *session) learnTopics(ids [][16]byte, failed func(error) Decision) Decis
 }
 
 const (
-	// unknownIDsBurst is how many unknown topic ids one connection has looked up at once. A client
-	// that comes back after klink was started may have thousands of topics.
+	// unknownIDsBurst is how many unknown topic ids one connection may have looked up at once. A
+	// client that reconnects after a start of klink may have thousands of topics.
 	unknownIDsBurst = maxUnknownIDs
-	// unknownIDEvery is how long each further one takes.
+	// unknownIDEvery is the time for each further id.
 	unknownIDEvery = 10 * time.Millisecond
 )
 
-// pace spreads what one connection has looked up over time.
+// pace limits the rate of look-ups for one connection.
 type pace struct{ due time.Time }
 
-// spend takes n, and tells how long to wait before they are looked up.
+// spend counts n look-ups, and returns how long to wait before making them.
 func (p *pace) spend(now time.Time, n int) time.Duration {
 	if full := now.Add(-unknownIDsBurst * unknownIDEvery); p.due.Before(full) {
 		p.due = full

@@ -13,7 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// strangers are requests that klink answers by itself, or looks something up for, when it knows the
+// strangers are requests that klink answers itself, or looks something up for, if it knows the
 // client.
 func strangers() map[string]kmsg.Request {
 	partitions := kmsg.NewPtrCreatePartitionsRequest()
@@ -50,8 +50,8 @@ func strangers() map[string]kmsg.Request {
 	}
 }
 
-// Before a login a broker closes the connection on every request but three. klink says nothing to
-// such a client by itself, and asks nothing for it.
+// Before a login a broker closes the connection on every request but three. klink itself answers
+// such a client nothing, and asks the cluster nothing for it.
 func TestNothingIsSaidBeforeTheBrokerAnswered(t *testing.T) {
 	for name, req := range strangers() {
 		t.Run(name, func(t *testing.T) {
@@ -69,7 +69,7 @@ func TestNothingIsSaidBeforeTheBrokerAnswered(t *testing.T) {
 	}
 }
 
-// metadataBroker answers Metadata with itself, and everything else with that it succeeded.
+// metadataBroker answers Metadata with itself, and everything else with success.
 func metadataBroker(t *testing.T, asked *[]int16) func([]byte) []byte {
 	return func(frame []byte) []byte {
 		h, err := protocol.ParseRequestHeader(frame)
@@ -98,7 +98,7 @@ func noLogin(frame []byte) []byte {
 	return protocol.AppendResponse(nil, h, resp)
 }
 
-// An answer as such proves no login.
+// A mere answer proves no login.
 func TestAnErrorResponseProvesNothing(t *testing.T) {
 	for name, req := range strangers() {
 		t.Run(name, func(t *testing.T) {
@@ -118,8 +118,8 @@ func TestAnErrorResponseProvesNothing(t *testing.T) {
 	}
 }
 
-// Every request of the API table, in every version, waits for the proof, but for the three that a
-// login is made of.
+// Every request of the API table, in every version, waits for the proof, except the three that make
+// up a login.
 func TestEveryRequestWaitsForTheProof(t *testing.T) {
 	for _, api := range protocol.APIs() {
 		for version := api.Min; version <= api.Max; version++ {
@@ -137,7 +137,7 @@ func TestEveryRequestWaitsForTheProof(t *testing.T) {
 			if flexible, _ := protocol.Flexible(api.Key, version); flexible {
 				frame = append(frame, 0)
 			}
-			// The body is garbage that no decoder takes: none may see it.
+			// The body is garbage that every decoder rejects: none may see it.
 			frame = append(frame, bytes.Repeat([]byte{0xff}, 64)...)
 			binary.BigEndian.PutUint32(frame, uint32(len(frame)-4))
 			out := w.proxy.exchange(frame)
@@ -154,8 +154,8 @@ func TestEveryRequestWaitsForTheProof(t *testing.T) {
 	}
 }
 
-// SaslHandshake v0 would be followed by bare tokens, which klink cannot tell from requests; so it
-// is not offered.
+// After SaslHandshake v0 a client sends bare tokens, which klink cannot tell from requests; so
+// klink does not offer v0.
 func TestBareTokensAreRefused(t *testing.T) {
 	w := newHotWorld(t)
 	w.proxy.session = w.router.NewSession(1)
@@ -171,7 +171,7 @@ func TestBareTokensAreRefused(t *testing.T) {
 	}
 }
 
-// The proxy may have the proof brought about while there is no request.
+// The proxy may start the proof while there is no request.
 func TestProve(t *testing.T) {
 	for _, served := range []bool{true, false} {
 		w := newHotWorld(t)
@@ -192,8 +192,8 @@ func TestProve(t *testing.T) {
 	}
 }
 
-// A client that the broker serves gets the same answers as ever, after one question more on its
-// first request.
+// A client that the broker serves gets the usual answers, after one more question to the broker for
+// its first request.
 func TestFirstRequestIsAnsweredAfterTheBrokerAnswered(t *testing.T) {
 	for name, req := range strangers() {
 		t.Run(name, func(t *testing.T) {
@@ -225,7 +225,7 @@ func TestFirstRequestIsAnsweredAfterTheBrokerAnswered(t *testing.T) {
 	}
 }
 
-// The proof is asked for once, whatever the first request is. What a login is made of proves
+// klink asks for the proof once, whatever the first request is. The requests of a login prove
 // nothing.
 func TestWhatProvesAClient(t *testing.T) {
 	for _, c := range []struct {
@@ -258,7 +258,7 @@ func TestWhatProvesAClient(t *testing.T) {
 	}
 }
 
-// A look-up that failed is made again for the next request with that id.
+// klink repeats a failed look-up for the next request with that id.
 func TestLookUpAfterOneThatFailed(t *testing.T) {
 	for _, proven := range []bool{true, false} {
 		w := newHotWorld(t)
@@ -290,7 +290,7 @@ func TestLookUpAfterOneThatFailed(t *testing.T) {
 			}
 		}
 		w.failing = false
-		if got := produce(); got != "" || w.lookups != 4 { // the broker of this test answers with nothing
+		if got := produce(); got != "" || w.lookups != 4 { // this broker sends empty answers
 			t.Errorf("%s after %d look-ups", got, w.lookups)
 		}
 	}

@@ -8,16 +8,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// refusals collects the topics of one Produce request that klink refuses. A request decides what
-// its answer costs, so the answer is bounded: by the partitions in it, and by the room for
-// messages, which are sent for each partition. Only requests that no client makes come near either
-// bound.
+// refusals collects the topics of one Produce request that klink refuses. A client could make its
+// answer expensive, so two things are bounded: the partitions in the answer, and the room for
+// messages, which are sent for each partition. No real client comes near either bound.
 type refusals struct {
-	// byIndex has the refused topics at their places in the request, nil for the others, up to the
-	// last refused one.
+	// byIndex holds the refused topics at their index in the request, and nil for the others, up to
+	// the last refused one.
 	byIndex []*protocol.RefusedProduce
 	topics  int
-	// partitions counts topics too, as a topic without partitions costs as much as one.
+	// partitions counts partitions and topics, because a topic without partitions costs as much as
+	// a partition.
 	partitions int
 	room       int    // bytes left for messages
 	why        string // the first message
@@ -25,8 +25,8 @@ type refusals struct {
 
 const (
 	maxRefusedPartitions = 100_000
-	// messageRoom is what messages may take in an answer to a small request; a large one may be
-	// answered with four times its size.
+	// messageRoom bounds the bytes of messages in an answer to a small request. For a large request
+	// the bound is four times its size.
 	messageRoom = 1 << 20
 	// maxTopicName is the longest name a topic can have (Topic.MAX_NAME_LENGTH).
 	maxTopicName = 249
@@ -34,7 +34,7 @@ const (
 
 func newRefusals(frame []byte) refusals { return refusals{room: max(messageRoom, 4*len(frame))} }
 
-// add refuses the topic at hand. Its message is left out where there is no room for it any more.
+// add refuses the current topic of p. It leaves out the message if there is no room for it.
 func (r *refusals) add(p *protocol.ProduceRequest, code *kerr.Error, message string) error {
 	t := &protocol.RefusedProduce{
 		Name:       append([]byte(nil), p.Name...),
@@ -60,7 +60,7 @@ func (r *refusals) add(p *protocol.ProduceRequest, code *kerr.Error, message str
 	return nil
 }
 
-// drop says of each of n topics whether it was refused.
+// drop reports for each of n topics whether it was refused.
 func (r *refusals) drop(n int) []bool {
 	drop := make([]bool, n)
 	for i, t := range r.byIndex {
@@ -69,7 +69,8 @@ func (r *refusals) drop(n int) []bool {
 	return drop
 }
 
-// refuseProduce says why clients may not write to a topic; nil = they may.
+// refuseProduce returns the reason why clients may not write to a topic; a nil code means that they
+// may.
 func refuseProduce(sn *Snapshot, topic string) (code *kerr.Error, message string) {
 	if isInternal(topic) {
 		if len(topic) > maxTopicName {

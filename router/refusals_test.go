@@ -27,15 +27,15 @@ func manyPartitions(version int16, n int, topics ...string) []byte {
 	return protocol.AppendRequest(nil, protocol.RequestHeader{}, req)
 }
 
-// A small request never makes a large answer, and an answer with many partitions still says why, as
-// far as it can.
+// A small request never causes a large answer, and an answer with many partitions still gives the
+// reason for as many of them as possible.
 func TestRefusedProducesAreBounded(t *testing.T) {
 	long := "_klink_" + strings.Repeat("x", 30_000)
 	for _, c := range []struct {
 		name    string
 		frame   []byte
 		limit   int // of the answer, in bytes
-		said    int // partitions with a message
+		said    int // partitions whose result has a message
 		message string
 	}{
 		{"a request of a client", manyPartitions(9, 2000, "mirror"), 1 << 20, 2000, "Cannot append records to read-only mirror topic 'mirror'"},
@@ -77,7 +77,7 @@ func TestRefusedProducesAreBounded(t *testing.T) {
 	}
 }
 
-// What nobody sends is not answered at length.
+// A request that no real client sends closes the connection.
 func TestRefusedProducesBeyondTheBound(t *testing.T) {
 	topics := make([]string, maxRefusedPartitions+1)
 	for i := range topics {
@@ -118,7 +118,7 @@ func TestClaimedTopicsAreNotAllocated(t *testing.T) {
 	}
 }
 
-// A topic name that is null is refused as a broker does, and not taken for an id that is not known.
+// A null topic name is refused as a broker refuses it, and not taken for an unknown id.
 func TestNullNamesAreRefused(t *testing.T) {
 	w := newHotWorld(t)
 	for version := int16(0); version <= 12; version++ {

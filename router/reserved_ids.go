@@ -11,13 +11,13 @@ import (
 )
 
 // klink's instances share the work through a group at the destination, and fence each other with a
-// transactional id there. Both begin with internalPrefix, and no client may name such an id where
-// it could join, commit, delete, fence or see more than the name. All requests pass guardIDs, so
-// that an API is guarded when it is in protocol's table of ids, which a test keeps complete. Lists
-// of groups and of transactions show the names: they are no secret.
+// transactional id there. Both begin with internalPrefix. No client may name such an id where it
+// could join, commit, delete or fence, or see more than the name. Every request passes guardIDs, so
+// an API is guarded if it is in protocol's table of ids; a test keeps that table complete. Lists of
+// groups and transactions show the names, which are no secret.
 
-// guardIDs returns the handler for a request: handle, unless the request names an id of klink's. It
-// allocates nothing then.
+// guardIDs returns the handler for a request: handle, unless the request names an id of klink's. In
+// that normal case it allocates nothing.
 func guardIDs(h protocol.RequestHeader, frame []byte, handle handler) handler {
 	kind, err := protocol.ReservedID(frame, h, internalPrefix)
 	switch {
@@ -40,11 +40,12 @@ func guardIDs(h protocol.RequestHeader, frame []byte, handle handler) handler {
 	}
 }
 
-// maxRefusedIDs bounds the ids that are refused in one request; a result is up to fifty times as
+// maxRefusedIDs bounds the ids that klink refuses in one request; a result is up to fifty times as
 // long as its id.
 const maxRefusedIDs = 10_000
 
-// refusalOf is the error for an id of klink's, which is what an authorizer's refusal looks like.
+// refusalOf returns the error for an id of klink's. It is the error that an authorizer's refusal
+// causes.
 func refusalOf(kind protocol.IDKind) (code int16, message string) {
 	if kind == protocol.TransactionalID {
 		return kerr.TransactionalIDAuthorizationFailed.Code, "Transactional ids that begin with '" + internalPrefix + "' belong to klink and cannot be used by clients"
@@ -52,9 +53,9 @@ func refusalOf(kind protocol.IDKind) (code int16, message string) {
 	return kerr.GroupAuthorizationFailed.Code, "Groups that begin with '" + internalPrefix + "' belong to klink and cannot be used by clients"
 }
 
-// refuseSomeIDs refuses those ids of a request that are klink's. The others go to handle, or to the
-// broker, in a smaller request, and the results of klink come before theirs. It is called off the
-// event loop for large frames, and so is handle.
+// refuseSomeIDs refuses the ids of a request that are klink's. The other ids go to handle or to the
+// broker in a smaller request, and klink's results precede theirs. For large frames it is called
+// off the event loop, and so is handle.
 func (s *session) refuseSomeIDs(h protocol.RequestHeader, frame []byte, handle handler) Decision {
 	rest, left, cut, err := protocol.CutReservedIDs(frame, h, internalPrefix, maxRefusedIDs)
 	if err != nil {
@@ -78,7 +79,7 @@ func (s *session) refuseSomeIDs(h protocol.RequestHeader, frame []byte, handle h
 	})
 }
 
-// withAnswer has f change the answer that d comes to in the end. The response must not be a stream.
+// withAnswer lets f change the final answer of d. The response must not be a stream.
 func (d Decision) withAnswer(f func(frame []byte) Decision) Decision {
 	switch d.Action {
 	case Answer:
@@ -97,7 +98,7 @@ func (d Decision) withAnswer(f func(frame []byte) Decision) Decision {
 	return d
 }
 
-// refusedIDs is the response that has a result for each of these ids, in the shape of the API.
+// refusedIDs returns a response of the request's API with a refusal for each of these ids.
 func refusedIDs(h protocol.RequestHeader, ids []protocol.NamedID) kmsg.Response {
 	resp := kmsg.ResponseForKey(h.Key)
 	resp.SetVersion(h.Version)
@@ -157,7 +158,7 @@ func refusedIDs(h protocol.RequestHeader, ids []protocol.NamedID) kmsg.Response 
 	return resp
 }
 
-// refuseID refuses a request that names one id only, in the shape of its response.
+// refuseID refuses a request that names a single id, with a response of its API.
 func refuseID(h protocol.RequestHeader, frame []byte, kind protocol.IDKind) Decision {
 	code, message := refusalOf(kind)
 	switch h.Key {
@@ -217,8 +218,8 @@ func refuseID(h protocol.RequestHeader, frame []byte, kind protocol.IDKind) Deci
 	return answer(h, resp)
 }
 
-// The responses that follow have a result for each partition, so the request decides what they
-// cost: it may have maxRefusedPartitions elements at most.
+// The following responses have a result for each partition, so the request determines their cost:
+// it may have at most maxRefusedPartitions elements.
 
 func refuseOffsetCommit(resp *kmsg.OffsetCommitResponse, h protocol.RequestHeader, frame []byte, code int16) error {
 	req := kmsg.NewPtrOffsetCommitRequest()

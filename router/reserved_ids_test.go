@@ -15,14 +15,14 @@ import (
 )
 
 // The fields that name groups and transactional ids, by kind; protocol's TestNamedIDsAreComplete
-// keeps the table of APIs whole.
+// keeps the table of APIs complete.
 var (
 	groupFields         = []string{"Group", "GroupID", "Groups", "GroupIDs", "CoordinatorKey", "CoordinatorKeys", "Resources"}
 	transactionalFields = []string{"TransactionalID", "TransactionID", "TransactionalIDs"}
 )
 
-// naming is a request of an API that names these ids in the fields of this kind, and others
-// elsewhere. ok is false if it has no such fields.
+// naming returns a request of an API that names these ids in the fields of this kind, and other ids
+// elsewhere. ok is false if the API has no such fields.
 func naming(key, version int16, fields []string, ids ...string) (req kmsg.Request, ok bool) {
 	req = kmsg.RequestForKey(key)
 	req.SetVersion(version)
@@ -86,8 +86,8 @@ func setIDs(f reflect.Value, ids []string) {
 	}
 }
 
-// refusedWith are the error codes of a response: of its results and, where that is set, of the
-// whole. (Some versions have one for the whole and some have not; kmsg then leaves it 0.)
+// refusedWith returns the error codes of a response: of its results, and of the whole response if
+// that is set. (Only some versions have a code for the whole; kmsg leaves it 0 in the others.)
 func refusedWith(resp kmsg.Response) (codes []int16) {
 	v := reflect.ValueOf(resp).Elem()
 	codes = errorCodes(v)
@@ -118,7 +118,7 @@ func errorCodes(v reflect.Value) (codes []int16) {
 }
 
 // No request of any API that names klink's group or transactional id reaches the broker. The answer
-// is an authorizer's, in the shape of the API.
+// is like an authorizer's, in the format of the API.
 func TestKlinksIDsAreRefused(t *testing.T) {
 	checked := 0
 	for _, api := range protocol.APIs() {
@@ -190,8 +190,8 @@ func TestKlinksTransactionalIDWithoutAcks(t *testing.T) {
 	}
 }
 
-// What is not klink's works on, beside what is: each id has one result, the broker sees the other
-// ids only, and an API's own handler still does its work.
+// Other ids in the same request work as usual: each id has one result, the broker sees only the ids
+// that are not klink's, and an API's own handler still does its work.
 func TestOtherIDsBesideKlinks(t *testing.T) {
 	checked := 0
 	for _, api := range protocol.APIs() {
@@ -268,8 +268,8 @@ func resultsFor(req kmsg.Request, ids ...string) kmsg.Response {
 	return resp
 }
 
-// A request larger than what the event loop takes is refused off it, and one with more ids of
-// klink's than are answered closes the connection.
+// A request too large for the event loop is refused off it. A request with more of klink's ids than
+// klink answers closes the connection.
 func TestManyOfKlinksIDs(t *testing.T) {
 	w := newHotWorld(t)
 	req := kmsg.NewPtrDescribeGroupsRequest()

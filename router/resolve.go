@@ -2,9 +2,9 @@ package router
 
 import "unsafe"
 
-// topicName is the name of a topic of a request or response: name, or before it what the snapshot
-// or the Directory says of id. known is false if the id could be any topic's. The name may alias
-// the frame: it is for look-ups, not to be kept.
+// topicName returns the name of a topic in a request or response: name if it is set, else the name
+// that the snapshot or the Directory has for id. known is false if klink cannot resolve the id. The
+// result may alias the frame: use it for look-ups, and do not keep it.
 func (s *session) topicName(sn *Snapshot, name []byte, id [16]byte) (topic string, known bool) {
 	if name != nil {
 		return unsafe.String(unsafe.SliceData(name), len(name)), true

@@ -10,18 +10,18 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// A look into a log uses klink's own credentials, so it is made only for a client that may do to
-// the topic what its request needs anyway: READ for Fetch, DELETE for DeleteRecords. Where the
-// broker's answer comes first it tells; where the request has to be translated before it is sent,
-// the broker is asked first, on the client's own connection.
+// A look into a log uses klink's own credentials. So klink looks only for a client that holds the
+// right which its request needs anyway: READ on the topic for Fetch, DELETE for DeleteRecords. If
+// klink looks after the broker's answer, that answer shows the right. If klink must translate the
+// request before sending it, it asks the broker first, on the client's own connection.
 
 const (
-	// rightsFor is how long the answer of the broker counts. Only looks depend on it: the broker
-	// itself decides on the request.
+	// rightsFor is how long an answer of the broker about rights is valid. Only looks depend on it:
+	// the broker itself decides on the request.
 	rightsFor = 5 * time.Second
-	// maxAskedRights bounds the topics of one question.
+	// maxAskedRights bounds the topics of one Metadata request for rights.
 	maxAskedRights = 256
-	// maxRights bounds the topics that are remembered for one connection.
+	// maxRights bounds the topics whose rights are remembered for one connection.
 	maxRights = 1024
 )
 
@@ -31,8 +31,8 @@ type right struct {
 	until      time.Time
 }
 
-// may tells whether the client may do an operation to a topic; known is false if the broker has to
-// be asked.
+// may reports whether the client may perform an operation on a topic. known is false if klink must
+// ask the broker.
 func (s *session) may(topic string, operation kmsg.ACLOperation) (granted, known bool) {
 	r, ok := s.rights[topic]
 	if !ok || !s.router.desk.now().Before(r.until) {
@@ -41,9 +41,10 @@ func (s *session) may(topic string, operation kmsg.ACLOperation) (granted, known
 	return r.operations&(1<<operation) != 0, true
 }
 
-// permitted gives those of list that klink may look for, and those that it may not. unasked are
-// topics of which the broker has to say first what the client may do to them. It is asked once for
-// a request: of what is left then nothing is looked for, and the client asks again.
+// permitted splits list into the probes that klink may look for and those that it may not. unasked
+// are topics for which klink must first ask the broker about the client's rights. klink asks once
+// per request: afterwards it does not look for probes whose rights are still unknown, and the
+// client asks again.
 func (s *session) permitted(list []probe, operation kmsg.ACLOperation) (permitted, refused []probe, unasked []string) {
 	last := ""
 	for _, p := range list {
@@ -61,13 +62,13 @@ func (s *session) permitted(list []probe, operation kmsg.ACLOperation) (permitte
 	return permitted, refused, unasked
 }
 
-// askRights asks the broker what the client may do to topics, in the place of the request, and
-// decides on the request once that was answered. frame has not been changed.
+// askRights asks the broker what the client may do to topics, in place of the request, and decides
+// on the request once it has the answer. frame must be unchanged.
 //
 // It asks with Metadata v8, as authorize does. A topic that the client may not even describe has an
-// error and no operations. Kafka tells the operations from 2.3 on. A broker of another make that
-// does not is taken at its word that the client may describe the topic: else nobody could read a
-// mirror with holes there, and looks are bounded anyway.
+// error and no operations. Kafka reports the operations from 2.3 on. Another make of broker may not
+// report them. Then klink relies on the fact that the client may describe the topic: otherwise
+// nobody could read a mirror with holes there, and looks are bounded anyway.
 func (s *session) askRights(h protocol.RequestHeader, frame []byte, topics []string) Decision {
 	s.asked = true
 	h, frame = ownHeader(h), bytes.Clone(frame)
@@ -93,7 +94,8 @@ func (s *session) askRights(h protocol.RequestHeader, frame []byte, topics []str
 	}
 }
 
-// noteRights notes what a Metadata response says of topics. What it does not say is refused.
+// noteRights records the rights that a Metadata response reports for topics. A topic without an
+// entry there is refused.
 func (s *session) noteRights(asked protocol.RequestHeader, response []byte, topics []string) error {
 	if s.rights == nil || len(s.rights)+len(topics) > maxRights {
 		s.rights = make(map[string]right, len(topics))

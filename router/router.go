@@ -9,8 +9,7 @@ import (
 	"klink/protocol/linkapi"
 )
 
-// Router makes sessions and holds the snapshots they read. Its Publish methods may be called from
-// any goroutine.
+// Router makes sessions and holds the snapshots they read. Any goroutine may call Publish.
 type Router struct {
 	snapshot  atomic.Pointer[Snapshot]
 	lease     *Lease // nil = it never ends
@@ -24,7 +23,7 @@ type Router struct {
 	desk      *desk        // hands out the looks
 
 	mu       sync.Mutex
-	complete chan struct{} // closed when a snapshot that is complete takes the place of one that is not
+	complete chan struct{} // closed when a complete snapshot replaces an incomplete one
 }
 
 // New makes a router with an incomplete snapshot: produces park until the first Publish.
@@ -34,15 +33,15 @@ func New(control Control, facts Facts) *Router {
 	return r
 }
 
-// SetLease sets for how long a snapshot may be used. It is set before the first session is made;
-// without it a snapshot is used for ever.
+// SetLease sets the lease that limits how long a snapshot may be used. Call it before the first
+// session is made. Without a lease snapshots do not expire.
 func (r *Router) SetLease(l *Lease) { r.lease = l }
 
-// SetLinkAdmin sets what clients may do with links and mirrors. It is set before the first session
-// is made; without it they may do all that the broker's authorizer allows.
+// SetLinkAdmin sets what clients may do with links and mirrors. Call it before the first session is
+// made. Without it they may do everything that the broker's authorizer allows.
 func (r *Router) SetLinkAdmin(a LinkAdmin) { r.linkAdmin = a }
 
-// Publish replaces the snapshot of mirrors. The snapshot belongs to the router from now on.
+// Publish replaces the snapshot of mirrors. From then on the router owns s.
 func (r *Router) Publish(s *Snapshot) {
 	s.index()
 	r.mu.Lock()
@@ -57,30 +56,32 @@ func (r *Router) Publish(s *Snapshot) {
 	}
 }
 
-// published is closed when the next complete snapshot takes the place of one that is not.
+// published returns a channel that is closed when a complete snapshot next replaces an incomplete
+// one.
 func (r *Router) published() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.complete
 }
 
-// Directory is where brokers and topic ids are looked up and published.
+// Directory returns the directory in which brokers and topic ids are published and looked up.
 func (r *Router) Directory() *Directory { return &r.directory }
 
 // NewSession implements Sessions.
 func (r *Router) NewSession(broker int32) Session { return &session{router: r, broker: broker} }
 
-// handler decides on one request of one API key. frame is whole, h.Body is where its body begins.
+// handler decides on one request of one API key. frame is the whole frame; its body begins at
+// h.Body.
 type handler func(s *session, h protocol.RequestHeader, frame []byte) Decision
 
-// The handlers by API key. Each file that serves a key registers it in an init function; a key of
-// the API table without a handler is forwarded untouched.
+// The handlers by API key. Each file that serves a key registers its handler in an init function.
+// klink forwards a key of the API table without a handler untouched.
 var (
 	handlers     [protocol.MaxClientKey + 1]handler
 	linkHandlers [linkapi.MaxKey - linkapi.MinKey + 1]handler
 )
 
-// handlerSlot is where the handler of a key of the API table is kept.
+// handlerSlot returns the place of the handler for a key of the API table.
 func handlerSlot(key int16) *handler {
 	if key >= linkapi.MinKey {
 		return &linkHandlers[key-linkapi.MinKey]
@@ -88,7 +89,7 @@ func handlerSlot(key int16) *handler {
 	return &handlers[key]
 }
 
-// register sets the handler of a key, once.
+// register sets the handler of a key. It panics if the key already has one.
 func register(key int16, h handler) {
 	if slot := handlerSlot(key); *slot == nil {
 		*slot = h
@@ -97,6 +98,6 @@ func register(key int16, h handler) {
 	panic("two handlers for one API key")
 }
 
-// errUnknownAPI closes a connection that sends a key or version that was not offered in
+// errUnknownAPI closes a connection that sends a key or version that klink did not offer in
 // ApiVersions, as a broker does.
 var errUnknownAPI = errors.New("API key or version not offered")

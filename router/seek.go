@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// This file finds offsets that a timeline does not know by heart: those of a mirror with holes,
-// where nobody has been for a while. One batch is read at a time, which tells where to look next;
-// that is done off the event loop.
+// This file finds offsets that a timeline does not hold in memory: those of a mirror with holes, in
+// a part of the log that nobody has read for a while. It reads one batch at a time, and each batch
+// tells where to read next. This happens off the event loop.
 
 // at names a partition of a mirror.
 type at struct {
@@ -25,27 +25,28 @@ type at struct {
 type probe struct {
 	at
 	line *timeline.Partition
-	// physical offset of the batch to read, or timeline.ProbeEnd; unless logical, which asks for
-	// this offset.
+	// If logical is negative, physical is the offset of the batch to read, or timeline.ProbeEnd.
+	// Otherwise the probe looks for the offset logical.
 	physical int64
 	logical  int64
 }
 
-// probes are what one request or response needs.
+// probes collects the looks that one request or response needs.
 type probes struct{ list []probe }
 
 const (
 	// maxProbes bounds the looks into one log for one offset; see timeline.FindPhysical for how
 	// many are needed.
 	maxProbes = 64
-	// maxProbing is how many partitions one request looks into at a time.
+	// maxProbing is how many partitions klink looks into at a time for one request.
 	maxProbing = 16
-	// maxRounds is how often the offsets of a response are looked for: each needs one look, if
-	// nothing is forgotten meanwhile.
+	// maxRounds is how often klink looks for the offsets of a response. Each offset needs one look,
+	// unless the timeline forgets something in between.
 	maxRounds = 3
 )
 
-// watch makes v, a partition of m, one that is looked at only, and collects what it misses.
+// watch makes v, a view of a partition of m, read-only: it collects the offsets that the timeline
+// cannot translate.
 func (p *probes) watch(v *protocol.View, m *Mirror, partition int32) {
 	v.Dry = true
 	if v.Timeline != nil && !v.Timeline.OneRun() {
@@ -64,9 +65,9 @@ func (w *watcher) Miss(physical int64) {
 	w.probes.list = append(w.probes.list, w.probe)
 }
 
-// learn looks into the logs, for the connection with this share. The partitions where that failed
-// come back with an error; one that wraps errNoLook says that it was not looked for, or not long
-// enough.
+// learn looks into the logs on behalf of the connection with this share. It returns an error for
+// each partition where that failed. An error that wraps errNoLook means that klink did not look
+// there, or not for long enough.
 func (r *Router) learn(ctx context.Context, s *share, list []probe) map[at]error {
 	list = distinct(list)
 	errs := make([]error, len(list))
@@ -97,7 +98,7 @@ func (r *Router) learn(ctx context.Context, s *share, list []probe) map[at]error
 	return failed
 }
 
-// distinct leaves out what is in list more than once.
+// distinct removes duplicates. It reuses list.
 func distinct(list []probe) []probe {
 	if len(list) < 2 {
 		return list
@@ -126,8 +127,8 @@ func (r *Router) look(ctx context.Context, s *share, p probe, physical int64) (f
 
 // seek looks for a logical offset until it is found, or known to be beyond the end.
 //
-// A log may have grown since the last look at its end. So only a look that began after the client
-// has asked can say that an offset is beyond the end: such an answer makes consumers begin
+// A log may have grown since the last look at its end. So only a look that began after the client's
+// request may decide that an offset is beyond the end: that answer makes a consumer start
 // elsewhere.
 func (r *Router) seek(ctx context.Context, s *share, p probe) error {
 	end := false
@@ -153,8 +154,8 @@ func (r *Router) seek(ctx context.Context, s *share, p probe) error {
 	return nil
 }
 
-// translated translates a response, whose offsets have to be right, once everything that it takes
-// is known. A partition of which something cannot be learned is hidden: its client asks again.
+// translated translates a response whose offsets must be exact, once the timelines know all of
+// them. If klink cannot learn an offset, it hides the partition, and the client asks again.
 func (s *session) translated(c *coordinates, h protocol.RequestHeader, frame []byte, translate translation) Decision {
 	missing, err := c.missing(h, frame, translate)
 	if err == nil && missing != nil {
@@ -188,7 +189,7 @@ func (c *coordinates) translate(h protocol.RequestHeader, frame []byte, translat
 	return Decision{Action: Answer, Frame: frame}
 }
 
-// missing is what has to be looked for before a response can be translated. Nothing is changed.
+// missing returns what klink must look for before it can translate a response. It changes nothing.
 func (c *coordinates) missing(h protocol.RequestHeader, frame []byte, translate translation) ([]probe, error) {
 	var p probes
 	c.dry = &p

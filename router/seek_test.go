@@ -11,10 +11,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// manyRuns makes partition 0 of mirror and stopped one whose timeline knows no more than its start:
+// manyRuns gives partition 0 of mirror and of stopped a timeline that knows only its start, over
 // 1000 transactions of 3 records and a marker each, from logical offset 100 on. Transaction i is at
-// physical 3i, logical 100+4i. That of stopped ended at physical 3000, logical 4100, and 50 records
-// were written since.
+// physical 3i, logical 100+4i. The mirror stopped ended at physical 3000, logical 4100, and 50
+// records were written since.
 func manyRuns(w *hotWorld) (mirror, stopped *timeline.Partition) {
 	log := &hotLog{}
 	for i := range int64(1000) {
@@ -41,8 +41,8 @@ func fetchAt(topic string, offset int64) *kmsg.FetchRequest {
 	return req
 }
 
-// A reader may begin anywhere in a log of many runs: what its timeline does not know is looked for
-// first.
+// A reader may begin anywhere in a log of many runs: klink first looks for offsets that the
+// timeline does not know.
 func TestFetchOfManyRuns(t *testing.T) {
 	w := newHotWorld(t)
 	manyRuns(w)
@@ -81,15 +81,15 @@ func TestFetchOfManyRuns(t *testing.T) {
 			continue
 		}
 		p := resp.Topics[0].Partitions[0]
-		// Of the mirror nobody has said where it ends; never too much is told.
+		// The end of the mirror is not known, so klink never reports too high an end.
 		if end := int64(4100); p.HighWatermark > end || c.topic == "stopped" && p.HighWatermark != end || p.LogStartOffset != 100 {
 			t.Errorf("%s at %d: high watermark %d, log start %d", c.topic, c.asked, p.HighWatermark, p.LogStartOffset)
 		}
 	}
 }
 
-// Where no look into the log is possible, a client is sent to where it misses nothing, and never
-// out of range.
+// If klink cannot look into the log, it sends a client to an offset from which it misses nothing,
+// and never answers OFFSET_OUT_OF_RANGE.
 func TestFetchWhenLooksFail(t *testing.T) {
 	w := newHotWorld(t)
 	w.failing = true
@@ -117,8 +117,7 @@ func TestFetchWhenLooksFail(t *testing.T) {
 	}
 }
 
-// Offsets in responses are the source's, in every version, also where that takes a look into the
-// log.
+// Offsets in responses are the source's, in every version, even if klink must look into the log.
 func TestListOffsetsOfManyRuns(t *testing.T) {
 	for version := int16(0); version <= 11; version++ {
 		for _, c := range []struct {
@@ -161,7 +160,7 @@ func TestListOffsetsOfManyRuns(t *testing.T) {
 	}
 }
 
-// An offset that cannot be looked up is not told at all.
+// klink does not report an offset that it cannot look up.
 func TestListOffsetsWhenLooksFail(t *testing.T) {
 	w := newHotWorld(t)
 	manyRuns(w)
@@ -270,8 +269,8 @@ func TestSeekingIsBounded(t *testing.T) {
 	}
 }
 
-// What a broker has found by timestamp is looked at, and what comes of that is translated; a
-// request for the ends is not.
+// klink checks an offset that a broker found by timestamp, and translates the result. It does not
+// check the ends of the log.
 func TestListOffsetsSeeksTimestamps(t *testing.T) {
 	for version := int16(0); version <= 11; version++ {
 		for _, c := range []struct {
@@ -332,7 +331,8 @@ func TestListOffsetsSeeksTimestamps(t *testing.T) {
 	}
 }
 
-// What cannot be read yet is not looked for again and again: its reader waits at the lower bound.
+// klink does not look again and again for an offset that cannot be read yet: its reader waits at
+// the lower bound.
 func TestSeekWhereALookTeachesNothing(t *testing.T) {
 	w := newHotWorld(t)
 	line, _ := manyRuns(w)

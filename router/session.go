@@ -8,30 +8,30 @@ import (
 	"klink/protocol"
 )
 
-// session is the state of one client connection. It is used on that connection's event loop only;
-// what a Run function needs of it is captured before.
+// session is the state of one client connection. Only that connection's event loop uses it. A Run
+// function captures what it needs from the session before it starts.
 type session struct {
 	router *Router
 	broker int32
-	// parked counts how often the request at hand has been answered with Run, so that a fact which
-	// cannot be learned is not asked for again and again. It is 0 again as soon as a request is
+	// parked counts how often the current request was answered with Run, so that klink does not ask
+	// again and again for a fact that it cannot learn. It returns to 0 as soon as the request is
 	// decided.
 	parked int
-	// sought is true if the offsets of the request at hand have been looked for.
+	// sought is true if klink has looked for the offsets of the current request.
 	sought bool
-	// unsought are partitions of the request at hand whose offsets were not looked for, or not
-	// found yet. It counts while sought is true.
+	// unsought are partitions of the current request whose offsets klink did not look for, or has
+	// not found yet. It is valid while sought is true.
 	unsought map[at]bool
-	share    share            // of the looks into logs; see looks.go
+	share    share            // this connection's share of the looks into logs; see looks.go
 	rights   map[string]right // by topic; see rights.go
-	missed   pace             // of the unknown topic ids that are looked up
-	asked    bool             // the broker has been asked for rights of the request at hand
-	// proven is true once the broker has shown that it serves this client; see prove.go. Other
-	// goroutines read it.
+	missed   pace             // limits how fast unknown topic ids are looked up; see park.go
+	asked    bool             // the broker was asked for the rights that the current request needs
+	// proven is true once the broker has shown that it serves this client; see prove.go. Any
+	// goroutine may read it.
 	proven atomic.Bool
-	// fetched is the fetch session of the connection.
+	// fetched is the last fetch session that began on this connection.
 	fetched fetchSession
-	// Free lists, of what the hot path uses again.
+	// Free lists of objects that the hot path reuses.
 	produceCalls *produceCall
 	fetchStreams *fetchStream
 }
@@ -72,12 +72,11 @@ func (s *session) Request(frame []byte) Decision {
 	return d
 }
 
-// hot says of an API key that its handler allocates nothing, and uses the session for its
-// responses, which so stay on the event loop. They are small, or streams.
+// hot reports whether the handler of an API key allocates nothing. Such a handler uses the session
+// for its responses, so those stay on the event loop. They are small, or streams.
 func hot(key int16) bool { return key == 0 || key == 1 }
 
-// then has last look at the decision that d comes to in the end: d itself, or what its Run leads
-// to.
+// then calls last with the final decision: d itself, or the one that d's Run leads to.
 func (d Decision) then(last func(Decision) Decision) Decision {
 	if d.Action != Run {
 		return last(d)
@@ -87,9 +86,9 @@ func (d Decision) then(last func(Decision) Decision) Decision {
 	return d
 }
 
-// unpark makes s forget that a request was parked, unless it is to be decided on again. It is
-// called off the event loop too: the proxy holds back later requests while Run is under way, so
-// that nothing else uses s.parked.
+// unpark resets the state of a parked request, unless the request is decided again. Run calls it
+// off the event loop; that is safe because the proxy holds back later requests while Run is under
+// way, so nothing else uses s.parked.
 func (s *session) unpark(d Decision) Decision {
 	if d.Action != Retry {
 		s.parked, s.sought = 0, false
@@ -103,8 +102,8 @@ func (s *session) Proven() bool { return s.proven.Load() }
 // Closed implements Session.
 func (s *session) Closed() {}
 
-// snapshot is what requests are decided by. It is not Complete when the lease has ended; every
-// request that a mirror could change asks here.
+// snapshot returns the snapshot by which requests are decided. It is not Complete when the lease
+// has ended. Every request that a mirror could change calls it.
 func (s *session) snapshot() *Snapshot {
 	sn := s.router.snapshot.Load()
 	if sn.Complete && !s.router.lease.Serves() {
@@ -113,10 +112,11 @@ func (s *session) snapshot() *Snapshot {
 	return sn
 }
 
-// newest is the snapshot that responses are translated by. Their requests were let pass already.
+// newest returns the snapshot by which responses are translated. It ignores the lease, because
+// their requests were already let through.
 func (s *session) newest() *Snapshot { return s.router.snapshot.Load() }
 
-// closeMalformed closes a connection whose request of this key cannot be read.
+// closeMalformed closes a connection that sent a malformed request.
 func closeMalformed(h protocol.RequestHeader, err error) Decision {
 	return Decision{Action: Close, Err: fmt.Errorf("request of API key %d version %d: %w", h.Key, h.Version, err)}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Addr is a host and port as clients see them.
+// Addr is the host and port at which clients reach a broker.
 type Addr struct {
 	Host string
 	Port int32
@@ -20,26 +20,24 @@ type Addr struct {
 // Snapshot is everything the router needs to decide about a request. It is immutable: a change
 // publishes a new one.
 type Snapshot struct {
-	// Complete is false until the mirrors have been read from the state topic once, and for a
-	// session also when the lease on it has ended (Lease). While it is false no produce is answered
-	// (fail closed).
+	// Complete is false until the mirrors have been read from the state topic once. A session also
+	// sees an incomplete snapshot when the lease has ended (Lease). While Complete is false klink
+	// answers no produce (fail closed).
 	Complete bool
-	// Mirrors by destination topic name: mirrors, and stopped mirrors whose offsets are still
+	// Mirrors by destination topic name, including stopped mirrors whose offsets are still
 	// translated.
 	Mirrors map[string]*Mirror
 
-	// byID has the mirrors whose topic id is known. It is made by index, when the snapshot is
-	// published: a mirror must be recognised by its id even when the Directory has never heard of
-	// it.
+	// byID holds the mirrors whose topic id is known. index makes it when the snapshot is
+	// published: klink must recognise a mirror by its id even if the Directory has never seen that
+	// id.
 	byID map[[16]byte]*Mirror
-	// unidentified is true if there is a mirror whose topic id is not known, so that an unknown id
-	// could be its.
+	// unidentified is true if the topic id of a mirror is not known, so that an unknown id could be
+	// that mirror's.
 	unidentified bool
-	// generation is another one whenever something is translated otherwise than by the snapshot
-	// before.
+	// generation changes whenever any offset translation changes.
 	generation uint64
-	// expired is this snapshot, but not Complete: what sessions decide by when the lease does not
-	// serve.
+	// expired is this snapshot, but not Complete. Sessions use it while the lease does not serve.
 	expired *Snapshot
 }
 
@@ -54,7 +52,7 @@ func (s *Snapshot) index() {
 	}
 }
 
-// follow sets the generation of a snapshot that takes the place of before.
+// follow sets the generation of a snapshot that replaces before.
 func (s *Snapshot) follow(before *Snapshot) {
 	s.generation = before.generation
 	same := s.Complete == before.Complete && maps.EqualFunc(s.Mirrors, before.Mirrors, func(a, b *Mirror) bool {
@@ -65,18 +63,18 @@ func (s *Snapshot) follow(before *Snapshot) {
 	}
 }
 
-// expire makes the snapshot that takes this one's place when the lease ends.
+// expire makes the snapshot that replaces this one when the lease ends.
 func (s *Snapshot) expire() {
 	expired := *s
 	expired.Complete = false
 	s.expired = &expired
 }
 
-// Mirror is what the router knows of one mirror topic. Immutable, but for the timelines, which move
-// by themselves.
+// Mirror is what the router knows about one mirror topic. It is immutable, except for the
+// timelines, which go on learning and growing.
 type Mirror struct {
 	Topic string
-	// ID tells the mirror from every other one that had, or will have, the same topic name.
+	// ID distinguishes the mirror from every earlier and later mirror with the same topic name.
 	ID          string
 	TopicID     [16]byte // of the destination topic; zero while it is not created yet
 	Link        string
@@ -84,17 +82,18 @@ type Mirror struct {
 	State       string // one of the mirror states, for DescribeConfigs
 	// ReadOnly is true from the moment the mirror is recorded until it is STOPPED.
 	ReadOnly bool
-	// Timelines by partition. nil = offsets are shown as they are: the topic is being created and
-	// still empty, or is not the mirror any more. Otherwise a partition without one is hidden, as
-	// its offsets would be wrong: clients are told to ask again. Partitions beyond the end are
-	// hidden while ReadOnly; later they are the topic's own, and shown as they are.
+	// Timelines by partition. nil means that offsets are shown unchanged: the topic is being
+	// created and still empty, or is no longer the mirror. Otherwise a partition without a timeline
+	// is hidden, because its offsets would be wrong: clients are told to ask again. Partitions
+	// beyond the end of Timelines are hidden while ReadOnly; later they are the topic's own, and
+	// shown unchanged.
 	Timelines []*timeline.Partition
-	// SyncedConfigs are the topic configs that follow the source, which clients may not alter while
+	// SyncedConfigs are the topic configs that follow the source. Clients may not alter them while
 	// ReadOnly.
 	SyncedConfigs map[string]bool
 }
 
-// Timeline returns the timeline of a partition, nil if there is none.
+// Timeline returns the timeline of a partition, or nil if there is none.
 func (m *Mirror) Timeline(partition int32) *timeline.Partition {
 	if m == nil || partition < 0 || int(partition) >= len(m.Timelines) {
 		return nil
@@ -125,49 +124,54 @@ type MirrorSpec struct {
 }
 
 // Control is the control plane as the router sees it; admin.Service implements it. Its methods do
-// I/O and are called off the event loops, after the client has been authorised.
+// I/O, and are called off the event loops after the client has been authorised.
 type Control interface {
 	// HandleLink serves one request of the link API (protocol/linkapi). The response is never nil
 	// and has the version of the request.
 	HandleLink(ctx context.Context, req kmsg.Request) kmsg.Response
-	// CreateMirror creates a mirror, or validates that it could.
+	// CreateMirror creates a mirror, or with ValidateOnly checks that it could.
 	CreateMirror(ctx context.Context, spec MirrorSpec) *protocol.Error
 	// SetMirrorState serves IncrementalAlterConfigs of mirror.state: ACTIVE, PAUSED, STOPPED,
 	// PROMOTED.
 	SetMirrorState(ctx context.Context, topic, state string, validateOnly bool) *protocol.Error
-	// TopicsDeleted ends mirrors whose topics a client has just deleted through klink; it returns
-	// when no snapshot has them any more. A mirror of the same name that was created meanwhile
-	// stays.
+	// TopicsDeleted ends mirrors whose topics a client has just deleted through klink. It returns
+	// once no snapshot contains them. A new mirror of the same name stays.
 	TopicsDeleted(ctx context.Context, mirrors []DeletedMirror) error
 }
 
-// DeletedMirror names one mirror, and not the next one of its name.
+// DeletedMirror names one mirror, and not a later one of the same name.
 type DeletedMirror struct {
 	Topic string
 	ID    string // Mirror.ID
 }
 
-// Facts fetches what a decision lacks. Called off the event loops.
+// Facts fetches facts that a decision needs and klink does not know yet. It is called off the event
+// loops.
 type Facts interface {
-	// LearnTopicIDs looks up the names of topic ids and publishes them to the Directory; ids that
-	// do not exist are remembered as unknown for a short while, so that a client cannot make klink
-	// ask for every request.
+	// LearnTopicIDs looks up the names of topic ids and publishes them to the Directory. It
+	// remembers for a short while which ids do not exist, so that a client cannot make klink ask
+	// the cluster for every request.
 	LearnTopicIDs(ctx context.Context, ids [][16]byte) error
 	// LearnBrokers refreshes the destination's brokers, opens listeners for new ones and publishes
 	// their addresses.
 	LearnBrokers(ctx context.Context) error
-	// LearnOffset looks into the log of a partition of the destination: it teaches line what the
-	// stamp of the batch says that holds the offset physical, if it counts, or else of the first
-	// one behind it that does (LearnProbe, of both); and where the log begins or ends, if physical
-	// is not in it, or no batch that counts comes after it (LearnStart, LearnEnd, and LearnProbe of
-	// the last batch, and of the end). timeline.ProbeEnd asks for the end. nil means that this was
-	// done, whatever has been found.
+	// LearnOffset reads the log of a partition at the destination and teaches line what it finds at
+	// the offset physical:
+	//   - The batch that holds physical if it counts, else the first batch after it that counts:
+	//     LearnProbe for that batch, and for physical if the batch begins after it.
+	//   - If physical is below the log start: LearnStart, and then the same from the log start on.
+	//   - If no batch that counts follows: LearnStart and LearnEnd, and LearnProbe for the last
+	//     batch that counts and for the end of the log.
+	//
+	// timeline.ProbeEnd asks for the end. A nil error means that the log was read, whatever was
+	// found.
 	LearnOffset(ctx context.Context, topic string, partition int32, line *timeline.Partition, physical int64) error
-	// SeekTime corrects what a broker has found by timestamp in a partition of a mirror, at the
-	// physical offset found. Where that is a marker of klink's, or void, it looks for the first
-	// record behind it with that timestamp or a later one, and gives its physical offset and its
-	// timestamp; -1 for both if there is none. Otherwise it gives found. It looks only so far:
-	// where that does not suffice it gives the physical offset that it has come to, with no record
-	// of such a timestamp before it, and the timestamp -1.
+	// SeekTime corrects the offset found, the physical one at which a broker found a timestamp in a
+	// partition of a mirror. If found is a record of the mirror, SeekTime returns it. If it is a
+	// marker that klink wrote, or void, SeekTime looks for the first record after it with that
+	// timestamp or a later one. It returns the physical offset and the timestamp of that record, or
+	// -1 for both if there is none. The search is bounded. If it stops early, SeekTime returns the
+	// physical offset that it reached, before which no record has such a timestamp, and the
+	// timestamp -1.
 	SeekTime(ctx context.Context, topic string, partition int32, line *timeline.Partition, found, timestamp int64) (physical, at int64, err error)
 }

@@ -9,24 +9,24 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// consumer reads partitions and has them verified.
+// consumer reads partitions and passes their records to the verifier.
 type consumer struct {
 	*run
 	client  *kgo.Client
 	latency *recorder
 }
 
-// fetchBytes is what a consumer has of one broker at a time, before it is unpacked.
+// fetchBytes bounds the bytes, before decompression, that a consumer holds of one broker at a time.
 const fetchBytes = 16 << 20
 
-// newConsumer makes the one that reads every partition whose number modulo the number of consumers
-// is id.
+// newConsumer makes the consumer that reads every partition whose number modulo the number of
+// consumers is id.
 func (r *run) newConsumer(id int) (*consumer, error) {
 	from := map[int32]kgo.Offset{}
 	for p := id; p < len(r.Starts); p += r.Consumers {
 		from[int32(p)] = kgo.NewOffset().At(r.Starts[p])
 	}
-	// Control records are asked for so that other people's transactions leave no holes.
+	// Keep control records, so that the transactions of others leave no holes.
 	client, err := r.Read(
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{r.Topic: from}), kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.KeepControlRecords(),
 		kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(max(1<<20, int32(r.RecordSize))), kgo.MaxConcurrentFetches(2),

@@ -6,10 +6,10 @@ import (
 	"strconv"
 )
 
-// CSV writes seconds as they come, one a line.
+// CSV writes seconds as they come, one per line.
 type CSV struct{ w *csv.Writer }
 
-// NewCSV writes the header. Errors are kept for [CSV.Err].
+// NewCSV returns a CSV and writes its header. [CSV.Err] returns errors.
 func NewCSV(to io.Writer) *CSV {
 	c := &CSV{csv.NewWriter(to)}
 	c.line([]string{
@@ -19,7 +19,7 @@ func NewCSV(to io.Writer) *CSV {
 	return c
 }
 
-// Second writes a line.
+// Second writes the line of a second.
 func (c *CSV) Second(s Second) {
 	rate := func(n int64, unit float64) string {
 		return strconv.FormatFloat(float64(n)/max(s.Length, 1e-9)/unit, 'f', 3, 64)
@@ -32,11 +32,11 @@ func (c *CSV) Second(s Second) {
 	})
 }
 
-// line is written at once, so that a run that is cut off leaves what it has measured.
+// line writes a line and flushes it, so that a run that is cut off leaves its measurements.
 func (c *CSV) line(fields []string) {
 	_ = c.w.Write(fields) // see Err
 	c.w.Flush()
 }
 
-// Err is the first error of writing.
+// Err returns the first error of writing.
 func (c *CSV) Err() error { return c.w.Error() }

@@ -19,7 +19,7 @@ const (
 
 func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(lowest, highest, digits) }
 
-// recorder takes latencies from one goroutine and gives them away to another.
+// recorder takes latencies from one goroutine and passes them to another.
 type recorder struct {
 	mu         sync.Mutex
 	now, spare *hdrhistogram.Histogram
@@ -27,7 +27,8 @@ type recorder struct {
 
 func newRecorder() *recorder { return &recorder{now: newHistogram(), spare: newHistogram()} }
 
-// record takes a latency; below a microsecond counts as one, above an hour as one hour.
+// record records a latency. Below a microsecond it counts as one microsecond, above an hour as one
+// hour.
 func (r *recorder) record(d time.Duration) {
 	us := min(max(d.Microseconds(), lowest), highest)
 	r.mu.Lock()
@@ -35,8 +36,8 @@ func (r *recorder) record(d time.Duration) {
 	r.mu.Unlock()
 }
 
-// take moves what was recorded since it was last called into the given histograms. One goroutine
-// calls it.
+// take moves the latencies recorded since its last call into the given histograms. Only one
+// goroutine may call it.
 func (r *recorder) take(to ...*hdrhistogram.Histogram) {
 	r.mu.Lock()
 	r.now, r.spare = r.spare, r.now
@@ -47,7 +48,7 @@ func (r *recorder) take(to ...*hdrhistogram.Histogram) {
 	r.spare.Reset()
 }
 
-// Latency is a distribution, in milliseconds. All are 0 where there was nothing.
+// Latency is a distribution, in milliseconds. All figures are 0 if there were no samples.
 type Latency struct {
 	Count int64   `json:"count"`
 	Mean  float64 `json:"mean_ms"`
@@ -72,9 +73,9 @@ type counters struct {
 	sent, sentBytes, acked, failed, read, readBytes atomic.Int64
 }
 
-// Second is what happened in a second, or in the rest of one at the end.
+// Second holds the figures of one second, or of a shorter rest at the end.
 type Second struct {
-	At        float64 `json:"at_s"`     // its end, since the start
+	At        float64 `json:"at_s"`     // the end of the second, since the start
 	Length    float64 `json:"length_s"` // 1, or less
 	Phase     string  `json:"phase"`    // warm-up, run or drain
 	Sent      int64   `json:"sent"`     // records given to the client
@@ -95,18 +96,19 @@ const (
 	PhaseDrain  = "drain"
 )
 
-// meter makes seconds of what producers and consumers count, and adds up those of the phase "run".
+// meter turns the counts of producers and consumers into seconds, and adds up those of the phase
+// "run".
 type meter struct {
 	counters
 	acks, reads []*recorder // one of each producer and consumer
 
 	last  time.Duration
-	seen  Second // what the counters were then
+	seen  Second // the counters at that time
 	ack   *hdrhistogram.Histogram
 	end   *hdrhistogram.Histogram
 	total Second // of the run, without latencies
-	// ackAll and endAll are the latencies of the run. What was sent in it and is read afterwards
-	// belongs to it.
+	// ackAll and endAll are the latencies of the run. Records sent in the run and read after it
+	// count too.
 	ackAll, endAll *hdrhistogram.Histogram
 }
 
@@ -121,7 +123,7 @@ func newMeter(producers, consumers int) *meter {
 	return m
 }
 
-// second ends a second. One goroutine calls it.
+// second ends a second. Only one goroutine may call it.
 func (m *meter) second(at time.Duration, phase string) Second {
 	now := Second{
 		Sent: m.sent.Load(), SentBytes: m.sentBytes.Load(), Failed: m.failed.Load(),
@@ -164,7 +166,7 @@ func (m *meter) second(at time.Duration, phase string) Second {
 	return s
 }
 
-// percentiles are the points of a distribution at which it is shown as a whole.
+// percentiles are the points at which a whole distribution is shown.
 var percentiles = []float64{0, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 99.999, 100}
 
 // Percentile is a point of a distribution.

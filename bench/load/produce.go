@@ -12,11 +12,12 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// bufferedBytes is what the producers may buffer together: Kafka's own default of buffer.memory.
+// bufferedBytes is the number of bytes that all producers together may buffer: Kafka's default of
+// buffer.memory.
 const bufferedBytes = 32 << 20
 
 // producer sends the records of a schedule. Like Kafka's producer it stays with a partition until a
-// batch is full or the linger time is over.
+// batch is full or the linger time has passed.
 type producer struct {
 	*run
 	id       uint32
@@ -28,7 +29,7 @@ type producer struct {
 
 	partition  int
 	stuckBytes int           // sent to partition since it was chosen
-	stuckSince time.Duration // intended time of the first of them
+	stuckSince time.Duration // the time at which the first of them was due
 }
 
 func (r *run) newProducer(id int, p *payloads) (*producer, error) {
@@ -43,7 +44,8 @@ func (r *run) newProducer(id int, p *payloads) (*producer, error) {
 	}, nil
 }
 
-// writeOptions are those of a producer. It is idempotent where Kafka's is: with acks=all.
+// writeOptions returns the client options of a producer. It is idempotent if acks=all, like
+// Kafka's.
 func (r *run) writeOptions(id, buffered int) []kgo.Opt {
 	opts := []kgo.Opt{
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(r.Linger), kgo.ProducerBatchCompression(r.Compression),
@@ -56,8 +58,8 @@ func (r *run) writeOptions(id, buffered int) []kgo.Opt {
 	return opts
 }
 
-// send sends until ctx ends, and waits for nothing that is in flight. At a fixed rate it returns
-// how many records that were to be sent by the end it has not come to.
+// send sends until ctx ends, and does not wait for records in flight. At a fixed rate it returns
+// the number of records that were due by the end and that it has not sent.
 func (p *producer) send(ctx context.Context) (behind uint64) {
 	s := schedule{rate: p.Rate, producers: p.Producers, producer: int(p.id)}
 	k, end := uint64(0), p.Warmup+p.Duration
@@ -98,13 +100,14 @@ func (p *producer) one(at time.Duration, k uint64) {
 	p.client.Produce(context.Background(), r, p.done)
 }
 
-// done is called for the records of a partition in the order in which they were sent.
+// done is the promise of each record. For one partition the client calls it in the order of
+// sending.
 func (p *producer) done(r *kgo.Record, err error) {
 	defer p.slots.Release(1)
 	h, _, _ := parse(r.Value)
 	l := p.ledgers[h.partition]
 	if err != nil {
-		// The record is not used again: a request with it may still be under way.
+		// Do not reuse the record: a request with it may still be in flight.
 		l.perProducer[p.id].failed.add(h.sequence, h.sequence, -1)
 		p.meter.failed.Add(1)
 		p.failed(r, err)
@@ -117,7 +120,7 @@ func (p *producer) done(r *kgo.Record, err error) {
 	p.records.Put(&kgo.Record{Value: r.Value})
 }
 
-// failed notes an error, and ends the run if the cluster will not take other records either.
+// failed notes an error, and ends the run if the cluster will not accept other records either.
 func (p *producer) failed(r *kgo.Record, err error) {
 	p.errors.note(fmt.Sprintf("write to partition %d: %v", r.Partition, err))
 	var code *kerr.Error
@@ -126,7 +129,7 @@ func (p *producer) failed(r *kgo.Record, err error) {
 	}
 }
 
-// Refused is a record that the cluster did not take for a reason that will not pass.
+// Refused is a record that the cluster rejected with an error that is not retriable.
 type Refused struct {
 	Record *kgo.Record
 	Err    error
@@ -135,7 +138,7 @@ type Refused struct {
 func (e *Refused) Error() string { return e.Err.Error() }
 func (e *Refused) Unwrap() error { return e.Err }
 
-// flush waits for what is in flight, and gives up what is not acknowledged in time.
+// flush waits for the records in flight, and gives up those that are not acknowledged in time.
 func (p *producer) flush(ctx context.Context) {
 	if p.client.Flush(ctx) != nil {
 		_ = p.client.AbortBufferedRecords(context.WithoutCancel(ctx))

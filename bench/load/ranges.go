@@ -5,20 +5,21 @@ import "slices"
 // maxRanges bounds the ranges of one set.
 const maxRanges = 1024
 
-// span is the numbers from first to last, both included. at is an offset that explains it.
+// span is the numbers from first to last, both included. at is an offset that helps to find them.
 type span struct {
 	first, last uint64
 	at          int64
 }
 
-// ranges is a set of numbers that is small or dense: ordered spans that do not touch. Beyond
-// maxRanges of them numbers are only counted.
+// ranges is a set of numbers, kept as ordered spans that do not touch; it suits sets that are small
+// or dense. Beyond maxRanges spans it only counts numbers.
 type ranges struct {
 	spans   []span
 	counted uint64 // numbers that are in no span
 }
 
-// add puts first to last in. What is not above all that is in is only counted.
+// add adds the numbers from first to last. Numbers that are not above all numbers in the set are
+// only counted.
 func (r *ranges) add(first, last uint64, at int64) {
 	n := len(r.spans)
 	switch {
@@ -32,7 +33,7 @@ func (r *ranges) add(first, last uint64, at int64) {
 	r.spans = append(r.spans, span{first, last, at})
 }
 
-// remove takes n out, and says whether it was in.
+// remove removes n, and reports whether n was in the set.
 func (r *ranges) remove(n uint64) bool {
 	i, found := slices.BinarySearchFunc(r.spans, n, func(s span, n uint64) int {
 		switch {
@@ -61,7 +62,7 @@ func (r *ranges) remove(n uint64) bool {
 	return true
 }
 
-// without is r less what is in other.
+// without returns the spans of r without the numbers of other.
 func (r *ranges) without(other *ranges) (left []span) {
 	for _, s := range r.spans {
 		for _, o := range other.spans {

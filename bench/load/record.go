@@ -17,7 +17,7 @@ const magic = "KLB1"
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// header is what stands before the payload in the value of a record, big-endian:
+// header stands before the payload in the value of a record, big-endian:
 //
 //	magic      4 bytes "KLB1"
 //	checksum   uint32, CRC32C of all that follows, payload included
@@ -45,7 +45,7 @@ func (h header) seal(value []byte) {
 	binary.BigEndian.PutUint32(value[4:], crc32.Checksum(value[8:], castagnoli))
 }
 
-// parse reads the header of a value. ok: it begins as one; intact: the checksum matches.
+// parse reads the header of a value. ok: the value begins like one; intact: its checksum matches.
 func parse(value []byte) (h header, ok, intact bool) {
 	if len(value) < MinRecordSize || string(value[:4]) != magic {
 		return h, false, false
@@ -69,14 +69,14 @@ const (
 // Payloads are the kinds of payload.
 func Payloads() []string { return []string{PayloadRandom, PayloadJSON} }
 
-// payloads is a stock of payload bytes from which each record takes a piece, so that making a
-// record costs a copy.
+// payloads is a stock of payload bytes. Each record takes a piece of it, so that making a record
+// costs only a copy.
 type payloads struct {
 	stock []byte
 	size  int // of a payload
 }
 
-// stockSize is more than any codec looks back within a batch of usual size.
+// stockSize is more bytes than any codec looks back within a batch of usual size.
 const stockSize = 1 << 20
 
 func newPayloads(kind string, size int, seed uint64) (*payloads, error) {
@@ -100,7 +100,7 @@ func newPayloads(kind string, size int, seed uint64) (*payloads, error) {
 	return p, nil
 }
 
-// fill puts the n-th payload into to.
+// fill copies the n-th payload into to.
 func (p *payloads) fill(to []byte, n uint64) {
 	copy(to, p.stock[n*7919%stockSize:]) // a prime, so that neighbours are different pieces
 }

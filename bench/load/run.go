@@ -15,13 +15,14 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Config says what load to put on a topic that exists, at both clusters if it is read from another.
+// Config describes the load on an existing topic. If the records are read from another cluster, the
+// topic exists there too.
 type Config struct {
 	Topic string
 	Run   uint64 // tells this run's records from others
 	// Starts are the offsets of the partitions, from 0 on, at which reading begins.
 	Starts []int64
-	// Fresh: nobody else writes to the topic, as this run has created it.
+	// Fresh: this run has created the topic, so nobody else writes to it.
 	Fresh bool
 
 	Rate       float64 // records a second; 0 = as fast as possible
@@ -31,7 +32,7 @@ type Config struct {
 	Consumers  int     // clients; 0 = nothing is read and verified
 	Warmup     time.Duration
 	Duration   time.Duration // besides the warm-up
-	// Drain is how long may pass at the end without a record.
+	// Drain is how long the end of the run may take without progress.
 	Drain time.Duration
 	// DeliveryTimeout is how long a record may wait to be acknowledged.
 	DeliveryTimeout time.Duration
@@ -41,15 +42,14 @@ type Config struct {
 	BatchSize   int // bytes of values, before compression
 	Linger      time.Duration
 
-	// Write and Read make clients of the cluster that is written to and of the one that is read
-	// from.
+	// Write and Read make clients of the cluster to write to and of the cluster to read from.
 	Write, Read func(...kgo.Opt) (*kgo.Client, error)
-	// OnSecond is called with every second, if it is set, by one goroutine.
+	// OnSecond, unless nil, is called with every second, by one goroutine.
 	OnSecond func(Second)
 }
 
-// Result is what came of a run. Rates are over the run without warm-up and drain; latencies are of
-// all that was sent in it.
+// Result is the outcome of a run. Rates cover the run without warm-up and drain; latencies cover
+// all records sent in that time.
 type Result struct {
 	Interrupted bool    `json:"interrupted"`
 	Seconds     float64 `json:"seconds"`
@@ -57,8 +57,8 @@ type Result struct {
 	Acked       int64   `json:"acked"`
 	Failed      int64   `json:"failed"`
 	Read        int64   `json:"read"`
-	// Unsent records were to be sent at the given rate and were not, as the cluster did not take
-	// them fast enough. The latencies know nothing of them.
+	// Unsent counts the records that were due at the given rate but were not sent, because the
+	// cluster did not accept them fast enough. The latencies do not include them.
 	Unsent int64 `json:"unsent"`
 
 	SentPerSecond  float64 `json:"sent_records_per_s"`
@@ -68,19 +68,19 @@ type Result struct {
 	ReadMB         float64 `json:"read_mb_per_s"`
 	MaxLag         int64   `json:"max_lag"` // records, at the end of a second
 
-	Ack            Latency      `json:"ack"`        // from when a record was to be sent to its acknowledgement
-	EndToEnd       Latency      `json:"end_to_end"` // and until it was read
+	Ack            Latency      `json:"ack"`        // from due to acknowledged
+	EndToEnd       Latency      `json:"end_to_end"` // from due to read
 	AckPercentiles []Percentile `json:"ack_percentiles"`
 	EndPercentiles []Percentile `json:"end_to_end_percentiles"`
 
-	Verified     bool         `json:"verified"` // everything was read, and is what was written
+	Verified     bool         `json:"verified"` // everything that was written was read, unchanged
 	Verification Verification `json:"verification"`
-	// Errors are the first of each text; ErrorCount counts all.
+	// Errors has the first error of each text; ErrorCount counts all errors.
 	Errors     []string `json:"errors"`
 	ErrorCount int64    `json:"error_count"`
 }
 
-// run is a load under way.
+// run is a running load.
 type run struct {
 	Config
 	began    time.Time
@@ -89,14 +89,14 @@ type run struct {
 	verifier *verifier
 	errors   errorList
 	stop     context.CancelFunc    // ends sending
-	broken   atomic.Pointer[error] // the first error that is the end of the run
+	broken   atomic.Pointer[error] // the first error that ends the run
 	unsent   atomic.Int64
 	unread   atomic.Bool // reading has failed
 }
 
 func (r *run) since() time.Duration { return time.Since(r.began) }
 
-// sleepUntil waits for a time since the start; false if ctx has ended before.
+// sleepUntil waits for a time since the start. It returns false if ctx has ended before.
 func (r *run) sleepUntil(ctx context.Context, at time.Duration) bool {
 	d := at - r.since()
 	if d <= 0 {
@@ -112,9 +112,9 @@ func (r *run) sleepUntil(ctx context.Context, at time.Duration) bool {
 	}
 }
 
-// Run puts the load on the topic until the duration is over or ctx ends, waits until what was
-// written is read, and compares. The error is one that kept the run from going on; what was
-// measured until then comes with it. Damage is no error: see [Result.Verified].
+// Run puts the load on the topic until the duration is over or ctx ends. It then waits until
+// everything that was written is read, and compares. The error is one that ended the run early; Run
+// returns it with the measurements so far. Damage is not an error: see [Result.Verified].
 func Run(ctx context.Context, c Config) (*Result, error) {
 	if c.RecordSize < MinRecordSize || c.Producers < 1 || c.Consumers < 0 || len(c.Starts) == 0 || c.Rate < 0 || c.BatchSize < 1 {
 		return nil, fmt.Errorf("load: %d bytes, %d producers, %d consumers, %d partitions: not a load", c.RecordSize, c.Producers, c.Consumers, len(c.Starts))
@@ -194,7 +194,7 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	return res, nil
 }
 
-// fail ends sending; the run ends with the first error that it gets.
+// fail ends sending. The run ends with the first error that fail gets.
 func (r *run) fail(err error) {
 	r.broken.CompareAndSwap(nil, &err)
 	r.stop()
@@ -207,7 +207,7 @@ func (r *run) phase(at time.Duration) string {
 	return PhaseRun
 }
 
-// tick ends seconds until done. The warm-up ends a second.
+// tick ends a second every second, until done. The end of the warm-up also ends a second.
 func (r *run) tick(done <-chan struct{}, last bool, phase func(time.Duration) string) {
 	emit := func() {
 		at := r.since()
@@ -218,7 +218,7 @@ func (r *run) tick(done <-chan struct{}, last bool, phase func(time.Duration) st
 	for {
 		next := r.meter.last.Truncate(time.Second) + time.Second
 		if next-r.meter.last < 100*time.Millisecond {
-			next += time.Second // the tick before came late
+			next += time.Second // the previous tick came late
 		}
 		if r.meter.last < r.Warmup && next > r.Warmup {
 			next = r.Warmup
@@ -229,8 +229,8 @@ func (r *run) tick(done <-chan struct{}, last bool, phase func(time.Duration) st
 			emit()
 		case <-done:
 			t.Stop()
-			// What is left of a second is one too, unless it is too short to have a rate and others
-			// follow.
+			// The rest of a second counts as one too, unless it is too short to have a rate and
+			// other seconds follow.
 			if r.since()-r.meter.last > 100*time.Millisecond || last {
 				emit()
 			}
@@ -239,7 +239,7 @@ func (r *run) tick(done <-chan struct{}, last bool, phase func(time.Duration) st
 	}
 }
 
-// drain waits until all is acknowledged, and read: until that no longer goes on.
+// drain waits until all records are acknowledged and read, or until there is no more progress.
 func (r *run) drain(ctx context.Context, producers []*producer) {
 	within, cancel := context.WithTimeout(ctx, r.Drain)
 	defer cancel()
@@ -275,8 +275,8 @@ func (r *run) drain(ctx context.Context, producers []*producer) {
 	}
 }
 
-// ends are the ends of the partitions, at the cluster where they are further: what is there is
-// read. Where they are not told, what was acknowledged has to do.
+// ends returns the ends of the partitions, at the cluster where they are further: reading goes up
+// to there. If the cluster does not tell them, ends uses the acknowledged offsets.
 func (r *run) ends(ctx context.Context) []int64 {
 	ends := slices.Clone(r.Starts)
 	ctx, cancel := context.WithTimeout(ctx, r.Drain)
@@ -319,7 +319,7 @@ func (r *run) result(interrupted bool) *Result {
 	return res
 }
 
-// retriable says whether reading may go on after an error.
+// retriable reports whether reading may go on after an error.
 func retriable(err error) bool {
 	var code *kerr.Error
 	return !errors.As(err, &code) || code.Retriable
@@ -332,7 +332,7 @@ type errorList struct {
 	count int64
 }
 
-// maxErrors is how many texts are kept.
+// maxErrors is the number of texts that are kept.
 const maxErrors = 10
 
 func (l *errorList) note(text string) {

@@ -91,9 +91,9 @@ func TestRun(t *testing.T) {
 	goleak.VerifyNone(t, leaks)
 }
 
-// TestStallShows: a cluster that answers nothing for a while slows no producer down to its own
-// pace: what was due meanwhile is sent, and the wait is in the latency of every record that was due
-// in it, not only in that of those that were under way.
+// TestStallShows: a cluster that answers nothing for a while does not slow a producer down to its
+// own pace. The producer sends the records that were due in the stall. The wait is in the latency
+// of all of them, not only of those that were in flight.
 func TestStallShows(t *testing.T) {
 	c, cluster := testLoad(t, 1)
 	const stall = 600 * time.Millisecond
@@ -123,7 +123,7 @@ func TestStallShows(t *testing.T) {
 	require.GreaterOrEqual(t, over, 25.0, "a third of the records waited 100 ms or more: %v", r.AckPercentiles)
 }
 
-// TestAsFastAsPossible: without a rate the buffer bounds what is under way.
+// TestAsFastAsPossible: without a rate the buffer bounds the records in flight.
 func TestAsFastAsPossible(t *testing.T) {
 	c, _ := testLoad(t, 2)
 	c.Rate, c.Duration, c.RecordSize = 0, 500*time.Millisecond, 1000
@@ -134,7 +134,7 @@ func TestAsFastAsPossible(t *testing.T) {
 	require.Zero(t, r.Unsent)
 }
 
-// TestTooFast: what was to be sent and was not is said.
+// TestTooFast: records that were due and not sent are reported.
 func TestTooFast(t *testing.T) {
 	c, cluster := testLoad(t, 1)
 	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -150,7 +150,7 @@ func TestTooFast(t *testing.T) {
 	require.Greater(t, r.Unsent, int64(1000))
 }
 
-// TestInterrupted: ^C ends the run at once, and what was sent is read and compared all the same.
+// TestInterrupted: ^C ends the run at once. The records that were sent are still read and compared.
 func TestInterrupted(t *testing.T) {
 	c, _ := testLoad(t, 2)
 	c.Duration = time.Hour
@@ -166,7 +166,7 @@ func TestInterrupted(t *testing.T) {
 	require.Less(t, time.Since(began), 5*time.Second)
 }
 
-// TestRefused: what the cluster will not take ends the run with its error.
+// TestRefused: if the cluster rejects a record for good, the run ends with its error.
 func TestRefused(t *testing.T) {
 	c, cluster := testLoad(t, 1)
 	cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
@@ -194,7 +194,7 @@ func TestRefused(t *testing.T) {
 	require.Empty(t, r.Verification.Damage)
 }
 
-// TestDamageOnTheWay: a cluster that loses what it has acknowledged is found out.
+// TestDamageOnTheWay: the run notices a cluster that loses acknowledged records.
 func TestDamageOnTheWay(t *testing.T) {
 	c, cluster := testLoad(t, 1)
 	var lost atomic.Int64

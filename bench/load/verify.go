@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// Damage is a way in which what is read can differ from what was written.
+// Damage is a way in which the records read can differ from those written.
 type Damage string
 
 // The kinds of damage.
@@ -18,15 +18,15 @@ const (
 	Misplaced Damage = "misplaced" // a record was read from another partition than it was sent to
 	Moved     Damage = "moved"     // records are not at the offsets that were acknowledged
 	Holes     Damage = "holes"     // offsets without a record
-	Unknown   Damage = "unknown"   // a record that this run has not written, in a topic that it has created
+	Unknown   Damage = "unknown"   // not written by this run, in a topic that it created
 )
 
-// Damages are all kinds, in the order in which they are shown.
+// Damages returns all kinds, in the order in which they are shown.
 func Damages() []Damage {
 	return []Damage{Missing, Doubled, Reordered, Changed, Misplaced, Moved, Holes, Unknown}
 }
 
-// Finding is one case of damage. Offset is where it was noticed, -1 if at no offset.
+// Finding is one case of damage. Offset is where it was noticed, -1 if it has no offset.
 type Finding struct {
 	Damage    Damage `json:"damage"`
 	Partition int32  `json:"partition"`
@@ -34,30 +34,30 @@ type Finding struct {
 	Text      string `json:"text"`
 }
 
-// maxFindings is how many cases of each kind are named; the others are counted.
+// maxFindings is the number of cases of each kind that are listed; further cases are only counted.
 const maxFindings = 5
 
-// Verification is what was found.
+// Verification is the result of a verification.
 type Verification struct {
-	// Records were read and are this run's; Foreign are others, that are allowed where the topic
-	// was there before.
+	// Records counts the records of this run that were read. Foreign counts records of others,
+	// which are allowed if the topic existed before.
 	Records int64            `json:"records"`
 	Foreign int64            `json:"foreign"`
 	Damage  map[Damage]int64 `json:"damage"` // counts of records or offsets; none = nothing is wrong
 	First   []Finding        `json:"first"`
-	// Unacknowledged records are none of the above: they may have been written or not.
+	// Unacknowledged counts records that the log may or may not have. They count as no damage.
 	Unacknowledged int64 `json:"unacknowledged"`
 }
 
-// verifier checks what consumers read. A partition is read by one of them; the counters may be read
-// by all.
+// verifier checks what consumers read. One consumer reads a partition; all goroutines may read the
+// counters.
 //
-// Invariants: every offset from the start on is seen once and in order, as nothing that this
-// package writes leaves a hole; of a producer in a partition every sequence from 0 on is seen once
-// and in order.
+// Invariants: every offset from the start on is seen once and in order, because nothing that this
+// package writes leaves a hole. For each producer in a partition, every sequence from 0 on is seen
+// once and in order.
 type verifier struct {
 	run        uint64
-	fresh      bool // the topic is this run's, so that every record in it is
+	fresh      bool // this run has created the topic, so every record in it is this run's
 	partitions []*reading
 
 	mu    sync.Mutex
@@ -65,7 +65,7 @@ type verifier struct {
 	named map[Damage]int
 }
 
-// reading is how far a partition is read.
+// reading is the progress in one partition.
 type reading struct {
 	next     atomic.Int64 // offset
 	distinct atomic.Int64 // records of this run, each counted once
@@ -76,7 +76,7 @@ type reading struct {
 	damaged  bool
 }
 
-// sequences is what was seen of one producer in a partition.
+// sequences records which sequences of one producer were seen in a partition.
 type sequences struct {
 	next uint64
 	gaps ranges // sequences below next that were not seen
@@ -103,9 +103,9 @@ func (v *verifier) damage(r *reading, d Damage, n uint64, partition int32, offse
 	}
 }
 
-// read takes the next record of a partition. timestamp is its own in Unix milliseconds, -1 where
-// the log has set another. It returns when the record was to be sent; mine is false where that
-// cannot be said.
+// read checks the next record of a partition. timestamp is the record's own in Unix milliseconds,
+// -1 if the log has replaced it. read returns when the record was due; mine is false if it cannot
+// tell.
 func (v *verifier) read(partition int32, offset, timestamp int64, value []byte) (intended int64, mine bool) {
 	r := v.partitions[partition]
 	v.offset(r, partition, offset)
@@ -120,8 +120,8 @@ func (v *verifier) read(partition int32, offset, timestamp int64, value []byte) 
 	case !intact:
 		r.records++
 		v.damage(r, Changed, 1, partition, offset, "the checksum does not match the record (%d bytes)", len(value))
-		// The header may be damaged too. If it is what comes next it is taken for whole, so that
-		// the record is not missing besides.
+		// The header may be damaged too. If it is the next one expected, read believes it, so that
+		// the record does not also count as missing.
 		if int(h.producer) < len(r.producer) && int32(h.partition) == partition && h.sequence == r.producer[h.producer].next {
 			v.sequence(r, partition, offset, h)
 		}
@@ -143,7 +143,7 @@ func (v *verifier) read(partition int32, offset, timestamp int64, value []byte) 
 	return h.intended, true
 }
 
-// control takes a record that belongs to Kafka: the marker of somebody's transaction.
+// control handles a record that belongs to Kafka: the marker of somebody's transaction.
 func (v *verifier) control(partition int32, offset int64) {
 	v.offset(v.partitions[partition], partition, offset)
 }
@@ -178,7 +178,7 @@ func (v *verifier) sequence(r *reading, partition int32, offset int64, h header)
 	r.sum += place(offset, h.producer, h.sequence)
 }
 
-// finish compares with what was written, once nobody writes and reads any more. offsets: the
+// finish compares with what was written, when nobody writes or reads any more. offsets: the
 // acknowledged offsets are known.
 func (v *verifier) finish(ledgers []*ledger, offsets bool) Verification {
 	for i, r := range v.partitions {
@@ -214,7 +214,7 @@ func (v *verifier) finish(ledgers []*ledger, offsets bool) Verification {
 	return v.found
 }
 
-// numbers says "offset 3 has" or "offsets 3 to 5 have".
+// numbers returns "offset 3 has" or "offsets 3 to 5 have".
 func numbers(what string, first, last uint64, one, many string) string {
 	if first == last {
 		return fmt.Sprintf("%s %d %s", what, first, one)

@@ -64,8 +64,8 @@ func (l *testLog) renumber() {
 	}
 }
 
-// TestVerification: every kind of damage is found, and named with its place; what is whole is found
-// whole.
+// TestVerification: every kind of damage is found and named with its place. An undamaged log is
+// found to be undamaged.
 func TestVerification(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -187,8 +187,8 @@ func TestVerification(t *testing.T) {
 	}
 }
 
-// TestFindingsAreBounded: the first of each kind are named, all are counted, also where more are
-// missing than is kept.
+// TestFindingsAreBounded: the first findings of each kind are listed, and all are counted, even if
+// more records are missing than are kept.
 func TestFindingsAreBounded(t *testing.T) {
 	v := newVerifier(testRun, 1, []int64{0}, true)
 	value := make([]byte, MinRecordSize)

@@ -20,15 +20,15 @@ type Options struct {
 	bench.Options
 	// Binary is the klink to measure; "" = this program.
 	Binary string
-	// Budget is after how long no further measurement is begun; 0 = none.
+	// Budget is the time after which no further measurement begins; 0 = no limit.
 	Budget time.Duration
-	// Scale multiplies how much data there is; 0 = 1.
+	// Scale multiplies the amount of data; 0 = 1.
 	Scale float64
-	// Steady is how long a steady phase counts; 0 = a length that goes with Quick.
+	// Steady is how long a steady phase counts; 0 = a length that depends on Quick.
 	Steady time.Duration
 }
 
-// quickScale is the size of the quick mode.
+// quickScale is the scale of the quick mode.
 const quickScale = 0.3
 
 // run is one run of the benchmark.
@@ -45,9 +45,9 @@ type run struct {
 	p         *printer
 }
 
-// Run measures, prints tables, and puts the results in the report file. What could not be measured
-// is in the serie as a problem; the error is for what kept the benchmark from running at all, or
-// for a run that did not verify.
+// Run measures, prints tables, and puts the results in the report file. If a subject cannot be
+// measured, the serie has a problem. Run returns an error if the benchmark could not run at all, or
+// if a run did not verify.
 func Run(ctx context.Context, o *Options) (*bench.Serie, error) {
 	b := newRun(o)
 	if err := b.choose(); err != nil {
@@ -74,7 +74,7 @@ func Run(ctx context.Context, o *Options) (*bench.Serie, error) {
 	if len(b.serie.Runs) == 0 {
 		return nil, err
 	}
-	// What was measured before an interruption is as good as ever.
+	// The measurements from before an interruption are valid.
 	b.p.tables(&b.serie)
 	return &b.serie, errors.Join(err, b.save(), b.problems())
 }
@@ -83,14 +83,14 @@ func newRun(o *Options) *run {
 	return &run{o: o, contents: map[string]*content{}, began: time.Now(), p: newPrinter(o.Progress)}
 }
 
-// open sees to what a benchmark needs before its clusters: room on the disk, a report that can be
-// read, a directory, which end removes, and the program.
+// open prepares a benchmark before its clusters start: it checks the room on the disk and the
+// report file, makes a directory, which end removes, and finds the program.
 func (b *run) open(name string) (end func(), err error) {
 	o := b.o
 	if err := checkDisk(b.workloads, o.Scale); err != nil {
 		return nil, err
 	}
-	if o.Out != "" { // rather now than after a quarter of an hour
+	if o.Out != "" { // fail now, not after a quarter of an hour
 		if _, err := bench.ReadReport(o.Out); err != nil {
 			return nil, err
 		}
@@ -126,7 +126,7 @@ func (b *run) save() error {
 	return r.Write(b.o.Out)
 }
 
-// choose fills in what the options leave open, and refuses names that do not exist.
+// choose fills in the options that are not set, and refuses unknown names.
 func (b *run) choose() error {
 	o := b.o
 	o.Rounds = max(1, o.Rounds)
@@ -158,7 +158,7 @@ func (b *run) choose() error {
 	return nil
 }
 
-// farWindow is how many bytes may be under way from a far source: the bandwidth of a fast network,
+// farWindow is how many bytes from a far source may be in flight: the bandwidth of a fast network
 // times the delay.
 const farWindow = 128 << 20
 
@@ -182,7 +182,7 @@ func (b *run) stop() {
 	}
 }
 
-// rounds measures one destination after the other, each with brokers that are started for it.
+// rounds measures one destination after the other, and starts the brokers of each.
 func (b *run) rounds(ctx context.Context) error {
 	for at := range b.plan.legs {
 		l := &b.plan.legs[at]
@@ -242,7 +242,7 @@ func (b *run) leg(ctx context.Context, at int, l *leg) error {
 	return nil
 }
 
-// leftOut says which turns were not taken.
+// leftOut reports the turns that were not taken.
 func (b *run) leftOut(ts []turn) {
 	if len(ts) == 0 {
 		return
@@ -260,11 +260,11 @@ func (b *run) leftOut(ts []turn) {
 	b.p.line("left out, as the time is up (--budget): %s", strings.Join(names, ", "))
 }
 
-// leastWarm is the scale from which on a warm-up is worth its time: below, nothing is a
-// measurement.
+// leastWarm is the smallest scale at which a warm-up is worth its time. Below it, nothing counts as
+// a measurement.
 const leastWarm = 0.05
 
-// warmUp lets the brokers' JVMs compile what a mirror needs of them, before anything counts.
+// warmUp lets the brokers' JVMs compile the code that a mirror needs, before anything counts.
 func (b *run) warmUp(ctx context.Context, w *workload) error {
 	b.p.line("warming the brokers up")
 	for _, subject := range []string{Raw, Copy, Klink} {
@@ -278,7 +278,7 @@ func (b *run) warmUp(ctx context.Context, w *workload) error {
 	return nil
 }
 
-// round measures all subjects, each time beginning with another.
+// round measures all subjects. Each round begins with another one.
 func (b *run) round(ctx context.Context, round int, w *workload) error {
 	for i := range b.subjects {
 		subject := b.subjects[(i+round-1)%len(b.subjects)]
@@ -299,7 +299,7 @@ func (b *run) round(ctx context.Context, round int, w *workload) error {
 	return nil
 }
 
-// steadyOf is how long the steady phase of a workload counts.
+// steadyOf returns how long the steady phase of a workload counts.
 func (b *run) steadyOf(w *workload) time.Duration {
 	switch {
 	case b.o.Steady > 0:
@@ -312,15 +312,15 @@ func (b *run) steadyOf(w *workload) time.Duration {
 	return 5 * time.Second
 }
 
-// steadies says whether a subject has a steady phase: the others are floors of the catch-up, and a
-// klink that does not join falls behind where that is measured.
+// steadies reports whether a subject has a steady phase. The others have none: they are floors of
+// the catch-up, or a klink that does not join, which falls behind in workloads that measure it.
 func steadies(subject string) bool { return subject != Raw && subject != Relay && subject != Unjoined }
 
-// steadySuffix makes the name of a steady phase's workload.
+// steadySuffix ends the name of a steady phase's workload.
 const steadySuffix = "-steady"
 
-// measure runs one subject. An error ends the benchmark; what the subject did wrong is a problem of
-// its runs.
+// measure runs one subject. An error ends the benchmark. If the subject does something wrong, its
+// runs get a problem instead.
 func (b *run) measure(ctx context.Context, round int, w *workload, subject string) (results []bench.Run, err error) {
 	j := &job{w: w, source: b.src.addr, src: b.src, dst: b.dst, content: b.contents[w.name]}
 	if w.far > 0 {
@@ -382,7 +382,7 @@ func problem(err error) string {
 	return err.Error()
 }
 
-// problems is an error that names the runs that do not count.
+// problems returns an error that names the runs that do not count.
 func (b *run) problems() error {
 	var bad []string
 	for _, r := range b.serie.Runs {

@@ -11,37 +11,38 @@ import (
 )
 
 const (
-	// startTimeout is how long a subject may take until its first record is there, and stallTimeout
-	// how long it may then pause.
+	// startTimeout is how long a subject may take until its first record arrives, and stallTimeout
+	// how long it may pause after that.
 	startTimeout = 60 * time.Second
 	stallTimeout = 30 * time.Second
 )
 
-// mark is how far a subject had come at a time, and what it had used.
+// mark is the progress of a subject at a time, and what it had used by that time.
 type mark struct {
 	at    time.Time
 	done  float64 // of the whole, 0 to 1
 	usage bench.Usage
 }
 
-// subject is what is watched: a process, or several at the same work.
+// subject is the program that is watched: a process, or several that share the work.
 type subject interface {
 	Usage() (bench.Usage, error)
 	LogTail(lines int) string
 }
 
-// progress tells how much of the whole is done, from 0 to 1; 1 if and only if all is.
+// progress measures how much of the whole is done, from 0 to 1; it is 1 if and only if everything
+// is done.
 type progress interface {
 	done() (float64, error)
-	// every is how often it may be asked without being felt.
+	// every is how often it may be asked without disturbing the measurement.
 	every() time.Duration
 }
 
 // await watches a subject from its first record to its last. The window begins with the last look
-// that saw nothing, so that all of the data falls into it, and is too long by one look at most; or,
-// with a lead, with the last look that saw at most so much of the whole, so that what the subject
-// has to do before it copies at full speed is not in it. With most above 0 the window ends after
-// that time, whatever is left then.
+// that saw nothing, so that it covers all of the data, and is at most one look too long. With a
+// lead, the window begins with the last look that saw at most that part of the whole, so that it
+// leaves out what the subject does before it copies at full speed. With most above 0 the window
+// ends after that time, even if the subject is not done.
 func await(ctx context.Context, p subject, of progress, lead float64, most time.Duration, live func(float64)) (first, last mark, err error) {
 	began := time.Now()
 	moved := began
@@ -62,14 +63,14 @@ func await(ctx context.Context, p subject, of progress, lead float64, most time.
 				return first, last, fmt.Errorf("nothing was mirrored within %v\n%s", startTimeout, p.LogTail(20))
 			}
 		case first.at.IsZero():
-			first = mark{at: began, usage: now.usage} // more than everything at the first look
+			first = mark{at: began, usage: now.usage} // the first look saw more than the lead
 		}
 		if now.done > last.done {
 			moved = now.at
 		}
 		last = now
 		if now.done >= 1 {
-			// What the process has used so far belongs to it.
+			// The window includes everything that the process has used so far.
 			last.usage, err = p.Usage()
 			return first, last, err
 		}
@@ -88,7 +89,7 @@ func await(ctx context.Context, p subject, of progress, lead float64, most time.
 	}
 }
 
-// values are the figures of a catch-up of what the source holds.
+// values returns the figures of a catch-up of everything that the source holds.
 func values(first, last mark, of *content) map[bench.Metric]float64 {
 	seconds := last.at.Sub(first.at).Seconds()
 	cpu := (last.usage.CPU - first.usage.CPU).Seconds()
@@ -108,13 +109,13 @@ func values(first, last mark, of *content) map[bench.Metric]float64 {
 type ends struct {
 	first   *conn // for metadata
 	connect func() error
-	conns   []*conn // to the leaders; none until there is a topic
-	leader  []int   // by partition, the place in conns
+	conns   []*conn // to the leaders; empty until the topic exists
+	leader  []int   // by partition, the index in conns
 	topic   string
 	targets []int64
 	at      []int64
 	open    []int32 // partitions that are not at their target
-	begun   bool    // something was seen
+	begun   bool    // a record was seen
 	total   int64
 }
 
@@ -159,7 +160,8 @@ func (e *ends) close() {
 	}
 }
 
-// look asks the leaders of partitions for their ends. A topic that is not there yet has nothing.
+// look asks the leaders of partitions for their ends. A topic that does not exist yet has no
+// progress.
 func (e *ends) look(partitions []int32) error {
 	if len(e.conns) == 0 {
 		if err := e.connect(); kerr.IsRetriable(err) {
@@ -193,14 +195,14 @@ func (e *ends) every() time.Duration {
 	return 5 * time.Millisecond
 }
 
-// endsAtOnce bounds how many partitions are asked for in a look, so that a look at thousands is not
-// felt by the broker that is measured.
+// endsAtOnce bounds how many partitions one look asks for, so that a look at thousands does not
+// disturb the broker that is measured.
 const endsAtOnce = 100
 
 func (e *ends) done() (float64, error) {
 	for first := true; ; first = false {
-		// Nothing is done until any partition has something; from then on those that are asked for
-		// come one group after the other.
+		// Ask for all partitions until one of them has a record. From then on ask for one group
+		// after the other.
 		ask := e.open
 		if e.begun && len(ask) > endsAtOnce {
 			ask = ask[:endsAtOnce]
@@ -244,8 +246,8 @@ func (d *drained) done() (float64, error) {
 	return min(1, float64(d.s.bytes.Load())/float64(d.total)), nil
 }
 
-// catchUp lets a subject that was just started mirror the workload's topic, the whole or for as
-// long as it may take, and verifies what came of it. all says that it was the whole.
+// catchUp lets a subject that has just started mirror the workload's topic, either the whole or for
+// a limited time, and verifies the result. all is true if it mirrored the whole.
 func (b *run) catchUp(ctx context.Context, p *running, subject string, j *job, sink *sink, live func(string)) (v map[bench.Metric]float64, all bool, err error) {
 	var of progress
 	if subject == Relay {
@@ -268,7 +270,8 @@ func (b *run) catchUp(ctx context.Context, p *running, subject string, j *job, s
 	v, all = values(first, last, j.content), last.done >= 1
 	live("reading what was mirrored")
 	if subject == Relay {
-		// It has nowhere to be read from; but no byte may be too many.
+		// The sink keeps no records that could be read. But its byte count must not be too high,
+		// and must be exact if all is true.
 		time.Sleep(50 * time.Millisecond)
 		if got := sink.bytes.Load(); got > j.content.bytes || all && got < j.content.bytes {
 			return v, all, fmt.Errorf("the relay passed on %d bytes of %d", got, j.content.bytes)
@@ -278,8 +281,8 @@ func (b *run) catchUp(ctx context.Context, p *running, subject string, j *job, s
 	return v, all, verify(ctx, j, all)
 }
 
-// verify compares the workload's topic at the destination with that at the source; what is not all
-// there has to be its beginning.
+// verify compares the workload's topic at the destination with that at the source. An incomplete
+// topic has to be a prefix of the source's.
 func verify(ctx context.Context, j *job, all bool) error {
 	want := j.content
 	var first []int64
@@ -288,7 +291,7 @@ func verify(ctx context.Context, j *job, all bool) error {
 		if err != nil {
 			return err
 		}
-		first = make([]int64, n) // the subject goes on, and what it appends from now on is left out
+		first = make([]int64, n) // the subject goes on; leave out what it appends from now on
 		if err := endsOf(ctx, leaders, j.w.topic(), first); err != nil {
 			return err
 		}

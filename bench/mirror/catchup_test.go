@@ -22,8 +22,8 @@ func TestValues(t *testing.T) {
 	}, v)
 }
 
-// TestLags: what is due outside the window does not count, a late record counts from when it was
-// due, and samples are by that time.
+// TestLags: records due outside the window do not count, a late record counts from when it was due,
+// and samples go by that time too.
 func TestLags(t *testing.T) {
 	from := time.Now()
 	l := newLags(from, time.Second)

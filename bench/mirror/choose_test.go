@@ -50,7 +50,8 @@ func TestTurns(t *testing.T) {
 	require.Equal(t, "a1 b1 a2 b2 x1 y1 x2 y2", strings.Join(order, " "))
 }
 
-// TestRefusesBeforeItStarts: a disk that is too small and a report that is none are said at once.
+// TestRefusesBeforeItStarts: a disk that is too small, and a file that is no report, are reported
+// at once.
 func TestRefusesBeforeItStarts(t *testing.T) {
 	_, err := Run(t.Context(), &Options{Scale: 1e6})
 	require.ErrorContains(t, err, "make room")

@@ -14,24 +14,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cluster is one of the two: Apache Kafka, as its own start script runs it but for the size of its
-// heap.
+// cluster is the source or the destination: Apache Kafka as its own start script runs it, except
+// for the size of its heap.
 type cluster struct {
 	*kafkatest.Cluster
-	addr string // direct, of all brokers
-	far  string // through relays that delay; where there are none, direct
+	addr string // addresses of all brokers, without relays
+	far  string // addresses through the relays that delay; like addr if there are none
 	cl   *kgo.Client
 	adm  *kadm.Client
 	// replication is the replication factor of topics.
 	replication int16
 }
 
-// startSource starts a broker before which there is a relay, for workloads whose source is far
-// away.
+// startSource starts a broker with a relay in front of it, for workloads whose source is far away.
 func startSource() (*cluster, error) {
 	c, err := startCluster(1,
 		kafkatest.WithFaults(),
-		// The cleaner looks at every log: often only where something waits for it.
+		// Each pass of the cleaner looks at every log. Run it often only if a workload waits for
+		// it.
 		kafkatest.Config("log.cleaner.backoff.ms", "200"))
 	if err != nil {
 		return nil, err
@@ -40,10 +40,10 @@ func startSource() (*cluster, error) {
 	return c.connect(c.Brokers()[0].InternalAddr())
 }
 
-// directListener is for the harness where clients and brokers go through relays.
+// directListener is the listener that the harness uses when clients and brokers go through relays.
 const directListener = "DIRECT"
 
-// startDestination starts the brokers of a destination, with relays where it is far away.
+// startDestination starts the brokers of a destination, with relays if it is far away.
 func startDestination(d *destination) (*cluster, error) {
 	var opts []kafkatest.Option
 	if d.away > 0 {
@@ -71,7 +71,7 @@ func startCluster(brokers int, more ...kafkatest.Option) (*cluster, error) {
 		kafkatest.Brokers(brokers),
 		kafkatest.Heap("1g"),
 		kafkatest.JVM("-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-XX:InitiatingHeapOccupancyPercent=35", "-Xshare:auto", "-Xlog:disable"),
-		kafkatest.Config("log.segment.delete.delay.ms", "100"), // room for the next run
+		kafkatest.Config("log.segment.delete.delay.ms", "100"), // frees disk space for the next run
 		kafkatest.Config("log.cleaner.dedupe.buffer.size", "67108864"),
 		kafkatest.Config("num.network.threads", "3"),
 		kafkatest.Config("num.io.threads", "8"),
@@ -85,7 +85,7 @@ func startCluster(brokers int, more ...kafkatest.Option) (*cluster, error) {
 }
 
 // connect makes the harness's own client, at addresses without relays, and returns the cluster. If
-// it cannot, it stops the cluster.
+// it fails, it stops the cluster.
 func (c *cluster) connect(direct ...string) (*cluster, error) {
 	c.addr = strings.Join(direct, ",")
 	var err error
@@ -113,14 +113,14 @@ func (c *cluster) createTopic(ctx context.Context, topic string, partitions int,
 	return c.awaitTopic(ctx, topic, partitions)
 }
 
-// awaitTopic waits until all partitions of a topic are served.
+// awaitTopic waits until the brokers serve all partitions of a topic.
 func (c *cluster) awaitTopic(ctx context.Context, topic string, partitions int) error {
 	return c.awaitTopics(ctx, func(topics kadm.TopicDetails) bool {
 		t, ok := topics[topic]
 		if !ok || t.Err != nil || len(t.Partitions) != partitions {
 			return false
 		}
-		// The broker says that it leads a partition a little before it does.
+		// The broker claims to lead a partition a little before it does.
 		ends, err := c.adm.ListEndOffsets(ctx, topic)
 		return err == nil && ends.Error() == nil && len(ends[topic]) == partitions
 	})
@@ -159,8 +159,8 @@ func (c *cluster) setConfig(ctx context.Context, topic, name, value string) erro
 	return nil
 }
 
-// deleteTopics deletes all topics, those of Kafka itself excepted, for which doomed is true, and
-// waits until they are gone.
+// deleteTopics deletes all topics for which doomed is true, except Kafka's own, and waits until
+// they are gone.
 func (c *cluster) deleteTopics(ctx context.Context, doomed func(string) bool) error {
 	topics, err := c.adm.ListTopics(ctx)
 	if err != nil {
@@ -194,11 +194,12 @@ func (c *cluster) deleteTopics(ctx context.Context, doomed func(string) bool) er
 
 func all(string) bool { return true }
 
-// spareBytes has to stay free on the disk whatever happens.
+// spareBytes must always stay free on the disk.
 const spareBytes = 2 << 30
 
-// checkDisk says what is missing when the data of the workloads, which stay at the source, and
-// twice the largest at the destination (its deletion takes a moment) do not fit.
+// checkDisk returns an error if the disk is too small. The data of all workloads stays at the
+// source, and the destination needs room for the largest workload twice, because deleting takes a
+// moment.
 func checkDisk(ws []workload, scale float64) error {
 	var all, largest int64
 	for _, w := range ws {

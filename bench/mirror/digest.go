@@ -15,27 +15,27 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// digest tells what a reader gets of a partition: how many records, and a checksum over all of
-// them, in order: timestamp, key, value and headers. How they lie in batches, and at which offsets,
-// makes no difference to the checksum, as only klink keeps these. Two partitions with the same
-// records have the same digest; a record that is missing, doubled, changed or moved makes another.
+// digest summarizes what a reader gets from a partition: the number of records, and a checksum over
+// the timestamp, key, value and headers of all of them, in order. The checksum does not depend on
+// batches and offsets, because only klink keeps these. Two partitions with the same records have
+// the same digest. A missing, doubled, changed or moved record changes it.
 type digest struct {
 	records int64
 	sum     uint64
 }
 
-// content is what a topic holds.
+// content describes what a topic holds.
 type content struct {
 	parts   []digest
 	records int64
 	batches int64
-	bytes   int64 // of the record batches that are shown to a reader, as they lie there
+	bytes   int64 // size of the record batches that a reader is shown, as stored
 	ends    []int64
 }
 
-// digester makes the digest of a partition from its batches, in order.
+// digester computes the digest of a partition from its batches, in order.
 type digester struct {
-	most    int64 // records, and no more
+	most    int64 // the number of records after which it stops
 	hash    *xxhash.Digest
 	records int64
 	batches int64
@@ -46,7 +46,7 @@ type digester struct {
 
 func newDigester() *digester { return &digester{hash: xxhash.New(), most: math.MaxInt64} }
 
-// Several goroutines may decompress with it.
+// decompressor is safe for use by several goroutines.
 var decompressor = kgo.DefaultDecompressor()
 
 // response adds the batches of a read_committed response.
@@ -100,7 +100,7 @@ func (d *digester) batch(b batch.Header) error {
 		}
 		body := records[at : at+int(size)]
 		records = records[at+int(size):]
-		delta, k := binary.Varint(body[1:]) // behind the attributes
+		delta, k := binary.Varint(body[1:]) // the timestamp delta, behind the attributes
 		if k <= 0 {
 			return errRecords
 		}
@@ -114,7 +114,8 @@ func (d *digester) batch(b batch.Header) error {
 		}
 		binary.BigEndian.PutUint64(when[:], uint64(timestamp))
 		_, _ = d.hash.Write(when[:])
-		_, _ = d.hash.Write(body[k:]) // lengths stand before key, value and headers, so no two contents have the same bytes
+		// Key, value and headers follow their lengths, so different contents have different bytes.
+		_, _ = d.hash.Write(body[k:])
 		d.records++
 	}
 	if len(records) != 0 {
@@ -125,16 +126,16 @@ func (d *digester) batch(b batch.Header) error {
 
 func (d *digester) digest() digest { return digest{d.records, d.hash.Sum64()} }
 
-// scanners is how many connections read a topic of one broker at the same time.
+// scanners is the number of connections that read a topic of one broker at the same time.
 const scanners = 2
 
-// scan reads a topic from its start to its present ends, as a read_committed consumer.
+// scan reads a topic from its start to its current ends, as a read_committed consumer.
 func scan(ctx context.Context, addr, topic string) (*content, error) {
 	return scanFirst(ctx, addr, topic, nil)
 }
 
-// scanFirst is scan of the first records of each partition, as many as first says; nil = of all.
-// Offsets have to be without holes.
+// scanFirst is scan for only the first records of each partition, as many as first says; nil = all.
+// The offsets must have no holes.
 func scanFirst(ctx context.Context, addr, topic string, first []int64) (*content, error) {
 	leaders, n, err := leadersOf(ctx, addr, topic)
 	if err != nil {
@@ -220,7 +221,8 @@ func scanPart(ctx context.Context, addr, topic string, list []int32, next, ends 
 	return f.err
 }
 
-// compare says how what was mirrored differs from the source, nil if it does not.
+// compare returns an error that says how the mirrored records differ from the source's, nil if they
+// do not.
 func compare(source, mirrored *content) error {
 	if len(source.parts) != len(mirrored.parts) {
 		return fmt.Errorf("the destination has %d partitions, the source %d", len(mirrored.parts), len(source.parts))

@@ -70,8 +70,8 @@ func TestVerificationCatches(t *testing.T) {
 	}
 }
 
-// TestDigestOfTheFirst: what is not all there is compared with as many records of the source, also
-// where a batch goes on.
+// TestDigestOfTheFirst: an incomplete mirror is compared with as many records of the source, even
+// if a batch goes on behind them.
 func TestDigestOfTheFirst(t *testing.T) {
 	a, b, c, d := rec{"k1", "one"}, rec{"k2", "two"}, rec{"", "three"}, rec{"k4", ""}
 	first := newDigester()
@@ -93,7 +93,7 @@ func TestDigestRefusesDamage(t *testing.T) {
 	}
 }
 
-// TestDigestLeavesOutAborted: what a read_committed consumer does not get does not count.
+// TestDigestLeavesOutAborted: records that a read_committed consumer does not get do not count.
 func TestDigestLeavesOutAborted(t *testing.T) {
 	transactional := func(base int64, b []byte) []byte {
 		h := batch.Header(b)

@@ -15,37 +15,37 @@ import (
 const (
 	fetchMaxBytes     = 16 << 20
 	fetchPartitionMax = 4 << 20
-	// framesInFlight is how many responses a fetcher may have out at a time: one is read while
+	// framesInFlight is how many responses of a fetcher may exist at a time: one is read while
 	// others are used.
 	framesInFlight = 3
 )
 
-// frame is a fetch response in a buffer that is used again after release.
+// frame is a fetch response in a buffer that is reused after release.
 type frame struct {
 	resp kmsg.FetchResponse
 	buf  []byte
 	free chan<- *frame
 }
 
-// release gives the buffer back; nothing of the response may be used afterwards.
+// release returns the buffer. The response must not be used afterwards.
 func (f *frame) release() { f.free <- f }
 
-// fetcher reads partitions of one topic at one broker, one fetch in flight while the frames before
-// it are used. Batches are looked at only as far as it takes to know the next offset.
+// fetcher reads partitions of one topic at one broker, with one fetch in flight while earlier
+// frames are used. It parses batches only as far as it needs to know the next offset.
 type fetcher struct {
 	topic     string
-	next      []int64 // by partition; of partitions that are not fetched it does not matter
-	end       []int64 // where to stop, nil = nowhere
-	committed bool    // isolation
+	next      []int64 // by partition; unused for partitions that are not fetched
+	end       []int64 // where to stop; nil = never
+	committed bool    // isolation level: read_committed
 	list      []int32 // partitions
-	first     int     // rotates, so that no partition is always served last
+	first     int     // rotates, so that the broker does not always serve the same partition last
 	frames    chan *frame
 	free      chan *frame
-	err       error // once frames is closed
+	err       error // valid once frames is closed
 }
 
-// startFetcher fetches list, from the offsets in next on, until the ends (nil = until the context
-// ends). Frames come until they are closed; then err says why.
+// startFetcher fetches the partitions in list, from the offsets in next up to the ends (nil = until
+// the context ends). Frames come until the channel is closed; err then says why.
 func startFetcher(ctx context.Context, addr, topic string, list []int32, next, end []int64, committed bool) (*fetcher, error) {
 	c, err := dial(ctx, addr)
 	if err != nil {
@@ -107,7 +107,7 @@ func (f *fetcher) run(ctx context.Context, c *conn) error {
 	}
 }
 
-// send asks for all partitions that are not at their end; false if there are none.
+// send asks for all partitions that are not at their end. It returns false if there are none.
 func (f *fetcher) send(c *conn) (bool, error) {
 	req := kmsg.NewPtrFetchRequest()
 	req.Version, req.ReplicaID = fetchVersion, -1
@@ -135,8 +135,8 @@ func (f *fetcher) send(c *conn) (bool, error) {
 	return true, c.send(req.AppendTo(c.begin(req.Key(), fetchVersion)))
 }
 
-// advance sets the next offsets behind the whole batches of the response, and cuts what is behind
-// those.
+// advance moves the next offsets behind the whole batches of the response, and cuts off the bytes
+// behind those batches.
 func (f *fetcher) advance(resp *kmsg.FetchResponse) (moved bool, err error) {
 	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
 		return false, err
@@ -179,7 +179,7 @@ func (fr *frame) each(yield func(*kmsg.FetchResponseTopicPartition) error) error
 	return nil
 }
 
-// ended is nil for the error with which a program ends that was told to.
+// ended returns nil if the error is only that the program was told to stop, else err.
 func ended(ctx context.Context, err error) error {
 	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
 		return nil

@@ -14,11 +14,11 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// fillLanes is how many connections fill a topic at the same time; a broker handles one request of
-// each at a time.
+// fillLanes is how many connections fill a topic at the same time. A broker handles one request of
+// each connection at a time.
 const fillLanes = 4
 
-// fill writes a workload's records to the source and returns what is there to be mirrored.
+// fill writes a workload's records to the source and returns the content that has to be mirrored.
 func fill(ctx context.Context, src *cluster, w *workload, scale float64) (*content, error) {
 	if err := src.createTopic(ctx, w.topic(), w.partitions, w.configs()); err != nil {
 		return nil, err
@@ -60,13 +60,13 @@ func fillBatches(ctx context.Context, addr string, w *workload, scale float64) e
 	return errors.Join(errs...)
 }
 
-// fillRequest is about how many bytes a request of a filling has.
+// fillRequest is the approximate number of bytes of a fill request.
 const fillRequest = 4 << 20
 
-// fillPipeline is how many requests of a lane may be on their way.
+// fillPipeline is how many requests of a lane may be in flight.
 const fillPipeline = 16
 
-// fillLane writes the batches of some partitions, one of each partition in a request.
+// fillLane writes the batches of some partitions. A request has one batch of each partition.
 func fillLane(ctx context.Context, addr string, w *workload, list []int32, batches int) error {
 	if len(list) == 0 {
 		return nil
@@ -75,7 +75,7 @@ func fillLane(ctx context.Context, addr string, w *workload, list []int32, batch
 	if err != nil {
 		return err
 	}
-	sent := make(chan int, fillPipeline) // batches of each request that was not answered
+	sent := make(chan int, fillPipeline) // the number of batches of each unanswered request
 	failed := make(chan error, 1)
 	go func() {
 		defer close(failed)
@@ -83,7 +83,7 @@ func fillLane(ctx context.Context, addr string, w *workload, list []int32, batch
 			if err := c.receiveProduce(w.topic(), n); err != nil {
 				c.Close() // so that nothing more is sent
 				failed <- err
-				for range sent { // which ends the sender's waiting
+				for range sent { // so that the sender does not block
 				}
 				return
 			}
@@ -137,8 +137,8 @@ func sendBatches(c *conn, w *workload, list []int32, batches int, sent chan<- in
 	return nil
 }
 
-// perPartitionKeys is how many keys there are in each partition of a compacted workload; 0 =
-// records have none.
+// perPartitionKeys returns the number of keys in each partition of a compacted workload; 0 =
+// records have no keys.
 func (w *workload) perPartitionKeys(batches int) uint64 {
 	if w.compacted == 0 {
 		return 0
@@ -148,12 +148,12 @@ func (w *workload) perPartitionKeys(batches int) uint64 {
 
 const (
 	perTransaction = 1000
-	// transactionalProducers write at the same time: the end of a transaction takes its time.
+	// transactionalProducers write at the same time, because ending a transaction takes long.
 	transactionalProducers = 4
 )
 
-// fillTransactions writes transactions, every tenth of which is aborted, by several producers, so
-// that those of one lie between those of others.
+// fillTransactions writes transactions, every tenth of which is aborted. It uses several producers,
+// so that their transactions interleave.
 func fillTransactions(ctx context.Context, addr string, w *workload, scale float64) error {
 	g, ctx := errgroup.WithContext(ctx)
 	n := w.partitions * w.perPartition(scale)
@@ -165,8 +165,8 @@ func fillTransactions(ctx context.Context, addr string, w *workload, scale float
 	return g.Wait()
 }
 
-// fillTransactionsOf writes the transactions of one producer, with total records, one after the
-// other.
+// fillTransactionsOf writes the transactions of one producer one after the other, total records in
+// all.
 func fillTransactionsOf(ctx context.Context, addr string, w *workload, producer, total int) error {
 	var failed atomic.Pointer[error]
 	cl, err := kgo.NewClient(seeds(addr), kgo.TransactionalID(fmt.Sprintf("bench-%d", producer)), kgo.RecordPartitioner(kgo.ManualPartitioner()),
@@ -198,7 +198,7 @@ func fillTransactionsOf(ctx context.Context, addr string, w *workload, producer,
 		if err := failed.Load(); err != nil {
 			return *err
 		}
-		// The last is committed, so that a mirror has to go to the end.
+		// The last transaction is committed, so that a mirror has to read to the end.
 		if err := cl.EndTransaction(ctx, kgo.TransactionEndTry(tx%10 != 9 || seq >= total)); err != nil {
 			return err
 		}
@@ -206,8 +206,8 @@ func fillTransactionsOf(ctx context.Context, addr string, w *workload, producer,
 	return nil
 }
 
-// awaitCompaction waits until the cleaner has nothing more to do, and keeps it from doing so in the
-// mirrors.
+// awaitCompaction waits until the cleaner has nothing more to do. It then makes the compaction lag
+// endless, so that cleaners leave the mirrors alone.
 func awaitCompaction(ctx context.Context, src *cluster, w *workload, written int64) (*content, error) {
 	var before int64 = -1
 	same := 0

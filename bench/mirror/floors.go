@@ -15,18 +15,18 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Floor is what a hidden command does until its context ends: copy topics by one of the ways that
-// bound what is possible.
+// Floor is the work of a hidden command until its context ends: it copies topics in one of the ways
+// that bound what is possible.
 type Floor struct {
 	From   string // addresses of the source
-	To     string // addresses of the destination; of the relay: where bytes go
+	To     string // addresses of the destination; for the relay, the address of the sink
 	Topics []string
-	Lz4    bool // what is compressed at the source
-	// PartitionFetch is how many bytes the copy loop may fetch of a partition at once.
+	Lz4    bool // produce with lz4; for sources that are compressed
+	// PartitionFetch is how many bytes of one partition the copy loop may fetch at once.
 	PartitionFetch int
-	// Lanes is how many connections to each broker the raw loop produces over. A broker handles one
-	// request of each at a time; but a request should have a batch of many partitions where batches
-	// are small.
+	// Lanes is the number of connections to each broker over which the raw loop produces. A broker
+	// handles one request of each connection at a time. But if batches are small, a request should
+	// have batches of many partitions.
 	Lanes int
 }
 
@@ -43,9 +43,9 @@ func (f *Floor) Run(ctx context.Context, name string) error {
 	return fmt.Errorf("there is no floor %q", name)
 }
 
-// copy is a consumer and a producer of franz-go, as any tool made of these has at least: records
-// are decoded and produced again, in order, with idempotence. It keeps no offsets, so that it is
-// less than what a tool has to do.
+// copy is a consumer and a producer of franz-go, the least that any tool built on them has: it
+// decodes records and produces them again, in order, with idempotence. It stores no offsets, so it
+// does less than a tool has to.
 func (f *Floor) copy(ctx context.Context) error {
 	in, err := kgo.NewClient(seeds(f.From), kgo.ConsumeTopics(f.Topics...), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchMaxBytes(52428800), kgo.FetchMaxPartitionBytes(int32(f.PartitionFetch)), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.MetadataMinAge(100*time.Millisecond))
@@ -107,12 +107,12 @@ func (f *Floor) each(ctx context.Context, floor func(context.Context, string, in
 	return ended(ctx, g.Wait())
 }
 
-// rawBytes is where a request of a raw loop ends.
+// rawBytes is the size in bytes at which a request of a raw loop is full.
 const rawBytes = 4 << 20
 
-// raw appends the fetched batches to the destination as they are, and looks at nothing. It is the
-// most that a program can do that keeps batches: one batch per partition in a request, several
-// requests at the same time.
+// raw appends the fetched batches to the destination unchanged and unread. It is the most that a
+// program can do that keeps batches: one batch per partition in a request, several requests at the
+// same time.
 func (f *Floor) raw(ctx context.Context, topic string, partitions int) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -145,7 +145,7 @@ func (f *Floor) raw(ctx context.Context, topic string, partitions int) error {
 	}
 	g.Go(func() error {
 		for fr := range in.frames {
-			// The fetch that is in flight counts as one use, the batches as others.
+			// The fetch in flight counts as one use, and each batch as another.
 			uses := &rawUses{frame: fr}
 			uses.left.Store(1)
 			err := fr.each(func(p *kmsg.FetchResponseTopicPartition) error {
@@ -174,7 +174,7 @@ func (f *Floor) raw(ctx context.Context, topic string, partitions int) error {
 	return g.Wait()
 }
 
-// rawUses counts what still lies in a frame.
+// rawUses counts the uses of a frame that are still pending.
 type rawUses struct {
 	frame *frame
 	left  atomic.Int32
@@ -191,7 +191,7 @@ type rawBatch struct {
 	uses *rawUses
 }
 
-// rawLane is a connection to the destination, with the partitions that are bound to it.
+// rawLane is a connection to the destination, with the partitions that it serves.
 type rawLane struct {
 	topic string
 	kick  chan struct{}
@@ -207,11 +207,11 @@ func (l *rawLane) wake() {
 	}
 }
 
-// rawPipeline is how many requests of a lane may be on their way. The broker answers them in order,
-// and appends the next as soon as it has answered one, without a way there and back in between.
+// rawPipeline is how many requests of a lane may be in flight. The broker answers them in order. It
+// appends the next one as soon as it has answered one, without a round trip in between.
 const rawPipeline = 4
 
-// rawRequest is a request that was not answered yet.
+// rawRequest is a request that the broker has not answered yet.
 type rawRequest struct{ uses []*rawUses }
 
 func (l *rawLane) run(ctx context.Context, c *conn) error {
@@ -264,7 +264,8 @@ func (l *rawLane) run(ctx context.Context, c *conn) error {
 	return g.Wait()
 }
 
-// take takes the next batch of each partition that has one, until the request is full.
+// take removes the next batch of each partition that has one from the queue, until the request is
+// full.
 func (l *rawLane) take(parts []part, uses []*rawUses) ([]part, []*rawUses) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -287,7 +288,7 @@ func (l *rawLane) take(parts []part, uses []*rawUses) ([]part, []*rawUses) {
 	return parts, uses
 }
 
-// relay writes the fetched batches to a socket: what reading and writing costs at the very least.
+// relay writes the fetched batches to a socket: the bare cost of reading and writing.
 func (f *Floor) relay(ctx context.Context, topic string, partitions int) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -353,7 +354,7 @@ func newSink() (*sink, error) {
 
 func (s *sink) addr() string { return s.ln.Addr().String() }
 
-// close ends it; its relay has ended.
+// close closes the sink. Its relay must have ended.
 func (s *sink) close() {
 	s.ln.Close()
 	s.wg.Wait()

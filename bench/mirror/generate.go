@@ -10,9 +10,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// generator makes the values of a partition's records: the same ones each time that it is made with
-// the same seed. Each value begins with a stamp of 16 bytes, which tells all records apart, in
-// steady phases the time to which they are due.
+// generator makes the values of a partition's records. The same seed gives the same values. Each
+// value begins with a stamp of 16 bytes that makes it unique; in steady phases the stamp holds the
+// time at which the record is due.
 type generator struct {
 	size int
 	json bool
@@ -20,7 +20,7 @@ type generator struct {
 	rng  *rand.Rand
 }
 
-// stampSize is the least size of a value.
+// stampSize is the smallest size of a value.
 const stampSize = 16
 
 func newGenerator(w *workload, seed uint64) *generator {
@@ -28,8 +28,8 @@ func newGenerator(w *workload, seed uint64) *generator {
 	if g.json {
 		return g
 	}
-	// Slices of a pool that is much larger than a compression window, so that they are as good as
-	// fresh random bytes.
+	// Values are slices of a pool that is much larger than a compression window, so that they
+	// compress no better than fresh random bytes.
 	g.pool = make([]byte, 1<<20+g.size)
 	src := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
 	_, _ = src.Read(g.pool)
@@ -53,7 +53,7 @@ var (
  discount coupon product category supplier stock reserved confirmed pending returned express standard insured tracked`))
 )
 
-// appendJSON appends an event as services write them, of about the size.
+// appendJSON appends an event like those that services write, of about the wanted size.
 func (g *generator) appendJSON(b []byte, a, c int64) []byte {
 	begin := len(b)
 	r := g.rng
@@ -66,7 +66,7 @@ func (g *generator) appendJSON(b []byte, a, c int64) []byte {
 	return append(b, `"}`...)
 }
 
-// batcher makes record batches as a producer without idempotence sends them.
+// batcher makes record batches like a producer without idempotence.
 type batcher struct {
 	w       *workload
 	gen     *generator
@@ -78,7 +78,8 @@ type batcher struct {
 	packed  bytes.Buffer
 }
 
-// firstTimestamp is that of every partition's first record; they go on by a millisecond each batch.
+// firstTimestamp is the timestamp of every partition's first record. It grows by a millisecond with
+// each batch.
 const firstTimestamp = 1_790_000_000_000
 
 func newBatcher(w *workload, partition int) (*batcher, error) {
@@ -94,8 +95,8 @@ func newBatcher(w *workload, partition int) (*batcher, error) {
 
 const codecLz4 = 3
 
-// appendBatch appends the next batch, of n records. Key says what the n-th record's key is, nil for
-// none.
+// appendBatch appends the next batch, of n records. key returns the n-th record's key; nil = no
+// keys.
 func (b *batcher) appendBatch(dst []byte, n int, key func(n int) []byte) []byte {
 	b.records = b.records[:0]
 	for i := range n {

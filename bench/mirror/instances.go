@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	// One topic is mirrored by several instances: each of its partitions is in one of 24 slots, and
-	// these are shared.
+	// Several instances mirror one topic. Each of its partitions is in one of 24 slots, and the
+	// instances share the slots.
 	instanceTopics     = 1
 	instancePartitions = 12
 	instanceMegabytes  = 1536
 	mostInstances      = 3
-	// instanceLead is how much of the whole is copied before it counts: until all mirrors are made
-	// and run.
+	// instanceLead is the part of the whole that is copied before the measurement begins, so that
+	// all mirrors exist and run.
 	instanceLead = 0.25
 )
 
@@ -60,7 +60,8 @@ func (b *run) countInstances(ctx context.Context) error {
 			return err
 		}
 	}
-	if _, err := b.catchUpBy(ctx, "warm-up", 1); err != nil { // what the brokers' JVMs compile then counts for nobody
+	// The brokers' JVMs compile now, at the cost of no subject.
+	if _, err := b.catchUpBy(ctx, "warm-up", 1); err != nil {
 		return err
 	}
 	for round := 1; round <= b.o.Rounds; round++ {
@@ -78,10 +79,10 @@ func (b *run) countInstances(ctx context.Context) error {
 	return nil
 }
 
-// team is several instances at the same work.
+// team is several instances that share the work.
 type team []*running
 
-// Usage is that of all together.
+// Usage returns the usage of all instances together.
 func (t team) Usage() (all bench.Usage, err error) {
 	for _, r := range t {
 		u, err := r.Usage()
@@ -93,7 +94,7 @@ func (t team) Usage() (all bench.Usage, err error) {
 	return all, nil
 }
 
-// LogTail is the last lines of each.
+// LogTail returns the last lines of each instance's log.
 func (t team) LogTail(lines int) (text string) {
 	for _, r := range t {
 		text += r.LogTail(lines) + "\n"
@@ -107,12 +108,13 @@ func (t team) end() {
 	}
 }
 
-// catchUpBy lets n instances mirror the topic, and verifies what came of it.
+// catchUpBy lets n instances mirror the topic, and verifies the result.
 func (b *run) catchUpBy(ctx context.Context, name string, n int) (v map[bench.Metric]float64, err error) {
 	var t team
 	defer func() {
 		t.end()
-		err = errors.Join(err, b.dst.deleteTopics(ctx, all)) // also what klink keeps there: the next ones begin as these did
+		// All topics, klink's own too, so that the next instances begin like these.
+		err = errors.Join(err, b.dst.deleteTopics(ctx, all))
 	}()
 	var first string
 	for i := range n {
@@ -125,7 +127,7 @@ func (b *run) catchUpBy(ctx context.Context, name string, n int) (v map[bench.Me
 			first = addr
 		}
 	}
-	// The slots have to be shared before there is work.
+	// The instances must have shared the slots before there is work.
 	for _, r := range t {
 		if err := r.AwaitLog(fmt.Sprintf("slots=%d of=24", 24/n), readyTimeout); err != nil {
 			return nil, err

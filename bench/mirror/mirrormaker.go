@@ -10,9 +10,9 @@ import (
 	"klink/bench"
 )
 
-// mirrorMakerProperties are what somebody who knows MirrorMaker 2 would give it for throughput: no
-// renaming, no conversion, large fetches and batches, more than 500 records a poll, and none of the
-// tasks that this benchmark does not look at (heartbeats, checkpoints, syncs of groups, ACLs and
+// mirrorMakerProperties is what a MirrorMaker 2 expert would configure for throughput: no renaming,
+// no conversion, large fetches and batches, more than 500 records a poll, and none of the tasks
+// that this benchmark does not measure (heartbeats, checkpoints, syncs of groups, ACLs and
 // configs).
 const mirrorMakerProperties = `clusters = src, dst
 src.bootstrap.servers = %[1]s
@@ -53,7 +53,7 @@ dst.producer.max.request.size = 4194304
 dst.producer.send.buffer.bytes = 1048576
 `
 
-// mirrorMakerTasks is how many tasks MirrorMaker 2 may have: on two cores more of them are no
+// mirrorMakerTasks is the largest number of MirrorMaker 2 tasks. On two cores more tasks are no
 // faster.
 const mirrorMakerTasks = 4
 

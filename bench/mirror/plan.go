@@ -6,24 +6,25 @@ import (
 	"time"
 )
 
-// plan says what is measured in which order, and how long the rest of it takes.
+// plan is the order of the measurements. It also estimates how long the rest takes.
 type plan struct {
 	subjects []string
 	legs     []leg
 	budget   time.Duration // 0 = none
 	began    time.Time
 	steady   func(*workload) time.Duration
-	// took is how long the latest run of a workload and a subject took, with its start and its end.
+	// took is how long the latest run of a workload and a subject took, including its start and its
+	// end.
 	took   map[[2]string]time.Duration
-	filled map[string]bool // workloads that the source has
+	filled map[string]bool // workloads whose records the source has
 	scale  float64
 }
 
-// leg is all that is measured with one destination.
+// leg is everything that is measured with one destination.
 type leg struct {
 	to    *destination
 	turns []turn
-	// until is when no further turn begins, counted from the beginning; 0 = never.
+	// until is the time since the beginning after which no further turn begins; 0 = none.
 	until time.Duration
 }
 
@@ -33,8 +34,8 @@ type turn struct {
 	w     *workload
 }
 
-// turns are all rounds of the major workloads, then those of the others. A workload's rounds are
-// not one after the other, so that what changes in the machine meets all.
+// turns returns all rounds of the major workloads, then those of the others. The rounds of a
+// workload are not consecutive, so that changes in the machine affect all workloads.
 func turns(ws []*workload, rounds int) (all []turn) {
 	for _, major := range []bool{true, false} {
 		for round := 1; round <= rounds; round++ {
@@ -48,8 +49,8 @@ func turns(ws []*workload, rounds int) (all []turn) {
 	return all
 }
 
-// newPlan makes a leg of each destination, so that clusters of several do not run next to each
-// other. Each leg has its share of the budget, and what those before it have left.
+// newPlan makes one leg for each destination, so that the clusters of several destinations do not
+// run at the same time. Each leg has its share of the budget, plus what earlier legs have left.
 func newPlan(b *run) *plan {
 	p := &plan{
 		subjects: b.subjects, budget: b.o.Budget, began: b.began, steady: b.steadyOf, scale: b.o.Scale,
@@ -76,16 +77,16 @@ func newPlan(b *run) *plan {
 	return p
 }
 
-// The times that a run is expected to take before any was measured, on two cores.
+// How long a run is expected to take before any was measured, on two cores.
 const (
-	expectedStart      = 3 * time.Second // and the end: topics are made and deleted
-	expectedJVM        = 6 * time.Second // more
+	expectedStart      = 3 * time.Second // start and end: topics are made and deleted
+	expectedJVM        = 6 * time.Second // additional start-up time of a JVM
 	expectedCluster    = 8 * time.Second // per broker
 	expectedMBPerSec   = 60
 	expectedFillPerSec = 60
 )
 
-// run is how long a run is expected to take: as long as the one before.
+// run returns how long a run is expected to take: as long as the previous one.
 func (p *plan) run(w *workload, subject string) time.Duration {
 	if d, ok := p.took[[2]string{w.name, subject}]; ok {
 		return d
@@ -100,7 +101,7 @@ func (p *plan) run(w *workload, subject string) time.Duration {
 	return d
 }
 
-// turn is how long a round of a workload is expected to take, the filling of the source included.
+// turn returns how long a round of a workload is expected to take, including filling the source.
 func (p *plan) turn(t turn) (d time.Duration) {
 	for _, subject := range p.subjects {
 		if runs(subject, t.w) {
@@ -113,18 +114,18 @@ func (p *plan) turn(t turn) (d time.Duration) {
 	return d
 }
 
-// fits says whether a turn of a leg is over before the leg's time is up.
+// fits reports whether a turn of a leg ends before the leg's time is up.
 func (p *plan) fits(l *leg, t turn, now time.Time) bool {
 	return p.budget == 0 || now.Sub(p.began)+p.turn(t) <= l.until
 }
 
-// begins says whether any turn of a leg fits once its brokers have started.
+// begins reports whether any turn of a leg fits once its brokers have started.
 func (p *plan) begins(l *leg, now time.Time) bool {
 	ready := now.Add(expectedCluster * time.Duration(l.to.brokers))
 	return slices.ContainsFunc(l.turns, func(t turn) bool { return p.fits(l, t, ready) })
 }
 
-// left is how long the rest takes: the turns of a leg from the n-th on, and the legs after it.
+// left returns how long the rest takes: the turns of a leg from the n-th on, and the legs after it.
 func (p *plan) left(at, n int, now time.Time) time.Duration {
 	elapsed := now.Sub(p.began)
 	began := elapsed
@@ -147,7 +148,7 @@ func (p *plan) left(at, n int, now time.Time) time.Duration {
 	return elapsed - began
 }
 
-// runCount is how many runs there are.
+// runCount returns the number of runs.
 func (p *plan) runCount() (n int) {
 	for _, l := range p.legs {
 		for _, t := range l.turns {
@@ -161,7 +162,7 @@ func (p *plan) runCount() (n int) {
 	return n
 }
 
-// text says what is going to happen.
+// text describes the plan.
 func (p *plan) text(rounds int) string {
 	var names []string
 	for _, l := range p.legs {
@@ -179,7 +180,7 @@ func (p *plan) text(rounds int) string {
 	return text
 }
 
-// about is a time as people say it.
+// about formats a time the way people say it.
 func about(d time.Duration) string {
 	if d < 90*time.Second {
 		return fmt.Sprintf("%.0f s", d.Seconds())

@@ -38,8 +38,8 @@ func TestLegs(t *testing.T) {
 	require.InDelta(t, 10, only.legs[0].until.Minutes(), 0.01, "a leg that is alone has all of it")
 }
 
-// TestFits: what would not be over in time is left out, and what was measured tells how long it
-// takes.
+// TestFits: turns that would not end in time are left out, and measured runs set how long a run is
+// expected to take.
 func TestFits(t *testing.T) {
 	p := planned(t, Options{Options: bench.Options{Rounds: 3, Workloads: []string{"rf3-lag"}, Subjects: []string{Klink}}, Budget: time.Minute})
 	l := &p.legs[0]

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/term"
 )
 
-// printer shows how the benchmark gets on: a line for what is over, and at a terminal one that
-// changes for what runs.
+// printer shows the progress of the benchmark: a line for each finished step, and at a terminal a
+// changing line for the running one.
 type printer struct {
 	w        io.Writer
 	terminal bool
@@ -45,7 +45,7 @@ func (p *printer) clear() {
 	}
 }
 
-// live replaces the changing line, a few times a second at the most.
+// live replaces the changing line, at most a few times a second.
 func (p *printer) live(format string, args ...any) {
 	if !p.terminal || time.Since(p.last) < 200*time.Millisecond {
 		return
@@ -76,8 +76,8 @@ var (
 	steadyColumns  = []bench.Metric{bench.P50, bench.P99, bench.P999, bench.AckP50, bench.FirstP50, bench.FirstP99, bench.LastP50, bench.LastP99, bench.CPUShare, bench.PeakRSS}
 )
 
-// tables prints what was measured: medians with their range, and what klink's figure is, divided by
-// that of the others in the same round.
+// tables prints the measurements: medians with their range, and klink's figure divided by that of
+// the others in the same round.
 func (p *printer) tables(s *bench.Serie) {
 	m := s.Machine
 	p.line("")
@@ -135,7 +135,8 @@ func spread(s bench.Spread) string {
 	return fmt.Sprintf("%s (%s-%s)", number(s.Median), number(s.Low), number(s.High))
 }
 
-// ratios is klink's throughput and CPU over the subject's, or its lags.
+// ratios returns klink's throughput and CPU divided by the subject's, or its lags divided by the
+// subject's.
 func ratios(s *bench.Serie, w, subject string, steady bool) string {
 	if subject == Klink {
 		return ""

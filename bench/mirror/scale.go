@@ -18,21 +18,21 @@ import (
 )
 
 const (
-	// scalePartitions is how many partitions each of the topics has.
+	// scalePartitions is the number of partitions of each topic.
 	scalePartitions  = 200
 	scaleTopics      = 50
 	scaleTopicsQuick = 10
-	// idleAfter is when a klink that has nothing to do counts as one, and idleFor how long it is
-	// watched.
+	// idleAfter is how long after the mirrors are up to date klink counts as idle, and idleFor is
+	// how long it is then watched.
 	idleAfter = 5 * time.Second
 	idleFor   = 20 * time.Second
 	// scaleTimeout is for brokers that open ten thousand logs.
 	scaleTimeout = 5 * time.Minute
 )
 
-// Scale measures what many mirror partitions cost one klink: how long it takes to make them, and to
-// be up to date after a start, and what it takes of memory, CPU and fetch sessions when nothing is
-// written.
+// Scale measures what many mirror partitions cost one klink. It measures how long klink takes to
+// make them, and to be up to date after a start, and the memory, CPU and fetch sessions that it
+// needs while nothing is written.
 func Scale(ctx context.Context, o *Options) (*bench.Serie, error) {
 	b := newRun(o)
 	o.Rounds = max(1, o.Rounds)
@@ -63,11 +63,11 @@ func Scale(ctx context.Context, o *Options) (*bench.Serie, error) {
 	return &b.serie, errors.Join(err, b.save(), b.problems())
 }
 
-// scale is a run of it. Each partition gets one more record whenever write is called.
+// scale is a run of that benchmark. Each call of write adds one record to each partition.
 type scale struct {
 	*run
 	name string
-	ends map[string][]int64 // of the source, by topic
+	ends map[string][]int64 // the source's ends, by topic
 }
 
 func (s *scale) measure(ctx context.Context) error {
@@ -111,7 +111,7 @@ func (s *scale) measure(ctx context.Context) error {
 func (s *scale) write(ctx context.Context) error {
 	for i := range s.workloads {
 		w := &s.workloads[i]
-		if err := fillBatches(ctx, s.src.addr, w, 0); err != nil { // at least one record for each
+		if err := fillBatches(ctx, s.src.addr, w, 0); err != nil { // one record per partition
 			return err
 		}
 		if s.ends[w.topic()] == nil {
@@ -124,7 +124,7 @@ func (s *scale) write(ctx context.Context) error {
 	return nil
 }
 
-// makeMirrors makes all mirrors in one request, and waits until they have everything.
+// makeMirrors makes all mirrors in one request, and waits until they have all records.
 func (s *scale) makeMirrors(ctx context.Context, r *running, addr string, topics []string) (time.Duration, error) {
 	cl, err := kgo.NewClient(seeds(addr), kgo.MaxVersions(nil), kgo.RequestTimeoutOverhead(scaleTimeout))
 	if err != nil {
@@ -156,8 +156,8 @@ func (s *scale) makeMirrors(ctx context.Context, r *running, addr string, topics
 	return time.Since(began), nil
 }
 
-// awaitEnds waits until the mirrors have all that the source has. Topics are asked for one after
-// the other, and each only until it is there, so that the brokers are not kept busy with it.
+// awaitEnds waits until the mirrors have everything that the source has. It polls one topic after
+// the other, each only until it is complete, so that polling does not keep the brokers busy.
 func (s *scale) awaitEnds(ctx context.Context, r *running) error {
 	deadline := time.Now().Add(scaleTimeout)
 	for topic, targets := range s.ends {
@@ -192,8 +192,8 @@ func (s *scale) awaitTopic(ctx context.Context, r *running, topic string, target
 	}
 }
 
-// round starts klink when each partition at the source has one record more, and watches it until it
-// has nothing to do.
+// round starts klink after each partition at the source got one more record, and watches it until
+// it is idle.
 func (s *scale) round(ctx context.Context, round int) (v map[bench.Metric]float64, err error) {
 	v = map[bench.Metric]float64{}
 	if err := s.write(ctx); err != nil {
@@ -243,7 +243,7 @@ func (s *scale) round(ctx context.Context, round int) (v map[bench.Metric]float6
 	return v, err
 }
 
-// verify compares what the mirrors have with the source.
+// verify compares the records of the mirrors with the source's.
 func (s *scale) verify(ctx context.Context) error {
 	for i := range s.workloads {
 		topic := s.workloads[i].topic()
@@ -262,7 +262,7 @@ func (s *scale) verify(ctx context.Context) error {
 	return nil
 }
 
-// gauge is a metric without labels of a klink.
+// gauge reads a metric without labels from a klink.
 func gauge(ctx context.Context, addr, name string) (float64, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/metrics", nil)
 	if err != nil {

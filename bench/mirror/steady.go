@@ -15,16 +15,16 @@ import (
 )
 
 const (
-	// steadyWarmUp is before the time that counts, and steadyDrain how long the last record may
-	// take to come.
+	// steadyWarmUp is the time before the measurement begins, and steadyDrain is how long the last
+	// record may take to arrive.
 	steadyWarmUp = 1500 * time.Millisecond
 	steadyDrain  = 30 * time.Second
 	// sampleEvery is the interval of the samples over time.
 	sampleEvery = 250 * time.Millisecond
 )
 
-// lags collects how old records are when a consumer at the destination has them, by the time at
-// which they were due to be written.
+// lags collects how old records are when a consumer at the destination gets them, counted from the
+// time at which they were due.
 type lags struct {
 	from    time.Time // when counting begins
 	until   time.Time
@@ -33,7 +33,7 @@ type lags struct {
 	seen    int64
 }
 
-// largestLag is more than a run waits.
+// largestLag is longer than a run waits.
 const largestLag = int64(2 * time.Minute / time.Microsecond)
 
 func newLags(from time.Time, length time.Duration) *lags {
@@ -44,7 +44,7 @@ func newLags(from time.Time, length time.Duration) *lags {
 	return l
 }
 
-// add counts a record that was due at a time and seen at another.
+// add counts a record that was due at one time and seen at another.
 func (l *lags) add(due, seen time.Time) {
 	l.seen++
 	if due.Before(l.from) || !due.Before(l.until) {
@@ -76,8 +76,8 @@ func (l *lags) overTime() map[bench.Metric][]float64 {
 	return out
 }
 
-// thirds are the lags behind the source's acknowledgement in the first and in the last third of
-// what counts, which begins with a record: a subject that falls behind has more in the last.
+// thirds adds the lags behind the source's acknowledgement in the first and the last third of the
+// measured records. A subject that falls behind has more lag in the last third.
 func thirds(v map[bench.Metric]float64, acked, seen []time.Time, from int) {
 	n := (len(acked) - from) / 3
 	if n == 0 {
@@ -86,7 +86,7 @@ func thirds(v map[bench.Metric]float64, acked, seen []time.Time, from int) {
 	percentiles := func(from int, p50, p99 bench.Metric) {
 		var lags []time.Duration
 		for i := from; i < from+n; i++ {
-			lags = append(lags, max(seen[i].Sub(acked[i]), time.Microsecond)) // it may be read before the answer is
+			lags = append(lags, max(seen[i].Sub(acked[i]), time.Microsecond)) // seen may be before acked
 		}
 		slices.Sort(lags)
 		v[p50], v[p99] = lags[n/2].Seconds()*1000, lags[n*99/100].Seconds()*1000
@@ -95,7 +95,7 @@ func thirds(v map[bench.Metric]float64, acked, seen []time.Time, from int) {
 	percentiles(len(acked)-n, bench.LastP50, bench.LastP99)
 }
 
-// due is the time in a value of a steady phase, and the record's number.
+// due returns the time in a value of a steady phase, and the record's number.
 func due(w *workload, value []byte) (time.Time, int64, error) {
 	if w.json {
 		var at, seq int64
@@ -110,7 +110,7 @@ func due(w *workload, value []byte) (time.Time, int64, error) {
 	return time.Unix(0, int64(binary.BigEndian.Uint64(value))), int64(binary.BigEndian.Uint64(value[8:])), nil
 }
 
-// steady measures the lag of a subject that has caught up, and verifies what came of it.
+// steady measures the lag of a subject that has caught up, and verifies the result.
 func (b *run) steady(ctx context.Context, p *running, j *job, live func(string)) (v map[bench.Metric]float64, samples map[bench.Metric][]float64, err error) {
 	in, err := kgo.NewClient(seeds(j.dst.addr), kgo.ConsumeTopics(j.steady), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchMinBytes(1), kgo.MetadataMinAge(50*time.Millisecond), kgo.FetchMaxWait(500*time.Millisecond), kgo.FetchIsolationLevel(kgo.ReadCommitted()))
@@ -137,7 +137,7 @@ func (b *run) steady(ctx context.Context, p *running, j *job, live func(string))
 	defer cancel()
 	written := make(chan error, 1)
 	go func() { written <- out.run(wctx) }()
-	var sent int64 = -1 // until all are
+	var sent int64 = -1 // -1 until all records are sent
 	var after bench.Usage
 	var busy time.Duration
 	deadline := began.Add(length + steadyDrain)

@@ -14,8 +14,8 @@ import (
 )
 
 // load writes records at a fixed rate and stamps each with the time at which it was due, whether or
-// not the cluster kept up: with a linger of 5 ms, the default of Java's producers since 4.0, or
-// each as a batch of its own.
+// not the cluster kept up. It writes with a linger of 5 ms, the default of Java's producers since
+// 4.0, or each record as a batch of its own.
 type load struct {
 	cl      *kgo.Client
 	singles []*singles // instead of cl
@@ -25,7 +25,7 @@ type load struct {
 	rate    int
 	began   time.Time
 	sent    int64
-	from    time.Time // acknowledgements of what is due before do not count
+	from    time.Time // acknowledgements of records that were due earlier do not count
 	mu      sync.Mutex
 	acks    *hdrhistogram.Histogram
 	acked   []time.Time // by the number of a record
@@ -73,7 +73,7 @@ func (l *load) close() {
 	}
 }
 
-// ack counts a record that was due at a time, and is acknowledged now.
+// ack counts a record that was due at a time and is acknowledged now.
 func (l *load) ack(seq int64, due time.Time) {
 	now := time.Now()
 	l.mu.Lock()
@@ -84,8 +84,8 @@ func (l *load) ack(seq int64, due time.Time) {
 	}
 }
 
-// run writes for the time that the load is made for. Every millisecond it writes what is due by
-// then, so that it wakes seldom enough on a busy machine.
+// run writes for the duration of the load. Every millisecond it writes the records that are due, so
+// that it wakes seldom enough on a busy machine.
 func (l *load) run(ctx context.Context) error {
 	l.began = time.Now()
 	total := int64(len(l.acked))
@@ -146,15 +146,15 @@ func (l *load) run(ctx context.Context) error {
 	return nil
 }
 
-// singlesLanes is how many connections write single records: a broker handles one request of each
-// at a time.
+// singlesLanes is the number of connections that write single records. A broker handles one request
+// of each connection at a time.
 const singlesLanes = 4
 
-// singles writes records, each in a batch and a request of its own, and does not wait for answers
-// in between.
+// singles writes records, each in a batch and a request of its own, without waiting for answers in
+// between.
 type singles struct {
 	c     *conn
-	sent  chan single // and not answered
+	sent  chan single // sent and not yet answered
 	batch []byte      // reused
 	body  []byte
 }
@@ -168,7 +168,7 @@ type single struct {
 func (s *singles) send(topic string, partition int32, r single, value []byte) error {
 	s.body = appendRecord(s.body[:0], 0, nil, value)
 	s.batch = appendBatchOf(s.batch[:0], 1, r.due.UnixMilli(), 0, s.body)
-	s.sent <- r // has room for all
+	s.sent <- r // the channel has room for all records
 	return s.c.sendProduce(topic, []part{{partition, s.batch}})
 }
 

@@ -34,15 +34,16 @@ const (
 // Subjects are all subjects, klink first.
 func Subjects() []string { return []string{Klink, Unjoined, MirrorMaker, Copy, Raw, Relay} }
 
-// runs says whether a subject can do a workload. The floors without a Kafka client know no
-// transactions, and what they would show of thinned batches, that a broker refuses them, is known.
+// runs reports whether a subject can run a workload. The floors without a Kafka client do not
+// support transactions. With thinned batches they could only show the known fact that a broker
+// refuses them.
 func runs(subject string, w *workload) bool {
 	switch subject {
 	case Unjoined:
 		return w.unjoined
 	case Relay:
 		if w.destination().away > 0 {
-			return false // it goes nowhere
+			return false // the relay writes to no cluster
 		}
 		fallthrough
 	case Raw:
@@ -51,7 +52,7 @@ func runs(subject string, w *workload) bool {
 	return true
 }
 
-// job is what a subject is to mirror.
+// job is what a subject has to mirror.
 type job struct {
 	w       *workload
 	source  string // address
@@ -70,13 +71,13 @@ func (j *job) topics() []string {
 	return topics
 }
 
-// running is a subject at work.
+// running is a running subject.
 type running struct {
 	*bench.Process
-	// targets are the offsets at which the partitions at the destination end once the subject is
+	// targets are the offsets at which the partitions at the destination end when the subject is
 	// done.
 	targets []int64
-	// gentle is for what leaves something behind when it is killed.
+	// gentle: stop the subject with SIGTERM, because it leaves something behind when it is killed.
 	gentle bool
 	after  func()
 }
@@ -129,7 +130,7 @@ func (l *launcher) start(ctx context.Context, subject string, run string, j *job
 	return &running{Process: p, targets: j.dense()}, nil
 }
 
-// dense are the ends of copies whose offsets have no gaps.
+// dense returns the ends of copies whose offsets have no gaps.
 func (j *job) dense() []int64 {
 	targets := make([]int64, len(j.content.parts))
 	for p := range targets {
@@ -140,8 +141,8 @@ func (j *job) dense() []int64 {
 
 const readyTimeout = 60 * time.Second
 
-// serve starts `klink serve` with its default settings, and gives the address for clients; more are
-// flags.
+// serve starts `klink serve` with its default settings and the extra flags in more, and returns the
+// address for clients.
 func (l *launcher) serve(run, destination string, more ...string) (_ *running, addr string, err error) {
 	port, release, err := kafkatest.ReservePorts(3)
 	if err != nil {
@@ -161,8 +162,8 @@ func (l *launcher) serve(run, destination string, more ...string) (_ *running, a
 	return r, addr, nil
 }
 
-// klink is `klink serve`, a link with configs and its mirrors. As for others, the topics are made
-// before.
+// klink starts `klink serve`, and makes a link with configs and its mirrors. As for the other
+// subjects, the topics exist before.
 func (l *launcher) klink(ctx context.Context, run string, j *job, configs ...linkapi.Config) (_ *running, err error) {
 	r, addr, err := l.serve(run, j.dst.far)
 	if err != nil {
@@ -174,15 +175,15 @@ func (l *launcher) klink(ctx context.Context, run string, j *job, configs ...lin
 		}
 	}()
 	if r.targets = j.dense(); j.w.transactions {
-		r.targets = j.content.ends // markers take the place of those at the source
+		r.targets = j.content.ends // klink's markers take the place of the source's
 	}
 	return r, mirrors(ctx, addr, j.source, j.dst, j.w.partitions, j.topics(), configs...)
 }
 
 // mirrors makes a link, and mirrors of its topics, through klink.
 func mirrors(ctx context.Context, klink, source string, dst *cluster, partitions int, topics []string, configs ...linkapi.Config) error {
-	// A request that makes many mirrors takes longer than a client waits by itself, which would
-	// repeat it.
+	// A request that makes many mirrors takes longer than a client waits by default, and the client
+	// would repeat it.
 	cl, err := kgo.NewClient(kgo.SeedBrokers(klink), kgo.MaxVersions(nil), kgo.RequestTimeoutOverhead(readyTimeout))
 	if err != nil {
 		return err
@@ -193,7 +194,7 @@ func mirrors(ctx context.Context, klink, source string, dst *cluster, partitions
 	if err := link(ctx, cl, source, configs...); err != nil {
 		return err
 	}
-	// As `kafka-configs` does it: an empty topic becomes a mirror.
+	// Like `kafka-configs`: turn an empty topic into a mirror.
 	alter := kmsg.NewPtrIncrementalAlterConfigsRequest()
 	for _, topic := range topics {
 		if err := dst.createTopic(ctx, topic, partitions, nil); err != nil {
@@ -220,7 +221,7 @@ func mirrors(ctx context.Context, klink, source string, dst *cluster, partitions
 	return nil
 }
 
-// linkName is what the link of the benchmarks is called.
+// linkName is the name of the benchmarks' link.
 const linkName = "bench"
 
 // link makes the link.
@@ -260,7 +261,7 @@ func failure(code int16, message *string) error {
 	return err
 }
 
-// peers says which subjects this machine lacks something for.
+// peers returns the subjects that this machine cannot run, and why.
 func peers() (lib string, absent []bench.Absent) {
 	if err := errors.Join(kafkatest.CheckJava(), lookPath("java")); err != nil {
 		return "", []bench.Absent{{Subject: MirrorMaker, Why: err.Error()}}

@@ -16,8 +16,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// The versions that wire.go speaks: the last with topic names and without tags, which every broker
-// from 2.4 to 4.x knows.
+// The versions that wire.go speaks: the last ones with topic names and without tags. Every broker
+// from 2.4 to 4.x knows them.
 const (
 	fetchVersion       = 11
 	produceVersion     = 8
@@ -25,20 +25,20 @@ const (
 	metadataVersion    = 8
 )
 
-// wireTimeout ends what hangs: a broker that answers late is of no use in a measurement.
+// wireTimeout bounds an exchange that hangs. An answer that late is useless for a measurement.
 const wireTimeout = 60 * time.Second
 
 // conn is a connection to one broker, which answers requests in their order. One goroutine may send
 // while another receives.
 type conn struct {
 	c    net.Conn
-	stop func() bool // no more closing by the context
-	sent int32       // requests; the last one's correlation id
-	got  int32       // answers
+	stop func() bool // keeps the end of the context from closing the connection
+	sent int32       // number of requests; also the last one's correlation id
+	got  int32       // number of answers
 	out  []byte      // reused
 }
 
-// dial connects to the first of the addresses, which have commas between them.
+// dial connects to the first address of a comma-separated list.
 func dial(ctx context.Context, addr string) (*conn, error) {
 	addr, _, _ = strings.Cut(addr, ",")
 	d := net.Dialer{Timeout: 10 * time.Second}
@@ -46,7 +46,7 @@ func dial(ctx context.Context, addr string) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	// What blocks on the network ends with the context.
+	// Reads and writes that block end with the context.
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	return &conn{c: c, stop: stop}, nil
 }
@@ -56,7 +56,7 @@ func (c *conn) Close() {
 	c.c.Close()
 }
 
-// begin starts a request in c.out, whose length is set by send.
+// begin starts a request in c.out. send sets its length.
 func (c *conn) begin(key, version int16) []byte {
 	c.sent++
 	b := append(c.out[:0], 0, 0, 0, 0)
@@ -71,7 +71,7 @@ func appendString(b []byte, s string) []byte {
 	return append(b, s...)
 }
 
-// send writes a request that is complete in b, which began with begin.
+// send writes the complete request b, which the caller has started with begin.
 func (c *conn) send(b []byte) error {
 	c.out = b
 	binary.BigEndian.PutUint32(b, uint32(len(b)-4))
@@ -105,7 +105,7 @@ func (c *conn) receive(buf []byte) (body, grown []byte, err error) {
 	return buf[4:], buf, nil
 }
 
-// call is a request and its answer, for what is rare.
+// call makes a request and reads its answer. It is for rare requests.
 func (c *conn) call(req kmsg.Request, resp kmsg.Response, version int16) error {
 	req.SetVersion(version)
 	resp.SetVersion(version)
@@ -119,17 +119,17 @@ func (c *conn) call(req kmsg.Request, resp kmsg.Response, version int16) error {
 	return resp.ReadFrom(body)
 }
 
-// seeds are the addresses of a list for bootstrap.servers.
+// seeds returns the option for the addresses of a bootstrap.servers list.
 func seeds(addrs string) kgo.Opt { return kgo.SeedBrokers(strings.Split(addrs, ",")...) }
 
-// leader is a broker with the partitions of a topic that it leads.
+// leader is a broker, with the partitions of a topic that it leads.
 type leader struct {
 	addr       string
 	partitions []int32
 }
 
-// partitions asks who leads the partitions of a topic, of which there are n; an error of Kafka's if
-// there is no such topic.
+// partitions asks for the leaders of the n partitions of a topic. If there is no such topic, the
+// error is Kafka's.
 func (c *conn) partitions(topic string) (leaders []leader, n int, err error) {
 	req, resp := kmsg.NewPtrMetadataRequest(), kmsg.NewPtrMetadataResponse()
 	t := kmsg.NewMetadataRequestTopic()
@@ -162,8 +162,8 @@ func (c *conn) partitions(topic string) (leaders []leader, n int, err error) {
 	return leaders, n, nil
 }
 
-// leadersOf asks for the leaders of a topic that was just made: of several brokers one may not have
-// heard of it.
+// leadersOf asks for the leaders of a topic that was just made. It retries, because some brokers
+// may not know the topic yet.
 func leadersOf(ctx context.Context, addr, topic string) (leaders []leader, n int, err error) {
 	c, err := dial(ctx, addr)
 	if err != nil {
@@ -183,8 +183,8 @@ func leadersOf(ctx context.Context, addr, topic string) (leaders []leader, n int
 	}
 }
 
-// ends asks for the end offsets (high watermarks) of partitions, into to[p]. Partitions that the
-// broker does not know (yet) keep what they have.
+// ends asks for the end offsets (high watermarks) of partitions, and writes them to to[p]. If the
+// broker does not know a partition (yet), to[p] stays.
 func (c *conn) ends(topic string, partitions []int32, to []int64) error {
 	req, resp := kmsg.NewPtrListOffsetsRequest(), kmsg.NewPtrListOffsetsResponse()
 	req.ReplicaID = -1
@@ -229,8 +229,8 @@ type part struct {
 }
 
 // sendProduce appends a batch to each of several partitions of a topic, with acks=all, and does not
-// wait for the answer. It sends the batches from where they lie; they may be changed once it
-// returns.
+// wait for the answer. It sends the batches without copying them. The caller may change them once
+// it returns.
 func (c *conn) sendProduce(topic string, parts []part) error {
 	b := c.begin(0, produceVersion)
 	b = binary.BigEndian.AppendUint16(b, 0xffff) // no transactional id
@@ -239,7 +239,7 @@ func (c *conn) sendProduce(topic string, parts []part) error {
 	b = binary.BigEndian.AppendUint32(b, 1)
 	b = appendString(b, topic)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(parts)))
-	// The head before each batch lies in b, which must not move any more.
+	// The head of each batch lies in b, so b must not be reallocated any more.
 	heads := len(b)
 	size := 0
 	for _, p := range parts {
@@ -261,8 +261,8 @@ func (c *conn) sendProduce(topic string, parts []part) error {
 	return err
 }
 
-// receiveProduce reads the answer to a request with a number of batches. The first that was refused
-// is the error.
+// receiveProduce reads the answer to a request with a number of batches. If the broker refused any,
+// it returns the error of the first.
 func (c *conn) receiveProduce(topic string, batches int) error {
 	body, _, err := c.receive(nil)
 	if err != nil {

@@ -5,51 +5,52 @@ import (
 	"time"
 )
 
-// workload is what is mirrored.
+// workload describes the records to mirror.
 type workload struct {
 	name       string
 	why        string // a few words for the table
 	partitions int
-	recordSize int // of the value, bytes
+	recordSize int // bytes of the value
 	json       bool
 	lz4        bool
 	perBatch   int // records in a batch
-	megabytes  int // of values at the source, before compression
-	// transactions are made with one producer, of a thousand records each, every tenth of which is
-	// aborted.
+	megabytes  int // 10^6 bytes of values at the source, before compression
+	// transactions: the records are written in transactions of a thousand records each. A
+	// transaction has one producer. Every tenth transaction is aborted.
 	transactions bool
-	// compacted: keyed records, and each key is written this many times on average; 0 = not
+	// compacted: records have keys, and each key is written this many times on average; 0 = not
 	// compacted.
 	compacted int
-	// far: the source is this far away, there and back.
+	// far is the round-trip time to the source.
 	far time.Duration
-	// rate is that of the steady phase in records a second, all partitions together; 0 = no such
+	// rate is the rate of the steady phase in records a second, over all partitions; 0 = no such
 	// phase.
 	rate int
-	// steady is how long the steady phase counts, 0 = as long as that of the others; --steady is
-	// for all.
+	// steady is how long the steady phase counts; 0 = the default of all workloads. --steady
+	// overrides it for all.
 	steady time.Duration
-	// singles: in the steady phase each record is a batch of its own, of a producer without linger.
+	// singles: in the steady phase each record is a batch of its own, from a producer without
+	// linger.
 	singles bool
-	// steadyOnly: the catch-up is there for the steady phase, and does not count.
+	// steadyOnly: the catch-up only prepares the steady phase, and does not count.
 	steadyOnly bool
 	// to is the destination; nil = one broker.
 	to *destination
-	// most is how long a catch-up goes on: a subject that is slower counts by what it has copied
-	// then. 0 = to the end. Only where offsets have no holes.
+	// most bounds how long a catch-up runs. A slower subject counts by what it has copied in that
+	// time. 0 = to the end. Only for offsets without holes.
 	most time.Duration
-	// unjoined says that klink also runs without joining batches.
+	// unjoined: klink also runs without joining batches.
 	unjoined bool
-	// floors says that the floors run too, which cost time.
+	// floors: the floors run too, which costs time.
 	floors bool
-	// rawLanes is how many connections the raw loop is fastest with.
+	// rawLanes is the number of connections with which the raw loop is fastest.
 	rawLanes int
-	// major workloads have all their rounds before any other has one.
+	// major: this workload gets all its rounds before any workload that is not major.
 	major bool
 	quick bool // part of the quick mode
 }
 
-// The workloads, those that matter most first: when time runs out, later ones get fewer rounds, or
+// The workloads, the most important ones first. When time runs out, later ones get fewer rounds, or
 // none.
 var workloads = []workload{
 	{name: "large", why: "1,000 B random records, 127 KB batches, 12 partitions", partitions: 12, recordSize: 1000, perBatch: 127, megabytes: 1200, rate: 15_000, floors: true, rawLanes: 3, major: true, quick: true},
@@ -63,8 +64,8 @@ var workloads = []workload{
 	{name: "200", why: "200 partitions, 16 KB batches", partitions: 200, recordSize: 1000, perBatch: 16, megabytes: 1000, floors: true, rawLanes: 3},
 	{name: "2000", why: "2,000 partitions, 16 KB batches", partitions: 2000, recordSize: 1000, perBatch: 16, megabytes: 1000},
 
-	// An append is answered when the followers have it, so that batches one at a time are slow:
-	// these are small, for a few seconds each.
+	// The broker answers an append when the followers have it, so batches one at a time are slow.
+	// So these workloads are small, and run for a few seconds each.
 	{name: "rf3-single-1", why: "three brokers, 200 B records, each a batch, 1 partition", to: threeBrokers, partitions: 1, recordSize: 200, perBatch: 1, megabytes: 20, most: rf3Most, floors: true, rawLanes: 1, unjoined: true, major: true},
 	{name: "rf3-16k", why: "three brokers, 16 KiB batches of 1 KB records, 1 partition", to: threeBrokers, partitions: 1, recordSize: 1000, perBatch: 16, megabytes: 120, most: rf3Most, floors: true, rawLanes: 1, unjoined: true, major: true},
 	{name: "rf3-lag", why: "three brokers, 200 B records, each a batch, into 1 partition", to: threeBrokers, partitions: 1, recordSize: 200, perBatch: 1, megabytes: 1, rate: 2000, steady: 6 * time.Second, singles: true, steadyOnly: true, major: true},
@@ -76,16 +77,17 @@ var workloads = []workload{
 	{name: "far-destination", why: "three brokers 2 ms away, and 1 ms from each other (there and back), 1 partition, 16 KiB batches", to: farBrokers, partitions: 1, recordSize: 1000, perBatch: 16, megabytes: 60, most: rf3Most, rate: 2000, singles: true, floors: true, rawLanes: 1, unjoined: true},
 }
 
-// rf3Most is how long a catch-up of small batches by three brokers goes on at most.
+// rf3Most bounds how long a catch-up of small batches runs with three brokers.
 const rf3Most = 3 * time.Second
 
-// destination is a kind of cluster that is mirrored to.
+// destination is a kind of cluster to mirror to.
 type destination struct {
 	name    string
-	brokers int // the replication factor, too
-	// away is how far the brokers are from the subjects, and apart from each other, there and back.
+	brokers int // also the replication factor
+	// away is the round-trip time between the subjects and the brokers, and apart that between the
+	// brokers.
 	away, apart time.Duration
-	// share is the part of the budget that its workloads have, at least.
+	// share is the smallest part of the budget that its workloads get.
 	share float64
 }
 
@@ -95,10 +97,10 @@ var (
 	oneBroker    = &destination{name: "one broker", brokers: 1, share: 0.48}
 )
 
-// destinations are in the order in which they are measured.
+// destinations in the order in which they are measured.
 var destinations = []*destination{threeBrokers, farBrokers, oneBroker}
 
-// destination is where a workload goes.
+// destination returns the destination of a workload.
 func (w *workload) destination() *destination {
 	if w.to == nil {
 		return oneBroker
@@ -106,7 +108,7 @@ func (w *workload) destination() *destination {
 	return w.to
 }
 
-// Workloads are the names, those of one destination after the other.
+// Workloads returns the names of the workloads, grouped by destination.
 func Workloads() (names []string) {
 	for _, w := range workloads {
 		names = append(names, w.name)
@@ -122,24 +124,24 @@ func workloadNamed(name string) (workload, bool) {
 	return workloads[i], true
 }
 
-// perPartition is how many records each partition gets: full batches, at least one.
+// perPartition returns the number of records of each partition: full batches, at least one.
 func (w *workload) perPartition(scale float64) int {
 	records := float64(w.megabytes) * 1e6 * scale / float64(w.recordSize) / float64(w.partitions)
 	return max(1, int(records)/w.perBatch) * w.perBatch
 }
 
-// sourceBytes is about what the source takes on disk.
+// sourceBytes returns approximately how many bytes the source takes on disk.
 func (w *workload) sourceBytes(scale float64) int64 {
 	n := int64(w.perPartition(scale)*w.partitions) * int64(w.recordSize+w.recordSize/10+10)
 	if w.lz4 {
 		n /= 2
 	}
-	// 2,000 partitions have files of their own, which are small.
+	// With 2,000 partitions the small files of each partition matter.
 	return n + int64(w.partitions)*64<<10
 }
 
-// partitionFetch is how much MirrorMaker 2 and the copy loop may fetch of a partition at once, as
-// somebody would set it who knows how far the source is.
+// partitionFetch is how many bytes of a partition MirrorMaker 2 and the copy loop may fetch at
+// once. It is what an expert would set for the distance of the source.
 func (w *workload) partitionFetch() int {
 	if w.far > 0 {
 		return 16 << 20
@@ -147,11 +149,11 @@ func (w *workload) partitionFetch() int {
 	return 4 << 20
 }
 
-// topic is what the workload is called at the clusters, and steadyTopic that of its steady phase in
+// topic returns the workload's topic at both clusters, and steadyTopic that of its steady phase in
 // a run.
 func (w *workload) topic() string { return "bench-" + w.name }
 
-// configs are those of the topic at the source.
+// configs returns the configs of the topic at the source.
 func (w *workload) configs() map[string]string {
 	c := map[string]string{"retention.ms": "-1"}
 	if w.compacted > 0 {

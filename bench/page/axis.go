@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// axis turns values into coordinates.
+// axis maps values to coordinates.
 type axis struct {
 	at    func(float64) float64
 	ticks []float64
 }
 
-// logAxis begins and ends with a power of ten or 2 or 5 of one. Values that are not above 0 are at
-// its beginning.
+// logAxis begins and ends with a power of ten, or with 2 or 5 times one. Values that are not above
+// 0 are at its beginning.
 func logAxis(low, high, from, to float64) axis {
 	if !(low > 0) || math.IsInf(low, 0) || math.IsInf(high, 0) {
 		low, high = 1, 10
@@ -36,7 +36,7 @@ func logAxis(low, high, from, to float64) axis {
 	}
 	scale := (to - from) / math.Log(b/a)
 	ax := axis{at: func(v float64) float64 { return from + math.Log(max(v, a)/a)*scale }}
-	few := b/a > 500 // then only powers of ten have a tick
+	few := b/a > 500 // only powers of ten get a tick
 	for t := a; t <= b*1.0001; t = next(t) {
 		if mantissa := t / math.Pow(10, math.Floor(math.Log10(t)+1e-9)); !few || mantissa < 1.5 {
 			ax.ticks = append(ax.ticks, t)
@@ -45,7 +45,7 @@ func logAxis(low, high, from, to float64) axis {
 	return ax
 }
 
-// next is the next of 1, 2, 5, 10, 20, ...
+// next returns the next number of 1, 2, 5, 10, 20, ...
 func next(v float64) float64 {
 	p := math.Pow(10, math.Floor(math.Log10(v)+1e-9))
 	switch m := v / p; {
@@ -76,7 +76,7 @@ func linearAxis(high, from, to float64) axis {
 
 func class(kind string, colour int) string { return kind + strconv.Itoa(colour) }
 
-// tickText is a value of an axis, which has one digit or two.
+// tickText formats a value of an axis, which has one or two digits.
 func tickText(v float64) string {
 	s := strings.TrimRight(strings.TrimRight(strconv.FormatFloat(v, 'f', 6, 64), "0"), ".")
 	if whole, part, _ := strings.Cut(s, "."); part == "" && len(whole) > 4 {

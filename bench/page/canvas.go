@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// canvas is an SVG in the making. Colours are classes, with a value for light and one for dark
-// surroundings, so that a plot is legible in both. gonum.org/v1/plot was tried: it writes fixed
-// colours on white, and makes the binary 8 MB larger.
+// canvas is an SVG that is being drawn. Colours are classes, with one value for light and one for
+// dark surroundings, so that a plot is legible in both. gonum.org/v1/plot was tried: it writes
+// fixed colours on white, and makes the binary 8 MB larger.
 type canvas struct {
 	body          strings.Builder
 	width, height float64
 }
 
-// style has Okabe and Ito's colours, which people with any kind of colour vision can tell apart;
-// darker ones of the same hues are on white. Subjects that do less than a peer are grey.
+// style has the colours of Okabe and Ito, which people with any kind of colour vision can tell
+// apart, with darker ones of the same hues on white. Subjects that do less than a peer are grey.
 const style = `
 .bg{fill:#fff;stroke:#d8dee4}.t{fill:#1f2328}.m{fill:#59636e}.g{stroke:#d8dee4}.a{stroke:#59636e}.w{stroke:#1f2328}
 .b0{fill:#0072b2}.b1{fill:#d55e00}.b2{fill:#009e73}.b3{fill:#cc79a7}.b4{fill:#b8860b}.b5{fill:#8c959f}.b6{fill:#b3bac1}.b7{fill:#d1d7dd}
@@ -29,7 +29,7 @@ text{font:12px system-ui,-apple-system,"Segoe UI",Helvetica,Arial,sans-serif}.h{
 path,line{fill:none}
 `
 
-// number is a coordinate, with a tenth of a pixel.
+// number formats a coordinate, with a tenth of a pixel.
 func number(v float64) string {
 	s := strconv.FormatFloat(v, 'f', 1, 64)
 	return strings.TrimSuffix(s, ".0")
@@ -37,7 +37,7 @@ func number(v float64) string {
 
 func escape(text string) string {
 	var b strings.Builder
-	_ = xml.EscapeText(&b, []byte(text)) // a Builder does not fail
+	_ = xml.EscapeText(&b, []byte(text)) // a Builder never fails
 	return b.String()
 }
 
@@ -55,7 +55,7 @@ func (c *canvas) circle(class string, x, y, r float64) {
 
 type point struct{ x, y float64 }
 
-// polyline draws through points; fill closes it and paints it faintly.
+// polyline draws a line through points. fill closes it and fills it faintly.
 func (c *canvas) polyline(class string, fill bool, points []point) {
 	var d strings.Builder
 	for i, p := range points {
@@ -83,7 +83,7 @@ func (c *canvas) text(class, anchor string, x, y float64, text string) {
 	fmt.Fprintf(&c.body, `<text class="%s" text-anchor="%s" x="%s" y="%s">%s</text>`+"\n", class, anchor, number(x), number(y), escape(text))
 }
 
-// textWidth is about how wide a text is at 12 pixels.
+// textWidth returns the approximate width of a text at 12 pixels.
 func textWidth(text string) float64 {
 	w := 0.0
 	for _, r := range text {
@@ -99,7 +99,7 @@ func textWidth(text string) float64 {
 	return w
 }
 
-// render is the whole file. title is also what is read out to people who do not see it.
+// render returns the whole file. Screen readers read title.
 func (c *canvas) render(title string) []byte {
 	var b strings.Builder
 	w, h := number(c.width), number(c.height)
@@ -114,7 +114,7 @@ const (
 	margin     = 16.0
 )
 
-// newCanvas has a title and a line below it; drawing begins at top.
+// newCanvas returns a canvas with a title and a line below it; drawing begins at top.
 func newCanvas(title, note string, height float64) (c *canvas, top float64) {
 	c = &canvas{width: chartWidth, height: height}
 	c.text("t h", atStart, margin, 28, title)

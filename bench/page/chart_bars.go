@@ -29,7 +29,7 @@ func groupsHeight(groups []group) (h float64) {
 	return h
 }
 
-// nameWidth is what the names of rows need.
+// nameWidth returns the width that the names of rows need.
 func nameWidth(groups []group) (w float64) {
 	for _, g := range groups {
 		for _, r := range g.rows {
@@ -46,8 +46,8 @@ func nameClass(name string) string {
 	return "t"
 }
 
-// bars has a bar for the median of each row and a line for its range. Each group has a scale of its
-// own, from 0 on.
+// bars draws a bar for the median of each row and a line for its range. Each group has a scale of
+// its own, from 0 on.
 func bars(title, note string, groups []group) []byte {
 	c, y := newCanvas(title, note, 62+groupsHeight(groups))
 	left := margin + nameWidth(groups)

@@ -7,7 +7,7 @@ import (
 	"klink/bench"
 )
 
-// lines is a plot of values over something, one line for each subject.
+// lines is a plot with one line for each subject.
 type lines struct {
 	title, note  string
 	xTitle       string
@@ -19,7 +19,7 @@ type lines struct {
 	labelsOfLast bool // the last value is in the label of a line
 }
 
-// curve has a value for each place; those with N = 0 are left out.
+// curve has a value for each place. Values with N = 0 are left out.
 type curve struct {
 	name   string
 	colour int
@@ -61,7 +61,7 @@ func (p *lines) render() []byte {
 	return c.render(p.title)
 }
 
-// places draws the x axis and returns where the n-th value is.
+// places draws the x axis and returns a function that gives the position of the n-th value.
 func (p *lines) places(c *canvas, left, right, bottom float64) func(int) float64 {
 	if len(p.xs) > 0 {
 		x := linearAxis(p.xs[len(p.xs)-1], left, right)
@@ -120,8 +120,7 @@ func (l curve) label(withLast bool) string {
 	return l.name
 }
 
-// name writes the names of the lines at their ends, moved apart where they would be over each
-// other.
+// name writes the names of the lines at their ends, and moves names that would overlap apart.
 func (p *lines) name(c *canvas, y func(float64) float64, x, top, bottom float64) {
 	type label struct {
 		curve

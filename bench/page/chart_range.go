@@ -6,8 +6,8 @@ import (
 	"klink/bench"
 )
 
-// distribution has a line from the lowest to the highest of three percentiles for each row, all on
-// one logarithmic scale.
+// distribution draws a line from the lowest to the highest of three percentiles for each row, all
+// on one logarithmic scale.
 func distribution(title, note string, groups []group) []byte {
 	c, y := newCanvas(title, note, 62+groupsHeight(groups)+24)
 	left := margin + nameWidth(groups)

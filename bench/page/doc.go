@@ -1,8 +1,8 @@
-// Package page makes docs/benchmarks.md and its plots of a report of benchmarks.
+// Package page renders docs/benchmarks.md and its plots from a report of benchmarks.
 //
-// The page is written by hand, but for what stands between a pair of markers, which is all that
-// comes out of measurements: tables, sentences about them, plots. The same report gives the same
-// bytes, so that a test can tell whether the page is what the results say.
+// The page is written by hand, except for the text between a pair of markers. Only that comes out
+// of measurements: tables, sentences about them, plots. The same report gives the same bytes, so
+// that a test can tell whether the page agrees with the results.
 //
 // Reading order: page.go (markers, what a section has), metrics.go (what a figure means), table.go
 // and verdict.go (a table and the sentence below it), plots.go (which plots a serie has), then

@@ -8,7 +8,7 @@ import (
 	"klink/bench"
 )
 
-// better says which way a metric gets better.
+// better is the direction in which a metric improves.
 type better int
 
 const (
@@ -17,7 +17,7 @@ const (
 	lower
 )
 
-// shown is how a metric is shown.
+// shown says how to show a metric.
 type shown struct {
 	metric bench.Metric
 	title  string // of a table; the unit follows
@@ -25,8 +25,8 @@ type shown struct {
 	better better
 }
 
-// metrics are those that have a table, in this order. What a report has besides comes after them,
-// without a verdict; "s" and "connections" are what others are made of.
+// metrics have a table each, in this order. Other metrics of a report come after them, without a
+// verdict. "s" and "connections" have no table, because other metrics are computed from them.
 var metrics = []shown{
 	{bench.MBPerSecond, "Throughput", "MB/s", higher},
 	{bench.RecordsPerSecond, "Throughput", "records/s", higher},
@@ -59,23 +59,22 @@ var metrics = []shown{
 
 var untold = []bench.Metric{bench.Seconds, "connections"}
 
-// floors are the subjects that do less than a peer has to: what nobody who does the work can be
-// ahead of.
+// floors are the subjects that do less than a peer has to. So no peer can be ahead of them.
 var floors = map[string]string{
 	"direct": "no proxy",
 	"raw":    "batches appended as they were fetched, and not looked at",
 	"relay":  "bytes passed on unread",
 }
 
-// variants are klink with other settings: they are shown, and are no peers.
+// variants are klink with other settings. They are shown, but are not peers.
 var variants = map[string]string{
 	"klink-unjoined": "klink with append.join.below=0, batches appended one by one",
 }
 
-// subject of all ratios.
+// klink is the subject of all ratios.
 const klink = "klink"
 
-// figure has three digits that say something, and commas.
+// figure formats v with three significant digits, and commas.
 func figure(v float64) string {
 	switch {
 	case math.IsNaN(v):
@@ -99,7 +98,7 @@ func figure(v float64) string {
 	return whole + "." + part
 }
 
-// spreadText is the median, and the range where there is one.
+// spreadText returns the median, and the range if there is one.
 func spreadText(s bench.Spread, unit string) string {
 	switch {
 	case s.N == 0:

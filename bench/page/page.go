@@ -30,9 +30,9 @@ var (
 	marker  = regexp.MustCompile(`<!-- /?bench`)
 )
 
-// Render puts what a report says between the markers of a page: `<!-- bench:NAME -->` and `<!--
-// /bench -->`, NAME being that of a benchmark, or "summary". A serie that has no markers is an
-// error, as it would not be seen.
+// Render fills in a report between the markers of a page: `<!-- bench:NAME -->` and `<!-- /bench
+// -->`. NAME is that of a benchmark, or "summary". A serie without markers is an error, because
+// nobody would see it.
 func Render(page []byte, r *bench.Report) (*Rendered, error) {
 	out := &Rendered{Plots: map[string][]byte{}}
 	found := markers.FindAllSubmatch(page, -1)
@@ -70,7 +70,7 @@ func Render(page []byte, r *bench.Report) (*Rendered, error) {
 	return out, nil
 }
 
-// section is all of a serie.
+// section writes everything about a serie.
 func section(b *strings.Builder, s *bench.Serie, plots map[string][]byte) {
 	facts(b, s)
 	for _, p := range plotsOf(s) {
@@ -85,7 +85,7 @@ func section(b *strings.Builder, s *bench.Serie, plots map[string][]byte) {
 	problems(b, s)
 }
 
-// facts say where, with what and how a serie was measured.
+// facts writes where, with what and how a serie was measured.
 func facts(b *strings.Builder, s *bench.Serie) {
 	m := s.Machine
 	or := func(text string) string {
@@ -117,7 +117,7 @@ func facts(b *strings.Builder, s *bench.Serie) {
 	b.WriteString("\n")
 }
 
-// rounds says how often workloads were measured, interleaved.
+// rounds returns how often workloads were measured, interleaved.
 func rounds(s *bench.Serie) string {
 	by := map[int][]string{}
 	for _, w := range s.Workloads() {
@@ -157,7 +157,7 @@ func problems(b *strings.Builder, s *bench.Serie) {
 	}
 }
 
-// firstLine is the first line of a text, or what of it is not too long.
+// firstLine returns the first line of a text, shortened if it is too long.
 func firstLine(text string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
 	if r := []rune(line); len(r) > 300 {
@@ -166,7 +166,8 @@ func firstLine(text string) string {
 	return line
 }
 
-// summary is one line for each table: where klink is behind, and in how many workloads it is ahead.
+// summary writes one line for each table: where klink is behind, and in how many workloads it is
+// ahead.
 func summary(b *strings.Builder, r *bench.Report) {
 	if len(r.Series) == 0 {
 		b.WriteString("Not measured yet.\n")
@@ -177,7 +178,7 @@ func summary(b *strings.Builder, r *bench.Report) {
 		s := &r.Series[i]
 		for _, m := range shownOf(s) {
 			if m.better == neither || m.metric == bench.RecordsPerSecond && len(subjectsWith(s, bench.MBPerSecond)) > 0 {
-				continue // or the same again
+				continue // or the same table again
 			}
 			v := judge(s, m, workloadsWith(s, m.metric))
 			for _, w := range v.unknown {
@@ -203,9 +204,9 @@ func summary(b *strings.Builder, r *bench.Report) {
 	}
 }
 
-// Update renders the page in a directory of documentation from a report, and writes what has
-// changed. Plots that are no longer made are removed. It returns the names of the files that it has
-// changed, from that directory.
+// Update renders the page in a directory of documentation from a report, and writes the files that
+// have changed. It removes plots that the page no longer has. It returns the names of the changed
+// files, relative to that directory.
 func Update(dir string, r *bench.Report) (changed []string, err error) {
 	path := filepath.Join(dir, File)
 	old, err := os.ReadFile(path)

@@ -93,7 +93,7 @@ func TestTheDocsAreWhatTheResultsSay(t *testing.T) {
 	}
 }
 
-// TestMarkers: what cannot be put in its place is refused, and nothing outside the markers changes.
+// TestMarkers: content without a place is refused, and nothing outside the markers changes.
 func TestMarkers(t *testing.T) {
 	r := testReport(t)
 	out, err := Render(frame(t), r)
@@ -170,8 +170,8 @@ func TestVariants(t *testing.T) {
 	require.Contains(t, b.String(), "| variants of klink | klink-unjoined (klink with append.join.below=0, ")
 }
 
-// TestNothingIsHidden: runs with a problem and absent subjects are named; a figure without a table
-// of its own has one all the same.
+// TestNothingIsHidden: runs with a problem and absent subjects are named. A metric that this
+// package does not know still gets a table.
 func TestNothingIsHidden(t *testing.T) {
 	r := testReport(t)
 	s := r.Serie("mirror")

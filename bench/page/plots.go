@@ -10,13 +10,13 @@ import (
 	"klink/bench"
 )
 
-// plot is an SVG. name is part of the name of its file.
+// plot is an SVG. name becomes a part of its file name.
 type plot struct {
 	name, title string
 	svg         []byte
 }
 
-// colours of subjects; others get those that are left.
+// colours of subjects. Other subjects get the colours that are left.
 var colours = map[string]int{klink: 0, "mirrormaker2": 1, "haproxy": 1, "copy": 2, "direct": 5, "raw": 5, "relay": 6}
 
 func colourOf(s *bench.Serie, subject string) int {
@@ -36,7 +36,7 @@ func colourOf(s *bench.Serie, subject string) int {
 	return n
 }
 
-// plotsOf makes the plots that a serie has figures for.
+// plotsOf returns the plots for which a serie has figures.
 func plotsOf(s *bench.Serie) (plots []plot) {
 	add := func(name, title string, svg []byte) { plots = append(plots, plot{name, title, svg}) }
 	for _, p := range []struct {
@@ -91,7 +91,7 @@ func latencies(s *bench.Serie, add func(name, title string, svg []byte)) {
 	}
 }
 
-// compares says whether somebody is next to somebody else in a plot of bars.
+// compares reports whether a group of bars has more than one subject.
 func compares(groups []group) bool {
 	return slices.ContainsFunc(groups, func(g group) bool { return len(g.rows) > 1 })
 }
@@ -110,7 +110,7 @@ func groupsOf(s *bench.Serie, m bench.Metric, workloads []string) (groups []grou
 	return groups
 }
 
-// kind is workloads that are in one plot, so that none is too long.
+// kind is a set of workloads that share a plot, so that no plot is too long.
 type kind struct {
 	name      string
 	workloads []string
@@ -126,9 +126,10 @@ func (k kind) suffix() string {
 // threeBrokers matches the names of workloads whose destination is three brokers.
 var threeBrokers = regexp.MustCompile(`^(rf3-|far-destination)`)
 
-// kindsOf are the workloads with a metric by the words before the first number of their names
-// ("produce 1KiB x16" is a "produce"). Those with three brokers are a kind. Names that are numbers
-// are another matter: see scaling. A serie whose names have no numbers is of one kind.
+// kindsOf groups the workloads with a metric by the words before the first number of their names
+// ("produce 1KiB x16" is a "produce"). Workloads with three brokers are a kind of their own.
+// kindsOf leaves out names that are numbers: see scaling. A serie whose names have no numbers has
+// one kind.
 func kindsOf(s *bench.Serie, m bench.Metric) (kinds []kind) {
 	for _, w := range workloadsWith(s, m) {
 		if isNumber(w) {
@@ -161,8 +162,8 @@ func fileName(text string) string {
 	return strings.Trim(notInFileName.ReplaceAllString(strings.ToLower(text), "-"), "-")
 }
 
-// overTime plots how the p99 of a workload went within its runs, nil if nobody looked. At each
-// moment the value is the median of the rounds, and the band their range.
+// overTime plots the p99 of a workload over the time of its runs; nil if there are no samples. At
+// each moment the value is the median of the rounds, and the band their range.
 func overTime(s *bench.Serie, workload string) *lines {
 	p := &lines{
 		title: fmt.Sprintf("%s: lag in ms over time, %s", s.Bench, workload), xTitle: "seconds", logarithmic: true,
@@ -204,7 +205,7 @@ func overTime(s *bench.Serie, workload string) *lines {
 	return p
 }
 
-// scaling plots workloads that are numbers: of partitions, or of instances.
+// scaling plots workloads whose names are numbers: of partitions, or of instances.
 func scaling(s *bench.Serie, add func(name, title string, svg []byte)) {
 	var workloads []string
 	for _, w := range s.Workloads() {

@@ -8,7 +8,7 @@ import (
 	"klink/bench"
 )
 
-// shownOf are the metrics of a serie, in the order of their tables.
+// shownOf returns the metrics of a serie, in the order of their tables.
 func shownOf(s *bench.Serie) (list []shown) {
 	has := map[bench.Metric]bool{}
 	for _, r := range s.Runs {
@@ -35,8 +35,8 @@ func shownOf(s *bench.Serie) (list []shown) {
 	return list
 }
 
-// subjectsOf are the subjects of a serie: klink, then its variants, then peers, then floors, each
-// in the order in which they came.
+// subjectsOf returns the subjects of a serie: klink, then its variants, then peers, then floors,
+// each in the order of their first run.
 func subjectsOf(s *bench.Serie) (names []string) {
 	for _, w := range s.Workloads() {
 		for _, name := range s.Subjects(w) {
@@ -61,8 +61,8 @@ func subjectsOf(s *bench.Serie) (names []string) {
 	return names
 }
 
-// workloadsWith are the workloads in which somebody has a metric, and subjectsWith those who have
-// it.
+// workloadsWith returns the workloads in which any subject has a metric, and subjectsWith the
+// subjects that have it.
 func workloadsWith(s *bench.Serie, m bench.Metric) (names []string) {
 	for _, w := range s.Workloads() {
 		if slices.ContainsFunc(s.Subjects(w), func(subject string) bool { return len(s.Values(w, subject, m)) > 0 }) {
@@ -81,7 +81,7 @@ func subjectsWith(s *bench.Serie, m bench.Metric) (names []string) {
 	return names
 }
 
-// table is a metric of all subjects in all workloads, with the verdict below it.
+// table writes a metric of all subjects in all workloads, with the verdict below it.
 func table(b *strings.Builder, s *bench.Serie, m shown) {
 	workloads, subjects := workloadsWith(s, m.metric), subjectsWith(s, m.metric)
 	title := m.title
@@ -110,5 +110,5 @@ func table(b *strings.Builder, s *bench.Serie, m shown) {
 	b.WriteString("\n")
 }
 
-// cell is text that cannot end a cell of a table.
+// cell returns text that cannot end a cell of a table.
 func cell(text string) string { return strings.NewReplacer("|", "\\|", "\n", " ").Replace(text) }

@@ -8,22 +8,22 @@ import (
 	"klink/bench"
 )
 
-// verdict sorts the workloads of a table by how klink stands next to the others. Ratios are within
+// verdict sorts the workloads of a table by how klink compares with the others. Ratios are within
 // rounds.
 type verdict struct {
-	ahead   []string // of every peer
-	even    []string // the ratios to a peer have 1 in their range: with the peer
-	behind  []string // with the peer and by how much
-	alone   []string // nobody else was measured
-	floors  []string // that klink is ahead of, in spite of what they are
-	fixed   []string // the workload gives the rate, so that there is nothing to compare
+	ahead   []string // klink is ahead of every peer
+	even    []string // the range of the ratios to a peer includes 1; with the peer's name
+	behind  []string // with the peer's name and by how much
+	alone   []string // no peer was measured
+	floors  []string // floors that klink is ahead of, although they do less
+	fixed   []string // the workload sets the rate, so there is nothing to compare
 	unknown []string // klink was not measured
 }
 
 // fixedRate matches the names of workloads with a given rate.
 var fixedRate = regexp.MustCompile(`-steady$| at \d+/s\b`)
 
-// judge compares klink in every workload of a table with all that were measured next to it.
+// judge compares klink, in every workload of a table, with all other subjects that were measured.
 func judge(s *bench.Serie, m shown, workloads []string) (v verdict) {
 	for _, w := range workloads {
 		if m.better == higher && fixedRate.MatchString(w) {
@@ -42,7 +42,7 @@ func judge(s *bench.Serie, m shown, workloads []string) (v verdict) {
 				continue
 			}
 			r := bench.SpreadOf(ratios)
-			worse, better := r.Low > 1, r.High < 1 // the peer, where lower is better
+			worse, better := r.Low > 1, r.High < 1 // the peer, if lower is better
 			if m.better == higher {
 				worse, better = better, worse
 			}
@@ -79,7 +79,7 @@ func judge(s *bench.Serie, m shown, workloads []string) (v verdict) {
 
 func times(r bench.Spread) string { return spreadText(r, " x") }
 
-// sentence says it, losses first.
+// sentence returns the verdict as text, losses first.
 func (v verdict) sentence(m shown) string {
 	parts := []string{"More is better."}
 	if m.better == lower {

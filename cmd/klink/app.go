@@ -17,8 +17,7 @@ import (
 // version is set by the linker (make build).
 var version = ""
 
-// The exit codes. A command that SIGINT ends where that is its normal end (consume, serve) exits
-// with exitOK.
+// The exit codes. A command that normally ends with SIGINT (consume, serve) then exits with exitOK.
 const (
 	exitOK    = 0
 	exitError = 1
@@ -28,13 +27,14 @@ const (
 // app is one run of the command line.
 type app struct {
 	in       io.Reader
-	out, err io.Writer // printable, while a command runs
-	// stdout and stderr are what out and err write to.
+	out, err io.Writer // filtered by printable while a command runs
+	// stdout and stderr are the writers below out and err.
 	stdout, stderr io.Writer
-	// configDir is where contexts are; "" = klink's part of the user's config directory.
+	// configDir is the directory of the contexts file; "" = klink's part of the user's config
+	// directory.
 	configDir string
 
-	// values of the flags that all commands have
+	// values of the flags that all commands share
 	cluster       string
 	bootstrap     string
 	commandConfig string
@@ -42,7 +42,7 @@ type app struct {
 }
 
 // run executes one command line and returns its exit code. It touches no global state, so that
-// tests and the demo can call it as a person types it.
+// tests and the demo can call it with what a person would type.
 func run(ctx context.Context, args []string, in io.Reader, out, err io.Writer) int {
 	a := &app{in: in, out: out, err: err, configDir: os.Getenv("KLINK_CONFIG_DIR")}
 	return a.run(ctx, args)
@@ -72,7 +72,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 	return exitError
 }
 
-// usageError is a command line that cannot mean anything.
+// usageError reports a command line that makes no sense.
 type usageError struct{ problem string }
 
 func (e *usageError) Error() string { return e.problem }
@@ -119,7 +119,7 @@ its address. Name the cluster with --cluster (a context, see "klink context") or
 	return root
 }
 
-// help is what a command does that only groups others.
+// help is RunE of a command that only groups others.
 func help(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 
 // group makes a command that only groups others.
@@ -134,7 +134,7 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// exactArgs wants one argument for each name.
+// exactArgs requires one argument for each name.
 func exactArgs(names ...string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch {
@@ -147,7 +147,7 @@ func exactArgs(names ...string) cobra.PositionalArgs {
 	}
 }
 
-// minArgs wants one argument or more.
+// minArgs requires at least one argument.
 func minArgs(name string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		if len(args) == 0 {
@@ -157,7 +157,7 @@ func minArgs(name string) cobra.PositionalArgs {
 	}
 }
 
-// versionText is the version from the linker, or what the Go tool knows of the build.
+// versionText returns the version from the linker, or what the Go tool recorded of the build.
 func versionText() string {
 	if version != "" {
 		return version

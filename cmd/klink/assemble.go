@@ -21,15 +21,16 @@ import (
 	"klink/router"
 )
 
-// server is one klink process put together: proxy, router, control plane, replicator, telemetry.
+// server is one assembled klink process: proxy, router, control plane, replicator, telemetry.
 // `serve` and `demo` run the same one.
 //
-// Order of life: everything is made (errors are of the settings), then started bottom up; what
-// needs the destination keeps trying, so that klink can be started before its brokers. When it is
-// stopped, its share of the replication goes to other instances first, which have nothing to wait
-// for then, and while this one still has its address, by which its successor knows it. The rest is
-// stopped from the clients inwards: no new connections and requests in flight finish, then the
-// control plane.
+// Life cycle: assemble makes everything; its errors are about the settings. Run starts it bottom
+// up. Parts that need the destination keep trying, so klink can start before its brokers.
+//
+// To stop, klink first hands its share of the replication to other instances. They need not wait
+// for a time-out then, and this instance still holds its address, by which its successor knows it.
+// Then klink shuts down from the clients inwards: it accepts no new connections, requests in flight
+// finish, and the control plane ends last.
 type server struct {
 	cfg   *config.Serve
 	log   *slog.Logger
@@ -43,16 +44,16 @@ type server struct {
 	meter      *telemetry.Meter
 	http       *telemetry.Server // nil without --http
 	gatekeeper *gatekeeper
-	failed     chan error      // what ends Run; the first counts
+	failed     chan error      // an error here ends Run; the first counts
 	work       context.Context // ends with Run
 
-	warnings     []string // about the settings
+	warnings     []string // about settings
 	brokersKnown atomic.Bool
 	draining     atomic.Bool
 	problem      atomic.Pointer[string] // why brokersKnown is still false
 }
 
-// assemble makes a server from its settings. Nothing is opened or dialled yet, but files are read.
+// assemble makes a server from its settings. It opens and dials nothing yet, but it reads files.
 func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server, error) {
 	s := &server{cfg: cfg, log: log, failed: make(chan error, 1)}
 	properties, err := cfg.DestinationProperties()
@@ -161,8 +162,8 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 	return s, err
 }
 
-// Run serves until ctx ends, and then drains. The error is why it could not start, or what did not
-// end in time. ready is called once clients can be served; it may be nil.
+// Run serves until ctx ends, and then drains. It returns why the server could not start, or what
+// did not end in time. It calls ready once klink can serve clients; ready may be nil.
 func (s *server) Run(ctx context.Context, ready func()) error {
 	if s.cfg.HTTP != "" {
 		var err error
@@ -218,7 +219,7 @@ func (s *server) Run(ctx context.Context, ready func()) error {
 		s.log.Error("stopping", "error", failure)
 	}
 	s.draining.Store(true)
-	// One third of the time is for the replicator, and two for clients.
+	// Spend one third of the drain time-out on the replicator, and two thirds on clients.
 	stopMirroring()
 	<-mirrored
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.DrainTimeout*2/3)
@@ -233,7 +234,7 @@ func (s *server) Run(ctx context.Context, ready func()) error {
 	return err
 }
 
-// fail ends Run with an error, unless another one does already.
+// fail ends Run with an error, unless an earlier error has done so.
 func (s *server) fail(err error) {
 	select {
 	case s.failed <- err:
@@ -241,19 +242,19 @@ func (s *server) fail(err error) {
 	}
 }
 
-// instance is the name of this process among those on the destination.
+// instance returns the name of this process among klink's instances at the destination.
 func (s *server) instance() string {
 	if s.cfg.InstanceID != "" {
 		return s.cfg.InstanceID
 	}
 	host, err := os.Hostname()
 	if err != nil {
-		return "" // nobody's predecessor
+		return "" // will not be recognized as a predecessor
 	}
 	return host + "/" + s.proxy.Addr().String()
 }
 
-// closeRest closes what Run does not stop by itself.
+// closeRest closes what Run does not stop itself.
 func (s *server) closeRest() error {
 	err := s.proxy.Close()
 	s.service.Close()
@@ -269,11 +270,11 @@ func (s *server) closeRest() error {
 	return err
 }
 
-// learnBrokers finds the destination's brokers and opens their ports. Facts refreshes them from
-// time to time by itself; while it has not found any, it is asked more often.
+// learnBrokers finds the destination's brokers and opens a port for each. Facts refreshes the
+// brokers periodically; until it has found any, learnBrokers asks more often.
 func (s *server) learnBrokers(ctx context.Context) {
-	// A broker that wants a certificate may not let klink itself in either, so ask before anything
-	// else does.
+	// Ask for certificates before anything else: a broker that wants one from clients may also
+	// refuse klink itself.
 	_ = s.admit(ctx, s.seeds)
 	err := s.facts.Start(ctx, s.router.Directory(), s.setBrokers)
 	for wait := 100 * time.Millisecond; err != nil && ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
@@ -295,9 +296,9 @@ func (s *server) learnBrokers(ctx context.Context) {
 	}
 }
 
-// admit ends Run where no client can be served through one of the brokers, as long as klink has not
-// been ready. A klink that works goes on: its mirrors need no clients, and the connections of
-// clients to that broker fail by themselves.
+// admit ends Run if klink can serve no client through one of the brokers, but only until klink has
+// been ready once. A working klink goes on: its mirrors need no clients, and client connections to
+// that broker fail on their own.
 func (s *server) admit(ctx context.Context, addrs []string) error {
 	err := s.gatekeeper.refusal(ctx, addrs)
 	if err == nil {
@@ -311,7 +312,8 @@ func (s *server) admit(ctx context.Context, addrs []string) error {
 	return err
 }
 
-// setBrokers opens listeners for brokers and says where clients reach them.
+// setBrokers opens a listener for each broker, and returns the addresses at which clients reach
+// them.
 func (s *server) setBrokers(brokers []admin.Broker) (map[int32]router.Addr, error) {
 	upstream := make([]proxy.Broker, len(brokers))
 	addrs := make([]string, len(brokers))
@@ -324,13 +326,13 @@ func (s *server) setBrokers(brokers []admin.Broker) (map[int32]router.Addr, erro
 	} else if err != nil {
 		s.log.Error("clients are not served through a broker", "error", err)
 	}
-	// Brokers that are up are better entries than the seeds, which may be gone by now; the seeds
-	// stay as a last resort.
+	// Known brokers are better bootstrap targets than the seeds, which may be gone; the seeds
+	// remain as a last resort.
 	s.proxy.SetBootstrap(append(addrs, s.seeds...))
 	return s.proxy.SetBrokers(upstream)
 }
 
-// ready says why clients cannot be served yet; nil when they can.
+// ready returns why klink cannot serve clients yet; nil if it can.
 func (s *server) ready() error {
 	if s.draining.Load() {
 		return errors.New("klink is being stopped")
@@ -349,7 +351,7 @@ func (s *server) ready() error {
 	}
 }
 
-// awaitReady returns true when the server is ready, false when ctx has ended before.
+// awaitReady returns true once the server is ready, false if ctx ends first.
 func (s *server) awaitReady(ctx context.Context) bool {
 	select {
 	case <-s.service.Ready():

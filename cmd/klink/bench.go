@@ -21,7 +21,7 @@ Maven). docs/benchmarks.md has what was measured, and how.`
 	return cmd
 }
 
-// benchFlags are the flags of all benchmarks that are run by themselves.
+// benchFlags adds the flags that all stand-alone benchmarks share.
 func benchFlags(f *pflag.FlagSet, o *bench.Options) {
 	f.StringVar(&o.Out, "out", "", "report `FILE` to put the results in, in place of those of an earlier run")
 	f.IntVar(&o.Rounds, "rounds", 3, "how often every subject is measured; interleaved")

@@ -18,7 +18,7 @@ import (
 	"klink/bench/load"
 )
 
-// loadFlags are what `bench load` was asked for.
+// loadFlags hold the flags of `bench load`.
 type loadFlags struct {
 	load.Config
 	rate, recordSize, batchSize string
@@ -29,7 +29,7 @@ type loadFlags struct {
 	csv                         string
 }
 
-// maxLoadRecord is as much as brokers take where they are told to take large records.
+// maxLoadRecord is as large a record as brokers accept if they are configured for large records.
 const maxLoadRecord = 64 << 20
 
 func (a *app) benchLoad() *cobra.Command {
@@ -97,7 +97,7 @@ var codecs = map[string]kgo.CompressionCodec{
 
 func compressions() []string { return []string{"none", "gzip", "snappy", "lz4", "zstd"} }
 
-// check makes a load of the flags.
+// check turns the flags into a load.
 func (l *loadFlags) check(cmd *cobra.Command) error {
 	size, err := bytesValue(l.recordSize)
 	if err != nil || size < load.MinRecordSize || size > maxLoadRecord {
@@ -160,7 +160,7 @@ func (l *loadFlags) check(cmd *cobra.Command) error {
 	return nil
 }
 
-// reader is the command line of the cluster that is read from.
+// reader returns an app for the cluster that is read from.
 func (a *app) reader(l *loadFlags) (*app, error) {
 	if l.readFrom == "" {
 		return a, nil
@@ -232,18 +232,18 @@ func (a *app) load(ctx context.Context, l *loadFlags) (err error) {
 	return err
 }
 
-// loadSetup is where a load goes.
+// loadSetup describes the topic and the clusters of a load.
 type loadSetup struct {
 	Topic      string `json:"topic"`
 	Partitions int    `json:"partitions"`
 	Created    bool   `json:"created"`
 	WriteTo    string `json:"write_to"`
 	ReadFrom   string `json:"read_from"`
-	Mirror     bool   `json:"mirror"` // it is read from another cluster than it is written to
+	Mirror     bool   `json:"mirror"` // the load is read from another cluster than it is written to
 }
 
-// prepareLoad makes the topic, and its mirror, where they are not there, and finds out where the
-// records of this run begin.
+// prepareLoad creates the topic and its mirror if they do not exist, and finds the offsets at which
+// the records of this run begin.
 func (a *app) prepareLoad(ctx context.Context, reader *app, l *loadFlags) (s loadSetup, err error) {
 	s = loadSetup{Topic: l.Topic, Mirror: reader != a}
 	err = a.withCluster(func(cl *cluster, adm *kadm.Client) error {
@@ -255,7 +255,7 @@ func (a *app) prepareLoad(ctx context.Context, reader *app, l *loadFlags) (s loa
 		l.Fresh = s.Created
 		return within(ctx, readyWait, func(ctx context.Context) error {
 			if l.Starts, err = endOffsets(ctx, cl, adm, l.Topic); s.Created {
-				clear(l.Starts) // what somebody else has written since is seen
+				clear(l.Starts) // also read what others have written since
 			}
 			return err
 		})
@@ -277,14 +277,14 @@ func (a *app) prepareLoad(ctx context.Context, reader *app, l *loadFlags) (s loa
 }
 
 const (
-	// readyWait is how long a topic that was just created may take until it can be used.
+	// readyWait is how long a new topic may take to become usable.
 	readyWait = 30 * time.Second
-	// mirrorWait is how long a mirror may take to have all that its source had before the load
+	// mirrorWait is how long a mirror may take to catch up with what its source had before the load
 	// began.
 	mirrorWait = 5 * time.Minute
 )
 
-// ensureTopic creates the topic if it is not there.
+// ensureTopic creates the topic if it does not exist.
 func (l *loadFlags) ensureTopic(ctx context.Context, cl *cluster, adm *kadm.Client) (created bool, err error) {
 	topics, err := adm.ListTopicsWithInternal(ctx, l.Topic)
 	if err != nil {
@@ -305,8 +305,8 @@ func (l *loadFlags) ensureTopic(ctx context.Context, cl *cluster, adm *kadm.Clie
 	return true, nil
 }
 
-// awaitMirror waits until the topic that is read has all that the written one had, and creates it
-// where it is to.
+// awaitMirror waits until the topic that is read has everything that the written one had. It
+// creates the mirror if the flags ask for it.
 func (l *loadFlags) awaitMirror(ctx context.Context, cl *cluster, adm *kadm.Client) error {
 	topics, err := adm.ListTopics(ctx, l.Topic)
 	if err != nil {
@@ -338,7 +338,7 @@ func (l *loadFlags) awaitMirror(ctx context.Context, cl *cluster, adm *kadm.Clie
 	})
 }
 
-// endOffsets are the ends of all partitions, from 0 on.
+// endOffsets returns the end offsets of all partitions, from partition 0 on.
 func endOffsets(ctx context.Context, cl *cluster, adm *kadm.Client, topic string) ([]int64, error) {
 	t, err := topicDetail(ctx, cl, adm, topic)
 	if err != nil {
@@ -362,7 +362,7 @@ func endOffsets(ctx context.Context, cl *cluster, adm *kadm.Client, topic string
 	return ends, nil
 }
 
-// within tries until it succeeds or the time is over; then the error is the last one.
+// within retries until try succeeds or the time is over; it then returns the last error.
 func within(ctx context.Context, d time.Duration, try func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()

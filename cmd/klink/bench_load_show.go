@@ -23,7 +23,7 @@ type loadJSON struct {
 	*load.Result
 }
 
-// text says what is about to happen.
+// text announces the load before it begins.
 func (s loadSetup) text(l *loadFlags) string {
 	rate := "as fast as possible"
 	if l.Rate > 0 {
@@ -46,11 +46,12 @@ func plural(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// wideEnough is the width of a terminal in which a second has room for its words.
+// wideEnough is the terminal width from which on the line of a second includes its explanatory
+// words.
 const wideEnough = 140
 
-// secondText is a second in one line, for a terminal that is narrow without the words that explain
-// it.
+// secondText returns the line for one second. A narrow terminal gets it without the explanatory
+// words.
 func secondText(s load.Second, reads, narrow bool) string {
 	per := func(n int64) float64 { return float64(n) / max(s.Length, 1e-9) }
 	latency := func(l load.Latency) string {
@@ -76,8 +77,7 @@ func secondText(s load.Second, reads, narrow bool) string {
 	return t
 }
 
-// showLoad prints the summary, and returns the error that the run ends with: what was read is not
-// what was written.
+// showLoad prints the summary. It returns an error if the records read are not the records written.
 func (a *app) showLoad(s loadSetup, l *loadFlags, r *load.Result) error {
 	if a.output == "json" {
 		if err := a.json(loadJSON{s, l.Rate, l.RecordSize, l.Payload, l.compression, l.acks, l.Producers, l.Consumers, r}); err != nil {
@@ -114,13 +114,13 @@ func loadRows(s loadSetup, l *loadFlags, r *load.Result) [][]any {
 	return rows
 }
 
-// loadNotes are the sentences below the table.
+// loadNotes returns the sentences below the table.
 func loadNotes(s loadSetup, l *loadFlags, r *load.Result) (notes []string) {
 	add := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
 	if r.Interrupted {
 		add("Interrupted after %.1f s.", r.Seconds)
 	}
-	if 1000*r.Unsent > r.Sent { // less is the last moment
+	if 1000*r.Unsent > r.Sent { // fewer are just those of the last moment
 		add("The rate was not kept: %s records of %s were not sent in time. The latencies do not know of them.", thousands(r.Unsent), thousands(r.Sent+r.Unsent))
 	}
 	if l.Consumers > 0 {

@@ -15,8 +15,8 @@ import (
 	"klink/bench/load"
 )
 
-// TestLoadThroughKlink: on embedded clusters, write and read through klink; the topic is created,
-// and used again.
+// TestLoadThroughKlink writes and reads through klink, on embedded clusters. The first run creates
+// the topic, the second uses it again.
 func TestLoadThroughKlink(t *testing.T) {
 	w := newWorld(t)
 	file := filepath.Join(w.dir, "load.csv")
@@ -43,8 +43,8 @@ func TestLoadThroughKlink(t *testing.T) {
 	require.Contains(t, w.refused("", "bench", "load", "--topic", "l", "--read-from", "src"), `topic "l" does not exist at `+w.source)
 }
 
-// TestLoadOfMirror: write at the source, read the mirror, which is made on the way; the mirror
-// itself takes no load.
+// TestLoadOfMirror writes at the source and reads the mirror, which the command creates. A load
+// directly on the mirror is refused.
 func TestLoadOfMirror(t *testing.T) {
 	w := newWorld(t)
 	w.must("", "link", "create", "east", "--config-file", "source.config")
@@ -63,7 +63,7 @@ func TestLoadOfMirror(t *testing.T) {
 	require.Contains(t, w.refused("", "bench", "load", "--topic", "l", "--duration", "1m"), "Cannot append records to read-only mirror topic 'l'")
 }
 
-// TestLoadFindsDamage: what another writer did to the records makes the command fail.
+// TestLoadFindsDamage: the command fails if another writer has damaged the records.
 func TestLoadFindsDamage(t *testing.T) {
 	w := newWorld(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
@@ -129,7 +129,7 @@ func TestLoadValues(t *testing.T) {
 }
 
 // TestLoadOutput: the summary for people and for programs, and the line of a second. If this fails,
-// run with -rewrite and look at what has changed.
+// run it with -rewrite and check what has changed.
 func TestLoadOutput(t *testing.T) {
 	l := &loadFlags{compression: "lz4", acks: "all"}
 	l.Topic, l.Rate, l.RecordSize, l.Payload, l.Producers, l.Consumers, l.Duration = "load", 20000, 1024, "json", 2, 3, time.Minute

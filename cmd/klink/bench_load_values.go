@@ -16,7 +16,7 @@ var units = []struct {
 
 var errNotANumber = errors.New("not a number")
 
-// quantity is a number with a unit of bytes, or with none.
+// quantity parses a number, with a unit of bytes or without.
 func quantity(text string) (n float64, inBytes bool, err error) {
 	unit := 1.0
 	for _, u := range units {
@@ -32,7 +32,7 @@ func quantity(text string) (n float64, inBytes bool, err error) {
 	return n * unit, inBytes, nil
 }
 
-// bytesValue is a number of bytes: 1024, 10KiB, 1MB.
+// bytesValue parses a number of bytes: 1024, 10KiB, 1MB.
 func bytesValue(text string) (int64, error) {
 	n, _, err := quantity(text)
 	if err == nil && n != math.Trunc(n) {
@@ -41,8 +41,8 @@ func bytesValue(text string) (int64, error) {
 	return int64(n), err
 }
 
-// rateValue is a number of records a second, from that number, or from bytes a second and the size
-// of a record.
+// rateValue parses a rate in records a second. A rate in bytes a second is divided by the record
+// size.
 func rateValue(text string, recordSize int64) (float64, error) {
 	n, inBytes, err := quantity(strings.TrimSuffix(text, "/s"))
 	if inBytes {
@@ -51,7 +51,7 @@ func rateValue(text string, recordSize int64) (float64, error) {
 	return n, err
 }
 
-// thousands is a number with commas.
+// thousands formats a number with commas.
 func thousands(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
@@ -60,7 +60,7 @@ func thousands(n int64) string {
 	return s
 }
 
-// msText is a time in milliseconds with three digits or so.
+// msText formats a time in milliseconds with about three digits.
 func msText(ms float64) string {
 	switch {
 	case ms >= 100:
@@ -71,7 +71,7 @@ func msText(ms float64) string {
 	return strconv.FormatFloat(ms, 'f', 2, 64)
 }
 
-// rateText is records a second, and MB a second.
+// rateText formats a rate in records a second and in MB a second.
 func rateText(records, mb float64) string {
 	return fmt.Sprintf("%s/s %.1f MB/s", thousands(int64(math.Round(records))), mb)
 }

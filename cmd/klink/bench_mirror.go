@@ -66,7 +66,7 @@ The clusters' data is in TMPDIR (default /tmp).`,
 	return cmd
 }
 
-// benchSubjectCommand is how benchmarks start programs that are this binary.
+// benchSubjectCommand is the hidden command by which benchmarks start this binary as a subject.
 func (a *app) benchSubjectCommand() *cobra.Command {
 	var f mirror.Floor
 	cmd := &cobra.Command{
@@ -87,7 +87,7 @@ func (a *app) benchSubjectCommand() *cobra.Command {
 	return cmd
 }
 
-// known refuses names that are not among those there are.
+// known refuses names that are not in there.
 func known(flag string, names, there []string) error {
 	for _, name := range names {
 		if !slices.Contains(there, name) {
@@ -97,7 +97,7 @@ func known(flag string, names, there []string) error {
 	return nil
 }
 
-// repeatable is the command line as it was typed.
+// repeatable returns the command line as the user typed it, but without --out.
 func repeatable(cmd *cobra.Command) string {
 	words := []string{cmd.CommandPath()}
 	cmd.Flags().Visit(func(f *pflag.Flag) {

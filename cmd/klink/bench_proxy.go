@@ -54,7 +54,7 @@ decrypt and encrypt again; the relay passes on what it cannot read.`,
 	return cmd
 }
 
-// quoted puts arguments with spaces into quotes.
+// quoted quotes arguments that contain spaces.
 func quoted(args []string) (out []string) {
 	for _, arg := range args {
 		if strings.ContainsAny(arg, " \t") {
@@ -65,7 +65,7 @@ func quoted(args []string) (out []string) {
 	return out
 }
 
-// benchRelay is the floor that `bench proxy` starts.
+// benchRelay is the hidden command of the floor that `bench proxy` starts.
 func (a *app) benchRelay() *cobra.Command {
 	var listen, to string
 	cmd := &cobra.Command{

@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestBenchProxyArguments: what cannot be measured is said before a broker is started.
+// TestBenchProxyArguments: arguments that cannot be measured are refused before a broker is
+// started.
 func TestBenchProxyArguments(t *testing.T) {
 	for line, problem := range map[string]string{
 		"bench proxy more":                              `unexpected argument "more"`,

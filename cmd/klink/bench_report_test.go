@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestBenchReport: the command renders a page, changes nothing when it is run again, and says what
-// is in its way.
+// TestBenchReport: the command renders a page, changes nothing when run again, and says what
+// prevents it from running.
 func TestBenchReport(t *testing.T) {
 	w := &world{t: t, dir: t.TempDir()}
 	frame, err := os.ReadFile("../../bench/page/testdata/frame.md")

@@ -24,7 +24,7 @@ with the source.`,
 		"less data, and one round", 3)
 }
 
-// benchOfKlink is a benchmark that has no peers.
+// benchOfKlink makes the command of a benchmark without peers.
 func (a *app) benchOfKlink(name string, run func(context.Context, *mirror.Options) (*bench.Serie, error), short, long, quick string, rounds int) *cobra.Command {
 	var o mirror.Options
 	cmd := &cobra.Command{

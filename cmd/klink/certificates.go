@@ -15,23 +15,23 @@ import (
 )
 
 // gatekeeper finds out whether brokers ask for certificates that klink cannot show for its clients,
-// so that serve says it at the start. It is not what keeps clients out: each of their connections
-// fails by itself before such a broker (kafkaclient.ErrCertificateAsked).
+// so that serve reports it at the start. It does not keep clients out: each client connection to
+// such a broker fails on its own (kafkaclient.ErrCertificateAsked).
 type gatekeeper struct {
-	tls     *tls.Config // of the connections for clients; nil = no TLS, nothing to find out
+	tls     *tls.Config // of connections for clients; nil = no TLS, nothing to check
 	timeout time.Duration
 
 	mu      sync.Mutex
-	settled map[string]bool // addresses that need not be asked again
+	settled map[string]bool // addresses that are known to be fine
 }
 
 func newGatekeeper(config *tls.Config, timeout time.Duration) *gatekeeper {
 	return &gatekeeper{tls: config, timeout: timeout, settled: map[string]bool{}}
 }
 
-// refusal says why no client can be served through one of the brokers; nil if there is no such
-// reason, or none is known yet because the broker cannot be reached. An address that was found to
-// be in order is not asked again.
+// refusal returns why klink can serve no client through one of the brokers. It returns nil if there
+// is no such reason, or none is known yet because the broker cannot be reached. It does not ask an
+// address again that was fine.
 func (g *gatekeeper) refusal(ctx context.Context, addrs []string) error {
 	if g.tls == nil {
 		return nil
@@ -65,7 +65,7 @@ func (g *gatekeeper) refusal(ctx context.Context, addrs []string) error {
 }
 
 // ask connects as the proxy does for a client. known is false if the broker could not be reached,
-// or spoke no TLS.
+// or did not speak TLS.
 func (g *gatekeeper) ask(ctx context.Context, addr string) (known bool, refusal error) {
 	ctx, cancel := context.WithTimeout(ctx, g.timeout)
 	defer cancel()
@@ -87,8 +87,8 @@ func (g *gatekeeper) ask(ctx context.Context, addr string) (known bool, refusal 
 		config.ServerName = host
 	}
 	conn := tls.Client(raw, config)
-	// In TLS 1.3 a server looks at the client's certificate after the client has done its part, so
-	// the refusal is what the first read brings.
+	// In TLS 1.3 the client finishes its handshake before the server checks the client's
+	// certificate. So a refusal arrives with the first read.
 	if err = conn.HandshakeContext(ctx); err == nil {
 		err = askVersions(conn)
 	}
@@ -99,7 +99,7 @@ func (g *gatekeeper) ask(ctx context.Context, addr string) (known bool, refusal 
 			"is SSL, so that certificates alone say who a client is. klink does not show its own for its clients, since each of "+
 			"them would be klink at the brokers, and it cannot show theirs. Give klink and its clients a listener with a login "+
 			"(security.protocol SASL_SSL), or one without ssl.client.auth", addr)
-	case asked && errors.As(err, &remote) && remote.Op == "remote error": // an alert of the broker's
+	case asked && errors.As(err, &remote) && remote.Op == "remote error": // the broker sent an alert
 		return true, fmt.Errorf("destination-config: broker %s requires a certificate of its clients (ssl.client.auth=required: %w). "+
 			"klink does not show its own for its clients, since each of them would be klink at the brokers, and it cannot show "+
 			"theirs. Give klink and its clients a listener with ssl.client.auth=requested or none", addr, err)
@@ -107,7 +107,7 @@ func (g *gatekeeper) ask(ctx context.Context, addr string) (known bool, refusal 
 	return err == nil, nil
 }
 
-// askVersions sends what every Kafka client begins with, and reads the size of the answer.
+// askVersions sends the first request of every Kafka client, and reads the size of the response.
 func askVersions(conn io.ReadWriter) error {
 	request := []byte{0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff} // ApiVersions v0, no client id
 	if _, err := conn.Write(request); err != nil {

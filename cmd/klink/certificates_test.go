@@ -20,7 +20,7 @@ import (
 	"klink/internal/config"
 )
 
-// A destination that asks for certificates: without a login serve ends and says why, with one it
+// The destination asks for certificates. Without a login, serve ends and says why. With one, it
 // serves clients that log in, unless the certificate is required.
 func TestServeBeforeCertificates(t *testing.T) {
 	for _, c := range []struct {

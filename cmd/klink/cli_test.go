@@ -26,7 +26,7 @@ var rewrite = flag.Bool("rewrite", false, "rewrite docs/cli.md and the files in 
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// golden compares with a file of testdata; -rewrite replaces it.
+// golden compares got with a file of testdata; -rewrite replaces the file.
 func golden(t *testing.T, path, got string) {
 	t.Helper()
 	if *rewrite {
@@ -39,7 +39,7 @@ func golden(t *testing.T, path, got string) {
 	require.Equal(t, string(want), got, "run go test ./cmd/klink -rewrite and look at the difference")
 }
 
-// docs/cli.md is the help of every command.
+// docs/cli.md contains the help of every command.
 func TestDocs(t *testing.T) {
 	golden(t, "../../docs/cli.md", (&app{}).reference())
 }
@@ -57,8 +57,8 @@ func TestHelpIsComplete(t *testing.T) {
 	walk((&app{}).root())
 }
 
-// Exit code 2 and a text on standard error for command lines that cannot mean anything, before any
-// cluster is asked.
+// A command line that makes no sense ends with exit code 2 and a text on standard error, before
+// klink asks any cluster.
 func TestUsageErrors(t *testing.T) {
 	w := &world{t: t, dir: t.TempDir()}
 	for _, c := range []struct{ args, want string }{
@@ -137,7 +137,7 @@ func TestGroupsShowHelp(t *testing.T) {
 	require.Contains(t, w.must("", "completion", "bash"), "__start_klink")
 }
 
-// volatile is what differs from run to run.
+// volatile matches what differs from run to run.
 var volatile = []struct {
 	pattern *regexp.Regexp
 	text    string
@@ -156,7 +156,7 @@ func settled(s string) string {
 	return s
 }
 
-// The JSON of every command that has some is as in testdata, which is the promise to programs.
+// The JSON of every command matches testdata, on which programs rely.
 func TestJSON(t *testing.T) {
 	w := newWorld(t)
 	w.mirror("orders", "one", "two")
@@ -184,8 +184,8 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-// fewConfigs leaves only some of the configs in a description: which there are is not the command
-// line's to promise.
+// fewConfigs keeps only some of the configs in a description: the command line does not promise
+// which configs there are.
 func fewConfigs(t *testing.T, text string) string {
 	t.Helper()
 	head, rest, ok := strings.Cut(text, "  \"configs\": {\n")
@@ -229,8 +229,8 @@ func TestTables(t *testing.T) {
 	require.Contains(t, w.must("", "topic", "list", "--internal"), "_klink_state")
 }
 
-// What a task of a link could not do is shown, and how a mirror differs from its source where it is
-// not to follow.
+// The output shows what a task of a link could not do, and how a mirror differs from its source in
+// configs that do not follow.
 func TestTaskErrorsAndDrift(t *testing.T) {
 	w := newWorld(t)
 	w.must("", "link", "create", "dead", "--config", "bootstrap.servers=127.0.0.1:1", "--no-validate")
@@ -250,7 +250,7 @@ func TestTaskErrorsAndDrift(t *testing.T) {
 	require.Contains(t, strings.Join(strings.Fields(w.must("", "mirror", "describe", "orders", "-o", "json")), " "),
 		`"config_drift": [ { "name": "min.insync.replicas", "source_value": "2", "mirror_value": "1" } ]`)
 
-	// A client may alter what does not follow, until it does.
+	// A client may alter a config that does not follow, until it does follow.
 	require.NoError(t, alterConfig(t, w.klink, "orders", "min.insync.replicas", "1"))
 	w.must("", "link", "update", "east", "--config", "topic.config.sync.include=min.insync.replicas")
 	w.eventually("what follows from now on is the source's", func() bool {
@@ -264,7 +264,7 @@ func TestTaskErrorsAndDrift(t *testing.T) {
 	require.Contains(t, w.must("", "__complete", "link", "task", "list", ""), "east\n")
 }
 
-// Link and mirror commands say so when they talk to a broker.
+// Link and mirror commands say so if the address is a broker's.
 func TestNotKlink(t *testing.T) {
 	w := newWorld(t)
 	for _, args := range []string{"link list", "link task list x", "link create x --config-file source.config", "mirror list", "mirror pause t", "topic mirror stop t", "topic create t --link l"} {
@@ -274,7 +274,7 @@ func TestNotKlink(t *testing.T) {
 	require.Contains(t, w.refused("", "link", "list", "--bootstrap-server", "127.0.0.1:1"), "127.0.0.1:1: ")
 }
 
-// A klink that is older than the command line is told from a broker.
+// The error for a klink older than the command line differs from the error for a broker.
 func TestOlderKlink(t *testing.T) {
 	w := newWorld(t)
 	older, err := embeddedCluster("older")
@@ -312,7 +312,7 @@ func TestLinkLife(t *testing.T) {
 	require.Contains(t, w.refused("", "link", "update", "east", "--config", "security.protocol=NONE"), "security.protocol")
 	require.Contains(t, w.refused("", "link", "describe", "nosuch"), "nosuch")
 
-	// Filters by their JSON alone; on top of a file that has them under another name.
+	// Filters as bare JSON; and the same over a file that has them under another name.
 	const orders, none = `{"topicFilters":[{"name":"orders","patternType":"LITERAL","filterType":"INCLUDE"}]}`, `{"topicFilters":[]}`
 	w.must("", "link", "update", "east", "--config", " "+orders)
 	require.Regexp(t, `auto\.create\.mirror\.topics\.filters +\| `+regexp.QuoteMeta(orders)+` +\| yes`, w.must("", "link", "describe", "east"))
@@ -331,7 +331,7 @@ func TestLinkLife(t *testing.T) {
 	w.must("after", "topic", "produce", "orders")
 }
 
-// Secrets come neither out of describe nor out of errors.
+// Neither describe nor errors show secrets.
 func TestSecretsStayHidden(t *testing.T) {
 	w := newWorld(t)
 	w.file("sasl.config", "bootstrap.servers="+w.source+"\nsecurity.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\n"+
@@ -382,7 +382,7 @@ func TestProduceAndConsume(t *testing.T) {
 	require.Contains(t, w.refused("", "topic", "consume", "t", "--partition", "0", "--offset", "100"), "OFFSET_OUT_OF_RANGE")
 }
 
-// A group gets each record once: the offsets that were printed are committed, and no others.
+// A group gets each record once: exactly the offsets of printed records are committed.
 func TestConsumeWithGroup(t *testing.T) {
 	w := newWorld(t)
 	w.must("", "topic", "create", "t", "--partitions", "1")
@@ -394,7 +394,7 @@ func TestConsumeWithGroup(t *testing.T) {
 	require.Equal(t, "6\n", w.must("", append(group, "--max-messages", "1")...))
 }
 
-// ^C is how a live tail ends: exit code 0. What was written after the line "Waiting for" is shown.
+// ^C ends a live tail with exit code 0. It shows every record written after the line "Waiting for".
 func TestConsumeLive(t *testing.T) {
 	w := newWorld(t)
 	w.must("", "topic", "create", "t", "--partitions", "3")
@@ -420,7 +420,8 @@ func TestConsumeLive(t *testing.T) {
 	require.Equal(t, exitOK, <-code)
 }
 
-// A refused record ends the command at once, though the input stays open, with klink's own words.
+// A refused record ends the command at once with klink's own message, although the input stays
+// open.
 func TestProduceToMirror(t *testing.T) {
 	w := newWorld(t)
 	w.mirror("orders", "one")
@@ -435,7 +436,7 @@ func TestProduceToMirror(t *testing.T) {
 	require.Equal(t, "Error: Cannot append records to read-only mirror topic 'orders' (INVALID_REQUEST)\n", stderr)
 }
 
-// ^C ends the input: what was typed before is written.
+// ^C ends the input: lines typed before it are written.
 func TestProduceInterrupted(t *testing.T) {
 	w := newWorld(t)
 	w.must("", "topic", "create", "t", "--partitions", "1")
@@ -509,7 +510,7 @@ func TestContexts(t *testing.T) {
 	require.Contains(t, w.refused("", "context", "list"), "contexts.yaml is damaged")
 }
 
-// --bootstrap-server does not take the current context's properties along.
+// --bootstrap-server does not use the properties of the current context.
 func TestWhichCluster(t *testing.T) {
 	w := &world{t: t, dir: t.TempDir()}
 	w.must("", "context", "create", "a", "--bootstrap-server", "127.0.0.1:1", "--config", "client.id=a")

@@ -11,20 +11,21 @@ import (
 	"klink/internal/kafkaclient"
 )
 
-// configValuesHelp is the help on what a config value may refer to.
+// configValuesHelp is the help on references in config values.
 const configValuesHelp = `A value, or a part of it, may stand elsewhere, so that a list of processes does not show it: ${env:NAME} is the
 environment variable NAME, ${file:PATH:KEY} the value of KEY in the properties file PATH, and ${dir:PATH:NAME} the content
 of the file NAME in the directory PATH. They are read on this machine. Put the argument in single quotes, or the shell
 takes ${...} for itself.`
 
-// reference is a part of a value that stands elsewhere, in the syntax of Kafka's config providers.
+// reference matches a reference to a value stored elsewhere, in the syntax of Kafka's config
+// providers.
 var reference = regexp.MustCompile(`\$\{(env|file|dir):([^}]*)\}`)
 
-// maxConfigValue bounds a value that is read from a file, in bytes.
+// maxConfigValue bounds the size of a value that is read from a file, in bytes.
 const maxConfigValue = 1 << 20
 
-// resolveConfig puts in what a config value refers to. What was put in is not looked at again. An
-// error names the reference, never a value.
+// resolveConfig replaces the references in a config value. It does not resolve references inside
+// the replacements. An error names the reference, never a value.
 func resolveConfig(value string) (string, error) {
 	var failed error
 	resolved := reference.ReplaceAllStringFunc(value, func(text string) string {
@@ -74,6 +75,6 @@ func lookUp(kind, where string) (string, error) {
 	if err == nil && len(text) > maxConfigValue {
 		err = fmt.Errorf("%s is larger than %d bytes", f.Name(), maxConfigValue)
 	}
-	// Editors and `echo` end a file with a line break, which belongs to no password.
+	// Editors and `echo` end a file with a line break, which is not part of a password.
 	return strings.TrimRight(string(text), "\r\n"), err
 }

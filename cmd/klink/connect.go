@@ -18,12 +18,12 @@ import (
 	"klink/protocol/linkapi"
 )
 
-// requestTimeout is how long klink may take for one request of the command line; failing over waits
+// requestTimeout is how long klink may take for one request of the command line; a failover waits
 // for appends in flight.
 const requestTimeout = 30 * time.Second
 
-// properties are the client properties of the cluster that the command line names.
-// --bootstrap-server alone leaves the current context aside: its credentials are for another
+// properties returns the client properties of the cluster that the command line names. If only
+// --bootstrap-server is given, the current context does not apply: its credentials are for another
 // cluster.
 func (a *app) properties() (kafkaclient.Properties, error) {
 	p := kafkaclient.Properties{}
@@ -56,7 +56,7 @@ func (a *app) properties() (kafkaclient.Properties, error) {
 	return p, nil
 }
 
-// overlay puts the properties of --command-config and --bootstrap-server on top of p.
+// overlay adds the properties of --command-config and --bootstrap-server to p, replacing p's own.
 func (a *app) overlay(p kafkaclient.Properties) error {
 	if a.commandConfig != "" {
 		file, err := kafkaclient.Load(a.commandConfig)
@@ -77,7 +77,7 @@ type cluster struct {
 	address string // as the person wrote it
 }
 
-// connect makes a client of the cluster that the command line names. It does not dial yet.
+// connect returns a client for the cluster that the command line names. It does not dial yet.
 func (a *app) connect(opts ...kgo.Opt) (*cluster, error) {
 	p, err := a.properties()
 	if err != nil {
@@ -87,7 +87,7 @@ func (a *app) connect(opts ...kgo.Opt) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The link API has keys that franz-go knows no version of, so none may be pinned.
+	// franz-go knows no versions of the link API's keys, so no maximum may be set.
 	all = append(all, kgo.MaxVersions(nil), kgo.RequestRetries(4))
 	if p["client.id"] == "" {
 		all = append(all, kgo.ClientID("klink-cli"))
@@ -99,7 +99,7 @@ func (a *app) connect(opts ...kgo.Opt) (*cluster, error) {
 	return &cluster{Client: client, address: p["bootstrap.servers"]}, nil
 }
 
-// withCluster runs f with a client of the cluster that the command line names.
+// withCluster calls f with a client of the cluster that the command line names.
 func (a *app) withCluster(f func(cl *cluster, adm *kadm.Client) error, opts ...kgo.Opt) error {
 	cl, err := a.connect(opts...)
 	if err != nil {
@@ -111,7 +111,7 @@ func (a *app) withCluster(f func(cl *cluster, adm *kadm.Client) error, opts ...k
 	return f(cl, adm)
 }
 
-// fail puts the address into an error of the connection.
+// fail adds the address to a connection error.
 func (cl *cluster) fail(err error) error {
 	if err == nil || errors.As(err, new(*kerr.Error)) {
 		return err
@@ -119,8 +119,7 @@ func (cl *cluster) fail(err error) error {
 	return fmt.Errorf("%s: %w", cl.address, err)
 }
 
-// request sends one request of the link API. Talking to something that is not klink gets an error
-// that says so.
+// request sends one request of the link API. If the server is not klink, the error says so.
 func request[R any](ctx context.Context, cl *cluster, req kmsg.Request) (R, error) {
 	var none R
 	if err := cl.isKlink(ctx, req.Key()); err != nil {
@@ -137,7 +136,7 @@ func request[R any](ctx context.Context, cl *cluster, req kmsg.Request) (R, erro
 	return r, nil
 }
 
-// isKlink asks whether the link API is served there.
+// isKlink returns an error if the server does not offer the link API.
 func (cl *cluster) isKlink(ctx context.Context, key int16) error {
 	req := kmsg.NewPtrApiVersionsRequest()
 	req.ClientSoftwareName, req.ClientSoftwareVersion = "klink", "cli"
@@ -158,7 +157,7 @@ func (cl *cluster) isKlink(ctx context.Context, key int16) error {
 	return fmt.Errorf("%s is a Kafka broker, not klink: links and mirrors are administered at the address of `klink serve`, where --link-admin is not off", cl.address)
 }
 
-// resultError is the error of one result in a response; nil for code 0.
+// resultError returns the error of one result in a response; nil for code 0.
 func resultError(code int16, message *string) error {
 	err := kerr.ErrorForCode(code)
 	if err == nil {
@@ -175,7 +174,7 @@ func codeError(err error, message *string) error {
 	return err
 }
 
-// messageError is a Kafka error with the server's own text.
+// messageError is a Kafka error with the server's own message.
 type messageError struct {
 	code    *kerr.Error
 	message string
@@ -184,7 +183,7 @@ type messageError struct {
 func (e *messageError) Error() string { return e.message + " (" + e.code.Message + ")" }
 func (e *messageError) Unwrap() error { return e.code }
 
-// prefixed names the thing that an error is about, unless its text does already.
+// prefixed adds the name of the thing that an error is about, unless the text already has it.
 func prefixed(kind, name string, err error) error {
 	if err == nil || strings.Contains(err.Error(), name) {
 		return err
@@ -192,8 +191,8 @@ func prefixed(kind, name string, err error) error {
 	return fmt.Errorf("%s %q: %w", kind, name, err)
 }
 
-// completion makes completions of a command's arguments from what the cluster has; none when it
-// cannot be reached soon.
+// completion completes a command's arguments with names from the cluster. It completes nothing if
+// the cluster cannot be reached quickly.
 func (a *app) completion(list func(ctx context.Context, cl *cluster) ([]string, error)) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		cl, err := a.connect()

@@ -48,7 +48,7 @@ context becomes the current one. A context of that name is replaced.
 			if p["bootstrap.servers"] == "" {
 				return usagef("the cluster has no address: give --bootstrap-server")
 			}
-			for key, value := range p { // a context is used from any directory
+			for key, value := range p { // make paths absolute: a context is used from any directory
 				if strings.HasSuffix(key, ".location") && value != "" {
 					path, err := filepath.Abs(value)
 					if err != nil {
@@ -205,7 +205,7 @@ func (a *app) completeContexts(*cobra.Command, []string, string) ([]string, cobr
 	return contexts.names(), cobra.ShellCompDirectiveNoFileComp
 }
 
-// atMostOne wants one argument or none.
+// atMostOne allows one argument or none.
 func atMostOne(name string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) == 0 {
@@ -215,7 +215,7 @@ func atMostOne(name string) cobra.PositionalArgs {
 	}
 }
 
-// keyValue splits KEY=VALUE of a --config flag, and puts in what the value refers to. The value may
+// keyValue splits KEY=VALUE of a --config flag, and resolves references in the value. The value may
 // be a secret, so errors do not show it.
 func keyValue(s string) (key, value string, err error) {
 	key, value, ok := strings.Cut(s, "=")

@@ -14,7 +14,7 @@ import (
 	"klink/internal/kafkaclient"
 )
 
-// contexts are the named clusters of a person. They hold secrets, so the file has mode 0600.
+// contexts are a user's named clusters. They hold secrets, so the file has mode 0600.
 type contexts struct {
 	path string
 
@@ -22,8 +22,8 @@ type contexts struct {
 	Contexts map[string]kafkaclient.Properties `yaml:"contexts"`
 }
 
-// contextsPath is the file, in KLINK_CONFIG_DIR or else in klink's part of the user's config
-// directory.
+// contextsPath returns the path of the file, in KLINK_CONFIG_DIR or else in klink's part of the
+// user's config directory.
 func (a *app) contextsPath() (string, error) {
 	dir := a.configDir
 	if dir == "" {
@@ -36,7 +36,7 @@ func (a *app) contextsPath() (string, error) {
 	return filepath.Join(dir, "contexts.yaml"), nil
 }
 
-// loadContexts reads the file; one that is not there yet is empty.
+// loadContexts reads the file; a missing one is empty.
 func (a *app) loadContexts() (*contexts, error) {
 	path, err := a.contextsPath()
 	if err != nil {
@@ -56,7 +56,7 @@ func (a *app) loadContexts() (*contexts, error) {
 	return c, nil
 }
 
-// save replaces the file in one step.
+// save replaces the file atomically.
 func (c *contexts) save() error {
 	text, err := yaml.Marshal(c)
 	if err != nil {

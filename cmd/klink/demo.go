@@ -134,7 +134,7 @@ func (d *demo) serve(destination string, logs io.Writer) (address string, stop f
 	return address, stop, nil
 }
 
-// tour goes through the life of a mirror.
+// tour walks through the life of a mirror.
 func (d *demo) tour(source, klink string) error {
 	d.say("Name them:")
 	if err := d.steps(
@@ -198,7 +198,7 @@ func (d *demo) tour(source, klink string) error {
 // say prints a headline.
 func (d *demo) say(text string) { fmt.Fprintf(d.out, "\n# %s\n", text) }
 
-// step is a command, what is typed into it, and what it must show.
+// step is a command, its standard input, and the output that it must show.
 type step struct {
 	args  string // without spaces inside an argument
 	input string
@@ -206,7 +206,8 @@ type step struct {
 	shows string
 }
 
-// steps runs commands as a person types them. What differs from what a step must show is an error.
+// steps runs commands as a user would type them. It returns an error if the output of a step is
+// wrong.
 func (d *demo) steps(steps ...step) error {
 	for _, s := range steps {
 		command := "klink " + s.args
@@ -234,8 +235,8 @@ func (d *demo) steps(steps ...step) error {
 	return nil
 }
 
-// deleteRecords deletes the records of the demo's topic before an offset, which klink has no
-// command for.
+// deleteRecords deletes the records of the demo's topic before an offset. klink has no command for
+// that.
 func (d *demo) deleteRecords(source string, before int64) error {
 	cl, err := kgo.NewClient(kgo.SeedBrokers(source))
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-// The demo shows what it says, in less than 20 s, and leaves nothing behind. (Its steps check
-// themselves.)
+// The demo shows what it promises, takes less than 20 s, and leaves nothing behind. (Its steps
+// check themselves.)
 func TestDemo(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent(), goleak.IgnoreAnyFunction("github.com/panjf2000/ants/v2.(*goWorker).run.func1")) // gnet's, shared by all
 	w := &world{t: t, dir: t.TempDir()}
@@ -40,7 +40,7 @@ func TestDemo(t *testing.T) {
 	require.NotContains(t, stdout, "another terminal")
 }
 
-// With --keep it goes on until ^C, and the commands it names work.
+// With --keep it runs until ^C, and the commands that it prints work.
 func TestDemoKeep(t *testing.T) {
 	ctx, interrupt := context.WithCancel(context.Background())
 	defer interrupt()

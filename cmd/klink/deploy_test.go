@@ -21,7 +21,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// object is what these tests look at in an object of Kubernetes.
+// object has the fields of a Kubernetes object that these tests check.
 type object struct {
 	APIVersion string `yaml:"apiVersion"`
 	Kind       string
@@ -34,7 +34,7 @@ type object struct {
 		// of a Service
 		Type      string
 		ClusterIP string    `yaml:"clusterIP"`
-		Selector  yaml.Node // of labels, or, in the others, with matchLabels
+		Selector  yaml.Node // of labels; in the other kinds, of matchLabels
 		Ports     []struct {
 			Name       string
 			Port       int
@@ -110,7 +110,7 @@ func objects(t *testing.T, name string) (list []object) {
 	}
 }
 
-// serveConfig are the settings of a `klink serve` of docs/deploy.
+// serveConfig returns the settings of a `klink serve` of docs/deploy.
 func serveConfig(t *testing.T, args []string) *config.Serve {
 	t.Helper()
 	require.Equal(t, "serve", args[0])
@@ -133,9 +133,9 @@ func portOf(t *testing.T, address string) int {
 	return n
 }
 
-// serves checks that a Service has klink's port and then, if it has to list them, a port for each
-// of three brokers, each leading to the port of the same number, since clients are told klink's
-// own.
+// serves checks that a Service has klink's port. If brokers is set, it must also have a port for
+// each of three brokers. Each port must lead to the same port number, because klink tells clients
+// its own port numbers.
 func (o *object) serves(t *testing.T, cfg *config.Serve, brokers bool) {
 	t.Helper()
 	first := portOf(t, cfg.Listen)
@@ -153,8 +153,8 @@ func (o *object) serves(t *testing.T, cfg *config.Serve, brokers bool) {
 	}
 }
 
-// What docs/deploy has for Kubernetes fits together: settings that there are, ports, probes,
-// selectors, the secret, and times.
+// The Kubernetes files of docs/deploy fit together: the settings exist; ports, probes, selectors,
+// the secret and times agree.
 func TestKubernetesFiles(t *testing.T) {
 	for name, kind := range map[string]string{"kubernetes-deployment.yaml": "Deployment", "kubernetes-statefulset.yaml": "StatefulSet"} {
 		t.Run(kind, func(t *testing.T) {
@@ -184,7 +184,7 @@ func TestKubernetesFiles(t *testing.T) {
 			require.Len(t, ids, 3, "instances of the same name")
 			cfg := serveConfig(t, klink.Args)
 
-			// The selectors find the pods.
+			// The selectors match the pods.
 			labels := set.Spec.Template.Metadata.Labels
 			var ofService map[string]string
 			require.NoError(t, service.Spec.Selector.Decode(&ofService))
@@ -216,8 +216,8 @@ func TestKubernetesFiles(t *testing.T) {
 			grace := time.Duration(pod.TerminationGracePeriodSeconds-klink.Lifecycle.PreStop.Sleep.Seconds) * time.Second
 			require.GreaterOrEqual(t, grace, cfg.DrainTimeout+5*time.Second)
 
-			// The files are in the secret; the user of the image may read it, and nothing needs to
-			// be written.
+			// The files are in the secret; the image's user may read it; and klink needs to write
+			// no files.
 			require.Len(t, pod.Volumes, 1)
 			require.Len(t, klink.VolumeMounts, 1)
 			require.Equal(t, pod.Volumes[0].Name, klink.VolumeMounts[0].Name)
@@ -237,7 +237,7 @@ func TestKubernetesFiles(t *testing.T) {
 	}
 }
 
-// Each pod of the StatefulSet has a Service that leads to it alone, with the ports that it tells
+// Each pod of the StatefulSet has a Service that leads to it alone, with the ports that klink tells
 // clients.
 func TestKubernetesServices(t *testing.T) {
 	const name = "kubernetes-services.yaml"
@@ -260,7 +260,7 @@ func TestKubernetesServices(t *testing.T) {
 	}
 }
 
-// The instances of the Compose file differ in what they have to, publish the ports that they tell
+// The instances of the Compose file differ where they must, publish the ports that they tell
 // clients, and find the broker.
 func TestComposeFile(t *testing.T) {
 	var file struct {
@@ -306,7 +306,7 @@ func TestComposeFile(t *testing.T) {
 	require.FileExists(t, "../../Dockerfile")
 }
 
-// The Dockerfile builds klink as `make build` does, and runs what it has built.
+// The Dockerfile builds klink as `make build` does, and runs that binary.
 func TestDockerfile(t *testing.T) {
 	text, err := os.ReadFile("../../Dockerfile")
 	require.NoError(t, err)

@@ -27,7 +27,7 @@ func pages(t *testing.T) []string {
 	return append(pages, "../../README.md")
 }
 
-// Links between pages lead somewhere.
+// Every link between pages has a target.
 func TestDocsLinks(t *testing.T) {
 	for _, page := range pages(t) {
 		text, err := os.ReadFile(page)
@@ -41,8 +41,8 @@ func TestDocsLinks(t *testing.T) {
 	}
 }
 
-// Every klink command that a page shows exists, with its flags. (The tutorial's are run, on real
-// clusters.)
+// Every klink command on a page exists, with its flags. (Another test runs the tutorial's commands
+// on real clusters.)
 func TestDocsCommands(t *testing.T) {
 	shown := 0
 	for _, page := range pages(t) {
@@ -64,7 +64,7 @@ func TestDocsCommands(t *testing.T) {
 	require.Greater(t, shown, 30)
 }
 
-// constants are the values of the string constants of a type in klink/admin.
+// constants returns the values of the string constants of a type in klink/admin.
 func constants(t *testing.T, typeName string) (values []string) {
 	t.Helper()
 	files, err := filepath.Glob("../../admin/*.go")
@@ -104,8 +104,7 @@ func section(t *testing.T, page, title string) string {
 	return string(text)
 }
 
-// Every error that a link, a mirror or a task can have is explained, with what to do, and what is
-// explained exists.
+// The docs explain exactly the errors that a link, a mirror or a task can have, and say what to do.
 func TestDocsErrors(t *testing.T) {
 	known := constants(t, "Error")
 	require.Greater(t, len(known), 15)
@@ -131,8 +130,8 @@ func TestDocsErrors(t *testing.T) {
 	}
 }
 
-// The alerts of docs/deploy/alerts.yaml are on metrics that there are, with labels and states that
-// they have, and each is in the table of docs/operations.md.
+// The alerts of docs/deploy/alerts.yaml use existing metrics, labels and states, and each alert is
+// in the table of docs/operations.md.
 func TestAlerts(t *testing.T) {
 	labels := map[string][]string{"up": nil, "process_open_fds": nil, "process_max_fds": nil} // Prometheus' own, and its Go client's
 	for _, m := range regexp.MustCompile("(?m)^\\| `[^`]+` \\| `([^`]+)` \\| [a-z]+ \\| [^|]+ \\| ([^|]*) \\|").FindAllStringSubmatch(telemetry.Markdown(), -1) {

@@ -15,7 +15,7 @@ func (a *app) groupCommand() *cobra.Command {
 	return group("group", "Move consumer groups to the destination", a.groupMigrate())
 }
 
-// migratedGroupJSON is a group that was moved, or with --dry-run would be.
+// migratedGroupJSON is a group that was moved, or would be with --dry-run.
 type migratedGroupJSON struct {
 	Group      string                  `json:"group"`
 	Link       string                  `json:"link"`

@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A group that has stopped at the source is carried over, excluded, and told of per partition; what
-// fails is named, and does not hide what has succeeded.
+// A group that has stopped at the source is migrated, excluded from the sync, and reported by
+// partition. A failure is named, and does not hide what succeeded.
 func TestGroupMigrate(t *testing.T) {
 	w := newWorld(t)
 	w.mirror("orders", "one", "two", "three")

@@ -21,11 +21,11 @@ func (a *app) linkCommand() *cobra.Command {
 		a.linkCreate(), a.linkList(), a.linkDescribe(), a.linkUpdate(), a.linkDelete(), a.linkTaskCommand(), a.linkACL())
 }
 
-// timeoutMs is what requests of the link API are given.
+// timeoutMs is the time-out in requests of the link API.
 const timeoutMs = int32(requestTimeout / time.Millisecond)
 
-// linkConfigs collects the configs of --config-file and, on top, --config. A pair may also be the
-// JSON of filters alone, which tells itself what it configures.
+// linkConfigs collects the configs of --config-file and, on top, those of --config. A pair may also
+// be the bare JSON of filters, which itself tells which config it is.
 func linkConfigs(file string, pairs []string) (map[string]string, error) {
 	fromFile := kafkaclient.Properties{}
 	if file != "" {
@@ -47,8 +47,8 @@ func linkConfigs(file string, pairs []string) (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		// The file's value goes under whatever name. If both names are given here, the server
-		// refuses that.
+		// Drop the file's value, under whichever name the file has it. If the pairs give both names
+		// of a config, the server refuses that.
 		for name := range fromFile {
 			if admin.LinkConfigName(name) == admin.LinkConfigName(key) {
 				delete(configs, name)
@@ -60,7 +60,7 @@ func linkConfigs(file string, pairs []string) (map[string]string, error) {
 	return configs, nil
 }
 
-// linkConfig reads a value of --config.
+// linkConfig parses a value of --config.
 func linkConfig(pair string) (key, value string, err error) {
 	if text := strings.TrimSpace(pair); strings.HasPrefix(text, "{") {
 		key, err := admin.FilterConfigName(text)
@@ -140,7 +140,7 @@ ssl.truststore.location, are read by klink on its own machine, and only where it
 	return cmd
 }
 
-// indent moves text to the right by two columns.
+// indent indents text by two columns.
 func indent(text string) string {
 	return "  " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  ") + "\n"
 }
@@ -262,7 +262,7 @@ func (a *app) showLink(l linkapi.DescribedLink) error {
 		if c.Value != nil {
 			value = *c.Value
 		}
-		rows = append(rows, []any{c.Name, paragraph(value), set}) // PEM has lines
+		rows = append(rows, []any{c.Name, paragraph(value), set}) // PEM has several lines
 	}
 	a.table([]string{"Config", "Value", "Set"}, rows)
 	return nil
@@ -367,7 +367,7 @@ and their records stay.`,
 	return cmd
 }
 
-// firstError is the first error among results that each name a link or a topic.
+// firstError returns the first error among results that each name a link or a topic.
 func firstError(kind string, results []linkapi.NameResult) error {
 	for _, r := range results {
 		if err := resultError(r.ErrorCode, r.ErrorMessage); err != nil {

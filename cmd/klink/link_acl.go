@@ -23,7 +23,7 @@ type aclJSON struct {
 	Host           string `json:"host"`
 	Operation      string `json:"operation"`
 	PermissionType string `json:"permission_type"`
-	// Managed: klink has created it, and deletes it when the source does not have it any more.
+	// Managed: klink created it, and deletes it when the source no longer has it.
 	Managed bool   `json:"managed"`
 	Error   string `json:"error"`
 }
@@ -84,7 +84,7 @@ func (a *app) showACLSync(dryRun bool, resp *linkapi.SyncACLsResponse) error {
 			action := action
 			if err := resultError(l.ErrorCode, l.ErrorMessage); err != nil {
 				j.Error, action = err.Error(), action+" failed"
-				if done--; !seen[j.Error] { // one reason often concerns many
+				if done--; !seen[j.Error] { // many ACLs often share a reason
 					failures = append(failures, err)
 				}
 				seen[j.Error] = true

@@ -7,9 +7,9 @@ import (
 	"klink/internal/kafkaclient"
 )
 
-// linkFiles are the files that links may name. A directory that holds a key of klink's own is
-// refused: whoever may create links could have klink show its own certificate to a server of
-// theirs.
+// linkFiles returns the files that links may name. It refuses a directory that holds one of klink's
+// own keys: otherwise anybody who may create links could make klink show its own certificate to
+// their server.
 func linkFiles(cfg *config.Serve, destination kafkaclient.Properties) (kafkaclient.Files, error) {
 	const setting = "link-file-directories"
 	files, err := kafkaclient.LinkFiles(cfg.LinkFileDirectories)

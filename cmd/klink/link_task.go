@@ -14,8 +14,8 @@ func (a *app) linkTaskCommand() *cobra.Command {
 	return group("task", "Show the tasks of a link", a.linkTaskList())
 }
 
-// linkTaskJSON is a task of a link. Times are of the klink that answered, null = never since it was
-// started.
+// linkTaskJSON is a task of a link. Times are from the klink instance that answered; null = never
+// since it started.
 type linkTaskJSON struct {
 	Name            string              `json:"name"`
 	State           string              `json:"state"`
@@ -62,7 +62,7 @@ link switch the task off. Times are of the klink that answers, since it was star
 	}
 }
 
-// showLinkTasks has a row for each task, and one more for each error of a task after the first.
+// showLinkTasks prints a row for each task, and another for each error of a task after the first.
 func (a *app) showLinkTasks(tasks []linkapi.LinkTask) error {
 	list, rows := []linkTaskJSON{}, [][]any{}
 	for _, t := range tasks {

@@ -90,8 +90,7 @@ func (a *app) mirrorList() *cobra.Command {
 	return cmd
 }
 
-// mirrorAlter makes a command that changes mirrors; each that succeeded is printed, also when
-// others fail.
+// mirrorAlter makes a command that changes mirrors. It prints each success, even if others fail.
 func (a *app) mirrorAlter(use, short string, op int8, done string) *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{

@@ -21,25 +21,25 @@ type describedMirrorJSON struct {
 	DirectAccess directAccessJSON         `json:"direct_access"`
 	Partitions   []describedPartitionJSON `json:"partitions"`
 	ConfigDrift  []configDriftJSON        `json:"config_drift"`
-	// Notices say in what the topic is not what klink has made of it, and what to do.
+	// Notices say how the topic differs from what klink made of it, and what to do.
 	Notices []string `json:"notices"`
 }
 
-// configDriftJSON is a config of the topic that differs from the source's and does not follow it;
-// null = that cluster has no value of it.
+// configDriftJSON is a config of the topic that differs from the source's and does not follow it.
+// null = that cluster has no value for it.
 type configDriftJSON struct {
 	Name        string  `json:"name"`
 	SourceValue *string `json:"source_value"`
 	MirrorValue *string `json:"mirror_value"`
 }
 
-// directAccessJSON answers whether clients can go straight to the brokers after promotion.
+// directAccessJSON says whether clients can connect directly to the brokers after promotion.
 type directAccessJSON struct {
 	Possible bool   `json:"possible"`
 	Reason   string `json:"reason"`
 }
 
-// describedPartitionJSON has offsets as at the source; -1 = unknown.
+// describedPartitionJSON has the source's offsets; -1 = unknown.
 type describedPartitionJSON struct {
 	Partition              int32   `json:"partition"`
 	SourceStartOffset      int64   `json:"source_start_offset"`
@@ -50,13 +50,13 @@ type describedPartitionJSON struct {
 	Lag                    int64   `json:"lag"`
 	LastFetchTime          *string `json:"last_fetch_time"`
 	Aligned                bool    `json:"aligned"`
-	// Shift is how much larger offsets are than in the log of the broker, ShiftBegan from where; -1
-	// = nowhere.
+	// Shift is the logical less the physical offset. ShiftBegan is the first offset that differs;
+	// -1 = none.
 	Shift       int64  `json:"shift"`
 	ShiftBegan  int64  `json:"shift_began"`
 	ShiftReason string `json:"shift_reason"`
-	// JoinedBatches of the source were appended as parts of others, since an instance took the
-	// mirror over.
+	// JoinedBatches counts batches of the source that were appended as parts of others, since an
+	// instance took over the mirror.
 	JoinedBatches int64 `json:"joined_batches"`
 }
 
@@ -92,7 +92,7 @@ mirror over (append.join.below).`,
 	}
 }
 
-// describeMirrors describes mirrors in the order of topics. Each has its own error.
+// describeMirrors describes mirrors in the order of topics. Each result has its own error.
 func describeMirrors(ctx context.Context, cl *cluster, topics []string) ([]linkapi.DescribedMirror, error) {
 	resp, err := request[*linkapi.DescribeMirrorsResponse](ctx, cl, &linkapi.DescribeMirrorsRequest{Topics: topics})
 	if err != nil {

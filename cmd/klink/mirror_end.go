@@ -13,8 +13,8 @@ import (
 	"klink/protocol/linkapi"
 )
 
-// mirrorsFlags choose the mirrors that a command ends: those named, or with --link L --all all that
-// are not stopped.
+// mirrorsFlags select the mirrors that a command ends: the named ones, or with --link L --all every
+// mirror of the link that is not stopped.
 type mirrorsFlags struct {
 	link string
 	all  bool
@@ -42,7 +42,7 @@ func (a *app) addMirrorsFlags(cmd *cobra.Command) *mirrorsFlags {
 	return f
 }
 
-// topics are the mirrors that are meant, each once.
+// topics returns the selected mirrors, each once.
 func (f *mirrorsFlags) topics(ctx context.Context, cl *cluster, args []string) ([]string, error) {
 	if !f.all {
 		var topics []string
@@ -68,22 +68,22 @@ func (f *mirrorsFlags) topics(ctx context.Context, cl *cluster, args []string) (
 	return topics, nil
 }
 
-// endedMirrorJSON is what has become of a mirror that was promoted or failed over.
+// endedMirrorJSON is the outcome for a mirror that was to be promoted or failed over.
 type endedMirrorJSON struct {
 	Topic   string `json:"topic"`
 	Stopped bool   `json:"stopped"`
-	Error   string `json:"error"` // why it was not
-	// LeftBehind are the partitions that the source had more of, or may have had; of a failover.
+	Error   string `json:"error"` // why the mirror was not stopped
+	// LeftBehind are the partitions of a failover for which the source had more, or may have had.
 	LeftBehind []leftBehindJSON `json:"left_behind"`
 }
 
-// leftBehindJSON is what a partition of a stopped mirror has not got; -1 = unknown.
+// leftBehindJSON is what a partition of a stopped mirror lacks; -1 = unknown.
 type leftBehindJSON struct {
 	Partition       int32 `json:"partition"`
 	SourceEndOffset int64 `json:"source_end_offset"` // as last seen
 	Offsets         int64 `json:"offsets"`
-	// SourceSeen is when the source was last seen, if that was long before the stop: Offsets is the
-	// least that was left behind.
+	// SourceSeen is when klink last saw the source, if that was long before the stop. Offsets is
+	// then the least that was left behind.
 	SourceSeen *string `json:"source_seen"`
 }
 
@@ -126,7 +126,7 @@ type ending struct {
 	timeout time.Duration
 }
 
-// alter sends the request. There is one result for each topic.
+// alter sends the request. It returns one result for each topic.
 func (e *ending) alter(ctx context.Context, validateOnly bool) ([]linkapi.AlteredMirror, error) {
 	req := &linkapi.AlterMirrorsRequest{TimeoutMs: int32(e.timeout.Milliseconds()), ValidateOnly: validateOnly}
 	for _, topic := range e.topics {
@@ -142,7 +142,7 @@ func (e *ending) alter(ctx context.Context, validateOnly bool) ([]linkapi.Altere
 	return resp.Results, nil
 }
 
-// validate says of each mirror whether it could be done.
+// validate reports for each mirror whether the command could be done.
 func (e *ending) validate(ctx context.Context, use string) error {
 	results, err := e.alter(ctx, true)
 	if err != nil {
@@ -159,7 +159,7 @@ func (e *ending) validate(ctx context.Context, use string) error {
 	return errors.Join(failures...)
 }
 
-// run ends the mirrors, and says what has become of each, also when others fail.
+// run ends the mirrors and prints the outcome of each, even if others fail.
 func (e *ending) run(ctx context.Context) error {
 	ended := make([]endedMirrorJSON, len(e.topics))
 	if len(e.topics) > 0 {
@@ -221,8 +221,8 @@ func (e *ending) print(ended []endedMirrorJSON) {
 	}
 }
 
-// leftBehind puts in what mirrors that were failed over have not got. A mirror that was promoted
-// before has everything, and one that was never more than planned is gone.
+// leftBehind fills in what failed-over mirrors lack. A mirror that was promoted before has
+// everything, and one that was only planned is gone.
 func (e *ending) leftBehind(ctx context.Context, ended []endedMirrorJSON) error {
 	if e.op != linkapi.MirrorFailover {
 		return nil
@@ -252,8 +252,8 @@ func (e *ending) leftBehind(ctx context.Context, ended []endedMirrorJSON) error 
 	return nil
 }
 
-// watch shows how a promotion comes on until the function that it returns is called, which returns
-// when nothing is shown any more. A failover is over before there is something to show.
+// watch shows the progress of a promotion until the caller calls end. end returns once nothing is
+// shown any more. A failover ends too soon to show anything.
 func (e *ending) watch(ctx context.Context) (end func()) {
 	if e.op != linkapi.MirrorPromote {
 		return func() {}
@@ -281,7 +281,7 @@ func (e *ending) watch(ctx context.Context) (end func()) {
 	}
 }
 
-// promotionText says in one line how far promotions have come.
+// promotionText summarizes the progress of promotions in one line.
 func promotionText(mirrors []linkapi.DescribedMirror) string {
 	var left, away, unknown int
 	var lag, most int64

@@ -13,33 +13,34 @@ import (
 )
 
 const (
-	// promoteTimeout is how long a promotion may take by default.
+	// promoteTimeout is the default time-out of a promotion.
 	promoteTimeout = 5 * time.Minute
-	// maxPromoteTimeout is as long as klink waits for anything.
+	// maxPromoteTimeout is the longest that klink waits for anything.
 	maxPromoteTimeout = 10 * time.Minute
 )
 
-// promoteVerdictJSON is what `mirror promote --dry-run` says of a topic. Numbers: -1 = unknown.
+// promoteVerdictJSON is the result of `mirror promote --dry-run` for a topic. Numbers: -1 =
+// unknown.
 type promoteVerdictJSON struct {
 	Topic string `json:"topic"`
-	// Possible: promoting could begin now. Safe: it would be over at once, with nothing left to
-	// copy and nobody in the middle of a transaction. Reason says why, or why not.
+	// Possible: a promotion could begin now. Safe: it would finish at once, with nothing left to
+	// copy and no transaction open. Reason says why, or why not.
 	Possible bool   `json:"possible"`
 	Safe     bool   `json:"safe"`
 	Reason   string `json:"reason"`
-	Lag      int64  `json:"lag"`       // the largest of the partitions
-	TotalLag int64  `json:"total_lag"` // of all partitions
-	// LagBytes is an estimate: of each partition the lag times the average size of an offset in the
-	// mirror's log.
+	Lag      int64  `json:"lag"`       // the largest of all partitions
+	TotalLag int64  `json:"total_lag"` // the sum of all partitions
+	// LagBytes is an estimate: the sum over partitions of the lag times the average bytes per
+	// offset in the mirror's log.
 	LagBytes   int64   `json:"lag_bytes"`
-	LagSeconds float64 `json:"lag_seconds"` // since every partition last had everything, the longest of them
-	// GroupsSynced: the promotion carries committed offsets of groups over from the source.
-	// GroupsBehind is how many groups have one there that the destination has not got yet, and
-	// GroupsReason why that is not known, or who will not get theirs.
+	LagSeconds float64 `json:"lag_seconds"` // since a partition last had everything; the longest
+	// GroupsSynced: the promotion copies committed offsets of groups from the source. GroupsBehind
+	// is the number of groups whose offsets at the source are not at the destination yet.
+	// GroupsReason says why that number is not known, or which groups will not get their offsets.
 	GroupsSynced bool   `json:"groups_synced"`
 	GroupsBehind int32  `json:"groups_behind"`
 	GroupsReason string `json:"groups_reason"`
-	// OpenTransactions are the partitions in which a transaction is open at the source.
+	// OpenTransactions are the partitions that have an open transaction at the source.
 	OpenTransactions []int32          `json:"open_transactions"`
 	DirectAccess     directAccessJSON `json:"direct_access"`
 }
@@ -121,13 +122,14 @@ func (e *ending) promoteDryRun(ctx context.Context, adm *kadm.Client) error {
 	return errors.Join(append(failures, err)...)
 }
 
-// partitionID names a partition.
+// partitionID identifies a partition.
 type partitionID struct {
 	topic     string
 	partition int32
 }
 
-// logSizes are the bytes in the logs of the mirrors that are behind; none where that is not told.
+// logSizes returns the log sizes in bytes of the mirrors that are behind. A size that no broker
+// reports is missing.
 func logSizes(ctx context.Context, adm *kadm.Client, mirrors []linkapi.DescribedMirror) map[partitionID]int64 {
 	sizes := map[partitionID]int64{}
 	var ask kadm.TopicsSet
@@ -141,22 +143,22 @@ func logSizes(ctx context.Context, adm *kadm.Client, mirrors []linkapi.Described
 	if len(ask) == 0 {
 		return sizes
 	}
-	described, _ := adm.DescribeAllLogDirs(ctx, ask) // what is missing is unknown
+	described, _ := adm.DescribeAllLogDirs(ctx, ask) // missing sizes are unknown
 	described.Each(func(d kadm.DescribedLogDir) {
 		d.Topics.Each(func(p kadm.DescribedLogDirPartition) {
 			id := partitionID{p.Topic, p.Partition}
-			sizes[id] = max(sizes[id], p.Size) // of the replicas
+			sizes[id] = max(sizes[id], p.Size) // the largest replica
 		})
 	})
 	return sizes
 }
 
-// hasOpenTransaction says whether a transaction is open at the source, as last seen.
+// hasOpenTransaction reports whether a transaction was open at the source when klink last saw it.
 func hasOpenTransaction(p linkapi.DescribedPartition) bool {
 	return p.SourceLastStableOffset >= 0 && p.SourceLastStableOffset < p.SourceEndOffset
 }
 
-// promoteVerdict sums up a described mirror, and what klink says of its promotion; refused is why
+// promoteVerdict summarizes a described mirror and klink's check of its promotion. refused is why
 // it cannot be promoted, nil if it can.
 func promoteVerdict(m linkapi.DescribedMirror, checked linkapi.AlteredMirror, refused error, sizes map[partitionID]int64) promoteVerdictJSON {
 	v := promoteVerdictJSON{
@@ -174,7 +176,7 @@ func promoteVerdict(m linkapi.DescribedMirror, checked linkapi.AlteredMirror, re
 		v.Lag, v.TotalLag, v.LagBytes, v.LagSeconds = -1, -1, -1, -1
 	}
 	for _, p := range m.Partitions {
-		// Of several the largest, or the sum, is not known when one of them is not.
+		// The maximum and the sum are unknown if any partition's lag is.
 		if p.Lag < 0 || v.Lag < 0 {
 			v.Lag, v.TotalLag = -1, -1
 		} else {
@@ -237,8 +239,7 @@ func groupsText(v promoteVerdictJSON) string {
 	return "not synced"
 }
 
-// lagBytes estimates how many bytes the lag of a partition is, from the size of its log; -1 =
-// unknown.
+// lagBytes estimates the size in bytes of a partition's lag from the size of its log; -1 = unknown.
 func lagBytes(p linkapi.DescribedPartition, size int64) int64 {
 	switch {
 	case p.Lag == 0:

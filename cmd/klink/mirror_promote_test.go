@@ -184,8 +184,8 @@ func TestMirrorPromote(t *testing.T) {
 	require.Contains(t, w.refused("", "mirror", "promote", "--link", "none", "--all"), "none")
 }
 
-// TestMirrorPromoteWaits: for a transaction that is open; the time-out takes it back, and the
-// answer says what it waited for.
+// TestMirrorPromoteWaits: a promotion waits for an open transaction. The time-out cancels it, and
+// the answer says what it waited for.
 func TestMirrorPromoteWaits(t *testing.T) {
 	w := newWorld(t)
 	w.mirror("orders", "one")
@@ -232,8 +232,8 @@ func TestMirrorPromoteWaits(t *testing.T) {
 	require.Equal(t, "There is no mirror that is not stopped.\n", w.must("", "mirror", "promote", "--link", "east", "--all"))
 }
 
-// TestMirrorFailoverShowsWhatIsLeftBehind: of a mirror that is behind, and of one that is paused,
-// so that more may be.
+// TestMirrorFailoverShowsWhatIsLeftBehind, for a mirror that is behind, and for a paused one, which
+// may be further behind than known.
 func TestMirrorFailoverShowsWhatIsLeftBehind(t *testing.T) {
 	w := newWorld(t)
 	w.mirror("orders", "one")

@@ -58,7 +58,7 @@ func (a *app) table(header []string, rows [][]any) {
 	w.Render()
 }
 
-// timeText is a time in Unix milliseconds; nil when unknown.
+// timeText formats a time in Unix milliseconds; nil if it is unknown.
 func timeText(ms int64) *string {
 	if ms <= 0 {
 		return nil
@@ -67,7 +67,7 @@ func timeText(ms int64) *string {
 	return &s
 }
 
-// orDash shows what is unknown or empty as a dash.
+// orDash returns a dash for a value that is unknown or empty.
 func orDash(s *string) string {
 	if s == nil || *s == "" {
 		return "-"
@@ -75,7 +75,7 @@ func orDash(s *string) string {
 	return *s
 }
 
-// offset shows an offset or a number of offsets; negative = unknown.
+// offset formats an offset or a number of offsets; negative = unknown.
 func offset(n int64) string {
 	if n < 0 {
 		return "unknown"

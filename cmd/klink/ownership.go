@@ -4,5 +4,5 @@ package main
 
 import "klink/replicator"
 
-// ownership is the group in which instances share the work.
+// ownership returns the group in which instances share the work.
 func ownership(g *replicator.Group) *replicator.Group { return g }

@@ -16,8 +16,8 @@ import (
 	"klink/internal/kafkaclient"
 )
 
-// plaintextWarnings says where passwords of clients would cross the network unencrypted: klink
-// passes their logins on, and its own login tells that the destination asks for some.
+// plaintextWarnings says where clients' passwords would cross the network unencrypted. klink passes
+// clients' logins on; its own login with SASL shows that the destination asks for logins.
 func plaintextWarnings(cfg *config.Serve, destination kafkaclient.Properties) (warnings []string) {
 	protocol := strings.ToUpper(strings.TrimSpace(destination["security.protocol"]))
 	if !strings.HasPrefix(protocol, "SASL_") {
@@ -26,7 +26,7 @@ func plaintextWarnings(cfg *config.Serve, destination kafkaclient.Properties) (w
 	if cfg.TLSCertFile == "" && !loopback(cfg.Listen) {
 		warnings = append(warnings, fmt.Sprintf("clients send their passwords to klink unencrypted: set --tls-cert-file and --tls-key-file, or let --listen %s be a loopback address", cfg.Listen))
 	}
-	// What Properties.Seeds refuses has been refused before.
+	// Properties.Seeds has already refused invalid addresses.
 	seeds, _ := destination.Seeds()
 	if protocol == "SASL_PLAINTEXT" && slices.ContainsFunc(seeds, func(s string) bool { return !loopback(s) }) {
 		warnings = append(warnings, "klink sends the passwords of clients, and its own, to the destination unencrypted: use a listener of the brokers with SASL_SSL")
@@ -34,7 +34,7 @@ func plaintextWarnings(cfg *config.Serve, destination kafkaclient.Properties) (w
 	return warnings
 }
 
-// loopback says whether an address, HOST:PORT, is reached without a network. A name other than
+// loopback reports whether an address, HOST:PORT, is reached without a network. A name other than
 // localhost may lead anywhere.
 func loopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
@@ -45,9 +45,9 @@ func loopback(address string) bool {
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
-// secretsWatch warns, once, before secrets go to a klink over a network unencrypted. It is a hook
-// of the client: it sees where a connection really leads, which neither a host name nor the first
-// of several addresses tells, before a request is sent on it.
+// secretsWatch warns, once, before secrets go to klink unencrypted over a network. It is a hook of
+// the client, because only an open connection shows where it leads: neither a host name nor the
+// first of several addresses does. The hook runs before any request is sent on the connection.
 type secretsWatch struct {
 	out     io.Writer
 	secrets []string // names of configs
@@ -67,7 +67,7 @@ func (w *secretsWatch) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, co
 	})
 }
 
-// watchSecrets makes the client options that warn before the secrets among link configs are sent
+// watchSecrets returns the client options that warn before secrets among link configs are sent
 // unencrypted.
 func (a *app) watchSecrets(configs map[string]string) ([]kgo.Opt, error) {
 	var secrets []string

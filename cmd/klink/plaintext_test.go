@@ -19,7 +19,7 @@ import (
 	"klink/internal/kafkaclient"
 )
 
-// TestPlaintextWarnings: serve says where passwords of clients cross a network unencrypted.
+// TestPlaintextWarnings: serve says where clients' passwords cross a network unencrypted.
 func TestPlaintextWarnings(t *testing.T) {
 	const clients, upstream = "clients send their passwords to klink unencrypted", "passwords of clients, and its own, to the destination unencrypted"
 	for _, c := range []struct {
@@ -44,7 +44,7 @@ func TestPlaintextWarnings(t *testing.T) {
 	}
 }
 
-// farConn is a connection that seems to lead to another machine. It notes what was written when.
+// farConn is a connection that claims to lead to another machine. It records when what was written.
 type farConn struct {
 	net.Conn
 	wrote func([]byte)
@@ -57,8 +57,8 @@ func (c farConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// TestSecretsWatch: the command line warns before it sends a secret over a network unencrypted,
-// once, without the secret.
+// TestSecretsWatch: the command line warns once before it sends a secret unencrypted over a
+// network. The warning does not contain the secret.
 func TestSecretsWatch(t *testing.T) {
 	w := newWorld(t)
 	a := &app{in: strings.NewReader(""), configDir: w.dir, bootstrap: w.klink}
@@ -126,7 +126,7 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
-// TestSecretsFromElsewhere: secrets need not stand on the command line.
+// TestSecretsFromElsewhere: secrets need not be on the command line.
 func TestSecretsFromElsewhere(t *testing.T) {
 	w := newWorld(t, "--allow-plaintext-secrets")
 	t.Setenv("KLINK_TEST_PASSWORD", "from-env")
@@ -159,7 +159,7 @@ func TestSecretsFromElsewhere(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "${env:KLINK_TEST_PASSWORD}", got, "what was put in is not looked at again")
 
-	// As a person uses it.
+	// As a user would do it.
 	t.Setenv("KLINK_TEST_SERVERS", w.source)
 	w.file("from.config", "client.id=${env:KLINK_TEST_PASSWORD}\n")
 	w.must("", "link", "create", "east", "--config-file", "from.config", "--config", "bootstrap.servers=${env:KLINK_TEST_SERVERS}",
@@ -174,7 +174,7 @@ func TestSecretsFromElsewhere(t *testing.T) {
 	require.Contains(t, w.must("", "context", "list"), w.source)
 }
 
-// TestLinkAdminSetting: what --link-admin says to people at the command line.
+// TestLinkAdminSetting: the effect of --link-admin on commands.
 func TestLinkAdminSetting(t *testing.T) {
 	w := newWorld(t, "--link-admin", "read")
 	w.must("", "link", "list")

@@ -12,19 +12,19 @@ import (
 	"golang.org/x/term"
 )
 
-// printable is a writer to a terminal, or to what may end on one. What klink prints comes from
-// clusters, and so from people who may mean harm: names, error texts, records. Characters by which
-// text commands a terminal, or reads other than it is written, are written as JSON writes them:
-// \u001b. Line breaks and tabs stay.
+// printable filters output that may reach a terminal. klink prints text from clusters, and so from
+// people who may mean harm: names, error texts, records. Some characters command a terminal, or
+// make text read differently from how it is written. printable writes them as JSON does: \u001b.
+// Line breaks and tabs stay.
 //
-// JSON of this program stays the same JSON, since such characters stand only within its strings.
+// klink's JSON output keeps its meaning, because such characters occur only within its strings.
 type printable struct {
 	mu   sync.Mutex
 	to   io.Writer
-	half []byte // the beginning of a character whose end has not come yet
+	half []byte // an incomplete character at the end of the last Write
 }
 
-// Write implements io.Writer. It claims all of b as written unless the writer below fails.
+// Write implements io.Writer. It reports all of b as written unless the underlying writer fails.
 func (p *printable) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -49,7 +49,7 @@ func (p *printable) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// flush writes the beginning of a character whose end never came.
+// flush writes an incomplete character that was never completed.
 func (p *printable) flush() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -59,7 +59,7 @@ func (p *printable) flush() {
 	}
 }
 
-// appendPrintable appends text as printable writes it.
+// appendPrintable appends text in the form that printable writes.
 func appendPrintable(dst, text []byte) []byte {
 	for len(text) > 0 {
 		r, n := utf8.DecodeRune(text)
@@ -79,8 +79,8 @@ func appendPrintable(dst, text []byte) []byte {
 	return dst
 }
 
-// commands says whether a character does something else than being shown: controls (C0, DEL, C1),
-// those that turn the direction of text, separators of lines, and invisible tags.
+// commands reports whether a character does something other than show itself: controls (C0, DEL,
+// C1), changes of text direction, line separators, and invisible tags.
 func commands(r rune) bool {
 	if r == '\n' || r == '\t' {
 		return false
@@ -88,8 +88,7 @@ func commands(r rune) bool {
 	return unicode.In(r, unicode.Cc, unicode.Bidi_Control, unicode.Zl, unicode.Zp) || r >= 0xe0000 && r <= 0xe007f
 }
 
-// oneLine is text for a cell of a table or a line that is written over: it has no line breaks of
-// its own.
+// oneLine returns text without line breaks, for a table cell or a line that is overwritten.
 func oneLine(text string) string {
 	out := appendPrintable(nil, []byte(text))
 	var line []byte
@@ -106,7 +105,7 @@ func oneLine(text string) string {
 	return string(line)
 }
 
-// terminal says whether a writer leads to a terminal.
+// terminal reports whether a writer is a terminal.
 func terminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))

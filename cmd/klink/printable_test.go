@@ -18,8 +18,8 @@ import (
 	"klink/internal/config"
 )
 
-// hostile is text that commands a terminal: a title (OSC), a cleared screen in the 7 bit and in the
-// 8 bit form (C1), a line that is written over, text that reads backwards.
+// hostile is text that commands a terminal: a title (OSC), clear screen in its 7-bit and 8-bit
+// forms (C1), a line that overwrites itself, text that reads backwards.
 const hostile = "\x1b]0;owned\x07\x1b[2J\u009b2Jrm -rf\rls\u202etxt.exe\u2066\x7f\u2028\U000e0041"
 
 // harmless requires that text has no character that commands a terminal.
@@ -37,7 +37,7 @@ func TestPrintable(t *testing.T) {
 	harmless(t, string(appendPrintable(nil, []byte(hostile))))
 	require.Equal(t, `a\nb\tc`, oneLine("a\nb\tc"))
 
-	// Cut anywhere, the text is the same.
+	// Wherever the text is cut into writes, the output is the same.
 	text := []byte("😀é\u009b" + hostile + "\xf0\x9f")
 	want := string(appendPrintable(nil, text))
 	for at := range text {
@@ -62,7 +62,8 @@ func TestPrintable(t *testing.T) {
 	require.Equal(t, hostile, decoded)
 }
 
-// TestHostileClusterCommandsNoTerminal: what a cluster says about itself is shown, not carried out.
+// TestHostileClusterCommandsNoTerminal: output from a cluster is shown, and never acts on the
+// terminal.
 func TestHostileClusterCommandsNoTerminal(t *testing.T) {
 	w := newWorld(t)
 	source, err := embeddedCluster("source")
@@ -103,8 +104,7 @@ func TestHostileClusterCommandsNoTerminal(t *testing.T) {
 	}
 }
 
-// TestConsumeOnATerminal: records go byte by byte into a file or a pipe, and harmlessly onto a
-// terminal.
+// TestConsumeOnATerminal: records go unchanged to a file or a pipe, and harmlessly to a terminal.
 func TestConsumeOnATerminal(t *testing.T) {
 	w := newWorld(t)
 	w.must("", "topic", "create", "t", "--partitions", "1", "--cluster", "direct")
@@ -139,7 +139,7 @@ func TestConsumeOnATerminal(t *testing.T) {
 	require.Contains(t, text, `\xff`)
 }
 
-// Nothing of the command line writes past the writers that make text printable.
+// No command bypasses the writers that make text printable.
 func TestNothingWritesPastPrintable(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	require.NoError(t, err)
@@ -169,7 +169,7 @@ func FuzzPrintable(f *testing.F) {
 	})
 }
 
-// A text from outside makes no second line of a log, and commands no terminal that shows it.
+// Foreign text cannot add a line to a log, nor command a terminal that shows it.
 func TestLogInjection(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		var out bytes.Buffer

@@ -10,19 +10,19 @@ import (
 )
 
 const (
-	// progressInterval is how often progress is looked at.
+	// progressInterval is how often progress is checked.
 	progressInterval = 500 * time.Millisecond
-	// progressLines is the least time between two lines where they cannot be written over.
+	// progressLines is the least time between two lines when lines cannot be overwritten.
 	progressLines = 5 * time.Second
 )
 
-// progress shows how a command comes on: in a terminal by one line that is written over and over,
-// elsewhere by a line from time to time, when something has changed.
+// progress shows the progress of a command. In a terminal it overwrites one line; elsewhere it
+// prints a line from time to time, when something has changed.
 type progress struct {
 	out   io.Writer
-	width int // of the terminal, 0 = it is none
+	width int // of the terminal, 0 = not a terminal
 	last  string
-	at    time.Time // of the last line that stays
+	at    time.Time // when the last permanent line was printed
 }
 
 func newProgress(out io.Writer) *progress {
@@ -43,7 +43,7 @@ func (p *progress) show(text string, now time.Time) {
 	case p.width > 0:
 		p.last = text
 		if len(text) >= p.width {
-			text = text[:p.width-1] // a line that wraps cannot be written over
+			text = text[:p.width-1] // a line that wraps cannot be overwritten
 		}
 		fmt.Fprintf(p.out, "\r\x1b[K%s", text)
 	case now.Sub(p.at) >= progressLines:
@@ -52,7 +52,7 @@ func (p *progress) show(text string, now time.Time) {
 	}
 }
 
-// clear takes the line away that is written over.
+// clear erases the line that is overwritten.
 func (p *progress) clear() {
 	if p.width > 0 && p.last != "" {
 		fmt.Fprint(p.out, "\r\x1b[K")

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// reference is docs/cli.md: the help of every command.
+// reference returns the text of docs/cli.md: the help of every command.
 func (a *app) reference() string {
 	root := a.root()
 	root.InitDefaultHelpFlag()

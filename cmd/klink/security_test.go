@@ -21,7 +21,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
-// certificate makes files with a self-signed certificate for 127.0.0.1, which is its own authority.
+// certificate writes files with a self-signed certificate for 127.0.0.1, which is its own
+// authority.
 func (w *world) certificate(name string) (certFile, keyFile string, cert tls.Certificate) {
 	w.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -42,9 +43,9 @@ func (w *world) certificate(name string) (certFile, keyFile string, cert tls.Cer
 	return w.file(name+".pem", string(certPEM)), w.file(name+".key", string(keyPEM)), cert
 }
 
-// Everything is TLS and SASL: the source, the destination, klink towards clients. The link's
-// password is sealed, comes back after a restart, and is shown nowhere; a klink without the key
-// says what is missing.
+// TLS and SASL everywhere: the source, the destination, klink towards clients. The link's password
+// is stored encrypted, survives a restart, and is never shown. A klink without the key says what is
+// missing.
 func TestSecuredOnAllSides(t *testing.T) {
 	w := &world{t: t, dir: t.TempDir()}
 	brokerCA, _, brokerCert := w.certificate("broker")
@@ -62,8 +63,8 @@ func TestSecuredOnAllSides(t *testing.T) {
 			"\nssl.truststore.type=PEM\nssl.truststore.location="+ca+"\n")
 	}
 	w.source, w.destination = secured("source-id", "reader", "SOURCE-S3CRET"), secured("destination-id", "admin", "ADMIN-S3CRET")
-	// A link may name files of the machine of klink, where klink says so, but not those with
-	// klink's own keys.
+	// A link may name files on klink's machine if klink's settings allow it, but never klink's own
+	// keys.
 	public := filepath.Join(w.dir, "public")
 	require.NoError(t, os.Mkdir(public, 0o700))
 	linkCA := w.file("public/broker.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: brokerCert.Certificate[0]})))
@@ -110,7 +111,7 @@ func TestSecuredOnAllSides(t *testing.T) {
 	require.NotContains(t, shown, "S3CRET")
 	require.Contains(t, w.refused("mine", "topic", "produce", "orders"), "read-only mirror topic 'orders'")
 
-	// A client whose password the broker refuses gets nowhere.
+	// A client with a wrong password is refused.
 	_, stderr, code := w.run("", "topic", "list", "--cluster", "dst", "--command-config",
 		properties("wrong.properties", w.klink, "admin", "WRONG-S3CRET", klinkCA))
 	require.Equal(t, exitError, code)

@@ -42,7 +42,7 @@ the environment, the environment over the file.`,
 	return cmd
 }
 
-// newLogger writes log lines to w as the settings say.
+// newLogger returns a logger that writes to w as the settings say.
 func newLogger(cfg *config.Serve, w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: cfg.LogLevel}
 	if cfg.LogFormat == "json" {

@@ -27,7 +27,7 @@ func get(t *testing.T, url string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
-// A destination that is down at the start is waited for; /readyz says so meanwhile.
+// serve waits for a destination that is down at the start; /readyz says so.
 func TestServeWaitsForTheDestination(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -65,7 +65,7 @@ func TestServeWaitsForTheDestination(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
-// /metrics counts what was done: connections, requests, a refused produce, a mirror.
+// /metrics counts connections, requests, a refused produce, a mirror.
 func TestServeMetrics(t *testing.T) {
 	w := newWorld(t, "--http", "127.0.0.1:0")
 	w.mirror("orders", "one", "two")
@@ -87,7 +87,7 @@ func TestServeMetrics(t *testing.T) {
 	require.Regexp(t, `\nklink_proxy_io_bytes_total\{direction="received",peer="client"\} [1-9]`, text)
 }
 
-// An old client is served to its end when klink is told to stop; a new one is not.
+// When klink is told to stop, it serves connected clients to the end and accepts no new ones.
 func TestServeDrains(t *testing.T) {
 	destination, err := embeddedCluster("destination-id")
 	require.NoError(t, err)

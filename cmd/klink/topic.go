@@ -26,7 +26,7 @@ func (a *app) completeTopics() func(*cobra.Command, []string, string) ([]string,
 	})
 }
 
-// internalTopic is true for topics that belong to Kafka or to klink.
+// internalTopic reports whether a topic belongs to Kafka or to klink.
 func internalTopic(t kadm.TopicDetail) bool {
 	return t.IsInternal || strings.HasPrefix(t.Topic, "__") || strings.HasPrefix(t.Topic, "_klink_")
 }

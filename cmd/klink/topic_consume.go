@@ -15,14 +15,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// consumption is what `topic consume` was asked for.
+// consumption holds the flags of `topic consume`.
 type consumption struct {
 	topic         string
 	fromBeginning bool
 	group         string
 	partition     int32 // -1 = all
 	offset        int64 // -1 = not given
-	max           int   // 0 = no end
+	max           int   // 0 = no limit
 	timeout       time.Duration
 
 	printKey, printOffset, printPartition, printTimestamp bool
@@ -91,7 +91,7 @@ func (a *app) consume(ctx context.Context, c consumption) error {
 		return err
 	}
 	defer cl.CloseAllowingRebalance()
-	to := a.stdout // records byte by byte, as they are
+	to := a.stdout // the records' bytes, unfiltered
 	if a.output == "json" || terminal(a.stdout) {
 		to = a.out
 	}
@@ -123,7 +123,7 @@ func (a *app) consume(ctx context.Context, c consumption) error {
 	return commit(ctx, cl, c)
 }
 
-// commit commits what was printed, also when ^C ended the command.
+// commit commits the offsets of printed records, also when ^C ended the command.
 func commit(ctx context.Context, cl *cluster, c consumption) error {
 	if c.group == "" {
 		return nil
@@ -136,7 +136,7 @@ func commit(ctx context.Context, cl *cluster, c consumption) error {
 	return nil
 }
 
-// ended is err, unless ^C was the cause.
+// ended returns err, or nil if ^C was the cause.
 func ended(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
@@ -144,8 +144,8 @@ func ended(ctx context.Context, err error) error {
 	return err
 }
 
-// start makes the client options that say where to begin, and says on standard error when the
-// command begins to wait for records to come: what is written after that line is seen.
+// start returns the client options that set the start position. It prints a line to standard error
+// when the command begins to wait for new records: every record produced after that line is seen.
 func (a *app) start(ctx context.Context, c consumption) ([]kgo.Opt, error) {
 	cl, err := a.connect()
 	if err != nil {
@@ -203,7 +203,7 @@ func (a *app) start(ctx context.Context, c consumption) ([]kgo.Opt, error) {
 	}, nil
 }
 
-// poll waits for records, at most timeout if that is not 0; then there are none.
+// poll waits for records, at most timeout if timeout is not 0. After the timeout it returns none.
 func poll(ctx context.Context, cl *cluster, want int, timeout time.Duration) ([]*kgo.Record, error) {
 	wait, cancel := ctx, context.CancelFunc(func() {})
 	if timeout > 0 {
@@ -211,7 +211,7 @@ func poll(ctx context.Context, cl *cluster, want int, timeout time.Duration) ([]
 	}
 	defer cancel()
 	for {
-		cl.AllowRebalance() // what was polled before is printed and marked
+		cl.AllowRebalance() // records of the last poll are printed and marked
 		fetches := cl.PollRecords(wait, want)
 		if records := fetches.Records(); len(records) > 0 {
 			return records, nil
@@ -247,7 +247,7 @@ type headerJSON struct {
 	Value any    `json:"value"`
 }
 
-// bytesJSON is text as a string, other bytes as {"base64": "..."}, null as null.
+// bytesJSON returns text as a string, other bytes as {"base64": "..."}, null as null.
 func bytesJSON(b []byte) any {
 	switch {
 	case b == nil:
@@ -258,7 +258,7 @@ func bytesJSON(b []byte) any {
 	return map[string][]byte{"base64": b}
 }
 
-// timestampType names the type as Kafka's console consumer does.
+// timestampType returns the type's name in Kafka's console consumer.
 func timestampType(r *kgo.Record) string {
 	switch r.Attrs.TimestampType() {
 	case 0:
@@ -269,8 +269,8 @@ func timestampType(r *kgo.Record) string {
 	return "NoTimestampType"
 }
 
-// printRecord writes one line. What stands before the value is as Kafka's console consumer prints
-// it, tab separated.
+// printRecord writes one line. The part before the value is in the format of Kafka's console
+// consumer, separated by tabs.
 func (a *app) printRecord(w *bufio.Writer, c consumption, r *kgo.Record) {
 	if a.output == "json" {
 		j := recordJSON{r.Topic, r.Partition, r.Offset, r.Timestamp.UnixMilli(), timestampType(r), bytesJSON(r.Key), bytesJSON(r.Value), []headerJSON{}}

@@ -22,7 +22,7 @@ type describedTopicJSON struct {
 	Configs map[string]string `json:"configs"`
 }
 
-// describedTopicPartitionJSON has offsets of -1 for a partition that has no leader.
+// describedTopicPartitionJSON has offsets of -1 if the partition has no leader.
 type describedTopicPartitionJSON struct {
 	Partition   int32   `json:"partition"`
 	Leader      int32   `json:"leader"`

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/term"
 )
 
-// maxLine bounds a line of input in bytes; a broker takes 1 MiB by default.
+// maxLine bounds a line of input in bytes; by default a broker accepts 1 MiB.
 const maxLine = 64 << 20
 
 func (a *app) topicProduce() *cobra.Command {
@@ -54,8 +54,8 @@ func (a *app) topicProduce() *cobra.Command {
 	return cmd
 }
 
-// produce writes the lines of the input. It returns at once when a record is refused, though the
-// input is still open. ^C ends it as the end of the input does: what was read is written.
+// produce writes the lines of the input as records. It returns as soon as a record is refused, even
+// if the input is still open. ^C works like the end of the input: lines that were read are written.
 func (a *app) produce(interrupted context.Context, cl *cluster, topic string, parseKey bool, delimiter string) error {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(interrupted))
 	defer cancel(nil)
@@ -92,8 +92,8 @@ func (a *app) produce(interrupted context.Context, cl *cluster, topic string, pa
 	return errors.Join(failure, flushed)
 }
 
-// eachLine calls f with each line, without its end (\n or \r\n), as long as it returns nil. Lines
-// are numbered from 1 and belong to f.
+// eachLine calls f with each line, without its end (\n or \r\n), as long as f returns nil. Lines
+// are numbered from 1. f may keep line.
 func eachLine(in io.Reader, f func(number int, line []byte) error) error {
 	s := bufio.NewScanner(in)
 	s.Buffer(nil, maxLine)
@@ -105,9 +105,9 @@ func eachLine(in io.Reader, f func(number int, line []byte) error) error {
 	return s.Err()
 }
 
-// refused is the error of a record with the server's own words where there are any. The client
-// library keeps only the code of an error in a produce response. INVALID_REQUEST is how klink
-// refuses a mirror: its words are asked for with a produce request that has no records, which no
+// refused returns the error of a record, with the server's own message if there is one. The client
+// library keeps only the error code of a produce response. klink refuses a Produce to a mirror with
+// INVALID_REQUEST. To get its message, refused sends a produce request without records, which no
 // broker appends.
 func refused(ctx context.Context, cl *cluster, r *kgo.Record, err error) error {
 	if !errors.Is(err, kerr.InvalidRequest) {

@@ -21,7 +21,7 @@ import (
 	"klink/internal/config"
 )
 
-// world is two embedded clusters with klink in front of the second, and a person's config directory
+// world is two embedded clusters with klink in front of the second, and a user's config directory
 // with the contexts src (the source), dst (klink, the current one) and direct (the destination
 // without klink).
 type world struct {
@@ -31,7 +31,7 @@ type world struct {
 	server                     *server
 }
 
-// newWorld starts klink with the given flags besides those it needs.
+// newWorld starts klink with the given flags and those that it needs.
 func newWorld(t *testing.T, flags ...string) *world {
 	t.Helper()
 	source, err := embeddedCluster("source-id")
@@ -89,7 +89,7 @@ func (w *world) file(name, text string) string {
 	return path
 }
 
-// run executes a command as a person in dir would.
+// run executes a command as a user in dir would.
 func (w *world) run(input string, args ...string) (stdout, stderr string, code int) {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -109,7 +109,7 @@ func (w *world) runContext(ctx context.Context, in io.Reader, args ...string) (s
 	return out.String(), err.String(), code
 }
 
-// must is run for a command that succeeds; it returns what the command printed.
+// must runs a command that must succeed, and returns what it printed.
 func (w *world) must(input string, args ...string) string {
 	w.t.Helper()
 	stdout, stderr, code := w.run(input, args...)
@@ -117,7 +117,7 @@ func (w *world) must(input string, args ...string) string {
 	return stdout
 }
 
-// refused is run for a command that fails with exit code 1; it returns its error.
+// refused runs a command that must fail with exit code 1, and returns its error.
 func (w *world) refused(input string, args ...string) string {
 	w.t.Helper()
 	stdout, stderr, code := w.run(input, args...)
@@ -125,8 +125,8 @@ func (w *world) refused(input string, args ...string) string {
 	return stderr
 }
 
-// mirror makes the topic at the source with the given lines, and a caught up mirror of it over the
-// link "east".
+// mirror creates the topic at the source with the given lines, and a mirror of it over the link
+// "east" that has caught up.
 func (w *world) mirror(topic string, lines ...string) {
 	w.t.Helper()
 	w.must("", "topic", "create", topic, "--partitions", "1", "--cluster", "src")
@@ -142,7 +142,7 @@ func (w *world) mirror(topic string, lines ...string) {
 	})
 }
 
-// alterConfig sets a config of a topic as a client of the address does; the error is the topic's.
+// alterConfig sets a config of a topic as a client of address would; the error is the topic's.
 func alterConfig(t *testing.T, address, topic, name, value string) error {
 	t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(address))
@@ -153,7 +153,7 @@ func alterConfig(t *testing.T, address, topic, name, value string) error {
 	return responses[0].Err
 }
 
-// taskRan waits until the tasks of a link that its configs ask for have run once.
+// taskRan waits until each task that a link's configs ask for has run once.
 func (w *world) taskRan(link string) {
 	w.t.Helper()
 	w.eventually("the tasks of "+link+" have run", func() bool {
@@ -163,7 +163,7 @@ func (w *world) taskRan(link string) {
 	})
 }
 
-// commit commits an offset of partition 0 for a group that has no members.
+// commit commits an offset of partition 0 for a group without members.
 func (w *world) commit(address, group, topic string, at int64) {
 	w.t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(address))

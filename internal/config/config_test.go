@@ -41,7 +41,8 @@ func TestDefaults(t *testing.T) {
 	}, c)
 }
 
-// Flag over environment over file over default, for every setting of the table.
+// A flag wins over the environment, over the file, over the default, for every setting of the
+// table.
 func TestPrecedence(t *testing.T) {
 	values := map[string][3]string{ // for file, environment, flag; all valid
 		"destination": {"a:1", "b:1", "c:1"}, "destination-config": {"a", "b", "c"}, "own-principal": {"User:a", "User:b", "User:c"}, "listen": {"a:1", "b:1", "c:1"},
@@ -134,7 +135,7 @@ func TestErrorsNameTheSetting(t *testing.T) {
 	}
 }
 
-// What has no authentication is there for this machine only, unless somebody says otherwise.
+// Listeners without authentication are local to the machine, unless configured otherwise.
 func TestHTTPIsLocal(t *testing.T) {
 	for given, want := range map[string]string{
 		":9090": "127.0.0.1:9090", "0.0.0.0:9090": "0.0.0.0:9090", "[::]:9090": "[::]:9090", "localhost:0": "localhost:0", "": "",
@@ -187,7 +188,7 @@ func TestDestinationProperties(t *testing.T) {
 	require.ErrorContains(t, err, "destination-config: ")
 }
 
-// docs/configs.md holds the table; go test ./internal/config -rewrite puts it there.
+// docs/configs.md contains the table; go test ./internal/config -rewrite updates it.
 func TestDocs(t *testing.T) {
 	const path, begin, end = "../../docs/configs.md", "go test ./internal/config -rewrite` -->\n", "<!-- end of serve settings -->"
 	text, err := os.ReadFile(path)

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Markdown is the table of settings for docs/configs.md.
+// Markdown returns the table of settings for docs/configs.md.
 func Markdown() string {
 	var b strings.Builder
 	b.WriteString("| Setting | Environment | Type | Default | |\n|---|---|---|---|---|\n")

@@ -17,7 +17,7 @@ import (
 	"klink/internal/kafkaclient"
 )
 
-// AddFlags defines a flag for every setting. Their values stay text until Load.
+// AddFlags defines a flag for every setting. Their values stay text until Load parses them.
 func AddFlags(flags *pflag.FlagSet) {
 	for _, s := range Settings {
 		v := textValue{text: s.Default, kind: s.Type}
@@ -28,16 +28,16 @@ func AddFlags(flags *pflag.FlagSet) {
 	}
 }
 
-// textValue is a flag whose value is checked later, with those of other origins.
+// textValue is a flag whose value is checked later, together with those of other origins.
 type textValue struct{ text, kind string }
 
 func (v *textValue) String() string     { return v.text }
 func (v *textValue) Set(s string) error { v.text = s; return nil }
 func (v *textValue) Type() string       { return v.kind }
 
-// Load puts the settings together from flags, the environment (entries KEY=VALUE, as os.Environ)
-// and the YAML file that one of them names, and checks them. Every error is an *Error, unless the
-// file cannot be read.
+// Load collects the settings from flags, the environment (entries KEY=VALUE, as os.Environ) and the
+// YAML file that one of them names, and checks them. Every error is an *Error, unless the file
+// cannot be read.
 func Load(flags *pflag.FlagSet, environ []string) (*Serve, error) {
 	o, err := readOrigins(flags, environ)
 	if err != nil {
@@ -53,7 +53,8 @@ func Load(flags *pflag.FlagSet, environ []string) (*Serve, error) {
 	return c, c.check()
 }
 
-// origins are where values come from. Keys hold no dots, so nested YAML shows up as an unknown key.
+// origins are the places that values come from. No key contains a dot, so nested YAML shows up as
+// an unknown key.
 type origins struct {
 	flags, env, file *koanf.Koanf
 	path             string // of the file
@@ -85,7 +86,7 @@ func readOrigins(flags *pflag.FlagSet, environ []string) (*origins, error) {
 	return o, loadFile(o.file, o.path)
 }
 
-// value is the value of a setting and where it comes from; "" = the default.
+// value returns the value of a setting and its origin; origin "" = the default.
 func (o *origins) value(s Setting) (value, origin string) {
 	switch {
 	case o.flags.Exists(s.Name):
@@ -117,7 +118,7 @@ func loadFile(k *koanf.Koanf, path string) error {
 	return nil
 }
 
-// check finds what is wrong between settings, and fills in what follows from others.
+// check finds contradictions between settings, and derives settings from others.
 func (c *Serve) check() error {
 	if len(c.Destination) == 0 && c.DestinationConfig == "" {
 		return &Error{Setting: "destination", Problem: "must be set to HOST:PORT of a destination broker"}
@@ -150,8 +151,8 @@ func (c *Serve) check() error {
 	return nil
 }
 
-// DestinationProperties are the client properties for klink's own connections to the destination:
-// the file of --destination-config, with --destination as bootstrap.servers where given.
+// DestinationProperties returns the client properties for klink's own connections to the
+// destination: the file of --destination-config, with --destination as bootstrap.servers if given.
 func (c *Serve) DestinationProperties() (kafkaclient.Properties, error) {
 	p := kafkaclient.Properties{}
 	if c.DestinationConfig != "" {
@@ -174,8 +175,8 @@ func (c *Serve) DestinationProperties() (kafkaclient.Properties, error) {
 	return p, nil
 }
 
-// OwnPrincipals are klink's own principals at the destination as far as they are known: the one
-// that is set, and the one that the properties tell.
+// OwnPrincipals returns klink's own principals at the destination as far as klink knows them: the
+// configured one, and the one that the properties imply.
 func (c *Serve) OwnPrincipals(p kafkaclient.Properties) ([]string, error) {
 	var own []string
 	if c.OwnPrincipal != "" {

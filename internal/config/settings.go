@@ -1,6 +1,7 @@
-// Package config has the settings of `klink serve`. One table defines them all; each is a flag
+// Package config holds the settings of `klink serve`. One table defines them all. Each is a flag
 // (--max-connections), an environment variable (KLINK_MAX_CONNECTIONS) and a key of the YAML file
-// (max-connections). A flag wins over the environment, that over the file, that over the default.
+// (max-connections). A flag wins over the environment, the environment over the file, the file over
+// the default.
 package config
 
 import (
@@ -13,9 +14,9 @@ import (
 // Serve are the settings of one klink process. Sizes are in bytes.
 type Serve struct {
 	Destination           []string // HOST:PORT of destination brokers
-	DestinationConfig     string   // file of Java client properties, "" = none
+	DestinationConfig     string   // TYPE:NAME, "" = as found in DestinationConfig
 	OwnPrincipal          string   // TYPE:NAME, "" = what DestinationConfig tells
-	Listen                string   // HOST:PORT of the bootstrap listener
+	Listen                string   // host name that klink gives to clients, never ""
 	Advertise             string   // host name that clients are told, never ""
 	HTTP                  string   // HOST:PORT of metrics and health, "" = off
 	PProf                 bool
@@ -23,7 +24,7 @@ type Serve struct {
 	MaxRequestBytes       int64
 	MaxConnections        int64 // 0 = no limit
 	MaxConnectionsPerIP   int64 // 0 = no limit
-	MaxConnectionsRate    int64 // a second, 0 = no limit
+	MaxConnectionsRate    int64 // new connections a second, 0 = no limit
 	RequestMemory         int64
 	LoginTimeout          time.Duration
 	FrameTimeout          time.Duration
@@ -35,7 +36,7 @@ type Serve struct {
 	SecretsKeyFile        string
 	AllowPlaintextSecrets bool
 	LinkAdmin             string   // on, read or off
-	LinkFileDirectories   []string // that configs of links may name files in
+	LinkFileDirectories   []string // directories whose files configs of links may name
 	ReplicatorMemory      int64
 	InstanceID            string // "" = host name and address of --listen
 	SessionTimeout        time.Duration
@@ -47,14 +48,14 @@ type Serve struct {
 // Setting is one row of the table.
 type Setting struct {
 	Name    string // of the flag and of the YAML key
-	Type    string // as shown to people: host:port, file, size, duration, bool, ...
+	Type    string // in the syntax of a value; "" = none
 	Default string // as it would be written; "" = none
 	Doc     string
 	// set parses s into c. Its error says what is wrong, without the setting's name.
 	set func(c *Serve, s string) error
 }
 
-// Env is the environment variable of the setting.
+// Env returns the name of the setting's environment variable.
 func (s Setting) Env() string {
 	return "KLINK_" + strings.ToUpper(strings.ReplaceAll(s.Name, "-", "_"))
 }
@@ -183,7 +184,7 @@ var Settings = []Setting{
 	},
 }
 
-// Error is a wrong value, or an unknown key.
+// Error reports a wrong value or an unknown key.
 type Error struct {
 	Setting string // name of the setting, or key in the file
 	Origin  string // where the value came from: "flag --x", "environment KLINK_X", "file F"; "" for a missing value

@@ -58,7 +58,7 @@ func setInt(to *int64, s string, lowest, highest int64) error {
 	return nil
 }
 
-// setName takes a text that may stand in a client id; "" as well.
+// setName takes a text that is allowed in a client id; it may be empty.
 func setName(to *string, s string) error {
 	if len(s) > 200 {
 		return fmt.Errorf("%d bytes are too many, at most 200", len(s))
@@ -121,7 +121,7 @@ func setLogLevel(to *slog.Level, s string) error {
 	return to.UnmarshalText([]byte(name))
 }
 
-// setAddresses takes addresses of brokers, as bootstrap.servers does.
+// setAddresses takes broker addresses in the syntax of bootstrap.servers.
 func setAddresses(to *[]string, s string) error {
 	seeds, err := kafkaclient.Properties{"bootstrap.servers": s}.Seeds()
 	if err != nil {
@@ -131,7 +131,8 @@ func setAddresses(to *[]string, s string) error {
 	return nil
 }
 
-// setLocal is setListen for what has no authentication: an empty host means the loopback address.
+// setLocal is setListen for a service without authentication: an empty host means the loopback
+// address.
 func setLocal(to *string, s string) error {
 	if err := setListen(to, s); err != nil || s == "" {
 		return err
@@ -142,7 +143,7 @@ func setLocal(to *string, s string) error {
 	return nil
 }
 
-// setListen takes an address to listen on; the host may be empty (all addresses), the port 0 (any
+// setListen takes an address to listen on. The host may be empty (all addresses), the port 0 (any
 // free one).
 func setListen(to *string, s string) error {
 	if s == "" {
@@ -160,7 +161,7 @@ func setListen(to *string, s string) error {
 	return nil
 }
 
-// setPrincipal takes a principal as Kafka writes it; empty is none.
+// setPrincipal takes a principal in Kafka's syntax; empty = none.
 func setPrincipal(to *string, s string) error {
 	if kind, name, ok := strings.Cut(s, ":"); s != "" && (!ok || kind == "" || name == "") {
 		return fmt.Errorf("%q is no principal: want TYPE:NAME, such as User:klink", s)
@@ -169,7 +170,7 @@ func setPrincipal(to *string, s string) error {
 	return nil
 }
 
-// splitList takes a list apart; empty entries do not count.
+// splitList splits a comma-separated list; empty entries do not count.
 func splitList(s string) (list []string) {
 	for part := range strings.SplitSeq(s, ",") {
 		if part = strings.TrimSpace(part); part != "" {

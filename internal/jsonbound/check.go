@@ -1,18 +1,18 @@
-// Package jsonbound bounds JSON before a general decoder sees it. What others may write decides
-// neither how deep a decoder goes nor how much it allocates.
+// Package jsonbound bounds JSON before a general decoder sees it. So others cannot choose how deep
+// a decoder recurses, or how much it allocates.
 package jsonbound
 
 import "fmt"
 
-// Limits of one JSON text.
+// Limits are the limits of one JSON text.
 type Limits struct {
-	Bytes  int // of the text
-	Depth  int // of nested arrays and objects
-	Values int // array elements, object members and their names, together
+	Bytes  int // length of the text
+	Depth  int // nesting of arrays and objects
+	Values int // array elements, object members and member names, together
 }
 
-// Check returns an error if the text is beyond a limit. It does not say that the text is JSON; a
-// decoder does, within the limits then. It allocates nothing but the error.
+// Check returns an error if the text exceeds a limit. It does not validate the JSON: the decoder
+// does that, within the limits. It allocates nothing but the error.
 func Check(text []byte, l Limits) error {
 	if len(text) > l.Bytes {
 		return fmt.Errorf("%d bytes are too many: at most %d", len(text), l.Bytes)
@@ -33,7 +33,7 @@ func Check(text []byte, l Limits) error {
 				return fmt.Errorf("it is nested deeper than %d", l.Depth)
 			}
 		case ']', '}':
-			depth = max(depth-1, 0) // more than were opened is no JSON
+			depth = max(depth-1, 0) // more closed than opened is not JSON
 		case ',', ':':
 			values++
 		}

@@ -40,7 +40,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// What passes decodes to no more values, and no deeper, than the limits say.
+// JSON that passes the check never decodes to more values, or deeper, than the limits allow.
 func FuzzCheck(f *testing.F) {
 	for _, s := range []string{`{"a":[1,"\\",{"b":null}]}`, `[[[]]]`, `"\"["`, `{"a":1,"a":2}`, "[1,\n2]"} {
 		f.Add([]byte(s))

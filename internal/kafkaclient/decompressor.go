@@ -9,12 +9,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// decompressor decompresses what clients of ours read. The cluster may be anybody's: a batch that
-// becomes larger than most bytes ends the reading of its partition with kgo.ErrMaxDecompress.
+// decompressor decompresses the batches that klink's own clients read. The cluster may be
+// anybody's: a batch of more than most bytes ends the reading of its partition with
+// kgo.ErrMaxDecompress.
 type decompressor struct{ most int }
 
-// MaxInflated lets a client read no batch that has more than most bytes when it is decompressed;
-// without it that is batch.MaxInflated.
+// MaxInflated makes a client refuse batches of more than most bytes after decompression. Without it
+// the limit is batch.MaxInflated.
 func MaxInflated(most int) kgo.Opt { return kgo.WithDecompressor(decompressor{most}) }
 
 // Decompress implements kgo.Decompressor.

@@ -11,8 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Clients of ours read what others have written, with every codec, and nothing that becomes too
-// large.
+// klink's clients read batches of every codec, but none that becomes too large.
 func TestClientsDecompressWithinBounds(t *testing.T) {
 	d := decompressor{batch.MaxInflated}
 	text := bytes.Repeat([]byte("some text "), 10_000)

@@ -13,17 +13,17 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// defaultSetup is how long a connection may take, TLS included, as in franz-go.
+// defaultSetup is how long opening a connection may take, TLS included. It is franz-go's default.
 const defaultSetup = 10 * time.Second
 
-// dialer opens the connections of clients: TCP, then TLS, then a guard over what the broker says.
+// dialer opens the connections of clients: TCP, then TLS, then a guard around both.
 type dialer struct {
 	setup time.Duration
 	tls   *tls.Config // nil = plaintext
 	held  *atomic.Int64
 }
 
-// dialOpt is the option that sets a dialer. Unlike kgo.Dialer's it can be found again among others.
+// dialOpt is the option that sets a dialer. Unlike kgo.Dialer's it can be recognized among others.
 type dialOpt struct {
 	kgo.Opt
 	dialer dialer
@@ -31,8 +31,8 @@ type dialOpt struct {
 
 func (d dialer) opt() kgo.Opt { return dialOpt{Opt: kgo.Dialer(d.dial), dialer: d} }
 
-// DialTimeout adds to the options of Properties.Options that a connection may take so long, TLS
-// included. It has to be used in place of kgo.DialTimeout, which does not reach the dialer.
+// DialTimeout adds to the options of Properties.Options a limit on the time to open a connection,
+// TLS included. Use it in place of kgo.DialTimeout, which does not reach the dialer.
 func DialTimeout(opts []kgo.Opt, timeout time.Duration) []kgo.Opt {
 	all := append(slices.Clone(opts), kgo.DialTimeout(timeout))
 	for _, o := range slices.Backward(opts) {
@@ -69,8 +69,8 @@ func (d dialer) connect(ctx context.Context, network, addr string) (net.Conn, er
 	return (&tls.Dialer{NetDialer: plain, Config: config}).DialContext(ctx, network, addr)
 }
 
-// Unguarded is the connection below the guard, for a caller that bounds by itself what it reads.
-// Nothing may have been read or written yet. Another connection is returned as it is.
+// Unguarded returns the connection below the guard, for a caller that itself bounds what it reads.
+// Nothing may have been read or written yet. A connection without a guard is returned as it is.
 func Unguarded(conn net.Conn) net.Conn {
 	if g, ok := conn.(*guard); ok {
 		return g.Conn

@@ -13,26 +13,28 @@ import (
 // maxPEM bounds the size of a file that a property names, in bytes.
 const maxPEM = 1 << 20
 
-// Files says which files properties may name. The zero value is none at all.
+// Files says which files properties may name. The zero value allows none.
 //
-// The properties of a link come over the network, from somebody who may not read this machine: of a
-// file that they may not name they learn nothing, not even whether it is there.
+// The properties of a link come over the network, from somebody who may not be allowed to read this
+// machine's files. Errors tell them nothing about a file that they may not name, not even whether
+// it exists.
 type Files struct {
 	any  bool
 	dirs []directory
 }
 
-// directory is a directory as it was named, and without symbolic links.
+// directory is a directory by its configured name, and with symbolic links resolved.
 type directory struct{ name, real string }
 
-// operatorFiles are any files: the person who wrote the properties started this process.
+// operatorFiles allows any file: the person who wrote the properties also started this process.
 var operatorFiles = Files{any: true}
 
-// ErrFile refuses a file that the properties of a link name, whatever is the matter with it.
+// ErrFile refuses a file that a link's properties name. It is the same error whatever the cause, so
+// that it tells nothing about the file.
 var ErrFile = errors.New("no such file for links: it must be a regular file of at most 1 MiB in a directory of --link-file-directories, which klink can read; or give the PEM text itself with ssl.truststore.certificates, ssl.keystore.certificate.chain and ssl.keystore.key")
 
-// LinkFiles are the files in dirs and below. An error is about a directory that is none, or not
-// named from the root on.
+// LinkFiles allows the files in dirs and below. Each of dirs must be an existing directory, named
+// by an absolute path; if not, the error says which is wrong.
 func LinkFiles(dirs []string) (Files, error) {
 	var f Files
 	for _, dir := range dirs {
@@ -53,7 +55,7 @@ func LinkFiles(dirs []string) (Files, error) {
 	return f, nil
 }
 
-// Hold says whether links may name the file at path, or a symbolic link to it.
+// Hold reports whether links may name the file at path, or a symbolic link to it.
 func (f Files) Hold(path string) bool {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -70,8 +72,8 @@ func (f Files) Hold(path string) bool {
 	return f.any
 }
 
-// read returns the content of a file that a property names. It waits for nobody: a pipe that a link
-// names is refused before it is read.
+// read returns the content of a file that a property names. It never blocks: it refuses a pipe that
+// a link names before reading from it.
 func (f Files) read(name string) ([]byte, error) {
 	if f.any {
 		file, err := os.Open(name)
@@ -89,11 +91,11 @@ func (f Files) read(name string) ([]byte, error) {
 	return nil, ErrFile
 }
 
-// read opens a regular file in the directory. The path is resolved first and opened below the
-// directory then, so that a symbolic link that is changed meanwhile does not lead out.
+// read opens a regular file in the directory. It resolves the path first and then opens the result
+// relative to the directory. So a symbolic link that changes in between cannot lead outside.
 func (d directory) read(name string) ([]byte, error) {
 	if _, ok := below(d.name, filepath.Clean(name)); !ok {
-		return nil, ErrFile // without a look at what is there
+		return nil, ErrFile // without touching the file
 	}
 	real, err := filepath.EvalSymlinks(name)
 	if err != nil {
@@ -108,7 +110,7 @@ func (d directory) read(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer root.Close()
-	// Without O_NONBLOCK opening a pipe waits for a writer.
+	// Without O_NONBLOCK, opening a pipe would wait for a writer.
 	file, err := root.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
@@ -130,7 +132,7 @@ func readAtMost(r io.Reader) ([]byte, error) {
 	return text, err
 }
 
-// below is the path of a file within a directory. Both are absolute and clean.
+// below returns the path of a file relative to a directory. Both are absolute and clean.
 func below(dir, path string) (within string, ok bool) {
 	within, err := filepath.Rel(dir, path)
 	if err != nil || within == "." || within == ".." || strings.HasPrefix(within, ".."+string(filepath.Separator)) {

@@ -16,38 +16,38 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// guard stands between a broker and a franz-go client, which believes the counts that it reads: a
-// few bytes of a hostile broker would keep it busy for a minute, or let it take gigabytes.
+// guard stands between a broker and a franz-go client. The client trusts the counts that it reads:
+// a few bytes of a hostile broker would keep it busy for a minute, or make it allocate gigabytes.
 //
-// It follows the requests that pass, holds each response back until it is complete, and hands it on
-// only if its size is within that API's limit and its bytes have the shape that the client is about
-// to decode. Anything else closes the connection.
+// guard tracks the client's requests and holds each response back until it is complete. It hands a
+// response on only if its size is within the limit of the API and its bytes have the shape that the
+// client is about to decode. Anything else closes the connection.
 type guard struct {
 	net.Conn
 	addr string
-	held *atomic.Int64 // bytes that this and other connections hold back
+	held *atomic.Int64 // bytes held back by all connections that share it
 
 	mu      sync.Mutex
 	awaits  []awaited // in the order of the requests
-	settled bool      // the client has found the broker's versions
+	settled bool      // the client has negotiated the broker's versions
 	failed  error     // why the connection was closed
 
-	reading sync.Mutex // of what follows
+	reading sync.Mutex // guards the fields below
 	in      *bufio.Reader
-	head    [8]byte // size and correlation id of the response
-	got     int     // bytes of head
+	head    [8]byte // size and correlation id of the response, as read so far
+	got     int     // bytes of head read so far
 	body    []*chunk
-	missing int // bytes of the body
-	counted int // bytes in held
+	missing int // bytes of the body still to read
+	counted int // this connection's part of held, in bytes
 	ready   bool
-	at      int // bytes of head, then of the first chunk, that were handed on
+	at      int // bytes handed on: of head first, then of the first chunk
 }
 
 var _ net.Conn = (*guard)(nil)
 
 // chunk is a piece of a response.
 type chunk struct {
-	data []byte // filled so far
+	data []byte // the part of room that is filled
 	room [chunkSize]byte
 }
 
@@ -59,10 +59,10 @@ func newGuard(conn net.Conn, addr string, held *atomic.Int64) *guard {
 	return &guard{Conn: conn, addr: addr, held: held, in: bufio.NewReaderSize(conn, 4<<10)}
 }
 
-// ResponseError says that a broker sent what klink does not take. The connection is closed then.
+// ResponseError reports a response that klink refuses. The connection is closed.
 type ResponseError struct {
-	Broker string // its address
-	API    string // that it was asked for, with the version; "" = none
+	Broker string // the broker's address
+	API    string // of the request, with the version; "" = none
 	Err    error
 }
 
@@ -74,10 +74,10 @@ func (e *ResponseError) Error() string {
 	return fmt.Sprintf("the connection to broker %s was closed at its response to %s: %v", e.Broker, e.API, e.Err)
 }
 
-// Unwrap gives the reason.
+// Unwrap returns the reason.
 func (e *ResponseError) Unwrap() error { return e.Err }
 
-// fail closes the connection for good.
+// fail closes the connection and keeps err as the reason.
 func (g *guard) fail(api string, err error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -88,7 +88,7 @@ func (g *guard) fail(api string, err error) error {
 	return g.failed
 }
 
-// Write passes one request, or none.
+// Write sends p if it is exactly one request; anything else closes the connection.
 func (g *guard) Write(p []byte) (int, error) {
 	a, answered, err := readRequest(p)
 	if err != nil {
@@ -109,16 +109,16 @@ func (g *guard) Write(p []byte) (int, error) {
 	return g.Conn.Write(p)
 }
 
-// Close closes the connection and drops what is held back.
+// Close closes the connection and drops the bytes held back.
 func (g *guard) Close() error {
-	err := g.Conn.Close() // which ends a Read
+	err := g.Conn.Close() // this ends a blocked Read
 	g.reading.Lock()
 	defer g.reading.Unlock()
 	g.drop()
 	return err
 }
 
-// Read hands on bytes of a response that is complete and has been checked.
+// Read hands on bytes of a complete, checked response.
 func (g *guard) Read(p []byte) (int, error) {
 	g.reading.Lock()
 	defer g.reading.Unlock()
@@ -151,7 +151,7 @@ func (g *guard) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// release gives a chunk back.
+// release returns a chunk to the pool.
 func (g *guard) release(c *chunk) {
 	if g.counted > 0 {
 		g.counted -= chunkSize
@@ -161,7 +161,7 @@ func (g *guard) release(c *chunk) {
 	chunks.Put(c)
 }
 
-// drop forgets the response at hand.
+// drop forgets the current response.
 func (g *guard) drop() {
 	for _, c := range g.body {
 		g.release(c)
@@ -169,15 +169,16 @@ func (g *guard) drop() {
 	g.body, g.got, g.missing, g.at, g.ready = nil, 0, 0, 0, false
 }
 
-// collect waits for one whole response. It can be called again after an error of the connection, as
-// a time-out is one, and goes on where it was.
+// collect waits for one whole response. After an error of the connection, such as a time-out, the
+// caller can call it again, and it continues where it was.
 func (g *guard) collect() error {
 	began := g.got == len(g.head)
 	for g.got < len(g.head) {
 		n, err := g.in.Read(g.head[g.got:])
 		g.got += n
 		if g.got >= 4 {
-			// A size that cannot be is told at once: what is no Kafka broker may send no more.
+			// Report an impossible size at once: a server that is not a Kafka broker may send no
+			// more.
 			if err := g.checkSize(); err != nil {
 				return err
 			}
@@ -218,8 +219,8 @@ func (g *guard) collect() error {
 
 func (g *guard) size() int { return int(int32(binary.BigEndian.Uint32(g.head[:]))) }
 
-// ended makes the error of a connection that ended; in the middle of a response that is an
-// unexpected end, as it is for the client.
+// ended returns the error of a connection that ended. In the middle of a response that is an
+// unexpected EOF.
 func (g *guard) ended(err error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -232,7 +233,7 @@ func (g *guard) ended(err error) error {
 	return err
 }
 
-// next is what the response at hand should be.
+// next returns the request that the current response must answer.
 func (g *guard) next() (*awaited, error) {
 	g.mu.Lock()
 	var a *awaited
@@ -250,7 +251,7 @@ func (g *guard) next() (*awaited, error) {
 	return a, nil
 }
 
-// checkSize checks the size of the response before anything of it is kept.
+// checkSize checks the size of the response before any of its body is kept.
 func (g *guard) checkSize() error {
 	g.mu.Lock()
 	name, limit := "", 0
@@ -272,12 +273,12 @@ func (g *guard) checkSize() error {
 	return nil
 }
 
-// chunk is the one to fill next.
+// chunk returns the chunk to fill next.
 func (g *guard) chunk(a *awaited) (*chunk, error) {
 	if n := len(g.body); n > 0 && len(g.body[n-1].data) < chunkSize {
 		return g.body[n-1], nil
 	}
-	// What a Fetch may bring is bounded by what was asked for.
+	// Fetch does not count: the size that the client asked for bounds it.
 	if a.key != int16(kmsg.Fetch) && a.key != int16(kmsg.ShareFetch) {
 		if g.held.Add(chunkSize) > maxHeld {
 			g.held.Add(-chunkSize)
@@ -291,7 +292,7 @@ func (g *guard) chunk(a *awaited) (*chunk, error) {
 	return c, nil
 }
 
-// check walks a response as the client will.
+// check walks a response in the way that the client will decode it.
 func (g *guard) check(a *awaited) error {
 	parts := make([][]byte, len(g.body))
 	for i, c := range g.body {
@@ -313,8 +314,9 @@ func (g *guard) check(a *awaited) error {
 	return nil
 }
 
-// refusesVersion is true for a response to ApiVersions in v0, by a broker that does not know the
-// version that was asked for (KIP-511). A client reads v0 only while it looks for the versions.
+// refusesVersion reports whether a response to ApiVersions is in v0 because the broker does not
+// know the version that the client used (KIP-511). A client accepts v0 only until it has found the
+// versions.
 func (g *guard) refusesVersion(parts [][]byte) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -328,7 +330,7 @@ func (g *guard) refusesVersion(parts [][]byte) bool {
 	return true
 }
 
-// checkBrokers bounds the brokers of metadata whose shape has been checked.
+// checkBrokers bounds the number of brokers in metadata whose shape has been checked.
 func checkBrokers(body []byte, a *awaited) error {
 	r := kbin.Reader{Src: body}
 	n := int32(0)

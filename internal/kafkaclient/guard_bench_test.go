@@ -11,8 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// BenchmarkConsume reads a topic of 64 MiB from a real broker, with the guard and without it, in
-// turns, and reports the ratio of the times.
+// BenchmarkConsume reads a topic of 64 MiB from a real broker, alternately with the guard and
+// without it, and reports the ratio of the times.
 //
 //	go test ./internal/kafkaclient -run - -bench Consume -benchtime 40x
 func BenchmarkConsume(b *testing.B) {
@@ -30,7 +30,7 @@ func BenchmarkConsume(b *testing.B) {
 	b.SetBytes(2 * 64 << 20)
 	for i := 0; b.Loop(); i++ {
 		for j := range 2 {
-			with := (i + j) % 2 // either goes first as often as the other
+			with := (i + j) % 2 // each goes first equally often
 			began := time.Now()
 			consumer, err := kgo.NewClient(append(append([]kgo.Opt(nil), [][]kgo.Opt{plain, guarded}[with]...), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
 			require.NoError(b, err)

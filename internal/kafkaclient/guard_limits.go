@@ -10,20 +10,20 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// The sizes in bytes up to which responses are taken.
+// The largest response bodies that are accepted, in bytes.
 const (
 	loginResponse   = 64 << 10
-	fixedResponse   = 1 << 20   // of what does not grow with the cluster
-	requestResponse = 16 << 20  // of what grows with the request
-	clusterResponse = 64 << 20  // of what lists a cluster: metadata of a million partitions
-	oneBatch        = 128 << 20 // that a Fetch may have beyond what was asked for (KIP-74)
-	// maxHeld bounds the responses that one cluster has begun and not ended, Fetch left out.
+	fixedResponse   = 1 << 20   // of APIs whose response does not grow with the cluster
+	requestResponse = 16 << 20  // of APIs whose response grows with the request
+	clusterResponse = 64 << 20  // of APIs that list a cluster: metadata of a million partitions
+	oneBatch        = 128 << 20 // what a Fetch may exceed the requested size by (KIP-74)
+	// maxHeld bounds the bytes of unfinished responses of one cluster, Fetch excluded.
 	maxHeld = 256 << 20
 	// maxBrokers bounds the brokers that metadata may name: clients connect to each of them.
 	maxBrokers = 4096
 )
 
-// responseLimits are the sizes by key; requestResponse where a key is missing.
+// responseLimits maps keys to limits; a missing key has requestResponse.
 var responseLimits = map[kmsg.Key]int{
 	kmsg.SASLHandshake: loginResponse, kmsg.SASLAuthenticate: loginResponse,
 	kmsg.ApiVersions: fixedResponse, kmsg.Heartbeat: fixedResponse, kmsg.LeaveGroup: fixedResponse,
@@ -35,13 +35,13 @@ var responseLimits = map[kmsg.Key]int{
 	kmsg.DescribeProducers: clusterResponse, kmsg.DescribeTopicPartitions: clusterResponse,
 }
 
-// awaited is a response that has been asked for.
+// awaited is a response that the client waits for.
 type awaited struct {
 	correlation  int32
 	key, version int16
 	limit        int // size of the body in bytes
 	flexible     bool
-	shape        protocol.Shape // with the tags of the header; nil = one of klink's, which bound themselves
+	shape        protocol.Shape // with the header's tags; nil = klink's own API, with its own bounds
 }
 
 func (a *awaited) name() string {
@@ -51,11 +51,11 @@ func (a *awaited) name() string {
 	return fmt.Sprintf("%s v%d", linkapi.Name(a.key), a.version)
 }
 
-// memory bounds in bytes what the response may take once it is decoded. Small elements take a few
-// times as much as on the wire.
+// memory returns a bound in bytes on the memory of the decoded response. Small elements take a few
+// times as much memory as on the wire.
 func (a *awaited) memory() int { return max(a.limit+16<<20, 128<<20) }
 
-// headed are the shapes of responses behind a header that has tags.
+// headed are the shapes of responses that begin with a header with tags.
 var headed = func() map[int16]protocol.Shape {
 	all := map[int16]protocol.Shape{}
 	for key := int16(0); key <= kmsg.MaxKey; key++ {
@@ -66,8 +66,8 @@ var headed = func() map[int16]protocol.Shape {
 	return all
 }()
 
-// readRequest says what a request's response will be; ok is false where it has none. A request
-// whose response klink has no shape for is refused: nothing would bound what the broker may say.
+// readRequest returns the response that a request will get; ok is false if it gets none. It refuses
+// a request whose response klink has no shape for: nothing would bound that response.
 func readRequest(frame []byte) (a awaited, ok bool, err error) {
 	r := kbin.Reader{Src: frame}
 	size := r.Int32()
@@ -123,7 +123,7 @@ func readRequest(frame []byte) (a awaited, ok bool, err error) {
 	return a, true, nil
 }
 
-// askedBytes is the size that a Fetch asks for; -1 where it names none.
+// askedBytes returns the size that a Fetch asks for; -1 if it names none.
 func askedBytes(a awaited, r *kbin.Reader) int32 {
 	if a.key != int16(kmsg.Fetch) || a.version < 3 {
 		return -1
@@ -131,8 +131,8 @@ func askedBytes(a awaited, r *kbin.Reader) int32 {
 	if a.version <= 14 {
 		r.Int32() // replica id
 	}
-	r.Int32() // wait
-	r.Int32() // least bytes
+	r.Int32() // max wait
+	r.Int32() // min bytes
 	asked := r.Int32()
 	if !r.Ok() {
 		return -1

@@ -31,7 +31,7 @@ type asked struct {
 	body         []byte
 }
 
-// fakeBroker is a broker that answers as answer says; nil = as a broker should.
+// fakeBroker starts a broker that responds with answer; nil = with honest.
 func fakeBroker(t testing.TB, answer func(nc net.Conn, r asked) []byte) (addr string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -71,7 +71,7 @@ func fakeBroker(t testing.TB, answer func(nc net.Conn, r asked) []byte) (addr st
 	return ln.Addr().String()
 }
 
-// frame is the response whose header is right and whose body is this.
+// frame returns a response with a correct header and the given body.
 func (a asked) frame(body []byte) []byte {
 	req := kmsg.RequestForKey(a.key)
 	req.SetVersion(a.version)
@@ -84,7 +84,7 @@ func (a asked) frame(body []byte) []byte {
 	return b
 }
 
-// honest is what a broker of one partition answers.
+// honest returns the response of a real broker with one partition.
 func honest(a asked, addr string) []byte {
 	resp := kmsg.ResponseForKey(a.key)
 	resp.(interface{ Default() }).Default()
@@ -106,7 +106,7 @@ func honest(a asked, addr string) []byte {
 	return resp.AppendTo(nil)
 }
 
-// client is a client of Properties.Options.
+// client returns a client with Properties.Options.
 func client(t testing.TB, p Properties, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	all, err := p.Options()
@@ -117,7 +117,7 @@ func client(t testing.TB, p Properties, opts ...kgo.Opt) *kgo.Client {
 	return cl
 }
 
-// counted runs f and tells how much was allocated meanwhile.
+// counted runs f and returns the bytes that were allocated during it.
 func counted(f func()) (bytes uint64) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -128,11 +128,11 @@ func counted(f func()) (bytes uint64) {
 
 var fourBillion = binary.AppendUvarint(nil, 1<<32-1)
 
-// A hostile broker gets an error on its connection, and neither time nor memory, whatever it
-// answers.
+// Whatever a hostile broker sends, it gets an error on its connection and costs neither time nor
+// memory.
 //
-// Before the guard, the tag bombs took a minute of CPU each, the count bombs a hundredfold of their
-// size, and the lengths what they said.
+// Before the guard existed, each tag bomb took a minute of CPU, each count bomb a hundred times its
+// size in memory, and each length as much memory as it claimed.
 func TestHostileBroker(t *testing.T) {
 	of := func(key kmsg.Key, body func(a asked) []byte) func(net.Conn, asked) []byte {
 		return func(_ net.Conn, a asked) []byte {
@@ -142,7 +142,7 @@ func TestHostileBroker(t *testing.T) {
 			return body(a)
 		}
 	}
-	// metadata is a response with an end of its own.
+	// metadata is a response with a custom end.
 	metadata := func(end func() []byte) func(net.Conn, asked) []byte {
 		return of(kmsg.Metadata, func(a asked) []byte {
 			body := honest(a, "127.0.0.1:1")
@@ -224,7 +224,7 @@ func TestHostileBroker(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // the unguarded client takes minutes
 			defer cancel()
 			var err error
-			// A refused frame lies in the broker's memory, too, which is this process.
+			// A refused frame is also in the memory of the fake broker, which is this process.
 			most := uint64(300 << 20)
 			if !strings.Contains(c.name, "topics") {
 				most = 16 << 20
@@ -245,8 +245,8 @@ func TestHostileBroker(t *testing.T) {
 	}
 }
 
-// A user's own request for versions is decoded as it was asked for, even where the answer says that
-// it is in v0.
+// A response to a user's own ApiVersions request is decoded in the version of the request, even if
+// it claims to be in v0.
 func TestVersionsAreSettled(t *testing.T) {
 	n := 0
 	addr := fakeBroker(t, func(_ net.Conn, a asked) []byte {
@@ -269,8 +269,8 @@ func TestVersionsAreSettled(t *testing.T) {
 	require.NoError(t, ctx.Err())
 }
 
-// Brokers that begin large responses and do not end them are held to a bound, over all connections
-// to a cluster.
+// Brokers that begin large responses and never finish them are bounded, over all connections to a
+// cluster.
 func TestUnfinishedResponsesAreBounded(t *testing.T) {
 	d := dialer{held: new(atomic.Int64)}
 	d.held.Store(maxHeld - 3*chunkSize)
@@ -289,7 +289,7 @@ func TestUnfinishedResponsesAreBounded(t *testing.T) {
 	require.EqualValues(t, maxHeld-3*chunkSize, d.held.Load(), "what was held is given back")
 }
 
-// What klink cannot bound, it does not ask for.
+// klink refuses to send a request whose response it cannot bound.
 func TestRequestsWithoutAShapeAreRefused(t *testing.T) {
 	addr := fakeBroker(t, func(net.Conn, asked) []byte { return nil })
 	for name, frame := range map[string][]byte{
@@ -316,7 +316,7 @@ func TestRequestsWithoutAShapeAreRefused(t *testing.T) {
 	require.Equal(t, int16(linkapi.KeyListLinks), a.key)
 }
 
-// Every API that kmsg knows has a shape for each of its versions, so that none can be forgotten.
+// Every API of kmsg has a shape for each of its versions, so that none can be forgotten.
 func TestEveryRequestHasAShape(t *testing.T) {
 	for key := int16(0); key <= kmsg.MaxKey; key++ {
 		req := kmsg.RequestForKey(key)
@@ -343,8 +343,8 @@ func TestEveryRequestHasAShape(t *testing.T) {
 	}
 }
 
-// A client notices nothing of the guard: it produces with any acks, consumes, alone and in a group,
-// in large and small fetches, and administers.
+// A client does not notice the guard: it produces with any acks, consumes alone and in a group, in
+// large and small fetches, and administers.
 func TestClientsWorkThroughTheGuard(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(3), kfake.SeedTopics(3, "orders"))
 	require.NoError(t, err)
@@ -387,7 +387,7 @@ func TestClientsWorkThroughTheGuard(t *testing.T) {
 	require.Len(t, guards, 1)
 }
 
-// A broker that asks for two billion rounds of hashing gets none.
+// The client refuses a broker that asks for two billion hash iterations.
 func TestSCRAMIterationsAreBounded(t *testing.T) {
 	first := make(chan error, 1)
 	addr := fakeBroker(t, func(_ net.Conn, a asked) []byte {
@@ -415,8 +415,8 @@ func TestSCRAMIterationsAreBounded(t *testing.T) {
 	}
 }
 
-// FuzzGuard: bytes of a broker make the guard hand on what the client can decode, or end with an
-// error.
+// FuzzGuard: whatever a broker sends, the guard hands on only what the client can decode, or ends
+// with an error.
 func FuzzGuard(f *testing.F) {
 	for _, key := range []int16{1, 3, 18, 32} {
 		m, _ := protocol.MessageOf(key)
@@ -447,7 +447,7 @@ func FuzzGuard(f *testing.F) {
 		}
 		got, err := io.ReadAll(g)
 		if err == nil || len(got) == 0 {
-			return // with an error nothing, or all of it
+			return // with an error it hands on nothing or all of it
 		}
 		if len(got) < 8 || int(binary.BigEndian.Uint32(got))+4 != len(got) {
 			t.Fatalf("%d bytes of a response were handed on: %v", len(got), err)

@@ -13,16 +13,16 @@ import (
 //	org.apache.kafka.common.security.plain.PlainLoginModule required username="u" password='p';
 type Login struct {
 	Module  string            // class name
-	Control string            // required, requisite, sufficient or optional, in lower case; it has no meaning here
-	Options map[string]string // without their quotes and escapes
+	Control string            // required, requisite, sufficient or optional, in lower case; klink ignores it
+	Options map[string]string // without quotes and escapes
 }
 
 var controlFlags = []string{"required", "requisite", "sufficient", "optional"}
 
 // ParseJAAS reads the value of sasl.jaas.config as Kafka's JaasConfig does: tokens of
-// java.io.StreamTokenizer, comments allowed, one login module, a semicolon at the end. More
-// leniently than Kafka it takes digits and dots in a value without quotes. Errors give positions
-// (in characters, from 1), never text: any part of the value may be a secret.
+// java.io.StreamTokenizer, comments allowed, one login module, a semicolon at the end. Unlike Kafka
+// it also accepts digits and dots in a value without quotes. Errors give positions (in characters,
+// from 1), never text: any part of the value may be a secret.
 func ParseJAAS(s string) (Login, error) {
 	if !utf8.ValidString(s) {
 		return Login{}, errors.New("not UTF-8")
@@ -88,14 +88,14 @@ func ParseJAAS(s string) (Login, error) {
 	}
 }
 
-// credentials are user and password for a SASL mechanism, and whether they are those of a
-// delegation token.
+// credentials returns user and password for a SASL mechanism. token reports whether they are those
+// of a delegation token.
 func (l Login) credentials(mechanism string) (user, password string, token bool, err error) {
 	class := "ScramLoginModule"
 	if mechanism == mechanismPlain {
 		class = "PlainLoginModule"
 	}
-	// Only the last part is compared: shaded clients have their own package names.
+	// Compare only the last part: shaded clients have their own package names.
 	if l.Module[strings.LastIndexByte(l.Module, '.')+1:] != class {
 		return "", "", false, fmt.Errorf("the login module does not fit sasl.mechanism %s: want %s", mechanism, map[string]string{
 			"PlainLoginModule": "org.apache.kafka.common.security.plain.PlainLoginModule",

@@ -89,7 +89,7 @@ func FuzzParseJAAS(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// What was read can be written with quotes and read again.
+		// A parsed login can be written with quotes and parsed again.
 		var b strings.Builder
 		b.WriteString(login.Module + " " + login.Control)
 		for k, v := range login.Options {

@@ -23,8 +23,8 @@ type token struct {
 	at   int // position of its first character, from 1
 }
 
-// jaasTokens cuts a JAAS entry as java.io.StreamTokenizer does with the settings of Kafka's
-// JaasConfig.
+// jaasTokens splits a JAAS entry into tokens as java.io.StreamTokenizer does with the settings of
+// Kafka's JaasConfig.
 type jaasTokens struct {
 	text []rune
 	pos  int
@@ -93,8 +93,8 @@ func (t *jaasTokens) at(s string) bool {
 	return t.pos+len(s) <= len(t.text) && string(t.text[t.pos:t.pos+len(s)]) == s
 }
 
-// quoted reads a string in quotes, with the escapes of StreamTokenizer: \n and its like, up to
-// three octal digits, and any other character for itself.
+// quoted reads a string in quotes with the escapes of StreamTokenizer: \n and the like, up to three
+// octal digits, and any other character as itself.
 func (t *jaasTokens) quoted(quote rune) (string, error) {
 	start := t.pos + 1
 	var b strings.Builder
@@ -119,12 +119,12 @@ func (t *jaasTokens) quoted(quote rune) (string, error) {
 	return "", fmt.Errorf("character %d: the quote is not closed", start)
 }
 
-// escaped is the meaning of the character after a backslash, at pos; it leaves pos at the last
-// character it took.
+// escaped returns the meaning of the escape whose first character is at pos. It leaves pos at the
+// last character that it used.
 func (t *jaasTokens) escaped() rune {
 	r := t.text[t.pos]
 	if r >= '0' && r <= '7' {
-		// As StreamTokenizer: a third digit only while the value stays below 256.
+		// As in StreamTokenizer: a third digit only while the value stays below 256.
 		v, digits := r-'0', 1
 		for digits < 3 && t.pos+1 < len(t.text) && (digits < 2 || r <= '3') {
 			d := t.text[t.pos+1]

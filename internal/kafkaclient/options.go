@@ -40,17 +40,18 @@ var mechanisms = []string{mechanismPlain, mechanismScramSHA256, mechanismScramSH
 // metadataMinAge is the default of Java's retry.backoff.ms.
 const metadataMinAge = 100 * time.Millisecond
 
-// Options makes franz-go options of p: seed brokers when bootstrap.servers is there, TLS, SASL,
-// client id, time-outs. An error names the key that is wrong. Any file may be named.
+// Options turns p into franz-go options: seed brokers if bootstrap.servers is set, TLS, SASL,
+// client id, time-outs. An error names the wrong key. Properties may name any file.
 //
-// The clients that are made of them take nothing from a broker unchecked: see guard. What the
-// options have in common is one cluster; use DialTimeout to change how long a connection may take.
+// Clients made from these options check everything that a broker sends: see guard. Options that
+// come from one call share one bound on unfinished responses, so use them for one cluster only. Use
+// DialTimeout to change how long a connection may take.
 func (p Properties) Options() ([]kgo.Opt, error) { return p.OptionsFrom(operatorFiles) }
 
-// OptionsFrom is Options for properties that may name only some files.
+// OptionsFrom is Options for properties that may name only the given files.
 func (p Properties) OptionsFrom(files Files) ([]kgo.Opt, error) {
-	// As a Java client, which asks for metadata again after retry.backoff.ms when it misses a topic
-	// or a leader; franz-go's default of 5 s would be felt after every topic that was just created.
+	// Like a Java client, ask for metadata again after retry.backoff.ms when a topic or a leader is
+	// missing. franz-go's default of 5 s would be felt after every topic that was just created.
 	opts := []kgo.Opt{kgo.MetadataMinAge(metadataMinAge), MaxInflated(batch.MaxInflated)}
 	seeds, err := p.Seeds()
 	if err != nil {
@@ -79,7 +80,7 @@ func (p Properties) OptionsFrom(files Files) ([]kgo.Opt, error) {
 	}
 	for _, t := range []struct {
 		key      string
-		min, max time.Duration // what franz-go takes; a value outside is moved to the nearer end
+		min, max time.Duration // what franz-go accepts; other values move to the nearer end
 		opts     func(time.Duration) []kgo.Opt
 	}{
 		{"request.timeout.ms", 100 * time.Millisecond, 15 * time.Minute, func(d time.Duration) []kgo.Opt {
@@ -107,11 +108,11 @@ func (p Properties) OptionsFrom(files Files) ([]kgo.Opt, error) {
 	return append(opts, dial.opt()), nil
 }
 
-// address is what Kafka accepts in bootstrap.servers (Utils.HOST_PORT_PATTERN): a protocol in front
-// is allowed and means nothing, IPv6 addresses are in brackets.
+// address matches what Kafka accepts in bootstrap.servers (Utils.HOST_PORT_PATTERN). A protocol in
+// front is allowed and ignored; IPv6 addresses are in brackets.
 var address = regexp.MustCompile(`^(?:[0-9A-Za-z\-%._]*://)?(?:\[([0-9A-Fa-f:.%]+)\]|([0-9A-Za-z\-._]+)):([0-9]{1,5})$`)
 
-// Seeds are the addresses of bootstrap.servers as host:port; nil if there are none.
+// Seeds returns the addresses of bootstrap.servers as host:port; nil if there are none.
 func (p Properties) Seeds() ([]string, error) {
 	var seeds []string
 	for s := range strings.SplitSeq(p["bootstrap.servers"], ",") {
@@ -128,8 +129,8 @@ func (p Properties) Seeds() ([]string, error) {
 	return seeds, nil
 }
 
-// Address checks one host:port as bootstrap.servers has them and returns it without a protocol in
-// front.
+// Address checks one host:port of the form that bootstrap.servers takes. It returns it without a
+// protocol in front.
 func Address(s string) (string, error) {
 	m := address.FindStringSubmatch(s)
 	if m == nil {
@@ -142,7 +143,7 @@ func Address(s string) (string, error) {
 	return net.JoinHostPort(m[1]+m[2], m[3]), nil
 }
 
-// protocol is security.protocol, PLAINTEXT by default.
+// protocol returns security.protocol, PLAINTEXT by default.
 func (p Properties) protocol() (string, error) {
 	s := strings.ToUpper(strings.TrimSpace(p["security.protocol"]))
 	if s == "" {
@@ -154,7 +155,7 @@ func (p Properties) protocol() (string, error) {
 	return s, nil
 }
 
-// mechanism is how to authenticate; nil without SASL.
+// mechanism returns the SASL mechanism to log in with; nil without SASL.
 func (p Properties) mechanism() (sasl.Mechanism, error) {
 	protocol, err := p.protocol()
 	if err != nil {
@@ -192,8 +193,8 @@ func (p Properties) mechanism() (sasl.Mechanism, error) {
 	}
 }
 
-// quoteWord quotes a value for an error. More than a word is not shown: a sasl.jaas.config whose
-// key got lost in editing ends up in the value of the line before.
+// quoteWord quotes a value for an error. It shows at most one word: if the key of a
+// sasl.jaas.config is lost in editing, its text becomes part of the value on the line before.
 func quoteWord(s string) string {
 	s = strings.TrimSpace(s)
 	if len(s) > 40 || strings.ContainsAny(s, " \t=;'\"") {

@@ -5,9 +5,9 @@ import (
 	"fmt"
 )
 
-// Principal is the one that brokers make of a client with these properties, as TYPE:NAME, unless
-// they have been given mapping rules or a principal builder of their own; empty where the
-// properties do not tell, as with a delegation token.
+// Principal returns the principal, as TYPE:NAME, that brokers give a client with these properties,
+// unless they have mapping rules or a principal builder of their own. It is empty if the properties
+// do not tell, as with a delegation token.
 func (p Properties) Principal() (string, error) {
 	protocol, err := p.protocol()
 	if err != nil {

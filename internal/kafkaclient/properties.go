@@ -1,7 +1,7 @@
-// Package kafkaclient turns the properties that Java Kafka clients take (client.properties, a
-// link's source.config) into franz-go options, so that one file serves Kafka's own tools and klink.
-// It covers the connection: addresses, TLS, SASL, time-outs. Keys it does not know are ignored, as
-// a Java client ignores (and warns of) them; who wants to refuse them does so before.
+// Package kafkaclient turns the properties of Java Kafka clients (client.properties, a link's
+// source.config) into franz-go options, so that one file serves Kafka's own tools and klink. It
+// covers the connection: addresses, TLS, SASL, time-outs. Like a Java client it ignores keys that
+// it does not know, but without a warning. A caller that wants to refuse them must do so first.
 //
 // No error of this package contains a value that may be a secret.
 package kafkaclient
@@ -19,14 +19,14 @@ import (
 	"github.com/magiconair/properties"
 )
 
-// maxFile bounds the size of a properties file in bytes: the keys are few, but
+// maxFile bounds the size of a properties file in bytes. The keys are few, but
 // ssl.truststore.certificates may be long.
 const maxFile = 4 << 20
 
 // Properties are client properties by key.
 type Properties map[string]string
 
-// harmlessKeys are properties of clients whose values are no secrets.
+// harmlessKeys are client properties whose values are not secret.
 var (
 	harmlessKeys = []string{
 		"bootstrap.servers", "client.id", "client.rack", "client.dns.lookup", "group.id", "group.instance.id", "security.protocol",
@@ -35,20 +35,20 @@ var (
 		"ssl.ca.location", "ssl.keystore.type", "ssl.keystore.location", "ssl.keystore.certificate.chain", "ssl.certificate.location", "ssl.key.location",
 		"acks", "compression.type", "isolation.level", "auto.offset.reset", "enable.auto.commit", "enable.idempotence",
 	}
-	// harmlessSuffixes end the names of times, sizes and numbers.
+	// harmlessSuffixes are the endings of keys that hold times, sizes and numbers.
 	harmlessSuffixes = []string{".ms", ".bytes", ".records", ".seconds", ".size"}
 )
 
-// Sensitive says whether the value of key must not be shown to people or logged. That is so of
-// every key that is not known to be harmless: what is not known may be a secret.
+// Sensitive reports whether the value of key must not be shown to people or logged. That is true of
+// every key that is not known to be harmless: an unknown key may hold a secret.
 func Sensitive(key string) bool {
 	return !slices.Contains(harmlessKeys, key) &&
 		!slices.ContainsFunc(harmlessSuffixes, func(suffix string) bool { return strings.HasSuffix(key, suffix) })
 }
 
 // Parse reads Java's .properties syntax (java.util.Properties.load) as UTF-8: comments with # and
-// !, separators =, : and white space, line continuation, \uXXXX. There is no ${} expansion. Of a
-// key given twice the last value counts.
+// !, separators =, : and white space, line continuation, \uXXXX. It does not expand ${}. If a key
+// occurs twice, the last value counts.
 func Parse(r io.Reader) (Properties, error) {
 	raw, err := io.ReadAll(io.LimitReader(r, maxFile+1))
 	if err != nil {
@@ -57,13 +57,13 @@ func Parse(r io.Reader) (Properties, error) {
 	if len(raw) > maxFile {
 		return nil, fmt.Errorf("properties are larger than %d bytes", maxFile)
 	}
-	// The lexer takes \ + CR for the whole of a line continuation.
+	// The lexer would consume only \ and CR as a line continuation, and leave the LF.
 	raw = bytes.ReplaceAll(raw, []byte("\r\n"), []byte("\n"))
 	raw = bytes.TrimPrefix(raw, []byte("\xef\xbb\xbf"))
 	loader := properties.Loader{Encoding: properties.UTF8, DisableExpansion: true}
 	parsed, err := loader.LoadBytes(raw)
 	if err != nil {
-		// The library's errors may quote the text around the fault.
+		// The library's errors may quote the text around the mistake.
 		return nil, errors.New("not in the .properties syntax: check for a \\u that four hex digits do not follow, or a \\ at the end")
 	}
 	return Properties(parsed.Map()), nil
@@ -83,7 +83,7 @@ func Load(path string) (Properties, error) {
 	return p, nil
 }
 
-// With is a copy of p with one key set.
+// With returns a copy of p with one key set.
 func (p Properties) With(key, value string) Properties {
 	c := maps.Clone(p)
 	if c == nil {

@@ -10,10 +10,10 @@ import (
 )
 
 const (
-	// maxIterations bounds the rounds of hashing that a broker may ask a SCRAM client for: about a
-	// tenth of a second. Kafka takes at most 16,384 (KIP-554).
+	// maxIterations bounds the hash iterations that a broker may ask a SCRAM client for: about a
+	// tenth of a second. Kafka allows at most 16,384 (KIP-554).
 	maxIterations = 1 << 18
-	// maxSCRAMMessage bounds a message of a broker in bytes.
+	// maxSCRAMMessage bounds a SCRAM message from a broker, in bytes.
 	maxSCRAMMessage = 4 << 10
 )
 

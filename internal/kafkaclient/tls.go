@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// TLS is the TLS configuration of p, nil when security.protocol is without SSL. The server name is
-// left empty: dialers set it per broker. Certificates are read from PEM files, or inline as Kafka's
-// PEM stores have them (KIP-651); the names of librdkafka (ssl.ca.location,
-// ssl.certificate.location, ssl.key.location) are understood too. Any file may be named. It has
-// klink's own certificate where there is one: what klink does for its clients goes over connections
-// of [Properties.ClientsTLS].
+// TLS returns the TLS configuration of p, nil if security.protocol is without SSL. The server name
+// is empty: dialers set it per broker. Certificates come from PEM files, or inline as in Kafka's
+// PEM stores (KIP-651). The names of librdkafka (ssl.ca.location, ssl.certificate.location,
+// ssl.key.location) work too. Properties may name any file. The configuration includes klink's own
+// certificate if there is one. Connections on which klink passes on its clients' requests use
+// [Properties.ClientsTLS] instead.
 func (p Properties) TLS() (*tls.Config, error) { return p.tls(operatorFiles) }
 
 func (p Properties) tls(files Files) (*tls.Config, error) {
@@ -29,8 +29,8 @@ func (p Properties) tls(files Files) (*tls.Config, error) {
 	return config, nil
 }
 
-// trust is how brokers are checked: all of a TLS configuration but the client's certificate. nil =
-// no TLS.
+// trust returns the checks of brokers' certificates: a TLS configuration without the client's
+// certificate. nil = no TLS.
 func (p Properties) trust(files Files) (*tls.Config, error) {
 	protocol, err := p.protocol()
 	if err != nil {
@@ -72,7 +72,7 @@ func verifyChainOnly(config *tls.Config) {
 	}
 }
 
-// roots are the trusted certificates; nil = those of the system.
+// roots returns the trusted certificates; nil = the system's.
 func (p Properties) roots(files Files) (*x509.CertPool, error) {
 	if err := p.storeType("ssl.truststore", "keytool -exportcert -rfc -keystore STORE -alias ALIAS > ca.pem"); err != nil {
 		return nil, err
@@ -91,8 +91,8 @@ func (p Properties) roots(files Files) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// clientCertificate is the certificate that proves the client's identity (mutual TLS), none if not
-// configured.
+// clientCertificate returns the certificate that proves the client's identity (mutual TLS), none if
+// none is configured.
 func (p Properties) clientCertificate(files Files) ([]tls.Certificate, error) {
 	const convert = "openssl pkcs12 -in STORE.p12 -nodes -out client.pem"
 	if err := p.storeType("ssl.keystore", convert); err != nil {
@@ -117,13 +117,13 @@ func (p Properties) clientCertificate(files Files) ([]tls.Certificate, error) {
 	}
 	cert, err := tls.X509KeyPair(certs, key)
 	if err != nil {
-		// The error of X509KeyPair speaks of block types only.
+		// X509KeyPair's error mentions block types only, no content.
 		return nil, fmt.Errorf("%s and %s: %w", certKey, keyKey, err)
 	}
 	return []tls.Certificate{cert}, nil
 }
 
-// storeType refuses the stores that only Java reads.
+// storeType refuses stores that only Java reads.
 func (p Properties) storeType(store, convert string) error {
 	switch t := strings.ToUpper(strings.TrimSpace(p[store+".type"])); t {
 	case "", "PEM":
@@ -135,8 +135,8 @@ func (p Properties) storeType(store, convert string) error {
 	}
 }
 
-// pemOf is the text of the first of the keys that is set, and that key; "" if none is. A key whose
-// name ends in "location" is a file.
+// pemOf returns the first of the keys that is set, and its PEM text; "" if none is set. If the key
+// ends in "location", the text comes from that file.
 func (p Properties) pemOf(files Files, keys ...string) (key string, text []byte, err error) {
 	for _, key := range keys {
 		value := strings.TrimSpace(p[key])
@@ -155,8 +155,8 @@ func (p Properties) pemOf(files Files, keys ...string) (key string, text []byte,
 	return "", nil, nil
 }
 
-// inlinePEM restores the line breaks of PEM text that was put into one line of a properties file:
-// Kafka's own parser (DefaultSslEngineFactory) takes any white space between the parts.
+// inlinePEM restores the line breaks of PEM text in a single line of a properties file. Kafka's own
+// parser (DefaultSslEngineFactory) accepts any white space between the parts.
 func inlinePEM(s string) []byte {
 	if block, _ := pem.Decode([]byte(s)); block != nil {
 		return []byte(s)
@@ -190,7 +190,7 @@ func inlinePEM(s string) []byte {
 	return []byte(b.String())
 }
 
-// notPEM says how to convert a store that is not PEM text.
+// notPEM returns an error that says how to convert a store that is not PEM text.
 func notPEM(key string, text []byte, convert string) error {
 	switch {
 	case bytes.Contains(text, []byte("-----BEGIN ")):

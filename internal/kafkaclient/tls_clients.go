@@ -6,19 +6,19 @@ import (
 	"strings"
 )
 
-// ErrCertificateAsked fails a TLS handshake of [Properties.ClientsTLS]: the broker has asked for a
-// certificate where nothing but a certificate could tell one client from another.
+// ErrCertificateAsked fails a TLS handshake of [Properties.ClientsTLS]: the broker asked for a
+// client certificate, and without SASL it would know clients by nothing else.
 var ErrCertificateAsked = errors.New("the broker asks clients for a certificate (ssl.client.auth), " +
 	"and klink has none that it may show for its clients")
 
-// ClientsTLS is the TLS configuration for connections on which klink passes on what its own clients
-// say; nil when security.protocol is without SSL. It checks brokers as [Properties.TLS] does: trust
-// store, host name, versions. It has no certificate, for with klink's own every client would be
-// klink at the brokers.
+// ClientsTLS returns the TLS configuration for connections on which klink passes on its clients'
+// requests; nil if security.protocol is without SSL. It checks brokers as [Properties.TLS] does:
+// trust store, host name, versions. It has no certificate: with klink's own, brokers would take
+// every client for klink.
 //
-// A broker with SASL learns from the login who a client is, so a question for a certificate is
-// answered with none. Without SASL it fails the handshake with [ErrCertificateAsked]. Each
-// connection sees to that by itself, whichever broker it leads to.
+// With SASL, a broker learns from the login who a client is. So if the broker asks for a
+// certificate, the connection sends none. Without SASL, such a question fails the handshake with
+// [ErrCertificateAsked]. Each connection checks this by itself, whichever broker it leads to.
 func (p Properties) ClientsTLS() (*tls.Config, error) {
 	config, err := p.trust(operatorFiles)
 	if config == nil || err != nil {
@@ -37,13 +37,13 @@ func (p Properties) ClientsTLS() (*tls.Config, error) {
 	return config, nil
 }
 
-// SASL says whether security.protocol has clients log in.
+// SASL reports whether clients log in with SASL under security.protocol.
 func (p Properties) SASL() (bool, error) {
 	protocol, err := p.protocol()
 	return strings.HasPrefix(protocol, "SASL_"), err
 }
 
-// HasKeyStore says whether [Properties.TLS] has a certificate.
+// HasKeyStore reports whether [Properties.TLS] has a certificate.
 func (p Properties) HasKeyStore() (bool, error) {
 	config, err := p.TLS()
 	return config != nil && len(config.Certificates) > 0, err

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// asking is a TLS listener that notes the certificate that it is shown.
+// asking starts a TLS listener that records the certificates that clients show.
 func asking(t *testing.T, certPEM, keyPEM []byte, auth tls.ClientAuthType, version uint16) (addr string, shown <-chan int) {
 	t.Helper()
 	cert, err := tls.X509KeyPair(certPEM, keyPEM)
@@ -45,16 +45,16 @@ func asking(t *testing.T, certPEM, keyPEM []byte, auth tls.ClientAuthType, versi
 	return ln.Addr().String(), certificates
 }
 
-// Whatever a listener asks for, what passes on the requests of clients shows no certificate, though
-// klink has one that the listener would take. Without SASL there is no connection at all where one
-// is asked for.
+// Whatever a listener asks for, connections that carry clients' requests show no certificate,
+// although klink has one that the listener would accept. Without SASL, there is no connection if
+// the listener asks for a certificate.
 func TestClientsTLSHasNoCertificate(t *testing.T) {
 	certPEM, keyPEM := certificate(t, "127.0.0.1")
 	store := filepath.Join(t.TempDir(), "client.pem")
 	require.NoError(t, os.WriteFile(store, append(append([]byte{}, keyPEM...), certPEM...), 0o600))
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		for protocol, auths := range map[string]map[tls.ClientAuthType]int{
-			// How many certificates the listener gets; -1 = no handshake.
+			// The number of certificates that the listener gets; -1 = no handshake.
 			"SSL":      {tls.NoClientCert: 0, tls.RequestClientCert: -1, tls.VerifyClientCertIfGiven: -1, tls.RequireAndVerifyClientCert: -1},
 			"SASL_SSL": {tls.NoClientCert: 0, tls.RequestClientCert: 0, tls.VerifyClientCertIfGiven: 0, tls.RequireAndVerifyClientCert: -1},
 		} {

@@ -20,7 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
-// certificate is a self-signed certificate for the given host, valid as its own root.
+// certificate returns a self-signed certificate for the given host, which is its own root.
 func certificate(t *testing.T, host string) (certPEM, keyPEM []byte) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

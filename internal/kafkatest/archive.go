@@ -10,21 +10,22 @@ import (
 )
 
 // Class data archives (JDK's AppCDS) hold the parsed classes of a program. With one a broker needs
-// about two thirds of the CPU time to start, a tool less than half. They are made once, beside the
-// jars, by a broker and a tool that are watched. A JVM that did not make them ignores them, so they
-// change nothing but time.
+// about two thirds of the CPU time to start, a tool less than half. Provision makes them once,
+// beside the jars, from the class loads of one broker and one tool. A JVM ignores archives that
+// another JVM made, so they change nothing but time.
 const (
 	brokerArchive = "broker.jsa"
 	toolArchive   = "tools.jsa"
-	// archivesMade marks that it was tried. Where it did not work everything runs without.
+	// archivesMade marks that Provision has tried to make the archives. If that failed, everything
+	// runs without them.
 	archivesMade = "archives"
 )
 
-// fastJVM makes a JVM start fast and stay small, at the price of its top speed. Its own warnings
-// would get into the output of the tools.
+// fastJVM makes a JVM start fast and stay small, at the price of its top speed. It turns off the
+// JVM's own warnings, which would get into the output of the tools.
 var fastJVM = []string{"-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Xshare:auto", "-Xlog:disable"}
 
-// archive is the JVM flags that use an archive if there is one.
+// archive returns the JVM flags that use an archive if there is one.
 func archive(lib, name string) []string {
 	path := filepath.Join(lib, name)
 	if !isFile(path) {
@@ -33,8 +34,8 @@ func archive(lib, name string) []string {
 	return []string{"-XX:SharedArchiveFile=" + path}
 }
 
-// makeArchives makes the archives. That it does not work is no error, only that its mark cannot be
-// left is.
+// makeArchives makes the archives. It returns no error if that fails, only if it cannot write the
+// mark that it has tried.
 func makeArchives(lib string) error {
 	result := "made"
 	if err := train(lib); err != nil {
@@ -60,7 +61,7 @@ func train(lib string) error {
 		return err
 	}
 	select {
-	case <-tool.Done(): // it fails, as there is no such topic, and has loaded its classes
+	case <-tool.Done(): // the tool fails, as there is no such topic, but it has loaded its classes
 	case <-time.After(toolTimeout):
 		tool.Kill()
 	}

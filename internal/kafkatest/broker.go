@@ -17,7 +17,7 @@ type Broker struct {
 	cluster *Cluster
 	id      int
 	dir     string
-	addr    string // of the client listener itself
+	addr    string // of the client listener itself, behind any proxy
 	ports   *portBlock
 	faults  *Faults // before the client listener, and the other brokers' way to the internal one
 	between *Faults
@@ -65,7 +65,7 @@ func (b *Broker) listener(port int) string { return fmt.Sprintf("127.0.0.1:%d", 
 // ID is the broker id.
 func (b *Broker) ID() int { return b.id }
 
-// Addr is the host:port that clients dial: that of the fault proxy where there is one.
+// Addr is the host:port that clients dial: that of the fault proxy if there is one.
 func (b *Broker) Addr() string {
 	if b.faults != nil {
 		return b.faults.Addr()
@@ -82,12 +82,12 @@ func (b *Broker) internal() string {
 }
 
 // InternalAddr is the host:port of the listener that brokers use among themselves, without
-// authentication. A client that bootstraps there stays there, so that with [WithFaults] it is
-// spared the faults that others have. KRaft clusters only.
+// authentication. A client that bootstraps there stays there, so with [WithFaults] it does not see
+// the faults. KRaft clusters only.
 func (b *Broker) InternalAddr() string { return b.listener(internalPort) }
 
-// ListenerAddr is the host:port of a listener that [Listener] has added, itself and not what it
-// advertises; empty if there is none.
+// ListenerAddr is the host:port of a listener that [Listener] has added: where it listens, not what
+// it advertises. It is empty if there is no such listener.
 func (b *Broker) ListenerAddr(name string) string {
 	for i, l := range b.cluster.opts.listeners {
 		if l.name == name {
@@ -97,14 +97,14 @@ func (b *Broker) ListenerAddr(name string) string {
 	return ""
 }
 
-// Faults is the proxy before this broker, nil without [WithFaults].
+// Faults is the proxy in front of this broker, nil without [WithFaults].
 func (b *Broker) Faults() *Faults { return b.faults }
 
 // ReplicationFaults is the proxy through which the other brokers reach this one, nil without
 // [WithReplicationFaults].
 func (b *Broker) ReplicationFaults() *Faults { return b.between }
 
-// proxies are all that there are before the broker.
+// proxies returns all proxies in front of the broker.
 func (b *Broker) proxies() (list []*Faults) {
 	for _, f := range []*Faults{b.faults, b.between} {
 		if f != nil {
@@ -129,7 +129,7 @@ func (b *Broker) Kill() {
 	b.end(func(p *Process) { p.Kill() })
 }
 
-// Stop shuts the broker down in good order (SIGTERM). One that has not ended after 30 s is killed.
+// Stop shuts the broker down cleanly (SIGTERM). If it has not ended after 30 s, Stop kills it.
 func (b *Broker) Stop() {
 	b.end(func(p *Process) { _, _ = p.Terminate(30 * time.Second) })
 }
@@ -147,8 +147,8 @@ func (b *Broker) end(how func(*Process)) {
 	}
 }
 
-// Restart starts the broker again, after ending it if it runs, and waits until it serves. It ends a
-// fault, too.
+// Restart starts the broker again, after ending it if it runs, and waits until it serves. It also
+// ends a fault.
 func (b *Broker) Restart(t testing.TB) {
 	t.Helper()
 	b.Stop()
@@ -202,9 +202,9 @@ func (b *Broker) spawn() error {
 	return nil
 }
 
-// awaitReady polls until the broker answers, fails early if it ends, and notes the proof. A broker
-// of the ZooKeeper era that comes back after a crash gives up while ZooKeeper still holds its
-// former registration: that one is started again.
+// awaitReady polls until the broker answers, fails early if it ends, and notes the proof. A
+// ZooKeeper-era broker that comes back after a crash gives up while ZooKeeper still holds its old
+// registration; awaitReady starts it again.
 func (b *Broker) awaitReady() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()

@@ -23,8 +23,9 @@ func (c *Cluster) CAFile() string {
 	return c.tls.caFile
 }
 
-// ServerCertificate gives the PEM files of a certificate for 127.0.0.1 and localhost, signed by
-// [Cluster.CAFile], and of its key, for a proxy before the cluster. Both are empty without TLS.
+// ServerCertificate returns the PEM files of a certificate for 127.0.0.1 and localhost, signed by
+// [Cluster.CAFile], and of its key, for a proxy in front of the cluster. Both are empty without
+// TLS.
 func (c *Cluster) ServerCertificate() (certFile, keyFile string) {
 	if c.tls == nil {
 		return "", ""
@@ -32,13 +33,13 @@ func (c *Cluster) ServerCertificate() (certFile, keyFile string) {
 	return c.tls.certFile, c.tls.keyFile
 }
 
-// ClientCertificate gives a PEM file with the private key and the certificate of a user, as
-// ssl.keystore.location takes it, signed by [Cluster.CAFile]; empty without [MutualTLS] or
-// [ClientAuth]. It exists as long as the cluster.
+// ClientCertificate returns a PEM file with the private key and the certificate of a user, as
+// ssl.keystore.location takes it, signed by [Cluster.CAFile]. It is empty without [MutualTLS] or
+// [ClientAuth]. The file exists as long as the cluster.
 func (c *Cluster) ClientCertificate(user string) string { return c.clientCertificate(user).file }
 
-// clientCertificate is the certificate of a user where the listener takes one. It cannot fail but
-// for a full disk.
+// clientCertificate returns the certificate of a user if the listener takes one. It can fail only
+// if the disk is full.
 func (c *Cluster) clientCertificate(user string) clientCertificate {
 	if c.opts.clientAuth == "" || user == "" {
 		return clientCertificate{}
@@ -50,9 +51,9 @@ func (c *Cluster) clientCertificate(user string) clientCertificate {
 	return made
 }
 
-// Client is a franz-go client of the cluster, as [SuperUser] where there are users, closed at the
-// end of the test. Records go to the partition that they name, 0 by default. The options come last
-// and win.
+// Client returns a franz-go client of the cluster, authenticated as [SuperUser] if there are users.
+// It is closed at the end of the test. Records go to the partition that they name, 0 by default.
+// The given options come last and override the others.
 func (c *Cluster) Client(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	all := append([]kgo.Opt{
@@ -62,7 +63,7 @@ func (c *Cluster) Client(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 	return NewClient(t, append(all, opts...)...)
 }
 
-// DirectClient is [Cluster.Client] around the brokers' [Faults]. Not for TLS.
+// DirectClient is [Cluster.Client], but bypasses the brokers' [Faults]. Not for TLS.
 func (c *Cluster) DirectClient(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	direct := map[string]string{}
@@ -92,9 +93,10 @@ func NewClient(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 
 func (c *Cluster) superOpts() []kgo.Opt { return c.ClientOpts(SuperUser, SuperUserPassword) }
 
-// ClientOpts are the options with which a franz-go client authenticates as a user, without the
-// addresses: they serve for a proxy before the cluster as well. With [MutualTLS] or [ClientAuth]
-// they show the user's certificate. Without either and without SASL the user is ignored.
+// ClientOpts returns the options with which a franz-go client authenticates as a user, without the
+// addresses, so that they also serve for a proxy in front of the cluster. With [MutualTLS] or
+// [ClientAuth] the client presents the user's certificate. Without either and without SASL the user
+// is ignored.
 func (c *Cluster) ClientOpts(user, password string) []kgo.Opt {
 	var opts []kgo.Opt
 	if c.opts.tls() {
@@ -127,8 +129,8 @@ func (c *Cluster) mechanism(user string) string {
 	return "PLAIN"
 }
 
-// ClientProperties are the properties with which a Java client, or klink, authenticates as a user,
-// without bootstrap.servers.
+// ClientProperties returns the properties with which a Java client, or klink, authenticates as a
+// user, without bootstrap.servers.
 func (c *Cluster) ClientProperties(user, password string) map[string]string {
 	props := map[string]string{"security.protocol": c.opts.protocol}
 	if c.opts.tls() {

@@ -15,14 +15,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// startTimeout is how long a cluster may take to become usable, on a machine where every core is
-// busy.
+// startTimeout is how long a cluster may take to become usable. It allows for a machine whose cores
+// are all busy.
 const startTimeout = 2 * time.Minute
 
 // Cluster is a running Apache Kafka.
 //
-// Its processes, ports and directory belong to it and end with it; clients made by [Cluster.Client]
-// end with their test.
+// The cluster owns its processes, ports and directory, and they end with it. Clients made by
+// [Cluster.Client] end with their test.
 type Cluster struct {
 	version Version
 	id      string // of KRaft clusters
@@ -42,14 +42,14 @@ func Start(t testing.TB, opts ...Option) *Cluster {
 }
 
 // StartOld runs one broker of Apache Kafka 2.4.1 with its ZooKeeper until the end of the test. It
-// knows PLAINTEXT only.
+// supports only PLAINTEXT.
 func StartOld(t testing.TB, opts ...Option) *Cluster {
 	t.Helper()
 	return startFor(t, V241, opts)
 }
 
-// StartRelease runs a release until the end of the test: as [Start] does, or for one before KRaft
-// as [StartOld].
+// StartRelease runs a release until the end of the test: like [Start], or like [StartOld] for a
+// release before KRaft.
 func StartRelease(t testing.TB, v Version, opts ...Option) *Cluster {
 	t.Helper()
 	return startFor(t, v, opts)
@@ -67,8 +67,8 @@ func startFor(t testing.TB, v Version, opts []Option) *Cluster {
 	return c
 }
 
-// Run runs a release until Stop, for programs that are no tests. It ends with the process, too. The
-// error says what is missing.
+// Run runs a release until Stop, for programs that are not tests. The cluster also ends with the
+// process. The error says what is missing.
 func Run(v Version, opts ...Option) (*Cluster, error) { return start(v, opts...) }
 
 // Stop ends what [Run] has started.
@@ -133,7 +133,7 @@ func startFrom(lib string, v Version, opts ...Option) (_ *Cluster, err error) {
 	return c, nil
 }
 
-// Bootstrap is the addresses of all brokers, as bootstrap.servers takes them.
+// Bootstrap returns the addresses of all brokers, as bootstrap.servers takes them.
 func (c *Cluster) Bootstrap() string {
 	return strings.Join(c.seeds(), ",")
 }
@@ -152,7 +152,7 @@ func (c *Cluster) Brokers() []*Broker { return c.brokers }
 // Version is the release that runs.
 func (c *Cluster) Version() Version { return c.version }
 
-// stop kills everything and removes the data. Nothing of it is worth a clean shutdown.
+// stop kills everything and removes the data. The data is not worth a clean shutdown.
 func (c *Cluster) stop() {
 	var wg sync.WaitGroup
 	for _, b := range c.brokers {
@@ -174,8 +174,8 @@ func (c *Cluster) showLogsOnFailure(t testing.TB) {
 	})
 }
 
-// ready says whether the cluster, asked at one broker, serves metadata that names the number of
-// brokers running now.
+// ready returns nil if the broker at addr serves metadata that lists as many brokers as are running
+// now.
 func (c *Cluster) ready(ctx context.Context, addr string) error {
 	cl, err := kgo.NewClient(append(c.superOpts(), kgo.SeedBrokers(addr), kgo.DialTimeout(2*time.Second))...)
 	if err != nil {
@@ -201,9 +201,9 @@ func (c *Cluster) ready(ctx context.Context, addr string) error {
 	return nil
 }
 
-// ProcessDir makes a temporary directory for the life of this process, called klink-NAME-PID-*, and
-// clears away those of the same name whose process is gone: a test binary that is killed leaves
-// them behind. The caller removes it at the end.
+// ProcessDir makes a temporary directory for the life of this process, called klink-NAME-PID-*. It
+// also removes those of the same name whose process is gone, because a killed test binary leaves
+// them behind. The caller removes the directory at the end.
 func ProcessDir(name string) (string, error) {
 	prefix := "klink-" + name + "-"
 	if old, err := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*-*")); err == nil {

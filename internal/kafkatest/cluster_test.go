@@ -213,7 +213,8 @@ func TestThreeBrokers(t *testing.T) {
 		t.Errorf("after the fault: %v", err)
 	}
 
-	// Followers come by proxies of their own, and a client of another listener by none.
+	// Followers connect through proxies of their own, and a client of another listener through
+	// none.
 	direct, err := kgo.NewClient(kgo.SeedBrokers(c.Brokers()[0].ListenerAddr("DIRECT")), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)

@@ -7,9 +7,9 @@ import (
 )
 
 // Embedded runs an in-process cluster of n brokers until the end of the test. It starts in
-// milliseconds and knows transactions, groups and ACLs, but it is more lenient than a broker (it
-// takes empty and even damaged batches), knows few topic configs, and panics on an API key it does
-// not know. Options come last and win.
+// milliseconds and supports transactions, groups and ACLs. But it is more lenient than a broker (it
+// accepts empty and even damaged batches), knows few topic configs, and panics on an API key that
+// it does not know. The given options come last and override the others.
 func Embedded(t testing.TB, n int, opts ...kfake.Opt) *kfake.Cluster {
 	t.Helper()
 	defaults := []kfake.Opt{

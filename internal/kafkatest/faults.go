@@ -12,25 +12,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Faults is a TCP proxy before one address that can misbehave as a network does.
+// Faults is a TCP proxy in front of one address that can misbehave like a network.
 //
-// It is safe for concurrent use. What it says on a wire is what it was told; it knows no protocol.
+// It is safe for concurrent use. It knows no protocol: it sends only bytes that it has received.
 type Faults struct {
 	target string
 	ports  *portBlock
 
 	mu     sync.Mutex
-	ln     net.Listener // nil while cut
+	ln     net.Listener // nil between Cut and Resume
 	conns  map[*faultConn]struct{}
 	open   [2]chan struct{} // by direction, closed while bytes may pass
 	delay  time.Duration
-	window int // chunks under way in a direction
+	window int // the number of chunks in flight in a direction
 	watch  func([]byte)
 	closed bool
 	wg     sync.WaitGroup
 }
 
-// direction is a way through the proxy.
+// direction is one of the two directions through the proxy.
 type direction int
 
 const (
@@ -82,7 +82,7 @@ func (f *Faults) Cut() {
 	f.reset()
 }
 
-// Reset resets all connections; new ones are welcome.
+// Reset resets all connections, and still accepts new ones.
 func (f *Faults) Reset() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -95,16 +95,17 @@ func (f *Faults) reset() {
 	}
 }
 
-// Stall lets no byte pass in either direction while connections stay open, as a network that drops
-// packets does, until [Faults.Resume]. Up to about 4 MiB a direction are taken in meanwhile.
+// Stall lets no byte pass in either direction, and keeps connections open, like a network that
+// drops packets, until [Faults.Resume]. The proxy still accepts up to about 4 MiB in each
+// direction.
 func (f *Faults) Stall() { f.stall(requests, answers) }
 
-// StallRequests is [Faults.Stall] of what clients send: nothing they ask for is done until
-// [Faults.Resume], then all of it.
+// StallRequests stalls only what clients send: the target sees none of their requests until
+// [Faults.Resume], then all of them.
 func (f *Faults) StallRequests() { f.stall(requests) }
 
-// StallAnswers is [Faults.Stall] of what the target sends: what clients ask for is done, and they
-// do not hear of it.
+// StallAnswers stalls only what the target sends: the target carries out the clients' requests, but
+// they get no answers.
 func (f *Faults) StallAnswers() { f.stall(answers) }
 
 func (f *Faults) stall(ds ...direction) {
@@ -119,8 +120,8 @@ func (f *Faults) stall(ds ...direction) {
 	}
 }
 
-// Resume ends [Faults.Cut] and every stall. Bytes held by a stall are delivered. It panics if the
-// port was lost, which its reservation prevents.
+// Resume ends [Faults.Cut] and every stall, and delivers the bytes that a stall has held. It panics
+// if the port was lost, which its reservation prevents.
 func (f *Faults) Resume() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -138,17 +139,17 @@ func (f *Faults) Resume() {
 	}
 }
 
-// Delay makes bytes that arrive from now on wait for d in each direction; bandwidth stays as it is
-// until 4 MiB a direction are under way, or what [Faults.Window] says.
+// Delay delays bytes that arrive from now on by d in each direction. Bandwidth stays the same until
+// 4 MiB are in flight in a direction, or as many bytes as [Faults.Window] sets.
 func (f *Faults) Delay(d time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.delay = d
 }
 
-// Window sets how many bytes a direction of the connections opened from now on may have under way,
-// 4 MiB otherwise: bandwidth times delay of the network that is played, or the delay would cost
-// bandwidth.
+// Window sets how many bytes may be in flight in each direction of the connections opened from now
+// on; the default is 4 MiB. Set it to bandwidth times delay of the simulated network, or the delay
+// would also cost bandwidth.
 func (f *Faults) Window(size int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -207,7 +208,7 @@ func (f *Faults) serve(ln net.Listener, client net.Conn) {
 	}
 	c := &faultConn{client: client.(*net.TCPConn), target: target.(*net.TCPConn), gone: make(chan struct{})}
 	f.mu.Lock()
-	if f.ln != ln { // cut while it was dialling
+	if f.ln != ln { // Cut came while it was dialling
 		f.mu.Unlock()
 		c.reset()
 		return
@@ -230,10 +231,10 @@ type faultConn struct {
 	client, target *net.TCPConn
 	once           sync.Once
 	gone           chan struct{}
-	stranded       chan struct{} // closed when what is stranded may go on; nil = nothing is; of Faults.mu
+	stranded       chan struct{} // closed by Unstrand; nil = no Strand; guarded by Faults.mu
 }
 
-// reset ends both at once; what is under way is lost.
+// reset ends both at once. Bytes in flight are lost.
 func (c *faultConn) reset() {
 	c.end(func(conn *net.TCPConn) {
 		_ = conn.SetLinger(0) // so that close sends a reset
@@ -249,7 +250,7 @@ func (c *faultConn) end(how func(*net.TCPConn)) {
 	})
 }
 
-// chunkSize is how much is read at once.
+// chunkSize is the number of bytes read at once.
 const chunkSize = 64 << 10
 
 type chunk struct {
@@ -257,15 +258,15 @@ type chunk struct {
 	due  time.Time
 }
 
-// pump moves bytes one way through a queue, in which they wait for delay and stall, and passes on
-// an end of stream.
+// pump moves bytes in one direction through a queue, in which they wait for delay and stall. It
+// also passes on the end of the stream.
 func (f *Faults) pump(c *faultConn, from, to *net.TCPConn, way direction) {
 	f.mu.Lock()
 	queue := make(chan chunk, f.window)
 	f.mu.Unlock()
 	f.wg.Go(func() {
 		defer close(queue)
-		var buf []byte // what is left of a piece of memory
+		var buf []byte // the unused rest of an allocation
 		for {
 			if len(buf) < chunkSize/4 {
 				buf = make([]byte, chunkSize)
@@ -311,11 +312,12 @@ func (f *Faults) pump(c *faultConn, from, to *net.TCPConn, way direction) {
 	}
 }
 
-// fineWait: Go's timers wake an idle process at a whole millisecond. What is to wait for less than
-// this sleeps in the kernel, so that a delay of half a millisecond is not one of a whole.
+// fineWait: Go's timers wake an idle process only at whole milliseconds. A wait shorter than
+// fineWait sleeps in the kernel instead, so that a delay of half a millisecond does not become a
+// whole one.
 const fineWait = 3 * time.Millisecond
 
-// pass waits until bytes that are due may leave; false means that the connection has ended.
+// pass waits until bytes that are due may leave. It returns false if the connection has ended.
 func (f *Faults) pass(c *faultConn, way direction, due time.Time) bool {
 	wait := time.Until(due)
 	if wait > 0 && wait < fineWait {

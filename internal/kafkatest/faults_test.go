@@ -112,8 +112,8 @@ func TestFaultsStall(t *testing.T) {
 	}
 }
 
-// TestFaultsStallOneWay: what is held in one direction has or has not been done at the target, and
-// the other one passes.
+// TestFaultsStallOneWay: if requests are stalled, the target does not carry them out; if answers
+// are stalled, it does. The other direction passes.
 func TestFaultsStallOneWay(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -188,8 +188,8 @@ func TestFaultsFineDelay(t *testing.T) {
 	}
 }
 
-// TestFaultsStrand: what a client sent before its connection broke arrives when it is let, and new
-// connections pass meanwhile.
+// TestFaultsStrand: bytes that a client sent before its connection broke arrive after Unstrand;
+// until then new connections pass.
 func TestFaultsStrand(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

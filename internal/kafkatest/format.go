@@ -11,8 +11,8 @@ import (
 	"strconv"
 )
 
-// bootstrapCheckpoint is what Kafka's storage tool leaves in a formatted directory beside
-// meta.properties: the feature levels a cluster begins with. It is the same for every cluster
+// bootstrapCheckpoint is the file that Kafka's storage tool leaves in a formatted directory beside
+// meta.properties: the feature levels that a cluster begins with. It is the same for every cluster
 // without SCRAM users, so it is made once and copied, which saves a JVM per broker.
 const bootstrapCheckpoint = "bootstrap.checkpoint"
 
@@ -60,7 +60,7 @@ func runFormat(lib, config, clusterID string, scram []scramUser) error {
 	return nil
 }
 
-// format makes the data directory of a broker into one that the storage tool has formatted.
+// format formats the data directory of a broker as the storage tool would.
 func (c *Cluster) format(b *Broker) error {
 	if len(c.opts.scram) > 0 {
 		return runFormat(c.lib, b.configPath(), c.id, c.opts.scram)
@@ -80,7 +80,7 @@ func (c *Cluster) format(b *Broker) error {
 	})
 }
 
-// randomUUID is a UUID of version 4 in Kafka's form, base64 of 22 characters that does not begin
+// randomUUID returns a UUID of version 4 in Kafka's form: 22 characters of base64 that do not begin
 // with a dash.
 func randomUUID() string {
 	var id [16]byte

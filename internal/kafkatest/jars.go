@@ -44,15 +44,16 @@ func (v Version) pom() []byte {
 	return pom431
 }
 
-// old says that the release is run with ZooKeeper.
+// old reports whether the release runs with ZooKeeper.
 func (v Version) old() bool { return v == V241 || v == V282 }
 
 // Provision makes sure that the jars of a release are on this machine and returns their directory.
 //
-// They are fetched once per pom, by Maven, into the cache directory. Any number of processes may
-// call it at the same time: one fetches, under a file lock, the others wait. The jars appear by a
-// rename, so a directory that exists is complete. An error says in one line what is missing. With
-// the jars come files that make their programs start faster, see archive.go and format.go.
+// Maven fetches them once per pom into the cache directory. Any number of processes may call
+// Provision at the same time: one fetches, under a file lock, and the others wait. The jars appear
+// by a rename, so a directory that exists is complete. An error says in one line what is missing.
+// Beside the jars Provision makes files that let Kafka's programs start faster, see archive.go and
+// format.go.
 func Provision(v Version) (string, error) {
 	cache, err := cacheDir()
 	if err != nil {
@@ -86,7 +87,7 @@ func Provision(v Version) (string, error) {
 	return dir, nil
 }
 
-// provisioned says whether nothing is left to do.
+// provisioned reports whether nothing is left to do.
 func provisioned(v Version, dir string) bool {
 	return isDir(dir) && (v != V431 || isFile(filepath.Join(dir, bootstrapCheckpoint)) && isFile(filepath.Join(dir, archivesMade)))
 }
@@ -120,7 +121,7 @@ func fetchJars(v Version, dir string) error {
 	return nil
 }
 
-// cacheDir is where jars are kept between runs; it exists afterwards.
+// cacheDir returns the directory where jars are kept between runs, and creates it.
 func cacheDir() (string, error) {
 	dir := os.Getenv("KLINK_KAFKA_CACHE")
 	if dir == "" {
@@ -140,7 +141,7 @@ func cacheDir() (string, error) {
 	return dir, nil
 }
 
-// lockFile takes an exclusive lock that ends with unlock or with the process.
+// lockFile takes an exclusive lock, which unlock or the end of the process releases.
 func lockFile(path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {

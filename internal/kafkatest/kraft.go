@@ -45,7 +45,8 @@ func (c *Cluster) kraftConfig(b *Broker) map[string]string {
 		"controller.listener.names":      "CONTROLLER",
 		"log.dirs":                       b.dir,
 
-		// A node that comes back after a crash is let in when its former session has expired.
+		// The cluster admits a node that comes back after a crash only when its former session has
+		// expired.
 		"broker.session.timeout.ms":    "6000",
 		"broker.heartbeat.interval.ms": "1000",
 
@@ -84,8 +85,8 @@ func (c *Cluster) kraftConfig(b *Broker) map[string]string {
 	return conf
 }
 
-// commonConfig holds for every release: small internal topics, few threads, no waiting for members
-// that never come.
+// commonConfig returns the configs of every release: small internal topics, few threads, no waiting
+// for members that never come.
 func (c *Cluster) commonConfig() map[string]string {
 	replication, inSync := strconv.Itoa(c.opts.replication()), strconv.Itoa(c.opts.inSync())
 	return map[string]string{
@@ -104,7 +105,7 @@ func (c *Cluster) commonConfig() map[string]string {
 		"num.io.threads":                                              "4",
 		"background.threads":                                          "2",
 		"num.recovery.threads.per.data.dir":                           "1",
-		"log.cleaner.dedupe.buffer.size":                              "4194304", // 128 MiB by default, of the heap
+		"log.cleaner.dedupe.buffer.size":                              "4194304", // default: 128 MiB
 		"replica.fetch.wait.max.ms":                                   "100",
 		"controlled.shutdown.retry.backoff.ms":                        "200",
 		"offsets.retention.check.interval.ms":                         "600000",
@@ -112,8 +113,8 @@ func (c *Cluster) commonConfig() map[string]string {
 	}
 }
 
-// authorizerConfig: users may do nothing until an ACL says so. Brokers and controllers, on
-// listeners of their own, have no name.
+// authorizerConfig turns the authorizer on: users may do nothing until an ACL says so. Brokers and
+// controllers have listeners of their own, on which they are ANONYMOUS.
 func authorizerConfig() map[string]string {
 	return map[string]string{
 		"authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
@@ -121,8 +122,8 @@ func authorizerConfig() map[string]string {
 	}
 }
 
-// saslConfig: the given users on the client listener; brokers and controllers trust each other, on
-// listeners of their own.
+// saslConfig sets up the given users on the client listener. Brokers and controllers trust each
+// other, on listeners of their own.
 func (c *Cluster) saslConfig() map[string]string {
 	conf := map[string]string{
 		"listener.name.client.plain.sasl.jaas.config": "org.apache.kafka.common.security.plain.PlainLoginModule required" + c.plainUsers(),
@@ -140,7 +141,7 @@ func (c *Cluster) saslConfig() map[string]string {
 	return conf
 }
 
-// plainUsers are the users of SASL/PLAIN as they end the entry of a login module.
+// plainUsers returns the users of SASL/PLAIN as they end the entry of a login module.
 func (c *Cluster) plainUsers() (entry string) {
 	for _, name := range slices.Sorted(maps.Keys(c.opts.users)) {
 		entry += fmt.Sprintf(` user_%s="%s"`, name, c.opts.users[name])
@@ -148,7 +149,7 @@ func (c *Cluster) plainUsers() (entry string) {
 	return entry + ";"
 }
 
-// log4jConfig shows warnings, with the first lines of what was thrown.
+// log4jConfig shows warnings, with the first lines of their exceptions.
 const log4jConfig = `status=error
 appender.out.type=Console
 appender.out.name=out
@@ -160,7 +161,7 @@ rootLogger.appenderRef.out.ref=out
 
 func (c *Cluster) log4jPath() string { return filepath.Join(c.dir, "log4j2.properties") }
 
-// logging is the JVM flags that make the release write its warnings to its standard output or
+// logging returns the JVM flags that make the release write its warnings to its standard output or
 // error.
 func (c *Cluster) logging() []string {
 	if c.version.old() {

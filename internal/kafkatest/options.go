@@ -23,18 +23,19 @@ type options struct {
 	users    map[string]string // name to password, for SASL/PLAIN; nil without SASL
 	// clientAuth is ssl.client.auth of the client listener; empty = none.
 	clientAuth string
-	// authorizer is set where principals come from certificates; with SASL it is always on.
+	// authorizer is set if principals come from certificates. With SASL the authorizer is always
+	// on.
 	authorizer bool
 	scram      []scramUser
 	heap       string
 	jvm        []string
 	faults     bool
-	// replicationFaults: faults between the brokers.
+	// replicationFaults: there are fault proxies between the brokers.
 	replicationFaults bool
 	racks             bool
-	// listeners are beside the client listener.
+	// listeners are the listeners beside the client listener.
 	listeners []listener
-	training  bool // for an archive; proves nothing
+	training  bool // the cluster only trains an archive; it is no proof
 }
 
 type scramUser struct{ mechanism, name, password string }
@@ -53,15 +54,16 @@ func newOptions(opts []Option) (*options, error) {
 func (o *options) sasl() bool { return strings.HasPrefix(o.protocol, "SASL_") }
 func (o *options) tls() bool  { return strings.HasSuffix(o.protocol, "SSL") }
 
-// replication is the default replication factor, and inSync the default min.insync.replicas.
+// replication returns the default replication factor, and inSync the default min.insync.replicas.
 func (o *options) replication() int { return min(o.brokers, 3) }
 func (o *options) inSync() int      { return max(1, o.replication()-1) }
 
-// Brokers sets the number of nodes; each is broker and controller. From three on the default
-// replication factor is 3 and min.insync.replicas 2, for Kafka's internal topics too. Default 1.
+// Brokers sets the number of nodes; each is broker and controller. With three or more nodes the
+// default replication factor is 3 and min.insync.replicas 2, for Kafka's internal topics too.
+// Default 1.
 func Brokers(n int) Option { return func(o *options) { o.brokers = n } }
 
-// Config sets a broker config on all nodes, over what this package chose.
+// Config sets a broker config on all nodes, and overrides this package's choice.
 func Config(key, value string) Option { return func(o *options) { o.configs[key] = value } }
 
 // Racks puts each broker into a rack of its own, "rack-" and its id, and lets consumers read from a
@@ -98,17 +100,17 @@ func SSL() Option { return func(o *options) { o.protocol = "SSL" } }
 
 // MutualTLS makes the client listener SSL with ssl.client.auth=required and turns the
 // StandardAuthorizer on. The common name of a certificate is the principal:
-// [Cluster.ClientCertificate] makes one for "User:NAME". Users may do nothing until an ACL says so,
-// but for [SuperUser]. The Client and Properties functions of [Cluster] show the certificate of the
-// user they are given. Only for KRaft clusters.
+// [Cluster.ClientCertificate] makes one for "User:NAME". Users except [SuperUser] may do nothing
+// until an ACL says so. The Client and Properties functions of [Cluster] present the certificate of
+// the user they are given. Only for KRaft clusters.
 func MutualTLS() Option {
 	return func(o *options) { o.protocol, o.clientAuth, o.authorizer = "SSL", "required", true }
 }
 
-// ClientAuth sets ssl.client.auth (requested or required) of a client listener with TLS; it goes
-// after [SSL], [SASL] or [MutualTLS]. A client without a certificate on a listener without SASL is
-// User:ANONYMOUS, which is a super user where there is an authorizer, since brokers trust each
-// other by that name.
+// ClientAuth sets ssl.client.auth (requested or required) of a client listener with TLS. It must
+// come after [SSL], [SASL] or [MutualTLS]. On a listener without SASL a client without a
+// certificate is User:ANONYMOUS. With an authorizer that is a super user, because brokers trust
+// each other by that name.
 func ClientAuth(mode string) Option { return func(o *options) { o.clientAuth = mode } }
 
 // Scram adds a user that authenticates with SCRAM-SHA-256 or SCRAM-SHA-512. It goes with [SASL] or
@@ -121,36 +123,37 @@ func Scram(mechanism, name, password string) Option {
 func Heap(size string) Option { return func(o *options) { o.heap = size } }
 
 // JVM replaces the flags that make a broker start fast (a single compiler tier, the serial
-// collector) by the given ones, for measurements.
+// collector) by the given flags, for measurements.
 func JVM(flags ...string) Option { return func(o *options) { o.jvm = flags } }
 
-// WithFaults puts a [Faults] before the client listener of each broker and advertises that one, so
-// that every client goes through it; see [Broker.Faults]. Brokers talk to each other directly.
+// WithFaults puts a [Faults] in front of the client listener of each broker and advertises its
+// address, so that every client goes through it; see [Broker.Faults]. Brokers talk to each other
+// directly.
 func WithFaults() Option { return func(o *options) { o.faults = true } }
 
-// WithReplicationFaults puts a [Faults] before the internal listener of each broker and advertises
-// that one, so that the other brokers go through it to replicate; see [Broker.ReplicationFaults].
-// Controllers talk to each other directly. KRaft clusters only.
+// WithReplicationFaults puts a [Faults] in front of the internal listener of each broker and
+// advertises its address, so that the other brokers replicate through it; see
+// [Broker.ReplicationFaults]. Controllers talk to each other directly. KRaft clusters only.
 func WithReplicationFaults() Option { return func(o *options) { o.replicationFaults = true } }
 
-// listener is one that [Listener] adds; its port is the listener's place after the others of its
-// broker.
+// listener is a listener that [Listener] adds. Its port comes after the other ports of its broker,
+// in the order of the listeners.
 type listener struct{ name, protocol, advertised string }
 
-// Listener adds a listener to the broker, for a proxy before it: who bootstraps there is told the
-// advertised address (host:port), and so stays with the proxy. Empty, it is the listener's own, and
-// of each broker of a cluster. The protocol is PLAINTEXT or SSL without client authentication. Only
-// for KRaft clusters. See [Broker.ListenerAddr].
+// Listener adds a listener to the broker, for a proxy in front of it. A client that bootstraps
+// there gets the advertised address (host:port), and so stays with the proxy. If advertised is
+// empty, each broker advertises the listener's own address. The protocol is PLAINTEXT or SSL
+// without client authentication. Only for KRaft clusters. See [Broker.ListenerAddr].
 func Listener(name, protocol, advertised string) Option {
 	return func(o *options) { o.listeners = append(o.listeners, listener{name, protocol, advertised}) }
 }
 
-// certified says whether the brokers need certificates.
+// certified reports whether the brokers need certificates.
 func (o *options) certified() bool {
 	return o.tls() || slices.ContainsFunc(o.listeners, func(l listener) bool { return l.protocol == "SSL" })
 }
 
-// check says what of the options cannot be.
+// check returns an error if the options cannot go together.
 func (o *options) check() error {
 	if o.clientAuth != "" && !o.tls() {
 		return fmt.Errorf("kafkatest: ClientAuth(%q): the client listener has no TLS", o.clientAuth)

@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Ports are taken below the ephemeral range of Linux (32768 and up), so that no outgoing connection
-// takes one between the moment it is chosen and the moment a server listens, and each is marked by
-// a file lock until the process ends or the port is released, so that test binaries that run side
-// by side do not choose the same.
+// Ports are chosen below the ephemeral range of Linux (32768 and up). So no outgoing connection
+// takes a port between the moment it is chosen and the moment a server listens. A file lock marks
+// each port until it is released or the process ends, so that test binaries that run side by side
+// do not choose the same one.
 const (
 	firstPort = 20000
 	lastPort  = 32000
@@ -45,8 +45,8 @@ func FreePorts(t testing.TB, n int) int {
 	return b.base
 }
 
-// ReservePorts is [FreePorts] until release is called or the process ends, for programs that are no
-// tests.
+// ReservePorts is [FreePorts] for programs that are not tests: the ports stay reserved until
+// release is called or the process ends.
 func ReservePorts(n int) (first int, release func(), err error) {
 	b, err := reservePorts(n)
 	if err != nil {

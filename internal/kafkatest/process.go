@@ -22,8 +22,8 @@ type Process struct {
 	err  error // set before done is closed
 }
 
-// StartProcess starts cmd. Its SysProcAttr is set here; the rest, output files above all, is the
-// caller's.
+// StartProcess starts cmd. It sets cmd.SysProcAttr; the caller sets the rest, above all the output
+// files.
 func StartProcess(cmd *exec.Cmd) (*Process, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := startOnLastingThread(cmd); err != nil {
@@ -37,19 +37,19 @@ func StartProcess(cmd *exec.Cmd) (*Process, error) {
 	return p, nil
 }
 
-// PID is the process id, also of its group.
+// PID returns the process id, which is also the id of its group.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Done is closed once the process has ended and its output is complete.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err waits for the end and returns what [exec.Cmd.Wait] says of it: nil for exit code 0.
+// Err waits for the end and returns the error of [exec.Cmd.Wait]: nil for exit code 0.
 func (p *Process) Err() error {
 	<-p.done
 	return p.err
 }
 
-// ExitCode waits for the end; it is -1 after a signal.
+// ExitCode waits for the end and returns the exit code, -1 after a signal.
 func (p *Process) ExitCode() int {
 	<-p.done
 	return p.cmd.ProcessState.ExitCode()
@@ -61,8 +61,8 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
-// Terminate sends SIGTERM, waits, and returns the exit code. A process that is still there after
-// the grace is killed and gives an error.
+// Terminate sends SIGTERM, waits, and returns the exit code. If the process still runs after the
+// grace period, Terminate kills it and returns an error.
 func (p *Process) Terminate(grace time.Duration) (int, error) {
 	p.Signal(syscall.SIGTERM)
 	timer := time.NewTimer(grace)
@@ -76,7 +76,7 @@ func (p *Process) Terminate(grace time.Duration) (int, error) {
 	}
 }
 
-// Signal sends sig to the process group; nothing happens once the process has ended.
+// Signal sends sig to the process group. It does nothing once the process has ended.
 func (p *Process) Signal(sig syscall.Signal) {
 	select {
 	case <-p.done:
@@ -85,8 +85,8 @@ func (p *Process) Signal(sig syscall.Signal) {
 	}
 }
 
-// PDEATHSIG follows the thread that started the child, not the process. So children are started on
-// one thread that stays until the process ends.
+// PDEATHSIG follows the thread that started the child, not the process. So one thread, which stays
+// until the process ends, starts all children.
 var spawner struct {
 	once sync.Once
 	jobs chan func()
@@ -107,7 +107,7 @@ func startOnLastingThread(cmd *exec.Cmd) error {
 	return <-result
 }
 
-// alive says whether a process with this id exists.
+// alive reports whether a process with this id exists.
 func alive(pid int) bool {
 	return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
 }

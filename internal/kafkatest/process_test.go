@@ -151,7 +151,7 @@ func TestProvisionIsIdempotent(t *testing.T) {
 	}
 }
 
-// runs says whether a process exists and is not merely a zombie, which it stays where nobody
+// runs reports whether a process exists and is not merely a zombie, as a process stays if nothing
 // collects orphans.
 func runs(pid int) bool {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")

@@ -13,11 +13,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// opTimeout ends an operation that a working cluster does in a moment.
+// opTimeout bounds an operation that a working cluster finishes in a moment.
 const opTimeout = 60 * time.Second
 
 // CreateTopic creates a topic and waits until each partition has a leader. A replication factor of
-// -1 is the broker's default, which 2.4.1 takes too.
+// -1 is the broker's default; 2.4.1 accepts that too.
 func CreateTopic(t testing.TB, cl *kgo.Client, topic string, partitions int32, replication int16, configs map[string]string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), opTimeout)
@@ -49,8 +49,8 @@ func CreateTopic(t testing.TB, cl *kgo.Client, topic string, partitions int32, r
 	})
 }
 
-// Produce appends records to one partition, in order, and waits for their acknowledgement; offset
-// and timestamp of the records are set afterwards. The client must partition by hand, as those of
+// Produce appends records to one partition, in order, waits for their acknowledgement, and sets the
+// offset and timestamp of the records. The client must partition by hand, as those of
 // [Cluster.Client] do.
 func Produce(t testing.TB, cl *kgo.Client, topic string, partition int32, records ...*kgo.Record) {
 	t.Helper()
@@ -70,8 +70,8 @@ func Produce(t testing.TB, cl *kgo.Client, topic string, partition int32, record
 	}
 }
 
-// Records makes n records with keys k0, k1, ... , values of the given size at least that tell them
-// apart, and a header.
+// Records makes n records with keys k0, k1, ..., a header, and different values of at least the
+// given size.
 func Records(n, size int) []*kgo.Record {
 	out := make([]*kgo.Record, n)
 	for i := range out {
@@ -84,7 +84,7 @@ func Records(n, size int) []*kgo.Record {
 	return out
 }
 
-// DeleteRecordsBefore moves the log start of a partition up to an offset.
+// DeleteRecordsBefore moves the log start offset of a partition up to an offset.
 func DeleteRecordsBefore(t testing.TB, cl *kgo.Client, topic string, partition int32, offset int64) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), opTimeout)
@@ -100,8 +100,9 @@ func DeleteRecordsBefore(t testing.TB, cl *kgo.Client, topic string, partition i
 	}
 }
 
-// ReadAll reads a topic from its log starts to its present ends with a client of its own, made with
-// the options. The records of a partition are in order; partitions are one after the other.
+// ReadAll reads a topic from its log start offsets to its current ends, with a client of its own
+// that it makes with the options. The records of a partition are in order; the partitions follow
+// one another.
 func ReadAll(t testing.TB, topic string, opts ...kgo.Opt) []*kgo.Record {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), opTimeout)
@@ -126,7 +127,7 @@ func ReadAll(t testing.TB, topic string, opts ...kgo.Opt) []*kgo.Record {
 	return out
 }
 
-// ReadAll is the function of this name, at this cluster.
+// ReadAll calls the function of this name for this cluster.
 func (c *Cluster) ReadAll(t testing.TB, topic string, opts ...kgo.Opt) []*kgo.Record {
 	t.Helper()
 	all := append([]kgo.Opt{kgo.SeedBrokers(c.seeds()...)}, c.superOpts()...)
@@ -173,8 +174,8 @@ func newReader(ctx context.Context, t testing.TB, topic string, opts []kgo.Opt) 
 	return r
 }
 
-// retry repeats op while a cluster elects leaders and the like; the last error fails the test when
-// the context ends.
+// retry repeats op, for example while a cluster elects leaders. When the context ends, it fails the
+// test with the last error.
 func retry(ctx context.Context, t testing.TB, what string, op func() error) {
 	t.Helper()
 	for {
@@ -212,7 +213,7 @@ func (r *reader) poll(ctx context.Context, t testing.TB) {
 		if errors.As(err, &refusal) && !refusal.Retriable {
 			t.Fatalf("read %s-%d: %v", r.topic, p, err)
 		}
-		r.lastErr = err // of a connection, say; the client goes on by itself
+		r.lastErr = err // for example of a connection; the client retries by itself
 	})
 	fetches.EachRecord(func(rec *kgo.Record) {
 		p := rec.Partition
@@ -231,8 +232,8 @@ func (r *reader) poll(ctx context.Context, t testing.TB) {
 }
 
 // skipTrailingHoles finishes partitions whose last offsets hold no record (compacted away, or a
-// hole of a mirror): a fetch there is answered with nothing, where a broker that has data always
-// sends at least one batch (KIP-74).
+// hole of a mirror). There a fetch returns nothing, while a broker that has data always sends at
+// least one batch (KIP-74).
 func (r *reader) skipTrailingHoles(ctx context.Context, t testing.TB) {
 	t.Helper()
 	for p, next := range r.next {

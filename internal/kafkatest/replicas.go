@@ -15,8 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Leader is the broker that leads a partition, nil where none does. It is asked for at the running
-// brokers themselves, around their [Faults].
+// Leader returns the broker that leads a partition, or nil if none does. It asks the running
+// brokers directly, not through their [Faults].
 func (c *Cluster) Leader(ctx context.Context, topic string, partition int32) (*Broker, error) {
 	meta, err := c.metadata(ctx)
 	if err != nil {
@@ -38,8 +38,8 @@ func (c *Cluster) Leader(ctx context.Context, topic string, partition int32) (*B
 	return nil, fmt.Errorf("kafkatest: %s-%d: %w", topic, partition, kerr.UnknownTopicOrPartition)
 }
 
-// InSync says whether every partition of the cluster, Kafka's own included, has all its replicas in
-// sync; state names one that has not. It is asked for around the brokers' [Faults].
+// InSync reports whether every partition of the cluster, Kafka's own included, has all its replicas
+// in sync; state names one that has not. It asks the brokers directly, not through their [Faults].
 func (c *Cluster) InSync(ctx context.Context) (ok bool, state string) {
 	meta, err := c.metadata(ctx)
 	if err != nil {
@@ -55,7 +55,7 @@ func (c *Cluster) InSync(ctx context.Context) (ok bool, state string) {
 	return true, fmt.Sprintf("%d topics", len(meta.Topics))
 }
 
-// metadata is of all topics, from the first running broker that answers.
+// metadata returns the metadata of all topics, from the first running broker that answers.
 func (c *Cluster) metadata(ctx context.Context) (*kmsg.MetadataResponse, error) {
 	err := errors.New("no broker runs")
 	for _, b := range c.brokers {
@@ -87,9 +87,9 @@ func (c *Cluster) metadataFrom(ctx context.Context, b *Broker) (*kmsg.MetadataRe
 
 var partitionDir = regexp.MustCompile(`-[0-9]+$`)
 
-// LoseLogs removes the logs of all topics of a broker that is stopped, as if the disk that had them
-// was replaced; the cluster's metadata log stays. What the broker had is safe only where every
-// partition had another replica in sync.
+// LoseLogs removes the logs of all topics of a stopped broker, as if somebody had replaced their
+// disk. The cluster's metadata log stays. The broker's records survive only if every partition had
+// another replica in sync.
 func (b *Broker) LoseLogs(t testing.TB) {
 	t.Helper()
 	if b.running() {
@@ -118,7 +118,7 @@ func (b *Broker) LoseLogs(t testing.TB) {
 	}
 }
 
-// isCheckpoint says whether a file notes offsets of the logs beside it.
+// isCheckpoint reports whether a file notes offsets of the logs beside it.
 func isCheckpoint(name string) bool {
 	switch name {
 	case "cleaner-offset-checkpoint", "log-start-offset-checkpoint", "recovery-point-offset-checkpoint", "replication-offset-checkpoint":

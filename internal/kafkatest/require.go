@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// Require makes sure that real Kafka can be run. Where it cannot the test fails, with one line that
-// says what is missing: a skipped proof proves nothing. KLINK_SKIP_KAFKA=1 skips the test instead,
-// for work away from Java.
+// Require makes sure that real Kafka can run. If it cannot, the test fails, with one line that says
+// what is missing, because a skipped proof proves nothing. KLINK_SKIP_KAFKA=1 skips the test
+// instead, for work away from Java.
 func Require(t testing.TB) {
 	t.Helper()
 	if os.Getenv("KLINK_SKIP_KAFKA") == "1" {
@@ -28,11 +28,11 @@ var jarsOnce = map[Version]func() (string, error){
 	V282: sync.OnceValues(func() (string, error) { return Provision(V282) }),
 }
 
-// jars is Provision, once per process.
+// jars calls Provision once per process.
 func jars(v Version) (string, error) { return jarsOnce[v]() }
 
-// prove notes that a real broker served, for the check that a run of the tests was not an empty
-// one.
+// prove notes that a real broker served, so that a check can tell that the tests really ran on
+// brokers.
 func prove(v Version, addr string) error {
 	path := os.Getenv("KLINK_KAFKA_PROOF")
 	if path == "" {

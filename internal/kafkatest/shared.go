@@ -19,14 +19,14 @@ type sharedCluster struct {
 	err     error
 }
 
-// Shared returns the cluster of this name, which is started at the first call in a test binary and
-// runs until [Main] stops it. The options count at the first call alone.
+// Shared returns the cluster of this name. The first call in a test binary starts it, with that
+// call's options; later options are ignored. [Main] stops it.
 func Shared(t testing.TB, name string, opts ...Option) *Cluster {
 	t.Helper()
 	return sharedFor(t, V431, name, opts)
 }
 
-// SharedOld is [Shared] for what [StartOld] starts.
+// SharedOld is [Shared] for a cluster of [StartOld].
 func SharedOld(t testing.TB, name string, opts ...Option) *Cluster {
 	t.Helper()
 	return sharedFor(t, V241, name, opts)
@@ -61,8 +61,8 @@ func sharedFor(t testing.TB, v Version, name string, opts []Option) *Cluster {
 //
 //	func TestMain(m *testing.M) { kafkatest.Main(m) }
 //
-// Without it the clusters still end with the test binary, but their data stays until the next one
-// cleans up.
+// Without it the clusters still end with the test binary, but their data stays until the next test
+// binary cleans up.
 func Main(m *testing.M) {
 	code := m.Run()
 	StopShared()

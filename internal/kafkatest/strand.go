@@ -1,16 +1,16 @@
 package kafkatest
 
-// Watch has fn called with what clients send from now on, as it comes off their connections and
-// before any stall; nil ends that. Bytes come in pieces of up to 64 KiB.
+// Watch calls fn with the bytes that clients send from now on, as they arrive and before any stall;
+// nil ends that. Bytes come in pieces of up to 64 KiB.
 func (f *Faults) Watch(fn func([]byte)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.watch = fn
 }
 
-// Strand resets the open connections on the side of the clients, keeps what is under way to the
-// target until [Faults.Unstrand], and ends stalls for new connections: requests that their senders
-// believe lost come late, as they may through a proxy, a load balancer or a network that
+// Strand resets the open connections on the clients' side, holds their bytes in flight to the
+// target until [Faults.Unstrand], and ends stalls for new connections. So requests that their
+// senders believe lost arrive late, as they may through a proxy, a load balancer or a network that
 // retransmits.
 func (f *Faults) Strand() {
 	f.mu.Lock()
@@ -31,7 +31,7 @@ func (f *Faults) Strand() {
 	}
 }
 
-// Unstrand delivers what [Faults.Strand] has kept.
+// Unstrand delivers the bytes that [Faults.Strand] has held.
 func (f *Faults) Unstrand() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -47,7 +47,8 @@ func (f *Faults) Unstrand() {
 	}
 }
 
-// strandedOf is closed when what a connection has stranded may go on, nil if nothing is stranded.
+// strandedOf returns a channel that is closed when the stranded bytes of a connection may go on,
+// nil if there are none.
 func (f *Faults) strandedOf(c *faultConn) chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -121,7 +121,7 @@ func (c *certificates) sign(leaf *x509.Certificate) (certPEM, keyPEM []byte, err
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), nil
 }
 
-// client returns the certificate of a user, which is made when it is first asked for.
+// client returns the certificate of a user, and makes it on the first call.
 func (c *certificates) client(user string) (clientCertificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -147,7 +147,8 @@ func (c *certificates) client(user string) (clientCertificate, error) {
 	return made, nil
 }
 
-// brokerConfig is for one of a broker's listeners; auth is its ssl.client.auth, empty = none.
+// brokerConfig returns the configs of one of a broker's listeners. auth is its ssl.client.auth,
+// empty = none.
 func (c *certificates) brokerConfig(listener, auth string) map[string]string {
 	prefix := "listener.name." + strings.ToLower(listener) + ".ssl."
 	conf := map[string]string{

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// toolTimeout ends a Java tool that hangs.
+// toolTimeout bounds the run of a Java tool, in case it hangs.
 const toolTimeout = 2 * time.Minute
 
 // Main classes of Kafka's command line tools, for [JavaTool].
@@ -34,9 +34,9 @@ const (
 	BrokerAPIVersions    = "org.apache.kafka.tools.BrokerApiVersionsCommand"
 )
 
-// Tool runs a Java tool of Kafka 4.3.1 without standard input; see [JavaTool]. The caller names the
-// server itself (--bootstrap-server, --command-config), so the tool may as well go to a proxy
-// before this cluster.
+// Tool runs a Java tool of Kafka 4.3.1 without standard input; see [JavaTool]. The caller passes
+// the server's address (--bootstrap-server, --command-config), so the tool may also connect to a
+// proxy in front of this cluster.
 func (c *Cluster) Tool(t testing.TB, mainClass string, args ...string) (string, error) {
 	t.Helper()
 	return JavaTool(t, "", mainClass, args...)
@@ -71,7 +71,7 @@ func MustTool(t testing.TB, stdin, mainClass string, args ...string) string {
 	return out
 }
 
-// RunningTool is a Java tool at work, killed at the end of the test at the latest.
+// RunningTool is a Java tool that is running. The end of the test kills it.
 type RunningTool struct {
 	*Process
 	stdout, stderr Output
@@ -110,17 +110,17 @@ func toolCommand(lib, dir string, flags []string, mainClass string, args []strin
 	return exec.Command("java", all...), nil
 }
 
-// Stdout is what the tool has written so far.
+// Stdout returns what the tool has written to standard output so far.
 func (r *RunningTool) Stdout() string { return r.stdout.String() }
 
-// Stderr is what the tool has written so far, its log included.
+// Stderr returns what the tool has written to standard error so far, its log included.
 func (r *RunningTool) Stderr() string { return r.stderr.String() }
 
 func (r *RunningTool) outputs() string {
 	return fmt.Sprintf("stdout: %s\nstderr: %s", tail([]byte(r.Stdout()), 20), tail([]byte(r.Stderr()), 20))
 }
 
-// Output is a buffer for the output of a process that is read while it is written.
+// Output is a buffer for the output of a process. It can be read while the process writes.
 type Output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// WaitFor polls until done says true. When that has not happened within the timeout the test fails,
-// with what was awaited and what done last said about it. The timeout is for a hung system, not a
-// measurement: be generous.
+// WaitFor polls until done returns true. After the timeout it fails the test, with `what` and the
+// last state of done. The timeout is for a hung system, not a measurement: be generous.
 func WaitFor(t testing.TB, timeout time.Duration, what string, done func() (ok bool, state string)) {
 	t.Helper()
 	await(t, timeout, what, fmt.Sprintf("waited %v for %s", timeout, what), func() (bool, int64, string) {
@@ -17,14 +16,15 @@ func WaitFor(t testing.TB, timeout time.Duration, what string, done func() (ok b
 	})
 }
 
-// WaitForProgress is WaitFor for what goes on at the machine's pace.
-// It fails when progress has not grown for a while.
+// WaitForProgress is WaitFor for work whose duration depends on the machine. It fails the test when
+// progress has not grown for the duration `still`.
 func WaitForProgress(t testing.TB, still time.Duration, what string, done func() (ok bool, progress int64, state string)) {
 	t.Helper()
 	await(t, still, what, fmt.Sprintf("waited for %s, %v without progress", what, still), done)
 }
 
-// await asks done until it is ok. The time is over when progress has not grown for so long.
+// await polls done until it is ok, and gives up when progress has not grown for the duration
+// `still`.
 func await(t testing.TB, still time.Duration, what, over string, done func() (ok bool, progress int64, state string)) {
 	t.Helper()
 	most, deadline := int64(-1), time.Now().Add(still)

@@ -9,7 +9,7 @@ import (
 	"strconv"
 )
 
-// zookeeper is what a broker before KRaft needs beside it.
+// zookeeper is the ZooKeeper that a broker before KRaft needs.
 type zookeeper struct {
 	ports *portBlock
 	proc  *Process
@@ -75,8 +75,8 @@ func (c *Cluster) prepareZooKeeper() error {
 	return nil
 }
 
-// oldSASLConfig is saslConfig for a broker with one listener: it connects to itself as the super
-// user.
+// oldSASLConfig is saslConfig for a broker with one listener. The broker connects to itself as the
+// super user.
 func (c *Cluster) oldSASLConfig() map[string]string {
 	jaas := fmt.Sprintf(`org.apache.kafka.common.security.plain.PlainLoginModule required username=%q password=%q`, SuperUser, SuperUserPassword)
 	return map[string]string{

@@ -12,28 +12,28 @@ import (
 type field struct {
 	name     string
 	form     string // the constructor in protocol, or one of the two below
-	size     int    // of a number, or of one in an array of numbers
-	from, to string // versions, "" = no limit
+	size     int    // of a number, or of each number in an array, in bytes
+	from, to string // first and last version, "" = no limit
 	of       string // the Go type of the struct
 	fields   []field
 	tags     []field
-	tag      string // the number of a tagged field
-	key      bool   // a part of the key of the struct; see keys
-	keyed    bool   // an array of structs that have a key
+	tag      string // number of a tagged field
+	key      bool   // part of the key of the struct; see keys
+	keyed    bool   // an array of structs with a key
 }
 
 const (
 	formStruct = "structure" // in place
-	formNull   = "nullable"  // in place, behind a byte that says whether it is there
+	formNull   = "nullable"  // in place, after a byte that says whether it is present
 )
 
-// sizes are the fields of fixed size, by method of kbin.Reader.
+// sizes are the sizes in bytes of fixed-size fields, by method of kbin.Reader.
 var sizes = map[string]int{
 	"Bool": 1, "Int8": 1, "Int16": 2, "Uint16": 2, "Int32": 4, "Uint32": 4, "Int64": 8, "Float64": 8, "Uuid": 16,
 }
 
-// texts are those with a length in front. Every reading of one has a compact twin, which is left
-// out.
+// texts maps the methods that read fields with a length in front to their form. Each also has a
+// compact variant, which is not listed.
 var texts = map[string]string{
 	"String": "text", "NullableString": "text", "Bytes": "blob", "NullableBytes": "blob",
 }
@@ -132,7 +132,7 @@ func one(stmts []ast.Stmt) (field, error) {
 			if of := made(s); of != "" {
 				f.of = of
 			}
-		case *ast.BlockStmt: // the number behind an enumeration
+		case *ast.BlockStmt: // the number of an enumeration
 			of, err := one(s.List)
 			if err != nil || of.form != "number" {
 				return f, fmt.Errorf("a block in a field: %w", err)
@@ -151,7 +151,7 @@ func one(stmts []ast.Stmt) (field, error) {
 	return f, nil
 }
 
-// read takes what one method of the reader says about the field.
+// read records what one method of the reader tells about the field.
 func (f *field) read(method string) error {
 	switch {
 	case sizes[method] != 0:
@@ -200,7 +200,7 @@ func tagged(stmts []ast.Stmt) (all []field, err error) {
 			for _, c := range s.(*ast.SwitchStmt).Body.List {
 				c := c.(*ast.CaseClause)
 				if c.List == nil {
-					continue // the others
+					continue // default: tags that kmsg does not know
 				}
 				f, err := one(withoutEnd(c.Body[1:]))
 				if err != nil {
@@ -214,7 +214,7 @@ func tagged(stmts []ast.Stmt) (all []field, err error) {
 	return all, nil
 }
 
-// withoutEnd leaves out the check that a tagged field has been read to its end.
+// withoutEnd strips the check that a tagged field was read to its end.
 func withoutEnd(stmts []ast.Stmt) []ast.Stmt {
 	if n := len(stmts); n > 0 {
 		if s, ok := stmts[n-1].(*ast.IfStmt); ok && s.Init != nil && !reads(s.Init) {
@@ -242,7 +242,7 @@ func versions(e ast.Expr) (from, to string, ok bool) {
 	return from, to, true
 }
 
-// reader gives the method of a call b.Method().
+// reader returns the method of a call b.Method().
 func reader(c *ast.CallExpr) (string, bool) {
 	sel, ok := c.Fun.(*ast.SelectorExpr)
 	if !ok || !is(sel.X, "b") {
@@ -251,7 +251,7 @@ func reader(c *ast.CallExpr) (string, bool) {
 	return sel.Sel.Name, true
 }
 
-// methods are those of the reader that are called in n.
+// methods returns the methods of the reader that n calls.
 func methods(n ast.Node) map[string]bool {
 	all := map[string]bool{}
 	ast.Inspect(n, func(n ast.Node) bool {
@@ -265,7 +265,7 @@ func methods(n ast.Node) map[string]bool {
 	return all
 }
 
-// reads is true where a field is read in n.
+// reads reports whether n reads a field.
 func reads(n ast.Node) bool {
 	for m := range methods(n) {
 		if m != "Ok" && m != "Complete" {
@@ -275,7 +275,7 @@ func reads(n ast.Node) bool {
 	return false
 }
 
-// made is T in make([]T, l).
+// made returns T of make([]T, l).
 func made(n ast.Node) (of string) {
 	ast.Inspect(n, func(n ast.Node) bool {
 		if c, ok := n.(*ast.CallExpr); ok && is(c.Fun, "make") {
@@ -293,7 +293,7 @@ func is(e ast.Expr, name string) bool {
 	return ok && id.Name == name
 }
 
-// source writes the few kinds of expressions that are looked at.
+// source prints the few kinds of expressions that shapegen looks at.
 func source(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.Ident:

@@ -1,9 +1,9 @@
 // Command shapegen writes protocol/shapes.go: the shapes of all Kafka messages that kmsg can
 // decode.
 //
-// It reads kmsg's own decoder, so that a shape asks for what kmsg will read, tagged fields
-// included. A decoder of a form that it does not know is an error. Run it with `go generate
-// ./protocol` after an update of kmsg.
+// It reads the source of kmsg's decoder, so a shape describes exactly what kmsg will read, tagged
+// fields included. A decoder in a form that shapegen does not know is an error. Run it with `go
+// generate ./protocol` after an update of kmsg.
 package main
 
 import (
@@ -34,7 +34,7 @@ func main() {
 
 const kmsgModule = "github.com/twmb/franz-go/pkg/kmsg"
 
-// generate makes the text of protocol/shapes.go.
+// generate returns the text of protocol/shapes.go.
 func generate() ([]byte, error) {
 	dir, err := exec.Command("go", "list", "-f", "{{.Dir}}", kmsgModule).Output()
 	if err != nil {

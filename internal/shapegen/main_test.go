@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The table in protocol is that of the kmsg that go.mod names.
+// The table in protocol is up to date with the version of kmsg in go.mod.
 func TestTableIsCurrent(t *testing.T) {
 	want, err := generate()
 	if err != nil {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Markdown is the table of metrics for docs/metrics.md.
+// Markdown returns the table of metrics for docs/metrics.md.
 func Markdown() string {
 	var b strings.Builder
 	b.WriteString("| OpenTelemetry name | Prometheus name | Kind | Unit | Labels | |\n|---|---|---|---|---|---|\n")

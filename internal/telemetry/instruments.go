@@ -1,6 +1,6 @@
-// Package telemetry shows what klink does: OpenTelemetry metrics read from the counters of proxy,
-// router and replicator, and the HTTP server with /metrics, /healthz and /readyz. Every instrument
-// is observable: it costs nothing until somebody collects.
+// Package telemetry exposes klink's metrics: OpenTelemetry instruments that read the counters of
+// proxy, router and replicator, and the HTTP server with /metrics, /healthz and /readyz. Every
+// instrument is observable: it costs nothing until a collection.
 package telemetry
 
 import (
@@ -18,34 +18,35 @@ import (
 	"klink/replicator"
 )
 
-// Sources are where the numbers come from. A nil member leaves its instruments out.
+// Sources provide the numbers. A nil member leaves its instruments out.
 type Sources struct {
 	Proxy *proxy.Stats
-	// RejectedProduces counts partitions of produce requests that klink refused by itself.
+	// RejectedProduces counts partitions of produce requests that klink itself refused.
 	RejectedProduces func() int64
-	// VoidedBatches counts batches that klink made void while they passed to a client.
+	// VoidedBatches counts batches that klink made void on their way to a client.
 	VoidedBatches func() int64
-	// Probes counts looks into the logs of mirrors.
+	// Probes counts reads of mirrors' logs that look for an offset which the timeline lacks.
 	Probes     func() int64
 	Replicator func() replicator.Stats
 	State      func() *admin.State
-	// LinkTasks are the tasks of each link.
+	// LinkTasks returns the tasks of each link.
 	LinkTasks func() map[string][]admin.TaskStatus
-	// StateAge is for how long the state topic has not been read to its end; false if it never was.
+	// StateAge returns the time since the state topic was last read to its end; false if it never
+	// was.
 	StateAge func() (time.Duration, bool)
-	// Now is the clock that LinkTasks goes by; nil = time.Now.
+	// Now is the clock that LinkTasks uses; nil = time.Now.
 	Now func() time.Time
 }
 
-// kind is how an instrument behaves over time.
+// kind is the type of an instrument.
 type kind string
 
 const (
-	counter kind = "counter" // only grows
+	counter kind = "counter" // never decreases
 	gauge   kind = "gauge"
 )
 
-// emit reports one value with the values of the instrument's labels, in their order.
+// emit reports one value, with the values of the instrument's labels in the order of labels.
 type emit func(value float64, labels ...string)
 
 // instrument is one row of the table.
@@ -56,12 +57,11 @@ type instrument struct {
 	unit   string // UCUM
 	labels []string
 	doc    string
-	// observe is called at each collection. p is never incomplete for what the instrument's group
-	// needs.
+	// observe is called at each collection. p has everything that the instrument's group needs.
 	observe func(p *picture, out emit)
 }
 
-// picture is what one collection works from: the snapshots are taken once.
+// picture is the input of one collection: each snapshot is taken once.
 type picture struct {
 	proxy      *proxy.Stats
 	rejected   func() int64
@@ -388,7 +388,7 @@ func onTasks(f func(*picture, string, *admin.TaskStatus, emit)) func(*picture, e
 	}
 }
 
-// perTimeline is a gauge of a timeline by partition.
+// perTimeline returns a gauge of a timeline, by partition.
 func perTimeline(name, prom, doc string, value func(*timeline.Partition) int64) instrument {
 	return instrument{name, prom, gauge, "{offset}", []string{"link", "topic", "partition"}, doc, onState(func(s *admin.State, out emit) {
 		for topic, timelines := range s.Timelines {
@@ -403,7 +403,7 @@ func perTimeline(name, prom, doc string, value func(*timeline.Partition) int64) 
 	})}
 }
 
-// perLink is a counter of the replicator by link.
+// perLink returns a counter of the replicator, by link.
 func perLink(name, prom, unit, doc string, value func(*replicator.LinkCounters) int64) instrument {
 	return instrument{name, prom, counter, unit, []string{"link"}, doc, onReplicator(func(s *replicator.Stats, out emit) {
 		for link, c := range s.Links {
@@ -412,7 +412,7 @@ func perLink(name, prom, unit, doc string, value func(*replicator.LinkCounters) 
 	})}
 }
 
-// apiName is the name of an API key; "other" for what no client of Kafka sends.
+// apiName returns the name of an API key; "other" for a key that no Kafka client sends.
 func apiName(key int16) string {
 	if name := kmsg.NameForKey(key); name != "" && name != "Unknown" {
 		return name

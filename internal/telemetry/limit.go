@@ -7,22 +7,20 @@ import (
 	"sync"
 )
 
-// maxConnections is how many connections the server has at one time. A scraper and a few probes
-// take one each.
+// maxConnections bounds the server's open connections. A scraper and a few probes use one each.
 const maxConnections = 64
 
-// limit keeps the number of connections of an http.Server bounded. A new one takes the place of the
-// one that has been without a request for the longest time, so that connections that only wait do
-// not keep a probe out.
+// limit bounds the number of connections of an http.Server. At the bound, a new connection replaces
+// the one that has been idle longest. So idle connections never keep a probe out.
 type limit struct {
 	most int
 
 	mu      sync.Mutex
-	waiting list.List                  // of net.Conn without a request, the longest waiting first
-	conns   map[net.Conn]*list.Element // all; nil = at work on a request
+	waiting list.List                  // of net.Conn without a request, the longest idle first
+	conns   map[net.Conn]*list.Element // all connections; nil = serving a request
 }
 
-// state is http.Server.ConnState.
+// state is the server's http.Server.ConnState.
 func (l *limit) state(conn net.Conn, state http.ConnState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -36,8 +34,8 @@ func (l *limit) state(conn net.Conn, state http.ConnState) {
 	case http.StateNew:
 		for len(l.conns) >= l.most {
 			oldest := l.waiting.Front()
-			if oldest == nil { // all are at work
-				_ = conn.Close() // its end is reported, too
+			if oldest == nil { // all are serving requests
+				_ = conn.Close() // its closing is reported, too
 				break
 			}
 			l.waiting.Remove(oldest)

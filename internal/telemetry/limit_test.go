@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Connections that say nothing, or half of something, do not keep a probe out, and there are never
-// more than the limit.
+// Connections that send nothing, or an incomplete request, do not keep a probe out, and never
+// exceed the limit.
 func TestConnectionsThatOnlyWait(t *testing.T) {
 	meter, err := NewMeter(context.Background(), testSources(), "v", slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
@@ -44,7 +44,7 @@ func TestConnectionsThatOnlyWait(t *testing.T) {
 	}
 }
 
-// A connection at work is not ended for another one.
+// A connection with a request in progress is not closed in favor of a new one.
 func TestConnectionsAtWork(t *testing.T) {
 	l := limit{most: 2}
 	work := make(chan struct{})
@@ -94,11 +94,11 @@ func TestConnectionsAtWork(t *testing.T) {
 	}
 	require.NoError(t, server.Close())
 	require.ErrorIs(t, <-served, http.ErrServerClosed)
-	// A connection's end is reported by its own goroutine.
+	// Each connection's own goroutine reports that it ended.
 	require.Eventually(t, func() bool { return active() == 0 }, 20*time.Second, time.Millisecond)
 }
 
-// Whoever sends or reads slowly is cut off. (The times themselves are the constants' business.)
+// A client that sends or reads slowly is cut off. (The test does not check the constants.)
 func TestTimesAreLimited(t *testing.T) {
 	meter, err := NewMeter(context.Background(), testSources(), "v", slog.New(slog.DiscardHandler))
 	require.NoError(t, err)

@@ -17,18 +17,17 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 )
 
-// Meter collects the instruments for Prometheus and, where the OTEL_ variables ask for it, OTLP.
+// Meter collects the instruments for Prometheus and, if the OTEL_ variables ask for it, OTLP.
 type Meter struct {
 	registry *prometheus.Registry
 	provider *sdk.MeterProvider
 }
 
-// otlpVariables are those that switch OTLP export on. Without them nothing leaves the process
+// otlpVariables are the variables that turn OTLP export on. Without them klink exports nothing
 // unasked.
 var otlpVariables = []string{"OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"}
 
-// NewMeter sets the instruments up. version is that of the program; log is told when an OTLP export
-// fails.
+// NewMeter sets up the instruments. version is klink's version. It logs failed OTLP exports to log.
 func NewMeter(ctx context.Context, sources Sources, version string, log *slog.Logger) (*Meter, error) {
 	m := &Meter{registry: prometheus.NewRegistry()}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -45,7 +44,7 @@ func NewMeter(ctx context.Context, sources Sources, version string, log *slog.Lo
 		}
 		options = append(options, sdk.WithReader(reader))
 	}
-	// resource.Environment has the last word: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES.
+	// resource.Environment comes last, so OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win.
 	res, err := resource.Merge(resource.NewSchemaless(serviceName.String("klink"), serviceVersion.String(version)), resource.Environment())
 	if err != nil {
 		return nil, fmt.Errorf("telemetry: OTEL_RESOURCE_ATTRIBUTES: %w", err)
@@ -69,7 +68,8 @@ func otlpWanted() bool {
 	return false
 }
 
-// register makes the observable instruments and one callback that fills them all from one picture.
+// register creates the observable instruments, and one callback that fills them all from one
+// picture.
 func register(meter metric.Meter, sources Sources) error {
 	observables := make([]metric.Observable, len(instruments))
 	record := make([]func(o metric.Observer, v float64, opt metric.ObserveOption), len(instruments))
@@ -108,5 +108,5 @@ func register(meter metric.Meter, sources Sources) error {
 	return err
 }
 
-// Shutdown exports once more where OTLP is on, and ends the exporters.
+// Shutdown exports once more if OTLP is on, and ends the exporters.
 func (m *Meter) Shutdown(ctx context.Context) error { return m.provider.Shutdown(ctx) }

@@ -18,36 +18,37 @@ import (
 type ServerConfig struct {
 	Addr  string // host:port to listen on; port 0 = any free one
 	Meter *Meter
-	// Ready says why klink cannot serve clients yet, nil when it can. Called for each /readyz.
+	// Ready returns why klink cannot serve clients yet, nil if it can. It is called for each
+	// /readyz.
 	Ready  func() error
 	PProf  bool // serve /debug/pprof/
 	Logger *slog.Logger
 }
 
-// How long a client may take to send a request, to take the answer, and to ask again. A profile
-// takes as long as it is asked to, so that answers to /debug/pprof/ have more.
+// The time that a client has to send a request, to read the response, and to send the next request.
+// A profile takes as long as the client asks, so /debug/pprof/ has a longer time.
 const (
 	headTime    = 5 * time.Second
 	requestTime = 10 * time.Second
 	answerTime  = 30 * time.Second
 	profileTime = 10 * time.Minute
 	idleTime    = 2 * time.Minute
-	// maxScrapes is how many answers of /metrics are made at a time.
+	// maxScrapes bounds the responses of /metrics that are made at one time.
 	maxScrapes = 4
 )
 
-// within gives a handler's answer so long to be written.
+// within limits the time that a handler has to write its response.
 func within(d time.Duration, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// http.Server.WriteTimeout would be one for all, and pprof refuses profiles that are
-		// longer.
+		// http.Server.WriteTimeout would be the same for all handlers, and pprof refuses longer
+		// profiles than that.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d))
 		h.ServeHTTP(w, r)
 	})
 }
 
-// Server answers /metrics, /healthz (200 while the process runs) and /readyz (503 with the reason
-// until clients are served).
+// Server serves /metrics, /healthz (200 while the process runs) and /readyz (503 with the reason
+// until klink can serve clients).
 type Server struct {
 	listener net.Listener
 	http     http.Server
@@ -55,7 +56,7 @@ type Server struct {
 	done     chan struct{}
 }
 
-// Serve listens, and serves in the background until Shutdown.
+// Serve listens on cfg.Addr, and serves in the background until Shutdown.
 func Serve(cfg ServerConfig) (*Server, error) {
 	listener, err := net.Listen("tcp", cfg.Addr)
 	if err != nil {
@@ -104,10 +105,10 @@ func answer(w http.ResponseWriter, code int, text string) {
 	_, _ = io.WriteString(w, text+"\n")
 }
 
-// Addr is where it listens.
+// Addr returns the address that the server listens on.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// Shutdown ends it; requests in flight finish until ctx ends.
+// Shutdown ends the server. Requests in flight may finish until ctx ends.
 func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 
 var rewrite = flag.Bool("rewrite", false, "rewrite the table in docs/metrics.md")
 
-// testSources have a value for every instrument.
+// testSources returns sources with a value for every instrument.
 func testSources() Sources {
 	stats := &proxy.Stats{}
 	stats.Connections.Store(3)
@@ -153,8 +153,8 @@ func TestMetrics(t *testing.T) {
 	require.NotContains(t, text, `success_age_seconds{link="east",task="Never"}`)
 }
 
-// Every row of the table is in the exposition under the Prometheus name it gives, and nothing else
-// of klink's is there.
+// Every row of the table is in the exposition under its Prometheus name, and klink exposes nothing
+// else.
 func TestPrometheusNames(t *testing.T) {
 	_, text := get(t, serve(t, testSources(), func() error { return nil })+"/metrics")
 	documented := map[string]kind{}
@@ -220,7 +220,7 @@ func TestOTLPOnlyWhenAsked(t *testing.T) {
 	require.False(t, otlpWanted())
 }
 
-// With an OTLP endpoint, Shutdown exports what there is.
+// With an OTLP endpoint, Shutdown exports once more.
 func TestOTLPExport(t *testing.T) {
 	received := make(chan string, 10)
 	listener := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -246,7 +246,7 @@ func TestAPINames(t *testing.T) {
 	}
 }
 
-// docs/metrics.md holds the table; go test ./internal/telemetry -rewrite puts it there.
+// docs/metrics.md contains the table; go test ./internal/telemetry -rewrite updates it.
 func TestDocs(t *testing.T) {
 	const path, begin, end = "../../docs/metrics.md", "go test ./internal/telemetry -rewrite` -->\n", "<!-- end of metrics -->"
 	text, err := os.ReadFile(path)

@@ -7,29 +7,28 @@ import (
 	"slices"
 )
 
-// AbortedTransaction is an entry of the list that a read_committed Fetch response has for each
-// partition.
+// AbortedTransaction is an entry of the list of aborted transactions that a read_committed Fetch
+// response has for each partition.
 type AbortedTransaction struct {
 	ProducerID  int64
-	FirstOffset int64 // where the producer's first batch of the transaction is
+	FirstOffset int64 // of the producer's first batch of the transaction
 }
 
-// Aborted finds what of a read_committed response is to be dropped: control batches, and the
-// batches of aborted transactions, by the rule of Kafka's own consumer (CompletedFetch). A
-// producer's batches are dropped from the first offset of an aborted transaction on, until its
-// abort marker is met; then from that of its next aborted transaction on.
+// Aborted finds the batches of a read_committed response that must be dropped: control batches, and
+// the batches of aborted transactions. It uses the rule of Kafka's own consumer (CompletedFetch): a
+// producer's batches are dropped from the first offset of an aborted transaction on until its abort
+// marker, then from the first offset of its next aborted transaction on.
 //
-// Each response tells for itself what it needs, also of transactions that began before it: Reset
-// before each one, then Drop each of its batches in order. The zero value knows of no aborted
-// transactions. Not for use by several goroutines.
+// Each response has its own list, which also covers transactions that began before it. The caller
+// calls Reset before each response, then Drop for each of its batches in order. The zero value
+// knows no aborted transactions. Not for use by several goroutines.
 type Aborted struct {
-	waiting []AbortedTransaction // by first offset; those from next on were not met yet
+	waiting []AbortedTransaction // by first offset; those from next on have not begun yet
 	next    int
 	open    map[int64]struct{} // producers in an aborted transaction
 }
 
-// Reset takes the list of a response, in any order. It copies the list and keeps the memory for the
-// next.
+// Reset takes the list of a response, in any order. It copies the list, and reuses its own memory.
 func (a *Aborted) Reset(list []AbortedTransaction) {
 	a.waiting = append(a.waiting[:0], list...)
 	slices.SortFunc(a.waiting, func(x, y AbortedTransaction) int { return cmp.Compare(x.FirstOffset, y.FirstOffset) })
@@ -37,12 +36,12 @@ func (a *Aborted) Reset(list []AbortedTransaction) {
 	clear(a.open)
 }
 
-// Drop says whether b, the response's next batch, is to be dropped, so that its offsets become a
-// hole. b must be one that Classify accepts, and all of it, not the header alone.
+// Drop reports whether b, the next batch of the response, must be dropped, so that its offsets
+// become a hole. b must be a whole batch that Classify accepts, not the header alone.
 //
-// What is dropped is lost for good, so its checksum is verified: an error wraps ErrCorrupt then,
-// and ErrMalformed or ErrUnsupported for a control batch that cannot be read; the mirror has to
-// stop.
+// A dropped batch is lost for good, so Drop verifies its checksum: if it is wrong, the error wraps
+// ErrCorrupt. If Drop cannot read a control batch, the error wraps ErrMalformed or ErrUnsupported.
+// After an error the mirror has to stop.
 func (a *Aborted) Drop(b Header) (bool, error) {
 	control := b.Control()
 	if !control && (a.next == len(a.waiting) && len(a.open) == 0 || b.ProducerID() < 0) {
@@ -75,8 +74,8 @@ func (a *Aborted) Drop(b Header) (bool, error) {
 	return true, nil
 }
 
-// abortMarker is true if the control batch b has the marker of an aborted transaction. Compaction
-// may have taken it out.
+// abortMarker reports whether the control batch b holds the marker of an aborted transaction.
+// Compaction may have removed the marker.
 func abortMarker(b Header) (bool, error) {
 	if b.Count() == 0 {
 		return false, nil

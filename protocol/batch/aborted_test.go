@@ -33,8 +33,8 @@ func txnBatch(t testing.TB, kind string, offset, producer int64) Header {
 	return b
 }
 
-// TestAborted: each line is a response. Behind the list of aborted transactions (producer@first
-// offset) come its batches (kind:offset/producer), and then those that are left.
+// TestAborted: each line is a response: the list of aborted transactions (producer@first offset),
+// its batches (kind:offset/producer), and the batches that are left.
 func TestAborted(t *testing.T) {
 	for _, c := range []struct{ name, list, batches, left string }{
 		{"no transactions", "", "plain:0/-1 plain:1/7", "0 1"},
@@ -84,7 +84,8 @@ func TestAborted(t *testing.T) {
 	}
 }
 
-// TestAbortedCaptured: of the captured log, what is left is what an independent reader was given.
+// TestAbortedCaptured: the batches that are left of the captured log are those that an independent
+// reader got.
 func TestAbortedCaptured(t *testing.T) {
 	c, records := readCapture(t, "v2-transactions")
 	var a Aborted

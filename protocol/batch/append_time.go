@@ -6,20 +6,20 @@ import (
 	"hash/crc32"
 )
 
-// WithoutAppendTime makes of b, a batch with LogAppendTime that Stamp has stamped, one that old
-// brokers take.
+// WithoutAppendTime turns b, a batch with LogAppendTime that Stamp has stamped, into a batch that
+// old brokers accept.
 //
-// New brokers take a batch with the LogAppendTime bit into a topic with CreateTime, clear the bit
-// and keep the maximal timestamp, which is the time of the append; and Restore sets the bit again.
-// Old ones (2.4.1 and 2.8.2, tried here) refuse it with INVALID_TIMESTAMP; and without the bit
-// every broker computes the maximal timestamp from the records, so that the time of the append
-// would be lost. So here each record gets that time for its own, and the bit is cleared; the stamp
-// has the flag. A client reads the same either way.
+// New brokers accept a batch with the LogAppendTime bit in a topic with CreateTime. They clear the
+// bit and keep the maximal timestamp, which is the time of the append; Restore sets the bit again.
+// Old brokers (2.4.1 and 2.8.2, tried here) refuse the batch with INVALID_TIMESTAMP. Without the
+// bit every broker computes the maximal timestamp from the records, so the time of the append would
+// be lost. So WithoutAppendTime gives each record that time as its own, and clears the bit; the
+// stamp has the flag. A client reads the same either way.
 //
-// The batch that comes out has the same offsets, records, codec and stamp, is no larger without
-// compression, and is valid until the next use of r; b must not be what r made. A batch without the
-// bit is given back as it is. An error wraps ErrCorrupt, ErrMalformed, ErrTooLarge, ErrThinned or
-// the errors of Classify.
+// The result has the same offsets, records, codec and stamp, and is no larger before compression.
+// It is valid until the next use of r. b must not be a result of r. A batch without the bit is
+// returned as it is. An error wraps ErrCorrupt, ErrMalformed, ErrTooLarge, ErrThinned or the errors
+// of Classify.
 func (r *Recoder) WithoutAppendTime(b Header) (Header, error) {
 	switch kind, err := Classify(b); {
 	case err != nil:

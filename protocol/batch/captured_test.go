@@ -282,7 +282,7 @@ func TestWalkRefuses(t *testing.T) {
 			require.Nil(t, w.Batch())
 		})
 	}
-	w := Walk(length(HeaderSize + 1000)) // cannot be told from one that was cut off
+	w := Walk(length(HeaderSize + 1000)) // looks like a batch that was cut off
 	require.True(t, w.Next())
 	require.False(t, w.Next())
 	require.NoError(t, w.Err())

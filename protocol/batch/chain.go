@@ -1,20 +1,21 @@
 package batch
 
-// Chain tells which batches of a mirror's log count, of those that a reader meets in order.
+// Chain decides which batches of a mirror's log count. The reader gives it the batches in the order
+// of the log.
 //
-// A batch counts if it is stamped and stands at its place (Counts). One with FlagFollows was sent
-// when the append in front of it was not confirmed. That one may have been refused or lost, and a
-// batch of as many offsets may stand in its place, so that the place proves nothing. So a batch
-// with the flag counts only if the batch right before it counts, and ends at its own logical base
-// offset. An owner sets the flag on no more than a window's batches in a row.
+// A batch counts if it is stamped and stands at its place (Counts). A batch with FlagFollows was
+// sent before the append in front of it was confirmed. That append may have been refused or lost,
+// and a batch with as many offsets may have taken its place, so the place proves nothing. So a
+// batch with the flag counts only if the batch right before it counts and ends at its own logical
+// base offset. An owner sets the flag on no more than a window's batches in a row.
 //
-// A batch right before it that is missing is no objection: the log begins there, or the cleaner has
-// removed what stood there.
+// If no batch stands right before it, a batch with the flag counts: the log begins there, or the
+// cleaner has removed what stood there.
 //
-// The zero value has met nothing. It is for one goroutine.
+// The zero value has seen no batch. A Chain is for one goroutine.
 type Chain struct {
-	end     int64 // physical, of the last batch that was met
-	logical int64 // where that one ends
+	end     int64 // physical end of the last batch
+	logical int64 // logical end of the last batch
 	met     bool
 	counts  bool
 	sure    bool
@@ -24,22 +25,23 @@ type Chain struct {
 type Verdict uint8
 
 const (
-	// VerdictVoid: the batch does not count, and no reader is shown a record of it.
+	// VerdictVoid: the batch does not count, and no reader is shown its records.
 	VerdictVoid Verdict = iota
-	// VerdictCounts: it is one of the mirror.
+	// VerdictCounts: the batch belongs to the mirror.
 	VerdictCounts
-	// VerdictUnsure: it counts if what stands before the first batch of the walk does.
+	// VerdictUnsure: the batch counts if the batch before the first one of the walk counts and ends
+	// where this run of batches begins.
 	VerdictUnsure
 )
 
-// Begin says that the log up to the physical offset has been judged, and that what counts of it
-// ends at logical.
+// Begin tells the Chain that the log up to the physical offset has been judged, and that the part
+// of it that counts ends at logical.
 func (c *Chain) Begin(physical, logical int64) {
 	*c = Chain{end: physical, logical: logical, met: true, counts: true, sure: true}
 }
 
-// See judges the next batch of the log. Where a reader has other reasons to take a batch for void,
-// it says so with Reject.
+// See judges the next batch of the log. A reader that has other reasons to treat the batch as void
+// calls Reject.
 func (c *Chain) See(h Header) Verdict {
 	logical, flags, _, stamped := ReadStamp(h)
 	base := h.BaseOffset()
@@ -63,10 +65,10 @@ func (c *Chain) See(h Header) Verdict {
 	return VerdictCounts
 }
 
-// Reject says that the last batch does not count.
+// Reject tells the Chain that the last batch does not count.
 func (c *Chain) Reject() { c.counts, c.sure = false, true }
 
-// Settle says whether the last batch, of which See was unsure, counts. It gives the verdict.
+// Settle tells the Chain whether the last batch counts, if See was unsure. It returns the verdict.
 func (c *Chain) Settle(counts bool) Verdict {
 	if c.counts, c.sure = counts, true; counts {
 		return VerdictCounts
@@ -74,10 +76,10 @@ func (c *Chain) Settle(counts bool) Verdict {
 	return VerdictVoid
 }
 
-// LookBack says whether a batch of which a Chain is unsure counts. It reads the log in front of it,
-// a little at first, until there is a batch that counts or does not for sure. That is no more than
-// a window's batches, where klink wrote them. start is the log start; read gives whole batches from
-// the one that holds a physical offset on, or none.
+// LookBack reports whether a batch counts of which a Chain is unsure. It reads the log in front of
+// the batch, first a little and then more, until it finds a batch that surely counts or surely does
+// not. If klink wrote the batches, that is no more than a window's. start is the log start offset.
+// read returns whole batches, from the one that holds the offset `from` on, or none.
 func LookBack(h Header, start int64, read func(from int64) ([]byte, error)) (counts bool, err error) {
 	base := h.BaseOffset()
 	for back := int64(1); ; back *= 8 {

@@ -62,8 +62,8 @@ func TestChain(t *testing.T) {
 	require.Equal(t, VerdictVoid, chain.See(at(8, 53, true)))
 }
 
-// TestChainFromAnywhere: who begins a walk in the middle is never sure of something else than who
-// has walked from the start.
+// TestChainFromAnywhere: a reader that begins in the middle of the log is never sure of a verdict
+// that differs from that of a reader that began at the start.
 func TestChainFromAnywhere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var log []Header

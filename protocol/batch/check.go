@@ -5,11 +5,11 @@ import (
 	"math"
 )
 
-// Check says whether the batch b can be appended to a stock broker as it is, but for the stamp, and
-// given back as it was, without anything that Classify's kinds, Recoder or Aborted do: nil = yes.
-// Otherwise the error wraps the one of this package's errors that names what was met.
+// Check reports whether the batch b can be mirrored with nothing but a stamp: appended to a stock
+// broker and given back as it was, without the work that Classify's kinds, Recoder or Aborted stand
+// for. nil = yes. Otherwise the error wraps the error of this package that names the reason.
 //
-// The checksum is not looked at: Stamp carries damage over, so that the destination finds it.
+// Check does not verify the checksum: Stamp keeps the damage, so that the destination finds it.
 func Check(b []byte) error {
 	kind, err := Classify(b)
 	if err != nil {
@@ -34,6 +34,6 @@ func Check(b []byte) error {
 	return nil
 }
 
-// maxLogicalBase is the highest logical base offset: the offset after it, and its stamp, still fit
+// maxLogicalBase is the highest logical base offset: the next offset and its stamp still fit into
 // 63 bits.
 const maxLogicalBase = math.MaxInt64 - 1

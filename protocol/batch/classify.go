@@ -2,25 +2,25 @@ package batch
 
 import "fmt"
 
-// Kind is what has to be done with a batch of the source.
+// Kind says what has to be done with a batch of the source.
 type Kind uint8
 
 const (
-	// Data is appended as it is, but for the stamp: as many records as offsets. A committed
-	// transaction's batch, one with LogAppendTime and one with a delete horizon are data too: Stamp
-	// does what they need.
+	// Data has as many records as offsets. It is appended as it is, except for the stamp. A batch
+	// of a committed transaction, one with LogAppendTime and one with a delete horizon are Data
+	// too: Stamp does what they need.
 	Data Kind = iota + 1
-	// Thinned has fewer records than offsets, after compaction: Recoder.Runs makes batches of it
-	// that a broker takes.
+	// Thinned has fewer records than offsets, after compaction: Recoder.Runs turns it into batches
+	// that a broker accepts.
 	Thinned
-	// Empty has no record left, after compaction: its offsets are a hole.
+	// Empty has no record left after compaction: its offsets are a hole.
 	Empty
-	// Control holds a marker of a transaction or of the brokers, which clients skip: its offset is
-	// a hole.
+	// Control holds a marker of a transaction or of the brokers. Clients skip it: its offset is a
+	// hole.
 	Control
 )
 
-// String is the kind in words.
+// String returns the kind in words.
 func (k Kind) String() string {
 	switch k {
 	case Data:
@@ -35,11 +35,11 @@ func (k Kind) String() string {
 	return fmt.Sprintf("Kind(%d)", uint8(k))
 }
 
-// Classify says what kind the batch b is, by its header. The error wraps ErrMalformed, ErrOldFormat
-// or ErrUnsupported, and the mirror has to stop: a batch is never skipped.
+// Classify returns the kind of the batch b, by its header. The error wraps ErrMalformed,
+// ErrOldFormat or ErrUnsupported; the mirror then has to stop, because klink never skips a batch.
 //
-// The checksum is not looked at. What is appended carries damage over, so that the destination
-// finds it; before a batch that is not Data is made a hole of, VerifyCRC has to confirm it
+// Classify does not verify the checksum. An appended batch keeps its damage, so that the
+// destination finds it. Before a batch that is not Data becomes a hole, VerifyCRC has to confirm it
 // (Aborted.Drop and Recoder.Runs do).
 func Classify(b []byte) (Kind, error) {
 	if err := whole(b); err != nil {

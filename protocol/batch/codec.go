@@ -20,28 +20,28 @@ const (
 	codecZstd
 )
 
-// MaxInflated is how many bytes a batch may have when it is decompressed, wherever klink does that.
-// Brokers take requests of at most 100 MiB (socket.request.max.bytes), so that larger ones were
-// made to be.
+// MaxInflated bounds, everywhere in klink, the bytes of a decompressed batch. Brokers accept
+// requests of at most 100 MiB (socket.request.max.bytes), so only a hostile client makes larger
+// batches.
 const MaxInflated = 128 << 20
 
-// codecs are the compressors and decompressors of a Recoder, made when first needed.
+// codecs are the compressors and decompressors of a Recoder, created when first needed.
 type codecs struct {
 	gzipReader *gzip.Reader
 	lz4Reader  *lz4.Reader
 	zstdReader *zstd.Decoder
-	writers    [2]struct { // the usual effort, and more
+	writers    [2]struct { // [0] the usual effort, [1] more
 		gzip *gzip.Writer
 		lz4  *lz4.Writer
 		zstd *zstd.Encoder
 	}
-	// account is told before a buffer for decompressed bytes becomes large; nil = nobody is. See
+	// account is called before a buffer for decompressed bytes becomes large; it may be nil. See
 	// Recoder.Account.
 	account   func(delta int64)
 	accounted int64
 }
 
-// grow makes room for n bytes behind b, which all that is decompressed goes through.
+// grow makes room for n bytes behind b. Everything that is decompressed passes through it.
 func (c *codecs) grow(b []byte, n int) []byte {
 	if cap(b)-len(b) >= n {
 		return b
@@ -53,8 +53,8 @@ func (c *codecs) grow(b []byte, n int) []byte {
 	return grown
 }
 
-// reserve accounts for a buffer of this size, unless it is small. What was decompressed is there
-// twice: as it was, and as the run that is made of it.
+// reserve accounts for a buffer of this size, unless it is small. It counts it twice, because
+// decompressed records exist twice: as they were, and as the run that is made of them.
 func (c *codecs) reserve(size int) {
 	if more := 2*int64(size) - c.accounted; c.account != nil && size > kept && more > 0 {
 		c.accounted += more
@@ -62,7 +62,7 @@ func (c *codecs) reserve(size int) {
 	}
 }
 
-// shrunk tells that large buffers were given back.
+// shrunk calls account after the large buffers were released.
 func (c *codecs) shrunk() {
 	if c.accounted > 0 {
 		c.account(-c.accounted)
@@ -70,8 +70,8 @@ func (c *codecs) shrunk() {
 	}
 }
 
-// decompress appends the decompressed src to dst, of which limit bytes at most may come. The error
-// wraps ErrCorrupt, ErrTooLarge or ErrUnsupported.
+// decompress appends the decompressed src, at most limit bytes, to dst. The error wraps ErrCorrupt,
+// ErrTooLarge or ErrUnsupported.
 func (c *codecs) decompress(dst, src []byte, codec int8, limit int) ([]byte, error) {
 	var err error
 	switch codec {
@@ -118,7 +118,7 @@ func (c *codecs) unlz4(dst []byte, src io.Reader, limit int) ([]byte, error) {
 	return c.readAll(dst, c.lz4Reader, limit)
 }
 
-// readAll appends what r has, but not more than limit bytes.
+// readAll appends everything that r has, at most limit bytes.
 func (c *codecs) readAll(dst []byte, r io.Reader, limit int) ([]byte, error) {
 	start := len(dst)
 	for {
@@ -138,13 +138,13 @@ func (c *codecs) readAll(dst []byte, r io.Reader, limit int) ([]byte, error) {
 	}
 }
 
-// zstdBlock is the most that one block of three bytes or more can hold, decompressed (RFC 8878,
-// section 3.1.1.2.4).
+// zstdBlock is the largest number of decompressed bytes that one block of three bytes or more can
+// hold (RFC 8878, section 3.1.1.2.4).
 const zstdBlock = 128 << 10
 
 // zstdWindow is the largest window that zstd's levels choose. The decoder refuses frames whose
-// window is above its memory limit, even if what they hold is little, so that cannot be less. It
-// needs no memory for the window: that is what it has decompressed already.
+// window is above its memory limit, even if they hold little, so the limit cannot be lower. The
+// window itself costs no memory: it is the data that the decoder has already decompressed.
 const zstdWindow = 128 << 20
 
 func (c *codecs) unzstd(dst, src []byte, limit int) ([]byte, error) {
@@ -156,8 +156,8 @@ func (c *codecs) unzstd(dst, src []byte, limit int) ([]byte, error) {
 			return dst, err
 		}
 	}
-	// The decoder believes the size in a frame's header when it makes room; so bound it by what the
-	// blocks can hold.
+	// When the decoder allocates, it trusts the size in a frame's header. So bound that size by
+	// what the blocks can hold.
 	var h zstd.Header
 	if err := h.Decode(src); err != nil {
 		return dst, err
@@ -180,8 +180,8 @@ func (c *codecs) unzstd(dst, src []byte, limit int) ([]byte, error) {
 	return dst, err
 }
 
-// zstdBound is how many bytes src can be when it is decompressed, by its blocks (RFC 8878, section
-// 3.1.1). Where src is not well formed that is enough up to where the decoder stops.
+// zstdBound returns an upper bound of the decompressed size of src, from its blocks (RFC 8878,
+// section 3.1.1). If src is malformed, the bound holds up to where the decoder stops.
 func zstdBound(src []byte) (bound int) {
 	for len(src) > 0 {
 		var h zstd.Header
@@ -205,7 +205,7 @@ func zstdBound(src []byte) (bound int) {
 			last = head&1 != 0
 			size, kind := head>>3, head>>1&3
 			switch kind {
-			case 0: // as it is
+			case 0: // not compressed
 				bound += size
 			case 1: // one byte, repeated
 				bound += size
@@ -222,7 +222,7 @@ func zstdBound(src []byte) (bound int) {
 	return bound
 }
 
-// compress appends src, compressed. If that makes dst longer than target, it tries harder.
+// compress appends src, compressed, to dst. If dst then is longer than target, it tries harder.
 func (c *codecs) compress(dst, src []byte, codec int8, target int) ([]byte, error) {
 	start := len(dst)
 	for effort := range c.writers {

@@ -48,7 +48,7 @@ func TestCodecsAgreeWithFranzGo(t *testing.T) {
 	}
 }
 
-// TestFramesAreAsJavaWritesThem: the parts of a frame that Kafka's readers are particular about.
+// TestFramesAreAsJavaWritesThem: frames have the properties that Kafka's readers insist on.
 func TestFramesAreAsJavaWritesThem(t *testing.T) {
 	var c codecs
 	for range 2 { // the second time with the writers that are there
@@ -65,7 +65,7 @@ func TestFramesAreAsJavaWritesThem(t *testing.T) {
 	}
 }
 
-// TestHostileSizes: a few bytes that claim to be many are refused before room is made.
+// TestHostileSizes: a few bytes that claim to be many are refused before memory is allocated.
 func TestHostileSizes(t *testing.T) {
 	var c codecs
 	claim := binary.AppendUvarint(nil, 500<<20)
@@ -87,7 +87,7 @@ func TestHostileSizes(t *testing.T) {
 		require.ErrorIs(t, err, ErrCorrupt, name)
 		require.Less(t, cap(out), 1<<20, name)
 	}
-	// What is that large is refused at the limit, without being held.
+	// Data of that size is refused at the limit, without being held in memory.
 	for codec := codecGzip; codec <= codecZstd; codec++ {
 		bomb, err := c.compress(nil, make([]byte, 16<<20), codec, 1<<30)
 		require.NoError(t, err)

@@ -5,28 +5,29 @@ import (
 	"fmt"
 )
 
-// Convert makes v2 batches of messages of the formats v0 and v1, as brokers before 0.11, or with an
-// old message.format.version, have in their logs. It takes the messages that records begins with,
-// up to the first batch of a later format, or one that was cut off, or the end: n bytes. After the
-// last of them the source's log goes on at the offset next, which is from if there was none. A log
-// that was upgraded has both kinds: walk on behind n.
+// Convert turns messages of the formats v0 and v1 into v2 batches. Brokers before 0.11, or with an
+// old message.format.version, have such messages in their logs. Convert takes the messages at the
+// beginning of records, and stops at a batch of a later format, at a message that was cut off, or
+// at the end; they take n bytes. After the last of them the source's log goes on at the offset
+// next; next is from if there was no message. A log that was upgraded has both kinds: walk on
+// behind n.
 //
-// An uncompressed message becomes a batch of its own. More in a batch would be fewer bytes, but
-// messages stand in the log one by one, nothing marks where they were appended together, and where
-// the records of a fetch begin and end is chance: a second fetch would draw other boundaries (see
-// Recoder). A compressed message wraps others: they become dense runs, mostly one, with the
-// wrapper's codec.
+// An uncompressed message becomes a batch of its own. Larger batches would save bytes, but messages
+// stand in the log one by one, and nothing marks which were appended together. Where the records of
+// a fetch begin and end is chance, so a second fetch would draw other boundaries (see Recoder). A
+// compressed message wraps others: they become dense runs, mostly one, with the wrapper's codec.
 //
-// Runs that end at or below the offset from are left out; from changes nothing else. A batch is
-// valid until emit returns, which may stamp it in place, must not use r, and ends the work by an
-// error, which Convert returns, n being where the message that it was of begins. Offsets, keys,
-// values are as they were; a v1 message's timestamp and timestamp type too (inside a wrapper with
-// LogAppendTime the wrapper's timestamp counts); a v0 message has the timestamp -1, which is
-// "none", and the type CreateTime, as v2 knows no other.
+// Convert leaves out runs that end at or below the offset from; from changes nothing else. A batch
+// is valid until emit returns. emit may stamp it in place and must not use r. An error of emit ends
+// the work, and Convert returns it; n is then where the message of that batch begins.
 //
-// An error of Convert itself wraps ErrCorrupt (checksums are verified, as the new ones would hide
-// damage), ErrMalformed, ErrTooLarge or ErrUnsupported; nothing was emitted then of the message at
-// n.
+// Offsets, keys and values stay as they were. So do a v1 message's timestamp and timestamp type
+// (inside a wrapper with LogAppendTime the wrapper's timestamp counts). A v0 message gets the
+// timestamp -1, "none", and the type CreateTime, because v2 has no other.
+//
+// An error of Convert itself wraps ErrCorrupt, ErrMalformed, ErrTooLarge or ErrUnsupported. Nothing
+// of the message at n was emitted then. Convert verifies checksums, because the new ones would hide
+// damage.
 func (r *Recoder) Convert(records []byte, from int64, emit func(Header) error) (n int, next int64, err error) {
 	defer r.tidy()
 	r.codecs.account = r.Account
@@ -73,9 +74,9 @@ func (r *Recoder) convert(m message, size int, from int64, emit func(Header) err
 	return r.rewrap(m, base, size, from, emit)
 }
 
-// unwrap decompresses the messages in m to r.raw and verifies them. base is what to add to their
-// offsets: in v1 they are relative, and the wrapper has the offset of the last (KIP-31); in v0 they
-// are absolute.
+// unwrap decompresses the messages in m to r.raw and verifies them. base must be added to their
+// offsets. In v1 they are relative, and the wrapper has the offset of the last message (KIP-31); in
+// v0 they are absolute.
 func (r *Recoder) unwrap(m message) (base int64, err error) {
 	if m.codec() == codecZstd {
 		return 0, fmt.Errorf("%w: zstd in message format v%d", ErrMalformed, m.magic)
@@ -119,7 +120,7 @@ func (r *Recoder) unwrap(m message) (base int64, err error) {
 	return m.offset - last, nil
 }
 
-// rewrap emits the dense runs of the messages in r.raw, which unwrap has verified.
+// rewrap emits the dense runs of the messages in r.raw. unwrap has verified them.
 func (r *Recoder) rewrap(m message, base int64, size int, from int64, emit func(Header) error) error {
 	u := run{leaderEpoch: noLeaderEpoch, attributes: int16(m.codec())}
 	if m.logAppendTime() {

@@ -241,8 +241,8 @@ func TestConvertRefuses(t *testing.T) {
 	require.ErrorIs(t, err, ErrTooLarge)
 }
 
-// TestConvertReadsAsTheOldSet: franz-go reads the same from what was converted as from the old set
-// itself; and where the fetch ended does not matter.
+// TestConvertReadsAsTheOldSet: franz-go reads the same records from the converted batches as from
+// the old message set. Where the fetch ended makes no difference.
 func TestConvertReadsAsTheOldSet(t *testing.T) {
 	var r Recoder
 	convert := func(t require.TestingT, set []byte, from int64) (out []byte, n int, next int64) {
@@ -258,7 +258,7 @@ func TestConvertReadsAsTheOldSet(t *testing.T) {
 		var set []byte
 		offset := rapid.SampledFrom([]int64{0, 1, 1 << 40}).Draw(rt, "base")
 		for range rapid.IntRange(0, 5).Draw(rt, "messages") {
-			codec := int8(rapid.IntRange(0, 2+int(magic)).Draw(rt, "codec")) // v0 with lz4 has a case of its own
+			codec := int8(rapid.IntRange(0, 2+int(magic)).Draw(rt, "codec")) // v0 with lz4 has its own test case
 			attributes := codec | rapid.SampledFrom([]int8{0, int8(bitLogAppendTime)}).Draw(rt, "type")*magic
 			timestamp := rapid.Int64Range(-1, 9e12).Draw(rt, "timestamp")
 			if codec == 0 {

@@ -4,25 +4,23 @@ import "hash/crc32"
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// VerifyCRC says whether the checksum of a whole batch is right. False also if b is not one whole
-// batch.
+// VerifyCRC reports whether b is one whole batch with a correct checksum.
 func VerifyCRC(b []byte) bool {
 	return whole(b) == nil && Header(b).CRC() == crc32.Checksum(b[atAttributes:], castagnoli)
 }
 
-// rewritten is where the part of the header ends that a stamp may change and the checksum covers.
+// rewritten is the end of the header fields that a stamp may change and that the checksum covers.
 const rewritten = atCount
 
 // patchCRC lets change rewrite checksummed header fields of h, and corrects the checksum without
-// looking at the records, so that h may be the header alone, without its records. h must be a
-// header that passed Peek.
+// looking at the records. So h may be the header alone. h must be a header that passed Peek.
 //
-// The CRC is linear over GF(2): two messages of one length differ in their CRC by that of their
-// difference, whatever the rest is; and the difference ends at a known distance from the end of the
-// batch, over which it is moved by one multiplication with a power of x. A checksum that was wrong
-// before is wrong after, by the same difference. Reading the records instead (twice, or damage
-// would be hidden) is ahead by 20 ns for batches of 128 bytes, behind from 256 bytes on and by 11
-// us for 128 KiB (BenchmarkStampCRC), so there is no second way.
+// The CRC is linear over GF(2). The CRCs of two messages of one length differ by the CRC of their
+// difference, whatever the rest is. The difference ends at a known distance from the end of the
+// batch; one multiplication with a power of x moves its CRC over that distance. A checksum that was
+// wrong before stays wrong, by the same difference. Reading the records instead (twice, or damage
+// would be hidden) is 20 ns faster for batches of 128 bytes, but slower from 256 bytes on, and 11
+// us slower for 128 KiB (BenchmarkStampCRC). So there is no second way.
 func patchCRC(h Header, change func(Header)) {
 	before := crc32.Update(0, castagnoli, h[atAttributes:rewritten])
 	change(h)
@@ -30,8 +28,8 @@ func patchCRC(h Header, change func(Header)) {
 	h.setCRC(h.CRC() ^ shiftCRC(before^after, uint32(h.Size()-rewritten)))
 }
 
-// castagnoliPoly is the CRC-32C polynomial, bits reflected: bit 31 is x^0, bit 0 is x^31, x^32 is
-// left out.
+// castagnoliPoly is the CRC-32C polynomial with its bits reflected: bit 31 is x^0, bit 0 is x^31,
+// x^32 is left out.
 const castagnoliPoly = crc32.Castagnoli
 
 // zeros[i][d] is x^(8*d*256^i) mod P: the factor by which d*256^i further zero bytes move a CRC.
@@ -48,8 +46,9 @@ var zeros = func() (t [4][256]uint32) {
 	return t
 }()
 
-// shiftCRC is the CRC (without its initial and final inversion) of the message with that CRC and n
-// zero bytes after it. One multiplication for each byte of n that is not 0.
+// shiftCRC takes the CRC of a message, and returns that of the message with n zero bytes behind it.
+// Both are without initial and final inversion. It takes one multiplication for each byte of n that
+// is not 0.
 func shiftCRC(crc, n uint32) uint32 {
 	for i := 0; n != 0; i, n = i+1, n>>8 {
 		if d := n & 0xff; d != 0 {
@@ -59,7 +58,7 @@ func shiftCRC(crc, n uint32) uint32 {
 	return crc
 }
 
-// timesX4 is what comes back when the four bits that x^4 pushes out are reduced mod P.
+// timesX4 is the reduction mod P of the four bits that a multiplication by x^4 pushes out.
 var timesX4 = func() (t [16]uint32) {
 	for i := range t {
 		v := uint32(i)

@@ -2,18 +2,18 @@ package batch
 
 import "errors"
 
-// What a batch can be instead of one that can be mirrored. Errors of this package wrap one of them
-// and say where and what was met.
+// Reasons why a batch cannot be mirrored as it is. Errors of this package wrap one of them, and say
+// where and what was found.
 var (
-	// ErrMalformed: the bytes are no batch.
+	// ErrMalformed: the bytes are not a batch.
 	ErrMalformed = errors.New("malformed record batch")
 	// ErrCorrupt: a checksum is wrong, or compressed records cannot be decompressed.
 	ErrCorrupt = errors.New("corrupt record batch")
-	// ErrTooLarge: more bytes come out of decompression than the limit.
+	// ErrTooLarge: decompression gives more bytes than the limit.
 	ErrTooLarge = errors.New("records too large")
 	// ErrOldFormat: message format v0 or v1 (before Kafka 0.11).
 	ErrOldFormat = errors.New("message format v0 or v1")
-	// ErrUnsupported: a format, codec or attribute newer than klink.
+	// ErrUnsupported: a format, codec or attribute that klink does not know.
 	ErrUnsupported = errors.New("unknown batch attributes")
 	// ErrControl: a control batch, such as a transaction marker.
 	ErrControl = errors.New("control batch")

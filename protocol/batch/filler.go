@@ -10,22 +10,22 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// MaxFiller is how many offsets one filler batch uses up at most. Such a batch is below the default
-// max.message.bytes (TestFillerSizes has the sizes).
+// MaxFiller is the largest number of offsets that one filler batch uses up. Such a batch is below
+// the default max.message.bytes (TestFillerSizes has the sizes).
 const MaxFiller = 1_000_000
 
-// Filler appends to dst a batch of count empty records, 1 to MaxFiller of them, that is stamped
-// with logicalBase: produced at the destination, it uses up count offsets, so that the source's
-// first record gets the offset that it has at the source.
+// Filler appends to dst a batch of count empty records, 1 to MaxFiller, stamped with logicalBase.
+// Produced at the destination, it uses up count offsets, so that the source's first record gets the
+// same offset as at the source.
 //
-// Keys and values are null, timestamps -1 ("none": the lookup of an offset by timestamp passes them
-// over), the codec is zstd (Produce v7). It is stamped as Stamp does, with FlagFiller, an unknown
-// leader epoch, and logicalBase as its place: fillers are there to make both offsets the same. A
-// compacted topic refuses null keys: its cleanup.policy has to wait.
+// Keys and values are null, the codec is zstd (Produce v7), and timestamps are -1 ("none", so that
+// a lookup by timestamp passes them over). The batch is stamped like those of Stamp, with
+// FlagFiller, an unknown leader epoch, and logicalBase as its place, because fillers make both
+// offsets the same. A compacted topic refuses null keys: its cleanup.policy must not be set yet.
 //
-// The batch of MaxFiller is kept once made, and costs a copy; others are compressed when asked for,
-// which takes up to 0.1 s for the largest (BenchmarkFiller). Safe for concurrent use. It panics if
-// count is out of range: no input of anybody's decides it.
+// The batch of MaxFiller records is built once and kept, so it costs only a copy. Others are
+// compressed on each call, which takes up to 0.1 s for the largest (BenchmarkFiller). Filler is
+// safe for concurrent use. It panics if count is out of range: count never comes from input.
 func Filler(dst []byte, count int, logicalBase int64) []byte {
 	if count < 1 || count > MaxFiller || logicalBase < 0 || logicalBase > maxLogicalBase-MaxFiller {
 		panic(fmt.Sprintf("batch: filler of %d records at offset %d", count, logicalBase))

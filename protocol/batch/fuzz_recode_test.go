@@ -81,8 +81,8 @@ func FuzzRuns(f *testing.F) {
 	})
 }
 
-// FuzzConvert: whatever the messages, what comes out is valid data batches, and converting on from
-// where it stopped ends.
+// FuzzConvert: whatever the messages, the results are valid data batches, and repeated calls, each
+// from where the last one stopped, come to an end.
 func FuzzConvert(f *testing.F) {
 	seedBatches(f)
 	r := &Recoder{MaxSize: fuzzLimit}
@@ -103,7 +103,7 @@ func FuzzConvert(f *testing.F) {
 	})
 }
 
-// FuzzInner: the same, but what is fuzzed is inside a compressed message.
+// FuzzInner: the same, but the fuzzed bytes are inside a compressed message.
 func FuzzInner(f *testing.F) {
 	f.Add(int8(1), oldMessage(1, 0, 0, 5, []byte("k"), []byte("v")))
 	f.Add(int8(0), append(oldMessage(0, 1, 0, 5, nil, nil), oldMessage(0, 3, 0, 5, nil, nil)...))
@@ -150,8 +150,7 @@ func FuzzDecompress(f *testing.F) {
 	})
 }
 
-// FuzzDrop: whatever the batches that Classify accepts, Drop neither panics nor drops what is
-// damaged.
+// FuzzDrop: for all batches that Classify accepts, Drop neither panics nor drops a damaged one.
 func FuzzDrop(f *testing.F) {
 	seedBatches(f)
 	f.Fuzz(func(t *testing.T, b []byte) {

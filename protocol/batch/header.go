@@ -1,13 +1,14 @@
-// Package batch reads and rewrites record batches of Kafka's message format v2 where they lie:
-// headers, the stamp that says at which offset of the source a batch stood, and its checksum.
-// Nothing of that decodes a record or allocates anything but errors.
+// Package batch reads and rewrites record batches of Kafka's message format v2 in place: headers,
+// checksums, and the stamp that says at which offset of the source a batch stood. None of that
+// decodes a record, or allocates anything but errors.
 //
-// What no broker takes as it is, is made anew batch by batch: Recoder splits batches thinned by
-// compaction into dense runs, and converts the message formats v0 and v1. Aborted finds the batches
-// that transactions left behind, Filler makes batches that use up offsets, and Voider hides a batch
-// from clients without changing its length.
+// Batches that no broker accepts as they are have to be made anew: Recoder splits batches thinned
+// by compaction into dense runs, and converts the message formats v0 and v1. Aborted finds the
+// batches of aborted transactions, Filler makes batches that use up offsets, and Voider hides a
+// batch from clients without changing its length.
 //
-// Nothing panics on the bytes of a batch as long as a Header has at least HeaderSize bytes.
+// Nothing in this package panics because of the bytes of a batch, as long as a Header has at least
+// HeaderSize bytes.
 package batch
 
 import "encoding/binary"
@@ -15,8 +16,8 @@ import "encoding/binary"
 // HeaderSize is the length of a v2 batch header in bytes (KIP-98; Kafka's DefaultRecordBatch).
 const HeaderSize = 61
 
-// sizePrefix is how many bytes stand before those that the batchLength field counts: base offset
-// and the field itself.
+// sizePrefix is the number of bytes that the batchLength field does not count: the base offset and
+// the field itself.
 const sizePrefix = 12
 
 // Where the fields of a v2 header begin. The checksum covers everything from attributes on.
@@ -50,16 +51,16 @@ const (
 	flagLogAppendTime int16 = 1 << 0
 )
 
-// FlagFiller is the bit in the flags of a stamp (see ReadStamp) of the batches that Filler makes.
+// FlagFiller is the bit in the flags of a stamp (see ReadStamp) that marks the batches of Filler.
 const FlagFiller int16 = 1 << 1
 
-// FlagFollows is the bit in the flags of a stamp of a batch that was sent before the append in
-// front of it was confirmed: see Chain.
+// FlagFollows is the bit in the flags of a stamp that marks a batch which was sent before the
+// append in front of it was confirmed: see Chain.
 const FlagFollows int16 = 1 << 2
 
 // Header is a v2 batch, or at least its first HeaderSize bytes, read and written in place. It
-// aliases the bytes it was made from; methods panic on fewer than HeaderSize bytes, which a Walker
-// never yields.
+// aliases the bytes it was made from. Its methods panic on fewer than HeaderSize bytes, which a
+// Walker never yields.
 type Header []byte
 
 // BaseOffset is the offset of the batch's first record; the broker assigns it.
@@ -70,8 +71,8 @@ func (h Header) SetBaseOffset(offset int64) {
 	binary.BigEndian.PutUint64(h[atBaseOffset:], uint64(offset))
 }
 
-// Size is the length in bytes of the whole batch as its header says, which may be more than is
-// there. It is negative or below HeaderSize for a malformed header.
+// Size returns the length in bytes of the whole batch according to its header, which may be more
+// than there is. For a malformed header it is negative or below HeaderSize.
 func (h Header) Size() int { return int(h.int32(atLength)) + sizePrefix }
 
 // LeaderEpoch is the epoch of the leader that appended the batch; -1 in a produce request.
@@ -100,29 +101,29 @@ func (h Header) setAttributes(a int16) {
 // Codec is the compression: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.
 func (h Header) Codec() int8 { return int8(h.Attributes() & codecMask) }
 
-// LogAppendTime is true if all records have the time of their append, MaxTimestamp.
+// LogAppendTime reports whether all records have the time of their append, MaxTimestamp.
 func (h Header) LogAppendTime() bool { return h.Attributes()&bitLogAppendTime != 0 }
 
-// Transactional is true if the batch belongs to a transaction.
+// Transactional reports whether the batch belongs to a transaction.
 func (h Header) Transactional() bool { return h.Attributes()&bitTransactional != 0 }
 
-// Control is true if the batch holds a marker for clients and brokers, such as a commit, not
-// records.
+// Control reports whether the batch holds not records but a marker for clients and brokers, such as
+// a commit.
 func (h Header) Control() bool { return h.Attributes()&bitControl != 0 }
 
-// DeleteHorizon is true if compaction has put its delete horizon in place of the base timestamp
+// DeleteHorizon reports whether compaction has replaced the base timestamp by its delete horizon
 // (KIP-534).
 func (h Header) DeleteHorizon() bool { return h.Attributes()&bitDeleteHorizon != 0 }
 
-// LastOffsetDelta is the last offset of the batch less its base offset. It outlives the record that
-// had it.
+// LastOffsetDelta is the last offset of the batch minus its base offset. It stays even if
+// compaction removes the record that had that offset.
 func (h Header) LastOffsetDelta() int32 { return h.int32(atLastOffsetDelta) }
 
 // NextOffset is the offset after the batch.
 func (h Header) NextOffset() int64 { return h.BaseOffset() + int64(h.LastOffsetDelta()) + 1 }
 
-// BaseTimestamp is what record timestamps are relative to, in Unix milliseconds; but see
-// DeleteHorizon.
+// BaseTimestamp is the timestamp that record timestamps are relative to, in Unix milliseconds. See
+// DeleteHorizon for an exception.
 func (h Header) BaseTimestamp() int64 { return h.int64(atBaseTimestamp) }
 
 // MaxTimestamp is the largest timestamp of the batch, in Unix milliseconds.

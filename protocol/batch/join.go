@@ -6,22 +6,22 @@ import (
 	"hash/crc32"
 )
 
-// JoinGrowth is by how many bytes a record becomes longer at most when its batch is joined to
-// another: its timestamp delta by nine, its offset delta by two in a batch of at most MaxJoined
-// bytes, its length by one.
+// JoinGrowth is the largest number of bytes by which a record grows when its batch is joined to
+// another: nine for its timestamp delta, two for its offset delta in a batch of at most MaxJoined
+// bytes, one for its length.
 const JoinGrowth = 12
 
-// MaxJoined is how many bytes a batch that Join makes has at most: less than max.message.bytes is
-// unless somebody set it.
+// MaxJoined is the largest size in bytes of a batch that Join makes. It is less than the default of
+// max.message.bytes.
 const MaxJoined = 1 << 20
 
-// maxJoinedPlain bounds the records that go into a joined batch, decompressed.
+// maxJoinedPlain bounds the decompressed bytes of the records in a joined batch.
 const maxJoinedPlain = 8 << 20
 
-// Joinable says whether the stamped batch b may stand in one batch with a, right before it: same
-// codec, timestamp type and leader epoch at the source. With LogAppendTime a batch has one
-// timestamp for all its records, which must be the same, too. That b begins where a ends is up to
-// the caller. Headers suffice.
+// Joinable reports whether the stamped batch b, right behind a, may be joined to a: both have the
+// same codec, timestamp type and leader epoch at the source. With LogAppendTime a batch has one
+// timestamp for all its records, which must be the same too. The caller makes sure that b begins
+// where a ends. Headers suffice.
 func Joinable(a, b []byte) bool {
 	_, flagsA, epochA, okA := ReadStamp(a)
 	_, flagsB, epochB, okB := ReadStamp(b)
@@ -36,20 +36,21 @@ func Joinable(a, b []byte) bool {
 	return !oneTime || x.MaxTimestamp() == y.MaxTimestamp()
 }
 
-// Join appends to dst one batch with the records of several, which are stamped, dense, whole, and
-// Joinable one to the other. It has the stamp of the first, without its place. Records keep key,
-// value, headers, offset and timestamp; only their deltas change.
+// Join appends to dst one batch with the records of several batches. These must be stamped, dense
+// and whole, and each Joinable to the one before it. The result has the stamp of the first batch,
+// without its place. Records keep key, value, headers, offset and timestamp; only their deltas
+// change.
 //
-// The result is at most most bytes larger than dst, else the error wraps ErrTooLarge. It wraps
-// ErrCorrupt where a checksum is wrong: the joined batch would hide that. After an error dst has
-// what it had.
+// The result takes at most `most` bytes behind dst; if it would take more, the error wraps
+// ErrTooLarge. If a checksum is wrong the error wraps ErrCorrupt, because the joined batch would
+// hide the damage. After an error dst has its old content.
 func (r *Recoder) Join(dst []byte, batches [][]byte, most int) ([]byte, error) {
 	defer r.tidy()
 	r.codecs.account = r.Account
 	first := Header(batches[0])
 	start, codec := len(dst), first.Codec()
 	out := append(dst, first[:HeaderSize]...)
-	plain := out // records without compression go to their place at once
+	plain := out // without compression, records go to their final place at once
 	if codec != codecNone {
 		plain = r.plain[:0]
 	}
@@ -81,7 +82,7 @@ func (r *Recoder) Join(dst []byte, batches [][]byte, most int) ([]byte, error) {
 	return out, nil
 }
 
-// joining is how far a Join has come.
+// joining is the progress of a Join.
 type joining struct {
 	h      Header
 	codec  int8

@@ -102,8 +102,8 @@ func TestJoinKeepsEveryRecord(t *testing.T) {
 	})
 }
 
-// TestJoinRefuses: what would change more than deltas is not joined, and what is damaged is not
-// made whole.
+// TestJoinRefuses: Join refuses batches if joining would change more than deltas, and damaged
+// batches, whose damage it would hide.
 func TestJoinRefuses(t *testing.T) {
 	make2 := func(codec int16) (a, b []byte) {
 		a = kmsgBatch(t, 10, codec, 1, []kmsg.Record{makeRecord(0, 0, nil, []byte("x")), makeRecord(1, 5, nil, []byte("y"))})

@@ -13,9 +13,9 @@ const lz4Magic = 0x184d2204
 
 var errLZ4 = errors.New("malformed lz4 frame")
 
-// unlz4Broken decompresses lz4 as it stands in message format v0: Kafka computed the checksum of
-// the frame's header over too much, the frame's magic included (KAFKA-3160), and readers of v0 do
-// not look at it. Neither is it looked at here: it is replaced by the right one.
+// unlz4Broken decompresses lz4 as message format v0 has it. There Kafka computed the checksum of
+// the frame's header over too many bytes, the frame's magic included (KAFKA-3160), and readers of
+// v0 ignore that checksum. So does unlz4Broken: it replaces it by the right one.
 func (c *codecs) unlz4Broken(dst, src []byte, limit int) ([]byte, error) {
 	if len(src) < 7 || binary.LittleEndian.Uint32(src) != lz4Magic {
 		return dst, fmt.Errorf("%w: %w", ErrCorrupt, errLZ4)

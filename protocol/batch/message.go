@@ -7,8 +7,8 @@ import (
 	"math"
 )
 
-// message is a message of the formats v0 and v1, where it lies (Kafka's LegacyRecord). A compressed
-// one wraps others, which are its value.
+// message is a message of format v0 or v1, in place (Kafka's LegacyRecord). A compressed message
+// wraps others, which are its value.
 //
 //	offset      int64
 //	size        int32, of what follows
@@ -26,7 +26,7 @@ type message struct {
 }
 
 const (
-	messageCRC        = 12 // where the checksum stands
+	messageCRC        = 12 // the position of the checksum
 	messageAttributes = 17
 	messageTimestamp  = 18
 	sizeOfV0          = 26 // of a message with null key and null value
@@ -40,7 +40,7 @@ func (m message) logAppendTime() bool {
 }
 
 // peekMessage reads the size in bytes of the message that b begins with, which may be more than b
-// has; 0 = b is too short to tell. old is false if b begins with a batch of a later format.
+// has. 0 = b is too short to tell. old is false if b begins with a batch of a later format.
 func peekMessage(b []byte) (size int, old bool, err error) {
 	if len(b) <= atMagic {
 		return 0, true, nil
@@ -61,7 +61,8 @@ func peekMessage(b []byte) (size int, old bool, err error) {
 	return int(length) + sizePrefix, true, nil
 }
 
-// readMessage reads b, a whole message by peekMessage. The error wraps ErrCorrupt or ErrMalformed.
+// readMessage reads b, a whole message by the size of peekMessage. The error wraps ErrCorrupt or
+// ErrMalformed.
 func readMessage(b []byte) (message, error) {
 	m := message{
 		offset: int64(binary.BigEndian.Uint64(b)), timestamp: -1,
@@ -85,7 +86,7 @@ func readMessage(b []byte) (message, error) {
 	return m, nil
 }
 
-// messageField reads a key or a value: nil for null, but never for an empty one.
+// messageField reads a key or a value. It returns nil for null, and never nil for an empty field.
 func messageField(b []byte) (field, rest []byte, ok bool) {
 	if len(b) < 4 {
 		return nil, nil, false

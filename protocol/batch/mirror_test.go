@@ -17,8 +17,8 @@ type mirrored struct {
 	next    int64
 }
 
-// mirrorLog does with the records of a read_committed fetch at the offset from what a replicator
-// does, whatever kind they are of.
+// mirrorLog mirrors the records of a read_committed fetch at the offset from, whatever their kind,
+// like a replicator.
 func mirrorLog(records []byte, aborted []AbortedTransaction, from int64) (m mirrored, err error) {
 	var r Recoder
 	var a Aborted
@@ -134,8 +134,7 @@ func TestMirrorOfEveryCapturedLog(t *testing.T) {
 }
 
 // TestMirrorResumesAnywhere: a replicator that was stopped after any of its appends fetches the
-// offset after it, is answered with the whole batch or message around it, and appends exactly what
-// is missing.
+// next offset, gets the whole batch or message around it, and appends exactly what is missing.
 func TestMirrorResumesAnywhere(t *testing.T) {
 	for _, name := range captures(t, "*") {
 		t.Run(name, func(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// A Record is one record of a batch, as EachRecord gives it. It is valid only during the call.
+// A Record is one record of a batch, as EachRecord passes it. It is valid only during the call.
 type Record struct {
 	OffsetDelta int32 // from the base offset of the batch
 	Timestamp   int64 // milliseconds since the epoch
@@ -15,9 +15,10 @@ type Record struct {
 	what   []byte // from the length of the key to the end of the headers
 }
 
-// EachRecord gives the records of a whole v2 batch to see, in the order of their offsets. An error
-// of see ends it, and is returned. An error of its own wraps ErrCorrupt, ErrMalformed, ErrTooLarge
-// (more than MaxInflated bytes) or ErrUnsupported. Nothing of a damaged batch is given.
+// EachRecord calls see for each record of a whole v2 batch, in the order of their offsets. It stops
+// at the first error of see, and returns it. An error of its own wraps ErrCorrupt, ErrMalformed,
+// ErrTooLarge (more than MaxInflated bytes) or ErrUnsupported. It passes no record of a damaged
+// batch.
 func EachRecord(h Header, see func(Record) error) error {
 	if err := whole(h); err != nil {
 		return err
@@ -47,24 +48,24 @@ func EachRecord(h Header, see func(Record) error) error {
 	return nil
 }
 
-// Plain makes v2 batches, without a stamp and without a producer, of records of other batches and
-// of tombstones: such as any client may write. The zero value is an empty batch. Not for use by
-// several goroutines at once.
+// Plain makes v2 batches of tombstones and of records of other batches. They have no stamp and no
+// producer, like batches that any client may write. The zero value is an empty batch. Not for use
+// by several goroutines at once.
 type Plain struct {
 	r   Recoder
 	run run
 }
 
-// Size is the length of the records in the batch, without compression.
+// Size returns the uncompressed length in bytes of the records in the batch.
 func (p *Plain) Size() int { return len(p.r.plain) }
 
-// Count is the number of records in the batch.
+// Count returns the number of records in the batch.
 func (p *Plain) Count() int { return int(p.run.count) }
 
-// Add takes a record with its key, value, headers and timestamp.
+// Add adds a record with its key, value, headers and timestamp.
 func (p *Plain) Add(rec Record) { p.add(rec.Timestamp, rec.what) }
 
-// AddTombstone takes a record without a value.
+// AddTombstone adds a record without a value.
 func (p *Plain) AddTombstone(timestamp int64, key []byte) {
 	what := appendField(nil, key)
 	what = binary.AppendVarint(what, -1)
@@ -85,8 +86,8 @@ func (p *Plain) add(timestamp int64, what []byte) {
 	u.saw(timestamp)
 }
 
-// Batch is the batch, compressed with a codec as attributes name them, and valid until the next
-// call of Add. The next record begins another one.
+// Batch returns the batch, compressed with a codec (as attributes name them). It is valid until the
+// next call of Add. The next record begins another batch.
 func (p *Plain) Batch(codec int8) (Header, error) {
 	u := p.run
 	p.run = run{}
@@ -94,7 +95,7 @@ func (p *Plain) Batch(codec int8) (Header, error) {
 	return p.r.finish(u, len(p.r.plain))
 }
 
-// HasValue is false for a tombstone.
+// HasValue reports whether the record has a value; a tombstone has none.
 func (r Record) HasValue() bool {
 	rest, ok := skipField(r.what, -1)
 	if !ok {

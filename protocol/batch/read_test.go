@@ -27,8 +27,8 @@ func readAll(t testing.TB, b []byte) (all []seen) {
 	return all
 }
 
-// TestPlain: what is read of a batch and put into another is the same there, with every codec;
-// tombstones have a key and no value.
+// TestPlain: records that are read from one batch and put into another stay the same, with every
+// codec. Tombstones have a key and no value.
 func TestPlain(t *testing.T) {
 	for codec := range int8(5) {
 		t.Run(fmt.Sprint(codec), func(t *testing.T) {
@@ -68,8 +68,8 @@ func TestPlain(t *testing.T) {
 	}
 }
 
-// TestEachRecord: null keys and values are told, an error ends it, and nothing of a damaged batch
-// is given.
+// TestEachRecord: null keys and values are recognized, an error ends the walk, and no record of a
+// damaged batch is passed.
 func TestEachRecord(t *testing.T) {
 	b := Filler(nil, 3, 9)
 	require.Equal(t, []seen{{0, -1, "", false, false, "\x01\x01\x00"}, {1, -1, "", false, false, "\x01\x01\x00"}, {2, -1, "", false, false, "\x01\x01\x00"}}, readAll(t, b))

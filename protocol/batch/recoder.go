@@ -8,31 +8,30 @@ import (
 // MaxRecodedSize is the largest MaxSize of a Recoder, and its default, in bytes.
 const MaxRecodedSize = MaxInflated
 
-// Recoder makes v2 batches that a stock broker takes of what it does not take: batches thinned by
-// compaction (Runs), and message formats v0 and v1 (Convert). Records are decompressed and
-// compressed again; everything else in klink leaves them alone.
+// Recoder turns batches that a stock broker does not accept into v2 batches that it does: batches
+// thinned by compaction (Runs), and message formats v0 and v1 (Convert). It decompresses the
+// records and compresses them again; the rest of klink does not touch records.
 //
-// What comes out are dense runs: each batch holds consecutive offsets, from its own base offset on.
-// Invariants:
+// The results are dense runs: each batch holds consecutive offsets, from its own base offset on.
 //
 //  1. Keys, values, headers, timestamps, the timestamp type and the codec of every record are those
 //     of the source, and so is every offset.
-//  2. The boundaries are a function of the source's batch, or message, alone: not of the fetch it
-//     came with, of a limit or of a position. So a doubled append doubles whole batches.
-//  3. Nothing is emitted of a batch or message that is damaged anywhere.
+//  2. The boundaries depend only on the source's batch or message, not on the fetch it came with,
+//     on a limit or on a position. So a doubled append doubles whole batches.
+//  3. If a batch or message is damaged anywhere, nothing of it is emitted.
 //  4. A run's records, uncompressed, are no larger than they were in the source's v2 batch.
 //
-// The zero value is ready. A Recoder keeps its buffers for the next batch, unless they became
-// large; it is not for use by several goroutines at once.
+// The zero value is ready for use. A Recoder keeps its buffers for the next batch, unless they
+// became large. It is not for use by several goroutines at once.
 type Recoder struct {
 	// MaxSize bounds the decompressed size of a batch in bytes, and so the memory that a hostile
-	// one costs (with zstd it can cost 128 MiB in passing, whatever the limit). 0, or more than
-	// MaxRecodedSize, is MaxRecodedSize. Not to be changed after the first use.
+	// batch costs. (With zstd it can cost 128 MiB for a moment, whatever the limit.) 0, or more
+	// than MaxRecodedSize, means MaxRecodedSize. It must not change after the first use.
 	MaxSize int
-	// Account is told of the memory in bytes that a large batch takes: more before it is taken, and
-	// all of it, as a negative number, before Runs or Convert returns. It may wait. Batches that
-	// fit into what a Recoder keeps are not told of. Optional; not to be changed after the first
-	// use.
+	// Account is called with the bytes of memory that a large batch takes: with more before they
+	// are allocated, and with all of them, as a negative number, before Runs or Convert returns. It
+	// may block. It is not called for batches that fit into the buffers that a Recoder keeps. It
+	// may be nil, and must not change after the first use.
 	Account func(delta int64)
 
 	codecs codecs
@@ -41,7 +40,7 @@ type Recoder struct {
 	out    []byte // the run as a batch
 }
 
-// kept is how large a buffer may be to be kept for the next batch, in bytes.
+// kept is the largest size in bytes of a buffer that a Recoder keeps for the next batch.
 const kept = 4 << 20
 
 func (r *Recoder) limit() int {
@@ -51,7 +50,7 @@ func (r *Recoder) limit() int {
 	return r.MaxSize
 }
 
-// tidy gives large buffers back.
+// tidy releases large buffers.
 func (r *Recoder) tidy() {
 	for _, b := range []*[]byte{&r.raw, &r.plain, &r.out} {
 		if cap(*b) > kept {
@@ -61,7 +60,7 @@ func (r *Recoder) tidy() {
 	r.codecs.shrunk()
 }
 
-// run is a dense run in the making. The records are in Recoder.plain.
+// run is a dense run that is being built. Its records are in Recoder.plain.
 type run struct {
 	base          int64
 	count         int32
@@ -71,7 +70,7 @@ type run struct {
 	attributes    int16
 }
 
-// next is the offset after the run.
+// next returns the offset after the run.
 func (u *run) next() int64 { return u.base + int64(u.count) }
 
 // saw counts a record with its timestamp.
@@ -83,9 +82,9 @@ func (u *run) saw(timestamp int64) {
 }
 
 // finish makes the batch of a run whose records are complete. The batch belongs to no producer, and
-// is valid until the next call. sourceSize is the length of what the run was in: where the
-// compressor does worse than the one of the source, it is told to try harder, so that a batch near
-// max.message.bytes does not become too large for the destination.
+// is valid until the next call. sourceSize is the length of the batch or message that the run came
+// from. If the compressor does worse than that of the source, finish makes it try harder, so that a
+// batch near max.message.bytes does not become too large for the destination.
 func (r *Recoder) finish(u run, sourceSize int) (Header, error) {
 	var header [HeaderSize]byte
 	out, err := r.codecs.compress(append(r.out[:0], header[:]...), r.plain, int8(u.attributes&codecMask), sourceSize)

@@ -6,7 +6,7 @@ import (
 	"math"
 )
 
-// record is one record of a v2 batch, uncompressed, where it lies (KIP-82, KIP-98; Kafka's
+// record is one uncompressed record of a v2 batch, in place (KIP-82, KIP-98; Kafka's
 // DefaultRecord).
 type record struct {
 	when        []byte // attributes and timestamp delta
@@ -14,8 +14,8 @@ type record struct {
 	what        []byte // from the length of the key to the end of the headers
 }
 
-// nextRecord reads the record that b begins with, and gives what is after it. Every length in it is
-// checked, and that the parts fill it exactly, as brokers and clients do.
+// nextRecord reads the record that b begins with, and returns the bytes behind it as rest. Like
+// brokers and clients it checks every length, and that the parts fill the record exactly.
 func nextRecord(b []byte) (r record, rest []byte, err error) {
 	size, n := binary.Varint(b)
 	if n <= 0 || size < 0 || size > int64(len(b)-n) {
@@ -25,7 +25,7 @@ func nextRecord(b []byte) (r record, rest []byte, err error) {
 	if len(body) == 0 {
 		return r, nil, fmt.Errorf("%w: a record of no bytes", ErrMalformed)
 	}
-	at := 1 // attributes, of which no bit is used
+	at := 1 // the attributes; none of their bits is used
 	if _, n = binary.Varint(body[at:]); n <= 0 {
 		return r, nil, fmt.Errorf("%w: timestamp of a record", ErrMalformed)
 	}
@@ -43,13 +43,13 @@ func nextRecord(b []byte) (r record, rest []byte, err error) {
 	return r, rest, nil
 }
 
-// timestampDelta is relative to the batch's base timestamp, in milliseconds.
+// timestampDelta returns the timestamp relative to the batch's base timestamp, in milliseconds.
 func (r record) timestampDelta() int64 {
 	delta, _ := binary.Varint(r.when[1:])
 	return delta
 }
 
-// filledByFields is true if b is a key, a value and headers, and nothing else.
+// filledByFields reports whether b is a key, a value and headers, and nothing else.
 func filledByFields(b []byte) bool {
 	b, ok := skipField(b, -1)
 	if !ok {
@@ -73,7 +73,7 @@ func filledByFields(b []byte) bool {
 	return len(b) == 0
 }
 
-// skipField skips bytes with their length before them; least = -1 if they may be null.
+// skipField skips bytes that follow their length; least = -1 if they may be null.
 func skipField(b []byte, least int64) (rest []byte, ok bool) {
 	size, n := binary.Varint(b)
 	if n <= 0 || size < least || size > int64(len(b)-n) {
@@ -82,7 +82,7 @@ func skipField(b []byte, least int64) (rest []byte, ok bool) {
 	return b[n+int(max(size, 0)):], true
 }
 
-// varintSize is the length of v as binary.AppendVarint writes it.
+// varintSize returns the number of bytes that binary.AppendVarint writes for v.
 func varintSize(v int64) int {
 	n := 1
 	for u := uint64(v)<<1 ^ uint64(v>>63); u >= 0x80; u >>= 7 {
@@ -91,7 +91,7 @@ func varintSize(v int64) int {
 	return n
 }
 
-// appendField appends bytes with their length before them, -1 for nil.
+// appendField appends the length of field, -1 for nil, and its bytes.
 func appendField(dst, field []byte) []byte {
 	if field == nil {
 		return binary.AppendVarint(dst, -1)
@@ -99,7 +99,7 @@ func appendField(dst, field []byte) []byte {
 	return append(binary.AppendVarint(dst, int64(len(field))), field...)
 }
 
-// fieldSize is how many bytes appendField appends.
+// fieldSize returns the number of bytes that appendField appends.
 func fieldSize(field []byte) int {
 	if field == nil {
 		return 1

@@ -5,22 +5,22 @@ import (
 	"fmt"
 )
 
-// Runs gives the dense runs of the batch b to emit, in the order of their offsets: for a Thinned
-// batch each maximal run of consecutive offsets as one batch, for Data b itself, for Empty nothing.
-// The offsets between are holes.
+// Runs passes the dense runs of the batch b to emit, in the order of their offsets. For a Thinned
+// batch each maximal run of consecutive offsets is one batch, for Data b itself is, and for Empty
+// there is none. The offsets between runs are holes.
 //
-// Runs that end at or below the offset from are left out; that is how a replicator resumes within a
-// batch, where the source always answers with the whole. from changes nothing else.
+// Runs leaves out runs that end at or below the offset from. So a replicator can resume within a
+// batch, although the source always returns the whole batch. from changes nothing else.
 //
-// A run is valid until emit returns, which may stamp it in place, must not use r, and ends the work
-// by an error, which Runs returns. It has the source batch's codec, timestamp type, base timestamp
-// and leader epoch, the maximum of its own timestamps (with LogAppendTime the source's, which is
-// the time of the append), no producer, and neither the transactional nor the delete-horizon bit:
-// with the latter (KIP-534) the base timestamp is the delete horizon, and records are relative to
-// it all the same.
+// A run is valid until emit returns. emit may stamp it in place and must not use r. An error of
+// emit ends the work, and Runs returns it. A run has the source batch's codec, timestamp type, base
+// timestamp and leader epoch, and no producer. Its maximal timestamp is the maximum of its own
+// timestamps (with LogAppendTime it is the source's, the time of the append). The transactional and
+// the delete-horizon bit are clear: with the latter (KIP-534) the base timestamp is the delete
+// horizon, but records are relative to it all the same.
 //
-// An error of Runs itself wraps ErrControl for a control batch, ErrCorrupt, ErrMalformed,
-// ErrTooLarge and the errors of Classify otherwise; nothing was emitted then.
+// An error of Runs itself wraps ErrControl for a control batch, else ErrCorrupt, ErrMalformed,
+// ErrTooLarge or the errors of Classify. Nothing was emitted then.
 func (r *Recoder) Runs(b []byte, from int64, emit func(Header) error) error {
 	kind, err := Classify(b)
 	h := Header(b)
@@ -47,8 +47,8 @@ func (r *Recoder) Runs(b []byte, from int64, emit func(Header) error) error {
 	return r.split(h, records, from, emit)
 }
 
-// records are the records of a batch without compression, all of them valid and in the order of
-// their offsets.
+// records returns the uncompressed records of a batch, all of them valid and in the order of their
+// offsets.
 func (r *Recoder) records(h Header) ([]byte, error) {
 	records := []byte(h[HeaderSize:])
 	if h.Codec() != 0 {

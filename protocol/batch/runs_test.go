@@ -95,8 +95,8 @@ func allRuns(t require.TestingT, r *Recoder, b Header, from int64) (runs []Heade
 	return runs
 }
 
-// TestRunsKeepEveryRecord: whatever the thinned batch, its runs have its records, all of them, with
-// every part as it was, and each run begins where the one before it does not go on.
+// TestRunsKeepEveryRecord: for any thinned batch, its runs have all of its records, with every part
+// unchanged. Each run begins behind a gap.
 func TestRunsKeepEveryRecord(t *testing.T) {
 	var r Recoder
 	rapid.Check(t, func(t *rapid.T) {
@@ -146,7 +146,7 @@ func TestRunsKeepEveryRecord(t *testing.T) {
 		}
 		require.Equal(t, len(records), next)
 
-		// Resuming leaves out what is below, and changes nothing of the rest.
+		// Resuming leaves out the runs below, and changes nothing of the others.
 		from := rapid.Int64Range(b.BaseOffset(), b.NextOffset()+1).Draw(t, "from")
 		kept := slices.DeleteFunc(slices.Clone(runs), func(run Header) bool { return run.NextOffset() <= from })
 		require.Equal(t, len(kept), len(allRuns(t, &r, b, from)))
@@ -189,8 +189,8 @@ func TestRunsOfOtherKinds(t *testing.T) {
 
 func codecAttribute(codec int8) int16 { return int16(codec) }
 
-// TestRunsRefuseHostileRecords: nothing is emitted of a batch whose header and checksum are right
-// and whose records lie.
+// TestRunsRefuseHostileRecords: a batch has a correct header and checksum, but its records lie.
+// Nothing of it is emitted.
 func TestRunsRefuseHostileRecords(t *testing.T) {
 	record := func(change func(r *kmsg.Record)) []byte {
 		r := makeRecord(0, 0, []byte("key"), []byte("value"), kmsg.Header{Key: "h", Value: []byte("v")})

@@ -13,8 +13,8 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// Scan goes through the records of a v2 batch, one after the other, and holds no more of them than
-// the codec must. So a caller who has found what it looks for leaves the rest compressed:
+// Scan walks the records of a v2 batch one after the other, and holds no more of them than the
+// codec must. A caller that has found its record leaves the rest compressed:
 //
 //	s, err := batch.OpenScan(h)
 //	defer s.Close()
@@ -35,15 +35,15 @@ type Scan struct {
 // MaxScanMemory is the most memory that a Scan takes, in bytes.
 const MaxScanMemory = 24 << 20
 
-// What a Scan takes besides the codec's window.
+// scanBuffers is the memory in bytes that a Scan takes besides the codec's window.
 const scanBuffers = 1 << 20
 
-// lz4Memory is that of a reader for the largest blocks, which need not be those that the first
-// frame names.
+// lz4Memory is the memory in bytes of a reader for the largest blocks. Later frames may have larger
+// blocks than the first frame names.
 const lz4Memory = 16 << 20
 
-// ScanMemory is how many bytes of memory a Scan of h takes. The error wraps ErrTooLarge if that is
-// more than MaxScanMemory, else ErrCorrupt or ErrUnsupported.
+// ScanMemory returns the bytes of memory that a Scan of h takes. If that is more than
+// MaxScanMemory, the error wraps ErrTooLarge, else ErrCorrupt or ErrUnsupported.
 func ScanMemory(h Header) (int64, error) {
 	n, src := uint64(0), []byte(h[HeaderSize:])
 	switch h.Codec() {
@@ -75,7 +75,7 @@ func ScanMemory(h Header) (int64, error) {
 	return int64(n) + scanBuffers, nil
 }
 
-// zstdScanWindow is the window of the first frame. No later one may have a larger one.
+// zstdScanWindow returns the window of the first frame. No later frame may have a larger one.
 func zstdScanWindow(src []byte) (uint64, error) {
 	var h zstd.Header
 	if err := h.Decode(src); err != nil {
@@ -88,8 +88,8 @@ func zstdScanWindow(src []byte) (uint64, error) {
 	return max(window, zstd.MinWindowSize), nil
 }
 
-// OpenScan begins a scan. The batch must not change until it is closed. Errors are those of
-// ScanMemory.
+// OpenScan begins a scan. The batch must not change until the caller closes the scan. The errors
+// are those of ScanMemory.
 func OpenScan(h Header) (*Scan, error) {
 	if _, err := ScanMemory(h); err != nil {
 		return nil, err
@@ -124,7 +124,7 @@ func OpenScan(h Header) (*Scan, error) {
 	return s, nil
 }
 
-// Next moves to the next record; false at the end or at an error.
+// Next moves to the next record. It returns false at the end or at an error.
 func (s *Scan) Next() bool {
 	if s.err != nil || s.records <= 0 {
 		return false
@@ -163,7 +163,7 @@ func (s *Scan) record() error {
 	return nil
 }
 
-// varint reads a varint, and says how long it is.
+// varint reads a varint, and returns its length n in bytes.
 func (s *Scan) varint() (v int64, n int, err error) {
 	u := uint64(0)
 	for shift := 0; shift < 70; shift += 7 {
@@ -190,13 +190,14 @@ func (s *Scan) failed(err error) error {
 	return fmt.Errorf("%w: %w", ErrCorrupt, err)
 }
 
-// Inflated is how many bytes were decompressed so far.
+// Inflated returns the number of bytes that were decompressed so far.
 func (s *Scan) Inflated() int64 { return MaxInflated + 1 - s.inflated.N }
 
-// Err is what ended the scan early. It wraps ErrCorrupt, ErrMalformed or ErrTooLarge.
+// Err returns the error that ended the scan early. It wraps ErrCorrupt, ErrMalformed or
+// ErrTooLarge.
 func (s *Scan) Err() error { return s.err }
 
-// Close gives the memory back.
+// Close releases the memory.
 func (s *Scan) Close() { s.close() }
 
 // snappyReader decompresses one block at a time.
@@ -227,9 +228,9 @@ func (r *snappyReader) Read(p []byte) (int, error) {
 
 var inflaters sync.Pool
 
-// Inflate decompresses src, which was compressed with a codec as attributes name them, to limit
-// bytes at most. The result is the caller's. The error wraps ErrCorrupt, ErrTooLarge or
-// ErrUnsupported. Safe for concurrent use.
+// Inflate decompresses src, at most limit bytes, with a codec as attributes name them. The caller
+// owns the result. The error wraps ErrCorrupt, ErrTooLarge or ErrUnsupported. Safe for concurrent
+// use.
 func Inflate(src []byte, codec int8, limit int) ([]byte, error) {
 	c, _ := inflaters.Get().(*codecs)
 	if c == nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// packed makes a batch of what is compressed with a codec.
+// packed makes a batch of bytes that are compressed with a codec.
 func packed(codec int8, count, lastDelta int32, compressed []byte) Header {
 	h := Header(append(make([]byte, HeaderSize), compressed...))
 	binary.BigEndian.PutUint64(h, 1000)
@@ -102,7 +102,7 @@ func TestScan(t *testing.T) {
 	}
 }
 
-// What comes after the record that is looked for stays compressed.
+// The bytes behind the record that the caller looks for stay compressed.
 func TestScanStopsEarly(t *testing.T) {
 	for _, codec := range []int8{codecGzip, codecSnappy, codecLZ4, codecZstd} {
 		h := packed(codec, 100, 198, compressWith(t, codec, writeRecords(100, 1<<20)))
@@ -117,7 +117,7 @@ func TestScanStopsEarly(t *testing.T) {
 	}
 }
 
-// A batch that is small and decompresses to much takes no more memory and work than the bounds.
+// A small batch that decompresses to much takes no more memory and work than the bounds.
 func TestBombs(t *testing.T) {
 	const size = 2 * MaxInflated
 	for codec := codecGzip; codec <= codecZstd; codec++ {
@@ -235,7 +235,8 @@ func TestZstdAtTheLimit(t *testing.T) {
 	}
 }
 
-// The memory of a large batch is told before it is taken, and told again when it is given back.
+// The memory of a large batch is accounted for before it is allocated, and again when it is
+// released.
 func TestRecoderAccountsForItsMemory(t *testing.T) {
 	for codec := codecGzip; codec <= codecZstd; codec++ {
 		held, most := int64(0), int64(0)
@@ -258,7 +259,7 @@ func TestRecoderAccountsForItsMemory(t *testing.T) {
 		if err := r.Runs(small, 0, func(Header) error { return nil }); err != nil || held != 0 || most != 0 {
 			t.Errorf("codec %d: a small batch: %d bytes told of: %v", codec, most, err)
 		}
-		// Also where nothing comes of it.
+		// The memory is released also if Runs fails.
 		r.MaxSize = 10 << 20
 		if err := r.Runs(large, 0, func(Header) error { return nil }); !errors.Is(err, ErrTooLarge) || held != 0 {
 			t.Errorf("codec %d: %d bytes not given back: %v", codec, held, err)
@@ -276,8 +277,7 @@ func allocated(do func()) int64 {
 
 func crcOf(h Header) uint32 { return crc32.Checksum(h[atAttributes:], castagnoli) }
 
-// Nothing else in klink decompresses: what comes from others goes through the bounds of this
-// package.
+// Nothing else in klink decompresses foreign data: it all goes through the bounds of this package.
 func TestNothingElseDecompresses(t *testing.T) {
 	const root = "../.."
 	seen := 0

@@ -7,8 +7,8 @@ import (
 	"github.com/klauspost/compress/s2"
 )
 
-// Kafka's Java clients frame snappy as the library snappy-java does: a magic, two versions, then
-// blocks, each with its length before it. Clients in other languages write one bare block; all read
+// Kafka's Java clients frame snappy like the library snappy-java: a magic, two versions, then
+// blocks, each behind its length. Clients in other languages write one bare block. All clients read
 // both.
 const (
 	xerialMagic  = "\x82SNAPPY\x00"
@@ -16,15 +16,15 @@ const (
 	xerialBlock  = 32 << 10 // snappy-java's default
 )
 
-// snappyExpansion bounds how many bytes one byte of a block can stand for: three bytes copy at most
-// 64.
+// snappyExpansion is the largest number of bytes that one byte of a block can stand for: three
+// bytes copy at most 64.
 const snappyExpansion = 22
 
 var errSnappy = errors.New("malformed snappy")
 
 // unsnappy appends the decompressed src, with or without snappy-java's framing.
 func (c *codecs) unsnappy(dst, src []byte, limit int) ([]byte, error) {
-	// The sizes first: they say how much room is needed, and a hostile one is refused before
+	// Read the sizes first: they tell how much room is needed, and a hostile size is refused before
 	// anything is decompressed.
 	total := 0
 	for rest := (snappyBlocks{}).of(src); rest.left(); {
@@ -49,7 +49,7 @@ func (c *codecs) unsnappy(dst, src []byte, limit int) ([]byte, error) {
 	return dst, nil
 }
 
-// snappyBlocks are the blocks of what is compressed by snappy: one, or those of snappy-java.
+// snappyBlocks are the blocks of snappy-compressed bytes: one bare block, or those of snappy-java.
 type snappyBlocks struct {
 	rest   []byte
 	framed bool
@@ -64,7 +64,7 @@ func (snappyBlocks) of(src []byte) snappyBlocks {
 
 func (s *snappyBlocks) left() bool { return len(s.rest) > 0 }
 
-// next is a block, and how long it is decompressed: no longer than it can be.
+// next returns a block and its decompressed size. It refuses a size that the block cannot have.
 func (s *snappyBlocks) next() (block []byte, size int, err error) {
 	block, s.rest = s.rest, nil
 	if s.framed {
@@ -112,7 +112,7 @@ func snappy(dst, src []byte, effort int) []byte {
 	return dst
 }
 
-// extend makes b longer by n bytes, which it also gives by themselves.
+// extend makes b longer by n bytes, and also returns those bytes alone, as room.
 func extend(b []byte, n int) (longer, room []byte) {
 	at := len(b)
 	if cap(b)-at < n {

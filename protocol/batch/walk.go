@@ -6,7 +6,7 @@ import (
 	"math"
 )
 
-// Walker goes through the `records` bytes of a fetch response, batch by batch:
+// Walker walks the `records` bytes of a fetch response, batch by batch:
 //
 //	w := batch.Walk(records)
 //	for w.Next() {
@@ -14,13 +14,13 @@ import (
 //	}
 //	if err := w.Err(); err != nil { ... }
 //
-// Every batch it yields is whole, has magic 2, and is as long as its header says; nothing else was
-// checked. A last batch that was cut off ends the walk without an error: brokers cut at the size
-// that a fetch asked for.
+// Every batch that it yields is whole, has magic 2, and is as long as its header says. Walker
+// checks nothing else. A last batch that was cut off ends the walk without an error, because
+// brokers cut at the size that a fetch asked for.
 type Walker struct {
 	rest  []byte
 	batch Header
-	at    int // of rest in the records
+	at    int // the position of rest in the records
 	want  int // size of the batch that was cut off
 	err   error
 }
@@ -28,7 +28,7 @@ type Walker struct {
 // Walk starts a walk. The batches alias records.
 func Walk(records []byte) Walker { return Walker{rest: records} }
 
-// Next moves to the next batch; false at the end or at an error.
+// Next moves to the next batch. It returns false at the end or at an error.
 func (w *Walker) Next() bool {
 	if w.err != nil {
 		return false
@@ -49,20 +49,21 @@ func (w *Walker) Next() bool {
 	return true
 }
 
-// Batch is the batch that Next moved to.
+// Batch returns the batch that Next moved to.
 func (w *Walker) Batch() Header { return w.batch }
 
-// Err is what ended the walk early: it wraps ErrMalformed, ErrOldFormat or ErrUnsupported.
+// Err returns the error that ended the walk early. It wraps ErrMalformed, ErrOldFormat or
+// ErrUnsupported.
 func (w *Walker) Err() error { return w.err }
 
-// Rest is what is behind the batch that Next moved to, or what Next stopped at. If Err wraps
-// ErrOldFormat, Recoder.Convert takes it on from there.
+// Rest returns the bytes behind the batch that Next moved to, or those at which Next stopped. If
+// Err wraps ErrOldFormat, Recoder.Convert can go on from there.
 func (w *Walker) Rest() []byte { return w.rest }
 
-// Cut tells, once Next has been false, how many bytes of a last batch were there and how many it
-// has. have = 0: nothing was cut off; want = 0: not even its length was there. A walk that yielded
-// nothing but a cut batch means that the fetch asked for too little (only brokers before KIP-74
-// answer so).
+// Cut returns, once Next has returned false, how many bytes of a cut-off last batch were there, and
+// how many the whole batch has. have = 0: nothing was cut off; want = 0: not even the length of the
+// batch was there. If a walk yields nothing but a cut batch, the fetch asked for too few bytes
+// (only brokers before KIP-74 answer so).
 func (w *Walker) Cut() (have, want int) { return len(w.rest), w.want }
 
 // Peek reads the size in bytes of the batch that b begins with, which may be more than b has. 0 = b

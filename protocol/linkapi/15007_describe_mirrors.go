@@ -28,21 +28,21 @@ type DescribedMirror struct {
 	Error        string // why State is FAILED, SOURCE_UNAVAILABLE, ..., "" = none
 	StateMessage string
 	StateTimeMs  int64
-	// DirectAccess: once mirroring has been stopped, clients can go straight to the brokers, and
-	// find every record at the offset it has through klink. DirectAccessReason says why or why not,
-	// for people.
+	// DirectAccess: after mirroring has stopped, clients can connect to the brokers directly, and
+	// find every record at the same offset as through klink. DirectAccessReason explains why or why
+	// not, for people.
 	DirectAccess       bool
 	DirectAccessReason string
 	Partitions         []DescribedPartition
-	// ConfigDrift are the configs of the topic that differ from the source's and do not follow it,
-	// in the order of their names, as the last look of the task TopicConfigsSync found them.
+	// ConfigDrift lists the configs of the topic that differ from the source's and do not follow
+	// it, in the order of their names, as the task TopicConfigsSync last found them.
 	ConfigDrift []ConfigDrift
-	// Notices say in what the topic is not what klink has made of it, and what to do, for people:
+	// Notices tell people how the topic differs from what klink has made of it, and what to do:
 	// somebody changed it around klink, or wrote to it.
 	Notices []string
 }
 
-// ConfigDrift is a config of a mirror topic that differs from the source's; nil = that cluster has
+// ConfigDrift is a config of a mirror topic that differs from the source's. nil = that cluster has
 // no such config, or no value of it.
 type ConfigDrift struct {
 	Name        string
@@ -58,24 +58,24 @@ type DescribedPartition struct {
 	SourceLastStableOffset int64 // below SourceEndOffset while a transaction is open at the source
 	MirrorStartOffset      int64
 	MirrorEndOffset        int64
-	// Lag is SourceEndOffset - MirrorEndOffset; of a STOPPED mirror what it was when mirroring
-	// ended: what was left behind.
+	// Lag is SourceEndOffset - MirrorEndOffset. For a STOPPED mirror it is the lag when mirroring
+	// ended: the number of offsets that were left behind.
 	Lag int64
-	// LagMs is how long ago the mirror last had everything that its source had, as far as the klink
-	// that mirrors it has seen; 0 without Lag.
+	// LagMs is how long ago, in milliseconds, the mirror last had everything that its source had,
+	// as far as the owner has seen; 0 without Lag.
 	LagMs int64
-	// LastFetchTimeMs is when the source last answered. Of a STOPPED mirror it is there only if
-	// that was so long before the stop that the source may have had more than SourceEndOffset.
+	// LastFetchTimeMs is when the source last answered. For a STOPPED mirror it is set only if that
+	// was so long before the stop that the source may have had more than SourceEndOffset.
 	LastFetchTimeMs int64
-	// Aligned: physical offsets are the logical ones, all over the partition.
+	// Aligned: in the whole partition, physical offsets equal logical ones.
 	Aligned bool
 	// Shift is logical - physical at the end of the log.
 	Shift int64
-	// ShiftBegan is the logical offset from which on Shift was not 0; -1 = it always was.
+	// ShiftBegan is the first logical offset at which Shift was not 0; -1 = Shift was always 0.
 	ShiftBegan  int64
 	ShiftReason string // why, for people
-	// JoinedBatches is how many batches of the source were appended as a part of another, since an
-	// instance took the mirror over.
+	// JoinedBatches is how many batches of the source were appended as a part of another batch,
+	// since an instance took the mirror over.
 	JoinedBatches int64
 }
 

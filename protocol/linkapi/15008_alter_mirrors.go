@@ -10,9 +10,9 @@ const (
 	MirrorFailover int8 = 3
 )
 
-// AlterMirrorsRequest pauses, resumes, promotes or fails over mirrors. With ValidateOnly nothing is
-// changed; of mirrors that could be promoted the groups are then looked at. Needs ALTER on the
-// cluster.
+// AlterMirrorsRequest pauses, resumes, promotes or fails over mirrors. With ValidateOnly it changes
+// nothing; for mirrors that could be promoted klink then checks the consumer groups. Needs ALTER on
+// the cluster.
 type AlterMirrorsRequest struct {
 	Version      int16
 	TimeoutMs    int32
@@ -33,9 +33,9 @@ type AlterMirrorsResponse struct {
 	Results    []AlteredMirror
 }
 
-// AlteredMirror is the outcome for one mirror, and, where it was only asked whether it could be
-// promoted (ValidateOnly), how far consumer groups are from being able to go on at the destination.
-// Of anything else GroupsSynced is false, GroupsBehind -1 and GroupsMessage nil.
+// AlteredMirror is the outcome for one mirror. If the request asked only whether the mirror could
+// be promoted (ValidateOnly), it also says how far consumer groups are from being able to go on at
+// the destination. Otherwise GroupsSynced is false, GroupsBehind -1 and GroupsMessage nil.
 type AlteredMirror struct {
 	Name         string
 	ErrorCode    int16
@@ -43,11 +43,11 @@ type AlteredMirror struct {
 	// GroupsSynced: the promotion would carry over the committed offsets of the groups that the
 	// link's filters name.
 	GroupsSynced bool
-	// GroupsBehind is how many of these have an offset for the mirror at the source that the
-	// destination has not got yet; -1 = not known.
+	// GroupsBehind is how many of these groups have an offset for the mirror at the source that the
+	// destination does not have yet; -1 = unknown.
 	GroupsBehind int32
-	// GroupsMessage says, for people, why that is not known, or which groups will not get their
-	// offsets; nil = there is nothing to say.
+	// GroupsMessage tells people why GroupsBehind is unknown, or which groups will not get their
+	// offsets; nil = nothing to say.
 	GroupsMessage *string
 }
 

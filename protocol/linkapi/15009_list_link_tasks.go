@@ -2,8 +2,8 @@ package linkapi
 
 import "github.com/twmb/franz-go/pkg/kmsg"
 
-// ListLinkTasksRequest lists the tasks of links: the work that klink does for a link from time to
-// time. Needs DESCRIBE on the cluster.
+// ListLinkTasksRequest lists the tasks of links: the work that klink does for a link periodically.
+// Needs DESCRIBE on the cluster.
 type ListLinkTasksRequest struct {
 	Version int16
 	Link    *string // nil = of all links
@@ -26,8 +26,8 @@ type LinkTasks struct {
 	Tasks        []LinkTask
 }
 
-// LinkTask is one task of a link. Times are Unix milliseconds; -1 = never since the process that
-// answers was started.
+// LinkTask is one task of a link. Times are Unix milliseconds; -1 = never since the start of the
+// process that answers.
 type LinkTask struct {
 	Name              string
 	State             string

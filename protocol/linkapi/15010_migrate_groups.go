@@ -2,9 +2,9 @@ package linkapi
 
 import "github.com/twmb/franz-go/pkg/kmsg"
 
-// MigrateGroupsRequest carries the committed offsets of groups over from the source of a link to
-// its mirrors for the last time, and excludes the groups from the link's sync of offsets. Needs
-// ALTER on the cluster.
+// MigrateGroupsRequest copies the committed offsets of groups from the source of a link to its
+// mirrors for the last time, and excludes the groups from the link's sync of offsets. Needs ALTER
+// on the cluster.
 type MigrateGroupsRequest struct {
 	Version      int16
 	TimeoutMs    int32
@@ -12,11 +12,11 @@ type MigrateGroupsRequest struct {
 	Groups       []MigrateGroup
 }
 
-// MigrateGroup is one group that is to be moved.
+// MigrateGroup is one group to move.
 type MigrateGroup struct {
 	Group string
 	Link  string
-	Force bool // also while it is active at the source
+	Force bool // move the group even while it is active at the source
 }
 
 // MigrateGroupsResponse answers MigrateGroupsRequest.
@@ -26,7 +26,7 @@ type MigrateGroupsResponse struct {
 	Results    []MigratedGroup
 }
 
-// MigratedGroup is the outcome for one group. Partitions may be there beside an error.
+// MigratedGroup is the outcome for one group. It may have Partitions beside an error.
 type MigratedGroup struct {
 	Group        string
 	Link         string

@@ -2,8 +2,8 @@ package linkapi
 
 import "github.com/twmb/franz-go/pkg/kmsg"
 
-// SyncACLsRequest runs the ACL sync of a link once, now, or says what that would do. Needs ALTER on
-// the cluster.
+// SyncACLsRequest runs the ACL sync of a link once, now, or reports what the sync would do. Needs
+// ALTER on the cluster.
 type SyncACLsRequest struct {
 	Version      int16
 	TimeoutMs    int32
@@ -23,7 +23,7 @@ type SyncACLsResponse struct {
 }
 
 // SyncedACL is an ACL of the source, or one that came from there. The names are those of Kafka's
-// own enumerations, and a number where klink knows none.
+// own enumerations, or a number if klink knows no name.
 type SyncedACL struct {
 	ResourceType   string
 	ResourceName   string
@@ -35,7 +35,7 @@ type SyncedACL struct {
 	// Managed: klink remembers that it created the ACL, and deletes it when the source does not
 	// have it any more.
 	Managed bool
-	// ErrorCode and ErrorMessage say why it could not be created or deleted.
+	// ErrorCode and ErrorMessage say why klink could not create or delete the ACL.
 	ErrorCode    int16
 	ErrorMessage *string
 }

@@ -1,10 +1,10 @@
 // Package linkapi has the messages of klink's link administration: Kafka API keys 15000 to 15015,
 // flexible from version 0, documented in docs/protocol.md. Each request implements kmsg.Request and
 // each response kmsg.Response, so that kgo.Client.Request sends them (with kgo.MaxVersions(nil)).
-// Any klink answers them: they need not go to a controller.
+// Every klink instance answers them; they need not go to a controller.
 //
 // One file per message has its structs, in the order of the fields on the wire, and their codec.
-// Version is not on the wire: it stands in the request header.
+// Version is not in the body: it stands in the request header.
 package linkapi
 
 import (
@@ -36,7 +36,7 @@ type API struct {
 	Key      int16
 	Name     string
 	Min, Max int16 // versions; all of them are flexible
-	// Alter is true for what changes something, and so needs ALTER on the cluster; the others need
+	// Alter: the API changes something, and so needs ALTER on the cluster; the others need
 	// DESCRIBE.
 	Alter bool
 
@@ -58,11 +58,11 @@ var apis = [...]API{
 	{Key: KeySyncACLs, Name: "SyncACLs", Alter: true, request: func() kmsg.Request { return new(SyncACLsRequest) }},
 }
 
-// APIs lists the link APIs in the order of their keys, as they are offered in ApiVersions. The
-// slice is the caller's.
+// APIs returns the link APIs in the order of their keys, as ApiVersions offers them. The caller
+// owns the slice.
 func APIs() []API { return append([]API(nil), apis[:]...) }
 
-// Lookup finds the row of a key.
+// Lookup returns the row of a key.
 func Lookup(key int16) (API, bool) {
 	if key < MinKey || key > MaxKey {
 		return API{}, false
@@ -70,7 +70,7 @@ func Lookup(key int16) (API, bool) {
 	return apis[key-MinKey], true
 }
 
-// Name is the name of a link API, or its number if it is none.
+// Name returns the name of a link API, or the key as a number if it is none.
 func Name(key int16) string {
 	if a, ok := Lookup(key); ok {
 		return a.Name
@@ -78,7 +78,7 @@ func Name(key int16) string {
 	return fmt.Sprint(key)
 }
 
-// NewRequest makes an empty request of a link API; ok is false for other keys.
+// NewRequest returns an empty request of a link API; ok is false for other keys.
 func NewRequest(key int16) (req kmsg.Request, ok bool) {
 	a, ok := Lookup(key)
 	if !ok {
@@ -87,13 +87,13 @@ func NewRequest(key int16) (req kmsg.Request, ok bool) {
 	return a.request(), true
 }
 
-// MaxRequestBytes bounds the body of a request. An empty string of one byte on the wire takes 16 in
-// memory, so what a client may make klink allocate has to be bounded below the size of a frame.
+// MaxRequestBytes bounds the body of a request. An empty string of one byte on the wire takes 16
+// bytes in memory, so a bound on the frame alone would let a client make klink allocate too much.
 const MaxRequestBytes = 4 << 20
 
-// ReadRequest reads the body of a request, without its header. It is for servers: the body may be
-// anything. Errors about the bytes wrap ErrMalformed; a key or version that is not offered is an
-// error too. body is not kept.
+// ReadRequest reads the body of a request, without its header. It is for servers, so the body may
+// hold anything. Errors about the bytes wrap ErrMalformed. A key or version that klink does not
+// offer is an error too. ReadRequest does not keep body.
 func ReadRequest(key, version int16, body []byte) (kmsg.Request, error) {
 	a, ok := Lookup(key)
 	if !ok {

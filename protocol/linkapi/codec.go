@@ -7,27 +7,27 @@ import (
 	"github.com/twmb/franz-go/pkg/kbin"
 )
 
-// ErrMalformed is wrapped by every error about bytes that are not the message they should be.
+// Every error about malformed bytes wraps ErrMalformed.
 var ErrMalformed = errors.New("malformed link API message")
 
-// codec goes through the fields of a message once, in the order of its schema, and either appends
-// them to dst or fills them from src. One walk serves both directions, so that they cannot
-// disagree.
+// codec walks the fields of a message once, in the order of its schema, and either appends them to
+// dst or fills them from src. One walk serves both directions, so that they cannot disagree.
 //
 // The encoding is that of Kafka's flexible versions (KIP-482): compact strings and arrays, and a
-// tag section at the end of each struct, which is written empty and skipped when read. When
-// writing, no field is changed.
+// tag section at the end of each struct. codec writes empty tag sections, and skips them when it
+// reads. Writing changes no field.
 //
-// When reading, src is not trusted: nothing is allocated for an array that the bytes left could not
-// fill, and after the first fault every further read gives zero values, so that a walk always ends.
+// When it reads, codec does not trust src. It allocates nothing for an array that the bytes left
+// could not fill. After the first error every further read gives zero values, so that a walk always
+// ends.
 type codec struct {
 	dst  []byte
 	src  kbin.Reader
 	read bool
-	err  error // the first fault of src that kbin does not see
+	err  error // the first error in src that kbin does not detect
 }
 
-// appendTo appends the message that fields walks through.
+// appendTo appends the message whose fields `fields` walks.
 func appendTo(dst []byte, fields func(*codec)) []byte {
 	c := codec{dst: dst}
 	fields(&c)
@@ -35,8 +35,8 @@ func appendTo(dst []byte, fields func(*codec)) []byte {
 	return c.dst
 }
 
-// readFrom fills the message that fields walks through from src, all of it. Strings are copied; src
-// may be reused. After an error the message is half filled.
+// readFrom fills the message whose fields `fields` walks from src, and uses all of src. It copies
+// strings, so src may be reused. After an error the message is half filled.
 func readFrom(src []byte, key int16, kind string, fields func(*codec)) error {
 	c := codec{src: kbin.Reader{Src: src}, read: true}
 	fields(&c)
@@ -52,10 +52,10 @@ func readFrom(src []byte, key int16, kind string, fields func(*codec)) error {
 	return nil
 }
 
-// ok is false once reading has met a fault.
+// ok reports whether reading has met no error so far.
 func (c *codec) ok() bool { return c.err == nil && c.src.Ok() }
 
-// fail ends a read: the rest of src is dropped.
+// fail ends a read: it drops the rest of src.
 func (c *codec) fail(format string, args ...any) {
 	if c.ok() {
 		c.err = fmt.Errorf(format, args...)
@@ -142,8 +142,9 @@ func (c *codec) nullableStrings(v *[]string) {
 	c.strings(v)
 }
 
-// structs is an array of structs, each with a tag section at its end. min is the least number of
-// bytes that a struct takes without that section; it bounds what a length on the wire may claim.
+// structs is an array of structs, each with a tag section at its end. min is the smallest number of
+// bytes that a struct takes without that section. It bounds the array length that a message may
+// claim.
 func structs[T any](c *codec, v *[]T, min int, fields func(*T, *codec)) {
 	array(c, v, min+1, func(c *codec, e *T) {
 		fields(e, c)
@@ -151,7 +152,7 @@ func structs[T any](c *codec, v *[]T, min int, fields func(*T, *codec)) {
 	})
 }
 
-// array is a non-null array; an empty one is read as nil. min is the least number of bytes of an
+// array is a non-null array; an empty one is read as nil. min is the smallest number of bytes of an
 // element.
 func array[T any](c *codec, v *[]T, min int, element func(*codec, *T)) {
 	if !c.read {
@@ -182,8 +183,8 @@ func array[T any](c *codec, v *[]T, min int, element func(*codec, *T)) {
 	*v = s
 }
 
-// tags writes an empty tag section, or skips one. (kmsg.SkipTags would go on for as many rounds as
-// a hostile count says after the bytes have run out.)
+// tags writes an empty tag section, or skips one. (kmsg.SkipTags would loop as often as a hostile
+// count says, even after the bytes have run out.)
 func (c *codec) tags() {
 	if !c.read {
 		c.dst = append(c.dst, 0)

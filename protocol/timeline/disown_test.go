@@ -2,8 +2,8 @@ package timeline
 
 import "testing"
 
-// TestDisown: who is no owner any more sends nobody beyond the end who asks for what another owner
-// has appended since, and still knows what is in the log for sure.
+// TestDisown: an instance that has lost the ownership sends no reader beyond the end that asks for
+// records which another owner has appended since. It still knows what is in the log for sure.
 func TestDisown(t *testing.T) {
 	p := Open(0, 100, 100)
 	p.Own(0, 100, 100, true)
@@ -48,9 +48,9 @@ func TestDisown(t *testing.T) {
 	}
 }
 
-// TestLateResultsAnnounceNothing: an append that was under way when the owner gave the partition up
-// is answered later. What its result says is no announcement: nobody here takes it back when
-// another instance appends.
+// TestLateResultsAnnounceNothing: an append that was on its way when the owner gave the partition
+// up gets its answer later. That answer must announce nothing, because nobody here withdraws the
+// announcement when another instance appends.
 func TestLateResultsAnnounceNothing(t *testing.T) {
 	for name, late := range map[string]func(p *Partition){
 		"sent":     func(p *Partition) { p.Extend(10, 110, 5) },
@@ -71,8 +71,8 @@ func TestLateResultsAnnounceNothing(t *testing.T) {
 	}
 }
 
-// TestAnnouncedIsNoEnd: a log end behind records that were only announced is told as that of a
-// moment ago, since somebody else's batch may stand in their place.
+// TestAnnouncedIsNoEnd: if the log ends behind records that were only announced, the timeline
+// returns the end from before them, because another writer's batch may stand in their place.
 func TestAnnouncedIsNoEnd(t *testing.T) {
 	p := Open(0, 100, 100)
 	p.Own(0, 100, 100, true)
@@ -99,8 +99,8 @@ func TestAnnouncedIsNoEnd(t *testing.T) {
 	}
 }
 
-// TestHoleAtTheEndIsLearned: that the log ends behind a hole, which the owner elsewhere has stored,
-// is learned by who has looked at the end before.
+// TestHoleAtTheEndIsLearned: the owner elsewhere has stored that the log ends behind a hole. An
+// instance learns that even if it has looked at the end before.
 func TestHoleAtTheEndIsLearned(t *testing.T) {
 	p := Open(0, 0, 0)
 	p.LearnProbe(0, 0, 1)
@@ -129,8 +129,8 @@ func TestHoleAtTheEndIsLearned(t *testing.T) {
 	}
 }
 
-// TestOneRecordAtTheFormerEnd: a record that stands where the log ended when somebody looked is
-// learned.
+// TestOneRecordAtTheFormerEnd: the timeline learns a record that stands where the log ended at an
+// earlier probe.
 func TestOneRecordAtTheFormerEnd(t *testing.T) {
 	p := Open(0, 0, 0)
 	for n := range int64(5) {
@@ -153,7 +153,7 @@ func TestDisownEnded(t *testing.T) {
 	}
 }
 
-// TestDisownEmpty: nothing is made up of a log without records.
+// TestDisownEmpty: the timeline invents nothing about a log without records.
 func TestDisownEmpty(t *testing.T) {
 	p := Open(5, 100, 100)
 	p.Disown()
@@ -165,7 +165,7 @@ func TestDisownEmpty(t *testing.T) {
 	if _, _, ok := p.FindPhysical(101, 0); ok {
 		t.Error("known to be beyond the end")
 	}
-	q := New(0, 7, 7) // all that comes has the same shift, as long as nobody says otherwise
+	q := New(0, 7, 7) // everything that follows has the same shift until an owner says otherwise
 	q.Disown()
 	if _, _, ok := q.FindPhysical(30, 0); ok {
 		t.Error("known without anybody to say so")

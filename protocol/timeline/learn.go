@@ -2,20 +2,20 @@ package timeline
 
 import "math"
 
-// Learn tells what the stamp of a batch says that was seen in a response: records of them, the
-// first one at physical, have the logical offsets from logical on. The batch must be one that is
-// shown. It costs little when nothing new is said.
+// Learn teaches the timeline the stamp of a batch that was seen in a response: its records, the
+// first one at physical, have the logical offsets from logical on. The batch must be one that
+// readers are shown. Learn is cheap if the timeline knows that already.
 func (t *Partition) Learn(physical, logical, records int64) {
 	t.show(physical+records, logical+records)
 	t.learn(physical, logical, records, false)
 }
 
-// show notes where a batch ends that a reader is shown.
+// show notes the end of a batch that a reader is shown.
 func (t *Partition) show(physical, logical int64) { t.note(&t.shown, physical, logical) }
 
 func (t *Partition) note(in *slot, physical, logical int64) {
 	if logical <= in.logical.Load() {
-		return // several readers follow the end; one notes it
+		return // several readers follow the end of the log; only the first one notes it
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -24,15 +24,15 @@ func (t *Partition) note(in *slot, physical, logical int64) {
 	}
 }
 
-// Before says whether what stands right before the physical offset counts, and ends at logical
-// there: that is what a batch with batch.FlagFollows needs in order to count. sure is false if that
-// is not known.
+// Before reports whether the batch right before the physical offset counts and ends at logical. A
+// batch with batch.FlagFollows needs that in order to count. sure is false if the timeline does not
+// know.
 func (t *Partition) Before(physical, logical int64) (counts, sure bool) {
 	s := t.state.Load()
 	if tip := s.tip; tip != nil && physical >= tip.physical {
 		at := tip.logical + physical - tip.physical
 		if tip.end.Load() != endless && physical > t.sureEnd(tip) {
-			return true, false // only announced
+			return true, false // the batch before it is only announced
 		}
 		return at == logical, at == logical || tip.end.Load() != endless
 	}
@@ -49,25 +49,25 @@ func (t *Partition) Before(physical, logical int64) (counts, sure bool) {
 	return true, false
 }
 
-// Glimpse notes where a batch ends that a reader is shown at the offset of its stamp, though nobody
-// knows whether it counts. The reader is right to see it: what the stamp says of its records is
-// true. It has to find its way on from there.
+// Glimpse notes the end of a batch that a reader is shown at the offset of its stamp, although
+// nobody knows whether the batch counts. The reader is right to see it, because what the stamp says
+// of its records is true. And the reader must be able to go on from there.
 func (t *Partition) Glimpse(physical, logical int64) { t.note(&t.glimpsed, physical, logical) }
 
-// LearnProbe is Learn for a batch that was read on purpose; it is kept for longer than what passes.
-// records = 0: all records from physical on are at or above logical, all before it below; a
-// checkpoint says so, and so does a look into the log from physical on that has found its first
-// batch at logical.
+// LearnProbe is Learn for a batch that was read on purpose. The timeline keeps it for longer than
+// what passes in responses. records = 0: all records from physical on are at or above logical, all
+// before it below. A checkpoint says so, and so does a probe from physical on whose first batch is
+// at logical.
 func (t *Partition) LearnProbe(physical, logical, records int64) {
 	if records > 0 {
-		t.show(physical+records, logical+records) // whoever asked is told of it
+		t.show(physical+records, logical+records) // the prober gets the answer
 	}
 	t.learn(physical, logical, records, true)
 }
 
-// LearnVoid tells that the batch at the physical offsets [from, to) does not count. If it is known
-// which logical offset comes next at from, that one is looked for behind the batch from now on, so
-// that no reader is sent to it again. Otherwise that says nothing.
+// LearnVoid teaches the timeline that the batch at the physical offsets [from, to) does not count.
+// If the timeline knows which logical offset comes next at from, it now places that offset behind
+// the batch, so that no reader is sent to the batch again. Otherwise LearnVoid changes nothing.
 func (t *Partition) LearnVoid(from, to int64) {
 	if from < 0 || to <= from {
 		return
@@ -77,7 +77,7 @@ func (t *Partition) LearnVoid(from, to int64) {
 	case s.tip != nil && to > s.tip.physical:
 		t.voidInTip(from, to)
 	case from >= s.start.physical:
-		// A look from within the batch may have told more.
+		// A probe from within the batch may have taught more.
 		a, _, _ := t.around(s, to-1, byPhysical)
 		if end := a.end(); end.physical == from || a.n == 0 && end.physical > from {
 			t.learn(to, end.logical, 0, true)
@@ -85,8 +85,8 @@ func (t *Partition) LearnVoid(from, to int64) {
 	}
 }
 
-// voidInTip is LearnVoid where the owner of the partition has announced records, or will: they do
-// not stand there.
+// voidInTip is LearnVoid for a place where the owner has announced records, or will announce the
+// next ones: they are not at [from, to).
 func (t *Partition) voidInTip(from, to int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -99,8 +99,8 @@ func (t *Partition) voidInTip(from, to int64) {
 		return
 	}
 	if there := t.sureInTip(tip); end != endless && n > there {
-		// Records that were announced, and that nobody has seen, may have landed elsewhere. What
-		// comes before the void batch is to be read.
+		// Announced records that nobody has seen may have landed elsewhere. The part of the log
+		// before the void batch must be read.
 		s.tip = newTip(tip.physical, tip.logical, tip.logical+there)
 		t.state.Store(&s)
 		return
@@ -114,13 +114,13 @@ func (t *Partition) voidInTip(from, to int64) {
 	if end == endless {
 		s.tip.end.Store(endless)
 	}
-	if end == endless || end == next { // all that was announced is there, and so is the hole behind it
+	if end == endless || end == next { // the hole behind the records stays
 		s.tip.until.Store(tip.until.Load())
 	}
 	t.state.Store(&s)
 }
 
-// sureInTip is how many of the announced records are in the log for sure: their append was
+// sureInTip returns how many of the announced records are in the log for sure: their append was
 // confirmed, or a reader was shown them.
 func (t *Partition) sureInTip(p *tip) (n int64) {
 	if end := t.physEnd.Load(); end != math.MaxInt64 {
@@ -132,7 +132,7 @@ func (t *Partition) sureInTip(p *tip) (n int64) {
 	return max(0, min(n, p.end.Load()-p.logical))
 }
 
-// sureEnd is where the records end that are in the log for sure.
+// sureEnd returns the physical end of the records that are in the log for sure.
 func (t *Partition) sureEnd(p *tip) int64 { return p.physical + t.sureInTip(p) }
 
 func (t *Partition) learn(physical, logical, records int64, keep bool) {
@@ -166,8 +166,8 @@ func (t *Partition) learn(physical, logical, records int64, keep bool) {
 	r.put(x)
 }
 
-// news is the part of x that lies where something may be learned, which is between the start and
-// the tip; ok is false if all of it is known.
+// news returns the part of x that lies between the start and the tip, where something may be
+// learned. ok is false if all of that part is known.
 func (t *Partition) news(s *state, x span) (y span, ok bool) {
 	if x, ok = x.behind(s.start); !ok || s.tip != nil && !follows(x, s.tip.begin()) {
 		return x, false
@@ -183,7 +183,7 @@ func (t *Partition) news(s *state, x span) (y span, ok bool) {
 	return x, !known
 }
 
-// behind is the part of x that is at or behind start; ok is false if there is none, or x
+// behind returns the part of x that is at or behind start. ok is false if there is none, or if x
 // contradicts start.
 func (x span) behind(start span) (y span, ok bool) {
 	if d := start.physical - x.physical; d > 0 {
@@ -197,9 +197,9 @@ func (x span) behind(start span) (y span, ok bool) {
 
 func (x span) shift() int64 { return x.logical - x.physical }
 
-// join makes room for x among the spans: what touches it in the same run becomes part of it, and
-// what contradicts it is forgotten, as the log has it otherwise. ok is false if there is nothing in
-// x that is not in one of them.
+// join makes room for x among the spans. It merges spans of the same run that touch x into x, and
+// drops spans that contradict x, because the log overrides them. ok is false if one span already
+// holds all of x.
 func (s *state) join(x span) (y span, ok bool) {
 	touches := func(y *span) bool {
 		return x.shift() == y.shift() && x.physical <= y.end().physical && y.physical <= x.end().physical
@@ -225,7 +225,7 @@ func (s *state) join(x span) (y span, ok bool) {
 	return x, true
 }
 
-// bound keeps the number of spans bounded; the lock is held.
+// bound keeps the number of spans bounded. The caller holds the lock.
 func (t *Partition) bound(s *state) {
 	if len(s.spans) > maxSpans/chunkSpans {
 		if s.spans.count() > maxSpans || len(s.spans) > 2*maxSpans/chunkSpans {
@@ -234,8 +234,9 @@ func (t *Partition) bound(s *state) {
 	}
 }
 
-// LearnEnd tells that the log ended at physical a moment ago; the last batch has been taught
-// before, if there is one. An owner knows better.
+// LearnEnd teaches the timeline that the log ended at physical a moment ago. The caller has taught
+// the last batch before, if there is one. If the timeline has an owner, LearnEnd does nothing,
+// because the owner knows better.
 func (t *Partition) LearnEnd(physical int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -244,8 +245,8 @@ func (t *Partition) LearnEnd(physical int64) {
 	}
 }
 
-// LearnStart tells that there is no record below physical any more: the log begins there, or no
-// batch before it counts.
+// LearnStart teaches the timeline that there is no record below physical any more: the log begins
+// there, or no batch before it counts.
 func (t *Partition) LearnStart(physical int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

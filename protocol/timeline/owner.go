@@ -2,25 +2,26 @@ package timeline
 
 import "math"
 
-// Own says that the log ends at physical, that the record before it, if there is one, ends at
-// logical, that there is a hole from there to until (SetLogicalEnd), and that all which follows
-// will be announced by Extend. What was announced before and was not published (SetPhysicalEnd), or
-// contradicts that, did not come about. The stamp of the last batch that counts should be taught
-// too (LearnProbe).
+// Own makes the caller the owner. The log ends at physical, and the record before it, if there is
+// one, ends at logical. Between logical and until there is a hole (SetLogicalEnd). The owner
+// announces everything that follows with Extend. Announcements of an earlier owner that were not
+// published (SetPhysicalEnd), or that contradict this end, did not come about. The caller should
+// also teach the stamp of the last batch that counts (LearnProbe).
 //
-// straight: from the start of the timeline on every physical offset holds exactly the next logical
-// one; there is no hole, and nothing is void. Nobody can tell that from where both ends are, as
-// holes and void offsets may cancel out.
+// straight: from the start of the timeline on, every physical offset holds exactly the next logical
+// one. There is no hole, and nothing is void. The two ends alone cannot tell that, because holes
+// and void offsets may cancel out.
 func (t *Partition) Own(physical, logical, until int64, straight bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := *t.state.Load()
 	t.begin(&s, span{physical: physical, logical: logical}, logical, t.publishEnd(physical), straight)
-	s.tip.until.Store(until) // together: a reader who stands at until must not be out of range for a moment
+	s.tip.until.Store(until) // before the Store: a reader at until must never be out of range
 	t.state.Store(&s)
 }
 
-// publishEnd is SetPhysicalEnd. It returns the end that was published before, 0 if there was none.
+// publishEnd is SetPhysicalEnd, and returns the end that was published before, or 0 if there was
+// none.
 func (t *Partition) publishEnd(physical int64) (before int64) {
 	if before = t.physEnd.Swap(physical); before == math.MaxInt64 {
 		return 0
@@ -28,9 +29,10 @@ func (t *Partition) publishEnd(physical int64) (before int64) {
 	return before
 }
 
-// Disown takes Own back: somebody else may append from now on, so what follows the records that are
-// in the log for sure has to be learned. What was announced and not confirmed (SetPhysicalEnd) may
-// not have come about. A mirror that has ended has no owner, and stays as it is.
+// Disown ends the ownership: another instance may append from now on, so the timeline has to learn
+// what follows the records that are in the log for sure. Announced records that were not confirmed
+// (SetPhysicalEnd) may not have come about. A mirror that has ended has no owner, and stays as it
+// is.
 func (t *Partition) Disown() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -47,7 +49,7 @@ func (t *Partition) Disown() {
 			s.spans = s.spans.push(span{physical: tip.physical, logical: tip.logical, n: n})
 		}
 		if all && (until > end || n == 0) {
-			// Whatever comes stands behind the hole.
+			// Every later record stands behind the hole.
 			s.spans = s.spans.push(span{physical: physEnd, logical: max(end, until)})
 		}
 		t.bound(&s)
@@ -55,16 +57,17 @@ func (t *Partition) Disown() {
 	t.state.Store(&s)
 }
 
-// Extend announces records about to be appended: before the batch is sent, as a reader may see it
-// before its owner knows that it is in the log. They will stand at physical, the end of the log as
-// the owner knows it, and have the logical offsets from logical on. What was announced before for
-// physical or beyond did not come about. Who is no owner announces nothing.
+// Extend announces records that are about to be appended. The owner calls it before it sends the
+// batch, because a reader may see the batch before the owner knows that it is in the log. The
+// records will stand at physical, the end of the log as the owner knows it, and have the logical
+// offsets from logical on. Earlier announcements for physical or beyond did not come about. If the
+// timeline has no owner, Extend does nothing.
 func (t *Partition) Extend(physical, logical, records int64) {
-	t.mu.Lock() // also where only the end moves: a reader may meet a void batch, and make another tip
+	t.mu.Lock() // even if only the end moves: a reader may find a void batch and replace the tip
 	defer t.mu.Unlock()
 	now := t.state.Load()
 	if now.tip == nil {
-		return // the result of an append that was under way when the owner was told to stop
+		return // Disown came while the append was on its way
 	}
 	if tip := now.tip; tip.end.Load() == logical && tip.at(logical) == physical {
 		tip.end.Store(logical + records)
@@ -75,8 +78,8 @@ func (t *Partition) Extend(physical, logical, records int64) {
 	t.state.Store(&s)
 }
 
-// Appended says that records stand where Extend has announced them, and that the log ends behind
-// them. A reader may have taken the announcement back meanwhile (LearnVoid).
+// Appended confirms that records stand where Extend has announced them, and that the log ends
+// behind them. In between a reader may have withdrawn the announcement (LearnVoid).
 func (t *Partition) Appended(physical, logical, records int64) {
 	p := t.state.Load().tip
 	if p == nil {
@@ -88,9 +91,9 @@ func (t *Partition) Appended(physical, logical, records int64) {
 	t.SetPhysicalEnd(physical + records)
 }
 
-// End says that the mirroring has ended: from physical, which is logical, the shift is constant for
-// good. In a log without a record that may be anywhere at or above the floor. straight is as for
-// Own.
+// End records that the mirroring has ended: from the physical offset physical on, which is the
+// logical offset logical, the shift is constant for good. In a log without a record that place may
+// be anywhere at or above the floor. straight is as for Own.
 func (t *Partition) End(physical, logical int64, straight bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -100,14 +103,14 @@ func (t *Partition) End(physical, logical int64, straight bool) {
 	t.state.Store(&s)
 }
 
-// Restart makes the timeline that of a log which has never held a record: see New.
+// Restart turns the timeline into that of a log which has never held a record: see New.
 func (t *Partition) Restart(physical, logical, floor int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.restart(physical, logical, floor)
 }
 
-// restart is Restart; the lock is held.
+// restart is Restart. The caller holds the lock.
 func (t *Partition) restart(physical, logical, floor int64) {
 	t.shown.store(span{})
 	t.glimpsed.store(span{})
@@ -124,10 +127,10 @@ func (t *Partition) restart(physical, logical, floor int64) {
 	})
 }
 
-// Set changes shift and floor: the shift only of a log that has never held a record; see invariant
-// 6 for the floor. Where the shift changes, SetPhysicalEnd comes first, so that no reader is sent
-// beyond the end of the log. A mirror that is stopped while its log is empty needs Set(floor -
-// physical end, floor), or its first own record would stand below the floor.
+// Set changes shift and floor. Only the shift of a log that has never held a record may change; see
+// invariant 6 for the floor. If the shift changes, the caller calls SetPhysicalEnd first, so that
+// no reader is sent beyond the end of the log. A mirror that is stopped while its log is empty
+// needs Set(floor - physical end, floor), or its first own record would stand below the floor.
 func (t *Partition) Set(shift, floor int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -140,23 +143,24 @@ func (t *Partition) Set(shift, floor int64) {
 	t.state.Store(&s)
 }
 
-// Move follows the stored start of the timeline: physical offset physical is logical offset
-// logical, or belongs to the first record above it, and no logical offset below floor is shown. A
-// log that has never held a record begins there; in another, what is below is forgotten.
+// Move moves the start of the timeline to the stored one: the physical offset physical is the
+// logical offset logical, or belongs to the first record above it. No logical offset below floor is
+// shown. A log that has never held a record begins there; in any other log the timeline forgets
+// what is below.
 func (t *Partition) Move(physical, logical, floor int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := *t.state.Load()
 	start := span{physical: physical, logical: logical}
 	switch {
-	case s.start == start: // only the floor
+	case s.start == start: // only the floor changes
 	case s.oneRun() && s.tip.end.Load() == endless:
 		if start.shift() != s.start.shift() {
 			t.restart(physical, logical, floor)
 			return
 		}
 	case follows(s.start, start) && s.moveStart(start):
-	default: // one of the two was not true
+	default: // what was known contradicts the new start
 		announced := s.tip != nil && s.tip.end.Load() != endless
 		t.restart(physical, logical, floor)
 		s = *t.state.Load()
@@ -170,7 +174,8 @@ func (t *Partition) Move(physical, logical, floor int64) {
 	t.state.Store(&s)
 }
 
-// moveStart makes start the lowest place that is known. It is false if start contradicts the tip.
+// moveStart makes start the lowest place that is known. It returns false if start contradicts the
+// tip.
 func (s *state) moveStart(start span) bool {
 	if s.tip != nil {
 		switch tip := s.tip.begin(); {
@@ -193,12 +198,12 @@ func (s *state) moveStart(start span) bool {
 	return true
 }
 
-// SetPhysicalEnd publishes the physical log end that the owner knows of. It may lag behind the log,
-// never lead it.
+// SetPhysicalEnd publishes the physical end of the log as the owner knows it. It may be lower than
+// the log's own end, never higher.
 func (t *Partition) SetPhysicalEnd(p int64) { t.physEnd.Store(p) }
 
-// SetLogicalEnd publishes the logical end of a mirror that has all of the source's records, where
-// the source ends in a hole: there is no record between the last one announced and logical.
+// SetLogicalEnd publishes the logical end of a mirror that has all of the source's records and
+// whose source ends in a hole: there is no record between the last announced one and logical.
 func (t *Partition) SetLogicalEnd(logical int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -207,8 +212,8 @@ func (t *Partition) SetLogicalEnd(logical int64) {
 	}
 }
 
-// LogicalEnd is the logical offset after the last record that was announced, or after the hole
-// behind it; known is false where nobody announces.
+// LogicalEnd returns the logical offset after the last announced record, or after the hole behind
+// it. known is false if there is no owner.
 func (t *Partition) LogicalEnd() (logical int64, known bool) {
 	tip := t.state.Load().tip
 	if tip == nil || tip.end.Load() == endless {
@@ -217,9 +222,9 @@ func (t *Partition) LogicalEnd() (logical int64, known bool) {
 	return max(tip.end.Load(), tip.until.Load()), true
 }
 
-// begin makes the run at a place, where records up to the logical offset end were announced, the
-// tip of s. What was announced before is believed as far as it is below the physical offset sure.
-// The lock is held.
+// begin makes the run that starts at `at` the tip of s; its records up to the logical offset end
+// were announced. It keeps earlier announcements below the physical offset sure. The caller holds
+// the lock.
 func (t *Partition) begin(s *state, at span, end, sure int64, straight bool) {
 	if straight && at.shift() == s.start.shift() {
 		s.spans = nil
@@ -227,7 +232,7 @@ func (t *Partition) begin(s *state, at span, end, sure int64, straight bool) {
 		s.tip = newTip(s.start.physical, s.start.logical, end)
 		return
 	}
-	forget := s.tip == nil // nobody has announced: what is known remains, as far as it is below
+	forget := s.tip == nil // there was no owner: keep what is known below `at`
 	if tip := s.tip; tip != nil {
 		n := min(tip.end.Load()-tip.logical, min(sure, at.physical)-tip.physical, at.logical-tip.logical)
 		if n >= 0 && tip.at(tip.logical+n) == at.physical && tip.logical+n == at.logical { // the run goes on
@@ -245,7 +250,7 @@ func (t *Partition) begin(s *state, at span, end, sure int64, straight bool) {
 	s.tip = newTip(at.physical, at.logical, end)
 }
 
-// retract forgets all that cannot stand before a place.
+// retract forgets everything that cannot stand before a place.
 func (t *Partition) retract(s *state, at span) {
 	s.spans = s.spans.filter(func(x *span) bool {
 		had := x.n

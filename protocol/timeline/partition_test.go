@@ -131,7 +131,7 @@ func TestPartitionAgainstTwin(t *testing.T) {
 				w.next = w.floor - below
 			},
 			"append": func(t *rapid.T) {
-				// A batch that reaches the floor, as the source sends none that ends below it.
+				// A batch that reaches the floor, because the source sends none that ends below it.
 				n := max(w.floor-w.next+1, rapid.Int64Range(1, 30).Draw(t, "records"))
 				for range n {
 					w.physical[w.next] = w.end
@@ -157,7 +157,7 @@ func TestPartitionAgainstTwin(t *testing.T) {
 }
 
 // TestReadersWhileOwnerWrites checks, under the race detector, that readers only ever see a
-// timeline that was published: an answer of a mixture of two would not fit either.
+// timeline that was published. An answer from a mixture of two timelines would fit neither.
 func TestReadersWhileOwnerWrites(t *testing.T) {
 	const rounds = 20_000
 	p := New(0, 1000, 1000)
@@ -179,8 +179,8 @@ func TestReadersWhileOwnerWrites(t *testing.T) {
 				} else {
 					floor = f
 				}
-				// Shift and floor move together, so the physical position of the floor is always 0
-				// or, for a reader that has an older floor, refused.
+				// Shift and floor move together. So the physical position of the floor is always 0,
+				// or refused for a reader that has an older floor.
 				if ph := p.ToPhysical(floor); ph != 0 && ph != -1 {
 					t.Errorf("the floor %d is physical %d", floor, ph)
 					return
@@ -209,7 +209,7 @@ func TestTranslatingDoesNotAllocate(t *testing.T) {
 	require.NotZero(t, sum)
 }
 
-// Whoever has translated an offset learns whether it still means the same record.
+// A reader that has translated an offset learns whether it still means the same record.
 func TestChangedSince(t *testing.T) {
 	p, other := New(0, 100, 100), New(0, 100, 100)
 	before := Clock()
@@ -223,6 +223,6 @@ func TestChangedSince(t *testing.T) {
 	after := Clock()
 	require.NotEqual(t, before, after)
 	require.False(t, p.ChangedSince(after))
-	// The clock that somebody may have read while the shift was being changed.
+	// The clock as a reader may have read it while the shift was being changed.
 	require.True(t, p.ChangedSince(after-1))
 }

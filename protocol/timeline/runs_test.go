@@ -17,7 +17,7 @@ import (
 type logTwin struct {
 	batches []twinBatch // in physical order
 	starts  int         // batches below were deleted
-	first   span        // where it all began
+	first   span        // where the log began
 	end     int64       // physical
 	next    int64       // logical: after the last record
 	until   int64       // logical end
@@ -38,13 +38,14 @@ func (w *logTwin) start() int64 {
 	return w.end
 }
 
-// deleted is true below the first record that is left: there may have been one, for all that a
-// reader can see.
+// deleted reports whether an offset is below the first record that is left. As far as a reader can
+// see, there may have been a record.
 func (w *logTwin) deleted(logical int64) bool {
 	return w.starts > 0 && logical < w.logical(w.start())
 }
 
-// physical is where the first record at or above a logical offset is, the end if there is none.
+// physical returns the physical offset of the first record at or above a logical offset, the end if
+// there is none.
 func (w *logTwin) physical(logical int64) int64 {
 	i := sort.Search(len(w.batches), func(i int) bool {
 		for ; i < len(w.batches); i++ {
@@ -62,8 +63,8 @@ func (w *logTwin) physical(logical int64) int64 {
 	return w.end
 }
 
-// logical is the offset of the record at a physical offset or the next one, the end if there is
-// none.
+// logical returns the logical offset of the record at a physical offset or of the next one, the end
+// if there is none.
 func (w *logTwin) logical(physical int64) int64 {
 	for i := w.at(physical); i < len(w.batches); i++ {
 		if b := w.batches[i]; !b.void {
@@ -73,7 +74,7 @@ func (w *logTwin) logical(physical int64) int64 {
 	return w.until
 }
 
-// over is true if no record is at or above a physical offset.
+// over reports whether no record is at or above a physical offset.
 func (w *logTwin) over(physical int64) bool {
 	for _, b := range w.batches[w.at(physical):] {
 		if !b.void {
@@ -83,7 +84,7 @@ func (w *logTwin) over(physical int64) bool {
 	return true
 }
 
-// none is true if no record is at or above from and below to.
+// none reports whether no record is at or above from and below to.
 func (w *logTwin) none(from, to int64) bool {
 	for _, b := range w.batches[w.at(from):] {
 		if !b.void && b.p < to {
@@ -93,10 +94,10 @@ func (w *logTwin) none(from, to int64) bool {
 	return true
 }
 
-// near is true if a reader who is sent to from comes to to without meeting a record.
+// near reports whether a reader that is sent to from reaches to without meeting a record.
 func (w *logTwin) near(from, to int64) bool { return from == to || from < to && w.none(from, to) }
 
-// straight is true if every physical offset from a place on holds the next logical one.
+// straight reports whether every physical offset from a place on holds the next logical one.
 func (w *logTwin) straight(from span) bool {
 	for _, b := range w.batches[w.at(from.physical):] {
 		if b.void || b.l-b.p != from.shift() {
@@ -116,8 +117,8 @@ func (w *logTwin) at(physical int64) int {
 	return sort.Search(len(w.batches), func(i int) bool { return w.batches[i].p+w.batches[i].n > physical })
 }
 
-// probe does what a probe does in a log: it teaches the first batch from an offset on that counts,
-// and that none is before it; or the last one, and that none is behind it.
+// probe probes the twin's log. It teaches the first batch that counts from an offset on, and that
+// no batch is before it; or the last batch that counts, and that none is behind it.
 func (w *logTwin) probe(t *Partition, physical int64) {
 	if physical == ProbeEnd {
 		physical = w.end
@@ -149,7 +150,7 @@ func (w *logTwin) probe(t *Partition, physical int64) {
 	t.LearnEnd(w.end)
 }
 
-// seek finds a logical offset as a client of the timeline does.
+// seek finds a logical offset like a client of the timeline.
 func (w *logTwin) seek(t *Partition, logical int64) (physical int64, probes int) {
 	for end := false; ; {
 		p, probe, ok := t.FindPhysical(logical, probes)
@@ -190,7 +191,8 @@ func (w *logTwin) append(t *Partition, hole, n int64) {
 	}
 }
 
-// checkKnown checks that nothing is told which is wrong, without any probe, and never too much.
+// checkKnown checks that, without any probe, the timeline returns nothing wrong, and nothing too
+// high.
 func (w *logTwin) checkKnown(t require.TestingT, p *Partition) {
 	for l := w.floor; l <= w.until; l++ {
 		got, _, ok := p.FindPhysical(l, 0)
@@ -213,7 +215,7 @@ func (w *logTwin) checkKnown(t require.TestingT, p *Partition) {
 	seen, _ := p.PhysicalEnd()
 	for ph := w.start(); ph <= w.end; ph++ {
 		if seen < w.end && w.near(ph, seen) {
-			continue // what was the end is a position, of which FindRecord does better
+			continue // a former end is a position; FindRecord is more precise for it
 		}
 		got, _, ok := p.FindLogical(ph)
 		want := max(w.logical(ph), w.floor)
@@ -258,7 +260,7 @@ func TestRunsAgainstTwin(t *testing.T) {
 		w := &logTwin{end: physical, next: logical, until: logical, floor: logical, first: span{physical: physical, logical: logical}}
 		owner := New(physical, logical, logical)
 		owner.Own(physical, logical, logical, true)
-		reader := Open(physical, logical, logical) // in another process, which is told nothing
+		reader := Open(physical, logical, logical) // another process, without announcements
 		if rapid.Bool().Draw(t, "small") {
 			owner.step, reader.step = 16, 16
 		}
@@ -282,7 +284,8 @@ func TestRunsAgainstTwin(t *testing.T) {
 					t.Skip()
 				}
 				owner.Extend(w.end, max(w.next, w.until)+rapid.Int64Range(0, 2).Draw(t, "hole"), rapid.Int64Range(1, 6).Draw(t, "records"))
-				// Nothing that is there may be told wrong meanwhile.
+				// Before the owner reads its log again, no existing record may be translated
+				// wrongly.
 				for l := w.floor; l < w.next; l++ {
 					if got, want := owner.ToPhysical(l), w.physical(l); got > want && !w.deleted(l) {
 						t.Fatalf("logical %d is physical %d, want %d", l, got, want)
@@ -320,8 +323,8 @@ func TestRunsAgainstTwin(t *testing.T) {
 				if stopped {
 					t.Skip()
 				}
-				// Somebody else's, at the end of the log, perhaps where the owner's batch should
-				// have come, which is void too.
+				// A batch of another writer, at the end of the log, perhaps where the owner's batch
+				// should have landed; then that is void too.
 				announced := rapid.Bool().Draw(t, "announced")
 				if announced {
 					owner.Extend(w.end, max(w.next, w.until)+rapid.Int64Range(0, 2).Draw(t, "hole"), rapid.Int64Range(1, 4).Draw(t, "announced records"))
@@ -541,8 +544,8 @@ func TestWorstSeek(t *testing.T) {
 	t.Logf("%.2f probes on average, %d at most", float64(total)/seeks, most)
 }
 
-// TestReadersOfRuns checks, under the race detector too, that readers are never told too much while
-// the owner appends.
+// TestReadersOfRuns checks, under the race detector too, that readers never get too high an offset
+// while the owner appends.
 func TestReadersOfRuns(t *testing.T) {
 	const rounds = 30_000
 	p := New(0, 0, 0)
@@ -641,8 +644,8 @@ func BenchmarkFindPhysical(b *testing.B) {
 }
 
 // TestTheLogStartIsNotOutOfRange: the floor is the first record that is left of a batch, in a log
-// of many runs, of which a checkpoint near the end and the log start are all that is known. Before
-// it was said to be below the log start.
+// of many runs. Only a checkpoint near the end and the log start offset are known. Once that floor
+// was reported as below the log start offset.
 func TestTheLogStartIsNotOutOfRange(t *testing.T) {
 	p := Open(0, 10, 17)
 	p.LearnProbe(80, 108, 0)

@@ -3,8 +3,8 @@ package timeline
 import "testing"
 
 // TestShownIsNotOutOfRange: an append that its owner believed lost reaches the log after the owner
-// has read where it ends. A reader is shown it, and asks for what is behind it before the owner
-// knows. Was -1, so that consumers began anew.
+// has read the log's end. A reader is shown it, and asks for the next offset before the owner
+// knows. Once the timeline returned -1, so that consumers started anew.
 func TestShownIsNotOutOfRange(t *testing.T) {
 	p := Open(0, 0, 0)
 	p.Own(100, 100, 100, true)
@@ -40,8 +40,8 @@ func TestShownIsNotOutOfRange(t *testing.T) {
 	}
 }
 
-// TestShownBehindAHole: what is between the end that is known and what was shown is not out of
-// range, either; who asks for it is sent to the end that is known, never too high.
+// TestShownBehindAHole: offsets between the known end and the record that was shown are not out of
+// range either. A reader that asks for one is sent to the known end, never too high.
 func TestShownBehindAHole(t *testing.T) {
 	p := Open(0, 0, 0)
 	p.Own(100, 120, 120, false)

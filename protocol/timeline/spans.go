@@ -7,18 +7,18 @@ import (
 
 const (
 	chunkSpans = 64
-	// maxSpans bounds what is kept: 1,536 spans of 24 bytes are 36 KiB. See thin.
+	// maxSpans bounds the number of spans: 1,536 spans of 24 bytes are 36 KiB. See thin.
 	maxSpans = 1536
 )
 
-// spans are in order of both offsets, and do not overlap. The slice and all chunks are immutable,
-// but that the last chunk may grow: appending a span, which the owner does at each hole, copies
-// nothing.
+// spans are in the order of both offsets, and do not overlap. The slice and all chunks are
+// immutable, except that the last chunk may grow. So appending a span, which the owner does at each
+// hole, copies nothing.
 type spans []*chunk
 
 // chunk is never empty.
 type chunk struct {
-	n atomic.Int32 // how many of a are there; stored after they were written
+	n atomic.Int32 // how many elements of a are valid; stored after they were written
 	a [chunkSpans]span
 }
 
@@ -45,8 +45,8 @@ func (s spans) last() (span, bool) {
 	return a[len(a)-1], true
 }
 
-// around finds the last span that begins at or below an offset, and the first one that begins above
-// it.
+// around returns the last span that begins at or below an offset, and the first one that begins
+// above it.
 func (s spans) around(offset int64, key func(span) int64) (a, b span, hasA, hasB bool) {
 	i := sort.Search(len(s), func(i int) bool { return key(s[i].a[0]) > offset })
 	if i < len(s) {
@@ -60,13 +60,14 @@ func (s spans) around(offset int64, key func(span) int64) (a, b span, hasA, hasB
 	if j < len(c) {
 		b, hasB = c[j], true
 	}
-	return c[j-1], b, true, hasB // j > 0, as the first of the chunk is not above
+	return c[j-1], b, true, hasB // j > 0, as the first span of the chunk is not above offset
 }
 
 func byPhysical(x span) int64 { return x.physical }
 func byLogical(x span) int64  { return x.logical }
 
-// before orders spans. Several may begin at the same physical offset, or at the same logical one.
+// before orders spans. Several spans may begin at the same physical offset, or at the same logical
+// offset.
 func (x span) before(y span) bool {
 	return x.physical < y.physical || x.physical == y.physical && x.logical < y.logical
 }
@@ -84,7 +85,7 @@ func (s spans) push(x span) spans {
 	return append(s[:len(s):len(s)], chunkOf([]span{x}))
 }
 
-// insert puts a span where it belongs: only its chunk is copied.
+// insert puts a span in its place. It copies only one chunk.
 func (s spans) insert(x span) spans {
 	i := sort.Search(len(s), func(i int) bool { return !s[i].a[0].before(x) })
 	if i == len(s) {
@@ -107,7 +108,7 @@ func (s spans) insert(x span) spans {
 	return append(out, s[i+1:]...)
 }
 
-// filter returns the spans that keep wants, as it changes them.
+// filter returns the spans that keep accepts, as keep changes them.
 func (s spans) filter(keep func(*span) bool) spans {
 	var out spans
 	for _, c := range s {
@@ -120,11 +121,11 @@ func (s spans) filter(keep func(*span) bool) spans {
 	return out
 }
 
-// thin leaves at most half as many spans as may be kept, at even distances: those that stand closer
-// together than step, which is doubled until few enough are left. So a log of any length is covered
-// evenly, its end more closely, and the cost of a span stays constant.
+// thin leaves at most half of maxSpans, at even distances. It drops spans that stand closer
+// together than step, and doubles step until few enough are left. So the spans cover a log of any
+// length evenly, its end more densely, and the cost of a span stays constant.
 func (s spans) thin(step int64) (spans, int64) {
-	end, _ := s.last() // where the end of the log may be known from
+	end, _ := s.last() // the end of the log may be known from it
 	for {
 		last, first := int64(0), true
 		out := s.filter(func(x *span) bool {

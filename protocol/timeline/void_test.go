@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestLearnVoid: who looks for what comes next where a void batch stands is sent behind it, if that
-// is known to come next.
+// TestLearnVoid: if the timeline knows the next logical offset at the place of a void batch, it
+// sends a reader that asks for it behind the batch.
 func TestLearnVoid(t *testing.T) {
 	behind := func(p *Partition) { p.LearnProbe(0, 100, 10) } // the log is known to physical 10, logical 110
 	for name, c := range map[string]struct {
@@ -40,8 +40,8 @@ func TestLearnVoid(t *testing.T) {
 	}
 }
 
-// TestVoidBatchBeforeItsOwnerKnows: the owner of a partition may not append for a long time, and
-// does not see what somebody else has written at the end of the log. Readers do.
+// TestVoidBatchBeforeItsOwnerKnows: the owner of a partition may not append for a long time. Then
+// it does not see what another writer has written at the end of the log, but readers do.
 func TestVoidBatchBeforeItsOwnerKnows(t *testing.T) {
 	for name, begin := range map[string]func() *Partition{
 		"one run":  func() *Partition { p := Open(0, 100, 100); p.Own(0, 100, 100, true); return p },
@@ -78,8 +78,8 @@ func TestVoidBatchBeforeItsOwnerKnows(t *testing.T) {
 	}
 }
 
-// TestAnnouncedWhereAVoidBatchStands: what was announced for the place of a void batch, or behind
-// it, is not there.
+// TestAnnouncedWhereAVoidBatchStands: records that were announced for the place of a void batch, or
+// behind it, are not there.
 func TestAnnouncedWhereAVoidBatchStands(t *testing.T) {
 	p := Open(0, 100, 100)
 	p.Own(0, 100, 100, true)
@@ -97,7 +97,7 @@ func TestAnnouncedWhereAVoidBatchStands(t *testing.T) {
 	require.EqualValues(t, 115, p.ToLogical(18))
 }
 
-// TestStraight: that holes and void offsets cancel out makes no run of two.
+// TestStraight: holes and void offsets that cancel out do not make one run of two.
 func TestStraight(t *testing.T) {
 	p := Open(0, 100, 100)
 	p.Own(20, 120, 120, false) // [100, 108), two void offsets, a hole of two, [110, 120)
@@ -126,8 +126,8 @@ func TestStraight(t *testing.T) {
 	require.EqualValues(t, 20, p.ToPhysical(121))
 }
 
-// TestAnnouncedAndNotPublished: an owner that reads its log believes of what it has announced only
-// what it has seen there.
+// TestAnnouncedAndNotPublished: an owner that reads its log keeps only those of its announcements
+// that it has seen there.
 func TestAnnouncedAndNotPublished(t *testing.T) {
 	p := Open(0, 100, 100)
 	p.Own(0, 100, 100, true)
@@ -144,7 +144,7 @@ func TestAnnouncedAndNotPublished(t *testing.T) {
 	require.LessOrEqual(t, l, int64(115))
 }
 
-// TestTheLogWins: what a batch that counts says is believed more than what was known of its place.
+// TestTheLogWins: a batch that counts overrides what was known about its place.
 func TestTheLogWins(t *testing.T) {
 	p := Open(0, 100, 100)
 	p.LearnProbe(10, 120, 10)
@@ -159,8 +159,8 @@ func TestTheLogWins(t *testing.T) {
 	require.EqualValues(t, 17, p.ToPhysical(120))
 }
 
-// TestSeekAmongVoidBatches: in a log of holes and void batches of all sizes any offset is found, by
-// who knows nothing, with few probes.
+// TestSeekAmongVoidBatches: in a log of holes and void batches of all sizes, a reader that knows
+// nothing finds any offset with few probes.
 func TestSeekAmongVoidBatches(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 6))
 	size := func(bits int) int64 { return random.Int64N(1 << random.IntN(bits)) }
@@ -189,7 +189,7 @@ func TestSeekAmongVoidBatches(t *testing.T) {
 	}
 }
 
-// TestManyVoidBatches: there is no limit to how many there are.
+// TestManyVoidBatches: the number of void batches is not limited.
 func TestManyVoidBatches(t *testing.T) {
 	p := Open(0, 100, 100)
 	p.LearnProbe(0, 100, 10)
@@ -205,9 +205,10 @@ func TestManyVoidBatches(t *testing.T) {
 	require.LessOrEqual(t, p.size(), 64<<10)
 }
 
-// A reader was sent behind a void batch before the owner, who did not know of it, announced its
-// append at that place. The append lands behind the void batch, and is void as well. What was
-// announced is not believed to be in the log: the reader would pass over it.
+// A reader was sent behind a void batch. Then the owner, which did not know the batch, announced
+// its append at that place. The append lands behind the void batch, and is void as well. The
+// timeline must not believe that the announced records are in the log, or the reader would pass
+// over them.
 func TestVoidBehindWhatWasAnnounced(t *testing.T) {
 	p := New(0, 0, 0)
 	p.Own(838, 819, 819, false)
@@ -228,7 +229,7 @@ func TestVoidBehindWhatWasAnnounced(t *testing.T) {
 	if at := p.ToPhysical(819); at != 847 {
 		t.Errorf("offset 819 is looked for at %d", at)
 	}
-	// What was confirmed is believed, also where a reader has taken the announcement back before.
+	// The timeline believes a confirmation, even if a reader has withdrawn the announcement before.
 	p.Own(847, 819, 819, false)
 	p.Extend(847, 819, 8)
 	p.LearnVoid(855, 863)

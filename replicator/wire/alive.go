@@ -6,12 +6,12 @@ import (
 	"syscall"
 )
 
-// netConn is what a *tls.Conn has.
+// netConn is implemented by *tls.Conn.
 type netConn interface{ NetConn() net.Conn }
 
-// alive looks, without waiting, whether the broker has closed an idle connection, or sent what
-// nobody has asked for: a request sent now would have no result that is known. Brokers close after
-// connections.max.idle.ms, and when they stop.
+// alive checks, without waiting, whether the broker has closed an idle connection, or has sent
+// bytes that nobody asked for. The result of a request that is sent on such a connection would be
+// unknown. Brokers close connections after connections.max.idle.ms, and when they stop.
 func (c *Conn) alive() error {
 	nc := c.nc
 	if t, ok := nc.(netConn); ok {
@@ -38,7 +38,8 @@ func (c *Conn) alive() error {
 		case c.tcp != nil:
 			found = fmt.Errorf("%w: %s sent bytes that belong to no request", ErrMalformed, c.addr)
 		default:
-			found = fmt.Errorf("%s has something to say on a connection at rest", c.addr) // most likely that TLS ends
+			// Most likely the broker ends TLS.
+			found = fmt.Errorf("%s has something to say on a connection at rest", c.addr)
 		}
 		return true
 	})

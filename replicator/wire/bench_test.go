@@ -90,8 +90,8 @@ func buildProduce(p *ProduceRequest, batch []byte, partitions int) {
 	p.End()
 }
 
-// BenchmarkProduceBuild builds a request of 200 batches, whose bytes are copied or referred to, and
-// what a write costs: to a connection that takes all of it.
+// BenchmarkProduceBuild builds a request of 200 batches, whose bytes are copied or referred to. It
+// also shows the cost of a write, to a connection that takes all of it.
 func BenchmarkProduceBuild(b *testing.B) {
 	for _, size := range []int{300, 1000, 1200, 4 << 10, 16 << 10} {
 		batch := makeBatch(size)
@@ -134,8 +134,8 @@ func BenchmarkProduceBuild(b *testing.B) {
 	}
 }
 
-// TestNothingIsAllocated: requests are built, written and read, and answers parsed, without
-// allocating.
+// TestNothingIsAllocated: to build, write and read requests, and to parse responses, allocates
+// nothing.
 func TestNothingIsAllocated(t *testing.T) {
 	small, large := makeBatch(300), makeBatch(5000)
 	fetched := kmsg.NewPtrFetchResponse()

@@ -12,28 +12,28 @@ import (
 )
 
 const (
-	// maxResponse bounds a response in bytes: brokers answer a Fetch with one batch of any size,
-	// and take no request above socket.request.max.bytes, 100 MiB by default.
+	// maxResponse bounds a response in bytes. A broker may answer a Fetch with one batch of any
+	// size, but takes no request above socket.request.max.bytes, 100 MiB by default.
 	maxResponse = 128 << 20
-	// maxControl bounds the responses of versions and login.
+	// maxControl bounds the responses to ApiVersions and to the requests of a login, in bytes.
 	maxControl = 1 << 20
-	// leastPace is how many bytes a second a broker has to send of a response, once patience times
-	// the overhead have passed.
+	// leastPace is the least rate, in bytes per second, at which a broker has to send a response,
+	// after an allowance of patience times the overhead.
 	leastPace = 64 << 10
 	patience  = 10
-	// idleCheck is after how long without a request it is looked whether the broker has closed the
-	// connection meanwhile.
+	// idleCheck is how long a connection may be idle before the next Send checks whether the broker
+	// has closed it.
 	idleCheck = 100 * time.Millisecond
-	// bounce is the size in bytes of the memory in which small parts are put together where there
-	// is no writev: that of a TLS record.
+	// bounceSize is the size in bytes of the buffer that joins small parts where there is no
+	// writev: that of a TLS record.
 	bounceSize = 16 << 10
 )
 
 // Conn is one connection to a broker, for one goroutine.
 //
-// Send, then SendMore for requests that do not wait for the answers to those before; then, for each
-// of them in the same order, Receive, and Read until the body is read. After any error it is of no
-// use but to be closed, which has to be done all the same.
+// Call Send, and SendMore for requests that do not wait for the answers to those before. Then, for
+// each of them in the same order, call Receive, and Read until the body is read. After any error
+// the connection is of no use, but the caller still has to close it.
 type Conn struct {
 	d        *Dialer
 	nc       net.Conn
@@ -43,15 +43,15 @@ type Conn struct {
 	expiry   time.Time // when to log in again; zero = never (KIP-368)
 
 	correlation int32
-	flight      int           // requests that are out
+	flight      int           // requests that are not answered yet
 	wait        time.Duration // what was given to the last Send
 	left        int           // bytes of the response that are not read yet
 	size        int           // bytes of the response
 	overhead    time.Duration
 	used        time.Time // when the last response ended
-	deadline    time.Time // that is set
-	complete    time.Time // when the response has to be there, all of it
-	throttled   time.Time // no request before
+	deadline    time.Time // the one that nc has
+	complete    time.Time // when the whole response has to be there
+	throttled   time.Time // no request before this time
 
 	followed context.Context
 	unfollow func() bool
@@ -65,10 +65,10 @@ func newConn(d *Dialer, nc net.Conn, addr string) *Conn {
 	return c
 }
 
-// Addr is the address that it was made for.
+// Addr returns the address that the connection was made for.
 func (c *Conn) Addr() string { return c.addr }
 
-// Close closes it.
+// Close closes the connection.
 func (c *Conn) Close() {
 	if c.unfollow != nil {
 		c.unfollow()
@@ -93,9 +93,9 @@ type Request interface{ sealed() *message }
 
 func (m *message) sealed() *message { return m }
 
-// Send writes a request. The broker may take the time wait for it, beside the overhead of any
-// request; ctx ends the connection, now and until the next Send. If the login is about to expire,
-// it is renewed first.
+// Send writes a request. The broker may take the time wait for it, on top of the overhead of any
+// request. If ctx ends before the next Send, the connection ends. If the login is about to expire,
+// Send renews it first.
 //
 // An error is an *UnsentError if the broker cannot have got the request.
 func (c *Conn) Send(ctx context.Context, r Request, wait time.Duration) error {
@@ -107,8 +107,8 @@ func (c *Conn) Send(ctx context.Context, r Request, wait time.Duration) error {
 }
 
 // SendMore writes a request behind others that are not answered yet: a broker handles the requests
-// of a connection one after the other. It is as Send, but for what Send does before: the connection
-// is not looked at, and a login is not renewed.
+// of a connection one after the other. Unlike Send, it neither checks the connection nor renews the
+// login.
 func (c *Conn) SendMore(ctx context.Context, r Request, wait time.Duration) error {
 	if c.flight == 0 || c.left > 0 {
 		return errors.New("no request is in flight")
@@ -139,7 +139,7 @@ func (c *Conn) send(ctx context.Context, r Request, wait time.Duration) error {
 	return nil
 }
 
-// ready makes sure, as far as that can be, that a request would be taken.
+// ready makes sure, as far as possible, that the broker will take a request.
 func (c *Conn) ready(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -164,15 +164,15 @@ func (c *Conn) ready(ctx context.Context) error {
 	return nil
 }
 
-// Throttle lets the next request wait, as the broker has asked for (KIP-219).
+// Throttle makes the next request wait, as the broker has asked for (KIP-219).
 func (c *Conn) Throttle(millis int32) {
 	if millis > 0 {
 		c.throttled = time.Now().Add(time.Duration(millis) * time.Millisecond)
 	}
 }
 
-// Rest waits until the broker takes requests again, as it has said with Throttle. It is for callers
-// that hold what others wait for: Send would wait, too. An error is that of ctx.
+// Rest waits until the time that was given to Throttle is over. Send waits, too; a caller that
+// holds something that others wait for calls Rest before it takes it. The error is that of ctx.
 func (c *Conn) Rest(ctx context.Context) error {
 	wait := time.Until(c.throttled)
 	if wait <= 0 {
@@ -188,23 +188,23 @@ func (c *Conn) Rest(ctx context.Context) error {
 	}
 }
 
-// extend sets a deadline, unless the one that is set does for it.
+// extend sets a deadline at d from now, unless the present one will do.
 func (c *Conn) extend(d time.Duration) {
 	now := time.Now()
-	// Deadlines cost: one that is a little longer than asked for is as good.
+	// Setting a deadline costs time, so one that is a little later than asked for is kept.
 	if want := now.Add(d); want.After(c.deadline) || c.deadline.Sub(want) > d {
 		c.deadline = now.Add(d + d/4)
 		_ = c.nc.SetDeadline(c.deadline)
 	}
 }
 
-// write writes a request. n = 0: no byte of it was written.
+// write writes a request. n = 0 means that no byte of it was written.
 func (c *Conn) write(m *message) (n int64, err error) {
 	if c.tcp != nil {
 		return m.parts.WriteTo(c.tcp)
 	}
-	// Small parts are put together, so that they share a record; large ones are written from where
-	// they are.
+	// Small parts are joined, so that they share a TLS record; large ones are written without a
+	// copy.
 	if c.bounce == nil {
 		c.bounce = make([]byte, 0, bounceSize)
 	}
@@ -212,7 +212,7 @@ func (c *Conn) write(m *message) (n int64, err error) {
 		w, err := c.nc.Write(b)
 		n += int64(w)
 		if err != nil {
-			n = max(n, 1) // with TLS what was written is not known
+			n = max(n, 1) // with TLS nobody knows how much was written
 		}
 		return err
 	}
@@ -243,9 +243,9 @@ func (c *Conn) write(m *message) (n int64, err error) {
 	return n, nil
 }
 
-// Receive waits for the response, and gives how many bytes its body has: what follows the
-// correlation id. None of them has been read, and none is there for sure: Read tells. Where several
-// requests are out, it is that of the first of them.
+// Receive waits for the response to the first request that is not answered yet. It returns the size
+// of the body in bytes: what follows the correlation id. The body is not read yet, and may never
+// arrive: Read reads it.
 func (c *Conn) Receive() (size int, err error) { return c.receive(maxResponse) }
 
 func (c *Conn) receive(most int) (size int, err error) {
@@ -275,9 +275,8 @@ func (c *Conn) receive(most int) (size int, err error) {
 	return size, nil
 }
 
-// Read reads len(p) bytes of the body. As long as something comes in the time of the overhead, it
-// goes on, if the whole response comes at leastPace: a broker must not hold up for ever what waits
-// for it.
+// Read reads len(p) bytes of the body. It goes on as long as some bytes come within each overhead,
+// and the whole response comes at leastPace. So a slow broker cannot hold up its caller for ever.
 func (c *Conn) Read(p []byte) error {
 	if len(p) > c.left {
 		return errors.New("beyond the end of the response")
@@ -300,7 +299,7 @@ func (c *Conn) Read(p []byte) error {
 	return nil
 }
 
-// failed prefers the reason for which the connection was closed.
+// failed returns the context's error if that closed the connection, else a description of err.
 func (c *Conn) failed(err error) error {
 	if c.followed != nil && c.followed.Err() != nil {
 		return c.followed.Err()

@@ -30,7 +30,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
 
-// makeBatch is one record batch of about size bytes, as far as brokers look at it.
+// makeBatch returns a record batch of about size bytes, valid as far as brokers check it.
 func makeBatch(size int) []byte {
 	b := make([]byte, max(size, 61))
 	binary.BigEndian.PutUint32(b[8:], uint32(len(b)-12))
@@ -56,7 +56,7 @@ func connect(t testing.TB, addr string, opts ...kgo.Opt) *Conn {
 	return c
 }
 
-// exchange sends a request and gives the body of the answer.
+// exchange sends a request and returns the body of the response.
 func exchange(t testing.TB, c *Conn, r Request) []byte {
 	t.Helper()
 	require.NoError(t, c.Send(t.Context(), r, time.Second))
@@ -109,7 +109,7 @@ func roundTrip(t testing.TB, c *Conn, topic string, id [16]byte, ids bool, batch
 	require.Equal(t, len(batches), n)
 }
 
-// certificates are the server's and the client's configuration.
+// certificates returns the TLS configurations of the server and of the client.
 func certificates(t *testing.T) (server, client *tls.Config) {
 	s := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(s.Close)
@@ -204,7 +204,8 @@ func TestRenewal(t *testing.T) {
 	require.Equal(t, 500*time.Millisecond, renewal(now, time.Second, 0, 1).Sub(now))
 }
 
-// script is a broker that takes connections, answers ApiVersions, and then does what the test says.
+// script is a broker that accepts connections, answers ApiVersions, and then does what the test
+// says.
 func script(t *testing.T, then func(nc net.Conn)) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -250,7 +251,7 @@ func readRequest(nc net.Conn) []byte {
 	return b
 }
 
-// answer is a response to a request, with the body.
+// answer returns a response to a request, with the given body.
 func answer(request, body []byte) []byte {
 	b := binary.BigEndian.AppendUint32(nil, uint32(4+len(body)))
 	return append(append(b, request[4:8]...), body...)
@@ -264,7 +265,8 @@ func emptyFetch() *FetchRequest {
 	return &f
 }
 
-// TestHostileAnswers: what a broker must not send is an error before memory is taken for it.
+// TestHostileAnswers: a response that a broker must not send is an error, before memory is taken
+// for it.
 func TestHostileAnswers(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -307,8 +309,7 @@ func TestHostileAnswers(t *testing.T) {
 	})
 }
 
-// TestSlowBodyIsNotATimeout: as long as something comes, an answer may take longer than a request
-// may.
+// TestSlowBodyIsNotATimeout: as long as bytes come, a response may take longer than a request may.
 func TestSlowBodyIsNotATimeout(t *testing.T) {
 	conn := connect(t, script(t, func(nc net.Conn) {
 		b := answer(readRequest(nc), make([]byte, 100))
@@ -323,8 +324,8 @@ func TestSlowBodyIsNotATimeout(t *testing.T) {
 	require.NoError(t, conn.Read(make([]byte, size)))
 }
 
-// TestDrippingBodyEnds: a broker that sends a byte now and then does not hold up the caller, and
-// the memory that it has reserved, for ever.
+// TestDrippingBodyEnds: a broker that sends a byte now and then does not hold up the caller, with
+// the memory that the caller has reserved, for ever.
 func TestDrippingBodyEnds(t *testing.T) {
 	conn := connect(t, script(t, func(nc net.Conn) {
 		b := answer(readRequest(nc), make([]byte, 100_000))
@@ -343,8 +344,7 @@ func TestDrippingBodyEnds(t *testing.T) {
 	require.ErrorContains(t, err, "less than 65536 bytes a second")
 }
 
-// TestHostileControl: what versions and login are told by a broker takes neither time nor memory,
-// whatever it is.
+// TestHostileControl: no response of a broker to ApiVersions or a login takes much time or memory.
 func TestHostileControl(t *testing.T) {
 	bomb := binary.AppendUvarint(nil, 1<<32-1)
 	versions := func(r []byte) bool { return binary.BigEndian.Uint16(r) == 18 }
@@ -420,8 +420,8 @@ func TestHostileControl(t *testing.T) {
 	}
 }
 
-// TestIdleConnection: one that the broker has closed meanwhile, or on which it has sent what nobody
-// asked for, is not used.
+// TestIdleConnection: a connection is not used if the broker has closed it, or has sent bytes on it
+// that nobody asked for.
 func TestIdleConnection(t *testing.T) {
 	for name, then := range map[string]func(net.Conn){
 		"closed":  func(nc net.Conn) { nc.Close() },
@@ -438,7 +438,7 @@ func TestIdleConnection(t *testing.T) {
 	}
 }
 
-// TestContextEndsTheConnection: also while an answer is awaited.
+// TestContextEndsTheConnection: a context that ends also ends the wait for a response.
 func TestContextEndsTheConnection(t *testing.T) {
 	conn := connect(t, script(t, func(nc net.Conn) { _, _ = io.Copy(io.Discard, nc) }))
 	ctx, cancel := context.WithCancel(t.Context())

@@ -15,18 +15,18 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl"
 )
 
-// Dialer makes connections as a franz-go client does: the same addresses' resolution, TLS, SASL,
+// Dialer makes connections as a franz-go client does, with the same address resolution, TLS, SASL,
 // client id and time-outs.
 type Dialer struct {
 	dial       func(ctx context.Context, network, addr string) (net.Conn, error)
 	mechanisms []sasl.Mechanism
 	clientID   string
-	setup      time.Duration // for a connection to be there, without TLS and what follows
-	overhead   time.Duration // for a request, beside what it waits for at the broker
+	setup      time.Duration // limit for dialing, without TLS and what follows
+	overhead   time.Duration // limit for a request, without its wait at the broker
 	most       *kversion.Versions
 }
 
-// DialerOf makes a dialer with the options of cl.
+// DialerOf returns a dialer with the options of cl.
 func DialerOf(cl *kgo.Client) *Dialer {
 	d := &Dialer{}
 	d.dial, _ = cl.OptValue(kgo.Dialer).(func(context.Context, string, string) (net.Conn, error))
@@ -39,7 +39,7 @@ func DialerOf(cl *kgo.Client) *Dialer {
 	return d
 }
 
-// ClientID is what requests name as the client.
+// ClientID returns the client id of requests.
 func (d *Dialer) ClientID() string { return d.clientID }
 
 // UnsentError says that no byte of a request was sent, so that the broker has not seen it and never
@@ -69,7 +69,7 @@ func (d *Dialer) connect(ctx context.Context, addr string) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	// This client bounds by itself what it reads.
+	// A Conn itself bounds what it reads.
 	c := newConn(d, kafkaclient.Unguarded(nc), addr)
 	c.follow(ctx)
 	if err := c.begin(ctx); err != nil {

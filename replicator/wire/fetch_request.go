@@ -11,23 +11,24 @@ const (
 	FirstFetchWithIDs = 13
 )
 
-// FetchRequest builds a Fetch. Begin, then for each topic Topic and so many times Partition, then
-// End, and Conn.Send. It may be used again and allocates nothing once it has been large enough.
+// FetchRequest builds a Fetch request. Call Begin; for each topic Topic, and Partition for each of
+// its partitions; then Forget, with ForgetTopic for each topic to forget; then End, and Conn.Send.
+// A FetchRequest can be used again, and allocates nothing once it has been large enough.
 type FetchRequest struct {
 	message
 	inTopic bool
 }
 
-// FetchParams are what a Fetch says of itself.
+// FetchParams are the fields of a Fetch that concern the whole request.
 type FetchParams struct {
 	MaxWaitMillis, MinBytes, MaxBytes int32
-	// ReadCommitted: nothing above the last stable offset is seen (v4).
+	// ReadCommitted: the broker returns nothing above the last stable offset (v4).
 	ReadCommitted bool
 	// SessionID and SessionEpoch are those of a fetch session (v7, KIP-227); 0 and -1 for none.
 	SessionID, SessionEpoch int32
 }
 
-// Begin starts a request over.
+// Begin starts a new request. topics is how many topics follow.
 func (r *FetchRequest) Begin(version int16, clientID string, p FetchParams, topics int) {
 	r.begin(keyFetch, version, version >= firstFlexibleFetch, clientID)
 	r.inTopic = false
@@ -51,8 +52,8 @@ func (r *FetchRequest) Begin(version int16, clientID string, p FetchParams, topi
 	r.length(topics)
 }
 
-// Topic starts a topic, of so many partitions. The version decides whether its name or its id is
-// sent.
+// Topic starts a topic. partitions is how many partitions follow. The version decides whether the
+// name or the id is sent.
 func (r *FetchRequest) Topic(name string, id *[16]byte, partitions int) {
 	r.endTopic()
 	r.inTopic = true
@@ -68,7 +69,8 @@ func (r *FetchRequest) topic(name string, id *[16]byte, partitions int) {
 	r.length(partitions)
 }
 
-// Partition adds a partition to the topic. leaderEpoch is the fetcher's (v9), -1 = unknown.
+// Partition adds a partition to the topic. leaderEpoch is the one that the client knows (v9), -1 =
+// unknown.
 func (r *FetchRequest) Partition(partition, leaderEpoch int32, offset int64, maxBytes int32) {
 	r.int32(partition)
 	if r.version >= 9 {
@@ -91,8 +93,8 @@ func (r *FetchRequest) endTopic() {
 	}
 }
 
-// Forget ends the topics, and starts those of which partitions leave the session, so many (v7). It
-// has to be called.
+// Forget ends the topics to fetch. topics is how many topics have partitions that leave the session
+// (v7). Forget has to be called in every version.
 func (r *FetchRequest) Forget(topics int) {
 	r.endTopic()
 	r.inTopic = false
@@ -101,7 +103,7 @@ func (r *FetchRequest) Forget(topics int) {
 	}
 }
 
-// ForgetTopic adds a topic to forget.
+// ForgetTopic adds a topic and those of its partitions that leave the session.
 func (r *FetchRequest) ForgetTopic(name string, id *[16]byte, partitions []int32) {
 	r.topic(name, id, len(partitions))
 	for _, p := range partitions {

@@ -7,10 +7,10 @@ import (
 	"klink/protocol/batch"
 )
 
-// ErrMalformed: a response is not what its version says.
+// ErrMalformed: a response does not have the form that its version prescribes.
 var ErrMalformed = errors.New("malformed response")
 
-// FetchResponse walks through a Fetch response where it lies:
+// FetchResponse walks through a Fetch response without copying it:
 //
 //	var r wire.FetchResponse
 //	for r.Reset(version, body); r.Next(); {
@@ -18,13 +18,13 @@ var ErrMalformed = errors.New("malformed response")
 //	}
 //	if err := r.Err(); err != nil { ... }
 //
-// It may be used again, and allocates nothing once the list of aborted transactions has been large
+// It can be used again, and allocates nothing once the list of aborted transactions has been large
 // enough.
 type FetchResponse struct {
-	// ThrottleMillis is how long the broker wants the client to wait before its next request, for a
-	// quota.
+	// ThrottleMillis is how long the broker wants the client to wait before its next request,
+	// because of a quota.
 	ThrottleMillis int32
-	// ErrorCode and SessionID are those of the whole (v7).
+	// ErrorCode and SessionID are those of the whole response (v7).
 	ErrorCode int16
 	SessionID int32
 
@@ -73,7 +73,7 @@ func (f *FetchResponse) Reset(version int16, body []byte) {
 	f.topics = f.r.array(f.flexible, 2)
 }
 
-// Next moves to the next partition; false at the end or at an error.
+// Next moves to the next partition. It returns false at the end or at an error.
 func (f *FetchResponse) Next() bool {
 	for f.partitions == 0 {
 		if f.Nth >= 0 {
@@ -123,7 +123,7 @@ func (f *FetchResponse) partition() {
 	r.tags(f.flexible)
 }
 
-// Err is ErrMalformed if the walk ended early.
+// Err returns ErrMalformed if the walk ended early.
 func (f *FetchResponse) Err() error {
 	if f.r.bad {
 		return fmt.Errorf("%w: Fetch v%d", ErrMalformed, f.version)

@@ -30,7 +30,7 @@ func ours(f *FetchResponse, version int16, body []byte) (all []seen, err error) 
 	return all, f.Err()
 }
 
-// theirs is what kmsg has read, in the same form.
+// theirs returns what kmsg has read, in the same form.
 func theirs(r *kmsg.FetchResponse) (all []seen) {
 	for _, t := range r.Topics {
 		for _, p := range t.Partitions {
@@ -100,7 +100,7 @@ func randomFetchResponse(random *rand.Rand, version int16) *kmsg.FetchResponse {
 	return r
 }
 
-// body is a response as it follows the correlation id.
+// body returns a response from behind the correlation id on.
 func body(r kmsg.Response) []byte {
 	if r.IsFlexible() {
 		return r.AppendTo([]byte{0})
@@ -108,7 +108,8 @@ func body(r kmsg.Response) []byte {
 	return r.AppendTo(nil)
 }
 
-// TestFetchResponseAgainstKmsg: every version, read by both; and cut short anywhere it is an error.
+// TestFetchResponseAgainstKmsg: both readers agree on every version, and a response that is cut
+// short anywhere is an error.
 func TestFetchResponseAgainstKmsg(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var f FetchResponse
@@ -143,14 +144,16 @@ func TestFetchResponseAgainstKmsg(t *testing.T) {
 	}
 }
 
-// mayLoop says that b announces more than it holds. kmsg believes any count, and takes seconds for
-// it. What klink's own reader has taken needs no such look: the reader has counted.
+// mayLoop reports whether b announces more elements than it holds. kmsg trusts any count, and takes
+// seconds for such a response. A response that klink's own reader has accepted needs no such check,
+// since that reader has counted.
 func mayLoop(key, version int16, b []byte) bool {
 	m, _ := protocol.MessageOf(key)
 	return m.Response.Check(b, version, version >= m.FlexibleFrom, len(b)) != nil
 }
 
-// FuzzFetchResponse: no bytes make the parser panic; and what kmsg can read, it reads as kmsg does.
+// FuzzFetchResponse: no bytes make the parser panic, and it reads whatever kmsg can read as kmsg
+// does.
 func FuzzFetchResponse(f *testing.F) {
 	random := rand.New(rand.NewPCG(3, 4))
 	for version := int16(minFetch); version <= maxFetch; version++ {
@@ -181,7 +184,7 @@ func FuzzFetchResponse(f *testing.F) {
 	})
 }
 
-// wireBytes is a request as it is written.
+// wireBytes returns a request as it is written.
 func wireBytes(t testing.TB, r Request, correlation int32) []byte {
 	t.Helper()
 	m := r.sealed()

@@ -17,11 +17,11 @@ const (
 	maxSteps = 32
 	// maxLifetime bounds how long a login lasts, whatever the broker says.
 	maxLifetime = 365 * 24 * time.Hour
-	// leastHaste is the least time before the end of a login at which it is renewed.
+	// leastHaste is the least time by which a login is renewed before it ends.
 	leastHaste = time.Second
 )
 
-// login authenticates, or does so again (KIP-368), if there are mechanisms for it.
+// login authenticates, or authenticates again (KIP-368), if the client has SASL mechanisms.
 func (c *Conn) login(ctx context.Context) error {
 	if len(c.d.mechanisms) == 0 {
 		return nil
@@ -56,9 +56,10 @@ func (c *Conn) login(ctx context.Context) error {
 	return nil
 }
 
-// renewal is when to log in again after a login that lasts for lifetime, was sent at began and took
-// so long; zero = never. It is 2 to 5 % early, by chance, so that not all clients come at once; and
-// a second at least, or as long as the login takes.
+// renewal returns when to log in again after a login that was sent at began, took so long and lasts
+// for lifetime; zero = never. The renewal is early by 2 to 5 % of the lifetime, at random, so that
+// not all clients come at once. It is early by at least leastHaste and by at least twice the time
+// that the login took, but never by more than half of the lifetime.
 func renewal(began time.Time, lifetime, took time.Duration, chance float64) time.Time {
 	if lifetime <= 0 {
 		return time.Time{}
@@ -67,7 +68,8 @@ func renewal(began time.Time, lifetime, took time.Duration, chance float64) time
 	return began.Add(max(lifetime-early, lifetime/2))
 }
 
-// handshake agrees on a mechanism: the first of ours, or the first that the broker knows.
+// handshake agrees on a mechanism with the broker: our first one, or else our first one that the
+// broker knows.
 func (c *Conn) handshake() (sasl.Mechanism, error) {
 	if c.versions.handshake.max < 1 || c.versions.authenticate.max < 0 {
 		return nil, fmt.Errorf("%w: %s takes no SaslAuthenticate (KIP-152)", kerr.UnsupportedVersion, c.addr)

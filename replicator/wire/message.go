@@ -10,8 +10,8 @@ import (
 // a copy is cheaper than one more part of a writev (BenchmarkProduceBuild).
 const copyBelow = 1 << 10
 
-// message is a request in memory: the bytes that are written for it, and between them records by
-// reference. Its memory is used again for the next one.
+// message is a request in memory: its own bytes, and between them records that it refers to. Its
+// memory is used again for the next request.
 //
 //	size int32 | key int16 | version int16 | correlation id int32 | client id | ...
 type message struct {
@@ -24,16 +24,16 @@ type message struct {
 	backing  [][]byte    // parts begins here
 }
 
-// cut is a place in buf at which bytes go that are not in it.
+// cut is a position in buf at which bytes from elsewhere are inserted.
 type cut struct {
 	at  int
 	ref []byte
 }
 
-// atCorrelation is where the correlation id stands.
+// atCorrelation is the position of the correlation id.
 const atCorrelation = 8
 
-// begin starts a request over; header version 2 if it is flexible, else 1.
+// begin starts a new request, with header version 2 if it is flexible, else 1.
 func (m *message) begin(key, version int16, flexible bool, clientID string) {
 	m.buf = append(m.buf[:0], 0, 0, 0, 0)
 	clear(m.cuts)
@@ -52,7 +52,7 @@ func (m *message) int16(v int16) { m.buf = binary.BigEndian.AppendUint16(m.buf, 
 func (m *message) int32(v int32) { m.buf = binary.BigEndian.AppendUint32(m.buf, uint32(v)) }
 func (m *message) int64(v int64) { m.buf = binary.BigEndian.AppendUint64(m.buf, uint64(v)) }
 
-// length is that of an array or of bytes.
+// length appends the length of an array or of bytes.
 func (m *message) length(n int) {
 	if m.flexible {
 		m.buf = binary.AppendUvarint(m.buf, uint64(n)+1)
@@ -70,7 +70,7 @@ func (m *message) str(s string) {
 	m.buf = append(m.buf, s...)
 }
 
-// null is a null string.
+// null appends a null string.
 func (m *message) null() {
 	if m.flexible {
 		m.buf = append(m.buf, 0)
@@ -79,7 +79,7 @@ func (m *message) null() {
 	}
 }
 
-// records are a field of bytes that are written from where they are, unless they are few.
+// records appends a field of bytes. They are not copied unless they are few.
 func (m *message) records(b []byte) {
 	m.length(len(b))
 	if len(b) < copyBelow {
@@ -90,21 +90,21 @@ func (m *message) records(b []byte) {
 	m.referred += len(b)
 }
 
-// tags are no tagged fields.
+// tags appends an empty list of tagged fields.
 func (m *message) tags() {
 	if m.flexible {
 		m.buf = append(m.buf, 0)
 	}
 }
 
-// Version is the version that the request was begun with.
+// Version returns the version that the request was begun with.
 func (m *message) Version() int16 { return m.version }
 
-// size is how many bytes are written.
+// size returns how many bytes the request has.
 func (m *message) size() int { return len(m.buf) + m.referred }
 
-// seal completes the request, and gives what is to be written; false if it is too large for its
-// length field.
+// seal completes the request and sets parts to the bytes to write. It returns false if the request
+// is too large for its length field.
 func (m *message) seal(correlation int32) bool {
 	size := m.size() - 4
 	if size > math.MaxInt32 {
@@ -125,7 +125,7 @@ func (m *message) seal(correlation int32) bool {
 	return true
 }
 
-// done forgets the records: they are the caller's again.
+// done drops the references to the records, which belong to the caller again.
 func (m *message) done() {
 	clear(m.backing)
 	clear(m.cuts)

@@ -11,18 +11,18 @@ const (
 	FirstProduceWithIDs = 13
 )
 
-// ProduceRequest builds a Produce. Begin, then for each topic Topic and so many times Partition,
-// then End, and Conn.Send. It may be used again and allocates nothing once it has been large
-// enough.
+// ProduceRequest builds a Produce request. Call Begin; for each topic Topic, and Partition for each
+// of its partitions; then End, and Conn.Send. A ProduceRequest can be used again, and allocates
+// nothing once it has been large enough.
 //
-// The records are written from where they are: they must stay as they are until Send has returned.
+// The records are not copied: they must not change until Send has returned.
 type ProduceRequest struct {
 	message
 	inTopic bool
 }
 
-// Begin starts a request over. It is acknowledged by the leader alone (acks 1), or by all in-sync
-// replicas (-1).
+// Begin starts a new request. topics is how many topics follow. The leader alone acknowledges the
+// request (acks 1), or all in-sync replicas do (-1).
 func (r *ProduceRequest) Begin(version int16, clientID string, acks int16, timeoutMillis int32, topics int) {
 	r.begin(keyProduce, version, version >= firstFlexibleProduce, clientID)
 	r.inTopic = false
@@ -32,8 +32,8 @@ func (r *ProduceRequest) Begin(version int16, clientID string, acks int16, timeo
 	r.length(topics)
 }
 
-// Topic starts a topic, of so many partitions. The version decides whether its name or its id is
-// sent.
+// Topic starts a topic. partitions is how many partitions follow. The version decides whether the
+// name or the id is sent.
 func (r *ProduceRequest) Topic(name string, id *[16]byte, partitions int) {
 	r.endTopic()
 	r.inTopic = true

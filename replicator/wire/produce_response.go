@@ -2,9 +2,9 @@ package wire
 
 import "fmt"
 
-// ProduceResponse walks through a Produce response where it lies, as FetchResponse does. It may be
-// used again and allocates nothing. ThrottleMillis is known at the end: it stands behind the
-// partitions.
+// ProduceResponse walks through a Produce response without copying it, as FetchResponse does. It
+// can be used again and allocates nothing. ThrottleMillis is known at the end of the walk, as it
+// stands behind the partitions.
 type ProduceResponse struct {
 	ThrottleMillis int32
 
@@ -45,7 +45,7 @@ func (p *ProduceResponse) Reset(version int16, body []byte) {
 	p.topics = p.r.array(p.flexible, 2)
 }
 
-// Next moves to the next partition; false at the end or at an error.
+// Next moves to the next partition. It returns false at the end or at an error.
 func (p *ProduceResponse) Next() bool {
 	for p.partitions == 0 {
 		if p.Nth >= 0 {
@@ -97,7 +97,7 @@ func (p *ProduceResponse) partition() {
 	r.tags(p.flexible)
 }
 
-// Err is ErrMalformed if the walk ended early.
+// Err returns ErrMalformed if the walk ended early.
 func (p *ProduceResponse) Err() error {
 	if p.r.bad {
 		return fmt.Errorf("%w: Produce v%d", ErrMalformed, p.version)

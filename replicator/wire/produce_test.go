@@ -87,8 +87,8 @@ func randomProduceResponse(random *rand.Rand, version int16) *kmsg.ProduceRespon
 	return r
 }
 
-// TestProduceResponseAgainstKmsg: every version, read by both; and cut short anywhere it is an
-// error.
+// TestProduceResponseAgainstKmsg: both readers agree on every version, and a response that is cut
+// short anywhere is an error.
 func TestProduceResponseAgainstKmsg(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var f ProduceResponse
@@ -118,7 +118,7 @@ func TestProduceResponseAgainstKmsg(t *testing.T) {
 	}
 }
 
-// FuzzProduceResponse: no bytes make the parser panic; and what kmsg can read, it reads as kmsg
+// FuzzProduceResponse: no bytes make the parser panic, and it reads whatever kmsg can read as kmsg
 // does.
 func FuzzProduceResponse(f *testing.F) {
 	random := rand.New(rand.NewPCG(3, 4))

@@ -2,8 +2,8 @@ package wire
 
 import "encoding/binary"
 
-// reader takes the fields of a response one by one. Once something is missing, bad is set, and all
-// that follows is zero.
+// reader reads the fields of a response one by one. Once something is missing, bad is set and every
+// further field is zero.
 type reader struct {
 	b   []byte
 	bad bool
@@ -13,7 +13,7 @@ func (r *reader) fail() {
 	r.b, r.bad = nil, true
 }
 
-// bytes are the next n bytes; they alias the response.
+// bytes returns the next n bytes; they alias the response.
 func (r *reader) bytes(n int) []byte {
 	if n < 0 || n > len(r.b) {
 		r.fail()
@@ -45,7 +45,7 @@ func (r *reader) int64() int64 {
 	return 0
 }
 
-// uvarint is an unsigned varint of at most 32 bits.
+// uvarint reads an unsigned varint of at most 32 bits.
 func (r *reader) uvarint() uint32 {
 	v, n := binary.Uvarint(r.b)
 	if n <= 0 || n > 5 || v > 1<<32-1 {
@@ -56,7 +56,7 @@ func (r *reader) uvarint() uint32 {
 	return uint32(v)
 }
 
-// length is the length of what follows, -1 = null: in compact form that is a varint of one more.
+// length reads the length of the next field, -1 = null. The compact form is a varint of one more.
 func (r *reader) length(flexible bool, plain func(*reader) int) int {
 	if flexible {
 		return int(r.uvarint()) - 1
@@ -67,8 +67,8 @@ func (r *reader) length(flexible bool, plain func(*reader) int) int {
 func (r *reader) short() int { return int(r.int16()) }
 func (r *reader) long() int  { return int(r.int32()) }
 
-// array is the number of elements of an array, each of which has at least so many bytes. null
-// counts as empty.
+// array reads the number of elements of an array, whose elements have at least least bytes each.
+// null counts as empty.
 func (r *reader) array(flexible bool, least int) int {
 	n := r.length(flexible, (*reader).long)
 	if n > len(r.b)/least {
@@ -80,7 +80,7 @@ func (r *reader) array(flexible bool, least int) int {
 	return max(n, 0)
 }
 
-// str is a string, nil = null.
+// str reads a string, nil = null.
 func (r *reader) str(flexible bool) []byte {
 	if n := r.length(flexible, (*reader).short); n >= 0 {
 		return r.bytes(n)
@@ -88,7 +88,7 @@ func (r *reader) str(flexible bool) []byte {
 	return nil
 }
 
-// blob is a field of bytes, nil = null.
+// blob reads a field of bytes, nil = null.
 func (r *reader) blob(flexible bool) []byte {
 	if n := r.length(flexible, (*reader).long); n >= 0 {
 		return r.bytes(n)

@@ -9,13 +9,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// span is the versions of a key that a broker takes; max < 0 = none.
+// span is the range of versions that a broker supports for a key; max < 0 = none.
 type span struct{ min, max int16 }
 
-// versions are those of the keys that are sent here.
+// versions are the ranges for the keys that this package sends.
 type versions struct{ produce, fetch, handshake, authenticate span }
 
-// FetchVersion is the version of Fetch to use. Without ids none that names topics by id (KIP-516).
+// FetchVersion returns the version of Fetch to use. Without ids it is one that names topics by
+// name, not by id (KIP-516).
 func (c *Conn) FetchVersion(ids bool) (int16, error) {
 	most := int16(maxFetch)
 	if !ids {
@@ -24,8 +25,8 @@ func (c *Conn) FetchVersion(ids bool) (int16, error) {
 	return c.choose(kmsg.Fetch, c.versions.fetch, minFetch, most)
 }
 
-// ProduceVersion is the version of Produce to use. Without ids none that names topics by id
-// (KIP-516).
+// ProduceVersion returns the version of Produce to use. Without ids it is one that names topics by
+// name, not by id (KIP-516).
 func (c *Conn) ProduceVersion(ids bool) (int16, error) {
 	most := int16(maxProduce)
 	if !ids {
@@ -34,7 +35,7 @@ func (c *Conn) ProduceVersion(ids bool) (int16, error) {
 	return c.choose(kmsg.Produce, c.versions.produce, minProduce, most)
 }
 
-// choose is the highest version that both sides know, and the client's options allow.
+// choose returns the highest version that both sides know and that the client's options allow.
 func (c *Conn) choose(key kmsg.Key, theirs span, low, high int16) (int16, error) {
 	if c.d.most != nil {
 		if v, ok := c.d.most.LookupMaxKeyVersion(int16(key)); ok {
@@ -49,7 +50,7 @@ func (c *Conn) choose(key kmsg.Key, theirs span, low, high int16) (int16, error)
 	return v, nil
 }
 
-// negotiate asks the broker which versions it takes.
+// negotiate asks the broker which versions it supports.
 func (c *Conn) negotiate() error {
 	req := kmsg.NewPtrApiVersionsRequest()
 	req.ClientSoftwareName, req.ClientSoftwareVersion = "klink", "1" // empty ones are refused
@@ -62,7 +63,7 @@ func (c *Conn) negotiate() error {
 		resp := kmsg.NewPtrApiVersionsResponse()
 		resp.Version = version
 		if len(body) >= 2 && int16(body[0])<<8|int16(body[1]) == kerr.UnsupportedVersion.Code && version > 0 {
-			continue // it is answered in v0, by brokers before KIP-511
+			continue // brokers before KIP-511 answer in v0
 		}
 		if err := decode(resp, body); err != nil {
 			return err
@@ -89,10 +90,12 @@ func (c *Conn) negotiate() error {
 	return kerr.UnsupportedVersion
 }
 
-// maxDecoded bounds in bytes what the responses of versions and login take once they are decoded.
+// maxDecoded bounds, in bytes, the memory of a decoded response to ApiVersions or to a request of a
+// login.
 const maxDecoded = 8 << 20
 
-// decode reads a response with kmsg, which believes the counts in it: they are checked before.
+// decode decodes a response with kmsg. As kmsg trusts the counts in a response, decode checks them
+// first.
 func decode(resp kmsg.Response, body []byte) error {
 	m, ok := protocol.MessageOf(resp.Key())
 	if !ok {
@@ -107,7 +110,7 @@ func decode(resp kmsg.Response, body []byte) error {
 	return nil
 }
 
-// control sends a request that is not one of batches, and reads the answer.
+// control sends a request other than Fetch and Produce, and returns the body of the response.
 func (c *Conn) control(req kmsg.Request) ([]byte, error) {
 	c.correlation++
 	b := kmsg.NewRequestFormatter(kmsg.FormatterClientID(c.d.clientID)).AppendRequest(nil, req, c.correlation)
@@ -124,8 +127,8 @@ func (c *Conn) control(req kmsg.Request) ([]byte, error) {
 	if err := c.Read(body); err != nil {
 		return nil, err
 	}
-	// ApiVersions is answered without tagged fields in the header, for the sake of clients that do
-	// not know its version.
+	// A broker answers ApiVersions without tagged fields in the header, for clients that do not
+	// know the version of the response.
 	if req.IsFlexible() && req.Key() != int16(kmsg.ApiVersions) {
 		r := reader{b: body}
 		r.tags(true)

@@ -1,6 +1,6 @@
-// Command provision fetches the jars of Apache Kafka that the tests run, unless they are there
-// already, and prints where they are. `make test` calls it first, so that a missing Java or Maven
-// is one line and not a hundred failures.
+// Command provision fetches the jars of Apache Kafka that the tests run, unless they are already
+// there, and prints where they are. `make test` calls it first, so that a missing Java or Maven
+// gives one line and not a hundred failures.
 package main
 
 import (
