@@ -84,13 +84,12 @@ func (s *Service) alterAll(ctx context.Context, mirrors []linkapi.AlterMirror, v
 		return nil
 	})
 	if err != nil && !errors.Is(err, errValidated) {
-		// An update that klink gave up waiting for may still run and write to results. Return a new
-		// slice.
-		results = make([]*protocol.Error, len(mirrors))
-		for i := range results {
-			results[i] = asError(err)
+		// An update that klink gave up waiting for may still run, and assign results: do not touch it.
+		failed := make([]*protocol.Error, len(mirrors))
+		for i := range failed {
+			failed[i] = asError(err)
 		}
-		return results
+		return failed
 	}
 	if !validateOnly {
 		s.awaitEnds(ctx, mirrors, results, p)
