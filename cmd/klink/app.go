@@ -157,13 +157,24 @@ func minArgs(name string) cobra.PositionalArgs {
 	}
 }
 
-// versionText returns the version from the linker, or what the Go tool recorded of the build.
+// release is the version of this source, as in CHANGELOG.md.
+const release = "0.1.0"
+
+// versionText returns the release, and the build where that is known.
 func versionText() string {
+	if build := buildText(); build != "" {
+		return release + " (" + build + ")"
+	}
+	return release
+}
+
+// buildText returns the commit from the linker, or what the Go tool recorded of the build.
+func buildText() string {
 	if version != "" {
 		return version
 	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+	if info, ok := debug.ReadBuildInfo(); ok {
 		return info.Main.Version
 	}
-	return "(devel)"
+	return ""
 }

@@ -53,7 +53,7 @@ The clusters' data is in TMPDIR (default /tmp).`,
 			if o.Quick && !flags.Changed("rounds") {
 				o.Rounds = 1
 			}
-			o.Version, o.Progress, o.Command = versionText(), a.out, repeatable(cmd)
+			o.Version, o.Progress, o.Command = buildText(), a.out, repeatable(cmd)
 			_, err := mirror.Run(cmd.Context(), &o)
 			return err
 		},

@@ -12,7 +12,7 @@ import (
 )
 
 func (a *app) benchProxy() *cobra.Command {
-	o := bench.Options{Version: versionText(), Progress: a.out}
+	o := bench.Options{Version: buildText(), Progress: a.out}
 	cmd := &cobra.Command{
 		Use:   "proxy",
 		Short: "Measure clients behind klink, behind HAProxy, behind a byte relay, and without a proxy",

@@ -41,7 +41,7 @@ func (a *app) benchOfKlink(name string, run func(context.Context, *mirror.Option
 			if o.Quick && !cmd.Flags().Changed("rounds") {
 				o.Rounds = 1
 			}
-			o.Version, o.Progress, o.Command = versionText(), a.out, repeatable(cmd)
+			o.Version, o.Progress, o.Command = buildText(), a.out, repeatable(cmd)
 			_, err := run(cmd.Context(), &o)
 			return err
 		},

@@ -131,7 +131,7 @@ func TestGroupsShowHelp(t *testing.T) {
 	for _, args := range []string{"", "link", "topic", "mirror", "context", "topic mirror", "link task"} {
 		require.Contains(t, w.must("", strings.Fields(args)...), "Available Commands:", args)
 	}
-	require.Contains(t, w.must("", "--version"), "klink version ")
+	require.Contains(t, w.must("", "--version"), "klink version "+release)
 	require.Contains(t, w.must("", "link", "create", "--help"), "Link configs:\n\n  bootstrap.servers (list, required)\n")
 	require.NotContains(t, w.must("", "link", "update", "--help"), "Link configs:")
 	require.Contains(t, w.must("", "completion", "bash"), "__start_klink")
@@ -530,4 +530,14 @@ func TestWhichCluster(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, c.want, map[string]string(p))
 	}
+}
+
+// TestReleaseIsInTheChangelog: a release has a section that says what to do on upgrade.
+func TestReleaseIsInTheChangelog(t *testing.T) {
+	text, err := os.ReadFile("../../CHANGELOG.md")
+	require.NoError(t, err)
+	_, section, found := strings.Cut(string(text), "\n## "+release+" - ")
+	require.True(t, found, "CHANGELOG.md has no section for %s", release)
+	section, _, _ = strings.Cut(section, "\n## ")
+	require.Contains(t, section, "### On upgrade")
 }
