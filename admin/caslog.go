@@ -94,6 +94,11 @@ type casUpdate struct {
 // the state.
 type casEval func(pending map[string][]byte) ([]casRecord, error)
 
+// stateBatchBytes bounds a batch of records after decompression. klink's own batches have at
+// most 1 MB.
+const stateBatchBytes = 2 << 20
+
+// casRecord is a record of the log.
 type casRecord struct {
 	key   string
 	value []byte // nil = delete

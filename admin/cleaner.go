@@ -48,19 +48,6 @@ const (
 // mirror alone, counted from the record's timestamp.
 const MinCompactionLag = minCompactionLag
 
-// VoidBatches describes the void batches in the log of one partition of a mirror. The cleaner must
-// not get to them. Offsets are physical.
-type VoidBatches struct {
-	Partition int32 `json:"partition"`
-	From      int64 `json:"from"`    // base offset of the first one
-	To        int64 `json:"to"`      // all known ones end here, or before
-	Offsets   int64 `json:"offsets"` // how many offsets they take
-	Foreign   int64 `json:"foreign"` // how many of these somebody else wrote
-	// Safe: as far as the log and the source tell, the cleaner has removed no record that counts
-	// because of these batches.
-	Safe bool `json:"safe,omitempty"`
-}
-
 // maxVoidRecords bounds how many partitions a mirror's record lists in Void.
 const maxVoidRecords = 256
 

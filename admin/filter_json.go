@@ -18,6 +18,10 @@ type filterReader struct {
 	dec  *json.Decoder
 }
 
+// maxConfigValue bounds the length of one value in bytes: records of the state topic hold all
+// configs of a link, and a broker takes no record over 1 MiB by default.
+const maxConfigValue = 256 << 10
+
 // maxFilters bounds the number of filters in one config.
 const maxFilters = 4000
 

@@ -136,12 +136,19 @@ func (f nameFilters) encode(field string) string {
 	return strings.TrimSpace(b.String())
 }
 
+// The link configs whose values are filters.
+const (
+	filterConfigGroupFilters      = "consumer.offset.group.filters"
+	filterConfigACLFilters        = "acl.filters"
+	filterConfigAutoCreateFilters = "auto.create.mirror.topics.filters"
+)
+
 // filterConfigs maps the only field of the object in a filter config's JSON to the name of that
 // config.
 var filterConfigs = map[string]string{
-	groupFiltersField: ConfigGroupFilters,
-	aclFiltersField:   ConfigACLFilters,
-	topicFiltersField: ConfigAutoCreateFilters,
+	groupFiltersField: filterConfigGroupFilters,
+	aclFiltersField:   filterConfigACLFilters,
+	topicFiltersField: filterConfigAutoCreateFilters,
 }
 
 // FilterConfigName returns the link config that the JSON of filters is a value of. It goes by the

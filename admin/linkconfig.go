@@ -62,14 +62,14 @@ const (
 
 	ConfigOffsetSync        = "consumer.offset.sync.enable"
 	ConfigOffsetSyncMs      = "consumer.offset.sync.ms"
-	ConfigGroupFilters      = "consumer.offset.group.filters"
+	ConfigGroupFilters      = filterConfigGroupFilters
 	ConfigACLSync           = "acl.sync.enable"
 	ConfigACLSyncMs         = "acl.sync.ms"
-	ConfigACLFilters        = "acl.filters"
+	ConfigACLFilters        = filterConfigACLFilters
 	ConfigTopicSyncMs       = "topic.config.sync.ms"
 	ConfigTopicSyncInclude  = "topic.config.sync.include"
 	ConfigAutoCreate        = "auto.create.mirror.topics.enable"
-	ConfigAutoCreateFilters = "auto.create.mirror.topics.filters"
+	ConfigAutoCreateFilters = filterConfigAutoCreateFilters
 	ConfigStartOffset       = "mirror.start.offset.spec"
 )
 

@@ -14,10 +14,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// maxConfigValue bounds the length of one value in bytes: records of the state topic hold all
-// configs of a link, and a broker takes no record over 1 MiB by default.
-const maxConfigValue = 256 << 10
-
 // ValidateLinkConfigs checks all configs of a link together. The error is INVALID_CONFIG, names the
 // key and says what is allowed; it never shows the value of a sensitive one. files are those that
 // links may name.

@@ -323,3 +323,23 @@ type Reporter interface {
 	// Status returns one entry per partition, nil if the topic is not replicated here.
 	Status(topic string) []PartitionStatus
 }
+
+// VoidBatches describes the void batches in the log of one partition of a mirror. The cleaner must
+// not get to them. Offsets are physical.
+type VoidBatches struct {
+	Partition int32 `json:"partition"`
+	From      int64 `json:"from"`    // base offset of the first one
+	To        int64 `json:"to"`      // all known ones end here, or before
+	Offsets   int64 `json:"offsets"` // how many offsets they take
+	Foreign   int64 `json:"foreign"` // how many of these somebody else wrote
+	// Safe: as far as the log and the source tell, the cleaner has removed no record that counts
+	// because of these batches.
+	Safe bool `json:"safe,omitempty"`
+}
+
+// ConfigDrift is a config of a mirror that differs from the source's and does not follow it. A nil
+// value = that cluster has no value for it.
+type ConfigDrift struct {
+	Name           string
+	Source, Mirror *string
+}

@@ -35,9 +35,6 @@ const (
 	// maxStatePartitions bounds the partitions of all mirrors together. The number in its record
 	// decides how much memory a mirror costs.
 	maxStatePartitions = 1 << 21
-	// stateBatchBytes bounds a batch of records after decompression. klink's own batches have at
-	// most 1 MB.
-	stateBatchBytes = 2 << 20
 )
 
 // recordLimits returns the bounds for records of a kind. A record has some thousands of JSON values

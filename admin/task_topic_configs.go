@@ -21,13 +21,6 @@ var topicConfigTask = &task{name: "TopicConfigsSync", interval: ConfigTopicSyncM
 // describeTopics is the number of topics in one DescribeConfigs request.
 const describeTopics = 200
 
-// ConfigDrift is a config of a mirror that differs from the source's and does not follow it. A nil
-// value = that cluster has no value for it.
-type ConfigDrift struct {
-	Name           string
-	Source, Mirror *string
-}
-
 // followsNow reports whether the task syncs the configs of a mirror. A mirror that is being set up
 // has just got them; a paused one keeps what it has; one that is being stopped gets the source's
 // own values. A mirror with an unavailable source is included, because a config may be the cause:
