@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 
+	"klink/admin/filter"
+
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -32,19 +34,19 @@ func parseACLFilters(text string) (filters []aclFilter, err error) {
 	if strings.TrimSpace(text) == "" {
 		return nil, nil
 	}
-	r, err := newFilterReader(text)
+	r, err := filter.NewReader(text)
 	if err != nil {
 		return nil, err
 	}
-	err = r.object("the value", []string{aclFiltersField}, func(string) error {
-		return r.array("the value of "+aclFiltersField, func() error {
+	err = r.Object("the value", []string{filter.ACLField}, func(string) error {
+		return r.Array("the value of "+filter.ACLField, func() error {
 			f, err := readACLFilter(r)
 			filters = append(filters, f)
 			return err
 		})
 	})
 	if err == nil {
-		err = r.end()
+		err = r.End()
 	}
 	if err != nil {
 		return nil, err
@@ -52,11 +54,11 @@ func parseACLFilters(text string) (filters []aclFilter, err error) {
 	return filters, nil
 }
 
-func readACLFilter(r *filterReader) (aclFilter, error) {
+func readACLFilter(r *filter.Reader) (aclFilter, error) {
 	f := anyACL
-	err := r.object("a filter", []string{"resourceFilter", "accessFilter"}, func(part string) error {
+	err := r.Object("a filter", []string{"resourceFilter", "accessFilter"}, func(part string) error {
 		if part == "resourceFilter" {
-			return r.objectWith("a resourceFilter", nil, []string{"resourceType", "patternType", "name"}, func(field string) (err error) {
+			return r.ObjectWith("a resourceFilter", nil, []string{"resourceType", "patternType", "name"}, func(field string) (err error) {
 				switch field {
 				case "resourceType":
 					f.resourceType, err = readACLValue[kmsg.ACLResourceType](r, field, aclResourceNames)
@@ -68,7 +70,7 @@ func readACLFilter(r *filterReader) (aclFilter, error) {
 				return err
 			})
 		}
-		return r.objectWith("an accessFilter", nil, []string{"operation", "permissionType", "principal", "host"}, func(field string) (err error) {
+		return r.ObjectWith("an accessFilter", nil, []string{"operation", "permissionType", "principal", "host"}, func(field string) (err error) {
 			switch field {
 			case "operation":
 				f.operation, err = readACLValue[kmsg.ACLOperation](r, field, aclOperationNames)
@@ -79,7 +81,7 @@ func readACLFilter(r *filterReader) (aclFilter, error) {
 				f.principal, at, err = readACLText(r, field)
 				if err == nil && !strings.Contains(*f.principal, ":") {
 					// No ACL has such a principal, so the filter would match nothing.
-					err = r.errorAt(at, "principal %s has no type: write %s", clipped(*f.principal), clipped("User:"+*f.principal))
+					err = r.ErrorAt(at, "principal %s has no type: write %s", filter.Clipped(*f.principal), filter.Clipped("User:"+*f.principal))
 				}
 			case "host":
 				f.host, _, err = readACLText(r, field)
@@ -91,24 +93,24 @@ func readACLFilter(r *filterReader) (aclFilter, error) {
 }
 
 // readACLValue reads one of Kafka's names, in upper or lower case, with or without its underscores.
-func readACLValue[V ~int8](r *filterReader, field string, names []string) (V, error) {
-	text, at, err := r.str(field)
+func readACLValue[V ~int8](r *filter.Reader, field string, names []string) (V, error) {
+	text, at, err := r.Str(field)
 	if err != nil {
 		return 0, err
 	}
 	plain := func(name string) string { return strings.ToUpper(strings.ReplaceAll(name, "_", "")) }
 	i := slices.IndexFunc(names, func(name string) bool { return plain(name) == plain(text) })
 	if i < 1 { // the first is UNKNOWN
-		return 0, r.errorAt(at, "%s %s is not allowed; allowed: %s", field, clipped(text), strings.Join(names[1:], ", "))
+		return 0, r.ErrorAt(at, "%s %s is not allowed; allowed: %s", field, filter.Clipped(text), strings.Join(names[1:], ", "))
 	}
 	return V(i), nil
 }
 
 // readACLText reads a text that a field of an ACL has to equal.
-func readACLText(r *filterReader, field string) (*string, int, error) {
-	text, at, err := r.str(field)
+func readACLText(r *filter.Reader, field string) (*string, int, error) {
+	text, at, err := r.Str(field)
 	if err == nil && text == "" {
-		err = r.errorAt(at, "%s is empty: leave it out for any", field)
+		err = r.ErrorAt(at, "%s is empty: leave it out for any", field)
 	}
 	return &text, at, err
 }

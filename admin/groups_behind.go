@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"klink/admin/filter"
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -85,7 +86,7 @@ func (s *Service) groupsBehind(ctx context.Context, topics []string) map[string]
 
 // groupsBehindOf is groupsBehind for mirrors of one link that syncs offsets.
 func (s *Service) groupsBehindOf(ctx context.Context, l *Link, topics []string) (map[string]groupsBehind, error) {
-	filters, err := parseGroupFilters(LinkConfigValue(l.Configs, ConfigGroupFilters))
+	filters, err := filter.ParseGroups(LinkConfigValue(l.Configs, ConfigGroupFilters))
 	if err != nil {
 		return nil, protocol.Errorf(kerr.InvalidConfig, "%s: %s", ConfigGroupFilters, err)
 	}
@@ -114,7 +115,7 @@ func (s *Service) groupsBehindOf(ctx context.Context, l *Link, topics []string) 
 	}
 	var groups []string
 	for group, g := range listed {
-		if g.kind != "share" && filters.match(group) {
+		if g.kind != "share" && filters.Match(group) {
 			groups = append(groups, group)
 		}
 	}

@@ -3,6 +3,8 @@ package admin
 import (
 	"slices"
 	"strings"
+
+	"klink/admin/filter"
 )
 
 // LinkConfig is one row of the table of link configs. Validation, the answers to DescribeLinks,
@@ -62,14 +64,14 @@ const (
 
 	ConfigOffsetSync        = "consumer.offset.sync.enable"
 	ConfigOffsetSyncMs      = "consumer.offset.sync.ms"
-	ConfigGroupFilters      = filterConfigGroupFilters
+	ConfigGroupFilters      = filter.ConfigGroups
 	ConfigACLSync           = "acl.sync.enable"
 	ConfigACLSyncMs         = "acl.sync.ms"
-	ConfigACLFilters        = filterConfigACLFilters
+	ConfigACLFilters        = filter.ConfigACLs
 	ConfigTopicSyncMs       = "topic.config.sync.ms"
 	ConfigTopicSyncInclude  = "topic.config.sync.include"
 	ConfigAutoCreate        = "auto.create.mirror.topics.enable"
-	ConfigAutoCreateFilters = filterConfigAutoCreateFilters
+	ConfigAutoCreateFilters = filter.ConfigTopics
 	ConfigStartOffset       = "mirror.start.offset.spec"
 )
 
@@ -207,8 +209,8 @@ var linkConfigs = []LinkConfig{
 		Doc: "How often committed offsets are carried over, in milliseconds.",
 	},
 	{
-		Name: ConfigGroupFilters, Type: TypeString, custody: unconcerned, Importance: "medium", Allowed: "JSON" + nameFilterForm(groupFiltersField),
-		check: func(v string) error { _, err := parseGroupFilters(v); return err },
+		Name: ConfigGroupFilters, Type: TypeString, custody: unconcerned, Importance: "medium", Allowed: "JSON" + filter.Form(filter.GroupField),
+		check: func(v string) error { _, err := filter.ParseGroups(v); return err },
 		Doc:   "The groups whose offsets are carried over: those that an INCLUDE filter matches and no EXCLUDE filter does. The name `*` with LITERAL is every group. Without filters no group is. `klink group migrate` excludes a group once it has moved.",
 	},
 	{
@@ -244,8 +246,8 @@ var linkConfigs = []LinkConfig{
 		Doc: "true: source topics that auto.create.mirror.topics.filters includes, and that have no mirror, get one, within metadata.max.age.ms; those that are internal (`__`, `_klink`) never do. A topic of the same name at the destination is reported and left alone. Nothing is deleted. A mirror that somebody deletes is created again: exclude its topic first.",
 	},
 	{
-		Name: ConfigAutoCreateFilters, Type: TypeString, custody: unconcerned, Importance: "medium", Allowed: "JSON" + nameFilterForm(topicFiltersField),
-		check: func(v string) error { _, err := parseTopicFilters(v); return err },
+		Name: ConfigAutoCreateFilters, Type: TypeString, custody: unconcerned, Importance: "medium", Allowed: "JSON" + filter.Form(filter.TopicField),
+		check: func(v string) error { _, err := filter.ParseTopics(v); return err },
 		Doc:   "Which source topics get mirrors by themselves: those that an INCLUDE filter matches and no EXCLUDE filter does. `*` with the patternType LITERAL is every topic. Without filters none do.",
 	},
 }

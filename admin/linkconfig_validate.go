@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"klink/admin/filter"
 	"klink/internal/kafkaclient"
 	"klink/protocol"
 
@@ -40,8 +41,8 @@ func validateLinkConfig(name, value string) *protocol.Error {
 	if !ok {
 		return protocol.Errorf(kerr.InvalidConfig, "%s is not a config of a link%s", name, suggestion(name))
 	}
-	if len(value) > maxConfigValue {
-		return protocol.Errorf(kerr.InvalidConfig, "%s has %d bytes; at most %d are allowed", name, len(value), maxConfigValue)
+	if len(value) > filter.MaxValue {
+		return protocol.Errorf(kerr.InvalidConfig, "%s has %d bytes; at most %d are allowed", name, len(value), filter.MaxValue)
 	}
 	if err := c.validate(value); err != nil {
 		return protocol.Errorf(kerr.InvalidConfig, "%s: %s", name, err)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"klink/admin/filter"
 	"klink/protocol"
 	"klink/protocol/linkapi"
 
@@ -197,7 +198,7 @@ func (m *migration) check(ctx context.Context, g linkapi.MigrateGroup) error {
 
 func (m *migration) busy(group, state string) error {
 	moved := ""
-	if filters, err := parseGroupFilters(LinkConfigValue(m.link.Configs, ConfigGroupFilters)); err == nil && excludes(filters, group) {
+	if filters, err := filter.ParseGroups(LinkConfigValue(m.link.Configs, ConfigGroupFilters)); err == nil && excludes(filters, group) {
 		moved = "; the link excludes it, so it has been moved before"
 	}
 	if state == "" {
@@ -257,8 +258,8 @@ func (m *migration) syncOnce(ctx context.Context, group string) (synced *syncedG
 }
 
 // excludes reports whether a filter excludes exactly this group.
-func excludes(filters nameFilters, group string) bool {
-	return slices.Contains(filters, nameFilter{Name: group, PatternType: patternLiteral, FilterType: filterExclude})
+func excludes(filters filter.Names, group string) bool {
+	return slices.Contains(filters, filter.Name{Name: group, PatternType: filter.Literal, FilterType: filter.Exclude})
 }
 
 // excludeGroup adds a filter that excludes a group to the filters of a link. Concurrent changes of
@@ -272,14 +273,14 @@ func (s *Service) excludeGroup(ctx context.Context, l *Link, group string) error
 		if r == nil || r.ID != l.ID {
 			return linkMissing(l.Name)
 		}
-		filters, err := parseGroupFilters(r.Configs[ConfigGroupFilters])
+		filters, err := filter.ParseGroups(r.Configs[ConfigGroupFilters])
 		if err != nil {
 			return protocol.Errorf(kerr.InvalidConfig, "%s: %s", ConfigGroupFilters, err)
 		}
 		if excludes(filters, group) {
 			return nil
 		}
-		value := append(filters, nameFilter{Name: group, PatternType: patternLiteral, FilterType: filterExclude}).encode(groupFiltersField)
+		value := append(filters, filter.Name{Name: group, PatternType: filter.Literal, FilterType: filter.Exclude}).Encode(filter.GroupField)
 		if err := validateLinkConfig(ConfigGroupFilters, value); err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/filter"
 	"klink/protocol/linkapi"
 
 	"github.com/stretchr/testify/require"
@@ -78,7 +79,7 @@ func TestMigrateAtAnotherInstance(t *testing.T) {
 			if s == other {
 				w.awaitOffset("g", "orders", 0, 100) // carried over, and still not safe
 				awaitState(t, other, "the exclusion", func(st *State) bool {
-					filters, err := parseGroupFilters(st.Links["l"].Configs[ConfigGroupFilters])
+					filters, err := filter.ParseGroups(st.Links["l"].Configs[ConfigGroupFilters])
 					return err == nil && excludes(filters, "g")
 				})
 			}

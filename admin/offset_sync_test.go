@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/filter"
 	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
@@ -386,10 +387,10 @@ func TestMigrateGroup(t *testing.T) {
 	want[1].DestinationOffset, want[1].ClampedBy = 60, 0
 	require.Equal(t, want, r.Partitions)
 	require.Equal(t, "mine", w.committed("g", "orders", 0).Metadata)
-	filters, err := parseGroupFilters(w.service.State().Links["l"].Configs[ConfigGroupFilters])
+	filters, err := filter.ParseGroups(w.service.State().Links["l"].Configs[ConfigGroupFilters])
 	require.NoError(t, err)
-	require.False(t, filters.match("g"))
-	require.True(t, filters.match("h"))
+	require.False(t, filters.Match("g"))
+	require.True(t, filters.Match("h"))
 
 	// The command may be repeated, also after the group has gone on at the destination.
 	r = w.migrate("g")
@@ -397,7 +398,7 @@ func TestMigrateGroup(t *testing.T) {
 	w.commit("g", "orders", "", 70)
 	r = w.migrate("g")
 	require.EqualValues(t, 70, r.Partitions[0].DestinationOffset)
-	filters, err = parseGroupFilters(w.service.State().Links["l"].Configs[ConfigGroupFilters])
+	filters, err = filter.ParseGroups(w.service.State().Links["l"].Configs[ConfigGroupFilters])
 	require.NoError(t, err)
 	require.Len(t, filters, 2, "excluded once")
 
@@ -462,11 +463,11 @@ func TestMigrateManyGroupsAtOnce(t *testing.T) {
 	}
 	all.Wait()
 	require.NoError(t, w.service.store.Sync(context.Background()))
-	filters, err := parseGroupFilters(w.service.store.State().Links["l"].Configs[ConfigGroupFilters])
+	filters, err := filter.ParseGroups(w.service.store.State().Links["l"].Configs[ConfigGroupFilters])
 	require.NoError(t, err)
 	require.Len(t, filters, n+1)
 	for i := range n {
-		require.False(t, filters.match(fmt.Sprint("g", i)))
+		require.False(t, filters.Match(fmt.Sprint("g", i)))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"klink/admin/filter"
 	"klink/router"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -21,7 +22,7 @@ func autoCreates(l *Link) bool {
 }
 
 func autoCreateMirrors(ctx context.Context, s *Service, r *taskRun) (errs []TaskError) {
-	filters, err := parseTopicFilters(r.link.Configs[ConfigAutoCreateFilters])
+	filters, err := filter.ParseTopics(r.link.Configs[ConfigAutoCreateFilters])
 	if err != nil {
 		return []TaskError{{ErrInternal, ConfigAutoCreateFilters + ": " + err.Error()}}
 	}
@@ -32,7 +33,7 @@ func autoCreateMirrors(ctx context.Context, s *Service, r *taskRun) (errs []Task
 	var missing []string
 	mirrors := s.State().Mirrors
 	for topic, t := range listed {
-		if !t.IsInternal && !internalTopic(topic) && mirrors[topic] == nil && filters.match(topic) {
+		if !t.IsInternal && !internalTopic(topic) && mirrors[topic] == nil && filters.Match(topic) {
 			missing = append(missing, topic)
 		}
 	}

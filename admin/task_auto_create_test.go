@@ -2,10 +2,12 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"klink/admin/filter"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 
@@ -14,9 +16,9 @@ import (
 )
 
 // autoCreate returns the configs of a link that creates mirrors automatically. Filters are in the
-// form of filterText.
+// form of topicFilters.
 func autoCreate(filters ...string) []string {
-	return []string{ConfigMetadataMaxAge + "=100", ConfigAutoCreate + "=true", ConfigAutoCreateFilters + "=" + filterText(topicFiltersField, filters...)}
+	return []string{ConfigMetadataMaxAge + "=100", ConfigAutoCreate + "=true", ConfigAutoCreateFilters + "=" + topicFilters(filters...)}
 }
 
 // taskOf returns a task of a link as shown to people.
@@ -168,4 +170,14 @@ func TestAutoCreateSourceGone(t *testing.T) {
 	status := w.taskOf("l", "AutoCreateMirror")
 	require.NotZero(t, status.LastSuccess)
 	require.Contains(t, []Error{ErrBootstrapConnection, ErrTimeout}, status.Errors[0].Code, status.Errors[0].Message)
+}
+
+// topicFilters is the JSON of filters written as "INCLUDE PREFIXED name".
+func topicFilters(filters ...string) string {
+	var list []string
+	for _, f := range filters {
+		words := strings.SplitN(f, " ", 3)
+		list = append(list, fmt.Sprintf(`{"name":%q,"patternType":%q,"filterType":%q}`, words[2], words[1], words[0]))
+	}
+	return fmt.Sprintf(`{%q:[%s]}`, filter.TopicField, strings.Join(list, ","))
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"klink/admin/filter"
 )
 
 // consumerOffsetTask copies committed offsets of groups from the source to mirrors. See offsetCase
@@ -18,9 +20,9 @@ var consumerOffsetTask = &task{name: "ConsumerOffsetSync", interval: ConfigOffse
 func syncsOffsets(l *Link) bool { return wantsOffsets(l.Configs) }
 
 func wantsOffsets(configs map[string]string) bool {
-	filters, err := parseGroupFilters(LinkConfigValue(configs, ConfigGroupFilters))
+	filters, err := filter.ParseGroups(LinkConfigValue(configs, ConfigGroupFilters))
 	return LinkConfigValue(configs, ConfigOffsetSync) == "true" &&
-		(err != nil || slices.ContainsFunc(filters, func(f nameFilter) bool { return f.FilterType == filterInclude }))
+		(err != nil || slices.ContainsFunc(filters, func(f filter.Name) bool { return f.FilterType == filter.Include }))
 }
 
 func syncConsumerOffsets(ctx context.Context, s *Service, r *taskRun) []TaskError {
@@ -89,7 +91,7 @@ func (s *Service) offsetSync(l *Link, source *source, mirrors map[string]*Mirror
 
 // syncGroups syncs the groups that the link's filters name.
 func (s *Service) syncGroups(ctx context.Context, o *offsetSync) []TaskError {
-	filters, err := parseGroupFilters(LinkConfigValue(o.link.Configs, ConfigGroupFilters))
+	filters, err := filter.ParseGroups(LinkConfigValue(o.link.Configs, ConfigGroupFilters))
 	if err != nil {
 		return []TaskError{{ErrInternal, ConfigGroupFilters + ": " + err.Error()}}
 	}
@@ -109,7 +111,7 @@ func (s *Service) syncGroups(ctx context.Context, o *offsetSync) []TaskError {
 	}
 	var groups []string
 	for group, g := range listed {
-		if g.kind != "share" && filters.match(group) {
+		if g.kind != "share" && filters.Match(group) {
 			groups = append(groups, group)
 		}
 	}

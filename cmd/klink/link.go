@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"klink/admin"
+	"klink/admin/filter"
 	"klink/internal/kafkaclient"
 	"klink/protocol/linkapi"
 )
@@ -63,7 +64,7 @@ func linkConfigs(file string, pairs []string) (map[string]string, error) {
 // linkConfig parses a value of --config.
 func linkConfig(pair string) (key, value string, err error) {
 	if text := strings.TrimSpace(pair); strings.HasPrefix(text, "{") {
-		key, err := admin.FilterConfigName(text)
+		key, err := filter.ConfigName(text)
 		if err != nil {
 			return "", "", usagef("--config: %s", err)
 		}

@@ -1,4 +1,4 @@
-package admin
+package filter
 
 import (
 	"fmt"
@@ -33,14 +33,14 @@ func TestNameFiltersMatch(t *testing.T) {
 		{[]string{"EXCLUDE LITERAL app-2", "INCLUDE PREFIXED app-"}, "app-1 app-22", "app-2"},
 		{[]string{"INCLUDE LITERAL app", "EXCLUDE LITERAL *"}, "", "app other"},
 	} {
-		for field, parse := range map[string]func(string) (nameFilters, error){"groupFilters": parseGroupFilters, "topicFilters": parseTopicFilters} {
+		for field, parse := range map[string]func(string) (Names, error){"groupFilters": ParseGroups, "topicFilters": ParseTopics} {
 			f, err := parse(filterText(field, c.filters...))
 			require.NoError(t, err)
 			for name := range strings.FieldsSeq(c.yes) {
-				require.True(t, f.match(name), "%v %s", c.filters, name)
+				require.True(t, f.Match(name), "%v %s", c.filters, name)
 			}
 			for name := range strings.FieldsSeq(c.not) {
-				require.False(t, f.match(name), "%v %s", c.filters, name)
+				require.False(t, f.Match(name), "%v %s", c.filters, name)
 			}
 		}
 	}
@@ -80,10 +80,10 @@ func TestFilterTextRefused(t *testing.T) {
 		{`{"groupFilters":[{"name":"a","filterType":"ALLOW"}]}`, `line 1, column 43: filterType "ALLOW" is not allowed; allowed: INCLUDE, EXCLUDE`},
 		{"{\"groupFilters\":[{\"name\":\"\xff\"}]}", "line 1, column 27: the text is not UTF-8"},
 		{`{"groupFilters":[` + strings.Repeat(good+",", maxFilters) + good + `]}`, "more than 4000 filters"},
-		{`{"groupFilters":[` + strings.Repeat(" ", maxConfigValue) + `]}`, "at most 262144 are allowed"},
+		{`{"groupFilters":[` + strings.Repeat(" ", MaxValue) + `]}`, "at most 262144 are allowed"},
 		{strings.Repeat(`{"groupFilters":`, 10000), "line 1, column 17: the value of groupFilters, [...], is expected"},
 	} {
-		f, err := parseGroupFilters(c.text)
+		f, err := ParseGroups(c.text)
 		if c.want == "" {
 			require.NoError(t, err, c.text)
 			continue
@@ -96,9 +96,9 @@ func TestFilterTextRefused(t *testing.T) {
 // TestFilterConfigName: the only field of the JSON tells which config it is the value of.
 func TestFilterConfigName(t *testing.T) {
 	for _, c := range []struct{ text, name, err string }{
-		{`{"groupFilters":[]}`, ConfigGroupFilters, ""},
-		{` {"aclFilters": [{"any": {"thing": [1, "}"]}}] } `, ConfigACLFilters, ""},
-		{`{"topicFilters":null}`, ConfigAutoCreateFilters, ""},
+		{`{"groupFilters":[]}`, ConfigGroups, ""},
+		{` {"aclFilters": [{"any": {"thing": [1, "}"]}}] } `, ConfigACLs, ""},
+		{`{"topicFilters":null}`, ConfigTopics, ""},
 		{`{}`, "", "line 1, column 1: the object has no field; one of aclFilters, groupFilters, topicFilters must be given"},
 		{`{"filters":[]}`, "", `line 1, column 2: field "filters" is not allowed; allowed: one of aclFilters, groupFilters, topicFilters`},
 		{`{"groupFilters":[],"aclFilters":[]}`, "", `line 1, column 20: field "aclFilters" is one too many`},
@@ -112,7 +112,7 @@ func TestFilterConfigName(t *testing.T) {
 		{``, "", "line 1, column 1"},
 		{`[]`, "", "line 1, column 1"},
 	} {
-		name, err := FilterConfigName(c.text)
+		name, err := ConfigName(c.text)
 		if c.err == "" {
 			require.NoError(t, err, c.text)
 		} else {
@@ -127,23 +127,23 @@ func FuzzNameFilters(f *testing.F) {
 	f.Add(`{"topicFilters":[{"name":"\ud800`, "")
 	f.Add("{\"topicFilters\":[\n,:{", "")
 	f.Fuzz(func(t *testing.T, text, name string) {
-		filters, err := parseTopicFilters(text)
-		if config, alone := FilterConfigName(text); err == nil && strings.TrimSpace(text) != "" && (alone != nil || config != ConfigAutoCreateFilters) {
+		filters, err := ParseTopics(text)
+		if config, alone := ConfigName(text); err == nil && strings.TrimSpace(text) != "" && (alone != nil || config != ConfigTopics) {
 			t.Fatalf("%q: %v", text, alone)
 		}
 		if err != nil {
 			return
 		}
-		again, err := parseTopicFilters(filters.encode(topicFiltersField))
+		again, err := ParseTopics(filters.Encode(TopicField))
 		if err != nil || len(again) != len(filters) {
-			t.Fatalf("%q: %v, %v", filters.encode(topicFiltersField), again, err)
+			t.Fatalf("%q: %v, %v", filters.Encode(TopicField), again, err)
 		}
 		for i := range again {
 			if again[i] != filters[i] {
 				t.Fatalf("%v became %v", filters[i], again[i])
 			}
 		}
-		if filters.match(name) && !again.match(name) {
+		if filters.Match(name) && !again.Match(name) {
 			t.Fatalf("%q", name)
 		}
 	})

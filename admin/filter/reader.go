@@ -1,4 +1,4 @@
-package admin
+package filter
 
 import (
 	"encoding/json"
@@ -10,38 +10,38 @@ import (
 	"unicode/utf8"
 )
 
-// filterReader reads the JSON of a filter config strictly. A field that is unknown, repeated or
+// Reader reads the JSON of a filter config strictly. A field that is unknown, repeated or
 // missing is an error, and so is any text behind the value: a misread filter would silently sync
 // too much or too little. Every error begins with its place in the text.
-type filterReader struct {
+type Reader struct {
 	text string
 	dec  *json.Decoder
 }
 
-// maxConfigValue bounds the length of one value in bytes: records of the state topic hold all
+// MaxValue bounds the length of one value in bytes: records of the state topic hold all
 // configs of a link, and a broker takes no record over 1 MiB by default.
-const maxConfigValue = 256 << 10
+const MaxValue = 256 << 10
 
 // maxFilters bounds the number of filters in one config.
 const maxFilters = 4000
 
-// newFilterReader begins to read text.
-func newFilterReader(text string) (*filterReader, error) {
-	r := &filterReader{text: text, dec: json.NewDecoder(strings.NewReader(text))}
-	if len(text) > maxConfigValue {
-		return nil, fmt.Errorf("%d bytes of JSON; at most %d are allowed", len(text), maxConfigValue)
+// NewReader begins to read text.
+func NewReader(text string) (*Reader, error) {
+	r := &Reader{text: text, dec: json.NewDecoder(strings.NewReader(text))}
+	if len(text) > MaxValue {
+		return nil, fmt.Errorf("%d bytes of JSON; at most %d are allowed", len(text), MaxValue)
 	}
 	// encoding/json would read invalid bytes as U+FFFD.
 	for i, c := range text {
 		if c == utf8.RuneError && !strings.HasPrefix(text[i:], "\uFFFD") {
-			return nil, r.errorAt(i, "the text is not UTF-8")
+			return nil, r.ErrorAt(i, "the text is not UTF-8")
 		}
 	}
 	return r, nil
 }
 
-// errorAt returns an error with the line and column of a byte offset of the text.
-func (r *filterReader) errorAt(offset int, format string, args ...any) error {
+// ErrorAt returns an error with the line and column of a byte offset of the text.
+func (r *Reader) ErrorAt(offset int, format string, args ...any) error {
 	before := r.text[:min(offset, len(r.text))]
 	line := strings.Count(before, "\n") + 1
 	column := utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:]) + 1
@@ -49,68 +49,68 @@ func (r *filterReader) errorAt(offset int, format string, args ...any) error {
 }
 
 // next returns the byte offset at which the next token begins.
-func (r *filterReader) next() int {
+func (r *Reader) next() int {
 	at := int(r.dec.InputOffset())
 	return at + len(r.text[at:]) - len(strings.TrimLeft(r.text[at:], " \t\r\n,:"))
 }
 
 // token reads the next token. want says what is expected there, for the error.
-func (r *filterReader) token(want string) (token json.Token, at int, err error) {
+func (r *Reader) token(want string) (token json.Token, at int, err error) {
 	at = r.next()
 	token, err = r.dec.Token()
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return nil, at, r.errorAt(len(r.text), "the text ends where %s is expected", want)
+		return nil, at, r.ErrorAt(len(r.text), "the text ends where %s is expected", want)
 	case err != nil:
-		return nil, at, r.errorAt(at, "%s where %s is expected", strings.TrimPrefix(err.Error(), "json: "), want)
+		return nil, at, r.ErrorAt(at, "%s where %s is expected", strings.TrimPrefix(err.Error(), "json: "), want)
 	}
 	return token, at, nil
 }
 
 // delim reads a bracket.
-func (r *filterReader) delim(d json.Delim, want string) (at int, err error) {
+func (r *Reader) delim(d json.Delim, want string) (at int, err error) {
 	token, at, err := r.token(want)
 	if err == nil && token != d {
-		err = r.errorAt(at, "%s is expected", want)
+		err = r.ErrorAt(at, "%s is expected", want)
 	}
 	return at, err
 }
 
-// str reads a string. what names it in errors.
-func (r *filterReader) str(what string) (value string, at int, err error) {
+// Str reads a string. what names it in errors.
+func (r *Reader) Str(what string) (value string, at int, err error) {
 	token, at, err := r.token("a string")
 	if err != nil {
 		return "", at, err
 	}
 	value, ok := token.(string)
 	if !ok {
-		return "", at, r.errorAt(at, "%s must be a string", what)
+		return "", at, r.ErrorAt(at, "%s must be a string", what)
 	}
 	return value, at, nil
 }
 
 // word reads a string that must be one of the allowed words, in upper or lower case. The allowed
 // words and the result are in upper case.
-func (r *filterReader) word(what string, allowed ...string) (string, error) {
-	value, at, err := r.str(what)
+func (r *Reader) word(what string, allowed ...string) (string, error) {
+	value, at, err := r.Str(what)
 	if err != nil {
 		return "", err
 	}
 	upper := strings.ToUpper(value)
 	if !slices.Contains(allowed, upper) {
-		return "", r.errorAt(at, "%s %s is not allowed; allowed: %s", what, clipped(value), strings.Join(allowed, ", "))
+		return "", r.ErrorAt(at, "%s %s is not allowed; allowed: %s", what, Clipped(value), strings.Join(allowed, ", "))
 	}
 	return upper, nil
 }
 
-// object reads an object in which each of the fields must occur once, in any order. It calls field
+// Object reads an object in which each of the fields must occur once, in any order. It calls field
 // to read each value. what names the object in errors.
-func (r *filterReader) object(what string, fields []string, field func(name string) error) error {
-	return r.objectWith(what, fields, nil, field)
+func (r *Reader) Object(what string, fields []string, field func(name string) error) error {
+	return r.ObjectWith(what, fields, nil, field)
 }
 
-// objectWith is object with fields that may be left out.
-func (r *filterReader) objectWith(what string, required, optional []string, field func(name string) error) error {
+// ObjectWith is object with fields that may be left out.
+func (r *Reader) ObjectWith(what string, required, optional []string, field func(name string) error) error {
 	fields := slices.Concat(required, optional)
 	start, err := r.delim('{', what+", {...},")
 	if err != nil {
@@ -118,14 +118,14 @@ func (r *filterReader) objectWith(what string, required, optional []string, fiel
 	}
 	seen := map[string]bool{}
 	for r.dec.More() {
-		name, at, err := r.str("the name of a field")
+		name, at, err := r.Str("the name of a field")
 		switch {
 		case err != nil:
 			return err
 		case !slices.Contains(fields, name):
-			return r.errorAt(at, "%s has no field %s; allowed: %s", what, clipped(name), strings.Join(fields, ", "))
+			return r.ErrorAt(at, "%s has no field %s; allowed: %s", what, Clipped(name), strings.Join(fields, ", "))
 		case seen[name]:
-			return r.errorAt(at, "field %q is there twice", name)
+			return r.ErrorAt(at, "field %q is there twice", name)
 		}
 		seen[name] = true
 		if err := field(name); err != nil {
@@ -137,20 +137,20 @@ func (r *filterReader) objectWith(what string, required, optional []string, fiel
 	}
 	for _, name := range required {
 		if !seen[name] {
-			return r.errorAt(start, "%s must have the field %q", what, name)
+			return r.ErrorAt(start, "%s must have the field %q", what, name)
 		}
 	}
 	return nil
 }
 
-// array reads an array of at most maxFilters elements; element reads one.
-func (r *filterReader) array(what string, element func() error) error {
+// Array reads an array of at most maxFilters elements; element reads one.
+func (r *Reader) Array(what string, element func() error) error {
 	if _, err := r.delim('[', what+", [...],"); err != nil {
 		return err
 	}
 	for n := 0; r.dec.More(); n++ {
 		if n == maxFilters {
-			return r.errorAt(r.next(), "more than %d filters", maxFilters)
+			return r.ErrorAt(r.next(), "more than %d filters", maxFilters)
 		}
 		if err := element(); err != nil {
 			return err
@@ -161,27 +161,27 @@ func (r *filterReader) array(what string, element func() error) error {
 }
 
 // skip reads a value and drops it.
-func (r *filterReader) skip() error {
+func (r *Reader) skip() error {
 	at := r.next()
 	switch err := r.dec.Decode(new(json.RawMessage)); {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return r.errorAt(len(r.text), "the text ends where more is expected")
+		return r.ErrorAt(len(r.text), "the text ends where more is expected")
 	case err != nil:
-		return r.errorAt(at, "%s in this value", strings.TrimPrefix(err.Error(), "json: "))
+		return r.ErrorAt(at, "%s in this value", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	return nil
 }
 
-// end returns an error if anything follows the value.
-func (r *filterReader) end() error {
+// End returns an error if anything follows the value.
+func (r *Reader) End() error {
 	if rest := strings.TrimLeft(r.text[r.dec.InputOffset():], " \t\r\n"); rest != "" {
-		return r.errorAt(len(r.text)-len(rest), "there is text behind the end of the JSON")
+		return r.ErrorAt(len(r.text)-len(rest), "there is text behind the end of the JSON")
 	}
 	return nil
 }
 
-// clipped quotes a value for an error, and cuts it to 80 bytes.
-func clipped(value string) string {
+// Clipped quotes a value for an error, and cuts it to 80 bytes.
+func Clipped(value string) string {
 	if len(value) > 80 {
 		value = value[:80] + "..."
 	}
