@@ -88,6 +88,28 @@ type casUpdate struct {
 	done  chan error
 }
 
+// hold keeps the log from applying records until the caller calls release. Apply runs under the
+// same lock, so whoever holds it sees what Apply built, at one moment.
+func (l *casLog) hold() (release func()) {
+	l.mu.Lock()
+	return l.mu.Unlock
+}
+
+// offsetOf returns the offset of the newest record of a key that was applied, -1 if there is none.
+// The caller holds the log, or is Apply or a change.
+func (l *casLog) offsetOf(key string) int64 {
+	if offset, ok := l.offsets[key]; ok {
+		return offset
+	}
+	return -1
+}
+
+// readTo returns the offset of the next record to be read. The caller holds the log, or is a change.
+func (l *casLog) readTo() int64 { return l.position }
+
+// changed tells the one who opened the log once more that something may have changed.
+func (l *casLog) changed() { l.cfg.Changed() }
+
 // casEval evaluates a change. It sees what has been applied, overlaid with pending: the values that
 // earlier changes in the same transaction write, nil = deleted. It returns the records to write, in
 // order. It is called with the log's lock held, once per attempt, and must depend on nothing but

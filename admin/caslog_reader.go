@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"klink/internal/retry"
+
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -29,7 +31,7 @@ func (l *casLog) read() {
 				"topic", l.cfg.Topic, "offset", position, "error", err)
 		})
 		if fetches.Err() != nil { // a batch that cannot be read would be fetched again at once
-			_ = sleep(l.ctx, 50*time.Millisecond)
+			_ = retry.Sleep(l.ctx, 50*time.Millisecond)
 		}
 		changed := false
 		l.mu.Lock()

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"klink/internal/retry"
+
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -61,7 +63,7 @@ func (s *Service) listGroups(ctx context.Context) ([]string, error) {
 		if !tryAgain(ctx, err) {
 			return listed.Groups(), err
 		}
-		if sleep(ctx, clampPause) != nil {
+		if retry.Sleep(ctx, clampPause) != nil {
 			return listed.Groups(), err
 		}
 	}
@@ -132,7 +134,7 @@ func (s *Service) offsetsBeyond(ctx context.Context, ends map[string]mirrorEnds,
 			}
 		}
 		ask = again
-		if len(ask) > 0 && sleep(ctx, clampPause) != nil {
+		if len(ask) > 0 && retry.Sleep(ctx, clampPause) != nil {
 			break
 		}
 	}
@@ -149,7 +151,7 @@ func (s *Service) setBack(ctx context.Context, beyond map[string][]*commit) (don
 		commits := beyond[groups[i]]
 		for {
 			s.commit(ctx, groups[i], commits)
-			if !slices.ContainsFunc(commits, func(c *commit) bool { return tryAgain(ctx, c.err) }) || sleep(ctx, clampPause) != nil {
+			if !slices.ContainsFunc(commits, func(c *commit) bool { return tryAgain(ctx, c.err) }) || retry.Sleep(ctx, clampPause) != nil {
 				break
 			}
 		}

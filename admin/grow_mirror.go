@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"klink/internal/retry"
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -117,7 +118,7 @@ func (s *Service) createPartitions(ctx context.Context, topic string, partitions
 		if t != nil && int32(len(t.Partitions)) >= partitions {
 			return nil
 		}
-		if err := sleep(ctx, pollInterval); err != nil {
+		if err := retry.Sleep(ctx, pollInterval); err != nil {
 			return fmt.Errorf("topic '%s' at the destination has grown to %d partitions, but they do not appear: %w", topic, partitions, err)
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"klink/internal/retry"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
@@ -115,7 +117,7 @@ func (s *Service) keepLease() {
 		if err != nil && !s.lease.Serves() { // clients wait
 			wait = min(interval, 200*time.Millisecond)
 		}
-		if sleep(s.ctx, wait) != nil {
+		if retry.Sleep(s.ctx, wait) != nil {
 			return
 		}
 	}
@@ -272,7 +274,7 @@ func (s *Service) awaitSeen(ctx context.Context, topic string, w *seenWait) erro
 		if !errors.As(err, new(*errUnseen)) {
 			return err
 		}
-		if ended := sleep(ctx, pause); ended != nil {
+		if ended := retry.Sleep(ctx, pause); ended != nil {
 			return fmt.Errorf("%w: %w", err, ended)
 		}
 	}

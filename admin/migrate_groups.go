@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"klink/admin/filter"
+	"klink/internal/retry"
 	"klink/protocol"
 	"klink/protocol/linkapi"
 
@@ -237,7 +238,7 @@ func (m *migration) sync(ctx context.Context, group string) (synced *syncedGroup
 		if synced.active || synced.err != nil || !behind || m.dry || time.Now().After(until) {
 			return synced, nil
 		}
-		if sleep(ctx, 100*time.Millisecond) != nil {
+		if retry.Sleep(ctx, 100*time.Millisecond) != nil {
 			return synced, nil
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"klink/internal/retry"
 	"klink/protocol"
 	"klink/router"
 
@@ -194,7 +195,7 @@ func (s *Service) topicIDOf(ctx context.Context, topic string) (topicID, error) 
 		if t != nil {
 			return topicID(t.ID), nil
 		}
-		if err := sleep(ctx, pollInterval); err != nil {
+		if err := retry.Sleep(ctx, pollInterval); err != nil {
 			return topicID{}, fmt.Errorf("topic '%s' was created at the destination, but does not appear: %w", topic, err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"time"
 
+	"klink/internal/retry"
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -78,7 +79,7 @@ func (s *Service) awaitFilters(ctx context.Context, l *Link) error {
 		if announced == syncedFilters(now.Configs) {
 			return nil
 		}
-		if sleep(ctx, 10*time.Millisecond) != nil {
+		if retry.Sleep(ctx, 10*time.Millisecond) != nil {
 			return protocol.Errorf(kerr.RequestTimedOut, "the instance of klink that syncs the offsets of link %q has not confirmed in the time allowed that it works with the filters of now", l.Name)
 		}
 	}

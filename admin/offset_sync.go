@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"klink/internal/retry"
+
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 )
@@ -122,7 +124,7 @@ func (o *offsetSync) run(ctx context.Context, groups []string, each func(*synced
 			until = time.Now().Add(offsetPatience)
 		}
 		groups = again
-		if len(groups) == 0 || sleep(ctx, clampPause) != nil {
+		if len(groups) == 0 || retry.Sleep(ctx, clampPause) != nil {
 			return
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"klink/internal/retry"
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -248,7 +249,7 @@ func (s *Service) awaitNoTransactions(ctx context.Context, topic string, from, t
 		if !time.Now().Before(until) {
 			return refuseOpen(topic, open)
 		}
-		if err := sleep(ctx, 4*pollInterval); err != nil {
+		if err := retry.Sleep(ctx, 4*pollInterval); err != nil {
 			return refuseOpen(topic, open)
 		}
 	}

@@ -51,8 +51,7 @@ func (tx *Tx) groupKey() (*groupRecord, error) {
 
 // groupKey returns the secret of the group as it was last read; nil = there is none.
 func (s *Store) groupKey() []byte {
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
+	defer s.log.hold()()
 	if s.records.group == nil {
 		return nil
 	}

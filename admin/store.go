@@ -137,8 +137,7 @@ func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {
 
 // takeChanged reports whether something that snapshots show has changed since the last call.
 func (s *Store) takeChanged() bool {
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
+	defer s.log.hold()()
 	changed := s.changed
 	s.changed = false
 	return changed

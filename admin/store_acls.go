@@ -24,8 +24,7 @@ func (s *Store) applyACLs(k recordKey, value []byte) error {
 // Read calls fn with a Tx of what this instance has read so far. Writes to the Tx are dropped.
 // Other instances may have read more.
 func (s *Store) Read(fn func(tx *Tx) error) error {
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
+	defer s.log.hold()()
 	return fn(&Tx{records: &s.records})
 }
 

@@ -40,12 +40,12 @@ func (tx *Tx) deleteInstance(id string) {
 func (s *Store) others(self string) (all []instance) {
 	for id, r := range s.records.instances {
 		if id != self {
-			all = append(all, instance{id, s.log.offsets[instanceKey(id)], r})
+			all = append(all, instance{id, s.log.offsetOf(instanceKey(id)), r})
 		}
 	}
 	for key := range s.records.broken {
 		if k, err := parseRecordKey([]byte(key)); err == nil && k.Kind == kindInstance && k.Name != self {
-			all = append(all, instance{k.Name, s.log.offsets[key], unreadableInstance})
+			all = append(all, instance{k.Name, s.log.offsetOf(key), unreadableInstance})
 		}
 	}
 	slices.SortFunc(all, func(a, b instance) int {
@@ -59,18 +59,16 @@ func (s *Store) others(self string) (all []instance) {
 
 // instances returns the instances except self.
 func (s *Store) instances(self string) []instance {
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
+	defer s.log.hold()()
 	return s.others(self)
 }
 
 // blind returns the instances except self that have not acknowledged the current record of a mirror
 // yet.
 func (s *Store) blind(topic, self string) []instance {
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
-	at, ok := s.log.offsets[mirrorKey(topic)]
-	if !ok {
+	defer s.log.hold()()
+	at := s.log.offsetOf(mirrorKey(topic))
+	if at < 0 {
 		return nil
 	}
 	return slices.DeleteFunc(s.others(self), func(i instance) bool { return i.Seen > at })
@@ -79,8 +77,7 @@ func (s *Store) blind(topic, self string) []instance {
 // known returns the instance's own record; nil if there is none, or another instance doubts that it
 // lives.
 func (s *Store) known(self string) *instanceRecord {
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
+	defer s.log.hold()()
 	if r := s.records.instances[self]; r != nil && !r.Doubted {
 		return r
 	}
@@ -89,8 +86,7 @@ func (s *Store) known(self string) *instanceRecord {
 
 // doubted reports whether an instance has a record, but another instance doubts that it lives.
 func (s *Store) doubted(self string) bool {
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
+	defer s.log.hold()()
 	r := s.records.instances[self]
 	return r != nil && r.Doubted
 }
@@ -111,7 +107,7 @@ func (s *Store) introduce(ctx context.Context, self string, r instanceRecord, fi
 			}
 		}
 		mine := r
-		mine.Seen = s.log.position // the lock is held
+		mine.Seen = s.log.readTo() // the lock is held
 		return tx.putInstance(self, &mine)
 	})
 }
@@ -122,7 +118,7 @@ func (s *Store) readToEnd(ctx context.Context) error {
 	if err := s.log.readToEnd(ctx); err != nil {
 		return err
 	}
-	s.log.cfg.Changed() // what was read may not be out yet
+	s.log.changed() // what was read may not be out yet
 	return nil
 }
 

@@ -33,8 +33,7 @@ const outOfRange = math.MaxInt64 / 2
 
 // State returns a snapshot of all links and mirrors.
 func (s *Store) State() *State {
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
+	defer s.log.hold()()
 	state := &State{
 		Links: maps.Clone(s.state.links), Mirrors: map[string]*Mirror{},
 		Timelines: map[string][]*timeline.Partition{}, uncreated: map[string][]*timeline.Partition{},
@@ -51,7 +50,7 @@ func (s *Store) State() *State {
 		}
 		state.Mirrors[topic] = s.state.mirrors[topic]
 		if !r.Created {
-			state.recorded[topic] = s.log.offsets[mirrorKey(topic)]
+			state.recorded[topic] = s.log.offsetOf(mirrorKey(topic))
 		}
 		switch ts := s.state.timelines[topic]; {
 		case ts == nil:

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"klink/internal/kafkaclient"
+	"klink/internal/retry"
 	"klink/protocol"
 )
 
@@ -164,7 +165,7 @@ func (t *taskRunner) runLink(ctx context.Context, l *Link) {
 			}
 			t.note(l, task, errs)
 		}
-		if sleep(ctx, taskTick) != nil {
+		if retry.Sleep(ctx, taskTick) != nil {
 			return
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"klink/internal/kafkatest"
+	"klink/internal/retry"
 	"klink/protocol/batch"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -235,7 +236,7 @@ func TestRealKafkaBurnResumes(t *testing.T) {
 		}
 		b := a.r.newBurn(a.log, start, start)
 		b.grace, b.size = grace, 1+random.IntN(300_000)
-		b.wait = backoff{low: 10 * time.Millisecond, high: time.Second}
+		b.wait = retry.Backoff{Low: 10 * time.Millisecond, High: time.Second}
 		err := b.run(ctx, cuts > 0)
 		cancel()
 		if err == nil {

@@ -14,6 +14,7 @@ import (
 	"klink/admin"
 	"klink/internal/jsonbound"
 	"klink/internal/kafkaclient"
+	"klink/internal/retry"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -151,12 +152,12 @@ func (b *board) close() {
 }
 
 func (b *board) run(ctx context.Context) {
-	wait := backoff{low: 200 * time.Millisecond, high: 5 * time.Second}
+	wait := retry.Backoff{Low: 200 * time.Millisecond, High: 5 * time.Second}
 	for ctx.Err() == nil {
 		if err := b.work(ctx); err != nil && ctx.Err() == nil {
 			b.r.log.Warn("instances cannot tell each other how far their mirrors are; will retry", "topic", TasksTopic, "error", err)
 		}
-		if !sleep(ctx, wait.next()) {
+		if !sleep(ctx, wait.Next()) {
 			return
 		}
 	}

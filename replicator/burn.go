@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"klink/admin"
+	"klink/internal/retry"
 	"klink/protocol/batch"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -61,7 +62,7 @@ type burn struct {
 	limit int64
 	pace  *pace
 	grace time.Duration
-	wait  backoff
+	wait  retry.Backoff
 	// room is room for fillers in memory. The burn waits for it before it makes each filler, and
 	// holds it until the filler was answered.
 	room *fillerRoom
@@ -147,7 +148,7 @@ func (b *burn) step(ctx context.Context, end int64) (int64, error) {
 		if b.patience.lost(err) {
 			return end, &notAligned{reason: alignRefused, message: b.name + ": burning offsets is refused", cause: err}
 		}
-		if !sleep(ctx, b.wait.next()) {
+		if !sleep(ctx, b.wait.Next()) {
 			return end, ctx.Err()
 		}
 	}
@@ -195,7 +196,7 @@ func (b *burn) append(ctx context.Context, n int, end int64) (base int64, err er
 }
 
 func (b *burn) succeeded(end int64) {
-	b.wait.reset()
+	b.wait.Reset()
 	b.patience.reset()
 	if b.moved != nil {
 		b.moved(end)
@@ -206,7 +207,7 @@ func (b *burn) succeeded(end int64) {
 // With lingering the end must stay the same for b.grace.
 func (b *burn) settle(ctx context.Context, lingering bool) (start, end int64, err error) {
 	quietEnd, quietSince := int64(-1), time.Time{}
-	wait := backoff{low: b.wait.low, high: b.wait.high}
+	wait := retry.Backoff{Low: b.wait.Low, High: b.wait.High}
 	for {
 		start, end, err = b.log.ends(ctx)
 		if err == nil && lingering && end == quietEnd && time.Since(quietSince) >= b.grace {
@@ -216,7 +217,7 @@ func (b *burn) settle(ctx context.Context, lingering bool) (start, end int64, er
 		case err != nil:
 		case lingering && end != quietEnd:
 			quietEnd, quietSince = end, time.Now()
-			wait.reset()
+			wait.Reset()
 		case !lingering:
 			if err = b.check(ctx, start, end); err == nil {
 				return start, end, nil
@@ -227,14 +228,14 @@ func (b *burn) settle(ctx context.Context, lingering bool) (start, end int64, er
 				return start, end, err
 			}
 		default:
-			wait.reset()
+			wait.Reset()
 		}
 		if err != nil {
 			if refused := refusedAlign(err, b.name+": reading the end of its log is refused", "DESCRIBE and READ on the topic"); refused != nil {
 				return start, end, refused
 			}
 		}
-		if !sleep(ctx, wait.next()) {
+		if !sleep(ctx, wait.Next()) {
 			return start, end, ctx.Err()
 		}
 	}
@@ -298,7 +299,7 @@ func (b *burn) deleteBefore(ctx context.Context, to int64) error {
 	for {
 		err := b.log.deleteBefore(ctx, to)
 		if err == nil {
-			b.wait.reset()
+			b.wait.Reset()
 			b.patience.reset()
 			return nil
 		}
@@ -311,7 +312,7 @@ func (b *burn) deleteBefore(ctx context.Context, to int64) error {
 		if b.patience.lost(err) {
 			return &notAligned{reason: alignRefused, message: b.name + ": DeleteRecords is refused", cause: err}
 		}
-		if !sleep(ctx, b.wait.next()) {
+		if !sleep(ctx, b.wait.Next()) {
 			return ctx.Err()
 		}
 	}

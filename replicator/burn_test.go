@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"klink/internal/retry"
 	"klink/protocol/batch"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -17,7 +18,7 @@ import (
 func newTestBurn(l burnLog, to int64) *burn {
 	return &burn{
 		log: l, name: "t-0", to: to, limit: 1000, pace: newPace(100), room: newFillerRoom(newBudget(1 << 20)), grace: testGrace, size: 40,
-		wait: backoff{low: 10 * time.Millisecond, high: 200 * time.Millisecond},
+		wait: retry.Backoff{Low: 10 * time.Millisecond, High: 200 * time.Millisecond},
 	}
 }
 

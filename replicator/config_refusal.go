@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"klink/admin"
+	"klink/internal/retry"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 )
@@ -37,10 +38,10 @@ func mayBeForConfig(err error) bool {
 // configRefusal is a batch that was refused, perhaps because of a config. Nothing is appended while
 // there is one. worker.mu guards it, except told.
 type configRefusal struct {
-	since time.Time // of the first refusal in a row; zero = there is none
-	base  int64     // logical base offset of the batch
-	looks int       // how often the configs were found right since then
-	wait  backoff   // between a look and the next append
+	since time.Time     // of the first refusal in a row; zero = there is none
+	base  int64         // logical base offset of the batch
+	looks int           // how often the configs were found right since then
+	wait  retry.Backoff // between a look and the next append
 	told  atomic.Pointer[failure]
 }
 
@@ -52,7 +53,7 @@ func (w *worker) refusedForConfig(base int64, f *failure) (final bool) {
 	c, now := &w.refusal, time.Now()
 	if c.since.IsZero() || c.base != base {
 		c.since, c.base, c.looks = now, base, 0
-		c.wait.reset()
+		c.wait.Reset()
 	}
 	if c.looks >= looksToBelieve {
 		return true
@@ -73,7 +74,7 @@ func (w *worker) look(ctx context.Context, code admin.Error) {
 	if err == nil && right {
 		c.looks++
 	}
-	w.notBefore = now.Add(c.wait.next())
+	w.notBefore = now.Add(c.wait.Next())
 	tell := err != nil && !c.since.IsZero() && now.Sub(c.since) >= shortagePatience && c.told.Load() == nil
 	if tell {
 		c.told.Store(failf(code, "%s: the destination refuses the batch at source offset %d, perhaps for a config of topic %q, "+

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"klink/admin"
+	"klink/internal/retry"
 	"klink/protocol/batch"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -37,7 +38,7 @@ type voidAt struct {
 // have done no harm, until ctx ends.
 func (r *Replicator) examineVoid(ctx context.Context) {
 	type attempt struct {
-		wait backoff
+		wait retry.Backoff
 		at   time.Time
 	}
 	attempts := map[voidAt]*attempt{}
@@ -63,14 +64,14 @@ func (r *Replicator) examineVoid(ctx context.Context) {
 		for at, v := range due {
 			a := attempts[at]
 			if a == nil {
-				a = &attempt{wait: backoff{low: 5 * time.Second, high: 5 * time.Minute}}
+				a = &attempt{wait: retry.Backoff{Low: 5 * time.Second, High: 5 * time.Minute}}
 				attempts[at] = a
 			}
 			if time.Now().Before(a.at) {
 				continue
 			}
 			err := r.examine(ctx, at, v)
-			a.at = time.Now().Add(a.wait.next())
+			a.at = time.Now().Add(a.wait.Next())
 			if err != nil && ctx.Err() == nil {
 				r.log.Warn("whether the destination's cleaner was faster than klink is not known yet; will be tried again",
 					"topic", at.m.topic, "partition", at.partition, "error", err)

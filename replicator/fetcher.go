@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"klink/admin"
+	"klink/internal/retry"
 	"klink/replicator/wire"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -56,7 +57,7 @@ type fetcher struct {
 	kick    chan struct{}
 	first   int // rotates, so that no partition is always served last
 	cancel  context.CancelFunc
-	wait    backoff
+	wait    retry.Backoff
 	tools   fetchTools
 	link    brokerLink
 	reach   reach
@@ -89,7 +90,7 @@ type fetchAsks struct {
 func newFetcher(s *source, broker int32) *fetcher {
 	f := &fetcher{
 		s: s, broker: broker, kick: make(chan struct{}, 1), reach: 1,
-		wait: backoff{low: 100 * time.Millisecond, high: 2 * time.Second},
+		wait: retry.Backoff{Low: 100 * time.Millisecond, High: 2 * time.Second},
 		link: brokerLink{dialer: s.dialer, at: &s.at, node: broker},
 	}
 	f.topics.Store(&[]fetcherTopic{})
@@ -134,7 +135,7 @@ func (f *fetcher) run(ctx context.Context) {
 			if err := f.compare(ctx, compares); err != nil && ctx.Err() == nil {
 				f.s.r.log.Debug("asking the source for the ends of leader epochs failed, retrying", "link", f.s.name, "broker", f.broker, "error", err)
 				f.s.refresh()
-				sleep(ctx, f.wait.next())
+				sleep(ctx, f.wait.Next())
 			}
 			f.wake()
 		}
@@ -146,7 +147,7 @@ func (f *fetcher) run(ctx context.Context) {
 		if err := f.fetch(ctx, reserve, wait); err != nil && ctx.Err() == nil {
 			f.s.r.log.Debug("fetch from the source failed, retrying", "link", f.s.name, "broker", f.broker, "error", err)
 			f.s.refresh()
-			sleep(ctx, f.wait.next())
+			sleep(ctx, f.wait.Next())
 		}
 	}
 }
@@ -311,7 +312,7 @@ func (f *fetcher) fetch(ctx context.Context, reserved int64, wait time.Duration)
 	}
 	s.answered(f.answer.SessionID, &f.asks)
 	f.answeredAt.Store(first.Add(transfer).UnixNano())
-	f.wait.reset()
+	f.wait.Reset()
 	f.s.counters.Fetches.Add(1)
 	f.frame = fr
 	full, bytes := false, int64(0)
@@ -405,7 +406,7 @@ func (f *fetcher) deliver(ctx context.Context, j *fetchJob, p *wire.FetchPartiti
 	w.lastFetch = now
 	if current { // a stale result says nothing about what has happened since its fetch was sent
 		w.notBefore = time.Time{}
-		w.fetchWait.reset()
+		w.fetchWait.Reset()
 	}
 	w.noteCaughtUp(now)
 	w.mu.Unlock()
@@ -450,7 +451,7 @@ func (j *fetchJob) failed() {
 	j.w.mu.Lock()
 	defer j.w.mu.Unlock()
 	j.w.core.fetchFailed(j.gen)
-	j.w.notBefore = time.Now().Add(j.w.fetchWait.next())
+	j.w.notBefore = time.Now().Add(j.w.fetchWait.Next())
 }
 
 // outOfRange asks where the source's log begins and ends, and tells the worker.
@@ -469,7 +470,7 @@ func (f *fetcher) outOfRange(ctx context.Context, j *fetchJob) {
 	}
 	j.w.step(func(p *partition) effects { return p.outOfRange(j.gen, start, end) })
 	j.w.mu.Lock()
-	j.w.notBefore = time.Now().Add(j.w.fetchWait.next())
+	j.w.notBefore = time.Now().Add(j.w.fetchWait.Next())
 	j.w.mu.Unlock()
 	f.wake()
 }

@@ -10,6 +10,7 @@ import (
 
 	"klink/admin"
 	"klink/internal/kafkaclient"
+	"klink/internal/retry"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -161,20 +162,20 @@ func (m *member) settling() time.Duration { return max(m.session/6, 20*time.Mill
 
 // run keeps this instance in the group until ctx ends.
 func (m *member) run(ctx context.Context) {
-	wait := backoff{low: 20 * time.Millisecond, high: m.settling()}
+	wait := retry.Backoff{Low: 20 * time.Millisecond, High: m.settling()}
 	for ctx.Err() == nil {
 		joined, err := m.turn(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		if joined {
-			wait.reset()
+			wait.Reset()
 		}
 		if err == nil || joined && errors.Is(err, kerr.RebalanceInProgress) {
 			continue // the others wait for this member
 		}
 		m.trouble(err)
-		if !sleep(ctx, wait.next()) {
+		if !sleep(ctx, wait.Next()) {
 			return
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"klink/admin"
+	"klink/internal/retry"
 	"klink/protocol/batch"
 	"klink/protocol/timeline"
 
@@ -179,7 +180,7 @@ func (p *repair) run(ctx context.Context, r *Replicator, am *admin.Mirror, tls [
 // partition repairs one partition, in up to repairAttempts attempts. end is where the log ended
 // before.
 func (p *repair) partition(ctx context.Context, r *Replicator, log *mirrorLog, phys, floor int64, noted bool) (end int64, tombstones int, err error) {
-	wait := backoff{low: 100 * time.Millisecond, high: 5 * time.Second}
+	wait := retry.Backoff{Low: 100 * time.Millisecond, High: 5 * time.Second}
 	end = phys
 	for attempt := 1; ; attempt++ {
 		at, n, err := p.once(ctx, r, log, end, floor, noted)
@@ -192,7 +193,7 @@ func (p *repair) partition(ctx context.Context, r *Replicator, log *mirrorLog, p
 		}
 		noted = true // the attempt may have appended
 		r.log.Warn("repairing a mirror partition failed, retrying", "topic", log.topic, "partition", log.partition, "error", err)
-		if isUnanswered(err) && !sleep(ctx, r.grace) || !sleep(ctx, wait.next()) {
+		if isUnanswered(err) && !sleep(ctx, r.grace) || !sleep(ctx, wait.Next()) {
 			return end, 0, ctx.Err()
 		}
 	}

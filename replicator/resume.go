@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"klink/admin"
+	"klink/internal/retry"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -26,7 +27,7 @@ var errNotCommitted = errors.New("not committed")
 // at any time: it lands at its place and counts, or it is void.
 func (w *worker) resume(ctx context.Context, lingering bool) {
 	d := w.m.r.dest
-	wait := backoff{low: 50 * time.Millisecond, high: 2 * time.Second}
+	wait := retry.Backoff{Low: 50 * time.Millisecond, High: 2 * time.Second}
 	var stale *destTopic
 	failures := 0
 	var quietSince time.Time // since when the log has been seen to end at the same offset
@@ -45,10 +46,10 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 		case e.end != quietEnd:
 			// Wait even if the batch is there: a log that still grows may get it a second time.
 			quietEnd, quietSince, quiet = e.end, time.Now(), false
-			wait.reset()
+			wait.Reset()
 		case time.Since(quietSince) < w.m.r.grace:
 			quiet = false
-			wait.reset()
+			wait.Reset()
 		}
 		if err == nil && quiet {
 			if err = w.readTail(ctx, &e); err == nil {
@@ -83,7 +84,7 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 			}
 			w.m.r.log.Log(ctx, level, "reading the end of a mirror partition failed, retrying", "topic", w.m.topic, "partition", w.id, "error", err)
 		}
-		if !sleep(ctx, wait.next()) {
+		if !sleep(ctx, wait.Next()) {
 			return
 		}
 	}

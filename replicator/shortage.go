@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"klink/admin"
+	"klink/internal/retry"
 )
 
 // shortagePatience is how long too few replicas may be in sync before people are told. During an
@@ -15,9 +16,9 @@ const shortagePatience = 5 * time.Second
 // min.insync.replicas asks for. The broker then refuses appends, or does not commit what it has.
 // Nothing is lost; appends wait. worker.mu guards all fields but told.
 type shortage struct {
-	since   time.Time // of the first of the signs in a row; zero = no shortage
-	appends bool      // appends were refused: only an append that succeeds ends it
-	wait    backoff   // between appends
+	since   time.Time     // of the first of the signs in a row; zero = no shortage
+	appends bool          // appends were refused: only an append that succeeds ends it
+	wait    retry.Backoff // between appends
 	told    atomic.Pointer[failure]
 }
 
@@ -31,7 +32,7 @@ func (w *worker) shortOfReplicas(appends bool) {
 	}
 	if appends {
 		// Wait, since each attempt fetches the batch again.
-		s.appends, w.notBefore = true, now.Add(s.wait.next())
+		s.appends, w.notBefore = true, now.Add(s.wait.Next())
 	}
 	tell := s.told.Load() == nil && now.Sub(s.since) >= shortagePatience
 	if tell {
@@ -52,7 +53,7 @@ func (w *worker) enoughReplicas(appended bool) {
 	over := !s.since.IsZero() && (appended || !s.appends)
 	if over {
 		s.since, s.appends = time.Time{}, false
-		s.wait.reset()
+		s.wait.Reset()
 	}
 	told := over && s.told.Swap(nil) != nil
 	w.mu.Unlock()

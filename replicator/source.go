@@ -14,6 +14,7 @@ import (
 
 	"klink/admin"
 	"klink/internal/kafkaclient"
+	"klink/internal/retry"
 	"klink/replicator/wire"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -170,7 +171,7 @@ func (s *source) run(ctx context.Context) {
 		f.cancel = cancel
 		fetchers.Go(func() { f.run(fctx) })
 	}
-	down := backoff{low: s.cfg.checkInterval, high: max(s.cfg.checkInterval, maxProbeInterval)}
+	down := retry.Backoff{Low: s.cfg.checkInterval, High: max(s.cfg.checkInterval, maxProbeInterval)}
 	var last time.Time // of the last check of all topics
 	full := true
 	for ctx.Err() == nil {
@@ -185,9 +186,9 @@ func (s *source) run(ctx context.Context) {
 			if !s.failed(err) {
 				break // not yet down: keep the interval
 			}
-			wait = down.next()
+			wait = down.Next()
 		default:
-			down.reset()
+			down.Reset()
 			if full {
 				last, full = began, false
 			}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"klink/admin"
+	"klink/internal/retry"
 	"klink/protocol/batch"
 	"klink/replicator/wire"
 
@@ -56,8 +57,8 @@ type lane struct {
 	s       *stream
 	to      *kgo.Broker // for requests without batches
 	link    brokerLink
-	wait    backoff     // after a failure to connect
-	jobs    []appendJob // those of a window are adjacent
+	wait    retry.Backoff // after a failure to connect
+	jobs    []appendJob   // those of a window are adjacent
 	rounds  []round
 	round   int             // index of the round that prepare builds the request of
 	byTopic map[topicIn]int // index in round.topics
@@ -87,7 +88,7 @@ type laneTopic struct {
 func newLane(s *stream, cl *kgo.Client) *lane {
 	return &lane{
 		s: s, to: cl.Broker(int(s.broker)), byTopic: map[topicIn]int{},
-		wait: backoff{low: 50 * time.Millisecond, high: time.Second},
+		wait: retry.Backoff{Low: 50 * time.Millisecond, High: time.Second},
 		link: brokerLink{dialer: s.d.dialer, at: &s.d.at, node: s.broker},
 	}
 }
@@ -199,11 +200,11 @@ func (l *lane) sendAll(ctx context.Context) (*wire.Conn, error) {
 	conn, err := l.link.send(ctx, l, produceTimeoutMs*time.Millisecond)
 	if err != nil {
 		if ctx.Err() == nil && neverSent(err) {
-			sleep(ctx, l.wait.next()) // a broker that cannot be reached gets a pause
+			sleep(ctx, l.wait.Next()) // a broker that cannot be reached gets a pause
 		}
 		return nil, err
 	}
-	l.wait.reset()
+	l.wait.Reset()
 	for l.round = 1; l.round < len(l.rounds); l.round++ {
 		request, err := l.prepare(conn)
 		if err == nil {

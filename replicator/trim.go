@@ -8,6 +8,7 @@ import (
 	"math"
 	"time"
 
+	"klink/internal/retry"
 	"klink/protocol/batch"
 	"klink/protocol/timeline"
 
@@ -18,7 +19,7 @@ import (
 // trim deletes the destination's records below the logical offset trimTo, and retries until that is
 // done. At most one trim runs per worker.
 func (w *worker) trim(ctx context.Context) {
-	wait := backoff{low: 100 * time.Millisecond, high: 5 * time.Second}
+	wait := retry.Backoff{Low: 100 * time.Millisecond, High: 5 * time.Second}
 	var stale *destTopic
 	for {
 		w.mu.Lock()
@@ -42,12 +43,12 @@ func (w *worker) trim(ctx context.Context) {
 				w.trimTo = -1
 			}
 			w.mu.Unlock()
-			wait.reset()
+			wait.Reset()
 			continue
 		}
 		stale = t
 		w.m.r.log.Debug("moving the log start of a mirror partition failed, retrying", "topic", w.m.topic, "partition", w.id, "offset", to, "error", err)
-		if !sleep(ctx, wait.next()) {
+		if !sleep(ctx, wait.Next()) {
 			return
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"klink/admin"
+	"klink/internal/retry"
 	"klink/protocol/batch"
 	"klink/protocol/timeline"
 
@@ -33,7 +34,7 @@ type worker struct {
 	core      partition
 	stream    *stream // of the destination's leader as of the last resume
 	inStream  bool    // is in the stream's queue
-	fetchWait backoff
+	fetchWait retry.Backoff
 	notBefore time.Time // of the next fetch, after an error
 	askedAt   time.Time // when the last fetch was begun
 	lastFetch time.Time // last fetch answered without error; see heard
@@ -66,9 +67,9 @@ type worker struct {
 func newWorker(m *mirror, id int32, tl *timeline.Partition) *worker {
 	w := &worker{
 		m: m, id: id, tl: tl, slot: partitionSlot(m.topic, id),
-		fetchWait: backoff{low: 100 * time.Millisecond, high: 5 * time.Second},
-		short:     shortage{wait: backoff{low: 100 * time.Millisecond, high: 2 * time.Second}},
-		refusal:   configRefusal{wait: backoff{low: 100 * time.Millisecond, high: 5 * time.Second}},
+		fetchWait: retry.Backoff{Low: 100 * time.Millisecond, High: 5 * time.Second},
+		short:     shortage{wait: retry.Backoff{Low: 100 * time.Millisecond, High: 2 * time.Second}},
+		refusal:   configRefusal{wait: retry.Backoff{Low: 100 * time.Millisecond, High: 5 * time.Second}},
 		caughtUp:  time.Now(),
 		trimTo:    -1,
 		joining:   joining{most: batch.MaxJoined},
@@ -310,7 +311,7 @@ func (w *worker) denied() {
 }
 
 // delayFetch makes the next fetch wait; w.mu is held.
-func (w *worker) delayFetch() { w.notBefore = time.Now().Add(w.fetchWait.next()) }
+func (w *worker) delayFetch() { w.notBefore = time.Now().Add(w.fetchWait.Next()) }
 
 // corrupted returns how often in a row the batch at base has been refused for its checksum.
 func (w *worker) corrupted(base int64) int {
@@ -347,7 +348,7 @@ func (w *worker) heard() {
 // storeAnchor stores a new start of the timeline. It retries until that succeeds, unless the
 // partition ends or another instance owns it.
 func (w *worker) storeAnchor(ctx context.Context, a anchor) {
-	wait := backoff{low: 100 * time.Millisecond, high: 5 * time.Second}
+	wait := retry.Backoff{Low: 100 * time.Millisecond, High: 5 * time.Second}
 	for {
 		err := w.m.r.cfg.Control.SetTimeline(ctx, w.m.topic, w.id, a.physical, a.logical, a.floor)
 		if errors.Is(err, admin.ErrNotOwner) {
@@ -365,7 +366,7 @@ func (w *worker) storeAnchor(ctx context.Context, a anchor) {
 		w.mu.Lock()
 		ended := w.core.ended()
 		w.mu.Unlock()
-		if ended || !sleep(ctx, wait.next()) {
+		if ended || !sleep(ctx, wait.Next()) {
 			return
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"klink/internal/retry"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -158,20 +160,20 @@ func (w *worker) burn(ctx context.Context, to int64) {
 func (r *Replicator) newBurn(log *mirrorLog, to, limit int64) *burn {
 	return &burn{
 		log: log, name: log.name(), to: to, limit: limit, pace: r.burnPace, room: r.fillers, grace: r.grace,
-		wait: backoff{low: 100 * time.Millisecond, high: 5 * time.Second},
+		wait: retry.Backoff{Low: 100 * time.Millisecond, High: 5 * time.Second},
 	}
 }
 
 // storeShift stores from which offset on the partition is shifted, for people.
 func (w *worker) storeShift(ctx context.Context, s shifted) {
-	wait := backoff{low: 100 * time.Millisecond, high: 5 * time.Second}
+	wait := retry.Backoff{Low: 100 * time.Millisecond, High: 5 * time.Second}
 	for range 5 {
 		err := w.m.r.cfg.Control.SetAlignment(ctx, w.m.topic, w.id, s.began, s.reason)
 		if err == nil {
 			return
 		}
 		w.m.r.log.Warn("storing where a mirror partition became shifted failed", "topic", w.m.topic, "partition", w.id, "error", err)
-		if !sleep(ctx, wait.next()) {
+		if !sleep(ctx, wait.Next()) {
 			return
 		}
 	}

@@ -1,12 +1,12 @@
-package admin
+package retry
 
 import (
 	"context"
 	"time"
 )
 
-// sleep waits for d. If ctx ends before, it returns the error of ctx.
-func sleep(ctx context.Context, d time.Duration) error {
+// Sleep waits for d. If ctx ends before, it returns the error of ctx.
+func Sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
