@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"klink/internal/kafkaclient"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -25,7 +27,7 @@ func describeACLs(ctx context.Context, client *kgo.Client, f aclFilter) (aclSet,
 		return nil, err
 	}
 	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
-		return nil, withMessage(err, orEmpty(resp.ErrorMessage))
+		return nil, kafkaclient.WithMessage(err, orEmpty(resp.ErrorMessage))
 	}
 	found := aclSet{}
 	for _, r := range resp.Resources {
@@ -65,7 +67,7 @@ func createACLs(ctx context.Context, client *kgo.Client, acls []aclBinding) aclR
 		for i, a := range chunk {
 			results[a] = err
 			if err == nil {
-				results[a] = withMessage(kerr.ErrorForCode(resp.Results[i].ErrorCode), orEmpty(resp.Results[i].ErrorMessage))
+				results[a] = kafkaclient.WithMessage(kerr.ErrorForCode(resp.Results[i].ErrorCode), orEmpty(resp.Results[i].ErrorMessage))
 			}
 		}
 	}
@@ -94,10 +96,10 @@ func deleteACLs(ctx context.Context, client *kgo.Client, acls []aclBinding) aclR
 				continue
 			}
 			r := resp.Results[i]
-			results[a] = withMessage(kerr.ErrorForCode(r.ErrorCode), orEmpty(r.ErrorMessage))
+			results[a] = kafkaclient.WithMessage(kerr.ErrorForCode(r.ErrorCode), orEmpty(r.ErrorMessage))
 			for _, m := range r.MatchingACLs {
 				if err := kerr.ErrorForCode(m.ErrorCode); err != nil && results[a] == nil {
-					results[a] = withMessage(err, orEmpty(m.ErrorMessage))
+					results[a] = kafkaclient.WithMessage(err, orEmpty(m.ErrorMessage))
 				}
 			}
 		}

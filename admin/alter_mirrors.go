@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"klink/admin/caslog"
 	"klink/protocol"
 	"klink/protocol/linkapi"
 
@@ -184,7 +185,7 @@ func (s *Service) endless(alter linkapi.AlterMirror, m *Mirror, p promotion) (er
 // goesOn returns the answer for a mirror that is not STOPPED when the request's time is over,
 // although its stop or promotion goes on.
 func (s *Service) goesOn(topic string, err error) *protocol.Error {
-	if errors.Is(err, errClosed) {
+	if errors.Is(err, caslog.ErrClosed) {
 		return asError(err)
 	}
 	m := s.State().Mirrors[topic]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"klink/admin/caslog"
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -31,7 +32,7 @@ func asError(err error) *protocol.Error {
 		return protocol.Errorf(code, "%s", err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return protocol.Errorf(kerr.RequestTimedOut, "%s", err)
-	case errors.Is(err, errClosed):
+	case errors.Is(err, caslog.ErrClosed):
 		return protocol.Errorf(kerr.CoordinatorNotAvailable, "%s", err)
 	}
 	return protocol.Errorf(kerr.UnknownServerError, "%s", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"klink/internal/kafkaclient"
 	"klink/internal/retry"
 	"klink/protocol"
 
@@ -104,7 +105,7 @@ func (s *Service) createPartitions(ctx context.Context, topic string, partitions
 	responses, err := s.admin.UpdatePartitions(ctx, int(partitions), topic)
 	if err == nil {
 		r := responses[topic]
-		err = withMessage(r.Err, r.ErrMessage)
+		err = kafkaclient.WithMessage(r.Err, r.ErrMessage)
 	}
 	if err != nil && !errors.Is(err, kerr.InvalidPartitions) {
 		return fmt.Errorf("grow topic '%s' at the destination to %d partitions: %w", topic, partitions, err)

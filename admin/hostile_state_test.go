@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/caslog"
 	"klink/internal/kafkatest"
 	"klink/router"
 
@@ -51,7 +52,7 @@ func TestHostileRecords(t *testing.T) {
 	for what, value := range hostileValues() {
 		for _, key := range keys {
 			s := newStore(nil, testLogger(t))
-			s.log = &casLog{offsets: map[string]int64{}}
+			s.log = &caslog.Log{}
 			for k, v := range good {
 				s.apply(k, []byte(v), 5)
 			}
@@ -90,7 +91,7 @@ func TestHostileRecords(t *testing.T) {
 // freed again.
 func TestHostilePartitions(t *testing.T) {
 	s := newStore(nil, testLogger(t))
-	s.log = &casLog{offsets: map[string]int64{}}
+	s.log = &caslog.Log{}
 	value := fmt.Appendf(nil, `{"version":1,"stamp":3,"state":"ACTIVE","partitions":%d,"created":true}`, maxPartitions)
 	const mirrors = 200
 	var before, after runtime.MemStats

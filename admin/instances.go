@@ -21,7 +21,7 @@ import (
 // The state topic has a record of each instance that serves clients. The rules:
 //
 //  1. An instance introduces itself before it serves: it writes its record, then reads the topic to
-//     its end. An instance that records a mirror after that sees the new record, because casLog
+//     its end. An instance that records a mirror after that sees the new record, because caslog.Log
 //     evaluates every change on all changes before it. Mirrors that were recorded before are in
 //     what the new instance has read.
 //  2. An instance whose lease has ended introduces itself again.

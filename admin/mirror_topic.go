@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"klink/internal/kafkaclient"
 	"klink/internal/retry"
 	"klink/protocol"
 	"klink/router"
@@ -202,5 +203,5 @@ func (s *Service) topicIDOf(ctx context.Context, topic string) (topicID, error) 
 }
 
 func notCreated(topic string, resp kadm.CreateTopicResponse) error {
-	return fmt.Errorf("the destination does not create topic '%s': %w", topic, withMessage(resp.Err, resp.ErrMessage))
+	return fmt.Errorf("the destination does not create topic '%s': %w", topic, kafkaclient.WithMessage(resp.Err, resp.ErrMessage))
 }

@@ -88,5 +88,5 @@ func (s *Service) CatchUp(ctx context.Context) error {
 	if err := s.waitReady(ctx); err != nil {
 		return err
 	}
-	return s.store.log.readToEnd(ctx)
+	return s.store.log.ReadToEnd(ctx)
 }

@@ -34,8 +34,8 @@ func TestFence(t *testing.T) {
 		var owns atomic.Bool
 		owns.Store(true)
 		evaluations := 0
-		former.log.intercept = func(commit func() error) error {
-			former.log.intercept = nil
+		former.log.Intercept = func(commit func() error) error {
+			former.log.Intercept = nil
 			if committed {
 				require.NoError(t, commit())
 			}

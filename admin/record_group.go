@@ -51,7 +51,7 @@ func (tx *Tx) groupKey() (*groupRecord, error) {
 
 // groupKey returns the secret of the group as it was last read; nil = there is none.
 func (s *Store) groupKey() []byte {
-	defer s.log.hold()()
+	defer s.log.Hold()()
 	if s.records.group == nil {
 		return nil
 	}

@@ -72,7 +72,7 @@ func (r *offsetsRecord) encode() ([]byte, error) { return json.Marshal(r) }
 // offsetsRecord returns what is remembered about the offsets of a link; nil = nothing. The caller
 // must not change it.
 func (s *Store) offsetsRecord(link, id string) *offsetsRecord {
-	defer s.log.hold()()
+	defer s.log.Hold()()
 	if r := s.records.offsets[link]; r != nil && r.Link == id {
 		return r
 	}

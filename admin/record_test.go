@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"klink/admin/caslog"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -194,7 +196,7 @@ func FuzzApply(f *testing.F) {
 	f.Add("acls/a/0", []byte(`{"version":1,"link_id":"i","acls":[]}`), "acls/a/1", []byte(`x`))
 	f.Fuzz(func(t *testing.T, key1 string, value1 []byte, key2 string, value2 []byte) {
 		s := newStore(nil, testLogger(t))
-		s.log = &casLog{}
+		s.log = &caslog.Log{}
 		for range 2 {
 			s.apply(key1, value1, 1)
 			s.apply(key2, value2, 2)

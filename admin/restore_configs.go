@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 
+	"klink/internal/kafkaclient"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -93,7 +95,7 @@ func (s *Service) alterManyTopics(ctx context.Context, mirrors map[string]*mirro
 			if r.ErrorMessage != nil {
 				message = *r.ErrorMessage
 			}
-			if err := withMessage(kerr.ErrorForCode(r.ErrorCode), message); err != nil {
+			if err := kafkaclient.WithMessage(kerr.ErrorForCode(r.ErrorCode), message); err != nil {
 				errs = append(errs, fmt.Errorf("set the configs of topic '%s' to those of its source: %w", r.ResourceName, err))
 				continue
 			}

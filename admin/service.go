@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"klink/admin/caslog"
 	"klink/internal/kafkaclient"
 	"klink/protocol"
 	"klink/router"
@@ -322,7 +323,7 @@ func (s *Service) waitReady(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	case <-s.ctx.Done():
-		return errClosed
+		return caslog.ErrClosed
 	}
 	return protocol.Errorf(kerr.CoordinatorLoadInProgress, "klink has not read its links and mirrors from %s at the destination yet: try again", StateTopic)
 }
@@ -340,7 +341,7 @@ func (s *Service) wait(ctx context.Context, done func(*State) bool) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-s.ctx.Done():
-			return errClosed
+			return caslog.ErrClosed
 		}
 	}
 }

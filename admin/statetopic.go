@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"klink/internal/kafkaclient"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
@@ -75,7 +77,7 @@ func (s *Service) createStateTopic(ctx context.Context, brokers int) error {
 		if resp.Err == nil || errors.Is(resp.Err, kerr.TopicAlreadyExists) {
 			return nil
 		}
-		errs = append(errs, withMessage(resp.Err, resp.ErrMessage))
+		errs = append(errs, kafkaclient.WithMessage(resp.Err, resp.ErrMessage))
 	}
 	return fmt.Errorf("create the state topic %s at the destination: %w; klink's principal needs CREATE on it", StateTopic, errors.Join(errs...))
 }
@@ -102,12 +104,4 @@ func (s *Service) waitStateTopic(ctx context.Context) error {
 			return fmt.Errorf("the state topic %s has no leader: %w", StateTopic, ctx.Err())
 		}
 	}
-}
-
-// withMessage adds the text that came with a Kafka error code, unless it is blank.
-func withMessage(err error, message string) error {
-	if err == nil || strings.TrimSpace(message) == "" {
-		return err
-	}
-	return fmt.Errorf("%w (%s)", err, message)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"klink/admin/caslog"
 	"klink/protocol/timeline"
 )
 
@@ -81,7 +82,7 @@ func (s *Service) drained(ctx context.Context, ev Event) error {
 	s.stopsMu.Lock()
 	defer s.stopsMu.Unlock()
 	if s.ctx.Err() != nil {
-		return errClosed
+		return caslog.ErrClosed
 	}
 	s.stops[ev.Topic] = ev
 	if !s.stopping {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"klink/admin/caslog"
 	"klink/internal/jsonbound"
 	"klink/protocol/timeline"
 
@@ -23,14 +24,14 @@ const StateTopic = "_klink_state"
 const stateTransactionalID = "_klink_state"
 
 // Store keeps links, mirrors and timelines in the state topic and in memory. The changes that
-// several instances make to one topic take effect one after the other; see casLog.
+// several instances make to one topic take effect one after the other; see caslog.Log.
 //
 // A record that cannot be read makes its key broken. klink logs and counts it, shows it as FAILED,
 // and changes it only to delete it. Its content is not known, so klink assumes the worst: a mirror
 // is read-only and does not go on, a partition without its timeline or checkpoint is not copied,
 // and an instance is waited for.
 type Store struct {
-	log    *casLog
+	log    *caslog.Log
 	key    *SecretsKey
 	logger *slog.Logger
 	broken atomic.Int64
@@ -69,7 +70,7 @@ func OpenStore(destination []kgo.Opt, key *SecretsKey, logger *slog.Logger, chan
 	// already must not go on before it is out. Otherwise a mirror's topic could be created before
 	// the router knows that it is one.
 	var picture sync.Mutex
-	log, err := openCASLog(casLogConfig{
+	log, err := caslog.Open(caslog.Config{
 		Options: destination, Topic: StateTopic, TransactionalID: stateTransactionalID,
 		Apply: s.apply, Logger: logger,
 		Changed: func() {
@@ -106,7 +107,7 @@ func newStore(key *SecretsKey, logger *slog.Logger) *Store {
 }
 
 // Close stops the store.
-func (s *Store) Close() { s.log.close() }
+func (s *Store) Close() { s.log.Close() }
 
 // Sync returns when everything that was committed before the call is in memory. The first Sync of a
 // store is strict, because it takes the transactional id; a later one may miss a commit of another
@@ -115,18 +116,18 @@ func (s *Store) Sync(ctx context.Context) error {
 	if err := s.Update(ctx, func(*Tx) error { return nil }); err != nil {
 		return err
 	}
-	return s.log.readToEnd(ctx)
+	return s.log.ReadToEnd(ctx)
 }
 
 // Fence makes sure that no other instance can commit a change that it has evaluated already, and
 // that everything that is committed is in memory.
-func (s *Store) Fence(ctx context.Context) error { return s.log.fence(ctx) }
+func (s *Store) Fence(ctx context.Context) error { return s.log.Fence(ctx) }
 
 // Update makes a change. fn reads and writes through the Tx. It is called again if another instance
 // was faster, so what it writes must depend only on what it reads. If fn returns an error, nothing
 // is written and Update returns the error.
 func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {
-	return s.log.update(ctx, func(pending map[string][]byte) ([]casRecord, error) {
+	return s.log.Update(ctx, func(pending map[string][]byte) ([]caslog.Record, error) {
 		tx := &Tx{records: &s.records, pending: pending}
 		if err := fn(tx); err != nil {
 			return nil, err
@@ -137,7 +138,7 @@ func (s *Store) Update(ctx context.Context, fn func(tx *Tx) error) error {
 
 // takeChanged reports whether something that snapshots show has changed since the last call.
 func (s *Store) takeChanged() bool {
-	defer s.log.hold()()
+	defer s.log.Hold()()
 	changed := s.changed
 	s.changed = false
 	return changed

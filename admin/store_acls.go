@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"klink/admin/caslog"
 )
 
 func (s *Store) applyACLs(k recordKey, value []byte) error {
@@ -24,7 +26,7 @@ func (s *Store) applyACLs(k recordKey, value []byte) error {
 // Read calls fn with a Tx of what this instance has read so far. Writes to the Tx are dropped.
 // Other instances may have read more.
 func (s *Store) Read(fn func(tx *Tx) error) error {
-	defer s.log.hold()()
+	defer s.log.Hold()()
 	return fn(&Tx{records: &s.records})
 }
 
@@ -131,7 +133,7 @@ func (tx *Tx) PutACLs(link, id string, acls map[aclBinding]aclEntry) error {
 				return err
 			}
 		case old[b] != nil:
-			tx.writes = append(tx.writes, casRecord{key: aclsKey(link, b)})
+			tx.writes = append(tx.writes, caslog.Record{Key: aclsKey(link, b)})
 		}
 	}
 	return nil
@@ -150,7 +152,7 @@ func (tx *Tx) DeleteACLs(link string) {
 	}
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		if tx.has(key, keys[key]) {
-			tx.writes = append(tx.writes, casRecord{key: key})
+			tx.writes = append(tx.writes, caslog.Record{Key: key})
 		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"klink/admin/caslog"
 )
 
 // instance is one of the instances in the state topic, as read.
@@ -25,14 +27,14 @@ func (tx *Tx) putInstance(id string, r *instanceRecord) error {
 	if err != nil {
 		return err
 	}
-	tx.writes = append(tx.writes, casRecord{instanceKey(id), value})
+	tx.writes = append(tx.writes, caslog.Record{Key: instanceKey(id), Value: value})
 	return nil
 }
 
 // deleteInstance deletes the record of an instance, even a broken one.
 func (tx *Tx) deleteInstance(id string) {
 	if tx.has(instanceKey(id), tx.records.instances[id] != nil) {
-		tx.writes = append(tx.writes, casRecord{key: instanceKey(id)})
+		tx.writes = append(tx.writes, caslog.Record{Key: instanceKey(id)})
 	}
 }
 
@@ -40,12 +42,12 @@ func (tx *Tx) deleteInstance(id string) {
 func (s *Store) others(self string) (all []instance) {
 	for id, r := range s.records.instances {
 		if id != self {
-			all = append(all, instance{id, s.log.offsetOf(instanceKey(id)), r})
+			all = append(all, instance{id, s.log.OffsetOf(instanceKey(id)), r})
 		}
 	}
 	for key := range s.records.broken {
 		if k, err := parseRecordKey([]byte(key)); err == nil && k.Kind == kindInstance && k.Name != self {
-			all = append(all, instance{k.Name, s.log.offsetOf(key), unreadableInstance})
+			all = append(all, instance{k.Name, s.log.OffsetOf(key), unreadableInstance})
 		}
 	}
 	slices.SortFunc(all, func(a, b instance) int {
@@ -59,15 +61,15 @@ func (s *Store) others(self string) (all []instance) {
 
 // instances returns the instances except self.
 func (s *Store) instances(self string) []instance {
-	defer s.log.hold()()
+	defer s.log.Hold()()
 	return s.others(self)
 }
 
 // blind returns the instances except self that have not acknowledged the current record of a mirror
 // yet.
 func (s *Store) blind(topic, self string) []instance {
-	defer s.log.hold()()
-	at := s.log.offsetOf(mirrorKey(topic))
+	defer s.log.Hold()()
+	at := s.log.OffsetOf(mirrorKey(topic))
 	if at < 0 {
 		return nil
 	}
@@ -77,7 +79,7 @@ func (s *Store) blind(topic, self string) []instance {
 // known returns the instance's own record; nil if there is none, or another instance doubts that it
 // lives.
 func (s *Store) known(self string) *instanceRecord {
-	defer s.log.hold()()
+	defer s.log.Hold()()
 	if r := s.records.instances[self]; r != nil && !r.Doubted {
 		return r
 	}
@@ -86,7 +88,7 @@ func (s *Store) known(self string) *instanceRecord {
 
 // doubted reports whether an instance has a record, but another instance doubts that it lives.
 func (s *Store) doubted(self string) bool {
-	defer s.log.hold()()
+	defer s.log.Hold()()
 	r := s.records.instances[self]
 	return r != nil && r.Doubted
 }
@@ -97,7 +99,7 @@ func (s *Store) doubted(self string) bool {
 func (s *Store) introduce(ctx context.Context, self string, r instanceRecord, first bool, leaving func() bool) error {
 	return s.Update(ctx, func(tx *Tx) error {
 		if leaving() {
-			return errClosed
+			return caslog.ErrClosed
 		}
 		if first {
 			for _, other := range slices.Sorted(maps.Keys(tx.records.instances)) {
@@ -107,7 +109,7 @@ func (s *Store) introduce(ctx context.Context, self string, r instanceRecord, fi
 			}
 		}
 		mine := r
-		mine.Seen = s.log.readTo() // the lock is held
+		mine.Seen = s.log.ReadTo() // the lock is held
 		return tx.putInstance(self, &mine)
 	})
 }
@@ -115,10 +117,10 @@ func (s *Store) introduce(ctx context.Context, self string, r instanceRecord, fi
 // readToEnd returns when everything that was committed before the call has been read and handed
 // out.
 func (s *Store) readToEnd(ctx context.Context) error {
-	if err := s.log.readToEnd(ctx); err != nil {
+	if err := s.log.ReadToEnd(ctx); err != nil {
 		return err
 	}
-	s.log.changed() // what was read may not be out yet
+	s.log.Changed() // what was read may not be out yet
 	return nil
 }
 

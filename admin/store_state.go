@@ -33,7 +33,7 @@ const outOfRange = math.MaxInt64 / 2
 
 // State returns a snapshot of all links and mirrors.
 func (s *Store) State() *State {
-	defer s.log.hold()()
+	defer s.log.Hold()()
 	state := &State{
 		Links: maps.Clone(s.state.links), Mirrors: map[string]*Mirror{},
 		Timelines: map[string][]*timeline.Partition{}, uncreated: map[string][]*timeline.Partition{},
@@ -50,7 +50,7 @@ func (s *Store) State() *State {
 		}
 		state.Mirrors[topic] = s.state.mirrors[topic]
 		if !r.Created {
-			state.recorded[topic] = s.log.offsetOf(mirrorKey(topic))
+			state.recorded[topic] = s.log.OffsetOf(mirrorKey(topic))
 		}
 		switch ts := s.state.timelines[topic]; {
 		case ts == nil:

@@ -290,8 +290,8 @@ func TestCommitInDoubt(t *testing.T) {
 			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 			defer cancel()
 			require.NoError(t, s.Update(ctx, increment("n")))
-			s.log.intercept = func(commit func() error) error {
-				s.log.intercept = nil
+			s.log.Intercept = func(commit func() error) error {
+				s.log.Intercept = nil
 				if arrived {
 					if err := commit(); err != nil {
 						return err

@@ -72,7 +72,7 @@ func (r *records) checkpoint(at timelineAt) *checkpointRecord {
 
 // Checkpoint returns the last checkpoint of a partition, and whether there is one.
 func (s *Store) Checkpoint(topic string, partition int32) (Checkpoint, bool) {
-	defer s.log.hold()()
+	defer s.log.Hold()()
 	c := s.records.checkpoint(timelineAt{topic, partition})
 	if c == nil {
 		return Checkpoint{}, false
@@ -86,7 +86,7 @@ func (s *Store) Checkpoint(topic string, partition int32) (Checkpoint, bool) {
 // timelineRecords returns the stored timelines of a topic, by partition; nil = there is none. The
 // caller must not change them.
 func (s *Store) timelineRecords(topic string, partitions int32) []*timelineRecord {
-	defer s.log.hold()()
+	defer s.log.Hold()()
 	rs := make([]*timelineRecord, partitions)
 	for p := range rs {
 		rs[p] = s.records.timelines[topic][int32(p)]

@@ -3,13 +3,15 @@ package admin
 import (
 	"fmt"
 	"slices"
+
+	"klink/admin/caslog"
 )
 
 // Tx is one change of the store. It sees what it has written.
 type Tx struct {
 	records *records
 	pending map[string][]byte // by key: what earlier changes of the same batch have written
-	writes  []casRecord
+	writes  []caslog.Record
 	newest  map[string]int // by key: the index of its last write, among the first looked of them
 	looked  int
 }
@@ -20,10 +22,10 @@ func (tx *Tx) written(key string) (value []byte, ok bool) {
 		tx.newest = map[string]int{}
 	}
 	for ; tx.looked < len(tx.writes); tx.looked++ {
-		tx.newest[tx.writes[tx.looked].key] = tx.looked
+		tx.newest[tx.writes[tx.looked].Key] = tx.looked
 	}
 	if i, ok := tx.newest[key]; ok {
-		return tx.writes[i].value, true
+		return tx.writes[i].Value, true
 	}
 	value, ok = tx.pending[key]
 	return value, ok
@@ -108,7 +110,7 @@ func (tx *Tx) putCheckpoint(at timelineAt, r *checkpointRecord) error {
 	if err != nil {
 		return err
 	}
-	tx.writes = append(tx.writes, casRecord{key, value})
+	tx.writes = append(tx.writes, caslog.Record{Key: key, Value: value})
 	return nil
 }
 
@@ -131,7 +133,7 @@ func put[R any, P interface {
 			return nil
 		}
 	}
-	tx.writes = append(tx.writes, casRecord{key, value})
+	tx.writes = append(tx.writes, caslog.Record{Key: key, Value: value})
 	return nil
 }
 
@@ -156,24 +158,24 @@ func (tx *Tx) putOffsets(link string, r *offsetsRecord) error {
 	if err != nil {
 		return err
 	}
-	tx.writes = append(tx.writes, casRecord{offsetsKey(link), value})
+	tx.writes = append(tx.writes, caslog.Record{Key: offsetsKey(link), Value: value})
 	return nil
 }
 
 // DeleteLink deletes a link, even a broken one, and what is remembered of its offsets.
 func (tx *Tx) DeleteLink(name string) {
 	if tx.has(linkKey(name), tx.records.links[name] != nil) {
-		tx.writes = append(tx.writes, casRecord{key: linkKey(name)})
+		tx.writes = append(tx.writes, caslog.Record{Key: linkKey(name)})
 	}
 	if tx.has(offsetsKey(name), tx.records.offsets[name] != nil) {
-		tx.writes = append(tx.writes, casRecord{key: offsetsKey(name)})
+		tx.writes = append(tx.writes, caslog.Record{Key: offsetsKey(name)})
 	}
 }
 
 // DeleteMirror deletes a mirror with its timelines and checkpoints, even broken ones.
 func (tx *Tx) DeleteMirror(topic string) {
 	if tx.has(mirrorKey(topic), tx.records.mirrors[topic] != nil) {
-		tx.writes = append(tx.writes, casRecord{key: mirrorKey(topic)})
+		tx.writes = append(tx.writes, caslog.Record{Key: mirrorKey(topic)})
 	}
 	var keys []string
 	for p := range tx.records.timelines[topic] {
@@ -189,7 +191,7 @@ func (tx *Tx) DeleteMirror(topic string) {
 		keys = append(keys, key)
 	}
 	for _, r := range tx.writes {
-		keys = append(keys, r.key)
+		keys = append(keys, r.Key)
 	}
 	slices.Sort(keys)
 	for _, key := range slices.Compact(keys) {
@@ -202,7 +204,7 @@ func (tx *Tx) DeleteMirror(topic string) {
 			stored = tx.records.checkpoints[topic][k.Partition] != nil
 		}
 		if tx.has(key, stored) {
-			tx.writes = append(tx.writes, casRecord{key: key})
+			tx.writes = append(tx.writes, caslog.Record{Key: key})
 		}
 	}
 }
@@ -227,7 +229,7 @@ func (tx *Tx) Mirrors() []string {
 		add(key)
 	}
 	for _, r := range tx.writes {
-		add(r.key)
+		add(r.Key)
 	}
 	for topic := range tx.records.mirrors {
 		topics = append(topics, topic)

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"klink/internal/kafkaclient"
+
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -257,7 +259,7 @@ func describeConfigsOf(ctx context.Context, admin *kadm.Client, topics []string)
 		of[topic] = configsOf{err: fmt.Errorf("no answer for topic '%s'", topic)}
 	}
 	for _, r := range resources {
-		c := configsOf{configs: make(map[string]topicConfig, len(r.Configs)), err: withMessage(r.Err, r.ErrMessage)}
+		c := configsOf{configs: make(map[string]topicConfig, len(r.Configs)), err: kafkaclient.WithMessage(r.Err, r.ErrMessage)}
 		for _, v := range r.Configs {
 			c.configs[v.Key] = topicConfig{value: v.MaybeValue(), null: v.Value == nil, explicit: v.Source == kmsg.ConfigSourceDynamicTopicConfig}
 		}

@@ -250,7 +250,7 @@ func TestTaskError(t *testing.T) {
 		{protocol.Errorf(kerr.InvalidConfig, "AUTHENTICATION_ERROR: who are you"), TaskError{ErrAuthentication, "who are you"}},
 		{protocol.Errorf(kerr.TopicAuthorizationFailed, "no"), TaskError{ErrAuthorization, "no"}},
 		{protocol.Errorf(kerr.RequestTimedOut, "late"), TaskError{ErrTimeout, "late"}},
-		{fmt.Errorf("set: %w", withMessage(kerr.PolicyViolation, "too long")), TaskError{ErrPolicyViolation, "set: " + withMessage(kerr.PolicyViolation, "too long").Error()}},
+		{fmt.Errorf("set: %w", kafkaclient.WithMessage(kerr.PolicyViolation, "too long")), TaskError{ErrPolicyViolation, "set: " + kafkaclient.WithMessage(kerr.PolicyViolation, "too long").Error()}},
 		{fmt.Errorf("set: %w", kerr.InvalidConfig), TaskError{ErrPolicyViolation, "set: " + kerr.InvalidConfig.Error()}},
 		{fmt.Errorf("ask: %w", kerr.ClusterAuthorizationFailed), TaskError{ErrAuthorization, "ask: " + kerr.ClusterAuthorizationFailed.Error()}},
 		{fmt.Errorf("ask: %w", context.DeadlineExceeded), TaskError{ErrTimeout, "ask: context deadline exceeded"}},

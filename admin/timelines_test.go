@@ -142,7 +142,7 @@ func TestCheckpointsAreCheap(t *testing.T) {
 		require.True(t, ok, fmt.Sprint(p))
 		require.Equal(t, Checkpoint{Topic: "wide", Partition: p, Physical: 2, Logical: 4}, c)
 	}
-	offset := w.service.store.log.offsetOf(checkpointKey(timelineAt{"wide", 0}))
+	offset := w.service.store.log.OffsetOf(checkpointKey(timelineAt{"wide", 0}))
 	require.NoError(t, w.service.Checkpoint(ctx, checkpoints))
-	require.Equal(t, offset, w.service.store.log.offsetOf(checkpointKey(timelineAt{"wide", 0})), "what is stored is not written again")
+	require.Equal(t, offset, w.service.store.log.OffsetOf(checkpointKey(timelineAt{"wide", 0})), "what is stored is not written again")
 }

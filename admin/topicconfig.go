@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"klink/internal/kafkaclient"
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -191,7 +192,7 @@ func describeTopicConfigs(ctx context.Context, admin *kadm.Client, topic string)
 		return nil, err
 	}
 	if r.Err != nil {
-		return nil, withMessage(r.Err, r.ErrMessage)
+		return nil, kafkaclient.WithMessage(r.Err, r.ErrMessage)
 	}
 	configs := make(map[string]topicConfig, len(r.Configs))
 	for _, c := range r.Configs {
@@ -286,7 +287,7 @@ func (s *Service) alterTopicConfigs(ctx context.Context, topic string, configs m
 	if err != nil {
 		return err
 	}
-	return withMessage(r.Err, r.ErrMessage)
+	return kafkaclient.WithMessage(r.Err, r.ErrMessage)
 }
 
 func pointers(configs map[string]string) map[string]*string {

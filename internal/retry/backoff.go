@@ -18,4 +18,5 @@ func (b *Backoff) Next() time.Duration {
 	return b.last*4/5 + rand.N(b.last*2/5+1)
 }
 
+// Reset makes the next wait the first again.
 func (b *Backoff) Reset() { b.last = 0 }

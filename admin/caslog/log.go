@@ -1,4 +1,4 @@
-package admin
+package caslog
 
 import (
 	"context"
@@ -18,7 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// casLog is a compacted topic of one partition in which every change is a compare-and-set,
+// Log is a compacted topic of one partition in which every change is a compare-and-set,
 // whichever instance makes it.
 //
 // All writers share one transactional id. To write, an instance does the following:
@@ -42,17 +42,17 @@ import (
 //
 // Changes that wait at the same time are evaluated one after the other and committed in one
 // transaction.
-type casLog struct {
-	cfg    casLogConfig
+type Log struct {
+	cfg    Config
 	ctx    context.Context
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
 	admin  *kadm.Client
 	reader *kgo.Client
-	writer casWriter // owned by the goroutine that runs lead
-	// intercept wraps the commit of a transaction, in tests.
-	intercept func(commit func() error) error
+	writer writer // owned by the goroutine that runs lead
+	// Intercept wraps the commit of a transaction. Only tests set it, to lose or delay an outcome.
+	Intercept func(commit func() error) error
 
 	mu       sync.Mutex
 	position int64            // next offset to be read
@@ -67,7 +67,8 @@ type casLog struct {
 	trouble error // of the last attempt; nil if it succeeded
 }
 
-type casLogConfig struct {
+// Config opens a Log. Topic, TransactionalID, Apply, Changed and Logger must be set.
+type Config struct {
 	Options         []kgo.Opt // client options of the cluster
 	Topic           string
 	TransactionalID string
@@ -82,48 +83,48 @@ type casLogConfig struct {
 // casUpdate is a change that waits to be committed.
 type casUpdate struct {
 	ctx  context.Context
-	eval casEval
+	eval Eval
 	// fence: take the transactional id again first, even if this instance has it.
 	fence bool
 	done  chan error
 }
 
-// hold keeps the log from applying records until the caller calls release. Apply runs under the
+// Hold keeps the log from applying records until the caller calls release. Apply runs under the
 // same lock, so whoever holds it sees what Apply built, at one moment.
-func (l *casLog) hold() (release func()) {
+func (l *Log) Hold() (release func()) {
 	l.mu.Lock()
 	return l.mu.Unlock
 }
 
-// offsetOf returns the offset of the newest record of a key that was applied, -1 if there is none.
+// OffsetOf returns the offset of the newest record of a key that was applied, -1 if there is none.
 // The caller holds the log, or is Apply or a change.
-func (l *casLog) offsetOf(key string) int64 {
+func (l *Log) OffsetOf(key string) int64 {
 	if offset, ok := l.offsets[key]; ok {
 		return offset
 	}
 	return -1
 }
 
-// readTo returns the offset of the next record to be read. The caller holds the log, or is a change.
-func (l *casLog) readTo() int64 { return l.position }
+// ReadTo returns the offset of the next record to be read. The caller holds the log, or is a change.
+func (l *Log) ReadTo() int64 { return l.position }
 
-// changed tells the one who opened the log once more that something may have changed.
-func (l *casLog) changed() { l.cfg.Changed() }
+// Changed tells the one who opened the log once more that something may have changed.
+func (l *Log) Changed() { l.cfg.Changed() }
 
-// casEval evaluates a change. It sees what has been applied, overlaid with pending: the values that
+// Eval evaluates a change. It sees what has been applied, overlaid with pending: the values that
 // earlier changes in the same transaction write, nil = deleted. It returns the records to write, in
 // order. It is called with the log's lock held, once per attempt, and must depend on nothing but
 // the state.
-type casEval func(pending map[string][]byte) ([]casRecord, error)
+type Eval func(pending map[string][]byte) ([]Record, error)
 
-// stateBatchBytes bounds a batch of records after decompression. klink's own batches have at
+// maxBatchBytes bounds a batch of records after decompression. klink's own batches have at
 // most 1 MB.
-const stateBatchBytes = 2 << 20
+const maxBatchBytes = 2 << 20
 
-// casRecord is a record of the log.
-type casRecord struct {
-	key   string
-	value []byte // nil = delete
+// Record is a record of the log.
+type Record struct {
+	Key   string
+	Value []byte // nil = delete
 }
 
 // maxCASBatch is how many waiting changes go into one transaction.
@@ -136,17 +137,18 @@ const casAttemptTimeout = 30 * time.Second
 // franz-go's default is 5 s.
 var casMetadata = kgo.MetadataMinAge(100 * time.Millisecond)
 
-var errClosed = errors.New("klink is shutting down")
+// ErrClosed is the error of a change that a closed log no longer carries out.
+var ErrClosed = errors.New("klink is shutting down")
 
-// openCASLog starts to read the topic, which must exist.
-func openCASLog(cfg casLogConfig) (*casLog, error) {
-	l := &casLog{cfg: cfg, offsets: map[string]int64{}, watched: -1, moved: make(chan struct{})}
+// Open starts to read the topic, which must exist.
+func Open(cfg Config) (*Log, error) {
+	l := &Log{cfg: cfg, offsets: map[string]int64{}, watched: -1, moved: make(chan struct{})}
 	var err error
 	l.reader, err = kgo.NewClient(append(append([]kgo.Opt(nil), cfg.Options...),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{cfg.Topic: {0: kgo.NewOffset().AtStart()}}),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		casMetadata,
-		kgo.FetchMaxBytes(4<<20), kgo.FetchMaxPartitionBytes(1<<20), kafkaclient.MaxInflated(stateBatchBytes),
+		kgo.FetchMaxBytes(4<<20), kgo.FetchMaxPartitionBytes(1<<20), kafkaclient.MaxInflated(maxBatchBytes),
 		// A transaction ends in a control record. Without those the position would never reach the
 		// end of the log.
 		kgo.KeepControlRecords(),
@@ -160,8 +162,8 @@ func openCASLog(cfg casLogConfig) (*casLog, error) {
 	return l, nil
 }
 
-// close stops reading and writing; waiting changes fail.
-func (l *casLog) close() {
+// Close stops reading and writing; waiting changes fail.
+func (l *Log) Close() {
 	l.queueMu.Lock()
 	l.cancel()
 	l.queueMu.Unlock()
@@ -170,27 +172,27 @@ func (l *casLog) close() {
 	l.reader.Close()
 }
 
-// update evaluates a change and commits it. If eval returns an error, update returns it as it is
+// Update evaluates a change and commits it. If eval returns an error, update returns it as it is
 // and writes nothing. If ctx ends first, the change may still be made.
 //
 // A change that writes nothing, or fails, costs no transaction: eval judged it by what this
 // instance had read at that moment. Every other change is linearizable.
-func (l *casLog) update(ctx context.Context, eval casEval) error {
+func (l *Log) Update(ctx context.Context, eval Eval) error {
 	return l.submit(&casUpdate{ctx: ctx, eval: eval, done: make(chan error, 1)})
 }
 
-// fence takes the transactional id, whichever instance has it, and reads to the end of the log.
-func (l *casLog) fence(ctx context.Context) error {
-	nothing := func(map[string][]byte) ([]casRecord, error) { return nil, nil }
+// Fence takes the transactional id, whichever instance has it, and reads to the end of the log.
+func (l *Log) Fence(ctx context.Context) error {
+	nothing := func(map[string][]byte) ([]Record, error) { return nil, nil }
 	return l.submit(&casUpdate{ctx: ctx, eval: nothing, fence: true, done: make(chan error, 1)})
 }
 
-func (l *casLog) submit(u *casUpdate) error {
+func (l *Log) submit(u *casUpdate) error {
 	ctx := u.ctx
 	l.queueMu.Lock()
 	if l.ctx.Err() != nil {
 		l.queueMu.Unlock()
-		return errClosed
+		return ErrClosed
 	}
 	l.queue = append(l.queue, u)
 	if !l.leading {
@@ -207,7 +209,7 @@ func (l *casLog) submit(u *casUpdate) error {
 }
 
 // lead commits waiting changes until there are none.
-func (l *casLog) lead() {
+func (l *Log) lead() {
 	for {
 		l.queueMu.Lock()
 		n := min(len(l.queue), maxCASBatch)
@@ -225,7 +227,7 @@ func (l *casLog) lead() {
 
 // commitBatch commits a batch. Unless an error is permanent, it retries as long as a caller waits
 // for one of the changes.
-func (l *casLog) commitBatch(batch []*casUpdate) {
+func (l *Log) commitBatch(batch []*casUpdate) {
 	inDoubt := false
 	for attempt := 0; ; attempt++ {
 		if attempt > 0 {
@@ -257,12 +259,12 @@ func (l *casLog) commitBatch(batch []*casUpdate) {
 }
 
 // stillWanted fails the changes that no caller waits for any more, and returns the others.
-func (l *casLog) stillWanted(batch []*casUpdate) []*casUpdate {
+func (l *Log) stillWanted(batch []*casUpdate) []*casUpdate {
 	var left []*casUpdate
 	for _, u := range batch {
 		switch {
 		case l.ctx.Err() != nil:
-			u.done <- errClosed
+			u.done <- ErrClosed
 		case u.ctx.Err() != nil:
 			u.done <- u.ctx.Err()
 		default:
@@ -273,7 +275,7 @@ func (l *casLog) stillWanted(batch []*casUpdate) []*casUpdate {
 }
 
 // pause waits for a random time, so that two instances do not fence each other forever.
-func (l *casLog) pause(attempt int) {
+func (l *Log) pause(attempt int) {
 	t := time.NewTimer(rand.N(min(20*time.Millisecond<<min(attempt, 6), time.Second)))
 	defer t.Stop()
 	select {
@@ -284,7 +286,7 @@ func (l *casLog) pause(attempt int) {
 
 // attempt evaluates the batch and commits it once. If that fails, it returns the changes that are
 // still to be made. inDoubt: the outcome of the last attempt is unknown.
-func (l *casLog) attempt(batch []*casUpdate, inDoubt bool) ([]*casUpdate, error) {
+func (l *Log) attempt(batch []*casUpdate, inDoubt bool) ([]*casUpdate, error) {
 	ctx, cancel := l.whileWanted(batch)
 	defer cancel()
 	if slices.ContainsFunc(batch, func(u *casUpdate) bool { return u.fence }) {
@@ -317,7 +319,7 @@ func (l *casLog) attempt(batch []*casUpdate, inDoubt bool) ([]*casUpdate, error)
 
 // whileWanted returns the context of an attempt. It ends after casAttemptTimeout, or when no caller
 // waits for the batch any more: a broker that does not answer must not hold up later changes.
-func (l *casLog) whileWanted(batch []*casUpdate) (context.Context, context.CancelFunc) {
+func (l *Log) whileWanted(batch []*casUpdate) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(l.ctx, casAttemptTimeout)
 	var waiting atomic.Int64
 	waiting.Store(int64(len(batch)))
@@ -339,7 +341,7 @@ func (l *casLog) whileWanted(batch []*casUpdate) (context.Context, context.Cance
 
 // evaluate evaluates the batch in order. It completes the changes that fail or write nothing, and
 // returns the others with their records.
-func (l *casLog) evaluate(batch []*casUpdate) (records []casRecord, writers []*casUpdate) {
+func (l *Log) evaluate(batch []*casUpdate) (records []Record, writers []*casUpdate) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	pending := map[string][]byte{}
@@ -350,7 +352,7 @@ func (l *casLog) evaluate(batch []*casUpdate) (records []casRecord, writers []*c
 			continue
 		}
 		for _, r := range rs {
-			pending[r.key] = r.value
+			pending[r.Key] = r.Value
 		}
 		records = append(records, rs...)
 		writers = append(writers, u)
@@ -371,7 +373,7 @@ func permanent(err error) bool {
 	return false
 }
 
-func (l *casLog) setTrouble(err error) {
+func (l *Log) setTrouble(err error) {
 	l.queueMu.Lock()
 	defer l.queueMu.Unlock()
 	l.trouble = err
@@ -379,7 +381,7 @@ func (l *casLog) setTrouble(err error) {
 
 // lastTrouble returns why the last attempt failed, as the end of an error message; "" if it did
 // not.
-func (l *casLog) lastTrouble() string {
+func (l *Log) lastTrouble() string {
 	l.queueMu.Lock()
 	defer l.queueMu.Unlock()
 	if l.trouble == nil {

@@ -1,4 +1,4 @@
-package admin
+package caslog
 
 import (
 	"context"
@@ -9,10 +9,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// casWriter holds the producer of a casLog while this instance has the transactional id. After any
+// writer holds the producer of a casLog while this instance has the transactional id. After any
 // error klink throws the producer and its epoch away: only a new InitProducerId settles the outcome
 // of the transaction.
-type casWriter struct{ producer *kgo.Client }
+type writer struct{ producer *kgo.Client }
 
 // casTransactionTimeout is how long the broker keeps a transaction open after its writer has gone.
 // Readers of the state topic wait at most that long; another writer ends the transaction at once.
@@ -21,7 +21,7 @@ const casTransactionTimeout = 15 * time.Second
 // errInDoubt: klink asked for a commit and got no answer, so its outcome is unknown.
 var errInDoubt = errors.New("the outcome of a commit is not known yet")
 
-func (w *casWriter) drop() {
+func (w *writer) drop() {
 	if w.producer != nil {
 		w.producer.Close()
 		w.producer = nil
@@ -31,7 +31,7 @@ func (w *casWriter) drop() {
 // acquire takes the transactional id, unless this instance has it, and reads to the end of the log.
 // On success this instance has applied everything that others have committed, and they cannot
 // commit more without fencing it.
-func (l *casLog) acquire(ctx context.Context) error {
+func (l *Log) acquire(ctx context.Context) error {
 	if l.writer.producer != nil {
 		return nil
 	}
@@ -52,7 +52,7 @@ func (l *casLog) acquire(ctx context.Context) error {
 		producer.Close()
 		return fmt.Errorf("take the transactional id %s to write to the state topic: %w", l.cfg.TransactionalID, err)
 	}
-	if err = l.readToEnd(ctx); err != nil {
+	if err = l.ReadToEnd(ctx); err != nil {
 		producer.Close()
 		return err
 	}
@@ -61,7 +61,7 @@ func (l *casLog) acquire(ctx context.Context) error {
 }
 
 // commit writes the records in one transaction and applies them.
-func (l *casLog) commit(ctx context.Context, records []casRecord) error {
+func (l *Log) commit(ctx context.Context, records []Record) error {
 	producer := l.writer.producer
 	if err := producer.BeginTransaction(); err != nil {
 		l.writer.drop()
@@ -69,7 +69,7 @@ func (l *casLog) commit(ctx context.Context, records []casRecord) error {
 	}
 	out := make([]*kgo.Record, len(records))
 	for i, r := range records {
-		out[i] = &kgo.Record{Topic: l.cfg.Topic, Key: []byte(r.key), Value: r.value}
+		out[i] = &kgo.Record{Topic: l.cfg.Topic, Key: []byte(r.Key), Value: r.Value}
 	}
 	if err := producer.ProduceSync(ctx, out...).FirstErr(); err != nil {
 		l.abort(producer)
@@ -78,9 +78,9 @@ func (l *casLog) commit(ctx context.Context, records []casRecord) error {
 	}
 	l.watch(out[0].Offset)
 	end := func() error { return producer.EndTransaction(ctx, kgo.TryCommit) }
-	if l.intercept != nil {
+	if l.Intercept != nil {
 		commit := end
-		end = func() error { return l.intercept(commit) }
+		end = func() error { return l.Intercept(commit) }
 	}
 	if err := end(); err != nil {
 		l.writer.drop()
@@ -92,7 +92,7 @@ func (l *casLog) commit(ctx context.Context, records []casRecord) error {
 	}
 	l.mu.Lock()
 	for i, r := range records {
-		l.apply(r.key, r.value, out[i].Offset)
+		l.apply(r.Key, r.Value, out[i].Offset)
 	}
 	l.mu.Unlock()
 	l.cfg.Changed()
@@ -101,7 +101,7 @@ func (l *casLog) commit(ctx context.Context, records []casRecord) error {
 
 // abort ends a transaction that will not be committed, so that readers need not wait for its
 // time-out. It is a courtesy: the next InitProducerId does the same.
-func (l *casLog) abort(producer *kgo.Client) {
+func (l *Log) abort(producer *kgo.Client) {
 	ctx, cancel := context.WithTimeout(l.ctx, 3*time.Second)
 	defer cancel()
 	if err := producer.EndTransaction(ctx, kgo.TryAbort); err != nil {
@@ -111,7 +111,7 @@ func (l *casLog) abort(producer *kgo.Client) {
 
 // watch makes the reader note when it reads the record at offset, in case the answer to its commit
 // is lost.
-func (l *casLog) watch(offset int64) {
+func (l *Log) watch(offset int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.watched, l.sawIt = offset, false
@@ -121,7 +121,7 @@ func (l *casLog) watch(offset int64) {
 // successful EndTransaction is not enough. franz-go 1.22.2 aborts the transaction, and reports
 // success, if the client is still about to store the metadata of a topic that it writes to for the
 // first time: EndTransaction then finds no partition that was written to.
-func (l *casLog) confirm(ctx context.Context) error {
+func (l *Log) confirm(ctx context.Context) error {
 	for {
 		l.mu.Lock()
 		saw, position, offset, moved := l.sawIt, l.position, l.watched, l.moved
@@ -144,7 +144,7 @@ func (l *casLog) confirm(ctx context.Context) error {
 var errAborted = errors.New("a transaction on the state topic was aborted")
 
 // doubtResolved reports whether the watched record has been committed. Call it after acquire.
-func (l *casLog) doubtResolved() bool {
+func (l *Log) doubtResolved() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.sawIt

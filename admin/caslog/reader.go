@@ -1,4 +1,4 @@
-package admin
+package caslog
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 )
 
 // read applies every committed record of the topic, whoever wrote it, until the log is closed.
-func (l *casLog) read() {
+func (l *Log) read() {
 	var lastComplaint time.Time
 	for {
 		fetches := l.reader.PollFetches(l.ctx)
@@ -57,7 +57,7 @@ func (l *casLog) read() {
 
 // apply applies a record unless a newer one with its key has been applied, and reports whether it
 // did. The caller holds l.mu.
-func (l *casLog) apply(key string, value []byte, offset int64) bool {
+func (l *Log) apply(key string, value []byte, offset int64) bool {
 	if last, ok := l.offsets[key]; ok && offset <= last {
 		return false
 	}
@@ -66,8 +66,8 @@ func (l *casLog) apply(key string, value []byte, offset int64) bool {
 	return true
 }
 
-// readToEnd waits until everything that is committed now has been applied.
-func (l *casLog) readToEnd(ctx context.Context) error {
+// ReadToEnd waits until everything that is committed now has been applied.
+func (l *Log) ReadToEnd(ctx context.Context) error {
 	listed, err := l.admin.ListCommittedOffsets(ctx, l.cfg.Topic)
 	if err == nil {
 		err = listed.Error()
