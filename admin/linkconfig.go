@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"klink/admin/aclsync"
 	"klink/admin/filter"
 )
 
@@ -223,7 +224,7 @@ var linkConfigs = []LinkConfig{
 	},
 	{
 		Name: ConfigACLFilters, Type: TypeString, custody: unconcerned, Importance: "medium",
-		check:   func(v string) error { _, err := parseACLFilters(v); return err },
+		check:   func(v string) error { _, err := aclsync.ParseFilters(v); return err },
 		Allowed: "JSON: {\"aclFilters\":[{\"resourceFilter\":{\"resourceType\":T,\"patternType\":P,\"name\":N},\"accessFilter\":{\"operation\":O,\"permissionType\":A,\"principal\":U,\"host\":H}}]}",
 		Doc:     "Which ACLs of the source to sync: those that any of the filters match. Values are Kafka's own, in upper or lower case, or any: resourceType any, topic, group, cluster, transactional_id, delegation_token or user; patternType any, match, literal or prefixed; operation any, all, read, ...; permissionType any, allow or deny. Both objects must be there; a field that is left out of them is any. As in Kafka's ACL filters, name, principal and host have to equal those of the ACL (`*` finds the ACLs that are made for `*`), and patternType match finds all ACLs that apply to a resource of the name. Nothing, or an empty list: no ACLs are synced. ACLs that would give the destination away, or lock klink out, are left out unless a filter names what makes them so: see operations.md.",
 	},

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/aclsync"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 	"klink/router"
@@ -26,7 +27,7 @@ func TestRealACLSync(t *testing.T) {
 	grant := func(texts ...string) {
 		t.Helper()
 		for _, text := range texts {
-			a.grants = append(a.grants, acl(t, text))
+			a.grants = append(a.grants, parseACL(t, text))
 			a.create(a.dst, text)
 		}
 	}
@@ -95,7 +96,7 @@ func TestRealACLSync(t *testing.T) {
 
 	// Filters as the broker understands them, by name: MATCH finds what applies to a topic.
 	a.create(a.src, "TOPIC PREFIXED sho User:dave * WRITE ALLOW", "TOPIC LITERAL shopping User:dave * WRITE ALLOW", "TOPIC PREFIXED shops User:dave * WRITE ALLOW")
-	link("match", asReader, aclsOn, often, "acl.filters="+aclFilterText(`"resourceType":"topic","patternType":"match","name":"shop"`, ``))
+	link("match", asReader, aclsOn, often, "acl.filters="+aclFiltersOf(`"resourceType":"topic","patternType":"match","name":"shop"`, ``))
 	a.has(aliceReads, bobWrites, carolReads, groupOfBob, localsGroup, "TOPIC PREFIXED sho User:dave * WRITE ALLOW")
 	a.remembers("match", "TOPIC PREFIXED sho User:dave * WRITE ALLOW")
 }
@@ -115,17 +116,17 @@ func TestRealManyACLs(t *testing.T) {
 	require.NoError(t, service.waitReady(ctx))
 	a := &aclWorld{t: t, service: service, src: source.Client(t), dst: destination.Client(t)}
 	const many = 3000
-	var acls []aclBinding
+	var acls []aclsync.Binding
 	for i := range many {
-		acls = append(acls, aclNumber(i))
+		acls = append(acls, numberedACL(i))
 	}
-	for a, err := range createACLs(ctx, a.src, acls) {
+	for a, err := range aclsync.Create(ctx, a.src, acls) {
 		require.NoError(t, err, a)
 	}
 	create := linkapi.CreateLink{Name: "l"}
 	properties := source.ClientProperties(kafkatest.SuperUser, kafkatest.SuperUserPassword)
 	properties[ConfigBootstrapServers], properties[ConfigACLSync], properties[ConfigACLSyncMs] = source.Bootstrap(), "true", "3600000"
-	properties[ConfigACLFilters] = aclFilterText(``, ``)
+	properties[ConfigACLFilters] = aclFiltersOf(``, ``)
 	for key, value := range properties {
 		create.Configs = append(create.Configs, linkapi.Config{Name: key, Value: &value})
 	}
@@ -135,7 +136,7 @@ func TestRealManyACLs(t *testing.T) {
 	status := a.taskSince("l", began)
 	require.Empty(t, status.Errors)
 	t.Logf("%d ACLs in %s", many, time.Since(began))
-	for a, err := range deleteACLs(ctx, a.src, acls[1000:]) {
+	for a, err := range aclsync.Delete(ctx, a.src, acls[1000:]) {
 		require.NoError(t, err, a)
 	}
 	began = time.Now()
@@ -148,7 +149,7 @@ func TestRealManyACLs(t *testing.T) {
 	require.Len(t, resp.Present, 1000)
 	t.Logf("%d deleted in %s", many-1000, time.Since(began))
 	require.EventuallyWithT(t, func(t *assert.CollectT) {
-		left, err := describeACLs(ctx, a.dst, anyACL)
+		left, err := aclsync.Describe(ctx, a.dst, aclsync.Any)
 		require.NoError(t, err)
 		require.Len(t, left, 1000)
 	}, 20*time.Second, 100*time.Millisecond)
@@ -166,7 +167,7 @@ func TestRealACLSyncGivesNothingAway(t *testing.T) {
 		"TOPIC PREFIXED _klink_ User:klink * ALL ALLOW", "GROUP PREFIXED _klink_ User:klink * ALL ALLOW",
 		"TRANSACTIONAL_ID LITERAL * User:klink * ALL ALLOW", "CLUSTER LITERAL kafka-cluster User:klink * ALL ALLOW",
 	} {
-		a.grants = append(a.grants, acl(t, text))
+		a.grants = append(a.grants, parseACL(t, text))
 		a.create(a.dst, text)
 	}
 	service, err := New(Config{
@@ -187,7 +188,7 @@ func TestRealACLSyncGivesNothingAway(t *testing.T) {
 	create := linkapi.CreateLink{Name: "l"}
 	properties := source.ClientProperties(kafkatest.SuperUser, kafkatest.SuperUserPassword)
 	properties[ConfigBootstrapServers], properties[ConfigACLSync], properties[ConfigACLSyncMs] = source.Bootstrap(), "true", "1000"
-	properties[ConfigACLFilters] = aclFilterText(``, ``)
+	properties[ConfigACLFilters] = aclFiltersOf(``, ``)
 	for key, value := range properties {
 		create.Configs = append(create.Configs, linkapi.Config{Name: key, Value: &value})
 	}
@@ -209,7 +210,7 @@ func TestRealACLSyncGivesNothingAway(t *testing.T) {
 	}
 
 	mallory := kafkatest.NewClient(t, append(destination.ClientOpts("mallory", "mallory-secret"), kgo.SeedBrokers(destination.Bootstrap()))...)
-	for _, err := range createACLs(ctx, mallory, []aclBinding{acl(t, "TOPIC LITERAL orders User:mallory * ALL ALLOW")}) {
+	for _, err := range aclsync.Create(ctx, mallory, []aclsync.Binding{parseACL(t, "TOPIC LITERAL orders User:mallory * ALL ALLOW")}) {
 		require.ErrorContains(t, err, "CLUSTER_AUTHORIZATION_FAILED", "the source's administrator rules the destination")
 	}
 	require.NoError(t, service.update(ctx, func(tx *Tx) error { // klink goes on writing its state

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"klink/admin/aclsync"
+
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -25,7 +27,7 @@ type aclsRecord struct {
 
 // aclEntry is a remembered ACL.
 type aclEntry struct {
-	aclBinding
+	aclsync.Binding
 	// run names the run that last decided to create the ACL. A run that deletes the ACL forgets it
 	// only if no other run has decided to create it since.
 	run string
@@ -67,7 +69,7 @@ func (e aclEntry) MarshalJSON() ([]byte, error) {
 	if e.raw != nil {
 		return e.raw, nil
 	}
-	w := e.wire()
+	w := e.Wire()
 	return json.Marshal(aclEntryJSON{
 		Type: w.ResourceType, Name: w.ResourceName, Pattern: w.PatternType, Principal: w.Principal, Host: w.Host,
 		Operation: w.Operation, Permission: w.PermissionType, Run: e.run, Made: e.made,
@@ -79,20 +81,20 @@ func (e *aclEntry) UnmarshalJSON(raw []byte) (err error) {
 	if err := json.Unmarshal(raw, &j); err != nil {
 		return err
 	}
-	*e = aclEntry{aclBinding: aclBinding{name: j.Name, principal: j.Principal, host: j.Host}, run: j.Run, made: j.Made, raw: slices.Clone(raw)}
-	if e.resourceType, err = parseACLValue[kmsg.ACLResourceType](aclResourceNames, j.Type); err != nil {
+	*e = aclEntry{Binding: aclsync.Binding{Name: j.Name, Principal: j.Principal, Host: j.Host}, run: j.Run, made: j.Made, raw: slices.Clone(raw)}
+	if e.ResourceType, err = aclsync.ParseValue[kmsg.ACLResourceType](aclsync.ResourceNames, j.Type); err != nil {
 		return err
 	}
-	if e.pattern, err = parseACLValue[kmsg.ACLResourcePatternType](aclPatternNames, j.Pattern); err != nil {
+	if e.Pattern, err = aclsync.ParseValue[kmsg.ACLResourcePatternType](aclsync.PatternNames, j.Pattern); err != nil {
 		return err
 	}
-	if e.operation, err = parseACLValue[kmsg.ACLOperation](aclOperationNames, j.Operation); err != nil {
+	if e.Operation, err = aclsync.ParseValue[kmsg.ACLOperation](aclsync.OperationNames, j.Operation); err != nil {
 		return err
 	}
-	if e.permission, err = parseACLValue[kmsg.ACLPermissionType](aclPermissionNames, j.Permission); err != nil {
+	if e.Permission, err = aclsync.ParseValue[kmsg.ACLPermissionType](aclsync.PermissionNames, j.Permission); err != nil {
 		return err
 	}
-	return e.check()
+	return e.Check()
 }
 
 func decodeACLs(value []byte) (*aclsRecord, error) {

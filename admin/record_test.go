@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"klink/admin/aclsync"
 	"klink/admin/caslog"
 
 	"github.com/stretchr/testify/require"
@@ -49,10 +50,10 @@ func TestRecordGolden(t *testing.T) {
 		},
 		`{"logical":7,"mirror":"m","physical":5,"straight":true,"version":1}`: &checkpointRecord{Version: 1, Mirror: "m", Physical: 5, Logical: 7, Straight: true},
 		`{"acls":[{"type":"TRANSACTIONAL_ID","name":"t","pattern":"PREFIXED","principal":"User:a","host":"*","operation":"99","permission":"DENY","run":"r"}],"link_id":"i","version":1}`: &aclsRecord{
-			LinkID: "i", ACLs: []aclEntry{{aclBinding: aclBinding{5, 4, "t", "User:a", "*", 99, 2}, run: "r"}},
+			LinkID: "i", ACLs: []aclEntry{{Binding: aclsync.Binding{ResourceType: 5, Pattern: 4, Name: "t", Principal: "User:a", Host: "*", Operation: 99, Permission: 2}, run: "r"}},
 		},
 		`{"acls":[{"type":"TOPIC","name":"t","pattern":"LITERAL","principal":"User:a","host":"*","operation":"READ","permission":"ALLOW","run":"r","made":true}],"link_id":"i","version":1}`: &aclsRecord{
-			LinkID: "i", ACLs: []aclEntry{{aclBinding: acl(t, "TOPIC LITERAL t User:a * READ ALLOW"), run: "r", made: true}},
+			LinkID: "i", ACLs: []aclEntry{{Binding: parseACL(t, "TOPIC LITERAL t User:a * READ ALLOW"), run: "r", made: true}},
 		},
 		`{"version":1,"link":"i","groups":null,"filters":"f"}`: &offsetsRecord{Version: 1, Link: "i", Filters: "f"},
 		`{"version":1,"link":"i","groups":"AQAAAAAAAAACAAAAAAAAAAMAAAAAAAAA"}`: func() encoder {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"klink/admin/aclsync"
 	"klink/admin/caslog"
 )
 
@@ -53,25 +54,25 @@ func (tx *Tx) aclRecords(link string) (map[int32]*aclsRecord, error) {
 }
 
 // ACLs returns the ACLs that are remembered for the link with this id; the map is the caller's.
-func (tx *Tx) ACLs(link, id string) (map[aclBinding]aclEntry, error) {
+func (tx *Tx) ACLs(link, id string) (map[aclsync.Binding]aclEntry, error) {
 	records, err := tx.aclRecords(link)
 	if err != nil {
 		return nil, err
 	}
-	acls := map[aclBinding]aclEntry{}
+	acls := map[aclsync.Binding]aclEntry{}
 	for _, r := range records {
 		if r.LinkID != id {
 			continue
 		}
 		for _, e := range r.ACLs {
-			acls[e.aclBinding] = e
+			acls[e.Binding] = e
 		}
 	}
 	return acls, nil
 }
 
 // OtherACLs returns the ACLs that are remembered for any link but one.
-func (tx *Tx) OtherACLs(link string) (aclSet, error) {
+func (tx *Tx) OtherACLs(link string) (aclsync.Set, error) {
 	links := map[string]bool{}
 	for name := range tx.records.acls {
 		links[name] = true
@@ -89,7 +90,7 @@ func (tx *Tx) OtherACLs(link string) (aclSet, error) {
 		add(key)
 	}
 	delete(links, link)
-	others := aclSet{}
+	others := aclsync.Set{}
 	for name := range links {
 		l, err := tx.Link(name)
 		if err != nil {
@@ -103,21 +104,21 @@ func (tx *Tx) OtherACLs(link string) (aclSet, error) {
 			return nil, err
 		}
 		for a := range acls {
-			others.add(a)
+			others.Add(a)
 		}
 	}
 	return others, nil
 }
 
 // PutACLs stores the ACLs that are remembered for a link. It writes only records that differ.
-func (tx *Tx) PutACLs(link, id string, acls map[aclBinding]aclEntry) error {
+func (tx *Tx) PutACLs(link, id string, acls map[aclsync.Binding]aclEntry) error {
 	old, err := tx.aclRecords(link)
 	if err != nil {
 		return err
 	}
 	next := map[int32]*aclsRecord{}
-	for _, a := range sortedACLs(acls) {
-		b := a.bucket(aclBuckets)
+	for _, a := range aclsync.Sorted(acls) {
+		b := a.Bucket(aclBuckets)
 		if next[b] == nil {
 			next[b] = &aclsRecord{LinkID: id}
 			if old[b] != nil {

@@ -6,16 +6,17 @@ import (
 	"strings"
 	"testing"
 
+	"klink/admin/aclsync"
 	"klink/internal/kafkatest"
 
 	"github.com/stretchr/testify/require"
 )
 
 // remember makes the entries of numbered ACLs.
-func remember(run string, numbers ...int) map[aclBinding]aclEntry {
-	acls := map[aclBinding]aclEntry{}
+func remember(run string, numbers ...int) map[aclsync.Binding]aclEntry {
+	acls := map[aclsync.Binding]aclEntry{}
 	for _, n := range numbers {
-		acls[aclNumber(n)] = aclEntry{aclBinding: aclNumber(n), run: run}
+		acls[numberedACL(n)] = aclEntry{Binding: numberedACL(n), run: run}
 	}
 	return acls
 }
@@ -56,7 +57,7 @@ func TestRememberedACLs(t *testing.T) {
 	require.NoError(t, again.Read(func(tx *Tx) error {
 		others, err := tx.OtherACLs("a")
 		require.NoError(t, err)
-		require.Equal(t, aclSet{aclNumber(1): {}, aclNumber(5000): {}}, others)
+		require.Equal(t, aclsync.Set{numberedACL(1): {}, numberedACL(5000): {}}, others)
 		return nil
 	}))
 
@@ -100,7 +101,7 @@ func TestACLRecordsOfALaterKlink(t *testing.T) {
 	entry := func(n int) string {
 		return fmt.Sprintf(`{"type":"TOPIC","name":"t%d","pattern":"LITERAL","principal":"User:a","host":"*","operation":"READ","permission":"ALLOW","run":"r","why":["new",1.50]}`, n)
 	}
-	bucket := func(n int) string { return aclsKey("a", aclNumber(n).bucket(aclBuckets)) }
+	bucket := func(n int) string { return aclsKey("a", numberedACL(n).Bucket(aclBuckets)) }
 	produceState(t, opts,
 		"link/a", `{"version":1,"id":"i","state":"ACTIVE"}`,
 		bucket(1), `{"version":1,"link_id":"i","more":{"x":1},"acls":[`+entry(1)+`]}`,
@@ -109,11 +110,11 @@ func TestACLRecordsOfALaterKlink(t *testing.T) {
 	require.NoError(t, s.Update(ctx, func(tx *Tx) error {
 		acls, err := tx.ACLs("a", "i")
 		require.NoError(t, err)
-		require.Equal(t, "r", acls[aclNumber(1)].run)
+		require.Equal(t, "r", acls[numberedACL(1)].run)
 		// Into the same record.
 		for n := 2; ; n++ {
 			if bucket(n) == bucket(1) {
-				acls[aclNumber(n)] = aclEntry{aclBinding: aclNumber(n), run: "q"}
+				acls[numberedACL(n)] = aclEntry{Binding: numberedACL(n), run: "q"}
 				return tx.PutACLs("a", "i", acls)
 			}
 		}
@@ -149,8 +150,8 @@ func TestTooManyACLs(t *testing.T) {
 	long := strings.Repeat("x", 30_000)
 	r := &aclsRecord{}
 	for i := range 40 {
-		r.ACLs = append(r.ACLs, aclEntry{aclBinding: aclNumber(i)})
-		r.ACLs[i].principal = "User:" + long
+		r.ACLs = append(r.ACLs, aclEntry{Binding: numberedACL(i)})
+		r.ACLs[i].Principal = "User:" + long
 	}
 	_, err := r.encode()
 	require.ErrorContains(t, err, "narrow acl.filters")

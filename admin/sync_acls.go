@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 
+	"klink/admin/aclsync"
 	"klink/protocol"
 	"klink/protocol/linkapi"
 
@@ -60,13 +61,13 @@ func (s *Service) syncACLsOnce(ctx context.Context, name string, validateOnly bo
 
 // answer fills in what the run would do, or has done.
 func (r *aclRun) answer(resp *linkapi.SyncACLsResponse) {
-	tell := func(what string, acls []aclBinding) (told []linkapi.SyncedACL) {
+	tell := func(what string, acls []aclsync.Binding) (told []linkapi.SyncedACL) {
 		for _, a := range acls {
 			err := r.results[a]
-			if what == "delete" && err == nil && !r.destination.has(a) {
+			if what == "delete" && err == nil && !r.destination.Has(a) {
 				continue // somebody else had deleted it
 			}
-			w := a.wire()
+			w := a.Wire()
 			_, w.Managed = r.remembered[a]
 			if err != nil {
 				w.ErrorCode, w.ErrorMessage = wire(aclError(what, a, err))
@@ -75,10 +76,10 @@ func (r *aclRun) answer(resp *linkapi.SyncACLsResponse) {
 		}
 		return told
 	}
-	resp.Adds, resp.Deletes = tell("create", r.plan.adds), tell("delete", r.plan.deletes)
-	for _, a := range sortedACLs(r.plan.present) {
-		w := a.wire()
-		w.Managed = r.plan.present[a]
+	resp.Adds, resp.Deletes = tell("create", r.plan.Adds), tell("delete", r.plan.Deletes)
+	for _, a := range aclsync.Sorted(r.plan.Present) {
+		w := a.Wire()
+		w.Managed = r.plan.Present[a]
 		resp.Present = append(resp.Present, w)
 	}
 }

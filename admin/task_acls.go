@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
+	"klink/admin/aclsync"
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -52,10 +52,9 @@ func wantsACLs(configs map[string]string) bool {
 	return LinkConfigValue(configs, ConfigACLSync) == "true" && hasACLFilters(configs)
 }
 
-// hasACLFilters reports whether acl.filters has any filter. It is called very often, so it does not
-// parse the JSON: an empty list has at most one object.
+// hasACLFilters reports whether acl.filters has any filter.
 func hasACLFilters(configs map[string]string) bool {
-	return strings.Count(LinkConfigValue(configs, ConfigACLFilters), "{") > 1
+	return aclsync.AnyFilter(LinkConfigValue(configs, ConfigACLFilters))
 }
 
 // aclMemory is what the task keeps from its last run.
@@ -63,10 +62,10 @@ type aclMemory struct {
 	// missing are the recorded ACLs that the source lacked in the last run. A run deletes only ACLs
 	// that were missing in the run before, too: a broker that has just started, or is cut off from
 	// its controller, may return outdated ACLs.
-	missing aclSet
+	missing aclsync.Set
 	// refused are the ACLs that the destination definitely refused to create, and why. The task
 	// does not try them again before retry, because every attempt writes to the state topic.
-	refused aclResults
+	refused aclsync.Results
 	retry   time.Time
 }
 
@@ -76,7 +75,7 @@ const aclRetry = time.Minute
 func runACLTask(ctx context.Context, s *Service, r *taskRun) []TaskError {
 	memory, ok := r.memory.(*aclMemory)
 	if !ok {
-		memory = &aclMemory{missing: aclSet{}}
+		memory = &aclMemory{missing: aclsync.Set{}}
 		r.memory = memory
 	}
 	run := &aclRun{s: s, link: r.link, source: r.source, before: memory.missing}
@@ -105,25 +104,25 @@ type aclRun struct {
 	link   *Link
 	source *source
 	// before are the ACLs that this run may delete or forget; nil = all.
-	before aclSet
+	before aclsync.Set
 	// refused are the ACLs that this run must not try to create, and why.
-	refused aclResults
+	refused aclsync.Results
 
-	wanted      aclSet                  // what the source has
-	leftOut     map[aclBinding]string   // source ACLs that are not copied, and why
-	destination aclSet                  // what the destination has
-	noted       map[aclBinding]aclEntry // the link's records before the destination was listed
-	remembered  map[aclBinding]aclEntry // the link's records when the plan was made
-	plan        aclPlan
-	held        []aclBinding // left out of plan.adds because they are in refused
-	missing     aclSet       // recorded, but not at the source
-	wasOurs     aclSet       // those of plan.adds that were already recorded
-	results     aclResults
+	wanted      aclsync.Set                  // what the source has
+	leftOut     map[aclsync.Binding]string   // source ACLs that are not copied, and why
+	destination aclsync.Set                  // what the destination has
+	noted       map[aclsync.Binding]aclEntry // the link's records before the destination was listed
+	remembered  map[aclsync.Binding]aclEntry // the link's records when the plan was made
+	plan        aclsync.Plan
+	held        []aclsync.Binding // left out of plan.adds because they are in refused
+	missing     aclsync.Set       // recorded, but not at the source
+	wasOurs     aclsync.Set       // those of plan.adds that were already recorded
+	results     aclsync.Results
 }
 
 // look reads the filters and lists the source's ACLs.
 func (r *aclRun) look(ctx context.Context) error {
-	filters, err := parseACLFilters(LinkConfigValue(r.link.Configs, ConfigACLFilters))
+	filters, err := aclsync.ParseFilters(LinkConfigValue(r.link.Configs, ConfigACLFilters))
 	if err != nil {
 		return protocol.Errorf(kerr.InvalidConfig, "%s: %s", ConfigACLFilters, err)
 	}
@@ -131,7 +130,7 @@ func (r *aclRun) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.wanted, r.leftOut = aclGuard{r.s.cfg.OwnPrincipals}.split(found, filters)
+	r.wanted, r.leftOut = aclsync.Guard{Own: r.s.cfg.OwnPrincipals}.Split(found, filters)
 	return nil
 }
 
@@ -145,11 +144,11 @@ func (r *aclRun) sync(ctx context.Context) error {
 	defer unlock()
 	run := newID()[:8]
 	for attempt := 1; ; attempt++ {
-		if err := r.propose(ctx); err != nil || r.plan.idle() {
+		if err := r.propose(ctx); err != nil || r.plan.Idle() {
 			return err
 		}
-		if len(r.plan.adds)+len(r.plan.deletes) > 0 {
-			may, err := mayAlterCluster(ctx, r.s.client)
+		if len(r.plan.Adds)+len(r.plan.Deletes) > 0 {
+			may, err := aclsync.MayAlterCluster(ctx, r.s.client)
 			if err != nil {
 				return fmt.Errorf("ask the destination what klink may do: %w", err)
 			}
@@ -184,7 +183,7 @@ func (r *aclRun) propose(ctx context.Context) (err error) {
 	if err := r.s.store.Read(r.note); err != nil {
 		return err
 	}
-	r.destination, err = describeACLs(ctx, r.s.client, anyACL)
+	r.destination, err = aclsync.Describe(ctx, r.s.client, aclsync.Any)
 	switch {
 	case errors.Is(err, kerr.SecurityDisabled):
 		return protocol.Errorf(kerr.SecurityDisabled, "the destination has no authorizer, so it keeps no ACLs: configure authorizer.class.name at its brokers, or set acl.sync.enable to false")
@@ -217,13 +216,13 @@ func (r *aclRun) makePlan(tx *Tx) error {
 		return err
 	}
 	r.remembered = own
-	r.plan = planACLs(r.wanted, r.destination, own, others)
-	r.missing = r.plan.missing()
+	r.plan = aclsync.MakePlan(r.wanted, r.destination, own, others)
+	r.missing = r.plan.Missing()
 	if r.before != nil {
-		r.plan.onlyIfMissing(r.before)
+		r.plan.OnlyIfMissing(r.before)
 	}
 	r.held = nil
-	r.plan.adds = slices.DeleteFunc(r.plan.adds, func(a aclBinding) bool {
+	r.plan.Adds = slices.DeleteFunc(r.plan.Adds, func(a aclsync.Binding) bool {
 		held := r.refused[a] != nil
 		if held {
 			r.held = append(r.held, a)
@@ -254,17 +253,17 @@ func (r *aclRun) decide(ctx context.Context, run string) error {
 			return errACLsMoved
 		}
 		next := maps.Clone(r.remembered)
-		r.wasOurs = aclSet{}
-		for _, a := range r.plan.adds {
+		r.wasOurs = aclsync.Set{}
+		for _, a := range r.plan.Adds {
 			if _, ours := next[a]; ours {
-				r.wasOurs.add(a)
+				r.wasOurs.Add(a)
 			}
-			next[a] = aclEntry{aclBinding: a, run: run}
+			next[a] = aclEntry{Binding: a, run: run}
 		}
-		for _, a := range r.plan.joins {
-			next[a] = aclEntry{aclBinding: a, run: run, made: true}
+		for _, a := range r.plan.Joins {
+			next[a] = aclEntry{Binding: a, run: run, made: true}
 		}
-		for _, a := range r.plan.leaves {
+		for _, a := range r.plan.Leaves {
 			delete(next, a)
 		}
 		return tx.PutACLs(r.link.Name, r.link.ID, next)
@@ -273,24 +272,24 @@ func (r *aclRun) decide(ctx context.Context, run string) error {
 
 // apply carries out the plan at the destination.
 func (r *aclRun) apply(ctx context.Context) {
-	r.results = createACLs(ctx, r.s.client, r.plan.adds)
-	maps.Copy(r.results, deleteACLs(ctx, r.s.client, r.plan.deletes))
+	r.results = aclsync.Create(ctx, r.s.client, r.plan.Adds)
+	maps.Copy(r.results, aclsync.Delete(ctx, r.s.client, r.plan.Deletes))
 }
 
 // settle drops the records of deleted and definitely refused ACLs, and marks created ones as made.
 func (r *aclRun) settle(ctx context.Context, run string) error {
-	forget := map[aclBinding]aclMark{} // with the mark that the record must still have
-	var made []aclBinding
-	for _, a := range r.plan.deletes {
+	forget := map[aclsync.Binding]aclMark{} // with the mark that the record must still have
+	var made []aclsync.Binding
+	for _, a := range r.plan.Deletes {
 		if r.results[a] == nil {
 			forget[a] = r.remembered[a].mark()
 		}
 	}
-	for _, a := range r.plan.adds {
+	for _, a := range r.plan.Adds {
 		switch err := r.results[a]; {
 		case err == nil:
 			made = append(made, a)
-		case !r.wasOurs.has(a) && refusedForCertain(err):
+		case !r.wasOurs.Has(a) && refusedForCertain(err):
 			forget[a] = aclMark{run: run}
 		}
 	}
@@ -306,12 +305,12 @@ func (r *aclRun) settle(ctx context.Context, run string) error {
 		if err != nil {
 			return err
 		}
-		maps.DeleteFunc(own, func(a aclBinding, e aclEntry) bool {
+		maps.DeleteFunc(own, func(a aclsync.Binding, e aclEntry) bool {
 			mark, ok := forget[a]
 			return ok && mark == e.mark()
 		})
 		for _, a := range made {
-			own[a] = aclEntry{aclBinding: a, run: run, made: true}
+			own[a] = aclEntry{Binding: a, run: run, made: true}
 		}
 		return tx.PutACLs(r.link.Name, r.link.ID, own)
 	})
@@ -319,7 +318,7 @@ func (r *aclRun) settle(ctx context.Context, run string) error {
 
 // report logs what was done.
 func (r *aclRun) report() {
-	done := func(acls []aclBinding) (n int) {
+	done := func(acls []aclsync.Binding) (n int) {
 		for _, a := range acls {
 			if r.results[a] == nil {
 				n++
@@ -327,7 +326,7 @@ func (r *aclRun) report() {
 		}
 		return n
 	}
-	if created, deleted := done(r.plan.adds), done(r.plan.deletes); created+deleted > 0 {
+	if created, deleted := done(r.plan.Adds), done(r.plan.Deletes); created+deleted > 0 {
 		r.s.log.Info("ACLs follow the source", "link", r.link.Name, "created", created, "deleted", deleted)
 	}
 }
@@ -341,9 +340,9 @@ func refusedForCertain(err error) bool {
 
 // refusedNow returns the ACLs that the destination definitely refused in this run. If there are
 // any, it adds those that the run did not try.
-func (r *aclRun) refusedNow() aclResults {
-	refused := aclResults{}
-	for _, a := range r.plan.adds {
+func (r *aclRun) refusedNow() aclsync.Results {
+	refused := aclsync.Results{}
+	for _, a := range r.plan.Adds {
 		if err := r.results[a]; refusedForCertain(err) {
 			refused[a] = err
 		}
@@ -364,7 +363,7 @@ func (r *aclRun) errors() []TaskError {
 	}
 	var reasons []*reason
 	known := map[string]*reason{}
-	note := func(what string, acls []aclBinding, results aclResults) {
+	note := func(what string, acls []aclsync.Binding, results aclsync.Results) {
 		for _, a := range acls {
 			err := results[a]
 			if err == nil {
@@ -380,8 +379,8 @@ func (r *aclRun) errors() []TaskError {
 		}
 	}
 	note("create", r.held, r.refused)
-	note("create", r.plan.adds, r.results)
-	note("delete", r.plan.deletes, r.results)
+	note("create", r.plan.Adds, r.results)
+	note("delete", r.plan.Deletes, r.results)
 	var errs []TaskError
 	for _, n := range reasons {
 		if n.more > 0 {
@@ -393,7 +392,7 @@ func (r *aclRun) errors() []TaskError {
 }
 
 // aclError says why an ACL could not be created or deleted.
-func aclError(what string, a aclBinding, err error) *protocol.Error {
+func aclError(what string, a aclsync.Binding, err error) *protocol.Error {
 	if errors.Is(err, kerr.ClusterAuthorizationFailed) {
 		return mayNotAlterACLs()
 	}
@@ -406,14 +405,14 @@ func aclError(what string, a aclBinding, err error) *protocol.Error {
 const maxACLRequests = 20
 
 // acls asks the source for the ACLs that any of the filters match.
-func (s *source) acls(ctx context.Context, filters []aclFilter) (aclSet, error) {
+func (s *source) acls(ctx context.Context, filters []aclsync.Filter) (aclsync.Set, error) {
 	requests := filters
 	if len(requests) > maxACLRequests {
-		requests = []aclFilter{anyACL}
+		requests = []aclsync.Filter{aclsync.Any}
 	}
-	all := aclSet{}
+	all := aclsync.Set{}
 	for _, f := range requests {
-		found, err := describeACLs(ctx, s.client, f)
+		found, err := aclsync.Describe(ctx, s.client, f)
 		switch {
 		case errors.Is(err, kerr.SecurityDisabled):
 			return nil, protocol.Errorf(kerr.SecurityDisabled, "the source %s of link %q has no authorizer, so it has no ACLs: configure authorizer.class.name at its brokers, or set acl.sync.enable to false", s.address, s.link)
@@ -423,8 +422,8 @@ func (s *source) acls(ctx context.Context, filters []aclFilter) (aclSet, error) 
 			return nil, s.failed("describe its ACLs", err)
 		}
 		for a := range found {
-			if slices.ContainsFunc(filters, func(f aclFilter) bool { return f.matches(a) }) {
-				all.add(a)
+			if slices.ContainsFunc(filters, func(f aclsync.Filter) bool { return f.Matches(a) }) {
+				all.Add(a)
 			}
 		}
 	}
@@ -439,4 +438,25 @@ func (s *Service) lockACLs(ctx context.Context) (unlock func(), err error) {
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait for the ACL sync of another link: %w", ctx.Err())
 	}
+}
+
+// leftOutNotes returns the notes for the task's status, one for each reason.
+func leftOutNotes(out map[aclsync.Binding]string) (notes []TaskError) {
+	of := map[string][]aclsync.Binding{}
+	var reasons []string
+	for _, a := range aclsync.Sorted(out) {
+		if of[out[a]] == nil {
+			reasons = append(reasons, out[a])
+		}
+		of[out[a]] = append(of[out[a]], a)
+	}
+	for _, reason := range reasons {
+		acls := of[reason]
+		text := fmt.Sprintf("not copied: %s", acls[0])
+		if more := len(acls) - 1; more > 0 {
+			text += fmt.Sprintf(" and %d more ACLs", more)
+		}
+		notes = append(notes, TaskError{ErrLeftOut, text + ": " + reason})
+	}
+	return notes
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/aclsync"
 	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
@@ -24,7 +25,7 @@ type aclWorld struct {
 	t        testing.TB
 	service  *Service
 	src, dst *kgo.Client
-	grants   []aclBinding // at the destination, for klink itself
+	grants   []aclsync.Binding // at the destination, for klink itself
 }
 
 func newACLWorld(t testing.TB) (*world, *aclWorld) {
@@ -37,21 +38,21 @@ func newACLWorld(t testing.TB) (*world, *aclWorld) {
 
 func (w *aclWorld) create(at *kgo.Client, acls ...string) {
 	w.t.Helper()
-	for a, err := range createACLs(context.Background(), at, w.acls(acls...)) {
+	for a, err := range aclsync.Create(context.Background(), at, w.acls(acls...)) {
 		require.NoError(w.t, err, a)
 	}
 }
 
 func (w *aclWorld) delete(at *kgo.Client, acls ...string) {
 	w.t.Helper()
-	for a, err := range deleteACLs(context.Background(), at, w.acls(acls...)) {
+	for a, err := range aclsync.Delete(context.Background(), at, w.acls(acls...)) {
 		require.NoError(w.t, err, a)
 	}
 }
 
-func (w *aclWorld) acls(texts ...string) (acls []aclBinding) {
+func (w *aclWorld) acls(texts ...string) (acls []aclsync.Binding) {
 	for _, text := range texts {
-		acls = append(acls, acl(w.t, text))
+		acls = append(acls, parseACL(w.t, text))
 	}
 	return acls
 }
@@ -59,21 +60,21 @@ func (w *aclWorld) acls(texts ...string) (acls []aclBinding) {
 // has waits until the destination has these ACLs and no others.
 func (w *aclWorld) has(want ...string) {
 	w.t.Helper()
-	set := aclSet{}
-	set.add(w.acls(want...)...)
-	set.add(w.grants...)
+	set := aclsync.Set{}
+	set.Add(w.acls(want...)...)
+	set.Add(w.grants...)
 	require.EventuallyWithT(w.t, func(t *assert.CollectT) {
-		found, err := describeACLs(context.Background(), w.dst, anyACL)
+		found, err := aclsync.Describe(context.Background(), w.dst, aclsync.Any)
 		require.NoError(t, err)
-		require.Equal(t, sortedACLs(set), sortedACLs(found))
+		require.Equal(t, aclsync.Sorted(set), aclsync.Sorted(found))
 	}, 20*time.Second, 20*time.Millisecond)
 }
 
 // remembers is what klink remembers for a link.
 func (w *aclWorld) remembers(link string, want ...string) {
 	w.t.Helper()
-	set := aclSet{}
-	set.add(w.acls(want...)...)
+	set := aclsync.Set{}
+	set.Add(w.acls(want...)...)
 	require.NoError(w.t, w.service.store.Sync(context.Background()))
 	require.EventuallyWithT(w.t, func(t *assert.CollectT) {
 		require.NoError(t, w.service.store.Read(func(tx *Tx) error {
@@ -85,7 +86,7 @@ func (w *aclWorld) remembers(link string, want ...string) {
 			}
 			acls, err := tx.ACLs(link, id)
 			require.NoError(t, err)
-			require.Equal(t, sortedACLs(set), sortedACLs(acls))
+			require.Equal(t, aclsync.Sorted(set), aclsync.Sorted(acls))
 			return nil
 		}))
 	}, 20*time.Second, 20*time.Millisecond)
@@ -136,7 +137,7 @@ func (w *aclWorld) deleteLink(link string) {
 // The configs of a link that syncs topic ACLs often, and of one that syncs them only on request
 // (and once at the start).
 var (
-	topicACLs = "acl.filters=" + aclFilterText(`"resourceType":"topic"`, ``)
+	topicACLs = "acl.filters=" + aclFiltersOf(`"resourceType":"topic"`, ``)
 	everyACL  = `acl.filters={"aclFilters":[{"resourceFilter":{"resourceType":"topic"},"accessFilter":{}},{"resourceFilter":{"resourceType":"GROUP"},"accessFilter":{}}]}`
 )
 
@@ -191,7 +192,7 @@ func testACLSync(t *testing.T, a *aclWorld, link func(configs ...string)) {
 	// Filters widened and narrowed.
 	a.set("l", everyACL)
 	a.has(aliceReads, bobWrites, carolReads, groupOfBob, localsGroup)
-	a.set("l", "acl.filters="+aclFilterText(`"resourceType":"topic"`, `"permissionType":"deny"`))
+	a.set("l", "acl.filters="+aclFiltersOf(`"resourceType":"topic"`, `"permissionType":"deny"`))
 	a.has(bobWrites, carolReads, localsGroup)
 	a.remembers("l", bobWrites)
 
@@ -301,7 +302,7 @@ func TestACLSyncLosesAnAnswer(t *testing.T) {
 		if arrived {
 			r.apply(ctx)
 		}
-		r.results = aclResults{acl(t, aliceReads): kerr.RequestTimedOut}
+		r.results = aclsync.Results{parseACL(t, aliceReads): kerr.RequestTimedOut}
 		require.NoError(t, r.settle(ctx, "1"))
 		require.Contains(t, r.errors()[0].Message, "User:alice")
 		a.remembers("l", aliceReads)
@@ -489,9 +490,9 @@ func TestSyncACLsRequest(t *testing.T) {
 	for range 2 {
 		resp := a.sync("l", true)
 		require.Zero(t, resp.ErrorCode, text(resp.ErrorMessage))
-		require.Equal(t, []linkapi.SyncedACL{acl(t, aliceReads).wire()}, resp.Adds)
+		require.Equal(t, []linkapi.SyncedACL{parseACL(t, aliceReads).Wire()}, resp.Adds)
 		require.Empty(t, resp.Deletes)
-		require.Equal(t, []linkapi.SyncedACL{acl(t, bobWrites).wire()}, resp.Present)
+		require.Equal(t, []linkapi.SyncedACL{parseACL(t, bobWrites).Wire()}, resp.Present)
 		a.has(bobWrites)
 	}
 	resp := a.sync("l", false)
@@ -504,14 +505,14 @@ func TestSyncACLsRequest(t *testing.T) {
 	a.has(aliceReads, bobWrites)
 	a.delete(a.src, aliceReads)
 	a.create(a.src, carolReads)
-	managed := acl(t, aliceReads).wire()
+	managed := parseACL(t, aliceReads).Wire()
 	managed.Managed = true
 	for _, dry := range []bool{true, false} {
 		resp := a.sync("l", dry)
 		require.Zero(t, resp.ErrorCode, text(resp.ErrorMessage))
-		require.Equal(t, []linkapi.SyncedACL{acl(t, carolReads).wire()}, resp.Adds)
+		require.Equal(t, []linkapi.SyncedACL{parseACL(t, carolReads).Wire()}, resp.Adds)
 		require.Equal(t, []linkapi.SyncedACL{managed}, resp.Deletes)
-		require.Equal(t, []linkapi.SyncedACL{acl(t, bobWrites).wire()}, resp.Present)
+		require.Equal(t, []linkapi.SyncedACL{parseACL(t, bobWrites).Wire()}, resp.Present)
 	}
 	a.has(bobWrites, carolReads)
 	a.remembers("l", carolReads)

@@ -19,15 +19,19 @@ type Name struct {
 	FilterType  Type    `json:"filterType"`
 }
 
+// Pattern says how the name of a filter matches: as it is, or as a prefix.
 type Pattern string
 
+// The patterns of names.
 const (
 	Literal  Pattern = "LITERAL"
 	Prefixed Pattern = "PREFIXED"
 )
 
+// Type says what a filter does with the names that match.
 type Type string
 
+// The types of filters.
 const (
 	Include Type = "INCLUDE"
 	Exclude Type = "EXCLUDE"

@@ -1,4 +1,4 @@
-package admin
+package aclsync
 
 import (
 	"strings"
@@ -8,26 +8,26 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// acl parses an ACL from "TYPE PATTERN NAME PRINCIPAL HOST OPERATION PERMISSION". Fields that are
+// Acl parses an ACL from "TYPE PATTERN NAME PRINCIPAL HOST OPERATION PERMISSION". Fields that are
 // left out at the end have default values.
-func acl(t testing.TB, text string) aclBinding {
+func Acl(t testing.TB, text string) Binding {
 	t.Helper()
 	words := strings.Fields(text)
 	defaults := []string{"TOPIC", "LITERAL", "orders", "User:alice", "*", "READ", "ALLOW"}
 	words = append(words, defaults[len(words):]...)
-	a := aclBinding{name: words[2], principal: words[3], host: words[4]}
+	a := Binding{Name: words[2], Principal: words[3], Host: words[4]}
 	var errs [4]error
-	a.resourceType, errs[0] = parseACLValue[kmsg.ACLResourceType](aclResourceNames, words[0])
-	a.pattern, errs[1] = parseACLValue[kmsg.ACLResourcePatternType](aclPatternNames, words[1])
-	a.operation, errs[2] = parseACLValue[kmsg.ACLOperation](aclOperationNames, words[5])
-	a.permission, errs[3] = parseACLValue[kmsg.ACLPermissionType](aclPermissionNames, words[6])
+	a.ResourceType, errs[0] = ParseValue[kmsg.ACLResourceType](ResourceNames, words[0])
+	a.Pattern, errs[1] = ParseValue[kmsg.ACLResourcePatternType](PatternNames, words[1])
+	a.Operation, errs[2] = ParseValue[kmsg.ACLOperation](OperationNames, words[5])
+	a.Permission, errs[3] = ParseValue[kmsg.ACLPermissionType](PermissionNames, words[6])
 	require.Equal(t, [4]error{}, errs)
-	require.NoError(t, a.check())
+	require.NoError(t, a.Check())
 	return a
 }
 
-// aclFilterText is the value of acl.filters with one filter.
-func aclFilterText(resource, access string) string {
+// filterText is the value of acl.filters with one filter.
+func filterText(resource, access string) string {
 	return `{"aclFilters":[{"resourceFilter":{` + resource + `},"accessFilter":{` + access + `}}]}`
 }
 
@@ -65,14 +65,14 @@ func TestACLFiltersMatch(t *testing.T) {
 		{``, `"host":"*"`, []string{"TOPIC"}, []string{"TOPIC LITERAL a User:a 10.0.0.1"}},
 		{`"resourceType":"any","patternType":"any"`, `"host":"10.0.0.1"`, []string{"TOPIC LITERAL a User:a 10.0.0.1"}, []string{"TOPIC"}},
 	} {
-		filters, err := parseACLFilters(aclFilterText(c.resource, c.access))
+		filters, err := ParseFilters(filterText(c.resource, c.access))
 		require.NoError(t, err)
 		require.Len(t, filters, 1)
 		for _, a := range c.yes {
-			require.True(t, filters[0].matches(acl(t, a)), "%s %s: %s", c.resource, c.access, a)
+			require.True(t, filters[0].Matches(Acl(t, a)), "%s %s: %s", c.resource, c.access, a)
 		}
 		for _, a := range c.not {
-			require.False(t, filters[0].matches(acl(t, a)), "%s %s: %s", c.resource, c.access, a)
+			require.False(t, filters[0].Matches(Acl(t, a)), "%s %s: %s", c.resource, c.access, a)
 		}
 	}
 }
@@ -81,30 +81,30 @@ func TestACLFilterTextRefused(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{``, ""},
 		{`{"aclFilters":[]}`, ""},
-		{aclFilterText(``, ``), ""},
+		{filterText(``, ``), ""},
 		{`{"aclFilters":[{"accessFilter":{},"resourceFilter":{}}]}`, ""},
 		{`{}`, `line 1, column 1: the value must have the field "aclFilters"`},
 		{`{"aclFilters":[{}]}`, `line 1, column 16: a filter must have the field "resourceFilter"`},
 		{`{"aclFilters":[{"resourceFilter":{}}]}`, `line 1, column 16: a filter must have the field "accessFilter"`},
 		{`{"aclFilters":[{"resourceFilter":{},"accessFilter":{},"x":1}]}`, `line 1, column 55: a filter has no field "x"; allowed: resourceFilter, accessFilter`},
-		{aclFilterText(`"type":"topic"`, ``), `line 1, column 35: a resourceFilter has no field "type"; allowed: resourceType, patternType, name`},
-		{aclFilterText(`"resourceType":"queue"`, ``), `line 1, column 50: resourceType "queue" is not allowed; allowed: ANY, TOPIC, GROUP,`},
-		{aclFilterText(`"resourceType":"unknown"`, ``), `resourceType "unknown" is not allowed`},
-		{aclFilterText(`"resourceType":""`, ``), `resourceType "" is not allowed`},
-		{aclFilterText(`"patternType":"suffixed"`, ``), `patternType "suffixed" is not allowed; allowed: ANY, MATCH, LITERAL, PREFIXED`},
-		{aclFilterText(`"name":""`, ``), `line 1, column 42: name is empty: leave it out for any`},
-		{aclFilterText(`"name":null`, ``), `line 1, column 42: name must be a string`},
-		{aclFilterText(``, `"operation":"fly"`), `operation "fly" is not allowed; allowed: ANY, ALL, READ,`},
-		{aclFilterText(``, `"permissionType":"maybe"`), `permissionType "maybe" is not allowed; allowed: ANY, DENY, ALLOW`},
-		{aclFilterText(``, `"principal":"alice"`), `line 1, column 65: principal "alice" has no type: write "User:alice"`},
-		{aclFilterText(``, `"host":"a","host":"b"`), `field "host" is there twice`},
+		{filterText(`"type":"topic"`, ``), `line 1, column 35: a resourceFilter has no field "type"; allowed: resourceType, patternType, name`},
+		{filterText(`"resourceType":"queue"`, ``), `line 1, column 50: resourceType "queue" is not allowed; allowed: ANY, TOPIC, GROUP,`},
+		{filterText(`"resourceType":"unknown"`, ``), `resourceType "unknown" is not allowed`},
+		{filterText(`"resourceType":""`, ``), `resourceType "" is not allowed`},
+		{filterText(`"patternType":"suffixed"`, ``), `patternType "suffixed" is not allowed; allowed: ANY, MATCH, LITERAL, PREFIXED`},
+		{filterText(`"name":""`, ``), `line 1, column 42: name is empty: leave it out for any`},
+		{filterText(`"name":null`, ``), `line 1, column 42: name must be a string`},
+		{filterText(``, `"operation":"fly"`), `operation "fly" is not allowed; allowed: ANY, ALL, READ,`},
+		{filterText(``, `"permissionType":"maybe"`), `permissionType "maybe" is not allowed; allowed: ANY, DENY, ALLOW`},
+		{filterText(``, `"principal":"alice"`), `line 1, column 65: principal "alice" has no type: write "User:alice"`},
+		{filterText(``, `"host":"a","host":"b"`), `field "host" is there twice`},
 		{"{\"aclFilters\":[\n {\"resourceFilter\":{},\n  \"accessFilter\":{\"hosts\":\"x\"}}]}", `line 3, column 19: an accessFilter has no field "hosts"`},
-		{aclFilterText(``, ``) + "x", "there is text behind the end"},
+		{filterText(``, ``) + "x", "there is text behind the end"},
 	} {
-		f, err := parseACLFilters(c.text)
+		f, err := ParseFilters(c.text)
 		if c.want == "" {
 			require.NoError(t, err, c.text)
-			require.Equal(t, len(f) > 0, hasACLFilters(map[string]string{ConfigACLFilters: c.text}), c.text)
+			require.Equal(t, len(f) > 0, AnyFilter(c.text), c.text)
 			continue
 		}
 		require.ErrorContains(t, err, c.want, c.text)
@@ -115,40 +115,40 @@ func TestACLFilterTextRefused(t *testing.T) {
 // FuzzACLFilters: reading any text ends. What can be read is either nothing or filters that match
 // something.
 func FuzzACLFilters(f *testing.F) {
-	f.Add(aclFilterText(`"resourceType":"topic","patternType":"match","name":"a"`, `"operation":"read","permissionType":"allow","principal":"User:a","host":"*"`))
-	f.Add(aclFilterText(``, ``))
+	f.Add(filterText(`"resourceType":"topic","patternType":"match","name":"a"`, `"operation":"read","permissionType":"allow","principal":"User:a","host":"*"`))
+	f.Add(filterText(``, ``))
 	f.Add(`{"aclFilters":[]}`)
 	f.Add(`{"aclFilters":[{"resourceFilter":{"resourceType":"_t_o_p_i_c"},"accessFilter":{}}`)
 	f.Fuzz(func(t *testing.T, text string) {
-		filters, err := parseACLFilters(text)
+		filters, err := ParseFilters(text)
 		if err != nil {
 			return
 		}
-		if (len(filters) > 0) != hasACLFilters(map[string]string{ConfigACLFilters: text}) {
+		if (len(filters) > 0) != AnyFilter(text) {
 			t.Fatalf("%d filters in %q", len(filters), text)
 		}
 		for _, f := range filters {
 			// Make the ACL that the filter spells out, with a fixed value for each field that it
 			// leaves open.
-			a := aclBinding{resourceType: 2, pattern: 3, name: "n", principal: "User:p", host: "h", operation: 3, permission: 3}
+			a := Binding{ResourceType: 2, Pattern: 3, Name: "n", Principal: "User:p", Host: "h", Operation: 3, Permission: 3}
 			if f.resourceType != kmsg.ACLResourceTypeAny {
-				a.resourceType = f.resourceType
+				a.ResourceType = f.resourceType
 			}
 			if f.pattern == kmsg.ACLResourcePatternTypePrefixed {
-				a.pattern = f.pattern
+				a.Pattern = f.pattern
 			}
 			if f.operation != kmsg.ACLOperationAny {
-				a.operation = f.operation
+				a.Operation = f.operation
 			}
 			if f.permission != kmsg.ACLPermissionTypeAny {
-				a.permission = f.permission
+				a.Permission = f.permission
 			}
-			for to, from := range map[*string]*string{&a.name: f.name, &a.principal: f.principal, &a.host: f.host} {
+			for to, from := range map[*string]*string{&a.Name: f.name, &a.Principal: f.principal, &a.Host: f.host} {
 				if from != nil {
 					*to = *from
 				}
 			}
-			if err := a.check(); err != nil || !f.matches(a) {
+			if err := a.Check(); err != nil || !f.Matches(a) {
 				t.Fatalf("%q does not match %s (%v)", text, a, err)
 			}
 		}

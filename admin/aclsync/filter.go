@@ -1,4 +1,4 @@
-package admin
+package aclsync
 
 import (
 	"slices"
@@ -9,8 +9,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// aclFilter matches ACLs as Kafka's AclBindingFilter does.
-type aclFilter struct {
+// Filter matches ACLs as Kafka's AclBindingFilter does.
+type Filter struct {
 	resourceType kmsg.ACLResourceType
 	pattern      kmsg.ACLResourcePatternType
 	name         *string // nil = any
@@ -20,17 +20,17 @@ type aclFilter struct {
 	permission   kmsg.ACLPermissionType
 }
 
-// anyACL matches every ACL.
-var anyACL = aclFilter{
+// Any matches every ACL.
+var Any = Filter{
 	resourceType: kmsg.ACLResourceTypeAny, pattern: kmsg.ACLResourcePatternTypeAny,
 	operation: kmsg.ACLOperationAny, permission: kmsg.ACLPermissionTypeAny,
 }
 
-// parseACLFilters reads the value of acl.filters. An empty one has no filters.
+// ParseFilters reads the value of acl.filters. An empty one has no filters.
 //
 // Each filter must have the objects resourceFilter and accessFilter. A field that is left out of
 // them matches anything. So an empty object matches every resource, or every access.
-func parseACLFilters(text string) (filters []aclFilter, err error) {
+func ParseFilters(text string) (filters []Filter, err error) {
 	if strings.TrimSpace(text) == "" {
 		return nil, nil
 	}
@@ -54,16 +54,16 @@ func parseACLFilters(text string) (filters []aclFilter, err error) {
 	return filters, nil
 }
 
-func readACLFilter(r *filter.Reader) (aclFilter, error) {
-	f := anyACL
+func readACLFilter(r *filter.Reader) (Filter, error) {
+	f := Any
 	err := r.Object("a filter", []string{"resourceFilter", "accessFilter"}, func(part string) error {
 		if part == "resourceFilter" {
 			return r.ObjectWith("a resourceFilter", nil, []string{"resourceType", "patternType", "name"}, func(field string) (err error) {
 				switch field {
 				case "resourceType":
-					f.resourceType, err = readACLValue[kmsg.ACLResourceType](r, field, aclResourceNames)
+					f.resourceType, err = readACLValue[kmsg.ACLResourceType](r, field, ResourceNames)
 				case "patternType":
-					f.pattern, err = readACLValue[kmsg.ACLResourcePatternType](r, field, aclPatternNames)
+					f.pattern, err = readACLValue[kmsg.ACLResourcePatternType](r, field, PatternNames)
 				case "name":
 					f.name, _, err = readACLText(r, field)
 				}
@@ -73,9 +73,9 @@ func readACLFilter(r *filter.Reader) (aclFilter, error) {
 		return r.ObjectWith("an accessFilter", nil, []string{"operation", "permissionType", "principal", "host"}, func(field string) (err error) {
 			switch field {
 			case "operation":
-				f.operation, err = readACLValue[kmsg.ACLOperation](r, field, aclOperationNames)
+				f.operation, err = readACLValue[kmsg.ACLOperation](r, field, OperationNames)
 			case "permissionType":
-				f.permission, err = readACLValue[kmsg.ACLPermissionType](r, field, aclPermissionNames)
+				f.permission, err = readACLValue[kmsg.ACLPermissionType](r, field, PermissionNames)
 			case "principal":
 				var at int
 				f.principal, at, err = readACLText(r, field)
@@ -115,15 +115,15 @@ func readACLText(r *filter.Reader, field string) (*string, int, error) {
 	return &text, at, err
 }
 
-// matches follows org.apache.kafka.common.resource.ResourcePatternFilter and
+// Matches follows org.apache.kafka.common.resource.ResourcePatternFilter and
 // org.apache.kafka.common.acl.AccessControlEntryFilter. The guard in acl_guard.go decides which
 // ACLs that a filter matches are not copied.
-func (f *aclFilter) matches(a aclBinding) bool {
-	if f.resourceType != kmsg.ACLResourceTypeAny && f.resourceType != a.resourceType ||
-		f.principal != nil && *f.principal != a.principal ||
-		f.host != nil && *f.host != a.host ||
-		f.operation != kmsg.ACLOperationAny && f.operation != a.operation ||
-		f.permission != kmsg.ACLPermissionTypeAny && f.permission != a.permission {
+func (f *Filter) Matches(a Binding) bool {
+	if f.resourceType != kmsg.ACLResourceTypeAny && f.resourceType != a.ResourceType ||
+		f.principal != nil && *f.principal != a.Principal ||
+		f.host != nil && *f.host != a.Host ||
+		f.operation != kmsg.ACLOperationAny && f.operation != a.Operation ||
+		f.permission != kmsg.ACLPermissionTypeAny && f.permission != a.Permission {
 		return false
 	}
 	return f.matchesPattern(a)
@@ -132,16 +132,20 @@ func (f *aclFilter) matches(a aclBinding) bool {
 // matchesPattern reports whether the filter matches the resource pattern of a. MATCH finds every
 // pattern that applies to a resource with the filter's name. ANY and the other pattern types find
 // patterns with exactly that name.
-func (f *aclFilter) matchesPattern(a aclBinding) bool {
+func (f *Filter) matchesPattern(a Binding) bool {
 	switch {
-	case f.pattern != kmsg.ACLResourcePatternTypeAny && f.pattern != kmsg.ACLResourcePatternTypeMatch && f.pattern != a.pattern:
+	case f.pattern != kmsg.ACLResourcePatternTypeAny && f.pattern != kmsg.ACLResourcePatternTypeMatch && f.pattern != a.Pattern:
 		return false
 	case f.name == nil:
 		return true
 	case f.pattern != kmsg.ACLResourcePatternTypeMatch:
-		return *f.name == a.name
-	case a.pattern == kmsg.ACLResourcePatternTypePrefixed:
-		return strings.HasPrefix(*f.name, a.name)
+		return *f.name == a.Name
+	case a.Pattern == kmsg.ACLResourcePatternTypePrefixed:
+		return strings.HasPrefix(*f.name, a.Name)
 	}
-	return *f.name == a.name || a.name == "*"
+	return *f.name == a.Name || a.Name == "*"
 }
+
+// AnyFilter reports whether a value that parseACLFilters accepts has any filter. It is called
+// very often, so it does not parse the JSON: an empty list has at most one object.
+func AnyFilter(text string) bool { return strings.Count(text, "{") > 1 }

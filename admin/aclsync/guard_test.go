@@ -1,4 +1,4 @@
-package admin
+package aclsync
 
 import (
 	"testing"
@@ -9,8 +9,8 @@ import (
 // TestACLGuard checks which ACLs of a source klink does not copy, and which filter lets each of
 // them through.
 func TestACLGuard(t *testing.T) {
-	g := aclGuard{own: []string{"User:klink"}}
-	every := aclFilterText(``, ``)
+	g := Guard{Own: []string{"User:klink"}}
+	every := filterText(``, ``)
 	for _, c := range []struct {
 		acl, filters string
 		why          string // "" = it is copied
@@ -24,23 +24,23 @@ func TestACLGuard(t *testing.T) {
 
 		{"CLUSTER LITERAL kafka-cluster User:mallory * ALTER ALLOW", every, "whole cluster"},
 		{"CLUSTER LITERAL kafka-cluster User:mallory * ALL ALLOW", every, "whole cluster"},
-		{"CLUSTER LITERAL kafka-cluster User:mallory * IDEMPOTENT_WRITE ALLOW", aclFilterText(`"name":"kafka-cluster"`, `"principal":"User:mallory"`), "whole cluster"},
+		{"CLUSTER LITERAL kafka-cluster User:mallory * IDEMPOTENT_WRITE ALLOW", filterText(`"name":"kafka-cluster"`, `"principal":"User:mallory"`), "whole cluster"},
 		{"CLUSTER LITERAL kafka-cluster User:mallory * ALTER DENY", every, "whole cluster"},
-		{"CLUSTER LITERAL kafka-cluster User:app * IDEMPOTENT_WRITE ALLOW", aclFilterText(`"resourceType":"cluster"`, `"operation":"IDEMPOTENT_WRITE"`), ""},
+		{"CLUSTER LITERAL kafka-cluster User:app * IDEMPOTENT_WRITE ALLOW", filterText(`"resourceType":"cluster"`, `"operation":"IDEMPOTENT_WRITE"`), ""},
 		{"USER LITERAL User:admin User:mallory * CREATE_TOKENS ALLOW", every, "tokens"},
-		{"USER LITERAL User:admin User:mallory * CREATE_TOKENS ALLOW", aclFilterText(`"resourceType":"user"`, ``), ""},
+		{"USER LITERAL User:admin User:mallory * CREATE_TOKENS ALLOW", filterText(`"resourceType":"user"`, ``), ""},
 
 		{"TOPIC LITERAL orders User:klink * WRITE DENY", every, "own principal"},
-		{"TOPIC LITERAL orders User:klink * WRITE ALLOW", aclFilterText(`"resourceType":"topic","name":"orders"`, `"principal":"User:klink"`), "own principal"},
+		{"TOPIC LITERAL orders User:klink * WRITE ALLOW", filterText(`"resourceType":"topic","name":"orders"`, `"principal":"User:klink"`), "own principal"},
 		{"TOPIC LITERAL orders User:klinker * WRITE DENY", every, ""},
 
 		{"TOPIC LITERAL orders User:* * WRITE DENY", every, "everybody"},
 		{"GROUP LITERAL * User:* 10.0.0.1 READ DENY", every, "everybody"},
-		{"TOPIC LITERAL orders User:* * WRITE DENY", aclFilterText(``, `"permissionType":"deny","principal":"User:*"`), ""},
-		{"TOPIC LITERAL orders User:* * WRITE DENY", aclFilterText(``, `"permissionType":"deny"`), "everybody"},
+		{"TOPIC LITERAL orders User:* * WRITE DENY", filterText(``, `"permissionType":"deny","principal":"User:*"`), ""},
+		{"TOPIC LITERAL orders User:* * WRITE DENY", filterText(``, `"permissionType":"deny"`), "everybody"},
 		{"TOPIC LITERAL orders User:* * READ ALLOW", every, ""},
 
-		{"TOPIC LITERAL _klink_state User:mallory * WRITE ALLOW", aclFilterText(`"name":"_klink_state"`, ``), "of klink"},
+		{"TOPIC LITERAL _klink_state User:mallory * WRITE ALLOW", filterText(`"name":"_klink_state"`, ``), "of klink"},
 		{"TOPIC LITERAL _klink_state User:mallory * DESCRIBE ALLOW", every, "of klink"},
 		{"GROUP PREFIXED _klink_ User:mallory * READ ALLOW", every, "of klink"},
 		{"TRANSACTIONAL_ID PREFIXED _klink_s User:mallory * WRITE ALLOW", every, "of klink"},
@@ -48,16 +48,16 @@ func TestACLGuard(t *testing.T) {
 		{"TOPIC PREFIXED _klink User:mallory * ALTER_CONFIGS ALLOW", every, "like klink's own"},
 		{"TOPIC LITERAL * User:mallory * ALL ALLOW", every, "like klink's own"},
 		{"TOPIC LITERAL * User:mallory * READ ALLOW", every, "like klink's own"},
-		{"GROUP LITERAL * User:mallory * READ ALLOW", aclFilterText(`"resourceType":"group","patternType":"match","name":"g"`, ``), "like klink's own"},
+		{"GROUP LITERAL * User:mallory * READ ALLOW", filterText(`"resourceType":"group","patternType":"match","name":"g"`, ``), "like klink's own"},
 		{"TRANSACTIONAL_ID LITERAL * User:mallory * WRITE ALLOW", every, "like klink's own"},
-		{"TOPIC LITERAL * User:carol * READ ALLOW", aclFilterText(`"resourceType":"topic","name":"*"`, `"operation":"READ"`), ""},
+		{"TOPIC LITERAL * User:carol * READ ALLOW", filterText(`"resourceType":"topic","name":"*"`, `"operation":"READ"`), ""},
 		{"TOPIC LITERAL _klinik User:carol * READ ALLOW", every, ""},
 	} {
-		filters, err := parseACLFilters(c.filters)
+		filters, err := ParseFilters(c.filters)
 		require.NoError(t, err)
 		a := acl(t, c.acl)
-		require.True(t, filters[0].matches(a), "%s is not matched by %s", c.acl, c.filters)
-		wanted, out := g.split(aclSet{a: {}}, filters)
+		require.True(t, filters[0].Matches(a), "%s is not matched by %s", c.acl, c.filters)
+		wanted, out := g.Split(Set{a: {}}, filters)
 		if c.why == "" {
 			require.Contains(t, wanted, a, "%s: %s", c.acl, out[a])
 			continue

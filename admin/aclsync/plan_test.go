@@ -1,4 +1,4 @@
-package admin
+package aclsync
 
 import (
 	"fmt"
@@ -10,35 +10,35 @@ import (
 	"pgregory.net/rapid"
 )
 
-// aclNumber returns an ACL that differs for each i.
-func aclNumber(i int) aclBinding {
-	return aclBinding{resourceType: 2, pattern: 3, name: fmt.Sprint("t", i), principal: "User:a", host: "*", operation: 3, permission: 3}
+// numbered returns an ACL that differs for each i.
+func numbered(i int) Binding {
+	return Binding{ResourceType: 2, Pattern: 3, Name: fmt.Sprint("t", i), Principal: "User:a", Host: "*", Operation: 3, Permission: 3}
 }
 
 // TestPlanAgainstItsTwin: the plan for many ACLs is what a table says for each ACL alone.
 func TestPlanAgainstItsTwin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		source, destination, others, before := aclSet{}, aclSet{}, aclSet{}, aclSet{}
-		own := map[aclBinding]int{}
+		source, destination, others, before := Set{}, Set{}, Set{}, Set{}
+		own := map[Binding]int{}
 		const universe = 12
 		for i := range universe {
-			a := aclNumber(i)
-			for name, set := range map[string]aclSet{"source": source, "destination": destination, "others": others, "before": before} {
+			a := numbered(i)
+			for name, set := range map[string]Set{"source": source, "destination": destination, "others": others, "before": before} {
 				if rapid.Bool().Draw(t, fmt.Sprint(name, i)) {
-					set.add(a)
+					set.Add(a)
 				}
 			}
 			if rapid.Bool().Draw(t, fmt.Sprint("own", i)) {
 				own[a] = i
 			}
 		}
-		p := planACLs(source, destination, own, others)
+		p := MakePlan(source, destination, own, others)
 		twice := p
-		twice.onlyIfMissing(before)
+		twice.OnlyIfMissing(before)
 		for i := range universe {
-			a := aclNumber(i)
+			a := numbered(i)
 			_, o := own[a]
-			s, d, other := source.has(a), destination.has(a), others.has(a)
+			s, d, other := source.Has(a), destination.Has(a), others.Has(a)
 			// The columns: at the source, at the destination, remembered here, remembered by
 			// others.
 			var want string
@@ -52,8 +52,8 @@ func TestPlanAgainstItsTwin(t *testing.T) {
 			case [4]bool{false, true, true, true}, [4]bool{false, false, true, true}:
 				want = "leave"
 			}
-			got := func(p aclPlan) (in string) {
-				for name, list := range map[string][]aclBinding{"add": p.adds, "join": p.joins, "delete": p.deletes, "leave": p.leaves} {
+			got := func(p Plan) (in string) {
+				for name, list := range map[string][]Binding{"add": p.Adds, "join": p.Joins, "delete": p.Deletes, "leave": p.Leaves} {
 					if slices.Contains(list, a) {
 						in += name
 					}
@@ -61,16 +61,16 @@ func TestPlanAgainstItsTwin(t *testing.T) {
 				return in
 			}
 			require.Equal(t, want, got(p), "%v", a)
-			if (want == "delete" || want == "leave") && !before.has(a) {
+			if (want == "delete" || want == "leave") && !before.Has(a) {
 				want = ""
 			}
 			require.Equal(t, want, got(twice))
-			ours, there := p.present[a]
+			ours, there := p.Present[a]
 			require.Equal(t, s && d, there)
 			require.Equal(t, s && d && (o || other), ours)
 		}
-		for _, list := range [][]aclBinding{p.adds, p.joins, p.deletes, p.leaves} {
-			require.True(t, slices.IsSortedFunc(list, compareACLs))
+		for _, list := range [][]Binding{p.Adds, p.Joins, p.Deletes, p.Leaves} {
+			require.True(t, slices.IsSortedFunc(list, compare))
 		}
 	})
 }
@@ -82,58 +82,58 @@ func TestPlanAgainstItsTwin(t *testing.T) {
 func TestPlanOverTime(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const universe, links = 5, 2
-		destination, local := aclSet{}, aclSet{} // local: created by the person, and not by klink before
-		source := [links]aclSet{{}, {}}
-		remembered := [links]map[aclBinding]bool{{}, {}}
-		created := aclSet{} // by klink, and there
+		destination, local := Set{}, Set{} // local: created by the person, and not by klink before
+		source := [links]Set{{}, {}}
+		remembered := [links]map[Binding]bool{{}, {}}
+		created := Set{} // by klink, and there
 
 		sync := func(l, steps int) {
 			step := func() bool { steps--; return steps >= 0 }
-			others := aclSet{}
-			others.add(slices.Collect(maps.Keys(remembered[1-l]))...)
-			p := planACLs(source[l], destination, remembered[l], others)
+			others := Set{}
+			others.Add(slices.Collect(maps.Keys(remembered[1-l]))...)
+			p := MakePlan(source[l], destination, remembered[l], others)
 			if !step() {
 				return
 			}
-			for _, a := range slices.Concat(p.adds, p.joins) {
+			for _, a := range slices.Concat(p.Adds, p.Joins) {
 				remembered[l][a] = true
 			}
-			for _, a := range p.leaves {
+			for _, a := range p.Leaves {
 				delete(remembered[l], a)
 			}
-			for _, a := range p.adds {
+			for _, a := range p.Adds {
 				if !step() {
 					return
 				}
-				destination.add(a)
-				created.add(a)
+				destination.Add(a)
+				created.Add(a)
 			}
-			for _, a := range p.deletes {
+			for _, a := range p.Deletes {
 				if !step() {
 					return
 				}
-				require.False(t, local.has(a), "a local ACL is deleted")
+				require.False(t, local.Has(a), "a local ACL is deleted")
 				delete(destination, a)
 				delete(created, a)
 			}
 			if !step() {
 				return
 			}
-			for _, a := range p.deletes {
+			for _, a := range p.Deletes {
 				delete(remembered[l], a)
 			}
 		}
 		for range rapid.IntRange(1, 40).Draw(t, "ops") {
-			a, l := aclNumber(rapid.IntRange(0, universe-1).Draw(t, "acl")), rapid.IntRange(0, links-1).Draw(t, "link")
+			a, l := numbered(rapid.IntRange(0, universe-1).Draw(t, "acl")), rapid.IntRange(0, links-1).Draw(t, "link")
 			switch rapid.IntRange(0, 4).Draw(t, "op") {
 			case 0:
-				source[l].add(a)
+				source[l].Add(a)
 			case 1:
 				delete(source[l], a)
 			case 2: // nobody can tell who created an ACL that klink was about to create
 				if !remembered[0][a] && !remembered[1][a] {
-					destination.add(a)
-					local.add(a)
+					destination.Add(a)
+					local.Add(a)
 				}
 			case 3:
 				delete(destination, a)
@@ -146,7 +146,7 @@ func TestPlanOverTime(t *testing.T) {
 				require.True(t, remembered[0][a] || remembered[1][a], "klink created %s and would never delete it", a)
 			}
 			for a := range local {
-				require.True(t, destination.has(a))
+				require.True(t, destination.Has(a))
 			}
 		}
 		for range 2 {
@@ -154,11 +154,11 @@ func TestPlanOverTime(t *testing.T) {
 			sync(1, 1000)
 		}
 		for i := range universe {
-			a := aclNumber(i)
-			require.Equal(t, source[0].has(a) || source[1].has(a) || local.has(a), destination.has(a), "%s", a)
+			a := numbered(i)
+			require.Equal(t, source[0].Has(a) || source[1].Has(a) || local.Has(a), destination.Has(a), "%s", a)
 		}
 		for l := range links {
-			source[l] = aclSet{}
+			source[l] = Set{}
 			sync(l, 1000)
 		}
 		require.Equal(t, local, destination)

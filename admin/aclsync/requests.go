@@ -1,4 +1,4 @@
-package admin
+package aclsync
 
 import (
 	"context"
@@ -16,9 +16,9 @@ import (
 // writes a request to its log as one batch, and the size of a batch is limited.
 const aclsPerRequest = 500
 
-// describeACLs returns the ACLs that a filter matches. It needs DESCRIBE on the cluster. An error
+// Describe returns the ACLs that a filter matches. It needs DESCRIBE on the cluster. An error
 // code in the response is returned as a *kerr.Error with the text of the broker.
-func describeACLs(ctx context.Context, client *kgo.Client, f aclFilter) (aclSet, error) {
+func Describe(ctx context.Context, client *kgo.Client, f Filter) (Set, error) {
 	req := kmsg.NewPtrDescribeACLsRequest()
 	req.ResourceType, req.ResourcePatternType, req.ResourceName = f.resourceType, f.pattern, f.name
 	req.Principal, req.Host, req.Operation, req.PermissionType = f.principal, f.host, f.operation, f.permission
@@ -29,35 +29,35 @@ func describeACLs(ctx context.Context, client *kgo.Client, f aclFilter) (aclSet,
 	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
 		return nil, kafkaclient.WithMessage(err, orEmpty(resp.ErrorMessage))
 	}
-	found := aclSet{}
+	found := Set{}
 	for _, r := range resp.Resources {
 		for _, a := range r.ACLs {
-			acl := aclBinding{
-				resourceType: r.ResourceType, pattern: r.ResourcePatternType, name: r.ResourceName,
-				principal: a.Principal, host: a.Host, operation: a.Operation, permission: a.PermissionType,
+			acl := Binding{
+				ResourceType: r.ResourceType, Pattern: r.ResourcePatternType, Name: r.ResourceName,
+				Principal: a.Principal, Host: a.Host, Operation: a.Operation, Permission: a.PermissionType,
 			}
 			// Brokers send UNKNOWN for a value that the version of the response cannot express.
 			// There is nothing to copy then.
-			if acl.check() == nil {
-				found.add(acl)
+			if acl.Check() == nil {
+				found.Add(acl)
 			}
 		}
 	}
 	return found, nil
 }
 
-// aclResults maps each ACL to the error for which it was not created or deleted; nil = done.
-type aclResults map[aclBinding]error
+// Results maps each ACL to the error for which it was not created or deleted; nil = done.
+type Results map[Binding]error
 
-// createACLs creates ACLs. One that exists already is no error. It needs ALTER on the cluster.
-func createACLs(ctx context.Context, client *kgo.Client, acls []aclBinding) aclResults {
-	results := aclResults{}
+// Create creates ACLs. One that exists already is no error. It needs ALTER on the cluster.
+func Create(ctx context.Context, client *kgo.Client, acls []Binding) Results {
+	results := Results{}
 	for chunk := range slices.Chunk(acls, aclsPerRequest) {
 		req := kmsg.NewPtrCreateACLsRequest()
 		for _, a := range chunk {
 			c := kmsg.NewCreateACLsRequestCreation()
-			c.ResourceType, c.ResourcePatternType, c.ResourceName = a.resourceType, a.pattern, a.name
-			c.Principal, c.Host, c.Operation, c.PermissionType = a.principal, a.host, a.operation, a.permission
+			c.ResourceType, c.ResourcePatternType, c.ResourceName = a.ResourceType, a.Pattern, a.Name
+			c.Principal, c.Host, c.Operation, c.PermissionType = a.Principal, a.Host, a.Operation, a.Permission
 			req.Creations = append(req.Creations, c)
 		}
 		resp, err := req.RequestWith(ctx, client)
@@ -74,16 +74,16 @@ func createACLs(ctx context.Context, client *kgo.Client, acls []aclBinding) aclR
 	return results
 }
 
-// deleteACLs deletes ACLs. One that does not exist is no error. It needs ALTER on the cluster.
-func deleteACLs(ctx context.Context, client *kgo.Client, acls []aclBinding) aclResults {
-	results := aclResults{}
+// Delete deletes ACLs. One that does not exist is no error. It needs ALTER on the cluster.
+func Delete(ctx context.Context, client *kgo.Client, acls []Binding) Results {
+	results := Results{}
 	for chunk := range slices.Chunk(acls, aclsPerRequest) {
 		req := kmsg.NewPtrDeleteACLsRequest()
 		for _, a := range chunk {
 			// A filter with every field set matches this ACL alone.
 			f := kmsg.NewDeleteACLsRequestFilter()
-			f.ResourceType, f.ResourcePatternType, f.ResourceName = a.resourceType, a.pattern, &a.name
-			f.Principal, f.Host, f.Operation, f.PermissionType = &a.principal, &a.host, a.operation, a.permission
+			f.ResourceType, f.ResourcePatternType, f.ResourceName = a.ResourceType, a.Pattern, &a.Name
+			f.Principal, f.Host, f.Operation, f.PermissionType = &a.Principal, &a.Host, a.Operation, a.Permission
 			req.Filters = append(req.Filters, f)
 		}
 		resp, err := req.RequestWith(ctx, client)
@@ -107,9 +107,9 @@ func deleteACLs(ctx context.Context, client *kgo.Client, acls []aclBinding) aclR
 	return results
 }
 
-// mayAlterCluster reports whether the client's user has ALTER on the cluster. It returns true if
+// MayAlterCluster reports whether the client's user has ALTER on the cluster. It returns true if
 // the cluster cannot tell (before Kafka 2.8) or fails to answer before ctx ends.
-func mayAlterCluster(ctx context.Context, client *kgo.Client) (bool, error) {
+func MayAlterCluster(ctx context.Context, client *kgo.Client) (bool, error) {
 	req := kmsg.NewPtrDescribeClusterRequest()
 	req.IncludeClusterAuthorizedOperations = true
 	resp, err := req.RequestWith(ctx, client)
