@@ -50,7 +50,7 @@ func compare(a, b Binding) int {
 	)
 }
 
-// Sorted returns the keys of a set or map of ACLs in the order of compareACLs.
+// Sorted returns the keys of a set or map of ACLs in a fixed order.
 func Sorted[V any](m map[Binding]V) []Binding {
 	return slices.SortedFunc(maps.Keys(m), compare)
 }
@@ -106,7 +106,7 @@ func (a Binding) String() string {
 	return fmt.Sprintf("%s %s %s on %s %s %s from host %s", w.Principal, w.PermissionType, w.Operation, w.PatternType, w.ResourceType, w.ResourceName, w.Host)
 }
 
-// Wire returns the ACL as CreateAcls takes it.
+// Wire returns the ACL as the link API shows it, with Kafka's names.
 func (a Binding) Wire() linkapi.SyncedACL {
 	return linkapi.SyncedACL{
 		ResourceType: aclValueName(ResourceNames, a.ResourceType), ResourceName: a.Name,

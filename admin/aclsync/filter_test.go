@@ -8,9 +8,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Acl parses an ACL from "TYPE PATTERN NAME PRINCIPAL HOST OPERATION PERMISSION". Fields that are
+// acl parses an ACL from "TYPE PATTERN NAME PRINCIPAL HOST OPERATION PERMISSION". Fields that are
 // left out at the end have default values.
-func Acl(t testing.TB, text string) Binding {
+func acl(t testing.TB, text string) Binding {
 	t.Helper()
 	words := strings.Fields(text)
 	defaults := []string{"TOPIC", "LITERAL", "orders", "User:alice", "*", "READ", "ALLOW"}
@@ -69,10 +69,10 @@ func TestACLFiltersMatch(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, filters, 1)
 		for _, a := range c.yes {
-			require.True(t, filters[0].Matches(Acl(t, a)), "%s %s: %s", c.resource, c.access, a)
+			require.True(t, filters[0].Matches(acl(t, a)), "%s %s: %s", c.resource, c.access, a)
 		}
 		for _, a := range c.not {
-			require.False(t, filters[0].Matches(Acl(t, a)), "%s %s: %s", c.resource, c.access, a)
+			require.False(t, filters[0].Matches(acl(t, a)), "%s %s: %s", c.resource, c.access, a)
 		}
 	}
 }
