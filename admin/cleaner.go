@@ -99,17 +99,6 @@ func (r *mirrorRecord) checkVoid() error {
 	return nil
 }
 
-// HasVoid reports whether the log of the mirror has void batches, so that it must not be compacted.
-func (m *Mirror) HasVoid() bool { return len(m.Void) > 0 || m.VoidElsewhere }
-
-// CompactionRests reports whether the mirror's topic has a cleanup policy with compaction, but is
-// not compacted because its log has void batches.
-func (m *Mirror) CompactionRests() bool {
-	return m.HasVoid() && m.State != MirrorStopped && compacts(m.CleanupPolicy)
-}
-
-func compacts(policy string) bool { return strings.Contains(policy, "compact") }
-
 // holdsCompaction reports whether the topic of a mirror must not be compacted now, because its log
 // has void batches or because nobody reads it.
 func holdsCompaction(state MirrorState, void bool) bool {

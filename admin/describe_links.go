@@ -40,8 +40,8 @@ func (s *Service) describeLink(l *Link) linkapi.DescribedLink {
 		d.DestinationClusterID = *id
 	}
 	for _, c := range linkConfigs {
-		entry := linkapi.DescribedConfig{Name: c.Name, Sensitive: l.secret(c.Name)}
-		value, set := l.shown(c.Name)
+		entry := linkapi.DescribedConfig{Name: c.Name, Sensitive: isSecret(l, c.Name)}
+		value, set := shownConfig(l, c.Name)
 		switch {
 		case set:
 			entry.Value = &value
@@ -56,8 +56,8 @@ func (s *Service) describeLink(l *Link) linkapi.DescribedLink {
 	// The record keeps configs that only a later version knows. Show them, too.
 	for _, name := range slices.Sorted(maps.Keys(l.Configs)) {
 		if _, known := LookupLinkConfig(name); !known {
-			value, _ := l.shown(name)
-			d.Configs = append(d.Configs, linkapi.DescribedConfig{Name: name, Sensitive: l.secret(name), Value: &value})
+			value, _ := shownConfig(l, name)
+			d.Configs = append(d.Configs, linkapi.DescribedConfig{Name: name, Sensitive: isSecret(l, name), Value: &value})
 		}
 	}
 	return d

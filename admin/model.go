@@ -4,6 +4,7 @@
 package admin
 
 import (
+	"strings"
 	"time"
 
 	"klink/protocol/timeline"
@@ -343,3 +344,15 @@ type ConfigDrift struct {
 	Name           string
 	Source, Mirror *string
 }
+
+// HasVoid reports whether the log of the mirror has void batches, so that it must not be compacted.
+func (m *Mirror) HasVoid() bool { return len(m.Void) > 0 || m.VoidElsewhere }
+
+// CompactionRests reports whether the mirror's topic has a cleanup policy with compaction, but is
+// not compacted because its log has void batches.
+func (m *Mirror) CompactionRests() bool {
+	return m.HasVoid() && m.State != MirrorStopped && compacts(m.CleanupPolicy)
+}
+
+// compacts reports whether a cleanup policy has compaction.
+func compacts(policy string) bool { return strings.Contains(policy, "compact") }

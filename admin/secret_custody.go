@@ -29,14 +29,14 @@ const (
 // hidden stands for the value of a secret.
 const hidden = "[hidden]"
 
-// secret reports whether the value of a config is never shown: it is sensitive, or stored as a
+// isSecret reports whether the value of a config is never shown: it is sensitive, or stored as a
 // secret.
-func (l *Link) secret(name string) bool { return isSensitive(name) || l.sealed[name] }
+func isSecret(l *Link, name string) bool { return isSensitive(name) || l.sealed[name] }
 
-// shown returns what people may see of a config, and whether it is set.
-func (l *Link) shown(name string) (value string, set bool) {
+// shownConfig returns what people may see of a config, and whether it is set.
+func shownConfig(l *Link, name string) (value string, set bool) {
 	value, set = l.Configs[name]
-	if set && l.secret(name) {
+	if set && isSecret(l, name) {
 		value = hidden
 	}
 	return value, set
@@ -61,7 +61,7 @@ func checkCustody(l *Link, next, set map[string]string, deleted map[string]bool)
 	stored := map[string]bool{}
 	maps.Copy(stored, l.sealed)
 	for name := range l.Configs {
-		if l.secret(name) {
+		if isSecret(l, name) {
 			stored[name] = true
 		}
 	}
