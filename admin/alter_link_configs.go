@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 
+	"klink/admin/model"
 	"klink/protocol"
 	"klink/protocol/linkapi"
 
@@ -114,9 +115,9 @@ func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, vali
 		if !wantsACLs(configs) {
 			tx.DeleteACLs(link.Name)
 		}
-		in := linkInput{Kind: linkResume}
+		in := model.LinkInput{Kind: model.InputLinkResume}
 		if LinkConfigValue(configs, ConfigLinkPaused) == "true" {
-			in.Kind = linkPause
+			in.Kind = model.InputLinkPause
 		}
 		return s.moveLink(tx, link.Name, r, in)
 	})
@@ -126,7 +127,7 @@ func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, vali
 // If the link is not ACTIVE, a failed connection is accepted unless bootstrap.servers has changed
 // or leads to the destination itself: only the cluster at a new address tells whether offsets still
 // mean the same.
-func (s *Service) checkSource(ctx context.Context, old *Link, configs map[string]string, next *linkRecord) *protocol.Error {
+func (s *Service) checkSource(ctx context.Context, old *model.Link, configs map[string]string, next *linkRecord) *protocol.Error {
 	changed, moved := false, false
 	for _, c := range linkConfigs {
 		if c.connection && old.Configs[c.Name] != configs[c.Name] {
@@ -139,7 +140,7 @@ func (s *Service) checkSource(ctx context.Context, old *Link, configs map[string
 	}
 	cluster, err := s.tryConnect(ctx, old.Name, configs)
 	if err != nil {
-		if moved || old.State == LinkActive || err.Code == kerr.InvalidRequest {
+		if moved || old.State == model.LinkActive || err.Code == kerr.InvalidRequest {
 			return err
 		}
 		return nil

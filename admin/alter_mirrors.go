@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"klink/admin/caslog"
+	"klink/admin/model"
 	"klink/protocol"
 	"klink/protocol/linkapi"
 
@@ -55,8 +56,8 @@ func (s *Service) SetMirrorState(ctx context.Context, topic, state string, valid
 }
 
 // mirrorOps maps the operations that people can ask for to inputs of the state machine.
-var mirrorOps = map[int8]mirrorInputKind{
-	linkapi.MirrorPause: mirrorPause, linkapi.MirrorResume: mirrorResume, linkapi.MirrorFailover: mirrorFailover, linkapi.MirrorPromote: mirrorPromote,
+var mirrorOps = map[int8]model.MirrorInputKind{
+	linkapi.MirrorPause: model.InputPause, linkapi.MirrorResume: model.InputResume, linkapi.MirrorFailover: model.InputFailover, linkapi.MirrorPromote: model.InputPromote,
 }
 
 // errValidated aborts an update that only validates, so that nothing is written.
@@ -69,7 +70,7 @@ var errValidated = errors.New("validated")
 // goes on by itself. A promotion is cancelled if ctx has reached its deadline; if instead the
 // client has gone, it goes on until that deadline.
 func (s *Service) alterAll(ctx context.Context, mirrors []linkapi.AlterMirror, validateOnly bool) []*protocol.Error {
-	p := promotion{ID: newID()}
+	p := model.Promotion{ID: newID()}
 	if deadline, ok := ctx.Deadline(); ok {
 		p.DeadlineMs = s.cfg.Now().Add(time.Until(deadline)).UnixMilli()
 	}
@@ -99,7 +100,7 @@ func (s *Service) alterAll(ctx context.Context, mirrors []linkapi.AlterMirror, v
 }
 
 // alterOne feeds an operation on one mirror to its state machine.
-func (s *Service) alterOne(tx *Tx, alter linkapi.AlterMirror, p promotion) *protocol.Error {
+func (s *Service) alterOne(tx *Tx, alter linkapi.AlterMirror, p model.Promotion) *protocol.Error {
 	kind, ok := mirrorOps[alter.Op]
 	if !ok {
 		return protocol.Errorf(kerr.InvalidRequest, "operation %d on mirror topic '%s' is none of pause (0), resume (1), promote (2) and failover (3)", alter.Op, alter.Topic)
@@ -111,8 +112,8 @@ func (s *Service) alterOne(tx *Tx, alter linkapi.AlterMirror, p promotion) *prot
 	if m == nil {
 		return mirrorMissing(alter.Topic)
 	}
-	err = moveMirror(tx, alter.Topic, m, mirrorInput{Kind: kind, Link: linkStatusOf(tx, m.Link), Promotion: p}, s.cfg.Now())
-	if errors.As(err, new(errNotPossible)) {
+	err = moveMirror(tx, alter.Topic, m, model.MirrorInput{Kind: kind, Link: linkStatusOf(tx, m.Link), Promotion: p}, s.cfg.Now())
+	if errors.As(err, new(model.ErrNotPossible)) {
 		return protocol.Errorf(kerr.InvalidRequest, "mirror topic '%s' cannot %s: %s", alter.Topic, kind, err)
 	}
 	return asError(err)
@@ -124,7 +125,7 @@ func mirrorMissing(topic string) *protocol.Error {
 
 // awaitEnds waits for the mirrors that were promoted or failed over, and puts their outcome into
 // results. Then it gives the topics of those that are STOPPED the source's configs.
-func (s *Service) awaitEnds(ctx context.Context, mirrors []linkapi.AlterMirror, results []*protocol.Error, p promotion) {
+func (s *Service) awaitEnds(ctx context.Context, mirrors []linkapi.AlterMirror, results []*protocol.Error, p model.Promotion) {
 	var waiting []int
 	for i, m := range mirrors {
 		if results[i] == nil && (m.Op == linkapi.MirrorPromote || m.Op == linkapi.MirrorFailover) {
@@ -135,10 +136,10 @@ func (s *Service) awaitEnds(ctx context.Context, mirrors []linkapi.AlterMirror, 
 		return
 	}
 	var stopped []string
-	look := func(state *State) (done bool) {
+	look := func(state *model.State) (done bool) {
 		waiting = slices.DeleteFunc(waiting, func(i int) bool {
 			m := state.Mirrors[mirrors[i].Topic]
-			if m != nil && m.State == MirrorStopped {
+			if m != nil && m.State == model.MirrorStopped {
 				stopped = append(stopped, m.Topic)
 				return true
 			}
@@ -166,15 +167,15 @@ func (s *Service) awaitEnds(ctx context.Context, mirrors []linkapi.AlterMirror, 
 
 // endless reports whether a mirror that is not STOPPED yet will not be stopped by this request any
 // more, and with which result. m is nil if the mirror is gone.
-func (s *Service) endless(alter linkapi.AlterMirror, m *Mirror, p promotion) (err *protocol.Error, ended bool) {
+func (s *Service) endless(alter linkapi.AlterMirror, m *model.Mirror, p model.Promotion) (err *protocol.Error, ended bool) {
 	switch {
 	case m == nil && alter.Op == linkapi.MirrorFailover:
 		return nil, true // a failover deletes a mirror that has no topic yet
 	case m == nil:
 		return protocol.Errorf(kerr.UnknownTopicOrPartition, "mirror topic '%s' was deleted before it was promoted", alter.Topic), true
-	case alter.Op == linkapi.MirrorFailover, m.State == MirrorPendingStopped, m.Promotion != "":
+	case alter.Op == linkapi.MirrorFailover, m.State == model.MirrorPendingStopped, m.Promotion != "":
 		return nil, false
-	case m.State == MirrorFailed:
+	case m.State == model.MirrorFailed:
 		return protocol.Errorf(kerr.InvalidRequest, "mirror topic '%s' was not promoted: it has FAILED (%s): %s", alter.Topic, m.Error, m.ErrorMessage), true
 	case s.cfg.Now().UnixMilli() >= p.DeadlineMs:
 		return s.promoteTimedOut(m), true

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"klink/admin/model"
 )
 
 // Mirrors and the log cleaner of the destination.
@@ -52,8 +54,8 @@ const MinCompactionLag = minCompactionLag
 const maxVoidRecords = 256
 
 // noteVoid adds what was found to a mirror's record, and reports whether that changed the record.
-func (r *mirrorRecord) noteVoid(v VoidBatches) bool {
-	i := slices.IndexFunc(r.Void, func(known VoidBatches) bool { return known.Partition == v.Partition })
+func (r *mirrorRecord) noteVoid(v model.VoidBatches) bool {
+	i := slices.IndexFunc(r.Void, func(known model.VoidBatches) bool { return known.Partition == v.Partition })
 	switch {
 	case i < 0 && len(r.Void) >= maxVoidRecords:
 		changed := !r.VoidElsewhere
@@ -101,11 +103,11 @@ func (r *mirrorRecord) checkVoid() error {
 
 // holdsCompaction reports whether the topic of a mirror must not be compacted now, because its log
 // has void batches or because nobody reads it.
-func holdsCompaction(state MirrorState, void bool) bool {
+func holdsCompaction(state model.MirrorState, void bool) bool {
 	switch state {
-	case MirrorStopped:
+	case model.MirrorStopped:
 		return false
-	case MirrorPaused, MirrorLinkPaused, MirrorFailed:
+	case model.MirrorPaused, model.MirrorLinkPaused, model.MirrorFailed:
 		return true
 	}
 	return void
@@ -114,7 +116,7 @@ func holdsCompaction(state MirrorState, void bool) bool {
 // keepFromCleaner raises the compaction lags of a compacted mirror. It puts the source's own values
 // into atStop, which the topic gets when mirroring stops.
 func keepFromCleaner(configs map[string]string, atStop map[string]*string, known map[string]topicConfig, hold bool) {
-	if !compacts(configs["cleanup.policy"]) {
+	if !model.Compacts(configs["cleanup.policy"]) {
 		return
 	}
 	least := int64(minCompactionLag / time.Millisecond)
@@ -157,7 +159,7 @@ func (s *Service) holdCompaction(ctx context.Context, topics ...string) error {
 				errs = append(errs, fmt.Errorf("configs of mirror topic '%s': %w", topic, now.err))
 				continue
 			}
-			if !compacts(now.configs["cleanup.policy"].value) {
+			if !model.Compacts(now.configs["cleanup.policy"].value) {
 				continue
 			}
 			change := map[string]*string{}
@@ -195,7 +197,7 @@ func (s *Service) holdWhereNobodyLooks(ctx context.Context, mirrors map[string]*
 	now := time.Now()
 	var due []string
 	for topic, m := range mirrors {
-		if m == nil || !m.Created || m.TopicGone || !compacts(m.CleanupPolicy) || !s.ownsTopic(topic) || !holdsCompaction(m.State, m.hasVoid()) {
+		if m == nil || !m.Created || m.TopicGone || !model.Compacts(m.CleanupPolicy) || !s.ownsTopic(topic) || !holdsCompaction(m.State, m.hasVoid()) {
 			delete(s.heldAt, topic)
 			continue
 		}
@@ -222,7 +224,7 @@ func (r *mirrorRecord) hasVoid() bool { return len(r.Void) > 0 || r.VoidElsewher
 
 // foundVoid notes void batches in a mirror's record, and pauses compaction. It returns no error if
 // only the latter fails, because the reconciler tries that again.
-func (s *Service) foundVoid(ctx context.Context, ev Event) error {
+func (s *Service) foundVoid(ctx context.Context, ev model.Event) error {
 	if err := s.waitReady(ctx); err != nil {
 		return err
 	}
@@ -230,7 +232,7 @@ func (s *Service) foundVoid(ctx context.Context, ev Event) error {
 	if err := s.update(ctx, func(tx *Tx) error {
 		changed = false
 		m, err := tx.Mirror(ev.Topic)
-		if err != nil || m == nil || m.State == MirrorStopped {
+		if err != nil || m == nil || m.State == model.MirrorStopped {
 			return err
 		}
 		if err := s.ownPartition(ev.Topic, ev.Void.Partition); err != nil {
@@ -258,12 +260,12 @@ func (s *Service) foundVoid(ctx context.Context, ev Event) error {
 // If the replicator has appended the records again that the void batches could hide, the record
 // forgets them. Otherwise the topic is not compacted until a person changes its configs, and note
 // says why.
-func settleVoid(m *mirrorRecord, ev Event) (settled *mirrorRecord, note string) {
+func settleVoid(m *mirrorRecord, ev model.Event) (settled *mirrorRecord, note string) {
 	m = m.clone()
 	if ev.Unrepaired == "" || m.TopicGone {
 		m.Void, m.VoidElsewhere = nil, false
 		for name := range neverCompacted() {
-			if _, known := m.SourceConfigs[name]; known || !compacts(m.CleanupPolicy) {
+			if _, known := m.SourceConfigs[name]; known || !model.Compacts(m.CleanupPolicy) {
 				continue // the rest is for records of earlier versions, which did not save the lags
 			}
 			if m.SourceConfigs == nil {
@@ -283,7 +285,7 @@ func settleVoid(m *mirrorRecord, ev Event) (settled *mirrorRecord, note string) 
 }
 
 // voidNotice describes the void batches in a mirror's log, and what they mean; "" = there are none.
-func voidNotice(m *Mirror) string {
+func voidNotice(m *model.Mirror) string {
 	if !m.HasVoid() {
 		return ""
 	}
@@ -304,9 +306,9 @@ func voidNotice(m *Mirror) string {
 		text.WriteString("Offsets in the log do not count")
 	}
 	switch {
-	case m.State == MirrorStopped:
+	case m.State == model.MirrorStopped:
 		text.WriteString(". The topic is not compacted, for that would remove records that count; the error message says what to do")
-	case !compacts(m.CleanupPolicy):
+	case !model.Compacts(m.CleanupPolicy):
 	default:
 		text.WriteString(". COMPACTION IS PAUSED, for it would keep their records instead of those of the mirror. Promote or fail the mirror over, and klink appends the last record of each of their keys anew; or delete the topic and create the mirror anew. Deny Write on the topic to all but klink")
 		if unsafe > 0 {

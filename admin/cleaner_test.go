@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 
@@ -57,41 +58,41 @@ func TestKeepFromCleaner(t *testing.T) {
 // nothing.
 func TestNoteVoid(t *testing.T) {
 	r := &mirrorRecord{Partitions: 3}
-	note := func(v VoidBatches, changes bool, want ...VoidBatches) {
+	note := func(v model.VoidBatches, changes bool, want ...model.VoidBatches) {
 		t.Helper()
 		require.Equal(t, changes, r.noteVoid(v))
 		require.Equal(t, want, r.Void)
 		require.NoError(t, r.checkVoid())
 	}
-	first := VoidBatches{Partition: 1, From: 10, To: 12, Offsets: 2, Foreign: 1, Safe: true}
+	first := model.VoidBatches{Partition: 1, From: 10, To: 12, Offsets: 2, Foreign: 1, Safe: true}
 	note(first, true, first)
 	note(first, false, first)
-	second := VoidBatches{Partition: 0, From: 5, To: 6, Offsets: 1}
+	second := model.VoidBatches{Partition: 0, From: 5, To: 6, Offsets: 1}
 	note(second, true, first, second)
 	safe := second
 	safe.Safe = true
 	note(safe, true, first, safe)
 	note(second, false, first, safe) // found anew: it is known to be safe
-	more := VoidBatches{Partition: 1, From: 20, To: 23, Offsets: 3, Foreign: 3}
-	all := VoidBatches{Partition: 1, From: 10, To: 23, Offsets: 5, Foreign: 4}
+	more := model.VoidBatches{Partition: 1, From: 20, To: 23, Offsets: 3, Foreign: 3}
+	all := model.VoidBatches{Partition: 1, From: 10, To: 23, Offsets: 5, Foreign: 4}
 	note(more, true, all, safe)
-	note(VoidBatches{Partition: 1, From: 15, To: 23, Offsets: 3, Foreign: 3}, false, all, safe) // in a walk that began later
+	note(model.VoidBatches{Partition: 1, From: 15, To: 23, Offsets: 3, Foreign: 3}, false, all, safe) // in a walk that began later
 	all.Safe = true
 	note(all, true, all, safe)
 
 	r = &mirrorRecord{}
 	for p := range int32(maxVoidRecords) {
-		require.True(t, r.noteVoid(VoidBatches{Partition: p, To: 1, Offsets: 1}))
+		require.True(t, r.noteVoid(model.VoidBatches{Partition: p, To: 1, Offsets: 1}))
 	}
-	require.True(t, r.noteVoid(VoidBatches{Partition: maxVoidRecords, To: 1, Offsets: 1}))
-	require.False(t, r.noteVoid(VoidBatches{Partition: maxVoidRecords + 1, To: 1, Offsets: 1}))
+	require.True(t, r.noteVoid(model.VoidBatches{Partition: maxVoidRecords, To: 1, Offsets: 1}))
+	require.False(t, r.noteVoid(model.VoidBatches{Partition: maxVoidRecords + 1, To: 1, Offsets: 1}))
 	require.Len(t, r.Void, maxVoidRecords)
 	require.True(t, r.VoidElsewhere)
 	encoded, err := r.clone().encode()
 	require.NoError(t, err)
 	require.Less(t, len(encoded), maxRecordBytes)
-	for _, hostile := range []VoidBatches{{Partition: -1}, {From: -1}, {From: 2, To: 1}} {
-		require.Error(t, (&mirrorRecord{Void: []VoidBatches{hostile}}).checkVoid())
+	for _, hostile := range []model.VoidBatches{{Partition: -1}, {From: -1}, {From: 2, To: 1}} {
+		require.Error(t, (&mirrorRecord{Void: []model.VoidBatches{hostile}}).checkVoid())
 	}
 }
 
@@ -110,19 +111,19 @@ func TestRealVoidHoldsCompaction(t *testing.T) {
 			w.linkTo(src, link, ConfigTopicSyncMs+"=200")
 			w.sourceTopic(table, 1, map[string]string{"cleanup.policy": "compact", minLagConfig: "5000"})
 			require.Zero(t, w.mirror(table, link).ErrorCode)
-			w.report(Event{Kind: EventMirrorStarted, Topic: table})
+			w.report(model.Event{Kind: model.EventMirrorStarted, Topic: table})
 			lags := func(min, max string) map[string]string {
 				return map[string]string{minLagConfig: min, maxLagConfig: max, "cleanup.policy": "compact"}
 			}
 			w.awaitConfigs(table, lags("600000", endless))
 			require.Empty(t, w.describe(w.service, table).Notices)
 
-			void := VoidBatches{Partition: 0, From: 7, To: 9, Offsets: 2, Foreign: 2}
-			w.report(Event{Kind: EventMirrorVoid, Topic: table, Void: void})
+			void := model.VoidBatches{Partition: 0, From: 7, To: 9, Offsets: 2, Foreign: 2}
+			w.report(model.Event{Kind: model.EventMirrorVoid, Topic: table, Void: void})
 			w.awaitConfigs(table, lags(endless, endless))
 			m := w.service.State().Mirrors[table]
 			require.True(t, m.CompactionRests())
-			require.Equal(t, MirrorActive, m.State)
+			require.Equal(t, model.MirrorActive, m.State)
 			d := w.describe(w.service, table)
 			require.Len(t, d.Notices, 1)
 			require.Contains(t, d.Notices[0], "partition 0 from physical offset 7 on; of these somebody wrote 2 around klink")
@@ -130,7 +131,7 @@ func TestRealVoidHoldsCompaction(t *testing.T) {
 			require.Contains(t, d.Notices[0], "being looked into")
 			require.Empty(t, d.ConfigDrift)
 			void.Safe = true
-			w.report(Event{Kind: EventMirrorVoid, Topic: table, Void: void})
+			w.report(model.Event{Kind: model.EventMirrorVoid, Topic: table, Void: void})
 			require.NotContains(t, w.describe(w.service, table).Notices[0], "being looked into")
 
 			w.setSource(table, map[string]string{minLagConfig: "900000", "retention.ms": "12345"})
@@ -139,10 +140,10 @@ func TestRealVoidHoldsCompaction(t *testing.T) {
 			w.awaitConfigs(table, lags(endless, endless))
 			require.Empty(t, w.describe(w.service, table).ConfigDrift)
 
-			r := w.failover(table, Event{Ended: []PartitionEnd{{Physical: 0}}, PhysicalEnds: []int64{9}, Unrepaired: unrepaired, Message: "look at the source"})
+			r := w.failover(table, model.Event{Ended: []model.PartitionEnd{{Physical: 0}}, PhysicalEnds: []int64{9}, Unrepaired: unrepaired, Message: "look at the source"})
 			require.Zero(t, r.ErrorCode)
 			m = w.service.State().Mirrors[table]
-			require.Equal(t, MirrorStopped, m.State)
+			require.Equal(t, model.MirrorStopped, m.State)
 			if unrepaired == "" {
 				require.False(t, m.HasVoid())
 				require.Equal(t, "look at the source", m.ErrorMessage)
@@ -167,7 +168,7 @@ func TestRealNobodyLooksNothingIsCompacted(t *testing.T) {
 	for _, policy := range []string{"compact", "delete"} {
 		w.sourceTopic(policy, 1, map[string]string{"cleanup.policy": policy, minLagConfig: "700000"})
 		require.Zero(t, w.mirror(policy, "rests").ErrorCode)
-		w.report(Event{Kind: EventMirrorStarted, Topic: policy})
+		w.report(model.Event{Kind: model.EventMirrorStarted, Topic: policy})
 	}
 	is := func(lag string) {
 		t.Helper()
@@ -186,11 +187,11 @@ func TestRealNobodyLooksNothingIsCompacted(t *testing.T) {
 	w.setLink("rests", ConfigLinkPaused+"=true")
 	is(endless)
 	w.setLink("rests", ConfigLinkPaused+"=false")
-	w.report(Event{Kind: EventMirrorStarted, Topic: "compact"})
+	w.report(model.Event{Kind: model.EventMirrorStarted, Topic: "compact"})
 	is("700000")
-	w.report(Event{Kind: EventMirrorFailed, Topic: "compact", Error: ErrRecordsCompacted, Message: "k"})
+	w.report(model.Event{Kind: model.EventMirrorFailed, Topic: "compact", Error: model.ErrRecordsCompacted, Message: "k"})
 	is(endless)
-	require.Zero(t, w.failover("compact", Event{Ended: []PartitionEnd{{}}}).ErrorCode)
+	require.Zero(t, w.failover("compact", model.Event{Ended: []model.PartitionEnd{{}}}).ErrorCode)
 	is("700000")
 	require.NoError(t, w.service.holdCompaction(context.Background(), "delete"))
 	is("700000")

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 
+	"klink/admin/model"
 	"klink/protocol"
 	"klink/protocol/linkapi"
 
@@ -50,9 +51,9 @@ func (s *Service) createLink(ctx context.Context, link linkapi.CreateLink, valid
 		}
 		record.SourceClusterID = cluster
 	}
-	status := linkStatus{State: LinkActive}
+	status := model.LinkStatus{State: model.LinkActive}
 	if LinkConfigValue(configs, ConfigLinkPaused) == "true" {
-		status.State = LinkPaused
+		status.State = model.LinkPaused
 	}
 	record.setStatus(status, s.cfg.Now())
 	if !validateOnly {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"klink/admin/model"
 	"klink/protocol"
 	"klink/router"
 
@@ -86,12 +87,12 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *s
 	switch {
 	case link == nil:
 		return nil, linkMissing(spec.Link)
-	case link.State == LinkPaused:
+	case link.State == model.LinkPaused:
 		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q is paused: set %s=false before mirrors are created", spec.Link, ConfigLinkPaused)
-	case link.State == LinkFailed:
+	case link.State == model.LinkFailed:
 		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q has FAILED (%s): %s", spec.Link, link.Error, link.ErrorMessage)
 	}
-	if m := state.Mirrors[spec.Topic]; m != nil && m.Error != ErrMirrorTopicDeleted {
+	if m := state.Mirrors[spec.Topic]; m != nil && m.Error != model.ErrMirrorTopicDeleted {
 		return nil, mirrorExists(spec.Topic, m)
 	}
 	if src == nil {
@@ -130,7 +131,7 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *s
 	keepFromCleaner(configs, atStop, known, false)
 	plan := &mirrorPlan{topic: spec.Topic, convert: spec.Convert, record: &mirrorRecord{
 		Stamp: stampFormat,
-		ID:    newID(), Link: spec.Link, SourceTopic: spec.Topic, SourceTopicID: from.id, Partitions: partitions, State: MirrorPending,
+		ID:    newID(), Link: spec.Link, SourceTopic: spec.Topic, SourceTopicID: from.id, Partitions: partitions, State: model.MirrorPending,
 		StateTimeMs: s.cfg.Now().UnixMilli(), ReplicationFactor: spec.ReplicationFactor, Configs: configs, SourceConfigs: atStop,
 		CleanupPolicy: configs["cleanup.policy"],
 	}}
@@ -170,8 +171,8 @@ func checkMirrorSpec(spec router.MirrorSpec) *protocol.Error {
 	return nil
 }
 
-func mirrorExists(topic string, m *Mirror) *protocol.Error {
-	if m.State == MirrorStopped {
+func mirrorExists(topic string, m *model.Mirror) *protocol.Error {
+	if m.State == model.MirrorStopped {
 		return protocol.Errorf(kerr.TopicAlreadyExists, "topic '%s' is a stopped mirror of link %q: delete the topic before it is mirrored again", topic, m.Link)
 	}
 	return protocol.Errorf(kerr.TopicAlreadyExists, "topic '%s' is a mirror of link %q already (%s)", topic, m.Link, m.Shown())
@@ -198,7 +199,7 @@ func (s *Service) recordMirror(ctx context.Context, plan *mirrorPlan) error {
 			return linkMissing(plan.record.Link)
 		}
 		record := plan.record.clone()
-		record.setStatus(going(false, l.status()), s.cfg.Now())
+		record.setStatus(model.Going(false, l.status()), s.cfg.Now())
 		for p := range plan.starts {
 			if err := tx.PutTimeline(plan.topic, int32(p), &plan.starts[p]); err != nil {
 				return err

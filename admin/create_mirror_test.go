@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"klink/admin/model"
 	"klink/protocol/linkapi"
 
 	"github.com/stretchr/testify/require"
@@ -33,7 +34,7 @@ func TestMirrorOfAnySource(t *testing.T) {
 			configs := w.configsOf(c.topic)
 			require.Equal(t, c.policy, configs["cleanup.policy"])
 			require.Equal(t, "CreateTime", configs["message.timestamp.type"])
-			awaitState(t, w.service, "started", func(s *State) bool { return s.Mirrors[c.topic].State == MirrorActive })
+			awaitState(t, w.service, "started", func(s *model.State) bool { return s.Mirrors[c.topic].State == model.MirrorActive })
 			m := w.service.State().Mirrors[c.topic]
 			require.Equal(t, c.kind == "LogAppendTime", m.LogAppendTime)
 			require.Equal(t, m.LogAppendTime, strings.Contains(w.describe(w.service, c.topic).DirectAccessReason, "LogAppendTime"))

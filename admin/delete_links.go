@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"klink/admin/model"
 	"klink/protocol"
 	"klink/protocol/linkapi"
 
@@ -51,7 +52,7 @@ func (s *Service) deleteLink(ctx context.Context, name string, force, validateOn
 		}
 		var running []string
 		for _, topic := range tx.Mirrors() {
-			if m, err := tx.Mirror(topic); err == nil && m.Link == name && m.State != MirrorStopped {
+			if m, err := tx.Mirror(topic); err == nil && m.Link == name && m.State != model.MirrorStopped {
 				running = append(running, topic)
 			}
 		}

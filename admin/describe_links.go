@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"klink/admin/model"
 	"klink/protocol/linkapi"
 )
 
@@ -32,7 +33,7 @@ func (s *Service) describeLinks(ctx context.Context, req *linkapi.DescribeLinksR
 	return resp
 }
 
-func (s *Service) describeLink(l *Link) linkapi.DescribedLink {
+func (s *Service) describeLink(l *model.Link) linkapi.DescribedLink {
 	d := linkapi.DescribedLink{
 		Name: l.Name, ID: l.ID, State: string(l.State), Error: string(l.Error), StateMessage: l.ErrorMessage, SourceClusterID: l.SourceClusterID,
 	}

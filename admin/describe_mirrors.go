@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"klink/admin/model"
 	"klink/protocol/linkapi"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -55,15 +56,15 @@ func (s *Service) describeMirrors(ctx context.Context, req *linkapi.DescribeMirr
 
 // describeDrift returns the config drift of a mirror, as the instance that runs the tasks of its
 // link last found it. A stopped mirror has none: its configs are its own.
-func (s *Service) describeDrift(m *Mirror) (drift []linkapi.ConfigDrift) {
-	if m.State == MirrorStopped {
+func (s *Service) describeDrift(m *model.Mirror) (drift []linkapi.ConfigDrift) {
+	if m.State == model.MirrorStopped {
 		return nil
 	}
-	var found []ConfigDrift
+	var found []model.ConfigDrift
 	if s.ownsLink(m.Link) {
 		found = s.driftNow(m.Topic)
 	} else if r := s.reporter.Load(); r != nil {
-		if of, ok := (*r).(DriftReporter); ok {
+		if of, ok := (*r).(model.DriftReporter); ok {
 			found = of.ConfigDrift(m.Topic)
 		}
 	}
@@ -76,10 +77,10 @@ func (s *Service) describeDrift(m *Mirror) (drift []linkapi.ConfigDrift) {
 // destinationOffsets asks the destination for the log start offsets and ends of mirrors for which
 // the replicator has no offsets: those that are stopped, paused or FAILED. It returns a function
 // that fills them in. Offsets that no broker returned stay unknown.
-func (s *Service) destinationOffsets(ctx context.Context, state *State, topics []string) (fill func(topic string, ps []linkapi.DescribedPartition)) {
+func (s *Service) destinationOffsets(ctx context.Context, state *model.State, topics []string) (fill func(topic string, ps []linkapi.DescribedPartition)) {
 	var ask []string
 	for _, topic := range topics {
-		if m := state.Mirrors[topic]; m != nil && m.Created && m.Error != ErrMirrorTopicDeleted && slices.ContainsFunc(s.partitions(m), func(p linkapi.DescribedPartition) bool {
+		if m := state.Mirrors[topic]; m != nil && m.Created && m.Error != model.ErrMirrorTopicDeleted && slices.ContainsFunc(s.partitions(m), func(p linkapi.DescribedPartition) bool {
 			return p.MirrorEndOffset < 0 || p.MirrorStartOffset < 0
 		}) {
 			ask = append(ask, topic)

@@ -4,14 +4,15 @@ import (
 	"fmt"
 	"time"
 
+	"klink/admin/model"
 	"klink/protocol/linkapi"
 	"klink/protocol/timeline"
 )
 
 // partitions describes the partitions of a mirror from the replicator's memory and the stored
 // timelines.
-func (s *Service) partitions(m *Mirror) []linkapi.DescribedPartition {
-	var status []PartitionStatus
+func (s *Service) partitions(m *model.Mirror) []linkapi.DescribedPartition {
+	var status []model.PartitionStatus
 	if r := s.reporter.Load(); r != nil && *r != nil {
 		status = (*r).Status(m.Topic)
 	}
@@ -29,7 +30,7 @@ func (s *Service) partitions(m *Mirror) []linkapi.DescribedPartition {
 		if i < len(timelines) {
 			describeShift(&p, timelines[i], stored[i])
 		}
-		if m.State == MirrorStopped {
+		if m.State == model.MirrorStopped {
 			// Show what was left behind at the stop. Nothing newer is known, because nobody follows
 			// the source any more.
 			p.SourceEndOffset, p.Lag, p.LagMs, p.LastFetchTimeMs = -1, -1, -1, -1
@@ -45,7 +46,7 @@ func (s *Service) partitions(m *Mirror) []linkapi.DescribedPartition {
 	return ps
 }
 
-func describeStatus(p *linkapi.DescribedPartition, status PartitionStatus, now time.Time) {
+func describeStatus(p *linkapi.DescribedPartition, status model.PartitionStatus, now time.Time) {
 	p.SourceEndOffset, p.MirrorEndOffset, p.LastFetchTimeMs = status.SourceEnd, status.MirrorEnd, millis(status.LastFetch)
 	p.JoinedBatches = status.Joined
 	if p.SourceEndOffset >= 0 && p.MirrorEndOffset >= 0 {
@@ -57,7 +58,7 @@ func describeStatus(p *linkapi.DescribedPartition, status PartitionStatus, now t
 			p.LagMs = max(0, now.Sub(status.CaughtUp).Milliseconds())
 		}
 	}
-	if status.detailed() {
+	if status.Detailed() {
 		p.SourceStartOffset, p.SourceLastStableOffset, p.MirrorStartOffset = status.SourceStart, status.SourceLastStable, status.MirrorStart
 		p.ShiftBegan, p.ShiftReason = status.ShiftBegan, status.ShiftReason
 	}
@@ -91,11 +92,11 @@ func describeShift(p *linkapi.DescribedPartition, t *timeline.Partition, stored 
 
 // directAccess reports whether clients can connect straight to the brokers once mirroring has been
 // stopped, and why or why not.
-func directAccess(m *Mirror, timelines []*timeline.Partition, ps []linkapi.DescribedPartition) (possible bool, reason string) {
-	if !m.Created || m.Error == ErrMirrorTopicDeleted || len(timelines) < len(ps) {
+func directAccess(m *model.Mirror, timelines []*timeline.Partition, ps []linkapi.DescribedPartition) (possible bool, reason string) {
+	if !m.Created || m.Error == model.ErrMirrorTopicDeleted || len(timelines) < len(ps) {
 		return false, "the topic is not there, or not known yet"
 	}
-	if m.State == MirrorPending {
+	if m.State == model.MirrorPending {
 		return false, "not known yet: the mirror is being set up"
 	}
 	if len(ps) == 0 {
@@ -119,7 +120,7 @@ func directAccess(m *Mirror, timelines []*timeline.Partition, ps []linkapi.Descr
 	switch {
 	case m.LogAppendTime:
 		reason += "; where the source wrote timestamps with LogAppendTime, the brokers show CreateTime, and the time of the append plus what a record is younger than the first of its batch"
-	case m.State != MirrorStopped:
+	case m.State != model.MirrorStopped:
 		reason += " so far"
 	}
 	return true, reason

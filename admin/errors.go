@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"klink/admin/caslog"
+	"klink/admin/model"
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -26,7 +27,7 @@ func asError(err error) *protocol.Error {
 			return nil
 		}
 		return known
-	case errors.As(err, new(errNotPossible)):
+	case errors.As(err, new(model.ErrNotPossible)):
 		return protocol.Errorf(kerr.InvalidRequest, "%s", err)
 	case errors.As(err, &code):
 		return protocol.Errorf(code, "%s", err)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"klink/admin/model"
 )
 
 // followLooks bounds how many calls of FollowConfigs run at once. Each has its own connection to a
@@ -56,4 +58,6 @@ var errNotMirrored = errors.New("the topic is not being mirrored now")
 
 // appends reports whether klink may append to a mirror, so that its configs must accept its
 // source's records. The first batch of a PENDING mirror may come before the mirror becomes ACTIVE.
-func appends(m *Mirror) bool { return followsNow(m) || m.Created && m.State == MirrorPending }
+func appends(m *model.Mirror) bool {
+	return followsNow(m) || m.Created && m.State == model.MirrorPending
+}

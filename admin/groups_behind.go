@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"klink/admin/filter"
+	"klink/admin/model"
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -48,7 +49,7 @@ func (s *Service) groupsBehind(ctx context.Context, topics []string) map[string]
 	for _, topic := range topics {
 		switch m := state.Mirrors[topic]; {
 		case m == nil: // it was deleted a moment ago
-		case m.State == MirrorStopped:
+		case m.State == model.MirrorStopped:
 			found[topic] = groupsUnknown(false, "the offsets of a topic that is STOPPED do not follow the source any more")
 		case !slices.Contains(byLink[m.Link], topic):
 			byLink[m.Link] = append(byLink[m.Link], topic)
@@ -85,7 +86,7 @@ func (s *Service) groupsBehind(ctx context.Context, topics []string) map[string]
 }
 
 // groupsBehindOf is groupsBehind for mirrors of one link that syncs offsets.
-func (s *Service) groupsBehindOf(ctx context.Context, l *Link, topics []string) (map[string]groupsBehind, error) {
+func (s *Service) groupsBehindOf(ctx context.Context, l *model.Link, topics []string) (map[string]groupsBehind, error) {
 	filters, err := filter.ParseGroups(LinkConfigValue(l.Configs, ConfigGroupFilters))
 	if err != nil {
 		return nil, protocol.Errorf(kerr.InvalidConfig, "%s: %s", ConfigGroupFilters, err)
@@ -106,8 +107,8 @@ func (s *Service) groupsBehindOf(ctx context.Context, l *Link, topics []string) 
 	if err != nil {
 		return nil, source.failed("list its groups", err)
 	}
-	o := s.offsetSync(l, source, mirrorsOf(s.State(), l.Name, func(m *Mirror) bool {
-		return slices.Contains(topics, m.Topic) && (takesLastOffsets(m) || m.State == MirrorPending)
+	o := s.offsetSync(l, source, mirrorsOf(s.State(), l.Name, func(m *model.Mirror) bool {
+		return slices.Contains(topics, m.Topic) && (takesLastOffsets(m) || m.State == model.MirrorPending)
 	}))
 	o.part, o.dry = true, true
 	if o.states, err = listGroupsOf(ctx, s.client); err != nil {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/model"
 	"klink/protocol/linkapi"
 
 	"github.com/stretchr/testify/require"
@@ -62,7 +63,7 @@ func TestGroupsBehind(t *testing.T) {
 	for i := range 20 {
 		topics = append(topics, fmt.Sprint("more-", i))
 		w.plainMirror(topics[i+1], 1)
-		w.reporter.set(topics[i+1], PartitionStatus{MirrorEnd: 100})
+		w.reporter.set(topics[i+1], model.PartitionStatus{MirrorEnd: 100})
 	}
 	w.plainMirror("done", 1)
 	// The only periodic run of the link has ended.
@@ -137,7 +138,7 @@ func TestGroupsBehind(t *testing.T) {
 	w.none("app-new")
 
 	// A promotion carries over exactly that, once the mirror has every record.
-	w.reporter.set("orders", PartitionStatus{MirrorEnd: 105}, PartitionStatus{MirrorEnd: 50})
+	w.reporter.set("orders", model.PartitionStatus{MirrorEnd: 105}, model.PartitionStatus{MirrorEnd: 50})
 	errs := w.service.syncOffsetsOf(t.Context(), w.service.State().Links["l"], []string{"orders"})
 	require.Len(t, errs, 1)
 	require.Contains(t, errs[0].Message, "app-busy")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"klink/admin/model"
 	"klink/internal/kafkaclient"
 	"klink/internal/retry"
 	"klink/protocol"
@@ -17,9 +18,9 @@ import (
 // First it stores their timelines with the mirror's new size, so that no client ever sees them
 // untranslated. Then it creates the partitions. It skips starts of partitions that the mirror has
 // already, so the call can be repeated.
-func (s *Service) GrowMirror(ctx context.Context, topic string, starts []Start) error {
+func (s *Service) GrowMirror(ctx context.Context, topic string, starts []model.Start) error {
 	starts = slices.Clone(starts)
-	slices.SortFunc(starts, func(a, b Start) int { return int(a.Partition) - int(b.Partition) })
+	slices.SortFunc(starts, func(a, b model.Start) int { return int(a.Partition) - int(b.Partition) })
 	if err := s.newPartitionsEmpty(ctx, topic, starts); err != nil {
 		return err
 	}
@@ -32,7 +33,7 @@ func (s *Service) GrowMirror(ctx context.Context, topic string, starts []Start) 
 		if m == nil {
 			return protocol.Errorf(kerr.UnknownTopicOrPartition, "there is no mirror topic '%s' to grow", topic)
 		}
-		if m.State == MirrorStopped || m.State == MirrorPendingStopped {
+		if m.State == model.MirrorStopped || m.State == model.MirrorPendingStopped {
 			return protocol.Errorf(kerr.InvalidRequest, "mirror topic '%s' is %s and does not grow with its source", topic, m.State)
 		}
 		partitions = m.Partitions
@@ -62,7 +63,7 @@ func (s *Service) GrowMirror(ctx context.Context, topic string, starts []Start) 
 
 // newPartitionsEmpty refuses new partitions that somebody has created, and written to, around
 // klink.
-func (s *Service) newPartitionsEmpty(ctx context.Context, topic string, starts []Start) error {
+func (s *Service) newPartitionsEmpty(ctx context.Context, topic string, starts []model.Start) error {
 	t, err := s.findTopic(ctx, topic)
 	if err != nil || t == nil || len(starts) == 0 {
 		return err

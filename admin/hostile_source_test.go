@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/model"
 	"klink/internal/kafkaclient"
 
 	"github.com/stretchr/testify/require"
@@ -49,7 +50,7 @@ func TestHostileSource(t *testing.T) {
 	_, refused := connectSource(ctx, kafkaclient.Files{}, "east", map[string]string{ConfigBootstrapServers: ln.Addr().String()})
 	require.NotNil(t, refused)
 	require.NoError(t, ctx.Err(), "the client is busy")
-	require.ErrorContains(t, refused, string(ErrInternal))
+	require.ErrorContains(t, refused, string(model.ErrInternal))
 	require.ErrorContains(t, refused, "the connection to broker "+ln.Addr().String()+" was closed at its response to ApiVersions v")
 	require.ErrorContains(t, refused, "check that bootstrap.servers names Kafka listeners")
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"klink/admin/caslog"
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/router"
 
@@ -69,10 +70,10 @@ func TestHostileRecords(t *testing.T) {
 			state := s.State()
 			switch key {
 			case "link/a":
-				require.Equal(t, LinkFailed, state.Links["a"].State)
+				require.Equal(t, model.LinkFailed, state.Links["a"].State)
 				require.Contains(t, state.Links["a"].ErrorMessage, "offset 77")
 			case "mirror/a", "timeline/a/0", "checkpoint/a/0":
-				require.Equal(t, MirrorFailed, state.Mirrors["a"].State, "%s: %s", key, what)
+				require.Equal(t, model.MirrorFailed, state.Mirrors["a"].State, "%s: %s", key, what)
 				require.Contains(t, state.Mirrors["a"].ErrorMessage, "offset 77")
 				require.True(t, snapshot(state).Mirrors["a"].ReadOnly)
 			case "instance/a":

@@ -202,14 +202,14 @@ func (s *Service) acknowledge() {
 // that.
 func (s *Service) unacknowledged() (seen int64, news bool) {
 	state := s.State()
-	if len(state.recorded) == 0 || len(s.store.instances(s.id)) == 0 {
+	if len(state.Recorded) == 0 || len(s.store.instances(s.id)) == 0 {
 		return 0, false
 	}
 	me := s.store.known(s.id)
 	if me == nil {
 		return 0, false
 	}
-	for topic, at := range state.recorded {
+	for topic, at := range state.Recorded {
 		if !s.isCreating(topic) {
 			seen = max(seen, at+1)
 		}

@@ -3,6 +3,7 @@ package admin
 import (
 	"testing"
 
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 
 	"github.com/stretchr/testify/require"
@@ -28,7 +29,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	w.service = w.start()
 	require.Zero(t, w.link("l").ErrorCode)
-	require.NoError(t, w.service.Report(t.Context(), Event{Kind: EventLinkDown, Link: "l"}))
+	require.NoError(t, w.service.Report(t.Context(), model.Event{Kind: model.EventLinkDown, Link: "l"}))
 	w.service.Close()
 	w.unready(nowhere.Addr()).Close()
 	verifyNoneLeft(t, before)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 
@@ -42,7 +43,7 @@ func TestCreateLinkRefusals(t *testing.T) {
 		{"l", []string{"consumer.offset.sync.ms=99"}, kerr.InvalidConfig, []string{"consumer.offset.sync.ms", `"99"`, "100 to 3600000"}},
 		{"l", []string{`consumer.offset.group.filters={"groupFilters":[{"name":"a","patternType":"GLOB","filterType":"INCLUDE"}]}`}, kerr.InvalidConfig, []string{"consumer.offset.group.filters", "line 1, column 44", "GLOB"}},
 		{"l", []string{"retry.backoff.ms=soon"}, kerr.InvalidConfig, []string{"retry.backoff.ms", `"soon"`, "whole number"}},
-		{"l", []string{"bootstrap.servers=" + nobody}, kerr.BrokerNotAvailable, []string{string(ErrBootstrapConnection), nobody}},
+		{"l", []string{"bootstrap.servers=" + nobody}, kerr.BrokerNotAvailable, []string{string(model.ErrBootstrapConnection), nobody}},
 		{"l", []string{"bootstrap.servers=" + w.destination.ListenAddrs()[0]}, kerr.InvalidRequest, []string{"this cluster itself"}},
 		{"l", sasl, kerr.InvalidConfig, []string{"sasl.jaas.config", "--secrets-key-file", "--allow-plaintext-secrets"}},
 	} {
@@ -57,7 +58,7 @@ func TestCreateLinkRefusals(t *testing.T) {
 	withKey := w.start(func(c *Config) { c.Secrets = testKey(t, 1) })
 	r := withKey.HandleLink(context.Background(), &linkapi.CreateLinksRequest{Links: []linkapi.CreateLink{{Name: "l", Configs: w.configs(sasl...)}}}).(*linkapi.CreateLinksResponse).Results[0]
 	require.Equal(t, kerr.InvalidConfig.Code, r.ErrorCode, text(r.ErrorMessage))
-	require.Contains(t, text(r.ErrorMessage), string(ErrAuthentication))
+	require.Contains(t, text(r.ErrorMessage), string(model.ErrAuthentication))
 	require.NotContains(t, text(r.ErrorMessage), "wrong", "no secret in an error")
 }
 
@@ -126,7 +127,7 @@ func TestLinkLifecycle(t *testing.T) {
 	require.Contains(t, w.start(func(c *Config) { c.Secrets = testKey(t, 1) }).State().Links["l"].Configs["sasl.jaas.config"], "hush")
 	for _, key := range []*SecretsKey{testKey(t, 2), nil} {
 		l := w.start(func(c *Config) { c.Secrets = key }).State().Links["l"]
-		require.Equal(t, LinkFailed, l.State)
+		require.Equal(t, model.LinkFailed, l.State)
 		require.Contains(t, l.ErrorMessage, "--secrets-key-file")
 		require.NotContains(t, l.Configs, "sasl.jaas.config")
 	}
@@ -136,8 +137,8 @@ func TestLinkLifecycle(t *testing.T) {
 		set("sasl.jaas.config", `org.apache.kafka.common.security.plain.PlainLoginModule required username="u" password="hush-hush";`),
 	}}}}).(*linkapi.AlterLinkConfigsResponse).Results[0]
 	require.Zero(t, given.ErrorCode, text(given.ErrorMessage))
-	require.Equal(t, LinkActive, rekeyed.State().Links["l"].State)
-	require.Equal(t, LinkFailed, w.start(func(c *Config) { c.Secrets = testKey(t, 1) }).State().Links["l"].State)
+	require.Equal(t, model.LinkActive, rekeyed.State().Links["l"].State)
+	require.Equal(t, model.LinkFailed, w.start(func(c *Config) { c.Secrets = testKey(t, 1) }).State().Links["l"].State)
 	require.Contains(t, w.start(func(c *Config) { c.Secrets = testKey(t, 2) }).State().Links["l"].Configs["sasl.jaas.config"], "hush-hush")
 	for _, r := range kafkatest.ReadAll(t, StateTopic, kgo.SeedBrokers(w.destination.ListenAddrs()...)) {
 		require.NotContains(t, string(r.Value), "hush")
@@ -167,7 +168,7 @@ func TestDeleteLinkWithMirrors(t *testing.T) {
 	r = w.service.HandleLink(ctx, &linkapi.DeleteLinksRequest{Names: []string{"l"}, Force: true}).(*linkapi.DeleteLinksResponse).Results[0]
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 	require.Empty(t, w.service.State().Links)
-	require.Equal(t, MirrorStopped, w.service.State().Mirrors["a"].State)
+	require.Equal(t, model.MirrorStopped, w.service.State().Mirrors["a"].State)
 }
 
 // TestReports: what the replicator reports changes the states of links and mirrors.
@@ -176,37 +177,37 @@ func TestReports(t *testing.T) {
 	w.sourceTopic("a", 1, nil)
 	require.Zero(t, w.link("l").ErrorCode)
 	require.Zero(t, w.mirror("a", "l").ErrorCode)
-	state := func() (LinkState, MirrorState) {
+	state := func() (model.LinkState, model.MirrorState) {
 		s := w.service.State()
 		return s.Links["l"].State, s.Mirrors["a"].State
 	}
-	expect := func(l LinkState, m MirrorState) {
+	expect := func(l model.LinkState, m model.MirrorState) {
 		t.Helper()
 		gotLink, gotMirror := state()
 		require.Equal(t, l, gotLink)
 		require.Equal(t, m, gotMirror)
 	}
-	expect(LinkActive, MirrorPending)
-	w.report(Event{Kind: EventMirrorStarted, Topic: "a"})
-	expect(LinkActive, MirrorActive)
-	w.report(Event{Kind: EventLinkDown, Link: "l", Error: ErrTimeout, Message: "no answer"})
-	expect(LinkUnavailable, MirrorSourceUnavailable)
+	expect(model.LinkActive, model.MirrorPending)
+	w.report(model.Event{Kind: model.EventMirrorStarted, Topic: "a"})
+	expect(model.LinkActive, model.MirrorActive)
+	w.report(model.Event{Kind: model.EventLinkDown, Link: "l", Error: model.ErrTimeout, Message: "no answer"})
+	expect(model.LinkUnavailable, model.MirrorSourceUnavailable)
 	require.Equal(t, "no answer", w.service.State().Mirrors["a"].ErrorMessage)
-	w.report(Event{Kind: EventLinkUp, Link: "l", SourceClusterID: "source"})
-	expect(LinkActive, MirrorActive)
-	w.report(Event{Kind: EventLinkUp, Link: "l", SourceClusterID: "elsewhere"})
-	expect(LinkFailed, MirrorSourceUnavailable)
-	require.Equal(t, ErrSourceClusterChanged, w.service.State().Links["l"].Error)
-	w.report(Event{Kind: EventLinkUp, Link: "l", SourceClusterID: "source"})
-	expect(LinkActive, MirrorActive)
-	w.report(Event{Kind: EventMirrorUnavailable, Topic: "a", Error: ErrSourceTopicMayBeDeleted})
-	expect(LinkActive, MirrorSourceUnavailable)
-	w.report(Event{Kind: EventMirrorRecovered, Topic: "a"})
-	expect(LinkActive, MirrorActive)
-	w.report(Event{Kind: EventMirrorFailed, Topic: "a", Error: ErrUnexpectedTruncation, Message: "cut"})
-	expect(LinkActive, MirrorFailed)
-	w.report(Event{Kind: EventMirrorFailed, Topic: "gone"})
-	w.report(Event{Kind: EventLinkUp, Link: "gone"})
+	w.report(model.Event{Kind: model.EventLinkUp, Link: "l", SourceClusterID: "source"})
+	expect(model.LinkActive, model.MirrorActive)
+	w.report(model.Event{Kind: model.EventLinkUp, Link: "l", SourceClusterID: "elsewhere"})
+	expect(model.LinkFailed, model.MirrorSourceUnavailable)
+	require.Equal(t, model.ErrSourceClusterChanged, w.service.State().Links["l"].Error)
+	w.report(model.Event{Kind: model.EventLinkUp, Link: "l", SourceClusterID: "source"})
+	expect(model.LinkActive, model.MirrorActive)
+	w.report(model.Event{Kind: model.EventMirrorUnavailable, Topic: "a", Error: model.ErrSourceTopicMayBeDeleted})
+	expect(model.LinkActive, model.MirrorSourceUnavailable)
+	w.report(model.Event{Kind: model.EventMirrorRecovered, Topic: "a"})
+	expect(model.LinkActive, model.MirrorActive)
+	w.report(model.Event{Kind: model.EventMirrorFailed, Topic: "a", Error: model.ErrUnexpectedTruncation, Message: "cut"})
+	expect(model.LinkActive, model.MirrorFailed)
+	w.report(model.Event{Kind: model.EventMirrorFailed, Topic: "gone"})
+	w.report(model.Event{Kind: model.EventLinkUp, Link: "gone"})
 }
 
 // TestLinkConfigAliases: klink accepts the documented product's names of filters, and keeps the

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"klink/admin/model"
 	"klink/protocol/linkapi"
 )
 
@@ -35,7 +36,7 @@ func (s *Service) listLinkTasks(ctx context.Context, req *linkapi.ListLinkTasksR
 	return resp
 }
 
-func listedTask(status TaskStatus) linkapi.LinkTask {
+func listedTask(status model.TaskStatus) linkapi.LinkTask {
 	t := linkapi.LinkTask{
 		Name: status.Name, State: string(status.State), IntervalMs: status.Interval.Milliseconds(),
 		LastRunTimeMs: millis(status.LastRun), LastSuccessTimeMs: millis(status.LastSuccess),
@@ -47,8 +48,8 @@ func listedTask(status TaskStatus) linkapi.LinkTask {
 }
 
 // LinkTasks returns the tasks of all links, by link name; none until Ready.
-func (s *Service) LinkTasks() map[string][]TaskStatus {
-	of := map[string][]TaskStatus{}
+func (s *Service) LinkTasks() map[string][]model.TaskStatus {
+	of := map[string][]model.TaskStatus{}
 	for name, l := range s.State().Links {
 		of[name] = s.linkTasks(l)
 	}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"klink/admin/model"
 	"klink/protocol/linkapi"
 )
 
@@ -19,7 +20,7 @@ func (s *Service) listLinks(ctx context.Context, req *linkapi.ListLinksRequest) 
 	state := s.State()
 	mirrors := map[string]int32{}
 	for _, m := range state.Mirrors {
-		if m.State != MirrorStopped {
+		if m.State != model.MirrorStopped {
 			mirrors[m.Link]++
 		}
 	}
@@ -33,10 +34,10 @@ func (s *Service) listLinks(ctx context.Context, req *linkapi.ListLinksRequest) 
 }
 
 // runningMirrors returns the topics of a link's mirrors that are not stopped, in order.
-func runningMirrors(state *State, link string) []string {
+func runningMirrors(state *model.State, link string) []string {
 	var topics []string
 	for topic, m := range state.Mirrors {
-		if m.Link == link && m.State != MirrorStopped {
+		if m.Link == link && m.State != model.MirrorStopped {
 			topics = append(topics, topic)
 		}
 	}

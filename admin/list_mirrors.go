@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"klink/admin/model"
 	"klink/protocol/linkapi"
 )
 
@@ -24,7 +25,7 @@ func (s *Service) listMirrors(ctx context.Context, req *linkapi.ListMirrorsReque
 	}
 	for _, topic := range slices.Sorted(maps.Keys(state.Mirrors)) {
 		m := state.Mirrors[topic]
-		if req.Link != nil && m.Link != *req.Link || m.State == MirrorStopped && !req.IncludeStopped {
+		if req.Link != nil && m.Link != *req.Link || m.State == model.MirrorStopped && !req.IncludeStopped {
 			continue
 		}
 		shown, code, _ := s.shown(m)
@@ -47,15 +48,15 @@ func (s *Service) listMirrors(ctx context.Context, req *linkapi.ListMirrorsReque
 
 // shown returns the state of a mirror as people see it. That is the stored state, or MirrorUnowned
 // if the stored state says that the mirror is copied but no instance copies it.
-func (s *Service) shown(m *Mirror) (state MirrorState, code Error, message string) {
+func (s *Service) shown(m *model.Mirror) (state model.MirrorState, code model.Error, message string) {
 	state, code, message = m.Shown(), m.Error, m.ErrorMessage
-	if state != MirrorActive && state != MirrorPending {
+	if state != model.MirrorActive && state != model.MirrorPending {
 		return state, code, message
 	}
 	if r := s.reporter.Load(); r != nil {
-		if owners, ok := (*r).(OwnerReporter); ok {
+		if owners, ok := (*r).(model.OwnerReporter); ok {
 			if why := owners.Unowned(m.Topic); why != "" {
-				return MirrorUnowned, ErrNoInstance, why
+				return model.MirrorUnowned, model.ErrNoInstance, why
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"klink/admin/filter"
+	"klink/admin/model"
 	"klink/internal/retry"
 	"klink/protocol"
 	"klink/protocol/linkapi"
@@ -66,7 +67,7 @@ func (s *Service) migrateGroups(ctx context.Context, req *linkapi.MigrateGroupsR
 // migration moves groups through one link.
 type migration struct {
 	s         *Service
-	link      *Link
+	link      *model.Link
 	source    *source
 	dry       bool
 	groups    map[string]listedGroup // at the source
@@ -82,7 +83,7 @@ func (s *Service) startMigration(ctx context.Context, link string, dry bool) (*m
 	switch {
 	case l == nil:
 		return nil, linkMissing(link)
-	case l.State == LinkPaused || l.State == LinkFailed:
+	case l.State == model.LinkPaused || l.State == model.LinkFailed:
 		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q is %s, so offsets cannot be carried over: `klink link describe %s` says why", link, l.State, link)
 	}
 	source, failed := connectSource(ctx, s.cfg.LinkFiles, link, l.Configs)
@@ -205,7 +206,7 @@ func (m *migration) busy(group, state string) error {
 	if state == "" {
 		state = "it has members"
 	}
-	return protocol.Errorf(kerr.NonEmptyGroup, "%s: group '%.260s' is active at the destination (%s), so its offsets are its own: stop its consumers there first%s", ErrGroupInUse, group, state, moved)
+	return protocol.Errorf(kerr.NonEmptyGroup, "%s: group '%.260s' is active at the destination (%s), so its offsets are its own: stop its consumers there first%s", model.ErrGroupInUse, group, state, moved)
 }
 
 // stateOf returns the state of a group. It asks for it where ListGroups did not tell (brokers
@@ -246,7 +247,7 @@ func (m *migration) sync(ctx context.Context, group string) (synced *syncedGroup
 
 // syncOnce carries over the offsets of a group as far as the mirrors have got.
 func (m *migration) syncOnce(ctx context.Context, group string) (synced *syncedGroup, err error) {
-	o := m.s.offsetSync(m.link, m.source, mirrorsOf(m.s.State(), m.link.Name, func(m *Mirror) bool { return takesLastOffsets(m) || m.State == MirrorPending }))
+	o := m.s.offsetSync(m.link, m.source, mirrorsOf(m.s.State(), m.link.Name, func(m *model.Mirror) bool { return takesLastOffsets(m) || m.State == model.MirrorPending }))
 	o.states, o.asked, o.dry, o.takes = m.there, true, m.dry, takesLastOffsets
 	o.run(ctx, []string{group}, func(g *syncedGroup) { synced = g })
 	if err := ctx.Err(); err != nil {
@@ -265,7 +266,7 @@ func excludes(filters filter.Names, group string) bool {
 
 // excludeGroup adds a filter that excludes a group to the filters of a link. Concurrent changes of
 // the link are kept.
-func (s *Service) excludeGroup(ctx context.Context, l *Link, group string) error {
+func (s *Service) excludeGroup(ctx context.Context, l *model.Link, group string) error {
 	err := s.update(ctx, func(tx *Tx) error {
 		r, err := tx.Link(l.Name)
 		if err != nil {

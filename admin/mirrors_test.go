@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 	"klink/router"
@@ -66,9 +67,9 @@ func TestMirrorLifecycle(t *testing.T) {
 	require.EqualValues(t, 7, snap.Timeline(1).Shift())
 	require.EqualValues(t, 7, snap.Timeline(1).Floor())
 	require.Nil(t, snap.Timeline(2))
-	awaitState(t, w.service, "started", func(s *State) bool { return s.Mirrors["orders"].State == MirrorActive })
+	awaitState(t, w.service, "started", func(s *model.State) bool { return s.Mirrors["orders"].State == model.MirrorActive })
 
-	w.reporter.set("orders", PartitionStatus{SourceEnd: 0, MirrorEnd: 0}, PartitionStatus{SourceEnd: 10, MirrorEnd: 8, LastFetch: time.UnixMilli(5)})
+	w.reporter.set("orders", model.PartitionStatus{SourceEnd: 0, MirrorEnd: 0}, model.PartitionStatus{SourceEnd: 10, MirrorEnd: 8, LastFetch: time.UnixMilli(5)})
 	d := w.service.HandleLink(context.Background(), &linkapi.DescribeMirrorsRequest{Topics: []string{"orders", "none"}}).(*linkapi.DescribeMirrorsResponse)
 	require.Equal(t, linkapi.DescribedPartition{
 		Partition: 1, SourceStartOffset: -1, SourceEndOffset: 10, SourceLastStableOffset: -1, MirrorStartOffset: 7, MirrorEndOffset: 8, Lag: 2, LagMs: -1, LastFetchTimeMs: 5,
@@ -88,17 +89,17 @@ func TestMirrorLifecycle(t *testing.T) {
 	require.EqualValues(t, 7, again.Timelines["orders"][1].Shift())
 
 	require.Zero(t, w.alter("orders", linkapi.MirrorPause).ErrorCode)
-	require.Equal(t, MirrorPaused, w.service.State().Mirrors["orders"].State)
+	require.Equal(t, model.MirrorPaused, w.service.State().Mirrors["orders"].State)
 	refused := w.alter("orders", linkapi.MirrorPromote)
 	require.Equal(t, kerr.InvalidRequest.Code, refused.ErrorCode)
 	require.Contains(t, text(refused.ErrorMessage), "cannot promote: it is PAUSED")
 	require.Zero(t, w.alter("orders", linkapi.MirrorResume).ErrorCode)
-	require.Equal(t, MirrorActive, w.service.State().Mirrors["orders"].State)
+	require.Equal(t, model.MirrorActive, w.service.State().Mirrors["orders"].State)
 
 	for range 2 { // twice: the second is a no-op
 		stopped := w.alter("orders", linkapi.MirrorFailover)
 		require.Zero(t, stopped.ErrorCode, text(stopped.ErrorMessage))
-		require.Equal(t, MirrorStopped, w.service.State().Mirrors["orders"].State)
+		require.Equal(t, model.MirrorStopped, w.service.State().Mirrors["orders"].State)
 		require.False(t, w.snapshot().Mirrors["orders"].ReadOnly)
 		require.EqualValues(t, 7, w.snapshot().Mirrors["orders"].Timeline(1).Shift(), "still translated")
 	}
@@ -207,7 +208,7 @@ func TestRecordedBeforeCreated(t *testing.T) {
 	w := newWorld(t)
 	w.sourceTopic("t", 1, nil)
 	require.Zero(t, w.link("l").ErrorCode)
-	seen, state := make(chan *router.Mirror, 1), make(chan *State, 1)
+	seen, state := make(chan *router.Mirror, 1), make(chan *model.State, 1)
 	w.destination.ControlKey(int16(kmsg.CreateTopics), func(kmsg.Request) (kmsg.Response, error, bool) {
 		seen <- w.snapshot().Mirrors["t"]
 		state <- w.service.State()
@@ -250,11 +251,11 @@ func TestCrashWhileCreating(t *testing.T) {
 			}))
 			w.service = w.start()
 			if topicThere == "written" {
-				awaitState(t, w.service, "refused", func(s *State) bool { return s.Mirrors["t"].State == MirrorFailed })
+				awaitState(t, w.service, "refused", func(s *model.State) bool { return s.Mirrors["t"].State == model.MirrorFailed })
 				require.True(t, w.snapshot().Mirrors["t"].ReadOnly)
 				return
 			}
-			awaitState(t, w.service, "created", func(s *State) bool { return s.Mirrors["t"].Created })
+			awaitState(t, w.service, "created", func(s *model.State) bool { return s.Mirrors["t"].Created })
 			require.True(t, w.destinationHas("t"))
 			require.Equal(t, "777", w.configsOf("t")["retention.ms"])
 		})
@@ -282,12 +283,12 @@ func TestDeletedAroundKlink(t *testing.T) {
 					require.NoError(t, err)
 				}
 				if stopped {
-					awaitState(t, w.service, "forgotten", func(s *State) bool { return s.Mirrors["t"] == nil })
+					awaitState(t, w.service, "forgotten", func(s *model.State) bool { return s.Mirrors["t"] == nil })
 					require.Empty(t, w.service.State().Timelines)
 					return
 				}
-				awaitState(t, w.service, "failed", func(s *State) bool { return s.Mirrors["t"].State == MirrorFailed })
-				require.Equal(t, ErrMirrorTopicDeleted, w.service.State().Mirrors["t"].Error)
+				awaitState(t, w.service, "failed", func(s *model.State) bool { return s.Mirrors["t"].State == model.MirrorFailed })
+				require.Equal(t, model.ErrMirrorTopicDeleted, w.service.State().Mirrors["t"].Error)
 				require.True(t, w.snapshot().Mirrors["t"].ReadOnly)
 				require.Nil(t, w.snapshot().Mirrors["t"].Timeline(0), "another topic's offsets are its own")
 				if !recreate {
@@ -297,7 +298,7 @@ func TestDeletedAroundKlink(t *testing.T) {
 				}
 				r := w.alter("t", linkapi.MirrorFailover)
 				require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
-				awaitState(t, w.service, "an ordinary topic", func(s *State) bool { return s.Mirrors["t"] == nil })
+				awaitState(t, w.service, "an ordinary topic", func(s *model.State) bool { return s.Mirrors["t"] == nil })
 			})
 		}
 	}
@@ -314,7 +315,7 @@ func TestGrowMirror(t *testing.T) {
 		seen <- w.snapshot().Mirrors["t"]
 		return nil, nil, false
 	})
-	starts := []Start{{Partition: 2, Logical: 50, Floor: 50}, {Partition: 1, Logical: 40, Floor: 41}}
+	starts := []model.Start{{Partition: 2, Logical: 50, Floor: 50}, {Partition: 1, Logical: 40, Floor: 41}}
 	for range 2 { // the second time there is nothing left to do
 		require.NoError(t, w.service.GrowMirror(context.Background(), "t", starts))
 	}
@@ -326,8 +327,8 @@ func TestGrowMirror(t *testing.T) {
 	details, err := w.destAdmin.ListTopics(context.Background(), "t")
 	require.NoError(t, err)
 	require.Len(t, details["t"].Partitions, 3)
-	require.Error(t, w.service.GrowMirror(context.Background(), "t", []Start{{Partition: 5}}), "a gap")
-	require.ErrorIs(t, w.service.GrowMirror(context.Background(), "none", []Start{{Partition: 1}}), kerr.UnknownTopicOrPartition)
+	require.Error(t, w.service.GrowMirror(context.Background(), "t", []model.Start{{Partition: 5}}), "a gap")
+	require.ErrorIs(t, w.service.GrowMirror(context.Background(), "none", []model.Start{{Partition: 1}}), kerr.UnknownTopicOrPartition)
 }
 
 func TestSetTimeline(t *testing.T) {
@@ -361,7 +362,7 @@ func TestFailoverInTime(t *testing.T) {
 	require.Equal(t, kerr.RequestTimedOut.Code, r.ErrorCode)
 	require.Contains(t, text(r.ErrorMessage), "PENDING_STOPPED")
 	require.True(t, w.snapshot().Mirrors["t"].ReadOnly)
-	w.report(Event{Kind: EventMirrorDrained, Topic: "t"})
+	w.report(model.Event{Kind: model.EventMirrorDrained, Topic: "t"})
 	require.Eventually(t, func() bool { return !w.snapshot().Mirrors["t"].ReadOnly }, 20*time.Second, time.Millisecond)
 }
 
@@ -373,15 +374,15 @@ func TestSetMirrorState(t *testing.T) {
 	require.Zero(t, w.mirror("t", "l").ErrorCode)
 	ctx := context.Background()
 	require.Nil(t, w.service.SetMirrorState(ctx, "t", "PAUSED", true))
-	require.NotEqual(t, MirrorPaused, w.service.State().Mirrors["t"].State, "only validated")
+	require.NotEqual(t, model.MirrorPaused, w.service.State().Mirrors["t"].State, "only validated")
 	require.Nil(t, w.service.SetMirrorState(ctx, "t", "PAUSED", false))
-	require.Equal(t, MirrorPaused, w.service.State().Mirrors["t"].State)
+	require.Equal(t, model.MirrorPaused, w.service.State().Mirrors["t"].State)
 	require.Equal(t, kerr.InvalidConfig, w.service.SetMirrorState(ctx, "t", "SLEEPING", false).Code)
 	require.Equal(t, kerr.InvalidRequest, w.service.SetMirrorState(ctx, "t", "PROMOTED", false).Code)
 	require.Equal(t, kerr.InvalidRequest, w.service.SetMirrorState(ctx, "t", "PROMOTED", true).Code)
 	require.Equal(t, kerr.UnknownTopicOrPartition, w.service.SetMirrorState(ctx, "u", "PAUSED", false).Code)
 	require.Nil(t, w.service.SetMirrorState(ctx, "t", "STOPPED", false))
-	require.Equal(t, MirrorStopped, w.service.State().Mirrors["t"].State)
+	require.Equal(t, model.MirrorStopped, w.service.State().Mirrors["t"].State)
 	require.Equal(t, kerr.InvalidRequest, w.service.SetMirrorState(ctx, "t", "ACTIVE", true).Code)
 
 	w.sourceTopic("p", 1, nil)
@@ -389,7 +390,7 @@ func TestSetMirrorState(t *testing.T) {
 	require.Nil(t, w.service.SetMirrorState(ctx, "p", "PROMOTED", true))
 	require.Empty(t, w.service.State().Mirrors["p"].Promotion, "only validated")
 	require.Nil(t, w.service.SetMirrorState(ctx, "p", "promoted", false))
-	require.Equal(t, MirrorStopped, w.service.State().Mirrors["p"].State)
+	require.Equal(t, model.MirrorStopped, w.service.State().Mirrors["p"].State)
 }
 
 // TestManyFailovers: changes made at the same time share transactions.
@@ -418,6 +419,6 @@ func TestManyFailovers(t *testing.T) {
 	}
 	require.NoError(t, errors.Join(errs...))
 	for _, m := range w.service.State().Mirrors {
-		require.Equal(t, MirrorStopped, m.State)
+		require.Equal(t, model.MirrorStopped, m.State)
 	}
 }

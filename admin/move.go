@@ -1,19 +1,23 @@
 package admin
 
-import "time"
+import (
+	"time"
+
+	"klink/admin/model"
+)
 
 // moveLink applies an input to a link, stores it with r's configs, and tells the link's mirrors of
 // a change of its state.
-func (s *Service) moveLink(tx *Tx, name string, r *linkRecord, in linkInput) error {
+func (s *Service) moveLink(tx *Tx, name string, r *linkRecord, in model.LinkInput) error {
 	now := s.cfg.Now()
-	status, effects := stepLink(r.status(), in)
+	status, effects := model.StepLink(r.status(), in)
 	r = r.clone()
 	r.setStatus(status, now)
 	if err := tx.PutLink(name, r); err != nil {
 		return err
 	}
 	for _, e := range effects {
-		if e != effectMirrors {
+		if e != model.EffectMirrors {
 			continue
 		}
 		for _, topic := range tx.Mirrors() {
@@ -21,7 +25,7 @@ func (s *Service) moveLink(tx *Tx, name string, r *linkRecord, in linkInput) err
 			if err != nil || m.Link != name {
 				continue
 			}
-			if err := moveMirror(tx, topic, m, mirrorInput{Kind: mirrorLinkChanged, Link: status}, now); err != nil {
+			if err := moveMirror(tx, topic, m, model.MirrorInput{Kind: model.InputLinkChanged, Link: status}, now); err != nil {
 				return err
 			}
 		}
@@ -30,15 +34,15 @@ func (s *Service) moveLink(tx *Tx, name string, r *linkRecord, in linkInput) err
 }
 
 // moveMirror applies an input to a mirror and stores it.
-func moveMirror(tx *Tx, topic string, m *mirrorRecord, in mirrorInput, now time.Time) error {
-	status, effects, err := stepMirror(m.status(), in)
+func moveMirror(tx *Tx, topic string, m *mirrorRecord, in model.MirrorInput, now time.Time) error {
+	status, effects, err := model.StepMirror(m.status(), in)
 	if err != nil {
 		return err
 	}
 	m = m.clone()
 	m.setStatus(status, now)
 	for _, e := range effects {
-		if e == effectRestoreConfigs {
+		if e == model.EffectRestoreConfigs {
 			m.RestorePending = len(m.SourceConfigs) > 0
 		}
 		// The replicator carries out effectDrain when it sees PENDING_STOPPED in the next snapshot.
@@ -48,10 +52,10 @@ func moveMirror(tx *Tx, topic string, m *mirrorRecord, in mirrorInput, now time.
 
 // linkStatusOf returns the status of a mirror's link. A link that is gone or cannot be read counts
 // as ACTIVE, so that it holds nothing back: its mirrors are stopped or FAILED anyway.
-func linkStatusOf(tx *Tx, name string) linkStatus {
+func linkStatusOf(tx *Tx, name string) model.LinkStatus {
 	l, err := tx.Link(name)
 	if err != nil || l == nil {
-		return linkStatus{State: LinkActive}
+		return model.LinkStatus{State: model.LinkActive}
 	}
 	return l.status()
 }

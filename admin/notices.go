@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"klink/admin/model"
 	"klink/protocol/timeline"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -24,12 +25,12 @@ const noticePatience = 5 * time.Second
 
 // notices returns a function that finds the notices of the mirrors in topics. It leaves out what
 // the destination does not tell.
-func (s *Service) notices(ctx context.Context, state *State, topics []string) func(m *Mirror) []string {
+func (s *Service) notices(ctx context.Context, state *model.State, topics []string) func(m *model.Mirror) []string {
 	ctx, cancel := context.WithTimeout(ctx, noticePatience)
 	defer cancel()
 	var ask []string
 	for _, topic := range topics {
-		if m := state.Mirrors[topic]; m != nil && m.Created && m.State != MirrorStopped {
+		if m := state.Mirrors[topic]; m != nil && m.Created && m.State != model.MirrorStopped {
 			ask = append(ask, topic)
 		}
 	}
@@ -54,7 +55,7 @@ func (s *Service) notices(ctx context.Context, state *State, topics []string) fu
 	if len(late) > 0 {
 		unlimited = s.keepForever(ctx, late)
 	}
-	return func(m *Mirror) (found []string) {
+	return func(m *model.Mirror) (found []string) {
 		if text := voidNotice(m); text != "" {
 			found = append(found, text)
 		}
@@ -94,7 +95,7 @@ func (s *Service) logBounds(ctx context.Context, topics []string) (starts, ends,
 // openAround finds a partition with an open transaction, which somebody began around klink: a
 // mirror has no transactions of its source. The end was listed before the last stable offset, so
 // the latter is below it only while a transaction is open.
-func openAround(m *Mirror, ends, stable map[int32]kadm.ListedOffset) (partition int32, at int64, ok bool) {
+func openAround(m *model.Mirror, ends, stable map[int32]kadm.ListedOffset) (partition int32, at int64, ok bool) {
 	for p := range m.Partitions {
 		end, known := ends[p]
 		lso, also := stable[p]
@@ -106,7 +107,7 @@ func openAround(m *Mirror, ends, stable map[int32]kadm.ListedOffset) (partition 
 }
 
 // topicNotices compares the topic of a mirror with what klink has made.
-func topicNotices(m *Mirror, t kadm.TopicDetail) (found []string) {
+func topicNotices(m *model.Mirror, t kadm.TopicDetail) (found []string) {
 	switch {
 	case errors.Is(t.Err, kerr.UnknownTopicOrPartition):
 		return []string{"The topic is not at the destination: it was deleted there, not through klink. Create the mirror anew, or fail it over"}

@@ -3,6 +3,8 @@ package admin
 import (
 	"testing"
 
+	"klink/admin/model"
+
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -41,7 +43,7 @@ func TestTopicNotices(t *testing.T) {
 		"partitions that are made": {3, topic(3), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := topicNotices(&Mirror{TopicID: [16]byte{1}, Partitions: 2, ReplicationFactor: c.factor}, c.t)
+			got := topicNotices(&model.Mirror{TopicID: [16]byte{1}, Partitions: 2, ReplicationFactor: c.factor}, c.t)
 			require.Len(t, got, len(c.want))
 			for i, want := range c.want {
 				require.Contains(t, got[i], want)

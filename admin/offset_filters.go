@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"time"
 
+	"klink/admin/model"
 	"klink/internal/retry"
 	"klink/protocol"
 
@@ -43,7 +44,7 @@ func syncedFilters(configs map[string]string) string {
 var errFiltersChanged = protocol.Errorf(kerr.InvalidRequest, "the link was changed, or moved to another instance, at the same time")
 
 // announceFilters stores which filters the offset sync of a link works with from now on.
-func (s *Service) announceFilters(ctx context.Context, l *Link) error {
+func (s *Service) announceFilters(ctx context.Context, l *model.Link) error {
 	filters := syncedFilters(l.Configs)
 	return s.update(ctx, func(tx *Tx) error {
 		now, err := tx.Link(l.Name)
@@ -66,7 +67,7 @@ func (s *Service) announceFilters(ctx context.Context, l *Link) error {
 }
 
 // awaitFilters returns when the offset sync of a link works with the link's current filters.
-func (s *Service) awaitFilters(ctx context.Context, l *Link) error {
+func (s *Service) awaitFilters(ctx context.Context, l *model.Link) error {
 	for {
 		now := s.State().Links[l.Name]
 		if now == nil || now.ID != l.ID {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"klink/admin/filter"
+	"klink/admin/model"
 	"klink/protocol/linkapi"
 
 	"github.com/stretchr/testify/require"
@@ -78,7 +79,7 @@ func TestMigrateAtAnotherInstance(t *testing.T) {
 			go func() { answer <- migrateAt(s, "g", 20*time.Second) }()
 			if s == other {
 				w.awaitOffset("g", "orders", 0, 100) // carried over, and still not safe
-				awaitState(t, other, "the exclusion", func(st *State) bool {
+				awaitState(t, other, "the exclusion", func(st *model.State) bool {
 					filters, err := filter.ParseGroups(st.Links["l"].Configs[ConfigGroupFilters])
 					return err == nil && excludes(filters, "g")
 				})

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 
+	"klink/admin/model"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
@@ -94,7 +96,7 @@ func (o *offsetSync) atDestination(ctx context.Context, synced []*syncedGroup) {
 // an old end if another instance owns the partition, but never one that is too high. So klink asks
 // the destination only if the reported end is below an offset that is to be synced.
 func (o *offsetSync) learnEnds(ctx context.Context, synced []*syncedGroup) {
-	status := map[string][]PartitionStatus{}
+	status := map[string][]model.PartitionStatus{}
 	ask := map[string][]int32{}
 	for _, g := range synced {
 		for _, c := range g.offsets {

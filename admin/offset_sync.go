@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"klink/admin/model"
 	"klink/internal/retry"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -24,14 +25,14 @@ import (
 // at a time.
 type offsetSync struct {
 	s      *Service
-	link   *Link
+	link   *model.Link
 	source *source
 	memory *offsetMemory
 	// mirrors are those to sync, by topic at the source; part: the link has more. takes reports
 	// whether the state of a mirror allows klink to write its offsets.
-	mirrors map[string]*Mirror
+	mirrors map[string]*model.Mirror
 	part    bool
-	takes   func(*Mirror) bool
+	takes   func(*model.Mirror) bool
 	// states are the groups at the destination as they were listed.
 	states map[string]listedGroup
 	// asked: a person asked for the sync of these groups, so an offset is raised even if the group
@@ -74,8 +75,8 @@ func (o *syncedOffset) now() int64 {
 }
 
 // mirrorsOf returns the mirrors of a link that fit, by topic at the source.
-func mirrorsOf(state *State, link string, fits func(*Mirror) bool) map[string]*Mirror {
-	mirrors := map[string]*Mirror{}
+func mirrorsOf(state *model.State, link string, fits func(*model.Mirror) bool) map[string]*model.Mirror {
+	mirrors := map[string]*model.Mirror{}
 	for _, m := range state.Mirrors {
 		if m.Link == link && fits(m) {
 			mirrors[m.SourceTopic] = m
@@ -87,14 +88,14 @@ func mirrorsOf(state *State, link string, fits func(*Mirror) bool) map[string]*M
 // takesOffsets reports whether the task syncs the offsets for a mirror. A stopped mirror has
 // offsets of its own. The stop syncs those of a mirror that is being stopped. A FAILED mirror may
 // have another topic at its source.
-func takesOffsets(m *Mirror) bool {
-	return m.Created && (m.State == MirrorActive || m.State == MirrorPaused || m.State == MirrorSourceUnavailable)
+func takesOffsets(m *model.Mirror) bool {
+	return m.Created && (m.State == model.MirrorActive || m.State == model.MirrorPaused || m.State == model.MirrorSourceUnavailable)
 }
 
 // takesLastOffsets is takesOffsets for the last sync: at the end of the mirroring, or of a group at
 // the source.
-func takesLastOffsets(m *Mirror) bool {
-	return takesOffsets(m) || m.Created && m.State == MirrorPendingStopped
+func takesLastOffsets(m *model.Mirror) bool {
+	return takesOffsets(m) || m.Created && m.State == model.MirrorPendingStopped
 }
 
 // offsetPatience is how long klink retries coordinators that cannot answer now. A coordinator that
@@ -179,7 +180,7 @@ func (o *offsetSync) decide(g *syncedGroup) {
 func (o *offsetSync) checkSource(ctx context.Context, synced []*syncedGroup) {
 	var back []*syncedOffset
 	topics := map[string]bool{}
-	byMirror := map[string]*Mirror{}
+	byMirror := map[string]*model.Mirror{}
 	for _, m := range o.mirrors {
 		byMirror[m.Topic] = m
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"klink/admin/filter"
+	"klink/admin/model"
 	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
@@ -40,7 +41,7 @@ func offsetWorld(t *testing.T, more ...string) *world {
 	r := w.link("l", configs...)
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 	w.plainMirror("orders", 2)
-	w.reporter.set("orders", PartitionStatus{MirrorEnd: 100}, PartitionStatus{MirrorEnd: 50})
+	w.reporter.set("orders", model.PartitionStatus{MirrorEnd: 100}, model.PartitionStatus{MirrorEnd: 50})
 	return w
 }
 
@@ -80,18 +81,18 @@ func (w *world) none(group string) {
 }
 
 // task returns the status of the task after a run that begins after the call.
-func (s *Service) offsetTask(t *testing.T, link string) TaskStatus {
+func (s *Service) offsetTask(t *testing.T, link string) model.TaskStatus {
 	t.Helper()
-	status := func() TaskStatus {
+	status := func() model.TaskStatus {
 		for _, status := range s.linkTasks(s.State().Links[link]) {
 			if status.Name == consumerOffsetTask.name {
 				return status
 			}
 		}
 		t.Fatal("no such task")
-		return TaskStatus{}
+		return model.TaskStatus{}
 	}
-	if status().State == TaskNotConfigured {
+	if status().State == model.TaskNotConfigured {
 		return status()
 	}
 	// The next run may have begun already; the one after it begins after now.
@@ -131,11 +132,11 @@ func TestOffsetSync(t *testing.T) {
 	require.Equal(t, "mine", o.Metadata)
 	require.EqualValues(t, -1, o.LeaderEpoch)
 
-	w.reporter.set("orders", PartitionStatus{MirrorEnd: 110}, PartitionStatus{MirrorEnd: 55})
+	w.reporter.set("orders", model.PartitionStatus{MirrorEnd: 110}, model.PartitionStatus{MirrorEnd: 55})
 	w.awaitOffset("app-clamped", "orders", 0, 105)
 	w.awaitOffset("app-clamped", "orders", 1, 55)
 	status := w.service.offsetTask(t, "l")
-	require.Equal(t, TaskActive, status.State, "%v", status.Errors)
+	require.Equal(t, model.TaskActive, status.State, "%v", status.Errors)
 	w.none("app-not")
 	w.none("else")
 	fetched, err := w.destAdmin.FetchOffsets(context.Background(), "app-a")
@@ -175,7 +176,7 @@ func TestOffsetSyncEnds(t *testing.T) {
 	appendBatch(t, dst, "orders", 0, 20, 2)
 	w.atSource("g", "orders", "", 30)
 	w.awaitOffset("g", "orders", 0, 22)
-	w.reporter.set("orders", PartitionStatus{MirrorEnd: 9})
+	w.reporter.set("orders", model.PartitionStatus{MirrorEnd: 9})
 	appendBatch(t, dst, "orders", 0, 22, 2)
 	w.awaitOffset("g", "orders", 0, 24)
 }
@@ -189,9 +190,9 @@ func TestOffsetSyncLeavesActiveGroups(t *testing.T) {
 	w.atSource("idle", "orders", "", 20)
 	w.awaitOffset("idle", "orders", 0, 20)
 	status := w.service.offsetTask(t, "l")
-	require.Equal(t, TaskInError, status.State)
+	require.Equal(t, model.TaskInError, status.State)
 	require.Len(t, status.Errors, 1)
-	require.Equal(t, ErrGroupInUse, status.Errors[0].Code)
+	require.Equal(t, model.ErrGroupInUse, status.Errors[0].Code)
 	require.Contains(t, status.Errors[0].Message, "group 'busy' is active at the destination (Stable)")
 	require.EqualValues(t, 10, w.committed("busy", "orders", 0).At)
 
@@ -199,7 +200,7 @@ func TestOffsetSyncLeavesActiveGroups(t *testing.T) {
 	hide := w.destination.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListGroups}, Err: kerr.ClusterAuthorizationFailed, Count: -1})
 	status = w.service.offsetTask(t, "l")
 	require.Len(t, status.Errors, 1, "%v", status.Errors)
-	require.Equal(t, ErrGroupInUse, status.Errors[0].Code)
+	require.Equal(t, model.ErrGroupInUse, status.Errors[0].Code)
 	require.Contains(t, status.Errors[0].Message, "group 'busy' is active at the destination (it has members)")
 	require.EqualValues(t, 10, w.committed("busy", "orders", 0).At)
 	hide.Remove()
@@ -208,7 +209,7 @@ func TestOffsetSyncLeavesActiveGroups(t *testing.T) {
 	w.atSource("busy", "orders", "", 5)
 	status = w.service.offsetTask(t, "l")
 	require.Len(t, status.Errors, 1, "%v", status.Errors)
-	require.Equal(t, ErrGroupInUse, status.Errors[0].Code)
+	require.Equal(t, model.ErrGroupInUse, status.Errors[0].Code)
 
 	r := w.migrate("busy")
 	require.Equal(t, kerr.NonEmptyGroup.Code, r.ErrorCode)
@@ -254,7 +255,7 @@ func TestOffsetSyncKeepsProgress(t *testing.T) {
 	w.atSource("follows", "orders", "", 15)
 	w.service = w.start()
 	w.replicator()
-	w.reporter.set("orders", PartitionStatus{MirrorEnd: 100}, PartitionStatus{MirrorEnd: 50})
+	w.reporter.set("orders", model.PartitionStatus{MirrorEnd: 100}, model.PartitionStatus{MirrorEnd: 50})
 	w.awaitOffset("follows", "orders", 0, 15) // klink's own goes back with the source, even after a restart
 	w.service.offsetTask(t, "l")
 	require.EqualValues(t, 90, w.committed("ahead", "orders", 0).At)
@@ -292,9 +293,9 @@ func TestOffsetSyncErrors(t *testing.T) {
 		w.atSource(fmt.Sprintf("g%d", i), "orders", "", 20)
 	}
 	status := w.service.offsetTask(t, "l")
-	require.Equal(t, TaskInError, status.State)
+	require.Equal(t, model.TaskInError, status.State)
 	require.Len(t, status.Errors, 1, "%v", status.Errors)
-	require.Equal(t, ErrAuthorization, status.Errors[0].Code)
+	require.Equal(t, model.ErrAuthorization, status.Errors[0].Code)
 	require.Contains(t, status.Errors[0].Message, "groups g0, g1, g2, g3, g4 and 3 more: commit at the destination, topic 'orders': TOPIC_AUTHORIZATION_FAILED")
 	refuse.Remove()
 	for i := range 8 {
@@ -303,7 +304,7 @@ func TestOffsetSyncErrors(t *testing.T) {
 	refuse = w.source.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListGroups}, Err: kerr.ClusterAuthorizationFailed, Count: -1})
 	status = w.service.offsetTask(t, "l")
 	require.Len(t, status.Errors, 1, "%v", status.Errors)
-	require.Equal(t, ErrAuthorization, status.Errors[0].Code)
+	require.Equal(t, model.ErrAuthorization, status.Errors[0].Code)
 	refuse.Remove()
 	w.atSource("g0", "orders", "", 30)
 	w.awaitOffset("g0", "orders", 0, 30)
@@ -317,17 +318,17 @@ func TestFinalOffsetSync(t *testing.T) {
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 	w.plainMirror("orders", 1)
 	w.plainMirror("rest", 1)
-	w.reporter = &fakeReplicator{status: map[string][]PartitionStatus{}}
+	w.reporter = &fakeReplicator{status: map[string][]model.PartitionStatus{}}
 	w.service.SetReporter(w.reporter)
-	w.reporter.set("orders", PartitionStatus{MirrorEnd: 100})
-	w.reporter.set("rest", PartitionStatus{MirrorEnd: 100})
+	w.reporter.set("orders", model.PartitionStatus{MirrorEnd: 100})
+	w.reporter.set("rest", model.PartitionStatus{MirrorEnd: 100})
 	require.Eventually(t, func() bool { // it has run, and will not again
 		return !w.service.linkTasks(w.service.State().Links["l"])[slices.Index(tasks, consumerOffsetTask)].LastRun.IsZero()
 	}, 10*time.Second, time.Millisecond)
 	w.atSource("g", "orders", "", 105)
 	w.atSource("g", "rest", "", 20)
 	go w.alter("orders", linkapi.MirrorFailover)
-	awaitState(t, w.service, "the stop to begin", func(s *State) bool { return s.Mirrors["orders"].State == MirrorPendingStopped })
+	awaitState(t, w.service, "the stop to begin", func(s *model.State) bool { return s.Mirrors["orders"].State == model.MirrorPendingStopped })
 	l := w.service.State().Links["l"]
 	require.Empty(t, w.service.syncOffsetsOf(context.Background(), l, []string{"orders", "nosuch"}))
 	require.EqualValues(t, 100, w.committed("g", "orders", 0).At)
@@ -339,15 +340,15 @@ func TestFinalOffsetSync(t *testing.T) {
 	w.atSource("busy", "orders", "", 7)
 	errs := w.service.syncOffsetsOf(context.Background(), l, []string{"orders"})
 	require.Len(t, errs, 1)
-	require.Equal(t, ErrGroupInUse, errs[0].Code)
+	require.Equal(t, model.ErrGroupInUse, errs[0].Code)
 
 	notes := w.service.finalOffsets(context.Background(), "l", []string{"orders"})
 	require.Len(t, notes["orders"], 1)
 	require.Contains(t, notes["orders"][0], "CONSUMER_GROUP_IN_USE_ERROR: group 'busy'")
 
 	// STOPPED: never again.
-	w.report(Event{Kind: EventMirrorDrained, Topic: "orders", Ended: endedAt([2]int64{100, 100})})
-	awaitState(t, w.service, "the stop to end", func(s *State) bool { return s.Mirrors["orders"].State == MirrorStopped })
+	w.report(model.Event{Kind: model.EventMirrorDrained, Topic: "orders", Ended: endedAt([2]int64{100, 100})})
+	awaitState(t, w.service, "the stop to end", func(s *model.State) bool { return s.Mirrors["orders"].State == model.MirrorStopped })
 	w.atSource("g", "orders", "", 90)
 	require.Empty(t, w.service.syncOffsetsOf(context.Background(), l, []string{"orders"}))
 	require.EqualValues(t, 100, w.committed("g", "orders", 0).At)
@@ -359,13 +360,13 @@ func TestFinalOffsetSync(t *testing.T) {
 	none.Configs = map[string]string{ConfigBootstrapServers: "127.0.0.1:1", ConfigOffsetSync: "true", ConfigGroupFilters: l.Configs[ConfigGroupFilters]}
 	errs = w.service.syncOffsetsOf(context.Background(), &none, []string{"rest"})
 	require.Len(t, errs, 1)
-	require.Equal(t, ErrBootstrapConnection, errs[0].Code)
+	require.Equal(t, model.ErrBootstrapConnection, errs[0].Code)
 }
 
 // TestMigrateGroup: the last sync of a group, its report, and its exclusion.
 func TestMigrateGroup(t *testing.T) {
 	w := offsetWorld(t, "consumer.offset.sync.enable=false")
-	require.Equal(t, TaskNotConfigured, w.service.offsetTask(t, "l").State)
+	require.Equal(t, model.TaskNotConfigured, w.service.offsetTask(t, "l").State)
 	w.atSource("g", "orders", "mine", 20, 60)
 	dry := w.migrate("g", func(r *linkapi.MigrateGroupsRequest) { r.ValidateOnly = true })
 	require.Zero(t, dry.ErrorCode, text(dry.ErrorMessage))
@@ -379,7 +380,7 @@ func TestMigrateGroup(t *testing.T) {
 
 	// The migration waits for a mirror that is behind.
 	time.AfterFunc(500*time.Millisecond, func() {
-		w.reporter.set("orders", PartitionStatus{MirrorEnd: 100}, PartitionStatus{MirrorEnd: 60})
+		w.reporter.set("orders", model.PartitionStatus{MirrorEnd: 100}, model.PartitionStatus{MirrorEnd: 60})
 	})
 	w.commit("g", "orders", "", 5) // somebody tried it at the destination
 	r := w.migrate("g")
@@ -479,7 +480,7 @@ func TestOffsetSyncScale(t *testing.T) {
 	w.replicator()
 	require.Zero(t, w.link("l", "consumer.offset.sync.enable=true", "consumer.offset.sync.ms=3600000").ErrorCode)
 	w.plainMirror("orders", partitions)
-	ends, offsets := make([]PartitionStatus, partitions), make([]int64, partitions)
+	ends, offsets := make([]model.PartitionStatus, partitions), make([]int64, partitions)
 	for p := range ends {
 		ends[p].MirrorEnd, offsets[p] = 1000, int64(p)
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/model"
 	"klink/protocol/linkapi"
 
 	"github.com/stretchr/testify/require"
@@ -81,27 +82,27 @@ func TestOnlyAnOwnerTells(t *testing.T) {
 	require.Zero(t, w.mirror("orders", "east").ErrorCode)
 	ctx := context.Background()
 	stop := w.alterAsync("orders", linkapi.MirrorFailover)
-	awaitState(t, w.service, "PENDING_STOPPED", func(s *State) bool { return s.Mirrors["orders"].State == MirrorPendingStopped })
+	awaitState(t, w.service, "PENDING_STOPPED", func(s *model.State) bool { return s.Mirrors["orders"].State == model.MirrorPendingStopped })
 	owner.all.Store(false)
 	s := w.service
 	for what, err := range map[string]error{
-		"link down": s.Report(ctx, Event{Kind: EventLinkDown, Link: "east", Error: ErrTimeout}),
-		"failed":    s.Report(ctx, Event{Kind: EventMirrorFailed, Topic: "orders", Error: ErrForeignWrite}),
-		"drained":   s.Report(ctx, endedSomewhere(s, Event{Kind: EventMirrorDrained, Topic: "orders"})),
+		"link down": s.Report(ctx, model.Event{Kind: model.EventLinkDown, Link: "east", Error: model.ErrTimeout}),
+		"failed":    s.Report(ctx, model.Event{Kind: model.EventMirrorFailed, Topic: "orders", Error: model.ErrForeignWrite}),
+		"drained":   s.Report(ctx, endedSomewhere(s, model.Event{Kind: model.EventMirrorDrained, Topic: "orders"})),
 		"start":     s.SetTimeline(ctx, "orders", 0, 0, 7, 7),
 		"alignment": s.SetAlignment(ctx, "orders", 0, 5, "because"),
 	} {
 		require.ErrorIs(t, err, ErrNotOwner, what)
 	}
-	require.NoError(t, s.Checkpoint(ctx, []Checkpoint{{Topic: "orders", Physical: 4, Logical: 4}}))
+	require.NoError(t, s.Checkpoint(ctx, []model.Checkpoint{{Topic: "orders", Physical: 4, Logical: 4}}))
 	c, ok := s.LastCheckpoint("orders", 0)
 	require.True(t, ok && c.Physical == 4)
 	state := s.State()
-	require.Equal(t, LinkActive, state.Links["east"].State)
-	require.Equal(t, MirrorPendingStopped, state.Mirrors["orders"].State)
+	require.Equal(t, model.LinkActive, state.Links["east"].State)
+	require.Equal(t, model.MirrorPendingStopped, state.Mirrors["orders"].State)
 	require.Zero(t, state.Timelines["orders"][0].Floor())
 	owner.all.Store(true)
-	require.NoError(t, s.Report(ctx, endedSomewhere(s, Event{Kind: EventMirrorDrained, Topic: "orders"})))
+	require.NoError(t, s.Report(ctx, endedSomewhere(s, model.Event{Kind: model.EventMirrorDrained, Topic: "orders"})))
 	require.Zero(t, (<-stop).ErrorCode)
 }
 
@@ -119,7 +120,7 @@ func TestServicesCreateTogether(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.ReconcileInterval = 5 * time.Millisecond })
 	other := w.start(func(c *Config) { c.ReconcileInterval = 5 * time.Millisecond })
 	require.Zero(t, w.link("east").ErrorCode)
-	awaitState(t, other, "the link", func(s *State) bool { return s.Links["east"] != nil })
+	awaitState(t, other, "the link", func(s *model.State) bool { return s.Links["east"] != nil })
 	var work sync.WaitGroup
 	for i := range 20 {
 		topic := fmt.Sprint("orders-", i)
@@ -139,10 +140,10 @@ func TestServicesCreateTogether(t *testing.T) {
 	}
 	work.Wait()
 	for _, s := range []*Service{w.service, other} {
-		awaitState(t, s, "all mirrors", func(st *State) bool {
+		awaitState(t, s, "all mirrors", func(st *model.State) bool {
 			n := 0
 			for _, m := range st.Mirrors {
-				if m.Created && m.State == MirrorPending {
+				if m.Created && m.State == model.MirrorPending {
 					n++
 				}
 			}

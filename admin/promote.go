@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"klink/admin/model"
 	"klink/protocol"
 	"klink/protocol/linkapi"
 
@@ -27,7 +28,7 @@ const promoteRetry = time.Second
 
 // cancelPromotions cancels promotions whose request has run out of time, unless another request has
 // given them more.
-func (s *Service) cancelPromotions(mirrors []linkapi.AlterMirror, which []int, p promotion) {
+func (s *Service) cancelPromotions(mirrors []linkapi.AlterMirror, which []int, p model.Promotion) {
 	ctx, cancel := context.WithTimeout(s.ctx, 10*time.Second)
 	defer cancel()
 	var topics []string
@@ -52,7 +53,7 @@ func (s *Service) takeBack(ctx context.Context, topics []string, nowMs int64) er
 			if err != nil || m == nil {
 				continue // it cannot be promoted any more
 			}
-			in := mirrorInput{Kind: mirrorPromoteCancelled, Promotion: promotion{ID: m.status().Promotion.ID, DeadlineMs: nowMs}, Link: linkStatusOf(tx, m.Link)}
+			in := model.MirrorInput{Kind: model.InputPromoteCancelled, Promotion: model.Promotion{ID: m.status().Promotion.ID, DeadlineMs: nowMs}, Link: linkStatusOf(tx, m.Link)}
 			if err := moveMirror(tx, topic, m, in, s.cfg.Now()); err != nil {
 				return err
 			}
@@ -107,19 +108,19 @@ func (s *Service) expirePromotions(ctx context.Context) {
 }
 
 // promoteTimedOut returns the error for a promotion that was cancelled because its time was over.
-func (s *Service) promoteTimedOut(m *Mirror) *protocol.Error {
+func (s *Service) promoteTimedOut(m *model.Mirror) *protocol.Error {
 	return protocol.Errorf(kerr.RequestTimedOut, "mirror topic '%s' was not promoted in the time allowed, and is %s again: %s; stop the writers of the topic at the source and promote it again, or fail it over, which leaves behind what is not mirrored by then",
 		m.Topic, m.State, s.progress(m))
 }
 
 // progress says, for people, what the promotion of a mirror waits for.
-func (s *Service) progress(m *Mirror) string {
+func (s *Service) progress(m *model.Mirror) string {
 	switch m.State {
-	case MirrorLinkPaused:
+	case model.MirrorLinkPaused:
 		return "its link is paused"
-	case MirrorSourceUnavailable:
+	case model.MirrorSourceUnavailable:
 		return fmt.Sprintf("it cannot go on (%s): %s", m.Error, m.ErrorMessage)
-	case MirrorPending:
+	case model.MirrorPending:
 		return "it has not started yet"
 	}
 	return lagText(s.partitions(m))

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/model"
 	"klink/protocol/linkapi"
 
 	"github.com/stretchr/testify/require"
@@ -27,7 +28,7 @@ func (w *world) promote(ctx context.Context, s *Service, topic string, timeout t
 	p := &promoting{w, make(chan linkapi.AlteredMirror, 1)}
 	req := &linkapi.AlterMirrorsRequest{TimeoutMs: int32(timeout.Milliseconds()), Mirrors: []linkapi.AlterMirror{{Topic: topic, Op: linkapi.MirrorPromote}}}
 	go func() { p.result <- s.HandleLink(ctx, req).(*linkapi.AlterMirrorsResponse).Results[0] }()
-	awaitState(w.t, s, "the promotion to begin", func(s *State) bool { return s.Mirrors[topic].Shown() == MirrorPendingStopped })
+	awaitState(w.t, s, "the promotion to begin", func(s *model.State) bool { return s.Mirrors[topic].Shown() == model.MirrorPendingStopped })
 	return p
 }
 
@@ -43,14 +44,14 @@ func (p *promoting) await() linkapi.AlteredMirror {
 
 // caughtUp reports that a mirror has everything, for the promotion that is under way, and then that
 // it is drained.
-func (w *world) caughtUp(s *Service, topic string, ends Event) {
+func (w *world) caughtUp(s *Service, topic string, ends model.Event) {
 	w.t.Helper()
 	ctx := context.Background()
-	require.NoError(w.t, s.Report(ctx, Event{Kind: EventMirrorCaughtUp, Topic: topic, Promotion: s.State().Mirrors[topic].Promotion}))
+	require.NoError(w.t, s.Report(ctx, model.Event{Kind: model.EventMirrorCaughtUp, Topic: topic, Promotion: s.State().Mirrors[topic].Promotion}))
 	m := s.State().Mirrors[topic]
-	require.Equal(w.t, MirrorPendingStopped, m.State)
+	require.Equal(w.t, model.MirrorPendingStopped, m.State)
 	require.Empty(w.t, m.Promotion)
-	ends.Kind, ends.Topic = EventMirrorDrained, topic
+	ends.Kind, ends.Topic = model.EventMirrorDrained, topic
 	require.NoError(w.t, s.Report(ctx, endedSomewhere(s, ends)))
 }
 
@@ -74,20 +75,20 @@ func TestPromote(t *testing.T) {
 
 	p := w.promote(t.Context(), w.service, "orders", 10*time.Second)
 	m := w.service.State().Mirrors["orders"]
-	require.Equal(t, MirrorActive, m.State, "it mirrors on")
+	require.Equal(t, model.MirrorActive, m.State, "it mirrors on")
 	require.True(t, w.snapshot().Mirrors["orders"].ReadOnly)
 	require.Equal(t, "PENDING_STOPPED", w.snapshot().Mirrors["orders"].State)
 	d := w.describe(w.service, "orders")
 	require.Equal(t, "PENDING_STOPPED", d.State)
 	require.Contains(t, d.StateMessage, "it is being promoted until ")
 
-	w.report(Event{Kind: EventMirrorCaughtUp, Topic: "orders", Promotion: "an earlier one"})
+	w.report(model.Event{Kind: model.EventMirrorCaughtUp, Topic: "orders", Promotion: "an earlier one"})
 	require.Equal(t, m.Promotion, w.service.State().Mirrors["orders"].Promotion)
-	w.report(Event{Kind: EventMirrorDrained, Topic: "orders"})
-	require.Equal(t, MirrorActive, w.service.State().Mirrors["orders"].State, "drained means nothing before it has everything")
+	w.report(model.Event{Kind: model.EventMirrorDrained, Topic: "orders"})
+	require.Equal(t, model.MirrorActive, w.service.State().Mirrors["orders"].State, "drained means nothing before it has everything")
 
 	again := w.promote(t.Context(), w.service, "orders", 5*time.Second)
-	w.caughtUp(w.service, "orders", Event{Ended: endedAt([2]int64{100, 100})})
+	w.caughtUp(w.service, "orders", model.Event{Ended: endedAt([2]int64{100, 100})})
 	for _, p := range []*promoting{p, again} {
 		r := p.await()
 		require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
@@ -101,7 +102,7 @@ func TestPromote(t *testing.T) {
 	r := w.alter("orders", linkapi.MirrorPromote)
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 
-	require.Zero(t, w.failover("other", Event{Ended: endedAt([2]int64{0, 0})}).ErrorCode)
+	require.Zero(t, w.failover("other", model.Event{Ended: endedAt([2]int64{0, 0})}).ErrorCode)
 	require.Len(t, synced, 1, "a failover copies nothing")
 	r = w.alter("other", linkapi.MirrorPromote)
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
@@ -113,9 +114,9 @@ func TestPromoteTimesOut(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
 	w.plainMirror("orders", 2)
-	w.reporter = &fakeReplicator{status: map[string][]PartitionStatus{}}
+	w.reporter = &fakeReplicator{status: map[string][]model.PartitionStatus{}}
 	w.service.SetReporter(w.reporter)
-	w.reporter.set("orders", PartitionStatus{SourceEnd: 10, MirrorEnd: 3, SourceLastStable: 8, ShiftBegan: -1}, PartitionStatus{SourceEnd: 2, MirrorEnd: 2, SourceLastStable: 2, ShiftBegan: -1})
+	w.reporter.set("orders", model.PartitionStatus{SourceEnd: 10, MirrorEnd: 3, SourceLastStable: 8, ShiftBegan: -1}, model.PartitionStatus{SourceEnd: 2, MirrorEnd: 2, SourceLastStable: 2, ShiftBegan: -1})
 	began := time.Now()
 	r := w.promote(t.Context(), w.service, "orders", 300*time.Millisecond).await()
 	require.GreaterOrEqual(t, time.Since(began), 290*time.Millisecond)
@@ -126,9 +127,9 @@ func TestPromoteTimesOut(t *testing.T) {
 		require.Contains(t, text(r.ErrorMessage), part)
 	}
 	m := w.service.State().Mirrors["orders"]
-	require.Equal(t, MirrorActive, m.Shown())
-	w.report(Event{Kind: EventMirrorDrained, Topic: "orders"})
-	require.Equal(t, MirrorActive, w.service.State().Mirrors["orders"].State)
+	require.Equal(t, model.MirrorActive, m.Shown())
+	w.report(model.Event{Kind: model.EventMirrorDrained, Topic: "orders"})
+	require.Equal(t, model.MirrorActive, w.service.State().Mirrors["orders"].State)
 }
 
 // TestPromoteJoined: if two requests join in one promotion, the later deadline counts, and the
@@ -142,7 +143,7 @@ func TestPromoteJoined(t *testing.T) {
 	require.Equal(t, kerr.RequestTimedOut.Code, r.ErrorCode)
 	require.Contains(t, text(r.ErrorMessage), "is being promoted until")
 	require.NotEmpty(t, w.service.State().Mirrors["orders"].Promotion)
-	w.caughtUp(w.service, "orders", Event{Ended: endedAt([2]int64{0, 0})})
+	w.caughtUp(w.service, "orders", model.Event{Ended: endedAt([2]int64{0, 0})})
 	r = long.await()
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 }
@@ -166,11 +167,11 @@ func TestPromoteOutlivesKlink(t *testing.T) {
 	w.service.Close()
 
 	w.service = w.start()
-	require.Equal(t, MirrorPendingStopped, w.service.State().Mirrors["done"].Shown())
-	w.caughtUp(w.service, "done", Event{Ended: endedAt([2]int64{0, 0})})
+	require.Equal(t, model.MirrorPendingStopped, w.service.State().Mirrors["done"].Shown())
+	w.caughtUp(w.service, "done", model.Event{Ended: endedAt([2]int64{0, 0})})
 	r := w.alter("done", linkapi.MirrorPromote)
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
-	awaitState(t, w.service, "taken back", func(s *State) bool { return s.Mirrors["late"].Shown() == MirrorActive })
+	awaitState(t, w.service, "taken back", func(s *model.State) bool { return s.Mirrors["late"].Shown() == model.MirrorActive })
 }
 
 // TestPromoteEnds: the other ways in which a promotion ends, and the answers that the request gets.
@@ -189,28 +190,28 @@ func TestPromoteEnds(t *testing.T) {
 	require.Contains(t, text(r.ErrorMessage), "taken that back, and it is ACTIVE now")
 
 	p = begin("failed")
-	w.report(Event{Kind: EventMirrorFailed, Topic: "failed", Error: ErrUnexpectedTruncation, Message: "the source lost records"})
+	w.report(model.Event{Kind: model.EventMirrorFailed, Topic: "failed", Error: model.ErrUnexpectedTruncation, Message: "the source lost records"})
 	r = p.await()
 	require.Equal(t, kerr.InvalidRequest.Code, r.ErrorCode)
 	require.Contains(t, text(r.ErrorMessage), "the source lost records")
 
 	p = begin("failover")
-	r = w.failover("failover", Event{Ended: endedAt([2]int64{0, 0})})
+	r = w.failover("failover", model.Event{Ended: endedAt([2]int64{0, 0})})
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 	r = p.await()
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 
 	p = begin("unavailable")
-	w.report(Event{Kind: EventMirrorUnavailable, Topic: "unavailable", Error: ErrSourceTopicMayBeDeleted, Message: "the source has no such topic"})
+	w.report(model.Event{Kind: model.EventMirrorUnavailable, Topic: "unavailable", Error: model.ErrSourceTopicMayBeDeleted, Message: "the source has no such topic"})
 	d := w.describe(w.service, "unavailable")
 	require.Equal(t, "PENDING_STOPPED", d.State)
-	require.Equal(t, string(ErrSourceTopicMayBeDeleted), d.Error)
+	require.Equal(t, string(model.ErrSourceTopicMayBeDeleted), d.Error)
 	require.Contains(t, d.StateMessage, "the source has no such topic")
 	again := w.promote(t.Context(), w.service, "unavailable", time.Second)
-	w.report(Event{Kind: EventMirrorCaughtUp, Topic: "unavailable", Promotion: w.service.State().Mirrors["unavailable"].Promotion})
-	require.Equal(t, MirrorSourceUnavailable, w.service.State().Mirrors["unavailable"].State)
-	w.report(Event{Kind: EventMirrorRecovered, Topic: "unavailable"})
-	w.caughtUp(w.service, "unavailable", Event{Ended: endedAt([2]int64{0, 0})})
+	w.report(model.Event{Kind: model.EventMirrorCaughtUp, Topic: "unavailable", Promotion: w.service.State().Mirrors["unavailable"].Promotion})
+	require.Equal(t, model.MirrorSourceUnavailable, w.service.State().Mirrors["unavailable"].State)
+	w.report(model.Event{Kind: model.EventMirrorRecovered, Topic: "unavailable"})
+	w.caughtUp(w.service, "unavailable", model.Event{Ended: endedAt([2]int64{0, 0})})
 	for _, p := range []*promoting{p, again} {
 		r = p.await()
 		require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
@@ -242,7 +243,7 @@ func TestPromotionAndOlderKlink(t *testing.T) {
 		m, err := decodeMirror([]byte(`{"version":1,"stamp":3,` + value + `}`))
 		require.NoError(t, err, value)
 		require.Equal(t, promoting, m.view("t").Promotion != "", value)
-		require.Equal(t, promoting, m.view("t").Shown() == MirrorPendingStopped && m.State != MirrorPendingStopped, value)
+		require.Equal(t, promoting, m.view("t").Shown() == model.MirrorPendingStopped && m.State != model.MirrorPendingStopped, value)
 	}
 	for _, value := range []string{`"promotion":{}`, `"promotion":{"id":7}`, `"promotion":"p"`} {
 		_, err := decodeMirror([]byte(`{"version":1,"stamp":3,"state":"ACTIVE",` + value + `}`))
@@ -257,14 +258,14 @@ func TestFailoverTellsWhatIsLeftBehind(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
 	w.plainMirror("orders", 4)
-	w.reporter = &fakeReplicator{status: map[string][]PartitionStatus{}}
+	w.reporter = &fakeReplicator{status: map[string][]model.PartitionStatus{}}
 	w.service.SetReporter(w.reporter)
 	w.reporter.set("orders",
-		PartitionStatus{SourceEnd: 120, MirrorEnd: 100, LastFetch: time.Now()},
-		PartitionStatus{SourceEnd: 50, MirrorEnd: 50, LastFetch: time.Now()},
-		PartitionStatus{SourceEnd: 70, MirrorEnd: 50, LastFetch: time.UnixMilli(1_700_000_000_000)},
-		PartitionStatus{SourceEnd: 70, MirrorEnd: 50}) // never fetched, so its source end is unknown
-	r := w.failover("orders", Event{Ended: endedAt([2]int64{103, 103}, [2]int64{50, 50}, [2]int64{50, 50}, [2]int64{50, 50})})
+		model.PartitionStatus{SourceEnd: 120, MirrorEnd: 100, LastFetch: time.Now()},
+		model.PartitionStatus{SourceEnd: 50, MirrorEnd: 50, LastFetch: time.Now()},
+		model.PartitionStatus{SourceEnd: 70, MirrorEnd: 50, LastFetch: time.UnixMilli(1_700_000_000_000)},
+		model.PartitionStatus{SourceEnd: 70, MirrorEnd: 50}) // never fetched, so its source end is unknown
+	r := w.failover("orders", model.Event{Ended: endedAt([2]int64{103, 103}, [2]int64{50, 50}, [2]int64{50, 50}, [2]int64{50, 50})})
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 	for name, s := range map[string]*Service{"same": w.service, "restarted": w.start()} {
 		ps := w.describe(s, "orders").Partitions
@@ -311,7 +312,7 @@ func TestFailoverOfManyIsOne(t *testing.T) {
 		}
 		t.Logf("%d mirrors: %v, %d requests", n, took, requests[n])
 		for _, m := range w.service.State().Mirrors {
-			require.Equal(t, MirrorStopped, m.State)
+			require.Equal(t, model.MirrorStopped, m.State)
 		}
 		require.Equal(t, "producer", w.configsOf("m0")["compression.type"])
 		require.Positive(t, counts[kmsg.EndTxn].Load())
@@ -347,7 +348,7 @@ func (w *world) manyMirrors(n int) (alter []linkapi.AlterMirror) {
 			}
 			if err := tx.PutMirror(topic, &mirrorRecord{
 				Stamp: stampFormat,
-				ID:    newID(), Link: "l", SourceTopic: topic, TopicID: topicID(details[topic].ID), State: MirrorActive, Started: true,
+				ID:    newID(), Link: "l", SourceTopic: topic, TopicID: topicID(details[topic].ID), State: model.MirrorActive, Started: true,
 				Partitions: 1, Created: true, SourceConfigs: map[string]*string{"compression.type": &producer},
 			}); err != nil {
 				return err

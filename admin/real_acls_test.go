@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"klink/admin/aclsync"
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 	"klink/router"
@@ -66,10 +67,10 @@ func TestRealACLSync(t *testing.T) {
 	}
 	asReader := source.ClientProperties("reader", "reader-secret")
 	asReader[ConfigBootstrapServers] = source.Bootstrap()
-	fails := func(name string, code Error, texts ...string) {
+	fails := func(name string, code model.Error, texts ...string) {
 		t.Helper()
 		status := a.task(name)
-		require.Equal(t, TaskInError, status.State)
+		require.Equal(t, model.TaskInError, status.State)
 		require.Equal(t, code, status.Errors[0].Code, status.Errors[0].Message)
 		for _, text := range texts {
 			require.Contains(t, status.Errors[0].Message, text)
@@ -80,15 +81,15 @@ func TestRealACLSync(t *testing.T) {
 
 	a.create(a.src, aliceReads)
 	link("denied", asReader, aclsOn, often, everyACL)
-	fails("denied", ErrAuthorization, "the source", "grant it DESCRIBE on the cluster")
+	fails("denied", model.ErrAuthorization, "the source", "grant it DESCRIBE on the cluster")
 	a.create(a.src, "CLUSTER LITERAL kafka-cluster User:reader * DESCRIBE")
-	fails("denied", ErrAuthorization, "the destination", "grant it ALTER on the cluster")
+	fails("denied", model.ErrAuthorization, "the destination", "grant it ALTER on the cluster")
 	a.deleteLink("denied")
 	grant("CLUSTER LITERAL kafka-cluster User:klink * ALTER")
 
 	open := kafkatest.Shared(t, "source") // has no authorizer
 	link("open", map[string]string{ConfigBootstrapServers: open.Bootstrap()}, aclsOn, often, everyACL)
-	fails("open", ErrSecurityDisabled, "the source", "authorizer.class.name")
+	fails("open", model.ErrSecurityDisabled, "the source", "authorizer.class.name")
 	a.deleteLink("open")
 
 	a.delete(a.src, aliceReads)
@@ -197,11 +198,11 @@ func TestRealACLSyncGivesNothingAway(t *testing.T) {
 	status := a.task("l")
 	a.has(aliceReads)
 
-	require.Equal(t, TaskActive, status.State)
+	require.Equal(t, model.TaskActive, status.State)
 	require.False(t, status.LastSuccess.IsZero())
 	var notes []string
 	for _, e := range status.Errors {
-		require.Equal(t, ErrLeftOut, e.Code, e.Message)
+		require.Equal(t, model.ErrLeftOut, e.Code, e.Message)
 		notes = append(notes, e.Message)
 	}
 	all := strings.Join(notes, "\n")

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 	"klink/router"
@@ -72,8 +73,8 @@ func TestRealTopicConfigsFollow(t *testing.T) {
 	kafkatest.CreateTopic(t, src.Client(t), topic, 2, 1, map[string]string{"retention.ms": "1000000000", "compression.type": "lz4"})
 	r := w.mirror(topic, link)
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
-	awaitState(t, w.service, "started", func(s *State) bool { return s.Mirrors[topic].State == MirrorActive })
-	w.awaitTask(link, task, TaskActive)
+	awaitState(t, w.service, "started", func(s *model.State) bool { return s.Mirrors[topic].State == model.MirrorActive })
+	w.awaitTask(link, task, model.TaskActive)
 	w.awaitDrift(topic)
 
 	// within waits until the first run of the task that begins after a change has set the configs.
@@ -82,7 +83,7 @@ func TestRealTopicConfigsFollow(t *testing.T) {
 		t.Helper()
 		t.Log(what)
 		change()
-		w.awaitTask(link, task, TaskActive)
+		w.awaitTask(link, task, model.TaskActive)
 		w.awaitConfigs(topic, want)
 	}
 	atSource := func(configs map[string]string) func() {
@@ -97,7 +98,7 @@ func TestRealTopicConfigsFollow(t *testing.T) {
 	within("what goes back to its default follows", atSource(map[string]string{"retention.ms": "", "max.compaction.lag.ms": ""}),
 		map[string]string{"retention.ms": "604800000", "max.compaction.lag.ms": "9223372036854775807"})
 	w.setSource(topic, map[string]string{"max.message.bytes": "1000"})
-	w.awaitTask(link, task, TaskActive)
+	w.awaitTask(link, task, model.TaskActive)
 	require.Equal(t, "3000000", w.configsOf(topic)["max.message.bytes"], "what the source took before must still fit")
 
 	within("what was changed at the destination's broker is set back", atMirror(map[string]string{"retention.ms": "1000"}), map[string]string{"retention.ms": "604800000"})
@@ -105,7 +106,7 @@ func TestRealTopicConfigsFollow(t *testing.T) {
 		map[string]string{"message.timestamp.type": "CreateTime", "compression.type": "producer", "message.timestamp.after.max.ms": "9223372036854775807"})
 
 	w.setSource(topic, map[string]string{"message.timestamp.type": "LogAppendTime"})
-	awaitState(t, w.service, "the timestamp type of the source is known", func(s *State) bool { return s.Mirrors[topic].LogAppendTime })
+	awaitState(t, w.service, "the timestamp type of the source is known", func(s *model.State) bool { return s.Mirrors[topic].LogAppendTime })
 	w.awaitConfigs(topic, map[string]string{"message.timestamp.type": "CreateTime"})
 
 	w.setSource(topic, map[string]string{"min.insync.replicas": "2", "file.delete.delay.ms": "1234"})
@@ -127,16 +128,16 @@ func TestRealTopicConfigsFollow(t *testing.T) {
 
 	// A paused link leaves both clusters alone.
 	w.setLink(link, ConfigLinkPaused+"=true")
-	require.Equal(t, string(TaskPaused), w.task(link, task).State)
+	require.Equal(t, string(model.TaskPaused), w.task(link, task).State)
 	w.setSource(topic, map[string]string{"retention.ms": "3000000000"})
 	time.Sleep(3 * interval)
 	require.Equal(t, "604800000", w.configsOf(topic)["retention.ms"])
 	within("what was changed meanwhile follows after the pause", func() { w.setLink(link, ConfigLinkPaused+"=false") }, map[string]string{"retention.ms": "3000000000"})
-	awaitState(t, w.service, "ACTIVE again", func(s *State) bool { return s.Mirrors[topic].State == MirrorActive })
+	awaitState(t, w.service, "ACTIVE again", func(s *model.State) bool { return s.Mirrors[topic].State == model.MirrorActive })
 
 	// Stop gives the topic the source's own current values.
 	w.setSource(topic, map[string]string{"compression.type": "snappy", "message.timestamp.before.max.ms": "86400000"})
-	w.awaitTask(link, task, TaskActive)
+	w.awaitTask(link, task, model.TaskActive)
 	stopped := w.alter(topic, linkapi.MirrorFailover)
 	require.Zero(t, stopped.ErrorCode, text(stopped.ErrorMessage))
 	w.awaitConfigs(topic, map[string]string{
@@ -161,23 +162,23 @@ func TestRealSourceAwayAndBack(t *testing.T) {
 	kafkatest.CreateTopic(t, src.Client(t), topic, 1, 1, nil)
 	r := w.mirror(topic, link)
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
-	awaitState(t, w.service, "started", func(s *State) bool { return s.Mirrors[topic].State == MirrorActive })
-	w.awaitTask(link, task, TaskActive)
+	awaitState(t, w.service, "started", func(s *model.State) bool { return s.Mirrors[topic].State == model.MirrorActive })
+	w.awaitTask(link, task, model.TaskActive)
 
 	broker := src.Brokers()[0]
 	began := time.Now()
 	broker.Kill()
-	bad := w.awaitTask(link, task, TaskInError)
+	bad := w.awaitTask(link, task, model.TaskInError)
 	t.Logf("%s after %s: %s", bad.Errors[0].Code, time.Since(began), bad.Errors[0].Message)
 	require.Less(t, time.Since(began), 10*time.Second)
-	require.Equal(t, string(ErrBootstrapConnection), bad.Errors[0].Code)
+	require.Equal(t, string(model.ErrBootstrapConnection), bad.Errors[0].Code)
 	require.Less(t, bad.LastSuccessTimeMs, bad.LastRunTimeMs)
-	w.report(Event{Kind: EventLinkDown, Link: link, Error: ErrBootstrapConnection, Message: "as the replicator finds"})
-	w.awaitTask(link, task, TaskInError)
+	w.report(model.Event{Kind: model.EventLinkDown, Link: link, Error: model.ErrBootstrapConnection, Message: "as the replicator finds"})
+	w.awaitTask(link, task, model.TaskInError)
 
 	broker.Restart(t)
-	w.report(Event{Kind: EventLinkUp, Link: link})
-	good := w.awaitTask(link, task, TaskActive)
+	w.report(model.Event{Kind: model.EventLinkUp, Link: link})
+	good := w.awaitTask(link, task, model.TaskActive)
 	require.Empty(t, good.Errors)
 	w.setSource(topic, map[string]string{"retention.ms": "77000000"})
 	w.awaitConfigs(topic, map[string]string{"retention.ms": "77000000"})

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 	"klink/router"
@@ -90,7 +91,7 @@ func testRealMirror(t *testing.T, old bool) {
 	require.Equal(t, old, m.SourceTopicID == [16]byte{}, "brokers before 2.8 have no topic ids")
 	require.EqualValues(t, 7, w.snapshot().Mirrors[topic].Timeline(1).Shift())
 
-	require.NoError(t, service.GrowMirror(ctx, topic, []Start{{Partition: 3, Logical: 5, Floor: 5}}))
+	require.NoError(t, service.GrowMirror(ctx, topic, []model.Start{{Partition: 3, Logical: 5, Floor: 5}}))
 	details, err := w.destAdmin.ListTopics(ctx, topic)
 	require.NoError(t, err)
 	require.Len(t, details[topic].Partitions, 4)
@@ -122,7 +123,7 @@ func testRealMirror(t *testing.T, old bool) {
 	require.NoError(t, err)
 	_, err = w.destAdmin.CreateTopics(ctx, 1, 1, nil, topic)
 	require.NoError(t, err)
-	awaitState(t, service, "forgotten", func(s *State) bool { return s.Mirrors[topic] == nil })
+	awaitState(t, service, "forgotten", func(s *model.State) bool { return s.Mirrors[topic] == nil })
 	_, err = w.destAdmin.DeleteTopics(ctx, topic)
 	require.NoError(t, err)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol"
 	"klink/router"
@@ -179,7 +180,7 @@ func testTransactionsBeforeAMirror(t *testing.T, v kafkatest.Version) {
 		go func() {
 			created <- w.service.createMirror(t.Context(), router.MirrorSpec{Topic: topic, Link: link, NumPartitions: -1, ReplicationFactor: -1})
 		}()
-		awaitState(t, w.service, "recorded", func(s *State) bool { return s.Mirrors[topic] != nil })
+		awaitState(t, w.service, "recorded", func(s *model.State) bool { return s.Mirrors[topic] != nil })
 		select {
 		case e := <-created:
 			t.Fatalf("created before the transaction has ended: %v", e)
@@ -221,20 +222,20 @@ func testTransactionsBeforeAMirror(t *testing.T, v kafkatest.Version) {
 		tx := beginTransaction(t, dst, "adopted-id", topic, 0)
 		plan := &mirrorPlan{topic: topic, starts: make([]timelineRecord, 2), record: &mirrorRecord{
 			Stamp: stampFormat,
-			ID:    newID(), Link: link, SourceTopic: topic, Partitions: 2, State: MirrorPending, ReplicationFactor: -1,
+			ID:    newID(), Link: link, SourceTopic: topic, Partitions: 2, State: model.MirrorPending, ReplicationFactor: -1,
 		}}
 		require.NoError(t, w.service.recordMirror(t.Context(), plan)) // and the instance dies
 		w.service.wakeReconciler()
 		time.Sleep(3 * time.Second)
 		m := w.service.State().Mirrors[topic]
 		require.False(t, m.Created, "a topic with an open transaction became a mirror")
-		require.Equal(t, MirrorPending, m.State, m.ErrorMessage)
+		require.Equal(t, model.MirrorPending, m.State, m.ErrorMessage)
 		tx.end(false)
-		awaitState(t, w.service, "decided", func(s *State) bool { m := s.Mirrors[topic]; return m.Created || m.State == MirrorFailed })
+		awaitState(t, w.service, "decided", func(s *model.State) bool { m := s.Mirrors[topic]; return m.Created || m.State == model.MirrorFailed })
 		// The marker is in the log, so the topic is not empty any more.
 		m = w.service.State().Mirrors[topic]
-		require.Equal(t, MirrorFailed, m.State)
-		require.Equal(t, ErrPolicyViolation, m.Error)
+		require.Equal(t, model.MirrorFailed, m.State)
+		require.Equal(t, model.ErrPolicyViolation, m.Error)
 	})
 
 	t.Run("grown over a former partition", func(t *testing.T) {
@@ -251,14 +252,14 @@ func testTransactionsBeforeAMirror(t *testing.T, v kafkatest.Version) {
 			// klink creates it later.
 			return e == nil || w.service.State().Mirrors[topic] != nil, fmt.Sprint(e)
 		})
-		awaitState(t, w.service, "created", func(s *State) bool { return s.Mirrors[topic] != nil && s.Mirrors[topic].Created })
+		awaitState(t, w.service, "created", func(s *model.State) bool { return s.Mirrors[topic] != nil && s.Mirrors[topic].Created })
 		_, err = kadm.NewClient(src.Client(t)).CreatePartitions(t.Context(), 1, topic)
 		require.NoError(t, err)
-		err = w.service.GrowMirror(t.Context(), topic, []Start{{Partition: 1}})
+		err = w.service.GrowMirror(t.Context(), topic, []model.Start{{Partition: 1}})
 		require.ErrorContains(t, err, "'grown-id'")
 		tx.end(true)
 		kafkatest.WaitFor(t, time.Minute, "the mirror to grow", func() (bool, string) {
-			err := w.service.GrowMirror(t.Context(), topic, []Start{{Partition: 1}})
+			err := w.service.GrowMirror(t.Context(), topic, []model.Start{{Partition: 1}})
 			return err == nil, fmt.Sprint(err)
 		})
 		ends, err := w.destAdmin.ListEndOffsets(t.Context(), topic)

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"time"
 
+	"klink/admin/model"
+
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 )
@@ -72,7 +74,7 @@ func (s *Service) reconcileOnce(ctx context.Context) error {
 		if err := s.reconcileMirror(ctx, topic, mirrors[topic], t, missing); err != nil {
 			errs = append(errs, fmt.Errorf("mirror topic '%s': %w", topic, err))
 		}
-		if m := mirrors[topic]; !missing && m.State == MirrorStopped && m.RestorePending {
+		if m := mirrors[topic]; !missing && m.State == model.MirrorStopped && m.RestorePending {
 			stopped = append(stopped, topic)
 		}
 	}
@@ -100,7 +102,7 @@ func (s *Service) reconcileMirror(ctx context.Context, topic string, m *mirrorRe
 	case missing:
 		s.wakeAfter(pollInterval)
 		return nil
-	case m.TopicGone, m.State == MirrorStopped:
+	case m.TopicGone, m.State == model.MirrorStopped:
 		return nil
 	case int32(len(t.Partitions)) < m.Partitions:
 		// GrowMirror was interrupted.
@@ -125,11 +127,11 @@ func (s *Service) reconcileCreation(ctx context.Context, topic string, m *mirror
 		return nil // a request may be creating it on another instance
 	}
 	switch m.State {
-	case MirrorStopped:
+	case model.MirrorStopped:
 		// It was stopped before its topic was created. A topic of its name, if there is one, is an
 		// ordinary one.
 		return s.removeMirror(ctx, topic, m.ID)
-	case MirrorPendingStopped, MirrorFailed:
+	case model.MirrorPendingStopped, model.MirrorFailed:
 		return nil
 	}
 	plan, err := s.recordedPlan(ctx, topic, m.ID)
@@ -153,7 +155,7 @@ func (s *Service) reconcileCreation(ctx context.Context, topic string, m *mirror
 	if created, gone, asked := s.isCreated(ctx, topic, m.ID); created || gone || asked != nil {
 		return asked
 	}
-	return s.failMirror(ctx, topic, m.ID, ErrPolicyViolation, fmt.Sprintf("its topic could not be created: %s; delete the topic and create the mirror anew", err), false)
+	return s.failMirror(ctx, topic, m.ID, model.ErrPolicyViolation, fmt.Sprintf("its topic could not be created: %s; delete the topic and create the mirror anew", err), false)
 }
 
 // isCreated reports whether a mirror is complete, or gone. Another instance may be creating it too,
@@ -219,7 +221,7 @@ func (s *Service) recordedPlan(ctx context.Context, topic, id string) (*mirrorPl
 // Any other mirror becomes FAILED and stays read-only: a topic that has its name now, or gets it
 // later, is a different one, with offsets of its own.
 func (s *Service) topicGone(ctx context.Context, topic string, m *mirrorRecord, recreated bool) error {
-	if m.State == MirrorStopped {
+	if m.State == model.MirrorStopped {
 		s.log.Warn("the topic of a stopped mirror was deleted around klink", "topic", topic, "recreated", recreated)
 		return s.removeMirror(ctx, topic, m.ID)
 	}
@@ -227,10 +229,10 @@ func (s *Service) topicGone(ctx context.Context, topic string, m *mirrorRecord, 
 		return nil
 	}
 	s.log.Error("the topic of a mirror was deleted around klink", "topic", topic, "recreated", recreated)
-	return s.failMirror(ctx, topic, m.ID, ErrMirrorTopicDeleted, "the topic was deleted at the destination, not through klink: create the mirror anew, or fail it over so that a topic of this name is an ordinary one", true)
+	return s.failMirror(ctx, topic, m.ID, model.ErrMirrorTopicDeleted, "the topic was deleted at the destination, not through klink: create the mirror anew, or fail it over so that a topic of this name is an ordinary one", true)
 }
 
-func (s *Service) failMirror(ctx context.Context, topic, id string, code Error, message string, gone bool) error {
+func (s *Service) failMirror(ctx context.Context, topic, id string, code model.Error, message string, gone bool) error {
 	return s.update(ctx, func(tx *Tx) error {
 		m, err := tx.Mirror(topic)
 		if err != nil || m == nil || m.ID != id {
@@ -238,7 +240,7 @@ func (s *Service) failMirror(ctx context.Context, topic, id string, code Error, 
 		}
 		m = m.clone()
 		m.TopicGone = m.TopicGone || gone
-		return moveMirror(tx, topic, m, mirrorInput{Kind: mirrorFailed, Error: code, Message: message, Link: linkStatusOf(tx, m.Link)}, s.cfg.Now())
+		return moveMirror(tx, topic, m, model.MirrorInput{Kind: model.InputFailed, Error: code, Message: message, Link: linkStatusOf(tx, m.Link)}, s.cfg.Now())
 	})
 }
 
@@ -258,7 +260,7 @@ func (s *Service) removeMirror(ctx context.Context, topic, id string) error {
 func (s *Service) TopicsSeen(topics map[[16]byte]string) {
 	state := s.State()
 	for id, topic := range topics {
-		if m := state.Mirrors[topic]; m != nil && m.Created && m.TopicID != [16]byte{} && m.TopicID != id && m.Error != ErrMirrorTopicDeleted {
+		if m := state.Mirrors[topic]; m != nil && m.Created && m.TopicID != [16]byte{} && m.TopicID != id && m.Error != model.ErrMirrorTopicDeleted {
 			s.wakeReconciler()
 			return
 		}

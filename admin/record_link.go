@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"klink/admin/model"
 )
 
 // linkRecord is the value of link/NAME.
@@ -14,8 +16,8 @@ type linkRecord struct {
 	// only without a key file and with --allow-plaintext-secrets.
 	Configs         map[string]string `json:"configs"`
 	Secrets         map[string]sealed `json:"secrets,omitempty"`
-	State           LinkState         `json:"state"`
-	Error           Error             `json:"error,omitempty"`
+	State           model.LinkState   `json:"state"`
+	Error           model.Error       `json:"error,omitempty"`
 	ErrorMessage    string            `json:"error_message,omitempty"`
 	StateTimeMs     int64             `json:"state_time_ms"`
 	SourceClusterID string            `json:"source_cluster_id,omitempty"`
@@ -23,7 +25,7 @@ type linkRecord struct {
 	unknown unknownFields
 }
 
-var linkStates = []LinkState{LinkActive, LinkPaused, LinkUnavailable, LinkFailed}
+var linkStates = []model.LinkState{model.LinkActive, model.LinkPaused, model.LinkUnavailable, model.LinkFailed}
 
 func decodeLink(value []byte) (*linkRecord, error) {
 	r := &linkRecord{}
@@ -51,11 +53,11 @@ func (r *linkRecord) clone() *linkRecord {
 	return &c
 }
 
-func (r *linkRecord) status() linkStatus {
-	return linkStatus{State: r.State, Error: r.Error, Message: r.ErrorMessage}
+func (r *linkRecord) status() model.LinkStatus {
+	return model.LinkStatus{State: r.State, Error: r.Error, Message: r.ErrorMessage}
 }
 
-func (r *linkRecord) setStatus(s linkStatus, now time.Time) {
+func (r *linkRecord) setStatus(s model.LinkStatus, now time.Time) {
 	if r.State != s.State {
 		r.StateTimeMs = now.UnixMilli()
 	}
@@ -65,19 +67,19 @@ func (r *linkRecord) setStatus(s linkStatus, now time.Time) {
 // view returns the link as it is published, with its secrets opened. A secret that does not open
 // makes the link FAILED in this instance only: the record stays as it is, for an instance that has
 // the key.
-func (r *linkRecord) view(name string, key *SecretsKey) *Link {
-	l := &Link{
+func (r *linkRecord) view(name string, key *SecretsKey) *model.Link {
+	l := &model.Link{
 		Name: name, ID: r.ID, Configs: maps.Clone(r.Configs), State: r.State, Error: r.Error, ErrorMessage: r.ErrorMessage,
-		StateTime: time.UnixMilli(r.StateTimeMs), SourceClusterID: r.SourceClusterID, sealed: map[string]bool{},
+		StateTime: time.UnixMilli(r.StateTimeMs), SourceClusterID: r.SourceClusterID, Sealed: map[string]bool{},
 	}
 	if l.Configs == nil {
 		l.Configs = map[string]string{}
 	}
 	for _, config := range slices.Sorted(maps.Keys(r.Secrets)) {
-		l.sealed[config] = true
+		l.Sealed[config] = true
 		secret, err := key.open(name, config, r.Secrets[config])
 		if err != nil {
-			l.State, l.Error, l.ErrorMessage = LinkFailed, ErrInternal, err.Error()
+			l.State, l.Error, l.ErrorMessage = model.LinkFailed, model.ErrInternal, err.Error()
 			continue
 		}
 		l.Configs[config] = secret

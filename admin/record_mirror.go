@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"klink/admin/model"
 )
 
 // mirrorRecord is the value of mirror/TOPIC.
@@ -15,19 +17,19 @@ import (
 // creation.
 type mirrorRecord struct {
 	// ID tells this mirror from an earlier one of the same topic.
-	ID            string      `json:"id"`
-	Link          string      `json:"link"`
-	SourceTopic   string      `json:"source_topic"`
-	Stamp         int         `json:"stamp"` // stampFormat
-	SourceTopicID topicID     `json:"source_topic_id"`
-	TopicID       topicID     `json:"topic_id"`
-	State         MirrorState `json:"state"`
-	Error         Error       `json:"error,omitempty"`
-	ErrorMessage  string      `json:"error_message,omitempty"`
-	StateTimeMs   int64       `json:"state_time_ms"`
-	Partitions    int32       `json:"partitions"`
-	Started       bool        `json:"started,omitempty"`
-	OwnError      bool        `json:"own_error,omitempty"` // see mirrorStatus.Own
+	ID            string            `json:"id"`
+	Link          string            `json:"link"`
+	SourceTopic   string            `json:"source_topic"`
+	Stamp         int               `json:"stamp"` // stampFormat
+	SourceTopicID topicID           `json:"source_topic_id"`
+	TopicID       topicID           `json:"topic_id"`
+	State         model.MirrorState `json:"state"`
+	Error         model.Error       `json:"error,omitempty"`
+	ErrorMessage  string            `json:"error_message,omitempty"`
+	StateTimeMs   int64             `json:"state_time_ms"`
+	Partitions    int32             `json:"partitions"`
+	Started       bool              `json:"started,omitempty"`
+	OwnError      bool              `json:"own_error,omitempty"` // see mirrorStatus.Own
 	// Promotion is null unless the mirror is being promoted, or was. During a promotion State still
 	// says what the mirror does, so that a klink that does not know this field goes on mirroring:
 	// it must not stop the mirror before the mirror has everything.
@@ -48,8 +50,8 @@ type mirrorRecord struct {
 	RestorePending bool `json:"restore_pending,omitempty"`
 	// Void lists where the log has records that do not count; VoidElsewhere: further partitions
 	// have such records, too. See cleaner.go.
-	Void          []VoidBatches `json:"void,omitempty"`
-	VoidElsewhere bool          `json:"void_elsewhere,omitempty"`
+	Void          []model.VoidBatches `json:"void,omitempty"`
+	VoidElsewhere bool                `json:"void_elsewhere,omitempty"`
 
 	unknown unknownFields
 }
@@ -71,8 +73,8 @@ var errStampFormat = errors.New("was made by a development version whose stamps 
 // maxPromotionID bounds the id of a promotion.
 const maxPromotionID = 64
 
-var mirrorStates = []MirrorState{
-	MirrorPending, MirrorActive, MirrorPaused, MirrorLinkPaused, MirrorSourceUnavailable, MirrorPendingStopped, MirrorStopped, MirrorFailed,
+var mirrorStates = []model.MirrorState{
+	model.MirrorPending, model.MirrorActive, model.MirrorPaused, model.MirrorLinkPaused, model.MirrorSourceUnavailable, model.MirrorPendingStopped, model.MirrorStopped, model.MirrorFailed,
 }
 
 func decodeMirror(value []byte) (*mirrorRecord, error) {
@@ -109,9 +111,9 @@ func decodeMirror(value []byte) (*mirrorRecord, error) {
 // the mirror since: that leaves the promotion as it was.
 func (r *mirrorRecord) promotionCounts() bool {
 	switch r.State {
-	case MirrorPending, MirrorActive, MirrorLinkPaused, MirrorSourceUnavailable:
+	case model.MirrorPending, model.MirrorActive, model.MirrorLinkPaused, model.MirrorSourceUnavailable:
 		return !r.Promotion.Ready
-	case MirrorPendingStopped, MirrorStopped:
+	case model.MirrorPendingStopped, model.MirrorStopped:
 		return r.Promotion.Ready
 	}
 	return false
@@ -126,36 +128,36 @@ func (r *mirrorRecord) clone() *mirrorRecord {
 	return &c
 }
 
-func (r *mirrorRecord) status() mirrorStatus {
-	s := mirrorStatus{State: r.State, Error: r.Error, Message: r.ErrorMessage, Started: r.Started, Own: r.OwnError}
+func (r *mirrorRecord) status() model.MirrorStatus {
+	s := model.MirrorStatus{State: r.State, Error: r.Error, Message: r.ErrorMessage, Started: r.Started, Own: r.OwnError}
 	if p := r.Promotion; p != nil {
-		s.Promotion = promotion(*p)
+		s.Promotion = model.Promotion(*p)
 	}
 	return s
 }
 
-func (r *mirrorRecord) setStatus(s mirrorStatus, now time.Time) {
+func (r *mirrorRecord) setStatus(s model.MirrorStatus, now time.Time) {
 	before := r.status()
-	if r.State != s.State || before.Promotion.underWay() != s.Promotion.underWay() {
+	if r.State != s.State || before.Promotion.UnderWay() != s.Promotion.UnderWay() {
 		r.StateTimeMs = now.UnixMilli()
 	}
 	r.State, r.Error, r.ErrorMessage, r.Started, r.OwnError, r.Promotion = s.State, s.Error, s.Message, s.Started, s.Own, nil
-	if s.Promotion != (promotion{}) {
+	if s.Promotion != (model.Promotion{}) {
 		p := promotionRecord(s.Promotion)
 		r.Promotion = &p
 	}
 }
 
-func (r *mirrorRecord) view(topic string) *Mirror {
-	m := &Mirror{
+func (r *mirrorRecord) view(topic string) *model.Mirror {
+	m := &model.Mirror{
 		Topic: topic, ID: r.ID, TopicID: r.TopicID, Link: r.Link, SourceTopic: r.SourceTopic, SourceTopicID: r.SourceTopicID,
 		State: r.State, Error: r.Error, ErrorMessage: r.ErrorMessage, StateTime: time.UnixMilli(r.StateTimeMs),
 		Partitions: r.Partitions, Created: r.Created, LogAppendTime: r.logAppendTime(),
 		CleanupPolicy: r.CleanupPolicy, ReplicationFactor: r.ReplicationFactor, Void: r.Void, VoidElsewhere: r.VoidElsewhere,
 	}
 	p := r.status().Promotion
-	m.promoted = p.Ready
-	if p.underWay() {
+	m.Promoted = p.Ready
+	if p.UnderWay() {
 		m.Promotion, m.PromotionDeadline = p.ID, time.UnixMilli(p.DeadlineMs)
 	}
 	return m

@@ -7,6 +7,7 @@ import (
 
 	"klink/admin/aclsync"
 	"klink/admin/caslog"
+	"klink/admin/model"
 
 	"github.com/stretchr/testify/require"
 )
@@ -17,7 +18,7 @@ func TestUnknownFieldsSurvive(t *testing.T) {
 	const value = `{"version":1,"id":"x","state":"ACTIVE","state_time_ms":5,"configs":{"a":"b"},"future":{"deep":[1,2.50]},"State":"odd"}`
 	r, err := decodeLink([]byte(value))
 	require.NoError(t, err)
-	require.Equal(t, LinkActive, r.State, "only the exact name counts")
+	require.Equal(t, model.LinkActive, r.State, "only the exact name counts")
 	c := r.clone()
 	c.Configs["a"] = "c"
 	out, err := c.encode()
@@ -33,11 +34,11 @@ func TestRecordGolden(t *testing.T) {
 	for want, r := range map[string]encoder{
 		`{"configs":{"client.id":"c"},"id":"i","secrets":{"sasl.jaas.config":{"key_id":"k","data":"AQI="}},"source_cluster_id":"s","state":"ACTIVE","state_time_ms":7,"version":1}`: &linkRecord{
 			ID: "i", Configs: map[string]string{"client.id": "c"}, Secrets: map[string]sealed{"sasl.jaas.config": {"k", []byte{1, 2}}},
-			State: LinkActive, StateTimeMs: 7, SourceClusterID: "s",
+			State: model.LinkActive, StateTimeMs: 7, SourceClusterID: "s",
 		},
 		`{"created":true,"id":"i","link":"l","partitions":2,"source_configs":{"compression.type":"lz4","message.timestamp.after.max.ms":null},"source_topic":"t","source_topic_id":"","stamp":3,"state":"ACTIVE","state_time_ms":7,"topic_id":"AQAAAAAAAAAAAAAAAAAAAA","version":1}`: &mirrorRecord{
 			Stamp: stampFormat,
-			ID:    "i", Link: "l", SourceTopic: "t", TopicID: topicID{1}, State: MirrorActive, StateTimeMs: 7, Partitions: 2, Created: true,
+			ID:    "i", Link: "l", SourceTopic: "t", TopicID: topicID{1}, State: model.MirrorActive, StateTimeMs: 7, Partitions: 2, Created: true,
 			SourceConfigs: map[string]*string{"compression.type": &lz4, "message.timestamp.after.max.ms": nil},
 		},
 		`{"floor":9,"logical":8,"physical":0,"version":1}`: &timelineRecord{Logical: 8, Floor: 9},

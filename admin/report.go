@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"klink/admin/model"
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -15,25 +16,25 @@ import (
 // EventMirrorDrained is only queued: the mirror becomes STOPPED once committed offsets have been
 // compared with its end. The replicator may report it again, like every finding, as long as State
 // does not show it.
-func (s *Service) Report(ctx context.Context, ev Event) error {
+func (s *Service) Report(ctx context.Context, ev model.Event) error {
 	switch ev.Kind {
-	case EventMirrorDrained:
+	case model.EventMirrorDrained:
 		return s.drained(ctx, ev)
-	case EventPartitionsEnded:
+	case model.EventPartitionsEnded:
 		return s.partitionsEnded(ctx, ev)
-	case EventMirrorVoid:
+	case model.EventMirrorVoid:
 		return s.foundVoid(ctx, ev)
 	}
 	return s.update(ctx, func(tx *Tx) error {
 		switch ev.Kind {
-		case EventLinkUp, EventLinkDown:
+		case model.EventLinkUp, model.EventLinkDown:
 			return s.reportLink(tx, ev)
 		}
 		return s.reportMirror(tx, ev)
 	})
 }
 
-func (s *Service) reportLink(tx *Tx, ev Event) error {
+func (s *Service) reportLink(tx *Tx, ev model.Event) error {
 	r, err := tx.Link(ev.Link)
 	if err != nil || r == nil {
 		return err
@@ -41,33 +42,33 @@ func (s *Service) reportLink(tx *Tx, ev Event) error {
 	if !s.ownsLink(ev.Link) {
 		return fmt.Errorf("link %q: %w", ev.Link, ErrNotOwner)
 	}
-	if ev.Kind == EventLinkDown {
-		return s.moveLink(tx, ev.Link, r, linkInput{Kind: linkDown, Error: ev.Error, Message: ev.Message})
+	if ev.Kind == model.EventLinkDown {
+		return s.moveLink(tx, ev.Link, r, model.LinkInput{Kind: model.InputLinkDown, Error: ev.Error, Message: ev.Message})
 	}
 	own := s.clusterID.Load()
 	switch {
 	case ev.SourceClusterID == "":
 	case own != nil && *own == ev.SourceClusterID:
-		return s.moveLink(tx, ev.Link, r, linkInput{Kind: linkFail, Error: ErrSourceClusterChanged, Message: "bootstrap.servers leads to the destination itself: change it to the source's brokers"})
+		return s.moveLink(tx, ev.Link, r, model.LinkInput{Kind: model.InputLinkFail, Error: model.ErrSourceClusterChanged, Message: "bootstrap.servers leads to the destination itself: change it to the source's brokers"})
 	case r.SourceClusterID == "":
 		r = r.clone()
 		r.SourceClusterID = ev.SourceClusterID
 	case r.SourceClusterID != ev.SourceClusterID:
-		return s.moveLink(tx, ev.Link, r, linkInput{Kind: linkFail, Error: ErrSourceClusterChanged, Message: fmt.Sprintf(
+		return s.moveLink(tx, ev.Link, r, model.LinkInput{Kind: model.InputLinkFail, Error: model.ErrSourceClusterChanged, Message: fmt.Sprintf(
 			"bootstrap.servers leads to cluster %s, but the link mirrors cluster %s: correct bootstrap.servers, or delete the link and create another one", ev.SourceClusterID, r.SourceClusterID)})
 	}
-	return s.moveLink(tx, ev.Link, r, linkInput{Kind: linkUp})
+	return s.moveLink(tx, ev.Link, r, model.LinkInput{Kind: model.InputLinkUp})
 }
 
-var mirrorEvents = map[EventKind]mirrorInputKind{
-	EventMirrorStarted:     mirrorStarted,
-	EventMirrorUnavailable: mirrorUnavailable,
-	EventMirrorRecovered:   mirrorRecovered,
-	EventMirrorFailed:      mirrorFailed,
-	EventMirrorCaughtUp:    mirrorCaughtUp,
+var mirrorEvents = map[model.EventKind]model.MirrorInputKind{
+	model.EventMirrorStarted:     model.InputStarted,
+	model.EventMirrorUnavailable: model.InputUnavailable,
+	model.EventMirrorRecovered:   model.InputRecovered,
+	model.EventMirrorFailed:      model.InputFailed,
+	model.EventMirrorCaughtUp:    model.InputCaughtUp,
 }
 
-func (s *Service) reportMirror(tx *Tx, ev Event) error {
+func (s *Service) reportMirror(tx *Tx, ev model.Event) error {
 	kind, ok := mirrorEvents[ev.Kind]
 	if !ok {
 		return fmt.Errorf("unknown event %d about mirror topic '%s'", ev.Kind, ev.Topic)
@@ -76,7 +77,7 @@ func (s *Service) reportMirror(tx *Tx, ev Event) error {
 	if err != nil || m == nil {
 		return err
 	}
-	if ev.Kind == EventMirrorFailed && ev.Partition >= 0 {
+	if ev.Kind == model.EventMirrorFailed && ev.Partition >= 0 {
 		err = s.ownPartition(ev.Topic, ev.Partition)
 	} else {
 		err = s.ownTopic(ev.Topic)
@@ -84,7 +85,7 @@ func (s *Service) reportMirror(tx *Tx, ev Event) error {
 	if err != nil {
 		return err
 	}
-	return moveMirror(tx, ev.Topic, m, mirrorInput{Kind: kind, Error: ev.Error, Message: ev.Message, Link: linkStatusOf(tx, m.Link), Promotion: promotion{ID: ev.Promotion}}, s.cfg.Now())
+	return moveMirror(tx, ev.Topic, m, model.MirrorInput{Kind: kind, Error: ev.Error, Message: ev.Message, Link: linkStatusOf(tx, m.Link), Promotion: model.Promotion{ID: ev.Promotion}}, s.cfg.Now())
 }
 
 // SetTimeline stores that the physical offset physical is the logical offset logical, and that

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"klink/admin/model"
 	"klink/internal/kafkaclient"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -30,7 +31,7 @@ func (s *Service) restoreConfigs(ctx context.Context, topics ...string) error {
 		found := map[string]*mirrorRecord{}
 		for _, topic := range topics {
 			m, err := tx.Mirror(topic)
-			if err == nil && m != nil && m.State == MirrorStopped && m.RestorePending && m.Created && !m.TopicGone {
+			if err == nil && m != nil && m.State == model.MirrorStopped && m.RestorePending && m.Created && !m.TopicGone {
 				found[topic] = m
 			}
 		}

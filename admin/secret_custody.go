@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"klink/admin/model"
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -31,10 +32,10 @@ const hidden = "[hidden]"
 
 // isSecret reports whether the value of a config is never shown: it is sensitive, or stored as a
 // secret.
-func isSecret(l *Link, name string) bool { return isSensitive(name) || l.sealed[name] }
+func isSecret(l *model.Link, name string) bool { return isSensitive(name) || l.Sealed[name] }
 
 // shownConfig returns what people may see of a config, and whether it is set.
-func shownConfig(l *Link, name string) (value string, set bool) {
+func shownConfig(l *model.Link, name string) (value string, set bool) {
 	value, set = l.Configs[name]
 	if set && isSecret(l, name) {
 		value = hidden
@@ -46,7 +47,7 @@ func shownConfig(l *Link, name string) (value string, set bool) {
 // gives the secrets that are used there. Otherwise a client that may alter a link could have its
 // password sent to a server of its own. next are the configs as they would be; set and deleted are
 // what the request asks for.
-func checkCustody(l *Link, next, set map[string]string, deleted map[string]bool) *protocol.Error {
+func checkCustody(l *model.Link, next, set map[string]string, deleted map[string]bool) *protocol.Error {
 	var changed []string
 	for _, c := range linkConfigs {
 		if c.custody == decides && LinkConfigValue(l.Configs, c.Name) != LinkConfigValue(next, c.Name) {
@@ -59,7 +60,7 @@ func checkCustody(l *Link, next, set map[string]string, deleted map[string]bool)
 	// A secret that this instance cannot open is not in Configs, but an instance that has the key
 	// would send it.
 	stored := map[string]bool{}
-	maps.Copy(stored, l.sealed)
+	maps.Copy(stored, l.Sealed)
 	for name := range l.Configs {
 		if isSecret(l, name) {
 			stored[name] = true

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 
@@ -169,7 +170,7 @@ func TestEveryConfigSaysItsCustody(t *testing.T) {
 func TestCustodyOfEveryDecidingConfig(t *testing.T) {
 	for _, held := range []string{"sasl.jaas.config", "ssl.keystore.key", "sasl.token.of.a.later.version"} {
 		for _, opened := range []bool{true, false} {
-			l := &Link{Name: "l", Configs: map[string]string{ConfigBootstrapServers: "a:1"}, sealed: map[string]bool{held: true}}
+			l := &model.Link{Name: "l", Configs: map[string]string{ConfigBootstrapServers: "a:1"}, Sealed: map[string]bool{held: true}}
 			if opened {
 				l.Configs[held] = "hush"
 			}
@@ -196,7 +197,7 @@ func TestCustodyOfEveryDecidingConfig(t *testing.T) {
 func TestConfigsOfALaterVersionAreHidden(t *testing.T) {
 	key := testKey(t, 1)
 	record := &linkRecord{
-		ID: "id", State: LinkActive,
+		ID: "id", State: model.LinkActive,
 		Configs: map[string]string{ConfigBootstrapServers: "a:1", "sasl.oauthbearer.client.secret": "hush-plain", "a.later.switch": "hush-switch"},
 		Secrets: map[string]sealed{
 			"sasl.later.password":            key.seal("l", "sasl.later.password", "hush-sealed"),

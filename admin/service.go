@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"klink/admin/caslog"
+	"klink/admin/model"
 	"klink/internal/kafkaclient"
 	"klink/protocol"
 	"klink/router"
@@ -91,8 +92,8 @@ type Service struct {
 	ready     chan struct{}
 	clusterID atomic.Pointer[string] // of the destination
 
-	state    atomic.Pointer[State]
-	reporter atomic.Pointer[Reporter]
+	state    atomic.Pointer[model.State]
+	reporter atomic.Pointer[model.Reporter]
 	owner    atomic.Pointer[Owner] // nil = this instance owns everything
 
 	publishMu   sync.Mutex // serialises snapshots
@@ -111,8 +112,8 @@ type Service struct {
 	creating   map[string]bool // topics whose creation is under way in this process
 
 	stopsMu  sync.Mutex
-	stops    map[string]Event // drained mirrors that are to be STOPPED, by topic
-	stopping bool             // finishStops is running
+	stops    map[string]model.Event // drained mirrors that are to be STOPPED, by topic
+	stopping bool                   // finishStops is running
 	// finalSync is called between the drain of promoted mirrors and the setting back of offsets;
 	// nil = there is nothing to do. It is set before Start.
 	finalSync finalSync
@@ -134,7 +135,7 @@ type Service struct {
 	offsets   map[string]*offsetMemory // by link id; see consumerOffsetTask
 
 	driftMu sync.Mutex
-	drift   map[string][]ConfigDrift // by mirror; see topicConfigTask
+	drift   map[string][]model.ConfigDrift // by mirror; see topicConfigTask
 }
 
 var _ router.Control = (*Service)(nil)
@@ -167,11 +168,11 @@ func New(cfg Config) (*Service, error) {
 		cfg: cfg, log: cfg.Logger, id: newID(), lease: cfg.Lease, client: client, admin: kadm.NewClient(client),
 		ready: make(chan struct{}), subscribers: map[chan struct{}]struct{}{}, creating: map[string]bool{}, following: make(chan struct{}, followLooks),
 		transactionWait: defaultTransactionWait, transactionLook: make(chan struct{}, 1),
-		stops: map[string]Event{}, aclLock: make(chan struct{}, 1),
+		stops: map[string]model.Event{}, aclLock: make(chan struct{}, 1),
 		kick: make(chan struct{}, 1), gone: map[string]int{}, heldAt: map[string]heldSince{}, uncreated: map[string]time.Time{}, unseen: map[string]*seenWait{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.state.Store(&State{})
+	s.state.Store(&model.State{})
 	s.tasks = newTaskRunner(s)
 	s.finalSync = s.finalOffsets
 	return s, nil
@@ -255,7 +256,7 @@ func (s *Service) open() error {
 }
 
 // State returns the current snapshot; never nil. It is empty until Ready.
-func (s *Service) State() *State { return s.state.Load() }
+func (s *Service) State() *model.State { return s.state.Load() }
 
 // Broken returns how many records of the state topic could not be read so far.
 func (s *Service) Broken() int64 {
@@ -283,7 +284,7 @@ func (s *Service) Subscribe() (<-chan struct{}, func()) {
 }
 
 // SetReporter sets where the offsets in answers come from.
-func (s *Service) SetReporter(r Reporter) { s.reporter.Store(&r) }
+func (s *Service) SetReporter(r model.Reporter) { s.reporter.Store(&r) }
 
 // publish takes a new snapshot of the store and hands it out. It does nothing until the state topic
 // has been read to its end.
@@ -329,7 +330,7 @@ func (s *Service) waitReady(ctx context.Context) error {
 }
 
 // wait returns when done is true for State, or ctx ends.
-func (s *Service) wait(ctx context.Context, done func(*State) bool) error {
+func (s *Service) wait(ctx context.Context, done func(*model.State) bool) error {
 	changes, end := s.Subscribe()
 	defer end()
 	for {

@@ -1,9 +1,12 @@
 package admin
 
-import "klink/router"
+import (
+	"klink/admin/model"
+	"klink/router"
+)
 
 // snapshot returns what the router needs of a state.
-func snapshot(state *State) *router.Snapshot {
+func snapshot(state *model.State) *router.Snapshot {
 	s := &router.Snapshot{Complete: true, Mirrors: make(map[string]*router.Mirror, len(state.Mirrors))}
 	synced := map[string]map[string]bool{} // by link
 	for topic, m := range state.Mirrors {
@@ -12,12 +15,12 @@ func snapshot(state *State) *router.Snapshot {
 		}
 		timelines := state.Timelines[topic]
 		if timelines == nil {
-			timelines = state.uncreated[topic]
+			timelines = state.Uncreated[topic]
 		}
 		s.Mirrors[topic] = &router.Mirror{
 			Topic: topic, ID: m.ID, TopicID: m.TopicID, Link: m.Link, SourceTopic: m.SourceTopic, State: string(m.Shown()),
 			// From the moment the mirror is recorded until it is STOPPED: see router.Mirror.
-			ReadOnly:      m.State != MirrorStopped,
+			ReadOnly:      m.State != model.MirrorStopped,
 			Timelines:     timelines,
 			SyncedConfigs: synced[m.Link],
 		}
@@ -26,7 +29,7 @@ func snapshot(state *State) *router.Snapshot {
 }
 
 // linkConfigsOf returns the configs of a link; nil if it is gone.
-func linkConfigsOf(state *State, link string) map[string]string {
+func linkConfigsOf(state *model.State, link string) map[string]string {
 	if l := state.Links[link]; l != nil {
 		return l.Configs
 	}

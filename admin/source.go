@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"klink/admin/model"
 	"klink/internal/kafkaclient"
 	"klink/protocol"
 
@@ -115,7 +116,7 @@ func (d *dialTrouble) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ n
 }
 
 // ClassifySourceError names why a source cannot be used, and says what to check.
-func ClassifySourceError(err error) (name Error, advice string) {
+func ClassifySourceError(err error) (name model.Error, advice string) {
 	var (
 		verify  *tls.CertificateVerificationError
 		unknown x509.UnknownAuthorityError
@@ -130,37 +131,37 @@ func ClassifySourceError(err error) (name Error, advice string) {
 	)
 	switch {
 	case errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism), errors.Is(err, kerr.IllegalSaslState):
-		return ErrAuthentication, "check sasl.mechanism and sasl.jaas.config"
+		return model.ErrAuthentication, "check sasl.mechanism and sasl.jaas.config"
 	case errors.As(err, &verify), errors.As(err, &unknown), errors.As(err, &host), errors.As(err, &invalid), errors.As(err, &alert), errors.As(err, &header):
-		return ErrAuthentication, "check security.protocol, ssl.truststore.location and ssl.endpoint.identification.algorithm"
+		return model.ErrAuthentication, "check security.protocol, ssl.truststore.location and ssl.endpoint.identification.algorithm"
 	case errors.As(err, &first):
-		return ErrAuthentication, "check that security.protocol is that of the listener"
+		return model.ErrAuthentication, "check that security.protocol is that of the listener"
 	case errors.Is(err, kerr.ClusterAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.GroupAuthorizationFailed):
-		return ErrAuthorization, "grant the link's user DESCRIBE, DESCRIBE_CONFIGS and READ on the topic"
+		return model.ErrAuthorization, "grant the link's user DESCRIBE, DESCRIBE_CONFIGS and READ on the topic"
 	case errors.As(err, &dns), errors.As(err, &op) && op.Op == "dial" && !op.Timeout(), strings.Contains(err.Error(), "connection refused"):
-		return ErrBootstrapConnection, "check bootstrap.servers, the network, and that the brokers are up"
+		return model.ErrBootstrapConnection, "check bootstrap.servers, the network, and that the brokers are up"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &op) && op.Timeout():
-		return ErrTimeout, "check bootstrap.servers and the network, or allow more time"
+		return model.ErrTimeout, "check bootstrap.servers and the network, or allow more time"
 	case errors.Is(err, io.EOF), errors.As(err, &op):
-		return ErrBootstrapConnection, "check that the brokers are up, and security.protocol"
+		return model.ErrBootstrapConnection, "check that the brokers are up, and security.protocol"
 	}
 	if errors.As(err, &refused) {
-		return ErrInternal, "check that bootstrap.servers names Kafka listeners, security.protocol, and who answers there"
+		return model.ErrInternal, "check that bootstrap.servers names Kafka listeners, security.protocol, and who answers there"
 	}
-	return ErrInternal, "see the log of klink"
+	return model.ErrInternal, "see the log of klink"
 }
 
 // sourceErrorCode returns the Kafka error code of a response to a request that failed because of
 // the source.
-func sourceErrorCode(name Error) *kerr.Error {
+func sourceErrorCode(name model.Error) *kerr.Error {
 	switch name {
-	case ErrAuthentication:
+	case model.ErrAuthentication:
 		return kerr.InvalidConfig
-	case ErrTimeout:
+	case model.ErrTimeout:
 		return kerr.RequestTimedOut
-	case ErrBootstrapConnection:
+	case model.ErrBootstrapConnection:
 		return kerr.BrokerNotAvailable
-	case ErrAuthorization:
+	case model.ErrAuthorization:
 		return kerr.TopicAuthorizationFailed
 	}
 	return kerr.UnknownServerError

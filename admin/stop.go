@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"klink/admin/caslog"
+	"klink/admin/model"
 	"klink/protocol/timeline"
 )
 
@@ -64,13 +65,13 @@ type mirrorEnds struct {
 
 // drained queues the stop of a mirror to which nothing will be appended any more, and returns. The
 // mirror is STOPPED soon after.
-func (s *Service) drained(ctx context.Context, ev Event) error {
+func (s *Service) drained(ctx context.Context, ev model.Event) error {
 	if err := s.waitReady(ctx); err != nil {
 		return err
 	}
 	state := s.State()
 	m := state.Mirrors[ev.Topic]
-	if m == nil || m.State != MirrorPendingStopped || ev.Mirror != "" && ev.Mirror != m.ID {
+	if m == nil || m.State != model.MirrorPendingStopped || ev.Mirror != "" && ev.Mirror != m.ID {
 		return nil
 	}
 	if err := s.ownTopic(ev.Topic); err != nil {
@@ -94,7 +95,7 @@ func (s *Service) drained(ctx context.Context, ev Event) error {
 
 // notEnded returns a partition of a mirror that has not ended, as far as this instance (ev) and the
 // state say; -1 = all have.
-func notEnded(m *Mirror, ev Event) int32 {
+func notEnded(m *model.Mirror, ev model.Event) int32 {
 	ended := make([]bool, m.Partitions)
 	for _, e := range ev.Ended {
 		if e.Partition >= 0 && e.Partition < m.Partitions {
@@ -110,8 +111,8 @@ func notEnded(m *Mirror, ev Event) int32 {
 }
 
 // notEndedIn is notEnded on the records that tx sees.
-func notEndedIn(tx *Tx, topic string, m *mirrorRecord, ev Event) int32 {
-	view := &Mirror{Partitions: m.Partitions, Ended: make([]bool, m.Partitions)}
+func notEndedIn(tx *Tx, topic string, m *mirrorRecord, ev model.Event) int32 {
+	view := &model.Mirror{Partitions: m.Partitions, Ended: make([]bool, m.Partitions)}
 	for p := range m.Partitions {
 		t, err := tx.Timeline(topic, p)
 		view.Ended[p] = err != nil || t == nil || t.Ended != nil
@@ -121,20 +122,20 @@ func notEndedIn(tx *Tx, topic string, m *mirrorRecord, ev Event) int32 {
 
 // partitionsEnded stores that partitions of a mirror that is being stopped have ended. This
 // instance must own them.
-func (s *Service) partitionsEnded(ctx context.Context, ev Event) error {
+func (s *Service) partitionsEnded(ctx context.Context, ev model.Event) error {
 	if err := s.waitReady(ctx); err != nil {
 		return err
 	}
 	state := s.State()
 	m := state.Mirrors[ev.Topic]
-	if m == nil || m.State != MirrorPendingStopped || ev.Mirror != "" && ev.Mirror != m.ID {
+	if m == nil || m.State != model.MirrorPendingStopped || ev.Mirror != "" && ev.Mirror != m.ID {
 		return nil
 	}
 	timelines := state.Timelines[ev.Topic]
 	source, seen := s.sourceEnds(m, len(timelines))
 	return s.update(ctx, func(tx *Tx) error {
 		r, err := tx.Mirror(ev.Topic)
-		if err != nil || r == nil || r.ID != m.ID || r.State != MirrorPendingStopped {
+		if err != nil || r == nil || r.ID != m.ID || r.State != model.MirrorPendingStopped {
 			return nil // there is nothing to end any more
 		}
 		for _, e := range ev.Ended {
@@ -165,7 +166,7 @@ func (s *Service) finishStops() {
 	for {
 		s.stopsMu.Lock()
 		batch := s.stops
-		s.stops = map[string]Event{}
+		s.stops = map[string]model.Event{}
 		s.stopping = len(batch) > 0 && s.ctx.Err() == nil
 		goOn := s.stopping
 		s.stopsMu.Unlock()
@@ -174,25 +175,25 @@ func (s *Service) finishStops() {
 		}
 		// Drop reports that were repeated while their mirror was being stopped.
 		state := s.State()
-		maps.DeleteFunc(batch, func(topic string, _ Event) bool {
+		maps.DeleteFunc(batch, func(topic string, _ model.Event) bool {
 			m := state.Mirrors[topic]
-			return m == nil || m.State != MirrorPendingStopped || !s.ownsTopic(topic)
+			return m == nil || m.State != model.MirrorPendingStopped || !s.ownsTopic(topic)
 		})
 		if len(batch) == 0 {
 			continue
 		}
 		// Mirrors that were failed over do not wait for the last copy of the offsets of promoted
 		// ones.
-		promoted := map[string]Event{}
+		promoted := map[string]model.Event{}
 		if s.finalSync != nil {
 			for topic, ev := range batch {
-				if state.Mirrors[topic].promoted {
+				if state.Mirrors[topic].Promoted {
 					promoted[topic] = ev
 					delete(batch, topic)
 				}
 			}
 		}
-		for _, part := range []map[string]Event{batch, promoted} {
+		for _, part := range []map[string]model.Event{batch, promoted} {
 			if len(part) == 0 {
 				continue
 			}
@@ -205,14 +206,14 @@ func (s *Service) finishStops() {
 }
 
 // syncFinally runs finalSync for the mirrors of a batch that were promoted.
-func (s *Service) syncFinally(ctx context.Context, batch map[string]Event) map[string][]string {
+func (s *Service) syncFinally(ctx context.Context, batch map[string]model.Event) map[string][]string {
 	notes := map[string][]string{}
 	if s.finalSync == nil {
 		return notes
 	}
 	byLink := map[string][]string{}
 	for topic := range batch {
-		if m := s.State().Mirrors[topic]; m != nil && m.promoted {
+		if m := s.State().Mirrors[topic]; m != nil && m.Promoted {
 			byLink[m.Link] = append(byLink[m.Link], topic)
 		}
 	}
@@ -226,7 +227,7 @@ func (s *Service) syncFinally(ctx context.Context, batch map[string]Event) map[s
 	return notes
 }
 
-func (s *Service) finish(ctx context.Context, batch map[string]Event) error {
+func (s *Service) finish(ctx context.Context, batch map[string]model.Event) error {
 	syncing, cancel := context.WithTimeout(ctx, finalSyncPatience)
 	defer cancel()
 	notes := s.syncFinally(syncing, batch)
@@ -246,7 +247,7 @@ func (s *Service) finish(ctx context.Context, batch map[string]Event) error {
 	err := s.update(ctx, func(tx *Tx) error {
 		for _, topic := range slices.Sorted(maps.Keys(batch)) {
 			m, err := tx.Mirror(topic)
-			if err != nil || m == nil || m.State != MirrorPendingStopped || !s.ownsTopic(topic) || batch[topic].Mirror != "" && batch[topic].Mirror != m.ID {
+			if err != nil || m == nil || m.State != model.MirrorPendingStopped || !s.ownsTopic(topic) || batch[topic].Mirror != "" && batch[topic].Mirror != m.ID {
 				continue // a broken record is shown as FAILED
 			}
 			if p := notEndedIn(tx, topic, m, batch[topic]); m.Created && !m.TopicGone && p >= 0 {
@@ -262,7 +263,7 @@ func (s *Service) finish(ctx context.Context, batch map[string]Event) error {
 					said = append(said, more)
 				}
 			}
-			in := mirrorInput{Kind: mirrorDrained, Message: strings.Join(said, "; "), Link: linkStatusOf(tx, m.Link)}
+			in := model.MirrorInput{Kind: model.InputDrained, Message: strings.Join(said, "; "), Link: linkStatusOf(tx, m.Link)}
 			if err := moveMirror(tx, topic, m, in, s.cfg.Now()); err != nil {
 				return err
 			}
@@ -305,7 +306,7 @@ func (s *Service) endTimelines(tx *Tx, topic string, m *mirrorRecord, ends mirro
 
 // endsOf returns the ends of mirrors that are drained: as reported, or else as the destination and
 // the timelines say.
-func (s *Service) endsOf(ctx context.Context, batch map[string]Event) map[string]mirrorEnds {
+func (s *Service) endsOf(ctx context.Context, batch map[string]model.Event) map[string]mirrorEnds {
 	state := s.State()
 	ends := map[string]mirrorEnds{}
 	var ask []string
@@ -365,7 +366,7 @@ func (s *Service) endsOf(ctx context.Context, batch map[string]Event) map[string
 
 // sourceEnds returns where the partitions of a mirror that is being stopped ended at the source, as
 // last seen, and when: see mirrorEnds.
-func (s *Service) sourceEnds(m *Mirror, partitions int) (ends, seen []int64) {
+func (s *Service) sourceEnds(m *model.Mirror, partitions int) (ends, seen []int64) {
 	ends, seen = unknownOffsets(partitions), unknownOffsets(partitions)
 	r := s.reporter.Load()
 	if r == nil || *r == nil {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 
@@ -39,11 +40,11 @@ func (w *world) committed(group, topic string, partition int32) kadm.Offset {
 }
 
 // failover fails a mirror over and reports it drained.
-func (w *world) failover(topic string, ev Event) linkapi.AlteredMirror {
+func (w *world) failover(topic string, ev model.Event) linkapi.AlteredMirror {
 	done := make(chan linkapi.AlteredMirror, 1)
 	go func() { done <- w.alter(topic, linkapi.MirrorFailover) }()
-	awaitState(w.t, w.service, "the stop to begin", func(s *State) bool { return s.Mirrors[topic].State == MirrorPendingStopped })
-	ev.Kind, ev.Topic = EventMirrorDrained, topic
+	awaitState(w.t, w.service, "the stop to begin", func(s *model.State) bool { return s.Mirrors[topic].State == model.MirrorPendingStopped })
+	ev.Kind, ev.Topic = model.EventMirrorDrained, topic
 	w.report(ev)
 	return <-done
 }
@@ -75,7 +76,7 @@ func (w *world) plainMirror(topic string, partitions int32) {
 	w.sourceTopic(topic, partitions, nil)
 	r := w.mirror(topic, "l")
 	require.Zero(w.t, r.ErrorCode, text(r.ErrorMessage))
-	w.report(Event{Kind: EventMirrorStarted, Topic: topic})
+	w.report(model.Event{Kind: model.EventMirrorStarted, Topic: topic})
 }
 
 // TestStopSetsOffsetsBack: when a mirror is STOPPED, no group has a committed offset beyond its
@@ -93,7 +94,7 @@ func TestStopSetsOffsetsBack(t *testing.T) {
 	w.commit("below", "orders", "", 7)
 	w.active("active", "orders", 130)
 
-	r := w.failover("orders", Event{Ended: endedAt([2]int64{100, 90}, [2]int64{50, 50})})
+	r := w.failover("orders", model.Event{Ended: endedAt([2]int64{100, 90}, [2]int64{50, 50})})
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 	for _, c := range []struct {
 		group     string
@@ -117,7 +118,7 @@ func TestStopSetsOffsetsBack(t *testing.T) {
 	}
 	require.EqualValues(t, 999, w.committed("beyond", "other", 0).At, "no mirror")
 	d := w.describe(w.service, "orders")
-	require.Equal(t, string(MirrorStopped), d.State)
+	require.Equal(t, string(model.MirrorStopped), d.State)
 	require.Empty(t, d.Error)
 	require.Contains(t, d.StateMessage, "group active has 130 in partition 0, which ends at 100 (the group is active)")
 	for name, s := range map[string]*Service{"same": w.service, "restarted": w.start()} {
@@ -142,7 +143,7 @@ func TestStopFindsTheEnds(t *testing.T) {
 	w.commit("beyond", "orders", "", 23)
 	w.commit("below", "orders", "", 21)
 	require.EqualValues(t, 22, w.describe(w.service, "orders").Partitions[0].MirrorEndOffset)
-	r := w.failover("orders", Event{})
+	r := w.failover("orders", model.Event{})
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 	require.EqualValues(t, 22, w.committed("beyond", "orders", 0).At)
 	require.EqualValues(t, 21, w.committed("below", "orders", 0).At)
@@ -172,7 +173,7 @@ func TestStopWithoutEnds(t *testing.T) {
 		}
 		return resp, nil, true
 	})
-	r := w.failover("orders", Event{})
+	r := w.failover("orders", model.Event{})
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 	require.EqualValues(t, 10, w.committed("g", "orders", 0).At)
 	require.Nil(t, w.service.store.timelineRecords("orders", 1)[0].End)
@@ -203,7 +204,7 @@ func TestStopDespiteTheGroups(t *testing.T) {
 			w.plainMirror(topic, 1)
 			w.commit("g", topic, "", 10)
 			fault := w.destination.Fault(kfake.Fault{Keys: []kmsg.Key{c.key}, Err: c.err, Count: c.count})
-			r := w.failover(topic, Event{Ended: endedAt([2]int64{5, 5})})
+			r := w.failover(topic, model.Event{Ended: endedAt([2]int64{5, 5})})
 			fault.Remove()
 			require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 			require.Equal(t, c.at, w.committed("g", topic, 0).At)
@@ -223,7 +224,7 @@ func TestDrainedIsReportedAgain(t *testing.T) {
 	require.Zero(t, w.link("l").ErrorCode)
 	w.plainMirror("orders", 1)
 	w.commit("g", "orders", "", 10)
-	ev := Event{Kind: EventMirrorDrained, Topic: "orders", Ended: endedAt([2]int64{5, 5})}
+	ev := model.Event{Kind: model.EventMirrorDrained, Topic: "orders", Ended: endedAt([2]int64{5, 5})}
 	slow := w.destination.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListGroups}, Err: kerr.CoordinatorLoadInProgress, Count: 2})
 	stopped := make(chan linkapi.AlteredMirror, 1)
 	go func() { stopped <- w.failover("orders", ev) }()
@@ -254,7 +255,7 @@ func TestStopOfManyGroups(t *testing.T) {
 	forEach(groups, func(i int) { w.commit(fmt.Sprintf("g%d", i), fmt.Sprintf("t%d", i%topics), "", int64(i%7)) })
 	began := time.Now()
 	forEach(topics, func(i int) {
-		r := w.failover(fmt.Sprintf("t%d", i), Event{Ended: endedAt([2]int64{5, 5})})
+		r := w.failover(fmt.Sprintf("t%d", i), model.Event{Ended: endedAt([2]int64{5, 5})})
 		if r.ErrorCode != 0 {
 			t.Error(text(r.ErrorMessage))
 		}
@@ -271,23 +272,23 @@ func TestStopOfManyGroups(t *testing.T) {
 func TestFailoverOfAFailedMirror(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("l").ErrorCode)
-	for i, code := range []Error{
-		ErrUnexpectedTruncation, ErrSourceTopicIDChanged, ErrSourcePartitionsDecrease, ErrRecordTooLarge, ErrUnsupportedFormat, ErrForeignWrite,
+	for i, code := range []model.Error{
+		model.ErrUnexpectedTruncation, model.ErrSourceTopicIDChanged, model.ErrSourcePartitionsDecrease, model.ErrRecordTooLarge, model.ErrUnsupportedFormat, model.ErrForeignWrite,
 	} {
 		t.Run(string(code), func(t *testing.T) {
 			topic := fmt.Sprintf("t%d", i)
 			w.plainMirror(topic, 1)
-			w.report(Event{Kind: EventMirrorFailed, Topic: topic, Error: code, Message: "partition 0 at offset 7"})
+			w.report(model.Event{Kind: model.EventMirrorFailed, Topic: topic, Error: code, Message: "partition 0 at offset 7"})
 			m := w.service.State().Mirrors[topic]
-			require.Equal(t, MirrorFailed, m.State)
+			require.Equal(t, model.MirrorFailed, m.State)
 			require.Equal(t, code, m.Error)
 			snap := w.snapshot().Mirrors[topic]
 			require.True(t, snap.ReadOnly)
 			require.NotNil(t, snap.Timeline(0), "its offsets are translated")
 			require.NotZero(t, w.alter(topic, linkapi.MirrorResume).ErrorCode)
-			r := w.failover(topic, Event{Ended: endedAt([2]int64{7, 7})})
+			r := w.failover(topic, model.Event{Ended: endedAt([2]int64{7, 7})})
 			require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
-			require.Equal(t, MirrorStopped, w.service.State().Mirrors[topic].State)
+			require.Equal(t, model.MirrorStopped, w.service.State().Mirrors[topic].State)
 			require.False(t, w.snapshot().Mirrors[topic].ReadOnly)
 		})
 	}
@@ -316,30 +317,30 @@ func TestPartsOfAStop(t *testing.T) {
 	require.Zero(t, w.link("east").ErrorCode)
 	require.Zero(t, w.mirror("orders", "east").ErrorCode)
 	coordinator, other := w.service, w.start()
-	awaitState(t, other, "the mirror", func(s *State) bool { return s.Mirrors["orders"] != nil && s.Mirrors["orders"].Created })
+	awaitState(t, other, "the mirror", func(s *model.State) bool { return s.Mirrors["orders"] != nil && s.Mirrors["orders"].Created })
 	mine, theirs := &partOwner{partitions: []int32{0, 2}}, &partOwner{partitions: []int32{1}}
 	mine.coordinator.Store(true)
 	coordinator.SetOwner(mine)
 	other.SetOwner(theirs)
-	ours := []PartitionEnd{{0, 100, 90}, {2, 7, 7}}
+	ours := []model.PartitionEnd{{Partition: 0, Logical: 100, Physical: 90}, {Partition: 2, Logical: 7, Physical: 7}}
 	id := coordinator.State().Mirrors["orders"].ID
 	drained := func() error {
-		return coordinator.Report(ctx, Event{Kind: EventMirrorDrained, Topic: "orders", Mirror: id, Ended: ours})
+		return coordinator.Report(ctx, model.Event{Kind: model.EventMirrorDrained, Topic: "orders", Mirror: id, Ended: ours})
 	}
-	part := Event{Kind: EventPartitionsEnded, Topic: "orders", Mirror: id, Partition: 1, Ended: []PartitionEnd{{1, 50, 40}}}
+	part := model.Event{Kind: model.EventPartitionsEnded, Topic: "orders", Mirror: id, Partition: 1, Ended: []model.PartitionEnd{{Partition: 1, Logical: 50, Physical: 40}}}
 
 	require.NoError(t, other.Report(ctx, part)) // the mirror is not being stopped
 	require.False(t, other.State().Mirrors["orders"].HasEnded(1))
 	stop := w.alterAsync("orders", linkapi.MirrorFailover)
 	for _, s := range []*Service{coordinator, other} {
-		awaitState(t, s, "the stop to begin", func(s *State) bool { return s.Mirrors["orders"].State == MirrorPendingStopped })
+		awaitState(t, s, "the stop to begin", func(s *model.State) bool { return s.Mirrors["orders"].State == model.MirrorPendingStopped })
 	}
 	require.ErrorContains(t, drained(), "partition 1 has not ended")
-	require.ErrorIs(t, other.Report(ctx, Event{Kind: EventMirrorDrained, Topic: "orders", Ended: ours}), ErrNotOwner)
-	for what, ev := range map[string]Event{
-		"of another owner":  {Kind: EventPartitionsEnded, Topic: "orders", Mirror: id, Ended: []PartitionEnd{{2, 1, 1}}},
-		"of another mirror": {Kind: EventPartitionsEnded, Topic: "orders", Mirror: "another", Ended: []PartitionEnd{{1, 1, 1}}},
-		"of no partition":   {Kind: EventPartitionsEnded, Topic: "orders", Mirror: id, Ended: []PartitionEnd{{3, 1, 1}, {-1, 1, 1}}},
+	require.ErrorIs(t, other.Report(ctx, model.Event{Kind: model.EventMirrorDrained, Topic: "orders", Ended: ours}), ErrNotOwner)
+	for what, ev := range map[string]model.Event{
+		"of another owner":  {Kind: model.EventPartitionsEnded, Topic: "orders", Mirror: id, Ended: []model.PartitionEnd{{Partition: 2, Logical: 1, Physical: 1}}},
+		"of another mirror": {Kind: model.EventPartitionsEnded, Topic: "orders", Mirror: "another", Ended: []model.PartitionEnd{{Partition: 1, Logical: 1, Physical: 1}}},
+		"of no partition":   {Kind: model.EventPartitionsEnded, Topic: "orders", Mirror: id, Ended: []model.PartitionEnd{{Partition: 3, Logical: 1, Physical: 1}, {Partition: -1, Logical: 1, Physical: 1}}},
 	} {
 		if err := other.Report(ctx, ev); what == "of another owner" {
 			require.ErrorIs(t, err, ErrNotOwner)
@@ -351,14 +352,14 @@ func TestPartsOfAStop(t *testing.T) {
 	require.NoError(t, other.Report(ctx, part))
 	part.Ended[0].Logical = 51
 	require.NoError(t, other.Report(ctx, part)) // the first report counts
-	awaitState(t, coordinator, "the part to have ended", func(s *State) bool { return s.Mirrors["orders"].HasEnded(1) })
-	require.Equal(t, MirrorPendingStopped, coordinator.State().Mirrors["orders"].State)
+	awaitState(t, coordinator, "the part to have ended", func(s *model.State) bool { return s.Mirrors["orders"].HasEnded(1) })
+	require.Equal(t, model.MirrorPendingStopped, coordinator.State().Mirrors["orders"].State)
 	mine.coordinator.Store(false)
 	require.ErrorIs(t, drained(), ErrNotOwner)
 	mine.coordinator.Store(true)
 	require.NoError(t, drained())
 	require.Zero(t, (<-stop).ErrorCode)
-	awaitState(t, other, "the stop", func(s *State) bool { return s.Mirrors["orders"].State == MirrorStopped })
+	awaitState(t, other, "the stop", func(s *model.State) bool { return s.Mirrors["orders"].State == model.MirrorStopped })
 	for p, r := range other.store.timelineRecords("orders", 3) {
 		want := [][2]int64{{100, 90}, {50, 40}, {7, 7}}[p]
 		require.NotNil(t, r.End)
@@ -376,14 +377,14 @@ func TestAPartsOwnerFailsTheMirror(t *testing.T) {
 	require.Zero(t, w.link("east").ErrorCode)
 	require.Zero(t, w.mirror("orders", "east").ErrorCode)
 	w.service.SetOwner(&partOwner{partitions: []int32{1}})
-	failed := Event{Kind: EventMirrorFailed, Topic: "orders", Error: ErrForeignWrite, Partition: -1}
+	failed := model.Event{Kind: model.EventMirrorFailed, Topic: "orders", Error: model.ErrForeignWrite, Partition: -1}
 	require.ErrorIs(t, w.service.Report(ctx, failed), ErrNotOwner)
 	failed.Partition = 0
 	require.ErrorIs(t, w.service.Report(ctx, failed), ErrNotOwner)
-	require.ErrorIs(t, w.service.Report(ctx, Event{Kind: EventMirrorStarted, Topic: "orders", Partition: 1}), ErrNotOwner)
+	require.ErrorIs(t, w.service.Report(ctx, model.Event{Kind: model.EventMirrorStarted, Topic: "orders", Partition: 1}), ErrNotOwner)
 	require.ErrorIs(t, w.service.SetTimeline(ctx, "orders", 0, 0, 5, 5), ErrNotOwner)
 	require.NoError(t, w.service.SetTimeline(ctx, "orders", 1, 0, 5, 5))
 	failed.Partition = 1
 	require.NoError(t, w.service.Report(ctx, failed))
-	require.Equal(t, MirrorFailed, w.service.State().Mirrors["orders"].State)
+	require.Equal(t, model.MirrorFailed, w.service.State().Mirrors["orders"].State)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"klink/admin/aclsync"
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 
 	"github.com/stretchr/testify/require"
@@ -32,7 +33,7 @@ func TestRememberedACLs(t *testing.T) {
 	}
 	require.NoError(t, s.Update(ctx, func(tx *Tx) error {
 		for _, l := range []string{"a", "b"} {
-			if err := tx.PutLink(l, &linkRecord{ID: l + "-id", State: LinkActive}); err != nil {
+			if err := tx.PutLink(l, &linkRecord{ID: l + "-id", State: model.LinkActive}); err != nil {
 				return err
 			}
 		}
@@ -75,7 +76,7 @@ func TestRememberedACLs(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return tx.PutLink("b", &linkRecord{ID: "new", State: LinkActive})
+		return tx.PutLink("b", &linkRecord{ID: "new", State: model.LinkActive})
 	}))
 	check(s, "b", "new", 0)
 	require.NoError(t, s.Update(ctx, func(tx *Tx) error { return tx.PutACLs("b", "new", remember("2", 7)) }))

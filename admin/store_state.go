@@ -7,19 +7,20 @@ import (
 	"math"
 	"slices"
 
+	"klink/admin/model"
 	"klink/protocol/timeline"
 )
 
 // stateCache keeps the immutable parts that snapshots of the state are made of, so that after a
 // change only what has changed is made anew.
 type stateCache struct {
-	links     map[string]*Link
-	mirrors   map[string]*Mirror
+	links     map[string]*model.Link
+	mirrors   map[string]*model.Mirror
 	timelines map[string][]*timeline.Partition
 }
 
 func newStateCache() stateCache {
-	return stateCache{links: map[string]*Link{}, mirrors: map[string]*Mirror{}, timelines: map[string][]*timeline.Partition{}}
+	return stateCache{links: map[string]*model.Link{}, mirrors: map[string]*model.Mirror{}, timelines: map[string][]*timeline.Partition{}}
 }
 
 // forget drops what was made of the records of a topic.
@@ -32,17 +33,17 @@ func (c *stateCache) forget(topic string) {
 const outOfRange = math.MaxInt64 / 2
 
 // State returns a snapshot of all links and mirrors.
-func (s *Store) State() *State {
+func (s *Store) State() *model.State {
 	defer s.log.Hold()()
-	state := &State{
-		Links: maps.Clone(s.state.links), Mirrors: map[string]*Mirror{},
-		Timelines: map[string][]*timeline.Partition{}, uncreated: map[string][]*timeline.Partition{},
-		recorded: map[string]int64{},
+	state := &model.State{
+		Links: maps.Clone(s.state.links), Mirrors: map[string]*model.Mirror{},
+		Timelines: map[string][]*timeline.Partition{}, Uncreated: map[string][]*timeline.Partition{},
+		Recorded: map[string]int64{},
 	}
 	for topic, r := range s.records.mirrors {
 		if s.state.mirrors[topic] == nil {
 			view := r.view(topic)
-			if view.State == MirrorPendingStopped {
+			if view.State == model.MirrorPendingStopped {
 				view.Ended, view.EndedAt = s.endedPartitions(topic, r.Partitions)
 			}
 			s.state.mirrors[topic] = view
@@ -50,14 +51,14 @@ func (s *Store) State() *State {
 		}
 		state.Mirrors[topic] = s.state.mirrors[topic]
 		if !r.Created {
-			state.recorded[topic] = s.log.OffsetOf(mirrorKey(topic))
+			state.Recorded[topic] = s.log.OffsetOf(mirrorKey(topic))
 		}
 		switch ts := s.state.timelines[topic]; {
 		case ts == nil:
 		case r.Created:
 			state.Timelines[topic] = ts
 		default:
-			state.uncreated[topic] = ts
+			state.Uncreated[topic] = ts
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.records.broken)) { // link/, mirror/, timeline/
@@ -106,7 +107,7 @@ func (s *Store) timelines(topic string, r *mirrorRecord) []*timeline.Partition {
 // addBroken shows a record that cannot be read as FAILED. A mirror stays read-only, and is
 // translated as far as its timelines can be read. The same holds for a mirror with a timeline that
 // cannot be read.
-func (s *Store) addBroken(state *State, key string, err error) {
+func (s *Store) addBroken(state *model.State, key string, err error) {
 	k, parseErr := parseRecordKey([]byte(key))
 	if parseErr != nil {
 		return
@@ -114,13 +115,13 @@ func (s *Store) addBroken(state *State, key string, err error) {
 	const advice = "a record in " + StateTopic + " cannot be read; delete it through klink, or write a good one to its key: "
 	switch k.Kind {
 	case kindLink:
-		state.Links[k.Name] = &Link{
-			Name: k.Name, Configs: map[string]string{}, State: LinkFailed, Error: ErrInternal,
+		state.Links[k.Name] = &model.Link{
+			Name: k.Name, Configs: map[string]string{}, State: model.LinkFailed, Error: model.ErrInternal,
 			ErrorMessage: advice + err.Error(),
 		}
 	case kindMirror:
-		m := &Mirror{
-			Topic: k.Name, SourceTopic: k.Name, State: MirrorFailed, Error: ErrInternal, ErrorMessage: advice + err.Error(), Created: true,
+		m := &model.Mirror{
+			Topic: k.Name, SourceTopic: k.Name, State: model.MirrorFailed, Error: model.ErrInternal, ErrorMessage: advice + err.Error(), Created: true,
 		}
 		state.Mirrors[k.Name] = m
 		highest := int32(-1)
@@ -128,18 +129,18 @@ func (s *Store) addBroken(state *State, key string, err error) {
 			highest = max(highest, p)
 		}
 		if errors.Is(err, errStampFormat) {
-			m.Error, m.ErrorMessage = ErrStampFormat, errStampFormat.Error()
+			m.Error, m.ErrorMessage = model.ErrStampFormat, errStampFormat.Error()
 			state.Timelines[k.Name] = slices.Repeat([]*timeline.Partition{timeline.New(0, 0, outOfRange)}, int(highest)+1)
 			return
 		}
 		state.Timelines[k.Name] = s.timelines(k.Name, &mirrorRecord{Partitions: highest + 1})
 	case kindTimeline, kindCheckpoint:
 		m := state.Mirrors[k.Name]
-		if m == nil || m.State == MirrorStopped || m.State == MirrorPendingStopped || m.Error != ErrNone {
+		if m == nil || m.State == model.MirrorStopped || m.State == model.MirrorPendingStopped || m.Error != model.ErrNone {
 			return
 		}
 		failed := *m
-		failed.State, failed.Error = MirrorFailed, ErrInternal
+		failed.State, failed.Error = model.MirrorFailed, model.ErrInternal
 		what := "timeline of partition %d in %s cannot be read, so its offsets are out of range: %s"
 		if k.Kind == kindCheckpoint {
 			what = "checkpoint of partition %d in %s cannot be read, so it may not be known where it goes on; write one without a value to the key if the partition has records: %s"

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 
 	"github.com/stretchr/testify/require"
@@ -43,7 +44,7 @@ func increment(link string) func(tx *Tx) error {
 			return err
 		}
 		if r == nil {
-			r = &linkRecord{ID: link, State: LinkActive}
+			r = &linkRecord{ID: link, State: model.LinkActive}
 		}
 		r = r.clone()
 		n, _ := strconv.Atoi(r.SourceClusterID)
@@ -134,7 +135,7 @@ func TestUpdatesOfOneBatchSeeEachOther(t *testing.T) {
 				if r, err := tx.Link("one"); err != nil || r != nil {
 					return failed
 				}
-				return tx.PutLink("one", &linkRecord{ID: strconv.Itoa(i), State: LinkActive})
+				return tx.PutLink("one", &linkRecord{ID: strconv.Itoa(i), State: model.LinkActive})
 			})
 			if err == nil {
 				created.Store(i, true)
@@ -164,8 +165,8 @@ func TestStampFormat(t *testing.T) {
 	s := openStore(t, opts, nil)
 	state := s.State()
 	m := state.Mirrors["old"]
-	require.Equal(t, MirrorFailed, m.State)
-	require.Equal(t, ErrStampFormat, m.Error)
+	require.Equal(t, model.MirrorFailed, m.State)
+	require.Equal(t, model.ErrStampFormat, m.Error)
 	require.Equal(t, "was made by a development version whose stamps this one does not read; delete the topic and create the mirror anew", m.ErrorMessage)
 	seen := snapshot(state).Mirrors["old"]
 	require.True(t, seen.ReadOnly)
@@ -184,7 +185,7 @@ func TestStampFormat(t *testing.T) {
 // overwritten, and can be deleted.
 func TestBrokenRecordsAreLeftAlone(t *testing.T) {
 	opts := storeCluster(t)
-	good, err := (&mirrorRecord{Stamp: stampFormat, ID: "x", Link: "l", State: MirrorActive, Partitions: 2, Created: true}).encode()
+	good, err := (&mirrorRecord{Stamp: stampFormat, ID: "x", Link: "l", State: model.MirrorActive, Partitions: 2, Created: true}).encode()
 	require.NoError(t, err)
 	start, err := (&timelineRecord{Physical: 0, Logical: 70, Floor: 70}).encode()
 	require.NoError(t, err)
@@ -202,11 +203,11 @@ func TestBrokenRecordsAreLeftAlone(t *testing.T) {
 	s := openStore(t, opts, nil)
 	require.EqualValues(t, 5, s.Broken())
 	state := s.State()
-	require.Equal(t, LinkFailed, state.Links["garbage"].State)
+	require.Equal(t, model.LinkFailed, state.Links["garbage"].State)
 	require.Contains(t, state.Links["later"].ErrorMessage, "upgrade")
-	require.Equal(t, MirrorFailed, state.Mirrors["broken"].State)
+	require.Equal(t, model.MirrorFailed, state.Mirrors["broken"].State)
 	require.EqualValues(t, 70, state.Timelines["broken"][0].ToLogical(0), "what is known is translated")
-	require.Equal(t, MirrorFailed, state.Mirrors["half"].State)
+	require.Equal(t, model.MirrorFailed, state.Mirrors["half"].State)
 	require.Contains(t, state.Mirrors["half"].ErrorMessage, "partition 1")
 	require.EqualValues(t, 70, state.Timelines["half"][0].ToLogical(0))
 	require.EqualValues(t, -1, state.Timelines["half"][1].ToPhysical(5), "what is not known is out of range")
@@ -219,7 +220,7 @@ func TestBrokenRecordsAreLeftAlone(t *testing.T) {
 		return nil
 	}))
 	require.NoError(t, s.Update(context.Background(), increment("garbage")))
-	require.Equal(t, LinkActive, s.State().Links["garbage"].State)
+	require.Equal(t, model.LinkActive, s.State().Links["garbage"].State)
 	require.Empty(t, s.State().Mirrors)
 	require.Empty(t, s.State().Timelines)
 }
@@ -235,7 +236,7 @@ func TestTimelinesMoveInPlace(t *testing.T) {
 			if err := tx.PutTimeline("t", 0, &timelineRecord{Logical: logical, Floor: logical}); err != nil {
 				return err
 			}
-			return tx.PutMirror("t", &mirrorRecord{Stamp: stampFormat, ID: "1", State: MirrorActive, Partitions: 1, Created: true})
+			return tx.PutMirror("t", &mirrorRecord{Stamp: stampFormat, ID: "1", State: model.MirrorActive, Partitions: 1, Created: true})
 		}))
 	}
 	put(s, 10)
@@ -264,7 +265,7 @@ func TestStoreSurvivesATooLargeRecord(t *testing.T) {
 		noise[i] = byte('a' + i*i%23*7%26)
 	}
 	err := s.Update(context.Background(), func(tx *Tx) error {
-		return tx.PutLink("big", &linkRecord{State: LinkActive, Configs: map[string]string{"x": string(noise)}})
+		return tx.PutLink("big", &linkRecord{State: model.LinkActive, Configs: map[string]string{"x": string(noise)}})
 	})
 	require.Error(t, err)
 	require.NoError(t, s.Update(context.Background(), increment("small")))
@@ -362,7 +363,7 @@ func TestUpdateWithoutABroker(t *testing.T) {
 // log's reader was faster and the snapshot that has it is still being handed out.
 func TestAChangeIsOutWhenItsUpdateReturns(t *testing.T) {
 	opts := storeCluster(t)
-	var out atomic.Pointer[State]
+	var out atomic.Pointer[model.State]
 	var s *Store
 	there := make(chan struct{})
 	s, err := OpenStore(opts, nil, testLogger(t), func() {
@@ -377,7 +378,7 @@ func TestAChangeIsOutWhenItsUpdateReturns(t *testing.T) {
 	require.NoError(t, s.Sync(t.Context()))
 	for i := range 40 {
 		name := fmt.Sprint("link-", i)
-		require.NoError(t, s.Update(t.Context(), func(tx *Tx) error { return tx.PutLink(name, &linkRecord{ID: name, State: LinkActive}) }))
+		require.NoError(t, s.Update(t.Context(), func(tx *Tx) error { return tx.PutLink(name, &linkRecord{ID: name, State: model.LinkActive}) }))
 		require.NotNil(t, out.Load().Links[name], "%s is stored, but nobody was told", name)
 	}
 }

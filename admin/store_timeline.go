@@ -1,6 +1,9 @@
 package admin
 
-import "klink/protocol/timeline"
+import (
+	"klink/admin/model"
+	"klink/protocol/timeline"
+)
 
 // applyTimeline keeps the published timeline of a partition in step with its record. A record moves
 // a live timeline only if it differs from the one before: in between the partition's owner moves
@@ -71,13 +74,13 @@ func (r *records) checkpoint(at timelineAt) *checkpointRecord {
 }
 
 // Checkpoint returns the last checkpoint of a partition, and whether there is one.
-func (s *Store) Checkpoint(topic string, partition int32) (Checkpoint, bool) {
+func (s *Store) Checkpoint(topic string, partition int32) (model.Checkpoint, bool) {
 	defer s.log.Hold()()
 	c := s.records.checkpoint(timelineAt{topic, partition})
 	if c == nil {
-		return Checkpoint{}, false
+		return model.Checkpoint{}, false
 	}
-	return Checkpoint{
+	return model.Checkpoint{
 		Topic: topic, Partition: partition, Physical: c.Physical, Logical: c.Logical, Epoch: c.Epoch, EpochEnd: c.EpochEnd,
 		Straight: c.Straight,
 	}, true

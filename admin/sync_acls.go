@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"klink/admin/aclsync"
+	"klink/admin/model"
 	"klink/protocol"
 	"klink/protocol/linkapi"
 
@@ -38,7 +39,7 @@ func (s *Service) syncACLsOnce(ctx context.Context, name string, validateOnly bo
 	case validateOnly:
 	case !wantsACLs(l.Configs):
 		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q syncs no ACLs: set %s=true with `klink link update`, or only look with --dry-run", name, ConfigACLSync)
-	case l.State == LinkPaused || l.State == LinkFailed:
+	case l.State == model.LinkPaused || l.State == model.LinkFailed:
 		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q is %s, so it syncs no ACLs now; `klink link describe %s` says more", name, l.State, name)
 	}
 	src, refused := connectSource(ctx, s.cfg.LinkFiles, name, l.Configs)
@@ -47,7 +48,7 @@ func (s *Service) syncACLsOnce(ctx context.Context, name string, validateOnly bo
 	}
 	defer src.close()
 	if l.SourceClusterID != "" && src.clusterID != l.SourceClusterID {
-		return nil, protocol.Errorf(kerr.InvalidRequest, "%s: another cluster answers at %s than link %q was made for", ErrSourceClusterChanged, src.address, name)
+		return nil, protocol.Errorf(kerr.InvalidRequest, "%s: another cluster answers at %s than link %q was made for", model.ErrSourceClusterChanged, src.address, name)
 	}
 	run := &aclRun{s: s, link: l, source: src}
 	if err := run.look(ctx); err != nil {

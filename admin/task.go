@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 
+	"klink/admin/model"
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -22,18 +23,18 @@ type task struct {
 	// interval names the link config that holds the interval between runs, in milliseconds.
 	interval string
 	// configured reports whether the link's configs ask for the task. nil = always.
-	configured func(*Link) bool
+	configured func(*model.Link) bool
 	// begin is called before the first run with new configs of a link, even if they switch the task
 	// off. The task does not run until begin has succeeded. nil = nothing to do.
-	begin func(s *Service, ctx context.Context, l *Link) error
+	begin func(s *Service, ctx context.Context, l *model.Link) error
 	// run does the work once. It does all that it can; the errors say what it could not do. It must
 	// return soon after ctx ends.
-	run func(ctx context.Context, s *Service, r *taskRun) []TaskError
+	run func(ctx context.Context, s *Service, r *taskRun) []model.TaskError
 }
 
 // taskRun is the input of one run of a task.
 type taskRun struct {
-	link   *Link
+	link   *model.Link
 	source *source
 	// memory is what the task kept from earlier runs in this process, nil at first. It is lost when
 	// the process ends and when the link changes its source.
@@ -49,44 +50,44 @@ var tasks = []*task{
 }
 
 // taskError turns any error into a TaskError.
-func taskError(err error) TaskError {
+func taskError(err error) model.TaskError {
 	var (
 		known *protocol.Error
 		code  *kerr.Error
 	)
-	name, message := ErrInternal, err.Error()
+	name, message := model.ErrInternal, err.Error()
 	switch {
 	case errors.As(err, &known) && known != nil && known.Code == kerr.InvalidConfig:
 		// source.failed returns InvalidConfig for a failed login. So do key and certificate files
 		// that cannot be used.
-		name = ErrAuthentication
+		name = model.ErrAuthentication
 	case errors.As(err, &code):
 		name = errorOfCode(code)
 	}
 	if known != nil && message == known.Error() {
 		message = known.Message
 	}
-	if name == ErrInternal {
+	if name == model.ErrInternal {
 		name, _ = ClassifySourceError(err)
 	}
-	return TaskError{name, strings.TrimPrefix(message, string(name)+": ")}
+	return model.TaskError{Code: name, Message: strings.TrimPrefix(message, string(name)+": ")}
 }
 
 // errorOfCode maps a Kafka error code to a kind of Error.
-func errorOfCode(code *kerr.Error) Error {
+func errorOfCode(code *kerr.Error) model.Error {
 	switch code {
 	case kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.GroupAuthorizationFailed:
-		return ErrAuthorization
+		return model.ErrAuthorization
 	case kerr.SaslAuthenticationFailed:
-		return ErrAuthentication
+		return model.ErrAuthentication
 	case kerr.RequestTimedOut:
-		return ErrTimeout
+		return model.ErrTimeout
 	case kerr.BrokerNotAvailable:
-		return ErrBootstrapConnection
+		return model.ErrBootstrapConnection
 	case kerr.PolicyViolation, kerr.InvalidConfig:
-		return ErrPolicyViolation
+		return model.ErrPolicyViolation
 	case kerr.SecurityDisabled:
-		return ErrSecurityDisabled
+		return model.ErrSecurityDisabled
 	}
-	return ErrInternal
+	return model.ErrInternal
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"klink/admin/aclsync"
+	"klink/admin/model"
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -43,7 +44,7 @@ import (
 // Nobody can tell then whose it is, and klink treats it as its own.
 var aclTask = &task{
 	name: "AclSync", interval: ConfigACLSyncMs, run: runACLTask,
-	configured: func(l *Link) bool { return wantsACLs(l.Configs) },
+	configured: func(l *model.Link) bool { return wantsACLs(l.Configs) },
 }
 
 // wantsACLs reports whether a link syncs any ACLs. The ACL records of a link that does not are
@@ -72,7 +73,7 @@ type aclMemory struct {
 // aclRetry is how long the task waits before it tries a definitely refused ACL again.
 const aclRetry = time.Minute
 
-func runACLTask(ctx context.Context, s *Service, r *taskRun) []TaskError {
+func runACLTask(ctx context.Context, s *Service, r *taskRun) []model.TaskError {
 	memory, ok := r.memory.(*aclMemory)
 	if !ok {
 		memory = &aclMemory{missing: aclsync.Set{}}
@@ -83,7 +84,7 @@ func runACLTask(ctx context.Context, s *Service, r *taskRun) []TaskError {
 		run.refused = memory.refused
 	}
 	if err := run.look(ctx); err != nil {
-		return []TaskError{taskError(err)}
+		return []model.TaskError{taskError(err)}
 	}
 	err := run.sync(ctx)
 	if run.missing != nil {
@@ -93,7 +94,7 @@ func runACLTask(ctx context.Context, s *Service, r *taskRun) []TaskError {
 		memory.refused, memory.retry = refused, time.Now().Add(aclRetry)
 	}
 	if err != nil {
-		return []TaskError{taskError(err)}
+		return []model.TaskError{taskError(err)}
 	}
 	return run.errors()
 }
@@ -101,7 +102,7 @@ func runACLTask(ctx context.Context, s *Service, r *taskRun) []TaskError {
 // aclRun is one run of the ACL sync.
 type aclRun struct {
 	s      *Service
-	link   *Link
+	link   *model.Link
 	source *source
 	// before are the ACLs that this run may delete or forget; nil = all.
 	before aclsync.Set
@@ -356,9 +357,9 @@ func (r *aclRun) refusedNow() aclsync.Results {
 }
 
 // errors returns the errors of the run, one for each reason, as many ACLs often share a reason.
-func (r *aclRun) errors() []TaskError {
+func (r *aclRun) errors() []model.TaskError {
 	type reason struct {
-		first TaskError
+		first model.TaskError
 		more  int
 	}
 	var reasons []*reason
@@ -381,7 +382,7 @@ func (r *aclRun) errors() []TaskError {
 	note("create", r.held, r.refused)
 	note("create", r.plan.Adds, r.results)
 	note("delete", r.plan.Deletes, r.results)
-	var errs []TaskError
+	var errs []model.TaskError
 	for _, n := range reasons {
 		if n.more > 0 {
 			n.first.Message += fmt.Sprintf(" (and %d more ACLs, for the same reason)", n.more)
@@ -441,7 +442,7 @@ func (s *Service) lockACLs(ctx context.Context) (unlock func(), err error) {
 }
 
 // leftOutNotes returns the notes for the task's status, one for each reason.
-func leftOutNotes(out map[aclsync.Binding]string) (notes []TaskError) {
+func leftOutNotes(out map[aclsync.Binding]string) (notes []model.TaskError) {
 	of := map[string][]aclsync.Binding{}
 	var reasons []string
 	for _, a := range aclsync.Sorted(out) {
@@ -456,7 +457,7 @@ func leftOutNotes(out map[aclsync.Binding]string) (notes []TaskError) {
 		if more := len(acls) - 1; more > 0 {
 			text += fmt.Sprintf(" and %d more ACLs", more)
 		}
-		notes = append(notes, TaskError{ErrLeftOut, text + ": " + reason})
+		notes = append(notes, model.TaskError{Code: model.ErrLeftOut, Message: text + ": " + reason})
 	}
 	return notes
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"klink/admin/aclsync"
+	"klink/admin/model"
 	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
@@ -104,14 +105,14 @@ func (w *aclWorld) set(link string, configs ...string) {
 }
 
 // task waits until the ACL task of a link has made one more complete run, and returns its status.
-func (w *aclWorld) task(link string) TaskStatus {
+func (w *aclWorld) task(link string) model.TaskStatus {
 	w.t.Helper()
 	w.taskSince(link, time.Now()) // this run may have begun before the call
 	return w.taskSince(link, time.Now())
 }
 
 // taskSince waits for a run of the ACL task that began after the given time.
-func (w *aclWorld) taskSince(link string, began time.Time) (status TaskStatus) {
+func (w *aclWorld) taskSince(link string, began time.Time) (status model.TaskStatus) {
 	w.t.Helper()
 	require.Eventually(w.t, func() bool {
 		for _, s := range w.service.linkTasks(w.service.State().Links[link]) {
@@ -168,7 +169,7 @@ func testACLSync(t *testing.T, a *aclWorld, link func(configs ...string)) {
 	link(aclsOn, often)
 	for _, s := range a.service.linkTasks(a.service.State().Links["l"]) {
 		if s.Name == aclTask.name {
-			require.Equal(t, TaskNotConfigured, s.State, "without filters nothing is synced")
+			require.Equal(t, model.TaskNotConfigured, s.State, "without filters nothing is synced")
 		}
 	}
 	a.has(carolReads, localsGroup)
@@ -176,7 +177,7 @@ func testACLSync(t *testing.T, a *aclWorld, link func(configs ...string)) {
 	a.set("l", topicACLs)
 	a.has(aliceReads, bobWrites, carolReads, localsGroup)
 	a.remembers("l", aliceReads, bobWrites)
-	require.Equal(t, TaskActive, a.task("l").State)
+	require.Equal(t, model.TaskActive, a.task("l").State)
 
 	// Removed at the source: klink's ACL is deleted, the local one stays.
 	a.delete(a.src, aliceReads, carolReads)
@@ -203,7 +204,7 @@ func testACLSync(t *testing.T, a *aclWorld, link func(configs ...string)) {
 	a.set("l", aclsOn, everyACL)
 	a.has(aliceReads, bobWrites, carolReads, groupOfBob, localsGroup)
 	a.remembers("l", aliceReads, groupOfBob)
-	require.Equal(t, TaskActive, a.task("l").State)
+	require.Equal(t, model.TaskActive, a.task("l").State)
 	a.task("l")
 	a.has(aliceReads, bobWrites, carolReads, groupOfBob, localsGroup)
 
@@ -334,7 +335,7 @@ func TestACLSyncIsRefused(t *testing.T) {
 	})
 	require.Zero(t, w.link("l", aclsOn, often, everyACL).ErrorCode)
 	status := a.task("l")
-	require.Equal(t, TaskInError, status.State)
+	require.Equal(t, model.TaskInError, status.State)
 	require.Len(t, status.Errors, 1, "one reason, one error")
 	require.Contains(t, status.Errors[0].Message, "no such principal here")
 	require.Contains(t, status.Errors[0].Message, "and 2 more ACLs")
@@ -361,18 +362,18 @@ func TestACLSyncErrors(t *testing.T) {
 		source bool
 		key    kmsg.Key
 		fault  func(kmsg.Request) (kmsg.Response, error, bool)
-		code   Error
+		code   model.Error
 		text   []string
 	}{
-		{"no authorizer at the source", true, kmsg.DescribeACLs, failing(kerr.SecurityDisabled), ErrSecurityDisabled, []string{"the source", "authorizer.class.name"}},
-		{"no authorizer at the destination", false, kmsg.DescribeACLs, failing(kerr.SecurityDisabled), ErrSecurityDisabled, []string{"the destination", "authorizer.class.name"}},
-		{"not allowed at the source", true, kmsg.DescribeACLs, failing(kerr.ClusterAuthorizationFailed), ErrAuthorization, []string{"the source", "grant it DESCRIBE on the cluster"}},
-		{"not allowed to look at the destination", false, kmsg.DescribeACLs, failing(kerr.ClusterAuthorizationFailed), ErrAuthorization, []string{"the destination", "grant it ALTER on the cluster"}},
+		{"no authorizer at the source", true, kmsg.DescribeACLs, failing(kerr.SecurityDisabled), model.ErrSecurityDisabled, []string{"the source", "authorizer.class.name"}},
+		{"no authorizer at the destination", false, kmsg.DescribeACLs, failing(kerr.SecurityDisabled), model.ErrSecurityDisabled, []string{"the destination", "authorizer.class.name"}},
+		{"not allowed at the source", true, kmsg.DescribeACLs, failing(kerr.ClusterAuthorizationFailed), model.ErrAuthorization, []string{"the source", "grant it DESCRIBE on the cluster"}},
+		{"not allowed to look at the destination", false, kmsg.DescribeACLs, failing(kerr.ClusterAuthorizationFailed), model.ErrAuthorization, []string{"the destination", "grant it ALTER on the cluster"}},
 		{"not allowed to change the destination", false, kmsg.DescribeCluster, func(req kmsg.Request) (kmsg.Response, error, bool) {
 			resp := req.ResponseKind().(*kmsg.DescribeClusterResponse)
 			resp.ClusterAuthorizedOperations = 1 << kmsg.ACLOperationDescribe
 			return resp, nil, true
-		}, ErrAuthorization, []string{"the destination", "grant it ALTER on the cluster"}},
+		}, model.ErrAuthorization, []string{"the destination", "grant it ALTER on the cluster"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w, a := newACLWorld(t)
@@ -388,7 +389,7 @@ func TestACLSyncErrors(t *testing.T) {
 			})
 			a.set("l", everyACL)
 			status := a.task("l")
-			require.Equal(t, TaskInError, status.State)
+			require.Equal(t, model.TaskInError, status.State)
 			require.Len(t, status.Errors, 1)
 			require.Equal(t, c.code, status.Errors[0].Code)
 			for _, text := range c.text {

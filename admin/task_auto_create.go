@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"klink/admin/filter"
+	"klink/admin/model"
 	"klink/router"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -17,18 +18,18 @@ import (
 // existing topic.
 var autoCreateTask = &task{name: "AutoCreateMirror", interval: ConfigMetadataMaxAge, configured: autoCreates, run: autoCreateMirrors}
 
-func autoCreates(l *Link) bool {
+func autoCreates(l *model.Link) bool {
 	return LinkConfigValue(l.Configs, ConfigAutoCreate) == "true" && strings.TrimSpace(l.Configs[ConfigAutoCreateFilters]) != ""
 }
 
-func autoCreateMirrors(ctx context.Context, s *Service, r *taskRun) (errs []TaskError) {
+func autoCreateMirrors(ctx context.Context, s *Service, r *taskRun) (errs []model.TaskError) {
 	filters, err := filter.ParseTopics(r.link.Configs[ConfigAutoCreateFilters])
 	if err != nil {
-		return []TaskError{{ErrInternal, ConfigAutoCreateFilters + ": " + err.Error()}}
+		return []model.TaskError{{Code: model.ErrInternal, Message: ConfigAutoCreateFilters + ": " + err.Error()}}
 	}
 	listed, err := r.source.admin.ListTopicsWithInternal(ctx)
 	if err != nil {
-		return []TaskError{taskError(r.source.failed("list its topics", err))}
+		return []model.TaskError{taskError(r.source.failed("list its topics", err))}
 	}
 	var missing []string
 	mirrors := s.State().Mirrors
@@ -42,24 +43,26 @@ func autoCreateMirrors(ctx context.Context, s *Service, r *taskRun) (errs []Task
 	}
 	there, err := s.admin.ListTopicsWithInternal(ctx)
 	if err != nil {
-		return []TaskError{taskError(fmt.Errorf("list the topics of the destination: %w", err))}
+		return []model.TaskError{taskError(fmt.Errorf("list the topics of the destination: %w", err))}
 	}
 	// A mirror is recorded before its topic is created. So a listed topic without a mirror record
 	// is an ordinary topic.
 	if missing, err = s.withoutMirror(ctx, missing); err != nil {
-		return []TaskError{taskError(err)}
+		return []model.TaskError{taskError(err)}
 	}
-	failed := make([]*TaskError, len(missing))
+	failed := make([]*model.TaskError, len(missing))
 	var stopped sync.Once
 	forEach(len(missing), func(i int) {
 		topic := missing[i]
 		if there.Has(topic) {
-			failed[i] = &TaskError{ErrTopicExists, fmt.Sprintf("topic '%s' exists at the destination and is no mirror: exclude it from %s, or delete it there", topic, ConfigAutoCreateFilters)}
+			failed[i] = &model.TaskError{Code: model.ErrTopicExists, Message: fmt.Sprintf("topic '%s' exists at the destination and is no mirror: exclude it from %s, or delete it there", topic, ConfigAutoCreateFilters)}
 			return
 		}
 		if err := ctx.Err(); err != nil {
 			// The next run continues; one error stands for all that are left.
-			stopped.Do(func() { failed[i] = &TaskError{ErrTimeout, "not all mirrors were created in this run"} })
+			stopped.Do(func() {
+				failed[i] = &model.TaskError{Code: model.ErrTimeout, Message: "not all mirrors were created in this run"}
+			})
 			return
 		}
 		err := s.createMirrorFrom(ctx, router.MirrorSpec{Topic: topic, Link: r.link.Name, NumPartitions: -1, ReplicationFactor: -1}, r.source)

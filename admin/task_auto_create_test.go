@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"klink/admin/filter"
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 
@@ -22,19 +23,19 @@ func autoCreate(filters ...string) []string {
 }
 
 // taskOf returns a task of a link as shown to people.
-func (w *world) taskOf(link, name string) TaskStatus {
+func (w *world) taskOf(link, name string) model.TaskStatus {
 	for _, status := range w.service.linkTasks(w.service.State().Links[link]) {
 		if status.Name == name {
 			return status
 		}
 	}
 	w.t.Fatalf("link %s has no task %s", link, name)
-	return TaskStatus{}
+	return model.TaskStatus{}
 }
 
 // runs waits until a task has run three times from now on: the first may have begun before the
 // call, and the second with the configs before the last change.
-func (w *world) runs(link, name string) TaskStatus {
+func (w *world) runs(link, name string) model.TaskStatus {
 	w.t.Helper()
 	for range 3 {
 		before := w.taskOf(link, name).LastRun
@@ -78,15 +79,15 @@ func TestAutoCreate(t *testing.T) {
 	require.Zero(t, w.mirror("foreign", "hand").ErrorCode)
 
 	require.Zero(t, w.link("l", ConfigMetadataMaxAge+"=100").ErrorCode)
-	require.Equal(t, TaskNotConfigured, w.taskOf("l", "AutoCreateMirror").State)
+	require.Equal(t, model.TaskNotConfigured, w.taskOf("l", "AutoCreateMirror").State)
 	require.Zero(t, w.mirror("stopped", "l").ErrorCode)
 	require.Zero(t, w.alter("stopped", linkapi.MirrorFailover).ErrorCode)
 	w.alterLink("l", ConfigAutoCreate+"=true")
-	require.Equal(t, TaskNotConfigured, w.taskOf("l", "AutoCreateMirror").State, "without filters there is nothing to do")
+	require.Equal(t, model.TaskNotConfigured, w.taskOf("l", "AutoCreateMirror").State, "without filters there is nothing to do")
 
 	w.alterLink("l", autoCreate("INCLUDE PREFIXED app-", "EXCLUDE LITERAL app-test")...)
 	status := w.runs("l", "AutoCreateMirror")
-	require.Equal(t, TaskActive, status.State, status.Errors)
+	require.Equal(t, model.TaskActive, status.State, status.Errors)
 	require.Equal(t, 100*time.Millisecond, status.Interval)
 	require.NotZero(t, status.LastSuccess)
 	require.ElementsMatch(t, []string{"app-1:l", "app-2:l", "stopped:l", "foreign:hand"}, w.mirrorTopics())
@@ -100,12 +101,12 @@ func TestAutoCreate(t *testing.T) {
 	// Everything: existing topics stay, and are reported if they are in the way.
 	w.alterLink("l", autoCreate("INCLUDE LITERAL *")...)
 	status = w.runs("l", "AutoCreateMirror")
-	require.Equal(t, TaskInError, status.State)
+	require.Equal(t, model.TaskInError, status.State)
 	require.Len(t, status.Errors, 1)
-	require.Equal(t, ErrTopicExists, status.Errors[0].Code)
+	require.Equal(t, model.ErrTopicExists, status.Errors[0].Code)
 	require.Contains(t, status.Errors[0].Message, "'ordinary' exists at the destination")
 	require.ElementsMatch(t, []string{"app-1:l", "app-2:l", "app-3:l", "app-test:l", "other:l", "stopped:l", "foreign:hand"}, w.mirrorTopics())
-	require.Equal(t, MirrorStopped, w.service.State().Mirrors["stopped"].State)
+	require.Equal(t, model.MirrorStopped, w.service.State().Mirrors["stopped"].State)
 	details, err := w.destAdmin.ListTopics(ctx, "ordinary")
 	require.NoError(t, err)
 	require.Len(t, details["ordinary"].Partitions, 1)
@@ -119,7 +120,7 @@ func TestAutoCreate(t *testing.T) {
 	// A paused link creates nothing, and continues when resumed. Without the ordinary topic nothing
 	// is in the way.
 	w.alterLink("l", ConfigLinkPaused+"=true")
-	require.Equal(t, TaskPaused, w.taskOf("l", "AutoCreateMirror").State)
+	require.Equal(t, model.TaskPaused, w.taskOf("l", "AutoCreateMirror").State)
 	w.sourceTopic("late", 1, nil)
 	_, err = w.destAdmin.DeleteTopics(ctx, "ordinary")
 	require.NoError(t, err)
@@ -127,7 +128,7 @@ func TestAutoCreate(t *testing.T) {
 	require.Nil(t, w.service.State().Mirrors["late"])
 	w.alterLink("l", ConfigLinkPaused+"=false")
 	status = w.runs("l", "AutoCreateMirror")
-	require.Equal(t, TaskActive, status.State, status.Errors)
+	require.Equal(t, model.TaskActive, status.State, status.Errors)
 	require.Equal(t, "l", w.service.State().Mirrors["late"].Link)
 	require.Equal(t, "l", w.service.State().Mirrors["ordinary"].Link)
 }
@@ -142,9 +143,9 @@ func TestAutoCreateTwoInstances(t *testing.T) {
 		w.sourceTopic("many-"+string(rune('a'+i/26))+string(rune('a'+i%26)), 1, nil)
 	}
 	require.Zero(t, w.link("l", autoCreate("INCLUDE PREFIXED many-")...).ErrorCode)
-	awaitState(t, other.service, "the link", func(s *State) bool { return s.Links["l"] != nil })
+	awaitState(t, other.service, "the link", func(s *model.State) bool { return s.Links["l"] != nil })
 	for _, w := range []*world{w, other} {
-		awaitState(t, w.service, "all mirrors", func(s *State) bool {
+		awaitState(t, w.service, "all mirrors", func(s *model.State) bool {
 			created := 0
 			for _, m := range s.Mirrors {
 				if m.Created {
@@ -166,10 +167,10 @@ func TestAutoCreateSourceGone(t *testing.T) {
 	require.Zero(t, w.link("l", append(autoCreate("INCLUDE LITERAL *"), ConfigBootstrapServers+"="+gone.ListenAddrs()[0])...).ErrorCode)
 	require.Empty(t, w.runs("l", "AutoCreateMirror").Errors)
 	gone.Close()
-	require.Eventually(t, func() bool { return w.taskOf("l", "AutoCreateMirror").State == TaskInError }, 30*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return w.taskOf("l", "AutoCreateMirror").State == model.TaskInError }, 30*time.Second, 10*time.Millisecond)
 	status := w.taskOf("l", "AutoCreateMirror")
 	require.NotZero(t, status.LastSuccess)
-	require.Contains(t, []Error{ErrBootstrapConnection, ErrTimeout}, status.Errors[0].Code, status.Errors[0].Message)
+	require.Contains(t, []model.Error{model.ErrBootstrapConnection, model.ErrTimeout}, status.Errors[0].Code, status.Errors[0].Message)
 }
 
 // topicFilters is the JSON of filters written as "INCLUDE PREFIXED name".

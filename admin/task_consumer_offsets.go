@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"klink/admin/filter"
+	"klink/admin/model"
 )
 
 // consumerOffsetTask copies committed offsets of groups from the source to mirrors. See offsetCase
@@ -17,7 +18,7 @@ import (
 var consumerOffsetTask = &task{name: "ConsumerOffsetSync", interval: ConfigOffsetSyncMs, configured: syncsOffsets, begin: (*Service).announceFilters, run: syncConsumerOffsets}
 
 // syncsOffsets reports whether a link syncs the offsets of any group.
-func syncsOffsets(l *Link) bool { return wantsOffsets(l.Configs) }
+func syncsOffsets(l *model.Link) bool { return wantsOffsets(l.Configs) }
 
 func wantsOffsets(configs map[string]string) bool {
 	filters, err := filter.ParseGroups(LinkConfigValue(configs, ConfigGroupFilters))
@@ -25,11 +26,11 @@ func wantsOffsets(configs map[string]string) bool {
 		(err != nil || slices.ContainsFunc(filters, func(f filter.Name) bool { return f.FilterType == filter.Include }))
 }
 
-func syncConsumerOffsets(ctx context.Context, s *Service, r *taskRun) []TaskError {
+func syncConsumerOffsets(ctx context.Context, s *Service, r *taskRun) []model.TaskError {
 	if r.memory == nil {
 		// Another instance may have synced this link in the past and stored newer offsets.
 		if err := s.rereadOffsets(ctx, r.link); err != nil {
-			return []TaskError{taskError(err)}
+			return []model.TaskError{taskError(err)}
 		}
 		r.memory = true
 	}
@@ -39,24 +40,24 @@ func syncConsumerOffsets(ctx context.Context, s *Service, r *taskRun) []TaskErro
 // syncOffsetsOf copies the committed offsets of some mirrors of a link, as its group filters say.
 // It is for mirrors that have all records of their source and are about to stop. It does nothing if
 // the link syncs no offsets. ctx bounds how long it tries; the errors say what it could not do.
-func (s *Service) syncOffsetsOf(ctx context.Context, l *Link, topics []string) []TaskError {
+func (s *Service) syncOffsetsOf(ctx context.Context, l *model.Link, topics []string) []model.TaskError {
 	if !syncsOffsets(l) {
 		return nil
 	}
-	mirrors := mirrorsOf(s.State(), l.Name, func(m *Mirror) bool { return takesLastOffsets(m) && slices.Contains(topics, m.Topic) })
+	mirrors := mirrorsOf(s.State(), l.Name, func(m *model.Mirror) bool { return takesLastOffsets(m) && slices.Contains(topics, m.Topic) })
 	if len(mirrors) == 0 {
 		return nil
 	}
 	source, err := connectSource(ctx, s.cfg.LinkFiles, l.Name, l.Configs)
 	if err != nil {
-		return []TaskError{taskError(err)}
+		return []model.TaskError{taskError(err)}
 	}
 	defer source.close()
 	if l.SourceClusterID != "" && source.clusterID != l.SourceClusterID {
-		return []TaskError{{ErrSourceClusterChanged, "another cluster answers at bootstrap.servers than the link was made for"}}
+		return []model.TaskError{{Code: model.ErrSourceClusterChanged, Message: "another cluster answers at bootstrap.servers than the link was made for"}}
 	}
 	if err := s.offsetsElsewhere(ctx, l); err != nil {
-		return []TaskError{taskError(err)}
+		return []model.TaskError{taskError(err)}
 	}
 	o := s.offsetSync(l, source, mirrors)
 	o.part, o.takes = true, takesLastOffsets
@@ -85,15 +86,15 @@ func (s *Service) finalOffsets(ctx context.Context, link string, topics []string
 	return notes
 }
 
-func (s *Service) offsetSync(l *Link, source *source, mirrors map[string]*Mirror) *offsetSync {
+func (s *Service) offsetSync(l *model.Link, source *source, mirrors map[string]*model.Mirror) *offsetSync {
 	return &offsetSync{s: s, link: l, source: source, mirrors: mirrors, takes: takesOffsets, memory: s.offsetMemory(l)}
 }
 
 // syncGroups syncs the groups that the link's filters name.
-func (s *Service) syncGroups(ctx context.Context, o *offsetSync) []TaskError {
+func (s *Service) syncGroups(ctx context.Context, o *offsetSync) []model.TaskError {
 	filters, err := filter.ParseGroups(LinkConfigValue(o.link.Configs, ConfigGroupFilters))
 	if err != nil {
-		return []TaskError{{ErrInternal, ConfigGroupFilters + ": " + err.Error()}}
+		return []model.TaskError{{Code: model.ErrInternal, Message: ConfigGroupFilters + ": " + err.Error()}}
 	}
 	if len(o.mirrors) == 0 {
 		return nil
@@ -151,7 +152,7 @@ func (s *Service) syncGroups(ctx context.Context, o *offsetSync) []TaskError {
 // offsetErrors collects the errors of groups: one for each active group, and one for each other
 // error, whichever groups share it.
 type offsetErrors struct {
-	active []TaskError
+	active []model.TaskError
 	others map[string]*groupsError
 }
 
@@ -164,7 +165,7 @@ func (e *offsetErrors) inUse(group, state string) {
 	if state == "" {
 		state = "it has members"
 	}
-	e.active = append(e.active, TaskError{ErrGroupInUse, groupInUse(group, state)})
+	e.active = append(e.active, model.TaskError{Code: model.ErrGroupInUse, Message: groupInUse(group, state)})
 }
 
 func groupInUse(group, state string) string {
@@ -186,7 +187,7 @@ func (e *offsetErrors) add(group string, err error) {
 	}
 }
 
-func (e *offsetErrors) list() (errs []TaskError) {
+func (e *offsetErrors) list() (errs []model.TaskError) {
 	for _, message := range slices.Sorted(maps.Keys(e.others)) {
 		of := e.others[message]
 		err := taskError(of.err)
@@ -211,7 +212,7 @@ func namedGroups(groups []string) string {
 }
 
 // offsetMemory returns what this instance remembers of a link's offsets.
-func (s *Service) offsetMemory(l *Link) *offsetMemory {
+func (s *Service) offsetMemory(l *model.Link) *offsetMemory {
 	s.offsetsMu.Lock()
 	defer s.offsetsMu.Unlock()
 	m := s.offsets[l.ID]
@@ -231,7 +232,7 @@ func (s *Service) offsetMemory(l *Link) *offsetMemory {
 }
 
 // rereadOffsets replaces what this instance remembers of a link's offsets with what is stored.
-func (s *Service) rereadOffsets(ctx context.Context, l *Link) error {
+func (s *Service) rereadOffsets(ctx context.Context, l *model.Link) error {
 	m := s.offsetMemory(l)
 	unlock, err := m.take(ctx)
 	if err != nil {
@@ -245,7 +246,7 @@ func (s *Service) rereadOffsets(ctx context.Context, l *Link) error {
 // offsetsElsewhere rereads the stored offsets of a link if another instance syncs it. A command
 // that handles some of them here must call it first: this instance remembers what was true when it
 // last owned the link.
-func (s *Service) offsetsElsewhere(ctx context.Context, l *Link) error {
+func (s *Service) offsetsElsewhere(ctx context.Context, l *model.Link) error {
 	if s.ownsLink(l.Name) {
 		return nil
 	}
@@ -254,7 +255,7 @@ func (s *Service) offsetsElsewhere(ctx context.Context, l *Link) error {
 
 // saveOffsets stores what this instance remembers of a link's offsets. It skips that if they were
 // stored just now, or if another instance syncs the link and so knows more.
-func (s *Service) saveOffsets(ctx context.Context, l *Link, m *offsetMemory) error {
+func (s *Service) saveOffsets(ctx context.Context, l *model.Link, m *offsetMemory) error {
 	unlock, err := m.take(ctx)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"klink/admin/model"
 	"klink/internal/kafkaclient"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -27,11 +28,11 @@ const describeTopics = 200
 // has just got them; a paused one keeps what it has; one that is being stopped gets the source's
 // own values. A mirror with an unavailable source is included, because a config may be the cause:
 // NOT_ENOUGH_REPLICAS.
-func followsNow(m *Mirror) bool {
-	return m.Created && (m.State == MirrorActive || m.State == MirrorSourceUnavailable)
+func followsNow(m *model.Mirror) bool {
+	return m.Created && (m.State == model.MirrorActive || m.State == model.MirrorSourceUnavailable)
 }
 
-func syncTopicConfigs(ctx context.Context, s *Service, r *taskRun) (errs []TaskError) {
+func syncTopicConfigs(ctx context.Context, s *Service, r *taskRun) (errs []model.TaskError) {
 	mirrors := s.State().Mirrors
 	s.forgetDrift(mirrors)
 	var topics []string
@@ -46,7 +47,7 @@ func syncTopicConfigs(ctx context.Context, s *Service, r *taskRun) (errs []TaskE
 	slices.Sort(topics)
 	known, err := s.topicConfigs(ctx, StateTopic)
 	if err != nil {
-		return []TaskError{taskError(fmt.Errorf("configs of the destination: %w", err))}
+		return []model.TaskError{taskError(fmt.Errorf("configs of the destination: %w", err))}
 	}
 	for chunk := range slices.Chunk(topics, describeTopics) {
 		source, err := describeConfigsOf(ctx, r.source.admin, chunk)
@@ -61,8 +62,8 @@ func syncTopicConfigs(ctx context.Context, s *Service, r *taskRun) (errs []TaskE
 			from, to := source[topic], mirror[topic]
 			switch {
 			case errors.Is(from.err, kerr.UnknownTopicOrPartition):
-				if mirrors[topic].Error != ErrSourceTopicMayBeDeleted { // otherwise the mirror itself shows the error
-					errs = append(errs, TaskError{ErrSourceTopicMayBeDeleted, fmt.Sprintf("topic '%s' is not at the source", topic)})
+				if mirrors[topic].Error != model.ErrSourceTopicMayBeDeleted { // otherwise the mirror itself shows the error
+					errs = append(errs, model.TaskError{Code: model.ErrSourceTopicMayBeDeleted, Message: fmt.Sprintf("topic '%s' is not at the source", topic)})
 				}
 			case from.err != nil:
 				errs = append(errs, taskError(fmt.Errorf("configs of topic '%s' at the source: %w", topic, from.err)))
@@ -80,7 +81,7 @@ func syncTopicConfigs(ctx context.Context, s *Service, r *taskRun) (errs []TaskE
 
 // followConfigs brings the configs of one mirror into line, and reports whether they already were.
 // It changes nothing if the mirror's record no longer satisfies may.
-func (s *Service) followConfigs(ctx context.Context, l *Link, topic string, source, mirror, known map[string]topicConfig, may func(*Mirror) bool) (right bool, err error) {
+func (s *Service) followConfigs(ctx context.Context, l *model.Link, topic string, source, mirror, known map[string]topicConfig, may func(*model.Mirror) bool) (right bool, err error) {
 	want, atStop, refused := mirrorConfigs(topic, followedBy(l.Configs), source, known, nil)
 	if refused != nil {
 		return false, refused
@@ -145,10 +146,10 @@ func (s *Service) followConfigs(ctx context.Context, l *Link, topic string, sour
 
 // storeFollowed stores the configs that a mirror's topic gets when mirroring stops, and its cleanup
 // policy; "" = unchanged.
-func (s *Service) storeFollowed(ctx context.Context, l *Link, topic string, atStop map[string]*string, policy string) error {
+func (s *Service) storeFollowed(ctx context.Context, l *model.Link, topic string, atStop map[string]*string, policy string) error {
 	return s.update(ctx, func(tx *Tx) error {
 		m, err := tx.Mirror(topic)
-		if err != nil || m == nil || m.Link != l.Name || m.State == MirrorStopped {
+		if err != nil || m == nil || m.Link != l.Name || m.State == model.MirrorStopped {
 			return err
 		}
 		if maps.EqualFunc(m.SourceConfigs, atStop, sameValue) && (policy == "" || policy == m.CleanupPolicy) {
@@ -170,7 +171,7 @@ func (s *Service) restoreAgain(ctx context.Context, topic string) error {
 	if err := s.update(ctx, func(tx *Tx) error {
 		m, err := tx.Mirror(topic)
 		again = false
-		if err != nil || m == nil || m.State != MirrorStopped || m.RestorePending || len(m.SourceConfigs) == 0 {
+		if err != nil || m == nil || m.State != model.MirrorStopped || m.RestorePending || len(m.SourceConfigs) == 0 {
 			return err
 		}
 		m = m.clone()
@@ -190,7 +191,7 @@ func sameValue(a, b *string) bool { return a == b || a != nil && b != nil && *a 
 // driftOf lists the configs that were set at the source's topic or at the mirror, differ, and do
 // not follow. It leaves out what klink overrides or sets (want). It includes configs that should
 // follow but cannot, because one of the clusters does not know them.
-func driftOf(source, mirror map[string]topicConfig, want map[string]string) (drift []ConfigDrift) {
+func driftOf(source, mirror map[string]topicConfig, want map[string]string) (drift []model.ConfigDrift) {
 	names := maps.Clone(source)
 	maps.Copy(names, mirror)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
@@ -201,7 +202,7 @@ func driftOf(source, mirror map[string]topicConfig, want map[string]string) (dri
 		if _, follows := want[name]; follows {
 			continue
 		}
-		if d := (ConfigDrift{name, valueOf(source, name), valueOf(mirror, name)}); (from.explicit || to.explicit) && !sameValue(d.Source, d.Mirror) {
+		if d := (model.ConfigDrift{Name: name, Source: valueOf(source, name), Mirror: valueOf(mirror, name)}); (from.explicit || to.explicit) && !sameValue(d.Source, d.Mirror) {
 			drift = append(drift, d)
 		}
 	}
@@ -216,28 +217,28 @@ func valueOf(configs map[string]topicConfig, name string) *string {
 	return &c.value
 }
 
-func (s *Service) setDrift(topic string, drift []ConfigDrift) {
+func (s *Service) setDrift(topic string, drift []model.ConfigDrift) {
 	s.driftMu.Lock()
 	defer s.driftMu.Unlock()
 	if s.drift == nil {
-		s.drift = map[string][]ConfigDrift{}
+		s.drift = map[string][]model.ConfigDrift{}
 	}
 	s.drift[topic] = drift
 }
 
 // forgetDrift drops the drift of mirrors that no longer exist.
-func (s *Service) forgetDrift(mirrors map[string]*Mirror) {
+func (s *Service) forgetDrift(mirrors map[string]*model.Mirror) {
 	s.driftMu.Lock()
 	defer s.driftMu.Unlock()
-	maps.DeleteFunc(s.drift, func(topic string, _ []ConfigDrift) bool { return mirrors[topic] == nil })
+	maps.DeleteFunc(s.drift, func(topic string, _ []model.ConfigDrift) bool { return mirrors[topic] == nil })
 }
 
 // DriftOf returns the config drift of a mirror that this instance found last. The caller must not
 // change the slice.
-func (s *Service) DriftOf(topic string) []ConfigDrift { return s.driftNow(topic) }
+func (s *Service) DriftOf(topic string) []model.ConfigDrift { return s.driftNow(topic) }
 
 // driftNow returns the drift of a mirror that was found last. The caller must not change the slice.
-func (s *Service) driftNow(topic string) []ConfigDrift {
+func (s *Service) driftNow(topic string) []model.ConfigDrift {
 	s.driftMu.Lock()
 	defer s.driftMu.Unlock()
 	return s.drift[topic]

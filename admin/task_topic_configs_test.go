@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 
@@ -93,8 +94,8 @@ func TestTopicConfigsFollow(t *testing.T) {
 	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=100").ErrorCode)
 	w.sourceTopic("orders", 1, map[string]string{"retention.ms": "1000000"})
 	require.Zero(t, w.mirror("orders", "l").ErrorCode)
-	awaitState(t, w.service, "started", func(s *State) bool { return s.Mirrors["orders"].State == MirrorActive })
-	w.awaitTask("l", "TopicConfigsSync", TaskActive)
+	awaitState(t, w.service, "started", func(s *model.State) bool { return s.Mirrors["orders"].State == model.MirrorActive })
+	w.awaitTask("l", "TopicConfigsSync", model.TaskActive)
 	w.awaitDrift("orders")
 
 	w.setSource("orders", map[string]string{
@@ -105,7 +106,7 @@ func TestTopicConfigsFollow(t *testing.T) {
 		"retention.ms": "2000000", "max.message.bytes": "3000000", "cleanup.policy": "compact", "segment.bytes": "1048576",
 		"message.timestamp.type": "CreateTime", "compression.type": "producer",
 	})
-	awaitState(t, w.service, "the timestamp type is known", func(s *State) bool { return s.Mirrors["orders"].LogAppendTime })
+	awaitState(t, w.service, "the timestamp type is known", func(s *model.State) bool { return s.Mirrors["orders"].LogAppendTime })
 
 	setConfigs(t, w.destAdmin, "orders", map[string]string{"retention.ms": "5", "message.timestamp.type": "LogAppendTime", "cleanup.policy": ""})
 	w.awaitConfigs("orders", map[string]string{"retention.ms": "2000000", "message.timestamp.type": "CreateTime", "cleanup.policy": "compact"})
@@ -115,7 +116,7 @@ func TestTopicConfigsFollow(t *testing.T) {
 	// Records that the source took under a higher limit may still have to be copied: the mirror
 	// gets the lower limit when mirroring stops.
 	w.setSource("orders", map[string]string{"max.message.bytes": "2000"})
-	w.awaitTask("l", "TopicConfigsSync", TaskActive)
+	w.awaitTask("l", "TopicConfigsSync", model.TaskActive)
 	require.Equal(t, "3000000", w.configsOf("orders")["max.message.bytes"])
 
 	w.setSource("orders", map[string]string{"min.insync.replicas": "3"})
@@ -132,19 +133,19 @@ func TestTopicConfigsFollow(t *testing.T) {
 
 	// A mirror also follows while it waits for its source, or for replicas that its configs
 	// require.
-	w.report(Event{Kind: EventMirrorUnavailable, Topic: "orders", Error: ErrNotEnoughReplicas, Message: "one is in sync"})
-	require.Equal(t, MirrorSourceUnavailable, w.service.State().Mirrors["orders"].State)
+	w.report(model.Event{Kind: model.EventMirrorUnavailable, Topic: "orders", Error: model.ErrNotEnoughReplicas, Message: "one is in sync"})
+	require.Equal(t, model.MirrorSourceUnavailable, w.service.State().Mirrors["orders"].State)
 	w.setSource("orders", map[string]string{"min.insync.replicas": "1"})
 	w.awaitConfigs("orders", map[string]string{"min.insync.replicas": "1"})
-	w.report(Event{Kind: EventMirrorRecovered, Topic: "orders"})
+	w.report(model.Event{Kind: model.EventMirrorRecovered, Topic: "orders"})
 
 	w.setSource("orders", map[string]string{"compression.type": "zstd"})
-	w.awaitTask("l", "TopicConfigsSync", TaskActive)
+	w.awaitTask("l", "TopicConfigsSync", model.TaskActive)
 	require.Zero(t, w.alter("orders", linkapi.MirrorFailover).ErrorCode)
 	w.awaitConfigs("orders", map[string]string{"message.timestamp.type": "LogAppendTime", "compression.type": "zstd", "retention.ms": "604800000", "max.message.bytes": "2000"})
 	require.Empty(t, w.describe(w.service, "orders").ConfigDrift, "an ordinary topic has none")
 	setConfigs(t, w.destAdmin, "orders", map[string]string{"retention.ms": "7"})
-	w.awaitTask("l", "TopicConfigsSync", TaskActive)
+	w.awaitTask("l", "TopicConfigsSync", model.TaskActive)
 	require.Equal(t, "7", w.configsOf("orders")["retention.ms"], "nothing follows any more")
 }
 
@@ -158,26 +159,26 @@ func TestTopicConfigsOfMirrorsThatStand(t *testing.T) {
 	for _, topic := range []string{"a", "b"} {
 		w.sourceTopic(topic, 1, nil)
 		require.Zero(t, w.mirror(topic, "l").ErrorCode)
-		awaitState(t, w.service, "started", func(s *State) bool { return s.Mirrors[topic].State == MirrorActive })
+		awaitState(t, w.service, "started", func(s *model.State) bool { return s.Mirrors[topic].State == model.MirrorActive })
 	}
 	const task = "TopicConfigsSync"
 	require.Zero(t, w.alter("a", linkapi.MirrorPause).ErrorCode)
 	w.setSource("a", map[string]string{"retention.ms": "1"})
 	w.setSource("b", map[string]string{"retention.ms": "2"})
 	w.awaitConfigs("b", map[string]string{"retention.ms": "2"})
-	w.awaitTask("l", task, TaskActive)
+	w.awaitTask("l", task, model.TaskActive)
 	require.NotEqual(t, "1", w.configsOf("a")["retention.ms"])
 	require.Zero(t, w.alter("a", linkapi.MirrorResume).ErrorCode)
 	w.awaitConfigs("a", map[string]string{"retention.ms": "1"})
 
 	_, err := w.sourceAdmin.DeleteTopics(t.Context(), "a")
 	require.NoError(t, err)
-	bad := w.awaitTask("l", task, TaskInError)
+	bad := w.awaitTask("l", task, model.TaskInError)
 	require.Equal(t, []linkapi.LinkTaskError{{Code: "SOURCE_TOPIC_MAY_BE_DELETED", Message: "topic 'a' is not at the source"}}, bad.Errors)
 	w.setSource("b", map[string]string{"retention.ms": "3"})
 	w.awaitConfigs("b", map[string]string{"retention.ms": "3"})
-	w.report(Event{Kind: EventMirrorUnavailable, Topic: "a", Error: ErrSourceTopicMayBeDeleted, Message: "no topic"})
-	w.awaitTask("l", task, TaskActive)
+	w.report(model.Event{Kind: model.EventMirrorUnavailable, Topic: "a", Error: model.ErrSourceTopicMayBeDeleted, Message: "no topic"})
+	w.awaitTask("l", task, model.TaskActive)
 }
 
 // TestConfigsThatAreRefused: a config that the destination refuses is an error of the task, which
@@ -188,7 +189,7 @@ func TestConfigsThatAreRefused(t *testing.T) {
 	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=100").ErrorCode)
 	w.sourceTopic("orders", 1, nil)
 	require.Zero(t, w.mirror("orders", "l").ErrorCode)
-	awaitState(t, w.service, "started", func(s *State) bool { return s.Mirrors["orders"].State == MirrorActive })
+	awaitState(t, w.service, "started", func(s *model.State) bool { return s.Mirrors["orders"].State == model.MirrorActive })
 	w.destination.ControlKey(int16(kmsg.IncrementalAlterConfigs), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		w.destination.KeepControl()
 		resp := req.ResponseKind().(*kmsg.IncrementalAlterConfigsResponse)
@@ -199,7 +200,7 @@ func TestConfigsThatAreRefused(t *testing.T) {
 		return resp, nil, true
 	})
 	w.setSource("orders", map[string]string{"retention.ms": "5000000000"})
-	bad := w.awaitTask("l", "TopicConfigsSync", TaskInError)
+	bad := w.awaitTask("l", "TopicConfigsSync", model.TaskInError)
 	require.Len(t, bad.Errors, 1)
 	require.Equal(t, "POLICY_VIOLATION", bad.Errors[0].Code)
 	require.Contains(t, bad.Errors[0].Message, "set the configs [retention.ms] of mirror topic 'orders': ")
@@ -214,7 +215,7 @@ func TestStoppedWhileItsConfigsWereSet(t *testing.T) {
 	require.Zero(t, w.link("l").ErrorCode)
 	w.sourceTopic("orders", 1, map[string]string{"message.timestamp.type": "LogAppendTime"})
 	require.Zero(t, w.mirror("orders", "l").ErrorCode)
-	awaitState(t, w.service, "started", func(s *State) bool { return s.Mirrors["orders"].State == MirrorActive })
+	awaitState(t, w.service, "started", func(s *model.State) bool { return s.Mirrors["orders"].State == model.MirrorActive })
 	require.Zero(t, w.alter("orders", linkapi.MirrorFailover).ErrorCode)
 	w.awaitConfigs("orders", map[string]string{"message.timestamp.type": "LogAppendTime"})
 	setConfigs(t, w.destAdmin, "orders", map[string]string{"message.timestamp.type": "CreateTime"})
@@ -234,13 +235,13 @@ func TestDriftOf(t *testing.T) {
 		"compression.type": set("producer"), "empty": {null: true},
 	}
 	p := func(s string) *string { return &s }
-	require.Equal(t, []ConfigDrift{
-		{"differs", p("1"), p("2")},
-		{"empty", p(""), nil},
-		{"null", nil, p("4")},
-		{"only.mirror", nil, p("3")},
-		{"only.source", p("1"), nil},
-		{"unknown.here", p("9"), nil},
+	require.Equal(t, []model.ConfigDrift{
+		{Name: "differs", Source: p("1"), Mirror: p("2")},
+		{Name: "empty", Source: p(""), Mirror: nil},
+		{Name: "null", Source: nil, Mirror: p("4")},
+		{Name: "only.mirror", Source: nil, Mirror: p("3")},
+		{Name: "only.source", Source: p("1"), Mirror: nil},
+		{Name: "unknown.here", Source: p("9"), Mirror: nil},
 	}, driftOf(source, mirror, map[string]string{"follows": "1"}))
 }
 
@@ -253,7 +254,7 @@ func TestFollowConfigs(t *testing.T) {
 	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=3600000").ErrorCode)
 	w.sourceTopic("orders", 1, nil)
 	require.Zero(t, w.mirror("orders", "l").ErrorCode)
-	awaitState(t, w.service, "started", func(s *State) bool { return s.Mirrors["orders"].State == MirrorActive })
+	awaitState(t, w.service, "started", func(s *model.State) bool { return s.Mirrors["orders"].State == model.MirrorActive })
 	kafkatest.WaitFor(t, 20*time.Second, "the only run of the task", func() (bool, string) {
 		return w.task("l", "TopicConfigsSync").LastRunTimeMs > 0, ""
 	})
@@ -298,7 +299,7 @@ func TestFollowConfigs(t *testing.T) {
 	_, err = w.service.FollowConfigs(t.Context(), "orders")
 	require.ErrorIs(t, err, errNotMirrored)
 	require.Zero(t, w.alter("orders", linkapi.MirrorResume).ErrorCode)
-	awaitState(t, w.service, "on again", func(s *State) bool { return s.Mirrors["orders"].State == MirrorActive })
+	awaitState(t, w.service, "on again", func(s *model.State) bool { return s.Mirrors["orders"].State == model.MirrorActive })
 	_, err = w.sourceAdmin.DeleteTopics(t.Context(), "orders")
 	require.NoError(t, err)
 	_, err = w.service.FollowConfigs(t.Context(), "orders")
@@ -322,5 +323,5 @@ func TestPolicyOfAMirrorFromBefore(t *testing.T) {
 		m.CleanupPolicy = ""
 		return tx.PutMirror("orders", m)
 	}))
-	awaitState(t, w.service, "the policy", func(s *State) bool { return s.Mirrors["orders"].CleanupPolicy == "compact" })
+	awaitState(t, w.service, "the policy", func(s *model.State) bool { return s.Mirrors["orders"].CleanupPolicy == "compact" })
 }

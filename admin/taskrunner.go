@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"klink/admin/model"
 	"klink/internal/kafkaclient"
 	"klink/internal/retry"
 	"klink/protocol"
@@ -29,7 +30,7 @@ type taskRunner struct {
 	s *Service
 
 	mu     sync.Mutex
-	status map[string]map[string]*TaskStatus // by link id and task
+	status map[string]map[string]*model.TaskStatus // by link id and task
 }
 
 // taskTick is how often a link's goroutine checks which tasks are due.
@@ -49,12 +50,12 @@ const taskConnectTimeout = 10 * time.Second
 const taskRetry = 30 * time.Second
 
 func newTaskRunner(s *Service) *taskRunner {
-	return &taskRunner{s: s, status: map[string]map[string]*TaskStatus{}}
+	return &taskRunner{s: s, status: map[string]map[string]*model.TaskStatus{}}
 }
 
 // linkRun is a link whose tasks are being run.
 type linkRun struct {
-	link   *Link
+	link   *model.Link
 	cancel context.CancelFunc
 	done   chan struct{}
 }
@@ -80,7 +81,7 @@ func (t *taskRunner) run(ctx context.Context) {
 			}
 		}
 		for name, l := range links {
-			if running[name] != nil || l.State == LinkPaused || l.State == LinkFailed || l.ID == "" || !t.s.ownsLink(name) {
+			if running[name] != nil || l.State == model.LinkPaused || l.State == model.LinkFailed || l.ID == "" || !t.s.ownsLink(name) {
 				continue
 			}
 			linkCtx, cancel := context.WithCancel(ctx)
@@ -102,24 +103,24 @@ func (t *taskRunner) run(ctx context.Context) {
 
 // sameForTasks reports whether the running tasks of a link can go on. They can if its source
 // becomes unavailable or available: a run then fails, and its status shows it.
-func sameForTasks(now, then *Link) bool {
-	stands := func(l *Link) bool { return l.State == LinkPaused || l.State == LinkFailed }
+func sameForTasks(now, then *model.Link) bool {
+	stands := func(l *model.Link) bool { return l.State == model.LinkPaused || l.State == model.LinkFailed }
 	return now.ID == then.ID && stands(now) == stands(then) && maps.Equal(now.Configs, then.Configs)
 }
 
 // forget drops the status of links that no longer exist.
-func (t *taskRunner) forget(links map[string]*Link) {
+func (t *taskRunner) forget(links map[string]*model.Link) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ids := map[string]bool{}
 	for _, l := range links {
 		ids[l.ID] = true
 	}
-	maps.DeleteFunc(t.status, func(id string, _ map[string]*TaskStatus) bool { return !ids[id] })
+	maps.DeleteFunc(t.status, func(id string, _ map[string]*model.TaskStatus) bool { return !ids[id] })
 }
 
 // runLink runs the tasks of one link until ctx ends.
-func (t *taskRunner) runLink(ctx context.Context, l *Link) {
+func (t *taskRunner) runLink(ctx context.Context, l *model.Link) {
 	var src *source
 	defer func() {
 		if src != nil {
@@ -140,7 +141,7 @@ func (t *taskRunner) runLink(ctx context.Context, l *Link) {
 				if err := t.beginTask(ctx, task, l); err != nil {
 					due[task] = time.Now().Add(taskBeginAgain)
 					if ctx.Err() == nil && task.wanted(l) {
-						t.note(l, task, []TaskError{taskError(err)})
+						t.note(l, task, []model.TaskError{taskError(err)})
 					}
 					continue
 				}
@@ -172,25 +173,25 @@ func (t *taskRunner) runLink(ctx context.Context, l *Link) {
 }
 
 // beginTask calls begin of a task that has one.
-func (t *taskRunner) beginTask(ctx context.Context, task *task, l *Link) error {
+func (t *taskRunner) beginTask(ctx context.Context, task *task, l *model.Link) error {
 	ctx, cancel := context.WithTimeout(ctx, taskTimeout)
 	defer cancel()
 	return task.begin(t.s, ctx, l)
 }
 
 // runOnce runs a task. It connects to the source if there is no connection yet.
-func (t *taskRunner) runOnce(ctx context.Context, task *task, run *taskRun, src **source) (errs []TaskError) {
+func (t *taskRunner) runOnce(ctx context.Context, task *task, run *taskRun, src **source) (errs []model.TaskError) {
 	ctx, cancel := context.WithTimeout(ctx, taskTimeout)
 	defer cancel()
 	defer func() {
 		// The data of two clusters feeds a task; a bug in it must not take the proxy down.
 		if p := recover(); p != nil {
 			t.s.log.Error("a task of a link panicked", "link", run.link.Name, "task", task.name, "panic", p)
-			errs = []TaskError{{ErrInternal, fmt.Sprintf("internal error: %v", p)}}
+			errs = []model.TaskError{{Code: model.ErrInternal, Message: fmt.Sprintf("internal error: %v", p)}}
 		}
 	}()
 	if err := reachSource(ctx, t.s.cfg.LinkFiles, run.link, src); err != nil {
-		return []TaskError{*err}
+		return []model.TaskError{*err}
 	}
 	run.source = *src
 	defer func(stop func() bool) {
@@ -200,7 +201,7 @@ func (t *taskRunner) runOnce(ctx context.Context, task *task, run *taskRun, src 
 		(*src).close() // waits for it
 		*src = nil
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			errs = append([]TaskError{{ErrTimeout, fmt.Sprintf("the run was ended after %s; the next one begins anew", taskTimeout)}}, errs...)
+			errs = append([]model.TaskError{{Code: model.ErrTimeout, Message: fmt.Sprintf("the run was ended after %s; the next one begins anew", taskTimeout)}}, errs...)
 		}
 	}((*src).closeAfter(ctx))
 	return task.run(ctx, t.s, run)
@@ -209,7 +210,7 @@ func (t *taskRunner) runOnce(ctx context.Context, task *task, run *taskRun, src 
 // reachSource makes sure that the source answers, and that it is the right cluster, before a run
 // relies on it. A task may have nothing to ask the source, and must not count as successful while
 // the source is away. After an error *src is nil.
-func reachSource(ctx context.Context, files kafkaclient.Files, l *Link, src **source) *TaskError {
+func reachSource(ctx context.Context, files kafkaclient.Files, l *model.Link, src **source) *model.TaskError {
 	ctx, cancel := context.WithTimeout(ctx, taskConnectTimeout)
 	defer cancel()
 	var failed *protocol.Error
@@ -224,7 +225,7 @@ func reachSource(ctx context.Context, files kafkaclient.Files, l *Link, src **so
 		return &err
 	}
 	if id := l.SourceClusterID; id != "" && (*src).clusterID != id {
-		err := &TaskError{ErrSourceClusterChanged, fmt.Sprintf("cluster %s answers at bootstrap.servers, but the link was made for cluster %s", (*src).clusterID, id)}
+		err := &model.TaskError{Code: model.ErrSourceClusterChanged, Message: fmt.Sprintf("cluster %s answers at bootstrap.servers, but the link was made for cluster %s", (*src).clusterID, id)}
 		(*src).close()
 		*src = nil
 		return err
@@ -232,19 +233,19 @@ func reachSource(ctx context.Context, files kafkaclient.Files, l *Link, src **so
 	return nil
 }
 
-func (t *taskRunner) note(l *Link, task *task, errs []TaskError) {
+func (t *taskRunner) note(l *model.Link, task *task, errs []model.TaskError) {
 	if more := len(errs) - maxTaskErrors; more > 0 {
-		errs = append(errs[:maxTaskErrors:maxTaskErrors], TaskError{errs[maxTaskErrors].Code, fmt.Sprintf("and %d more errors", more)})
+		errs = append(errs[:maxTaskErrors:maxTaskErrors], model.TaskError{Code: errs[maxTaskErrors].Code, Message: fmt.Sprintf("and %d more errors", more)})
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	of := t.status[l.ID]
 	if of == nil {
-		of = map[string]*TaskStatus{}
+		of = map[string]*model.TaskStatus{}
 		t.status[l.ID] = of
 	}
 	now := t.s.cfg.Now()
-	next := &TaskStatus{Name: task.name, Errors: errs, LastRun: now, LastSuccess: now}
+	next := &model.TaskStatus{Name: task.name, Errors: errs, LastRun: now, LastSuccess: now}
 	if failed(errs) {
 		next.LastSuccess = time.Time{}
 		if last := of[task.name]; last != nil {
@@ -258,12 +259,12 @@ func (t *taskRunner) note(l *Link, task *task, errs []TaskError) {
 }
 
 // failed reports whether a run left work undone, apart from what klink must not do (ErrLeftOut).
-func failed(errs []TaskError) bool {
-	return slices.ContainsFunc(errs, func(e TaskError) bool { return e.Code != ErrLeftOut })
+func failed(errs []model.TaskError) bool {
+	return slices.ContainsFunc(errs, func(e model.TaskError) bool { return e.Code != model.ErrLeftOut })
 }
 
 // TasksOf returns the tasks of a link, none if there is no such link.
-func (s *Service) TasksOf(link string) []TaskStatus {
+func (s *Service) TasksOf(link string) []model.TaskStatus {
 	if l := s.State().Links[link]; l != nil {
 		return s.linkTasks(l)
 	}
@@ -271,19 +272,19 @@ func (s *Service) TasksOf(link string) []TaskStatus {
 }
 
 // linkTasks returns the tasks of a link, in the order of the table tasks.
-func (s *Service) linkTasks(l *Link) []TaskStatus {
+func (s *Service) linkTasks(l *model.Link) []model.TaskStatus {
 	own := s.ownsLink(l.Name)
-	var elsewhere []TaskStatus
+	var elsewhere []model.TaskStatus
 	if r := s.reporter.Load(); r != nil && !own {
-		if of, ok := (*r).(TaskReporter); ok {
+		if of, ok := (*r).(model.TaskReporter); ok {
 			elsewhere = of.LinkTasks(l.Name)
 		}
 	}
 	s.tasks.mu.Lock()
 	defer s.tasks.mu.Unlock()
-	list := make([]TaskStatus, 0, len(tasks))
+	list := make([]model.TaskStatus, 0, len(tasks))
 	for _, task := range tasks {
-		status := TaskStatus{}
+		status := model.TaskStatus{}
 		if last := s.tasks.status[l.ID][task.name]; last != nil && own {
 			status = *last
 		}
@@ -292,24 +293,24 @@ func (s *Service) linkTasks(l *Link) []TaskStatus {
 				status = told
 			}
 		}
-		status.Name, status.Interval, status.State = task.name, task.every(l), TaskActive
+		status.Name, status.Interval, status.State = task.name, task.every(l), model.TaskActive
 		switch {
 		case !task.wanted(l):
-			status.State, status.Errors = TaskNotConfigured, nil
-		case l.State == LinkPaused || l.State == LinkFailed:
-			status.State = TaskPaused
+			status.State, status.Errors = model.TaskNotConfigured, nil
+		case l.State == model.LinkPaused || l.State == model.LinkFailed:
+			status.State = model.TaskPaused
 		case failed(status.Errors):
-			status.State = TaskInError
+			status.State = model.TaskInError
 		}
 		list = append(list, status)
 	}
 	return list
 }
 
-func (t *task) wanted(l *Link) bool { return t.configured == nil || t.configured(l) }
+func (t *task) wanted(l *model.Link) bool { return t.configured == nil || t.configured(l) }
 
 // every returns the interval between two runs of the task.
-func (t *task) every(l *Link) time.Duration {
+func (t *task) every(l *model.Link) time.Duration {
 	ms, err := strconv.ParseInt(LinkConfigValue(l.Configs, t.interval), 10, 64)
 	if err != nil || ms <= 0 {
 		ms = 5000

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/model"
 	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
 	"klink/protocol"
@@ -51,7 +52,7 @@ func (w *world) task(link, name string) linkapi.LinkTask {
 // awaitTask waits until a run that began after the call has put a task into a state. A status tells
 // only when the last run ended. The next run to end may have begun before the call; the one after
 // it has not.
-func (w *world) awaitTask(link, name string, state TaskState) (task linkapi.LinkTask) {
+func (w *world) awaitTask(link, name string, state model.TaskState) (task linkapi.LinkTask) {
 	w.t.Helper()
 	since, ended := time.Now().UnixMilli(), 0
 	kafkatest.WaitFor(w.t, 30*time.Second, fmt.Sprintf("task %s of link %s to be %s", name, link, state), func() (bool, string) {
@@ -60,7 +61,7 @@ func (w *world) awaitTask(link, name string, state TaskState) (task linkapi.Link
 			since = task.LastRunTimeMs
 			ended++
 		}
-		return task.State == string(state) && (state == TaskPaused || ended >= 2), fmt.Sprintf("%+v", task)
+		return task.State == string(state) && (state == model.TaskPaused || ended >= 2), fmt.Sprintf("%+v", task)
 	})
 	return task
 }
@@ -111,32 +112,32 @@ func TestTaskStates(t *testing.T) {
 	const task = "TopicConfigsSync"
 	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=100").ErrorCode)
 	w.plainMirror("orders", 1)
-	ok := w.awaitTask("l", task, TaskActive)
+	ok := w.awaitTask("l", task, model.TaskActive)
 	require.EqualValues(t, 100, ok.IntervalMs)
 	require.Empty(t, ok.Errors)
 	require.Equal(t, ok.LastRunTimeMs, ok.LastSuccessTimeMs)
 
 	faults.Cut()
-	bad := w.awaitTask("l", task, TaskInError)
+	bad := w.awaitTask("l", task, model.TaskInError)
 	require.Len(t, bad.Errors, 1)
-	require.Equal(t, string(ErrBootstrapConnection), bad.Errors[0].Code)
+	require.Equal(t, string(model.ErrBootstrapConnection), bad.Errors[0].Code)
 	require.True(t, strings.HasPrefix(bad.Errors[0].Message, "the source "+faults.Addr()+` of link "l" cannot `), bad.Errors[0].Message)
 	require.Less(t, bad.LastSuccessTimeMs, bad.LastRunTimeMs)
 	require.GreaterOrEqual(t, bad.LastSuccessTimeMs, ok.LastSuccessTimeMs)
 
 	// The replicator's finding changes nothing here, although it makes the mirrors unavailable.
-	w.report(Event{Kind: EventLinkDown, Link: "l", Error: ErrBootstrapConnection, Message: "down"})
-	require.Equal(t, MirrorSourceUnavailable, w.service.State().Mirrors["orders"].State)
-	again := w.awaitTask("l", task, TaskInError)
+	w.report(model.Event{Kind: model.EventLinkDown, Link: "l", Error: model.ErrBootstrapConnection, Message: "down"})
+	require.Equal(t, model.MirrorSourceUnavailable, w.service.State().Mirrors["orders"].State)
+	again := w.awaitTask("l", task, model.TaskInError)
 	require.Equal(t, bad.LastSuccessTimeMs, again.LastSuccessTimeMs)
 
 	faults.Resume()
-	w.awaitTask("l", task, TaskActive)
-	w.report(Event{Kind: EventLinkUp, Link: "l"})
-	w.awaitTask("l", task, TaskActive)
+	w.awaitTask("l", task, model.TaskActive)
+	w.report(model.Event{Kind: model.EventLinkUp, Link: "l"})
+	w.awaitTask("l", task, model.TaskActive)
 
 	w.setLink("l", ConfigLinkPaused+"=true")
-	paused := w.awaitTask("l", task, TaskPaused)
+	paused := w.awaitTask("l", task, model.TaskPaused)
 	// Wait until a run that was in progress is over, and then longer than an interval: no further
 	// run may begin.
 	time.Sleep(50 * time.Millisecond)
@@ -150,7 +151,7 @@ func TestTaskStates(t *testing.T) {
 	require.Zero(t, asked.Load(), "the source is left alone")
 	require.LessOrEqual(t, w.task("l", task).LastRunTimeMs-paused.LastRunTimeMs, int64(50))
 	w.setLink("l", ConfigLinkPaused+"=false")
-	w.awaitTask("l", task, TaskActive)
+	w.awaitTask("l", task, model.TaskActive)
 	require.NotZero(t, asked.Load())
 }
 
@@ -159,12 +160,12 @@ func TestTasksOfALinkWithoutMirrors(t *testing.T) {
 	w := newWorld(t)
 	faults := w.faultySource()
 	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=100").ErrorCode)
-	w.awaitTask("l", "TopicConfigsSync", TaskActive)
+	w.awaitTask("l", "TopicConfigsSync", model.TaskActive)
 	faults.Cut()
-	bad := w.awaitTask("l", "TopicConfigsSync", TaskInError)
-	require.Equal(t, string(ErrBootstrapConnection), bad.Errors[0].Code)
+	bad := w.awaitTask("l", "TopicConfigsSync", model.TaskInError)
+	require.Equal(t, string(model.ErrBootstrapConnection), bad.Errors[0].Code)
 	faults.Resume()
-	w.awaitTask("l", "TopicConfigsSync", TaskActive)
+	w.awaitTask("l", "TopicConfigsSync", model.TaskActive)
 }
 
 // TestListLinkTasks lists the tasks of all links, of one, and of one that does not exist.
@@ -190,7 +191,7 @@ func TestListLinkTasks(t *testing.T) {
 
 	byLink := w.service.LinkTasks()
 	require.Len(t, byLink, 2)
-	require.Equal(t, TaskPaused, byLink["a"][0].State)
+	require.Equal(t, model.TaskPaused, byLink["a"][0].State)
 
 	unready := w.unready("127.0.0.1:1")
 	defer unready.Close()
@@ -206,7 +207,7 @@ func TestReachSource(t *testing.T) {
 	w := newWorld(t)
 	faults := w.faultySource()
 	configs := map[string]string{ConfigBootstrapServers: faults.Addr()}
-	link := &Link{Name: "l", Configs: configs}
+	link := &model.Link{Name: "l", Configs: configs}
 	var src *source
 	require.Nil(t, reachSource(t.Context(), kafkaclient.Files{}, link, &src))
 	first := src
@@ -214,8 +215,8 @@ func TestReachSource(t *testing.T) {
 	require.Nil(t, reachSource(t.Context(), kafkaclient.Files{}, link, &src))
 	require.Same(t, first, src, "a connection that works is kept")
 
-	err := reachSource(t.Context(), kafkaclient.Files{}, &Link{Name: "l", Configs: configs, SourceClusterID: "another"}, &src)
-	require.Equal(t, &TaskError{ErrSourceClusterChanged, "cluster faulty answers at bootstrap.servers, but the link was made for cluster another"}, err)
+	err := reachSource(t.Context(), kafkaclient.Files{}, &model.Link{Name: "l", Configs: configs, SourceClusterID: "another"}, &src)
+	require.Equal(t, &model.TaskError{Code: model.ErrSourceClusterChanged, Message: "cluster faulty answers at bootstrap.servers, but the link was made for cluster another"}, err)
 	require.Nil(t, src)
 
 	require.Nil(t, reachSource(t.Context(), kafkaclient.Files{}, link, &src))
@@ -224,7 +225,7 @@ func TestReachSource(t *testing.T) {
 	defer cancel()
 	err = reachSource(silent, kafkaclient.Files{}, link, &src)
 	require.NotNil(t, err)
-	require.Equal(t, ErrTimeout, err.Code, err.Message)
+	require.Equal(t, model.ErrTimeout, err.Code, err.Message)
 	require.Nil(t, src)
 	faults.Resume()
 	require.Nil(t, reachSource(t.Context(), kafkaclient.Files{}, link, &src))
@@ -232,30 +233,30 @@ func TestReachSource(t *testing.T) {
 
 	guarded := kafkatest.Embedded(t, 1, kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "right"))
 	src = nil
-	err = reachSource(t.Context(), kafkaclient.Files{}, &Link{Name: "l", Configs: map[string]string{
+	err = reachSource(t.Context(), kafkaclient.Files{}, &model.Link{Name: "l", Configs: map[string]string{
 		ConfigBootstrapServers: guarded.ListenAddrs()[0], "security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN",
 		"sasl.jaas.config": `org.apache.kafka.common.security.plain.PlainLoginModule required username="u" password="wrong";`,
 	}}, &src)
 	require.NotNil(t, err)
-	require.Equal(t, ErrAuthentication, err.Code, err.Message)
+	require.Equal(t, model.ErrAuthentication, err.Code, err.Message)
 	require.NotContains(t, err.Message, "AUTHENTICATION_ERROR", "the code stands beside it")
 }
 
 func TestTaskError(t *testing.T) {
 	for _, c := range []struct {
 		err  error
-		want TaskError
+		want model.TaskError
 	}{
-		{protocol.Errorf(kerr.BrokerNotAvailable, "BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR: the source is down"), TaskError{ErrBootstrapConnection, "the source is down"}},
-		{protocol.Errorf(kerr.InvalidConfig, "AUTHENTICATION_ERROR: who are you"), TaskError{ErrAuthentication, "who are you"}},
-		{protocol.Errorf(kerr.TopicAuthorizationFailed, "no"), TaskError{ErrAuthorization, "no"}},
-		{protocol.Errorf(kerr.RequestTimedOut, "late"), TaskError{ErrTimeout, "late"}},
-		{fmt.Errorf("set: %w", kafkaclient.WithMessage(kerr.PolicyViolation, "too long")), TaskError{ErrPolicyViolation, "set: " + kafkaclient.WithMessage(kerr.PolicyViolation, "too long").Error()}},
-		{fmt.Errorf("set: %w", kerr.InvalidConfig), TaskError{ErrPolicyViolation, "set: " + kerr.InvalidConfig.Error()}},
-		{fmt.Errorf("ask: %w", kerr.ClusterAuthorizationFailed), TaskError{ErrAuthorization, "ask: " + kerr.ClusterAuthorizationFailed.Error()}},
-		{fmt.Errorf("ask: %w", context.DeadlineExceeded), TaskError{ErrTimeout, "ask: context deadline exceeded"}},
-		{fmt.Errorf("ask: %w", io.EOF), TaskError{ErrBootstrapConnection, "ask: EOF"}},
-		{errors.New("odd"), TaskError{ErrInternal, "odd"}},
+		{protocol.Errorf(kerr.BrokerNotAvailable, "BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR: the source is down"), model.TaskError{Code: model.ErrBootstrapConnection, Message: "the source is down"}},
+		{protocol.Errorf(kerr.InvalidConfig, "AUTHENTICATION_ERROR: who are you"), model.TaskError{Code: model.ErrAuthentication, Message: "who are you"}},
+		{protocol.Errorf(kerr.TopicAuthorizationFailed, "no"), model.TaskError{Code: model.ErrAuthorization, Message: "no"}},
+		{protocol.Errorf(kerr.RequestTimedOut, "late"), model.TaskError{Code: model.ErrTimeout, Message: "late"}},
+		{fmt.Errorf("set: %w", kafkaclient.WithMessage(kerr.PolicyViolation, "too long")), model.TaskError{Code: model.ErrPolicyViolation, Message: "set: " + kafkaclient.WithMessage(kerr.PolicyViolation, "too long").Error()}},
+		{fmt.Errorf("set: %w", kerr.InvalidConfig), model.TaskError{Code: model.ErrPolicyViolation, Message: "set: " + kerr.InvalidConfig.Error()}},
+		{fmt.Errorf("ask: %w", kerr.ClusterAuthorizationFailed), model.TaskError{Code: model.ErrAuthorization, Message: "ask: " + kerr.ClusterAuthorizationFailed.Error()}},
+		{fmt.Errorf("ask: %w", context.DeadlineExceeded), model.TaskError{Code: model.ErrTimeout, Message: "ask: context deadline exceeded"}},
+		{fmt.Errorf("ask: %w", io.EOF), model.TaskError{Code: model.ErrBootstrapConnection, Message: "ask: EOF"}},
+		{errors.New("odd"), model.TaskError{Code: model.ErrInternal, Message: "odd"}},
 	} {
 		require.Equal(t, c.want, taskError(c.err), "%v", c.err)
 	}
@@ -270,24 +271,24 @@ func TestRunOfATask(t *testing.T) {
 	runner := newTaskRunner(w.service)
 	var src *source
 	defer func() { src.close() }()
-	run := func(f func() []TaskError) *TaskStatus {
-		fake := &task{name: "fake", interval: ConfigTopicSyncMs, run: func(context.Context, *Service, *taskRun) []TaskError { return f() }}
+	run := func(f func() []model.TaskError) *model.TaskStatus {
+		fake := &task{name: "fake", interval: ConfigTopicSyncMs, run: func(context.Context, *Service, *taskRun) []model.TaskError { return f() }}
 		runner.note(l, fake, runner.runOnce(t.Context(), fake, &taskRun{link: l}, &src))
 		return runner.status[l.ID]["fake"]
 	}
-	good := run(func() []TaskError { return nil })
+	good := run(func() []model.TaskError { return nil })
 	require.Empty(t, good.Errors)
-	bad := run(func() []TaskError { panic("oh") })
-	require.Equal(t, []TaskError{{ErrInternal, "internal error: oh"}}, bad.Errors)
+	bad := run(func() []model.TaskError { panic("oh") })
+	require.Equal(t, []model.TaskError{{Code: model.ErrInternal, Message: "internal error: oh"}}, bad.Errors)
 	require.Equal(t, good.LastSuccess, bad.LastSuccess)
-	many := run(func() (errs []TaskError) {
+	many := run(func() (errs []model.TaskError) {
 		for i := range 1000 {
-			errs = append(errs, TaskError{ErrTimeout, fmt.Sprint(i)})
+			errs = append(errs, model.TaskError{Code: model.ErrTimeout, Message: fmt.Sprint(i)})
 		}
 		return errs
 	})
 	require.Len(t, many.Errors, maxTaskErrors+1)
-	require.Equal(t, TaskError{ErrTimeout, "and 980 more errors"}, many.Errors[maxTaskErrors])
+	require.Equal(t, model.TaskError{Code: model.ErrTimeout, Message: "and 980 more errors"}, many.Errors[maxTaskErrors])
 	require.Equal(t, good.LastSuccess, many.LastSuccess)
 	runner.forget(nil)
 	require.Empty(t, runner.status)
@@ -301,7 +302,7 @@ func TestCloseEndsTasks(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	w.service = w.start()
 	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=100").ErrorCode)
-	w.awaitTask("l", "TopicConfigsSync", TaskActive)
+	w.awaitTask("l", "TopicConfigsSync", model.TaskActive)
 	faults.Stall()
 	time.Sleep(300 * time.Millisecond)
 	began := time.Now()

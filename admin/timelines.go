@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"klink/admin/model"
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -46,8 +47,8 @@ func (s *Service) changeTimeline(ctx context.Context, topic string, partition in
 // Checkpoint stores checkpoints of any number of partitions in one transaction. It skips partitions
 // that are no longer mirrors, and checkpoints that are behind the stored ones. If a partition
 // occurs more than once, only its last checkpoint counts. Durable when it returns nil.
-func (s *Service) Checkpoint(ctx context.Context, checkpoints []Checkpoint) error {
-	last := make(map[timelineAt]Checkpoint, len(checkpoints))
+func (s *Service) Checkpoint(ctx context.Context, checkpoints []model.Checkpoint) error {
+	last := make(map[timelineAt]model.Checkpoint, len(checkpoints))
 	for _, c := range checkpoints {
 		if c.Physical < 0 || c.Logical < 0 {
 			return fmt.Errorf("checkpoint of partition %d of '%s': negative offset (physical %d, logical %d)", c.Partition, c.Topic, c.Physical, c.Logical)
@@ -65,7 +66,7 @@ func (s *Service) Checkpoint(ctx context.Context, checkpoints []Checkpoint) erro
 				m, _ = tx.Mirror(at.topic) // a broken record is shown as FAILED
 				mirrors[at.topic] = m
 			}
-			if m == nil || m.State == MirrorStopped || at.partition < 0 || at.partition >= m.Partitions {
+			if m == nil || m.State == model.MirrorStopped || at.partition < 0 || at.partition >= m.Partitions {
 				continue
 			}
 			if err := tx.putCheckpoint(at, &checkpointRecord{
@@ -81,7 +82,7 @@ func (s *Service) Checkpoint(ctx context.Context, checkpoints []Checkpoint) erro
 
 // LastCheckpoint returns the checkpoint that was last stored for a partition; ok is false if there
 // is none. It may be some seconds behind the log.
-func (s *Service) LastCheckpoint(topic string, partition int32) (c Checkpoint, ok bool) {
+func (s *Service) LastCheckpoint(topic string, partition int32) (c model.Checkpoint, ok bool) {
 	select {
 	case <-s.ready:
 		return s.store.Checkpoint(topic, partition)

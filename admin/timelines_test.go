@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/model"
 	"klink/protocol/linkapi"
 
 	"github.com/stretchr/testify/require"
@@ -17,7 +18,7 @@ func (w *world) orders() {
 	w.sourceTopic("orders", 2, nil)
 	require.Zero(w.t, w.link("l").ErrorCode)
 	require.Zero(w.t, w.mirror("orders", "l").ErrorCode)
-	awaitState(w.t, w.service, "started", func(s *State) bool { return s.Mirrors["orders"].State == MirrorActive })
+	awaitState(w.t, w.service, "started", func(s *model.State) bool { return s.Mirrors["orders"].State == model.MirrorActive })
 }
 
 func (w *world) describe(s *Service, topic string) linkapi.DescribedMirror {
@@ -38,7 +39,7 @@ func TestTimelinesAreKept(t *testing.T) {
 	require.NoError(t, s.SetAlignment(ctx, "orders", 1, 100, "POLICY_VIOLATION: no"))
 	require.NoError(t, s.SetAlignment(ctx, "orders", 0, -1, ""))
 	require.NoError(t, s.SetTimeline(ctx, "orders", 1, 0, 100, 101), "the log start moves")
-	require.NoError(t, s.Checkpoint(ctx, []Checkpoint{
+	require.NoError(t, s.Checkpoint(ctx, []model.Checkpoint{
 		{Topic: "orders", Partition: 0, Physical: 3, Logical: 3},
 		{Topic: "orders", Partition: 1, Physical: 10, Logical: 120, Epoch: 3, EpochEnd: 118, Straight: true},
 		{Topic: "orders", Partition: 2, Physical: 1, Logical: 1},
@@ -55,7 +56,7 @@ func TestTimelinesAreKept(t *testing.T) {
 			require.False(t, d.DirectAccess)
 			c, ok := s.LastCheckpoint("orders", 1)
 			require.True(t, ok)
-			require.Equal(t, Checkpoint{Topic: "orders", Partition: 1, Physical: 10, Logical: 120, Epoch: 3, EpochEnd: 118, Straight: true}, c)
+			require.Equal(t, model.Checkpoint{Topic: "orders", Partition: 1, Physical: 10, Logical: 120, Epoch: 3, EpochEnd: 118, Straight: true}, c)
 			_, ok = s.LastCheckpoint("orders", 2)
 			require.False(t, ok)
 			tl := s.State().Timelines["orders"][1]
@@ -74,8 +75,8 @@ func TestTimelineRefusals(t *testing.T) {
 	} {
 		require.ErrorIs(t, err, kerr.UnknownTopicOrPartition)
 	}
-	require.Error(t, s.Checkpoint(ctx, []Checkpoint{{Topic: "orders", Physical: -1}}))
-	require.Error(t, s.Checkpoint(ctx, []Checkpoint{{Topic: "orders", Physical: 1, Logical: 1, EpochEnd: 2}}))
+	require.Error(t, s.Checkpoint(ctx, []model.Checkpoint{{Topic: "orders", Physical: -1}}))
+	require.Error(t, s.Checkpoint(ctx, []model.Checkpoint{{Topic: "orders", Physical: 1, Logical: 1, EpochEnd: 2}}))
 }
 
 // TestEndIsFinal: the end of a mirror is stored once and never changes.
@@ -95,9 +96,9 @@ func TestCheckpointsOfAnotherMirror(t *testing.T) {
 	w := newWorld(t)
 	w.orders()
 	s := w.service
-	first := Checkpoint{Topic: "orders", Physical: 10, Logical: 20}
-	require.NoError(t, s.Checkpoint(ctx, []Checkpoint{first}))
-	require.NoError(t, s.Checkpoint(ctx, []Checkpoint{{Topic: "orders", Physical: 9, Logical: 19}}), "of a late owner")
+	first := model.Checkpoint{Topic: "orders", Physical: 10, Logical: 20}
+	require.NoError(t, s.Checkpoint(ctx, []model.Checkpoint{first}))
+	require.NoError(t, s.Checkpoint(ctx, []model.Checkpoint{{Topic: "orders", Physical: 9, Logical: 19}}), "of a late owner")
 	got, ok := s.LastCheckpoint("orders", 0)
 	require.True(t, ok)
 	require.Equal(t, first, got)
@@ -111,7 +112,7 @@ func TestCheckpointsOfAnotherMirror(t *testing.T) {
 	require.NoError(t, s.update(ctx, func(tx *Tx) error { return tx.putCheckpoint(timelineAt{"orders", 0}, old) }))
 	_, ok = s.LastCheckpoint("orders", 0)
 	require.False(t, ok)
-	require.NoError(t, s.Checkpoint(ctx, []Checkpoint{{Topic: "orders", Physical: 1, Logical: 2}}), "lower, but of this mirror")
+	require.NoError(t, s.Checkpoint(ctx, []model.Checkpoint{{Topic: "orders", Physical: 1, Logical: 2}}), "lower, but of this mirror")
 	got, _ = s.LastCheckpoint("orders", 0)
 	require.EqualValues(t, 1, got.Physical)
 }
@@ -123,13 +124,13 @@ func TestCheckpointsAreCheap(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t)
 	require.NoError(t, w.service.update(ctx, func(tx *Tx) error {
-		return tx.PutMirror("wide", &mirrorRecord{Stamp: stampFormat, ID: "x", Link: "l", SourceTopic: "wide", State: MirrorFailed, Error: ErrInternal, Partitions: partitions})
+		return tx.PutMirror("wide", &mirrorRecord{Stamp: stampFormat, ID: "x", Link: "l", SourceTopic: "wide", State: model.MirrorFailed, Error: model.ErrInternal, Partitions: partitions})
 	}))
 	before := w.snapshot()
-	checkpoints := make([]Checkpoint, partitions)
+	checkpoints := make([]model.Checkpoint, partitions)
 	for round := range int64(3) {
 		for p := range checkpoints {
-			checkpoints[p] = Checkpoint{Topic: "wide", Partition: int32(p), Physical: round, Logical: 2 * round}
+			checkpoints[p] = model.Checkpoint{Topic: "wide", Partition: int32(p), Physical: round, Logical: 2 * round}
 		}
 		began := time.Now()
 		require.NoError(t, w.service.Checkpoint(ctx, checkpoints))
@@ -140,7 +141,7 @@ func TestCheckpointsAreCheap(t *testing.T) {
 	for _, p := range []int32{0, 77, partitions - 1} {
 		c, ok := again.LastCheckpoint("wide", p)
 		require.True(t, ok, fmt.Sprint(p))
-		require.Equal(t, Checkpoint{Topic: "wide", Partition: p, Physical: 2, Logical: 4}, c)
+		require.Equal(t, model.Checkpoint{Topic: "wide", Partition: p, Physical: 2, Logical: 4}, c)
 	}
 	offset := w.service.store.log.OffsetOf(checkpointKey(timelineAt{"wide", 0}))
 	require.NoError(t, w.service.Checkpoint(ctx, checkpoints))

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/model"
 	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
@@ -139,31 +140,31 @@ func (w *world) alter(topic string, op int8) linkapi.AlteredMirror {
 	return w.service.HandleLink(context.Background(), req).(*linkapi.AlterMirrorsResponse).Results[0]
 }
 
-func (w *world) report(ev Event) {
+func (w *world) report(ev model.Event) {
 	require.NoError(w.t, w.service.Report(context.Background(), endedSomewhere(w.service, ev)))
 }
 
 // endedAt returns partitions, from 0 on, that ended at the given logical and physical offsets.
-func endedAt(ends ...[2]int64) (ended []PartitionEnd) {
+func endedAt(ends ...[2]int64) (ended []model.PartitionEnd) {
 	for p, e := range ends {
-		ended = append(ended, PartitionEnd{Partition: int32(p), Logical: e[0], Physical: e[1]})
+		ended = append(ended, model.PartitionEnd{Partition: int32(p), Logical: e[0], Physical: e[1]})
 	}
 	return ended
 }
 
 // endedSomewhere adds to EventMirrorDrained that the mirror's other partitions have also ended, at
 // unknown offsets.
-func endedSomewhere(s *Service, ev Event) Event {
-	if m := s.State().Mirrors[ev.Topic]; ev.Kind == EventMirrorDrained && m != nil {
+func endedSomewhere(s *Service, ev model.Event) model.Event {
+	if m := s.State().Mirrors[ev.Topic]; ev.Kind == model.EventMirrorDrained && m != nil {
 		for p := int32(len(ev.Ended)); p < m.Partitions; p++ {
-			ev.Ended = append(ev.Ended, PartitionEnd{Partition: p, Logical: -1, Physical: -1})
+			ev.Ended = append(ev.Ended, model.PartitionEnd{Partition: p, Logical: -1, Physical: -1})
 		}
 	}
 	return ev
 }
 
 // awaitState waits until the service's snapshot satisfies done.
-func awaitState(t testing.TB, s *Service, what string, done func(*State) bool) {
+func awaitState(t testing.TB, s *Service, what string, done func(*model.State) bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -181,11 +182,11 @@ func text(message *string) string {
 type fakeReplicator struct {
 	empty  bool // it knows that mirrors are empty
 	mu     sync.Mutex
-	status map[string][]PartitionStatus
+	status map[string][]model.PartitionStatus
 }
 
 func startFakeReplicator(t testing.TB, s *Service, change ...func(*fakeReplicator)) *fakeReplicator {
-	r := &fakeReplicator{status: map[string][]PartitionStatus{}}
+	r := &fakeReplicator{status: map[string][]model.PartitionStatus{}}
 	for _, f := range change {
 		f(r)
 	}
@@ -203,16 +204,16 @@ func startFakeReplicator(t testing.TB, s *Service, change ...func(*fakeReplicato
 			}
 			for topic, m := range s.State().Mirrors {
 				switch {
-				case m.Promotion != "" && m.State == MirrorActive:
-					_ = s.Report(ctx, Event{Kind: EventMirrorCaughtUp, Topic: topic, Promotion: m.Promotion})
-				case m.State == MirrorPendingStopped:
-					ev := Event{Kind: EventMirrorDrained, Topic: topic}
+				case m.Promotion != "" && m.State == model.MirrorActive:
+					_ = s.Report(ctx, model.Event{Kind: model.EventMirrorCaughtUp, Topic: topic, Promotion: m.Promotion})
+				case m.State == model.MirrorPendingStopped:
+					ev := model.Event{Kind: model.EventMirrorDrained, Topic: topic}
 					if r.empty {
 						ev.Ended = endedAt(make([][2]int64, m.Partitions)...)
 					}
 					_ = s.Report(ctx, endedSomewhere(s, ev))
-				case m.State == MirrorPending && m.Created:
-					_ = s.Report(ctx, Event{Kind: EventMirrorStarted, Topic: topic})
+				case m.State == model.MirrorPending && m.Created:
+					_ = s.Report(ctx, model.Event{Kind: model.EventMirrorStarted, Topic: topic})
 				}
 			}
 		}
@@ -225,13 +226,13 @@ func startFakeReplicator(t testing.TB, s *Service, change ...func(*fakeReplicato
 	return r
 }
 
-func (r *fakeReplicator) Status(topic string) []PartitionStatus {
+func (r *fakeReplicator) Status(topic string) []model.PartitionStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.status[topic]
 }
 
-func (r *fakeReplicator) set(topic string, status ...PartitionStatus) {
+func (r *fakeReplicator) set(topic string, status ...model.PartitionStatus) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.status[topic] = status

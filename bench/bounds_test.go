@@ -98,15 +98,15 @@ func ratios(t *testing.T) map[string]compared {
 				return others.Seconds()
 			}
 		}
-		out["CPU, "+c.name+", everybody, proxied / direct"] = compared{load(proxy.addr, proxy.Process, true), load(direct, nil, true)}
-		out["CPU, "+c.name+", proxy / relay"] = compared{load(proxy.addr, proxy.Process, false), load(relay.addr, relay.Process, false)}
+		out["CPU, "+c.name+", everybody, proxied / direct"] = compared{subject: load(proxy.addr, proxy.Process, true), base: load(direct, nil, true)}
+		out["CPU, "+c.name+", proxy / relay"] = compared{subject: load(proxy.addr, proxy.Process, false), base: load(relay.addr, relay.Process, false)}
 	}
 	// What stamping adds to the least that can be done with a batch.
 	for name, size := range map[string]int{"128 KiB": 128 << 10} {
 		src, dst := bench.RecordBatch(size), make([]byte, size)
 		n := 1 << 30 / size / 4
 		out["time, batch of "+name+", copied and stamped / copied twice"] = compared{
-			timed(func() {
+			subject: timed(func() {
 				for i := range n {
 					copy(dst, src)
 					if err := batch.Stamp(dst, int64(i), 7); err != nil {
@@ -114,7 +114,7 @@ func ratios(t *testing.T) map[string]compared {
 					}
 				}
 			}),
-			timed(func() {
+			base: timed(func() {
 				for range n {
 					copy(dst, src)
 					copy(dst, src)
@@ -129,7 +129,7 @@ func ratios(t *testing.T) map[string]compared {
 	}
 	dst := make([]byte, len(records))
 	out["time, 1 MiB of batches of 16 KiB, walked / copied"] = compared{
-		timed(func() {
+		subject: timed(func() {
 			for range 200 {
 				w := batch.Walk(records)
 				for w.Next() {
@@ -140,7 +140,7 @@ func ratios(t *testing.T) map[string]compared {
 				}
 			}
 		}),
-		timed(func() {
+		base: timed(func() {
 			for range 200 {
 				copy(dst, records)
 			}

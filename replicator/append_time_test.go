@@ -3,7 +3,7 @@ package replicator
 import (
 	"testing"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/batch"
 
@@ -56,7 +56,7 @@ func TestRealKafkaDestinationWithoutAppendTime(t *testing.T) {
 	w.mirror("stamped")
 	w.run()
 	w.awaitCaughtUp("stamped")
-	w.awaitState("stamped", admin.MirrorActive)
+	w.awaitState("stamped", model.MirrorActive)
 	for p := range int32(2) {
 		want := rawBatches(t, w.src, "stamped", p, 0)
 		for n, b := range rawBatches(t, w.dst, "stamped", p, 0) {

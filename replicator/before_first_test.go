@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"testing"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/batch"
 	"klink/protocol/timeline"
@@ -31,7 +31,7 @@ func middle(t *testing.T, physical int64) (w *world, dst *kfake.Cluster) {
 		kafkatest.DeleteRecordsBefore(t, w.dst.cl, "orders", 0, physical)
 	}
 	w.mirror("orders")
-	w.control.change(func(s *admin.State) { s.Timelines["orders"] = []*timeline.Partition{timeline.New(physical, 14, 14)} })
+	w.control.change(func(s *model.State) { s.Timelines["orders"] = []*timeline.Partition{timeline.New(physical, 14, 14)} })
 	return w, dst
 }
 
@@ -39,7 +39,7 @@ func middle(t *testing.T, physical int64) (w *world, dst *kfake.Cluster) {
 func (w *world) whole(dst *kfake.Cluster, end int64) {
 	w.t.Helper()
 	w.awaitCaughtUp("orders")
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	w.await("the log start", func() (bool, string) {
 		at := dst.PartitionInfo("orders", 0).LogStartOffset
 		return at == end-16, fmt.Sprint(at)
@@ -59,7 +59,7 @@ func TestRestartBeforeTheFirstBatch(t *testing.T) {
 	for _, physical := range []int64{0, 50} {
 		t.Run(fmt.Sprint("from physical ", physical), func(t *testing.T) {
 			w, dst := middle(t, physical)
-			w.control.setState("orders", admin.MirrorActive)
+			w.control.setState("orders", model.MirrorActive)
 			denied := dst.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "orders", Err: kerr.TopicAuthorizationFailed, Count: -1})
 			w.run()
 			w.await("an append to be refused", func() (bool, string) { return denied.Hits() > 0, "" })
@@ -78,7 +78,7 @@ func TestKilledBeforeTheFirstBatch(t *testing.T) {
 	for _, physical := range []int64{0, 50} {
 		t.Run(fmt.Sprint("from physical ", physical), func(t *testing.T) {
 			w, dst := middle(t, physical)
-			w.control.setState("orders", admin.MirrorActive)
+			w.control.setState("orders", model.MirrorActive)
 			w.run()
 			w.whole(dst, physical+20)
 		})
@@ -132,8 +132,8 @@ func TestKilledBehindTheFirstAppend(t *testing.T) {
 			w.r.checkpoint(t.Context(), w.r.mirrorsNow())
 			w.stop()
 			w.control.hold = nil
-			w.control.setState("orders", admin.MirrorActive)
-			w.control.change(func(s *admin.State) { s.Timelines["orders"][0] = timeline.New(physical, 10, 14) })
+			w.control.setState("orders", model.MirrorActive)
+			w.control.change(func(s *model.State) { s.Timelines["orders"][0] = timeline.New(physical, 10, 14) })
 			first := rawBatches(t, w.src, "orders", 0, 14)[0]
 			if err := batch.Stamp(first, 10, 0); err != nil {
 				t.Fatal(err)
@@ -154,7 +154,7 @@ func TestKilledWhileBurning(t *testing.T) {
 		t.Run(fmt.Sprint(burned, " of 10"), func(t *testing.T) {
 			w, dst := middle(t, 0)
 			w.configs["offset.alignment"] = "auto"
-			w.control.setState("orders", admin.MirrorActive)
+			w.control.setState("orders", model.MirrorActive)
 			appendBytes(t, w.dst.cl, "orders", 0, batch.Filler(nil, int(burned), 0))
 			if burned == 10 {
 				kafkatest.DeleteRecordsBefore(t, w.dst.cl, "orders", 0, burned)
@@ -174,7 +174,7 @@ func TestKilledWhileBurning(t *testing.T) {
 func TestFillersOfTwoProcesses(t *testing.T) {
 	w, dst := middle(t, 0)
 	w.configs["offset.alignment"] = "auto"
-	w.control.setState("orders", admin.MirrorActive)
+	w.control.setState("orders", model.MirrorActive)
 	for _, at := range []int64{0, 3, 3} {
 		appendBytes(t, w.dst.cl, "orders", 0, batch.Filler(nil, 3, at))
 	}

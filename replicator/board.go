@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/jsonbound"
 	"klink/internal/kafkaclient"
 	"klink/internal/retry"
@@ -67,7 +67,7 @@ type board struct {
 }
 
 type toldMirror struct {
-	partitions []admin.PartitionStatus
+	partitions []model.PartitionStatus
 	at         []time.Time           // by partition: when its status was read
 	trouble    map[int32]toldTrouble // by the first partition of the record
 }
@@ -79,12 +79,12 @@ type toldTrouble struct {
 
 type toldLink struct {
 	at    time.Time
-	tasks []admin.TaskStatus
+	tasks []model.TaskStatus
 }
 
 type toldDrift struct {
 	at    time.Time
-	drift []admin.ConfigDrift
+	drift []model.ConfigDrift
 }
 
 // boardMirror is the value of a record mirror/TOPIC/FIRST: the partitions of a mirror that one
@@ -122,7 +122,7 @@ type boardLink struct {
 
 type boardTask struct {
 	Name    string            `json:"name"`
-	Errors  []admin.TaskError `json:"errors,omitempty"`
+	Errors  []model.TaskError `json:"errors,omitempty"`
 	LastRun int64             `json:"last_run"`
 	Success int64             `json:"last_success"`
 }
@@ -310,7 +310,7 @@ func (b *board) tell(cl *kgo.Client, partitions int32, told map[string]toldRecor
 
 // tellDrift publishes the config drift of mirrors. It publishes nothing of a mirror without drift,
 // except, once, that its drift is over.
-func (b *board) tellDrift(st *admin.State, told map[string]toldRecord, send func(slot int, key string, still, value any)) {
+func (b *board) tellDrift(st *model.State, told map[string]toldRecord, send func(slot int, key string, still, value any)) {
 	if b.r.cfg.Group.Drift == nil {
 		return
 	}
@@ -367,7 +367,7 @@ func (b *board) listen(ctx context.Context, cl *kgo.Client) {
 }
 
 // hear reads one record.
-func (b *board) hear(st *admin.State, key string, value []byte, now time.Time) {
+func (b *board) hear(st *model.State, key string, value []byte, now time.Time) {
 	kind, name, _ := strings.Cut(key, "/")
 	if jsonbound.Check(value, boardLimits) != nil {
 		return
@@ -390,7 +390,7 @@ func (b *board) hear(st *admin.State, key string, value []byte, now time.Time) {
 		}
 		t.trouble[v.IDs[0]] = toldTrouble{at: now}
 		if v.Error != "" && len(v.Error) <= 64 {
-			t.trouble[v.IDs[0]] = toldTrouble{now, failf(admin.Error(v.Error), "%.1000s", v.Message)}
+			t.trouble[v.IDs[0]] = toldTrouble{now, failf(model.Error(v.Error), "%.1000s", v.Message)}
 		}
 		for i, row := range v.Partitions {
 			id := v.IDs[i]
@@ -398,7 +398,7 @@ func (b *board) hear(st *admin.State, key string, value []byte, now time.Time) {
 			for n := range row {
 				row[n] = max(row[n], -1)
 			}
-			t.partitions[id] = admin.PartitionStatus{
+			t.partitions[id] = model.PartitionStatus{
 				SourceEnd: row[0], MirrorEnd: row[1], LastFetch: fromMilli(row[2]), SourceLastStable: row[3], SourceStart: row[4], MirrorStart: row[5], ShiftBegan: row[6], CaughtUp: fromMilli(row[7]), Joined: row[8],
 			}
 		}
@@ -409,7 +409,7 @@ func (b *board) hear(st *admin.State, key string, value []byte, now time.Time) {
 		}
 		t := &toldDrift{at: now}
 		for _, c := range v.Configs {
-			t.drift = append(t.drift, admin.ConfigDrift{Name: c.Name, Source: c.Source, Mirror: c.Mirror})
+			t.drift = append(t.drift, model.ConfigDrift{Name: c.Name, Source: c.Source, Mirror: c.Mirror})
 		}
 		b.drift[name] = t
 	case "link":
@@ -419,14 +419,14 @@ func (b *board) hear(st *admin.State, key string, value []byte, now time.Time) {
 		}
 		t := &toldLink{at: now}
 		for _, row := range v.Tasks {
-			t.tasks = append(t.tasks, admin.TaskStatus{Name: row.Name, Errors: row.Errors, LastRun: fromMilli(row.LastRun), LastSuccess: fromMilli(row.Success)})
+			t.tasks = append(t.tasks, model.TaskStatus{Name: row.Name, Errors: row.Errors, LastRun: fromMilli(row.LastRun), LastSuccess: fromMilli(row.Success)})
 		}
 		b.links[name] = t
 	}
 }
 
 // forget drops what was published about mirrors and links that are gone.
-func (b *board) forget(st *admin.State) {
+func (b *board) forget(st *model.State) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for topic := range b.topics {
@@ -448,7 +448,7 @@ func (b *board) forget(st *admin.State) {
 
 // status returns what other instances have published about a mirror within boardKeeps; nil =
 // nothing.
-func (b *board) status(topic string) []admin.PartitionStatus {
+func (b *board) status(topic string) []model.PartitionStatus {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t := b.topics[topic]
@@ -489,7 +489,7 @@ func (r *Replicator) toldTrouble(topic string) *failure {
 }
 
 // told returns what other instances have published about a mirror within boardKeeps; nil = nothing.
-func (r *Replicator) told(topic string) []admin.PartitionStatus {
+func (r *Replicator) told(topic string) []model.PartitionStatus {
 	if b := r.board.Load(); b != nil {
 		return b.status(topic)
 	}
@@ -498,7 +498,7 @@ func (r *Replicator) told(topic string) []admin.PartitionStatus {
 
 // LinkTasks returns what the owner of a link has published about its tasks within boardKeeps; nil =
 // nothing.
-func (r *Replicator) LinkTasks(link string) []admin.TaskStatus {
+func (r *Replicator) LinkTasks(link string) []model.TaskStatus {
 	b := r.board.Load()
 	if b == nil {
 		return nil
@@ -513,7 +513,7 @@ func (r *Replicator) LinkTasks(link string) []admin.TaskStatus {
 
 // ConfigDrift returns what the owner of a mirror's link has published about the mirror's configs
 // within boardKeeps; nil = nothing.
-func (r *Replicator) ConfigDrift(topic string) []admin.ConfigDrift {
+func (r *Replicator) ConfigDrift(topic string) []model.ConfigDrift {
 	b := r.board.Load()
 	if b == nil {
 		return nil
@@ -527,8 +527,8 @@ func (r *Replicator) ConfigDrift(topic string) []admin.ConfigDrift {
 }
 
 var (
-	_ admin.TaskReporter  = (*Replicator)(nil)
-	_ admin.DriftReporter = (*Replicator)(nil)
+	_ model.TaskReporter  = (*Replicator)(nil)
+	_ model.DriftReporter = (*Replicator)(nil)
 )
 
 // unixMilli returns t in Unix milliseconds, 0 = never.

@@ -8,15 +8,15 @@ import (
 	"testing"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
-func drifts(names ...string) (drift []admin.ConfigDrift) {
+func drifts(names ...string) (drift []model.ConfigDrift) {
 	for _, name := range names {
 		value := "of " + name
-		drift = append(drift, admin.ConfigDrift{Name: name, Source: &value})
+		drift = append(drift, model.ConfigDrift{Name: name, Source: &value})
 	}
 	return drift
 }
@@ -30,15 +30,15 @@ func TestInstancesTellWhatTasksHaveFound(t *testing.T) {
 		w.topics(topic, 1)
 		w.mirror(topic)
 	}
-	var now atomic.Pointer[[]admin.ConfigDrift]
+	var now atomic.Pointer[[]model.ConfigDrift]
 	found := drifts("min.insync.replicas", "segment.bytes")
 	now.Store(&found)
-	task := admin.TaskStatus{Name: "TopicConfigsSync", Errors: []admin.TaskError{{Code: admin.ErrPolicyViolation, Message: "no"}}, LastRun: time.UnixMilli(2000), LastSuccess: time.UnixMilli(1000)}
+	task := model.TaskStatus{Name: "TopicConfigsSync", Errors: []model.TaskError{{Code: model.ErrPolicyViolation, Message: "no"}}, LastRun: time.UnixMilli(2000), LastSuccess: time.UnixMilli(1000)}
 	all := []*instance{}
 	for _, name := range []string{"one", "two", "three"} {
 		all = append(all, w.instance(name, 2400*time.Millisecond, func(g *Group) {
-			g.Tasks = func(string) []admin.TaskStatus { return []admin.TaskStatus{task} }
-			g.Drift = func(topic string) []admin.ConfigDrift {
+			g.Tasks = func(string) []model.TaskStatus { return []model.TaskStatus{task} }
+			g.Drift = func(topic string) []model.ConfigDrift {
 				if topic == "orders" {
 					return *now.Load()
 				}
@@ -51,7 +51,7 @@ func TestInstancesTellWhatTasksHaveFound(t *testing.T) {
 	w.awaitMirrored("orders", all...)
 	w.await("all to know", func() (bool, string) {
 		for _, i := range all {
-			if tasks := i.r.LinkTasks(linkName); !i.r.OwnsLink(linkName) && !reflect.DeepEqual(tasks, []admin.TaskStatus{task}) {
+			if tasks := i.r.LinkTasks(linkName); !i.r.OwnsLink(linkName) && !reflect.DeepEqual(tasks, []model.TaskStatus{task}) {
 				return false, fmt.Sprintf("%s: %+v", i.name, tasks)
 			}
 			if drift := i.r.ConfigDrift("orders"); !i.r.OwnsLink(linkName) && !reflect.DeepEqual(drift, *now.Load()) {
@@ -67,7 +67,7 @@ func TestInstancesTellWhatTasksHaveFound(t *testing.T) {
 		return true, ""
 	})
 	// The end is published, too: nobody has to wait until the last record expires.
-	now.Store(new([]admin.ConfigDrift))
+	now.Store(new([]model.ConfigDrift))
 	w.await("all to be told that it is over", func() (bool, string) {
 		for _, i := range all {
 			b := i.r.board.Load()
@@ -88,18 +88,18 @@ func TestBoardTakesNoMore(t *testing.T) {
 	b := newBoard(nil)
 	r := &Replicator{}
 	r.board.Store(b)
-	st := &admin.State{
-		Mirrors: map[string]*admin.Mirror{"orders": {Topic: "orders", Link: linkName, Partitions: 1}},
-		Links:   map[string]*admin.Link{linkName: {Name: linkName}},
+	st := &model.State{
+		Mirrors: map[string]*model.Mirror{"orders": {Topic: "orders", Link: linkName, Partitions: 1}},
+		Links:   map[string]*model.Link{linkName: {Name: linkName}},
 	}
 	now := time.Now()
 	configs := `"configs":[{"name":"segment.bytes","source":"1","mirror":null}]`
 	one := "1"
-	want := []admin.ConfigDrift{{Name: "segment.bytes", Source: &one}}
+	want := []model.ConfigDrift{{Name: "segment.bytes", Source: &one}}
 	for name, c := range map[string]struct {
 		topic, value string
 		at           time.Time
-		want         []admin.ConfigDrift
+		want         []model.ConfigDrift
 	}{
 		"as it should be":           {"orders", `{"version":1,` + configs + `}`, now, want},
 		"with more than is known":   {"orders", `{"version":1,"more":2,` + configs + `}`, now, want},
@@ -122,7 +122,7 @@ func TestBoardTakesNoMore(t *testing.T) {
 	if len(b.drift) != 1 {
 		t.Error("what is known of a mirror was forgotten")
 	}
-	b.forget(&admin.State{})
+	b.forget(&model.State{})
 	if len(b.drift) != 0 {
 		t.Error("a mirror that is gone was not forgotten")
 	}
@@ -132,7 +132,7 @@ func TestBoardTakesNoMore(t *testing.T) {
 		`[9,8,7,9,0,0,-1]`: {}, `[9,8,7,9,0,0,-1,6]`: time.UnixMilli(6), `[9,8,7,9,0,0,-1,6,0,5]`: time.UnixMilli(6),
 	} {
 		b.hear(st, "mirror/orders/0", []byte(`{"version":2,"ids":[0],"partitions":[`+row+`]}`), now)
-		want := admin.PartitionStatus{SourceEnd: 9, MirrorEnd: 8, LastFetch: time.UnixMilli(7), SourceLastStable: 9, ShiftBegan: -1, CaughtUp: caughtUp}
+		want := model.PartitionStatus{SourceEnd: 9, MirrorEnd: 8, LastFetch: time.UnixMilli(7), SourceLastStable: 9, ShiftBegan: -1, CaughtUp: caughtUp}
 		if got := b.status("orders"); len(got) != 1 || got[0] != want {
 			t.Errorf("%s: %+v", row, got)
 		}

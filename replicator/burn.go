@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/retry"
 	"klink/protocol/batch"
 
@@ -245,7 +245,7 @@ func (b *burn) settle(ctx context.Context, lingering bool) (start, end int64, er
 func (b *burn) check(ctx context.Context, start, end int64) error {
 	from := max(start, b.from)
 	if end < b.from {
-		return &failure{code: admin.ErrUnexpectedTruncation, message: fmt.Sprintf(
+		return &failure{code: model.ErrUnexpectedTruncation, message: fmt.Sprintf(
 			"%s: the log at the destination ends at offset %d, but offset %d had been read; it lost records", b.name, end, b.from)}
 	}
 	if end > from {
@@ -290,7 +290,7 @@ func (b *burn) unreadable(err error, at int64) error {
 }
 
 func (b *burn) foreign(from, to int64) *failure {
-	return failf(admin.ErrForeignWrite, "%s: offsets %d to %d at the destination were written by somebody else while its offsets were being aligned; delete and re-create the mirror",
+	return failf(model.ErrForeignWrite, "%s: offsets %d to %d at the destination were written by somebody else while its offsets were being aligned; delete and re-create the mirror",
 		b.name, from, to-1)
 }
 

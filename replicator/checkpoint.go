@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 )
 
 const (
@@ -60,7 +60,7 @@ func workersOf(mirrors []*mirror) (workers []*worker) {
 // store stores checkpoints of the workers for which which returns true. It calls which with the
 // worker's lock held.
 func (r *Replicator) store(ctx context.Context, workers []*worker, which func(*worker) bool) {
-	var cs []admin.Checkpoint
+	var cs []model.Checkpoint
 	var ws []*worker
 	for _, w := range workers {
 		w.mu.Lock()
@@ -91,9 +91,9 @@ func (r *Replicator) store(ctx context.Context, workers []*worker, which func(*w
 // nextCheckpoint returns how far the partition has come for sure; w.mu is held. A log that has
 // never held a record of the mirror has no checkpoint, so that it can still begin anywhere, unless
 // its mirror ends in a hole.
-func (w *worker) nextCheckpoint() (c admin.Checkpoint, ok bool) {
+func (w *worker) nextCheckpoint() (c model.Checkpoint, ok bool) {
 	p := &w.core
-	c = admin.Checkpoint{Topic: w.m.topic, Partition: w.id, Physical: p.sure.physical, Logical: p.sure.logical}
+	c = model.Checkpoint{Topic: w.m.topic, Partition: w.id, Physical: p.sure.physical, Logical: p.sure.logical}
 	seen := p.last
 	if p.sure.physical == p.phys && p.state != stateResuming {
 		c.Logical = max(c.Logical, p.next)

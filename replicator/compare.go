@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/protocol/batch"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -83,7 +83,7 @@ func (f *fetcher) compare(ctx context.Context, jobs []*fetchJob) error {
 			case kerr.ClusterAuthorizationFailed, kerr.UnsupportedVersion, kerr.UnsupportedForMessageFormat:
 				f.compared(j, cannotTell) // before KIP-320 brokers answered only brokers
 			case kerr.TopicAuthorizationFailed:
-				j.w.m.setDenied(failf(admin.ErrAuthorization,
+				j.w.m.setDenied(failf(model.ErrAuthorization,
 					"the source does not tell about the leader epochs of topic %q: grant the link's principal DESCRIBE on it", j.w.m.sourceTopic))
 				j.failed()
 			default:

@@ -4,7 +4,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"klink/admin"
+	"klink/admin/model"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -46,7 +46,7 @@ func TestTruncatedSourceFailsTheMirror(t *testing.T) {
 	w.mirror("other")
 	w.run()
 	w.awaitCaughtUp("orders")
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	epoch := src.PartitionInfo("orders", 0).Epoch
 	var errors atomic.Int32
 	asked(src, func(topic string, p kmsg.OffsetForLeaderEpochRequestTopicPartition) (r kmsg.OffsetForLeaderEpochResponseTopicPartition, ok bool) {
@@ -67,8 +67,8 @@ func TestTruncatedSourceFailsTheMirror(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.produce("orders", 0, 5, 20)
-	m := w.awaitState("orders", admin.MirrorFailed)
-	if m.Error != admin.ErrUnexpectedTruncation {
+	m := w.awaitState("orders", model.MirrorFailed)
+	if m.Error != model.ErrUnexpectedTruncation {
 		t.Errorf("error %s", m.Error)
 	}
 	wantIn(t, m.ErrorMessage, "orders-0", "offset 5", "up to offset 3", "fail the mirror over")
@@ -82,9 +82,9 @@ func TestTruncatedSourceFailsTheMirror(t *testing.T) {
 // TestLastBatchIsComparedAfterARestart: another process knows from the checkpoint, or from the log,
 // what to ask about.
 func TestLastBatchIsComparedAfterARestart(t *testing.T) {
-	for name, forget := range map[string]func(*admin.Checkpoint){
-		"from the checkpoint": func(*admin.Checkpoint) {},
-		"from the log":        func(c *admin.Checkpoint) { c.Epoch, c.EpochEnd = 0, 0 },
+	for name, forget := range map[string]func(*model.Checkpoint){
+		"from the checkpoint": func(*model.Checkpoint) {},
+		"from the log":        func(c *model.Checkpoint) { c.Epoch, c.EpochEnd = 0, 0 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, src, _ := embedded(t)
@@ -99,7 +99,7 @@ func TestLastBatchIsComparedAfterARestart(t *testing.T) {
 			w.mirror("orders")
 			w.run()
 			w.awaitCaughtUp("orders")
-			w.awaitState("orders", admin.MirrorActive)
+			w.awaitState("orders", model.MirrorActive)
 			w.stop()
 			w.control.mu.Lock()
 			c, ok := w.control.checkpoints["orders-0"]

@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/retry"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -65,7 +65,7 @@ func (w *worker) refusedForConfig(base int64, f *failure) (final bool) {
 
 // look has the control plane look at the mirror's configs, and then lets the batch be fetched
 // again.
-func (w *worker) look(ctx context.Context, code admin.Error) {
+func (w *worker) look(ctx context.Context, code model.Error) {
 	ctx, cancel := context.WithTimeout(ctx, configLookTimeout)
 	defer cancel()
 	right, err := w.m.followConfigs(ctx)

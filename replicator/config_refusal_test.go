@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"klink/admin"
+	"klink/admin/model"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -20,7 +20,7 @@ func refusing(t *testing.T, answer *kerr.Error) (w *world, dst *kfake.Cluster, r
 	w.produce("orders", 0, 2, 20)
 	w.mirror("orders")
 	w.run()
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	w.awaitCaughtUp("orders")
 	return w, dst, dst.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "orders", Err: answer, Count: -1})
 }
@@ -45,7 +45,7 @@ func TestRefusedUntilTheConfigsFollow(t *testing.T) {
 			if n := w.control.looks.Load(); n != 2 {
 				t.Errorf("the configs were looked at %d times, want 2", n)
 			}
-			if m := w.control.mirror("orders"); m.State != admin.MirrorActive {
+			if m := w.control.mirror("orders"); m.State != model.MirrorActive {
 				t.Errorf("state %s: %s", m.State, m.ErrorMessage)
 			}
 			// The count starts anew: another batch has its own chances.
@@ -69,8 +69,8 @@ func TestRefusedUntilTheConfigsFollow(t *testing.T) {
 func TestRefusedWithTheRightConfigs(t *testing.T) {
 	w, dst, _ := refusing(t, kerr.MessageTooLarge)
 	w.produce("orders", 0, 3, 20)
-	m := w.awaitState("orders", admin.MirrorFailed)
-	if m.Error != admin.ErrRecordTooLarge {
+	m := w.awaitState("orders", model.MirrorFailed)
+	if m.Error != model.ErrRecordTooLarge {
 		t.Errorf("error %s", m.Error)
 	}
 	wantIn(t, m.ErrorMessage, "orders-0", "offsets 2 to 4", "max.message.bytes")
@@ -95,8 +95,8 @@ func TestRefusedWhileTheConfigsCannotFollow(t *testing.T) {
 		return false, nil
 	}
 	w.produce("orders", 0, 3, 20)
-	m := w.awaitState("orders", admin.MirrorSourceUnavailable)
-	if m.Error != admin.ErrRecordTooLarge {
+	m := w.awaitState("orders", model.MirrorSourceUnavailable)
+	if m.Error != model.ErrRecordTooLarge {
 		t.Errorf("error %s", m.Error)
 	}
 	wantIn(t, m.ErrorMessage, "orders-0", "offset 2", "ALTER_CONFIGS is missing")
@@ -104,7 +104,7 @@ func TestRefusedWhileTheConfigsCannotFollow(t *testing.T) {
 		t.Errorf("the configs were looked at %d times", n)
 	}
 	allowed.Store(true)
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	w.awaitCaughtUp("orders")
 	w.same("orders")
 }
@@ -115,8 +115,8 @@ func TestStoppedWhileTheConfigsCannotFollow(t *testing.T) {
 	w.control.follow = func(string) (bool, error) { return false, errors.New("no") }
 	w.produce("orders", 0, 3, 20)
 	w.await("a look", func() (bool, string) { return w.control.looks.Load() > 0, "" })
-	w.control.setState("orders", admin.MirrorPendingStopped)
-	w.awaitState("orders", admin.MirrorStopped)
+	w.control.setState("orders", model.MirrorPendingStopped)
+	w.awaitState("orders", model.MirrorStopped)
 	if end := dst.PartitionInfo("orders", 0).HighWatermark; end != 2 {
 		t.Errorf("the mirror ends at %d, want 2", end)
 	}

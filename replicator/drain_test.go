@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -18,7 +18,7 @@ func TestEndAwaitsAppendInFlight(t *testing.T) {
 	w.topics("orders", 1)
 	w.mirror("orders")
 	w.run()
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	held, let := make(chan struct{}), make(chan struct{})
 	dst.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
 		dst.SleepControl(func() { close(held); <-let })
@@ -56,7 +56,7 @@ func TestEndIsBounded(t *testing.T) {
 	w.topics("orders", 1)
 	w.mirror("orders")
 	w.run()
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	faults.Stall()
 	sent := dst.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Observe: true, Count: -1})
 	w.produce("orders", 0, 2, 20)

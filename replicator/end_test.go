@@ -3,7 +3,7 @@ package replicator
 import (
 	"testing"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/timeline"
 
@@ -73,7 +73,7 @@ func TestAHoleAtTheEndIsStoredBeforeItIsShown(t *testing.T) {
 			// What another process knows before it has asked the source:
 			kept, ok := w.control.LastCheckpoint("orders", 0)
 			kept.Epoch, kept.EpochEnd = 0, 0 // see truncation_test.go
-			if !ok || kept != (admin.Checkpoint{Topic: "orders", Physical: int64(c.records), Logical: 4}) {
+			if !ok || kept != (model.Checkpoint{Topic: "orders", Physical: int64(c.records), Logical: 4}) {
 				t.Fatalf("stored: %+v, %v", kept, ok)
 			}
 			fresh := timeline.Open(0, 0, 0)
@@ -81,7 +81,7 @@ func TestAHoleAtTheEndIsStoredBeforeItIsShown(t *testing.T) {
 			if p, _, ok := fresh.FindPhysical(4, 0); !ok || p != int64(c.records) {
 				t.Errorf("to another process offset 4 is the destination's %d, %v; want %d", p, ok, c.records)
 			}
-			w.control.change(func(s *admin.State) { s.Timelines["orders"] = []*timeline.Partition{fresh} })
+			w.control.change(func(s *model.State) { s.Timelines["orders"] = []*timeline.Partition{fresh} })
 			line = fresh
 			w.produce("orders", 0, 2, 20)
 			w.run()

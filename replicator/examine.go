@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/retry"
 	"klink/protocol/batch"
 
@@ -43,11 +43,11 @@ func (r *Replicator) examineVoid(ctx context.Context) {
 	}
 	attempts := map[voidAt]*attempt{}
 	for sleep(ctx, examineInterval) {
-		due := map[voidAt]admin.VoidBatches{}
+		due := map[voidAt]model.VoidBatches{}
 		st := r.cfg.Control.State()
 		for _, m := range r.mirrorsNow() {
 			am := st.Mirrors[m.topic]
-			if am == nil || keyOf(am) != m.mirrorKey || !am.CompactionRests() || m.lost.Load() || m.failed() != nil || am.State == admin.MirrorPendingStopped {
+			if am == nil || keyOf(am) != m.mirrorKey || !am.CompactionRests() || m.lost.Load() || m.failed() != nil || am.State == model.MirrorPendingStopped {
 				continue
 			}
 			for _, v := range am.Void {
@@ -85,7 +85,7 @@ var errNotNow = errors.New("the partition is not being mirrored right now")
 
 // examine finds out whether the cleaner has removed records of one partition. It reports to the
 // control plane that it has not, or fails the mirror.
-func (r *Replicator) examine(ctx context.Context, at voidAt, v admin.VoidBatches) error {
+func (r *Replicator) examine(ctx context.Context, at voidAt, v model.VoidBatches) error {
 	w := at.m.worker(at.partition)
 	if w == nil {
 		return errNotNow
@@ -129,7 +129,7 @@ func (r *Replicator) examine(ctx context.Context, at voidAt, v admin.VoidBatches
 			return err
 		}
 		if n > 0 {
-			lost = failf(admin.ErrRecordsCompacted, "%s: the destination's cleaner has removed the records of %d keys, among them source offset %d (key %.40q), "+
+			lost = failf(model.ErrRecordsCompacted, "%s: the destination's cleaner has removed the records of %d keys, among them source offset %d (key %.40q), "+
 				"in favour of batches that do not count, from physical offset %d on: delete the topic and create the mirror anew", log.name(), n, offset, key, v.From)
 		}
 		return nil
@@ -143,7 +143,7 @@ func (r *Replicator) examine(ctx context.Context, at voidAt, v admin.VoidBatches
 	v.Safe = true
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	return r.cfg.Control.Report(ctx, admin.Event{Kind: admin.EventMirrorVoid, Link: at.m.link, Topic: at.m.topic, Void: v})
+	return r.cfg.Control.Report(ctx, model.Event{Kind: model.EventMirrorVoid, Link: at.m.link, Topic: at.m.topic, Void: v})
 }
 
 // lastOf reads a partition of the source in [from, to). It returns of how many of the keys the last

@@ -9,19 +9,19 @@ import (
 	"sync/atomic"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/protocol/timeline"
 )
 
 // fakeControl is a control plane in memory with the transitions that the replicator relies on.
 type fakeControl struct {
 	mu          sync.Mutex
-	state       *admin.State
+	state       *model.State
 	subs        map[chan struct{}]bool
-	events      []admin.Event
+	events      []model.Event
 	sets        []string // SetTimeline calls
 	shifts      []string // SetAlignment calls
-	checkpoints map[string]admin.Checkpoint
+	checkpoints map[string]model.Checkpoint
 	// hold blocks SetTimeline while it is not nil.
 	hold chan struct{}
 	// holdCheckpoints blocks Checkpoint while it is not nil, after it has taken a value from it.
@@ -35,13 +35,13 @@ type fakeControl struct {
 
 func newFakeControl() *fakeControl {
 	return &fakeControl{
-		state:       &admin.State{Links: map[string]*admin.Link{}, Mirrors: map[string]*admin.Mirror{}, Timelines: map[string][]*timeline.Partition{}},
+		state:       &model.State{Links: map[string]*model.Link{}, Mirrors: map[string]*model.Mirror{}, Timelines: map[string][]*timeline.Partition{}},
 		subs:        map[chan struct{}]bool{},
-		checkpoints: map[string]admin.Checkpoint{},
+		checkpoints: map[string]model.Checkpoint{},
 	}
 }
 
-func (c *fakeControl) State() *admin.State {
+func (c *fakeControl) State() *model.State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.state
@@ -60,14 +60,14 @@ func (c *fakeControl) Subscribe() (<-chan struct{}, func()) {
 }
 
 // change publishes a changed copy of the state.
-func (c *fakeControl) change(f func(*admin.State)) {
+func (c *fakeControl) change(f func(*model.State)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.changeLocked(f)
 }
 
-func (c *fakeControl) changeLocked(f func(*admin.State)) {
-	next := &admin.State{Links: maps.Clone(c.state.Links), Mirrors: maps.Clone(c.state.Mirrors), Timelines: maps.Clone(c.state.Timelines)}
+func (c *fakeControl) changeLocked(f func(*model.State)) {
+	next := &model.State{Links: maps.Clone(c.state.Links), Mirrors: maps.Clone(c.state.Mirrors), Timelines: maps.Clone(c.state.Timelines)}
 	f(next)
 	c.state = next
 	for ch := range c.subs {
@@ -78,8 +78,8 @@ func (c *fakeControl) changeLocked(f func(*admin.State)) {
 	}
 }
 
-func (c *fakeControl) setMirror(topic string, f func(*admin.Mirror)) {
-	c.change(func(s *admin.State) {
+func (c *fakeControl) setMirror(topic string, f func(*model.Mirror)) {
+	c.change(func(s *model.State) {
 		m := *s.Mirrors[topic]
 		f(&m)
 		m.StateTime = time.Now()
@@ -87,45 +87,45 @@ func (c *fakeControl) setMirror(topic string, f func(*admin.Mirror)) {
 	})
 }
 
-func (c *fakeControl) setState(topic string, state admin.MirrorState) {
-	c.setMirror(topic, func(m *admin.Mirror) { m.State, m.Error, m.ErrorMessage = state, "", "" })
+func (c *fakeControl) setState(topic string, state model.MirrorState) {
+	c.setMirror(topic, func(m *model.Mirror) { m.State, m.Error, m.ErrorMessage = state, "", "" })
 }
 
 // promote begins a promotion.
 func (c *fakeControl) promote(topic, id string) {
-	c.setMirror(topic, func(m *admin.Mirror) { m.Promotion, m.PromotionDeadline = id, time.Now().Add(time.Hour) })
+	c.setMirror(topic, func(m *model.Mirror) { m.Promotion, m.PromotionDeadline = id, time.Now().Add(time.Hour) })
 }
 
-func (c *fakeControl) mirror(topic string) admin.Mirror {
+func (c *fakeControl) mirror(topic string) model.Mirror {
 	if m := c.State().Mirrors[topic]; m != nil {
 		return *m
 	}
-	return admin.Mirror{}
+	return model.Mirror{}
 }
 
-func (c *fakeControl) Report(_ context.Context, ev admin.Event) error {
+func (c *fakeControl) Report(_ context.Context, ev model.Event) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.events = append(c.events, ev)
-	c.changeLocked(func(s *admin.State) {
+	c.changeLocked(func(s *model.State) {
 		switch ev.Kind {
-		case admin.EventLinkUp, admin.EventLinkDown:
+		case model.EventLinkUp, model.EventLinkDown:
 			l := *s.Links[ev.Link]
-			l.State, l.Error, l.ErrorMessage = admin.LinkActive, "", ""
-			if ev.Kind == admin.EventLinkDown {
-				l.State, l.Error, l.ErrorMessage = admin.LinkUnavailable, ev.Error, ev.Message
+			l.State, l.Error, l.ErrorMessage = model.LinkActive, "", ""
+			if ev.Kind == model.EventLinkDown {
+				l.State, l.Error, l.ErrorMessage = model.LinkUnavailable, ev.Error, ev.Message
 			} else if l.SourceClusterID == "" {
 				l.SourceClusterID = ev.SourceClusterID
 			} else if l.SourceClusterID != ev.SourceClusterID {
-				l.State = admin.LinkFailed
+				l.State = model.LinkFailed
 			}
 			s.Links[ev.Link] = &l
 			return
 		}
 		m := *s.Mirrors[ev.Topic]
-		if ev.Kind == admin.EventMirrorVoid {
+		if ev.Kind == model.EventMirrorVoid {
 			v := ev.Void
-			m.Void = slices.DeleteFunc(slices.Clone(m.Void), func(known admin.VoidBatches) bool {
+			m.Void = slices.DeleteFunc(slices.Clone(m.Void), func(known model.VoidBatches) bool {
 				if known.Partition == v.Partition {
 					v.From, v.To = min(v.From, known.From), max(v.To, known.To)
 				}
@@ -136,16 +136,16 @@ func (c *fakeControl) Report(_ context.Context, ev admin.Event) error {
 			return
 		}
 		switch ev.Kind {
-		case admin.EventMirrorStarted, admin.EventMirrorRecovered, admin.EventMirrorUnavailable:
-			if m.State != admin.MirrorPending && m.State != admin.MirrorActive && m.State != admin.MirrorSourceUnavailable {
+		case model.EventMirrorStarted, model.EventMirrorRecovered, model.EventMirrorUnavailable:
+			if m.State != model.MirrorPending && m.State != model.MirrorActive && m.State != model.MirrorSourceUnavailable {
 				return // late: it was paused or stopped since
 			}
 		}
-		if ev.Kind == admin.EventMirrorCaughtUp && (m.State != admin.MirrorActive || m.Promotion != ev.Promotion) {
+		if ev.Kind == model.EventMirrorCaughtUp && (m.State != model.MirrorActive || m.Promotion != ev.Promotion) {
 			return
 		}
-		if ev.Kind == admin.EventPartitionsEnded {
-			if m.State != admin.MirrorPendingStopped {
+		if ev.Kind == model.EventPartitionsEnded {
+			if m.State != model.MirrorPendingStopped {
 				return
 			}
 			ended := make([]bool, m.Partitions)
@@ -159,16 +159,16 @@ func (c *fakeControl) Report(_ context.Context, ev admin.Event) error {
 		}
 		m.Error, m.ErrorMessage = ev.Error, ev.Message
 		switch ev.Kind {
-		case admin.EventMirrorCaughtUp:
-			m.State, m.Promotion = admin.MirrorPendingStopped, ""
-		case admin.EventMirrorStarted, admin.EventMirrorRecovered:
-			m.State = admin.MirrorActive
-		case admin.EventMirrorUnavailable:
-			m.State = admin.MirrorSourceUnavailable
-		case admin.EventMirrorFailed:
-			m.State = admin.MirrorFailed
-		case admin.EventMirrorDrained:
-			m.State = admin.MirrorStopped
+		case model.EventMirrorCaughtUp:
+			m.State, m.Promotion = model.MirrorPendingStopped, ""
+		case model.EventMirrorStarted, model.EventMirrorRecovered:
+			m.State = model.MirrorActive
+		case model.EventMirrorUnavailable:
+			m.State = model.MirrorSourceUnavailable
+		case model.EventMirrorFailed:
+			m.State = model.MirrorFailed
+		case model.EventMirrorDrained:
+			m.State = model.MirrorStopped
 		}
 		s.Mirrors[ev.Topic] = &m
 	})
@@ -208,7 +208,7 @@ func (c *fakeControl) SetAlignment(_ context.Context, topic string, partition in
 	return nil
 }
 
-func (c *fakeControl) Checkpoint(ctx context.Context, cs []admin.Checkpoint) error {
+func (c *fakeControl) Checkpoint(ctx context.Context, cs []model.Checkpoint) error {
 	c.mu.Lock()
 	hold := c.holdCheckpoints
 	c.mu.Unlock()
@@ -233,7 +233,7 @@ func (c *fakeControl) Checkpoint(ctx context.Context, cs []admin.Checkpoint) err
 	return nil
 }
 
-func (c *fakeControl) LastCheckpoint(topic string, partition int32) (admin.Checkpoint, bool) {
+func (c *fakeControl) LastCheckpoint(topic string, partition int32) (model.Checkpoint, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k, ok := c.checkpoints[fmt.Sprintf("%s-%d", topic, partition)]
@@ -248,7 +248,7 @@ func (c *fakeControl) FollowConfigs(_ context.Context, topic string) (bool, erro
 	return c.follow(topic)
 }
 
-func (c *fakeControl) GrowMirror(_ context.Context, topic string, starts []admin.Start) error {
+func (c *fakeControl) GrowMirror(_ context.Context, topic string, starts []model.Start) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	have := len(c.state.Timelines[topic])
@@ -258,7 +258,7 @@ func (c *fakeControl) GrowMirror(_ context.Context, topic string, starts []admin
 	if err := c.create(topic, int32(have+len(starts))); err != nil {
 		return err
 	}
-	c.changeLocked(func(s *admin.State) {
+	c.changeLocked(func(s *model.State) {
 		tls := append([]*timeline.Partition(nil), s.Timelines[topic]...)
 		for _, st := range starts {
 			tls = append(tls, timeline.New(0, st.Logical, st.Floor))
@@ -272,7 +272,7 @@ func (c *fakeControl) GrowMirror(_ context.Context, topic string, starts []admin
 }
 
 // count returns how many events of this kind were reported for a topic.
-func (c *fakeControl) count(kind admin.EventKind, topic string) (n int) {
+func (c *fakeControl) count(kind model.EventKind, topic string) (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, ev := range c.events {
@@ -284,7 +284,7 @@ func (c *fakeControl) count(kind admin.EventKind, topic string) (n int) {
 }
 
 // seen reports whether an event of this kind was reported for a topic or link.
-func (c *fakeControl) seen(kind admin.EventKind, name string) bool {
+func (c *fakeControl) seen(kind model.EventKind, name string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, ev := range c.events {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"testing"
 
-	"klink/admin"
+	"klink/admin/model"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -35,7 +35,7 @@ func TestAppendResults(t *testing.T) {
 			if h.Hits() != 3 {
 				t.Errorf("the fault was met %d times", h.Hits())
 			}
-			if got := w.control.mirror("orders"); got.State == admin.MirrorFailed {
+			if got := w.control.mirror("orders"); got.State == model.MirrorFailed {
 				t.Errorf("failed: %s", got.ErrorMessage)
 			}
 		})
@@ -95,13 +95,13 @@ func copyProduce(r *kmsg.ProduceRequest) kmsg.ProduceRequest {
 func TestRefusedBatches(t *testing.T) {
 	for _, c := range []struct {
 		err  *kerr.Error
-		want admin.Error
+		want model.Error
 	}{
-		{kerr.MessageTooLarge, admin.ErrRecordTooLarge},
-		{kerr.RecordListTooLarge, admin.ErrRecordTooLarge},
-		{kerr.PolicyViolation, admin.ErrPolicyViolation},
-		{kerr.InvalidRecord, admin.ErrUnsupportedFormat},
-		{kerr.CorruptMessage, admin.ErrUnsupportedFormat},
+		{kerr.MessageTooLarge, model.ErrRecordTooLarge},
+		{kerr.RecordListTooLarge, model.ErrRecordTooLarge},
+		{kerr.PolicyViolation, model.ErrPolicyViolation},
+		{kerr.InvalidRecord, model.ErrUnsupportedFormat},
+		{kerr.CorruptMessage, model.ErrUnsupportedFormat},
 	} {
 		t.Run(c.err.Message, func(t *testing.T) {
 			w, _, dst := embedded(t)
@@ -109,11 +109,11 @@ func TestRefusedBatches(t *testing.T) {
 			w.produce("orders", 0, 2, 20)
 			w.mirror("orders")
 			w.run()
-			w.awaitState("orders", admin.MirrorActive)
+			w.awaitState("orders", model.MirrorActive)
 			w.awaitCaughtUp("orders")
 			dst.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "orders", Err: c.err, Count: -1})
 			w.produce("orders", 0, 3, 20)
-			m := w.awaitState("orders", admin.MirrorFailed)
+			m := w.awaitState("orders", model.MirrorFailed)
 			if m.Error != c.want {
 				t.Errorf("error %s (%s), want %s", m.Error, m.ErrorMessage, c.want)
 			}
@@ -140,7 +140,7 @@ func TestSourceErrors(t *testing.T) {
 			w.mirror("orders")
 			w.run()
 			w.awaitCaughtUp("orders")
-			w.awaitState("orders", admin.MirrorActive)
+			w.awaitState("orders", model.MirrorActive)
 			if h.Hits() != 2 {
 				t.Errorf("the fault was met %d times", h.Hits())
 			}
@@ -161,13 +161,13 @@ func TestDestinationRefusesForAWhile(t *testing.T) {
 			w.mirror("orders")
 			denied := dst.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Topic: "orders", Err: kerr.TopicAuthorizationFailed, Count: -1})
 			w.run()
-			m := w.awaitState("orders", admin.MirrorSourceUnavailable)
-			if m.Error != admin.ErrAuthorization {
+			m := w.awaitState("orders", model.MirrorSourceUnavailable)
+			if m.Error != model.ErrAuthorization {
 				t.Errorf("error %s", m.Error)
 			}
 			wantIn(t, m.ErrorMessage, "destination", "WRITE", `"orders"`)
 			denied.Remove()
-			w.awaitState("orders", admin.MirrorActive)
+			w.awaitState("orders", model.MirrorActive)
 			w.awaitCaughtUp("orders")
 			w.same("orders")
 		})
@@ -183,7 +183,7 @@ func TestCorruptionOnTheWay(t *testing.T) {
 	w.mirror("orders")
 	w.run()
 	w.awaitCaughtUp("orders")
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	w.same("orders")
 	if h.Hits() != corruptionsToBelieve-1 {
 		t.Errorf("the fault was met %d times", h.Hits())

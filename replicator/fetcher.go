@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/retry"
 	"klink/replicator/wire"
 
@@ -424,7 +424,7 @@ func (f *fetcher) refused(ctx context.Context, j *fetchJob, err error) {
 		later := *j // the fetcher reuses j
 		w.m.r.spawn(func(context.Context) { f.outOfRange(ctx, &later) })
 	case kerr.TopicAuthorizationFailed:
-		w.m.setDenied(failf(admin.ErrAuthorization,
+		w.m.setDenied(failf(model.ErrAuthorization,
 			"the source refuses to let topic %q be read: grant the link's principal READ on it", w.m.sourceTopic))
 		j.failed()
 	default:

@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -34,19 +34,19 @@ func (d *dialError) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net
 }
 
 // classify names why a check of the source failed.
-func (s *source) classify(err error) (admin.Error, string) {
+func (s *source) classify(err error) (model.Error, string) {
 	if dial := s.lastDial.last.Load(); dial != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
 		err = *dial
 	}
 	// The source closed the connection during the login: some brokers do not say that they refuse
 	// the credentials.
 	if s.lastDial.last.Load() != nil && s.sasl && errors.Is(err, io.EOF) {
-		return admin.ErrAuthentication, fmt.Sprintf("the source closed the connection during the login: %v; check sasl.mechanism and sasl.jaas.config", err)
+		return model.ErrAuthentication, fmt.Sprintf("the source closed the connection during the login: %v; check sasl.mechanism and sasl.jaas.config", err)
 	}
 	return classify(err)
 }
 
-func classify(err error) (admin.Error, string) {
+func classify(err error) (model.Error, string) {
 	var (
 		auth    *tls.CertificateVerificationError
 		unknown x509.UnknownAuthorityError
@@ -60,19 +60,19 @@ func classify(err error) (admin.Error, string) {
 	)
 	switch {
 	case errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism), errors.Is(err, kerr.IllegalSaslState):
-		return admin.ErrAuthentication, fmt.Sprintf("the source refuses the link's credentials: %v; correct sasl.mechanism or sasl.jaas.config", err)
+		return model.ErrAuthentication, fmt.Sprintf("the source refuses the link's credentials: %v; correct sasl.mechanism or sasl.jaas.config", err)
 	case errors.As(err, &auth), errors.As(err, &unknown), errors.As(err, &host), errors.As(err, &invalid), errors.As(err, &alert), errors.As(err, &record):
-		return admin.ErrAuthentication, fmt.Sprintf("TLS with the source failed: %v; correct security.protocol or the truststore", err)
+		return model.ErrAuthentication, fmt.Sprintf("TLS with the source failed: %v; correct security.protocol or the truststore", err)
 	case errors.Is(err, kerr.ClusterAuthorizationFailed):
-		return admin.ErrAuthorization, fmt.Sprintf("the source refuses the link: %v", err)
+		return model.ErrAuthorization, fmt.Sprintf("the source refuses the link: %v", err)
 	case errors.As(err, &first):
-		return admin.ErrAuthentication, fmt.Sprintf("the source closed the connection at once: %v; security.protocol or the credentials do not fit its listener", err)
+		return model.ErrAuthentication, fmt.Sprintf("the source closed the connection at once: %v; security.protocol or the credentials do not fit its listener", err)
 	case errors.As(err, &dns), errors.As(err, &op) && op.Op == "dial" && !op.Timeout(), strings.Contains(err.Error(), "connection refused"):
-		return admin.ErrBootstrapConnection, fmt.Sprintf("no connection to the source: %v; check bootstrap.servers, its listeners and the network", err)
+		return model.ErrBootstrapConnection, fmt.Sprintf("no connection to the source: %v; check bootstrap.servers, its listeners and the network", err)
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &op) && op.Timeout():
-		return admin.ErrTimeout, fmt.Sprintf("the source does not answer in time: %v", err)
+		return model.ErrTimeout, fmt.Sprintf("the source does not answer in time: %v", err)
 	case errors.Is(err, io.EOF), errors.As(err, &op):
-		return admin.ErrBootstrapConnection, fmt.Sprintf("the connection to the source was lost: %v", err)
+		return model.ErrBootstrapConnection, fmt.Sprintf("the connection to the source was lost: %v", err)
 	}
-	return admin.ErrInternal, fmt.Sprintf("the source cannot be used: %v", err)
+	return model.ErrInternal, fmt.Sprintf("the source cannot be used: %v", err)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"klink/admin"
+	"klink/admin/model"
 	"klink/protocol/timeline"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -30,11 +31,11 @@ type view struct {
 	drained atomic.Value // func(admin.Event, admin.Mirror): sees EventMirrorDrained
 }
 
-func (v *view) State() *admin.State {
+func (v *view) State() *model.State {
 	s := v.fakeControl.State()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	own := &admin.State{Links: s.Links, Mirrors: s.Mirrors, Timelines: map[string][]*timeline.Partition{}}
+	own := &model.State{Links: s.Links, Mirrors: s.Mirrors, Timelines: map[string][]*timeline.Partition{}}
 	for topic, lines := range s.Timelines {
 		for n := len(v.lines[topic]); n < len(lines); n++ {
 			v.lines[topic] = append(v.lines[topic], timeline.Open(0, lines[n].Floor(), lines[n].Floor()))
@@ -61,10 +62,10 @@ func (v *view) SetTimeline(ctx context.Context, topic string, partition int32, p
 	return v.fakeControl.SetTimeline(ctx, topic, partition, physical, logical, floor)
 }
 
-func (v *view) Report(ctx context.Context, ev admin.Event) error {
+func (v *view) Report(ctx context.Context, ev model.Event) error {
 	switch {
 	case ev.Topic == "":
-	case ev.Kind == admin.EventPartitionsEnded, ev.Kind == admin.EventMirrorFailed && ev.Partition >= 0:
+	case ev.Kind == model.EventPartitionsEnded, ev.Kind == model.EventMirrorFailed && ev.Partition >= 0:
 		if !v.r.OwnsPartition(ev.Topic, ev.Partition) {
 			return admin.ErrNotOwner
 		}
@@ -73,7 +74,7 @@ func (v *view) Report(ctx context.Context, ev admin.Event) error {
 			return err
 		}
 	}
-	if see, ok := v.drained.Load().(func(admin.Event, admin.Mirror)); ok && ev.Kind == admin.EventMirrorDrained {
+	if see, ok := v.drained.Load().(func(model.Event, model.Mirror)); ok && ev.Kind == model.EventMirrorDrained {
 		see(ev, v.mirror(ev.Topic))
 	}
 	return v.fakeControl.Report(ctx, ev)

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -40,7 +40,7 @@ func TestSmallBatchesAreJoined(t *testing.T) {
 	w.mirror("orders")
 	w.run()
 	w.awaitCaughtUp("orders")
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	w.same("orders")
 	c := w.r.metrics.link(linkName)
 	if n := appends.Load(); n > 20 {
@@ -140,7 +140,7 @@ func TestJoinedBatchRefused(t *testing.T) {
 			w.run()
 			w.awaitCaughtUp("orders")
 			w.same("orders")
-			if m := w.control.mirror("orders"); m.State == admin.MirrorFailed {
+			if m := w.control.mirror("orders"); m.State == model.MirrorFailed {
 				t.Errorf("failed: %s", m.ErrorMessage)
 			}
 			if refused.Load() == 0 {

@@ -1,17 +1,19 @@
 package replicator
 
-import "klink/admin"
+import (
+	"klink/admin/model"
+)
 
 // lastStatus is the last known status of a mirror that this instance does not run now. It is from
 // when this instance ran it, or was published since by the instance that owned it (board). It is
 // only shown to people; the time of the last fetch says how old it is.
 type lastStatus struct {
 	mirrorKey
-	partitions []admin.PartitionStatus
+	partitions []model.PartitionStatus
 }
 
 // remember stores the status of a mirror: for each partition, the later of seen and what is stored.
-func (r *Replicator) remember(topic string, key mirrorKey, seen []admin.PartitionStatus) {
+func (r *Replicator) remember(topic string, key mirrorKey, seen []model.PartitionStatus) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	last := r.last[topic]

@@ -7,7 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/protocol/timeline"
 
 	"pgregory.net/rapid"
@@ -63,7 +63,7 @@ func bareReplicator(t *testing.T) *Replicator {
 }
 
 // follow runs the beginning of a round.
-func follow(r *Replicator, st *admin.State) {
+func follow(r *Replicator, st *model.State) {
 	r.look()
 	r.followSlots(st)
 }
@@ -148,14 +148,14 @@ func TestWhatWasSeenOutlivesTheSlot(t *testing.T) {
 		defer r.owner.close()
 		b := newBoard(r)
 		r.board.Store(b)
-		am := &admin.Mirror{Topic: "orders", Partitions: 2}
-		st := &admin.State{Mirrors: map[string]*admin.Mirror{"orders": am}}
+		am := &model.Mirror{Topic: "orders", Partitions: 2}
+		st := &model.State{Mirrors: map[string]*model.Mirror{"orders": am}}
 		r.inherited = map[partitionAt]bool{}
 		r.owner.gain(allSlots, time.Now())
 		follow(r, st)
 		began := time.Now()
-		r.remember("orders", keyOf(am), []admin.PartitionStatus{{SourceEnd: 10, LastFetch: began}, {SourceEnd: 20, LastFetch: began.Add(2 * time.Second)}})
-		regain := func() []admin.PartitionStatus {
+		r.remember("orders", keyOf(am), []model.PartitionStatus{{SourceEnd: 10, LastFetch: began}, {SourceEnd: 20, LastFetch: began.Add(2 * time.Second)}})
+		regain := func() []model.PartitionStatus {
 			r.owner.lose("test")
 			follow(r, st)
 			r.owner.gain(allSlots, time.Now())
@@ -184,7 +184,7 @@ func TestWhatWasSeenOutlivesTheSlot(t *testing.T) {
 		}
 		again := *am
 		again.TopicID[0] = 1
-		r.remember("orders", keyOf(&again), []admin.PartitionStatus{{SourceEnd: 1}})
+		r.remember("orders", keyOf(&again), []model.PartitionStatus{{SourceEnd: 1}})
 		if got := r.Status("orders"); len(got) != 1 || got[0].SourceEnd != 1 {
 			t.Errorf("of a mirror made anew: %+v", got)
 		}
@@ -197,7 +197,7 @@ func TestFormerOwnersAreReckonedWith(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := bareReplicator(t)
 		defer r.owner.close()
-		st := &admin.State{Mirrors: map[string]*admin.Mirror{"orders": {Topic: "orders", Partitions: 1}}}
+		st := &model.State{Mirrors: map[string]*model.Mirror{"orders": {Topic: "orders", Partitions: 1}}}
 		at := partitionAt{topic: "orders"}
 		r.inherited = map[partitionAt]bool{}
 		r.owner.gain(allSlots, time.Now())
@@ -230,7 +230,7 @@ type lateGain struct {
 	once sync.Once
 }
 
-func (c *lateGain) State() *admin.State {
+func (c *lateGain) State() *model.State {
 	st := c.fakeControl.State()
 	c.once.Do(func() { c.r.owner.gain(allSlots, time.Now()) })
 	return st

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/batch"
 
@@ -51,9 +51,9 @@ func TestPauseAndResume(t *testing.T) {
 	w.produce("orders", 0, 1, 20)
 	w.mirror("orders")
 	w.run()
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	w.awaitCaughtUp("orders")
-	for _, paused := range []admin.MirrorState{admin.MirrorPaused, admin.MirrorLinkPaused} {
+	for _, paused := range []model.MirrorState{model.MirrorPaused, model.MirrorLinkPaused} {
 		w.control.setState("orders", paused)
 		w.await("the mirror to end", func() (bool, string) { return w.r.mirror("orders") == nil, "" })
 		end := dst.PartitionInfo("orders", 0).HighWatermark
@@ -61,7 +61,7 @@ func TestPauseAndResume(t *testing.T) {
 		if now := dst.PartitionInfo("orders", 0).HighWatermark; now != end {
 			t.Errorf("%s: went on from %d to %d", paused, end, now)
 		}
-		w.control.setState("orders", admin.MirrorActive)
+		w.control.setState("orders", model.MirrorActive)
 		w.awaitCaughtUp("orders")
 	}
 	w.same("orders")
@@ -72,18 +72,18 @@ func TestLinkPaused(t *testing.T) {
 	w.topics("orders", 1)
 	w.mirror("orders")
 	w.run()
-	w.awaitState("orders", admin.MirrorActive)
-	link := func(state admin.LinkState) {
-		w.control.change(func(s *admin.State) {
+	w.awaitState("orders", model.MirrorActive)
+	link := func(state model.LinkState) {
+		w.control.change(func(s *model.State) {
 			l := *s.Links[linkName]
 			l.State = state
 			s.Links[linkName] = &l
 		})
 	}
-	link(admin.LinkPaused)
+	link(model.LinkPaused)
 	w.await("the mirror to end", func() (bool, string) { return w.r.mirror("orders") == nil, "" })
 	w.produce("orders", 0, 3, 20)
-	link(admin.LinkActive)
+	link(model.LinkActive)
 	w.awaitCaughtUp("orders")
 	w.same("orders")
 }
@@ -95,7 +95,7 @@ func TestStopAwaitsAppendInFlight(t *testing.T) {
 	w.topics("orders", 1)
 	w.mirror("orders")
 	w.run()
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 
 	held, let := make(chan struct{}), make(chan struct{})
 	dst.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -106,7 +106,7 @@ func TestStopAwaitsAppendInFlight(t *testing.T) {
 		w.produce("orders", 0, 2, 20)
 	}
 	<-held
-	w.control.setState("orders", admin.MirrorPendingStopped)
+	w.control.setState("orders", model.MirrorPendingStopped)
 	w.await("the mirror to stop fetching", func() (bool, string) {
 		m := w.r.mirror("orders")
 		if m == nil {
@@ -116,11 +116,11 @@ func TestStopAwaitsAppendInFlight(t *testing.T) {
 		defer m.mu.Unlock()
 		return m.stopping, "not stopping"
 	})
-	if w.control.seen(admin.EventMirrorDrained, "orders") {
+	if w.control.seen(model.EventMirrorDrained, "orders") {
 		t.Error("drained with an append in flight")
 	}
 	close(let)
-	w.awaitState("orders", admin.MirrorStopped)
+	w.awaitState("orders", model.MirrorStopped)
 	if end := dst.PartitionInfo("orders", 0).HighWatermark; end != 2 {
 		t.Errorf("the mirror ends at %d, want 2: the batch in flight and no other", end)
 	}
@@ -133,7 +133,7 @@ func TestStopSettlesUnknownAppend(t *testing.T) {
 	w.topics("orders", 1)
 	w.mirror("orders")
 	w.run()
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	// The log cannot be read for now, so the append stays unknown.
 	unread := dst.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: "orders", Count: -1, Err: nil})
 	lost := dst.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "orders", Count: -1})
@@ -141,15 +141,15 @@ func TestStopSettlesUnknownAppend(t *testing.T) {
 	if err := lost.Wait(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	w.control.setState("orders", admin.MirrorPendingStopped)
+	w.control.setState("orders", model.MirrorPendingStopped)
 	if err := unread.Wait(t.Context(), unread.Hits()+3); err != nil {
 		t.Fatal(err)
 	}
-	if w.control.seen(admin.EventMirrorDrained, "orders") {
+	if w.control.seen(model.EventMirrorDrained, "orders") {
 		t.Error("drained with an unknown append")
 	}
 	unread.Remove()
-	w.awaitState("orders", admin.MirrorStopped)
+	w.awaitState("orders", model.MirrorStopped)
 	if end := dst.PartitionInfo("orders", 0).HighWatermark; end != 0 {
 		t.Errorf("the mirror ends at %d, want 0", end)
 	}
@@ -159,9 +159,9 @@ func TestStopOfWhatDoesNotRun(t *testing.T) {
 	w, _, _ := embedded(t)
 	w.topics("orders", 1)
 	w.mirror("orders")
-	w.control.setState("orders", admin.MirrorPendingStopped)
+	w.control.setState("orders", model.MirrorPendingStopped)
 	w.run()
-	w.awaitState("orders", admin.MirrorStopped)
+	w.awaitState("orders", model.MirrorStopped)
 }
 
 // TestResumeInTheMiddleOfABatch: the log start of the mirror lies in the middle of its only batch,
@@ -174,7 +174,7 @@ func TestResumeInTheMiddleOfABatch(t *testing.T) {
 		w.mirror("orders")
 		w.run()
 		w.awaitCaughtUp("orders")
-		w.awaitState("orders", admin.MirrorActive)
+		w.awaitState("orders", model.MirrorActive)
 		w.stop()
 		for _, c := range []cluster{w.src, w.dst} {
 			kafkatest.DeleteRecordsBefore(t, c.cl, "orders", 0, 4)
@@ -182,7 +182,7 @@ func TestResumeInTheMiddleOfABatch(t *testing.T) {
 		if !checkpoint {
 			clear(w.control.checkpoints)
 		} else {
-			w.control.checkpoints["orders-0"] = admin.Checkpoint{Topic: "orders", Physical: 2, Logical: 2}
+			w.control.checkpoints["orders-0"] = model.Checkpoint{Topic: "orders", Physical: 2, Logical: 2}
 		}
 		// This foreign batch makes klink read the whole log.
 		appendBatch(t, w.dst.cl, "orders", 0, kafkatest.Records(1, 5)...)
@@ -207,10 +207,10 @@ func TestResumeBehindACheckpointFromBeforeTheFirstBatch(t *testing.T) {
 	w.mirror("orders")
 	w.run()
 	w.awaitCaughtUp("orders")
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	w.await("the log start", func() (bool, string) { return dst.PartitionInfo("orders", 0).LogStartOffset == 4, "" })
 	w.stop()
-	w.control.checkpoints["orders-0"] = admin.Checkpoint{Topic: "orders", Physical: 0, Logical: 14}
+	w.control.checkpoints["orders-0"] = model.Checkpoint{Topic: "orders", Physical: 0, Logical: 14}
 	w.produce("orders", 0, 2, 20)
 	w.run()
 	w.awaitCaughtUp("orders")
@@ -234,7 +234,7 @@ func TestResumeBehindADeletedLog(t *testing.T) {
 	w.mirror("orders")
 	w.run()
 	w.awaitCaughtUp("orders")
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	w.stop()
 	again := recordBatch(kafkatest.Records(10, 20))
 	if err := batch.Stamp(again, 20, 0); err != nil {
@@ -242,7 +242,7 @@ func TestResumeBehindADeletedLog(t *testing.T) {
 	}
 	appendBytes(t, w.dst.cl, "orders", 0, again)
 	kafkatest.DeleteRecordsBefore(t, w.dst.cl, "orders", 0, 30)
-	w.control.checkpoints["orders-0"] = admin.Checkpoint{Topic: "orders", Physical: 20, Logical: 20}
+	w.control.checkpoints["orders-0"] = model.Checkpoint{Topic: "orders", Physical: 20, Logical: 20}
 	w.produce("orders", 0, 2, 20)
 	w.run()
 	w.awaitCaughtUp("orders")
@@ -276,11 +276,11 @@ func TestStopBeforeTheFirstAppend(t *testing.T) {
 				w.stop()
 				tl.Set(0, 4) // as a killed process leaves it
 			}
-			w.control.setState("orders", admin.MirrorPendingStopped)
+			w.control.setState("orders", model.MirrorPendingStopped)
 			if restart {
 				w.run()
 			}
-			w.awaitState("orders", admin.MirrorStopped)
+			w.awaitState("orders", model.MirrorStopped)
 			if end := dst.PartitionInfo("orders", 0).HighWatermark; end+tl.Shift() != 4 {
 				t.Errorf("the mirror ends at logical offset %d, want 4", end+tl.Shift())
 			}
@@ -299,7 +299,7 @@ func TestMirrorDeletedWithItsTopic(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.produce("orders", 0, 2, 20)
-	w.control.change(func(s *admin.State) { delete(s.Mirrors, "orders"); delete(s.Timelines, "orders") })
+	w.control.change(func(s *model.State) { delete(s.Mirrors, "orders"); delete(s.Timelines, "orders") })
 	w.await("the mirror to end", func() (bool, string) { return w.r.mirror("orders") == nil, "" })
 
 	// The same name again is another mirror.
@@ -330,7 +330,7 @@ func TestForeignWrite(t *testing.T) {
 		w.awaitCaughtUp("orders")
 		w.produce("orders", 0, 3, 20)
 		w.awaitCaughtUp("orders")
-		w.awaitState("orders", admin.MirrorActive)
+		w.awaitState("orders", model.MirrorActive)
 		void(t, w, "orders-0 2 to 5") // klink's append, too, which landed behind it
 		w.same("orders")
 	})
@@ -341,7 +341,7 @@ func TestForeignWrite(t *testing.T) {
 		w.mirror("orders")
 		w.run()
 		w.awaitCaughtUp("orders")
-		w.awaitState("orders", admin.MirrorActive)
+		w.awaitState("orders", model.MirrorActive)
 		w.stop()
 		appendBatch(t, w.dst.cl, "orders", 0, kafkatest.Records(3, 5)...)
 		appendBatch(t, w.dst.cl, "orders", 0, kafkatest.Records(1, 5)...)
@@ -444,7 +444,7 @@ func TestLinkConfigChangeKeepsThePosition(t *testing.T) {
 		}
 		return false
 	}})
-	w.control.change(func(s *admin.State) {
+	w.control.change(func(s *model.State) {
 		l := *s.Links[linkName]
 		l.Configs = map[string]string{"bootstrap.servers": w.src.seeds[0], "client.id": "other", "fetch.max.wait.ms": "50"}
 		s.Links[linkName] = &l

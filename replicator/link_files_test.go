@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/kafkaclient"
 )
 
@@ -24,7 +24,7 @@ func TestSourcesReadNoOtherFiles(t *testing.T) {
 	}
 	for _, allowed := range []kafkaclient.Files{{}, files} {
 		for _, path := range []string{elsewhere, "/dev/zero", filepath.Join(dir, "missing.pem")} {
-			_, err := newSource(&Replicator{cfg: Config{LinkFiles: allowed}}, &admin.Link{
+			_, err := newSource(&Replicator{cfg: Config{LinkFiles: allowed}}, &model.Link{
 				Name: "l", Configs: map[string]string{"bootstrap.servers": "a:1", "security.protocol": "SSL", "ssl.truststore.location": path},
 			})
 			if !errors.Is(err, kafkaclient.ErrFile) {

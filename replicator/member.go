@@ -8,7 +8,7 @@ import (
 	"log/slog"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/kafkaclient"
 	"klink/internal/retry"
 
@@ -32,10 +32,10 @@ type Group struct {
 	Instance func() string
 	// Tasks returns the tasks of a link that this instance owns. They are published to the other
 	// instances. May be nil.
-	Tasks func(link string) []admin.TaskStatus
+	Tasks func(link string) []model.TaskStatus
 	// Drift returns the config drift of a mirror whose link this instance owns. It is published to
 	// the other instances. May be nil.
-	Drift func(topic string) []admin.ConfigDrift
+	Drift func(topic string) []model.ConfigDrift
 	// Heard is called when the coordinator has answered a request that this instance sent at the
 	// time sent. The coordinator counts the member for at least ttl after sent, however clocks run.
 	// Heard must not block. May be nil.

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/protocol/timeline"
 
 	"golang.org/x/sync/singleflight"
@@ -29,7 +29,7 @@ type partitionAt struct {
 // closed says where a partition of a mirror that is being stopped has ended.
 type closed struct {
 	mirrorKey
-	end admin.PartitionEnd
+	end model.PartitionEnd
 }
 
 func (at partitionAt) slot() int { return partitionSlot(at.topic, at.partition) }
@@ -55,7 +55,7 @@ type mirror struct {
 	lost     atomic.Bool // other instances may own it: this one may announce nothing any more
 	// before is the last known status, by partition (lastStatus). The source's part of it is shown
 	// until the source answers again.
-	before []admin.PartitionStatus
+	before []model.PartitionStatus
 
 	mu       sync.Mutex
 	workers  []*worker // of the partitions that are run here, in order; replaced, not changed
@@ -90,7 +90,7 @@ type refusedBy struct {
 }
 
 // newMirror makes a mirror without workers.
-func newMirror(r *Replicator, key mirrorKey, sourceID [16]byte, size int, before []admin.PartitionStatus) *mirror {
+func newMirror(r *Replicator, key mirrorKey, sourceID [16]byte, size int, before []model.PartitionStatus) *mirror {
 	return &mirror{mirrorKey: key, r: r, sourceID: sourceID, size: size, counters: r.metrics.link(key.link), before: before}
 }
 
@@ -270,7 +270,7 @@ func (m *mirror) unavailable() *failure {
 }
 
 // status returns the status by partition. Partitions that are not run here are unknown.
-func (m *mirror) status() []admin.PartitionStatus {
+func (m *mirror) status() []model.PartitionStatus {
 	s := unknownStatus(m.partitions())
 	for _, w := range m.all() {
 		s[w.id] = w.status()
@@ -279,10 +279,10 @@ func (m *mirror) status() []admin.PartitionStatus {
 }
 
 // unknownStatus returns the status of partitions of which nothing is known.
-func unknownStatus(partitions int) []admin.PartitionStatus {
-	s := make([]admin.PartitionStatus, partitions)
+func unknownStatus(partitions int) []model.PartitionStatus {
+	s := make([]model.PartitionStatus, partitions)
 	for i := range s {
-		s[i] = admin.PartitionStatus{SourceEnd: -1, MirrorEnd: -1, SourceLastStable: -1, SourceStart: -1, MirrorStart: -1, ShiftBegan: -1}
+		s[i] = model.PartitionStatus{SourceEnd: -1, MirrorEnd: -1, SourceLastStable: -1, SourceStart: -1, MirrorStart: -1, ShiftBegan: -1}
 	}
 	return s
 }
@@ -295,10 +295,10 @@ func (w *worker) ended() bool {
 }
 
 // end returns where the partition has ended; -1 if it has not, or if its end is not confirmed.
-func (w *worker) end() admin.PartitionEnd {
+func (w *worker) end() model.PartitionEnd {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	e := admin.PartitionEnd{Partition: w.id, Logical: -1, Physical: -1}
+	e := model.PartitionEnd{Partition: w.id, Logical: -1, Physical: -1}
 	if c := &w.core; c.ended() && c.sureKnown && c.sure.physical == c.phys {
 		e.Logical, e.Physical = c.next, c.phys
 	}

@@ -3,7 +3,7 @@ package replicator
 import (
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 )
 
 // A problem with the source's topic is believed once it was found suspicionCount times in a row,
@@ -28,10 +28,10 @@ func (m *mirror) compare(id [16]byte, partitions int) *failure {
 	defer m.mu.Unlock()
 	switch {
 	case m.sourceID != zeroID && id != zeroID && m.sourceID != id:
-		return failf(admin.ErrSourceTopicIDChanged,
+		return failf(model.ErrSourceTopicIDChanged,
 			"topic %q at the source was deleted and created again (its id changed); delete and re-create the mirror", m.sourceTopic)
 	case partitions < m.size:
-		return failf(admin.ErrSourcePartitionsDecrease,
+		return failf(model.ErrSourcePartitionsDecrease,
 			"topic %q has %d partitions at the source and %d in the mirror; delete and re-create the mirror", m.sourceTopic, partitions, m.size)
 	}
 	return nil
@@ -51,7 +51,7 @@ func (m *mirror) suspect(f *failure) (again bool) {
 		m.mu.Unlock()
 		return true
 	}
-	missing := f.code == admin.ErrSourceTopicMayBeDeleted
+	missing := f.code == model.ErrSourceTopicMayBeDeleted
 	m.source.missing = missing
 	m.mu.Unlock()
 	if missing {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"klink/admin"
+	"klink/admin/model"
 )
 
 // owner knows which slots this instance works on. The group protocol assigns them (member), and
@@ -317,7 +318,7 @@ func (m *mirror) lose() {
 // followSlots forgets what reconcile remembers of partitions in slots that this instance has gained
 // or lost, and marks those in gained slots as inherited. It keeps their last status, which is only
 // shown. The state must be at least as new as the owner's fences (look). Only reconcile calls it.
-func (r *Replicator) followSlots(st *admin.State) {
+func (r *Replicator) followSlots(st *model.State) {
 	var changed, gained slotSet
 	for slot, term := range r.seen {
 		if term == r.terms[slot] {
@@ -353,7 +354,7 @@ func (r *Replicator) followSlots(st *admin.State) {
 }
 
 // letGo gives back the slots that are being left and in which this round has found nothing running.
-func (r *Replicator) letGo(st *admin.State) {
+func (r *Replicator) letGo(st *model.State) {
 	_, leaving := r.owner.holding()
 	if leaving == 0 {
 		return
@@ -381,7 +382,7 @@ func (r *Replicator) letGo(st *admin.State) {
 
 // needsSource reports whether this instance needs the source of a link: to watch it, or for a
 // mirror.
-func (r *Replicator) needsSource(link string, st *admin.State) bool {
+func (r *Replicator) needsSource(link string, st *model.State) bool {
 	working, leaving := r.owner.holding()
 	if working|leaving == allSlots || working.has(linkSlot(link)) {
 		return true

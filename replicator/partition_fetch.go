@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/protocol/batch"
 )
 
@@ -205,7 +205,7 @@ func (p *partition) enqueue(b batch.Header, epoch int32, alias bool, f fetched, 
 	// The batch that holds the source's log start comes whole, and is appended whole, even if a
 	// source that was killed has since forgotten that its log began there.
 	if !p.virgin && (base < p.tail || base < p.fetchAt && base >= p.sourceStart && !p.overtaken) {
-		p.doomed = failf(admin.ErrUnexpectedTruncation,
+		p.doomed = failf(model.ErrUnexpectedTruncation,
 			"%s: the source now has one batch of offsets %d to %d where all before %d was mirrored: its log was truncated and written again; "+whatToDo,
 			p.name, base, b.NextOffset()-1, p.tail)
 		return nil
@@ -294,7 +294,7 @@ func (p *partition) begin(base, logStart int64) *anchor {
 
 // unsupported returns the failure for a batch that cannot be mirrored.
 func (p *partition) unsupported(err error) *failure {
-	return failf(admin.ErrUnsupportedFormat, "%s: %v; all before offset %d is mirrored", p.name, err, p.fetchAt)
+	return failf(model.ErrUnsupportedFormat, "%s: %v; all before offset %d is mirrored", p.name, err, p.fetchAt)
 }
 
 // outOfRange handles OFFSET_OUT_OF_RANGE: the source refused fetchAt; its log goes from start to
@@ -324,7 +324,7 @@ func (p *partition) outOfRange(gen uint32, start, end int64) effects {
 		if p.truncations < truncationsToBelieve {
 			return none
 		}
-		p.doomed = failf(admin.ErrUnexpectedTruncation,
+		p.doomed = failf(model.ErrUnexpectedTruncation,
 			"%s: the mirror ends at offset %d, the source at %d: the source's log was truncated or the topic re-created; "+whatToDo,
 			p.name, p.fetchAt, end)
 	default:

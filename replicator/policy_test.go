@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -25,9 +25,9 @@ func policyWorld(t *testing.T, policy string) (w *world, transact func(), end fu
 	}
 	w.produce("orders", 0, 2, 20)
 	w.mirror("orders")
-	w.control.setMirror("orders", func(m *admin.Mirror) { m.CleanupPolicy = policy })
+	w.control.setMirror("orders", func(m *model.Mirror) { m.CleanupPolicy = policy })
 	w.run()
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	w.awaitCaughtUp("orders")
 	cl := kafkatest.NewClient(t, kgo.SeedBrokers(w.src.seeds...), kgo.TransactionalID("tx"), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ManualFlushing())
 	transact = func() {
@@ -55,7 +55,7 @@ func policyWorld(t *testing.T, policy string) (w *world, transact func(), end fu
 // the partition uses it.
 func (w *world) setPolicy(policy string) {
 	w.t.Helper()
-	w.control.setMirror("orders", func(m *admin.Mirror) { m.CleanupPolicy = policy })
+	w.control.setMirror("orders", func(m *model.Mirror) { m.CleanupPolicy = policy })
 	w.await("the policy to be heard of", func() (bool, string) {
 		m := w.r.mirror("orders")
 		m.mu.Lock()

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -76,7 +76,7 @@ func (r *Replicator) watchPromotions(ctx context.Context) {
 
 // round looks at the sources of all mirrors that are being promoted and seem to have everything. It
 // reports those that have everything. again is false if no mirror is being promoted.
-func (p *promoter) round(ctx context.Context, st *admin.State) (again bool) {
+func (p *promoter) round(ctx context.Context, st *model.State) (again bool) {
 	bySource := map[*source][]*mirror{}
 	looks := map[string]look{}
 	var parts []*mirror // of which another instance is the coordinator
@@ -86,7 +86,7 @@ func (p *promoter) round(ctx context.Context, st *admin.State) (again bool) {
 		}
 		again = true
 		m := p.r.mirror(topic)
-		if m == nil || keyOf(am) != m.mirrorKey || am.State != admin.MirrorActive {
+		if m == nil || keyOf(am) != m.mirrorKey || am.State != model.MirrorActive {
 			continue
 		}
 		if !p.r.OwnsTopic(topic) {
@@ -124,7 +124,7 @@ func (p *promoter) round(ctx context.Context, st *admin.State) (again bool) {
 		})
 	}
 	wg.Wait()
-	var caughtUp []admin.Event
+	var caughtUp []model.Event
 	for topic, l := range looks {
 		l.ends = found[topic]
 		if l.ends == nil || !l.m.endsAt(l.ends) {
@@ -133,7 +133,7 @@ func (p *promoter) round(ctx context.Context, st *admin.State) (again bool) {
 		}
 		before := p.looks[topic]
 		if before.m == l.m && before.promotion == l.promotion && slices.Equal(before.ends, l.ends) {
-			caughtUp = append(caughtUp, admin.Event{Kind: admin.EventMirrorCaughtUp, Link: l.m.link, Topic: topic, Promotion: l.promotion})
+			caughtUp = append(caughtUp, model.Event{Kind: model.EventMirrorCaughtUp, Link: l.m.link, Topic: topic, Promotion: l.promotion})
 		}
 		looks[topic] = l
 	}
@@ -143,7 +143,7 @@ func (p *promoter) round(ctx context.Context, st *admin.State) (again bool) {
 }
 
 // report reports the events to Control. The next round repeats those that fail.
-func (p *promoter) report(ctx context.Context, events []admin.Event) {
+func (p *promoter) report(ctx context.Context, events []model.Event) {
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
 	var reports errgroup.Group

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -21,7 +21,7 @@ import (
 func (w *world) notCaughtUp(topic, why string) {
 	w.t.Helper()
 	for until := time.Now().Add(3 * lookInterval); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
-		if w.control.seen(admin.EventMirrorCaughtUp, topic) {
+		if w.control.seen(model.EventMirrorCaughtUp, topic) {
 			w.t.Fatalf("reported as caught up, although %s", why)
 		}
 	}
@@ -35,10 +35,10 @@ func TestPromoteTakesTwoLooks(t *testing.T) {
 	w.produce("orders", 0, 5, 20)
 	w.mirror("orders")
 	w.run()
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	w.awaitCaughtUp("orders")
 	p := promoter{r: w.r, looks: map[string]look{}}
-	promotion, state := "a", admin.MirrorActive
+	promotion, state := "a", model.MirrorActive
 	// round runs one round for a promotion that Control's own state does not show, so that nobody
 	// else looks at the source.
 	round := func() (reported bool) {
@@ -48,11 +48,11 @@ func TestPromoteTakesTwoLooks(t *testing.T) {
 		m := *st.Mirrors["orders"]
 		m.Promotion, m.State = promotion, state
 		st.Mirrors["orders"] = &m
-		before := w.control.count(admin.EventMirrorCaughtUp, "orders")
+		before := w.control.count(model.EventMirrorCaughtUp, "orders")
 		if !p.round(t.Context(), &st) {
 			t.Error("nothing is being promoted")
 		}
-		return w.control.count(admin.EventMirrorCaughtUp, "orders") > before
+		return w.control.count(model.EventMirrorCaughtUp, "orders") > before
 	}
 	// settled runs a round once the mirror's workers are idle.
 	settled := func() bool {
@@ -76,9 +76,9 @@ func TestPromoteTakesTwoLooks(t *testing.T) {
 	promotion = "b"
 	want(settled(), false, "another promotion")
 	want(settled(), true, "the second look of that")
-	state = admin.MirrorSourceUnavailable
+	state = model.MirrorSourceUnavailable
 	want(settled(), false, "the source is not there")
-	state = admin.MirrorActive
+	state = model.MirrorActive
 	want(settled(), false, "it is again")
 	want(settled(), true, "the second look since")
 
@@ -123,17 +123,17 @@ func TestPromoteOfAnIdleMirror(t *testing.T) {
 	kafkatest.DeleteRecordsBefore(t, w.src.cl, "orders", 1, 7)
 	w.mirror("orders")
 	w.run()
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	w.awaitCaughtUp("orders")
 	began := time.Now()
 	w.control.promote("orders", "p")
-	w.awaitState("orders", admin.MirrorStopped)
+	w.awaitState("orders", model.MirrorStopped)
 	t.Logf("stopped after %v", time.Since(began))
 	w.same("orders")
 	w.control.mu.Lock()
 	defer w.control.mu.Unlock()
 	last := w.control.events[len(w.control.events)-1]
-	if last.Kind != admin.EventMirrorDrained || len(last.Ended) != 2 || last.Ended[0].Logical != 5 || last.Ended[1].Logical != 7 {
+	if last.Kind != model.EventMirrorDrained || len(last.Ended) != 2 || last.Ended[0].Logical != 5 || last.Ended[1].Logical != 7 {
 		t.Errorf("ended by %+v", last)
 	}
 }
@@ -145,7 +145,7 @@ func TestPromoteWhileItIsWritten(t *testing.T) {
 	w.topics("orders", 1)
 	w.mirror("orders")
 	w.run()
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	var stop atomic.Bool
 	written := make(chan struct{})
 	go func() {
@@ -161,7 +161,7 @@ func TestPromoteWhileItIsWritten(t *testing.T) {
 	w.await("the mirror to go on", func() (bool, string) { return w.r.Status("orders")[0].MirrorEnd > before+10, "" })
 	stop.Store(true)
 	<-written
-	w.awaitState("orders", admin.MirrorStopped)
+	w.awaitState("orders", model.MirrorStopped)
 	w.same("orders")
 }
 
@@ -179,7 +179,7 @@ func TestPromoteWaitsForTransactions(t *testing.T) {
 			w.produce("orders", 0, 2, 20)
 			w.mirror("orders")
 			w.run()
-			w.awaitState("orders", admin.MirrorActive)
+			w.awaitState("orders", model.MirrorActive)
 			cl := kafkatest.NewClient(t, kgo.SeedBrokers(w.src.seeds...), kgo.TransactionalID("tx"), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ManualFlushing())
 			if err := cl.BeginTransaction(); err != nil {
 				t.Fatal(err)
@@ -190,7 +190,7 @@ func TestPromoteWaitsForTransactions(t *testing.T) {
 			if err := cl.EndTransaction(t.Context(), c.end); err != nil {
 				t.Fatal(err)
 			}
-			w.awaitState("orders", admin.MirrorStopped)
+			w.awaitState("orders", model.MirrorStopped)
 			w.same("orders")
 		})
 	}
@@ -205,7 +205,7 @@ func TestPromoteFollowsNewPartitions(t *testing.T) {
 	w.produce("orders", 0, 5, 20)
 	w.mirror("orders")
 	w.run()
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	w.awaitCaughtUp("orders")
 	grow := w.control.create
 	var may atomic.Bool
@@ -225,7 +225,7 @@ func TestPromoteFollowsNewPartitions(t *testing.T) {
 	fresh := kafkatest.NewClient(t, kgo.SeedBrokers(w.src.seeds...), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ManualFlushing())
 	send(t, fresh, "orders", 2, kafkatest.Records(5, 20)...)
 	may.Store(true)
-	w.awaitState("orders", admin.MirrorStopped)
+	w.awaitState("orders", model.MirrorStopped)
 	if n := len(w.control.State().Timelines["orders"]); n != 3 {
 		t.Errorf("%d partitions", n)
 	}
@@ -244,17 +244,17 @@ func TestPromoteOutlivesTheSource(t *testing.T) {
 	w.produce("orders", 0, 5, 20)
 	w.mirror("orders")
 	w.run()
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	w.awaitCaughtUp("orders")
 	w.produce("orders", 0, 3, 20)
 	faults.Stall()
 	w.control.promote("orders", "p")
-	w.await("the link to be down", func() (bool, string) { return w.control.State().Links[linkName].State == admin.LinkUnavailable, "" })
+	w.await("the link to be down", func() (bool, string) { return w.control.State().Links[linkName].State == model.LinkUnavailable, "" })
 	w.notCaughtUp("orders", "the source is away")
 	w.stop()
 	w.run()
 	w.notCaughtUp("orders", "the source is away still")
 	faults.Resume()
-	w.awaitState("orders", admin.MirrorStopped)
+	w.awaitState("orders", model.MirrorStopped)
 	w.same("orders")
 }

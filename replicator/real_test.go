@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/batch"
 
@@ -115,7 +115,7 @@ func TestRealKafkaAllCodecs(t *testing.T) {
 	w.mixed("codecs", 12, 3)
 	w.mirror("codecs")
 	w.run()
-	w.awaitState("codecs", admin.MirrorActive)
+	w.awaitState("codecs", model.MirrorActive)
 	w.mixed("codecs", 12, 1)
 	w.awaitCaughtUp("codecs")
 	n := 0
@@ -171,8 +171,8 @@ func TestRealKafkaRecordTooLarge(t *testing.T) {
 	w.produce("large", 0, 1, 5000)
 	w.mirror("large")
 	w.run()
-	m := w.awaitState("large", admin.MirrorFailed)
-	if m.Error != admin.ErrRecordTooLarge {
+	m := w.awaitState("large", model.MirrorFailed)
+	if m.Error != model.ErrRecordTooLarge {
 		t.Errorf("error %s: %s", m.Error, m.ErrorMessage)
 	}
 	wantIn(t, m.ErrorMessage, "large-0", "source offsets 1 to 1", "max.message.bytes")
@@ -187,7 +187,7 @@ func TestRealKafkaBrokersDie(t *testing.T) {
 	w.topics("deaths", 6)
 	w.mirror("deaths")
 	w.run()
-	w.awaitState("deaths", admin.MirrorActive)
+	w.awaitState("deaths", model.MirrorActive)
 	done, stop := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)

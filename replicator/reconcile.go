@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/protocol/timeline"
 
 	"golang.org/x/sync/errgroup"
@@ -25,7 +25,7 @@ const (
 // report remembers a finding that was reported, so that it is not reported again before the state
 // shows it.
 type report struct {
-	event admin.Event
+	event model.Event
 	at    time.Time
 }
 
@@ -48,7 +48,7 @@ func (r *Replicator) reconcileUntil(ctx context.Context) {
 	}
 }
 
-func (r *Replicator) reconcile(ctx context.Context, st *admin.State) {
+func (r *Replicator) reconcile(ctx context.Context, st *model.State) {
 	if r.inherited == nil {
 		r.inherited = map[partitionAt]bool{}
 		for topic, tls := range st.Timelines {
@@ -72,7 +72,7 @@ func (r *Replicator) reconcile(ctx context.Context, st *admin.State) {
 // look takes the snapshot of a round. It reads which slots this instance works on before it reads
 // the state. So the state includes what was fenced when the slots were given: an instance that
 // works on a slot knows everything that the slot's former owners have stored.
-func (r *Replicator) look() *admin.State {
+func (r *Replicator) look() *model.State {
 	r.seen = r.owner.termsNow()
 	return r.cfg.Control.State()
 }
@@ -97,33 +97,33 @@ func (r *Replicator) share(topic string, partitions int) (here []int32) {
 }
 
 // wants reports whether this instance has to run a mirror.
-func (r *Replicator) wants(m *admin.Mirror, st *admin.State) bool {
+func (r *Replicator) wants(m *model.Mirror, st *model.State) bool {
 	return len(r.share(m.Topic, max(int(m.Partitions), len(st.Timelines[m.Topic])))) > 0 && wanted(m, st.Links[m.Link])
 }
 
 // wanted reports whether a mirror in this state has to run.
-func wanted(m *admin.Mirror, link *admin.Link) bool {
-	if link == nil || link.State == admin.LinkPaused || link.State == admin.LinkFailed {
+func wanted(m *model.Mirror, link *model.Link) bool {
+	if link == nil || link.State == model.LinkPaused || link.State == model.LinkFailed {
 		return false
 	}
 	switch m.State {
-	case admin.MirrorPending, admin.MirrorActive, admin.MirrorSourceUnavailable:
+	case model.MirrorPending, model.MirrorActive, model.MirrorSourceUnavailable:
 		return true
 	}
 	return false
 }
 
-func (r *Replicator) reconcileSources(st *admin.State) {
+func (r *Replicator) reconcileSources(st *model.State) {
 	for name, s := range r.sources {
 		link := st.Links[name]
-		if link != nil && link.State != admin.LinkPaused && fingerprint(link.Configs) == s.fingerprint && r.needsSource(name, st) {
+		if link != nil && link.State != model.LinkPaused && fingerprint(link.Configs) == s.fingerprint && r.needsSource(name, st) {
 			continue
 		}
 		s.close()
 		delete(r.sources, name)
 	}
 	for name, link := range st.Links {
-		if link.State == admin.LinkPaused || r.sources[name] != nil || !r.needsSource(name, st) {
+		if link.State == model.LinkPaused || r.sources[name] != nil || !r.needsSource(name, st) {
 			continue
 		}
 		s, err := newSource(r, link)
@@ -140,7 +140,7 @@ func (r *Replicator) reconcileSources(st *admin.State) {
 	}
 }
 
-func (r *Replicator) reconcileMirrors(st *admin.State) {
+func (r *Replicator) reconcileMirrors(st *model.State) {
 	for _, m := range r.mirrorsNow() {
 		am := st.Mirrors[m.topic]
 		switch {
@@ -156,7 +156,7 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 		// mirror that was stopped is removed, even if it is wanted again: the next round makes a
 		// new one.
 		if m.ended() && (am == nil || keyOf(am) != m.mirrorKey || !r.wants(am, st) || m.failed() == nil || m.lost.Load()) {
-			if am != nil && keyOf(am) == m.mirrorKey && am.State == admin.MirrorPendingStopped && !m.lost.Load() {
+			if am != nil && keyOf(am) == m.mirrorKey && am.State == model.MirrorPendingStopped && !m.lost.Load() {
 				for _, w := range m.all() {
 					if (w.closing || m.failed() == nil) && r.term(w.slot) == w.term {
 						r.closed[partitionAt{m.topic, w.id}] = closed{m.mirrorKey, w.end()}
@@ -176,7 +176,7 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 			continue
 		}
 		s := r.sources[am.Link]
-		closing := am.State == admin.MirrorPendingStopped && slices.ContainsFunc(here, func(p int32) bool { return !r.hasEnded(am, p) })
+		closing := am.State == model.MirrorPendingStopped && slices.ContainsFunc(here, func(p int32) bool { return !r.hasEnded(am, p) })
 		if !closing && (s == nil || !wanted(am, st.Links[am.Link])) {
 			continue
 		}
@@ -203,14 +203,14 @@ func (r *Replicator) reconcileMirrors(st *admin.State) {
 
 // hasEnded reports whether nothing more will be appended to a partition of a mirror that is being
 // stopped: this instance has settled it, or its owner has stored that it ended.
-func (r *Replicator) hasEnded(am *admin.Mirror, partition int32) bool {
+func (r *Replicator) hasEnded(am *model.Mirror, partition int32) bool {
 	_, closed := r.closed[partitionAt{am.Topic, partition}]
 	return closed || am.HasEnded(partition)
 }
 
 // fit makes a mirror run the partitions whose slots this instance works on, and no others. The
 // mirror must be in r.mirrors already, so that loseAll reaches it if the lease ends from now on.
-func (r *Replicator) fit(m *mirror, am *admin.Mirror, tls []*timeline.Partition, closing bool) {
+func (r *Replicator) fit(m *mirror, am *model.Mirror, tls []*timeline.Partition, closing bool) {
 	m.grow(len(tls))
 	var gone []*worker
 	run := make([]bool, len(tls))
@@ -259,11 +259,11 @@ func (r *Replicator) remove(m *mirror) {
 
 // forgetLast drops the last status, and whatever else is remembered, of mirrors that are gone or
 // stopped. A stopped topic moves on without klink.
-func (r *Replicator) forgetLast(st *admin.State) {
+func (r *Replicator) forgetLast(st *model.State) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for topic := range r.last {
-		if am := st.Mirrors[topic]; am == nil || am.State == admin.MirrorStopped {
+		if am := st.Mirrors[topic]; am == nil || am.State == model.MirrorStopped {
 			delete(r.last, topic)
 		}
 	}
@@ -273,20 +273,20 @@ func (r *Replicator) forgetLast(st *admin.State) {
 		}
 	}
 	for at, c := range r.closed {
-		if am := st.Mirrors[at.topic]; am == nil || am.State != admin.MirrorPendingStopped || keyOf(am) != c.mirrorKey {
+		if am := st.Mirrors[at.topic]; am == nil || am.State != model.MirrorPendingStopped || keyOf(am) != c.mirrorKey {
 			delete(r.closed, at)
 		}
 	}
 }
 
-func keyOf(m *admin.Mirror) mirrorKey {
+func keyOf(m *model.Mirror) mirrorKey {
 	return mirrorKey{topic: m.Topic, topicID: m.TopicID, link: m.Link, sourceTopic: m.SourceTopic}
 }
 
 // maxReports bounds how many findings are reported at once: each is a durable write.
 const maxReports = 32
 
-func (r *Replicator) reportLinks(ctx context.Context, st *admin.State) {
+func (r *Replicator) reportLinks(ctx context.Context, st *model.State) {
 	var reports errgroup.Group
 	reports.SetLimit(maxReports)
 	defer func() { _ = reports.Wait() }()
@@ -295,15 +295,15 @@ func (r *Replicator) reportLinks(ctx context.Context, st *admin.State) {
 		h := s.healthNow()
 		switch {
 		case link == nil || !h.known || r.term(linkSlot(name)) == 0:
-		case h.up && (link.State != admin.LinkActive || h.clusterID != "" && link.SourceClusterID != h.clusterID):
-			r.reportIn(ctx, &reports, admin.Event{Kind: admin.EventLinkUp, Link: name, SourceClusterID: h.clusterID})
-		case !h.up && (link.State == admin.LinkActive || link.Error != h.code):
-			r.reportIn(ctx, &reports, admin.Event{Kind: admin.EventLinkDown, Link: name, Error: h.code, Message: h.message})
+		case h.up && (link.State != model.LinkActive || h.clusterID != "" && link.SourceClusterID != h.clusterID):
+			r.reportIn(ctx, &reports, model.Event{Kind: model.EventLinkUp, Link: name, SourceClusterID: h.clusterID})
+		case !h.up && (link.State == model.LinkActive || link.Error != h.code):
+			r.reportIn(ctx, &reports, model.Event{Kind: model.EventLinkDown, Link: name, Error: h.code, Message: h.message})
 		}
 	}
 }
 
-func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
+func (r *Replicator) reportMirrors(ctx context.Context, st *model.State) {
 	var reports errgroup.Group
 	reports.SetLimit(maxReports)
 	defer func() { _ = reports.Wait() }()
@@ -313,8 +313,8 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
 		if !coordinator && len(here) == 0 || m != nil && m.lost.Load() {
 			continue // other instances report it
 		}
-		ev := admin.Event{Link: am.Link, Topic: topic, Mirror: am.ID, Partition: -1}
-		if am.State == admin.MirrorPendingStopped {
+		ev := model.Event{Link: am.Link, Topic: topic, Mirror: am.ID, Partition: -1}
+		if am.State == model.MirrorPendingStopped {
 			if m == nil {
 				r.reportEnded(ctx, &reports, am, ev, st.Timelines[topic], coordinator)
 			}
@@ -325,7 +325,7 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
 			continue
 		}
 		if f := m.failed(); f != nil {
-			ev.Kind, ev.Error, ev.Message = admin.EventMirrorFailed, f.code, f.message
+			ev.Kind, ev.Error, ev.Message = model.EventMirrorFailed, f.code, f.message
 			if !coordinator {
 				ev.Partition = here[0]
 			}
@@ -337,20 +337,20 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
 		}
 		unavailable, up := cmp.Or(m.unavailable(), r.toldTrouble(topic)), s.healthNow().up
 		switch h := s.healthNow(); {
-		case h.known && !h.up && am.State != admin.MirrorSourceUnavailable && r.term(linkSlot(am.Link)) == 0:
+		case h.known && !h.up && am.State != model.MirrorSourceUnavailable && r.term(linkSlot(am.Link)) == 0:
 			// The instance that reports the link's health may reach the source although this one
 			// does not.
-			ev.Kind, ev.Error, ev.Message = admin.EventMirrorUnavailable, h.code, h.message
+			ev.Kind, ev.Error, ev.Message = model.EventMirrorUnavailable, h.code, h.message
 			r.reportIn(ctx, &reports, ev)
-		case unavailable != nil && up && (am.State != admin.MirrorSourceUnavailable || am.Error != unavailable.code):
-			ev.Kind, ev.Error, ev.Message = admin.EventMirrorUnavailable, unavailable.code, unavailable.message
+		case unavailable != nil && up && (am.State != model.MirrorSourceUnavailable || am.Error != unavailable.code):
+			ev.Kind, ev.Error, ev.Message = model.EventMirrorUnavailable, unavailable.code, unavailable.message
 			r.reportIn(ctx, &reports, ev)
 		case unavailable != nil || !up:
-		case am.State == admin.MirrorPending && m.running():
-			ev.Kind = admin.EventMirrorStarted
+		case am.State == model.MirrorPending && m.running():
+			ev.Kind = model.EventMirrorStarted
 			r.reportIn(ctx, &reports, ev)
-		case am.State == admin.MirrorSourceUnavailable && m.running():
-			ev.Kind = admin.EventMirrorRecovered
+		case am.State == model.MirrorSourceUnavailable && m.running():
+			ev.Kind = model.EventMirrorRecovered
 			r.reportIn(ctx, &reports, ev)
 		}
 	}
@@ -358,7 +358,7 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *admin.State) {
 
 // reportEnded reports that partitions of a mirror that is being stopped have ended. The coordinator
 // reports that all of them have ended, each other owner that its own have.
-func (r *Replicator) reportEnded(ctx context.Context, reports *errgroup.Group, am *admin.Mirror, ev admin.Event, tls []*timeline.Partition, coordinator bool) {
+func (r *Replicator) reportEnded(ctx context.Context, reports *errgroup.Group, am *model.Mirror, ev model.Event, tls []*timeline.Partition, coordinator bool) {
 	all, told := true, true
 	for p := range int32(len(tls)) {
 		c, closed := r.closed[partitionAt{am.Topic, p}]
@@ -372,20 +372,20 @@ func (r *Replicator) reportEnded(ctx context.Context, reports *errgroup.Group, a
 	}
 	switch {
 	case coordinator && all:
-		ev.Kind = admin.EventMirrorDrained
+		ev.Kind = model.EventMirrorDrained
 		if !r.repaired(am, r.term(topicSlot(am.Topic)), tls, &ev) {
 			return
 		}
 	case coordinator || told:
 		return
 	default:
-		ev.Kind, ev.Partition = admin.EventPartitionsEnded, ev.Ended[0].Partition
+		ev.Kind, ev.Partition = model.EventPartitionsEnded, ev.Ended[0].Partition
 	}
 	r.reportIn(ctx, reports, ev)
 }
 
 // reportIn reports ev concurrently with the other reports of the group.
-func (r *Replicator) reportIn(ctx context.Context, reports *errgroup.Group, ev admin.Event) {
+func (r *Replicator) reportIn(ctx context.Context, reports *errgroup.Group, ev model.Event) {
 	reports.Go(func() error {
 		r.report(ctx, ev)
 		return nil
@@ -394,7 +394,7 @@ func (r *Replicator) reportIn(ctx context.Context, reports *errgroup.Group, ev a
 
 // report reports ev to Control, unless it has just reported the same. A later round repeats a
 // report that failed.
-func (r *Replicator) report(ctx context.Context, ev admin.Event) {
+func (r *Replicator) report(ctx context.Context, ev model.Event) {
 	key := "link " + ev.Link
 	if ev.Topic != "" {
 		key = "topic " + ev.Topic

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/retry"
 	"klink/protocol/batch"
 	"klink/protocol/timeline"
@@ -54,7 +54,7 @@ type repair struct {
 // repaired reports whether the log of a mirror that has ended is ready for the topic's clients. If
 // a repair is needed first, repaired starts it. It then corrects the ends in ev: what is void at
 // the end of the log belongs to the mirror.
-func (r *Replicator) repaired(am *admin.Mirror, term uint64, tls []*timeline.Partition, ev *admin.Event) bool {
+func (r *Replicator) repaired(am *model.Mirror, term uint64, tls []*timeline.Partition, ev *model.Event) bool {
 	if !am.Created || len(tls) == 0 || am.CleanupPolicy == "" || appendOnly(am.CleanupPolicy) {
 		return true
 	}
@@ -91,7 +91,7 @@ func (r *Replicator) repaired(am *admin.Mirror, term uint64, tls []*timeline.Par
 
 // endsOf returns the physical ends of a mirror's partitions, whichever instance has ended them; -1
 // = unknown.
-func endsOf(am *admin.Mirror, ev *admin.Event, partitions int) []int64 {
+func endsOf(am *model.Mirror, ev *model.Event, partitions int) []int64 {
 	ends := make([]int64, partitions)
 	for p := range ends {
 		if ends[p] = -1; p < len(am.EndedAt) {
@@ -107,10 +107,10 @@ func endsOf(am *admin.Mirror, ev *admin.Event, partitions int) []int64 {
 }
 
 // forgetRepairs drops the repairs of mirrors that are stopped, gone or another instance's.
-func (r *Replicator) forgetRepairs(st *admin.State) {
+func (r *Replicator) forgetRepairs(st *model.State) {
 	for topic, p := range r.repairs {
 		am := st.Mirrors[topic]
-		if am != nil && am.ID == p.id && am.State == admin.MirrorPendingStopped && r.owner.term(topicSlot(topic)) == p.term {
+		if am != nil && am.ID == p.id && am.State == model.MirrorPendingStopped && r.owner.term(topicSlot(topic)) == p.term {
 			continue
 		}
 		p.cancel()
@@ -130,7 +130,7 @@ func (r *Replicator) repairing() (busy slotSet) {
 	return busy
 }
 
-func (p *repair) run(ctx context.Context, r *Replicator, am *admin.Mirror, tls []*timeline.Partition) {
+func (p *repair) run(ctx context.Context, r *Replicator, am *model.Mirror, tls []*timeline.Partition) {
 	var mu sync.Mutex
 	var unrepaired []error
 	var all errgroup.Group

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/batch"
 
@@ -38,9 +39,9 @@ func tables(t *testing.T) (w *world, src, dst *kfake.Cluster) {
 	w, src, dst = embedded(t)
 	w.topics("table", 2)
 	w.mirror("table")
-	w.control.setMirror("table", func(m *admin.Mirror) { m.CleanupPolicy, m.Created = "compact", true })
+	w.control.setMirror("table", func(m *model.Mirror) { m.CleanupPolicy, m.Created = "compact", true })
 	w.run()
-	w.awaitState("table", admin.MirrorActive)
+	w.awaitState("table", model.MirrorActive)
 	return w, src, dst
 }
 
@@ -57,19 +58,19 @@ func someKeys(rnd *rand.Rand, who string, n int) (records []*kgo.Record) {
 }
 
 // stop stops the mirror, and returns the report of its end.
-func (w *world) stopMirror(topic string) admin.Event {
+func (w *world) stopMirror(topic string) model.Event {
 	w.t.Helper()
-	w.control.setState(topic, admin.MirrorPendingStopped)
-	w.awaitState(topic, admin.MirrorStopped)
+	w.control.setState(topic, model.MirrorPendingStopped)
+	w.awaitState(topic, model.MirrorStopped)
 	w.control.mu.Lock()
 	defer w.control.mu.Unlock()
 	for _, ev := range slices.Backward(w.control.events) {
-		if ev.Kind == admin.EventMirrorDrained && ev.Topic == topic {
+		if ev.Kind == model.EventMirrorDrained && ev.Topic == topic {
 			return ev
 		}
 	}
 	w.t.Fatal("no report of the end")
-	return admin.Event{}
+	return model.Event{}
 }
 
 // checkTables checks, for each partition, what a cleaner keeps once mirroring has stopped against
@@ -183,7 +184,7 @@ func TestRepairIsRepeated(t *testing.T) {
 	})
 	t.Run("the cleaner may have been faster", func(t *testing.T) {
 		w, _ := begin(t)
-		w.control.setMirror("table", func(m *admin.Mirror) { m.Void = []admin.VoidBatches{{Partition: 0, From: 2, To: 4, Offsets: 2}} })
+		w.control.setMirror("table", func(m *model.Mirror) { m.Void = []model.VoidBatches{{Partition: 0, From: 2, To: 4, Offsets: 2}} })
 		if ev := w.stopMirror("table"); ev.Unrepaired != "" || !strings.HasPrefix(ev.Message, "1 keys of batches that do not count have no record in the mirror") {
 			t.Errorf("%+v", ev)
 		}
@@ -257,13 +258,13 @@ func TestCleanerWasFaster(t *testing.T) {
 		w.r.lookAtEnds(t.Context())
 		w.await("nothing to be lost of "+what, func() (bool, string) {
 			m := w.control.mirror("table")
-			return m.State == admin.MirrorActive && len(m.Void) == 1 && m.Void[0].Safe && m.Void[0].To > 4, fmt.Sprintf("%+v", m)
+			return m.State == model.MirrorActive && len(m.Void) == 1 && m.Void[0].Safe && m.Void[0].To > 4, fmt.Sprintf("%+v", m)
 		})
 	}
 	appendBatch(t, w.dst.cl, "table", 0, &kgo.Record{Key: []byte("a"), Value: []byte("x")})
 	w.r.lookAtEnds(t.Context())
-	m := w.awaitState("table", admin.MirrorFailed)
-	if m.Error != admin.ErrRecordsCompacted || !strings.Contains(m.ErrorMessage, `1 keys, among them source offset 0 (key "a")`) {
+	m := w.awaitState("table", model.MirrorFailed)
+	if m.Error != model.ErrRecordsCompacted || !strings.Contains(m.ErrorMessage, `1 keys, among them source offset 0 (key "a")`) {
 		t.Errorf("%+v", m)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/kafkaclient"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -87,7 +87,7 @@ type Replicator struct {
 	reported map[string]report
 }
 
-var _ admin.Reporter = (*Replicator)(nil)
+var _ model.Reporter = (*Replicator)(nil)
 
 // New makes a replicator; it connects to nothing yet.
 func New(cfg Config) (*Replicator, error) {
@@ -245,7 +245,7 @@ func (r *Replicator) mirror(topic string) *mirror {
 // Status implements admin.Reporter. For a mirror that is paused or has failed it returns the last
 // known status. The status of a partition that another instance owns is the one that instance
 // published.
-func (r *Replicator) Status(topic string) []admin.PartitionStatus {
+func (r *Replicator) Status(topic string) []model.PartitionStatus {
 	here := r.statusHere(topic)
 	if r.board.Load() == nil {
 		return here
@@ -266,7 +266,7 @@ func (r *Replicator) Status(topic string) []admin.PartitionStatus {
 	return s[:known]
 }
 
-func (r *Replicator) statusHere(topic string) []admin.PartitionStatus {
+func (r *Replicator) statusHere(topic string) []model.PartitionStatus {
 	r.mu.Lock()
 	m, last := r.mirrors[topic], r.last[topic]
 	r.mu.Unlock()

@@ -5,7 +5,7 @@ import (
 	"os"
 	"testing"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -36,7 +36,7 @@ func TestMirrorsBacklogAndNewRecords(t *testing.T) {
 	w.produce("orders", 0, 10, 100)
 	w.mirror("orders")
 	w.run()
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	w.awaitCaughtUp("orders")
 	for range 20 {
 		w.produce("orders", 0, 3, 50)

@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/retry"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -72,7 +72,7 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 		switch {
 		case err == nil:
 		case errors.Is(err, kerr.TopicAuthorizationFailed):
-			w.m.setRefused(failf(admin.ErrAuthorization,
+			w.m.setRefused(failf(model.ErrAuthorization,
 				"the destination refuses access to topic %q: grant klink's principal READ, WRITE, DESCRIBE and DELETE on it", w.m.topic), false)
 			stale = t
 		default:

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"klink/admin"
+	"klink/admin/model"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -47,7 +47,7 @@ func TestStampLost(t *testing.T) {
 			w.mirror("orders")
 			if later {
 				w.run()
-				w.awaitState("orders", admin.MirrorActive)
+				w.awaitState("orders", model.MirrorActive)
 				w.awaitCaughtUp("orders")
 				w.same("orders")
 			}
@@ -55,15 +55,15 @@ func TestStampLost(t *testing.T) {
 			if !later {
 				w.run()
 			}
-			var m admin.Mirror
+			var m model.Mirror
 			w.await("the mirror to fail", func() (bool, string) {
 				m = w.control.mirror("orders")
-				if m.State != admin.MirrorFailed {
+				if m.State != model.MirrorFailed {
 					w.produce("orders", 0, 1, 20)
 				}
-				return m.State == admin.MirrorFailed, string(m.State)
+				return m.State == model.MirrorFailed, string(m.State)
 			})
-			if m.Error != admin.ErrBatchRewritten {
+			if m.Error != model.ErrBatchRewritten {
 				t.Fatalf("%s: %s", m.Error, m.ErrorMessage)
 			}
 			wantIn(t, m.ErrorMessage, "orders-0", "without its stamp", "message.format.version")

@@ -4,7 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/retry"
 )
 
@@ -36,7 +36,7 @@ func (w *worker) shortOfReplicas(appends bool) {
 	}
 	tell := s.told.Load() == nil && now.Sub(s.since) >= shortagePatience
 	if tell {
-		s.told.Store(failf(admin.ErrNotEnoughReplicas,
+		s.told.Store(failf(model.ErrNotEnoughReplicas,
 			"%s: fewer replicas are in sync at the destination than min.insync.replicas of topic %q asks for: appends wait until replicas are back",
 			w.core.name, w.m.topic))
 	}

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -48,7 +48,7 @@ func TestOneWriterOfAPartition(t *testing.T) {
 		return nil, nil, false
 	})
 	w.run()
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	for i := range 15 {
 		for p := range int32(3) {
 			w.produce("orders", p, 2, 20)
@@ -57,7 +57,7 @@ func TestOneWriterOfAPartition(t *testing.T) {
 		switch i % 3 {
 		case 0:
 			m := w.r.mirror("orders")
-			w.control.setState("orders", admin.MirrorPaused)
+			w.control.setState("orders", model.MirrorPaused)
 			w.await("the mirror to be ended", func() (bool, string) {
 				if m == nil {
 					return true, ""
@@ -66,9 +66,9 @@ func TestOneWriterOfAPartition(t *testing.T) {
 				defer m.mu.Unlock()
 				return m.stopping, "not stopping"
 			})
-			w.control.setState("orders", admin.MirrorActive)
+			w.control.setState("orders", model.MirrorActive)
 		case 1: // other configs: another client of the source
-			w.control.change(func(s *admin.State) {
+			w.control.change(func(s *model.State) {
 				l := *s.Links[linkName]
 				l.Configs = map[string]string{"client.id": fmt.Sprint("klink-", i)}
 				for k, v := range w.configs {

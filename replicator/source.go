@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/kafkaclient"
 	"klink/internal/retry"
 	"klink/replicator/wire"
@@ -70,13 +70,13 @@ type health struct {
 	known     bool
 	up        bool
 	clusterID string
-	code      admin.Error // while down
+	code      model.Error // while down
 	message   string
 	failures  int // in a row
 }
 
 // newSource returns a source that does not run yet. An error is about the configs.
-func newSource(r *Replicator, link *admin.Link) (*source, error) {
+func newSource(r *Replicator, link *model.Link) (*source, error) {
 	opts, err := kafkaclient.Properties(link.Configs).OptionsFrom(r.cfg.LinkFiles)
 	if err != nil {
 		return nil, fmt.Errorf("link %q: %w", link.Name, err)

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -102,10 +102,10 @@ func (s *source) observe(ctx context.Context, m *mirror, t *kmsg.MetadataRespons
 	switch err := kerr.ErrorForCode(t.ErrorCode); err {
 	case nil, kerr.LeaderNotAvailable:
 	case kerr.UnknownTopicOrPartition:
-		return m.suspect(failf(admin.ErrSourceTopicMayBeDeleted,
+		return m.suspect(failf(model.ErrSourceTopicMayBeDeleted,
 			"the source has no topic %q: it may have been deleted, or the link's principal may not DESCRIBE it", m.sourceTopic))
 	case kerr.TopicAuthorizationFailed:
-		m.setDenied(failf(admin.ErrAuthorization,
+		m.setDenied(failf(model.ErrAuthorization,
 			"the source refuses access to topic %q: grant the link's principal READ and DESCRIBE on it", m.sourceTopic))
 		return false
 	default:
@@ -166,11 +166,11 @@ func (s *source) growMirror(m *mirror, to int) {
 }
 
 // starts asks the source for the log starts of the partitions that the mirror does not have yet.
-func (s *source) starts(ctx context.Context, m *mirror, to int) ([]admin.Start, error) {
+func (s *source) starts(ctx context.Context, m *mirror, to int) ([]model.Start, error) {
 	s.mu.Lock()
 	leaders := s.topics[m.sourceTopic].leaders
 	s.mu.Unlock()
-	var starts []admin.Start
+	var starts []model.Start
 	for id := m.partitions(); id < to; id++ {
 		if id >= len(leaders) || leaders[id] < 0 {
 			return nil, fmt.Errorf("partition %d of %q has no leader at the source", id, m.sourceTopic)
@@ -179,7 +179,7 @@ func (s *source) starts(ctx context.Context, m *mirror, to int) ([]admin.Start, 
 		if err != nil {
 			return nil, err
 		}
-		starts = append(starts, admin.Start{Partition: int32(id), Logical: offset, Floor: offset})
+		starts = append(starts, model.Start{Partition: int32(id), Logical: offset, Floor: offset})
 	}
 	return starts, nil
 }

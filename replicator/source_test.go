@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/kafkatest"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -24,7 +24,7 @@ func TestPartitionsGrowWithTheSource(t *testing.T) {
 	w.produce("orders", 0, 5, 20)
 	w.mirror("orders")
 	w.run()
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	if _, err := kadm.NewClient(w.src.cl).UpdatePartitions(t.Context(), 3, "orders"); err != nil {
 		t.Fatal(err)
 	}
@@ -43,14 +43,14 @@ func TestSourceTopicDeleted(t *testing.T) {
 	w.mirror("orders")
 	w.mirror("other")
 	w.run()
-	w.awaitState("orders", admin.MirrorActive)
-	w.awaitState("other", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
+	w.awaitState("other", model.MirrorActive)
 	w.awaitCaughtUp("orders")
 	if err := src.DeleteTopic("orders"); err != nil {
 		t.Fatal(err)
 	}
-	m := w.awaitState("orders", admin.MirrorSourceUnavailable)
-	if m.Error != admin.ErrSourceTopicMayBeDeleted {
+	m := w.awaitState("orders", model.MirrorSourceUnavailable)
+	if m.Error != model.ErrSourceTopicMayBeDeleted {
 		t.Errorf("error %s", m.Error)
 	}
 	wantIn(t, m.ErrorMessage, `"orders"`)
@@ -61,8 +61,8 @@ func TestSourceTopicDeleted(t *testing.T) {
 
 	// A topic of the same name is not the one that was mirrored.
 	kafkatest.CreateTopic(t, w.src.cl, "orders", 1, -1, nil)
-	m = w.awaitState("orders", admin.MirrorFailed)
-	if m.Error != admin.ErrSourceTopicIDChanged {
+	m = w.awaitState("orders", model.MirrorFailed)
+	if m.Error != model.ErrSourceTopicIDChanged {
 		t.Errorf("error %s: %s", m.Error, m.ErrorMessage)
 	}
 }
@@ -79,9 +79,9 @@ func TestSourceTopicHiddenForAWhile(t *testing.T) {
 		kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: "orders", Err: kerr.UnknownTopicID, Count: -1},
 	)
 	w.run()
-	w.awaitState("orders", admin.MirrorSourceUnavailable)
+	w.awaitState("orders", model.MirrorSourceUnavailable)
 	hidden.Remove()
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	w.awaitCaughtUp("orders")
 	w.same("orders")
 }
@@ -95,13 +95,13 @@ func TestSourceRefusesTheTopic(t *testing.T) {
 			w.mirror("orders")
 			denied := src.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Topic: "orders", Err: kerr.TopicAuthorizationFailed, Count: -1})
 			w.run()
-			m := w.awaitState("orders", admin.MirrorSourceUnavailable)
-			if m.Error != admin.ErrAuthorization {
+			m := w.awaitState("orders", model.MirrorSourceUnavailable)
+			if m.Error != model.ErrAuthorization {
 				t.Errorf("error %s", m.Error)
 			}
 			wantIn(t, m.ErrorMessage, "READ", `"orders"`)
 			denied.Remove()
-			w.awaitState("orders", admin.MirrorActive)
+			w.awaitState("orders", model.MirrorActive)
 			w.awaitCaughtUp("orders")
 		})
 	}
@@ -115,7 +115,7 @@ func TestSourceTruncated(t *testing.T) {
 	// The mirror is ahead of a source that lost its end.
 	w.run()
 	w.awaitCaughtUp("orders")
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	src.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: "orders", Err: kerr.OffsetOutOfRange, Count: -1})
 	src.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		src.KeepControl()
@@ -132,8 +132,8 @@ func TestSourceTruncated(t *testing.T) {
 		resp.Topics = append(resp.Topics, rt)
 		return resp, nil, true
 	})
-	m := w.awaitState("orders", admin.MirrorFailed)
-	if m.Error != admin.ErrUnexpectedTruncation {
+	m := w.awaitState("orders", model.MirrorFailed)
+	if m.Error != model.ErrUnexpectedTruncation {
 		t.Errorf("error %s", m.Error)
 	}
 	wantIn(t, m.ErrorMessage, "orders-0", "offset 5", "at 3")
@@ -147,7 +147,7 @@ func TestSourceRecordsLost(t *testing.T) {
 	w.produce("orders", 0, 5, 20)
 	w.mirror("orders")
 	w.run()
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	w.awaitCaughtUp("orders")
 	w.stop()
 	w.produce("orders", 0, 5, 20)
@@ -178,7 +178,7 @@ func TestEmptyMirrorBeginsWhereTheSourceBeginsNow(t *testing.T) {
 	kafkatest.DeleteRecordsBefore(t, w.src.cl, "orders", 0, 7)
 	w.run()
 	w.awaitCaughtUp("orders")
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	w.same("orders")
 	if tl := w.control.State().Timelines["orders"][0]; tl.Floor() != 7 || tl.Shift() != 5 {
 		t.Errorf("floor %d shift %d", tl.Floor(), tl.Shift())
@@ -194,7 +194,7 @@ func TestOldSource(t *testing.T) {
 	}
 	w.mirror("orders")
 	w.run()
-	w.awaitState("orders", admin.MirrorActive)
+	w.awaitState("orders", model.MirrorActive)
 	w.awaitCaughtUp("orders")
 	w.same("orders")
 }
@@ -228,10 +228,10 @@ func TestSourceDownAndUpAgain(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		down func(*kafkatest.Faults)
-		want admin.Error
+		want model.Error
 	}{
-		{"refuses connections", (*kafkatest.Faults).Cut, admin.ErrBootstrapConnection},
-		{"is silent", (*kafkatest.Faults).Stall, admin.ErrTimeout},
+		{"refuses connections", (*kafkatest.Faults).Cut, model.ErrBootstrapConnection},
+		{"is silent", (*kafkatest.Faults).Stall, model.ErrTimeout},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, faults := faulty(t)
@@ -241,13 +241,13 @@ func TestSourceDownAndUpAgain(t *testing.T) {
 			w.produce("orders", 0, 5, 20)
 			w.mirror("orders")
 			w.run()
-			w.awaitState("orders", admin.MirrorActive)
+			w.awaitState("orders", model.MirrorActive)
 			w.awaitCaughtUp("orders")
 			began := time.Now()
 			c.down(faults)
 			w.await("the link to be down", func() (bool, string) {
 				l := w.control.State().Links[linkName]
-				return l.State == admin.LinkUnavailable, string(l.State)
+				return l.State == model.LinkUnavailable, string(l.State)
 			})
 			l := w.control.State().Links[linkName]
 			took := time.Since(began)
@@ -261,7 +261,7 @@ func TestSourceDownAndUpAgain(t *testing.T) {
 			faults.Resume()
 			w.await("the link to be up", func() (bool, string) {
 				l := w.control.State().Links[linkName]
-				return l.State == admin.LinkActive, string(l.State)
+				return l.State == model.LinkActive, string(l.State)
 			})
 			w.produce("orders", 0, 5, 20)
 			w.awaitCaughtUp("orders")
@@ -282,7 +282,7 @@ func TestSourceNeverThere(t *testing.T) {
 	w.run()
 	w.await("the link to be down", func() (bool, string) {
 		l := w.control.State().Links[linkName]
-		return l.Error == admin.ErrBootstrapConnection, string(l.State) + " " + l.ErrorMessage
+		return l.Error == model.ErrBootstrapConnection, string(l.State) + " " + l.ErrorMessage
 	})
 }
 
@@ -298,7 +298,7 @@ func TestWrongCredentials(t *testing.T) {
 		}
 	}
 	set := func(configs map[string]string) {
-		w.control.change(func(s *admin.State) {
+		w.control.change(func(s *model.State) {
 			l := *s.Links[linkName]
 			l.Configs = configs
 			s.Links[linkName] = &l
@@ -308,12 +308,12 @@ func TestWrongCredentials(t *testing.T) {
 	w.run()
 	w.await("the link to be down", func() (bool, string) {
 		l := w.control.State().Links[linkName]
-		return l.Error == admin.ErrAuthentication, string(l.Error) + " " + l.ErrorMessage
+		return l.Error == model.ErrAuthentication, string(l.Error) + " " + l.ErrorMessage
 	})
 	set(jaas("right"))
 	w.await("the link to be up", func() (bool, string) {
 		l := w.control.State().Links[linkName]
-		return l.State == admin.LinkActive && l.SourceClusterID != "", string(l.Error) + " " + l.ErrorMessage
+		return l.State == model.LinkActive && l.SourceClusterID != "", string(l.Error) + " " + l.ErrorMessage
 	})
 }
 
@@ -333,14 +333,14 @@ func TestAnotherCluster(t *testing.T) {
 	kafkatest.CreateTopic(t, cl, "orders", 1, -1, nil)
 	send(t, cl, "orders", 0, kafkatest.Records(10, 10)...)
 	fetched := other.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Observe: true, Count: -1, Topic: "orders"})
-	w.control.change(func(s *admin.State) {
+	w.control.change(func(s *model.State) {
 		l := *s.Links[linkName]
 		l.Configs = map[string]string{"bootstrap.servers": other.ListenAddrs()[0]}
 		s.Links[linkName] = &l
 	})
 	w.await("the link to fail", func() (bool, string) {
 		l := w.control.State().Links[linkName]
-		return l.State == admin.LinkFailed, string(l.State)
+		return l.State == model.LinkFailed, string(l.State)
 	})
 	w.await("the mirror to end", func() (bool, string) { return w.r.mirror("orders") == nil, "" })
 	if fetched.Hits() > 0 {

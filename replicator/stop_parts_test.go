@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -27,7 +27,7 @@ func (w *witness) add(i *instance) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.all = append(w.all, i)
-	i.view.drained.Store(func(ev admin.Event, m admin.Mirror) {
+	i.view.drained.Store(func(ev model.Event, m model.Mirror) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		said := map[int32]bool{}
@@ -99,7 +99,7 @@ func TestAStopIsFinalForAllPartitions(t *testing.T) {
 				sleep(feeding, 2*time.Millisecond)
 			}
 		})
-		w.awaitState(topic, admin.MirrorActive)
+		w.awaitState(topic, model.MirrorActive)
 		w.await("all instances to copy it", func() (bool, string) {
 			detail, enough := "", true
 			for _, i := range all {
@@ -127,12 +127,12 @@ func TestAStopIsFinalForAllPartitions(t *testing.T) {
 			trouble()
 		}
 		sleep(t.Context(), rand.N(100*time.Millisecond))
-		w.control.setState(topic, admin.MirrorPendingStopped)
+		w.control.setState(topic, model.MirrorPendingStopped)
 		if round >= 4 {
 			sleep(t.Context(), rand.N(20*time.Millisecond))
 			trouble()
 		}
-		w.awaitState(topic, admin.MirrorStopped)
+		w.awaitState(topic, model.MirrorStopped)
 		before := ends(topic)
 		cut.set("")
 		switch round % 4 {
@@ -172,7 +172,7 @@ func TestPromoteOfManyOwners(t *testing.T) {
 	for p := range int32(partitions - 1) { // nothing is ever written to the last one
 		w.produce(topic, p, 3, 20)
 	}
-	w.awaitState(topic, admin.MirrorActive)
+	w.awaitState(topic, model.MirrorActive)
 	if _, err := kadm.NewClient(w.src.cl).UpdatePartitions(t.Context(), partitions+3, topic); err != nil {
 		t.Fatal(err)
 	}
@@ -213,10 +213,10 @@ func TestPromoteOfManyOwners(t *testing.T) {
 	})
 	w.produce(topic, held, 2, 20)
 	w.control.promote(topic, "p")
-	if sleep(t.Context(), 5*lookInterval); w.control.seen(admin.EventMirrorCaughtUp, topic) {
+	if sleep(t.Context(), 5*lookInterval); w.control.seen(model.EventMirrorCaughtUp, topic) {
 		t.Fatalf("caught up without what is on its way to partition %d", held)
 	}
 	close(release)
-	w.awaitState(topic, admin.MirrorStopped)
+	w.awaitState(topic, model.MirrorStopped)
 	w.same(topic)
 }

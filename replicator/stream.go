@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/retry"
 	"klink/protocol/batch"
 	"klink/replicator/wire"
@@ -325,7 +325,7 @@ func (s *stream) deliver(j *appendJob, p *wire.ProducePartition) {
 		// Old brokers answer this to a batch that they cannot convert to the topic's older message
 		// format. Nothing is lost, and another attempt may succeed, but the topic's configs must be
 		// checked now.
-		j.w.refusedForConfig(j.i.base, failf(admin.ErrUnsupportedFormat, "%s-%d: the destination fails on a batch", j.w.m.topic, j.w.id))
+		j.w.refusedForConfig(j.i.base, failf(model.ErrUnsupportedFormat, "%s-%d: the destination fails on a batch", j.w.m.topic, j.w.id))
 	case err == kerr.CorruptMessage && j.w.corrupted(j.i.base) < corruptionsToBelieve:
 		// The batch may be intact when it is fetched again.
 	case err == kerr.CorruptMessage:
@@ -352,14 +352,14 @@ func refusal(j *appendJob, err error, detail string) *failure {
 	at := fmt.Sprintf("%s-%d: the destination refuses the batch of source offsets %d to %d", j.w.m.topic, j.w.id, j.i.base, j.i.end()-1)
 	switch err {
 	case kerr.MessageTooLarge, kerr.RecordListTooLarge:
-		return failf(admin.ErrRecordTooLarge, "%s: its %d bytes are more than max.message.bytes of topic %q allows; raise it, and delete and re-create the mirror",
+		return failf(model.ErrRecordTooLarge, "%s: its %d bytes are more than max.message.bytes of topic %q allows; raise it, and delete and re-create the mirror",
 			at, len(j.i.bytes), j.w.m.topic)
 	case kerr.PolicyViolation:
-		return failf(admin.ErrPolicyViolation, "%s: %v%s", at, err, detail)
+		return failf(model.ErrPolicyViolation, "%s: %v%s", at, err, detail)
 	case kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.UnsupportedForMessageFormat, kerr.UnsupportedCompressionType, kerr.InvalidRequest, kerr.InvalidTopicException:
-		return failf(admin.ErrUnsupportedFormat, "%s: %v%s", at, err, detail)
+		return failf(model.ErrUnsupportedFormat, "%s: %v%s", at, err, detail)
 	case errDamaged:
-		return failf(admin.ErrUnsupportedFormat, "%s: its checksum does not fit, each of the %d times that it was fetched: it is damaged at the source%s", at, corruptionsToBelieve, detail)
+		return failf(model.ErrUnsupportedFormat, "%s: its checksum does not fit, each of the %d times that it was fetched: it is damaged at the source%s", at, corruptionsToBelieve, detail)
 	}
 	return nil
 }

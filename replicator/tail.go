@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/protocol/batch"
 )
 
@@ -83,7 +83,7 @@ func (w *worker) readTail(ctx context.Context, e *logEnd) error {
 	w.mu.Unlock()
 	e.floor = w.tl.Floor()
 	e.last = unknownEpoch
-	e.fresh = !known && (empty || am != nil && am.State == admin.MirrorPending || w.neverBegun(e))
+	e.fresh = !known && (empty || am != nil && am.State == model.MirrorPending || w.neverBegun(e))
 	log := w.log()
 	if !known && (empty || !isSure) && e.start < e.end {
 		if err := w.onlyFillers(ctx, log, e); err != nil {
@@ -201,7 +201,7 @@ func sourceEpoch(h batch.Header) (epoch int32, ok bool) {
 }
 
 // seenBefore returns the last batch of the source before the place of a checkpoint.
-func seenBefore(c admin.Checkpoint) epochEnd {
+func seenBefore(c model.Checkpoint) epochEnd {
 	if c.EpochEnd == 0 {
 		return unknownEpoch
 	}

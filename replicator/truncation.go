@@ -3,7 +3,7 @@ package replicator
 import (
 	"fmt"
 
-	"klink/admin"
+	"klink/admin/model"
 )
 
 // Has the source's log been truncated? This happens when a replica that lacks the latest records
@@ -126,7 +126,7 @@ func (p *partition) compared(gen uint32, leader int32, a epochAnswer) effects {
 	default:
 		lost = fmt.Sprintf("it has that epoch up to offset %d", a.end)
 	}
-	p.doomed = failf(admin.ErrUnexpectedTruncation,
+	p.doomed = failf(model.ErrUnexpectedTruncation,
 		"%s: the mirror ends at offset %d and has the source's records of leader epoch %d up to offset %d, but the source lost some of them (%s): "+
 			"its log was truncated, by an unclean leader election or a restored backup, or the topic was created again; "+whatToDo,
 		p.name, p.fetchAt, p.seen.epoch, p.seen.end, lost)

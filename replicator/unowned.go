@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -52,7 +52,7 @@ func (s *sightings) last(slot int) (at time.Time, said string) {
 // An instance that was killed is replaced after one.
 const unownedAfter = 3
 
-var _ admin.OwnerReporter = (*Replicator)(nil)
+var _ model.OwnerReporter = (*Replicator)(nil)
 
 // Unowned implements admin.OwnerReporter.
 func (r *Replicator) Unowned(topic string) string {

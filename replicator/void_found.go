@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"klink/admin"
+	"klink/admin/model"
 	"klink/protocol/batch"
 )
 
@@ -81,8 +82,8 @@ func (w *worker) noteVoid(ctx context.Context, v *voidSpan) error {
 	if am == nil || keyOf(am) != w.m.mirrorKey {
 		return nil
 	}
-	found := admin.VoidBatches{Partition: w.id, From: v.from, To: v.to, Offsets: v.offsets, Foreign: v.foreign}
-	if slices.ContainsFunc(am.Void, func(known admin.VoidBatches) bool {
+	found := model.VoidBatches{Partition: w.id, From: v.from, To: v.to, Offsets: v.offsets, Foreign: v.foreign}
+	if slices.ContainsFunc(am.Void, func(known model.VoidBatches) bool {
 		return known.Partition == found.Partition && known.From <= found.From && known.To >= found.To
 	}) {
 		return nil // noted before, perhaps by a former process
@@ -93,7 +94,7 @@ func (w *worker) noteVoid(ctx context.Context, v *voidSpan) error {
 		lag, err := w.m.r.dest.compactionLag(ctx, w.m.topic)
 		found.Safe = err == nil && v.untouched(time.Now(), lag)
 	}
-	err := w.m.r.cfg.Control.Report(ctx, admin.Event{Kind: admin.EventMirrorVoid, Link: w.m.link, Topic: w.m.topic, Void: found})
+	err := w.m.r.cfg.Control.Report(ctx, model.Event{Kind: model.EventMirrorVoid, Link: w.m.link, Topic: w.m.topic, Void: found})
 	if errors.Is(err, admin.ErrNotOwner) {
 		return nil // the present owner reads the log, too
 	}

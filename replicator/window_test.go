@@ -4,7 +4,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/protocol/batch"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -32,7 +32,7 @@ func (w *world) windows(t *testing.T, least int64) {
 	if batches < least || batches < 2*n {
 		t.Errorf("%d windows with %d batches", n, batches)
 	}
-	if m := w.control.mirror("orders"); m.State == admin.MirrorFailed {
+	if m := w.control.mirror("orders"); m.State == model.MirrorFailed {
 		t.Errorf("failed: %s", m.ErrorMessage)
 	}
 }
@@ -113,7 +113,7 @@ func TestWindowsWithFaults(t *testing.T) {
 				w.await("the mirror to fail, or to have all", func() (bool, string) {
 					ends := w.r.Status("orders")
 					done := len(ends) == 2 && ends[0].MirrorEnd == 600 && ends[1].MirrorEnd == 600
-					return w.control.mirror("orders").State == admin.MirrorFailed || done, ""
+					return w.control.mirror("orders").State == model.MirrorFailed || done, ""
 				})
 				return
 			}

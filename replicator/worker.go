@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/retry"
 	"klink/protocol/batch"
 	"klink/protocol/timeline"
@@ -50,7 +51,7 @@ type worker struct {
 	endBurn   context.CancelFunc // not nil while offsets are burned
 	copied    int64              // bytes appended since they were counted last
 	lateBurn  bool               // an append of a burn that was broken off may still be on its way
-	kept      admin.Checkpoint   // the last checkpoint that was stored; see end.go
+	kept      model.Checkpoint   // the last checkpoint that was stored; see end.go
 	short     shortage
 	refusal   configRefusal
 	checked   bool // since the last resume an append was, or is being, read back
@@ -307,7 +308,7 @@ func (w *worker) denied() {
 	w.mu.Lock()
 	w.delayFetch()
 	w.mu.Unlock()
-	w.m.setRefused(failf(admin.ErrAuthorization, "the destination refuses appends to topic %q: grant klink's principal WRITE on it", w.m.topic), true)
+	w.m.setRefused(failf(model.ErrAuthorization, "the destination refuses appends to topic %q: grant klink's principal WRITE on it", w.m.topic), true)
 }
 
 // delayFetch makes the next fetch wait; w.mu is held.
@@ -426,11 +427,11 @@ func (w *worker) running() bool {
 }
 
 // status returns the partition's status, for people.
-func (w *worker) status() admin.PartitionStatus {
+func (w *worker) status() model.PartitionStatus {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.heard()
-	s := admin.PartitionStatus{
+	s := model.PartitionStatus{
 		SourceEnd: w.core.sourceEnd, MirrorEnd: w.shownEnd(), LastFetch: w.lastFetch, CaughtUp: w.caughtUp,
 		SourceLastStable: w.core.sourceStable, SourceStart: w.core.sourceStart, MirrorStart: w.tl.Floor(), ShiftBegan: -1,
 		Joined: w.joining.joined,

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
 	"klink/protocol/batch"
@@ -69,8 +69,8 @@ func newWorld(t *testing.T, src, dst []string) *world {
 		Control:     w.control,
 		Logger:      slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
-	w.control.change(func(s *admin.State) {
-		s.Links[linkName] = &admin.Link{Name: linkName, State: admin.LinkActive, Configs: w.configs}
+	w.control.change(func(s *model.State) {
+		s.Links[linkName] = &model.Link{Name: linkName, State: model.LinkActive, Configs: w.configs}
 	})
 	return w
 }
@@ -146,11 +146,11 @@ func (w *world) mirrorOf(topic, sourceTopic string) {
 		}
 		tls = append(tls, timeline.New(0, o.Offset, o.Offset))
 	}
-	w.control.change(func(s *admin.State) {
+	w.control.change(func(s *model.State) {
 		s.Timelines[topic] = tls
-		s.Mirrors[topic] = &admin.Mirror{
+		s.Mirrors[topic] = &model.Mirror{
 			Topic: topic, TopicID: dst.ID, Link: linkName, SourceTopic: sourceTopic, SourceTopicID: src.ID,
-			State: admin.MirrorPending, Partitions: int32(len(tls)),
+			State: model.MirrorPending, Partitions: int32(len(tls)),
 		}
 	})
 }
@@ -161,9 +161,9 @@ func (w *world) await(what string, cond func() (bool, string)) {
 	kafkatest.WaitFor(w.t, 30*time.Second, what, cond)
 }
 
-func (w *world) awaitState(topic string, state admin.MirrorState) admin.Mirror {
+func (w *world) awaitState(topic string, state model.MirrorState) model.Mirror {
 	w.t.Helper()
-	var m admin.Mirror
+	var m model.Mirror
 	w.await(fmt.Sprintf("state %s of %s", state, topic), func() (bool, string) {
 		m = w.control.mirror(topic)
 		return m.State == state, fmt.Sprintf("%s %s: %s", m.State, m.Error, m.ErrorMessage)

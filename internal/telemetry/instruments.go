@@ -11,7 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.opentelemetry.io/otel/attribute"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/protocol/linkapi"
 	"klink/protocol/timeline"
 	"klink/proxy"
@@ -28,9 +28,9 @@ type Sources struct {
 	// Probes counts reads of mirrors' logs that look for an offset which the timeline lacks.
 	Probes     func() int64
 	Replicator func() replicator.Stats
-	State      func() *admin.State
+	State      func() *model.State
 	// LinkTasks returns the tasks of each link.
-	LinkTasks func() map[string][]admin.TaskStatus
+	LinkTasks func() map[string][]model.TaskStatus
 	// StateAge returns the time since the state topic was last read to its end; false if it never
 	// was.
 	StateAge func() (time.Duration, bool)
@@ -69,8 +69,8 @@ type picture struct {
 	probes     func() int64
 	stateAge   func() (time.Duration, bool)
 	replicator *replicator.Stats
-	state      *admin.State
-	tasks      map[string][]admin.TaskStatus
+	state      *model.State
+	tasks      map[string][]model.TaskStatus
 	now        time.Time
 }
 
@@ -194,7 +194,7 @@ var instruments = []instrument{
 		"klink.link.state", "klink_link_state", gauge, "{link}",
 		[]string{"link", "state", "error"},
 		"1 for the state that the link is in.",
-		onState(func(s *admin.State, out emit) {
+		onState(func(s *model.State, out emit) {
 			for name, l := range s.Links {
 				out(1, name, string(l.State), string(l.Error))
 			}
@@ -204,14 +204,14 @@ var instruments = []instrument{
 		"klink.link.task.state", "klink_link_task_state", gauge, "{task}",
 		[]string{"link", "task", "state"},
 		"1 for the state that the task of the link is in: ACTIVE, IN_ERROR, PAUSED, NOT_CONFIGURED.",
-		onTasks(func(_ *picture, link string, t *admin.TaskStatus, out emit) { out(1, link, t.Name, string(t.State)) }),
+		onTasks(func(_ *picture, link string, t *model.TaskStatus, out emit) { out(1, link, t.Name, string(t.State)) }),
 	},
 	{
 		"klink.link.task.errors", "klink_link_task_errors", gauge, "{error}",
 		[]string{"link", "task", "error"},
 		"How many things the last run of the task could not do, by error, of those that klink link task list shows. Absent without any.",
-		onTasks(func(_ *picture, link string, t *admin.TaskStatus, out emit) {
-			n := map[admin.Error]int{}
+		onTasks(func(_ *picture, link string, t *model.TaskStatus, out emit) {
+			n := map[model.Error]int{}
 			for _, e := range t.Errors {
 				n[e.Code]++
 			}
@@ -224,7 +224,7 @@ var instruments = []instrument{
 		"klink.link.task.success.age", "klink_link_task_success_age_seconds", gauge, "s",
 		[]string{"link", "task"},
 		"Time since the last run of the task that had no error. Absent before the first.",
-		onTasks(func(p *picture, link string, t *admin.TaskStatus, out emit) {
+		onTasks(func(p *picture, link string, t *model.TaskStatus, out emit) {
 			if !t.LastSuccess.IsZero() {
 				out(max(0, p.now.Sub(t.LastSuccess).Seconds()), link, t.Name)
 			}
@@ -234,7 +234,7 @@ var instruments = []instrument{
 		"klink.mirror.state", "klink_mirror_state", gauge, "{mirror}",
 		[]string{"link", "topic", "state", "error"},
 		"1 for the state that the mirror is in.",
-		onState(func(s *admin.State, out emit) {
+		onState(func(s *model.State, out emit) {
 			for topic, m := range s.Mirrors {
 				out(1, m.Link, topic, string(m.Shown()), string(m.Error))
 			}
@@ -244,7 +244,7 @@ var instruments = []instrument{
 		"klink.mirror.compaction.paused", "klink_mirror_compaction_paused", gauge, "{mirror}",
 		[]string{"link", "topic"},
 		"1 for a mirror of a compacted topic that is not compacted at the destination, because its log has records that do not count: klink mirror describe says why. Absent otherwise.",
-		onState(func(s *admin.State, out emit) {
+		onState(func(s *model.State, out emit) {
 			for topic, m := range s.Mirrors {
 				if m.CompactionRests() {
 					out(1, m.Link, topic)
@@ -370,7 +370,7 @@ func onReplicator(f func(*replicator.Stats, emit)) func(*picture, emit) {
 	}
 }
 
-func onState(f func(*admin.State, emit)) func(*picture, emit) {
+func onState(f func(*model.State, emit)) func(*picture, emit) {
 	return func(p *picture, out emit) {
 		if p.state != nil {
 			f(p.state, out)
@@ -378,7 +378,7 @@ func onState(f func(*admin.State, emit)) func(*picture, emit) {
 	}
 }
 
-func onTasks(f func(*picture, string, *admin.TaskStatus, emit)) func(*picture, emit) {
+func onTasks(f func(*picture, string, *model.TaskStatus, emit)) func(*picture, emit) {
 	return func(p *picture, out emit) {
 		for link, tasks := range p.tasks {
 			for i := range tasks {
@@ -390,7 +390,7 @@ func onTasks(f func(*picture, string, *admin.TaskStatus, emit)) func(*picture, e
 
 // perTimeline returns a gauge of a timeline, by partition.
 func perTimeline(name, prom, doc string, value func(*timeline.Partition) int64) instrument {
-	return instrument{name, prom, gauge, "{offset}", []string{"link", "topic", "partition"}, doc, onState(func(s *admin.State, out emit) {
+	return instrument{name, prom, gauge, "{offset}", []string{"link", "topic", "partition"}, doc, onState(func(s *model.State, out emit) {
 		for topic, timelines := range s.Timelines {
 			m := s.Mirrors[topic]
 			if m == nil {

@@ -15,7 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"klink/admin"
+	"klink/admin/model"
 	"klink/protocol/timeline"
 	"klink/proxy"
 	"klink/replicator"
@@ -59,19 +59,19 @@ func testSources() Sources {
 				Produces: 6, BufferedBytes: 10, PeakBufferedBytes: 20, BudgetBytes: 30,
 			}
 		},
-		LinkTasks: func() map[string][]admin.TaskStatus {
-			return map[string][]admin.TaskStatus{"east": {
-				{Name: "TopicConfigsSync", State: admin.TaskInError, LastSuccess: time.Unix(1000, 0), Errors: []admin.TaskError{
-					{Code: admin.ErrTimeout}, {Code: admin.ErrPolicyViolation}, {Code: admin.ErrPolicyViolation},
+		LinkTasks: func() map[string][]model.TaskStatus {
+			return map[string][]model.TaskStatus{"east": {
+				{Name: "TopicConfigsSync", State: model.TaskInError, LastSuccess: time.Unix(1000, 0), Errors: []model.TaskError{
+					{Code: model.ErrTimeout}, {Code: model.ErrPolicyViolation}, {Code: model.ErrPolicyViolation},
 				}},
-				{Name: "Never", State: admin.TaskActive},
+				{Name: "Never", State: model.TaskActive},
 			}}
 		},
 		Now: func() time.Time { return time.Unix(1002, 500_000_000) },
-		State: func() *admin.State {
-			return &admin.State{
-				Links:     map[string]*admin.Link{"east": {Name: "east", State: admin.LinkUnavailable, Error: admin.ErrTimeout}},
-				Mirrors:   map[string]*admin.Mirror{"t": {Topic: "t", Link: "east", State: admin.MirrorActive, CleanupPolicy: "compact", Void: []admin.VoidBatches{{To: 1, Offsets: 1}}}},
+		State: func() *model.State {
+			return &model.State{
+				Links:     map[string]*model.Link{"east": {Name: "east", State: model.LinkUnavailable, Error: model.ErrTimeout}},
+				Mirrors:   map[string]*model.Mirror{"t": {Topic: "t", Link: "east", State: model.MirrorActive, CleanupPolicy: "compact", Void: []model.VoidBatches{{To: 1, Offsets: 1}}}},
 				Timelines: map[string][]*timeline.Partition{"t": {timeline.New(0, 0, 0), shifted}},
 			}
 		},

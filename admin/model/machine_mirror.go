@@ -1,7 +1,7 @@
-package admin
+package model
 
-// stepMirror moves a mirror.
-func stepMirror(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error) {
+// StepMirror moves a mirror.
+func StepMirror(s MirrorStatus, in MirrorInput) (MirrorStatus, []effect, error) {
 	switch s.State {
 	case MirrorStopped:
 		return stepStopped(s, in)
@@ -13,19 +13,19 @@ func stepMirror(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error) 
 
 	// PENDING_MIRROR, ACTIVE, PAUSED, LINK_PAUSED, SOURCE_UNAVAILABLE.
 	switch in.Kind {
-	case mirrorFailover:
-		return mirrorStatus{State: MirrorPendingStopped, Started: s.Started}, []effect{effectDrain}, nil
-	case mirrorFailed:
-		return mirrorStatus{State: MirrorFailed, Error: orInternal(in.Error), Message: in.Message, Started: s.Started}, nil, nil
-	case mirrorPause:
-		return mirrorStatus{State: MirrorPaused, Started: s.Started}, nil, nil
-	case mirrorPromote, mirrorCaughtUp, mirrorPromoteCancelled:
+	case InputFailover:
+		return MirrorStatus{State: MirrorPendingStopped, Started: s.Started}, []effect{effectDrain}, nil
+	case InputFailed:
+		return MirrorStatus{State: MirrorFailed, Error: orInternal(in.Error), Message: in.Message, Started: s.Started}, nil, nil
+	case InputPause:
+		return MirrorStatus{State: MirrorPaused, Started: s.Started}, nil, nil
+	case InputPromote, InputCaughtUp, InputPromoteCancelled:
 		return stepPromotion(s, in)
-	case mirrorResume:
+	case InputResume:
 		if s.State == MirrorPaused {
-			return going(s.Started, in.Link), nil, nil
+			return Going(s.Started, in.Link), nil, nil
 		}
-		s.Promotion = promotion{} // resuming cancels a pending promotion
+		s.Promotion = Promotion{} // resuming cancels a pending promotion
 		return s, nil, nil
 	}
 	if s.State == MirrorPaused {
@@ -37,94 +37,94 @@ func stepMirror(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error) 
 }
 
 // stepGoing moves a mirror that is not held back by its own pause.
-func stepGoing(s mirrorStatus, in mirrorInput) mirrorStatus {
+func stepGoing(s MirrorStatus, in MirrorInput) MirrorStatus {
 	switch in.Kind {
-	case mirrorStarted, mirrorRecovered:
+	case InputStarted, InputRecovered:
 		if s.State == MirrorPending || s.State == MirrorActive || s.State == MirrorSourceUnavailable {
-			return mirrorStatus{State: MirrorActive, Started: true}
+			return MirrorStatus{State: MirrorActive, Started: true}
 		}
-	case mirrorUnavailable:
+	case InputUnavailable:
 		if s.State == MirrorLinkPaused {
 			return s
 		}
 		if s.Own && s.Error == in.Error {
 			return s
 		}
-		return mirrorStatus{State: MirrorSourceUnavailable, Error: orInternal(in.Error), Message: in.Message, Started: s.Started, Own: true}
-	case mirrorLinkChanged:
+		return MirrorStatus{State: MirrorSourceUnavailable, Error: orInternal(in.Error), Message: in.Message, Started: s.Started, Own: true}
+	case InputLinkChanged:
 		if s.Own && in.Link.State != LinkPaused {
 			return s
 		}
-		return going(s.Started, in.Link)
+		return Going(s.Started, in.Link)
 	}
 	return s
 }
 
 // stepPromotion begins a promotion, or moves the one that is under way.
-func stepPromotion(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error) {
-	this := s.Promotion.underWay() && in.Promotion.ID == s.Promotion.ID
+func stepPromotion(s MirrorStatus, in MirrorInput) (MirrorStatus, []effect, error) {
+	this := s.Promotion.UnderWay() && in.Promotion.ID == s.Promotion.ID
 	switch in.Kind {
-	case mirrorPromote:
-		if s.Promotion.underWay() {
+	case InputPromote:
+		if s.Promotion.UnderWay() {
 			s.Promotion.DeadlineMs = max(s.Promotion.DeadlineMs, in.Promotion.DeadlineMs)
 			return s, nil, nil
 		}
 		if err := promotable(s.State, s.Error); err != nil {
 			return s, nil, err
 		}
-		s.Promotion = promotion{ID: in.Promotion.ID, DeadlineMs: in.Promotion.DeadlineMs}
-	case mirrorCaughtUp:
+		s.Promotion = Promotion{ID: in.Promotion.ID, DeadlineMs: in.Promotion.DeadlineMs}
+	case InputCaughtUp:
 		if this && s.State == MirrorActive {
 			s.Promotion.Ready = true
-			return mirrorStatus{State: MirrorPendingStopped, Started: s.Started, Promotion: s.Promotion}, []effect{effectDrain}, nil
+			return MirrorStatus{State: MirrorPendingStopped, Started: s.Started, Promotion: s.Promotion}, []effect{effectDrain}, nil
 		}
-	case mirrorPromoteCancelled:
+	case InputPromoteCancelled:
 		if this && s.Promotion.DeadlineMs <= in.Promotion.DeadlineMs {
-			s.Promotion = promotion{}
+			s.Promotion = Promotion{}
 		}
 	}
 	return s, nil, nil
 }
 
-// going returns the state of a mirror that nothing holds back, except perhaps its link.
-func going(started bool, link linkStatus) mirrorStatus {
+// Going returns the state of a mirror that nothing holds back, except perhaps its link.
+func Going(started bool, link LinkStatus) MirrorStatus {
 	switch link.State {
 	case LinkPaused:
-		return mirrorStatus{State: MirrorLinkPaused, Started: started}
+		return MirrorStatus{State: MirrorLinkPaused, Started: started}
 	case LinkUnavailable, LinkFailed:
-		return mirrorStatus{State: MirrorSourceUnavailable, Error: orInternal(link.Error), Message: link.Message, Started: started}
+		return MirrorStatus{State: MirrorSourceUnavailable, Error: orInternal(link.Error), Message: link.Message, Started: started}
 	}
 	if started {
-		return mirrorStatus{State: MirrorActive, Started: true}
+		return MirrorStatus{State: MirrorActive, Started: true}
 	}
-	return mirrorStatus{State: MirrorPending}
+	return MirrorStatus{State: MirrorPending}
 }
 
-func stepStopped(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error) {
+func stepStopped(s MirrorStatus, in MirrorInput) (MirrorStatus, []effect, error) {
 	switch in.Kind {
-	case mirrorPause, mirrorResume:
+	case InputPause, InputResume:
 		return s, nil, notPossible("it is STOPPED, which is final: to mirror again, delete the topic and create the mirror anew")
 	}
 	return s, nil, nil
 }
 
-func stepPendingStopped(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error) {
+func stepPendingStopped(s MirrorStatus, in MirrorInput) (MirrorStatus, []effect, error) {
 	switch in.Kind {
-	case mirrorDrained:
-		return mirrorStatus{State: MirrorStopped, Message: in.Message, Started: s.Started, Promotion: s.Promotion}, []effect{effectRestoreConfigs}, nil
-	case mirrorPause, mirrorResume:
+	case InputDrained:
+		return MirrorStatus{State: MirrorStopped, Message: in.Message, Started: s.Started, Promotion: s.Promotion}, []effect{EffectRestoreConfigs}, nil
+	case InputPause, InputResume:
 		return s, nil, notPossible("it is being stopped, which cannot be taken back")
 	}
 	return s, nil, nil
 }
 
-func stepFailed(s mirrorStatus, in mirrorInput) (mirrorStatus, []effect, error) {
+func stepFailed(s MirrorStatus, in MirrorInput) (MirrorStatus, []effect, error) {
 	switch in.Kind {
-	case mirrorFailover:
-		return mirrorStatus{State: MirrorPendingStopped, Started: s.Started}, []effect{effectDrain}, nil
-	case mirrorPromote:
+	case InputFailover:
+		return MirrorStatus{State: MirrorPendingStopped, Started: s.Started}, []effect{effectDrain}, nil
+	case InputPromote:
 		return s, nil, promotable(s.State, s.Error)
-	case mirrorPause, mirrorResume:
+	case InputPause, InputResume:
 		return s, nil, notPossible("it has FAILED (%s): fail it over to write to the topic, or delete the topic and create the mirror anew", s.Error)
 	}
 	return s, nil, nil

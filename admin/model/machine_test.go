@@ -1,4 +1,4 @@
-package admin
+package model
 
 import (
 	"errors"
@@ -19,17 +19,17 @@ import (
 // difference.
 func TestMachine(t *testing.T) {
 	datadriven.Walk(t, "testdata/machine", func(t *testing.T, path string) {
-		link, mirror := linkStatus{State: LinkActive}, mirrorStatus{State: MirrorPending}
+		link, mirror := LinkStatus{State: LinkActive}, MirrorStatus{State: MirrorPending}
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			if d.Cmd == "new" {
-				link, mirror = linkStatus{State: LinkActive}, mirrorStatus{State: MirrorPending}
+				link, mirror = LinkStatus{State: LinkActive}, MirrorStatus{State: MirrorPending}
 				return ""
 			}
 			var out strings.Builder
 			for line := range strings.Lines(d.Input) {
 				words := strings.Fields(line)
 				var code Error
-				var which promotion
+				var which Promotion
 				for _, w := range words[2:] {
 					switch name, value, _ := strings.Cut(w, "="); name {
 					case "error":
@@ -46,14 +46,14 @@ func TestMachine(t *testing.T) {
 				var err error
 				switch words[0] {
 				case "link":
-					link, effects = stepLink(link, linkInput{Kind: linkInputKind(words[1]), Error: code})
-					if slices.Contains(effects, effectMirrors) {
+					link, effects = StepLink(link, LinkInput{Kind: linkInputKind(words[1]), Error: code})
+					if slices.Contains(effects, EffectMirrors) {
 						var more []effect
-						mirror, more, err = stepMirror(mirror, mirrorInput{Kind: mirrorLinkChanged, Link: link})
+						mirror, more, err = StepMirror(mirror, MirrorInput{Kind: InputLinkChanged, Link: link})
 						effects = append(effects, more...)
 					}
 				case "mirror":
-					mirror, effects, err = stepMirror(mirror, mirrorInput{Kind: mirrorInputKind(words[1]), Error: code, Link: link, Promotion: which})
+					mirror, effects, err = StepMirror(mirror, MirrorInput{Kind: MirrorInputKind(words[1]), Error: code, Link: link, Promotion: which})
 				default:
 					t.Fatalf("%s: neither link nor mirror: %s", d.Pos, line)
 				}
@@ -61,7 +61,7 @@ func TestMachine(t *testing.T) {
 				switch p := mirror.Promotion; {
 				case p.Ready:
 					fmt.Fprintf(&out, ", promoted by %s", p.ID)
-				case p.underWay():
+				case p.UnderWay():
 					fmt.Fprintf(&out, ", promoting by %s until %d, shown as %s", p.ID, p.DeadlineMs, shownState(mirror.State, true))
 				}
 				for _, e := range effects {
@@ -87,37 +87,37 @@ func shown[S ~string](state S, code Error) string {
 // TestMachineInvariants drives a link and its mirror at random and checks the invariants that
 // machine.go lists, and that the mirror's state is what a much simpler rule says.
 func TestMachineInvariants(t *testing.T) {
-	linkKinds := []linkInputKind{linkPause, linkResume, linkUp, linkDown, linkFail}
-	mirrorKinds := []mirrorInputKind{
-		mirrorStarted, mirrorPause, mirrorResume, mirrorUnavailable, mirrorRecovered, mirrorFailed, mirrorFailover, mirrorDrained,
-		mirrorPromote, mirrorCaughtUp, mirrorPromoteCancelled,
+	linkKinds := []linkInputKind{InputLinkPause, InputLinkResume, InputLinkUp, InputLinkDown, InputLinkFail}
+	mirrorKinds := []MirrorInputKind{
+		InputStarted, InputPause, InputResume, InputUnavailable, InputRecovered, InputFailed, InputFailover, InputDrained,
+		InputPromote, InputCaughtUp, InputPromoteCancelled,
 	}
 	codes := []Error{ErrNone, ErrTimeout, ErrAuthentication, ErrSourceTopicMayBeDeleted}
 	running := []MirrorState{MirrorPending, MirrorActive, MirrorLinkPaused, MirrorSourceUnavailable}
 	rapid.Check(t, func(t *rapid.T) {
-		link, mirror := linkStatus{State: LinkActive}, mirrorStatus{State: MirrorPending}
+		link, mirror := LinkStatus{State: LinkActive}, MirrorStatus{State: MirrorPending}
 		var held twin
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			before := mirror
-			var in mirrorInputKind
+			var in MirrorInputKind
 			code := rapid.SampledFrom(codes).Draw(t, "error")
-			which := promotion{ID: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "id"), DeadlineMs: rapid.Int64Range(1, 3).Draw(t, "deadline")}
+			which := Promotion{ID: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "id"), DeadlineMs: rapid.Int64Range(1, 3).Draw(t, "deadline")}
 			if rapid.Bool().Draw(t, "link") {
 				kind := rapid.SampledFrom(linkKinds).Draw(t, "input")
 				var effects []effect
-				link, effects = stepLink(link, linkInput{Kind: kind, Error: code})
+				link, effects = StepLink(link, LinkInput{Kind: kind, Error: code})
 				if len(effects) > 0 {
-					in = mirrorLinkChanged
+					in = InputLinkChanged
 				}
 			} else {
 				in = rapid.SampledFrom(mirrorKinds).Draw(t, "input")
 			}
 			if in != "" {
-				next, effects, err := stepMirror(mirror, mirrorInput{Kind: in, Error: code, Link: link, Promotion: which})
+				next, effects, err := StepMirror(mirror, MirrorInput{Kind: in, Error: code, Link: link, Promotion: which})
 				require.False(t, err != nil && next != mirror, "a refused input changes nothing")
-				require.True(t, err == nil || errors.As(err, new(errNotPossible)))
+				require.True(t, err == nil || errors.As(err, new(ErrNotPossible)))
 				require.Equal(t, next.State == MirrorPendingStopped && mirror.State != MirrorPendingStopped, slices.Contains(effects, effectDrain))
-				require.Equal(t, next.State == MirrorStopped && mirror.State != MirrorStopped, slices.Contains(effects, effectRestoreConfigs))
+				require.Equal(t, next.State == MirrorStopped && mirror.State != MirrorStopped, slices.Contains(effects, EffectRestoreConfigs))
 				mirror = next
 			}
 
@@ -126,37 +126,37 @@ func TestMachineInvariants(t *testing.T) {
 			}
 			if before.State == MirrorPendingStopped && mirror != before {
 				require.Equal(t, MirrorStopped, mirror.State)
-				require.Equal(t, mirrorDrained, in)
+				require.Equal(t, InputDrained, in)
 			}
 			if before.State == MirrorFailed && mirror != before {
 				require.Equal(t, MirrorPendingStopped, mirror.State)
-				require.Equal(t, mirrorFailover, in)
+				require.Equal(t, InputFailover, in)
 			}
-			if before.State == MirrorPaused && in == mirrorLinkChanged {
+			if before.State == MirrorPaused && in == InputLinkChanged {
 				require.Equal(t, before, mirror)
 			}
-			if now := mirror.Promotion; now.underWay() {
+			if now := mirror.Promotion; now.UnderWay() {
 				require.Contains(t, running, mirror.State, "a promotion under way")
 			} else if now.Ready {
 				require.Contains(t, []MirrorState{MirrorPendingStopped, MirrorStopped}, mirror.State, "a promotion that is ready")
 				if !before.Promotion.Ready {
 					require.Equal(t, MirrorActive, before.State)
-					require.True(t, before.Promotion.underWay())
-					require.Equal(t, mirrorCaughtUp, in)
+					require.True(t, before.Promotion.UnderWay())
+					require.Equal(t, InputCaughtUp, in)
 					require.Equal(t, which.ID, before.Promotion.ID)
 				}
 			} else {
 				require.Zero(t, now)
 			}
-			was, is := shownState(before.State, before.Promotion.underWay()), shownState(mirror.State, mirror.Promotion.underWay())
+			was, is := shownState(before.State, before.Promotion.UnderWay()), shownState(mirror.State, mirror.Promotion.UnderWay())
 			if was == MirrorPendingStopped && is != was && is != MirrorStopped {
-				require.True(t, before.Promotion.underWay(), "PENDING_STOPPED was taken back")
+				require.True(t, before.Promotion.UnderWay(), "PENDING_STOPPED was taken back")
 			}
 			require.Equal(t, mirror.State == MirrorSourceUnavailable || mirror.State == MirrorFailed, mirror.Error != ErrNone)
 			require.Equal(t, link.State == LinkUnavailable || link.State == LinkFailed, link.Error != ErrNone)
 
 			held.step(in, which, before.State)
-			require.Equal(t, held.promoting, mirror.Promotion.underWay())
+			require.Equal(t, held.promoting, mirror.Promotion.UnderWay())
 			require.Equal(t, held.promoted, mirror.Promotion.Ready)
 			require.True(t, slices.Contains(held.allowed(link), mirror.State), "%s is none of %v", mirror.State, held.allowed(link))
 		}
@@ -173,33 +173,33 @@ type twin struct {
 	until int64
 }
 
-func (w *twin) step(in mirrorInputKind, which promotion, state MirrorState) {
+func (w *twin) step(in MirrorInputKind, which Promotion, state MirrorState) {
 	switch {
 	case w.stopped:
 	case w.stopping:
-		w.stopped = in == mirrorDrained
-	case in == mirrorFailover:
+		w.stopped = in == InputDrained
+	case in == InputFailover:
 		w.stopping, w.promoting = true, false
 	case w.failed:
-	case in == mirrorFailed:
+	case in == InputFailed:
 		w.failed, w.promoting = true, false
-	case in == mirrorPause:
+	case in == InputPause:
 		w.paused, w.promoting = true, false
-	case in == mirrorResume:
+	case in == InputResume:
 		w.paused, w.promoting = false, false
-	case in == mirrorPromote && w.promoting:
+	case in == InputPromote && w.promoting:
 		w.until = max(w.until, which.DeadlineMs)
-	case in == mirrorPromote && (state == MirrorActive || state == MirrorPending):
+	case in == InputPromote && (state == MirrorActive || state == MirrorPending):
 		w.promoting, w.by, w.until = true, which.ID, which.DeadlineMs
 	case !w.promoting || which.ID != w.by:
-	case in == mirrorCaughtUp && state == MirrorActive:
+	case in == InputCaughtUp && state == MirrorActive:
 		w.promoting, w.promoted, w.stopping = false, true, true
-	case in == mirrorPromoteCancelled && which.DeadlineMs >= w.until:
+	case in == InputPromoteCancelled && which.DeadlineMs >= w.until:
 		w.promoting = false
 	}
 }
 
-func (w *twin) allowed(link linkStatus) []MirrorState {
+func (w *twin) allowed(link LinkStatus) []MirrorState {
 	switch {
 	case w.stopped:
 		return []MirrorState{MirrorStopped}

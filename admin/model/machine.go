@@ -1,4 +1,4 @@
-package admin
+package model
 
 import "fmt"
 
@@ -21,15 +21,15 @@ import "fmt"
 //  7. A promotion is Ready only in PENDING_STOPPED and STOPPED, and becomes so only in ACTIVE, by a
 //     "caught-up" that names it.
 
-// linkStatus is the part of a link that the machine changes.
-type linkStatus struct {
+// LinkStatus is the part of a link that the machine changes.
+type LinkStatus struct {
 	State   LinkState
 	Error   Error
 	Message string
 }
 
-// linkInput is something that happens to a link.
-type linkInput struct {
+// LinkInput is something that happens to a link.
+type LinkInput struct {
 	Kind    linkInputKind
 	Error   Error
 	Message string
@@ -37,16 +37,17 @@ type linkInput struct {
 
 type linkInputKind string
 
+// What can happen to a link.
 const (
-	linkPause  linkInputKind = "pause"
-	linkResume linkInputKind = "resume"
-	linkUp     linkInputKind = "up"
-	linkDown   linkInputKind = "down"
-	linkFail   linkInputKind = "fail"
+	InputLinkPause  linkInputKind = "pause"
+	InputLinkResume linkInputKind = "resume"
+	InputLinkUp     linkInputKind = "up"
+	InputLinkDown   linkInputKind = "down"
+	InputLinkFail   linkInputKind = "fail"
 )
 
-// mirrorStatus is the part of a mirror that the machine changes.
-type mirrorStatus struct {
+// MirrorStatus is the part of a mirror that the machine changes.
+type MirrorStatus struct {
 	State   MirrorState
 	Error   Error
 	Message string
@@ -57,11 +58,11 @@ type mirrorStatus struct {
 	// link does not cure.
 	Own bool
 	// Promotion is the zero value unless the mirror is being promoted, or was.
-	Promotion promotion
+	Promotion Promotion
 }
 
-// promotion is a request to stop the mirror as soon as it has everything that its source has.
-type promotion struct {
+// Promotion is a request to stop the mirror as soon as it has everything that its source has.
+type Promotion struct {
 	// ID tells it from an earlier promotion that was cancelled: a finding for that one says nothing
 	// about this one.
 	ID string
@@ -71,8 +72,8 @@ type promotion struct {
 	Ready bool
 }
 
-// underWay reports whether the mirror is being promoted and can still go back.
-func (p promotion) underWay() bool { return p.ID != "" && !p.Ready }
+// UnderWay reports whether the mirror is being promoted and can still go back.
+func (p Promotion) UnderWay() bool { return p.ID != "" && !p.Ready }
 
 // shownState returns the state that people see.
 func shownState(state MirrorState, promoting bool) MirrorState {
@@ -82,57 +83,60 @@ func shownState(state MirrorState, promoting bool) MirrorState {
 	return state
 }
 
-// mirrorInput is something that happens to a mirror.
-type mirrorInput struct {
-	Kind    mirrorInputKind
+// MirrorInput is something that happens to a mirror.
+type MirrorInput struct {
+	Kind    MirrorInputKind
 	Error   Error
 	Message string
 	// Link is the state of the mirror's link after what happened.
-	Link linkStatus
-	// Promotion names the promotion that the input is about, with mirrorPromote, mirrorCaughtUp and
-	// mirrorPromoteCancelled.
-	Promotion promotion
+	Link LinkStatus
+	// Promotion names the promotion that the input is about, with InputPromote, InputCaughtUp and
+	// InputPromoteCancelled.
+	Promotion Promotion
 }
 
-type mirrorInputKind string
+// MirrorInputKind names what happens to a mirror.
+type MirrorInputKind string
 
+// What can happen to a mirror.
 const (
-	mirrorStarted     mirrorInputKind = "started"
-	mirrorPause       mirrorInputKind = "pause"
-	mirrorResume      mirrorInputKind = "resume"
-	mirrorLinkChanged mirrorInputKind = "link-changed"
-	mirrorUnavailable mirrorInputKind = "unavailable"
-	mirrorRecovered   mirrorInputKind = "recovered"
-	mirrorFailed      mirrorInputKind = "failed"
-	mirrorFailover    mirrorInputKind = "failover"
-	mirrorDrained     mirrorInputKind = "drained"
-	// mirrorPromote begins a promotion, or joins the one that is under way. Then the later of the
+	InputStarted     MirrorInputKind = "started"
+	InputPause       MirrorInputKind = "pause"
+	InputResume      MirrorInputKind = "resume"
+	InputLinkChanged MirrorInputKind = "link-changed"
+	InputUnavailable MirrorInputKind = "unavailable"
+	InputRecovered   MirrorInputKind = "recovered"
+	InputFailed      MirrorInputKind = "failed"
+	InputFailover    MirrorInputKind = "failover"
+	InputDrained     MirrorInputKind = "drained"
+	// InputPromote begins a promotion, or joins the one that is under way. Then the later of the
 	// two deadlines applies.
-	mirrorPromote mirrorInputKind = "promote"
-	// mirrorCaughtUp: the mirror has everything that its source has.
-	mirrorCaughtUp mirrorInputKind = "caught-up"
-	// mirrorPromoteCancelled cancels the promotion if its deadline is not later than the input's.
-	mirrorPromoteCancelled mirrorInputKind = "promote-cancelled"
+	InputPromote MirrorInputKind = "promote"
+	// InputCaughtUp: the mirror has everything that its source has.
+	InputCaughtUp MirrorInputKind = "caught-up"
+	// InputPromoteCancelled cancels the promotion if its deadline is not later than the input's.
+	InputPromoteCancelled MirrorInputKind = "promote-cancelled"
 )
 
 // effect is an action that a transition demands besides storing the new state.
 type effect string
 
 const (
-	// effectMirrors: give every mirror of the link the input link-changed.
-	effectMirrors effect = "mirrors"
+	// EffectMirrors: give every mirror of the link the input link-changed.
+	EffectMirrors effect = "mirrors"
 	// effectDrain: the replicator lets the appends in flight finish, makes no more, and reports
 	// "drained".
 	effectDrain effect = "drain"
-	// effectRestoreConfigs: set the topic's configs to the source's own values.
-	effectRestoreConfigs effect = "restore-configs"
+	// EffectRestoreConfigs: set the topic's configs to the source's own values.
+	EffectRestoreConfigs effect = "restore-configs"
 )
 
-// errNotPossible refuses a person's request.
-type errNotPossible struct{ text string }
+// ErrNotPossible refuses a person's request.
+type ErrNotPossible struct{ text string }
 
-func (e errNotPossible) Error() string { return e.text }
+// Error returns the reason, for people.
+func (e ErrNotPossible) Error() string { return e.text }
 
 func notPossible(format string, args ...any) error {
-	return errNotPossible{fmt.Sprintf(format, args...)}
+	return ErrNotPossible{fmt.Sprintf(format, args...)}
 }

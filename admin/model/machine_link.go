@@ -1,39 +1,39 @@
-package admin
+package model
 
-// stepLink moves a link.
-func stepLink(s linkStatus, in linkInput) (linkStatus, []effect) {
+// StepLink moves a link.
+func StepLink(s LinkStatus, in LinkInput) (LinkStatus, []effect) {
 	next := s
 	switch in.Kind {
-	case linkPause:
-		next = linkStatus{State: LinkPaused}
-	case linkResume:
+	case InputLinkPause:
+		next = LinkStatus{State: LinkPaused}
+	case InputLinkResume:
 		if s.State == LinkPaused {
-			next = linkStatus{State: LinkActive}
+			next = LinkStatus{State: LinkActive}
 		}
-	case linkUp:
+	case InputLinkUp:
 		// klink does not watch a paused link: an answer that was in flight when it was paused
 		// changes nothing.
 		if s.State != LinkPaused {
-			next = linkStatus{State: LinkActive}
+			next = LinkStatus{State: LinkActive}
 		}
-	case linkDown, linkFail:
+	case InputLinkDown, InputLinkFail:
 		if s.State == LinkPaused {
 			break
 		}
 		state := LinkUnavailable
-		if in.Kind == linkFail {
+		if in.Kind == InputLinkFail {
 			state = LinkFailed
 		}
 		// The same trouble again is no change, even if its text differs a little: texts name ports
 		// and attempts, and every change is a write to the state topic.
 		if s.State != state || s.Error != in.Error {
-			next = linkStatus{State: state, Error: orInternal(in.Error), Message: in.Message}
+			next = LinkStatus{State: state, Error: orInternal(in.Error), Message: in.Message}
 		}
 	}
 	if next == s {
 		return s, nil
 	}
-	return next, []effect{effectMirrors}
+	return next, []effect{EffectMirrors}
 }
 
 func orInternal(e Error) Error {

@@ -1,7 +1,4 @@
-// Package admin is klink's control plane: links and mirrors, their configs, their state machine and
-// its durable store in a compacted topic of the destination, and the service that answers the link
-// API. It publishes immutable snapshots to the router and to the replicator.
-package admin
+package model
 
 import (
 	"strings"
@@ -10,12 +7,13 @@ import (
 	"klink/protocol/timeline"
 )
 
-// LinkState and MirrorState are the states of DESIGN section 7, as shown to people.
+// LinkState and MirrorState are the states of links and mirrors, as people see them: docs/state.md.
 type (
 	LinkState   string
 	MirrorState string
 )
 
+// The states. docs/state.md has a table of what leads from one to the other.
 const (
 	LinkActive      LinkState = "ACTIVE"
 	LinkPaused      LinkState = "PAUSED"
@@ -38,6 +36,7 @@ const (
 // Error names a reason that a link or mirror is not ACTIVE.
 type Error string
 
+// The reasons.
 const (
 	ErrNone                Error = ""
 	ErrAuthentication      Error = "AUTHENTICATION_ERROR"
@@ -99,7 +98,7 @@ type Link struct {
 	ErrorMessage    string
 	StateTime       time.Time
 	SourceClusterID string
-	sealed          map[string]bool // the configs that are stored as secrets
+	Sealed          map[string]bool // the configs that are stored as secrets
 }
 
 // Mirror is a mirror as stored. Immutable once published.
@@ -123,7 +122,7 @@ type Mirror struct {
 	// happen before PromotionDeadline, the promotion is cancelled. See Shown.
 	Promotion         string
 	PromotionDeadline time.Time
-	promoted          bool // it had everything that its source has; it is being stopped, or was
+	Promoted          bool // it had everything that its source has; it is being stopped, or was
 	// Created is false until the topic exists at the destination; nothing may be appended before.
 	Created bool
 	// LogAppendTime: the source topic had message.timestamp.type=LogAppendTime when the mirror was
@@ -161,12 +160,12 @@ type State struct {
 	// is Created: without its timelines no instance appends to a mirror. The slices are immutable,
 	// the timelines move.
 	Timelines map[string][]*timeline.Partition
-	// uncreated holds the timelines of the other mirrors. The router needs them before the topic
+	// Uncreated holds the timelines of the other mirrors. The router needs them before the topic
 	// exists.
-	uncreated map[string][]*timeline.Partition
-	// recorded maps each mirror whose topic is not Created to the offset of its record in the state
+	Uncreated map[string][]*timeline.Partition
+	// Recorded maps each mirror whose topic is not Created to the offset of its record in the state
 	// topic. The other instances wait until this one has acknowledged that offset.
-	recorded map[string]int64
+	Recorded map[string]int64
 }
 
 // EventKind is the kind of a finding of the replicator.
@@ -291,8 +290,8 @@ type PartitionStatus struct {
 	Joined           int64  // batches that were appended as a part of another, since the owner took over
 }
 
-// detailed reports whether the fields from SourceLastStable on were filled in.
-func (p PartitionStatus) detailed() bool {
+// Detailed reports whether the fields from SourceLastStable on were filled in.
+func (p PartitionStatus) Detailed() bool {
 	return p.SourceLastStable != 0 || p.SourceStart != 0 || p.MirrorStart != 0 || p.ShiftBegan != 0 || p.ShiftReason != ""
 }
 
@@ -351,8 +350,8 @@ func (m *Mirror) HasVoid() bool { return len(m.Void) > 0 || m.VoidElsewhere }
 // CompactionRests reports whether the mirror's topic has a cleanup policy with compaction, but is
 // not compacted because its log has void batches.
 func (m *Mirror) CompactionRests() bool {
-	return m.HasVoid() && m.State != MirrorStopped && compacts(m.CleanupPolicy)
+	return m.HasVoid() && m.State != MirrorStopped && Compacts(m.CleanupPolicy)
 }
 
-// compacts reports whether a cleanup policy has compaction.
-func compacts(policy string) bool { return strings.Contains(policy, "compact") }
+// Compacts reports whether a cleanup policy has compaction.
+func Compacts(policy string) bool { return strings.Contains(policy, "compact") }

@@ -1,0 +1,27 @@
+// Package admin is klink's control plane: it keeps links and mirrors, and the service that answers
+// the link API. It publishes immutable snapshots to the router and to the replicator.
+//
+// # Rooms
+//
+//	model    links, mirrors, their state machine; pure
+//	caslog   a compacted topic in which every change is a compare-and-set
+//	filter   the filters of link configs
+//	aclsync  which ACLs of a source are copied
+//
+// # Reading order
+//
+//	service.go       Service: what it is made of, and its life
+//	handle.go        the link API: one file per request (create_links.go, alter_mirrors.go, ...)
+//	store*.go, record*.go   the state topic: records, transactions on them, snapshots
+//	create_mirror.go, reconcile.go, stop.go, promote.go   the life of a mirror
+//	task*.go         what is done for a link from time to time
+//	cleaner.go       what keeps the destination's cleaner off void batches
+//	facts.go, learn_offset.go   what the router asks for, and klink has to look up
+//
+// # Locks
+//
+// The log's lock (caslog.Log.Hold) guards what was read from the state topic; changes and snapshots
+// are evaluated under it, and nothing that waits may run there. Service.mu guards the last snapshot
+// and its subscribers. The locks of the tasks (offsets, ACLs, configs) are leaves: nothing else is
+// taken while one of them is held.
+package admin
