@@ -21,7 +21,7 @@ import (
 // klink hides the void one, and the key is gone. So klink must find a void batch before the cleaner
 // gets to it:
 //
-//   - A compacted mirror has a min.compaction.lag.ms of at least minCompactionLag, and the owner
+//   - A compacted mirror has a min.compaction.lag.ms of at least MinCompactionLag, and the owner
 //     reads the end of its log every 30 seconds (replicator/idle_look.go).
 //   - When the owner finds a void batch, klink notes it in the mirror's record (Void) and pauses
 //     compaction: it sets the lag to noCompaction. Nothing else about the topic changes.
@@ -35,9 +35,6 @@ import (
 // mirror FAILS.
 
 const (
-	// minCompactionLag is the shortest time for which the cleaner leaves a record of a mirror
-	// alone.
-	minCompactionLag = 10 * time.Minute
 	// noCompaction is a min.compaction.lag.ms at which the cleaner never compacts a record,
 	// whatever its timestamp.
 	noCompaction = math.MaxInt64
@@ -45,10 +42,6 @@ const (
 	minLagConfig = "min.compaction.lag.ms"
 	maxLagConfig = "max.compaction.lag.ms"
 )
-
-// MinCompactionLag is the shortest time for which the destination's cleaner leaves a record of a
-// mirror alone, counted from the record's timestamp.
-const MinCompactionLag = minCompactionLag
 
 // maxVoidRecords bounds how many partitions a mirror's record lists in Void.
 const maxVoidRecords = 256
@@ -119,7 +112,7 @@ func keepFromCleaner(configs map[string]string, atStop map[string]*string, known
 	if !model.Compacts(configs["cleanup.policy"]) {
 		return
 	}
-	least := int64(minCompactionLag / time.Millisecond)
+	least := int64(model.MinCompactionLag / time.Millisecond)
 	if hold {
 		least = noCompaction
 	}

@@ -2,28 +2,13 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"fmt"
+
+	"klink/admin/model"
 )
 
-// Owner says what this instance owns; the other instances own the rest. It is called with the
-// store's lock held, so it must answer from memory.
-type Owner interface {
-	// OwnsTopic reports whether this instance owns a mirror right now, and so may store what only
-	// the owner may.
-	OwnsTopic(topic string) bool
-	// OwnsPartition reports the same for a partition. The owner of the mirror, its coordinator,
-	// need not own its partitions.
-	OwnsPartition(topic string, partition int32) bool
-	// OwnsLink reports the same for a link: for its health and its tasks.
-	OwnsLink(link string) bool
-}
-
-// ErrNotOwner: nothing was stored, because another instance owns the mirror, partition or link.
-var ErrNotOwner = errors.New("another instance of klink owns it")
-
 // SetOwner sets the Owner. Without one this instance owns everything.
-func (s *Service) SetOwner(o Owner) { s.owner.Store(&o) }
+func (s *Service) SetOwner(o model.Owner) { s.owner.Store(&o) }
 
 // OwnerChanged must be called when what this instance owns has changed.
 func (s *Service) OwnerChanged() {
@@ -47,7 +32,7 @@ func (s *Service) ownsLink(link string) bool {
 // is evaluated can only be made by the owner: see Fence.
 func (s *Service) ownTopic(topic string) error {
 	if !s.ownsTopic(topic) {
-		return fmt.Errorf("mirror topic '%s': %w", topic, ErrNotOwner)
+		return fmt.Errorf("mirror topic '%s': %w", topic, model.ErrNotOwner)
 	}
 	return nil
 }
@@ -60,7 +45,7 @@ func (s *Service) ownsPartition(topic string, partition int32) bool {
 // ownPartition is ownTopic for a partition of a mirror.
 func (s *Service) ownPartition(topic string, partition int32) error {
 	if !s.ownsPartition(topic, partition) {
-		return fmt.Errorf("partition %d of mirror topic '%s': %w", partition, topic, ErrNotOwner)
+		return fmt.Errorf("partition %d of mirror topic '%s': %w", partition, topic, model.ErrNotOwner)
 	}
 	return nil
 }

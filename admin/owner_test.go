@@ -52,14 +52,14 @@ func TestFence(t *testing.T) {
 		err := former.Update(ctx, func(tx *Tx) error {
 			evaluations++
 			if !owns.Load() {
-				return ErrNotOwner
+				return model.ErrNotOwner
 			}
 			return increment("east")(tx)
 		})
 		if committed {
 			require.NoError(t, err)
 		} else {
-			require.ErrorIs(t, err, ErrNotOwner)
+			require.ErrorIs(t, err, model.ErrNotOwner)
 			require.GreaterOrEqual(t, evaluations, 2)
 		}
 		// After Fence the next owner has read everything that was committed before it, and nothing
@@ -92,7 +92,7 @@ func TestOnlyAnOwnerTells(t *testing.T) {
 		"start":     s.SetTimeline(ctx, "orders", 0, 0, 7, 7),
 		"alignment": s.SetAlignment(ctx, "orders", 0, 5, "because"),
 	} {
-		require.ErrorIs(t, err, ErrNotOwner, what)
+		require.ErrorIs(t, err, model.ErrNotOwner, what)
 	}
 	require.NoError(t, s.Checkpoint(ctx, []model.Checkpoint{{Topic: "orders", Physical: 4, Logical: 4}}))
 	c, ok := s.LastCheckpoint("orders", 0)

@@ -40,7 +40,7 @@ func (s *Service) reportLink(tx *Tx, ev model.Event) error {
 		return err
 	}
 	if !s.ownsLink(ev.Link) {
-		return fmt.Errorf("link %q: %w", ev.Link, ErrNotOwner)
+		return fmt.Errorf("link %q: %w", ev.Link, model.ErrNotOwner)
 	}
 	if ev.Kind == model.EventLinkDown {
 		return s.moveLink(tx, ev.Link, r, model.LinkInput{Kind: model.InputLinkDown, Error: ev.Error, Message: ev.Message})

@@ -94,7 +94,7 @@ type Service struct {
 
 	state    atomic.Pointer[model.State]
 	reporter atomic.Pointer[model.Reporter]
-	owner    atomic.Pointer[Owner] // nil = this instance owns everything
+	owner    atomic.Pointer[model.Owner] // nil = this instance owns everything
 
 	publishMu   sync.Mutex // serialises snapshots
 	complete    bool       // under publishMu

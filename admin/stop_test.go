@@ -336,14 +336,14 @@ func TestPartsOfAStop(t *testing.T) {
 		awaitState(t, s, "the stop to begin", func(s *model.State) bool { return s.Mirrors["orders"].State == model.MirrorPendingStopped })
 	}
 	require.ErrorContains(t, drained(), "partition 1 has not ended")
-	require.ErrorIs(t, other.Report(ctx, model.Event{Kind: model.EventMirrorDrained, Topic: "orders", Ended: ours}), ErrNotOwner)
+	require.ErrorIs(t, other.Report(ctx, model.Event{Kind: model.EventMirrorDrained, Topic: "orders", Ended: ours}), model.ErrNotOwner)
 	for what, ev := range map[string]model.Event{
 		"of another owner":  {Kind: model.EventPartitionsEnded, Topic: "orders", Mirror: id, Ended: []model.PartitionEnd{{Partition: 2, Logical: 1, Physical: 1}}},
 		"of another mirror": {Kind: model.EventPartitionsEnded, Topic: "orders", Mirror: "another", Ended: []model.PartitionEnd{{Partition: 1, Logical: 1, Physical: 1}}},
 		"of no partition":   {Kind: model.EventPartitionsEnded, Topic: "orders", Mirror: id, Ended: []model.PartitionEnd{{Partition: 3, Logical: 1, Physical: 1}, {Partition: -1, Logical: 1, Physical: 1}}},
 	} {
 		if err := other.Report(ctx, ev); what == "of another owner" {
-			require.ErrorIs(t, err, ErrNotOwner)
+			require.ErrorIs(t, err, model.ErrNotOwner)
 		} else {
 			require.NoError(t, err, what)
 		}
@@ -355,7 +355,7 @@ func TestPartsOfAStop(t *testing.T) {
 	awaitState(t, coordinator, "the part to have ended", func(s *model.State) bool { return s.Mirrors["orders"].HasEnded(1) })
 	require.Equal(t, model.MirrorPendingStopped, coordinator.State().Mirrors["orders"].State)
 	mine.coordinator.Store(false)
-	require.ErrorIs(t, drained(), ErrNotOwner)
+	require.ErrorIs(t, drained(), model.ErrNotOwner)
 	mine.coordinator.Store(true)
 	require.NoError(t, drained())
 	require.Zero(t, (<-stop).ErrorCode)
@@ -378,11 +378,11 @@ func TestAPartsOwnerFailsTheMirror(t *testing.T) {
 	require.Zero(t, w.mirror("orders", "east").ErrorCode)
 	w.service.SetOwner(&partOwner{partitions: []int32{1}})
 	failed := model.Event{Kind: model.EventMirrorFailed, Topic: "orders", Error: model.ErrForeignWrite, Partition: -1}
-	require.ErrorIs(t, w.service.Report(ctx, failed), ErrNotOwner)
+	require.ErrorIs(t, w.service.Report(ctx, failed), model.ErrNotOwner)
 	failed.Partition = 0
-	require.ErrorIs(t, w.service.Report(ctx, failed), ErrNotOwner)
-	require.ErrorIs(t, w.service.Report(ctx, model.Event{Kind: model.EventMirrorStarted, Topic: "orders", Partition: 1}), ErrNotOwner)
-	require.ErrorIs(t, w.service.SetTimeline(ctx, "orders", 0, 0, 5, 5), ErrNotOwner)
+	require.ErrorIs(t, w.service.Report(ctx, failed), model.ErrNotOwner)
+	require.ErrorIs(t, w.service.Report(ctx, model.Event{Kind: model.EventMirrorStarted, Topic: "orders", Partition: 1}), model.ErrNotOwner)
+	require.ErrorIs(t, w.service.SetTimeline(ctx, "orders", 0, 0, 5, 5), model.ErrNotOwner)
 	require.NoError(t, w.service.SetTimeline(ctx, "orders", 1, 0, 5, 5))
 	failed.Partition = 1
 	require.NoError(t, w.service.Report(ctx, failed))

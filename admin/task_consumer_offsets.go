@@ -270,14 +270,14 @@ func (s *Service) saveOffsets(ctx context.Context, l *model.Link, m *offsetMemor
 	}
 	err = s.update(ctx, func(tx *Tx) error {
 		if !s.ownsLink(l.Name) {
-			return ErrNotOwner
+			return model.ErrNotOwner
 		}
 		if r := tx.offsets(l.Name, l.ID); r != nil {
 			record.Filters = r.Filters
 		}
 		return tx.putOffsets(l.Name, &record)
 	})
-	if errors.Is(err, ErrNotOwner) {
+	if errors.Is(err, model.ErrNotOwner) {
 		return nil
 	}
 	if err != nil {

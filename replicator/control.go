@@ -8,7 +8,7 @@ import (
 
 // Control is what the replicator needs from the control plane; *admin.Service implements it.
 // Methods are safe for concurrent use. A call that only the owner of a mirror may make fails with
-// admin.ErrNotOwner on any other instance.
+// model.ErrNotOwner on any other instance.
 type Control interface {
 	// State returns the current snapshot; never nil.
 	State() *model.State

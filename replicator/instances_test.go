@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"klink/admin"
 	"klink/admin/model"
 	"klink/protocol/timeline"
 
@@ -28,7 +27,7 @@ type view struct {
 	lines map[string][]*timeline.Partition
 	fence atomic.Int64 // how often Fence was called
 
-	drained atomic.Value // func(admin.Event, admin.Mirror): sees EventMirrorDrained
+	drained atomic.Value // func(admin.Event, model.Mirror): sees EventMirrorDrained
 }
 
 func (v *view) State() *model.State {
@@ -49,14 +48,14 @@ func (v *view) Fence(context.Context) error { v.fence.Add(1); return nil }
 
 func (v *view) owns(topic string) error {
 	if !v.r.OwnsTopic(topic) {
-		return admin.ErrNotOwner
+		return model.ErrNotOwner
 	}
 	return nil
 }
 
 func (v *view) SetTimeline(ctx context.Context, topic string, partition int32, physical, logical, floor int64) error {
 	if !v.r.OwnsPartition(topic, partition) {
-		return admin.ErrNotOwner
+		return model.ErrNotOwner
 	}
 	v.State().Timelines[topic][partition].Move(physical, logical, floor)
 	return v.fakeControl.SetTimeline(ctx, topic, partition, physical, logical, floor)
@@ -67,7 +66,7 @@ func (v *view) Report(ctx context.Context, ev model.Event) error {
 	case ev.Topic == "":
 	case ev.Kind == model.EventPartitionsEnded, ev.Kind == model.EventMirrorFailed && ev.Partition >= 0:
 		if !v.r.OwnsPartition(ev.Topic, ev.Partition) {
-			return admin.ErrNotOwner
+			return model.ErrNotOwner
 		}
 	default:
 		if err := v.owns(ev.Topic); err != nil {

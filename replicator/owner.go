@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"klink/admin"
 	"klink/admin/model"
 )
 
@@ -283,7 +282,7 @@ func (r *Replicator) OwnsAll(topic string) bool {
 // OwnsLink reports whether this instance owns the slot of a link.
 func (r *Replicator) OwnsLink(link string) bool { return r.owner.owns(linkSlot(link)) }
 
-var _ admin.Owner = (*Replicator)(nil)
+var _ model.Owner = (*Replicator)(nil)
 
 // loseAll gives up all mirrors at once.
 func (r *Replicator) loseAll() {

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A mirror that is being promoted (admin.Mirror.Promotion) goes on like any other. The promoter
+// A mirror that is being promoted (model.Mirror.Promotion) goes on like any other. The promoter
 // finds out when the mirror has everything that its source has, and reports it. Control then stops
 // the mirror.
 //

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"klink/admin"
 	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/batch"
@@ -272,7 +271,7 @@ func TestCleanerWasFaster(t *testing.T) {
 // TestUntouched: the cleaner has not been where a record is younger than the lag.
 func TestUntouched(t *testing.T) {
 	now := time.UnixMilli(1_700_000_000_000)
-	const lag = int64(admin.MinCompactionLag / time.Millisecond)
+	const lag = int64(model.MinCompactionLag / time.Millisecond)
 	for _, c := range []struct {
 		name            string
 		passing, newest time.Duration // how long ago
@@ -282,7 +281,7 @@ func TestUntouched(t *testing.T) {
 		{"a moment ago", time.Hour, time.Second, lag, true},
 		{"behind a young record", time.Second, time.Hour, lag, true},
 		{"old", time.Hour, time.Hour, lag, false},
-		{"nearly old", time.Hour, admin.MinCompactionLag - time.Second, lag, false},
+		{"nearly old", time.Hour, model.MinCompactionLag - time.Second, lag, false},
 		{"a shorter lag", time.Second, time.Second, lag - 1, false},
 		{"a longer lag, which may be new", time.Hour, time.Hour, 1 << 40, false},
 		{"not compacted", time.Hour, time.Hour, 1<<63 - 1, true},

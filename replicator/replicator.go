@@ -242,7 +242,7 @@ func (r *Replicator) mirror(topic string) *mirror {
 	return r.mirrors[topic]
 }
 
-// Status implements admin.Reporter. For a mirror that is paused or has failed it returns the last
+// Status implements model.Reporter. For a mirror that is paused or has failed it returns the last
 // known status. The status of a partition that another instance owns is the one that instance
 // published.
 func (r *Replicator) Status(topic string) []model.PartitionStatus {

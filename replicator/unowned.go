@@ -54,7 +54,7 @@ const unownedAfter = 3
 
 var _ model.OwnerReporter = (*Replicator)(nil)
 
-// Unowned implements admin.OwnerReporter.
+// Unowned implements model.OwnerReporter.
 func (r *Replicator) Unowned(topic string) string {
 	if r.sightings == nil {
 		return ""

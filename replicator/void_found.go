@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"klink/admin"
 	"klink/admin/model"
 	"klink/protocol/batch"
 )
@@ -57,10 +56,10 @@ func (v *voidSpan) untouched(now time.Time, lag int64) bool {
 	switch {
 	case lag == math.MaxInt64:
 		return true // the cleaner does not compact anything
-	case lag < admin.MinCompactionLag.Milliseconds():
+	case lag < model.MinCompactionLag.Milliseconds():
 		return false
 	}
-	return v.newest > now.Add(-admin.MinCompactionLag+time.Minute).UnixMilli()
+	return v.newest > now.Add(-model.MinCompactionLag+time.Minute).UnixMilli()
 }
 
 // compactionLag returns the min.compaction.lag.ms of a topic, in milliseconds.
@@ -95,7 +94,7 @@ func (w *worker) noteVoid(ctx context.Context, v *voidSpan) error {
 		found.Safe = err == nil && v.untouched(time.Now(), lag)
 	}
 	err := w.m.r.cfg.Control.Report(ctx, model.Event{Kind: model.EventMirrorVoid, Link: w.m.link, Topic: w.m.topic, Void: found})
-	if errors.Is(err, admin.ErrNotOwner) {
+	if errors.Is(err, model.ErrNotOwner) {
 		return nil // the present owner reads the log, too
 	}
 	return err

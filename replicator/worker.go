@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"klink/admin"
 	"klink/admin/model"
 	"klink/internal/retry"
 	"klink/protocol/batch"
@@ -352,7 +351,7 @@ func (w *worker) storeAnchor(ctx context.Context, a anchor) {
 	wait := retry.Backoff{Low: 100 * time.Millisecond, High: 5 * time.Second}
 	for {
 		err := w.m.r.cfg.Control.SetTimeline(ctx, w.m.topic, w.id, a.physical, a.logical, a.floor)
-		if errors.Is(err, admin.ErrNotOwner) {
+		if errors.Is(err, model.ErrNotOwner) {
 			w.step((*partition).abandon)
 			return
 		}
