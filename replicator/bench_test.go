@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"klink/protocol/batch"
+	"klink/replicator/memory"
 )
 
 // BenchmarkPartition measures what a partition does with a batch: take it out of a response,
@@ -12,36 +13,36 @@ import (
 func BenchmarkPartition(b *testing.B) {
 	for _, c := range []struct{ batches, payload int }{{1000, 1200}, {8, 127_000}} {
 		b.Run(fmt.Sprintf("%dx%d", c.batches, c.payload), func(b *testing.B) {
-			budget := newBudget(64 << 20)
-			p := newPartition("orders-0", func(i item) { i.frame.release() })
+			budget := memory.NewBudget(64 << 20)
+			p := newPartition("orders-0", func(i item) { i.frame.Release() })
 			p.resumed(logEnd{fresh: true, last: unknownEpoch, align: true})
 			var source []byte
 			size := len(makeBatch(0, 1, 0, c.payload))
 			for n := range c.batches {
 				source = append(source, makeBatch(int64(n), 1, 0, c.payload)...)
 			}
-			var f *frame
-			tools := fetchTools{keep: func(_ []byte, alias bool) *frame {
+			var f *memory.Frame
+			tools := fetchTools{keep: func(_ []byte, alias bool) *memory.Frame {
 				if !alias {
 					b.Fatal("a batch was copied")
 				}
-				f.keep()
+				f.Keep()
 				return f
 			}}
 			next := int64(0)
 			round := func() {
-				f = budget.read(0, int64(len(source)))
+				f = budget.Read(0, int64(len(source)))
 				if next == 0 {
-					copy(f.mem, source)
+					copy(f.Mem, source)
 				}
 				for at := 0; at < len(source); at += size { // it is the same memory each time
-					h := batch.Header(f.mem[at : at+size])
+					h := batch.Header(f.Mem[at : at+size])
 					copy(h, source[at:at+batch.HeaderSize])
 					h.SetBaseOffset(next)
 					next++
 				}
-				p.fetched(p.beginFetch(), fetched{records: f.mem[:len(source)], highWater: next, stable: next, logStart: 0, epoch: 3, tools: &tools})
-				f.release()
+				p.fetched(p.beginFetch(), fetched{records: f.Mem[:len(source)], highWater: next, stable: next, logStart: 0, epoch: 3, tools: &tools})
+				f.Release()
 				for i, ok := takeOne(&p, joinRule{}); ok; i, ok = takeOne(&p, joinRule{}) {
 					p.appended(i.base)
 				}

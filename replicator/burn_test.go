@@ -10,6 +10,7 @@ import (
 
 	"klink/internal/retry"
 	"klink/protocol/batch"
+	"klink/replicator/memory"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"pgregory.net/rapid"
@@ -17,7 +18,7 @@ import (
 
 func newTestBurn(l burnLog, to int64) *burn {
 	return &burn{
-		log: l, name: "t-0", to: to, limit: 1000, pace: newPace(100), room: newFillerRoom(newBudget(1 << 20)), grace: testGrace, size: 40,
+		log: l, name: "t-0", to: to, limit: 1000, pace: newPace(100), room: newFillerRoom(memory.NewBudget(1 << 20)), grace: testGrace, size: 40,
 		wait: retry.Backoff{Low: 10 * time.Millisecond, High: 200 * time.Millisecond},
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"klink/admin/model"
 	"klink/internal/retry"
+	"klink/replicator/memory"
 	"klink/replicator/wire"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -67,9 +68,9 @@ type fetcher struct {
 	asks    fetchAsks
 	// answeredAt is when the last fetch was answered, in Unix nanoseconds; see worker.heard.
 	answeredAt atomic.Int64
-	frame      *frame    // holds the response that is being delivered
-	inSession  bool      // Replicator.sessions counts this fetcher's session
-	leftOut    time.Time // since when fetches leave partitions out and bring nothing; zero = not so
+	frame      *memory.Frame // holds the response that is being delivered
+	inSession  bool          // Replicator.sessions counts this fetcher's session
+	leftOut    time.Time     // since when fetches leave partitions out and bring nothing; zero = not so
 }
 
 // fetcherTopic is the partitions of a topic that a fetcher fetches. twin is set if another mirror
@@ -95,12 +96,12 @@ func newFetcher(s *source, broker int32) *fetcher {
 	}
 	f.topics.Store(&[]fetcherTopic{})
 	f.tools.recoder.Account = s.r.recoding.account()
-	f.tools.keep = func(b []byte, alias bool) *frame {
+	f.tools.keep = func(b []byte, alias bool) *memory.Frame {
 		if alias {
-			f.frame.keep()
+			f.frame.Keep()
 			return f.frame
 		}
-		return s.r.budget.frame(0, int64(len(b)))
+		return s.r.budget.Frame(0, int64(len(b)))
 	}
 	return f
 }
@@ -126,7 +127,7 @@ func (f *fetcher) run(ctx context.Context) {
 			return
 		}
 		reserve := f.s.r.reservation(f.reach.times(maxFetchBytes, farFetchBytes))
-		if f.s.r.budget.reserve(ctx, reserve) != nil {
+		if f.s.r.budget.Reserve(ctx, reserve) != nil {
 			return
 		}
 		compares, wait := f.collect()
@@ -140,7 +141,7 @@ func (f *fetcher) run(ctx context.Context) {
 			f.wake()
 		}
 		if f.session.out == 0 {
-			f.s.r.budget.put(reserve)
+			f.s.r.budget.Put(reserve)
 			f.rest(ctx, wait < f.s.cfg.maxWait)
 			continue
 		}
@@ -286,22 +287,22 @@ func (f *fetcher) fetch(ctx context.Context, reserved int64, wait time.Duration)
 	sent := time.Now()
 	conn, err := f.link.send(ctx, f, f.asks.wait)
 	if err != nil {
-		f.s.r.budget.put(reserved)
+		f.s.r.budget.Put(reserved)
 		return err
 	}
 	size, err := conn.Receive()
 	if err != nil {
-		f.s.r.budget.put(reserved)
+		f.s.r.budget.Put(reserved)
 		return err
 	}
 	first := time.Now()
 	fr, err := f.read(conn, reserved, size)
-	defer fr.release()
+	defer fr.Release()
 	if err != nil {
 		return err
 	}
 	transfer := time.Since(first)
-	f.answer.Reset(s.version, fr.mem[:size])
+	f.answer.Reset(s.version, fr.Mem[:size])
 	conn.Throttle(f.answer.ThrottleMillis)
 	if err := kerr.ErrorForCode(f.answer.ErrorCode); err != nil {
 		if s.granted() && sessionError(err) {
@@ -352,21 +353,21 @@ func (f *fetcher) countSession() {
 // read reads a response of size bytes into a frame. The caller releases the frame, even if there is
 // an error. Beyond the reservation, read takes memory only as bytes arrive, so a false length costs
 // nothing.
-func (f *fetcher) read(conn *wire.Conn, reserved int64, size int) (*frame, error) {
+func (f *fetcher) read(conn *wire.Conn, reserved int64, size int) (*memory.Frame, error) {
 	memory := min(int64(size), max(reserved, maxTrusted))
 	if memory > reserved/2 && memory < reserved {
 		memory = reserved // one size for all nearly full ones: the pool has a frame of that size
 	}
-	fr := f.s.r.budget.read(reserved, memory)
+	fr := f.s.r.budget.Read(reserved, memory)
 	for used := 0; ; {
-		to := min(size, len(fr.mem))
-		if err := conn.Read(fr.mem[used:to]); err != nil {
+		to := min(size, len(fr.Mem))
+		if err := conn.Read(fr.Mem[used:to]); err != nil {
 			return fr, err
 		}
 		if used = to; used == size {
 			return fr, nil
 		}
-		fr.grow(int64(used), int64(min(size, 2*used)))
+		fr.Grow(int64(used), int64(min(size, 2*used)))
 	}
 }
 

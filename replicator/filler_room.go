@@ -1,6 +1,10 @@
 package replicator
 
-import "context"
+import (
+	"context"
+
+	"klink/replicator/memory"
+)
 
 // maxFillers bounds how many fillers are in memory at once, over all partitions and links. So a
 // destination that is slow, or does not answer, holds up burns and nothing else.
@@ -14,10 +18,10 @@ const fillerBytes = 11
 // the replicator.
 type fillerRoom struct {
 	slots  chan struct{}
-	budget *budget
+	budget *memory.Budget
 }
 
-func newFillerRoom(b *budget) *fillerRoom {
+func newFillerRoom(b *memory.Budget) *fillerRoom {
 	return &fillerRoom{slots: make(chan struct{}, maxFillers), budget: b}
 }
 
@@ -32,13 +36,13 @@ func (r *fillerRoom) take(ctx context.Context, n int) (give func(), err error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	bytes := min(int64(n)*fillerBytes, r.budget.total)
-	if err := r.budget.reserve(ctx, bytes); err != nil {
+	bytes := min(int64(n)*fillerBytes, r.budget.Total)
+	if err := r.budget.Reserve(ctx, bytes); err != nil {
 		<-r.slots
 		return nil, err
 	}
 	return func() {
-		r.budget.put(bytes)
+		r.budget.Put(bytes)
 		<-r.slots
 	}, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"klink/internal/kafkatest"
 	"klink/protocol/batch"
+	"klink/replicator/memory"
 )
 
 // stalledLog is the log of a partition whose destination answers appends only once released is
@@ -62,7 +63,7 @@ func TestBurnsAreBounded(t *testing.T) {
 		})
 	}
 	kafkatest.WaitFor(t, 30*time.Second, "fillers that wait for the destination", func() (bool, string) { return held.Load() == maxFillers, "" })
-	if n := r.budget.total - free(r.budget); n != maxFillers*to*fillerBytes {
+	if n := r.budget.Total - r.budget.Left(); n != maxFillers*to*fillerBytes {
 		t.Errorf("%d bytes of the budget are taken by %d fillers of %d records", n, maxFillers, to)
 	}
 	close(released)
@@ -75,19 +76,19 @@ func TestBurnsAreBounded(t *testing.T) {
 	if most.Load() != maxFillers {
 		t.Errorf("%d fillers were held at once, want at most %d", most.Load(), maxFillers)
 	}
-	if free(r.budget) != r.budget.total || len(r.fillers.slots) != 0 {
-		t.Errorf("%d of %d bytes are free, and %d slots are taken, after all burns", free(r.budget), r.budget.total, len(r.fillers.slots))
+	if r.budget.Left() != r.budget.Total || len(r.fillers.slots) != 0 {
+		t.Errorf("%d of %d bytes are free, and %d slots are taken, after all burns", r.budget.Left(), r.budget.Total, len(r.fillers.slots))
 	}
 }
 
 // TestFillerRoomIsGivenBack: a caller that gives up while the budget is used up leaves nothing
 // behind.
 func TestFillerRoomIsGivenBack(t *testing.T) {
-	b := newBudget(1 << 20)
+	b := memory.NewBudget(1 << 20)
 	room := newFillerRoom(b)
 	give, err := room.take(t.Context(), batch.MaxFiller) // more than the budget: takes all of it
-	if err != nil || free(b) != 0 {
-		t.Fatalf("%d bytes are free: %v", free(b), err)
+	if err != nil || b.Left() != 0 {
+		t.Fatalf("%d bytes are free: %v", b.Left(), err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
@@ -97,13 +98,7 @@ func TestFillerRoomIsGivenBack(t *testing.T) {
 		}
 	}
 	give()
-	if free(b) != b.total || len(room.slots) != 0 {
-		t.Errorf("%d of %d bytes are free, and %d slots are taken", free(b), b.total, len(room.slots))
+	if b.Left() != b.Total || len(room.slots) != 0 {
+		t.Errorf("%d of %d bytes are free, and %d slots are taken", b.Left(), b.Total, len(room.slots))
 	}
-}
-
-func free(b *budget) int64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.free
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"klink/protocol/batch"
+	"klink/replicator/memory"
 )
 
 // FuzzFetched: whatever bytes a source answers with, the core does not panic. What it queues
@@ -34,7 +35,7 @@ func FuzzFetched(f *testing.F) {
 			gen := core.beginFetch()
 			core.fetched(gen, fetched{
 				records: append([]byte(nil), records...), highWater: at, stable: -1, logStart: at, epoch: -1,
-				tools: &fetchTools{keep: func([]byte, bool) *frame { return nil }},
+				tools: &fetchTools{keep: func([]byte, bool) *memory.Frame { return nil }},
 			})
 			next := core.next
 			for _, i := range core.queue {

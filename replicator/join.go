@@ -63,10 +63,10 @@ func (l *lane) join(j *appendJob, most int) error {
 		size += len(b)
 	}
 	size = min(size+int(j.i.records)*batch.JoinGrowth, most)
-	frame := l.s.d.r.budget.read(0, int64(size))
-	b, err := l.recoder.Join(frame.mem[:0], l.joining, most)
+	frame := l.s.d.r.budget.Read(0, int64(size))
+	b, err := l.recoder.Join(frame.Mem[:0], l.joining, most)
 	if err != nil {
-		frame.release()
+		frame.Release()
 		return err
 	}
 	j.before = len(j.i.bytes)

@@ -75,8 +75,8 @@ type Stats struct {
 
 // Stats returns a snapshot. It is safe for concurrent use.
 func (r *Replicator) Stats() Stats {
-	s := Stats{Produces: r.metrics.produces.Load(), Sessions: int(r.sessions.Load()), BudgetBytes: r.budget.total}
-	s.BufferedBytes, s.PeakBufferedBytes = r.budget.usage()
+	s := Stats{Produces: r.metrics.produces.Load(), Sessions: int(r.sessions.Load()), BudgetBytes: r.budget.Total}
+	s.BufferedBytes, s.PeakBufferedBytes = r.budget.Usage()
 	working, _ := r.owner.holding()
 	s.Slots = working.len()
 	r.metrics.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"klink/protocol/batch"
+	"klink/replicator/memory"
 
 	"github.com/cockroachdb/datadriven"
 )
@@ -72,7 +73,7 @@ func TestPartition(t *testing.T) {
 				}
 				cut := int(num("cut", 0))
 				e = p.fetched(uint32(num("gen", int64(gen))), fetched{
-					records: records[:len(records)-cut], highWater: num("hwm", 100), stable: -1, logStart: num("start", 0), epoch: int32(num("leader", -1)), aborted: aborted(d), tools: &fetchTools{keep: func([]byte, bool) *frame { return nil }},
+					records: records[:len(records)-cut], highWater: num("hwm", 100), stable: -1, logStart: num("start", 0), epoch: int32(num("leader", -1)), aborted: aborted(d), tools: &fetchTools{keep: func([]byte, bool) *memory.Frame { return nil }},
 				})
 			case "out-of-range":
 				e = p.outOfRange(gen, num("start", 0), num("end", 0))

@@ -7,6 +7,7 @@ import (
 
 	"klink/admin/model"
 	"klink/protocol/batch"
+	"klink/replicator/memory"
 )
 
 // truncationsToBelieve is how many fetches in a row have to find the source's end below fetchAt
@@ -39,7 +40,7 @@ type fetchTools struct {
 	dated        batch.Recoder
 	// keep accounts for the bytes of a queued batch. They alias the fetch response, or are the
 	// batch's own.
-	keep func(b []byte, alias bool) *frame
+	keep func(b []byte, alias bool) *memory.Frame
 }
 
 // damageToBelieve is how many fetches in a row have to show damage at the same place before the

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"klink/protocol/batch"
+	"klink/replicator/memory"
 
 	"pgregory.net/rapid"
 )
@@ -114,7 +115,7 @@ func (tw *twin) answer(t *rapid.T, f pendingFetch) effects {
 	}
 	return tw.p.fetched(f.gen, fetched{
 		records: records, highWater: tw.sourceEnd(), stable: -1, logStart: tw.sourceStart, epoch: -1,
-		tools: &fetchTools{keep: func([]byte, bool) *frame { tw.held++; return nil }},
+		tools: &fetchTools{keep: func([]byte, bool) *memory.Frame { tw.held++; return nil }},
 	})
 }
 

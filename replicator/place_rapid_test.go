@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"klink/protocol/batch"
+	"klink/replicator/memory"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"pgregory.net/rapid"
@@ -117,7 +118,7 @@ func (s *places) fetch(t *rapid.T, o *placeOwner) {
 	}
 	s.apply(o, o.p.fetched(gen, fetched{
 		records: records, highWater: s.next, stable: -1, logStart: 0, epoch: -1,
-		tools: &fetchTools{keep: func([]byte, bool) *frame { return nil }},
+		tools: &fetchTools{keep: func([]byte, bool) *memory.Frame { return nil }},
 	}))
 }
 

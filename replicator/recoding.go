@@ -1,6 +1,10 @@
 package replicator
 
-import "sync"
+import (
+	"sync"
+
+	"klink/replicator/memory"
+)
 
 // recoding accounts for the memory in which large batches are rebuilt (batch.Recoder), over all
 // sources.
@@ -10,7 +14,7 @@ import "sync"
 // their turn here may hold that room. Instead the budget goes below zero, and no fetch is sent
 // until it is above zero again.
 type recoding struct {
-	budget *budget
+	budget *memory.Budget
 	turn   sync.Mutex
 }
 
@@ -22,7 +26,7 @@ func (r *recoding) account() func(delta int64) {
 			r.turn.Lock()
 		}
 		taken += delta
-		r.budget.put(-delta)
+		r.budget.Put(-delta)
 		if taken == 0 && delta < 0 {
 			r.turn.Unlock()
 		}

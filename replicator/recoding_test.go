@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"klink/protocol/batch"
+	"klink/replicator/memory"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -49,12 +50,8 @@ func thinned(t *testing.T, n int) []byte {
 // the result.
 func TestRecodingCountsAgainstTheBudget(t *testing.T) {
 	const total = 64 << 20
-	r := &recoding{budget: newBudget(total)}
-	free := func() int64 {
-		r.budget.mu.Lock()
-		defer r.budget.mu.Unlock()
-		return r.budget.free
-	}
+	r := &recoding{budget: memory.NewBudget(total)}
+	free := r.budget.Left
 	b := thinned(t, 48)
 	if len(b) > 64<<10 {
 		t.Fatalf("%d bytes: this is no test", len(b))
@@ -105,7 +102,7 @@ func TestRecodingCountsAgainstTheBudget(t *testing.T) {
 
 // Every fetcher accounts for the batches that it rebuilds.
 func TestFetchersAccountForRecoding(t *testing.T) {
-	s := &source{r: &Replicator{budget: newBudget(1 << 20)}}
+	s := &source{r: &Replicator{budget: memory.NewBudget(1 << 20)}}
 	s.r.recoding = &recoding{budget: s.r.budget}
 	if newFetcher(s, 1).tools.recoder.Account == nil {
 		t.Error("a fetcher takes memory that nobody knows of")

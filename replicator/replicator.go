@@ -12,6 +12,7 @@ import (
 
 	"klink/admin/model"
 	"klink/internal/kafkaclient"
+	"klink/replicator/memory"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -41,7 +42,7 @@ type Config struct {
 type Replicator struct {
 	cfg       Config
 	log       *slog.Logger
-	budget    *budget
+	budget    *memory.Budget
 	recoding  *recoding
 	metrics   *metrics
 	dest      *destination
@@ -107,7 +108,7 @@ func New(cfg Config) (*Replicator, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	budget := newBudget(cfg.MemoryBytes)
+	budget := memory.NewBudget(cfg.MemoryBytes)
 	r := &Replicator{
 		cfg:      cfg,
 		log:      cfg.Logger,
@@ -215,8 +216,8 @@ func (r *Replicator) maintain(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-t.C:
-			scarce := r.budget.scarce()
-			r.budget.pool.trim()
+			scarce := r.budget.Scarce()
+			r.budget.Pool.Trim()
 			for _, m := range r.mirrorsNow() {
 				for _, w := range m.all() {
 					w.follow(now)
@@ -281,13 +282,13 @@ func (r *Replicator) statusHere(topic string) []model.PartitionStatus {
 // wait for data leave room for appends. The result is a size of the memory pool, so that the memory
 // fits exactly.
 func (r *Replicator) reservation(most int64) int64 {
-	share := r.budget.total / (2 * max(1, r.fetchers.Load()))
-	return floorClass(max(minReservation, min(share, most)))
+	share := r.budget.Total / (2 * max(1, r.fetchers.Load()))
+	return memory.FloorClass(max(minReservation, min(share, most)))
 }
 
 // queueLimit returns the number of queued bytes at which a partition stops fetching: an equal share
 // of a quarter of the budget, but at most times*maxPartitionQueue and at least minPartitionQueue.
 func (r *Replicator) queueLimit(times int64) int {
 	n := max(1, r.partitions.Load())
-	return int(max(minPartitionQueue, min(r.budget.total/(4*n), times*maxPartitionQueue)))
+	return int(max(minPartitionQueue, min(r.budget.Total/(4*n), times*maxPartitionQueue)))
 }

@@ -136,7 +136,7 @@ func (l *lane) release() {
 	for n := range l.jobs {
 		if f := l.jobs[n].i.frame; f != nil {
 			l.jobs[n].i.frame = nil
-			f.release()
+			f.Release()
 		}
 	}
 }

@@ -30,9 +30,7 @@ func TestAThrottlingSourceHoldsNoBudget(t *testing.T) {
 	free := 0 // looks in a row
 	w.await("a fetch, and all of the budget to stay free", func() (bool, string) {
 		b := w.r.budget
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if fetches.Load() == 0 || b.free != b.total {
+		if fetches.Load() == 0 || b.Left() != b.Total {
 			free = 0
 		}
 		free++

@@ -127,7 +127,7 @@ func (w *worker) more(l *lane, rule joinRule) (appendJob, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c := &w.core
-	if w.stream != l.s || c.epoch < 0 || c.flight >= len(c.queue) || c.queue[c.flight].base < w.joining.from || w.m.r.budget.scarce() {
+	if w.stream != l.s || c.epoch < 0 || c.flight >= len(c.queue) || c.queue[c.flight].base < w.joining.from || w.m.r.budget.Scarce() {
 		return appendJob{}, false
 	}
 	return w.load(l, c.more(w.joinRule(rule, c.queue[c.flight].base)), rule)

@@ -74,7 +74,7 @@ func newWorker(m *mirror, id int32, tl *timeline.Partition) *worker {
 		trimTo:    -1,
 		joining:   joining{most: batch.MaxJoined},
 	}
-	w.core = newPartition(fmt.Sprintf("%s-%d", m.topic, id), func(i item) { i.frame.release() })
+	w.core = newPartition(fmt.Sprintf("%s-%d", m.topic, id), func(i item) { i.frame.Release() })
 	return w
 }
 
@@ -207,7 +207,7 @@ func (w *worker) flight(s *stream, kind unitKind, rule joinRule) []item {
 	if !ok || w.inStream {
 		return nil
 	}
-	if w.m.r.budget.scarce() {
+	if w.m.r.budget.Scarce() {
 		w.core.queue[0].unpin()
 	}
 	return w.core.take(w.joinRule(rule, next.base))
@@ -462,11 +462,11 @@ func (w *worker) unpin() {
 
 // unpin copies the batch if it is a small part of its frame.
 func (i *item) unpin() {
-	if i.markers() || i.frame.size < 4*int64(len(i.bytes)) {
+	if i.markers() || i.frame.Size < 4*int64(len(i.bytes)) {
 		return
 	}
 	old := i.frame
 	i.bytes = bytes.Clone(i.bytes)
-	i.frame = old.budget.frame(0, int64(len(i.bytes)))
-	old.release()
+	i.frame = old.Budget.Frame(0, int64(len(i.bytes)))
+	old.Release()
 }

@@ -1,4 +1,4 @@
-package replicator
+package memory
 
 import (
 	"testing"
@@ -22,7 +22,7 @@ func TestPoolSizes(t *testing.T) {
 			t.Fatalf("size %d has number %d, size %d %d", last, number, size, class)
 		}
 		last, number = size, class
-		if floor := floorClass(max(n, minClass)); floor > max(n, minClass) || floor*5 < max(n, minClass)*4 {
+		if floor := FloorClass(max(n, minClass)); floor > max(n, minClass) || floor*5 < max(n, minClass)*4 {
 			t.Fatalf("the largest size up to %d is %d", n, floor)
 		} else if size, _ := classOf(floor); size != floor {
 			t.Fatalf("%d is no size", floor)
@@ -54,7 +54,7 @@ func TestPoolIsBounded(t *testing.T) {
 				out = append(out, b)
 			}
 			if rapid.IntRange(0, 20).Draw(t, "trim") == 0 {
-				p.trim()
+				p.Trim()
 			}
 			sum := int64(0)
 			for _, free := range p.free {
@@ -66,8 +66,8 @@ func TestPoolIsBounded(t *testing.T) {
 				t.Fatalf("%d bytes are kept, counted as %d", sum, p.idle)
 			}
 		}
-		p.trim()
-		if p.trim(); p.idle != 0 {
+		p.Trim()
+		if p.Trim(); p.idle != 0 {
 			t.Fatalf("%d bytes are kept that nobody has wanted", p.idle)
 		}
 	})
@@ -76,23 +76,23 @@ func TestPoolIsBounded(t *testing.T) {
 // TestFrameGrows: a frame keeps what was read into it, and is accounted for by the size of its
 // memory.
 func TestFrameGrows(t *testing.T) {
-	b := newBudget(1 << 20)
-	if err := b.reserve(t.Context(), 64<<10); err != nil {
+	b := NewBudget(1 << 20)
+	if err := b.Reserve(t.Context(), 64<<10); err != nil {
 		t.Fatal(err)
 	}
-	f := b.read(64<<10, 5000)
-	copy(f.mem, "hello")
-	if held, _ := b.usage(); held != int64(len(f.mem)) || len(f.mem) != 5120 || b.free != 1<<20-held {
-		t.Fatalf("%d bytes of memory, %d held, %d free", len(f.mem), held, b.free)
+	f := b.Read(64<<10, 5000)
+	copy(f.Mem, "hello")
+	if held, _ := b.Usage(); held != int64(len(f.Mem)) || len(f.Mem) != 5120 || b.free != 1<<20-held {
+		t.Fatalf("%d bytes of memory, %d held, %d free", len(f.Mem), held, b.free)
 	}
-	f.grow(5, 100_000)
-	if held, _ := b.usage(); held != int64(len(f.mem)) || len(f.mem) < 100_000 || string(f.mem[:5]) != "hello" || b.free != 1<<20-held {
-		t.Fatalf("%d bytes of memory, %d held, %d free", len(f.mem), held, b.free)
+	f.Grow(5, 100_000)
+	if held, _ := b.Usage(); held != int64(len(f.Mem)) || len(f.Mem) < 100_000 || string(f.Mem[:5]) != "hello" || b.free != 1<<20-held {
+		t.Fatalf("%d bytes of memory, %d held, %d free", len(f.Mem), held, b.free)
 	}
-	f.keep()
-	f.release()
-	f.release()
-	if held, _ := b.usage(); held != 0 || b.free != 1<<20 {
+	f.Keep()
+	f.Release()
+	f.Release()
+	if held, _ := b.Usage(); held != 0 || b.free != 1<<20 {
 		t.Fatalf("%d held, %d free at the end", held, b.free)
 	}
 }

@@ -1,4 +1,4 @@
-package replicator
+package memory
 
 import (
 	"math/bits"
@@ -48,8 +48,8 @@ func classOf(n int64) (size int64, class int) {
 	return int64(1)<<octave + (quarter+1)*step, (octave-12)*4 + int(quarter) + 1
 }
 
-// floorClass returns the largest size of memory that is at most n; n is at least minClass.
-func floorClass(n int64) int64 {
+// FloorClass returns the largest size of memory that is at most n; n is at least minClass.
+func FloorClass(n int64) int64 {
 	size, class := classOf(n)
 	if class <= 0 || size == n {
 		return min(size, n)
@@ -91,8 +91,8 @@ func (p *pool) put(b []byte) {
 	}
 }
 
-// trim gives up the memory that nobody has used since the last trim.
-func (p *pool) trim() {
+// Trim gives up the memory that nobody has used since the last trim.
+func (p *pool) Trim() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for class, free := range p.free {

@@ -1,61 +1,14 @@
 package replicator
 
 import (
-	"context"
 	"fmt"
 	"net"
-	"slices"
 	"testing"
 
 	"klink/internal/kafkatest"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 )
-
-func TestBudgetIsServedInOrderAndNeverExceeded(t *testing.T) {
-	b := newBudget(100)
-	if err := b.reserve(t.Context(), 60); err != nil {
-		t.Fatal(err)
-	}
-	order := make(chan int, 3)
-	waiting := func(n int) bool {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return len(b.waiters) == n
-	}
-	await := func(n int) {
-		t.Helper()
-		for !waiting(n) {
-			if t.Context().Err() != nil {
-				t.Fatal("nobody waits")
-			}
-		}
-	}
-	go func() { _ = b.reserve(t.Context(), 50); order <- 1 }()
-	await(1)
-	// There is room for this one, but the one ahead of it goes first.
-	go func() { _ = b.reserve(t.Context(), 10); order <- 2 }()
-	await(2)
-	ctx, cancel := context.WithCancel(t.Context())
-	gone := make(chan error)
-	go func() { gone <- b.reserve(ctx, 1) }()
-	await(3)
-	cancel()
-	if err := <-gone; err == nil {
-		t.Error("a cancelled reservation was served")
-	}
-	f := b.frame(60, 130) // more came than was reserved
-	if held, _ := b.usage(); held != 130 || b.free != -30 || !b.scarce() {
-		t.Errorf("held %d, free %d", held, b.free)
-	}
-	f.keep()
-	f.release()
-	f.release()
-	got := []int{<-order, <-order}
-	if slices.Sort(got); !slices.Equal(got, []int{1, 2}) || b.free != 40 {
-		t.Errorf("served %v, free %d", got, b.free)
-	}
-}
 
 // TestMemoryStaysBoundedWithAStalledDestination: 64 partitions with a backlog of 64 MiB and a
 // budget of 8 MiB.
@@ -107,8 +60,8 @@ func TestMemoryStaysBoundedWithAStalledDestination(t *testing.T) {
 	}
 	w.same("orders")
 	w.stop()
-	if held, _ := w.r.budget.usage(); held != 0 || w.r.budget.free != budget {
-		t.Errorf("at the end %d bytes are held and %d free", held, w.r.budget.free)
+	if held, _ := w.r.budget.Usage(); held != 0 || w.r.budget.Left() != budget {
+		t.Errorf("at the end %d bytes are held and %d free", held, w.r.budget.Left())
 	}
 }
 
