@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"klink/replicator/core"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
@@ -15,32 +17,11 @@ import (
 // before the first record, markers.go for holes later on. A mirror is right without them: where one
 // is not possible the partition goes on with a shift.
 
-// alignReason names why a partition is not aligned, for programs.
-type alignReason string
-
-const (
-	// alignTooFar: more offsets than offset.alignment.max lie below the source's log start.
-	alignTooFar alignReason = "TOO_MANY_OFFSETS"
-	// alignNotPermitted: klink's principal lacks a permission; its name is in the message.
-	alignNotPermitted alignReason = "NOT_PERMITTED"
-	// alignPolicy: the topic's cleanup policy, or a policy of the destination, forbids it.
-	alignPolicy alignReason = "POLICY_VIOLATION"
-	// alignUnsupported: the destination does not know the request, the codec or the format.
-	alignUnsupported alignReason = "UNSUPPORTED"
-	// alignHoleTooLarge: a hole has more offsets than klink fills with markers.
-	alignHoleTooLarge alignReason = "HOLE_TOO_LARGE"
-	// alignOvershot: fillers were appended twice, so that the log ends beyond the source's log
-	// start.
-	alignOvershot alignReason = "OVERSHOT"
-	// alignRefused: the destination refuses for another reason, which is in the message.
-	alignRefused alignReason = "REFUSED"
-)
-
 // notAligned is the error that physical offsets cannot be made the source's. It is no failure:
 // nothing in the log is wrong. The mirror goes on with a shift from where its log ends, which has
 // to be read again.
 type notAligned struct {
-	reason  alignReason
+	reason  core.AlignReason
 	message string // names topic and partition, and what to do about it
 	cause   error  // of the destination, nil if it was not asked
 }
@@ -62,17 +43,17 @@ func refusedAlign(err error, what, need string) *notAligned {
 	if !errors.As(err, &code) {
 		return nil
 	}
-	reason, message := alignReason(""), what
+	reason, message := core.AlignReason(""), what
 	switch code {
 	case kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed:
-		reason, message = alignNotPermitted, fmt.Sprintf("%s: klink's principal needs %s", what, need)
+		reason, message = core.AlignNotPermitted, fmt.Sprintf("%s: klink's principal needs %s", what, need)
 	case kerr.PolicyViolation:
-		reason = alignPolicy
+		reason = core.AlignPolicy
 	case kerr.UnsupportedVersion, kerr.UnsupportedForMessageFormat, kerr.UnsupportedCompressionType:
-		reason = alignUnsupported
+		reason = core.AlignUnsupported
 	case kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.InvalidRequest, kerr.InvalidTopicException,
 		kerr.InvalidProducerEpoch, kerr.InvalidTxnState, kerr.InvalidProducerIDMapping, kerr.TransactionCoordinatorFenced:
-		reason = alignRefused
+		reason = core.AlignRefused
 	default:
 		return nil
 	}

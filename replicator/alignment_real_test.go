@@ -11,6 +11,7 @@ import (
 	"klink/internal/kafkatest"
 	"klink/internal/retry"
 	"klink/protocol/batch"
+	"klink/replicator/core"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -74,7 +75,7 @@ func (a *alignable) fill(at, count int64) error {
 		return err
 	}
 	for count > 0 {
-		run := markerRun{topic: a.log.topic, partition: a.log.partition, logical: at, count: min(count, maxRequestMarkers)}
+		run := markerRun{topic: a.log.topic, partition: a.log.partition, logical: at, count: min(count, core.MaxRequestMarkers)}
 		if err := writeMarkers(ctx, leader, []markerRun{run})[0]; err != nil {
 			if no := refusedMarkers(err, run.name()); no != nil {
 				return no
@@ -321,7 +322,7 @@ func TestRealKafkaMarkersHaveTheTimeOfTheirWriting(t *testing.T) {
 }
 
 // wantNotAligned checks the reason and the message of a refusal.
-func wantNotAligned(t *testing.T, err error, reason alignReason, parts ...string) {
+func wantNotAligned(t *testing.T, err error, reason core.AlignReason, parts ...string) {
 	t.Helper()
 	var not *notAligned
 	if !errors.As(err, &not) {
@@ -366,23 +367,23 @@ func TestRealKafkaAlignmentRefused(t *testing.T) {
 	}
 
 	a := as("reader", "r", "refused-read", nil)
-	wantNotAligned(t, a.burnTo(1000), alignNotPermitted, "refused-read-0", "DELETE on the topic")
+	wantNotAligned(t, a.burnTo(1000), core.AlignNotPermitted, "refused-read-0", "DELETE on the topic")
 	a.wantEnds(0, 0)
 
 	a = as("writer", "w", "refused-write", nil)
-	wantNotAligned(t, a.burnTo(1000), alignNotPermitted, "refused-write-0", "DELETE on the topic")
+	wantNotAligned(t, a.burnTo(1000), core.AlignNotPermitted, "refused-write-0", "DELETE on the topic")
 	a.wantEnds(0, 0)
 
 	// Without ALTER on the cluster there are no markers.
-	wantNotAligned(t, a.fill(0, 3), alignNotPermitted, "refused-write-0", "ALTER or CLUSTER_ACTION on the cluster")
+	wantNotAligned(t, a.fill(0, 3), core.AlignNotPermitted, "refused-write-0", "ALTER or CLUSTER_ACTION on the cluster")
 	a.wantEnds(0, 0)
 
 	// A compacted topic takes no fillers, and does not let records be deleted.
 	a = as("owner", "o", "refused-compact", map[string]string{"cleanup.policy": "compact"})
-	wantNotAligned(t, a.burnTo(1000), alignPolicy, "refused-compact-0")
+	wantNotAligned(t, a.burnTo(1000), core.AlignPolicy, "refused-compact-0")
 	a.wantEnds(0, 0)
 	a = as("owner", "o", "refused-both", map[string]string{"cleanup.policy": "compact,delete"})
-	wantNotAligned(t, a.burnTo(1000), alignRefused, "refused-both-0")
+	wantNotAligned(t, a.burnTo(1000), core.AlignRefused, "refused-both-0")
 	a.wantEnds(0, 0)
 
 	// A small max.message.bytes takes smaller fillers, or none.
@@ -392,7 +393,7 @@ func TestRealKafkaAlignmentRefused(t *testing.T) {
 	}
 	a.wantEnds(100_000, 100_000)
 	a = as("owner", "o", "refused-tiny", map[string]string{"max.message.bytes": "100"})
-	wantNotAligned(t, a.burnTo(100_000), alignRefused, "refused-tiny-0", "max.message.bytes")
+	wantNotAligned(t, a.burnTo(100_000), core.AlignRefused, "refused-tiny-0", "max.message.bytes")
 	a.wantEnds(0, 0)
 
 	// ALTER on the cluster is all that markers take.

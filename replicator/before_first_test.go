@@ -9,6 +9,7 @@ import (
 	"klink/internal/kafkatest"
 	"klink/protocol/batch"
 	"klink/protocol/timeline"
+	"klink/replicator/core"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -127,7 +128,7 @@ func TestKilledBehindTheFirstAppend(t *testing.T) {
 				wk := m.all()[0]
 				wk.mu.Lock()
 				defer wk.mu.Unlock()
-				return wk.core.state == stateAnchoring && len(wk.core.queue) > 0, wk.core.state.String()
+				return wk.core.State == core.StateAnchoring && len(wk.core.Queue) > 0, wk.core.State.String()
 			})
 			w.r.checkpoint(t.Context(), w.r.mirrorsNow())
 			w.stop()

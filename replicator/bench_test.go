@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"klink/protocol/batch"
+	"klink/replicator/core"
 	"klink/replicator/memory"
 )
 
@@ -14,15 +15,15 @@ func BenchmarkPartition(b *testing.B) {
 	for _, c := range []struct{ batches, payload int }{{1000, 1200}, {8, 127_000}} {
 		b.Run(fmt.Sprintf("%dx%d", c.batches, c.payload), func(b *testing.B) {
 			budget := memory.NewBudget(64 << 20)
-			p := newPartition("orders-0", func(i item) { i.frame.Release() })
-			p.resumed(logEnd{fresh: true, last: unknownEpoch, align: true})
+			p := core.NewPartition("orders-0", func(i core.Item) { i.Frame.Release() })
+			p.Resumed(core.LogEnd{Fresh: true, Last: core.UnknownEpoch, Align: true})
 			var source []byte
 			size := len(makeBatch(0, 1, 0, c.payload))
 			for n := range c.batches {
 				source = append(source, makeBatch(int64(n), 1, 0, c.payload)...)
 			}
 			var f *memory.Frame
-			tools := fetchTools{keep: func(_ []byte, alias bool) *memory.Frame {
+			tools := core.FetchTools{Keep: func(_ []byte, alias bool) *memory.Frame {
 				if !alias {
 					b.Fatal("a batch was copied")
 				}
@@ -41,19 +42,19 @@ func BenchmarkPartition(b *testing.B) {
 					h.SetBaseOffset(next)
 					next++
 				}
-				p.fetched(p.beginFetch(), fetched{records: f.Mem[:len(source)], highWater: next, stable: next, logStart: 0, epoch: 3, tools: &tools})
+				p.Fetched(p.BeginFetch(), core.Fetched{Records: f.Mem[:len(source)], HighWater: next, Stable: next, LogStart: 0, Epoch: 3, Tools: &tools})
 				f.Release()
-				for i, ok := takeOne(&p, joinRule{}); ok; i, ok = takeOne(&p, joinRule{}) {
-					p.appended(i.base)
+				for i, ok := takeJoined(&p, core.JoinRule{}); ok; i, ok = takeJoined(&p, core.JoinRule{}) {
+					p.Appended(i.Base)
 				}
-				if p.next != next {
-					b.Fatalf("at %d, not %d: %v", p.next, next, p.failed)
+				if p.Next != next {
+					b.Fatalf("at %d, not %d: %v", p.Next, next, p.Failed)
 				}
 			}
 			round() // the first one has an anchor
-			p.anchored()
-			for i, ok := takeOne(&p, joinRule{}); ok; i, ok = takeOne(&p, joinRule{}) {
-				p.appended(i.base)
+			p.Anchored()
+			for i, ok := takeJoined(&p, core.JoinRule{}); ok; i, ok = takeJoined(&p, core.JoinRule{}) {
+				p.Appended(i.Base)
 			}
 			b.ReportAllocs()
 			b.SetBytes(int64(len(source)))
@@ -63,4 +64,17 @@ func BenchmarkPartition(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*c.batches), "ns/batch")
 		})
 	}
+}
+
+// takeJoined is take, but returns several items as the one that they are joined to, without its bytes.
+func takeJoined(p *core.Partition, r core.JoinRule) (i core.Item, ok bool) {
+	items := p.Take(r)
+	for n, next := range items {
+		if n == 0 {
+			i = next
+			continue
+		}
+		i.Records, i.Seen = i.Records+next.Records, next.Seen
+	}
+	return i, len(items) > 0
 }

@@ -15,6 +15,7 @@ import (
 	"klink/internal/jsonbound"
 	"klink/internal/kafkaclient"
 	"klink/internal/retry"
+	"klink/replicator/core"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -74,7 +75,7 @@ type toldMirror struct {
 
 type toldTrouble struct {
 	at      time.Time
-	failure *failure // nil = none
+	failure *core.Failure // nil = none
 }
 
 type toldLink struct {
@@ -266,14 +267,14 @@ func (b *board) tell(cl *kgo.Client, partitions int32, told map[string]toldRecor
 				here = append(here, int32(p))
 			}
 		}
-		var trouble *failure
+		var trouble *core.Failure
 		if m := b.r.mirror(topic); m != nil {
 			trouble = m.unavailable()
 		}
 		for ids := range slices.Chunk(here, boardChunk) {
 			value, still := boardMirror{Version: 2, IDs: ids}, boardMirror{IDs: ids}
 			if trouble != nil {
-				value.Error, value.Message = string(trouble.code), trouble.message
+				value.Error, value.Message = string(trouble.Code), trouble.Message
 				still.Error, still.Message = value.Error, value.Message
 			}
 			for _, id := range ids {
@@ -390,7 +391,7 @@ func (b *board) hear(st *model.State, key string, value []byte, now time.Time) {
 		}
 		t.trouble[v.IDs[0]] = toldTrouble{at: now}
 		if v.Error != "" && len(v.Error) <= 64 {
-			t.trouble[v.IDs[0]] = toldTrouble{now, failf(model.Error(v.Error), "%.1000s", v.Message)}
+			t.trouble[v.IDs[0]] = toldTrouble{now, core.Failf(model.Error(v.Error), "%.1000s", v.Message)}
 		}
 		for i, row := range v.Partitions {
 			id := v.IDs[i]
@@ -469,7 +470,7 @@ func (b *board) status(topic string) []model.PartitionStatus {
 
 // toldTrouble returns why another instance cannot go on with partitions of a mirror for now; nil =
 // none has published such a reason within boardKeeps.
-func (r *Replicator) toldTrouble(topic string) *failure {
+func (r *Replicator) toldTrouble(topic string) *core.Failure {
 	b := r.board.Load()
 	if b == nil {
 		return nil

@@ -9,6 +9,7 @@ import (
 	"klink/admin/model"
 	"klink/internal/retry"
 	"klink/protocol/batch"
+	"klink/replicator/core"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 )
@@ -87,7 +88,7 @@ type burn struct {
 // if the log has lost records. Everything else is retried.
 func (b *burn) run(ctx context.Context, lingering bool) error {
 	if n := b.to - b.from; n > b.limit {
-		return &notAligned{reason: alignTooFar, message: fmt.Sprintf(
+		return &notAligned{reason: core.AlignTooFar, message: fmt.Sprintf(
 			"%s: %d offsets lie below the source's log start, more than offset.alignment.max=%d", b.name, n, b.limit)}
 	}
 	if b.size == 0 {
@@ -139,14 +140,14 @@ func (b *burn) step(ctx context.Context, end int64) (int64, error) {
 			if b.size = int(n) / 2; b.size >= minFillerRecords {
 				return end, nil
 			}
-			return end, &notAligned{reason: alignRefused, cause: err, message: fmt.Sprintf(
+			return end, &notAligned{reason: core.AlignRefused, cause: err, message: fmt.Sprintf(
 				"%s: max.message.bytes of the topic takes not even %d empty records", b.name, n)}
 		}
 		if refused := refusedAlign(err, b.name+": burning offsets is refused", "WRITE on the topic"); refused != nil {
 			return end, refused
 		}
 		if b.patience.lost(err) {
-			return end, &notAligned{reason: alignRefused, message: b.name + ": burning offsets is refused", cause: err}
+			return end, &notAligned{reason: core.AlignRefused, message: b.name + ": burning offsets is refused", cause: err}
 		}
 		if !sleep(ctx, b.wait.Next()) {
 			return end, ctx.Err()
@@ -222,7 +223,7 @@ func (b *burn) settle(ctx context.Context, lingering bool) (start, end int64, er
 			if err = b.check(ctx, start, end); err == nil {
 				return start, end, nil
 			}
-			var foreign *failure
+			var foreign *core.Failure
 			var short *notAligned
 			if errors.As(err, &foreign) || errors.As(err, &short) {
 				return start, end, err
@@ -245,7 +246,7 @@ func (b *burn) settle(ctx context.Context, lingering bool) (start, end int64, er
 func (b *burn) check(ctx context.Context, start, end int64) error {
 	from := max(start, b.from)
 	if end < b.from {
-		return &failure{code: model.ErrUnexpectedTruncation, message: fmt.Sprintf(
+		return &core.Failure{Code: model.ErrUnexpectedTruncation, Message: fmt.Sprintf(
 			"%s: the log at the destination ends at offset %d, but offset %d had been read; it lost records", b.name, end, b.from)}
 	}
 	if end > from {
@@ -273,7 +274,7 @@ func (b *burn) check(ctx context.Context, start, end int64) error {
 		}
 	}
 	if end > b.to {
-		return &notAligned{reason: alignOvershot, message: fmt.Sprintf(
+		return &notAligned{reason: core.AlignOvershot, message: fmt.Sprintf(
 			"%s: fillers were appended twice, and end at offset %d instead of the source's log start %d; delete and re-create the mirror to align it",
 			b.name, end, b.to)}
 	}
@@ -289,8 +290,8 @@ func (b *burn) unreadable(err error, at int64) error {
 	return err
 }
 
-func (b *burn) foreign(from, to int64) *failure {
-	return failf(model.ErrForeignWrite, "%s: offsets %d to %d at the destination were written by somebody else while its offsets were being aligned; delete and re-create the mirror",
+func (b *burn) foreign(from, to int64) *core.Failure {
+	return core.Failf(model.ErrForeignWrite, "%s: offsets %d to %d at the destination were written by somebody else while its offsets were being aligned; delete and re-create the mirror",
 		b.name, from, to-1)
 }
 
@@ -310,7 +311,7 @@ func (b *burn) deleteBefore(ctx context.Context, to int64) error {
 			return refused
 		}
 		if b.patience.lost(err) {
-			return &notAligned{reason: alignRefused, message: b.name + ": DeleteRecords is refused", cause: err}
+			return &notAligned{reason: core.AlignRefused, message: b.name + ": DeleteRecords is refused", cause: err}
 		}
 		if !sleep(ctx, b.wait.Next()) {
 			return ctx.Err()

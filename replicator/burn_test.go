@@ -10,6 +10,7 @@ import (
 
 	"klink/internal/retry"
 	"klink/protocol/batch"
+	"klink/replicator/core"
 	"klink/replicator/memory"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -68,7 +69,7 @@ func TestBurnNoticesEverything(t *testing.T) {
 		l := &scriptedLog{next: fates(t, allFates), ctx: ctx}
 		err := newTestBurn(l, to).run(ctx, false)
 		var not *notAligned
-		var fail *failure
+		var fail *core.Failure
 		switch {
 		case err == nil:
 			if l.end() != to || l.foreign > 0 {
@@ -78,7 +79,7 @@ func TestBurnNoticesEverything(t *testing.T) {
 			if l.foreign == 0 {
 				t.Fatalf("no foreign batch, but: %v", err)
 			}
-		case errors.As(err, &not) && not.reason == alignOvershot:
+		case errors.As(err, &not) && not.reason == core.AlignOvershot:
 			if l.doubted == 0 || l.end() <= to {
 				t.Fatalf("the log ends at %d, %d late requests, but: %v", l.end(), l.doubted, err)
 			}
@@ -135,7 +136,7 @@ func TestBurnOutcomes(t *testing.T) {
 func TestBurnLimits(t *testing.T) {
 	l := &scriptedLog{next: func(...fate) fate { return done }, ctx: t.Context()}
 	b := newTestBurn(l, 1001)
-	wantNotAligned(t, b.run(t.Context(), false), alignTooFar, "t-0: 1001 offsets", "offset.alignment.max=1000")
+	wantNotAligned(t, b.run(t.Context(), false), core.AlignTooFar, "t-0: 1001 offsets", "offset.alignment.max=1000")
 	if l.end() != 0 {
 		t.Errorf("the log ends at %d", l.end())
 	}
@@ -151,7 +152,7 @@ func TestBurnLimits(t *testing.T) {
 	// A log that ends in records cannot be burned.
 	l = &scriptedLog{next: l.next, ctx: t.Context()}
 	l.put(foreignHeader(5))
-	var fail *failure
+	var fail *core.Failure
 	if err := newTestBurn(l, 100).run(t.Context(), false); !errors.As(err, &fail) {
 		t.Errorf("a foreign batch: %v", err)
 	} else {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/replicator/core"
 )
 
 const (
@@ -93,24 +94,24 @@ func (r *Replicator) store(ctx context.Context, workers []*worker, which func(*w
 // its mirror ends in a hole.
 func (w *worker) nextCheckpoint() (c model.Checkpoint, ok bool) {
 	p := &w.core
-	c = model.Checkpoint{Topic: w.m.topic, Partition: w.id, Physical: p.sure.physical, Logical: p.sure.logical}
-	seen := p.last
-	if p.sure.physical == p.phys && p.state != stateResuming {
-		c.Logical = max(c.Logical, p.next)
-		seen = p.done
+	c = model.Checkpoint{Topic: w.m.topic, Partition: w.id, Physical: p.Sure.Physical, Logical: p.Sure.Logical}
+	seen := p.Last
+	if p.Sure.Physical == p.Phys && p.State != core.StateResuming {
+		c.Logical = max(c.Logical, p.Next)
+		seen = p.Done
 	}
-	if seen.known() {
-		c.Epoch, c.EpochEnd = seen.epoch, seen.end
+	if seen.Known() {
+		c.Epoch, c.EpochEnd = seen.Epoch, seen.End
 	}
-	c.Straight = p.straight && c.Logical <= p.doneTail // else it lies behind a hole
-	return c, p.sureKnown && (!p.virgin || !p.align && w.endsInHole())
+	c.Straight = p.Straight && c.Logical <= p.DoneTail // else it lies behind a hole
+	return c, p.SureKnown && (!p.Virgin || !p.Align && w.endsInHole())
 }
 
 // confirm makes partitions read their logs if nothing has confirmed their last markers.
 func (r *Replicator) confirm(mirrors []*mirror) {
 	for _, m := range mirrors {
 		for _, w := range m.all() {
-			w.step((*partition).confirm)
+			w.step((*core.Partition).Confirm)
 		}
 	}
 }

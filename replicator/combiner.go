@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"klink/replicator/core"
 )
 
 const (
@@ -15,15 +17,6 @@ const (
 	smallBytes = 64 << 10
 	// combinePatience is how long a small request waits for the answer to another one.
 	combinePatience = 10 * time.Millisecond
-)
-
-// unitKind is the kind of request that a unit goes in: Produce or WriteTxnMarkers.
-type unitKind uint8
-
-const (
-	batchUnits unitKind = iota
-	markerUnits
-	unitKinds // how many there are
 )
 
 // combiner puts what many partitions have to append at one broker into few requests. A broker takes
@@ -60,7 +53,7 @@ type combiner struct {
 	kick  chan struct{} // of capacity 1
 
 	mu      sync.Mutex
-	queues  [unitKinds]unitQueue
+	queues  [core.UnitKinds]unitQueue
 	pushes  uint64
 	out     []*request // in the order in which they were given
 	spare   []*request // done, for reuse
@@ -83,7 +76,7 @@ type waitingUnit struct {
 
 // request is what next gives out: workers whose units a lane sends together.
 type request struct {
-	kind    unitKind
+	kind    core.UnitKind
 	workers []*worker // each has a unit to take
 	since   time.Time
 	// answering is set while the results are being delivered. What becomes ready in that time is
@@ -94,15 +87,15 @@ type request struct {
 func newCombiner(lanes int) *combiner { return &combiner{lanes: lanes, kick: make(chan struct{}, 1)} }
 
 // push queues a worker whose next unit is i. It does not block.
-func (c *combiner) push(w *worker, i item, now time.Time) {
+func (c *combiner) push(w *worker, i core.Item, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	u := waitingUnit{w: w, bytes: len(i.bytes), since: now, nth: c.pushes}
-	if i.markers() {
-		u.markers = int(i.records)
+	u := waitingUnit{w: w, bytes: len(i.Bytes), since: now, nth: c.pushes}
+	if i.Markers() {
+		u.markers = int(i.Records)
 	}
 	c.pushes++
-	q := &c.queues[i.kind()]
+	q := &c.queues[i.Kind()]
 	q.list = append(q.list, u)
 	q.bytes += u.bytes
 	if !q.small() || len(c.out) == 0 || !c.watched && !c.answering() {
@@ -152,7 +145,7 @@ func (c *combiner) take(now time.Time) (*request, time.Duration) {
 	}
 	*r = request{kind: kind, workers: q.take(r.workers[:0]), since: now}
 	c.out = append(c.out, r)
-	if len(c.queues[batchUnits].list)+len(c.queues[markerUnits].list) > 0 {
+	if len(c.queues[core.BatchUnits].list)+len(c.queues[core.MarkerUnits].list) > 0 {
 		c.signal()
 	}
 	return r, 0
@@ -180,9 +173,9 @@ func (c *combiner) answering() bool {
 
 // oldest returns the queue whose first unit has waited longest, of those that need not wait now. If
 // there is none, again is the time until there will be one; 0 = no lapse of time makes one ready.
-func (c *combiner) oldest(now time.Time) (oldest *unitQueue, kind unitKind, again time.Duration) {
+func (c *combiner) oldest(now time.Time) (oldest *unitQueue, kind core.UnitKind, again time.Duration) {
 	again = untilDone
-	for k := range unitKinds {
+	for k := range core.UnitKinds {
 		q := &c.queues[k]
 		if len(q.list) == 0 {
 			continue
@@ -233,7 +226,7 @@ func (q *unitQueue) take(workers []*worker) []*worker {
 	n, bytes, markers := 0, 0, 0
 	for n < len(q.list) && n < maxProducePartitions && bytes < maxProduceBytes {
 		u := q.list[n]
-		if n > 0 && markers+u.markers > maxRequestMarkers {
+		if n > 0 && markers+u.markers > core.MaxRequestMarkers {
 			break
 		}
 		workers = append(workers, u.w)

@@ -9,22 +9,24 @@ import (
 	"testing/synctest"
 	"time"
 
+	"klink/replicator/core"
+
 	"pgregory.net/rapid"
 )
 
-func batchOf(bytes int) item   { return item{bytes: make([]byte, bytes), records: 1} }
-func markersOf(n int32) item   { return item{records: n} }
-func testWorker(n int) *worker { return &worker{id: int32(n)} }
+func batchOf(bytes int) core.Item { return core.Item{Bytes: make([]byte, bytes), Records: 1} }
+func markersOf(n int32) core.Item { return core.Item{Records: n} }
+func testWorker(n int) *worker    { return &worker{id: int32(n)} }
 
 // pushN queues n new workers.
-func pushN(c *combiner, n int, i item, now time.Time) {
+func pushN(c *combiner, n int, i core.Item, now time.Time) {
 	for range n {
 		c.push(testWorker(0), i, now)
 	}
 }
 
 // wantRequest asks the combiner for a request and checks it; workers = 0 means none.
-func wantRequest(t *testing.T, c *combiner, now time.Time, kind unitKind, workers int, again time.Duration) *request {
+func wantRequest(t *testing.T, c *combiner, now time.Time, kind core.UnitKind, workers int, again time.Duration) *request {
 	t.Helper()
 	r, wait := c.take(now)
 	switch {
@@ -42,7 +44,7 @@ func TestCombinerCollects(t *testing.T) {
 	c, now := newCombiner(3), time.Now()
 	wantRequest(t, c, now, 0, 0, 0)
 	c.push(testWorker(1), batchOf(100), now)
-	first := wantRequest(t, c, now, batchUnits, 1, 0) // nothing is out, so it goes at once
+	first := wantRequest(t, c, now, core.BatchUnits, 1, 0) // nothing is out, so it goes at once
 	pushN(c, 5, batchOf(100), now)
 	pushN(c, 2, markersOf(1), now)
 	wantRequest(t, c, now.Add(time.Millisecond), 0, 0, combinePatience-time.Millisecond)
@@ -50,15 +52,15 @@ func TestCombinerCollects(t *testing.T) {
 	pushN(c, 1, markersOf(1), now) // the first one's next
 	wantRequest(t, c, now.Add(time.Hour), 0, 0, 0)
 	c.done(first)
-	second := wantRequest(t, c, now, batchUnits, 5, 0)
+	second := wantRequest(t, c, now, core.BatchUnits, 5, 0)
 	c.answered(second)
 	pushN(c, 5, markersOf(1), now)
 	c.done(second)
-	third := wantRequest(t, c, now, markerUnits, 8, 0) // they were out of step, and now are not
+	third := wantRequest(t, c, now, core.MarkerUnits, 8, 0) // they were out of step, and now are not
 	c.answered(third)
 	pushN(c, 8, batchOf(100), now)
 	c.done(third)
-	wantRequest(t, c, now, batchUnits, 8, 0)
+	wantRequest(t, c, now, core.BatchUnits, 8, 0)
 }
 
 // TestCombinerDoesNotHold: large requests wait for a lane only, and small ones do not wait for an
@@ -66,41 +68,41 @@ func TestCombinerCollects(t *testing.T) {
 func TestCombinerDoesNotHold(t *testing.T) {
 	c, now := newCombiner(3), time.Now()
 	c.push(testWorker(0), batchOf(100), now)
-	stuck := wantRequest(t, c, now, batchUnits, 1, 0)
+	stuck := wantRequest(t, c, now, core.BatchUnits, 1, 0)
 	c.push(testWorker(0), batchOf(100), now)
 	c.push(testWorker(0), markersOf(1), now)
 	c.push(testWorker(0), batchOf(smallBytes), now)
-	large := wantRequest(t, c, now, batchUnits, 2, 0)
+	large := wantRequest(t, c, now, core.BatchUnits, 2, 0)
 	c.answered(large)
 	c.done(large)
 	now = now.Add(combinePatience)
-	small := wantRequest(t, c, now, markerUnits, 1, 0)
+	small := wantRequest(t, c, now, core.MarkerUnits, 1, 0)
 	pushN(c, smallUnits, markersOf(1), now)
-	wantRequest(t, c, now, markerUnits, smallUnits, 0)
+	wantRequest(t, c, now, core.MarkerUnits, smallUnits, 0)
 	pushN(c, smallUnits, markersOf(1), now)
 	wantRequest(t, c, now.Add(time.Hour), 0, 0, 0) // no lane
 	c.done(small)
-	wantRequest(t, c, now, markerUnits, smallUnits, 0)
+	wantRequest(t, c, now, core.MarkerUnits, smallUnits, 0)
 	c.done(stuck)
 	now = now.Add(combinePatience)
 	c.push(testWorker(0), batchOf(100), now)
-	wantRequest(t, c, now, batchUnits, 1, 0) // the others have been out for too long
+	wantRequest(t, c, now, core.BatchUnits, 1, 0) // the others have been out for too long
 }
 
 // TestCombinerLimits: a request has as much as fits in one.
 func TestCombinerLimits(t *testing.T) {
 	c, now := newCombiner(100), time.Now()
 	pushN(c, 3, batchOf(maxProduceBytes/2), now)
-	wantRequest(t, c, now, batchUnits, 2, 0)
-	wantRequest(t, c, now, batchUnits, 1, 0)
+	wantRequest(t, c, now, core.BatchUnits, 2, 0)
+	wantRequest(t, c, now, core.BatchUnits, 1, 0)
 	pushN(c, maxProducePartitions+100, batchOf(100), now)
-	wantRequest(t, c, now, batchUnits, maxProducePartitions, 0)
-	wantRequest(t, c, now, batchUnits, 100, 0)
+	wantRequest(t, c, now, core.BatchUnits, maxProducePartitions, 0)
+	wantRequest(t, c, now, core.BatchUnits, 100, 0)
 	c = newCombiner(100)
-	c.push(testWorker(0), markersOf(maxRequestMarkers+1), now) // has grown
-	wantRequest(t, c, now, markerUnits, 1, 0)
-	pushN(c, 100, markersOf(maxRequestMarkers/40), now)
-	wantRequest(t, c, now, markerUnits, 40, 0)
+	c.push(testWorker(0), markersOf(core.MaxRequestMarkers+1), now) // has grown
+	wantRequest(t, c, now, core.MarkerUnits, 1, 0)
+	pushN(c, 100, markersOf(core.MaxRequestMarkers/40), now)
+	wantRequest(t, c, now, core.MarkerUnits, 40, 0)
 }
 
 // TestCombinerOrder: of two kinds, the one whose first unit has waited longest goes first, and the
@@ -111,9 +113,9 @@ func TestCombinerOrder(t *testing.T) {
 	pushN(c, 3, markersOf(1), now)
 	pushN(c, 3, batchOf(100), now)
 	c.done(first)
-	wantRequest(t, c, now, markerUnits, 3, 0)
+	wantRequest(t, c, now, core.MarkerUnits, 3, 0)
 	wantRequest(t, c, now, 0, 0, combinePatience)
-	wantRequest(t, c, now.Add(combinePatience), batchUnits, 3, 0)
+	wantRequest(t, c, now.Add(combinePatience), core.BatchUnits, 3, 0)
 }
 
 // TestCombinerWakes: a lane that had to ask again after a time, and was given a request before
@@ -140,7 +142,7 @@ func TestCombinerWakes(t *testing.T) {
 		t.Error("a unit needed telling though somebody will ask")
 	}
 	c.done(first)
-	wantRequest(t, c, now, batchUnits, 2, 0)
+	wantRequest(t, c, now, core.BatchUnits, 2, 0)
 	c.push(testWorker(0), batchOf(100), now)
 	if !woken() {
 		t.Error("nobody was told of a unit, and nobody watches")
@@ -151,7 +153,7 @@ func TestCombinerWakes(t *testing.T) {
 func wantFirst(t *testing.T, c *combiner, now time.Time) *request {
 	t.Helper()
 	c.push(testWorker(0), batchOf(100), now)
-	return wantRequest(t, c, now, batchUnits, 1, 0)
+	return wantRequest(t, c, now, core.BatchUnits, 1, 0)
 }
 
 // combinerWorld runs partitions that append units through a combiner. Answers of its lanes take
@@ -170,7 +172,7 @@ type combinerWorld struct {
 
 // combinerUnits is one partition: it appends units of its own, one after the other.
 type combinerUnits struct {
-	list   []item
+	list   []core.Item
 	pushed bool
 	since  time.Time // of the push
 	flying bool
@@ -209,8 +211,8 @@ func (cw *combinerWorld) lane(ctx context.Context, answer func() (time.Duration,
 				cw.breaks("partition %d has two units on their way", w.id)
 			case !u.pushed:
 				cw.breaks("partition %d is given out without a push", w.id)
-			case u.list[0].kind() != r.kind:
-				cw.breaks("a unit of kind %d in a request of kind %d", u.list[0].kind(), r.kind)
+			case u.list[0].Kind() != r.kind:
+				cw.breaks("a unit of kind %d in a request of kind %d", u.list[0].Kind(), r.kind)
 			}
 			since := u.since
 			if since.Before(cw.free) {

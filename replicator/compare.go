@@ -7,6 +7,7 @@ import (
 
 	"klink/admin/model"
 	"klink/protocol/batch"
+	"klink/replicator/core"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -50,14 +51,14 @@ func (f *fetcher) compare(ctx context.Context, jobs []*fetchJob) error {
 			continue // another mirror of the same topic; its turn is the next round
 		}
 		p := kmsg.NewOffsetForLeaderEpochRequestTopicPartition()
-		p.Partition, p.CurrentLeaderEpoch, p.LeaderEpoch = j.w.id, j.leader, j.seen.epoch
+		p.Partition, p.CurrentLeaderEpoch, p.LeaderEpoch = j.w.id, j.leader, j.seen.Epoch
 		req.Topics[at].Partitions = append(req.Topics[at].Partitions, p)
 		index[key{topic, j.w.id}] = j
 	}
 	kresp, err := f.s.client.Broker(int(f.broker)).Request(ctx, req)
 	if err != nil && unknownRequest(err) {
 		for _, j := range jobs {
-			f.compared(j, cannotTell)
+			f.compared(j, core.CannotTell)
 		}
 		return nil
 	}
@@ -73,17 +74,17 @@ func (f *fetcher) compare(ctx context.Context, jobs []*fetchJob) error {
 				continue
 			}
 			err := kerr.ErrorForCode(p.ErrorCode)
-			a := epochAnswer{epochEnd{p.LeaderEpoch, p.EndOffset}, j.leader, -1}
-			if err == nil && a.needsLook(j.seen) {
-				a.there, err = f.epochAt(ctx, j)
+			a := core.EpochAnswer{EpochEnd: core.EpochEnd{Epoch: p.LeaderEpoch, End: p.EndOffset}, Leader: j.leader, There: -1}
+			if err == nil && a.NeedsLook(j.seen) {
+				a.There, err = f.epochAt(ctx, j)
 			}
 			switch err {
 			case nil:
 				f.compared(j, a)
 			case kerr.ClusterAuthorizationFailed, kerr.UnsupportedVersion, kerr.UnsupportedForMessageFormat:
-				f.compared(j, cannotTell) // before KIP-320 brokers answered only brokers
+				f.compared(j, core.CannotTell) // before KIP-320 brokers answered only brokers
 			case kerr.TopicAuthorizationFailed:
-				j.w.m.setDenied(failf(model.ErrAuthorization,
+				j.w.m.setDenied(core.Failf(model.ErrAuthorization,
 					"the source does not tell about the leader epochs of topic %q: grant the link's principal DESCRIBE on it", j.w.m.sourceTopic))
 				j.failed()
 			default:
@@ -99,13 +100,13 @@ func (f *fetcher) compare(ctx context.Context, jobs []*fetchJob) error {
 }
 
 // compared passes on to a partition what the source says about the batch that it has seen last.
-func (f *fetcher) compared(j *fetchJob, a epochAnswer) {
+func (f *fetcher) compared(j *fetchJob, a core.EpochAnswer) {
 	j.answer = true
-	if a.end < 0 && !f.s.blind.Swap(true) {
+	if a.End < 0 && !f.s.blind.Swap(true) {
 		f.s.log.Warn("the source does not know the leader epoch of a mirrored batch: that a log was truncated and written again is not noticed where it is so",
-			"topic", j.w.m.sourceTopic, "partition", j.w.id, "epoch", j.seen.epoch)
+			"topic", j.w.m.sourceTopic, "partition", j.w.id, "epoch", j.seen.Epoch)
 	}
-	j.w.step(func(p *partition) effects { return p.compared(j.gen, j.leader, a) })
+	j.w.step(func(p *core.Partition) core.Effects { return p.Compared(j.gen, j.leader, a) })
 }
 
 // unknownRequest reports whether the broker does not know this kind of request. The client has no
@@ -122,7 +123,7 @@ func (f *fetcher) epochAt(ctx context.Context, j *fetchJob) (int32, error) {
 	t := kmsg.NewFetchRequestTopic()
 	t.Topic, t.TopicID = j.w.m.sourceTopic, j.w.m.id()
 	p := kmsg.NewFetchRequestTopicPartition()
-	p.Partition, p.CurrentLeaderEpoch, p.FetchOffset, p.PartitionMaxBytes = j.w.id, j.leader, j.seen.end-1, 1
+	p.Partition, p.CurrentLeaderEpoch, p.FetchOffset, p.PartitionMaxBytes = j.w.id, j.leader, j.seen.End-1, 1
 	t.Partitions = append(t.Partitions, p)
 	req.Topics = append(req.Topics, t)
 	kresp, err := f.s.client.Broker(int(f.broker)).Request(ctx, req)
@@ -145,9 +146,9 @@ func (f *fetcher) epochAt(ctx context.Context, j *fetchJob) (int32, error) {
 		return -1, err
 	}
 	if len(r.RecordBatches) == 0 {
-		return -1, fmt.Errorf("offset %d of %s-%d is not committed yet", j.seen.end-1, j.w.m.sourceTopic, j.w.id)
+		return -1, fmt.Errorf("offset %d of %s-%d is not committed yet", j.seen.End-1, j.w.m.sourceTopic, j.w.id)
 	}
-	return epochOfOffset(r.RecordBatches, j.seen.end-1), nil
+	return epochOfOffset(r.RecordBatches, j.seen.End-1), nil
 }
 
 // epochOfOffset returns the leader epoch of the batch that holds offset, out of the records of a

@@ -7,6 +7,7 @@ import (
 
 	"klink/admin/model"
 	"klink/internal/retry"
+	"klink/replicator/core"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 )
@@ -42,12 +43,12 @@ type configRefusal struct {
 	base  int64         // logical base offset of the batch
 	looks int           // how often the configs were found right since then
 	wait  retry.Backoff // between a look and the next append
-	told  atomic.Pointer[failure]
+	told  atomic.Pointer[core.Failure]
 }
 
 // refusedForConfig records that the batch at base was refused with f. final is true if f is to fail
 // the mirror. Otherwise the configs are looked at, and after that the batch is fetched again.
-func (w *worker) refusedForConfig(base int64, f *failure) (final bool) {
+func (w *worker) refusedForConfig(base int64, f *core.Failure) (final bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c, now := &w.refusal, time.Now()
@@ -59,7 +60,7 @@ func (w *worker) refusedForConfig(base int64, f *failure) (final bool) {
 		return true
 	}
 	w.notBefore = now.Add(2 * configLookTimeout) // look ends the wait
-	w.m.r.spawn(func(ctx context.Context) { w.look(ctx, f.code) })
+	w.m.r.spawn(func(ctx context.Context) { w.look(ctx, f.Code) })
 	return false
 }
 
@@ -77,8 +78,8 @@ func (w *worker) look(ctx context.Context, code model.Error) {
 	w.notBefore = now.Add(c.wait.Next())
 	tell := err != nil && !c.since.IsZero() && now.Sub(c.since) >= shortagePatience && c.told.Load() == nil
 	if tell {
-		c.told.Store(failf(code, "%s: the destination refuses the batch at source offset %d, perhaps for a config of topic %q, "+
-			"and the topic's configs cannot be made those of the source: %v; both are tried again", w.core.name, c.base, w.m.topic, err))
+		c.told.Store(core.Failf(code, "%s: the destination refuses the batch at source offset %d, perhaps for a config of topic %q, "+
+			"and the topic's configs cannot be made those of the source: %v; both are tried again", w.core.Name, c.base, w.m.topic, err))
 	}
 	w.mu.Unlock()
 	if tell {
@@ -91,7 +92,7 @@ func (w *worker) look(ctx context.Context, code model.Error) {
 // whether the refusal had been shown to people.
 func (w *worker) refusalOver() (told bool) {
 	c := &w.refusal
-	if c.since.IsZero() || w.core.next <= c.base {
+	if c.since.IsZero() || w.core.Next <= c.base {
 		return false
 	}
 	c.since = time.Time{}
@@ -99,7 +100,7 @@ func (w *worker) refusalOver() (told bool) {
 }
 
 // waitsForConfig returns why the partition waits for a config, nil if it does not.
-func (w *worker) waitsForConfig() *failure {
+func (w *worker) waitsForConfig() *core.Failure {
 	if w.refusal.told.Load() == nil {
 		return nil
 	}

@@ -2,15 +2,14 @@
 // It keeps every mirror partition equal to its source partition.
 //
 // Reading order:
-//   - partition.go is the deterministic core of one partition: no sockets, no clock, no goroutine.
+//   - Package core has the deterministic core of one partition: no sockets, no clock, no goroutine.
 //     worker.go runs a core.
 //   - fetcher.go feeds cores from a source broker, in a fetch session (fetch_session.go).
 //   - combiner.go puts the appends of many partitions at one broker into few requests; stream.go
-//     sends them. Both use connections of package wire, and memory that budget.go accounts for and
-//     pool.go keeps.
+//     sends them. Both use connections of package wire, and memory that package memory accounts for.
 //   - resume.go finds out, by reading back, where the destination's log ends.
 //   - source.go watches a source. compare.go asks it whether it lost what was mirrored;
-//     truncation.go says how a source's answer shows that.
+//     core/truncation.go says how a source's answer shows that.
 //   - slots.go, load.go, member.go and owner.go decide which instance runs what.
 //   - reconcile.go makes what runs match the state that the control plane publishes, and reports
 //     what it found.

@@ -64,7 +64,7 @@ func TestEndIsBounded(t *testing.T) {
 		wk := w.r.mirror("orders").all()[0]
 		wk.mu.Lock()
 		defer wk.mu.Unlock()
-		return wk.core.flight > 0, ""
+		return wk.core.Flight > 0, ""
 	})
 	w.stop()
 	if sent.Hits() > 0 {

@@ -1,5 +1,7 @@
 package replicator
 
+import "klink/replicator/core"
+
 // This file decides which logical end of a mirror clients are shown. If the source ends in a hole
 // (the marker of a transaction, an aborted batch, compacted records), the mirror's end lies behind
 // the hole, as at the source, and a client may commit it. The destination's log does not show such
@@ -13,8 +15,8 @@ package replicator
 // w.mu is held.
 func (w *worker) shownEnd() int64 {
 	end, stored := w.logEnd(), w.kept.Logical
-	if w.core.next > end {
-		end = max(end, min(w.core.next, stored))
+	if w.core.Next > end {
+		end = max(end, min(w.core.Next, stored))
 	}
 	return end
 }
@@ -23,18 +25,18 @@ func (w *worker) shownEnd() int64 {
 // or the state shows; w.mu is held.
 func (w *worker) logEnd() int64 {
 	switch {
-	case w.core.next < 0:
+	case w.core.Next < 0:
 		return -1
-	case w.core.virgin:
-		return max(w.core.doneTail, w.core.floor)
+	case w.core.Virgin:
+		return max(w.core.DoneTail, w.core.Floor)
 	}
-	return w.core.doneTail
+	return w.core.DoneTail
 }
 
 // publish gives the shown end to the timeline, and asks for a checkpoint if the mirror ends behind
 // that; w.mu is held.
 func (w *worker) publish() {
-	if w.core.state != stateRunning || w.core.flight > 0 || w.m.lost.Load() {
+	if w.core.State != core.StateRunning || w.core.Flight > 0 || w.m.lost.Load() {
 		return
 	}
 	end := w.shownEnd()
@@ -48,7 +50,7 @@ func (w *worker) publish() {
 }
 
 // endsInHole reports whether there is a hole behind the shown end; w.mu is held.
-func (w *worker) endsInHole() bool { return w.core.next > w.shownEnd() }
+func (w *worker) endsInHole() bool { return w.core.Next > w.shownEnd() }
 
 // holeMet asks for checkpoints of partitions that end in a hole.
 func (r *Replicator) holeMet() {

@@ -9,6 +9,7 @@ import (
 	"klink/admin/model"
 	"klink/internal/retry"
 	"klink/protocol/batch"
+	"klink/replicator/core"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -91,7 +92,7 @@ func (r *Replicator) examine(ctx context.Context, at voidAt, v model.VoidBatches
 		return errNotNow
 	}
 	w.mu.Lock()
-	running, sure := w.core.state == stateRunning && w.core.sureKnown, w.core.sure
+	running, sure := w.core.State == core.StateRunning && w.core.SureKnown, w.core.Sure
 	w.mu.Unlock()
 	if !running {
 		return errNotNow
@@ -101,8 +102,8 @@ func (r *Replicator) examine(ctx context.Context, at voidAt, v model.VoidBatches
 	if err != nil {
 		return err
 	}
-	scan := newVoidScan(log, start, sure.physical, w.tl.Floor(), r.voidKeys)
-	var lost *failure
+	scan := newVoidScan(log, start, sure.Physical, w.tl.Floor(), r.voidKeys)
+	var lost *core.Failure
 	if err := scan.eachPart(ctx, func(keys map[string]*voidKey) error {
 		for key, k := range keys {
 			if k.counts >= 0 {
@@ -122,14 +123,14 @@ func (r *Replicator) examine(ctx context.Context, at voidAt, v model.VoidBatches
 			from = max(from, scan.first)
 		}
 		if scan.first < 0 && start > 0 {
-			from = sure.logical // nothing counts in the log: all may have been deleted
+			from = sure.Logical // nothing counts in the log: all may have been deleted
 		}
-		offset, key, n, err := s.lastOf(ctx, at.m.sourceTopic, at.partition, from, sure.logical, keys)
+		offset, key, n, err := s.lastOf(ctx, at.m.sourceTopic, at.partition, from, sure.Logical, keys)
 		if err != nil {
 			return err
 		}
 		if n > 0 {
-			lost = failf(model.ErrRecordsCompacted, "%s: the destination's cleaner has removed the records of %d keys, among them source offset %d (key %.40q), "+
+			lost = core.Failf(model.ErrRecordsCompacted, "%s: the destination's cleaner has removed the records of %d keys, among them source offset %d (key %.40q), "+
 				"in favour of batches that do not count, from physical offset %d on: delete the topic and create the mirror anew", log.name(), n, offset, key, v.From)
 		}
 		return nil

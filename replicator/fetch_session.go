@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"klink/replicator/core"
 	"klink/replicator/wire"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -56,11 +57,11 @@ type fetchJob struct {
 	w       *worker
 	gen     uint32
 	offset  int64
-	leader  int32    // the source's leader epoch when the job started, -1 = unknown
-	largest int      // bytes of the largest batch met
-	seen    epochEnd // of a job that compares: the batch to compare
-	out     bool     // waits for an answer
-	answer  bool     // of a job that compares: it has one
+	leader  int32         // the source's leader epoch when the job started, -1 = unknown
+	largest int           // bytes of the largest batch met
+	seen    core.EpochEnd // of a job that compares: the batch to compare
+	out     bool          // waits for an answer
+	answer  bool          // of a job that compares: it has one
 
 	known bool // the broker has it in the session, as:
 	as    position

@@ -8,6 +8,7 @@ import (
 
 	"klink/admin/model"
 	"klink/internal/retry"
+	"klink/replicator/core"
 	"klink/replicator/memory"
 	"klink/replicator/wire"
 
@@ -59,7 +60,7 @@ type fetcher struct {
 	first   int // rotates, so that no partition is always served last
 	cancel  context.CancelFunc
 	wait    retry.Backoff
-	tools   fetchTools
+	tools   core.FetchTools
 	link    brokerLink
 	reach   reach
 	session fetchSession
@@ -95,8 +96,8 @@ func newFetcher(s *source, broker int32) *fetcher {
 		link: brokerLink{dialer: s.dialer, at: &s.at, node: broker},
 	}
 	f.topics.Store(&[]fetcherTopic{})
-	f.tools.recoder.Account = s.r.recoding.account()
-	f.tools.keep = func(b []byte, alias bool) *memory.Frame {
+	f.tools.Recoder.Account = s.r.recoding.account()
+	f.tools.Keep = func(b []byte, alias bool) *memory.Frame {
 		if alias {
 			f.frame.Keep()
 			return f.frame
@@ -245,23 +246,23 @@ func (j *fetchJob) collect(limit int, now time.Time) collected {
 	w := j.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if j.out && j.gen == w.core.gen && w.core.fetching {
+	if j.out && j.gen == w.core.Gen && w.core.Fetching {
 		return toFetch
 	}
 	j.out = false
-	offset, ok := w.core.wantsFetch(limit)
+	offset, ok := w.core.WantsFetch(limit)
 	switch {
-	case !ok && (w.core.ended() || w.core.doomed != nil):
+	case !ok && (w.core.Ended() || w.core.Doomed != nil):
 		return never
-	case !ok && w.core.state == stateRunning && w.core.queued >= limit:
+	case !ok && w.core.State == core.StateRunning && w.core.Queued >= limit:
 		return fullNow
 	case !ok || now.Before(w.notBefore):
 		return notNow
 	}
-	j.gen, j.offset, j.leader, j.largest, j.answer = w.core.beginFetch(), offset, w.leader.Load(), w.core.largest, false
+	j.gen, j.offset, j.leader, j.largest, j.answer = w.core.BeginFetch(), offset, w.leader.Load(), w.core.Largest, false
 	w.askedAt = now
-	if w.core.mustCompare(j.leader) {
-		j.seen = w.core.seen
+	if w.core.MustCompare(j.leader) {
+		j.seen = w.core.Seen
 		return toCompare
 	}
 	j.out = true
@@ -396,13 +397,13 @@ func (f *fetcher) deliver(ctx context.Context, j *fetchJob, p *wire.FetchPartiti
 	w.mu.Lock()
 	w.heard()
 	now := time.Now()
-	before, current := len(w.core.queue), j.gen == w.core.gen
-	f.tools.noAppendTime = f.s.r.dest.noAppendTime.Load()
-	w.apply(w.core.fetched(j.gen, fetched{
-		records: p.Records, highWater: p.HighWatermark, stable: p.LastStable, logStart: p.LogStart,
-		epoch: j.leader, aborted: p.Aborted, tools: &f.tools,
+	before, current := len(w.core.Queue), j.gen == w.core.Gen
+	f.tools.NoAppendTime = f.s.r.dest.noAppendTime.Load()
+	w.apply(w.core.Fetched(j.gen, core.Fetched{
+		Records: p.Records, HighWater: p.HighWatermark, Stable: p.LastStable, LogStart: p.LogStart,
+		Epoch: j.leader, Aborted: p.Aborted, Tools: &f.tools,
 	}))
-	f.s.counters.FetchedBatches.Add(int64(max(0, len(w.core.queue)-before)))
+	f.s.counters.FetchedBatches.Add(int64(max(0, len(w.core.Queue)-before)))
 	first := w.lastFetch.IsZero()
 	w.lastFetch = now
 	if current { // a stale result says nothing about what has happened since its fetch was sent
@@ -425,7 +426,7 @@ func (f *fetcher) refused(ctx context.Context, j *fetchJob, err error) {
 		later := *j // the fetcher reuses j
 		w.m.r.spawn(func(context.Context) { f.outOfRange(ctx, &later) })
 	case kerr.TopicAuthorizationFailed:
-		w.m.setDenied(failf(model.ErrAuthorization,
+		w.m.setDenied(core.Failf(model.ErrAuthorization,
 			"the source refuses to let topic %q be read: grant the link's principal READ on it", w.m.sourceTopic))
 		j.failed()
 	default:
@@ -443,7 +444,7 @@ func (j *fetchJob) lost() {
 	j.answer = true
 	j.w.mu.Lock()
 	defer j.w.mu.Unlock()
-	j.w.core.fetchFailed(j.gen)
+	j.w.core.FetchFailed(j.gen)
 }
 
 // failed gives up the fetch and makes the partition wait before the next one.
@@ -451,7 +452,7 @@ func (j *fetchJob) failed() {
 	j.answer = true
 	j.w.mu.Lock()
 	defer j.w.mu.Unlock()
-	j.w.core.fetchFailed(j.gen)
+	j.w.core.FetchFailed(j.gen)
 	j.w.notBefore = time.Now().Add(j.w.fetchWait.Next())
 }
 
@@ -469,7 +470,7 @@ func (f *fetcher) outOfRange(ctx context.Context, j *fetchJob) {
 		j.failed()
 		return
 	}
-	j.w.step(func(p *partition) effects { return p.outOfRange(j.gen, start, end) })
+	j.w.step(func(p *core.Partition) core.Effects { return p.OutOfRange(j.gen, start, end) })
 	j.w.mu.Lock()
 	j.w.notBefore = time.Now().Add(j.w.fetchWait.Next())
 	j.w.mu.Unlock()

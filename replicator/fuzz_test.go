@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"klink/protocol/batch"
+	"klink/replicator/core"
 	"klink/replicator/memory"
 )
 
@@ -25,30 +26,30 @@ func FuzzFetched(f *testing.F) {
 			return
 		}
 		for mode := range 4 {
-			core := newPartition("t-0", func(item) {})
+			c := core.NewPartition("t-0", func(core.Item) {})
 			align := mode&1 != 0
-			e := logEnd{start: 5, end: 5, next: at, tail: at, stored: at, floor: at, fresh: mode&2 != 0, align: align, last: epochEnd{-1, -1}}
+			e := core.LogEnd{Start: 5, End: 5, Next: at, Tail: at, Stored: at, Floor: at, Fresh: mode&2 != 0, Align: align, Last: core.EpochEnd{Epoch: -1, End: -1}}
 			if align {
-				e.start, e.end = at, at
+				e.Start, e.End = at, at
 			}
-			core.resumed(e)
-			gen := core.beginFetch()
-			core.fetched(gen, fetched{
-				records: append([]byte(nil), records...), highWater: at, stable: -1, logStart: at, epoch: -1,
-				tools: &fetchTools{keep: func([]byte, bool) *memory.Frame { return nil }},
+			c.Resumed(e)
+			gen := c.BeginFetch()
+			c.Fetched(gen, core.Fetched{
+				Records: append([]byte(nil), records...), HighWater: at, Stable: -1, LogStart: at, Epoch: -1,
+				Tools: &core.FetchTools{Keep: func([]byte, bool) *memory.Frame { return nil }},
 			})
-			next := core.next
-			for _, i := range core.queue {
-				if i.base < next || core.align && i.base != next || i.records <= 0 {
-					t.Fatalf("offset %d (%d records) where %d belongs", i.base, i.records, next)
+			next := c.Next
+			for _, i := range c.Queue {
+				if i.Base < next || c.Align && i.Base != next || i.Records <= 0 {
+					t.Fatalf("offset %d (%d records) where %d belongs", i.Base, i.Records, next)
 				}
-				if logical, _, _, ok := batch.ReadStamp(i.bytes); !i.markers() && (!ok || logical != i.base) {
-					t.Fatalf("offset %d is stamped %d", i.base, logical)
+				if logical, _, _, ok := batch.ReadStamp(i.Bytes); !i.Markers() && (!ok || logical != i.Base) {
+					t.Fatalf("offset %d is stamped %d", i.Base, logical)
 				}
-				next = i.end()
+				next = i.End()
 			}
-			if core.fetchAt < next || core.tail > core.fetchAt {
-				t.Fatalf("would fetch at %d after %d, the last item ends at %d", core.fetchAt, next, core.tail)
+			if c.FetchAt < next || c.Tail > c.FetchAt {
+				t.Fatalf("would fetch at %d after %d, the last item ends at %d", c.FetchAt, next, c.Tail)
 			}
 		}
 	})

@@ -3,6 +3,8 @@ package replicator
 import (
 	"context"
 	"time"
+
+	"klink/replicator/core"
 )
 
 // idleLook is how often klink asks for the ends of mirrors' logs. An append tells by its offset
@@ -37,7 +39,7 @@ func (r *Replicator) lookAtEnds(ctx context.Context) {
 		}
 		for _, w := range m.all() {
 			w.mu.Lock()
-			phys, idle := w.core.idleEnd()
+			phys, idle := w.core.IdleEnd()
 			w.mu.Unlock()
 			if idle && int(w.id) < len(t.leaders) && t.leaders[w.id] >= 0 {
 				byLeader[t.leaders[w.id]] = append(byLeader[t.leaders[w.id]], seenEnd{w, t, phys})
@@ -71,7 +73,7 @@ func (r *Replicator) lookAt(ctx context.Context, broker int32, seen []seenEnd) {
 				case p.ErrorCode != 0:
 					stale[s.t] = t.Topic
 				default:
-					s.w.step(func(c *partition) effects { return c.endSeen(s.phys, p.Offset) })
+					s.w.step(func(c *core.Partition) core.Effects { return c.EndSeen(s.phys, p.Offset) })
 				}
 			}
 		}
@@ -79,18 +81,4 @@ func (r *Replicator) lookAt(ctx context.Context, broker int32, seen []seenEnd) {
 	for t, topic := range stale {
 		_, _ = r.dest.topic(ctx, topic, t) // for the next round
 	}
-}
-
-// idleEnd returns where the log ends; idle is true if nothing is in flight or queued.
-func (p *partition) idleEnd() (phys int64, idle bool) {
-	return p.phys, p.state == stateRunning && !p.stopping && p.flight == 0 && len(p.queue) == 0
-}
-
-// endSeen handles the answer that the log ends at end, asked for while the core had it end at phys.
-// Only klink appends to the log, so if end is behind phys, the core reads the log.
-func (p *partition) endSeen(phys, end int64) effects {
-	if now, idle := p.idleEnd(); !idle || now != phys || end <= phys {
-		return effects{trim: -1}
-	}
-	return p.reread(false)
 }

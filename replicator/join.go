@@ -2,44 +2,6 @@ package replicator
 
 import "klink/protocol/batch"
 
-// joinRule says which batches of a partition may be appended as one. A broker takes one batch of a
-// partition per request, and each waits for the followers, so a partition of small batches would be
-// mirrored no faster than the followers answer.
-//
-// A batch that waits for nothing goes out as it came: only what has queued up behind an append in
-// flight is joined. Records, offsets and timestamps stay the same, so the only difference that
-// clients can see is where batches begin.
-type joinRule struct {
-	below int // batches of fewer bytes are joined; 0 = none
-	most  int // bytes of what they become, at most
-}
-
-// joinable returns how many items of the queue, counted from index from on, are to be appended as
-// one batch; at least one.
-func (p *partition) joinable(from int, r joinRule) int {
-	queue := p.queue[from:]
-	first := &queue[0]
-	if !p.waited && from == 0 || first.markers() || len(first.bytes) >= r.below {
-		return 1
-	}
-	n := 1
-	for bytes := first.joinedSize(); n < len(queue); n++ {
-		next := &queue[n]
-		if next.markers() || next.base != queue[n-1].end() || len(next.bytes) >= r.below ||
-			!batch.Joinable(first.bytes, next.bytes) {
-			break
-		}
-		if bytes += next.joinedSize(); bytes > r.most {
-			break
-		}
-	}
-	return n
-}
-
-// joinedSize returns the most that the item adds to a joined batch, in bytes: the deltas of its
-// records become longer.
-func (i *item) joinedSize() int { return len(i.bytes) + int(i.records)*batch.JoinGrowth }
-
 // joining is what a worker has learned about joined batches.
 type joining struct {
 	// from is the logical offset from which on batches may be joined, or sent in windows. Batches
@@ -62,18 +24,18 @@ func (l *lane) join(j *appendJob, most int) error {
 	for _, b := range l.joining {
 		size += len(b)
 	}
-	size = min(size+int(j.i.records)*batch.JoinGrowth, most)
+	size = min(size+int(j.i.Records)*batch.JoinGrowth, most)
 	frame := l.s.d.r.budget.Read(0, int64(size))
 	b, err := l.recoder.Join(frame.Mem[:0], l.joining, most)
 	if err != nil {
 		frame.Release()
 		return err
 	}
-	j.before = len(j.i.bytes)
+	j.before = len(j.i.Bytes)
 	for _, b := range l.joining[1:] {
 		j.before += len(b)
 	}
-	j.i.bytes, j.i.frame = b, frame
+	j.i.Bytes, j.i.Frame = b, frame
 	return nil
 }
 
@@ -87,15 +49,15 @@ func (w *worker) countJoined(j *appendJob) {
 	m.counters.JoinedBatches.Add(int64(j.joined))
 	m.counters.JoinedBytes.Add(int64(j.before))
 	m.counters.JoinedInto.Add(1)
-	m.counters.JoinedIntoBytes.Add(int64(len(j.i.bytes)))
+	m.counters.JoinedIntoBytes.Add(int64(len(j.i.Bytes)))
 }
 
 // refusedJoined records that the destination refuses a joined batch for good.
 func (w *worker) refusedJoined(j *appendJob, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.joining.failed(j.i.end())
+	w.joining.failed(j.i.End())
 	if isTooLarge(err) {
-		w.joining.tooLarge(len(j.i.bytes))
+		w.joining.tooLarge(len(j.i.Bytes))
 	}
 }

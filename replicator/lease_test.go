@@ -178,7 +178,7 @@ func TestWhatWasSeenOutlivesTheSlot(t *testing.T) {
 		if s := w.status(); s.SourceEnd != 15 || s.LastFetch.IsZero() {
 			t.Errorf("before the source answers: %+v", s)
 		}
-		w.lastFetch, w.core.sourceEnd = time.Now(), 16
+		w.lastFetch, w.core.SourceEnd = time.Now(), 16
 		if s := w.status(); s.SourceEnd != 16 {
 			t.Errorf("after that: %+v", s)
 		}

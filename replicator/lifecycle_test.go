@@ -9,6 +9,7 @@ import (
 	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/batch"
+	"klink/replicator/core"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -415,7 +416,7 @@ func TestNothingIsAppendedBeforeTheTimelineIsStored(t *testing.T) {
 		wk := m.all()[0]
 		wk.mu.Lock()
 		defer wk.mu.Unlock()
-		return wk.core.state == stateAnchoring && len(wk.core.queue) == 1, wk.core.state.String()
+		return wk.core.State == core.StateAnchoring && len(wk.core.Queue) == 1, wk.core.State.String()
 	})
 	if produced.Hits() > 0 {
 		t.Error("appended before the timeline was stored")

@@ -13,11 +13,6 @@ import (
 )
 
 const (
-	// maxHoleMarkers is the largest hole that is filled with markers, in offsets.
-	maxHoleMarkers = 10_000
-	// maxRequestMarkers bounds the markers in one request, over all partitions: a broker appends
-	// them one by one.
-	maxRequestMarkers = 1000
 	// markerFirstID is the producer id of the marker at logical offset 0; ids go down from there,
 	// as a stamp's do.
 	markerFirstID = -2

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"klink/internal/kafkatest"
+	"klink/replicator/core"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -34,7 +35,7 @@ func TestMarkersEmbedded(t *testing.T) {
 			a.wantEnds(0, 3)
 			continue
 		}
-		wantNotAligned(t, err, alignUnsupported, "t-0", "WriteTxnMarkers")
+		wantNotAligned(t, err, core.AlignUnsupported, "t-0", "WriteTxnMarkers")
 		a.wantEnds(0, 0)
 	}
 }

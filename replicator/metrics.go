@@ -101,9 +101,9 @@ func (w *worker) lag(now time.Time) PartitionLag {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.heard()
-	l := PartitionLag{Link: w.m.link, Topic: w.m.topic, Partition: w.id, State: w.core.state.String(), Offsets: -1}
-	if end := w.shownEnd(); end >= 0 && w.core.sourceEnd >= 0 {
-		l.Offsets = max(0, w.core.sourceEnd-end)
+	l := PartitionLag{Link: w.m.link, Topic: w.m.topic, Partition: w.id, State: w.core.State.String(), Offsets: -1}
+	if end := w.shownEnd(); end >= 0 && w.core.SourceEnd >= 0 {
+		l.Offsets = max(0, w.core.SourceEnd-end)
 		if l.Offsets > 0 {
 			l.Seconds = now.Sub(w.caughtUp).Seconds()
 		}

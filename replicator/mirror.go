@@ -8,6 +8,7 @@ import (
 
 	"klink/admin/model"
 	"klink/protocol/timeline"
+	"klink/replicator/core"
 
 	"golang.org/x/sync/singleflight"
 )
@@ -61,8 +62,8 @@ type mirror struct {
 	workers  []*worker // of the partitions that are run here, in order; replaced, not changed
 	size     int       // partitions of the mirror, wherever they are run
 	stopping bool
-	live     int      // workers that have not ended
-	failure  *failure // the first one
+	live     int           // workers that have not ended
+	failure  *core.Failure // the first one
 	refused  refusedBy
 	sourceID [16]byte // as stored or first seen; zero = the source has no topic ids
 	source   sourceView
@@ -74,19 +75,19 @@ type mirror struct {
 
 // sourceView is what the source's metadata and fetches say about the topic.
 type sourceView struct {
-	missing bool     // confirmed: the source has no such topic
-	denied  *failure // the source refuses access to the topic
+	missing bool          // confirmed: the source has no such topic
+	denied  *core.Failure // the source refuses access to the topic
 	// suspicion fails the mirror, or marks the topic as missing, once it was seen suspected times
 	// in a row since suspectedSince. One sighting may be stale metadata of a broker.
-	suspicion      *failure
+	suspicion      *core.Failure
 	suspectedSince time.Time
 	suspected      int
 }
 
 // refusedBy says whether the destination refuses klink access to the topic.
 type refusedBy struct {
-	why     *failure // nil = it does not
-	appends bool     // an append was refused, so only an append that succeeds ends it
+	why     *core.Failure // nil = it does not
+	appends bool          // an append was refused, so only an append that succeeds ends it
 }
 
 // newMirror makes a mirror without workers.
@@ -117,7 +118,7 @@ func (m *mirror) begin(id int32, tl *timeline.Partition, term uint64, lingering,
 		return
 	}
 	w := newWorker(m, id, tl)
-	w.term, w.closing, w.core.unsettled = term, closing, lingering || closing
+	w.term, w.closing, w.core.Unsettled = term, closing, lingering || closing
 	at, _ := slices.BinarySearchFunc(m.workers, id, func(w *worker, id int32) int { return int(w.id - id) })
 	m.workers = slices.Insert(slices.Clone(m.workers), at, w)
 	m.live++
@@ -162,15 +163,15 @@ func (m *mirror) stop(abandon bool) {
 	m.mu.Unlock()
 	for _, w := range workers {
 		if abandon {
-			w.step((*partition).abandon)
+			w.step((*core.Partition).Abandon)
 		} else {
-			w.step((*partition).stop)
+			w.step((*core.Partition).Stop)
 		}
 	}
 }
 
 // fail ends the mirror with a failure. It waits for appends in flight, not for queued batches.
-func (m *mirror) fail(f *failure) {
+func (m *mirror) fail(f *core.Failure) {
 	m.mu.Lock()
 	if m.failure == nil {
 		m.failure = f
@@ -182,7 +183,7 @@ func (m *mirror) fail(f *failure) {
 
 // workerEnded counts a worker that has ended. It does nothing else, because the caller holds the
 // worker's lock.
-func (m *mirror) workerEnded(f *failure) {
+func (m *mirror) workerEnded(f *core.Failure) {
 	m.mu.Lock()
 	m.live--
 	if f != nil && m.failure == nil {
@@ -199,7 +200,7 @@ func (m *mirror) ended() bool {
 	return m.live == 0 && (m.stopping || m.failure != nil)
 }
 
-func (m *mirror) failed() *failure {
+func (m *mirror) failed() *core.Failure {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.failure
@@ -215,7 +216,7 @@ func (m *mirror) running() bool {
 	return true
 }
 
-func (m *mirror) setDenied(f *failure) {
+func (m *mirror) setDenied(f *core.Failure) {
 	m.mu.Lock()
 	changed := (m.source.denied == nil) != (f == nil)
 	m.source.denied = f
@@ -227,7 +228,7 @@ func (m *mirror) setDenied(f *failure) {
 
 // setRefused records that the destination refuses an append or a read or, with nil, that one has
 // succeeded.
-func (m *mirror) setRefused(f *failure, appends bool) {
+func (m *mirror) setRefused(f *core.Failure, appends bool) {
 	m.mu.Lock()
 	changed := false
 	switch {
@@ -246,7 +247,7 @@ func (m *mirror) setRefused(f *failure, appends bool) {
 
 // unavailable returns why the mirror cannot go on for now, nil if nothing is known to be in the
 // way.
-func (m *mirror) unavailable() *failure {
+func (m *mirror) unavailable() *core.Failure {
 	m.mu.Lock()
 	missing, suspicion, denied, refused, workers := m.source.missing, m.source.suspicion, m.source.denied, m.refused.why, m.workers
 	m.mu.Unlock()
@@ -291,7 +292,7 @@ func unknownStatus(partitions int) []model.PartitionStatus {
 func (w *worker) ended() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.core.ended()
+	return w.core.Ended()
 }
 
 // end returns where the partition has ended; -1 if it has not, or if its end is not confirmed.
@@ -299,8 +300,8 @@ func (w *worker) end() model.PartitionEnd {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	e := model.PartitionEnd{Partition: w.id, Logical: -1, Physical: -1}
-	if c := &w.core; c.ended() && c.sureKnown && c.sure.physical == c.phys {
-		e.Logical, e.Physical = c.next, c.phys
+	if c := &w.core; c.Ended() && c.SureKnown && c.Sure.Physical == c.Phys {
+		e.Logical, e.Physical = c.Next, c.Phys
 	}
 	return e
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/replicator/core"
 )
 
 // A problem with the source's topic is believed once it was found suspicionCount times in a row,
@@ -23,15 +24,15 @@ func (m *mirror) id() [16]byte {
 }
 
 // compare returns a failure if the source's topic is not the one mirrored, or has lost partitions.
-func (m *mirror) compare(id [16]byte, partitions int) *failure {
+func (m *mirror) compare(id [16]byte, partitions int) *core.Failure {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
 	case m.sourceID != zeroID && id != zeroID && m.sourceID != id:
-		return failf(model.ErrSourceTopicIDChanged,
+		return core.Failf(model.ErrSourceTopicIDChanged,
 			"topic %q at the source was deleted and created again (its id changed); delete and re-create the mirror", m.sourceTopic)
 	case partitions < m.size:
-		return failf(model.ErrSourcePartitionsDecrease,
+		return core.Failf(model.ErrSourcePartitionsDecrease,
 			"topic %q has %d partitions at the source and %d in the mirror; delete and re-create the mirror", m.sourceTopic, partitions, m.size)
 	}
 	return nil
@@ -39,10 +40,10 @@ func (m *mirror) compare(id [16]byte, partitions int) *failure {
 
 // suspect records a problem with the source's topic, and acts on it once it is confirmed. again is
 // true while it is not.
-func (m *mirror) suspect(f *failure) (again bool) {
+func (m *mirror) suspect(f *core.Failure) (again bool) {
 	m.mu.Lock()
 	now := time.Now()
-	if m.source.suspicion == nil || m.source.suspicion.code != f.code {
+	if m.source.suspicion == nil || m.source.suspicion.Code != f.Code {
 		m.source.suspected, m.source.suspectedSince = 0, now
 	}
 	m.source.suspicion = f
@@ -51,7 +52,7 @@ func (m *mirror) suspect(f *failure) (again bool) {
 		m.mu.Unlock()
 		return true
 	}
-	missing := f.code == model.ErrSourceTopicMayBeDeleted
+	missing := f.Code == model.ErrSourceTopicMayBeDeleted
 	m.source.missing = missing
 	m.mu.Unlock()
 	if missing {

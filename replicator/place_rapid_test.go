@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"klink/protocol/batch"
+	"klink/replicator/core"
 	"klink/replicator/memory"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -58,7 +59,7 @@ type parcel struct {
 
 // placeOwner is one instance with its core.
 type placeOwner struct {
-	p       partition
+	p       core.Partition
 	waits   []*parcel // appends whose answers the core awaits
 	wire    []*parcel // those of waits that are on their way, in order
 	leader  int       // that it sends to
@@ -75,10 +76,10 @@ func (s *places) end() int64 {
 	return l.base + l.count
 }
 
-func (s *places) apply(o *placeOwner, e effects) {
-	o.resumes = o.resumes || e.resume
-	if e.anchor != nil {
-		s.apply(o, o.p.anchored())
+func (s *places) apply(o *placeOwner, e core.Effects) {
+	o.resumes = o.resumes || e.Resume
+	if e.Anchor != nil {
+		s.apply(o, o.p.Anchored())
 	}
 }
 
@@ -104,11 +105,11 @@ func placeValue(offset int64) []byte { return fmt.Appendf(nil, "<record %d>", of
 
 // fetch gives an owner some of the source's batches.
 func (s *places) fetch(t *rapid.T, o *placeOwner) {
-	offset, ok := o.p.wantsFetch(1 << 20)
+	offset, ok := o.p.WantsFetch(1 << 20)
 	if !ok {
 		return
 	}
-	gen, n := o.p.beginFetch(), rapid.IntRange(0, 5).Draw(t, "batches")
+	gen, n := o.p.BeginFetch(), rapid.IntRange(0, 5).Draw(t, "batches")
 	var records []byte
 	for _, b := range s.source {
 		if batch.Header(b).NextOffset() > offset && n > 0 {
@@ -116,21 +117,21 @@ func (s *places) fetch(t *rapid.T, o *placeOwner) {
 			n--
 		}
 	}
-	s.apply(o, o.p.fetched(gen, fetched{
-		records: records, highWater: s.next, stable: -1, logStart: 0, epoch: -1,
-		tools: &fetchTools{keep: func([]byte, bool) *memory.Frame { return nil }},
+	s.apply(o, o.p.Fetched(gen, core.Fetched{
+		Records: records, HighWater: s.next, Stable: -1, LogStart: 0, Epoch: -1,
+		Tools: &core.FetchTools{Keep: func([]byte, bool) *memory.Frame { return nil }},
 	}))
 }
 
 // send has an owner append what it has next, as the lanes of a stream do: one batch, or a window.
 func (s *places) send(t *rapid.T, o *placeOwner) {
-	rule := joinRule{below: rapid.SampledFrom([]int{0, 1 << 20}).Draw(t, "below"), most: 1 << 20}
-	items := o.p.take(rule)
-	for most := rapid.IntRange(1, 4).Draw(t, "window"); len(items) > 0; items = o.p.more(rule) {
-		p := &parcel{place: o.p.place(), base: -1}
+	rule := core.JoinRule{Below: rapid.SampledFrom([]int{0, 1 << 20}).Draw(t, "below"), Most: 1 << 20}
+	items := o.p.Take(rule)
+	for most := rapid.IntRange(1, 4).Draw(t, "window"); len(items) > 0; items = o.p.More(rule) {
+		p := &parcel{place: o.p.Place(), base: -1}
 		var parts [][]byte
 		for _, i := range items {
-			parts, p.count = append(parts, i.bytes), p.count+int64(i.records)
+			parts, p.count = append(parts, i.Bytes), p.count+int64(i.Records)
 		}
 		p.bytes = bytes.Clone(parts[0])
 		if len(parts) > 1 {
@@ -217,20 +218,20 @@ func (s *places) answer(t *rapid.T, o *placeOwner) {
 	window := o.waits
 	o.waits = nil
 	if len(window) == 1 && !last.refused {
-		s.apply(o, o.p.appended(last.base))
+		s.apply(o, o.p.Appended(last.base))
 		return
 	}
 	for _, p := range window {
 		if p.refused || p.base != p.place {
-			s.apply(o, o.p.uncertain(false))
+			s.apply(o, o.p.Uncertain(false))
 			return
 		}
 	}
 	if s.epoch != o.epoch { // the owner asks for it when all answers are there
-		s.apply(o, o.p.uncertain(false))
+		s.apply(o, o.p.Uncertain(false))
 		return
 	}
-	s.apply(o, o.p.confirmed())
+	s.apply(o, o.p.Confirmed())
 }
 
 // drop loses a request.
@@ -246,7 +247,7 @@ func (s *places) lose(t *rapid.T, o *placeOwner) {
 	if len(o.waits) > 0 {
 		s.strays = append(s.strays, o.waits...)
 		o.waits, o.wire = nil, nil
-		s.apply(o, o.p.uncertain(rapid.Bool().Draw(t, "lingering")))
+		s.apply(o, o.p.Uncertain(rapid.Bool().Draw(t, "lingering")))
 	}
 }
 
@@ -280,7 +281,7 @@ func (s *places) truncate(t *rapid.T) {
 // read returns what a reader sees of the log: the batches that count, by the code with which owners
 // read it. Readers that begin in the middle of the log have only headers, and must see the same.
 func (s *places) read(t *rapid.T) (tl tail, seen []int64) {
-	tl.last = unknownEpoch
+	tl.last = core.UnknownEpoch
 	for _, l := range s.log {
 		before := tl.span
 		if err := tl.see(batch.Header(l.bytes)); err != nil {
@@ -322,9 +323,9 @@ func (s *places) resume(t *rapid.T, o *placeOwner) {
 	}
 	o.resumes, o.leader, o.epoch = false, s.leader, s.epoch
 	tl, _ := s.read(t)
-	s.apply(o, o.p.resumed(logEnd{
-		start: 0, end: s.end(), next: tl.next, tail: tl.next, last: tl.last, fresh: len(s.log) == 0,
-		noAlign: "off", stored: -1, knocked: tl.void > 0,
+	s.apply(o, o.p.Resumed(core.LogEnd{
+		Start: 0, End: s.end(), Next: tl.next, Tail: tl.next, Last: tl.last, Fresh: len(s.log) == 0,
+		NoAlign: "off", Stored: -1, Knocked: tl.void > 0,
 	}))
 }
 
@@ -343,7 +344,7 @@ func TestPlacesDecide(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := &places{}
 		for range rapid.IntRange(1, 3).Draw(t, "owners") {
-			o := &placeOwner{p: newPartition("t-0", func(item) {}), resumes: true}
+			o := &placeOwner{p: core.NewPartition("t-0", func(core.Item) {}), resumes: true}
 			s.owners = append(s.owners, o)
 		}
 		s.produce(t)
@@ -396,7 +397,7 @@ func TestPlacesDecide(t *testing.T) {
 		}
 		s.check(t)
 		if _, seen := s.read(t); len(seen) != len(s.offsets) {
-			t.Fatalf("left alone, the mirror has %d of %d records; state %v", len(seen), len(s.offsets), last.p.state)
+			t.Fatalf("left alone, the mirror has %d of %d records; state %v", len(seen), len(s.offsets), last.p.State)
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 
 	"klink/admin/model"
 	"klink/internal/kafkatest"
+	"klink/replicator/core"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -64,7 +65,7 @@ func (w *world) setPolicy(policy string) {
 		wk := m.all()[0]
 		wk.mu.Lock()
 		defer wk.mu.Unlock()
-		return now == policy && wk.core.state == stateRunning && !wk.core.realigned, now + " " + wk.core.state.String()
+		return now == policy && wk.core.State == core.StateRunning && !wk.core.Realigned, now + " " + wk.core.State.String()
 	})
 }
 

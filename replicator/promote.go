@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/replicator/core"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -164,7 +165,7 @@ func (p *promoter) report(ctx context.Context, events []model.Event) {
 func (m *mirror) lag() (lag int64) {
 	for _, w := range m.all() {
 		w.mu.Lock()
-		end, source := w.settledEnd(), w.core.sourceEnd
+		end, source := w.settledEnd(), w.core.SourceEnd
 		w.mu.Unlock()
 		if end < 0 || source < 0 {
 			return -1
@@ -179,12 +180,12 @@ func (m *mirror) lag() (lag int64) {
 func (w *worker) settledEnd() int64 {
 	c := &w.core
 	switch {
-	case c.state != stateRunning, c.stopping, c.doomed != nil, c.flight > 0, len(c.queue) > 0:
+	case c.State != core.StateRunning, c.Stopping, c.Doomed != nil, c.Flight > 0, len(c.Queue) > 0:
 		return -1
-	case c.empty:
-		return max(c.next, c.floor)
+	case c.Empty:
+		return max(c.Next, c.Floor)
 	}
-	return c.next
+	return c.Next
 }
 
 // endsAt reports whether the mirror has exactly these partitions, with these ends.

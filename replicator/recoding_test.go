@@ -104,7 +104,7 @@ func TestRecodingCountsAgainstTheBudget(t *testing.T) {
 func TestFetchersAccountForRecoding(t *testing.T) {
 	s := &source{r: &Replicator{budget: memory.NewBudget(1 << 20)}}
 	s.r.recoding = &recoding{budget: s.r.budget}
-	if newFetcher(s, 1).tools.recoder.Account == nil {
+	if newFetcher(s, 1).tools.Recoder.Account == nil {
 		t.Error("a fetcher takes memory that nobody knows of")
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"klink/admin/model"
 	"klink/protocol/timeline"
+	"klink/replicator/core"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -219,7 +220,7 @@ func (r *Replicator) fit(m *mirror, am *model.Mirror, tls []*timeline.Partition,
 			run[w.id] = true
 			continue
 		}
-		w.step((*partition).stop)
+		w.step((*core.Partition).Stop)
 		if run[w.id] = true; w.ended() {
 			gone, run[w.id] = append(gone, w), false
 		}
@@ -325,7 +326,7 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *model.State) {
 			continue
 		}
 		if f := m.failed(); f != nil {
-			ev.Kind, ev.Error, ev.Message = model.EventMirrorFailed, f.code, f.message
+			ev.Kind, ev.Error, ev.Message = model.EventMirrorFailed, f.Code, f.Message
 			if !coordinator {
 				ev.Partition = here[0]
 			}
@@ -342,8 +343,8 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *model.State) {
 			// does not.
 			ev.Kind, ev.Error, ev.Message = model.EventMirrorUnavailable, h.code, h.message
 			r.reportIn(ctx, &reports, ev)
-		case unavailable != nil && up && (am.State != model.MirrorSourceUnavailable || am.Error != unavailable.code):
-			ev.Kind, ev.Error, ev.Message = model.EventMirrorUnavailable, unavailable.code, unavailable.message
+		case unavailable != nil && up && (am.State != model.MirrorSourceUnavailable || am.Error != unavailable.Code):
+			ev.Kind, ev.Error, ev.Message = model.EventMirrorUnavailable, unavailable.Code, unavailable.Message
 			r.reportIn(ctx, &reports, ev)
 		case unavailable != nil || !up:
 		case am.State == model.MirrorPending && m.running():

@@ -9,6 +9,7 @@ import (
 
 	"klink/admin/model"
 	"klink/internal/retry"
+	"klink/replicator/core"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -34,7 +35,7 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 	quietEnd := int64(-1)
 	for {
 		w.mu.Lock()
-		resuming, stopping := w.core.state == stateResuming, w.core.stopping || w.closing
+		resuming, stopping := w.core.State == core.StateResuming, w.core.Stopping || w.closing
 		w.mu.Unlock()
 		if !resuming {
 			return
@@ -42,10 +43,10 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 		e, s, t, err := d.readEnd(ctx, w, stale)
 		quiet := true
 		switch {
-		case err != nil || !lingering || !stopping && e.start < e.end:
-		case e.end != quietEnd:
+		case err != nil || !lingering || !stopping && e.Start < e.End:
+		case e.End != quietEnd:
 			// Wait even if the batch is there: a log that still grows may get it a second time.
-			quietEnd, quietSince, quiet = e.end, time.Now(), false
+			quietEnd, quietSince, quiet = e.End, time.Now(), false
 			wait.Reset()
 		case time.Since(quietSince) < w.m.r.grace:
 			quiet = false
@@ -65,14 +66,14 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 		if errors.Is(err, errNotCommitted) {
 			w.shortOfReplicas(false)
 		}
-		if rewritten := (*failure)(nil); errors.As(err, &rewritten) {
-			w.step(func(p *partition) effects { return p.fail(rewritten) })
+		if rewritten := (*core.Failure)(nil); errors.As(err, &rewritten) {
+			w.step(func(p *core.Partition) core.Effects { return p.Fail(rewritten) })
 			return
 		}
 		switch {
 		case err == nil:
 		case errors.Is(err, kerr.TopicAuthorizationFailed):
-			w.m.setRefused(failf(model.ErrAuthorization,
+			w.m.setRefused(core.Failf(model.ErrAuthorization,
 				"the destination refuses access to topic %q: grant klink's principal READ, WRITE, DESCRIBE and DELETE on it", w.m.topic), false)
 			stale = t
 		default:
@@ -92,13 +93,13 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 
 // resumed gives the end of the log to the core. From now on the partition's appends go to the
 // stream of the log's leader.
-func (w *worker) resumed(e logEnd, s *stream) {
+func (w *worker) resumed(e core.LogEnd, s *stream) {
 	w.mu.Lock()
 	w.stream, w.inStream, w.checked = s, false, false
-	effects := w.core.resumed(e)
-	if (w.core.state == stateRunning || w.core.ended()) && !w.m.lost.Load() {
+	effects := w.core.Resumed(e)
+	if (w.core.State == core.StateRunning || w.core.Ended()) && !w.m.lost.Load() {
 		w.published = w.shownEnd()
-		w.tl.Own(e.end, e.tail, w.published, w.core.straight)
+		w.tl.Own(e.End, e.Tail, w.published, w.core.Straight)
 	}
 	w.apply(effects)
 	w.mu.Unlock()
@@ -109,7 +110,7 @@ func (w *worker) resumed(e logEnd, s *stream) {
 // readEnd reads a partition's log start and end at the leader. It fails as long as the end is not
 // committed, since what is above the high watermark may still be truncated. If the topic's metadata
 // may be the cause of an error, it comes back with the error, to be refreshed.
-func (d *destination) readEnd(ctx context.Context, w *worker, stale *destTopic) (e logEnd, s *stream, t *destTopic, err error) {
+func (d *destination) readEnd(ctx context.Context, w *worker, stale *destTopic) (e core.LogEnd, s *stream, t *destTopic, err error) {
 	select {
 	case d.slots <- struct{}{}:
 		defer func() { <-d.slots }()
@@ -137,15 +138,15 @@ func (d *destination) readEnd(ctx context.Context, w *worker, stale *destTopic) 
 	if err != nil {
 		return e, nil, t, err
 	}
-	if e.end, err = ask(-2, timestampLatest); err != nil {
+	if e.End, err = ask(-2, timestampLatest); err != nil {
 		return e, nil, t, err
 	}
-	if highWater != e.end {
-		return e, nil, nil, fmt.Errorf("%w: the log of %s-%d ends at offset %d but is committed up to %d", errNotCommitted, w.m.topic, w.id, e.end, highWater)
+	if highWater != e.End {
+		return e, nil, nil, fmt.Errorf("%w: the log of %s-%d ends at offset %d but is committed up to %d", errNotCommitted, w.m.topic, w.id, e.End, highWater)
 	}
-	if e.start, err = ask(-1, timestampEarliest); err != nil {
+	if e.Start, err = ask(-1, timestampEarliest); err != nil {
 		return e, nil, t, err
 	}
-	e.epoch = t.epochs[w.id]
+	e.Epoch = t.epochs[w.id]
 	return e, d.stream(leader), t, nil
 }

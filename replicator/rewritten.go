@@ -7,6 +7,7 @@ import (
 
 	"klink/admin/model"
 	"klink/protocol/batch"
+	"klink/replicator/core"
 )
 
 // A broker may store a batch otherwise than it was sent. In an old message format
@@ -68,7 +69,7 @@ func (w *worker) readStored(ctx context.Context, base, logical int64) {
 	})
 	if errors.Is(err, errNoStamp) || errors.Is(err, batch.ErrOldFormat) {
 		f := w.stampLost(base, logical, err)
-		w.step(func(p *partition) effects { return p.rewritten(f) })
+		w.step(func(p *core.Partition) core.Effects { return p.Rewritten(f) })
 		return
 	}
 	if err != nil || !found {
@@ -81,8 +82,8 @@ func (w *worker) readStored(ctx context.Context, base, logical int64) {
 var errNoStamp = errors.New("a batch without a stamp")
 
 // stampLost returns the failure of a mirror whose batch came back without its stamp.
-func (w *worker) stampLost(base, logical int64, err error) *failure {
-	return failf(model.ErrBatchRewritten, "%s-%d: the destination stored the batch of source offset %d, at offset %d there, without its stamp (%v): "+
+func (w *worker) stampLost(base, logical int64, err error) *core.Failure {
+	return core.Failf(model.ErrBatchRewritten, "%s-%d: the destination stored the batch of source offset %d, at offset %d there, without its stamp (%v): "+
 		"somebody lowered message.format.version of topic %q, or its brokers rewrite batches; "+
 		"put that right, delete the topic and create the mirror anew", w.m.topic, w.id, logical, base, err, w.m.topic)
 }
@@ -90,25 +91,14 @@ func (w *worker) stampLost(base, logical int64, err error) *failure {
 // errOldBatch returns the failure for a log that has a batch in an old message format. klink never
 // writes one; only a broker that rewrites batches makes one.
 func (w *worker) errOldBatch(at int64) error {
-	return failf(model.ErrBatchRewritten, "%s-%d: the destination's log has a batch in an old message format at offset %d, without the stamp of a mirror: "+
+	return core.Failf(model.ErrBatchRewritten, "%s-%d: the destination's log has a batch in an old message format at offset %d, without the stamp of a mirror: "+
 		"message.format.version of topic %q was below 0.11 when it was appended; put that right, delete the topic and create the mirror anew",
 		w.m.topic, w.id, at, w.m.topic)
 }
 
 // timeRewritten returns the failure of a mirror whose batch was given other timestamps.
-func timeRewritten(j *appendJob) *failure {
-	return failf(model.ErrBatchRewritten, "%s-%d: the destination gave the batch of source offsets %d to %d new timestamps: "+
+func timeRewritten(j *appendJob) *core.Failure {
+	return core.Failf(model.ErrBatchRewritten, "%s-%d: the destination gave the batch of source offsets %d to %d new timestamps: "+
 		"somebody set message.timestamp.type=LogAppendTime at topic %q; delete the topic and create the mirror anew",
-		j.w.m.topic, j.w.id, j.i.base, j.i.end()-1, j.w.m.topic)
-}
-
-// rewritten fails the partition, since the destination does not store batches as they are sent: at
-// once, or when what is in flight is settled.
-func (p *partition) rewritten(f *failure) effects {
-	if p.ended() || p.broken != nil {
-		return effects{trim: -1}
-	}
-	p.broken = f
-	p.drop()
-	return p.settle(effects{trim: -1})
+		j.w.m.topic, j.w.id, j.i.Base, j.i.End()-1, j.w.m.topic)
 }

@@ -6,6 +6,7 @@ import (
 
 	"klink/admin/model"
 	"klink/internal/retry"
+	"klink/replicator/core"
 )
 
 // shortagePatience is how long too few replicas may be in sync before people are told. During an
@@ -19,7 +20,7 @@ type shortage struct {
 	since   time.Time     // of the first of the signs in a row; zero = no shortage
 	appends bool          // appends were refused: only an append that succeeds ends it
 	wait    retry.Backoff // between appends
-	told    atomic.Pointer[failure]
+	told    atomic.Pointer[core.Failure]
 }
 
 // shortOfReplicas notes a sign of a shortage: an append that was refused, or a log whose end is not
@@ -36,9 +37,9 @@ func (w *worker) shortOfReplicas(appends bool) {
 	}
 	tell := s.told.Load() == nil && now.Sub(s.since) >= shortagePatience
 	if tell {
-		s.told.Store(failf(model.ErrNotEnoughReplicas,
+		s.told.Store(core.Failf(model.ErrNotEnoughReplicas,
 			"%s: fewer replicas are in sync at the destination than min.insync.replicas of topic %q asks for: appends wait until replicas are back",
-			w.core.name, w.m.topic))
+			w.core.Name, w.m.topic))
 	}
 	w.mu.Unlock()
 	if tell {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/replicator/core"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -102,10 +103,10 @@ func (s *source) observe(ctx context.Context, m *mirror, t *kmsg.MetadataRespons
 	switch err := kerr.ErrorForCode(t.ErrorCode); err {
 	case nil, kerr.LeaderNotAvailable:
 	case kerr.UnknownTopicOrPartition:
-		return m.suspect(failf(model.ErrSourceTopicMayBeDeleted,
+		return m.suspect(core.Failf(model.ErrSourceTopicMayBeDeleted,
 			"the source has no topic %q: it may have been deleted, or the link's principal may not DESCRIBE it", m.sourceTopic))
 	case kerr.TopicAuthorizationFailed:
-		m.setDenied(failf(model.ErrAuthorization,
+		m.setDenied(core.Failf(model.ErrAuthorization,
 			"the source refuses access to topic %q: grant the link's principal READ and DESCRIBE on it", m.sourceTopic))
 		return false
 	default:

@@ -9,6 +9,7 @@ import (
 	"klink/admin/model"
 	"klink/internal/retry"
 	"klink/protocol/batch"
+	"klink/replicator/core"
 	"klink/replicator/wire"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -36,9 +37,9 @@ type stream struct {
 // appendJob is one unit in a request.
 type appendJob struct {
 	w    *worker
-	i    item // its frame is set only if it was joined
-	next int  // index of the next job of the topic, -1 = none; see lane.group
-	done bool // its result has been delivered
+	i    core.Item // its frame is set only if it was joined
+	next int       // index of the next job of the topic, -1 = none; see lane.group
+	done bool      // its result has been delivered
 	// joined is how many batches were joined to the item, 0 = it is as it came from the source;
 	// before is how many bytes those batches had.
 	joined, before int
@@ -102,7 +103,7 @@ func (l *lane) run(ctx context.Context) {
 		if r == nil {
 			return
 		}
-		if l.take(r); len(l.jobs) > 0 && r.kind == markerUnits {
+		if l.take(r); len(l.jobs) > 0 && r.kind == core.MarkerUnits {
 			l.s.writeMarkers(l.s.d.r.owner.appends(), l.to, l.jobs, func() { units.answered(r) })
 		} else if len(l.jobs) > 0 {
 			l.produce(l.s.d.r.owner.appends(), r)
@@ -118,13 +119,13 @@ func (l *lane) take(r *request) {
 	l.jobs = l.jobs[:0]
 	room := maxProduceBytes // for joined batches; the first batch of each queue goes in any case
 	for _, w := range r.workers {
-		j, ok := w.take(l, r.kind, joinRule{most: max(room, 0)})
+		j, ok := w.take(l, r.kind, core.JoinRule{Most: max(room, 0)})
 		if !ok {
 			continue
 		}
-		room -= len(j.i.bytes)
+		room -= len(j.i.Bytes)
 		l.jobs = append(l.jobs, j)
-		if r.kind == batchUnits {
+		if r.kind == core.BatchUnits {
 			l.takeWindow(len(r.workers))
 		}
 	}
@@ -134,8 +135,8 @@ func (l *lane) take(r *request) {
 // release frees the memory of joined batches.
 func (l *lane) release() {
 	for n := range l.jobs {
-		if f := l.jobs[n].i.frame; f != nil {
-			l.jobs[n].i.frame = nil
+		if f := l.jobs[n].i.Frame; f != nil {
+			l.jobs[n].i.Frame = nil
 			f.Release()
 		}
 	}
@@ -285,7 +286,7 @@ func (l *lane) prepare(conn *wire.Conn) (wire.Request, error) {
 		round.names.addTopic(t.m.topic, t.m.topicID)
 		for n := t.first; n >= 0; n = l.jobs[n].next {
 			j := &l.jobs[n]
-			r.Partition(j.w.id, j.i.bytes)
+			r.Partition(j.w.id, j.i.Bytes)
 			round.names.add(j.w.id)
 			round.places = append(round.places, n)
 		}
@@ -302,7 +303,7 @@ func (s *stream) deliver(j *appendJob, p *wire.ProducePartition) {
 		j.w.appended(j, p.BaseOffset)
 		if p.AppendTime >= 0 {
 			f := timeRewritten(j)
-			j.w.step(func(c *partition) effects { return c.rewritten(f) })
+			j.w.step(func(c *core.Partition) core.Effects { return c.Rewritten(f) })
 		}
 		return
 	}
@@ -312,12 +313,12 @@ func (s *stream) deliver(j *appendJob, p *wire.ProducePartition) {
 	}
 	switch {
 	case j.w.hindered(err):
-	case err == kerr.InvalidTimestamp && batch.Header(j.i.bytes).LogAppendTime():
+	case err == kerr.InvalidTimestamp && batch.Header(j.i.Bytes).LogAppendTime():
 		// Most likely this is an old broker. When the batch is fetched again it comes without the
 		// bit, and is then appended, or refused for good.
 		if !s.d.noAppendTime.Swap(true) {
 			s.d.r.log.Info("the destination refuses batches with the LogAppendTime bit: each record gets the time of its append for its own",
-				"topic", j.w.m.topic, "partition", j.w.id, "offset", j.i.base, "broker", s.broker)
+				"topic", j.w.m.topic, "partition", j.w.id, "offset", j.i.Base, "broker", s.broker)
 		}
 		s.uncertain(j, false, err)
 		return
@@ -325,8 +326,8 @@ func (s *stream) deliver(j *appendJob, p *wire.ProducePartition) {
 		// Old brokers answer this to a batch that they cannot convert to the topic's older message
 		// format. Nothing is lost, and another attempt may succeed, but the topic's configs must be
 		// checked now.
-		j.w.refusedForConfig(j.i.base, failf(model.ErrUnsupportedFormat, "%s-%d: the destination fails on a batch", j.w.m.topic, j.w.id))
-	case err == kerr.CorruptMessage && j.w.corrupted(j.i.base) < corruptionsToBelieve:
+		j.w.refusedForConfig(j.i.Base, core.Failf(model.ErrUnsupportedFormat, "%s-%d: the destination fails on a batch", j.w.m.topic, j.w.id))
+	case err == kerr.CorruptMessage && j.w.corrupted(j.i.Base) < corruptionsToBelieve:
 		// The batch may be intact when it is fetched again.
 	case err == kerr.CorruptMessage:
 		err = errDamaged
@@ -337,9 +338,9 @@ func (s *stream) deliver(j *appendJob, p *wire.ProducePartition) {
 		j.w.refusedJoined(j, err)
 		s.uncertain(j, false, fmt.Errorf("%w%s", err, detail))
 		return
-	} else if f != nil && (!mayBeForConfig(err) || j.w.refusedForConfig(j.i.base, f)) {
+	} else if f != nil && (!mayBeForConfig(err) || j.w.refusedForConfig(j.i.Base, f)) {
 		j.done = true
-		j.w.step(func(c *partition) effects { return c.rejected(f) })
+		j.w.step(func(c *core.Partition) core.Effects { return c.Rejected(f) })
 		return
 	}
 	s.uncertain(j, false, fmt.Errorf("%w%s", err, detail))
@@ -348,18 +349,18 @@ func (s *stream) deliver(j *appendJob, p *wire.ProducePartition) {
 // refusal returns the failure for a batch that was not appended, and never can be while the topic's
 // configs stay as they are. It returns nil if another attempt may succeed, or if the batch may have
 // been appended after all.
-func refusal(j *appendJob, err error, detail string) *failure {
-	at := fmt.Sprintf("%s-%d: the destination refuses the batch of source offsets %d to %d", j.w.m.topic, j.w.id, j.i.base, j.i.end()-1)
+func refusal(j *appendJob, err error, detail string) *core.Failure {
+	at := fmt.Sprintf("%s-%d: the destination refuses the batch of source offsets %d to %d", j.w.m.topic, j.w.id, j.i.Base, j.i.End()-1)
 	switch err {
 	case kerr.MessageTooLarge, kerr.RecordListTooLarge:
-		return failf(model.ErrRecordTooLarge, "%s: its %d bytes are more than max.message.bytes of topic %q allows; raise it, and delete and re-create the mirror",
-			at, len(j.i.bytes), j.w.m.topic)
+		return core.Failf(model.ErrRecordTooLarge, "%s: its %d bytes are more than max.message.bytes of topic %q allows; raise it, and delete and re-create the mirror",
+			at, len(j.i.Bytes), j.w.m.topic)
 	case kerr.PolicyViolation:
-		return failf(model.ErrPolicyViolation, "%s: %v%s", at, err, detail)
+		return core.Failf(model.ErrPolicyViolation, "%s: %v%s", at, err, detail)
 	case kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.UnsupportedForMessageFormat, kerr.UnsupportedCompressionType, kerr.InvalidRequest, kerr.InvalidTopicException:
-		return failf(model.ErrUnsupportedFormat, "%s: %v%s", at, err, detail)
+		return core.Failf(model.ErrUnsupportedFormat, "%s: %v%s", at, err, detail)
 	case errDamaged:
-		return failf(model.ErrUnsupportedFormat, "%s: its checksum does not fit, each of the %d times that it was fetched: it is damaged at the source%s", at, corruptionsToBelieve, detail)
+		return core.Failf(model.ErrUnsupportedFormat, "%s: its checksum does not fit, each of the %d times that it was fetched: it is damaged at the source%s", at, corruptionsToBelieve, detail)
 	}
 	return nil
 }
@@ -374,7 +375,7 @@ const corruptionsToBelieve = 3
 func (s *stream) uncertain(j *appendJob, lingering bool, err error) {
 	j.done = true
 	s.d.r.log.Debug("an append was not confirmed, reading the log back",
-		"topic", j.w.m.topic, "partition", j.w.id, "offset", j.i.base, "broker", s.broker, "error", err)
+		"topic", j.w.m.topic, "partition", j.w.id, "offset", j.i.Base, "broker", s.broker, "error", err)
 	j.w.m.counters.Settled.Add(1)
-	j.w.step(func(c *partition) effects { return c.uncertain(lingering) })
+	j.w.step(func(c *core.Partition) core.Effects { return c.Uncertain(lingering) })
 }

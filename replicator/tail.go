@@ -7,6 +7,7 @@ import (
 
 	"klink/admin/model"
 	"klink/protocol/batch"
+	"klink/replicator/core"
 )
 
 // tail walks through a log, batch by batch, from a place where both offsets are known.
@@ -19,8 +20,8 @@ type tail struct {
 	at    int64 // physical: everything before it has been seen
 	next  int64 // logical offset after the last batch of the mirror
 	chain batch.Chain
-	last  epochEnd // the last batch of the source before next, as far as known
-	span  span3    // where the last batch of the mirror is; records = 0: none was seen
+	last  core.EpochEnd // the last batch of the source before next, as far as known
+	span  span3         // where the last batch of the mirror is; records = 0: none was seen
 	// straight says that, from the start of the timeline on, each physical offset has the next
 	// logical one: there is no hole and nothing void.
 	straight bool
@@ -57,7 +58,7 @@ func (t *tail) see(h batch.Header) error {
 	t.next = logical + to - from
 	t.span = span3{from, logical, to - from}
 	if epoch, ok := sourceEpoch(h); ok {
-		t.last = epochEnd{epoch, t.next}
+		t.last = core.EpochEnd{Epoch: epoch, End: t.next}
 	}
 	return nil
 }
@@ -74,82 +75,82 @@ func (t *tail) seeVoid(offsets int64, stamped bool) {
 }
 
 // readTail finds where the mirror ends in the log whose start and end are in e, and completes e.
-func (w *worker) readTail(ctx context.Context, e *logEnd) error {
+func (w *worker) readTail(ctx context.Context, e *core.LogEnd) error {
 	am := w.m.r.cfg.Control.State().Mirrors[w.m.topic]
 	checkpoint, known := w.m.r.cfg.Control.LastCheckpoint(w.m.topic, w.id)
 	w.mu.Lock()
-	sure, isSure := w.core.sure, w.core.sureKnown
-	empty := isSure && w.core.empty
+	sure, isSure := w.core.Sure, w.core.SureKnown
+	empty := isSure && w.core.Empty
 	w.mu.Unlock()
-	e.floor = w.tl.Floor()
-	e.last = unknownEpoch
-	e.fresh = !known && (empty || am != nil && am.State == model.MirrorPending || w.neverBegun(e))
+	e.Floor = w.tl.Floor()
+	e.Last = core.UnknownEpoch
+	e.Fresh = !known && (empty || am != nil && am.State == model.MirrorPending || w.neverBegun(e))
 	log := w.log()
-	if !known && (empty || !isSure) && e.start < e.end {
+	if !known && (empty || !isSure) && e.Start < e.End {
 		if err := w.onlyFillers(ctx, log, e); err != nil {
 			return err
 		}
 	}
-	if e.fillers || e.fresh && e.start == e.end {
+	if e.Fillers || e.Fresh && e.Start == e.End {
 		// No record of the mirror was ever in this log.
-		e.next, e.tail, e.stored = e.floor, e.floor, -1
-		if !e.fillers && w.tl.BaseToLogical(e.end) == e.floor {
-			e.stored = e.floor
+		e.Next, e.Tail, e.Stored = e.Floor, e.Floor, -1
+		if !e.Fillers && w.tl.BaseToLogical(e.End) == e.Floor {
+			e.Stored = e.Floor
 		}
 		return nil
 	}
-	t := tail{last: e.last}
+	t := tail{last: e.Last}
 	switch {
-	case isSure && sure.physical >= e.start && sure.physical <= e.end:
-		t.at, t.next = sure.physical, sure.logical
+	case isSure && sure.Physical >= e.Start && sure.Physical <= e.End:
+		t.at, t.next = sure.Physical, sure.Logical
 		w.mu.Lock()
-		t.last, t.straight = w.core.last, w.core.straight && sure.logical <= w.core.doneTail
+		t.last, t.straight = w.core.Last, w.core.Straight && sure.Logical <= w.core.DoneTail
 		w.mu.Unlock()
-	case known && checkpoint.Physical >= e.start && checkpoint.Physical <= e.end:
+	case known && checkpoint.Physical >= e.Start && checkpoint.Physical <= e.End:
 		t.at, t.next, t.last, t.straight = checkpoint.Physical, checkpoint.Logical, seenBefore(checkpoint), checkpoint.Straight
-	case known && checkpoint.Physical < e.start:
+	case known && checkpoint.Physical < e.Start:
 		// Retention at the destination was faster, or the source's log start has moved. How many of
 		// the deleted offsets were void is not known. So they count as records only below the
 		// floor, where the source has nothing left either. Above the floor, rather mirror some
 		// records twice than others not at all.
-		deleted := checkpoint.Logical + e.start - checkpoint.Physical
-		t.at, t.next, t.last = e.start, max(checkpoint.Logical, min(deleted, e.floor)), seenBefore(checkpoint)
+		deleted := checkpoint.Logical + e.Start - checkpoint.Physical
+		t.at, t.next, t.last = e.Start, max(checkpoint.Logical, min(deleted, e.Floor)), seenBefore(checkpoint)
 	default:
 		begin, _ := w.tl.Start()
-		t.at, t.next, t.straight = e.start, w.tl.BaseToLogical(e.start), begin == e.start
+		t.at, t.next, t.straight = e.Start, w.tl.BaseToLogical(e.Start), begin == e.Start
 	}
-	if t.at > e.start {
+	if t.at > e.Start {
 		t.chain.Begin(t.at, t.next)
 	}
 	from := t
-	if err := w.walkTail(ctx, log, e.end, &t); err != nil {
+	if err := w.walkTail(ctx, log, e.End, &t); err != nil {
 		return err
 	}
-	w.tellVoid(&t, from.at, e.end)
+	w.tellVoid(&t, from.at, e.End)
 	if err := w.noteVoid(ctx, &t.dead); err != nil {
 		return err
 	}
-	e.knocked = t.void > 0 && from.at == from.next
+	e.Knocked = t.void > 0 && from.at == from.next
 	if t.span.records > 0 {
 		w.tl.LearnProbe(t.span.physical, t.span.logical, t.span.records)
 	}
-	if !t.last.known() {
+	if !t.last.Known() {
 		if err := w.lastEpoch(ctx, log, e, &t); err != nil {
 			return err
 		}
 	}
-	e.next, e.tail, e.stored, e.last, e.straight = t.next, t.next, t.next, t.last, t.straight
-	if t.next == from.next && isSure && sure == (place{from.at, from.next}) {
+	e.Next, e.Tail, e.Stored, e.Last, e.Straight = t.next, t.next, t.next, t.last, t.straight
+	if t.next == from.next && isSure && sure == (core.Place{Physical: from.at, Logical: from.next}) {
 		w.mu.Lock()
-		e.tail = min(w.core.doneTail, e.next)
-		if e.end == w.core.phys {
-			e.next = max(e.next, w.core.next) // clients have already seen this hole as the end
+		e.Tail = min(w.core.DoneTail, e.Next)
+		if e.End == w.core.Phys {
+			e.Next = max(e.Next, w.core.Next) // clients have already seen this hole as the end
 		}
 		w.mu.Unlock()
 	}
 	w.mu.Lock()
-	if isSure && e.end == w.core.phys && e.next == w.core.next && w.core.done.end > e.last.end {
-		e.last = w.core.done // the core has also seen batches that are not in the log
+	if isSure && e.End == w.core.Phys && e.Next == w.core.Next && w.core.Done.End > e.Last.End {
+		e.Last = w.core.Done // the core has also seen batches that are not in the log
 	}
 	w.mu.Unlock()
 	return nil
@@ -159,21 +160,21 @@ func (w *worker) readTail(ctx context.Context, e *logEnd) error {
 // filler at its place at the end of the log proves it, whatever the mirror's state. A filler at the
 // end that is not at its place was sent by a process that was killed, and arrived after the next
 // process had read where the log ends. Then all batches are checked, as the burn does.
-func (w *worker) onlyFillers(ctx context.Context, log *mirrorLog, e *logEnd) error {
+func (w *worker) onlyFillers(ctx context.Context, log *mirrorLog, e *core.LogEnd) error {
 	isFiller := false
-	err := log.walk(ctx, e.end-1, e.end, func(h batch.Header) error {
+	err := log.walk(ctx, e.End-1, e.End, func(h batch.Header) error {
 		logical, ok := fillerStamp(h)
-		isFiller, e.fillers = ok, ok && logical == h.BaseOffset()
+		isFiller, e.Fillers = ok, ok && logical == h.BaseOffset()
 		return nil
 	})
-	if err == nil && isFiller && !e.fillers {
-		at := e.start
-		err = log.walk(ctx, e.start, e.end, func(h batch.Header) error {
+	if err == nil && isFiller && !e.Fillers {
+		at := e.Start
+		err = log.walk(ctx, e.Start, e.End, func(h batch.Header) error {
 			_, ok := fillerStamp(h)
 			isFiller, at = isFiller && ok, h.NextOffset()
 			return nil
 		})
-		e.fillers = err == nil && isFiller && at == e.end
+		e.Fillers = err == nil && isFiller && at == e.End
 	}
 	if notOurs(err) {
 		return nil
@@ -187,9 +188,9 @@ func (w *worker) onlyFillers(ctx context.Context, log *mirrorLog, e *logEnd) err
 // If the offsets before the first record were burned, and that was not stored yet, the log ends at
 // the floor or below. The latter is no proof: the log may have held records that retention deleted,
 // all of them, before the first checkpoint. Those are then mirrored once more.
-func (w *worker) neverBegun(e *logEnd) bool {
+func (w *worker) neverBegun(e *core.LogEnd) bool {
 	begin, _ := w.tl.Start()
-	return e.start == e.end && (e.end == begin || e.end <= e.floor)
+	return e.Start == e.End && (e.End == begin || e.End <= e.Floor)
 }
 
 // sourceEpoch returns the leader epoch in which the source wrote a batch. ok is false for a batch
@@ -201,25 +202,25 @@ func sourceEpoch(h batch.Header) (epoch int32, ok bool) {
 }
 
 // seenBefore returns the last batch of the source before the place of a checkpoint.
-func seenBefore(c model.Checkpoint) epochEnd {
+func seenBefore(c model.Checkpoint) core.EpochEnd {
 	if c.EpochEnd == 0 {
-		return unknownEpoch
+		return core.UnknownEpoch
 	}
-	return epochEnd{c.Epoch, c.EpochEnd}
+	return core.EpochEnd{Epoch: c.Epoch, End: c.EpochEnd}
 }
 
 // lastEpoch reads the leader epoch of the source from the last batch of the log, as a checkpoint of
 // an earlier version of klink does not have it. If the last batch is a marker, the epoch stays
 // unknown.
-func (w *worker) lastEpoch(ctx context.Context, log *mirrorLog, e *logEnd, t *tail) error {
-	if e.start == e.end {
+func (w *worker) lastEpoch(ctx context.Context, log *mirrorLog, e *core.LogEnd, t *tail) error {
+	if e.Start == e.End {
 		return nil
 	}
-	err := log.walk(ctx, e.end-1, e.end, func(h batch.Header) error {
+	err := log.walk(ctx, e.End-1, e.End, func(h batch.Header) error {
 		logical, _, _, _ := batch.ReadStamp(h)
 		end := logical + h.NextOffset() - h.BaseOffset()
-		if epoch, ok := sourceEpoch(h); ok && batch.Counts(h) && h.NextOffset() == e.end && end <= t.next {
-			t.last = epochEnd{epoch, end}
+		if epoch, ok := sourceEpoch(h); ok && batch.Counts(h) && h.NextOffset() == e.End && end <= t.next {
+			t.last = core.EpochEnd{Epoch: epoch, End: end}
 		}
 		return nil
 	})

@@ -26,7 +26,7 @@ func (w *worker) trim(ctx context.Context) {
 		to := w.trimTo
 		// Stop after the end: clients see nothing below the floor in any case, and the topic may
 		// belong to somebody else now.
-		if to < 0 || w.core.ended() {
+		if to < 0 || w.core.Ended() {
 			w.trimming = false
 			w.mu.Unlock()
 			return

@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 
 	"klink/protocol/batch"
+	"klink/replicator/core"
 )
 
 // voidScan reads the whole log of a mirror partition. For each key in void batches it finds the
@@ -48,7 +49,7 @@ func (s *voidScan) each(ctx context.Context, see func(h batch.Header, counts boo
 	if s.start >= s.end {
 		return nil
 	}
-	t := tail{at: s.start, last: unknownEpoch}
+	t := tail{at: s.start, last: core.UnknownEpoch}
 	return s.log.walk(ctx, s.start, s.end, func(h batch.Header) error {
 		void := t.void
 		if err := t.see(h); err != nil {

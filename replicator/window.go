@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"klink/protocol/batch"
+	"klink/replicator/core"
 	"klink/replicator/wire"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -82,13 +83,13 @@ func (v *window) worker() *worker { return v.jobs[0].w }
 func (l *lane) takeWindow(partitions int) {
 	first := len(l.jobs) - 1
 	w, share := l.jobs[first].w, max(maxWindowBytes/partitions, leastWindow)
-	bytes := len(l.jobs[first].i.bytes)
+	bytes := len(l.jobs[first].i.Bytes)
 	for n := 1; n < maxWindow && bytes < share && len(l.jobs) < maxWindowJobs && !l.jobs[len(l.jobs)-1].novel; n++ {
-		j, ok := w.more(l, joinRule{most: share})
+		j, ok := w.more(l, core.JoinRule{Most: share})
 		if !ok {
 			break
 		}
-		bytes += len(j.i.bytes)
+		bytes += len(j.i.Bytes)
 		l.jobs = append(l.jobs, j)
 	}
 	of := len(l.jobs) - first
@@ -123,14 +124,14 @@ func kindOf(b batch.Header) uint16 {
 
 // more takes another append behind those that the lane has, if there is one that may be sent before
 // they are answered.
-func (w *worker) more(l *lane, rule joinRule) (appendJob, bool) {
+func (w *worker) more(l *lane, rule core.JoinRule) (appendJob, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c := &w.core
-	if w.stream != l.s || c.epoch < 0 || c.flight >= len(c.queue) || c.queue[c.flight].base < w.joining.from || w.m.r.budget.Scarce() {
+	if w.stream != l.s || c.Epoch < 0 || c.Flight >= len(c.Queue) || c.Queue[c.Flight].Base < w.joining.from || w.m.r.budget.Scarce() {
 		return appendJob{}, false
 	}
-	return w.load(l, c.more(w.joinRule(rule, c.queue[c.flight].base)), rule)
+	return w.load(l, c.More(w.joinRule(rule, c.Queue[c.Flight].Base)), rule)
 }
 
 // plan spreads the jobs over rounds, so that the last append of every window is in the last round.
@@ -241,7 +242,7 @@ func (s *stream) sameLeader(ctx context.Context, leader requester, windows []win
 		}
 		w := v.worker()
 		w.mu.Lock()
-		epoch := w.core.epoch
+		epoch := w.core.Epoch
 		w.mu.Unlock()
 		at := partitionAt{w.m.topic, w.id}
 		q.add(at, epoch)
@@ -275,7 +276,7 @@ func (v *window) ended(p kmsg.ListOffsetsResponseTopicPartition) error {
 	if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
 		return err
 	}
-	if end := last.place + int64(last.i.records); p.Offset < end {
+	if end := last.place + int64(last.i.Records); p.Offset < end {
 		return fmt.Errorf("%w: the high watermark is %d, and not %d", errNotCommitted, p.Offset, end)
 	}
 	return nil
@@ -284,15 +285,15 @@ func (v *window) ended(p kmsg.ListOffsetsResponseTopicPartition) error {
 // windowAppended handles a confirmed window: all of it is in the log, for good.
 func (w *worker) windowAppended(v *window) {
 	w.mu.Lock()
-	logical, base := w.core.queue[0].base, v.jobs[0].place
-	e := w.core.confirmed()
-	if w.core.state != stateFailed {
+	logical, base := w.core.Queue[0].Base, v.jobs[0].place
+	e := w.core.Confirmed()
+	if w.core.State != core.StateFailed {
 		w.tellAppended(base, logical)
 		w.noteAppended(base, logical)
 		w.m.counters.Windows.Add(1)
 		w.m.counters.WindowBatches.Add(int64(len(v.jobs)))
 	}
-	var rewritten *failure
+	var rewritten *core.Failure
 	for n := range v.jobs {
 		j := &v.jobs[n]
 		j.done = true
@@ -303,7 +304,7 @@ func (w *worker) windowAppended(v *window) {
 	}
 	w.apply(e)
 	if rewritten != nil {
-		w.apply(w.core.rewritten(rewritten))
+		w.apply(w.core.Rewritten(rewritten))
 	}
 	w.goOn()
 }
@@ -321,9 +322,9 @@ func (s *stream) windowUncertain(v *window, lingering bool) {
 	case w.hindered(err):
 	case errors.As(err, &code) && !code.Retriable, errors.Is(err, kerr.CorruptMessage):
 		w.mu.Lock()
-		w.joining.failed(last.i.end())
+		w.joining.failed(last.i.End())
 		if j := v.refused(); j != nil && j.joined > 0 && isTooLarge(err) {
-			w.joining.tooLarge(len(j.i.bytes))
+			w.joining.tooLarge(len(j.i.Bytes))
 		}
 		w.mu.Unlock()
 	}
@@ -331,7 +332,7 @@ func (s *stream) windowUncertain(v *window, lingering bool) {
 		v.jobs[n].done = true
 	}
 	s.d.r.log.Debug("appends were not confirmed, reading the log back", "topic", w.m.topic, "partition", w.id,
-		"offset", v.jobs[0].i.base, "appends", len(v.jobs), "broker", s.broker, "error", err)
+		"offset", v.jobs[0].i.Base, "appends", len(v.jobs), "broker", s.broker, "error", err)
 	w.m.counters.Settled.Add(1)
-	w.step(func(c *partition) effects { return c.uncertain(lingering) })
+	w.step(func(c *core.Partition) core.Effects { return c.Uncertain(lingering) })
 }

@@ -1,7 +1,6 @@
 package replicator
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"klink/internal/retry"
 	"klink/protocol/batch"
 	"klink/protocol/timeline"
+	"klink/replicator/core"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 )
@@ -31,7 +31,7 @@ type worker struct {
 	leader  atomic.Int32            // the source's leader epoch, -1 = unknown; set before fetcher
 
 	mu        sync.Mutex
-	core      partition
+	core      core.Partition
 	stream    *stream // of the destination's leader as of the last resume
 	inStream  bool    // is in the stream's queue
 	fetchWait retry.Backoff
@@ -46,7 +46,7 @@ type worker struct {
 	published int64 // the logical end that the timeline was given last
 	markers   patience
 	noAlign   string // why this process gave up aligning the partition; "" = it has not
-	shifted   *shifted
+	shifted   *core.Shifted
 	endBurn   context.CancelFunc // not nil while offsets are burned
 	copied    int64              // bytes appended since they were counted last
 	lateBurn  bool               // an append of a burn that was broken off may still be on its way
@@ -74,64 +74,64 @@ func newWorker(m *mirror, id int32, tl *timeline.Partition) *worker {
 		trimTo:    -1,
 		joining:   joining{most: batch.MaxJoined},
 	}
-	w.core = newPartition(fmt.Sprintf("%s-%d", m.topic, id), func(i item) { i.frame.Release() })
+	w.core = core.NewPartition(fmt.Sprintf("%s-%d", m.topic, id), func(i core.Item) { i.Frame.Release() })
 	return w
 }
 
 // step gives one input to the core and carries out its effects.
-func (w *worker) step(input func(*partition) effects) {
+func (w *worker) step(input func(*core.Partition) core.Effects) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.apply(input(&w.core))
 }
 
 // apply carries out effects; w.mu is held, nothing blocks.
-func (w *worker) apply(e effects) {
+func (w *worker) apply(e core.Effects) {
 	r := w.m.r
-	if e.resume {
+	if e.Resume {
 		w.inStream = false
-		r.spawn(func(ctx context.Context) { w.resume(ctx, e.lingering) })
+		r.spawn(func(ctx context.Context) { w.resume(ctx, e.Lingering) })
 	}
-	if e.anchor != nil {
-		a := *e.anchor
+	if e.Anchor != nil {
+		a := *e.Anchor
 		r.spawn(func(ctx context.Context) { w.storeAnchor(ctx, a) })
 	}
-	if e.trim >= 0 {
-		w.trimTo = max(w.trimTo, e.trim)
+	if e.Trim > 0 {
+		w.trimTo = max(w.trimTo, e.Trim)
 		if !w.trimming {
 			w.trimming = true
 			r.spawn(w.trim)
 		}
 	}
-	if e.ready && !w.inStream && w.stream != nil {
-		if next, ok := w.core.head(); ok {
+	if e.Ready && !w.inStream && w.stream != nil {
+		if next, ok := w.core.Head(); ok {
 			w.inStream = true
 			w.stream.units.push(w, next, time.Now())
 		}
 	}
-	if e.burn > 0 {
+	if e.Burn > 0 {
 		bctx, cancel := context.WithCancel(r.owner.appends())
 		w.endBurn = cancel
 		r.spawn(func(context.Context) {
 			defer cancel()
-			w.burn(bctx, e.burn)
+			w.burn(bctx, e.Burn)
 		})
 	}
-	if w.endBurn != nil && (w.core.stopping || w.core.abandoned || w.core.realigned) {
+	if w.endBurn != nil && (w.core.Stopping || w.core.Abandoned || w.core.Realigned) {
 		w.endBurn()
 	}
-	if e.shifted != nil {
-		w.shifted = e.shifted
-		r.spawn(func(ctx context.Context) { w.storeShift(ctx, *e.shifted) })
+	if e.Shifted != nil {
+		w.shifted = e.Shifted
+		r.spawn(func(ctx context.Context) { w.storeShift(ctx, *e.Shifted) })
 	}
-	if e.lost > 0 {
-		w.m.counters.LostRecords.Add(e.lost)
+	if e.Lost > 0 {
+		w.m.counters.LostRecords.Add(e.Lost)
 		r.log.Error("the source deleted records before they were mirrored; the mirror goes on behind them",
-			"link", w.m.link, "topic", w.m.topic, "partition", w.id, "offsets", e.lost, "at", w.core.fetchAt)
+			"link", w.m.link, "topic", w.m.topic, "partition", w.id, "offsets", e.Lost, "at", w.core.FetchAt)
 	}
 	w.publish()
-	if e.ended {
-		w.m.workerEnded(w.core.failed)
+	if e.Ended {
+		w.m.workerEnded(w.core.Failed)
 	}
 }
 
@@ -151,7 +151,7 @@ func (w *worker) start(lingering bool) {
 // take returns the next append for lane l, if it has the given kind. If the head of the queue now
 // has the other kind, since the queue was dropped in between, the partition is queued again under
 // that kind.
-func (w *worker) take(l *lane, kind unitKind, rule joinRule) (appendJob, bool) {
+func (w *worker) take(l *lane, kind core.UnitKind, rule core.JoinRule) (appendJob, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.load(l, w.flight(l.s, kind, rule), rule)
@@ -159,65 +159,65 @@ func (w *worker) take(l *lane, kind unitKind, rule joinRule) (appendJob, bool) {
 
 // load makes a job of items that are in flight. The caller holds w.mu; load releases it while it
 // joins the items.
-func (w *worker) load(l *lane, items []item, rule joinRule) (appendJob, bool) {
+func (w *worker) load(l *lane, items []core.Item, rule core.JoinRule) (appendJob, bool) {
 	j := appendJob{w: w, next: -1}
 	if len(items) == 0 {
 		return j, false
 	}
 	l.joining = l.joining[:0]
 	for _, i := range items {
-		l.joining = append(l.joining, i.bytes)
-		j.i.records += i.records
+		l.joining = append(l.joining, i.Bytes)
+		j.i.Records += i.Records
 	}
-	j.i.bytes, j.i.base, j.i.seen = items[0].bytes, items[0].base, items[len(items)-1].seen
+	j.i.Bytes, j.i.Base, j.i.Seen = items[0].Bytes, items[0].Base, items[len(items)-1].Seen
 	if len(items) > 1 {
 		j.joined = len(items)
 		w.mu.Unlock() // nobody else changes the items in flight
-		err := l.join(&j, rule.most)
+		err := l.join(&j, rule.Most)
 		w.mu.Lock()
 		if err != nil {
-			w.joining.failed(j.i.end())
-			w.core.single()
-			j.joined, j.i.records = 0, w.core.queue[w.core.begun].records
+			w.joining.failed(j.i.End())
+			w.core.Single()
+			j.joined, j.i.Records = 0, w.core.Queue[w.core.Begun].Records
 		}
 	}
-	j.place, j.novel = w.core.place(), j.i.markers() || w.accepted.novel(j.i.bytes)
+	j.place, j.novel = w.core.Place(), j.i.Markers() || w.accepted.novel(j.i.Bytes)
 	switch {
-	case j.i.markers():
-	case w.core.begun > 0:
-		batch.SetPlaceAfter(j.i.bytes, j.place)
+	case j.i.Markers():
+	case w.core.Begun > 0:
+		batch.SetPlaceAfter(j.i.Bytes, j.place)
 	default:
-		batch.SetPlace(j.i.bytes, j.place)
+		batch.SetPlace(j.i.Bytes, j.place)
 	}
 	if !w.m.lost.Load() {
-		w.tl.Extend(j.place, j.i.base, int64(j.i.records)) // may be read before it is answered
+		w.tl.Extend(j.place, j.i.Base, int64(j.i.Records)) // may be read before it is answered
 	}
 	return j, true
 }
 
 // flight moves the next append into flight and returns its items; w.mu is held.
-func (w *worker) flight(s *stream, kind unitKind, rule joinRule) []item {
+func (w *worker) flight(s *stream, kind core.UnitKind, rule core.JoinRule) []core.Item {
 	if w.stream != s {
 		return nil // a former leader's
 	}
-	next, ok := w.core.head()
-	if w.inStream = ok && next.kind() != kind; w.inStream {
+	next, ok := w.core.Head()
+	if w.inStream = ok && next.Kind() != kind; w.inStream {
 		s.units.push(w, next, time.Now())
 	}
 	if !ok || w.inStream {
 		return nil
 	}
 	if w.m.r.budget.Scarce() {
-		w.core.queue[0].unpin()
+		w.core.Queue[0].Unpin()
 	}
-	return w.core.take(w.joinRule(rule, next.base))
+	return w.core.Take(w.joinRule(rule, next.Base))
 }
 
 // joinRule completes the rule for the append that begins at the logical offset base; w.mu is held.
-func (w *worker) joinRule(rule joinRule, base int64) joinRule {
-	if rule.most = min(rule.most, w.joining.most); base >= w.joining.from {
+func (w *worker) joinRule(rule core.JoinRule, base int64) core.JoinRule {
+	if rule.Most = min(rule.Most, w.joining.most); base >= w.joining.from {
 		if f := w.fetcher.Load(); f != nil {
-			rule.below = f.s.cfg.joinBelow
+			rule.Below = f.s.cfg.joinBelow
 		}
 	}
 	return rule
@@ -226,13 +226,13 @@ func (w *worker) joinRule(rule joinRule, base int64) joinRule {
 // appended handles a successful append: the broker wrote the batch at base.
 func (w *worker) appended(j *appendJob, base int64) {
 	w.mu.Lock()
-	logical := w.core.queue[0].base
-	e := w.core.appended(base)
+	logical := w.core.Queue[0].Base
+	e := w.core.Appended(base)
 	switch {
-	case w.core.state == stateResuming:
+	case w.core.State == core.StateResuming:
 		w.m.counters.Settled.Add(1)
 		w.warnElsewhere(base)
-	case w.core.state != stateFailed:
+	case w.core.State != core.StateFailed:
 		w.tellAppended(base, logical)
 		w.noteAppended(base, logical)
 		w.count(j)
@@ -285,11 +285,11 @@ func (w *worker) noteAppended(base, logical int64) {
 func (w *worker) count(j *appendJob) {
 	c := w.m.counters
 	c.AppendedBatches.Add(1)
-	c.AppendedRecords.Add(int64(j.i.records))
-	c.AppendedBytes.Add(int64(len(j.i.bytes)))
-	w.copied += int64(len(j.i.bytes))
+	c.AppendedRecords.Add(int64(j.i.Records))
+	c.AppendedBytes.Add(int64(len(j.i.Bytes)))
+	w.copied += int64(len(j.i.Bytes))
 	w.countJoined(j)
-	w.accepted.add(j.i.bytes)
+	w.accepted.add(j.i.Bytes)
 }
 
 // tellAppended tells readers, through the timeline, what stands from base to the end of the log;
@@ -297,7 +297,7 @@ func (w *worker) count(j *appendJob) {
 // to nobody, and must not be touched.
 func (w *worker) tellAppended(base, logical int64) {
 	if !w.m.lost.Load() {
-		w.tl.Appended(base, logical, w.core.phys-base)
+		w.tl.Appended(base, logical, w.core.Phys-base)
 	}
 }
 
@@ -307,7 +307,7 @@ func (w *worker) denied() {
 	w.mu.Lock()
 	w.delayFetch()
 	w.mu.Unlock()
-	w.m.setRefused(failf(model.ErrAuthorization, "the destination refuses appends to topic %q: grant klink's principal WRITE on it", w.m.topic), true)
+	w.m.setRefused(core.Failf(model.ErrAuthorization, "the destination refuses appends to topic %q: grant klink's principal WRITE on it", w.m.topic), true)
 }
 
 // delayFetch makes the next fetch wait; w.mu is held.
@@ -326,7 +326,7 @@ func (w *worker) corrupted(base int64) int {
 
 // noteCaughtUp notes now as the last moment without lag, if there is none; w.mu is held.
 func (w *worker) noteCaughtUp(now time.Time) {
-	if w.core.sourceEnd >= 0 && w.core.next >= w.core.sourceEnd {
+	if w.core.SourceEnd >= 0 && w.core.Next >= w.core.SourceEnd {
 		w.caughtUp = now
 	}
 }
@@ -336,7 +336,7 @@ func (w *worker) noteCaughtUp(now time.Time) {
 // before reading lastFetch or caughtUp.
 func (w *worker) heard() {
 	f := w.fetcher.Load()
-	if f == nil || !w.core.fetching || w.lastFetch.IsZero() {
+	if f == nil || !w.core.Fetching || w.lastFetch.IsZero() {
 		return
 	}
 	if at := time.Unix(0, f.answeredAt.Load()); at.After(w.askedAt) && at.After(w.lastFetch) {
@@ -347,16 +347,16 @@ func (w *worker) heard() {
 
 // storeAnchor stores a new start of the timeline. It retries until that succeeds, unless the
 // partition ends or another instance owns it.
-func (w *worker) storeAnchor(ctx context.Context, a anchor) {
+func (w *worker) storeAnchor(ctx context.Context, a core.Anchor) {
 	wait := retry.Backoff{Low: 100 * time.Millisecond, High: 5 * time.Second}
 	for {
-		err := w.m.r.cfg.Control.SetTimeline(ctx, w.m.topic, w.id, a.physical, a.logical, a.floor)
+		err := w.m.r.cfg.Control.SetTimeline(ctx, w.m.topic, w.id, a.Physical, a.Logical, a.Floor)
 		if errors.Is(err, model.ErrNotOwner) {
-			w.step((*partition).abandon)
+			w.step((*core.Partition).Abandon)
 			return
 		}
 		if err == nil {
-			w.step((*partition).anchored)
+			w.step((*core.Partition).Anchored)
 			w.wakeFetcher()
 			w.m.r.wake()
 			return
@@ -364,7 +364,7 @@ func (w *worker) storeAnchor(ctx context.Context, a anchor) {
 		w.m.r.log.Warn("storing the start of a mirror partition failed, retrying",
 			"topic", w.m.topic, "partition", w.id, "error", err)
 		w.mu.Lock()
-		ended := w.core.ended()
+		ended := w.core.Ended()
 		w.mu.Unlock()
 		if ended || !sleep(ctx, wait.Next()) {
 			return
@@ -375,7 +375,7 @@ func (w *worker) storeAnchor(ctx context.Context, a anchor) {
 // follow moves the mirror's log start to the source's, at most once per followInterval.
 func (w *worker) follow(now time.Time) {
 	w.mu.Lock()
-	floor, ok := w.core.follow()
+	floor, ok := w.core.Follow()
 	if !ok || w.following || now.Sub(w.followAt) < followInterval {
 		w.mu.Unlock()
 		return
@@ -394,7 +394,7 @@ func (w *worker) follow(now time.Time) {
 				"topic", w.m.topic, "partition", w.id, "error", err)
 			return
 		}
-		w.step(func(p *partition) effects { return p.followed(floor) })
+		w.step(func(p *core.Partition) core.Effects { return p.Followed(floor) })
 	})
 }
 
@@ -422,7 +422,7 @@ const (
 func (w *worker) running() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.core.state == stateRunning && !w.lastFetch.IsZero()
+	return w.core.State == core.StateRunning && !w.lastFetch.IsZero()
 }
 
 // status returns the partition's status, for people.
@@ -431,8 +431,8 @@ func (w *worker) status() model.PartitionStatus {
 	defer w.mu.Unlock()
 	w.heard()
 	s := model.PartitionStatus{
-		SourceEnd: w.core.sourceEnd, MirrorEnd: w.shownEnd(), LastFetch: w.lastFetch, CaughtUp: w.caughtUp,
-		SourceLastStable: w.core.sourceStable, SourceStart: w.core.sourceStart, MirrorStart: w.tl.Floor(), ShiftBegan: -1,
+		SourceEnd: w.core.SourceEnd, MirrorEnd: w.shownEnd(), LastFetch: w.lastFetch, CaughtUp: w.caughtUp,
+		SourceLastStable: w.core.SourceStable, SourceStart: w.core.SourceStart, MirrorStart: w.tl.Floor(), ShiftBegan: -1,
 		Joined: w.joining.joined,
 	}
 	if w.lastFetch.IsZero() && int(w.id) < len(w.m.before) {
@@ -441,7 +441,7 @@ func (w *worker) status() model.PartitionStatus {
 		s.SourceLastStable, s.SourceStart = seen.SourceLastStable, seen.SourceStart
 	}
 	if w.shifted != nil {
-		s.ShiftBegan, s.ShiftReason = w.shifted.began, w.shifted.reason
+		s.ShiftBegan, s.ShiftReason = w.shifted.Began, w.shifted.Reason
 	}
 	return s
 }
@@ -451,22 +451,11 @@ func (w *worker) status() model.PartitionStatus {
 func (w *worker) unpin() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	flight, q := w.core.queue[:w.core.flight], w.core.queue[w.core.flight:]
+	flight, q := w.core.Queue[:w.core.Flight], w.core.Queue[w.core.Flight:]
 	for n := range q {
 		// Batches in flight keep their frame in memory in any case.
-		if of := q[n].frame; !slices.ContainsFunc(flight, func(i item) bool { return i.frame == of }) {
-			q[n].unpin()
+		if of := q[n].Frame; !slices.ContainsFunc(flight, func(i core.Item) bool { return i.Frame == of }) {
+			q[n].Unpin()
 		}
 	}
-}
-
-// unpin copies the batch if it is a small part of its frame.
-func (i *item) unpin() {
-	if i.markers() || i.frame.Size < 4*int64(len(i.bytes)) {
-		return
-	}
-	old := i.frame
-	i.bytes = bytes.Clone(i.bytes)
-	i.frame = old.Budget.Frame(0, int64(len(i.bytes)))
-	old.Release()
 }

@@ -8,24 +8,25 @@ import (
 	"time"
 
 	"klink/internal/retry"
+	"klink/replicator/core"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // canAlign decides whether the partition's offsets are to be aligned, and notes that in e.
-func (w *worker) canAlign(ctx context.Context, e *logEnd) error {
+func (w *worker) canAlign(ctx context.Context, e *core.LogEnd) error {
 	w.mu.Lock()
-	e.noAlign = w.noAlign
+	e.NoAlign = w.noAlign
 	w.mu.Unlock()
-	if e.noAlign == "" {
+	if e.NoAlign == "" {
 		no, err := w.m.noAlign(ctx)
 		if err != nil {
 			return err
 		}
-		e.noAlign = no
+		e.NoAlign = no
 	}
-	e.align = e.noAlign == ""
+	e.Align = e.NoAlign == ""
 	return nil
 }
 
@@ -80,7 +81,7 @@ func (m *mirror) setPolicy(policy string) {
 	}
 	m.r.log.Info("the cleanup policy of a mirror has changed", "topic", m.topic, "from", before, "to", policy)
 	for _, w := range workers {
-		w.step((*partition).realign)
+		w.step((*core.Partition).Realign)
 	}
 }
 
@@ -141,18 +142,18 @@ func (w *worker) burn(ctx context.Context, to int64) {
 	w.endBurn = nil
 	w.lateBurn = err != nil
 	var why *notAligned
-	var failed *failure
+	var failed *core.Failure
 	switch {
 	case err == nil:
-		w.apply(w.core.aligned(to))
+		w.apply(w.core.Aligned(to))
 	case errors.As(err, &why):
 		w.noAlign = why.Error()
 		r.log.Warn("the offsets of a mirror partition cannot be aligned: it goes on with a shift", "topic", w.m.topic, "partition", w.id, "reason", why)
-		w.apply(w.core.notAligned(w.noAlign, true))
+		w.apply(w.core.NotAligned(w.noAlign, true))
 	case errors.As(err, &failed):
-		w.apply(w.core.fail(failed))
+		w.apply(w.core.Fail(failed))
 	default:
-		w.apply(w.core.notAligned("", true))
+		w.apply(w.core.NotAligned("", true))
 	}
 }
 
@@ -165,10 +166,10 @@ func (r *Replicator) newBurn(log *mirrorLog, to, limit int64) *burn {
 }
 
 // storeShift stores from which offset on the partition is shifted, for people.
-func (w *worker) storeShift(ctx context.Context, s shifted) {
+func (w *worker) storeShift(ctx context.Context, s core.Shifted) {
 	wait := retry.Backoff{Low: 100 * time.Millisecond, High: 5 * time.Second}
 	for range 5 {
-		err := w.m.r.cfg.Control.SetAlignment(ctx, w.m.topic, w.id, s.began, s.reason)
+		err := w.m.r.cfg.Control.SetAlignment(ctx, w.m.topic, w.id, s.Began, s.Reason)
 		if err == nil {
 			return
 		}

@@ -3,6 +3,8 @@ package replicator
 import (
 	"context"
 
+	"klink/replicator/core"
+
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -11,8 +13,8 @@ import (
 func (s *stream) writeMarkers(ctx context.Context, to *kgo.Broker, jobs []appendJob, answered func()) {
 	for len(jobs) > 0 {
 		n, count := 0, 0
-		for n < len(jobs) && (n == 0 || count+int(jobs[n].i.records) <= maxRequestMarkers) {
-			count += int(jobs[n].i.records)
+		for n < len(jobs) && (n == 0 || count+int(jobs[n].i.Records) <= core.MaxRequestMarkers) {
+			count += int(jobs[n].i.Records)
 			n++
 		}
 		s.writeSome(ctx, to, jobs[:n], answered)
@@ -23,7 +25,7 @@ func (s *stream) writeMarkers(ctx context.Context, to *kgo.Broker, jobs []append
 func (s *stream) writeSome(ctx context.Context, to *kgo.Broker, jobs []appendJob, answered func()) {
 	runs := make([]markerRun, len(jobs))
 	for n, j := range jobs {
-		runs[n] = markerRun{topic: j.w.m.topic, partition: j.w.id, logical: j.i.base, count: int64(j.i.records)}
+		runs[n] = markerRun{topic: j.w.m.topic, partition: j.w.id, logical: j.i.Base, count: int64(j.i.Records)}
 	}
 	errs := writeMarkers(ctx, to, runs)
 	answered()
@@ -50,8 +52,8 @@ func (s *stream) writeSome(ctx context.Context, to *kgo.Broker, jobs []appendJob
 // marked handles markers that were written.
 func (w *worker) marked() {
 	w.mu.Lock()
-	physical, logical := w.core.phys, w.core.queue[0].base
-	e := w.core.marked()
+	physical, logical := w.core.Phys, w.core.Queue[0].Base
+	e := w.core.Marked()
 	w.markers.reset()
 	w.tellAppended(physical, logical)
 	w.apply(e)
@@ -78,5 +80,5 @@ func (w *worker) unmarked(why string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.noAlign = why
-	w.apply(w.core.unmarked(why))
+	w.apply(w.core.Unmarked(why))
 }

@@ -57,7 +57,7 @@ func (j *journal) note(r *kgo.Record) {
 	if j.records == nil {
 		j.records = map[place]record{}
 	}
-	j.records[place{r.Partition, r.Offset}] = toRecord(r)
+	j.records[place{partition: r.Partition, offset: r.Offset}] = toRecord(r)
 }
 
 // assertKnown fails the test where a client was shown a record that is not the one acknowledged for
@@ -68,7 +68,7 @@ func (j *journal) assertKnown(t testing.TB, what string, got []record) (known in
 	defer j.mu.Unlock()
 	wrong := 0
 	for _, r := range got {
-		is, ok := j.records[place{r.partition, r.offset}]
+		is, ok := j.records[place{partition: r.partition, offset: r.offset}]
 		if !ok {
 			continue
 		}
@@ -108,7 +108,7 @@ func assertCompactedAlike(t testing.TB, what string, want, got []record) {
 	at := map[place]record{}
 	lastWanted, last := map[owner]record{}, map[owner]record{}
 	for _, r := range want {
-		at[place{r.partition, r.offset}] = r
+		at[place{partition: r.partition, offset: r.offset}] = r
 		lastWanted[owner{r.partition, r.key}] = r
 	}
 	wrong, common := 0, 0
@@ -117,7 +117,7 @@ func assertCompactedAlike(t testing.TB, what string, want, got []record) {
 			t.Fatalf("%s: offset %d after %d in partition %d", what, r.offset, got[i-1].offset, r.partition)
 		}
 		last[owner{r.partition, r.key}] = r
-		if w, ok := at[place{r.partition, r.offset}]; ok {
+		if w, ok := at[place{partition: r.partition, offset: r.offset}]; ok {
 			common++
 			if w != r {
 				wrong++

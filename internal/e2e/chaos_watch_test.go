@@ -133,7 +133,7 @@ func (w *watcher) compare(t testing.TB, want []record) int {
 	defer w.explainFailure(t)
 	truth, first := map[place]record{}, map[int32]int64{}
 	for _, r := range want {
-		truth[place{r.partition, r.offset}] = r
+		truth[place{partition: r.partition, offset: r.offset}] = r
 		if _, ok := first[r.partition]; !ok {
 			first[r.partition] = r.offset
 		}
@@ -150,7 +150,7 @@ func (w *watcher) compare(t testing.TB, want []record) int {
 		low, some := first[r.partition]
 		if some && ok && before+1 != r.offset && before+1 >= low {
 			for o := before + 1; o < r.offset; o++ {
-				if missing, ok := truth[place{r.partition, o}]; ok {
+				if missing, ok := truth[place{partition: r.partition, offset: o}]; ok {
 					t.Errorf("%s-%d: a client was shown offset %d after %d, without %+v", w.topic, r.partition, r.offset, before, missing)
 					wrong++
 					break
@@ -158,7 +158,7 @@ func (w *watcher) compare(t testing.TB, want []record) int {
 			}
 		}
 		if some && r.offset >= low {
-			if is, ok := truth[place{r.partition, r.offset}]; !ok || is != r {
+			if is, ok := truth[place{partition: r.partition, offset: r.offset}]; !ok || is != r {
 				t.Errorf("%s-%d: a client was shown %+v, the source has %+v", w.topic, r.partition, r, is)
 				wrong++
 			}

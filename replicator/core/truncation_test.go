@@ -1,4 +1,4 @@
-package replicator
+package core
 
 import (
 	"math/rand/v2"
@@ -7,29 +7,29 @@ import (
 )
 
 func TestTruncated(t *testing.T) {
-	seen := epochEnd{5, 100}
+	seen := EpochEnd{Epoch: 5, End: 100}
 	for name, c := range map[string]struct {
-		seen epochEnd
-		a    epochAnswer
+		seen EpochEnd
+		a    EpochAnswer
 		want bool
 	}{
-		"the epoch goes on":                           {seen, epochAnswer{epochEnd{5, 120}, 5, -1}, false},
-		"it ends just there":                          {seen, epochAnswer{epochEnd{5, 100}, 6, -1}, false},
-		"another leader, nothing written":             {seen, epochAnswer{epochEnd{5, 100}, 9, -1}, false},
-		"it ends before":                              {seen, epochAnswer{epochEnd{5, 99}, 6, -1}, true},
-		"it ends before, in the same epoch":           {seen, epochAnswer{epochEnd{5, 99}, 5, -1}, true},
-		"another epoch began before":                  {seen, epochAnswer{epochEnd{4, 90}, 6, -1}, true},
-		"the log start is behind it":                  {seen, epochAnswer{epochEnd{5, 100}, 7, -1}, false},
-		"all of the epoch was compacted":              {seen, epochAnswer{epochEnd{4, 110}, 7, -1}, false},
-		"the older epoch goes on where it was":        {seen, epochAnswer{epochEnd{4, 110}, 7, 4}, true},
-		"the older epoch ends there, as does the log": {seen, epochAnswer{epochEnd{4, 100}, 7, 4}, true},
-		"epochs began anew":                           {seen, epochAnswer{epochEnd{-1, -1}, 0, -1}, true},
-		"the source knows no epochs":                  {seen, epochAnswer{epochEnd{-1, -1}, 6, -1}, false},
-		"the source cannot be asked":                  {seen, cannotTell, false},
-		"an answer without an epoch, behind":          {seen, epochAnswer{epochEnd{-1, 100}, -1, -1}, false},
-		"an answer without an epoch, before":          {seen, epochAnswer{epochEnd{-1, 99}, -1, -1}, true},
-		"an answer about a later epoch":               {seen, epochAnswer{epochEnd{6, 0}, 6, -1}, false},
-		"nothing was seen":                            {unknownEpoch, epochAnswer{epochEnd{0, 0}, 0, -1}, false},
+		"the epoch goes on":                           {seen, EpochAnswer{EpochEnd: EpochEnd{Epoch: 5, End: 120}, Leader: 5, There: -1}, false},
+		"it ends just there":                          {seen, EpochAnswer{EpochEnd: EpochEnd{Epoch: 5, End: 100}, Leader: 6, There: -1}, false},
+		"another leader, nothing written":             {seen, EpochAnswer{EpochEnd: EpochEnd{Epoch: 5, End: 100}, Leader: 9, There: -1}, false},
+		"it ends before":                              {seen, EpochAnswer{EpochEnd: EpochEnd{Epoch: 5, End: 99}, Leader: 6, There: -1}, true},
+		"it ends before, in the same epoch":           {seen, EpochAnswer{EpochEnd: EpochEnd{Epoch: 5, End: 99}, Leader: 5, There: -1}, true},
+		"another epoch began before":                  {seen, EpochAnswer{EpochEnd: EpochEnd{Epoch: 4, End: 90}, Leader: 6, There: -1}, true},
+		"the log start is behind it":                  {seen, EpochAnswer{EpochEnd: EpochEnd{Epoch: 5, End: 100}, Leader: 7, There: -1}, false},
+		"all of the epoch was compacted":              {seen, EpochAnswer{EpochEnd: EpochEnd{Epoch: 4, End: 110}, Leader: 7, There: -1}, false},
+		"the older epoch goes on where it was":        {seen, EpochAnswer{EpochEnd: EpochEnd{Epoch: 4, End: 110}, Leader: 7, There: 4}, true},
+		"the older epoch ends there, as does the log": {seen, EpochAnswer{EpochEnd: EpochEnd{Epoch: 4, End: 100}, Leader: 7, There: 4}, true},
+		"epochs began anew":                           {seen, EpochAnswer{EpochEnd: EpochEnd{Epoch: -1, End: -1}, Leader: 0, There: -1}, true},
+		"the source knows no epochs":                  {seen, EpochAnswer{EpochEnd: EpochEnd{Epoch: -1, End: -1}, Leader: 6, There: -1}, false},
+		"the source cannot be asked":                  {seen, CannotTell, false},
+		"an answer without an epoch, behind":          {seen, EpochAnswer{EpochEnd: EpochEnd{Epoch: -1, End: 100}, Leader: -1, There: -1}, false},
+		"an answer without an epoch, before":          {seen, EpochAnswer{EpochEnd: EpochEnd{Epoch: -1, End: 99}, Leader: -1, There: -1}, true},
+		"an answer about a later epoch":               {seen, EpochAnswer{EpochEnd: EpochEnd{Epoch: 6, End: 0}, Leader: 6, There: -1}, false},
+		"nothing was seen":                            {UnknownEpoch, EpochAnswer{EpochEnd: EpochEnd{Epoch: 0, End: 0}, Leader: 0, There: -1}, false},
 	} {
 		if got := c.seen.truncated(c.a); got != c.want {
 			t.Errorf("%s: truncated %v, want %v", name, got, c.want)
@@ -116,17 +116,17 @@ func (r *replica) follow(leader *replica) {
 }
 
 // endOf returns Kafka's answer to OffsetForLeaderEpoch.
-func (r *replica) endOf(epoch int32) epochEnd {
+func (r *replica) endOf(epoch int32) EpochEnd {
 	higher := slices.IndexFunc(r.epochs, func(e epochStart) bool { return e.epoch > epoch })
 	switch {
 	case len(r.epochs) > 0 && r.epochs[len(r.epochs)-1].epoch == epoch:
-		return epochEnd{epoch, r.end()}
+		return EpochEnd{Epoch: epoch, End: r.end()}
 	case higher < 0:
-		return unknownEpoch
+		return UnknownEpoch
 	case higher == 0:
-		return epochEnd{epoch, r.epochs[0].start}
+		return EpochEnd{Epoch: epoch, End: r.epochs[0].start}
 	}
-	return epochEnd{r.epochs[higher-1].epoch, r.epochs[higher].start}
+	return EpochEnd{Epoch: r.epochs[higher-1].epoch, End: r.epochs[higher].start}
 }
 
 // at returns the leader epoch of the batch that is read at an offset, -1 = there is none.
@@ -150,7 +150,7 @@ func TestTruncatedAgreesWithHistory(t *testing.T) {
 		compacted := seed%2 == 1
 		leader, epoch, ids := rs[0], int32(rng.IntN(2)), 0
 		leader.began(epoch, 0)
-		seen, seenID, position := unknownEpoch, -1, int64(0)
+		seen, seenID, position := UnknownEpoch, -1, int64(0)
 		elect := func(r *replica) {
 			leader = r
 			epoch += 1 + int32(rng.IntN(2))
@@ -184,14 +184,14 @@ func TestTruncatedAgreesWithHistory(t *testing.T) {
 				*other = replica{gone: map[int]bool{}, start: leader.start}
 				other.follow(leader)
 			}
-			if !seen.known() || rng.IntN(3) == 0 {
-				a := epochAnswer{leader.endOf(seen.epoch), epoch, -1}
-				if a.needsLook(seen) {
-					a.there = leader.at(seen.end - 1)
+			if !seen.Known() || rng.IntN(3) == 0 {
+				a := EpochAnswer{EpochEnd: leader.endOf(seen.Epoch), Leader: epoch, There: -1}
+				if a.NeedsLook(seen) {
+					a.There = leader.at(seen.End - 1)
 				}
 				got, has := seen.truncated(a), seenID < 0 || leader.has(seenID)
 				// Deleted or compacted records look the same as lost ones.
-				decidable := !compacted && seen.end > leader.start
+				decidable := !compacted && seen.End > leader.start
 				if got && has || !got && !has && decidable {
 					t.Fatalf("seed %d: truncated %v, the leader of epoch %d has the batch: %v; seen %+v, answer %+v, log start %d, epochs %v",
 						seed, got, epoch, has, seen, a, leader.start, leader.epochs)
@@ -205,7 +205,7 @@ func TestTruncatedAgreesWithHistory(t *testing.T) {
 				quiet++
 				for _, b := range leader.history { // read on
 					if b.end > max(position, leader.start) && !leader.gone[b.id] && rng.IntN(4) > 0 {
-						seen, seenID, position = epochEnd{b.epoch, b.end}, b.id, b.end
+						seen, seenID, position = EpochEnd{Epoch: b.epoch, End: b.end}, b.id, b.end
 					} else if b.end > position && !leader.gone[b.id] && b.end > leader.start {
 						break
 					}

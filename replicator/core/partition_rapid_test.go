@@ -1,4 +1,4 @@
-package replicator
+package core
 
 import (
 	"fmt"
@@ -23,7 +23,7 @@ func (s span) end() int64 { return s.base + int64(s.count) }
 // twin is a deliberately dumb model of a source log, a destination log and the stored timeline
 // around one core. It takes every liberty that networks and brokers have.
 type twin struct {
-	p *partition
+	p *Partition
 
 	source      []span
 	sourceStart int64
@@ -38,12 +38,12 @@ type twin struct {
 	begin       int64 // where the mirror begins, in the source's log or at one of its ends
 	lostBelow   int64 // the source deleted records below this before they were mirrored
 
-	inFlight *item
+	inFlight *Item
 	parts    []span // of what is in flight
 	fetches  []pendingFetch
 	old      []pendingFetch // delivered before; may be delivered again
 	resuming bool
-	anchor   *anchor
+	anchor   *Anchor
 	held     int // items not released
 
 	stopped bool // stop was called
@@ -71,31 +71,31 @@ func (tw *twin) sourceEnd() int64 {
 	return tw.source[len(tw.source)-1].end()
 }
 
-func (tw *twin) apply(e effects) {
-	if e.resume {
+func (tw *twin) apply(e Effects) {
+	if e.Resume {
 		tw.resuming = true
 	}
-	if e.anchor != nil {
-		tw.anchor = e.anchor
+	if e.Anchor != nil {
+		tw.anchor = e.Anchor
 	}
-	if e.trim >= 0 {
-		tw.destStart = max(tw.destStart, e.trim)
+	if e.Trim > 0 {
+		tw.destStart = max(tw.destStart, e.Trim)
 	}
-	if e.burn > 0 {
-		tw.burn = e.burn
+	if e.Burn > 0 {
+		tw.burn = e.Burn
 	}
-	if e.lost > 0 {
-		tw.lostBelow = tw.p.fetchAt
+	if e.Lost > 0 {
+		tw.lostBelow = tw.p.FetchAt
 	}
-	if e.ended {
+	if e.Ended {
 		tw.ended, tw.endedAt = true, len(tw.dest)
 	}
 }
 
 // answer returns the source's response to a fetch at offset.
-func (tw *twin) answer(t *rapid.T, f pendingFetch) effects {
+func (tw *twin) answer(t *rapid.T, f pendingFetch) Effects {
 	if f.offset < tw.sourceStart || f.offset > tw.sourceEnd() {
-		return tw.p.outOfRange(f.gen, tw.sourceStart, tw.sourceEnd())
+		return tw.p.OutOfRange(f.gen, tw.sourceStart, tw.sourceEnd())
 	}
 	var records []byte
 	n := rapid.IntRange(0, 4).Draw(t, "batches")
@@ -108,14 +108,14 @@ func (tw *twin) answer(t *rapid.T, f pendingFetch) effects {
 		if s.marker {
 			attributes = 0x20
 		}
-		records = append(records, makeBatch(s.base, s.count, attributes, 10)...)
+		records = append(records, headerOnly(s.base, s.count, attributes, 10)...)
 	}
 	if rapid.Bool().Draw(t, "cut") && len(records) > 0 {
 		records = records[:len(records)-rapid.IntRange(0, 40).Draw(t, "by")]
 	}
-	return tw.p.fetched(f.gen, fetched{
-		records: records, highWater: tw.sourceEnd(), stable: -1, logStart: tw.sourceStart, epoch: -1,
-		tools: &fetchTools{keep: func([]byte, bool) *memory.Frame { tw.held++; return nil }},
+	return tw.p.Fetched(f.gen, Fetched{
+		Records: records, HighWater: tw.sourceEnd(), Stable: -1, LogStart: tw.sourceStart, Epoch: -1,
+		Tools: &FetchTools{Keep: func([]byte, bool) *memory.Frame { tw.held++; return nil }},
 	})
 }
 
@@ -145,71 +145,71 @@ func (tw *twin) check(t *rapid.T) {
 		shifted = shifted || s.base != physical+tw.destBegan
 		next, physical = s.end(), physical+int64(s.count)
 	}
-	if tw.floor < tw.begin || tw.anchor != nil && tw.anchor.floor < tw.begin {
+	if tw.floor < tw.begin || tw.anchor != nil && tw.anchor.Floor < tw.begin {
 		t.Fatalf("the floor %d, or that of %+v, is below %d, where the mirror begins", tw.floor, tw.anchor, tw.begin)
 	}
-	if tw.p.align && shifted {
+	if tw.p.Align && shifted {
 		t.Fatalf("shifted: %v from %d on", tw.dest, tw.destBegan)
 	}
 	if tw.ended && len(tw.dest) != tw.endedAt {
 		t.Fatalf("appended after the end")
 	}
-	if p := tw.p; p.seen.end > p.fetchAt || p.done.end > p.next || p.state == stateRunning && p.last.end > p.sure.logical {
-		t.Fatalf("batches seen behind their offsets: %+v before %d, %+v before %d, %+v before %+v", p.seen, p.fetchAt, p.done, p.next, p.last, p.sure)
+	if p := tw.p; p.Seen.End > p.FetchAt || p.Done.End > p.Next || p.State == StateRunning && p.Last.End > p.Sure.Logical {
+		t.Fatalf("batches seen behind their offsets: %+v before %d, %+v before %d, %+v before %+v", p.Seen, p.FetchAt, p.Done, p.Next, p.Last, p.Sure)
 	}
-	if (tw.p.flight > 0) != (tw.inFlight != nil) {
-		t.Fatalf("in flight: core %v, twin %v", tw.p.flight, tw.inFlight != nil)
+	if (tw.p.Flight > 0) != (tw.inFlight != nil) {
+		t.Fatalf("in flight: core %v, twin %v", tw.p.Flight, tw.inFlight != nil)
 	}
-	next, bytes, held := tw.p.next, 0, 0
-	if n := len(tw.p.queue); n > 0 && next > tw.p.queue[0].base {
-		next = tw.p.doneTail // a hole was noted behind the last record, and is filled now
+	next, bytes, held := tw.p.Next, 0, 0
+	if n := len(tw.p.Queue); n > 0 && next > tw.p.Queue[0].Base {
+		next = tw.p.DoneTail // a hole was noted behind the last record, and is filled now
 	}
-	for _, i := range tw.p.queue {
-		if i.base < next {
-			t.Fatalf("the queue has offset %d where %d belongs", i.base, next)
+	for _, i := range tw.p.Queue {
+		if i.Base < next {
+			t.Fatalf("the queue has offset %d where %d belongs", i.Base, next)
 		}
-		if !i.markers() {
+		if !i.Markers() {
 			held++
 		}
-		next, bytes = i.end(), bytes+len(i.bytes)
+		next, bytes = i.End(), bytes+len(i.Bytes)
 	}
 	if held != tw.held {
 		t.Fatalf("%d batches are kept, %d are queued", tw.held, held)
 	}
-	if bytes != tw.p.queued {
-		t.Fatalf("%d bytes queued, counted %d", bytes, tw.p.queued)
+	if bytes != tw.p.Queued {
+		t.Fatalf("%d bytes queued, counted %d", bytes, tw.p.Queued)
 	}
 }
 
 // end returns the destination's log as a worker reads it.
-func (tw *twin) logEnd() logEnd {
+func (tw *twin) logEnd() LogEnd {
 	next := tw.floor
 	if len(tw.dest) > 0 {
 		next = tw.dest[len(tw.dest)-1].end()
 	}
 	end := tw.destBegan + tw.destEnd()
-	return logEnd{
-		start: max(tw.destBegan, tw.destStart), end: end, next: next, tail: next, stored: tw.stored, floor: tw.floor,
-		fresh: len(tw.dest) == 0, align: tw.align, noAlign: "off", last: epochEnd{-1, -1},
+	return LogEnd{
+		Start: max(tw.destBegan, tw.destStart), End: end, Next: next, Tail: next, Stored: tw.stored, Floor: tw.floor,
+		Fresh: len(tw.dest) == 0, Align: tw.align, NoAlign: "off", Last: EpochEnd{Epoch: -1, End: -1},
 	}
 }
 
 // append puts an item into the destination's log. A joined item becomes the batches that it was
 // joined of.
-func (tw *twin) append(i item) {
+func (tw *twin) append(i Item) {
 	if len(tw.parts) > 1 {
 		tw.dest = append(tw.dest, tw.parts...)
 		return
 	}
-	tw.dest = append(tw.dest, span{i.base, i.records, i.markers()})
+	tw.dest = append(tw.dest, span{i.Base, i.Records, i.Markers()})
 }
 
 // take is takeOne, and notes the parts of the item.
-func (tw *twin) take(r joinRule) (i item, ok bool) {
+func (tw *twin) take(r JoinRule) (i Item, ok bool) {
 	i, ok = takeOne(tw.p, r)
 	tw.parts = tw.parts[:0:0]
-	for _, part := range tw.p.queue[:tw.p.flight] {
-		tw.parts = append(tw.parts, span{part.base, part.records, part.markers()})
+	for _, part := range tw.p.Queue[:tw.p.Flight] {
+		tw.parts = append(tw.parts, span{part.Base, part.Records, part.Markers()})
 	}
 	return i, ok
 }
@@ -222,7 +222,7 @@ func (tw *twin) burned(t *rapid.T) {
 		t.Fatal("burned a log with records")
 	}
 	tw.destBegan = to
-	tw.apply(tw.p.aligned(to))
+	tw.apply(tw.p.Aligned(to))
 }
 
 // anchored completes the storing of a start of the timeline.
@@ -230,9 +230,9 @@ func (tw *twin) anchored(t *rapid.T) {
 	if len(tw.dest) > 0 {
 		t.Fatal("the start of a log with records changes")
 	}
-	tw.stored, tw.floor = tw.anchor.logical, tw.anchor.floor
+	tw.stored, tw.floor = tw.anchor.Logical, tw.anchor.Floor
 	tw.anchor = nil
-	tw.apply(tw.p.anchored())
+	tw.apply(tw.p.Anchored())
 }
 
 // TestPartitionAgainstTwin: whatever is lost, doubled, delayed or left without a result, the mirror
@@ -241,7 +241,7 @@ func TestPartitionAgainstTwin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		start := rapid.Int64Range(0, 20).Draw(t, "start")
 		tw := &twin{resuming: true}
-		core := newPartition("t-0", func(item) { tw.held-- })
+		core := NewPartition("t-0", func(Item) { tw.held-- })
 		tw.p = &core
 		produce := func(t *rapid.T) {
 			s := span{base: tw.sourceEnd(), count: int32(rapid.IntRange(1, 5).Draw(t, "count"))}
@@ -269,8 +269,8 @@ func TestPartitionAgainstTwin(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"produce": produce,
 			"fetch": func(t *rapid.T) {
-				if offset, ok := tw.p.wantsFetch(100); ok {
-					tw.fetches = append(tw.fetches, pendingFetch{tw.p.beginFetch(), offset})
+				if offset, ok := tw.p.WantsFetch(100); ok {
+					tw.fetches = append(tw.fetches, pendingFetch{tw.p.BeginFetch(), offset})
 				}
 			},
 			"answer": func(t *rapid.T) {
@@ -282,14 +282,14 @@ func TestPartitionAgainstTwin(t *testing.T) {
 				tw.fetches = slices.Delete(tw.fetches, i, i+1)
 				tw.old = append(tw.old, f)
 				if rapid.IntRange(0, 3).Draw(t, "fate") == 0 {
-					tw.p.fetchFailed(f.gen)
+					tw.p.FetchFailed(f.gen)
 					return
 				}
 				tw.apply(tw.answer(t, f))
 			},
 			"answer of a dropped generation": func(t *rapid.T) {
 				for _, f := range tw.old {
-					if f.gen != tw.p.gen {
+					if f.gen != tw.p.Gen {
 						tw.apply(tw.answer(t, f))
 						return
 					}
@@ -297,14 +297,14 @@ func TestPartitionAgainstTwin(t *testing.T) {
 				t.Skip()
 			},
 			"take": func(t *rapid.T) {
-				rule := joinRule{below: rapid.SampledFrom([]int{0, 1 << 20}).Draw(t, "below"), most: rapid.IntRange(0, 2000).Draw(t, "most")}
+				rule := JoinRule{Below: rapid.SampledFrom([]int{0, 1 << 20}).Draw(t, "below"), Most: rapid.IntRange(0, 2000).Draw(t, "most")}
 				if i, ok := tw.take(rule); ok {
 					if tw.inFlight != nil {
 						t.Fatal("two batches in flight")
 					}
-					logical, _, _, stamped := batch.ReadStamp(i.bytes)
-					if !i.markers() && (!stamped || logical != i.base) {
-						t.Fatalf("batch %d is stamped %d", i.base, logical)
+					logical, _, _, stamped := batch.ReadStamp(i.Bytes)
+					if !i.Markers() && (!stamped || logical != i.Base) {
+						t.Fatalf("batch %d is stamped %d", i.Base, logical)
 					}
 					tw.inFlight = &i
 				}
@@ -320,10 +320,10 @@ func TestPartitionAgainstTwin(t *testing.T) {
 					if tw.anchor != nil {
 						t.Fatal("appended before the timeline was stored")
 					}
-					if i.markers() && rapid.Bool().Draw(t, "some") {
-						i.records = int32(rapid.IntRange(1, int(i.records)).Draw(t, "of them"))
+					if i.Markers() && rapid.Bool().Draw(t, "some") {
+						i.Records = int32(rapid.IntRange(1, int(i.Records)).Draw(t, "of them"))
 						tw.append(i)
-						tw.apply(tw.p.uncertain(false))
+						tw.apply(tw.p.Uncertain(false))
 						return
 					}
 					tw.append(i)
@@ -332,14 +332,14 @@ func TestPartitionAgainstTwin(t *testing.T) {
 						return
 					}
 				}
-				tw.apply(tw.p.uncertain(rapid.Bool().Draw(t, "lingering")))
+				tw.apply(tw.p.Uncertain(rapid.Bool().Draw(t, "lingering")))
 			},
 			"resume": func(t *rapid.T) {
 				if !tw.resuming {
 					t.Skip()
 				}
 				tw.resuming = false
-				tw.apply(tw.p.resumed(tw.logEnd()))
+				tw.apply(tw.p.Resumed(tw.logEnd()))
 			},
 			"anchor": func(t *rapid.T) {
 				if tw.anchor == nil {
@@ -353,7 +353,7 @@ func TestPartitionAgainstTwin(t *testing.T) {
 				}
 				if rapid.IntRange(0, 3).Draw(t, "fate") == 0 {
 					tw.burn, tw.align = 0, false
-					tw.apply(tw.p.notAligned("refused", false))
+					tw.apply(tw.p.NotAligned("refused", false))
 					return
 				}
 				tw.burned(t)
@@ -363,13 +363,13 @@ func TestPartitionAgainstTwin(t *testing.T) {
 					t.Skip()
 				}
 				tw.align, tw.realigned = !tw.align, true
-				tw.apply(tw.p.realign())
+				tw.apply(tw.p.Realign())
 			},
-			"confirm": func(*rapid.T) { tw.apply(tw.p.confirm()) },
+			"confirm": func(*rapid.T) { tw.apply(tw.p.Confirm()) },
 			"follow": func(t *rapid.T) {
-				if floor, ok := tw.p.follow(); ok {
+				if floor, ok := tw.p.Follow(); ok {
 					tw.floor = floor
-					tw.apply(tw.p.followed(floor))
+					tw.apply(tw.p.Followed(floor))
 				}
 			},
 			"source deletes": func(t *rapid.T) {
@@ -382,7 +382,7 @@ func TestPartitionAgainstTwin(t *testing.T) {
 					t.Skip()
 				}
 				tw.stopped = true
-				tw.apply(tw.p.stop())
+				tw.apply(tw.p.Stop())
 			},
 			"": tw.check,
 		})
@@ -409,51 +409,51 @@ func TestPartitionAgainstTwin(t *testing.T) {
 			}
 			if tw.resuming {
 				tw.resuming = false
-				tw.apply(tw.p.resumed(tw.logEnd()))
+				tw.apply(tw.p.Resumed(tw.logEnd()))
 			}
-			if offset, ok := tw.p.wantsFetch(100); ok {
-				tw.fetches = append(tw.fetches, pendingFetch{tw.p.beginFetch(), offset})
+			if offset, ok := tw.p.WantsFetch(100); ok {
+				tw.fetches = append(tw.fetches, pendingFetch{tw.p.BeginFetch(), offset})
 			}
-			if i, ok := tw.take(joinRule{}); ok {
+			if i, ok := tw.take(JoinRule{}); ok {
 				tw.inFlight = &i
 			}
 			tw.check(t)
 		}
 		switch {
 		case tw.stopped && !tw.ended:
-			t.Fatalf("stopped, and still %v", tw.p.state)
-		case tw.ended && (tw.p.state == stateFailed) == (tw.p.failed == nil):
-			t.Fatalf("ended in state %v with failure %v", tw.p.state, tw.p.failed)
+			t.Fatalf("stopped, and still %v", tw.p.State)
+		case tw.ended && (tw.p.State == StateFailed) == (tw.p.Failed == nil):
+			t.Fatalf("ended in state %v with failure %v", tw.p.State, tw.p.Failed)
 		case tw.ended && !tw.stopped:
-			t.Fatalf("failed: %v", tw.p.failed)
-		case tw.ended && len(tw.dest) == 0 && tw.p.next >= 0 && tw.stored < tw.floor:
+			t.Fatalf("failed: %v", tw.p.Failed)
+		case tw.ended && len(tw.dest) == 0 && tw.p.Next >= 0 && tw.stored < tw.floor:
 			t.Fatalf("stopped with the end at %d, below the floor %d", tw.stored, tw.floor)
-		case !tw.ended && tw.p.next != tw.sourceEnd():
-			t.Fatalf("the mirror ends at %d, the source at %d: %s", tw.p.next, tw.sourceEnd(), fmt.Sprint(tw.p.state))
-		case !tw.ended && tw.p.align != tw.align && (tw.p.align || !tw.realigned):
-			t.Fatalf("aligned %v, wanted %v", tw.p.align, tw.align)
+		case !tw.ended && tw.p.Next != tw.sourceEnd():
+			t.Fatalf("the mirror ends at %d, the source at %d: %s", tw.p.Next, tw.sourceEnd(), fmt.Sprint(tw.p.State))
+		case !tw.ended && tw.p.Align != tw.align && (tw.p.Align || !tw.realigned):
+			t.Fatalf("aligned %v, wanted %v", tw.p.Align, tw.align)
 		}
 	})
 }
 
 // confirm tells the core that an item was appended.
-func (tw *twin) confirm(i item, base int64) {
-	if i.markers() {
-		tw.apply(tw.p.marked())
+func (tw *twin) confirm(i Item, base int64) {
+	if i.Markers() {
+		tw.apply(tw.p.Marked())
 		return
 	}
-	tw.apply(tw.p.appended(base))
+	tw.apply(tw.p.Appended(base))
 }
 
 // takeOne is take, but returns several items as the one that they are joined to, without its bytes.
-func takeOne(p *partition, r joinRule) (i item, ok bool) {
-	items := p.take(r)
+func takeOne(p *Partition, r JoinRule) (i Item, ok bool) {
+	items := p.Take(r)
 	for n, next := range items {
 		if n == 0 {
 			i = next
 			continue
 		}
-		i.records, i.seen = i.records+next.records, next.seen
+		i.Records, i.Seen = i.Records+next.Records, next.Seen
 	}
 	return i, len(items) > 0
 }

@@ -1,4 +1,4 @@
-package replicator
+package core
 
 import (
 	"fmt"
@@ -44,10 +44,11 @@ import (
 // know the epoch. A follower then truncates a little more than it has to, whereas a mirror would
 // fail without need. Hence the separate request, which is sent once per leader epoch.
 
-// unknownEpoch: no batch with a leader epoch was seen.
-var unknownEpoch = epochEnd{-1, -1}
+// UnknownEpoch: no batch with a leader epoch was seen.
+var UnknownEpoch = EpochEnd{Epoch: -1, End: -1}
 
-func (e epochEnd) known() bool { return e.epoch >= 0 && e.end >= 0 }
+// Known reports whether a batch with a leader epoch was seen.
+func (e EpochEnd) Known() bool { return e.Epoch >= 0 && e.End >= 0 }
 
 // whatToDo ends the message of a mirror whose source was truncated.
 const whatToDo = "fail the mirror over to keep its records, or delete and re-create it to follow the source"
@@ -55,101 +56,101 @@ const whatToDo = "fail the mirror over to keep its records, or delete and re-cre
 // neverChecked differs from every leader epoch, and from -1 for an unknown one.
 const neverChecked = -2
 
-// epochAnswer is what a source says about the batch that was seen.
-type epochAnswer struct {
+// EpochAnswer is what a source says about the batch that was seen.
+type EpochAnswer struct {
 	// epochEnd is the answer of OffsetForLeaderEpoch to the epoch of the batch; unknown = the
 	// source cannot tell.
-	epochEnd
-	// leader is the source's leader epoch that the broker answered for, -1 = unknown.
-	leader int32
-	// there is the leader epoch of the batch that now has the last offset of the one seen; -1 =
+	EpochEnd
+	// Leader is the source's leader epoch that the broker answered for, -1 = unknown.
+	Leader int32
+	// There is the leader epoch of the batch that now has the last offset of the one seen; -1 =
 	// there is no such batch, or it was not looked up.
-	there int32
+	There int32
 }
 
-// cannotTell is the answer of a source that does not know leader epochs.
-var cannotTell = epochAnswer{unknownEpoch, -1, -1}
+// CannotTell is the answer of a source that does not know leader epochs.
+var CannotTell = EpochAnswer{EpochEnd: UnknownEpoch, Leader: -1, There: -1}
 
-// needsLook reports whether the answer alone does not decide: the source does not know the epoch,
+// NeedsLook reports whether the answer alone does not decide: the source does not know the epoch,
 // but knows an older one that ends at or behind the end of the batch. Either all batches of the
 // epoch were compacted before the present leader got its copy, or the present leader led in the
 // older epoch and never saw the other one. The batch that stands there now decides.
-func (a epochAnswer) needsLook(seen epochEnd) bool {
-	return a.known() && a.epoch < seen.epoch && a.end >= seen.end
+func (a EpochAnswer) NeedsLook(seen EpochEnd) bool {
+	return a.Known() && a.Epoch < seen.Epoch && a.End >= seen.End
 }
 
 // truncated reports whether a source that answers a has lost the batch that was seen.
-func (seen epochEnd) truncated(a epochAnswer) bool {
+func (seen EpochEnd) truncated(a EpochAnswer) bool {
 	switch {
-	case !seen.known():
+	case !seen.Known():
 		return false
-	case a.leader >= 0 && a.leader < seen.epoch:
+	case a.Leader >= 0 && a.Leader < seen.Epoch:
 		return true // epochs do not go back while a topic lives: it was created again
-	case a.end < 0 || a.epoch > seen.epoch:
+	case a.End < 0 || a.Epoch > seen.Epoch:
 		return false // no answer
-	case a.end < seen.end:
+	case a.End < seen.End:
 		return true
 	}
-	return a.needsLook(seen) && a.there >= 0 && a.there != seen.epoch
+	return a.NeedsLook(seen) && a.There >= 0 && a.There != seen.Epoch
 }
 
-// mustCompare reports whether the source must be asked about seen before a fetch under its leader
+// MustCompare reports whether the source must be asked about seen before a fetch under its leader
 // epoch.
-func (p *partition) mustCompare(leader int32) bool { return p.seen.known() && p.checked != leader }
+func (p *Partition) MustCompare(leader int32) bool { return p.Seen.Known() && p.checked != leader }
 
-// compared takes the source's answer about seen, given under its leader epoch. It ends what
+// Compared takes the source's answer about seen, given under its leader epoch. It ends what
 // beginFetch began.
-func (p *partition) compared(gen uint32, leader int32, a epochAnswer) effects {
-	none := effects{trim: -1}
-	if gen != p.gen || !p.fetching {
+func (p *Partition) Compared(gen uint32, leader int32, a EpochAnswer) Effects {
+	none := Effects{}
+	if gen != p.Gen || !p.Fetching {
 		return none
 	}
-	p.fetching = false
-	if !p.seen.truncated(a) {
+	p.Fetching = false
+	if !p.Seen.truncated(a) {
 		p.checked = leader
 		return p.settle(none)
 	}
-	kept := p.done
-	if p.flight > 0 {
-		kept = p.queue[p.flight-1].seen
+	kept := p.Done
+	if p.Flight > 0 {
+		kept = p.Queue[p.Flight-1].Seen
 	}
-	if p.seen != kept {
+	if p.Seen != kept {
 		p.drop()
 		return none // kept is compared next
 	}
 	var lost string
 	switch {
-	case a.leader >= 0 && a.leader < p.seen.epoch:
-		lost = fmt.Sprintf("its leader epoch is now %d", a.leader)
-	case a.end >= p.seen.end:
-		lost = fmt.Sprintf("it has others there, of leader epoch %d", a.there)
+	case a.Leader >= 0 && a.Leader < p.Seen.Epoch:
+		lost = fmt.Sprintf("its leader epoch is now %d", a.Leader)
+	case a.End >= p.Seen.End:
+		lost = fmt.Sprintf("it has others there, of leader epoch %d", a.There)
 	default:
-		lost = fmt.Sprintf("it has that epoch up to offset %d", a.end)
+		lost = fmt.Sprintf("it has that epoch up to offset %d", a.End)
 	}
-	p.doomed = failf(model.ErrUnexpectedTruncation,
+	p.Doomed = Failf(model.ErrUnexpectedTruncation,
 		"%s: the mirror ends at offset %d and has the source's records of leader epoch %d up to offset %d, but the source lost some of them (%s): "+
 			"its log was truncated, by an unclean leader election or a restored backup, or the topic was created again; "+whatToDo,
-		p.name, p.fetchAt, p.seen.epoch, p.seen.end, lost)
+		p.Name, p.FetchAt, p.Seen.Epoch, p.Seen.End, lost)
 	return p.settle(none)
 }
 
 // note records the leader epoch of a batch of the source that ends at the offset end, before
 // fetchAt.
-func (p *partition) note(epoch int32, end int64) {
-	if epoch < 0 || end < p.seen.end {
+func (p *Partition) note(epoch int32, end int64) {
+	if epoch < 0 || end < p.Seen.End {
 		return
 	}
-	p.seen = epochEnd{epoch, end}
-	if n := len(p.queue); n > 0 && p.queue[n-1].end() == end {
-		p.queue[n-1].seen = p.seen
+	p.Seen = EpochEnd{Epoch: epoch, End: end}
+	if n := len(p.Queue); n > 0 && p.Queue[n-1].End() == end {
+		p.Queue[n-1].Seen = p.Seen
 	}
 }
 
 // epochOf returns the leader epoch of a batch, -1 = unknown. In Kafka no batch has a higher epoch
 // than the leader epoch of the fetch. A source that sends one does not use the epochs as Kafka
 // does, so they are ignored.
-func (f fetched) epochOf(batch int32) int32 {
-	if f.epoch >= 0 && batch > f.epoch {
+func (f Fetched) epochOf(batch int32) int32 {
+	if f.Epoch >= 0 && batch > f.Epoch {
 		return -1
 	}
 	return batch
