@@ -7,7 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"klink/internal/retry"
 	"klink/replicator/core"
+	"klink/replicator/wire"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 )
@@ -90,7 +92,7 @@ func (u unanswered) Unwrap() error { return u.err }
 
 // asUnanswered marks the error of a request as unanswered if any of it was sent.
 func asUnanswered(err error) error {
-	if err == nil || neverSent(err) {
+	if err == nil || wire.NeverSent(err) {
 		return err
 	}
 	return unanswered{err}
@@ -126,7 +128,7 @@ func (p *pace) reserve(now time.Time, n int64) time.Duration {
 
 // wait waits until n units may go; the error is ctx's.
 func (p *pace) wait(ctx context.Context, n int64) error {
-	if d := p.reserve(time.Now(), n); d > 0 && !sleep(ctx, d) {
+	if d := p.reserve(time.Now(), n); d > 0 && retry.Sleep(ctx, d) != nil {
 		return ctx.Err()
 	}
 	return ctx.Err()

@@ -158,7 +158,7 @@ func (b *board) run(ctx context.Context) {
 		if err := b.work(ctx); err != nil && ctx.Err() == nil {
 			b.r.log.Warn("instances cannot tell each other how far their mirrors are; will retry", "topic", TasksTopic, "error", err)
 		}
-		if !sleep(ctx, wait.Next()) {
+		if retry.Sleep(ctx, wait.Next()) != nil {
 			return
 		}
 	}
@@ -225,7 +225,7 @@ func (b *board) ensureTopic(ctx context.Context, adm *kadm.Client) (int32, error
 				return 0, fmt.Errorf("create it: %w; klink's principal needs CREATE, READ and WRITE on it", err)
 			}
 		}
-		if !sleep(ctx, 100*time.Millisecond) {
+		if retry.Sleep(ctx, 100*time.Millisecond) != nil {
 			return 0, fmt.Errorf("the topic does not appear: %w", ctx.Err())
 		}
 	}

@@ -109,10 +109,3 @@ func (l *brokerLink) close() {
 		l.conn = nil
 	}
 }
-
-// neverSent reports whether a request failed before any of it was sent.
-func neverSent(err error) bool {
-	var unsent *wire.UnsentError
-	var op *net.OpError
-	return errors.As(err, &unsent) || errors.As(err, &op) && op.Op == "dial"
-}

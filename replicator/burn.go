@@ -149,7 +149,7 @@ func (b *burn) step(ctx context.Context, end int64) (int64, error) {
 		if b.patience.lost(err) {
 			return end, &notAligned{reason: core.AlignRefused, message: b.name + ": burning offsets is refused", cause: err}
 		}
-		if !sleep(ctx, b.wait.Next()) {
+		if retry.Sleep(ctx, b.wait.Next()) != nil {
 			return end, ctx.Err()
 		}
 	}
@@ -167,7 +167,7 @@ func (b *burn) beforeLast(ctx context.Context, end int64) (int64, error) {
 	if b.doubt.IsZero() || b.to-end > int64(b.size+b.most) {
 		return end, nil
 	}
-	if !sleep(ctx, time.Until(b.doubt.Add(lastFillerGraces*b.grace))) {
+	if retry.Sleep(ctx, time.Until(b.doubt.Add(lastFillerGraces*b.grace))) != nil {
 		return end, ctx.Err()
 	}
 	b.doubt = time.Time{}
@@ -236,7 +236,7 @@ func (b *burn) settle(ctx context.Context, lingering bool) (start, end int64, er
 				return start, end, refused
 			}
 		}
-		if !sleep(ctx, wait.Next()) {
+		if retry.Sleep(ctx, wait.Next()) != nil {
 			return start, end, ctx.Err()
 		}
 	}
@@ -313,7 +313,7 @@ func (b *burn) deleteBefore(ctx context.Context, to int64) error {
 		if b.patience.lost(err) {
 			return &notAligned{reason: core.AlignRefused, message: b.name + ": DeleteRecords is refused", cause: err}
 		}
-		if !sleep(ctx, b.wait.Next()) {
+		if retry.Sleep(ctx, b.wait.Next()) != nil {
 			return ctx.Err()
 		}
 	}

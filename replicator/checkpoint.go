@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/internal/retry"
 	"klink/replicator/core"
 )
 
@@ -34,7 +35,7 @@ func (r *Replicator) keepCheckpoints(ctx context.Context) {
 			r.confirm(mirrors)
 			r.checkpoint(ctx, mirrors)
 		case <-r.holes:
-			if !sleep(ctx, delay) {
+			if retry.Sleep(ctx, delay) != nil {
 				return
 			}
 			began := time.Now()

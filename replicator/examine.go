@@ -43,7 +43,7 @@ func (r *Replicator) examineVoid(ctx context.Context) {
 		at   time.Time
 	}
 	attempts := map[voidAt]*attempt{}
-	for sleep(ctx, examineInterval) {
+	for retry.Sleep(ctx, examineInterval) == nil {
 		due := map[voidAt]model.VoidBatches{}
 		st := r.cfg.Control.State()
 		for _, m := range r.mirrorsNow() {

@@ -137,7 +137,7 @@ func (f *fetcher) run(ctx context.Context) {
 			if err := f.compare(ctx, compares); err != nil && ctx.Err() == nil {
 				f.s.r.log.Debug("asking the source for the ends of leader epochs failed, retrying", "link", f.s.name, "broker", f.broker, "error", err)
 				f.s.refresh()
-				sleep(ctx, f.wait.Next())
+				_ = retry.Sleep(ctx, f.wait.Next())
 			}
 			f.wake()
 		}
@@ -149,7 +149,7 @@ func (f *fetcher) run(ctx context.Context) {
 		if err := f.fetch(ctx, reserve, wait); err != nil && ctx.Err() == nil {
 			f.s.r.log.Debug("fetch from the source failed, retrying", "link", f.s.name, "broker", f.broker, "error", err)
 			f.s.refresh()
-			sleep(ctx, f.wait.Next())
+			_ = retry.Sleep(ctx, f.wait.Next())
 		}
 	}
 }

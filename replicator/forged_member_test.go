@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"klink/internal/kafkatest"
+	"klink/internal/retry"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -51,7 +52,7 @@ func (w *world) intrude(i *intruder) (stop func()) {
 		id := ""
 		for ctx.Err() == nil {
 			id = i.turn(ctx, id)
-			sleep(ctx, 10*time.Millisecond)
+			_ = retry.Sleep(ctx, 10*time.Millisecond)
 		}
 	})
 	stop = sync.OnceFunc(func() { cancel(); done.Wait() })
@@ -97,7 +98,7 @@ func (i *intruder) turn(ctx context.Context, id string) string {
 	i.mu.Lock()
 	i.given = max(i.given, giftIn(synced.MemberAssignment).len())
 	i.mu.Unlock()
-	for sleep(ctx, 50*time.Millisecond) {
+	for retry.Sleep(ctx, 50*time.Millisecond) == nil {
 		beat := kmsg.NewPtrHeartbeatRequest()
 		beat.Group, beat.Generation, beat.MemberID = TasksTopic, joined.Generation, joined.MemberID
 		resp, err := beat.RequestWith(ctx, i.cl)
@@ -252,7 +253,7 @@ func TestForgedLeader(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			var watch sync.WaitGroup
 			watch.Go(func() {
-				for sleep(ctx, time.Millisecond) {
+				for retry.Sleep(ctx, time.Millisecond) == nil {
 					a, _ := one.r.owner.holding()
 					b, _ := two.r.owner.holding()
 					if a&b != 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"klink/internal/retry"
 	"klink/replicator/core"
 )
 
@@ -14,7 +15,7 @@ const idleLook = 30 * time.Second
 
 // watchEnds checks the ends of logs until ctx ends.
 func (r *Replicator) watchEnds(ctx context.Context) {
-	for sleep(ctx, idleLook) {
+	for retry.Sleep(ctx, idleLook) == nil {
 		r.lookAtEnds(ctx)
 	}
 }

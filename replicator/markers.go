@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 
+	"klink/replicator/wire"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -152,7 +154,7 @@ func markersAnswer(resp *kmsg.WriteTxnMarkersResponse, runs []markerRun, errs []
 // case the client sends nothing, and returns an error without a name.
 func tooOld(ctx context.Context, to requester, err error) bool {
 	var code *kerr.Error
-	if errors.As(err, &code) || ctx.Err() != nil || neverSent(err) {
+	if errors.As(err, &code) || ctx.Err() != nil || wire.NeverSent(err) {
 		return false
 	}
 	req := kmsg.NewPtrApiVersionsRequest()

@@ -175,7 +175,7 @@ func (m *member) run(ctx context.Context) {
 			continue // the others wait for this member
 		}
 		m.trouble(err)
-		if !sleep(ctx, wait.Next()) {
+		if retry.Sleep(ctx, wait.Next()) != nil {
 			return
 		}
 	}
@@ -566,7 +566,7 @@ func (m *member) describe(ctx context.Context, node int32) (state string, member
 // waits for group.initial.rebalance.delay.ms.
 func (m *member) bury(ctx context.Context, node int32, dead []string) {
 	for state := ""; state != "PreparingRebalance"; {
-		if !sleep(ctx, 10*time.Millisecond) {
+		if retry.Sleep(ctx, 10*time.Millisecond) != nil {
 			return
 		}
 		state, _ = m.describe(ctx, node)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/internal/retry"
 	"klink/replicator/core"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -65,7 +66,7 @@ func (r *Replicator) watchPromotions(ctx context.Context) {
 		began := time.Now()
 		if p.round(ctx, r.cfg.Control.State()) {
 			// A look at many partitions takes a while; the source must not be kept busy with it.
-			sleep(ctx, max(lookInterval, 3*time.Since(began)))
+			_ = retry.Sleep(ctx, max(lookInterval, 3*time.Since(began)))
 			continue
 		}
 		select {

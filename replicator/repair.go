@@ -193,7 +193,7 @@ func (p *repair) partition(ctx context.Context, r *Replicator, log *mirrorLog, p
 		}
 		noted = true // the attempt may have appended
 		r.log.Warn("repairing a mirror partition failed, retrying", "topic", log.topic, "partition", log.partition, "error", err)
-		if isUnanswered(err) && !sleep(ctx, r.grace) || !sleep(ctx, wait.Next()) {
+		if isUnanswered(err) && retry.Sleep(ctx, r.grace) != nil || retry.Sleep(ctx, wait.Next()) != nil {
 			return end, 0, ctx.Err()
 		}
 	}

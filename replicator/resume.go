@@ -85,7 +85,7 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 			}
 			w.m.r.log.Log(ctx, level, "reading the end of a mirror partition failed, retrying", "topic", w.m.topic, "partition", w.id, "error", err)
 		}
-		if !sleep(ctx, wait.Next()) {
+		if retry.Sleep(ctx, wait.Next()) != nil {
 			return
 		}
 	}

@@ -214,7 +214,7 @@ const (
 
 // pause waits for d, and at least minRefresh. It returns true early if somebody asks for metadata.
 func (s *source) pause(ctx context.Context, d time.Duration) bool {
-	if !sleep(ctx, min(d, minRefresh)) {
+	if retry.Sleep(ctx, min(d, minRefresh)) != nil {
 		return false
 	}
 	t := time.NewTimer(max(0, d-minRefresh))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/internal/retry"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -96,7 +97,7 @@ func TestAStopIsFinalForAllPartitions(t *testing.T) {
 		feed.Go(func() {
 			for n := 0; feeding.Err() == nil; n++ {
 				w.src.cl.Produce(feeding, &kgo.Record{Topic: topic, Partition: int32(n % partitions), Value: fmt.Append(nil, n)}, nil)
-				sleep(feeding, 2*time.Millisecond)
+				_ = retry.Sleep(feeding, 2*time.Millisecond)
 			}
 		})
 		w.awaitState(topic, model.MirrorActive)
@@ -126,10 +127,10 @@ func TestAStopIsFinalForAllPartitions(t *testing.T) {
 		if round < 4 {
 			trouble()
 		}
-		sleep(t.Context(), rand.N(100*time.Millisecond))
+		_ = retry.Sleep(t.Context(), rand.N(100*time.Millisecond))
 		w.control.setState(topic, model.MirrorPendingStopped)
 		if round >= 4 {
-			sleep(t.Context(), rand.N(20*time.Millisecond))
+			_ = retry.Sleep(t.Context(), rand.N(20*time.Millisecond))
 			trouble()
 		}
 		w.awaitState(topic, model.MirrorStopped)
@@ -213,7 +214,7 @@ func TestPromoteOfManyOwners(t *testing.T) {
 	})
 	w.produce(topic, held, 2, 20)
 	w.control.promote(topic, "p")
-	if sleep(t.Context(), 5*lookInterval); w.control.seen(model.EventMirrorCaughtUp, topic) {
+	if _ = retry.Sleep(t.Context(), 5*lookInterval); w.control.seen(model.EventMirrorCaughtUp, topic) {
 		t.Fatalf("caught up without what is on its way to partition %d", held)
 	}
 	close(release)

@@ -146,7 +146,7 @@ func (l *lane) release() {
 func (l *lane) produce(ctx context.Context, r *request) {
 	l.plan()
 	conn, err := l.sendAll(ctx)
-	lingering := !neverSent(err)
+	lingering := !wire.NeverSent(err)
 	for n := 0; err == nil && n < len(l.rounds); n++ {
 		var body []byte
 		if body, err = l.receive(conn); err == nil {
@@ -200,8 +200,8 @@ func (l *lane) sendAll(ctx context.Context) (*wire.Conn, error) {
 	l.round = 0
 	conn, err := l.link.send(ctx, l, produceTimeoutMs*time.Millisecond)
 	if err != nil {
-		if ctx.Err() == nil && neverSent(err) {
-			sleep(ctx, l.wait.Next()) // a broker that cannot be reached gets a pause
+		if ctx.Err() == nil && wire.NeverSent(err) {
+			_ = retry.Sleep(ctx, l.wait.Next()) // a broker that cannot be reached gets a pause
 		}
 		return nil, err
 	}

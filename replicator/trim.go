@@ -48,7 +48,7 @@ func (w *worker) trim(ctx context.Context) {
 		}
 		stale = t
 		w.m.r.log.Debug("moving the log start of a mirror partition failed, retrying", "topic", w.m.topic, "partition", w.id, "offset", to, "error", err)
-		if !sleep(ctx, wait.Next()) {
+		if retry.Sleep(ctx, wait.Next()) != nil {
 			return
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/internal/retry"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -82,7 +83,7 @@ func (r *Replicator) Unowned(topic string) string {
 
 // watchOwners asks the coordinator about the group until ctx ends.
 func (m *member) watchOwners(ctx context.Context) {
-	for sleep(ctx, m.session) {
+	for retry.Sleep(ctx, m.session) == nil {
 		said, owned := m.owners(ctx)
 		working, _ := m.own.holding()
 		m.r.sightings.note(said, owned|working)

@@ -366,7 +366,7 @@ func (w *worker) storeAnchor(ctx context.Context, a core.Anchor) {
 		w.mu.Lock()
 		ended := w.core.Ended()
 		w.mu.Unlock()
-		if ended || !sleep(ctx, wait.Next()) {
+		if ended || retry.Sleep(ctx, wait.Next()) != nil {
 			return
 		}
 	}

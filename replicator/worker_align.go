@@ -174,7 +174,7 @@ func (w *worker) storeShift(ctx context.Context, s core.Shifted) {
 			return
 		}
 		w.m.r.log.Warn("storing where a mirror partition became shifted failed", "topic", w.m.topic, "partition", w.id, "error", err)
-		if !sleep(ctx, wait.Next()) {
+		if retry.Sleep(ctx, wait.Next()) != nil {
 			return
 		}
 	}
