@@ -80,7 +80,7 @@ func parseACLValue[V ~int8](names []string, name string) (V, error) {
 	}
 	n, err := strconv.ParseInt(name, 10, 8)
 	if err != nil || aclValueName(names, V(n)) != name {
-		return 0, fmt.Errorf("%.40q is no value of an ACL", name)
+		return 0, fmt.Errorf("%.40q is not a valid ACL value", name)
 	}
 	return V(n), nil
 }
@@ -91,7 +91,7 @@ func (a aclBinding) check() error {
 	switch {
 	case a.pattern != kmsg.ACLResourcePatternTypeLiteral && a.pattern != kmsg.ACLResourcePatternTypePrefixed,
 		a.resourceType <= kmsg.ACLResourceTypeAny, a.operation <= kmsg.ACLOperationAny, a.permission <= kmsg.ACLPermissionTypeAny:
-		return errors.New("is no ACL, but a filter")
+		return errors.New("is an ACL filter, not an ACL")
 	case a.name == "" || a.principal == "" || a.host == "":
 		return errors.New("is an ACL without a resource, a principal or a host")
 	}

@@ -30,19 +30,19 @@ func (g aclGuard) leftOut(a aclBinding, filters []aclFilter) string {
 	everybody := strings.HasSuffix(a.principal, ":*")
 	switch {
 	case slices.Contains(g.own, a.principal):
-		return "they are for klink's own principal at the destination"
+		return "they apply to klink's own principal at the destination"
 	case a.ofKlink():
-		return "they are for topics, groups or transactional ids of klink"
+		return "they apply to klink's own topics, groups or transactional ids"
 	case a.resourceType == kmsg.ACLResourceTypeCluster && !named(func(f *aclFilter) bool { return f.resourceType == a.resourceType }):
-		return `they are for the whole cluster, and no filter names "resourceType": "CLUSTER"`
+		return `they apply to the whole cluster, and no filter names "resourceType": "CLUSTER"`
 	case a.resourceType == kmsg.ACLResourceTypeUser && !named(func(f *aclFilter) bool { return f.resourceType == a.resourceType }):
-		return `they let one user make tokens for another, and no filter names "resourceType": "USER"`
+		return `they let one user create tokens for another, and no filter names "resourceType": "USER"`
 	case a.permission == kmsg.ACLPermissionTypeDeny && everybody && !named(func(f *aclFilter) bool {
 		return f.permission == a.permission && f.principal != nil
 	}):
-		return fmt.Sprintf(`they deny to everybody, to klink too, and no filter names "permissionType": "DENY" and "principal": %q`, a.principal)
+		return fmt.Sprintf(`they deny everybody, including klink, and no filter names "permissionType": "DENY" and "principal": %q`, a.principal)
 	case a.permission != kmsg.ACLPermissionTypeDeny && a.coversKlink() && !named(func(f *aclFilter) bool { return f.name != nil && *f.name == a.name }):
-		return fmt.Sprintf(`they are for all names that begin like klink's own ones, and no filter names "name": %q`, a.name)
+		return fmt.Sprintf(`they also cover klink's own names, and no filter names "name": %q`, a.name)
 	}
 	return ""
 }

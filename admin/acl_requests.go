@@ -60,7 +60,7 @@ func createACLs(ctx context.Context, client *kgo.Client, acls []aclBinding) aclR
 		}
 		resp, err := req.RequestWith(ctx, client)
 		if err == nil && len(resp.Results) != len(chunk) {
-			err = fmt.Errorf("%d results for %d ACLs", len(resp.Results), len(chunk))
+			err = fmt.Errorf("the response has %d results for %d ACLs", len(resp.Results), len(chunk))
 		}
 		for i, a := range chunk {
 			results[a] = err
@@ -86,7 +86,7 @@ func deleteACLs(ctx context.Context, client *kgo.Client, acls []aclBinding) aclR
 		}
 		resp, err := req.RequestWith(ctx, client)
 		if err == nil && len(resp.Results) != len(chunk) {
-			err = fmt.Errorf("%d results for %d ACLs", len(resp.Results), len(chunk))
+			err = fmt.Errorf("the response has %d results for %d ACLs", len(resp.Results), len(chunk))
 		}
 		for i, a := range chunk {
 			results[a] = err

@@ -108,7 +108,7 @@ func readACLValue[V ~int8](r *filterReader, field string, names []string) (V, er
 func readACLText(r *filterReader, field string) (*string, int, error) {
 	text, at, err := r.str(field)
 	if err == nil && text == "" {
-		err = r.errorAt(at, "%s is empty: leave it out for any", field)
+		err = r.errorAt(at, "%s is empty: omit it to match any", field)
 	}
 	return &text, at, err
 }

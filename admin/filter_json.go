@@ -121,7 +121,7 @@ func (r *filterReader) objectWith(what string, required, optional []string, fiel
 		case !slices.Contains(fields, name):
 			return r.errorAt(at, "%s has no field %s; allowed: %s", what, clipped(name), strings.Join(fields, ", "))
 		case seen[name]:
-			return r.errorAt(at, "field %q is there twice", name)
+			return r.errorAt(at, "duplicate field %q", name)
 		}
 		seen[name] = true
 		if err := field(name); err != nil {
@@ -171,7 +171,7 @@ func (r *filterReader) skip() error {
 // end returns an error if anything follows the value.
 func (r *filterReader) end() error {
 	if rest := strings.TrimLeft(r.text[r.dec.InputOffset():], " \t\r\n"); rest != "" {
-		return r.errorAt(len(r.text)-len(rest), "there is text behind the end of the JSON")
+		return r.errorAt(len(r.text)-len(rest), "unexpected text after the end of the JSON")
 	}
 	return nil
 }

@@ -87,7 +87,7 @@ func readNameFilter(r *filterReader) (f nameFilter, err error) {
 		case "name":
 			var at int
 			if f.Name, at, err = r.str("name"); err == nil && f.Name == "" {
-				err = r.errorAt(at, `name is empty; "*" with the patternType LITERAL is every name`)
+				err = r.errorAt(at, `name is empty; use "*" with the patternType LITERAL for every name`)
 			}
 		case "patternType":
 			word, err = r.word(field, string(patternLiteral), string(patternPrefixed))
@@ -162,7 +162,7 @@ func FilterConfigName(text string) (name string, err error) {
 		case config == "":
 			return "", r.errorAt(at, "field %s is not allowed; allowed: one of %s", clipped(field), strings.Join(fields, ", "))
 		case name != "":
-			return "", r.errorAt(at, "field %q is one too many: one of %s can be given at a time", field, strings.Join(fields, ", "))
+			return "", r.errorAt(at, "field %q is not allowed here: give only one of %s", field, strings.Join(fields, ", "))
 		default:
 			name, err = config, r.skip()
 		}

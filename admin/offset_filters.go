@@ -79,7 +79,7 @@ func (s *Service) awaitFilters(ctx context.Context, l *Link) error {
 			return nil
 		}
 		if sleep(ctx, 10*time.Millisecond) != nil {
-			return protocol.Errorf(kerr.RequestTimedOut, "the instance of klink that syncs the offsets of link %q has not confirmed in the time allowed that it works with the filters of now", l.Name)
+			return protocol.Errorf(kerr.RequestTimedOut, "the instance of klink that syncs the offsets of link %q has not confirmed in the time allowed that it uses the current filters", l.Name)
 		}
 	}
 }

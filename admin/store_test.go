@@ -166,7 +166,7 @@ func TestStampFormat(t *testing.T) {
 	m := state.Mirrors["old"]
 	require.Equal(t, MirrorFailed, m.State)
 	require.Equal(t, ErrStampFormat, m.Error)
-	require.Equal(t, "was made by a development version whose stamps this one does not read; delete the topic and create the mirror anew", m.ErrorMessage)
+	require.Equal(t, "was created by a development version whose stamps this version cannot read; delete the topic and re-create the mirror", m.ErrorMessage)
 	seen := snapshot(state).Mirrors["old"]
 	require.True(t, seen.ReadOnly)
 	require.Len(t, seen.Timelines, 2)

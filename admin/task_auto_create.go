@@ -27,7 +27,7 @@ func autoCreateMirrors(ctx context.Context, s *Service, r *taskRun) (errs []Task
 	}
 	listed, err := r.source.admin.ListTopicsWithInternal(ctx)
 	if err != nil {
-		return []TaskError{taskError(r.source.failed("list its topics", err))}
+		return []TaskError{taskError(r.source.failed("list topics", err))}
 	}
 	var missing []string
 	mirrors := s.State().Mirrors
@@ -41,7 +41,7 @@ func autoCreateMirrors(ctx context.Context, s *Service, r *taskRun) (errs []Task
 	}
 	there, err := s.admin.ListTopicsWithInternal(ctx)
 	if err != nil {
-		return []TaskError{taskError(fmt.Errorf("list the topics of the destination: %w", err))}
+		return []TaskError{taskError(fmt.Errorf("could not list the topics of the destination: %w", err))}
 	}
 	// A mirror is recorded before its topic is created. So a listed topic without a mirror record
 	// is an ordinary topic.
@@ -53,7 +53,7 @@ func autoCreateMirrors(ctx context.Context, s *Service, r *taskRun) (errs []Task
 	forEach(len(missing), func(i int) {
 		topic := missing[i]
 		if there.Has(topic) {
-			failed[i] = &TaskError{ErrTopicExists, fmt.Sprintf("topic '%s' exists at the destination and is no mirror: exclude it from %s, or delete it there", topic, ConfigAutoCreateFilters)}
+			failed[i] = &TaskError{ErrTopicExists, fmt.Sprintf("topic '%s' exists at the destination and is not a mirror: exclude it from %s, or delete it there", topic, ConfigAutoCreateFilters)}
 			return
 		}
 		if err := ctx.Err(); err != nil {

@@ -199,7 +199,7 @@ func (t *taskRunner) runOnce(ctx context.Context, task *task, run *taskRun, src 
 		(*src).close() // waits for it
 		*src = nil
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			errs = append([]TaskError{{ErrTimeout, fmt.Sprintf("the run was ended after %s; the next one begins anew", taskTimeout)}}, errs...)
+			errs = append([]TaskError{{ErrTimeout, fmt.Sprintf("the run was cancelled after %s; the next one starts over", taskTimeout)}}, errs...)
 		}
 	}((*src).closeAfter(ctx))
 	return task.run(ctx, t.s, run)
@@ -223,7 +223,7 @@ func reachSource(ctx context.Context, files kafkaclient.Files, l *Link, src **so
 		return &err
 	}
 	if id := l.SourceClusterID; id != "" && (*src).clusterID != id {
-		err := &TaskError{ErrSourceClusterChanged, fmt.Sprintf("cluster %s answers at bootstrap.servers, but the link was made for cluster %s", (*src).clusterID, id)}
+		err := &TaskError{ErrSourceClusterChanged, fmt.Sprintf("bootstrap.servers points to cluster %s, but the link was created for cluster %s", (*src).clusterID, id)}
 		(*src).close()
 		*src = nil
 		return err
@@ -250,7 +250,7 @@ func (t *taskRunner) note(l *Link, task *task, errs []TaskError) {
 			next.LastSuccess = last.LastSuccess
 		}
 		if last := of[task.name]; last == nil || len(last.Errors) == 0 || last.Errors[0].Code != errs[0].Code {
-			t.s.log.Warn("a task of a link has errors; it is run again", "link", l.Name, "task", task.name, "error", errs[0].Code, "message", errs[0].Message, "errors", len(errs))
+			t.s.log.Warn("a task of a link has errors, will retry", "link", l.Name, "task", task.name, "error", errs[0].Code, "message", errs[0].Message, "errors", len(errs))
 		}
 	}
 	of[task.name] = next

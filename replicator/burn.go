@@ -139,7 +139,7 @@ func (b *burn) step(ctx context.Context, end int64) (int64, error) {
 				return end, nil
 			}
 			return end, &notAligned{reason: alignRefused, cause: err, message: fmt.Sprintf(
-				"%s: max.message.bytes of the topic takes not even %d empty records", b.name, n)}
+				"%s: max.message.bytes of the topic is too small even for %d empty records", b.name, n)}
 		}
 		if refused := refusedAlign(err, b.name+": burning offsets is refused", "WRITE on the topic"); refused != nil {
 			return end, refused
@@ -245,7 +245,7 @@ func (b *burn) check(ctx context.Context, start, end int64) error {
 	from := max(start, b.from)
 	if end < b.from {
 		return &failure{code: admin.ErrUnexpectedTruncation, message: fmt.Sprintf(
-			"%s: the log at the destination ends at offset %d, but offset %d had been read; it lost records", b.name, end, b.from)}
+			"%s: the log at the destination ends at offset %d, but klink had read offset %d before: the log lost records", b.name, end, b.from)}
 	}
 	if end > from {
 		inPlace := false
@@ -289,7 +289,7 @@ func (b *burn) unreadable(err error, at int64) error {
 }
 
 func (b *burn) foreign(from, to int64) *failure {
-	return failf(admin.ErrForeignWrite, "%s: offsets %d to %d at the destination were written by somebody else while its offsets were being aligned; delete and re-create the mirror",
+	return failf(admin.ErrForeignWrite, "%s: offsets %d to %d at the destination were written by somebody else while klink was aligning its offsets; delete and re-create the mirror",
 		b.name, from, to-1)
 }
 
@@ -305,7 +305,7 @@ func (b *burn) deleteBefore(ctx context.Context, to int64) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if refused := refusedAlign(err, b.name+": DeleteRecords is refused, and the log would show what only fills it", "DELETE on the topic"); refused != nil {
+		if refused := refusedAlign(err, b.name+": DeleteRecords is refused, so the filler records would stay visible", "DELETE on the topic"); refused != nil {
 			return refused
 		}
 		if b.patience.lost(err) {

@@ -76,8 +76,8 @@ func (w *worker) look(ctx context.Context, code admin.Error) {
 	w.notBefore = now.Add(c.wait.next())
 	tell := err != nil && !c.since.IsZero() && now.Sub(c.since) >= shortagePatience && c.told.Load() == nil
 	if tell {
-		c.told.Store(failf(code, "%s: the destination refuses the batch at source offset %d, perhaps for a config of topic %q, "+
-			"and the topic's configs cannot be made those of the source: %v; both are tried again", w.core.name, c.base, w.m.topic, err))
+		c.told.Store(failf(code, "%s: the destination refuses the batch at source offset %d, perhaps because of a config of topic %q, "+
+			"and klink could not set the topic's configs to those of the source: %v; it will retry both", w.core.name, c.base, w.m.topic, err))
 	}
 	w.mu.Unlock()
 	if tell {

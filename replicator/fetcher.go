@@ -424,7 +424,7 @@ func (f *fetcher) refused(ctx context.Context, j *fetchJob, err error) {
 		w.m.r.spawn(func(context.Context) { f.outOfRange(ctx, &later) })
 	case kerr.TopicAuthorizationFailed:
 		w.m.setDenied(failf(admin.ErrAuthorization,
-			"the source refuses to let topic %q be read: grant the link's principal READ on it", w.m.sourceTopic))
+			"the source refuses to let the link read topic %q: grant the link's principal READ on it", w.m.sourceTopic))
 		j.failed()
 	default:
 		// A leader that moved, a topic that is gone, a disk that failed: metadata will tell.
@@ -509,7 +509,7 @@ func listOffset(ctx context.Context, to requester, replica int32, topic string, 
 	}
 	resp := kresp.(*kmsg.ListOffsetsResponse)
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return 0, fmt.Errorf("ListOffsets for %s-%d was answered for %d topics", topic, p.Partition, len(resp.Topics))
+		return 0, fmt.Errorf("the ListOffsets response for %s-%d has %d topics", topic, p.Partition, len(resp.Topics))
 	}
 	r := resp.Topics[0].Partitions[0]
 	if err := kerr.ErrorForCode(r.ErrorCode); err != nil {

@@ -66,11 +66,11 @@ func classify(err error) (admin.Error, string) {
 	case errors.Is(err, kerr.ClusterAuthorizationFailed):
 		return admin.ErrAuthorization, fmt.Sprintf("the source refuses the link: %v", err)
 	case errors.As(err, &first):
-		return admin.ErrAuthentication, fmt.Sprintf("the source closed the connection at once: %v; security.protocol or the credentials do not fit its listener", err)
+		return admin.ErrAuthentication, fmt.Sprintf("the source closed the connection at once: %v; security.protocol or the credentials do not match its listener", err)
 	case errors.As(err, &dns), errors.As(err, &op) && op.Op == "dial" && !op.Timeout(), strings.Contains(err.Error(), "connection refused"):
-		return admin.ErrBootstrapConnection, fmt.Sprintf("no connection to the source: %v; check bootstrap.servers, its listeners and the network", err)
+		return admin.ErrBootstrapConnection, fmt.Sprintf("could not connect to the source: %v; check bootstrap.servers, its listeners and the network", err)
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &op) && op.Timeout():
-		return admin.ErrTimeout, fmt.Sprintf("the source does not answer in time: %v", err)
+		return admin.ErrTimeout, fmt.Sprintf("the source did not answer in time: %v", err)
 	case errors.Is(err, io.EOF), errors.As(err, &op):
 		return admin.ErrBootstrapConnection, fmt.Sprintf("the connection to the source was lost: %v", err)
 	}

@@ -203,7 +203,7 @@ func (p *partition) resumed(e logEnd) effects {
 	switch {
 	case shifts && p.align && e.knocked:
 		p.isShifted = false // the next append shows
-		p.align, p.noAlign = false, "a batch that klink did not write, or wrote twice, has taken offsets"
+		p.align, p.noAlign = false, "a batch that klink did not write, or wrote twice, used up offsets"
 	case shifts && p.align:
 		p.align, p.noAlign = false, "the log was not aligned before"
 	}

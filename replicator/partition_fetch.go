@@ -206,7 +206,7 @@ func (p *partition) enqueue(b batch.Header, epoch int32, alias bool, f fetched, 
 	// source that was killed has since forgotten that its log began there.
 	if !p.virgin && (base < p.tail || base < p.fetchAt && base >= p.sourceStart && !p.overtaken) {
 		p.doomed = failf(admin.ErrUnexpectedTruncation,
-			"%s: the source now has one batch of offsets %d to %d where all before %d was mirrored: its log was truncated and written again; "+whatToDo,
+			"%s: the source now has one batch of offsets %d to %d, but klink has mirrored everything before offset %d: the source's log was truncated and rewritten; "+whatToDo,
 			p.name, base, b.NextOffset()-1, p.tail)
 		return nil
 	}
@@ -256,7 +256,7 @@ func (p *partition) fill(to int64) {
 		return
 	}
 	if p.holeLen += to - from; p.holeLen > maxHoleMarkers {
-		p.align, p.noAlign = false, fmt.Sprintf("%s: a hole of more than %d offsets ends at source offset %d; so many are not filled with markers", alignHoleTooLarge, maxHoleMarkers, to)
+		p.align, p.noAlign = false, fmt.Sprintf("%s: a hole of more than %d offsets ends at source offset %d; klink does not fill so many with markers", alignHoleTooLarge, maxHoleMarkers, to)
 		return
 	}
 	p.virgin, p.tail = false, to
@@ -294,7 +294,7 @@ func (p *partition) begin(base, logStart int64) *anchor {
 
 // unsupported returns the failure for a batch that cannot be mirrored.
 func (p *partition) unsupported(err error) *failure {
-	return failf(admin.ErrUnsupportedFormat, "%s: %v; all before offset %d is mirrored", p.name, err, p.fetchAt)
+	return failf(admin.ErrUnsupportedFormat, "%s: %v; everything before offset %d is mirrored", p.name, err, p.fetchAt)
 }
 
 // outOfRange handles OFFSET_OUT_OF_RANGE: the source refused fetchAt; its log goes from start to

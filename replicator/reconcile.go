@@ -128,7 +128,7 @@ func (r *Replicator) reconcileSources(st *admin.State) {
 		}
 		s, err := newSource(r, link)
 		if err != nil {
-			r.log.Error("the configs of a link do not make a client", "link", name, "error", err)
+			r.log.Error("could not create a client from the configs of a link", "link", name, "error", err)
 			continue
 		}
 		r.sources[name] = s

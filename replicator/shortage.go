@@ -36,7 +36,7 @@ func (w *worker) shortOfReplicas(appends bool) {
 	tell := s.told.Load() == nil && now.Sub(s.since) >= shortagePatience
 	if tell {
 		s.told.Store(failf(admin.ErrNotEnoughReplicas,
-			"%s: fewer replicas are in sync at the destination than min.insync.replicas of topic %q asks for: appends wait until replicas are back",
+			"%s: fewer replicas are in sync at the destination than min.insync.replicas of topic %q requires: appends wait until enough replicas are back",
 			w.core.name, w.m.topic))
 	}
 	w.mu.Unlock()

@@ -145,7 +145,7 @@ func (d *destination) deleteRecords(ctx context.Context, w *worker, stale *destT
 	}
 	resp := kresp.(*kmsg.DeleteRecordsResponse)
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return t, fmt.Errorf("DeleteRecords of %s-%d was answered for %d topics", w.m.topic, w.id, len(resp.Topics))
+		return t, fmt.Errorf("the DeleteRecords response for %s-%d has %d topics", w.m.topic, w.id, len(resp.Topics))
 	}
 	return t, kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode)
 }

@@ -227,7 +227,7 @@ func isTooLarge(err error) bool {
 }
 
 // errElsewhere: the broker wrote an append at another offset than its place.
-var errElsewhere = errors.New("the batch stands elsewhere")
+var errElsewhere = errors.New("the batch was appended elsewhere")
 
 // sameLeader asks the leader whether the epochs in which the logs were read are still current, for
 // all windows without an error. If so, no other leader has come in between and lost any of their
@@ -249,7 +249,7 @@ func (s *stream) sameLeader(ctx context.Context, leader requester, windows []win
 	}
 	resp, err := q.send(ctx, leader)
 	if err == nil && resp.Version < firstFencedListOffsets {
-		err = fmt.Errorf("ListOffsets v%d checks no leader epoch", resp.Version)
+		err = fmt.Errorf("ListOffsets v%d does not check the leader epoch", resp.Version)
 	}
 	if err != nil {
 		for _, v := range asked {

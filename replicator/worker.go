@@ -125,7 +125,7 @@ func (w *worker) apply(e effects) {
 	}
 	if e.lost > 0 {
 		w.m.counters.LostRecords.Add(e.lost)
-		r.log.Error("the source deleted records before they were mirrored; the mirror goes on behind them",
+		r.log.Error("the source deleted records before they were mirrored; the mirror continues after them",
 			"link", w.m.link, "topic", w.m.topic, "partition", w.id, "offsets", e.lost, "at", w.core.fetchAt)
 	}
 	w.publish()
@@ -254,7 +254,7 @@ func (w *worker) goOn() {
 }
 
 func (w *worker) warnElsewhere(base int64) {
-	w.m.r.log.Warn("an append stands elsewhere than expected: somebody else wrote to the mirror, or an append that was believed lost came late",
+	w.m.r.log.Warn("an append landed at an unexpected offset: somebody else wrote to the mirror, or an append that klink believed lost arrived late",
 		"topic", w.m.topic, "partition", w.id, "offset", base)
 }
 
@@ -405,7 +405,7 @@ func (w *worker) storeFloor(ctx context.Context, floor int64) error {
 		return err
 	}
 	if physical < 0 {
-		return fmt.Errorf("the timeline does not tell where offset %d is", floor)
+		return fmt.Errorf("the timeline does not know where offset %d is", floor)
 	}
 	return w.m.r.cfg.Control.SetTimeline(ctx, w.m.topic, w.id, physical, floor, floor)
 }

@@ -109,7 +109,7 @@ func (d *destination) topicConfig(ctx context.Context, topic, name string) (*str
 		return nil, err
 	}
 	if len(resp.Resources) != 1 {
-		return nil, fmt.Errorf("DescribeConfigs of topic %q was answered for %d resources", topic, len(resp.Resources))
+		return nil, fmt.Errorf("the DescribeConfigs response for topic %q has %d resources", topic, len(resp.Resources))
 	}
 	if err := kerr.ErrorForCode(resp.Resources[0].ErrorCode); err != nil {
 		return nil, fmt.Errorf("configs of topic %q: %w", topic, err)
@@ -145,7 +145,7 @@ func (w *worker) burn(ctx context.Context, to int64) {
 		w.apply(w.core.aligned(to))
 	case errors.As(err, &why):
 		w.noAlign = why.Error()
-		r.log.Warn("the offsets of a mirror partition cannot be aligned: it goes on with a shift", "topic", w.m.topic, "partition", w.id, "reason", why)
+		r.log.Warn("cannot align the offsets of a mirror partition: it continues with a shift", "topic", w.m.topic, "partition", w.id, "reason", why)
 		w.apply(w.core.notAligned(w.noAlign, true))
 	case errors.As(err, &failed):
 		w.apply(w.core.fail(failed))

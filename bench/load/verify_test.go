@@ -132,7 +132,7 @@ func TestVerification(t *testing.T) {
 		},
 		{
 			name: "two producers exchanged", do: func(l *testLog) { l.records[4], l.records[5] = l.records[5], l.records[4]; l.renumber() },
-			damage: map[Damage]int64{Moved: 1}, first: Finding{Moved, 0, -1, "some of its records were read at other offsets than were acknowledged"},
+			damage: map[Damage]int64{Moved: 1}, first: Finding{Moved, 0, -1, "some of its records were read at other offsets than those acknowledged"},
 		},
 		{
 			name: "an offset left out", do: func(l *testLog) {

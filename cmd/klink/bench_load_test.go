@@ -105,7 +105,7 @@ func TestLoadUsage(t *testing.T) {
 		"--topic l --partitions 0":                       "--partitions: 0 is too little",
 		"--topic l --duration 0s":                        "--duration: 0s is too little",
 		"--topic l --link east":                          "need --read-from",
-		"--topic l --read-from dst --consumers 0":        "--read-from needs a consumer",
+		"--topic l --read-from dst --consumers 0":        "--read-from needs at least one consumer",
 		"--topic l --bootstrap-server 127.0.0.1:1 extra": "unexpected argument \"extra\"",
 	} {
 		var out, failure bytes.Buffer

@@ -110,8 +110,8 @@ func TestUsageErrors(t *testing.T) {
 		{"serve --destination a:1 --listen 0.0.0.0:1", "advertise: must be set"},
 		{"serve --destination a:1 --replicator-memory 1MB", "replicator-memory"},
 		{"bench mirror surplus", `unexpected argument "surplus"`},
-		{"bench mirror --rounds 0", "--rounds: want a number from 1 on"},
-		{"bench mirror --scale -1", "--scale: want a number above 0"},
+		{"bench mirror --rounds 0", "--rounds: must be at least 1"},
+		{"bench mirror --scale -1", "--scale: must be above 0"},
 		{"bench mirror --workload huge", `--workload: there is no "huge"`},
 		{"bench mirror --subject rsync", `--subject: there is no "rsync"`},
 		{"bench nonsense", `unknown command "nonsense" for "klink bench"`},
@@ -245,7 +245,7 @@ func TestTaskErrorsAndDrift(t *testing.T) {
 	require.NotContains(t, w.must("", "mirror", "describe", "orders"), "do not follow")
 	require.NoError(t, alterConfig(t, w.source, "orders", "min.insync.replicas", "2"))
 	w.eventually("the drift is shown", func() bool { return strings.Contains(w.must("", "mirror", "describe", "orders"), "do not follow") })
-	require.Regexp(t, `\nConfigs that differ from the source and do not follow it:\n Config +\| Source Value +\| Mirror Value *\n[-+]+\n min\.insync\.replicas +\| 2 +\| 1 *\n`,
+	require.Regexp(t, `\nConfigs that differ from the source and are not copied from it:\n Config +\| Source Value +\| Mirror Value *\n[-+]+\n min\.insync\.replicas +\| 2 +\| 1 *\n`,
 		w.must("", "mirror", "describe", "orders"))
 	require.Contains(t, strings.Join(strings.Fields(w.must("", "mirror", "describe", "orders", "-o", "json")), " "),
 		`"config_drift": [ { "name": "min.insync.replicas", "source_value": "2", "mirror_value": "1" } ]`)

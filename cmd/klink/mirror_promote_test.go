@@ -44,7 +44,7 @@ func TestPromoteVerdict(t *testing.T) {
 		},
 		"an unknown lag is not the smaller one": {
 			ps:   []linkapi.DescribedPartition{{Lag: 7, LagMs: 3}, {Lag: -1, LagMs: -1}, {Lag: 3, LagMs: 3}},
-			want: promoteVerdictJSON{Possible: true, Reason: "its lag is not known", Lag: -1, TotalLag: -1, LagBytes: -1, LagSeconds: -1, OpenTransactions: none},
+			want: promoteVerdictJSON{Possible: true, Reason: "its lag is unknown", Lag: -1, TotalLag: -1, LagBytes: -1, LagSeconds: -1, OpenTransactions: none},
 		},
 		"the size of a log that is not told": {
 			ps:   []linkapi.DescribedPartition{{Partition: 5, Lag: 7, MirrorEndOffset: 10}},
@@ -85,7 +85,7 @@ func TestPromoteVerdict(t *testing.T) {
 		},
 		"stopped": {
 			ps: []linkapi.DescribedPartition{{Lag: 0}}, state: "STOPPED",
-			want: promoteVerdictJSON{Possible: true, Safe: true, Reason: "it is STOPPED already", OpenTransactions: none},
+			want: promoteVerdictJSON{Possible: true, Safe: true, Reason: "it is already STOPPED", OpenTransactions: none},
 		},
 		"without its source": {
 			ps: []linkapi.DescribedPartition{{Lag: 0}}, state: "PENDING_STOPPED", code: "TIMEOUT_ERROR",
@@ -229,7 +229,7 @@ func TestMirrorPromoteWaits(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(<-joined), &ended))
 	require.Equal(t, []endedMirrorJSON{{Topic: "orders", Stopped: true, LeftBehind: []leftBehindJSON{}}}, ended)
 	require.Equal(t, "one\ntwo\n", w.must("", "topic", "consume", "orders", "--from-beginning", "--max-messages", "2"))
-	require.Equal(t, "There is no mirror that is not stopped.\n", w.must("", "mirror", "promote", "--link", "east", "--all"))
+	require.Equal(t, "All mirrors are already stopped.\n", w.must("", "mirror", "promote", "--link", "east", "--all"))
 }
 
 // TestMirrorFailoverShowsWhatIsLeftBehind, for a mirror that is behind, and for a paused one, which

@@ -99,7 +99,7 @@ func TestExactAlignmentRefused(t *testing.T) {
 			if d.DirectAccess.Possible {
 				t.Error("clients can go straight to the brokers, it is said")
 			}
-			begin := fmt.Sprintf("1 of 1 partitions have other offsets at the brokers; partition 0 from offset %d on: ", c.began)
+			begin := fmt.Sprintf("1 of 1 partitions have different offsets at the brokers; partition 0 from offset %d on: ", c.began)
 			if !strings.HasPrefix(d.DirectAccess.Reason, begin) {
 				t.Errorf("direct access is described as %q, want %q and the reason", d.DirectAccess.Reason, begin)
 			}

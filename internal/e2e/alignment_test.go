@@ -221,8 +221,8 @@ func (e *exact) alignmentIsTold(t *testing.T) {
 		{"far", 3, nil, true, yes},
 		{"ledger", 4, nil, true, yes},
 		{"dense", 1, nil, true, yes},
-		{"unaligned", 2, []shift{{1, 30, 30, off}}, false, "1 of 2 partitions have other offsets at the brokers; partition 1 from offset 30 on: " + off},
-		{"table", 1, []shift{{0, 6, 1, compacted}}, false, "1 of 1 partitions have other offsets at the brokers; partition 0 from offset 6 on: " + compacted},
+		{"unaligned", 2, []shift{{1, 30, 30, off}}, false, "1 of 2 partitions have different offsets at the brokers; partition 1 from offset 30 on: " + off},
+		{"table", 1, []shift{{0, 6, 1, compacted}}, false, "1 of 1 partitions have different offsets at the brokers; partition 0 from offset 6 on: " + compacted},
 	}
 	topics := []string{}
 	for _, c := range cases {
