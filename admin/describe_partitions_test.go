@@ -95,9 +95,9 @@ func TestDirectAccess(t *testing.T) {
 		"active":        {Mirror{Created: true, State: MirrorActive}, two, []linkapi.DescribedPartition{aligned, aligned}, true, "all partitions have the offsets of the source at the brokers so far"},
 		"LogAppendTime": {Mirror{Created: true, State: MirrorActive, LogAppendTime: true}, two, []linkapi.DescribedPartition{aligned, aligned}, true, "LogAppendTime"},
 		"shifted":       {Mirror{Created: true, State: MirrorActive}, two, []linkapi.DescribedPartition{aligned, shifted}, false, "1 of 2 partitions have different offsets at the brokers; partition 1 from offset 9 on: policy"},
-		"pending":       {Mirror{Created: true, State: MirrorPending}, two, []linkapi.DescribedPartition{aligned, aligned}, false, "not known yet"},
-		"not created":   {Mirror{State: MirrorActive}, two, []linkapi.DescribedPartition{aligned, aligned}, false, "not there"},
-		"gone":          {Mirror{Created: true, State: MirrorFailed, Error: ErrMirrorTopicDeleted}, nil, []linkapi.DescribedPartition{aligned, aligned}, false, "not there"},
+		"pending":       {Mirror{Created: true, State: MirrorPending}, two, []linkapi.DescribedPartition{aligned, aligned}, false, "unknown while"},
+		"not created":   {Mirror{State: MirrorActive}, two, []linkapi.DescribedPartition{aligned, aligned}, false, "does not exist"},
+		"gone":          {Mirror{Created: true, State: MirrorFailed, Error: ErrMirrorTopicDeleted}, nil, []linkapi.DescribedPartition{aligned, aligned}, false, "does not exist"},
 		"unreadable":    {Mirror{Created: true, State: MirrorFailed, Error: ErrInternal}, nil, nil, false, "no partitions"},
 	} {
 		t.Run(name, func(t *testing.T) {

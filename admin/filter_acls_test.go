@@ -92,14 +92,14 @@ func TestACLFilterTextRefused(t *testing.T) {
 		{aclFilterText(`"resourceType":"unknown"`, ``), `resourceType "unknown" is not allowed`},
 		{aclFilterText(`"resourceType":""`, ``), `resourceType "" is not allowed`},
 		{aclFilterText(`"patternType":"suffixed"`, ``), `patternType "suffixed" is not allowed; allowed: ANY, MATCH, LITERAL, PREFIXED`},
-		{aclFilterText(`"name":""`, ``), `line 1, column 42: name is empty: leave it out for any`},
+		{aclFilterText(`"name":""`, ``), `line 1, column 42: name is empty: omit it to match any`},
 		{aclFilterText(`"name":null`, ``), `line 1, column 42: name must be a string`},
 		{aclFilterText(``, `"operation":"fly"`), `operation "fly" is not allowed; allowed: ANY, ALL, READ,`},
 		{aclFilterText(``, `"permissionType":"maybe"`), `permissionType "maybe" is not allowed; allowed: ANY, DENY, ALLOW`},
 		{aclFilterText(``, `"principal":"alice"`), `line 1, column 65: principal "alice" has no type: write "User:alice"`},
-		{aclFilterText(``, `"host":"a","host":"b"`), `field "host" is there twice`},
+		{aclFilterText(``, `"host":"a","host":"b"`), `duplicate field "host"`},
 		{"{\"aclFilters\":[\n {\"resourceFilter\":{},\n  \"accessFilter\":{\"hosts\":\"x\"}}]}", `line 3, column 19: an accessFilter has no field "hosts"`},
-		{aclFilterText(``, ``) + "x", "there is text behind the end"},
+		{aclFilterText(``, ``) + "x", "unexpected text after the end"},
 	} {
 		f, err := parseACLFilters(c.text)
 		if c.want == "" {

@@ -130,7 +130,7 @@ func TestCreateMirrorRefusals(t *testing.T) {
 		code *kerr.Error
 		text string
 	}{
-		{router.MirrorSpec{Topic: "plain", Link: "l"}, kerr.TopicAlreadyExists, "is a mirror of link"},
+		{router.MirrorSpec{Topic: "plain", Link: "l"}, kerr.TopicAlreadyExists, "is already a mirror of link"},
 		{router.MirrorSpec{Topic: "x", Link: "none"}, kerr.ResourceNotFound, `"none"`},
 		{router.MirrorSpec{Topic: "x", Link: "paused"}, kerr.InvalidRequest, "paused"},
 		{router.MirrorSpec{Topic: "x", Link: "l"}, kerr.UnknownTopicOrPartition, "has no topic 'x'"},

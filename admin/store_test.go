@@ -211,7 +211,7 @@ func TestBrokenRecordsAreLeftAlone(t *testing.T) {
 	require.EqualValues(t, 70, state.Timelines["half"][0].ToLogical(0))
 	require.EqualValues(t, -1, state.Timelines["half"][1].ToPhysical(5), "what is not known is out of range")
 
-	require.ErrorContains(t, s.Update(context.Background(), increment("garbage")), "cannot be read")
+	require.ErrorContains(t, s.Update(context.Background(), increment("garbage")), "cannot read the record")
 	require.NoError(t, s.Update(context.Background(), func(tx *Tx) error {
 		tx.DeleteLink("garbage")
 		tx.DeleteMirror("half")

@@ -173,7 +173,7 @@ func TestTopicConfigsOfMirrorsThatStand(t *testing.T) {
 	_, err := w.sourceAdmin.DeleteTopics(t.Context(), "a")
 	require.NoError(t, err)
 	bad := w.awaitTask("l", task, TaskInError)
-	require.Equal(t, []linkapi.LinkTaskError{{Code: "SOURCE_TOPIC_MAY_BE_DELETED", Message: "topic 'a' is not at the source"}}, bad.Errors)
+	require.Equal(t, []linkapi.LinkTaskError{{Code: "SOURCE_TOPIC_MAY_BE_DELETED", Message: "topic 'a' does not exist at the source"}}, bad.Errors)
 	w.setSource("b", map[string]string{"retention.ms": "3"})
 	w.awaitConfigs("b", map[string]string{"retention.ms": "3"})
 	w.report(Event{Kind: EventMirrorUnavailable, Topic: "a", Error: ErrSourceTopicMayBeDeleted, Message: "no topic"})

@@ -40,7 +40,7 @@ func TestLinkACLSync(t *testing.T) {
 	plan := w.must("", "link", "acl", "sync", "east", "--dry-run")
 	require.Regexp(t, `(?m)^ add +\| klink +\| User:alice +\| ALLOW +\| READ +\| TOPIC +\| LITERAL +\| orders +\| \*$`, plan)
 	require.Regexp(t, `(?m)^ keep +\| others +\| User:bob `, plan)
-	require.Contains(t, plan, "1 to add, 0 to delete, 1 there already.")
+	require.Contains(t, plan, "1 to add, 0 to delete, 1 already there.")
 	require.Contains(t, w.refused("", "link", "acl", "sync", "east"), "acl.sync.enable=true")
 
 	w.must("", "link", "update", "east", "--config", "acl.sync.enable=true")

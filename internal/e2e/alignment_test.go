@@ -266,7 +266,7 @@ func (e *exact) alignmentIsTold(t *testing.T) {
 		t.Fatalf("%d verdicts: %s", len(verdicts), out)
 	}
 	table := e.k.MustCLI(t, dryRun...)
-	const reason = "it has everything that its source had when it last answered; its link syncs no offsets of groups (consumer.offset.sync.enable)"
+	const reason = "it has everything that its source had when it last answered; its link does not sync group offsets (consumer.offset.sync.enable)"
 	for i, c := range cases {
 		want := verdict{Topic: c.topic, Possible: true, Safe: true, Reason: reason, GroupsBehind: -1, OpenTransactions: []int32{}, DirectAccess: directAccess{c.possible, c.reason}}
 		if !reflect.DeepEqual(verdicts[i], want) {
