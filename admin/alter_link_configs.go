@@ -24,7 +24,7 @@ func (s *Service) alterLinkConfigs(ctx context.Context, req *linkapi.AlterLinkCo
 }
 
 // errChanged: somebody else changed the link after it was read and before it was written.
-var errChanged = errors.New("the link was changed at the same time")
+var errChanged = errors.New("the link was changed in the meantime")
 
 // alterLink changes the configs of one link, all or nothing. Before it stores anything, it checks
 // the new configs as a whole, and connects to the source if a config has changed that decides how

@@ -91,7 +91,7 @@ var linkConfigs = []LinkConfig{
 	},
 	{
 		Name: "sasl.jaas.config", Type: TypePassword, custody: secret, Sensitive: true, Importance: "high", connection: true,
-		Doc: "The login module with user name and password, as Java clients take it, on one line: `org.apache.kafka.common.security.plain.PlainLoginModule required username=\"U\" password=\"P\";`. The user needs DESCRIBE, DESCRIBE_CONFIGS and READ on the mirrored topics and DESCRIBE on the cluster.",
+		Doc: "The login module with user name and password, in the format of Java clients, on one line: `org.apache.kafka.common.security.plain.PlainLoginModule required username=\"U\" password=\"P\";`. The user needs DESCRIBE, DESCRIBE_CONFIGS and READ on the mirrored topics and DESCRIBE on the cluster.",
 	},
 	{
 		Name: "ssl.truststore.type", Type: TypeString, custody: decides, Default: "PEM", Importance: "medium", connection: true,

@@ -39,7 +39,7 @@ func syncedFilters(configs map[string]string) string {
 }
 
 // errFiltersChanged keeps a sync from starting with filters that the link no longer has.
-var errFiltersChanged = protocol.Errorf(kerr.InvalidRequest, "the link was changed, or moved to another instance, at the same time")
+var errFiltersChanged = protocol.Errorf(kerr.InvalidRequest, "the link was changed, or moved to another instance, in the meantime")
 
 // announceFilters stores which filters the offset sync of a link works with from now on.
 func (s *Service) announceFilters(ctx context.Context, l *Link) error {

@@ -38,7 +38,7 @@ func (s *Service) syncACLsOnce(ctx context.Context, name string, validateOnly bo
 	case !wantsACLs(l.Configs):
 		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q syncs no ACLs: set %s=true with `klink link update`, or use --dry-run to see the changes without making them", name, ConfigACLSync)
 	case l.State == LinkPaused || l.State == LinkFailed:
-		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q is %s, so it syncs no ACLs now; `klink link describe %s` says more", name, l.State, name)
+		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q is %s, so it syncs no ACLs now; `klink link describe %s` shows why", name, l.State, name)
 	}
 	src, refused := connectSource(ctx, s.cfg.LinkFiles, name, l.Configs)
 	if refused != nil {

@@ -437,6 +437,6 @@ func (s *Service) lockACLs(ctx context.Context) (unlock func(), err error) {
 	case s.aclLock <- struct{}{}:
 		return func() { <-s.aclLock }, nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("wait for the ACL sync of another link: %w", ctx.Err())
+		return nil, fmt.Errorf("could not wait for the ACL sync of another link to finish: %w", ctx.Err())
 	}
 }

@@ -87,7 +87,7 @@ type burn struct {
 func (b *burn) run(ctx context.Context, lingering bool) error {
 	if n := b.to - b.from; n > b.limit {
 		return &notAligned{reason: alignTooFar, message: fmt.Sprintf(
-			"%s: %d offsets lie below the source's log start, more than offset.alignment.max=%d", b.name, n, b.limit)}
+			"%s: %d offsets are below the source's log start, more than offset.alignment.max=%d", b.name, n, b.limit)}
 	}
 	if b.size == 0 {
 		b.size = batch.MaxFiller

@@ -88,7 +88,7 @@ func (f *fetcher) compare(ctx context.Context, jobs []*fetchJob) error {
 				j.failed()
 			default:
 				// A leader that moved, or metadata that is older or newer than the broker's.
-				f.s.r.log.Debug("asking a source for the end of a leader epoch failed, retrying",
+				f.s.r.log.Debug("could not get the end of a leader epoch from the source, retrying",
 					"link", f.s.name, "topic", j.w.m.sourceTopic, "partition", j.w.id, "error", err)
 				j.failed()
 				f.s.refresh()

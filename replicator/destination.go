@@ -148,7 +148,7 @@ func (d *destination) fetchTopic(ctx context.Context, name string) (*destTopic, 
 	}
 	for _, p := range rp.Partitions {
 		if p.Partition < 0 || int(p.Partition) >= len(t.leaders) {
-			return nil, fmt.Errorf("metadata of %q names partition %d of %d", name, p.Partition, len(t.leaders))
+			return nil, fmt.Errorf("the metadata of %q has partition %d, but only %d partitions", name, p.Partition, len(t.leaders))
 		}
 		if p.ErrorCode == 0 {
 			t.leaders[p.Partition], t.epochs[p.Partition] = p.Leader, p.LeaderEpoch

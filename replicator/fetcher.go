@@ -132,7 +132,7 @@ func (f *fetcher) run(ctx context.Context) {
 		wait = f.patience(wait, time.Now())
 		if len(compares) > 0 {
 			if err := f.compare(ctx, compares); err != nil && ctx.Err() == nil {
-				f.s.r.log.Debug("asking the source for the ends of leader epochs failed, retrying", "link", f.s.name, "broker", f.broker, "error", err)
+				f.s.r.log.Debug("could not get the ends of leader epochs from the source, retrying", "link", f.s.name, "broker", f.broker, "error", err)
 				f.s.refresh()
 				sleep(ctx, f.wait.next())
 			}
@@ -144,7 +144,7 @@ func (f *fetcher) run(ctx context.Context) {
 			continue
 		}
 		if err := f.fetch(ctx, reserve, wait); err != nil && ctx.Err() == nil {
-			f.s.r.log.Debug("fetch from the source failed, retrying", "link", f.s.name, "broker", f.broker, "error", err)
+			f.s.r.log.Debug("could not fetch from the source, retrying", "link", f.s.name, "broker", f.broker, "error", err)
 			f.s.refresh()
 			sleep(ctx, f.wait.next())
 		}
@@ -428,7 +428,7 @@ func (f *fetcher) refused(ctx context.Context, j *fetchJob, err error) {
 		j.failed()
 	default:
 		// A leader that moved, a topic that is gone, a disk that failed: metadata will tell.
-		f.s.r.log.Debug("fetch of a partition failed, retrying", "link", f.s.name, "topic", w.m.sourceTopic, "partition", w.id, "error", err)
+		f.s.r.log.Debug("could not fetch a partition, retrying", "link", f.s.name, "topic", w.m.sourceTopic, "partition", w.id, "error", err)
 		j.failed()
 		f.s.refresh()
 	}
@@ -462,7 +462,7 @@ func (f *fetcher) outOfRange(ctx context.Context, j *fetchJob) {
 		end, err = f.s.listOffset(ctx, f.broker, m.sourceTopic, j.w.id, timestampLatest)
 	}
 	if err != nil {
-		f.s.r.log.Debug("asking a source for a partition's offsets failed, retrying", "link", f.s.name, "topic", m.sourceTopic, "partition", j.w.id, "error", err)
+		f.s.r.log.Debug("could not get a partition's offsets from the source, retrying", "link", f.s.name, "topic", m.sourceTopic, "partition", j.w.id, "error", err)
 		f.s.refresh()
 		j.failed()
 		return
@@ -516,7 +516,7 @@ func listOffset(ctx context.Context, to requester, replica int32, topic string, 
 		return 0, fmt.Errorf("ListOffsets for %s-%d: %w", topic, p.Partition, err)
 	}
 	if r.Offset < 0 {
-		return 0, fmt.Errorf("ListOffsets for %s-%d answered offset %d", topic, p.Partition, r.Offset)
+		return 0, fmt.Errorf("ListOffsets for %s-%d returned offset %d", topic, p.Partition, r.Offset)
 	}
 	return r.Offset, nil
 }

@@ -420,7 +420,7 @@ func (m *member) stay(ctx context.Context) error {
 	defer cancel()
 	working, _ := m.own.holding()
 	m.own.leave(working &^ m.given)
-	m.log.Info("in the group of klink's instances", "group", m.group, "generation", m.generation, "slots", m.given.len(), "of", slots, "alone", m.alone)
+	m.log.Info("joined the group of klink's instances", "group", m.group, "generation", m.generation, "slots", m.given.len(), "of", slots, "alone", m.alone)
 	fenced := make(chan error, 1)
 	fencing := false
 	fence := func() {

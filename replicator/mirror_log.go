@@ -80,7 +80,7 @@ func (l *mirrorLog) ends(ctx context.Context) (start, end int64, err error) {
 	}
 	if highWater != end {
 		l.worked(t)
-		return 0, 0, fmt.Errorf("the log of %s ends at offset %d but is committed up to %d", l.name(), end, highWater)
+		return 0, 0, fmt.Errorf("the log of %s ends at offset %d but its high watermark is %d", l.name(), end, highWater)
 	}
 	if start, err = ask(-1, timestampEarliest); err != nil {
 		return 0, 0, err

@@ -151,7 +151,7 @@ func (p *promoter) report(ctx context.Context, events []admin.Event) {
 	for _, ev := range events {
 		reports.Go(func() error {
 			if err := p.r.cfg.Control.Report(ctx, ev); err != nil && ctx.Err() == nil {
-				p.r.log.Warn("reporting that a mirror has caught up failed, will retry", "link", ev.Link, "topic", ev.Topic, "error", err)
+				p.r.log.Warn("could not report that a mirror has caught up, will retry", "link", ev.Link, "topic", ev.Topic, "error", err)
 			}
 			return nil
 		})

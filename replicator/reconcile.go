@@ -411,7 +411,7 @@ func (r *Replicator) report(ctx context.Context, ev admin.Event) {
 	defer cancel()
 	if err := r.cfg.Control.Report(ctx, ev); err != nil {
 		if ctx.Err() == nil {
-			r.log.Warn("reporting a finding failed, will retry", "link", ev.Link, "topic", ev.Topic, "error", err)
+			r.log.Warn("could not report an event, will retry", "link", ev.Link, "topic", ev.Topic, "error", err)
 		}
 		return
 	}

@@ -191,7 +191,7 @@ func (p *repair) partition(ctx context.Context, r *Replicator, log *mirrorLog, p
 			return end, 0, err
 		}
 		noted = true // the attempt may have appended
-		r.log.Warn("repairing a mirror partition failed, retrying", "topic", log.topic, "partition", log.partition, "error", err)
+		r.log.Warn("could not repair a mirror partition, retrying", "topic", log.topic, "partition", log.partition, "error", err)
 		if isUnanswered(err) && !sleep(ctx, r.grace) || !sleep(ctx, wait.next()) {
 			return end, 0, ctx.Err()
 		}

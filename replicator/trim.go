@@ -46,7 +46,7 @@ func (w *worker) trim(ctx context.Context) {
 			continue
 		}
 		stale = t
-		w.m.r.log.Debug("moving the log start of a mirror partition failed, retrying", "topic", w.m.topic, "partition", w.id, "offset", to, "error", err)
+		w.m.r.log.Debug("could not move the log start of a mirror partition, retrying", "topic", w.m.topic, "partition", w.id, "offset", to, "error", err)
 		if !sleep(ctx, wait.next()) {
 			return
 		}

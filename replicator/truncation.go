@@ -122,13 +122,13 @@ func (p *partition) compared(gen uint32, leader int32, a epochAnswer) effects {
 	case a.leader >= 0 && a.leader < p.seen.epoch:
 		lost = fmt.Sprintf("its leader epoch is now %d", a.leader)
 	case a.end >= p.seen.end:
-		lost = fmt.Sprintf("it has others there, of leader epoch %d", a.there)
+		lost = fmt.Sprintf("it has other records there, of leader epoch %d", a.there)
 	default:
 		lost = fmt.Sprintf("it has that epoch up to offset %d", a.end)
 	}
 	p.doomed = failf(admin.ErrUnexpectedTruncation,
 		"%s: the mirror ends at offset %d and has the source's records of leader epoch %d up to offset %d, but the source lost some of them (%s): "+
-			"its log was truncated, by an unclean leader election or a restored backup, or the topic was created again; "+whatToDo,
+			"its log was truncated, by an unclean leader election or a restored backup, or the topic was re-created; "+whatToDo,
 		p.name, p.fetchAt, p.seen.epoch, p.seen.end, lost)
 	return p.settle(none)
 }

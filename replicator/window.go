@@ -276,7 +276,7 @@ func (v *window) ended(p kmsg.ListOffsetsResponseTopicPartition) error {
 		return err
 	}
 	if end := last.place + int64(last.i.records); p.Offset < end {
-		return fmt.Errorf("%w: the high watermark is %d, and not %d", errNotCommitted, p.Offset, end)
+		return fmt.Errorf("%w: the high watermark is %d, not %d", errNotCommitted, p.Offset, end)
 	}
 	return nil
 }

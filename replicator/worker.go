@@ -360,7 +360,7 @@ func (w *worker) storeAnchor(ctx context.Context, a anchor) {
 			w.m.r.wake()
 			return
 		}
-		w.m.r.log.Warn("storing the start of a mirror partition failed, retrying",
+		w.m.r.log.Warn("could not store the start of a mirror partition, retrying",
 			"topic", w.m.topic, "partition", w.id, "error", err)
 		w.mu.Lock()
 		ended := w.core.ended()
@@ -389,7 +389,7 @@ func (w *worker) follow(now time.Time) {
 		w.following = false
 		w.mu.Unlock()
 		if err != nil {
-			w.m.r.log.Warn("storing the log start of a mirror partition failed, will retry",
+			w.m.r.log.Warn("could not store the log start of a mirror partition, will retry",
 				"topic", w.m.topic, "partition", w.id, "error", err)
 			return
 		}

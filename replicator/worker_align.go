@@ -50,7 +50,7 @@ func (m *mirror) noAlign(ctx context.Context) (string, error) {
 	if appendOnly(policy) {
 		return "", nil
 	}
-	return fmt.Sprintf("cleanup.policy of the topic is %s; only logs that are not compacted are aligned", policy), nil
+	return fmt.Sprintf("cleanup.policy of the topic is %s; klink aligns only logs that are not compacted", policy), nil
 }
 
 // wantsAlign reports whether the link has offsets aligned where that is possible.
@@ -170,7 +170,7 @@ func (w *worker) storeShift(ctx context.Context, s shifted) {
 		if err == nil {
 			return
 		}
-		w.m.r.log.Warn("storing where a mirror partition became shifted failed", "topic", w.m.topic, "partition", w.id, "error", err)
+		w.m.r.log.Warn("could not store where the shift of a mirror partition began", "topic", w.m.topic, "partition", w.id, "error", err)
 		if !sleep(ctx, wait.next()) {
 			return
 		}

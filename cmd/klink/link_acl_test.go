@@ -45,8 +45,8 @@ func TestLinkACLSync(t *testing.T) {
 
 	w.must("", "link", "update", "east", "--config", "acl.sync.enable=true")
 	w.eventually("the task has copied the ACL", func() bool {
-		return contains(w.must("", "link", "acl", "sync", "east", "--dry-run"), "0 to add", "2 there already", " keep   | klink ")
+		return contains(w.must("", "link", "acl", "sync", "east", "--dry-run"), "0 to add", "2 already there", " keep   | klink ")
 	})
 	createACL(t, w.source, "carol", "orders")
-	require.Contains(t, w.must("", "link", "acl", "sync", "east"), "1 added, 0 deleted, 2 there already.")
+	require.Contains(t, w.must("", "link", "acl", "sync", "east"), "1 added, 0 deleted, 2 already there.")
 }

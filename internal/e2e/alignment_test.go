@@ -192,7 +192,7 @@ func (e *exact) alignmentIsTold(t *testing.T) {
 	const (
 		yes       = "all partitions have the offsets of the source at the brokers so far"
 		off       = "offset.alignment is off"
-		compacted = "cleanup.policy of the topic is compact; only logs that are not compacted are aligned"
+		compacted = "cleanup.policy of the topic is compact; klink aligns only logs that are not compacted"
 	)
 	e.createSource(t, "unaligned", 2)
 	produceVaried(e.ctx, t, e.source, "unaligned", 0, 40)
