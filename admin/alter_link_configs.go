@@ -25,7 +25,7 @@ func (s *Service) alterLinkConfigs(ctx context.Context, req *linkapi.AlterLinkCo
 }
 
 // errChanged: somebody else changed the link after it was read and before it was written.
-var errChanged = errors.New("the link was changed at the same time")
+var errChanged = errors.New("the link was changed in the meantime")
 
 // alterLink changes the configs of one link, all or nothing. Before it stores anything, it checks
 // the new configs as a whole, and connects to the source if a config has changed that decides how
@@ -146,7 +146,7 @@ func (s *Service) checkSource(ctx context.Context, old *model.Link, configs map[
 		return nil
 	}
 	if old.SourceClusterID != "" && cluster != old.SourceClusterID {
-		return protocol.Errorf(kerr.InvalidConfig, "bootstrap.servers: %s is cluster %s, but link %q mirrors cluster %s; a link cannot change its source: create another one", configs[ConfigBootstrapServers], cluster, old.Name, old.SourceClusterID)
+		return protocol.Errorf(kerr.InvalidConfig, "bootstrap.servers: %s is cluster %s, but link %q mirrors cluster %s; the source of a link cannot be changed: create a new link", configs[ConfigBootstrapServers], cluster, old.Name, old.SourceClusterID)
 	}
 	next.SourceClusterID = cluster
 	return nil
@@ -162,7 +162,7 @@ func requestedChanges(changes []linkapi.AlterConfig) (set map[string]string, del
 		switch {
 		case c.Op == linkapi.ConfigDelete:
 			if _, known := LookupLinkConfig(c.Name); !known {
-				return nil, nil, protocol.Errorf(kerr.InvalidConfig, "%.260q is not a config of a link%s", c.Name, suggestion(c.Name))
+				return nil, nil, protocol.Errorf(kerr.InvalidConfig, "unknown link config %.260q%s", c.Name, suggestion(c.Name))
 			}
 			deleted[c.Name] = true
 		case c.Op == linkapi.ConfigSet && c.Value != nil:
@@ -170,7 +170,7 @@ func requestedChanges(changes []linkapi.AlterConfig) (set map[string]string, del
 		case c.Op == linkapi.ConfigSet:
 			return nil, nil, protocol.Errorf(kerr.InvalidConfig, "%.260q is set to null: give a value, or delete the config", c.Name)
 		default:
-			return nil, nil, protocol.Errorf(kerr.InvalidRequest, "operation %d on config %.260q is neither set (0) nor delete (1)", c.Op, c.Name)
+			return nil, nil, protocol.Errorf(kerr.InvalidRequest, "unknown operation %d for config %.260q: use set (0) or delete (1)", c.Op, c.Name)
 		}
 	}
 	return set, deleted, nil

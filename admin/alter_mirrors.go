@@ -103,7 +103,7 @@ func (s *Service) alterAll(ctx context.Context, mirrors []linkapi.AlterMirror, v
 func (s *Service) alterOne(tx *Tx, alter linkapi.AlterMirror, p model.Promotion) *protocol.Error {
 	kind, ok := mirrorOps[alter.Op]
 	if !ok {
-		return protocol.Errorf(kerr.InvalidRequest, "operation %d on mirror topic '%s' is none of pause (0), resume (1), promote (2) and failover (3)", alter.Op, alter.Topic)
+		return protocol.Errorf(kerr.InvalidRequest, "unknown operation %d for mirror topic '%s': use pause (0), resume (1), promote (2) or failover (3)", alter.Op, alter.Topic)
 	}
 	m, err := tx.Mirror(alter.Topic)
 	if err != nil {
@@ -120,7 +120,7 @@ func (s *Service) alterOne(tx *Tx, alter linkapi.AlterMirror, p model.Promotion)
 }
 
 func mirrorMissing(topic string) *protocol.Error {
-	return protocol.Errorf(kerr.UnknownTopicOrPartition, "there is no mirror topic '%.260s'; `klink mirror list` shows those that are", topic)
+	return protocol.Errorf(kerr.UnknownTopicOrPartition, "unknown mirror topic '%.260s'; `klink mirror list` shows all mirror topics", topic)
 }
 
 // awaitEnds waits for the mirrors that were promoted or failed over, and puts their outcome into
@@ -161,7 +161,7 @@ func (s *Service) awaitEnds(ctx context.Context, mirrors []linkapi.AlterMirror, 
 	slices.Sort(stopped)
 	if err := s.restoreConfigs(ctx, slices.Compact(stopped)...); err != nil {
 		// The mirrors are stopped; the reconciler retries this.
-		s.log.Warn("the configs of stopped mirrors are not yet as at the source", "error", err)
+		s.log.Warn("could not set the configs of stopped mirrors to those of the source, will retry", "error", err)
 	}
 }
 
@@ -180,7 +180,7 @@ func (s *Service) endless(alter linkapi.AlterMirror, m *model.Mirror, p model.Pr
 	case s.cfg.Now().UnixMilli() >= p.DeadlineMs:
 		return s.promoteTimedOut(m), true
 	}
-	return protocol.Errorf(kerr.InvalidRequest, "mirror topic '%s' was not promoted: somebody has taken that back, and it is %s now", alter.Topic, m.State), true
+	return protocol.Errorf(kerr.InvalidRequest, "mirror topic '%s' was not promoted: the promotion was cancelled, and the mirror is now %s", alter.Topic, m.State), true
 }
 
 // goesOn returns the answer for a mirror that is not STOPPED when the request's time is over,
@@ -191,7 +191,7 @@ func (s *Service) goesOn(topic string, err error) *protocol.Error {
 	}
 	m := s.State().Mirrors[topic]
 	if m != nil && m.Promotion != "" {
-		return protocol.Errorf(kerr.RequestTimedOut, "mirror topic '%s' is being promoted until %s: %s", topic, m.PromotionDeadline.UTC().Format(time.RFC3339), s.progress(m))
+		return protocol.Errorf(kerr.RequestTimedOut, "mirror topic '%s' is still being promoted (deadline %s): %s", topic, m.PromotionDeadline.UTC().Format(time.RFC3339), s.progress(m))
 	}
-	return protocol.Errorf(kerr.RequestTimedOut, "mirror topic '%s' is being stopped (PENDING_STOPPED), but was not in the time allowed: it goes on; `klink mirror describe %s` shows when it is STOPPED", topic, topic)
+	return protocol.Errorf(kerr.RequestTimedOut, "mirror topic '%s' did not stop in the time allowed; it is still stopping (PENDING_STOPPED): `klink mirror describe %s` shows when it is STOPPED", topic, topic)
 }

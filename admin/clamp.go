@@ -43,11 +43,11 @@ func (s *Service) clamp(ctx context.Context, ends map[string]mirrorEnds) (notes 
 	beyond, failed := s.offsetsBeyond(ctx, ends, groups)
 	if len(failed) > 0 {
 		some := slices.Sorted(maps.Keys(failed))
-		all(notChecked(fmt.Errorf("%d groups do not tell theirs, for example %.260s: %w", len(failed), some[0], failed[some[0]])))
+		all(notChecked(fmt.Errorf("could not read the offsets of %d groups, for example %.260s: %w", len(failed), some[0], failed[some[0]])))
 	}
 	done, kept := s.setBack(ctx, beyond)
 	for topic, n := range done {
-		s.log.Info("committed offsets beyond the end of a mirror were set back to it", "topic", topic, "offsets", n)
+		s.log.Info("reset committed offsets beyond the end of a mirror to its end", "topic", topic, "offsets", n)
 	}
 	for topic, commits := range kept {
 		notes[topic] = append(notes[topic], keptNote(commits))
@@ -108,7 +108,7 @@ func (s *Service) offsetsBeyond(ctx context.Context, ends map[string]mirrorEnds,
 			for _, group := range chunk {
 				f, ok := fetched[group]
 				if !ok {
-					f.Err = errors.New("the coordinator does not answer for it")
+					f.Err = errors.New("no answer from the coordinator")
 				}
 				switch {
 				case errors.Is(f.Err, kerr.GroupIDNotFound):
@@ -163,7 +163,7 @@ func (s *Service) setBack(ctx context.Context, beyond map[string][]*commit) (don
 				continue
 			}
 			done[c.topic]++
-			s.log.Debug("a committed offset was set back", "group", c.group, "topic", c.topic, "partition", c.partition, "committed", c.committed, "end", c.end)
+			s.log.Debug("reset a committed offset to the end of a mirror", "group", c.group, "topic", c.topic, "partition", c.partition, "committed", c.committed, "end", c.end)
 		}
 	})
 	return done, kept
@@ -177,7 +177,7 @@ func (s *Service) commit(ctx context.Context, group string, commits []*commit) {
 	req.Group = group
 	topics := map[string]int{}
 	for _, c := range commits {
-		c.err = errors.New("the coordinator did not answer for it")
+		c.err = errors.New("no answer from the coordinator")
 		i, ok := topics[c.topic]
 		if !ok {
 			i = len(req.Topics)
@@ -249,6 +249,6 @@ func keptNote(kept []*commit) string {
 	if errors.Is(first.err, kerr.UnknownMemberID) || errors.Is(first.err, kerr.StaleMemberEpoch) {
 		why = "the group is active"
 	}
-	return fmt.Sprintf("committed offsets beyond the mirror's end were kept, of groups %s: group %s has %d in partition %d, which ends at %d (%s); stop the group's consumers and reset its offset",
+	return fmt.Sprintf("could not reset committed offsets beyond the mirror's end, of groups %s: group %s has offset %d in partition %d, which ends at %d (%s); stop the group's consumers and reset its offset",
 		named, first.group, first.committed, first.partition, first.end, why)
 }

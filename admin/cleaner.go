@@ -144,12 +144,12 @@ func (s *Service) holdCompaction(ctx context.Context, topics ...string) error {
 	for chunk := range slices.Chunk(topics, describeTopics) {
 		of, err := describeConfigsOf(ctx, s.admin, chunk)
 		if err != nil {
-			return errors.Join(append(errs, fmt.Errorf("configs of mirrors at the destination: %w", err))...)
+			return errors.Join(append(errs, fmt.Errorf("could not read the configs of mirrors at the destination: %w", err))...)
 		}
 		for _, topic := range chunk {
 			now := of[topic]
 			if now.err != nil {
-				errs = append(errs, fmt.Errorf("configs of mirror topic '%s': %w", topic, now.err))
+				errs = append(errs, fmt.Errorf("could not read the configs of mirror topic '%s': %w", topic, now.err))
 				continue
 			}
 			if !model.Compacts(now.configs["cleanup.policy"].value) {
@@ -165,10 +165,10 @@ func (s *Service) holdCompaction(ctx context.Context, topics ...string) error {
 				continue
 			}
 			if err := s.alterTopicConfigs(ctx, topic, change); err != nil {
-				errs = append(errs, fmt.Errorf("keep mirror topic '%s' from being compacted: %w", topic, err))
+				errs = append(errs, fmt.Errorf("could not pause compaction of mirror topic '%s': %w", topic, err))
 				continue
 			}
-			s.log.Info("a mirror is not compacted for now", "topic", topic)
+			s.log.Info("paused compaction of a mirror", "topic", topic)
 		}
 	}
 	return errors.Join(errs...)
@@ -243,7 +243,7 @@ func (s *Service) foundVoid(ctx context.Context, ev model.Event) error {
 		return nil
 	}
 	if err := s.holdCompaction(ctx, ev.Topic); err != nil {
-		s.log.Error("a mirror has void batches and is compacted all the same; will be tried again", "topic", ev.Topic, "error", err)
+		s.log.Error("could not pause compaction of a mirror with void batches, will retry", "topic", ev.Topic, "error", err)
 	}
 	s.wakeReconciler()
 	return nil
@@ -273,7 +273,7 @@ func settleVoid(m *mirrorRecord, ev model.Event) (settled *mirrorRecord, note st
 	}
 	delete(m.SourceConfigs, minLagConfig)
 	delete(m.SourceConfigs, maxLagConfig)
-	return m, fmt.Sprintf("the topic is not compacted: its log has batches that klink hides, and what they would take the place of could not be appended anew (%s); "+
+	return m, fmt.Sprintf("compaction of the topic is paused: its log has batches that klink hides, and klink could not re-append the records that they would replace (%s); "+
 		"write the last record of each of their keys, then set %s and %s of the topic", ev.Unrepaired, minLagConfig, maxLagConfig)
 }
 
@@ -293,19 +293,19 @@ func voidNotice(m *model.Mirror) string {
 	}
 	var text strings.Builder
 	if first := m.Void; len(first) > 0 {
-		fmt.Fprintf(&text, "%d offsets in the log do not count, in %d partitions, the first of them partition %d from physical offset %d on; of these somebody wrote %d around klink, and klink the others twice or too late. Nobody sees them through klink",
+		fmt.Fprintf(&text, "%d offsets in %d partitions of the log are void, first in partition %d from physical offset %d on; somebody wrote %d of them, not through klink, and klink wrote the others twice or too late. Clients of klink do not see them",
 			offsets, len(m.Void), first[0].Partition, first[0].From, foreign)
 	} else {
-		text.WriteString("Offsets in the log do not count")
+		text.WriteString("Offsets in the log are void")
 	}
 	switch {
 	case m.State == model.MirrorStopped:
-		text.WriteString(". The topic is not compacted, for that would remove records that count; the error message says what to do")
+		text.WriteString(". Compaction is paused, because it would remove valid records; the error message says what to do")
 	case !model.Compacts(m.CleanupPolicy):
 	default:
-		text.WriteString(". COMPACTION IS PAUSED, for it would keep their records instead of those of the mirror. Promote or fail the mirror over, and klink appends the last record of each of their keys anew; or delete the topic and create the mirror anew. Deny Write on the topic to all but klink")
+		text.WriteString(". COMPACTION IS PAUSED, because it would keep the void records instead of the mirror's. Promote the mirror or fail it over: klink then re-appends the last valid record of each of their keys. Or delete the topic and re-create the mirror. Allow only klink to write to the topic")
 		if unsafe > 0 {
-			text.WriteString(". Whether the cleaner was faster than klink is being looked into")
+			text.WriteString(". klink is checking whether the cleaner has already removed records")
 		}
 	}
 	return text.String()

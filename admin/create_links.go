@@ -25,7 +25,7 @@ func (s *Service) createLinks(ctx context.Context, req *linkapi.CreateLinksReque
 // createLink creates one link, and fills in its id and the source's cluster id in result.
 func (s *Service) createLink(ctx context.Context, link linkapi.CreateLink, validateOnly, skipConnect bool, result *linkapi.CreateLinkResult) *protocol.Error {
 	if err := checkName(link.Name); err != nil {
-		return protocol.Errorf(kerr.InvalidRequest, "link name: %s", err)
+		return protocol.Errorf(kerr.InvalidRequest, "invalid link name: %s", err)
 	}
 	configs, refused := requestedConfigs(link.Configs)
 	if refused != nil {
@@ -85,17 +85,17 @@ func (s *Service) tryConnect(ctx context.Context, link string, configs map[strin
 	}
 	defer src.close()
 	if own := s.clusterID.Load(); own != nil && *own != "" && src.clusterID == *own {
-		return "", protocol.Errorf(kerr.InvalidRequest, "bootstrap.servers of link %q (%s) leads to this cluster itself (cluster id %s): a link needs another cluster as its source", link, src.address, *own)
+		return "", protocol.Errorf(kerr.InvalidRequest, "bootstrap.servers of link %q (%s) points to this cluster itself (cluster id %s): the source of a link must be another cluster", link, src.address, *own)
 	}
 	return src.clusterID, nil
 }
 
 func linkExists(name string) *protocol.Error {
-	return protocol.Errorf(kerr.DuplicateResource, "link %q exists already: choose another name, or change it with `klink link update`", name)
+	return protocol.Errorf(kerr.DuplicateResource, "link %q already exists: choose another name, or change it with `klink link update`", name)
 }
 
 func linkMissing(name string) *protocol.Error {
-	return protocol.Errorf(kerr.ResourceNotFound, "there is no link %.260q; `klink link list` shows those that are", name)
+	return protocol.Errorf(kerr.ResourceNotFound, "unknown link %.260q; `klink link list` shows all links", name)
 }
 
 // requestedConfigs returns the configs of a request as a map. A config with a null value counts as
@@ -119,7 +119,7 @@ func requestedConfigs(configs []linkapi.Config) (map[string]string, *protocol.Er
 func givenTwice(name string) *protocol.Error {
 	for alias, real := range configAliases {
 		if real == name {
-			return protocol.Errorf(kerr.InvalidConfig, "%q is given twice; %s is another name of it", name, alias)
+			return protocol.Errorf(kerr.InvalidConfig, "%q is given twice; %s is an alias for the same config", name, alias)
 		}
 	}
 	return protocol.Errorf(kerr.InvalidConfig, "%.260q is given twice", name)
@@ -146,7 +146,7 @@ func (s *Service) setConfigs(r *linkRecord, link string, configs map[string]stri
 			r.Configs[name] = value
 			delete(r.Secrets, name)
 		default:
-			return protocol.Errorf(kerr.InvalidConfig, "%s of link %q is a secret, and klink has no key to encrypt it with: start klink with --secrets-key-file, or with --allow-plaintext-secrets to have it stored readable in %s", name, link, StateTopic)
+			return protocol.Errorf(kerr.InvalidConfig, "%s of link %q is a secret, and klink has no key to encrypt it with: start klink with --secrets-key-file, or with --allow-plaintext-secrets to store it unencrypted in %s", name, link, StateTopic)
 		}
 	}
 	return nil

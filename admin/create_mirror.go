@@ -61,10 +61,10 @@ func (s *Service) createMirrorFrom(ctx context.Context, spec router.MirrorSpec, 
 	}
 	e := asError(err)
 	if uncertain(err) {
-		return protocol.Errorf(e.Code, "mirror topic '%s' is recorded, but the destination has not confirmed the topic: klink goes on trying (%s)", plan.topic, e.Message)
+		return protocol.Errorf(e.Code, "mirror topic '%s' is recorded, but the destination has not confirmed the topic yet: klink will retry (%s)", plan.topic, e.Message)
 	}
 	if err := s.unrecordMirror(ctx, plan); err != nil {
-		s.log.Error("a mirror whose topic could not be created stays recorded", "topic", plan.topic, "error", err)
+		s.log.Error("could not remove the record of a mirror whose topic could not be created", "topic", plan.topic, "error", err)
 	}
 	return e
 }
@@ -88,7 +88,7 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *s
 	case link == nil:
 		return nil, linkMissing(spec.Link)
 	case link.State == model.LinkPaused:
-		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q is paused: set %s=false before mirrors are created", spec.Link, ConfigLinkPaused)
+		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q is paused: set %s=false before you create mirrors", spec.Link, ConfigLinkPaused)
 	case link.State == model.LinkFailed:
 		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q has FAILED (%s): %s", spec.Link, link.Error, link.ErrorMessage)
 	}
@@ -104,7 +104,7 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *s
 		src = connected
 	}
 	if link.SourceClusterID != "" && src.clusterID != link.SourceClusterID {
-		return nil, protocol.Errorf(kerr.InvalidRequest, "bootstrap.servers of link %q leads to cluster %s, but the link mirrors cluster %s", spec.Link, src.clusterID, link.SourceClusterID)
+		return nil, protocol.Errorf(kerr.InvalidRequest, "bootstrap.servers of link %q points to cluster %s, but the link mirrors cluster %s", spec.Link, src.clusterID, link.SourceClusterID)
 	}
 	from, refused := src.topic(ctx, spec.Topic, LinkConfigValue(link.Configs, ConfigStartOffset))
 	if refused != nil {
@@ -112,7 +112,7 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *s
 	}
 	partitions := int32(len(from.starts))
 	if spec.NumPartitions >= 0 && spec.NumPartitions != partitions {
-		return nil, protocol.Errorf(kerr.InvalidPartitions, "topic '%s' has %d partitions at the source of link %q, so its mirror has as many, not %d: leave the number out", spec.Topic, partitions, spec.Link, spec.NumPartitions)
+		return nil, protocol.Errorf(kerr.InvalidPartitions, "topic '%s' has %d partitions at the source of link %q, so its mirror cannot have %d: omit the number of partitions", spec.Topic, partitions, spec.Link, spec.NumPartitions)
 	}
 	asked := map[string]string{}
 	for name, value := range spec.Configs {
@@ -154,28 +154,28 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *s
 
 func checkMirrorSpec(spec router.MirrorSpec) *protocol.Error {
 	if err := checkName(spec.Topic); err != nil {
-		return protocol.Errorf(kerr.InvalidTopicException, "topic name: %s", err)
+		return protocol.Errorf(kerr.InvalidTopicException, "invalid topic name: %s", err)
 	}
 	switch {
 	case spec.SourceTopic != "" && spec.SourceTopic != spec.Topic:
-		return protocol.Errorf(kerr.InvalidRequest, "renaming is not supported: a mirror has the name of its source topic, so mirror '%.260s' under its own name, not as '%s'", spec.SourceTopic, spec.Topic)
+		return protocol.Errorf(kerr.InvalidRequest, "renaming is not supported: a mirror has the name of its source topic, so it must be '%.260s', not '%s'", spec.SourceTopic, spec.Topic)
 	case strings.HasPrefix(spec.Topic, "__"), isOwnName(spec.Topic):
 		return protocol.Errorf(kerr.InvalidTopicException, "topic '%s' is internal and cannot be mirrored", spec.Topic)
 	case spec.Link == "":
-		return protocol.Errorf(kerr.InvalidRequest, "no link is named for mirror topic '%s'", spec.Topic)
+		return protocol.Errorf(kerr.InvalidRequest, "no link is given for mirror topic '%s'", spec.Topic)
 	case spec.NumPartitions < -1 || spec.NumPartitions == 0:
-		return protocol.Errorf(kerr.InvalidPartitions, "%d is no number of partitions: leave it out, a mirror has as many as its source topic", spec.NumPartitions)
+		return protocol.Errorf(kerr.InvalidPartitions, "invalid number of partitions %d: omit it, because a mirror has as many as its source topic", spec.NumPartitions)
 	case spec.ReplicationFactor < -1:
-		return protocol.Errorf(kerr.InvalidReplicationFactor, "%d is no replication factor", spec.ReplicationFactor)
+		return protocol.Errorf(kerr.InvalidReplicationFactor, "invalid replication factor %d", spec.ReplicationFactor)
 	}
 	return nil
 }
 
 func mirrorExists(topic string, m *model.Mirror) *protocol.Error {
 	if m.State == model.MirrorStopped {
-		return protocol.Errorf(kerr.TopicAlreadyExists, "topic '%s' is a stopped mirror of link %q: delete the topic before it is mirrored again", topic, m.Link)
+		return protocol.Errorf(kerr.TopicAlreadyExists, "topic '%s' is a stopped mirror of link %q: delete the topic before you mirror it again", topic, m.Link)
 	}
-	return protocol.Errorf(kerr.TopicAlreadyExists, "topic '%s' is a mirror of link %q already (%s)", topic, m.Link, m.Shown())
+	return protocol.Errorf(kerr.TopicAlreadyExists, "topic '%s' is already a mirror of link %q (%s)", topic, m.Link, m.Shown())
 }
 
 // recordMirror stores a planned mirror and its timelines in one transaction.

@@ -85,7 +85,7 @@ func (s *Service) failoverAll(ctx context.Context, link string) *protocol.Error 
 	}
 	if err := errors.Join(errs...); err != nil {
 		e := asError(err)
-		return protocol.Errorf(e.Code, "link %q is not deleted, because not all of its mirrors could be stopped: %s", link, e.Message)
+		return protocol.Errorf(e.Code, "link %q was not deleted, because some of its mirrors could not be stopped: %s", link, e.Message)
 	}
 	return nil
 }

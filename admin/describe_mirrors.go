@@ -43,7 +43,7 @@ func (s *Service) describeMirrors(ctx context.Context, req *linkapi.DescribeMirr
 			StateMessage: message, StateTimeMs: millis(m.StateTime), Partitions: s.partitions(m),
 		}
 		if m.Promotion != "" {
-			d.StateMessage = fmt.Sprintf("it is being promoted until %s: %s", m.PromotionDeadline.UTC().Format(time.RFC3339), s.progress(m))
+			d.StateMessage = fmt.Sprintf("the promotion is in progress (deadline %s): %s", m.PromotionDeadline.UTC().Format(time.RFC3339), s.progress(m))
 		}
 		fillFromDestination(topic, d.Partitions)
 		d.DirectAccess, d.DirectAccessReason = directAccess(m, state.Timelines[topic], d.Partitions)
@@ -96,7 +96,7 @@ func (s *Service) destinationOffsets(ctx context.Context, state *model.State, to
 	both.Go(func() { ends, errs[1] = s.admin.ListEndOffsets(ctx, ask...) })
 	both.Wait()
 	if err := errors.Join(errs[:]...); err != nil {
-		s.log.Warn("offsets of mirrors at the destination are not known", "error", err)
+		s.log.Warn("could not list the offsets of mirrors at the destination", "error", err)
 	}
 	return func(topic string, ps []linkapi.DescribedPartition) {
 		for i, t := range state.Timelines[topic] {

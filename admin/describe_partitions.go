@@ -94,10 +94,10 @@ func describeShift(p *linkapi.DescribedPartition, t *timeline.Partition, stored 
 // stopped, and why or why not.
 func directAccess(m *model.Mirror, timelines []*timeline.Partition, ps []linkapi.DescribedPartition) (possible bool, reason string) {
 	if !m.Created || m.Error == model.ErrMirrorTopicDeleted || len(timelines) < len(ps) {
-		return false, "the topic is not there, or not known yet"
+		return false, "the topic does not exist at the destination, or klink does not know it yet"
 	}
 	if m.State == model.MirrorPending {
-		return false, "not known yet: the mirror is being set up"
+		return false, "unknown while the mirror is being set up"
 	}
 	if len(ps) == 0 {
 		return false, "the mirror has no partitions"
@@ -113,13 +113,13 @@ func directAccess(m *model.Mirror, timelines []*timeline.Partition, ps []linkapi
 		}
 	}
 	if n > 0 {
-		return false, fmt.Sprintf("%d of %d partitions have other offsets at the brokers; partition %d from offset %d on: %s",
+		return false, fmt.Sprintf("%d of %d partitions have different offsets at the brokers; partition %d from offset %d on: %s",
 			n, len(ps), worst.Partition, worst.ShiftBegan, orUnknown(worst.ShiftReason))
 	}
 	reason = "all partitions have the offsets of the source at the brokers"
 	switch {
 	case m.LogAppendTime:
-		reason += "; where the source wrote timestamps with LogAppendTime, the brokers show CreateTime, and the time of the append plus what a record is younger than the first of its batch"
+		reason += "; records that the source stamped with LogAppendTime have CreateTime at the brokers: the append time, plus the difference between the timestamps of the record and of the first one in its batch"
 	case m.State != model.MirrorStopped:
 		reason += " so far"
 	}
@@ -128,7 +128,7 @@ func directAccess(m *model.Mirror, timelines []*timeline.Partition, ps []linkapi
 
 func orUnknown(reason string) string {
 	if reason == "" {
-		return "the reason is not known"
+		return "unknown reason"
 	}
 	return reason
 }

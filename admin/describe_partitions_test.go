@@ -95,10 +95,10 @@ func TestDirectAccess(t *testing.T) {
 		"stopped":       {model.Mirror{Created: true, State: model.MirrorStopped}, two, []linkapi.DescribedPartition{aligned, aligned}, true, "all partitions have the offsets of the source at the brokers"},
 		"active":        {model.Mirror{Created: true, State: model.MirrorActive}, two, []linkapi.DescribedPartition{aligned, aligned}, true, "all partitions have the offsets of the source at the brokers so far"},
 		"LogAppendTime": {model.Mirror{Created: true, State: model.MirrorActive, LogAppendTime: true}, two, []linkapi.DescribedPartition{aligned, aligned}, true, "LogAppendTime"},
-		"shifted":       {model.Mirror{Created: true, State: model.MirrorActive}, two, []linkapi.DescribedPartition{aligned, shifted}, false, "1 of 2 partitions have other offsets at the brokers; partition 1 from offset 9 on: policy"},
-		"pending":       {model.Mirror{Created: true, State: model.MirrorPending}, two, []linkapi.DescribedPartition{aligned, aligned}, false, "not known yet"},
-		"not created":   {model.Mirror{State: model.MirrorActive}, two, []linkapi.DescribedPartition{aligned, aligned}, false, "not there"},
-		"gone":          {model.Mirror{Created: true, State: model.MirrorFailed, Error: model.ErrMirrorTopicDeleted}, nil, []linkapi.DescribedPartition{aligned, aligned}, false, "not there"},
+		"shifted":       {model.Mirror{Created: true, State: model.MirrorActive}, two, []linkapi.DescribedPartition{aligned, shifted}, false, "1 of 2 partitions have different offsets at the brokers; partition 1 from offset 9 on: policy"},
+		"pending":       {model.Mirror{Created: true, State: model.MirrorPending}, two, []linkapi.DescribedPartition{aligned, aligned}, false, "unknown while"},
+		"not created":   {model.Mirror{State: model.MirrorActive}, two, []linkapi.DescribedPartition{aligned, aligned}, false, "does not exist"},
+		"gone":          {model.Mirror{Created: true, State: model.MirrorFailed, Error: model.ErrMirrorTopicDeleted}, nil, []linkapi.DescribedPartition{aligned, aligned}, false, "does not exist"},
 		"unreadable":    {model.Mirror{Created: true, State: model.MirrorFailed, Error: model.ErrInternal}, nil, nil, false, "no partitions"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -85,7 +85,7 @@ func NewFacts(cfg FactsConfig) (*Facts, error) {
 	}
 	client, err := kgo.NewClient(cfg.Destination...)
 	if err != nil {
-		return nil, fmt.Errorf("client of the destination: %w", err)
+		return nil, fmt.Errorf("could not create a client for the destination: %w", err)
 	}
 	turn := make(chan struct{}, 1)
 	turn <- struct{}{}
@@ -111,7 +111,7 @@ func (f *Facts) Start(ctx context.Context, directory *router.Directory, setBroke
 			case <-tick.C:
 			}
 			if err := f.refresh(loop); err != nil && loop.Err() == nil {
-				f.cfg.Logger.Warn("brokers and topics of the destination were not refreshed; will be tried again", "error", err)
+				f.cfg.Logger.Warn("could not refresh the brokers and topics of the destination, will retry", "error", err)
 			}
 		}
 	})
@@ -138,7 +138,7 @@ func (f *Facts) LearnBrokers(ctx context.Context) error {
 	select {
 	case <-f.brokersTurn:
 	case <-ctx.Done():
-		return fmt.Errorf("brokers of the destination: %w", ctx.Err())
+		return fmt.Errorf("could not list the brokers of the destination: %w", ctx.Err())
 	}
 	defer func() { f.brokersTurn <- struct{}{} }()
 	if !f.brokersAsked.IsZero() && f.cfg.Now().Before(f.brokersAsked.Add(brokersEvery)) {
@@ -157,7 +157,7 @@ func (f *Facts) askBrokers(ctx context.Context) error {
 	req.Topics = []kmsg.MetadataRequestTopic{} // none; null would be all
 	resp, err := req.RequestWith(ctx, f.client)
 	if err != nil {
-		return fmt.Errorf("brokers of the destination: %w", err)
+		return fmt.Errorf("could not list the brokers of the destination: %w", err)
 	}
 	brokers := make([]Broker, 0, len(resp.Brokers))
 	for _, b := range resp.Brokers {
@@ -165,7 +165,7 @@ func (f *Facts) askBrokers(ctx context.Context) error {
 	}
 	addresses, err := f.setBrokers(brokers)
 	if err != nil {
-		return fmt.Errorf("listeners for the brokers of the destination: %w", err)
+		return fmt.Errorf("could not open listeners for the brokers of the destination: %w", err)
 	}
 	f.directory.SetBrokers(addresses)
 	return nil

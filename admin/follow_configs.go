@@ -40,7 +40,7 @@ func (s *Service) FollowConfigs(ctx context.Context, topic string) (right bool, 
 	defer src.closeAfter(ctx)()
 	known, err := s.topicConfigs(ctx, StateTopic)
 	if err != nil {
-		return false, fmt.Errorf("configs of the destination: %w", err)
+		return false, fmt.Errorf("could not read the configs of the destination: %w", err)
 	}
 	from, err := describeTopicConfigs(ctx, src.admin, m.SourceTopic)
 	if err != nil {
@@ -48,7 +48,7 @@ func (s *Service) FollowConfigs(ctx context.Context, topic string) (right bool, 
 	}
 	to, err := s.topicConfigs(ctx, topic)
 	if err != nil {
-		return false, fmt.Errorf("configs of mirror topic '%s': %w", topic, err)
+		return false, fmt.Errorf("could not read the configs of mirror topic '%s': %w", topic, err)
 	}
 	return s.followConfigs(ctx, l, topic, from, to, known, appends)
 }

@@ -50,7 +50,7 @@ func (s *Service) groupsBehind(ctx context.Context, topics []string) map[string]
 		switch m := state.Mirrors[topic]; {
 		case m == nil: // it was deleted a moment ago
 		case m.State == model.MirrorStopped:
-			found[topic] = groupsUnknown(false, "the offsets of a topic that is STOPPED do not follow the source any more")
+			found[topic] = groupsUnknown(false, "the group offsets of a STOPPED topic no longer follow the source")
 		case !slices.Contains(byLink[m.Link], topic):
 			byLink[m.Link] = append(byLink[m.Link], topic)
 		}
@@ -68,15 +68,15 @@ func (s *Service) groupsBehind(ctx context.Context, topics []string) map[string]
 		}
 		switch {
 		case l == nil:
-			every(groupsUnknown(false, "there is no link %q any more", links[i]))
+			every(groupsUnknown(false, "link %q no longer exists", links[i]))
 			return
 		case !syncsOffsets(l):
-			every(groupsUnknown(false, "its link syncs no offsets of groups (%s)", ConfigOffsetSync))
+			every(groupsUnknown(false, "its link does not sync group offsets (%s)", ConfigOffsetSync))
 			return
 		}
 		var err error
 		if results[i], err = s.groupsBehindOf(ctx, l, of); err != nil {
-			every(groupsUnknown(true, "how far groups are behind is not known: %.500s", taskError(err).Message))
+			every(groupsUnknown(true, "could not find out how far groups are behind: %.500s", taskError(err).Message))
 		}
 	})
 	for _, r := range results {
@@ -98,21 +98,21 @@ func (s *Service) groupsBehindOf(ctx context.Context, l *model.Link, topics []st
 	defer source.close()
 	defer source.closeAfter(ctx)()
 	if l.SourceClusterID != "" && source.clusterID != l.SourceClusterID {
-		return nil, protocol.Errorf(kerr.InvalidConfig, "another cluster answers at bootstrap.servers than the link was made for")
+		return nil, protocol.Errorf(kerr.InvalidConfig, "bootstrap.servers points to a different cluster than the one that the link was created for")
 	}
 	if err := s.offsetsElsewhere(ctx, l); err != nil {
 		return nil, err
 	}
 	listed, err := listGroupsOf(ctx, source.client)
 	if err != nil {
-		return nil, source.failed("list its groups", err)
+		return nil, source.failed("list groups", err)
 	}
 	o := s.offsetSync(l, source, mirrorsOf(s.State(), l.Name, func(m *model.Mirror) bool {
 		return slices.Contains(topics, m.Topic) && (takesLastOffsets(m) || m.State == model.MirrorPending)
 	}))
 	o.part, o.dry = true, true
 	if o.states, err = listGroupsOf(ctx, s.client); err != nil {
-		return nil, fmt.Errorf("list the groups of the destination: %w", err)
+		return nil, fmt.Errorf("could not list the groups of the destination: %w", err)
 	}
 	var groups []string
 	for group, g := range listed {
@@ -142,7 +142,7 @@ func (s *Service) groupsBehindOf(ctx context.Context, l *model.Link, topics []st
 	})
 	switch list := errs.list(); {
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("not all groups were looked at in the time allowed: %w", ctx.Err())
+		return nil, fmt.Errorf("could not check all groups in the time allowed: %w", ctx.Err())
 	case len(list) > 0:
 		return nil, protocol.Errorf(kerr.UnknownServerError, "%s", list[0].Message)
 	}
@@ -150,7 +150,7 @@ func (s *Service) groupsBehindOf(ctx context.Context, l *model.Link, topics []st
 	for _, topic := range topics {
 		b := groupsBehind{synced: true, n: behind[topic]}
 		if busy := active[topic]; len(busy) > 0 {
-			b.note = fmt.Sprintf("active at the destination, so that their offsets are left alone: groups %.500s", namedGroups(busy))
+			b.note = fmt.Sprintf("klink leaves alone the offsets of groups that are active at the destination: %.500s", namedGroups(busy))
 		}
 		found[topic] = b
 	}

@@ -119,7 +119,7 @@ func TestGroupsBehind(t *testing.T) {
 		switch topic {
 		case "orders":
 			require.EqualValues(t, 3, r.GroupsBehind, "app-new, app-below, app-clamped")
-			require.Equal(t, "active at the destination, so that their offsets are left alone: groups app-busy", text(r.GroupsMessage))
+			require.Equal(t, "klink leaves alone the offsets of groups that are active at the destination: app-busy", text(r.GroupsMessage))
 		case "more-3":
 			require.EqualValues(t, 1, r.GroupsBehind, "app-new")
 			require.Nil(t, r.GroupsMessage)
@@ -156,7 +156,7 @@ func TestGroupsBehindNotKnown(t *testing.T) {
 	require.Zero(t, r.ErrorCode)
 	require.False(t, r.GroupsSynced)
 	require.EqualValues(t, -1, r.GroupsBehind)
-	require.Contains(t, text(r.GroupsMessage), "syncs no offsets of groups")
+	require.Contains(t, text(r.GroupsMessage), "does not sync group offsets")
 
 	a := &aclWorld{t: t, service: w.service}
 	a.set("l", "consumer.offset.sync.enable=true", "consumer.offset.sync.ms=3600000")
@@ -189,7 +189,7 @@ func TestGroupsBehindNotKnown(t *testing.T) {
 				require.Zero(t, r.ErrorCode)
 				require.True(t, r.GroupsSynced)
 				require.EqualValues(t, -1, r.GroupsBehind)
-				require.Contains(t, text(r.GroupsMessage), "how far groups are behind is not known: ")
+				require.Contains(t, text(r.GroupsMessage), "could not find out how far groups are behind: ")
 			})
 		}
 	}
@@ -197,5 +197,5 @@ func TestGroupsBehindNotKnown(t *testing.T) {
 	r = w.couldPromote("orders")[0]
 	require.Zero(t, r.ErrorCode)
 	require.EqualValues(t, -1, r.GroupsBehind)
-	require.Contains(t, text(r.GroupsMessage), "how far groups are behind is not known: ")
+	require.Contains(t, text(r.GroupsMessage), "could not find out how far groups are behind: ")
 }

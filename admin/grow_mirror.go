@@ -31,7 +31,7 @@ func (s *Service) GrowMirror(ctx context.Context, topic string, starts []model.S
 			return err
 		}
 		if m == nil {
-			return protocol.Errorf(kerr.UnknownTopicOrPartition, "there is no mirror topic '%s' to grow", topic)
+			return protocol.Errorf(kerr.UnknownTopicOrPartition, "unknown mirror topic '%s'", topic)
 		}
 		if m.State == model.MirrorStopped || m.State == model.MirrorPendingStopped {
 			return protocol.Errorf(kerr.InvalidRequest, "mirror topic '%s' is %s and does not grow with its source", topic, m.State)
@@ -81,7 +81,7 @@ func (s *Service) newPartitionsEmpty(ctx context.Context, topic string, starts [
 	m := s.State().Mirrors[topic]
 	for _, start := range starts {
 		if end, ok := ends.Lookup(topic, start.Partition); ok && m != nil && start.Partition >= m.Partitions && end.Offset > 0 {
-			return protocol.Errorf(kerr.InvalidRequest, "partition %d of mirror topic '%s' was created at the destination around klink, and written to", start.Partition, topic)
+			return protocol.Errorf(kerr.InvalidRequest, "partition %d of mirror topic '%s' was created at the destination, not through klink, and has records", start.Partition, topic)
 		}
 	}
 	return nil
@@ -109,7 +109,7 @@ func (s *Service) createPartitions(ctx context.Context, topic string, partitions
 		err = kafkaclient.WithMessage(r.Err, r.ErrMessage)
 	}
 	if err != nil && !errors.Is(err, kerr.InvalidPartitions) {
-		return fmt.Errorf("grow topic '%s' at the destination to %d partitions: %w", topic, partitions, err)
+		return fmt.Errorf("could not grow topic '%s' at the destination to %d partitions: %w", topic, partitions, err)
 	}
 	// INVALID_PARTITIONS: the topic has as many already. Wait until they appear.
 	for {
@@ -121,7 +121,7 @@ func (s *Service) createPartitions(ctx context.Context, topic string, partitions
 			return nil
 		}
 		if err := retry.Sleep(ctx, pollInterval); err != nil {
-			return fmt.Errorf("topic '%s' at the destination has grown to %d partitions, but they do not appear: %w", topic, partitions, err)
+			return fmt.Errorf("topic '%s' at the destination has grown to %d partitions, but its metadata does not show them yet: %w", topic, partitions, err)
 		}
 	}
 }

@@ -51,6 +51,6 @@ func TestHostileSource(t *testing.T) {
 	require.NotNil(t, refused)
 	require.NoError(t, ctx.Err(), "the client is busy")
 	require.ErrorContains(t, refused, string(model.ErrInternal))
-	require.ErrorContains(t, refused, "the connection to broker "+ln.Addr().String()+" was closed at its response to ApiVersions v")
-	require.ErrorContains(t, refused, "check that bootstrap.servers names Kafka listeners")
+	require.ErrorContains(t, refused, "the connection to broker "+ln.Addr().String()+" was closed because of its response to ApiVersions v")
+	require.ErrorContains(t, refused, "check security.protocol, and that bootstrap.servers points to Kafka listeners")
 }

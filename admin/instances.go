@@ -58,7 +58,7 @@ func (s *Service) holdLease(ctx context.Context) error {
 	defer cancel()
 	known := s.store.known(s.id) != nil
 	if s.introduced && !known && !s.store.doubted(s.id) && !s.leaving.Load() {
-		s.log.Warn("this instance was taken for dead by another one, or another one has its name; it introduces itself again")
+		s.log.Warn("another instance declared this one dead, or has the same name; this one registers again")
 		s.lease.End()
 	}
 	begin := !known || !s.lease.Serves()
@@ -68,7 +68,7 @@ func (s *Service) holdLease(ctx context.Context) error {
 			r.Name, r.ClientID = s.cfg.Instance()
 		}
 		if err := s.store.introduce(ctx, s.id, r, !s.introduced, s.leaving.Load); err != nil {
-			return fmt.Errorf("tell the other instances of this one in %s: %w", StateTopic, err)
+			return fmt.Errorf("could not register this instance in %s: %w", StateTopic, err)
 		}
 		s.introduced = true
 	}
@@ -78,7 +78,7 @@ func (s *Service) holdLease(ctx context.Context) error {
 	}
 	switch {
 	case s.store.known(s.id) == nil:
-		return errors.New("another instance doubts that this one lives")
+		return errors.New("another instance suspects that this one is dead")
 	case begin:
 		s.lease.Begin(question, s.cfg.StateLease)
 	case !s.lease.Extend(question, s.cfg.StateLease):
@@ -101,16 +101,16 @@ func (s *Service) keepLease() {
 			s.leaseTrouble.Store(&err)
 			if !s.lease.Fresh() && time.Since(complained) > 10*time.Second {
 				complained = time.Now()
-				s.log.Error("the state topic cannot be read to its end: produces to mirrors wait, and all produces where the other instances may not wait for this one; grant klink's principal READ, WRITE and DESCRIBE on it, and see that its leader can be reached from here",
+				s.log.Error("cannot read the state topic to its end: produce requests to mirrors wait, and all produce requests if the other instances may not wait for this one; grant klink's principal READ, WRITE and DESCRIBE on the topic, and check that this machine can reach its leader",
 					"topic", StateTopic, "serving", s.lease.Serves(), "error", err)
 			}
 		} else if s.leaseTrouble.Swap(nil) != nil && !complained.IsZero() {
-			s.log.Info("the state topic is read to its end again", "topic", StateTopic)
+			s.log.Info("klink can read the state topic to its end again", "topic", StateTopic)
 			complained = time.Time{}
 		}
 		if err == nil {
 			if err := s.forgetDead(s.ctx, doubts); err != nil && s.ctx.Err() == nil {
-				s.log.Debug("instances that are dead are not forgotten yet", "error", err)
+				s.log.Debug("could not remove the records of dead instances yet", "error", err)
 			}
 		}
 		wait := interval
@@ -128,9 +128,9 @@ func (s *Service) StateProblem() error {
 	if s.lease.Fresh() {
 		return nil
 	}
-	consequence := "produces to mirrors wait"
+	consequence := "produce requests to mirrors wait"
 	if !s.lease.Serves() {
-		consequence = "produces wait"
+		consequence = "all produce requests wait"
 	}
 	why := ""
 	if err := s.leaseTrouble.Load(); err != nil {
@@ -158,7 +158,7 @@ func (s *Service) leave() {
 	ctx, cancel := context.WithTimeout(s.ctx, leaveTimeout)
 	defer cancel()
 	if err := s.store.Update(ctx, func(tx *Tx) error { tx.deleteInstance(s.id); return nil }); err != nil {
-		s.log.Warn("the other instances were not told that this one stops: the next mirror that they create waits until its lease has ended", "error", err)
+		s.log.Warn("could not tell the other instances that this one is stopping: the next mirror that they create waits until this one's lease has expired", "error", err)
 	}
 }
 
@@ -192,7 +192,7 @@ func (s *Service) acknowledge() {
 		})
 		cancel()
 		if err != nil && s.ctx.Err() == nil {
-			s.log.Warn("the other instances were not told that this one knows a new mirror; its creation waits", "error", err)
+			s.log.Warn("could not tell the other instances that this one knows a new mirror; the creation of its topic waits", "error", err)
 		}
 	}
 }
@@ -238,7 +238,7 @@ func (e *errUnseen) Error() string {
 	for _, i := range e.waiting {
 		names = append(names, i.describe())
 	}
-	return fmt.Sprintf("other instances of klink have not heard yet that '%s' is a mirror: %s; klink goes on when they have, or when they are out of the group %s and of their lease: see their /readyz",
+	return fmt.Sprintf("other instances of klink do not know yet that '%s' is a mirror: %s; klink continues once they do, or once they have left the group %s and their lease has expired: see their /readyz",
 		e.topic, strings.Join(names, ", "), tasksGroup)
 }
 
@@ -252,7 +252,7 @@ func (s *Service) seen(ctx context.Context, topic string, w *seenWait) error {
 		return nil
 	}
 	if err := s.lookForAbsent(ctx, blind, w); err != nil {
-		s.log.Debug("the members of the group of instances are not known", "group", tasksGroup, "error", err)
+		s.log.Debug("could not list the members of the group of instances", "group", tasksGroup, "error", err)
 	}
 	for _, i := range blind {
 		if w.over(i, time.Now()) {
@@ -333,7 +333,7 @@ func (s *Service) doubt(ctx context.Context, dead []instance) error {
 		if i.Doubted {
 			continue
 		}
-		s.log.Warn("an instance of klink is taken for dead: it has not read the state topic for longer than its lease lasts", "instance", i.describe())
+		s.log.Warn("an instance of klink is considered dead: it has not read the state topic for longer than its lease", "instance", i.describe())
 	}
 	return s.store.Update(ctx, func(tx *Tx) error {
 		for _, i := range dead {

@@ -144,7 +144,7 @@ func TestAMirrorWaitsForTheLeaseOfAnInstanceThatIsCutOff(t *testing.T) {
 		require.True(t, other.lease.Serves())
 		create("orders")
 		require.False(t, other.lease.Serves())
-		require.ErrorContains(t, other.StateProblem(), "produces wait")
+		require.ErrorContains(t, other.StateProblem(), "all produce requests wait")
 		require.Eventually(t, func() bool { return len(w.service.store.instances(w.service.id)) == 0 }, time.Minute, 20*time.Millisecond, "it is not forgotten")
 		create("payments")
 		other.cutOff(false)

@@ -213,7 +213,7 @@ func (l *logAt) judge(ctx context.Context, line *timeline.Partition, chain *batc
 		counts, err = batch.LookBack(b, start, func(from int64) ([]byte, error) {
 			records, err := l.read(ctx, from, lookBackBytes)
 			if l.left -= len(records); err == nil && l.left <= 0 {
-				err = fmt.Errorf("what stands before offset %d of %s-%d at the destination is too much to read", b.BaseOffset(), l.topic, l.partition)
+				err = fmt.Errorf("could not verify offset %d of %s-%d at the destination: too much data before it to read", b.BaseOffset(), l.topic, l.partition)
 			}
 			return records, err
 		})
@@ -262,7 +262,7 @@ func (l *logAt) read(ctx context.Context, physical int64, limit int32) ([]byte, 
 		return nil, err
 	}
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return nil, fmt.Errorf("fetch of %s-%d was answered for %d topics", l.topic, l.partition, len(resp.Topics))
+		return nil, fmt.Errorf("the response to a fetch of %s-%d has %d topics", l.topic, l.partition, len(resp.Topics))
 	}
 	got := resp.Topics[0].Partitions[0]
 	return got.RecordBatches, kerr.ErrorForCode(got.ErrorCode)
@@ -283,7 +283,7 @@ func (l *logAt) offset(ctx context.Context, timestamp int64) (int64, error) {
 		return 0, err
 	}
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return 0, fmt.Errorf("offsets of %s-%d were answered for %d topics", l.topic, l.partition, len(resp.Topics))
+		return 0, fmt.Errorf("the ListOffsets response for %s-%d has %d topics", l.topic, l.partition, len(resp.Topics))
 	}
 	got := resp.Topics[0].Partitions[0]
 	return got.Offset, kerr.ErrorForCode(got.ErrorCode)
@@ -299,13 +299,13 @@ func (f *Facts) logOf(ctx context.Context, topic string, partition int32) (*logA
 		req.Topics = append(req.Topics, rt)
 		resp, err := req.RequestWith(ctx, f.client)
 		if err != nil {
-			return nil, fmt.Errorf("leaders of topic %q at the destination: %w", topic, err)
+			return nil, fmt.Errorf("could not find the leaders of topic %q at the destination: %w", topic, err)
 		}
 		if len(resp.Topics) != 1 {
-			return nil, fmt.Errorf("metadata of topic %q was answered for %d topics", topic, len(resp.Topics))
+			return nil, fmt.Errorf("the metadata response for topic %q has %d topics", topic, len(resp.Topics))
 		}
 		if err := kerr.ErrorForCode(resp.Topics[0].ErrorCode); err != nil {
-			return nil, fmt.Errorf("leaders of topic %q at the destination: %w", topic, err)
+			return nil, fmt.Errorf("could not find the leaders of topic %q at the destination: %w", topic, err)
 		}
 		t = &topicLeaders{id: resp.Topics[0].TopicID, nodes: map[int32]int32{}, until: f.cfg.Now().Add(leadersFor)}
 		for _, p := range resp.Topics[0].Partitions {

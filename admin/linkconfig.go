@@ -80,7 +80,7 @@ var linkConfigs = []LinkConfig{
 	{
 		Name: ConfigBootstrapServers, Type: TypeList, custody: decides, Required: true, Importance: "high", connection: true,
 		Allowed: "HOST:PORT, separated by commas", check: checkBootstrap,
-		Doc: "Brokers of the source cluster to begin with, as klink reaches them; the others are learned from these. A change is refused when another cluster answers there.",
+		Doc: "Brokers of the source cluster that klink connects to first; it learns the others from them. klink refuses a change to another cluster.",
 	},
 	{
 		Name: "security.protocol", Type: TypeString, custody: decides, Default: "PLAINTEXT", Importance: "high", connection: true,
@@ -94,7 +94,7 @@ var linkConfigs = []LinkConfig{
 	},
 	{
 		Name: "sasl.jaas.config", Type: TypePassword, custody: secret, Sensitive: true, Importance: "high", connection: true,
-		Doc: "The login module with user name and password, as Java clients take it, on one line: `org.apache.kafka.common.security.plain.PlainLoginModule required username=\"U\" password=\"P\";`. The user needs DESCRIBE, DESCRIBE_CONFIGS and READ on the mirrored topics and DESCRIBE on the cluster.",
+		Doc: "The login module with user name and password, in the format of Java clients, on one line: `org.apache.kafka.common.security.plain.PlainLoginModule required username=\"U\" password=\"P\";`. The user needs DESCRIBE, DESCRIBE_CONFIGS and READ on the mirrored topics and DESCRIBE on the cluster.",
 	},
 	{
 		Name: "ssl.truststore.type", Type: TypeString, custody: decides, Default: "PEM", Importance: "medium", connection: true,
@@ -103,20 +103,20 @@ var linkConfigs = []LinkConfig{
 	},
 	{
 		Name: "ssl.truststore.location", Type: TypeString, custody: decides, Importance: "high", connection: true,
-		Doc: "A PEM file, on the machine of klink and in its `--link-file-directories`, with the certificates of the authorities that are trusted. Without any, the system's are.",
+		Doc: "A PEM file with the trusted CA certificates, on klink's machine and in its `--link-file-directories`. Default: the system's CA certificates.",
 	},
 	{
 		Name: "ssl.truststore.certificates", Type: TypeString, custody: decides, Importance: "high", connection: true,
-		Doc: "The trusted certificates themselves, in PEM. They are kept with the link, so no file is needed on the machine of klink.",
+		Doc: "The trusted CA certificates themselves, in PEM. klink stores them with the link, so it needs no file on its machine.",
 	},
 	{
 		Name: "ssl.ca.location", Type: TypeString, custody: decides, Importance: "medium", connection: true,
-		Doc: "librdkafka's name of ssl.truststore.location.",
+		Doc: "librdkafka's name for ssl.truststore.location.",
 	},
 	{
 		Name: "ssl.endpoint.identification.algorithm", Type: TypeString, custody: decides, Default: "https", Importance: "low", connection: true,
-		Allowed: "https, or nothing", check: oneOf("https", "HTTPS", ""),
-		Doc: "https: the name in a broker's certificate must be the one dialled. Nothing: any trusted certificate will do.",
+		Allowed: "https, or empty", check: oneOf("https", "HTTPS", ""),
+		Doc: "https: a broker's certificate must be for the host name that klink connects to. Empty: klink accepts any trusted certificate.",
 	},
 	{
 		Name: "ssl.keystore.type", Type: TypeString, custody: unconcerned, Default: "PEM", Importance: "medium", connection: true,
@@ -125,11 +125,11 @@ var linkConfigs = []LinkConfig{
 	},
 	{
 		Name: "ssl.keystore.location", Type: TypeString, custody: unconcerned, Importance: "high", connection: true,
-		Doc: "A PEM file, on the machine of klink and in its `--link-file-directories`, with the private key and the certificate that klink shows to the source.",
+		Doc: "A PEM file with the private key and the certificate that klink presents to the source, on klink's machine and in its `--link-file-directories`.",
 	},
 	{
 		Name: "ssl.keystore.certificate.chain", Type: TypeString, custody: unconcerned, Importance: "high", connection: true,
-		Doc: "The certificate that klink shows to the source, with its chain, in PEM.",
+		Doc: "The certificate that klink presents to the source, with its chain, in PEM.",
 	},
 	{
 		Name: "ssl.keystore.key", Type: TypePassword, custody: secret, Sensitive: true, Importance: "high", connection: true,
@@ -142,47 +142,47 @@ var linkConfigs = []LinkConfig{
 	{
 		Name: "client.dns.lookup", Type: TypeString, custody: unconcerned, Default: "use_all_dns_ips", Importance: "low",
 		Allowed: "use_all_dns_ips or resolve_canonical_bootstrap_servers_only", check: oneOf("use_all_dns_ips", "resolve_canonical_bootstrap_servers_only", "default"),
-		Doc: "Taken for the sake of existing files, and without effect: klink always tries every address of a name.",
+		Doc: "Accepted so that existing files work, but has no effect: klink always tries every address of a name.",
 	},
 	{
 		Name: ConfigMetadataMaxAge, Type: TypeInt, custody: unconcerned, Default: "10000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
-		Doc: "How often the source's topics and brokers are looked at, in milliseconds: new partitions are followed within this time.",
+		Doc: "How often klink refreshes the metadata of the source's topics and brokers, in milliseconds: it finds new partitions within this time.",
 	},
 	{
 		Name: ConfigRequestTimeout, Type: TypeInt, custody: unconcerned, Default: "30000", Importance: "low", Allowed: "1000 to 900000", check: between(1000, 900000),
-		Doc: "How long to wait for an answer of the source, in milliseconds.",
+		Doc: "How long to wait for a response from the source, in milliseconds.",
 	},
 	{
 		Name: ConfigRetryBackoff, Type: TypeInt, custody: unconcerned, Default: "100", Importance: "low", Allowed: "1 to 60000", check: between(1, 60000),
-		Doc: "How long to wait before a failed request to the source is tried again, in milliseconds.",
+		Doc: "How long to wait before klink retries a failed request to the source, in milliseconds.",
 	},
 	{
 		Name: ConfigReconnectBackoff, Type: TypeInt, custody: unconcerned, Default: "50", Importance: "low", Allowed: "1 to 60000", check: between(1, 60000),
-		Doc: "How long to wait before a lost connection is tried again, in milliseconds; it doubles, with jitter, up to reconnect.backoff.max.ms.",
+		Doc: "How long to wait before klink reconnects, in milliseconds; the wait doubles, with jitter, up to reconnect.backoff.max.ms.",
 	},
 	{
 		Name: ConfigReconnectBackoffMax, Type: TypeInt, custody: unconcerned, Default: "2000", Importance: "low", Allowed: "1 to 600000", check: between(1, 600000),
-		Doc: "The longest wait between two tries to connect, in milliseconds.",
+		Doc: "The longest wait between two attempts to connect, in milliseconds.",
 	},
 	{
 		Name: "connections.max.idle.ms", Type: TypeInt, custody: unconcerned, Default: "600000", Importance: "low", Allowed: "1000 to 86400000", check: between(1000, 86400000),
-		Doc: "Taken for the sake of existing files, and without effect: klink keeps the connections of its links busy.",
+		Doc: "Accepted so that existing files work, but has no effect: klink keeps the connections of its links busy.",
 	},
 	{
 		Name: ConfigLinkPaused, Type: TypeBoolean, custody: unconcerned, Default: "false", Importance: "medium",
-		Doc: "true stops all the mirroring of the link until it is false again; nothing is lost, as long as the source keeps the records.",
+		Doc: "true pauses all mirrors of the link until it is false again; no records are lost as long as the source keeps them.",
 	},
 	{
 		Name: ConfigAvailabilityCheck, Type: TypeInt, custody: unconcerned, Default: "2000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
-		Doc: "How often klink looks whether the source answers, in milliseconds.",
+		Doc: "How often klink checks whether the source responds, in milliseconds.",
 	},
 	{
 		Name: ConfigAvailabilityThreshold, Type: TypeInt, custody: unconcerned, Default: "3", Importance: "low", Allowed: "1 to 1000", check: between(1, 1000),
-		Doc: "After so many failed looks in a row the link is UNAVAILABLE.",
+		Doc: "After this many failed checks in a row the link is UNAVAILABLE.",
 	},
 	{
 		Name: ConfigReplicaFetchMaxBytes, Type: TypeInt, custody: unconcerned, Default: "1048576", Importance: "low", Allowed: "1024 to 104857600", check: between(1024, 104857600),
-		Doc: "How much to fetch of one partition at once, in bytes. A single batch may be larger, and of a source that is far away up to 32 times as much is asked for.",
+		Doc: "How many bytes to fetch from one partition at once. A single batch may be larger, and klink fetches up to 32 times as much from a distant source.",
 	},
 	{
 		Name: ConfigFetchMaxWait, Type: TypeInt, custody: unconcerned, Default: "500", Importance: "low", Allowed: "1 to 60000", check: between(1, 60000),
@@ -191,28 +191,28 @@ var linkConfigs = []LinkConfig{
 	{
 		Name: ConfigOffsetAlignment, Type: TypeString, custody: unconcerned, Default: "auto", Importance: "medium",
 		Allowed: "auto or off", check: oneOf("auto", "off"),
-		Doc: "auto: mirrors get the source's offsets at the destination's brokers themselves where that is possible, so that clients may go straight to the brokers after promotion; `klink mirror describe` shows where it is not, and why. off: only klink shows the source's offsets. Through klink offsets are the source's either way. A change counts from the next offset on; a partition that has a shift keeps it.",
+		Doc: "auto: where possible, mirrors have the source's offsets at the destination's brokers too, so that clients can connect directly to the brokers after promotion; `klink mirror describe` shows where it is not possible, and why. off: only clients of klink see the source's offsets. Clients of klink see them either way. A change applies from the next offset on; a partition that has a shift keeps it.",
 	},
 	{
 		Name: ConfigOffsetAlignmentMax, Type: TypeInt, custody: unconcerned, Default: "100000000", Importance: "low", Allowed: "0 to 1000000000", check: between(0, 1000000000),
-		Doc: "How many offsets of a partition are used up at the destination so that its first record gets the source's offset. A partition whose log starts higher at the source is mirrored with a shift.",
+		Doc: "How many offsets of a partition klink uses up at most at the destination, so that its first record gets the source's offset. klink mirrors a partition whose log starts higher at the source with a shift.",
 	},
 	{
 		Name: ConfigAppendJoinBelow, Type: TypeInt, custody: unconcerned, Default: "16384", Importance: "low", Allowed: "0 to 1048576", check: between(0, 1048576),
-		Doc: "Batches of fewer bytes are appended together, as one batch of at most 1 MiB, where they have queued up behind an append that the destination has not answered yet: a mirror of a source whose producers do not linger would fall behind otherwise. Records, offsets and timestamps stay as they are; only where batches begin changes. 0: never.",
+		Doc: "klink joins batches smaller than this many bytes into one batch of at most 1 MiB when they have queued up behind an append that the destination has not answered yet: otherwise a mirror would fall behind if the source's producers do not linger. Records, offsets and timestamps do not change; only batch boundaries do. 0: never.",
 	},
 	{
 		Name: ConfigOffsetSync, Type: TypeBoolean, custody: unconcerned, Default: "false", Importance: "medium",
-		Doc: "true: the committed offsets of the groups of consumer.offset.group.filters are carried over from the source, for mirrored topics, so that consumers can go on at the destination where they were. A group that is active at the destination is left alone, and so is what has been committed there beyond the source's offset.",
+		Doc: "true: klink carries over the committed offsets of the groups in consumer.offset.group.filters from the source, for mirrored topics, so that consumers can continue at the destination where they were. It leaves alone groups that are active at the destination, and offsets committed there beyond the source's.",
 	},
 	{
 		Name: ConfigOffsetSyncMs, Type: TypeInt, custody: unconcerned, Default: "30000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
-		Doc: "How often committed offsets are carried over, in milliseconds.",
+		Doc: "How often klink carries over committed offsets, in milliseconds.",
 	},
 	{
 		Name: ConfigGroupFilters, Type: TypeString, custody: unconcerned, Importance: "medium", Allowed: "JSON" + filter.Form(filter.GroupField),
 		check: func(v string) error { _, err := filter.ParseGroups(v); return err },
-		Doc:   "The groups whose offsets are carried over: those that an INCLUDE filter matches and no EXCLUDE filter does. The name `*` with LITERAL is every group. Without filters no group is. `klink group migrate` excludes a group once it has moved.",
+		Doc:   "The groups whose offsets klink carries over: those that match an INCLUDE filter and no EXCLUDE filter. The name `*` with LITERAL matches every group. Without filters there are none. `klink group migrate` excludes a group once it has moved.",
 	},
 	{
 		Name: ConfigACLSync, Type: TypeBoolean, custody: unconcerned, Default: "false", Importance: "medium",
@@ -220,36 +220,36 @@ var linkConfigs = []LinkConfig{
 	},
 	{
 		Name: ConfigACLSyncMs, Type: TypeInt, custody: unconcerned, Default: "5000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
-		Doc: "How often ACLs are compared, in milliseconds. An ACL that the source has no more is deleted when two looks in a row have missed it.",
+		Doc: "How often klink compares ACLs, in milliseconds. It deletes an ACL when two comparisons in a row do not find it at the source.",
 	},
 	{
 		Name: ConfigACLFilters, Type: TypeString, custody: unconcerned, Importance: "medium",
 		check:   func(v string) error { _, err := aclsync.ParseFilters(v); return err },
 		Allowed: "JSON: {\"aclFilters\":[{\"resourceFilter\":{\"resourceType\":T,\"patternType\":P,\"name\":N},\"accessFilter\":{\"operation\":O,\"permissionType\":A,\"principal\":U,\"host\":H}}]}",
-		Doc:     "Which ACLs of the source to sync: those that any of the filters match. Values are Kafka's own, in upper or lower case, or any: resourceType any, topic, group, cluster, transactional_id, delegation_token or user; patternType any, match, literal or prefixed; operation any, all, read, ...; permissionType any, allow or deny. Both objects must be there; a field that is left out of them is any. As in Kafka's ACL filters, name, principal and host have to equal those of the ACL (`*` finds the ACLs that are made for `*`), and patternType match finds all ACLs that apply to a resource of the name. Nothing, or an empty list: no ACLs are synced. ACLs that would give the destination away, or lock klink out, are left out unless a filter names what makes them so: see operations.md.",
+		Doc:     "Which ACLs of the source to sync: those that any of the filters match. Values are Kafka's own, in upper or lower case, or any: resourceType any, topic, group, cluster, transactional_id, delegation_token or user; patternType any, match, literal or prefixed; operation any, all, read, ...; permissionType any, allow or deny. Both objects are required; an omitted field matches any value. As in Kafka's ACL filters, name, principal and host must equal those of the ACL (`*` finds only ACLs for `*`), and patternType match finds all ACLs that apply to a resource of the name. Empty, or an empty list: no ACLs are synced. klink does not copy ACLs that would give control over the destination away, or lock klink out, unless a filter names exactly what makes them dangerous: see operations.md.",
 	},
 	{
 		Name: ConfigTopicSyncMs, Type: TypeInt, custody: unconcerned, Default: "5000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
-		Doc: "How often the configs of mirrors are compared with those of their source topics, in milliseconds.",
+		Doc: "How often klink compares the configs of mirrors with those of their source topics, in milliseconds.",
 	},
 	{
 		Name: ConfigTopicSyncInclude, Type: TypeList, custody: unconcerned, Default: strings.Join(followedByDefault, ","), Importance: "medium",
-		Allowed: "names of topic configs, separated by commas; not compression.type, message.timestamp.* nor throttles", check: checkFollowed,
-		Doc: "The topic configs that mirrors have from their source topics and that clients cannot alter. cleanup.policy, max.message.bytes, min.compaction.lag.ms and max.compaction.lag.ms always are, whether named or not, but a lower max.message.bytes only when mirroring stops, and the lags of a compacted mirror are ten minutes at least until then. What else differs is shown by `klink mirror describe`.",
+		Allowed: "names of topic configs, separated by commas, except compression.type, message.timestamp.* and throttles", check: checkFollowed,
+		Doc: "The topic configs that mirrors copy from their source topics; clients cannot alter them. klink always copies cleanup.policy, max.message.bytes, min.compaction.lag.ms and max.compaction.lag.ms, even if they are not listed. It applies a lower max.message.bytes only when mirroring stops, and until then keeps the lags of a compacted mirror at ten minutes or more. `klink mirror describe` shows the other configs that differ.",
 	},
 	{
 		Name: ConfigStartOffset, Type: TypeString, custody: unconcerned, Default: startEarliest, Importance: "medium",
-		Allowed: "earliest, latest, or a time from 1970 on as in 2026-01-31T18:00:00.000Z; without a zone it is UTC", check: checkStartOffset,
-		Doc: "Where mirrors begin that are created from now on: with the oldest record of the source, behind its newest one, or with the first record that is not older than a time. Mirrors that are there stay as they are, and partitions that a source topic gets later are mirrored from their beginning.",
+		Allowed: "earliest, latest, or a time since 1970 such as 2026-01-31T18:00:00.000Z; without a time zone it is UTC", check: checkStartOffset,
+		Doc: "Where new mirrors begin: at the oldest record of the source, after its newest one, or at the first record that is not older than a time. Existing mirrors do not change, and klink mirrors partitions that are added to a source topic later from their beginning.",
 	},
 	{
 		Name: ConfigAutoCreate, Type: TypeBoolean, custody: unconcerned, Default: "false", Importance: "medium",
-		Doc: "true: source topics that auto.create.mirror.topics.filters includes, and that have no mirror, get one, within metadata.max.age.ms; those that are internal (`__`, `_klink`) never do. A topic of the same name at the destination is reported and left alone. Nothing is deleted. A mirror that somebody deletes is created again: exclude its topic first.",
+		Doc: "true: klink creates a mirror for each source topic that auto.create.mirror.topics.filters includes and that has none, within metadata.max.age.ms, but never for internal topics (`__`, `_klink`). It reports a topic of the same name at the destination, and leaves it alone. It deletes nothing. It re-creates a mirror that somebody deletes: exclude its topic first.",
 	},
 	{
 		Name: ConfigAutoCreateFilters, Type: TypeString, custody: unconcerned, Importance: "medium", Allowed: "JSON" + filter.Form(filter.TopicField),
 		check: func(v string) error { _, err := filter.ParseTopics(v); return err },
-		Doc:   "Which source topics get mirrors by themselves: those that an INCLUDE filter matches and no EXCLUDE filter does. `*` with the patternType LITERAL is every topic. Without filters none do.",
+		Doc:   "Which source topics klink creates mirrors for: those that match an INCLUDE filter and no EXCLUDE filter. `*` with the patternType LITERAL matches every topic. Without filters there are none.",
 	},
 }
 

@@ -16,7 +16,7 @@ func LinkConfigsMarkdown() string {
 		}
 		doc := c.Doc
 		if c.Sensitive {
-			doc += " Sensitive: encrypted in the state topic, shown as `[hidden]`."
+			doc += " Sensitive: encrypted in the state topic, and shown as `[hidden]`."
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", c.Name, c.Type, def, cell(c.Allowed), c.Importance, cell(doc))
 	}

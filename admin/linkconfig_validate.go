@@ -39,7 +39,7 @@ func ValidateLinkConfigs(configs map[string]string, files kafkaclient.Files) *pr
 func validateLinkConfig(name, value string) *protocol.Error {
 	c, ok := LookupLinkConfig(name)
 	if !ok {
-		return protocol.Errorf(kerr.InvalidConfig, "%s is not a config of a link%s", name, suggestion(name))
+		return protocol.Errorf(kerr.InvalidConfig, "unknown link config %s%s", name, suggestion(name))
 	}
 	if len(value) > filter.MaxValue {
 		return protocol.Errorf(kerr.InvalidConfig, "%s has %d bytes; at most %d are allowed", name, len(value), filter.MaxValue)
@@ -148,7 +148,7 @@ func suggestion(name string) string {
 		}
 	}
 	if best == "" {
-		return "; docs/configs.md lists those that are"
+		return "; docs/configs.md lists all link configs"
 	}
 	return fmt.Sprintf("; did you mean %s?", best)
 }

@@ -116,7 +116,7 @@ func TestLinkLifecycle(t *testing.T) {
 	_, value, _ := strings.Cut(secret, "=")
 	r = alter(set(ConfigBootstrapServers, other.ListenAddrs()[0]), set("sasl.jaas.config", value))
 	require.Equal(t, kerr.InvalidConfig.Code, r.ErrorCode)
-	require.Contains(t, text(r.ErrorMessage), "cannot change its source")
+	require.Contains(t, text(r.ErrorMessage), "the source of a link cannot be changed")
 
 	require.Zero(t, alter(set(ConfigLinkPaused, "true")).ErrorCode)
 	d, _ = describe(w.service)
@@ -217,7 +217,7 @@ func TestLinkConfigAliases(t *testing.T) {
 	const alias, filters = ConfigAutoCreateFilters + ".json", `{"topicFilters":[]}`
 	r := w.link("twice", alias+"="+filters, ConfigAutoCreateFilters+"="+filters)
 	require.Equal(t, kerr.InvalidConfig.Code, r.ErrorCode)
-	require.Contains(t, text(r.ErrorMessage), `"auto.create.mirror.topics.filters" is given twice; auto.create.mirror.topics.filters.json is another name of it`)
+	require.Contains(t, text(r.ErrorMessage), `"auto.create.mirror.topics.filters" is given twice; auto.create.mirror.topics.filters.json is an alias for the same config`)
 	require.Zero(t, w.link("l", alias+"="+filters).ErrorCode)
 	require.Equal(t, map[string]string{ConfigAutoCreateFilters: filters}, without(w.service.State().Links["l"].Configs, ConfigBootstrapServers))
 

@@ -53,7 +53,7 @@ func listGroupsOf(ctx context.Context, client *kgo.Client) (map[string]listedGro
 			}
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("list the groups of broker %d: %w", shard.Meta.NodeID, err))
+			errs = append(errs, fmt.Errorf("could not list the groups of broker %d: %w", shard.Meta.NodeID, err))
 		}
 	}
 	return groups, errors.Join(errs...)

@@ -84,7 +84,7 @@ func (s *Service) startMigration(ctx context.Context, link string, dry bool) (*m
 	case l == nil:
 		return nil, linkMissing(link)
 	case l.State == model.LinkPaused || l.State == model.LinkFailed:
-		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q is %s, so offsets cannot be carried over: `klink link describe %s` says why", link, l.State, link)
+		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q is %s, so its offsets cannot be carried over: `klink link describe %s` shows why", link, l.State, link)
 	}
 	source, failed := connectSource(ctx, s.cfg.LinkFiles, link, l.Configs)
 	if failed != nil {
@@ -92,7 +92,7 @@ func (s *Service) startMigration(ctx context.Context, link string, dry bool) (*m
 	}
 	if l.SourceClusterID != "" && source.clusterID != l.SourceClusterID {
 		source.close()
-		return nil, protocol.Errorf(kerr.InvalidConfig, "cluster %s answers at bootstrap.servers of link %q, but the link was made for cluster %s", source.clusterID, link, l.SourceClusterID)
+		return nil, protocol.Errorf(kerr.InvalidConfig, "cluster %s answers at bootstrap.servers of link %q, but the link was created for cluster %s", source.clusterID, link, l.SourceClusterID)
 	}
 	if err := s.offsetsElsewhere(ctx, l); err != nil {
 		source.close()
@@ -103,7 +103,7 @@ func (s *Service) startMigration(ctx context.Context, link string, dry bool) (*m
 	var err error
 	if m.there, err = listGroupsOf(ctx, s.client); err != nil {
 		// Not fatal: the destination refuses klink's commits for a group that is active.
-		s.log.Debug("groups of the destination were not all listed", "error", err)
+		s.log.Debug("could not list all groups of the destination", "error", err)
 	}
 	return m, nil
 }
@@ -161,7 +161,7 @@ func (m *migration) carried(group string, synced *syncedGroup) ([]linkapi.Migrat
 		return partitions, fmt.Errorf("group '%.260s': %w", group, synced.err)
 	case left >= 0:
 		c := synced.offsets[left]
-		return partitions, protocol.Errorf(kerr.CoordinatorNotAvailable, "the offset of group '%.260s' for partition %d of mirror topic '%s' was not carried over, as the mirror does not take it now (`klink mirror describe %s` shows its state): try again", group, c.at.partition, c.at.topic, c.at.topic)
+		return partitions, protocol.Errorf(kerr.CoordinatorNotAvailable, "the offset of group '%.260s' for partition %d of mirror topic '%s' was not carried over, because the mirror cannot accept it now (`klink mirror describe %s` shows its state): try again", group, c.at.partition, c.at.topic, c.at.topic)
 	}
 	return partitions, nil
 }
@@ -169,7 +169,7 @@ func (m *migration) carried(group string, synced *syncedGroup) ([]linkapi.Migrat
 // check returns an error if a group cannot be moved, or cannot be moved now.
 func (m *migration) check(ctx context.Context, g linkapi.MigrateGroup) error {
 	if g.Group == "" || g.Group == "*" {
-		return protocol.Errorf(kerr.InvalidGroupID, "%q cannot be moved: a filter cannot exclude it alone", g.Group)
+		return protocol.Errorf(kerr.InvalidGroupID, "%q cannot be moved: no filter can exclude only this group", g.Group)
 	}
 	if isOwnName(g.Group) {
 		return protocol.Errorf(kerr.InvalidGroupID, "group '%.260s' belongs to klink and cannot be moved", g.Group)
@@ -177,9 +177,9 @@ func (m *migration) check(ctx context.Context, g linkapi.MigrateGroup) error {
 	listed, ok := m.groups[g.Group]
 	switch {
 	case !ok && m.notListed != nil:
-		return m.source.failed("list its groups", m.notListed)
+		return m.source.failed("list groups", m.notListed)
 	case !ok:
-		return protocol.Errorf(kerr.GroupIDNotFound, "the source of link %q has no group '%.260s' that the link's user may see", m.link.Name, g.Group)
+		return protocol.Errorf(kerr.GroupIDNotFound, "the source of link %q has no group '%.260s' that the link's user may describe", m.link.Name, g.Group)
 	case listed.kind == "share":
 		return protocol.Errorf(kerr.InvalidGroupID, "group '%.260s' is a share group; klink carries over the offsets of consumer groups", g.Group)
 	}
@@ -201,12 +201,12 @@ func (m *migration) check(ctx context.Context, g linkapi.MigrateGroup) error {
 func (m *migration) busy(group, state string) error {
 	moved := ""
 	if filters, err := filter.ParseGroups(LinkConfigValue(m.link.Configs, ConfigGroupFilters)); err == nil && excludes(filters, group) {
-		moved = "; the link excludes it, so it has been moved before"
+		moved = "; the link already excludes it, so it was moved before"
 	}
 	if state == "" {
 		state = "it has members"
 	}
-	return protocol.Errorf(kerr.NonEmptyGroup, "%s: group '%.260s' is active at the destination (%s), so its offsets are its own: stop its consumers there first%s", model.ErrGroupInUse, group, state, moved)
+	return protocol.Errorf(kerr.NonEmptyGroup, "%s: group '%.260s' is active at the destination (%s), so klink cannot set its offsets: stop its consumers there first%s", model.ErrGroupInUse, group, state, moved)
 }
 
 // stateOf returns the state of a group. It asks for it where ListGroups did not tell (brokers
@@ -223,7 +223,7 @@ func stateOf(ctx context.Context, source *source, group string, listed listedGro
 		return "", err
 	}
 	if len(resp.Groups) != 1 {
-		return "", fmt.Errorf("the source describes %d groups for group '%.260s'", len(resp.Groups), group)
+		return "", fmt.Errorf("the source answered with %d groups for group '%.260s'", len(resp.Groups), group)
 	}
 	return resp.Groups[0].State, kerr.ErrorForCode(resp.Groups[0].ErrorCode)
 }
@@ -291,7 +291,7 @@ func (s *Service) excludeGroup(ctx context.Context, l *model.Link, group string)
 		return tx.PutLink(l.Name, r)
 	})
 	if err != nil && !errors.As(err, new(*protocol.Error)) {
-		err = fmt.Errorf("group '%.260s' was carried over, but is not excluded from the sync: %w", group, err)
+		err = fmt.Errorf("group '%.260s' was carried over, but could not be excluded from the sync: %w", group, err)
 	}
 	return err
 }

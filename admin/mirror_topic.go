@@ -23,14 +23,14 @@ import (
 func (s *Service) findTopic(ctx context.Context, topic string) (*kadm.TopicDetail, error) {
 	meta, err := s.admin.Metadata(kadm.WithAuthorizedOps(ctx), topic)
 	if err != nil {
-		return nil, fmt.Errorf("look for topic '%s' at the destination: %w", topic, err)
+		return nil, fmt.Errorf("could not look up topic '%s' at the destination: %w", topic, err)
 	}
 	t, ok := meta.Topics[topic]
 	switch {
 	case !ok || errors.Is(t.Err, kerr.UnknownTopicOrPartition):
 		return nil, nil
 	case t.Err != nil && !errors.Is(t.Err, kerr.LeaderNotAvailable):
-		return nil, fmt.Errorf("look for topic '%s' at the destination: %w", topic, t.Err)
+		return nil, fmt.Errorf("could not look up topic '%s' at the destination: %w", topic, t.Err)
 	}
 	return &t, nil
 }
@@ -44,13 +44,13 @@ func (s *Service) existingTopic(ctx context.Context, spec router.MirrorSpec, par
 	}
 	switch {
 	case t == nil && spec.Convert:
-		return nil, protocol.Errorf(kerr.UnknownTopicOrPartition, "there is no topic '%s' at the destination to turn into a mirror: create the mirror instead", spec.Topic)
+		return nil, protocol.Errorf(kerr.UnknownTopicOrPartition, "topic '%s' does not exist at the destination, so it cannot become a mirror: create the mirror instead", spec.Topic)
 	case t != nil && !spec.Convert:
 		return nil, protocol.Errorf(kerr.TopicAlreadyExists, "topic '%s' exists at the destination: delete it, or, if it is empty, turn it into a mirror with `kafka-configs --alter --entity-type topics --entity-name %s --add-config mirror.link=%s`", spec.Topic, spec.Topic, spec.Link)
 	case t == nil:
 		return nil, nil
 	case int32(len(t.Partitions)) != partitions:
-		return nil, protocol.Errorf(kerr.InvalidPartitions, "topic '%s' has %d partitions at the destination and %d at the source of link %q: only with as many can it become a mirror", spec.Topic, len(t.Partitions), partitions, spec.Link)
+		return nil, protocol.Errorf(kerr.InvalidPartitions, "topic '%s' has %d partitions at the destination and %d at the source of link %q: it can become a mirror only if the numbers are equal", spec.Topic, len(t.Partitions), partitions, spec.Link)
 	}
 	// There is no point in waiting for open transactions to end: their markers would be content of
 	// the topic, so it would no longer be empty.
@@ -81,9 +81,9 @@ func (s *Service) emptyEnds(ctx context.Context, topic string, partitions int32)
 		end, ok2 := listed.Lookup(topic, int32(p))
 		switch {
 		case !ok1 || !ok2:
-			return nil, fmt.Errorf("offsets of partition %d of topic '%s' at the destination: no answer", p, topic)
+			return nil, fmt.Errorf("no answer for the offsets of partition %d of topic '%s' at the destination", p, topic)
 		case start.Err != nil || end.Err != nil:
-			return nil, fmt.Errorf("offsets of partition %d of topic '%s' at the destination: %w", p, topic, errors.Join(start.Err, end.Err))
+			return nil, fmt.Errorf("could not list the offsets of partition %d of topic '%s' at the destination: %w", p, topic, errors.Join(start.Err, end.Err))
 		case start.Offset != end.Offset:
 			return nil, protocol.Errorf(kerr.InvalidRequest, "topic '%s' has records at the destination (partition %d, offsets %d to %d): only an empty topic can become a mirror", topic, p, start.Offset, end.Offset-1)
 		}
@@ -124,7 +124,7 @@ func (s *Service) finishMirror(ctx context.Context, plan *mirrorPlan, w *seenWai
 		}
 		responses, err := s.admin.CreateTopics(ctx, r.Partitions, r.ReplicationFactor, pointers(r.Configs), plan.topic)
 		if err != nil {
-			return fmt.Errorf("create topic '%s' at the destination: %w", plan.topic, err)
+			return fmt.Errorf("could not create topic '%s' at the destination: %w", plan.topic, err)
 		}
 		resp := responses[plan.topic]
 		if resp.Err != nil && !errors.Is(resp.Err, kerr.TopicAlreadyExists) {
@@ -161,9 +161,9 @@ func (s *Service) adoptTopic(ctx context.Context, plan *mirrorPlan) error {
 	case err != nil:
 		return err
 	case t == nil:
-		return protocol.Errorf(kerr.UnknownTopicOrPartition, "topic '%s' at the destination was deleted while it was turned into a mirror", plan.topic)
+		return protocol.Errorf(kerr.UnknownTopicOrPartition, "topic '%s' at the destination was deleted while klink was turning it into a mirror", plan.topic)
 	case int32(len(t.Partitions)) != plan.record.Partitions:
-		return protocol.Errorf(kerr.TopicAlreadyExists, "topic '%s' exists at the destination with %d partitions, and not %d as at the source: somebody else has created it", plan.topic, len(t.Partitions), plan.record.Partitions)
+		return protocol.Errorf(kerr.TopicAlreadyExists, "topic '%s' exists at the destination with %d partitions, but has %d at the source: somebody else created it", plan.topic, len(t.Partitions), plan.record.Partitions)
 	}
 	if err := s.awaitNoTransactions(ctx, plan.topic, 0, plan.record.Partitions, true, 0); err != nil {
 		return err
@@ -176,11 +176,11 @@ func (s *Service) adoptTopic(ctx context.Context, plan *mirrorPlan) error {
 	}
 	for p, end := range ends {
 		if end != plan.starts[p].Physical {
-			return protocol.Errorf(kerr.InvalidRequest, "somebody writes to topic '%s' at the destination: it cannot become a mirror now", plan.topic)
+			return protocol.Errorf(kerr.InvalidRequest, "somebody is writing to topic '%s' at the destination: it cannot become a mirror now", plan.topic)
 		}
 	}
 	if err := s.alterTopicConfigs(ctx, plan.topic, pointers(plan.record.Configs)); err != nil {
-		return fmt.Errorf("set the configs of topic '%s' at the destination: %w", plan.topic, err)
+		return fmt.Errorf("could not set the configs of topic '%s' at the destination: %w", plan.topic, err)
 	}
 	return nil
 }
@@ -197,11 +197,11 @@ func (s *Service) topicIDOf(ctx context.Context, topic string) (topicID, error) 
 			return topicID(t.ID), nil
 		}
 		if err := retry.Sleep(ctx, pollInterval); err != nil {
-			return topicID{}, fmt.Errorf("topic '%s' was created at the destination, but does not appear: %w", topic, err)
+			return topicID{}, fmt.Errorf("topic '%s' was created at the destination, but does not appear in its metadata: %w", topic, err)
 		}
 	}
 }
 
 func notCreated(topic string, resp kadm.CreateTopicResponse) error {
-	return fmt.Errorf("the destination does not create topic '%s': %w", topic, kafkaclient.WithMessage(resp.Err, resp.ErrMessage))
+	return fmt.Errorf("the destination refused to create topic '%s': %w", topic, kafkaclient.WithMessage(resp.Err, resp.ErrMessage))
 }

@@ -77,7 +77,7 @@ func TestMirrorLifecycle(t *testing.T) {
 	}, d.Mirrors[0].Partitions[1])
 	require.True(t, d.Mirrors[0].Partitions[0].Aligned)
 	require.False(t, d.Mirrors[0].DirectAccess)
-	require.Contains(t, d.Mirrors[0].DirectAccessReason, "1 of 2 partitions have other offsets at the brokers; partition 1 from offset 7 on")
+	require.Contains(t, d.Mirrors[0].DirectAccessReason, "1 of 2 partitions have different offsets at the brokers; partition 1 from offset 7 on")
 	require.Equal(t, kerr.UnknownTopicOrPartition.Code, d.Mirrors[1].ErrorCode)
 	list := w.service.HandleLink(context.Background(), &linkapi.ListMirrorsRequest{}).(*linkapi.ListMirrorsResponse)
 	require.Len(t, list.Mirrors, 1)
@@ -131,7 +131,7 @@ func TestCreateMirrorRefusals(t *testing.T) {
 		code *kerr.Error
 		text string
 	}{
-		{router.MirrorSpec{Topic: "plain", Link: "l"}, kerr.TopicAlreadyExists, "is a mirror of link"},
+		{router.MirrorSpec{Topic: "plain", Link: "l"}, kerr.TopicAlreadyExists, "is already a mirror of link"},
 		{router.MirrorSpec{Topic: "x", Link: "none"}, kerr.ResourceNotFound, `"none"`},
 		{router.MirrorSpec{Topic: "x", Link: "paused"}, kerr.InvalidRequest, "paused"},
 		{router.MirrorSpec{Topic: "x", Link: "l"}, kerr.UnknownTopicOrPartition, "has no topic 'x'"},

@@ -40,10 +40,10 @@ func (s *Service) notices(ctx context.Context, state *model.State, topics []stri
 	if len(ask) > 0 {
 		var err error
 		if meta, err = s.admin.Metadata(ctx, ask...); err != nil {
-			s.log.Warn("what became of the topics of mirrors at the destination is not known", "error", err)
+			s.log.Warn("could not describe the topics of mirrors at the destination", "error", err)
 			ask = nil
 		} else if starts, ends, stable, err = s.logBounds(ctx, ask); err != nil {
-			s.log.Debug("where the logs of mirrors begin and end at the destination is not known", "error", err)
+			s.log.Debug("could not list the start and end offsets of mirrors at the destination", "error", err)
 		}
 	}
 	var late []string // topics whose log begins above where klink lets it begin
@@ -68,12 +68,12 @@ func (s *Service) notices(ctx context.Context, state *model.State, topics []stri
 		}
 		found = append(found, topicNotices(m, t)...)
 		if p, at, ok := deleted(state.Timelines[m.Topic], starts[m.Topic]); ok && unlimited[m.Topic] {
-			found = append(found, fmt.Sprintf("Records were deleted at the destination around klink: the log of partition %d begins at physical offset %d, and klink has deleted none from %d on. "+
-				"The mirror does not get them back; delete the topic and create the mirror anew to have them, and let nobody but klink delete records of it", p, starts[m.Topic][p].Offset, at))
+			found = append(found, fmt.Sprintf("Somebody deleted records at the destination, not through klink: the log of partition %d begins at physical offset %d, but klink has deleted none from %d on. "+
+				"klink does not copy them again; to get them back, delete the topic and re-create the mirror, and allow only klink to delete its records", p, starts[m.Topic][p].Offset, at))
 		}
 		if p, at, ok := openAround(m, ends[m.Topic], stable[m.Topic]); ok {
-			found = append(found, fmt.Sprintf("A transaction is open in partition %d at the destination, from physical offset %d on; somebody began it around klink. "+
-				"Consumers with read_committed see nothing behind it. It ends with its producer's time-out; one that no coordinator knows is ended by kafka-transactions.sh abort", p, at))
+			found = append(found, fmt.Sprintf("A transaction is open in partition %d at the destination, from physical offset %d on; somebody began it, not through klink. "+
+				"Consumers with read_committed see no records after it. It ends with its producer's time-out; if no coordinator knows it, end it with kafka-transactions.sh abort", p, at))
 		}
 		return found
 	}
@@ -110,15 +110,15 @@ func openAround(m *model.Mirror, ends, stable map[int32]kadm.ListedOffset) (part
 func topicNotices(m *model.Mirror, t kadm.TopicDetail) (found []string) {
 	switch {
 	case errors.Is(t.Err, kerr.UnknownTopicOrPartition):
-		return []string{"The topic is not at the destination: it was deleted there, not through klink. Create the mirror anew, or fail it over"}
+		return []string{"The topic does not exist at the destination: it was deleted there, not through klink. Re-create the mirror, or fail it over"}
 	case t.Err != nil:
 		return nil // not known now
 	case m.TopicID != [16]byte{} && t.ID != kadm.TopicID{} && t.ID != kadm.TopicID(m.TopicID):
-		return []string{"Another topic has the mirror's name at the destination: it was deleted and created again there, not through klink. Delete it and create the mirror anew, or fail the mirror over"}
+		return []string{"The mirror's topic was deleted and created again at the destination, not through klink. Delete the topic and re-create the mirror, or fail the mirror over"}
 	}
 	if n := int32(len(t.Partitions)); n > m.Partitions {
-		found = append(found, fmt.Sprintf("The topic has %d partitions at the destination, and its source %d: partitions were added around klink. klink shows nothing of them (who asks is told to ask again, NOT_LEADER_OR_FOLLOWER), and copies nothing to them. "+
-			"Partitions cannot be taken away: add as many at the source, if nothing was written to them; or delete the topic and create the mirror anew", n, m.Partitions))
+		found = append(found, fmt.Sprintf("The topic has %d partitions at the destination, but %d at the source: somebody added partitions, not through klink. klink hides them (requests for them fail with NOT_LEADER_OR_FOLLOWER), and copies nothing to them. "+
+			"Partitions cannot be removed: if nothing was written to them, add as many at the source; otherwise delete the topic and re-create the mirror", n, m.Partitions))
 	}
 	want, odd, has := int(m.ReplicationFactor), int32(-1), 0
 	for p := range m.Partitions {
@@ -134,8 +134,8 @@ func topicNotices(m *model.Mirror, t kadm.TopicDetail) (found []string) {
 		}
 	}
 	if odd >= 0 {
-		found = append(found, fmt.Sprintf("Partition %d has %d replicas at the destination, and the topic was made with %d: they were reassigned around klink. "+
-			"Reassign them if that was not meant; the mirror goes on as it is", odd, has, want))
+		found = append(found, fmt.Sprintf("Partition %d has %d replicas at the destination, but the topic was created with %d: somebody reassigned them, not through klink. "+
+			"If that was a mistake, reassign them again; the mirror works either way", odd, has, want))
 	}
 	return found
 }
@@ -160,7 +160,7 @@ func (s *Service) keepForever(ctx context.Context, topics []string) map[string]b
 	keep := map[string]bool{}
 	of, err := describeConfigsOf(ctx, s.admin, topics)
 	if err != nil {
-		s.log.Debug("the retention of mirrors at the destination is not known", "error", err)
+		s.log.Debug("could not read the retention of mirrors at the destination", "error", err)
 		return keep
 	}
 	for _, topic := range topics {

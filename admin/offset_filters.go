@@ -41,7 +41,7 @@ func syncedFilters(configs map[string]string) string {
 }
 
 // errFiltersChanged keeps a sync from starting with filters that the link no longer has.
-var errFiltersChanged = protocol.Errorf(kerr.InvalidRequest, "the link was changed, or moved to another instance, at the same time")
+var errFiltersChanged = protocol.Errorf(kerr.InvalidRequest, "the link was changed, or moved to another instance, in the meantime")
 
 // announceFilters stores which filters the offset sync of a link works with from now on.
 func (s *Service) announceFilters(ctx context.Context, l *model.Link) error {
@@ -81,7 +81,7 @@ func (s *Service) awaitFilters(ctx context.Context, l *model.Link) error {
 			return nil
 		}
 		if retry.Sleep(ctx, 10*time.Millisecond) != nil {
-			return protocol.Errorf(kerr.RequestTimedOut, "the instance of klink that syncs the offsets of link %q has not confirmed in the time allowed that it works with the filters of now", l.Name)
+			return protocol.Errorf(kerr.RequestTimedOut, "the instance of klink that syncs the offsets of link %q has not confirmed in the time allowed that it uses the current filters", l.Name)
 		}
 	}
 }

@@ -22,21 +22,21 @@ func (o *offsetSync) atSource(ctx context.Context, groups []string) (synced []*s
 	for _, group := range groups {
 		f, ok := fetched[group]
 		if !ok {
-			f.Err = errors.New("the coordinator does not answer for it")
+			f.Err = errors.New("no answer from the coordinator")
 		}
 		g := &syncedGroup{group: group}
 		switch {
 		case errors.Is(f.Err, kerr.GroupIDNotFound):
 			continue // deleted since it was listed
 		case f.Err != nil:
-			g.err = fmt.Errorf("offsets at the source: %w", f.Err)
+			g.err = fmt.Errorf("could not read the offsets at the source: %w", f.Err)
 			synced = append(synced, g)
 			continue
 		}
 		for topic, m := range o.mirrors {
 			for partition, c := range f.Fetched[topic] {
 				if c.Err != nil {
-					g.err = fmt.Errorf("offsets at the source, topic '%s': %w", topic, c.Err)
+					g.err = fmt.Errorf("could not read the offsets of topic '%s' at the source: %w", topic, c.Err)
 				}
 				if c.Err != nil || c.At < 0 || partition < 0 || partition >= m.Partitions {
 					continue
@@ -70,10 +70,10 @@ func (o *offsetSync) atDestination(ctx context.Context, synced []*syncedGroup) {
 		}
 		f, ok := fetched[g.group]
 		if !ok {
-			f.Err = errors.New("the coordinator does not answer for it")
+			f.Err = errors.New("no answer from the coordinator")
 		}
 		if f.Err != nil && !errors.Is(f.Err, kerr.GroupIDNotFound) {
-			g.err, g.offsets = fmt.Errorf("offsets at the destination: %w", f.Err), nil
+			g.err, g.offsets = fmt.Errorf("could not read the offsets at the destination: %w", f.Err), nil
 			continue
 		}
 		g.offsets = slices.DeleteFunc(g.offsets, func(c *syncedOffset) bool {
@@ -82,7 +82,7 @@ func (o *offsetSync) atDestination(ctx context.Context, synced []*syncedGroup) {
 			case !ok:
 				return false
 			case there.Err != nil:
-				g.err = fmt.Errorf("offsets at the destination, topic '%s': %w", c.at.topic, there.Err)
+				g.err = fmt.Errorf("could not read the offsets of topic '%s' at the destination: %w", c.at.topic, there.Err)
 				return true
 			}
 			c.committed, c.epoch = there.At, there.LeaderEpoch
@@ -140,7 +140,7 @@ func (s *Service) endsForReaders(ctx context.Context, partitions map[string][]in
 	}
 	listed, err := s.admin.ListEndOffsets(ctx, slices.Sorted(maps.Keys(partitions))...)
 	if err != nil {
-		s.log.Debug("where mirrors end at the destination is not known", "error", err)
+		s.log.Debug("could not list the end offsets of mirrors at the destination", "error", err)
 	}
 	for topic, ps := range partitions {
 		timelines := s.State().Timelines[topic]

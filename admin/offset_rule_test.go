@@ -250,7 +250,7 @@ func TestOffsetsRecordBounds(t *testing.T) {
 	require.Less(t, len(value), 1_000_000)
 	require.Len(t, r.prints(), maxPrints)
 	for value, why := range map[string]string{
-		`[`: "not what is remembered", `{}`: "no version", `{"version":2}`: "upgrade", `{"version":1,"groups":"AAAA"}`: "cut off", `{"version":1,"groups":7}`: "remembered",
+		`[`: "not a record of synced offsets", `{}`: "no version", `{"version":2}`: "upgrade", `{"version":1,"groups":"AAAA"}`: "cut off", `{"version":1,"groups":7}`: "synced offsets",
 	} {
 		_, err := decodeOffsets([]byte(value))
 		require.ErrorContains(t, err, why, value)

@@ -237,7 +237,7 @@ func (o *offsetSync) commit(ctx context.Context, g *syncedGroup) {
 			case inUse(c.err):
 				g.active = true
 			default:
-				g.err = fmt.Errorf("commit at the destination, topic '%s': %w", c.topic, c.err)
+				g.err = fmt.Errorf("could not commit offsets of topic '%s' at the destination: %w", c.topic, c.err)
 			}
 		}
 		commits, of, size = nil, nil, 0

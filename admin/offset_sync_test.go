@@ -296,7 +296,7 @@ func TestOffsetSyncErrors(t *testing.T) {
 	require.Equal(t, model.TaskInError, status.State)
 	require.Len(t, status.Errors, 1, "%v", status.Errors)
 	require.Equal(t, model.ErrAuthorization, status.Errors[0].Code)
-	require.Contains(t, status.Errors[0].Message, "groups g0, g1, g2, g3, g4 and 3 more: commit at the destination, topic 'orders': TOPIC_AUTHORIZATION_FAILED")
+	require.Contains(t, status.Errors[0].Message, "groups g0, g1, g2, g3, g4 and 3 more: could not commit offsets of topic 'orders' at the destination: TOPIC_AUTHORIZATION_FAILED")
 	refuse.Remove()
 	for i := range 8 {
 		w.awaitOffset(fmt.Sprintf("g%d", i), "orders", 0, 20)
@@ -410,7 +410,7 @@ func TestMigrateGroup(t *testing.T) {
 	}{
 		"no link":       {"g", "nosuch", kerr.ResourceNotFound, `"nosuch"`},
 		"no group":      {"nosuch", "l", kerr.GroupIDNotFound, "no group 'nosuch'"},
-		"of all groups": {"*", "l", kerr.InvalidGroupID, "cannot exclude"},
+		"of all groups": {"*", "l", kerr.InvalidGroupID, "no filter can exclude"},
 		"no offsets":    {"other", "l", kerr.GroupIDNotFound, "no committed offset"},
 	} {
 		if c.group == "other" {

@@ -70,7 +70,7 @@ func (s *Service) lookForTransactions(ctx context.Context) (*transactionLook, er
 	case s.transactionLook <- struct{}{}:
 		defer func() { <-s.transactionLook }()
 	case <-ctx.Done():
-		return nil, fmt.Errorf("look for open transactions at the destination: %w", ctx.Err())
+		return nil, fmt.Errorf("could not look for open transactions at the destination: %w", ctx.Err())
 	}
 	if s.lastLook != nil && s.lastLook.began.After(asked) {
 		return s.lastLook, nil
@@ -85,7 +85,7 @@ func (s *Service) lookForTransactions(ctx context.Context) (*transactionLook, er
 		err = s.readTransactionState(ctx, look)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look for open transactions at the destination: %w", err)
+		return nil, fmt.Errorf("could not look for open transactions at the destination: %w", err)
 	}
 	s.lastLook = look
 	return look, nil
@@ -189,7 +189,7 @@ func (s *Service) transactionsIn(ctx context.Context, topic string, from, to int
 	hanging := map[int64]*openTransaction{}
 	for _, p := range described[topic].Partitions {
 		if p.Err != nil {
-			return nil, "", fmt.Errorf("describe the producers of partition %d of topic '%s': %w", p.Partition, topic, p.Err)
+			return nil, "", fmt.Errorf("could not describe the producers of partition %d of topic '%s': %w", p.Partition, topic, p.Err)
 		}
 		for _, producer := range p.ActiveProducers {
 			if producer.CurrentTxnStartOffset < 0 || known[producer.ProducerID] {
@@ -241,7 +241,7 @@ func (s *Service) awaitNoTransactions(ctx context.Context, topic string, from, t
 		}
 		if len(open) == 0 {
 			if blind != "" {
-				s.log.Warn("open transactions that have a new mirror's topic may have been missed; their markers would cost its alignment",
+				s.log.Warn("klink may have missed open transactions in the topic of a new mirror; their markers would end its alignment",
 					"topic", topic, "reason", blind)
 			}
 			return nil
@@ -272,6 +272,6 @@ func refuseOpen(topic string, open []openTransaction) transactionsOpen {
 		names = append(names, fmt.Sprintf("%d more", more))
 	}
 	return transactionsOpen{protocol.Errorf(kerr.InvalidRequest,
-		"topic '%s' is in transactions at the destination that are still open, and would write a marker into the mirror when they end: %s; "+
+		"topic '%s' has open transactions at the destination, which would write markers into the mirror when they end: %s; "+
 			"let their producers commit or abort, or wait for transaction.timeout.ms, and try again", topic, strings.Join(names, "; "))}
 }

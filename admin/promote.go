@@ -38,7 +38,7 @@ func (s *Service) cancelPromotions(mirrors []linkapi.AlterMirror, which []int, p
 		}
 	}
 	if err := s.takeBack(ctx, topics, p.DeadlineMs); err != nil {
-		s.log.Warn("promotions whose time is over are not taken back yet; will be tried again", "topics", len(topics), "error", err)
+		s.log.Warn("could not cancel promotions that have timed out, will retry", "topics", len(topics), "error", err)
 	}
 }
 
@@ -97,9 +97,9 @@ func (s *Service) expirePromotions(ctx context.Context) {
 			err := s.takeBack(asking, due, now.UnixMilli())
 			cancel()
 			if err == nil {
-				s.log.Info("promotions were taken back: their time was over", "topics", len(due), "first", due[0])
+				s.log.Info("cancelled promotions that have timed out", "topics", len(due), "first", due[0])
 			} else {
-				s.log.Warn("promotions whose time is over are not taken back yet; will be tried again", "topics", len(due), "error", err)
+				s.log.Warn("could not cancel promotions that have timed out, will retry", "topics", len(due), "error", err)
 				wait = promoteRetry
 			}
 		}
@@ -109,7 +109,7 @@ func (s *Service) expirePromotions(ctx context.Context) {
 
 // promoteTimedOut returns the error for a promotion that was cancelled because its time was over.
 func (s *Service) promoteTimedOut(m *model.Mirror) *protocol.Error {
-	return protocol.Errorf(kerr.RequestTimedOut, "mirror topic '%s' was not promoted in the time allowed, and is %s again: %s; stop the writers of the topic at the source and promote it again, or fail it over, which leaves behind what is not mirrored by then",
+	return protocol.Errorf(kerr.RequestTimedOut, "mirror topic '%s' was not promoted in the time allowed, and is %s again: %s; stop the topic's producers at the source and promote it again, or fail it over, which leaves behind records that are not mirrored yet",
 		m.Topic, m.State, s.progress(m))
 }
 
@@ -119,7 +119,7 @@ func (s *Service) progress(m *model.Mirror) string {
 	case model.MirrorLinkPaused:
 		return "its link is paused"
 	case model.MirrorSourceUnavailable:
-		return fmt.Sprintf("it cannot go on (%s): %s", m.Error, m.ErrorMessage)
+		return fmt.Sprintf("it cannot continue (%s): %s", m.Error, m.ErrorMessage)
 	case model.MirrorPending:
 		return "it has not started yet"
 	}
@@ -155,10 +155,10 @@ func lagText(ps []linkapi.DescribedPartition) string {
 		parts = append(parts, fmt.Sprintf("a transaction is open at the source in partition %s", someOf(open)))
 	}
 	if unknown > 0 {
-		parts = append(parts, fmt.Sprintf("the lag of %d of %d partitions is not known", unknown, len(ps)))
+		parts = append(parts, fmt.Sprintf("the lag of %d of %d partitions is unknown", unknown, len(ps)))
 	}
 	if len(parts) == 0 {
-		return "it has what the source had when it was last asked, and waits until the source has stayed as it is for a moment"
+		return "it had caught up with the source at the last check, and waits until no new records have come for a moment"
 	}
 	return strings.Join(parts, "; ")
 }

@@ -80,7 +80,7 @@ func TestPromote(t *testing.T) {
 	require.Equal(t, "PENDING_STOPPED", w.snapshot().Mirrors["orders"].State)
 	d := w.describe(w.service, "orders")
 	require.Equal(t, "PENDING_STOPPED", d.State)
-	require.Contains(t, d.StateMessage, "it is being promoted until ")
+	require.Contains(t, d.StateMessage, "the promotion is in progress (deadline ")
 
 	w.report(model.Event{Kind: model.EventMirrorCaughtUp, Topic: "orders", Promotion: "an earlier one"})
 	require.Equal(t, m.Promotion, w.service.State().Mirrors["orders"].Promotion)
@@ -122,7 +122,7 @@ func TestPromoteTimesOut(t *testing.T) {
 	require.GreaterOrEqual(t, time.Since(began), 290*time.Millisecond)
 	require.Equal(t, kerr.RequestTimedOut.Code, r.ErrorCode)
 	for _, part := range []string{
-		"is ACTIVE again", "7 offsets behind in 1 of 2 partitions, most in partition 0: 7", "a transaction is open at the source in partition 0", "stop the writers", "fail it over",
+		"is ACTIVE again", "7 offsets behind in 1 of 2 partitions, most in partition 0: 7", "a transaction is open at the source in partition 0", "stop the topic's producers", "fail it over",
 	} {
 		require.Contains(t, text(r.ErrorMessage), part)
 	}
@@ -141,7 +141,7 @@ func TestPromoteJoined(t *testing.T) {
 	long := w.promote(t.Context(), w.service, "orders", 20*time.Second)
 	r := w.promote(t.Context(), w.start(), "orders", 200*time.Millisecond).await()
 	require.Equal(t, kerr.RequestTimedOut.Code, r.ErrorCode)
-	require.Contains(t, text(r.ErrorMessage), "is being promoted until")
+	require.Contains(t, text(r.ErrorMessage), "is still being promoted")
 	require.NotEmpty(t, w.service.State().Mirrors["orders"].Promotion)
 	w.caughtUp(w.service, "orders", model.Event{Ended: endedAt([2]int64{0, 0})})
 	r = long.await()
@@ -187,7 +187,7 @@ func TestPromoteEnds(t *testing.T) {
 	require.Zero(t, w.alter("resumed", linkapi.MirrorResume).ErrorCode)
 	r := p.await()
 	require.Equal(t, kerr.InvalidRequest.Code, r.ErrorCode)
-	require.Contains(t, text(r.ErrorMessage), "taken that back, and it is ACTIVE now")
+	require.Contains(t, text(r.ErrorMessage), "the promotion was cancelled, and the mirror is now ACTIVE")
 
 	p = begin("failed")
 	w.report(model.Event{Kind: model.EventMirrorFailed, Topic: "failed", Error: model.ErrUnexpectedTruncation, Message: "the source lost records"})

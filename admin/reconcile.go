@@ -21,7 +21,7 @@ import (
 func (s *Service) reconcile() {
 	for {
 		if err := s.reconcileOnce(s.ctx); err != nil && s.ctx.Err() == nil {
-			s.log.Warn("mirrors were not compared with the topics of the destination; will be tried again", "error", err)
+			s.log.Warn("could not compare mirrors with the topics of the destination, will retry", "error", err)
 		}
 		select {
 		case <-s.ctx.Done():
@@ -57,7 +57,7 @@ func (s *Service) reconcileOnce(ctx context.Context) error {
 	maps.DeleteFunc(s.unseen, func(id string, _ *seenWait) bool { return !uncreated[id] })
 	meta, err := s.admin.Metadata(ctx, topics...)
 	if err != nil {
-		return fmt.Errorf("metadata of the destination: %w", err)
+		return fmt.Errorf("could not read the metadata of the destination: %w", err)
 	}
 	var errs []error
 	var stopped []string // topics that do not have the source's configs yet
@@ -155,7 +155,7 @@ func (s *Service) reconcileCreation(ctx context.Context, topic string, m *mirror
 	if created, gone, asked := s.isCreated(ctx, topic, m.ID); created || gone || asked != nil {
 		return asked
 	}
-	return s.failMirror(ctx, topic, m.ID, model.ErrPolicyViolation, fmt.Sprintf("its topic could not be created: %s; delete the topic and create the mirror anew", err), false)
+	return s.failMirror(ctx, topic, m.ID, model.ErrPolicyViolation, fmt.Sprintf("its topic could not be created: %s; delete the topic and re-create the mirror", err), false)
 }
 
 // isCreated reports whether a mirror is complete, or gone. Another instance may be creating it too,
@@ -222,14 +222,14 @@ func (s *Service) recordedPlan(ctx context.Context, topic, id string) (*mirrorPl
 // later, is a different one, with offsets of its own.
 func (s *Service) topicGone(ctx context.Context, topic string, m *mirrorRecord, recreated bool) error {
 	if m.State == model.MirrorStopped {
-		s.log.Warn("the topic of a stopped mirror was deleted around klink", "topic", topic, "recreated", recreated)
+		s.log.Warn("the topic of a stopped mirror was deleted, not through klink", "topic", topic, "recreated", recreated)
 		return s.removeMirror(ctx, topic, m.ID)
 	}
 	if m.TopicGone {
 		return nil
 	}
-	s.log.Error("the topic of a mirror was deleted around klink", "topic", topic, "recreated", recreated)
-	return s.failMirror(ctx, topic, m.ID, model.ErrMirrorTopicDeleted, "the topic was deleted at the destination, not through klink: create the mirror anew, or fail it over so that a topic of this name is an ordinary one", true)
+	s.log.Error("the topic of a mirror was deleted, not through klink", "topic", topic, "recreated", recreated)
+	return s.failMirror(ctx, topic, m.ID, model.ErrMirrorTopicDeleted, "the topic was deleted at the destination, not through klink: re-create the mirror, or fail it over if you want an ordinary topic of this name", true)
 }
 
 func (s *Service) failMirror(ctx context.Context, topic, id string, code model.Error, message string, gone bool) error {

@@ -97,7 +97,7 @@ type timelineAt struct {
 
 // errForeignKey is returned for a key of a kind that this klink does not know: of a later klink, or
 // not klink's at all. It is harmless.
-var errForeignKey = errors.New("a key that this version of klink does not know")
+var errForeignKey = errors.New("this version of klink does not know the key")
 
 func parseRecordKey(key []byte) (recordKey, error) {
 	kind, rest, ok := strings.Cut(string(key), "/")
@@ -141,9 +141,9 @@ func checkName(name string) error {
 	case name == "":
 		return errors.New("a name must not be empty")
 	case name == "." || name == "..":
-		return fmt.Errorf("%q cannot be a name", name)
+		return fmt.Errorf("invalid name %q", name)
 	case len(name) > 249:
-		return fmt.Errorf("a name of %d characters is too long: at most 249", len(name))
+		return fmt.Errorf("the name has %d characters; at most 249 are allowed", len(name))
 	}
 	for i := range len(name) {
 		c := name[i]
@@ -155,7 +155,7 @@ func checkName(name string) error {
 }
 
 func errLaterVersion(version int) error {
-	return fmt.Errorf("was written by a later klink (version %d, this one reads up to %d): upgrade this klink", version, recordVersion)
+	return fmt.Errorf("was written by a newer klink (version %d, this one reads up to %d): upgrade this klink", version, recordVersion)
 }
 
 // unknownFields are the fields of a record that this version does not know.

@@ -110,7 +110,7 @@ func decodeACLs(value []byte) (*aclsRecord, error) {
 func (r *aclsRecord) encode() ([]byte, error) {
 	value, err := encodeRecord(r, r.unknown)
 	if err == nil && len(value) > maxACLsRecordBytes {
-		return nil, fmt.Errorf("%d ACLs of one link fall into one record of %s, which gets too large with %d bytes: narrow acl.filters", len(r.ACLs), StateTopic, len(value))
+		return nil, fmt.Errorf("%d ACLs of one link belong in one record of %s, which would be too large (%d bytes): narrow acl.filters", len(r.ACLs), StateTopic, len(value))
 	}
 	return value, err
 }

@@ -39,7 +39,7 @@ func decodeCheckpoint(value []byte) (*checkpointRecord, error) {
 	case r.Physical < 0 || r.Logical < 0:
 		return nil, errors.New("lacks an offset, or has a negative one")
 	case r.Epoch < 0 || r.EpochEnd < 0 || r.EpochEnd > r.Logical:
-		return nil, errors.New("has a leader epoch that does not fit its offset")
+		return nil, errors.New("has a leader epoch that does not match its offset")
 	}
 	return r, nil
 }

@@ -68,7 +68,7 @@ type promotionRecord struct {
 // follow an append that was not confirmed.
 const stampFormat = 3
 
-var errStampFormat = errors.New("was made by a development version whose stamps this one does not read; delete the topic and create the mirror anew")
+var errStampFormat = errors.New("was created by a development version whose stamps this version cannot read; delete the topic and re-create the mirror")
 
 // maxPromotionID bounds the id of a promotion.
 const maxPromotionID = 64

@@ -54,7 +54,7 @@ func (r *offsetsRecord) prints() map[groupHash]groupPrint {
 func decodeOffsets(value []byte) (*offsetsRecord, error) {
 	r := &offsetsRecord{}
 	if err := json.Unmarshal(value, r); err != nil {
-		return nil, fmt.Errorf("not what is remembered of offsets: %w", err)
+		return nil, fmt.Errorf("not a record of synced offsets: %w", err)
 	}
 	switch {
 	case r.Version < 1:

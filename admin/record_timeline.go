@@ -107,7 +107,7 @@ func (r *timelineRecord) end(topic string, partition int32, at timelineEnd) erro
 	case r.End != nil && r.End.Physical == at.Physical && r.End.Logical == at.Logical:
 		return nil // the same end is stored already
 	case r.End != nil:
-		return fmt.Errorf("partition %d of mirror topic '%s' has ended at physical offset %d, logical %d, and not at %d, %d", partition, topic, r.End.Physical, r.End.Logical, at.Physical, at.Logical)
+		return fmt.Errorf("partition %d of mirror topic '%s' has ended at physical offset %d, logical %d, not at %d, %d", partition, topic, r.End.Physical, r.End.Logical, at.Physical, at.Logical)
 	}
 	r.End = &at
 	return nil

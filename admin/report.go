@@ -49,13 +49,13 @@ func (s *Service) reportLink(tx *Tx, ev model.Event) error {
 	switch {
 	case ev.SourceClusterID == "":
 	case own != nil && *own == ev.SourceClusterID:
-		return s.moveLink(tx, ev.Link, r, model.LinkInput{Kind: model.InputLinkFail, Error: model.ErrSourceClusterChanged, Message: "bootstrap.servers leads to the destination itself: change it to the source's brokers"})
+		return s.moveLink(tx, ev.Link, r, model.LinkInput{Kind: model.InputLinkFail, Error: model.ErrSourceClusterChanged, Message: "bootstrap.servers points to the destination itself: change it to the source's brokers"})
 	case r.SourceClusterID == "":
 		r = r.clone()
 		r.SourceClusterID = ev.SourceClusterID
 	case r.SourceClusterID != ev.SourceClusterID:
 		return s.moveLink(tx, ev.Link, r, model.LinkInput{Kind: model.InputLinkFail, Error: model.ErrSourceClusterChanged, Message: fmt.Sprintf(
-			"bootstrap.servers leads to cluster %s, but the link mirrors cluster %s: correct bootstrap.servers, or delete the link and create another one", ev.SourceClusterID, r.SourceClusterID)})
+			"bootstrap.servers points to cluster %s, but the link mirrors cluster %s: correct bootstrap.servers, or delete the link and create a new one", ev.SourceClusterID, r.SourceClusterID)})
 	}
 	return s.moveLink(tx, ev.Link, r, model.LinkInput{Kind: model.InputLinkUp})
 }
@@ -101,7 +101,7 @@ func (s *Service) SetTimeline(ctx context.Context, topic string, partition int32
 			return err
 		}
 		if m == nil || partition < 0 || partition >= m.Partitions {
-			return protocol.Errorf(kerr.UnknownTopicOrPartition, "there is no mirror of partition %d of topic '%s'", partition, topic)
+			return protocol.Errorf(kerr.UnknownTopicOrPartition, "unknown partition %d of mirror topic '%s'", partition, topic)
 		}
 		if err := s.ownPartition(topic, partition); err != nil {
 			return err

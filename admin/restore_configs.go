@@ -97,7 +97,7 @@ func (s *Service) alterManyTopics(ctx context.Context, mirrors map[string]*mirro
 				message = *r.ErrorMessage
 			}
 			if err := kafkaclient.WithMessage(kerr.ErrorForCode(r.ErrorCode), message); err != nil {
-				errs = append(errs, fmt.Errorf("set the configs of topic '%s' to those of its source: %w", r.ResourceName, err))
+				errs = append(errs, fmt.Errorf("could not set the configs of topic '%s' to those of its source: %w", r.ResourceName, err))
 				continue
 			}
 			done = append(done, r.ResourceName)

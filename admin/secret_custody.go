@@ -75,6 +75,6 @@ func checkCustody(l *model.Link, next, set map[string]string, deleted map[string
 	if len(missing) == 0 {
 		return nil
 	}
-	return protocol.Errorf(kerr.InvalidConfig, "%s decides who gets the secrets of link %q: give them in the same request, even if they stay the same (%s), or delete them",
+	return protocol.Errorf(kerr.InvalidConfig, "%s decides who receives the secrets of link %q: send them again in the same request, even if they stay the same (%s), or delete them",
 		strings.Join(changed, ", "), l.Name, fmt.Sprintf("%.1000s", strings.Join(missing, ", ")))
 }

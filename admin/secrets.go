@@ -38,7 +38,7 @@ type sealed struct {
 func LoadSecretsKey(path string) (*SecretsKey, error) {
 	raw, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("read the secrets key file: %w", err)
+		return nil, fmt.Errorf("could not read the secrets key file: %w", err)
 	}
 	k, err := ParseSecretsKey(string(raw))
 	if err != nil {
@@ -89,7 +89,7 @@ func (k *SecretsKey) open(link, config string, s sealed) (string, error) {
 		return "", fmt.Errorf("%s of link %q is encrypted with the key %s: start klink with --secrets-key-file and that key", config, link, shownKeyID(s.KeyID))
 	}
 	if s.KeyID != k.id {
-		return "", fmt.Errorf("%s of link %q is encrypted with the key %s, but --secrets-key-file has the key %s: start klink with the former, or set %s again", config, link, shownKeyID(s.KeyID), k.id, config)
+		return "", fmt.Errorf("%s of link %q is encrypted with the key %s, but --secrets-key-file has the key %s: start klink with the first key, or set %s again", config, link, shownKeyID(s.KeyID), k.id, config)
 	}
 	n := k.aead.NonceSize()
 	if len(s.Data) < n {

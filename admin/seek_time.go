@@ -34,7 +34,7 @@ func (f *Facts) SeekTime(ctx context.Context, topic string, partition int32, lin
 	key := seekKey{topic, partition, line, found, timestamp}
 	last, leave, err := f.seeks.enter(ctx, key, f.cfg.Now)
 	if err != nil {
-		return 0, 0, fmt.Errorf("looking for a timestamp in %s-%d at the destination: %w", topic, partition, err)
+		return 0, 0, fmt.Errorf("could not look up a timestamp in %s-%d at the destination: %w", topic, partition, err)
 	}
 	defer leave()
 	if last != nil && !last.ended {
@@ -89,7 +89,7 @@ func (s *timeSeek) run(ctx context.Context, f *Facts, topic string, partition in
 		}
 		records, err := l.read(ctx, s.at, limit)
 		if err != nil {
-			return fmt.Errorf("looking for a timestamp in %s-%d at the destination: %w", topic, partition, err)
+			return fmt.Errorf("could not look up a timestamp in %s-%d at the destination: %w", topic, partition, err)
 		}
 		before := s.at
 		l.left = f.maxLook

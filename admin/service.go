@@ -162,7 +162,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	client, err := kgo.NewClient(append(slices.Clone(cfg.Destination), freshMetadata)...)
 	if err != nil {
-		return nil, fmt.Errorf("client of the destination: %w", err)
+		return nil, fmt.Errorf("could not create a client for the destination: %w", err)
 	}
 	s := &Service{
 		cfg: cfg, log: cfg.Logger, id: newID(), lease: cfg.Lease, client: client, admin: kadm.NewClient(client),
@@ -215,7 +215,7 @@ func (s *Service) run() {
 		if s.ctx.Err() != nil {
 			return
 		}
-		s.log.Error("links and mirrors are not known yet; produces wait", "error", err)
+		s.log.Error("could not read links and mirrors yet; produce requests wait", "error", err)
 		select {
 		case <-s.ctx.Done():
 			return

@@ -51,9 +51,9 @@ func connectSource(ctx context.Context, files kafkaclient.Files, link string, co
 		defer s.close()
 		if errors.Is(err, io.EOF) && strings.HasPrefix(strings.ToUpper(configs["security.protocol"]), "SASL_") {
 			// Some brokers hang up on wrong credentials. Java clients make the same guess.
-			err = fmt.Errorf("%w: the broker hung up during the login", kerr.SaslAuthenticationFailed)
+			err = fmt.Errorf("%w: the broker closed the connection during the login", kerr.SaslAuthenticationFailed)
 		}
-		return nil, s.failed("be reached", err)
+		return nil, s.failed("connect", err)
 	}
 	return s, nil
 }
@@ -74,7 +74,7 @@ func (s *source) learnCluster(ctx context.Context) error {
 // identify asks the source whether it is still there, and which cluster it is.
 func (s *source) identify(ctx context.Context) *protocol.Error {
 	if err := s.learnCluster(ctx); err != nil {
-		return s.failed("be reached", err)
+		return s.failed("connect", err)
 	}
 	return nil
 }
@@ -97,7 +97,7 @@ func (s *source) failed(what string, err error) *protocol.Error {
 	}
 	name, advice := ClassifySourceError(err)
 	// The text may be the source's own, of any length.
-	return protocol.Errorf(sourceErrorCode(name), "%s: the source %s of link %q cannot %s: %.500s; %s", name, s.address, s.link, what, err.Error(), advice)
+	return protocol.Errorf(sourceErrorCode(name), "%s: source %s of link %q: could not %s: %.500s; %s", name, s.address, s.link, what, err.Error(), advice)
 }
 
 // dialTrouble is a franz-go hook that keeps the last error of connecting. A request that runs out
@@ -135,7 +135,7 @@ func ClassifySourceError(err error) (name model.Error, advice string) {
 	case errors.As(err, &verify), errors.As(err, &unknown), errors.As(err, &host), errors.As(err, &invalid), errors.As(err, &alert), errors.As(err, &header):
 		return model.ErrAuthentication, "check security.protocol, ssl.truststore.location and ssl.endpoint.identification.algorithm"
 	case errors.As(err, &first):
-		return model.ErrAuthentication, "check that security.protocol is that of the listener"
+		return model.ErrAuthentication, "check that security.protocol matches the listener"
 	case errors.Is(err, kerr.ClusterAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.GroupAuthorizationFailed):
 		return model.ErrAuthorization, "grant the link's user DESCRIBE, DESCRIBE_CONFIGS and READ on the topic"
 	case errors.As(err, &dns), errors.As(err, &op) && op.Op == "dial" && !op.Timeout(), strings.Contains(err.Error(), "connection refused"):
@@ -146,9 +146,9 @@ func ClassifySourceError(err error) (name model.Error, advice string) {
 		return model.ErrBootstrapConnection, "check that the brokers are up, and security.protocol"
 	}
 	if errors.As(err, &refused) {
-		return model.ErrInternal, "check that bootstrap.servers names Kafka listeners, security.protocol, and who answers there"
+		return model.ErrInternal, "check security.protocol, and that bootstrap.servers points to Kafka listeners"
 	}
-	return model.ErrInternal, "see the log of klink"
+	return model.ErrInternal, "see klink's log"
 }
 
 // sourceErrorCode returns the Kafka error code of a response to a request that failed because of
@@ -183,7 +183,7 @@ func (s *source) topic(ctx context.Context, topic, start string) (*sourceTopic, 
 	}
 	t, ok := meta.Topics[topic]
 	if !ok || errors.Is(t.Err, kerr.UnknownTopicOrPartition) {
-		return nil, protocol.Errorf(kerr.UnknownTopicOrPartition, "the source of link %q has no topic '%s' that the link's user may see", s.link, topic)
+		return nil, protocol.Errorf(kerr.UnknownTopicOrPartition, "the source of link %q has no topic '%s' that the link's user may describe", s.link, topic)
 	}
 	if t.Err != nil {
 		return nil, s.failed("describe topic '"+topic+"'", t.Err)

@@ -18,7 +18,7 @@ import (
 func (s *Service) ensureStateTopic(ctx context.Context) error {
 	details, err := s.admin.Metadata(ctx, StateTopic)
 	if err != nil {
-		return fmt.Errorf("metadata of the destination: %w", err)
+		return fmt.Errorf("could not read the metadata of the destination: %w", err)
 	}
 	cluster := details.Cluster
 	s.clusterID.Store(&cluster)
@@ -32,16 +32,16 @@ func (s *Service) ensureStateTopic(ctx context.Context) error {
 	}
 	configs, err := s.topicConfigs(ctx, StateTopic)
 	if err != nil {
-		return fmt.Errorf("configs of the state topic: %w", err)
+		return fmt.Errorf("could not read the configs of the state topic: %w", err)
 	}
 	if policy := configs["cleanup.policy"].value; policy != "compact" {
-		return fmt.Errorf("the state topic %s of the destination has cleanup.policy=%s, with which links and mirrors get lost: set it to compact", StateTopic, policy)
+		return fmt.Errorf("the state topic %s of the destination has cleanup.policy=%s, which would lose links and mirrors: set it to compact", StateTopic, policy)
 	}
 	// klink writes only in transactions, which brokers refuse if the topic has an older message
 	// format (possible before Kafka 3.0).
 	if format, ok := configs[messageFormat]; ok && formatMatters(format.value) && oldFormat(format.value) {
 		if err := s.alterTopicConfigs(ctx, StateTopic, pointers(map[string]string{messageFormat: messageFormatV2})); err != nil {
-			return fmt.Errorf("set %s of the state topic %s, as the destination's default is %s: %w; klink's principal needs ALTER_CONFIGS on it", messageFormat, StateTopic, format.value, err)
+			return fmt.Errorf("could not set %s of the state topic %s, because the destination's default is %s: %w; klink's principal needs ALTER_CONFIGS on it", messageFormat, StateTopic, format.value, err)
 		}
 	}
 	return nil
@@ -71,7 +71,7 @@ func (s *Service) createStateTopic(ctx context.Context, brokers int) error {
 	} {
 		created, err := s.admin.CreateTopics(ctx, 1, try.replicas, pointers(try.configs), StateTopic)
 		if err != nil {
-			return fmt.Errorf("create the state topic %s: %w", StateTopic, err)
+			return fmt.Errorf("could not create the state topic %s: %w", StateTopic, err)
 		}
 		resp := created[StateTopic]
 		if resp.Err == nil || errors.Is(resp.Err, kerr.TopicAlreadyExists) {
@@ -79,7 +79,7 @@ func (s *Service) createStateTopic(ctx context.Context, brokers int) error {
 		}
 		errs = append(errs, kafkaclient.WithMessage(resp.Err, resp.ErrMessage))
 	}
-	return fmt.Errorf("create the state topic %s at the destination: %w; klink's principal needs CREATE on it", StateTopic, errors.Join(errs...))
+	return fmt.Errorf("could not create the state topic %s at the destination: %w; klink's principal needs CREATE on it", StateTopic, errors.Join(errs...))
 }
 
 // waitStateTopic waits until the state topic has a leader that every broker can be asked for.
@@ -87,7 +87,7 @@ func (s *Service) waitStateTopic(ctx context.Context) error {
 	for {
 		details, err := s.admin.Metadata(ctx, StateTopic)
 		if err != nil {
-			return fmt.Errorf("metadata of the state topic %s: %w", StateTopic, err)
+			return fmt.Errorf("could not read the metadata of the state topic %s: %w", StateTopic, err)
 		}
 		t := details.Topics[StateTopic]
 		switch {

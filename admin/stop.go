@@ -199,7 +199,7 @@ func (s *Service) finishStops() {
 			}
 			if err := s.finish(s.ctx, part); err != nil && s.ctx.Err() == nil {
 				// The replicator reports again as long as the state does not show STOPPED.
-				s.log.Warn("mirrors are not stopped yet; will be tried again", "topics", len(part), "error", err)
+				s.log.Warn("could not finish stopping mirrors, will retry", "topics", len(part), "error", err)
 			}
 		}
 	}
@@ -251,7 +251,7 @@ func (s *Service) finish(ctx context.Context, batch map[string]model.Event) erro
 				continue // a broken record is shown as FAILED
 			}
 			if p := notEndedIn(tx, topic, m, batch[topic]); m.Created && !m.TopicGone && p >= 0 {
-				s.log.Error("a mirror that is being stopped is not drained", "topic", topic, "partition", p)
+				s.log.Error("cannot finish stopping a mirror: one of its partitions has not ended", "topic", topic, "partition", p)
 				continue
 			}
 			s.endTimelines(tx, topic, m, ends[topic])
@@ -299,7 +299,7 @@ func (s *Service) endTimelines(tx *Tx, topic string, m *mirrorRecord, ends mirro
 			}
 		}
 		if err != nil {
-			s.log.Error("the end of a mirror's partition is not stored", "topic", topic, "partition", p, "error", err)
+			s.log.Error("could not store the end of a mirror partition", "topic", topic, "partition", p, "error", err)
 		}
 	}
 }
@@ -347,7 +347,7 @@ func (s *Service) endsOf(ctx context.Context, batch map[string]model.Event) map[
 	}
 	listed, err := s.admin.ListEndOffsets(ctx, ask...)
 	if err != nil {
-		s.log.Warn("the ends of stopped mirrors at the destination are not known", "error", err)
+		s.log.Warn("could not find the ends of stopped mirrors at the destination", "error", err)
 	}
 	for _, topic := range ask {
 		e := ends[topic]
@@ -392,7 +392,7 @@ func (s *Service) findEnd(ctx context.Context, topic string, partition int32, t 
 	}
 	look := &Facts{cfg: FactsConfig{Now: s.cfg.Now}, client: s.client, maxLook: maxLookBytes}
 	if err := look.LearnOffset(ctx, topic, partition, t, timeline.ProbeEnd); err != nil {
-		s.log.Warn("the end of a mirror's partition is not known", "topic", topic, "partition", partition, "error", err)
+		s.log.Warn("could not find the end of a mirror partition", "topic", topic, "partition", partition, "error", err)
 		return 0, false
 	}
 	logical, _, ok = t.FindLogical(physical)
@@ -418,10 +418,10 @@ func unknownEnds(e mirrorEnds) string {
 	if len(unknown) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("where %d of %d partitions end is not known, the first of them partition %d: offsets beyond the last record of the mirror may be unknown to klink", len(unknown), len(e.logical), unknown[0])
+	return fmt.Sprintf("the ends of %d of %d partitions are unknown (the first is partition %d): klink may not know offsets beyond the last record of the mirror", len(unknown), len(e.logical), unknown[0])
 }
 
 // notChecked returns the message for a mirror whose groups' offsets could not be checked.
 func notChecked(err error) string {
-	return fmt.Sprintf("committed offsets of groups at the destination were not compared with the mirror's end: %s", err)
+	return fmt.Sprintf("could not compare the committed offsets of groups with the mirror's end: %s", err)
 }

@@ -120,7 +120,7 @@ func TestStopSetsOffsetsBack(t *testing.T) {
 	d := w.describe(w.service, "orders")
 	require.Equal(t, string(model.MirrorStopped), d.State)
 	require.Empty(t, d.Error)
-	require.Contains(t, d.StateMessage, "group active has 130 in partition 0, which ends at 100 (the group is active)")
+	require.Contains(t, d.StateMessage, "group active has offset 130 in partition 0, which ends at 100 (the group is active)")
 	for name, s := range map[string]*Service{"same": w.service, "restarted": w.start()} {
 		logical, _, ok := s.State().Timelines["orders"][0].FindLogical(95)
 		require.True(t, ok, name)
@@ -179,7 +179,7 @@ func TestStopWithoutEnds(t *testing.T) {
 	require.Nil(t, w.service.store.timelineRecords("orders", 1)[0].End)
 	d := w.describe(w.service, "orders")
 	require.EqualValues(t, -1, d.Partitions[0].MirrorEndOffset)
-	require.Contains(t, d.StateMessage, "where 1 of 1 partitions end is not known")
+	require.Contains(t, d.StateMessage, "the ends of 1 of 1 partitions are unknown")
 }
 
 // TestStopDespiteTheGroups: a stop waits for a coordinator that is loading. Groups that klink may
@@ -196,8 +196,8 @@ func TestStopDespiteTheGroups(t *testing.T) {
 	}{
 		"loading":      {kmsg.ListGroups, kerr.CoordinatorLoadInProgress, 2, 5, ""},
 		"not-listed":   {kmsg.ListGroups, kerr.ClusterAuthorizationFailed, -1, 10, "CLUSTER_AUTHORIZATION_FAILED"},
-		"not-told":     {kmsg.OffsetFetch, kerr.GroupAuthorizationFailed, -1, 10, "1 groups do not tell theirs, for example g"},
-		"not-taken":    {kmsg.OffsetCommit, kerr.GroupAuthorizationFailed, -1, 10, "group g has 10 in partition 0, which ends at 5 (GROUP_AUTHORIZATION_FAILED"},
+		"not-told":     {kmsg.OffsetFetch, kerr.GroupAuthorizationFailed, -1, 10, "could not read the offsets of 1 groups, for example g"},
+		"not-taken":    {kmsg.OffsetCommit, kerr.GroupAuthorizationFailed, -1, 10, "group g has offset 10 in partition 0, which ends at 5 (GROUP_AUTHORIZATION_FAILED"},
 		"taken-slowly": {kmsg.OffsetCommit, kerr.CoordinatorLoadInProgress, 2, 5, ""},
 	} {
 		t.Run(topic, func(t *testing.T) {

@@ -167,8 +167,8 @@ func (s *Store) apply(key string, value []byte, offset int64) {
 	if err != nil && value != nil {
 		s.broken.Add(1)
 		s.records.broken[key] = brokenRecord(key, offset, err)
-		s.logger.Error("a record of the state topic cannot be read; what it is about counts as FAILED", "topic", StateTopic, "key", key, "offset", offset, "error", err,
-			"advice", "delete the link or topic through klink, or write a good record, or one without a value, to the key")
+		s.logger.Error("cannot read a record of the state topic; its link or mirror is shown as FAILED", "topic", StateTopic, "key", key, "offset", offset, "error", err,
+			"advice", "delete the link or topic through klink, or write a valid record or a tombstone to the key")
 	}
 	switch k.Kind {
 	case kindCheckpoint:
@@ -212,7 +212,7 @@ func (s *Store) applyParsed(k recordKey, value []byte) error {
 			return err
 		}
 		if s.records.partitions+int64(r.Partitions) > maxStatePartitions {
-			return fmt.Errorf("with its %d partitions there would be more than %d of all mirrors", r.Partitions, maxStatePartitions)
+			return fmt.Errorf("its %d partitions would exceed the limit of %d for all mirrors", r.Partitions, maxStatePartitions)
 		}
 		s.records.partitions += int64(r.Partitions)
 		s.records.mirrors[k.Name] = r

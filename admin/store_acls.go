@@ -37,7 +37,7 @@ func (tx *Tx) aclRecords(link string) (map[int32]*aclsRecord, error) {
 	for key, err := range tx.records.broken {
 		// If the key was written or deleted since, the value that cannot be read does not matter.
 		if _, written := tx.written(key); strings.HasPrefix(key, aclsPrefix(link)) && !written {
-			return nil, fmt.Errorf("the record %s of %s cannot be read (%w), so it is not known which ACLs klink has created: delete link %q, or repair the record", key, StateTopic, err, link)
+			return nil, fmt.Errorf("cannot read the record %s of %s (%w), so klink does not know which ACLs it has created: delete link %q, or repair the record", key, StateTopic, err, link)
 		}
 	}
 	records := map[int32]*aclsRecord{}

@@ -112,7 +112,7 @@ func (s *Store) addBroken(state *model.State, key string, err error) {
 	if parseErr != nil {
 		return
 	}
-	const advice = "a record in " + StateTopic + " cannot be read; delete it through klink, or write a good one to its key: "
+	const advice = "cannot read a record in " + StateTopic + "; delete the link or topic through klink, or write a valid record to its key: "
 	switch k.Kind {
 	case kindLink:
 		state.Links[k.Name] = &model.Link{
@@ -143,7 +143,7 @@ func (s *Store) addBroken(state *model.State, key string, err error) {
 		failed.State, failed.Error = model.MirrorFailed, model.ErrInternal
 		what := "timeline of partition %d in %s cannot be read, so its offsets are out of range: %s"
 		if k.Kind == kindCheckpoint {
-			what = "checkpoint of partition %d in %s cannot be read, so it may not be known where it goes on; write one without a value to the key if the partition has records: %s"
+			what = "checkpoint of partition %d in %s cannot be read, so klink may not know where to continue; if the partition has records, write a tombstone to the key: %s"
 		}
 		failed.ErrorMessage = fmt.Sprintf("the "+what, k.Partition, StateTopic, err)
 		state.Mirrors[k.Name] = &failed

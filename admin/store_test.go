@@ -167,7 +167,7 @@ func TestStampFormat(t *testing.T) {
 	m := state.Mirrors["old"]
 	require.Equal(t, model.MirrorFailed, m.State)
 	require.Equal(t, model.ErrStampFormat, m.Error)
-	require.Equal(t, "was made by a development version whose stamps this one does not read; delete the topic and create the mirror anew", m.ErrorMessage)
+	require.Equal(t, "was created by a development version whose stamps this version cannot read; delete the topic and re-create the mirror", m.ErrorMessage)
 	seen := snapshot(state).Mirrors["old"]
 	require.True(t, seen.ReadOnly)
 	require.Len(t, seen.Timelines, 2)
@@ -212,7 +212,7 @@ func TestBrokenRecordsAreLeftAlone(t *testing.T) {
 	require.EqualValues(t, 70, state.Timelines["half"][0].ToLogical(0))
 	require.EqualValues(t, -1, state.Timelines["half"][1].ToPhysical(5), "what is not known is out of range")
 
-	require.ErrorContains(t, s.Update(context.Background(), increment("garbage")), "cannot be read")
+	require.ErrorContains(t, s.Update(context.Background(), increment("garbage")), "cannot read the record")
 	require.NoError(t, s.Update(context.Background(), func(tx *Tx) error {
 		tx.DeleteLink("garbage")
 		tx.DeleteMirror("half")

@@ -57,7 +57,7 @@ func get[R any](tx *Tx, key string, decode func([]byte) (*R, error), stored func
 		return decode(value)
 	}
 	if err := tx.records.broken[key]; err != nil {
-		return nil, fmt.Errorf("the record %s of %s cannot be read (%w): delete the link or topic, or repair the record", key, StateTopic, err)
+		return nil, fmt.Errorf("cannot read the record %s of %s (%w): delete the link or topic, or repair the record", key, StateTopic, err)
 	}
 	return stored(), nil
 }

@@ -38,9 +38,9 @@ func (s *Service) syncACLsOnce(ctx context.Context, name string, validateOnly bo
 		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q has no %s, so it syncs no ACLs: set them with `klink link update`", name, ConfigACLFilters)
 	case validateOnly:
 	case !wantsACLs(l.Configs):
-		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q syncs no ACLs: set %s=true with `klink link update`, or only look with --dry-run", name, ConfigACLSync)
+		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q syncs no ACLs: set %s=true with `klink link update`, or use --dry-run to see the changes without making them", name, ConfigACLSync)
 	case l.State == model.LinkPaused || l.State == model.LinkFailed:
-		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q is %s, so it syncs no ACLs now; `klink link describe %s` says more", name, l.State, name)
+		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q is %s, so it syncs no ACLs now; `klink link describe %s` shows why", name, l.State, name)
 	}
 	src, refused := connectSource(ctx, s.cfg.LinkFiles, name, l.Configs)
 	if refused != nil {
@@ -48,7 +48,7 @@ func (s *Service) syncACLsOnce(ctx context.Context, name string, validateOnly bo
 	}
 	defer src.close()
 	if l.SourceClusterID != "" && src.clusterID != l.SourceClusterID {
-		return nil, protocol.Errorf(kerr.InvalidRequest, "%s: another cluster answers at %s than link %q was made for", model.ErrSourceClusterChanged, src.address, name)
+		return nil, protocol.Errorf(kerr.InvalidRequest, "%s: %s is a different cluster than the one that link %q was created for", model.ErrSourceClusterChanged, src.address, name)
 	}
 	run := &aclRun{s: s, link: l, source: src}
 	if err := run.look(ctx); err != nil {

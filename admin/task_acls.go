@@ -151,7 +151,7 @@ func (r *aclRun) sync(ctx context.Context) error {
 		if len(r.plan.Adds)+len(r.plan.Deletes) > 0 {
 			may, err := aclsync.MayAlterCluster(ctx, r.s.client)
 			if err != nil {
-				return fmt.Errorf("ask the destination what klink may do: %w", err)
+				return fmt.Errorf("could not check klink's permissions at the destination: %w", err)
 			}
 			if !may {
 				return mayNotAlterACLs()
@@ -177,7 +177,7 @@ func (r *aclRun) sync(ctx context.Context) error {
 const maxACLAttempts = 5
 
 // errACLsMoved: the link's records have changed since the destination was listed.
-var errACLsMoved = protocol.Errorf(kerr.InvalidRequest, "another instance of klink syncs the ACLs of the link at the same time: try again")
+var errACLsMoved = protocol.Errorf(kerr.InvalidRequest, "another instance of klink is syncing the ACLs of the link: try again")
 
 // propose lists the destination's ACLs and makes the plan. It changes nothing.
 func (r *aclRun) propose(ctx context.Context) (err error) {
@@ -187,11 +187,11 @@ func (r *aclRun) propose(ctx context.Context) (err error) {
 	r.destination, err = aclsync.Describe(ctx, r.s.client, aclsync.Any)
 	switch {
 	case errors.Is(err, kerr.SecurityDisabled):
-		return protocol.Errorf(kerr.SecurityDisabled, "the destination has no authorizer, so it keeps no ACLs: configure authorizer.class.name at its brokers, or set acl.sync.enable to false")
+		return protocol.Errorf(kerr.SecurityDisabled, "the destination has no authorizer, so it has no ACLs: configure authorizer.class.name at its brokers, or set acl.sync.enable to false")
 	case errors.Is(err, kerr.ClusterAuthorizationFailed):
 		return mayNotAlterACLs()
 	case err != nil:
-		return fmt.Errorf("describe the ACLs of the destination: %w", err)
+		return fmt.Errorf("could not describe the ACLs of the destination: %w", err)
 	}
 	return r.s.store.Read(func(tx *Tx) error { return r.makePlan(tx) })
 }
@@ -234,7 +234,7 @@ func (r *aclRun) makePlan(tx *Tx) error {
 }
 
 // errLinkChanged ends a run whose link was deleted or no longer syncs ACLs.
-var errLinkChanged = protocol.Errorf(kerr.InvalidRequest, "the link was deleted, or its ACL sync switched off, at the same time")
+var errLinkChanged = protocol.Errorf(kerr.InvalidRequest, "the link was deleted, or its ACL sync was switched off, in the meantime")
 
 // decide makes the plan again in a transaction, and stores the records that must exist before the
 // plan is carried out.
@@ -328,7 +328,7 @@ func (r *aclRun) report() {
 		return n
 	}
 	if created, deleted := done(r.plan.Adds), done(r.plan.Deletes); created+deleted > 0 {
-		r.s.log.Info("ACLs follow the source", "link", r.link.Name, "created", created, "deleted", deleted)
+		r.s.log.Info("synced ACLs with the source", "link", r.link.Name, "created", created, "deleted", deleted)
 	}
 }
 
@@ -398,7 +398,7 @@ func aclError(what string, a aclsync.Binding, err error) *protocol.Error {
 		return mayNotAlterACLs()
 	}
 	e := asError(err)
-	return protocol.Errorf(e.Code, "%s the ACL %s at the destination: %s", what, a, e.Message)
+	return protocol.Errorf(e.Code, "could not %s the ACL %s at the destination: %s", what, a, e.Message)
 }
 
 // maxACLRequests is the largest number of filters that are sent as one request each. With more,
@@ -420,7 +420,7 @@ func (s *source) acls(ctx context.Context, filters []aclsync.Filter) (aclsync.Se
 		case errors.Is(err, kerr.ClusterAuthorizationFailed):
 			return nil, protocol.Errorf(kerr.ClusterAuthorizationFailed, "the user of link %q may not describe the ACLs of the source %s: grant it DESCRIBE on the cluster there", s.link, s.address)
 		case err != nil:
-			return nil, s.failed("describe its ACLs", err)
+			return nil, s.failed("describe ACLs", err)
 		}
 		for a := range found {
 			if slices.ContainsFunc(filters, func(f aclsync.Filter) bool { return f.Matches(a) }) {
@@ -437,7 +437,7 @@ func (s *Service) lockACLs(ctx context.Context) (unlock func(), err error) {
 	case s.aclLock <- struct{}{}:
 		return func() { <-s.aclLock }, nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("wait for the ACL sync of another link: %w", ctx.Err())
+		return nil, fmt.Errorf("could not wait for the ACL sync of another link to finish: %w", ctx.Err())
 	}
 }
 

@@ -29,7 +29,7 @@ func autoCreateMirrors(ctx context.Context, s *Service, r *taskRun) (errs []mode
 	}
 	listed, err := r.source.admin.ListTopicsWithInternal(ctx)
 	if err != nil {
-		return []model.TaskError{taskError(r.source.failed("list its topics", err))}
+		return []model.TaskError{taskError(r.source.failed("list topics", err))}
 	}
 	var missing []string
 	mirrors := s.State().Mirrors
@@ -43,7 +43,7 @@ func autoCreateMirrors(ctx context.Context, s *Service, r *taskRun) (errs []mode
 	}
 	there, err := s.admin.ListTopicsWithInternal(ctx)
 	if err != nil {
-		return []model.TaskError{taskError(fmt.Errorf("list the topics of the destination: %w", err))}
+		return []model.TaskError{taskError(fmt.Errorf("could not list the topics of the destination: %w", err))}
 	}
 	// A mirror is recorded before its topic is created. So a listed topic without a mirror record
 	// is an ordinary topic.
@@ -55,7 +55,7 @@ func autoCreateMirrors(ctx context.Context, s *Service, r *taskRun) (errs []mode
 	forEach(len(missing), func(i int) {
 		topic := missing[i]
 		if there.Has(topic) {
-			failed[i] = &model.TaskError{Code: model.ErrTopicExists, Message: fmt.Sprintf("topic '%s' exists at the destination and is no mirror: exclude it from %s, or delete it there", topic, ConfigAutoCreateFilters)}
+			failed[i] = &model.TaskError{Code: model.ErrTopicExists, Message: fmt.Sprintf("topic '%s' exists at the destination and is not a mirror: exclude it from %s, or delete it there", topic, ConfigAutoCreateFilters)}
 			return
 		}
 		if err := ctx.Err(); err != nil {

@@ -54,7 +54,7 @@ func (s *Service) syncOffsetsOf(ctx context.Context, l *model.Link, topics []str
 	}
 	defer source.close()
 	if l.SourceClusterID != "" && source.clusterID != l.SourceClusterID {
-		return []model.TaskError{{Code: model.ErrSourceClusterChanged, Message: "another cluster answers at bootstrap.servers than the link was made for"}}
+		return []model.TaskError{{Code: model.ErrSourceClusterChanged, Message: "bootstrap.servers points to a different cluster than the one that the link was created for"}}
 	}
 	if err := s.offsetsElsewhere(ctx, l); err != nil {
 		return []model.TaskError{taskError(err)}
@@ -75,7 +75,7 @@ func (s *Service) finalOffsets(ctx context.Context, link string, topics []string
 	if len(errs) == 0 {
 		return nil
 	}
-	note := fmt.Sprintf("committed offsets of groups were not all carried over from the source: %s: %.500s", errs[0].Code, errs[0].Message)
+	note := fmt.Sprintf("some committed offsets of groups were not carried over from the source: %s: %.500s", errs[0].Code, errs[0].Message)
 	if more := len(errs) - 1; more > 0 {
 		note += fmt.Sprintf(", and %d more errors", more)
 	}
@@ -102,13 +102,13 @@ func (s *Service) syncGroups(ctx context.Context, o *offsetSync) []model.TaskErr
 	var found offsetErrors
 	listed, err := listGroupsOf(ctx, o.source.client)
 	if err != nil {
-		found.add("", o.source.failed("list its groups", err))
+		found.add("", o.source.failed("list groups", err))
 	}
 	complete := err == nil
 	o.states, err = listGroupsOf(ctx, s.client)
 	if err != nil {
 		// If a group is active, the destination refuses what klink commits for it.
-		s.log.Debug("groups of the destination were not all listed", "error", err)
+		s.log.Debug("could not list all groups of the destination", "error", err)
 	}
 	var groups []string
 	for group, g := range listed {
@@ -132,10 +132,10 @@ func (s *Service) syncGroups(ctx context.Context, o *offsetSync) []model.TaskErr
 		}
 	})
 	if ctx.Err() != nil {
-		return append(found.list(), taskError(fmt.Errorf("committed offsets were not all looked at: %w", ctx.Err())))
+		return append(found.list(), taskError(fmt.Errorf("could not check all committed offsets: %w", ctx.Err())))
 	}
 	if wrote > 0 {
-		s.log.Debug("committed offsets follow the source", "link", o.link.Name, "groups", len(groups), "offsets", wrote, "took", time.Since(begun))
+		s.log.Debug("carried over committed offsets from the source", "link", o.link.Name, "groups", len(groups), "offsets", wrote, "took", time.Since(begun))
 	}
 	if complete && !o.part {
 		if unlock, err := o.memory.take(ctx); err == nil {
@@ -144,7 +144,7 @@ func (s *Service) syncGroups(ctx context.Context, o *offsetSync) []model.TaskErr
 		}
 	}
 	if err := s.saveOffsets(ctx, o.link, o.memory); err != nil {
-		s.log.Warn("what was synced of committed offsets is not remembered beyond a restart; it is tried again", "link", o.link.Name, "error", err)
+		s.log.Warn("could not store which committed offsets were synced, will retry", "link", o.link.Name, "error", err)
 	}
 	return found.list()
 }
@@ -169,7 +169,7 @@ func (e *offsetErrors) inUse(group, state string) {
 }
 
 func groupInUse(group, state string) string {
-	return fmt.Sprintf("group '%.260s' is active at the destination (%s), so its offsets are left alone: stop its consumers there, or exclude it in %s if it has moved", group, state, ConfigGroupFilters)
+	return fmt.Sprintf("group '%.260s' is active at the destination (%s), so klink leaves its offsets alone: stop its consumers there, or exclude it in %s if it has moved", group, state, ConfigGroupFilters)
 }
 
 // add adds an error of a group; "" = of all groups.

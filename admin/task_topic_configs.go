@@ -47,7 +47,7 @@ func syncTopicConfigs(ctx context.Context, s *Service, r *taskRun) (errs []model
 	slices.Sort(topics)
 	known, err := s.topicConfigs(ctx, StateTopic)
 	if err != nil {
-		return []model.TaskError{taskError(fmt.Errorf("configs of the destination: %w", err))}
+		return []model.TaskError{taskError(fmt.Errorf("could not read the configs of the destination: %w", err))}
 	}
 	for chunk := range slices.Chunk(topics, describeTopics) {
 		source, err := describeConfigsOf(ctx, r.source.admin, chunk)
@@ -56,19 +56,19 @@ func syncTopicConfigs(ctx context.Context, s *Service, r *taskRun) (errs []model
 		}
 		mirror, err := describeConfigsOf(ctx, s.admin, chunk)
 		if err != nil {
-			return append(errs, taskError(fmt.Errorf("configs of mirrors at the destination: %w", err)))
+			return append(errs, taskError(fmt.Errorf("could not read the configs of mirrors at the destination: %w", err)))
 		}
 		for _, topic := range chunk {
 			from, to := source[topic], mirror[topic]
 			switch {
 			case errors.Is(from.err, kerr.UnknownTopicOrPartition):
 				if mirrors[topic].Error != model.ErrSourceTopicMayBeDeleted { // otherwise the mirror itself shows the error
-					errs = append(errs, model.TaskError{Code: model.ErrSourceTopicMayBeDeleted, Message: fmt.Sprintf("topic '%s' is not at the source", topic)})
+					errs = append(errs, model.TaskError{Code: model.ErrSourceTopicMayBeDeleted, Message: fmt.Sprintf("topic '%s' does not exist at the source", topic)})
 				}
 			case from.err != nil:
-				errs = append(errs, taskError(fmt.Errorf("configs of topic '%s' at the source: %w", topic, from.err)))
+				errs = append(errs, taskError(fmt.Errorf("could not read the configs of topic '%s' at the source: %w", topic, from.err)))
 			case to.err != nil:
-				errs = append(errs, taskError(fmt.Errorf("configs of mirror topic '%s': %w", topic, to.err)))
+				errs = append(errs, taskError(fmt.Errorf("could not read the configs of mirror topic '%s': %w", topic, to.err)))
 			default:
 				if _, err := s.followConfigs(ctx, r.link, topic, from.configs, to.configs, known, followsNow); err != nil {
 					errs = append(errs, taskError(err))
@@ -115,7 +115,7 @@ func (s *Service) followConfigs(ctx context.Context, l *model.Link, topic string
 		told = ""
 	}
 	if err := s.storeFollowed(ctx, l, topic, atStop, told); err != nil {
-		return false, fmt.Errorf("store the source's configs of mirror topic '%s': %w", topic, err)
+		return false, fmt.Errorf("could not store the source's configs of mirror topic '%s': %w", topic, err)
 	}
 	if len(change) == 0 {
 		return true, nil
@@ -128,17 +128,17 @@ func (s *Service) followConfigs(ctx context.Context, l *model.Link, topic string
 		return false, nil // the comparison used configs of the link that have changed since
 	}
 	if err := s.alterTopicConfigs(ctx, topic, change); err != nil {
-		return false, fmt.Errorf("set the configs %s of mirror topic '%s': %w", slices.Sorted(maps.Keys(change)), topic, err)
+		return false, fmt.Errorf("could not set the configs %s of mirror topic '%s': %w", slices.Sorted(maps.Keys(change)), topic, err)
 	}
 	if !hold && s.holdsCompaction(topic) {
 		if err := s.holdCompaction(ctx, topic); err != nil { // a void batch was found since
 			return false, err
 		}
 	}
-	s.log.Info("configs of a mirror follow its source", "topic", topic, "configs", slices.Sorted(maps.Keys(change)))
+	s.log.Info("copied configs of the source to a mirror", "topic", topic, "configs", slices.Sorted(maps.Keys(change)))
 	if later {
 		if err := s.storeFollowed(ctx, l, topic, atStop, policy); err != nil {
-			return false, fmt.Errorf("store the cleanup policy of mirror topic '%s': %w", topic, err)
+			return false, fmt.Errorf("could not store the cleanup policy of mirror topic '%s': %w", topic, err)
 		}
 	}
 	return false, s.restoreAgain(ctx, topic)
@@ -178,7 +178,7 @@ func (s *Service) restoreAgain(ctx context.Context, topic string) error {
 		m.RestorePending, again = true, true
 		return tx.PutMirror(topic, m)
 	}); err != nil {
-		return fmt.Errorf("see that topic '%s' gets its own configs if it was stopped meanwhile: %w", topic, err)
+		return fmt.Errorf("could not give topic '%s' its own configs back in case it was stopped in the meantime: %w", topic, err)
 	}
 	if again {
 		s.wakeReconciler()

@@ -174,7 +174,7 @@ func TestTopicConfigsOfMirrorsThatStand(t *testing.T) {
 	_, err := w.sourceAdmin.DeleteTopics(t.Context(), "a")
 	require.NoError(t, err)
 	bad := w.awaitTask("l", task, model.TaskInError)
-	require.Equal(t, []linkapi.LinkTaskError{{Code: "SOURCE_TOPIC_MAY_BE_DELETED", Message: "topic 'a' is not at the source"}}, bad.Errors)
+	require.Equal(t, []linkapi.LinkTaskError{{Code: "SOURCE_TOPIC_MAY_BE_DELETED", Message: "topic 'a' does not exist at the source"}}, bad.Errors)
 	w.setSource("b", map[string]string{"retention.ms": "3"})
 	w.awaitConfigs("b", map[string]string{"retention.ms": "3"})
 	w.report(model.Event{Kind: model.EventMirrorUnavailable, Topic: "a", Error: model.ErrSourceTopicMayBeDeleted, Message: "no topic"})

@@ -201,7 +201,7 @@ func (t *taskRunner) runOnce(ctx context.Context, task *task, run *taskRun, src 
 		(*src).close() // waits for it
 		*src = nil
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			errs = append([]model.TaskError{{Code: model.ErrTimeout, Message: fmt.Sprintf("the run was ended after %s; the next one begins anew", taskTimeout)}}, errs...)
+			errs = append([]model.TaskError{{Code: model.ErrTimeout, Message: fmt.Sprintf("the run was cancelled after %s; the next one starts over", taskTimeout)}}, errs...)
 		}
 	}((*src).closeAfter(ctx))
 	return task.run(ctx, t.s, run)
@@ -225,7 +225,7 @@ func reachSource(ctx context.Context, files kafkaclient.Files, l *model.Link, sr
 		return &err
 	}
 	if id := l.SourceClusterID; id != "" && (*src).clusterID != id {
-		err := &model.TaskError{Code: model.ErrSourceClusterChanged, Message: fmt.Sprintf("cluster %s answers at bootstrap.servers, but the link was made for cluster %s", (*src).clusterID, id)}
+		err := &model.TaskError{Code: model.ErrSourceClusterChanged, Message: fmt.Sprintf("bootstrap.servers points to cluster %s, but the link was created for cluster %s", (*src).clusterID, id)}
 		(*src).close()
 		*src = nil
 		return err
@@ -252,7 +252,7 @@ func (t *taskRunner) note(l *model.Link, task *task, errs []model.TaskError) {
 			next.LastSuccess = last.LastSuccess
 		}
 		if last := of[task.name]; last == nil || len(last.Errors) == 0 || last.Errors[0].Code != errs[0].Code {
-			t.s.log.Warn("a task of a link has errors; it is run again", "link", l.Name, "task", task.name, "error", errs[0].Code, "message", errs[0].Message, "errors", len(errs))
+			t.s.log.Warn("a task of a link has errors, will retry", "link", l.Name, "task", task.name, "error", errs[0].Code, "message", errs[0].Message, "errors", len(errs))
 		}
 	}
 	of[task.name] = next

@@ -121,7 +121,7 @@ func TestTaskStates(t *testing.T) {
 	bad := w.awaitTask("l", task, model.TaskInError)
 	require.Len(t, bad.Errors, 1)
 	require.Equal(t, string(model.ErrBootstrapConnection), bad.Errors[0].Code)
-	require.True(t, strings.HasPrefix(bad.Errors[0].Message, "the source "+faults.Addr()+` of link "l" cannot `), bad.Errors[0].Message)
+	require.True(t, strings.HasPrefix(bad.Errors[0].Message, "source "+faults.Addr()+` of link "l": could not `), bad.Errors[0].Message)
 	require.Less(t, bad.LastSuccessTimeMs, bad.LastRunTimeMs)
 	require.GreaterOrEqual(t, bad.LastSuccessTimeMs, ok.LastSuccessTimeMs)
 
@@ -216,7 +216,7 @@ func TestReachSource(t *testing.T) {
 	require.Same(t, first, src, "a connection that works is kept")
 
 	err := reachSource(t.Context(), kafkaclient.Files{}, &model.Link{Name: "l", Configs: configs, SourceClusterID: "another"}, &src)
-	require.Equal(t, &model.TaskError{Code: model.ErrSourceClusterChanged, Message: "cluster faulty answers at bootstrap.servers, but the link was made for cluster another"}, err)
+	require.Equal(t, &model.TaskError{Code: model.ErrSourceClusterChanged, Message: "bootstrap.servers points to cluster faulty, but the link was created for cluster another"}, err)
 	require.Nil(t, src)
 
 	require.Nil(t, reachSource(t.Context(), kafkaclient.Files{}, link, &src))

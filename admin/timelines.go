@@ -24,7 +24,7 @@ func (s *Service) changeTimeline(ctx context.Context, topic string, partition in
 			return err
 		}
 		if m == nil || partition < 0 || partition >= m.Partitions {
-			return protocol.Errorf(kerr.UnknownTopicOrPartition, "there is no mirror of partition %d of topic '%s'", partition, topic)
+			return protocol.Errorf(kerr.UnknownTopicOrPartition, "unknown partition %d of mirror topic '%s'", partition, topic)
 		}
 		if err := s.ownPartition(topic, partition); err != nil {
 			return err

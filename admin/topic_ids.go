@@ -82,7 +82,7 @@ func (f *Facts) LearnTopicIDs(ctx context.Context, ids [][16]byte) error {
 				return question.err
 			}
 		case <-ctx.Done():
-			return fmt.Errorf("names of topic ids at the destination: %w", ctx.Err())
+			return fmt.Errorf("could not look up topic ids at the destination: %w", ctx.Err())
 		}
 	}
 	return nil
@@ -104,7 +104,7 @@ func (f *Facts) questions(ids [][16]byte) (wait []*topicQuestion, err error) {
 		}
 		question := q.pending[id]
 		if question == nil && len(q.pending) >= maxPendingIDs {
-			err = fmt.Errorf("%d topic ids are being looked up at the destination already; try again", len(q.pending))
+			err = fmt.Errorf("klink is already looking up %d topic ids at the destination; try again", len(q.pending))
 			break
 		}
 		if question == nil {
@@ -173,7 +173,7 @@ func (f *Facts) namesOf(ids [][16]byte) (map[[16]byte]string, error) {
 	}
 	resp, err := req.RequestWith(ctx, f.client)
 	if err != nil {
-		return nil, fmt.Errorf("names of %d topic ids at the destination: %w", len(ids), err)
+		return nil, fmt.Errorf("could not look up %d topic ids at the destination: %w", len(ids), err)
 	}
 	names := map[[16]byte]string{}
 	for _, t := range resp.Topics {
@@ -185,7 +185,7 @@ func (f *Facts) namesOf(ids [][16]byte) (map[[16]byte]string, error) {
 		case t.Topic != nil && t.TopicID != [16]byte{}:
 			names[t.TopicID] = *t.Topic
 		case t.ErrorCode != 0:
-			return nil, fmt.Errorf("name of a topic id at the destination: %w", kerr.ErrorForCode(t.ErrorCode))
+			return nil, fmt.Errorf("could not look up a topic id at the destination: %w", kerr.ErrorForCode(t.ErrorCode))
 		}
 	}
 	return names, nil
@@ -251,7 +251,7 @@ func (f *Facts) learnAllTopics(ctx context.Context) error {
 	req.Topics = nil // all
 	resp, err := req.RequestWith(ctx, f.client)
 	if err != nil {
-		return fmt.Errorf("topics of the destination: %w", err)
+		return fmt.Errorf("could not list the topics of the destination: %w", err)
 	}
 	seen := map[[16]byte]string{}
 	for _, t := range resp.Topics {

@@ -35,11 +35,11 @@ func (s *Service) readTransactionState(ctx context.Context, look *transactionLoo
 	}
 	starts, err := s.admin.ListStartOffsets(ctx, transactionStateTopic)
 	if err != nil {
-		return blind(fmt.Sprintf("cannot be looked at: %v", err))
+		return blind(fmt.Sprintf("cannot be read: %v", err))
 	}
 	ends, err := s.admin.ListEndOffsets(ctx, transactionStateTopic)
 	if err != nil {
-		return blind(fmt.Sprintf("cannot be looked at: %v", err))
+		return blind(fmt.Sprintf("cannot be read: %v", err))
 	}
 	from, left := map[int32]kgo.Offset{}, map[int32]int64{}
 	for p, end := range ends[transactionStateTopic] {
@@ -48,7 +48,7 @@ func (s *Service) readTransactionState(ctx context.Context, look *transactionLoo
 			if errors.Is(err, kerr.UnknownTopicOrPartition) {
 				return nil // no transaction was ever begun
 			}
-			return blind(fmt.Sprintf("cannot be looked at: %v", err))
+			return blind(fmt.Sprintf("cannot be read: %v", err))
 		}
 		if end.Offset > start.Offset {
 			from[p], left[p] = kgo.NewOffset().At(start.Offset), end.Offset

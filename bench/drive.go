@@ -70,7 +70,7 @@ func closedLoop(ctx context.Context, askers []asker, length time.Duration) (*dri
 // stops, and counts each request that is still due with its delay so far.
 func fixedRate(ctx context.Context, askers []asker, rate float64, length time.Duration) (*driven, error) {
 	if rate <= 0 || len(askers) == 0 {
-		return nil, errors.New("a rate needs to be above 0, and somebody who asks")
+		return nil, errors.New("the rate must be above 0, and at least one client must send requests")
 	}
 	began := time.Now().Add(5 * time.Millisecond)
 	every := time.Duration(float64(time.Second) / rate)

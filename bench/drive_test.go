@@ -73,7 +73,7 @@ func TestDriveStopsAtTheFirstFailure(t *testing.T) {
 	_, err = closedLoop(ctx, []asker{&pretender{}}, time.Minute)
 	require.ErrorIs(t, err, context.Canceled)
 	_, err = fixedRate(t.Context(), nil, 1, time.Second)
-	require.ErrorContains(t, err, "somebody who asks")
+	require.ErrorContains(t, err, "at least one client")
 	_, err = fixedRate(t.Context(), []asker{&pretender{}}, 0, time.Second)
 	require.ErrorContains(t, err, "rate")
 }

@@ -50,5 +50,5 @@ func TestReportFile(t *testing.T) {
 	r.Version++
 	require.NoError(t, r.Write(path))
 	_, err = ReadReport(path)
-	require.ErrorContains(t, err, "has version 2 of the format")
+	require.ErrorContains(t, err, "has format version 2")
 }

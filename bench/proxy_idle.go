@@ -145,7 +145,7 @@ func apiVersions(c *wire) error {
 	req.SetVersion(2)
 	resp, err := c.request(req)
 	if err == nil && len(resp.(*kmsg.ApiVersionsResponse).ApiKeys) == 0 {
-		err = errors.New("no API in the answer")
+		err = errors.New("no API in the response")
 	}
 	return err
 }

@@ -49,7 +49,7 @@ func parseProxyWorkload(name string) (w proxyWorkload, err error) {
 	switch {
 	case err != nil:
 	case w.size > 1<<20:
-		err = fmt.Errorf("workload %q: a broker takes no batch above 1 MiB", name)
+		err = fmt.Errorf("workload %q: brokers accept no batch above 1 MiB", name)
 	case w.kind == "mirror fetch" && w.tls:
 		err = fmt.Errorf("workload %q: mirrors are read without TLS only", name)
 	}

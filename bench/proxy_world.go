@@ -235,7 +235,7 @@ func (s *subject) await(ctx context.Context) error {
 		addr, err := s.leader(ctx)
 		if err == nil {
 			if addr != s.front {
-				return fmt.Errorf("%s: clients are told that the broker is at %s, and not at %s", s.name, addr, s.front)
+				return fmt.Errorf("%s: the broker advertises %s to clients instead of %s", s.name, addr, s.front)
 			}
 			return nil
 		}
@@ -385,5 +385,5 @@ func endOffset(ctx context.Context, addr, topic string, partition int32) (int64,
 			return p.Offset, kerr.ErrorForCode(p.ErrorCode)
 		}
 	}
-	return 0, errors.New("no partition in the answer")
+	return 0, errors.New("no partition in the response")
 }

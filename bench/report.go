@@ -68,7 +68,7 @@ func ReadReport(path string) (*Report, error) {
 		return nil, fmt.Errorf("%s is not a report of benchmarks: %w", path, err)
 	}
 	if r.Version != reportVersion {
-		return nil, fmt.Errorf("%s has version %d of the format, and this klink knows %d: run the benchmarks again", path, r.Version, reportVersion)
+		return nil, fmt.Errorf("%s has format version %d, but this klink reads %d: run the benchmarks again", path, r.Version, reportVersion)
 	}
 	return r, nil
 }

@@ -99,7 +99,7 @@ func (f *fetcher) fetch() (int64, error) {
 		return 0, err
 	}
 	if len(f.resp.Topics) != 1 || len(f.resp.Topics[0].Partitions) != 1 || f.resp.Topics[0].Topic != f.topic || f.resp.Topics[0].Partitions[0].Partition != f.partition {
-		return 0, errors.New("the answer is for something else")
+		return 0, errors.New("the response is for another partition")
 	}
 	got := f.resp.Topics[0].Partitions[0]
 	if err := kerr.ErrorForCode(got.ErrorCode); err != nil {
@@ -137,7 +137,7 @@ func (f *fetcher) walk(records []byte) (n int64, err error) {
 		b = b[size:]
 	}
 	if n == 0 {
-		return 0, errors.New("no batch in the answer")
+		return 0, errors.New("no batch in the response")
 	}
 	return n, nil
 }

@@ -150,7 +150,7 @@ func (p *producer) once() (int64, error) {
 		return 0, fmt.Errorf("produce to %s-%d: %w", p.topic, p.partition, err)
 	}
 	if len(p.resp.Topics) != 1 || len(p.resp.Topics[0].Partitions) != 1 || p.resp.Topics[0].Topic != p.topic || p.resp.Topics[0].Partitions[0].Partition != p.partition {
-		return 0, fmt.Errorf("produce to %s-%d: the answer is for something else", p.topic, p.partition)
+		return 0, fmt.Errorf("produce to %s-%d: the response is for another partition", p.topic, p.partition)
 	}
 	got := p.resp.Topics[0].Partitions[0]
 	if err := kerr.ErrorForCode(got.ErrorCode); err != nil {

@@ -119,7 +119,7 @@ func TestFetchedBatchesAreChecked(t *testing.T) {
 		"a batch of offsets 16 to 18 where 15 is next": join(at(16)),
 		"a batch of offsets 12 to 14 where 15 is next": join(at(12)),
 		"a batch of offsets 15 to 17 where 18 is next": join(at(15), at(15)),
-		"no batch in the answer":                       at(15)[:200],
+		"no batch in the response":                     at(15)[:200],
 		"its CRC is wrong":                             join(append(at(15)[:2999:2999], 1)),
 	} {
 		f := &fetcher{next: 15}

@@ -25,7 +25,7 @@ const maxTxnMarkers = 1 << 20
 // flexible; v2 transaction version (KIP-1228).
 func ReadWriteTxnMarkers(frame []byte, h RequestHeader) ([]TxnMarker, error) {
 	if len(frame) > maxTxnMarkers {
-		return nil, fmt.Errorf("WriteTxnMarkers request of %d bytes: klink takes %d at most; send fewer markers at once", len(frame), maxTxnMarkers)
+		return nil, fmt.Errorf("WriteTxnMarkers request of %d bytes: klink accepts at most %d; send fewer markers at once", len(frame), maxTxnMarkers)
 	}
 	r := Reader{Buf: frame, At: h.Body, Flexible: h.Flexible}
 	var markers []TxnMarker

@@ -17,7 +17,7 @@ const (
 	strangersPart = 4
 )
 
-var errMemory = errors.New("no room for its requests; see request memory")
+var errMemory = errors.New("no memory left for its requests; see request memory")
 
 // budget is the memory for requests: for bytes that clients have sent and no broker has taken yet.
 // If there is no room, klink pauses a connection before it reads, and resumes it when there is.

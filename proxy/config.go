@@ -106,14 +106,14 @@ func (c *Config) complete() error {
 	}
 	if c.Advertise == "" {
 		if c.Advertise, err = os.Hostname(); err != nil {
-			return fmt.Errorf("no host name to tell clients: %w; set the advertised host", err)
+			return fmt.Errorf("no host name to advertise to clients: %w; set the advertised host", err)
 		}
 	}
 	if ip := net.ParseIP(c.Advertise); ip != nil && ip.IsUnspecified() {
 		return fmt.Errorf("clients cannot connect to the wildcard address %s; set the advertised host", c.Advertise)
 	}
 	if c.UpstreamTLS != nil && len(c.UpstreamTLS.Certificates) > 0 {
-		return errors.New("proxy: Config.UpstreamTLS has a certificate, which every client would be taken for the owner of")
+		return errors.New("proxy: Config.UpstreamTLS has a certificate, so brokers would take every client for its owner")
 	}
 	for name, n := range map[string]int{
 		"MaxRequestBytes": c.MaxRequestBytes, "MaxWholeResponse": c.MaxWholeResponse, "MaxConnections": c.MaxConnections,

@@ -98,9 +98,9 @@ func (p *Proxy) accepted(l *listener, conn net.Conn) {
 	fits := p.perIP.enter(remote.Addr())
 	var refusal error
 	if limit := p.config.MaxConnections; limit > 0 && n > int64(limit) {
-		refusal = fmt.Errorf("more connections than %d (max connections)", limit)
+		refusal = fmt.Errorf("more than %d connections (max connections)", limit)
 	} else if !fits {
-		refusal = fmt.Errorf("more connections of its address than %d (max connections per IP)", p.config.MaxConnectionsPerIP)
+		refusal = fmt.Errorf("more than %d connections from its address (max connections per IP)", p.config.MaxConnectionsPerIP)
 	}
 	if refusal != nil {
 		_ = conn.Close()

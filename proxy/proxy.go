@@ -247,7 +247,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	patience, stop := context.WithTimeout(context.Background(), runGrace)
 	defer stop()
 	if waitFor(patience, &p.runs) != nil {
-		p.config.Logger.Error("work for a connection does not end with its context; this is a bug in klink")
+		p.config.Logger.Error("work for a connection did not stop when its context ended; this is a bug in klink")
 	}
 	_ = p.engine.Stop()
 	p.waiter.close()

@@ -15,7 +15,7 @@ const (
 	ReasonWholeTooLarge               // a response to keep exceeds MaxWholeResponse
 	ReasonTLS                         // a TLS handshake failed, or a record was bad
 	ReasonLimit                       // MaxConnections or MaxConnectionsPerIP is exceeded
-	ReasonDrain                       // klink is being stopped
+	ReasonDrain                       // klink is shutting down
 	ReasonPanic                       // a bug; the stack is in the log
 	ReasonInternal                    // no file descriptor, or another fault of this process
 	ReasonLogin                       // no login within LoginTimeout; without SASL no request

@@ -9,7 +9,7 @@ import (
 // minResponse is the size of a response that consists of only a correlation id.
 const minResponse = 4
 
-var errUnasked = errors.New("the broker sent a response that nobody asked for")
+var errUnasked = errors.New("the broker sent a response to no request")
 
 // responses handles bytes from the broker, in order and in pieces of any size, and passes on what
 // it can. It returns the rest, which must wait until an earlier request is answered.
@@ -81,7 +81,7 @@ func (x *pair) beginResponse(p []byte) (rest []byte, wait bool) {
 	}
 	if limit := x.proxy.config.MaxWholeResponse; e.collects() && !e.discard && size > limit {
 		x.cut(e)
-		x.closeFor(ReasonWholeTooLarge, fmt.Errorf("a response of %d bytes would have to be kept in memory; at most %d are", size, limit))
+		x.closeFor(ReasonWholeTooLarge, fmt.Errorf("klink would have to hold a response of %d bytes in memory; at most %d are allowed", size, limit))
 	}
 	x.cur, x.left = e, 4+size
 	if x.headerLen > 0 {

@@ -156,7 +156,7 @@ func (b *board) run(ctx context.Context) {
 	wait := retry.Backoff{Low: 200 * time.Millisecond, High: 5 * time.Second}
 	for ctx.Err() == nil {
 		if err := b.work(ctx); err != nil && ctx.Err() == nil {
-			b.r.log.Warn("instances cannot tell each other how far their mirrors are; will retry", "topic", TasksTopic, "error", err)
+			b.r.log.Warn("instances cannot share the progress of their mirrors, will retry", "topic", TasksTopic, "error", err)
 		}
 		if retry.Sleep(ctx, wait.Next()) != nil {
 			return
@@ -222,7 +222,7 @@ func (b *board) ensureTopic(ctx context.Context, adm *kadm.Client) (int32, error
 				err = resp.Err
 			}
 			if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-				return 0, fmt.Errorf("create it: %w; klink's principal needs CREATE, READ and WRITE on it", err)
+				return 0, fmt.Errorf("could not create it: %w; klink's principal needs CREATE, READ and WRITE on it", err)
 			}
 		}
 		if retry.Sleep(ctx, 100*time.Millisecond) != nil {
@@ -254,7 +254,7 @@ func (b *board) tell(cl *kgo.Client, partitions int32, told map[string]toldRecor
 		}
 		cl.TryProduce(b.r.life, &kgo.Record{Topic: TasksTopic, Partition: int32(slot) % partitions, Key: []byte(key), Value: v}, func(_ *kgo.Record, err error) {
 			if err != nil {
-				b.r.log.Debug("a status was not told", "key", key, "error", err)
+				b.r.log.Debug("could not publish a status", "key", key, "error", err)
 			}
 		})
 	}
@@ -358,7 +358,7 @@ func (b *board) listen(ctx context.Context, cl *kgo.Client) {
 		}
 		fetches.EachError(func(_ string, _ int32, err error) {
 			if ctx.Err() == nil {
-				b.r.log.Debug("what other instances tell cannot be read", "topic", TasksTopic, "error", err)
+				b.r.log.Debug("cannot read the status that other instances publish", "topic", TasksTopic, "error", err)
 			}
 		})
 		st, now := b.r.cfg.Control.State(), time.Now()

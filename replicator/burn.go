@@ -89,7 +89,7 @@ type burn struct {
 func (b *burn) run(ctx context.Context, lingering bool) error {
 	if n := b.to - b.from; n > b.limit {
 		return &notAligned{reason: core.AlignTooFar, message: fmt.Sprintf(
-			"%s: %d offsets lie below the source's log start, more than offset.alignment.max=%d", b.name, n, b.limit)}
+			"%s: %d offsets are below the source's log start, more than offset.alignment.max=%d", b.name, n, b.limit)}
 	}
 	if b.size == 0 {
 		b.size = batch.MaxFiller
@@ -141,7 +141,7 @@ func (b *burn) step(ctx context.Context, end int64) (int64, error) {
 				return end, nil
 			}
 			return end, &notAligned{reason: core.AlignRefused, cause: err, message: fmt.Sprintf(
-				"%s: max.message.bytes of the topic takes not even %d empty records", b.name, n)}
+				"%s: max.message.bytes of the topic is too small even for %d empty records", b.name, n)}
 		}
 		if refused := refusedAlign(err, b.name+": burning offsets is refused", "WRITE on the topic"); refused != nil {
 			return end, refused
@@ -247,7 +247,7 @@ func (b *burn) check(ctx context.Context, start, end int64) error {
 	from := max(start, b.from)
 	if end < b.from {
 		return &core.Failure{Code: model.ErrUnexpectedTruncation, Message: fmt.Sprintf(
-			"%s: the log at the destination ends at offset %d, but offset %d had been read; it lost records", b.name, end, b.from)}
+			"%s: the log at the destination ends at offset %d, but klink had read offset %d before: the log lost records", b.name, end, b.from)}
 	}
 	if end > from {
 		inPlace := false
@@ -291,7 +291,7 @@ func (b *burn) unreadable(err error, at int64) error {
 }
 
 func (b *burn) foreign(from, to int64) *core.Failure {
-	return core.Failf(model.ErrForeignWrite, "%s: offsets %d to %d at the destination were written by somebody else while its offsets were being aligned; delete and re-create the mirror",
+	return core.Failf(model.ErrForeignWrite, "%s: offsets %d to %d at the destination were written by somebody else while klink was aligning its offsets; delete and re-create the mirror",
 		b.name, from, to-1)
 }
 
@@ -307,7 +307,7 @@ func (b *burn) deleteBefore(ctx context.Context, to int64) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if refused := refusedAlign(err, b.name+": DeleteRecords is refused, and the log would show what only fills it", "DELETE on the topic"); refused != nil {
+		if refused := refusedAlign(err, b.name+": DeleteRecords is refused, so the filler records would stay visible", "DELETE on the topic"); refused != nil {
 			return refused
 		}
 		if b.patience.lost(err) {

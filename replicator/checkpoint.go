@@ -77,7 +77,7 @@ func (r *Replicator) store(ctx context.Context, workers []*worker, which func(*w
 	ctx, cancel := context.WithTimeout(ctx, checkpointTimeout)
 	defer cancel()
 	if err := r.cfg.Control.Checkpoint(ctx, cs); err != nil {
-		r.log.Warn("storing checkpoints failed, will retry", "partitions", len(cs), "error", err)
+		r.log.Warn("could not store checkpoints, will retry", "partitions", len(cs), "error", err)
 		return
 	}
 	for n, w := range ws {

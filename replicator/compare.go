@@ -85,11 +85,11 @@ func (f *fetcher) compare(ctx context.Context, jobs []*fetchJob) error {
 				f.compared(j, core.CannotTell) // before KIP-320 brokers answered only brokers
 			case kerr.TopicAuthorizationFailed:
 				j.w.m.setDenied(core.Failf(model.ErrAuthorization,
-					"the source does not tell about the leader epochs of topic %q: grant the link's principal DESCRIBE on it", j.w.m.sourceTopic))
+					"the source refuses requests for the leader epochs of topic %q: grant the link's principal DESCRIBE on it", j.w.m.sourceTopic))
 				j.failed()
 			default:
 				// A leader that moved, or metadata that is older or newer than the broker's.
-				f.s.r.log.Debug("asking a source for the end of a leader epoch failed, retrying",
+				f.s.r.log.Debug("could not get the end of a leader epoch from the source, retrying",
 					"link", f.s.name, "topic", j.w.m.sourceTopic, "partition", j.w.id, "error", err)
 				j.failed()
 				f.s.refresh()
@@ -103,7 +103,7 @@ func (f *fetcher) compare(ctx context.Context, jobs []*fetchJob) error {
 func (f *fetcher) compared(j *fetchJob, a core.EpochAnswer) {
 	j.answer = true
 	if a.End < 0 && !f.s.blind.Swap(true) {
-		f.s.log.Warn("the source does not know the leader epoch of a mirrored batch: that a log was truncated and written again is not noticed where it is so",
+		f.s.log.Warn("the source does not know the leader epoch of a mirrored batch: klink cannot detect there if the source's log was truncated and rewritten",
 			"topic", j.w.m.sourceTopic, "partition", j.w.id, "epoch", j.seen.Epoch)
 	}
 	j.w.step(func(p *core.Partition) core.Effects { return p.Compared(j.gen, j.leader, a) })
@@ -135,7 +135,7 @@ func (f *fetcher) epochAt(ctx context.Context, j *fetchJob) (int32, error) {
 		return -1, err
 	}
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return -1, fmt.Errorf("a fetch of %s-%d was answered for %d topics", j.w.m.sourceTopic, j.w.id, len(resp.Topics))
+		return -1, fmt.Errorf("the response to a fetch of %s-%d has %d topics", j.w.m.sourceTopic, j.w.id, len(resp.Topics))
 	}
 	r := &resp.Topics[0].Partitions[0]
 	switch err := kerr.ErrorForCode(r.ErrorCode); err {

@@ -78,8 +78,8 @@ func (w *worker) look(ctx context.Context, code model.Error) {
 	w.notBefore = now.Add(c.wait.Next())
 	tell := err != nil && !c.since.IsZero() && now.Sub(c.since) >= shortagePatience && c.told.Load() == nil
 	if tell {
-		c.told.Store(core.Failf(code, "%s: the destination refuses the batch at source offset %d, perhaps for a config of topic %q, "+
-			"and the topic's configs cannot be made those of the source: %v; both are tried again", w.core.Name, c.base, w.m.topic, err))
+		c.told.Store(core.Failf(code, "%s: the destination refuses the batch at source offset %d, perhaps because of a config of topic %q, "+
+			"and klink could not set the topic's configs to those of the source: %v; it will retry both", w.core.Name, c.base, w.m.topic, err))
 	}
 	w.mu.Unlock()
 	if tell {

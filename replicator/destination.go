@@ -71,7 +71,7 @@ func newDestination(r *Replicator, opts []kgo.Opt, connections int) (*destinatio
 		cl, err := kgo.NewClient(all...)
 		if err != nil {
 			d.close()
-			return nil, fmt.Errorf("the client of the destination: %w", err)
+			return nil, fmt.Errorf("could not create the client for the destination: %w", err)
 		}
 		d.clients = append(d.clients, cl)
 	}
@@ -132,7 +132,7 @@ func (d *destination) fetchTopic(ctx context.Context, name string) (*destTopic, 
 	}
 	d.at.learn(resp.Brokers)
 	if len(resp.Topics) != 1 {
-		return nil, fmt.Errorf("metadata of %q was answered for %d topics", name, len(resp.Topics))
+		return nil, fmt.Errorf("the metadata response for %q has %d topics", name, len(resp.Topics))
 	}
 	rp := resp.Topics[0]
 	switch err := kerr.ErrorForCode(rp.ErrorCode); err {
@@ -148,7 +148,7 @@ func (d *destination) fetchTopic(ctx context.Context, name string) (*destTopic, 
 	}
 	for _, p := range rp.Partitions {
 		if p.Partition < 0 || int(p.Partition) >= len(t.leaders) {
-			return nil, fmt.Errorf("metadata of %q names partition %d of %d", name, p.Partition, len(t.leaders))
+			return nil, fmt.Errorf("the metadata of %q has partition %d, but only %d partitions", name, p.Partition, len(t.leaders))
 		}
 		if p.ErrorCode == 0 {
 			t.leaders[p.Partition], t.epochs[p.Partition] = p.Leader, p.LeaderEpoch

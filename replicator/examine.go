@@ -74,7 +74,7 @@ func (r *Replicator) examineVoid(ctx context.Context) {
 			err := r.examine(ctx, at, v)
 			a.at = time.Now().Add(a.wait.Next())
 			if err != nil && ctx.Err() == nil {
-				r.log.Warn("whether the destination's cleaner was faster than klink is not known yet; will be tried again",
+				r.log.Warn("could not check yet whether the destination's cleaner has removed records, will retry",
 					"topic", at.m.topic, "partition", at.partition, "error", err)
 			}
 		}
@@ -131,7 +131,7 @@ func (r *Replicator) examine(ctx context.Context, at voidAt, v model.VoidBatches
 		}
 		if n > 0 {
 			lost = core.Failf(model.ErrRecordsCompacted, "%s: the destination's cleaner has removed the records of %d keys, among them source offset %d (key %.40q), "+
-				"in favour of batches that do not count, from physical offset %d on: delete the topic and create the mirror anew", log.name(), n, offset, key, v.From)
+				"in favour of void batches, from physical offset %d on: delete the topic and re-create the mirror", log.name(), n, offset, key, v.From)
 		}
 		return nil
 	}); err != nil {
@@ -200,7 +200,7 @@ func (s *source) readRecords(ctx context.Context, topic string, partition int32,
 			return err
 		}
 		if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-			return fmt.Errorf("a fetch of %s-%d was answered for %d topics", topic, partition, len(resp.Topics))
+			return fmt.Errorf("the response to a fetch of %s-%d has %d topics", topic, partition, len(resp.Topics))
 		}
 		p := &resp.Topics[0].Partitions[0]
 		if err := kerr.ErrorForCode(p.ErrorCode); err != nil {

@@ -135,7 +135,7 @@ func (f *fetcher) run(ctx context.Context) {
 		wait = f.patience(wait, time.Now())
 		if len(compares) > 0 {
 			if err := f.compare(ctx, compares); err != nil && ctx.Err() == nil {
-				f.s.r.log.Debug("asking the source for the ends of leader epochs failed, retrying", "link", f.s.name, "broker", f.broker, "error", err)
+				f.s.r.log.Debug("could not get the ends of leader epochs from the source, retrying", "link", f.s.name, "broker", f.broker, "error", err)
 				f.s.refresh()
 				_ = retry.Sleep(ctx, f.wait.Next())
 			}
@@ -147,7 +147,7 @@ func (f *fetcher) run(ctx context.Context) {
 			continue
 		}
 		if err := f.fetch(ctx, reserve, wait); err != nil && ctx.Err() == nil {
-			f.s.r.log.Debug("fetch from the source failed, retrying", "link", f.s.name, "broker", f.broker, "error", err)
+			f.s.r.log.Debug("could not fetch from the source, retrying", "link", f.s.name, "broker", f.broker, "error", err)
 			f.s.refresh()
 			_ = retry.Sleep(ctx, f.wait.Next())
 		}
@@ -427,11 +427,11 @@ func (f *fetcher) refused(ctx context.Context, j *fetchJob, err error) {
 		w.m.r.spawn(func(context.Context) { f.outOfRange(ctx, &later) })
 	case kerr.TopicAuthorizationFailed:
 		w.m.setDenied(core.Failf(model.ErrAuthorization,
-			"the source refuses to let topic %q be read: grant the link's principal READ on it", w.m.sourceTopic))
+			"the source refuses to let the link read topic %q: grant the link's principal READ on it", w.m.sourceTopic))
 		j.failed()
 	default:
 		// A leader that moved, a topic that is gone, a disk that failed: metadata will tell.
-		f.s.r.log.Debug("fetch of a partition failed, retrying", "link", f.s.name, "topic", w.m.sourceTopic, "partition", w.id, "error", err)
+		f.s.r.log.Debug("could not fetch a partition, retrying", "link", f.s.name, "topic", w.m.sourceTopic, "partition", w.id, "error", err)
 		j.failed()
 		f.s.refresh()
 	}
@@ -465,7 +465,7 @@ func (f *fetcher) outOfRange(ctx context.Context, j *fetchJob) {
 		end, err = f.s.listOffset(ctx, f.broker, m.sourceTopic, j.w.id, timestampLatest)
 	}
 	if err != nil {
-		f.s.r.log.Debug("asking a source for a partition's offsets failed, retrying", "link", f.s.name, "topic", m.sourceTopic, "partition", j.w.id, "error", err)
+		f.s.r.log.Debug("could not get a partition's offsets from the source, retrying", "link", f.s.name, "topic", m.sourceTopic, "partition", j.w.id, "error", err)
 		f.s.refresh()
 		j.failed()
 		return
@@ -512,14 +512,14 @@ func listOffset(ctx context.Context, to requester, replica int32, topic string, 
 	}
 	resp := kresp.(*kmsg.ListOffsetsResponse)
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return 0, fmt.Errorf("ListOffsets for %s-%d was answered for %d topics", topic, p.Partition, len(resp.Topics))
+		return 0, fmt.Errorf("the ListOffsets response for %s-%d has %d topics", topic, p.Partition, len(resp.Topics))
 	}
 	r := resp.Topics[0].Partitions[0]
 	if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
 		return 0, fmt.Errorf("ListOffsets for %s-%d: %w", topic, p.Partition, err)
 	}
 	if r.Offset < 0 {
-		return 0, fmt.Errorf("ListOffsets for %s-%d answered offset %d", topic, p.Partition, r.Offset)
+		return 0, fmt.Errorf("ListOffsets for %s-%d returned offset %d", topic, p.Partition, r.Offset)
 	}
 	return r.Offset, nil
 }

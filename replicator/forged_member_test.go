@@ -207,7 +207,7 @@ func TestAnotherProtocolIsTold(t *testing.T) {
 	}
 	for _, in := range []*instance{one, two} {
 		w.await(in.name+" to tell", func() (bool, string) { why := in.r.Unowned("orders"); return why != "", why })
-		if why := in.r.Unowned("orders"); !strings.Contains(why, "1 members, of which 0 were assigned") {
+		if why := in.r.Unowned("orders"); !strings.Contains(why, "1 members, of which 0 have an assignment") {
 			t.Error(why)
 		}
 	}

@@ -66,11 +66,11 @@ func classify(err error) (model.Error, string) {
 	case errors.Is(err, kerr.ClusterAuthorizationFailed):
 		return model.ErrAuthorization, fmt.Sprintf("the source refuses the link: %v", err)
 	case errors.As(err, &first):
-		return model.ErrAuthentication, fmt.Sprintf("the source closed the connection at once: %v; security.protocol or the credentials do not fit its listener", err)
+		return model.ErrAuthentication, fmt.Sprintf("the source closed the connection at once: %v; security.protocol or the credentials do not match its listener", err)
 	case errors.As(err, &dns), errors.As(err, &op) && op.Op == "dial" && !op.Timeout(), strings.Contains(err.Error(), "connection refused"):
-		return model.ErrBootstrapConnection, fmt.Sprintf("no connection to the source: %v; check bootstrap.servers, its listeners and the network", err)
+		return model.ErrBootstrapConnection, fmt.Sprintf("could not connect to the source: %v; check bootstrap.servers, its listeners and the network", err)
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &op) && op.Timeout():
-		return model.ErrTimeout, fmt.Sprintf("the source does not answer in time: %v", err)
+		return model.ErrTimeout, fmt.Sprintf("the source did not answer in time: %v", err)
 	case errors.Is(err, io.EOF), errors.As(err, &op):
 		return model.ErrBootstrapConnection, fmt.Sprintf("the connection to the source was lost: %v", err)
 	}

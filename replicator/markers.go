@@ -112,7 +112,7 @@ func addPartition(m *kmsg.WriteTxnMarkersRequestMarker, topic string, partition 
 }
 
 // errNotAnswered: a response leaves out a marker.
-var errNotAnswered = errors.New("the response leaves a marker out")
+var errNotAnswered = errors.New("a marker is missing from the response")
 
 // markersAnswer finds the result of each run: nil if all of its markers have code 0, otherwise the
 // first error.

@@ -132,7 +132,7 @@ func newMember(r *Replicator, g Group) (*member, error) {
 	)
 	var err error
 	if m.client, err = kgo.NewClient(opts...); err != nil {
-		return nil, fmt.Errorf("the client of the group: %w", err)
+		return nil, fmt.Errorf("could not create the client for the group: %w", err)
 	}
 	r.board.Store(newBoard(r))
 	return m, nil
@@ -186,7 +186,7 @@ func (m *member) trouble(err error) {
 	switch {
 	case errors.Is(err, kerr.UnknownMemberID), errors.Is(err, kerr.FencedInstanceID):
 		// Not a member any more: the leader may have given all of it to others.
-		m.own.lose("the group knows this instance no more")
+		m.own.lose("the group no longer knows this instance")
 		m.id, m.generation, m.given = "", -1, 0
 	case errors.Is(err, kerr.IllegalGeneration), errors.Is(err, kerr.RebalanceInProgress), errors.Is(err, kerr.MemberIDRequired):
 		// Join again and claim what this member holds. If it missed a generation, its leader gave
@@ -201,17 +201,17 @@ func (m *member) trouble(err error) {
 	advice := ""
 	switch {
 	case errors.Is(err, kerr.GroupAuthorizationFailed):
-		advice = "; grant klink's principal READ and DESCRIBE on the group: nothing is mirrored by this instance before"
+		advice = "; grant klink's principal READ and DESCRIBE on the group: until then this instance mirrors nothing"
 	case errors.Is(err, kerr.InvalidSessionTimeout):
-		advice = "; session-timeout must lie between the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms: nothing is mirrored by this instance before"
+		advice = "; session-timeout must be between the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms: until then this instance mirrors nothing"
 	case errors.Is(err, kerr.InconsistentGroupProtocol):
-		advice = "; somebody who is no klink of this version uses the group: nothing is mirrored by this instance before"
+		advice = "; something other than this version of klink uses the group: until it stops this instance mirrors nothing"
 	}
 	level := slog.LevelDebug // the coordinator may only be moving, or starting
 	if (advice != "" || time.Since(m.failing) > m.session) && time.Since(m.complained) > 10*time.Second {
 		level, m.complained = slog.LevelWarn, time.Now()
 	}
-	m.log.Log(context.Background(), level, "not in the group of klink's instances now, will retry"+advice, "group", m.group, "error", err)
+	m.log.Log(context.Background(), level, "this instance is not in the group of klink's instances, will retry"+advice, "group", m.group, "error", err)
 }
 
 // turn joins the group and stays in the generation until it ends. It returns nil to join again at
@@ -224,7 +224,7 @@ func (m *member) turn(ctx context.Context) (joined bool, err error) {
 	}
 	key, err := m.r.cfg.Control.GroupKey(ctx)
 	if err != nil {
-		return false, fmt.Errorf("the key of the group of klink's instances: %w", err)
+		return false, fmt.Errorf("could not get the key of the group of klink's instances: %w", err)
 	}
 	m.key = key
 	plan, err := m.join(ctx)
@@ -238,7 +238,7 @@ func (m *member) turn(ctx context.Context) (joined bool, err error) {
 }
 
 // errStranger: the leader of the group is not an instance of klink.
-var errStranger = errors.New("the leader of the group is no instance of klink")
+var errStranger = errors.New("the leader of the group is not an instance of klink")
 
 // request sends a request to the coordinator. If it succeeds, request renews the lease as of the
 // time of sending. An answer with an error code is no success.
@@ -327,7 +327,7 @@ func (m *member) believe(resp *kmsg.JoinGroupResponse) *plan {
 		c, ok := m.key.decodeClaim(m.group, other.MemberID, other.ProtocolMetadata)
 		if ok = ok && c.generation < p.generation; !ok {
 			c = claim{member: other.MemberID, generation: -1}
-			m.stranger("a member of the group is no instance of klink; it is given nothing and put out of the group", other.MemberID)
+			m.stranger("a member of the group is not an instance of klink; klink assigns nothing to it and removes it from the group", other.MemberID)
 			p.strangers = append(p.strangers, other.MemberID)
 		}
 		// The other member may be working on what the last plan gave it, whatever its claim says
@@ -350,7 +350,7 @@ func (m *member) expel(ctx context.Context, node int32, strangers []string) {
 	defer cancel()
 	for _, id := range strangers {
 		if err := m.remove(ctx, node, id); err != nil && ctx.Err() == nil {
-			m.log.Debug("a member that is no instance of klink stays in the group", "member", id, "error", err)
+			m.log.Debug("could not remove a member that is not an instance of klink from the group", "member", id, "error", err)
 		}
 	}
 }
@@ -359,7 +359,7 @@ func (m *member) expel(ctx context.Context, node int32, strangers []string) {
 func (m *member) stranger(what, member string) {
 	if time.Since(m.warned) > 10*time.Second {
 		m.warned = time.Now()
-		m.log.Warn(what+"; let nobody but klink's principal READ the group at the brokers", "group", m.group, "member", fmt.Sprintf("%.100q", member))
+		m.log.Warn(what+"; allow only klink's principal to READ the group at the brokers", "group", m.group, "member", fmt.Sprintf("%.100q", member))
 	}
 }
 
@@ -380,7 +380,7 @@ func (m *member) sync(ctx context.Context, plan *plan) error {
 	if errors.Is(err, context.DeadlineExceeded) && m.leader != m.id && ctx.Err() == nil {
 		// An instance that is the leader and has assigned nothing for a session time-out has lost
 		// its lease. A stranger could go on like this for ever.
-		m.stranger("the leader of the group assigns nothing, and is put out of the group", m.leader)
+		m.stranger("the leader of the group assigns nothing; klink removes it from the group", m.leader)
 		return m.depose(ctx)
 	}
 	if err != nil {
@@ -392,7 +392,7 @@ func (m *member) sync(ctx context.Context, plan *plan) error {
 	m.first = false
 	given, members, ok := m.key.decodeGift(m.group, m.id, m.generation, kresp.(*kmsg.SyncGroupResponse).MemberAssignment)
 	if !ok {
-		m.stranger("the leader of the group is no instance of klink; what this instance has it keeps, and the leader is put out of the group", m.leader)
+		m.stranger("the leader of the group is not an instance of klink; this instance keeps its slots and removes the leader from the group", m.leader)
 		return m.depose(ctx)
 	}
 	m.given, m.alone = given, members == 1
@@ -409,7 +409,7 @@ func (m *member) depose(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, m.patience())
 	defer cancel()
 	if err := m.remove(ctx, m.node, m.leader); err != nil {
-		return fmt.Errorf("%w, and could not be put out of it: %w", errStranger, err)
+		return fmt.Errorf("%w, and could not be removed: %w", errStranger, err)
 	}
 	return fmt.Errorf("SyncGroup: %w", errStranger)
 }
@@ -421,7 +421,7 @@ func (m *member) stay(ctx context.Context) error {
 	defer cancel()
 	working, _ := m.own.holding()
 	m.own.leave(working &^ m.given)
-	m.log.Info("in the group of klink's instances", "group", m.group, "generation", m.generation, "slots", m.given.len(), "of", slots, "alone", m.alone)
+	m.log.Info("joined the group of klink's instances", "group", m.group, "generation", m.generation, "slots", m.given.len(), "of", slots, "alone", m.alone)
 	fenced := make(chan error, 1)
 	fencing := false
 	fence := func() {
@@ -453,7 +453,7 @@ func (m *member) stay(ctx context.Context) error {
 		case err := <-fenced:
 			fencing = false
 			if err != nil {
-				m.log.Warn("the state of links and mirrors could not be fenced, will retry", "error", err)
+				m.log.Warn("could not fence the state of links and mirrors, will retry", "error", err)
 				continue // with the next heartbeat
 			}
 			working, _ := m.own.holding()
@@ -469,7 +469,7 @@ func (m *member) stay(ctx context.Context) error {
 			return nil
 		case <-weigh.C:
 			if m.load.add(m.r.takeCopied(), loadInterval) && !m.alone && time.Since(m.joined) > loadAgain {
-				m.log.Info("this instance copies much more, or less, than it has told: the work is shared anew", "group", m.group)
+				m.log.Info("the load of this instance has changed a lot: klink redistributes the work", "group", m.group)
 				return nil
 			}
 		case <-beat.C:
@@ -515,7 +515,7 @@ func (m *member) leave() {
 		return
 	}
 	if err := m.remove(ctx, m.node, m.id); err != nil {
-		m.log.Warn("the group was not left; others wait for the session time-out", "group", m.group, "error", err)
+		m.log.Warn("could not leave the group; other instances wait for the session time-out", "group", m.group, "error", err)
 	}
 }
 
@@ -573,7 +573,7 @@ func (m *member) bury(ctx context.Context, node int32, dead []string) {
 	}
 	for _, id := range dead {
 		if err := m.remove(ctx, node, id); err != nil && ctx.Err() == nil {
-			m.log.Debug("a dead member of the group stays until its session ends", "member", id, "error", err)
+			m.log.Debug("could not remove a dead member of the group; it stays until its session times out", "member", id, "error", err)
 		}
 	}
 }

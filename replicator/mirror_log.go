@@ -80,7 +80,7 @@ func (l *mirrorLog) ends(ctx context.Context) (start, end int64, err error) {
 	}
 	if highWater != end {
 		l.worked(t)
-		return 0, 0, fmt.Errorf("the log of %s ends at offset %d but is committed up to %d", l.name(), end, highWater)
+		return 0, 0, fmt.Errorf("the log of %s ends at offset %d but its high watermark is %d", l.name(), end, highWater)
 	}
 	if start, err = ask(-1, timestampEarliest); err != nil {
 		return 0, 0, err
@@ -118,7 +118,7 @@ func (l *mirrorLog) walk(ctx context.Context, from, to int64, see func(batch.Hea
 			from = b.NextOffset()
 		}
 		if from == at {
-			return fmt.Errorf("fetch of %s at offset %d answered no batch that holds it", l.name(), from)
+			return fmt.Errorf("the response to a fetch of %s at offset %d has no batch with that offset", l.name(), from)
 		}
 	}
 	return nil
@@ -151,7 +151,7 @@ func (l *mirrorLog) fetch(ctx context.Context, offset int64) ([]byte, error) {
 		return nil, err
 	}
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return nil, fmt.Errorf("fetch of %s was answered for %d topics", l.name(), len(resp.Topics))
+		return nil, fmt.Errorf("the response to a fetch of %s has %d topics", l.name(), len(resp.Topics))
 	}
 	p := resp.Topics[0].Partitions[0]
 	if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
@@ -182,7 +182,7 @@ func (l *mirrorLog) append(ctx context.Context, b []byte) (base int64, err error
 	}
 	resp := kresp.(*kmsg.ProduceResponse)
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 || resp.Topics[0].Partitions[0].Partition != l.partition {
-		return 0, fmt.Errorf("produce to %s was answered for %d topics", l.name(), len(resp.Topics))
+		return 0, fmt.Errorf("the response to a produce to %s has %d topics", l.name(), len(resp.Topics))
 	}
 	p := resp.Topics[0].Partitions[0]
 	if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
@@ -221,7 +221,7 @@ func (l *mirrorLog) deleteBefore(ctx context.Context, to int64) error {
 	}
 	resp := kresp.(*kmsg.DeleteRecordsResponse)
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return fmt.Errorf("DeleteRecords of %s was answered for %d topics", l.name(), len(resp.Topics))
+		return fmt.Errorf("the DeleteRecords response for %s has %d topics", l.name(), len(resp.Topics))
 	}
 	if err := kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode); err != nil {
 		return err

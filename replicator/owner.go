@@ -77,7 +77,7 @@ func (o *owner) appends() context.Context {
 // look drops all work if the lease has expired; mu is held.
 func (o *owner) look() {
 	if !o.all && o.ctx.Err() == nil && !o.lease.valid(time.Now()) {
-		o.drop("the membership of the group could not be renewed in time")
+		o.drop("could not renew the group membership in time")
 	}
 }
 
@@ -85,7 +85,7 @@ func (o *owner) look() {
 func (o *owner) drop(why string) {
 	o.lease.held = false
 	if o.working|o.leaving != 0 && o.r.life.Err() == nil {
-		o.r.log.Warn("mirroring stops on this instance, until it has slots again", "slots", (o.working | o.leaving).len(), "reason", why)
+		o.r.log.Warn("this instance stops mirroring until it has slots again", "slots", (o.working | o.leaving).len(), "reason", why)
 	}
 	o.working, o.leaving = 0, 0
 	o.cancel()

@@ -90,7 +90,7 @@ func TestCompactedFromNowOn(t *testing.T) {
 	end(10)
 	w.produce("orders", 0, 1, 20)
 	end(11)
-	w.wantShifts("orders-0 from 11: cleanup.policy of the topic is compact; only logs that are not compacted are aligned")
+	w.wantShifts("orders-0 from 11: cleanup.policy of the topic is compact; klink aligns only logs that are not compacted")
 }
 
 // TestCompactedNoMore: a topic that is no longer compacted gets markers from now on, if it has no
@@ -113,6 +113,6 @@ func TestCompactedNoMore(t *testing.T) {
 		transact()
 		w.produce("orders", 0, 1, 20)
 		end(10)
-		w.wantShifts("orders-0 from 6: cleanup.policy of the topic is compact,delete; only logs that are not compacted are aligned")
+		w.wantShifts("orders-0 from 6: cleanup.policy of the topic is compact,delete; klink aligns only logs that are not compacted")
 	})
 }

@@ -116,7 +116,7 @@ func (p *promoter) round(ctx context.Context, st *model.State) (again bool) {
 		wg.Go(func() {
 			ends, err := s.stableEnds(ctx, mirrors)
 			if err != nil && ctx.Err() == nil {
-				s.log.Debug("the ends of mirrors that are being promoted are not known, will retry", "mirrors", len(mirrors), "error", err)
+				s.log.Debug("could not get the end offsets of mirrors that are being promoted, will retry", "mirrors", len(mirrors), "error", err)
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -153,7 +153,7 @@ func (p *promoter) report(ctx context.Context, events []model.Event) {
 	for _, ev := range events {
 		reports.Go(func() error {
 			if err := p.r.cfg.Control.Report(ctx, ev); err != nil && ctx.Err() == nil {
-				p.r.log.Warn("reporting that a mirror has caught up failed, will retry", "link", ev.Link, "topic", ev.Topic, "error", err)
+				p.r.log.Warn("could not report that a mirror has caught up, will retry", "link", ev.Link, "topic", ev.Topic, "error", err)
 			}
 			return nil
 		})
@@ -318,7 +318,7 @@ func (s *source) leadersOf(ctx context.Context, mirrors []*mirror) (byLeader map
 		return nil, nil, err
 	}
 	if link := s.r.cfg.Control.State().Links[s.name]; link == nil || link.SourceClusterID != "" && resp.ClusterID != nil && *resp.ClusterID != link.SourceClusterID {
-		return nil, nil, errors.New("another cluster answers at the source's address")
+		return nil, nil, errors.New("the source's address points to a different cluster")
 	}
 	byLeader, partitions = map[int32][]endAt{}, map[*mirror]int{}
 	for i := range resp.Topics {

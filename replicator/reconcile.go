@@ -129,7 +129,7 @@ func (r *Replicator) reconcileSources(st *model.State) {
 		}
 		s, err := newSource(r, link)
 		if err != nil {
-			r.log.Error("the configs of a link do not make a client", "link", name, "error", err)
+			r.log.Error("could not create a client from the configs of a link", "link", name, "error", err)
 			continue
 		}
 		r.sources[name] = s
@@ -412,7 +412,7 @@ func (r *Replicator) report(ctx context.Context, ev model.Event) {
 	defer cancel()
 	if err := r.cfg.Control.Report(ctx, ev); err != nil {
 		if ctx.Err() == nil {
-			r.log.Warn("reporting a finding failed, will retry", "link", ev.Link, "topic", ev.Topic, "error", err)
+			r.log.Warn("could not report an event, will retry", "link", ev.Link, "topic", ev.Topic, "error", err)
 		}
 		return
 	}

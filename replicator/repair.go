@@ -83,7 +83,7 @@ func (r *Replicator) repaired(am *model.Mirror, term uint64, tls []*timeline.Par
 	}
 	ev.PhysicalEnds, ev.Unrepaired = p.physical, p.why
 	if p.missing > 0 {
-		ev.Message = fmt.Sprintf("%d keys of batches that do not count have no record in the mirror, and whether the destination's cleaner has removed them before klink saw it is not known: "+
+		ev.Message = fmt.Sprintf("%d keys of void batches have no record in the mirror, and the destination's cleaner may have removed their records before klink noticed: "+
 			"if the source has them, write them to the topic again", p.missing)
 	}
 	return true
@@ -144,7 +144,7 @@ func (p *repair) run(ctx context.Context, r *Replicator, am *model.Mirror, tls [
 		}
 		if i >= len(p.physical) || p.physical[i] < 0 {
 			if noted {
-				unrepaired = append(unrepaired, fmt.Errorf("where partition %d ends is not known", i))
+				unrepaired = append(unrepaired, fmt.Errorf("the end of partition %d is unknown", i))
 			}
 			continue
 		}
@@ -171,7 +171,7 @@ func (p *repair) run(ctx context.Context, r *Replicator, am *model.Mirror, tls [
 			p.why += fmt.Sprintf(", and %d more", n)
 		}
 		if ctx.Err() == nil {
-			r.log.Error("what void batches of a mirror may take the place of was not appended anew; the topic is not compacted",
+			r.log.Error("could not re-append the records that void batches of a mirror may replace; compaction of the topic stays paused",
 				"topic", am.Topic, "partitions", len(unrepaired), "error", p.why)
 		}
 	}
@@ -192,7 +192,7 @@ func (p *repair) partition(ctx context.Context, r *Replicator, log *mirrorLog, p
 			return end, 0, err
 		}
 		noted = true // the attempt may have appended
-		r.log.Warn("repairing a mirror partition failed, retrying", "topic", log.topic, "partition", log.partition, "error", err)
+		r.log.Warn("could not repair a mirror partition, retrying", "topic", log.topic, "partition", log.partition, "error", err)
 		if isUnanswered(err) && retry.Sleep(ctx, r.grace) != nil || retry.Sleep(ctx, wait.Next()) != nil {
 			return end, 0, ctx.Err()
 		}
@@ -236,7 +236,7 @@ func (p *repair) once(ctx context.Context, r *Replicator, log *mirrorLog, phys, 
 	if err := scan.eachPart(ctx, func(keys map[string]*voidKey) error { return out.append(ctx, scan, keys) }); err != nil {
 		return end, 0, err
 	}
-	r.log.Warn("what void batches of a mirror would have taken the place of was appended anew", "topic", log.topic, "partition", log.partition,
+	r.log.Warn("re-appended the records that void batches of a mirror would have replaced", "topic", log.topic, "partition", log.partition,
 		"records", out.records, "tombstones", out.tombstones, "offset", end)
 	return end, out.tombstones, nil
 }

@@ -184,7 +184,7 @@ func TestRepairIsRepeated(t *testing.T) {
 	t.Run("the cleaner may have been faster", func(t *testing.T) {
 		w, _ := begin(t)
 		w.control.setMirror("table", func(m *model.Mirror) { m.Void = []model.VoidBatches{{Partition: 0, From: 2, To: 4, Offsets: 2}} })
-		if ev := w.stopMirror("table"); ev.Unrepaired != "" || !strings.HasPrefix(ev.Message, "1 keys of batches that do not count have no record in the mirror") {
+		if ev := w.stopMirror("table"); ev.Unrepaired != "" || !strings.HasPrefix(ev.Message, "1 keys of void batches have no record in the mirror") {
 			t.Errorf("%+v", ev)
 		}
 		w.checkTables()

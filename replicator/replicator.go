@@ -199,7 +199,7 @@ func (r *Replicator) drain() {
 		select {
 		case <-r.kick:
 		case <-timeout.C:
-			r.log.Warn("stopping before every append in flight was settled; the next start reads the logs back")
+			r.log.Warn("stopping with appends still in flight; the next start reads the logs back")
 			return
 		}
 	}

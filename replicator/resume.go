@@ -83,7 +83,7 @@ func (w *worker) resume(ctx context.Context, lingering bool) {
 			if failures > 5 {
 				level = slog.LevelWarn // it takes longer than an election of a leader
 			}
-			w.m.r.log.Log(ctx, level, "reading the end of a mirror partition failed, retrying", "topic", w.m.topic, "partition", w.id, "error", err)
+			w.m.r.log.Log(ctx, level, "could not read the end of a mirror partition, retrying", "topic", w.m.topic, "partition", w.id, "error", err)
 		}
 		if retry.Sleep(ctx, wait.Next()) != nil {
 			return
@@ -142,7 +142,7 @@ func (d *destination) readEnd(ctx context.Context, w *worker, stale *destTopic) 
 		return e, nil, t, err
 	}
 	if highWater != e.End {
-		return e, nil, nil, fmt.Errorf("%w: the log of %s-%d ends at offset %d but is committed up to %d", errNotCommitted, w.m.topic, w.id, e.End, highWater)
+		return e, nil, nil, fmt.Errorf("%w: the log of %s-%d ends at offset %d but its high watermark is %d", errNotCommitted, w.m.topic, w.id, e.End, highWater)
 	}
 	if e.Start, err = ask(-1, timestampEarliest); err != nil {
 		return e, nil, t, err

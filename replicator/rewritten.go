@@ -85,20 +85,20 @@ var errNoStamp = errors.New("a batch without a stamp")
 func (w *worker) stampLost(base, logical int64, err error) *core.Failure {
 	return core.Failf(model.ErrBatchRewritten, "%s-%d: the destination stored the batch of source offset %d, at offset %d there, without its stamp (%v): "+
 		"somebody lowered message.format.version of topic %q, or its brokers rewrite batches; "+
-		"put that right, delete the topic and create the mirror anew", w.m.topic, w.id, logical, base, err, w.m.topic)
+		"fix that, then delete the topic and re-create the mirror", w.m.topic, w.id, logical, base, err, w.m.topic)
 }
 
 // errOldBatch returns the failure for a log that has a batch in an old message format. klink never
 // writes one; only a broker that rewrites batches makes one.
 func (w *worker) errOldBatch(at int64) error {
 	return core.Failf(model.ErrBatchRewritten, "%s-%d: the destination's log has a batch in an old message format at offset %d, without the stamp of a mirror: "+
-		"message.format.version of topic %q was below 0.11 when it was appended; put that right, delete the topic and create the mirror anew",
+		"message.format.version of topic %q was below 0.11 when it was appended; fix that, then delete the topic and re-create the mirror",
 		w.m.topic, w.id, at, w.m.topic)
 }
 
 // timeRewritten returns the failure of a mirror whose batch was given other timestamps.
 func timeRewritten(j *appendJob) *core.Failure {
 	return core.Failf(model.ErrBatchRewritten, "%s-%d: the destination gave the batch of source offsets %d to %d new timestamps: "+
-		"somebody set message.timestamp.type=LogAppendTime at topic %q; delete the topic and create the mirror anew",
+		"somebody set message.timestamp.type=LogAppendTime on topic %q; delete the topic and re-create the mirror",
 		j.w.m.topic, j.w.id, j.i.Base, j.i.End()-1, j.w.m.topic)
 }

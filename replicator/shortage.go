@@ -38,7 +38,7 @@ func (w *worker) shortOfReplicas(appends bool) {
 	tell := s.told.Load() == nil && now.Sub(s.since) >= shortagePatience
 	if tell {
 		s.told.Store(core.Failf(model.ErrNotEnoughReplicas,
-			"%s: fewer replicas are in sync at the destination than min.insync.replicas of topic %q asks for: appends wait until replicas are back",
+			"%s: fewer replicas are in sync at the destination than min.insync.replicas of topic %q requires: appends wait until enough replicas are back",
 			w.core.Name, w.m.topic))
 	}
 	w.mu.Unlock()

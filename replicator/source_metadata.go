@@ -110,7 +110,7 @@ func (s *source) observe(ctx context.Context, m *mirror, t *kmsg.MetadataRespons
 			"the source refuses access to topic %q: grant the link's principal READ and DESCRIBE on it", m.sourceTopic))
 		return false
 	default:
-		s.log.Debug("metadata of a topic failed, retrying", "topic", m.sourceTopic, "error", err)
+		s.log.Debug("could not get the metadata of a topic, retrying", "topic", m.sourceTopic, "error", err)
 		return true
 	}
 	if len(t.Partitions) == 0 {
@@ -159,7 +159,7 @@ func (s *source) growMirror(m *mirror, to int) {
 			err = s.r.cfg.Control.GrowMirror(ctx, m.topic, starts)
 		}
 		if err != nil {
-			s.log.Warn("adding partitions to a mirror failed, will retry", "topic", m.topic, "partitions", to, "error", err)
+			s.log.Warn("could not add partitions to a mirror, will retry", "topic", m.topic, "partitions", to, "error", err)
 		}
 		// The new partitions come back with the state; until then each round of metadata tries
 		// again.

@@ -192,7 +192,7 @@ func (l *lane) read(r *round, body []byte) error {
 	return l.answer.Err()
 }
 
-var errLeftOut = errors.New("the response leaves it out")
+var errLeftOut = errors.New("the response has no result for it")
 
 // sendAll sends the requests of all rounds. An error is an *wire.UnsentError if the broker cannot
 // have got any of them.
@@ -224,7 +224,7 @@ func (l *lane) sendAll(ctx context.Context) (*wire.Conn, error) {
 func (l *lane) receive(conn *wire.Conn) ([]byte, error) {
 	size, err := conn.Receive()
 	if err == nil && size > maxAnswer {
-		err = fmt.Errorf("%w: Produce was answered with %d bytes", wire.ErrMalformed, size)
+		err = fmt.Errorf("%w: the response to Produce has %d bytes", wire.ErrMalformed, size)
 	}
 	if err == nil {
 		if size > cap(l.body) {
@@ -317,7 +317,7 @@ func (s *stream) deliver(j *appendJob, p *wire.ProducePartition) {
 		// Most likely this is an old broker. When the batch is fetched again it comes without the
 		// bit, and is then appended, or refused for good.
 		if !s.d.noAppendTime.Swap(true) {
-			s.d.r.log.Info("the destination refuses batches with the LogAppendTime bit: each record gets the time of its append for its own",
+			s.d.r.log.Info("the destination refuses batches with the LogAppendTime bit: klink writes the append time into each record instead",
 				"topic", j.w.m.topic, "partition", j.w.id, "offset", j.i.Base, "broker", s.broker)
 		}
 		s.uncertain(j, false, err)
@@ -326,7 +326,7 @@ func (s *stream) deliver(j *appendJob, p *wire.ProducePartition) {
 		// Old brokers answer this to a batch that they cannot convert to the topic's older message
 		// format. Nothing is lost, and another attempt may succeed, but the topic's configs must be
 		// checked now.
-		j.w.refusedForConfig(j.i.Base, core.Failf(model.ErrUnsupportedFormat, "%s-%d: the destination fails on a batch", j.w.m.topic, j.w.id))
+		j.w.refusedForConfig(j.i.Base, core.Failf(model.ErrUnsupportedFormat, "%s-%d: the destination fails to append a batch", j.w.m.topic, j.w.id))
 	case err == kerr.CorruptMessage && j.w.corrupted(j.i.Base) < corruptionsToBelieve:
 		// The batch may be intact when it is fetched again.
 	case err == kerr.CorruptMessage:
@@ -360,7 +360,7 @@ func refusal(j *appendJob, err error, detail string) *core.Failure {
 	case kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.UnsupportedForMessageFormat, kerr.UnsupportedCompressionType, kerr.InvalidRequest, kerr.InvalidTopicException:
 		return core.Failf(model.ErrUnsupportedFormat, "%s: %v%s", at, err, detail)
 	case errDamaged:
-		return core.Failf(model.ErrUnsupportedFormat, "%s: its checksum does not fit, each of the %d times that it was fetched: it is damaged at the source%s", at, corruptionsToBelieve, detail)
+		return core.Failf(model.ErrUnsupportedFormat, "%s: its checksum was wrong each of the %d times that klink fetched it: it is damaged at the source%s", at, corruptionsToBelieve, detail)
 	}
 	return nil
 }

@@ -267,6 +267,6 @@ func (w *worker) tellVoid(t *tail, from, to int64) {
 	}
 	w.m.counters.VoidOffsets.Add(t.void)
 	w.m.counters.ForeignOffsets.Add(t.foreign)
-	w.m.r.log.Error("a mirror partition has batches that klink did not write, or wrote twice; those who read through klink do not see them",
+	w.m.r.log.Error("a mirror partition has batches that klink did not write, or wrote twice; clients of klink do not see them",
 		"topic", w.m.topic, "partition", w.id, "from", from, "to", to, "offsets", t.void, "of_others", t.foreign)
 }

@@ -47,7 +47,7 @@ func (w *worker) trim(ctx context.Context) {
 			continue
 		}
 		stale = t
-		w.m.r.log.Debug("moving the log start of a mirror partition failed, retrying", "topic", w.m.topic, "partition", w.id, "offset", to, "error", err)
+		w.m.r.log.Debug("could not move the log start of a mirror partition, retrying", "topic", w.m.topic, "partition", w.id, "offset", to, "error", err)
 		if retry.Sleep(ctx, wait.Next()) != nil {
 			return
 		}
@@ -146,7 +146,7 @@ func (d *destination) deleteRecords(ctx context.Context, w *worker, stale *destT
 	}
 	resp := kresp.(*kmsg.DeleteRecordsResponse)
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return t, fmt.Errorf("DeleteRecords of %s-%d was answered for %d topics", w.m.topic, w.id, len(resp.Topics))
+		return t, fmt.Errorf("the DeleteRecords response for %s-%d has %d topics", w.m.topic, w.id, len(resp.Topics))
 	}
 	return t, kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode)
 }

@@ -25,7 +25,7 @@ type sightings struct {
 }
 
 func newSightings() *sightings {
-	s := &sightings{said: "it was not asked yet"}
+	s := &sightings{said: "not asked yet"}
 	for slot := range s.at {
 		s.at[slot] = time.Now()
 	}
@@ -77,7 +77,7 @@ func (r *Replicator) Unowned(topic string) string {
 	if age < unownedAfter*r.owner.lease.session {
 		return ""
 	}
-	return fmt.Sprintf("no instance of klink has held the share of the work that it belongs to for %v, as far as this one can see; of the group %s at the destination: %s; the log of each instance says why it is not in the group",
+	return fmt.Sprintf("no instance of klink has owned its slot for %v, as far as this one can see; the group %s at the destination: %s; the log of each instance says why it is not in the group",
 		age.Round(time.Second), r.cfg.Group.name(), said)
 }
 
@@ -102,7 +102,7 @@ func (m *member) owners(ctx context.Context) (said string, owned slotSet) {
 		return err.Error(), 0
 	}
 	if len(resp.Groups) != 1 {
-		return "the coordinator does not describe it", 0
+		return "the coordinator did not describe it", 0
 	}
 	g := &resp.Groups[0]
 	if err := kerr.ErrorForCode(g.ErrorCode); err != nil {
@@ -119,5 +119,5 @@ func (m *member) owners(ctx context.Context) (said string, owned slotSet) {
 			instances++
 		}
 	}
-	return fmt.Sprintf("it is %.40q with %d members, of which %d were assigned something by klink", g.State, len(g.Members), instances), owned
+	return fmt.Sprintf("state %.40q, %d members, of which %d have an assignment from klink", g.State, len(g.Members), instances), owned
 }

@@ -228,7 +228,7 @@ func isTooLarge(err error) bool {
 }
 
 // errElsewhere: the broker wrote an append at another offset than its place.
-var errElsewhere = errors.New("the batch stands elsewhere")
+var errElsewhere = errors.New("the batch was appended elsewhere")
 
 // sameLeader asks the leader whether the epochs in which the logs were read are still current, for
 // all windows without an error. If so, no other leader has come in between and lost any of their
@@ -250,7 +250,7 @@ func (s *stream) sameLeader(ctx context.Context, leader requester, windows []win
 	}
 	resp, err := q.send(ctx, leader)
 	if err == nil && resp.Version < firstFencedListOffsets {
-		err = fmt.Errorf("ListOffsets v%d checks no leader epoch", resp.Version)
+		err = fmt.Errorf("ListOffsets v%d does not check the leader epoch", resp.Version)
 	}
 	if err != nil {
 		for _, v := range asked {
@@ -277,7 +277,7 @@ func (v *window) ended(p kmsg.ListOffsetsResponseTopicPartition) error {
 		return err
 	}
 	if end := last.place + int64(last.i.Records); p.Offset < end {
-		return fmt.Errorf("%w: the high watermark is %d, and not %d", errNotCommitted, p.Offset, end)
+		return fmt.Errorf("%w: the high watermark is %d, not %d", errNotCommitted, p.Offset, end)
 	}
 	return nil
 }

@@ -126,7 +126,7 @@ func (w *worker) apply(e core.Effects) {
 	}
 	if e.Lost > 0 {
 		w.m.counters.LostRecords.Add(e.Lost)
-		r.log.Error("the source deleted records before they were mirrored; the mirror goes on behind them",
+		r.log.Error("the source deleted records before they were mirrored; the mirror continues after them",
 			"link", w.m.link, "topic", w.m.topic, "partition", w.id, "offsets", e.Lost, "at", w.core.FetchAt)
 	}
 	w.publish()
@@ -255,7 +255,7 @@ func (w *worker) goOn() {
 }
 
 func (w *worker) warnElsewhere(base int64) {
-	w.m.r.log.Warn("an append stands elsewhere than expected: somebody else wrote to the mirror, or an append that was believed lost came late",
+	w.m.r.log.Warn("an append landed at an unexpected offset: somebody else wrote to the mirror, or an append that klink believed lost arrived late",
 		"topic", w.m.topic, "partition", w.id, "offset", base)
 }
 
@@ -361,7 +361,7 @@ func (w *worker) storeAnchor(ctx context.Context, a core.Anchor) {
 			w.m.r.wake()
 			return
 		}
-		w.m.r.log.Warn("storing the start of a mirror partition failed, retrying",
+		w.m.r.log.Warn("could not store the start of a mirror partition, retrying",
 			"topic", w.m.topic, "partition", w.id, "error", err)
 		w.mu.Lock()
 		ended := w.core.Ended()
@@ -390,7 +390,7 @@ func (w *worker) follow(now time.Time) {
 		w.following = false
 		w.mu.Unlock()
 		if err != nil {
-			w.m.r.log.Warn("storing the log start of a mirror partition failed, will retry",
+			w.m.r.log.Warn("could not store the log start of a mirror partition, will retry",
 				"topic", w.m.topic, "partition", w.id, "error", err)
 			return
 		}
@@ -406,7 +406,7 @@ func (w *worker) storeFloor(ctx context.Context, floor int64) error {
 		return err
 	}
 	if physical < 0 {
-		return fmt.Errorf("the timeline does not tell where offset %d is", floor)
+		return fmt.Errorf("the timeline does not know where offset %d is", floor)
 	}
 	return w.m.r.cfg.Control.SetTimeline(ctx, w.m.topic, w.id, physical, floor, floor)
 }

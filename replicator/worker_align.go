@@ -53,7 +53,7 @@ func (m *mirror) noAlign(ctx context.Context) (string, error) {
 	if appendOnly(policy) {
 		return "", nil
 	}
-	return fmt.Sprintf("cleanup.policy of the topic is %s; only logs that are not compacted are aligned", policy), nil
+	return fmt.Sprintf("cleanup.policy of the topic is %s; klink aligns only logs that are not compacted", policy), nil
 }
 
 // wantsAlign reports whether the link has offsets aligned where that is possible.
@@ -112,7 +112,7 @@ func (d *destination) topicConfig(ctx context.Context, topic, name string) (*str
 		return nil, err
 	}
 	if len(resp.Resources) != 1 {
-		return nil, fmt.Errorf("DescribeConfigs of topic %q was answered for %d resources", topic, len(resp.Resources))
+		return nil, fmt.Errorf("the DescribeConfigs response for topic %q has %d resources", topic, len(resp.Resources))
 	}
 	if err := kerr.ErrorForCode(resp.Resources[0].ErrorCode); err != nil {
 		return nil, fmt.Errorf("configs of topic %q: %w", topic, err)
@@ -148,7 +148,7 @@ func (w *worker) burn(ctx context.Context, to int64) {
 		w.apply(w.core.Aligned(to))
 	case errors.As(err, &why):
 		w.noAlign = why.Error()
-		r.log.Warn("the offsets of a mirror partition cannot be aligned: it goes on with a shift", "topic", w.m.topic, "partition", w.id, "reason", why)
+		r.log.Warn("cannot align the offsets of a mirror partition: it continues with a shift", "topic", w.m.topic, "partition", w.id, "reason", why)
 		w.apply(w.core.NotAligned(w.noAlign, true))
 	case errors.As(err, &failed):
 		w.apply(w.core.Fail(failed))
@@ -173,7 +173,7 @@ func (w *worker) storeShift(ctx context.Context, s core.Shifted) {
 		if err == nil {
 			return
 		}
-		w.m.r.log.Warn("storing where a mirror partition became shifted failed", "topic", w.m.topic, "partition", w.id, "error", err)
+		w.m.r.log.Warn("could not store where the shift of a mirror partition began", "topic", w.m.topic, "partition", w.id, "error", err)
 		if retry.Sleep(ctx, wait.Next()) != nil {
 			return
 		}

@@ -76,7 +76,7 @@ func (w *worker) refusedMarkers(err error, name string) string {
 
 // unmarked handles markers that were refused for good: the partition goes on with a shift.
 func (w *worker) unmarked(why string) {
-	w.m.r.log.Warn("holes of a mirror partition cannot be filled: it goes on with a shift", "topic", w.m.topic, "partition", w.id, "reason", why)
+	w.m.r.log.Warn("cannot fill the holes of a mirror partition: it continues with a shift", "topic", w.m.topic, "partition", w.id, "reason", why)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.noAlign = why

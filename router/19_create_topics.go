@@ -129,7 +129,7 @@ func mirrorSpec(t *kmsg.CreateTopicsRequestTopic, validateOnly bool) (*MirrorSpe
 	case len(t.ReplicaAssignment) > 0:
 		return fault(kerr.InvalidRequest, "Mirror topic '%s' cannot be created with a replica assignment: give a replication factor or none", t.Topic)
 	case t.NumPartitions == 0 || t.NumPartitions < -1:
-		return fault(kerr.InvalidPartitions, "Number of partitions of mirror topic '%s' must be that of its source, or -1 to take it from there", t.Topic)
+		return fault(kerr.InvalidPartitions, "Number of partitions of mirror topic '%s' must be that of its source, or -1 to use that of its source", t.Topic)
 	case t.ReplicationFactor == 0 || t.ReplicationFactor < -1:
 		return fault(kerr.InvalidReplicationFactor, "Replication factor of mirror topic '%s' must be larger than 0, or -1 for the default", t.Topic)
 	}

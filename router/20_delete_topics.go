@@ -53,7 +53,7 @@ func handleDeleteTopics(s *session, h protocol.RequestHeader, frame []byte) Deci
 			return closing(fmt.Errorf("DeleteTopics: %d unknown topic ids in one request; at most %d are looked up", len(unknown), maxUnknownIDs))
 		}
 		if s.parked > maxDeleteParked {
-			return closing(fmt.Errorf("DeleteTopics: %d topic ids, %x among them, were looked up but are not known; try again", len(unknown), unknown[0]))
+			return closing(fmt.Errorf("DeleteTopics: could not find %d topic ids, %x among them; try again", len(unknown), unknown[0]))
 		}
 		return s.learnTopics(unknown, closing)
 	}
@@ -229,7 +229,7 @@ func (c *deleteTopics) end(resp *kmsg.DeleteTopicsResponse, ended []endedMirror)
 			t := e.result
 			t.ErrorCode, t.ErrorMessage = 0, nil
 			if err != nil {
-				v := refuse(kerr.UnknownServerError, "Topic '%s' was deleted, but its mirror could not be ended; delete it again: %v", e.mirror.Topic, err)
+				v := refuse(kerr.UnknownServerError, "Topic '%s' was deleted, but its mirror could not be removed; delete it again: %v", e.mirror.Topic, err)
 				t.ErrorCode, t.ErrorMessage = v.code, v.message
 			}
 		}

@@ -77,7 +77,7 @@ func (m describedMirror) entries(req *kmsg.DescribeConfigsRequest, others bool) 
 		readOnly         bool
 	}{
 		{configLink, m.Link, "The cluster link that this topic is mirrored through.", true},
-		{configSourceTopic, m.SourceTopic, "The topic of the link's source cluster that this topic is a mirror of.", true},
+		{configSourceTopic, m.SourceTopic, "The topic of the link's source cluster that this topic mirrors.", true},
 		{configState, m.State, "The state of this mirror. Set it to PAUSED or ACTIVE to pause and resume, to STOPPED or PROMOTED to end mirroring.", false},
 	} {
 		if !all && !slices.Contains(m.names, c.name) {

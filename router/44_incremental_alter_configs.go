@@ -168,7 +168,7 @@ func (c *alterConfigs) act(ctx context.Context, a *mirrorAct) {
 			c.rest.Resources = append(c.rest.Resources, a.rest)
 			return
 		}
-		v = refuse(kerr.InvalidRequest, "The mirror part was done; the rest was not: %s", *synced.message)
+		v = refuse(kerr.InvalidRequest, "The mirror configs were altered, the other configs were not: %s", *synced.message)
 	}
 	c.note(a.topic, v)
 }

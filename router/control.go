@@ -43,10 +43,10 @@ func (sn *Snapshot) readOnlyMirror(topic string) *Mirror {
 // snapshotWait bounds how long a request waits for the first complete snapshot.
 const snapshotWait = 30 * time.Second
 
-var errNoSnapshot = errors.New("the mirrors are not known yet: the state topic of klink has not been read to its end; see klink's log")
+var errNoSnapshot = errors.New("klink does not know its mirrors yet: it has not read its state topic to the end; see klink's log")
 
 // errStale: the mirrors were known once, but may have changed since.
-var errStale = errors.New("this klink has not been able to read its state topic for too long to know what is a mirror now; see its log and /readyz")
+var errStale = errors.New("klink has been unable to read its state topic for too long, so it does not know which topics are mirrors; see its log and /readyz")
 
 // unknown returns the reason why klink does not know the mirrors now.
 func (r *Router) unknown() error {
@@ -57,7 +57,7 @@ func (r *Router) unknown() error {
 }
 
 // errNoShape is a bug: klink is about to decode a message that it cannot check.
-var errNoShape = errors.New("klink has no shape for this message")
+var errNoShape = errors.New("klink does not know the layout of this message")
 
 // largeControl is the size in bytes from which on a request or response is decoded off the event
 // loop, because other connections share the loop.

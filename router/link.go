@@ -29,7 +29,7 @@ var errNoLinkAnswer = errors.New("klink's control plane gave no answer")
 // CLUSTER_AUTHORIZATION_FAILED.
 func handleLink(s *session, h protocol.RequestHeader, frame []byte) Decision {
 	if len(frame) > maxLinkRequest {
-		return closing(fmt.Errorf("%s request of %d bytes: klink takes %d at most; send fewer links or mirrors at once", linkapi.Name(h.Key), len(frame), maxLinkRequest))
+		return closing(fmt.Errorf("%s request of %d bytes: klink accepts at most %d; send fewer links or mirrors at once", linkapi.Name(h.Key), len(frame), maxLinkRequest))
 	}
 	req, err := linkapi.ReadRequest(h.Key, h.Version, frame[h.Body:])
 	if err != nil {

@@ -40,7 +40,7 @@ const (
 )
 
 // errNoLook: klink did not look, so it does not know the offset. The client must ask again.
-var errNoLook = errors.New("too many looks into logs at the destination; ask again")
+var errNoLook = errors.New("too many lookups in logs at the destination; try again")
 
 // lookKey identifies a look. Looks with equal keys are the same.
 type lookKey struct {

@@ -35,7 +35,7 @@ func (c *mirrorConfigs) set(name string, value *string) bool {
 	field := map[string]**string{configLink: &c.link, configSourceTopic: &c.sourceTopic, configState: &c.state}[name]
 	switch {
 	case field == nil:
-		c.fail(refuse(kerr.InvalidConfig, "Unknown topic config name: %s (there are %s, %s and %s)", name, configLink, configSourceTopic, configState))
+		c.fail(refuse(kerr.InvalidConfig, "Unknown topic config name: %s (known: %s, %s and %s)", name, configLink, configSourceTopic, configState))
 	case value == nil || *value == "":
 		c.fail(refuse(kerr.InvalidConfig, "Config %s needs a value", name))
 	default:
@@ -55,9 +55,9 @@ func (c *mirrorConfigs) check() *verdict {
 	switch {
 	case c.fault != nil:
 	case c.sourceTopic != nil && c.link == nil:
-		c.fail(refuse(kerr.InvalidConfig, "Config %s needs %s beside it, the link to mirror through", configSourceTopic, configLink))
+		c.fail(refuse(kerr.InvalidConfig, "Config %s also needs %s, the link to mirror through", configSourceTopic, configLink))
 	case c.link != nil && c.state != nil:
-		c.fail(refuse(kerr.InvalidConfig, "Configs %s and %s cannot be set together: make the mirror first, then set its state", configLink, configState))
+		c.fail(refuse(kerr.InvalidConfig, "Configs %s and %s cannot be set together: create the mirror first, then set its state", configLink, configState))
 	}
 	return c.fault
 }

@@ -120,7 +120,7 @@ func (r *Router) look(ctx context.Context, s *share, p probe, physical int64) (f
 		return r.facts.LearnOffset(ctx, p.topic, p.partition, p.line, physical)
 	})
 	if err != nil {
-		return false, fmt.Errorf("offsets of %s-%d at the destination: %w", p.topic, p.partition, err)
+		return false, fmt.Errorf("could not find the offsets of %s-%d at the destination: %w", p.topic, p.partition, err)
 	}
 	return fresh, nil
 }

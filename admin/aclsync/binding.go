@@ -82,7 +82,7 @@ func ParseValue[V ~int8](names []string, name string) (V, error) {
 	}
 	n, err := strconv.ParseInt(name, 10, 8)
 	if err != nil || aclValueName(names, V(n)) != name {
-		return 0, fmt.Errorf("%.40q is no value of an ACL", name)
+		return 0, fmt.Errorf("%.40q is not a valid ACL value", name)
 	}
 	return V(n), nil
 }
@@ -93,7 +93,7 @@ func (a Binding) Check() error {
 	switch {
 	case a.Pattern != kmsg.ACLResourcePatternTypeLiteral && a.Pattern != kmsg.ACLResourcePatternTypePrefixed,
 		a.ResourceType <= kmsg.ACLResourceTypeAny, a.Operation <= kmsg.ACLOperationAny, a.Permission <= kmsg.ACLPermissionTypeAny:
-		return errors.New("is no ACL, but a filter")
+		return errors.New("is an ACL filter, not an ACL")
 	case a.Name == "" || a.Principal == "" || a.Host == "":
 		return errors.New("is an ACL without a resource, a principal or a host")
 	}

@@ -110,7 +110,7 @@ func readACLValue[V ~int8](r *filter.Reader, field string, names []string) (V, e
 func readACLText(r *filter.Reader, field string) (*string, int, error) {
 	text, at, err := r.Str(field)
 	if err == nil && text == "" {
-		err = r.ErrorAt(at, "%s is empty: leave it out for any", field)
+		err = r.ErrorAt(at, "%s is empty: omit it to match any", field)
 	}
 	return &text, at, err
 }

@@ -92,14 +92,14 @@ func TestACLFilterTextRefused(t *testing.T) {
 		{filterText(`"resourceType":"unknown"`, ``), `resourceType "unknown" is not allowed`},
 		{filterText(`"resourceType":""`, ``), `resourceType "" is not allowed`},
 		{filterText(`"patternType":"suffixed"`, ``), `patternType "suffixed" is not allowed; allowed: ANY, MATCH, LITERAL, PREFIXED`},
-		{filterText(`"name":""`, ``), `line 1, column 42: name is empty: leave it out for any`},
+		{filterText(`"name":""`, ``), `line 1, column 42: name is empty: omit it to match any`},
 		{filterText(`"name":null`, ``), `line 1, column 42: name must be a string`},
 		{filterText(``, `"operation":"fly"`), `operation "fly" is not allowed; allowed: ANY, ALL, READ,`},
 		{filterText(``, `"permissionType":"maybe"`), `permissionType "maybe" is not allowed; allowed: ANY, DENY, ALLOW`},
 		{filterText(``, `"principal":"alice"`), `line 1, column 65: principal "alice" has no type: write "User:alice"`},
-		{filterText(``, `"host":"a","host":"b"`), `field "host" is there twice`},
+		{filterText(``, `"host":"a","host":"b"`), `duplicate field "host"`},
 		{"{\"aclFilters\":[\n {\"resourceFilter\":{},\n  \"accessFilter\":{\"hosts\":\"x\"}}]}", `line 3, column 19: an accessFilter has no field "hosts"`},
-		{filterText(``, ``) + "x", "there is text behind the end"},
+		{filterText(``, ``) + "x", "unexpected text after the end"},
 	} {
 		f, err := ParseFilters(c.text)
 		if c.want == "" {

@@ -30,19 +30,19 @@ func (g Guard) leftOut(a Binding, filters []Filter) string {
 	everybody := strings.HasSuffix(a.Principal, ":*")
 	switch {
 	case slices.Contains(g.Own, a.Principal):
-		return "they are for klink's own principal at the destination"
+		return "they apply to klink's own principal at the destination"
 	case a.ofKlink():
-		return "they are for topics, groups or transactional ids of klink"
+		return "they apply to klink's own topics, groups or transactional ids"
 	case a.ResourceType == kmsg.ACLResourceTypeCluster && !named(func(f *Filter) bool { return f.resourceType == a.ResourceType }):
-		return `they are for the whole cluster, and no filter names "resourceType": "CLUSTER"`
+		return `they apply to the whole cluster, and no filter names "resourceType": "CLUSTER"`
 	case a.ResourceType == kmsg.ACLResourceTypeUser && !named(func(f *Filter) bool { return f.resourceType == a.ResourceType }):
-		return `they let one user make tokens for another, and no filter names "resourceType": "USER"`
+		return `they let one user create tokens for another, and no filter names "resourceType": "USER"`
 	case a.Permission == kmsg.ACLPermissionTypeDeny && everybody && !named(func(f *Filter) bool {
 		return f.permission == a.Permission && f.principal != nil
 	}):
-		return fmt.Sprintf(`they deny to everybody, to klink too, and no filter names "permissionType": "DENY" and "principal": %q`, a.Principal)
+		return fmt.Sprintf(`they deny everybody, including klink, and no filter names "permissionType": "DENY" and "principal": %q`, a.Principal)
 	case a.Permission != kmsg.ACLPermissionTypeDeny && a.coversKlink() && !named(func(f *Filter) bool { return f.name != nil && *f.name == a.Name }):
-		return fmt.Sprintf(`they are for all names that begin like klink's own ones, and no filter names "name": %q`, a.Name)
+		return fmt.Sprintf(`they also cover klink's own names, and no filter names "name": %q`, a.Name)
 	}
 	return ""
 }

@@ -62,7 +62,7 @@ func Create(ctx context.Context, client *kgo.Client, acls []Binding) Results {
 		}
 		resp, err := req.RequestWith(ctx, client)
 		if err == nil && len(resp.Results) != len(chunk) {
-			err = fmt.Errorf("%d results for %d ACLs", len(resp.Results), len(chunk))
+			err = fmt.Errorf("the response has %d results for %d ACLs", len(resp.Results), len(chunk))
 		}
 		for i, a := range chunk {
 			results[a] = err
@@ -88,7 +88,7 @@ func Delete(ctx context.Context, client *kgo.Client, acls []Binding) Results {
 		}
 		resp, err := req.RequestWith(ctx, client)
 		if err == nil && len(resp.Results) != len(chunk) {
-			err = fmt.Errorf("%d results for %d ACLs", len(resp.Results), len(chunk))
+			err = fmt.Errorf("the response has %d results for %d ACLs", len(resp.Results), len(chunk))
 		}
 		for i, a := range chunk {
 			results[a] = err

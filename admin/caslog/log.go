@@ -154,7 +154,7 @@ func Open(cfg Config) (*Log, error) {
 		kgo.KeepControlRecords(),
 	)...)
 	if err != nil {
-		return nil, fmt.Errorf("client of the state topic: %w", err)
+		return nil, fmt.Errorf("could not create a client for the state topic: %w", err)
 	}
 	l.admin = kadm.NewClient(l.reader)
 	l.ctx, l.cancel = context.WithCancel(context.Background())
@@ -204,7 +204,7 @@ func (l *Log) submit(u *casUpdate) error {
 	case err := <-u.done:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("the state topic %s did not take the change in time: %w%s", l.cfg.Topic, ctx.Err(), l.lastTrouble())
+		return fmt.Errorf("could not write the change to the state topic %s in time: %w%s", l.cfg.Topic, ctx.Err(), l.lastTrouble())
 	}
 }
 
@@ -254,7 +254,7 @@ func (l *Log) commitBatch(batch []*casUpdate) {
 			}
 			return
 		}
-		l.cfg.Logger.Debug("a change of the state topic is tried again", "attempt", attempt+1, "error", err)
+		l.cfg.Logger.Debug("could not change the state topic, will retry", "attempt", attempt+1, "error", err)
 	}
 }
 

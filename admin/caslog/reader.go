@@ -27,7 +27,7 @@ func (l *Log) read() {
 			l.mu.Lock()
 			position := l.position
 			l.mu.Unlock()
-			l.cfg.Logger.Warn("cannot read the state topic; links and mirrors stay as they were. If it is its records that cannot be read, delete those up to and including the damaged batch: what they said is lost",
+			l.cfg.Logger.Warn("cannot read the state topic; links and mirrors stay as they were. If its records are damaged, delete them up to and including the damaged batch: the changes in them are lost",
 				"topic", l.cfg.Topic, "offset", position, "error", err)
 		})
 		if fetches.Err() != nil { // a batch that cannot be read would be fetched again at once
@@ -73,11 +73,11 @@ func (l *Log) ReadToEnd(ctx context.Context) error {
 		err = listed.Error()
 	}
 	if err != nil {
-		return fmt.Errorf("end of the state topic %s: %w", l.cfg.Topic, err)
+		return fmt.Errorf("could not read the end offset of the state topic %s: %w", l.cfg.Topic, err)
 	}
 	end, ok := listed.Lookup(l.cfg.Topic, 0)
 	if !ok {
-		return fmt.Errorf("end of the state topic %s: it has no partition 0", l.cfg.Topic)
+		return fmt.Errorf("the state topic %s has no partition 0", l.cfg.Topic)
 	}
 	for {
 		l.mu.Lock()
@@ -89,7 +89,7 @@ func (l *Log) ReadToEnd(ctx context.Context) error {
 		select {
 		case <-moved:
 		case <-ctx.Done():
-			return fmt.Errorf("read the state topic %s to its end, offset %d: at offset %d: %w", l.cfg.Topic, end.Offset, position, ctx.Err())
+			return fmt.Errorf("could not read the state topic %s to its end (offset %d), only to offset %d: %w", l.cfg.Topic, end.Offset, position, ctx.Err())
 		}
 	}
 }

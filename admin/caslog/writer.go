@@ -19,7 +19,7 @@ type writer struct{ producer *kgo.Client }
 const casTransactionTimeout = 15 * time.Second
 
 // errInDoubt: klink asked for a commit and got no answer, so its outcome is unknown.
-var errInDoubt = errors.New("the outcome of a commit is not known yet")
+var errInDoubt = errors.New("the outcome of a commit is still unknown")
 
 func (w *writer) drop() {
 	if w.producer != nil {
@@ -46,11 +46,11 @@ func (l *Log) acquire(ctx context.Context) error {
 		casMetadata,
 	)...)
 	if err != nil {
-		return fmt.Errorf("producer of the state topic: %w", err)
+		return fmt.Errorf("could not create a producer for the state topic: %w", err)
 	}
 	if _, _, err = producer.ProducerID(ctx); err != nil {
 		producer.Close()
-		return fmt.Errorf("take the transactional id %s to write to the state topic: %w", l.cfg.TransactionalID, err)
+		return fmt.Errorf("could not initialize the transactional id %s for the state topic: %w", l.cfg.TransactionalID, err)
 	}
 	if err = l.ReadToEnd(ctx); err != nil {
 		producer.Close()
@@ -65,7 +65,7 @@ func (l *Log) commit(ctx context.Context, records []Record) error {
 	producer := l.writer.producer
 	if err := producer.BeginTransaction(); err != nil {
 		l.writer.drop()
-		return fmt.Errorf("begin a transaction on the state topic: %w", err)
+		return fmt.Errorf("could not begin a transaction on the state topic: %w", err)
 	}
 	out := make([]*kgo.Record, len(records))
 	for i, r := range records {
@@ -74,7 +74,7 @@ func (l *Log) commit(ctx context.Context, records []Record) error {
 	if err := producer.ProduceSync(ctx, out...).FirstErr(); err != nil {
 		l.abort(producer)
 		l.writer.drop()
-		return fmt.Errorf("write to the state topic: %w", err)
+		return fmt.Errorf("could not write to the state topic: %w", err)
 	}
 	l.watch(out[0].Offset)
 	end := func() error { return producer.EndTransaction(ctx, kgo.TryCommit) }
@@ -105,7 +105,7 @@ func (l *Log) abort(producer *kgo.Client) {
 	ctx, cancel := context.WithTimeout(l.ctx, 3*time.Second)
 	defer cancel()
 	if err := producer.EndTransaction(ctx, kgo.TryAbort); err != nil {
-		l.cfg.Logger.Debug("a transaction on the state topic was left to the next writer to abort", "error", err)
+		l.cfg.Logger.Debug("could not abort a transaction on the state topic; the next writer aborts it", "error", err)
 	}
 }
 
@@ -135,7 +135,7 @@ func (l *Log) confirm(ctx context.Context) error {
 		select {
 		case <-moved:
 		case <-ctx.Done():
-			return fmt.Errorf("%w: commit to the state topic, at offset %d: it was not read: %w", errInDoubt, offset, ctx.Err())
+			return fmt.Errorf("%w: the commit at offset %d of the state topic was not read back: %w", errInDoubt, offset, ctx.Err())
 		}
 	}
 }

@@ -91,7 +91,7 @@ func readName(r *Reader) (f Name, err error) {
 		case "name":
 			var at int
 			if f.Name, at, err = r.Str("name"); err == nil && f.Name == "" {
-				err = r.ErrorAt(at, `name is empty; "*" with the patternType LITERAL is every name`)
+				err = r.ErrorAt(at, `name is empty; use "*" with the patternType LITERAL for every name`)
 			}
 		case "patternType":
 			word, err = r.word(field, string(Literal), string(Prefixed))
@@ -173,7 +173,7 @@ func ConfigName(text string) (name string, err error) {
 		case config == "":
 			return "", r.ErrorAt(at, "field %s is not allowed; allowed: one of %s", Clipped(field), strings.Join(fields, ", "))
 		case name != "":
-			return "", r.ErrorAt(at, "field %q is one too many: one of %s can be given at a time", field, strings.Join(fields, ", "))
+			return "", r.ErrorAt(at, "field %q is not allowed here: give only one of %s", field, strings.Join(fields, ", "))
 		default:
 			name, err = config, r.skip()
 		}

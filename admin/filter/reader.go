@@ -125,7 +125,7 @@ func (r *Reader) ObjectWith(what string, required, optional []string, field func
 		case !slices.Contains(fields, name):
 			return r.ErrorAt(at, "%s has no field %s; allowed: %s", what, Clipped(name), strings.Join(fields, ", "))
 		case seen[name]:
-			return r.ErrorAt(at, "field %q is there twice", name)
+			return r.ErrorAt(at, "duplicate field %q", name)
 		}
 		seen[name] = true
 		if err := field(name); err != nil {
@@ -175,7 +175,7 @@ func (r *Reader) skip() error {
 // End returns an error if anything follows the value.
 func (r *Reader) End() error {
 	if rest := strings.TrimLeft(r.text[r.dec.InputOffset():], " \t\r\n"); rest != "" {
-		return r.ErrorAt(len(r.text)-len(rest), "there is text behind the end of the JSON")
+		return r.ErrorAt(len(r.text)-len(rest), "unexpected text after the end of the JSON")
 	}
 	return nil
 }

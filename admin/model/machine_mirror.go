@@ -103,7 +103,7 @@ func Going(started bool, link LinkStatus) MirrorStatus {
 func stepStopped(s MirrorStatus, in MirrorInput) (MirrorStatus, []effect, error) {
 	switch in.Kind {
 	case InputPause, InputResume:
-		return s, nil, notPossible("it is STOPPED, which is final: to mirror again, delete the topic and create the mirror anew")
+		return s, nil, notPossible("it is STOPPED, which is final: to mirror again, delete the topic and re-create the mirror")
 	}
 	return s, nil, nil
 }
@@ -113,7 +113,7 @@ func stepPendingStopped(s MirrorStatus, in MirrorInput) (MirrorStatus, []effect,
 	case InputDrained:
 		return MirrorStatus{State: MirrorStopped, Message: in.Message, Started: s.Started, Promotion: s.Promotion}, []effect{EffectRestoreConfigs}, nil
 	case InputPause, InputResume:
-		return s, nil, notPossible("it is being stopped, which cannot be taken back")
+		return s, nil, notPossible("it is being stopped, which cannot be undone")
 	}
 	return s, nil, nil
 }
@@ -125,7 +125,7 @@ func stepFailed(s MirrorStatus, in MirrorInput) (MirrorStatus, []effect, error) 
 	case InputPromote:
 		return s, nil, promotable(s.State, s.Error)
 	case InputPause, InputResume:
-		return s, nil, notPossible("it has FAILED (%s): fail it over to write to the topic, or delete the topic and create the mirror anew", s.Error)
+		return s, nil, notPossible("it has FAILED (%s): fail it over to write to the topic, or delete the topic and re-create the mirror", s.Error)
 	}
 	return s, nil, nil
 }
@@ -137,9 +137,9 @@ func stepFailed(s MirrorStatus, in MirrorInput) (MirrorStatus, []effect, error) 
 func promotable(state MirrorState, code Error) error {
 	switch state {
 	case MirrorPaused, MirrorLinkPaused:
-		return notPossible("it is %s, so its lag does not become 0: resume it first, or fail it over", state)
+		return notPossible("it is %s, so its lag cannot become 0: resume it first, or fail it over", state)
 	case MirrorSourceUnavailable:
-		return notPossible("its source is not available (%s), so nobody knows when its lag is 0: fail it over to stop mirroring at once", code)
+		return notPossible("its source is unavailable (%s), so klink cannot tell when its lag is 0: fail it over to stop mirroring at once", code)
 	case MirrorFailed:
 		return notPossible("it has FAILED (%s): fail it over to write to the topic", code)
 	}

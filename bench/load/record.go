@@ -94,7 +94,7 @@ func newPayloads(kind string, size int, seed uint64) (*payloads, error) {
 			p.stock = append(append(p.stock, event(rng)...), '\n')
 		}
 	default:
-		return nil, fmt.Errorf("payload %q is none of %v", kind, Payloads())
+		return nil, fmt.Errorf("unknown payload %q; known: %v", kind, Payloads())
 	}
 	p.stock = slices.Clip(p.stock[:want])
 	return p, nil

@@ -133,11 +133,11 @@ func (v *verifier) read(partition int32, offset, timestamp int64, value []byte) 
 		return 0, false
 	}
 	if int(h.producer) >= len(r.producer) {
-		v.damage(r, Unknown, 1, partition, offset, "there is no producer %d", h.producer)
+		v.damage(r, Unknown, 1, partition, offset, "unknown producer %d", h.producer)
 		return 0, false
 	}
 	if at := h.intended / 1e6; timestamp >= 0 && timestamp != at {
-		v.damage(r, Changed, 1, partition, offset, "the timestamp is %d and was %d", timestamp, at)
+		v.damage(r, Changed, 1, partition, offset, "the timestamp is %d, but was sent as %d", timestamp, at)
 	}
 	v.sequence(r, partition, offset, h)
 	return h.intended, true
@@ -195,9 +195,9 @@ func (v *verifier) finish(ledgers []*ledger, offsets bool) Verification {
 			for _, gap := range lost {
 				text := numbers("record", gap.first, gap.last, "was", "were")
 				if gap.at >= 0 {
-					v.damage(r, Missing, gap.last-gap.first+1, partition, gap.at, "before this offset %s to come, of producer %d", text, producer)
+					v.damage(r, Missing, gap.last-gap.first+1, partition, gap.at, "%s missing before this offset, of producer %d", text, producer)
 				} else {
-					v.damage(r, Missing, gap.last-gap.first+1, partition, -1, "%s acknowledged and not read, of producer %d", text, producer)
+					v.damage(r, Missing, gap.last-gap.first+1, partition, -1, "%s acknowledged but not read, of producer %d", text, producer)
 				}
 			}
 			if more := s.gaps.counted; more > w.failed.counted {
@@ -206,7 +206,7 @@ func (v *verifier) finish(ledgers []*ledger, offsets bool) Verification {
 			v.found.Unacknowledged += int64(count(w.failed.spans) + w.failed.counted)
 		}
 		if offsets && !r.damaged && !failures && l.sum.Load() != r.sum {
-			v.damage(r, Moved, 1, partition, -1, "some of its records were read at other offsets than were acknowledged")
+			v.damage(r, Moved, 1, partition, -1, "some of its records were read at other offsets than those acknowledged")
 		}
 		v.found.Records += r.records
 		v.found.Foreign += r.foreign

@@ -77,7 +77,7 @@ func TestVerification(t *testing.T) {
 		{name: "whole", do: func(*testLog) {}, damage: map[Damage]int64{}},
 		{
 			name: "a record left out", do: func(l *testLog) { l.records = slices.Delete(l.records, 5, 6); l.renumber() },
-			damage: map[Damage]int64{Missing: 1}, first: Finding{Missing, 0, 106, "before this offset record 2 was to come, of producer 1"},
+			damage: map[Damage]int64{Missing: 1}, first: Finding{Missing, 0, 106, "record 2 was missing before this offset, of producer 1"},
 		},
 		{
 			name: "a record left out and its offset too", do: func(l *testLog) { l.records = slices.Delete(l.records, 5, 6) },
@@ -85,11 +85,11 @@ func TestVerification(t *testing.T) {
 		},
 		{
 			name: "the end never read", do: func(l *testLog) { l.records = l.records[:36] },
-			damage: map[Damage]int64{Missing: 4}, first: Finding{Missing, 1, -1, "records 8 to 9 were acknowledged and not read, of producer 0"},
+			damage: map[Damage]int64{Missing: 4}, first: Finding{Missing, 1, -1, "records 8 to 9 were acknowledged but not read, of producer 0"},
 		},
 		{
 			name: "a partition never read", do: func(l *testLog) { l.records = l.records[:20] },
-			damage: map[Damage]int64{Missing: 20}, first: Finding{Missing, 1, -1, "records 0 to 9 were acknowledged and not read, of producer 0"},
+			damage: map[Damage]int64{Missing: 20}, first: Finding{Missing, 1, -1, "records 0 to 9 were acknowledged but not read, of producer 0"},
 		},
 		{
 			name: "a record twice", do: func(l *testLog) { l.records = slices.Insert(l.records, 6, l.records[5]); l.renumber() },
@@ -121,7 +121,7 @@ func TestVerification(t *testing.T) {
 		},
 		{
 			name: "the timestamp", do: func(l *testLog) { l.records[7].timestamp++ },
-			damage: map[Damage]int64{Changed: 1}, first: Finding{Changed, 0, 107, "the timestamp is 1700000000124 and was 1700000000123"},
+			damage: map[Damage]int64{Changed: 1}, first: Finding{Changed, 0, 107, "the timestamp is 1700000000124, but was sent as 1700000000123"},
 		},
 		{
 			name: "the timestamp of the log", do: func(l *testLog) { l.records[7].timestamp = -1 }, damage: map[Damage]int64{},
@@ -132,7 +132,7 @@ func TestVerification(t *testing.T) {
 		},
 		{
 			name: "two producers exchanged", do: func(l *testLog) { l.records[4], l.records[5] = l.records[5], l.records[4]; l.renumber() },
-			damage: map[Damage]int64{Moved: 1}, first: Finding{Moved, 0, -1, "some of its records were read at other offsets than were acknowledged"},
+			damage: map[Damage]int64{Moved: 1}, first: Finding{Moved, 0, -1, "some of its records were read at other offsets than those acknowledged"},
 		},
 		{
 			name: "an offset left out", do: func(l *testLog) {

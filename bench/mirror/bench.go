@@ -137,12 +137,12 @@ func (b *run) choose() error {
 	}
 	for _, name := range o.Workloads {
 		if _, ok := workloadNamed(name); !ok {
-			return fmt.Errorf("there is no workload %q: there are %s", name, strings.Join(Workloads(), ", "))
+			return fmt.Errorf("unknown workload %q; known: %s", name, strings.Join(Workloads(), ", "))
 		}
 	}
 	for _, name := range o.Subjects {
 		if !slices.Contains(Subjects(), name) {
-			return fmt.Errorf("there is no subject %q: there are %s", name, strings.Join(Subjects(), ", "))
+			return fmt.Errorf("unknown subject %q; known: %s", name, strings.Join(Subjects(), ", "))
 		}
 	}
 	for _, w := range workloads {
@@ -257,7 +257,7 @@ func (b *run) leftOut(ts []turn) {
 	for i, name := range names {
 		names[i] = fmt.Sprintf("%s (%d of %d rounds)", name, rounds[name], b.o.Rounds)
 	}
-	b.p.line("left out, as the time is up (--budget): %s", strings.Join(names, ", "))
+	b.p.line("skipped because the time is up (--budget): %s", strings.Join(names, ", "))
 }
 
 // leastWarm is the smallest scale at which a warm-up is worth its time. Below it, nothing counts as

@@ -35,9 +35,9 @@ func TestChoice(t *testing.T) {
 	require.Equal(t, []string{"far"}, ws)
 	require.Equal(t, []string{Klink, Relay}, ss)
 	_, err := Run(t.Context(), &Options{Options: bench.Options{Workloads: []string{"huge"}}})
-	require.ErrorContains(t, err, `there is no workload "huge": there are large, small, `)
+	require.ErrorContains(t, err, `unknown workload "huge"; known: large, small, `)
 	_, err = Run(t.Context(), &Options{Options: bench.Options{Subjects: []string{"rsync"}}})
-	require.ErrorContains(t, err, `there is no subject "rsync": there are klink, `)
+	require.ErrorContains(t, err, `unknown subject "rsync"; known: klink, `)
 }
 
 // TestTurns: the major workloads have all their rounds first, and each workload's rounds are
@@ -54,7 +54,7 @@ func TestTurns(t *testing.T) {
 // at once.
 func TestRefusesBeforeItStarts(t *testing.T) {
 	_, err := Run(t.Context(), &Options{Scale: 1e6})
-	require.ErrorContains(t, err, "make room")
+	require.ErrorContains(t, err, "free some space")
 	out := filepath.Join(t.TempDir(), "report.json")
 	require.NoError(t, os.WriteFile(out, []byte("not JSON"), 0o600))
 	_, err = Run(t.Context(), &Options{Options: bench.Options{Out: out}, Scale: 0.001})
@@ -78,7 +78,7 @@ func TestFloorsRunWhereTheyCan(t *testing.T) {
 			require.False(t, w.transactions || w.compacted > 0, "%s: what is not all there is compared by offsets", w.name)
 		}
 	}
-	require.ErrorContains(t, (&Floor{}).Run(t.Context(), "nothing"), `no floor "nothing"`)
+	require.ErrorContains(t, (&Floor{}).Run(t.Context(), "nothing"), `unknown floor "nothing"`)
 }
 
 // TestTables: medians with ranges, ratios within rounds, problems left out, the absent named.

@@ -135,7 +135,7 @@ func (c *cluster) awaitTopics(ctx context.Context, ok func(kadm.TopicDetails) bo
 			return nil
 		}
 		if err == nil {
-			err = fmt.Errorf("the topics are not as they should be")
+			err = fmt.Errorf("the topics do not have the expected partitions and leaders")
 		}
 		select {
 		case <-ctx.Done():
@@ -215,7 +215,7 @@ func diskHas(dir string, need int64) error {
 		return fmt.Errorf("free space of %s: %w", dir, err)
 	}
 	if free := int64(s.Bavail) * s.Bsize; free < need {
-		return fmt.Errorf("the clusters need %.1f GB in %s, and %.1f GB are free: make room, name another directory with TMPDIR, or run fewer workloads with --workload",
+		return fmt.Errorf("the clusters need %.1f GB in %s, but %.1f GB are free: free some space, choose another directory with TMPDIR, or run fewer workloads with --workload",
 			float64(need)/1e9, dir, float64(free)/1e9)
 	}
 	return nil

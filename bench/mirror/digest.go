@@ -234,7 +234,7 @@ func compare(source, mirrored *content) error {
 		case got.records > want.records:
 			return fmt.Errorf("partition %d: %d records more than the source's %d", p, got.records-want.records, want.records)
 		case got.sum != want.sum:
-			return fmt.Errorf("partition %d: its %d records are not those of the source", p, want.records)
+			return fmt.Errorf("partition %d: its %d records differ from those of the source", p, want.records)
 		}
 	}
 	return nil

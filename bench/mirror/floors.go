@@ -40,7 +40,7 @@ func (f *Floor) Run(ctx context.Context, name string) error {
 	case Relay:
 		return f.each(ctx, f.relay)
 	}
-	return fmt.Errorf("there is no floor %q", name)
+	return fmt.Errorf("unknown floor %q", name)
 }
 
 // copy is a consumer and a producer of franz-go, the least that any tool built on them has: it

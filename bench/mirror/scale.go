@@ -282,5 +282,5 @@ func gauge(ctx context.Context, addr, name string) (float64, error) {
 			return strconv.ParseFloat(value, 64)
 		}
 	}
-	return 0, fmt.Errorf("there is no metric %s", name)
+	return 0, fmt.Errorf("metric %s is missing", name)
 }

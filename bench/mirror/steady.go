@@ -178,7 +178,7 @@ func (b *run) steady(ctx context.Context, p *running, j *job, live func(string))
 		default:
 		}
 		if now.After(deadline) {
-			return nil, nil, fmt.Errorf("%d of %d records were there %v after the last was written\n%s", l.seen, sent, steadyDrain, p.LogTail(20))
+			return nil, nil, fmt.Errorf("%d of %d records had arrived %v after the last was written\n%s", l.seen, sent, steadyDrain, p.LogTail(20))
 		}
 		live(fmt.Sprintf("%.0f of %.0f s at %d records/s, p99 %.1f ms", time.Since(began).Seconds(), length.Seconds(), j.w.rate, ms(l.all, 99)))
 	}

@@ -248,7 +248,7 @@ func request[R kmsg.Response](ctx context.Context, cl *kgo.Client, req kmsg.Requ
 	}
 	r, ok := resp.(R)
 	if !ok {
-		return fmt.Errorf("it was answered with a %T", resp)
+		return fmt.Errorf("unexpected response %T", resp)
 	}
 	return check(r)
 }
@@ -270,7 +270,7 @@ func peers() (lib string, absent []bench.Absent) {
 	if err == nil {
 		var jars []string
 		if jars, err = filepath.Glob(filepath.Join(lib, "connect-mirror-*.jar")); err == nil && len(jars) == 0 {
-			err = fmt.Errorf("there is no connect-mirror among the jars of %s", lib)
+			err = fmt.Errorf("%s has no connect-mirror jar", lib)
 		}
 	}
 	if err != nil {

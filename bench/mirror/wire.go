@@ -100,7 +100,7 @@ func (c *conn) receive(buf []byte) (body, grown []byte, err error) {
 	}
 	c.got++
 	if id := int32(binary.BigEndian.Uint32(buf)); id != c.got {
-		return nil, buf, fmt.Errorf("an answer to request %d instead of request %d", id, c.got)
+		return nil, buf, fmt.Errorf("a response to request %d instead of request %d", id, c.got)
 	}
 	return buf[4:], buf, nil
 }

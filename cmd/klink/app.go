@@ -110,7 +110,7 @@ its address. Name the cluster with --cluster (a context, see "klink context") or
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
 		if a.output != "table" && a.output != "json" {
-			return usagef("--output: %q is neither table nor json", a.output)
+			return usagef("--output: unknown format %q; use table or json", a.output)
 		}
 		return nil
 	}

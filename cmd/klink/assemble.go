@@ -79,7 +79,7 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 	if has, err := properties.HasKeyStore(); err != nil {
 		return nil, fmt.Errorf("destination-config: %w", err)
 	} else if has {
-		log.Info("destination-config has a key store: its certificate is for klink's own connections to the brokers. " +
+		log.Info("destination-config has a key store: klink uses its certificate only for its own connections to the brokers. " +
 			"Connections for clients carry no certificate; clients log in to the brokers as themselves")
 	}
 	var clientTLS *tls.Config
@@ -171,7 +171,7 @@ func (s *server) Run(ctx context.Context, ready func()) error {
 		if err != nil {
 			return errors.Join(err, s.closeRest())
 		}
-		s.log.Info("metrics and health are served", "address", s.http.Addr())
+		s.log.Info("serving metrics and health", "address", s.http.Addr())
 	}
 	if err := s.proxy.Start(); err != nil {
 		return errors.Join(err, s.closeRest())
@@ -199,7 +199,7 @@ func (s *server) Run(ctx context.Context, ready func()) error {
 	tasks.Go(func() {
 		select {
 		case <-s.service.Ready():
-			s.log.Info("links and mirrors are known", "links", len(s.service.State().Links), "mirrors", len(s.service.State().Mirrors))
+			s.log.Info("read links and mirrors", "links", len(s.service.State().Links), "mirrors", len(s.service.State().Mirrors))
 		case <-work.Done():
 		}
 	})
@@ -214,7 +214,7 @@ func (s *server) Run(ctx context.Context, ready func()) error {
 	var failure error
 	select {
 	case <-ctx.Done():
-		s.log.Info("stopping: no new connections, requests in flight finish", "timeout", s.cfg.DrainTimeout)
+		s.log.Info("stopping: klink accepts no new connections, and finishes requests in flight", "timeout", s.cfg.DrainTimeout)
 	case failure = <-s.failed:
 		s.log.Error("stopping", "error", failure)
 	}
@@ -262,7 +262,7 @@ func (s *server) closeRest() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if e := s.meter.Shutdown(ctx); e != nil {
-		s.log.Warn("metrics were not exported to the end", "error", e)
+		s.log.Warn("could not export the last metrics", "error", e)
 	}
 	if s.http != nil {
 		err = errors.Join(err, s.http.Shutdown(ctx))
@@ -280,7 +280,7 @@ func (s *server) learnBrokers(ctx context.Context) {
 	for wait := 100 * time.Millisecond; err != nil && ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
 		problem := err.Error()
 		s.problem.Store(&problem)
-		s.log.Error("the destination's brokers are not known yet", "destination", s.seeds, "error", err)
+		s.log.Error("klink does not know the destination's brokers yet", "destination", s.seeds, "error", err)
 		select {
 		case <-ctx.Done():
 			return
@@ -324,7 +324,7 @@ func (s *server) setBrokers(brokers []admin.Broker) (map[int32]router.Addr, erro
 	if err := s.admit(s.work, addrs); err != nil && !s.brokersKnown.Load() {
 		return nil, err
 	} else if err != nil {
-		s.log.Error("clients are not served through a broker", "error", err)
+		s.log.Error("could not open a listener for a broker; clients cannot reach it", "error", err)
 	}
 	// Known brokers are better bootstrap targets than the seeds, which may be gone; the seeds
 	// remain as a last resort.
@@ -335,19 +335,19 @@ func (s *server) setBrokers(brokers []admin.Broker) (map[int32]router.Addr, erro
 // ready returns why klink cannot serve clients yet; nil if it can.
 func (s *server) ready() error {
 	if s.draining.Load() {
-		return errors.New("klink is being stopped")
+		return errors.New("klink is shutting down")
 	}
 	if !s.brokersKnown.Load() {
 		if p := s.problem.Load(); p != nil {
-			return fmt.Errorf("the destination's brokers are not known yet: %s", *p)
+			return fmt.Errorf("klink does not know the destination's brokers yet: %s", *p)
 		}
-		return errors.New("the destination's brokers are not known yet")
+		return errors.New("klink does not know the destination's brokers yet")
 	}
 	select {
 	case <-s.service.Ready():
 		return s.service.StateProblem()
 	default:
-		return errors.New("links and mirrors have not been read from the state topic yet")
+		return errors.New("klink has not read its links and mirrors from the state topic yet")
 	}
 }
 

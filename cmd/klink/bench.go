@@ -16,17 +16,17 @@ func (a *app) benchCommand() *cobra.Command {
 		a.benchLoad(),
 		a.benchReport(),
 	)
-	cmd.Long = `Measures klink next to peers on this machine, on clusters of Apache Kafka that the command starts by itself (needs Java 17 and
-Maven). docs/benchmarks.md has what was measured, and how.`
+	cmd.Long = `Measures klink and its peers on this machine, on Apache Kafka clusters that the command starts itself (needs Java 17 and
+Maven). docs/benchmarks.md has the results and the method.`
 	return cmd
 }
 
 // benchFlags adds the flags that all stand-alone benchmarks share.
 func benchFlags(f *pflag.FlagSet, o *bench.Options) {
-	f.StringVar(&o.Out, "out", "", "report `FILE` to put the results in, in place of those of an earlier run")
-	f.IntVar(&o.Rounds, "rounds", 3, "how often every subject is measured; interleaved")
+	f.StringVar(&o.Out, "out", "", "report `FILE` for the results; replaces those of an earlier run")
+	f.IntVar(&o.Rounds, "rounds", 3, "how often to measure every subject; subjects take turns")
 	f.BoolVar(&o.Quick, "quick", false, "less data and fewer workloads, for development")
 	f.StringSliceVar(&o.Workloads, "workload", nil, "only these workloads (default: all)")
-	f.StringSliceVar(&o.Subjects, "subject", nil, "only these subjects (default: all that can be had)")
-	f.BoolVar(&o.Keep, "keep", false, "keep the directory with logs, and print its name")
+	f.StringSliceVar(&o.Subjects, "subject", nil, "only these subjects (default: all that are available)")
+	f.BoolVar(&o.Keep, "keep", false, "keep the log directory, and print its name")
 }

@@ -37,17 +37,17 @@ func (a *app) benchLoad() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "load --topic TOPIC [--rate RATE] [--duration DURATION]",
 		Short: "Put a steady load on a cluster, read it back, and verify it",
-		Long: `Writes records to a topic at a fixed rate, through klink or straight to brokers, reads them at the same time, there or with --read-from
-from a mirror, and shows rates and latencies while it goes on and at the end. The topic is created if it is not there; in one that is,
-only records of this run count. ^C ends the run early, with the summary; a second ^C ends it at once.
+		Long: `Writes records to a topic at a fixed rate, through klink or directly to brokers, and reads them at the same time, from the same topic or
+(with --read-from) from a mirror. It shows rates and latencies every second, and a summary at the end. It creates the topic if it does
+not exist; in an existing topic only records of this run count. ^C ends the run early, with the summary; a second ^C ends it at once.
 
-Latencies count from the moment at which a record was to be sent, so that a stall shows in every record that it held up. "Acknowledged"
-ends with the broker's answer, "read" when a consumer has the record: with --read-from that is the lag of the mirror, end to end. At
---rate 0 records are sent as fast as possible, and what the latencies show then is how long the buffer of the producers is (32 MiB).
+Latencies count from the moment when a record was due to be sent, so that a stall shows in every record that it delayed. "Acknowledged"
+ends with the broker's response, "read" when a consumer has the record: with --read-from that is the end-to-end lag of the mirror. With
+--rate 0 records are sent as fast as possible, and the latencies mostly show how long records wait in the producers' buffers (32 MiB).
 
-What is read is verified: offsets without holes, each record once, in order, in its partition, at the offset that was acknowledged, with
-its checksum and timestamp. Where it is not what was written, or was not written at all, the exit code is 1. Nobody else may write
-transactions to the topic meanwhile if it is read from a mirror, as their markers are holes there.`,
+The command verifies what it reads: offsets without holes, each record once, in order, in its partition, at the acknowledged offset, with
+its checksum and timestamp. If a record is wrong, or could not be written, the exit code is 1. With --read-from, nobody else may write
+transactions to the topic during the run, because their markers are holes in the mirror.`,
 		Example: `  klink bench load --topic load --rate 20000 --duration 1m
   klink bench load --topic load --rate 50MB/s --record-size 10KiB --compression lz4 --payload json --csv load.csv
   klink bench load --topic load --cluster src --read-from dst --link east-west --rate 5000`,
@@ -60,26 +60,26 @@ transactions to the topic meanwhile if it is read from a mirror, as their marker
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&l.Topic, "topic", "", "`TOPIC` to write to; created if it is not there")
-	f.Int32Var(&l.partitions, "partitions", -1, "number `N` of partitions of a topic that is created (default: the cluster's)")
-	f.Int16Var(&l.replication, "replication-factor", -1, "replication factor `N` of a topic that is created (default: the cluster's)")
+	f.StringVar(&l.Topic, "topic", "", "`TOPIC` to write to; created if it does not exist")
+	f.Int32Var(&l.partitions, "partitions", -1, "number `N` of partitions of a new topic (default: the cluster's)")
+	f.Int16Var(&l.replication, "replication-factor", -1, "replication factor `N` of a new topic (default: the cluster's)")
 	f.StringVar(&l.rate, "rate", "1000", "`RATE` of all producers: records/s (20000) or bytes/s (50MB/s, 50MiB/s); 0 = as fast as possible")
 	f.StringVar(&l.recordSize, "record-size", "1024", fmt.Sprintf("`BYTES` of a record's value, at least %d", load.MinRecordSize))
-	f.StringVar(&l.Payload, "payload", load.PayloadRandom, "`KIND` of payload: random (cannot be compressed) or json")
+	f.StringVar(&l.Payload, "payload", load.PayloadRandom, "`KIND` of payload: random (not compressible) or json")
 	f.StringVar(&l.compression, "compression", "none", "`CODEC`: none, gzip, snappy, lz4 or zstd")
-	f.DurationVar(&l.Duration, "duration", 30*time.Second, "how long to send, besides the warm-up")
+	f.DurationVar(&l.Duration, "duration", 30*time.Second, "how long to send, after the warm-up")
 	f.DurationVar(&l.Warmup, "warmup", 0, "how long to send before rates and latencies count")
-	f.StringVar(&l.acks, "acks", "all", "`ACKS` to wait for: all, 1 or 0 (with 1 and 0 a retry may write a record twice, and with 0 be lost)")
-	f.IntVar(&l.Producers, "producers", 1, "number `N` of producers; each has connections of its own")
-	f.IntVar(&l.Consumers, "consumers", 1, "number `N` of consumers, which share the partitions; 0 = only write, nothing is verified")
-	f.StringVar(&l.batchSize, "batch-size", "16384", "`BYTES` of a partition that are sent together, as batch.size of Kafka's producer")
-	f.DurationVar(&l.Linger, "linger", 5*time.Millisecond, "how long a batch waits to be filled, as linger.ms of Kafka's producer")
+	f.StringVar(&l.acks, "acks", "all", "`ACKS` to wait for: all, 1 or 0 (with 1 or 0 a retry may write a record twice; with 0 records may be lost)")
+	f.IntVar(&l.Producers, "producers", 1, "number `N` of producers; each has its own connections")
+	f.IntVar(&l.Consumers, "consumers", 1, "number `N` of consumers, which share the partitions; 0 = only write, verify nothing")
+	f.StringVar(&l.batchSize, "batch-size", "16384", "largest batch in `BYTES`, like batch.size of Kafka's producer")
+	f.DurationVar(&l.Linger, "linger", 5*time.Millisecond, "how long a batch waits to be filled, like linger.ms of Kafka's producer")
 	f.DurationVar(&l.DeliveryTimeout, "delivery-timeout", 2*time.Minute, "how long a record may wait to be acknowledged")
-	f.DurationVar(&l.Drain, "drain-timeout", 30*time.Second, "how long to wait at the end while nothing more comes")
-	f.StringVar(&l.readFrom, "read-from", "", "read from another `CLUSTER`: a context or HOST:PORT, such as that of the klink that has the mirror")
+	f.DurationVar(&l.Drain, "drain-timeout", 30*time.Second, "how long to wait at the end for more records")
+	f.StringVar(&l.readFrom, "read-from", "", "read from another `CLUSTER`: a context or HOST:PORT, such as the klink that has the mirror")
 	f.StringVar(&l.readConfig, "read-from-config", "", "`FILE` of Java client properties for --read-from")
-	f.StringVar(&l.link, "link", "", "`LINK` at --read-from over which the mirror is created if it is not there")
-	f.StringVar(&l.csv, "csv", "", "`FILE` to write a line a second to")
+	f.StringVar(&l.link, "link", "", "`LINK` at --read-from to create the mirror with, if it does not exist")
+	f.StringVar(&l.csv, "csv", "", "`FILE` to write one line per second to")
 	for _, name := range []string{"partitions", "replication-factor"} {
 		f.Lookup(name).DefValue = "0" // not shown in help
 	}
@@ -110,11 +110,11 @@ func (l *loadFlags) check(cmd *cobra.Command) error {
 	}
 	l.BatchSize = int(batch)
 	if l.Rate, err = rateValue(l.rate, size); err != nil {
-		return usagef("--rate: %q is neither records a second (20000) nor bytes a second (50MB/s, 50MiB/s)", l.rate)
+		return usagef("--rate: invalid rate %q; give records per second (20000) or bytes per second (50MB/s, 50MiB/s)", l.rate)
 	}
 	codec, ok := codecs[l.compression]
 	if !ok {
-		return usagef("--compression: %q is none of %s", l.compression, strings.Join(compressions(), ", "))
+		return usagef("--compression: unknown codec %q; use one of %s", l.compression, strings.Join(compressions(), ", "))
 	}
 	l.Compression = codec
 	switch l.acks {
@@ -125,10 +125,10 @@ func (l *loadFlags) check(cmd *cobra.Command) error {
 	case "0":
 		l.Acks = kgo.NoAck()
 	default:
-		return usagef("--acks: %q is none of all, 1, 0", l.acks)
+		return usagef("--acks: unknown value %q; use all, 1 or 0", l.acks)
 	}
 	if !slices.Contains(load.Payloads(), l.Payload) {
-		return usagef("--payload: %q is none of %s", l.Payload, strings.Join(load.Payloads(), ", "))
+		return usagef("--payload: unknown kind %q; use one of %s", l.Payload, strings.Join(load.Payloads(), ", "))
 	}
 	flags := cmd.Flags()
 	for _, n := range []struct {
@@ -146,16 +146,16 @@ func (l *loadFlags) check(cmd *cobra.Command) error {
 		{"drain-timeout", int64(l.Drain), int64(time.Millisecond)},
 	} {
 		if flags.Changed(n.name) && n.value < n.from {
-			return usagef("--%s: %s is too little", n.name, flags.Lookup(n.name).Value)
+			return usagef("--%s: %s is too low", n.name, flags.Lookup(n.name).Value)
 		}
 	}
 	switch {
 	case l.Topic == "":
-		return usagef("--topic: name the topic to write to")
+		return usagef("--topic is missing: give the topic to write to")
 	case l.readFrom == "" && (l.link != "" || l.readConfig != ""):
 		return usagef("--link and --read-from-config need --read-from")
 	case l.readFrom != "" && l.Consumers == 0:
-		return usagef("--read-from needs a consumer")
+		return usagef("--read-from needs at least one consumer")
 	}
 	return nil
 }
@@ -265,7 +265,7 @@ func (a *app) prepareLoad(ctx context.Context, reader *app, l *loadFlags) (s loa
 	}
 	s.Partitions = len(l.Starts)
 	if l.partitions > 0 && s.Partitions != int(l.partitions) {
-		return s, fmt.Errorf("topic %q exists with %d partitions: leave --partitions away, or name another topic", l.Topic, s.Partitions)
+		return s, fmt.Errorf("topic %q exists with %d partitions: omit --partitions, or use another topic", l.Topic, s.Partitions)
 	}
 	if !s.Mirror {
 		return s, nil
@@ -293,7 +293,7 @@ func (l *loadFlags) ensureTopic(ctx context.Context, cl *cluster, adm *kadm.Clie
 	t, ok := topics[l.Topic]
 	switch {
 	case ok && t.Err == nil && internalTopic(t):
-		return false, fmt.Errorf("topic %q belongs to Kafka or klink: name another", l.Topic)
+		return false, fmt.Errorf("topic %q belongs to Kafka or klink: use another topic", l.Topic)
 	case ok && t.Err == nil:
 		return false, nil
 	case ok && !errors.Is(t.Err, kerr.UnknownTopicOrPartition):
@@ -314,7 +314,7 @@ func (l *loadFlags) awaitMirror(ctx context.Context, cl *cluster, adm *kadm.Clie
 	}
 	if t, ok := topics[l.Topic]; !ok || errors.Is(t.Err, kerr.UnknownTopicOrPartition) {
 		if l.link == "" {
-			return fmt.Errorf("topic %q does not exist at %s: mirror it there with `klink topic create %s --link LINK --mirror-topic %s`, or name the link with --link",
+			return fmt.Errorf("topic %q does not exist at %s: mirror it there with `klink topic create %s --link LINK --mirror-topic %s`, or give the link with --link",
 				l.Topic, cl.address, l.Topic, l.Topic)
 		}
 		if err := createMirror(ctx, cl, l.Topic, l.link, l.Topic, -1, -1, nil, false); err != nil {
@@ -327,11 +327,11 @@ func (l *loadFlags) awaitMirror(ctx context.Context, cl *cluster, adm *kadm.Clie
 			return err
 		}
 		if len(ends) != len(l.Starts) {
-			return fmt.Errorf("topic %q has %d partitions at %s and %d where it is written: it is not a mirror of it", l.Topic, len(ends), cl.address, len(l.Starts))
+			return fmt.Errorf("topic %q has %d partitions at %s, but %d where it is written: it is not a mirror", l.Topic, len(ends), cl.address, len(l.Starts))
 		}
 		for p, end := range ends {
 			if end < l.Starts[p] {
-				return fmt.Errorf("topic %q partition %d ends with offset %d at %s and with %d where it is written: see `klink mirror describe %s`", l.Topic, p, end, cl.address, l.Starts[p], l.Topic)
+				return fmt.Errorf("topic %q partition %d ends at offset %d at %s, but at %d where it is written: see `klink mirror describe %s`", l.Topic, p, end, cl.address, l.Starts[p], l.Topic)
 			}
 		}
 		return nil

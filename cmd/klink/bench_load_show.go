@@ -121,20 +121,20 @@ func loadNotes(s loadSetup, l *loadFlags, r *load.Result) (notes []string) {
 		add("Interrupted after %.1f s.", r.Seconds)
 	}
 	if 1000*r.Unsent > r.Sent { // fewer are just those of the last moment
-		add("The rate was not kept: %s records of %s were not sent in time. The latencies do not know of them.", thousands(r.Unsent), thousands(r.Sent+r.Unsent))
+		add("The rate was not reached: %s records of %s were not sent in time. The latencies do not include them.", thousands(r.Unsent), thousands(r.Sent+r.Unsent))
 	}
 	if l.Consumers > 0 {
 		add("Greatest lag: %s records.", thousands(r.MaxLag))
 	}
 	v := r.Verification
 	if v.Foreign > 0 {
-		add("%s records of others were read and not looked at.", thousands(v.Foreign))
+		add("%s records of other producers were read and ignored.", thousands(v.Foreign))
 	}
 	switch {
 	case l.Consumers == 0:
-		add("Nothing was read, so nothing is verified.")
+		add("Nothing was read, so nothing was verified.")
 	case r.Verified && r.Read == 0:
-		add("Verified: there was no record.")
+		add("Verified: there were no records.")
 	case r.Verified:
 		add("Verified: all %s acknowledged records were read once, unchanged, in order and at their offsets.", thousands(r.Acked))
 	default:
@@ -144,7 +144,7 @@ func loadNotes(s loadSetup, l *loadFlags, r *load.Result) (notes []string) {
 				counts = append(counts, fmt.Sprintf("%s %s", d, thousands(n)))
 			}
 		}
-		add("NOT what was written: %s. The first of each:", strings.Join(counts, ", "))
+		add("What was read differs from what was written: %s. The first of each:", strings.Join(counts, ", "))
 		for _, f := range v.First {
 			at := ""
 			if f.Offset >= 0 {
@@ -160,7 +160,7 @@ func loadNotes(s loadSetup, l *loadFlags, r *load.Result) (notes []string) {
 		}
 	}
 	if s.Created {
-		add("Topic %q was created for this and stays: `klink topic delete %s`.", s.Topic, s.Topic)
+		add("Topic %q was created for this run and was not deleted; to delete it: `klink topic delete %s`.", s.Topic, s.Topic)
 	}
 	return notes
 }
@@ -168,7 +168,7 @@ func loadNotes(s loadSetup, l *loadFlags, r *load.Result) (notes []string) {
 func loadFailure(l *loadFlags, r *load.Result) error {
 	var failures []error
 	if l.Consumers > 0 && !r.Verified {
-		failures = append(failures, errors.New("what was read is not what was written"))
+		failures = append(failures, errors.New("what was read differs from what was written"))
 	}
 	if r.Failed > 0 {
 		failures = append(failures, fmt.Errorf("%s records were not acknowledged", thousands(r.Failed)))

@@ -77,8 +77,8 @@ func TestLoadFindsDamage(t *testing.T) {
 	}()
 	out, failure, code := w.runContext(ctx, nil, "bench", "load", "--topic", "l", "--partitions", "1", "--rate", "200", "--duration", "3s")
 	require.Equal(t, exitError, code, out+failure)
-	require.True(t, contains(out, "NOT what was written: unknown 1.", "unknown: partition 0 offset ", "the record is not one that this run has written"), out)
-	require.Contains(t, failure, "Error: what was read is not what was written")
+	require.True(t, contains(out, "What was read differs from what was written: unknown 1.", "unknown: partition 0 offset ", "the record is not one that this run has written"), out)
+	require.Contains(t, failure, "Error: what was read differs from what was written")
 }
 
 func TestLoadInterrupted(t *testing.T) {
@@ -92,20 +92,20 @@ func TestLoadInterrupted(t *testing.T) {
 
 func TestLoadUsage(t *testing.T) {
 	for args, problem := range map[string]string{
-		"":                                               "--topic: name the topic",
-		"--topic l --rate fast":                          "--rate: \"fast\" is neither",
-		"--topic l --rate -1":                            "--rate: \"-1\" is neither",
+		"":                                               "--topic is missing",
+		"--topic l --rate fast":                          "--rate: invalid rate \"fast\"",
+		"--topic l --rate -1":                            "--rate: invalid rate \"-1\"",
 		"--topic l --record-size 39":                     "--record-size: want a number of bytes from 40",
 		"--topic l --record-size 1.5":                    "--record-size: want a number of bytes from 40",
 		"--topic l --batch-size 0":                       "--batch-size: want",
-		"--topic l --compression lzma":                   "--compression: \"lzma\" is none of",
-		"--topic l --acks 2":                             "--acks: \"2\" is none of",
-		"--topic l --payload xml":                        "--payload: \"xml\" is none of",
-		"--topic l --producers 0":                        "--producers: 0 is too little",
-		"--topic l --partitions 0":                       "--partitions: 0 is too little",
-		"--topic l --duration 0s":                        "--duration: 0s is too little",
+		"--topic l --compression lzma":                   "--compression: unknown codec \"lzma\"",
+		"--topic l --acks 2":                             "--acks: unknown value \"2\"",
+		"--topic l --payload xml":                        "--payload: unknown kind \"xml\"",
+		"--topic l --producers 0":                        "--producers: 0 is too low",
+		"--topic l --partitions 0":                       "--partitions: 0 is too low",
+		"--topic l --duration 0s":                        "--duration: 0s is too low",
 		"--topic l --link east":                          "need --read-from",
-		"--topic l --read-from dst --consumers 0":        "--read-from needs a consumer",
+		"--topic l --read-from dst --consumers 0":        "--read-from needs at least one consumer",
 		"--topic l --bootstrap-server 127.0.0.1:1 extra": "unexpected argument \"extra\"",
 	} {
 		var out, failure bytes.Buffer
@@ -146,7 +146,7 @@ func TestLoadOutput(t *testing.T) {
 		Records: 1_199_980, Foreign: 7, Unacknowledged: 10, Damage: map[load.Damage]int64{load.Missing: 10, load.Changed: 1},
 		First: []load.Finding{
 			{Damage: load.Changed, Partition: 2, Offset: 1234, Text: "the checksum does not match the record (1024 bytes)"},
-			{Damage: load.Missing, Partition: 0, Offset: -1, Text: "records 5 to 14 were acknowledged and not read, of producer 1"},
+			{Damage: load.Missing, Partition: 0, Offset: -1, Text: "records 5 to 14 were acknowledged but not read, of producer 1"},
 		},
 	}
 	bad.Errors, bad.ErrorCount = []string{"write to partition 1: records have timed out before they were able to be produced"}, 10

@@ -15,18 +15,18 @@ func (a *app) benchMirrorCommand() *cobra.Command {
 	var o mirror.Options
 	cmd := &cobra.Command{
 		Use:   "mirror",
-		Short: "Measure how mirrors are filled: throughput, CPU, memory and lag",
+		Short: "Measure mirroring: throughput, CPU, memory and lag",
 		Long: `Measures klink, MirrorMaker 2, a copy loop in franz-go, a raw produce loop and a byte relay on the same data: catch-up from a
-source that is full, and the lag at a fixed rate. What each of them has mirrored is read and compared with the source; a run
-that differs does not count, and the exit code is 1. It says at the beginning, and after each round, how long it will take.
+full source, and the lag at a fixed rate. The command compares what each of them has mirrored with the source; a run that
+differs does not count, and the exit code is 1. It shows the remaining time at the beginning and after each round.
 
 Workloads: ` + strings.Join(mirror.Workloads(), ", ") + `.
 Subjects: ` + strings.Join(mirror.Subjects(), ", ") + `.
 
-The destination is one broker. That of rf3-* is three brokers, with replication factor 3 and min.insync.replicas 2, and
-that of far-destination three brokers that are 2 ms from klink, and 1 ms from each other. rf3-lag writes 2,000
-single-record batches a second into one partition, and shows the lag behind the source's acknowledgements in the first
-and the last third, by which one sees whether it grows. klink-unjoined is klink with append.join.below=0.
+The destination is one broker. For rf3-* it is three brokers, with replication factor 3 and min.insync.replicas 2. For
+far-destination it is three brokers that are 2 ms from klink, and 1 ms from each other. rf3-lag writes 2,000
+single-record batches per second into one partition, and shows the lag behind the source's acknowledgements in the first
+and the last third of the run, so that you see whether it grows. klink-unjoined is klink with append.join.below=0.
 
 The clusters' data is in TMPDIR (default /tmp).`,
 		Example: `  klink bench mirror --out bench.json
@@ -38,11 +38,11 @@ The clusters' data is in TMPDIR (default /tmp).`,
 			flags := cmd.Flags()
 			switch {
 			case o.Rounds < 1:
-				return usagef("--rounds: want a number from 1 on")
+				return usagef("--rounds: must be at least 1")
 			case flags.Changed("scale") && !(o.Scale > 0):
-				return usagef("--scale: want a number above 0")
+				return usagef("--scale: must be above 0")
 			case flags.Changed("steady") && o.Steady < time.Second:
-				return usagef("--steady: want one second or more")
+				return usagef("--steady: must be at least one second")
 			}
 			if err := known("--workload", o.Workloads, mirror.Workloads()); err != nil {
 				return err
@@ -60,9 +60,9 @@ The clusters' data is in TMPDIR (default /tmp).`,
 	}
 	f := cmd.Flags()
 	benchFlags(f, &o.Options)
-	f.DurationVar(&o.Budget, "budget", 15*time.Minute, "begin no further measurement after `DURATION`; 0 = all rounds of all workloads")
-	f.Float64Var(&o.Scale, "scale", 0, "`FACTOR` of how much data there is (default: 1; with --quick 0.3)")
-	f.DurationVar(&o.Steady, "steady", 0, "`DURATION` of a phase at a fixed rate (default: 5s, or 2.5s with --quick)")
+	f.DurationVar(&o.Budget, "budget", 15*time.Minute, "start no measurement after `DURATION`; 0 = all rounds of all workloads")
+	f.Float64Var(&o.Scale, "scale", 0, "multiply the amount of data by `FACTOR` (default: 1; with --quick 0.3)")
+	f.DurationVar(&o.Steady, "steady", 0, "`DURATION` of the phase at a fixed rate (default: 5s, or 2.5s with --quick)")
 	return cmd
 }
 
@@ -71,7 +71,7 @@ func (a *app) benchSubjectCommand() *cobra.Command {
 	var f mirror.Floor
 	cmd := &cobra.Command{
 		Use:    "subject NAME",
-		Short:  "Be one of the programs that klink is measured against",
+		Short:  "Run one of the programs that klink is measured against",
 		Hidden: true,
 		Args:   exactArgs("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -82,7 +82,7 @@ func (a *app) benchSubjectCommand() *cobra.Command {
 	cmd.Flags().StringVar(&f.To, "to", "", "`HOST:PORT` of the destination")
 	cmd.Flags().StringSliceVar(&f.Topics, "topics", nil, "topics to copy")
 	cmd.Flags().BoolVar(&f.Lz4, "lz4", false, "compress what is produced")
-	cmd.Flags().IntVar(&f.PartitionFetch, "partition-fetch", 4<<20, "bytes of a partition to fetch at once")
+	cmd.Flags().IntVar(&f.PartitionFetch, "partition-fetch", 4<<20, "bytes to fetch from a partition at once")
 	cmd.Flags().IntVar(&f.Lanes, "lanes", 3, "connections to produce over")
 	return cmd
 }
@@ -91,7 +91,7 @@ func (a *app) benchSubjectCommand() *cobra.Command {
 func known(flag string, names, there []string) error {
 	for _, name := range names {
 		if !slices.Contains(there, name) {
-			return usagef("%s: there is no %q; there are %s", flag, name, strings.Join(there, ", "))
+			return usagef("%s: unknown name %q; known: %s", flag, name, strings.Join(there, ", "))
 		}
 	}
 	return nil

@@ -16,13 +16,13 @@ func (a *app) benchProxy() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "proxy",
 		Short: "Measure clients behind klink, behind HAProxy, behind a byte relay, and without a proxy",
-		Long: `Starts a broker of Apache Kafka, and measures clients that talk to it without a proxy (direct), behind "klink serve" (klink), behind
-HAProxy in TCP mode (haproxy, if it is installed) and behind a program that only copies bytes (relay): throughput, latency, CPU and memory.
-Every answer is checked. All subjects take turns, round by round.
+		Long: `Starts an Apache Kafka broker, and measures clients that connect to it without a proxy (direct), through "klink serve" (klink), through
+HAProxy in TCP mode (haproxy, if it is installed) and through a program that only copies bytes (relay): throughput, latency, CPU and memory.
+It checks every response. All subjects take turns, round by round.
 
-Workloads are named "produce 64KiB x16 tls" (also fetch, and mirror fetch: of a mirror whose offsets are shifted), with "at 500/s" for requests at
-set times, "idle x1000" and "stalled reader"; those that are run by default are a choice, and any other can be named. With TLS, klink and HAProxy
-decrypt and encrypt again; the relay passes on what it cannot read.`,
+Workloads have names such as "produce 64KiB x16 tls" (also fetch, and mirror fetch: from a mirror whose offsets are shifted), with "at 500/s" for
+requests at a fixed rate, "idle x1000" and "stalled reader". By default a selection runs; you can name any other. With TLS, klink and HAProxy
+decrypt and encrypt the traffic again; the relay passes it on as it is.`,
 		Example: `  klink bench proxy --quick
   klink bench proxy --workload "fetch 1MiB x64 tls" --subject direct,klink --rounds 5`,
 		Args: exactArgs(),
@@ -50,7 +50,7 @@ decrypt and encrypt again; the relay passes on what it cannot read.`,
 		},
 	}
 	benchFlags(cmd.Flags(), &o)
-	cmd.Flags().StringVar(&o.Other, "other", "", "`PROGRAM` of another build of klink, to be measured too (subject other)")
+	cmd.Flags().StringVar(&o.Other, "other", "", "`PROGRAM` of another klink build to measure too (subject other)")
 	return cmd
 }
 
@@ -75,7 +75,7 @@ func (a *app) benchRelay() *cobra.Command {
 		Args:   exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if to == "" {
-				return usagef("where to relay to is missing: --to HOST:PORT")
+				return usagef("--to HOST:PORT is missing")
 			}
 			return bench.Relay(cmd.Context(), listen, to, func() { fmt.Fprintln(a.out, "ready") })
 		},

@@ -17,7 +17,7 @@ func TestBenchProxyArguments(t *testing.T) {
 		"bench proxy --subject nginx":                   `subject "nginx": have direct, klink, haproxy, relay`,
 		"bench proxy --workload produce":                `workload "produce": want`,
 		"bench proxy --rounds many":                     "invalid argument",
-		"bench relay":                                   "where to relay to is missing: --to HOST:PORT",
+		"bench relay":                                   "--to HOST:PORT is missing",
 		"bench relay --to 127.0.0.1:1 --listen nowhere": "listen on nowhere",
 	} {
 		var out, failed bytes.Buffer

@@ -15,9 +15,9 @@ func (a *app) benchReport() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report [--in FILE] [--out DIRECTORY]",
 		Short: "Render benchmarks.md and its plots from a report file",
-		Long: `Puts what benchmarks have measured, as their --out FILE has it, into the page benchmarks.md of a directory: tables, what they say, and
-plots in the directory bench beside the page. What is not between the markers of the page is written by hand and stays. The same file
-gives the same page.`,
+		Long: `Writes the results of benchmarks, from their --out FILE, into the page benchmarks.md of a directory: tables, conclusions, and plots in
+the directory bench next to the page. Text outside the markers of the page is written by hand and does not change. The same file
+always gives the same page.`,
 		Args: exactArgs(),
 		RunE: func(*cobra.Command, []string) error {
 			report, err := bench.ReadReport(in)

@@ -10,17 +10,17 @@ import (
 )
 
 func (a *app) benchScaleCommand() *cobra.Command {
-	return a.benchOfKlink("scale", mirror.Scale, "Measure what 10,000 mirror partitions cost one klink",
-		`Makes mirrors of 50 topics of 200 partitions, and measures how long that takes; then starts klink again and again, each time with one more
-record in every partition, and measures how long it takes to have them all, and what klink takes of memory, CPU and fetch
-sessions when nothing is written. What is mirrored is read and compared with the source.`,
+	return a.benchOfKlink("scale", mirror.Scale, "Measure what 10,000 mirror partitions cost a single klink",
+		`Creates mirrors of 50 topics with 200 partitions each, and measures how long that takes. Then it restarts klink several times, each time with
+one more record in every partition, and measures how long klink needs to copy them all, and how much memory, CPU and how many fetch
+sessions it uses when nothing is written. It compares what klink has mirrored with the source.`,
 		"only 10 of the topics, and one round", 2)
 }
 
 func (a *app) benchInstancesCommand() *cobra.Command {
-	return a.benchOfKlink("instances", mirror.Instances, "Measure what several instances of klink cost that share the work",
-		`Measures how one, two and three instances of klink catch up with one topic of 12 partitions, on this machine. What is mirrored is read and compared
-with the source.`,
+	return a.benchOfKlink("instances", mirror.Instances, "Measure how several instances of klink share the work",
+		`Measures how fast one, two and three instances of klink catch up with one topic of 12 partitions, on this machine. It compares what they have
+mirrored with the source.`,
 		"less data, and one round", 3)
 }
 
@@ -33,10 +33,10 @@ func (a *app) benchOfKlink(name string, run func(context.Context, *mirror.Option
 		Args:    exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.Rounds < 1 {
-				return usagef("--rounds: want a number from 1 on")
+				return usagef("--rounds: must be at least 1")
 			}
 			if cmd.Flags().Changed("scale") && !(o.Scale > 0) {
-				return usagef("--scale: want a number above 0")
+				return usagef("--scale: must be above 0")
 			}
 			if o.Quick && !cmd.Flags().Changed("rounds") {
 				o.Rounds = 1
@@ -47,10 +47,10 @@ func (a *app) benchOfKlink(name string, run func(context.Context, *mirror.Option
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.Out, "out", "", "report `FILE` to put the results in, in place of those of an earlier run")
-	f.IntVar(&o.Rounds, "rounds", rounds, "how often it is measured")
+	f.StringVar(&o.Out, "out", "", "report `FILE` for the results; replaces those of an earlier run")
+	f.IntVar(&o.Rounds, "rounds", rounds, "how often to measure")
 	f.BoolVar(&o.Quick, "quick", false, quick)
-	f.BoolVar(&o.Keep, "keep", false, "keep the directory with logs, and print its name")
-	f.Float64Var(&o.Scale, "scale", 0, "`FACTOR` of how much there is")
+	f.BoolVar(&o.Keep, "keep", false, "keep the log directory, and print its name")
+	f.Float64Var(&o.Scale, "scale", 0, "multiply the amount of data by `FACTOR`")
 	return cmd
 }

@@ -96,13 +96,13 @@ func (g *gatekeeper) ask(ctx context.Context, addr string) (known bool, refusal 
 	switch {
 	case errors.Is(err, kafkaclient.ErrCertificateAsked):
 		return true, fmt.Errorf("destination-config: broker %s asks clients for a certificate (ssl.client.auth), and security.protocol "+
-			"is SSL, so that certificates alone say who a client is. klink does not show its own for its clients, since each of "+
-			"them would be klink at the brokers, and it cannot show theirs. Give klink and its clients a listener with a login "+
-			"(security.protocol SASL_SSL), or one without ssl.client.auth", addr)
+			"is SSL, so the brokers know a client only by its certificate. klink does not present its own certificate for its "+
+			"clients, because the brokers would take each of them for klink, and it cannot present theirs. Give klink and its clients "+
+			"a listener with a login (security.protocol SASL_SSL), or one without ssl.client.auth", addr)
 	case asked && errors.As(err, &remote) && remote.Op == "remote error": // the broker sent an alert
-		return true, fmt.Errorf("destination-config: broker %s requires a certificate of its clients (ssl.client.auth=required: %w). "+
-			"klink does not show its own for its clients, since each of them would be klink at the brokers, and it cannot show "+
-			"theirs. Give klink and its clients a listener with ssl.client.auth=requested or none", addr, err)
+		return true, fmt.Errorf("destination-config: broker %s requires a certificate from its clients (ssl.client.auth=required: %w). "+
+			"klink does not present its own for its clients, because the brokers would take each of them for klink, and it cannot "+
+			"present theirs. Give klink and its clients a listener with ssl.client.auth=requested or none", addr, err)
 	}
 	return err == nil, nil
 }

@@ -32,7 +32,7 @@ func TestServeBeforeCertificates(t *testing.T) {
 		{"SSL required", false, tls.RequireAndVerifyClientCert, "asks clients for a certificate (ssl.client.auth)"},
 		{"SSL requested", false, tls.VerifyClientCertIfGiven, "asks clients for a certificate (ssl.client.auth)"},
 		{"SSL none", false, tls.NoClientCert, ""},
-		{"SASL_SSL required", true, tls.RequireAndVerifyClientCert, "requires a certificate of its clients (ssl.client.auth=required"},
+		{"SASL_SSL required", true, tls.RequireAndVerifyClientCert, "requires a certificate from its clients (ssl.client.auth=required"},
 		{"SASL_SSL requested", true, tls.VerifyClientCertIfGiven, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -73,7 +73,7 @@ func TestServeBeforeCertificates(t *testing.T) {
 			var log bytes.Buffer
 			s, err := assemble(context.Background(), cfg, slog.New(slog.NewTextHandler(&log, nil)))
 			require.NoError(t, err)
-			require.Contains(t, log.String(), "its certificate is for klink's own connections")
+			require.Contains(t, log.String(), "klink uses its certificate only for its own connections")
 			s.log = slog.New(slog.NewTextHandler(t.Output(), nil))
 
 			ctx, stop := context.WithCancel(context.Background())

@@ -67,14 +67,14 @@ func TestUsageErrors(t *testing.T) {
 		{"topic mirror nonsense", `unknown command "nonsense"`},
 		{"link list --nonsense", "unknown flag: --nonsense"},
 		{"link list surplus", `unexpected argument "surplus"`},
-		{"link list -o xml", `--output: "xml" is neither table nor json`},
-		{"link list", "no cluster named: use --bootstrap-server"},
+		{"link list -o xml", `--output: unknown format "xml"; use table or json`},
+		{"link list", "no cluster given: use --bootstrap-server"},
 		{"link create", "missing argument NAME"},
 		{"link create a b", `unexpected argument "b"`},
-		{"link create a", "the link has no source"},
+		{"link create a", "no source given for the link"},
 		{"link create a --config x", "--config: want KEY=VALUE"},
 		{"link create a --config =x", "--config: want KEY=VALUE"},
-		{`link create a --config {"groupFilters":[],"topicFilters":[]}`, `--config: line 1, column 20: field "topicFilters" is one too many: one of aclFilters, groupFilters, topicFilters can be given`},
+		{`link create a --config {"groupFilters":[],"topicFilters":[]}`, `--config: line 1, column 20: field "topicFilters" is not allowed here: give only one of aclFilters, groupFilters, topicFilters`},
 		{"link update a --config {}", "--config: line 1, column 1: the object has no field; one of aclFilters, groupFilters, topicFilters must be given"},
 		{`link update a --config {"filters":[]}`, `--config: line 1, column 2: field "filters" is not allowed`},
 		{`link update a --config {"groupFilters":[`, "--config: line 1, column 18: the text ends"},
@@ -86,34 +86,34 @@ func TestUsageErrors(t *testing.T) {
 		{"link task nonsense", `unknown command "nonsense" for "klink link task"`},
 		{"topic create", "missing argument TOPIC"},
 		{"topic create t --mirror-topic t", "--mirror-topic needs --link"},
-		{"topic create t --partitions 0", "--partitions: want a number from 1 on"},
+		{"topic create t --partitions 0", "--partitions: must be at least 1"},
 		{"topic create t --partitions x", "invalid argument"},
-		{"topic create t --replication-factor -1", "--replication-factor: want"},
+		{"topic create t --replication-factor -1", "--replication-factor: must"},
 		{"topic produce", "missing argument TOPIC"},
 		{"topic produce t --parse-key --delimiter=", "--delimiter: must not be empty"},
 		{"topic consume", "missing argument TOPIC"},
 		{"topic consume t --offset 5", "--offset needs --partition"},
-		{"topic consume t --partition 0 --offset 5 --from-beginning", "exclude each other"},
-		{"topic consume t --partition 0 --group g", "exclude each other"},
-		{"topic consume t --partition -1", "--partition: want"},
-		{"topic consume t --offset -1 --partition 0", "--offset: want"},
-		{"topic consume t --max-messages 0", "--max-messages: want"},
-		{"topic consume t --timeout 0s", "--timeout: want"},
+		{"topic consume t --partition 0 --offset 5 --from-beginning", "cannot be used together"},
+		{"topic consume t --partition 0 --group g", "cannot be used together"},
+		{"topic consume t --partition -1", "--partition: must"},
+		{"topic consume t --offset -1 --partition 0", "--offset: must"},
+		{"topic consume t --max-messages 0", "--max-messages: must"},
+		{"topic consume t --timeout 0s", "--timeout: must"},
 		{"topic consume t --timeout 5", "invalid argument"},
 		{"topic mirror stop", "missing argument TOPIC"},
 		{"mirror pause", "missing argument TOPIC"},
 		{"mirror describe", "missing argument TOPIC"},
 		{"context create", "missing argument NAME"},
-		{"context create a", "the cluster has no address"},
-		{"context show", "there is no current context"},
+		{"context create a", "no address given for the cluster"},
+		{"context show", "no current context"},
 		{"serve", "destination: must be set"},
 		{"serve --destination a:1 --listen 0.0.0.0:1", "advertise: must be set"},
 		{"serve --destination a:1 --replicator-memory 1MB", "replicator-memory"},
 		{"bench mirror surplus", `unexpected argument "surplus"`},
-		{"bench mirror --rounds 0", "--rounds: want a number from 1 on"},
-		{"bench mirror --scale -1", "--scale: want a number above 0"},
-		{"bench mirror --workload huge", `--workload: there is no "huge"`},
-		{"bench mirror --subject rsync", `--subject: there is no "rsync"`},
+		{"bench mirror --rounds 0", "--rounds: must be at least 1"},
+		{"bench mirror --scale -1", "--scale: must be above 0"},
+		{"bench mirror --workload huge", `--workload: unknown name "huge"`},
+		{"bench mirror --subject rsync", `--subject: unknown name "rsync"`},
 		{"bench nonsense", `unknown command "nonsense" for "klink bench"`},
 		{"demo surplus", `unexpected argument "surplus"`},
 	} {
@@ -237,15 +237,15 @@ func TestTaskErrorsAndDrift(t *testing.T) {
 	w.eventually("the task of a link without a source is IN_ERROR", func() bool {
 		return strings.Contains(w.must("", "link", "task", "list", "dead"), "IN_ERROR")
 	})
-	require.Regexp(t, `(?m)^ TopicConfigsSync +\| IN_ERROR +\| BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR \| the source 127\.0\.0\.1:1 of link "dead" cannot be reached: .* \| - +\| 5s$`,
+	require.Regexp(t, `(?m)^ TopicConfigsSync +\| IN_ERROR +\| BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR \| source 127\.0\.0\.1:1 of link "dead": could not connect: .* \| - +\| 5s$`,
 		w.must("", "link", "task", "list", "dead"))
 
 	w.mirror("orders", "one")
 	w.must("", "link", "update", "east", "--config", "topic.config.sync.ms=100")
-	require.NotContains(t, w.must("", "mirror", "describe", "orders"), "do not follow")
+	require.NotContains(t, w.must("", "mirror", "describe", "orders"), "are not copied")
 	require.NoError(t, alterConfig(t, w.source, "orders", "min.insync.replicas", "2"))
-	w.eventually("the drift is shown", func() bool { return strings.Contains(w.must("", "mirror", "describe", "orders"), "do not follow") })
-	require.Regexp(t, `\nConfigs that differ from the source and do not follow it:\n Config +\| Source Value +\| Mirror Value *\n[-+]+\n min\.insync\.replicas +\| 2 +\| 1 *\n`,
+	w.eventually("the drift is shown", func() bool { return strings.Contains(w.must("", "mirror", "describe", "orders"), "are not copied") })
+	require.Regexp(t, `\nConfigs that differ from the source and are not copied from it:\n Config +\| Source Value +\| Mirror Value *\n[-+]+\n min\.insync\.replicas +\| 2 +\| 1 *\n`,
 		w.must("", "mirror", "describe", "orders"))
 	require.Contains(t, strings.Join(strings.Fields(w.must("", "mirror", "describe", "orders", "-o", "json")), " "),
 		`"config_drift": [ { "name": "min.insync.replicas", "source_value": "2", "mirror_value": "1" } ]`)
@@ -256,7 +256,7 @@ func TestTaskErrorsAndDrift(t *testing.T) {
 	w.eventually("what follows from now on is the source's", func() bool {
 		return strings.Contains(w.must("", "topic", "describe", "orders", "-o", "json"), `"min.insync.replicas": "2"`)
 	})
-	require.NotContains(t, w.must("", "mirror", "describe", "orders"), "do not follow")
+	require.NotContains(t, w.must("", "mirror", "describe", "orders"), "are not copied")
 	require.ErrorIs(t, alterConfig(t, w.klink, "orders", "min.insync.replicas", "1"), kerr.InvalidRequest)
 
 	w.must("", "link", "update", "east", "--config", "cluster.link.paused=true")
@@ -500,12 +500,12 @@ func TestContexts(t *testing.T) {
 	wd, err := os.Getwd()
 	require.NoError(t, err)
 	require.Contains(t, w.must("", "context", "show", "a"), filepath.Join(wd, "ca.pem"), "a context is used from any directory")
-	require.Contains(t, w.refused("", "context", "use", "c"), `there is no context "c"`)
-	require.Contains(t, w.refused("", "topic", "list", "--cluster", "c"), `there is no context "c"`)
+	require.Contains(t, w.refused("", "context", "use", "c"), `unknown context "c"`)
+	require.Contains(t, w.refused("", "topic", "list", "--cluster", "c"), `unknown context "c"`)
 	require.Contains(t, w.refused("", "context", "create", "d", "--bootstrap-server", "x"), `"x" is not HOST:PORT`)
 	require.Contains(t, w.refused("", "topic", "list", "--cluster", "a", "--command-config", "missing.config"), "missing.config")
 	require.Equal(t, "Deleted context \"b\".\n", w.must("", "context", "delete", "b"))
-	require.Contains(t, w.refused("", "context", "delete", "b"), `there is no context "b"`)
+	require.Contains(t, w.refused("", "context", "delete", "b"), `unknown context "b"`)
 	w.file("contexts.yaml", "contexts: [")
 	require.Contains(t, w.refused("", "context", "list"), "contexts.yaml is damaged")
 }

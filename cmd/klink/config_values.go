@@ -12,10 +12,10 @@ import (
 )
 
 // configValuesHelp is the help on references in config values.
-const configValuesHelp = `A value, or a part of it, may stand elsewhere, so that a list of processes does not show it: ${env:NAME} is the
-environment variable NAME, ${file:PATH:KEY} the value of KEY in the properties file PATH, and ${dir:PATH:NAME} the content
-of the file NAME in the directory PATH. They are read on this machine. Put the argument in single quotes, or the shell
-takes ${...} for itself.`
+const configValuesHelp = `To keep secrets out of the process list, a value can refer to another place: ${env:NAME} is the environment variable
+NAME, ${file:PATH:KEY} the value of KEY in the properties file PATH, and ${dir:PATH:NAME} the content of the file NAME in
+the directory PATH. They are read on this machine. Put the argument in single quotes, or the shell expands ${...}
+itself.`
 
 // reference matches a reference to a value stored elsewhere, in the syntax of Kafka's config
 // providers.
@@ -43,7 +43,7 @@ func lookUp(kind, where string) (string, error) {
 	if kind == "env" {
 		v, ok := os.LookupEnv(where)
 		if !ok {
-			return "", fmt.Errorf("there is no environment variable %s", where)
+			return "", fmt.Errorf("environment variable %s is not set", where)
 		}
 		return v, nil
 	}
@@ -59,7 +59,7 @@ func lookUp(kind, where string) (string, error) {
 		}
 		v, ok := p[name]
 		if !ok {
-			return "", fmt.Errorf("%s has no %s", path, name)
+			return "", fmt.Errorf("%s has no key %s", path, name)
 		}
 		return v, nil
 	}

@@ -37,12 +37,12 @@ func (a *app) properties() (kafkaclient.Properties, error) {
 			name = contexts.Current
 		}
 		if name == "" && a.commandConfig == "" {
-			return nil, usagef("no cluster named: use --bootstrap-server HOST:PORT, or make a context with `klink context create`")
+			return nil, usagef("no cluster given: use --bootstrap-server HOST:PORT, or create a context with `klink context create`")
 		}
 		if name != "" {
 			stored, ok := contexts.Contexts[name]
 			if !ok {
-				return nil, fmt.Errorf("there is no context %q: see `klink context list`", name)
+				return nil, fmt.Errorf("unknown context %q: see `klink context list`", name)
 			}
 			maps.Copy(p, stored)
 		}
@@ -51,7 +51,7 @@ func (a *app) properties() (kafkaclient.Properties, error) {
 		return nil, err
 	}
 	if p["bootstrap.servers"] == "" {
-		return nil, usagef("no cluster named: neither --bootstrap-server nor bootstrap.servers in %s", a.commandConfig)
+		return nil, usagef("no cluster given: use --bootstrap-server, or set bootstrap.servers in %s", a.commandConfig)
 	}
 	return p, nil
 }
@@ -154,7 +154,7 @@ func (cl *cluster) isKlink(ctx context.Context, key int16) error {
 	if older {
 		return fmt.Errorf("the klink at %s is older than this command line and does not know %s: upgrade it first", cl.address, linkapi.Name(key))
 	}
-	return fmt.Errorf("%s is a Kafka broker, not klink: links and mirrors are administered at the address of `klink serve`, where --link-admin is not off", cl.address)
+	return fmt.Errorf("%s is a Kafka broker, not klink: links and mirrors are managed at the address of a `klink serve` that does not run with --link-admin off", cl.address)
 }
 
 // resultError returns the error of one result in a response; nil for code 0.

@@ -23,7 +23,7 @@ func (a *app) contextCreate() *cobra.Command {
 		Use:   "create NAME --bootstrap-server HOST:PORT [--command-config FILE] [--config KEY=VALUE]...",
 		Short: "Store the address and client properties of a cluster under a name",
 		Long: `Stores the address and client properties of a cluster under a name, in a file that only you can read. The first
-context becomes the current one. A context of that name is replaced.
+context becomes the current one. An existing context with the same name is replaced.
 
 ` + configValuesHelp,
 		Example: `  klink context create src --bootstrap-server source.example:9092 --command-config source.config
@@ -32,7 +32,7 @@ context becomes the current one. A context of that name is replaced.
 		RunE: func(_ *cobra.Command, args []string) error {
 			name := args[0]
 			if name == "" || strings.ContainsAny(name, " \t\r\n") {
-				return usagef("%q is no name for a context", name)
+				return usagef("invalid context name %q", name)
 			}
 			p := kafkaclient.Properties{}
 			if err := a.overlay(p); err != nil {
@@ -46,7 +46,7 @@ context becomes the current one. A context of that name is replaced.
 				p[key] = value
 			}
 			if p["bootstrap.servers"] == "" {
-				return usagef("the cluster has no address: give --bootstrap-server")
+				return usagef("no address given for the cluster: use --bootstrap-server")
 			}
 			for key, value := range p { // make paths absolute: a context is used from any directory
 				if strings.HasSuffix(key, ".location") && value != "" {
@@ -91,7 +91,7 @@ func (a *app) contextUse() *cobra.Command {
 				return err
 			}
 			if _, ok := contexts.Contexts[args[0]]; !ok {
-				return fmt.Errorf("there is no context %q: see `klink context list`", args[0])
+				return fmt.Errorf("unknown context %q: see `klink context list`", args[0])
 			}
 			contexts.Current = args[0]
 			if err := contexts.save(); err != nil {
@@ -150,11 +150,11 @@ func (a *app) contextShow() *cobra.Command {
 				name = args[0]
 			}
 			if name == "" {
-				return usagef("there is no current context: name one")
+				return usagef("no current context: give the name of one")
 			}
 			p, ok := contexts.Contexts[name]
 			if !ok {
-				return fmt.Errorf("there is no context %q: see `klink context list`", name)
+				return fmt.Errorf("unknown context %q: see `klink context list`", name)
 			}
 			shown, rows := map[string]string{}, [][]any{}
 			for _, key := range slices.Sorted(maps.Keys(p)) {
@@ -181,7 +181,7 @@ func (a *app) contextDelete() *cobra.Command {
 				return err
 			}
 			if _, ok := contexts.Contexts[args[0]]; !ok {
-				return fmt.Errorf("there is no context %q: see `klink context list`", args[0])
+				return fmt.Errorf("unknown context %q: see `klink context list`", args[0])
 			}
 			delete(contexts.Contexts, args[0])
 			if contexts.Current == args[0] {

@@ -29,7 +29,7 @@ func (a *app) contextsPath() (string, error) {
 	if dir == "" {
 		user, err := os.UserConfigDir()
 		if err != nil {
-			return "", fmt.Errorf("no place for contexts: %w; set KLINK_CONFIG_DIR", err)
+			return "", fmt.Errorf("could not find a directory for contexts: %w; set KLINK_CONFIG_DIR", err)
 		}
 		dir = filepath.Join(user, "klink")
 	}
@@ -48,7 +48,7 @@ func (a *app) loadContexts() (*contexts, error) {
 		return nil, err
 	}
 	if err := yaml.Unmarshal(text, c); err != nil {
-		return nil, fmt.Errorf("%s is damaged: repair or remove it", path)
+		return nil, fmt.Errorf("%s is damaged: repair it or remove it", path)
 	}
 	if c.Contexts == nil {
 		c.Contexts = map[string]kafkaclient.Properties{}

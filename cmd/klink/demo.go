@@ -25,14 +25,14 @@ func (a *app) demoCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo [--keep]",
 		Short: "See links and mirrors work on two embedded clusters",
-		Long: `Runs two clusters inside this process with klink between them, and goes through the life of a mirror: link, mirror,
-the same offsets on both sides, a refused write, the stop. Needs no installation and ends by itself.`,
+		Long: `Runs two clusters inside this process with klink between them, and shows the life of a mirror: link, mirror,
+the same offsets on both sides, a refused write, the stop. It needs no installation and ends by itself.`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.demo(cmd.Context(), keep)
 		},
 	}
-	cmd.Flags().BoolVar(&keep, "keep", false, "leave everything running until ^C, to try things out")
+	cmd.Flags().BoolVar(&keep, "keep", false, "keep everything running until ^C, to try things out")
 	return cmd
 }
 
@@ -145,7 +145,7 @@ func (d *demo) tour(source, klink string) error {
 		return err
 	}
 
-	d.say("A topic at the source. Its first two records are deleted again, so that its log starts at offset 2:")
+	d.say("Create a topic at the source, and delete its first two records, so that its log starts at offset 2:")
 	if err := d.steps(
 		step{args: "topic create orders --partitions 1 --cluster src", shows: `Created topic "orders".`},
 		step{args: "topic produce orders --cluster src", input: "order 1\norder 2"},
@@ -186,7 +186,7 @@ func (d *demo) tour(source, klink string) error {
 		return err
 	}
 
-	d.say("Until it is stopped. Writing goes on where the source's records end:")
+	d.say("Stop it, and it is writable. New records follow those of the source:")
 	return d.steps(
 		step{args: "topic mirror stop orders", shows: `Stopped mirroring for topic "orders".`},
 		step{args: "topic produce orders", input: "mine"},

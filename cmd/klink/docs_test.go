@@ -67,7 +67,7 @@ func TestDocsCommands(t *testing.T) {
 // constants returns the values of the string constants of a type in klink/admin.
 func constants(t *testing.T, typeName string) (values []string) {
 	t.Helper()
-	files, err := filepath.Glob("../../admin/*.go")
+	files, err := filepath.Glob("../../admin/model/*.go")
 	require.NoError(t, err)
 	for _, path := range files {
 		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)

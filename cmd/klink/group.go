@@ -39,15 +39,15 @@ func (a *app) groupMigrate() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "migrate GROUP... --link LINK",
-		Short: "Carry the offsets of a group over for the last time, so that its consumers may start at the destination",
-		Long: `Moves a consumer group to the destination. Stop its consumers at the source first. The offsets that it has committed there are
-carried over to the mirrors of the link once more, and the group is excluded in consumer.offset.group.filters of the link, so
-that klink leaves its offsets alone from then on; then its consumers may start at the destination. The group need not have been
-synced before. Doing it again is safe.
+		Short: "Copy a group's offsets one last time, so that its consumers can start at the destination",
+		Long: `Moves a consumer group to the destination. Stop its consumers at the source first. klink copies the offsets that the group has
+committed there to the mirrors of the link one last time, and excludes the group in consumer.offset.group.filters of the link,
+so that it leaves the group's offsets alone from then on. Then start the consumers at the destination. The group need not have
+been synced before. You can safely repeat the command.
 
-The table shows what the group has committed at both sides. Clamped By is how far a mirror ends below the source's offset (klink
-waits some seconds for it); the group then begins at the mirror's end. A higher offset at the destination is one that somebody
-has committed there, and is kept.`,
+The table shows what the group has committed on both sides. Clamped By is how far a mirror ends below the source's offset (klink
+waits some seconds for the mirror); the group then begins at the mirror's end. A higher offset at the destination was committed
+there by somebody, and klink keeps it.`,
 		Example:           `  klink group migrate billing --link east-west`,
 		Args:              minArgs("GROUP"),
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -65,8 +65,8 @@ has committed there, and is kept.`,
 		},
 	}
 	cmd.Flags().StringVar(&link, "link", "", "the `LINK` through which the group moves")
-	cmd.Flags().BoolVar(&force, "force", false, "also while the group is active at the source; what it commits there later is not carried over")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would be done")
+	cmd.Flags().BoolVar(&force, "force", false, "move the group even if it is active at the source; later commits there are not copied")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would change")
 	_ = cmd.RegisterFlagCompletionFunc("link", a.completeLinks())
 	return cmd
 }

@@ -83,8 +83,8 @@ func (a *app) linkCreate() *cobra.Command {
 		Use:   "create NAME --config-file FILE [--config KEY=VALUE]...",
 		Short: "Create a link to a source cluster",
 		Long: `Creates a link from the cluster behind klink to a source cluster. FILE has the address and the credentials of the
-source as Java client properties, and any config of the link; --help lists them. Files that it names, such as
-ssl.truststore.location, are read by klink on its own machine, and only where its --link-file-directories allows that. Filters may be given to --config as their JSON alone.
+source as Java client properties, and any link configs; --help lists them. klink reads the files that it names, such as
+ssl.truststore.location, on its own machine, and only in its --link-file-directories. --config also accepts the JSON of filters alone.
 
 ` + configValuesHelp,
 		Example: `  klink link create east-west --config-file source.config
@@ -98,7 +98,7 @@ ssl.truststore.location, are read by klink on its own machine, and only where it
 				return err
 			}
 			if len(configs) == 0 {
-				return usagef("the link has no source: give --config-file, or --config bootstrap.servers=HOST:PORT")
+				return usagef("no source given for the link: use --config-file, or --config bootstrap.servers=HOST:PORT")
 			}
 			link := linkapi.CreateLink{Name: args[0]}
 			for _, key := range slices.Sorted(maps.Keys(configs)) {
@@ -133,7 +133,7 @@ ssl.truststore.location, are read by klink on its own machine, and only where it
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&file, "config-file", "", "`FILE` of properties: the source's address, credentials, and link configs")
+	flags.StringVar(&file, "config-file", "", "`FILE` of properties: the source's address and credentials, and link configs")
 	flags.StringArrayVar(&pairs, "config", nil, "link config `KEY=VALUE`, or the JSON of filters, on top of the file; may be repeated")
 	flags.BoolVar(&dryRun, "dry-run", false, "only check whether the link could be created")
 	flags.BoolVar(&noValidate, "no-validate", false, "do not connect to the source first")
@@ -278,10 +278,10 @@ func (a *app) linkUpdate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "update NAME [--config KEY=VALUE]... [--config-file FILE]",
 		Short: "Change configs of a link",
-		Long: "Changes configs of a link: all of the changes, or none if one is refused. Configs that are not named stay as they are. " +
-			"`klink link create --help` lists all. The JSON of filters alone, an object with groupFilters, aclFilters or topicFilters, sets " +
-			"the config that it belongs to; it replaces all the filters of that kind. A change of where or how klink logs in at the source needs the " +
-			"link's secrets beside it, even if they stay the same.\n\n" + configValuesHelp,
+		Long: "Changes configs of a link: all of them, or none if klink refuses one. Configs that you do not name do not change. " +
+			"`klink link create --help` lists all configs. The JSON of filters alone, an object with groupFilters, aclFilters or topicFilters, sets " +
+			"the config for them; it replaces all filters of that kind. If you change where or how klink logs in at the source, also give the " +
+			"link's secrets, even if they stay the same.\n\n" + configValuesHelp,
 		Example: `  klink link update east-west --config metadata.max.age.ms=5000
   klink link update east-west --config cluster.link.paused=true
   klink link update east-west --config '{"topicFilters":[{"name":"*","patternType":"LITERAL","filterType":"INCLUDE"}]}'`,
@@ -329,7 +329,7 @@ func (a *app) linkUpdate() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&file, "config-file", "", "`FILE` of properties to set")
 	flags.StringArrayVar(&pairs, "config", nil, "link config `KEY=VALUE` to set, or the JSON of filters, on top of the file; may be repeated")
-	flags.StringArrayVar(&deletes, "delete-config", nil, "link config `KEY` to set back to its default; may be repeated")
+	flags.StringArrayVar(&deletes, "delete-config", nil, "link config `KEY` to reset to its default; may be repeated")
 	flags.BoolVar(&dryRun, "dry-run", false, "only check whether the link could be changed")
 	return cmd
 }
@@ -339,8 +339,8 @@ func (a *app) linkDelete() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete NAME [--force]",
 		Short: "Delete a link",
-		Long: `Deletes a link. That is refused while mirrors of the link are not stopped, unless --force stops them first. Topics
-and their records stay.`,
+		Long: `Deletes a link. klink refuses if the link has mirrors that are not stopped, unless you stop them with --force. Topics
+and their records are kept.`,
 		Args:              exactArgs("NAME"),
 		ValidArgsFunction: a.completeLinks(),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) linkACL() *cobra.Command {
-	return group("acl", "The ACLs that a link copies", a.linkACLSync())
+	return group("acl", "Manage the ACLs that a link copies", a.linkACLSync())
 }
 
 // aclJSON is an ACL as `link acl sync` shows it.
@@ -39,12 +39,12 @@ func (a *app) linkACLSync() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "sync NAME [--dry-run]",
-		Short: "Copy ACLs from the source now, or show what would be done",
-		Long: `Compares the ACLs of the source that acl.filters of the link match with those of the destination, creates what is missing
-there, and deletes what klink had created and the source does not have any more. klink does the same by itself every acl.sync.ms
-while acl.sync.enable is true. With --dry-run nothing is changed, and acl.sync.enable need not be true yet.
+		Short: "Copy ACLs from the source now, or show what would change",
+		Long: `Compares the ACLs of the source that match acl.filters of the link with those of the destination. It creates the missing ones
+there, and deletes those that klink created and the source no longer has. klink does the same by itself every acl.sync.ms while
+acl.sync.enable is true. With --dry-run nothing changes, and acl.sync.enable need not be true.
 
-ACLs that were at the destination before klink wanted them (created by "others") are never deleted.`,
+klink never deletes ACLs that existed at the destination before (created by "others").`,
 		Example: `  klink link acl sync east-west --dry-run`,
 		Args:    exactArgs("NAME"), ValidArgsFunction: a.completeLinks(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -62,7 +62,7 @@ ACLs that were at the destination before klink wanted them (created by "others")
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would be done")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would change")
 	return cmd
 }
 
@@ -100,9 +100,9 @@ func (a *app) showACLSync(dryRun bool, resp *linkapi.SyncACLsResponse) error {
 		return err
 	}
 	if a.output != "json" {
-		text := "\n%d added, %d deleted, %d there already.\n"
+		text := "\n%d added, %d deleted, %d already there.\n"
 		if dryRun {
-			text = "\n%d to add, %d to delete, %d there already.\n"
+			text = "\n%d to add, %d to delete, %d already there.\n"
 		}
 		fmt.Fprintf(a.out, text, counts...)
 	}

@@ -40,13 +40,13 @@ func TestLinkACLSync(t *testing.T) {
 	plan := w.must("", "link", "acl", "sync", "east", "--dry-run")
 	require.Regexp(t, `(?m)^ add +\| klink +\| User:alice +\| ALLOW +\| READ +\| TOPIC +\| LITERAL +\| orders +\| \*$`, plan)
 	require.Regexp(t, `(?m)^ keep +\| others +\| User:bob `, plan)
-	require.Contains(t, plan, "1 to add, 0 to delete, 1 there already.")
+	require.Contains(t, plan, "1 to add, 0 to delete, 1 already there.")
 	require.Contains(t, w.refused("", "link", "acl", "sync", "east"), "acl.sync.enable=true")
 
 	w.must("", "link", "update", "east", "--config", "acl.sync.enable=true")
 	w.eventually("the task has copied the ACL", func() bool {
-		return contains(w.must("", "link", "acl", "sync", "east", "--dry-run"), "0 to add", "2 there already", " keep   | klink ")
+		return contains(w.must("", "link", "acl", "sync", "east", "--dry-run"), "0 to add", "2 already there", " keep   | klink ")
 	})
 	createACL(t, w.source, "carol", "orders")
-	require.Contains(t, w.must("", "link", "acl", "sync", "east"), "1 added, 0 deleted, 2 there already.")
+	require.Contains(t, w.must("", "link", "acl", "sync", "east"), "1 added, 0 deleted, 2 already there.")
 }

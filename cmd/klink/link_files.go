@@ -25,7 +25,7 @@ func linkFiles(cfg *config.Serve, destination kafkaclient.Properties) (kafkaclie
 		{"ssl.key.location of --destination-config", destination["ssl.key.location"]},
 	} {
 		if own.path != "" && files.Hold(own.path) {
-			return files, &config.Error{Setting: setting, Problem: fmt.Sprintf("%s, the file of %s, lies in one of them, where links could use it: keep klink's own files elsewhere", own.path, own.name)}
+			return files, &config.Error{Setting: setting, Problem: fmt.Sprintf("%s, the file of %s, is in one of them, so links could use it: keep klink's own files elsewhere", own.path, own.name)}
 		}
 	}
 	return files, nil

@@ -34,9 +34,9 @@ func (a *app) linkTaskList() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list NAME",
 		Short: "List the tasks of a link, with the errors of their last run",
-		Long: `Lists the tasks of a link: what klink does for it from time to time besides copying records. States are ACTIVE; IN_ERROR: the
-last run could not do all that it should have, and is tried again; PAUSED, as the link is; NOT_CONFIGURED: the configs of the
-link switch the task off. Times are of the klink that answers, since it was started.`,
+		Long: `Lists the tasks of a link: what klink does for it periodically besides copying records. States are ACTIVE; IN_ERROR: the last
+run had errors, and klink will retry; PAUSED: the link is paused; NOT_CONFIGURED: the configs of the link switch the task off.
+Times are those of the klink instance that answers, since its start.`,
 		Example:           `  klink link task list east-west`,
 		Args:              exactArgs("NAME"),
 		ValidArgsFunction: a.completeLinks(),

@@ -17,7 +17,7 @@ func (a *app) mirrorCommand() *cobra.Command {
 		a.mirrorAlter("pause", "Pause mirroring; the topics stay read-only", linkapi.MirrorPause, "Paused mirroring for topic %q.\n"),
 		a.mirrorAlter("resume", "Resume mirroring after a pause", linkapi.MirrorResume, "Resumed mirroring for topic %q.\n"),
 		a.mirrorPromote(),
-		a.mirrorFailover("failover", "Stop mirroring at once and make the topics writable; not reversible"),
+		a.mirrorFailover("failover", "Stop mirroring at once and make the topics writable; cannot be undone"),
 	)
 }
 
@@ -60,7 +60,7 @@ func (a *app) mirrorList() *cobra.Command {
 	var link string
 	cmd := &cobra.Command{
 		Use:   "list [--link LINK]",
-		Short: "List the mirror topics, stopped ones included",
+		Short: "List the mirror topics, including stopped ones",
 		Args:  exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.withCluster(func(cl *cluster, _ *kadm.Client) error {
@@ -123,6 +123,6 @@ func (a *app) mirrorAlter(use, short string, op int8, done string) *cobra.Comman
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only check whether it could be done")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only check whether it is possible")
 	return cmd
 }

@@ -64,16 +64,16 @@ func (a *app) mirrorDescribe() *cobra.Command {
 	return &cobra.Command{
 		Use:   "describe TOPIC",
 		Short: "Show the state of a mirror topic and of its partitions",
-		Long: `Shows the state of a mirror topic, how far each partition is behind its source, and whether clients can go straight to the
-brokers once mirroring has been stopped: that is so if every partition is aligned, which means that its records have the
-offsets of the source in the log of the broker, too. Where they have not, it shows since which offset, by how much, and why.
+		Long: `Shows the state of a mirror topic, how far each partition is behind its source, and whether clients can connect directly to
+the brokers after mirroring has been stopped. They can if every partition is aligned, which means that its records have the
+source's offsets in the broker's log too. If a partition is not aligned, it shows from which offset on, by how much, and why.
 
-Configs of the topic that differ from the source's are listed where they do not follow it; what follows is the link's to say
-(topic.config.sync.include). Notices say in what else the topic is not what klink has made of it: somebody wrote to it, added
-partitions, deleted records or changed replicas around klink; and what to do.
+It lists the topic's configs that differ from the source's, except those that klink copies from the source (see
+topic.config.sync.include). Notices show what else somebody changed, not through klink, and what to do: they wrote to the topic,
+added partitions, deleted records or changed replicas.
 
-Joined batches are those of the source that klink has appended together with others, as one batch, since an instance took the
-mirror over (append.join.below).`,
+Joined batches are batches of the source that klink has joined with others into one batch, since the current instance began to
+copy the mirror (append.join.below).`,
 		Args:              exactArgs("TOPIC"),
 		ValidArgsFunction: a.completeMirrors(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -164,7 +164,7 @@ func (a *app) showMirror(m linkapi.DescribedMirror) error {
 		a.table([]string{"Not Aligned Partition", "From Offset", "Shift", "Reason"}, shifts)
 	}
 	if len(drift) > 0 {
-		fmt.Fprintln(a.out, "\nConfigs that differ from the source and do not follow it:")
+		fmt.Fprintln(a.out, "\nConfigs that differ from the source and are not copied from it:")
 		a.table([]string{"Config", "Source Value", "Mirror Value"}, drift)
 	}
 	return nil

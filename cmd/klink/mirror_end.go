@@ -22,7 +22,7 @@ type mirrorsFlags struct {
 
 func (a *app) addMirrorsFlags(cmd *cobra.Command) *mirrorsFlags {
 	f := &mirrorsFlags{}
-	cmd.Flags().StringVar(&f.link, "link", "", "with --all: the `LINK` whose mirrors are meant")
+	cmd.Flags().StringVar(&f.link, "link", "", "with --all: stop the mirrors of `LINK`")
 	cmd.Flags().BoolVar(&f.all, "all", false, "all mirrors of --link that are not stopped")
 	_ = cmd.RegisterFlagCompletionFunc("link", a.completeLinks())
 	cmd.ValidArgsFunction = a.completeMirrors()
@@ -31,9 +31,9 @@ func (a *app) addMirrorsFlags(cmd *cobra.Command) *mirrorsFlags {
 		case f.all && f.link == "":
 			return usagef("--all needs --link LINK")
 		case !f.all && f.link != "":
-			return usagef("--link goes with --all")
+			return usagef("--link needs --all")
 		case f.all && len(args) > 0:
-			return usagef("either name topics, or use --link %s --all", f.link)
+			return usagef("give topics, or use --link %s --all, not both", f.link)
 		case !f.all && len(args) == 0:
 			return usagef("missing argument TOPIC")
 		}
@@ -94,10 +94,10 @@ func (a *app) mirrorFailover(use, short string) *cobra.Command {
 		Short: short,
 		Long: short + `.
 
-The source is not needed, and not waited for: what is not mirrored by then is left behind. The command shows how much that is, by
-partition: the end of the source as last seen minus the end of the mirror. Where the source had not answered for some seconds that is
-the least that it may be, and the time at which it last did is shown.
-Committed offsets beyond the end of the mirror are set back to it. A command that was interrupted may be repeated.`,
+The command does not wait for the source, and does not need it: records that are not mirrored yet are left behind. It shows how many, by
+partition: the end of the source as last seen minus the end of the mirror. If the source had not responded for some seconds, there may
+be more, and the command shows when it last responded.
+klink resets committed offsets beyond the end of the mirror to that end. You can repeat an interrupted command.`,
 	}
 	which := a.addMirrorsFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -113,7 +113,7 @@ Committed offsets beyond the end of the mirror are set back to it. A command tha
 			return e.run(cmd.Context())
 		})
 	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only check whether it could be done")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only check whether it is possible")
 	return cmd
 }
 
@@ -168,7 +168,7 @@ func (e *ending) run(ctx context.Context) error {
 		end()
 		if err != nil {
 			if e.op == linkapi.MirrorPromote {
-				fmt.Fprintln(e.a.err, "What klink has begun goes on until the time-out: repeat the command to wait for it, or take it back with `klink mirror resume`.")
+				fmt.Fprintln(e.a.err, "The promotion continues until its time-out: repeat the command to wait for it, or cancel it with `klink mirror resume`.")
 			}
 			return err
 		}
@@ -179,7 +179,7 @@ func (e *ending) run(ctx context.Context) error {
 			}
 		}
 		if err := e.leftBehind(ctx, ended); err != nil {
-			fmt.Fprintf(e.a.err, "What was left behind cannot be shown: %v\n", err)
+			fmt.Fprintf(e.a.err, "Cannot show what was left behind: %v\n", err)
 		}
 	}
 	if e.a.output == "json" {
@@ -200,7 +200,7 @@ func (e *ending) run(ctx context.Context) error {
 
 func (e *ending) print(ended []endedMirrorJSON) {
 	if len(ended) == 0 {
-		fmt.Fprintln(e.a.out, "There is no mirror that is not stopped.")
+		fmt.Fprintln(e.a.out, "All mirrors are already stopped.")
 	}
 	var rows [][]any
 	for _, m := range ended {
@@ -313,7 +313,7 @@ func promotionText(mirrors []linkapi.DescribedMirror) string {
 			open++
 		}
 	}
-	parts := []string{fmt.Sprintf("promoting: %d of %d mirrors to go", left, len(mirrors))}
+	parts := []string{fmt.Sprintf("promoting: %d of %d mirrors left", left, len(mirrors))}
 	switch {
 	case lag > 0 && left > 1:
 		parts = append(parts, fmt.Sprintf("%d offsets behind, most in %s: %d", lag, worst, most))
@@ -329,7 +329,7 @@ func promotionText(mirrors []linkapi.DescribedMirror) string {
 		parts = append(parts, fmt.Sprintf("transactions are open at the source in %d", open))
 	}
 	if away > 0 {
-		parts = append(parts, fmt.Sprintf("%d cannot go on, see `klink mirror list`", away))
+		parts = append(parts, fmt.Sprintf("%d cannot continue, see `klink mirror list`", away))
 	}
 	return strings.Join(parts, ", ")
 }

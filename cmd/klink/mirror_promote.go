@@ -50,20 +50,20 @@ func (a *app) mirrorPromote() *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "promote [TOPIC...]",
-		Short: "Stop mirroring once nothing is left to copy, and make the topics writable; not reversible",
-		Long: `Stops mirroring once the mirror has every record of its source: all that was written when the command was given, and all that is
-written until the source has been still for a moment. Stop the writers of the topic at the source before or meanwhile, as nothing
-else keeps them from writing there, and start them at the destination afterwards. A transaction that is open at the source is waited for.
+		Short: "Stop mirroring once nothing is left to copy, and make the topics writable; cannot be undone",
+		Long: `Stops mirroring once the mirror has every record of its source, and no new records have come for a moment. Stop the topic's producers
+at the source before or during the promotion, since klink cannot keep them from writing there, and start them at the destination
+afterwards. klink waits for transactions that are open at the source.
 
-Until then the mirror goes on, and is shown as PENDING_STOPPED. When it is not done after --timeout, that is taken back: the mirror is
-ACTIVE again, and the command says what it waited for. A command that was interrupted may be repeated; it joins what is under way.
-"klink mirror resume" takes it back, "klink mirror failover" stops the mirror at once.
+Until then mirroring continues, and the mirror is shown as PENDING_STOPPED. If the promotion is not complete after --timeout, klink
+cancels it: the mirror is ACTIVE again, and the command says what it waited for. You can repeat an interrupted command; it waits for
+the promotion in progress. "klink mirror resume" cancels the promotion, "klink mirror failover" stops the mirror at once.
 
-With --dry-run nothing is changed: for each topic it shows whether that could begin now, whether it would be over at once, and if not,
-what it would wait for: how far the mirror is behind in offsets, in bytes (an estimate: offsets times the average size of an offset in
-the log of the mirror) and in seconds since it last had everything; and whether a transaction is open at the source. It also shows
-how many consumer groups have an offset at the source that the destination has not got yet, which the promotion would carry over, and
-whether clients can go straight to the brokers afterwards.`,
+With --dry-run nothing changes. For each topic the command shows whether the promotion could begin now, whether it would be complete at
+once, and if not, what it would wait for: how far the mirror is behind in offsets, in bytes (an estimate: offsets times the average size
+of an offset in the mirror's log) and in seconds since it last had everything; and whether a transaction is open at the source. It also
+shows how many consumer groups have an offset at the source that is not at the destination yet, which the promotion would copy, and
+whether clients can connect directly to the brokers afterwards.`,
 	}
 	which := a.addMirrorsFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -82,8 +82,8 @@ whether clients can go straight to the brokers afterwards.`,
 			return e.run(cmd.Context())
 		})
 	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show how far the mirrors are, and what promoting would wait for")
-	cmd.Flags().DurationVar(&timeout, "timeout", promoteTimeout, "how long it may take before it is taken back")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show how far behind the mirrors are, and what the promotion would wait for")
+	cmd.Flags().DurationVar(&timeout, "timeout", promoteTimeout, "how long the promotion may take before klink cancels it")
 	return cmd
 }
 
@@ -199,13 +199,13 @@ func promoteVerdict(m linkapi.DescribedMirror, checked linkapi.AlteredMirror, re
 	switch {
 	case refused != nil:
 	case m.State == "STOPPED":
-		v.Safe, v.Reason = true, "it is STOPPED already"
+		v.Safe, v.Reason = true, "it is already STOPPED"
 	case m.Error != "":
-		v.Reason = fmt.Sprintf("it cannot go on now (%s)", m.Error)
+		v.Reason = fmt.Sprintf("it cannot continue now (%s)", m.Error)
 	case len(v.OpenTransactions) > 0:
 		v.Reason = "it waits for a transaction that is open at the source"
 	case v.Lag < 0:
-		v.Reason = "its lag is not known"
+		v.Reason = "its lag is unknown"
 	case v.Lag > 0:
 		v.Reason = "it waits until the lag is 0"
 	case v.GroupsSynced && v.GroupsBehind < 0:

@@ -44,7 +44,7 @@ func TestPromoteVerdict(t *testing.T) {
 		},
 		"an unknown lag is not the smaller one": {
 			ps:   []linkapi.DescribedPartition{{Lag: 7, LagMs: 3}, {Lag: -1, LagMs: -1}, {Lag: 3, LagMs: 3}},
-			want: promoteVerdictJSON{Possible: true, Reason: "its lag is not known", Lag: -1, TotalLag: -1, LagBytes: -1, LagSeconds: -1, OpenTransactions: none},
+			want: promoteVerdictJSON{Possible: true, Reason: "its lag is unknown", Lag: -1, TotalLag: -1, LagBytes: -1, LagSeconds: -1, OpenTransactions: none},
 		},
 		"the size of a log that is not told": {
 			ps:   []linkapi.DescribedPartition{{Partition: 5, Lag: 7, MirrorEndOffset: 10}},
@@ -85,11 +85,11 @@ func TestPromoteVerdict(t *testing.T) {
 		},
 		"stopped": {
 			ps: []linkapi.DescribedPartition{{Lag: 0}}, state: "STOPPED",
-			want: promoteVerdictJSON{Possible: true, Safe: true, Reason: "it is STOPPED already", OpenTransactions: none},
+			want: promoteVerdictJSON{Possible: true, Safe: true, Reason: "it is already STOPPED", OpenTransactions: none},
 		},
 		"without its source": {
 			ps: []linkapi.DescribedPartition{{Lag: 0}}, state: "PENDING_STOPPED", code: "TIMEOUT_ERROR",
-			want: promoteVerdictJSON{Possible: true, Reason: "it cannot go on now (TIMEOUT_ERROR)", OpenTransactions: none},
+			want: promoteVerdictJSON{Possible: true, Reason: "it cannot continue now (TIMEOUT_ERROR)", OpenTransactions: none},
 		},
 		"refused": {err: errors.New("it is PAUSED"), want: promoteVerdictJSON{Reason: "it is PAUSED", Lag: -1, TotalLag: -1, LagBytes: -1, LagSeconds: -1, OpenTransactions: none}},
 	} {
@@ -116,12 +116,12 @@ func TestPromotionText(t *testing.T) {
 	p := func(lag int64) linkapi.DescribedPartition { return linkapi.DescribedPartition{Lag: lag} }
 	open := linkapi.DescribedPartition{SourceEndOffset: 9, SourceLastStableOffset: 5, Lag: 4}
 	for want, mirrors := range map[string][]linkapi.DescribedMirror{
-		"promoting: 0 of 1 mirrors to go": {{State: "STOPPED", Partitions: []linkapi.DescribedPartition{p(3)}}},
-		"promoting: 2 of 3 mirrors to go, 15 offsets behind, most in b: 12": {
+		"promoting: 0 of 1 mirrors left": {{State: "STOPPED", Partitions: []linkapi.DescribedPartition{p(3)}}},
+		"promoting: 2 of 3 mirrors left, 15 offsets behind, most in b: 12": {
 			{Topic: "a", Partitions: []linkapi.DescribedPartition{p(3)}}, {Topic: "b", Partitions: []linkapi.DescribedPartition{p(0), p(12)}}, {State: "STOPPED"},
 		},
-		"promoting: 1 of 1 mirrors to go, without lag": {{Topic: "a", Partitions: []linkapi.DescribedPartition{p(0)}}},
-		"promoting: 1 of 1 mirrors to go, 4 offsets behind, the lag of 1 partitions is unknown, transactions are open at the source in 1, 1 cannot go on, see `klink mirror list`": {
+		"promoting: 1 of 1 mirrors left, without lag": {{Topic: "a", Partitions: []linkapi.DescribedPartition{p(0)}}},
+		"promoting: 1 of 1 mirrors left, 4 offsets behind, the lag of 1 partitions is unknown, transactions are open at the source in 1, 1 cannot continue, see `klink mirror list`": {
 			{Topic: "a", Error: "TIMEOUT_ERROR", Partitions: []linkapi.DescribedPartition{p(-1), open}},
 		},
 	} {
@@ -172,8 +172,8 @@ func TestMirrorPromote(t *testing.T) {
 
 	out, stderr, code := w.run("", "mirror", "promote", "--dry-run", "orders", "none")
 	require.Equal(t, 1, code)
-	require.Contains(t, out, "yes: it is STOPPED already")
-	require.Contains(t, stderr, "no mirror topic 'none'")
+	require.Contains(t, out, "yes: it is already STOPPED")
+	require.Contains(t, stderr, "unknown mirror topic 'none'")
 
 	for _, args := range [][]string{
 		{}, {"--all"}, {"--link", "east"}, {"--link", "east", "--all", "orders"}, {"orders", "--timeout", "0s"}, {"orders", "--timeout", "11m"},
@@ -220,7 +220,7 @@ func TestMirrorPromoteWaits(t *testing.T) {
 	r := <-interrupted
 	require.Equal(t, exitError, r.code)
 	require.Contains(t, r.stderr, "repeat the command to wait for it")
-	require.Contains(t, w.must("", "mirror", "describe", "orders"), "it is being promoted until")
+	require.Contains(t, w.must("", "mirror", "describe", "orders"), "the promotion is in progress")
 
 	var ended []endedMirrorJSON
 	joined := make(chan string, 1)
@@ -229,7 +229,7 @@ func TestMirrorPromoteWaits(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(<-joined), &ended))
 	require.Equal(t, []endedMirrorJSON{{Topic: "orders", Stopped: true, LeftBehind: []leftBehindJSON{}}}, ended)
 	require.Equal(t, "one\ntwo\n", w.must("", "topic", "consume", "orders", "--from-beginning", "--max-messages", "2"))
-	require.Equal(t, "There is no mirror that is not stopped.\n", w.must("", "mirror", "promote", "--link", "east", "--all"))
+	require.Equal(t, "All mirrors are already stopped.\n", w.must("", "mirror", "promote", "--link", "east", "--all"))
 }
 
 // TestMirrorFailoverShowsWhatIsLeftBehind, for a mirror that is behind, and for a paused one, which

@@ -24,12 +24,12 @@ func plaintextWarnings(cfg *config.Serve, destination kafkaclient.Properties) (w
 		return nil
 	}
 	if cfg.TLSCertFile == "" && !loopback(cfg.Listen) {
-		warnings = append(warnings, fmt.Sprintf("clients send their passwords to klink unencrypted: set --tls-cert-file and --tls-key-file, or let --listen %s be a loopback address", cfg.Listen))
+		warnings = append(warnings, fmt.Sprintf("clients send their passwords to klink unencrypted: set --tls-cert-file and --tls-key-file, or set --listen %s to a loopback address", cfg.Listen))
 	}
 	// Properties.Seeds has already refused invalid addresses.
 	seeds, _ := destination.Seeds()
 	if protocol == "SASL_PLAINTEXT" && slices.ContainsFunc(seeds, func(s string) bool { return !loopback(s) }) {
-		warnings = append(warnings, "klink sends the passwords of clients, and its own, to the destination unencrypted: use a listener of the brokers with SASL_SSL")
+		warnings = append(warnings, "klink sends the passwords of clients, and its own, to the destination unencrypted: use a broker listener with SASL_SSL")
 	}
 	return warnings
 }
@@ -62,7 +62,7 @@ func (w *secretsWatch) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, co
 		return
 	}
 	w.once.Do(func() {
-		fmt.Fprintf(w.out, "Warning: %s is sent to klink at %s unencrypted, and whoever can listen on the network can read it. Use a klink with --tls-cert-file, and security.protocol SSL or SASL_SSL.\n",
+		fmt.Fprintf(w.out, "Warning: %s is sent to klink at %s unencrypted, so anyone who can listen on the network can read it. Run klink with --tls-cert-file, and use security.protocol SSL or SASL_SSL.\n",
 			strings.Join(w.secrets, ", "), conn.RemoteAddr())
 	})
 }

@@ -137,10 +137,10 @@ func TestSecretsFromElsewhere(t *testing.T) {
 		"${env:KLINK_TEST_PASSWORD}":                              "from-env",
 		"${file:" + w.dir + "/passwords.properties:source}":       "from-file",
 		"${dir:" + w.dir + ":token}":                              "from-dir",
-		`u="${env:KLINK_TEST_PASSWORD}" p="${env:NONE_}"`:         "!there is no environment variable NONE_",
+		`u="${env:KLINK_TEST_PASSWORD}" p="${env:NONE_}"`:         "!environment variable NONE_",
 		"x ${env:KLINK_TEST_PASSWORD} ${dir:" + w.dir + ":token}": "x from-env from-dir",
 		"${other:x} $5 ${}":                                       "${other:x} $5 ${}", // not ours
-		"${file:" + w.dir + "/passwords.properties:none}":         "!has no none",
+		"${file:" + w.dir + "/passwords.properties:none}":         "!has no key none",
 		"${file:passwords}":                                       "!want ${file:PATH:NAME}",
 		"${dir:" + w.dir + ":../token}":                           "!is not the name of a file in a directory",
 		"${dir:/dev:zero}":                                        "!larger than",
@@ -169,7 +169,7 @@ func TestSecretsFromElsewhere(t *testing.T) {
 	require.Equal(t, `M required username="u" password="from-dir";`, l.Configs["sasl.jaas.config"])
 	w.must("", "link", "update", "east", "--config", "client.id=${dir:"+w.dir+":token}")
 	require.Equal(t, "from-dir", w.server.service.State().Links["east"].Configs["client.id"])
-	require.Contains(t, w.refused("", "link", "update", "east", "--config", "client.id=${env:NONE_}"), "Error: --config: client.id: ${env:NONE_}: there is no environment variable NONE_")
+	require.Contains(t, w.refused("", "link", "update", "east", "--config", "client.id=${env:NONE_}"), "Error: --config: client.id: ${env:NONE_}: environment variable NONE_")
 	w.must("", "context", "create", "e", "--config", "bootstrap.servers=${env:KLINK_TEST_SERVERS}")
 	require.Contains(t, w.must("", "context", "list"), w.source)
 }
@@ -181,7 +181,7 @@ func TestLinkAdminSetting(t *testing.T) {
 	require.Contains(t, w.refused("", "link", "create", "x", "--config-file", "source.config"), "this klink was started with --link-admin read")
 	require.Contains(t, w.refused("", "topic", "create", "m", "--config", "mirror.link=x"), "this klink was started with --link-admin read")
 	off := newWorld(t, "--link-admin", "off")
-	require.Contains(t, off.refused("", "link", "list"), "where --link-admin is not off")
+	require.Contains(t, off.refused("", "link", "list"), "that does not run with --link-admin off")
 	require.Contains(t, off.refused("", "topic", "create", "m", "--config", "mirror.link=x"), "this klink was started with --link-admin off")
 	off.must("", "topic", "create", "plain")
 	require.Empty(t, off.server.service.State().Links)

@@ -81,7 +81,7 @@ func TestSecuredOnAllSides(t *testing.T) {
 		require.Contains(t, stderr, want)
 	}
 	refused("--tls-key-file", append(flags, "--link-file-directories", w.dir)...)
-	refused("does not begin at the root", append(flags, "--link-file-directories", "public")...)
+	refused("is not an absolute path", append(flags, "--link-file-directories", "public")...)
 	refused("no such file", append(flags, "--link-file-directories", public+"/none")...)
 	// serve runs klink and points the context dst at it.
 	serve := func(flags ...string) (stop func()) {

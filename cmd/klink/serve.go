@@ -13,11 +13,11 @@ func (a *app) serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve --destination HOST:PORT --listen HOST:PORT",
 		Short: "Run klink in front of a destination cluster",
-		Long: `Runs proxy, link administration and replicator in front of a destination cluster, until SIGTERM or SIGINT: then no new
-connections are accepted, requests and appends in flight finish, and klink exits with 0. A second signal ends it at once.
+		Long: `Runs the proxy, link administration and the replicator in front of a destination cluster, until SIGTERM or SIGINT. Then klink
+accepts no new connections, finishes requests and appends in flight, and exits with code 0. A second signal ends it at once.
 
-Each flag can also be given as an environment variable (in brackets) or as a key of the --config file. Flags win over
-the environment, the environment over the file.`,
+You can also set each flag with an environment variable (in brackets) or as a key in the --config file. Flags override the
+environment, and the environment overrides the file.`,
 		Example: `  klink serve --destination broker1:9092,broker2:9092 --listen 0.0.0.0:19092 --advertise klink.example --http :9090
   klink serve --config klink.yaml`,
 		Args: exactArgs(),

@@ -50,7 +50,7 @@ func TestServeWaitsForTheDestination(t *testing.T) {
 	})
 	code, text := get(t, url+"/readyz")
 	require.Equal(t, http.StatusServiceUnavailable, code)
-	require.Contains(t, text, "not ready: the destination's brokers are not known yet: ")
+	require.Contains(t, text, "not ready: klink does not know the destination's brokers yet: ")
 	require.Contains(t, text, itoa(port))
 	code, _ = get(t, url+"/healthz")
 	require.Equal(t, http.StatusOK, code)

@@ -43,7 +43,7 @@ func (a *app) topicCreate() *cobra.Command {
 		Use:   "create TOPIC [--link LINK --mirror-topic SOURCE-TOPIC]",
 		Short: "Create a topic, or a mirror of a topic of a link's source",
 		Long: `Creates a topic. With --link it is a read-only mirror of the source's topic, which must have the same name; the mirror
-has the partitions of its source.`,
+has as many partitions as its source.`,
 		Example: `  klink topic create orders --partitions 6
   klink topic create orders --link east-west --mirror-topic orders`,
 		Args: exactArgs("TOPIC"),
@@ -57,7 +57,7 @@ has the partitions of its source.`,
 				value int64
 			}{{"partitions", int64(partitions)}, {"replication-factor", int64(replication)}} {
 				if flags.Changed(n.name) && n.value < 1 {
-					return usagef("--%s: want a number from 1 on", n.name)
+					return usagef("--%s: must be at least 1", n.name)
 				}
 			}
 			configs := map[string]string{}
@@ -88,9 +88,9 @@ has the partitions of its source.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&link, "link", "", "make the topic a mirror, over `LINK`")
+	flags.StringVar(&link, "link", "", "create the topic as a mirror, through `LINK`")
 	flags.StringVar(&source, "mirror-topic", "", "`TOPIC` of the link's source to mirror (default: the same name)")
-	flags.Int32Var(&partitions, "partitions", -1, "number `N` of partitions (default: the cluster's; of a mirror: its source's)")
+	flags.Int32Var(&partitions, "partitions", -1, "number `N` of partitions (default: the cluster's; for a mirror: its source's)")
 	flags.Int16Var(&replication, "replication-factor", -1, "replication factor `N` (default: the cluster's)")
 	flags.StringArrayVar(&pairs, "config", nil, "topic config `KEY=VALUE`; may be repeated")
 	flags.BoolVar(&dryRun, "dry-run", false, "only check whether the topic could be created")
@@ -166,14 +166,14 @@ func (a *app) topicList() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&internal, "internal", false, "list topics of Kafka and klink themselves too")
+	cmd.Flags().BoolVar(&internal, "internal", false, "also list the internal topics of Kafka and klink")
 	return cmd
 }
 
 func (a *app) topicDelete() *cobra.Command {
 	return &cobra.Command{
 		Use:               "delete TOPIC...",
-		Short:             "Delete topics with all their records; a mirror ends with its topic",
+		Short:             "Delete topics with all their records; deleting a mirror's topic deletes the mirror",
 		Args:              minArgs("TOPIC"),
 		ValidArgsFunction: a.completeTopics(),
 		RunE: func(cmd *cobra.Command, args []string) error {

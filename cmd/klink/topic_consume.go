@@ -32,12 +32,12 @@ func (a *app) topicConsume() *cobra.Command {
 	c := consumption{partition: -1, offset: -1}
 	cmd := &cobra.Command{
 		Use:   "consume TOPIC",
-		Short: "Print the records of a topic, one a line",
-		Long: `Prints the records of a topic, one a line: from its end on and as they come, until ^C, unless the flags say otherwise.
-With -o json each line is an object with all that a record has.
+		Short: "Print the records of a topic, one per line",
+		Long: `Prints the records of a topic, one per line. By default it prints new records as they come, until ^C.
+With -o json each line is an object with all fields of a record.
 
-On a terminal control characters are shown as \u001b and the like, and bytes that are no UTF-8 as \xff, since a record could
-else command the terminal. Into a file or a pipe keys and values go byte by byte as they are.`,
+On a terminal, control characters are shown in the form \u001b, and bytes that are not UTF-8 in the form \xff, because a record
+could otherwise control the terminal. In a file or a pipe, keys and values are written unchanged.`,
 		Example: `  klink topic consume orders --from-beginning
   klink topic consume orders --partition 2 --offset 1000 --max-messages 10 --print-offset`,
 		Args:              exactArgs("TOPIC"),
@@ -47,30 +47,30 @@ else command the terminal. Into a file or a pipe keys and values go byte by byte
 			flags := cmd.Flags()
 			switch {
 			case flags.Changed("partition") && c.partition < 0:
-				return usagef("--partition: want a number from 0 on")
+				return usagef("--partition: must be at least 0")
 			case flags.Changed("offset") && c.offset < 0:
-				return usagef("--offset: want a number from 0 on")
+				return usagef("--offset: must be at least 0")
 			case flags.Changed("offset") && c.partition < 0:
 				return usagef("--offset needs --partition")
 			case flags.Changed("offset") && c.fromBeginning:
-				return usagef("--offset and --from-beginning exclude each other")
+				return usagef("--offset and --from-beginning cannot be used together")
 			case c.group != "" && c.partition >= 0:
-				return usagef("--group and --partition exclude each other")
+				return usagef("--group and --partition cannot be used together")
 			case flags.Changed("max-messages") && c.max < 1:
-				return usagef("--max-messages: want a number from 1 on")
+				return usagef("--max-messages: must be at least 1")
 			case flags.Changed("timeout") && c.timeout <= 0:
-				return usagef("--timeout: want a positive duration, such as 5s")
+				return usagef("--timeout: must be a positive duration, such as 5s")
 			}
 			return a.consume(cmd.Context(), c)
 		},
 	}
 	flags := cmd.Flags()
-	flags.BoolVar(&c.fromBeginning, "from-beginning", false, "start at the first record (with --group: where the group has no offset)")
+	flags.BoolVar(&c.fromBeginning, "from-beginning", false, "start at the first record (with --group: only where the group has no offset)")
 	flags.StringVar(&c.group, "group", "", "consumer `GROUP`; offsets are committed to it")
 	flags.Int32Var(&c.partition, "partition", -1, "read only partition `N`")
 	flags.Int64Var(&c.offset, "offset", -1, "start at offset `N` of the partition")
 	flags.IntVar(&c.max, "max-messages", 0, "end after `N` records")
-	flags.DurationVar(&c.timeout, "timeout", 0, "end when no record has come for `DURATION`")
+	flags.DurationVar(&c.timeout, "timeout", 0, "end when there has been no record for `DURATION`")
 	flags.BoolVar(&c.printKey, "print-key", false, "print the key before the value")
 	flags.BoolVar(&c.printOffset, "print-offset", false, "print the offset")
 	flags.BoolVar(&c.printPartition, "print-partition", false, "print the partition")
@@ -168,7 +168,7 @@ func (a *app) start(ctx context.Context, c consumption) ([]kgo.Opt, error) {
 		}, nil
 	}
 	if _, ok := t.Partitions[c.partition]; c.partition >= 0 && !ok {
-		return nil, fmt.Errorf("topic %q has no partition %d, only %d of them", c.topic, c.partition, len(t.Partitions))
+		return nil, fmt.Errorf("topic %q has no partition %d; it has %d partitions", c.topic, c.partition, len(t.Partitions))
 	}
 	from := map[int32]kgo.Offset{}
 	switch {

@@ -29,7 +29,7 @@ func (a *app) topicProduce() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "produce TOPIC [--parse-key [--delimiter D]]",
 		Short: "Write each line of standard input as a record",
-		Long:  "Writes each line of standard input as a record to a topic, until the end of the input. The first record that is refused ends the command.",
+		Long:  "Writes each line of standard input as a record to a topic, until the end of the input. The command ends at the first record that is refused.",
 		Example: `  klink topic produce orders --cluster src
   echo customer-7:shipped | klink topic produce orders --parse-key`,
 		Args:              exactArgs("TOPIC"),
@@ -151,5 +151,5 @@ func askRefusal(ctx context.Context, cl *cluster, r *kgo.Record) (*string, error
 			}
 		}
 	}
-	return nil, errors.New("the request was not refused for the same reason")
+	return nil, errors.New("the request was refused for another reason")
 }

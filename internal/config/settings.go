@@ -63,7 +63,7 @@ func (s Setting) Env() string {
 // Settings is the table, in the order of help and documentation.
 var Settings = []Setting{
 	{
-		"destination", "host:port,...", "", "Brokers of the destination cluster to start from, comma separated. May also stand in --destination-config as bootstrap.servers.",
+		"destination", "host:port,...", "", "Brokers of the destination cluster that klink connects to first, comma separated. Can also be set as bootstrap.servers in --destination-config.",
 		func(c *Serve, s string) error { return setAddresses(&c.Destination, s) },
 	},
 	{
@@ -71,19 +71,19 @@ var Settings = []Setting{
 		func(c *Serve, s string) error { c.DestinationConfig = s; return nil },
 	},
 	{
-		"own-principal", "type:name", "", "Whom the destination's brokers take klink for, such as User:klink. ACLs for it are never copied from a source. Default: the user or the certificate's subject of --destination-config; must be set where brokers have mapping rules or a principal builder of their own, or klink logs in with a delegation token.",
+		"own-principal", "type:name", "", "klink's principal at the destination's brokers, such as User:klink. klink never copies ACLs for it from a source. Default: the user or the certificate's subject in --destination-config; must be set if the brokers have principal mapping rules or a custom principal builder, or if klink logs in with a delegation token.",
 		func(c *Serve, s string) error { return setPrincipal(&c.OwnPrincipal, s) },
 	},
 	{
-		"listen", "host:port", "127.0.0.1:19092", "Where clients bootstrap. Each destination broker gets a port above it: + 1, + 2, ... in the order of broker ids; brokers that appear later get the next free port.",
+		"listen", "host:port", "127.0.0.1:19092", "Address that clients bootstrap from. Each destination broker gets a port above it: +1, +2, ... in the order of broker ids; brokers that are added later get the next free port.",
 		func(c *Serve, s string) error { return setListen(&c.Listen, s) },
 	},
 	{
-		"advertise", "host", "", "Host name or address that clients are told. Default: the host of --listen; must be set when that is a wildcard (0.0.0.0).",
+		"advertise", "host", "", "Host name or address that klink advertises to clients. Default: the host of --listen; must be set if that is a wildcard (0.0.0.0).",
 		func(c *Serve, s string) error { c.Advertise = s; return nil },
 	},
 	{
-		"http", "host:port", "", "Where /metrics (Prometheus), /healthz and /readyz are served. Without a host, on 127.0.0.1 only: give 0.0.0.0 for all addresses. Default: nowhere.",
+		"http", "host:port", "", "Address that serves /metrics (Prometheus), /healthz and /readyz. Without a host, only on 127.0.0.1: give 0.0.0.0 for all addresses. Default: none.",
 		func(c *Serve, s string) error { return setLocal(&c.HTTP, s) },
 	},
 	{
@@ -91,39 +91,39 @@ var Settings = []Setting{
 		func(c *Serve, s string) error { return setBool(&c.PProf, s) },
 	},
 	{
-		"config", "file", "", "YAML file with any of these settings but this one.",
+		"config", "file", "", "YAML file with any of these settings except this one.",
 		func(c *Serve, s string) error { c.Config = s; return nil },
 	},
 	{
-		"max-request-bytes", "size", "100MiB", "Largest request of a client; a larger one closes its connection. As a broker's socket.request.max.bytes.",
+		"max-request-bytes", "size", "100MiB", "Largest request of a client; a client that sends a larger one is disconnected. Like a broker's socket.request.max.bytes.",
 		func(c *Serve, s string) error { return setSize(&c.MaxRequestBytes, s, 1<<10, 1<<31-1) },
 	},
 	{
-		"max-connections", "int", "10000", "Largest number of client connections; 0 means no limit. Each takes two file descriptors.",
+		"max-connections", "int", "10000", "Largest number of client connections; 0 means no limit. Each needs two file descriptors.",
 		func(c *Serve, s string) error { return setInt(&c.MaxConnections, s, 0, 1<<31-1) },
 	},
 	{
-		"max-connections-per-ip", "int", "0", "Largest number of client connections of one IP address (of IPv6: of one /64 network); 0 means no limit. More are closed at once. As a broker's max.connections.per.ip.",
+		"max-connections-per-ip", "int", "0", "Largest number of client connections from one IP address (IPv6: from one /64 network); 0 means no limit. klink closes further ones at once. Like a broker's max.connections.per.ip.",
 		func(c *Serve, s string) error { return setInt(&c.MaxConnectionsPerIP, s, 0, 1<<31-1) },
 	},
 	{
-		"max-connections-rate", "int", "0", "How many client connections are accepted in a second; 0 means no limit. More wait for their turn. As a broker's max.connection.creation.rate.",
+		"max-connections-rate", "int", "0", "How many client connections klink accepts per second; 0 means no limit. Further ones wait their turn. Like a broker's max.connection.creation.rate.",
 		func(c *Serve, s string) error { return setInt(&c.MaxConnectionsRate, s, 0, 1_000_000) },
 	},
 	{
-		"request-memory", "size", "512MiB", "Byte budget for requests over all client connections: what clients have sent and no broker has taken yet. Clients that have not logged in get a part of it. A connection whose request does not fit waits. At least twice --max-request-bytes, and 16MiB. As a broker's queued.max.request.bytes.",
+		"request-memory", "size", "512MiB", "Memory for requests of all clients: what they have sent and klink has not passed on to a broker yet. Clients that have not logged in share a part. A connection whose request does not fit waits. At least 16MiB, and at least twice --max-request-bytes. Like a broker's queued.max.request.bytes.",
 		func(c *Serve, s string) error { return setSize(&c.RequestMemory, s, 16<<20, 1<<50) },
 	},
 	{
-		"login-timeout", "duration", "30s", "Close a client connection that has not logged in for so long; where the destination wants no login, one that has sent no request.",
+		"login-timeout", "duration", "30s", "Close a client connection that has not logged in after this time; if the destination needs no login, one that has sent no request.",
 		func(c *Serve, s string) error { return setDuration(&c.LoginTimeout, s, time.Second) },
 	},
 	{
-		"frame-timeout", "duration", "1m", "Close a client connection whose request has begun and is not complete for so long.",
+		"frame-timeout", "duration", "1m", "Close a client connection that has not completed a request this long after beginning it.",
 		func(c *Serve, s string) error { return setDuration(&c.FrameTimeout, s, time.Second) },
 	},
 	{
-		"idle-timeout", "duration", "10m", "Close a client connection on which nothing has happened for so long. As a broker's connections.max.idle.ms.",
+		"idle-timeout", "duration", "10m", "Close a client connection that has been idle for this long. Like a broker's connections.max.idle.ms.",
 		func(c *Serve, s string) error { return setDuration(&c.IdleTimeout, s, time.Second) },
 	},
 	{
@@ -135,7 +135,7 @@ var Settings = []Setting{
 		func(c *Serve, s string) error { return setDuration(&c.DrainTimeout, s, 0) },
 	},
 	{
-		"tls-cert-file", "file", "", "PEM certificate chain for clients; with it clients must use TLS.",
+		"tls-cert-file", "file", "", "PEM certificate chain for client connections; if set, clients must use TLS.",
 		func(c *Serve, s string) error { c.TLSCertFile = s; return nil },
 	},
 	{
@@ -147,35 +147,35 @@ var Settings = []Setting{
 		func(c *Serve, s string) error { c.SecretsKeyFile = s; return nil },
 	},
 	{
-		"allow-plaintext-secrets", "bool", "false", "Store secrets of links unencrypted when there is no --secrets-key-file. Whoever may read the state topic reads them.",
+		"allow-plaintext-secrets", "bool", "false", "Store secrets of links unencrypted when there is no --secrets-key-file. Anyone who may read the state topic can then read them.",
 		func(c *Serve, s string) error { return setBool(&c.AllowPlaintextSecrets, s) },
 	},
 	{
-		"link-admin", "on|read|off", "on", "What clients may do with links and mirrors, if the destination's authorizer allows it: on = all; read = list and describe, change nothing; off = nothing, and the link API is not offered. Mirrors by topic configs (mirror.link, mirror.state) count, too.",
+		"link-admin", "on|read|off", "on", "What clients may do with links and mirrors, if the destination's authorizer allows it: on = all; read = list and describe, change nothing; off = nothing, and the link API is not offered. This includes mirrors by topic configs (mirror.link, mirror.state).",
 		func(c *Serve, s string) error { return setOneOf(&c.LinkAdmin, s, "on", "read", "off") },
 	},
 	{
-		"link-file-directories", "dir,...", "", "Directories that configs of links may name files in (ssl.truststore.location, ssl.ca.location, ssl.keystore.location), comma separated: whoever may create links has klink read those. Regular files of at most 1 MiB; keep klink's own keys elsewhere. Default: none, so links have their PEM text in their configs.",
+		"link-file-directories", "dir,...", "", "Directories of the files that link configs may name (ssl.truststore.location, ssl.ca.location, ssl.keystore.location), comma separated: anyone who may create links can make klink read these files. Only regular files of at most 1 MiB; keep klink's own keys elsewhere. Default: none, so links must have the PEM text in their configs.",
 		func(c *Serve, s string) error { c.LinkFileDirectories = splitList(s); return nil },
 	},
 	{
-		"replicator-memory", "size", "256MiB", "Byte budget of the replicator over all links: record data fetched and not yet appended.",
+		"replicator-memory", "size", "256MiB", "Memory of the replicator for all links: record data fetched but not yet appended.",
 		func(c *Serve, s string) error { return setSize(&c.ReplicatorMemory, s, 1<<20, 1<<50) },
 	},
 	{
-		"instance-id", "text", "", "Name of this process among those on one destination, no two of which may have the same. A process that was killed and is started again under its name takes its work back at once. Default: the host name and the address of --listen.",
+		"instance-id", "text", "", "Name of this process, unique among the klink processes of one destination. A process that was killed and is started again with the same name takes its work back at once. Default: the host name and the address of --listen.",
 		func(c *Serve, s string) error { return setName(&c.InstanceID, s) },
 	},
 	{
-		"session-timeout", "duration", "6s", "After how long without a sign of life the work of a process is given to the others. Must lie between group.min.session.timeout.ms (6 s by default) and group.max.session.timeout.ms of the destination's brokers.",
+		"session-timeout", "duration", "6s", "How long a process may show no sign of life before the others take over its work. Must be between group.min.session.timeout.ms (6 s by default) and group.max.session.timeout.ms of the destination's brokers.",
 		func(c *Serve, s string) error { return setDuration(&c.SessionTimeout, s, 500*time.Millisecond) },
 	},
 	{
-		"state-lease", "duration", "10s", "How long a process that cannot read the state topic any more goes on by what it has read. Then produces wait: those to mirrors, and, where the process is not counted in the group of instances either, all. A process that has died holds up the next mirror that the others create for so long.",
+		"state-lease", "duration", "10s", "How long a process that can no longer read the state topic relies on what it has read. After that, produce requests to mirrors wait; if the process has also left the group of instances, all produce requests wait. A dead process delays the next mirror that the others create by this time.",
 		func(c *Serve, s string) error { return setDurationUpTo(&c.StateLease, s, time.Second, 5*time.Minute) },
 	},
 	{
-		"log-level", "debug|info|warn|error", "info", "Least severe log lines that are written.",
+		"log-level", "debug|info|warn|error", "info", "Lowest level of log lines that klink writes.",
 		func(c *Serve, s string) error { return setLogLevel(&c.LogLevel, s) },
 	},
 	{

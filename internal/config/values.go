@@ -61,11 +61,11 @@ func setInt(to *int64, s string, lowest, highest int64) error {
 // setName takes a text that is allowed in a client id; it may be empty.
 func setName(to *string, s string) error {
 	if len(s) > 200 {
-		return fmt.Errorf("%d bytes are too many, at most 200", len(s))
+		return fmt.Errorf("%d bytes are too many; at most 200 are allowed", len(s))
 	}
 	for _, r := range s {
 		if r <= ' ' || r > '~' {
-			return fmt.Errorf("%q has a character that is not printable ASCII without spaces", s)
+			return fmt.Errorf("%q has a character that is a space or not printable ASCII", s)
 		}
 	}
 	*to = s
@@ -164,7 +164,7 @@ func setListen(to *string, s string) error {
 // setPrincipal takes a principal in Kafka's syntax; empty = none.
 func setPrincipal(to *string, s string) error {
 	if kind, name, ok := strings.Cut(s, ":"); s != "" && (!ok || kind == "" || name == "") {
-		return fmt.Errorf("%q is no principal: want TYPE:NAME, such as User:klink", s)
+		return fmt.Errorf("invalid principal %q: want TYPE:NAME, such as User:klink", s)
 	}
 	*to = s
 	return nil

@@ -83,7 +83,7 @@ func TestExactAlignmentRefused(t *testing.T) {
 		// A marker at 12 is the first hole, and those of the committed transactions and whole
 		// aborted ones come after it.
 		{"unmarkable", 13, 9, []string{"NOT_PERMITTED: unmarkable-0: ", "klink's principal needs ALTER or CLUSTER_ACTION on the cluster"}, "0 27"},
-		{"tiny", 5000, 5000, []string{"REFUSED: tiny-0: max.message.bytes of the topic takes not even", "empty records"}, "0 1"},
+		{"tiny", 5000, 5000, []string{"REFUSED: tiny-0: max.message.bytes of the topic is too small even for", "empty records"}, "0 1"},
 	} {
 		t.Run(c.topic, func(t *testing.T) {
 			if c.topic == "tiny" {
@@ -99,7 +99,7 @@ func TestExactAlignmentRefused(t *testing.T) {
 			if d.DirectAccess.Possible {
 				t.Error("clients can go straight to the brokers, it is said")
 			}
-			begin := fmt.Sprintf("1 of 1 partitions have other offsets at the brokers; partition 0 from offset %d on: ", c.began)
+			begin := fmt.Sprintf("1 of 1 partitions have different offsets at the brokers; partition 0 from offset %d on: ", c.began)
 			if !strings.HasPrefix(d.DirectAccess.Reason, begin) {
 				t.Errorf("direct access is described as %q, want %q and the reason", d.DirectAccess.Reason, begin)
 			}

@@ -192,7 +192,7 @@ func (e *exact) alignmentIsTold(t *testing.T) {
 	const (
 		yes       = "all partitions have the offsets of the source at the brokers so far"
 		off       = "offset.alignment is off"
-		compacted = "cleanup.policy of the topic is compact; only logs that are not compacted are aligned"
+		compacted = "cleanup.policy of the topic is compact; klink aligns only logs that are not compacted"
 	)
 	e.createSource(t, "unaligned", 2)
 	produceVaried(e.ctx, t, e.source, "unaligned", 0, 40)
@@ -221,8 +221,8 @@ func (e *exact) alignmentIsTold(t *testing.T) {
 		{"far", 3, nil, true, yes},
 		{"ledger", 4, nil, true, yes},
 		{"dense", 1, nil, true, yes},
-		{"unaligned", 2, []shift{{1, 30, 30, off}}, false, "1 of 2 partitions have other offsets at the brokers; partition 1 from offset 30 on: " + off},
-		{"table", 1, []shift{{0, 6, 1, compacted}}, false, "1 of 1 partitions have other offsets at the brokers; partition 0 from offset 6 on: " + compacted},
+		{"unaligned", 2, []shift{{1, 30, 30, off}}, false, "1 of 2 partitions have different offsets at the brokers; partition 1 from offset 30 on: " + off},
+		{"table", 1, []shift{{0, 6, 1, compacted}}, false, "1 of 1 partitions have different offsets at the brokers; partition 0 from offset 6 on: " + compacted},
 	}
 	topics := []string{}
 	for _, c := range cases {
@@ -266,7 +266,7 @@ func (e *exact) alignmentIsTold(t *testing.T) {
 		t.Fatalf("%d verdicts: %s", len(verdicts), out)
 	}
 	table := e.k.MustCLI(t, dryRun...)
-	const reason = "it has everything that its source had when it last answered; its link syncs no offsets of groups (consumer.offset.sync.enable)"
+	const reason = "it has everything that its source had when it last answered; its link does not sync group offsets (consumer.offset.sync.enable)"
 	for i, c := range cases {
 		want := verdict{Topic: c.topic, Possible: true, Safe: true, Reason: reason, GroupsBehind: -1, OpenTransactions: []int32{}, DirectAccess: directAccess{c.possible, c.reason}}
 		if !reflect.DeepEqual(verdicts[i], want) {

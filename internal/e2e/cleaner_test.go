@@ -320,7 +320,7 @@ func TestCleanerInAnIdleMirror(t *testing.T) {
 	// is never silent.
 	kafkatest.WaitFor(t, time.Minute, "klink to know who was faster", func() (bool, string) {
 		d, err := describeMirror(t, e.k, "race")
-		if err != nil || d.State == "ACTIVE" && (len(d.Notices) == 0 || strings.Contains(d.Notices[0], "being looked into")) {
+		if err != nil || d.State == "ACTIVE" && (len(d.Notices) == 0 || strings.Contains(d.Notices[0], "klink is checking whether the cleaner")) {
 			return false, fmt.Sprintf("%v %+v", err, d)
 		}
 		t.Logf("%s %s", d.State, d.Error)
@@ -345,7 +345,7 @@ func TestCleanerInAnIdleMirror(t *testing.T) {
 		e.awaitRest(t, topic)
 		kafkatest.WaitFor(t, time.Minute, "klink to know that nothing is lost of "+topic, func() (bool, string) {
 			d, err := describeMirror(t, e.k, topic)
-			return err == nil && d.State == "ACTIVE" && !strings.Contains(strings.Join(d.Notices, " "), "being looked into"), fmt.Sprintf("%v %+v", err, d)
+			return err == nil && d.State == "ACTIVE" && !strings.Contains(strings.Join(d.Notices, " "), "klink is checking whether the cleaner"), fmt.Sprintf("%v %+v", err, d)
 		})
 		e.hasAll(t, topic)
 	}

@@ -98,7 +98,7 @@ func TestClientsDoNotGetKlinksCertificate(t *testing.T) {
 				destination.Brokers()[0].Kill()
 				u := serveUnready(t, destination, properties)
 				kafkatest.WaitFor(t, readyTimeout, "klink to wait for its brokers", func() (bool, string) {
-					return strings.Contains(u.Stderr(), "brokers are not known yet"), u.Stderr()
+					return strings.Contains(u.Stderr(), "does not know the destination's brokers yet"), u.Stderr()
 				})
 				destination.Brokers()[0].Restart(t)
 				refuses(t, u)

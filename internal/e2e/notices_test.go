@@ -54,7 +54,7 @@ func TestTopicChangedAroundKlink(t *testing.T) {
 		if _, err := e.dst.UpdatePartitions(e.ctx, 4, topic); err != nil {
 			t.Fatal(err)
 		}
-		d := e.awaitNotice(t, topic, "4 partitions at the destination, and its source 2")
+		d := e.awaitNotice(t, topic, "4 partitions at the destination, but 2 at the source")
 		if d.State != "ACTIVE" || len(d.Partitions) != 2 {
 			t.Errorf("%+v", d)
 		}
@@ -77,18 +77,18 @@ func TestTopicChangedAroundKlink(t *testing.T) {
 		deleteBefore(e.ctx, t, e.dst, topic, map[int32]int64{0: 10})
 	}
 	for _, topic := range []string{"emptied", "table"} {
-		e.awaitNotice(t, topic, "the log of partition 0 begins at physical offset 10, and klink has deleted none from 0 on")
+		e.awaitNotice(t, topic, "the log of partition 0 begins at physical offset 10, but klink has deleted none from 0 on")
 	}
 	e.awaitNotice(t, "short", "") // retention may have done it
 	// What the source deletes is deleted here, by klink.
 	deleteBefore(e.ctx, t, e.adm, "table", map[int32]int64{0: 30, 1: 5})
 	e.awaitNotice(t, "table", "")
 	deleteBefore(e.ctx, t, e.dst, "table", map[int32]int64{0: 31})
-	e.awaitNotice(t, "table", "begins at physical offset 31, and klink has deleted none from 30 on")
+	e.awaitNotice(t, "table", "begins at physical offset 31, but klink has deleted none from 30 on")
 
 	// Void batches: of a topic that is not compacted they are no more than that.
 	kafkatest.Produce(t, e.destination.Client(t), "short", 1, keyed(3)...)
-	d := e.awaitNotice(t, "short", "3 offsets in the log do not count, in 1 partitions, the first of them partition 1 from physical offset 5 on; of these somebody wrote 3")
+	d := e.awaitNotice(t, "short", "3 offsets in 1 partitions of the log are void, first in partition 1 from physical offset 5 on; somebody wrote 3 of them")
 	if d.State != "ACTIVE" || strings.Contains(fmt.Sprint(d.Notices), "COMPACTION") {
 		t.Errorf("%+v", d)
 	}
@@ -125,7 +125,7 @@ func TestTopicChangedAroundKlink(t *testing.T) {
 	if rs, err := e.dst.AlterPartitionAssignments(e.ctx, assign); err != nil || rs.Error() != nil {
 		t.Fatal(err, rs)
 	}
-	e.awaitNotice(t, "emptied", fmt.Sprintf("Partition 1 has %d replicas at the destination, and the topic was made with %d", len(other), len(now)))
+	e.awaitNotice(t, "emptied", fmt.Sprintf("Partition 1 has %d replicas at the destination, but the topic was created with %d", len(other), len(now)))
 
 	// A topic of the same name.
 	if _, err := e.dst.DeleteTopics(e.ctx, "anew"); err != nil {
@@ -135,7 +135,7 @@ func TestTopicChangedAroundKlink(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitMirrorState(t, e.k, "anew", "FAILED", "MIRROR_TOPIC_DELETED")
-	e.awaitNotice(t, "anew", "Another topic has the mirror's name")
+	e.awaitNotice(t, "anew", "The mirror's topic was deleted and created again")
 }
 
 // readPartitions reads n records of some partitions through klink; what is not shown gives none.

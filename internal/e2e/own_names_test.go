@@ -273,7 +273,7 @@ func TestStrangersInTheGroup(t *testing.T) {
 	if _, _, given := stranger.seen(); given != 0 {
 		t.Errorf("the stranger was given %d assignments", given)
 	}
-	if log := all[0].Log(t) + all[1].Log(t); !strings.Contains(log, "no instance of klink") {
+	if log := all[0].Log(t) + all[1].Log(t); !strings.Contains(log, "not an instance of klink") {
 		t.Error("nobody complains of the stranger")
 	}
 }

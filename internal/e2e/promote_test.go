@@ -135,7 +135,7 @@ func TestPromoteUnderLoad(t *testing.T) {
 		t.Fatalf("promoted while the source is written to\n%s%s", promote.Stdout(), promote.Stderr())
 	default:
 	}
-	if !strings.Contains(promote.Stderr(), "promoting: 1 of 1 mirrors to go") {
+	if !strings.Contains(promote.Stderr(), "promoting: 1 of 1 mirrors left") {
 		t.Errorf("no progress is shown: %q", promote.Stderr())
 	}
 	if err := connect(t, e.k.Bootstrap(), kgo.DefaultProduceTopic(topic), kgo.RecordRetries(0)).
@@ -233,7 +233,7 @@ func TestPromoteTimesOut(t *testing.T) {
 			t.Fatalf("exit code %d, the writer was still for %v at most\n%s%s", code, w.still, stdout, stderr)
 		}
 	}
-	for _, part := range []string{"REQUEST_TIMED_OUT", "'" + topic + "' was not promoted in the time allowed, and is ACTIVE again", "stop the writers", "fail it over"} {
+	for _, part := range []string{"REQUEST_TIMED_OUT", "'" + topic + "' was not promoted in the time allowed, and is ACTIVE again", "stop the topic's producers", "fail it over"} {
 		if !strings.Contains(stderr, part) {
 			t.Errorf("%q does not say %q", stderr, part)
 		}
@@ -296,7 +296,7 @@ func TestFailoverWithTheSourceDead(t *testing.T) {
 	}
 	awaitLink()
 	_, stderr, code := e.k.CLI(t, "mirror", "promote", "late")
-	if code != 1 || !strings.Contains(stderr, "its source is not available") {
+	if code != 1 || !strings.Contains(stderr, "its source is unavailable") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
 	began := time.Now()
@@ -344,7 +344,7 @@ func TestPromoteSurvivesKillNine(t *testing.T) {
 	e.k.Kill()
 	produceVaried(e.ctx, t, e.source, "waits", 1, 20)
 	e.k.Restart()
-	if d := awaitMirrorState(t, e.k, "waits", "PENDING_STOPPED", ""); !strings.Contains(d.ErrorMessage, "it is being promoted until") {
+	if d := awaitMirrorState(t, e.k, "waits", "PENDING_STOPPED", ""); !strings.Contains(d.ErrorMessage, "the promotion is in progress") {
 		t.Errorf("%+v", d)
 	}
 	kafkatest.WaitFor(t, time.Minute, "the promoted mirror to go on", func() (bool, string) {

@@ -147,7 +147,7 @@ func (f *followed) acls(t *testing.T) {
 	f.k.MustCLI(t, "link", "update", "east", "--config", `{"aclFilters":[{"resourceFilter":{"resourceType":"topic"},"accessFilter":{"permissionType":"allow"}}]}`)
 	for range 2 { // it changes nothing
 		out := f.k.MustCLI(t, "link", "acl", "sync", "east", "--dry-run")
-		if !strings.Contains(out, "\n5 to add, 0 to delete, 1 there already.\n") {
+		if !strings.Contains(out, "\n5 to add, 0 to delete, 1 already there.\n") {
 			t.Errorf("the dry run says\n%s", out)
 		}
 	}

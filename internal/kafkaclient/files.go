@@ -31,7 +31,7 @@ var operatorFiles = Files{any: true}
 
 // ErrFile refuses a file that a link's properties name. It is the same error whatever the cause, so
 // that it tells nothing about the file.
-var ErrFile = errors.New("no such file for links: it must be a regular file of at most 1 MiB in a directory of --link-file-directories, which klink can read; or give the PEM text itself with ssl.truststore.certificates, ssl.keystore.certificate.chain and ssl.keystore.key")
+var ErrFile = errors.New("links cannot use this file: it must be a regular file of at most 1 MiB in one of klink's --link-file-directories, and klink must be able to read it; or give the PEM text itself with ssl.truststore.certificates, ssl.keystore.certificate.chain and ssl.keystore.key")
 
 // LinkFiles allows the files in dirs and below. Each of dirs must be an existing directory, named
 // by an absolute path; if not, the error says which is wrong.
@@ -39,7 +39,7 @@ func LinkFiles(dirs []string) (Files, error) {
 	var f Files
 	for _, dir := range dirs {
 		if !filepath.IsAbs(dir) {
-			return Files{}, fmt.Errorf("%q does not begin at the root", dir)
+			return Files{}, fmt.Errorf("%q is not an absolute path", dir)
 		}
 		real, err := filepath.EvalSymlinks(dir)
 		if err != nil {

@@ -71,7 +71,7 @@ func (e *ResponseError) Error() string {
 	if e.API == "" {
 		return fmt.Sprintf("the connection to broker %s was closed: %v", e.Broker, e.Err)
 	}
-	return fmt.Sprintf("the connection to broker %s was closed at its response to %s: %v", e.Broker, e.API, e.Err)
+	return fmt.Sprintf("the connection to broker %s was closed because of its response to %s: %v", e.Broker, e.API, e.Err)
 }
 
 // Unwrap returns the reason.
@@ -243,7 +243,7 @@ func (g *guard) next() (*awaited, error) {
 	}
 	g.mu.Unlock()
 	if a == nil {
-		return nil, g.fail("", fmt.Errorf("%w: it sent what no request asked for", protocol.ErrMalformed))
+		return nil, g.fail("", fmt.Errorf("%w: it sent a response to no request", protocol.ErrMalformed))
 	}
 	if got := int32(binary.BigEndian.Uint32(g.head[4:])); g.got == len(g.head) && got != a.correlation {
 		return nil, g.fail(a.name(), fmt.Errorf("%w: it answers request %d, not %d", protocol.ErrMalformed, got, a.correlation))
@@ -264,11 +264,11 @@ func (g *guard) checkSize() error {
 		_, err := g.next()
 		return err
 	case string(g.head[:4]) == "HTTP":
-		return g.fail(name, fmt.Errorf("%w: it speaks HTTP: is the port a Kafka listener's?", protocol.ErrMalformed))
+		return g.fail(name, fmt.Errorf("%w: it speaks HTTP: is this the port of a Kafka listener?", protocol.ErrMalformed))
 	case g.head[0] == 21 && g.head[1] == 3: // a TLS alert
-		return g.fail(name, fmt.Errorf("%w: it sent a TLS alert: the listener wants TLS, and security.protocol is without", protocol.ErrMalformed))
+		return g.fail(name, fmt.Errorf("%w: it sent a TLS alert: the listener requires TLS, but security.protocol does not use it", protocol.ErrMalformed))
 	case size < 4 || size-4 > limit:
-		return g.fail(name, fmt.Errorf("%w: a size of %d bytes, at most %d are taken", protocol.ErrMalformed, size, limit+4))
+		return g.fail(name, fmt.Errorf("%w: a size of %d bytes, at most %d are allowed", protocol.ErrMalformed, size, limit+4))
 	}
 	return nil
 }
@@ -282,7 +282,7 @@ func (g *guard) chunk(a *awaited) (*chunk, error) {
 	if a.key != int16(kmsg.Fetch) && a.key != int16(kmsg.ShareFetch) {
 		if g.held.Add(chunkSize) > maxHeld {
 			g.held.Add(-chunkSize)
-			return nil, fmt.Errorf("the brokers of this cluster have begun responses of more than %d bytes and not ended them", maxHeld)
+			return nil, fmt.Errorf("the brokers of this cluster have sent more than %d bytes of unfinished responses", maxHeld)
 		}
 		g.counted += chunkSize
 	}
@@ -345,7 +345,7 @@ func checkBrokers(body []byte, a *awaited) error {
 		n = r.ArrayLen()
 	}
 	if !r.Ok() || n > maxBrokers {
-		return fmt.Errorf("%w: it names %d brokers, at most %d are taken", protocol.ErrMalformed, n, maxBrokers)
+		return fmt.Errorf("%w: it names %d brokers, at most %d are allowed", protocol.ErrMalformed, n, maxBrokers)
 	}
 	return nil
 }

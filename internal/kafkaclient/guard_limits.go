@@ -78,14 +78,14 @@ func readRequest(frame []byte) (a awaited, ok bool, err error) {
 	}
 	if api, ok := protocol.Supported(a.key); ok && a.key >= linkapi.MinKey {
 		if a.version > api.Max {
-			return a, false, fmt.Errorf("klink knows no v%d of %s", a.version, api.Name)
+			return a, false, fmt.Errorf("klink does not know v%d of %s", a.version, api.Name)
 		}
 		a.flexible, a.limit = true, clusterResponse
 		return a, true, nil
 	}
 	m, known := protocol.MessageOf(a.key)
 	if !known || a.version < 0 || a.version > m.Max {
-		return a, false, fmt.Errorf("klink has no shape of the response of %s (key %d) v%d", kmsg.NameForKey(a.key), a.key, a.version)
+		return a, false, fmt.Errorf("klink does not know the layout of the response to %s (key %d) v%d", kmsg.NameForKey(a.key), a.key, a.version)
 	}
 	a.flexible = a.version >= m.FlexibleFrom
 	a.shape = m.Response
@@ -101,7 +101,7 @@ func readRequest(frame []byte) (a awaited, ok bool, err error) {
 	switch kmsg.Key(a.key) {
 	case kmsg.SASLHandshake:
 		if a.version == 0 {
-			return a, false, fmt.Errorf("it takes no SaslAuthenticate (KIP-152, Kafka 1.0): klink does not log in with bare tokens")
+			return a, false, fmt.Errorf("it does not support SaslAuthenticate (KIP-152, Kafka 1.0), which klink needs to log in")
 		}
 	case kmsg.Produce:
 		if a.version >= 3 { // transactional id

@@ -198,7 +198,7 @@ func TestHostileBroker(t *testing.T) {
 			return a.frame(honest(a, "127.0.0.1:1"))
 		}), "it answers request"},
 		{"HTTP", of(kmsg.ApiVersions, func(asked) []byte { return []byte("HTTP/1.1 400 Bad Request\r\n\r\n") }), "it speaks HTTP"},
-		{"a TLS alert", of(kmsg.ApiVersions, func(asked) []byte { return []byte{21, 3, 3, 0, 2, 2, 80} }), "the listener wants TLS"},
+		{"a TLS alert", of(kmsg.ApiVersions, func(asked) []byte { return []byte{21, 3, 3, 0, 2, 2, 80} }), "the listener requires TLS"},
 		{"a response that drips", func(nc net.Conn, a asked) []byte {
 			if a.key != int16(kmsg.Metadata) {
 				return nil
@@ -282,9 +282,9 @@ func TestUnfinishedResponsesAreBounded(t *testing.T) {
 	_, err = nc.Write(kmsg.NewRequestFormatter().AppendRequest(nil, kmsg.NewPtrMetadataRequest(), 1))
 	require.NoError(t, err)
 	_, err = nc.Read(make([]byte, 100))
-	require.ErrorContains(t, err, "begun responses of more than")
+	require.ErrorContains(t, err, "sent more than")
 	_, err = nc.Read(make([]byte, 100))
-	require.ErrorContains(t, err, "begun responses of more than", "for good")
+	require.ErrorContains(t, err, "sent more than", "for good")
 	_ = nc.Close()
 	require.EqualValues(t, maxHeld-3*chunkSize, d.held.Load(), "what was held is given back")
 }

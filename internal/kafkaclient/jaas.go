@@ -97,7 +97,7 @@ func (l Login) credentials(mechanism string) (user, password string, token bool,
 	}
 	// Compare only the last part: shaded clients have their own package names.
 	if l.Module[strings.LastIndexByte(l.Module, '.')+1:] != class {
-		return "", "", false, fmt.Errorf("the login module does not fit sasl.mechanism %s: want %s", mechanism, map[string]string{
+		return "", "", false, fmt.Errorf("the login module does not match sasl.mechanism %s: want %s", mechanism, map[string]string{
 			"PlainLoginModule": "org.apache.kafka.common.security.plain.PlainLoginModule",
 			"ScramLoginModule": "org.apache.kafka.common.security.scram.ScramLoginModule",
 		}[class])

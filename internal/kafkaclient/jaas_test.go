@@ -63,7 +63,7 @@ func TestCredentials(t *testing.T) {
 		{plain, "PLAIN", map[string]string{"username": "u", "password": "p"}, false, ""},
 		{"kafkashaded." + plain, "PLAIN", map[string]string{"username": "u", "password": "p"}, false, ""},
 		{scram, "SCRAM-SHA-512", map[string]string{"username": "u", "password": "p", "tokenauth": "true"}, true, ""},
-		{scram, "PLAIN", map[string]string{"username": "u", "password": "p"}, false, "does not fit sasl.mechanism PLAIN: want " + plain},
+		{scram, "PLAIN", map[string]string{"username": "u", "password": "p"}, false, "does not match sasl.mechanism PLAIN: want " + plain},
 		{plain, "SCRAM-SHA-256", map[string]string{"username": "u", "password": "p"}, false, "want " + scram},
 		{plain, "PLAIN", map[string]string{"username": "u"}, false, "option password is missing"},
 		{plain, "PLAIN", map[string]string{"password": "p"}, false, "option username is missing"},

@@ -74,7 +74,7 @@ func (p Properties) OptionsFrom(files Files) ([]kgo.Opt, error) {
 	}
 	if id := p["client.id"]; id != "" {
 		if len(id) > 256 {
-			return nil, fmt.Errorf("client.id: %d bytes are too long, at most 256", len(id))
+			return nil, fmt.Errorf("client.id: %d bytes are too many; at most 256 are allowed", len(id))
 		}
 		opts = append(opts, kgo.ClientID(id))
 	}

@@ -64,7 +64,7 @@ func Parse(r io.Reader) (Properties, error) {
 	parsed, err := loader.LoadBytes(raw)
 	if err != nil {
 		// The library's errors may quote the text around the mistake.
-		return nil, errors.New("not in the .properties syntax: check for a \\u that four hex digits do not follow, or a \\ at the end")
+		return nil, errors.New("invalid .properties syntax: check for a \\u without four hex digits after it, or a \\ at the end")
 	}
 	return Properties(parsed.Map()), nil
 }

@@ -29,7 +29,7 @@ func TestParse(t *testing.T) {
 			"",
 		},
 		{"empty value", "ssl.endpoint.identification.algorithm=\n", Properties{"ssl.endpoint.identification.algorithm": ""}, ""},
-		{"bad escape", "password=hunter2\\u00zz", nil, "not in the .properties syntax"},
+		{"bad escape", "password=hunter2\\u00zz", nil, "invalid .properties syntax"},
 		{"too large", strings.Repeat("#", maxFile+1), nil, "larger than"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -37,7 +37,7 @@ type boundedSession struct {
 // Challenge implements sasl.Session.
 func (s boundedSession) Challenge(message []byte) (bool, []byte, error) {
 	if len(message) > maxSCRAMMessage {
-		return false, nil, fmt.Errorf("broker %s sends a SCRAM message of %d bytes, at most %d are taken", s.host, len(message), maxSCRAMMessage)
+		return false, nil, fmt.Errorf("broker %s sent a SCRAM message of %d bytes; at most %d are allowed", s.host, len(message), maxSCRAMMessage)
 	}
 	for part := range bytes.SplitSeq(message, []byte(",")) {
 		digits, ok := bytes.CutPrefix(part, []byte("i="))
@@ -45,7 +45,7 @@ func (s boundedSession) Challenge(message []byte) (bool, []byte, error) {
 			continue
 		}
 		if n, err := strconv.Atoi(string(digits)); err != nil || n > maxIterations {
-			return false, nil, fmt.Errorf("broker %s asks for %.20q SCRAM iterations, at most %d are done: store the credentials with fewer", s.host, digits, maxIterations)
+			return false, nil, fmt.Errorf("broker %s asks for %.20q SCRAM iterations; at most %d are allowed: store the credentials with fewer", s.host, digits, maxIterations)
 		}
 	}
 	return s.Session.Challenge(message)

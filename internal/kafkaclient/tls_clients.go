@@ -9,7 +9,7 @@ import (
 // ErrCertificateAsked fails a TLS handshake of [Properties.ClientsTLS]: the broker asked for a
 // client certificate, and without SASL it would know clients by nothing else.
 var ErrCertificateAsked = errors.New("the broker asks clients for a certificate (ssl.client.auth), " +
-	"and klink has none that it may show for its clients")
+	"and klink has none to present for its clients")
 
 // ClientsTLS returns the TLS configuration for connections on which klink passes on its clients'
 // requests; nil if security.protocol is without SSL. It checks brokers as [Properties.TLS] does:

@@ -116,7 +116,7 @@ var instruments = []instrument{
 	},
 	{
 		"klink.proxy.request.memory", "klink_proxy_request_memory_bytes", gauge, "By", nil,
-		"Memory of clients' requests that no broker has taken yet; at most --request-memory.",
+		"Memory of client requests that klink has not passed on to a broker yet; at most --request-memory.",
 		onProxy(func(s *proxy.Stats, out emit) { out(float64(s.RequestMemory.Load())) }),
 	},
 	{
@@ -160,7 +160,7 @@ var instruments = []instrument{
 	},
 	{
 		"klink.proxy.batches.voided", "klink_proxy_batches_voided_total", counter, "{batch}", nil,
-		"Batches made void for clients in passing, each time one is met: somebody wrote to a mirror around klink, or an append of klink's came where it does not count.",
+		"Void batches that klink hid from clients, counted at each read: somebody wrote to a mirror, not through klink, or an append of klink's landed at the wrong offset.",
 		func(p *picture, out emit) {
 			if p.voided != nil {
 				out(float64(p.voided()))
@@ -169,7 +169,7 @@ var instruments = []instrument{
 	},
 	{
 		"klink.proxy.probes", "klink_proxy_probes_total", counter, "{probe}", nil,
-		"Looks into the log of a mirror that is not aligned, one batch each, to find the place of an offset that klink does not remember. A client that reads on needs none, a seek a few, a lookup by timestamp one. All clients together make at most 4,096 a second, one connection 512; only clients that may read the topic cause any.",
+		"Reads of one batch in the log of a mirror that is not aligned, to find an offset whose position klink does not remember. A client that reads sequentially needs none, a seek a few, a lookup by timestamp one. All clients together cause at most 4,096 per second, one connection 512; only clients that may read the topic cause any.",
 		func(p *picture, out emit) {
 			if p.probes != nil {
 				out(float64(p.probes()))
@@ -180,7 +180,7 @@ var instruments = []instrument{
 	// Links and mirrors.
 	{
 		"klink.state.age", "klink_state_age_seconds", gauge, "s", nil,
-		"Time since the state topic was last known to have been read to its end. About a second; above --state-lease produces wait. Absent before the first time.",
+		"Time since klink last read the state topic to its end. Normally about a second; above --state-lease produce requests wait. Absent before the first time.",
 		func(p *picture, out emit) {
 			if p.stateAge == nil {
 				return
@@ -209,7 +209,7 @@ var instruments = []instrument{
 	{
 		"klink.link.task.errors", "klink_link_task_errors", gauge, "{error}",
 		[]string{"link", "task", "error"},
-		"How many things the last run of the task could not do, by error, of those that klink link task list shows. Absent without any.",
+		"Errors of the last run of the task, by error name, as klink link task list shows them. Absent if there are none.",
 		onTasks(func(_ *picture, link string, t *model.TaskStatus, out emit) {
 			n := map[model.Error]int{}
 			for _, e := range t.Errors {
@@ -243,7 +243,7 @@ var instruments = []instrument{
 	{
 		"klink.mirror.compaction.paused", "klink_mirror_compaction_paused", gauge, "{mirror}",
 		[]string{"link", "topic"},
-		"1 for a mirror of a compacted topic that is not compacted at the destination, because its log has records that do not count: klink mirror describe says why. Absent otherwise.",
+		"1 for a mirror whose compaction is paused at the destination, because its log has void records: klink mirror describe says why. Absent otherwise.",
 		onState(func(s *model.State, out emit) {
 			for topic, m := range s.Mirrors {
 				if m.CompactionRests() {
@@ -277,13 +277,13 @@ var instruments = []instrument{
 		}),
 	},
 
-	perTimeline("klink.mirror.shift.offsets", "klink_mirror_shift_offsets", "Offset at the source minus offset in the log of the destination broker, at its end. A mirror that is not aligned has another one than 0 in some partition, or had.",
+	perTimeline("klink.mirror.shift.offsets", "klink_mirror_shift_offsets", "Offset at the source minus offset in the log of the destination broker, at the end of the log. In a mirror that is not aligned it is not 0 in some partition, or was not 0 at some time.",
 		func(t *timeline.Partition) int64 { return t.Shift() }),
-	perLink("klink.mirror.void.offsets", "klink_mirror_void_offsets_total", "{offset}", "Offsets in the logs of the destination brokers that were found to be void, so that clients of klink never see them: an append was doubled, came late or followed one that was refused, or somebody wrote to a mirror around klink. After a restart some may be counted again.",
+	perLink("klink.mirror.void.offsets", "klink_mirror_void_offsets_total", "{offset}", "Void offsets in the logs of the destination brokers; clients of klink never see them. An append was duplicated, came late or followed one that was refused, or somebody wrote to a mirror, not through klink. After a restart klink may count some of them again.",
 		func(c *replicator.LinkCounters) int64 { return c.VoidOffsets.Load() }),
-	perLink("klink.mirror.foreign.offsets", "klink_mirror_foreign_offsets_total", "{offset}", "Those of the void offsets that somebody else than klink wrote.",
+	perLink("klink.mirror.foreign.offsets", "klink_mirror_foreign_offsets_total", "{offset}", "Void offsets that somebody other than klink wrote.",
 		func(c *replicator.LinkCounters) int64 { return c.ForeignOffsets.Load() }),
-	perLink("klink.mirror.records.lost", "klink_mirror_records_lost_total", "{offset}", "Offsets that the source deleted, by retention or DeleteRecords, before they were mirrored. The mirrors went on behind them.",
+	perLink("klink.mirror.records.lost", "klink_mirror_records_lost_total", "{offset}", "Offsets that the source deleted, by retention or DeleteRecords, before they were mirrored. The mirrors continued after them.",
 		func(c *replicator.LinkCounters) int64 { return c.LostRecords.Load() }),
 
 	// The replicator.
@@ -304,7 +304,7 @@ var instruments = []instrument{
 	},
 	{
 		"klink.task.slots", "klink_task_slots", gauge, "{slot}", nil,
-		"Slots that this process works on; over all processes of a destination they are 24, but for moments. 0 for longer than a few seconds: the process is not in the group of klink's instances, and copies nothing.",
+		"Slots that this process works on; all processes of a destination have 24 together, except while slots move. If it is 0 for longer than a few seconds, the process is not in the group of klink's instances and copies nothing.",
 		onReplicator(func(s *replicator.Stats, out emit) { out(float64(s.Slots)) }),
 	},
 	perLink("klink.link.fetch.requests", "klink_link_fetch_requests_total", "{request}", "Fetch responses of the source without an error.",
@@ -319,15 +319,15 @@ var instruments = []instrument{
 		func(c *replicator.LinkCounters) int64 { return c.AppendedBatches.Load() }),
 	perLink("klink.link.append.records", "klink_link_append_records_total", "{record}", "Records whose append the destination has confirmed.",
 		func(c *replicator.LinkCounters) int64 { return c.AppendedRecords.Load() }),
-	perLink("klink.link.join.batches", "klink_link_join_batches_total", "{batch}", "Record batches of the source that were appended together with others, as one batch: they had queued up behind an append. See append.join.below.",
+	perLink("klink.link.join.batches", "klink_link_join_batches_total", "{batch}", "Record batches of the source that klink joined with others into one batch, because they had queued up behind an append. See append.join.below.",
 		func(c *replicator.LinkCounters) int64 { return c.JoinedBatches.Load() }),
-	perLink("klink.link.join.io", "klink_link_join_io_bytes_total", "By", "Bytes of those batches as the source had them.",
+	perLink("klink.link.join.io", "klink_link_join_io_bytes_total", "By", "Bytes of the joined batches at the source.",
 		func(c *replicator.LinkCounters) int64 { return c.JoinedBytes.Load() }),
-	perLink("klink.link.join.made", "klink_link_join_made_total", "{batch}", "Record batches that they were joined to.",
+	perLink("klink.link.join.made", "klink_link_join_made_total", "{batch}", "Record batches that joining produced.",
 		func(c *replicator.LinkCounters) int64 { return c.JoinedInto.Load() }),
-	perLink("klink.link.join.made.io", "klink_link_join_made_io_bytes_total", "By", "Bytes of the batches that they were joined to.",
+	perLink("klink.link.join.made.io", "klink_link_join_made_io_bytes_total", "By", "Bytes of the batches that joining produced.",
 		func(c *replicator.LinkCounters) int64 { return c.JoinedIntoBytes.Load() }),
-	perLink("klink.link.append.windows", "klink_link_append_windows_total", "{window}", "Windows of several appends of a partition that were on their way at once, and were confirmed.",
+	perLink("klink.link.append.windows", "klink_link_append_windows_total", "{window}", "Confirmed windows: several appends of a partition that were in flight at once.",
 		func(c *replicator.LinkCounters) int64 { return c.Windows.Load() }),
 	perLink("klink.link.append.windows.batches", "klink_link_append_windows_batches_total", "{batch}", "Record batches in those windows.",
 		func(c *replicator.LinkCounters) int64 { return c.WindowBatches.Load() }),
@@ -339,13 +339,13 @@ var instruments = []instrument{
 	},
 	{
 		"klink.replicator.fetch.sessions", "klink_replicator_fetch_sessions", gauge, "{session}", nil,
-		"Fetch sessions held at the brokers of sources, one at each at most. A broker keeps max.incremental.fetch.session.cache.slots of them for all its clients and followers.",
+		"Fetch sessions open at the brokers of sources, at most one per broker. A broker keeps at most max.incremental.fetch.session.cache.slots for all its clients and followers.",
 		onReplicator(func(s *replicator.Stats, out emit) { out(float64(s.Sessions)) }),
 	},
 	{
 		"klink.replicator.memory", "klink_replicator_memory_bytes", gauge, "By",
 		[]string{"kind"},
-		"Byte budget of the replicator: held now (buffered), the most since the start (peak), and the setting replicator-memory (budget).",
+		"Memory of the replicator: in use now (buffered), the most since the start (peak), and the setting replicator-memory (budget).",
 		onReplicator(func(s *replicator.Stats, out emit) {
 			out(float64(s.BufferedBytes), "buffered")
 			out(float64(s.PeakBufferedBytes), "peak")

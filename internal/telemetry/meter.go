@@ -37,7 +37,7 @@ func NewMeter(ctx context.Context, sources Sources, version string, log *slog.Lo
 	}
 	options := []sdk.Option{sdk.WithReader(exporter)}
 	if otlpWanted() {
-		otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("metrics were not exported", "error", err) }))
+		otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("could not export metrics", "error", err) }))
 		reader, err := autoexport.NewMetricReader(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("telemetry: export as the OTEL_ variables say: %w", err)

@@ -207,7 +207,7 @@ func (p *Partition) enqueue(b batch.Header, epoch int32, alias bool, f Fetched, 
 	// source that was killed has since forgotten that its log began there.
 	if !p.Virgin && (base < p.Tail || base < p.FetchAt && base >= p.SourceStart && !p.overtaken) {
 		p.Doomed = Failf(model.ErrUnexpectedTruncation,
-			"%s: the source now has one batch of offsets %d to %d where all before %d was mirrored: its log was truncated and written again; "+whatToDo,
+			"%s: the source now has one batch of offsets %d to %d, but klink has mirrored everything before offset %d: the source's log was truncated and rewritten; "+whatToDo,
 			p.Name, base, b.NextOffset()-1, p.Tail)
 		return nil
 	}
@@ -257,7 +257,7 @@ func (p *Partition) fill(to int64) {
 		return
 	}
 	if p.holeLen += to - from; p.holeLen > MaxHoleMarkers {
-		p.Align, p.noAlign = false, fmt.Sprintf("%s: a hole of more than %d offsets ends at source offset %d; so many are not filled with markers", AlignHoleTooLarge, MaxHoleMarkers, to)
+		p.Align, p.noAlign = false, fmt.Sprintf("%s: a hole of more than %d offsets ends at source offset %d; klink does not fill so many with markers", AlignHoleTooLarge, MaxHoleMarkers, to)
 		return
 	}
 	p.Virgin, p.Tail = false, to
@@ -295,7 +295,7 @@ func (p *Partition) begin(base, logStart int64) *Anchor {
 
 // unsupported returns the failure for a batch that cannot be mirrored.
 func (p *Partition) unsupported(err error) *Failure {
-	return Failf(model.ErrUnsupportedFormat, "%s: %v; all before offset %d is mirrored", p.Name, err, p.FetchAt)
+	return Failf(model.ErrUnsupportedFormat, "%s: %v; everything before offset %d is mirrored", p.Name, err, p.FetchAt)
 }
 
 // OutOfRange handles OFFSET_OUT_OF_RANGE: the source refused fetchAt; its log goes from start to

@@ -206,7 +206,7 @@ func (p *Partition) Resumed(e LogEnd) Effects {
 	switch {
 	case shifts && p.Align && e.Knocked:
 		p.isShifted = false // the next append shows
-		p.Align, p.noAlign = false, "a batch that klink did not write, or wrote twice, has taken offsets"
+		p.Align, p.noAlign = false, "a batch that klink did not write, or wrote twice, used up offsets"
 	case shifts && p.Align:
 		p.Align, p.noAlign = false, "the log was not aligned before"
 	}

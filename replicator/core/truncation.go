@@ -123,13 +123,13 @@ func (p *Partition) Compared(gen uint32, leader int32, a EpochAnswer) Effects {
 	case a.Leader >= 0 && a.Leader < p.Seen.Epoch:
 		lost = fmt.Sprintf("its leader epoch is now %d", a.Leader)
 	case a.End >= p.Seen.End:
-		lost = fmt.Sprintf("it has others there, of leader epoch %d", a.There)
+		lost = fmt.Sprintf("it has other records there, of leader epoch %d", a.There)
 	default:
 		lost = fmt.Sprintf("it has that epoch up to offset %d", a.End)
 	}
 	p.Doomed = Failf(model.ErrUnexpectedTruncation,
 		"%s: the mirror ends at offset %d and has the source's records of leader epoch %d up to offset %d, but the source lost some of them (%s): "+
-			"its log was truncated, by an unclean leader election or a restored backup, or the topic was created again; "+whatToDo,
+			"its log was truncated, by an unclean leader election or a restored backup, or the topic was re-created; "+whatToDo,
 		p.Name, p.FetchAt, p.Seen.Epoch, p.Seen.End, lost)
 	return p.settle(none)
 }

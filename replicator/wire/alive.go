@@ -39,7 +39,7 @@ func (c *Conn) alive() error {
 			found = fmt.Errorf("%w: %s sent bytes that belong to no request", ErrMalformed, c.addr)
 		default:
 			// Most likely the broker ends TLS.
-			found = fmt.Errorf("%s has something to say on a connection at rest", c.addr)
+			found = fmt.Errorf("%s sent data on an idle connection", c.addr)
 		}
 		return true
 	})

@@ -158,7 +158,7 @@ func (c *Conn) ready(ctx context.Context) error {
 	}
 	if !c.expiry.IsZero() && now.After(c.expiry) {
 		if err := c.login(ctx); err != nil {
-			return fmt.Errorf("login, again: %w", err)
+			return fmt.Errorf("re-authentication: %w", err)
 		}
 	}
 	return nil
@@ -262,7 +262,7 @@ func (c *Conn) receive(most int) (size int, err error) {
 	asked := c.correlation - int32(c.flight)
 	size = int(int32(binary.BigEndian.Uint32(c.header[:4]))) - 4
 	if size < 0 || size > most {
-		return 0, fmt.Errorf("%w: %d bytes from %s, at most %d are taken", ErrMalformed, size+4, c.addr, most+4)
+		return 0, fmt.Errorf("%w: %d bytes from %s, at most %d are allowed", ErrMalformed, size+4, c.addr, most+4)
 	}
 	if got := int32(binary.BigEndian.Uint32(c.header[4:])); got != asked {
 		return 0, fmt.Errorf("%w: %s answered request %d, not %d", ErrMalformed, c.addr, got, asked)

@@ -37,7 +37,7 @@ func (c *Conn) login(ctx context.Context) error {
 	began, lifetime := time.Now(), time.Duration(0)
 	for done, step := false, 0; !done || len(out) > 0; step++ {
 		if step == maxSteps {
-			return fmt.Errorf("%s does not come to an end", m.Name())
+			return fmt.Errorf("%s does not finish", m.Name())
 		}
 		began = time.Now()
 		resp, err := c.authenticate(out)
@@ -72,7 +72,7 @@ func renewal(began time.Time, lifetime, took time.Duration, chance float64) time
 // broker knows.
 func (c *Conn) handshake() (sasl.Mechanism, error) {
 	if c.versions.handshake.max < 1 || c.versions.authenticate.max < 0 {
-		return nil, fmt.Errorf("%w: %s takes no SaslAuthenticate (KIP-152)", kerr.UnsupportedVersion, c.addr)
+		return nil, fmt.Errorf("%w: %s does not support SaslAuthenticate (KIP-152)", kerr.UnsupportedVersion, c.addr)
 	}
 	m := c.d.mechanisms[0]
 	for retry := false; ; retry = true {

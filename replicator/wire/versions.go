@@ -44,7 +44,7 @@ func (c *Conn) choose(key kmsg.Key, theirs span, low, high int16) (int16, error)
 	}
 	v := min(high, theirs.max)
 	if v < low || v < theirs.min {
-		return 0, &UnsentError{fmt.Errorf("%w: %s takes %s v%d to v%d, klink sends v%d to v%d",
+		return 0, &UnsentError{fmt.Errorf("%w: %s supports %s v%d to v%d, klink v%d to v%d",
 			kerr.UnsupportedVersion, c.addr, key.Name(), theirs.min, theirs.max, low, high)}
 	}
 	return v, nil
