@@ -19,11 +19,9 @@ type writer struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 
-	mu      sync.Mutex
-	acked   []record
-	ackedAt time.Time     // of the last one
-	still   time.Duration // the longest time between two of them
-	err     error
+	mu    sync.Mutex
+	acked []record
+	err   error
 }
 
 func startWriter(t testing.TB, bootstrap, topic, prefix string) *writer {
@@ -42,11 +40,6 @@ func startWriter(t testing.TB, bootstrap, topic, prefix string) *writer {
 					return
 				}
 				w.acked = append(w.acked, toRecord(r))
-				now := time.Now()
-				if !w.ackedAt.IsZero() {
-					w.still = max(w.still, now.Sub(w.ackedAt))
-				}
-				w.ackedAt = now
 			})
 			time.Sleep(2 * time.Millisecond)
 		}
