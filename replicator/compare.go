@@ -2,6 +2,7 @@ package replicator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -77,12 +78,12 @@ func (f *fetcher) compare(ctx context.Context, jobs []*fetchJob) error {
 			if err == nil && a.needsLook(j.seen) {
 				a.there, err = f.epochAt(ctx, j)
 			}
-			switch err {
-			case nil:
+			switch {
+			case err == nil:
 				f.compared(j, a)
-			case kerr.ClusterAuthorizationFailed, kerr.UnsupportedVersion, kerr.UnsupportedForMessageFormat:
+			case isOneOf(err, kerr.ClusterAuthorizationFailed, kerr.UnsupportedVersion, kerr.UnsupportedForMessageFormat):
 				f.compared(j, cannotTell) // before KIP-320 brokers answered only brokers
-			case kerr.TopicAuthorizationFailed:
+			case errors.Is(err, kerr.TopicAuthorizationFailed):
 				j.w.m.setDenied(failf(admin.ErrAuthorization,
 					"the source does not tell about the leader epochs of topic %q: grant the link's principal DESCRIBE on it", j.w.m.sourceTopic))
 				j.failed()
@@ -137,9 +138,9 @@ func (f *fetcher) epochAt(ctx context.Context, j *fetchJob) (int32, error) {
 		return -1, fmt.Errorf("a fetch of %s-%d was answered for %d topics", j.w.m.sourceTopic, j.w.id, len(resp.Topics))
 	}
 	r := &resp.Topics[0].Partitions[0]
-	switch err := kerr.ErrorForCode(r.ErrorCode); err {
-	case nil:
-	case kerr.OffsetOutOfRange: // deleted since
+	switch err := kerr.ErrorForCode(r.ErrorCode); {
+	case err == nil:
+	case errors.Is(err, kerr.OffsetOutOfRange): // deleted since
 		return -1, nil
 	default:
 		return -1, err

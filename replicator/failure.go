@@ -1,7 +1,9 @@
 package replicator
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 
 	"klink/admin"
 )
@@ -17,4 +19,9 @@ func (f *failure) Error() string { return string(f.code) + ": " + f.message }
 
 func failf(code admin.Error, format string, args ...any) *failure {
 	return &failure{code: code, message: fmt.Sprintf(format, args...)}
+}
+
+// isOneOf reports whether an error is one of these.
+func isOneOf(err error, of ...error) bool {
+	return slices.ContainsFunc(of, func(target error) bool { return errors.Is(err, target) })
 }
