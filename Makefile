@@ -1,5 +1,8 @@
 # Targets for people and for .ci/run. Tools (gofumpt, staticcheck) are pinned in go.mod and need no installation.
 
+# golangci-lint has too many dependencies for go.mod: go run builds it once, outside of klink's module.
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
 VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 20s
@@ -12,11 +15,15 @@ TESTJOBS ?= 2
 TESTTIMEOUT ?= 70m
 # How long `make chaos` makes faults; KLINK_CHAOS_SEED replays a schedule.
 CHAOS    ?= 10m
+# The same of `make soak`, how large its topics are, and how many cases each property is checked with.
+SOAK       ?= 1h
+SOAKSCALE  ?= 1000000
+SOAKCHECKS ?= 20000
 
 # Where `make bench` puts its results.
 BENCH_REPORT ?= docs/bench/results.json
 
-.PHONY: all build demo kafka test unjoined race vuln dead chaos sizes lint fmt bench bench-quick bench-proxy bench-check bench-report haproxy microbench fuzz clean
+.PHONY: all build demo kafka check test unjoined race vuln dead golangci chaos sizes soak lint fmt bench bench-quick bench-proxy bench-check bench-report haproxy microbench fuzz clean
 
 all: lint build test
 
@@ -30,6 +37,28 @@ kafka: ## fetch Apache Kafka for the tests; says what is missing
 	@if [ "$$KLINK_SKIP_KAFKA" = 1 ]; then echo 'KLINK_SKIP_KAFKA=1: tests on real Kafka are skipped'; \
 	else go run ./internal/kafkatest/provision; fi
 
+# Packages whose tests need a real broker.
+BROKERED := /internal/(e2e|kafkatest)$$
+# Tests of more than four seconds, most of which they wait: `make check` leaves them to `make test`.
+SLOW := \
+  TestADecompressionBombInTheStateTopic TestAMirrorWaitsForTheLeaseOfAnInstanceThatIsCutOff \
+  TestAnInterruptedCreationWaitsToo TestConvert TestMigrateManyGroupsAtOnce TestOffsetSyncKeepsProgress \
+  TestGroupMigrate TestMirrorFailoverShowsWhatIsLeftBehind \
+  TestChaos TestDialEndsWithItsClient TestRequestsLargerThanTheBudget TestStalledReaderOfManyResponses \
+  TestStrangersWithUnfinishedFrames \
+  TestAnotherProtocolIsTold TestAppendResults TestCleanerWasFaster TestCombinedAppends TestConnectionLostAroundAppend \
+  TestForgedMembers TestJoinedBatchRefused TestKilledBehindTheFirstAppend TestMemoryStaysBoundedWithAStalledDestination \
+  TestNotEnoughReplicas TestOneWriterOfAPartition TestPromoteOutlivesTheSource TestPromoteWaitsForTransactions \
+  TestRefusedBatches TestRefusedUntilTheConfigsFollow TestRefusedWhileTheConfigsCannotFollow \
+  TestRefusedWithTheRightConfigs TestRepairs TestSourceDownAndUpAgain TestWrongCredentials
+empty :=
+SLOW_RE := ^($(subst $(empty) $(empty),|,$(strip $(SLOW))))$$
+
+# Four packages at once, whatever the number of cores: their tests wait more than they work. Those that take longest begin.
+check: lint ## lint, and the tests that need neither a broker nor long; under two minutes
+	@echo 'go test, without real brokers and without the slow tests'; \
+	KLINK_SKIP_KAFKA=1 go test -short -p 4 -timeout 5m -skip '$(SLOW_RE)' ./replicator ./admin $$(go list ./... | grep -Ev '$(BROKERED)')
+
 test: kafka ## everything: unit, fuzz seeds, embedded clusters, real Apache Kafka (Java 17 and Maven)
 	go test -timeout $(TESTTIMEOUT) ./internal/e2e # alone: its clusters of three brokers need the whole machine
 	go test -p $(TESTJOBS) -timeout $(TESTTIMEOUT) $$(go list ./... | grep -v '/internal/e2e$$')
@@ -37,6 +66,12 @@ test: kafka ## everything: unit, fuzz seeds, embedded clusters, real Apache Kafk
 
 chaos: kafka ## random faults for CHAOS (CHAOS=1h make chaos), then every record compared with the source
 	CHAOS=$(CHAOS) go test -count=1 -v -timeout 0 -run '^TestChaos$$' ./internal/e2e/
+
+soak: kafka ## the long tests whole: chaos for SOAK, topics of a million transactions and keys, sizes, properties; about two hours
+	CHAOS=$(SOAK) go test -count=1 -v -timeout 0 -run '^TestChaos$$' ./internal/e2e/
+	KLINK_SCALE=$(SOAKSCALE) go test -count=1 -v -timeout 0 -run '^TestMirrorOfMany' ./internal/e2e/
+	$(MAKE) sizes
+	KLINK_SKIP_KAFKA=1 go test -count=1 -timeout 0 $$(grep -rl --include='*_test.go' '"pgregory.net/rapid"' . | xargs -n1 dirname | sort -u) -rapid.checks=$(SOAKCHECKS)
 
 unjoined: kafka ## the tests of fidelity once more, with small batches left as they are (append.join.below=0)
 	KLINK_E2E_JOIN_BELOW=0 go test -count=1 -timeout $(TESTTIMEOUT) -run '^TestExact|^TestOffsets|^TestChaos$$|^TestCleaner|^TestHoles' ./internal/e2e
@@ -67,10 +102,11 @@ dead: ## code that nothing but tests uses
 	out=$$(echo "$$out" | grep -Ev '$(DEAD_OK)' || true); \
 	if [ -n "$$out" ]; then echo 'code that nothing but tests uses (wire it, move it into a test, or delete it):'; echo "$$out"; exit 1; fi
 
-lint: dead vuln ## formatting, go vet, staticcheck, code that only tests use, known vulnerabilities
+golangci: ## go vet, staticcheck and what else .golangci.yml has
+	go run $(GOLANGCI) run
+
+lint: dead vuln golangci ## formatting, go vet, staticcheck, golangci-lint, code that only tests use, known vulnerabilities
 	@out=$$(go tool gofumpt -l .); if [ -n "$$out" ]; then echo "not gofumpt-clean (make fmt):"; echo "$$out"; exit 1; fi
-	go vet ./...
-	go tool staticcheck ./...
 	@if [ -f $(LIBRDKAFKA)/go.mod ]; then echo 'go vet $(LIBRDKAFKA)/...'; cd $(LIBRDKAFKA) && go vet ./...; fi
 
 fmt:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"runtime"
 	"testing"
 	"time"
@@ -197,8 +198,12 @@ func TestSeekTimeInABomb(t *testing.T) {
 				cost := allocated(func() { got, at = seek(c.asked) })
 				require.Equal(t, [2]int64{c.want, c.wantsAt}, [2]int64{got, at}, "looking for %d", c.asked)
 				require.Less(t, cost, uint64(batch.MaxScanMemory+16<<20), "looking for %d", c.asked)
-				cost = allocated(func() { got, at = seek(c.asked) })
-				require.Equal(t, [2]int64{c.want, c.wantsAt}, [2]int64{got, at}, "again %d", c.asked)
+				// The least of three counts: others in this process may allocate meanwhile.
+				cost = math.MaxUint64
+				for range 3 {
+					cost = min(cost, allocated(func() { got, at = seek(c.asked) }))
+					require.Equal(t, [2]int64{c.want, c.wantsAt}, [2]int64{got, at}, "again %d", c.asked)
+				}
 				require.Less(t, cost, uint64(1<<20), "again %d", c.asked)
 			}
 		})

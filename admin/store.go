@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -150,7 +151,7 @@ func (s *Store) Broken() int64 { return s.broken.Load() }
 // apply applies one record of the topic. The log's lock is held.
 func (s *Store) apply(key string, value []byte, offset int64) {
 	k, err := parseRecordKey([]byte(key))
-	if err == errForeignKey {
+	if errors.Is(err, errForeignKey) {
 		return
 	}
 	wasBroken := s.records.broken[key] != nil

@@ -316,7 +316,11 @@ func (w *proxyWorld) createTopic(ctx context.Context, name string, partitions in
 		} else if time.Now().After(deadline) {
 			err = e
 		}
-		time.Sleep(10 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("create topic %s: %w", name, err)

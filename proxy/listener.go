@@ -44,8 +44,8 @@ func (l *listener) listen(addr string) error {
 
 // serve starts accepting. Proxy.mu is held.
 func (l *listener) serve() {
-	l.proxy.accepts.Add(1)
-	go l.accept(l.ln)
+	ln := l.ln
+	l.proxy.accepts.Go(func() { l.accept(ln) })
 }
 
 // close stops accepting. Proxy.mu is held.
@@ -58,7 +58,6 @@ func (l *listener) close() {
 
 func (l *listener) accept(ln net.Listener) {
 	p := l.proxy
-	defer p.accepts.Done()
 	var backoff time.Duration
 	for {
 		conn, err := ln.Accept()
@@ -107,6 +106,5 @@ func (p *Proxy) accepted(l *listener, conn net.Conn) {
 		p.ended(ReasonLimit, remote, l.broker, refusal)
 		return
 	}
-	p.setups.Add(1)
-	go p.setUp(l, conn, remote)
+	p.setups.Go(func() { p.setUp(l, conn, remote) })
 }

@@ -265,9 +265,7 @@ func (x *pair) start(e *entry, run func(context.Context) router.Decision) {
 	e.state = running
 	x.release(e, true)
 	ctx := x.context()
-	x.proxy.runs.Add(1)
-	go func() {
-		defer x.proxy.runs.Done()
+	x.proxy.runs.Go(func() {
 		d := x.proxy.run(ctx, run)
 		x.loop.execute(x, func() {
 			if x.state != dead && !e.discard {
@@ -275,7 +273,7 @@ func (x *pair) start(e *entry, run func(context.Context) router.Decision) {
 				x.advance()
 			}
 		})
-	}()
+	})
 }
 
 // run calls Decision.Run and turns a panic into a decision to close.

@@ -22,7 +22,6 @@ var (
 // setUp puts an accepted connection on an event loop, after its TLS handshake. It runs on a
 // goroutine of its own. The connection gets another one while its broker is dialled.
 func (p *Proxy) setUp(l *listener, conn net.Conn, remote netip.AddrPort) {
-	defer p.setups.Done()
 	x := &pair{proxy: p, broker: l.broker, listener: l, remote: remote, accepted: time.Now()}
 	x.client = side{pair: x, fd: -1}
 	x.up = side{pair: x, fd: -1, upstream: true}
@@ -85,9 +84,7 @@ func (x *pair) dial() {
 	x.dialing = true
 	var ctx context.Context
 	ctx, x.cancelDial = context.WithCancel(p.setupCtx)
-	p.runs.Add(1)
-	go func() {
-		defer p.runs.Done()
+	p.runs.Go(func() {
 		reason, err := p.guarded(func() (Reason, error) { return x.enrollBroker(ctx) })
 		if err == nil {
 			return
@@ -96,7 +93,7 @@ func (x *pair) dial() {
 			reason = ReasonDrain
 		}
 		x.loop.execute(x, func() { x.kill(reason, err) })
-	}()
+	})
 }
 
 // enrollBroker does the work of dial. It returns nil once the connection belongs to the event loop.

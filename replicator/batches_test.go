@@ -72,7 +72,7 @@ func appendBytes(t *testing.T, cl *kgo.Client, topic string, partition int32, b 
 		err := tryAppendBytes(t.Context(), cl, topic, partition, b)
 		// A broker learns that it leads the partition a moment after the topic was created. Until
 		// then it appends nothing.
-		if (err == kerr.NotLeaderForPartition || err == kerr.UnknownTopicOrPartition || err == kerr.UnknownTopicID) && time.Now().Before(deadline) {
+		if isOneOf(err, kerr.NotLeaderForPartition, kerr.UnknownTopicOrPartition, kerr.UnknownTopicID) && time.Now().Before(deadline) {
 			time.Sleep(50 * time.Millisecond)
 			continue
 		}

@@ -83,7 +83,7 @@ func TestAStalledBrokerHoldsUpOnlyItsPartitions(t *testing.T) {
 	w := newWorld(t, src.ListenAddrs(), []string{faults[0].Addr()})
 	w.cfg.MemoryBytes = 2 << 20
 	w.topics("orders", 8)
-	leader := func(p int32) int32 { return int32(p % 2) }
+	leader := func(p int32) int32 { return p % 2 }
 	for p := range int32(8) {
 		if err := dst.MoveTopicPartition("orders", p, leader(p)); err != nil {
 			t.Fatal(err)

@@ -2,6 +2,7 @@ package replicator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -78,12 +79,12 @@ func (f *fetcher) compare(ctx context.Context, jobs []*fetchJob) error {
 			if err == nil && a.NeedsLook(j.seen) {
 				a.There, err = f.epochAt(ctx, j)
 			}
-			switch err {
-			case nil:
+			switch {
+			case err == nil:
 				f.compared(j, a)
-			case kerr.ClusterAuthorizationFailed, kerr.UnsupportedVersion, kerr.UnsupportedForMessageFormat:
+			case isOneOf(err, kerr.ClusterAuthorizationFailed, kerr.UnsupportedVersion, kerr.UnsupportedForMessageFormat):
 				f.compared(j, core.CannotTell) // before KIP-320 brokers answered only brokers
-			case kerr.TopicAuthorizationFailed:
+			case errors.Is(err, kerr.TopicAuthorizationFailed):
 				j.w.m.setDenied(core.Failf(model.ErrAuthorization,
 					"the source refuses requests for the leader epochs of topic %q: grant the link's principal DESCRIBE on it", j.w.m.sourceTopic))
 				j.failed()
@@ -138,9 +139,9 @@ func (f *fetcher) epochAt(ctx context.Context, j *fetchJob) (int32, error) {
 		return -1, fmt.Errorf("the response to a fetch of %s-%d has %d topics", j.w.m.sourceTopic, j.w.id, len(resp.Topics))
 	}
 	r := &resp.Topics[0].Partitions[0]
-	switch err := kerr.ErrorForCode(r.ErrorCode); err {
-	case nil:
-	case kerr.OffsetOutOfRange: // deleted since
+	switch err := kerr.ErrorForCode(r.ErrorCode); {
+	case err == nil:
+	case errors.Is(err, kerr.OffsetOutOfRange): // deleted since
 		return -1, nil
 	default:
 		return -1, err

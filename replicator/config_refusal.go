@@ -29,11 +29,7 @@ const (
 // mayBeForConfig reports whether the destination may have refused an append because of a config of
 // the topic: one that follows the source, or one that a mirror must have and somebody has changed.
 func mayBeForConfig(err error) bool {
-	switch err {
-	case kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp:
-		return true
-	}
-	return false
+	return isOneOf(err, kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidRecord, kerr.InvalidTimestamp)
 }
 
 // configRefusal is a batch that was refused, perhaps because of a config. Nothing is appended while

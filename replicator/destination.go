@@ -135,9 +135,9 @@ func (d *destination) fetchTopic(ctx context.Context, name string) (*destTopic, 
 		return nil, fmt.Errorf("the metadata response for %q has %d topics", name, len(resp.Topics))
 	}
 	rp := resp.Topics[0]
-	switch err := kerr.ErrorForCode(rp.ErrorCode); err {
-	case nil:
-	case kerr.UnknownTopicOrPartition:
+	switch err := kerr.ErrorForCode(rp.ErrorCode); {
+	case err == nil:
+	case errors.Is(err, kerr.UnknownTopicOrPartition):
 		return nil, errNotThere
 	default:
 		return nil, err

@@ -265,9 +265,5 @@ func (s *fetchSession) find(name []byte, id *[16]byte, byID bool, partition int3
 // sessionError reports whether the error of a whole fetch concerns only its session, so that a new
 // session helps.
 func sessionError(err error) bool {
-	switch err {
-	case kerr.FetchSessionIDNotFound, kerr.InvalidFetchSessionEpoch, kerr.FetchSessionTopicIDError:
-		return true
-	}
-	return false
+	return isOneOf(err, kerr.FetchSessionIDNotFound, kerr.InvalidFetchSessionEpoch, kerr.FetchSessionTopicIDError)
 }

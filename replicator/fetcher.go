@@ -2,6 +2,7 @@ package replicator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -421,11 +422,11 @@ func (f *fetcher) deliver(ctx context.Context, j *fetchJob, p *wire.FetchPartiti
 // refused handles an error that the source answers for one partition.
 func (f *fetcher) refused(ctx context.Context, j *fetchJob, err error) {
 	w := j.w
-	switch err {
-	case kerr.OffsetOutOfRange:
+	switch {
+	case errors.Is(err, kerr.OffsetOutOfRange):
 		later := *j // the fetcher reuses j
 		w.m.r.spawn(func(context.Context) { f.outOfRange(ctx, &later) })
-	case kerr.TopicAuthorizationFailed:
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		w.m.setDenied(core.Failf(model.ErrAuthorization,
 			"the source refuses to let the link read topic %q: grant the link's principal READ on it", w.m.sourceTopic))
 		j.failed()

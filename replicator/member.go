@@ -237,9 +237,6 @@ func (m *member) turn(ctx context.Context) (joined bool, err error) {
 	return true, m.stay(ctx)
 }
 
-// errStranger: the leader of the group is not an instance of klink.
-var errStranger = errors.New("the leader of the group is not an instance of klink")
-
 // request sends a request to the coordinator. If it succeeds, request renews the lease as of the
 // time of sending. An answer with an error code is no success.
 func (m *member) request(ctx context.Context, timeout time.Duration, req kmsg.Request, code func(kmsg.Response) int16) (kmsg.Response, error) {
@@ -297,7 +294,8 @@ func (m *member) join(ctx context.Context) (made *plan, err error) {
 	if m.first && m.id != "" {
 		m.first = false
 		if dead := m.predecessors(ctx); len(dead) > 0 {
-			go m.bury(joining, m.node, dead)
+			node := m.node
+			m.r.spawn(func(context.Context) { m.bury(joining, node, dead) })
 		}
 	}
 	kresp, err := m.request(joining, rebalanceTimeout+m.patience(), req, func(r kmsg.Response) int16 { return r.(*kmsg.JoinGroupResponse).ErrorCode })
@@ -343,26 +341,6 @@ func (m *member) believe(resp *kmsg.JoinGroupResponse) *plan {
 	return p
 }
 
-// expel removes strangers from the group. If one stayed, it could hold up each generation for the
-// rebalance time-out that it gave when it joined.
-func (m *member) expel(ctx context.Context, node int32, strangers []string) {
-	ctx, cancel := context.WithTimeout(ctx, m.patience())
-	defer cancel()
-	for _, id := range strangers {
-		if err := m.remove(ctx, node, id); err != nil && ctx.Err() == nil {
-			m.log.Debug("could not remove a member that is not an instance of klink from the group", "member", id, "error", err)
-		}
-	}
-}
-
-// stranger warns, at most every 10 s, of a member that is not an instance of klink.
-func (m *member) stranger(what, member string) {
-	if time.Since(m.warned) > 10*time.Second {
-		m.warned = time.Now()
-		m.log.Warn(what+"; allow only klink's principal to READ the group at the brokers", "group", m.group, "member", fmt.Sprintf("%.100q", member))
-	}
-}
-
 // sync sends the plan, if this member is the leader, and learns which slots this member is given.
 func (m *member) sync(ctx context.Context, plan *plan) error {
 	req := kmsg.NewPtrSyncGroupRequest()
@@ -400,20 +378,6 @@ func (m *member) sync(ctx context.Context, plan *plan) error {
 	return nil
 }
 
-// depose removes the leader from the group. The coordinator then begins a new generation, in which
-// another member leads.
-func (m *member) depose(ctx context.Context) error {
-	if m.leader == m.id {
-		return fmt.Errorf("SyncGroup: %w", errStranger) // a stranger has spoken for this member
-	}
-	ctx, cancel := context.WithTimeout(ctx, m.patience())
-	defer cancel()
-	if err := m.remove(ctx, m.node, m.leader); err != nil {
-		return fmt.Errorf("%w, and could not be removed: %w", errStranger, err)
-	}
-	return fmt.Errorf("SyncGroup: %w", errStranger)
-}
-
 // stay works on the given slots until the generation ends, or until this member has let go of slots
 // that others wait for.
 func (m *member) stay(ctx context.Context) error {
@@ -427,7 +391,7 @@ func (m *member) stay(ctx context.Context) error {
 	fence := func() {
 		if working, _ := m.own.holding(); !fencing && m.given&^working != 0 {
 			fencing = true
-			go func() { fenced <- m.r.cfg.Control.Fence(ctx) }()
+			m.r.spawn(func(context.Context) { fenced <- m.r.cfg.Control.Fence(ctx) })
 		}
 	}
 	fence()
@@ -440,7 +404,7 @@ func (m *member) stay(ctx context.Context) error {
 		// Expel strangers only after the generation has begun, so that the members get some work
 		// done in each generation, however often strangers join.
 		if node, strangers := m.node, m.last.strangers; len(strangers) > 0 {
-			go m.expel(ctx, node, strangers)
+			m.r.spawn(func(context.Context) { m.expel(ctx, node, strangers) })
 		}
 		if m.last.withheld != 0 {
 			freedAt = time.After(m.settling()) // maybe no other member begins a generation
@@ -516,64 +480,5 @@ func (m *member) leave() {
 	}
 	if err := m.remove(ctx, m.node, m.id); err != nil {
 		m.log.Warn("could not leave the group; other instances wait for the session time-out", "group", m.group, "error", err)
-	}
-}
-
-// remove removes a member from the group.
-func (m *member) remove(ctx context.Context, node int32, id string) error {
-	req := kmsg.NewPtrLeaveGroupRequest()
-	req.Group, req.MemberID = m.group, id // up to v2
-	gone := kmsg.NewLeaveGroupRequestMember()
-	gone.MemberID = id
-	req.Members = append(req.Members, gone)
-	resp, err := m.client.Broker(int(node)).Request(ctx, req)
-	if err != nil {
-		return err
-	}
-	return kerr.ErrorForCode(resp.(*kmsg.LeaveGroupResponse).ErrorCode)
-}
-
-// predecessors returns the members of the group that have this instance's name. They are this
-// instance before it was killed. They cannot be alive: this process has the name now, by the
-// settings or by the address on which it listens.
-func (m *member) predecessors(ctx context.Context) (ids []string) {
-	_, members := m.describe(ctx, m.node)
-	for _, other := range members {
-		if other.ClientID == m.clientID && other.MemberID != m.id {
-			ids = append(ids, other.MemberID)
-		}
-	}
-	return ids
-}
-
-func (m *member) describe(ctx context.Context, node int32) (state string, members []kmsg.DescribeGroupsResponseGroupMember) {
-	ctx, cancel := context.WithTimeout(ctx, m.patience())
-	defer cancel()
-	req := kmsg.NewPtrDescribeGroupsRequest()
-	req.Groups = []string{m.group}
-	kresp, err := m.client.Broker(int(node)).Request(ctx, req)
-	if err != nil {
-		return "", nil
-	}
-	if resp := kresp.(*kmsg.DescribeGroupsResponse); len(resp.Groups) == 1 && resp.Groups[0].ErrorCode == 0 {
-		return resp.Groups[0].State, resp.Groups[0].Members
-	}
-	return "", nil
-}
-
-// bury removes dead predecessors from the group once the coordinator has received this member's own
-// JoinGroup. If they left earlier the group could become empty, and whoever joins an empty group
-// waits for group.initial.rebalance.delay.ms.
-func (m *member) bury(ctx context.Context, node int32, dead []string) {
-	for state := ""; state != "PreparingRebalance"; {
-		if retry.Sleep(ctx, 10*time.Millisecond) != nil {
-			return
-		}
-		state, _ = m.describe(ctx, node)
-	}
-	for _, id := range dead {
-		if err := m.remove(ctx, node, id); err != nil && ctx.Err() == nil {
-			m.log.Debug("could not remove a dead member of the group; it stays until its session times out", "member", id, "error", err)
-		}
 	}
 }

@@ -175,7 +175,8 @@ func (r *Replicator) Run(ctx context.Context) error {
 	return nil
 }
 
-// spawn runs a task that ends with the replicator's life.
+// spawn runs a task that ends with the replicator's life. Run waits for it. Only Run and tasks may
+// call spawn: at other times Run may wait already, or may have ended.
 func (r *Replicator) spawn(task func(context.Context)) {
 	r.tasks.Go(func() { task(r.life) })
 }

@@ -2,6 +2,7 @@ package replicator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -100,12 +101,12 @@ func (s *source) observe(ctx context.Context, m *mirror, t *kmsg.MetadataRespons
 	if t == nil {
 		return true
 	}
-	switch err := kerr.ErrorForCode(t.ErrorCode); err {
-	case nil, kerr.LeaderNotAvailable:
-	case kerr.UnknownTopicOrPartition:
+	switch err := kerr.ErrorForCode(t.ErrorCode); {
+	case err == nil, errors.Is(err, kerr.LeaderNotAvailable):
+	case errors.Is(err, kerr.UnknownTopicOrPartition):
 		return m.suspect(core.Failf(model.ErrSourceTopicMayBeDeleted,
 			"the source has no topic %q: it may have been deleted, or the link's principal may not DESCRIBE it", m.sourceTopic))
-	case kerr.TopicAuthorizationFailed:
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
 		m.setDenied(core.Failf(model.ErrAuthorization,
 			"the source refuses access to topic %q: grant the link's principal READ and DESCRIBE on it", m.sourceTopic))
 		return false

@@ -214,7 +214,7 @@ func (l *lane) sendAll(ctx context.Context) (*wire.Conn, error) {
 		if err != nil {
 			// Not %w: an UnsentError would be about this request alone, and those before it were
 			// sent.
-			return nil, fmt.Errorf("request %d of %d without a pause: %v", l.round+1, len(l.rounds), err)
+			return nil, fmt.Errorf("request %d of %d without a pause: %v", l.round+1, len(l.rounds), err) //nolint:errorlint // see above
 		}
 	}
 	return conn, nil
@@ -313,7 +313,7 @@ func (s *stream) deliver(j *appendJob, p *wire.ProducePartition) {
 	}
 	switch {
 	case j.w.hindered(err):
-	case err == kerr.InvalidTimestamp && batch.Header(j.i.Bytes).LogAppendTime():
+	case errors.Is(err, kerr.InvalidTimestamp) && batch.Header(j.i.Bytes).LogAppendTime():
 		// Most likely this is an old broker. When the batch is fetched again it comes without the
 		// bit, and is then appended, or refused for good.
 		if !s.d.noAppendTime.Swap(true) {
@@ -322,14 +322,14 @@ func (s *stream) deliver(j *appendJob, p *wire.ProducePartition) {
 		}
 		s.uncertain(j, false, err)
 		return
-	case err == kerr.UnknownServerError:
+	case errors.Is(err, kerr.UnknownServerError):
 		// Old brokers answer this to a batch that they cannot convert to the topic's older message
 		// format. Nothing is lost, and another attempt may succeed, but the topic's configs must be
 		// checked now.
 		j.w.refusedForConfig(j.i.Base, core.Failf(model.ErrUnsupportedFormat, "%s-%d: the destination fails to append a batch", j.w.m.topic, j.w.id))
-	case err == kerr.CorruptMessage && j.w.corrupted(j.i.Base) < corruptionsToBelieve:
+	case errors.Is(err, kerr.CorruptMessage) && j.w.corrupted(j.i.Base) < corruptionsToBelieve:
 		// The batch may be intact when it is fetched again.
-	case err == kerr.CorruptMessage:
+	case errors.Is(err, kerr.CorruptMessage):
 		err = errDamaged
 	}
 	if f := refusal(j, err, detail); f != nil && j.joined > 0 {
@@ -351,15 +351,16 @@ func (s *stream) deliver(j *appendJob, p *wire.ProducePartition) {
 // been appended after all.
 func refusal(j *appendJob, err error, detail string) *core.Failure {
 	at := fmt.Sprintf("%s-%d: the destination refuses the batch of source offsets %d to %d", j.w.m.topic, j.w.id, j.i.Base, j.i.End()-1)
-	switch err {
-	case kerr.MessageTooLarge, kerr.RecordListTooLarge:
+	switch {
+	case isOneOf(err, kerr.MessageTooLarge, kerr.RecordListTooLarge):
 		return core.Failf(model.ErrRecordTooLarge, "%s: its %d bytes are more than max.message.bytes of topic %q allows; raise it, and delete and re-create the mirror",
 			at, len(j.i.Bytes), j.w.m.topic)
-	case kerr.PolicyViolation:
+	case errors.Is(err, kerr.PolicyViolation):
 		return core.Failf(model.ErrPolicyViolation, "%s: %v%s", at, err, detail)
-	case kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.UnsupportedForMessageFormat, kerr.UnsupportedCompressionType, kerr.InvalidRequest, kerr.InvalidTopicException:
+	case isOneOf(err, kerr.InvalidRecord, kerr.InvalidTimestamp, kerr.UnsupportedForMessageFormat, kerr.UnsupportedCompressionType,
+		kerr.InvalidRequest, kerr.InvalidTopicException):
 		return core.Failf(model.ErrUnsupportedFormat, "%s: %v%s", at, err, detail)
-	case errDamaged:
+	case errors.Is(err, errDamaged):
 		return core.Failf(model.ErrUnsupportedFormat, "%s: its checksum was wrong each of the %d times that klink fetched it: it is damaged at the source%s", at, corruptionsToBelieve, detail)
 	}
 	return nil

@@ -314,7 +314,7 @@ func (w *controlWorld) command(td *datadriven.TestData) (handled bool) {
 
 func errorForTest(name string) *kerr.Error {
 	for code := int16(1); code < 200; code++ {
-		if err, ok := kerr.ErrorForCode(code).(*kerr.Error); ok && err.Message == name {
+		if err := kerr.TypedErrorForCode(code); err != nil && err.Message == name {
 			return err
 		}
 	}

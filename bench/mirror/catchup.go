@@ -272,7 +272,7 @@ func (b *run) catchUp(ctx context.Context, p *running, subject string, j *job, s
 	if subject == Relay {
 		// The sink keeps no records that could be read. But its byte count must not be too high,
 		// and must be exact if all is true.
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond) //nolint:forbidigo // for bytes too many, which nothing announces
 		if got := sink.bytes.Load(); got > j.content.bytes || all && got < j.content.bytes {
 			return v, all, fmt.Errorf("the relay passed on %d bytes of %d", got, j.content.bytes)
 		}

@@ -237,6 +237,10 @@ func awaitCompaction(ctx context.Context, src *cluster, w *workload, written int
 	if err := src.setConfig(ctx, w.topic(), "min.compaction.lag.ms", "9223372036854775807"); err != nil {
 		return nil, err
 	}
-	time.Sleep(time.Second)
+	select { // a broker applies a config some time after it has taken it
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(time.Second):
+	}
 	return scan(ctx, src.addr, w.topic())
 }

@@ -100,7 +100,7 @@ const codecLz4 = 3
 func (b *batcher) appendBatch(dst []byte, n int, key func(n int) []byte) []byte {
 	b.records = b.records[:0]
 	for i := range n {
-		b.value = b.gen.appendValue(b.value[:0], int64(b.seq), b.clock)
+		b.value = b.gen.appendValue(b.value[:0], b.seq, b.clock)
 		b.seq++
 		var k []byte
 		if key != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -58,7 +59,7 @@ func topicDetail(ctx context.Context, cl *cluster, adm *kadm.Client, topic strin
 	}
 	t, ok := topics[topic]
 	switch {
-	case !ok, t.Err == kerr.UnknownTopicOrPartition:
+	case !ok, errors.Is(t.Err, kerr.UnknownTopicOrPartition):
 		return t, fmt.Errorf("topic %q does not exist at %s", topic, cl.address)
 	case t.Err != nil:
 		return t, prefixed("topic", topic, t.Err)

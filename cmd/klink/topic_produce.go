@@ -146,7 +146,7 @@ func askRefusal(ctx context.Context, cl *cluster, r *kgo.Record) (*string, error
 	}
 	for _, t := range answer.(*kmsg.ProduceResponse).Topics {
 		for _, p := range t.Partitions {
-			if kerr.ErrorForCode(p.ErrorCode) == kerr.InvalidRequest {
+			if errors.Is(kerr.ErrorForCode(p.ErrorCode), kerr.InvalidRequest) {
 				return p.ErrorMessage, nil
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -233,7 +234,7 @@ func TestReadOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 		conn.SetReadDeadline(time.Now().Add(30 * time.Second))
-		if n, err := conn.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		if n, err := conn.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 			t.Errorf("read %d bytes, %v", n, err)
 		}
 	})

@@ -143,7 +143,7 @@ func TestKlinksNamesThroughKlink(t *testing.T) {
 	}
 	var broker *kgo.Broker
 	for _, b := range destination.Brokers() {
-		broker = cl.Broker(int(b.ID()))
+		broker = cl.Broker(b.ID())
 	}
 
 	// Every API by the table, in the highest version that the broker and klink have in common.

@@ -19,8 +19,10 @@ import (
 // Pages of docs/ that tests run on two real clusters, with the command line only. Each fenced block
 // says in its first line what it is:
 //
-//	console          commands after "$ ", each with what it prints (both streams; "Error: " means exit code 1)
-//	console until    the same, repeated until they print just that: what klink does by itself takes a moment
+//	console          commands after "$ ", each with what it prints (both streams; "Error: " means
+//	                 exit code 1)
+//	console until    the same, repeated until they print just that: what klink does by itself takes
+//	                 a moment
 //	console serve    how klink is started; the harness does it
 //	console live     a command that keeps running in a second terminal
 //	live             what the second terminal shows by now

@@ -3,6 +3,7 @@ package kafkaclient
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -227,7 +228,7 @@ func (g *guard) ended(err error) error {
 	if g.failed != nil {
 		return g.failed
 	}
-	if err == io.EOF && g.got > 0 {
+	if errors.Is(err, io.EOF) && g.got > 0 {
 		return io.ErrUnexpectedEOF
 	}
 	return err

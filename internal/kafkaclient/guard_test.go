@@ -313,7 +313,7 @@ func TestRequestsWithoutAShapeAreRefused(t *testing.T) {
 	a, ok, err := readRequest(kmsg.NewRequestFormatter().AppendRequest(nil, &linkapi.ListLinksRequest{}, 1))
 	require.NoError(t, err)
 	require.True(t, ok)
-	require.Equal(t, int16(linkapi.KeyListLinks), a.key)
+	require.Equal(t, linkapi.KeyListLinks, a.key)
 }
 
 // Every API of kmsg has a shape for each of its versions, so that none can be forgotten.

@@ -304,7 +304,7 @@ func (c *Conn) failed(err error) error {
 	if c.followed != nil && c.followed.Err() != nil {
 		return c.followed.Err()
 	}
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("%s closed the connection: %w", c.addr, err)
 	}
 	return err

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -92,7 +93,7 @@ func (c *Conn) handshake() (sasl.Mechanism, error) {
 			return m, nil
 		}
 		i := slices.IndexFunc(c.d.mechanisms, func(m sasl.Mechanism) bool { return slices.Contains(resp.SupportedMechanisms, m.Name()) })
-		if err != kerr.UnsupportedSaslMechanism || retry || i < 0 {
+		if !errors.Is(err, kerr.UnsupportedSaslMechanism) || retry || i < 0 {
 			return nil, fmt.Errorf("mechanism %s: %w", m.Name(), err)
 		}
 		m = c.d.mechanisms[i]

@@ -1,12 +1,17 @@
-// Command librdkafka reads a topic with librdkafka, as a client of its own kind, and prints what it read as JSON lines.
-// It is a module of its own, so that klink's stays free of cgo; the end-to-end tests build and run it.
+// Command librdkafka reads a topic with librdkafka, as a client of its own kind, and prints what it
+// read as JSON lines. It is a module of its own, so that klink's stays free of cgo; the end-to-end
+// tests build and run it.
 //
-//	librdkafka read  -b HOST:PORT -t TOPIC [-isolation read_committed] [-c client.properties key=value ...]
-//	librdkafka commit -b HOST:PORT -t TOPIC -g GROUP -n RECORDS   reads RECORDS from the start in the group and commits
-//	librdkafka produce -b HOST:PORT -t TOPIC < lines               prints one line per record: offset or error
+//	librdkafka read -b HOST:PORT -t TOPIC [-isolation read_committed]
+//	        [-c client.properties key=value ...]
+//	librdkafka commit -b HOST:PORT -t TOPIC -g GROUP -n RECORDS
+//	        reads RECORDS from the start in the group and commits
+//	librdkafka produce -b HOST:PORT -t TOPIC < lines
+//	        prints one line per record: offset or error
 //
-// Each record is {"partition","offset","timestamp_type","timestamp","key","value","headers"} with key and value in
-// base64, null when absent. The last line is {"watermarks":[{"partition","low","high"}]}.
+// Each record is {"partition","offset","timestamp_type","timestamp","key","value","headers"} with
+// key and value in base64, null when absent. The last line is
+// {"watermarks":[{"partition","low","high"}]}.
 package main
 
 import (
