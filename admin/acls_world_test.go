@@ -11,8 +11,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// parseACL parses an ACL from "TYPE PATTERN NAME PRINCIPAL HOST OPERATION PERMISSION". Fields that are
-// left out at the end have default values.
+// parseACL parses an ACL from "TYPE PATTERN NAME PRINCIPAL HOST OPERATION PERMISSION". Fields that
+// are left out at the end have default values.
 func parseACL(t testing.TB, text string) aclsync.Binding {
 	t.Helper()
 	words := strings.Fields(text)

@@ -86,7 +86,8 @@ func (s *Service) alterAll(ctx context.Context, mirrors []linkapi.AlterMirror, v
 		return nil
 	})
 	if err != nil && !errors.Is(err, errValidated) {
-		// An update that klink gave up waiting for may still run, and assign results: do not touch it.
+		// An update that klink gave up waiting for may still run, and assign results: do not touch
+		// it.
 		failed := make([]*protocol.Error, len(mirrors))
 		for i := range failed {
 			failed[i] = asError(err)

@@ -66,7 +66,8 @@ func BenchmarkPartition(b *testing.B) {
 	}
 }
 
-// takeJoined is take, but returns several items as the one that they are joined to, without its bytes.
+// takeJoined is take, but returns several items as the one that they are joined to, without its
+// bytes.
 func takeJoined(p *core.Partition, r core.JoinRule) (i core.Item, ok bool) {
 	items := p.Take(r)
 	for n, next := range items {

@@ -6,7 +6,8 @@
 //     worker.go runs a core.
 //   - fetcher.go feeds cores from a source broker, in a fetch session (fetch_session.go).
 //   - combiner.go puts the appends of many partitions at one broker into few requests; stream.go
-//     sends them. Both use connections of package wire, and memory that package memory accounts for.
+//     sends them. Both use connections of package wire, and memory that package memory accounts
+//     for.
 //   - resume.go finds out, by reading back, where the destination's log ends.
 //   - source.go watches a source. compare.go asks it whether it lost what was mirrored;
 //     core/truncation.go says how a source's answer shows that.

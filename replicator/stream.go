@@ -43,7 +43,8 @@ type appendJob struct {
 	// joined is how many batches were joined to the item, 0 = it is as it came from the source;
 	// before is how many bytes those batches had.
 	joined, before int
-	novel          bool  // the last of its window: it may be refused; see accepted
+	kind           uint16 // of the batch; see kindOf
+	novel          bool   // the last of its window: it may be refused; see accepted
 	place          int64 // physical offset at which it has to land
 	// of is the number of appends in its window, nth the index of this one. result is set only in a
 	// window of several.

@@ -109,8 +109,10 @@ func (a *accepted) novel(b batch.Header) bool {
 	return len(b) > a.bytes || a.kinds&kindOf(b) == 0
 }
 
-func (a *accepted) add(b batch.Header) {
-	a.bytes, a.kinds = max(a.bytes, len(b)), a.kinds|kindOf(b)
+// add records a batch of so many bytes. Its memory may be another batch's by now, so the kind is
+// what kindOf returned before the append.
+func (a *accepted) add(bytes int, kind uint16) {
+	a.bytes, a.kinds = max(a.bytes, bytes), a.kinds|kind
 }
 
 // kindOf returns the bit of the batch's codec and timestamp type; old brokers refuse LogAppendTime.

@@ -168,7 +168,7 @@ func TestNovelBatchesEndAWindow(t *testing.T) {
 	if !a.novel(small) {
 		t.Error("the first batch")
 	}
-	a.add(small)
+	a.add(len(small), kindOf(small))
 	zstd, appendTime := batch.Header(make([]byte, 100)), batch.Header(make([]byte, 100))
 	zstd[22], appendTime[22] = 4, 8
 	for name, c := range map[string]struct {
@@ -179,7 +179,7 @@ func TestNovelBatchesEndAWindow(t *testing.T) {
 			t.Errorf("%s: novel %v", name, !c.want)
 		}
 	}
-	a.add(large)
+	a.add(len(large), kindOf(large))
 	if a.novel(small) || a.novel(large) {
 		t.Error("what was taken is novel")
 	}

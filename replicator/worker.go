@@ -181,7 +181,10 @@ func (w *worker) load(l *lane, items []core.Item, rule core.JoinRule) (appendJob
 			j.joined, j.i.Records = 0, w.core.Queue[w.core.Begun].Records
 		}
 	}
-	j.place, j.novel = w.core.Place(), j.i.Markers() || w.accepted.novel(j.i.Bytes)
+	j.place, j.novel = w.core.Place(), true
+	if !j.i.Markers() {
+		j.kind, j.novel = kindOf(j.i.Bytes), w.accepted.novel(j.i.Bytes)
+	}
 	switch {
 	case j.i.Markers():
 	case w.core.Begun > 0:
@@ -289,7 +292,7 @@ func (w *worker) count(j *appendJob) {
 	c.AppendedBytes.Add(int64(len(j.i.Bytes)))
 	w.copied += int64(len(j.i.Bytes))
 	w.countJoined(j)
-	w.accepted.add(j.i.Bytes)
+	w.accepted.add(len(j.i.Bytes), j.kind)
 }
 
 // tellAppended tells readers, through the timeline, what stands from base to the end of the log;

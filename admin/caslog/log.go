@@ -105,7 +105,8 @@ func (l *Log) OffsetOf(key string) int64 {
 	return -1
 }
 
-// ReadTo returns the offset of the next record to be read. The caller holds the log, or is a change.
+// ReadTo returns the offset of the next record to be read. The caller holds the log, or is a
+// change.
 func (l *Log) ReadTo() int64 { return l.position }
 
 // Changed tells the one who opened the log once more that something may have changed.

@@ -201,8 +201,8 @@ func TestPromoteWaitsForAnOpenTransaction(t *testing.T) {
 	}
 }
 
-// TestPromoteTimesOut: the promotion of a mirror that cannot have all of its source in time is taken
-// back. The mirror is read-only and goes on, and can be promoted once it has everything.
+// TestPromoteTimesOut: the promotion of a mirror that cannot have all of its source in time is
+// taken back. The mirror is read-only and goes on, and can be promoted once it has everything.
 func TestPromoteTimesOut(t *testing.T) {
 	t.Parallel()
 	e := newExact(t, kafkatest.Start(t))

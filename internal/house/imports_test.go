@@ -17,13 +17,22 @@ var arrows = []struct {
 }{
 	{"protocol", nil},
 	{"internal/jsonbound", nil},
+	{"internal/retry", nil},
 	{"internal/kafkaclient", []string{"protocol"}},
 	{"internal/config", []string{"internal/kafkaclient"}},
 	{"router", []string{"protocol"}},
 	{"proxy", []string{"router"}},
-	{"admin", []string{"internal/jsonbound", "internal/kafkaclient", "protocol", "router"}},
-	{"replicator", []string{"admin", "internal/jsonbound", "internal/kafkaclient", "protocol"}},
-	{"internal/telemetry", []string{"admin", "protocol", "proxy", "replicator"}},
+	{"admin/model", []string{"protocol"}},
+	{"admin/filter", nil},
+	{"admin/caslog", []string{"internal/kafkaclient", "internal/retry"}},
+	{"admin/aclsync", []string{"admin/filter", "internal/kafkaclient", "protocol"}},
+	{"admin", []string{"admin/model", "admin/filter", "admin/caslog", "admin/aclsync", "internal/jsonbound", "internal/kafkaclient", "internal/retry", "protocol", "router"}},
+	{"replicator/memory", nil},
+	// The core of a partition can reach no socket.
+	{"replicator/core", []string{"admin/model", "protocol", "replicator/memory"}},
+	{"replicator/wire", []string{"internal/kafkaclient", "protocol"}},
+	{"replicator", []string{"admin/model", "internal/jsonbound", "internal/kafkaclient", "internal/retry", "protocol", "replicator/core", "replicator/memory", "replicator/wire"}},
+	{"internal/telemetry", []string{"admin/model", "protocol", "proxy", "replicator"}},
 
 	// Tools, tests and benchmarks.
 	{"internal/house", nil},
@@ -33,7 +42,7 @@ var arrows = []struct {
 	{"bench", []string{"internal/kafkatest", "protocol"}},
 
 	{"cmd", []string{
-		"admin", "bench", "internal/config", "internal/kafkaclient", "internal/telemetry", "protocol", "proxy", "replicator", "router",
+		"admin", "admin/filter", "admin/model", "bench", "internal/config", "internal/kafkaclient", "internal/telemetry", "protocol", "proxy", "replicator", "router",
 	}},
 }
 

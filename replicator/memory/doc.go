@@ -3,6 +3,6 @@
 //
 // Read budget.go first, then pool.go, which keeps the memory of released frames for the next ones.
 //
-// Locks: Budget.mu and pool.mu are leaves. Safe for concurrent use; no goroutine. The package imports
-// nothing of klink.
+// Locks: Budget.mu and pool.mu are leaves. Safe for concurrent use; no goroutine. The package
+// imports nothing of klink.
 package memory
