@@ -45,7 +45,7 @@ type appendJob struct {
 	joined, before int
 	kind           uint16 // of the batch; see kindOf
 	novel          bool   // the last of its window: it may be refused; see accepted
-	place          int64 // physical offset at which it has to land
+	place          int64  // physical offset at which it has to land
 	// of is the number of appends in its window, nth the index of this one. result is set only in a
 	// window of several.
 	of, nth int
