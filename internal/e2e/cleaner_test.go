@@ -362,7 +362,7 @@ func TestCleanerOfATopicThatBecomesCompacted(t *testing.T) {
 	awaitMirror(t, e.k, e.source, "late")
 	e.put(t, e.destination, "late", 0, "a stranger", "k7")
 	e.roll(t, "late", 0)
-	e.awaitNotice(t, "late", "do not count")
+	e.awaitNotice(t, "late", "are void")
 	setConfig(e.ctx, t, e.adm, "late", "cleanup.policy", "compact")
 	e.awaitRest(t, "late")
 	pause(e.ctx, 2*time.Second)
