@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // The topic configs that klink adds to Kafka's. klink shows and accepts them; the topic does not
@@ -81,4 +82,18 @@ func refuseSynced(m *Mirror, names []string) *verdict {
 		return &v
 	}
 	return nil
+}
+
+// configResource identifies a resource that has configs.
+type configResource struct {
+	kind kmsg.ConfigResourceType
+	name string
+}
+
+// topic returns the topic name, or "" if the resource is not a topic.
+func (r configResource) topic() string {
+	if r.kind != kmsg.ConfigResourceTypeTopic {
+		return ""
+	}
+	return r.name
 }

@@ -23,7 +23,6 @@ const (
 var large = map[string]int{
 	"admin":      80,
 	"replicator": 57,
-	"router":     47,
 }
 
 func TestFilesAreSmall(t *testing.T) {
