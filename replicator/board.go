@@ -16,6 +16,7 @@ import (
 	"klink/internal/kafkaclient"
 	"klink/internal/retry"
 	"klink/replicator/core"
+	"klink/replicator/group"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -156,7 +157,7 @@ func (b *board) run(ctx context.Context) {
 	wait := retry.Backoff{Low: 200 * time.Millisecond, High: 5 * time.Second}
 	for ctx.Err() == nil {
 		if err := b.work(ctx); err != nil && ctx.Err() == nil {
-			b.r.log.Warn("instances cannot share the progress of their mirrors, will retry", "topic", TasksTopic, "error", err)
+			b.r.log.Warn("instances cannot share the progress of their mirrors, will retry", "topic", group.TasksTopic, "error", err)
 		}
 		if retry.Sleep(ctx, wait.Next()) != nil {
 			return
@@ -167,7 +168,7 @@ func (b *board) run(ctx context.Context) {
 // work publishes and listens until ctx ends.
 func (b *board) work(ctx context.Context) error {
 	cl, err := kgo.NewClient(append(append([]kgo.Opt(nil), b.r.cfg.Destination...),
-		kgo.ConsumeTopics(TasksTopic),
+		kgo.ConsumeTopics(group.TasksTopic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AfterMilli(time.Now().Add(-boardKeeps).UnixMilli())),
 		kgo.FetchMaxWait(time.Second), kgo.FetchMaxPartitionBytes(maxBoardBytes), kgo.FetchMaxBytes(8*maxBoardBytes), kafkaclient.MaxInflated(2*maxBoardBytes),
 		kgo.DisableIdempotentWrite(), kgo.RequiredAcks(kgo.LeaderAck()), kgo.RecordPartitioner(kgo.ManualPartitioner()),
@@ -205,19 +206,19 @@ func (b *board) ensureTopic(ctx context.Context, adm *kadm.Client) (int32, error
 	defer cancel()
 	config := func(v string) *string { return &v }
 	for {
-		details, err := adm.ListTopics(kadm.WithAuthorizedOps(ctx), TasksTopic)
+		details, err := adm.ListTopics(kadm.WithAuthorizedOps(ctx), group.TasksTopic)
 		if err != nil {
 			return 0, err
 		}
-		d := details[TasksTopic]
+		d := details[group.TasksTopic]
 		if d.Err == nil && len(d.Partitions) > 0 {
 			return int32(len(d.Partitions)), nil
 		}
-		if errors.Is(d.Err, kerr.UnknownTopicOrPartition) || !details.Has(TasksTopic) {
+		if errors.Is(d.Err, kerr.UnknownTopicOrPartition) || !details.Has(group.TasksTopic) {
 			configs := map[string]*string{
 				"cleanup.policy": config("delete"), "retention.ms": config("600000"), "segment.ms": config("600000"), "segment.bytes": config("16777216"),
 			}
-			resp, err := adm.CreateTopic(ctx, slots, -1, configs, TasksTopic)
+			resp, err := adm.CreateTopic(ctx, group.Slots, -1, configs, group.TasksTopic)
 			if err == nil {
 				err = resp.Err
 			}
@@ -252,7 +253,7 @@ func (b *board) tell(cl *kgo.Client, partitions int32, told map[string]toldRecor
 		if err != nil {
 			return
 		}
-		cl.TryProduce(b.r.life, &kgo.Record{Topic: TasksTopic, Partition: int32(slot) % partitions, Key: []byte(key), Value: v}, func(_ *kgo.Record, err error) {
+		cl.TryProduce(b.r.life, &kgo.Record{Topic: group.TasksTopic, Partition: int32(slot) % partitions, Key: []byte(key), Value: v}, func(_ *kgo.Record, err error) {
 			if err != nil {
 				b.r.log.Debug("could not publish a status", "key", key, "error", err)
 			}
@@ -263,7 +264,7 @@ func (b *board) tell(cl *kgo.Client, partitions int32, told map[string]toldRecor
 		status := b.r.statusHere(topic)
 		var here []int32
 		for p := range status {
-			if terms[partitionSlot(topic, int32(p))] != 0 {
+			if terms[group.PartitionSlot(topic, int32(p))] != 0 {
 				here = append(here, int32(p))
 			}
 		}
@@ -287,7 +288,7 @@ func (b *board) tell(cl *kgo.Client, partitions int32, told map[string]toldRecor
 				row[2], row[7], row[8] = 0, 0, 0
 				still.Partitions = append(still.Partitions, row)
 			}
-			send(partitionSlot(topic, ids[0]), "mirror/"+topic+"/"+strconv.Itoa(int(ids[0])), still, value)
+			send(group.PartitionSlot(topic, ids[0]), "mirror/"+topic+"/"+strconv.Itoa(int(ids[0])), still, value)
 		}
 	}
 	b.tellDrift(st, told, send)
@@ -295,7 +296,7 @@ func (b *board) tell(cl *kgo.Client, partitions int32, told map[string]toldRecor
 		return
 	}
 	for link := range st.Links {
-		if b.r.owner.term(linkSlot(link)) == 0 {
+		if b.r.owner.term(group.LinkSlot(link)) == 0 {
 			continue
 		}
 		value, still := boardLink{Version: 1}, boardLink{}
@@ -305,7 +306,7 @@ func (b *board) tell(cl *kgo.Client, partitions int32, told map[string]toldRecor
 			row.LastRun, row.Success = 0, min(row.Success, 1)
 			still.Tasks = append(still.Tasks, row)
 		}
-		send(linkSlot(link), "link/"+link, still, value)
+		send(group.LinkSlot(link), "link/"+link, still, value)
 	}
 }
 
@@ -317,7 +318,7 @@ func (b *board) tellDrift(st *model.State, told map[string]toldRecord, send func
 	}
 	none := boardDrift{Version: 1}
 	for topic, m := range st.Mirrors {
-		slot := linkSlot(m.Link)
+		slot := group.LinkSlot(m.Link)
 		if b.r.owner.term(slot) == 0 {
 			continue
 		}
@@ -358,7 +359,7 @@ func (b *board) listen(ctx context.Context, cl *kgo.Client) {
 		}
 		fetches.EachError(func(_ string, _ int32, err error) {
 			if ctx.Err() == nil {
-				b.r.log.Debug("cannot read the status that other instances publish", "topic", TasksTopic, "error", err)
+				b.r.log.Debug("cannot read the status that other instances publish", "topic", group.TasksTopic, "error", err)
 			}
 		})
 		st, now := b.r.cfg.Control.State(), time.Now()

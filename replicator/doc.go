@@ -11,7 +11,7 @@
 //   - resume.go finds out, by reading back, where the destination's log ends.
 //   - source.go watches a source. compare.go asks it whether it lost what was mirrored;
 //     core/truncation.go says how a source's answer shows that.
-//   - slots.go, load.go, member.go and owner.go decide which instance runs what.
+//   - Package group has the rules of sharing work; member.go and owner.go act on them.
 //   - reconcile.go makes what runs match the state that the control plane publishes, and reports
 //     what it found.
 //   - void_found.go, idle_look.go, examine.go and repair.go ensure that a void batch never makes

@@ -14,6 +14,7 @@ import (
 
 	"klink/internal/kafkatest"
 	"klink/internal/retry"
+	"klink/replicator/group"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -43,7 +44,7 @@ func (w *world) intrude(i *intruder) (stop func()) {
 	w.t.Helper()
 	i.t = w.t
 	if i.protocol == "" {
-		i.protocol = groupProtocol
+		i.protocol = group.Protocol
 	}
 	i.cl = kafkatest.NewClient(w.t, kgo.SeedBrokers(w.dst.seeds...), kgo.ClientID("klink/one"))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -63,7 +64,7 @@ func (w *world) intrude(i *intruder) (stop func()) {
 // turn joins one generation and stays in it.
 func (i *intruder) turn(ctx context.Context, id string) string {
 	join := kmsg.NewPtrJoinGroupRequest()
-	join.Group, join.MemberID, join.ProtocolType = TasksTopic, id, groupProtocolType
+	join.Group, join.MemberID, join.ProtocolType = group.TasksTopic, id, group.ProtocolType
 	join.SessionTimeoutMillis, join.RebalanceTimeoutMillis = 6000, 6000
 	join.Protocols = []kmsg.JoinGroupRequestProtocol{{Name: i.protocol, Metadata: i.metadata}}
 	joined, err := join.RequestWith(ctx, i.cl)
@@ -77,8 +78,8 @@ func (i *intruder) turn(ctx context.Context, id string) string {
 		return ""
 	}
 	sync := kmsg.NewPtrSyncGroupRequest()
-	sync.Group, sync.Generation, sync.MemberID = TasksTopic, joined.Generation, joined.MemberID
-	kind := groupProtocolType
+	sync.Group, sync.Generation, sync.MemberID = group.TasksTopic, joined.Generation, joined.MemberID
+	kind := group.ProtocolType
 	sync.ProtocolType, sync.Protocol = &kind, &i.protocol
 	i.mu.Lock()
 	i.joins++
@@ -96,11 +97,11 @@ func (i *intruder) turn(ctx context.Context, id string) string {
 		return joined.MemberID
 	}
 	i.mu.Lock()
-	i.given = max(i.given, giftIn(synced.MemberAssignment).len())
+	i.given = max(i.given, giftIn(synced.MemberAssignment).Len())
 	i.mu.Unlock()
 	for retry.Sleep(ctx, 50*time.Millisecond) == nil {
 		beat := kmsg.NewPtrHeartbeatRequest()
-		beat.Group, beat.Generation, beat.MemberID = TasksTopic, joined.Generation, joined.MemberID
+		beat.Group, beat.Generation, beat.MemberID = group.TasksTopic, joined.Generation, joined.MemberID
 		resp, err := beat.RequestWith(ctx, i.cl)
 		if err == nil && resp.ErrorCode != 0 {
 			if errors.Is(kerr.ErrorForCode(resp.ErrorCode), kerr.UnknownMemberID) {
@@ -119,13 +120,13 @@ func (i *intruder) seen() (joins, leads, given int) {
 }
 
 // giftIn returns what an assignment gives, whoever made it.
-func giftIn(b []byte) (given slotSet) {
+func giftIn(b []byte) (given group.SlotSet) {
 	a := kmsg.NewConsumerMemberAssignment()
 	if a.ReadFrom(b) != nil {
 		return 0
 	}
 	for _, t := range a.Topics {
-		given |= setOf(t.Partitions)
+		given |= group.SetOf(t.Partitions)
 	}
 	return given
 }
@@ -134,28 +135,28 @@ func giftIn(b []byte) (given slotSet) {
 // key.
 func forge(owned []int32, generation int32, proof []byte) []byte {
 	m := kmsg.NewConsumerMemberMetadata()
-	m.Version, m.Topics = 1, []string{TasksTopic}
-	m.UserData, _ = json.Marshal(said{Generation: generation, Proof: proof})
-	m.OwnedPartitions = []kmsg.ConsumerMemberMetadataOwnedPartition{{Topic: TasksTopic, Partitions: owned}}
+	m.Version, m.Topics = 1, []string{group.TasksTopic}
+	m.UserData, _ = json.Marshal(group.Said{Generation: generation, Proof: proof})
+	m.OwnedPartitions = []kmsg.ConsumerMemberMetadataOwnedPartition{{Topic: group.TasksTopic, Partitions: owned}}
 	return m.AppendTo(nil)
 }
 
 // forgeGift returns an assignment like klink's.
-func forgeGift(given slotSet, members int) []byte {
+func forgeGift(given group.SlotSet, members int) []byte {
 	a := kmsg.NewConsumerMemberAssignment()
-	a.UserData, _ = json.Marshal(said{Members: members, Proof: bytes.Repeat([]byte{1}, 32)})
-	a.Topics = []kmsg.ConsumerMemberAssignmentTopic{{Topic: TasksTopic, Partitions: given.list()}}
+	a.UserData, _ = json.Marshal(group.Said{Members: members, Proof: bytes.Repeat([]byte{1}, 32)})
+	a.Topics = []kmsg.ConsumerMemberAssignmentTopic{{Topic: group.TasksTopic, Partitions: given.List()}}
 	return a.AppendTo(nil)
 }
 
 var forgedClaims = map[string][]byte{
-	"all slots, future generation": forge(allSlots.list(), math.MaxInt32, nil),
-	"all slots, a wrong proof":     forge(allSlots.list(), 1, bytes.Repeat([]byte{7}, 32)),
+	"all slots, future generation": forge(group.AllSlots.List(), math.MaxInt32, nil),
+	"all slots, a wrong proof":     forge(group.AllSlots.List(), 1, bytes.Repeat([]byte{7}, 32)),
 	"slots that are none":          forge([]int32{-1, 24, math.MaxInt32, 3}, 1, nil),
 	"nothing":                      forge(nil, -1, nil),
 	"bytes that are none":          []byte("\x00\x01\xff\xff\xff\xff"),
 	"no bytes":                     {},
-	"huge":                         bytes.Repeat([]byte{1}, 4*maxGroupBytes),
+	"huge":                         bytes.Repeat([]byte{1}, 4*group.MaxBytes),
 }
 
 // TestForgedMembers: an intruder without the key is given nothing, whatever it claims. Its claims
@@ -174,7 +175,7 @@ func TestForgedMembers(t *testing.T) {
 			for range 10 {
 				w.produce("orders", 0, 5, 20)
 				w.awaitMirrored("orders", one)
-				if working, _ := one.r.owner.holding(); working != allSlots {
+				if working, _ := one.r.owner.holding(); working != group.AllSlots {
 					t.Fatalf("the instance has %b", working)
 				}
 			}
@@ -198,7 +199,7 @@ func TestAnotherProtocolIsTold(t *testing.T) {
 	w, _, _ := embedded(t, kfake.GroupMinSessionTimeout(100*time.Millisecond))
 	w.topics("orders", 2)
 	w.mirror("orders")
-	i := &intruder{metadata: forge(allSlots.list(), 1, nil), protocol: "klink-24"}
+	i := &intruder{metadata: forge(group.AllSlots.List(), 1, nil), protocol: "klink-24"}
 	stop := w.intrude(i)
 	w.await("the intruder to join", func() (bool, string) { n, _, _ := i.seen(); return n > 0, fmt.Sprint(n) })
 	one, two := w.instance("one", time.Second), w.instance("two", time.Second)
@@ -229,7 +230,7 @@ func TestForgedLeader(t *testing.T) {
 		"all to everybody": func(members []kmsg.JoinGroupResponseMember, _ int32) map[string][]byte {
 			all := map[string][]byte{}
 			for _, m := range members {
-				all[m.MemberID] = forgeGift(allSlots, len(members))
+				all[m.MemberID] = forgeGift(group.AllSlots, len(members))
 			}
 			return all
 		},

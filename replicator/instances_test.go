@@ -11,6 +11,7 @@ import (
 
 	"klink/admin/model"
 	"klink/protocol/timeline"
+	"klink/replicator/group"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -120,15 +121,15 @@ func (w *world) instance(name string, session time.Duration, change ...func(*Gro
 func (w *world) awaitShared(all ...*instance) {
 	w.t.Helper()
 	w.await("the slots to be shared", func() (bool, string) {
-		var sum slotSet
+		var sum group.SlotSet
 		detail, even := "", true
 		for _, i := range all {
 			working, leaving := i.r.owner.holding()
-			even = even && leaving == 0 && sum&working == 0 && working.len() >= slots/len(all)
+			even = even && leaving == 0 && sum&working == 0 && working.Len() >= group.Slots/len(all)
 			sum |= working
 			detail += fmt.Sprintf("%s %b %b; ", i.name, working, leaving)
 		}
-		return even && sum == allSlots, detail
+		return even && sum == group.AllSlots, detail
 	})
 }
 
@@ -205,7 +206,7 @@ func TestOneWriterOfSeveralInstances(t *testing.T) {
 	o := &onTheirWay{now: map[string]int{}}
 	dst.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		dst.KeepControl()
-		if pr := req.(*kmsg.ProduceRequest); len(pr.Topics) > 0 && pr.Topics[0].Topic != TasksTopic {
+		if pr := req.(*kmsg.ProduceRequest); len(pr.Topics) > 0 && pr.Topics[0].Topic != group.TasksTopic {
 			o.move(pr, 1)
 			dst.SleepControl(func() { time.Sleep(30 * time.Millisecond) })
 			o.move(pr, -1)
@@ -252,7 +253,7 @@ func TestOneWriterOfSeveralInstances(t *testing.T) {
 		working, _ := one.r.owner.holding()
 		return working == 0, fmt.Sprintf("%b", working)
 	})
-	if working, _ := three.r.owner.holding(); working == allSlots {
+	if working, _ := three.r.owner.holding(); working == group.AllSlots {
 		t.Error("the other one has begun before")
 	}
 	w.awaitShared(three)

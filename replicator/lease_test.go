@@ -9,6 +9,7 @@ import (
 
 	"klink/admin/model"
 	"klink/protocol/timeline"
+	"klink/replicator/group"
 
 	"pgregory.net/rapid"
 )
@@ -19,7 +20,7 @@ import (
 func TestLeaseEndsBeforeTheSession(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const session = 6 * time.Second
-		l := lease{session: session, margin: time.Second}
+		l := group.Lease{Session: session, Margin: time.Second}
 		now := time.Unix(1000, 0)
 		var heard time.Time // by the coordinator, last
 		begun, lapsed := false, false
@@ -33,20 +34,20 @@ func TestLeaseEndsBeforeTheSession(t *testing.T) {
 			heard = there
 			now = there.Add(time.Duration(rapid.IntRange(0, 3000).Draw(t, "answer")) * time.Millisecond)
 			if !begun {
-				begun = l.grant(sent, now)
+				begun = l.Grant(sent, now)
 				continue
 			}
-			lapsed = lapsed || !l.valid(now)
-			l.renew(sent, now)
-			if lapsed && l.valid(now) {
+			lapsed = lapsed || !l.Valid(now)
+			l.Renew(sent, now)
+			if lapsed && l.Valid(now) {
 				t.Fatal("a lease that had ended goes on")
 			}
-			if l.valid(now) && !now.Before(heard.Add(session)) {
+			if l.Valid(now) && !now.Before(heard.Add(session)) {
 				t.Fatal("the lease outlives the session")
 			}
 		}
 		for at := now; at.Before(now.Add(3 * session)); at = at.Add(100 * time.Millisecond) {
-			if l.valid(at) && !at.Add(l.margin).Before(heard.Add(session).Add(time.Millisecond)) {
+			if l.Valid(at) && !at.Add(l.Margin).Before(heard.Add(session).Add(time.Millisecond)) {
 				t.Fatalf("%v after it was heard last the lease lasts still", at.Sub(heard))
 			}
 		}
@@ -79,7 +80,7 @@ func TestOwnerStopsWithItsLease(t *testing.T) {
 			t.Fatal("owned before anything was given")
 		}
 		begin := time.Now()
-		if !o.gain(allSlots, begin) {
+		if !o.gain(group.AllSlots, begin) {
 			t.Fatal("not gained")
 		}
 		first := o.appends()
@@ -151,14 +152,14 @@ func TestWhatWasSeenOutlivesTheSlot(t *testing.T) {
 		am := &model.Mirror{Topic: "orders", Partitions: 2}
 		st := &model.State{Mirrors: map[string]*model.Mirror{"orders": am}}
 		r.inherited = map[partitionAt]bool{}
-		r.owner.gain(allSlots, time.Now())
+		r.owner.gain(group.AllSlots, time.Now())
 		follow(r, st)
 		began := time.Now()
 		r.remember("orders", keyOf(am), []model.PartitionStatus{{SourceEnd: 10, LastFetch: began}, {SourceEnd: 20, LastFetch: began.Add(2 * time.Second)}})
 		regain := func() []model.PartitionStatus {
 			r.owner.lose("test")
 			follow(r, st)
-			r.owner.gain(allSlots, time.Now())
+			r.owner.gain(group.AllSlots, time.Now())
 			follow(r, st)
 			return r.Status("orders")
 		}
@@ -200,7 +201,7 @@ func TestFormerOwnersAreReckonedWith(t *testing.T) {
 		st := &model.State{Mirrors: map[string]*model.Mirror{"orders": {Topic: "orders", Partitions: 1}}}
 		at := partitionAt{topic: "orders"}
 		r.inherited = map[partitionAt]bool{}
-		r.owner.gain(allSlots, time.Now())
+		r.owner.gain(group.AllSlots, time.Now())
 		follow(r, st)
 		if !r.inherited[at] {
 			t.Fatal("not inherited")
@@ -215,7 +216,7 @@ func TestFormerOwnersAreReckonedWith(t *testing.T) {
 		if r.ran[at] || len(r.closed) > 0 || r.inherited[at] {
 			t.Fatal("remembered after it was lost")
 		}
-		r.owner.gain(allSlots, time.Now())
+		r.owner.gain(group.AllSlots, time.Now())
 		follow(r, st)
 		if !r.inherited[at] {
 			t.Fatal("not inherited")
@@ -232,7 +233,7 @@ type lateGain struct {
 
 func (c *lateGain) State() *model.State {
 	st := c.fakeControl.State()
-	c.once.Do(func() { c.r.owner.gain(allSlots, time.Now()) })
+	c.once.Do(func() { c.r.owner.gain(group.AllSlots, time.Now()) })
 	return st
 }
 

@@ -11,6 +11,7 @@ import (
 	"klink/admin/model"
 	"klink/internal/kafkaclient"
 	"klink/internal/retry"
+	"klink/replicator/group"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -46,7 +47,7 @@ type Group struct {
 }
 
 // name returns the group's id.
-func (g *Group) name() string { return cmp.Or(g.ID, TasksTopic) }
+func (g *Group) name() string { return cmp.Or(g.ID, group.TasksTopic) }
 
 const (
 	defaultSession = 6 * time.Second
@@ -101,13 +102,13 @@ type member struct {
 	node       int32  // node id of the coordinator, -1 = not known
 	id         string // member id; "" = the coordinator has yet to give one
 	generation int32
-	leader     string  // member id of the leader of this generation
-	given      slotSet // slots given in this generation
-	key        groupKey
-	last       plan      // the last one that this member made as leader
-	heard      time.Time // when this instance sent the last request that the coordinator answered
-	alone      bool      // no other instance is in this generation
-	load       meter
+	leader     string        // member id of the leader of this generation
+	given      group.SlotSet // slots given in this generation
+	key        group.Key
+	last       group.Plan // the last one that this member made as leader
+	heard      time.Time  // when this instance sent the last request that the coordinator answered
+	alone      bool       // no other instance is in this generation
+	load       group.Meter
 	joined     time.Time // when this member last began to join
 	failing    time.Time // since when requests have failed; zero = the last one succeeded
 	complained time.Time
@@ -280,14 +281,14 @@ func (m *member) findCoordinator(ctx context.Context) error {
 
 // join joins the next generation. It returns the plan that this member made if it is the leader,
 // else nil.
-func (m *member) join(ctx context.Context) (made *plan, err error) {
+func (m *member) join(ctx context.Context) (made *group.Plan, err error) {
 	working, leaving := m.own.holding()
 	m.joined = time.Now()
 	req := kmsg.NewPtrJoinGroupRequest()
-	req.Group, req.MemberID, req.ProtocolType = m.group, m.id, groupProtocolType
+	req.Group, req.MemberID, req.ProtocolType = m.group, m.id, group.ProtocolType
 	req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = int32(m.session.Milliseconds()), int32(rebalanceTimeout.Milliseconds())
 	p := kmsg.NewJoinGroupRequestProtocol()
-	p.Name, p.Metadata = groupProtocol, m.key.encodeClaim(m.group, claim{m.id, working | leaving, m.generation, m.load.say()})
+	p.Name, p.Metadata = group.Protocol, m.key.EncodeClaim(m.group, group.Claim{Member: m.id, Owned: working | leaving, Generation: m.generation, Load: m.load.Say()})
 	req.Protocols = append(req.Protocols, p)
 	joining, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -314,43 +315,43 @@ func (m *member) join(ctx context.Context) (made *plan, err error) {
 	if len(resp.Members) == 0 {
 		return nil, errors.New("JoinGroup: the leader was given no members")
 	}
-	m.last = m.believe(resp).assign()
+	m.last = m.believe(resp).Assign()
 	return &m.last, nil
 }
 
 // believe reads the claims of a generation that this member leads.
-func (m *member) believe(resp *kmsg.JoinGroupResponse) *plan {
-	p := &plan{generation: resp.Generation, held: map[string]slotSet{}}
+func (m *member) believe(resp *kmsg.JoinGroupResponse) *group.Plan {
+	p := &group.Plan{Generation: resp.Generation, Held: map[string]group.SlotSet{}}
 	for _, other := range resp.Members {
-		c, ok := m.key.decodeClaim(m.group, other.MemberID, other.ProtocolMetadata)
-		if ok = ok && c.generation < p.generation; !ok {
-			c = claim{member: other.MemberID, generation: -1}
+		c, ok := m.key.DecodeClaim(m.group, other.MemberID, other.ProtocolMetadata)
+		if ok = ok && c.Generation < p.Generation; !ok {
+			c = group.Claim{Member: other.MemberID, Generation: -1}
 			m.stranger("a member of the group is not an instance of klink; klink assigns nothing to it and removes it from the group", other.MemberID)
-			p.strangers = append(p.strangers, other.MemberID)
+			p.Strangers = append(p.Strangers, other.MemberID)
 		}
 		// The other member may be working on what the last plan gave it, whatever its claim says
 		// now.
-		if m.last.generation == p.generation-1 && (!ok || c.generation < m.last.generation) {
-			p.held[c.member] = m.last.given[c.member]
+		if m.last.Generation == p.Generation-1 && (!ok || c.Generation < m.last.Generation) {
+			p.Held[c.Member] = m.last.Given[c.Member]
 		}
-		p.claims = append(p.claims, c)
+		p.Claims = append(p.Claims, c)
 		if ok {
-			p.known = append(p.known, c.member)
+			p.Known = append(p.Known, c.Member)
 		}
 	}
 	return p
 }
 
 // sync sends the plan, if this member is the leader, and learns which slots this member is given.
-func (m *member) sync(ctx context.Context, plan *plan) error {
+func (m *member) sync(ctx context.Context, plan *group.Plan) error {
 	req := kmsg.NewPtrSyncGroupRequest()
 	req.Group, req.Generation, req.MemberID = m.group, m.generation, m.id
-	kind, protocol := groupProtocolType, groupProtocol
+	kind, protocol := group.ProtocolType, group.Protocol
 	req.ProtocolType, req.Protocol = &kind, &protocol
 	if plan != nil {
-		for id, given := range plan.given {
+		for id, given := range plan.Given {
 			a := kmsg.NewSyncGroupRequestGroupAssignment()
-			a.MemberID, a.MemberAssignment = id, m.key.encodeGift(m.group, id, m.generation, given, len(plan.known))
+			a.MemberID, a.MemberAssignment = id, m.key.EncodeGift(m.group, id, m.generation, given, len(plan.Known))
 			req.GroupAssignment = append(req.GroupAssignment, a)
 		}
 	}
@@ -363,12 +364,12 @@ func (m *member) sync(ctx context.Context, plan *plan) error {
 	}
 	if err != nil {
 		if plan != nil {
-			m.expel(ctx, m.node, plan.strangers) // strangers' metadata may be too large
+			m.expel(ctx, m.node, plan.Strangers) // strangers' metadata may be too large
 		}
 		return err
 	}
 	m.first = false
-	given, members, ok := m.key.decodeGift(m.group, m.id, m.generation, kresp.(*kmsg.SyncGroupResponse).MemberAssignment)
+	given, members, ok := m.key.DecodeGift(m.group, m.id, m.generation, kresp.(*kmsg.SyncGroupResponse).MemberAssignment)
 	if !ok {
 		m.stranger("the leader of the group is not an instance of klink; this instance keeps its slots and removes the leader from the group", m.leader)
 		return m.depose(ctx)
@@ -385,7 +386,7 @@ func (m *member) stay(ctx context.Context) error {
 	defer cancel()
 	working, _ := m.own.holding()
 	m.own.leave(working &^ m.given)
-	m.log.Info("joined the group of klink's instances", "group", m.group, "generation", m.generation, "slots", m.given.len(), "of", slots, "alone", m.alone)
+	m.log.Info("joined the group of klink's instances", "group", m.group, "generation", m.generation, "slots", m.given.Len(), "of", group.Slots, "alone", m.alone)
 	fenced := make(chan error, 1)
 	fencing := false
 	fence := func() {
@@ -397,16 +398,16 @@ func (m *member) stay(ctx context.Context) error {
 	fence()
 	beat := time.NewTicker(m.interval())
 	defer beat.Stop()
-	weigh := time.NewTicker(loadInterval)
+	weigh := time.NewTicker(group.LoadInterval)
 	defer weigh.Stop()
 	var freedAt <-chan time.Time
 	if m.leader == m.id {
 		// Expel strangers only after the generation has begun, so that the members get some work
 		// done in each generation, however often strangers join.
-		if node, strangers := m.node, m.last.strangers; len(strangers) > 0 {
+		if node, strangers := m.node, m.last.Strangers; len(strangers) > 0 {
 			m.r.spawn(func(context.Context) { m.expel(ctx, node, strangers) })
 		}
-		if m.last.withheld != 0 {
+		if m.last.Withheld != 0 {
 			freedAt = time.After(m.settling()) // maybe no other member begins a generation
 		}
 	}
@@ -432,7 +433,7 @@ func (m *member) stay(ctx context.Context) error {
 		case <-freedAt:
 			return nil
 		case <-weigh.C:
-			if m.load.add(m.r.takeCopied(), loadInterval) && !m.alone && time.Since(m.joined) > loadAgain {
+			if m.load.Add(m.r.takeCopied(), group.LoadInterval) && !m.alone && time.Since(m.joined) > group.LoadAgain {
 				m.log.Info("the load of this instance has changed a lot: klink redistributes the work", "group", m.group)
 				return nil
 			}

@@ -78,7 +78,7 @@ func (r *Replicator) Stats() Stats {
 	s := Stats{Produces: r.metrics.produces.Load(), Sessions: int(r.sessions.Load()), BudgetBytes: r.budget.Total}
 	s.BufferedBytes, s.PeakBufferedBytes = r.budget.Usage()
 	working, _ := r.owner.holding()
-	s.Slots = working.len()
+	s.Slots = working.Len()
 	r.metrics.mu.Lock()
 	s.Links = maps.Clone(r.metrics.links)
 	r.metrics.mu.Unlock()

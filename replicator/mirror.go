@@ -9,6 +9,7 @@ import (
 	"klink/admin/model"
 	"klink/protocol/timeline"
 	"klink/replicator/core"
+	"klink/replicator/group"
 
 	"golang.org/x/sync/singleflight"
 )
@@ -33,7 +34,7 @@ type closed struct {
 	end model.PartitionEnd
 }
 
-func (at partitionAt) slot() int { return partitionSlot(at.topic, at.partition) }
+func (at partitionAt) slot() int { return group.PartitionSlot(at.topic, at.partition) }
 
 // mirror is a mirror topic with partitions that this instance runs. It ends when all its workers
 // have ended; until then no other mirror of the same topic may run.

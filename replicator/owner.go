@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/replicator/group"
 )
 
 // owner knows which slots this instance works on. The group protocol assigns them (member), and
@@ -36,28 +37,28 @@ type owner struct {
 	all bool // no group: this instance owns everything, for good
 
 	mu      sync.Mutex
-	lease   lease
+	lease   group.Lease
 	ctx     context.Context // of the lease; ended = there is none
 	cancel  context.CancelFunc
 	timer   *time.Timer
-	working slotSet       // given, and fenced
-	leaving slotSet       // to be given back once nothing runs in them
-	terms   [slots]uint64 // how often a slot was gained
-	dropped chan struct{} // closed once all mirrors know that the lease ended; nil = no lease has
+	working group.SlotSet       // given, and fenced
+	leaving group.SlotSet       // to be given back once nothing runs in them
+	terms   [group.Slots]uint64 // how often a slot was gained
+	dropped chan struct{}       // closed once all mirrors know that the lease ended; nil = no lease has
 	changed func()
 	freed   chan struct{} // signals that leaving has shrunk; of capacity 1
 }
 
 // newOwner returns an owner of nothing or, without a group, of everything.
-func newOwner(r *Replicator, group *Group) *owner {
-	o := &owner{r: r, all: group == nil, freed: make(chan struct{}, 1), changed: func() {}}
+func newOwner(r *Replicator, g *Group) *owner {
+	o := &owner{r: r, all: g == nil, freed: make(chan struct{}, 1), changed: func() {}}
 	o.ctx, o.cancel = context.WithCancel(context.Background())
 	o.cancel()
-	if group != nil {
-		session := cmp.Or(group.SessionTimeout, defaultSession)
-		o.lease = lease{session: session, margin: session / 6}
-		if group.Changed != nil {
-			o.changed = group.Changed
+	if g != nil {
+		session := cmp.Or(g.SessionTimeout, defaultSession)
+		o.lease = group.Lease{Session: session, Margin: session / 6}
+		if g.Changed != nil {
+			o.changed = g.Changed
 		}
 	}
 	return o
@@ -76,16 +77,16 @@ func (o *owner) appends() context.Context {
 
 // look drops all work if the lease has expired; mu is held.
 func (o *owner) look() {
-	if !o.all && o.ctx.Err() == nil && !o.lease.valid(time.Now()) {
+	if !o.all && o.ctx.Err() == nil && !o.lease.Valid(time.Now()) {
 		o.drop("could not renew the group membership in time")
 	}
 }
 
 // drop ends the lease, and with it all work at once; mu is held.
 func (o *owner) drop(why string) {
-	o.lease.held = false
+	o.lease.Held = false
 	if o.working|o.leaving != 0 && o.r.life.Err() == nil {
-		o.r.log.Warn("this instance stops mirroring until it has slots again", "slots", (o.working | o.leaving).len(), "reason", why)
+		o.r.log.Warn("this instance stops mirroring until it has slots again", "slots", (o.working | o.leaving).Len(), "reason", why)
 	}
 	o.working, o.leaving = 0, 0
 	o.cancel()
@@ -120,7 +121,7 @@ func (o *owner) watch() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.look(); o.ctx.Err() == nil {
-		o.timer = time.AfterFunc(time.Until(o.lease.until), o.watch)
+		o.timer = time.AfterFunc(time.Until(o.lease.Until), o.watch)
 	}
 }
 
@@ -130,7 +131,7 @@ func (o *owner) renew(sent time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.all && o.ctx.Err() == nil {
-		o.lease.renew(sent, time.Now())
+		o.lease.Renew(sent, time.Now())
 		o.look()
 	}
 }
@@ -145,21 +146,21 @@ func (o *owner) leased() bool {
 
 // gain begins to work on slots. If the lease has ended it begins a new one, counted from sent; it
 // returns false if sent is too long ago for that.
-func (o *owner) gain(gained slotSet, sent time.Time) bool {
+func (o *owner) gain(gained group.SlotSet, sent time.Time) bool {
 	o.leased()
 	o.told() // work of an earlier lease must not pass for ours again
 	o.mu.Lock()
 	if o.look(); o.ctx.Err() != nil {
-		if !o.lease.grant(sent, time.Now()) {
+		if !o.lease.Grant(sent, time.Now()) {
 			o.mu.Unlock()
 			return false
 		}
 		o.ctx, o.cancel = context.WithCancel(o.r.life)
-		o.timer = time.AfterFunc(time.Until(o.lease.until), o.watch)
+		o.timer = time.AfterFunc(time.Until(o.lease.Until), o.watch)
 	}
 	o.working |= gained
 	o.leaving &^= gained
-	for _, slot := range gained.list() {
+	for _, slot := range gained.List() {
 		o.terms[slot]++
 	}
 	o.mu.Unlock()
@@ -168,7 +169,7 @@ func (o *owner) gain(gained slotSet, sent time.Time) bool {
 }
 
 // leave ends the work on slots. freed signals when some of them have been given back.
-func (o *owner) leave(slots slotSet) {
+func (o *owner) leave(slots group.SlotSet) {
 	o.mu.Lock()
 	o.leaving |= o.working & slots
 	o.working &^= slots
@@ -202,7 +203,7 @@ func (o *owner) tell() {
 
 // busy gives back the slots that are being left, except those in running, in which something still
 // runs.
-func (o *owner) busy(running slotSet) {
+func (o *owner) busy(running group.SlotSet) {
 	o.mu.Lock()
 	left := o.leaving &^ running
 	o.leaving &= running
@@ -216,11 +217,11 @@ func (o *owner) busy(running slotSet) {
 }
 
 // holding returns the slots that are worked on, and those that are being left.
-func (o *owner) holding() (working, leaving slotSet) {
+func (o *owner) holding() (working, leaving group.SlotSet) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.all {
-		return allSlots, 0
+		return group.AllSlots, 0
 	}
 	o.look()
 	return o.working, o.leaving
@@ -234,7 +235,7 @@ func (o *owner) term(slot int) uint64 {
 	if o.all {
 		return 1
 	}
-	if o.look(); !o.working.has(slot) {
+	if o.look(); !o.working.Has(slot) {
 		return 0
 	}
 	return o.terms[slot]
@@ -242,21 +243,21 @@ func (o *owner) term(slot int) uint64 {
 
 func (o *owner) owns(slot int) bool {
 	working, leaving := o.holding()
-	return (working | leaving).has(slot)
+	return (working | leaving).Has(slot)
 }
 
 // termsNow returns the terms of all slots.
-func (o *owner) termsNow() (terms [slots]uint64) {
+func (o *owner) termsNow() (terms [group.Slots]uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.all {
 		o.look()
 	}
-	for slot := range slots {
+	for slot := range group.Slots {
 		switch {
 		case o.all:
 			terms[slot] = 1
-		case o.working.has(slot):
+		case o.working.Has(slot):
 			terms[slot] = o.terms[slot]
 		}
 	}
@@ -265,22 +266,22 @@ func (o *owner) termsNow() (terms [slots]uint64) {
 
 // OwnsTopic reports whether this instance is the coordinator of a mirror, and so may now store
 // facts about the mirror as a whole.
-func (r *Replicator) OwnsTopic(topic string) bool { return r.owner.owns(topicSlot(topic)) }
+func (r *Replicator) OwnsTopic(topic string) bool { return r.owner.owns(group.TopicSlot(topic)) }
 
 // OwnsPartition reports whether this instance owns a partition of a mirror.
 func (r *Replicator) OwnsPartition(topic string, partition int32) bool {
-	return r.owner.owns(partitionSlot(topic, partition))
+	return r.owner.owns(group.PartitionSlot(topic, partition))
 }
 
 // OwnsAll reports whether this instance owns all partitions of a mirror.
 func (r *Replicator) OwnsAll(topic string) bool {
 	m := r.cfg.Control.State().Mirrors[topic]
 	working, leaving := r.owner.holding()
-	return m != nil && slotsOf(topic, int(m.Partitions))&^(working|leaving) == 0
+	return m != nil && group.SlotsOf(topic, int(m.Partitions))&^(working|leaving) == 0
 }
 
 // OwnsLink reports whether this instance owns the slot of a link.
-func (r *Replicator) OwnsLink(link string) bool { return r.owner.owns(linkSlot(link)) }
+func (r *Replicator) OwnsLink(link string) bool { return r.owner.owns(group.LinkSlot(link)) }
 
 var _ model.Owner = (*Replicator)(nil)
 
@@ -318,7 +319,7 @@ func (m *mirror) lose() {
 // or lost, and marks those in gained slots as inherited. It keeps their last status, which is only
 // shown. The state must be at least as new as the owner's fences (look). Only reconcile calls it.
 func (r *Replicator) followSlots(st *model.State) {
-	var changed, gained slotSet
+	var changed, gained group.SlotSet
 	for slot, term := range r.seen {
 		if term == r.terms[slot] {
 			continue
@@ -333,18 +334,18 @@ func (r *Replicator) followSlots(st *model.State) {
 		return
 	}
 	for _, of := range []map[partitionAt]bool{r.ran, r.inherited} {
-		maps.DeleteFunc(of, func(at partitionAt, _ bool) bool { return changed.has(at.slot()) })
+		maps.DeleteFunc(of, func(at partitionAt, _ bool) bool { return changed.Has(at.slot()) })
 	}
-	maps.DeleteFunc(r.closed, func(at partitionAt, _ closed) bool { return changed.has(at.slot()) })
+	maps.DeleteFunc(r.closed, func(at partitionAt, _ closed) bool { return changed.Has(at.slot()) })
 	r.reportMu.Lock()
 	clear(r.reported)
 	r.reportMu.Unlock()
 	for topic, am := range st.Mirrors {
-		if gained&slotsOf(topic, int(am.Partitions)) == 0 {
+		if gained&group.SlotsOf(topic, int(am.Partitions)) == 0 {
 			continue
 		}
 		for p := range am.Partitions {
-			if at := (partitionAt{topic, p}); gained.has(at.slot()) {
+			if at := (partitionAt{topic, p}); gained.Has(at.slot()) {
 				r.inherited[at] = true // a former owner may have appended to it a moment ago
 			}
 		}
@@ -367,11 +368,11 @@ func (r *Replicator) letGo(st *model.State) {
 		}
 	}
 	for topic, tls := range st.Timelines {
-		if leaving&slotsOf(topic, len(tls)) == 0 {
+		if leaving&group.SlotsOf(topic, len(tls)) == 0 {
 			continue
 		}
 		for p, tl := range tls {
-			if slot := partitionSlot(topic, int32(p)); leaving.has(slot) && !running.has(slot) {
+			if slot := group.PartitionSlot(topic, int32(p)); leaving.Has(slot) && !running.Has(slot) {
 				tl.Disown()
 			}
 		}
@@ -383,13 +384,26 @@ func (r *Replicator) letGo(st *model.State) {
 // mirror.
 func (r *Replicator) needsSource(link string, st *model.State) bool {
 	working, leaving := r.owner.holding()
-	if working|leaving == allSlots || working.has(linkSlot(link)) {
+	if working|leaving == group.AllSlots || working.Has(group.LinkSlot(link)) {
 		return true
 	}
 	for topic, m := range st.Mirrors {
-		if m.Link == link && (working|leaving)&slotsOf(topic, int(m.Partitions)) != 0 {
+		if m.Link == link && (working|leaving)&group.SlotsOf(topic, int(m.Partitions)) != 0 {
 			return true
 		}
 	}
 	return false
+}
+
+// takeCopied returns how many bytes were appended in each slot since the last call.
+func (r *Replicator) takeCopied() (bytes [group.Slots]int64) {
+	for _, m := range r.mirrorsNow() {
+		for _, w := range m.all() {
+			w.mu.Lock()
+			bytes[w.slot] += w.copied
+			w.copied = 0
+			w.mu.Unlock()
+		}
+	}
+	return bytes
 }

@@ -10,6 +10,7 @@ import (
 	"klink/admin/model"
 	"klink/protocol/timeline"
 	"klink/replicator/core"
+	"klink/replicator/group"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -88,9 +89,9 @@ func (r *Replicator) term(slot int) uint64 {
 
 // share returns the partitions of a mirror that this instance works on in this round.
 func (r *Replicator) share(topic string, partitions int) (here []int32) {
-	first := topicSlot(topic)
+	first := group.TopicSlot(topic)
 	for p := range partitions {
-		if r.seen[(first+p)%slots] != 0 {
+		if r.seen[(first+p)%group.Slots] != 0 {
 			here = append(here, int32(p))
 		}
 	}
@@ -295,7 +296,7 @@ func (r *Replicator) reportLinks(ctx context.Context, st *model.State) {
 		link := st.Links[name]
 		h := s.healthNow()
 		switch {
-		case link == nil || !h.known || r.term(linkSlot(name)) == 0:
+		case link == nil || !h.known || r.term(group.LinkSlot(name)) == 0:
 		case h.up && (link.State != model.LinkActive || h.clusterID != "" && link.SourceClusterID != h.clusterID):
 			r.reportIn(ctx, &reports, model.Event{Kind: model.EventLinkUp, Link: name, SourceClusterID: h.clusterID})
 		case !h.up && (link.State == model.LinkActive || link.Error != h.code):
@@ -309,7 +310,7 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *model.State) {
 	reports.SetLimit(maxReports)
 	defer func() { _ = reports.Wait() }()
 	for topic, am := range st.Mirrors {
-		m, coordinator := r.mirror(topic), r.term(topicSlot(topic)) != 0
+		m, coordinator := r.mirror(topic), r.term(group.TopicSlot(topic)) != 0
 		here := r.share(topic, len(st.Timelines[topic]))
 		if !coordinator && len(here) == 0 || m != nil && m.lost.Load() {
 			continue // other instances report it
@@ -338,7 +339,7 @@ func (r *Replicator) reportMirrors(ctx context.Context, st *model.State) {
 		}
 		unavailable, up := cmp.Or(m.unavailable(), r.toldTrouble(topic)), s.healthNow().up
 		switch h := s.healthNow(); {
-		case h.known && !h.up && am.State != model.MirrorSourceUnavailable && r.term(linkSlot(am.Link)) == 0:
+		case h.known && !h.up && am.State != model.MirrorSourceUnavailable && r.term(group.LinkSlot(am.Link)) == 0:
 			// The instance that reports the link's health may reach the source although this one
 			// does not.
 			ev.Kind, ev.Error, ev.Message = model.EventMirrorUnavailable, h.code, h.message
@@ -374,7 +375,7 @@ func (r *Replicator) reportEnded(ctx context.Context, reports *errgroup.Group, a
 	switch {
 	case coordinator && all:
 		ev.Kind = model.EventMirrorDrained
-		if !r.repaired(am, r.term(topicSlot(am.Topic)), tls, &ev) {
+		if !r.repaired(am, r.term(group.TopicSlot(am.Topic)), tls, &ev) {
 			return
 		}
 	case coordinator || told:

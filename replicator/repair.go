@@ -12,6 +12,7 @@ import (
 	"klink/internal/retry"
 	"klink/protocol/batch"
 	"klink/protocol/timeline"
+	"klink/replicator/group"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"golang.org/x/sync/errgroup"
@@ -110,7 +111,7 @@ func endsOf(am *model.Mirror, ev *model.Event, partitions int) []int64 {
 func (r *Replicator) forgetRepairs(st *model.State) {
 	for topic, p := range r.repairs {
 		am := st.Mirrors[topic]
-		if am != nil && am.ID == p.id && am.State == model.MirrorPendingStopped && r.owner.term(topicSlot(topic)) == p.term {
+		if am != nil && am.ID == p.id && am.State == model.MirrorPendingStopped && r.owner.term(group.TopicSlot(topic)) == p.term {
 			continue
 		}
 		p.cancel()
@@ -121,10 +122,10 @@ func (r *Replicator) forgetRepairs(st *model.State) {
 }
 
 // repairing returns the slots of repairs that have not ended, and so may still append.
-func (r *Replicator) repairing() (busy slotSet) {
+func (r *Replicator) repairing() (busy group.SlotSet) {
 	for topic, p := range r.repairs {
 		if !p.ended.Load() {
-			busy |= 1 << topicSlot(topic)
+			busy |= 1 << group.TopicSlot(topic)
 		}
 	}
 	return busy

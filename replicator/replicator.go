@@ -12,6 +12,7 @@ import (
 
 	"klink/admin/model"
 	"klink/internal/kafkaclient"
+	"klink/replicator/group"
 	"klink/replicator/memory"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -79,8 +80,8 @@ type Replicator struct {
 	began     time.Time
 	ran       map[partitionAt]bool   // partitions that ran in this process
 	closed    map[partitionAt]closed // partitions of PENDING_STOPPED mirrors that were settled here
-	seen      [slots]uint64          // terms of the slots, as of the beginning of this round
-	terms     [slots]uint64          // as of the last round
+	seen      [group.Slots]uint64    // terms of the slots, as of the beginning of this round
+	terms     [group.Slots]uint64    // as of the last round
 	repairs   map[string]*repair
 	voidKeys  int // see voidScan.maxKeys
 

@@ -10,6 +10,7 @@ import (
 
 	"klink/admin/model"
 	"klink/internal/retry"
+	"klink/replicator/group"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -201,7 +202,7 @@ func TestPromoteOfManyOwners(t *testing.T) {
 		dst.KeepControl()
 		for _, rt := range req.(*kmsg.ProduceRequest).Topics {
 			for _, rp := range rt.Partitions {
-				if rp.Partition == held && rt.Topic != TasksTopic {
+				if rp.Partition == held && rt.Topic != group.TasksTopic {
 					select {
 					case <-release:
 					default:

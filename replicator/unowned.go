@@ -8,6 +8,7 @@ import (
 
 	"klink/admin/model"
 	"klink/internal/retry"
+	"klink/replicator/group"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -20,7 +21,7 @@ import (
 // working.
 type sightings struct {
 	mu   sync.Mutex
-	at   [slots]time.Time
+	at   [group.Slots]time.Time
 	said string // the coordinator's last answer
 }
 
@@ -33,11 +34,11 @@ func newSightings() *sightings {
 }
 
 // note records the coordinator's answer, and the slots that some instance has now.
-func (s *sightings) note(said string, owned slotSet) {
+func (s *sightings) note(said string, owned group.SlotSet) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.said = said
-	for _, slot := range owned.list() {
+	for _, slot := range owned.List() {
 		s.at[slot] = time.Now()
 	}
 }
@@ -65,7 +66,7 @@ func (r *Replicator) Unowned(topic string) string {
 		partitions = m.Partitions
 	}
 	age, said := time.Duration(0), ""
-	for _, slot := range slotsOf(topic, int(partitions)).list() {
+	for _, slot := range group.SlotsOf(topic, int(partitions)).List() {
 		if r.owner.owns(int(slot)) {
 			continue
 		}
@@ -74,7 +75,7 @@ func (r *Replicator) Unowned(topic string) string {
 			age, said = since, last
 		}
 	}
-	if age < unownedAfter*r.owner.lease.session {
+	if age < unownedAfter*r.owner.lease.Session {
 		return ""
 	}
 	return fmt.Sprintf("no instance of klink has owned its slot for %v, as far as this one can see; the group %s at the destination: %s; the log of each instance says why it is not in the group",
@@ -92,7 +93,7 @@ func (m *member) watchOwners(ctx context.Context) {
 
 // owners returns the slots that an instance of klink has assigned to members of the group, and the
 // coordinator's answer as a text.
-func (m *member) owners(ctx context.Context) (said string, owned slotSet) {
+func (m *member) owners(ctx context.Context) (said string, owned group.SlotSet) {
 	ctx, cancel := context.WithTimeout(ctx, m.session)
 	defer cancel()
 	req := kmsg.NewPtrDescribeGroupsRequest()
@@ -114,7 +115,7 @@ func (m *member) owners(ctx context.Context) (said string, owned slotSet) {
 	}
 	instances := 0
 	for _, other := range g.Members {
-		if given, ok := groupKey(key).assigned(m.group, other.MemberID, other.MemberAssignment); ok {
+		if given, ok := group.Key(key).Assigned(m.group, other.MemberID, other.MemberAssignment); ok {
 			owned |= given
 			instances++
 		}

@@ -14,6 +14,7 @@ import (
 	"klink/protocol/batch"
 	"klink/protocol/timeline"
 	"klink/replicator/core"
+	"klink/replicator/group"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 )
@@ -66,7 +67,7 @@ type worker struct {
 
 func newWorker(m *mirror, id int32, tl *timeline.Partition) *worker {
 	w := &worker{
-		m: m, id: id, tl: tl, slot: partitionSlot(m.topic, id),
+		m: m, id: id, tl: tl, slot: group.PartitionSlot(m.topic, id),
 		fetchWait: retry.Backoff{Low: 100 * time.Millisecond, High: 5 * time.Second},
 		short:     shortage{wait: retry.Backoff{Low: 100 * time.Millisecond, High: 2 * time.Second}},
 		refusal:   configRefusal{wait: retry.Backoff{Low: 100 * time.Millisecond, High: 5 * time.Second}},

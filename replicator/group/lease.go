@@ -1,8 +1,8 @@
-package replicator
+package group
 
 import "time"
 
-// lease is how long an instance may count on being a member of the group, and so on being the only
+// Lease is how long an instance may count on being a member of the group, and so on being the only
 // one that appends to the partitions of its slots. It is pure: times come as arguments.
 //
 // The coordinator gives up a member from which it has received nothing for the session time-out,
@@ -16,29 +16,29 @@ import "time"
 //
 // Invariant: a lease that was once seen to have ended stays ended, however soon an answer comes
 // after that. Only grant begins again what was stopped because of it.
-type lease struct {
-	session, margin time.Duration
-	held            bool
-	until           time.Time
+type Lease struct {
+	Session, Margin time.Duration
+	Held            bool
+	Until           time.Time
 }
 
-// grant begins a lease as of sent, the time at which a request was sent that has been answered. It
+// Grant begins a lease as of sent, the time at which a request was sent that has been answered. It
 // returns false if that is too long ago.
-func (l *lease) grant(sent, now time.Time) bool {
-	l.held, l.until = true, sent.Add(l.session-l.margin)
-	return l.valid(now)
+func (l *Lease) Grant(sent, now time.Time) bool {
+	l.Held, l.Until = true, sent.Add(l.Session-l.Margin)
+	return l.Valid(now)
 }
 
-// renew extends the lease, if it has not ended: the coordinator has answered a request that was
+// Renew extends the lease, if it has not ended: the coordinator has answered a request that was
 // sent at sent.
-func (l *lease) renew(sent, now time.Time) {
-	if until := sent.Add(l.session - l.margin); l.valid(now) && until.After(l.until) {
-		l.until = until
+func (l *Lease) Renew(sent, now time.Time) {
+	if until := sent.Add(l.Session - l.Margin); l.Valid(now) && until.After(l.Until) {
+		l.Until = until
 	}
 }
 
-// valid reports whether the lease lasts.
-func (l *lease) valid(now time.Time) bool {
-	l.held = l.held && now.Before(l.until) && now.Round(0).Before(l.until.Round(0))
-	return l.held
+// Valid reports whether the lease lasts.
+func (l *Lease) Valid(now time.Time) bool {
+	l.Held = l.Held && now.Before(l.Until) && now.Round(0).Before(l.Until.Round(0))
+	return l.Held
 }

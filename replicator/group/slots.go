@@ -1,4 +1,4 @@
-package replicator
+package group
 
 import (
 	"hash/fnv"
@@ -7,67 +7,75 @@ import (
 	"strings"
 )
 
-// slots is the number of shares into which the work for a destination is divided. Partition 0 of a
+// Slots is the number of shares into which the work for a destination is divided. Partition 0 of a
 // mirror belongs to the slot that the name of its topic hashes to, and each further partition to
 // the next slot, so that many instances copy one topic. What concerns the mirror as a whole belongs
 // to the slot of partition 0, whose owner is the mirror's coordinator. The work for a link belongs
 // to the slot of the link's name. All instances must agree on this (groupProtocol); otherwise a
 // partition would be in two slots.
-const slots = 24
+const Slots = 24
 
-// slotsOf returns the slots of a mirror's partitions, including the slot of the mirror itself.
-func slotsOf(topic string, partitions int) (s slotSet) {
-	for p := range max(1, min(partitions, slots)) {
-		s |= 1 << partitionSlot(topic, int32(p))
+// SlotsOf returns the slots of a mirror's partitions, including the slot of the mirror itself.
+func SlotsOf(topic string, partitions int) (s SlotSet) {
+	for p := range max(1, min(partitions, Slots)) {
+		s |= 1 << PartitionSlot(topic, int32(p))
 	}
 	return s
 }
 
-// slotSet is a set of slots.
-type slotSet uint32
+// SlotSet is a set of slots.
+type SlotSet uint32
 
-const allSlots slotSet = 1<<slots - 1
+// AllSlots is the set of all slots.
+const AllSlots SlotSet = 1<<Slots - 1
 
 func slotOf(kind, name string) int {
 	h := fnv.New32a()
 	h.Write([]byte(kind))
 	h.Write([]byte{0})
 	h.Write([]byte(name))
-	return int(h.Sum32() % slots)
+	return int(h.Sum32() % Slots)
 }
 
-func topicSlot(topic string) int { return slotOf("topic", topic) }
+// TopicSlot returns the slot of a mirror as a whole; its owner is the coordinator.
+func TopicSlot(topic string) int { return slotOf("topic", topic) }
 
-func partitionSlot(topic string, partition int32) int {
-	return (topicSlot(topic) + int(partition)%slots) % slots
+// PartitionSlot returns the slot of a partition of a mirror.
+func PartitionSlot(topic string, partition int32) int {
+	return (TopicSlot(topic) + int(partition)%Slots) % Slots
 }
-func linkSlot(link string) int { return slotOf("link", link) }
 
-func (s slotSet) has(slot int) bool { return s>>slot&1 == 1 }
-func (s slotSet) len() int          { return bits.OnesCount32(uint32(s)) }
+// LinkSlot returns the slot of a link: of its health and its tasks.
+func LinkSlot(link string) int { return slotOf("link", link) }
 
-// list returns the slots in order.
-func (s slotSet) list() []int32 {
-	list := make([]int32, 0, s.len())
+// Has reports whether the set has a slot.
+func (s SlotSet) Has(slot int) bool { return s>>slot&1 == 1 }
+
+// Len returns how many slots the set has.
+func (s SlotSet) Len() int { return bits.OnesCount32(uint32(s)) }
+
+// List returns the slots in order.
+func (s SlotSet) List() []int32 {
+	list := make([]int32, 0, s.Len())
 	for ; s != 0; s &= s - 1 {
 		list = append(list, int32(bits.TrailingZeros32(uint32(s))))
 	}
 	return list
 }
 
-// setOf returns the set of the slots in a list. It ignores numbers that are no slots, since the
+// SetOf returns the set of the slots in a list. It ignores numbers that are no slots, since the
 // list may come from anybody.
-func setOf(list []int32) (s slotSet) {
+func SetOf(list []int32) (s SlotSet) {
 	for _, slot := range list {
-		if slot >= 0 && slot < slots {
+		if slot >= 0 && slot < Slots {
 			s |= 1 << slot
 		}
 	}
 	return s
 }
 
-// loads is the load of each slot, in units of loadUnit.
-type loads [slots]uint16
+// Loads is the load of each slot, in units of loadUnit.
+type Loads [Slots]uint16
 
 const (
 	// loadUnit is one unit of load, in bytes per second. A slot with less counts as one in which
@@ -77,54 +85,54 @@ const (
 	maxLoad  = 10_000
 )
 
-func (l loads) sum() (sum int) {
+func (l Loads) sum() (sum int) {
 	for _, n := range l {
 		sum += int(n)
 	}
 	return sum
 }
 
-// claim is what a member of the group says about itself: which slots it works on, or may still have
+// Claim is what a member of the group says about itself: which slots it works on, or may still have
 // an append in flight for.
-type claim struct {
-	member     string
-	owned      slotSet
-	generation int32 // of the group, in which it was given the slots
-	// load is what it has copied lately, also in slots that it has just given back.
-	load loads
+type Claim struct {
+	Member     string
+	Owned      SlotSet
+	Generation int32 // of the group, in which it was given the slots
+	// Load is what it has copied lately, also in slots that it has just given back.
+	Load Loads
 }
 
-// plan is what the leader of a generation knows about the members, and which slots it gives them.
-type plan struct {
-	generation int32
-	claims     []claim            // of all members; a stranger has an empty one
-	known      []string           // the members that are instances of klink
-	held       map[string]slotSet // by member: unclaimed slots that nobody else is given
-	given      map[string]slotSet // by member, strangers included, who get nothing
-	withheld   slotSet            // slots that are held and were given to nobody
-	strangers  []string           // members that are no instances of klink
+// Plan is what the leader of a generation knows about the members, and which slots it gives them.
+type Plan struct {
+	Generation int32
+	Claims     []Claim            // of all members; a stranger has an empty one
+	Known      []string           // the members that are instances of klink
+	Held       map[string]SlotSet // by member: unclaimed slots that nobody else is given
+	Given      map[string]SlotSet // by member, strangers included, who get nothing
+	Withheld   SlotSet            // slots that are held and were given to nobody
+	Strangers  []string           // members that are no instances of klink
 }
 
-// assign makes the plan. In this generation, a slot that is held is given to its holder or to
+// Assign makes the plan. In this generation, a slot that is held is given to its holder or to
 // nobody.
-func (p *plan) assign() plan {
-	var instances []claim
-	for _, c := range p.claims {
-		if slices.Contains(p.known, c.member) {
+func (p *Plan) Assign() Plan {
+	var instances []Claim
+	for _, c := range p.Claims {
+		if slices.Contains(p.Known, c.Member) {
 			instances = append(instances, c)
 		}
 	}
-	p.given = assign(instances)
-	for member, held := range p.held {
-		for other := range p.given {
+	p.Given = assign(instances)
+	for member, held := range p.Held {
+		for other := range p.Given {
 			if other != member {
-				p.given[other] &^= held
+				p.Given[other] &^= held
 			}
 		}
-		p.withheld |= held &^ p.given[member]
+		p.Withheld |= held &^ p.Given[member]
 	}
-	for _, c := range p.claims {
-		p.given[c.member] |= 0
+	for _, c := range p.Claims {
+		p.Given[c.Member] |= 0
 	}
 	return *p
 }
@@ -143,65 +151,65 @@ func (p *plan) assign() plan {
 //     its move would lighten the heaviest share by less than a sixteenth of a fair one.
 //  4. The slots of a share are spread out, not in runs, so that each share has some of the
 //     partitions of a topic.
-func assign(claims []claim) map[string]slotSet {
+func assign(claims []Claim) map[string]SlotSet {
 	claims = slices.Clone(claims)
-	var once, contested slotSet
-	weight := [slots]int{}
+	var once, contested SlotSet
+	weight := [Slots]int{}
 	for i, c := range claims {
-		claims[i].owned &= allSlots
-		contested |= once & claims[i].owned
-		once |= c.owned & allSlots
-		for slot, load := range c.load {
+		claims[i].Owned &= AllSlots
+		contested |= once & claims[i].Owned
+		once |= c.Owned & AllSlots
+		for slot, load := range c.Load {
 			weight[slot] = max(weight[slot], 1+int(load))
 		}
 	}
-	for slot := range slots {
-		if !contested.has(slot) {
+	for slot := range Slots {
+		if !contested.Has(slot) {
 			continue
 		}
 		latest, n := int32(-1), 0
 		for _, c := range claims {
 			switch {
-			case !c.owned.has(slot) || c.generation < latest:
-			case c.generation > latest:
-				latest, n = c.generation, 1
+			case !c.Owned.Has(slot) || c.Generation < latest:
+			case c.Generation > latest:
+				latest, n = c.Generation, 1
 			default:
 				n++
 			}
 		}
 		for i, c := range claims {
-			if c.owned.has(slot) && (c.generation < latest || n > 1) {
-				claims[i].owned &^= 1 << slot
+			if c.Owned.Has(slot) && (c.Generation < latest || n > 1) {
+				claims[i].Owned &^= 1 << slot
 			}
 		}
 	}
-	slices.SortFunc(claims, func(a, b claim) int { return strings.Compare(a.member, b.member) })
-	free := allSlots &^ once
+	slices.SortFunc(claims, func(a, b Claim) int { return strings.Compare(a.Member, b.Member) })
+	free := AllSlots &^ once
 	d := division{weight: weight, total: 0}
 	for _, c := range claims {
-		d.shares = append(d.shares, c.owned)
+		d.shares = append(d.shares, c.Owned)
 	}
 	for _, w := range weight {
 		d.total += w
 	}
 	d.give(free)
 	d.even()
-	given := make(map[string]slotSet, len(claims))
+	given := make(map[string]SlotSet, len(claims))
 	for i, c := range claims {
-		given[c.member] = d.shares[i] & (c.owned | free) // others first let go of theirs
+		given[c.Member] = d.shares[i] & (c.Owned | free) // others first let go of theirs
 	}
 	return given
 }
 
 // division is the distribution of slots that assign aims at.
 type division struct {
-	weight [slots]int
+	weight [Slots]int
 	total  int
-	shares []slotSet
+	shares []SlotSet
 }
 
-func (d *division) of(share slotSet) (sum int) {
-	for _, slot := range share.list() {
+func (d *division) of(share SlotSet) (sum int) {
+	for _, slot := range share.List() {
 		sum += d.weight[slot]
 	}
 	return sum
@@ -221,11 +229,11 @@ func (d *division) ends() (heaviest, lightest int) {
 }
 
 // give gives away free slots: the heaviest first, each to the lightest share.
-func (d *division) give(free slotSet) {
+func (d *division) give(free SlotSet) {
 	for free != 0 && len(d.shares) > 0 {
 		_, to := d.ends()
 		best, bestNear := -1, 0
-		for _, s := range free.list() {
+		for _, s := range free.List() {
 			slot, near := int(s), d.shares[to].near(int(s))
 			if best < 0 || d.weight[slot] > d.weight[best] || d.weight[slot] == d.weight[best] && near < bestNear {
 				best, bestNear = slot, near
@@ -242,7 +250,7 @@ func (d *division) even() {
 		from, to := d.ends()
 		most, least := d.of(d.shares[from]), d.of(d.shares[to])
 		best, bestMost, bestNear := -1, most, 0
-		for _, s := range d.shares[from].list() {
+		for _, s := range d.shares[from].List() {
 			slot := int(s)
 			left := max(most-d.weight[slot], least+d.weight[slot])
 			near := d.shares[to].near(slot) - (d.shares[from] &^ (1 << slot)).near(slot)
@@ -260,10 +268,10 @@ func (d *division) even() {
 
 // near returns how near the slots of a set are to a slot, around the circle of slots; more =
 // nearer.
-func (s slotSet) near(slot int) (sum int) {
-	for _, other := range s.list() {
-		distance := (slot - int(other) + slots) % slots
-		distance = max(1, min(distance, slots-distance))
+func (s SlotSet) near(slot int) (sum int) {
+	for _, other := range s.List() {
+		distance := (slot - int(other) + Slots) % Slots
+		distance = max(1, min(distance, Slots-distance))
 		sum += 1_000_000 / (distance * distance)
 	}
 	return sum
