@@ -95,7 +95,7 @@ func asUnanswered(err error) error {
 	if err == nil || wire.NeverSent(err) {
 		return err
 	}
-	return unanswered{err}
+	return unanswered{err: err}
 }
 
 func isUnanswered(err error) bool {

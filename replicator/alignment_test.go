@@ -129,23 +129,23 @@ func (l *scriptedLog) append(ctx context.Context, b []byte) (int64, error) {
 		return 0, kerr.NotEnoughReplicasAfterAppend
 	case lostAnswer:
 		l.put(b)
-		return 0, unanswered{errors.New("connection reset")}
+		return 0, unanswered{err: errors.New("connection reset")}
 	case lostRequest:
-		return 0, unanswered{errors.New("connection reset")}
+		return 0, unanswered{err: errors.New("connection reset")}
 	case late:
 		l.later(testGrace/2, func() { l.put(b) })
-		return 0, unanswered{errors.New("connection reset")}
+		return 0, unanswered{err: errors.New("connection reset")}
 	case stalled:
 		wait := testGrace * (lastFillerGraces - 1)
 		if len(l.batches) == 0 { // the next process cannot see that there was a filler
 			wait = testGrace / 2
 		}
 		l.later(wait, func() { l.put(b) })
-		return 0, unanswered{errors.New("connection reset")}
+		return 0, unanswered{err: errors.New("connection reset")}
 	case tooLate:
 		l.doubted++
 		l.later(testGrace*lastFillerGraces+testGrace/4, func() { l.put(b) })
-		return 0, unanswered{errors.New("connection reset")}
+		return 0, unanswered{err: errors.New("connection reset")}
 	case foreignBefore:
 		l.foreign++
 		l.put(foreignHeader(3))

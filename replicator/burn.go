@@ -10,6 +10,7 @@ import (
 	"klink/internal/retry"
 	"klink/protocol/batch"
 	"klink/replicator/core"
+	"klink/replicator/memory"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 )
@@ -66,7 +67,7 @@ type burn struct {
 	wait  retry.Backoff
 	// room is room for fillers in memory. The burn waits for it before it makes each filler, and
 	// holds it until the filler was answered.
-	room *fillerRoom
+	room *memory.FillerRoom
 	// moved is called with the log end as it moves; may be nil.
 	moved func(end int64)
 
@@ -188,7 +189,7 @@ func (b *burn) settled(ctx context.Context, end int64, lingering bool) (int64, e
 
 // append appends a filler of n records at end. The filler is in memory only during the call.
 func (b *burn) append(ctx context.Context, n int, end int64) (base int64, err error) {
-	give, err := b.room.take(ctx, n)
+	give, err := b.room.Take(ctx, n)
 	if err != nil {
 		return 0, err
 	}

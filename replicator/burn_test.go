@@ -19,7 +19,7 @@ import (
 
 func newTestBurn(l burnLog, to int64) *burn {
 	return &burn{
-		log: l, name: "t-0", to: to, limit: 1000, pace: newPace(100), room: newFillerRoom(memory.NewBudget(1 << 20)), grace: testGrace, size: 40,
+		log: l, name: "t-0", to: to, limit: 1000, pace: newPace(100), room: memory.NewFillerRoom(memory.NewBudget(1 << 20)), grace: testGrace, size: 40,
 		wait: retry.Backoff{Low: 10 * time.Millisecond, High: 200 * time.Millisecond},
 	}
 }

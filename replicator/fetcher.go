@@ -63,7 +63,7 @@ type fetcher struct {
 	wait    retry.Backoff
 	tools   core.FetchTools
 	link    brokerLink
-	reach   reach
+	reach   core.Reach
 	session fetchSession
 	request wire.FetchRequest
 	answer  wire.FetchResponse
@@ -97,7 +97,7 @@ func newFetcher(s *source, broker int32) *fetcher {
 		link: brokerLink{dialer: s.dialer, at: &s.at, node: broker},
 	}
 	f.topics.Store(&[]fetcherTopic{})
-	f.tools.Recoder.Account = s.r.recoding.account()
+	f.tools.Recoder.Account = s.r.recoding.Account()
 	f.tools.Keep = func(b []byte, alias bool) *memory.Frame {
 		if alias {
 			f.frame.Keep()
@@ -128,7 +128,7 @@ func (f *fetcher) run(ctx context.Context) {
 		if f.link.rest(ctx) != nil {
 			return
 		}
-		reserve := f.s.r.reservation(f.reach.times(maxFetchBytes, farFetchBytes))
+		reserve := f.s.r.reservation(f.reach.Times(maxFetchBytes, farFetchBytes))
 		if f.s.r.budget.Reserve(ctx, reserve) != nil {
 			return
 		}
@@ -178,7 +178,7 @@ func (f *fetcher) collect() (compares []*fetchJob, wait time.Duration) {
 	wait = f.s.cfg.maxWait
 	s := &f.session
 	s.adopt(*f.topics.Load())
-	limit := int(f.reach.times(int64(f.s.r.queueLimit(1)), int64(f.s.r.queueLimit(maxReach))))
+	limit := int(f.reach.Times(int64(f.s.r.queueLimit(1)), int64(f.s.r.queueLimit(core.MaxReach))))
 	now := time.Now()
 	f.first++
 	s.out = 0
@@ -281,8 +281,8 @@ func (f *fetcher) fetch(ctx context.Context, reserved int64, wait time.Duration)
 		}
 		f.countSession()
 	}()
-	queue := f.reach.times(int64(f.s.r.queueLimit(1)), int64(f.s.r.queueLimit(maxReach)))
-	limit := min(f.reach.times(int64(f.s.cfg.partitionBytes), reserved), max(queue, minPartitionFetch))
+	queue := f.reach.Times(int64(f.s.r.queueLimit(1)), int64(f.s.r.queueLimit(core.MaxReach)))
+	limit := min(f.reach.Times(int64(f.s.cfg.partitionBytes), reserved), max(queue, minPartitionFetch))
 	f.asks = fetchAsks{
 		total: int32(max(reserved-int64(partitionRoom*(s.out+1)), reserved/2)), partition: int32(limit), wait: wait, first: f.first,
 	}
@@ -333,7 +333,7 @@ func (f *fetcher) fetch(ctx context.Context, reserved int64, wait time.Duration)
 	if bytes > 0 {
 		f.leftOut = time.Time{}
 	}
-	f.reach.learn(full || bytes >= int64(f.asks.total)*3/4, first.Sub(sent), transfer)
+	f.reach.Learn(full || bytes >= int64(f.asks.total)*3/4, first.Sub(sent), transfer)
 	if !s.granted() {
 		s.leftOut()
 	}

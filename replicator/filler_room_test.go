@@ -62,9 +62,9 @@ func TestBurnsAreBounded(t *testing.T) {
 			errs[i] = b.run(t.Context(), false)
 		})
 	}
-	kafkatest.WaitFor(t, 30*time.Second, "fillers that wait for the destination", func() (bool, string) { return held.Load() == maxFillers, "" })
-	if n := r.budget.Total - r.budget.Left(); n != maxFillers*to*fillerBytes {
-		t.Errorf("%d bytes of the budget are taken by %d fillers of %d records", n, maxFillers, to)
+	kafkatest.WaitFor(t, 30*time.Second, "fillers that wait for the destination", func() (bool, string) { return held.Load() == memory.MaxFillers, "" })
+	if n := r.budget.Total - r.budget.Left(); n != memory.MaxFillers*to*memory.FillerBytes {
+		t.Errorf("%d bytes of the budget are taken by %d fillers of %d records", n, memory.MaxFillers, to)
 	}
 	close(released)
 	burns.Wait()
@@ -73,11 +73,11 @@ func TestBurnsAreBounded(t *testing.T) {
 			t.Fatalf("burn %d ends with the log start at %d: %v", i, logs[i].start, err)
 		}
 	}
-	if most.Load() != maxFillers {
-		t.Errorf("%d fillers were held at once, want at most %d", most.Load(), maxFillers)
+	if most.Load() != memory.MaxFillers {
+		t.Errorf("%d fillers were held at once, want at most %d", most.Load(), memory.MaxFillers)
 	}
-	if r.budget.Left() != r.budget.Total || len(r.fillers.slots) != 0 {
-		t.Errorf("%d of %d bytes are free, and %d slots are taken, after all burns", r.budget.Left(), r.budget.Total, len(r.fillers.slots))
+	if r.budget.Left() != r.budget.Total || len(r.fillers.Slots) != 0 {
+		t.Errorf("%d of %d bytes are free, and %d slots are taken, after all burns", r.budget.Left(), r.budget.Total, len(r.fillers.Slots))
 	}
 }
 
@@ -85,20 +85,20 @@ func TestBurnsAreBounded(t *testing.T) {
 // behind.
 func TestFillerRoomIsGivenBack(t *testing.T) {
 	b := memory.NewBudget(1 << 20)
-	room := newFillerRoom(b)
-	give, err := room.take(t.Context(), batch.MaxFiller) // more than the budget: takes all of it
+	room := memory.NewFillerRoom(b)
+	give, err := room.Take(t.Context(), batch.MaxFiller) // more than the budget: takes all of it
 	if err != nil || b.Left() != 0 {
 		t.Fatalf("%d bytes are free: %v", b.Left(), err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	for range 2 * maxFillers {
-		if _, err := room.take(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+	for range 2 * memory.MaxFillers {
+		if _, err := room.Take(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("a filler beyond the budget: %v", err)
 		}
 	}
 	give()
-	if b.Left() != b.Total || len(room.slots) != 0 {
-		t.Errorf("%d of %d bytes are free, and %d slots are taken", b.Left(), b.Total, len(room.slots))
+	if b.Left() != b.Total || len(room.Slots) != 0 {
+		t.Errorf("%d of %d bytes are free, and %d slots are taken", b.Left(), b.Total, len(room.Slots))
 	}
 }

@@ -50,8 +50,8 @@ func thinned(t *testing.T, n int) []byte {
 // the result.
 func TestRecodingCountsAgainstTheBudget(t *testing.T) {
 	const total = 64 << 20
-	r := &recoding{budget: memory.NewBudget(total)}
-	free := r.budget.Left
+	r := &memory.Recoding{Budget: memory.NewBudget(total)}
+	free := r.Budget.Left
 	b := thinned(t, 48)
 	if len(b) > 64<<10 {
 		t.Fatalf("%d bytes: this is no test", len(b))
@@ -62,7 +62,7 @@ func TestRecodingCountsAgainstTheBudget(t *testing.T) {
 	enter := func(by int) int { mu.Lock(); defer mu.Unlock(); active += by; return active }
 	for range 4 {
 		work.Go(func() {
-			rec := batch.Recoder{Account: r.account()}
+			rec := batch.Recoder{Account: r.Account()}
 			runs := 0
 			err := rec.Runs(b, 0, func(batch.Header) error {
 				if n := enter(1); n > 1 {
@@ -84,7 +84,7 @@ func TestRecodingCountsAgainstTheBudget(t *testing.T) {
 	if f := free(); f != total {
 		t.Errorf("%d of %d bytes are free at the end", f, total)
 	}
-	rec := batch.Recoder{Account: r.account()}
+	rec := batch.Recoder{Account: r.Account()}
 	if err := rec.Runs(thinned(t, batch.MaxRecodedSize>>20+8), 0, func(batch.Header) error { return nil }); !errors.Is(err, batch.ErrTooLarge) {
 		t.Error(err)
 	}
@@ -95,7 +95,7 @@ func TestRecodingCountsAgainstTheBudget(t *testing.T) {
 	if err := rec.Runs(b, 0, func(batch.Header) error { return refused }); !errors.Is(err, refused) || free() != total {
 		t.Errorf("%d bytes are free after %v", free(), err)
 	}
-	if !r.turn.TryLock() {
+	if !r.Turn.TryLock() {
 		t.Error("the turn was not given back")
 	}
 }
@@ -103,7 +103,7 @@ func TestRecodingCountsAgainstTheBudget(t *testing.T) {
 // Every fetcher accounts for the batches that it rebuilds.
 func TestFetchersAccountForRecoding(t *testing.T) {
 	s := &source{r: &Replicator{budget: memory.NewBudget(1 << 20)}}
-	s.r.recoding = &recoding{budget: s.r.budget}
+	s.r.recoding = &memory.Recoding{Budget: s.r.budget}
 	if newFetcher(s, 1).tools.Recoder.Account == nil {
 		t.Error("a fetcher takes memory that nobody knows of")
 	}

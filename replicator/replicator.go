@@ -44,14 +44,14 @@ type Replicator struct {
 	cfg       Config
 	log       *slog.Logger
 	budget    *memory.Budget
-	recoding  *recoding
+	recoding  *memory.Recoding
 	metrics   *metrics
 	dest      *destination
-	grace     time.Duration // settleGrace
-	burnPace  *pace         // of all partitions
-	fillers   *fillerRoom   // of all partitions
-	kick      chan struct{} // asks for a round of reconcile
-	holes     chan struct{} // asks for checkpoints of partitions that end in a hole
+	grace     time.Duration      // settleGrace
+	burnPace  *pace              // of all partitions
+	fillers   *memory.FillerRoom // of all partitions
+	kick      chan struct{}      // asks for a round of reconcile
+	holes     chan struct{}      // asks for checkpoints of partitions that end in a hole
 	owner     *owner
 	board     atomic.Pointer[board] // nil without a group
 	sightings *sightings            // nil without a group
@@ -114,7 +114,7 @@ func New(cfg Config) (*Replicator, error) {
 		cfg:      cfg,
 		log:      cfg.Logger,
 		budget:   budget,
-		fillers:  newFillerRoom(budget),
+		fillers:  memory.NewFillerRoom(budget),
 		metrics:  &metrics{},
 		grace:    settleGrace,
 		burnPace: newPace(defaultBurnRate),
@@ -131,7 +131,7 @@ func New(cfg Config) (*Replicator, error) {
 
 		storedReads: make(chan struct{}, rewrittenReads),
 	}
-	r.recoding = &recoding{budget: r.budget}
+	r.recoding = &memory.Recoding{Budget: r.budget}
 	r.owner = newOwner(r, cfg.Group)
 	if cfg.Group != nil {
 		r.sightings = newSightings()

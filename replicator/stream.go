@@ -76,7 +76,7 @@ type lane struct {
 // partition.
 type round struct {
 	topics []laneTopic
-	names  order
+	names  wire.Order
 	places []int // indexes in jobs, in the order of names
 }
 
@@ -179,7 +179,7 @@ func (l *lane) read(r *round, body []byte) error {
 	version := l.request.Version()
 	for l.answer.Reset(version, body); l.answer.Next(); {
 		p := &l.answer.ProducePartition
-		at := r.names.find(l.answer.Topic, &l.answer.TopicID, version >= wire.FirstProduceWithIDs, p.Partition)
+		at := r.names.Find(l.answer.Topic, &l.answer.TopicID, version >= wire.FirstProduceWithIDs, p.Partition)
 		if at < 0 {
 			continue
 		}
@@ -274,7 +274,7 @@ func (l *lane) prepare(conn *wire.Conn) (wire.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	round.names.reset()
+	round.names.Reset()
 	round.places = round.places[:0]
 	r, acks := &l.request, acksAll
 	if l.round < len(l.rounds)-1 {
@@ -284,11 +284,11 @@ func (l *lane) prepare(conn *wire.Conn) (wire.Request, error) {
 	for i := range round.topics {
 		t := &round.topics[i]
 		r.Topic(t.m.topic, &t.m.topicID, t.n)
-		round.names.addTopic(t.m.topic, t.m.topicID)
+		round.names.AddTopic(t.m.topic, t.m.topicID)
 		for n := t.first; n >= 0; n = l.jobs[n].next {
 			j := &l.jobs[n]
 			r.Partition(j.w.id, j.i.Bytes)
-			round.names.add(j.w.id)
+			round.names.Add(j.w.id)
 			round.places = append(round.places, n)
 		}
 	}

@@ -1,4 +1,4 @@
-package replicator
+package wire
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 
 // TestOrderFindsEverything: find finds each partition of a response in any order, and no other one.
 func TestOrderFindsEverything(t *testing.T) {
-	var o order
+	var o Order
 	rapid.Check(t, func(t *rapid.T) {
 		type entry struct {
 			name      string
@@ -17,15 +17,15 @@ func TestOrderFindsEverything(t *testing.T) {
 			partition int32
 			at        int
 		}
-		o.reset()
+		o.Reset()
 		var all []entry
 		topics := rapid.IntRange(1, 5).Draw(t, "topics")
 		for n := range topics {
 			e := entry{name: fmt.Sprint("topic", n), id: [16]byte{byte(n)}}
-			o.addTopic(e.name, e.id)
+			o.AddTopic(e.name, e.id)
 			for _, p := range rapid.Permutation([]int32{0, 1, 2, 3, 4, 5}).Draw(t, "partitions")[:rapid.IntRange(1, 6).Draw(t, "n")] {
 				e.partition, e.at = p, len(all)
-				o.add(p)
+				o.Add(p)
 				all = append(all, e)
 			}
 		}
@@ -35,21 +35,21 @@ func TestOrderFindsEverything(t *testing.T) {
 			if rapid.Bool().Draw(t, "in order") {
 				e = all[(e.at+1)%len(all)]
 			}
-			if got := o.find([]byte(e.name), &e.id, byID, e.partition); got != e.at {
+			if got := o.Find([]byte(e.name), &e.id, byID, e.partition); got != e.at {
 				t.Fatalf("%v is at %d, found at %d", e, e.at, got)
 			}
 			if rapid.IntRange(0, 5).Draw(t, "stranger") == 0 {
-				if got := o.find([]byte("stranger"), &[16]byte{99}, byID, 0); got >= 0 {
+				if got := o.Find([]byte("stranger"), &[16]byte{99}, byID, 0); got >= 0 {
 					t.Fatalf("a stranger is found at %d", got)
 				}
-				if got := o.find([]byte(e.name), &e.id, byID, 77); got >= 0 {
+				if got := o.Find([]byte(e.name), &e.id, byID, 77); got >= 0 {
 					t.Fatalf("a partition that is not there is found at %d", got)
 				}
 			}
 		}
 	})
-	o.reset()
-	if got := o.find([]byte("topic0"), &[16]byte{}, false, 0); got >= 0 {
+	o.Reset()
+	if got := o.Find([]byte("topic0"), &[16]byte{}, false, 0); got >= 0 {
 		t.Errorf("found at %d of nothing", got)
 	}
 }

@@ -1,12 +1,12 @@
-package replicator
+package wire
 
 import "slices"
 
-// order lists the topics and partitions of a request, to find those of the response again. A broker
+// Order lists the topics and partitions of a request, to find those of the response again. A broker
 // mostly answers in the order of the request, so the expected place is tried first; a partition
 // anywhere else is found, too. An order is reused for the next request, and allocates nothing once
 // it has been large enough.
-type order struct {
+type Order struct {
 	topics     []orderTopic
 	partitions []int32
 	topic, at  int // where the next partition is expected
@@ -18,27 +18,28 @@ type orderTopic struct {
 	from, to int // indexes in partitions
 }
 
-func (o *order) reset() {
+// Reset empties the order for the next request.
+func (o *Order) Reset() {
 	clear(o.topics)
 	o.topics, o.partitions = o.topics[:0], o.partitions[:0]
 	o.topic, o.at = 0, 0
 }
 
-// addTopic adds a topic, without partitions yet.
-func (o *order) addTopic(name string, id [16]byte) {
+// AddTopic adds a topic, without partitions yet.
+func (o *Order) AddTopic(name string, id [16]byte) {
 	n := len(o.partitions)
 	o.topics = append(o.topics, orderTopic{name, id, n, n})
 }
 
-// add adds a partition to the topic that was added last.
-func (o *order) add(partition int32) {
+// Add adds a partition to the topic that was added last.
+func (o *Order) Add(partition int32) {
 	o.partitions = append(o.partitions, partition)
 	o.topics[len(o.topics)-1].to++
 }
 
-// find returns the index of a partition among all of the request, -1 = the request does not name
+// Find returns the index of a partition among all of the request, -1 = the request does not name
 // it. The topic is found by id if byID is set, else by name.
-func (o *order) find(name []byte, id *[16]byte, byID bool, partition int32) int {
+func (o *Order) Find(name []byte, id *[16]byte, byID bool, partition int32) int {
 	is := func(t *orderTopic) bool {
 		if byID {
 			return t.id == *id
