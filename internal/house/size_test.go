@@ -21,8 +21,7 @@ const (
 //
 // To be removed: they are being split.
 var large = map[string]int{
-	"admin":      80,
-	"replicator": 57,
+	"admin": 80,
 }
 
 func TestFilesAreSmall(t *testing.T) {
