@@ -7,6 +7,7 @@
 //	caslog   a compacted topic in which every change is a compare-and-set
 //	filter   the filters of link configs
 //	aclsync  which ACLs of a source are copied
+//	facts    what the router asks for, and klink has to look up
 //
 // # Reading order
 //
@@ -16,7 +17,6 @@
 //	create_mirror.go, reconcile.go, stop.go, promote.go   the life of a mirror
 //	task*.go         what is done for a link from time to time
 //	cleaner.go       what keeps the destination's cleaner off void batches
-//	facts.go, learn_offset.go   what the router asks for, and klink has to look up
 //
 // # Locks
 //

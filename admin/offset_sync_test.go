@@ -172,12 +172,12 @@ func TestOffsetSyncEnds(t *testing.T) {
 	w.plainMirror("orders", 1)
 	w.replicator()
 	dst := kafkatest.NewClient(t, kgo.SeedBrokers(w.seeds...))
-	appendBatch(t, dst, "orders", 0, 6, 3)
-	appendBatch(t, dst, "orders", 0, 20, 2)
+	appendStamped(t, dst, "orders", 0, 6, 3)
+	appendStamped(t, dst, "orders", 0, 20, 2)
 	w.atSource("g", "orders", "", 30)
 	w.awaitOffset("g", "orders", 0, 22)
 	w.reporter.set("orders", model.PartitionStatus{MirrorEnd: 9})
-	appendBatch(t, dst, "orders", 0, 22, 2)
+	appendStamped(t, dst, "orders", 0, 22, 2)
 	w.awaitOffset("g", "orders", 0, 24)
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"klink/admin/caslog"
+	"klink/admin/facts"
 	"klink/admin/model"
 	"klink/protocol/timeline"
 )
@@ -390,8 +391,7 @@ func (s *Service) findEnd(ctx context.Context, topic string, partition int32, t 
 	if logical, _, ok = t.FindLogical(physical); ok {
 		return logical, true
 	}
-	look := &Facts{cfg: FactsConfig{Now: s.cfg.Now}, client: s.client, maxLook: maxLookBytes}
-	if err := look.LearnOffset(ctx, topic, partition, t, timeline.ProbeEnd); err != nil {
+	if err := facts.LearnEnd(ctx, s.client, s.cfg.Now, topic, partition, t); err != nil {
 		s.log.Warn("could not find the end of a mirror partition", "topic", topic, "partition", partition, "error", err)
 		return 0, false
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"klink/admin"
+	"klink/admin/facts"
 	"klink/internal/config"
 	"klink/internal/telemetry"
 	"klink/proxy"
@@ -36,7 +37,7 @@ type server struct {
 	log   *slog.Logger
 	seeds []string
 
-	facts      *admin.Facts
+	facts      *facts.Facts
 	service    *admin.Service
 	router     *router.Router
 	proxy      *proxy.Proxy
@@ -102,7 +103,7 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 	if err != nil {
 		return nil, err
 	}
-	if s.facts, err = admin.NewFacts(admin.FactsConfig{
+	if s.facts, err = facts.New(facts.Config{
 		Destination: destination, Logger: log, TopicsSeen: func(topics map[[16]byte]string) { s.service.TopicsSeen(topics) },
 		CatchUp: func(ctx context.Context, topic string) error {
 			if s.replicator.OwnsAll(topic) {
@@ -314,7 +315,7 @@ func (s *server) admit(ctx context.Context, addrs []string) error {
 
 // setBrokers opens a listener for each broker, and returns the addresses at which clients reach
 // them.
-func (s *server) setBrokers(brokers []admin.Broker) (map[int32]router.Addr, error) {
+func (s *server) setBrokers(brokers []facts.Broker) (map[int32]router.Addr, error) {
 	upstream := make([]proxy.Broker, len(brokers))
 	addrs := make([]string, len(brokers))
 	for i, b := range brokers {

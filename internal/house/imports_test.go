@@ -26,7 +26,8 @@ var arrows = []struct {
 	{"admin/filter", nil},
 	{"admin/caslog", []string{"internal/kafkaclient", "internal/retry"}},
 	{"admin/aclsync", []string{"admin/filter", "internal/kafkaclient", "protocol"}},
-	{"admin", []string{"admin/model", "admin/filter", "admin/caslog", "admin/aclsync", "internal/jsonbound", "internal/kafkaclient", "internal/retry", "protocol", "router"}},
+	{"admin/facts", []string{"internal/kafkaclient", "protocol", "router"}},
+	{"admin", []string{"admin/facts", "admin/model", "admin/filter", "admin/caslog", "admin/aclsync", "internal/jsonbound", "internal/kafkaclient", "internal/retry", "protocol", "router"}},
 	{"replicator/memory", nil},
 	// The core of a partition can reach no socket.
 	{"replicator/core", []string{"admin/model", "protocol", "replicator/memory"}},
@@ -43,7 +44,7 @@ var arrows = []struct {
 	{"bench", []string{"internal/kafkatest", "protocol"}},
 
 	{"cmd", []string{
-		"admin", "admin/filter", "admin/model", "bench", "internal/config", "internal/kafkaclient", "internal/telemetry", "protocol", "proxy", "replicator", "router",
+		"admin", "admin/facts", "admin/filter", "admin/model", "bench", "internal/config", "internal/kafkaclient", "internal/telemetry", "protocol", "proxy", "replicator", "router",
 	}},
 }
 

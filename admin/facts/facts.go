@@ -1,4 +1,4 @@
-package admin
+package facts
 
 import (
 	"context"
@@ -21,8 +21,8 @@ type Broker struct {
 	Port int32
 }
 
-// FactsConfig is what Facts needs.
-type FactsConfig struct {
+// Config is what Facts needs.
+type Config struct {
 	// Destination has the client options for the destination cluster. Required.
 	Destination []kgo.Opt
 	// Interval between refreshes of brokers and topic ids; default 10 s.
@@ -46,7 +46,7 @@ const brokersEvery = time.Second
 // Facts implements router.Facts with a client of the destination: it learns brokers and topic ids,
 // on demand and every Interval, and publishes them to the router's Directory.
 type Facts struct {
-	cfg        FactsConfig
+	cfg        Config
 	client     *kgo.Client
 	directory  *router.Directory
 	setBrokers func([]Broker) (map[int32]router.Addr, error)
@@ -69,8 +69,8 @@ type Facts struct {
 
 var _ router.Facts = (*Facts)(nil)
 
-// NewFacts returns a Facts, which does nothing until Start.
-func NewFacts(cfg FactsConfig) (*Facts, error) {
+// New returns a Facts, which does nothing until Start.
+func New(cfg Config) (*Facts, error) {
 	if cfg.Interval <= 0 {
 		cfg.Interval = 10 * time.Second
 	}

@@ -1,14 +1,17 @@
-package admin
+package facts
 
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
 	"klink/router"
 
@@ -32,8 +35,8 @@ type factsWorld struct {
 
 func newFactsWorld(t *testing.T, brokers int) *factsWorld {
 	w := &factsWorld{cluster: kafkatest.Embedded(t, brokers), directory: router.New(nil, nil).Directory()}
-	facts, err := NewFacts(FactsConfig{
-		Destination: clientOptions(t, w.cluster.ListenAddrs()...), Interval: time.Hour, Logger: testLogger(t),
+	facts, err := New(Config{
+		Destination: seedOptions(t, w.cluster.ListenAddrs()...), Interval: time.Hour, Logger: slog.New(slog.DiscardHandler),
 		Now:        func() time.Time { return time.UnixMilli(w.now.Load()) },
 		TopicsSeen: func(m map[[16]byte]string) { w.seen.Add(int64(len(m))) },
 	})
@@ -201,4 +204,11 @@ func TestWaitingIDsAreBounded(t *testing.T) {
 	}
 	require.ErrorContains(t, w.facts.LearnTopicIDs(context.Background(), ids), "try again")
 	require.Len(t, w.facts.topics.pending, maxPendingIDs)
+}
+
+func seedOptions(t testing.TB, seeds ...string) []kgo.Opt {
+	t.Helper()
+	opts, err := kafkaclient.Properties{"bootstrap.servers": strings.Join(seeds, ",")}.Options()
+	require.NoError(t, err)
+	return opts
 }

@@ -1,4 +1,4 @@
-package admin
+package facts
 
 import (
 	"context"
@@ -343,4 +343,11 @@ func (c *leaderCache) forget(topic string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.topics, topic)
+}
+
+// LearnEnd reads the last batch of a log with a client of the destination, and tells the timeline
+// of the partition where it ends. now is the clock.
+func LearnEnd(ctx context.Context, client *kgo.Client, now func() time.Time, topic string, partition int32, t *timeline.Partition) error {
+	f := &Facts{cfg: Config{Now: now}, client: client, maxLook: maxLookBytes}
+	return f.LearnOffset(ctx, topic, partition, t, timeline.ProbeEnd)
 }
