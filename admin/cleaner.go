@@ -38,9 +38,6 @@ const (
 	// noCompaction is a min.compaction.lag.ms at which the cleaner never compacts a record,
 	// whatever its timestamp.
 	noCompaction = math.MaxInt64
-
-	minLagConfig = "min.compaction.lag.ms"
-	maxLagConfig = "max.compaction.lag.ms"
 )
 
 // maxVoidRecords bounds how many partitions a mirror's record lists in Void.

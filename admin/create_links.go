@@ -24,7 +24,7 @@ func (s *Service) createLinks(ctx context.Context, req *linkapi.CreateLinksReque
 
 // createLink creates one link, and fills in its id and the source's cluster id in result.
 func (s *Service) createLink(ctx context.Context, link linkapi.CreateLink, validateOnly, skipConnect bool, result *linkapi.CreateLinkResult) *protocol.Error {
-	if err := checkName(link.Name); err != nil {
+	if err := model.CheckName(link.Name); err != nil {
 		return protocol.Errorf(kerr.InvalidRequest, "invalid link name: %s", err)
 	}
 	configs, refused := requestedConfigs(link.Configs)

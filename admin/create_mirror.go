@@ -153,7 +153,7 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *s
 }
 
 func checkMirrorSpec(spec router.MirrorSpec) *protocol.Error {
-	if err := checkName(spec.Topic); err != nil {
+	if err := model.CheckName(spec.Topic); err != nil {
 		return protocol.Errorf(kerr.InvalidTopicException, "invalid topic name: %s", err)
 	}
 	switch {

@@ -211,3 +211,24 @@ func (s *source) topic(ctx context.Context, topic, start string) (*sourceTopic, 
 	}
 	return st, nil
 }
+
+// listStarts asks for the offset at which a mirror of each partition of a topic begins.
+//
+// latest is the high watermark, not the last stable offset. Either way, everything written from now
+// on is mirrored. Of a transaction that is open now only the records from here on are mirrored, as
+// a read_uncommitted consumer that begins at latest would see them. The last stable offset would
+// also bring in old records of other producers, possibly very many.
+func (s *source) listStarts(ctx context.Context, topic, spec string) (kadm.ListedOffsets, error) {
+	switch spec {
+	case startEarliest:
+		return s.admin.ListStartOffsets(ctx, topic)
+	case startLatest:
+		return s.admin.ListEndOffsets(ctx, topic)
+	}
+	ms, err := startTime(spec)
+	if err != nil {
+		return nil, err
+	}
+	// If no record is that late, this is the end.
+	return s.admin.ListOffsetsAfterMilli(ctx, ms, topic)
+}

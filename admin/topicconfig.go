@@ -1,23 +1,26 @@
 package admin
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
-	"klink/internal/kafkaclient"
+	"klink/admin/model"
 	"klink/protocol"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // The topic configs of a mirror come in three kinds. Followed ones are copied from the source.
 // Overridden ones have the values that a mirror needs while it is one. All others belong to the
 // destination, and anybody may set them.
+
+// The configs that keep the cleaner off records: see cleaner.go of package admin.
+const (
+	minLagConfig = "min.compaction.lag.ms"
+	maxLagConfig = "max.compaction.lag.ms"
+)
 
 // alwaysFollowed are the configs that every mirror copies from its source: without them it could
 // not hold the source's records, or would retain different ones. The compaction lags never fall
@@ -59,7 +62,7 @@ func splitList(value string) (list []string) {
 // checkFollowed refuses configs that cannot follow.
 func checkFollowed(value string) error {
 	for _, name := range splitList(value) {
-		if _, own := overridden[name]; own || neverFollowed[name] || checkName(name) != nil || strings.HasPrefix(name, "mirror.") {
+		if _, own := overridden[name]; own || neverFollowed[name] || model.CheckName(name) != nil || strings.HasPrefix(name, "mirror.") {
 			return errNotAllowed
 		}
 	}
@@ -181,30 +184,6 @@ type topicConfig struct {
 	explicit bool // set at the topic, not inherited from a default
 }
 
-// describeTopicConfigs describes all configs of a topic.
-func describeTopicConfigs(ctx context.Context, admin *kadm.Client, topic string) (map[string]topicConfig, error) {
-	resources, err := admin.DescribeTopicConfigs(ctx, topic)
-	if err != nil {
-		return nil, err
-	}
-	r, err := resources.On(topic, nil)
-	if err != nil {
-		return nil, err
-	}
-	if r.Err != nil {
-		return nil, kafkaclient.WithMessage(r.Err, r.ErrMessage)
-	}
-	configs := make(map[string]topicConfig, len(r.Configs))
-	for _, c := range r.Configs {
-		configs[c.Key] = topicConfig{value: c.MaybeValue(), null: c.Value == nil, explicit: c.Source == kmsg.ConfigSourceDynamicTopicConfig}
-	}
-	return configs, nil
-}
-
-func (s *Service) topicConfigs(ctx context.Context, topic string) (map[string]topicConfig, error) {
-	return describeTopicConfigs(ctx, s.admin, topic)
-}
-
 // mirrorConfigs derives the configs of a mirror topic from the source topic's and the requested
 // ones (asked). follows names the configs that follow the source. known are the configs of any
 // topic of the destination: their names tell which configs its brokers know. atStop are the
@@ -264,30 +243,6 @@ func atLeast(value string, least int64) string {
 		return strconv.FormatInt(least, 10)
 	}
 	return value
-}
-
-// alterTopicConfigs sets configs of a destination topic; nil = back to the default.
-func (s *Service) alterTopicConfigs(ctx context.Context, topic string, configs map[string]*string) error {
-	if len(configs) == 0 {
-		return nil
-	}
-	var alter []kadm.AlterConfig
-	for _, name := range slices.Sorted(maps.Keys(configs)) {
-		op := kadm.SetConfig
-		if configs[name] == nil {
-			op = kadm.DeleteConfig
-		}
-		alter = append(alter, kadm.AlterConfig{Op: op, Name: name, Value: configs[name]})
-	}
-	responses, err := s.admin.AlterTopicConfigs(ctx, alter, topic)
-	if err != nil {
-		return err
-	}
-	r, err := responses.On(topic, nil)
-	if err != nil {
-		return err
-	}
-	return kafkaclient.WithMessage(r.Err, r.ErrMessage)
 }
 
 func pointers(configs map[string]string) map[string]*string {

@@ -343,7 +343,9 @@ func (k *Klink) end() {
 		proc.Kill()
 	}
 	if k.t.Failed() {
+		name, _, _ := strings.Cut(k.t.Name(), "/")
 		k.t.Logf("klink at %s, end of its log:\n%s", k.Bootstrap(), kafkatest.TailFile(k.logPath, 80))
+		k.t.Logf("to run this test alone: go test -count=1 -run '^%s$' ./internal/e2e", name)
 	}
 }
 
