@@ -93,7 +93,7 @@ vuln: ## known vulnerabilities of the libraries that klink calls; needs the netw
 
 # What tests alone use is no part of klink: it would be tested, and not what klink runs. Exempt are checks, lists and generators
 # of tables that the tests of several packages share.
-DEAD_OK  := ^protocol/api.go:.* APIs$$|^protocol/batch/check.go:.* Check$$|^protocol/batch/void.go:.* Void$$|^protocol/linkapi/api.go:.* NewRequest$$|/doc.go:.* Markdown$$|^admin/linkconfig.*: (LinkConfigs|LinkConfigsMarkdown|code|cell)$$
+DEAD_OK  := ^protocol/api.go:.* APIs$$|^protocol/batch/check.go:.* Check$$|^protocol/batch/void.go:.* Void$$|^protocol/linkapi/api.go:.* NewRequest$$|/doc.go:.* Markdown$$|^admin/linkconfig/docs.go:.* (Markdown|code|cell)$$
 DEAD_IN  := ./admin/... ./bench/... ./cmd/... ./protocol/... ./proxy/... ./replicator/... ./router/... ./internal/config/... ./internal/kafkaclient/... ./internal/telemetry/...
 
 dead: ## code that nothing but tests uses

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/protocol"
 	"klink/protocol/linkapi"
@@ -67,7 +68,7 @@ func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, vali
 	for name := range deleted {
 		delete(configs, name)
 	}
-	if err := checkCustody(view, configs, set, deleted); err != nil {
+	if err := linkconfig.CheckCustody(view, configs, set, deleted); err != nil {
 		return err
 	}
 	for name, secret := range seen.Secrets {
@@ -78,7 +79,7 @@ func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, vali
 			return protocol.Errorf(kerr.InvalidConfig, "%s", err)
 		}
 	}
-	if err := ValidateLinkConfigs(configs, s.cfg.LinkFiles); err != nil {
+	if err := linkconfig.Validate(configs, s.cfg.LinkFiles); err != nil {
 		return err
 	}
 	next := seen.clone()
@@ -116,7 +117,7 @@ func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, vali
 			tx.DeleteACLs(link.Name)
 		}
 		in := model.LinkInput{Kind: model.InputLinkResume}
-		if LinkConfigValue(configs, ConfigLinkPaused) == "true" {
+		if linkconfig.Value(configs, linkconfig.ConfigLinkPaused) == "true" {
 			in.Kind = model.InputLinkPause
 		}
 		return s.moveLink(tx, link.Name, r, in)
@@ -129,10 +130,10 @@ func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, vali
 // mean the same.
 func (s *Service) checkSource(ctx context.Context, old *model.Link, configs map[string]string, next *linkRecord) *protocol.Error {
 	changed, moved := false, false
-	for _, c := range linkConfigs {
-		if c.connection && old.Configs[c.Name] != configs[c.Name] {
+	for _, c := range linkconfig.Configs() {
+		if c.Connection && old.Configs[c.Name] != configs[c.Name] {
 			changed = true
-			moved = moved || c.Name == ConfigBootstrapServers
+			moved = moved || c.Name == linkconfig.ConfigBootstrapServers
 		}
 	}
 	if !changed {
@@ -146,7 +147,7 @@ func (s *Service) checkSource(ctx context.Context, old *model.Link, configs map[
 		return nil
 	}
 	if old.SourceClusterID != "" && cluster != old.SourceClusterID {
-		return protocol.Errorf(kerr.InvalidConfig, "bootstrap.servers: %s is cluster %s, but link %q mirrors cluster %s; the source of a link cannot be changed: create a new link", configs[ConfigBootstrapServers], cluster, old.Name, old.SourceClusterID)
+		return protocol.Errorf(kerr.InvalidConfig, "bootstrap.servers: %s is cluster %s, but link %q mirrors cluster %s; the source of a link cannot be changed: create a new link", configs[linkconfig.ConfigBootstrapServers], cluster, old.Name, old.SourceClusterID)
 	}
 	next.SourceClusterID = cluster
 	return nil
@@ -155,18 +156,18 @@ func (s *Service) checkSource(ctx context.Context, old *model.Link, configs map[
 func requestedChanges(changes []linkapi.AlterConfig) (set map[string]string, deleted map[string]bool, refused *protocol.Error) {
 	set, deleted = map[string]string{}, map[string]bool{}
 	for _, c := range changes {
-		c.Name = LinkConfigName(c.Name)
+		c.Name = linkconfig.Name(c.Name)
 		if _, twice := set[c.Name]; twice || deleted[c.Name] {
 			return nil, nil, givenTwice(c.Name)
 		}
 		switch {
 		case c.Op == linkapi.ConfigDelete:
-			if _, known := LookupLinkConfig(c.Name); !known {
-				return nil, nil, protocol.Errorf(kerr.InvalidConfig, "unknown link config %.260q%s", c.Name, suggestion(c.Name))
+			if _, known := linkconfig.Lookup(c.Name); !known {
+				return nil, nil, protocol.Errorf(kerr.InvalidConfig, "unknown link config %.260q%s", c.Name, linkconfig.Suggestion(c.Name))
 			}
 			deleted[c.Name] = true
 		case c.Op == linkapi.ConfigSet && c.Value != nil:
-			set[c.Name] = trimmed(c.Name, *c.Value)
+			set[c.Name] = linkconfig.Trimmed(c.Name, *c.Value)
 		case c.Op == linkapi.ConfigSet:
 			return nil, nil, protocol.Errorf(kerr.InvalidConfig, "%.260q is set to null: give a value, or delete the config", c.Name)
 		default:

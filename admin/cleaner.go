@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 )
 
@@ -105,7 +106,7 @@ func holdsCompaction(state model.MirrorState, void bool) bool {
 
 // keepFromCleaner raises the compaction lags of a compacted mirror. It puts the source's own values
 // into atStop, which the topic gets when mirroring stops.
-func keepFromCleaner(configs map[string]string, atStop map[string]*string, known map[string]topicConfig, hold bool) {
+func keepFromCleaner(configs map[string]string, atStop map[string]*string, known map[string]linkconfig.TopicConfig, hold bool) {
 	if !model.Compacts(configs["cleanup.policy"]) {
 		return
 	}
@@ -114,7 +115,7 @@ func keepFromCleaner(configs map[string]string, atStop map[string]*string, known
 		least = noCompaction
 	}
 	// Raise the maximum, too: brokers refuse a maximum below the minimum.
-	for name, unset := range map[string]string{minLagConfig: "0", maxLagConfig: strconv.FormatInt(noCompaction, 10)} {
+	for name, unset := range map[string]string{linkconfig.MinLagConfig: "0", linkconfig.MaxLagConfig: strconv.FormatInt(noCompaction, 10)} {
 		if _, knows := known[name]; !knows {
 			continue
 		}
@@ -122,7 +123,7 @@ func keepFromCleaner(configs map[string]string, atStop map[string]*string, known
 		if !ok {
 			own = unset
 		}
-		configs[name] = atLeast(own, least)
+		configs[name] = linkconfig.AtLeast(own, least)
 		if atStop[name] = nil; ok {
 			atStop[name] = &own // even if it is high enough: klink may raise it later
 		}
@@ -132,7 +133,7 @@ func keepFromCleaner(configs map[string]string, atStop map[string]*string, known
 // neverCompacted returns the configs of a topic that must not be compacted.
 func neverCompacted() map[string]*string {
 	never := strconv.FormatInt(noCompaction, 10)
-	return map[string]*string{minLagConfig: &never, maxLagConfig: &never}
+	return map[string]*string{linkconfig.MinLagConfig: &never, linkconfig.MaxLagConfig: &never}
 }
 
 // holdCompaction pauses compaction for those of the topics that have a cleanup policy with it.
@@ -149,12 +150,12 @@ func (s *Service) holdCompaction(ctx context.Context, topics ...string) error {
 				errs = append(errs, fmt.Errorf("could not read the configs of mirror topic '%s': %w", topic, now.err))
 				continue
 			}
-			if !model.Compacts(now.configs["cleanup.policy"].value) {
+			if !model.Compacts(now.configs["cleanup.policy"].Value) {
 				continue
 			}
 			change := map[string]*string{}
 			for name, never := range neverCompacted() {
-				if c, knows := now.configs[name]; knows && c.value != *never {
+				if c, knows := now.configs[name]; knows && c.Value != *never {
 					change[name] = never
 				}
 			}
@@ -268,10 +269,10 @@ func settleVoid(m *mirrorRecord, ev model.Event) (settled *mirrorRecord, note st
 		}
 		return m, ""
 	}
-	delete(m.SourceConfigs, minLagConfig)
-	delete(m.SourceConfigs, maxLagConfig)
+	delete(m.SourceConfigs, linkconfig.MinLagConfig)
+	delete(m.SourceConfigs, linkconfig.MaxLagConfig)
 	return m, fmt.Sprintf("compaction of the topic is paused: its log has batches that klink hides, and klink could not re-append the records that they would replace (%s); "+
-		"write the last record of each of their keys, then set %s and %s of the topic", ev.Unrepaired, minLagConfig, maxLagConfig)
+		"write the last record of each of their keys, then set %s and %s of the topic", ev.Unrepaired, linkconfig.MinLagConfig, linkconfig.MaxLagConfig)
 }
 
 // voidNotice describes the void batches in a mirror's log, and what they mean; "" = there are none.

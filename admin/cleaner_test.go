@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
@@ -17,7 +18,7 @@ const endless = "9223372036854775807"
 // TestKeepFromCleaner: a compacted mirror has the compaction lags of its source, raised to what
 // klink needs. At the stop it gets the source's own values back, whatever they are.
 func TestKeepFromCleaner(t *testing.T) {
-	both := map[string]topicConfig{minLagConfig: {}, maxLagConfig: {}}
+	both := map[string]linkconfig.TopicConfig{linkconfig.MinLagConfig: {}, linkconfig.MaxLagConfig: {}}
 	text := func(v *string) string {
 		if v == nil {
 			return "none"
@@ -26,7 +27,7 @@ func TestKeepFromCleaner(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		policy, min, max string // of the source; "" = it has none
-		known            map[string]topicConfig
+		known            map[string]linkconfig.TopicConfig
 		hold             bool
 		want, atStop     [2]string
 	}{
@@ -36,20 +37,20 @@ func TestKeepFromCleaner(t *testing.T) {
 		"held":                {"compact", "700000", "800000", both, true, [2]string{endless, endless}, [2]string{"700000", "800000"}},
 		"not compacted":       {"delete", "0", "1000", both, true, [2]string{"0", "1000"}, [2]string{"none", "none"}},
 		"an old source":       {"compact", "", "", both, false, [2]string{"600000", endless}, [2]string{"none", "none"}},
-		"an old destination":  {"compact", "0", "", map[string]topicConfig{minLagConfig: {}}, true, [2]string{endless, ""}, [2]string{"0", "none"}},
+		"an old destination":  {"compact", "0", "", map[string]linkconfig.TopicConfig{linkconfig.MinLagConfig: {}}, true, [2]string{endless, ""}, [2]string{"0", "none"}},
 		"no such configs yet": {"compact", "", "", nil, true, [2]string{"", ""}, [2]string{"none", "none"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			configs, atStop := map[string]string{"cleanup.policy": c.policy}, map[string]*string{}
 			if c.min != "" {
-				configs[minLagConfig] = c.min
+				configs[linkconfig.MinLagConfig] = c.min
 			}
 			if c.max != "" {
-				configs[maxLagConfig] = c.max
+				configs[linkconfig.MaxLagConfig] = c.max
 			}
 			keepFromCleaner(configs, atStop, c.known, c.hold)
-			require.Equal(t, c.want, [2]string{configs[minLagConfig], configs[maxLagConfig]})
-			require.Equal(t, c.atStop, [2]string{text(atStop[minLagConfig]), text(atStop[maxLagConfig])})
+			require.Equal(t, c.want, [2]string{configs[linkconfig.MinLagConfig], configs[linkconfig.MaxLagConfig]})
+			require.Equal(t, c.atStop, [2]string{text(atStop[linkconfig.MinLagConfig]), text(atStop[linkconfig.MaxLagConfig])})
 		})
 	}
 }
@@ -108,12 +109,12 @@ func TestRealVoidHoldsCompaction(t *testing.T) {
 				table, link = "void-for-good", "void-for-good"
 			}
 			w := realService(t, src, dst)
-			w.linkTo(src, link, ConfigTopicSyncMs+"=200")
-			w.sourceTopic(table, 1, map[string]string{"cleanup.policy": "compact", minLagConfig: "5000"})
+			w.linkTo(src, link, linkconfig.ConfigTopicSyncMs+"=200")
+			w.sourceTopic(table, 1, map[string]string{"cleanup.policy": "compact", linkconfig.MinLagConfig: "5000"})
 			require.Zero(t, w.mirror(table, link).ErrorCode)
 			w.report(model.Event{Kind: model.EventMirrorStarted, Topic: table})
 			lags := func(min, max string) map[string]string {
-				return map[string]string{minLagConfig: min, maxLagConfig: max, "cleanup.policy": "compact"}
+				return map[string]string{linkconfig.MinLagConfig: min, linkconfig.MaxLagConfig: max, "cleanup.policy": "compact"}
 			}
 			w.awaitConfigs(table, lags("600000", endless))
 			require.Empty(t, w.describe(w.service, table).Notices)
@@ -134,9 +135,9 @@ func TestRealVoidHoldsCompaction(t *testing.T) {
 			w.report(model.Event{Kind: model.EventMirrorVoid, Topic: table, Void: void})
 			require.NotContains(t, w.describe(w.service, table).Notices[0], "klink is checking whether the cleaner")
 
-			w.setSource(table, map[string]string{minLagConfig: "900000", "retention.ms": "12345"})
+			w.setSource(table, map[string]string{linkconfig.MinLagConfig: "900000", "retention.ms": "12345"})
 			w.awaitConfigs(table, map[string]string{"retention.ms": "12345"})
-			setConfigs(t, w.destAdmin, table, map[string]string{minLagConfig: "0"})
+			setConfigs(t, w.destAdmin, table, map[string]string{linkconfig.MinLagConfig: "0"})
 			w.awaitConfigs(table, lags(endless, endless))
 			require.Empty(t, w.describe(w.service, table).ConfigDrift)
 
@@ -164,16 +165,16 @@ func TestRealVoidHoldsCompaction(t *testing.T) {
 func TestRealNobodyLooksNothingIsCompacted(t *testing.T) {
 	src, dst := kafkatest.Shared(t, "source"), kafkatest.Shared(t, "destination")
 	w := realService(t, src, dst)
-	w.linkTo(src, "rests", ConfigTopicSyncMs+"=200")
+	w.linkTo(src, "rests", linkconfig.ConfigTopicSyncMs+"=200")
 	for _, policy := range []string{"compact", "delete"} {
-		w.sourceTopic(policy, 1, map[string]string{"cleanup.policy": policy, minLagConfig: "700000"})
+		w.sourceTopic(policy, 1, map[string]string{"cleanup.policy": policy, linkconfig.MinLagConfig: "700000"})
 		require.Zero(t, w.mirror(policy, "rests").ErrorCode)
 		w.report(model.Event{Kind: model.EventMirrorStarted, Topic: policy})
 	}
 	is := func(lag string) {
 		t.Helper()
-		w.awaitConfigs("compact", map[string]string{minLagConfig: lag})
-		require.Equal(t, "700000", w.configsOf("delete")[minLagConfig])
+		w.awaitConfigs("compact", map[string]string{linkconfig.MinLagConfig: lag})
+		require.Equal(t, "700000", w.configsOf("delete")[linkconfig.MinLagConfig])
 	}
 	is("700000")
 	for _, topic := range []string{"compact", "delete"} {
@@ -184,9 +185,9 @@ func TestRealNobodyLooksNothingIsCompacted(t *testing.T) {
 		require.Zero(t, w.alter(topic, linkapi.MirrorResume).ErrorCode)
 	}
 	is("700000")
-	w.setLink("rests", ConfigLinkPaused+"=true")
+	w.setLink("rests", linkconfig.ConfigLinkPaused+"=true")
 	is(endless)
-	w.setLink("rests", ConfigLinkPaused+"=false")
+	w.setLink("rests", linkconfig.ConfigLinkPaused+"=false")
 	w.report(model.Event{Kind: model.EventMirrorStarted, Topic: "compact"})
 	is("700000")
 	w.report(model.Event{Kind: model.EventMirrorFailed, Topic: "compact", Error: model.ErrRecordsCompacted, Message: "k"})

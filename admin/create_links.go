@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/protocol"
 	"klink/protocol/linkapi"
@@ -31,7 +32,7 @@ func (s *Service) createLink(ctx context.Context, link linkapi.CreateLink, valid
 	if refused != nil {
 		return refused
 	}
-	if err := ValidateLinkConfigs(configs, s.cfg.LinkFiles); err != nil {
+	if err := linkconfig.Validate(configs, s.cfg.LinkFiles); err != nil {
 		return err
 	}
 	if err := s.waitReady(ctx); err != nil {
@@ -52,7 +53,7 @@ func (s *Service) createLink(ctx context.Context, link linkapi.CreateLink, valid
 		record.SourceClusterID = cluster
 	}
 	status := model.LinkStatus{State: model.LinkActive}
-	if LinkConfigValue(configs, ConfigLinkPaused) == "true" {
+	if linkconfig.Value(configs, linkconfig.ConfigLinkPaused) == "true" {
 		status.State = model.LinkPaused
 	}
 	record.setStatus(status, s.cfg.Now())
@@ -103,12 +104,12 @@ func linkMissing(name string) *protocol.Error {
 func requestedConfigs(configs []linkapi.Config) (map[string]string, *protocol.Error) {
 	m := map[string]string{}
 	for _, c := range configs {
-		name := LinkConfigName(c.Name)
+		name := linkconfig.Name(c.Name)
 		if _, twice := m[name]; twice {
 			return nil, givenTwice(name)
 		}
 		if c.Value != nil {
-			m[name] = trimmed(name, *c.Value)
+			m[name] = linkconfig.Trimmed(name, *c.Value)
 		}
 	}
 	return m, nil
@@ -117,7 +118,7 @@ func requestedConfigs(configs []linkapi.Config) (map[string]string, *protocol.Er
 // givenTwice returns the error for a config that a request has more than once, even if under
 // different names.
 func givenTwice(name string) *protocol.Error {
-	for alias, real := range configAliases {
+	for alias, real := range linkconfig.ConfigAliases {
 		if real == name {
 			return protocol.Errorf(kerr.InvalidConfig, "%q is given twice; %s is an alias for the same config", name, alias)
 		}
@@ -134,7 +135,7 @@ func (s *Service) setConfigs(r *linkRecord, link string, configs map[string]stri
 	for name, value := range configs {
 		_, sealedBefore := r.Secrets[name] // a later version may count it as a secret
 		switch {
-		case !isSensitive(name) && !sealedBefore:
+		case !linkconfig.IsSensitive(name) && !sealedBefore:
 			r.Configs[name] = value
 		case s.cfg.Secrets != nil:
 			if r.Secrets == nil {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/protocol"
 	"klink/router"
@@ -88,7 +89,7 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *s
 	case link == nil:
 		return nil, linkMissing(spec.Link)
 	case link.State == model.LinkPaused:
-		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q is paused: set %s=false before you create mirrors", spec.Link, ConfigLinkPaused)
+		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q is paused: set %s=false before you create mirrors", spec.Link, linkconfig.ConfigLinkPaused)
 	case link.State == model.LinkFailed:
 		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q has FAILED (%s): %s", spec.Link, link.Error, link.ErrorMessage)
 	}
@@ -106,7 +107,7 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *s
 	if link.SourceClusterID != "" && src.clusterID != link.SourceClusterID {
 		return nil, protocol.Errorf(kerr.InvalidRequest, "bootstrap.servers of link %q points to cluster %s, but the link mirrors cluster %s", spec.Link, src.clusterID, link.SourceClusterID)
 	}
-	from, refused := src.topic(ctx, spec.Topic, LinkConfigValue(link.Configs, ConfigStartOffset))
+	from, refused := src.topic(ctx, spec.Topic, linkconfig.Value(link.Configs, linkconfig.ConfigStartOffset))
 	if refused != nil {
 		return nil, refused
 	}
@@ -124,7 +125,7 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *s
 	if err != nil {
 		return nil, asError(err)
 	}
-	configs, atStop, refused := mirrorConfigs(spec.Topic, followedBy(link.Configs), from.configs, known, asked)
+	configs, atStop, refused := linkconfig.MirrorConfigs(spec.Topic, linkconfig.FollowedBy(link.Configs), from.configs, known, asked)
 	if refused != nil {
 		return nil, refused
 	}

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/protocol/linkapi"
 )
@@ -40,9 +41,9 @@ func (s *Service) describeLink(l *model.Link) linkapi.DescribedLink {
 	if id := s.clusterID.Load(); id != nil {
 		d.DestinationClusterID = *id
 	}
-	for _, c := range linkConfigs {
-		entry := linkapi.DescribedConfig{Name: c.Name, Sensitive: isSecret(l, c.Name)}
-		value, set := shownConfig(l, c.Name)
+	for _, c := range linkconfig.Configs() {
+		entry := linkapi.DescribedConfig{Name: c.Name, Sensitive: linkconfig.IsSecret(l, c.Name)}
+		value, set := linkconfig.ShownConfig(l, c.Name)
 		switch {
 		case set:
 			entry.Value = &value
@@ -56,9 +57,9 @@ func (s *Service) describeLink(l *model.Link) linkapi.DescribedLink {
 	}
 	// The record keeps configs that only a later version knows. Show them, too.
 	for _, name := range slices.Sorted(maps.Keys(l.Configs)) {
-		if _, known := LookupLinkConfig(name); !known {
-			value, _ := shownConfig(l, name)
-			d.Configs = append(d.Configs, linkapi.DescribedConfig{Name: name, Sensitive: isSecret(l, name), Value: &value})
+		if _, known := linkconfig.Lookup(name); !known {
+			value, _ := linkconfig.ShownConfig(l, name)
+			d.Configs = append(d.Configs, linkapi.DescribedConfig{Name: name, Sensitive: linkconfig.IsSecret(l, name), Value: &value})
 		}
 	}
 	return d

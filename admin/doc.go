@@ -7,6 +7,7 @@
 //	caslog   a compacted topic in which every change is a compare-and-set
 //	filter   the filters of link configs
 //	aclsync  which ACLs of a source are copied
+//	linkconfig  the configs of links, and which configs of topics follow
 //	facts    what the router asks for, and klink has to look up
 //
 // # Reading order

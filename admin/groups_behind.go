@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"klink/admin/filter"
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/protocol"
 
@@ -71,7 +72,7 @@ func (s *Service) groupsBehind(ctx context.Context, topics []string) map[string]
 			every(groupsUnknown(false, "link %q no longer exists", links[i]))
 			return
 		case !syncsOffsets(l):
-			every(groupsUnknown(false, "its link does not sync group offsets (%s)", ConfigOffsetSync))
+			every(groupsUnknown(false, "its link does not sync group offsets (%s)", linkconfig.ConfigOffsetSync))
 			return
 		}
 		var err error
@@ -87,9 +88,9 @@ func (s *Service) groupsBehind(ctx context.Context, topics []string) map[string]
 
 // groupsBehindOf is groupsBehind for mirrors of one link that syncs offsets.
 func (s *Service) groupsBehindOf(ctx context.Context, l *model.Link, topics []string) (map[string]groupsBehind, error) {
-	filters, err := filter.ParseGroups(LinkConfigValue(l.Configs, ConfigGroupFilters))
+	filters, err := filter.ParseGroups(linkconfig.Value(l.Configs, linkconfig.ConfigGroupFilters))
 	if err != nil {
-		return nil, protocol.Errorf(kerr.InvalidConfig, "%s: %s", ConfigGroupFilters, err)
+		return nil, protocol.Errorf(kerr.InvalidConfig, "%s: %s", linkconfig.ConfigGroupFilters, err)
 	}
 	source, failed := connectSource(ctx, s.cfg.LinkFiles, l.Name, l.Configs)
 	if failed != nil {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/internal/kafkaclient"
 
@@ -47,7 +48,7 @@ func TestHostileSource(t *testing.T) {
 	}()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	_, refused := connectSource(ctx, kafkaclient.Files{}, "east", map[string]string{ConfigBootstrapServers: ln.Addr().String()})
+	_, refused := connectSource(ctx, kafkaclient.Files{}, "east", map[string]string{linkconfig.ConfigBootstrapServers: ln.Addr().String()})
 	require.NotNil(t, refused)
 	require.NoError(t, ctx.Err(), "the client is busy")
 	require.ErrorContains(t, refused, string(model.ErrInternal))

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/linkconfig"
 	"klink/internal/kafkaclient"
 
 	"github.com/stretchr/testify/require"
@@ -96,11 +97,11 @@ func TestLinksNameNoFilesOfKlink(t *testing.T) {
 		}
 		if allowed {
 			for _, path := range []string{ca, inside, absolute, dir + "/./ca.pem"} {
-				configs := map[string]string{ConfigBootstrapServers: "a:1", "security.protocol": "SSL", "ssl.truststore.location": path}
-				require.Nil(t, ValidateLinkConfigs(configs, files), path)
+				configs := map[string]string{linkconfig.ConfigBootstrapServers: "a:1", "security.protocol": "SSL", "ssl.truststore.location": path}
+				require.Nil(t, linkconfig.Validate(configs, files), path)
 			}
 		}
 		// PEM text in the config itself works as before.
-		require.Nil(t, ValidateLinkConfigs(map[string]string{ConfigBootstrapServers: "a:1", "security.protocol": "SSL", "ssl.truststore.certificates": cert}, files))
+		require.Nil(t, linkconfig.Validate(map[string]string{linkconfig.ConfigBootstrapServers: "a:1", "security.protocol": "SSL", "ssl.truststore.certificates": cert}, files))
 	}
 }

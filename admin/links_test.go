@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
@@ -22,7 +23,7 @@ func TestCreateLinkRefusals(t *testing.T) {
 	require.Zero(t, w.link("there").ErrorCode)
 	secured := kafkatest.Embedded(t, 1, kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "p"))
 	sasl := []string{
-		ConfigBootstrapServers + "=" + secured.ListenAddrs()[0], "security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN",
+		linkconfig.ConfigBootstrapServers + "=" + secured.ListenAddrs()[0], "security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN",
 		`sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required username="u" password="wrong";`,
 	}
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
@@ -87,12 +88,12 @@ func TestLinkLifecycle(t *testing.T) {
 	d, configs := describe(w.service)
 	require.Equal(t, "ACTIVE", d.State)
 	require.Equal(t, "destination", d.DestinationClusterID)
-	require.Equal(t, hidden, text(configs["sasl.jaas.config"].Value))
+	require.Equal(t, linkconfig.Hidden, text(configs["sasl.jaas.config"].Value))
 	require.True(t, configs["sasl.jaas.config"].Sensitive)
 	require.Equal(t, "me", text(configs["client.id"].Value))
 	require.False(t, configs["client.id"].IsDefault)
-	require.Equal(t, "10000", text(configs[ConfigMetadataMaxAge].Value))
-	require.True(t, configs[ConfigMetadataMaxAge].IsDefault)
+	require.Equal(t, "10000", text(configs[linkconfig.ConfigMetadataMaxAge].Value))
+	require.True(t, configs[linkconfig.ConfigMetadataMaxAge].IsDefault)
 
 	alter := func(changes ...linkapi.AlterConfig) linkapi.NameResult {
 		req := &linkapi.AlterLinkConfigsRequest{Links: []linkapi.AlterLink{{Name: "l", Configs: changes}}}
@@ -107,21 +108,21 @@ func TestLinkLifecycle(t *testing.T) {
 	_, configs = describe(w.service)
 	require.Equal(t, "me", text(configs["client.id"].Value), "all or nothing")
 
-	require.Zero(t, alter(set(ConfigMetadataMaxAge, "500"), linkapi.AlterConfig{Name: "client.id", Op: linkapi.ConfigDelete}).ErrorCode)
+	require.Zero(t, alter(set(linkconfig.ConfigMetadataMaxAge, "500"), linkapi.AlterConfig{Name: "client.id", Op: linkapi.ConfigDelete}).ErrorCode)
 	_, configs = describe(w.service)
-	require.Equal(t, "500", text(configs[ConfigMetadataMaxAge].Value))
+	require.Equal(t, "500", text(configs[linkconfig.ConfigMetadataMaxAge].Value))
 	require.True(t, configs["client.id"].IsDefault)
 
 	other := kafkatest.Embedded(t, 1, kfake.ClusterID("other"))
 	_, value, _ := strings.Cut(secret, "=")
-	r = alter(set(ConfigBootstrapServers, other.ListenAddrs()[0]), set("sasl.jaas.config", value))
+	r = alter(set(linkconfig.ConfigBootstrapServers, other.ListenAddrs()[0]), set("sasl.jaas.config", value))
 	require.Equal(t, kerr.InvalidConfig.Code, r.ErrorCode)
 	require.Contains(t, text(r.ErrorMessage), "the source of a link cannot be changed")
 
-	require.Zero(t, alter(set(ConfigLinkPaused, "true")).ErrorCode)
+	require.Zero(t, alter(set(linkconfig.ConfigLinkPaused, "true")).ErrorCode)
 	d, _ = describe(w.service)
 	require.Equal(t, "PAUSED", d.State)
-	require.Zero(t, alter(set(ConfigLinkPaused, "false")).ErrorCode)
+	require.Zero(t, alter(set(linkconfig.ConfigLinkPaused, "false")).ErrorCode)
 
 	// Start another process with the key, one with another key, and one without.
 	require.Contains(t, w.start(func(c *Config) { c.Secrets = testKey(t, 1) }).State().Links["l"].Configs["sasl.jaas.config"], "hush")
@@ -214,12 +215,12 @@ func TestReports(t *testing.T) {
 // filters under its own names.
 func TestLinkConfigAliases(t *testing.T) {
 	w := newWorld(t)
-	const alias, filters = ConfigAutoCreateFilters + ".json", `{"topicFilters":[]}`
-	r := w.link("twice", alias+"="+filters, ConfigAutoCreateFilters+"="+filters)
+	const alias, filters = linkconfig.ConfigAutoCreateFilters + ".json", `{"topicFilters":[]}`
+	r := w.link("twice", alias+"="+filters, linkconfig.ConfigAutoCreateFilters+"="+filters)
 	require.Equal(t, kerr.InvalidConfig.Code, r.ErrorCode)
 	require.Contains(t, text(r.ErrorMessage), `"auto.create.mirror.topics.filters" is given twice; auto.create.mirror.topics.filters.json is an alias for the same config`)
 	require.Zero(t, w.link("l", alias+"="+filters).ErrorCode)
-	require.Equal(t, map[string]string{ConfigAutoCreateFilters: filters}, without(w.service.State().Links["l"].Configs, ConfigBootstrapServers))
+	require.Equal(t, map[string]string{linkconfig.ConfigAutoCreateFilters: filters}, without(w.service.State().Links["l"].Configs, linkconfig.ConfigBootstrapServers))
 
 	alter := func(changes ...linkapi.AlterConfig) linkapi.NameResult {
 		req := &linkapi.AlterLinkConfigsRequest{Links: []linkapi.AlterLink{{Name: "l", Configs: changes}}}
@@ -232,7 +233,7 @@ func TestLinkConfigAliases(t *testing.T) {
 		return linkapi.AlterConfig{Name: name, Op: linkapi.ConfigDelete}
 	}
 	for _, both := range [][]linkapi.AlterConfig{
-		{set(alias, filters), set(ConfigAutoCreateFilters, filters)}, {set(alias, filters), drop(ConfigAutoCreateFilters)}, {drop(alias), drop(ConfigAutoCreateFilters)},
+		{set(alias, filters), set(linkconfig.ConfigAutoCreateFilters, filters)}, {set(alias, filters), drop(linkconfig.ConfigAutoCreateFilters)}, {drop(alias), drop(linkconfig.ConfigAutoCreateFilters)},
 	} {
 		r := alter(both...)
 		require.Equal(t, kerr.InvalidConfig.Code, r.ErrorCode)
@@ -244,9 +245,9 @@ func TestLinkConfigAliases(t *testing.T) {
 	require.Contains(t, text(refused.ErrorMessage), "line 1, column 2: the text ends")
 	const all = `{"topicFilters":[{"name":"*","patternType":"literal","filterType":"include"}]}`
 	require.Zero(t, alter(set(alias, all)).ErrorCode)
-	require.Equal(t, all, w.service.State().Links["l"].Configs[ConfigAutoCreateFilters])
+	require.Equal(t, all, w.service.State().Links["l"].Configs[linkconfig.ConfigAutoCreateFilters])
 	require.Zero(t, alter(drop(alias)).ErrorCode)
-	require.Empty(t, without(w.service.State().Links["l"].Configs, ConfigBootstrapServers))
+	require.Empty(t, without(w.service.State().Links["l"].Configs, linkconfig.ConfigBootstrapServers))
 }
 
 func without(configs map[string]string, name string) map[string]string {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"klink/admin/filter"
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/internal/retry"
 	"klink/protocol"
@@ -200,7 +201,7 @@ func (m *migration) check(ctx context.Context, g linkapi.MigrateGroup) error {
 
 func (m *migration) busy(group, state string) error {
 	moved := ""
-	if filters, err := filter.ParseGroups(LinkConfigValue(m.link.Configs, ConfigGroupFilters)); err == nil && excludes(filters, group) {
+	if filters, err := filter.ParseGroups(linkconfig.Value(m.link.Configs, linkconfig.ConfigGroupFilters)); err == nil && excludes(filters, group) {
 		moved = "; the link already excludes it, so it was moved before"
 	}
 	if state == "" {
@@ -275,19 +276,19 @@ func (s *Service) excludeGroup(ctx context.Context, l *model.Link, group string)
 		if r == nil || r.ID != l.ID {
 			return linkMissing(l.Name)
 		}
-		filters, err := filter.ParseGroups(r.Configs[ConfigGroupFilters])
+		filters, err := filter.ParseGroups(r.Configs[linkconfig.ConfigGroupFilters])
 		if err != nil {
-			return protocol.Errorf(kerr.InvalidConfig, "%s: %s", ConfigGroupFilters, err)
+			return protocol.Errorf(kerr.InvalidConfig, "%s: %s", linkconfig.ConfigGroupFilters, err)
 		}
 		if excludes(filters, group) {
 			return nil
 		}
 		value := append(filters, filter.Name{Name: group, PatternType: filter.Literal, FilterType: filter.Exclude}).Encode(filter.GroupField)
-		if err := validateLinkConfig(ConfigGroupFilters, value); err != nil {
+		if err := linkconfig.ValidateOne(linkconfig.ConfigGroupFilters, value); err != nil {
 			return err
 		}
 		r = r.clone()
-		r.Configs[ConfigGroupFilters] = value
+		r.Configs[linkconfig.ConfigGroupFilters] = value
 		return tx.PutLink(l.Name, r)
 	})
 	if err != nil && !errors.As(err, new(*protocol.Error)) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"klink/admin/linkconfig"
 	"klink/internal/kafkaclient"
 	"klink/internal/retry"
 	"klink/protocol"
@@ -98,7 +99,7 @@ func (s *Service) validateTopic(ctx context.Context, plan *mirrorPlan) *protocol
 		return nil
 	}
 	r := plan.record
-	responses, err := s.admin.ValidateCreateTopics(ctx, r.Partitions, r.ReplicationFactor, pointers(r.Configs), plan.topic)
+	responses, err := s.admin.ValidateCreateTopics(ctx, r.Partitions, r.ReplicationFactor, linkconfig.Pointers(r.Configs), plan.topic)
 	if err != nil {
 		return asError(err)
 	}
@@ -122,7 +123,7 @@ func (s *Service) finishMirror(ctx context.Context, plan *mirrorPlan, w *seenWai
 		if err := s.awaitNoTransactions(ctx, plan.topic, 0, r.Partitions, false, wait); err != nil {
 			return err
 		}
-		responses, err := s.admin.CreateTopics(ctx, r.Partitions, r.ReplicationFactor, pointers(r.Configs), plan.topic)
+		responses, err := s.admin.CreateTopics(ctx, r.Partitions, r.ReplicationFactor, linkconfig.Pointers(r.Configs), plan.topic)
 		if err != nil {
 			return fmt.Errorf("could not create topic '%s' at the destination: %w", plan.topic, err)
 		}
@@ -179,7 +180,7 @@ func (s *Service) adoptTopic(ctx context.Context, plan *mirrorPlan) error {
 			return protocol.Errorf(kerr.InvalidRequest, "somebody is writing to topic '%s' at the destination: it cannot become a mirror now", plan.topic)
 		}
 	}
-	if err := s.alterTopicConfigs(ctx, plan.topic, pointers(plan.record.Configs)); err != nil {
+	if err := s.alterTopicConfigs(ctx, plan.topic, linkconfig.Pointers(plan.record.Configs)); err != nil {
 		return fmt.Errorf("could not set the configs of topic '%s' at the destination: %w", plan.topic, err)
 	}
 	return nil

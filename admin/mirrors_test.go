@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
@@ -24,8 +25,8 @@ func (w *world) configsOf(topic string) map[string]string {
 	require.NoError(w.t, err)
 	set := map[string]string{}
 	for name, c := range all {
-		if c.explicit {
-			set[name] = c.value
+		if c.Explicit {
+			set[name] = c.Value
 		}
 	}
 	return set
@@ -122,7 +123,7 @@ func TestCreateMirrorRefusals(t *testing.T) {
 	_, err := w.destAdmin.CreateTopic(context.Background(), 1, 1, nil, "taken")
 	require.NoError(t, err)
 	require.Zero(t, w.link("l").ErrorCode)
-	require.Zero(t, w.link("paused", ConfigLinkPaused+"=true").ErrorCode)
+	require.Zero(t, w.link("paused", linkconfig.ConfigLinkPaused+"=true").ErrorCode)
 	require.Zero(t, w.mirror("plain", "l").ErrorCode)
 	ms := func(s string) *string { return &s }
 

@@ -165,7 +165,7 @@ func (s *Service) keepForever(ctx context.Context, topics []string) map[string]b
 	}
 	for _, topic := range topics {
 		c := of[topic].configs
-		keep[topic] = of[topic].err == nil && (c["cleanup.policy"].value == "compact" || c["retention.ms"].value == "-1" && c["retention.bytes"].value == "-1")
+		keep[topic] = of[topic].err == nil && (c["cleanup.policy"].Value == "compact" || c["retention.ms"].Value == "-1" && c["retention.bytes"].Value == "-1")
 	}
 	return keep
 }

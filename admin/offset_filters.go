@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"time"
 
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/internal/retry"
 	"klink/protocol"
@@ -36,7 +37,7 @@ func syncedFilters(configs map[string]string) string {
 	if !wantsOffsets(configs) {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(LinkConfigValue(configs, ConfigGroupFilters)))
+	sum := sha256.Sum256([]byte(linkconfig.Value(configs, linkconfig.ConfigGroupFilters)))
 	return hex.EncodeToString(sum[:8])
 }
 

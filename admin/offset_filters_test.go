@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"klink/admin/filter"
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/protocol/linkapi"
 
@@ -80,7 +81,7 @@ func TestMigrateAtAnotherInstance(t *testing.T) {
 			if s == other {
 				w.awaitOffset("g", "orders", 0, 100) // carried over, and still not safe
 				awaitState(t, other, "the exclusion", func(st *model.State) bool {
-					filters, err := filter.ParseGroups(st.Links["l"].Configs[ConfigGroupFilters])
+					filters, err := filter.ParseGroups(st.Links["l"].Configs[linkconfig.ConfigGroupFilters])
 					return err == nil && excludes(filters, "g")
 				})
 			}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"klink/admin/filter"
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
@@ -214,7 +215,7 @@ func TestOffsetSyncLeavesActiveGroups(t *testing.T) {
 	r := w.migrate("busy")
 	require.Equal(t, kerr.NonEmptyGroup.Code, r.ErrorCode)
 	require.Contains(t, text(r.ErrorMessage), "CONSUMER_GROUP_IN_USE_ERROR: group 'busy' is active at the destination")
-	require.NotContains(t, w.service.State().Links["l"].Configs[ConfigGroupFilters], "busy")
+	require.NotContains(t, w.service.State().Links["l"].Configs[linkconfig.ConfigGroupFilters], "busy")
 }
 
 // TestOffsetSyncKeepsProgress: klink never sets back an offset that was committed at the
@@ -355,9 +356,9 @@ func TestFinalOffsetSync(t *testing.T) {
 
 	// A link that syncs no offsets needs no source for it.
 	none := *l
-	none.Configs = map[string]string{ConfigBootstrapServers: "127.0.0.1:1"}
+	none.Configs = map[string]string{linkconfig.ConfigBootstrapServers: "127.0.0.1:1"}
 	require.Empty(t, w.service.syncOffsetsOf(context.Background(), &none, []string{"rest"}))
-	none.Configs = map[string]string{ConfigBootstrapServers: "127.0.0.1:1", ConfigOffsetSync: "true", ConfigGroupFilters: l.Configs[ConfigGroupFilters]}
+	none.Configs = map[string]string{linkconfig.ConfigBootstrapServers: "127.0.0.1:1", linkconfig.ConfigOffsetSync: "true", linkconfig.ConfigGroupFilters: l.Configs[linkconfig.ConfigGroupFilters]}
 	errs = w.service.syncOffsetsOf(context.Background(), &none, []string{"rest"})
 	require.Len(t, errs, 1)
 	require.Equal(t, model.ErrBootstrapConnection, errs[0].Code)
@@ -376,7 +377,7 @@ func TestMigrateGroup(t *testing.T) {
 	}
 	require.Equal(t, want, dry.Partitions)
 	w.none("g")
-	require.NotContains(t, w.service.State().Links["l"].Configs[ConfigGroupFilters], `"g"`)
+	require.NotContains(t, w.service.State().Links["l"].Configs[linkconfig.ConfigGroupFilters], `"g"`)
 
 	// The migration waits for a mirror that is behind.
 	time.AfterFunc(500*time.Millisecond, func() {
@@ -388,7 +389,7 @@ func TestMigrateGroup(t *testing.T) {
 	want[1].DestinationOffset, want[1].ClampedBy = 60, 0
 	require.Equal(t, want, r.Partitions)
 	require.Equal(t, "mine", w.committed("g", "orders", 0).Metadata)
-	filters, err := filter.ParseGroups(w.service.State().Links["l"].Configs[ConfigGroupFilters])
+	filters, err := filter.ParseGroups(w.service.State().Links["l"].Configs[linkconfig.ConfigGroupFilters])
 	require.NoError(t, err)
 	require.False(t, filters.Match("g"))
 	require.True(t, filters.Match("h"))
@@ -399,7 +400,7 @@ func TestMigrateGroup(t *testing.T) {
 	w.commit("g", "orders", "", 70)
 	r = w.migrate("g")
 	require.EqualValues(t, 70, r.Partitions[0].DestinationOffset)
-	filters, err = filter.ParseGroups(w.service.State().Links["l"].Configs[ConfigGroupFilters])
+	filters, err = filter.ParseGroups(w.service.State().Links["l"].Configs[linkconfig.ConfigGroupFilters])
 	require.NoError(t, err)
 	require.Len(t, filters, 2, "excluded once")
 
@@ -464,7 +465,7 @@ func TestMigrateManyGroupsAtOnce(t *testing.T) {
 	}
 	all.Wait()
 	require.NoError(t, w.service.store.Sync(context.Background()))
-	filters, err := filter.ParseGroups(w.service.store.State().Links["l"].Configs[ConfigGroupFilters])
+	filters, err := filter.ParseGroups(w.service.store.State().Links["l"].Configs[linkconfig.ConfigGroupFilters])
 	require.NoError(t, err)
 	require.Len(t, filters, n+1)
 	for i := range n {
@@ -504,7 +505,7 @@ func TestOffsetSyncScale(t *testing.T) {
 	for k, v := range l.Configs {
 		changed.Configs[k] = v
 	}
-	changed.Configs[ConfigGroupFilters] = allGroups[len(ConfigGroupFilters)+1:]
+	changed.Configs[linkconfig.ConfigGroupFilters] = allGroups[len(linkconfig.ConfigGroupFilters)+1:]
 	source, failed := connectSource(context.Background(), kafkaclient.Files{}, "l", l.Configs)
 	require.Nil(t, failed)
 	defer source.close()

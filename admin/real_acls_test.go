@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"klink/admin/aclsync"
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
@@ -66,7 +67,7 @@ func TestRealACLSync(t *testing.T) {
 		require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 	}
 	asReader := source.ClientProperties("reader", "reader-secret")
-	asReader[ConfigBootstrapServers] = source.Bootstrap()
+	asReader[linkconfig.ConfigBootstrapServers] = source.Bootstrap()
 	fails := func(name string, code model.Error, texts ...string) {
 		t.Helper()
 		status := a.task(name)
@@ -88,7 +89,7 @@ func TestRealACLSync(t *testing.T) {
 	grant("CLUSTER LITERAL kafka-cluster User:klink * ALTER")
 
 	open := kafkatest.Shared(t, "source") // has no authorizer
-	link("open", map[string]string{ConfigBootstrapServers: open.Bootstrap()}, aclsOn, often, everyACL)
+	link("open", map[string]string{linkconfig.ConfigBootstrapServers: open.Bootstrap()}, aclsOn, often, everyACL)
 	fails("open", model.ErrSecurityDisabled, "the source", "authorizer.class.name")
 	a.deleteLink("open")
 
@@ -126,8 +127,8 @@ func TestRealManyACLs(t *testing.T) {
 	}
 	create := linkapi.CreateLink{Name: "l"}
 	properties := source.ClientProperties(kafkatest.SuperUser, kafkatest.SuperUserPassword)
-	properties[ConfigBootstrapServers], properties[ConfigACLSync], properties[ConfigACLSyncMs] = source.Bootstrap(), "true", "3600000"
-	properties[ConfigACLFilters] = aclFiltersOf(``, ``)
+	properties[linkconfig.ConfigBootstrapServers], properties[linkconfig.ConfigACLSync], properties[linkconfig.ConfigACLSyncMs] = source.Bootstrap(), "true", "3600000"
+	properties[linkconfig.ConfigACLFilters] = aclFiltersOf(``, ``)
 	for key, value := range properties {
 		create.Configs = append(create.Configs, linkapi.Config{Name: key, Value: &value})
 	}
@@ -188,8 +189,8 @@ func TestRealACLSyncGivesNothingAway(t *testing.T) {
 	)
 	create := linkapi.CreateLink{Name: "l"}
 	properties := source.ClientProperties(kafkatest.SuperUser, kafkatest.SuperUserPassword)
-	properties[ConfigBootstrapServers], properties[ConfigACLSync], properties[ConfigACLSyncMs] = source.Bootstrap(), "true", "1000"
-	properties[ConfigACLFilters] = aclFiltersOf(``, ``)
+	properties[linkconfig.ConfigBootstrapServers], properties[linkconfig.ConfigACLSync], properties[linkconfig.ConfigACLSyncMs] = source.Bootstrap(), "true", "1000"
+	properties[linkconfig.ConfigACLFilters] = aclFiltersOf(``, ``)
 	for key, value := range properties {
 		create.Configs = append(create.Configs, linkapi.Config{Name: key, Value: &value})
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
@@ -50,7 +51,7 @@ func realService(t *testing.T, src, dst *kafkatest.Cluster) *world {
 func (w *world) linkTo(src *kafkatest.Cluster, name string, configs ...string) {
 	w.t.Helper()
 	address := src.Bootstrap()
-	link := linkapi.CreateLink{Name: name, Configs: []linkapi.Config{{Name: ConfigBootstrapServers, Value: &address}}}
+	link := linkapi.CreateLink{Name: name, Configs: []linkapi.Config{{Name: linkconfig.ConfigBootstrapServers, Value: &address}}}
 	resp := w.service.HandleLink(context.Background(), &linkapi.CreateLinksRequest{Links: []linkapi.CreateLink{link}}).(*linkapi.CreateLinksResponse)
 	require.Zero(w.t, resp.Results[0].ErrorCode, text(resp.Results[0].ErrorMessage))
 	if len(configs) > 0 {
@@ -69,7 +70,7 @@ func TestRealTopicConfigsFollow(t *testing.T) {
 	w := realWorld(t, src, dst)
 	const topic, link, task = "follows", "follow", "TopicConfigsSync"
 	const interval = 500 * time.Millisecond
-	w.linkTo(src, link, ConfigTopicSyncMs+"=500")
+	w.linkTo(src, link, linkconfig.ConfigTopicSyncMs+"=500")
 	kafkatest.CreateTopic(t, src.Client(t), topic, 2, 1, map[string]string{"retention.ms": "1000000000", "compression.type": "lz4"})
 	r := w.mirror(topic, link)
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
@@ -115,24 +116,24 @@ func TestRealTopicConfigsFollow(t *testing.T) {
 	setConfigs(t, w.destAdmin, topic, map[string]string{"flush.messages": "10"})
 	w.awaitDrift(topic, drifts("file.delete.delay.ms", "1234", "60000"), drifts("flush.messages", "9223372036854775807", "10"), drifts("min.insync.replicas", "2", "1"))
 	within("a config that the link includes from now on", func() {
-		w.setLink(link, ConfigTopicSyncInclude+"=retention.ms,min.insync.replicas,flush.messages")
+		w.setLink(link, linkconfig.ConfigTopicSyncInclude+"=retention.ms,min.insync.replicas,flush.messages")
 	}, map[string]string{"min.insync.replicas": "2", "flush.messages": "9223372036854775807"})
 	w.awaitDrift(topic, drifts("file.delete.delay.ms", "1234", "60000"))
 	require.Subset(t, w.snapshot().Mirrors[topic].SyncedConfigs, map[string]bool{"min.insync.replicas": true, "cleanup.policy": true, "message.timestamp.type": true})
 	require.NotContains(t, w.snapshot().Mirrors[topic].SyncedConfigs, "file.delete.delay.ms")
 	within("a config that the link includes no longer stays as it was", func() {
-		w.setLink(link, ConfigTopicSyncInclude+"=retention.ms")
+		w.setLink(link, linkconfig.ConfigTopicSyncInclude+"=retention.ms")
 		setConfigs(t, w.destAdmin, topic, map[string]string{"min.insync.replicas": "1"})
 	}, map[string]string{"min.insync.replicas": "1"})
 	w.awaitDrift(topic, drifts("file.delete.delay.ms", "1234", "60000"), drifts("min.insync.replicas", "2", "1"))
 
 	// A paused link leaves both clusters alone.
-	w.setLink(link, ConfigLinkPaused+"=true")
+	w.setLink(link, linkconfig.ConfigLinkPaused+"=true")
 	require.Equal(t, string(model.TaskPaused), w.task(link, task).State)
 	w.setSource(topic, map[string]string{"retention.ms": "3000000000"})
 	time.Sleep(3 * interval)
 	require.Equal(t, "604800000", w.configsOf(topic)["retention.ms"])
-	within("what was changed meanwhile follows after the pause", func() { w.setLink(link, ConfigLinkPaused+"=false") }, map[string]string{"retention.ms": "3000000000"})
+	within("what was changed meanwhile follows after the pause", func() { w.setLink(link, linkconfig.ConfigLinkPaused+"=false") }, map[string]string{"retention.ms": "3000000000"})
 	awaitState(t, w.service, "ACTIVE again", func(s *model.State) bool { return s.Mirrors[topic].State == model.MirrorActive })
 
 	// Stop gives the topic the source's own current values.
@@ -158,7 +159,7 @@ func TestRealSourceAwayAndBack(t *testing.T) {
 	src, dst := kafkatest.Start(t), kafkatest.Shared(t, "destination")
 	w := realWorld(t, src, dst)
 	const topic, link, task = "away", "away", "TopicConfigsSync"
-	w.linkTo(src, link, ConfigTopicSyncMs+"=500")
+	w.linkTo(src, link, linkconfig.ConfigTopicSyncMs+"=500")
 	kafkatest.CreateTopic(t, src.Client(t), topic, 1, 1, nil)
 	r := w.mirror(topic, link)
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
@@ -71,7 +72,7 @@ func testRealMirror(t *testing.T, old bool) {
 	w.replicator()
 
 	address := src.Bootstrap()
-	create := &linkapi.CreateLinksRequest{Links: []linkapi.CreateLink{{Name: link, Configs: []linkapi.Config{{Name: ConfigBootstrapServers, Value: &address}}}}}
+	create := &linkapi.CreateLinksRequest{Links: []linkapi.CreateLink{{Name: link, Configs: []linkapi.Config{{Name: linkconfig.ConfigBootstrapServers, Value: &address}}}}}
 	created := service.HandleLink(ctx, create).(*linkapi.CreateLinksResponse).Results[0]
 	require.Zero(t, created.ErrorCode, text(created.ErrorMessage))
 	require.NotEmpty(t, created.SourceClusterID)

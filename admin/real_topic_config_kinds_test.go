@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"klink/admin/linkconfig"
 	"klink/internal/kafkatest"
 
 	"github.com/stretchr/testify/require"
@@ -13,28 +14,28 @@ import (
 // TestTopicConfigKinds: no client can alter a mirror's config if it makes brokers rewrite the
 // mirror's batches, or refuse them for good.
 func TestTopicConfigKinds(t *testing.T) {
-	synced := syncedConfigs(map[string]string{ConfigTopicSyncInclude: "retention.ms"})
+	synced := linkconfig.SyncedConfigs(map[string]string{linkconfig.ConfigTopicSyncInclude: "retention.ms"})
 	// klink neither sets nor follows segment.bytes: clients may give a mirror its own when they
 	// create it.
 	guarded := []string{"segment.bytes"}
-	for name, kind := range topicConfigKinds {
-		_, own := overridden[name]
+	for name, kind := range linkconfig.TopicConfigKinds {
+		_, own := linkconfig.Overridden[name]
 		switch kind {
-		case rewritesBatches:
+		case linkconfig.RewritesBatches:
 			require.True(t, own, "%s rewrites batches and is not set at mirrors", name)
-		case refusesBatches:
-			require.True(t, own || slices.Contains(alwaysFollowed, name) || slices.Contains(guarded, name), "%s is anybody's to set", name)
+		case linkconfig.RefusesBatches:
+			require.True(t, own || slices.Contains(linkconfig.AlwaysFollowed, name) || slices.Contains(guarded, name), "%s is anybody's to set", name)
 		}
-		if kind != keepsBatches {
+		if kind != linkconfig.KeepsBatches {
 			require.True(t, synced[name], "clients may alter %s", name)
 		}
-		if kind != keepsBatches && !slices.Contains(guarded, name) {
-			_, _, refused := mirrorConfigs("t", alwaysFollowed, nil, nil, map[string]string{name: "x"})
+		if kind != linkconfig.KeepsBatches && !slices.Contains(guarded, name) {
+			_, _, refused := linkconfig.MirrorConfigs("t", linkconfig.AlwaysFollowed, nil, nil, map[string]string{name: "x"})
 			require.NotNil(t, refused, "a mirror can be created with its own %s", name)
 		}
 	}
-	for name := range overridden {
-		require.NotEqual(t, keepsBatches, topicConfigKinds[name], name)
+	for name := range linkconfig.Overridden {
+		require.NotEqual(t, linkconfig.KeepsBatches, linkconfig.TopicConfigKinds[name], name)
 	}
 }
 
@@ -49,7 +50,7 @@ func TestRealTopicConfigKinds(t *testing.T) {
 			require.NoError(t, err)
 			require.NotEmpty(t, configs)
 			for name := range configs {
-				require.Contains(t, topicConfigKinds, name, "a topic config that nobody has judged")
+				require.Contains(t, linkconfig.TopicConfigKinds, name, "a topic config that nobody has judged")
 			}
 		})
 	}

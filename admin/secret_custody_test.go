@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
@@ -67,21 +68,21 @@ func alterLinkAt(s *Service, validateOnly bool, link string, changes ...linkapi.
 func TestAlteringDoesNotGiveSecretsAway(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Secrets = testKey(t, 1) })
 	source := startCatcher(t)
-	created := w.link("l", ConfigBootstrapServers+"="+source.ListenAddrs()[0], "security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN", "sasl.jaas.config="+jaas(linkPassword))
+	created := w.link("l", linkconfig.ConfigBootstrapServers+"="+source.ListenAddrs()[0], "security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN", "sasl.jaas.config="+jaas(linkPassword))
 	require.Zero(t, created.ErrorCode, text(created.ErrorMessage))
 	_, own := source.seen()
 	require.Contains(t, own, linkPassword, "the source itself sees it")
 
 	attacker := startCatcher(t)
-	there := setConfig(ConfigBootstrapServers, attacker.ListenAddrs()[0])
+	there := setConfig(linkconfig.ConfigBootstrapServers, attacker.ListenAddrs()[0])
 	before := w.service.State().Links["l"].Configs
 	for _, changes := range [][]linkapi.AlterConfig{
 		{there},
 		{there, setConfig("client.id", "x")},
 		{there, setConfig("ssl.keystore.key", "")}, // gives a secret, but not the one that is sent
 		{there, setConfig("security.protocol", "PLAINTEXT")},
-		{setConfig(ConfigBootstrapServers, source.ListenAddrs()[0]+","+attacker.ListenAddrs()[0])},
-		{setConfig(ConfigBootstrapServers, attacker.ListenAddrs()[0]+","+source.ListenAddrs()[0])},
+		{setConfig(linkconfig.ConfigBootstrapServers, source.ListenAddrs()[0]+","+attacker.ListenAddrs()[0])},
+		{setConfig(linkconfig.ConfigBootstrapServers, attacker.ListenAddrs()[0]+","+source.ListenAddrs()[0])},
 		{dropConfig("security.protocol")},
 		{setConfig("sasl.mechanism", "SCRAM-SHA-256")},
 		{setConfig("security.protocol", "SASL_SSL"), setConfig("ssl.endpoint.identification.algorithm", "")},
@@ -102,7 +103,7 @@ func TestAlteringDoesNotGiveSecretsAway(t *testing.T) {
 	// A link of the same name that is made anew has no secrets of its predecessor.
 	deleted := w.service.HandleLink(context.Background(), &linkapi.DeleteLinksRequest{Names: []string{"l"}}).(*linkapi.DeleteLinksResponse).Results[0]
 	require.Zero(t, deleted.ErrorCode, text(deleted.ErrorMessage))
-	again := w.link("l", ConfigBootstrapServers+"="+attacker.ListenAddrs()[0], "security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN")
+	again := w.link("l", linkconfig.ConfigBootstrapServers+"="+attacker.ListenAddrs()[0], "security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN")
 	require.Equal(t, kerr.InvalidConfig.Code, again.ErrorCode)
 	require.Contains(t, text(again.ErrorMessage), "sasl.jaas.config")
 
@@ -116,16 +117,16 @@ func TestAlteringDoesNotGiveSecretsAway(t *testing.T) {
 func TestAlteringWithTheSecrets(t *testing.T) {
 	w := newWorld(t, func(c *Config) { c.Secrets = testKey(t, 1) })
 	source, moved := startCatcher(t), startCatcher(t)
-	created := w.link("l", ConfigBootstrapServers+"="+source.ListenAddrs()[0], "security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN", "sasl.jaas.config="+jaas(linkPassword))
+	created := w.link("l", linkconfig.ConfigBootstrapServers+"="+source.ListenAddrs()[0], "security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN", "sasl.jaas.config="+jaas(linkPassword))
 	require.Zero(t, created.ErrorCode, text(created.ErrorMessage))
 	for _, changes := range [][]linkapi.AlterConfig{
-		{setConfig(ConfigMetadataMaxAge, "500"), setConfig("client.id", "x"), setConfig(ConfigLinkPaused, "true")},
-		{setConfig(ConfigBootstrapServers, source.ListenAddrs()[0])},                // no change
+		{setConfig(linkconfig.ConfigMetadataMaxAge, "500"), setConfig("client.id", "x"), setConfig(linkconfig.ConfigLinkPaused, "true")},
+		{setConfig(linkconfig.ConfigBootstrapServers, source.ListenAddrs()[0])},     // no change
 		{setConfig("ssl.endpoint.identification.algorithm", "https")},               // the default
 		{setConfig("security.protocol", "SASL_PLAINTEXT"), dropConfig("client.id")}, // the same
-		{setConfig(ConfigBootstrapServers, moved.ListenAddrs()[0]), setConfig("sasl.jaas.config", jaas(linkPassword))},
+		{setConfig(linkconfig.ConfigBootstrapServers, moved.ListenAddrs()[0]), setConfig("sasl.jaas.config", jaas(linkPassword))},
 		// Without secrets there is nothing to give away.
-		{setConfig(ConfigLinkPaused, "false"), setConfig(ConfigBootstrapServers, w.source.ListenAddrs()[0]), setConfig("security.protocol", "PLAINTEXT"), dropConfig("sasl.jaas.config")},
+		{setConfig(linkconfig.ConfigLinkPaused, "false"), setConfig(linkconfig.ConfigBootstrapServers, w.source.ListenAddrs()[0]), setConfig("security.protocol", "PLAINTEXT"), dropConfig("sasl.jaas.config")},
 	} {
 		r := alterLinkAt(w.service, false, "l", changes...)
 		require.Zero(t, r.ErrorCode, "%v: %s", changes, text(r.ErrorMessage))
@@ -133,7 +134,7 @@ func TestAlteringWithTheSecrets(t *testing.T) {
 	_, caught := moved.seen()
 	require.Contains(t, caught, linkPassword)
 	require.NotContains(t, w.service.State().Links["l"].Configs, "sasl.jaas.config")
-	r := alterLinkAt(w.service, false, "l", setConfig(ConfigBootstrapServers, w.source.ListenAddrs()[0]))
+	r := alterLinkAt(w.service, false, "l", setConfig(linkconfig.ConfigBootstrapServers, w.source.ListenAddrs()[0]))
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 }
 
@@ -148,16 +149,16 @@ func TestEveryConfigSaysItsCustody(t *testing.T) {
 		"client.id":                      "a name for logs and quotas",
 	}
 	deciding := 0
-	for _, c := range linkConfigs {
-		require.NotZero(t, c.custody, "%s: does it decide to whom the secrets of a link are sent, and how?", c.Name)
-		require.Equal(t, c.Sensitive, c.custody == secret, c.Name)
-		if c.connection && c.custody == unconcerned {
+	for _, c := range linkconfig.Configs() {
+		require.NotZero(t, c.Custody, "%s: does it decide to whom the secrets of a link are sent, and how?", c.Name)
+		require.Equal(t, c.Sensitive, c.Custody == linkconfig.Secret, c.Name)
+		if c.Connection && c.Custody == linkconfig.Unconcerned {
 			require.Contains(t, unconcernedThough, c.Name, "it decides how the source is reached")
 			delete(unconcernedThough, c.Name)
 		}
-		if c.custody == decides {
+		if c.Custody == linkconfig.Decides {
 			deciding++
-			require.True(t, c.connection, "%s: a change has to be tried out", c.Name)
+			require.True(t, c.Connection, "%s: a change has to be tried out", c.Name)
 		}
 	}
 	require.Empty(t, unconcernedThough)
@@ -170,24 +171,24 @@ func TestEveryConfigSaysItsCustody(t *testing.T) {
 func TestCustodyOfEveryDecidingConfig(t *testing.T) {
 	for _, held := range []string{"sasl.jaas.config", "ssl.keystore.key", "sasl.token.of.a.later.version"} {
 		for _, opened := range []bool{true, false} {
-			l := &model.Link{Name: "l", Configs: map[string]string{ConfigBootstrapServers: "a:1"}, Sealed: map[string]bool{held: true}}
+			l := &model.Link{Name: "l", Configs: map[string]string{linkconfig.ConfigBootstrapServers: "a:1"}, Sealed: map[string]bool{held: true}}
 			if opened {
 				l.Configs[held] = "hush"
 			}
-			for _, c := range linkConfigs {
+			for _, c := range linkconfig.Configs() {
 				set := map[string]string{c.Name: "other"}
 				next := maps.Clone(l.Configs)
 				maps.Copy(next, set)
-				err := checkCustody(l, next, set, nil)
-				if c.custody != decides {
+				err := linkconfig.CheckCustody(l, next, set, nil)
+				if c.Custody != linkconfig.Decides {
 					require.Nil(t, err, c.Name)
 					continue
 				}
 				require.NotNil(t, err, "%s with %s", c.Name, held)
 				require.Contains(t, err.Message, held)
 				require.NotContains(t, err.Message, "hush")
-				require.Nil(t, checkCustody(l, next, map[string]string{c.Name: "other", held: "hush"}, nil))
-				require.Nil(t, checkCustody(l, without(next, held), set, map[string]bool{held: true}))
+				require.Nil(t, linkconfig.CheckCustody(l, next, map[string]string{c.Name: "other", held: "hush"}, nil))
+				require.Nil(t, linkconfig.CheckCustody(l, without(next, held), set, map[string]bool{held: true}))
 			}
 		}
 	}
@@ -198,7 +199,7 @@ func TestConfigsOfALaterVersionAreHidden(t *testing.T) {
 	key := testKey(t, 1)
 	record := &linkRecord{
 		ID: "id", State: model.LinkActive,
-		Configs: map[string]string{ConfigBootstrapServers: "a:1", "sasl.oauthbearer.client.secret": "hush-plain", "a.later.switch": "hush-switch"},
+		Configs: map[string]string{linkconfig.ConfigBootstrapServers: "a:1", "sasl.oauthbearer.client.secret": "hush-plain", "a.later.switch": "hush-switch"},
 		Secrets: map[string]sealed{
 			"sasl.later.password":            key.seal("l", "sasl.later.password", "hush-sealed"),
 			"ssl.keystore.certificate.chain": key.seal("l", "ssl.keystore.certificate.chain", "hush-chain"), // no secret yet in this version
@@ -209,7 +210,7 @@ func TestConfigsOfALaterVersionAreHidden(t *testing.T) {
 	seen := map[string]bool{}
 	for _, c := range d.Configs {
 		require.NotContains(t, text(c.Value), "hush", c.Name)
-		if text(c.Value) == hidden {
+		if text(c.Value) == linkconfig.Hidden {
 			require.True(t, c.Sensitive, c.Name)
 			seen[c.Name] = true
 		}

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/router"
 )
@@ -11,7 +12,7 @@ func snapshot(state *model.State) *router.Snapshot {
 	synced := map[string]map[string]bool{} // by link
 	for topic, m := range state.Mirrors {
 		if synced[m.Link] == nil {
-			synced[m.Link] = syncedConfigs(linkConfigsOf(state, m.Link))
+			synced[m.Link] = linkconfig.SyncedConfigs(linkConfigsOf(state, m.Link))
 		}
 		timelines := state.Timelines[topic]
 		if timelines == nil {

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/internal/kafkaclient"
 	"klink/protocol"
@@ -36,11 +37,11 @@ type source struct {
 // connectSource connects to the source that configs describe and learns its cluster id. The error
 // says which address failed and how, and what to check. files are those that links may name.
 func connectSource(ctx context.Context, files kafkaclient.Files, link string, configs map[string]string) (*source, *protocol.Error) {
-	opts, err := sourceProperties(configs).OptionsFrom(files)
+	opts, err := linkconfig.SourceProperties(configs).OptionsFrom(files)
 	if err != nil {
 		return nil, protocol.Errorf(kerr.InvalidConfig, "link %q: %s", link, err)
 	}
-	s := &source{link: link, address: configs[ConfigBootstrapServers], dial: &dialTrouble{}}
+	s := &source{link: link, address: configs[linkconfig.ConfigBootstrapServers], dial: &dialTrouble{}}
 	s.client, err = kgo.NewClient(append(opts, freshMetadata, kgo.RequestRetries(2), kgo.WithHooks(s.dial))...)
 	if err != nil {
 		return nil, protocol.Errorf(kerr.InvalidConfig, "link %q: %s", link, err)
@@ -170,7 +171,7 @@ func sourceErrorCode(name model.Error) *kerr.Error {
 // sourceTopic is what klink has to know about a topic of the source to make a mirror of it.
 type sourceTopic struct {
 	id      [16]byte
-	configs map[string]topicConfig
+	configs map[string]linkconfig.TopicConfig
 	starts  []int64 // where a mirror begins, by partition
 }
 
@@ -220,12 +221,12 @@ func (s *source) topic(ctx context.Context, topic, start string) (*sourceTopic, 
 // also bring in old records of other producers, possibly very many.
 func (s *source) listStarts(ctx context.Context, topic, spec string) (kadm.ListedOffsets, error) {
 	switch spec {
-	case startEarliest:
+	case linkconfig.StartEarliest:
 		return s.admin.ListStartOffsets(ctx, topic)
-	case startLatest:
+	case linkconfig.StartLatest:
 		return s.admin.ListEndOffsets(ctx, topic)
 	}
-	ms, err := startTime(spec)
+	ms, err := linkconfig.StartTime(spec)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"klink/admin/linkconfig"
 	"klink/internal/kafkaclient"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -34,14 +35,14 @@ func (s *Service) ensureStateTopic(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("could not read the configs of the state topic: %w", err)
 	}
-	if policy := configs["cleanup.policy"].value; policy != "compact" {
+	if policy := configs["cleanup.policy"].Value; policy != "compact" {
 		return fmt.Errorf("the state topic %s of the destination has cleanup.policy=%s, which would lose links and mirrors: set it to compact", StateTopic, policy)
 	}
 	// klink writes only in transactions, which brokers refuse if the topic has an older message
 	// format (possible before Kafka 3.0).
-	if format, ok := configs[messageFormat]; ok && formatMatters(format.value) && oldFormat(format.value) {
-		if err := s.alterTopicConfigs(ctx, StateTopic, pointers(map[string]string{messageFormat: messageFormatV2})); err != nil {
-			return fmt.Errorf("could not set %s of the state topic %s, because the destination's default is %s: %w; klink's principal needs ALTER_CONFIGS on it", messageFormat, StateTopic, format.value, err)
+	if format, ok := configs[linkconfig.MessageFormat]; ok && linkconfig.FormatMatters(format.Value) && oldFormat(format.Value) {
+		if err := s.alterTopicConfigs(ctx, StateTopic, linkconfig.Pointers(map[string]string{linkconfig.MessageFormat: linkconfig.MessageFormatV2})); err != nil {
+			return fmt.Errorf("could not set %s of the state topic %s, because the destination's default is %s: %w; klink's principal needs ALTER_CONFIGS on it", linkconfig.MessageFormat, StateTopic, format.Value, err)
 		}
 	}
 	return nil
@@ -69,7 +70,7 @@ func (s *Service) createStateTopic(ctx context.Context, brokers int) error {
 		{-1, map[string]string{"cleanup.policy": "compact"}},
 		{int16(max(1, min(brokers, 3))), map[string]string{"cleanup.policy": "compact"}},
 	} {
-		created, err := s.admin.CreateTopics(ctx, 1, try.replicas, pointers(try.configs), StateTopic)
+		created, err := s.admin.CreateTopics(ctx, 1, try.replicas, linkconfig.Pointers(try.configs), StateTopic)
 		if err != nil {
 			return fmt.Errorf("could not create the state topic %s: %w", StateTopic, err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"klink/admin/aclsync"
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/protocol"
 	"klink/protocol/linkapi"
@@ -35,10 +36,10 @@ func (s *Service) syncACLsOnce(ctx context.Context, name string, validateOnly bo
 	case l == nil:
 		return nil, linkMissing(name)
 	case !hasACLFilters(l.Configs):
-		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q has no %s, so it syncs no ACLs: set them with `klink link update`", name, ConfigACLFilters)
+		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q has no %s, so it syncs no ACLs: set them with `klink link update`", name, linkconfig.ConfigACLFilters)
 	case validateOnly:
 	case !wantsACLs(l.Configs):
-		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q syncs no ACLs: set %s=true with `klink link update`, or use --dry-run to see the changes without making them", name, ConfigACLSync)
+		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q syncs no ACLs: set %s=true with `klink link update`, or use --dry-run to see the changes without making them", name, linkconfig.ConfigACLSync)
 	case l.State == model.LinkPaused || l.State == model.LinkFailed:
 		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q is %s, so it syncs no ACLs now; `klink link describe %s` shows why", name, l.State, name)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"klink/admin/aclsync"
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/protocol"
 
@@ -43,19 +44,19 @@ import (
 // A person may create an ACL between klink's listing of the destination and klink's own creation.
 // Nobody can tell then whose it is, and klink treats it as its own.
 var aclTask = &task{
-	name: "AclSync", interval: ConfigACLSyncMs, run: runACLTask,
+	name: "AclSync", interval: linkconfig.ConfigACLSyncMs, run: runACLTask,
 	configured: func(l *model.Link) bool { return wantsACLs(l.Configs) },
 }
 
 // wantsACLs reports whether a link syncs any ACLs. The ACL records of a link that does not are
 // dropped.
 func wantsACLs(configs map[string]string) bool {
-	return LinkConfigValue(configs, ConfigACLSync) == "true" && hasACLFilters(configs)
+	return linkconfig.Value(configs, linkconfig.ConfigACLSync) == "true" && hasACLFilters(configs)
 }
 
 // hasACLFilters reports whether acl.filters has any filter.
 func hasACLFilters(configs map[string]string) bool {
-	return aclsync.AnyFilter(LinkConfigValue(configs, ConfigACLFilters))
+	return aclsync.AnyFilter(linkconfig.Value(configs, linkconfig.ConfigACLFilters))
 }
 
 // aclMemory is what the task keeps from its last run.
@@ -123,9 +124,9 @@ type aclRun struct {
 
 // look reads the filters and lists the source's ACLs.
 func (r *aclRun) look(ctx context.Context) error {
-	filters, err := aclsync.ParseFilters(LinkConfigValue(r.link.Configs, ConfigACLFilters))
+	filters, err := aclsync.ParseFilters(linkconfig.Value(r.link.Configs, linkconfig.ConfigACLFilters))
 	if err != nil {
-		return protocol.Errorf(kerr.InvalidConfig, "%s: %s", ConfigACLFilters, err)
+		return protocol.Errorf(kerr.InvalidConfig, "%s: %s", linkconfig.ConfigACLFilters, err)
 	}
 	found, err := r.source.acls(ctx, filters)
 	if err != nil {

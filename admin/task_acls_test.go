@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"klink/admin/aclsync"
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
@@ -415,7 +416,7 @@ func TestTwoLinksWantOneACL(t *testing.T) {
 	b.create(b.src, aliceReads, carolReads)
 	require.Zero(t, w.link("a", aclsOn, often, everyACL).ErrorCode)
 	a.has(aliceReads, bobWrites)
-	require.Zero(t, w.link("b", aclsOn, often, everyACL, ConfigBootstrapServers+"="+other.ListenAddrs()[0]).ErrorCode)
+	require.Zero(t, w.link("b", aclsOn, often, everyACL, linkconfig.ConfigBootstrapServers+"="+other.ListenAddrs()[0]).ErrorCode)
 	a.has(aliceReads, bobWrites, carolReads)
 	a.remembers("a", aliceReads, bobWrites)
 	a.remembers("b", aliceReads, carolReads)
@@ -517,7 +518,7 @@ func TestSyncACLsRequest(t *testing.T) {
 	}
 	a.has(bobWrites, carolReads)
 	a.remembers("l", carolReads)
-	a.set("l", ConfigLinkPaused+"=true")
+	a.set("l", linkconfig.ConfigLinkPaused+"=true")
 	require.Contains(t, text(a.sync("l", false).ErrorMessage), "PAUSED")
 	require.Zero(t, a.sync("l", true).ErrorCode)
 }

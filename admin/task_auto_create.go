@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"klink/admin/filter"
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/router"
 
@@ -16,16 +17,16 @@ import (
 
 // autoCreateTask creates mirrors of source topics that have none. It never deletes or changes an
 // existing topic.
-var autoCreateTask = &task{name: "AutoCreateMirror", interval: ConfigMetadataMaxAge, configured: autoCreates, run: autoCreateMirrors}
+var autoCreateTask = &task{name: "AutoCreateMirror", interval: linkconfig.ConfigMetadataMaxAge, configured: autoCreates, run: autoCreateMirrors}
 
 func autoCreates(l *model.Link) bool {
-	return LinkConfigValue(l.Configs, ConfigAutoCreate) == "true" && strings.TrimSpace(l.Configs[ConfigAutoCreateFilters]) != ""
+	return linkconfig.Value(l.Configs, linkconfig.ConfigAutoCreate) == "true" && strings.TrimSpace(l.Configs[linkconfig.ConfigAutoCreateFilters]) != ""
 }
 
 func autoCreateMirrors(ctx context.Context, s *Service, r *taskRun) (errs []model.TaskError) {
-	filters, err := filter.ParseTopics(r.link.Configs[ConfigAutoCreateFilters])
+	filters, err := filter.ParseTopics(r.link.Configs[linkconfig.ConfigAutoCreateFilters])
 	if err != nil {
-		return []model.TaskError{{Code: model.ErrInternal, Message: ConfigAutoCreateFilters + ": " + err.Error()}}
+		return []model.TaskError{{Code: model.ErrInternal, Message: linkconfig.ConfigAutoCreateFilters + ": " + err.Error()}}
 	}
 	listed, err := r.source.admin.ListTopicsWithInternal(ctx)
 	if err != nil {
@@ -55,7 +56,7 @@ func autoCreateMirrors(ctx context.Context, s *Service, r *taskRun) (errs []mode
 	forEach(len(missing), func(i int) {
 		topic := missing[i]
 		if there.Has(topic) {
-			failed[i] = &model.TaskError{Code: model.ErrTopicExists, Message: fmt.Sprintf("topic '%s' exists at the destination and is not a mirror: exclude it from %s, or delete it there", topic, ConfigAutoCreateFilters)}
+			failed[i] = &model.TaskError{Code: model.ErrTopicExists, Message: fmt.Sprintf("topic '%s' exists at the destination and is not a mirror: exclude it from %s, or delete it there", topic, linkconfig.ConfigAutoCreateFilters)}
 			return
 		}
 		if err := ctx.Err(); err != nil {

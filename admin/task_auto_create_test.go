@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"klink/admin/filter"
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
@@ -19,7 +20,7 @@ import (
 // autoCreate returns the configs of a link that creates mirrors automatically. Filters are in the
 // form of topicFilters.
 func autoCreate(filters ...string) []string {
-	return []string{ConfigMetadataMaxAge + "=100", ConfigAutoCreate + "=true", ConfigAutoCreateFilters + "=" + topicFilters(filters...)}
+	return []string{linkconfig.ConfigMetadataMaxAge + "=100", linkconfig.ConfigAutoCreate + "=true", linkconfig.ConfigAutoCreateFilters + "=" + topicFilters(filters...)}
 }
 
 // taskOf returns a task of a link as shown to people.
@@ -78,11 +79,11 @@ func TestAutoCreate(t *testing.T) {
 	require.Zero(t, w.link("hand").ErrorCode)
 	require.Zero(t, w.mirror("foreign", "hand").ErrorCode)
 
-	require.Zero(t, w.link("l", ConfigMetadataMaxAge+"=100").ErrorCode)
+	require.Zero(t, w.link("l", linkconfig.ConfigMetadataMaxAge+"=100").ErrorCode)
 	require.Equal(t, model.TaskNotConfigured, w.taskOf("l", "AutoCreateMirror").State)
 	require.Zero(t, w.mirror("stopped", "l").ErrorCode)
 	require.Zero(t, w.alter("stopped", linkapi.MirrorFailover).ErrorCode)
-	w.alterLink("l", ConfigAutoCreate+"=true")
+	w.alterLink("l", linkconfig.ConfigAutoCreate+"=true")
 	require.Equal(t, model.TaskNotConfigured, w.taskOf("l", "AutoCreateMirror").State, "without filters there is nothing to do")
 
 	w.alterLink("l", autoCreate("INCLUDE PREFIXED app-", "EXCLUDE LITERAL app-test")...)
@@ -119,14 +120,14 @@ func TestAutoCreate(t *testing.T) {
 
 	// A paused link creates nothing, and continues when resumed. Without the ordinary topic nothing
 	// is in the way.
-	w.alterLink("l", ConfigLinkPaused+"=true")
+	w.alterLink("l", linkconfig.ConfigLinkPaused+"=true")
 	require.Equal(t, model.TaskPaused, w.taskOf("l", "AutoCreateMirror").State)
 	w.sourceTopic("late", 1, nil)
 	_, err = w.destAdmin.DeleteTopics(ctx, "ordinary")
 	require.NoError(t, err)
 	time.Sleep(300 * time.Millisecond)
 	require.Nil(t, w.service.State().Mirrors["late"])
-	w.alterLink("l", ConfigLinkPaused+"=false")
+	w.alterLink("l", linkconfig.ConfigLinkPaused+"=false")
 	status = w.runs("l", "AutoCreateMirror")
 	require.Equal(t, model.TaskActive, status.State, status.Errors)
 	require.Equal(t, "l", w.service.State().Mirrors["late"].Link)
@@ -164,7 +165,7 @@ func TestAutoCreateTwoInstances(t *testing.T) {
 func TestAutoCreateSourceGone(t *testing.T) {
 	w := newWorld(t)
 	gone := kafkatest.Embedded(t, 1, kfake.ClusterID("gone"))
-	require.Zero(t, w.link("l", append(autoCreate("INCLUDE LITERAL *"), ConfigBootstrapServers+"="+gone.ListenAddrs()[0])...).ErrorCode)
+	require.Zero(t, w.link("l", append(autoCreate("INCLUDE LITERAL *"), linkconfig.ConfigBootstrapServers+"="+gone.ListenAddrs()[0])...).ErrorCode)
 	require.Empty(t, w.runs("l", "AutoCreateMirror").Errors)
 	gone.Close()
 	require.Eventually(t, func() bool { return w.taskOf("l", "AutoCreateMirror").State == model.TaskInError }, 30*time.Second, 10*time.Millisecond)

@@ -10,19 +10,20 @@ import (
 	"time"
 
 	"klink/admin/filter"
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 )
 
 // consumerOffsetTask copies committed offsets of groups from the source to mirrors. See offsetCase
 // for which offsets it writes, and offsetSync for how.
-var consumerOffsetTask = &task{name: "ConsumerOffsetSync", interval: ConfigOffsetSyncMs, configured: syncsOffsets, begin: (*Service).announceFilters, run: syncConsumerOffsets}
+var consumerOffsetTask = &task{name: "ConsumerOffsetSync", interval: linkconfig.ConfigOffsetSyncMs, configured: syncsOffsets, begin: (*Service).announceFilters, run: syncConsumerOffsets}
 
 // syncsOffsets reports whether a link syncs the offsets of any group.
 func syncsOffsets(l *model.Link) bool { return wantsOffsets(l.Configs) }
 
 func wantsOffsets(configs map[string]string) bool {
-	filters, err := filter.ParseGroups(LinkConfigValue(configs, ConfigGroupFilters))
-	return LinkConfigValue(configs, ConfigOffsetSync) == "true" &&
+	filters, err := filter.ParseGroups(linkconfig.Value(configs, linkconfig.ConfigGroupFilters))
+	return linkconfig.Value(configs, linkconfig.ConfigOffsetSync) == "true" &&
 		(err != nil || slices.ContainsFunc(filters, func(f filter.Name) bool { return f.FilterType == filter.Include }))
 }
 
@@ -92,9 +93,9 @@ func (s *Service) offsetSync(l *model.Link, source *source, mirrors map[string]*
 
 // syncGroups syncs the groups that the link's filters name.
 func (s *Service) syncGroups(ctx context.Context, o *offsetSync) []model.TaskError {
-	filters, err := filter.ParseGroups(LinkConfigValue(o.link.Configs, ConfigGroupFilters))
+	filters, err := filter.ParseGroups(linkconfig.Value(o.link.Configs, linkconfig.ConfigGroupFilters))
 	if err != nil {
-		return []model.TaskError{{Code: model.ErrInternal, Message: ConfigGroupFilters + ": " + err.Error()}}
+		return []model.TaskError{{Code: model.ErrInternal, Message: linkconfig.ConfigGroupFilters + ": " + err.Error()}}
 	}
 	if len(o.mirrors) == 0 {
 		return nil
@@ -169,7 +170,7 @@ func (e *offsetErrors) inUse(group, state string) {
 }
 
 func groupInUse(group, state string) string {
-	return fmt.Sprintf("group '%.260s' is active at the destination (%s), so klink leaves its offsets alone: stop its consumers there, or exclude it in %s if it has moved", group, state, ConfigGroupFilters)
+	return fmt.Sprintf("group '%.260s' is active at the destination (%s), so klink leaves its offsets alone: stop its consumers there, or exclude it in %s if it has moved", group, state, linkconfig.ConfigGroupFilters)
 }
 
 // add adds an error of a group; "" = of all groups.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/internal/kafkaclient"
 
@@ -19,7 +20,7 @@ import (
 
 // topicConfigTask keeps the followed configs of mirrors equal to the source's, and the overridden
 // ones at the values that a mirror needs. It records all other differences as drift.
-var topicConfigTask = &task{name: "TopicConfigsSync", interval: ConfigTopicSyncMs, run: syncTopicConfigs}
+var topicConfigTask = &task{name: "TopicConfigsSync", interval: linkconfig.ConfigTopicSyncMs, run: syncTopicConfigs}
 
 // describeTopics is the number of topics in one DescribeConfigs request.
 const describeTopics = 200
@@ -81,18 +82,18 @@ func syncTopicConfigs(ctx context.Context, s *Service, r *taskRun) (errs []model
 
 // followConfigs brings the configs of one mirror into line, and reports whether they already were.
 // It changes nothing if the mirror's record no longer satisfies may.
-func (s *Service) followConfigs(ctx context.Context, l *model.Link, topic string, source, mirror, known map[string]topicConfig, may func(*model.Mirror) bool) (right bool, err error) {
-	want, atStop, refused := mirrorConfigs(topic, followedBy(l.Configs), source, known, nil)
+func (s *Service) followConfigs(ctx context.Context, l *model.Link, topic string, source, mirror, known map[string]linkconfig.TopicConfig, may func(*model.Mirror) bool) (right bool, err error) {
+	want, atStop, refused := linkconfig.MirrorConfigs(topic, linkconfig.FollowedBy(l.Configs), source, known, nil)
 	if refused != nil {
 		return false, refused
 	}
 	hold := s.holdsCompaction(topic)
 	keepFromCleaner(want, atStop, known, hold)
 	// Batches that the source took under a higher limit may still have to be copied.
-	if now, ok := mirror["max.message.bytes"]; ok && !now.null {
-		if limit, err := strconv.ParseInt(now.value, 10, 64); err == nil {
-			if kept := atLeast(want["max.message.bytes"], limit); kept != want["max.message.bytes"] {
-				own := source["max.message.bytes"].value
+	if now, ok := mirror["max.message.bytes"]; ok && !now.Null {
+		if limit, err := strconv.ParseInt(now.Value, 10, 64); err == nil {
+			if kept := linkconfig.AtLeast(want["max.message.bytes"], limit); kept != want["max.message.bytes"] {
+				own := source["max.message.bytes"].Value
 				want["max.message.bytes"], atStop["max.message.bytes"] = kept, &own
 			}
 		}
@@ -100,8 +101,8 @@ func (s *Service) followConfigs(ctx context.Context, l *model.Link, topic string
 	change := map[string]*string{}
 	for name, value := range want {
 		now, ok := mirror[name]
-		_, own := overridden[name]
-		if !ok || now.null || now.value != value || own && !now.explicit {
+		_, own := linkconfig.Overridden[name]
+		if !ok || now.Null || now.Value != value || own && !now.Explicit {
 			change[name] = &value
 		}
 	}
@@ -191,30 +192,30 @@ func sameValue(a, b *string) bool { return a == b || a != nil && b != nil && *a 
 // driftOf lists the configs that were set at the source's topic or at the mirror, differ, and do
 // not follow. It leaves out what klink overrides or sets (want). It includes configs that should
 // follow but cannot, because one of the clusters does not know them.
-func driftOf(source, mirror map[string]topicConfig, want map[string]string) (drift []model.ConfigDrift) {
+func driftOf(source, mirror map[string]linkconfig.TopicConfig, want map[string]string) (drift []model.ConfigDrift) {
 	names := maps.Clone(source)
 	maps.Copy(names, mirror)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		from, to := source[name], mirror[name]
-		if _, own := overridden[name]; own || neverFollowed[name] {
+		if _, own := linkconfig.Overridden[name]; own || linkconfig.NeverFollowed[name] {
 			continue
 		}
 		if _, follows := want[name]; follows {
 			continue
 		}
-		if d := (model.ConfigDrift{Name: name, Source: valueOf(source, name), Mirror: valueOf(mirror, name)}); (from.explicit || to.explicit) && !sameValue(d.Source, d.Mirror) {
+		if d := (model.ConfigDrift{Name: name, Source: valueOf(source, name), Mirror: valueOf(mirror, name)}); (from.Explicit || to.Explicit) && !sameValue(d.Source, d.Mirror) {
 			drift = append(drift, d)
 		}
 	}
 	return drift
 }
 
-func valueOf(configs map[string]topicConfig, name string) *string {
+func valueOf(configs map[string]linkconfig.TopicConfig, name string) *string {
 	c, ok := configs[name]
-	if !ok || c.null {
+	if !ok || c.Null {
 		return nil
 	}
-	return &c.value
+	return &c.Value
 }
 
 func (s *Service) setDrift(topic string, drift []model.ConfigDrift) {
@@ -246,7 +247,7 @@ func (s *Service) driftNow(topic string) []model.ConfigDrift {
 
 // configsOf holds the configs of one topic, or the error of describing them.
 type configsOf struct {
-	configs map[string]topicConfig
+	configs map[string]linkconfig.TopicConfig
 	err     error
 }
 
@@ -260,9 +261,9 @@ func describeConfigsOf(ctx context.Context, admin *kadm.Client, topics []string)
 		of[topic] = configsOf{err: fmt.Errorf("no answer for topic '%s'", topic)}
 	}
 	for _, r := range resources {
-		c := configsOf{configs: make(map[string]topicConfig, len(r.Configs)), err: kafkaclient.WithMessage(r.Err, r.ErrMessage)}
+		c := configsOf{configs: make(map[string]linkconfig.TopicConfig, len(r.Configs)), err: kafkaclient.WithMessage(r.Err, r.ErrMessage)}
 		for _, v := range r.Configs {
-			c.configs[v.Key] = topicConfig{value: v.MaybeValue(), null: v.Value == nil, explicit: v.Source == kmsg.ConfigSourceDynamicTopicConfig}
+			c.configs[v.Key] = linkconfig.TopicConfig{Value: v.MaybeValue(), Null: v.Value == nil, Explicit: v.Source == kmsg.ConfigSourceDynamicTopicConfig}
 		}
 		of[r.Name] = c
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
@@ -41,8 +42,8 @@ func (w *world) setSource(topic string, configs map[string]string) {
 		have, err := describeTopicConfigs(context.Background(), w.sourceAdmin, topic)
 		require.NoError(w.t, err)
 		for name, value := range configs {
-			if c := have[name]; c.explicit != (value != "") || c.explicit && c.value != value {
-				return false, name + "=" + c.value
+			if c := have[name]; c.Explicit != (value != "") || c.Explicit && c.Value != value {
+				return false, name + "=" + c.Value
 			}
 		}
 		return true, ""
@@ -91,7 +92,7 @@ func drifts(name, source, mirror string) linkapi.ConfigDrift {
 func TestTopicConfigsFollow(t *testing.T) {
 	w := newWorld(t)
 	w.replicator()
-	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=100").ErrorCode)
+	require.Zero(t, w.link("l", linkconfig.ConfigTopicSyncMs+"=100").ErrorCode)
 	w.sourceTopic("orders", 1, map[string]string{"retention.ms": "1000000"})
 	require.Zero(t, w.mirror("orders", "l").ErrorCode)
 	awaitState(t, w.service, "started", func(s *model.State) bool { return s.Mirrors["orders"].State == model.MirrorActive })
@@ -125,7 +126,7 @@ func TestTopicConfigsFollow(t *testing.T) {
 	require.False(t, w.snapshot().Mirrors["orders"].SyncedConfigs["min.insync.replicas"], "so clients may set it")
 	setConfigs(t, w.destAdmin, "orders", map[string]string{"min.insync.replicas": "2"})
 	w.awaitDrift("orders", drifts("min.insync.replicas", "3", "2"))
-	w.setLink("l", ConfigTopicSyncInclude+"=retention.ms,min.insync.replicas")
+	w.setLink("l", linkconfig.ConfigTopicSyncInclude+"=retention.ms,min.insync.replicas")
 	w.awaitConfigs("orders", map[string]string{"min.insync.replicas": "3"})
 	w.awaitDrift("orders", drifts("segment.bytes", "1000", "1048576"))
 	require.True(t, w.snapshot().Mirrors["orders"].SyncedConfigs["min.insync.replicas"])
@@ -155,7 +156,7 @@ func TestTopicConfigsFollow(t *testing.T) {
 func TestTopicConfigsOfMirrorsThatStand(t *testing.T) {
 	w := newWorld(t)
 	w.replicator()
-	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=100").ErrorCode)
+	require.Zero(t, w.link("l", linkconfig.ConfigTopicSyncMs+"=100").ErrorCode)
 	for _, topic := range []string{"a", "b"} {
 		w.sourceTopic(topic, 1, nil)
 		require.Zero(t, w.mirror(topic, "l").ErrorCode)
@@ -186,7 +187,7 @@ func TestTopicConfigsOfMirrorsThatStand(t *testing.T) {
 func TestConfigsThatAreRefused(t *testing.T) {
 	w := newWorld(t)
 	w.replicator()
-	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=100").ErrorCode)
+	require.Zero(t, w.link("l", linkconfig.ConfigTopicSyncMs+"=100").ErrorCode)
 	w.sourceTopic("orders", 1, nil)
 	require.Zero(t, w.mirror("orders", "l").ErrorCode)
 	awaitState(t, w.service, "started", func(s *model.State) bool { return s.Mirrors["orders"].State == model.MirrorActive })
@@ -224,15 +225,15 @@ func TestStoppedWhileItsConfigsWereSet(t *testing.T) {
 }
 
 func TestDriftOf(t *testing.T) {
-	set := func(value string) topicConfig { return topicConfig{value: value, explicit: true} }
-	def := func(value string) topicConfig { return topicConfig{value: value} }
-	source := map[string]topicConfig{
-		"follows": set("1"), "same": set("1"), "differs": set("1"), "defaults": def("1"), "only.source": set("1"), "null": {null: true, explicit: true},
+	set := func(value string) linkconfig.TopicConfig { return linkconfig.TopicConfig{Value: value, Explicit: true} }
+	def := func(value string) linkconfig.TopicConfig { return linkconfig.TopicConfig{Value: value} }
+	source := map[string]linkconfig.TopicConfig{
+		"follows": set("1"), "same": set("1"), "differs": set("1"), "defaults": def("1"), "only.source": set("1"), "null": {Null: true, Explicit: true},
 		"compression.type": set("lz4"), "leader.replication.throttled.replicas": set("*"), "unknown.here": set("9"), "empty": set(""),
 	}
-	mirror := map[string]topicConfig{
+	mirror := map[string]linkconfig.TopicConfig{
 		"follows": set("2"), "same": def("1"), "differs": def("2"), "defaults": def("2"), "only.mirror": set("3"), "null": set("4"),
-		"compression.type": set("producer"), "empty": {null: true},
+		"compression.type": set("producer"), "empty": {Null: true},
 	}
 	p := func(s string) *string { return &s }
 	require.Equal(t, []model.ConfigDrift{
@@ -251,7 +252,7 @@ func TestDriftOf(t *testing.T) {
 func TestFollowConfigs(t *testing.T) {
 	w := newWorld(t)
 	w.replicator()
-	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=3600000").ErrorCode)
+	require.Zero(t, w.link("l", linkconfig.ConfigTopicSyncMs+"=3600000").ErrorCode)
 	w.sourceTopic("orders", 1, nil)
 	require.Zero(t, w.mirror("orders", "l").ErrorCode)
 	awaitState(t, w.service, "started", func(s *model.State) bool { return s.Mirrors["orders"].State == model.MirrorActive })
@@ -311,7 +312,7 @@ func TestFollowConfigs(t *testing.T) {
 func TestPolicyOfAMirrorFromBefore(t *testing.T) {
 	w := newWorld(t)
 	w.replicator()
-	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=100").ErrorCode)
+	require.Zero(t, w.link("l", linkconfig.ConfigTopicSyncMs+"=100").ErrorCode)
 	w.sourceTopic("orders", 1, map[string]string{"cleanup.policy": "compact"})
 	require.Zero(t, w.mirror("orders", "l").ErrorCode)
 	require.NoError(t, w.service.update(t.Context(), func(tx *Tx) error {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/internal/kafkaclient"
 	"klink/internal/retry"
@@ -311,7 +312,7 @@ func (t *task) wanted(l *model.Link) bool { return t.configured == nil || t.conf
 
 // every returns the interval between two runs of the task.
 func (t *task) every(l *model.Link) time.Duration {
-	ms, err := strconv.ParseInt(LinkConfigValue(l.Configs, t.interval), 10, 64)
+	ms, err := strconv.ParseInt(linkconfig.Value(l.Configs, t.interval), 10, 64)
 	if err != nil || ms <= 0 {
 		ms = 5000
 	}

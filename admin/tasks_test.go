@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
@@ -110,7 +111,7 @@ func TestTaskStates(t *testing.T) {
 	w := newWorld(t)
 	faults := w.faultySource()
 	const task = "TopicConfigsSync"
-	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=100").ErrorCode)
+	require.Zero(t, w.link("l", linkconfig.ConfigTopicSyncMs+"=100").ErrorCode)
 	w.plainMirror("orders", 1)
 	ok := w.awaitTask("l", task, model.TaskActive)
 	require.EqualValues(t, 100, ok.IntervalMs)
@@ -136,7 +137,7 @@ func TestTaskStates(t *testing.T) {
 	w.report(model.Event{Kind: model.EventLinkUp, Link: "l"})
 	w.awaitTask("l", task, model.TaskActive)
 
-	w.setLink("l", ConfigLinkPaused+"=true")
+	w.setLink("l", linkconfig.ConfigLinkPaused+"=true")
 	paused := w.awaitTask("l", task, model.TaskPaused)
 	// Wait until a run that was in progress is over, and then longer than an interval: no further
 	// run may begin.
@@ -150,7 +151,7 @@ func TestTaskStates(t *testing.T) {
 	time.Sleep(400 * time.Millisecond)
 	require.Zero(t, asked.Load(), "the source is left alone")
 	require.LessOrEqual(t, w.task("l", task).LastRunTimeMs-paused.LastRunTimeMs, int64(50))
-	w.setLink("l", ConfigLinkPaused+"=false")
+	w.setLink("l", linkconfig.ConfigLinkPaused+"=false")
 	w.awaitTask("l", task, model.TaskActive)
 	require.NotZero(t, asked.Load())
 }
@@ -159,7 +160,7 @@ func TestTaskStates(t *testing.T) {
 func TestTasksOfALinkWithoutMirrors(t *testing.T) {
 	w := newWorld(t)
 	faults := w.faultySource()
-	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=100").ErrorCode)
+	require.Zero(t, w.link("l", linkconfig.ConfigTopicSyncMs+"=100").ErrorCode)
 	w.awaitTask("l", "TopicConfigsSync", model.TaskActive)
 	faults.Cut()
 	bad := w.awaitTask("l", "TopicConfigsSync", model.TaskInError)
@@ -172,7 +173,7 @@ func TestTasksOfALinkWithoutMirrors(t *testing.T) {
 func TestListLinkTasks(t *testing.T) {
 	w := newWorld(t)
 	require.Zero(t, w.link("b").ErrorCode)
-	require.Zero(t, w.link("a", ConfigLinkPaused+"=true").ErrorCode)
+	require.Zero(t, w.link("a", linkconfig.ConfigLinkPaused+"=true").ErrorCode)
 	list := func(link *string) *linkapi.ListLinkTasksResponse {
 		return w.service.HandleLink(context.Background(), &linkapi.ListLinkTasksRequest{Link: link}).(*linkapi.ListLinkTasksResponse)
 	}
@@ -206,7 +207,7 @@ func TestListLinkTasks(t *testing.T) {
 func TestReachSource(t *testing.T) {
 	w := newWorld(t)
 	faults := w.faultySource()
-	configs := map[string]string{ConfigBootstrapServers: faults.Addr()}
+	configs := map[string]string{linkconfig.ConfigBootstrapServers: faults.Addr()}
 	link := &model.Link{Name: "l", Configs: configs}
 	var src *source
 	require.Nil(t, reachSource(t.Context(), kafkaclient.Files{}, link, &src))
@@ -234,7 +235,7 @@ func TestReachSource(t *testing.T) {
 	guarded := kafkatest.Embedded(t, 1, kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "right"))
 	src = nil
 	err = reachSource(t.Context(), kafkaclient.Files{}, &model.Link{Name: "l", Configs: map[string]string{
-		ConfigBootstrapServers: guarded.ListenAddrs()[0], "security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN",
+		linkconfig.ConfigBootstrapServers: guarded.ListenAddrs()[0], "security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN",
 		"sasl.jaas.config": `org.apache.kafka.common.security.plain.PlainLoginModule required username="u" password="wrong";`,
 	}}, &src)
 	require.NotNil(t, err)
@@ -272,7 +273,7 @@ func TestRunOfATask(t *testing.T) {
 	var src *source
 	defer func() { src.close() }()
 	run := func(f func() []model.TaskError) *model.TaskStatus {
-		fake := &task{name: "fake", interval: ConfigTopicSyncMs, run: func(context.Context, *Service, *taskRun) []model.TaskError { return f() }}
+		fake := &task{name: "fake", interval: linkconfig.ConfigTopicSyncMs, run: func(context.Context, *Service, *taskRun) []model.TaskError { return f() }}
 		runner.note(l, fake, runner.runOnce(t.Context(), fake, &taskRun{link: l}, &src))
 		return runner.status[l.ID]["fake"]
 	}
@@ -301,7 +302,7 @@ func TestCloseEndsTasks(t *testing.T) {
 	faults := w.faultySource()
 	before := goleak.IgnoreCurrent()
 	w.service = w.start()
-	require.Zero(t, w.link("l", ConfigTopicSyncMs+"=100").ErrorCode)
+	require.Zero(t, w.link("l", linkconfig.ConfigTopicSyncMs+"=100").ErrorCode)
 	w.awaitTask("l", "TopicConfigsSync", model.TaskActive)
 	faults.Stall()
 	time.Sleep(300 * time.Millisecond)

@@ -8,11 +8,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"klink/admin/linkconfig"
 	"klink/internal/kafkaclient"
 )
 
 // describeTopicConfigs describes all configs of a topic.
-func describeTopicConfigs(ctx context.Context, admin *kadm.Client, topic string) (map[string]topicConfig, error) {
+func describeTopicConfigs(ctx context.Context, admin *kadm.Client, topic string) (map[string]linkconfig.TopicConfig, error) {
 	resources, err := admin.DescribeTopicConfigs(ctx, topic)
 	if err != nil {
 		return nil, err
@@ -24,14 +25,14 @@ func describeTopicConfigs(ctx context.Context, admin *kadm.Client, topic string)
 	if r.Err != nil {
 		return nil, kafkaclient.WithMessage(r.Err, r.ErrMessage)
 	}
-	configs := make(map[string]topicConfig, len(r.Configs))
+	configs := make(map[string]linkconfig.TopicConfig, len(r.Configs))
 	for _, c := range r.Configs {
-		configs[c.Key] = topicConfig{value: c.MaybeValue(), null: c.Value == nil, explicit: c.Source == kmsg.ConfigSourceDynamicTopicConfig}
+		configs[c.Key] = linkconfig.TopicConfig{Value: c.MaybeValue(), Null: c.Value == nil, Explicit: c.Source == kmsg.ConfigSourceDynamicTopicConfig}
 	}
 	return configs, nil
 }
 
-func (s *Service) topicConfigs(ctx context.Context, topic string) (map[string]topicConfig, error) {
+func (s *Service) topicConfigs(ctx context.Context, topic string) (map[string]linkconfig.TopicConfig, error) {
 	return describeTopicConfigs(ctx, s.admin, topic)
 }
 

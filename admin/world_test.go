@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
@@ -106,7 +107,7 @@ func (w *world) snapshot() *router.Snapshot {
 func (w *world) replicator() { w.reporter = startFakeReplicator(w.t, w.service) }
 
 func (w *world) sourceTopic(topic string, partitions int32, configs map[string]string) {
-	_, err := w.sourceAdmin.CreateTopic(context.Background(), partitions, 1, pointers(configs), topic)
+	_, err := w.sourceAdmin.CreateTopic(context.Background(), partitions, 1, linkconfig.Pointers(configs), topic)
 	require.NoError(w.t, err)
 }
 
@@ -118,10 +119,10 @@ func (w *world) link(name string, more ...string) linkapi.CreateLinkResult {
 // configs returns the configs of a link to the source, and further ones given as key=value.
 func (w *world) configs(more ...string) []linkapi.Config {
 	address := strings.Join(w.source.ListenAddrs(), ",")
-	configs := []linkapi.Config{{Name: ConfigBootstrapServers, Value: &address}}
+	configs := []linkapi.Config{{Name: linkconfig.ConfigBootstrapServers, Value: &address}}
 	for _, m := range more {
 		key, value, _ := strings.Cut(m, "=")
-		if key == ConfigBootstrapServers {
+		if key == linkconfig.ConfigBootstrapServers {
 			configs[0].Value = &value
 			continue
 		}

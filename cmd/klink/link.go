@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
 
-	"klink/admin"
 	"klink/admin/filter"
+	"klink/admin/linkconfig"
 	"klink/internal/kafkaclient"
 	"klink/protocol/linkapi"
 )
@@ -51,7 +51,7 @@ func linkConfigs(file string, pairs []string) (map[string]string, error) {
 		// Drop the file's value, under whichever name the file has it. If the pairs give both names
 		// of a config, the server refuses that.
 		for name := range fromFile {
-			if admin.LinkConfigName(name) == admin.LinkConfigName(key) {
+			if linkconfig.Name(name) == linkconfig.Name(key) {
 				delete(configs, name)
 				delete(fromFile, name)
 			}
@@ -137,7 +137,7 @@ ssl.truststore.location, on its own machine, and only in its --link-file-directo
 	flags.StringArrayVar(&pairs, "config", nil, "link config `KEY=VALUE`, or the JSON of filters, on top of the file; may be repeated")
 	flags.BoolVar(&dryRun, "dry-run", false, "only check whether the link could be created")
 	flags.BoolVar(&noValidate, "no-validate", false, "do not connect to the source first")
-	cmd.SetUsageTemplate(cmd.UsageTemplate() + "\nLink configs:\n\n" + indent(admin.LinkConfigsHelp()))
+	cmd.SetUsageTemplate(cmd.UsageTemplate() + "\nLink configs:\n\n" + indent(linkconfig.Help()))
 	return cmd
 }
 

@@ -11,7 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"klink/admin"
+	"klink/admin/linkconfig"
 	"klink/internal/config"
 	"klink/internal/kafkaclient"
 )
@@ -72,7 +72,7 @@ func (w *secretsWatch) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, co
 func (a *app) watchSecrets(configs map[string]string) ([]kgo.Opt, error) {
 	var secrets []string
 	for name := range configs {
-		if c, known := admin.LookupLinkConfig(admin.LinkConfigName(name)); !known || c.Sensitive {
+		if c, known := linkconfig.Lookup(linkconfig.Name(name)); !known || c.Sensitive {
 			secrets = append(secrets, name)
 		}
 	}

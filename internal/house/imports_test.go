@@ -26,8 +26,9 @@ var arrows = []struct {
 	{"admin/filter", nil},
 	{"admin/caslog", []string{"internal/kafkaclient", "internal/retry"}},
 	{"admin/aclsync", []string{"admin/filter", "internal/kafkaclient", "protocol"}},
+	{"admin/linkconfig", []string{"admin/aclsync", "admin/filter", "admin/model", "internal/kafkaclient", "protocol"}},
 	{"admin/facts", []string{"internal/kafkaclient", "protocol", "router"}},
-	{"admin", []string{"admin/facts", "admin/model", "admin/filter", "admin/caslog", "admin/aclsync", "internal/jsonbound", "internal/kafkaclient", "internal/retry", "protocol", "router"}},
+	{"admin", []string{"admin/facts", "admin/linkconfig", "admin/model", "admin/filter", "admin/caslog", "admin/aclsync", "internal/jsonbound", "internal/kafkaclient", "internal/retry", "protocol", "router"}},
 	{"replicator/memory", nil},
 	// The core of a partition can reach no socket.
 	{"replicator/core", []string{"admin/model", "protocol", "replicator/memory"}},
@@ -44,7 +45,7 @@ var arrows = []struct {
 	{"bench", []string{"internal/kafkatest", "protocol"}},
 
 	{"cmd", []string{
-		"admin", "admin/facts", "admin/filter", "admin/model", "bench", "internal/config", "internal/kafkaclient", "internal/telemetry", "protocol", "proxy", "replicator", "router",
+		"admin", "admin/facts", "admin/linkconfig", "admin/filter", "admin/model", "bench", "internal/config", "internal/kafkaclient", "internal/telemetry", "protocol", "proxy", "replicator", "router",
 	}},
 }
 

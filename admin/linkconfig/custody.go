@@ -1,4 +1,4 @@
-package admin
+package linkconfig
 
 import (
 	"fmt"
@@ -12,45 +12,45 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// custody says what a link config has to do with the secrets of its link.
-type custody uint8
+// Custody says what a link config has to do with the secrets of its link.
+type Custody uint8
 
 const (
 	// No row has the custody 0, so that a new row has to name one.
-	_ custody = iota
-	// unconcerned: its value does not change to whom, or how, klink sends the secrets.
-	unconcerned
-	// decides: it decides to whom klink proves who it is, and how. It changes only together with
+	_ Custody = iota
+	// Unconcerned: its value does not change to whom, or how, klink sends the secrets.
+	Unconcerned
+	// Decides: it decides to whom klink proves who it is, and how. It changes only together with
 	// the secrets.
-	decides
-	// secret: it is a secret itself.
-	secret
+	Decides
+	// Secret: it is a secret itself.
+	Secret
 )
 
-// hidden stands for the value of a secret.
-const hidden = "[hidden]"
+// Hidden stands for the value of a secret.
+const Hidden = "[hidden]"
 
-// isSecret reports whether the value of a config is never shown: it is sensitive, or stored as a
+// IsSecret reports whether the value of a config is never shown: it is sensitive, or stored as a
 // secret.
-func isSecret(l *model.Link, name string) bool { return isSensitive(name) || l.Sealed[name] }
+func IsSecret(l *model.Link, name string) bool { return IsSensitive(name) || l.Sealed[name] }
 
-// shownConfig returns what people may see of a config, and whether it is set.
-func shownConfig(l *model.Link, name string) (value string, set bool) {
+// ShownConfig returns what people may see of a config, and whether it is set.
+func ShownConfig(l *model.Link, name string) (value string, set bool) {
 	value, set = l.Configs[name]
-	if set && isSecret(l, name) {
-		value = hidden
+	if set && IsSecret(l, name) {
+		value = Hidden
 	}
 	return value, set
 }
 
-// checkCustody refuses a change of where or how klink proves who it is, unless the same request
+// CheckCustody refuses a change of where or how klink proves who it is, unless the same request
 // gives the secrets that are used there. Otherwise a client that may alter a link could have its
 // password sent to a server of its own. next are the configs as they would be; set and deleted are
 // what the request asks for.
-func checkCustody(l *model.Link, next, set map[string]string, deleted map[string]bool) *protocol.Error {
+func CheckCustody(l *model.Link, next, set map[string]string, deleted map[string]bool) *protocol.Error {
 	var changed []string
-	for _, c := range linkConfigs {
-		if c.custody == decides && LinkConfigValue(l.Configs, c.Name) != LinkConfigValue(next, c.Name) {
+	for _, c := range table {
+		if c.Custody == Decides && Value(l.Configs, c.Name) != Value(next, c.Name) {
 			changed = append(changed, c.Name)
 		}
 	}
@@ -62,7 +62,7 @@ func checkCustody(l *model.Link, next, set map[string]string, deleted map[string
 	stored := map[string]bool{}
 	maps.Copy(stored, l.Sealed)
 	for name := range l.Configs {
-		if isSecret(l, name) {
+		if IsSecret(l, name) {
 			stored[name] = true
 		}
 	}

@@ -1,15 +1,15 @@
-package admin
+package linkconfig
 
 import (
 	"fmt"
 	"strings"
 )
 
-// LinkConfigsMarkdown returns the table of link configs for docs/configs.md.
-func LinkConfigsMarkdown() string {
+// Markdown returns the table of link configs for docs/configs.md.
+func Markdown() string {
 	var b strings.Builder
 	b.WriteString("| name | type | default | allowed | importance | what it does |\n|---|---|---|---|---|---|\n")
-	for _, c := range linkConfigs {
+	for _, c := range table {
 		def := code(c.Default)
 		if c.Required {
 			def = "required"
@@ -23,10 +23,10 @@ func LinkConfigsMarkdown() string {
 	return b.String()
 }
 
-// LinkConfigsHelp returns the table of link configs for a terminal.
-func LinkConfigsHelp() string {
+// Help returns the table of link configs for a terminal.
+func Help() string {
 	var b strings.Builder
-	for _, c := range linkConfigs {
+	for _, c := range table {
 		fmt.Fprintf(&b, "%s (%s", c.Name, c.Type)
 		switch {
 		case c.Required:

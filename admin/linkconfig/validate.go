@@ -1,4 +1,4 @@
-package admin
+package linkconfig
 
 import (
 	"errors"
@@ -15,31 +15,32 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// ValidateLinkConfigs checks all configs of a link together. The error is INVALID_CONFIG, names the
+// Validate checks all configs of a link together. The error is INVALID_CONFIG, names the
 // key and says what is allowed; it never shows the value of a sensitive one. files are those that
 // links may name.
-func ValidateLinkConfigs(configs map[string]string, files kafkaclient.Files) *protocol.Error {
+func Validate(configs map[string]string, files kafkaclient.Files) *protocol.Error {
 	for _, name := range slices.Sorted(maps.Keys(configs)) {
-		if err := validateLinkConfig(name, configs[name]); err != nil {
+		if err := ValidateOne(name, configs[name]); err != nil {
 			return err
 		}
 	}
-	for _, c := range linkConfigs {
+	for _, c := range table {
 		if c.Required && configs[c.Name] == "" {
 			return protocol.Errorf(kerr.InvalidConfig, "%s must be set: %s", c.Name, c.Allowed)
 		}
 	}
 	// The client itself checks what depends on several keys, or on what is in files.
-	if _, err := sourceProperties(configs).OptionsFrom(files); err != nil {
+	if _, err := SourceProperties(configs).OptionsFrom(files); err != nil {
 		return protocol.Errorf(kerr.InvalidConfig, "%s", err)
 	}
 	return nil
 }
 
-func validateLinkConfig(name, value string) *protocol.Error {
-	c, ok := LookupLinkConfig(name)
+// ValidateOne checks the value of one config by itself: its name, type and bounds.
+func ValidateOne(name, value string) *protocol.Error {
+	c, ok := Lookup(name)
 	if !ok {
-		return protocol.Errorf(kerr.InvalidConfig, "unknown link config %s%s", name, suggestion(name))
+		return protocol.Errorf(kerr.InvalidConfig, "unknown link config %s%s", name, Suggestion(name))
 	}
 	if len(value) > filter.MaxValue {
 		return protocol.Errorf(kerr.InvalidConfig, "%s has %d bytes; at most %d are allowed", name, len(value), filter.MaxValue)
@@ -50,7 +51,7 @@ func validateLinkConfig(name, value string) *protocol.Error {
 	return nil
 }
 
-func (c LinkConfig) validate(value string) error {
+func (c Config) validate(value string) error {
 	switch c.Type {
 	case TypeBoolean:
 		if value != "true" && value != "false" {
@@ -73,7 +74,7 @@ func (c LinkConfig) validate(value string) error {
 	return nil
 }
 
-func (c LinkConfig) shown(value string) string {
+func (c Config) shown(value string) string {
 	if c.Sensitive {
 		return "its value"
 	}
@@ -83,7 +84,7 @@ func (c LinkConfig) shown(value string) string {
 	return strconv.Quote(value)
 }
 
-func (c LinkConfig) allowedSuffix() string {
+func (c Config) allowedSuffix() string {
 	if c.Allowed == "" {
 		return ""
 	}
@@ -139,10 +140,10 @@ func checkBootstrap(v string) error {
 	return nil
 }
 
-// suggestion names the config that was probably meant.
-func suggestion(name string) string {
+// Suggestion names the config that was probably meant.
+func Suggestion(name string) string {
 	best, distance := "", len(name)/3+1
-	for _, c := range linkConfigs {
+	for _, c := range table {
 		if d := editDistance(name, c.Name); d < distance {
 			best, distance = c.Name, d
 		}
@@ -178,20 +179,20 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
-// trimmed returns a value as Java clients read it
+// Trimmed returns a value as Java clients read it
 // (org.apache.kafka.common.config.ConfigDef.parseType): without the white space around it, which
 // counts only in passwords.
-func trimmed(name, value string) string {
-	if isSensitive(name) {
+func Trimmed(name, value string) string {
+	if IsSensitive(name) {
 		return value
 	}
 	return strings.TrimSpace(value)
 }
 
-// sourceProperties returns the client properties for a link's source, defaults included.
-func sourceProperties(configs map[string]string) kafkaclient.Properties {
+// SourceProperties returns the client properties for a link's source, defaults included.
+func SourceProperties(configs map[string]string) kafkaclient.Properties {
 	p := kafkaclient.Properties{}
-	for _, c := range linkConfigs {
+	for _, c := range table {
 		if v, ok := configs[c.Name]; ok {
 			p[c.Name] = v
 		} else if c.Default != "" {

@@ -1,4 +1,4 @@
-package admin
+package linkconfig
 
 import (
 	"slices"
@@ -8,11 +8,11 @@ import (
 	"klink/admin/filter"
 )
 
-// LinkConfig is one row of the table of link configs. Validation, the answers to DescribeLinks,
+// Config is one row of the table of link configs. Validation, the answers to DescribeLinks,
 // docs/configs.md and the help of the command line all come from this table.
-type LinkConfig struct {
+type Config struct {
 	Name string
-	Type ConfigType
+	Type Type
 	// Default is the value if the key is not set; "" = none.
 	Default string
 	// Required keys must be set.
@@ -27,23 +27,23 @@ type LinkConfig struct {
 
 	// check refuses a value of the right type; the error says what is wrong with it.
 	check func(value string) error
-	// connection marks a config that decides how klink reaches the source. klink connects with a
+	// Connection marks a config that decides how klink reaches the source. klink connects with a
 	// change before it stores it.
-	connection bool
-	// custody says how the config concerns the secrets of its link. Every row must set it.
-	custody custody
+	Connection bool
+	// Custody says how the config concerns the secrets of its link. Every row must set it.
+	Custody Custody
 }
 
-// ConfigType is the type of a config in Kafka's words.
-type ConfigType string
+// Type is the type of a config in Kafka's words.
+type Type string
 
 // The types of link configs.
 const (
-	TypeString   ConfigType = "string"
-	TypePassword ConfigType = "password"
-	TypeList     ConfigType = "list"
-	TypeBoolean  ConfigType = "boolean"
-	TypeInt      ConfigType = "int"
+	TypeString   Type = "string"
+	TypePassword Type = "password"
+	TypeList     Type = "list"
+	TypeBoolean  Type = "boolean"
+	TypeInt      Type = "int"
 )
 
 // The link configs that klink itself looks at.
@@ -76,224 +76,225 @@ const (
 	ConfigStartOffset       = "mirror.start.offset.spec"
 )
 
-var linkConfigs = []LinkConfig{
+// table has every link config. Only package initialisation writes it.
+var table = []Config{
 	{
-		Name: ConfigBootstrapServers, Type: TypeList, custody: decides, Required: true, Importance: "high", connection: true,
+		Name: ConfigBootstrapServers, Type: TypeList, Custody: Decides, Required: true, Importance: "high", Connection: true,
 		Allowed: "HOST:PORT, separated by commas", check: checkBootstrap,
 		Doc: "Brokers of the source cluster that klink connects to first; it learns the others from them. klink refuses a change to another cluster.",
 	},
 	{
-		Name: "security.protocol", Type: TypeString, custody: decides, Default: "PLAINTEXT", Importance: "high", connection: true,
+		Name: "security.protocol", Type: TypeString, Custody: Decides, Default: "PLAINTEXT", Importance: "high", Connection: true,
 		Allowed: "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL", check: oneOfFold("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
 		Doc: "How to talk to the source's brokers.",
 	},
 	{
-		Name: "sasl.mechanism", Type: TypeString, custody: decides, Importance: "high", connection: true,
+		Name: "sasl.mechanism", Type: TypeString, Custody: Decides, Importance: "high", Connection: true,
 		Allowed: "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", check: oneOf("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
 		Doc: "How to authenticate. Must be set when security.protocol is SASL_PLAINTEXT or SASL_SSL.",
 	},
 	{
-		Name: "sasl.jaas.config", Type: TypePassword, custody: secret, Sensitive: true, Importance: "high", connection: true,
+		Name: "sasl.jaas.config", Type: TypePassword, Custody: Secret, Sensitive: true, Importance: "high", Connection: true,
 		Doc: "The login module with user name and password, in the format of Java clients, on one line: `org.apache.kafka.common.security.plain.PlainLoginModule required username=\"U\" password=\"P\";`. The user needs DESCRIBE, DESCRIBE_CONFIGS and READ on the mirrored topics and DESCRIBE on the cluster.",
 	},
 	{
-		Name: "ssl.truststore.type", Type: TypeString, custody: decides, Default: "PEM", Importance: "medium", connection: true,
+		Name: "ssl.truststore.type", Type: TypeString, Custody: Decides, Default: "PEM", Importance: "medium", Connection: true,
 		Allowed: "PEM", check: oneOf("PEM"),
 		Doc: "The format of the trust store.",
 	},
 	{
-		Name: "ssl.truststore.location", Type: TypeString, custody: decides, Importance: "high", connection: true,
+		Name: "ssl.truststore.location", Type: TypeString, Custody: Decides, Importance: "high", Connection: true,
 		Doc: "A PEM file with the trusted CA certificates, on klink's machine and in its `--link-file-directories`. Default: the system's CA certificates.",
 	},
 	{
-		Name: "ssl.truststore.certificates", Type: TypeString, custody: decides, Importance: "high", connection: true,
+		Name: "ssl.truststore.certificates", Type: TypeString, Custody: Decides, Importance: "high", Connection: true,
 		Doc: "The trusted CA certificates themselves, in PEM. klink stores them with the link, so it needs no file on its machine.",
 	},
 	{
-		Name: "ssl.ca.location", Type: TypeString, custody: decides, Importance: "medium", connection: true,
+		Name: "ssl.ca.location", Type: TypeString, Custody: Decides, Importance: "medium", Connection: true,
 		Doc: "librdkafka's name for ssl.truststore.location.",
 	},
 	{
-		Name: "ssl.endpoint.identification.algorithm", Type: TypeString, custody: decides, Default: "https", Importance: "low", connection: true,
+		Name: "ssl.endpoint.identification.algorithm", Type: TypeString, Custody: Decides, Default: "https", Importance: "low", Connection: true,
 		Allowed: "https, or empty", check: oneOf("https", "HTTPS", ""),
 		Doc: "https: a broker's certificate must be for the host name that klink connects to. Empty: klink accepts any trusted certificate.",
 	},
 	{
-		Name: "ssl.keystore.type", Type: TypeString, custody: unconcerned, Default: "PEM", Importance: "medium", connection: true,
+		Name: "ssl.keystore.type", Type: TypeString, Custody: Unconcerned, Default: "PEM", Importance: "medium", Connection: true,
 		Allowed: "PEM", check: oneOf("PEM"),
 		Doc: "The format of the key store.",
 	},
 	{
-		Name: "ssl.keystore.location", Type: TypeString, custody: unconcerned, Importance: "high", connection: true,
+		Name: "ssl.keystore.location", Type: TypeString, Custody: Unconcerned, Importance: "high", Connection: true,
 		Doc: "A PEM file with the private key and the certificate that klink presents to the source, on klink's machine and in its `--link-file-directories`.",
 	},
 	{
-		Name: "ssl.keystore.certificate.chain", Type: TypeString, custody: unconcerned, Importance: "high", connection: true,
+		Name: "ssl.keystore.certificate.chain", Type: TypeString, Custody: Unconcerned, Importance: "high", Connection: true,
 		Doc: "The certificate that klink presents to the source, with its chain, in PEM.",
 	},
 	{
-		Name: "ssl.keystore.key", Type: TypePassword, custody: secret, Sensitive: true, Importance: "high", connection: true,
+		Name: "ssl.keystore.key", Type: TypePassword, Custody: Secret, Sensitive: true, Importance: "high", Connection: true,
 		Doc: "The private key of ssl.keystore.certificate.chain, in PEM (PKCS #8, not encrypted).",
 	},
 	{
-		Name: "client.id", Type: TypeString, custody: unconcerned, Default: "klink", Importance: "low", connection: true, Allowed: "at most 256 bytes", check: atMostBytes(256),
+		Name: "client.id", Type: TypeString, Custody: Unconcerned, Default: "klink", Importance: "low", Connection: true, Allowed: "at most 256 bytes", check: atMostBytes(256),
 		Doc: "The client id in the source's logs, metrics and quotas.",
 	},
 	{
-		Name: "client.dns.lookup", Type: TypeString, custody: unconcerned, Default: "use_all_dns_ips", Importance: "low",
+		Name: "client.dns.lookup", Type: TypeString, Custody: Unconcerned, Default: "use_all_dns_ips", Importance: "low",
 		Allowed: "use_all_dns_ips or resolve_canonical_bootstrap_servers_only", check: oneOf("use_all_dns_ips", "resolve_canonical_bootstrap_servers_only", "default"),
 		Doc: "Accepted so that existing files work, but has no effect: klink always tries every address of a name.",
 	},
 	{
-		Name: ConfigMetadataMaxAge, Type: TypeInt, custody: unconcerned, Default: "10000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
+		Name: ConfigMetadataMaxAge, Type: TypeInt, Custody: Unconcerned, Default: "10000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
 		Doc: "How often klink refreshes the metadata of the source's topics and brokers, in milliseconds: it finds new partitions within this time.",
 	},
 	{
-		Name: ConfigRequestTimeout, Type: TypeInt, custody: unconcerned, Default: "30000", Importance: "low", Allowed: "1000 to 900000", check: between(1000, 900000),
+		Name: ConfigRequestTimeout, Type: TypeInt, Custody: Unconcerned, Default: "30000", Importance: "low", Allowed: "1000 to 900000", check: between(1000, 900000),
 		Doc: "How long to wait for a response from the source, in milliseconds.",
 	},
 	{
-		Name: ConfigRetryBackoff, Type: TypeInt, custody: unconcerned, Default: "100", Importance: "low", Allowed: "1 to 60000", check: between(1, 60000),
+		Name: ConfigRetryBackoff, Type: TypeInt, Custody: Unconcerned, Default: "100", Importance: "low", Allowed: "1 to 60000", check: between(1, 60000),
 		Doc: "How long to wait before klink retries a failed request to the source, in milliseconds.",
 	},
 	{
-		Name: ConfigReconnectBackoff, Type: TypeInt, custody: unconcerned, Default: "50", Importance: "low", Allowed: "1 to 60000", check: between(1, 60000),
+		Name: ConfigReconnectBackoff, Type: TypeInt, Custody: Unconcerned, Default: "50", Importance: "low", Allowed: "1 to 60000", check: between(1, 60000),
 		Doc: "How long to wait before klink reconnects, in milliseconds; the wait doubles, with jitter, up to reconnect.backoff.max.ms.",
 	},
 	{
-		Name: ConfigReconnectBackoffMax, Type: TypeInt, custody: unconcerned, Default: "2000", Importance: "low", Allowed: "1 to 600000", check: between(1, 600000),
+		Name: ConfigReconnectBackoffMax, Type: TypeInt, Custody: Unconcerned, Default: "2000", Importance: "low", Allowed: "1 to 600000", check: between(1, 600000),
 		Doc: "The longest wait between two attempts to connect, in milliseconds.",
 	},
 	{
-		Name: "connections.max.idle.ms", Type: TypeInt, custody: unconcerned, Default: "600000", Importance: "low", Allowed: "1000 to 86400000", check: between(1000, 86400000),
+		Name: "connections.max.idle.ms", Type: TypeInt, Custody: Unconcerned, Default: "600000", Importance: "low", Allowed: "1000 to 86400000", check: between(1000, 86400000),
 		Doc: "Accepted so that existing files work, but has no effect: klink keeps the connections of its links busy.",
 	},
 	{
-		Name: ConfigLinkPaused, Type: TypeBoolean, custody: unconcerned, Default: "false", Importance: "medium",
+		Name: ConfigLinkPaused, Type: TypeBoolean, Custody: Unconcerned, Default: "false", Importance: "medium",
 		Doc: "true pauses all mirrors of the link until it is false again; no records are lost as long as the source keeps them.",
 	},
 	{
-		Name: ConfigAvailabilityCheck, Type: TypeInt, custody: unconcerned, Default: "2000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
+		Name: ConfigAvailabilityCheck, Type: TypeInt, Custody: Unconcerned, Default: "2000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
 		Doc: "How often klink checks whether the source responds, in milliseconds.",
 	},
 	{
-		Name: ConfigAvailabilityThreshold, Type: TypeInt, custody: unconcerned, Default: "3", Importance: "low", Allowed: "1 to 1000", check: between(1, 1000),
+		Name: ConfigAvailabilityThreshold, Type: TypeInt, Custody: Unconcerned, Default: "3", Importance: "low", Allowed: "1 to 1000", check: between(1, 1000),
 		Doc: "After this many failed checks in a row the link is UNAVAILABLE.",
 	},
 	{
-		Name: ConfigReplicaFetchMaxBytes, Type: TypeInt, custody: unconcerned, Default: "1048576", Importance: "low", Allowed: "1024 to 104857600", check: between(1024, 104857600),
+		Name: ConfigReplicaFetchMaxBytes, Type: TypeInt, Custody: Unconcerned, Default: "1048576", Importance: "low", Allowed: "1024 to 104857600", check: between(1024, 104857600),
 		Doc: "How many bytes to fetch from one partition at once. A single batch may be larger, and klink fetches up to 32 times as much from a distant source.",
 	},
 	{
-		Name: ConfigFetchMaxWait, Type: TypeInt, custody: unconcerned, Default: "500", Importance: "low", Allowed: "1 to 60000", check: between(1, 60000),
+		Name: ConfigFetchMaxWait, Type: TypeInt, Custody: Unconcerned, Default: "500", Importance: "low", Allowed: "1 to 60000", check: between(1, 60000),
 		Doc: "How long the source may wait for new records before it answers a fetch, in milliseconds.",
 	},
 	{
-		Name: ConfigOffsetAlignment, Type: TypeString, custody: unconcerned, Default: "auto", Importance: "medium",
+		Name: ConfigOffsetAlignment, Type: TypeString, Custody: Unconcerned, Default: "auto", Importance: "medium",
 		Allowed: "auto or off", check: oneOf("auto", "off"),
 		Doc: "auto: where possible, mirrors have the source's offsets at the destination's brokers too, so that clients can connect directly to the brokers after promotion; `klink mirror describe` shows where it is not possible, and why. off: only clients of klink see the source's offsets. Clients of klink see them either way. A change applies from the next offset on; a partition that has a shift keeps it.",
 	},
 	{
-		Name: ConfigOffsetAlignmentMax, Type: TypeInt, custody: unconcerned, Default: "100000000", Importance: "low", Allowed: "0 to 1000000000", check: between(0, 1000000000),
+		Name: ConfigOffsetAlignmentMax, Type: TypeInt, Custody: Unconcerned, Default: "100000000", Importance: "low", Allowed: "0 to 1000000000", check: between(0, 1000000000),
 		Doc: "How many offsets of a partition klink uses up at most at the destination, so that its first record gets the source's offset. klink mirrors a partition whose log starts higher at the source with a shift.",
 	},
 	{
-		Name: ConfigAppendJoinBelow, Type: TypeInt, custody: unconcerned, Default: "16384", Importance: "low", Allowed: "0 to 1048576", check: between(0, 1048576),
+		Name: ConfigAppendJoinBelow, Type: TypeInt, Custody: Unconcerned, Default: "16384", Importance: "low", Allowed: "0 to 1048576", check: between(0, 1048576),
 		Doc: "klink joins batches smaller than this many bytes into one batch of at most 1 MiB when they have queued up behind an append that the destination has not answered yet: otherwise a mirror would fall behind if the source's producers do not linger. Records, offsets and timestamps do not change; only batch boundaries do. 0: never.",
 	},
 	{
-		Name: ConfigOffsetSync, Type: TypeBoolean, custody: unconcerned, Default: "false", Importance: "medium",
+		Name: ConfigOffsetSync, Type: TypeBoolean, Custody: Unconcerned, Default: "false", Importance: "medium",
 		Doc: "true: klink carries over the committed offsets of the groups in consumer.offset.group.filters from the source, for mirrored topics, so that consumers can continue at the destination where they were. It leaves alone groups that are active at the destination, and offsets committed there beyond the source's.",
 	},
 	{
-		Name: ConfigOffsetSyncMs, Type: TypeInt, custody: unconcerned, Default: "30000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
+		Name: ConfigOffsetSyncMs, Type: TypeInt, Custody: Unconcerned, Default: "30000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
 		Doc: "How often klink carries over committed offsets, in milliseconds.",
 	},
 	{
-		Name: ConfigGroupFilters, Type: TypeString, custody: unconcerned, Importance: "medium", Allowed: "JSON" + filter.Form(filter.GroupField),
+		Name: ConfigGroupFilters, Type: TypeString, Custody: Unconcerned, Importance: "medium", Allowed: "JSON" + filter.Form(filter.GroupField),
 		check: func(v string) error { _, err := filter.ParseGroups(v); return err },
 		Doc:   "The groups whose offsets klink carries over: those that match an INCLUDE filter and no EXCLUDE filter. The name `*` with LITERAL matches every group. Without filters there are none. `klink group migrate` excludes a group once it has moved.",
 	},
 	{
-		Name: ConfigACLSync, Type: TypeBoolean, custody: unconcerned, Default: "false", Importance: "medium",
+		Name: ConfigACLSync, Type: TypeBoolean, Custody: Unconcerned, Default: "false", Importance: "medium",
 		Doc: "true: ACLs at the destination follow those of the source that acl.filters match. klink deletes only ACLs that it has created itself. When it is set to false, or acl.filters is deleted, the ACLs stay, and klink forgets that it created them.",
 	},
 	{
-		Name: ConfigACLSyncMs, Type: TypeInt, custody: unconcerned, Default: "5000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
+		Name: ConfigACLSyncMs, Type: TypeInt, Custody: Unconcerned, Default: "5000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
 		Doc: "How often klink compares ACLs, in milliseconds. It deletes an ACL when two comparisons in a row do not find it at the source.",
 	},
 	{
-		Name: ConfigACLFilters, Type: TypeString, custody: unconcerned, Importance: "medium",
+		Name: ConfigACLFilters, Type: TypeString, Custody: Unconcerned, Importance: "medium",
 		check:   func(v string) error { _, err := aclsync.ParseFilters(v); return err },
 		Allowed: "JSON: {\"aclFilters\":[{\"resourceFilter\":{\"resourceType\":T,\"patternType\":P,\"name\":N},\"accessFilter\":{\"operation\":O,\"permissionType\":A,\"principal\":U,\"host\":H}}]}",
 		Doc:     "Which ACLs of the source to sync: those that any of the filters match. Values are Kafka's own, in upper or lower case, or any: resourceType any, topic, group, cluster, transactional_id, delegation_token or user; patternType any, match, literal or prefixed; operation any, all, read, ...; permissionType any, allow or deny. Both objects are required; an omitted field matches any value. As in Kafka's ACL filters, name, principal and host must equal those of the ACL (`*` finds only ACLs for `*`), and patternType match finds all ACLs that apply to a resource of the name. Empty, or an empty list: no ACLs are synced. klink does not copy ACLs that would give control over the destination away, or lock klink out, unless a filter names exactly what makes them dangerous: see operations.md.",
 	},
 	{
-		Name: ConfigTopicSyncMs, Type: TypeInt, custody: unconcerned, Default: "5000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
+		Name: ConfigTopicSyncMs, Type: TypeInt, Custody: Unconcerned, Default: "5000", Importance: "low", Allowed: "100 to 3600000", check: between(100, 3600000),
 		Doc: "How often klink compares the configs of mirrors with those of their source topics, in milliseconds.",
 	},
 	{
-		Name: ConfigTopicSyncInclude, Type: TypeList, custody: unconcerned, Default: strings.Join(followedByDefault, ","), Importance: "medium",
+		Name: ConfigTopicSyncInclude, Type: TypeList, Custody: Unconcerned, Default: strings.Join(followedByDefault, ","), Importance: "medium",
 		Allowed: "names of topic configs, separated by commas, except compression.type, message.timestamp.* and throttles", check: checkFollowed,
 		Doc: "The topic configs that mirrors copy from their source topics; clients cannot alter them. klink always copies cleanup.policy, max.message.bytes, min.compaction.lag.ms and max.compaction.lag.ms, even if they are not listed. It applies a lower max.message.bytes only when mirroring stops, and until then keeps the lags of a compacted mirror at ten minutes or more. `klink mirror describe` shows the other configs that differ.",
 	},
 	{
-		Name: ConfigStartOffset, Type: TypeString, custody: unconcerned, Default: startEarliest, Importance: "medium",
+		Name: ConfigStartOffset, Type: TypeString, Custody: Unconcerned, Default: StartEarliest, Importance: "medium",
 		Allowed: "earliest, latest, or a time since 1970 such as 2026-01-31T18:00:00.000Z; without a time zone it is UTC", check: checkStartOffset,
 		Doc: "Where new mirrors begin: at the oldest record of the source, after its newest one, or at the first record that is not older than a time. Existing mirrors do not change, and klink mirrors partitions that are added to a source topic later from their beginning.",
 	},
 	{
-		Name: ConfigAutoCreate, Type: TypeBoolean, custody: unconcerned, Default: "false", Importance: "medium",
+		Name: ConfigAutoCreate, Type: TypeBoolean, Custody: Unconcerned, Default: "false", Importance: "medium",
 		Doc: "true: klink creates a mirror for each source topic that auto.create.mirror.topics.filters includes and that has none, within metadata.max.age.ms, but never for internal topics (`__`, `_klink`). It reports a topic of the same name at the destination, and leaves it alone. It deletes nothing. It re-creates a mirror that somebody deletes: exclude its topic first.",
 	},
 	{
-		Name: ConfigAutoCreateFilters, Type: TypeString, custody: unconcerned, Importance: "medium", Allowed: "JSON" + filter.Form(filter.TopicField),
+		Name: ConfigAutoCreateFilters, Type: TypeString, Custody: Unconcerned, Importance: "medium", Allowed: "JSON" + filter.Form(filter.TopicField),
 		check: func(v string) error { _, err := filter.ParseTopics(v); return err },
 		Doc:   "Which source topics klink creates mirrors for: those that match an INCLUDE filter and no EXCLUDE filter. `*` with the patternType LITERAL matches every topic. Without filters there are none.",
 	},
 }
 
-// configAliases maps other names of link configs, those of the documented product, to the real
+// ConfigAliases maps other names of link configs, those of the documented product, to the real
 // names.
-var configAliases = map[string]string{
+var ConfigAliases = map[string]string{
 	ConfigACLFilters + ".json":        ConfigACLFilters,
 	ConfigGroupFilters + ".json":      ConfigGroupFilters,
 	ConfigAutoCreateFilters + ".json": ConfigAutoCreateFilters,
 }
 
-// LinkConfigName returns the name under which klink keeps a link config: the real name for an
+// Name returns the name under which klink keeps a link config: the real name for an
 // alias, else name itself.
-func LinkConfigName(name string) string {
-	if real, ok := configAliases[name]; ok {
+func Name(name string) string {
+	if real, ok := ConfigAliases[name]; ok {
 		return real
 	}
 	return name
 }
 
-// LinkConfigs lists the table in its own order. The slice is the caller's.
-func LinkConfigs() []LinkConfig { return slices.Clone(linkConfigs) }
+// Configs lists the table in its own order. The slice is the caller's.
+func Configs() []Config { return slices.Clone(table) }
 
-// LookupLinkConfig finds a row by name.
-func LookupLinkConfig(name string) (LinkConfig, bool) {
-	i := slices.IndexFunc(linkConfigs, func(c LinkConfig) bool { return c.Name == name })
+// Lookup finds a row by name.
+func Lookup(name string) (Config, bool) {
+	i := slices.IndexFunc(table, func(c Config) bool { return c.Name == name })
 	if i < 0 {
-		return LinkConfig{}, false
+		return Config{}, false
 	}
-	return linkConfigs[i], true
+	return table[i], true
 }
 
-// LinkConfigValue returns the value of a config of a link: the one that was set, else the default.
-func LinkConfigValue(configs map[string]string, name string) string {
+// Value returns the value of a config of a link: the one that was set, else the default.
+func Value(configs map[string]string, name string) string {
 	if v, ok := configs[name]; ok {
 		return v
 	}
-	c, _ := LookupLinkConfig(name)
+	c, _ := Lookup(name)
 	return c.Default
 }
 
-// isSensitive reports whether the value of a config is a secret. It counts a config that this
+// IsSensitive reports whether the value of a config is a secret. It counts a config that this
 // version does not know as one: a later version has written it, and may take it for a secret.
-func isSensitive(name string) bool {
-	c, known := LookupLinkConfig(name)
+func IsSensitive(name string) bool {
+	c, known := Lookup(name)
 	return !known || c.Sensitive
 }

@@ -1,4 +1,4 @@
-package admin
+package linkconfig
 
 import (
 	"flag"
@@ -14,23 +14,23 @@ import (
 
 // TestLinkConfigsDocs: docs/configs.md holds the table; -rewrite puts it there.
 func TestLinkConfigsDocs(t *testing.T) {
-	const path, begin, end = "../docs/configs.md", "TestLinkConfigsDocs -rewrite` -->\n", "<!-- end of link configs -->"
+	const path, begin, end = "../../docs/configs.md", "TestLinkConfigsDocs -rewrite` -->\n", "<!-- end of link configs -->"
 	raw, err := os.ReadFile(path)
 	require.NoError(t, err)
 	before, rest, ok1 := strings.Cut(string(raw), begin)
 	table, after, ok2 := strings.Cut(rest, end)
 	require.True(t, ok1 && ok2, "the markers of the table are gone")
 	if f := flag.Lookup("rewrite"); f != nil && f.Value.String() == "true" {
-		require.NoError(t, os.WriteFile(path, []byte(before+begin+LinkConfigsMarkdown()+end+after), 0o644))
+		require.NoError(t, os.WriteFile(path, []byte(before+begin+Markdown()+end+after), 0o644))
 		return
 	}
-	require.Equal(t, LinkConfigsMarkdown(), table, "run go test ./admin -run TestLinkConfigsDocs -rewrite and look at the difference")
+	require.Equal(t, Markdown(), table, "run go test ./admin -run TestLinkConfigsDocs -rewrite and look at the difference")
 }
 
 // TestLinkConfigTable: every row is fit to be shown, and its default is allowed.
 func TestLinkConfigTable(t *testing.T) {
 	seen := map[string]bool{}
-	for _, c := range LinkConfigs() {
+	for _, c := range Configs() {
 		require.False(t, seen[c.Name], c.Name)
 		seen[c.Name] = true
 		require.NotEmpty(t, c.Doc, c.Name)
@@ -39,7 +39,7 @@ func TestLinkConfigTable(t *testing.T) {
 		if c.Default != "" {
 			require.NoError(t, c.validate(c.Default), c.Name)
 		}
-		require.Contains(t, LinkConfigsHelp(), c.Name)
+		require.Contains(t, Help(), c.Name)
 	}
 }
 
@@ -90,7 +90,7 @@ func TestValidateLinkConfigs(t *testing.T) {
 			key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "=")
 			configs[key] = value
 		}
-		err := ValidateLinkConfigs(configs, kafkaclient.Files{})
+		err := Validate(configs, kafkaclient.Files{})
 		if c.text == "" {
 			require.Nil(t, err, c.configs)
 			continue
@@ -129,7 +129,7 @@ func TestStartTime(t *testing.T) {
 		{"2026-01-31 18:00:00", -1},
 		{"Latest", -1},
 	} {
-		ms, err := startTime(c.spec)
+		ms, err := StartTime(c.spec)
 		require.Equal(t, c.ms < 0, err != nil, "%s: %v", c.spec, err)
 		if err == nil {
 			require.Equal(t, c.ms, ms, c.spec)
@@ -142,7 +142,7 @@ func FuzzSuggestion(f *testing.F) {
 	f.Add("")
 	f.Add(strings.Repeat("ab", 1000))
 	f.Fuzz(func(t *testing.T, name string) {
-		if err := validateLinkConfig(name, "x"); err != nil && !strings.Contains(err.Message, name) && len(name) < 200 {
+		if err := ValidateOne(name, "x"); err != nil && !strings.Contains(err.Message, name) && len(name) < 200 {
 			t.Fatalf("%q is not named in %q", name, err.Message)
 		}
 	})

@@ -1,4 +1,4 @@
-package admin
+package linkconfig
 
 import (
 	"errors"
@@ -7,8 +7,8 @@ import (
 
 // The values of mirror.start.offset.spec that are no time.
 const (
-	startEarliest = "earliest"
-	startLatest   = "latest"
+	StartEarliest = "earliest"
+	StartLatest   = "latest"
 )
 
 // startTimes are the accepted forms of a time, in ISO 8601. A time without a zone is UTC, as in
@@ -16,9 +16,9 @@ const (
 // seconds in any form.
 var startTimes = []string{"2006-01-02T15:04:05Z07:00", "2006-01-02T15:04:05Z0700", "2006-01-02T15:04:05Z07", "2006-01-02T15:04:05", "2006-01-02T15:04Z07:00", "2006-01-02T15:04", "2006-01-02"}
 
-// startTime parses a time. The result is in milliseconds since 1970, rounded up so that the mirror
+// StartTime parses a time. The result is in milliseconds since 1970, rounded up so that the mirror
 // does not begin with a record from before the time.
-func startTime(spec string) (ms int64, err error) {
+func StartTime(spec string) (ms int64, err error) {
 	for _, form := range startTimes {
 		t, err := time.Parse(form, spec)
 		if err != nil {
@@ -38,9 +38,9 @@ func startTime(spec string) (ms int64, err error) {
 }
 
 func checkStartOffset(spec string) error {
-	if spec == startEarliest || spec == startLatest {
+	if spec == StartEarliest || spec == StartLatest {
 		return nil
 	}
-	_, err := startTime(spec)
+	_, err := StartTime(spec)
 	return err
 }
