@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/linkconfig"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -128,7 +130,7 @@ func TestAFullPartitionIsSoonAskedForAgain(t *testing.T) {
 // the longer a fetch of the others waits, up to the usual wait. With data, or without such
 // partitions, the wait starts again from its beginning.
 func TestPartitionsThatAreLeftOutKeepNobodyBusy(t *testing.T) {
-	f := &fetcher{s: &source{cfg: linkConfig{maxWait: 500 * time.Millisecond}}}
+	f := &fetcher{s: &source{cfg: linkconfig.Replication{MaxWait: 500 * time.Millisecond}}}
 	began := time.Now()
 	for _, c := range []struct {
 		after, wait, want time.Duration

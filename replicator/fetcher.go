@@ -144,7 +144,7 @@ func (f *fetcher) run(ctx context.Context) {
 		}
 		if f.session.out == 0 {
 			f.s.r.budget.Put(reserve)
-			f.rest(ctx, wait < f.s.cfg.maxWait)
+			f.rest(ctx, wait < f.s.cfg.MaxWait)
 			continue
 		}
 		if err := f.fetch(ctx, reserve, wait); err != nil && ctx.Err() == nil {
@@ -175,7 +175,7 @@ func (f *fetcher) rest(ctx context.Context, busy bool) {
 // what it has seen gets a compare job instead. wait is how long the fetch may wait for data: less
 // than maxWait if some partitions are left out only for now.
 func (f *fetcher) collect() (compares []*fetchJob, wait time.Duration) {
-	wait = f.s.cfg.maxWait
+	wait = f.s.cfg.MaxWait
 	s := &f.session
 	s.adopt(*f.topics.Load())
 	limit := int(f.reach.Times(int64(f.s.r.queueLimit(1)), int64(f.s.r.queueLimit(core.MaxReach))))
@@ -220,7 +220,7 @@ func (f *fetcher) collect() (compares []*fetchJob, wait time.Duration) {
 // Partitions that are left out for longer, such as those without a leader, must not keep the source
 // busy: the wait grows to a quarter of the time in which partitions were left out and no data came.
 func (f *fetcher) patience(wait time.Duration, now time.Time) time.Duration {
-	most := f.s.cfg.maxWait
+	most := f.s.cfg.MaxWait
 	if wait >= most {
 		f.leftOut = time.Time{}
 		return wait
@@ -282,7 +282,7 @@ func (f *fetcher) fetch(ctx context.Context, reserved int64, wait time.Duration)
 		f.countSession()
 	}()
 	queue := f.reach.Times(int64(f.s.r.queueLimit(1)), int64(f.s.r.queueLimit(core.MaxReach)))
-	limit := min(f.reach.Times(int64(f.s.cfg.partitionBytes), reserved), max(queue, minPartitionFetch))
+	limit := min(f.reach.Times(int64(f.s.cfg.PartitionBytes), reserved), max(queue, minPartitionFetch))
 	f.asks = fetchAsks{
 		total: int32(max(reserved-int64(partitionRoom*(s.out+1)), reserved/2)), partition: int32(limit), wait: wait, first: f.first,
 	}

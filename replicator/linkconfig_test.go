@@ -1,6 +1,10 @@
 package replicator
 
-import "testing"
+import (
+	"testing"
+
+	"klink/admin/linkconfig"
+)
 
 func TestAlignmentConfigs(t *testing.T) {
 	for _, test := range []struct {
@@ -14,9 +18,9 @@ func TestAlignmentConfigs(t *testing.T) {
 		{map[string]string{"offset.alignment": "OFF", "offset.alignment.max": "many"}, false, 100_000_000},
 		{map[string]string{"offset.alignment.max": "-3"}, true, 0},
 	} {
-		c := newLinkConfig(test.configs)
-		if c.align != test.align || c.alignMax != test.most {
-			t.Errorf("%v: align %v, at most %d; want %v, %d", test.configs, c.align, c.alignMax, test.align, test.most)
+		c := linkconfig.ReplicationOf(test.configs)
+		if c.Align != test.align || c.AlignMax != test.most {
+			t.Errorf("%v: align %v, at most %d; want %v, %d", test.configs, c.Align, c.AlignMax, test.align, test.most)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/protocol/timeline"
 	"klink/replicator/core"
@@ -118,7 +119,7 @@ func wanted(m *model.Mirror, link *model.Link) bool {
 func (r *Replicator) reconcileSources(st *model.State) {
 	for name, s := range r.sources {
 		link := st.Links[name]
-		if link != nil && link.State != model.LinkPaused && fingerprint(link.Configs) == s.fingerprint && r.needsSource(name, st) {
+		if link != nil && link.State != model.LinkPaused && linkconfig.Fingerprint(link.Configs) == s.fingerprint && r.needsSource(name, st) {
 			continue
 		}
 		s.close()

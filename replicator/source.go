@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/internal/kafkaclient"
 	"klink/internal/retry"
@@ -38,7 +39,7 @@ type source struct {
 	r           *Replicator
 	name        string
 	fingerprint string
-	cfg         linkConfig
+	cfg         linkconfig.Replication
 	sasl        bool // the link logs in
 	client      *kgo.Client
 	dialer      *wire.Dialer // of the fetchers' connections
@@ -84,8 +85,8 @@ func newSource(r *Replicator, link *model.Link) (*source, error) {
 	s := &source{
 		r:           r,
 		name:        link.Name,
-		fingerprint: fingerprint(link.Configs),
-		cfg:         newLinkConfig(link.Configs),
+		fingerprint: linkconfig.Fingerprint(link.Configs),
+		cfg:         linkconfig.ReplicationOf(link.Configs),
 		sasl:        strings.HasPrefix(strings.ToUpper(link.Configs["security.protocol"]), "SASL_"),
 		counters:    r.metrics.link(link.Name),
 		log:         r.log.With("link", link.Name),
@@ -99,7 +100,7 @@ func newSource(r *Replicator, link *model.Link) (*source, error) {
 	// checks depend on those.
 	opts = append([]kgo.Opt{kgo.ClientID("klink")}, opts...)
 	opts = append(kafkaclient.DialTimeout(opts, dialTimeout),
-		kgo.RetryBackoffFn(s.cfg.retryBackoff),
+		kgo.RetryBackoffFn(s.cfg.RetryBackoff),
 		kgo.WithHooks(&s.lastDial),
 		kgo.BrokerMaxReadBytes(128<<20),
 	)
@@ -171,14 +172,14 @@ func (s *source) run(ctx context.Context) {
 		f.cancel = cancel
 		fetchers.Go(func() { f.run(fctx) })
 	}
-	down := retry.Backoff{Low: s.cfg.checkInterval, High: max(s.cfg.checkInterval, maxProbeInterval)}
+	down := retry.Backoff{Low: s.cfg.CheckInterval, High: max(s.cfg.CheckInterval, maxProbeInterval)}
 	var last time.Time // of the last check of all topics
 	full := true
 	for ctx.Err() == nil {
 		began := time.Now()
-		full = full || began.Sub(last) >= s.cfg.metadataMaxAge
+		full = full || began.Sub(last) >= s.cfg.MetadataMaxAge
 		again, err := s.check(ctx, full, spawn)
-		wait := s.cfg.checkInterval
+		wait := s.cfg.CheckInterval
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -233,7 +234,7 @@ func (s *source) failed(err error) bool {
 	code, message := s.classify(err)
 	s.mu.Lock()
 	s.health.failures++
-	down := s.health.failures >= s.cfg.checkThreshold
+	down := s.health.failures >= s.cfg.CheckThreshold
 	if down {
 		s.health.known, s.health.up = true, false
 		s.health.code, s.health.message = code, message

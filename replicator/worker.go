@@ -221,7 +221,7 @@ func (w *worker) flight(s *stream, kind core.UnitKind, rule core.JoinRule) []cor
 func (w *worker) joinRule(rule core.JoinRule, base int64) core.JoinRule {
 	if rule.Most = min(rule.Most, w.joining.most); base >= w.joining.from {
 		if f := w.fetcher.Load(); f != nil {
-			rule.Below = f.s.cfg.joinBelow
+			rule.Below = f.s.cfg.JoinBelow
 		}
 	}
 	return rule

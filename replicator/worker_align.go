@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"klink/admin/linkconfig"
 	"klink/internal/retry"
 	"klink/replicator/core"
 
@@ -59,7 +60,7 @@ func (m *mirror) noAlign(ctx context.Context) (string, error) {
 // wantsAlign reports whether the link has offsets aligned where that is possible.
 func (m *mirror) wantsAlign() bool {
 	link := m.r.cfg.Control.State().Links[m.link]
-	return link != nil && newLinkConfig(link.Configs).align
+	return link != nil && linkconfig.ReplicationOf(link.Configs).Align
 }
 
 // appendOnly reports whether logs with this cleanup.policy are never compacted.
@@ -131,7 +132,7 @@ func (w *worker) burn(ctx context.Context, to int64) {
 	r := w.m.r
 	max := int64(0)
 	if link := r.cfg.Control.State().Links[w.m.link]; link != nil {
-		max = newLinkConfig(link.Configs).alignMax
+		max = linkconfig.ReplicationOf(link.Configs).AlignMax
 	}
 	w.mu.Lock()
 	lingering := w.lateBurn

@@ -3,7 +3,8 @@
 //
 // Reading order: table.go is the table of link configs; validate.go checks values; custody.go keeps
 // secrets from going elsewhere than they were given for; topic.go says what a mirror's topic gets;
-// start_offset.go reads mirror.start.offset.spec; docs.go writes docs/configs.md and help.
+// start_offset.go reads mirror.start.offset.spec; replication.go is what the replicator reads;
+// docs.go writes docs/configs.md and help.
 //
 // The package is pure: no state, no goroutine. It imports admin/filter, admin/aclsync, admin/model,
 // internal/kafkaclient and protocol.

@@ -34,7 +34,7 @@ var arrows = []struct {
 	{"replicator/core", []string{"admin/model", "protocol", "replicator/memory"}},
 	{"replicator/group", nil},
 	{"replicator/wire", []string{"internal/kafkaclient", "protocol"}},
-	{"replicator", []string{"admin/model", "internal/jsonbound", "internal/kafkaclient", "internal/retry", "protocol", "replicator/core", "replicator/group", "replicator/memory", "replicator/wire"}},
+	{"replicator", []string{"admin/linkconfig", "admin/model", "internal/jsonbound", "internal/kafkaclient", "internal/retry", "protocol", "replicator/core", "replicator/group", "replicator/memory", "replicator/wire"}},
 	{"internal/telemetry", []string{"admin/model", "protocol", "proxy", "replicator"}},
 
 	// Tools, tests and benchmarks.
