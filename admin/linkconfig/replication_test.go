@@ -1,9 +1,7 @@
-package replicator
+package linkconfig
 
 import (
 	"testing"
-
-	"klink/admin/linkconfig"
 )
 
 func TestAlignmentConfigs(t *testing.T) {
@@ -18,7 +16,7 @@ func TestAlignmentConfigs(t *testing.T) {
 		{map[string]string{"offset.alignment": "OFF", "offset.alignment.max": "many"}, false, 100_000_000},
 		{map[string]string{"offset.alignment.max": "-3"}, true, 0},
 	} {
-		c := linkconfig.ReplicationOf(test.configs)
+		c := ReplicationOf(test.configs)
 		if c.Align != test.align || c.AlignMax != test.most {
 			t.Errorf("%v: align %v, at most %d; want %v, %d", test.configs, c.Align, c.AlignMax, test.align, test.most)
 		}
