@@ -67,6 +67,10 @@ func TestStartOffset(t *testing.T) {
 		if _, err := e.adm.CreatePartitions(e.ctx, 1, test.topic); err != nil {
 			t.Fatal(err)
 		}
+		kafkatest.WaitFor(t, time.Minute, "the broker to show the new partition", func() (bool, string) {
+			topics, err := e.adm.ListTopics(e.ctx, test.topic)
+			return err == nil && len(topics[test.topic].Partitions) == 4, fmt.Sprint(topics, err)
+		})
 		produceVaried(e.ctx, t, e.source, test.topic, 3, 20)
 		test.begins += " 0"
 	}
