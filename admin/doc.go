@@ -22,7 +22,6 @@
 // # Locks
 //
 // The log's lock (caslog.Log.Hold) guards what was read from the state topic; changes and snapshots
-// are evaluated under it, and nothing that waits may run there. Service.mu guards the last snapshot
-// and its subscribers. The locks of the tasks (offsets, ACLs, configs) are leaves: nothing else is
-// taken while one of them is held.
+// are evaluated under it, and nothing that waits may run there. Service.publishMu is taken before it,
+// and serialises snapshots. DESIGN.md, section 9, has the order.
 package admin

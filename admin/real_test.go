@@ -111,7 +111,7 @@ func testRealMirror(t *testing.T, old bool) {
 		require.Equal(t, "mine", o.Metadata)
 	}
 	require.EqualValues(t, 40, w.committed(topic+"-active", topic, 0).At)
-	require.Contains(t, service.State().Mirrors[topic].ErrorMessage, "-active has 40 in partition 0, which ends at 0 (the group is active)")
+	require.Contains(t, service.State().Mirrors[topic].ErrorMessage, "-active has offset 40 in partition 0, which ends at 0 (the group is active)")
 	configs = w.configsOf(topic)
 	require.Equal(t, "lz4", configs["compression.type"])
 	if old {

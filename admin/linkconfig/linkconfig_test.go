@@ -24,7 +24,7 @@ func TestLinkConfigsDocs(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, []byte(before+begin+Markdown()+end+after), 0o644))
 		return
 	}
-	require.Equal(t, Markdown(), table, "run go test ./admin -run TestLinkConfigsDocs -rewrite and look at the difference")
+	require.Equal(t, Markdown(), table, "run go test ./admin/linkconfig -run TestLinkConfigsDocs -rewrite and look at the difference")
 }
 
 // TestLinkConfigTable: every row is fit to be shown, and its default is allowed.
