@@ -22,6 +22,6 @@
 // # Locks
 //
 // The log's lock (caslog.Log.Hold) guards what was read from the state topic; changes and snapshots
-// are evaluated under it, and nothing that waits may run there. Service.publishMu is taken before it,
-// and serialises snapshots. DESIGN.md, section 9, has the order.
+// are evaluated under it, and nothing that waits may run there. Service.publishMu is taken before
+// it, and serialises snapshots. DESIGN.md, section 9, has the order.
 package admin
