@@ -2,19 +2,15 @@ package admin
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/sourceerror"
 	"klink/internal/kafkaclient"
 	"klink/protocol"
 
@@ -30,7 +26,7 @@ type source struct {
 	client    *kgo.Client
 	admin     *kadm.Client
 	clusterID string
-	dial      *dialTrouble
+	dial      *kafkaclient.DialTrouble
 	closing   sync.Once
 }
 
@@ -41,7 +37,7 @@ func connectSource(ctx context.Context, files kafkaclient.Files, link string, co
 	if err != nil {
 		return nil, protocol.Errorf(kerr.InvalidConfig, "link %q: %s", link, err)
 	}
-	s := &source{link: link, address: configs[linkconfig.ConfigBootstrapServers], dial: &dialTrouble{}}
+	s := &source{link: link, address: configs[linkconfig.ConfigBootstrapServers], dial: &kafkaclient.DialTrouble{}}
 	s.client, err = kgo.NewClient(append(opts, freshMetadata, kgo.RequestRetries(2), kgo.WithHooks(s.dial))...)
 	if err != nil {
 		return nil, protocol.Errorf(kerr.InvalidConfig, "link %q: %s", link, err)
@@ -93,63 +89,31 @@ func (s *source) closeAfter(ctx context.Context) (stop func() bool) {
 
 // failed returns the error for a request to the source that failed.
 func (s *source) failed(what string, err error) *protocol.Error {
-	if last := s.dial.last.Load(); last != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
-		err = *last
+	if last := s.dial.Last(); last != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
+		err = last
 	}
 	name, advice := ClassifySourceError(err)
 	// The text may be the source's own, of any length.
 	return protocol.Errorf(sourceErrorCode(name), "%s: source %s of link %q: could not %s: %.500s; %s", name, s.address, s.link, what, err.Error(), advice)
 }
 
-// dialTrouble is a franz-go hook that keeps the last error of connecting. A request that runs out
-// of time while the client retries the connection reports only the time-out.
-type dialTrouble struct{ last atomic.Pointer[error] }
-
-var _ kgo.HookBrokerConnect = (*dialTrouble)(nil)
-
-// OnBrokerConnect implements kgo.HookBrokerConnect.
-func (d *dialTrouble) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
-	if err == nil {
-		d.last.Store(nil)
-	} else if !errors.Is(err, context.Canceled) && !errors.Is(err, kgo.ErrClientClosed) {
-		d.last.Store(&err)
-	}
-}
-
 // ClassifySourceError names why a source cannot be used, and says what to check.
 func ClassifySourceError(err error) (name model.Error, advice string) {
-	var (
-		verify  *tls.CertificateVerificationError
-		unknown x509.UnknownAuthorityError
-		host    x509.HostnameError
-		invalid x509.CertificateInvalidError
-		alert   tls.AlertError
-		header  tls.RecordHeaderError
-		op      *net.OpError
-		dns     *net.DNSError
-		first   *kgo.ErrFirstReadEOF
-		refused *kafkaclient.ResponseError
-	)
-	switch {
-	case errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism), errors.Is(err, kerr.IllegalSaslState):
-		return model.ErrAuthentication, "check sasl.mechanism and sasl.jaas.config"
-	case errors.As(err, &verify), errors.As(err, &unknown), errors.As(err, &host), errors.As(err, &invalid), errors.As(err, &alert), errors.As(err, &header):
-		return model.ErrAuthentication, "check security.protocol, ssl.truststore.location and ssl.endpoint.identification.algorithm"
-	case errors.As(err, &first):
-		return model.ErrAuthentication, "check that security.protocol matches the listener"
-	case errors.Is(err, kerr.ClusterAuthorizationFailed), errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.GroupAuthorizationFailed):
-		return model.ErrAuthorization, "grant the link's user DESCRIBE, DESCRIBE_CONFIGS and READ on the topic"
-	case errors.As(err, &dns), errors.As(err, &op) && op.Op == "dial" && !op.Timeout(), strings.Contains(err.Error(), "connection refused"):
-		return model.ErrBootstrapConnection, "check bootstrap.servers, the network, and that the brokers are up"
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &op) && op.Timeout():
-		return model.ErrTimeout, "check bootstrap.servers and the network, or allow more time"
-	case errors.Is(err, io.EOF), errors.As(err, &op):
-		return model.ErrBootstrapConnection, "check that the brokers are up, and security.protocol"
-	}
-	if errors.As(err, &refused) {
-		return model.ErrInternal, "check security.protocol, and that bootstrap.servers points to Kafka listeners"
-	}
-	return model.ErrInternal, "see klink's log"
+	trouble := kafkaclient.Classify(err)
+	return sourceerror.Code(trouble), sourceAdvice[trouble]
+}
+
+// sourceAdvice says what to check for each kind of trouble.
+var sourceAdvice = map[kafkaclient.Trouble]string{
+	kafkaclient.TroubleLogin:        "check sasl.mechanism and sasl.jaas.config",
+	kafkaclient.TroubleTLS:          "check security.protocol, ssl.truststore.location and ssl.endpoint.identification.algorithm",
+	kafkaclient.TroubleClosedAtOnce: "check that security.protocol matches the listener",
+	kafkaclient.TroubleDenied:       "grant the link's user DESCRIBE, DESCRIBE_CONFIGS and READ on the topic",
+	kafkaclient.TroubleConnect:      "check bootstrap.servers, the network, and that the brokers are up",
+	kafkaclient.TroubleTimeout:      "check bootstrap.servers and the network, or allow more time",
+	kafkaclient.TroubleLost:         "check that the brokers are up, and security.protocol",
+	kafkaclient.TroubleNotKafka:     "check security.protocol, and that bootstrap.servers points to Kafka listeners",
+	kafkaclient.TroubleOther:        "see klink's log",
 }
 
 // sourceErrorCode returns the Kafka error code of a response to a request that failed because of

@@ -44,7 +44,7 @@ type source struct {
 	client      *kgo.Client
 	dialer      *wire.Dialer // of the fetchers' connections
 	at          addresses
-	lastDial    dialError
+	lastDial    kafkaclient.DialTrouble
 	counters    *LinkCounters
 	log         *slog.Logger
 	blind       atomic.Bool        // it was logged that the source does not know a leader epoch

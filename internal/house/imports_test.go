@@ -23,18 +23,19 @@ var arrows = []struct {
 	{"router", []string{"protocol"}},
 	{"proxy", []string{"router"}},
 	{"admin/model", []string{"protocol"}},
+	{"admin/sourceerror", []string{"admin/model", "internal/kafkaclient"}},
 	{"admin/filter", nil},
 	{"admin/caslog", []string{"internal/kafkaclient", "internal/retry"}},
 	{"admin/aclsync", []string{"admin/filter", "internal/kafkaclient", "protocol"}},
 	{"admin/linkconfig", []string{"admin/aclsync", "admin/filter", "admin/model", "internal/kafkaclient", "protocol"}},
 	{"admin/facts", []string{"internal/kafkaclient", "protocol", "router"}},
-	{"admin", []string{"admin/facts", "admin/linkconfig", "admin/model", "admin/filter", "admin/caslog", "admin/aclsync", "internal/jsonbound", "internal/kafkaclient", "internal/retry", "protocol", "router"}},
+	{"admin", []string{"admin/facts", "admin/linkconfig", "admin/sourceerror", "admin/model", "admin/filter", "admin/caslog", "admin/aclsync", "internal/jsonbound", "internal/kafkaclient", "internal/retry", "protocol", "router"}},
 	{"replicator/memory", nil},
 	// The core of a partition can reach no socket.
 	{"replicator/core", []string{"admin/model", "protocol", "replicator/memory"}},
 	{"replicator/group", nil},
 	{"replicator/wire", []string{"internal/kafkaclient", "protocol"}},
-	{"replicator", []string{"admin/linkconfig", "admin/model", "internal/jsonbound", "internal/kafkaclient", "internal/retry", "protocol", "replicator/core", "replicator/group", "replicator/memory", "replicator/wire"}},
+	{"replicator", []string{"admin/linkconfig", "admin/model", "admin/sourceerror", "internal/jsonbound", "internal/kafkaclient", "internal/retry", "protocol", "replicator/core", "replicator/group", "replicator/memory", "replicator/wire"}},
 	{"internal/telemetry", []string{"admin/model", "protocol", "proxy", "replicator"}},
 
 	// Tools, tests and benchmarks.
