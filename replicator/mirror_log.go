@@ -2,6 +2,7 @@ package replicator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"klink/protocol/batch"
@@ -41,13 +42,46 @@ func (l *mirrorLog) leader(ctx context.Context) (*kgo.Broker, *destTopic, error)
 		return nil, nil, err
 	}
 	l.stale = t // until the caller has succeeded
-	if t.id != l.topicID && t.id != zeroID && l.topicID != zeroID {
-		return nil, nil, fmt.Errorf("%w: topic %q has been deleted and created again", errNotThere, l.topic)
+	leader, err := t.leader(l.topic, l.topicID, l.partition)
+	if err != nil {
+		return nil, nil, err
 	}
-	if int(l.partition) >= len(t.leaders) || t.leaders[l.partition] < 0 {
-		return nil, nil, fmt.Errorf("%s has no leader", l.name())
+	return l.client.Broker(int(leader)), t, nil
+}
+
+// leader returns the broker that leads a partition of the topic; id is the one that the topic had.
+func (t *destTopic) leader(topic string, id [16]byte, partition int32) (int32, error) {
+	if t.id != id && t.id != zeroID && id != zeroID {
+		return -1, fmt.Errorf("%w: topic %q has been deleted and created again", errNotThere, topic)
 	}
-	return l.client.Broker(int(t.leaders[l.partition])), t, nil
+	if int(partition) >= len(t.leaders) || t.leaders[partition] < 0 {
+		return -1, fmt.Errorf("%s-%d has no leader", topic, partition)
+	}
+	return t.leaders[partition], nil
+}
+
+// logEnds asks a leader for the start and end of a partition's log. The error is errNotCommitted if
+// the end is above the high watermark: what is in between may still be truncated.
+func logEnds(ctx context.Context, leader requester, topic string, partition, epoch int32) (start, end int64, err error) {
+	ask := func(replica int32, timestamp int64) (int64, error) {
+		p := kmsg.NewListOffsetsRequestTopicPartition()
+		p.Partition, p.CurrentLeaderEpoch, p.Timestamp, p.MaxNumOffsets = partition, epoch, timestamp, 1
+		return listOffset(ctx, leader, replica, topic, p)
+	}
+	// A client gets the leader's high watermark, the debugging replica (-2) the end of its log. All
+	// three requests name the same leader epoch, so the same leader answers them.
+	highWater, err := ask(-1, timestampLatest)
+	if err != nil {
+		return 0, 0, err
+	}
+	if end, err = ask(-2, timestampLatest); err != nil {
+		return 0, 0, err
+	}
+	if highWater != end {
+		return 0, 0, fmt.Errorf("%w: the log of %s-%d ends at offset %d but its high watermark is %d", errNotCommitted, topic, partition, end, highWater)
+	}
+	start, err = ask(-1, timestampEarliest)
+	return start, end, err
 }
 
 // worked keeps the metadata of a call that succeeded.
@@ -64,29 +98,11 @@ func (l *mirrorLog) ends(ctx context.Context) (start, end int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	ask := func(replica int32, timestamp int64) (int64, error) {
-		p := kmsg.NewListOffsetsRequestTopicPartition()
-		p.Partition, p.CurrentLeaderEpoch, p.Timestamp, p.MaxNumOffsets = l.partition, t.epochs[l.partition], timestamp, 1
-		return listOffset(ctx, leader, replica, l.topic, p)
-	}
-	// A client (-1) gets the high watermark, the debugging replica (-2) the log end. All requests
-	// name the same leader epoch, so one leader answers them.
-	highWater, err := ask(-1, timestampLatest)
-	if err != nil {
-		return 0, 0, err
-	}
-	if end, err = ask(-2, timestampLatest); err != nil {
-		return 0, 0, err
-	}
-	if highWater != end {
+	start, end, err = logEnds(ctx, leader, l.topic, l.partition, t.epochs[l.partition])
+	if err == nil || errors.Is(err, errNotCommitted) {
 		l.worked(t)
-		return 0, 0, fmt.Errorf("the log of %s ends at offset %d but its high watermark is %d", l.name(), end, highWater)
 	}
-	if start, err = ask(-1, timestampEarliest); err != nil {
-		return 0, 0, err
-	}
-	l.worked(t)
-	return start, end, nil
+	return start, end, err
 }
 
 // walk calls see for every batch, from the one that holds offset from to the last one that begins

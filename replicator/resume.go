@@ -3,7 +3,6 @@ package replicator
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 	"klink/replicator/core"
 
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // settleGrace is how long a request without an answer is given to reach the log, if the log does
@@ -120,31 +118,15 @@ func (d *destination) readEnd(ctx context.Context, w *worker, stale *destTopic) 
 	if t, err = d.topic(ctx, w.m.topic, stale); err != nil {
 		return e, nil, stale, err
 	}
-	if t.id != w.m.topicID && t.id != zeroID && w.m.topicID != zeroID {
-		return e, nil, t, fmt.Errorf("%w: topic %q has been deleted and created again", errNotThere, w.m.topic)
-	}
-	if int(w.id) >= len(t.leaders) || t.leaders[w.id] < 0 {
-		return e, nil, t, fmt.Errorf("%s-%d has no leader", w.m.topic, w.id)
-	}
-	leader := t.leaders[w.id]
-	ask := func(replica int32, timestamp int64) (int64, error) {
-		p := kmsg.NewListOffsetsRequestTopicPartition()
-		p.Partition, p.CurrentLeaderEpoch, p.Timestamp, p.MaxNumOffsets = w.id, t.epochs[w.id], timestamp, 1
-		return listOffset(ctx, d.broker(leader), replica, w.m.topic, p)
-	}
-	// A client gets the leader's high watermark, the debugging replica (-2) the end of its log. All
-	// three requests name the same leader epoch, so the same leader answers them.
-	highWater, err := ask(-1, timestampLatest)
+	leader, err := t.leader(w.m.topic, w.m.topicID, w.id)
 	if err != nil {
 		return e, nil, t, err
 	}
-	if e.End, err = ask(-2, timestampLatest); err != nil {
-		return e, nil, t, err
-	}
-	if highWater != e.End {
-		return e, nil, nil, fmt.Errorf("%w: the log of %s-%d ends at offset %d but its high watermark is %d", errNotCommitted, w.m.topic, w.id, e.End, highWater)
-	}
-	if e.Start, err = ask(-1, timestampEarliest); err != nil {
+	e.Start, e.End, err = logEnds(ctx, d.broker(leader), w.m.topic, w.id, t.epochs[w.id])
+	switch {
+	case errors.Is(err, errNotCommitted):
+		return e, nil, nil, err // the leader is right
+	case err != nil:
 		return e, nil, t, err
 	}
 	e.Epoch = t.epochs[w.id]

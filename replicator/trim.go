@@ -4,23 +4,19 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"time"
 
 	"klink/internal/retry"
 	"klink/protocol/batch"
 	"klink/protocol/timeline"
-
-	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // trim deletes the destination's records below the logical offset trimTo, and retries until that is
 // done. At most one trim runs per worker.
 func (w *worker) trim(ctx context.Context) {
 	wait := retry.Backoff{Low: 100 * time.Millisecond, High: 5 * time.Second}
-	var stale *destTopic
+	log := w.log()
 	for {
 		w.mu.Lock()
 		to := w.trimTo
@@ -32,10 +28,9 @@ func (w *worker) trim(ctx context.Context) {
 			return
 		}
 		w.mu.Unlock()
-		t := stale
 		physical, err := w.findPhysical(ctx, to)
 		if err == nil && physical > 0 {
-			t, err = w.m.r.dest.deleteRecords(ctx, w, stale, physical)
+			err = log.deleteBefore(ctx, physical)
 		}
 		if err == nil {
 			w.mu.Lock()
@@ -46,7 +41,6 @@ func (w *worker) trim(ctx context.Context) {
 			wait.Reset()
 			continue
 		}
-		stale = t
 		w.m.r.log.Debug("could not move the log start of a mirror partition, retrying", "topic", w.m.topic, "partition", w.id, "offset", to, "error", err)
 		if retry.Sleep(ctx, wait.Next()) != nil {
 			return
@@ -117,36 +111,4 @@ func (l *mirrorLog) lookBack(ctx context.Context, tl *timeline.Partition, h batc
 func (w *worker) log() *mirrorLog {
 	d := w.m.r.dest
 	return newMirrorLog(d, d.clients[len(d.clients)-1], w.m.topic, w.m.topicID, w.id)
-}
-
-// deleteRecords moves the log start of a partition up to a physical offset. With an error it
-// returns the metadata that it used.
-func (d *destination) deleteRecords(ctx context.Context, w *worker, stale *destTopic, to int64) (*destTopic, error) {
-	t, err := d.topic(ctx, w.m.topic, stale)
-	if err != nil {
-		return stale, err
-	}
-	if t.id != w.m.topicID && t.id != zeroID && w.m.topicID != zeroID {
-		return t, fmt.Errorf("%w: topic %q has been deleted and created again", errNotThere, w.m.topic)
-	}
-	if int(w.id) >= len(t.leaders) || t.leaders[w.id] < 0 {
-		return t, fmt.Errorf("%s-%d has no leader", w.m.topic, w.id)
-	}
-	req := kmsg.NewPtrDeleteRecordsRequest()
-	req.TimeoutMillis = produceTimeoutMs
-	rt := kmsg.NewDeleteRecordsRequestTopic()
-	rt.Topic = w.m.topic
-	rp := kmsg.NewDeleteRecordsRequestTopicPartition()
-	rp.Partition, rp.Offset = w.id, to
-	rt.Partitions = append(rt.Partitions, rp)
-	req.Topics = append(req.Topics, rt)
-	kresp, err := d.broker(t.leaders[w.id]).Request(ctx, req)
-	if err != nil {
-		return t, err
-	}
-	resp := kresp.(*kmsg.DeleteRecordsResponse)
-	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return t, fmt.Errorf("the DeleteRecords response for %s-%d has %d topics", w.m.topic, w.id, len(resp.Topics))
-	}
-	return t, kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode)
 }
