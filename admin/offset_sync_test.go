@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"klink/internal/batchtest"
+
 	"klink/admin/filter"
 	"klink/admin/linkconfig"
 	"klink/admin/model"
@@ -173,12 +175,12 @@ func TestOffsetSyncEnds(t *testing.T) {
 	w.plainMirror("orders", 1)
 	w.replicator()
 	dst := kafkatest.NewClient(t, kgo.SeedBrokers(w.seeds...))
-	appendStamped(t, dst, "orders", 0, 6, 3)
-	appendStamped(t, dst, "orders", 0, 20, 2)
+	batchtest.Append(t, dst, "orders", 0, 6, 3)
+	batchtest.Append(t, dst, "orders", 0, 20, 2)
 	w.atSource("g", "orders", "", 30)
 	w.awaitOffset("g", "orders", 0, 22)
 	w.reporter.set("orders", model.PartitionStatus{MirrorEnd: 9})
-	appendStamped(t, dst, "orders", 0, 22, 2)
+	batchtest.Append(t, dst, "orders", 0, 22, 2)
 	w.awaitOffset("g", "orders", 0, 24)
 }
 

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"klink/internal/batchtest"
+
 	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
@@ -138,8 +140,8 @@ func TestStopFindsTheEnds(t *testing.T) {
 	kafkatest.DeleteRecordsBefore(t, src, "orders", 0, 6)
 	require.Zero(t, w.mirror("orders", "l").ErrorCode)
 	dst := kafkatest.NewClient(t, kgo.SeedBrokers(w.seeds...))
-	appendStamped(t, dst, "orders", 0, 6, 3)
-	appendStamped(t, dst, "orders", 0, 20, 2)
+	batchtest.Append(t, dst, "orders", 0, 6, 3)
+	batchtest.Append(t, dst, "orders", 0, 20, 2)
 	w.commit("beyond", "orders", "", 23)
 	w.commit("below", "orders", "", 21)
 	require.EqualValues(t, 22, w.describe(w.service, "orders").Partitions[0].MirrorEndOffset)

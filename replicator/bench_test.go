@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 
+	"klink/internal/batchtest"
+
 	"klink/protocol/batch"
 	"klink/replicator/core"
 	"klink/replicator/memory"
@@ -18,9 +20,9 @@ func BenchmarkPartition(b *testing.B) {
 			p := core.NewPartition("orders-0", func(i core.Item) { i.Frame.Release() })
 			p.Resumed(core.LogEnd{Fresh: true, Last: core.UnknownEpoch, Align: true})
 			var source []byte
-			size := len(makeBatch(0, 1, 0, c.payload))
+			size := len(batchtest.HeaderOnly(0, 1, 0, c.payload))
 			for n := range c.batches {
-				source = append(source, makeBatch(int64(n), 1, 0, c.payload)...)
+				source = append(source, batchtest.HeaderOnly(int64(n), 1, 0, c.payload)...)
 			}
 			var f *memory.Frame
 			tools := core.FetchTools{Keep: func(_ []byte, alias bool) *memory.Frame {

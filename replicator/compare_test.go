@@ -4,6 +4,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"klink/internal/batchtest"
+
 	"klink/admin/model"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -168,7 +170,7 @@ func TestSourceThatCannotTellIsMirrored(t *testing.T) {
 }
 
 func TestEpochOfOffset(t *testing.T) {
-	records := append(makeBatch(10, 3, 0, 5), makeBatch(20, 2, 0x20, 5)...) // with leader epoch 3
+	records := append(batchtest.HeaderOnly(10, 3, 0, 5), batchtest.HeaderOnly(20, 2, 0x20, 5)...) // with leader epoch 3
 	for offset, want := range map[int64]int32{10: 3, 12: 3, 13: -1, 19: -1, 20: 3, 21: 3, 22: -1} {
 		if got := epochOfOffset(records, offset); got != want {
 			t.Errorf("offset %d is of leader epoch %d, want %d", offset, got, want)

@@ -3,6 +3,8 @@ package replicator
 import (
 	"testing"
 
+	"klink/internal/batchtest"
+
 	"klink/protocol/batch"
 	"klink/replicator/core"
 	"klink/replicator/memory"
@@ -11,15 +13,15 @@ import (
 // FuzzFetched: whatever bytes a source answers with, the core does not panic. What it queues
 // continues its position without a gap, and is stamped with its position.
 func FuzzFetched(f *testing.F) {
-	two := append(makeBatch(10, 3, 0, 20), makeBatch(13, 2, 0, 20)...)
+	two := append(batchtest.HeaderOnly(10, 3, 0, 20), batchtest.HeaderOnly(13, 2, 0, 20)...)
 	f.Add(two, int64(10))
 	f.Add(two, int64(13))
 	f.Add(two[:len(two)-5], int64(10))
-	f.Add(makeBatch(10, 3, 0x10, 20), int64(10)) // transactional
-	f.Add(makeBatch(10, 3, 0x20, 20), int64(10)) // control
-	f.Add(makeBatch(12, 3, 0, 20), int64(10))    // a hole
-	f.Add(makeBatch(8, 5, 0, 20), int64(10))     // straddles the position
-	f.Add(makeBatch(-1, 1<<30, 0, 0), int64(0))
+	f.Add(batchtest.HeaderOnly(10, 3, 0x10, 20), int64(10)) // transactional
+	f.Add(batchtest.HeaderOnly(10, 3, 0x20, 20), int64(10)) // control
+	f.Add(batchtest.HeaderOnly(12, 3, 0, 20), int64(10))    // a hole
+	f.Add(batchtest.HeaderOnly(8, 5, 0, 20), int64(10))     // straddles the position
+	f.Add(batchtest.HeaderOnly(-1, 1<<30, 0, 0), int64(0))
 	f.Add([]byte{}, int64(0))
 	f.Fuzz(func(t *testing.T, records []byte, at int64) {
 		if at < 0 {
@@ -58,7 +60,7 @@ func FuzzFetched(f *testing.F) {
 // FuzzTail: whatever bytes a destination answers with, reading the tail of a log does not panic,
 // makes progress, and finds nothing void below where it began.
 func FuzzTail(f *testing.F) {
-	stamped := makeBatch(40, 3, 0, 20)
+	stamped := batchtest.HeaderOnly(40, 3, 0, 20)
 	if err := batch.Stamp(stamped, 140, 1); err != nil {
 		f.Fatal(err)
 	}
@@ -67,9 +69,9 @@ func FuzzTail(f *testing.F) {
 	batch.SetPlace(stamped, 40)
 	f.Add(stamped, int64(40), int64(140))
 	f.Add(stamped, int64(40), int64(141))
-	f.Add(append(makeBatch(38, 2, 0, 9), stamped...), int64(38), int64(138))
+	f.Add(append(batchtest.HeaderOnly(38, 2, 0, 9), stamped...), int64(38), int64(138))
 	f.Add(stamped[:30], int64(42), int64(0))
-	f.Add(makeBatch(40, 3, 0, 20), int64(41), int64(41))
+	f.Add(batchtest.HeaderOnly(40, 3, 0, 20), int64(41), int64(41))
 	f.Fuzz(func(t *testing.T, records []byte, at, next int64) {
 		if at < 0 || next < 0 {
 			return

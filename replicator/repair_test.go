@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"klink/internal/batchtest"
+
 	"klink/admin/model"
 	"klink/internal/kafkatest"
 	"klink/protocol/batch"
@@ -198,7 +200,7 @@ func TestRepairIsRepeated(t *testing.T) {
 	})
 	t.Run("damaged", func(t *testing.T) {
 		w, _ := begin(t)
-		bad := makeBatch(0, 3, 0, 40) // its records are none
+		bad := batchtest.HeaderOnly(0, 3, 0, 40) // its records are none
 		appendBytes(t, w.dst.cl, "table", 0, bad)
 		if ev := w.stopMirror("table"); !strings.Contains(ev.Unrepaired, "malformed") {
 			t.Errorf("%+v", ev)
@@ -288,7 +290,7 @@ func TestUntouched(t *testing.T) {
 		{"in the future", time.Hour, -time.Hour, lag, true},
 	} {
 		v := voidSpan{passing: now.Add(-c.passing).UnixMilli()}
-		h := batch.Header(makeBatch(7, 3, 0, 0))
+		h := batch.Header(batchtest.HeaderOnly(7, 3, 0, 0))
 		putTime(h, now.Add(-c.newest).UnixMilli())
 		v.see(h, 7, 10, false)
 		if got := v.untouched(now, c.lag); got != c.want {

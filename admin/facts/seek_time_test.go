@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"klink/internal/batchtest"
+
 	"klink/protocol/batch"
 	"klink/protocol/timeline"
 
@@ -49,7 +51,7 @@ func (w *lookWorld) timed(logical int64, marker bool, timestamps ...int64) {
 		binary.BigEndian.PutUint16(b[51:], uint16(batch.FlagFiller)) // this cluster takes no control batches
 		seal()
 	}
-	appendRaw(w.t, w.client, "orders", 1, b)
+	batchtest.AppendInPlace(w.t, w.client, "orders", 1, b)
 }
 
 func TestSeekTime(t *testing.T) {
@@ -163,7 +165,7 @@ func (w *lookWorld) packed(logical int64, codec int16, n, size int, first int64)
 	b := rb.AppendTo(nil)
 	binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[21:], crc32.MakeTable(crc32.Castagnoli)))
 	require.NoError(w.t, batch.Stamp(b, logical, 0))
-	appendRaw(w.t, w.client, "orders", 1, b)
+	batchtest.AppendInPlace(w.t, w.client, "orders", 1, b)
 }
 
 func allocated(do func()) uint64 {

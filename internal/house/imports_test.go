@@ -42,6 +42,7 @@ var arrows = []struct {
 	{"internal/house", nil},
 	{"internal/shapegen", nil},
 	{"internal/kafkatest", nil},
+	{"internal/batchtest", []string{"protocol"}},
 	{"internal/e2e", []string{"internal/kafkatest"}},
 	{"bench", []string{"internal/kafkatest", "protocol"}},
 

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"klink/internal/batchtest"
+
 	"klink/protocol/batch"
 	"klink/replicator/memory"
 
@@ -67,7 +69,7 @@ func TestPartition(t *testing.T) {
 					if n, err := fmt.Sscan(line, &base, &count, &attributes, &epoch); n < 2 {
 						t.Fatalf("%q: %v", line, err)
 					}
-					made := headerOnly(base, count, attributes, 10)
+					made := batchtest.HeaderOnly(base, count, attributes, 10)
 					binary.BigEndian.PutUint32(made[12:], epoch)
 					records = append(records, made...)
 				}

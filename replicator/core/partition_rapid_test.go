@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	"klink/internal/batchtest"
+
 	"klink/protocol/batch"
 	"klink/replicator/memory"
 
@@ -108,7 +110,7 @@ func (tw *twin) answer(t *rapid.T, f pendingFetch) Effects {
 		if s.marker {
 			attributes = 0x20
 		}
-		records = append(records, headerOnly(s.base, s.count, attributes, 10)...)
+		records = append(records, batchtest.HeaderOnly(s.base, s.count, attributes, 10)...)
 	}
 	if rapid.Bool().Draw(t, "cut") && len(records) > 0 {
 		records = records[:len(records)-rapid.IntRange(0, 40).Draw(t, "by")]
