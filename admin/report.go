@@ -5,9 +5,6 @@ import (
 	"fmt"
 
 	"klink/admin/model"
-	"klink/protocol"
-
-	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // Report records a finding of the replicator. When it returns nil, the resulting change is durable
@@ -96,17 +93,7 @@ func (s *Service) SetTimeline(ctx context.Context, topic string, partition int32
 		return fmt.Errorf("timeline of partition %d of '%s': negative offset (physical %d, logical %d, floor %d)", partition, topic, physical, logical, floor)
 	}
 	err := s.update(ctx, func(tx *Tx) error {
-		m, err := tx.Mirror(topic)
-		if err != nil {
-			return err
-		}
-		if m == nil || partition < 0 || partition >= m.Partitions {
-			return protocol.Errorf(kerr.UnknownTopicOrPartition, "unknown partition %d of mirror topic '%s'", partition, topic)
-		}
-		if err := s.ownPartition(topic, partition); err != nil {
-			return err
-		}
-		t, err := tx.Timeline(topic, partition)
+		t, err := s.ownTimeline(tx, topic, partition)
 		if err != nil {
 			return err
 		}

@@ -15,21 +15,27 @@ import (
 // see Owner and Fence. Checkpoints are accepted from every instance: what they say of a log stays
 // true, so they only increase.
 
+// ownTimeline returns the record of a partition's timeline, which this instance must own; nil =
+// there is none yet.
+func (s *Service) ownTimeline(tx *Tx, topic string, partition int32) (*timelineRecord, error) {
+	m, err := tx.Mirror(topic)
+	if err != nil {
+		return nil, err
+	}
+	if m == nil || partition < 0 || partition >= m.Partitions {
+		return nil, protocol.Errorf(kerr.UnknownTopicOrPartition, "unknown partition %d of mirror topic '%s'", partition, topic)
+	}
+	if err := s.ownPartition(topic, partition); err != nil {
+		return nil, err
+	}
+	return tx.Timeline(topic, partition)
+}
+
 // changeTimeline stores a change of a partition's timeline. change may modify the record that it
 // gets.
 func (s *Service) changeTimeline(ctx context.Context, topic string, partition int32, change func(r *timelineRecord) error) error {
 	return s.update(ctx, func(tx *Tx) error {
-		m, err := tx.Mirror(topic)
-		if err != nil {
-			return err
-		}
-		if m == nil || partition < 0 || partition >= m.Partitions {
-			return protocol.Errorf(kerr.UnknownTopicOrPartition, "unknown partition %d of mirror topic '%s'", partition, topic)
-		}
-		if err := s.ownPartition(topic, partition); err != nil {
-			return err
-		}
-		t, err := tx.Timeline(topic, partition)
+		t, err := s.ownTimeline(tx, topic, partition)
 		if err != nil {
 			return err
 		}
