@@ -73,7 +73,7 @@ func SpreadOf(values []float64) Spread {
 
 // Values returns a metric's values of a subject in a workload, by round. It leaves out runs with a
 // problem.
-func (s *Serie) Values(workload, subject string, m Metric) (values []float64) {
+func (s *Series) Values(workload, subject string, m Metric) (values []float64) {
 	for _, r := range s.Runs {
 		if v, ok := r.Values[m]; ok && r.Workload == workload && r.Subject == subject && r.Problem == "" {
 			values = append(values, v)
@@ -84,7 +84,7 @@ func (s *Serie) Values(workload, subject string, m Metric) (values []float64) {
 
 // Ratios returns the values of a subject divided by another subject's of the same round. So
 // influences that are the same within a round cancel out.
-func (s *Serie) Ratios(workload, subject, to string, m Metric) (ratios []float64) {
+func (s *Series) Ratios(workload, subject, to string, m Metric) (ratios []float64) {
 	for _, r := range s.Runs {
 		if r.Workload != workload || r.Subject != subject || r.Problem != "" {
 			continue
@@ -100,7 +100,7 @@ func (s *Serie) Ratios(workload, subject, to string, m Metric) (ratios []float64
 }
 
 // Workloads returns the workloads of the serie, in the order in which they first appear.
-func (s *Serie) Workloads() (names []string) {
+func (s *Series) Workloads() (names []string) {
 	for _, r := range s.Runs {
 		if !slices.Contains(names, r.Workload) {
 			names = append(names, r.Workload)
@@ -111,7 +111,7 @@ func (s *Serie) Workloads() (names []string) {
 
 // Subjects returns the subjects that have run in a workload, in the order in which they first
 // appear.
-func (s *Serie) Subjects(workload string) (names []string) {
+func (s *Series) Subjects(workload string) (names []string) {
 	for _, r := range s.Runs {
 		if r.Workload == workload && !slices.Contains(names, r.Subject) {
 			names = append(names, r.Subject)

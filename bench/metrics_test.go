@@ -17,7 +17,7 @@ func TestSpread(t *testing.T) {
 // TestRatiosAreWithinARound: a machine that is slower in one round changes no ratio; runs with a
 // problem do not count.
 func TestRatiosAreWithinARound(t *testing.T) {
-	s := Serie{Runs: []Run{
+	s := Series{Runs: []Run{
 		{Workload: "w", Subject: "klink", Round: 1, Values: map[Metric]float64{MBPerSecond: 300}},
 		{Workload: "w", Subject: "peer", Round: 1, Values: map[Metric]float64{MBPerSecond: 100}},
 		{Workload: "w", Subject: "klink", Round: 2, Values: map[Metric]float64{MBPerSecond: 30}},
@@ -31,22 +31,22 @@ func TestRatiosAreWithinARound(t *testing.T) {
 	require.Equal(t, []string{"klink", "peer"}, s.Subjects("w"))
 }
 
-// TestReportFile: a report that was written can be read again, a serie replaces the one of the same
+// TestReportFile: a report that was written can be read again, a series replaces the one of the same
 // benchmark, and another format is refused.
 func TestReportFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "report.json")
 	r, err := ReadReport(path)
 	require.NoError(t, err)
-	r.Put(Serie{Bench: "proxy"})
-	r.Put(Serie{Bench: "mirror", Command: "old"})
-	r.Put(Serie{Bench: "mirror", Command: "new", Runs: []Run{{Workload: "w", Subject: "klink", Round: 1, Values: map[Metric]float64{P50: 1.5}}}})
+	r.Put(Series{Bench: "proxy"})
+	r.Put(Series{Bench: "mirror", Command: "old"})
+	r.Put(Series{Bench: "mirror", Command: "new", Runs: []Run{{Workload: "w", Subject: "klink", Round: 1, Values: map[Metric]float64{P50: 1.5}}}})
 	require.NoError(t, r.Write(path))
 	again, err := ReadReport(path)
 	require.NoError(t, err)
 	require.Equal(t, r, again)
 	require.Len(t, again.Series, 2)
-	require.Equal(t, "new", again.Serie("mirror").Command)
-	require.Nil(t, again.Serie("none"))
+	require.Equal(t, "new", again.Of("mirror").Command)
+	require.Nil(t, again.Of("none"))
 	r.Version++
 	require.NoError(t, r.Write(path))
 	_, err = ReadReport(path)

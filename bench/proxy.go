@@ -21,7 +21,7 @@ const (
 // Proxy measures clients of a real broker without a proxy, behind `klink serve`, behind HAProxy and
 // behind a byte relay: throughput, latency, CPU and memory. fullProxyWorkloads lists the loads.
 // Proxy returns the serie with all that was measured, even if an error cut it short.
-func Proxy(ctx context.Context, o *Options) (s *Serie, err error) {
+func Proxy(ctx context.Context, o *Options) (s *Series, err error) {
 	workloads, err := proxyWorkloads(o)
 	if err != nil {
 		return nil, err
@@ -46,7 +46,7 @@ func Proxy(ctx context.Context, o *Options) (s *Serie, err error) {
 	} else {
 		defer os.RemoveAll(dir)
 	}
-	serie := &Serie{Bench: "proxy", Command: o.Command, Began: time.Now().UTC(), Machine: ThisMachine(string(kafkatest.V431), o.Version)}
+	serie := &Series{Bench: "proxy", Command: o.Command, Began: time.Now().UTC(), Machine: ThisMachine(string(kafkatest.V431), o.Version)}
 	fmt.Fprintf(o.Progress, "starting Apache Kafka %s ...\n", kafkatest.V431)
 	world, err := newProxyWorld(ctx, dir, o)
 	if err != nil {
@@ -65,7 +65,7 @@ func Proxy(ctx context.Context, o *Options) (s *Serie, err error) {
 type proxyBench struct {
 	*Options
 	world  *proxyWorld
-	serie  *Serie
+	serie  *Series
 	length time.Duration
 	filled map[int]bool // sizes whose topic for fetches exists
 	mirror *mirrorWorld // nil until it is needed

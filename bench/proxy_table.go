@@ -12,7 +12,7 @@ import (
 
 // Tables writes the measurements: one table per workload, one row per subject. A figure is the
 // median of its rounds, with the range behind it; ratios are medians of the ratios within rounds.
-func (s *Serie) Tables(w io.Writer, base, peer string, main ...Metric) {
+func (s *Series) Tables(w io.Writer, base, peer string, main ...Metric) {
 	for _, a := range s.Absent {
 		fmt.Fprintf(w, "not measured: %s: %s\n", a.Subject, a.Why)
 	}
@@ -21,9 +21,9 @@ func (s *Serie) Tables(w io.Writer, base, peer string, main ...Metric) {
 	}
 }
 
-// Table writes one table of [Serie.Tables]. It compares the first metric of main that the workload
+// Table writes one table of [Series.Tables]. It compares the first metric of main that the workload
 // has with base and peer. Its columns are the metrics that the workload has.
-func (s *Serie) Table(w io.Writer, workload, base, peer string, main ...Metric) {
+func (s *Series) Table(w io.Writer, workload, base, peer string, main ...Metric) {
 	subjects := s.Subjects(workload)
 	columns := s.metrics(workload)
 	var first Metric
@@ -72,7 +72,7 @@ var metricOrder = []Metric{
 }
 
 // metrics returns the metrics of a workload, in the order of columns.
-func (s *Serie) metrics(workload string) (metrics []Metric) {
+func (s *Series) metrics(workload string) (metrics []Metric) {
 	for _, m := range metricOrder {
 		for _, subject := range s.Subjects(workload) {
 			if len(s.Values(workload, subject, m)) > 0 {
@@ -112,6 +112,6 @@ func figure(v float64) string {
 }
 
 // progress prints the table of a finished workload.
-func (s *Serie) progress(w io.Writer, workload string) {
+func (s *Series) progress(w io.Writer, workload string) {
 	s.Table(w, workload, Direct, HAProxy, BytesPerConn, MBPerSecond, P50)
 }

@@ -48,7 +48,7 @@ func TestProxyRefusesWhatItDoesNotKnow(t *testing.T) {
 
 // TestTable: medians with the range, ratios within rounds, and a dash for what was not measured.
 func TestTable(t *testing.T) {
-	s := Serie{Runs: []Run{
+	s := Series{Runs: []Run{
 		{Workload: "w", Subject: Direct, Round: 1, Values: map[Metric]float64{MBPerSecond: 100}},
 		{Workload: "w", Subject: Klink, Round: 1, Values: map[Metric]float64{MBPerSecond: 50, CPUPerGB: 0.1234}},
 		{Workload: "w", Subject: Direct, Round: 2, Values: map[Metric]float64{MBPerSecond: 10}},
@@ -79,7 +79,7 @@ func TestTable(t *testing.T) {
 func TestAddedLatency(t *testing.T) {
 	w, err := parseProxyWorkload("fetch 1KiB x1")
 	require.NoError(t, err)
-	b := &proxyBench{serie: &Serie{Runs: []Run{
+	b := &proxyBench{serie: &Series{Runs: []Run{
 		{Workload: w.String(), Subject: Klink, Round: 1, Values: map[Metric]float64{P50: 0.15}},
 		{Workload: w.String(), Subject: Direct, Round: 1, Values: map[Metric]float64{P50: 0.1}},
 		{Workload: w.String(), Subject: HAProxy, Round: 1, Problem: "died"},

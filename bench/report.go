@@ -14,14 +14,14 @@ import (
 // Report holds the measurements of benchmarks, as kept in a file.
 type Report struct {
 	Version int     `json:"version"` // of the format: reportVersion
-	Series  []Serie `json:"series"`
+	Series  []Series `json:"series"`
 }
 
 const reportVersion = 1
 
-// Serie is one run of a benchmark. Its figures are comparable, because they were measured
+// Series is one run of a benchmark. Its figures are comparable, because they were measured
 // interleaved on one machine.
-type Serie struct {
+type Series struct {
 	// Bench names the benchmark: "mirror", "proxy", "memory" ...
 	Bench   string    `json:"bench"`
 	Command string    `json:"command"` // the command that repeats it
@@ -73,15 +73,15 @@ func ReadReport(path string) (*Report, error) {
 	return r, nil
 }
 
-// Put adds a serie, and removes the one of the same benchmark, if there is one.
-func (r *Report) Put(s Serie) {
-	r.Series = slices.DeleteFunc(r.Series, func(old Serie) bool { return old.Bench == s.Bench })
+// Put adds a series, and removes the one of the same benchmark, if there is one.
+func (r *Report) Put(s Series) {
+	r.Series = slices.DeleteFunc(r.Series, func(old Series) bool { return old.Bench == s.Bench })
 	r.Series = append(r.Series, s)
-	slices.SortFunc(r.Series, func(a, b Serie) int { return compareText(a.Bench, b.Bench) })
+	slices.SortFunc(r.Series, func(a, b Series) int { return compareText(a.Bench, b.Bench) })
 }
 
-// Serie returns the serie of a benchmark, nil if it was not run.
-func (r *Report) Serie(bench string) *Serie {
+// Of returns the serie of a benchmark, nil if it was not run.
+func (r *Report) Of(bench string) *Series {
 	for i := range r.Series {
 		if r.Series[i].Bench == bench {
 			return &r.Series[i]

@@ -39,7 +39,7 @@ type run struct {
 	workloads []workload
 	subjects  []string
 	contents  map[string]*content
-	serie     bench.Serie
+	serie     bench.Series
 	plan      *plan
 	began     time.Time
 	p         *printer
@@ -48,7 +48,7 @@ type run struct {
 // Run measures, prints tables, and puts the results in the report file. If a subject cannot be
 // measured, the serie has a problem. Run returns an error if the benchmark could not run at all, or
 // if a run did not verify.
-func Run(ctx context.Context, o *Options) (*bench.Serie, error) {
+func Run(ctx context.Context, o *Options) (*bench.Series, error) {
 	b := newRun(o)
 	if err := b.choose(); err != nil {
 		return nil, err

@@ -74,7 +74,7 @@ func TestBounds(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "klink")
 	out, err := exec.Command("go", "build", "-o", binary, "klink/cmd/klink").CombinedOutput()
 	require.NoError(t, err, string(out))
-	run := func(o Options) *bench.Serie {
+	run := func(o Options) *bench.Series {
 		o.Rounds, o.Progress, o.Binary = 3, t.Output(), binary
 		s, err := Run(t.Context(), &o)
 		require.NoError(t, err)

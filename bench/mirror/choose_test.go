@@ -83,7 +83,7 @@ func TestFloorsRunWhereTheyCan(t *testing.T) {
 
 // TestTables: medians with ranges, ratios within rounds, problems left out, the absent named.
 func TestTables(t *testing.T) {
-	s := &bench.Serie{Command: "klink bench mirror", Absent: []bench.Absent{{Subject: MirrorMaker, Why: "no Java"}}}
+	s := &bench.Series{Command: "klink bench mirror", Absent: []bench.Absent{{Subject: MirrorMaker, Why: "no Java"}}}
 	for round, mb := range []float64{300, 200, 400} {
 		v := func(x float64) map[bench.Metric]float64 {
 			return map[bench.Metric]float64{bench.MBPerSecond: mb * x, bench.CPUPerGB: 2 / x}

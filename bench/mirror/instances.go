@@ -23,7 +23,7 @@ const (
 )
 
 // Instances measures the same catch-up by one, two and three instances of klink, on one machine.
-func Instances(ctx context.Context, o *Options) (*bench.Serie, error) {
+func Instances(ctx context.Context, o *Options) (*bench.Series, error) {
 	b := newRun(o)
 	if o.Rounds = max(1, o.Rounds); o.Scale <= 0 {
 		if o.Scale = 1; o.Quick {

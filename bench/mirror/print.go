@@ -78,7 +78,7 @@ var (
 
 // tables prints the measurements: medians with their range, and klink's figure divided by that of
 // the others in the same round.
-func (p *printer) tables(s *bench.Serie) {
+func (p *printer) tables(s *bench.Series) {
 	m := s.Machine
 	p.line("")
 	p.line("%s, %d cores, %d GiB, %s; %s, Java %s, Apache Kafka %s, klink %s; load before %.1f", m.CPU, m.Cores, m.Memory, m.Kernel, m.Go, m.Java, m.Kafka, m.Klink, m.Load)
@@ -137,7 +137,7 @@ func spread(s bench.Spread) string {
 
 // ratios returns klink's throughput and CPU divided by the subject's, or its lags divided by the
 // subject's.
-func ratios(s *bench.Serie, w, subject string, steady bool) string {
+func ratios(s *bench.Series, w, subject string, steady bool) string {
 	if subject == Klink {
 		return ""
 	}

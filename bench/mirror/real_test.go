@@ -34,7 +34,7 @@ func TestRealKafka(t *testing.T) {
 	require.NoError(t, err, shown.String())
 	r, err := bench.ReadReport(report)
 	require.NoError(t, err)
-	s := r.Serie("mirror")
+	s := r.Of("mirror")
 	require.NotNil(t, s)
 	require.Equal(t, []string{"large", "large-steady", "transactions"}, s.Workloads())
 	require.ElementsMatch(t, []string{Klink, Copy, Relay}, s.Subjects("large"))

@@ -33,7 +33,7 @@ const (
 // Scale measures what many mirror partitions cost one klink. It measures how long klink takes to
 // make them, and to be up to date after a start, and the memory, CPU and fetch sessions that it
 // needs while nothing is written.
-func Scale(ctx context.Context, o *Options) (*bench.Serie, error) {
+func Scale(ctx context.Context, o *Options) (*bench.Series, error) {
 	b := newRun(o)
 	o.Rounds = max(1, o.Rounds)
 	topics := scaleTopics

@@ -5,6 +5,6 @@
 // that a test can tell whether the page agrees with the results.
 //
 // Reading order: page.go (markers, what a section has), metrics.go (what a figure means), table.go
-// and verdict.go (a table and the sentence below it), plots.go (which plots a serie has), then
+// and verdict.go (a table and the sentence below it), plots.go (which plots a series has), then
 // chart_*.go on canvas.go (how they are drawn).
 package page

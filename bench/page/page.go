@@ -31,7 +31,7 @@ var (
 )
 
 // Render fills in a report between the markers of a page: `<!-- bench:NAME -->` and `<!-- /bench
-// -->`. NAME is that of a benchmark, or "summary". A serie without markers is an error, because
+// -->`. NAME is that of a benchmark, or "summary". A series without markers is an error, because
 // nobody would see it.
 func Render(page []byte, r *bench.Report) (*Rendered, error) {
 	out := &Rendered{Plots: map[string][]byte{}}
@@ -56,7 +56,7 @@ func Render(page []byte, r *bench.Report) (*Rendered, error) {
 		name := string(markers.FindSubmatch(old)[1])
 		var b strings.Builder
 		fmt.Fprintf(&b, "<!-- bench:%s -->\n", name)
-		switch s := r.Serie(name); {
+		switch s := r.Of(name); {
 		case name == "summary":
 			summary(&b, r)
 		case s == nil:
@@ -70,8 +70,8 @@ func Render(page []byte, r *bench.Report) (*Rendered, error) {
 	return out, nil
 }
 
-// section writes everything about a serie.
-func section(b *strings.Builder, s *bench.Serie, plots map[string][]byte) {
+// section writes everything about a series.
+func section(b *strings.Builder, s *bench.Series, plots map[string][]byte) {
 	facts(b, s)
 	for _, p := range plotsOf(s) {
 		name := s.Bench + "-" + p.name + ".svg"
@@ -85,8 +85,8 @@ func section(b *strings.Builder, s *bench.Serie, plots map[string][]byte) {
 	problems(b, s)
 }
 
-// facts writes where, with what and how a serie was measured.
-func facts(b *strings.Builder, s *bench.Serie) {
+// facts writes where, with what and how a series was measured.
+func facts(b *strings.Builder, s *bench.Series) {
 	m := s.Machine
 	or := func(text string) string {
 		if text == "" {
@@ -118,7 +118,7 @@ func facts(b *strings.Builder, s *bench.Serie) {
 }
 
 // rounds returns how often workloads were measured, interleaved.
-func rounds(s *bench.Serie) string {
+func rounds(s *bench.Series) string {
 	by := map[int][]string{}
 	for _, w := range s.Workloads() {
 		n := 0
@@ -145,7 +145,7 @@ func rounds(s *bench.Serie) string {
 	return strings.Join(parts, "; ") + "; all subjects in turn in each"
 }
 
-func problems(b *strings.Builder, s *bench.Serie) {
+func problems(b *strings.Builder, s *bench.Series) {
 	var lines []string
 	for _, r := range s.Runs {
 		if r.Problem != "" {

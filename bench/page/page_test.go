@@ -116,7 +116,7 @@ func TestMarkers(t *testing.T) {
 // TestVerdict: ahead, behind and neither, from the ratios within rounds, whichever way is better;
 // floors and variants of klink are no peers.
 func TestVerdict(t *testing.T) {
-	s := &bench.Serie{}
+	s := &bench.Series{}
 	put := func(workload, subject string, m bench.Metric, rounds ...float64) {
 		for i, v := range rounds {
 			s.Runs = append(s.Runs, bench.Run{Workload: workload, Subject: subject, Round: i + 1, Values: map[bench.Metric]float64{m: v}})
@@ -154,7 +154,7 @@ func TestVerdict(t *testing.T) {
 
 // TestKinds: workloads with three brokers have plots of their own.
 func TestKinds(t *testing.T) {
-	s := &bench.Serie{}
+	s := &bench.Series{}
 	for _, w := range []string{"rf3-16k", "far-destination", "large", "far", "12"} {
 		s.Runs = append(s.Runs, bench.Run{Workload: w, Subject: klink, Round: 1, Values: map[bench.Metric]float64{bench.MBPerSecond: 1}})
 	}
@@ -163,7 +163,7 @@ func TestKinds(t *testing.T) {
 
 // TestVariants: klink with other settings is said to be just that.
 func TestVariants(t *testing.T) {
-	s := &bench.Serie{Runs: []bench.Run{{Workload: "w", Subject: "raw"}, {Workload: "w", Subject: "copy"}, {Workload: "w", Subject: "klink-unjoined"}, {Workload: "w", Subject: klink}}}
+	s := &bench.Series{Runs: []bench.Run{{Workload: "w", Subject: "raw"}, {Workload: "w", Subject: "copy"}, {Workload: "w", Subject: "klink-unjoined"}, {Workload: "w", Subject: klink}}}
 	require.Equal(t, []string{klink, "klink-unjoined", "copy", "raw"}, subjectsOf(s))
 	var b strings.Builder
 	facts(&b, s)
@@ -174,7 +174,7 @@ func TestVariants(t *testing.T) {
 // package does not know still gets a table.
 func TestNothingIsHidden(t *testing.T) {
 	r := testReport(t)
-	s := r.Serie("mirror")
+	s := r.Of("mirror")
 	s.Runs[0].Values["new figure"] = 5
 	out, err := Render(frame(t), r)
 	require.NoError(t, err)
@@ -197,7 +197,7 @@ func TestNothingIsHidden(t *testing.T) {
 // figures break none.
 func TestPlots(t *testing.T) {
 	r := testReport(t)
-	odd := bench.Serie{Bench: "other", Runs: []bench.Run{
+	odd := bench.Series{Bench: "other", Runs: []bench.Run{
 		{Workload: "a<b>&\"c", Subject: "x\"<y>", Round: 1, Values: map[bench.Metric]float64{bench.MBPerSecond: 0, bench.P50: 0, bench.P99: 0}},
 		{Workload: "a<b>&\"c", Subject: klink, Round: 1, Values: map[bench.Metric]float64{bench.MBPerSecond: math.SmallestNonzeroFloat64, bench.P99: 1e12}, Samples: map[bench.Metric][]float64{bench.P99: {0, 0, 0}}},
 		{Workload: "a<b>&\"c", Subject: "dead", Round: 1, Problem: "it died"},

@@ -19,7 +19,7 @@ type plot struct {
 // colours of subjects. Other subjects get the colours that are left.
 var colours = map[string]int{klink: 0, "mirrormaker2": 1, "haproxy": 1, "copy": 2, "direct": 5, "raw": 5, "relay": 6}
 
-func colourOf(s *bench.Serie, subject string) int {
+func colourOf(s *bench.Series, subject string) int {
 	if c, ok := colours[subject]; ok {
 		return c
 	}
@@ -36,8 +36,8 @@ func colourOf(s *bench.Serie, subject string) int {
 	return n
 }
 
-// plotsOf returns the plots for which a serie has figures.
-func plotsOf(s *bench.Serie) (plots []plot) {
+// plotsOf returns the plots for which a series has figures.
+func plotsOf(s *bench.Series) (plots []plot) {
 	add := func(name, title string, svg []byte) { plots = append(plots, plot{name, title, svg}) }
 	for _, p := range []struct {
 		metric     bench.Metric
@@ -70,7 +70,7 @@ func plotsOf(s *bench.Serie) (plots []plot) {
 }
 
 // latencies plots distributions, by kind of workload.
-func latencies(s *bench.Serie, add func(name, title string, svg []byte)) {
+func latencies(s *bench.Series, add func(name, title string, svg []byte)) {
 	for _, kind := range kindsOf(s, bench.P99) {
 		var groups []group
 		for _, w := range kind.workloads {
@@ -96,7 +96,7 @@ func compares(groups []group) bool {
 	return slices.ContainsFunc(groups, func(g group) bool { return len(g.rows) > 1 })
 }
 
-func groupsOf(s *bench.Serie, m bench.Metric, workloads []string) (groups []group) {
+func groupsOf(s *bench.Series, m bench.Metric, workloads []string) (groups []group) {
 	subjects := subjectsWith(s, m)
 	for _, w := range workloads {
 		g := group{name: w}
@@ -128,9 +128,9 @@ var threeBrokers = regexp.MustCompile(`^(rf3-|far-destination)`)
 
 // kindsOf groups the workloads with a metric by the words before the first number of their names
 // ("produce 1KiB x16" is a "produce"). Workloads with three brokers are a kind of their own.
-// kindsOf leaves out names that are numbers: see scaling. A serie whose names have no numbers has
+// kindsOf leaves out names that are numbers: see scaling. A series whose names have no numbers has
 // one kind.
-func kindsOf(s *bench.Serie, m bench.Metric) (kinds []kind) {
+func kindsOf(s *bench.Series, m bench.Metric) (kinds []kind) {
 	for _, w := range workloadsWith(s, m) {
 		if isNumber(w) {
 			continue
@@ -164,7 +164,7 @@ func fileName(text string) string {
 
 // overTime plots the p99 of a workload over the time of its runs; nil if there are no samples. At
 // each moment the value is the median of the rounds, and the band their range.
-func overTime(s *bench.Serie, workload string) *lines {
+func overTime(s *bench.Series, workload string) *lines {
 	p := &lines{
 		title: fmt.Sprintf("%s: lag in ms over time, %s", s.Bench, workload), xTitle: "seconds", logarithmic: true,
 		note: "p99 of each interval; line: median of the rounds, band: their range. Logarithmic.",
@@ -206,7 +206,7 @@ func overTime(s *bench.Serie, workload string) *lines {
 }
 
 // scaling plots workloads whose names are numbers: of partitions, or of instances.
-func scaling(s *bench.Serie, add func(name, title string, svg []byte)) {
+func scaling(s *bench.Series, add func(name, title string, svg []byte)) {
 	var workloads []string
 	for _, w := range s.Workloads() {
 		if isNumber(w) {

@@ -8,8 +8,8 @@ import (
 	"klink/bench"
 )
 
-// shownOf returns the metrics of a serie, in the order of their tables.
-func shownOf(s *bench.Serie) (list []shown) {
+// shownOf returns the metrics of a series, in the order of their tables.
+func shownOf(s *bench.Series) (list []shown) {
 	has := map[bench.Metric]bool{}
 	for _, r := range s.Runs {
 		for m := range r.Values {
@@ -35,9 +35,9 @@ func shownOf(s *bench.Serie) (list []shown) {
 	return list
 }
 
-// subjectsOf returns the subjects of a serie: klink, then its variants, then peers, then floors,
+// subjectsOf returns the subjects of a series: klink, then its variants, then peers, then floors,
 // each in the order of their first run.
-func subjectsOf(s *bench.Serie) (names []string) {
+func subjectsOf(s *bench.Series) (names []string) {
 	for _, w := range s.Workloads() {
 		for _, name := range s.Subjects(w) {
 			if !slices.Contains(names, name) {
@@ -63,7 +63,7 @@ func subjectsOf(s *bench.Serie) (names []string) {
 
 // workloadsWith returns the workloads in which any subject has a metric, and subjectsWith the
 // subjects that have it.
-func workloadsWith(s *bench.Serie, m bench.Metric) (names []string) {
+func workloadsWith(s *bench.Series, m bench.Metric) (names []string) {
 	for _, w := range s.Workloads() {
 		if slices.ContainsFunc(s.Subjects(w), func(subject string) bool { return len(s.Values(w, subject, m)) > 0 }) {
 			names = append(names, w)
@@ -72,7 +72,7 @@ func workloadsWith(s *bench.Serie, m bench.Metric) (names []string) {
 	return names
 }
 
-func subjectsWith(s *bench.Serie, m bench.Metric) (names []string) {
+func subjectsWith(s *bench.Series, m bench.Metric) (names []string) {
 	for _, subject := range subjectsOf(s) {
 		if slices.ContainsFunc(s.Workloads(), func(w string) bool { return len(s.Values(w, subject, m)) > 0 }) {
 			names = append(names, subject)
@@ -82,7 +82,7 @@ func subjectsWith(s *bench.Serie, m bench.Metric) (names []string) {
 }
 
 // table writes a metric of all subjects in all workloads, with the verdict below it.
-func table(b *strings.Builder, s *bench.Serie, m shown) {
+func table(b *strings.Builder, s *bench.Series, m shown) {
 	workloads, subjects := workloadsWith(s, m.metric), subjectsWith(s, m.metric)
 	title := m.title
 	if m.unit != "" {

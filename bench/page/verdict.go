@@ -24,7 +24,7 @@ type verdict struct {
 var fixedRate = regexp.MustCompile(`-steady$| at \d+/s\b`)
 
 // judge compares klink, in every workload of a table, with all other subjects that were measured.
-func judge(s *bench.Serie, m shown, workloads []string) (v verdict) {
+func judge(s *bench.Series, m shown, workloads []string) (v verdict) {
 	for _, w := range workloads {
 		if m.better == higher && fixedRate.MatchString(w) {
 			v.fixed = append(v.fixed, w)

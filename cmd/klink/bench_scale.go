@@ -25,7 +25,7 @@ mirrored with the source.`,
 }
 
 // benchOfKlink makes the command of a benchmark without peers.
-func (a *app) benchOfKlink(name string, run func(context.Context, *mirror.Options) (*bench.Serie, error), short, long, quick string, rounds int) *cobra.Command {
+func (a *app) benchOfKlink(name string, run func(context.Context, *mirror.Options) (*bench.Series, error), short, long, quick string, rounds int) *cobra.Command {
 	var o mirror.Options
 	cmd := &cobra.Command{
 		Use: name, Short: short, Long: long,

@@ -27,7 +27,7 @@ func TestBenchProxy(t *testing.T) {
 	require.NoError(t, err, "%s", text)
 	report, err := bench.ReadReport(out)
 	require.NoError(t, err)
-	s := report.Serie("proxy")
+	s := report.Of("proxy")
 	require.NotNil(t, s)
 	require.Contains(t, s.Command, "klink bench proxy --quick")
 	require.NotEmpty(t, s.Machine.Kernel)
