@@ -31,8 +31,8 @@ func TestRatiosAreWithinARound(t *testing.T) {
 	require.Equal(t, []string{"klink", "peer"}, s.Subjects("w"))
 }
 
-// TestReportFile: a report that was written can be read again, a series replaces the one of the same
-// benchmark, and another format is refused.
+// TestReportFile: a report that was written can be read again, a series replaces the one of the
+// same benchmark, and another format is refused.
 func TestReportFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "report.json")
 	r, err := ReadReport(path)
