@@ -13,7 +13,7 @@ import (
 
 // Report holds the measurements of benchmarks, as kept in a file.
 type Report struct {
-	Version int     `json:"version"` // of the format: reportVersion
+	Version int      `json:"version"` // of the format: reportVersion
 	Series  []Series `json:"series"`
 }
 
