@@ -92,13 +92,13 @@ func (s *source) failed(what string, err error) *protocol.Error {
 	if last := s.dial.Last(); last != nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) {
 		err = last
 	}
-	name, advice := ClassifySourceError(err)
+	name, advice := classifySourceError(err)
 	// The text may be the source's own, of any length.
 	return protocol.Errorf(sourceErrorCode(name), "%s: source %s of link %q: could not %s: %.500s; %s", name, s.address, s.link, what, err.Error(), advice)
 }
 
-// ClassifySourceError names why a source cannot be used, and says what to check.
-func ClassifySourceError(err error) (name model.Error, advice string) {
+// classifySourceError names why a source cannot be used, and says what to check.
+func classifySourceError(err error) (name model.Error, advice string) {
 	trouble := kafkaclient.Classify(err)
 	return sourceerror.Code(trouble), sourceAdvice[trouble]
 }

@@ -68,7 +68,7 @@ func taskError(err error) model.TaskError {
 		message = known.Message
 	}
 	if name == model.ErrInternal {
-		name, _ = ClassifySourceError(err)
+		name, _ = classifySourceError(err)
 	}
 	return model.TaskError{Code: name, Message: strings.TrimPrefix(message, string(name)+": ")}
 }

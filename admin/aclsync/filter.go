@@ -30,28 +30,8 @@ var Any = Filter{
 //
 // Each filter must have the objects resourceFilter and accessFilter. A field that is left out of
 // them matches anything. So an empty object matches every resource, or every access.
-func ParseFilters(text string) (filters []Filter, err error) {
-	if strings.TrimSpace(text) == "" {
-		return nil, nil
-	}
-	r, err := filter.NewReader(text)
-	if err != nil {
-		return nil, err
-	}
-	err = r.Object("the value", []string{filter.ACLField}, func(string) error {
-		return r.Array("the value of "+filter.ACLField, func() error {
-			f, err := readACLFilter(r)
-			filters = append(filters, f)
-			return err
-		})
-	})
-	if err == nil {
-		err = r.End()
-	}
-	if err != nil {
-		return nil, err
-	}
-	return filters, nil
+func ParseFilters(text string) ([]Filter, error) {
+	return filter.Parse(text, filter.ACLField, readACLFilter)
 }
 
 func readACLFilter(r *filter.Reader) (Filter, error) {

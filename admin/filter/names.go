@@ -60,29 +60,7 @@ func ParseTopics(text string) (Names, error) {
 	return parseNames(text, TopicField)
 }
 
-func parseNames(text, field string) (filters Names, err error) {
-	if strings.TrimSpace(text) == "" {
-		return nil, nil
-	}
-	r, err := NewReader(text)
-	if err != nil {
-		return nil, err
-	}
-	err = r.Object("the value", []string{field}, func(string) error {
-		return r.Array("the value of "+field, func() error {
-			f, err := readName(r)
-			filters = append(filters, f)
-			return err
-		})
-	})
-	if err == nil {
-		err = r.End()
-	}
-	if err != nil {
-		return nil, err
-	}
-	return filters, nil
-}
+func parseNames(text, field string) (Names, error) { return Parse(text, field, readName) }
 
 func readName(r *Reader) (f Name, err error) {
 	err = r.Object("a filter", []string{"name", "patternType", "filterType"}, func(field string) (err error) {

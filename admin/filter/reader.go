@@ -187,3 +187,29 @@ func Clipped(value string) string {
 	}
 	return fmt.Sprintf("%q", value)
 }
+
+// Parse reads a filter config: an object whose only field is a list of filters. readOne reads one
+// of them. An empty text has no filters.
+func Parse[F any](text, field string, readOne func(*Reader) (F, error)) (filters []F, err error) {
+	if strings.TrimSpace(text) == "" {
+		return nil, nil
+	}
+	r, err := NewReader(text)
+	if err != nil {
+		return nil, err
+	}
+	err = r.Object("the value", []string{field}, func(string) error {
+		return r.Array("the value of "+field, func() error {
+			f, err := readOne(r)
+			filters = append(filters, f)
+			return err
+		})
+	})
+	if err == nil {
+		err = r.End()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return filters, nil
+}
