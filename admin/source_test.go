@@ -1,0 +1,16 @@
+package admin
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"klink/internal/kafkaclient"
+)
+
+// TestEveryTroubleHasAdvice: whatever is wrong with a source, klink says what to check.
+func TestEveryTroubleHasAdvice(t *testing.T) {
+	for trouble := kafkaclient.TroubleOther; trouble <= kafkaclient.TroubleNotKafka; trouble++ {
+		require.NotEmpty(t, sourceAdvice[trouble], "trouble %d", trouble)
+	}
+}
