@@ -26,6 +26,7 @@ type loadSummary struct {
 // on real brokers: what is read is verified there too, idempotent producers and compressed batches
 // included.
 func TestLoad(t *testing.T) {
+	t.Parallel()
 	source := kafkatest.Start(t)
 	destination := kafkatest.Start(t)
 	k := StartKlink(t, destination)

@@ -14,6 +14,14 @@ import (
 // time, and two at a time leave a quarter of two processors idle.
 const atOnce = 3
 
+// whole returns what a long test does in `make soak`, or the shorter of `make test`.
+func whole[T any](soak, test T) T {
+	if os.Getenv("KLINK_SOAK") == "1" {
+		return soak
+	}
+	return test
+}
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	given := false

@@ -14,15 +14,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// beliefTime is how long two instances believe to own the same partitions, and stoppedTime how long
-// an owner stands still.
-const (
-	beliefTime  = time.Minute
-	stoppedTime = 30 * time.Second
-)
+// stoppedTime is how long an owner stands still: several session time-outs.
+const stoppedTime = 30 * time.Second
 
 // TestOwnersThatBelieveWrongly: two instances that both believe to be the only owner of all
-// partitions, for a minute; and an owner that stands still for so long that another one takes over,
+// partitions, for 20 s (a minute in `make soak`); and an owner that stands still for so long that another one takes over,
 // and then goes on where it was. Three brokers, replication factor 3, producers that do not linger,
 // a mirror with joined batches and one without. Every record comes once, and in order.
 func TestOwnersThatBelieveWrongly(t *testing.T) {
@@ -98,7 +94,7 @@ func TestOwnersThatBelieveWrongly(t *testing.T) {
 		k.ownsAll = true
 		k.start()
 	}
-	pass(beliefTime)
+	pass(whole(time.Minute, 20*time.Second))
 	void := 0.0
 	for _, k := range two {
 		n, ok := k.sumOf(t, "klink_link_append_settled_total", "")
