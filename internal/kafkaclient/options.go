@@ -13,9 +13,6 @@ import (
 	"klink/protocol/batch"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/sasl"
-	"github.com/twmb/franz-go/pkg/sasl/plain"
-	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
 
 // The values of security.protocol.
@@ -27,15 +24,6 @@ const (
 )
 
 var protocols = []string{protocolPlaintext, protocolSSL, protocolSASLPlaintext, protocolSASLSSL}
-
-// The values of sasl.mechanism.
-const (
-	mechanismPlain       = "PLAIN"
-	mechanismScramSHA256 = "SCRAM-SHA-256"
-	mechanismScramSHA512 = "SCRAM-SHA-512"
-)
-
-var mechanisms = []string{mechanismPlain, mechanismScramSHA256, mechanismScramSHA512}
 
 // metadataMinAge is the default of Java's retry.backoff.ms.
 const metadataMinAge = 100 * time.Millisecond
@@ -153,44 +141,6 @@ func (p Properties) protocol() (string, error) {
 		return "", fmt.Errorf("security.protocol: %s is not one of %s", quoteWord(p["security.protocol"]), strings.Join(protocols, ", "))
 	}
 	return s, nil
-}
-
-// mechanism returns the SASL mechanism to log in with; nil without SASL.
-func (p Properties) mechanism() (sasl.Mechanism, error) {
-	protocol, err := p.protocol()
-	if err != nil {
-		return nil, err
-	}
-	if protocol != protocolSASLPlaintext && protocol != protocolSASLSSL {
-		return nil, nil
-	}
-	name := strings.TrimSpace(p["sasl.mechanism"])
-	switch {
-	case name == "":
-		return nil, fmt.Errorf("sasl.mechanism: must be set with security.protocol %s, to one of %s", protocol, strings.Join(mechanisms, ", "))
-	case !slices.Contains(mechanisms, name):
-		return nil, fmt.Errorf("sasl.mechanism: %s is not one of %s", quoteWord(name), strings.Join(mechanisms, ", "))
-	}
-	config, ok := p["sasl.jaas.config"]
-	if !ok {
-		return nil, fmt.Errorf("sasl.jaas.config: must be set with sasl.mechanism %s", name)
-	}
-	login, err := ParseJAAS(config)
-	if err != nil {
-		return nil, fmt.Errorf("sasl.jaas.config: %w", err)
-	}
-	user, password, token, err := login.credentials(name)
-	if err != nil {
-		return nil, fmt.Errorf("sasl.jaas.config: %w", err)
-	}
-	switch name {
-	case mechanismScramSHA256:
-		return boundedSCRAM{scram.Auth{User: user, Pass: password, IsToken: token}.AsSha256Mechanism()}, nil
-	case mechanismScramSHA512:
-		return boundedSCRAM{scram.Auth{User: user, Pass: password, IsToken: token}.AsSha512Mechanism()}, nil
-	default:
-		return plain.Auth{User: user, Pass: password}.AsMechanism(), nil
-	}
 }
 
 // quoteWord quotes a value for an error. It shows at most one word: if the key of a
