@@ -16,12 +16,12 @@ type ProduceRequest struct {
 
 	r       Reader
 	version int16
-	// Positions in the frame: topicsAt is the count of topics, topicAt the beginning of the current
-	// topic.
-	topicsAt, topicAt int
-	topics            int // in all
-	index             int // of the current topic
-	partsAt           int // where the partitions of the current topic begin
+	// Positions in the frame: topicsAt is the count of topics, firstAt the first topic, topicAt the
+	// current one.
+	topicsAt, firstAt, topicAt int
+	topics                     int // in all
+	index                      int // of the current topic
+	partsAt                    int // where the partitions of the current topic begin
 }
 
 // ReadProduceRequest begins reading.
@@ -34,6 +34,7 @@ func ReadProduceRequest(frame []byte, h RequestHeader) ProduceRequest {
 	p.TimeoutMillis = p.r.Int32()
 	p.topicsAt = p.r.At
 	p.topics = p.r.Array()
+	p.firstAt = p.r.At
 	return p
 }
 
@@ -63,6 +64,12 @@ func (p *ProduceRequest) partition(r *Reader) int32 {
 	r.Tags()
 	return index
 }
+
+// Span returns the part of the frame that the current topic takes.
+func (p *ProduceRequest) Span() Span { return Span{p.topicAt, p.r.At} }
+
+// Span is a part of a frame.
+type Span struct{ From, To int }
 
 // Index returns the index of the current topic.
 func (p *ProduceRequest) Index() int { return p.index }
@@ -95,26 +102,20 @@ func (p *ProduceRequest) Err() error {
 	return p.r.Err()
 }
 
-// CutProduceTopics removes topics from a Produce request, in place, and returns the shorter frame.
-// It removes topic i if drop[i] is true. The caller must have read the request to its end without
-// an error.
-func CutProduceTopics(frame []byte, h RequestHeader, drop []bool) []byte {
-	p := ReadProduceRequest(frame, h)
-	kept := 0
-	for i := range p.topics {
-		if !drop[i] {
-			kept++
-		}
-	}
+// Cut removes topics from the request, in place, and returns the shorter frame. topics has their
+// spans, in the order of the request. The caller must have read the request to its end without an
+// error, and cannot use p afterwards.
+func (p *ProduceRequest) Cut(topics []Span) []byte {
+	frame := p.r.Buf
 	// A smaller count takes no more bytes than the larger one did, so no topic is overwritten
 	// before it is moved.
-	to := p.topicsAt + copy(frame[p.topicsAt:], appendCount(nil, h.Flexible, kept))
-	for p.Topic() {
-		if !drop[p.index] {
-			to += copy(frame[to:], frame[p.topicAt:p.r.At])
-		}
+	to := p.topicsAt + copy(frame[p.topicsAt:], appendCount(nil, p.r.Flexible, p.topics-len(topics)))
+	from := p.firstAt
+	for _, t := range topics {
+		to += copy(frame[to:], frame[from:t.From])
+		from = t.To
 	}
-	to += copy(frame[to:], frame[p.r.At:])
+	to += copy(frame[to:], frame[from:])
 	binary.BigEndian.PutUint32(frame, uint32(to-4))
 	return frame[:to]
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // Any topics can be taken out of a request; the others stay, byte for byte.
-func TestCutProduceTopics(t *testing.T) {
+func TestCutTopicsOfProduce(t *testing.T) {
 	versions(t, 0, func(t *testing.T, version int16) {
 		r := rand.New(rand.NewPCG(1, uint64(version)))
 		for range 300 {
@@ -24,6 +24,8 @@ func TestCutProduceTopics(t *testing.T) {
 			}
 			h, frame := requestFrame(t, want)
 			p := ReadProduceRequest(frame, h)
+			drop := make([]bool, len(want.Topics))
+			var cut []Span
 			for i := range want.Topics {
 				if !p.Topic() || p.Index() != i {
 					t.Fatalf("no topic %d: %v", i, p.Err())
@@ -39,17 +41,16 @@ func TestCutProduceTopics(t *testing.T) {
 				if !slices.Equal(p.Partitions(), partitions) {
 					t.Fatalf("partitions %v, want %v", p.Partitions(), partitions)
 				}
+				if drop[i] = r.IntN(2) == 0; drop[i] {
+					cut = append(cut, p.Span())
+				}
 			}
 			if p.Topic() || p.Err() != nil || p.Acks != want.Acks || p.TimeoutMillis != want.TimeoutMillis || p.Topics() != len(want.Topics) {
 				t.Fatalf("%+v, want %+v: %v", p, want, p.Err())
 			}
-			drop := make([]bool, len(want.Topics))
-			for i := range drop {
-				drop[i] = r.IntN(2) == 0
-			}
 			i := -1
 			want.Topics = slices.DeleteFunc(want.Topics, func(kmsg.ProduceRequestTopic) bool { i++; return drop[i] })
-			got := CutProduceTopics(frame, h, drop)
+			got := p.Cut(cut)
 			if _, wanted := requestFrame(t, want); !bytes.Equal(got, wanted) {
 				t.Fatalf("without %v: got and want\n%x\n%x", drop, got, wanted)
 			}
@@ -221,25 +222,19 @@ func FuzzProduce(f *testing.F) {
 		}
 		p := ReadProduceRequest(frame, h)
 		var refused []*RefusedProduce
-		var drop []bool
+		var cut []Span
 		for p.Topic() {
-			out := drops>>(p.Index()%64)&1 == 1
-			drop = append(drop, out)
 			refused = append(refused, nil)
-			if out {
+			if drops>>(p.Index()%64)&1 == 1 {
+				cut = append(cut, p.Span())
 				refused[p.Index()] = &RefusedProduce{Name: bytes.Clone(p.Name), ID: p.ID, Partitions: p.Partitions(), Code: 42}
 			}
 		}
 		if p.Err() != nil {
 			return
 		}
-		kept := 0
-		for _, out := range drop {
-			if !out {
-				kept++
-			}
-		}
-		short := CutProduceTopics(frame, h, drop)
+		kept := p.Topics() - len(cut)
+		short := p.Cut(cut)
 		again := ReadProduceRequest(short, h)
 		for again.Topic() {
 		}

@@ -9,31 +9,32 @@ import (
 // FetchRequest reads the topics and partitions of a Fetch request, v0 to v18, in place:
 //
 //	for f.Topic() { for f.Partition() { ... } }
-//	err := f.Err()
+//	replica, err := f.End()
 //
-// It does not read the forgotten topics and what follows them: klink has nothing to change there.
+// One walk is enough to decide on a request: what is changed later is found by its Place.
 type FetchRequest struct {
 	// Name aliases the frame. It is nil from v13 on, where ID names the topic.
 	Name  []byte
 	ID    [16]byte
 	Index int32 // of the partition
 
-	offset  []byte
-	session []byte // id and epoch, nil before v7
-	r       Reader
-	version int16
-	topics  int
-	parts   int
-	inTopic bool
+	offsetAt int
+	session  []byte // id and epoch, nil before v7
+	r        Reader
+	version  int16
+	replica  int32 // from v15 on in a tag at the end
+	topics   int
+	parts    int
+	inTopic  bool
 }
 
 // ReadFetchRequest begins reading.
 func ReadFetchRequest(frame []byte, h RequestHeader) FetchRequest {
-	f := FetchRequest{r: Reader{Buf: frame, At: h.Body, Flexible: h.Flexible}, version: h.Version}
-	n := 8 // max wait, min bytes
+	f := FetchRequest{r: Reader{Buf: frame, At: h.Body, Flexible: h.Flexible}, version: h.Version, replica: -1}
 	if h.Version <= 14 {
-		n += 4 // replica id; later in a tag
+		f.replica = f.r.Int32()
 	}
+	n := 8 // max wait, min bytes
 	if h.Version >= 3 {
 		n += 4 // max bytes
 	}
@@ -80,8 +81,8 @@ func (f *FetchRequest) Partition() bool {
 	if f.version >= 9 {
 		f.r.Int32() // current leader epoch
 	}
-	f.offset = f.r.Span(8)
-	n := 4 // partition max bytes
+	f.offsetAt = f.r.At
+	n := 8 + 4 // offset, partition max bytes
 	if f.version >= 12 {
 		n += 4 // last fetched epoch
 	}
@@ -94,10 +95,15 @@ func (f *FetchRequest) Partition() bool {
 }
 
 // Offset returns the offset that the client asks for.
-func (f *FetchRequest) Offset() int64 { return int64(binary.BigEndian.Uint64(f.offset)) }
+func (f *FetchRequest) Offset() int64 { return int64(binary.BigEndian.Uint64(f.r.Buf[f.offsetAt:])) }
 
-// SetOffset overwrites the offset in the frame.
-func (f *FetchRequest) SetOffset(o int64) { binary.BigEndian.PutUint64(f.offset, uint64(o)) }
+// Place returns where that offset stands in the frame, for SetOffset.
+func (f *FetchRequest) Place() int { return f.offsetAt }
+
+// SetOffset overwrites the offset at a Place.
+func (f *FetchRequest) SetOffset(place int, o int64) {
+	binary.BigEndian.PutUint64(f.r.Buf[place:], uint64(o))
+}
 
 // Incremental reports whether the request belongs to an existing fetch session (KIP-227). The
 // broker then remembers the offsets of partitions that the request does not list again.
@@ -142,5 +148,39 @@ func AppendFetchSessionGone(dst []byte, h RequestHeader) []byte {
 	return dst
 }
 
-// Err returns the error in the bytes read so far.
-func (f *FetchRequest) Err() error { return f.r.Err() }
+// End reads past the topics that the caller has not read. It returns the id of the follower that
+// the request claims to come from, which is negative for clients, and the error in the bytes read.
+// Call it once, after the last Topic or in its place.
+//
+// Version notes: from v15 on the id is in a tag at the end, so End reads all of the request (if the
+// tag is there twice, the larger id counts). Up to v14 the id is at the beginning, and End does not
+// read the forgotten topics and what follows them.
+func (f *FetchRequest) End() (replica int32, err error) {
+	for f.Topic() {
+	}
+	if f.version >= 15 {
+		f.tail()
+	}
+	return f.replica, f.r.Err()
+}
+
+// tagReplicaState is the tag that holds the id of the follower that asks (KIP-903).
+const tagReplicaState = 1
+
+// tail reads what follows the topics, v15 and later.
+func (f *FetchRequest) tail() {
+	r := &f.r
+	for n := r.Array(); n > 0 && r.Ok(); n-- { // forgotten topics
+		r.UUID()
+		r.Int32s()
+		r.Tags()
+	}
+	r.String() // rack
+	for n := r.Uvarint(); n > 0 && r.Ok(); n-- {
+		key := r.Uvarint()
+		value := Reader{Buf: r.Span(int(r.Uvarint()))}
+		if key == tagReplicaState && r.Ok() {
+			f.replica = max(f.replica, value.Int32())
+		}
+	}
+}

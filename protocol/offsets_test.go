@@ -88,7 +88,7 @@ func TestFetchRequest(t *testing.T) {
 			f := ReadFetchRequest(frame, h)
 			for i := range want.Topics {
 				if !f.Topic() {
-					t.Fatalf("no topic %d: %v", i, f.Err())
+					t.Fatalf("no topic %d: %v", i, f.r.Err())
 				}
 				topic := &want.Topics[i]
 				if version < 13 && string(f.Name) != topic.Topic || version >= 13 && f.ID != topic.TopicID {
@@ -100,17 +100,24 @@ func TestFetchRequest(t *testing.T) {
 				for j := range topic.Partitions {
 					p := &topic.Partitions[j]
 					if !f.Partition() || f.Index != p.Partition || f.Offset() != p.FetchOffset {
-						t.Fatalf("partition %d at %d, want %+v: %v", f.Index, f.Offset(), p, f.Err())
+						t.Fatalf("partition %d at %d, want %+v: %v", f.Index, f.Offset(), p, f.r.Err())
 					}
 					p.FetchOffset += 1 << 40
-					f.SetOffset(p.FetchOffset)
+					f.SetOffset(f.Place(), p.FetchOffset)
 				}
 				if f.Partition() {
 					t.Fatal("a partition too many")
 				}
 			}
-			if f.Topic() || f.Err() != nil {
-				t.Fatalf("after the last topic: %v", f.Err())
+			if f.Topic() {
+				t.Fatal("a topic too many")
+			}
+			follower := want.ReplicaID
+			if version >= 15 {
+				follower = max(want.ReplicaState.ID, -1)
+			}
+			if replica, err := f.End(); err != nil || replica != follower {
+				t.Fatalf("of replica %d, want %d: %v", replica, follower, err)
 			}
 			if incremental := version >= 7 && want.SessionEpoch > 0; f.Incremental() != incremental {
 				t.Fatalf("incremental %v with epoch %d", f.Incremental(), want.SessionEpoch)
@@ -177,9 +184,10 @@ func FuzzFetchRequest(f *testing.F) {
 		req := ReadFetchRequest(frame, h)
 		for req.Topic() {
 			for req.Partition() {
-				req.SetOffset(req.Offset() + 1)
+				req.SetOffset(req.Place(), req.Offset()+1)
 			}
 		}
+		_, _ = req.End()
 		req.NoSession()
 	})
 }

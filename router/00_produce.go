@@ -82,33 +82,33 @@ func (s *session) produce(h protocol.RequestHeader, frame []byte) Decision {
 		return s.awaitFresh(wait, func() Decision { return refuseAll(h, frame, errStale) })
 	case missing != nil:
 		return s.learnTopics(missing, func(err error) Decision { return refuseAll(h, frame, err) })
-	case refused.topics == 0:
+	case refused.topics == nil:
 		return s.forwardProduce(h, frame, p.Acks, translate, nil, asked)
 	}
-	all := refused.topics == p.Topics()
-	s.router.rejected.Add(int64(refused.partitions - refused.topics))
+	all := len(refused.topics) == p.Topics()
+	s.router.rejected.Add(int64(refused.partitions - len(refused.topics)))
 	switch {
 	case p.Acks == 0:
 		return closing(fmt.Errorf("%w: %s", errRefused, refused.why))
 	case all:
 		return Decision{Action: Answer, Frame: protocol.AppendRefusedProduce(nil, h, refused.byIndex)}
 	}
-	rest := protocol.CutProduceTopics(frame, h, refused.drop(p.Topics()))
-	return s.forwardProduce(h, rest, p.Acks, translate, refused.byIndex, asked)
+	return s.forwardProduce(h, p.Cut(refused.topics), p.Acks, translate, refused.byIndex, asked)
 }
 
 // refuseAll answers that nothing was written, and why, with an error that makes the producer retry.
-// It is called off the event loop.
+// It is called off the event loop, after the request has waited in vain. So it reads the request
+// anew: what a refusal needs would take memory for each request that waits.
 func refuseAll(h protocol.RequestHeader, frame []byte, why error) Decision {
-	if protocol.ReadProduceRequest(frame, h).Acks == 0 {
+	p := protocol.ReadProduceRequest(frame, h)
+	if p.Acks == 0 {
 		return Decision{Action: Close, Err: why}
 	}
-	return refuseAllProduce(h, frame, kerr.NotLeaderForPartition, why.Error())
+	return refuseAllProduce(h, frame, p, kerr.NotLeaderForPartition, why.Error())
 }
 
-// refuseAllProduce refuses all partitions of a request with one error.
-func refuseAllProduce(h protocol.RequestHeader, frame []byte, code *kerr.Error, message string) Decision {
-	p := protocol.ReadProduceRequest(frame, h)
+// refuseAllProduce refuses all partitions of a request with one error. Of p no topic has been read.
+func refuseAllProduce(h protocol.RequestHeader, frame []byte, p protocol.ProduceRequest, code *kerr.Error, message string) Decision {
 	refused := newRefusals(frame)
 	for p.Topic() {
 		if err := refused.add(&p, code, message); err != nil {

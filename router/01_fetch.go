@@ -46,13 +46,17 @@ type fetchSession struct {
 func (s *session) fetch(h protocol.RequestHeader, frame []byte) Decision {
 	asked := s.coordinates()
 	asked.deny = true
-	if !asked.then.Complete {
-		return s.awaitMirrorsOrClose()
-	}
-	look, err := s.lookAtFetch(asked.then, h, frame)
+	f := protocol.ReadFetchRequest(frame, h)
+	look := s.lookAtFetch(asked.then, &f)
+	defer s.dropMoves()
+	replica, err := f.End()
 	switch {
 	case err != nil:
 		return closeMalformed(h, err)
+	case replica >= 0:
+		return closeFollower(h, replica)
+	case !asked.then.Complete:
+		return s.awaitMirrorsOrClose()
 	case look.missing != nil && s.parked == 0:
 		return s.learnTopics(look.missing, func(err error) Decision { return Decision{Action: Close, Err: err} })
 	}
@@ -67,17 +71,20 @@ func (s *session) fetch(h protocol.RequestHeader, frame []byte) Decision {
 	if len(look.seek) > 0 {
 		return s.seekFetch(h, frame, look.seek)
 	}
-	if look.mirrors || hidden {
-		s.translateFetch(&asked, h, frame, hidden)
+	for _, m := range s.moves {
+		f.SetOffset(m.place, m.physical)
+	}
+	if hidden {
+		f.NoSession()
 	}
 	return Decision{Action: Forward, Frame: frame, Stream: s.fetchStream(h.Version, asked, look.begins && !hidden)}
 }
 
-// fetchLook is what klink learns from a Fetch request before it changes anything in it.
+// fetchLook is what klink learns from a Fetch request before it changes anything in it. The look
+// also fills session.moves.
 type fetchLook struct {
 	session             int32
 	incremental, begins bool // the request continues, or begins, a session
-	mirrors             bool // the request names mirrors
 	hidden              bool // a partition of a mirror has no timeline
 	blind               bool // see coordinates
 	missing             [][16]byte
@@ -112,8 +119,30 @@ func (l *fetchLook) hit(partition at) {
 	delete(l.sought, partition)
 }
 
-func (s *session) lookAtFetch(sn *Snapshot, h protocol.RequestHeader, frame []byte) (look fetchLook, err error) {
-	f := protocol.ReadFetchRequest(frame, h)
+// move is an offset of a mirror that a Fetch request asks for, made physical.
+type move struct {
+	place    int // in the request
+	physical int64
+}
+
+// keptMoves is how many moves a session has room for between two requests. A request with more is
+// rare: of a fetch session it lists only what changes.
+const keptMoves = 1024
+
+// dropMoves keeps the room for the moves of the next request, unless it is large.
+func (s *session) dropMoves() {
+	if cap(s.moves) > keptMoves {
+		s.moves = nil
+	}
+}
+
+// lookAtFetch reads the topics of a request, once for each decision. It looks at none of them until
+// the mirrors are known.
+func (s *session) lookAtFetch(sn *Snapshot, f *protocol.FetchRequest) (look fetchLook) {
+	s.moves = s.moves[:0]
+	if !sn.Complete {
+		return look
+	}
 	look.session, look.incremental, look.begins = f.Session(), f.Incremental(), f.BeginsSession()
 	for f.Topic() {
 		topic, known := s.topicName(sn, f.Name, f.ID)
@@ -125,20 +154,28 @@ func (s *session) lookAtFetch(sn *Snapshot, h protocol.RequestHeader, frame []by
 			look.blind = look.blind || topic == "" && f.Name == nil && sn.unidentified
 			continue
 		}
-		look.mirrors = true
 		for f.Partition() {
 			v := m.View(f.Index)
 			look.hidden = look.hidden || v.Hidden
-			if v.Timeline != nil && !s.sought {
-				if _, _, ok := v.Timeline.FindPhysical(f.Offset(), 0); ok && look.sought != nil {
-					look.hit(at{m.Topic, f.Index})
-				} else if !ok {
-					look.miss(probe{at: at{m.Topic, f.Index}, line: v.Timeline, logical: f.Offset()})
-				}
+			if v.Timeline == nil {
+				continue
 			}
+			partition, logical := at{m.Topic, f.Index}, f.Offset()
+			physical, _, ok := v.Timeline.FindPhysical(logical, 0)
+			switch {
+			case s.sought:
+				if s.unsought[partition] {
+					physical = -1 // hidden: the broker need not read its records
+				}
+			case !ok:
+				look.miss(probe{at: partition, line: v.Timeline, logical: logical})
+			case look.sought != nil:
+				look.hit(partition)
+			}
+			s.moves = append(s.moves, move{f.Place(), physical})
 		}
 	}
-	return look, f.Err()
+	return look
 }
 
 // seekFetch looks for the offsets that a request asks for, and then decides on the request again.
@@ -183,31 +220,6 @@ func (s *session) unseek(p at) {
 		s.unsought = map[at]bool{}
 	}
 	s.unsought[p] = true
-}
-
-// translateFetch makes the offsets of mirrors physical, in place. The caller has already read the
-// request to its end.
-func (s *session) translateFetch(asked *coordinates, h protocol.RequestHeader, frame []byte, hidden bool) {
-	f := protocol.ReadFetchRequest(frame, h)
-	for f.Topic() {
-		topic, _ := s.topicName(asked.then, f.Name, f.ID)
-		m := asked.then.Mirrors[topic]
-		if m == nil {
-			continue
-		}
-		for f.Partition() {
-			switch v := m.View(f.Index); {
-			case v.Timeline == nil:
-			case asked.failed != nil && asked.failed[at{m.Topic, f.Index}]:
-				f.SetOffset(-1) // hidden: the broker need not read its records
-			default:
-				f.SetOffset(v.Timeline.ToPhysical(f.Offset()))
-			}
-		}
-	}
-	if hidden {
-		f.NoSession()
-	}
 }
 
 // fetchStream rewrites one response. Streams are reused, so that forwarding a request does not

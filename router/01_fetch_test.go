@@ -179,6 +179,40 @@ func TestFetchByUnknownID(t *testing.T) {
 	}
 }
 
+// A request with more partitions than a session keeps room for is translated like any other, and
+// leaves nothing behind that takes memory.
+func TestLargeFetchLeavesNoRoom(t *testing.T) {
+	w := newHotWorld(t)
+	req := fetchFrom(12, 0, "stopped")
+	first := req.Topics[0].Partitions[0]
+	for range 3 * keptMoves {
+		req.Topics[0].Partitions = append(req.Topics[0].Partitions, first)
+	}
+	s := provenSession(w.router)
+	d := s.Request(protocol.AppendRequest(nil, protocol.RequestHeader{}, req))
+	if d.Action != Forward {
+		t.Fatal(d.Err)
+	}
+	h, err := protocol.ParseRequestHeader(d.Frame)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for f := protocol.ReadFetchRequest(d.Frame, h); f.Topic(); {
+		for f.Partition() {
+			if n++; f.Index == 0 && f.Offset() != 1000 {
+				t.Fatalf("partition %d asks for %d", n, f.Offset())
+			}
+		}
+	}
+	if n != len(req.Topics[0].Partitions) {
+		t.Errorf("%d partitions, want %d", n, len(req.Topics[0].Partitions))
+	}
+	if s.moves != nil {
+		t.Errorf("room for %d moves is kept", cap(s.moves))
+	}
+}
+
 // Forwarding costs no allocation, whether the topic is a mirror or not.
 func TestHotPathDoesNotAllocate(t *testing.T) {
 	for _, topic := range []string{"ordinary", "mirror", "stopped"} {

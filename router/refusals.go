@@ -15,7 +15,8 @@ type refusals struct {
 	// byIndex holds the refused topics at their index in the request, and nil for the others, up to
 	// the last refused one.
 	byIndex []*protocol.RefusedProduce
-	topics  int
+	// topics are the refused topics in the frame of the request.
+	topics []protocol.Span
 	// partitions counts partitions and topics, because a topic without partitions costs as much as
 	// a partition.
 	partitions int
@@ -45,7 +46,7 @@ func (r *refusals) add(p *protocol.ProduceRequest, code *kerr.Error, message str
 	if r.partitions += 1 + len(t.Partitions); r.partitions > maxRefusedPartitions {
 		return fmt.Errorf("a produce request with more than %d topics and partitions that have to be refused: %s", maxRefusedPartitions, message)
 	}
-	if r.topics == 0 {
+	if len(r.topics) == 0 {
 		r.why = message
 	}
 	if size := (len(message) + 3) * len(t.Partitions); size <= r.room {
@@ -56,17 +57,8 @@ func (r *refusals) add(p *protocol.ProduceRequest, code *kerr.Error, message str
 		r.byIndex = append(r.byIndex, nil)
 	}
 	r.byIndex = append(r.byIndex, t)
-	r.topics++
+	r.topics = append(r.topics, p.Span())
 	return nil
-}
-
-// drop reports for each of n topics whether it was refused.
-func (r *refusals) drop(n int) []bool {
-	drop := make([]bool, n)
-	for i, t := range r.byIndex {
-		drop[i] = t != nil
-	}
-	return drop
 }
 
 // refuseProduce returns the reason why clients may not write to a topic; a nil code means that they

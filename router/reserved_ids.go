@@ -163,7 +163,7 @@ func refuseID(h protocol.RequestHeader, frame []byte, kind protocol.IDKind) Deci
 	code, message := refusalOf(kind)
 	switch h.Key {
 	case int16(kmsg.Produce):
-		return refuseAllProduce(h, frame, kerr.TransactionalIDAuthorizationFailed, message)
+		return refuseAllProduce(h, frame, protocol.ReadProduceRequest(frame, h), kerr.TransactionalIDAuthorizationFailed, message)
 	case int16(kmsg.ShareFetch), int16(kmsg.ShareAcknowledge):
 		return Decision{Action: Answer, Frame: protocol.AppendShareError(nil, h, code, message)}
 	}

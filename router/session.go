@@ -34,6 +34,8 @@ type session struct {
 	// Free lists of objects that the hot path reuses.
 	produceCalls *produceCall
 	fetchStreams *fetchStream
+	// moves are the offsets that the current Fetch request asks for; see 01_fetch.go.
+	moves []move
 }
 
 // Request implements Session.
