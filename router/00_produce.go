@@ -8,6 +8,7 @@ import (
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Produce: v0-13
@@ -28,7 +29,7 @@ import (
 //
 // Version notes: v8 adds an error message; v10 node endpoints, so all responses are inspected; v13
 // topic ids.
-func init() { register(0, (*session).produce) }
+func init() { register(int16(kmsg.Produce), (*session).produce) }
 
 func (s *session) produce(h protocol.RequestHeader, frame []byte) Decision {
 	asked := s.coordinates()

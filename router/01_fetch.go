@@ -32,7 +32,7 @@ import (
 //     Other partitions are not affected.
 //
 // Version notes: v7 sessions; v13 topic ids; v16 node endpoints.
-func init() { register(1, (*session).fetch) }
+func init() { register(int16(kmsg.Fetch), (*session).fetch) }
 
 // fetchSession is the last fetch session that began on this connection. The offsets that the broker
 // remembers in it are right as long as the moment is the one at which the session began. An

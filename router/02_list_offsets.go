@@ -5,6 +5,7 @@ import (
 
 	"klink/protocol"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -14,7 +15,7 @@ import (
 // stays unchanged. klink first checks an offset that the broker found by timestamp in a mirror: it
 // may be that of a marker which klink wrote, with the time of that write, and then the record comes
 // later. See Facts.SeekTime.
-func init() { register(2, (*session).listOffsets) }
+func init() { register(int16(kmsg.ListOffsets), (*session).listOffsets) }
 
 func (s *session) listOffsets(h protocol.RequestHeader, frame []byte) Decision {
 	asked := s.coordinates()

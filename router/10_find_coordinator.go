@@ -1,12 +1,16 @@
 package router
 
-import "klink/protocol"
+import (
+	"klink/protocol"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
 
 // FindCoordinator: v0-6
 //
 // Behavior: coordinators get their addresses at klink. A coordinator without a listener at klink is
 // answered COORDINATOR_NOT_AVAILABLE.
-func init() { register(10, (*session).findCoordinator) }
+func init() { register(int16(kmsg.FindCoordinator), (*session).findCoordinator) }
 
 func (s *session) findCoordinator(h protocol.RequestHeader, frame []byte) Decision {
 	h = kept(h)

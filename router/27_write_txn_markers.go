@@ -4,6 +4,7 @@ import (
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // WriteTxnMarkers: v0-2
@@ -11,7 +12,7 @@ import (
 // Behavior: a request with a partition of a read-only mirror, or of klink's own topics, is refused
 // as a whole: those partitions get INVALID_REQUEST or TOPIC_AUTHORIZATION_FAILED, all others
 // OPERATION_NOT_ATTEMPTED. A marker takes an offset, and would shift a mirror.
-func init() { registerControl(27, (*session).writeTxnMarkers) }
+func init() { registerControl(int16(kmsg.WriteTxnMarkers), (*session).writeTxnMarkers) }
 
 func (s *session) writeTxnMarkers(h protocol.RequestHeader, frame []byte) Decision {
 	sn := s.snapshot()

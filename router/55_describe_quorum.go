@@ -1,11 +1,15 @@
 package router
 
-import "klink/protocol"
+import (
+	"klink/protocol"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
 
 // DescribeQuorum: v0-2
 //
 // Behavior: controllers that are brokers too get their addresses at klink (v2).
-func init() { register(55, (*session).describeQuorum) }
+func init() { register(int16(kmsg.DescribeQuorum), (*session).describeQuorum) }
 
 func (s *session) describeQuorum(h protocol.RequestHeader, frame []byte) Decision {
 	d := Decision{Action: Forward, Frame: frame}

@@ -1,11 +1,15 @@
 package router
 
-import "klink/protocol"
+import (
+	"klink/protocol"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
 
 // DescribeCluster: v0-2
 //
 // Behavior: brokers get their addresses at klink. A broker without a listener at klink is left out.
-func init() { register(60, (*session).describeCluster) }
+func init() { register(int16(kmsg.DescribeCluster), (*session).describeCluster) }
 
 func (s *session) describeCluster(h protocol.RequestHeader, frame []byte) Decision {
 	h = kept(h)

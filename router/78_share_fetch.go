@@ -6,19 +6,17 @@ import (
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// ShareFetch: v0-2, ShareAcknowledge: v0-2
+// ShareFetch: v0-2
 //
 // Behavior: node endpoints get their addresses at klink. Requests with a mirror, even a stopped
 // one, are refused: klink does not translate the offsets in acquired and acknowledged ranges, or
 // those that brokers keep for a share group. This is the second line of defence:
 // ShareGroupHeartbeat reports the error where clients notice it. Requests with a topic of klink's
 // own are refused too, because its records hold secrets.
-func init() {
-	register(78, (*session).shareFetch)
-	register(79, (*session).shareAcknowledge)
-}
+func init() { register(int16(kmsg.ShareFetch), (*session).shareFetch) }
 
 func (s *session) shareFetch(h protocol.RequestHeader, frame []byte) Decision {
 	if d, refused := s.refuseShare(h, frame); refused {
@@ -31,21 +29,8 @@ func (s *session) shareFetch(h protocol.RequestHeader, frame []byte) Decision {
 	return Decision{Action: Forward, Frame: frame, Stream: stream}
 }
 
-func (s *session) shareAcknowledge(h protocol.RequestHeader, frame []byte) Decision {
-	if d, refused := s.refuseShare(h, frame); refused {
-		return d
-	}
-	h = kept(h)
-	return Decision{Action: Forward, Frame: frame, Whole: func(frame []byte) Decision {
-		out, err := protocol.RewriteShareAcknowledge(frame, h, s)
-		if err != nil {
-			return closeResponse(h, err)
-		}
-		return Decision{Action: Answer, Frame: out}
-	}}
-}
-
-// refuseShare decides on requests that klink does not forward, or not yet.
+// refuseShare decides on ShareFetch and ShareAcknowledge requests that klink does not forward, or
+// not yet.
 func (s *session) refuseShare(h protocol.RequestHeader, frame []byte) (d Decision, refused bool) {
 	sn := s.snapshot()
 	if !sn.Complete {

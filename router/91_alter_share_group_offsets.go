@@ -6,19 +6,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// DescribeShareGroupOffsets: v0-1, AlterShareGroupOffsets: v0
+// AlterShareGroupOffsets: v0
 //
 // Behavior: share groups cannot read mirrors, so they have no offsets in them either. A request
-// that sets one is refused as a whole. The response shows offsets that were set around klink as
-// unknown, with an error.
-func init() {
-	register(90, (*session).describeShareGroupOffsets)
-	registerControl(int16(kmsg.AlterShareGroupOffsets), handleAlterShareGroupOffsets)
-}
-
-func (s *session) describeShareGroupOffsets(h protocol.RequestHeader, frame []byte) Decision {
-	return s.translateResponse(h, frame, protocol.HideShareGroupOffsets)
-}
+// that sets one is refused as a whole.
+func init() { registerControl(int16(kmsg.AlterShareGroupOffsets), handleAlterShareGroupOffsets) }
 
 func handleAlterShareGroupOffsets(s *session, h protocol.RequestHeader, frame []byte) Decision {
 	req := kmsg.NewPtrAlterShareGroupOffsetsRequest()

@@ -1,7 +1,3 @@
-// Package router decides what happens to every Kafka request that a client sends through klink:
-// forward it, forward it and rewrite the response, answer it here, or close the connection. It
-// works on frames and immutable snapshots; on the hot path it does no I/O and takes no locks.
-// Sockets belong to package proxy, links and mirrors to package admin.
 package router
 
 import "context"

@@ -1,10 +1,13 @@
 package router
 
 import (
+	"context"
 	"maps"
 	"sync"
 	"sync/atomic"
 	"unsafe"
+
+	"klink/protocol"
 )
 
 // Directory holds the addresses at which clients reach the destination's brokers through klink, and
@@ -249,4 +252,33 @@ func (s *session) topicName(sn *Snapshot, name []byte, id [16]byte) (topic strin
 // Address implements protocol.Brokers.
 func (s *session) Address(broker int32) (host string, port int32, ok bool) {
 	return s.router.directory.Address(broker)
+}
+
+// rewriteAddresses answers with a response in which klink's addresses replace those of the brokers.
+// rewrite reports whether the Directory lacks a broker of the response. If so, klink learns the
+// brokers, opens listeners for new ones, and rewrites again. A broker that is still unknown is left
+// out of the response (hide) in a way that makes clients ask again: klink never tells a client an
+// address that bypasses klink.
+//
+// rewrite must not change the frame it was made for unless hide is set, and must not use the
+// session, because it is called again off the event loop.
+func (s *session) rewriteAddresses(h protocol.RequestHeader, rewrite func(hide bool) (frame []byte, unknown bool, err error)) Decision {
+	frame, unknown, err := rewrite(false)
+	switch {
+	case err != nil:
+		return closeResponse(h, err)
+	case !unknown:
+		return Decision{Action: Answer, Frame: frame}
+	}
+	facts := s.router.facts
+	return Decision{Action: Run, Run: func(ctx context.Context) Decision {
+		// If this fails, the broker stays unknown. The client asks again, and then klink tries
+		// again.
+		_ = facts.LearnBrokers(ctx)
+		frame, _, err := rewrite(true)
+		if err != nil {
+			return closeResponse(h, err)
+		}
+		return Decision{Action: Answer, Frame: frame}
+	}}
 }

@@ -27,15 +27,14 @@ import (
 // errNotServed closes the connection of a client that the broker does not serve.
 var errNotServed = errors.New("the broker does not serve this client: it is not logged in")
 
-const (
-	keySaslHandshake    = 17
-	keySaslAuthenticate = 36
-)
-
 // beforeLogin reports whether brokers serve an API key to clients that are not logged in. klink
 // decodes no request with these keys.
 func beforeLogin(key int16) bool {
-	return key == keyApiVersions || key == keySaslHandshake || key == keySaslAuthenticate
+	switch kmsg.Key(key) {
+	case kmsg.ApiVersions, kmsg.SASLHandshake, kmsg.SASLAuthenticate:
+		return true
+	}
+	return false
 }
 
 // Prove implements Session.

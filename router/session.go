@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"klink/protocol"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // session is the state of one client connection. Only that connection's event loop uses it. A Run
@@ -45,7 +47,7 @@ func (s *session) Request(frame []byte) Decision {
 		return Decision{Action: Close, Err: err}
 	}
 	if h.Body < 0 {
-		if h.Key == keyApiVersions {
+		if h.Key == int16(kmsg.ApiVersions) {
 			return s.apiVersions(h, frame)
 		}
 		return Decision{Action: Close, Err: fmt.Errorf("%w: key %d version %d", errUnknownAPI, h.Key, h.Version)}
@@ -76,7 +78,7 @@ func (s *session) Request(frame []byte) Decision {
 
 // hot reports whether the handler of an API key allocates nothing. Such a handler uses the session
 // for its responses, so those stay on the event loop. They are small, or streams.
-func hot(key int16) bool { return key == 0 || key == 1 }
+func hot(key int16) bool { return key == int16(kmsg.Produce) || key == int16(kmsg.Fetch) }
 
 // then calls last with the final decision: d itself, or the one that d's Run leads to.
 func (d Decision) then(last func(Decision) Decision) Decision {
@@ -121,4 +123,16 @@ func (s *session) newest() *Snapshot { return s.router.snapshot.Load() }
 // closeMalformed closes a connection that sent a malformed request.
 func closeMalformed(h protocol.RequestHeader, err error) Decision {
 	return Decision{Action: Close, Err: fmt.Errorf("request of API key %d version %d: %w", h.Key, h.Version, err)}
+}
+
+// kept returns h without the parts that alias the request frame, for use after the request was
+// forwarded.
+func kept(h protocol.RequestHeader) protocol.RequestHeader {
+	h.ClientID = nil
+	return h
+}
+
+// closeResponse closes a connection whose response klink cannot read, and so must not pass on.
+func closeResponse(h protocol.RequestHeader, err error) Decision {
+	return Decision{Action: Close, Err: fmt.Errorf("response of API key %d version %d: %w", h.Key, h.Version, err)}
 }
