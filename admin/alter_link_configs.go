@@ -16,7 +16,7 @@ import (
 func (s *Service) alterLinkConfigs(ctx context.Context, req *linkapi.AlterLinkConfigsRequest) *linkapi.AlterLinkConfigsResponse {
 	ctx, cancel := withTimeout(ctx, req.TimeoutMs)
 	defer cancel()
-	resp := &linkapi.AlterLinkConfigsResponse{Version: req.Version, Results: make([]linkapi.NameResult, len(req.Links))}
+	resp := &linkapi.AlterLinkConfigsResponse{Results: make([]linkapi.NameResult, len(req.Links))}
 	forEach(len(req.Links), func(i int) {
 		result := &resp.Results[i]
 		result.Name = req.Links[i].Name

@@ -18,7 +18,7 @@ import (
 func (s *Service) alterMirrors(ctx context.Context, req *linkapi.AlterMirrorsRequest) *linkapi.AlterMirrorsResponse {
 	ctx, cancel := withTimeout(ctx, req.TimeoutMs)
 	defer cancel()
-	resp := &linkapi.AlterMirrorsResponse{Version: req.Version, Results: make([]linkapi.AlteredMirror, len(req.Mirrors))}
+	resp := &linkapi.AlterMirrorsResponse{Results: make([]linkapi.AlteredMirror, len(req.Mirrors))}
 	var ask []string
 	for i, err := range s.alterAll(ctx, req.Mirrors, req.ValidateOnly) {
 		result := &resp.Results[i]

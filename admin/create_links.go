@@ -14,7 +14,7 @@ import (
 func (s *Service) createLinks(ctx context.Context, req *linkapi.CreateLinksRequest) *linkapi.CreateLinksResponse {
 	ctx, cancel := withTimeout(ctx, req.TimeoutMs)
 	defer cancel()
-	resp := &linkapi.CreateLinksResponse{Version: req.Version, Results: make([]linkapi.CreateLinkResult, len(req.Links))}
+	resp := &linkapi.CreateLinksResponse{Results: make([]linkapi.CreateLinkResult, len(req.Links))}
 	forEach(len(req.Links), func(i int) {
 		result := &resp.Results[i]
 		result.Name = req.Links[i].Name

@@ -13,7 +13,7 @@ import (
 func (s *Service) createMirrors(ctx context.Context, req *linkapi.CreateMirrorsRequest) *linkapi.CreateMirrorsResponse {
 	ctx, cancel := withTimeout(ctx, req.TimeoutMs)
 	defer cancel()
-	resp := &linkapi.CreateMirrorsResponse{Version: req.Version, Results: make([]linkapi.NameResult, len(req.Mirrors))}
+	resp := &linkapi.CreateMirrorsResponse{Results: make([]linkapi.NameResult, len(req.Mirrors))}
 	named := map[string]int{}
 	for _, m := range req.Mirrors {
 		named[m.Topic]++

@@ -16,7 +16,7 @@ import (
 func (s *Service) deleteLinks(ctx context.Context, req *linkapi.DeleteLinksRequest) *linkapi.DeleteLinksResponse {
 	ctx, cancel := withTimeout(ctx, req.TimeoutMs)
 	defer cancel()
-	resp := &linkapi.DeleteLinksResponse{Version: req.Version, Results: make([]linkapi.NameResult, len(req.Names))}
+	resp := &linkapi.DeleteLinksResponse{Results: make([]linkapi.NameResult, len(req.Names))}
 	forEach(len(req.Names), func(i int) {
 		result := &resp.Results[i]
 		result.Name = req.Names[i]

@@ -13,7 +13,7 @@ import (
 func (s *Service) describeLinks(ctx context.Context, req *linkapi.DescribeLinksRequest) *linkapi.DescribeLinksResponse {
 	ctx, cancel := withTimeout(ctx, 0)
 	defer cancel()
-	resp := &linkapi.DescribeLinksResponse{Version: req.Version}
+	resp := &linkapi.DescribeLinksResponse{}
 	if err := s.waitReady(ctx); err != nil {
 		resp.ErrorCode, resp.ErrorMessage = wire(asError(err))
 		return resp

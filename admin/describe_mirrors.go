@@ -18,7 +18,7 @@ import (
 func (s *Service) describeMirrors(ctx context.Context, req *linkapi.DescribeMirrorsRequest) *linkapi.DescribeMirrorsResponse {
 	ctx, cancel := withTimeout(ctx, 0)
 	defer cancel()
-	resp := &linkapi.DescribeMirrorsResponse{Version: req.Version}
+	resp := &linkapi.DescribeMirrorsResponse{}
 	if err := s.waitReady(ctx); err != nil {
 		resp.ErrorCode, resp.ErrorMessage = wire(asError(err))
 		return resp

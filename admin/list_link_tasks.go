@@ -12,7 +12,7 @@ import (
 func (s *Service) listLinkTasks(ctx context.Context, req *linkapi.ListLinkTasksRequest) *linkapi.ListLinkTasksResponse {
 	ctx, cancel := withTimeout(ctx, 0)
 	defer cancel()
-	resp := &linkapi.ListLinkTasksResponse{Version: req.Version}
+	resp := &linkapi.ListLinkTasksResponse{}
 	if err := s.waitReady(ctx); err != nil {
 		resp.ErrorCode, resp.ErrorMessage = wire(asError(err))
 		return resp

@@ -12,7 +12,7 @@ import (
 func (s *Service) listLinks(ctx context.Context, req *linkapi.ListLinksRequest) *linkapi.ListLinksResponse {
 	ctx, cancel := withTimeout(ctx, 0)
 	defer cancel()
-	resp := &linkapi.ListLinksResponse{Version: req.Version}
+	resp := &linkapi.ListLinksResponse{}
 	if err := s.waitReady(ctx); err != nil {
 		resp.ErrorCode, resp.ErrorMessage = wire(asError(err))
 		return resp

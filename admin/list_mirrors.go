@@ -13,7 +13,7 @@ import (
 func (s *Service) listMirrors(ctx context.Context, req *linkapi.ListMirrorsRequest) *linkapi.ListMirrorsResponse {
 	ctx, cancel := withTimeout(ctx, 0)
 	defer cancel()
-	resp := &linkapi.ListMirrorsResponse{Version: req.Version}
+	resp := &linkapi.ListMirrorsResponse{}
 	if err := s.waitReady(ctx); err != nil {
 		resp.ErrorCode, resp.ErrorMessage = wire(asError(err))
 		return resp

@@ -35,7 +35,7 @@ const migratePatience = 5 * time.Second
 func (s *Service) migrateGroups(ctx context.Context, req *linkapi.MigrateGroupsRequest) *linkapi.MigrateGroupsResponse {
 	ctx, cancel := withTimeout(ctx, req.TimeoutMs)
 	defer cancel()
-	resp := &linkapi.MigrateGroupsResponse{Version: req.Version, Results: make([]linkapi.MigratedGroup, len(req.Groups))}
+	resp := &linkapi.MigrateGroupsResponse{Results: make([]linkapi.MigratedGroup, len(req.Groups))}
 	var links []string
 	byLink := map[string][]int{}
 	for i, g := range req.Groups {

@@ -17,7 +17,7 @@ import (
 func (s *Service) syncACLs(ctx context.Context, req *linkapi.SyncACLsRequest) *linkapi.SyncACLsResponse {
 	ctx, cancel := withTimeout(ctx, req.TimeoutMs)
 	defer cancel()
-	resp := &linkapi.SyncACLsResponse{Version: req.Version}
+	resp := &linkapi.SyncACLsResponse{}
 	run, err := s.syncACLsOnce(ctx, req.Link, req.ValidateOnly)
 	resp.ErrorCode, resp.ErrorMessage = wire(asError(err))
 	if run != nil {

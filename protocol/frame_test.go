@@ -14,9 +14,9 @@ import (
 func allVersions(f func(req kmsg.Request)) {
 	for _, a := range APIs() {
 		for v := a.Min; v <= a.Max; v++ {
-			req, ok := linkapi.NewRequest(a.Key)
-			if !ok {
-				req = kmsg.RequestForKey(a.Key)
+			req := kmsg.RequestForKey(a.Key)
+			if link, ok := linkapi.NewRequest(a.Key); ok {
+				req = link
 			}
 			req.SetVersion(v)
 			f(req)

@@ -4,7 +4,7 @@ import "github.com/twmb/franz-go/pkg/kmsg"
 
 // CreateLinksRequest creates links. Needs ALTER on the cluster.
 type CreateLinksRequest struct {
-	Version      int16
+	Head
 	TimeoutMs    int32
 	ValidateOnly bool
 	// SkipConnect creates the link without trying to reach its source first.
@@ -20,9 +20,8 @@ type CreateLink struct {
 
 // CreateLinksResponse answers CreateLinksRequest, one result per link in the order of the request.
 type CreateLinksResponse struct {
-	Version    int16
-	ThrottleMs int32
-	Results    []CreateLinkResult
+	ResponseHead
+	Results []CreateLinkResult
 }
 
 // CreateLinkResult is the outcome for one link.
@@ -62,21 +61,18 @@ func (e *CreateLinkResult) fields(c *codec) {
 // Key implements kmsg.Request.
 func (*CreateLinksRequest) Key() int16 { return KeyCreateLinks }
 
-// MaxVersion implements kmsg.Request.
-func (*CreateLinksRequest) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Request.
-func (r *CreateLinksRequest) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Request.
-func (r *CreateLinksRequest) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Request: every version is.
-func (*CreateLinksRequest) IsFlexible() bool { return true }
-
 // ResponseKind implements kmsg.Request.
 func (r *CreateLinksRequest) ResponseKind() kmsg.Response {
-	return &CreateLinksResponse{Version: r.Version}
+	return &CreateLinksResponse{ResponseHead: r.response()}
+}
+
+// Denied implements Request.
+func (r *CreateLinksRequest) Denied(code int16, message *string) kmsg.Response {
+	resp := &CreateLinksResponse{ResponseHead: r.response()}
+	for _, link := range r.Links {
+		resp.Results = append(resp.Results, CreateLinkResult{Name: link.Name, ErrorCode: code, ErrorMessage: message})
+	}
+	return resp
 }
 
 // Timeout implements kmsg.TimeoutRequest: the client waits that much longer for the response.
@@ -96,28 +92,8 @@ func (r *CreateLinksRequest) ReadFrom(src []byte) error {
 // Key implements kmsg.Response.
 func (*CreateLinksResponse) Key() int16 { return KeyCreateLinks }
 
-// MaxVersion implements kmsg.Response.
-func (*CreateLinksResponse) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Response.
-func (r *CreateLinksResponse) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Response.
-func (r *CreateLinksResponse) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Response: every version is.
-func (*CreateLinksResponse) IsFlexible() bool { return true }
-
 // RequestKind implements kmsg.Response.
-func (r *CreateLinksResponse) RequestKind() kmsg.Request {
-	return &CreateLinksRequest{Version: r.Version}
-}
-
-// Throttle implements kmsg.ThrottleResponse.
-func (r *CreateLinksResponse) Throttle() (int32, bool) { return r.ThrottleMs, true }
-
-// SetThrottle implements kmsg.SetThrottleResponse.
-func (r *CreateLinksResponse) SetThrottle(ms int32) { r.ThrottleMs = ms }
+func (r *CreateLinksResponse) RequestKind() kmsg.Request { return &CreateLinksRequest{Head: r.Head} }
 
 // AppendTo implements kmsg.Response.
 func (r *CreateLinksResponse) AppendTo(dst []byte) []byte { return appendTo(dst, r.fields) }

@@ -5,7 +5,7 @@ import "github.com/twmb/franz-go/pkg/kmsg"
 // DeleteLinksRequest deletes links. A link with mirrors that are not stopped is refused unless
 // Force is set, which stops them first. Needs ALTER on the cluster.
 type DeleteLinksRequest struct {
-	Version      int16
+	Head
 	TimeoutMs    int32
 	ValidateOnly bool
 	Force        bool
@@ -14,9 +14,8 @@ type DeleteLinksRequest struct {
 
 // DeleteLinksResponse answers DeleteLinksRequest.
 type DeleteLinksResponse struct {
-	Version    int16
-	ThrottleMs int32
-	Results    []NameResult
+	ResponseHead
+	Results []NameResult
 }
 
 func (r *DeleteLinksRequest) fields(c *codec) {
@@ -34,21 +33,18 @@ func (r *DeleteLinksResponse) fields(c *codec) {
 // Key implements kmsg.Request.
 func (*DeleteLinksRequest) Key() int16 { return KeyDeleteLinks }
 
-// MaxVersion implements kmsg.Request.
-func (*DeleteLinksRequest) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Request.
-func (r *DeleteLinksRequest) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Request.
-func (r *DeleteLinksRequest) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Request: every version is.
-func (*DeleteLinksRequest) IsFlexible() bool { return true }
-
 // ResponseKind implements kmsg.Request.
 func (r *DeleteLinksRequest) ResponseKind() kmsg.Response {
-	return &DeleteLinksResponse{Version: r.Version}
+	return &DeleteLinksResponse{ResponseHead: r.response()}
+}
+
+// Denied implements Request.
+func (r *DeleteLinksRequest) Denied(code int16, message *string) kmsg.Response {
+	resp := &DeleteLinksResponse{ResponseHead: r.response()}
+	for _, name := range r.Names {
+		resp.Results = append(resp.Results, NameResult{Name: name, ErrorCode: code, ErrorMessage: message})
+	}
+	return resp
 }
 
 // Timeout implements kmsg.TimeoutRequest: the client waits that much longer for the response.
@@ -68,28 +64,8 @@ func (r *DeleteLinksRequest) ReadFrom(src []byte) error {
 // Key implements kmsg.Response.
 func (*DeleteLinksResponse) Key() int16 { return KeyDeleteLinks }
 
-// MaxVersion implements kmsg.Response.
-func (*DeleteLinksResponse) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Response.
-func (r *DeleteLinksResponse) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Response.
-func (r *DeleteLinksResponse) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Response: every version is.
-func (*DeleteLinksResponse) IsFlexible() bool { return true }
-
 // RequestKind implements kmsg.Response.
-func (r *DeleteLinksResponse) RequestKind() kmsg.Request {
-	return &DeleteLinksRequest{Version: r.Version}
-}
-
-// Throttle implements kmsg.ThrottleResponse.
-func (r *DeleteLinksResponse) Throttle() (int32, bool) { return r.ThrottleMs, true }
-
-// SetThrottle implements kmsg.SetThrottleResponse.
-func (r *DeleteLinksResponse) SetThrottle(ms int32) { r.ThrottleMs = ms }
+func (r *DeleteLinksResponse) RequestKind() kmsg.Request { return &DeleteLinksRequest{Head: r.Head} }
 
 // AppendTo implements kmsg.Response.
 func (r *DeleteLinksResponse) AppendTo(dst []byte) []byte { return appendTo(dst, r.fields) }

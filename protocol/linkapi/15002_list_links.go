@@ -4,13 +4,12 @@ import "github.com/twmb/franz-go/pkg/kmsg"
 
 // ListLinksRequest lists all links. Needs DESCRIBE on the cluster.
 type ListLinksRequest struct {
-	Version int16
+	Head
 }
 
 // ListLinksResponse answers ListLinksRequest, links in the order of their names.
 type ListLinksResponse struct {
-	Version      int16
-	ThrottleMs   int32
+	ResponseHead
 	ErrorCode    int16
 	ErrorMessage *string
 	Links        []ListedLink
@@ -48,21 +47,16 @@ func (l *ListedLink) fields(c *codec) {
 // Key implements kmsg.Request.
 func (*ListLinksRequest) Key() int16 { return KeyListLinks }
 
-// MaxVersion implements kmsg.Request.
-func (*ListLinksRequest) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Request.
-func (r *ListLinksRequest) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Request.
-func (r *ListLinksRequest) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Request: every version is.
-func (*ListLinksRequest) IsFlexible() bool { return true }
-
 // ResponseKind implements kmsg.Request.
 func (r *ListLinksRequest) ResponseKind() kmsg.Response {
-	return &ListLinksResponse{Version: r.Version}
+	return &ListLinksResponse{ResponseHead: r.response()}
+}
+
+// Denied implements Request.
+func (r *ListLinksRequest) Denied(code int16, message *string) kmsg.Response {
+	resp := &ListLinksResponse{ResponseHead: r.response()}
+	resp.ErrorCode, resp.ErrorMessage = code, message
+	return resp
 }
 
 // AppendTo implements kmsg.Request.
@@ -76,26 +70,8 @@ func (r *ListLinksRequest) ReadFrom(src []byte) error {
 // Key implements kmsg.Response.
 func (*ListLinksResponse) Key() int16 { return KeyListLinks }
 
-// MaxVersion implements kmsg.Response.
-func (*ListLinksResponse) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Response.
-func (r *ListLinksResponse) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Response.
-func (r *ListLinksResponse) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Response: every version is.
-func (*ListLinksResponse) IsFlexible() bool { return true }
-
 // RequestKind implements kmsg.Response.
-func (r *ListLinksResponse) RequestKind() kmsg.Request { return &ListLinksRequest{Version: r.Version} }
-
-// Throttle implements kmsg.ThrottleResponse.
-func (r *ListLinksResponse) Throttle() (int32, bool) { return r.ThrottleMs, true }
-
-// SetThrottle implements kmsg.SetThrottleResponse.
-func (r *ListLinksResponse) SetThrottle(ms int32) { r.ThrottleMs = ms }
+func (r *ListLinksResponse) RequestKind() kmsg.Request { return &ListLinksRequest{Head: r.Head} }
 
 // AppendTo implements kmsg.Response.
 func (r *ListLinksResponse) AppendTo(dst []byte) []byte { return appendTo(dst, r.fields) }

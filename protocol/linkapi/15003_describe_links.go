@@ -4,14 +4,13 @@ import "github.com/twmb/franz-go/pkg/kmsg"
 
 // DescribeLinksRequest describes links; nil Names = all. Needs DESCRIBE on the cluster.
 type DescribeLinksRequest struct {
-	Version int16
-	Names   []string // nullable
+	Head
+	Names []string // nullable
 }
 
 // DescribeLinksResponse answers DescribeLinksRequest.
 type DescribeLinksResponse struct {
-	Version      int16
-	ThrottleMs   int32
+	ResponseHead
 	ErrorCode    int16 // of the whole request
 	ErrorMessage *string
 	Links        []DescribedLink
@@ -73,21 +72,19 @@ func (d *DescribedConfig) fields(c *codec) {
 // Key implements kmsg.Request.
 func (*DescribeLinksRequest) Key() int16 { return KeyDescribeLinks }
 
-// MaxVersion implements kmsg.Request.
-func (*DescribeLinksRequest) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Request.
-func (r *DescribeLinksRequest) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Request.
-func (r *DescribeLinksRequest) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Request: every version is.
-func (*DescribeLinksRequest) IsFlexible() bool { return true }
-
 // ResponseKind implements kmsg.Request.
 func (r *DescribeLinksRequest) ResponseKind() kmsg.Response {
-	return &DescribeLinksResponse{Version: r.Version}
+	return &DescribeLinksResponse{ResponseHead: r.response()}
+}
+
+// Denied implements Request.
+func (r *DescribeLinksRequest) Denied(code int16, message *string) kmsg.Response {
+	resp := &DescribeLinksResponse{ResponseHead: r.response()}
+	resp.ErrorCode, resp.ErrorMessage = code, message
+	for _, name := range r.Names {
+		resp.Links = append(resp.Links, DescribedLink{Name: name, ErrorCode: code, ErrorMessage: message})
+	}
+	return resp
 }
 
 // AppendTo implements kmsg.Request.
@@ -101,28 +98,10 @@ func (r *DescribeLinksRequest) ReadFrom(src []byte) error {
 // Key implements kmsg.Response.
 func (*DescribeLinksResponse) Key() int16 { return KeyDescribeLinks }
 
-// MaxVersion implements kmsg.Response.
-func (*DescribeLinksResponse) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Response.
-func (r *DescribeLinksResponse) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Response.
-func (r *DescribeLinksResponse) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Response: every version is.
-func (*DescribeLinksResponse) IsFlexible() bool { return true }
-
 // RequestKind implements kmsg.Response.
 func (r *DescribeLinksResponse) RequestKind() kmsg.Request {
-	return &DescribeLinksRequest{Version: r.Version}
+	return &DescribeLinksRequest{Head: r.Head}
 }
-
-// Throttle implements kmsg.ThrottleResponse.
-func (r *DescribeLinksResponse) Throttle() (int32, bool) { return r.ThrottleMs, true }
-
-// SetThrottle implements kmsg.SetThrottleResponse.
-func (r *DescribeLinksResponse) SetThrottle(ms int32) { r.ThrottleMs = ms }
 
 // AppendTo implements kmsg.Response.
 func (r *DescribeLinksResponse) AppendTo(dst []byte) []byte { return appendTo(dst, r.fields) }

@@ -11,7 +11,7 @@ const (
 // AlterLinkConfigsRequest changes configs of links, each link all or nothing. Needs ALTER on the
 // cluster.
 type AlterLinkConfigsRequest struct {
-	Version      int16
+	Head
 	TimeoutMs    int32
 	ValidateOnly bool
 	Links        []AlterLink
@@ -32,9 +32,8 @@ type AlterConfig struct {
 
 // AlterLinkConfigsResponse answers AlterLinkConfigsRequest.
 type AlterLinkConfigsResponse struct {
-	Version    int16
-	ThrottleMs int32
-	Results    []NameResult
+	ResponseHead
+	Results []NameResult
 }
 
 func (r *AlterLinkConfigsRequest) fields(c *codec) {
@@ -62,21 +61,18 @@ func (r *AlterLinkConfigsResponse) fields(c *codec) {
 // Key implements kmsg.Request.
 func (*AlterLinkConfigsRequest) Key() int16 { return KeyAlterLinkConfigs }
 
-// MaxVersion implements kmsg.Request.
-func (*AlterLinkConfigsRequest) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Request.
-func (r *AlterLinkConfigsRequest) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Request.
-func (r *AlterLinkConfigsRequest) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Request: every version is.
-func (*AlterLinkConfigsRequest) IsFlexible() bool { return true }
-
 // ResponseKind implements kmsg.Request.
 func (r *AlterLinkConfigsRequest) ResponseKind() kmsg.Response {
-	return &AlterLinkConfigsResponse{Version: r.Version}
+	return &AlterLinkConfigsResponse{ResponseHead: r.response()}
+}
+
+// Denied implements Request.
+func (r *AlterLinkConfigsRequest) Denied(code int16, message *string) kmsg.Response {
+	resp := &AlterLinkConfigsResponse{ResponseHead: r.response()}
+	for _, link := range r.Links {
+		resp.Results = append(resp.Results, NameResult{Name: link.Name, ErrorCode: code, ErrorMessage: message})
+	}
+	return resp
 }
 
 // Timeout implements kmsg.TimeoutRequest: the client waits that much longer for the response.
@@ -96,28 +92,10 @@ func (r *AlterLinkConfigsRequest) ReadFrom(src []byte) error {
 // Key implements kmsg.Response.
 func (*AlterLinkConfigsResponse) Key() int16 { return KeyAlterLinkConfigs }
 
-// MaxVersion implements kmsg.Response.
-func (*AlterLinkConfigsResponse) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Response.
-func (r *AlterLinkConfigsResponse) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Response.
-func (r *AlterLinkConfigsResponse) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Response: every version is.
-func (*AlterLinkConfigsResponse) IsFlexible() bool { return true }
-
 // RequestKind implements kmsg.Response.
 func (r *AlterLinkConfigsResponse) RequestKind() kmsg.Request {
-	return &AlterLinkConfigsRequest{Version: r.Version}
+	return &AlterLinkConfigsRequest{Head: r.Head}
 }
-
-// Throttle implements kmsg.ThrottleResponse.
-func (r *AlterLinkConfigsResponse) Throttle() (int32, bool) { return r.ThrottleMs, true }
-
-// SetThrottle implements kmsg.SetThrottleResponse.
-func (r *AlterLinkConfigsResponse) SetThrottle(ms int32) { r.ThrottleMs = ms }
 
 // AppendTo implements kmsg.Response.
 func (r *AlterLinkConfigsResponse) AppendTo(dst []byte) []byte { return appendTo(dst, r.fields) }

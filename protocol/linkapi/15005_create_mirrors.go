@@ -4,7 +4,7 @@ import "github.com/twmb/franz-go/pkg/kmsg"
 
 // CreateMirrorsRequest creates mirror topics. Needs ALTER on the cluster.
 type CreateMirrorsRequest struct {
-	Version      int16
+	Head
 	TimeoutMs    int32
 	ValidateOnly bool
 	Mirrors      []CreateMirror
@@ -22,9 +22,8 @@ type CreateMirror struct {
 
 // CreateMirrorsResponse answers CreateMirrorsRequest.
 type CreateMirrorsResponse struct {
-	Version    int16
-	ThrottleMs int32
-	Results    []NameResult
+	ResponseHead
+	Results []NameResult
 }
 
 func (r *CreateMirrorsRequest) fields(c *codec) {
@@ -50,21 +49,18 @@ func (r *CreateMirrorsResponse) fields(c *codec) {
 // Key implements kmsg.Request.
 func (*CreateMirrorsRequest) Key() int16 { return KeyCreateMirrors }
 
-// MaxVersion implements kmsg.Request.
-func (*CreateMirrorsRequest) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Request.
-func (r *CreateMirrorsRequest) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Request.
-func (r *CreateMirrorsRequest) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Request: every version is.
-func (*CreateMirrorsRequest) IsFlexible() bool { return true }
-
 // ResponseKind implements kmsg.Request.
 func (r *CreateMirrorsRequest) ResponseKind() kmsg.Response {
-	return &CreateMirrorsResponse{Version: r.Version}
+	return &CreateMirrorsResponse{ResponseHead: r.response()}
+}
+
+// Denied implements Request.
+func (r *CreateMirrorsRequest) Denied(code int16, message *string) kmsg.Response {
+	resp := &CreateMirrorsResponse{ResponseHead: r.response()}
+	for _, m := range r.Mirrors {
+		resp.Results = append(resp.Results, NameResult{Name: m.Topic, ErrorCode: code, ErrorMessage: message})
+	}
+	return resp
 }
 
 // Timeout implements kmsg.TimeoutRequest: the client waits that much longer for the response.
@@ -84,28 +80,10 @@ func (r *CreateMirrorsRequest) ReadFrom(src []byte) error {
 // Key implements kmsg.Response.
 func (*CreateMirrorsResponse) Key() int16 { return KeyCreateMirrors }
 
-// MaxVersion implements kmsg.Response.
-func (*CreateMirrorsResponse) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Response.
-func (r *CreateMirrorsResponse) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Response.
-func (r *CreateMirrorsResponse) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Response: every version is.
-func (*CreateMirrorsResponse) IsFlexible() bool { return true }
-
 // RequestKind implements kmsg.Response.
 func (r *CreateMirrorsResponse) RequestKind() kmsg.Request {
-	return &CreateMirrorsRequest{Version: r.Version}
+	return &CreateMirrorsRequest{Head: r.Head}
 }
-
-// Throttle implements kmsg.ThrottleResponse.
-func (r *CreateMirrorsResponse) Throttle() (int32, bool) { return r.ThrottleMs, true }
-
-// SetThrottle implements kmsg.SetThrottleResponse.
-func (r *CreateMirrorsResponse) SetThrottle(ms int32) { r.ThrottleMs = ms }
 
 // AppendTo implements kmsg.Response.
 func (r *CreateMirrorsResponse) AppendTo(dst []byte) []byte { return appendTo(dst, r.fields) }

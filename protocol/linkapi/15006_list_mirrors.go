@@ -4,15 +4,14 @@ import "github.com/twmb/franz-go/pkg/kmsg"
 
 // ListMirrorsRequest lists mirrors. Needs DESCRIBE on the cluster.
 type ListMirrorsRequest struct {
-	Version        int16
+	Head
 	Link           *string // nil = of all links
 	IncludeStopped bool
 }
 
 // ListMirrorsResponse answers ListMirrorsRequest, mirrors in the order of their topics.
 type ListMirrorsResponse struct {
-	Version      int16
-	ThrottleMs   int32
+	ResponseHead
 	ErrorCode    int16
 	ErrorMessage *string
 	Mirrors      []ListedMirror
@@ -56,21 +55,16 @@ func (l *ListedMirror) fields(c *codec) {
 // Key implements kmsg.Request.
 func (*ListMirrorsRequest) Key() int16 { return KeyListMirrors }
 
-// MaxVersion implements kmsg.Request.
-func (*ListMirrorsRequest) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Request.
-func (r *ListMirrorsRequest) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Request.
-func (r *ListMirrorsRequest) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Request: every version is.
-func (*ListMirrorsRequest) IsFlexible() bool { return true }
-
 // ResponseKind implements kmsg.Request.
 func (r *ListMirrorsRequest) ResponseKind() kmsg.Response {
-	return &ListMirrorsResponse{Version: r.Version}
+	return &ListMirrorsResponse{ResponseHead: r.response()}
+}
+
+// Denied implements Request.
+func (r *ListMirrorsRequest) Denied(code int16, message *string) kmsg.Response {
+	resp := &ListMirrorsResponse{ResponseHead: r.response()}
+	resp.ErrorCode, resp.ErrorMessage = code, message
+	return resp
 }
 
 // AppendTo implements kmsg.Request.
@@ -84,28 +78,8 @@ func (r *ListMirrorsRequest) ReadFrom(src []byte) error {
 // Key implements kmsg.Response.
 func (*ListMirrorsResponse) Key() int16 { return KeyListMirrors }
 
-// MaxVersion implements kmsg.Response.
-func (*ListMirrorsResponse) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Response.
-func (r *ListMirrorsResponse) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Response.
-func (r *ListMirrorsResponse) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Response: every version is.
-func (*ListMirrorsResponse) IsFlexible() bool { return true }
-
 // RequestKind implements kmsg.Response.
-func (r *ListMirrorsResponse) RequestKind() kmsg.Request {
-	return &ListMirrorsRequest{Version: r.Version}
-}
-
-// Throttle implements kmsg.ThrottleResponse.
-func (r *ListMirrorsResponse) Throttle() (int32, bool) { return r.ThrottleMs, true }
-
-// SetThrottle implements kmsg.SetThrottleResponse.
-func (r *ListMirrorsResponse) SetThrottle(ms int32) { r.ThrottleMs = ms }
+func (r *ListMirrorsResponse) RequestKind() kmsg.Request { return &ListMirrorsRequest{Head: r.Head} }
 
 // AppendTo implements kmsg.Response.
 func (r *ListMirrorsResponse) AppendTo(dst []byte) []byte { return appendTo(dst, r.fields) }

@@ -4,14 +4,13 @@ import "github.com/twmb/franz-go/pkg/kmsg"
 
 // DescribeMirrorsRequest describes mirrors; nil Topics = all. Needs DESCRIBE on the cluster.
 type DescribeMirrorsRequest struct {
-	Version int16
-	Topics  []string // nullable
+	Head
+	Topics []string // nullable
 }
 
 // DescribeMirrorsResponse answers DescribeMirrorsRequest.
 type DescribeMirrorsResponse struct {
-	Version      int16
-	ThrottleMs   int32
+	ResponseHead
 	ErrorCode    int16 // of the whole request
 	ErrorMessage *string
 	Mirrors      []DescribedMirror
@@ -133,21 +132,19 @@ func (d *DescribedPartition) fields(c *codec) {
 // Key implements kmsg.Request.
 func (*DescribeMirrorsRequest) Key() int16 { return KeyDescribeMirrors }
 
-// MaxVersion implements kmsg.Request.
-func (*DescribeMirrorsRequest) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Request.
-func (r *DescribeMirrorsRequest) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Request.
-func (r *DescribeMirrorsRequest) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Request: every version is.
-func (*DescribeMirrorsRequest) IsFlexible() bool { return true }
-
 // ResponseKind implements kmsg.Request.
 func (r *DescribeMirrorsRequest) ResponseKind() kmsg.Response {
-	return &DescribeMirrorsResponse{Version: r.Version}
+	return &DescribeMirrorsResponse{ResponseHead: r.response()}
+}
+
+// Denied implements Request.
+func (r *DescribeMirrorsRequest) Denied(code int16, message *string) kmsg.Response {
+	resp := &DescribeMirrorsResponse{ResponseHead: r.response()}
+	resp.ErrorCode, resp.ErrorMessage = code, message
+	for _, topic := range r.Topics {
+		resp.Mirrors = append(resp.Mirrors, DescribedMirror{Topic: topic, ErrorCode: code, ErrorMessage: message})
+	}
+	return resp
 }
 
 // AppendTo implements kmsg.Request.
@@ -161,28 +158,10 @@ func (r *DescribeMirrorsRequest) ReadFrom(src []byte) error {
 // Key implements kmsg.Response.
 func (*DescribeMirrorsResponse) Key() int16 { return KeyDescribeMirrors }
 
-// MaxVersion implements kmsg.Response.
-func (*DescribeMirrorsResponse) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Response.
-func (r *DescribeMirrorsResponse) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Response.
-func (r *DescribeMirrorsResponse) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Response: every version is.
-func (*DescribeMirrorsResponse) IsFlexible() bool { return true }
-
 // RequestKind implements kmsg.Response.
 func (r *DescribeMirrorsResponse) RequestKind() kmsg.Request {
-	return &DescribeMirrorsRequest{Version: r.Version}
+	return &DescribeMirrorsRequest{Head: r.Head}
 }
-
-// Throttle implements kmsg.ThrottleResponse.
-func (r *DescribeMirrorsResponse) Throttle() (int32, bool) { return r.ThrottleMs, true }
-
-// SetThrottle implements kmsg.SetThrottleResponse.
-func (r *DescribeMirrorsResponse) SetThrottle(ms int32) { r.ThrottleMs = ms }
 
 // AppendTo implements kmsg.Response.
 func (r *DescribeMirrorsResponse) AppendTo(dst []byte) []byte { return appendTo(dst, r.fields) }

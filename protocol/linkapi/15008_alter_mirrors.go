@@ -14,7 +14,7 @@ const (
 // nothing; for mirrors that could be promoted klink then checks the consumer groups. Needs ALTER on
 // the cluster.
 type AlterMirrorsRequest struct {
-	Version      int16
+	Head
 	TimeoutMs    int32
 	ValidateOnly bool
 	Mirrors      []AlterMirror
@@ -28,9 +28,8 @@ type AlterMirror struct {
 
 // AlterMirrorsResponse answers AlterMirrorsRequest.
 type AlterMirrorsResponse struct {
-	Version    int16
-	ThrottleMs int32
-	Results    []AlteredMirror
+	ResponseHead
+	Results []AlteredMirror
 }
 
 // AlteredMirror is the outcome for one mirror. If the request asked only whether the mirror could
@@ -79,21 +78,18 @@ func (a *AlteredMirror) fields(c *codec) {
 // Key implements kmsg.Request.
 func (*AlterMirrorsRequest) Key() int16 { return KeyAlterMirrors }
 
-// MaxVersion implements kmsg.Request.
-func (*AlterMirrorsRequest) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Request.
-func (r *AlterMirrorsRequest) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Request.
-func (r *AlterMirrorsRequest) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Request: every version is.
-func (*AlterMirrorsRequest) IsFlexible() bool { return true }
-
 // ResponseKind implements kmsg.Request.
 func (r *AlterMirrorsRequest) ResponseKind() kmsg.Response {
-	return &AlterMirrorsResponse{Version: r.Version}
+	return &AlterMirrorsResponse{ResponseHead: r.response()}
+}
+
+// Denied implements Request.
+func (r *AlterMirrorsRequest) Denied(code int16, message *string) kmsg.Response {
+	resp := &AlterMirrorsResponse{ResponseHead: r.response()}
+	for _, m := range r.Mirrors {
+		resp.Results = append(resp.Results, AlteredMirror{Name: m.Topic, ErrorCode: code, ErrorMessage: message, GroupsBehind: -1})
+	}
+	return resp
 }
 
 // Timeout implements kmsg.TimeoutRequest: the client waits that much longer for the response.
@@ -113,28 +109,8 @@ func (r *AlterMirrorsRequest) ReadFrom(src []byte) error {
 // Key implements kmsg.Response.
 func (*AlterMirrorsResponse) Key() int16 { return KeyAlterMirrors }
 
-// MaxVersion implements kmsg.Response.
-func (*AlterMirrorsResponse) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Response.
-func (r *AlterMirrorsResponse) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Response.
-func (r *AlterMirrorsResponse) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Response: every version is.
-func (*AlterMirrorsResponse) IsFlexible() bool { return true }
-
 // RequestKind implements kmsg.Response.
-func (r *AlterMirrorsResponse) RequestKind() kmsg.Request {
-	return &AlterMirrorsRequest{Version: r.Version}
-}
-
-// Throttle implements kmsg.ThrottleResponse.
-func (r *AlterMirrorsResponse) Throttle() (int32, bool) { return r.ThrottleMs, true }
-
-// SetThrottle implements kmsg.SetThrottleResponse.
-func (r *AlterMirrorsResponse) SetThrottle(ms int32) { r.ThrottleMs = ms }
+func (r *AlterMirrorsResponse) RequestKind() kmsg.Request { return &AlterMirrorsRequest{Head: r.Head} }
 
 // AppendTo implements kmsg.Response.
 func (r *AlterMirrorsResponse) AppendTo(dst []byte) []byte { return appendTo(dst, r.fields) }

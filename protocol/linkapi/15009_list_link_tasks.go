@@ -5,14 +5,13 @@ import "github.com/twmb/franz-go/pkg/kmsg"
 // ListLinkTasksRequest lists the tasks of links: the work that klink does for a link periodically.
 // Needs DESCRIBE on the cluster.
 type ListLinkTasksRequest struct {
-	Version int16
-	Link    *string // nil = of all links
+	Head
+	Link *string // nil = of all links
 }
 
 // ListLinkTasksResponse answers ListLinkTasksRequest, links in the order of their names.
 type ListLinkTasksResponse struct {
-	Version      int16
-	ThrottleMs   int32
+	ResponseHead
 	ErrorCode    int16 // of the whole request
 	ErrorMessage *string
 	Links        []LinkTasks
@@ -78,21 +77,16 @@ func (e *LinkTaskError) fields(c *codec) {
 // Key implements kmsg.Request.
 func (*ListLinkTasksRequest) Key() int16 { return KeyListLinkTasks }
 
-// MaxVersion implements kmsg.Request.
-func (*ListLinkTasksRequest) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Request.
-func (r *ListLinkTasksRequest) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Request.
-func (r *ListLinkTasksRequest) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Request: every version is.
-func (*ListLinkTasksRequest) IsFlexible() bool { return true }
-
 // ResponseKind implements kmsg.Request.
 func (r *ListLinkTasksRequest) ResponseKind() kmsg.Response {
-	return &ListLinkTasksResponse{Version: r.Version}
+	return &ListLinkTasksResponse{ResponseHead: r.response()}
+}
+
+// Denied implements Request.
+func (r *ListLinkTasksRequest) Denied(code int16, message *string) kmsg.Response {
+	resp := &ListLinkTasksResponse{ResponseHead: r.response()}
+	resp.ErrorCode, resp.ErrorMessage = code, message
+	return resp
 }
 
 // AppendTo implements kmsg.Request.
@@ -106,28 +100,10 @@ func (r *ListLinkTasksRequest) ReadFrom(src []byte) error {
 // Key implements kmsg.Response.
 func (*ListLinkTasksResponse) Key() int16 { return KeyListLinkTasks }
 
-// MaxVersion implements kmsg.Response.
-func (*ListLinkTasksResponse) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Response.
-func (r *ListLinkTasksResponse) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Response.
-func (r *ListLinkTasksResponse) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Response: every version is.
-func (*ListLinkTasksResponse) IsFlexible() bool { return true }
-
 // RequestKind implements kmsg.Response.
 func (r *ListLinkTasksResponse) RequestKind() kmsg.Request {
-	return &ListLinkTasksRequest{Version: r.Version}
+	return &ListLinkTasksRequest{Head: r.Head}
 }
-
-// Throttle implements kmsg.ThrottleResponse.
-func (r *ListLinkTasksResponse) Throttle() (int32, bool) { return r.ThrottleMs, true }
-
-// SetThrottle implements kmsg.SetThrottleResponse.
-func (r *ListLinkTasksResponse) SetThrottle(ms int32) { r.ThrottleMs = ms }
 
 // AppendTo implements kmsg.Response.
 func (r *ListLinkTasksResponse) AppendTo(dst []byte) []byte { return appendTo(dst, r.fields) }

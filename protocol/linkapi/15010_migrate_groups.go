@@ -6,7 +6,7 @@ import "github.com/twmb/franz-go/pkg/kmsg"
 // mirrors for the last time, and excludes the groups from the link's sync of offsets. Needs ALTER
 // on the cluster.
 type MigrateGroupsRequest struct {
-	Version      int16
+	Head
 	TimeoutMs    int32
 	ValidateOnly bool
 	Groups       []MigrateGroup
@@ -21,9 +21,8 @@ type MigrateGroup struct {
 
 // MigrateGroupsResponse answers MigrateGroupsRequest.
 type MigrateGroupsResponse struct {
-	Version    int16
-	ThrottleMs int32
-	Results    []MigratedGroup
+	ResponseHead
+	Results []MigratedGroup
 }
 
 // MigratedGroup is the outcome for one group. It may have Partitions beside an error.
@@ -82,21 +81,18 @@ func (p *MigratedPartition) fields(c *codec) {
 // Key implements kmsg.Request.
 func (*MigrateGroupsRequest) Key() int16 { return KeyMigrateGroups }
 
-// MaxVersion implements kmsg.Request.
-func (*MigrateGroupsRequest) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Request.
-func (r *MigrateGroupsRequest) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Request.
-func (r *MigrateGroupsRequest) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Request: every version is.
-func (*MigrateGroupsRequest) IsFlexible() bool { return true }
-
 // ResponseKind implements kmsg.Request.
 func (r *MigrateGroupsRequest) ResponseKind() kmsg.Response {
-	return &MigrateGroupsResponse{Version: r.Version}
+	return &MigrateGroupsResponse{ResponseHead: r.response()}
+}
+
+// Denied implements Request.
+func (r *MigrateGroupsRequest) Denied(code int16, message *string) kmsg.Response {
+	resp := &MigrateGroupsResponse{ResponseHead: r.response()}
+	for _, g := range r.Groups {
+		resp.Results = append(resp.Results, MigratedGroup{Group: g.Group, Link: g.Link, ErrorCode: code, ErrorMessage: message})
+	}
+	return resp
 }
 
 // Timeout implements kmsg.TimeoutRequest: the client waits that much longer for the response.
@@ -116,28 +112,10 @@ func (r *MigrateGroupsRequest) ReadFrom(src []byte) error {
 // Key implements kmsg.Response.
 func (*MigrateGroupsResponse) Key() int16 { return KeyMigrateGroups }
 
-// MaxVersion implements kmsg.Response.
-func (*MigrateGroupsResponse) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Response.
-func (r *MigrateGroupsResponse) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Response.
-func (r *MigrateGroupsResponse) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Response: every version is.
-func (*MigrateGroupsResponse) IsFlexible() bool { return true }
-
 // RequestKind implements kmsg.Response.
 func (r *MigrateGroupsResponse) RequestKind() kmsg.Request {
-	return &MigrateGroupsRequest{Version: r.Version}
+	return &MigrateGroupsRequest{Head: r.Head}
 }
-
-// Throttle implements kmsg.ThrottleResponse.
-func (r *MigrateGroupsResponse) Throttle() (int32, bool) { return r.ThrottleMs, true }
-
-// SetThrottle implements kmsg.SetThrottleResponse.
-func (r *MigrateGroupsResponse) SetThrottle(ms int32) { r.ThrottleMs = ms }
 
 // AppendTo implements kmsg.Response.
 func (r *MigrateGroupsResponse) AppendTo(dst []byte) []byte { return appendTo(dst, r.fields) }

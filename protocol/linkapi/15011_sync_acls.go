@@ -5,7 +5,7 @@ import "github.com/twmb/franz-go/pkg/kmsg"
 // SyncACLsRequest runs the ACL sync of a link once, now, or reports what the sync would do. Needs
 // ALTER on the cluster.
 type SyncACLsRequest struct {
-	Version      int16
+	Head
 	TimeoutMs    int32
 	ValidateOnly bool
 	Link         string
@@ -13,8 +13,7 @@ type SyncACLsRequest struct {
 
 // SyncACLsResponse answers SyncACLsRequest. The arrays are in the order of the ACLs.
 type SyncACLsResponse struct {
-	Version      int16
-	ThrottleMs   int32
+	ResponseHead
 	ErrorCode    int16
 	ErrorMessage *string
 	Adds         []SyncedACL // absent at the destination
@@ -72,21 +71,16 @@ func (a *SyncedACL) fields(c *codec) {
 // Key implements kmsg.Request.
 func (*SyncACLsRequest) Key() int16 { return KeySyncACLs }
 
-// MaxVersion implements kmsg.Request.
-func (*SyncACLsRequest) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Request.
-func (r *SyncACLsRequest) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Request.
-func (r *SyncACLsRequest) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Request: every version is.
-func (*SyncACLsRequest) IsFlexible() bool { return true }
-
 // ResponseKind implements kmsg.Request.
 func (r *SyncACLsRequest) ResponseKind() kmsg.Response {
-	return &SyncACLsResponse{Version: r.Version}
+	return &SyncACLsResponse{ResponseHead: r.response()}
+}
+
+// Denied implements Request.
+func (r *SyncACLsRequest) Denied(code int16, message *string) kmsg.Response {
+	resp := &SyncACLsResponse{ResponseHead: r.response()}
+	resp.ErrorCode, resp.ErrorMessage = code, message
+	return resp
 }
 
 // Timeout implements kmsg.TimeoutRequest: the client waits that much longer for the response.
@@ -106,28 +100,8 @@ func (r *SyncACLsRequest) ReadFrom(src []byte) error {
 // Key implements kmsg.Response.
 func (*SyncACLsResponse) Key() int16 { return KeySyncACLs }
 
-// MaxVersion implements kmsg.Response.
-func (*SyncACLsResponse) MaxVersion() int16 { return 0 }
-
-// SetVersion implements kmsg.Response.
-func (r *SyncACLsResponse) SetVersion(v int16) { r.Version = v }
-
-// GetVersion implements kmsg.Response.
-func (r *SyncACLsResponse) GetVersion() int16 { return r.Version }
-
-// IsFlexible implements kmsg.Response: every version is.
-func (*SyncACLsResponse) IsFlexible() bool { return true }
-
 // RequestKind implements kmsg.Response.
-func (r *SyncACLsResponse) RequestKind() kmsg.Request {
-	return &SyncACLsRequest{Version: r.Version}
-}
-
-// Throttle implements kmsg.ThrottleResponse.
-func (r *SyncACLsResponse) Throttle() (int32, bool) { return r.ThrottleMs, true }
-
-// SetThrottle implements kmsg.SetThrottleResponse.
-func (r *SyncACLsResponse) SetThrottle(ms int32) { r.ThrottleMs = ms }
+func (r *SyncACLsResponse) RequestKind() kmsg.Request { return &SyncACLsRequest{Head: r.Head} }
 
 // AppendTo implements kmsg.Response.
 func (r *SyncACLsResponse) AppendTo(dst []byte) []byte { return appendTo(dst, r.fields) }

@@ -4,7 +4,8 @@
 // Every klink instance answers them; they need not go to a controller.
 //
 // One file per message has its structs, in the order of the fields on the wire, and their codec.
-// Version is not in the body: it stands in the request header.
+// What all of them have is embedded (Head, ResponseHead in shared.go). Version is not in the body:
+// it stands in the request header.
 package linkapi
 
 import (
@@ -40,22 +41,30 @@ type API struct {
 	// DESCRIBE.
 	Alter bool
 
-	request func() kmsg.Request
+	request func() Request
+}
+
+// Request is a request of the link API.
+type Request interface {
+	kmsg.Request
+	// Denied returns the response that gives this error for everything that the request names, and
+	// for the request as a whole if the response can say that.
+	Denied(code int16, message *string) kmsg.Response
 }
 
 var apis = [...]API{
-	{Key: KeyCreateLinks, Name: "CreateLinks", Alter: true, request: func() kmsg.Request { return new(CreateLinksRequest) }},
-	{Key: KeyDeleteLinks, Name: "DeleteLinks", Alter: true, request: func() kmsg.Request { return new(DeleteLinksRequest) }},
-	{Key: KeyListLinks, Name: "ListLinks", request: func() kmsg.Request { return new(ListLinksRequest) }},
-	{Key: KeyDescribeLinks, Name: "DescribeLinks", request: func() kmsg.Request { return new(DescribeLinksRequest) }},
-	{Key: KeyAlterLinkConfigs, Name: "AlterLinkConfigs", Alter: true, request: func() kmsg.Request { return new(AlterLinkConfigsRequest) }},
-	{Key: KeyCreateMirrors, Name: "CreateMirrors", Alter: true, request: func() kmsg.Request { return new(CreateMirrorsRequest) }},
-	{Key: KeyListMirrors, Name: "ListMirrors", request: func() kmsg.Request { return new(ListMirrorsRequest) }},
-	{Key: KeyDescribeMirrors, Name: "DescribeMirrors", request: func() kmsg.Request { return new(DescribeMirrorsRequest) }},
-	{Key: KeyAlterMirrors, Name: "AlterMirrors", Alter: true, request: func() kmsg.Request { return new(AlterMirrorsRequest) }},
-	{Key: KeyListLinkTasks, Name: "ListLinkTasks", request: func() kmsg.Request { return new(ListLinkTasksRequest) }},
-	{Key: KeyMigrateGroups, Name: "MigrateGroups", Alter: true, request: func() kmsg.Request { return new(MigrateGroupsRequest) }},
-	{Key: KeySyncACLs, Name: "SyncACLs", Alter: true, request: func() kmsg.Request { return new(SyncACLsRequest) }},
+	{Key: KeyCreateLinks, Name: "CreateLinks", Alter: true, request: func() Request { return new(CreateLinksRequest) }},
+	{Key: KeyDeleteLinks, Name: "DeleteLinks", Alter: true, request: func() Request { return new(DeleteLinksRequest) }},
+	{Key: KeyListLinks, Name: "ListLinks", request: func() Request { return new(ListLinksRequest) }},
+	{Key: KeyDescribeLinks, Name: "DescribeLinks", request: func() Request { return new(DescribeLinksRequest) }},
+	{Key: KeyAlterLinkConfigs, Name: "AlterLinkConfigs", Alter: true, request: func() Request { return new(AlterLinkConfigsRequest) }},
+	{Key: KeyCreateMirrors, Name: "CreateMirrors", Alter: true, request: func() Request { return new(CreateMirrorsRequest) }},
+	{Key: KeyListMirrors, Name: "ListMirrors", request: func() Request { return new(ListMirrorsRequest) }},
+	{Key: KeyDescribeMirrors, Name: "DescribeMirrors", request: func() Request { return new(DescribeMirrorsRequest) }},
+	{Key: KeyAlterMirrors, Name: "AlterMirrors", Alter: true, request: func() Request { return new(AlterMirrorsRequest) }},
+	{Key: KeyListLinkTasks, Name: "ListLinkTasks", request: func() Request { return new(ListLinkTasksRequest) }},
+	{Key: KeyMigrateGroups, Name: "MigrateGroups", Alter: true, request: func() Request { return new(MigrateGroupsRequest) }},
+	{Key: KeySyncACLs, Name: "SyncACLs", Alter: true, request: func() Request { return new(SyncACLsRequest) }},
 }
 
 // APIs returns the link APIs in the order of their keys, as ApiVersions offers them. The caller
@@ -79,7 +88,7 @@ func Name(key int16) string {
 }
 
 // NewRequest returns an empty request of a link API; ok is false for other keys.
-func NewRequest(key int16) (req kmsg.Request, ok bool) {
+func NewRequest(key int16) (req Request, ok bool) {
 	a, ok := Lookup(key)
 	if !ok {
 		return nil, false
@@ -94,7 +103,7 @@ const MaxRequestBytes = 4 << 20
 // ReadRequest reads the body of a request, without its header. It is for servers, so the body may
 // hold anything. Errors about the bytes wrap ErrMalformed. A key or version that klink does not
 // offer is an error too. ReadRequest does not keep body.
-func ReadRequest(key, version int16, body []byte) (kmsg.Request, error) {
+func ReadRequest(key, version int16, body []byte) (Request, error) {
 	a, ok := Lookup(key)
 	if !ok {
 		return nil, fmt.Errorf("API key %d is not of the link API (%d to %d)", key, MinKey, MaxKey)

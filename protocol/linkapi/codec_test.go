@@ -14,6 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
+func throttled(ms int32) ResponseHead { return ResponseHead{ThrottleMs: ms} }
+
 func ptr(s string) *string { return &s }
 
 // samples are one of each message with every field set.
@@ -22,28 +24,28 @@ func samples() []message {
 	configs := []Config{{Name: "bootstrap.servers", Value: ptr("a:1,b:2")}, {Name: "null"}}
 	return []message{
 		&CreateLinksRequest{TimeoutMs: 1, ValidateOnly: true, SkipConnect: true, Links: []CreateLink{{Name: "east", Configs: configs}, {Name: "bare"}}},
-		&CreateLinksResponse{ThrottleMs: 2, Results: []CreateLinkResult{{Name: "east", ErrorCode: -1, ErrorMessage: ptr(""), ID: "id", SourceClusterID: "source"}}},
+		&CreateLinksResponse{ResponseHead: throttled(2), Results: []CreateLinkResult{{Name: "east", ErrorCode: -1, ErrorMessage: ptr(""), ID: "id", SourceClusterID: "source"}}},
 		&DeleteLinksRequest{TimeoutMs: 3, Force: true, Names: []string{"east", ""}},
-		&DeleteLinksResponse{ThrottleMs: 4, Results: results},
+		&DeleteLinksResponse{ResponseHead: throttled(4), Results: results},
 		&ListLinksRequest{},
-		&ListLinksResponse{ThrottleMs: 5, ErrorCode: 31, ErrorMessage: ptr("no"), Links: []ListedLink{{Name: "east", ID: "id", State: "ACTIVE", Error: "none", SourceClusterID: "source", MirrorCount: 6}}},
+		&ListLinksResponse{ResponseHead: throttled(5), ErrorCode: 31, ErrorMessage: ptr("no"), Links: []ListedLink{{Name: "east", ID: "id", State: "ACTIVE", Error: "none", SourceClusterID: "source", MirrorCount: 6}}},
 		&DescribeLinksRequest{Names: []string{"east"}},
-		&DescribeLinksResponse{ThrottleMs: 7, ErrorCode: 1, Links: []DescribedLink{{
+		&DescribeLinksResponse{ResponseHead: throttled(7), ErrorCode: 1, Links: []DescribedLink{{
 			Name: "east", ErrorCode: 91, ErrorMessage: ptr("no"), ID: "id", State: "FAILED", Error: "AUTHENTICATION_ERROR",
 			StateMessage: "text", SourceClusterID: "source", DestinationClusterID: "destination",
 			Configs: []DescribedConfig{{Name: "sasl.jaas.config", Value: ptr("[hidden]"), Sensitive: true}, {Name: "x", IsDefault: true}},
 		}}},
 		&AlterLinkConfigsRequest{TimeoutMs: 8, ValidateOnly: true, Links: []AlterLink{{Name: "east", Configs: []AlterConfig{{Name: "a", Op: ConfigSet, Value: ptr("b")}, {Name: "c", Op: ConfigDelete}}}}},
-		&AlterLinkConfigsResponse{ThrottleMs: 9, Results: results},
+		&AlterLinkConfigsResponse{ResponseHead: throttled(9), Results: results},
 		&CreateMirrorsRequest{TimeoutMs: 10, ValidateOnly: true, Mirrors: []CreateMirror{{Topic: "orders", Link: "east", SourceTopic: "orders", NumPartitions: -1, ReplicationFactor: 3, Configs: configs}}},
-		&CreateMirrorsResponse{ThrottleMs: 11, Results: results},
+		&CreateMirrorsResponse{ResponseHead: throttled(11), Results: results},
 		&ListMirrorsRequest{Link: ptr("east"), IncludeStopped: true},
-		&ListMirrorsResponse{ThrottleMs: 12, ErrorCode: 2, ErrorMessage: ptr("no"), Mirrors: []ListedMirror{{
+		&ListMirrorsResponse{ResponseHead: throttled(12), ErrorCode: 2, ErrorMessage: ptr("no"), Mirrors: []ListedMirror{{
 			Link: "east", Topic: "orders", SourceTopic: "orders", State: "FAILED", Error: "FOREIGN_WRITE",
 			StateTimeMs: 1_700_000_000_000, NumPartitions: 13, MaxLag: -1,
 		}}},
 		&DescribeMirrorsRequest{},
-		&DescribeMirrorsResponse{ThrottleMs: 14, ErrorCode: 3, Mirrors: []DescribedMirror{{
+		&DescribeMirrorsResponse{ResponseHead: throttled(14), ErrorCode: 3, Mirrors: []DescribedMirror{{
 			Topic: "orders", ErrorCode: 4, ErrorMessage: ptr("no"), Link: "east", SourceTopic: "orders", State: "ACTIVE", Error: "e",
 			StateMessage: "m", StateTimeMs: 15,
 			DirectAccess: true, DirectAccessReason: "aligned",
@@ -56,11 +58,11 @@ func samples() []message {
 			Notices:     []string{"more partitions", ""},
 		}}},
 		&AlterMirrorsRequest{TimeoutMs: 22, ValidateOnly: true, Mirrors: []AlterMirror{{Topic: "orders", Op: MirrorFailover}}},
-		&AlterMirrorsResponse{ThrottleMs: 23, Results: []AlteredMirror{
+		&AlterMirrorsResponse{ResponseHead: throttled(23), Results: []AlteredMirror{
 			{Name: "orders", ErrorCode: 42, ErrorMessage: ptr("why"), GroupsBehind: -1}, {Name: "ok", GroupsSynced: true, GroupsBehind: 32, GroupsMessage: ptr("busy")},
 		}},
 		&ListLinkTasksRequest{Link: ptr("east")},
-		&ListLinkTasksResponse{ThrottleMs: 24, ErrorCode: 5, ErrorMessage: ptr("no"), Links: []LinkTasks{
+		&ListLinkTasksResponse{ResponseHead: throttled(24), ErrorCode: 5, ErrorMessage: ptr("no"), Links: []LinkTasks{
 			{Name: "east", Tasks: []LinkTask{
 				{
 					Name: "TopicConfigsSync", State: "IN_ERROR", IntervalMs: 25, LastRunTimeMs: 26, LastSuccessTimeMs: -1,
@@ -71,13 +73,13 @@ func samples() []message {
 			{Name: "none", ErrorCode: 91, ErrorMessage: ptr("no such link")},
 		}},
 		&MigrateGroupsRequest{TimeoutMs: 25, ValidateOnly: true, Groups: []MigrateGroup{{Group: "billing", Link: "east", Force: true}, {}}},
-		&MigrateGroupsResponse{ThrottleMs: 26, Results: []MigratedGroup{
+		&MigrateGroupsResponse{ResponseHead: throttled(26), Results: []MigratedGroup{
 			{Group: "billing", Link: "east", Partitions: []MigratedPartition{{Topic: "orders", Partition: 27, SourceOffset: 105, DestinationOffset: 100, ClampedBy: 5}, {}}},
 			{Group: "busy", Link: "east", ErrorCode: 68, ErrorMessage: ptr("why")},
 		}},
 		&SyncACLsRequest{TimeoutMs: 24, ValidateOnly: true, Link: "east"},
 		&SyncACLsResponse{
-			ThrottleMs: 25, ErrorCode: 54, ErrorMessage: ptr("no"),
+			ResponseHead: throttled(25), ErrorCode: 54, ErrorMessage: ptr("no"),
 			Adds:    []SyncedACL{{ResourceType: "TOPIC", ResourceName: "orders", PatternType: "LITERAL", Principal: "User:a", Host: "*", Operation: "READ", PermissionType: "ALLOW", ErrorCode: 31, ErrorMessage: ptr("why")}},
 			Deletes: []SyncedACL{{ResourceType: "GROUP", ResourceName: "g", PatternType: "PREFIXED", Principal: "User:b", Host: "h", Operation: "15", PermissionType: "DENY", Managed: true}},
 			Present: []SyncedACL{{ResourceType: "CLUSTER"}},
@@ -219,4 +221,38 @@ func TestAPIs(t *testing.T) {
 	apis[0].Name = "changed"
 	require.Equal(t, "CreateLinks", Name(KeyCreateLinks), "the table is not the caller's")
 	require.Equal(t, "7", Name(7))
+}
+
+// A client that may not do what it asks for is told so for everything that its request names.
+func TestDenied(t *testing.T) {
+	why := ptr("no")
+	named := func(names ...string) (list []NameResult) {
+		for _, name := range names {
+			list = append(list, NameResult{Name: name, ErrorCode: 31, ErrorMessage: why})
+		}
+		return list
+	}
+	want := []kmsg.Response{
+		&CreateLinksResponse{Results: []CreateLinkResult{{Name: "east", ErrorCode: 31, ErrorMessage: why}, {Name: "bare", ErrorCode: 31, ErrorMessage: why}}},
+		&DeleteLinksResponse{Results: named("east", "")},
+		&ListLinksResponse{ErrorCode: 31, ErrorMessage: why},
+		&DescribeLinksResponse{ErrorCode: 31, ErrorMessage: why, Links: []DescribedLink{{Name: "east", ErrorCode: 31, ErrorMessage: why}}},
+		&AlterLinkConfigsResponse{Results: named("east")},
+		&CreateMirrorsResponse{Results: named("orders")},
+		&ListMirrorsResponse{ErrorCode: 31, ErrorMessage: why},
+		&DescribeMirrorsResponse{ErrorCode: 31, ErrorMessage: why},
+		&AlterMirrorsResponse{Results: []AlteredMirror{{Name: "orders", ErrorCode: 31, ErrorMessage: why, GroupsBehind: -1}}},
+		&ListLinkTasksResponse{ErrorCode: 31, ErrorMessage: why},
+		&MigrateGroupsResponse{Results: []MigratedGroup{{Group: "billing", Link: "east", ErrorCode: 31, ErrorMessage: why}, {ErrorCode: 31, ErrorMessage: why}}},
+		&SyncACLsResponse{ErrorCode: 31, ErrorMessage: why},
+	}
+	var got []kmsg.Response
+	for _, m := range samples() {
+		if req, ok := m.(Request); ok {
+			got = append(got, req.Denied(31, why))
+		}
+	}
+	require.Equal(t, want, got)
+	topics := DescribeMirrorsRequest{Topics: []string{"orders"}}
+	require.Equal(t, []DescribedMirror{{Topic: "orders", ErrorCode: 31, ErrorMessage: why}}, topics.Denied(31, why).(*DescribeMirrorsResponse).Mirrors)
 }

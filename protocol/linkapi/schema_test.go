@@ -88,9 +88,9 @@ func TestDocumentedSchemas(t *testing.T) {
 		require.Equal(t, "0+", s.FlexibleVersions, name)
 		_, isRequest := m.(kmsg.Request)
 		require.Equal(t, map[bool]string{true: "request", false: "response"}[isRequest], s.Type, name)
-		typ := reflect.TypeOf(m).Elem()
-		require.Equal(t, "Version", typ.Field(0).Name, name)
-		compareFields(t, name, typ, 1, s.Fields)
+		fields := fieldsOf(reflect.TypeOf(m).Elem())
+		require.Equal(t, "Version", fields[0].Name, name)
+		compareFields(t, name, fields[1:], s.Fields)
 	}
 	require.Empty(t, schemas, "documented, but no message")
 }
@@ -130,12 +130,22 @@ func TestDocumentedStates(t *testing.T) {
 	require.NotZero(t, tasks)
 }
 
+// fieldsOf returns the fields of a struct, with those of embedded structs in their places.
+func fieldsOf(typ reflect.Type) (fields []reflect.StructField) {
+	for _, f := range reflect.VisibleFields(typ) {
+		if !f.Anonymous {
+			fields = append(fields, f)
+		}
+	}
+	return fields
+}
+
 // compareFields checks that the documented fields are those of the struct, in the same order, of
 // the same types.
-func compareFields(t *testing.T, at string, typ reflect.Type, first int, fields []schemaField) {
-	require.Equal(t, typ.NumField()-first, len(fields), at)
+func compareFields(t *testing.T, at string, got []reflect.StructField, fields []schemaField) {
+	require.Equal(t, len(got), len(fields), at)
 	for i, f := range fields {
-		at, g := at+"."+f.Name, typ.Field(first+i)
+		at, g := at+"."+f.Name, got[i]
 		require.Equal(t, f.Name, g.Name, at)
 		require.Equal(t, "0+", f.Versions, at)
 		require.NotEmpty(t, f.About, at)
@@ -148,7 +158,7 @@ func compareFields(t *testing.T, at string, typ reflect.Type, first int, fields 
 		}
 		require.Equal(t, strings.ReplaceAll(want, "linkapi.", ""), f.Type, at)
 		if g.Type.Kind() == reflect.Slice && g.Type.Elem().Kind() == reflect.Struct {
-			compareFields(t, at, g.Type.Elem(), 0, f.Fields)
+			compareFields(t, at, fieldsOf(g.Type.Elem()), f.Fields)
 		}
 	}
 }
