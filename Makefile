@@ -136,8 +136,8 @@ haproxy: ## HAProxy for bench-proxy, where it can be installed; without it the r
 	  { apt-get update -q >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends haproxy >/dev/null; }; }; } || \
 	  echo 'no HAProxy (apt-get install haproxy): it will not be measured'
 
-bench-check: kafka ## the ratios that matter (proxied against direct and relayed, stamped against copied, klink against the raw loop; the lag with three brokers) against bench/bounds.json and bench/mirror/bounds.json
-	KLINK_BENCH_CHECK=1 go test -count=1 -v -p 1 -run '^TestBounds' ./bench ./bench/mirror
+bench-check: kafka ## the ratios that matter (proxied against direct and relayed, stamped against copied, klink against the raw loop; the lag with three brokers) against bench/proxy/bounds.json and bench/mirror/bounds.json
+	KLINK_BENCH_CHECK=1 go test -count=1 -v -p 1 -run '^TestBounds' ./bench/proxy ./bench/mirror
 
 bench-report: ## docs/benchmarks.md and its plots, from docs/bench/results.json
 	go run ./cmd/klink bench report --in docs/bench/results.json --out docs

@@ -7,4 +7,10 @@
 // Every subject is a process of its own, so that the CPU and memory that the operating system
 // counts for it are the subject's alone. Subjects are klink itself, peers, and the floors, which
 // are this binary with a hidden command.
+//
+// Reading order: metrics.go and report.go (what a report has), table.go (how it is shown in a
+// terminal), process.go and machine.go (a subject, and where it runs). The rooms are above this
+// package, and import it: bench/proxy and bench/mirror measure, bench/page renders the docs.
+// bench/wire and bench/load stand by themselves. There are no locks here; of klink the package
+// imports internal/kafkatest only.
 package bench

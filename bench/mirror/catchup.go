@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"klink/bench"
+	"klink/bench/wire"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 )
@@ -107,10 +108,10 @@ func values(first, last mark, of *content) map[bench.Metric]float64 {
 
 // ends is the progress of a topic at the destination.
 type ends struct {
-	first   *conn // for metadata
+	first   *wire.Conn // for metadata
 	connect func() error
-	conns   []*conn // to the leaders; empty until the topic exists
-	leader  []int   // by partition, the index in conns
+	conns   []*wire.Conn // to the leaders; empty until the topic exists
+	leader  []int        // by partition, the index in conns
 	topic   string
 	targets []int64
 	at      []int64
@@ -126,7 +127,7 @@ func newEnds(ctx context.Context, addr, topic string, targets []int64) (*ends, e
 	}
 	e := &ends{topic: topic, targets: targets, at: make([]int64, len(targets)), leader: make([]int, len(targets)), first: first}
 	e.connect = func() error {
-		leaders, n, err := first.partitions(topic)
+		leaders, n, err := first.Leaders(topic)
 		if err != nil {
 			return err
 		}
@@ -134,12 +135,12 @@ func newEnds(ctx context.Context, addr, topic string, targets []int64) (*ends, e
 			return fmt.Errorf("topic %s has %d partitions instead of %d", topic, n, len(targets))
 		}
 		for i, l := range leaders {
-			c, err := dial(ctx, l.addr)
+			c, err := dial(ctx, l.Addr)
 			if err != nil {
 				return err
 			}
 			e.conns = append(e.conns, c)
-			for _, p := range l.partitions {
+			for _, p := range l.Partitions {
 				e.leader[p] = i
 			}
 		}
@@ -171,7 +172,7 @@ func (e *ends) look(partitions []int32) error {
 		}
 	}
 	if len(e.conns) == 1 {
-		return e.conns[0].ends(e.topic, partitions, e.at)
+		return e.conns[0].Ends(e.topic, partitions, e.at)
 	}
 	by := make([][]int32, len(e.conns))
 	for _, p := range partitions {
@@ -181,7 +182,7 @@ func (e *ends) look(partitions []int32) error {
 		if len(list) == 0 {
 			continue
 		}
-		if err := e.conns[i].ends(e.topic, list, e.at); err != nil {
+		if err := e.conns[i].Ends(e.topic, list, e.at); err != nil {
 			return err
 		}
 	}
@@ -287,7 +288,7 @@ func verify(ctx context.Context, j *job, all bool) error {
 	want := j.content
 	var first []int64
 	if !all {
-		leaders, n, err := leadersOf(ctx, j.dst.addr, j.w.topic())
+		leaders, n, err := wire.Leaders(ctx, j.dst.addr, j.w.topic())
 		if err != nil {
 			return err
 		}

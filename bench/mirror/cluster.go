@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"klink/bench/wire"
 	"klink/internal/kafkatest"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -219,4 +220,29 @@ func diskHas(dir string, need int64) error {
 			float64(need)/1e9, dir, float64(free)/1e9)
 	}
 	return nil
+}
+
+// seeds returns the option for the addresses of a bootstrap.servers list.
+func seeds(addrs string) kgo.Opt { return kgo.SeedBrokers(strings.Split(addrs, ",")...) }
+
+// wireTimeout bounds an exchange that hangs, with brokers that may be far from each other. An
+// answer that late is useless for a measurement.
+const wireTimeout = 60 * time.Second
+
+// dial connects to the first address of a comma-separated list.
+func dial(ctx context.Context, addr string) (*wire.Conn, error) {
+	c, err := wire.Dial(ctx, addr, nil)
+	if err == nil {
+		c.Timeout = wireTimeout
+	}
+	return c, err
+}
+
+// allPartitions are 0 to n-1.
+func allPartitions(n int) []int32 {
+	ps := make([]int32, n)
+	for i := range ps {
+		ps[i] = int32(i)
+	}
+	return ps
 }

@@ -8,6 +8,7 @@ import (
 	"math"
 	"sync"
 
+	"klink/bench/wire"
 	"klink/protocol/batch"
 
 	"github.com/cespare/xxhash/v2"
@@ -137,7 +138,7 @@ func scan(ctx context.Context, addr, topic string) (*content, error) {
 // scanFirst is scan for only the first records of each partition, as many as first says; nil = all.
 // The offsets must have no holes.
 func scanFirst(ctx context.Context, addr, topic string, first []int64) (*content, error) {
-	leaders, n, err := leadersOf(ctx, addr, topic)
+	leaders, n, err := wire.Leaders(ctx, addr, topic)
 	if err != nil {
 		return nil, err
 	}
@@ -164,12 +165,12 @@ func scanFirst(ctx context.Context, addr, topic string, first []int64) (*content
 		wg.Go(func() {
 			l := leaders[i/lanes]
 			var list []int32
-			for k, p := range l.partitions {
+			for k, p := range l.Partitions {
 				if k%lanes == i%lanes {
 					list = append(list, p)
 				}
 			}
-			errs[i] = scanPart(ctx, l.addr, topic, list, next, out.ends, digesters)
+			errs[i] = scanPart(ctx, l.Addr, topic, list, next, out.ends, digesters)
 		})
 	}
 	wg.Wait()
@@ -186,13 +187,13 @@ func scanFirst(ctx context.Context, addr, topic string, first []int64) (*content
 }
 
 // endsOf asks the leaders of all partitions for their ends.
-func endsOf(ctx context.Context, leaders []leader, topic string, to []int64) error {
+func endsOf(ctx context.Context, leaders []wire.Leader, topic string, to []int64) error {
 	for _, l := range leaders {
-		c, err := dial(ctx, l.addr)
+		c, err := dial(ctx, l.Addr)
 		if err != nil {
 			return err
 		}
-		err = c.ends(topic, l.partitions, to)
+		err = c.Ends(topic, l.Partitions, to)
 		c.Close()
 		if err != nil {
 			return err

@@ -14,6 +14,7 @@
 // see digest.go.
 //
 // Reading order: workload.go (what is copied), subject.go (by whom), catchup.go and steady.go (how
-// it is measured), bench.go and plan.go (the order of everything). wire.go is a small Kafka client
-// that does not touch record batches; the floors and the verification use it.
+// it is measured), bench.go and plan.go (the order of everything). fetch.go pumps a topic
+// through the Kafka client of bench/wire, which does not touch record batches; the floors and the
+// verification use both.
 package mirror

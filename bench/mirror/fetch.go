@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"klink/bench/wire"
 	"klink/protocol/batch"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -13,6 +14,8 @@ import (
 )
 
 const (
+	// fetchVersion is the last version of Fetch without tags. Every broker from 2.4 to 4.x knows it.
+	fetchVersion      = 11
 	fetchMaxBytes     = 16 << 20
 	fetchPartitionMax = 4 << 20
 	// framesInFlight is how many responses of a fetcher may exist at a time: one is read while
@@ -66,7 +69,7 @@ func startFetcher(ctx context.Context, addr, topic string, list []int32, next, e
 	return f, nil
 }
 
-func (f *fetcher) run(ctx context.Context, c *conn) error {
+func (f *fetcher) run(ctx context.Context, c *wire.Conn) error {
 	idle := time.Now()
 	for {
 		var fr *frame
@@ -80,7 +83,7 @@ func (f *fetcher) run(ctx context.Context, c *conn) error {
 			return err
 		}
 		var body []byte
-		if body, fr.buf, err = c.receive(fr.buf); err != nil {
+		if body, fr.buf, err = c.Receive(fr.buf); err != nil {
 			return err
 		}
 		fr.resp = kmsg.FetchResponse{Version: fetchVersion}
@@ -108,7 +111,7 @@ func (f *fetcher) run(ctx context.Context, c *conn) error {
 }
 
 // send asks for all partitions that are not at their end. It returns false if there are none.
-func (f *fetcher) send(c *conn) (bool, error) {
+func (f *fetcher) send(c *wire.Conn) (bool, error) {
 	req := kmsg.NewPtrFetchRequest()
 	req.Version, req.ReplicaID = fetchVersion, -1
 	req.MaxWaitMillis, req.MinBytes, req.MaxBytes, req.SessionEpoch = 500, 1, fetchMaxBytes, -1
@@ -132,7 +135,7 @@ func (f *fetcher) send(c *conn) (bool, error) {
 		return false, nil
 	}
 	req.Topics = append(req.Topics, t)
-	return true, c.send(req.AppendTo(c.begin(req.Key(), fetchVersion)))
+	return true, c.Send(req)
 }
 
 // advance moves the next offsets behind the whole batches of the response, and cuts off the bytes

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"klink/bench/wire"
+
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 )
@@ -80,7 +82,7 @@ func fillLane(ctx context.Context, addr string, w *workload, list []int32, batch
 	go func() {
 		defer close(failed)
 		for n := range sent {
-			if err := c.receiveProduce(w.topic(), n); err != nil {
+			if err := c.ReceiveProduce(w.topic(), n); err != nil {
 				c.Close() // so that nothing more is sent
 				failed <- err
 				for range sent { // so that the sender does not block
@@ -99,7 +101,7 @@ func fillLane(ctx context.Context, addr string, w *workload, list []int32, batch
 }
 
 // sendBatches sends the requests of a lane.
-func sendBatches(c *conn, w *workload, list []int32, batches int, sent chan<- int) (err error) {
+func sendBatches(c *wire.Conn, w *workload, list []int32, batches int, sent chan<- int) (err error) {
 	makers := make([]*batcher, len(list))
 	buffers := make([][]byte, len(list))
 	for i, p := range list {
@@ -109,7 +111,7 @@ func sendBatches(c *conn, w *workload, list []int32, batches int, sent chan<- in
 	}
 	keys := w.perPartitionKeys(batches)
 	for range batches {
-		var parts []part
+		var parts []wire.Part
 		size := 0
 		for i, p := range list {
 			m := makers[i]
@@ -118,9 +120,9 @@ func sendBatches(c *conn, w *workload, list []int32, batches int, sent chan<- in
 				key = func(int) []byte { return binary.BigEndian.AppendUint64(nil, m.gen.rng.Uint64N(keys)) }
 			}
 			buffers[i] = m.appendBatch(buffers[i][:0], w.perBatch, key)
-			parts = append(parts, part{p, buffers[i]})
+			parts = append(parts, wire.Part{Partition: p, Records: buffers[i]})
 			if size += len(buffers[i]); size >= fillRequest {
-				if err := c.sendProduce(w.topic(), parts); err != nil {
+				if err := c.SendProduce(w.topic(), parts); err != nil {
 					return err
 				}
 				sent <- len(parts)
@@ -128,7 +130,7 @@ func sendBatches(c *conn, w *workload, list []int32, batches int, sent chan<- in
 			}
 		}
 		if len(parts) > 0 {
-			if err := c.sendProduce(w.topic(), parts); err != nil {
+			if err := c.SendProduce(w.topic(), parts); err != nil {
 				return err
 			}
 			sent <- len(parts)

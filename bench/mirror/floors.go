@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"klink/bench/wire"
 	"klink/protocol/batch"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -98,7 +99,7 @@ func (f *Floor) copy(ctx context.Context) error {
 func (f *Floor) each(ctx context.Context, floor func(context.Context, string, int) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, topic := range f.Topics {
-		_, n, err := leadersOf(ctx, f.From, topic)
+		_, n, err := wire.Leaders(ctx, f.From, topic)
 		if err != nil {
 			return ended(ctx, err)
 		}
@@ -120,7 +121,7 @@ func (f *Floor) raw(ctx context.Context, topic string, partitions int) error {
 	if err != nil {
 		return err
 	}
-	leaders, _, err := leadersOf(ctx, f.To, topic)
+	leaders, _, err := wire.Leaders(ctx, f.To, topic)
 	if err != nil {
 		return err
 	}
@@ -128,17 +129,17 @@ func (f *Floor) raw(ctx context.Context, topic string, partitions int) error {
 	var lanes []*rawLane
 	laneOf := make([]*rawLane, partitions)
 	for _, leader := range leaders {
-		own := make([]*rawLane, min(max(1, f.Lanes), len(leader.partitions)))
+		own := make([]*rawLane, min(max(1, f.Lanes), len(leader.Partitions)))
 		for i := range own {
 			l := &rawLane{topic: topic, queue: make([][]rawBatch, partitions), kick: make(chan struct{}, 1)}
 			own[i] = l
-			c, err := dial(ctx, leader.addr)
+			c, err := dial(ctx, leader.Addr)
 			if err != nil {
 				return err
 			}
 			g.Go(func() error { return l.run(ctx, c) })
 		}
-		for i, p := range leader.partitions {
+		for i, p := range leader.Partitions {
 			laneOf[p] = own[i%len(own)]
 		}
 		lanes = append(lanes, own...)
@@ -214,7 +215,7 @@ const rawPipeline = 4
 // rawRequest is a request that the broker has not answered yet.
 type rawRequest struct{ uses []*rawUses }
 
-func (l *rawLane) run(ctx context.Context, c *conn) error {
+func (l *rawLane) run(ctx context.Context, c *wire.Conn) error {
 	defer c.Close()
 	g, ctx := errgroup.WithContext(ctx)
 	free, sent := make(chan *rawRequest, rawPipeline), make(chan *rawRequest, rawPipeline)
@@ -225,7 +226,7 @@ func (l *rawLane) run(ctx context.Context, c *conn) error {
 		for {
 			select {
 			case r := <-sent:
-				if err := c.receiveProduce(l.topic, len(r.uses)); err != nil {
+				if err := c.ReceiveProduce(l.topic, len(r.uses)); err != nil {
 					return err
 				}
 				for _, u := range r.uses {
@@ -238,7 +239,7 @@ func (l *rawLane) run(ctx context.Context, c *conn) error {
 		}
 	})
 	g.Go(func() error {
-		var parts []part
+		var parts []wire.Part
 		for {
 			select {
 			case r := <-free:
@@ -252,7 +253,7 @@ func (l *rawLane) run(ctx context.Context, c *conn) error {
 						return ctx.Err()
 					}
 				}
-				if err := c.sendProduce(l.topic, parts); err != nil {
+				if err := c.SendProduce(l.topic, parts); err != nil {
 					return err
 				}
 				sent <- r
@@ -266,7 +267,7 @@ func (l *rawLane) run(ctx context.Context, c *conn) error {
 
 // take removes the next batch of each partition that has one from the queue, until the request is
 // full.
-func (l *rawLane) take(parts []part, uses []*rawUses) ([]part, []*rawUses) {
+func (l *rawLane) take(parts []wire.Part, uses []*rawUses) ([]wire.Part, []*rawUses) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	size := 0
@@ -277,7 +278,7 @@ func (l *rawLane) take(parts []part, uses []*rawUses) ([]part, []*rawUses) {
 		if len(q) == 0 {
 			continue
 		}
-		parts, uses = append(parts, part{int32(p), q[0].b}), append(uses, q[0].uses)
+		parts, uses = append(parts, wire.Part{Partition: int32(p), Records: q[0].b}), append(uses, q[0].uses)
 		if l.queue[p] = q[1:]; len(q) == 1 {
 			l.queue[p] = nil
 		}
@@ -292,11 +293,12 @@ func (l *rawLane) take(parts []part, uses []*rawUses) ([]part, []*rawUses) {
 func (f *Floor) relay(ctx context.Context, topic string, partitions int) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	c, err := dial(ctx, f.To)
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", f.To)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.Close() })()
 	in, err := startFetcher(ctx, f.From, topic, allPartitions(partitions), make([]int64, partitions), nil, false)
 	if err != nil {
 		return err
@@ -309,7 +311,7 @@ func (f *Floor) relay(ctx context.Context, topic string, partitions int) error {
 		}); err != nil {
 			return err
 		}
-		if _, err := pieces.WriteTo(c.c); err != nil {
+		if _, err := pieces.WriteTo(c); err != nil {
 			return err
 		}
 		fr.release()

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"klink/bench/wire"
+
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
@@ -153,7 +155,7 @@ const singlesLanes = 4
 // singles writes records, each in a batch and a request of its own, without waiting for answers in
 // between.
 type singles struct {
-	c     *conn
+	c     *wire.Conn
 	sent  chan single // sent and not yet answered
 	batch []byte      // reused
 	body  []byte
@@ -169,13 +171,13 @@ func (s *singles) send(topic string, partition int32, r single, value []byte) er
 	s.body = appendRecord(s.body[:0], 0, nil, value)
 	s.batch = appendBatchOf(s.batch[:0], 1, r.due.UnixMilli(), 0, s.body)
 	s.sent <- r // the channel has room for all records
-	return s.c.sendProduce(topic, []part{{partition, s.batch}})
+	return s.c.SendProduce(topic, []wire.Part{{Partition: partition, Records: s.batch}})
 }
 
 // receive reads the answers until the last record is answered.
 func (s *singles) receive(l *load) error {
 	for r := range s.sent {
-		if err := s.c.receiveProduce(l.topic, 1); err != nil {
+		if err := s.c.ReceiveProduce(l.topic, 1); err != nil {
 			return err
 		}
 		l.ack(r.seq, r.due)

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"klink/bench"
+	"klink/bench/proxy"
 )
 
 func (a *app) benchProxy() *cobra.Command {
@@ -31,7 +32,7 @@ decrypt and encrypt the traffic again; the relay passes it on as it is.`,
 				o.Command = "klink " + strings.Join(quoted(os.Args[1:]), " ")
 			}
 			began := time.Now()
-			serie, err := bench.Proxy(cmd.Context(), &o)
+			serie, err := proxy.Run(cmd.Context(), &o)
 			if serie != nil {
 				fmt.Fprintf(a.out, "%d runs in %v; median (range) of the rounds, ratios within rounds\n", len(serie.Runs), time.Since(began).Round(time.Second))
 				for _, absent := range serie.Absent {
@@ -77,7 +78,7 @@ func (a *app) benchRelay() *cobra.Command {
 			if to == "" {
 				return usagef("--to HOST:PORT is missing")
 			}
-			return bench.Relay(cmd.Context(), listen, to, func() { fmt.Fprintln(a.out, "ready") })
+			return proxy.Relay(cmd.Context(), listen, to, func() { fmt.Fprintln(a.out, "ready") })
 		},
 	}
 	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "`HOST:PORT` to listen on")

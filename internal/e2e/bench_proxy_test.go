@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"klink/bench"
+	"klink/bench/proxy"
 	"klink/internal/kafkatest"
 )
 
@@ -42,13 +43,13 @@ func TestBenchProxy(t *testing.T) {
 		require.Positive(t, r.Values[bench.MBPerSecond], "%s, %s", r.Workload, r.Subject)
 		require.Positive(t, r.Values[bench.P50])
 		require.LessOrEqual(t, r.Values[bench.P50], r.Values[bench.P99])
-		if r.Subject != bench.Direct {
+		if r.Subject != proxy.Direct {
 			require.Positive(t, r.Values[bench.CPUPerRequest], "%s, %s", r.Workload, r.Subject)
 			require.Positive(t, r.Values[bench.RSS])
 		}
 	}
 	for _, w := range workloads {
-		want := []string{bench.Direct, bench.Klink, bench.RelayOf}
+		want := []string{proxy.Direct, proxy.Klink, proxy.RelayOf}
 		switch w {
 		case "mirror fetch 64KiB x2":
 			want = want[:2]
@@ -58,7 +59,7 @@ func TestBenchProxy(t *testing.T) {
 		require.Equal(t, want, s.Subjects(w), w)
 		require.Contains(t, string(text), w)
 	}
-	rate := s.Values("fetch 64KiB x2 at 200/s", bench.Klink, bench.RequestsPerSec)
+	rate := s.Values("fetch 64KiB x2 at 200/s", proxy.Klink, bench.RequestsPerSec)
 	require.Len(t, rate, 1)
 	require.Positive(t, rate[0])
 	require.Less(t, rate[0], 240.0) // a machine that is busy with other tests may not reach the rate

@@ -44,10 +44,15 @@ var arrows = []struct {
 	{"internal/kafkatest", nil},
 	{"internal/batchtest", []string{"protocol"}},
 	{"internal/e2e", []string{"internal/kafkatest"}},
-	{"bench", []string{"internal/kafkatest", "protocol"}},
+	{"bench/wire", nil},
+	{"bench/load", nil},
+	{"bench", []string{"internal/kafkatest"}},
+	{"bench/page", []string{"bench"}},
+	{"bench/proxy", []string{"bench", "bench/wire", "internal/kafkatest"}},
+	{"bench/mirror", []string{"bench", "bench/wire", "internal/kafkatest", "protocol"}},
 
 	{"cmd", []string{
-		"admin", "admin/facts", "admin/linkconfig", "admin/filter", "admin/model", "bench", "internal/config", "internal/kafkaclient", "internal/telemetry", "protocol", "proxy", "replicator", "router",
+		"admin", "admin/facts", "admin/linkconfig", "admin/filter", "admin/model", "bench", "bench/load", "bench/mirror", "bench/page", "bench/proxy", "internal/config", "internal/kafkaclient", "internal/telemetry", "protocol", "proxy", "replicator", "router",
 	}},
 }
 

@@ -1,4 +1,4 @@
-package bench_test
+package proxy_test
 
 import (
 	"context"
@@ -20,14 +20,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"klink/bench"
+	benchproxy "klink/bench/proxy"
+	"klink/bench/wire"
 	"klink/protocol/batch"
 	"klink/proxy"
 	"klink/router"
 )
 
 // TestBounds is `make bench-check`: the ratios that matter, each the median of interleaved rounds,
-// against bench/bounds.json. It measures, so it runs only with KLINK_BENCH_CHECK=1. Ratios of CPU
-// time within a round hardly depend on the machine or on what else runs.
+// against bench/proxy/bounds.json. It measures, so it runs only with KLINK_BENCH_CHECK=1. Ratios of
+// CPU time within a round hardly depend on the machine or on what else runs.
 func TestBounds(t *testing.T) {
 	if os.Getenv("KLINK_BENCH_CHECK") != "1" {
 		t.Skip("a measurement: make bench-check")
@@ -103,7 +105,7 @@ func ratios(t *testing.T) map[string]compared {
 	}
 	// What stamping adds to the least that can be done with a batch.
 	for name, size := range map[string]int{"128 KiB": 128 << 10} {
-		src, dst := bench.RecordBatch(size), make([]byte, size)
+		src, dst := wire.RecordBatch(size, 1), make([]byte, size)
 		n := 1 << 30 / size / 4
 		out["time, batch of "+name+", copied and stamped / copied twice"] = compared{
 			subject: timed(func() {
@@ -125,7 +127,7 @@ func ratios(t *testing.T) map[string]compared {
 	// What looking at each batch's header adds to passing an answer on.
 	var records []byte
 	for range 64 {
-		records = append(records, bench.RecordBatch(16<<10)...)
+		records = append(records, wire.RecordBatch(16<<10, 1)...)
 	}
 	dst := make([]byte, len(records))
 	out["time, 1 MiB of batches of 16 KiB, walked / copied"] = compared{
@@ -260,7 +262,7 @@ func TestMain(m *testing.M) {
 	var err error
 	switch os.Getenv("BENCH_ROLE") {
 	case "relay":
-		err = bench.Relay(ctx, listen, to, func() { fmt.Println("ready") })
+		err = benchproxy.Relay(ctx, listen, to, func() { fmt.Println("ready") })
 	case "proxy":
 		err = runProxy(ctx, listen, to)
 	default:

@@ -1,4 +1,4 @@
-package bench
+package proxy
 
 import (
 	"context"
@@ -16,9 +16,9 @@ type pretender struct {
 	fail       error
 }
 
-func (p *pretender) close() {}
+func (p *pretender) Close() {}
 
-func (p *pretender) once() (int64, error) {
+func (p *pretender) Once() (int64, error) {
 	p.n++
 	if p.n == p.stallAt {
 		time.Sleep(p.stall)

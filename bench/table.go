@@ -110,8 +110,3 @@ func figure(v float64) string {
 	digits := 2 - int(math.Floor(math.Log10(math.Abs(v))))
 	return strconv.FormatFloat(v, 'f', max(min(digits, 4), 0), 64)
 }
-
-// progress prints the table of a finished workload.
-func (s *Series) progress(w io.Writer, workload string) {
-	s.Table(w, workload, Direct, HAProxy, BytesPerConn, MBPerSecond, P50)
-}

@@ -1,4 +1,4 @@
-package bench
+package proxy
 
 import (
 	"context"
@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"klink/bench/wire"
 )
 
 const mirrorPartitions = 4
@@ -40,7 +42,7 @@ func (m *mirrorWorld) subjects(all []*subject) (subjects []*subject) {
 }
 
 // prepareMirror makes the mirrors that a workload reads.
-func (b *proxyBench) prepareMirror(ctx context.Context, size int) (err error) {
+func (b *benchmark) prepareMirror(ctx context.Context, size int) (err error) {
 	if b.mirror == nil {
 		m := &mirrorWorld{dir: b.world.dir, ready: map[int]bool{}}
 		for _, s := range b.world.subjects {
@@ -103,7 +105,7 @@ func mirrorTopic(size int) string { return fmt.Sprintf("bench-mirror-%d", batchF
 
 // mirrorStart returns the first offset of a mirror: that of the second batch. So the offsets of the
 // mirror are shifted by the length of the first batch.
-func mirrorStart(size int) int64 { return recordsOf(recordBatch(batchFor(size), 1)) }
+func mirrorStart(size int) int64 { return wire.RecordsOf(wire.RecordBatch(batchFor(size), 1)) }
 
 // commands runs klink's commands like a user.
 func (m *mirrorWorld) commands(ctx context.Context, commands [][]string) error {
@@ -127,9 +129,9 @@ func (m *mirrorWorld) await(ctx context.Context, topic string, size int) error {
 	end, _ := fillEnd(size)
 	deadline := time.Now().Add(time.Minute)
 	for p := int32(0); p < mirrorPartitions; {
-		at, err := endOffset(ctx, m.klink.listen, topic, p)
+		at, err := wire.End(ctx, m.klink.listen, topic, p)
 		if err == nil && at == end {
-			own, err := endOffset(ctx, m.direct.listen, topic, p)
+			own, err := wire.End(ctx, m.direct.listen, topic, p)
 			if err != nil {
 				return err
 			}
@@ -153,7 +155,7 @@ func (m *mirrorWorld) await(ctx context.Context, topic string, size int) error {
 
 // askers opens connections that read through klink with the source's offsets, and at the broker
 // with the broker's own.
-func (m *mirrorWorld) askers(ctx context.Context, s *subject, addr string, w proxyWorkload) (askers []asker, err error) {
+func (m *mirrorWorld) askers(ctx context.Context, s *subject, addr string, w workload) (askers []asker, err error) {
 	end, batches := fillEnd(w.size)
 	start, batches := mirrorStart(w.size), batches-1
 	per := start // offsets per batch
@@ -162,7 +164,7 @@ func (m *mirrorWorld) askers(ctx context.Context, s *subject, addr string, w pro
 	}
 	for i := range w.connections {
 		from := start + int64(i*batches/w.connections)*per
-		f, err := newFetcher(ctx, addr, nil, mirrorTopic(w.size), int32(i%mirrorPartitions), w.size, start, end, from)
+		f, err := wire.NewFetcher(ctx, addr, nil, mirrorTopic(w.size), int32(i%mirrorPartitions), w.size, start, end, from)
 		if err != nil {
 			return askers, err
 		}

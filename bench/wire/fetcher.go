@@ -1,4 +1,4 @@
-package bench
+package wire
 
 import (
 	"context"
@@ -19,48 +19,40 @@ const fetchVersion = 12
 // checked.
 const checkEvery = 64
 
-// fetcher reads one partition from its start to its end, again and again, with a bound on the size
+// Fetcher reads one partition from its start to its end, again and again, with a bound on the size
 // of every answer.
-type fetcher struct {
-	*wire
+type Fetcher struct {
+	*Conn
 	frame      []byte
 	resp       *kmsg.FetchResponse
 	topic      string
 	partition  int32
 	start, end int64 // of the partition, which has every offset in [start, end)
 	next       int64
-	at         int // the position of the fetch offset in frame
+	at         int // where the fetch offset is in frame
 	batches    int // seen so far
 }
 
-// newFetcher returns a fetcher whose answers have at most size bytes of batches. start and end are
+// NewFetcher returns a fetcher whose answers have at most size bytes of batches. start and end are
 // those of the partition; reading begins at from.
-func newFetcher(ctx context.Context, addr string, config *tls.Config, topic string, partition int32, size int, start, end, from int64) (*fetcher, error) {
-	w, err := dialWire(ctx, addr, config)
+func NewFetcher(ctx context.Context, addr string, config *tls.Config, topic string, partition int32, size int, start, end, from int64) (*Fetcher, error) {
+	c, err := Dial(ctx, addr, config)
 	if err != nil {
 		return nil, err
 	}
-	f := &fetcher{wire: w, topic: topic, partition: partition, start: start, end: end, next: from}
+	f := &Fetcher{Conn: c, topic: topic, partition: partition, start: start, end: end, next: from}
 	f.resp = kmsg.NewPtrFetchResponse()
 	f.resp.SetVersion(fetchVersion)
 	if f.frame, f.at, err = fetchFrame(topic, partition, size); err != nil {
-		w.close()
+		c.Close()
 	}
 	return f, err
 }
 
-// fetchFrame returns a fetch request, and the position of the fetch offset in it.
+// fetchFrame returns a fetch request, and where the fetch offset is in it.
 func fetchFrame(topic string, partition int32, size int) (frame []byte, at int, err error) {
 	const mark = 0x1122334455667788
-	req := kmsg.NewPtrFetchRequest()
-	req.SetVersion(fetchVersion)
-	req.ReplicaID, req.MaxWaitMillis, req.MinBytes, req.MaxBytes = -1, 500, 1, 1<<30
-	req.SessionEpoch = -1 // no session: the whole request each time
-	t, p := kmsg.NewFetchRequestTopic(), kmsg.NewFetchRequestTopicPartition()
-	t.Topic, p.Partition, p.FetchOffset, p.PartitionMaxBytes = topic, partition, mark, int32(size)
-	t.Partitions = append(t.Partitions, p)
-	req.Topics = append(req.Topics, t)
-	frame = requestFrame(req)
+	frame = FetchFrame(topic, []int32{partition}, mark, size)
 	for at = frameHead; at+8 <= len(frame); at++ {
 		if binary.BigEndian.Uint64(frame[at:]) == mark {
 			return frame, at, nil
@@ -69,10 +61,28 @@ func fetchFrame(topic string, partition int32, size int) (frame []byte, at int, 
 	return nil, 0, errors.New("a fetch request without its offset")
 }
 
-// once fetches the next batches. The answer must be without error and for this partition. Its
+// FetchFrame returns the frame of a fetch of partitions from the same offset, with at most size
+// bytes of batches of each.
+func FetchFrame(topic string, partitions []int32, offset int64, size int) []byte {
+	req := kmsg.NewPtrFetchRequest()
+	req.SetVersion(fetchVersion)
+	req.ReplicaID, req.MaxWaitMillis, req.MinBytes, req.MaxBytes = -1, 500, 1, 1<<30
+	req.SessionEpoch = -1 // no session: the whole request each time
+	t := kmsg.NewFetchRequestTopic()
+	t.Topic = topic
+	for _, partition := range partitions {
+		p := kmsg.NewFetchRequestTopicPartition()
+		p.Partition, p.FetchOffset, p.PartitionMaxBytes = partition, offset, int32(size)
+		t.Partitions = append(t.Partitions, p)
+	}
+	req.Topics = append(req.Topics, t)
+	return Frame(req)
+}
+
+// Once fetches the next batches. The answer must be without error and for this partition. Its
 // batches must begin at the offset that was asked for and follow each other without a gap, and the
 // CRC of every 64th batch must be right.
-func (f *fetcher) once() (int64, error) {
+func (f *Fetcher) Once() (int64, error) {
 	n, err := f.fetch()
 	if err != nil {
 		return 0, fmt.Errorf("fetch %s-%d at offset %d: %w", f.topic, f.partition, f.next, err)
@@ -80,12 +90,12 @@ func (f *fetcher) once() (int64, error) {
 	return n, nil
 }
 
-func (f *fetcher) fetch() (int64, error) {
+func (f *Fetcher) fetch() (int64, error) {
 	if f.next >= f.end {
 		f.next = f.start
 	}
 	binary.BigEndian.PutUint64(f.frame[f.at:], uint64(f.next))
-	body, err := f.ask(f.frame)
+	body, err := f.Ask(f.frame)
 	if err == nil {
 		body, err = skipTags(body)
 	}
@@ -112,7 +122,7 @@ func (f *fetcher) fetch() (int64, error) {
 }
 
 // walk checks the batches of an answer; the last one may be cut short.
-func (f *fetcher) walk(records []byte) (n int64, err error) {
+func (f *Fetcher) walk(records []byte) (n int64, err error) {
 	for b := records; len(b) >= batchHead; {
 		size := atBatchLength + 4 + int(int32(binary.BigEndian.Uint32(b[atBatchLength:])))
 		if size < batchHead {

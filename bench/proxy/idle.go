@@ -1,4 +1,4 @@
-package bench
+package proxy
 
 import (
 	"context"
@@ -9,6 +9,9 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sys/unix"
+
+	"klink/bench"
+	"klink/bench/wire"
 )
 
 // idleSettle is how long idle connections are left alone before memory is measured.
@@ -41,11 +44,11 @@ const idleSpare = 400
 
 // measureIdle restarts the subject, opens connections that make one request each, leaves them
 // alone, and measures how far the subject's memory has grown.
-func (b *proxyBench) measureIdle(ctx context.Context, s *subject, w proxyWorkload) (map[Metric]float64, error) {
+func (b *benchmark) measureIdle(ctx context.Context, s *subject, w workload) (map[bench.Metric]float64, error) {
 	n := maxIdle(w.connections)
 	if n < w.connections {
 		why := fmt.Sprintf("%d connections instead: RLIMIT_NOFILE does not allow more, and could not be raised", n)
-		if a := (Absent{w.String(), why}); !containsAbsent(b.serie.Absent, a) {
+		if a := (bench.Absent{Subject: w.String(), Why: why}); !containsAbsent(b.serie.Absent, a) {
 			b.serie.Absent = append(b.serie.Absent, a)
 		}
 	}
@@ -59,7 +62,7 @@ func (b *proxyBench) measureIdle(ctx context.Context, s *subject, w proxyWorkloa
 	}
 	// The first connections cause allocations that happen only once.
 	first, err := openIdle(ctx, s, addr, 20)
-	closeWires(first)
+	closeConns(first)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +72,7 @@ func (b *proxyBench) measureIdle(ctx context.Context, s *subject, w proxyWorkloa
 		return nil, err
 	}
 	conns, err := openIdle(ctx, s, addr, n)
-	defer closeWires(conns)
+	defer closeConns(conns)
 	if err != nil {
 		return nil, err
 	}
@@ -91,23 +94,23 @@ func (b *proxyBench) measureIdle(ctx context.Context, s *subject, w proxyWorkloa
 		return nil, err
 	}
 	// The connections must still be open.
-	for _, c := range []*wire{conns[0], conns[n-1]} {
+	for _, c := range []*wire.Conn{conns[0], conns[n-1]} {
 		if err := apiVersions(c); err != nil {
 			return nil, fmt.Errorf("an idle connection: %w", err)
 		}
 	}
-	v := map[Metric]float64{
-		Connections: float64(n), BytesPerConn: float64(after.RSS-before.RSS) / float64(n), RSS: float64(after.RSS) / 1e6,
-		PeakRSS: float64(after.Peak) / 1e6, CPUPerConn: (opened.CPU - before.CPU).Seconds() * 1e6 / float64(n),
-		CPUShare: (after.CPU - opened.CPU).Seconds() / settle.Seconds(),
+	v := map[bench.Metric]float64{
+		bench.Connections: float64(n), bench.BytesPerConn: float64(after.RSS-before.RSS) / float64(n), bench.RSS: float64(after.RSS) / 1e6,
+		bench.PeakRSS: float64(after.Peak) / 1e6, bench.CPUPerConn: (opened.CPU - before.CPU).Seconds() * 1e6 / float64(n),
+		bench.CPUShare: (after.CPU - opened.CPU).Seconds() / settle.Seconds(),
 	}
-	closeWires(conns)
+	closeConns(conns)
 	conns = nil
 	s.stop() // so that the next subject finds a broker without these connections
 	return v, nil
 }
 
-func containsAbsent(absent []Absent, a Absent) bool {
+func containsAbsent(absent []bench.Absent, a bench.Absent) bool {
 	for _, b := range absent {
 		if a == b {
 			return true
@@ -117,14 +120,14 @@ func containsAbsent(absent []Absent, a Absent) bool {
 }
 
 // openIdle opens connections, a few at a time, each of which has asked for something.
-func openIdle(ctx context.Context, s *subject, addr string, n int) ([]*wire, error) {
-	conns := make([]*wire, n)
+func openIdle(ctx context.Context, s *subject, addr string, n int) ([]*wire.Conn, error) {
+	conns := make([]*wire.Conn, n)
 	errs := make([]error, 8)
 	var wg sync.WaitGroup
 	for worker := range errs {
 		wg.Go(func() {
 			for i := worker; i < n; i += len(errs) {
-				c, err := dialWire(ctx, addr, s.client())
+				c, err := wire.Dial(ctx, addr, s.client())
 				if err == nil {
 					conns[i] = c
 					err = apiVersions(c)
@@ -140,20 +143,20 @@ func openIdle(ctx context.Context, s *subject, addr string, n int) ([]*wire, err
 	return conns, errors.Join(errs...)
 }
 
-func apiVersions(c *wire) error {
+func apiVersions(c *wire.Conn) error {
 	req := kmsg.NewPtrApiVersionsRequest()
 	req.SetVersion(2)
-	resp, err := c.request(req)
+	resp, err := c.Request(req)
 	if err == nil && len(resp.(*kmsg.ApiVersionsResponse).ApiKeys) == 0 {
 		err = errors.New("no API in the response")
 	}
 	return err
 }
 
-func closeWires(conns []*wire) {
+func closeConns(conns []*wire.Conn) {
 	for _, c := range conns {
 		if c != nil {
-			c.close()
+			c.Close()
 		}
 	}
 }

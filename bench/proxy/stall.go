@@ -1,4 +1,4 @@
-package bench
+package proxy
 
 import (
 	"context"
@@ -7,7 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kmsg"
+	"klink/bench"
+	"klink/bench/wire"
 )
 
 // The stalling reader asks for the whole topic, several times, and reads none of the answers.
@@ -19,8 +20,8 @@ const (
 
 // measureStall runs readers, and then the same readers beside one that does not read its answers.
 // It measures how far memory grows, and how much throughput the other readers keep.
-func (b *proxyBench) measureStall(ctx context.Context, s *subject) (map[Metric]float64, error) {
-	w := proxyWorkload{kind: "fetch", size: 64 << 10, connections: stallReaders, tls: s.tls}
+func (b *benchmark) measureStall(ctx context.Context, s *subject) (map[bench.Metric]float64, error) {
+	w := workload{kind: "fetch", size: 64 << 10, connections: stallReaders, tls: s.tls}
 	askers, err := b.askers(ctx, s, w)
 	defer closeAll(askers)
 	if err != nil {
@@ -42,7 +43,7 @@ func (b *proxyBench) measureStall(ctx context.Context, s *subject) (map[Metric]f
 	if err != nil {
 		return nil, err
 	}
-	defer stalled.close()
+	defer stalled.Close()
 	watch := watchRSS(s, before.RSS)
 	d, err := closedLoop(ctx, askers, stallLength)
 	peak, after := watch()
@@ -50,34 +51,27 @@ func (b *proxyBench) measureStall(ctx context.Context, s *subject) (map[Metric]f
 		return nil, fmt.Errorf("beside a stalled reader: %w", err)
 	}
 	v := d.values(s, before, after)
-	v[OfUndisturbed] = float64(d.bytes) / d.elapsed.Seconds() / (float64(undisturbed.bytes) / undisturbed.elapsed.Seconds())
+	v[bench.OfUndisturbed] = float64(d.bytes) / d.elapsed.Seconds() / (float64(undisturbed.bytes) / undisturbed.elapsed.Seconds())
 	if s.name != Direct {
-		v[GrowthMB] = float64(peak-before.RSS) / 1e6
+		v[bench.GrowthMB] = float64(peak-before.RSS) / 1e6
 	}
 	return v, nil
 }
 
 // stall asks for all partitions of a topic at once, more than once.
-func stall(ctx context.Context, addr string, config *tls.Config, topic string) (*wire, error) {
-	c, err := dialWire(ctx, addr, config)
+func stall(ctx context.Context, addr string, config *tls.Config, topic string) (*wire.Conn, error) {
+	c, err := wire.Dial(ctx, addr, config)
 	if err != nil {
 		return nil, err
 	}
-	req := kmsg.NewPtrFetchRequest()
-	req.SetVersion(fetchVersion)
-	req.ReplicaID, req.MaxWaitMillis, req.MinBytes, req.MaxBytes, req.SessionEpoch = -1, 500, 1, 1<<30, -1
-	t := kmsg.NewFetchRequestTopic()
-	t.Topic = topic
-	for i := range int32(fetchPartitions) {
-		p := kmsg.NewFetchRequestTopicPartition()
-		p.Partition, p.PartitionMaxBytes = i, fetchFill
-		t.Partitions = append(t.Partitions, p)
+	partitions := make([]int32, fetchPartitions)
+	for p := range partitions {
+		partitions[p] = int32(p)
 	}
-	req.Topics = append(req.Topics, t)
-	frame := requestFrame(req)
+	frame := wire.FetchFrame(topic, partitions, 0, fetchFill)
 	for range stallRequests {
-		if err := c.send(frame); err != nil {
-			c.close()
+		if err := c.SendFrame(frame); err != nil {
+			c.Close()
 			return nil, err
 		}
 	}
@@ -86,10 +80,10 @@ func stall(ctx context.Context, addr string, config *tls.Config, topic string) (
 
 // watchRSS samples the resident memory of a subject until the returned function is called. That
 // function returns the highest sample and the last one.
-func watchRSS(s *subject, peak int64) func() (peak int64, last Usage) {
+func watchRSS(s *subject, peak int64) func() (peak int64, last bench.Usage) {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
-	var last Usage
+	var last bench.Usage
 	sample := func() {
 		if u, err := s.usage(); err == nil {
 			last, peak = u, max(peak, u.RSS)
@@ -108,7 +102,7 @@ func watchRSS(s *subject, peak int64) func() (peak int64, last Usage) {
 			}
 		}
 	})
-	return func() (int64, Usage) {
+	return func() (int64, bench.Usage) {
 		close(done)
 		wg.Wait()
 		return peak, last

@@ -1,4 +1,4 @@
-package bench
+package proxy
 
 import (
 	"context"
@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"klink/bench"
+	"klink/bench/wire"
 	"klink/internal/kafkatest"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -31,8 +33,8 @@ const (
 // Other is `klink serve` of another build, to measure klink before and after a change, interleaved.
 const Other = "other"
 
-// proxySubjects returns the subjects that the options allow.
-func proxySubjects(o *Options) []string {
+// subjectsOf returns the subjects that the options allow.
+func subjectsOf(o *bench.Options) []string {
 	names := []string{Direct, Klink, HAProxy, RelayOf}
 	if o.Other != "" {
 		names = append(names, Other)
@@ -43,49 +45,49 @@ func proxySubjects(o *Options) []string {
 // readyTimeout is how long a subject may take to start.
 const readyTimeout = 60 * time.Second
 
-// proxyWorld is one broker and the subjects in front of it. For each subject the broker has a
+// world is one broker and the subjects in front of it. For each subject the broker has a
 // listener without TLS and one with TLS, which advertise the subject's address. So a client that
 // bootstraps at a subject stays there.
-type proxyWorld struct {
+type world struct {
 	dir      string
 	other    string // program of [Other]
 	cluster  *kafkatest.Cluster
 	config   *tls.Config // of clients
 	release  func()      // of ports
 	subjects []*subject
-	absent   []Absent
+	absent   []bench.Absent
 }
 
 // subject is a proxy without or with TLS, or no proxy.
 type subject struct {
 	name    string
 	tls     bool
-	world   *proxyWorld
+	world   *world
 	listen  string // where clients bootstrap
 	broker  string // where the subject finds the broker: the broker's own listener
 	front   string // the address that the broker's listener, or klink, advertises
-	process *Process
+	process *bench.Process
 	starts  int
 }
 
 // portsPerSubject: klink needs one for bootstrapping and one for its broker.
 const portsPerSubject = 2
 
-// newProxyWorld starts a broker. Subjects start when they are needed.
-func newProxyWorld(ctx context.Context, dir string, o *Options) (w *proxyWorld, err error) {
-	w = &proxyWorld{dir: dir, other: o.Other, release: func() {}}
+// newWorld starts a broker. Subjects start when they are needed.
+func newWorld(ctx context.Context, dir string, o *bench.Options) (w *world, err error) {
+	w = &world{dir: dir, other: o.Other, release: func() {}}
 	defer func() {
 		if err != nil {
 			w.stop()
 		}
 	}()
-	first, release, err := kafkatest.ReservePorts(2 * portsPerSubject * len(proxySubjects(o)))
+	first, release, err := kafkatest.ReservePorts(2 * portsPerSubject * len(subjectsOf(o)))
 	if err != nil {
 		return nil, err
 	}
 	w.release = release
 	listeners := []kafkatest.Option{}
-	for _, name := range proxySubjects(o) {
+	for _, name := range subjectsOf(o) {
 		for _, secure := range []bool{false, true} {
 			s := &subject{name: name, tls: secure, world: w, listen: local(first)}
 			s.front = s.listen
@@ -129,14 +131,14 @@ func newProxyWorld(ctx context.Context, dir string, o *Options) (w *proxyWorld, 
 		}
 	}
 	if _, err := exec.LookPath("haproxy"); err != nil && o.WantsSubject(HAProxy) {
-		w.absent = append(w.absent, Absent{HAProxy, "no haproxy in PATH (apt-get install haproxy)"})
+		w.absent = append(w.absent, bench.Absent{Subject: HAProxy, Why: "no haproxy in PATH (apt-get install haproxy)"})
 	}
 	return w, nil
 }
 
 func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-func (w *proxyWorld) stop() {
+func (w *world) stop() {
 	for _, s := range w.subjects {
 		s.stop()
 	}
@@ -147,7 +149,7 @@ func (w *proxyWorld) stop() {
 }
 
 // present returns the subjects that are available and wanted.
-func (w *proxyWorld) present(o *Options, secure bool) (subjects []*subject) {
+func (w *world) present(o *bench.Options, secure bool) (subjects []*subject) {
 	for _, s := range w.subjects {
 		missing := false
 		for _, a := range w.absent {
@@ -203,15 +205,15 @@ func (s *subject) start(ctx context.Context) (err error) {
 			args = append(args, "--destination-config", config, "--tls-cert-file", cert, "--tls-key-file", key)
 		}
 		if s.name == Klink {
-			s.process, err = StartSelf(s.world.dir, name, args...)
+			s.process, err = bench.StartSelf(s.world.dir, name, args...)
 		} else {
-			s.process, err = StartProcess(s.world.dir, name, nil, s.world.other, args...)
+			s.process, err = bench.StartProcess(s.world.dir, name, nil, s.world.other, args...)
 		}
 		if err == nil {
 			err = s.process.AwaitLog("ready: clients can connect", readyTimeout)
 		}
 	case RelayOf:
-		if s.process, err = StartSelf(s.world.dir, name, "bench", "relay", "--listen", s.listen, "--to", s.broker); err == nil {
+		if s.process, err = bench.StartSelf(s.world.dir, name, "bench", "relay", "--listen", s.listen, "--to", s.broker); err == nil {
 			err = s.process.AwaitLog("ready", readyTimeout)
 		}
 	case HAProxy:
@@ -219,7 +221,7 @@ func (s *subject) start(ctx context.Context) (err error) {
 		if err := writeHAProxyConfig(config, s, cert, key); err != nil {
 			return err
 		}
-		s.process, err = StartProcess(s.world.dir, name, nil, "haproxy", "-db", "-f", config)
+		s.process, err = bench.StartProcess(s.world.dir, name, nil, "haproxy", "-db", "-f", config)
 	}
 	if err != nil {
 		return err
@@ -254,15 +256,15 @@ func (s *subject) await(ctx context.Context) error {
 
 // leader asks the subject for the broker's address.
 func (s *subject) leader(ctx context.Context) (string, error) {
-	c, err := dialWire(ctx, s.listen, s.client())
+	c, err := wire.Dial(ctx, s.listen, s.client())
 	if err != nil {
 		return "", err
 	}
-	defer c.close()
+	defer c.Close()
 	req := kmsg.NewPtrMetadataRequest()
 	req.SetVersion(9)
 	req.Topics = []kmsg.MetadataRequestTopic{} // null would be all
-	resp, err := c.request(req)
+	resp, err := c.Request(req)
 	if err != nil {
 		return "", err
 	}
@@ -281,27 +283,27 @@ func (s *subject) stop() {
 }
 
 // usage returns what the subject has used so far; zero without a proxy.
-func (s *subject) usage() (Usage, error) {
+func (s *subject) usage() (bench.Usage, error) {
 	if s.process == nil {
-		return Usage{}, nil
+		return bench.Usage{}, nil
 	}
 	return s.process.Usage()
 }
 
 // createTopic creates a topic with the broker's default configs and waits until it can be used.
-func (w *proxyWorld) createTopic(ctx context.Context, name string, partitions int32) error {
-	c, err := dialWire(ctx, w.cluster.Bootstrap(), nil)
+func (w *world) createTopic(ctx context.Context, name string, partitions int32) error {
+	c, err := wire.Dial(ctx, w.cluster.Bootstrap(), nil)
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	req := kmsg.NewPtrCreateTopicsRequest()
 	req.SetVersion(5)
 	req.TimeoutMillis = 10_000
 	t := kmsg.NewCreateTopicsRequestTopic()
 	t.Topic, t.NumPartitions, t.ReplicationFactor = name, partitions, 1
 	req.Topics = append(req.Topics, t)
-	resp, err := c.request(req)
+	resp, err := c.Request(req)
 	if err == nil {
 		for _, t := range resp.(*kmsg.CreateTopicsResponse).Topics {
 			err = errors.Join(err, kerr.ErrorForCode(t.ErrorCode))
@@ -310,7 +312,7 @@ func (w *proxyWorld) createTopic(ctx context.Context, name string, partitions in
 	// Metadata names a leader before that broker knows that it leads.
 	deadline := time.Now().Add(20 * time.Second)
 	for p := int32(0); p < partitions && err == nil; {
-		if _, e := endOffset(ctx, w.cluster.Bootstrap(), name, p); e == nil {
+		if _, e := wire.End(ctx, w.cluster.Bootstrap(), name, p); e == nil {
 			p++
 			continue
 		} else if time.Now().After(deadline) {
@@ -329,18 +331,18 @@ func (w *proxyWorld) createTopic(ctx context.Context, name string, partitions in
 }
 
 // empty deletes all records of a topic, so that rounds do not fill the disk.
-func (w *proxyWorld) empty(ctx context.Context, topic string, partitions int32) error {
+func (w *world) empty(ctx context.Context, topic string, partitions int32) error {
 	return deleteRecords(ctx, w.cluster.Bootstrap(), topic, partitions, -1)
 }
 
 // deleteRecords deletes the records below an offset in all partitions of a topic; -1 means the high
 // watermark.
 func deleteRecords(ctx context.Context, addr, topic string, partitions int32, below int64) error {
-	c, err := dialWire(ctx, addr, nil)
+	c, err := wire.Dial(ctx, addr, nil)
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	req := kmsg.NewPtrDeleteRecordsRequest()
 	req.SetVersion(2)
 	req.TimeoutMillis = 10_000
@@ -352,7 +354,7 @@ func deleteRecords(ctx context.Context, addr, topic string, partitions int32, be
 		t.Partitions = append(t.Partitions, p)
 	}
 	req.Topics = append(req.Topics, t)
-	resp, err := c.request(req)
+	resp, err := c.Request(req)
 	if err != nil {
 		return err
 	}
@@ -364,30 +366,4 @@ func deleteRecords(ctx context.Context, addr, topic string, partitions int32, be
 		}
 	}
 	return nil
-}
-
-// endOffset returns the end offset of a partition.
-func endOffset(ctx context.Context, addr, topic string, partition int32) (int64, error) {
-	c, err := dialWire(ctx, addr, nil)
-	if err != nil {
-		return 0, err
-	}
-	defer c.close()
-	req := kmsg.NewPtrListOffsetsRequest()
-	req.SetVersion(5)
-	req.ReplicaID = -1
-	t, p := kmsg.NewListOffsetsRequestTopic(), kmsg.NewListOffsetsRequestTopicPartition()
-	t.Topic, p.Partition, p.Timestamp, p.CurrentLeaderEpoch = topic, partition, -1, -1
-	t.Partitions = append(t.Partitions, p)
-	req.Topics = append(req.Topics, t)
-	resp, err := c.request(req)
-	if err != nil {
-		return 0, err
-	}
-	for _, t := range resp.(*kmsg.ListOffsetsResponse).Topics {
-		for _, p := range t.Partitions {
-			return p.Offset, kerr.ErrorForCode(p.ErrorCode)
-		}
-	}
-	return 0, errors.New("no partition in the response")
 }

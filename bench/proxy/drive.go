@@ -1,4 +1,4 @@
-package bench
+package proxy
 
 import (
 	"context"
@@ -14,10 +14,10 @@ import (
 
 // asker makes one request after the other on a connection of its own.
 type asker interface {
-	// once makes a request, checks the answer, and returns how many bytes of record batches it has
+	// Once makes a request, checks the answer, and returns how many bytes of record batches it has
 	// moved.
-	once() (int64, error)
-	close()
+	Once() (int64, error)
+	Close()
 }
 
 // driven adds up the requests of a load, and their latencies.
@@ -52,7 +52,7 @@ func closedLoop(ctx context.Context, askers []asker, length time.Duration) (*dri
 	end := began.Add(length)
 	return drive(ctx, askers, func(_ int, a asker, d *driven, stop *atomic.Bool) error {
 		for now := time.Now(); now.Before(end) && !stop.Load(); {
-			n, err := a.once()
+			n, err := a.Once()
 			if err != nil {
 				return err
 			}
@@ -88,7 +88,7 @@ func fixedRate(ctx context.Context, askers []asker, rate float64, length time.Du
 				continue
 			}
 			sleeper.until(intended)
-			n, err := a.once()
+			n, err := a.Once()
 			if err != nil {
 				return err
 			}

@@ -1,15 +1,17 @@
-package bench
+package proxy
 
 import (
 	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
+
+	"klink/bench"
 )
 
-// proxyWorkload is a load on a proxy: the kind of request, its size, the number of connections, the
+// workload is a load on a proxy: the kind of request, its size, the number of connections, the
 // rate, and whether TLS is on.
-type proxyWorkload struct {
+type workload struct {
 	// kind is produce, fetch, mirror (fetches of a mirror whose offsets are shifted), idle or
 	// stall.
 	kind        string
@@ -19,11 +21,11 @@ type proxyWorkload struct {
 	tls         bool
 }
 
-var proxyWorkloadName = regexp.MustCompile(`^(?:(produce|fetch|mirror fetch) (\d+)(KiB|MiB) x(\d+)(?: at (\d+)/s)?|(idle) x(\d+)|(stalled reader))( tls)?$`)
+var workloadName = regexp.MustCompile(`^(?:(produce|fetch|mirror fetch) (\d+)(KiB|MiB) x(\d+)(?: at (\d+)/s)?|(idle) x(\d+)|(stalled reader))( tls)?$`)
 
-// parseProxyWorkload reads a name as [proxyWorkload.String] writes it.
-func parseProxyWorkload(name string) (w proxyWorkload, err error) {
-	m := proxyWorkloadName.FindStringSubmatch(name)
+// parseWorkload reads a name as [workload.String] writes it.
+func parseWorkload(name string) (w workload, err error) {
+	m := workloadName.FindStringSubmatch(name)
 	if m == nil {
 		return w, fmt.Errorf("workload %q: want \"produce|fetch|mirror fetch SIZE(KiB|MiB) xCONNECTIONS [at RATE/s] [tls]\", \"idle xCONNECTIONS [tls]\" or \"stalled reader [tls]\"", name)
 	}
@@ -56,7 +58,7 @@ func parseProxyWorkload(name string) (w proxyWorkload, err error) {
 	return w, err
 }
 
-func (w proxyWorkload) String() (s string) {
+func (w workload) String() (s string) {
 	switch w.kind {
 	case "idle":
 		s = fmt.Sprintf("idle x%d", w.connections)
@@ -79,15 +81,15 @@ func (w proxyWorkload) String() (s string) {
 }
 
 // single reports whether the workload is about the latency of one request.
-func (w proxyWorkload) single() bool { return w.connections == 1 && w.rate == 0 }
+func (w workload) single() bool { return w.connections == 1 && w.rate == 0 }
 
 // The workloads that run by default: those of the cross product of sizes, connections and TLS that
 // differ. Users can name any other.
 var (
-	quickProxyWorkloads = []string{
+	quickWorkloads = []string{
 		"produce 1KiB x1", "produce 1MiB x16", "fetch 64KiB x16", "fetch 64KiB x16 tls", "fetch 1KiB x16 at 1000/s", "mirror fetch 64KiB x16", "idle x1000 tls",
 	}
-	fullProxyWorkloads = []string{
+	fullWorkloads = []string{
 		"produce 1KiB x1", "produce 1KiB x16", "produce 64KiB x16", "produce 64KiB x64", "produce 1MiB x1", "produce 1MiB x16",
 		"fetch 1KiB x1", "fetch 1KiB x64", "fetch 64KiB x16", "fetch 1MiB x1", "fetch 1MiB x16",
 		"produce 64KiB x16 tls", "fetch 1KiB x1 tls", "fetch 64KiB x16 tls", "fetch 1MiB x16 tls",
@@ -97,23 +99,23 @@ var (
 	}
 )
 
-// proxyWorkloads returns the workloads that the options ask for. Those of mirrors come last,
+// workloadsOf returns the workloads that the options ask for. Those of mirrors come last,
 // because they need more than a broker.
-func proxyWorkloads(o *Options) (workloads []proxyWorkload, err error) {
+func workloadsOf(o *bench.Options) (workloads []workload, err error) {
 	names := o.Workloads
 	if len(names) == 0 {
-		if names = fullProxyWorkloads; o.Quick {
-			names = quickProxyWorkloads
+		if names = fullWorkloads; o.Quick {
+			names = quickWorkloads
 		}
 	}
 	for _, name := range names {
-		w, err := parseProxyWorkload(name)
+		w, err := parseWorkload(name)
 		if err != nil {
 			return nil, err
 		}
 		workloads = append(workloads, w)
 	}
 	order := map[string]int{"mirror fetch": 1, "idle": 2}
-	slices.SortStableFunc(workloads, func(a, b proxyWorkload) int { return order[a.kind] - order[b.kind] })
+	slices.SortStableFunc(workloads, func(a, b workload) int { return order[a.kind] - order[b.kind] })
 	return workloads, nil
 }

@@ -1,4 +1,4 @@
-package bench
+package proxy
 
 import (
 	"context"
@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"klink/bench/wire"
 )
 
 // Produce requests go to these partitions in turn. Their records are deleted after each run.
@@ -28,7 +30,7 @@ func batchFor(size int) int { return min(size, fetchBatch) }
 func fetchTopic(size int) string { return fmt.Sprintf("bench-fetch-%d", batchFor(size)) }
 
 // prepare fills the topics that a workload reads.
-func (b *proxyBench) prepare(ctx context.Context, w proxyWorkload) error {
+func (b *benchmark) prepare(ctx context.Context, w workload) error {
 	switch w.kind {
 	case "fetch", "stall":
 		return b.fill(ctx, w.fetchSize())
@@ -39,7 +41,7 @@ func (b *proxyBench) prepare(ctx context.Context, w proxyWorkload) error {
 }
 
 // fetchSize returns the size of answers.
-func (w proxyWorkload) fetchSize() int {
+func (w workload) fetchSize() int {
 	if w.kind == "stall" {
 		return 64 << 10
 	}
@@ -52,10 +54,10 @@ func fillEnd(size int) (end int64, batches int) {
 	if batchFor(size) < fetchBatch {
 		batches = fetchSmallCount
 	}
-	return int64(batches) * recordsOf(recordBatch(batchFor(size), 1)), batches
+	return int64(batches) * wire.RecordsOf(wire.RecordBatch(batchFor(size), 1)), batches
 }
 
-func (b *proxyBench) fill(ctx context.Context, size int) error {
+func (b *benchmark) fill(ctx context.Context, size int) error {
 	if b.filled[batchFor(size)] {
 		return nil
 	}
@@ -79,19 +81,19 @@ func fillTopic(ctx context.Context, addr, topic string, partitions int32, size i
 	errs := make(chan error, partitions)
 	for p := range partitions {
 		go func() {
-			prod, err := newProducer(ctx, addr, nil, topic, p, recordBatch(batchFor(size), uint64(p)+1))
+			prod, err := wire.NewProducer(ctx, addr, nil, topic, p, wire.RecordBatch(batchFor(size), uint64(p)+1))
 			if err != nil {
 				errs <- err
 				return
 			}
-			defer prod.close()
-			for prod.next < end && err == nil {
-				if _, err = prod.once(); err == nil {
+			defer prod.Close()
+			for prod.Next() < end && err == nil {
+				if _, err = prod.Once(); err == nil {
 					err = ctx.Err()
 				}
 			}
-			if err == nil && prod.next != end {
-				err = fmt.Errorf("partition %d of %s ends at %d, not at %d", p, topic, prod.next, end)
+			if err == nil && prod.Next() != end {
+				err = fmt.Errorf("partition %d of %s ends at %d, not at %d", p, topic, prod.Next(), end)
 			}
 			errs <- err
 		}()
@@ -104,7 +106,7 @@ func fillTopic(ctx context.Context, addr, topic string, partitions int32, size i
 }
 
 // askers opens the connections of a workload. After an error it returns those that it has opened.
-func (b *proxyBench) askers(ctx context.Context, s *subject, w proxyWorkload) (askers []asker, err error) {
+func (b *benchmark) askers(ctx context.Context, s *subject, w workload) (askers []asker, err error) {
 	addr, err := s.leader(ctx)
 	if err != nil {
 		return nil, err
@@ -114,17 +116,17 @@ func (b *proxyBench) askers(ctx context.Context, s *subject, w proxyWorkload) (a
 	}
 	var batch []byte
 	if w.kind == "produce" {
-		batch = recordBatch(w.size, 1)
+		batch = wire.RecordBatch(w.size, 1)
 	}
 	end, batches := fillEnd(w.fetchSize())
 	for i := range w.connections {
 		var a asker
 		if w.kind == "produce" {
-			a, err = newProducer(ctx, addr, s.client(), produceTopic, int32(i%producePartitions), batch)
+			a, err = wire.NewProducer(ctx, addr, s.client(), produceTopic, int32(i%producePartitions), batch)
 		} else {
 			// Connections on the same partition start at different offsets.
 			from := int64(i*batches/w.connections) * (end / int64(batches))
-			a, err = newFetcher(ctx, addr, s.client(), fetchTopic(w.size), int32(i%fetchPartitions), w.size, 0, end, from)
+			a, err = wire.NewFetcher(ctx, addr, s.client(), fetchTopic(w.size), int32(i%fetchPartitions), w.size, 0, end, from)
 		}
 		if err != nil {
 			return askers, err
@@ -136,7 +138,7 @@ func (b *proxyBench) askers(ctx context.Context, s *subject, w proxyWorkload) (a
 
 // warmUp makes the broker compile its hot paths before anything is measured, without TLS, and with
 // TLS if a workload uses it.
-func (b *proxyBench) warmUp(ctx context.Context, workloads []proxyWorkload) error {
+func (b *benchmark) warmUp(ctx context.Context, workloads []workload) error {
 	length := 2 * time.Second
 	if b.Quick {
 		length = time.Second
@@ -145,12 +147,12 @@ func (b *proxyBench) warmUp(ctx context.Context, workloads []proxyWorkload) erro
 		return err
 	}
 	for _, s := range b.world.subjects {
-		used := slices.ContainsFunc(workloads, func(w proxyWorkload) bool { return w.tls == s.tls })
+		used := slices.ContainsFunc(workloads, func(w workload) bool { return w.tls == s.tls })
 		if s.name != Direct || !used {
 			continue
 		}
 		for _, name := range []string{"produce 64KiB x16", "fetch 64KiB x16"} {
-			w, err := parseProxyWorkload(name)
+			w, err := parseWorkload(name)
 			if err != nil {
 				return err
 			}

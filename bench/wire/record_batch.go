@@ -1,16 +1,11 @@
-package bench
+package wire
 
 import (
-	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 	"math/rand/v2"
 	"time"
-
-	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Where the fields of a v2 record batch begin.
@@ -24,9 +19,9 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// recordBatch makes a batch of exactly size bytes that nothing can compress, in records of about a
-// kilobyte. Its base offset is 0.
-func recordBatch(size int, seed uint64) []byte {
+// RecordBatch makes a v2 batch of exactly size bytes that nothing can compress, in records of about
+// a kilobyte. Its base offset is 0.
+func RecordBatch(size int, seed uint64) []byte {
 	const perRecord = 1 << 10
 	b := make([]byte, batchHead, size)
 	src := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16), byte(seed >> 24)})
@@ -57,8 +52,8 @@ func recordBatch(size int, seed uint64) []byte {
 	return b
 }
 
-// recordsOf returns the number of records, and so of offsets, in a batch.
-func recordsOf(batch []byte) int64 {
+// RecordsOf returns the number of records, and so of offsets, in a batch.
+func RecordsOf(batch []byte) int64 {
 	return int64(binary.BigEndian.Uint32(batch[atLastOffsetDelta:])) + 1
 }
 
@@ -93,72 +88,5 @@ func appendRecord(b []byte, size, delta int, src *rand.ChaCha8) []byte {
 			return append(b, 0)
 		}
 	}
-	panic(fmt.Sprintf("bench: no record of %d bytes", size))
-}
-
-// produceVersion is the version of the produce requests: flexible, with topic names.
-const produceVersion = 9
-
-// producer appends the same batch to one partition again and again, acks=1.
-type producer struct {
-	*wire
-	frame     []byte
-	resp      *kmsg.ProduceResponse
-	topic     string
-	partition int32
-	batch     int64 // bytes
-	records   int64
-	next      int64 // the broker has given out the offsets below it
-}
-
-func newProducer(ctx context.Context, addr string, config *tls.Config, topic string, partition int32, batch []byte) (*producer, error) {
-	w, err := dialWire(ctx, addr, config)
-	if err != nil {
-		return nil, err
-	}
-	p := &producer{
-		wire: w, topic: topic, partition: partition, batch: int64(len(batch)), frame: produceFrame(topic, partition, batch), next: -1,
-		records: recordsOf(batch),
-	}
-	p.resp = kmsg.NewPtrProduceResponse()
-	p.resp.SetVersion(produceVersion)
-	return p, nil
-}
-
-func produceFrame(topic string, partition int32, batch []byte) []byte {
-	req := kmsg.NewPtrProduceRequest()
-	req.SetVersion(produceVersion)
-	req.Acks, req.TimeoutMillis = 1, int32(wireTimeout.Milliseconds())
-	t, p := kmsg.NewProduceRequestTopic(), kmsg.NewProduceRequestTopicPartition()
-	t.Topic, p.Partition, p.Records = topic, partition, batch
-	t.Partitions = append(t.Partitions, p)
-	req.Topics = append(req.Topics, t)
-	return requestFrame(req)
-}
-
-// once appends the batch. The answer must be without error, for this partition, and with an offset
-// that the broker has not given out before.
-func (p *producer) once() (int64, error) {
-	body, err := p.ask(p.frame)
-	if err == nil {
-		body, err = skipTags(body)
-	}
-	if err == nil {
-		err = p.resp.ReadFrom(body)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("produce to %s-%d: %w", p.topic, p.partition, err)
-	}
-	if len(p.resp.Topics) != 1 || len(p.resp.Topics[0].Partitions) != 1 || p.resp.Topics[0].Topic != p.topic || p.resp.Topics[0].Partitions[0].Partition != p.partition {
-		return 0, fmt.Errorf("produce to %s-%d: the response is for another partition", p.topic, p.partition)
-	}
-	got := p.resp.Topics[0].Partitions[0]
-	if err := kerr.ErrorForCode(got.ErrorCode); err != nil {
-		return 0, fmt.Errorf("produce to %s-%d: %w", p.topic, p.partition, err)
-	}
-	if got.BaseOffset < p.next {
-		return 0, fmt.Errorf("produce to %s-%d: offset %d was given out before", p.topic, p.partition, got.BaseOffset)
-	}
-	p.next = got.BaseOffset + p.records
-	return p.batch, nil
+	panic(fmt.Sprintf("wire: no record of %d bytes", size))
 }

@@ -1,4 +1,4 @@
-package bench
+package proxy
 
 import (
 	"context"
@@ -9,26 +9,27 @@ import (
 	"strings"
 	"time"
 
+	"klink/bench"
 	"klink/internal/kafkatest"
 )
 
 // How long one measurement takes, and the requests before it that do not count.
 const (
-	proxyLength, proxyQuickLength = 800 * time.Millisecond, 500 * time.Millisecond
-	proxyLead                     = 150 * time.Millisecond
+	fullLength, quickLength = 800 * time.Millisecond, 500 * time.Millisecond
+	lead                    = 150 * time.Millisecond
 )
 
-// Proxy measures clients of a real broker without a proxy, behind `klink serve`, behind HAProxy and
-// behind a byte relay: throughput, latency, CPU and memory. fullProxyWorkloads lists the loads.
-// Proxy returns the serie with all that was measured, even if an error cut it short.
-func Proxy(ctx context.Context, o *Options) (s *Series, err error) {
-	workloads, err := proxyWorkloads(o)
+// Run measures clients of a real broker without a proxy, behind `klink serve`, behind HAProxy and
+// behind a byte relay: throughput, latency, CPU and memory. fullWorkloads lists the loads.
+// It returns the series with all that was measured, even if an error cut it short.
+func Run(ctx context.Context, o *bench.Options) (s *bench.Series, err error) {
+	workloads, err := workloadsOf(o)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range o.Subjects {
-		if !slices.Contains(proxySubjects(o), name) {
-			return nil, fmt.Errorf("subject %q: have %s", name, strings.Join(proxySubjects(o), ", "))
+		if !slices.Contains(subjectsOf(o), name) {
+			return nil, fmt.Errorf("subject %q: have %s", name, strings.Join(subjectsOf(o), ", "))
 		}
 	}
 	if o.Rounds < 1 {
@@ -46,32 +47,32 @@ func Proxy(ctx context.Context, o *Options) (s *Series, err error) {
 	} else {
 		defer os.RemoveAll(dir)
 	}
-	serie := &Series{Bench: "proxy", Command: o.Command, Began: time.Now().UTC(), Machine: ThisMachine(string(kafkatest.V431), o.Version)}
+	serie := &bench.Series{Bench: "proxy", Command: o.Command, Began: time.Now().UTC(), Machine: bench.ThisMachine(string(kafkatest.V431), o.Version)}
 	fmt.Fprintf(o.Progress, "starting Apache Kafka %s ...\n", kafkatest.V431)
-	world, err := newProxyWorld(ctx, dir, o)
+	w, err := newWorld(ctx, dir, o)
 	if err != nil {
 		return nil, err
 	}
-	defer world.stop()
-	b := &proxyBench{Options: o, world: world, serie: serie, length: proxyLength}
+	defer w.stop()
+	b := &benchmark{Options: o, world: w, serie: serie, length: fullLength}
 	if o.Quick {
-		b.length = proxyQuickLength
+		b.length = quickLength
 	}
-	defer func() { serie.Absent = append(serie.Absent, world.absent...) }()
+	defer func() { serie.Absent = append(serie.Absent, w.absent...) }()
 	return serie, b.run(ctx, workloads)
 }
 
-// proxyBench is a run of the benchmark.
-type proxyBench struct {
-	*Options
-	world  *proxyWorld
-	serie  *Series
+// benchmark is one run of all workloads.
+type benchmark struct {
+	*bench.Options
+	world  *world
+	serie  *bench.Series
 	length time.Duration
 	filled map[int]bool // sizes whose topic for fetches exists
 	mirror *mirrorWorld // nil until it is needed
 }
 
-func (b *proxyBench) run(ctx context.Context, workloads []proxyWorkload) error {
+func (b *benchmark) run(ctx context.Context, workloads []workload) error {
 	if err := b.world.createTopic(ctx, produceTopic, producePartitions); err != nil {
 		return err
 	}
@@ -93,7 +94,7 @@ func (b *proxyBench) run(ctx context.Context, workloads []proxyWorkload) error {
 
 // workload runs all rounds of a workload; each round runs every subject in turn. If a subject
 // fails, its run gets a problem, and the others go on.
-func (b *proxyBench) workload(ctx context.Context, w proxyWorkload) error {
+func (b *benchmark) workload(ctx context.Context, w workload) error {
 	if err := b.prepare(ctx, w); err != nil {
 		return err
 	}
@@ -114,7 +115,7 @@ func (b *proxyBench) workload(ctx context.Context, w proxyWorkload) error {
 		// one.
 		for i := range subjects {
 			s := subjects[(i+round-1)%len(subjects)]
-			run := Run{Workload: w.String(), Subject: s.name, Round: round}
+			run := bench.Run{Workload: w.String(), Subject: s.name, Round: round}
 			err := s.start(ctx)
 			if err == nil {
 				run.Values, err = b.measure(ctx, s, w)
@@ -131,12 +132,13 @@ func (b *proxyBench) workload(ctx context.Context, w proxyWorkload) error {
 		}
 		b.addedLatency(w, round)
 	}
-	b.serie.progress(b.Progress, w.String())
+	// Show the table of the finished workload.
+	b.serie.Table(b.Progress, w.String(), Direct, HAProxy, bench.BytesPerConn, bench.MBPerSecond, bench.P50)
 	return nil
 }
 
 // measure makes one run.
-func (b *proxyBench) measure(ctx context.Context, s *subject, w proxyWorkload) (map[Metric]float64, error) {
+func (b *benchmark) measure(ctx context.Context, s *subject, w workload) (map[bench.Metric]float64, error) {
 	switch w.kind {
 	case "idle":
 		return b.measureIdle(ctx, s, w)
@@ -157,13 +159,13 @@ func (b *proxyBench) measure(ctx context.Context, s *subject, w proxyWorkload) (
 
 func closeAll(askers []asker) {
 	for _, a := range askers {
-		a.close()
+		a.Close()
 	}
 }
 
 // drive makes the load, and returns the figures of the load and of what the subject used.
-func (b *proxyBench) drive(ctx context.Context, s *subject, w proxyWorkload, askers []asker) (map[Metric]float64, error) {
-	if _, err := closedLoop(ctx, askers, proxyLead); err != nil {
+func (b *benchmark) drive(ctx context.Context, s *subject, w workload, askers []asker) (map[bench.Metric]float64, error) {
+	if _, err := closedLoop(ctx, askers, lead); err != nil {
 		return nil, err
 	}
 	before, err := s.usage()
@@ -187,22 +189,22 @@ func (b *proxyBench) drive(ctx context.Context, s *subject, w proxyWorkload, ask
 }
 
 // values returns the figures of a load, and of what the subject used for it.
-func (d *driven) values(s *subject, before, after Usage) map[Metric]float64 {
-	v := map[Metric]float64{
-		MBPerSecond: float64(d.bytes) / 1e6 / d.elapsed.Seconds(), RequestsPerSec: float64(d.requests) / d.elapsed.Seconds(),
-		P50: d.quantile(50), P99: d.quantile(99), P999: d.quantile(99.9), Max: d.quantile(100),
+func (d *driven) values(s *subject, before, after bench.Usage) map[bench.Metric]float64 {
+	v := map[bench.Metric]float64{
+		bench.MBPerSecond: float64(d.bytes) / 1e6 / d.elapsed.Seconds(), bench.RequestsPerSec: float64(d.requests) / d.elapsed.Seconds(),
+		bench.P50: d.quantile(50), bench.P99: d.quantile(99), bench.P999: d.quantile(99.9), bench.Max: d.quantile(100),
 	}
 	if s.name != Direct {
 		cpu := (after.CPU - before.CPU).Seconds()
-		v[CPUPerGB] = cpu / (float64(d.bytes) / 1e9)
-		v[CPUPerRequest] = cpu * 1e6 / float64(d.requests)
-		v[RSS] = float64(after.RSS) / 1e6
+		v[bench.CPUPerGB] = cpu / (float64(d.bytes) / 1e9)
+		v[bench.CPUPerRequest] = cpu * 1e6 / float64(d.requests)
+		v[bench.RSS] = float64(after.RSS) / 1e6
 	}
 	return v
 }
 
 // addedLatency compares the latencies of a round with those without a proxy.
-func (b *proxyBench) addedLatency(w proxyWorkload, round int) {
+func (b *benchmark) addedLatency(w workload, round int) {
 	if !w.single() {
 		return
 	}
@@ -213,7 +215,7 @@ func (b *proxyBench) addedLatency(w proxyWorkload, round int) {
 		}
 		for j := range runs {
 			if runs[j].Workload == w.String() && runs[j].Round == round && runs[j].Subject != Direct && runs[j].Problem == "" {
-				runs[j].Values[AddedP50] = 1000 * (runs[j].Values[P50] - runs[i].Values[P50])
+				runs[j].Values[bench.AddedP50] = 1000 * (runs[j].Values[bench.P50] - runs[i].Values[bench.P50])
 			}
 		}
 	}
