@@ -16,10 +16,10 @@ import (
 	"klink/admin"
 	"klink/admin/facts"
 	"klink/internal/config"
-	"klink/internal/telemetry"
 	"klink/proxy"
 	"klink/replicator"
 	"klink/router"
+	"klink/telemetry"
 )
 
 // server is one assembled klink process: proxy, router, control plane, replicator, telemetry.

@@ -13,8 +13,8 @@ import (
 	"strings"
 	"testing"
 
-	"klink/internal/telemetry"
 	"klink/proxy"
+	"klink/telemetry"
 
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"

@@ -8,7 +8,7 @@ import (
 // production is the code that a klink runs in a cluster.
 var production = []string{
 	"admin", "replicator", "router", "proxy", "protocol", "cmd",
-	"internal/config", "internal/jsonbound", "internal/kafkaclient", "internal/telemetry",
+	"internal/config", "internal/jsonbound", "internal/kafkaclient", "telemetry",
 }
 
 // goroutines are the functions that may have a go statement, one each, and who ends it or waits
@@ -22,7 +22,7 @@ var goroutines = map[string]string{
 	"cmd/klink.main":         "gives the signals back to the runtime; ends with the process",
 	"cmd/klink.app.produce":  "may be blocked in a read of the standard input, which nothing ends; the process ends soon",
 
-	"internal/telemetry.Serve": "Shutdown ends it and waits for done",
+	"telemetry.Serve": "Shutdown ends it and waits for done",
 
 	"proxy.Proxy.collect": "debug.FreeOSMemory takes a while, touches nothing of the proxy, and ends by itself",
 	"proxy.newWaiter":     "ends when the queue is closed; close waits for done",

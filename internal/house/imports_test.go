@@ -36,7 +36,7 @@ var arrows = []struct {
 	{"replicator/group", nil},
 	{"replicator/wire", []string{"internal/kafkaclient", "protocol"}},
 	{"replicator", []string{"admin/linkconfig", "admin/model", "admin/sourceerror", "internal/jsonbound", "internal/kafkaclient", "internal/retry", "protocol", "replicator/core", "replicator/group", "replicator/memory", "replicator/wire"}},
-	{"internal/telemetry", []string{"admin/model", "protocol", "proxy", "replicator"}},
+	{"telemetry", []string{"admin/model", "protocol", "proxy", "replicator"}},
 
 	// Tools, tests and benchmarks.
 	{"internal/house", nil},
@@ -52,7 +52,7 @@ var arrows = []struct {
 	{"bench/mirror", []string{"bench", "bench/wire", "internal/kafkatest", "protocol"}},
 
 	{"cmd", []string{
-		"admin", "admin/facts", "admin/linkconfig", "admin/filter", "admin/model", "bench", "bench/load", "bench/mirror", "bench/page", "bench/proxy", "internal/config", "internal/kafkaclient", "internal/telemetry", "protocol", "proxy", "replicator", "router",
+		"admin", "admin/facts", "admin/linkconfig", "admin/filter", "admin/model", "bench", "bench/load", "bench/mirror", "bench/page", "bench/proxy", "internal/config", "internal/kafkaclient", "telemetry", "protocol", "proxy", "replicator", "router",
 	}},
 }
 

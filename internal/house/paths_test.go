@@ -10,7 +10,7 @@ import (
 
 // TestPathsInDocumentsExist: what DESIGN.md, CONTRIBUTING.md and AGENTS.md name is there.
 func TestPathsInDocumentsExist(t *testing.T) {
-	named := regexp.MustCompile("`((?:admin|bench|cmd|docs|internal|protocol|proxy|replicator|router)(?:/[a-zA-Z0-9_*.-]+)*)`")
+	named := regexp.MustCompile("`((?:admin|bench|cmd|docs|internal|protocol|proxy|replicator|router|telemetry)(?:/[a-zA-Z0-9_*.-]+)*)`")
 	for _, doc := range []string{"DESIGN.md", "CONTRIBUTING.md", "AGENTS.md"} {
 		text, err := os.ReadFile(filepath.Join("..", "..", doc))
 		if err != nil {

@@ -246,9 +246,9 @@ func TestAPINames(t *testing.T) {
 	}
 }
 
-// docs/metrics.md contains the table; go test ./internal/telemetry -rewrite updates it.
+// docs/metrics.md contains the table; go test ./telemetry -rewrite updates it.
 func TestDocs(t *testing.T) {
-	const path, begin, end = "../../docs/metrics.md", "go test ./internal/telemetry -rewrite` -->\n", "<!-- end of metrics -->"
+	const path, begin, end = "../docs/metrics.md", "go test ./telemetry -rewrite` -->\n", "<!-- end of metrics -->"
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
 	head, rest, ok := strings.Cut(string(text), begin)
@@ -259,5 +259,5 @@ func TestDocs(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, []byte(head+begin+Markdown()+end+tail), 0o644))
 		return
 	}
-	require.Equal(t, Markdown(), table, "run go test ./internal/telemetry -rewrite and look at the difference")
+	require.Equal(t, Markdown(), table, "run go test ./telemetry -rewrite and look at the difference")
 }

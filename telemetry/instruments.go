@@ -1,6 +1,3 @@
-// Package telemetry exposes klink's metrics: OpenTelemetry instruments that read the counters of
-// proxy, router and replicator, and the HTTP server with /metrics, /healthz and /readyz. Every
-// instrument is observable: it costs nothing until a collection.
 package telemetry
 
 import (
