@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"klink/admin/model"
+	"klink/internal/kafkaclient"
 	"klink/protocol/batch"
 	"klink/replicator/core"
 
@@ -119,29 +120,12 @@ func unknownRequest(err error) bool {
 // epochAt returns the leader epoch of the batch that holds the last offset of the batch seen last;
 // -1 = the source has no such batch.
 func (f *fetcher) epochAt(ctx context.Context, j *fetchJob) (int32, error) {
-	req := kmsg.NewPtrFetchRequest()
-	req.ReplicaID, req.MinBytes, req.MaxBytes, req.SessionEpoch = -1, 1, minPartitionFetch, -1
-	t := kmsg.NewFetchRequestTopic()
-	t.Topic, t.TopicID = j.w.m.sourceTopic, j.w.m.id()
-	p := kmsg.NewFetchRequestTopicPartition()
-	p.Partition, p.CurrentLeaderEpoch, p.FetchOffset, p.PartitionMaxBytes = j.w.id, j.leader, j.seen.End-1, 1
-	t.Partitions = append(t.Partitions, p)
-	req.Topics = append(req.Topics, t)
-	kresp, err := f.s.client.Broker(int(f.broker)).Request(ctx, req)
-	if err != nil {
-		return -1, err
-	}
-	resp := kresp.(*kmsg.FetchResponse)
-	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
-		return -1, err
-	}
-	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return -1, fmt.Errorf("the response to a fetch of %s-%d has %d topics", j.w.m.sourceTopic, j.w.id, len(resp.Topics))
-	}
-	r := &resp.Topics[0].Partitions[0]
-	switch err := kerr.ErrorForCode(r.ErrorCode); {
+	of := kafkaclient.OnePartition{Topic: j.w.m.sourceTopic, TopicID: j.w.m.id(), Partition: j.w.id, Epoch: j.leader}
+	r, err := of.Fetch(ctx, f.s.client.Broker(int(f.broker)), j.seen.End-1,
+		kafkaclient.FetchBounds{Isolation: kafkaclient.ReadUncommitted, MaxBytes: minPartitionFetch, PartitionMaxBytes: 1})
+	switch {
 	case err == nil:
-	case errors.Is(err, kerr.OffsetOutOfRange): // deleted since
+	case r != nil && errors.Is(err, kerr.OffsetOutOfRange): // deleted since
 		return -1, nil
 	default:
 		return -1, err

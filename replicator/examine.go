@@ -7,13 +7,12 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/internal/kafkaclient"
 	"klink/internal/retry"
 	"klink/protocol/batch"
 	"klink/replicator/core"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // When void batches are found in a compacted mirror klink makes the cleaner rest, but the cleaner
@@ -180,31 +179,16 @@ func (s *source) readRecords(ctx context.Context, topic string, partition int32,
 	if int(partition) >= len(t.leaders) || t.leaders[partition] < 0 {
 		return fmt.Errorf("%s-%d has no leader at the source", topic, partition)
 	}
+	of := kafkaclient.OnePartition{Topic: topic, TopicID: t.id, Partition: partition, Epoch: kafkaclient.AnyEpoch}
+	bounds := kafkaclient.FetchBounds{Isolation: kafkaclient.ReadCommitted, Wait: time.Second, MaxBytes: examineBytes, PartitionMaxBytes: examineBytes}
 	var aborted batch.Aborted
 	for from < to {
-		req := kmsg.NewPtrFetchRequest()
-		req.ReplicaID, req.SessionEpoch, req.IsolationLevel = -1, -1, readCommitted
-		req.MaxWaitMillis, req.MinBytes, req.MaxBytes = 1000, 1, examineBytes
-		rt := kmsg.NewFetchRequestTopic()
-		rt.Topic, rt.TopicID = topic, t.id
-		rp := kmsg.NewFetchRequestTopicPartition()
-		rp.Partition, rp.CurrentLeaderEpoch, rp.FetchOffset, rp.PartitionMaxBytes = partition, -1, from, examineBytes
-		rt.Partitions = append(rt.Partitions, rp)
-		req.Topics = append(req.Topics, rt)
-		kresp, err := s.client.Broker(int(t.leaders[partition])).Request(ctx, req)
+		p, err := of.Fetch(ctx, s.client.Broker(int(t.leaders[partition])), from, bounds)
 		if err != nil {
+			if p != nil {
+				err = fmt.Errorf("fetch of %s-%d at offset %d at the source: %w", topic, partition, from, err)
+			}
 			return err
-		}
-		resp := kresp.(*kmsg.FetchResponse)
-		if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
-			return err
-		}
-		if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-			return fmt.Errorf("the response to a fetch of %s-%d has %d topics", topic, partition, len(resp.Topics))
-		}
-		p := &resp.Topics[0].Partitions[0]
-		if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-			return fmt.Errorf("fetch of %s-%d at offset %d at the source: %w", topic, partition, from, err)
 		}
 		list := make([]batch.AbortedTransaction, 0, len(p.AbortedTransactions))
 		for _, a := range p.AbortedTransactions {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/internal/kafkaclient"
 	"klink/internal/retry"
 	"klink/replicator/core"
 	"klink/replicator/memory"
@@ -486,12 +487,8 @@ const (
 
 // listOffset asks a broker for one offset of a partition it leads.
 func (s *source) listOffset(ctx context.Context, broker int32, topic string, partition int32, timestamp int64) (int64, error) {
-	p := kmsg.NewListOffsetsRequestTopicPartition()
-	p.Partition = partition
-	p.CurrentLeaderEpoch = -1
-	p.Timestamp = timestamp
-	p.MaxNumOffsets = 1
-	return listOffset(ctx, s.client.Broker(int(broker)), -1, topic, p)
+	of := kafkaclient.OnePartition{Topic: topic, Partition: partition, Epoch: kafkaclient.AnyEpoch}
+	return listOffset(ctx, s.client.Broker(int(broker)), -1, timestamp, of)
 }
 
 // requester sends requests to a broker.
@@ -500,27 +497,15 @@ type requester interface {
 }
 
 // listOffset asks for one offset. replica is the replica id of the request, -1 for a client.
-func listOffset(ctx context.Context, to requester, replica int32, topic string, p kmsg.ListOffsetsRequestTopicPartition) (int64, error) {
-	req := kmsg.NewPtrListOffsetsRequest()
-	req.ReplicaID = replica
-	t := kmsg.NewListOffsetsRequestTopic()
-	t.Topic = topic
-	t.Partitions = append(t.Partitions, p)
-	req.Topics = append(req.Topics, t)
-	kresp, err := to.Request(ctx, req)
-	if err != nil {
+func listOffset(ctx context.Context, to requester, replica int32, timestamp int64, of kafkaclient.OnePartition) (int64, error) {
+	r, err := of.ListOffset(ctx, to, replica, kafkaclient.ReadUncommitted, timestamp)
+	switch {
+	case r == nil:
 		return 0, err
-	}
-	resp := kresp.(*kmsg.ListOffsetsResponse)
-	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return 0, fmt.Errorf("the ListOffsets response for %s-%d has %d topics", topic, p.Partition, len(resp.Topics))
-	}
-	r := resp.Topics[0].Partitions[0]
-	if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
-		return 0, fmt.Errorf("ListOffsets for %s-%d: %w", topic, p.Partition, err)
-	}
-	if r.Offset < 0 {
-		return 0, fmt.Errorf("ListOffsets for %s-%d returned offset %d", topic, p.Partition, r.Offset)
+	case err != nil:
+		return 0, fmt.Errorf("ListOffsets for %s-%d: %w", of.Topic, of.Partition, err)
+	case r.Offset < 0:
+		return 0, fmt.Errorf("ListOffsets for %s-%d returned offset %d", of.Topic, of.Partition, r.Offset)
 	}
 	return r.Offset, nil
 }

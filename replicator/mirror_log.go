@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
+	"klink/internal/kafkaclient"
 	"klink/protocol/batch"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -64,9 +66,7 @@ func (t *destTopic) leader(topic string, id [16]byte, partition int32) (int32, e
 // the end is above the high watermark: what is in between may still be truncated.
 func logEnds(ctx context.Context, leader requester, topic string, partition, epoch int32) (start, end int64, err error) {
 	ask := func(replica int32, timestamp int64) (int64, error) {
-		p := kmsg.NewListOffsetsRequestTopicPartition()
-		p.Partition, p.CurrentLeaderEpoch, p.Timestamp, p.MaxNumOffsets = partition, epoch, timestamp, 1
-		return listOffset(ctx, leader, replica, topic, p)
+		return listOffset(ctx, leader, replica, timestamp, kafkaclient.OnePartition{Topic: topic, Partition: partition, Epoch: epoch})
 	}
 	// A client gets the leader's high watermark, the debugging replica (-2) the end of its log. All
 	// three requests name the same leader epoch, so the same leader answers them.
@@ -149,29 +149,13 @@ func (l *mirrorLog) fetch(ctx context.Context, offset int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	req := kmsg.NewPtrFetchRequest()
-	req.ReplicaID, req.SessionEpoch = -1, -1
-	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = 1000, 1, l.chunk
-	rt := kmsg.NewFetchRequestTopic()
-	rt.Topic, rt.TopicID = l.topic, t.id
-	rp := kmsg.NewFetchRequestTopicPartition()
-	rp.Partition, rp.CurrentLeaderEpoch, rp.FetchOffset, rp.PartitionMaxBytes = l.partition, t.epochs[l.partition], offset, l.chunk
-	rt.Partitions = append(rt.Partitions, rp)
-	req.Topics = append(req.Topics, rt)
-	kresp, err := leader.Request(ctx, req)
+	of := kafkaclient.OnePartition{Topic: l.topic, TopicID: t.id, Partition: l.partition, Epoch: t.epochs[l.partition]}
+	p, err := of.Fetch(ctx, leader, offset, kafkaclient.FetchBounds{Isolation: kafkaclient.ReadUncommitted, Wait: time.Second, MaxBytes: l.chunk, PartitionMaxBytes: l.chunk})
 	if err != nil {
+		if p != nil {
+			err = fmt.Errorf("fetch of %s at offset %d: %w", l.name(), offset, err)
+		}
 		return nil, err
-	}
-	resp := kresp.(*kmsg.FetchResponse)
-	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
-		return nil, err
-	}
-	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return nil, fmt.Errorf("the response to a fetch of %s has %d topics", l.name(), len(resp.Topics))
-	}
-	p := resp.Topics[0].Partitions[0]
-	if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-		return nil, fmt.Errorf("fetch of %s at offset %d: %w", l.name(), offset, err)
 	}
 	l.worked(t)
 	return p.RecordBatches, nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/internal/kafkaclient"
 	"klink/internal/retry"
 	"klink/replicator/core"
 
@@ -260,11 +261,11 @@ func (s *source) stableEnds(ctx context.Context, mirrors []*mirror) (map[*mirror
 	for broker, of := range byLeader {
 		asking.Go(func() error {
 			// The last stable offset first: it never is above the end that is asked for after it.
-			stable, err := s.listEnds(ctx, broker, of, readCommitted)
+			stable, err := s.listEnds(ctx, broker, of, kafkaclient.ReadCommitted)
 			if err != nil {
 				return err
 			}
-			high, err := s.listEnds(ctx, broker, of, readUncommitted)
+			high, err := s.listEnds(ctx, broker, of, kafkaclient.ReadUncommitted)
 			if err != nil {
 				return err
 			}
@@ -348,13 +349,6 @@ func (s *source) leadersOf(ctx context.Context, mirrors []*mirror) (byLeader map
 	}
 	return byLeader, partitions, nil
 }
-
-// The isolation levels of ListOffsets: with readUncommitted the broker answers with the high
-// watermark, with readCommitted with the last stable offset.
-const (
-	readUncommitted = 0
-	readCommitted   = 1
-)
 
 // listEnds asks a broker for the ends of partitions that it leads. It leaves out partitions with an
 // error.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"klink/internal/kafkaclient"
 	"klink/protocol/batch"
 	"klink/protocol/timeline"
 
@@ -245,48 +246,24 @@ func isShown(line *timeline.Partition, b batch.Header, verdict batch.Verdict) bo
 // read returns batches, the first of which holds the physical offset. It returns about limit bytes,
 // and at least one whole batch (KIP-74). At the end of the log it returns nothing.
 func (l *logAt) read(ctx context.Context, physical int64, limit int32) ([]byte, error) {
-	req := kmsg.NewPtrFetchRequest()
-	req.ReplicaID, req.SessionEpoch = -1, -1
-	req.MaxBytes = limit
-	t := kmsg.NewFetchRequestTopic()
-	t.Topic, t.TopicID = l.topic, l.id
-	p := kmsg.NewFetchRequestTopicPartition()
-	p.Partition, p.FetchOffset, p.PartitionMaxBytes = l.partition, physical, limit
-	t.Partitions = append(t.Partitions, p)
-	req.Topics = append(req.Topics, t)
-	resp, err := req.RequestWith(ctx, l.broker)
+	got, err := l.one().Fetch(ctx, l.broker, physical, kafkaclient.FetchBounds{Isolation: kafkaclient.ReadUncommitted, MaxBytes: limit, PartitionMaxBytes: limit})
 	if err != nil {
 		return nil, err
 	}
-	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
-		return nil, err
-	}
-	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return nil, fmt.Errorf("the response to a fetch of %s-%d has %d topics", l.topic, l.partition, len(resp.Topics))
-	}
-	got := resp.Topics[0].Partitions[0]
-	return got.RecordBatches, kerr.ErrorForCode(got.ErrorCode)
+	return got.RecordBatches, nil
 }
 
 // offset returns the log start offset (timestamp -2) or the high watermark (-1).
 func (l *logAt) offset(ctx context.Context, timestamp int64) (int64, error) {
-	req := kmsg.NewPtrListOffsetsRequest()
-	req.ReplicaID = -1
-	t := kmsg.NewListOffsetsRequestTopic()
-	t.Topic = l.topic
-	p := kmsg.NewListOffsetsRequestTopicPartition()
-	p.Partition, p.Timestamp = l.partition, timestamp
-	t.Partitions = append(t.Partitions, p)
-	req.Topics = append(req.Topics, t)
-	resp, err := req.RequestWith(ctx, l.broker)
+	got, err := l.one().ListOffset(ctx, l.broker, -1, kafkaclient.ReadUncommitted, timestamp)
 	if err != nil {
 		return 0, err
 	}
-	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {
-		return 0, fmt.Errorf("the ListOffsets response for %s-%d has %d topics", l.topic, l.partition, len(resp.Topics))
-	}
-	got := resp.Topics[0].Partitions[0]
-	return got.Offset, kerr.ErrorForCode(got.ErrorCode)
+	return got.Offset, nil
+}
+
+func (l *logAt) one() kafkaclient.OnePartition {
+	return kafkaclient.OnePartition{Topic: l.topic, TopicID: l.id, Partition: l.partition, Epoch: kafkaclient.AnyEpoch}
 }
 
 // logOf finds the leader of a partition, in the cache or with a Metadata request.
