@@ -99,7 +99,7 @@ func (s *Series) Ratios(workload, subject, to string, m Metric) (ratios []float6
 	return ratios
 }
 
-// Workloads returns the workloads of the serie, in the order in which they first appear.
+// Workloads returns the workloads of the series, in the order in which they first appear.
 func (s *Series) Workloads() (names []string) {
 	for _, r := range s.Runs {
 		if !slices.Contains(names, r.Workload) {

@@ -80,7 +80,7 @@ func (r *Report) Put(s Series) {
 	slices.SortFunc(r.Series, func(a, b Series) int { return compareText(a.Bench, b.Bench) })
 }
 
-// Of returns the serie of a benchmark, nil if it was not run.
+// Of returns the series of a benchmark, nil if it was not run.
 func (r *Report) Of(bench string) *Series {
 	for i := range r.Series {
 		if r.Series[i].Bench == bench {

@@ -62,25 +62,25 @@ func refusedAlign(err error, what, need string) *notAligned {
 	return &notAligned{reason: reason, message: message, cause: err}
 }
 
-// patience counts errors that are neither a known refusal nor an outage. Kafka marks the codes of
+// strikes counts errors that are neither a known refusal nor an outage. Kafka marks the codes of
 // outages as retriable, and klink waits outages out. Any other code counts as a refusal when it has
 // come a few times in a row.
-type patience struct{ strikes int }
+type strikes struct{ inARow int }
 
 // attemptsToBelieve is how often in a row a code that is not retriable must come to count as a
 // refusal.
 const attemptsToBelieve = 3
 
-func (p *patience) reset() { p.strikes = 0 }
+func (s *strikes) reset() { s.inARow = 0 }
 
 // lost counts err and reports whether such errors have come too often.
-func (p *patience) lost(err error) bool {
+func (s *strikes) lost(err error) bool {
 	var code *kerr.Error
 	if !errors.As(err, &code) || code.Retriable {
 		return false
 	}
-	p.strikes++
-	return p.strikes >= attemptsToBelieve
+	s.inARow++
+	return s.inARow >= attemptsToBelieve
 }
 
 // unanswered is the error of a request that was sent, at least in part, and has no answer: it may

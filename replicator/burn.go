@@ -71,9 +71,9 @@ type burn struct {
 	// moved is called with the log end as it moves; may be nil.
 	moved func(end int64)
 
-	size     int // records of the next filler at most
-	most     int // records of any filler at most, also of an earlier process's
-	patience patience
+	size    int // records of the next filler at most
+	most    int // records of any filler at most, also of an earlier process's
+	strikes strikes
 	// doubt is the latest time at which a filler that may still be in flight can have been sent;
 	// zero = no filler may be in flight.
 	doubt time.Time
@@ -147,7 +147,7 @@ func (b *burn) step(ctx context.Context, end int64) (int64, error) {
 		if refused := refusedAlign(err, b.name+": burning offsets is refused", "WRITE on the topic"); refused != nil {
 			return end, refused
 		}
-		if b.patience.lost(err) {
+		if b.strikes.lost(err) {
 			return end, &notAligned{reason: core.AlignRefused, message: b.name + ": burning offsets is refused", cause: err}
 		}
 		if retry.Sleep(ctx, b.wait.Next()) != nil {
@@ -199,7 +199,7 @@ func (b *burn) append(ctx context.Context, n int, end int64) (base int64, err er
 
 func (b *burn) succeeded(end int64) {
 	b.wait.Reset()
-	b.patience.reset()
+	b.strikes.reset()
 	if b.moved != nil {
 		b.moved(end)
 	}
@@ -302,7 +302,7 @@ func (b *burn) deleteBefore(ctx context.Context, to int64) error {
 		err := b.log.deleteBefore(ctx, to)
 		if err == nil {
 			b.wait.Reset()
-			b.patience.reset()
+			b.strikes.reset()
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -311,7 +311,7 @@ func (b *burn) deleteBefore(ctx context.Context, to int64) error {
 		if refused := refusedAlign(err, b.name+": DeleteRecords is refused, so the filler records would stay visible", "DELETE on the topic"); refused != nil {
 			return refused
 		}
-		if b.patience.lost(err) {
+		if b.strikes.lost(err) {
 			return &notAligned{reason: core.AlignRefused, message: b.name + ": DeleteRecords is refused", cause: err}
 		}
 		if retry.Sleep(ctx, b.wait.Next()) != nil {

@@ -32,7 +32,7 @@ type destination struct {
 	at      addresses
 
 	refreshes singleflight.Group
-	slots     chan struct{} // bounds how many partitions are resumed at once
+	resuming  chan struct{} // bounds how many partitions are resumed at once
 
 	// noAppendTime is set if the brokers refuse batches with the LogAppendTime bit, as those of 2.x
 	// do. klink learns it from the first refusal and remembers it for the life of the process.
@@ -56,7 +56,7 @@ const maxResumes = 32
 func newDestination(r *Replicator, opts []kgo.Opt, connections int) (*destination, error) {
 	d := &destination{
 		r: r, topics: map[string]*destTopic{}, streams: map[int32]*stream{},
-		slots: make(chan struct{}, maxResumes),
+		resuming: make(chan struct{}, maxResumes),
 	}
 	for range connections {
 		all := append([]kgo.Opt{kgo.ClientID("klink")}, opts...)

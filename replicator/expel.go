@@ -18,7 +18,7 @@ var errStranger = errors.New("the leader of the group is not an instance of klin
 // expel removes strangers from the group. If one stayed, it could hold up each generation for the
 // rebalance time-out that it gave when it joined.
 func (m *member) expel(ctx context.Context, node int32, strangers []string) {
-	ctx, cancel := context.WithTimeout(ctx, m.patience())
+	ctx, cancel := context.WithTimeout(ctx, m.answerTimeout())
 	defer cancel()
 	for _, id := range strangers {
 		if err := m.remove(ctx, node, id); err != nil && ctx.Err() == nil {
@@ -41,7 +41,7 @@ func (m *member) depose(ctx context.Context) error {
 	if m.leader == m.id {
 		return fmt.Errorf("SyncGroup: %w", errStranger) // a stranger has spoken for this member
 	}
-	ctx, cancel := context.WithTimeout(ctx, m.patience())
+	ctx, cancel := context.WithTimeout(ctx, m.answerTimeout())
 	defer cancel()
 	if err := m.remove(ctx, m.node, m.leader); err != nil {
 		return fmt.Errorf("%w, and could not be removed: %w", errStranger, err)
@@ -77,7 +77,7 @@ func (m *member) predecessors(ctx context.Context) (ids []string) {
 }
 
 func (m *member) describe(ctx context.Context, node int32) (state string, members []kmsg.DescribeGroupsResponseGroupMember) {
-	ctx, cancel := context.WithTimeout(ctx, m.patience())
+	ctx, cancel := context.WithTimeout(ctx, m.answerTimeout())
 	defer cancel()
 	req := kmsg.NewPtrDescribeGroupsRequest()
 	req.Groups = []string{m.group}

@@ -64,11 +64,11 @@ type fetchJob struct {
 	answer  bool          // of a job that compares: it has one
 
 	known bool // the broker has it in the session, as:
-	as    position
+	as    sessionEntry
 }
 
-// position is what a broker knows of a partition in a session.
-type position struct {
+// sessionEntry is what a broker knows of a partition in a session.
+type sessionEntry struct {
 	offset   int64
 	leader   int32
 	maxBytes int32
@@ -168,7 +168,7 @@ func (s *fetchSession) prepare(conn *wire.Conn, version int16, limit int32) {
 			if s.epoch <= 0 {
 				j.known = false
 			}
-			as := position{j.offset, j.leader, max(limit, int32(j.largest))}
+			as := sessionEntry{j.offset, j.leader, max(limit, int32(j.largest))}
 			switch {
 			case j.out && (!j.known || j.as != as):
 				t.naming++
@@ -199,7 +199,7 @@ func (s *fetchSession) build(r *wire.FetchRequest, clientID string, asks *fetchA
 		r.Topic(t.name, &t.id, t.naming)
 		for n := range t.jobs {
 			j := &t.jobs[(n+asks.first)%len(t.jobs)]
-			if as := (position{j.offset, j.leader, max(asks.partition, int32(j.largest))}); j.out && (!j.known || j.as != as) {
+			if as := (sessionEntry{j.offset, j.leader, max(asks.partition, int32(j.largest))}); j.out && (!j.known || j.as != as) {
 				r.Partition(j.w.id, as.leader, as.offset, as.maxBytes)
 			}
 		}
@@ -236,7 +236,7 @@ func (s *fetchSession) answered(id int32, asks *fetchAsks) {
 			j := &t.jobs[n]
 			j.known = j.out
 			if j.out {
-				j.as = position{j.offset, j.leader, max(asks.partition, int32(j.largest))}
+				j.as = sessionEntry{j.offset, j.leader, max(asks.partition, int32(j.largest))}
 			}
 		}
 	}

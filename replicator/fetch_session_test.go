@@ -145,7 +145,7 @@ func TestPartitionsThatAreLeftOutKeepNobodyBusy(t *testing.T) {
 		{time.Minute, 500 * time.Millisecond, 500 * time.Millisecond},
 		{2 * time.Minute, maxWaitBusy, maxWaitBusy},
 	} {
-		if got := f.patience(c.wait, began.Add(c.after)); got != c.want {
+		if got := f.nextWait(c.wait, began.Add(c.after)); got != c.want {
 			t.Errorf("after %v: %v, want %v", c.after, got, c.want)
 		}
 	}

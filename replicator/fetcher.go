@@ -134,7 +134,7 @@ func (f *fetcher) run(ctx context.Context) {
 			return
 		}
 		compares, wait := f.collect()
-		wait = f.patience(wait, time.Now())
+		wait = f.nextWait(wait, time.Now())
 		if len(compares) > 0 {
 			if err := f.compare(ctx, compares); err != nil && ctx.Err() == nil {
 				f.s.r.log.Debug("could not get the ends of leader epochs from the source, retrying", "link", f.s.name, "broker", f.broker, "error", err)
@@ -217,10 +217,10 @@ func (f *fetcher) collect() (compares []*fetchJob, wait time.Duration) {
 	return compares, wait
 }
 
-// patience returns the maximum wait of the next fetch, given the one that collect returned.
+// nextWait returns the maximum wait of the next fetch, given the one that collect returned.
 // Partitions that are left out for longer, such as those without a leader, must not keep the source
 // busy: the wait grows to a quarter of the time in which partitions were left out and no data came.
-func (f *fetcher) patience(wait time.Duration, now time.Time) time.Duration {
+func (f *fetcher) nextWait(wait time.Duration, now time.Time) time.Duration {
 	most := f.s.cfg.MaxWait
 	if wait >= most {
 		f.leftOut = time.Time{}

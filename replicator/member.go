@@ -126,8 +126,8 @@ func newMember(r *Replicator, g Group) (*member, error) {
 		}
 	}
 	// A connection that has gone dead must not outlive the session.
-	opts := append(kafkaclient.DialTimeout(r.cfg.Destination, m.patience()),
-		kgo.ClientID(m.clientID), kgo.RequestTimeoutOverhead(m.patience()),
+	opts := append(kafkaclient.DialTimeout(r.cfg.Destination, m.answerTimeout()),
+		kgo.ClientID(m.clientID), kgo.RequestTimeoutOverhead(m.answerTimeout()),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
 		kgo.MetadataMinAge(50*time.Millisecond),
 	)
@@ -145,9 +145,9 @@ func (m *member) close() {
 	m.r.board.Load().close()
 }
 
-// patience returns how long the coordinator may take to answer a request that it does not hold back
-// on purpose.
-func (m *member) patience() time.Duration { return max(m.session/3, 200*time.Millisecond) }
+// answerTimeout returns how long the coordinator may take to answer a request that it does not
+// hold back on purpose.
+func (m *member) answerTimeout() time.Duration { return max(m.session/3, 200*time.Millisecond) }
 
 // interval returns the time between heartbeats. When an instance has died, each other one learns it
 // from its first heartbeat after the session time-out, so the interval is a part of every
@@ -260,7 +260,7 @@ func (m *member) request(ctx context.Context, timeout time.Duration, req kmsg.Re
 }
 
 func (m *member) findCoordinator(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, m.patience())
+	ctx, cancel := context.WithTimeout(ctx, m.answerTimeout())
 	defer cancel()
 	req := kmsg.NewPtrFindCoordinatorRequest()
 	req.CoordinatorKey, req.CoordinatorKeys = m.group, []string{m.group}
@@ -299,7 +299,7 @@ func (m *member) join(ctx context.Context) (made *group.Plan, err error) {
 			m.r.spawn(func(context.Context) { m.bury(joining, node, dead) })
 		}
 	}
-	kresp, err := m.request(joining, rebalanceTimeout+m.patience(), req, func(r kmsg.Response) int16 { return r.(*kmsg.JoinGroupResponse).ErrorCode })
+	kresp, err := m.request(joining, rebalanceTimeout+m.answerTimeout(), req, func(r kmsg.Response) int16 { return r.(*kmsg.JoinGroupResponse).ErrorCode })
 	if errors.Is(err, kerr.MemberIDRequired) {
 		m.id = kresp.(*kmsg.JoinGroupResponse).MemberID
 		return m.join(ctx)
@@ -456,7 +456,7 @@ func (m *member) heartbeat(ctx context.Context) error {
 	}
 	req := kmsg.NewPtrHeartbeatRequest()
 	req.Group, req.Generation, req.MemberID = m.group, m.generation, m.id
-	_, err := m.request(ctx, m.patience(), req, func(r kmsg.Response) int16 { return r.(*kmsg.HeartbeatResponse).ErrorCode })
+	_, err := m.request(ctx, m.answerTimeout(), req, func(r kmsg.Response) int16 { return r.(*kmsg.HeartbeatResponse).ErrorCode })
 	for _, ends := range []error{kerr.RebalanceInProgress, kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.FencedInstanceID, kerr.GroupAuthorizationFailed} {
 		if errors.Is(err, ends) {
 			return err
@@ -474,7 +474,7 @@ func (m *member) leave() {
 	if m.id == "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), m.patience())
+	ctx, cancel := context.WithTimeout(context.Background(), m.answerTimeout())
 	defer cancel()
 	if m.node < 0 && m.findCoordinator(ctx) != nil {
 		return

@@ -110,8 +110,8 @@ func (w *worker) resumed(e core.LogEnd, s *stream) {
 // may be the cause of an error, it comes back with the error, to be refreshed.
 func (d *destination) readEnd(ctx context.Context, w *worker, stale *destTopic) (e core.LogEnd, s *stream, t *destTopic, err error) {
 	select {
-	case d.slots <- struct{}{}:
-		defer func() { <-d.slots }()
+	case d.resuming <- struct{}{}:
+		defer func() { <-d.resuming }()
 	case <-ctx.Done():
 		return e, nil, stale, ctx.Err()
 	}

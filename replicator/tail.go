@@ -21,7 +21,7 @@ type tail struct {
 	next  int64 // logical offset after the last batch of the mirror
 	chain batch.Chain
 	last  core.EpochEnd // the last batch of the source before next, as far as known
-	span  span3         // where the last batch of the mirror is; records = 0: none was seen
+	span  batchSpan     // where the last batch of the mirror is; records = 0: none was seen
 	// straight says that, from the start of the timeline on, each physical offset has the next
 	// logical one: there is no hole and nothing void.
 	straight bool
@@ -30,8 +30,8 @@ type tail struct {
 	dead     voidSpan
 }
 
-// span3 is one batch in both kinds of offsets.
-type span3 struct{ physical, logical, records int64 }
+// batchSpan is one batch in both kinds of offsets.
+type batchSpan struct{ physical, logical, records int64 }
 
 // see takes the next batch of the log. The destination's cleaner may have removed batches before
 // it.
@@ -56,7 +56,7 @@ func (t *tail) see(h batch.Header) error {
 	}
 	t.dead.passed(h)
 	t.next = logical + to - from
-	t.span = span3{from, logical, to - from}
+	t.span = batchSpan{from, logical, to - from}
 	if epoch, ok := sourceEpoch(h); ok {
 		t.last = core.EpochEnd{Epoch: epoch, End: t.next}
 	}

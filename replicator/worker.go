@@ -45,7 +45,7 @@ type worker struct {
 	followAt  time.Time // when the floor was moved last
 	following bool
 	published int64 // the logical end that the timeline was given last
-	markers   patience
+	markers   strikes
 	noAlign   string // why this process gave up aligning the partition; "" = it has not
 	shifted   *core.Shifted
 	endBurn   context.CancelFunc // not nil while offsets are burned

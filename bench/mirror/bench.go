@@ -39,15 +39,15 @@ type run struct {
 	workloads []workload
 	subjects  []string
 	contents  map[string]*content
-	serie     bench.Series
+	series    bench.Series
 	plan      *plan
 	began     time.Time
 	p         *printer
 }
 
 // Run measures, prints tables, and puts the results in the report file. If a subject cannot be
-// measured, the serie has a problem. Run returns an error if the benchmark could not run at all, or
-// if a run did not verify.
+// measured, the series has a problem. Run returns an error if the benchmark could not run at all,
+// or if a run did not verify.
 func Run(ctx context.Context, o *Options) (*bench.Series, error) {
 	b := newRun(o)
 	if err := b.choose(); err != nil {
@@ -59,9 +59,9 @@ func Run(ctx context.Context, o *Options) (*bench.Series, error) {
 	}
 	defer end()
 	if slices.Contains(b.subjects, MirrorMaker) {
-		if b.l.lib, b.serie.Absent = peers(); len(b.serie.Absent) > 0 {
+		if b.l.lib, b.series.Absent = peers(); len(b.series.Absent) > 0 {
 			b.subjects = slices.DeleteFunc(b.subjects, func(s string) bool { return s == MirrorMaker })
-			b.p.line("absent: %s: %s", MirrorMaker, b.serie.Absent[0].Why)
+			b.p.line("absent: %s: %s", MirrorMaker, b.series.Absent[0].Why)
 		}
 	}
 	b.plan = newPlan(b)
@@ -71,12 +71,12 @@ func Run(ctx context.Context, o *Options) (*bench.Series, error) {
 	}
 	defer b.stop()
 	err = b.rounds(ctx)
-	if len(b.serie.Runs) == 0 {
+	if len(b.series.Runs) == 0 {
 		return nil, err
 	}
 	// The measurements from before an interruption are valid.
-	b.p.tables(&b.serie)
-	return &b.serie, errors.Join(err, b.save(), b.problems())
+	b.p.tables(&b.series)
+	return &b.series, errors.Join(err, b.save(), b.problems())
 }
 
 func newRun(o *Options) *run {
@@ -104,8 +104,8 @@ func (b *run) open(name string) (end func(), err error) {
 	if b.l.dir, err = kafkatest.ProcessDir("bench"); err != nil {
 		return nil, err
 	}
-	b.serie.Bench, b.serie.Command, b.serie.Began = name, o.Command, b.began.UTC().Truncate(time.Second)
-	b.serie.Machine = bench.ThisMachine(string(kafkatest.V431), o.Version)
+	b.series.Bench, b.series.Command, b.series.Began = name, o.Command, b.began.UTC().Truncate(time.Second)
+	b.series.Machine = bench.ThisMachine(string(kafkatest.V431), o.Version)
 	if o.Keep {
 		b.p.line("logs: %s", b.l.dir)
 		return func() {}, nil
@@ -113,7 +113,7 @@ func (b *run) open(name string) (end func(), err error) {
 	return func() { os.RemoveAll(b.l.dir) }, nil
 }
 
-// save puts the serie in the report file.
+// save puts the series in the report file.
 func (b *run) save() error {
 	if b.o.Out == "" {
 		return nil
@@ -122,7 +122,7 @@ func (b *run) save() error {
 	if err != nil {
 		return err
 	}
-	r.Put(b.serie)
+	r.Put(b.series)
 	return r.Write(b.o.Out)
 }
 
@@ -294,7 +294,7 @@ func (b *run) round(ctx context.Context, round int, w *workload) error {
 		for _, r := range results {
 			b.p.result(&r, b.o.Rounds)
 		}
-		b.serie.Runs = append(b.serie.Runs, results...)
+		b.series.Runs = append(b.series.Runs, results...)
 	}
 	return nil
 }
@@ -385,14 +385,14 @@ func problem(err error) string {
 // problems returns an error that names the runs that do not count.
 func (b *run) problems() error {
 	var bad []string
-	for _, r := range b.serie.Runs {
+	for _, r := range b.series.Runs {
 		if r.Problem != "" {
 			text, _, _ := strings.Cut(r.Problem, "\n")
 			bad = append(bad, fmt.Sprintf("%s, %s, round %d: %s", r.Workload, r.Subject, r.Round, text))
 		}
 	}
 	if len(bad) > 0 {
-		return fmt.Errorf("%d of %d runs do not count:\n  %s", len(bad), len(b.serie.Runs), strings.Join(bad, "\n  "))
+		return fmt.Errorf("%d of %d runs do not count:\n  %s", len(bad), len(b.series.Runs), strings.Join(bad, "\n  "))
 	}
 	return nil
 }

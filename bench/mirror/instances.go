@@ -45,10 +45,10 @@ func Instances(ctx context.Context, o *Options) (*bench.Series, error) {
 	}
 	defer b.stop()
 	err = b.countInstances(ctx)
-	if len(b.serie.Runs) == 0 {
+	if len(b.series.Runs) == 0 {
 		return nil, err
 	}
-	return &b.serie, errors.Join(err, b.save(), b.problems())
+	return &b.series, errors.Join(err, b.save(), b.problems())
 }
 
 func (b *run) countInstances(ctx context.Context) error {
@@ -72,7 +72,7 @@ func (b *run) countInstances(ctx context.Context) error {
 				return ctx.Err()
 			}
 			r := bench.Run{Workload: strconv.Itoa(n), Subject: Klink, Round: round, Values: values, Problem: problem(err)}
-			b.serie.Runs = append(b.serie.Runs, r)
+			b.series.Runs = append(b.series.Runs, r)
 			b.p.result(&r, b.o.Rounds)
 		}
 	}

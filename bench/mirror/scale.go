@@ -57,10 +57,10 @@ func Scale(ctx context.Context, o *Options) (*bench.Series, error) {
 	defer b.stop()
 	s := scale{run: b, ends: map[string][]int64{}, name: fmt.Sprintf("%d partitions", topics*scalePartitions)}
 	err = s.measure(ctx)
-	if len(b.serie.Runs) == 0 {
+	if len(b.series.Runs) == 0 {
 		return nil, err
 	}
-	return &b.serie, errors.Join(err, b.save(), b.problems())
+	return &b.series, errors.Join(err, b.save(), b.problems())
 }
 
 // scale is a run of that benchmark. Each call of write adds one record to each partition.
@@ -100,7 +100,7 @@ func (s *scale) measure(ctx context.Context) error {
 		if round == 1 {
 			v[bench.MakeSeconds] = made.Seconds()
 		}
-		s.serie.Runs = append(s.serie.Runs, bench.Run{Workload: s.name, Subject: Klink, Round: round, Values: v, Problem: problem(err)})
+		s.series.Runs = append(s.series.Runs, bench.Run{Workload: s.name, Subject: Klink, Round: round, Values: v, Problem: problem(err)})
 		s.p.line("%d/%d %s: %.1f s to make, up to date %.1f s after a start, at rest %.1f MB RSS (peak %.1f), %.3f CPU s/s, %.0f fetch sessions", round, s.o.Rounds, s.name,
 			made.Seconds(), v[bench.StartSeconds], v[bench.RSS], v[bench.PeakRSS], v[bench.CPUShare], v[bench.FetchSessions])
 	}

@@ -48,8 +48,8 @@ func (b *benchmark) measureIdle(ctx context.Context, s *subject, w workload) (ma
 	n := maxIdle(w.connections)
 	if n < w.connections {
 		why := fmt.Sprintf("%d connections instead: RLIMIT_NOFILE does not allow more, and could not be raised", n)
-		if a := (bench.Absent{Subject: w.String(), Why: why}); !containsAbsent(b.serie.Absent, a) {
-			b.serie.Absent = append(b.serie.Absent, a)
+		if a := (bench.Absent{Subject: w.String(), Why: why}); !containsAbsent(b.series.Absent, a) {
+			b.series.Absent = append(b.series.Absent, a)
 		}
 	}
 	s.stop()

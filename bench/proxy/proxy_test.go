@@ -49,14 +49,14 @@ func TestRefusesWhatItDoesNotKnow(t *testing.T) {
 func TestAddedLatency(t *testing.T) {
 	w, err := parseWorkload("fetch 1KiB x1")
 	require.NoError(t, err)
-	b := &benchmark{serie: &bench.Series{Runs: []bench.Run{
+	b := &benchmark{series: &bench.Series{Runs: []bench.Run{
 		{Workload: w.String(), Subject: Klink, Round: 1, Values: map[bench.Metric]float64{bench.P50: 0.15}},
 		{Workload: w.String(), Subject: Direct, Round: 1, Values: map[bench.Metric]float64{bench.P50: 0.1}},
 		{Workload: w.String(), Subject: HAProxy, Round: 1, Problem: "died"},
 		{Workload: w.String(), Subject: Klink, Round: 2, Values: map[bench.Metric]float64{bench.P50: 0.3}},
 	}}}
 	b.addedLatency(w, 1)
-	require.InDelta(t, 50, b.serie.Runs[0].Values[bench.AddedP50], 0.001)
-	require.NotContains(t, b.serie.Runs[1].Values, bench.AddedP50)
-	require.NotContains(t, b.serie.Runs[3].Values, bench.AddedP50)
+	require.InDelta(t, 50, b.series.Runs[0].Values[bench.AddedP50], 0.001)
+	require.NotContains(t, b.series.Runs[1].Values, bench.AddedP50)
+	require.NotContains(t, b.series.Runs[3].Values, bench.AddedP50)
 }

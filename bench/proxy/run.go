@@ -47,26 +47,26 @@ func Run(ctx context.Context, o *bench.Options) (s *bench.Series, err error) {
 	} else {
 		defer os.RemoveAll(dir)
 	}
-	serie := &bench.Series{Bench: "proxy", Command: o.Command, Began: time.Now().UTC(), Machine: bench.ThisMachine(string(kafkatest.V431), o.Version)}
+	series := &bench.Series{Bench: "proxy", Command: o.Command, Began: time.Now().UTC(), Machine: bench.ThisMachine(string(kafkatest.V431), o.Version)}
 	fmt.Fprintf(o.Progress, "starting Apache Kafka %s ...\n", kafkatest.V431)
 	w, err := newWorld(ctx, dir, o)
 	if err != nil {
 		return nil, err
 	}
 	defer w.stop()
-	b := &benchmark{Options: o, world: w, serie: serie, length: fullLength}
+	b := &benchmark{Options: o, world: w, series: series, length: fullLength}
 	if o.Quick {
 		b.length = quickLength
 	}
-	defer func() { serie.Absent = append(serie.Absent, w.absent...) }()
-	return serie, b.run(ctx, workloads)
+	defer func() { series.Absent = append(series.Absent, w.absent...) }()
+	return series, b.run(ctx, workloads)
 }
 
 // benchmark is one run of all workloads.
 type benchmark struct {
 	*bench.Options
 	world  *world
-	serie  *bench.Series
+	series *bench.Series
 	length time.Duration
 	filled map[int]bool // sizes whose topic for fetches exists
 	mirror *mirrorWorld // nil until it is needed
@@ -128,12 +128,12 @@ func (b *benchmark) workload(ctx context.Context, w workload) error {
 				fmt.Fprintf(b.Progress, "%s, %s, round %d: %v\n", w, s.name, round, err)
 				s.stop()
 			}
-			b.serie.Runs = append(b.serie.Runs, run)
+			b.series.Runs = append(b.series.Runs, run)
 		}
 		b.addedLatency(w, round)
 	}
 	// Show the table of the finished workload.
-	b.serie.Table(b.Progress, w.String(), Direct, HAProxy, bench.BytesPerConn, bench.MBPerSecond, bench.P50)
+	b.series.Table(b.Progress, w.String(), Direct, HAProxy, bench.BytesPerConn, bench.MBPerSecond, bench.P50)
 	return nil
 }
 
@@ -208,7 +208,7 @@ func (b *benchmark) addedLatency(w workload, round int) {
 	if !w.single() {
 		return
 	}
-	runs := b.serie.Runs
+	runs := b.series.Runs
 	for i := range runs {
 		if runs[i].Workload != w.String() || runs[i].Round != round || runs[i].Subject != Direct || runs[i].Problem != "" {
 			continue

@@ -32,10 +32,10 @@ decrypt and encrypt the traffic again; the relay passes it on as it is.`,
 				o.Command = "klink " + strings.Join(quoted(os.Args[1:]), " ")
 			}
 			began := time.Now()
-			serie, err := proxy.Run(cmd.Context(), &o)
-			if serie != nil {
-				fmt.Fprintf(a.out, "%d runs in %v; median (range) of the rounds, ratios within rounds\n", len(serie.Runs), time.Since(began).Round(time.Second))
-				for _, absent := range serie.Absent {
+			series, err := proxy.Run(cmd.Context(), &o)
+			if series != nil {
+				fmt.Fprintf(a.out, "%d runs in %v; median (range) of the rounds, ratios within rounds\n", len(series.Runs), time.Since(began).Round(time.Second))
+				for _, absent := range series.Absent {
 					fmt.Fprintf(a.out, "not measured: %s: %s\n", absent.Subject, absent.Why)
 				}
 			}
@@ -46,7 +46,7 @@ decrypt and encrypt the traffic again; the relay passes it on as it is.`,
 			if err != nil {
 				return err
 			}
-			report.Put(*serie)
+			report.Put(*series)
 			return report.Write(o.Out)
 		},
 	}

@@ -18,9 +18,9 @@ const (
 	// maxControl bounds the responses to ApiVersions and to the requests of a login, in bytes.
 	maxControl = 1 << 20
 	// leastPace is the least rate, in bytes per second, at which a broker has to send a response,
-	// after an allowance of patience times the overhead.
+	// after allowance times the overhead.
 	leastPace = 64 << 10
-	patience  = 10
+	allowance = 10
 	// idleCheck is how long a connection may be idle before the next Send checks whether the broker
 	// has closed it.
 	idleCheck = 100 * time.Millisecond
@@ -268,7 +268,7 @@ func (c *Conn) receive(most int) (size int, err error) {
 		return 0, fmt.Errorf("%w: %s answered request %d, not %d", ErrMalformed, c.addr, got, asked)
 	}
 	c.left, c.size = size, size
-	c.complete = time.Now().Add(patience*c.overhead + time.Duration(size)*time.Second/leastPace)
+	c.complete = time.Now().Add(allowance*c.overhead + time.Duration(size)*time.Second/leastPace)
 	if size == 0 {
 		c.used = time.Now()
 	}
