@@ -81,7 +81,7 @@ sizes: kafka ## what klink serve takes of memory, CPU and connections; docs/oper
 	KLINK_SIZES=1 go test -count=1 -v -timeout 30m -run '^TestSizes$$' ./internal/e2e/
 
 # Packages in which several goroutines meet, and the pure ones that they use.
-RACE := ./protocol/... ./proxy ./router ./replicator/... ./admin ./internal/kafkaclient ./internal/config
+RACE := ./protocol/... ./proxy ./router ./replicator/... ./admin/... ./internal/kafkaclient ./internal/config
 
 race: ## the tests that need no real broker, with the race detector (needs a C compiler)
 	KLINK_SKIP_KAFKA=1 go test -race -short -timeout $(TESTTIMEOUT) $(RACE)

@@ -7,6 +7,7 @@ import (
 
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/protocol"
 	"klink/protocol/linkapi"
 
@@ -47,8 +48,8 @@ func (s *Service) alterLink(ctx context.Context, link linkapi.AlterLink, validat
 }
 
 func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, validateOnly bool) error {
-	var seen *linkRecord
-	if err := s.update(ctx, func(tx *Tx) error {
+	var seen *store.LinkRecord
+	if err := s.update(ctx, func(tx *store.Tx) error {
 		r, err := tx.Link(link.Name)
 		seen = r
 		return err
@@ -58,7 +59,7 @@ func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, vali
 	if seen == nil {
 		return linkMissing(link.Name)
 	}
-	view := seen.view(link.Name, s.cfg.Secrets)
+	view := seen.View(link.Name, s.cfg.Secrets)
 	set, deleted, refused := requestedChanges(link.Configs)
 	if refused != nil {
 		return refused
@@ -75,14 +76,14 @@ func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, vali
 		if _, known := configs[name]; known || deleted[name] {
 			continue
 		}
-		if _, err := s.cfg.Secrets.open(link.Name, name, secret); err != nil {
+		if _, err := s.cfg.Secrets.Open(link.Name, name, secret); err != nil {
 			return protocol.Errorf(kerr.InvalidConfig, "%s", err)
 		}
 	}
 	if err := linkconfig.Validate(configs, s.cfg.LinkFiles); err != nil {
 		return err
 	}
-	next := seen.clone()
+	next := seen.Clone()
 	for name := range deleted {
 		delete(next.Configs, name)
 		delete(next.Secrets, name)
@@ -96,7 +97,7 @@ func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, vali
 	if validateOnly {
 		return nil
 	}
-	return s.update(ctx, func(tx *Tx) error {
+	return s.update(ctx, func(tx *store.Tx) error {
 		now, err := tx.Link(link.Name)
 		if err != nil {
 			return err
@@ -108,7 +109,7 @@ func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, vali
 			return errChanged
 		}
 		// The link's state may have changed since it was read, so replace only the configs.
-		r := now.clone()
+		r := now.Clone()
 		r.Configs, r.Secrets = next.Configs, next.Secrets
 		if r.SourceClusterID == "" {
 			r.SourceClusterID = next.SourceClusterID
@@ -128,7 +129,7 @@ func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, vali
 // If the link is not ACTIVE, a failed connection is accepted unless bootstrap.servers has changed
 // or leads to the destination itself: only the cluster at a new address tells whether offsets still
 // mean the same.
-func (s *Service) checkSource(ctx context.Context, old *model.Link, configs map[string]string, next *linkRecord) *protocol.Error {
+func (s *Service) checkSource(ctx context.Context, old *model.Link, configs map[string]string, next *store.LinkRecord) *protocol.Error {
 	changed, moved := false, false
 	for _, c := range linkconfig.Configs() {
 		if c.Connection && old.Configs[c.Name] != configs[c.Name] {
@@ -177,7 +178,7 @@ func requestedChanges(changes []linkapi.AlterConfig) (set map[string]string, del
 	return set, deleted, nil
 }
 
-func sameConfigs(a, b *linkRecord) bool {
+func sameConfigs(a, b *store.LinkRecord) bool {
 	return a.ID == b.ID && maps.Equal(a.Configs, b.Configs) &&
-		maps.EqualFunc(a.Secrets, b.Secrets, func(x, y sealed) bool { return x.KeyID == y.KeyID && string(x.Data) == string(y.Data) })
+		maps.EqualFunc(a.Secrets, b.Secrets, func(x, y store.Sealed) bool { return x.KeyID == y.KeyID && string(x.Data) == string(y.Data) })
 }

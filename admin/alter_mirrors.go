@@ -9,6 +9,7 @@ import (
 
 	"klink/admin/caslog"
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/protocol"
 	"klink/protocol/linkapi"
 
@@ -70,12 +71,12 @@ var errValidated = errors.New("validated")
 // goes on by itself. A promotion is cancelled if ctx has reached its deadline; if instead the
 // client has gone, it goes on until that deadline.
 func (s *Service) alterAll(ctx context.Context, mirrors []linkapi.AlterMirror, validateOnly bool) []*protocol.Error {
-	p := model.Promotion{ID: newID()}
+	p := model.Promotion{ID: store.NewID()}
 	if deadline, ok := ctx.Deadline(); ok {
 		p.DeadlineMs = s.cfg.Now().Add(time.Until(deadline)).UnixMilli()
 	}
 	var results []*protocol.Error
-	err := s.update(ctx, func(tx *Tx) error {
+	err := s.update(ctx, func(tx *store.Tx) error {
 		results = make([]*protocol.Error, len(mirrors))
 		for i, m := range mirrors {
 			results[i] = s.alterOne(tx, m, p)
@@ -101,7 +102,7 @@ func (s *Service) alterAll(ctx context.Context, mirrors []linkapi.AlterMirror, v
 }
 
 // alterOne feeds an operation on one mirror to its state machine.
-func (s *Service) alterOne(tx *Tx, alter linkapi.AlterMirror, p model.Promotion) *protocol.Error {
+func (s *Service) alterOne(tx *store.Tx, alter linkapi.AlterMirror, p model.Promotion) *protocol.Error {
 	kind, ok := mirrorOps[alter.Op]
 	if !ok {
 		return protocol.Errorf(kerr.InvalidRequest, "unknown operation %d for mirror topic '%s': use pause (0), resume (1), promote (2) or failover (3)", alter.Op, alter.Topic)

@@ -13,6 +13,7 @@ import (
 
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/store"
 )
 
 // Mirrors and the log cleaner of the destination.
@@ -40,57 +41,6 @@ const (
 	// whatever its timestamp.
 	noCompaction = math.MaxInt64
 )
-
-// maxVoidRecords bounds how many partitions a mirror's record lists in Void.
-const maxVoidRecords = 256
-
-// noteVoid adds what was found to a mirror's record, and reports whether that changed the record.
-func (r *mirrorRecord) noteVoid(v model.VoidBatches) bool {
-	i := slices.IndexFunc(r.Void, func(known model.VoidBatches) bool { return known.Partition == v.Partition })
-	switch {
-	case i < 0 && len(r.Void) >= maxVoidRecords:
-		changed := !r.VoidElsewhere
-		r.VoidElsewhere = true
-		return changed
-	case i < 0:
-		r.Void = append(slices.Clone(r.Void), v)
-		return true
-	}
-	known := r.Void[i]
-	next := known
-	switch {
-	case v.From >= known.To:
-		// These are behind the known ones.
-		next.To, next.Offsets, next.Foreign = v.To, known.Offsets+v.Offsets, known.Foreign+v.Foreign
-		next.Safe = known.Safe && v.Safe
-	case v.From == known.From && v.To == known.To:
-		next.Safe = known.Safe || v.Safe
-	default:
-		// A walk that began elsewhere has found some of them again.
-		next.From, next.To = min(known.From, v.From), max(known.To, v.To)
-		next.Offsets, next.Foreign = max(known.Offsets, v.Offsets), max(known.Foreign, v.Foreign)
-		next.Safe = known.Safe && v.Safe
-	}
-	if next == known {
-		return false
-	}
-	r.Void = slices.Clone(r.Void)
-	r.Void[i] = next
-	return true
-}
-
-// checkVoid refuses a record that klink has not written.
-func (r *mirrorRecord) checkVoid() error {
-	if len(r.Void) > maxVoidRecords {
-		return fmt.Errorf("names void batches of %d partitions; at most %d are possible", len(r.Void), maxVoidRecords)
-	}
-	for _, v := range r.Void {
-		if v.Partition < 0 || v.From < 0 || v.To < v.From {
-			return errors.New("names void batches at impossible offsets")
-		}
-	}
-	return nil
-}
 
 // holdsCompaction reports whether the topic of a mirror must not be compacted now, because its log
 // has void batches or because nobody reads it.
@@ -184,11 +134,11 @@ type heldSince struct {
 // holdWhereNobodyLooks pauses compaction for the mirrors of this instance that must not be
 // compacted now. If something prevents that, or somebody resets the configs, a later round finds
 // out.
-func (s *Service) holdWhereNobodyLooks(ctx context.Context, mirrors map[string]*mirrorRecord) error {
+func (s *Service) holdWhereNobodyLooks(ctx context.Context, mirrors map[string]*store.MirrorRecord) error {
 	now := time.Now()
 	var due []string
 	for topic, m := range mirrors {
-		if m == nil || !m.Created || m.TopicGone || !model.Compacts(m.CleanupPolicy) || !s.ownsTopic(topic) || !holdsCompaction(m.State, m.hasVoid()) {
+		if m == nil || !m.Created || m.TopicGone || !model.Compacts(m.CleanupPolicy) || !s.ownsTopic(topic) || !holdsCompaction(m.State, m.HasVoid()) {
 			delete(s.heldAt, topic)
 			continue
 		}
@@ -211,8 +161,6 @@ func (s *Service) holdWhereNobodyLooks(ctx context.Context, mirrors map[string]*
 	return nil
 }
 
-func (r *mirrorRecord) hasVoid() bool { return len(r.Void) > 0 || r.VoidElsewhere }
-
 // foundVoid notes void batches in a mirror's record, and pauses compaction. It returns no error if
 // only the latter fails, because the reconciler tries that again.
 func (s *Service) foundVoid(ctx context.Context, ev model.Event) error {
@@ -220,7 +168,7 @@ func (s *Service) foundVoid(ctx context.Context, ev model.Event) error {
 		return err
 	}
 	changed := false
-	if err := s.update(ctx, func(tx *Tx) error {
+	if err := s.update(ctx, func(tx *store.Tx) error {
 		changed = false
 		m, err := tx.Mirror(ev.Topic)
 		if err != nil || m == nil || m.State == model.MirrorStopped {
@@ -229,8 +177,8 @@ func (s *Service) foundVoid(ctx context.Context, ev model.Event) error {
 		if err := s.ownPartition(ev.Topic, ev.Void.Partition); err != nil {
 			return err
 		}
-		m = m.clone()
-		if changed = m.noteVoid(ev.Void); !changed {
+		m = m.Clone()
+		if changed = m.NoteVoid(ev.Void); !changed {
 			return nil
 		}
 		return tx.PutMirror(ev.Topic, m)
@@ -251,8 +199,8 @@ func (s *Service) foundVoid(ctx context.Context, ev model.Event) error {
 // If the replicator has appended the records again that the void batches could hide, the record
 // forgets them. Otherwise the topic is not compacted until a person changes its configs, and note
 // says why.
-func settleVoid(m *mirrorRecord, ev model.Event) (settled *mirrorRecord, note string) {
-	m = m.clone()
+func settleVoid(m *store.MirrorRecord, ev model.Event) (settled *store.MirrorRecord, note string) {
+	m = m.Clone()
 	if ev.Unrepaired == "" || m.TopicGone {
 		m.Void, m.VoidElsewhere = nil, false
 		for name := range neverCompacted() {

@@ -5,6 +5,7 @@ import (
 
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/protocol"
 	"klink/protocol/linkapi"
 
@@ -41,7 +42,7 @@ func (s *Service) createLink(ctx context.Context, link linkapi.CreateLink, valid
 	if s.State().Links[link.Name] != nil {
 		return linkExists(link.Name)
 	}
-	record := &linkRecord{ID: newID()}
+	record := &store.LinkRecord{ID: store.NewID()}
 	if err := s.setConfigs(record, link.Name, configs); err != nil {
 		return err
 	}
@@ -56,9 +57,9 @@ func (s *Service) createLink(ctx context.Context, link linkapi.CreateLink, valid
 	if linkconfig.Value(configs, linkconfig.ConfigLinkPaused) == "true" {
 		status.State = model.LinkPaused
 	}
-	record.setStatus(status, s.cfg.Now())
+	record.SetStatus(status, s.cfg.Now())
 	if !validateOnly {
-		err := s.update(ctx, func(tx *Tx) error {
+		err := s.update(ctx, func(tx *store.Tx) error {
 			switch there, err := tx.Link(link.Name); {
 			case err != nil:
 				return err
@@ -128,7 +129,7 @@ func givenTwice(name string) *protocol.Error {
 
 // setConfigs puts configs into a record, and seals the sensitive ones. Without a key it refuses a
 // secret, unless klink may store secrets in plain text.
-func (s *Service) setConfigs(r *linkRecord, link string, configs map[string]string) *protocol.Error {
+func (s *Service) setConfigs(r *store.LinkRecord, link string, configs map[string]string) *protocol.Error {
 	if r.Configs == nil {
 		r.Configs = map[string]string{}
 	}
@@ -139,15 +140,15 @@ func (s *Service) setConfigs(r *linkRecord, link string, configs map[string]stri
 			r.Configs[name] = value
 		case s.cfg.Secrets != nil:
 			if r.Secrets == nil {
-				r.Secrets = map[string]sealed{}
+				r.Secrets = map[string]store.Sealed{}
 			}
-			r.Secrets[name] = s.cfg.Secrets.seal(link, name, value)
+			r.Secrets[name] = s.cfg.Secrets.Seal(link, name, value)
 			delete(r.Configs, name)
 		case s.cfg.AllowPlaintextSecrets:
 			r.Configs[name] = value
 			delete(r.Secrets, name)
 		default:
-			return protocol.Errorf(kerr.InvalidConfig, "%s of link %q is a secret, and klink has no key to encrypt it with: start klink with --secrets-key-file, or with --allow-plaintext-secrets to store it unencrypted in %s", name, link, StateTopic)
+			return protocol.Errorf(kerr.InvalidConfig, "%s of link %q is a secret, and klink has no key to encrypt it with: start klink with --secrets-key-file, or with --allow-plaintext-secrets to store it unencrypted in %s", name, link, store.StateTopic)
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/protocol"
 	"klink/router"
 
@@ -74,8 +75,8 @@ func (s *Service) createMirrorFrom(ctx context.Context, spec router.MirrorSpec, 
 type mirrorPlan struct {
 	topic   string
 	convert bool
-	record  *mirrorRecord
-	starts  []timelineRecord // by partition
+	record  *store.MirrorRecord
+	starts  []store.TimelineRecord // by partition
 }
 
 // planMirror checks everything that can be checked before anything is changed.
@@ -121,7 +122,7 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *s
 			asked[name] = *value
 		}
 	}
-	known, err := s.topicConfigs(ctx, StateTopic)
+	known, err := s.topicConfigs(ctx, store.StateTopic)
 	if err != nil {
 		return nil, asError(err)
 	}
@@ -130,9 +131,9 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *s
 		return nil, refused
 	}
 	keepFromCleaner(configs, atStop, known, false)
-	plan := &mirrorPlan{topic: spec.Topic, convert: spec.Convert, record: &mirrorRecord{
-		Stamp: stampFormat,
-		ID:    newID(), Link: spec.Link, SourceTopic: spec.Topic, SourceTopicID: from.id, Partitions: partitions, State: model.MirrorPending,
+	plan := &mirrorPlan{topic: spec.Topic, convert: spec.Convert, record: &store.MirrorRecord{
+		Stamp: store.StampFormat,
+		ID:    store.NewID(), Link: spec.Link, SourceTopic: spec.Topic, SourceTopicID: from.id, Partitions: partitions, State: model.MirrorPending,
 		StateTimeMs: s.cfg.Now().UnixMilli(), ReplicationFactor: spec.ReplicationFactor, Configs: configs, SourceConfigs: atStop,
 		CleanupPolicy: configs["cleanup.policy"],
 	}}
@@ -144,7 +145,7 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *s
 		return nil, refused
 	}
 	for p, start := range from.starts {
-		t := timelineRecord{Logical: start, Floor: start}
+		t := store.TimelineRecord{Logical: start, Floor: start}
 		if ends != nil {
 			t.Physical = ends[p]
 		}
@@ -181,14 +182,14 @@ func mirrorExists(topic string, m *model.Mirror) *protocol.Error {
 
 // recordMirror stores a planned mirror and its timelines in one transaction.
 func (s *Service) recordMirror(ctx context.Context, plan *mirrorPlan) error {
-	return s.update(ctx, func(tx *Tx) error {
+	return s.update(ctx, func(tx *store.Tx) error {
 		there, err := tx.Mirror(plan.topic)
 		if err != nil {
 			return err
 		}
 		if there != nil {
 			if !there.TopicGone {
-				return mirrorExists(plan.topic, there.view(plan.topic))
+				return mirrorExists(plan.topic, there.View(plan.topic))
 			}
 			tx.DeleteMirror(plan.topic)
 		}
@@ -199,8 +200,8 @@ func (s *Service) recordMirror(ctx context.Context, plan *mirrorPlan) error {
 		if l == nil {
 			return linkMissing(plan.record.Link)
 		}
-		record := plan.record.clone()
-		record.setStatus(model.Going(false, l.status()), s.cfg.Now())
+		record := plan.record.Clone()
+		record.SetStatus(model.Going(false, l.Status()), s.cfg.Now())
 		for p := range plan.starts {
 			if err := tx.PutTimeline(plan.topic, int32(p), &plan.starts[p]); err != nil {
 				return err
@@ -213,7 +214,7 @@ func (s *Service) recordMirror(ctx context.Context, plan *mirrorPlan) error {
 // unrecordMirror deletes the record of a planned mirror again, unless its topic has been created or
 // the record is another mirror's now.
 func (s *Service) unrecordMirror(ctx context.Context, plan *mirrorPlan) error {
-	return s.update(ctx, func(tx *Tx) error {
+	return s.update(ctx, func(tx *store.Tx) error {
 		m, err := tx.Mirror(plan.topic)
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/protocol"
 	"klink/protocol/linkapi"
 
@@ -45,7 +46,7 @@ func (s *Service) deleteLink(ctx context.Context, name string, force, validateOn
 			return err
 		}
 	}
-	err := s.update(ctx, func(tx *Tx) error {
+	err := s.update(ctx, func(tx *store.Tx) error {
 		// A link whose record cannot be read can be deleted, too.
 		if there, err := tx.Link(name); err == nil && there == nil {
 			return linkMissing(name)

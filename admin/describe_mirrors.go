@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/protocol/linkapi"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -100,7 +101,7 @@ func (s *Service) destinationOffsets(ctx context.Context, state *model.State, to
 	}
 	return func(topic string, ps []linkapi.DescribedPartition) {
 		for i, t := range state.Timelines[topic] {
-			if i >= len(ps) || t.Floor() == outOfRange {
+			if i >= len(ps) || t.Floor() == store.OutOfRange {
 				continue
 			}
 			p := &ps[i]

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/protocol/linkapi"
 	"klink/protocol/timeline"
 )
@@ -17,7 +18,7 @@ func (s *Service) partitions(m *model.Mirror) []linkapi.DescribedPartition {
 		status = (*r).Status(m.Topic)
 	}
 	timelines := s.State().Timelines[m.Topic]
-	stored := s.store.timelineRecords(m.Topic, m.Partitions)
+	stored := s.store.TimelineRecords(m.Topic, m.Partitions)
 	ps := make([]linkapi.DescribedPartition, m.Partitions)
 	for i := range ps {
 		p := linkapi.DescribedPartition{
@@ -34,8 +35,8 @@ func (s *Service) partitions(m *model.Mirror) []linkapi.DescribedPartition {
 			// Show what was left behind at the stop. Nothing newer is known, because nobody follows
 			// the source any more.
 			p.SourceEndOffset, p.Lag, p.LagMs, p.LastFetchTimeMs = -1, -1, -1, -1
-			if t := stored[i]; t != nil && t.leftBehind() >= 0 {
-				p.SourceEndOffset, p.Lag = *t.SourceEnd, t.leftBehind()
+			if t := stored[i]; t != nil && t.LeftBehind() >= 0 {
+				p.SourceEndOffset, p.Lag = *t.SourceEnd, t.LeftBehind()
 				if t.SourceSeen != nil {
 					p.LastFetchTimeMs = *t.SourceSeen
 				}
@@ -66,8 +67,8 @@ func describeStatus(p *linkapi.DescribedPartition, status model.PartitionStatus,
 
 // describeShift fills in whether a partition is aligned, and if not, from which offset on and why.
 // It prefers what the replicator says to what is stored, and that to what the timeline implies.
-func describeShift(p *linkapi.DescribedPartition, t *timeline.Partition, stored *timelineRecord) {
-	if t.Floor() == outOfRange || stored == nil {
+func describeShift(p *linkapi.DescribedPartition, t *timeline.Partition, stored *store.TimelineRecord) {
+	if t.Floor() == store.OutOfRange || stored == nil {
 		p.ShiftReason = "the timeline of the partition is missing or cannot be read"
 		return
 	}
@@ -77,7 +78,7 @@ func describeShift(p *linkapi.DescribedPartition, t *timeline.Partition, stored 
 	}
 	switch {
 	case p.ShiftBegan >= 0:
-	case stored.shift() != 0:
+	case stored.Shift() != 0:
 		p.ShiftBegan = stored.Logical
 		if p.ShiftReason == "" {
 			p.ShiftReason = fmt.Sprintf("the mirror began at offset %d of the source, which is offset %d in its own log", stored.Logical, stored.Physical)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/protocol/linkapi"
 	"klink/protocol/timeline"
 
@@ -61,16 +62,16 @@ func TestDescribeShift(t *testing.T) {
 	shifted := timeline.New(0, 5, 5)
 	for name, c := range map[string]struct {
 		t      *timeline.Partition
-		stored *timelineRecord
+		stored *store.TimelineRecord
 		status model.PartitionStatus
 		want   linkapi.DescribedPartition
 	}{
-		"aligned":        {timeline.New(5, 5, 5), &timelineRecord{Physical: 5, Logical: 5, Floor: 5}, model.PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{Aligned: true, ShiftBegan: -1}},
-		"found aligned":  {timeline.New(5, 5, 5), &timelineRecord{Physical: 5, Logical: 5, Floor: 5, Alignment: &alignment{Began: -1}}, model.PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{Aligned: true, ShiftBegan: -1}},
-		"from the start": {shifted, &timelineRecord{Logical: 5, Floor: 5}, model.PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{Shift: 5, ShiftBegan: 5, ShiftReason: "the mirror began at offset 5 of the source, which is offset 0 in its own log"}},
-		"stored":         {shifted, &timelineRecord{Logical: 5, Floor: 5, Alignment: &alignment{Began: 5, Reason: "no"}}, model.PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{Shift: 5, ShiftBegan: 5, ShiftReason: "no"}},
-		"the replicator": {shifted, &timelineRecord{Logical: 5, Floor: 5, Alignment: &alignment{Began: 5, Reason: "no"}}, model.PartitionStatus{ShiftBegan: 7, ShiftReason: "yes"}, linkapi.DescribedPartition{Shift: 5, ShiftBegan: 7, ShiftReason: "yes"}},
-		"no timeline":    {timeline.New(0, 0, outOfRange), nil, model.PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{ShiftBegan: -1, ShiftReason: "the timeline of the partition is missing or cannot be read"}},
+		"aligned":        {timeline.New(5, 5, 5), &store.TimelineRecord{Physical: 5, Logical: 5, Floor: 5}, model.PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{Aligned: true, ShiftBegan: -1}},
+		"found aligned":  {timeline.New(5, 5, 5), &store.TimelineRecord{Physical: 5, Logical: 5, Floor: 5, Alignment: &store.Alignment{Began: -1}}, model.PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{Aligned: true, ShiftBegan: -1}},
+		"from the start": {shifted, &store.TimelineRecord{Logical: 5, Floor: 5}, model.PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{Shift: 5, ShiftBegan: 5, ShiftReason: "the mirror began at offset 5 of the source, which is offset 0 in its own log"}},
+		"stored":         {shifted, &store.TimelineRecord{Logical: 5, Floor: 5, Alignment: &store.Alignment{Began: 5, Reason: "no"}}, model.PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{Shift: 5, ShiftBegan: 5, ShiftReason: "no"}},
+		"the replicator": {shifted, &store.TimelineRecord{Logical: 5, Floor: 5, Alignment: &store.Alignment{Began: 5, Reason: "no"}}, model.PartitionStatus{ShiftBegan: 7, ShiftReason: "yes"}, linkapi.DescribedPartition{Shift: 5, ShiftBegan: 7, ShiftReason: "yes"}},
+		"no timeline":    {timeline.New(0, 0, store.OutOfRange), nil, model.PartitionStatus{ShiftBegan: -1}, linkapi.DescribedPartition{ShiftBegan: -1, ShiftReason: "the timeline of the partition is missing or cannot be read"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := linkapi.DescribedPartition{}

@@ -5,6 +5,7 @@
 //
 //	model    links, mirrors, their state machine; pure
 //	caslog   a compacted topic in which every change is a compare-and-set
+//	store    the state topic: records, transactions on them, snapshots
 //	filter   the filters of link configs
 //	aclsync  which ACLs of a source are copied
 //	linkconfig  the configs of links, and which configs of topics follow
@@ -14,7 +15,6 @@
 //
 //	service.go       Service: what it is made of, and its life
 //	handle.go        the link API: one file per request (create_links.go, alter_mirrors.go, ...)
-//	store*.go, record*.go   the state topic: records, transactions on them, snapshots
 //	create_mirror.go, reconcile.go, stop.go, promote.go   the life of a mirror
 //	task*.go         what is done for a link from time to time
 //	cleaner.go       what keeps the destination's cleaner off void batches

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"klink/admin/model"
+	"klink/admin/store"
 )
 
 // followLooks bounds how many calls of FollowConfigs run at once. Each has its own connection to a
@@ -38,7 +39,7 @@ func (s *Service) FollowConfigs(ctx context.Context, topic string) (right bool, 
 	}
 	defer src.close()
 	defer src.closeAfter(ctx)()
-	known, err := s.topicConfigs(ctx, StateTopic)
+	known, err := s.topicConfigs(ctx, store.StateTopic)
 	if err != nil {
 		return false, fmt.Errorf("could not read the configs of the destination: %w", err)
 	}

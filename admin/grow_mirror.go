@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/internal/kafkaclient"
 	"klink/internal/retry"
 	"klink/protocol"
@@ -25,7 +26,7 @@ func (s *Service) GrowMirror(ctx context.Context, topic string, starts []model.S
 		return err
 	}
 	var partitions int32
-	err := s.update(ctx, func(tx *Tx) error {
+	err := s.update(ctx, func(tx *store.Tx) error {
 		m, err := tx.Mirror(topic)
 		if err != nil {
 			return err
@@ -41,17 +42,17 @@ func (s *Service) GrowMirror(ctx context.Context, topic string, starts []model.S
 			switch {
 			case start.Partition < partitions:
 				continue
-			case start.Partition > partitions || start.Partition >= maxPartitions:
+			case start.Partition > partitions || start.Partition >= store.MaxPartitions:
 				return fmt.Errorf("mirror topic '%s' cannot grow from %d partitions by partition %d", topic, partitions, start.Partition)
 			case start.Logical < 0 || start.Floor < 0:
 				return fmt.Errorf("mirror topic '%s' cannot grow by partition %d: negative start", topic, start.Partition)
 			}
-			if err := tx.PutTimeline(topic, start.Partition, &timelineRecord{Logical: start.Logical, Floor: start.Floor}); err != nil {
+			if err := tx.PutTimeline(topic, start.Partition, &store.TimelineRecord{Logical: start.Logical, Floor: start.Floor}); err != nil {
 				return err
 			}
 			partitions++
 		}
-		m = m.clone()
+		m = m.Clone()
 		m.Partitions = partitions
 		return tx.PutMirror(topic, m)
 	})

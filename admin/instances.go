@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"klink/admin/store"
 	"klink/internal/retry"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -56,28 +57,28 @@ const (
 func (s *Service) holdLease(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.StateLease)
 	defer cancel()
-	known := s.store.known(s.id) != nil
-	if s.introduced && !known && !s.store.doubted(s.id) && !s.leaving.Load() {
+	known := s.store.Known(s.id) != nil
+	if s.introduced && !known && !s.store.Doubted(s.id) && !s.leaving.Load() {
 		s.log.Warn("another instance declared this one dead, or has the same name; this one registers again")
 		s.lease.End()
 	}
 	begin := !known || !s.lease.Serves()
 	if begin {
-		r := instanceRecord{LeaseMs: s.cfg.StateLease.Milliseconds(), SessionMs: s.cfg.HeardFor.Milliseconds()}
+		r := store.InstanceRecord{LeaseMs: s.cfg.StateLease.Milliseconds(), SessionMs: s.cfg.HeardFor.Milliseconds()}
 		if s.cfg.Instance != nil {
 			r.Name, r.ClientID = s.cfg.Instance()
 		}
-		if err := s.store.introduce(ctx, s.id, r, !s.introduced, s.leaving.Load); err != nil {
-			return fmt.Errorf("could not register this instance in %s: %w", StateTopic, err)
+		if err := s.store.Introduce(ctx, s.id, r, !s.introduced, s.leaving.Load); err != nil {
+			return fmt.Errorf("could not register this instance in %s: %w", store.StateTopic, err)
 		}
 		s.introduced = true
 	}
 	question := s.lease.Ask()
-	if err := s.store.readToEnd(ctx); err != nil {
+	if err := s.store.ReadToEnd(ctx); err != nil {
 		return err
 	}
 	switch {
-	case s.store.known(s.id) == nil:
+	case s.store.Known(s.id) == nil:
 		return errors.New("another instance suspects that this one is dead")
 	case begin:
 		s.lease.Begin(question, s.cfg.StateLease)
@@ -102,10 +103,10 @@ func (s *Service) keepLease() {
 			if !s.lease.Fresh() && time.Since(complained) > 10*time.Second {
 				complained = time.Now()
 				s.log.Error("cannot read the state topic to its end: produce requests to mirrors wait, and all produce requests if the other instances may not wait for this one; grant klink's principal READ, WRITE and DESCRIBE on the topic, and check that this machine can reach its leader",
-					"topic", StateTopic, "serving", s.lease.Serves(), "error", err)
+					"topic", store.StateTopic, "serving", s.lease.Serves(), "error", err)
 			}
 		} else if s.leaseTrouble.Swap(nil) != nil && !complained.IsZero() {
-			s.log.Info("klink can read the state topic to its end again", "topic", StateTopic)
+			s.log.Info("klink can read the state topic to its end again", "topic", store.StateTopic)
 			complained = time.Time{}
 		}
 		if err == nil {
@@ -137,9 +138,9 @@ func (s *Service) StateProblem() error {
 		why = ": " + (*err).Error()
 	}
 	if age, ok := s.lease.Age(); ok {
-		return fmt.Errorf("the state topic %s was last read to its end %v ago; %s%s", StateTopic, age.Round(time.Second), consequence, why)
+		return fmt.Errorf("the state topic %s was last read to its end %v ago; %s%s", store.StateTopic, age.Round(time.Second), consequence, why)
 	}
-	return fmt.Errorf("the state topic %s has not been read to its end yet; %s%s", StateTopic, consequence, why)
+	return fmt.Errorf("the state topic %s has not been read to its end yet; %s%s", store.StateTopic, consequence, why)
 }
 
 // StateAge returns how long ago the state topic was last read to its end; false if it never was.
@@ -157,7 +158,7 @@ func (s *Service) leave() {
 	s.lease.End()
 	ctx, cancel := context.WithTimeout(s.ctx, leaveTimeout)
 	defer cancel()
-	if err := s.store.Update(ctx, func(tx *Tx) error { tx.deleteInstance(s.id); return nil }); err != nil {
+	if err := s.store.Update(ctx, func(tx *store.Tx) error { tx.DeleteInstance(s.id); return nil }); err != nil {
 		s.log.Warn("could not tell the other instances that this one is stopping: the next mirror that they create waits until this one's lease has expired", "error", err)
 	}
 }
@@ -181,14 +182,14 @@ func (s *Service) acknowledge() {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.StateLease)
-		err := s.store.Update(ctx, func(tx *Tx) error {
+		err := s.store.Update(ctx, func(tx *store.Tx) error {
 			r, err := tx.Instance(s.id)
 			if err != nil || r == nil || r.Doubted || r.Seen >= seen {
 				return err
 			}
-			r = r.clone()
+			r = r.Clone()
 			r.Seen = seen
-			return tx.putInstance(s.id, r)
+			return tx.PutInstance(s.id, r)
 		})
 		cancel()
 		if err != nil && s.ctx.Err() == nil {
@@ -202,10 +203,10 @@ func (s *Service) acknowledge() {
 // that.
 func (s *Service) unacknowledged() (seen int64, news bool) {
 	state := s.State()
-	if len(state.Recorded) == 0 || len(s.store.instances(s.id)) == 0 {
+	if len(state.Recorded) == 0 || len(s.store.Instances(s.id)) == 0 {
 		return 0, false
 	}
-	me := s.store.known(s.id)
+	me := s.store.Known(s.id)
 	if me == nil {
 		return 0, false
 	}
@@ -230,13 +231,13 @@ func newSeenWait() *seenWait { return &seenWait{since: time.Now(), absent: map[s
 // clients write to it.
 type errUnseen struct {
 	topic   string
-	waiting []instance
+	waiting []store.Instance
 }
 
 func (e *errUnseen) Error() string {
 	var names []string
 	for _, i := range e.waiting {
-		names = append(names, i.describe())
+		names = append(names, i.Describe())
 	}
 	return fmt.Sprintf("other instances of klink do not know yet that '%s' is a mirror: %s; klink continues once they do, or once they have left the group %s and their lease has expired: see their /readyz",
 		e.topic, strings.Join(names, ", "), tasksGroup)
@@ -246,8 +247,8 @@ func (e *errUnseen) Error() string {
 // that it knows the mirror, or cannot serve any more. If one still can, the error is an *errUnseen,
 // and the caller calls seen again with the same w.
 func (s *Service) seen(ctx context.Context, topic string, w *seenWait) error {
-	var waiting, dead []instance
-	blind := s.store.blind(topic, s.id)
+	var waiting, dead []store.Instance
+	blind := s.store.Blind(topic, s.id)
 	if len(blind) == 0 {
 		return nil
 	}
@@ -281,27 +282,27 @@ func (s *Service) awaitSeen(ctx context.Context, topic string, w *seenWait) erro
 }
 
 // over reports whether an instance can no longer serve by what it knew before the wait began.
-func (w *seenWait) over(i instance, now time.Time) bool {
-	if now.Sub(w.since) < i.lease() {
+func (w *seenWait) over(i store.Instance, now time.Time) bool {
+	if now.Sub(w.since) < i.Lease() {
 		return false
 	}
 	if i.ClientID == "" || i.SessionMs == 0 {
 		return true
 	}
-	since, absent := w.absent[i.id]
-	return absent && now.Sub(since) >= i.session()
+	since, absent := w.absent[i.ID]
+	return absent && now.Sub(since) >= i.Session()
 }
 
 // lookForAbsent notes which instances the group lacks. Once it has lacked an instance, it does not
 // matter if the instance joins again: that is a new membership, which does not extend the lease
 // that the caller waits for. It asks the group at most once every seenPatience.
-func (s *Service) lookForAbsent(ctx context.Context, of []instance, w *seenWait) error {
+func (s *Service) lookForAbsent(ctx context.Context, of []store.Instance, w *seenWait) error {
 	now := time.Now()
 	if now.Sub(w.since) < seenPatience || now.Sub(w.asked) < seenPatience {
 		return nil
 	}
 	w.asked = now
-	if !slices.ContainsFunc(of, func(i instance) bool { return i.ClientID != "" && w.absent[i.id].IsZero() }) {
+	if !slices.ContainsFunc(of, func(i store.Instance) bool { return i.ClientID != "" && w.absent[i.ID].IsZero() }) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -320,33 +321,33 @@ func (s *Service) lookForAbsent(ctx context.Context, of []instance, w *seenWait)
 	}
 	now = time.Now()
 	for _, i := range of {
-		if _, ok := w.absent[i.id]; !ok && !members[i.ClientID] {
-			w.absent[i.id] = now
+		if _, ok := w.absent[i.ID]; !ok && !members[i.ClientID] {
+			w.absent[i.ID] = now
 		}
 	}
 	return nil
 }
 
 // doubt marks the records of instances that this instance has waited for in vain.
-func (s *Service) doubt(ctx context.Context, dead []instance) error {
+func (s *Service) doubt(ctx context.Context, dead []store.Instance) error {
 	for _, i := range dead {
 		if i.Doubted {
 			continue
 		}
-		s.log.Warn("an instance of klink is considered dead: it has not read the state topic for longer than its lease", "instance", i.describe())
+		s.log.Warn("an instance of klink is considered dead: it has not read the state topic for longer than its lease", "instance", i.Describe())
 	}
-	return s.store.Update(ctx, func(tx *Tx) error {
+	return s.store.Update(ctx, func(tx *store.Tx) error {
 		for _, i := range dead {
-			r, err := tx.Instance(i.id)
+			r, err := tx.Instance(i.ID)
 			if err != nil {
-				r = i.instanceRecord // it cannot be read, so replace it
+				r = i.InstanceRecord // it cannot be read, so replace it
 			}
 			if r == nil || err == nil && (r.Doubted || r.Seen != i.Seen) {
 				continue
 			}
-			r = r.clone()
+			r = r.Clone()
 			r.Doubted = true
-			if err := tx.putInstance(i.id, r); err != nil {
+			if err := tx.PutInstance(i.ID, r); err != nil {
 				return err
 			}
 		}
@@ -364,18 +365,18 @@ type doubt struct {
 // forgetDead deletes the records of instances that have been doubted for long enough.
 func (s *Service) forgetDead(ctx context.Context, doubts map[string]*doubt) error {
 	doubted := map[string]bool{}
-	var dead []instance
-	for _, i := range s.store.instances(s.id) {
+	var dead []store.Instance
+	for _, i := range s.store.Instances(s.id) {
 		if !i.Doubted {
 			continue
 		}
-		doubted[i.id] = true
-		d := doubts[i.id]
-		if d == nil || d.offset != i.offset {
-			d = &doubt{*newSeenWait(), i.offset}
-			doubts[i.id] = d
+		doubted[i.ID] = true
+		d := doubts[i.ID]
+		if d == nil || d.offset != i.Offset {
+			d = &doubt{*newSeenWait(), i.Offset}
+			doubts[i.ID] = d
 		}
-		if err := s.lookForAbsent(ctx, []instance{i}, &d.seenWait); err != nil {
+		if err := s.lookForAbsent(ctx, []store.Instance{i}, &d.seenWait); err != nil {
 			return err
 		}
 		if d.over(i, time.Now()) {
@@ -388,10 +389,10 @@ func (s *Service) forgetDead(ctx context.Context, doubts map[string]*doubt) erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.StateLease)
 	defer cancel()
-	return s.store.Update(ctx, func(tx *Tx) error {
+	return s.store.Update(ctx, func(tx *store.Tx) error {
 		for _, i := range dead {
-			if r, err := tx.Instance(i.id); err == nil && r != nil && r.Doubted {
-				tx.deleteInstance(i.id)
+			if r, err := tx.Instance(i.ID); err == nil && r != nil && r.Doubted {
+				tx.DeleteInstance(i.ID)
 			}
 		}
 		return nil

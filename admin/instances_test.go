@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/store"
 	"klink/router"
 
 	"github.com/stretchr/testify/require"
@@ -145,11 +146,11 @@ func TestAMirrorWaitsForTheLeaseOfAnInstanceThatIsCutOff(t *testing.T) {
 		create("orders")
 		require.False(t, other.lease.Serves())
 		require.ErrorContains(t, other.StateProblem(), "all produce requests wait")
-		require.Eventually(t, func() bool { return len(w.service.store.instances(w.service.id)) == 0 }, time.Minute, 20*time.Millisecond, "it is not forgotten")
+		require.Eventually(t, func() bool { return len(w.service.store.Instances(w.service.id)) == 0 }, time.Minute, 20*time.Millisecond, "it is not forgotten")
 		create("payments")
 		other.cutOff(false)
 		require.Eventually(t, func() bool {
-			return other.lease.Fresh() && other.knows("orders") && other.knows("payments") && len(w.service.store.instances(w.service.id)) == 1
+			return other.lease.Fresh() && other.knows("orders") && other.knows("payments") && len(w.service.store.Instances(w.service.id)) == 1
 		}, time.Minute, 20*time.Millisecond, "it does not come back")
 	}
 }
@@ -189,26 +190,26 @@ func TestNobodyWaitsForInstancesThatAreGone(t *testing.T) {
 	create("alone")
 	long := func(c *Config) { c.StateLease = 2 * time.Minute }
 	gone := startSecond(w, long)
-	require.Eventually(t, func() bool { return len(w.service.store.instances(w.service.id)) == 1 }, time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(w.service.store.Instances(w.service.id)) == 1 }, time.Minute, 10*time.Millisecond)
 	gone.Close()
-	require.Eventually(t, func() bool { return len(w.service.store.instances(w.service.id)) == 0 }, time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(w.service.store.Instances(w.service.id)) == 0 }, time.Minute, 10*time.Millisecond)
 	create("gone")
 	killed := startSecond(w, long)
 	killed.cutOff(true)
 	successor := startSecond(w, long)
 	create("killed")
 	require.True(t, successor.knows("killed"))
-	require.Len(t, w.service.store.instances(w.service.id), 1)
+	require.Len(t, w.service.store.Instances(w.service.id), 1)
 }
 
 // TestSeenWait checks from when on an instance need not be waited for.
 func TestSeenWait(t *testing.T) {
 	began := time.Now()
-	in := instance{id: "i", instanceRecord: &instanceRecord{LeaseMs: 10_000, SessionMs: 6000, ClientID: "klink/i"}}
-	alone := instance{id: "i", instanceRecord: &instanceRecord{LeaseMs: 10_000}}
+	in := store.Instance{ID: "i", InstanceRecord: &store.InstanceRecord{LeaseMs: 10_000, SessionMs: 6000, ClientID: "klink/i"}}
+	alone := store.Instance{ID: "i", InstanceRecord: &store.InstanceRecord{LeaseMs: 10_000}}
 	for _, c := range []struct {
 		name   string
-		i      instance
+		i      store.Instance
 		absent time.Duration // since the beginning; < 0 = it is in the group
 		after  time.Duration
 		over   bool
@@ -220,39 +221,12 @@ func TestSeenWait(t *testing.T) {
 		{"it has just left the group", in, 10 * time.Second, 15 * time.Second, false},
 		{"it was not in the group for long enough", in, 10 * time.Second, 17 * time.Second, true},
 		{"neither", in, 0, 11 * time.Second, true},
-		{"its record cannot be read", instance{id: "i", instanceRecord: unreadableInstance}, -1, 10 * time.Minute, false},
+		{"its record cannot be read", store.Instance{ID: "i", InstanceRecord: &store.InstanceRecord{LeaseMs: 600_000}}, -1, 10 * time.Minute, false},
 	} {
 		w := &seenWait{since: began, absent: map[string]time.Time{}}
 		if c.absent >= 0 {
 			w.absent["i"] = began.Add(c.absent)
 		}
 		require.Equal(t, c.over, w.over(c.i, began.Add(c.after)), c.name)
-	}
-}
-
-// TestInstanceRecords: klink refuses a record of an instance that no klink writes, but accepts new
-// fields.
-func TestInstanceRecords(t *testing.T) {
-	for value, good := range map[string]bool{
-		`{"version":1,"name":"a","lease_ms":10000,"seen":5}`:             true,
-		`{"version":1,"name":"a","lease_ms":600000,"seen":5,"new":[{}]}`: true,
-		`{"version":1,"lease_ms":600001}`:                                false,
-		`{"version":1,"lease_ms":9223372036854775807}`:                   false,
-		`{"version":1,"lease_ms":-1}`:                                    false,
-		`{"version":1,"session_ms":-1}`:                                  false,
-		`{"version":1,"seen":-1}`:                                        false,
-		`{"version":2}`:                                                  false,
-		`[]`:                                                             false,
-		``:                                                               false,
-	} {
-		r, err := decodeInstance([]byte(value))
-		require.Equal(t, good, err == nil, "%s: %v", value, err)
-		if good {
-			text, err := r.encode()
-			require.NoError(t, err)
-			again, err := decodeInstance(text)
-			require.NoError(t, err)
-			require.Equal(t, r, again)
-		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 
@@ -126,7 +127,7 @@ func TestLinkLifecycle(t *testing.T) {
 
 	// Start another process with the key, one with another key, and one without.
 	require.Contains(t, w.start(func(c *Config) { c.Secrets = testKey(t, 1) }).State().Links["l"].Configs["sasl.jaas.config"], "hush")
-	for _, key := range []*SecretsKey{testKey(t, 2), nil} {
+	for _, key := range []*store.SecretsKey{testKey(t, 2), nil} {
 		l := w.start(func(c *Config) { c.Secrets = key }).State().Links["l"]
 		require.Equal(t, model.LinkFailed, l.State)
 		require.Contains(t, l.ErrorMessage, "--secrets-key-file")
@@ -141,7 +142,7 @@ func TestLinkLifecycle(t *testing.T) {
 	require.Equal(t, model.LinkActive, rekeyed.State().Links["l"].State)
 	require.Equal(t, model.LinkFailed, w.start(func(c *Config) { c.Secrets = testKey(t, 1) }).State().Links["l"].State)
 	require.Contains(t, w.start(func(c *Config) { c.Secrets = testKey(t, 2) }).State().Links["l"].Configs["sasl.jaas.config"], "hush-hush")
-	for _, r := range kafkatest.ReadAll(t, StateTopic, kgo.SeedBrokers(w.destination.ListenAddrs()...)) {
+	for _, r := range kafkatest.ReadAll(t, store.StateTopic, kgo.SeedBrokers(w.destination.ListenAddrs()...)) {
 		require.NotContains(t, string(r.Value), "hush")
 	}
 
@@ -256,8 +257,8 @@ func without(configs map[string]string, name string) map[string]string {
 	return m
 }
 
-func testKey(t testing.TB, fill byte) *SecretsKey {
-	k, err := ParseSecretsKey(strings.Repeat(string("0123456789abcdef"[fill]), 64))
+func testKey(t testing.TB, fill byte) *store.SecretsKey {
+	k, err := store.ParseSecretsKey(strings.Repeat(string("0123456789abcdef"[fill]), 64))
 	require.NoError(t, err)
 	return k
 }

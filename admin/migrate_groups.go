@@ -10,6 +10,7 @@ import (
 	"klink/admin/filter"
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/internal/retry"
 	"klink/protocol"
 	"klink/protocol/linkapi"
@@ -268,7 +269,7 @@ func excludes(filters filter.Names, group string) bool {
 // excludeGroup adds a filter that excludes a group to the filters of a link. Concurrent changes of
 // the link are kept.
 func (s *Service) excludeGroup(ctx context.Context, l *model.Link, group string) error {
-	err := s.update(ctx, func(tx *Tx) error {
+	err := s.update(ctx, func(tx *store.Tx) error {
 		r, err := tx.Link(l.Name)
 		if err != nil {
 			return err
@@ -287,7 +288,7 @@ func (s *Service) excludeGroup(ctx context.Context, l *model.Link, group string)
 		if err := linkconfig.ValidateOne(linkconfig.ConfigGroupFilters, value); err != nil {
 			return err
 		}
-		r = r.clone()
+		r = r.Clone()
 		r.Configs[linkconfig.ConfigGroupFilters] = value
 		return tx.PutLink(l.Name, r)
 	})

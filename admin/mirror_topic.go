@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"klink/admin/linkconfig"
+	"klink/admin/store"
 	"klink/internal/kafkaclient"
 	"klink/internal/retry"
 	"klink/protocol"
@@ -143,12 +144,12 @@ func (s *Service) finishMirror(ctx context.Context, plan *mirrorPlan, w *seenWai
 	if err != nil {
 		return err
 	}
-	return s.update(ctx, func(tx *Tx) error {
+	return s.update(ctx, func(tx *store.Tx) error {
 		m, err := tx.Mirror(plan.topic)
 		if err != nil || m == nil || m.ID != r.ID {
 			return err // the mirror was deleted since
 		}
-		m = m.clone()
+		m = m.Clone()
 		m.Created, m.TopicID = true, id
 		return tx.PutMirror(plan.topic, m)
 	})
@@ -188,17 +189,17 @@ func (s *Service) adoptTopic(ctx context.Context, plan *mirrorPlan) error {
 
 // topicIDOf waits until the brokers know a topic and returns its id; zero when they have no ids
 // (before Kafka 2.8).
-func (s *Service) topicIDOf(ctx context.Context, topic string) (topicID, error) {
+func (s *Service) topicIDOf(ctx context.Context, topic string) (store.TopicID, error) {
 	for {
 		t, err := s.findTopic(ctx, topic)
 		if err != nil {
-			return topicID{}, err
+			return store.TopicID{}, err
 		}
 		if t != nil {
-			return topicID(t.ID), nil
+			return store.TopicID(t.ID), nil
 		}
 		if err := retry.Sleep(ctx, pollInterval); err != nil {
-			return topicID{}, fmt.Errorf("topic '%s' was created at the destination, but does not appear in its metadata: %w", topic, err)
+			return store.TopicID{}, fmt.Errorf("topic '%s' was created at the destination, but does not appear in its metadata: %w", topic, err)
 		}
 	}
 }

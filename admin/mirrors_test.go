@@ -9,6 +9,7 @@ import (
 
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 	"klink/router"
@@ -243,8 +244,11 @@ func TestCrashWhileCreating(t *testing.T) {
 					kafkatest.Produce(t, dst, "t", 0, kafkatest.Records(1, 10)...)
 				}
 			}
-			s := openStore(t, []kgo.Opt{kgo.SeedBrokers(w.destination.ListenAddrs()...)}, nil)
-			require.NoError(t, s.Update(context.Background(), func(tx *Tx) error {
+			s, err := store.Open([]kgo.Opt{kgo.SeedBrokers(w.destination.ListenAddrs()...)}, nil, testLogger(t), func() {})
+			require.NoError(t, err)
+			t.Cleanup(s.Close)
+			require.NoError(t, s.Sync(context.Background()))
+			require.NoError(t, s.Update(context.Background(), func(tx *store.Tx) error {
 				if err := tx.PutTimeline("t", 0, &plan.starts[0]); err != nil {
 					return err
 				}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/protocol/timeline"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -145,7 +146,7 @@ func topicNotices(m *model.Mirror, t kadm.TopicDetail) (found []string) {
 func deleted(tls []*timeline.Partition, starts map[int32]kadm.ListedOffset) (partition int32, at int64, ok bool) {
 	for p, t := range tls {
 		start, known := starts[int32(p)]
-		if !known || start.Err != nil || t.Floor() == outOfRange {
+		if !known || start.Err != nil || t.Floor() == store.OutOfRange {
 			continue
 		}
 		if at, _ = t.Start(); start.Offset > at {

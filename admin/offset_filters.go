@@ -8,6 +8,7 @@ import (
 
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/internal/retry"
 	"klink/protocol"
 
@@ -47,7 +48,7 @@ var errFiltersChanged = protocol.Errorf(kerr.InvalidRequest, "the link was chang
 // announceFilters stores which filters the offset sync of a link works with from now on.
 func (s *Service) announceFilters(ctx context.Context, l *model.Link) error {
 	filters := syncedFilters(l.Configs)
-	return s.update(ctx, func(tx *Tx) error {
+	return s.update(ctx, func(tx *store.Tx) error {
 		now, err := tx.Link(l.Name)
 		switch {
 		case err != nil:
@@ -55,15 +56,15 @@ func (s *Service) announceFilters(ctx context.Context, l *model.Link) error {
 		case now == nil || now.ID != l.ID || syncedFilters(now.Configs) != filters || !s.ownsLink(l.Name):
 			return errFiltersChanged
 		}
-		next := offsetsRecord{Version: recordVersion, Link: l.ID}
-		if r := tx.offsets(l.Name, l.ID); r != nil {
+		next := store.OffsetsRecord{Version: store.RecordVersion, Link: l.ID}
+		if r := tx.Offsets(l.Name, l.ID); r != nil {
 			next = *r
 		}
 		if next.Filters == filters {
 			return nil
 		}
 		next.Filters = filters
-		return tx.putOffsets(l.Name, &next)
+		return tx.PutOffsets(l.Name, &next)
 	})
 }
 
@@ -75,7 +76,7 @@ func (s *Service) awaitFilters(ctx context.Context, l *model.Link) error {
 			return linkMissing(l.Name)
 		}
 		announced := ""
-		if r := s.store.offsetsRecord(l.Name, l.ID); r != nil {
+		if r := s.store.Offsets(l.Name, l.ID); r != nil {
 			announced = r.Filters
 		}
 		if announced == syncedFilters(now.Configs) {

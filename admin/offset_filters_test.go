@@ -9,6 +9,7 @@ import (
 	"klink/admin/filter"
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/protocol/linkapi"
 
 	"github.com/stretchr/testify/require"
@@ -132,7 +133,7 @@ func TestAnnounceFilters(t *testing.T) {
 	announced := func() string {
 		require.NoError(t, w.service.store.Sync(ctx))
 		l := w.service.State().Links["l"]
-		if r := w.service.store.offsetsRecord("l", l.ID); r != nil {
+		if r := w.service.store.Offsets("l", l.ID); r != nil {
 			return r.Filters
 		}
 		return ""
@@ -153,11 +154,11 @@ func TestAnnounceFilters(t *testing.T) {
 		m.keep("g", map[partitionOf]offsetSeen{{"orders", 0}: {source: 5, wrote: 5}}, false)
 		require.NoError(t, s.saveOffsets(ctx, second, m))
 		require.Equal(t, syncedFilters(second.Configs), announced())
-		require.Len(t, w.service.store.offsetsRecord("l", second.ID).prints(), want)
-		require.NoError(t, w.service.update(ctx, func(tx *Tx) error {
-			r := *tx.offsets("l", second.ID)
+		require.Len(t, w.service.store.Offsets("l", second.ID).Prints(), want)
+		require.NoError(t, w.service.update(ctx, func(tx *store.Tx) error {
+			r := *tx.Offsets("l", second.ID)
 			r.Groups = nil
-			return tx.putOffsets("l", &r)
+			return tx.PutOffsets("l", &r)
 		}))
 	}
 

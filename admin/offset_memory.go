@@ -9,13 +9,15 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"klink/admin/store"
 )
 
 // offsetMemory is what klink remembers about the offsets that it syncs for one link: an offsetSeen
 // for each group and partition, some 100 bytes. A part of it outlives the process, as a fingerprint
-// of each group in the state topic (offsetsRecord). The fingerprint tells whether everything that
-// is committed for the group is still what klink wrote, and whether the group has rested at the
-// source.
+// of each group in the state topic (store.OffsetsRecord). The fingerprint tells whether everything
+// that is committed for the group is still what klink wrote, and whether the group has rested at
+// the source.
 //
 // The fingerprints are stored after a run, so they may be older than klink's last commit. Then they
 // match nothing, and klink starts without a memory of that group. That is safe: see invariant 3 of
@@ -29,8 +31,8 @@ type offsetMemory struct {
 	groups map[string]map[partitionOf]offsetSeen
 	// stored are the fingerprints that an earlier process left, of groups that this one has not
 	// looked at yet.
-	stored map[groupHash]groupPrint
-	saved  offsetsRecord
+	stored map[store.GroupHash]store.GroupPrint
+	saved  store.OffsetsRecord
 	at     time.Time // of saved
 }
 
@@ -51,16 +53,16 @@ func comparePartitions(a, b partitionOf) int {
 const offsetsEvery = 10 * time.Second
 
 // newOffsetMemory starts from what an earlier process stored; nil = nothing.
-func newOffsetMemory(stored *offsetsRecord) *offsetMemory {
+func newOffsetMemory(stored *store.OffsetsRecord) *offsetMemory {
 	m := &offsetMemory{lock: make(chan struct{}, 1)}
 	m.reset(stored)
 	return m
 }
 
-func (m *offsetMemory) reset(stored *offsetsRecord) {
-	m.groups, m.stored, m.saved, m.at = map[string]map[partitionOf]offsetSeen{}, nil, offsetsRecord{}, time.Time{}
+func (m *offsetMemory) reset(stored *store.OffsetsRecord) {
+	m.groups, m.stored, m.saved, m.at = map[string]map[partitionOf]offsetSeen{}, nil, store.OffsetsRecord{}, time.Time{}
 	if stored != nil {
-		m.stored, m.saved = stored.prints(), *stored
+		m.stored, m.saved = stored.Prints(), *stored
 	}
 }
 
@@ -86,8 +88,8 @@ func (m *offsetMemory) seen(group string, source, committed map[partitionOf]int6
 	if !ok {
 		return known
 	}
-	own := print.wrote != noHash && print.wrote == hashOffsets(committed)
-	rests := print.source != noHash && print.source == hashOffsets(source)
+	own := print.Wrote != noHash && print.Wrote == hashOffsets(committed)
+	rests := print.Source != noHash && print.Source == hashOffsets(source)
 	for at := range source {
 		seen := nothingSeen
 		if own {
@@ -114,56 +116,49 @@ func (m *offsetMemory) keep(group string, seen map[partitionOf]offsetSeen, part 
 // retain forgets all groups but these: the others are deleted at the source, or not synced any
 // more.
 func (m *offsetMemory) retain(groups []string) {
-	listed, hashes := make(map[string]bool, len(groups)), make(map[groupHash]bool, len(groups))
+	listed, hashes := make(map[string]bool, len(groups)), make(map[store.GroupHash]bool, len(groups))
 	for _, group := range groups {
 		listed[group], hashes[hashGroup(group)] = true, true
 	}
 	maps.DeleteFunc(m.groups, func(group string, _ map[partitionOf]offsetSeen) bool { return !listed[group] })
-	maps.DeleteFunc(m.stored, func(h groupHash, _ groupPrint) bool { return !hashes[h] })
+	maps.DeleteFunc(m.stored, func(h store.GroupHash, _ store.GroupPrint) bool { return !hashes[h] })
 }
 
 // record returns what has to be stored; changed is false if that is stored already.
-func (m *offsetMemory) record(linkID string) (r offsetsRecord, changed bool) {
+func (m *offsetMemory) record(linkID string) (r store.OffsetsRecord, changed bool) {
 	prints := maps.Clone(m.stored)
 	if prints == nil {
-		prints = map[groupHash]groupPrint{}
+		prints = map[store.GroupHash]store.GroupPrint{}
 	}
 	source, wrote := map[partitionOf]int64{}, map[partitionOf]int64{}
 	for group, partitions := range m.groups {
 		clear(source)
 		clear(wrote)
-		print := groupPrint{}
+		print := store.GroupPrint{}
 		for at, seen := range partitions {
 			source[at], wrote[at] = seen.source, seen.wrote
 		}
-		print.source, print.wrote = hashKnown(source), hashKnown(wrote)
-		if h := hashGroup(group); print != (groupPrint{}) {
+		print.Source, print.Wrote = hashKnown(source), hashKnown(wrote)
+		if h := hashGroup(group); print != (store.GroupPrint{}) {
 			prints[h] = print
 		} else {
 			delete(prints, h)
 		}
 	}
-	r = newOffsetsRecord(linkID, prints)
+	r = store.NewOffsetsRecord(linkID, prints)
 	return r, r.Link != m.saved.Link || !bytes.Equal(r.Groups, m.saved.Groups)
 }
 
-// groupHash identifies a group, groupPrint is what klink remembers about it. Hashes are the first
-// bytes of SHA-256; noHash = the offset of some partition is not known.
-type (
-	groupHash  [8]byte
-	offsetHash [8]byte
-	groupPrint struct{ source, wrote offsetHash }
-)
+// noHash = the offset of some partition is not known. Hashes are the first bytes of SHA-256.
+var noHash store.OffsetHash
 
-var noHash offsetHash
-
-func hashGroup(group string) groupHash {
+func hashGroup(group string) store.GroupHash {
 	sum := sha256.Sum256([]byte(group))
-	return groupHash(sum[:8])
+	return store.GroupHash(sum[:8])
 }
 
 // hashKnown returns the hash of offsets, or noHash if one of them is not known.
-func hashKnown(offsets map[partitionOf]int64) offsetHash {
+func hashKnown(offsets map[partitionOf]int64) store.OffsetHash {
 	for _, o := range offsets {
 		if o < 0 {
 			return noHash
@@ -172,7 +167,7 @@ func hashKnown(offsets map[partitionOf]int64) offsetHash {
 	return hashOffsets(offsets)
 }
 
-func hashOffsets(offsets map[partitionOf]int64) offsetHash {
+func hashOffsets(offsets map[partitionOf]int64) store.OffsetHash {
 	h := sha256.New()
 	var b []byte
 	for _, at := range slices.SortedFunc(maps.Keys(offsets), comparePartitions) {
@@ -181,5 +176,5 @@ func hashOffsets(offsets map[partitionOf]int64) offsetHash {
 		b = binary.BigEndian.AppendUint64(b, uint64(offsets[at]))
 		h.Write(b)
 	}
-	return offsetHash(h.Sum(nil)[:8])
+	return store.OffsetHash(h.Sum(nil)[:8])
 }

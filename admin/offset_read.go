@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"klink/admin/model"
+	"klink/admin/store"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 )
@@ -146,7 +147,7 @@ func (s *Service) endsForReaders(ctx context.Context, partitions map[string][]in
 		timelines := s.State().Timelines[topic]
 		for _, p := range ps {
 			end, ok := listed.Lookup(topic, p)
-			if !ok || end.Err != nil || int(p) >= len(timelines) || timelines[p].Floor() == outOfRange {
+			if !ok || end.Err != nil || int(p) >= len(timelines) || timelines[p].Floor() == store.OutOfRange {
 				continue
 			}
 			if logical, ok := s.findEnd(ctx, topic, p, timelines[p], end.Offset); ok {

@@ -103,7 +103,7 @@ func takesLastOffsets(m *model.Mirror) bool {
 // their offsets.
 const offsetPatience = 5 * time.Second
 
-// run syncs groups. It calls each once for every group that has offsets for mirrors, or whose
+// Run syncs groups. It calls each once for every group that has offsets for mirrors, or whose
 // offsets could not be read. It returns early when ctx ends.
 func (o *offsetSync) run(ctx context.Context, groups []string, each func(*syncedGroup)) {
 	o.ends, o.found = map[partitionOf]int64{}, map[partitionOf]bool{}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/store"
 	"klink/internal/batchtest"
 
 	"klink/admin/filter"
@@ -241,16 +242,16 @@ func TestOffsetSyncKeepsProgress(t *testing.T) {
 	require.EqualValues(t, 80, w.committed("ahead", "orders", 0).At)
 
 	// The memory is stored some seconds later.
-	var stored *offsetsRecord
+	var stored *store.OffsetsRecord
 	l := w.service.State().Links["l"]
 	require.Eventually(t, func() bool {
-		stored = w.service.store.offsetsRecord("l", l.ID)
+		stored = w.service.store.Offsets("l", l.ID)
 		if stored == nil {
 			return false
 		}
-		p := stored.prints()
+		p := stored.Prints()
 		ahead := map[partitionOf]int64{{"orders", 0}: 30}
-		return p[hashGroup("ahead")] == groupPrint{source: hashOffsets(ahead)} && p[hashGroup("follows")].wrote != noHash
+		return p[hashGroup("ahead")] == store.GroupPrint{Source: hashOffsets(ahead)} && p[hashGroup("follows")].Wrote != noHash
 	}, 3*offsetsEvery, 50*time.Millisecond)
 	w.service.Close()
 	w.commit("ahead", "orders", "", 90)
@@ -270,7 +271,7 @@ func TestOffsetSyncKeepsProgress(t *testing.T) {
 	require.Zero(t, w.alter("orders", linkapi.MirrorFailover).ErrorCode)
 	deleted := w.service.HandleLink(context.Background(), &linkapi.DeleteLinksRequest{Names: []string{"l"}, Force: true}).(*linkapi.DeleteLinksResponse)
 	require.Zero(t, deleted.Results[0].ErrorCode, text(deleted.Results[0].ErrorMessage))
-	require.Nil(t, w.service.store.offsetsRecord("l", l.ID))
+	require.Nil(t, w.service.store.Offsets("l", l.ID))
 }
 
 // TestOffsetSyncAnotherSourceTopic: offsets of a topic that was deleted and created again at the

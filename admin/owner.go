@@ -73,5 +73,5 @@ func (s *Service) CatchUp(ctx context.Context) error {
 	if err := s.waitReady(ctx); err != nil {
 		return err
 	}
-	return s.store.log.ReadToEnd(ctx)
+	return s.store.CatchUp(ctx)
 }

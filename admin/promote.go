@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/protocol"
 	"klink/protocol/linkapi"
 
@@ -47,13 +48,13 @@ func (s *Service) takeBack(ctx context.Context, topics []string, nowMs int64) er
 	if len(topics) == 0 {
 		return nil
 	}
-	return s.update(ctx, func(tx *Tx) error {
+	return s.update(ctx, func(tx *store.Tx) error {
 		for _, topic := range topics {
 			m, err := tx.Mirror(topic)
 			if err != nil || m == nil {
 				continue // it cannot be promoted any more
 			}
-			in := model.MirrorInput{Kind: model.InputPromoteCancelled, Promotion: model.Promotion{ID: m.status().Promotion.ID, DeadlineMs: nowMs}, Link: linkStatusOf(tx, m.Link)}
+			in := model.MirrorInput{Kind: model.InputPromoteCancelled, Promotion: model.Promotion{ID: m.Status().Promotion.ID, DeadlineMs: nowMs}, Link: linkStatusOf(tx, m.Link)}
 			if err := moveMirror(tx, topic, m, in, s.cfg.Now()); err != nil {
 				return err
 			}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/protocol/linkapi"
 
 	"github.com/stretchr/testify/require"
@@ -224,34 +225,6 @@ func TestPromoteEnds(t *testing.T) {
 	require.Contains(t, text(r.ErrorMessage), "was deleted before")
 }
 
-// TestPromotionAndOlderKlink: a klink that does not know promotions goes on mirroring. If it
-// changes the mirror's state, the promotion ends or waits.
-func TestPromotionAndOlderKlink(t *testing.T) {
-	for value, promoting := range map[string]bool{
-		`"state":"ACTIVE","promotion":{"id":"p","deadline_ms":5}`:                          true,
-		`"state":"SOURCE_UNAVAILABLE","promotion":{"id":"p","deadline_ms":5}`:              true,
-		`"state":"PAUSED","promotion":{"id":"p","deadline_ms":5}`:                          false,
-		`"state":"PENDING_STOPPED","promotion":{"id":"p","deadline_ms":5}`:                 false,
-		`"state":"STOPPED","promotion":{"id":"p","deadline_ms":5}`:                         false,
-		`"state":"FAILED","promotion":{"id":"p","deadline_ms":5}`:                          false,
-		`"state":"ACTIVE","promotion":{"id":"p","deadline_ms":5,"ready":true}`:             false,
-		`"state":"ACTIVE","promotion":null`:                                                false,
-		`"state":"ACTIVE"`:                                                                 false,
-		`"state":"PENDING_STOPPED","promotion":{"id":"p","deadline_ms":5,"ready":true}`:    false,
-		`"state":"PENDING_MIRROR","promotion":{"id":"p","deadline_ms":5,"future":"field"}`: true,
-	} {
-		m, err := decodeMirror([]byte(`{"version":1,"stamp":3,` + value + `}`))
-		require.NoError(t, err, value)
-		require.Equal(t, promoting, m.view("t").Promotion != "", value)
-		require.Equal(t, promoting, m.view("t").Shown() == model.MirrorPendingStopped && m.State != model.MirrorPendingStopped, value)
-	}
-	for _, value := range []string{`"promotion":{}`, `"promotion":{"id":7}`, `"promotion":"p"`} {
-		_, err := decodeMirror([]byte(`{"version":1,"stamp":3,"state":"ACTIVE",` + value + `}`))
-		require.Error(t, err, value)
-		require.NotErrorIs(t, err, errStampFormat)
-	}
-}
-
 // TestFailoverTellsWhatIsLeftBehind: a failover keeps the last known end of the source, by
 // partition, and when it was seen if that is not recent.
 func TestFailoverTellsWhatIsLeftBehind(t *testing.T) {
@@ -341,14 +314,14 @@ func (w *world) manyMirrors(n int) (alter []linkapi.AlterMirror) {
 		return err == nil && details.Error() == nil
 	}, 20*time.Second, 10*time.Millisecond)
 	producer := "producer"
-	require.NoError(w.t, w.service.update(ctx, func(tx *Tx) error {
+	require.NoError(w.t, w.service.update(ctx, func(tx *store.Tx) error {
 		for _, topic := range topics {
-			if err := tx.PutTimeline(topic, 0, &timelineRecord{}); err != nil {
+			if err := tx.PutTimeline(topic, 0, &store.TimelineRecord{}); err != nil {
 				return err
 			}
-			if err := tx.PutMirror(topic, &mirrorRecord{
-				Stamp: stampFormat,
-				ID:    newID(), Link: "l", SourceTopic: topic, TopicID: topicID(details[topic].ID), State: model.MirrorActive, Started: true,
+			if err := tx.PutMirror(topic, &store.MirrorRecord{
+				Stamp: store.StampFormat,
+				ID:    store.NewID(), Link: "l", SourceTopic: topic, TopicID: store.TopicID(details[topic].ID), State: model.MirrorActive, Started: true,
 				Partitions: 1, Created: true, SourceConfigs: map[string]*string{"compression.type": &producer},
 			}); err != nil {
 				return err

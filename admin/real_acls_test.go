@@ -9,6 +9,7 @@ import (
 	"klink/admin/aclsync"
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 	"klink/router"
@@ -215,11 +216,11 @@ func TestRealACLSyncGivesNothingAway(t *testing.T) {
 	for _, err := range aclsync.Create(ctx, mallory, []aclsync.Binding{parseACL(t, "TOPIC LITERAL orders User:mallory * ALL ALLOW")}) {
 		require.ErrorContains(t, err, "CLUSTER_AUTHORIZATION_FAILED", "the source's administrator rules the destination")
 	}
-	require.NoError(t, service.update(ctx, func(tx *Tx) error { // klink goes on writing its state
+	require.NoError(t, service.update(ctx, func(tx *store.Tx) error { // klink goes on writing its state
 		l, err := tx.Link("l")
 		if err != nil {
 			return err
 		}
-		return tx.PutLink("l", l.clone())
+		return tx.PutLink("l", l.Clone())
 	}))
 }

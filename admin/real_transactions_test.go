@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/internal/kafkatest"
 	"klink/protocol"
 	"klink/router"
@@ -220,9 +221,9 @@ func testTransactionsBeforeAMirror(t *testing.T, v kafkatest.Version) {
 		topic := at("adopted")
 		kafkatest.CreateTopic(t, dst.Client(t), topic, 2, 1, nil)
 		tx := beginTransaction(t, dst, "adopted-id", topic, 0)
-		plan := &mirrorPlan{topic: topic, starts: make([]timelineRecord, 2), record: &mirrorRecord{
-			Stamp: stampFormat,
-			ID:    newID(), Link: link, SourceTopic: topic, Partitions: 2, State: model.MirrorPending, ReplicationFactor: -1,
+		plan := &mirrorPlan{topic: topic, starts: make([]store.TimelineRecord, 2), record: &store.MirrorRecord{
+			Stamp: store.StampFormat,
+			ID:    store.NewID(), Link: link, SourceTopic: topic, Partitions: 2, State: model.MirrorPending, ReplicationFactor: -1,
 		}}
 		require.NoError(t, w.service.recordMirror(t.Context(), plan)) // and the instance dies
 		w.service.wakeReconciler()
@@ -276,7 +277,7 @@ func TestRealTransactionsUnseen(t *testing.T) {
 	a := &aclWorld{t: t, dst: dst.Client(t)}
 	for _, text := range []string{
 		"TOPIC PREFIXED _klink_ User:klink * ALL ALLOW", "TOPIC LITERAL orders User:klink * ALL ALLOW",
-		"TRANSACTIONAL_ID LITERAL " + stateTransactionalID + " User:klink * ALL ALLOW", "CLUSTER LITERAL kafka-cluster User:klink * DESCRIBE ALLOW",
+		"TRANSACTIONAL_ID LITERAL _klink_state User:klink * ALL ALLOW", "CLUSTER LITERAL kafka-cluster User:klink * DESCRIBE ALLOW",
 	} {
 		a.create(a.dst, text)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/admin/store"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -35,9 +36,9 @@ func (s *Service) reconcile() {
 func (s *Service) reconcileOnce(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	mirrors := map[string]*mirrorRecord{}
+	mirrors := map[string]*store.MirrorRecord{}
 	var topics []string
-	if err := s.update(ctx, func(tx *Tx) error {
+	if err := s.update(ctx, func(tx *store.Tx) error {
 		clear(mirrors)
 		topics = tx.Mirrors()
 		for _, topic := range topics {
@@ -85,11 +86,11 @@ func (s *Service) reconcileOnce(ctx context.Context) error {
 // deleted: a broker that has just started may not know all topics yet.
 const missingLooks = 2
 
-func (s *Service) reconcileMirror(ctx context.Context, topic string, m *mirrorRecord, t kadm.TopicDetail, missing bool) error {
+func (s *Service) reconcileMirror(ctx context.Context, topic string, m *store.MirrorRecord, t kadm.TopicDetail, missing bool) error {
 	if !m.Created {
 		return s.reconcileCreation(ctx, topic, m, missing)
 	}
-	recreated := !missing && m.TopicID != topicID{} && t.ID != kadm.TopicID{} && topicID(t.ID) != m.TopicID
+	recreated := !missing && m.TopicID != store.TopicID{} && t.ID != kadm.TopicID{} && store.TopicID(t.ID) != m.TopicID
 	if missing {
 		s.gone[topic]++
 	} else {
@@ -117,7 +118,7 @@ func (s *Service) wakeAfter(d time.Duration) {
 }
 
 // reconcileCreation finishes the creation of a mirror that was interrupted.
-func (s *Service) reconcileCreation(ctx context.Context, topic string, m *mirrorRecord, missing bool) error {
+func (s *Service) reconcileCreation(ctx context.Context, topic string, m *store.MirrorRecord, missing bool) error {
 	if !s.beginCreating(topic) {
 		return nil // a request is creating it in this process
 	}
@@ -164,7 +165,7 @@ func (s *Service) isCreated(ctx context.Context, topic, id string) (created, gon
 	if err := s.store.Sync(ctx); err != nil {
 		return false, false, err
 	}
-	err = s.update(ctx, func(tx *Tx) error {
+	err = s.update(ctx, func(tx *store.Tx) error {
 		m, err := tx.Mirror(topic)
 		gone = err == nil && (m == nil || m.ID != id)
 		created = err == nil && !gone && m.Created
@@ -191,7 +192,7 @@ func (s *Service) uncreatedFor(id string) time.Duration {
 // mirror is gone or complete.
 func (s *Service) recordedPlan(ctx context.Context, topic, id string) (*mirrorPlan, error) {
 	var plan *mirrorPlan
-	err := s.update(ctx, func(tx *Tx) error {
+	err := s.update(ctx, func(tx *store.Tx) error {
 		plan = nil
 		m, err := tx.Mirror(topic)
 		if err != nil || m == nil || m.ID != id || m.Created {
@@ -204,7 +205,7 @@ func (s *Service) recordedPlan(ctx context.Context, topic, id string) (*mirrorPl
 				return err
 			}
 			if t == nil {
-				return fmt.Errorf("partition %d has no timeline in %s", i, StateTopic)
+				return fmt.Errorf("partition %d has no timeline in %s", i, store.StateTopic)
 			}
 			p.starts = append(p.starts, *t)
 		}
@@ -220,7 +221,7 @@ func (s *Service) recordedPlan(ctx context.Context, topic, id string) (*mirrorPl
 // topicGone ends the mirror of a topic that was deleted around klink. It removes a stopped mirror.
 // Any other mirror becomes FAILED and stays read-only: a topic that has its name now, or gets it
 // later, is a different one, with offsets of its own.
-func (s *Service) topicGone(ctx context.Context, topic string, m *mirrorRecord, recreated bool) error {
+func (s *Service) topicGone(ctx context.Context, topic string, m *store.MirrorRecord, recreated bool) error {
 	if m.State == model.MirrorStopped {
 		s.log.Warn("the topic of a stopped mirror was deleted, not through klink", "topic", topic, "recreated", recreated)
 		return s.removeMirror(ctx, topic, m.ID)
@@ -233,19 +234,19 @@ func (s *Service) topicGone(ctx context.Context, topic string, m *mirrorRecord, 
 }
 
 func (s *Service) failMirror(ctx context.Context, topic, id string, code model.Error, message string, gone bool) error {
-	return s.update(ctx, func(tx *Tx) error {
+	return s.update(ctx, func(tx *store.Tx) error {
 		m, err := tx.Mirror(topic)
 		if err != nil || m == nil || m.ID != id {
 			return err
 		}
-		m = m.clone()
+		m = m.Clone()
 		m.TopicGone = m.TopicGone || gone
 		return moveMirror(tx, topic, m, model.MirrorInput{Kind: model.InputFailed, Error: code, Message: message, Link: linkStatusOf(tx, m.Link)}, s.cfg.Now())
 	})
 }
 
 func (s *Service) removeMirror(ctx context.Context, topic, id string) error {
-	return s.update(ctx, func(tx *Tx) error {
+	return s.update(ctx, func(tx *store.Tx) error {
 		if m, err := tx.Mirror(topic); err != nil || m == nil || m.ID != id {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"klink/admin/model"
+	"klink/admin/store"
 )
 
 // Report records a finding of the replicator. When it returns nil, the resulting change is durable
@@ -22,7 +23,7 @@ func (s *Service) Report(ctx context.Context, ev model.Event) error {
 	case model.EventMirrorVoid:
 		return s.foundVoid(ctx, ev)
 	}
-	return s.update(ctx, func(tx *Tx) error {
+	return s.update(ctx, func(tx *store.Tx) error {
 		switch ev.Kind {
 		case model.EventLinkUp, model.EventLinkDown:
 			return s.reportLink(tx, ev)
@@ -31,7 +32,7 @@ func (s *Service) Report(ctx context.Context, ev model.Event) error {
 	})
 }
 
-func (s *Service) reportLink(tx *Tx, ev model.Event) error {
+func (s *Service) reportLink(tx *store.Tx, ev model.Event) error {
 	r, err := tx.Link(ev.Link)
 	if err != nil || r == nil {
 		return err
@@ -48,7 +49,7 @@ func (s *Service) reportLink(tx *Tx, ev model.Event) error {
 	case own != nil && *own == ev.SourceClusterID:
 		return s.moveLink(tx, ev.Link, r, model.LinkInput{Kind: model.InputLinkFail, Error: model.ErrSourceClusterChanged, Message: "bootstrap.servers points to the destination itself: change it to the source's brokers"})
 	case r.SourceClusterID == "":
-		r = r.clone()
+		r = r.Clone()
 		r.SourceClusterID = ev.SourceClusterID
 	case r.SourceClusterID != ev.SourceClusterID:
 		return s.moveLink(tx, ev.Link, r, model.LinkInput{Kind: model.InputLinkFail, Error: model.ErrSourceClusterChanged, Message: fmt.Sprintf(
@@ -65,7 +66,7 @@ var mirrorEvents = map[model.EventKind]model.MirrorInputKind{
 	model.EventMirrorCaughtUp:    model.InputCaughtUp,
 }
 
-func (s *Service) reportMirror(tx *Tx, ev model.Event) error {
+func (s *Service) reportMirror(tx *store.Tx, ev model.Event) error {
 	kind, ok := mirrorEvents[ev.Kind]
 	if !ok {
 		return fmt.Errorf("unknown event %d about mirror topic '%s'", ev.Kind, ev.Topic)
@@ -92,14 +93,14 @@ func (s *Service) SetTimeline(ctx context.Context, topic string, partition int32
 	if physical < 0 || logical < 0 || floor < 0 {
 		return fmt.Errorf("timeline of partition %d of '%s': negative offset (physical %d, logical %d, floor %d)", partition, topic, physical, logical, floor)
 	}
-	err := s.update(ctx, func(tx *Tx) error {
+	err := s.update(ctx, func(tx *store.Tx) error {
 		t, err := s.ownTimeline(tx, topic, partition)
 		if err != nil {
 			return err
 		}
-		next := &timelineRecord{}
+		next := &store.TimelineRecord{}
 		if t != nil {
-			next = t.clone()
+			next = t.Clone()
 		}
 		next.Physical, next.Logical, next.Floor = physical, logical, floor
 		return tx.PutTimeline(topic, partition, next)

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/internal/kafkaclient"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -26,9 +27,9 @@ func (s *Service) restoreConfigs(ctx context.Context, topics ...string) error {
 	}
 	s.restoreMu.Lock() // so that no two callers do the same work
 	defer s.restoreMu.Unlock()
-	pending := map[string]*mirrorRecord{}
-	if err := s.update(ctx, func(tx *Tx) error {
-		found := map[string]*mirrorRecord{}
+	pending := map[string]*store.MirrorRecord{}
+	if err := s.update(ctx, func(tx *store.Tx) error {
+		found := map[string]*store.MirrorRecord{}
 		for _, topic := range topics {
 			m, err := tx.Mirror(topic)
 			if err == nil && m != nil && m.State == model.MirrorStopped && m.RestorePending && m.Created && !m.TopicGone {
@@ -44,13 +45,13 @@ func (s *Service) restoreConfigs(ctx context.Context, topics ...string) error {
 	if len(done) == 0 {
 		return err
 	}
-	return errors.Join(err, s.update(ctx, func(tx *Tx) error {
+	return errors.Join(err, s.update(ctx, func(tx *store.Tx) error {
 		for _, topic := range done {
 			m, err := tx.Mirror(topic)
 			if err != nil || m == nil || m.ID != pending[topic].ID {
 				continue // the mirror was deleted since
 			}
-			m = m.clone()
+			m = m.Clone()
 			m.RestorePending = false
 			if err := tx.PutMirror(topic, m); err != nil {
 				return err
@@ -62,7 +63,7 @@ func (s *Service) restoreConfigs(ctx context.Context, topics ...string) error {
 
 // alterManyTopics sets the configs of many topics to the source's own, restoreBatch at a time. done
 // are those where that succeeded.
-func (s *Service) alterManyTopics(ctx context.Context, mirrors map[string]*mirrorRecord) (done []string, err error) {
+func (s *Service) alterManyTopics(ctx context.Context, mirrors map[string]*store.MirrorRecord) (done []string, err error) {
 	var errs []error
 	for batch := range slices.Chunk(slices.Sorted(maps.Keys(mirrors)), restoreBatch) {
 		req := kmsg.NewPtrIncrementalAlterConfigsRequest()

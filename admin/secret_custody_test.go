@@ -8,6 +8,7 @@ import (
 
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 
@@ -197,16 +198,16 @@ func TestCustodyOfEveryDecidingConfig(t *testing.T) {
 // TestConfigsOfALaterVersionAreHidden: a config that this version does not know may be a secret.
 func TestConfigsOfALaterVersionAreHidden(t *testing.T) {
 	key := testKey(t, 1)
-	record := &linkRecord{
+	record := &store.LinkRecord{
 		ID: "id", State: model.LinkActive,
 		Configs: map[string]string{linkconfig.ConfigBootstrapServers: "a:1", "sasl.oauthbearer.client.secret": "hush-plain", "a.later.switch": "hush-switch"},
-		Secrets: map[string]sealed{
-			"sasl.later.password":            key.seal("l", "sasl.later.password", "hush-sealed"),
-			"ssl.keystore.certificate.chain": key.seal("l", "ssl.keystore.certificate.chain", "hush-chain"), // no secret yet in this version
+		Secrets: map[string]store.Sealed{
+			"sasl.later.password":            key.Seal("l", "sasl.later.password", "hush-sealed"),
+			"ssl.keystore.certificate.chain": key.Seal("l", "ssl.keystore.certificate.chain", "hush-chain"), // no secret yet in this version
 		},
 	}
 	s := &Service{}
-	d := s.describeLink(record.view("l", key))
+	d := s.describeLink(record.View("l", key))
 	seen := map[string]bool{}
 	for _, c := range d.Configs {
 		require.NotContains(t, text(c.Value), "hush", c.Name)
@@ -223,7 +224,7 @@ func TestConfigsOfALaterVersionAreHidden(t *testing.T) {
 	s.cfg.Secrets = key
 	require.Nil(t, s.setConfigs(record, "l", map[string]string{"ssl.keystore.certificate.chain": "hush-new"}))
 	require.NotContains(t, record.Configs, "ssl.keystore.certificate.chain")
-	opened, err := key.open("l", "ssl.keystore.certificate.chain", record.Secrets["ssl.keystore.certificate.chain"])
+	opened, err := key.Open("l", "ssl.keystore.certificate.chain", record.Secrets["ssl.keystore.certificate.chain"])
 	require.NoError(t, err)
 	require.Equal(t, "hush-new", opened)
 }

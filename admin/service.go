@@ -12,6 +12,7 @@ import (
 
 	"klink/admin/caslog"
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/internal/kafkaclient"
 	"klink/protocol"
 	"klink/router"
@@ -42,7 +43,7 @@ type Config struct {
 	// instance; see router.Lease.Heard.
 	HeardFor time.Duration
 	// Secrets seals sensitive link configs; nil = no key.
-	Secrets *SecretsKey
+	Secrets *store.SecretsKey
 	// AllowPlaintextSecrets lets sensitive link configs be stored unencrypted when Secrets is nil.
 	AllowPlaintextSecrets bool
 	// LinkFiles are the files on this machine that the configs of links may name.
@@ -88,7 +89,7 @@ type Service struct {
 	introduced   bool                  // it has written its record; only open, then keepLease, use it
 	leaseTrouble atomic.Pointer[error] // why the lease was not extended last
 
-	store     *Store // set before ready is closed
+	store     *store.Store // set before ready is closed
 	ready     chan struct{}
 	clusterID atomic.Pointer[string] // of the destination
 
@@ -165,7 +166,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, fmt.Errorf("could not create a client for the destination: %w", err)
 	}
 	s := &Service{
-		cfg: cfg, log: cfg.Logger, id: newID(), lease: cfg.Lease, client: client, admin: kadm.NewClient(client),
+		cfg: cfg, log: cfg.Logger, id: store.NewID(), lease: cfg.Lease, client: client, admin: kadm.NewClient(client),
 		ready: make(chan struct{}), subscribers: map[chan struct{}]struct{}{}, creating: map[string]bool{}, following: make(chan struct{}, followLooks),
 		transactionWait: defaultTransactionWait, transactionLook: make(chan struct{}, 1),
 		stops: map[string]model.Event{}, aclLock: make(chan struct{}, 1),
@@ -205,7 +206,7 @@ func (s *Service) Close() {
 	s.client.Close()
 }
 
-// run opens the store and then reconciles until Close.
+// Run opens the store and then reconciles until Close.
 func (s *Service) run() {
 	for attempt := 0; ; attempt++ {
 		err := s.open()
@@ -230,7 +231,7 @@ func (s *Service) run() {
 	s.reconcile()
 }
 
-// open makes the state topic usable, reads it to its end, publishes the first snapshot and begins
+// Open makes the state topic usable, reads it to its end, publishes the first snapshot and begins
 // the lease on it.
 func (s *Service) open() error {
 	ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
@@ -239,11 +240,11 @@ func (s *Service) open() error {
 		return err
 	}
 	if s.store == nil {
-		store, err := OpenStore(s.cfg.Destination, s.cfg.Secrets, s.log, s.publish)
+		opened, err := store.Open(s.cfg.Destination, s.cfg.Secrets, s.log, s.publish)
 		if err != nil {
 			return err
 		}
-		s.store = store
+		s.store = opened
 	}
 	if err := s.store.Sync(ctx); err != nil {
 		return err
@@ -283,6 +284,15 @@ func (s *Service) Subscribe() (<-chan struct{}, func()) {
 	}
 }
 
+// GroupKey returns the secret by which the instances of the destination recognise each other; see
+// store.Store.GroupKey.
+func (s *Service) GroupKey(ctx context.Context) ([]byte, error) {
+	if err := s.waitReady(ctx); err != nil {
+		return nil, err
+	}
+	return s.store.GroupKey(ctx)
+}
+
 // SetReporter sets where the offsets in answers come from.
 func (s *Service) SetReporter(r model.Reporter) { s.reporter.Store(&r) }
 
@@ -296,7 +306,7 @@ func (s *Service) publish() {
 	}
 	state := s.store.State()
 	s.state.Store(state)
-	s.cfg.Publish(snapshot(state))
+	s.cfg.Publish(store.Snapshot(state))
 	s.wakeSubscribers()
 }
 
@@ -310,8 +320,8 @@ func (s *Service) wakeSubscribers() {
 	}
 }
 
-// update changes the store once it is there; see Store.Update.
-func (s *Service) update(ctx context.Context, fn func(tx *Tx) error) error {
+// update changes the store once it is there; see store.Store.Update.
+func (s *Service) update(ctx context.Context, fn func(tx *store.Tx) error) error {
 	if err := s.waitReady(ctx); err != nil {
 		return err
 	}
@@ -326,7 +336,7 @@ func (s *Service) waitReady(ctx context.Context) error {
 	case <-s.ctx.Done():
 		return caslog.ErrClosed
 	}
-	return protocol.Errorf(kerr.CoordinatorLoadInProgress, "klink has not read its links and mirrors from %s at the destination yet: try again", StateTopic)
+	return protocol.Errorf(kerr.CoordinatorLoadInProgress, "klink has not read its links and mirrors from %s at the destination yet: try again", store.StateTopic)
 }
 
 // wait returns when done is true for State, or ctx ends.

@@ -11,6 +11,7 @@ import (
 	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/admin/sourceerror"
+	"klink/admin/store"
 	"klink/internal/kafkaclient"
 	"klink/protocol"
 
@@ -19,7 +20,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// source is a client of a link's source, for one request or for the tasks of the link.
+// Source is a client of a link's source, for one request or for the tasks of the link.
 type source struct {
 	link      string
 	address   string
@@ -139,7 +140,7 @@ type sourceTopic struct {
 	starts  []int64 // where a mirror begins, by partition
 }
 
-// topic asks the source for everything about a topic that its mirror needs. start is the link's
+// Topic asks the source for everything about a topic that its mirror needs. start is the link's
 // mirror.start.offset.spec.
 func (s *source) topic(ctx context.Context, topic, start string) (*sourceTopic, *protocol.Error) {
 	meta, err := s.admin.Metadata(ctx, topic)
@@ -154,8 +155,8 @@ func (s *source) topic(ctx context.Context, topic, start string) (*sourceTopic, 
 		return nil, s.failed("describe topic '"+topic+"'", t.Err)
 	}
 	st := &sourceTopic{id: t.ID, starts: make([]int64, len(t.Partitions))}
-	if len(t.Partitions) > maxPartitions {
-		return nil, protocol.Errorf(kerr.InvalidPartitions, "topic '%s' has %d partitions at the source of link %q; klink mirrors at most %d", topic, len(t.Partitions), s.link, maxPartitions)
+	if len(t.Partitions) > store.MaxPartitions {
+		return nil, protocol.Errorf(kerr.InvalidPartitions, "topic '%s' has %d partitions at the source of link %q; klink mirrors at most %d", topic, len(t.Partitions), s.link, store.MaxPartitions)
 	}
 	if st.configs, err = describeTopicConfigs(ctx, s.admin, topic); err != nil {
 		return nil, s.failed("describe the configs of topic '"+topic+"'", err)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"klink/admin/linkconfig"
+	"klink/admin/store"
 	"klink/internal/kafkaclient"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -17,13 +18,13 @@ import (
 // that it is what it must be: one compacted partition. A topic that lost old records to retention
 // would lose links.
 func (s *Service) ensureStateTopic(ctx context.Context) error {
-	details, err := s.admin.Metadata(ctx, StateTopic)
+	details, err := s.admin.Metadata(ctx, store.StateTopic)
 	if err != nil {
 		return fmt.Errorf("could not read the metadata of the destination: %w", err)
 	}
 	cluster := details.Cluster
 	s.clusterID.Store(&cluster)
-	if errors.Is(details.Topics[StateTopic].Err, kerr.UnknownTopicOrPartition) {
+	if errors.Is(details.Topics[store.StateTopic].Err, kerr.UnknownTopicOrPartition) {
 		if err := s.createStateTopic(ctx, len(details.Brokers)); err != nil {
 			return err
 		}
@@ -31,18 +32,18 @@ func (s *Service) ensureStateTopic(ctx context.Context) error {
 	if err := s.waitStateTopic(ctx); err != nil {
 		return err
 	}
-	configs, err := s.topicConfigs(ctx, StateTopic)
+	configs, err := s.topicConfigs(ctx, store.StateTopic)
 	if err != nil {
 		return fmt.Errorf("could not read the configs of the state topic: %w", err)
 	}
 	if policy := configs["cleanup.policy"].Value; policy != "compact" {
-		return fmt.Errorf("the state topic %s of the destination has cleanup.policy=%s, which would lose links and mirrors: set it to compact", StateTopic, policy)
+		return fmt.Errorf("the state topic %s of the destination has cleanup.policy=%s, which would lose links and mirrors: set it to compact", store.StateTopic, policy)
 	}
 	// klink writes only in transactions, which brokers refuse if the topic has an older message
 	// format (possible before Kafka 3.0).
 	if format, ok := configs[linkconfig.MessageFormat]; ok && linkconfig.FormatMatters(format.Value) && oldFormat(format.Value) {
-		if err := s.alterTopicConfigs(ctx, StateTopic, linkconfig.Pointers(map[string]string{linkconfig.MessageFormat: linkconfig.MessageFormatV2})); err != nil {
-			return fmt.Errorf("could not set %s of the state topic %s, because the destination's default is %s: %w; klink's principal needs ALTER_CONFIGS on it", linkconfig.MessageFormat, StateTopic, format.Value, err)
+		if err := s.alterTopicConfigs(ctx, store.StateTopic, linkconfig.Pointers(map[string]string{linkconfig.MessageFormat: linkconfig.MessageFormatV2})); err != nil {
+			return fmt.Errorf("could not set %s of the state topic %s, because the destination's default is %s: %w; klink's principal needs ALTER_CONFIGS on it", linkconfig.MessageFormat, store.StateTopic, format.Value, err)
 		}
 	}
 	return nil
@@ -70,39 +71,39 @@ func (s *Service) createStateTopic(ctx context.Context, brokers int) error {
 		{-1, map[string]string{"cleanup.policy": "compact"}},
 		{int16(max(1, min(brokers, 3))), map[string]string{"cleanup.policy": "compact"}},
 	} {
-		created, err := s.admin.CreateTopics(ctx, 1, try.replicas, linkconfig.Pointers(try.configs), StateTopic)
+		created, err := s.admin.CreateTopics(ctx, 1, try.replicas, linkconfig.Pointers(try.configs), store.StateTopic)
 		if err != nil {
-			return fmt.Errorf("could not create the state topic %s: %w", StateTopic, err)
+			return fmt.Errorf("could not create the state topic %s: %w", store.StateTopic, err)
 		}
-		resp := created[StateTopic]
+		resp := created[store.StateTopic]
 		if resp.Err == nil || errors.Is(resp.Err, kerr.TopicAlreadyExists) {
 			return nil
 		}
 		errs = append(errs, kafkaclient.WithMessage(resp.Err, resp.ErrMessage))
 	}
-	return fmt.Errorf("could not create the state topic %s at the destination: %w; klink's principal needs CREATE on it", StateTopic, errors.Join(errs...))
+	return fmt.Errorf("could not create the state topic %s at the destination: %w; klink's principal needs CREATE on it", store.StateTopic, errors.Join(errs...))
 }
 
 // waitStateTopic waits until the state topic has a leader that every broker can be asked for.
 func (s *Service) waitStateTopic(ctx context.Context) error {
 	for {
-		details, err := s.admin.Metadata(ctx, StateTopic)
+		details, err := s.admin.Metadata(ctx, store.StateTopic)
 		if err != nil {
-			return fmt.Errorf("could not read the metadata of the state topic %s: %w", StateTopic, err)
+			return fmt.Errorf("could not read the metadata of the state topic %s: %w", store.StateTopic, err)
 		}
-		t := details.Topics[StateTopic]
+		t := details.Topics[store.StateTopic]
 		switch {
 		case t.Err == nil && len(t.Partitions) > 1:
-			return fmt.Errorf("the state topic %s of the destination has %d partitions; it must have one", StateTopic, len(t.Partitions))
+			return fmt.Errorf("the state topic %s of the destination has %d partitions; it must have one", store.StateTopic, len(t.Partitions))
 		case t.Err == nil && len(t.Partitions) == 1 && t.Partitions[0].Err == nil:
 			return nil
 		case t.Err != nil && !kerr.IsRetriable(t.Err):
-			return fmt.Errorf("the state topic %s: %w", StateTopic, t.Err)
+			return fmt.Errorf("the state topic %s: %w", store.StateTopic, t.Err)
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
-			return fmt.Errorf("the state topic %s has no leader: %w", StateTopic, ctx.Err())
+			return fmt.Errorf("the state topic %s has no leader: %w", store.StateTopic, ctx.Err())
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"klink/admin/caslog"
 	"klink/admin/facts"
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/protocol/timeline"
 )
 
@@ -26,10 +27,10 @@ import (
 // topics reads the groups' offsets once or twice.
 //
 // Invariant: a mirror becomes STOPPED only in a transaction that sees that each of its partitions
-// has ended. Either the partition's owner has stored so (timelineRecord.Ended), or this instance
-// has ended it itself. Both happen only after PENDING_STOPPED was seen, and PENDING_STOPPED is
-// never taken back. So a later owner of the partition appends nothing either. DESIGN.md has the
-// argument.
+// has ended. Either the partition's owner has stored so (store.TimelineRecord.Ended), or this
+// instance has ended it itself. Both happen only after PENDING_STOPPED was seen, and
+// PENDING_STOPPED is never taken back. So a later owner of the partition appends nothing either.
+// DESIGN.md has the argument.
 //
 // Invariant: committed offsets are set back only while the mirror is PENDING_STOPPED. Once it is
 // STOPPED, an offset beyond its end belongs to a record that a client has written since.
@@ -59,7 +60,7 @@ const sourceEndAge = 3 * time.Second
 type mirrorEnds struct {
 	logical  []int64
 	physical []int64
-	straight []bool  // see timelineEnd
+	straight []bool  // see store.TimelineEnd
 	source   []int64 // as last seen
 	seen     []int64 // when that was (Unix milliseconds), if older than sourceEndAge; -1 = it is not
 }
@@ -112,7 +113,7 @@ func notEnded(m *model.Mirror, ev model.Event) int32 {
 }
 
 // notEndedIn is notEnded on the records that tx sees.
-func notEndedIn(tx *Tx, topic string, m *mirrorRecord, ev model.Event) int32 {
+func notEndedIn(tx *store.Tx, topic string, m *store.MirrorRecord, ev model.Event) int32 {
 	view := &model.Mirror{Partitions: m.Partitions, Ended: make([]bool, m.Partitions)}
 	for p := range m.Partitions {
 		t, err := tx.Timeline(topic, p)
@@ -134,7 +135,7 @@ func (s *Service) partitionsEnded(ctx context.Context, ev model.Event) error {
 	}
 	timelines := state.Timelines[ev.Topic]
 	source, seen := s.sourceEnds(m, len(timelines))
-	return s.update(ctx, func(tx *Tx) error {
+	return s.update(ctx, func(tx *store.Tx) error {
 		r, err := tx.Mirror(ev.Topic)
 		if err != nil || r == nil || r.ID != m.ID || r.State != model.MirrorPendingStopped {
 			return nil // there is nothing to end any more
@@ -150,9 +151,9 @@ func (s *Service) partitionsEnded(ctx context.Context, ev model.Event) error {
 			if err != nil || t == nil || t.Ended != nil {
 				continue // one that cannot be read counts as ended
 			}
-			t = t.clone()
-			t.Ended = &endedPartition{
-				timelineEnd{max(e.Physical, -1), max(e.Logical, -1), timelines[e.Partition].OneRun()}, source[e.Partition], seen[e.Partition],
+			t = t.Clone()
+			t.Ended = &store.EndedPartition{
+				TimelineEnd: store.TimelineEnd{Physical: max(e.Physical, -1), Logical: max(e.Logical, -1), Straight: timelines[e.Partition].OneRun()}, SourceEnd: source[e.Partition], SourceSeen: seen[e.Partition],
 			}
 			if err := tx.PutTimeline(ev.Topic, e.Partition, t); err != nil {
 				return err
@@ -245,7 +246,7 @@ func (s *Service) finish(ctx context.Context, batch map[string]model.Event) erro
 	}
 	ctx, cancel = context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	err := s.update(ctx, func(tx *Tx) error {
+	err := s.update(ctx, func(tx *store.Tx) error {
 		for _, topic := range slices.Sorted(maps.Keys(batch)) {
 			m, err := tx.Mirror(topic)
 			if err != nil || m == nil || m.State != model.MirrorPendingStopped || !s.ownsTopic(topic) || batch[topic].Mirror != "" && batch[topic].Mirror != m.ID {
@@ -279,15 +280,15 @@ func (s *Service) finish(ctx context.Context, batch map[string]model.Event) erro
 
 // endTimelines stores where a mirror's partitions ended, as far as that is known. If an end cannot
 // be stored, the timeline stays as it was and the error is logged: the stop goes on.
-func (s *Service) endTimelines(tx *Tx, topic string, m *mirrorRecord, ends mirrorEnds) {
+func (s *Service) endTimelines(tx *store.Tx, topic string, m *store.MirrorRecord, ends mirrorEnds) {
 	for p := range min(int(m.Partitions), len(ends.logical)) {
-		at := timelineEnd{ends.physical[p], ends.logical[p], ends.straight[p]}
+		at := store.TimelineEnd{Physical: ends.physical[p], Logical: ends.logical[p], Straight: ends.straight[p]}
 		if at.Physical < 0 || at.Logical < 0 {
 			continue
 		}
 		t, err := tx.Timeline(topic, int32(p))
 		if err == nil && t != nil {
-			t = t.clone()
+			t = t.Clone()
 			t.Ended = nil
 			if source := ends.source[p]; source >= 0 && t.SourceEnd == nil {
 				t.SourceEnd = &source
@@ -295,7 +296,7 @@ func (s *Service) endTimelines(tx *Tx, topic string, m *mirrorRecord, ends mirro
 					t.SourceSeen = &seen
 				}
 			}
-			if err = t.end(topic, int32(p), at); err == nil {
+			if err = t.SetEnd(topic, int32(p), at); err == nil {
 				err = tx.PutTimeline(topic, int32(p), t)
 			}
 		}
@@ -321,7 +322,7 @@ func (s *Service) endsOf(ctx context.Context, batch map[string]model.Event) map[
 			e.straight[p] = s.ownsPartition(topic, int32(p)) && t.OneRun()
 		}
 		e.source, e.seen = s.sourceEnds(m, len(timelines))
-		for p, r := range s.store.timelineRecords(topic, int32(len(timelines))) {
+		for p, r := range s.store.TimelineRecords(topic, int32(len(timelines))) {
 			if r != nil && r.Ended != nil { // by another instance
 				e.logical[p], e.physical[p], e.straight[p] = r.Ended.Logical, r.Ended.Physical, r.Ended.Straight
 				e.source[p], e.seen[p] = r.Ended.SourceEnd, r.Ended.SourceSeen
@@ -354,7 +355,7 @@ func (s *Service) endsOf(ctx context.Context, batch map[string]model.Event) map[
 		e := ends[topic]
 		for p, t := range state.Timelines[topic] {
 			end, ok := listed.Lookup(topic, int32(p))
-			if !ok || end.Err != nil || e.logical[p] >= 0 || t.Floor() == outOfRange {
+			if !ok || end.Err != nil || e.logical[p] >= 0 || t.Floor() == store.OutOfRange {
 				continue
 			}
 			if logical, ok := s.findEnd(ctx, topic, int32(p), t, end.Offset); ok {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/store"
 	"klink/internal/batchtest"
 
 	"klink/admin/model"
@@ -150,7 +151,7 @@ func TestStopFindsTheEnds(t *testing.T) {
 	require.EqualValues(t, 22, w.committed("beyond", "orders", 0).At)
 	require.EqualValues(t, 21, w.committed("below", "orders", 0).At)
 	require.Empty(t, w.describe(w.service, "orders").StateMessage)
-	require.Equal(t, &timelineEnd{5, 22, false}, w.service.store.timelineRecords("orders", 1)[0].End)
+	require.Equal(t, &store.TimelineEnd{Physical: 5, Logical: 22, Straight: false}, w.service.store.TimelineRecords("orders", 1)[0].End)
 }
 
 // TestStopWithoutEnds: if the end of a partition cannot be found, klink sets no offsets back and
@@ -178,7 +179,7 @@ func TestStopWithoutEnds(t *testing.T) {
 	r := w.failover("orders", model.Event{})
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 	require.EqualValues(t, 10, w.committed("g", "orders", 0).At)
-	require.Nil(t, w.service.store.timelineRecords("orders", 1)[0].End)
+	require.Nil(t, w.service.store.TimelineRecords("orders", 1)[0].End)
 	d := w.describe(w.service, "orders")
 	require.EqualValues(t, -1, d.Partitions[0].MirrorEndOffset)
 	require.Contains(t, d.StateMessage, "the ends of 1 of 1 partitions are unknown")
@@ -362,7 +363,7 @@ func TestPartsOfAStop(t *testing.T) {
 	require.NoError(t, drained())
 	require.Zero(t, (<-stop).ErrorCode)
 	awaitState(t, other, "the stop", func(s *model.State) bool { return s.Mirrors["orders"].State == model.MirrorStopped })
-	for p, r := range other.store.timelineRecords("orders", 3) {
+	for p, r := range other.store.TimelineRecords("orders", 3) {
 		want := [][2]int64{{100, 90}, {50, 40}, {7, 7}}[p]
 		require.NotNil(t, r.End)
 		require.Equal(t, want, [2]int64{r.End.Logical, r.End.Physical}, "partition %d", p)

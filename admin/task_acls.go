@@ -11,6 +11,7 @@ import (
 	"klink/admin/aclsync"
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -19,8 +20,8 @@ import (
 // aclTask copies to the destination the source's ACLs that match acl.filters. It deletes only ACLs
 // that klink has created.
 //
-// The state topic records the ACLs that klink created (record_acls.go). No transaction spans the
-// clusters and the state topic, so the order counts:
+// The state topic records the ACLs that klink created (admin/store/record_acls.go). No transaction
+// spans the clusters and the state topic, so the order counts:
 //  1. klink records a missing ACL before it creates it. If klink dies in between, the next run
 //     finds the ACL recorded but missing. It creates the ACL; or, if the source no longer has it,
 //     deletes it and then its record.
@@ -28,8 +29,8 @@ import (
 //     in between, the next run deletes the ACL again.
 //  3. klink drops the record at once if the destination definitely refused to create the ACL:
 //     somebody may create it by hand.
-//  4. klink records a successful creation afterwards (aclEntry.made), whatever other runs have done
-//     to the record since.
+//  4. klink records a successful creation afterwards (store.ACLEntry.Made), whatever other runs
+//     have done to the record since.
 //
 // The task runs at one instance, but a person can sync the link at any other (SyncACLs), so runs
 // can overlap. Therefore a run
@@ -110,11 +111,11 @@ type aclRun struct {
 	// refused are the ACLs that this run must not try to create, and why.
 	refused aclsync.Results
 
-	wanted      aclsync.Set                  // what the source has
-	leftOut     map[aclsync.Binding]string   // source ACLs that are not copied, and why
-	destination aclsync.Set                  // what the destination has
-	noted       map[aclsync.Binding]aclEntry // the link's records before the destination was listed
-	remembered  map[aclsync.Binding]aclEntry // the link's records when the plan was made
+	wanted      aclsync.Set                        // what the source has
+	leftOut     map[aclsync.Binding]string         // source ACLs that are not copied, and why
+	destination aclsync.Set                        // what the destination has
+	noted       map[aclsync.Binding]store.ACLEntry // the link's records before the destination was listed
+	remembered  map[aclsync.Binding]store.ACLEntry // the link's records when the plan was made
 	plan        aclsync.Plan
 	held        []aclsync.Binding // left out of plan.adds because they are in refused
 	missing     aclsync.Set       // recorded, but not at the source
@@ -144,7 +145,7 @@ func (r *aclRun) sync(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	run := newID()[:8]
+	run := store.NewID()[:8]
 	for attempt := 1; ; attempt++ {
 		if err := r.propose(ctx); err != nil || r.plan.Idle() {
 			return err
@@ -194,11 +195,11 @@ func (r *aclRun) propose(ctx context.Context) (err error) {
 	case err != nil:
 		return fmt.Errorf("could not describe the ACLs of the destination: %w", err)
 	}
-	return r.s.store.Read(func(tx *Tx) error { return r.makePlan(tx) })
+	return r.s.store.Read(func(tx *store.Tx) error { return r.makePlan(tx) })
 }
 
 // note keeps the link's records as they are before the destination is listed.
-func (r *aclRun) note(tx *Tx) error {
+func (r *aclRun) note(tx *store.Tx) error {
 	own, err := tx.ACLs(r.link.Name, r.link.ID)
 	r.noted = own
 	return err
@@ -208,7 +209,7 @@ func mayNotAlterACLs() *protocol.Error {
 	return protocol.Errorf(kerr.ClusterAuthorizationFailed, "klink's principal may not alter the ACLs of the destination: grant it ALTER on the cluster there")
 }
 
-func (r *aclRun) makePlan(tx *Tx) error {
+func (r *aclRun) makePlan(tx *store.Tx) error {
 	own, err := tx.ACLs(r.link.Name, r.link.ID)
 	if err != nil {
 		return err
@@ -240,7 +241,7 @@ var errLinkChanged = protocol.Errorf(kerr.InvalidRequest, "the link was deleted,
 // decide makes the plan again in a transaction, and stores the records that must exist before the
 // plan is carried out.
 func (r *aclRun) decide(ctx context.Context, run string) error {
-	return r.s.update(ctx, func(tx *Tx) error {
+	return r.s.update(ctx, func(tx *store.Tx) error {
 		now, err := tx.Link(r.link.Name)
 		switch {
 		case err != nil:
@@ -251,7 +252,7 @@ func (r *aclRun) decide(ctx context.Context, run string) error {
 		if err := r.makePlan(tx); err != nil {
 			return err
 		}
-		if !maps.EqualFunc(r.remembered, r.noted, func(a, b aclEntry) bool { return a.mark() == b.mark() }) {
+		if !maps.EqualFunc(r.remembered, r.noted, func(a, b store.ACLEntry) bool { return a.Mark() == b.Mark() }) {
 			return errACLsMoved
 		}
 		next := maps.Clone(r.remembered)
@@ -260,10 +261,10 @@ func (r *aclRun) decide(ctx context.Context, run string) error {
 			if _, ours := next[a]; ours {
 				r.wasOurs.Add(a)
 			}
-			next[a] = aclEntry{Binding: a, run: run}
+			next[a] = store.ACLEntry{Binding: a, Run: run}
 		}
 		for _, a := range r.plan.Joins {
-			next[a] = aclEntry{Binding: a, run: run, made: true}
+			next[a] = store.ACLEntry{Binding: a, Run: run, Made: true}
 		}
 		for _, a := range r.plan.Leaves {
 			delete(next, a)
@@ -280,11 +281,11 @@ func (r *aclRun) apply(ctx context.Context) {
 
 // settle drops the records of deleted and definitely refused ACLs, and marks created ones as made.
 func (r *aclRun) settle(ctx context.Context, run string) error {
-	forget := map[aclsync.Binding]aclMark{} // with the mark that the record must still have
+	forget := map[aclsync.Binding]store.ACLMark{} // with the mark that the record must still have
 	var made []aclsync.Binding
 	for _, a := range r.plan.Deletes {
 		if r.results[a] == nil {
-			forget[a] = r.remembered[a].mark()
+			forget[a] = r.remembered[a].Mark()
 		}
 	}
 	for _, a := range r.plan.Adds {
@@ -292,14 +293,14 @@ func (r *aclRun) settle(ctx context.Context, run string) error {
 		case err == nil:
 			made = append(made, a)
 		case !r.wasOurs.Has(a) && refusedForCertain(err):
-			forget[a] = aclMark{run: run}
+			forget[a] = store.ACLMark{Run: run}
 		}
 	}
 	r.report()
 	if len(forget)+len(made) == 0 {
 		return nil
 	}
-	return r.s.update(ctx, func(tx *Tx) error {
+	return r.s.update(ctx, func(tx *store.Tx) error {
 		if now, err := tx.Link(r.link.Name); err != nil || now == nil || now.ID != r.link.ID || !wantsACLs(now.Configs) {
 			return err // the change of the link dropped its records
 		}
@@ -307,12 +308,12 @@ func (r *aclRun) settle(ctx context.Context, run string) error {
 		if err != nil {
 			return err
 		}
-		maps.DeleteFunc(own, func(a aclsync.Binding, e aclEntry) bool {
+		maps.DeleteFunc(own, func(a aclsync.Binding, e store.ACLEntry) bool {
 			mark, ok := forget[a]
-			return ok && mark == e.mark()
+			return ok && mark == e.Mark()
 		})
 		for _, a := range made {
-			own[a] = aclEntry{Binding: a, run: run, made: true}
+			own[a] = store.ACLEntry{Binding: a, Run: run, Made: true}
 		}
 		return tx.PutACLs(r.link.Name, r.link.ID, own)
 	})

@@ -10,6 +10,7 @@ import (
 	"klink/admin/aclsync"
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
@@ -79,7 +80,7 @@ func (w *aclWorld) remembers(link string, want ...string) {
 	set.Add(w.acls(want...)...)
 	require.NoError(w.t, w.service.store.Sync(context.Background()))
 	require.EventuallyWithT(w.t, func(t *assert.CollectT) {
-		require.NoError(t, w.service.store.Read(func(tx *Tx) error {
+		require.NoError(t, w.service.store.Read(func(tx *store.Tx) error {
 			l, err := tx.Link(link)
 			require.NoError(t, err)
 			id := ""
@@ -215,7 +216,7 @@ func testACLSync(t *testing.T, a *aclWorld, link func(configs ...string)) {
 	a.has(aliceReads, bobWrites, carolReads, groupOfBob, localsGroup)
 }
 
-// run begins a run of the ACL sync in the state of the task's second look.
+// Run begins a run of the ACL sync in the state of the task's second look.
 func (w *aclWorld) run(s *Service, link string) *aclRun {
 	w.t.Helper()
 	l := s.State().Links[link]

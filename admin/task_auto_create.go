@@ -10,6 +10,7 @@ import (
 	"klink/admin/filter"
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/router"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -95,7 +96,7 @@ func internalTopic(topic string) bool {
 // reads the store and not the snapshot, which may lag behind the writes of other processes.
 func (s *Service) withoutMirror(ctx context.Context, topics []string) (without []string, err error) {
 	slices.Sort(topics)
-	err = s.update(ctx, func(tx *Tx) error {
+	err = s.update(ctx, func(tx *store.Tx) error {
 		without = nil
 		for _, topic := range topics {
 			// A record that cannot be read also belongs to a mirror.

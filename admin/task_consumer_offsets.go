@@ -12,6 +12,7 @@ import (
 	"klink/admin/filter"
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/store"
 )
 
 // consumerOffsetTask copies committed offsets of groups from the source to mirrors. See offsetCase
@@ -218,7 +219,7 @@ func (s *Service) offsetMemory(l *model.Link) *offsetMemory {
 	defer s.offsetsMu.Unlock()
 	m := s.offsets[l.ID]
 	if m == nil {
-		m = newOffsetMemory(s.store.offsetsRecord(l.Name, l.ID))
+		m = newOffsetMemory(s.store.Offsets(l.Name, l.ID))
 		if s.offsets == nil {
 			s.offsets = map[string]*offsetMemory{}
 		}
@@ -240,7 +241,7 @@ func (s *Service) rereadOffsets(ctx context.Context, l *model.Link) error {
 		return err
 	}
 	defer unlock()
-	m.reset(s.store.offsetsRecord(l.Name, l.ID))
+	m.reset(s.store.Offsets(l.Name, l.ID))
 	return nil
 }
 
@@ -269,14 +270,14 @@ func (s *Service) saveOffsets(ctx context.Context, l *model.Link, m *offsetMemor
 	if !changed {
 		return nil
 	}
-	err = s.update(ctx, func(tx *Tx) error {
+	err = s.update(ctx, func(tx *store.Tx) error {
 		if !s.ownsLink(l.Name) {
 			return model.ErrNotOwner
 		}
-		if r := tx.offsets(l.Name, l.ID); r != nil {
+		if r := tx.Offsets(l.Name, l.ID); r != nil {
 			record.Filters = r.Filters
 		}
-		return tx.putOffsets(l.Name, &record)
+		return tx.PutOffsets(l.Name, &record)
 	})
 	if errors.Is(err, model.ErrNotOwner) {
 		return nil

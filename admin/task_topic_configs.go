@@ -11,6 +11,7 @@ import (
 
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/internal/kafkaclient"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -46,7 +47,7 @@ func syncTopicConfigs(ctx context.Context, s *Service, r *taskRun) (errs []model
 		return nil
 	}
 	slices.Sort(topics)
-	known, err := s.topicConfigs(ctx, StateTopic)
+	known, err := s.topicConfigs(ctx, store.StateTopic)
 	if err != nil {
 		return []model.TaskError{taskError(fmt.Errorf("could not read the configs of the destination: %w", err))}
 	}
@@ -148,7 +149,7 @@ func (s *Service) followConfigs(ctx context.Context, l *model.Link, topic string
 // storeFollowed stores the configs that a mirror's topic gets when mirroring stops, and its cleanup
 // policy; "" = unchanged.
 func (s *Service) storeFollowed(ctx context.Context, l *model.Link, topic string, atStop map[string]*string, policy string) error {
-	return s.update(ctx, func(tx *Tx) error {
+	return s.update(ctx, func(tx *store.Tx) error {
 		m, err := tx.Mirror(topic)
 		if err != nil || m == nil || m.Link != l.Name || m.State == model.MirrorStopped {
 			return err
@@ -156,7 +157,7 @@ func (s *Service) storeFollowed(ctx context.Context, l *model.Link, topic string
 		if maps.EqualFunc(m.SourceConfigs, atStop, sameValue) && (policy == "" || policy == m.CleanupPolicy) {
 			return nil
 		}
-		m = m.clone()
+		m = m.Clone()
 		m.SourceConfigs = atStop
 		if policy != "" {
 			m.CleanupPolicy = policy
@@ -169,13 +170,13 @@ func (s *Service) storeFollowed(ctx context.Context, l *model.Link, topic string
 // have restored the topic's own configs first, and the mirror's then replaced them.
 func (s *Service) restoreAgain(ctx context.Context, topic string) error {
 	again := false
-	if err := s.update(ctx, func(tx *Tx) error {
+	if err := s.update(ctx, func(tx *store.Tx) error {
 		m, err := tx.Mirror(topic)
 		again = false
 		if err != nil || m == nil || m.State != model.MirrorStopped || m.RestorePending || len(m.SourceConfigs) == 0 {
 			return err
 		}
-		m = m.clone()
+		m = m.Clone()
 		m.RestorePending, again = true, true
 		return tx.PutMirror(topic, m)
 	}); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 
@@ -315,12 +316,12 @@ func TestPolicyOfAMirrorFromBefore(t *testing.T) {
 	require.Zero(t, w.link("l", linkconfig.ConfigTopicSyncMs+"=100").ErrorCode)
 	w.sourceTopic("orders", 1, map[string]string{"cleanup.policy": "compact"})
 	require.Zero(t, w.mirror("orders", "l").ErrorCode)
-	require.NoError(t, w.service.update(t.Context(), func(tx *Tx) error {
+	require.NoError(t, w.service.update(t.Context(), func(tx *store.Tx) error {
 		m, err := tx.Mirror("orders")
 		if err != nil {
 			return err
 		}
-		m = m.clone()
+		m = m.Clone()
 		m.CleanupPolicy = ""
 		return tx.PutMirror("orders", m)
 	}))

@@ -61,7 +61,7 @@ type linkRun struct {
 	done   chan struct{}
 }
 
-// run keeps one goroutine for each owned link that is neither paused nor failed, until ctx ends.
+// Run keeps one goroutine for each owned link that is neither paused nor failed, until ctx ends.
 func (t *taskRunner) run(ctx context.Context) {
 	changes, end := t.s.Subscribe()
 	defer end()

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -17,7 +18,7 @@ import (
 
 // ownTimeline returns the record of a partition's timeline, which this instance must own; nil =
 // there is none yet.
-func (s *Service) ownTimeline(tx *Tx, topic string, partition int32) (*timelineRecord, error) {
+func (s *Service) ownTimeline(tx *store.Tx, topic string, partition int32) (*store.TimelineRecord, error) {
 	m, err := tx.Mirror(topic)
 	if err != nil {
 		return nil, err
@@ -33,16 +34,16 @@ func (s *Service) ownTimeline(tx *Tx, topic string, partition int32) (*timelineR
 
 // changeTimeline stores a change of a partition's timeline. change may modify the record that it
 // gets.
-func (s *Service) changeTimeline(ctx context.Context, topic string, partition int32, change func(r *timelineRecord) error) error {
-	return s.update(ctx, func(tx *Tx) error {
+func (s *Service) changeTimeline(ctx context.Context, topic string, partition int32, change func(r *store.TimelineRecord) error) error {
+	return s.update(ctx, func(tx *store.Tx) error {
 		t, err := s.ownTimeline(tx, topic, partition)
 		if err != nil {
 			return err
 		}
 		if t == nil {
-			return fmt.Errorf("partition %d of mirror topic '%s' has no timeline in %s", partition, topic, StateTopic)
+			return fmt.Errorf("partition %d of mirror topic '%s' has no timeline in %s", partition, topic, store.StateTopic)
 		}
-		t = t.clone()
+		t = t.Clone()
 		if err := change(t); err != nil {
 			return err
 		}
@@ -54,7 +55,7 @@ func (s *Service) changeTimeline(ctx context.Context, topic string, partition in
 // that are no longer mirrors, and checkpoints that are behind the stored ones. If a partition
 // occurs more than once, only its last checkpoint counts. Durable when it returns nil.
 func (s *Service) Checkpoint(ctx context.Context, checkpoints []model.Checkpoint) error {
-	last := make(map[timelineAt]model.Checkpoint, len(checkpoints))
+	last := make(map[store.TimelineAt]model.Checkpoint, len(checkpoints))
 	for _, c := range checkpoints {
 		if c.Physical < 0 || c.Logical < 0 {
 			return fmt.Errorf("checkpoint of partition %d of '%s': negative offset (physical %d, logical %d)", c.Partition, c.Topic, c.Physical, c.Logical)
@@ -62,21 +63,21 @@ func (s *Service) Checkpoint(ctx context.Context, checkpoints []model.Checkpoint
 		if c.Epoch < 0 || c.EpochEnd < 0 || c.EpochEnd > c.Logical {
 			return fmt.Errorf("checkpoint of partition %d of '%s': leader epoch %d up to offset %d does not fit offset %d", c.Partition, c.Topic, c.Epoch, c.EpochEnd, c.Logical)
 		}
-		last[timelineAt{c.Topic, c.Partition}] = c
+		last[store.TimelineAt{Topic: c.Topic, Partition: c.Partition}] = c
 	}
-	return s.update(ctx, func(tx *Tx) error {
-		mirrors := map[string]*mirrorRecord{}
+	return s.update(ctx, func(tx *store.Tx) error {
+		mirrors := map[string]*store.MirrorRecord{}
 		for at, c := range last {
-			m, ok := mirrors[at.topic]
+			m, ok := mirrors[at.Topic]
 			if !ok {
-				m, _ = tx.Mirror(at.topic) // a broken record is shown as FAILED
-				mirrors[at.topic] = m
+				m, _ = tx.Mirror(at.Topic) // a broken record is shown as FAILED
+				mirrors[at.Topic] = m
 			}
-			if m == nil || m.State == model.MirrorStopped || at.partition < 0 || at.partition >= m.Partitions {
+			if m == nil || m.State == model.MirrorStopped || at.Partition < 0 || at.Partition >= m.Partitions {
 				continue
 			}
-			if err := tx.putCheckpoint(at, &checkpointRecord{
-				Version: recordVersion, Mirror: m.ID, Physical: c.Physical, Logical: c.Logical, Epoch: c.Epoch, EpochEnd: c.EpochEnd,
+			if err := tx.PutCheckpoint(at, &store.CheckpointRecord{
+				Version: store.RecordVersion, Mirror: m.ID, Physical: c.Physical, Logical: c.Logical, Epoch: c.Epoch, EpochEnd: c.EpochEnd,
 				Straight: c.Straight,
 			}); err != nil {
 				return err
@@ -101,11 +102,11 @@ func (s *Service) LastCheckpoint(topic string, partition int32) (c model.Checkpo
 // differ, and the reason, for people. began = -1 says that they are the same. Durable when it
 // returns nil.
 func (s *Service) SetAlignment(ctx context.Context, topic string, partition int32, began int64, reason string) error {
-	if len(reason) > maxReasonBytes {
-		reason = strings.ToValidUTF8(reason[:maxReasonBytes], "")
+	if len(reason) > store.MaxReasonBytes {
+		reason = strings.ToValidUTF8(reason[:store.MaxReasonBytes], "")
 	}
-	return s.changeTimeline(ctx, topic, partition, func(r *timelineRecord) error {
-		r.Alignment = &alignment{Began: max(began, -1), Reason: reason}
+	return s.changeTimeline(ctx, topic, partition, func(r *store.TimelineRecord) error {
+		r.Alignment = &store.Alignment{Began: max(began, -1), Reason: reason}
 		return nil
 	})
 }

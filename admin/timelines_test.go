@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/admin/store"
 	"klink/protocol/linkapi"
 
 	"github.com/stretchr/testify/require"
@@ -79,16 +80,6 @@ func TestTimelineRefusals(t *testing.T) {
 	require.Error(t, s.Checkpoint(ctx, []model.Checkpoint{{Topic: "orders", Physical: 1, Logical: 1, EpochEnd: 2}}))
 }
 
-// TestEndIsFinal: the end of a mirror is stored once and never changes.
-func TestEndIsFinal(t *testing.T) {
-	r := &timelineRecord{Physical: 2, Logical: 4, Floor: 4}
-	require.Error(t, r.end("orders", 0, timelineEnd{1, 4, false}), "before its start")
-	require.NoError(t, r.end("orders", 0, timelineEnd{7, 9, true}))
-	require.NoError(t, r.end("orders", 0, timelineEnd{7, 9, false}), "again, by who knows less")
-	require.True(t, r.End.Straight)
-	require.ErrorContains(t, r.end("orders", 0, timelineEnd{8, 9, false}), "has ended at physical offset 7, logical 9")
-}
-
 // TestCheckpointsOfAnotherMirror: a checkpoint of an earlier mirror of the topic does not apply to
 // this one, whoever wrote it last.
 func TestCheckpointsOfAnotherMirror(t *testing.T) {
@@ -102,14 +93,15 @@ func TestCheckpointsOfAnotherMirror(t *testing.T) {
 	got, ok := s.LastCheckpoint("orders", 0)
 	require.True(t, ok)
 	require.Equal(t, first, got)
-	old := s.store.records.checkpoints["orders"][0]
+	old := &store.CheckpointRecord{Version: store.RecordVersion, Mirror: s.State().Mirrors["orders"].ID, Physical: 10, Logical: 20}
 
 	require.NoError(t, s.TopicsDeleted(ctx, deletedNow(s, "orders")))
-	require.Empty(t, s.store.records.checkpoints, "deleted with the mirror")
 	_, err := w.destAdmin.DeleteTopics(ctx, "orders")
 	require.NoError(t, err)
 	require.Zero(t, w.mirror("orders", "l").ErrorCode)
-	require.NoError(t, s.update(ctx, func(tx *Tx) error { return tx.putCheckpoint(timelineAt{"orders", 0}, old) }))
+	require.NoError(t, s.update(ctx, func(tx *store.Tx) error {
+		return tx.PutCheckpoint(store.TimelineAt{Topic: "orders", Partition: 0}, old)
+	}))
 	_, ok = s.LastCheckpoint("orders", 0)
 	require.False(t, ok)
 	require.NoError(t, s.Checkpoint(ctx, []model.Checkpoint{{Topic: "orders", Physical: 1, Logical: 2}}), "lower, but of this mirror")
@@ -123,8 +115,8 @@ func TestCheckpointsAreCheap(t *testing.T) {
 	const partitions = 10_000
 	ctx := context.Background()
 	w := newWorld(t)
-	require.NoError(t, w.service.update(ctx, func(tx *Tx) error {
-		return tx.PutMirror("wide", &mirrorRecord{Stamp: stampFormat, ID: "x", Link: "l", SourceTopic: "wide", State: model.MirrorFailed, Error: model.ErrInternal, Partitions: partitions})
+	require.NoError(t, w.service.update(ctx, func(tx *store.Tx) error {
+		return tx.PutMirror("wide", &store.MirrorRecord{Stamp: store.StampFormat, ID: "x", Link: "l", SourceTopic: "wide", State: model.MirrorFailed, Error: model.ErrInternal, Partitions: partitions})
 	}))
 	before := w.snapshot()
 	checkpoints := make([]model.Checkpoint, partitions)
@@ -143,7 +135,12 @@ func TestCheckpointsAreCheap(t *testing.T) {
 		require.True(t, ok, fmt.Sprint(p))
 		require.Equal(t, model.Checkpoint{Topic: "wide", Partition: p, Physical: 2, Logical: 4}, c)
 	}
-	offset := w.service.store.log.OffsetOf(checkpointKey(timelineAt{"wide", 0}))
+	ends, err := w.destAdmin.ListEndOffsets(ctx, store.StateTopic)
+	require.NoError(t, err)
 	require.NoError(t, w.service.Checkpoint(ctx, checkpoints))
-	require.Equal(t, offset, w.service.store.log.OffsetOf(checkpointKey(timelineAt{"wide", 0})), "what is stored is not written again")
+	after, err := w.destAdmin.ListEndOffsets(ctx, store.StateTopic)
+	require.NoError(t, err)
+	end, _ := ends.Lookup(store.StateTopic, 0)
+	endAfter, _ := after.Lookup(store.StateTopic, 0)
+	require.Less(t, endAfter.Offset-end.Offset, int64(partitions), "what is stored is not written again")
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 
+	"klink/admin/store"
 	"klink/router"
 )
 
@@ -14,7 +15,7 @@ import (
 func (s *Service) TopicsDeleted(ctx context.Context, mirrors []router.DeletedMirror) error {
 	ctx, cancel := withTimeout(ctx, 0)
 	defer cancel()
-	return s.update(ctx, func(tx *Tx) error {
+	return s.update(ctx, func(tx *store.Tx) error {
 		for _, deleted := range mirrors {
 			m, err := tx.Mirror(deleted.Topic)
 			if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"klink/admin"
 	"klink/admin/facts"
+	"klink/admin/store"
 	"klink/internal/config"
 	"klink/proxy"
 	"klink/replicator"
@@ -91,9 +92,9 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 		}
 		clientTLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	}
-	var secrets *admin.SecretsKey
+	var secrets *store.SecretsKey
 	if cfg.SecretsKeyFile != "" {
-		if secrets, err = admin.LoadSecretsKey(cfg.SecretsKeyFile); err != nil {
+		if secrets, err = store.LoadSecretsKey(cfg.SecretsKeyFile); err != nil {
 			return nil, fmt.Errorf("secrets-key-file: %w", err)
 		}
 	}

@@ -29,7 +29,8 @@ var arrows = []struct {
 	{"admin/aclsync", []string{"admin/filter", "internal/kafkaclient", "protocol"}},
 	{"admin/linkconfig", []string{"admin/aclsync", "admin/filter", "admin/model", "internal/kafkaclient", "protocol"}},
 	{"admin/facts", []string{"internal/kafkaclient", "protocol", "router"}},
-	{"admin", []string{"admin/facts", "admin/linkconfig", "admin/sourceerror", "admin/model", "admin/filter", "admin/caslog", "admin/aclsync", "internal/jsonbound", "internal/kafkaclient", "internal/retry", "protocol", "router"}},
+	{"admin/store", []string{"admin/aclsync", "admin/caslog", "admin/linkconfig", "admin/model", "internal/jsonbound", "protocol", "router"}},
+	{"admin", []string{"admin/store", "admin/facts", "admin/linkconfig", "admin/sourceerror", "admin/model", "admin/filter", "admin/caslog", "admin/aclsync", "internal/jsonbound", "internal/kafkaclient", "internal/retry", "protocol", "router"}},
 	{"replicator/memory", nil},
 	// The core of a partition can reach no socket.
 	{"replicator/core", []string{"admin/model", "protocol", "replicator/memory"}},
@@ -52,7 +53,7 @@ var arrows = []struct {
 	{"bench/mirror", []string{"bench", "bench/wire", "internal/kafkatest", "protocol"}},
 
 	{"cmd", []string{
-		"admin", "admin/facts", "admin/linkconfig", "admin/filter", "admin/model", "bench", "bench/load", "bench/mirror", "bench/page", "bench/proxy", "internal/config", "internal/kafkaclient", "telemetry", "protocol", "proxy", "replicator", "router",
+		"admin", "admin/facts", "admin/linkconfig", "admin/filter", "admin/model", "bench", "bench/load", "bench/mirror", "bench/page", "bench/proxy", "internal/config", "internal/kafkaclient", "telemetry", "protocol", "proxy", "replicator", "router", "admin/store",
 	}},
 }
 

@@ -1,4 +1,4 @@
-package admin
+package store
 
 import (
 	"encoding/json"
@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// checkpointRecord is the value of checkpoint/TOPIC/PARTITION: every record from the physical
+// CheckpointRecord is the value of checkpoint/TOPIC/PARTITION: every record from the physical
 // offset on is at or above the logical one, and every record before it is below it. It is needed
 // when retention has deleted every batch of a partition, so that no stamp is left to read.
 //
@@ -15,9 +15,9 @@ import (
 // directly, and does not keep unknown fields as the other records do: a field that this version
 // does not know is lost with the next checkpoint. A checkpoint belongs to one mirror: one that is
 // left of an earlier mirror of the topic is ignored.
-type checkpointRecord struct {
+type CheckpointRecord struct {
 	Version  int    `json:"version"`
-	Mirror   string `json:"mirror"` // mirrorRecord.ID
+	Mirror   string `json:"mirror"` // MirrorRecord.ID
 	Physical int64  `json:"physical"`
 	Logical  int64  `json:"logical"`
 	// Epoch and EpochEnd are those of Checkpoint; absent = not known.
@@ -26,15 +26,15 @@ type checkpointRecord struct {
 	Straight bool  `json:"straight"` // absent = false
 }
 
-func decodeCheckpoint(value []byte) (*checkpointRecord, error) {
-	r := &checkpointRecord{Physical: -1, Logical: -1}
+func decodeCheckpoint(value []byte) (*CheckpointRecord, error) {
+	r := &CheckpointRecord{Physical: -1, Logical: -1}
 	if err := json.Unmarshal(value, r); err != nil {
 		return nil, fmt.Errorf("not a checkpoint: %w", err)
 	}
 	switch {
 	case r.Version < 1:
 		return nil, errors.New("has no version")
-	case r.Version > recordVersion:
+	case r.Version > RecordVersion:
 		return nil, errLaterVersion(r.Version)
 	case r.Physical < 0 || r.Logical < 0:
 		return nil, errors.New("lacks an offset, or has a negative one")
@@ -44,7 +44,7 @@ func decodeCheckpoint(value []byte) (*checkpointRecord, error) {
 	return r, nil
 }
 
-func (r *checkpointRecord) encode() ([]byte, error) {
+func (r *CheckpointRecord) encode() ([]byte, error) {
 	mirror, err := json.Marshal(r.Mirror)
 	if err != nil {
 		return nil, err
@@ -68,6 +68,6 @@ func (r *checkpointRecord) encode() ([]byte, error) {
 		b = append(b, `,"straight":true`...)
 	}
 	b = append(b, `,"version":`...)
-	b = strconv.AppendInt(b, recordVersion, 10)
+	b = strconv.AppendInt(b, RecordVersion, 10)
 	return append(b, '}'), nil
 }

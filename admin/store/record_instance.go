@@ -1,4 +1,4 @@
-package admin
+package store
 
 import (
 	"errors"
@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// instanceRecord is the value of instance/ID: an instance that serves clients, and so must know a
-// mirror before a topic can become that mirror's; see instances.go.
-type instanceRecord struct {
+// InstanceRecord is the value of instance/ID: an instance that serves clients, and so must know a
+// mirror before a topic can become that mirror's; see admin/instances.go.
+type InstanceRecord struct {
 	Name string `json:"name"` // for people; no two live instances share it
 	// ClientID is its client id in the group of instances; "" = it is in none.
 	ClientID string `json:"client_id,omitempty"`
@@ -29,8 +29,8 @@ type instanceRecord struct {
 // maxLease bounds the times in a record, so that no instance waits longer for another.
 const maxLease = 10 * time.Minute
 
-func decodeInstance(value []byte) (*instanceRecord, error) {
-	r := &instanceRecord{}
+func decodeInstance(value []byte) (*InstanceRecord, error) {
+	r := &InstanceRecord{}
 	unknown, err := decodeRecord(value, r)
 	if err != nil {
 		return nil, err
@@ -46,20 +46,21 @@ func decodeInstance(value []byte) (*instanceRecord, error) {
 	return r, nil
 }
 
-func (r *instanceRecord) encode() ([]byte, error) { return encodeRecord(r, r.unknown) }
+func (r *InstanceRecord) encode() ([]byte, error) { return encodeRecord(r, r.unknown) }
 
-func (r *instanceRecord) clone() *instanceRecord {
+// Clone returns a copy that may be changed.
+func (r *InstanceRecord) Clone() *InstanceRecord {
 	c := *r
 	c.unknown = maps.Clone(r.unknown)
 	return &c
 }
 
-// lease returns for how long the instance may serve after its last read, with a margin for clocks
+// Lease returns for how long the instance may serve after its last read, with a margin for clocks
 // that run at different rates.
-func (r *instanceRecord) lease() time.Duration { return withMargin(r.LeaseMs) }
+func (r *InstanceRecord) Lease() time.Duration { return withMargin(r.LeaseMs) }
 
-// session is lease for the membership in the group.
-func (r *instanceRecord) session() time.Duration { return withMargin(r.SessionMs) }
+// Session is lease for the membership in the group.
+func (r *InstanceRecord) Session() time.Duration { return withMargin(r.SessionMs) }
 
 func withMargin(ms int64) time.Duration {
 	d := time.Duration(ms) * time.Millisecond
@@ -68,4 +69,4 @@ func withMargin(ms int64) time.Duration {
 
 // unreadableInstance stands for an instance whose record cannot be read: klink assumes that it
 // knows nothing, and serves for as long as any instance can.
-var unreadableInstance = &instanceRecord{Name: "whose record cannot be read", LeaseMs: int64(maxLease / time.Millisecond)}
+var unreadableInstance = &InstanceRecord{Name: "whose record cannot be read", LeaseMs: int64(maxLease / time.Millisecond)}

@@ -1,4 +1,4 @@
-package admin
+package store
 
 import (
 	"context"
@@ -33,7 +33,7 @@ func decodeGroup(value []byte) (*groupRecord, error) {
 	switch {
 	case r.Version < 1:
 		return nil, errors.New("has no version")
-	case r.Version > recordVersion:
+	case r.Version > RecordVersion:
 		return nil, errLaterVersion(r.Version)
 	case len(r.Key) != groupKeyBytes:
 		return nil, fmt.Errorf("a key of %d bytes, not %d", len(r.Key), groupKeyBytes)
@@ -49,33 +49,21 @@ func (tx *Tx) groupKey() (*groupRecord, error) {
 	return get(tx, groupKeyName, decodeGroup, func() *groupRecord { return tx.records.group })
 }
 
-// groupKey returns the secret of the group as it was last read; nil = there is none.
-func (s *Store) groupKey() []byte {
-	defer s.log.Hold()()
-	if s.records.group == nil {
-		return nil
-	}
-	return s.records.group.Key
-}
-
 // GroupKey returns the secret by which the instances of the destination recognise each other. It is
 // the same for all of them, and anyone who may read the state topic knows it. GroupKey creates one
 // if there is none. The caller must not change it.
-func (s *Service) GroupKey(ctx context.Context) ([]byte, error) {
-	if err := s.waitReady(ctx); err != nil {
-		return nil, err
-	}
-	if key := s.store.groupKey(); key != nil {
+func (s *Store) GroupKey(ctx context.Context) ([]byte, error) {
+	if key := s.readGroupKey(); key != nil {
 		return key, nil
 	}
 	var key []byte
-	err := s.update(ctx, func(tx *Tx) error {
+	err := s.Update(ctx, func(tx *Tx) error {
 		r, err := tx.groupKey()
 		if err != nil {
 			return err
 		}
 		if r == nil {
-			r = &groupRecord{Version: recordVersion, Key: make([]byte, groupKeyBytes)}
+			r = &groupRecord{Version: RecordVersion, Key: make([]byte, groupKeyBytes)}
 			rand.Read(r.Key) //nolint:errcheck // it never fails
 			if err := put(tx, groupKeyName, nil, r); err != nil {
 				return err
@@ -85,4 +73,13 @@ func (s *Service) GroupKey(ctx context.Context) ([]byte, error) {
 		return nil
 	})
 	return key, err
+}
+
+// readGroupKey returns the secret of the group as it was last read; nil = there is none.
+func (s *Store) readGroupKey() []byte {
+	defer s.log.Hold()()
+	if s.records.group == nil {
+		return nil
+	}
+	return s.records.group.Key
 }

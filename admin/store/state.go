@@ -1,4 +1,4 @@
-package admin
+package store
 
 import (
 	"errors"
@@ -29,8 +29,8 @@ func (c *stateCache) forget(topic string) {
 	delete(c.timelines, topic)
 }
 
-// outOfRange is the floor of a partition that must not be read: every offset is below it.
-const outOfRange = math.MaxInt64 / 2
+// OutOfRange is the floor of a partition that must not be read: every offset is below it.
+const OutOfRange = math.MaxInt64 / 2
 
 // State returns a snapshot of all links and mirrors.
 func (s *Store) State() *model.State {
@@ -42,7 +42,7 @@ func (s *Store) State() *model.State {
 	}
 	for topic, r := range s.records.mirrors {
 		if s.state.mirrors[topic] == nil {
-			view := r.view(topic)
+			view := r.View(topic)
 			if view.State == model.MirrorPendingStopped {
 				view.Ended, view.EndedAt = s.endedPartitions(topic, r.Partitions)
 			}
@@ -73,7 +73,7 @@ func (s *Store) endedPartitions(topic string, partitions int32) (ended []bool, a
 	for p := range partitions {
 		if r := s.records.timelines[topic][p]; r == nil || r.Ended != nil {
 			if ended == nil {
-				ended, at = make([]bool, partitions), unknownOffsets(int(partitions))
+				ended, at = make([]bool, partitions), slices.Repeat([]int64{-1}, int(partitions))
 			}
 			if ended[p] = true; r != nil {
 				at[p] = r.Ended.Physical
@@ -86,17 +86,17 @@ func (s *Store) endedPartitions(topic string, partitions int32) (ended []bool, a
 // timelines returns the timelines of a mirror, one per partition. A partition whose timeline is
 // missing or broken gets one in which every offset is out of range: klink must not tell an offset
 // that it cannot translate. If the topic is not the mirror's any more, there are none.
-func (s *Store) timelines(topic string, r *mirrorRecord) []*timeline.Partition {
+func (s *Store) timelines(topic string, r *MirrorRecord) []*timeline.Partition {
 	if r.TopicGone {
 		return nil
 	}
 	ts := make([]*timeline.Partition, r.Partitions)
 	var none *timeline.Partition // shared: a record that klink did not write may have very many
 	for p := range ts {
-		ts[p] = s.liveTimeline(timelineAt{topic, int32(p)})
+		ts[p] = s.liveTimeline(TimelineAt{topic, int32(p)})
 		if ts[p] == nil {
 			if none == nil {
-				none = timeline.New(0, 0, outOfRange)
+				none = timeline.New(0, 0, OutOfRange)
 			}
 			ts[p] = none
 		}
@@ -130,10 +130,10 @@ func (s *Store) addBroken(state *model.State, key string, err error) {
 		}
 		if errors.Is(err, errStampFormat) {
 			m.Error, m.ErrorMessage = model.ErrStampFormat, errStampFormat.Error()
-			state.Timelines[k.Name] = slices.Repeat([]*timeline.Partition{timeline.New(0, 0, outOfRange)}, int(highest)+1)
+			state.Timelines[k.Name] = slices.Repeat([]*timeline.Partition{timeline.New(0, 0, OutOfRange)}, int(highest)+1)
 			return
 		}
-		state.Timelines[k.Name] = s.timelines(k.Name, &mirrorRecord{Partitions: highest + 1})
+		state.Timelines[k.Name] = s.timelines(k.Name, &MirrorRecord{Partitions: highest + 1})
 	case kindTimeline, kindCheckpoint:
 		m := state.Mirrors[k.Name]
 		if m == nil || m.State == model.MirrorStopped || m.State == model.MirrorPendingStopped || m.Error != model.ErrNone {

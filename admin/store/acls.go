@@ -1,4 +1,4 @@
-package admin
+package store
 
 import (
 	"fmt"
@@ -11,7 +11,7 @@ import (
 )
 
 func (s *Store) applyACLs(k recordKey, value []byte) error {
-	at := timelineAt{k.Name, k.Partition}
+	at := TimelineAt{k.Name, k.Partition}
 	forget(s.records.acls, at)
 	if value == nil {
 		return nil
@@ -54,12 +54,12 @@ func (tx *Tx) aclRecords(link string) (map[int32]*aclsRecord, error) {
 }
 
 // ACLs returns the ACLs that are remembered for the link with this id; the map is the caller's.
-func (tx *Tx) ACLs(link, id string) (map[aclsync.Binding]aclEntry, error) {
+func (tx *Tx) ACLs(link, id string) (map[aclsync.Binding]ACLEntry, error) {
 	records, err := tx.aclRecords(link)
 	if err != nil {
 		return nil, err
 	}
-	acls := map[aclsync.Binding]aclEntry{}
+	acls := map[aclsync.Binding]ACLEntry{}
 	for _, r := range records {
 		if r.LinkID != id {
 			continue
@@ -111,7 +111,7 @@ func (tx *Tx) OtherACLs(link string) (aclsync.Set, error) {
 }
 
 // PutACLs stores the ACLs that are remembered for a link. It writes only records that differ.
-func (tx *Tx) PutACLs(link, id string, acls map[aclsync.Binding]aclEntry) error {
+func (tx *Tx) PutACLs(link, id string, acls map[aclsync.Binding]ACLEntry) error {
 	old, err := tx.aclRecords(link)
 	if err != nil {
 		return err

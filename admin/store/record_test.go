@@ -1,4 +1,4 @@
-package admin
+package store
 
 import (
 	"encoding/json"
@@ -19,7 +19,7 @@ func TestUnknownFieldsSurvive(t *testing.T) {
 	r, err := decodeLink([]byte(value))
 	require.NoError(t, err)
 	require.Equal(t, model.LinkActive, r.State, "only the exact name counts")
-	c := r.clone()
+	c := r.Clone()
 	c.Configs["a"] = "c"
 	out, err := c.encode()
 	require.NoError(t, err)
@@ -32,33 +32,33 @@ func TestUnknownFieldsSurvive(t *testing.T) {
 func TestRecordGolden(t *testing.T) {
 	lz4 := "lz4"
 	for want, r := range map[string]encoder{
-		`{"configs":{"client.id":"c"},"id":"i","secrets":{"sasl.jaas.config":{"key_id":"k","data":"AQI="}},"source_cluster_id":"s","state":"ACTIVE","state_time_ms":7,"version":1}`: &linkRecord{
-			ID: "i", Configs: map[string]string{"client.id": "c"}, Secrets: map[string]sealed{"sasl.jaas.config": {"k", []byte{1, 2}}},
+		`{"configs":{"client.id":"c"},"id":"i","secrets":{"sasl.jaas.config":{"key_id":"k","data":"AQI="}},"source_cluster_id":"s","state":"ACTIVE","state_time_ms":7,"version":1}`: &LinkRecord{
+			ID: "i", Configs: map[string]string{"client.id": "c"}, Secrets: map[string]Sealed{"sasl.jaas.config": {"k", []byte{1, 2}}},
 			State: model.LinkActive, StateTimeMs: 7, SourceClusterID: "s",
 		},
-		`{"created":true,"id":"i","link":"l","partitions":2,"source_configs":{"compression.type":"lz4","message.timestamp.after.max.ms":null},"source_topic":"t","source_topic_id":"","stamp":3,"state":"ACTIVE","state_time_ms":7,"topic_id":"AQAAAAAAAAAAAAAAAAAAAA","version":1}`: &mirrorRecord{
-			Stamp: stampFormat,
-			ID:    "i", Link: "l", SourceTopic: "t", TopicID: topicID{1}, State: model.MirrorActive, StateTimeMs: 7, Partitions: 2, Created: true,
+		`{"created":true,"id":"i","link":"l","partitions":2,"source_configs":{"compression.type":"lz4","message.timestamp.after.max.ms":null},"source_topic":"t","source_topic_id":"","stamp":3,"state":"ACTIVE","state_time_ms":7,"topic_id":"AQAAAAAAAAAAAAAAAAAAAA","version":1}`: &MirrorRecord{
+			Stamp: StampFormat,
+			ID:    "i", Link: "l", SourceTopic: "t", TopicID: TopicID{1}, State: model.MirrorActive, StateTimeMs: 7, Partitions: 2, Created: true,
 			SourceConfigs: map[string]*string{"compression.type": &lz4, "message.timestamp.after.max.ms": nil},
 		},
-		`{"floor":9,"logical":8,"physical":0,"version":1}`: &timelineRecord{Logical: 8, Floor: 9},
-		`{"alignment":{"began":8,"reason":"r"},"end":{"physical":5,"logical":13,"straight":true},"floor":9,"logical":8,"physical":0,"version":1}`: &timelineRecord{
-			Logical: 8, Floor: 9, End: &timelineEnd{5, 13, true}, Alignment: &alignment{8, "r"},
+		`{"floor":9,"logical":8,"physical":0,"version":1}`: &TimelineRecord{Logical: 8, Floor: 9},
+		`{"alignment":{"began":8,"reason":"r"},"end":{"physical":5,"logical":13,"straight":true},"floor":9,"logical":8,"physical":0,"version":1}`: &TimelineRecord{
+			Logical: 8, Floor: 9, End: &TimelineEnd{5, 13, true}, Alignment: &Alignment{8, "r"},
 		},
-		`{"logical":7,"mirror":"m\"","physical":5,"version":1}`: &checkpointRecord{Version: 1, Mirror: `m"`, Physical: 5, Logical: 7},
-		`{"epoch":3,"epoch_end":6,"logical":7,"mirror":"m","physical":5,"version":1}`: &checkpointRecord{
+		`{"logical":7,"mirror":"m\"","physical":5,"version":1}`: &CheckpointRecord{Version: 1, Mirror: `m"`, Physical: 5, Logical: 7},
+		`{"epoch":3,"epoch_end":6,"logical":7,"mirror":"m","physical":5,"version":1}`: &CheckpointRecord{
 			Version: 1, Mirror: "m", Physical: 5, Logical: 7, Epoch: 3, EpochEnd: 6,
 		},
-		`{"logical":7,"mirror":"m","physical":5,"straight":true,"version":1}`: &checkpointRecord{Version: 1, Mirror: "m", Physical: 5, Logical: 7, Straight: true},
+		`{"logical":7,"mirror":"m","physical":5,"straight":true,"version":1}`: &CheckpointRecord{Version: 1, Mirror: "m", Physical: 5, Logical: 7, Straight: true},
 		`{"acls":[{"type":"TRANSACTIONAL_ID","name":"t","pattern":"PREFIXED","principal":"User:a","host":"*","operation":"99","permission":"DENY","run":"r"}],"link_id":"i","version":1}`: &aclsRecord{
-			LinkID: "i", ACLs: []aclEntry{{Binding: aclsync.Binding{ResourceType: 5, Pattern: 4, Name: "t", Principal: "User:a", Host: "*", Operation: 99, Permission: 2}, run: "r"}},
+			LinkID: "i", ACLs: []ACLEntry{{Binding: aclsync.Binding{ResourceType: 5, Pattern: 4, Name: "t", Principal: "User:a", Host: "*", Operation: 99, Permission: 2}, Run: "r"}},
 		},
 		`{"acls":[{"type":"TOPIC","name":"t","pattern":"LITERAL","principal":"User:a","host":"*","operation":"READ","permission":"ALLOW","run":"r","made":true}],"link_id":"i","version":1}`: &aclsRecord{
-			LinkID: "i", ACLs: []aclEntry{{Binding: parseACL(t, "TOPIC LITERAL t User:a * READ ALLOW"), run: "r", made: true}},
+			LinkID: "i", ACLs: []ACLEntry{{Binding: aclsync.Binding{ResourceType: 2, Pattern: 3, Name: "t", Principal: "User:a", Host: "*", Operation: 3, Permission: 3}, Run: "r", Made: true}},
 		},
-		`{"version":1,"link":"i","groups":null,"filters":"f"}`: &offsetsRecord{Version: 1, Link: "i", Filters: "f"},
+		`{"version":1,"link":"i","groups":null,"filters":"f"}`: &OffsetsRecord{Version: 1, Link: "i", Filters: "f"},
 		`{"version":1,"link":"i","groups":"AQAAAAAAAAACAAAAAAAAAAMAAAAAAAAA"}`: func() encoder {
-			r := newOffsetsRecord("i", map[groupHash]groupPrint{{1}: {source: offsetHash{2}, wrote: offsetHash{3}}})
+			r := NewOffsetsRecord("i", map[GroupHash]GroupPrint{{1}: {Source: OffsetHash{2}, Wrote: OffsetHash{3}}})
 			return &r
 		}(),
 	} {
@@ -96,7 +96,7 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 	for _, more := range []string{
 		`"end":{"physical":4,"logical":9}`, `"end":{"physical":5,"logical":-1}`, `"end":7`, `"end":{"physical":5,"logical":9,"straight":1}`, `"alignment":{"began":-2}`,
-		`"alignment":{"began":1,"reason":"` + strings.Repeat("x", maxReasonBytes+1) + `"}`,
+		`"alignment":{"began":1,"reason":"` + strings.Repeat("x", MaxReasonBytes+1) + `"}`,
 	} {
 		_, err := decodeTimeline([]byte(`{"version":1,"physical":5,"logical":8,"floor":8,` + more + `}`))
 		require.Error(t, err, more)
@@ -156,8 +156,8 @@ func FuzzRecord(f *testing.F) {
 		_, _ = parseRecordKey([]byte(key))
 		if r, err := decodeLink(value); err == nil {
 			stable(t, r, decodeLink)
-			r.view("l", nil)
-			r.view("l", testKey(t, 3))
+			r.View("l", nil)
+			r.View("l", testKey(t, 3))
 		}
 		if r, err := decodeMirror(value); err == nil {
 			stable(t, r, decodeMirror)
@@ -173,7 +173,7 @@ func FuzzRecord(f *testing.F) {
 		}
 		if r, err := decodeOffsets(value); err == nil {
 			stable(t, r, decodeOffsets)
-			r.prints()
+			r.Prints()
 		}
 	})
 }
@@ -203,7 +203,7 @@ func FuzzApply(f *testing.F) {
 			s.apply(key1, value1, 1)
 			s.apply(key2, value2, 2)
 			state := s.State()
-			snap := snapshot(state)
+			snap := Snapshot(state)
 			for topic, m := range state.Mirrors {
 				require.NotNil(t, snap.Mirrors[topic])
 				for p := range state.Timelines[topic] {

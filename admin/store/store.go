@@ -1,4 +1,4 @@
-package admin
+package store
 
 import (
 	"context"
@@ -39,32 +39,32 @@ type Store struct {
 
 	// The log's lock guards the rest.
 	records records
-	live    map[timelineAt]*timeline.Partition
+	live    map[TimelineAt]*timeline.Partition
 	state   stateCache
 	changed bool // something that snapshots show has changed since the last one
 }
 
 // records are the decoded records by name. The records are immutable.
 type records struct {
-	links   map[string]*linkRecord
-	mirrors map[string]*mirrorRecord
+	links   map[string]*LinkRecord
+	mirrors map[string]*MirrorRecord
 	// partitions is the number of partitions of all mirrors.
 	partitions int64
-	timelines  map[string]map[int32]*timelineRecord // by topic and partition
+	timelines  map[string]map[int32]*TimelineRecord // by topic and partition
 	// checkpoints by topic and partition, those of earlier mirrors of the topic included.
-	checkpoints map[string]map[int32]*checkpointRecord
-	offsets     map[string]*offsetsRecord        // by link
+	checkpoints map[string]map[int32]*CheckpointRecord
+	offsets     map[string]*OffsetsRecord        // by link
 	acls        map[string]map[int32]*aclsRecord // by link and bucket
-	instances   map[string]*instanceRecord       // by id
+	instances   map[string]*InstanceRecord       // by id
 	group       *groupRecord                     // nil = there is none
 	broken      map[string]error                 // by key
 }
 
-// OpenStore starts to read the state topic, which must exist. changed is called after every change,
+// Open starts to read the state topic, which must exist. changed is called after every change,
 // by any instance, once the store has it and before the Update that made it returns; calls never
 // overlap. A checkpoint is no change, nor is the memory of offsets and ACLs: snapshots do not show
 // them.
-func OpenStore(destination []kgo.Opt, key *SecretsKey, logger *slog.Logger, changed func()) (*Store, error) {
+func Open(destination []kgo.Opt, key *SecretsKey, logger *slog.Logger, changed func()) (*Store, error) {
 	s := newStore(key, logger)
 	opened := make(chan struct{}) // closed once s.log is set: the log reads before that
 	// Held while a snapshot is taken and handed out. A caller whose change is in that snapshot
@@ -95,14 +95,14 @@ func newStore(key *SecretsKey, logger *slog.Logger) *Store {
 	return &Store{
 		key: key, logger: logger,
 		records: records{
-			links: map[string]*linkRecord{}, mirrors: map[string]*mirrorRecord{},
-			timelines: map[string]map[int32]*timelineRecord{}, checkpoints: map[string]map[int32]*checkpointRecord{},
-			offsets:   map[string]*offsetsRecord{},
+			links: map[string]*LinkRecord{}, mirrors: map[string]*MirrorRecord{},
+			timelines: map[string]map[int32]*TimelineRecord{}, checkpoints: map[string]map[int32]*CheckpointRecord{},
+			offsets:   map[string]*OffsetsRecord{},
 			acls:      map[string]map[int32]*aclsRecord{},
-			instances: map[string]*instanceRecord{},
+			instances: map[string]*InstanceRecord{},
 			broken:    map[string]error{},
 		},
-		live:  map[timelineAt]*timeline.Partition{},
+		live:  map[TimelineAt]*timeline.Partition{},
 		state: newStateCache(),
 	}
 }
@@ -123,6 +123,10 @@ func (s *Store) Sync(ctx context.Context) error {
 // Fence makes sure that no other instance can commit a change that it has evaluated already, and
 // that everything that is committed is in memory.
 func (s *Store) Fence(ctx context.Context) error { return s.log.Fence(ctx) }
+
+// CatchUp returns when everything that was committed before the call is in memory, unless the
+// transaction marker of a commit of another instance is still on its way to the log.
+func (s *Store) CatchUp(ctx context.Context) error { return s.log.ReadToEnd(ctx) }
 
 // Update makes a change. fn reads and writes through the Tx. It is called again if another instance
 // was faster, so what it writes must depend only on what it reads. If fn returns an error, nothing
@@ -199,7 +203,7 @@ func (s *Store) applyParsed(k recordKey, value []byte) error {
 			return err
 		}
 		s.records.links[k.Name] = r
-		s.state.links[k.Name] = r.view(k.Name, s.key)
+		s.state.links[k.Name] = r.View(k.Name, s.key)
 	case kindMirror:
 		if r := s.records.mirrors[k.Name]; r != nil {
 			s.records.partitions -= int64(r.Partitions)

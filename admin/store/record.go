@@ -1,4 +1,4 @@
-package admin
+package store
 
 import (
 	"bytes"
@@ -21,9 +21,9 @@ import (
 // Fields that this version does not know survive when it changes a record, so that two versions of
 // klink can work on one state topic.
 
-// recordVersion is the version of records that this klink writes, and the highest that it reads. A
+// RecordVersion is the version of records that this klink writes, and the highest that it reads. A
 // field that older versions may ignore does not raise it.
-const recordVersion = 1
+const RecordVersion = 1
 
 // Bounds on what is read from the state topic. A principal that may write to the topic decides what
 // is in it, and must neither stop klink nor make it allocate without bound. klink checks
@@ -32,7 +32,8 @@ const recordVersion = 1
 const (
 	maxRecordBytes = 4 << 20
 	maxRecordDepth = 16
-	maxPartitions  = 1 << 17 // per topic
+	// MaxPartitions bounds the partitions of one topic.
+	MaxPartitions = 1 << 17
 	// maxStatePartitions bounds the partitions of all mirrors together. The number in its record
 	// decides how much memory a mirror costs.
 	maxStatePartitions = 1 << 21
@@ -72,12 +73,12 @@ func linkKey(name string) string    { return "link/" + name }
 func instanceKey(id string) string  { return "instance/" + id }
 func offsetsKey(link string) string { return "offsets/" + link }
 func mirrorKey(topic string) string { return "mirror/" + topic }
-func timelineKey(t timelineAt) string {
-	return "timeline/" + t.topic + "/" + strconv.Itoa(int(t.partition))
+func timelineKey(t TimelineAt) string {
+	return "timeline/" + t.Topic + "/" + strconv.Itoa(int(t.Partition))
 }
 
-func checkpointKey(t timelineAt) string {
-	return "checkpoint/" + t.topic + "/" + strconv.Itoa(int(t.partition))
+func checkpointKey(t TimelineAt) string {
+	return "checkpoint/" + t.Topic + "/" + strconv.Itoa(int(t.Partition))
 }
 
 func aclsKey(link string, bucket int32) string { return aclsPrefix(link) + strconv.Itoa(int(bucket)) }
@@ -90,10 +91,10 @@ func aclsPrefix(link string) string {
 	return "acls/" + link + "/"
 }
 
-// timelineAt names a timeline, or another record with a number in its key.
-type timelineAt struct {
-	topic     string
-	partition int32
+// TimelineAt names a timeline, or another record with a number in its key.
+type TimelineAt struct {
+	Topic     string
+	Partition int32
 }
 
 // errForeignKey is returned for a key of a kind that this klink does not know: of a later klink, or
@@ -115,7 +116,7 @@ func parseRecordKey(key []byte) (recordKey, error) {
 	case kindTimeline, kindCheckpoint:
 		topic, number, ok := strings.Cut(rest, "/")
 		partition, err := strconv.ParseUint(number, 10, 31)
-		if !ok || err != nil || partition >= maxPartitions || number != strconv.FormatUint(partition, 10) {
+		if !ok || err != nil || partition >= MaxPartitions || number != strconv.FormatUint(partition, 10) {
 			return recordKey{}, fmt.Errorf("%q is not %s/TOPIC/PARTITION", key, kind)
 		}
 		k.Name, k.Partition = topic, int32(partition)
@@ -136,7 +137,7 @@ func parseRecordKey(key []byte) (recordKey, error) {
 }
 
 func errLaterVersion(version int) error {
-	return fmt.Errorf("was written by a newer klink (version %d, this one reads up to %d): upgrade this klink", version, recordVersion)
+	return fmt.Errorf("was written by a newer klink (version %d, this one reads up to %d): upgrade this klink", version, RecordVersion)
 }
 
 // unknownFields are the fields of a record that this version does not know.
@@ -156,7 +157,7 @@ func decodeRecord(value []byte, into any) (unknownFields, error) {
 	if err := json.Unmarshal(fields["version"], &version); err != nil || version < 1 {
 		return nil, errors.New("has no version")
 	}
-	if version > recordVersion {
+	if version > RecordVersion {
 		return nil, errLaterVersion(version)
 	}
 	// Only fields of exactly the right name count; encoding/json would also accept names in another
@@ -196,7 +197,7 @@ func encodeRecord(record any, unknown unknownFields) ([]byte, error) {
 			fields[name] = v
 		}
 	}
-	fields["version"] = json.RawMessage(strconv.Itoa(recordVersion))
+	fields["version"] = json.RawMessage(strconv.Itoa(RecordVersion))
 	return json.Marshal(fields)
 }
 
@@ -212,19 +213,19 @@ func jsonNames(record any) []string {
 	return names
 }
 
-// topicID is a topic id in JSON, in the form that Kafka's tools show (base64, URL alphabet, no
+// TopicID is a topic id in JSON, in the form that Kafka's tools show (base64, URL alphabet, no
 // padding).
-type topicID [16]byte
+type TopicID [16]byte
 
-func (id topicID) MarshalText() ([]byte, error) {
-	if id == (topicID{}) {
+func (id TopicID) MarshalText() ([]byte, error) {
+	if id == (TopicID{}) {
 		return nil, nil
 	}
 	return base64.RawURLEncoding.AppendEncode(nil, id[:]), nil
 }
 
-func (id *topicID) UnmarshalText(text []byte) error {
-	*id = topicID{}
+func (id *TopicID) UnmarshalText(text []byte) error {
+	*id = TopicID{}
 	if len(text) == 0 {
 		return nil
 	}
@@ -236,8 +237,8 @@ func (id *topicID) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// newID returns a random UUID (RFC 9562, version 4) in its usual form.
-func newID() string {
+// NewID returns a random UUID (RFC 9562, version 4) in its usual form.
+func NewID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // crypto/rand.Read never fails
 	b[6] = b[6]&0x0f | 0x40

@@ -1,4 +1,4 @@
-package admin
+package store
 
 import (
 	"klink/admin/model"
@@ -9,7 +9,7 @@ import (
 // a live timeline only if it differs from the one before: in between the partition's owner moves
 // the timeline, ahead of the store.
 func (s *Store) applyTimeline(k recordKey, value []byte) error {
-	at := timelineAt{k.Name, k.Partition}
+	at := TimelineAt{k.Name, k.Partition}
 	before := s.records.timelines[k.Name][k.Partition]
 	forget(s.records.timelines, at)
 	if value == nil {
@@ -37,9 +37,9 @@ func (s *Store) applyTimeline(k recordKey, value []byte) error {
 
 // liveTimeline returns the timeline that readers and the owner of a partition share; nil if none is
 // recorded.
-func (s *Store) liveTimeline(at timelineAt) *timeline.Partition {
+func (s *Store) liveTimeline(at TimelineAt) *timeline.Partition {
 	if s.live[at] == nil {
-		if r := s.records.timelines[at.topic][at.partition]; r != nil {
+		if r := s.records.timelines[at.Topic][at.Partition]; r != nil {
 			s.live[at] = r.open(s.records.checkpoint(at))
 		}
 	}
@@ -47,7 +47,7 @@ func (s *Store) liveTimeline(at timelineAt) *timeline.Partition {
 }
 
 func (s *Store) applyCheckpoint(k recordKey, value []byte) error {
-	at := timelineAt{k.Name, k.Partition}
+	at := TimelineAt{k.Name, k.Partition}
 	forget(s.records.checkpoints, at)
 	if value == nil {
 		return nil
@@ -65,8 +65,8 @@ func (s *Store) applyCheckpoint(k recordKey, value []byte) error {
 
 // checkpoint returns the last checkpoint of a partition of the mirror that is recorded now; nil =
 // there is none.
-func (r *records) checkpoint(at timelineAt) *checkpointRecord {
-	c, m := r.checkpoints[at.topic][at.partition], r.mirrors[at.topic]
+func (r *records) checkpoint(at TimelineAt) *CheckpointRecord {
+	c, m := r.checkpoints[at.Topic][at.Partition], r.mirrors[at.Topic]
 	if c == nil || m == nil || c.Mirror != m.ID {
 		return nil
 	}
@@ -76,7 +76,7 @@ func (r *records) checkpoint(at timelineAt) *checkpointRecord {
 // Checkpoint returns the last checkpoint of a partition, and whether there is one.
 func (s *Store) Checkpoint(topic string, partition int32) (model.Checkpoint, bool) {
 	defer s.log.Hold()()
-	c := s.records.checkpoint(timelineAt{topic, partition})
+	c := s.records.checkpoint(TimelineAt{topic, partition})
 	if c == nil {
 		return model.Checkpoint{}, false
 	}
@@ -86,27 +86,27 @@ func (s *Store) Checkpoint(topic string, partition int32) (model.Checkpoint, boo
 	}, true
 }
 
-// timelineRecords returns the stored timelines of a topic, by partition; nil = there is none. The
+// TimelineRecords returns the stored timelines of a topic, by partition; nil = there is none. The
 // caller must not change them.
-func (s *Store) timelineRecords(topic string, partitions int32) []*timelineRecord {
+func (s *Store) TimelineRecords(topic string, partitions int32) []*TimelineRecord {
 	defer s.log.Hold()()
-	rs := make([]*timelineRecord, partitions)
+	rs := make([]*TimelineRecord, partitions)
 	for p := range rs {
 		rs[p] = s.records.timelines[topic][int32(p)]
 	}
 	return rs
 }
 
-func keep[R any](m map[string]map[int32]R, at timelineAt, r R) {
-	if m[at.topic] == nil {
-		m[at.topic] = map[int32]R{}
+func keep[R any](m map[string]map[int32]R, at TimelineAt, r R) {
+	if m[at.Topic] == nil {
+		m[at.Topic] = map[int32]R{}
 	}
-	m[at.topic][at.partition] = r
+	m[at.Topic][at.Partition] = r
 }
 
-func forget[R any](m map[string]map[int32]R, at timelineAt) {
-	delete(m[at.topic], at.partition)
-	if len(m[at.topic]) == 0 {
-		delete(m, at.topic)
+func forget[R any](m map[string]map[int32]R, at TimelineAt) {
+	delete(m[at.Topic], at.Partition)
+	if len(m[at.Topic]) == 0 {
+		delete(m, at.Topic)
 	}
 }

@@ -1,4 +1,4 @@
-package admin
+package store
 
 import (
 	"errors"
@@ -10,19 +10,19 @@ import (
 	"klink/admin/model"
 )
 
-// mirrorRecord is the value of mirror/TOPIC.
+// MirrorRecord is the value of mirror/TOPIC.
 //
 // It is written before the topic is created, so that no client can ever write to the topic through
 // klink. Created is set after that; if a crash comes in between, the reconciler finishes the
 // creation.
-type mirrorRecord struct {
+type MirrorRecord struct {
 	// ID tells this mirror from an earlier one of the same topic.
 	ID            string            `json:"id"`
 	Link          string            `json:"link"`
 	SourceTopic   string            `json:"source_topic"`
-	Stamp         int               `json:"stamp"` // stampFormat
-	SourceTopicID topicID           `json:"source_topic_id"`
-	TopicID       topicID           `json:"topic_id"`
+	Stamp         int               `json:"stamp"` // StampFormat
+	SourceTopicID TopicID           `json:"source_topic_id"`
+	TopicID       TopicID           `json:"topic_id"`
 	State         model.MirrorState `json:"state"`
 	Error         model.Error       `json:"error,omitempty"`
 	ErrorMessage  string            `json:"error_message,omitempty"`
@@ -49,7 +49,7 @@ type mirrorRecord struct {
 	// RestorePending: stopped, but SourceConfigs are not set yet.
 	RestorePending bool `json:"restore_pending,omitempty"`
 	// Void lists where the log has records that do not count; VoidElsewhere: further partitions
-	// have such records, too. See cleaner.go.
+	// have such records, too. See admin/cleaner.go.
 	Void          []model.VoidBatches `json:"void,omitempty"`
 	VoidElsewhere bool                `json:"void_elsewhere,omitempty"`
 
@@ -63,10 +63,10 @@ type promotionRecord struct {
 	Ready      bool   `json:"ready,omitempty"`
 }
 
-// stampFormat is the version of the stamps of a mirror's batches (batch.Stamp), which a mirror
+// StampFormat is the version of the stamps of a mirror's batches (batch.Stamp), which a mirror
 // keeps for good. Stamps from before this field existed had no place; those of version 2 could not
 // follow an append that was not confirmed.
-const stampFormat = 3
+const StampFormat = 3
 
 var errStampFormat = errors.New("was created by a development version whose stamps this version cannot read; delete the topic and re-create the mirror")
 
@@ -77,8 +77,8 @@ var mirrorStates = []model.MirrorState{
 	model.MirrorPending, model.MirrorActive, model.MirrorPaused, model.MirrorLinkPaused, model.MirrorSourceUnavailable, model.MirrorPendingStopped, model.MirrorStopped, model.MirrorFailed,
 }
 
-func decodeMirror(value []byte) (*mirrorRecord, error) {
-	r := &mirrorRecord{}
+func decodeMirror(value []byte) (*MirrorRecord, error) {
+	r := &MirrorRecord{}
 	unknown, err := decodeRecord(value, r)
 	if err != nil {
 		return nil, err
@@ -86,10 +86,10 @@ func decodeMirror(value []byte) (*mirrorRecord, error) {
 	if !slices.Contains(mirrorStates, r.State) {
 		return nil, fmt.Errorf("has the unknown state %.40q", r.State)
 	}
-	if r.Partitions < 0 || r.Partitions > maxPartitions {
-		return nil, fmt.Errorf("has %d partitions; at most %d are possible", r.Partitions, maxPartitions)
+	if r.Partitions < 0 || r.Partitions > MaxPartitions {
+		return nil, fmt.Errorf("has %d partitions; at most %d are possible", r.Partitions, MaxPartitions)
 	}
-	if r.Stamp != stampFormat {
+	if r.Stamp != StampFormat {
 		return nil, errStampFormat
 	}
 	if err := r.checkVoid(); err != nil {
@@ -109,7 +109,7 @@ func decodeMirror(value []byte) (*mirrorRecord, error) {
 
 // promotionCounts reports whether Promotion still applies. It does not if an older klink has moved
 // the mirror since: that leaves the promotion as it was.
-func (r *mirrorRecord) promotionCounts() bool {
+func (r *MirrorRecord) promotionCounts() bool {
 	switch r.State {
 	case model.MirrorPending, model.MirrorActive, model.MirrorLinkPaused, model.MirrorSourceUnavailable:
 		return !r.Promotion.Ready
@@ -119,16 +119,19 @@ func (r *mirrorRecord) promotionCounts() bool {
 	return false
 }
 
-func (r *mirrorRecord) encode() ([]byte, error) { return encodeRecord(r, r.unknown) }
+func (r *MirrorRecord) encode() ([]byte, error) { return encodeRecord(r, r.unknown) }
 
-func (r *mirrorRecord) clone() *mirrorRecord {
+// Clone returns a copy that may be changed, except that Void, SourceConfigs' values and Promotion
+// must be replaced, not changed in place.
+func (r *MirrorRecord) Clone() *MirrorRecord {
 	c := *r
 	c.Configs = maps.Clone(r.Configs)
 	c.SourceConfigs = maps.Clone(r.SourceConfigs)
 	return &c
 }
 
-func (r *mirrorRecord) status() model.MirrorStatus {
+// Status returns what the state machine works with.
+func (r *MirrorRecord) Status() model.MirrorStatus {
 	s := model.MirrorStatus{State: r.State, Error: r.Error, Message: r.ErrorMessage, Started: r.Started, Own: r.OwnError}
 	if p := r.Promotion; p != nil {
 		s.Promotion = model.Promotion(*p)
@@ -136,8 +139,10 @@ func (r *mirrorRecord) status() model.MirrorStatus {
 	return s
 }
 
-func (r *mirrorRecord) setStatus(s model.MirrorStatus, now time.Time) {
-	before := r.status()
+// SetStatus sets what the state machine has decided; now is the state's time if the state is a new
+// one, or a promotion has begun or ended.
+func (r *MirrorRecord) SetStatus(s model.MirrorStatus, now time.Time) {
+	before := r.Status()
 	if r.State != s.State || before.Promotion.UnderWay() != s.Promotion.UnderWay() {
 		r.StateTimeMs = now.UnixMilli()
 	}
@@ -148,14 +153,15 @@ func (r *mirrorRecord) setStatus(s model.MirrorStatus, now time.Time) {
 	}
 }
 
-func (r *mirrorRecord) view(topic string) *model.Mirror {
+// View returns the mirror as it is published.
+func (r *MirrorRecord) View(topic string) *model.Mirror {
 	m := &model.Mirror{
 		Topic: topic, ID: r.ID, TopicID: r.TopicID, Link: r.Link, SourceTopic: r.SourceTopic, SourceTopicID: r.SourceTopicID,
 		State: r.State, Error: r.Error, ErrorMessage: r.ErrorMessage, StateTime: time.UnixMilli(r.StateTimeMs),
 		Partitions: r.Partitions, Created: r.Created, LogAppendTime: r.logAppendTime(),
 		CleanupPolicy: r.CleanupPolicy, ReplicationFactor: r.ReplicationFactor, Void: r.Void, VoidElsewhere: r.VoidElsewhere,
 	}
-	p := r.status().Promotion
+	p := r.Status().Promotion
 	m.Promoted = p.Ready
 	if p.UnderWay() {
 		m.Promotion, m.PromotionDeadline = p.ID, time.UnixMilli(p.DeadlineMs)
@@ -165,7 +171,7 @@ func (r *mirrorRecord) view(topic string) *model.Mirror {
 
 // logAppendTime reports whether the source topic had that timestamp type; the mirror's own topic
 // never has it.
-func (r *mirrorRecord) logAppendTime() bool {
+func (r *MirrorRecord) logAppendTime() bool {
 	own := r.SourceConfigs["message.timestamp.type"]
 	return own != nil && *own == "LogAppendTime"
 }

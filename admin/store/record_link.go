@@ -1,4 +1,4 @@
-package admin
+package store
 
 import (
 	"fmt"
@@ -9,13 +9,13 @@ import (
 	"klink/admin/model"
 )
 
-// linkRecord is the value of link/NAME.
-type linkRecord struct {
+// LinkRecord is the value of link/NAME.
+type LinkRecord struct {
 	ID string `json:"id"`
 	// Configs are the configs that were set. Sensitive ones are in Secrets instead; they are here
 	// only without a key file and with --allow-plaintext-secrets.
 	Configs         map[string]string `json:"configs"`
-	Secrets         map[string]sealed `json:"secrets,omitempty"`
+	Secrets         map[string]Sealed `json:"secrets,omitempty"`
 	State           model.LinkState   `json:"state"`
 	Error           model.Error       `json:"error,omitempty"`
 	ErrorMessage    string            `json:"error_message,omitempty"`
@@ -27,8 +27,8 @@ type linkRecord struct {
 
 var linkStates = []model.LinkState{model.LinkActive, model.LinkPaused, model.LinkUnavailable, model.LinkFailed}
 
-func decodeLink(value []byte) (*linkRecord, error) {
-	r := &linkRecord{}
+func decodeLink(value []byte) (*LinkRecord, error) {
+	r := &LinkRecord{}
 	unknown, err := decodeRecord(value, r)
 	if err != nil {
 		return nil, err
@@ -40,10 +40,10 @@ func decodeLink(value []byte) (*linkRecord, error) {
 	return r, nil
 }
 
-func (r *linkRecord) encode() ([]byte, error) { return encodeRecord(r, r.unknown) }
+func (r *LinkRecord) encode() ([]byte, error) { return encodeRecord(r, r.unknown) }
 
-// clone returns a copy that may be changed.
-func (r *linkRecord) clone() *linkRecord {
+// Clone returns a copy that may be changed.
+func (r *LinkRecord) Clone() *LinkRecord {
 	c := *r
 	c.Configs = maps.Clone(r.Configs)
 	if c.Configs == nil {
@@ -53,21 +53,24 @@ func (r *linkRecord) clone() *linkRecord {
 	return &c
 }
 
-func (r *linkRecord) status() model.LinkStatus {
+// Status returns what the state machine works with.
+func (r *LinkRecord) Status() model.LinkStatus {
 	return model.LinkStatus{State: r.State, Error: r.Error, Message: r.ErrorMessage}
 }
 
-func (r *linkRecord) setStatus(s model.LinkStatus, now time.Time) {
+// SetStatus sets what the state machine has decided; now is the state's time if the state is a new
+// one.
+func (r *LinkRecord) SetStatus(s model.LinkStatus, now time.Time) {
 	if r.State != s.State {
 		r.StateTimeMs = now.UnixMilli()
 	}
 	r.State, r.Error, r.ErrorMessage = s.State, s.Error, s.Message
 }
 
-// view returns the link as it is published, with its secrets opened. A secret that does not open
+// View returns the link as it is published, with its secrets opened. A secret that does not open
 // makes the link FAILED in this instance only: the record stays as it is, for an instance that has
 // the key.
-func (r *linkRecord) view(name string, key *SecretsKey) *model.Link {
+func (r *LinkRecord) View(name string, key *SecretsKey) *model.Link {
 	l := &model.Link{
 		Name: name, ID: r.ID, Configs: maps.Clone(r.Configs), State: r.State, Error: r.Error, ErrorMessage: r.ErrorMessage,
 		StateTime: time.UnixMilli(r.StateTimeMs), SourceClusterID: r.SourceClusterID, Sealed: map[string]bool{},
@@ -77,7 +80,7 @@ func (r *linkRecord) view(name string, key *SecretsKey) *model.Link {
 	}
 	for _, config := range slices.Sorted(maps.Keys(r.Secrets)) {
 		l.Sealed[config] = true
-		secret, err := key.open(name, config, r.Secrets[config])
+		secret, err := key.Open(name, config, r.Secrets[config])
 		if err != nil {
 			l.State, l.Error, l.ErrorMessage = model.LinkFailed, model.ErrInternal, err.Error()
 			continue

@@ -1,4 +1,4 @@
-package admin
+package store
 
 import (
 	"crypto/aes"
@@ -27,8 +27,8 @@ type SecretsKey struct {
 	aead cipher.AEAD
 }
 
-// sealed is a secret at rest. The nonce stands before the ciphertext in Data.
-type sealed struct {
+// Sealed is a secret at rest. The nonce stands before the ciphertext in Data.
+type Sealed struct {
 	KeyID string `json:"key_id"`
 	Data  []byte `json:"data"`
 }
@@ -77,14 +77,15 @@ func newSecretsKey(key []byte) (*SecretsKey, error) {
 // ID names the key in records and errors.
 func (k *SecretsKey) ID() string { return k.id }
 
-func (k *SecretsKey) seal(link, config, secret string) sealed {
+// Seal encrypts the value of a config of a link.
+func (k *SecretsKey) Seal(link, config, secret string) Sealed {
 	nonce := make([]byte, k.aead.NonceSize())
 	_, _ = rand.Read(nonce) // crypto/rand.Read never fails
-	return sealed{KeyID: k.id, Data: k.aead.Seal(nonce, nonce, []byte(secret), secretOwner(link, config))}
+	return Sealed{KeyID: k.id, Data: k.aead.Seal(nonce, nonce, []byte(secret), secretOwner(link, config))}
 }
 
-// open returns the secret, or an error that says which key is needed. A nil key opens nothing.
-func (k *SecretsKey) open(link, config string, s sealed) (string, error) {
+// Open returns the secret, or an error that says which key is needed. A nil key opens nothing.
+func (k *SecretsKey) Open(link, config string, s Sealed) (string, error) {
 	if k == nil {
 		return "", fmt.Errorf("%s of link %q is encrypted with the key %s: start klink with --secrets-key-file and that key", config, link, shownKeyID(s.KeyID))
 	}

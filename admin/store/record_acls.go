@@ -1,4 +1,4 @@
-package admin
+package store
 
 import (
 	"encoding/json"
@@ -20,19 +20,19 @@ type aclsRecord struct {
 	// LinkID tells a link from an earlier one of the same name. An older klink may have deleted
 	// that one and left its ACL records.
 	LinkID string     `json:"link_id"`
-	ACLs   []aclEntry `json:"acls"` // in order
+	ACLs   []ACLEntry `json:"acls"` // in order
 
 	unknown unknownFields
 }
 
-// aclEntry is a remembered ACL.
-type aclEntry struct {
+// ACLEntry is a remembered ACL.
+type ACLEntry struct {
 	aclsync.Binding
 	// run names the run that last decided to create the ACL. A run that deletes the ACL forgets it
 	// only if no other run has decided to create it since.
-	run string
+	Run string
 	// made: the creation has succeeded. Before that the run may be about to create it.
-	made bool
+	Made bool
 	// raw is the entry as it was read, so that fields which this version does not know survive; nil
 	// = this version made it.
 	raw json.RawMessage
@@ -50,13 +50,14 @@ type aclEntryJSON struct {
 	Made       bool   `json:"made,omitempty"`
 }
 
-// aclMark tells a run whether a remembered ACL has changed since the run read it.
-type aclMark struct {
-	run  string
+// ACLMark tells a run whether a remembered ACL has changed since the run read it.
+type ACLMark struct {
+	Run  string
 	made bool
 }
 
-func (e aclEntry) mark() aclMark { return aclMark{e.run, e.made} }
+// Mark returns the mark of the entry as it is now.
+func (e ACLEntry) Mark() ACLMark { return ACLMark{e.Run, e.Made} }
 
 const (
 	aclBuckets = 64
@@ -65,23 +66,23 @@ const (
 	maxACLsRecordBytes = 900 << 10
 )
 
-func (e aclEntry) MarshalJSON() ([]byte, error) {
+func (e ACLEntry) MarshalJSON() ([]byte, error) {
 	if e.raw != nil {
 		return e.raw, nil
 	}
 	w := e.Wire()
 	return json.Marshal(aclEntryJSON{
 		Type: w.ResourceType, Name: w.ResourceName, Pattern: w.PatternType, Principal: w.Principal, Host: w.Host,
-		Operation: w.Operation, Permission: w.PermissionType, Run: e.run, Made: e.made,
+		Operation: w.Operation, Permission: w.PermissionType, Run: e.Run, Made: e.Made,
 	})
 }
 
-func (e *aclEntry) UnmarshalJSON(raw []byte) (err error) {
+func (e *ACLEntry) UnmarshalJSON(raw []byte) (err error) {
 	var j aclEntryJSON
 	if err := json.Unmarshal(raw, &j); err != nil {
 		return err
 	}
-	*e = aclEntry{Binding: aclsync.Binding{Name: j.Name, Principal: j.Principal, Host: j.Host}, run: j.Run, made: j.Made, raw: slices.Clone(raw)}
+	*e = ACLEntry{Binding: aclsync.Binding{Name: j.Name, Principal: j.Principal, Host: j.Host}, Run: j.Run, Made: j.Made, raw: slices.Clone(raw)}
 	if e.ResourceType, err = aclsync.ParseValue[kmsg.ACLResourceType](aclsync.ResourceNames, j.Type); err != nil {
 		return err
 	}

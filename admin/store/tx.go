@@ -1,4 +1,4 @@
-package admin
+package store
 
 import (
 	"fmt"
@@ -32,19 +32,19 @@ func (tx *Tx) written(key string) (value []byte, ok bool) {
 }
 
 // Link returns a link; nil = there is none. Only a clone of it may be changed.
-func (tx *Tx) Link(name string) (*linkRecord, error) {
-	return get(tx, linkKey(name), decodeLink, func() *linkRecord { return tx.records.links[name] })
+func (tx *Tx) Link(name string) (*LinkRecord, error) {
+	return get(tx, linkKey(name), decodeLink, func() *LinkRecord { return tx.records.links[name] })
 }
 
 // Mirror returns a mirror; nil = there is none. Only a clone of it may be changed.
-func (tx *Tx) Mirror(topic string) (*mirrorRecord, error) {
-	return get(tx, mirrorKey(topic), decodeMirror, func() *mirrorRecord { return tx.records.mirrors[topic] })
+func (tx *Tx) Mirror(topic string) (*MirrorRecord, error) {
+	return get(tx, mirrorKey(topic), decodeMirror, func() *MirrorRecord { return tx.records.mirrors[topic] })
 }
 
 // Timeline returns the timeline of a partition; nil = there is none. Only a clone of it may be
 // changed.
-func (tx *Tx) Timeline(topic string, partition int32) (*timelineRecord, error) {
-	return get(tx, timelineKey(timelineAt{topic, partition}), decodeTimeline, func() *timelineRecord {
+func (tx *Tx) Timeline(topic string, partition int32) (*TimelineRecord, error) {
+	return get(tx, timelineKey(TimelineAt{topic, partition}), decodeTimeline, func() *TimelineRecord {
 		return tx.records.timelines[topic][partition]
 	})
 }
@@ -63,7 +63,7 @@ func get[R any](tx *Tx, key string, decode func([]byte) (*R, error), stored func
 }
 
 // PutLink writes a link, if it differs from what is there.
-func (tx *Tx) PutLink(name string, r *linkRecord) error {
+func (tx *Tx) PutLink(name string, r *LinkRecord) error {
 	old, err := tx.Link(name)
 	if err != nil {
 		return err
@@ -72,7 +72,7 @@ func (tx *Tx) PutLink(name string, r *linkRecord) error {
 }
 
 // PutMirror writes a mirror, if it differs from what is there.
-func (tx *Tx) PutMirror(topic string, r *mirrorRecord) error {
+func (tx *Tx) PutMirror(topic string, r *MirrorRecord) error {
 	old, err := tx.Mirror(topic)
 	if err != nil {
 		return err
@@ -82,21 +82,21 @@ func (tx *Tx) PutMirror(topic string, r *mirrorRecord) error {
 
 // PutTimeline writes the timeline of a partition, if it differs from what is there. It must come
 // before the record of a mirror that relies on it.
-func (tx *Tx) PutTimeline(topic string, partition int32, r *timelineRecord) error {
+func (tx *Tx) PutTimeline(topic string, partition int32, r *TimelineRecord) error {
 	old, err := tx.Timeline(topic, partition)
 	if err != nil {
 		return err
 	}
-	return put(tx, timelineKey(timelineAt{topic, partition}), old, r)
+	return put(tx, timelineKey(TimelineAt{topic, partition}), old, r)
 }
 
-// putCheckpoint writes a checkpoint of a partition, unless the same mirror has one that is as far
+// PutCheckpoint writes a checkpoint of a partition, unless the same mirror has one that is as far
 // or further: two owners may write one after the other, and the late one knows less. A Tx must
-// write each checkpoint only once, because putCheckpoint does not search the Tx's own writes: there
+// write each checkpoint only once, because PutCheckpoint does not search the Tx's own writes: there
 // may be very many.
-func (tx *Tx) putCheckpoint(at timelineAt, r *checkpointRecord) error {
+func (tx *Tx) PutCheckpoint(at TimelineAt, r *CheckpointRecord) error {
 	key := checkpointKey(at)
-	old := tx.records.checkpoints[at.topic][at.partition]
+	old := tx.records.checkpoints[at.Topic][at.Partition]
 	if value, ok := tx.pending[key]; ok {
 		old = nil
 		if value != nil {
@@ -137,19 +137,19 @@ func put[R any, P interface {
 	return nil
 }
 
-// offsets returns what is remembered about the offsets of the link with this id; nil = nothing, or
+// Offsets returns what is remembered about the offsets of the link with this id; nil = nothing, or
 // it cannot be read, which is no loss. The caller must not change it.
-func (tx *Tx) offsets(link, id string) *offsetsRecord {
-	r, err := get(tx, offsetsKey(link), decodeOffsets, func() *offsetsRecord { return tx.records.offsets[link] })
+func (tx *Tx) Offsets(link, id string) *OffsetsRecord {
+	r, err := get(tx, offsetsKey(link), decodeOffsets, func() *OffsetsRecord { return tx.records.offsets[link] })
 	if err != nil || r == nil || r.Link != id {
 		return nil
 	}
 	return r
 }
 
-// putOffsets writes what is remembered about the offsets of a link, over whatever is there. It does
+// PutOffsets writes what is remembered about the offsets of a link, over whatever is there. It does
 // nothing if the link is gone.
-func (tx *Tx) putOffsets(link string, r *offsetsRecord) error {
+func (tx *Tx) PutOffsets(link string, r *OffsetsRecord) error {
 	l, err := tx.Link(link)
 	if err != nil || l == nil || l.ID != r.Link {
 		return err
@@ -179,10 +179,10 @@ func (tx *Tx) DeleteMirror(topic string) {
 	}
 	var keys []string
 	for p := range tx.records.timelines[topic] {
-		keys = append(keys, timelineKey(timelineAt{topic, p}))
+		keys = append(keys, timelineKey(TimelineAt{topic, p}))
 	}
 	for p := range tx.records.checkpoints[topic] {
-		keys = append(keys, checkpointKey(timelineAt{topic, p}))
+		keys = append(keys, checkpointKey(TimelineAt{topic, p}))
 	}
 	for key := range tx.records.broken {
 		keys = append(keys, key)

@@ -1,4 +1,4 @@
-package admin
+package store
 
 import (
 	"context"
@@ -27,7 +27,7 @@ func storeCluster(t testing.TB) []kgo.Opt {
 }
 
 func openStore(t testing.TB, opts []kgo.Opt, key *SecretsKey) *Store {
-	s, err := OpenStore(opts, key, testLogger(t), func() {})
+	s, err := Open(opts, key, testLogger(t), func() {})
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -44,9 +44,9 @@ func increment(link string) func(tx *Tx) error {
 			return err
 		}
 		if r == nil {
-			r = &linkRecord{ID: link, State: model.LinkActive}
+			r = &LinkRecord{ID: link, State: model.LinkActive}
 		}
-		r = r.clone()
+		r = r.Clone()
 		n, _ := strconv.Atoi(r.SourceClusterID)
 		r.SourceClusterID = strconv.Itoa(n + 1)
 		return tx.PutLink(link, r)
@@ -86,7 +86,7 @@ func testStoresNeverLoseAChange(t *testing.T, opts []kgo.Opt) {
 func TestStoreSeesOthersChanges(t *testing.T) {
 	opts := storeCluster(t)
 	changed := make(chan struct{}, 1)
-	follower, err := OpenStore(opts, nil, testLogger(t), func() {
+	follower, err := Open(opts, nil, testLogger(t), func() {
 		select {
 		case changed <- struct{}{}:
 		default:
@@ -135,7 +135,7 @@ func TestUpdatesOfOneBatchSeeEachOther(t *testing.T) {
 				if r, err := tx.Link("one"); err != nil || r != nil {
 					return failed
 				}
-				return tx.PutLink("one", &linkRecord{ID: strconv.Itoa(i), State: model.LinkActive})
+				return tx.PutLink("one", &LinkRecord{ID: strconv.Itoa(i), State: model.LinkActive})
 			})
 			if err == nil {
 				created.Store(i, true)
@@ -155,7 +155,7 @@ func TestUpdatesOfOneBatchSeeEachOther(t *testing.T) {
 // STAMP_FORMAT. It is not read, and can be deleted.
 func TestStampFormat(t *testing.T) {
 	opts := storeCluster(t)
-	start, err := (&timelineRecord{Physical: 0, Logical: 70, Floor: 70}).encode()
+	start, err := (&TimelineRecord{Physical: 0, Logical: 70, Floor: 70}).encode()
 	require.NoError(t, err)
 	produceState(t, opts,
 		"mirror/old", `{"version":1,"id":"x","link":"l","source_topic":"old","state":"ACTIVE","partitions":2,"created":true}`,
@@ -168,7 +168,7 @@ func TestStampFormat(t *testing.T) {
 	require.Equal(t, model.MirrorFailed, m.State)
 	require.Equal(t, model.ErrStampFormat, m.Error)
 	require.Equal(t, "was created by a development version whose stamps this version cannot read; delete the topic and re-create the mirror", m.ErrorMessage)
-	seen := snapshot(state).Mirrors["old"]
+	seen := Snapshot(state).Mirrors["old"]
 	require.True(t, seen.ReadOnly)
 	require.Len(t, seen.Timelines, 2)
 	for p := range seen.Timelines {
@@ -185,9 +185,9 @@ func TestStampFormat(t *testing.T) {
 // overwritten, and can be deleted.
 func TestBrokenRecordsAreLeftAlone(t *testing.T) {
 	opts := storeCluster(t)
-	good, err := (&mirrorRecord{Stamp: stampFormat, ID: "x", Link: "l", State: model.MirrorActive, Partitions: 2, Created: true}).encode()
+	good, err := (&MirrorRecord{Stamp: StampFormat, ID: "x", Link: "l", State: model.MirrorActive, Partitions: 2, Created: true}).encode()
 	require.NoError(t, err)
-	start, err := (&timelineRecord{Physical: 0, Logical: 70, Floor: 70}).encode()
+	start, err := (&TimelineRecord{Physical: 0, Logical: 70, Floor: 70}).encode()
 	require.NoError(t, err)
 	produceState(t, opts,
 		"link/garbage", "not json",
@@ -233,10 +233,10 @@ func TestTimelinesMoveInPlace(t *testing.T) {
 	ctx := context.Background()
 	put := func(s *Store, logical int64) {
 		require.NoError(t, s.Update(ctx, func(tx *Tx) error {
-			if err := tx.PutTimeline("t", 0, &timelineRecord{Logical: logical, Floor: logical}); err != nil {
+			if err := tx.PutTimeline("t", 0, &TimelineRecord{Logical: logical, Floor: logical}); err != nil {
 				return err
 			}
-			return tx.PutMirror("t", &mirrorRecord{Stamp: stampFormat, ID: "1", State: model.MirrorActive, Partitions: 1, Created: true})
+			return tx.PutMirror("t", &MirrorRecord{Stamp: StampFormat, ID: "1", State: model.MirrorActive, Partitions: 1, Created: true})
 		}))
 	}
 	put(s, 10)
@@ -265,7 +265,7 @@ func TestStoreSurvivesATooLargeRecord(t *testing.T) {
 		noise[i] = byte('a' + i*i%23*7%26)
 	}
 	err := s.Update(context.Background(), func(tx *Tx) error {
-		return tx.PutLink("big", &linkRecord{State: model.LinkActive, Configs: map[string]string{"x": string(noise)}})
+		return tx.PutLink("big", &LinkRecord{State: model.LinkActive, Configs: map[string]string{"x": string(noise)}})
 	})
 	require.Error(t, err)
 	require.NoError(t, s.Update(context.Background(), increment("small")))
@@ -366,7 +366,7 @@ func TestAChangeIsOutWhenItsUpdateReturns(t *testing.T) {
 	var out atomic.Pointer[model.State]
 	var s *Store
 	there := make(chan struct{})
-	s, err := OpenStore(opts, nil, testLogger(t), func() {
+	s, err := Open(opts, nil, testLogger(t), func() {
 		<-there
 		state := s.State()
 		time.Sleep(5 * time.Millisecond)
@@ -378,7 +378,27 @@ func TestAChangeIsOutWhenItsUpdateReturns(t *testing.T) {
 	require.NoError(t, s.Sync(t.Context()))
 	for i := range 40 {
 		name := fmt.Sprint("link-", i)
-		require.NoError(t, s.Update(t.Context(), func(tx *Tx) error { return tx.PutLink(name, &linkRecord{ID: name, State: model.LinkActive}) }))
+		require.NoError(t, s.Update(t.Context(), func(tx *Tx) error { return tx.PutLink(name, &LinkRecord{ID: name, State: model.LinkActive}) }))
 		require.NotNil(t, out.Load().Links[name], "%s is stored, but nobody was told", name)
 	}
+}
+
+// TestDeleteMirror: the timelines and checkpoints of a mirror are deleted with it.
+func TestDeleteMirror(t *testing.T) {
+	s, ctx := openStore(t, storeCluster(t), nil), context.Background()
+	require.NoError(t, s.Update(ctx, func(tx *Tx) error {
+		require.NoError(t, tx.PutTimeline("orders", 0, &TimelineRecord{}))
+		require.NoError(t, tx.PutCheckpoint(TimelineAt{"orders", 0}, &CheckpointRecord{Version: RecordVersion, Mirror: "m", Physical: 1, Logical: 1}))
+		return tx.PutMirror("orders", &MirrorRecord{ID: "m", Stamp: StampFormat, State: model.MirrorActive, Partitions: 1})
+	}))
+	_, ok := s.Checkpoint("orders", 0)
+	require.True(t, ok)
+	require.NoError(t, s.Update(ctx, func(tx *Tx) error {
+		tx.DeleteMirror("orders")
+		return nil
+	}))
+	require.NoError(t, s.Sync(ctx))
+	require.Empty(t, s.records.mirrors)
+	require.Empty(t, s.records.timelines)
+	require.Empty(t, s.records.checkpoints)
 }

@@ -1,4 +1,4 @@
-package admin
+package store
 
 import (
 	"encoding/base64"
@@ -44,25 +44,25 @@ func TestSecretsKeyFile(t *testing.T) {
 func TestSecrets(t *testing.T) {
 	k, other := testKey(t, 1), testKey(t, 2)
 	require.NotEqual(t, k.ID(), other.ID())
-	s := k.seal("l", "c", "hush")
-	require.NotEqual(t, s.Data, k.seal("l", "c", "hush").Data, "a nonce of its own each time")
-	got, err := k.open("l", "c", s)
+	s := k.Seal("l", "c", "hush")
+	require.NotEqual(t, s.Data, k.Seal("l", "c", "hush").Data, "a nonce of its own each time")
+	got, err := k.Open("l", "c", s)
 	require.NoError(t, err)
 	require.Equal(t, "hush", got)
 
 	var none *SecretsKey
-	_, err = none.open("l", "c", s)
+	_, err = none.Open("l", "c", s)
 	require.ErrorContains(t, err, "--secrets-key-file")
-	_, err = other.open("l", "c", s)
+	_, err = other.Open("l", "c", s)
 	require.ErrorContains(t, err, k.ID())
 	for name, open := range map[string]func() (string, error){
-		"another link":   func() (string, error) { return k.open("m", "c", s) },
-		"another config": func() (string, error) { return k.open("l", "d", s) },
-		"cut":            func() (string, error) { return k.open("l", "c", sealed{s.KeyID, s.Data[:5]}) },
+		"another link":   func() (string, error) { return k.Open("m", "c", s) },
+		"another config": func() (string, error) { return k.Open("l", "d", s) },
+		"cut":            func() (string, error) { return k.Open("l", "c", Sealed{s.KeyID, s.Data[:5]}) },
 		"changed": func() (string, error) {
 			data := append([]byte(nil), s.Data...)
 			data[len(data)-1] ^= 1
-			return k.open("l", "c", sealed{s.KeyID, data})
+			return k.Open("l", "c", Sealed{s.KeyID, data})
 		},
 	} {
 		_, err := open()

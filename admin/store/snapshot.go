@@ -1,4 +1,4 @@
-package admin
+package store
 
 import (
 	"klink/admin/linkconfig"
@@ -6,8 +6,8 @@ import (
 	"klink/router"
 )
 
-// snapshot returns what the router needs of a state.
-func snapshot(state *model.State) *router.Snapshot {
+// Snapshot returns what the router needs of a state.
+func Snapshot(state *model.State) *router.Snapshot {
 	s := &router.Snapshot{Complete: true, Mirrors: make(map[string]*router.Mirror, len(state.Mirrors))}
 	synced := map[string]map[string]bool{} // by link
 	for topic, m := range state.Mirrors {

@@ -1,4 +1,4 @@
-package admin
+package store
 
 import (
 	"context"
@@ -14,10 +14,10 @@ import (
 )
 
 // remember makes the entries of numbered ACLs.
-func remember(run string, numbers ...int) map[aclsync.Binding]aclEntry {
-	acls := map[aclsync.Binding]aclEntry{}
+func remember(run string, numbers ...int) map[aclsync.Binding]ACLEntry {
+	acls := map[aclsync.Binding]ACLEntry{}
 	for _, n := range numbers {
-		acls[numberedACL(n)] = aclEntry{Binding: numberedACL(n), run: run}
+		acls[numberedACL(n)] = ACLEntry{Binding: numberedACL(n), Run: run}
 	}
 	return acls
 }
@@ -33,7 +33,7 @@ func TestRememberedACLs(t *testing.T) {
 	}
 	require.NoError(t, s.Update(ctx, func(tx *Tx) error {
 		for _, l := range []string{"a", "b"} {
-			if err := tx.PutLink(l, &linkRecord{ID: l + "-id", State: model.LinkActive}); err != nil {
+			if err := tx.PutLink(l, &LinkRecord{ID: l + "-id", State: model.LinkActive}); err != nil {
 				return err
 			}
 		}
@@ -76,7 +76,7 @@ func TestRememberedACLs(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		return tx.PutLink("b", &linkRecord{ID: "new", State: model.LinkActive})
+		return tx.PutLink("b", &LinkRecord{ID: "new", State: model.LinkActive})
 	}))
 	check(s, "b", "new", 0)
 	require.NoError(t, s.Update(ctx, func(tx *Tx) error { return tx.PutACLs("b", "new", remember("2", 7)) }))
@@ -111,11 +111,11 @@ func TestACLRecordsOfALaterKlink(t *testing.T) {
 	require.NoError(t, s.Update(ctx, func(tx *Tx) error {
 		acls, err := tx.ACLs("a", "i")
 		require.NoError(t, err)
-		require.Equal(t, "r", acls[numberedACL(1)].run)
+		require.Equal(t, "r", acls[numberedACL(1)].Run)
 		// Into the same record.
 		for n := 2; ; n++ {
 			if bucket(n) == bucket(1) {
-				acls[numberedACL(n)] = aclEntry{Binding: numberedACL(n), run: "q"}
+				acls[numberedACL(n)] = ACLEntry{Binding: numberedACL(n), Run: "q"}
 				return tx.PutACLs("a", "i", acls)
 			}
 		}
@@ -151,7 +151,7 @@ func TestTooManyACLs(t *testing.T) {
 	long := strings.Repeat("x", 30_000)
 	r := &aclsRecord{}
 	for i := range 40 {
-		r.ACLs = append(r.ACLs, aclEntry{Binding: numberedACL(i)})
+		r.ACLs = append(r.ACLs, ACLEntry{Binding: numberedACL(i)})
 		r.ACLs[i].Principal = "User:" + long
 	}
 	_, err := r.encode()
