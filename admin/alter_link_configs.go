@@ -8,6 +8,7 @@ import (
 	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/admin/store"
+	"klink/internal/parallel"
 	"klink/protocol"
 	"klink/protocol/linkapi"
 
@@ -18,7 +19,7 @@ func (s *Service) alterLinkConfigs(ctx context.Context, req *linkapi.AlterLinkCo
 	ctx, cancel := withTimeout(ctx, req.TimeoutMs)
 	defer cancel()
 	resp := &linkapi.AlterLinkConfigsResponse{Results: make([]linkapi.NameResult, len(req.Links))}
-	forEach(len(req.Links), func(i int) {
+	parallel.ForEach(len(req.Links), func(i int) {
 		result := &resp.Results[i]
 		result.Name = req.Links[i].Name
 		result.ErrorCode, result.ErrorMessage = wire(s.alterLink(ctx, req.Links[i], req.ValidateOnly))

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"klink/internal/parallel"
 	"klink/internal/retry"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -147,7 +148,7 @@ func (s *Service) setBack(ctx context.Context, beyond map[string][]*commit) (don
 	groups := slices.Sorted(maps.Keys(beyond))
 	var mu sync.Mutex
 	done, kept = map[string]int{}, map[string][]*commit{}
-	forEach(len(groups), func(i int) {
+	parallel.ForEach(len(groups), func(i int) {
 		commits := beyond[groups[i]]
 		for {
 			s.commit(ctx, groups[i], commits)

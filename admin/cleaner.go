@@ -8,12 +8,12 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/admin/store"
+	"klink/admin/topicconfig"
 )
 
 // Mirrors and the log cleaner of the destination.
@@ -89,30 +89,30 @@ func neverCompacted() map[string]*string {
 // holdCompaction pauses compaction for those of the topics that have a cleanup policy with it.
 func (s *Service) holdCompaction(ctx context.Context, topics ...string) error {
 	var errs []error
-	for chunk := range slices.Chunk(topics, describeTopics) {
-		of, err := describeConfigsOf(ctx, s.admin, chunk)
+	for chunk := range slices.Chunk(topics, topicconfig.AtOnce) {
+		of, err := topicconfig.DescribeAll(ctx, s.admin, chunk)
 		if err != nil {
 			return errors.Join(append(errs, fmt.Errorf("could not read the configs of mirrors at the destination: %w", err))...)
 		}
 		for _, topic := range chunk {
 			now := of[topic]
-			if now.err != nil {
-				errs = append(errs, fmt.Errorf("could not read the configs of mirror topic '%s': %w", topic, now.err))
+			if now.Err != nil {
+				errs = append(errs, fmt.Errorf("could not read the configs of mirror topic '%s': %w", topic, now.Err))
 				continue
 			}
-			if !model.Compacts(now.configs["cleanup.policy"].Value) {
+			if !model.Compacts(now.Configs["cleanup.policy"].Value) {
 				continue
 			}
 			change := map[string]*string{}
 			for name, never := range neverCompacted() {
-				if c, knows := now.configs[name]; knows && c.Value != *never {
+				if c, knows := now.Configs[name]; knows && c.Value != *never {
 					change[name] = never
 				}
 			}
 			if len(change) == 0 {
 				continue
 			}
-			if err := s.alterTopicConfigs(ctx, topic, change); err != nil {
+			if err := topicconfig.Alter(ctx, s.admin, topic, change); err != nil {
 				errs = append(errs, fmt.Errorf("could not pause compaction of mirror topic '%s': %w", topic, err))
 				continue
 			}
@@ -221,40 +221,6 @@ func settleVoid(m *store.MirrorRecord, ev model.Event) (settled *store.MirrorRec
 	delete(m.SourceConfigs, linkconfig.MaxLagConfig)
 	return m, fmt.Sprintf("compaction of the topic is paused: its log has batches that klink hides, and klink could not re-append the records that they would replace (%s); "+
 		"write the last record of each of their keys, then set %s and %s of the topic", ev.Unrepaired, linkconfig.MinLagConfig, linkconfig.MaxLagConfig)
-}
-
-// voidNotice describes the void batches in a mirror's log, and what they mean; "" = there are none.
-func voidNotice(m *model.Mirror) string {
-	if !m.HasVoid() {
-		return ""
-	}
-	var offsets, foreign int64
-	unsafe := 0
-	for _, v := range m.Void {
-		offsets += v.Offsets
-		foreign += v.Foreign
-		if !v.Safe {
-			unsafe++
-		}
-	}
-	var text strings.Builder
-	if first := m.Void; len(first) > 0 {
-		fmt.Fprintf(&text, "%d offsets in %d partitions of the log are void, first in partition %d from physical offset %d on; somebody wrote %d of them, not through klink, and klink wrote the others twice or too late. Clients of klink do not see them",
-			offsets, len(m.Void), first[0].Partition, first[0].From, foreign)
-	} else {
-		text.WriteString("Offsets in the log are void")
-	}
-	switch {
-	case m.State == model.MirrorStopped:
-		text.WriteString(". Compaction is paused, because it would remove valid records; the error message says what to do")
-	case !model.Compacts(m.CleanupPolicy):
-	default:
-		text.WriteString(". COMPACTION IS PAUSED, because it would keep the void records instead of the mirror's. Promote the mirror or fail it over: klink then re-appends the last valid record of each of their keys. Or delete the topic and re-create the mirror. Allow only klink to write to the topic")
-		if unsafe > 0 {
-			text.WriteString(". klink is checking whether the cleaner has already removed records")
-		}
-	}
-	return text.String()
 }
 
 // holdsCompaction reports whether the topic of a mirror must not be compacted now.

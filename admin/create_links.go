@@ -5,7 +5,9 @@ import (
 
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/sources"
 	"klink/admin/store"
+	"klink/internal/parallel"
 	"klink/protocol"
 	"klink/protocol/linkapi"
 
@@ -16,7 +18,7 @@ func (s *Service) createLinks(ctx context.Context, req *linkapi.CreateLinksReque
 	ctx, cancel := withTimeout(ctx, req.TimeoutMs)
 	defer cancel()
 	resp := &linkapi.CreateLinksResponse{Results: make([]linkapi.CreateLinkResult, len(req.Links))}
-	forEach(len(req.Links), func(i int) {
+	parallel.ForEach(len(req.Links), func(i int) {
 		result := &resp.Results[i]
 		result.Name = req.Links[i].Name
 		result.ErrorCode, result.ErrorMessage = wire(s.createLink(ctx, req.Links[i], req.ValidateOnly, req.SkipConnect, result))
@@ -81,15 +83,15 @@ func (s *Service) createLink(ctx context.Context, link linkapi.CreateLink, valid
 // tryConnect connects to the source once, refuses a link of a cluster to itself, and returns the
 // source's cluster id.
 func (s *Service) tryConnect(ctx context.Context, link string, configs map[string]string) (string, *protocol.Error) {
-	src, err := connectSource(ctx, s.cfg.LinkFiles, link, configs)
+	src, err := sources.Connect(ctx, s.cfg.LinkFiles, link, configs)
 	if err != nil {
 		return "", err
 	}
-	defer src.close()
-	if own := s.clusterID.Load(); own != nil && *own != "" && src.clusterID == *own {
-		return "", protocol.Errorf(kerr.InvalidRequest, "bootstrap.servers of link %q (%s) points to this cluster itself (cluster id %s): the source of a link must be another cluster", link, src.address, *own)
+	defer src.Close()
+	if own := s.clusterID.Load(); own != nil && *own != "" && src.ClusterID == *own {
+		return "", protocol.Errorf(kerr.InvalidRequest, "bootstrap.servers of link %q (%s) points to this cluster itself (cluster id %s): the source of a link must be another cluster", link, src.Address, *own)
 	}
-	return src.clusterID, nil
+	return src.ClusterID, nil
 }
 
 func linkExists(name string) *protocol.Error {

@@ -8,7 +8,9 @@ import (
 
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/sources"
 	"klink/admin/store"
+	"klink/admin/topicconfig"
 	"klink/protocol"
 	"klink/router"
 
@@ -27,7 +29,7 @@ func (s *Service) createMirror(ctx context.Context, spec router.MirrorSpec) *pro
 
 // createMirrorFrom is createMirror with a connection to the link's source. If src is nil, it makes
 // its own.
-func (s *Service) createMirrorFrom(ctx context.Context, spec router.MirrorSpec, src *source) *protocol.Error {
+func (s *Service) createMirrorFrom(ctx context.Context, spec router.MirrorSpec, src *sources.Source) *protocol.Error {
 	if err := s.waitReady(ctx); err != nil {
 		return asError(err)
 	}
@@ -80,7 +82,7 @@ type mirrorPlan struct {
 }
 
 // planMirror checks everything that can be checked before anything is changed.
-func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *source) (*mirrorPlan, *protocol.Error) {
+func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *sources.Source) (*mirrorPlan, *protocol.Error) {
 	if err := checkMirrorSpec(spec); err != nil {
 		return nil, err
 	}
@@ -98,21 +100,21 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *s
 		return nil, mirrorExists(spec.Topic, m)
 	}
 	if src == nil {
-		connected, refused := connectSource(ctx, s.cfg.LinkFiles, spec.Link, link.Configs)
+		connected, refused := sources.Connect(ctx, s.cfg.LinkFiles, spec.Link, link.Configs)
 		if refused != nil {
 			return nil, refused
 		}
-		defer connected.close()
+		defer connected.Close()
 		src = connected
 	}
-	if link.SourceClusterID != "" && src.clusterID != link.SourceClusterID {
-		return nil, protocol.Errorf(kerr.InvalidRequest, "bootstrap.servers of link %q points to cluster %s, but the link mirrors cluster %s", spec.Link, src.clusterID, link.SourceClusterID)
+	if link.SourceClusterID != "" && src.ClusterID != link.SourceClusterID {
+		return nil, protocol.Errorf(kerr.InvalidRequest, "bootstrap.servers of link %q points to cluster %s, but the link mirrors cluster %s", spec.Link, src.ClusterID, link.SourceClusterID)
 	}
-	from, refused := src.topic(ctx, spec.Topic, linkconfig.Value(link.Configs, linkconfig.ConfigStartOffset))
+	from, refused := src.Topic(ctx, spec.Topic, linkconfig.Value(link.Configs, linkconfig.ConfigStartOffset))
 	if refused != nil {
 		return nil, refused
 	}
-	partitions := int32(len(from.starts))
+	partitions := int32(len(from.Starts))
 	if spec.NumPartitions >= 0 && spec.NumPartitions != partitions {
 		return nil, protocol.Errorf(kerr.InvalidPartitions, "topic '%s' has %d partitions at the source of link %q, so its mirror cannot have %d: omit the number of partitions", spec.Topic, partitions, spec.Link, spec.NumPartitions)
 	}
@@ -122,18 +124,18 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *s
 			asked[name] = *value
 		}
 	}
-	known, err := s.topicConfigs(ctx, store.StateTopic)
+	known, err := topicconfig.Describe(ctx, s.admin, store.StateTopic)
 	if err != nil {
 		return nil, asError(err)
 	}
-	configs, atStop, refused := linkconfig.MirrorConfigs(spec.Topic, linkconfig.FollowedBy(link.Configs), from.configs, known, asked)
+	configs, atStop, refused := linkconfig.MirrorConfigs(spec.Topic, linkconfig.FollowedBy(link.Configs), from.Configs, known, asked)
 	if refused != nil {
 		return nil, refused
 	}
 	keepFromCleaner(configs, atStop, known, false)
 	plan := &mirrorPlan{topic: spec.Topic, convert: spec.Convert, record: &store.MirrorRecord{
 		Stamp: store.StampFormat,
-		ID:    store.NewID(), Link: spec.Link, SourceTopic: spec.Topic, SourceTopicID: from.id, Partitions: partitions, State: model.MirrorPending,
+		ID:    store.NewID(), Link: spec.Link, SourceTopic: spec.Topic, SourceTopicID: from.ID, Partitions: partitions, State: model.MirrorPending,
 		StateTimeMs: s.cfg.Now().UnixMilli(), ReplicationFactor: spec.ReplicationFactor, Configs: configs, SourceConfigs: atStop,
 		CleanupPolicy: configs["cleanup.policy"],
 	}}
@@ -144,7 +146,7 @@ func (s *Service) planMirror(ctx context.Context, spec router.MirrorSpec, src *s
 	if refused != nil {
 		return nil, refused
 	}
-	for p, start := range from.starts {
+	for p, start := range from.Starts {
 		t := store.TimelineRecord{Logical: start, Floor: start}
 		if ends != nil {
 			t.Physical = ends[p]

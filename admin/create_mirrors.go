@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 
+	"klink/internal/parallel"
 	"klink/protocol"
 	"klink/protocol/linkapi"
 	"klink/router"
@@ -18,7 +19,7 @@ func (s *Service) createMirrors(ctx context.Context, req *linkapi.CreateMirrorsR
 	for _, m := range req.Mirrors {
 		named[m.Topic]++
 	}
-	forEach(len(req.Mirrors), func(i int) {
+	parallel.ForEach(len(req.Mirrors), func(i int) {
 		m, result := req.Mirrors[i], &resp.Results[i]
 		result.Name = m.Topic
 		err := protocol.Errorf(kerr.InvalidRequest, "topic '%.260s' is named more than once in the request", m.Topic)

@@ -8,6 +8,7 @@ import (
 
 	"klink/admin/model"
 	"klink/admin/store"
+	"klink/internal/parallel"
 	"klink/protocol"
 	"klink/protocol/linkapi"
 
@@ -18,7 +19,7 @@ func (s *Service) deleteLinks(ctx context.Context, req *linkapi.DeleteLinksReque
 	ctx, cancel := withTimeout(ctx, req.TimeoutMs)
 	defer cancel()
 	resp := &linkapi.DeleteLinksResponse{Results: make([]linkapi.NameResult, len(req.Names))}
-	forEach(len(req.Names), func(i int) {
+	parallel.ForEach(len(req.Names), func(i int) {
 		result := &resp.Results[i]
 		result.Name = req.Names[i]
 		result.ErrorCode, result.ErrorMessage = wire(s.deleteLink(ctx, req.Names[i], req.Force, req.ValidateOnly))

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/admin/notices"
 	"klink/admin/store"
 	"klink/protocol/linkapi"
 
@@ -29,7 +30,7 @@ func (s *Service) describeMirrors(ctx context.Context, req *linkapi.DescribeMirr
 		topics = slices.Sorted(maps.Keys(state.Mirrors))
 	}
 	fillFromDestination := s.destinationOffsets(ctx, state, topics)
-	notices := s.notices(ctx, state, topics)
+	noticesOf := notices.Of(ctx, s.admin, s.log, state, topics)
 	for _, topic := range topics {
 		m := state.Mirrors[topic]
 		if m == nil {
@@ -49,7 +50,7 @@ func (s *Service) describeMirrors(ctx context.Context, req *linkapi.DescribeMirr
 		fillFromDestination(topic, d.Partitions)
 		d.DirectAccess, d.DirectAccessReason = directAccess(m, state.Timelines[topic], d.Partitions)
 		d.ConfigDrift = s.describeDrift(m)
-		d.Notices = notices(m)
+		d.Notices = noticesOf(m)
 		resp.Mirrors = append(resp.Mirrors, d)
 	}
 	return resp

@@ -9,6 +9,10 @@
 //	filter   the filters of link configs
 //	aclsync  which ACLs of a source are copied
 //	linkconfig  the configs of links, and which configs of topics follow
+//	topicconfig  reads and sets the configs of topics
+//	sources  connects to the source of a link, and says what is wrong with it
+//	transactions  the open transactions that a new mirror has to wait for
+//	notices  how a mirror's topic differs from what klink has made of it
 //	facts    what the router asks for, and klink has to look up
 //
 // # Reading order

@@ -6,7 +6,9 @@ import (
 	"fmt"
 
 	"klink/admin/model"
+	"klink/admin/sources"
 	"klink/admin/store"
+	"klink/admin/topicconfig"
 )
 
 // followLooks bounds how many calls of FollowConfigs run at once. Each has its own connection to a
@@ -33,21 +35,21 @@ func (s *Service) FollowConfigs(ctx context.Context, topic string) (right bool, 
 		return false, errNotMirrored
 	}
 	l := st.Links[m.Link]
-	var src *source
+	var src *sources.Source
 	if e := reachSource(ctx, s.cfg.LinkFiles, l, &src); e != nil {
 		return false, fmt.Errorf("%s: %s", e.Code, e.Message)
 	}
-	defer src.close()
-	defer src.closeAfter(ctx)()
-	known, err := s.topicConfigs(ctx, store.StateTopic)
+	defer src.Close()
+	defer src.CloseAfter(ctx)()
+	known, err := topicconfig.Describe(ctx, s.admin, store.StateTopic)
 	if err != nil {
 		return false, fmt.Errorf("could not read the configs of the destination: %w", err)
 	}
-	from, err := describeTopicConfigs(ctx, src.admin, m.SourceTopic)
+	from, err := topicconfig.Describe(ctx, src.Admin, m.SourceTopic)
 	if err != nil {
-		return false, src.failed(fmt.Sprintf("describe the configs of topic '%s'", m.SourceTopic), err)
+		return false, src.Failed(fmt.Sprintf("describe the configs of topic '%s'", m.SourceTopic), err)
 	}
-	to, err := s.topicConfigs(ctx, topic)
+	to, err := topicconfig.Describe(ctx, s.admin, topic)
 	if err != nil {
 		return false, fmt.Errorf("could not read the configs of mirror topic '%s': %w", topic, err)
 	}

@@ -10,6 +10,8 @@ import (
 	"klink/admin/filter"
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/sources"
+	"klink/internal/parallel"
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -58,7 +60,7 @@ func (s *Service) groupsBehind(ctx context.Context, topics []string) map[string]
 	}
 	links := slices.Sorted(maps.Keys(byLink))
 	results := make([]map[string]groupsBehind, len(links))
-	forEach(len(links), func(i int) {
+	parallel.ForEach(len(links), func(i int) {
 		of := byLink[links[i]]
 		l := state.Links[links[i]]
 		every := func(b groupsBehind) {
@@ -92,21 +94,21 @@ func (s *Service) groupsBehindOf(ctx context.Context, l *model.Link, topics []st
 	if err != nil {
 		return nil, protocol.Errorf(kerr.InvalidConfig, "%s: %s", linkconfig.ConfigGroupFilters, err)
 	}
-	source, failed := connectSource(ctx, s.cfg.LinkFiles, l.Name, l.Configs)
+	source, failed := sources.Connect(ctx, s.cfg.LinkFiles, l.Name, l.Configs)
 	if failed != nil {
 		return nil, failed
 	}
-	defer source.close()
-	defer source.closeAfter(ctx)()
-	if l.SourceClusterID != "" && source.clusterID != l.SourceClusterID {
+	defer source.Close()
+	defer source.CloseAfter(ctx)()
+	if l.SourceClusterID != "" && source.ClusterID != l.SourceClusterID {
 		return nil, protocol.Errorf(kerr.InvalidConfig, "bootstrap.servers points to a different cluster than the one that the link was created for")
 	}
 	if err := s.offsetsElsewhere(ctx, l); err != nil {
 		return nil, err
 	}
-	listed, err := listGroupsOf(ctx, source.client)
+	listed, err := listGroupsOf(ctx, source.Client)
 	if err != nil {
-		return nil, source.failed("list groups", err)
+		return nil, source.Failed("list groups", err)
 	}
 	o := s.offsetSync(l, source, mirrorsOf(s.State(), l.Name, func(m *model.Mirror) bool {
 		return slices.Contains(topics, m.Topic) && (takesLastOffsets(m) || m.State == model.MirrorPending)

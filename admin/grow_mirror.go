@@ -72,7 +72,7 @@ func (s *Service) newPartitionsEmpty(ctx context.Context, topic string, starts [
 	if first := starts[0].Partition; int32(len(t.Partitions)) <= first {
 		return nil
 	}
-	if err := s.awaitNoTransactions(ctx, topic, starts[0].Partition, int32(len(t.Partitions)), true, 0); err != nil {
+	if err := s.transactions.Await(ctx, topic, starts[0].Partition, int32(len(t.Partitions)), true, 0); err != nil {
 		return err
 	}
 	ends, err := s.admin.ListEndOffsets(ctx, topic)
@@ -101,7 +101,7 @@ func (s *Service) createPartitions(ctx context.Context, topic string, partitions
 		return nil
 	}
 	// Such transactions may be left of an earlier topic with the same name and more partitions.
-	if err := s.awaitNoTransactions(ctx, topic, int32(len(t.Partitions)), partitions, false, 0); err != nil {
+	if err := s.transactions.Await(ctx, topic, int32(len(t.Partitions)), partitions, false, 0); err != nil {
 		return err
 	}
 	responses, err := s.admin.UpdatePartitions(ctx, int(partitions), topic)

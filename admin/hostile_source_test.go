@@ -10,6 +10,7 @@ import (
 
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/sources"
 	"klink/internal/kafkaclient"
 
 	"github.com/stretchr/testify/require"
@@ -48,7 +49,7 @@ func TestHostileSource(t *testing.T) {
 	}()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	_, refused := connectSource(ctx, kafkaclient.Files{}, "east", map[string]string{linkconfig.ConfigBootstrapServers: ln.Addr().String()})
+	_, refused := sources.Connect(ctx, kafkaclient.Files{}, "east", map[string]string{linkconfig.ConfigBootstrapServers: ln.Addr().String()})
 	require.NotNil(t, refused)
 	require.NoError(t, ctx.Err(), "the client is busy")
 	require.ErrorContains(t, refused, string(model.ErrInternal))

@@ -10,7 +10,9 @@ import (
 	"klink/admin/filter"
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/sources"
 	"klink/admin/store"
+	"klink/internal/parallel"
 	"klink/internal/retry"
 	"klink/protocol"
 	"klink/protocol/linkapi"
@@ -46,7 +48,7 @@ func (s *Service) migrateGroups(ctx context.Context, req *linkapi.MigrateGroupsR
 		}
 		byLink[g.Link] = append(byLink[g.Link], i)
 	}
-	forEach(len(links), func(i int) {
+	parallel.ForEach(len(links), func(i int) {
 		of := byLink[links[i]]
 		m, err := s.startMigration(ctx, links[i], req.ValidateOnly)
 		if err != nil {
@@ -55,8 +57,8 @@ func (s *Service) migrateGroups(ctx context.Context, req *linkapi.MigrateGroupsR
 			}
 			return
 		}
-		defer m.source.close()
-		forEach(len(of), func(i int) {
+		defer m.source.Close()
+		parallel.ForEach(len(of), func(i int) {
 			result := &resp.Results[of[i]]
 			partitions, err := m.group(ctx, req.Groups[of[i]])
 			result.Partitions = partitions
@@ -70,7 +72,7 @@ func (s *Service) migrateGroups(ctx context.Context, req *linkapi.MigrateGroupsR
 type migration struct {
 	s         *Service
 	link      *model.Link
-	source    *source
+	source    *sources.Source
 	dry       bool
 	groups    map[string]listedGroup // at the source
 	notListed error                  // why groups may be missing in it
@@ -88,20 +90,20 @@ func (s *Service) startMigration(ctx context.Context, link string, dry bool) (*m
 	case l.State == model.LinkPaused || l.State == model.LinkFailed:
 		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q is %s, so its offsets cannot be carried over: `klink link describe %s` shows why", link, l.State, link)
 	}
-	source, failed := connectSource(ctx, s.cfg.LinkFiles, link, l.Configs)
+	source, failed := sources.Connect(ctx, s.cfg.LinkFiles, link, l.Configs)
 	if failed != nil {
 		return nil, failed
 	}
-	if l.SourceClusterID != "" && source.clusterID != l.SourceClusterID {
-		source.close()
-		return nil, protocol.Errorf(kerr.InvalidConfig, "cluster %s answers at bootstrap.servers of link %q, but the link was created for cluster %s", source.clusterID, link, l.SourceClusterID)
+	if l.SourceClusterID != "" && source.ClusterID != l.SourceClusterID {
+		source.Close()
+		return nil, protocol.Errorf(kerr.InvalidConfig, "cluster %s answers at bootstrap.servers of link %q, but the link was created for cluster %s", source.ClusterID, link, l.SourceClusterID)
 	}
 	if err := s.offsetsElsewhere(ctx, l); err != nil {
-		source.close()
+		source.Close()
 		return nil, err
 	}
 	m := &migration{s: s, link: l, source: source, dry: dry}
-	m.groups, m.notListed = listGroupsOf(ctx, source.client)
+	m.groups, m.notListed = listGroupsOf(ctx, source.Client)
 	var err error
 	if m.there, err = listGroupsOf(ctx, s.client); err != nil {
 		// Not fatal: the destination refuses klink's commits for a group that is active.
@@ -179,7 +181,7 @@ func (m *migration) check(ctx context.Context, g linkapi.MigrateGroup) error {
 	listed, ok := m.groups[g.Group]
 	switch {
 	case !ok && m.notListed != nil:
-		return m.source.failed("list groups", m.notListed)
+		return m.source.Failed("list groups", m.notListed)
 	case !ok:
 		return protocol.Errorf(kerr.GroupIDNotFound, "the source of link %q has no group '%.260s' that the link's user may describe", m.link.Name, g.Group)
 	case listed.kind == "share":
@@ -188,7 +190,7 @@ func (m *migration) check(ctx context.Context, g linkapi.MigrateGroup) error {
 	if !g.Force {
 		state, err := stateOf(ctx, m.source, g.Group, listed)
 		if err != nil {
-			return m.source.failed("describe the group '"+g.Group+"'", err)
+			return m.source.Failed("describe the group '"+g.Group+"'", err)
 		}
 		if (listedGroup{state: state}).active() {
 			return protocol.Errorf(kerr.NonEmptyGroup, "group '%.260s' is active at the source (%s): stop its consumers there first, or what they commit from now on is not carried over", g.Group, state)
@@ -213,14 +215,14 @@ func (m *migration) busy(group, state string) error {
 
 // stateOf returns the state of a group. It asks for it where ListGroups did not tell (brokers
 // before Kafka 2.6).
-func stateOf(ctx context.Context, source *source, group string, listed listedGroup) (string, error) {
+func stateOf(ctx context.Context, source *sources.Source, group string, listed listedGroup) (string, error) {
 	if listed.state != "" {
 		return listed.state, nil
 	}
 	// kadm would also decode the members' metadata, which may be anything of any size.
 	req := kmsg.NewPtrDescribeGroupsRequest()
 	req.Groups = []string{group}
-	resp, err := req.RequestWith(ctx, source.client)
+	resp, err := req.RequestWith(ctx, source.Client)
 	if err != nil {
 		return "", err
 	}

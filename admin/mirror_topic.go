@@ -8,6 +8,7 @@ import (
 
 	"klink/admin/linkconfig"
 	"klink/admin/store"
+	"klink/admin/topicconfig"
 	"klink/internal/kafkaclient"
 	"klink/internal/retry"
 	"klink/protocol"
@@ -56,7 +57,7 @@ func (s *Service) existingTopic(ctx context.Context, spec router.MirrorSpec, par
 	}
 	// There is no point in waiting for open transactions to end: their markers would be content of
 	// the topic, so it would no longer be empty.
-	if err := s.awaitNoTransactions(ctx, spec.Topic, 0, partitions, true, 0); err != nil {
+	if err := s.transactions.Await(ctx, spec.Topic, 0, partitions, true, 0); err != nil {
 		return nil, asError(err)
 	}
 	ends, err := s.emptyEnds(ctx, spec.Topic, partitions)
@@ -121,7 +122,7 @@ func (s *Service) finishMirror(ctx context.Context, plan *mirrorPlan, w *seenWai
 	created := false
 	if !plan.convert {
 		// Transactions of an earlier topic of the same name.
-		if err := s.awaitNoTransactions(ctx, plan.topic, 0, r.Partitions, false, wait); err != nil {
+		if err := s.transactions.Await(ctx, plan.topic, 0, r.Partitions, false, wait); err != nil {
 			return err
 		}
 		responses, err := s.admin.CreateTopics(ctx, r.Partitions, r.ReplicationFactor, linkconfig.Pointers(r.Configs), plan.topic)
@@ -167,7 +168,7 @@ func (s *Service) adoptTopic(ctx context.Context, plan *mirrorPlan) error {
 	case int32(len(t.Partitions)) != plan.record.Partitions:
 		return protocol.Errorf(kerr.TopicAlreadyExists, "topic '%s' exists at the destination with %d partitions, but has %d at the source: somebody else created it", plan.topic, len(t.Partitions), plan.record.Partitions)
 	}
-	if err := s.awaitNoTransactions(ctx, plan.topic, 0, plan.record.Partitions, true, 0); err != nil {
+	if err := s.transactions.Await(ctx, plan.topic, 0, plan.record.Partitions, true, 0); err != nil {
 		return err
 	}
 	// The mirror is recorded, so no client can write through klink any more. A write that was in
@@ -181,7 +182,7 @@ func (s *Service) adoptTopic(ctx context.Context, plan *mirrorPlan) error {
 			return protocol.Errorf(kerr.InvalidRequest, "somebody is writing to topic '%s' at the destination: it cannot become a mirror now", plan.topic)
 		}
 	}
-	if err := s.alterTopicConfigs(ctx, plan.topic, linkconfig.Pointers(plan.record.Configs)); err != nil {
+	if err := topicconfig.Alter(ctx, s.admin, plan.topic, linkconfig.Pointers(plan.record.Configs)); err != nil {
 		return fmt.Errorf("could not set the configs of topic '%s' at the destination: %w", plan.topic, err)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/admin/store"
+	"klink/admin/topicconfig"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 	"klink/router"
@@ -22,7 +23,7 @@ import (
 
 // configsOf returns the explicitly set configs of a destination topic.
 func (w *world) configsOf(topic string) map[string]string {
-	all, err := describeTopicConfigs(context.Background(), w.destAdmin, topic)
+	all, err := topicconfig.Describe(context.Background(), w.destAdmin, topic)
 	require.NoError(w.t, err)
 	set := map[string]string{}
 	for name, c := range all {

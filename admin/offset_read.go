@@ -19,7 +19,7 @@ import (
 // atSource asks for the offsets of groups at the source and leaves out groups that have none for
 // the mirrors.
 func (o *offsetSync) atSource(ctx context.Context, groups []string) (synced []*syncedGroup) {
-	fetched := o.source.admin.FetchManyOffsets(ctx, groups...)
+	fetched := o.source.Admin.FetchManyOffsets(ctx, groups...)
 	for _, group := range groups {
 		f, ok := fetched[group]
 		if !ok {

@@ -207,7 +207,7 @@ func TestOffsetMemory(t *testing.T) {
 	require.False(t, changed)
 	for name, c := range map[string]struct {
 		group             string
-		source, committed map[partitionOf]int64
+		Source, committed map[partitionOf]int64
 		want              [2]offsetSeen
 	}{
 		"the same":                      {"group 5", offsets(5, 7), offsets(5, 5), [2]offsetSeen{{5, 5}, {7, 5}}},
@@ -220,7 +220,7 @@ func TestOffsetMemory(t *testing.T) {
 		"one that klink does not know":  {"never seen", offsets(3), offsets(3), [2]offsetSeen{}},
 		"one that it has never written": {"unknown", offsets(3), offsets(3), [2]offsetSeen{}},
 	} {
-		seen := again.seen(c.group, c.source, c.committed)
+		seen := again.seen(c.group, c.Source, c.committed)
 		for p, want := range c.want {
 			if got, ok := seen[partitionOf{"t", int32(p)}]; ok {
 				require.Equal(t, want, got, "%s, partition %d", name, p)

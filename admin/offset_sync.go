@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"klink/admin/model"
+	"klink/admin/sources"
+	"klink/internal/parallel"
 	"klink/internal/retry"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -26,7 +28,7 @@ import (
 type offsetSync struct {
 	s      *Service
 	link   *model.Link
-	source *source
+	source *sources.Source
 	memory *offsetMemory
 	// mirrors are those to sync, by topic at the source; part: the link has more. takes reports
 	// whether the state of a mirror allows klink to write its offsets.
@@ -195,7 +197,7 @@ func (o *offsetSync) checkSource(ctx context.Context, synced []*syncedGroup) {
 	if len(back) == 0 {
 		return
 	}
-	meta, err := o.source.admin.Metadata(ctx, slices.Sorted(maps.Keys(topics))...)
+	meta, err := o.source.Admin.Metadata(ctx, slices.Sorted(maps.Keys(topics))...)
 	for _, c := range back {
 		m := byMirror[c.at.topic]
 		if t, ok := meta.Topics[m.SourceTopic]; err != nil || !ok || t.Err != nil || t.ID != m.SourceTopicID {
@@ -213,7 +215,7 @@ func (o *offsetSync) write(ctx context.Context, synced []*syncedGroup) {
 			due = append(due, g)
 		}
 	}
-	forEach(len(due), func(i int) { o.commit(ctx, due[i]) })
+	parallel.ForEach(len(due), func(i int) { o.commit(ctx, due[i]) })
 }
 
 // maxCommitBytes bounds one commit: the coordinator writes it as one batch.

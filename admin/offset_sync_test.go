@@ -10,8 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/sources"
 	"klink/admin/store"
 	"klink/internal/batchtest"
+	"klink/internal/parallel"
 
 	"klink/admin/filter"
 	"klink/admin/linkconfig"
@@ -489,7 +491,7 @@ func TestOffsetSyncScale(t *testing.T) {
 		ends[p].MirrorEnd, offsets[p] = 1000, int64(p)
 	}
 	w.reporter.set("orders", ends...)
-	forEach(groups, func(i int) { w.atSource(fmt.Sprint("g", i), "orders", "", offsets...) })
+	parallel.ForEach(groups, func(i int) { w.atSource(fmt.Sprint("g", i), "orders", "", offsets...) })
 
 	var mu sync.Mutex
 	counts := map[string]int{}
@@ -509,9 +511,9 @@ func TestOffsetSyncScale(t *testing.T) {
 		changed.Configs[k] = v
 	}
 	changed.Configs[linkconfig.ConfigGroupFilters] = allGroups[len(linkconfig.ConfigGroupFilters)+1:]
-	source, failed := connectSource(context.Background(), kafkaclient.Files{}, "l", l.Configs)
+	source, failed := sources.Connect(context.Background(), kafkaclient.Files{}, "l", l.Configs)
 	require.Nil(t, failed)
-	defer source.close()
+	defer source.Close()
 	var memory any
 	run := func() (took time.Duration, counted map[string]int) {
 		mu.Lock()

@@ -8,6 +8,7 @@ import (
 
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 	"klink/router"
@@ -27,7 +28,7 @@ func realWorld(t *testing.T, src, dst *kafkatest.Cluster) *world {
 func realService(t *testing.T, src, dst *kafkatest.Cluster) *world {
 	w := &world{
 		t: t, seeds: []string{dst.Bootstrap()},
-		sourceAdmin: kadm.NewClient(src.Client(t, freshMetadata)), destAdmin: kadm.NewClient(dst.Client(t, freshMetadata)),
+		sourceAdmin: kadm.NewClient(src.Client(t, kafkaclient.FreshMetadata)), destAdmin: kadm.NewClient(dst.Client(t, kafkaclient.FreshMetadata)),
 	}
 	service, err := New(Config{
 		Destination: clientOptions(t, dst.Bootstrap()), Logger: testLogger(t), ReconcileInterval: 100 * time.Millisecond,

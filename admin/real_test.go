@@ -8,7 +8,9 @@ import (
 
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
+	"klink/internal/parallel"
 	"klink/protocol/linkapi"
 	"klink/router"
 
@@ -46,7 +48,7 @@ func testRealMirror(t *testing.T, old bool) {
 	kafkatest.Produce(t, client, topic, 1, kafkatest.Records(10, 100)...)
 	kafkatest.DeleteRecordsBefore(t, client, topic, 1, 7)
 
-	w := &world{t: t, destAdmin: kadm.NewClient(dst.Client(t, freshMetadata)), seeds: []string{dst.Bootstrap()}}
+	w := &world{t: t, destAdmin: kadm.NewClient(dst.Client(t, kafkaclient.FreshMetadata)), seeds: []string{dst.Bootstrap()}}
 	service, err := New(Config{
 		Destination: clientOptions(t, dst.Bootstrap()), Logger: testLogger(t), ReconcileInterval: 100 * time.Millisecond,
 		Publish: func(s *router.Snapshot) {
@@ -90,7 +92,7 @@ func testRealMirror(t *testing.T, old bool) {
 
 	const groups = 300
 	group := func(i int) string { return fmt.Sprintf("%s-%d", topic, i) }
-	forEach(groups, func(i int) { w.commit(group(i), topic, "mine", 0, int64(i)) })
+	parallel.ForEach(groups, func(i int) { w.commit(group(i), topic, "mine", 0, int64(i)) })
 	w.active(topic+"-active", topic, 40)
 	began := time.Now()
 	stopped := w.alter(topic, linkapi.MirrorFailover)

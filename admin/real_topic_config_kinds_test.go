@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"klink/admin/linkconfig"
+	"klink/admin/topicconfig"
 	"klink/internal/kafkatest"
 
 	"github.com/stretchr/testify/require"
@@ -46,7 +47,7 @@ func TestRealTopicConfigKinds(t *testing.T) {
 		t.Run(string(v), func(t *testing.T) {
 			c := kafkatest.StartRelease(t, v)
 			kafkatest.CreateTopic(t, c.Client(t), "t", 1, 1, nil)
-			configs, err := describeTopicConfigs(t.Context(), kadm.NewClient(c.Client(t)), "t")
+			configs, err := topicconfig.Describe(t.Context(), kadm.NewClient(c.Client(t)), "t")
 			require.NoError(t, err)
 			require.NotEmpty(t, configs)
 			for name := range configs {

@@ -294,18 +294,18 @@ func TestRealTransactionsUnseen(t *testing.T) {
 	kafkatest.CreateTopic(t, a.dst, "orders", 2, 1, nil)
 	beginTransaction(t, dst, "theirs", "orders", 1)
 
-	open, blind, err := service.transactionsIn(ctx, "orders", 0, 2, true)
+	open, blind, err := service.transactions.In(ctx, "orders", 0, 2, true)
 	require.NoError(t, err)
 	require.Empty(t, open)
 	require.Contains(t, blind, "grant it DESCRIBE")
 	a.create(a.dst, "TRANSACTIONAL_ID LITERAL * User:klink * DESCRIBE ALLOW")
 	kafkatest.WaitFor(t, time.Minute, "klink to see the transaction", func() (bool, string) {
-		open, blind, err = service.transactionsIn(ctx, "orders", 0, 2, true)
+		open, blind, err = service.transactions.In(ctx, "orders", 0, 2, true)
 		require.NoError(t, err)
 		return blind == "" && len(open) == 1, fmt.Sprint(open, blind)
 	})
-	require.Equal(t, "theirs", open[0].id)
-	open, _, err = service.transactionsIn(ctx, "orders", 0, 1, true)
+	require.Equal(t, "theirs", open[0].ID)
+	open, _, err = service.transactions.In(ctx, "orders", 0, 1, true)
 	require.NoError(t, err)
 	require.Empty(t, open, "of another partition")
 }

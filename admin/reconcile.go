@@ -9,6 +9,7 @@ import (
 
 	"klink/admin/model"
 	"klink/admin/store"
+	"klink/admin/transactions"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -150,7 +151,7 @@ func (s *Service) reconcileCreation(ctx context.Context, topic string, m *store.
 		s.wakeAfter(seenPatience)
 		return nil
 	}
-	if err == nil || uncertain(err) || errors.As(err, new(transactionsOpen)) {
+	if err == nil || uncertain(err) || errors.As(err, new(transactions.StillOpen)) {
 		return err
 	}
 	if created, gone, asked := s.isCreated(ctx, topic, m.ID); created || gone || asked != nil {

@@ -13,6 +13,7 @@ import (
 	"klink/admin/caslog"
 	"klink/admin/model"
 	"klink/admin/store"
+	"klink/admin/transactions"
 	"klink/internal/kafkaclient"
 	"klink/protocol"
 	"klink/router"
@@ -59,10 +60,6 @@ type Config struct {
 	Now func() time.Time
 }
 
-// freshMetadata keeps kadm from answering with metadata that is up to five seconds old: whether a
-// topic exists, and how many partitions it has, must be true now.
-var freshMetadata = kgo.MetadataMinAge(10 * time.Millisecond)
-
 // Service is the control plane: it keeps links and mirrors in the state topic, moves them through
 // their states, answers the link API, and publishes what the router and the replicator need. It
 // implements router.Control.
@@ -104,8 +101,7 @@ type Service struct {
 	// transactionWait is how long the creation of a mirror waits for transactions that have its
 	// topic in them.
 	transactionWait time.Duration
-	transactionLook chan struct{} // held by the one look at transactions that is under way; guards lastLook
-	lastLook        *transactionLook
+	transactions    *transactions.Watch
 
 	following chan struct{} // a semaphore for concurrent FollowConfigs
 
@@ -161,14 +157,15 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Lease == nil {
 		cfg.Lease = router.NewLease()
 	}
-	client, err := kgo.NewClient(append(slices.Clone(cfg.Destination), freshMetadata)...)
+	client, err := kgo.NewClient(append(slices.Clone(cfg.Destination), kafkaclient.FreshMetadata)...)
 	if err != nil {
 		return nil, fmt.Errorf("could not create a client for the destination: %w", err)
 	}
+	admin := kadm.NewClient(client)
 	s := &Service{
-		cfg: cfg, log: cfg.Logger, id: store.NewID(), lease: cfg.Lease, client: client, admin: kadm.NewClient(client),
+		cfg: cfg, log: cfg.Logger, id: store.NewID(), lease: cfg.Lease, client: client, admin: admin,
 		ready: make(chan struct{}), subscribers: map[chan struct{}]struct{}{}, creating: map[string]bool{}, following: make(chan struct{}, followLooks),
-		transactionWait: defaultTransactionWait, transactionLook: make(chan struct{}, 1),
+		transactionWait: transactions.DefaultWait, transactions: transactions.NewWatch(admin, cfg.Destination, cfg.Logger),
 		stops: map[string]model.Event{}, aclLock: make(chan struct{}, 1),
 		kick: make(chan struct{}, 1), gone: map[string]int{}, heldAt: map[string]heldSince{}, uncreated: map[string]time.Time{}, unseen: map[string]*seenWait{},
 	}
@@ -236,7 +233,11 @@ func (s *Service) run() {
 func (s *Service) open() error {
 	ctx, cancel := context.WithTimeout(s.ctx, time.Minute)
 	defer cancel()
-	if err := s.ensureStateTopic(ctx); err != nil {
+	cluster, err := store.EnsureTopic(ctx, s.admin)
+	if cluster != "" {
+		s.clusterID.Store(&cluster)
+	}
+	if err != nil {
 		return err
 	}
 	if s.store == nil {

@@ -10,6 +10,7 @@ import (
 
 	"klink/admin/store"
 	"klink/internal/batchtest"
+	"klink/internal/parallel"
 
 	"klink/admin/model"
 	"klink/internal/kafkatest"
@@ -255,9 +256,9 @@ func TestStopOfManyGroups(t *testing.T) {
 	for i := range topics {
 		w.plainMirror(fmt.Sprintf("t%d", i), 1)
 	}
-	forEach(groups, func(i int) { w.commit(fmt.Sprintf("g%d", i), fmt.Sprintf("t%d", i%topics), "", int64(i%7)) })
+	parallel.ForEach(groups, func(i int) { w.commit(fmt.Sprintf("g%d", i), fmt.Sprintf("t%d", i%topics), "", int64(i%7)) })
 	began := time.Now()
-	forEach(topics, func(i int) {
+	parallel.ForEach(topics, func(i int) {
 		r := w.failover(fmt.Sprintf("t%d", i), model.Event{Ended: endedAt([2]int64{5, 5})})
 		if r.ErrorCode != 0 {
 			t.Error(text(r.ErrorMessage))

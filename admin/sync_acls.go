@@ -6,6 +6,7 @@ import (
 	"klink/admin/aclsync"
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/sources"
 	"klink/protocol"
 	"klink/protocol/linkapi"
 
@@ -43,13 +44,13 @@ func (s *Service) syncACLsOnce(ctx context.Context, name string, validateOnly bo
 	case l.State == model.LinkPaused || l.State == model.LinkFailed:
 		return nil, protocol.Errorf(kerr.InvalidRequest, "link %q is %s, so it syncs no ACLs now; `klink link describe %s` shows why", name, l.State, name)
 	}
-	src, refused := connectSource(ctx, s.cfg.LinkFiles, name, l.Configs)
+	src, refused := sources.Connect(ctx, s.cfg.LinkFiles, name, l.Configs)
 	if refused != nil {
 		return nil, refused
 	}
-	defer src.close()
-	if l.SourceClusterID != "" && src.clusterID != l.SourceClusterID {
-		return nil, protocol.Errorf(kerr.InvalidRequest, "%s: %s is a different cluster than the one that link %q was created for", model.ErrSourceClusterChanged, src.address, name)
+	defer src.Close()
+	if l.SourceClusterID != "" && src.ClusterID != l.SourceClusterID {
+		return nil, protocol.Errorf(kerr.InvalidRequest, "%s: %s is a different cluster than the one that link %q was created for", model.ErrSourceClusterChanged, src.Address, name)
 	}
 	run := &aclRun{s: s, link: l, source: src}
 	if err := run.look(ctx); err != nil {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"klink/admin/model"
+	"klink/admin/sources"
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -35,7 +36,7 @@ type task struct {
 // taskRun is the input of one run of a task.
 type taskRun struct {
 	link   *model.Link
-	source *source
+	source *sources.Source
 	// memory is what the task kept from earlier runs in this process, nil at first. It is lost when
 	// the process ends and when the link changes its source.
 	memory any
@@ -68,7 +69,7 @@ func taskError(err error) model.TaskError {
 		message = known.Message
 	}
 	if name == model.ErrInternal {
-		name, _ = classifySourceError(err)
+		name, _ = sources.Classify(err)
 	}
 	return model.TaskError{Code: name, Message: strings.TrimPrefix(message, string(name)+": ")}
 }

@@ -11,6 +11,7 @@ import (
 	"klink/admin/aclsync"
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/sources"
 	"klink/admin/store"
 	"klink/protocol"
 
@@ -105,7 +106,7 @@ func runACLTask(ctx context.Context, s *Service, r *taskRun) []model.TaskError {
 type aclRun struct {
 	s      *Service
 	link   *model.Link
-	source *source
+	source *sources.Source
 	// before are the ACLs that this run may delete or forget; nil = all.
 	before aclsync.Set
 	// refused are the ACLs that this run must not try to create, and why.
@@ -129,7 +130,7 @@ func (r *aclRun) look(ctx context.Context) error {
 	if err != nil {
 		return protocol.Errorf(kerr.InvalidConfig, "%s: %s", linkconfig.ConfigACLFilters, err)
 	}
-	found, err := r.source.acls(ctx, filters)
+	found, err := r.source.ACLs(ctx, filters)
 	if err != nil {
 		return err
 	}
@@ -401,36 +402,6 @@ func aclError(what string, a aclsync.Binding, err error) *protocol.Error {
 	}
 	e := asError(err)
 	return protocol.Errorf(e.Code, "could not %s the ACL %s at the destination: %s", what, a, e.Message)
-}
-
-// maxACLRequests is the largest number of filters that are sent as one request each. With more,
-// klink asks for all ACLs and filters them itself.
-const maxACLRequests = 20
-
-// acls asks the source for the ACLs that any of the filters match.
-func (s *source) acls(ctx context.Context, filters []aclsync.Filter) (aclsync.Set, error) {
-	requests := filters
-	if len(requests) > maxACLRequests {
-		requests = []aclsync.Filter{aclsync.Any}
-	}
-	all := aclsync.Set{}
-	for _, f := range requests {
-		found, err := aclsync.Describe(ctx, s.client, f)
-		switch {
-		case errors.Is(err, kerr.SecurityDisabled):
-			return nil, protocol.Errorf(kerr.SecurityDisabled, "the source %s of link %q has no authorizer, so it has no ACLs: configure authorizer.class.name at its brokers, or set acl.sync.enable to false", s.address, s.link)
-		case errors.Is(err, kerr.ClusterAuthorizationFailed):
-			return nil, protocol.Errorf(kerr.ClusterAuthorizationFailed, "the user of link %q may not describe the ACLs of the source %s: grant it DESCRIBE on the cluster there", s.link, s.address)
-		case err != nil:
-			return nil, s.failed("describe ACLs", err)
-		}
-		for a := range found {
-			if slices.ContainsFunc(filters, func(f aclsync.Filter) bool { return f.Matches(a) }) {
-				all.Add(a)
-			}
-		}
-	}
-	return all, nil
 }
 
 // lockACLs waits for the runs of other links to end.

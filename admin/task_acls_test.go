@@ -10,6 +10,7 @@ import (
 	"klink/admin/aclsync"
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/sources"
 	"klink/admin/store"
 	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
@@ -220,9 +221,9 @@ func testACLSync(t *testing.T, a *aclWorld, link func(configs ...string)) {
 func (w *aclWorld) run(s *Service, link string) *aclRun {
 	w.t.Helper()
 	l := s.State().Links[link]
-	src, err := connectSource(context.Background(), kafkaclient.Files{}, link, l.Configs)
+	src, err := sources.Connect(context.Background(), kafkaclient.Files{}, link, l.Configs)
 	require.Nil(w.t, err)
-	w.t.Cleanup(src.close)
+	w.t.Cleanup(src.Close)
 	require.NoError(w.t, s.store.Fence(context.Background())) // otherwise only decide would notice
 	r := &aclRun{s: s, link: l, source: src}
 	require.NoError(w.t, r.look(context.Background()))
@@ -361,7 +362,7 @@ func TestACLSyncErrors(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name   string
-		source bool
+		Source bool
 		key    kmsg.Key
 		fault  func(kmsg.Request) (kmsg.Response, error, bool)
 		code   model.Error
@@ -381,7 +382,7 @@ func TestACLSyncErrors(t *testing.T) {
 			w, a := newACLWorld(t)
 			a.create(a.src, aliceReads)
 			at := w.destination
-			if c.source {
+			if c.Source {
 				at = w.source
 			}
 			require.Zero(t, w.link("l", aclsOn, often).ErrorCode)
@@ -452,9 +453,9 @@ func TestOneLookIsNotEnough(t *testing.T) {
 	a.taskSince("l", began)
 	a.has(aliceReads)
 	l := a.service.State().Links["l"]
-	src, refused := connectSource(context.Background(), kafkaclient.Files{}, "l", l.Configs)
+	src, refused := sources.Connect(context.Background(), kafkaclient.Files{}, "l", l.Configs)
 	require.Nil(t, refused)
-	defer src.close()
+	defer src.Close()
 	run := &taskRun{link: l, source: src}
 	look := func() {
 		t.Helper()

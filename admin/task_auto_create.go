@@ -11,6 +11,7 @@ import (
 	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/admin/store"
+	"klink/internal/parallel"
 	"klink/router"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -29,9 +30,9 @@ func autoCreateMirrors(ctx context.Context, s *Service, r *taskRun) (errs []mode
 	if err != nil {
 		return []model.TaskError{{Code: model.ErrInternal, Message: linkconfig.ConfigAutoCreateFilters + ": " + err.Error()}}
 	}
-	listed, err := r.source.admin.ListTopicsWithInternal(ctx)
+	listed, err := r.source.Admin.ListTopicsWithInternal(ctx)
 	if err != nil {
-		return []model.TaskError{taskError(r.source.failed("list topics", err))}
+		return []model.TaskError{taskError(r.source.Failed("list topics", err))}
 	}
 	var missing []string
 	mirrors := s.State().Mirrors
@@ -54,7 +55,7 @@ func autoCreateMirrors(ctx context.Context, s *Service, r *taskRun) (errs []mode
 	}
 	failed := make([]*model.TaskError, len(missing))
 	var stopped sync.Once
-	forEach(len(missing), func(i int) {
+	parallel.ForEach(len(missing), func(i int) {
 		topic := missing[i]
 		if there.Has(topic) {
 			failed[i] = &model.TaskError{Code: model.ErrTopicExists, Message: fmt.Sprintf("topic '%s' exists at the destination and is not a mirror: exclude it from %s, or delete it there", topic, linkconfig.ConfigAutoCreateFilters)}

@@ -12,6 +12,7 @@ import (
 	"klink/admin/filter"
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/sources"
 	"klink/admin/store"
 )
 
@@ -50,12 +51,12 @@ func (s *Service) syncOffsetsOf(ctx context.Context, l *model.Link, topics []str
 	if len(mirrors) == 0 {
 		return nil
 	}
-	source, err := connectSource(ctx, s.cfg.LinkFiles, l.Name, l.Configs)
+	source, err := sources.Connect(ctx, s.cfg.LinkFiles, l.Name, l.Configs)
 	if err != nil {
 		return []model.TaskError{taskError(err)}
 	}
-	defer source.close()
-	if l.SourceClusterID != "" && source.clusterID != l.SourceClusterID {
+	defer source.Close()
+	if l.SourceClusterID != "" && source.ClusterID != l.SourceClusterID {
 		return []model.TaskError{{Code: model.ErrSourceClusterChanged, Message: "bootstrap.servers points to a different cluster than the one that the link was created for"}}
 	}
 	if err := s.offsetsElsewhere(ctx, l); err != nil {
@@ -88,7 +89,7 @@ func (s *Service) finalOffsets(ctx context.Context, link string, topics []string
 	return notes
 }
 
-func (s *Service) offsetSync(l *model.Link, source *source, mirrors map[string]*model.Mirror) *offsetSync {
+func (s *Service) offsetSync(l *model.Link, source *sources.Source, mirrors map[string]*model.Mirror) *offsetSync {
 	return &offsetSync{s: s, link: l, source: source, mirrors: mirrors, takes: takesOffsets, memory: s.offsetMemory(l)}
 }
 
@@ -102,9 +103,9 @@ func (s *Service) syncGroups(ctx context.Context, o *offsetSync) []model.TaskErr
 		return nil
 	}
 	var found offsetErrors
-	listed, err := listGroupsOf(ctx, o.source.client)
+	listed, err := listGroupsOf(ctx, o.source.Client)
 	if err != nil {
-		found.add("", o.source.failed("list groups", err))
+		found.add("", o.source.Failed("list groups", err))
 	}
 	complete := err == nil
 	o.states, err = listGroupsOf(ctx, s.client)

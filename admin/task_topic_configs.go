@@ -12,19 +12,14 @@ import (
 	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/admin/store"
-	"klink/internal/kafkaclient"
+	"klink/admin/topicconfig"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // topicConfigTask keeps the followed configs of mirrors equal to the source's, and the overridden
 // ones at the values that a mirror needs. It records all other differences as drift.
 var topicConfigTask = &task{name: "TopicConfigsSync", interval: linkconfig.ConfigTopicSyncMs, run: syncTopicConfigs}
-
-// describeTopics is the number of topics in one DescribeConfigs request.
-const describeTopics = 200
 
 // followsNow reports whether the task syncs the configs of a mirror. A mirror that is being set up
 // has just got them; a paused one keeps what it has; one that is being stopped gets the source's
@@ -47,32 +42,32 @@ func syncTopicConfigs(ctx context.Context, s *Service, r *taskRun) (errs []model
 		return nil
 	}
 	slices.Sort(topics)
-	known, err := s.topicConfigs(ctx, store.StateTopic)
+	known, err := topicconfig.Describe(ctx, s.admin, store.StateTopic)
 	if err != nil {
 		return []model.TaskError{taskError(fmt.Errorf("could not read the configs of the destination: %w", err))}
 	}
-	for chunk := range slices.Chunk(topics, describeTopics) {
-		source, err := describeConfigsOf(ctx, r.source.admin, chunk)
+	for chunk := range slices.Chunk(topics, topicconfig.AtOnce) {
+		source, err := topicconfig.DescribeAll(ctx, r.source.Admin, chunk)
 		if err != nil {
-			return append(errs, taskError(r.source.failed("describe the configs of topics", err)))
+			return append(errs, taskError(r.source.Failed("describe the configs of topics", err)))
 		}
-		mirror, err := describeConfigsOf(ctx, s.admin, chunk)
+		mirror, err := topicconfig.DescribeAll(ctx, s.admin, chunk)
 		if err != nil {
 			return append(errs, taskError(fmt.Errorf("could not read the configs of mirrors at the destination: %w", err)))
 		}
 		for _, topic := range chunk {
 			from, to := source[topic], mirror[topic]
 			switch {
-			case errors.Is(from.err, kerr.UnknownTopicOrPartition):
+			case errors.Is(from.Err, kerr.UnknownTopicOrPartition):
 				if mirrors[topic].Error != model.ErrSourceTopicMayBeDeleted { // otherwise the mirror itself shows the error
 					errs = append(errs, model.TaskError{Code: model.ErrSourceTopicMayBeDeleted, Message: fmt.Sprintf("topic '%s' does not exist at the source", topic)})
 				}
-			case from.err != nil:
-				errs = append(errs, taskError(fmt.Errorf("could not read the configs of topic '%s' at the source: %w", topic, from.err)))
-			case to.err != nil:
-				errs = append(errs, taskError(fmt.Errorf("could not read the configs of mirror topic '%s': %w", topic, to.err)))
+			case from.Err != nil:
+				errs = append(errs, taskError(fmt.Errorf("could not read the configs of topic '%s' at the source: %w", topic, from.Err)))
+			case to.Err != nil:
+				errs = append(errs, taskError(fmt.Errorf("could not read the configs of mirror topic '%s': %w", topic, to.Err)))
 			default:
-				if _, err := s.followConfigs(ctx, r.link, topic, from.configs, to.configs, known, followsNow); err != nil {
+				if _, err := s.followConfigs(ctx, r.link, topic, from.Configs, to.Configs, known, followsNow); err != nil {
 					errs = append(errs, taskError(err))
 				}
 			}
@@ -129,7 +124,7 @@ func (s *Service) followConfigs(ctx context.Context, l *model.Link, topic string
 	if now := st.Links[l.Name]; now == nil || !sameForTasks(now, l) {
 		return false, nil // the comparison used configs of the link that have changed since
 	}
-	if err := s.alterTopicConfigs(ctx, topic, change); err != nil {
+	if err := topicconfig.Alter(ctx, s.admin, topic, change); err != nil {
 		return false, fmt.Errorf("could not set the configs %s of mirror topic '%s': %w", slices.Sorted(maps.Keys(change)), topic, err)
 	}
 	if !hold && s.holdsCompaction(topic) {
@@ -244,29 +239,4 @@ func (s *Service) driftNow(topic string) []model.ConfigDrift {
 	s.driftMu.Lock()
 	defer s.driftMu.Unlock()
 	return s.drift[topic]
-}
-
-// configsOf holds the configs of one topic, or the error of describing them.
-type configsOf struct {
-	configs map[string]linkconfig.TopicConfig
-	err     error
-}
-
-func describeConfigsOf(ctx context.Context, admin *kadm.Client, topics []string) (map[string]configsOf, error) {
-	resources, err := admin.DescribeTopicConfigs(ctx, topics...)
-	if err != nil {
-		return nil, err
-	}
-	of := make(map[string]configsOf, len(topics))
-	for _, topic := range topics {
-		of[topic] = configsOf{err: fmt.Errorf("no answer for topic '%s'", topic)}
-	}
-	for _, r := range resources {
-		c := configsOf{configs: make(map[string]linkconfig.TopicConfig, len(r.Configs)), err: kafkaclient.WithMessage(r.Err, r.ErrMessage)}
-		for _, v := range r.Configs {
-			c.configs[v.Key] = linkconfig.TopicConfig{Value: v.MaybeValue(), Null: v.Value == nil, Explicit: v.Source == kmsg.ConfigSourceDynamicTopicConfig}
-		}
-		of[r.Name] = c
-	}
-	return of, nil
 }

@@ -10,6 +10,7 @@ import (
 	"klink/admin/linkconfig"
 	"klink/admin/model"
 	"klink/admin/store"
+	"klink/admin/topicconfig"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 
@@ -40,7 +41,7 @@ func (w *world) setSource(topic string, configs map[string]string) {
 	w.t.Helper()
 	setConfigs(w.t, w.sourceAdmin, topic, configs)
 	kafkatest.WaitFor(w.t, 20*time.Second, "the source to have the configs of "+topic, func() (bool, string) {
-		have, err := describeTopicConfigs(context.Background(), w.sourceAdmin, topic)
+		have, err := topicconfig.Describe(context.Background(), w.sourceAdmin, topic)
 		require.NoError(w.t, err)
 		for name, value := range configs {
 			if c := have[name]; c.Explicit != (value != "") || c.Explicit && c.Value != value {

@@ -12,6 +12,7 @@ import (
 
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/sources"
 	"klink/internal/kafkaclient"
 	"klink/internal/retry"
 	"klink/protocol"
@@ -122,10 +123,10 @@ func (t *taskRunner) forget(links map[string]*model.Link) {
 
 // runLink runs the tasks of one link until ctx ends.
 func (t *taskRunner) runLink(ctx context.Context, l *model.Link) {
-	var src *source
+	var src *sources.Source
 	defer func() {
 		if src != nil {
-			src.close()
+			src.Close()
 		}
 	}()
 	due := map[*task]time.Time{}
@@ -181,7 +182,7 @@ func (t *taskRunner) beginTask(ctx context.Context, task *task, l *model.Link) e
 }
 
 // runOnce runs a task. It connects to the source if there is no connection yet.
-func (t *taskRunner) runOnce(ctx context.Context, task *task, run *taskRun, src **source) (errs []model.TaskError) {
+func (t *taskRunner) runOnce(ctx context.Context, task *task, run *taskRun, src **sources.Source) (errs []model.TaskError) {
 	ctx, cancel := context.WithTimeout(ctx, taskTimeout)
 	defer cancel()
 	defer func() {
@@ -199,35 +200,35 @@ func (t *taskRunner) runOnce(ctx context.Context, task *task, run *taskRun, src 
 		if stop() {
 			return
 		}
-		(*src).close() // waits for it
+		(*src).Close() // waits for it
 		*src = nil
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			errs = append([]model.TaskError{{Code: model.ErrTimeout, Message: fmt.Sprintf("the run was cancelled after %s; the next one starts over", taskTimeout)}}, errs...)
 		}
-	}((*src).closeAfter(ctx))
+	}((*src).CloseAfter(ctx))
 	return task.run(ctx, t.s, run)
 }
 
 // reachSource makes sure that the source answers, and that it is the right cluster, before a run
 // relies on it. A task may have nothing to ask the source, and must not count as successful while
 // the source is away. After an error *src is nil.
-func reachSource(ctx context.Context, files kafkaclient.Files, l *model.Link, src **source) *model.TaskError {
+func reachSource(ctx context.Context, files kafkaclient.Files, l *model.Link, src **sources.Source) *model.TaskError {
 	ctx, cancel := context.WithTimeout(ctx, taskConnectTimeout)
 	defer cancel()
 	var failed *protocol.Error
 	if *src == nil {
-		*src, failed = connectSource(ctx, files, l.Name, l.Configs)
-	} else if failed = (*src).identify(ctx); failed != nil {
-		(*src).close()
+		*src, failed = sources.Connect(ctx, files, l.Name, l.Configs)
+	} else if failed = (*src).Identify(ctx); failed != nil {
+		(*src).Close()
 		*src = nil
 	}
 	if failed != nil {
 		err := taskError(failed)
 		return &err
 	}
-	if id := l.SourceClusterID; id != "" && (*src).clusterID != id {
-		err := &model.TaskError{Code: model.ErrSourceClusterChanged, Message: fmt.Sprintf("bootstrap.servers points to cluster %s, but the link was created for cluster %s", (*src).clusterID, id)}
-		(*src).close()
+	if id := l.SourceClusterID; id != "" && (*src).ClusterID != id {
+		err := &model.TaskError{Code: model.ErrSourceClusterChanged, Message: fmt.Sprintf("bootstrap.servers points to cluster %s, but the link was created for cluster %s", (*src).ClusterID, id)}
+		(*src).Close()
 		*src = nil
 		return err
 	}
@@ -259,7 +260,7 @@ func (t *taskRunner) note(l *model.Link, task *task, errs []model.TaskError) {
 	of[task.name] = next
 }
 
-// failed reports whether a run left work undone, apart from what klink must not do (ErrLeftOut).
+// Failed reports whether a run left work undone, apart from what klink must not do (ErrLeftOut).
 func failed(errs []model.TaskError) bool {
 	return slices.ContainsFunc(errs, func(e model.TaskError) bool { return e.Code != model.ErrLeftOut })
 }

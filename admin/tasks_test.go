@@ -14,6 +14,7 @@ import (
 
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/sources"
 	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
 	"klink/protocol"
@@ -209,7 +210,7 @@ func TestReachSource(t *testing.T) {
 	faults := w.faultySource()
 	configs := map[string]string{linkconfig.ConfigBootstrapServers: faults.Addr()}
 	link := &model.Link{Name: "l", Configs: configs}
-	var src *source
+	var src *sources.Source
 	require.Nil(t, reachSource(t.Context(), kafkaclient.Files{}, link, &src))
 	first := src
 	require.NotNil(t, first)
@@ -230,7 +231,7 @@ func TestReachSource(t *testing.T) {
 	require.Nil(t, src)
 	faults.Resume()
 	require.Nil(t, reachSource(t.Context(), kafkaclient.Files{}, link, &src))
-	src.close()
+	src.Close()
 
 	guarded := kafkatest.Embedded(t, 1, kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "right"))
 	src = nil
@@ -270,8 +271,8 @@ func TestRunOfATask(t *testing.T) {
 	require.Zero(t, w.link("l").ErrorCode)
 	l := w.service.State().Links["l"]
 	runner := newTaskRunner(w.service)
-	var src *source
-	defer func() { src.close() }()
+	var src *sources.Source
+	defer func() { src.Close() }()
 	run := func(f func() []model.TaskError) *model.TaskStatus {
 		fake := &task{name: "fake", interval: linkconfig.ConfigTopicSyncMs, run: func(context.Context, *Service, *taskRun) []model.TaskError { return f() }}
 		runner.note(l, fake, runner.runOnce(t.Context(), fake, &taskRun{link: l}, &src))

@@ -116,7 +116,7 @@ func (w *world) link(name string, more ...string) linkapi.CreateLinkResult {
 	return w.service.HandleLink(context.Background(), req).(*linkapi.CreateLinksResponse).Results[0]
 }
 
-// configs returns the configs of a link to the source, and further ones given as key=value.
+// Configs returns the configs of a link to the source, and further ones given as key=value.
 func (w *world) configs(more ...string) []linkapi.Config {
 	address := strings.Join(w.source.ListenAddrs(), ",")
 	configs := []linkapi.Config{{Name: linkconfig.ConfigBootstrapServers, Value: &address}}

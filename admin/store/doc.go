@@ -11,6 +11,7 @@
 //	timelines.go   the timelines that readers and owners share, and checkpoints
 //	acls.go, instances.go   remembered ACLs; the instances of klink, and who has seen what
 //	secrets.go     how sensitive configs are sealed
+//	topic.go       the topic itself: it is created, and checked
 //
 // docs/state.md tells operators the same.
 //
@@ -22,6 +23,6 @@
 //
 // # Imports
 //
-// The package imports admin/aclsync, admin/caslog, admin/linkconfig and admin/model, and never
-// admin.
+// The package imports admin/aclsync, admin/caslog, admin/linkconfig, admin/model and
+// admin/topicconfig, and never admin.
 package store

@@ -25,6 +25,10 @@ const (
 
 var protocols = []string{protocolPlaintext, protocolSSL, protocolSASLPlaintext, protocolSASLSSL}
 
+// FreshMetadata keeps kadm from answering with metadata that is up to five seconds old: it is for
+// clients by which one finds out whether a topic exists now, and how many partitions it has.
+var FreshMetadata = kgo.MetadataMinAge(10 * time.Millisecond)
+
 // metadataMinAge is the default of Java's retry.backoff.ms.
 const metadataMinAge = 100 * time.Millisecond
 

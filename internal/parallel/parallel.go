@@ -1,13 +1,13 @@
-package admin
+package parallel
 
 import "sync"
 
 // maxParallel is how many elements of one request klink works on at a time.
 const maxParallel = 64
 
-// forEach calls fn for 0 to n-1, several at a time, and returns when all calls have returned.
+// ForEach calls fn for 0 to n-1, several at a time, and returns when all calls have returned.
 // Changes of the store that are made at the same time share a transaction.
-func forEach(n int, fn func(i int)) {
+func ForEach(n int, fn func(i int)) {
 	var (
 		all  sync.WaitGroup
 		free = make(chan struct{}, maxParallel)

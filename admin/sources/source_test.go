@@ -1,4 +1,4 @@
-package admin
+package sources
 
 import (
 	"testing"
@@ -11,6 +11,6 @@ import (
 // TestEveryTroubleHasAdvice: whatever is wrong with a source, klink says what to check.
 func TestEveryTroubleHasAdvice(t *testing.T) {
 	for trouble := kafkaclient.TroubleOther; trouble <= kafkaclient.TroubleNotKafka; trouble++ {
-		require.NotEmpty(t, sourceAdvice[trouble], "trouble %d", trouble)
+		require.NotEmpty(t, adviceFor[trouble], "trouble %d", trouble)
 	}
 }

@@ -1,9 +1,10 @@
-package admin
+package transactions
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -26,9 +28,9 @@ import (
 // client add its partitions to a transaction. Then klink looks for open transactions. Then it
 // creates or adopts the topic.
 
-// openTransaction is a transaction whose markers are not all written yet.
-type openTransaction struct {
-	id         string // "" = no coordinator knows it: its markers never came (a hanging transaction)
+// Transaction is a transaction whose markers are not all written yet.
+type Transaction struct {
+	ID         string // "" = no coordinator knows it: its markers never came (a hanging transaction)
 	producer   int64
 	state      string // Kafka's word: Ongoing, PrepareCommit, ...
 	partitions map[string][]int32
@@ -37,7 +39,7 @@ type openTransaction struct {
 // transactionLook is the result of one look at all coordinators.
 type transactionLook struct {
 	began time.Time
-	open  []openTransaction
+	open  []Transaction
 	// blind says why transactions may have been missed, "" if none was.
 	blind string
 }
@@ -49,52 +51,72 @@ var openStates = []string{"Ongoing", "PrepareCommit", "PrepareAbort", "PrepareEp
 // describedTransactions is how many transactions are described by one request.
 const describedTransactions = 1000
 
-// defaultTransactionWait is how long the creation of a mirror waits for transactions to end.
-const defaultTransactionWait = 10 * time.Second
+// DefaultWait is how long the creation of a mirror waits for transactions to end.
+const DefaultWait = 10 * time.Second
 
 // afterTransactions is the part of a request's time that is reserved for the steps after the wait.
 const afterTransactions = 10 * time.Second
 
-// transactionsOpen refuses a mirror for now: the transactions may end.
-type transactionsOpen struct{ refusal *protocol.Error }
+// againAfter is the pause between two looks.
+const againAfter = 200 * time.Millisecond
 
-func (e transactionsOpen) Error() string { return e.refusal.Error() }
+// StillOpen refuses a mirror for now: the transactions may end.
+type StillOpen struct{ refusal *protocol.Error }
 
-func (e transactionsOpen) Unwrap() error { return e.refusal }
+// Error names the transactions.
+func (e StillOpen) Error() string { return e.refusal.Error() }
+
+// Unwrap returns the refusal.
+func (e StillOpen) Unwrap() error { return e.refusal }
+
+// Watch looks for open transactions at the destination.
+type Watch struct {
+	admin       *kadm.Client
+	destination []kgo.Opt // of another client, which reads what admin cannot
+	log         *slog.Logger
+
+	looking chan struct{} // held by the one look that is under way; guards last
+	last    *transactionLook
+}
+
+// NewWatch makes a watch of the cluster that admin and destination lead to.
+func NewWatch(admin *kadm.Client, destination []kgo.Opt, log *slog.Logger) *Watch {
+	return &Watch{admin: admin, destination: destination, log: log, looking: make(chan struct{}, 1)}
+}
 
 // lookForTransactions looks at the transactions of all coordinators. It returns the result of
 // another call's look if that began after this call did.
-func (s *Service) lookForTransactions(ctx context.Context) (*transactionLook, error) {
+func (w *Watch) lookForTransactions(ctx context.Context) (*transactionLook, error) {
 	asked := time.Now()
 	select {
-	case s.transactionLook <- struct{}{}:
-		defer func() { <-s.transactionLook }()
+	case w.looking <- struct{}{}:
+		defer func() { <-w.looking }()
 	case <-ctx.Done():
 		return nil, fmt.Errorf("could not look for open transactions at the destination: %w", ctx.Err())
 	}
-	if s.lastLook != nil && s.lastLook.began.After(asked) {
-		return s.lastLook, nil
+	if w.last != nil && w.last.began.After(asked) {
+		return w.last, nil
 	}
 	look := &transactionLook{began: time.Now()}
-	listed, err := s.canListTransactions(ctx)
+	listed, err := w.canListTransactions(ctx)
 	switch {
 	case err != nil:
 	case listed:
-		err = s.listTransactions(ctx, look)
+		err = w.listTransactions(ctx, look)
 	default:
-		err = s.readTransactionState(ctx, look)
+		err = w.readTransactionState(ctx, look)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("could not look for open transactions at the destination: %w", err)
 	}
-	s.lastLook = look
+	w.last = look
 	return look, nil
 }
 
 // canListTransactions reports whether all brokers know ListTransactions and DescribeTransactions
 // (Kafka 3.0).
-func (s *Service) canListTransactions(ctx context.Context) (bool, error) {
-	all, err := s.admin.ApiVersions(ctx)
+func (w *Watch) canListTransactions(ctx context.Context) (bool, error) {
+	all, err := w.admin.ApiVersions(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -111,11 +133,11 @@ func (s *Service) canListTransactions(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
-func (s *Service) listTransactions(ctx context.Context, look *transactionLook) error {
+func (w *Watch) listTransactions(ctx context.Context, look *transactionLook) error {
 	// A broker lists only the transactions that klink may describe, and does not say that it leaves
 	// some out. Whether klink may describe an id that nobody uses shows whether it sees all of
 	// them.
-	probe, err := s.admin.DescribeTransactions(ctx, "klink.sees.transactions")
+	probe, err := w.admin.DescribeTransactions(ctx, "klink.sees.transactions")
 	if err == nil {
 		err = probe["klink.sees.transactions"].Err
 	}
@@ -125,12 +147,12 @@ func (s *Service) listTransactions(ctx context.Context, look *transactionLook) e
 	case err != nil && !errors.Is(err, kerr.TransactionalIDNotFound):
 		return err
 	}
-	listed, err := s.admin.ListTransactions(ctx, nil, openStates)
+	listed, err := w.admin.ListTransactions(ctx, nil, openStates)
 	if err != nil {
 		return err
 	}
 	for ids := range slices.Chunk(listed.TransactionalIDs(), describedTransactions) {
-		described, err := s.admin.DescribeTransactions(ctx, ids...)
+		described, err := w.admin.DescribeTransactions(ctx, ids...)
 		if err != nil {
 			return err
 		}
@@ -141,7 +163,7 @@ func (s *Service) listTransactions(ctx context.Context, look *transactionLook) e
 			case !ok || d.Err != nil:
 				return fmt.Errorf("transactional id '%s': %w", id, errors.Join(d.Err, errNoAnswer(ok)))
 			case slices.Contains(openStates, d.State):
-				t := openTransaction{id: id, producer: d.ProducerID, state: d.State, partitions: map[string][]int32{}}
+				t := Transaction{ID: id, producer: d.ProducerID, state: d.State, partitions: map[string][]int32{}}
 				for _, topic := range d.Topics.Sorted() {
 					t.partitions[topic.Topic] = topic.Partitions
 				}
@@ -159,11 +181,11 @@ func errNoAnswer(answered bool) error {
 	return errors.New("its coordinator has not answered")
 }
 
-// transactionsIn returns the open transactions that include a partition p of a topic with from <= p
+// In returns the open transactions that include a partition p of a topic with from <= p
 // < to. exists says that the topic exists, so that it may hold the beginning of a transaction that
 // no coordinator remembers.
-func (s *Service) transactionsIn(ctx context.Context, topic string, from, to int32, exists bool) (found []openTransaction, blind string, err error) {
-	look, err := s.lookForTransactions(ctx)
+func (w *Watch) In(ctx context.Context, topic string, from, to int32, exists bool) (found []Transaction, blind string, err error) {
+	look, err := w.lookForTransactions(ctx)
 	if err != nil {
 		return nil, "", err
 	}
@@ -182,11 +204,11 @@ func (s *Service) transactionsIn(ctx context.Context, topic string, from, to int
 	for p := from; p < to; p++ {
 		partitions.Add(topic, p)
 	}
-	described, err := s.describeProducers(ctx, partitions)
+	described, err := w.describeProducers(ctx, partitions)
 	if err != nil {
 		return nil, "", err
 	}
-	hanging := map[int64]*openTransaction{}
+	hanging := map[int64]*Transaction{}
 	for _, p := range described[topic].Partitions {
 		if p.Err != nil {
 			return nil, "", fmt.Errorf("could not describe the producers of partition %d of topic '%s': %w", p.Partition, topic, p.Err)
@@ -196,7 +218,7 @@ func (s *Service) transactionsIn(ctx context.Context, topic string, from, to int
 				continue
 			}
 			if hanging[producer.ProducerID] == nil {
-				hanging[producer.ProducerID] = &openTransaction{producer: producer.ProducerID, state: "hanging", partitions: map[string][]int32{}}
+				hanging[producer.ProducerID] = &Transaction{producer: producer.ProducerID, state: "hanging", partitions: map[string][]int32{}}
 			}
 			t := hanging[producer.ProducerID]
 			t.partitions[topic] = append(t.partitions[topic], p.Partition)
@@ -211,8 +233,8 @@ func (s *Service) transactionsIn(ctx context.Context, topic string, from, to int
 
 // describeProducers asks the leaders for their producers. It returns nil if a broker does not know
 // the request (before Kafka 2.8).
-func (s *Service) describeProducers(ctx context.Context, partitions kadm.TopicsSet) (kadm.DescribedProducersTopics, error) {
-	all, err := s.admin.ApiVersions(ctx)
+func (w *Watch) describeProducers(ctx context.Context, partitions kadm.TopicsSet) (kadm.DescribedProducersTopics, error) {
+	all, err := w.admin.ApiVersions(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -224,24 +246,24 @@ func (s *Service) describeProducers(ctx context.Context, partitions kadm.TopicsS
 			return nil, nil
 		}
 	}
-	return s.admin.DescribeProducers(ctx, partitions)
+	return w.admin.DescribeProducers(ctx, partitions)
 }
 
-// awaitNoTransactions returns when no transaction includes a partition p of a topic with from <= p
-// < to. It waits up to wait; after that it returns transactionsOpen.
-func (s *Service) awaitNoTransactions(ctx context.Context, topic string, from, to int32, exists bool, wait time.Duration) error {
+// Await returns when no transaction includes a partition p of a topic with from <= p
+// < to. It waits up to wait; after that it returns StillOpen.
+func (w *Watch) Await(ctx context.Context, topic string, from, to int32, exists bool, wait time.Duration) error {
 	until := time.Now().Add(wait)
 	if deadline, ok := ctx.Deadline(); ok && until.After(deadline.Add(-afterTransactions)) {
 		until = deadline.Add(-afterTransactions)
 	}
 	for {
-		open, blind, err := s.transactionsIn(ctx, topic, from, to, exists)
+		open, blind, err := w.In(ctx, topic, from, to, exists)
 		if err != nil {
 			return err
 		}
 		if len(open) == 0 {
 			if blind != "" {
-				s.log.Warn("klink may have missed open transactions in the topic of a new mirror; their markers would end its alignment",
+				w.log.Warn("klink may have missed open transactions in the topic of a new mirror; their markers would end its alignment",
 					"topic", topic, "reason", blind)
 			}
 			return nil
@@ -249,7 +271,7 @@ func (s *Service) awaitNoTransactions(ctx context.Context, topic string, from, t
 		if !time.Now().Before(until) {
 			return refuseOpen(topic, open)
 		}
-		if err := retry.Sleep(ctx, 4*pollInterval); err != nil {
+		if err := retry.Sleep(ctx, againAfter); err != nil {
 			return refuseOpen(topic, open)
 		}
 	}
@@ -258,20 +280,20 @@ func (s *Service) awaitNoTransactions(ctx context.Context, topic string, from, t
 // namedTransactions is how many transactions a refusal names.
 const namedTransactions = 5
 
-func refuseOpen(topic string, open []openTransaction) transactionsOpen {
+func refuseOpen(topic string, open []Transaction) StillOpen {
 	var names []string
 	for _, t := range open[:min(len(open), namedTransactions)] {
 		partitions := strings.Trim(strings.ReplaceAll(fmt.Sprint(t.partitions[topic]), " ", ", "), "[]")
-		if t.id == "" {
+		if t.ID == "" {
 			names = append(names, fmt.Sprintf("a hanging transaction of producer id %d (partitions %s; end it with `kafka-transactions.sh abort`)", t.producer, partitions))
 			continue
 		}
-		names = append(names, fmt.Sprintf("transactional id '%.100s' (%s, partitions %s)", t.id, t.state, partitions))
+		names = append(names, fmt.Sprintf("transactional id '%.100s' (%s, partitions %s)", t.ID, t.state, partitions))
 	}
 	if more := len(open) - namedTransactions; more > 0 {
 		names = append(names, fmt.Sprintf("%d more", more))
 	}
-	return transactionsOpen{protocol.Errorf(kerr.InvalidRequest,
+	return StillOpen{protocol.Errorf(kerr.InvalidRequest,
 		"topic '%s' has open transactions at the destination, which would write markers into the mirror when they end: %s; "+
 			"let their producers commit or abort, or wait for transaction.timeout.ms, and try again", topic, strings.Join(names, "; "))}
 }

@@ -1,4 +1,4 @@
-package admin
+package transactions
 
 import (
 	"context"
@@ -28,16 +28,16 @@ const (
 // 3.0). It reads the topic that their transaction coordinators write: a partition is recorded there
 // before the producer learns that it was added. If the topic cannot be read, the look is blind, but
 // there is no error: these brokers offer no other way.
-func (s *Service) readTransactionState(ctx context.Context, look *transactionLook) error {
+func (w *Watch) readTransactionState(ctx context.Context, look *transactionLook) error {
 	blind := func(why string) error {
 		look.blind = fmt.Sprintf("the destination's brokers cannot list transactions (before Kafka 3.0), and %s %s", transactionStateTopic, why)
 		return nil
 	}
-	starts, err := s.admin.ListStartOffsets(ctx, transactionStateTopic)
+	starts, err := w.admin.ListStartOffsets(ctx, transactionStateTopic)
 	if err != nil {
 		return blind(fmt.Sprintf("cannot be read: %v", err))
 	}
-	ends, err := s.admin.ListEndOffsets(ctx, transactionStateTopic)
+	ends, err := w.admin.ListEndOffsets(ctx, transactionStateTopic)
 	if err != nil {
 		return blind(fmt.Sprintf("cannot be read: %v", err))
 	}
@@ -57,7 +57,7 @@ func (s *Service) readTransactionState(ctx context.Context, look *transactionLoo
 	if len(from) == 0 {
 		return nil
 	}
-	opts := append(slices.Clone(s.cfg.Destination), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{transactionStateTopic: from}))
+	opts := append(slices.Clone(w.destination), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{transactionStateTopic: from}))
 	client, err := kgo.NewClient(opts...)
 	if err != nil {
 		return err
@@ -65,7 +65,7 @@ func (s *Service) readTransactionState(ctx context.Context, look *transactionLoo
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, transactionStateWait)
 	defer cancel()
-	states := map[string]openTransaction{}
+	states := map[string]Transaction{}
 	for heard := time.Now(); len(left) > 0 && time.Since(heard) < transactionStateIdle; {
 		poll, end := context.WithTimeout(ctx, transactionStateIdle)
 		fetches := client.PollFetches(poll)
@@ -96,7 +96,7 @@ func (s *Service) readTransactionState(ctx context.Context, look *transactionLoo
 }
 
 // noteTransaction applies a record of the topic to states, the open transactions by id.
-func noteTransaction(states map[string]openTransaction, r *kgo.Record) {
+func noteTransaction(states map[string]Transaction, r *kgo.Record) {
 	var key kmsg.TxnMetadataKey
 	if err := key.ReadFrom(r.Key); err != nil || key.Version != 0 {
 		return
@@ -106,7 +106,7 @@ func noteTransaction(states map[string]openTransaction, r *kgo.Record) {
 	if r.Value == nil || value.ReadFrom(r.Value) != nil || !slices.Contains(openStates, value.State.String()) {
 		return
 	}
-	t := openTransaction{id: key.TransactionalID, producer: value.ProducerID, state: value.State.String(), partitions: map[string][]int32{}}
+	t := Transaction{ID: key.TransactionalID, producer: value.ProducerID, state: value.State.String(), partitions: map[string][]int32{}}
 	for _, topic := range value.Topics {
 		t.partitions[topic.Topic] = append(t.partitions[topic.Topic], topic.Partitions...)
 	}

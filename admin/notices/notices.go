@@ -1,14 +1,17 @@
-package admin
+package notices
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"klink/admin/model"
 	"klink/admin/store"
+	"klink/admin/topicconfig"
 	"klink/protocol/timeline"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -24,9 +27,9 @@ import (
 // are doing gets an answer in any case.
 const noticePatience = 5 * time.Second
 
-// notices returns a function that finds the notices of the mirrors in topics. It leaves out what
+// Of returns a function that finds the notices of the mirrors in topics. It leaves out what
 // the destination does not tell.
-func (s *Service) notices(ctx context.Context, state *model.State, topics []string) func(m *model.Mirror) []string {
+func Of(ctx context.Context, admin *kadm.Client, log *slog.Logger, state *model.State, topics []string) func(m *model.Mirror) []string {
 	ctx, cancel := context.WithTimeout(ctx, noticePatience)
 	defer cancel()
 	var ask []string
@@ -40,11 +43,11 @@ func (s *Service) notices(ctx context.Context, state *model.State, topics []stri
 	var unlimited map[string]bool
 	if len(ask) > 0 {
 		var err error
-		if meta, err = s.admin.Metadata(ctx, ask...); err != nil {
-			s.log.Warn("could not describe the topics of mirrors at the destination", "error", err)
+		if meta, err = admin.Metadata(ctx, ask...); err != nil {
+			log.Warn("could not describe the topics of mirrors at the destination", "error", err)
 			ask = nil
-		} else if starts, ends, stable, err = s.logBounds(ctx, ask); err != nil {
-			s.log.Debug("could not list the start and end offsets of mirrors at the destination", "error", err)
+		} else if starts, ends, stable, err = logBounds(ctx, admin, ask); err != nil {
+			log.Debug("could not list the start and end offsets of mirrors at the destination", "error", err)
 		}
 	}
 	var late []string // topics whose log begins above where klink lets it begin
@@ -54,7 +57,7 @@ func (s *Service) notices(ctx context.Context, state *model.State, topics []stri
 		}
 	}
 	if len(late) > 0 {
-		unlimited = s.keepForever(ctx, late)
+		unlimited = keepForever(ctx, admin, log, late)
 	}
 	return func(m *model.Mirror) (found []string) {
 		if text := voidNotice(m); text != "" {
@@ -82,14 +85,14 @@ func (s *Service) notices(ctx context.Context, state *model.State, topics []stri
 
 // logBounds returns the log start offsets of topics, their ends and, requested after the ends,
 // their last stable offsets.
-func (s *Service) logBounds(ctx context.Context, topics []string) (starts, ends, stable kadm.ListedOffsets, err error) {
-	if starts, err = s.admin.ListStartOffsets(ctx, topics...); err != nil {
+func logBounds(ctx context.Context, admin *kadm.Client, topics []string) (starts, ends, stable kadm.ListedOffsets, err error) {
+	if starts, err = admin.ListStartOffsets(ctx, topics...); err != nil {
 		return nil, nil, nil, err
 	}
-	if ends, err = s.admin.ListEndOffsets(ctx, topics...); err != nil {
+	if ends, err = admin.ListEndOffsets(ctx, topics...); err != nil {
 		return starts, nil, nil, err
 	}
-	stable, err = s.admin.ListCommittedOffsets(ctx, topics...)
+	stable, err = admin.ListCommittedOffsets(ctx, topics...)
 	return starts, ends, stable, err
 }
 
@@ -157,16 +160,50 @@ func deleted(tls []*timeline.Partition, starts map[int32]kadm.ListedOffset) (par
 }
 
 // keepForever reports for which topics the destination deletes no records by itself.
-func (s *Service) keepForever(ctx context.Context, topics []string) map[string]bool {
+func keepForever(ctx context.Context, admin *kadm.Client, log *slog.Logger, topics []string) map[string]bool {
 	keep := map[string]bool{}
-	of, err := describeConfigsOf(ctx, s.admin, topics)
+	of, err := topicconfig.DescribeAll(ctx, admin, topics)
 	if err != nil {
-		s.log.Debug("could not read the retention of mirrors at the destination", "error", err)
+		log.Debug("could not read the retention of mirrors at the destination", "error", err)
 		return keep
 	}
 	for _, topic := range topics {
-		c := of[topic].configs
-		keep[topic] = of[topic].err == nil && (c["cleanup.policy"].Value == "compact" || c["retention.ms"].Value == "-1" && c["retention.bytes"].Value == "-1")
+		c := of[topic].Configs
+		keep[topic] = of[topic].Err == nil && (c["cleanup.policy"].Value == "compact" || c["retention.ms"].Value == "-1" && c["retention.bytes"].Value == "-1")
 	}
 	return keep
+}
+
+// voidNotice describes the void batches in a mirror's log, and what they mean; "" = there are none.
+func voidNotice(m *model.Mirror) string {
+	if !m.HasVoid() {
+		return ""
+	}
+	var offsets, foreign int64
+	unsafe := 0
+	for _, v := range m.Void {
+		offsets += v.Offsets
+		foreign += v.Foreign
+		if !v.Safe {
+			unsafe++
+		}
+	}
+	var text strings.Builder
+	if first := m.Void; len(first) > 0 {
+		fmt.Fprintf(&text, "%d offsets in %d partitions of the log are void, first in partition %d from physical offset %d on; somebody wrote %d of them, not through klink, and klink wrote the others twice or too late. Clients of klink do not see them",
+			offsets, len(m.Void), first[0].Partition, first[0].From, foreign)
+	} else {
+		text.WriteString("Offsets in the log are void")
+	}
+	switch {
+	case m.State == model.MirrorStopped:
+		text.WriteString(". Compaction is paused, because it would remove valid records; the error message says what to do")
+	case !model.Compacts(m.CleanupPolicy):
+	default:
+		text.WriteString(". COMPACTION IS PAUSED, because it would keep the void records instead of the mirror's. Promote the mirror or fail it over: klink then re-appends the last valid record of each of their keys. Or delete the topic and re-create the mirror. Allow only klink to write to the topic")
+		if unsafe > 0 {
+			text.WriteString(". klink is checking whether the cleaner has already removed records")
+		}
+	}
+	return text.String()
 }
