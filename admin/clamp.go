@@ -8,21 +8,16 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
+	"klink/admin/groups"
 	"klink/internal/parallel"
 	"klink/internal/retry"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // clampGroups is the number of groups whose offsets klink asks for at once.
 const clampGroups = 500
-
-// clampPause is the pause before klink asks again for groups that could not answer.
-const clampPause = 200 * time.Millisecond
 
 // clamp sets committed offsets at the destination that lie beyond the end of a mirror back to that
 // end, in all groups. It returns notes for people about what it could not do, by topic. It tries
@@ -37,11 +32,11 @@ func (s *Service) clamp(ctx context.Context, ends map[string]mirrorEnds) (notes 
 			notes[topic] = append(notes[topic], note)
 		}
 	}
-	groups, err := s.listGroups(ctx)
+	names, err := groups.Names(ctx, s.admin)
 	if err != nil {
 		all(notChecked(err))
 	}
-	beyond, failed := s.offsetsBeyond(ctx, ends, groups)
+	beyond, failed := s.offsetsBeyond(ctx, ends, names)
 	if len(failed) > 0 {
 		some := slices.Sorted(maps.Keys(failed))
 		all(notChecked(fmt.Errorf("could not read the offsets of %d groups, for example %.260s: %w", len(failed), some[0], failed[some[0]])))
@@ -56,51 +51,12 @@ func (s *Service) clamp(ctx context.Context, ends map[string]mirrorEnds) (notes 
 	return notes
 }
 
-// listGroups lists the groups of the destination. If some brokers do not answer, it returns the
-// groups of the others together with an error.
-func (s *Service) listGroups(ctx context.Context) ([]string, error) {
-	for {
-		listed, err := s.admin.ListGroups(ctx)
-		if !tryAgain(ctx, err) {
-			return listed.Groups(), err
-		}
-		if retry.Sleep(ctx, clampPause) != nil {
-			return listed.Groups(), err
-		}
-	}
-}
-
-// tryAgain reports whether another attempt may help and ctx leaves time for it.
-func tryAgain(ctx context.Context, err error) bool {
-	if err == nil || ctx.Err() != nil {
-		return false
-	}
-	var shards *kadm.ShardErrors
-	if errors.As(err, &shards) {
-		return slices.ContainsFunc(shards.Errs, func(e kadm.ShardError) bool { return tryAgain(ctx, e.Err) })
-	}
-	var code *kerr.Error
-	return !errors.As(err, &code) || code.Retriable
-}
-
-// commit is an offset to commit for a group.
-type commit struct {
-	group     string
-	topic     string
-	topicID   [16]byte
-	partition int32
-	committed int64
-	end       int64
-	metadata  string
-	err       error // why it was not committed; nil = it was
-}
-
 // offsetsBeyond returns the committed offsets beyond the ends, by group. failed has the groups
 // whose offsets it could not read.
-func (s *Service) offsetsBeyond(ctx context.Context, ends map[string]mirrorEnds, groups []string) (beyond map[string][]*commit, failed map[string]error) {
-	beyond, failed = map[string][]*commit{}, map[string]error{}
+func (s *Service) offsetsBeyond(ctx context.Context, ends map[string]mirrorEnds, names []string) (beyond map[string][]*groups.Commit, failed map[string]error) {
+	beyond, failed = map[string][]*groups.Commit{}, map[string]error{}
 	mirrors := s.State().Mirrors
-	ask := groups
+	ask := names
 	for len(ask) > 0 {
 		clear(failed)
 		var again []string
@@ -116,7 +72,7 @@ func (s *Service) offsetsBeyond(ctx context.Context, ends map[string]mirrorEnds,
 					continue // deleted since it was listed, or of a kind without committed offsets
 				case f.Err != nil:
 					failed[group] = f.Err
-					if tryAgain(ctx, f.Err) {
+					if groups.TryAgain(ctx, f.Err) {
 						again = append(again, group)
 					}
 					continue
@@ -125,9 +81,9 @@ func (s *Service) offsetsBeyond(ctx context.Context, ends map[string]mirrorEnds,
 					e := ends[topic] // the zero value if the topic is not one of the mirrors
 					for partition, o := range offsets {
 						if o.Err == nil && int(partition) < len(e.logical) && e.logical[partition] >= 0 && o.At > e.logical[partition] {
-							beyond[group] = append(beyond[group], &commit{
-								group: group, topic: topic, topicID: mirrors[topic].TopicID, partition: partition,
-								committed: o.At, end: e.logical[partition], metadata: o.Metadata,
+							beyond[group] = append(beyond[group], &groups.Commit{
+								Group: group, Topic: topic, TopicID: mirrors[topic].TopicID, Partition: partition,
+								Committed: o.At, End: e.logical[partition], Metadata: o.Metadata,
 							})
 						}
 					}
@@ -135,7 +91,7 @@ func (s *Service) offsetsBeyond(ctx context.Context, ends map[string]mirrorEnds,
 			}
 		}
 		ask = again
-		if len(ask) > 0 && retry.Sleep(ctx, clampPause) != nil {
+		if len(ask) > 0 && retry.Sleep(ctx, groups.Pause) != nil {
 			break
 		}
 	}
@@ -144,112 +100,51 @@ func (s *Service) offsetsBeyond(ctx context.Context, ends map[string]mirrorEnds,
 
 // setBack commits the ends, for several groups at a time. By topic, it returns how many offsets it
 // committed, and which ones it did not.
-func (s *Service) setBack(ctx context.Context, beyond map[string][]*commit) (done map[string]int, kept map[string][]*commit) {
-	groups := slices.Sorted(maps.Keys(beyond))
+func (s *Service) setBack(ctx context.Context, beyond map[string][]*groups.Commit) (done map[string]int, kept map[string][]*groups.Commit) {
+	names := slices.Sorted(maps.Keys(beyond))
 	var mu sync.Mutex
-	done, kept = map[string]int{}, map[string][]*commit{}
-	parallel.ForEach(len(groups), func(i int) {
-		commits := beyond[groups[i]]
+	done, kept = map[string]int{}, map[string][]*groups.Commit{}
+	parallel.ForEach(len(names), func(i int) {
+		commits := beyond[names[i]]
 		for {
-			s.commit(ctx, groups[i], commits)
-			if !slices.ContainsFunc(commits, func(c *commit) bool { return tryAgain(ctx, c.err) }) || retry.Sleep(ctx, clampPause) != nil {
+			groups.Send(ctx, s.client, names[i], commits)
+			if !slices.ContainsFunc(commits, func(c *groups.Commit) bool { return groups.TryAgain(ctx, c.Err) }) || retry.Sleep(ctx, groups.Pause) != nil {
 				break
 			}
 		}
 		mu.Lock()
 		defer mu.Unlock()
 		for _, c := range commits {
-			if c.err != nil {
-				kept[c.topic] = append(kept[c.topic], c)
+			if c.Err != nil {
+				kept[c.Topic] = append(kept[c.Topic], c)
 				continue
 			}
-			done[c.topic]++
-			s.log.Debug("reset a committed offset to the end of a mirror", "group", c.group, "topic", c.topic, "partition", c.partition, "committed", c.committed, "end", c.end)
+			done[c.Topic]++
+			s.log.Debug("reset a committed offset to the end of a mirror", "group", c.Group, "topic", c.Topic, "partition", c.Partition, "committed", c.Committed, "end", c.End)
 		}
 	})
 	return done, kept
 }
 
-// commit commits the end of each of commits, for one group, as a client that is no member:
-// generation -1, no member id. The leader epoch is -1, because the source's epochs mean nothing
-// here. It sets err in each of commits.
-func (s *Service) commit(ctx context.Context, group string, commits []*commit) {
-	req := kmsg.NewPtrOffsetCommitRequest()
-	req.Group = group
-	topics := map[string]int{}
-	for _, c := range commits {
-		c.err = errors.New("no answer from the coordinator")
-		i, ok := topics[c.topic]
-		if !ok {
-			i = len(req.Topics)
-			topics[c.topic] = i
-			t := kmsg.NewOffsetCommitRequestTopic()
-			t.Topic, t.TopicID = c.topic, c.topicID
-			req.Topics = append(req.Topics, t)
-		}
-		p := kmsg.NewOffsetCommitRequestTopicPartition()
-		p.Partition, p.Offset, p.LeaderEpoch = c.partition, c.end, -1
-		if c.metadata != "" {
-			p.Metadata = &c.metadata
-		}
-		req.Topics[i].Partitions = append(req.Topics[i].Partitions, p)
-	}
-	resp, err := req.RequestWith(ctx, s.client)
-	if err != nil {
-		for _, c := range commits {
-			c.err = err
-		}
-		return
-	}
-	type place struct {
-		topic     string
-		id        [16]byte // instead of topic, where the response has only the id
-		partition int32
-	}
-	at := make(map[place]*commit, 2*len(commits))
-	for _, c := range commits {
-		at[place{topic: c.topic, partition: c.partition}] = c
-		at[place{id: c.topicID, partition: c.partition}] = c
-	}
-	for _, t := range resp.Topics {
-		for _, p := range t.Partitions {
-			where := place{topic: t.Topic, partition: p.Partition}
-			if t.Topic == "" {
-				where.id = t.TopicID
-			}
-			if c := at[where]; c != nil {
-				c.err = kerr.ErrorForCode(p.ErrorCode)
-			}
-		}
-	}
-}
-
-// maxNamedGroups bounds how many groups a message names.
-const maxNamedGroups = 5
-
 // keptNote describes the committed offsets beyond the end of a mirror that are still there.
-func keptNote(kept []*commit) string {
-	slices.SortFunc(kept, func(a, b *commit) int {
-		if c := strings.Compare(a.group, b.group); c != 0 {
+func keptNote(kept []*groups.Commit) string {
+	slices.SortFunc(kept, func(a, b *groups.Commit) int {
+		if c := strings.Compare(a.Group, b.Group); c != 0 {
 			return c
 		}
-		return int(a.partition - b.partition)
+		return int(a.Partition - b.Partition)
 	})
-	var groups []string
+	var names []string
 	for _, c := range kept {
-		if len(groups) == 0 || groups[len(groups)-1] != c.group {
-			groups = append(groups, c.group)
+		if len(names) == 0 || names[len(names)-1] != c.Group {
+			names = append(names, c.Group)
 		}
 	}
-	named := strings.Join(groups[:min(len(groups), maxNamedGroups)], ", ")
-	if more := len(groups) - maxNamedGroups; more > 0 {
-		named += fmt.Sprintf(" and %d more", more)
-	}
 	first := kept[0]
-	why := first.err.Error()
-	if errors.Is(first.err, kerr.UnknownMemberID) || errors.Is(first.err, kerr.StaleMemberEpoch) {
+	why := first.Err.Error()
+	if errors.Is(first.Err, kerr.UnknownMemberID) || errors.Is(first.Err, kerr.StaleMemberEpoch) {
 		why = "the group is active"
 	}
 	return fmt.Sprintf("could not reset committed offsets beyond the mirror's end, of groups %s: group %s has offset %d in partition %d, which ends at %d (%s); stop the group's consumers and reset its offset",
-		named, first.group, first.committed, first.partition, first.end, why)
+		groups.Named(names), first.Group, first.Committed, first.Partition, first.End, why)
 }

@@ -163,7 +163,7 @@ func checkMirrorSpec(spec router.MirrorSpec) *protocol.Error {
 	switch {
 	case spec.SourceTopic != "" && spec.SourceTopic != spec.Topic:
 		return protocol.Errorf(kerr.InvalidRequest, "renaming is not supported: a mirror has the name of its source topic, so it must be '%.260s', not '%s'", spec.SourceTopic, spec.Topic)
-	case strings.HasPrefix(spec.Topic, "__"), isOwnName(spec.Topic):
+	case strings.HasPrefix(spec.Topic, "__"), model.IsOwnName(spec.Topic):
 		return protocol.Errorf(kerr.InvalidTopicException, "topic '%s' is internal and cannot be mirrored", spec.Topic)
 	case spec.Link == "":
 		return protocol.Errorf(kerr.InvalidRequest, "no link is given for mirror topic '%s'", spec.Topic)

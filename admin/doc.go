@@ -11,6 +11,8 @@
 //	linkconfig  the configs of links, and which configs of topics follow
 //	topicconfig  reads and sets the configs of topics
 //	sources  connects to the source of a link, and says what is wrong with it
+//	groups   lists the groups of a cluster, and commits offsets for them
+//	offsets  carries the committed offsets of groups from a source to its mirrors
 //	transactions  the open transactions that a new mirror has to wait for
 //	notices  how a mirror's topic differs from what klink has made of it
 //	facts    what the router asks for, and klink has to look up

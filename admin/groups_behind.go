@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"klink/admin/filter"
+	"klink/admin/groups"
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/offsets"
 	"klink/admin/sources"
 	"klink/internal/parallel"
 	"klink/protocol"
@@ -106,38 +108,38 @@ func (s *Service) groupsBehindOf(ctx context.Context, l *model.Link, topics []st
 	if err := s.offsetsElsewhere(ctx, l); err != nil {
 		return nil, err
 	}
-	listed, err := listGroupsOf(ctx, source.Client)
+	listed, err := groups.List(ctx, source.Client)
 	if err != nil {
 		return nil, source.Failed("list groups", err)
 	}
-	o := s.offsetSync(l, source, mirrorsOf(s.State(), l.Name, func(m *model.Mirror) bool {
-		return slices.Contains(topics, m.Topic) && (takesLastOffsets(m) || m.State == model.MirrorPending)
+	o := s.offsetSync(l, source, offsets.MirrorsOf(s.State(), l.Name, func(m *model.Mirror) bool {
+		return slices.Contains(topics, m.Topic) && (offsets.TakesLast(m) || m.State == model.MirrorPending)
 	}))
-	o.part, o.dry = true, true
-	if o.states, err = listGroupsOf(ctx, s.client); err != nil {
+	o.Part, o.Dry = true, true
+	if o.States, err = groups.List(ctx, s.client); err != nil {
 		return nil, fmt.Errorf("could not list the groups of the destination: %w", err)
 	}
-	var groups []string
+	var names []string
 	for group, g := range listed {
-		if g.kind != "share" && filters.Match(group) {
-			groups = append(groups, group)
+		if g.Kind != "share" && filters.Match(group) {
+			names = append(names, group)
 		}
 	}
-	slices.Sort(groups)
+	slices.Sort(names)
 	behind, active := map[string]int{}, map[string][]string{}
 	var errs offsetErrors
-	o.run(ctx, groups, func(g *syncedGroup) {
-		if g.err != nil {
-			errs.add(g.group, g.err)
+	o.Run(ctx, names, func(g *offsets.Group) {
+		if g.Err != nil {
+			errs.add(g.Group, g.Err)
 		}
 		last := ""
-		for _, c := range g.offsets { // in the order of their topics
-			if c.at.topic == last || !c.behind() {
+		for _, c := range g.Offsets { // in the order of their topics
+			if c.At.Topic == last || !c.Behind() {
 				continue
 			}
-			last = c.at.topic
-			if g.active {
-				active[last] = append(active[last], g.group)
+			last = c.At.Topic
+			if g.Active {
+				active[last] = append(active[last], g.Group)
 			} else {
 				behind[last]++
 			}
@@ -153,20 +155,9 @@ func (s *Service) groupsBehindOf(ctx context.Context, l *model.Link, topics []st
 	for _, topic := range topics {
 		b := groupsBehind{synced: true, n: behind[topic]}
 		if busy := active[topic]; len(busy) > 0 {
-			b.note = fmt.Sprintf("klink leaves alone the offsets of groups that are active at the destination: %.500s", namedGroups(busy))
+			b.note = fmt.Sprintf("klink leaves alone the offsets of groups that are active at the destination: %.500s", groups.Named(busy))
 		}
 		found[topic] = b
 	}
 	return found, nil
-}
-
-// behind reports whether the destination lacks this offset: whether the sync would write it if the
-// mirror had every record.
-func (o *syncedOffset) behind() bool {
-	whole := o.offsetCase
-	whole.end = max(whole.end, whole.source)
-	to, write := whole.decide()
-	// Going down counts only if the sync itself would lower the offset: checkSource may have
-	// refused that.
-	return write && to != o.committed && (to > o.committed || o.write)
 }

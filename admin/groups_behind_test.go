@@ -17,33 +17,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// TestOffsetBehind: an offset is behind if the sync would write it once the mirror had every
-// record.
-func TestOffsetBehind(t *testing.T) {
-	for name, c := range map[string]struct {
-		offsetCase
-		write bool // as the mirror is now
-		want  bool
-	}{
-		"the same":                            {offsetCase{source: 10, committed: 10, epoch: -1, end: 20, last: offsetSeen{10, 10}}, false, false},
-		"nothing there":                       {offsetCase{source: 10, committed: -1, epoch: -1, end: 20, last: nothingSeen}, true, true},
-		"below":                               {offsetCase{source: 15, committed: 10, epoch: -1, end: 20, last: offsetSeen{10, 10}}, true, true},
-		"set back at the source":              {offsetCase{source: 5, committed: 10, epoch: -1, end: 20, last: offsetSeen{10, 10}}, true, true},
-		"set back, but of another topic":      {offsetCase{source: 5, committed: 10, epoch: -1, end: 20, last: offsetSeen{10, 10}}, false, false},
-		"clamped by klink":                    {offsetCase{source: 105, committed: 100, epoch: -1, end: 100, last: offsetSeen{105, 100}}, false, true},
-		"clamped by klink, before a restart":  {offsetCase{source: 105, committed: 100, epoch: -1, end: 100, last: nothingSeen}, false, true},
-		"ahead at the destination":            {offsetCase{source: 10, committed: 15, epoch: 3, end: 20, last: offsetSeen{9, -1}}, false, false},
-		"reset by a person, rests at source":  {offsetCase{source: 10, committed: 5, epoch: -1, end: 20, last: offsetSeen{10, -1}}, false, false},
-		"reset, and the mirror ends below it": {offsetCase{source: 10, committed: 5, epoch: -1, end: 7, last: offsetSeen{10, -1}}, false, false},
-		"the end is not known":                {offsetCase{source: 10, committed: -1, epoch: -1, end: -1, last: nothingSeen}, false, true},
-		"only the metadata":                   {offsetCase{source: 10, committed: 10, epoch: -1, end: 20, metadata: true, last: offsetSeen{10, 10}}, true, false},
-	} {
-		o := &syncedOffset{offsetCase: c.offsetCase, write: c.write}
-		o.to, _ = o.decide()
-		require.Equal(t, c.want, o.behind(), name)
-	}
-}
-
 // couldPromote asks whether mirrors could be promoted.
 func (w *world) couldPromote(topics ...string) []linkapi.AlteredMirror {
 	req := &linkapi.AlterMirrorsRequest{TimeoutMs: 10_000, ValidateOnly: true}

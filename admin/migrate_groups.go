@@ -8,8 +8,10 @@ import (
 	"time"
 
 	"klink/admin/filter"
+	"klink/admin/groups"
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/offsets"
 	"klink/admin/sources"
 	"klink/admin/store"
 	"klink/internal/parallel"
@@ -74,9 +76,9 @@ type migration struct {
 	link      *model.Link
 	source    *sources.Source
 	dry       bool
-	groups    map[string]listedGroup // at the source
-	notListed error                  // why groups may be missing in it
-	there     map[string]listedGroup // at the destination
+	groups    map[string]groups.Listed // at the source
+	notListed error                    // why groups may be missing in it
+	there     map[string]groups.Listed // at the destination
 }
 
 func (s *Service) startMigration(ctx context.Context, link string, dry bool) (*migration, error) {
@@ -103,9 +105,9 @@ func (s *Service) startMigration(ctx context.Context, link string, dry bool) (*m
 		return nil, err
 	}
 	m := &migration{s: s, link: l, source: source, dry: dry}
-	m.groups, m.notListed = listGroupsOf(ctx, source.Client)
+	m.groups, m.notListed = groups.List(ctx, source.Client)
 	var err error
-	if m.there, err = listGroupsOf(ctx, s.client); err != nil {
+	if m.there, err = groups.List(ctx, s.client); err != nil {
 		// Not fatal: the destination refuses klink's commits for a group that is active.
 		s.log.Debug("could not list all groups of the destination", "error", err)
 	}
@@ -143,29 +145,29 @@ func (m *migration) group(ctx context.Context, g linkapi.MigrateGroup) ([]linkap
 
 // carried returns the result for each partition of a group, and an error unless all offsets were
 // carried over.
-func (m *migration) carried(group string, synced *syncedGroup) ([]linkapi.MigratedPartition, error) {
-	partitions := make([]linkapi.MigratedPartition, len(synced.offsets))
-	for i, c := range synced.offsets {
-		now := c.now()
-		if m.dry && c.write {
-			now = c.to
+func (m *migration) carried(group string, synced *offsets.Group) ([]linkapi.MigratedPartition, error) {
+	partitions := make([]linkapi.MigratedPartition, len(synced.Offsets))
+	for i, c := range synced.Offsets {
+		now := c.Now()
+		if m.dry && c.Write {
+			now = c.To
 		}
-		partitions[i] = linkapi.MigratedPartition{Topic: c.at.topic, Partition: c.at.partition, SourceOffset: c.source, DestinationOffset: now, ClampedBy: -1}
-		if c.end >= 0 {
-			partitions[i].ClampedBy = max(0, c.source-c.end)
+		partitions[i] = linkapi.MigratedPartition{Topic: c.At.Topic, Partition: c.At.Partition, SourceOffset: c.Source, DestinationOffset: now, ClampedBy: -1}
+		if c.End >= 0 {
+			partitions[i].ClampedBy = max(0, c.Source-c.End)
 		}
 	}
 	// A mirror that has not begun takes no offsets, and the group's offsets for it would stay
 	// behind for good.
-	left := slices.IndexFunc(synced.offsets, func(c *syncedOffset) bool { return c.end < 0 || c.write && !c.written && !m.dry })
+	left := slices.IndexFunc(synced.Offsets, func(c *offsets.Offset) bool { return c.End < 0 || c.Write && !c.Written && !m.dry })
 	switch {
-	case synced.active:
-		return partitions, m.busy(group, m.there[group].state)
-	case synced.err != nil:
-		return partitions, fmt.Errorf("group '%.260s': %w", group, synced.err)
+	case synced.Active:
+		return partitions, m.busy(group, m.there[group].State)
+	case synced.Err != nil:
+		return partitions, fmt.Errorf("group '%.260s': %w", group, synced.Err)
 	case left >= 0:
-		c := synced.offsets[left]
-		return partitions, protocol.Errorf(kerr.CoordinatorNotAvailable, "the offset of group '%.260s' for partition %d of mirror topic '%s' was not carried over, because the mirror cannot accept it now (`klink mirror describe %s` shows its state): try again", group, c.at.partition, c.at.topic, c.at.topic)
+		c := synced.Offsets[left]
+		return partitions, protocol.Errorf(kerr.CoordinatorNotAvailable, "the offset of group '%.260s' for partition %d of mirror topic '%s' was not carried over, because the mirror cannot accept it now (`klink mirror describe %s` shows its state): try again", group, c.At.Partition, c.At.Topic, c.At.Topic)
 	}
 	return partitions, nil
 }
@@ -175,7 +177,7 @@ func (m *migration) check(ctx context.Context, g linkapi.MigrateGroup) error {
 	if g.Group == "" || g.Group == "*" {
 		return protocol.Errorf(kerr.InvalidGroupID, "%q cannot be moved: no filter can exclude only this group", g.Group)
 	}
-	if isOwnName(g.Group) {
+	if model.IsOwnName(g.Group) {
 		return protocol.Errorf(kerr.InvalidGroupID, "group '%.260s' belongs to klink and cannot be moved", g.Group)
 	}
 	listed, ok := m.groups[g.Group]
@@ -184,7 +186,7 @@ func (m *migration) check(ctx context.Context, g linkapi.MigrateGroup) error {
 		return m.source.Failed("list groups", m.notListed)
 	case !ok:
 		return protocol.Errorf(kerr.GroupIDNotFound, "the source of link %q has no group '%.260s' that the link's user may describe", m.link.Name, g.Group)
-	case listed.kind == "share":
+	case listed.Kind == "share":
 		return protocol.Errorf(kerr.InvalidGroupID, "group '%.260s' is a share group; klink carries over the offsets of consumer groups", g.Group)
 	}
 	if !g.Force {
@@ -192,12 +194,12 @@ func (m *migration) check(ctx context.Context, g linkapi.MigrateGroup) error {
 		if err != nil {
 			return m.source.Failed("describe the group '"+g.Group+"'", err)
 		}
-		if (listedGroup{state: state}).active() {
+		if (groups.Listed{State: state}).Active() {
 			return protocol.Errorf(kerr.NonEmptyGroup, "group '%.260s' is active at the source (%s): stop its consumers there first, or what they commit from now on is not carried over", g.Group, state)
 		}
 	}
-	if there := m.there[g.Group]; there.active() {
-		return m.busy(g.Group, there.state)
+	if there := m.there[g.Group]; there.Active() {
+		return m.busy(g.Group, there.State)
 	}
 	return nil
 }
@@ -215,9 +217,9 @@ func (m *migration) busy(group, state string) error {
 
 // stateOf returns the state of a group. It asks for it where ListGroups did not tell (brokers
 // before Kafka 2.6).
-func stateOf(ctx context.Context, source *sources.Source, group string, listed listedGroup) (string, error) {
-	if listed.state != "" {
-		return listed.state, nil
+func stateOf(ctx context.Context, source *sources.Source, group string, listed groups.Listed) (string, error) {
+	if listed.State != "" {
+		return listed.State, nil
 	}
 	// kadm would also decode the members' metadata, which may be anything of any size.
 	req := kmsg.NewPtrDescribeGroupsRequest()
@@ -234,13 +236,13 @@ func stateOf(ctx context.Context, source *sources.Source, group string, listed l
 
 // sync carries over the offsets of a group. It repeats that while mirrors end below them, for at
 // most migratePatience.
-func (m *migration) sync(ctx context.Context, group string) (synced *syncedGroup, err error) {
+func (m *migration) sync(ctx context.Context, group string) (synced *offsets.Group, err error) {
 	for until := time.Now().Add(migratePatience); ; {
 		if synced, err = m.syncOnce(ctx, group); err != nil {
 			return nil, err
 		}
-		behind := slices.ContainsFunc(synced.offsets, func(c *syncedOffset) bool { return c.end < c.source })
-		if synced.active || synced.err != nil || !behind || m.dry || time.Now().After(until) {
+		behind := slices.ContainsFunc(synced.Offsets, func(c *offsets.Offset) bool { return c.End < c.Source })
+		if synced.Active || synced.Err != nil || !behind || m.dry || time.Now().After(until) {
 			return synced, nil
 		}
 		if retry.Sleep(ctx, 100*time.Millisecond) != nil {
@@ -250,10 +252,10 @@ func (m *migration) sync(ctx context.Context, group string) (synced *syncedGroup
 }
 
 // syncOnce carries over the offsets of a group as far as the mirrors have got.
-func (m *migration) syncOnce(ctx context.Context, group string) (synced *syncedGroup, err error) {
-	o := m.s.offsetSync(m.link, m.source, mirrorsOf(m.s.State(), m.link.Name, func(m *model.Mirror) bool { return takesLastOffsets(m) || m.State == model.MirrorPending }))
-	o.states, o.asked, o.dry, o.takes = m.there, true, m.dry, takesLastOffsets
-	o.run(ctx, []string{group}, func(g *syncedGroup) { synced = g })
+func (m *migration) syncOnce(ctx context.Context, group string) (synced *offsets.Group, err error) {
+	o := m.s.offsetSync(m.link, m.source, offsets.MirrorsOf(m.s.State(), m.link.Name, func(m *model.Mirror) bool { return offsets.TakesLast(m) || m.State == model.MirrorPending }))
+	o.States, o.Asked, o.Dry, o.Takes = m.there, true, m.dry, offsets.TakesLast
+	o.Run(ctx, []string{group}, func(g *offsets.Group) { synced = g })
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("the offsets of group '%.260s' were not carried over in time: %w", group, err)
 	}

@@ -7,8 +7,10 @@ import (
 	"time"
 
 	"klink/admin/filter"
+	"klink/admin/groups"
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/offsets"
 	"klink/admin/store"
 	"klink/protocol/linkapi"
 
@@ -150,8 +152,8 @@ func TestAnnounceFilters(t *testing.T) {
 	require.Eventually(t, func() bool { return announced() == syncedFilters(second.Configs) }, 10*time.Second, 10*time.Millisecond)
 
 	for s, want := range map[*Service]int{w.service: 1, other: 0} {
-		m := newOffsetMemory(nil)
-		m.keep("g", map[partitionOf]offsetSeen{{"orders", 0}: {source: 5, wrote: 5}}, false)
+		m := offsets.NewMemory(nil)
+		m.Keep("g", map[offsets.Partition]offsets.Seen{{Topic: "orders", Partition: 0}: {Source: 5, Wrote: 5}}, false)
 		require.NoError(t, s.saveOffsets(ctx, second, m))
 		require.Equal(t, syncedFilters(second.Configs), announced())
 		require.Len(t, w.service.store.Offsets("l", second.ID).Prints(), want)
@@ -183,8 +185,8 @@ func TestCommitToTheEnd(t *testing.T) {
 	release := sync.OnceFunc(func() { close(h.release) })
 	defer release()
 	ctx, cancel := context.WithCancel(t.Context())
-	one := func() []*commit {
-		return []*commit{{group: "g", topic: "orders", topicID: w.service.State().Mirrors["orders"].TopicID, end: 90}}
+	one := func() []*groups.Commit {
+		return []*groups.Commit{{Group: "g", Topic: "orders", TopicID: w.service.State().Mirrors["orders"].TopicID, End: 90}}
 	}
 	sent, done := one(), make(chan struct{})
 	go func() {
@@ -195,14 +197,14 @@ func TestCommitToTheEnd(t *testing.T) {
 	cancel()
 	select {
 	case <-done:
-		t.Fatalf("over before the answer: %v", sent[0].err)
+		t.Fatalf("over before the answer: %v", sent[0].Err)
 	case <-time.After(100 * time.Millisecond):
 	}
 	release()
 	<-done
-	require.NoError(t, sent[0].err)
+	require.NoError(t, sent[0].Err)
 	require.EqualValues(t, 90, w.committed("g", "orders", 0).At)
 	late := one()
 	w.service.commitToTheEnd(ctx, "g", late)
-	require.ErrorIs(t, late[0].err, context.Canceled)
+	require.ErrorIs(t, late[0].Err, context.Canceled)
 }

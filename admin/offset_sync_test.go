@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"klink/admin/offsets"
 	"klink/admin/sources"
 	"klink/admin/store"
 	"klink/internal/batchtest"
@@ -252,9 +253,9 @@ func TestOffsetSyncKeepsProgress(t *testing.T) {
 			return false
 		}
 		p := stored.Prints()
-		ahead := map[partitionOf]int64{{"orders", 0}: 30}
-		return p[hashGroup("ahead")] == store.GroupPrint{Source: hashOffsets(ahead)} && p[hashGroup("follows")].Wrote != noHash
-	}, 3*offsetsEvery, 50*time.Millisecond)
+		ahead := map[offsets.Partition]int64{{Topic: "orders", Partition: 0}: 30}
+		return p[offsets.HashGroup("ahead")] == store.GroupPrint{Source: offsets.HashOffsets(ahead)} && p[offsets.HashGroup("follows")].Wrote != store.OffsetHash{}
+	}, 3*offsets.SaveEvery, 50*time.Millisecond)
 	w.service.Close()
 	w.commit("ahead", "orders", "", 90)
 	w.atSource("ahead", "orders", "", 10)
@@ -486,12 +487,12 @@ func TestOffsetSyncScale(t *testing.T) {
 	w.replicator()
 	require.Zero(t, w.link("l", "consumer.offset.sync.enable=true", "consumer.offset.sync.ms=3600000").ErrorCode)
 	w.plainMirror("orders", partitions)
-	ends, offsets := make([]model.PartitionStatus, partitions), make([]int64, partitions)
+	ends, committed := make([]model.PartitionStatus, partitions), make([]int64, partitions)
 	for p := range ends {
-		ends[p].MirrorEnd, offsets[p] = 1000, int64(p)
+		ends[p].MirrorEnd, committed[p] = 1000, int64(p)
 	}
 	w.reporter.set("orders", ends...)
-	parallel.ForEach(groups, func(i int) { w.atSource(fmt.Sprint("g", i), "orders", "", offsets...) })
+	parallel.ForEach(groups, func(i int) { w.atSource(fmt.Sprint("g", i), "orders", "", committed...) })
 
 	var mu sync.Mutex
 	counts := map[string]int{}
@@ -533,7 +534,7 @@ func TestOffsetSyncScale(t *testing.T) {
 	}
 	bounded := func(counted map[string]int, commits int) {
 		t.Helper()
-		const chunks = groups / offsetGroups
+		const chunks = groups / offsets.GroupsAtOnce
 		require.Equal(t, commits, counted["destination OffsetCommit"])
 		for _, side := range []string{"source ", "destination "} {
 			require.LessOrEqual(t, counted[side+"ListGroups"], 2)
@@ -548,9 +549,9 @@ func TestOffsetSyncScale(t *testing.T) {
 	took, counted = run()
 	t.Logf("again, nothing has changed: %v, %v", took, counted)
 	bounded(counted, 0)
-	offsets[3]++
+	committed[3]++
 	for i := range 10 {
-		w.atSource(fmt.Sprint("g", i), "orders", "", offsets...)
+		w.atSource(fmt.Sprint("g", i), "orders", "", committed...)
 	}
 	_, counted = run()
 	bounded(counted, 10)

@@ -12,6 +12,7 @@ import (
 
 	"klink/admin/caslog"
 	"klink/admin/model"
+	"klink/admin/offsets"
 	"klink/admin/store"
 	"klink/admin/transactions"
 	"klink/internal/kafkaclient"
@@ -129,7 +130,7 @@ type Service struct {
 	aclLock chan struct{} // held by the one ACL sync that runs; see aclTask
 
 	offsetsMu sync.Mutex
-	offsets   map[string]*offsetMemory // by link id; see consumerOffsetTask
+	offsets   map[string]*offsets.Memory // by link id; see consumerOffsetTask
 
 	driftMu sync.Mutex
 	drift   map[string][]model.ConfigDrift // by mirror; see topicConfigTask

@@ -24,7 +24,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// commit commits offsets for a group at the destination, as a tool does.
+// Commit commits offsets for a group at the destination, as a tool does.
 func (w *world) commit(group, topic string, metadata string, offsets ...int64) {
 	var os kadm.Offsets
 	for p, o := range offsets {
@@ -53,7 +53,7 @@ func (w *world) failover(topic string, ev model.Event) linkapi.AlteredMirror {
 	return <-done
 }
 
-// active makes a group at the destination that has a member and a committed offset.
+// Active makes a group at the destination that has a member and a committed offset.
 func (w *world) active(group, topic string, offset int64) {
 	w.commit(group, topic, "", offset)
 	joined := make(chan struct{})

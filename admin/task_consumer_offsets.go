@@ -6,18 +6,19 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"klink/admin/filter"
+	"klink/admin/groups"
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/offsets"
 	"klink/admin/sources"
 	"klink/admin/store"
 )
 
-// consumerOffsetTask copies committed offsets of groups from the source to mirrors. See offsetCase
-// for which offsets it writes, and offsetSync for how.
+// consumerOffsetTask copies committed offsets of groups from the source to mirrors. See
+// offsets.Case for which offsets it writes, and offsets.Sync for how.
 var consumerOffsetTask = &task{name: "ConsumerOffsetSync", interval: linkconfig.ConfigOffsetSyncMs, configured: syncsOffsets, begin: (*Service).announceFilters, run: syncConsumerOffsets}
 
 // syncsOffsets reports whether a link syncs the offsets of any group.
@@ -37,7 +38,7 @@ func syncConsumerOffsets(ctx context.Context, s *Service, r *taskRun) []model.Ta
 		}
 		r.memory = true
 	}
-	return s.syncGroups(ctx, s.offsetSync(r.link, r.source, mirrorsOf(s.State(), r.link.Name, takesOffsets)))
+	return s.syncGroups(ctx, s.offsetSync(r.link, r.source, offsets.MirrorsOf(s.State(), r.link.Name, offsets.Takes)))
 }
 
 // syncOffsetsOf copies the committed offsets of some mirrors of a link, as its group filters say.
@@ -47,7 +48,7 @@ func (s *Service) syncOffsetsOf(ctx context.Context, l *model.Link, topics []str
 	if !syncsOffsets(l) {
 		return nil
 	}
-	mirrors := mirrorsOf(s.State(), l.Name, func(m *model.Mirror) bool { return takesLastOffsets(m) && slices.Contains(topics, m.Topic) })
+	mirrors := offsets.MirrorsOf(s.State(), l.Name, func(m *model.Mirror) bool { return offsets.TakesLast(m) && slices.Contains(topics, m.Topic) })
 	if len(mirrors) == 0 {
 		return nil
 	}
@@ -63,7 +64,7 @@ func (s *Service) syncOffsetsOf(ctx context.Context, l *model.Link, topics []str
 		return []model.TaskError{taskError(err)}
 	}
 	o := s.offsetSync(l, source, mirrors)
-	o.part, o.takes = true, takesLastOffsets
+	o.Part, o.Takes = true, offsets.TakesLast
 	return s.syncGroups(ctx, o)
 }
 
@@ -89,65 +90,123 @@ func (s *Service) finalOffsets(ctx context.Context, link string, topics []string
 	return notes
 }
 
-func (s *Service) offsetSync(l *model.Link, source *sources.Source, mirrors map[string]*model.Mirror) *offsetSync {
-	return &offsetSync{s: s, link: l, source: source, mirrors: mirrors, takes: takesOffsets, memory: s.offsetMemory(l)}
+func (s *Service) offsetSync(l *model.Link, source *sources.Source, mirrors map[string]*model.Mirror) *offsets.Sync {
+	return &offsets.Sync{To: s.offsetDestination(), Link: l, Source: source, Mirrors: mirrors, Takes: offsets.Takes, Memory: s.offsetMemory(l)}
+}
+
+// offsetDestination is this service's destination for an offsets.Sync.
+func (s *Service) offsetDestination() offsets.Destination {
+	return offsets.Destination{
+		Admin: s.admin, State: s.State, Ends: s.endsForReaders, Commit: s.commitToTheEnd,
+		Status: func(topic string) []model.PartitionStatus {
+			if r := s.reporter.Load(); r != nil && *r != nil {
+				return (*r).Status(topic)
+			}
+			return nil
+		},
+	}
+}
+
+// commitPatience is how long klink waits for the answer to a commit that it has sent.
+const commitPatience = 10 * time.Second
+
+// commitToTheEnd is Send to the destination, except that the end of ctx does not cancel a commit
+// that was sent: klink still waits for its answer. Nobody may take a sync for finished while one of
+// its commits is in flight. Only the shutdown of klink interrupts the wait.
+func (s *Service) commitToTheEnd(ctx context.Context, group string, commits []*groups.Commit) {
+	if err := ctx.Err(); err != nil {
+		for _, c := range commits {
+			c.Err = err
+		}
+		return
+	}
+	sending, cancel := context.WithTimeout(context.WithoutCancel(ctx), commitPatience)
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+	groups.Send(sending, s.client, group, commits)
+}
+
+// endsForReaders returns the logical ends of partitions at the destination. Partitions whose end
+// cannot be found out are missing.
+func (s *Service) endsForReaders(ctx context.Context, partitions map[string][]int32) map[offsets.Partition]int64 {
+	ends := map[offsets.Partition]int64{}
+	if len(partitions) == 0 {
+		return ends
+	}
+	listed, err := s.admin.ListEndOffsets(ctx, slices.Sorted(maps.Keys(partitions))...)
+	if err != nil {
+		s.log.Debug("could not list the end offsets of mirrors at the destination", "error", err)
+	}
+	for topic, ps := range partitions {
+		timelines := s.State().Timelines[topic]
+		for _, p := range ps {
+			end, ok := listed.Lookup(topic, p)
+			if !ok || end.Err != nil || int(p) >= len(timelines) || timelines[p].Floor() == store.OutOfRange {
+				continue
+			}
+			if logical, ok := s.findEnd(ctx, topic, p, timelines[p], end.Offset); ok {
+				ends[offsets.Partition{Topic: topic, Partition: p}] = logical
+			}
+		}
+	}
+	return ends
 }
 
 // syncGroups syncs the groups that the link's filters name.
-func (s *Service) syncGroups(ctx context.Context, o *offsetSync) []model.TaskError {
-	filters, err := filter.ParseGroups(linkconfig.Value(o.link.Configs, linkconfig.ConfigGroupFilters))
+func (s *Service) syncGroups(ctx context.Context, o *offsets.Sync) []model.TaskError {
+	filters, err := filter.ParseGroups(linkconfig.Value(o.Link.Configs, linkconfig.ConfigGroupFilters))
 	if err != nil {
 		return []model.TaskError{{Code: model.ErrInternal, Message: linkconfig.ConfigGroupFilters + ": " + err.Error()}}
 	}
-	if len(o.mirrors) == 0 {
+	if len(o.Mirrors) == 0 {
 		return nil
 	}
 	var found offsetErrors
-	listed, err := listGroupsOf(ctx, o.source.Client)
+	listed, err := groups.List(ctx, o.Source.Client)
 	if err != nil {
-		found.add("", o.source.Failed("list groups", err))
+		found.add("", o.Source.Failed("list groups", err))
 	}
 	complete := err == nil
-	o.states, err = listGroupsOf(ctx, s.client)
+	o.States, err = groups.List(ctx, s.client)
 	if err != nil {
 		// If a group is active, the destination refuses what klink commits for it.
 		s.log.Debug("could not list all groups of the destination", "error", err)
 	}
 	var groups []string
 	for group, g := range listed {
-		if g.kind != "share" && filters.Match(group) {
+		if g.Kind != "share" && filters.Match(group) {
 			groups = append(groups, group)
 		}
 	}
 	slices.Sort(groups)
 	begun, wrote := time.Now(), 0
-	o.run(ctx, groups, func(g *syncedGroup) {
-		for _, c := range g.offsets {
-			if c.written {
+	o.Run(ctx, groups, func(g *offsets.Group) {
+		for _, c := range g.Offsets {
+			if c.Written {
 				wrote++
 			}
 		}
 		switch {
-		case g.active:
-			found.inUse(g.group, o.states[g.group].state)
-		case g.err != nil:
-			found.add(g.group, g.err)
+		case g.Active:
+			found.inUse(g.Group, o.States[g.Group].State)
+		case g.Err != nil:
+			found.add(g.Group, g.Err)
 		}
 	})
 	if ctx.Err() != nil {
 		return append(found.list(), taskError(fmt.Errorf("could not check all committed offsets: %w", ctx.Err())))
 	}
 	if wrote > 0 {
-		s.log.Debug("carried over committed offsets from the source", "link", o.link.Name, "groups", len(groups), "offsets", wrote, "took", time.Since(begun))
+		s.log.Debug("carried over committed offsets from the source", "link", o.Link.Name, "groups", len(groups), "offsets", wrote, "took", time.Since(begun))
 	}
-	if complete && !o.part {
-		if unlock, err := o.memory.take(ctx); err == nil {
-			o.memory.retain(groups)
+	if complete && !o.Part {
+		if unlock, err := o.Memory.Take(ctx); err == nil {
+			o.Memory.Retain(groups)
 			unlock()
 		}
 	}
-	if err := s.saveOffsets(ctx, o.link, o.memory); err != nil {
-		s.log.Warn("could not store which committed offsets were synced, will retry", "link", o.link.Name, "error", err)
+	if err := s.saveOffsets(ctx, o.Link, o.Memory); err != nil {
+		s.log.Warn("could not store which committed offsets were synced, will retry", "link", o.Link.Name, "error", err)
 	}
 	return found.list()
 }
@@ -195,7 +254,7 @@ func (e *offsetErrors) list() (errs []model.TaskError) {
 		of := e.others[message]
 		err := taskError(of.err)
 		if n := len(of.groups); n > 0 {
-			err.Message = fmt.Sprintf("groups %.1000s: %s", namedGroups(of.groups), message)
+			err.Message = fmt.Sprintf("groups %.1000s: %s", groups.Named(of.groups), message)
 			if n == 1 {
 				err.Message = fmt.Sprintf("group '%.260s': %s", of.groups[0], message)
 			}
@@ -205,31 +264,22 @@ func (e *offsetErrors) list() (errs []model.TaskError) {
 	return append(errs, e.active...)
 }
 
-// namedGroups names the first few groups, and says how many more there are.
-func namedGroups(groups []string) string {
-	named := strings.Join(groups[:min(len(groups), maxNamedGroups)], ", ")
-	if more := len(groups) - maxNamedGroups; more > 0 {
-		named += fmt.Sprintf(" and %d more", more)
-	}
-	return named
-}
-
 // offsetMemory returns what this instance remembers of a link's offsets.
-func (s *Service) offsetMemory(l *model.Link) *offsetMemory {
+func (s *Service) offsetMemory(l *model.Link) *offsets.Memory {
 	s.offsetsMu.Lock()
 	defer s.offsetsMu.Unlock()
 	m := s.offsets[l.ID]
 	if m == nil {
-		m = newOffsetMemory(s.store.Offsets(l.Name, l.ID))
+		m = offsets.NewMemory(s.store.Offsets(l.Name, l.ID))
 		if s.offsets == nil {
-			s.offsets = map[string]*offsetMemory{}
+			s.offsets = map[string]*offsets.Memory{}
 		}
 		s.offsets[l.ID] = m
 		ids := map[string]bool{l.ID: true}
 		for _, other := range s.State().Links {
 			ids[other.ID] = true
 		}
-		maps.DeleteFunc(s.offsets, func(id string, _ *offsetMemory) bool { return !ids[id] })
+		maps.DeleteFunc(s.offsets, func(id string, _ *offsets.Memory) bool { return !ids[id] })
 	}
 	return m
 }
@@ -237,12 +287,12 @@ func (s *Service) offsetMemory(l *model.Link) *offsetMemory {
 // rereadOffsets replaces what this instance remembers of a link's offsets with what is stored.
 func (s *Service) rereadOffsets(ctx context.Context, l *model.Link) error {
 	m := s.offsetMemory(l)
-	unlock, err := m.take(ctx)
+	unlock, err := m.Take(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	m.reset(s.store.Offsets(l.Name, l.ID))
+	m.Reset(s.store.Offsets(l.Name, l.ID))
 	return nil
 }
 
@@ -258,16 +308,16 @@ func (s *Service) offsetsElsewhere(ctx context.Context, l *model.Link) error {
 
 // saveOffsets stores what this instance remembers of a link's offsets. It skips that if they were
 // stored just now, or if another instance syncs the link and so knows more.
-func (s *Service) saveOffsets(ctx context.Context, l *model.Link, m *offsetMemory) error {
-	unlock, err := m.take(ctx)
+func (s *Service) saveOffsets(ctx context.Context, l *model.Link, m *offsets.Memory) error {
+	unlock, err := m.Take(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if !m.at.IsZero() && time.Since(m.at) < offsetsEvery {
+	if !m.Due() {
 		return nil
 	}
-	record, changed := m.record(l.ID)
+	record, changed := m.Record(l.ID)
 	if !changed {
 		return nil
 	}
@@ -286,6 +336,6 @@ func (s *Service) saveOffsets(ctx context.Context, l *model.Link, m *offsetMemor
 	if err != nil {
 		return err
 	}
-	m.saved, m.at = record, time.Now()
+	m.WasSaved(record)
 	return nil
 }

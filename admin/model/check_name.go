@@ -3,6 +3,7 @@ package model
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // CheckName applies Kafka's rule for topic names
@@ -24,3 +25,10 @@ func CheckName(name string) error {
 	}
 	return nil
 }
+
+// ownPrefix is the prefix of klink's own topics, groups and transactional ids, at any cluster.
+const ownPrefix = "_klink_"
+
+// IsOwnName reports whether a name is reserved for klink, at this cluster or for a klink in front
+// of another one.
+func IsOwnName(name string) bool { return strings.HasPrefix(name, ownPrefix) }

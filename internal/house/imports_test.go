@@ -35,7 +35,9 @@ var arrows = []struct {
 	{"admin/sources", []string{"admin/aclsync", "admin/linkconfig", "admin/model", "admin/sourceerror", "admin/store", "admin/topicconfig", "internal/kafkaclient", "protocol"}},
 	{"admin/transactions", []string{"internal/retry", "protocol"}},
 	{"admin/notices", []string{"admin/model", "admin/store", "admin/topicconfig", "protocol"}},
-	{"admin", []string{"admin/store", "admin/topicconfig", "admin/sources", "admin/transactions", "admin/notices", "internal/parallel", "admin/facts", "admin/linkconfig", "admin/sourceerror", "admin/model", "admin/filter", "admin/caslog", "admin/aclsync", "internal/jsonbound", "internal/kafkaclient", "internal/retry", "protocol", "router"}},
+	{"admin/groups", []string{"admin/model", "internal/retry"}},
+	{"admin/offsets", []string{"admin/groups", "admin/model", "admin/sources", "admin/store", "internal/parallel", "internal/retry"}},
+	{"admin", []string{"admin/store", "admin/groups", "admin/offsets", "admin/topicconfig", "admin/sources", "admin/transactions", "admin/notices", "internal/parallel", "admin/facts", "admin/linkconfig", "admin/sourceerror", "admin/model", "admin/filter", "admin/caslog", "admin/aclsync", "internal/jsonbound", "internal/kafkaclient", "internal/retry", "protocol", "router"}},
 	{"replicator/memory", nil},
 	// The core of a partition can reach no socket.
 	{"replicator/core", []string{"admin/model", "protocol", "replicator/memory"}},

@@ -17,13 +17,6 @@ const (
 	maxPackage = 45
 )
 
-// large are the packages that have more files than maxPackage, and how many they may have.
-//
-// To be removed: they are being split.
-var large = map[string]int{
-	"admin": 70,
-}
-
 func TestFilesAreSmall(t *testing.T) {
 	for _, f := range repository(t) {
 		if !f.test() && !ast.IsGenerated(f.ast) && len(f.text) > maxFile {
@@ -40,13 +33,8 @@ func TestPackagesAreSmall(t *testing.T) {
 		}
 	}
 	for dir, n := range files {
-		if most := max(maxPackage, large[dir]); n > most {
-			t.Errorf("%s has %d files, more than %d: split it", dir, n, most)
-		}
-	}
-	for dir := range large {
-		if files[dir] <= maxPackage {
-			t.Errorf("%s has %d files, no more than %d: remove it from the table of exceptions of this test", dir, files[dir], maxPackage)
+		if n > maxPackage {
+			t.Errorf("%s has %d files, more than %d: split it", dir, n, maxPackage)
 		}
 	}
 }

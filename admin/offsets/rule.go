@@ -1,6 +1,6 @@
-package admin
+package offsets
 
-// offsetCase is what klink knows about a committed offset of one group for one partition of a
+// Case is what klink knows about a committed offset of one group for one partition of a
 // mirror. decide says what klink does about it. It is a pure function; the rest of the offset sync
 // gathers its input and carries out its answer.
 //
@@ -8,7 +8,7 @@ package admin
 // neither cluster knows about the other. An offset at the destination was committed by klink or by
 // somebody there: a consumer that took over, or a person who reset the group. OffsetFetch does not
 // tell who committed it. klink cannot mark its own commits, because the metadata is the client's.
-// So it remembers what it wrote last (offsetSeen): an offset that has not changed since, and has no
+// So it remembers what it wrote last (Seen): an offset that has not changed since, and has no
 // leader epoch, is klink's own.
 //
 // Invariants:
@@ -32,55 +32,55 @@ package admin
 // stored as written last), without a leader epoch, is mistaken for klink. And Kafka has no
 // compare-and-set of offsets: if a consumer joins, commits and leaves between klink's reading of a
 // group's offsets and klink's commit, some ten milliseconds, klink overwrites its offset.
-type offsetCase struct {
-	source    int64 // committed at the source
+type Case struct {
+	Source    int64 // committed at the source
 	committed int64 // at the destination; -1 = none
 	// epoch is the leader epoch of committed: klink writes -1, most consumers write what they have
 	// learned from the records.
 	epoch int32
-	end   int64 // logical end of the mirror; -1 = not known
+	End   int64 // logical end of the mirror; -1 = not known
 	// metadata: the metadata at the destination differs from the source's.
 	metadata bool
-	last     offsetSeen
+	last     Seen
 }
 
-// offsetSeen is what klink remembers from the last time that it handled an offset.
-type offsetSeen struct {
-	source int64 // that it saw at the source; -1 = not known
-	wrote  int64 // that it left at the destination as its own; -1 = not its own, or not known
+// Seen is what klink remembers from the last time that it handled an offset.
+type Seen struct {
+	Source int64 // that it saw at the source; -1 = not known
+	Wrote  int64 // that it left at the destination as its own; -1 = not its own, or not known
 }
 
-var nothingSeen = offsetSeen{-1, -1}
+var nothingSeen = Seen{-1, -1}
 
 // own reports whether klink is known to have committed the offset at the destination.
-func (c offsetCase) own() bool {
-	return c.committed >= 0 && c.committed == c.last.wrote && c.epoch < 0
+func (c Case) own() bool {
+	return c.committed >= 0 && c.committed == c.last.Wrote && c.epoch < 0
 }
 
 // decide returns the offset to commit at the destination, and whether to commit one.
-func (c offsetCase) decide() (at int64, write bool) {
-	at = min(c.source, c.end)
+func (c Case) decide() (at int64, write bool) {
+	at = min(c.Source, c.End)
 	switch {
-	case c.source < 0 || c.end < 0:
+	case c.Source < 0 || c.End < 0:
 		return -1, false
 	case c.committed < 0:
 		return at, true
 	case c.committed == at:
 		return at, c.metadata && c.own()
 	case c.own():
-		return at, at > c.committed || c.source < c.committed
+		return at, at > c.committed || c.Source < c.committed
 	}
-	return at, at > c.committed && c.source != c.last.source
+	return at, at > c.committed && c.Source != c.last.Source
 }
 
 // left returns what to remember when nothing had to be written. (The caller remembers an offset
 // that it has written as such. If writing failed, the memory stays as it was.)
-func (c offsetCase) left() offsetSeen {
+func (c Case) left() Seen {
 	switch {
-	case c.source < 0 || c.end < 0:
+	case c.Source < 0 || c.End < 0:
 		return c.last // not dealt with
 	case c.own():
-		return offsetSeen{c.source, c.committed}
+		return Seen{c.Source, c.committed}
 	}
-	return offsetSeen{c.source, -1}
+	return Seen{c.Source, -1}
 }
