@@ -207,7 +207,8 @@ func (c *groupCut) install(t *testing.T, dst *kfake.Cluster) {
 	t.Cleanup(func() { c.set("") })
 }
 
-// hasLeft reports whether an instance has left the group, which then need not wait for its time-out.
+// hasLeft reports whether an instance has left the group, which then need not wait for its
+// time-out.
 func (c *groupCut) hasLeft(name string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -76,7 +76,8 @@ func (a *arrivals) after(at time.Time) (time.Time, bool) {
 
 // TestTakeOverAfterKillNine: after kill -9 of the owner, the next owner appends its first record
 // before a second session time-out has passed, in the middle of three rounds. So a take-over waits
-// for one session time-out, and for nothing else. `klink bench instances` measures how long it takes.
+// for one session time-out, and for nothing else. `klink bench instances` measures how long it
+// takes.
 func TestTakeOverAfterKillNine(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t)

@@ -18,9 +18,10 @@ import (
 const stoppedTime = 30 * time.Second
 
 // TestOwnersThatBelieveWrongly: two instances that both believe to be the only owner of all
-// partitions, for 20 s (a minute in `make soak`); and an owner that stands still for so long that another one takes over,
-// and then goes on where it was. Three brokers, replication factor 3, producers that do not linger,
-// a mirror with joined batches and one without. Every record comes once, and in order.
+// partitions, for 20 s (a minute in `make soak`); and an owner that stands still for so long that
+// another one takes over, and then goes on where it was. Three brokers, replication factor 3,
+// producers that do not linger, a mirror with joined batches and one without. Every record comes
+// once, and in order.
 func TestOwnersThatBelieveWrongly(t *testing.T) {
 	t.Parallel()
 	source, destination := kafkatest.Start(t), kafkatest.Start(t, kafkatest.Brokers(3), kafkatest.Heap("320m"))
