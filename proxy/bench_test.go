@@ -14,10 +14,10 @@ import (
 // passSessions forward everything and know nothing.
 type passSessions struct{}
 
-func (passSessions) NewSession(int32) router.Session { return passSessions{} }
-func (passSessions) Proven() bool                    { return true }
-func (passSessions) Prove() router.Decision          { return router.Decision{Action: router.Drop} }
-func (passSessions) Closed()                         {}
+func (passSessions) NewSession(router.Client) router.Session { return passSessions{} }
+func (passSessions) Proven() bool                            { return true }
+func (passSessions) Prove() router.Decision                  { return router.Decision{Action: router.Drop} }
+func (passSessions) Closed()                                 {}
 func (passSessions) Request(frame []byte) router.Decision {
 	return router.Decision{Action: router.Forward, Frame: frame}
 }

@@ -168,9 +168,9 @@ type recordingSessions struct {
 	brokers chan int32
 }
 
-func (r *recordingSessions) NewSession(broker int32) router.Session {
-	r.brokers <- broker
-	return r.fakeSessions.NewSession(broker)
+func (r *recordingSessions) NewSession(c router.Client) router.Session {
+	r.brokers <- c.Broker
+	return r.fakeSessions.NewSession(c)
 }
 
 func TestConfigErrors(t *testing.T) {

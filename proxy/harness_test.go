@@ -112,9 +112,9 @@ type fakeSessions struct {
 
 func (f *fakeSessions) slowly(wait func()) { f.slow.Store(&wait) }
 
-func (f *fakeSessions) NewSession(broker int32) router.Session {
+func (f *fakeSessions) NewSession(c router.Client) router.Session {
 	f.opened.Add(1)
-	return &fakeSession{sessions: f, broker: broker}
+	return &fakeSession{sessions: f, broker: c.Broker}
 }
 
 type fakeSession struct {

@@ -27,8 +27,8 @@ type meanwhileSession struct {
 	during func()
 }
 
-func (m meanwhile) NewSession(broker int32) router.Session {
-	return meanwhileSession{m.Sessions.NewSession(broker), m.during}
+func (m meanwhile) NewSession(c router.Client) router.Session {
+	return meanwhileSession{m.Sessions.NewSession(c), m.during}
 }
 
 func (m meanwhileSession) Request(frame []byte) router.Decision {

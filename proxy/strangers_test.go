@@ -26,8 +26,8 @@ type loginSessions struct{ fakeSessions }
 
 const loggedIn, loggedInQuietly = 77, 78
 
-func (f *loginSessions) NewSession(broker int32) router.Session {
-	return &loginSession{Session: f.fakeSessions.NewSession(broker)}
+func (f *loginSessions) NewSession(c router.Client) router.Session {
+	return &loginSession{Session: f.fakeSessions.NewSession(c)}
 }
 
 type loginSession struct {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"klink/router"
+
 	"github.com/panjf2000/gnet/v2"
 	"github.com/stretchr/testify/require"
 )
@@ -47,7 +49,7 @@ func newTape(t testing.TB, change ...func(*Config)) *tape {
 	p, err := New(config)
 	require.NoError(t, err)
 	tp := &tape{sessions: sessions, tasks: make(chan gnet.Runnable, 1000)}
-	x := &pair{proxy: p, state: open, session: sessions.NewSession(0)}
+	x := &pair{proxy: p, state: open, session: sessions.NewSession(router.Client{})}
 	x.loop = &loop{proxy: p, gnet: tp, scratch: make([]byte, scratchSize)}
 	// Sockets that never take anything: all that is sent stays in the outboxes.
 	x.client = side{pair: x, fd: -1, waiting: true}

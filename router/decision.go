@@ -94,9 +94,15 @@ type Session interface {
 
 // Sessions makes a Session for each accepted connection.
 type Sessions interface {
-	// NewSession starts a session for a connection to the listener of the broker with this id;
-	// BootstrapID stands for the bootstrap listener.
-	NewSession(broker int32) Session
+	// NewSession starts a session for a connection.
+	NewSession(c Client) Session
+}
+
+// Client is what the proxy knows of a client when its connection opens.
+type Client struct {
+	// Broker is the id of the broker whose port the client has connected to; BootstrapID stands for
+	// the bootstrap port.
+	Broker int32
 }
 
 // BootstrapID is the broker id of the bootstrap listener, which leads to any broker of the

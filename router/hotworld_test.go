@@ -206,7 +206,7 @@ func send[Q, R any](w *hotWorld, req Q, answer func(Q) R) (resp R, out exchanged
 
 // provenSession is a session of a client that the broker is known to serve.
 func provenSession(r *Router) *session {
-	s := r.NewSession(1).(*session)
+	s := r.NewSession(Client{Broker: 1}).(*session)
 	s.proven.Store(true)
 	return s
 }

@@ -56,7 +56,7 @@ func TestNothingIsSaidBeforeTheBrokerAnswered(t *testing.T) {
 	for name, req := range strangers() {
 		t.Run(name, func(t *testing.T) {
 			w := newHotWorld(t)
-			w.proxy.session = w.router.NewSession(1)
+			w.proxy.session = w.router.NewSession(Client{Broker: 1})
 			w.proxy.broker = func([]byte) []byte { return nil }
 			out := w.proxy.exchange(protocol.AppendRequest(nil, protocol.RequestHeader{}, req))
 			if !errors.Is(out.closed, errBrokerGone) || out.answer != nil || w.lookups > 0 || w.router.RejectedProduces() > 0 {
@@ -103,7 +103,7 @@ func TestAnErrorResponseProvesNothing(t *testing.T) {
 	for name, req := range strangers() {
 		t.Run(name, func(t *testing.T) {
 			w := newHotWorld(t)
-			w.proxy.session = w.router.NewSession(1)
+			w.proxy.session = w.router.NewSession(Client{Broker: 1})
 			w.proxy.broker = noLogin
 			for range 2 {
 				out := w.proxy.exchange(protocol.AppendRequest(nil, protocol.RequestHeader{}, req))
@@ -124,7 +124,7 @@ func TestEveryRequestWaitsForTheProof(t *testing.T) {
 	for _, api := range protocol.APIs() {
 		for version := api.Min; version <= api.Max; version++ {
 			w := newHotWorld(t)
-			w.proxy.session = w.router.NewSession(1)
+			w.proxy.session = w.router.NewSession(Client{Broker: 1})
 			var first []int16
 			w.proxy.broker = func(frame []byte) []byte {
 				h, _ := protocol.ParseRequestHeader(frame)
@@ -158,7 +158,7 @@ func TestEveryRequestWaitsForTheProof(t *testing.T) {
 // klink does not offer v0.
 func TestBareTokensAreRefused(t *testing.T) {
 	w := newHotWorld(t)
-	w.proxy.session = w.router.NewSession(1)
+	w.proxy.session = w.router.NewSession(Client{Broker: 1})
 	w.proxy.broker = func([]byte) []byte { t.Fatal("forwarded"); return nil }
 	handshake := kmsg.NewPtrSASLHandshakeRequest()
 	handshake.Mechanism = "PLAIN"
@@ -175,7 +175,7 @@ func TestBareTokensAreRefused(t *testing.T) {
 func TestProve(t *testing.T) {
 	for _, served := range []bool{true, false} {
 		w := newHotWorld(t)
-		s := w.router.NewSession(1)
+		s := w.router.NewSession(Client{Broker: 1})
 		var asked []int16
 		broker := metadataBroker(t, &asked)
 		if !served {
@@ -206,7 +206,7 @@ func TestFirstRequestIsAnsweredAfterTheBrokerAnswered(t *testing.T) {
 
 			w := newHotWorld(t)
 			w.proxy.broker = metadataBroker(t, &asked)
-			w.proxy.session = w.router.NewSession(1)
+			w.proxy.session = w.router.NewSession(Client{Broker: 1})
 			for i := range 2 {
 				asked = nil
 				got := w.proxy.exchange(frame)
@@ -233,7 +233,7 @@ func TestWhatProvesAClient(t *testing.T) {
 		want bool
 	}{{17, false}, {18, false}, {36, false}, {0, true}, {1, true}, {2, true}, {3, true}, {10, true}, {16, true}, {23, true}, {60, true}} {
 		w := newHotWorld(t)
-		w.proxy.session = w.router.NewSession(1)
+		w.proxy.session = w.router.NewSession(Client{Broker: 1})
 		var asked []int16
 		w.proxy.broker = metadataBroker(t, &asked)
 		req := kmsg.RequestForKey(c.key)
@@ -263,7 +263,7 @@ func TestLookUpAfterOneThatFailed(t *testing.T) {
 	for _, proven := range []bool{true, false} {
 		w := newHotWorld(t)
 		if !proven {
-			w.proxy.session = w.router.NewSession(1)
+			w.proxy.session = w.router.NewSession(Client{Broker: 1})
 		}
 		w.router.Directory().SetTopics(nil)
 		w.router.directory = Directory{}

@@ -304,7 +304,7 @@ func TestKlinksIDsBeforeTheLogin(t *testing.T) {
 			continue
 		}
 		w := newHotWorld(t)
-		w.proxy.session = w.router.NewSession(1)
+		w.proxy.session = w.router.NewSession(Client{Broker: 1})
 		w.proxy.broker = func([]byte) []byte { return nil } // no login, so it hangs up
 		if out := w.proxy.exchange(protocol.AppendRequest(nil, protocol.RequestHeader{}, req)); out.answer != nil {
 			t.Errorf("%s: answered %x", api.Name, out.answer)

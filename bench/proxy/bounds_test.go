@@ -277,7 +277,7 @@ func TestMain(m *testing.M) {
 // passes forwards everything, so that the test measures the proxy and not decisions about requests.
 type passes struct{}
 
-func (passes) NewSession(int32) router.Session { return passes{} }
+func (passes) NewSession(router.Client) router.Session { return passes{} }
 func (passes) Proven() bool                    { return true }
 func (passes) Prove() router.Decision          { return router.Decision{Action: router.Drop} }
 func (passes) Closed()                         {}
