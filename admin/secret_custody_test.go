@@ -144,7 +144,7 @@ func TestAlteringWithTheSecrets(t *testing.T) {
 // test names it with the reason.
 func TestEveryConfigSaysItsCustody(t *testing.T) {
 	unconcernedThough := map[string]string{
-		"ssl.keystore.type":              "only PEM is allowed",
+		"ssl.keystore.type":              "the format of ssl.keystore.location",
 		"ssl.keystore.location":          "who klink says it is, not to whom; a certificate gives its private key to nobody",
 		"ssl.keystore.certificate.chain": "as ssl.keystore.location",
 		"client.id":                      "a name for logs and quotas",
@@ -170,7 +170,7 @@ func TestEveryConfigSaysItsCustody(t *testing.T) {
 // version does not know or cannot open, a change of any deciding config without that secret is
 // refused.
 func TestCustodyOfEveryDecidingConfig(t *testing.T) {
-	for _, held := range []string{"sasl.jaas.config", "ssl.keystore.key", "sasl.token.of.a.later.version"} {
+	for _, held := range []string{"sasl.jaas.config", "ssl.keystore.key", "ssl.truststore.password", "ssl.keystore.password", "ssl.key.password", "sasl.token.of.a.later.version"} {
 		for _, opened := range []bool{true, false} {
 			l := &model.Link{Name: "l", Configs: map[string]string{linkconfig.ConfigBootstrapServers: "a:1"}, Sealed: map[string]bool{held: true}}
 			if opened {

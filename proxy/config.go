@@ -25,10 +25,11 @@ type Config struct {
 	Advertise string
 	// TLS is used towards clients; nil = plaintext.
 	TLS *tls.Config
-	// UpstreamTLS is used towards brokers; nil = plaintext. Without a ServerName, klink verifies
-	// the host that it dials. It must have no certificate: a broker that identifies clients by
-	// certificate would take every client for the owner of that certificate.
-	UpstreamTLS *tls.Config
+	// UpstreamTLS returns what is used towards brokers; nil = plaintext. klink asks it for each
+	// connection, so that it may change. Without a ServerName, klink verifies the host that it
+	// dials. It must have no certificate: a broker that identifies clients by certificate would
+	// take every client for the owner of that certificate.
+	UpstreamTLS func() *tls.Config
 	// Dial opens a connection to a broker and returns a *net.TCPConn or *net.UnixConn. Default: a
 	// net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -112,7 +113,7 @@ func (c *Config) complete() error {
 	if ip := net.ParseIP(c.Advertise); ip != nil && ip.IsUnspecified() {
 		return fmt.Errorf("clients cannot connect to the wildcard address %s; set the advertised host", c.Advertise)
 	}
-	if c.UpstreamTLS != nil && len(c.UpstreamTLS.Certificates) > 0 {
+	if c.UpstreamTLS != nil && len(c.UpstreamTLS().Certificates) > 0 {
 		return errors.New("proxy: Config.UpstreamTLS has a certificate, so brokers would take every client for its owner")
 	}
 	for name, n := range map[string]int{

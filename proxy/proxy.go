@@ -53,7 +53,7 @@ type Proxy struct {
 	perIP  perIP
 	rate   rate
 	quiet  quiet
-	hosts  sync.Map // host of a broker -> *tls.Config to dial it with
+	hosts  sync.Map // host of a broker -> hostTLS to dial it with
 
 	mu        sync.Mutex
 	started   bool

@@ -201,10 +201,13 @@ func (p *Proxy) dialOne(ctx context.Context, addr string) (net.Conn, *tlsLayer, 
 	return conn, layer, nil
 }
 
-// tlsFor returns the TLS configuration for a broker. All connections to one host share it, because
-// each tls.Conn keeps its configuration alive.
+// hostTLS is the TLS configuration for a broker, and the one that it was made from.
+type hostTLS struct{ from, config *tls.Config }
+
+// tlsFor returns the TLS configuration for a broker. All connections to one host share it until
+// Config.UpstreamTLS returns another, because each tls.Conn keeps its configuration alive.
 func (p *Proxy) tlsFor(addr string) (*tls.Config, error) {
-	config := p.config.UpstreamTLS
+	config := p.config.UpstreamTLS()
 	if config.ServerName != "" {
 		return config, nil
 	}
@@ -212,13 +215,13 @@ func (p *Proxy) tlsFor(addr string) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if known, ok := p.hosts.Load(host); ok {
-		return known.(*tls.Config), nil
+	if known, ok := p.hosts.Load(host); ok && known.(hostTLS).from == config {
+		return known.(hostTLS).config, nil
 	}
-	config = config.Clone()
-	config.ServerName = host
-	known, _ := p.hosts.LoadOrStore(host, config)
-	return known.(*tls.Config), nil
+	named := config.Clone()
+	named.ServerName = host
+	p.hosts.Store(host, hostTLS{from: config, config: named})
+	return named, nil
 }
 
 func handshake(ctx context.Context, conn *tls.Conn, timeout time.Duration) error {

@@ -56,8 +56,16 @@ type wire struct{ client, proxyServer, proxyClient, broker *tls.Config }
 
 func (w wire) proxy(t testing.TB, hook func(net.Conn), change ...func(*Config)) (*Proxy, *fakeBroker) {
 	broker := newBroker(t, w.broker, hook)
-	p, _ := newProxy(t, broker.addr(), append(change, func(c *Config) { c.TLS, c.UpstreamTLS = w.proxyServer, w.proxyClient })...)
+	p, _ := newProxy(t, broker.addr(), append(change, func(c *Config) { c.TLS, c.UpstreamTLS = w.proxyServer, w.upstream() })...)
 	return p, broker
+}
+
+// upstream is the proxy's Config.UpstreamTLS.
+func (w wire) upstream() func() *tls.Config {
+	if w.proxyClient == nil {
+		return nil
+	}
+	return func() *tls.Config { return w.proxyClient }
 }
 
 // secure is the client's end of a connection to the proxy.

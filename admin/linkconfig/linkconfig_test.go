@@ -12,6 +12,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
+var rewrite = flag.Bool("rewrite", false, "rewrite the table of link configs in docs/configs.md")
+
 // TestLinkConfigsDocs: docs/configs.md holds the table; -rewrite puts it there.
 func TestLinkConfigsDocs(t *testing.T) {
 	const path, begin, end = "../../docs/configs.md", "TestLinkConfigsDocs -rewrite` -->\n", "<!-- end of link configs -->"
@@ -20,7 +22,7 @@ func TestLinkConfigsDocs(t *testing.T) {
 	before, rest, ok1 := strings.Cut(string(raw), begin)
 	table, after, ok2 := strings.Cut(rest, end)
 	require.True(t, ok1 && ok2, "the markers of the table are gone")
-	if f := flag.Lookup("rewrite"); f != nil && f.Value.String() == "true" {
+	if *rewrite {
 		require.NoError(t, os.WriteFile(path, []byte(before+begin+Markdown()+end+after), 0o644))
 		return
 	}
@@ -61,7 +63,8 @@ func TestValidateLinkConfigs(t *testing.T) {
 		{"bootstrap.servers=a:1\nsecurity.protocol=SASL_SSL", "sasl.mechanism"},
 		{"bootstrap.servers=a:1\nsasl.mechanism=GSSAPI", "SCRAM-SHA-256"},
 		{"bootstrap.servers=a:1\nsecurity.protocol=SASL_SSL\nsasl.mechanism=PLAIN\nsasl.jaas.config=hush-hush", "sasl.jaas.config"},
-		{"bootstrap.servers=a:1\nssl.truststore.type=JKS", "PEM"},
+		{"bootstrap.servers=a:1\nssl.truststore.type=JKS\nssl.keystore.type=pkcs12\nssl.truststore.password=hush-hush", ""},
+		{"bootstrap.servers=a:1\nssl.truststore.type=BCFKS", "PEM, JKS or PKCS12"},
 		{"bootstrap.servers=a:1\nsecurity.protocol=SSL\nssl.truststore.location=/does/not/exist", "ssl.truststore.location"},
 		{"bootstrap.servers=a:1\ncluster.link.paused=yes", `"yes" is neither true nor false`},
 		{"bootstrap.servers=a:1\nmetadata.max.age.ms=5", "100 to 3600000"},

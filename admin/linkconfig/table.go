@@ -76,6 +76,12 @@ const (
 	ConfigStartOffset       = "mirror.start.offset.spec"
 )
 
+// storeTypes are the formats of trust and key stores.
+const storeTypes = "PEM, JKS or PKCS12"
+
+// checkStoreType refuses what storeTypes does not have.
+var checkStoreType = oneOfFold("PEM", "JKS", "PKCS12")
+
 // table has every link config. Only package initialisation writes it.
 var table = []Config{
 	{
@@ -98,13 +104,17 @@ var table = []Config{
 		Doc: "The login module with user name and password, in the format of Java clients, on one line: `org.apache.kafka.common.security.plain.PlainLoginModule required username=\"U\" password=\"P\";`. The user needs DESCRIBE, DESCRIBE_CONFIGS and READ on the mirrored topics and DESCRIBE on the cluster.",
 	},
 	{
-		Name: "ssl.truststore.type", Type: TypeString, Custody: Decides, Default: "PEM", Importance: "medium", Connection: true,
-		Allowed: "PEM", check: oneOf("PEM"),
-		Doc: "The format of the trust store.",
+		Name: "ssl.truststore.type", Type: TypeString, Custody: Decides, Importance: "medium", Connection: true,
+		Allowed: storeTypes, check: checkStoreType,
+		Doc: "The format of the trust store. Default: klink tells it from the content. As in Java, JKS and PKCS12 stand for each other.",
 	},
 	{
 		Name: "ssl.truststore.location", Type: TypeString, Custody: Decides, Importance: "high", Connection: true,
-		Doc: "A PEM file with the trusted CA certificates, on klink's machine and in its `--link-file-directories`. Default: the system's CA certificates.",
+		Doc: "A file with the trusted CA certificates (PEM, JKS or PKCS #12), on klink's machine and in its `--link-file-directories`. klink reads it again when it changes. Default: the system's CA certificates.",
+	},
+	{
+		Name: "ssl.truststore.password", Type: TypePassword, Custody: Secret, Sensitive: true, Importance: "medium", Connection: true,
+		Doc: "The password of a JKS or PKCS12 trust store. Without it klink does not check that the store is whole, and cannot read an encrypted one.",
 	},
 	{
 		Name: "ssl.truststore.certificates", Type: TypeString, Custody: Decides, Importance: "high", Connection: true,
@@ -112,7 +122,7 @@ var table = []Config{
 	},
 	{
 		Name: "ssl.ca.location", Type: TypeString, Custody: Decides, Importance: "medium", Connection: true,
-		Doc: "librdkafka's name for ssl.truststore.location.",
+		Doc: "librdkafka's name for ssl.truststore.location; PEM only.",
 	},
 	{
 		Name: "ssl.endpoint.identification.algorithm", Type: TypeString, Custody: Decides, Default: "https", Importance: "low", Connection: true,
@@ -120,13 +130,21 @@ var table = []Config{
 		Doc: "https: a broker's certificate must be for the host name that klink connects to. Empty: klink accepts any trusted certificate.",
 	},
 	{
-		Name: "ssl.keystore.type", Type: TypeString, Custody: Unconcerned, Default: "PEM", Importance: "medium", Connection: true,
-		Allowed: "PEM", check: oneOf("PEM"),
-		Doc: "The format of the key store.",
+		Name: "ssl.keystore.type", Type: TypeString, Custody: Unconcerned, Importance: "medium", Connection: true,
+		Allowed: storeTypes, check: checkStoreType,
+		Doc: "The format of the key store. Default: klink tells it from the content. As in Java, JKS and PKCS12 stand for each other.",
 	},
 	{
 		Name: "ssl.keystore.location", Type: TypeString, Custody: Unconcerned, Importance: "high", Connection: true,
-		Doc: "A PEM file with the private key and the certificate that klink presents to the source, on klink's machine and in its `--link-file-directories`.",
+		Doc: "A file with one private key and the certificates that klink presents to the source (PEM, JKS or PKCS #12), on klink's machine and in its `--link-file-directories`. klink reads it again when it changes.",
+	},
+	{
+		Name: "ssl.keystore.password", Type: TypePassword, Custody: Secret, Sensitive: true, Importance: "high", Connection: true,
+		Doc: "The password of a JKS or PKCS12 key store.",
+	},
+	{
+		Name: "ssl.key.password", Type: TypePassword, Custody: Secret, Sensitive: true, Importance: "high", Connection: true,
+		Doc: "The password of an encrypted private key. Default for a JKS or PKCS12 key store: ssl.keystore.password.",
 	},
 	{
 		Name: "ssl.keystore.certificate.chain", Type: TypeString, Custody: Unconcerned, Importance: "high", Connection: true,
@@ -134,7 +152,7 @@ var table = []Config{
 	},
 	{
 		Name: "ssl.keystore.key", Type: TypePassword, Custody: Secret, Sensitive: true, Importance: "high", Connection: true,
-		Doc: "The private key of ssl.keystore.certificate.chain, in PEM (PKCS #8, not encrypted).",
+		Doc: "The private key of ssl.keystore.certificate.chain, in PEM. If it is encrypted (PKCS #8), ssl.key.password opens it.",
 	},
 	{
 		Name: "client.id", Type: TypeString, Custody: Unconcerned, Default: "klink", Importance: "low", Connection: true, Allowed: "at most 256 bytes", check: atMostBytes(256),

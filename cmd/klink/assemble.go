@@ -17,6 +17,7 @@ import (
 	"klink/admin/facts"
 	"klink/admin/store"
 	"klink/internal/config"
+	"klink/internal/kafkaclient"
 	"klink/proxy"
 	"klink/replicator"
 	"klink/router"
@@ -86,11 +87,9 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 	}
 	var clientTLS *tls.Config
 	if cfg.TLSCertFile != "" {
-		cert, err := tls.LoadX509KeyPair(cfg.TLSCertFile, cfg.TLSKeyFile)
-		if err != nil {
+		if clientTLS, err = kafkaclient.ServerTLS(cfg.TLSCertFile, cfg.TLSKeyFile); err != nil {
 			return nil, fmt.Errorf("tls-cert-file and tls-key-file: %w", err)
 		}
-		clientTLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	}
 	var secrets *store.SecretsKey
 	if cfg.SecretsKeyFile != "" {

@@ -18,14 +18,14 @@ import (
 // so that serve reports it at the start. It does not keep clients out: each client connection to
 // such a broker fails on its own (kafkaclient.ErrCertificateAsked).
 type gatekeeper struct {
-	tls     *tls.Config // of connections for clients; nil = no TLS, nothing to check
+	tls     func() *tls.Config // of connections for clients; nil = no TLS, nothing to check
 	timeout time.Duration
 
 	mu      sync.Mutex
 	settled map[string]bool // addresses that are known to be fine
 }
 
-func newGatekeeper(config *tls.Config, timeout time.Duration) *gatekeeper {
+func newGatekeeper(config func() *tls.Config, timeout time.Duration) *gatekeeper {
 	return &gatekeeper{tls: config, timeout: timeout, settled: map[string]bool{}}
 }
 
@@ -69,11 +69,12 @@ func (g *gatekeeper) refusal(ctx context.Context, addrs []string) error {
 func (g *gatekeeper) ask(ctx context.Context, addr string) (known bool, refusal error) {
 	ctx, cancel := context.WithTimeout(ctx, g.timeout)
 	defer cancel()
-	config := g.tls.Clone()
+	current := g.tls()
+	config := current.Clone()
 	asked := false
 	config.GetClientCertificate = func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		asked = true
-		return g.tls.GetClientCertificate(info)
+		return current.GetClientCertificate(info)
 	}
 	raw, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {

@@ -27,7 +27,9 @@ environment, and the environment overrides the file.`,
 				return err
 			}
 			tuneGC()
-			s, err := assemble(cmd.Context(), cfg, newLogger(cfg, a.err))
+			log := newLogger(cfg, a.err)
+			slog.SetDefault(log) // certificates that cannot be read again are logged there
+			s, err := assemble(cmd.Context(), cfg, log)
 			if err != nil {
 				return err
 			}

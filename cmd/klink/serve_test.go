@@ -127,7 +127,7 @@ func TestServeErrors(t *testing.T) {
 		{[]string{"--listen", "127.0.0.1:0", "--http", taken.Addr().String()}, "listen for metrics and health"},
 		{[]string{"--tls-cert-file", file("c", "x"), "--tls-key-file", file("k", "x")}, "tls-cert-file and tls-key-file: "},
 		{[]string{"--secrets-key-file", file("s", "short")}, "secrets-key-file: "},
-		{[]string{"--destination-config", file("d", "security.protocol=SSL\nssl.truststore.type=JKS\n")}, "destination-config: ssl.truststore.type"},
+		{[]string{"--destination-config", file("d", "security.protocol=SSL\nssl.truststore.type=BCFKS\n")}, "destination-config: ssl.truststore.type"},
 		{[]string{"--config", filepath.Join(dir, "missing.yaml")}, "missing.yaml"},
 	} {
 		require.Contains(t, w.refused("", append([]string{"serve", "--destination", "127.0.0.1:1", "--log-level", "error"}, c.args...)...), c.want)

@@ -135,11 +135,11 @@ var Settings = []Setting{
 		func(c *Serve, s string) error { return setDuration(&c.DrainTimeout, s, 0) },
 	},
 	{
-		"tls-cert-file", "file", "", "PEM certificate chain for client connections; if set, clients must use TLS.",
+		"tls-cert-file", "file", "", "PEM certificate chain for client connections; if set, clients must use TLS. klink reads it and --tls-key-file again when they change.",
 		func(c *Serve, s string) error { c.TLSCertFile = s; return nil },
 	},
 	{
-		"tls-key-file", "file", "", "PEM private key of --tls-cert-file.",
+		"tls-key-file", "file", "", "PEM private key of --tls-cert-file, not encrypted.",
 		func(c *Serve, s string) error { c.TLSKeyFile = s; return nil },
 	},
 	{

@@ -19,7 +19,7 @@ const defaultSetup = 10 * time.Second
 // dialer opens the connections of clients: TCP, then TLS, then a guard around both.
 type dialer struct {
 	setup time.Duration
-	tls   *tls.Config // nil = plaintext
+	tls   func() *tls.Config // as the files are now; nil = plaintext
 	held  *atomic.Int64
 }
 
@@ -58,7 +58,7 @@ func (d dialer) connect(ctx context.Context, network, addr string) (net.Conn, er
 	if d.tls == nil {
 		return plain.DialContext(ctx, network, addr)
 	}
-	config := d.tls.Clone()
+	config := d.tls().Clone()
 	if config.ServerName == "" {
 		host, _, err := net.SplitHostPort(addr)
 		if err != nil {

@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// maxPEM bounds the size of a file that a property names, in bytes.
-const maxPEM = 1 << 20
+// maxStore bounds the size of a file that a property names, in bytes.
+const maxStore = 1 << 20
 
 // Files says which files properties may name. The zero value allows none.
 //
@@ -91,9 +91,40 @@ func (f Files) read(name string) ([]byte, error) {
 	return nil, ErrFile
 }
 
-// read opens a regular file in the directory. It resolves the path first and then opens the result
-// relative to the directory. So a symbolic link that changes in between cannot lead outside.
+// stat describes a file that a property names. Like read, it does not block.
+func (f Files) stat(name string) (os.FileInfo, error) {
+	if f.any {
+		return os.Stat(name)
+	}
+	for _, d := range f.dirs {
+		if info, err := d.stat(name); err == nil {
+			return info, nil
+		}
+	}
+	return nil, ErrFile
+}
+
 func (d directory) read(name string) ([]byte, error) {
+	file, err := d.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return readAtMost(file)
+}
+
+func (d directory) stat(name string) (os.FileInfo, error) {
+	file, err := d.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return file.Stat()
+}
+
+// open opens a regular file in the directory. It resolves the path first and then opens the result
+// relative to the directory. So a symbolic link that changes in between cannot lead outside.
+func (d directory) open(name string) (*os.File, error) {
 	if _, ok := below(d.name, filepath.Clean(name)); !ok {
 		return nil, ErrFile // without touching the file
 	}
@@ -115,18 +146,20 @@ func (d directory) read(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
-	if info, err := file.Stat(); err != nil {
-		return nil, err
-	} else if !info.Mode().IsRegular() {
-		return nil, ErrFile
+	info, err := file.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = ErrFile
 	}
-	return readAtMost(file)
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
 }
 
 func readAtMost(r io.Reader) ([]byte, error) {
-	text, err := io.ReadAll(io.LimitReader(r, maxPEM+1))
-	if err == nil && len(text) > maxPEM {
+	text, err := io.ReadAll(io.LimitReader(r, maxStore+1))
+	if err == nil && len(text) > maxStore {
 		err = errors.New("larger than 1 MiB")
 	}
 	return text, err

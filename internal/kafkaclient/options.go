@@ -52,7 +52,7 @@ func (p Properties) OptionsFrom(files Files) ([]kgo.Opt, error) {
 	if len(seeds) > 0 {
 		opts = append(opts, kgo.SeedBrokers(seeds...))
 	}
-	tlsConfig, err := p.tls(files)
+	tlsConfig, err := p.liveTLS(files)
 	if err != nil {
 		return nil, err
 	}

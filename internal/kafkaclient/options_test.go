@@ -28,7 +28,7 @@ func TestOptionsErrorsNameTheKey(t *testing.T) {
 		{"jaas bad", Properties{"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN", "sasl.jaas.config": jaasPlain[:len(jaasPlain)-1]}, []string{"sasl.jaas.config", "semicolon"}},
 		{"jaas module", Properties{"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "SCRAM-SHA-512", "sasl.jaas.config": jaasPlain}, []string{"sasl.jaas.config", "ScramLoginModule"}},
 		{"time-out", Properties{"request.timeout.ms": "5s"}, []string{"request.timeout.ms", "milliseconds"}},
-		{"JKS", Properties{"security.protocol": "SSL", "ssl.truststore.type": "JKS", "ssl.truststore.location": "x"}, []string{"ssl.truststore.type", "keytool", "PEM"}},
+		{"type of store", Properties{"security.protocol": "SSL", "ssl.truststore.type": "BCFKS"}, []string{"ssl.truststore.type", "BCFKS", "keytool", "PEM, JKS or PKCS12"}},
 		{"identification", Properties{"security.protocol": "SSL", "ssl.endpoint.identification.algorithm": "ldaps"}, []string{"ssl.endpoint.identification.algorithm"}},
 		{"truststore file", Properties{"security.protocol": "SSL", "ssl.truststore.location": "/does/not/exist"}, []string{"ssl.truststore.location", "/does/not/exist"}},
 	} {

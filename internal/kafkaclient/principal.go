@@ -27,7 +27,7 @@ func (p Properties) Principal() (string, error) {
 	case protocolPlaintext:
 		return "User:ANONYMOUS", nil
 	}
-	certificates, err := p.clientCertificate(operatorFiles)
+	certificates, err := p.clientCertificate(operatorFiles.read)
 	if err != nil {
 		return "", err
 	}

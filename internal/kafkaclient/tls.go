@@ -1,37 +1,38 @@
 package kafkaclient
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
+
+	"klink/internal/kafkaclient/store"
 )
 
-// TLS returns the TLS configuration of p, nil if security.protocol is without SSL. The server name
-// is empty: dialers set it per broker. Certificates come from PEM files, or inline as in Kafka's
-// PEM stores (KIP-651). The names of librdkafka (ssl.ca.location, ssl.certificate.location,
-// ssl.key.location) work too. Properties may name any file. The configuration includes klink's own
-// certificate if there is one. Connections on which klink passes on its clients' requests use
-// [Properties.ClientsTLS] instead.
-func (p Properties) TLS() (*tls.Config, error) { return p.tls(operatorFiles) }
-
-func (p Properties) tls(files Files) (*tls.Config, error) {
-	config, err := p.trust(files)
-	if config == nil || err != nil {
-		return nil, err
-	}
-	if config.Certificates, err = p.clientCertificate(files); err != nil {
-		return nil, err
-	}
-	return config, nil
+// liveTLS returns the TLS configuration of p, with klink's own certificate if there is one; nil if
+// security.protocol is without SSL. Each call of the function returns the configuration as the
+// files are then: see [live]. The server name is empty: dialers set it per broker. Stores are PEM,
+// JKS or PKCS #12 files, or inline PEM as in Kafka's PEM stores (KIP-651). The names of librdkafka
+// (ssl.ca.location, ssl.certificate.location, ssl.key.location) work too. Connections on which
+// klink passes on its clients' requests use [Properties.ClientsTLS] instead.
+func (p Properties) liveTLS(files Files) (func() *tls.Config, error) {
+	return liveConfig(files, func(read reader) (*tls.Config, error) {
+		config, err := p.trust(read)
+		if config == nil || err != nil {
+			return nil, err
+		}
+		if config.Certificates, err = p.clientCertificate(read); err != nil {
+			return nil, err
+		}
+		return config, nil
+	})
 }
 
 // trust returns the checks of brokers' certificates: a TLS configuration without the client's
 // certificate. nil = no TLS.
-func (p Properties) trust(files Files) (*tls.Config, error) {
+func (p Properties) trust(read reader) (*tls.Config, error) {
 	protocol, err := p.protocol()
 	if err != nil {
 		return nil, err
@@ -40,7 +41,7 @@ func (p Properties) trust(files Files) (*tls.Config, error) {
 		return nil, nil
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if config.RootCAs, err = p.roots(files); err != nil {
+	if config.RootCAs, err = p.roots(read); err != nil {
 		return nil, err
 	}
 	if algorithm, ok := p["ssl.endpoint.identification.algorithm"]; ok {
@@ -73,71 +74,68 @@ func verifyChainOnly(config *tls.Config) {
 }
 
 // roots returns the trusted certificates; nil = the system's.
-func (p Properties) roots(files Files) (*x509.CertPool, error) {
-	if err := p.storeType("ssl.truststore", "keytool -exportcert -rfc -keystore STORE -alias ALIAS > ca.pem"); err != nil {
+func (p Properties) roots(read reader) (*x509.CertPool, error) {
+	const trustStore = "ssl.truststore"
+	key, content, err := p.contentOf(read, "ssl.truststore.certificates", trustStore+".location", "ssl.ca.location")
+	if err != nil {
 		return nil, err
 	}
-	key, text, err := p.pemOf(files, "ssl.truststore.certificates", "ssl.truststore.location", "ssl.ca.location")
+	kind, err := p.kind(trustStore, key)
 	if err != nil || key == "" {
 		return nil, err
 	}
-	if err := notPEM(key, text, "keytool -exportcert -rfc -keystore STORE -alias ALIAS > ca.pem"); err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("%s: no valid PEM certificate in it", key)
+	pool, err := store.Trust(content, kind, p[trustStore+".password"])
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", key, err)
 	}
 	return pool, nil
 }
 
 // clientCertificate returns the certificate that proves the client's identity (mutual TLS), none if
 // none is configured.
-func (p Properties) clientCertificate(files Files) ([]tls.Certificate, error) {
-	const convert = "openssl pkcs12 -in STORE.p12 -nodes -out client.pem"
-	if err := p.storeType("ssl.keystore", convert); err != nil {
+func (p Properties) clientCertificate(read reader) ([]tls.Certificate, error) {
+	const keyStore = "ssl.keystore"
+	certKey, certs, err := p.contentOf(read, "ssl.keystore.certificate.chain", keyStore+".location", "ssl.certificate.location")
+	if err != nil {
 		return nil, err
 	}
-	certKey, certs, err := p.pemOf(files, "ssl.keystore.certificate.chain", "ssl.keystore.location", "ssl.certificate.location")
+	kind, err := p.kind(keyStore, certKey)
 	if err != nil || certKey == "" {
 		return nil, err
 	}
-	if err := notPEM(certKey, certs, convert); err != nil {
-		return nil, err
-	}
-	keyKey, key, err := p.pemOf(files, "ssl.keystore.key", "ssl.key", "ssl.key.location")
+	keyKey, key, err := p.contentOf(read, "ssl.keystore.key", "ssl.key", "ssl.key.location")
 	if err != nil {
 		return nil, err
 	}
-	if keyKey == "" { // a PEM key store holds both
-		keyKey, key = certKey, certs
-	}
-	if bytes.Contains(key, []byte("BEGIN ENCRYPTED")) || bytes.Contains(key, []byte("4,ENCRYPTED")) {
-		return nil, fmt.Errorf("%s: an encrypted private key is not supported: decrypt it with `openssl pkey -in KEY -out key.pem`", keyKey)
-	}
-	cert, err := tls.X509KeyPair(certs, key)
-	if err != nil {
-		// X509KeyPair's error mentions block types only, no content.
+	var cert tls.Certificate
+	if keyKey == "" { // the store holds both
+		if cert, err = store.Key(certs, kind, p[keyStore+".password"], p["ssl.key.password"]); err != nil {
+			return nil, fmt.Errorf("%s: %w", certKey, err)
+		}
+	} else if cert, err = store.KeyPEM(certs, key, p["ssl.key.password"]); err != nil {
 		return nil, fmt.Errorf("%s and %s: %w", certKey, keyKey, err)
 	}
 	return []tls.Certificate{cert}, nil
 }
 
-// storeType refuses stores that only Java reads.
-func (p Properties) storeType(store, convert string) error {
-	switch t := strings.ToUpper(strings.TrimSpace(p[store+".type"])); t {
-	case "", "PEM":
-		return nil
-	case "JKS", "PKCS12":
-		return fmt.Errorf("%s.type: %s is not supported: convert the store to PEM (`%s`) and set %s.type=PEM", store, t, convert, store)
-	default:
-		return fmt.Errorf("%s.type: %s is not supported: want PEM", store, quoteWord(t))
+// kind returns the format of the store whose content key gives; "" = the content tells. Only a
+// store may be anything but PEM text.
+func (p Properties) kind(name, key string) (string, error) {
+	kind, err := store.Kind(p[name+".type"])
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%s.type: %w", name, err)
+	case key == "" || key == name+".location":
+		return kind, nil
+	case kind != "" && kind != store.PEM:
+		return "", fmt.Errorf("%s.type is %s, but %s takes only PEM text: name the store with %s.location", name, kind, key, name)
 	}
+	return store.PEM, nil
 }
 
-// pemOf returns the first of the keys that is set, and its PEM text; "" if none is set. If the key
-// ends in "location", the text comes from that file.
-func (p Properties) pemOf(files Files, keys ...string) (key string, text []byte, err error) {
+// contentOf returns the first of the keys that is set, and its content; "" if none is set. If the
+// key ends in "location", the content is that of the file.
+func (p Properties) contentOf(read reader, keys ...string) (key string, content []byte, err error) {
 	for _, key := range keys {
 		value := strings.TrimSpace(p[key])
 		if value == "" {
@@ -146,11 +144,11 @@ func (p Properties) pemOf(files Files, keys ...string) (key string, text []byte,
 		if !strings.HasSuffix(key, "location") {
 			return key, inlinePEM(value), nil
 		}
-		text, err := files.read(value)
+		content, err := read(value)
 		if err != nil {
 			return key, nil, fmt.Errorf("%s: %w", key, err)
 		}
-		return key, text, nil
+		return key, content, nil
 	}
 	return "", nil, nil
 }
@@ -188,16 +186,4 @@ func inlinePEM(s string) []byte {
 		fmt.Fprintf(&b, "%s\n%s\n%s\n", head, body, tail)
 	}
 	return []byte(b.String())
-}
-
-// notPEM returns an error that says how to convert a store that is not PEM text.
-func notPEM(key string, text []byte, convert string) error {
-	switch {
-	case bytes.Contains(text, []byte("-----BEGIN ")):
-		return nil
-	case bytes.HasPrefix(text, []byte{0xfe, 0xed, 0xfe, 0xed}), bytes.HasPrefix(text, []byte{0x30, 0x82}):
-		return fmt.Errorf("%s: this is a JKS or PKCS12 store, which is not supported: convert it to PEM (`%s`)", key, convert)
-	default:
-		return fmt.Errorf("%s: no PEM text in it", key)
-	}
 }

@@ -63,11 +63,12 @@ func TestClientsTLSHasNoCertificate(t *testing.T) {
 					p := Properties{
 						"security.protocol": protocol, "ssl.truststore.certificates": string(certPEM), "ssl.keystore.location": store,
 					}
-					own, err := p.TLS()
+					own, err := p.liveTLS(operatorFiles)
 					require.NoError(t, err)
-					require.Len(t, own.Certificates, 1, "klink's own connections do show one")
-					config, err := p.ClientsTLS()
+					require.Len(t, own().Certificates, 1, "klink's own connections do show one")
+					clients, err := p.ClientsTLS()
 					require.NoError(t, err)
+					config := clients()
 					require.Empty(t, config.Certificates)
 					addr, shown := asking(t, certPEM, keyPEM, auth, version)
 					config.ServerName = "127.0.0.1"
@@ -109,7 +110,7 @@ func TestClientsTLSTrustsTheSame(t *testing.T) {
 			}.ClientsTLS()
 			require.NoError(t, err)
 			addr, _ := asking(t, c.cert, c.key, tls.NoClientCert, tls.VersionTLS13)
-			conn, err := tls.Dial("tcp", addr, config)
+			conn, err := tls.Dial("tcp", addr, config())
 			require.Equal(t, c.handshaking, err == nil, "%v", err)
 			if err == nil {
 				_ = conn.Close()

@@ -105,24 +105,27 @@ func TestClientCertificate(t *testing.T) {
 	require.NoError(t, ping(t, base.With("ssl.keystore.certificate.chain", string(certPEM)).With("ssl.keystore.key", string(keyPEM))))
 	require.NoError(t, ping(t, base.With("ssl.keystore.type", "PEM").With("ssl.keystore.location", both)))
 
-	_, err := base.With("ssl.keystore.certificate.chain", string(certPEM)).With("ssl.keystore.key", strings.ReplaceAll(string(keyPEM), "PRIVATE", "ENCRYPTED PRIVATE")).TLS()
-	require.ErrorContains(t, err, "ssl.keystore.key: an encrypted private key is not supported")
-	_, err = base.With("ssl.keystore.type", "PKCS12").TLS()
-	require.ErrorContains(t, err, "ssl.keystore.type: PKCS12 is not supported")
-	_, err = base.With("ssl.keystore.certificate.chain", string(certPEM)).TLS()
+	_, err := base.With("ssl.keystore.certificate.chain", string(certPEM)).With("ssl.keystore.key", strings.ReplaceAll(string(keyPEM), "PRIVATE", "ENCRYPTED PRIVATE")).liveTLS(operatorFiles)
+	require.ErrorContains(t, err, "ssl.keystore.key: the private key is encrypted: set ssl.key.password")
+	_, err = base.With("ssl.keystore.type", "BCFKS").liveTLS(operatorFiles)
+	require.ErrorContains(t, err, `ssl.keystore.type: "BCFKS" is not supported`)
+	_, err = base.With("ssl.keystore.type", "PKCS12").With("ssl.keystore.certificate.chain", string(certPEM)).liveTLS(operatorFiles)
+	require.ErrorContains(t, err, "ssl.keystore.type is PKCS12, but ssl.keystore.certificate.chain takes only PEM text")
+	_, err = base.With("ssl.keystore.certificate.chain", string(certPEM)).liveTLS(operatorFiles)
 	require.ErrorContains(t, err, "ssl.keystore.certificate.chain")
 }
 
-func TestStoresThatAreNotPEM(t *testing.T) {
+func TestBrokenStores(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store")
 	for content, want := range map[string]string{
-		"\xfe\xed\xfe\xed\x00\x00": "JKS or PKCS12",
-		"\x30\x82\x0a\x00":         "JKS or PKCS12",
-		"hello":                    "no PEM text",
+		"\xfe\xed\xfe\xed\x00\x00": "the store is damaged",
+		"\xce\xce\xce\xce\x00\x00": "JCEKS",
+		"\x30\x82\x0a\x00":         "neither PEM text nor a JKS or PKCS12 store",
+		"hello":                    "neither PEM text nor a JKS or PKCS12 store",
 		"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n": "no valid PEM certificate",
 	} {
 		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
-		_, err := Properties{"security.protocol": "SSL", "ssl.truststore.location": path}.TLS()
+		_, err := Properties{"security.protocol": "SSL", "ssl.truststore.location": path}.liveTLS(operatorFiles)
 		require.ErrorContains(t, err, want)
 	}
 }
