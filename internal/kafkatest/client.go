@@ -100,11 +100,13 @@ func (c *Cluster) superOpts() []kgo.Opt { return c.ClientOpts(SuperUser, SuperUs
 func (c *Cluster) ClientOpts(user, password string) []kgo.Opt {
 	var opts []kgo.Opt
 	if c.opts.tls() {
-		config := c.tls.clientConfig()
-		if cert := c.clientCertificate(user); cert.file != "" {
-			config.Certificates = []tls.Certificate{cert.pair}
-		}
-		opts = append(opts, kgo.DialTLSConfig(config))
+		opts = append(opts, kgo.Dialer(func(ctx context.Context, network, host string) (net.Conn, error) {
+			config := c.tls.clientConfig() // certificates and authorities may have been renewed
+			if cert := c.clientCertificate(user); cert.file != "" {
+				config.Certificates = []tls.Certificate{cert.pair}
+			}
+			return (&tls.Dialer{NetDialer: &net.Dialer{Timeout: 10 * time.Second}, Config: config}).DialContext(ctx, network, host)
+		}))
 	}
 	if !c.opts.sasl() {
 		return opts

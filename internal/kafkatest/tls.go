@@ -1,6 +1,7 @@
 package kafkatest
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -18,7 +19,7 @@ import (
 	"time"
 )
 
-// certificates is an authority made for one cluster, a server certificate for 127.0.0.1 and
+// certificates are an authority made for one cluster, a server certificate for 127.0.0.1 and
 // localhost, and client certificates by principal.
 type certificates struct {
 	dir      string
@@ -26,12 +27,18 @@ type certificates struct {
 	certFile string // PEM, certificate
 	keyFile  string // PEM, PKCS #8
 	keystore string // PEM, key and certificate in one, as Kafka wants it
-	pool     *x509.CertPool
-	ca       *x509.Certificate
-	caKey    *ecdsa.PrivateKey
 
-	mu      sync.Mutex
-	clients map[string]clientCertificate // by common name
+	mu        sync.Mutex
+	authority authority                    // signs
+	trusted   []authority                  // are in caFile
+	clients   map[string]clientCertificate // by common name
+	renewals  int
+}
+
+// authority signs certificates.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
 }
 
 // clientCertificate names a PEM file with a private key and a certificate, and holds both.
@@ -47,7 +54,6 @@ func newCertificates(dir string) (*certificates, error) {
 		certFile: filepath.Join(dir, "server.pem"),
 		keyFile:  filepath.Join(dir, "server.key"),
 		keystore: filepath.Join(dir, "keystore.pem"),
-		pool:     x509.NewCertPool(),
 	}
 	if err := c.generate(); err != nil {
 		return nil, fmt.Errorf("kafkatest: certificates: %w", err)
@@ -56,27 +62,52 @@ func newCertificates(dir string) (*certificates, error) {
 }
 
 func (c *certificates) generate() error {
-	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	made, err := newAuthority("kafkatest authority")
 	if err != nil {
 		return err
 	}
+	c.authority = made
+	if err := c.trust(made); err != nil {
+		return err
+	}
+	return c.serve(c.keystore)
+}
+
+func newAuthority(name string) (authority, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return authority{}, err
+	}
 	ca := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
-		Subject:               pkix.Name{CommonName: "kafkatest authority"},
+		Subject:               pkix.Name{CommonName: name},
 		NotBefore:             time.Now().Add(-time.Hour),
 		NotAfter:              time.Now().Add(365 * 24 * time.Hour),
 		IsCA:                  true,
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageCertSign,
 	}
-	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
+	der, err := x509.CreateCertificate(rand.Reader, ca, ca, key.Public(), key)
 	if err != nil {
-		return err
+		return authority{}, err
 	}
-	if ca, err = x509.ParseCertificate(caDER); err != nil {
-		return err
+	ca, err = x509.ParseCertificate(der)
+	return authority{ca, key}, err
+}
+
+// trust writes caFile.
+func (c *certificates) trust(authorities ...authority) error {
+	var text []byte
+	for _, a := range authorities {
+		text = append(text, certificatePEM(a.cert.Raw)...)
 	}
-	c.ca, c.caKey = ca, caKey
+	c.trusted = authorities
+	return replace(c.caFile, text)
+}
+
+// serve makes a certificate for the brokers, and writes it to certFile and keyFile, and to a key
+// store.
+func (c *certificates) serve(keystore string) error {
 	certPEM, keyPEM, err := c.sign(&x509.Certificate{
 		SerialNumber: big.NewInt(2),
 		Subject:      pkix.Name{CommonName: "localhost"},
@@ -87,19 +118,28 @@ func (c *certificates) generate() error {
 	if err != nil {
 		return err
 	}
-	caPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER})
-	c.pool.AppendCertsFromPEM(caPEM)
 	for path, data := range map[string][]byte{
-		c.caFile:   caPEM,
 		c.certFile: certPEM,
 		c.keyFile:  keyPEM,
-		c.keystore: append(append([]byte{}, keyPEM...), certPEM...),
+		keystore:   append(append([]byte{}, keyPEM...), certPEM...),
 	} {
-		if err := os.WriteFile(path, data, 0o600); err != nil {
+		if err := replace(path, data); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// replace puts a file in the place of another.
+func replace(path string, content []byte) error {
+	if err := os.WriteFile(path+".new", content, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+func certificatePEM(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
 // sign makes a key and has the authority sign a certificate for it; both are returned as PEM.
@@ -108,17 +148,24 @@ func (c *certificates) sign(leaf *x509.Certificate) (certPEM, keyPEM []byte, err
 	if err != nil {
 		return nil, nil, err
 	}
-	leaf.NotBefore, leaf.NotAfter, leaf.KeyUsage = c.ca.NotBefore, c.ca.NotAfter, x509.KeyUsageDigitalSignature
-	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, c.ca, key.Public(), c.caKey)
-	if err != nil {
+	if certPEM, err = c.authority.sign(leaf, key.Public()); err != nil {
 		return nil, nil, err
 	}
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return nil, nil, err
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leafDER}),
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), nil
+	return certPEM, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), nil
+}
+
+// sign signs a certificate for a key; it is returned as PEM.
+func (a authority) sign(leaf *x509.Certificate, key crypto.PublicKey) ([]byte, error) {
+	leaf.NotBefore, leaf.NotAfter, leaf.KeyUsage = a.cert.NotBefore, a.cert.NotAfter, x509.KeyUsageDigitalSignature
+	der, err := x509.CreateCertificate(rand.Reader, leaf, a.cert, key, a.key)
+	if err != nil {
+		return nil, err
+	}
+	return certificatePEM(der), nil
 }
 
 // client returns the certificate of a user, and makes it on the first call.
@@ -128,23 +175,32 @@ func (c *certificates) client(user string) (clientCertificate, error) {
 	if known, ok := c.clients[user]; ok {
 		return known, nil
 	}
-	certPEM, keyPEM, err := c.sign(&x509.Certificate{
-		SerialNumber: big.NewInt(int64(len(c.clients)) + 3),
-		Subject:      pkix.Name{CommonName: user},
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	})
+	return c.issue(user, filepath.Join(c.dir, fmt.Sprintf("client-%d.pem", len(c.clients))))
+}
+
+// issue makes the certificate of a user, and writes it to a file.
+func (c *certificates) issue(user, file string) (clientCertificate, error) {
+	certPEM, keyPEM, err := c.sign(clientTemplate(user))
 	if err != nil {
 		return clientCertificate{}, err
 	}
-	made := clientCertificate{file: filepath.Join(c.dir, fmt.Sprintf("client-%d.pem", len(c.clients)))}
+	made := clientCertificate{file: file}
 	if made.pair, err = tls.X509KeyPair(certPEM, keyPEM); err != nil {
 		return clientCertificate{}, err
 	}
-	if err := os.WriteFile(made.file, append(keyPEM, certPEM...), 0o600); err != nil {
+	if err := replace(made.file, append(keyPEM, certPEM...)); err != nil {
 		return clientCertificate{}, err
 	}
 	c.clients[user] = made
 	return made, nil
+}
+
+func clientTemplate(user string) *x509.Certificate {
+	return &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()),
+		Subject:      pkix.Name{CommonName: user},
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
 }
 
 // brokerConfig returns the configs of one of a broker's listeners. auth is its ssl.client.auth,
@@ -165,5 +221,11 @@ func (c *certificates) brokerConfig(listener, auth string) map[string]string {
 }
 
 func (c *certificates) clientConfig() *tls.Config {
-	return &tls.Config{RootCAs: c.pool, MinVersion: tls.VersionTLS12}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	pool := x509.NewCertPool()
+	for _, a := range c.trusted {
+		pool.AddCert(a.cert)
+	}
+	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 }
