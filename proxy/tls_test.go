@@ -68,6 +68,25 @@ func (w wire) upstream() func() *tls.Config {
 	return func() *tls.Config { return w.proxyClient }
 }
 
+// Connections to a broker share a TLS configuration until Config.UpstreamTLS returns another.
+func TestUpstreamTLSChanges(t *testing.T) {
+	current := &tls.Config{MinVersion: tls.VersionTLS12}
+	p, _ := newProxy(t, "", func(c *Config) { c.UpstreamTLS = func() *tls.Config { return current } })
+	first, err := p.tlsFor("broker:1")
+	require.NoError(t, err)
+	require.Equal(t, "broker", first.ServerName)
+	again, err := p.tlsFor("broker:2")
+	require.NoError(t, err)
+	require.Same(t, first, again)
+	current = &tls.Config{MinVersion: tls.VersionTLS13}
+	next, err := p.tlsFor("broker:1")
+	require.NoError(t, err)
+	require.Equal(t, current.MinVersion, next.MinVersion)
+	again, err = p.tlsFor("broker:1")
+	require.NoError(t, err)
+	require.Same(t, next, again)
+}
+
 // secure is the client's end of a connection to the proxy.
 func (w wire) secure(conn net.Conn) net.Conn {
 	if w.client == nil {

@@ -53,8 +53,8 @@ func (r *renewal) write(ctx context.Context, t *testing.T) {
 	})
 }
 
-// connect has clients connect through klink, one after the other, each with the authorities that are
-// trusted then.
+// connect has clients connect through klink, one after the other, each with the authorities that
+// are trusted then.
 func (r *renewal) connect(ctx context.Context, t *testing.T) {
 	r.loads.Go(func() {
 		for ctx.Err() == nil {
@@ -82,9 +82,9 @@ func resets(c *kafkatest.Cluster) {
 	}
 }
 
-// TestCertificatesAreRenewed replaces the authorities of both clusters, klink's own certificates, and
-// those of the links, in the files that klink was started with, in the order in which people do it:
-// trust both authorities, change the certificates, trust the new one only. Neither clients nor
+// TestCertificatesAreRenewed replaces the authorities of both clusters, klink's own certificates,
+// and those of the links, in the files that klink was started with, in the order in which people do
+// it: trust both authorities, change the certificates, trust the new one only. Neither clients nor
 // mirrors notice, and what connects afterwards is checked by the new authorities. One link has PEM
 // files, the other has stores of Java's with passwords.
 func TestCertificatesAreRenewed(t *testing.T) {

@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"sync"
 	"time"
+
+	"klink/internal/kafkaclient/store"
 )
 
 // settled is how old a file has to be before its time of change tells it from what it becomes next:
@@ -143,7 +146,10 @@ func ServerTLS(certFile, keyFile string) (*tls.Config, error) {
 		if err != nil {
 			return nil, err
 		}
-		cert, err := tls.X509KeyPair(chain, key)
+		cert, err := store.KeyPEM(chain, key, "")
+		if errors.Is(err, store.ErrEncrypted) {
+			err = fmt.Errorf("%w: klink has no setting for its password; decrypt it with `openssl pkey -in KEY -out key.pem`", store.ErrEncrypted)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s and %s: %w", certFile, keyFile, err)
 		}

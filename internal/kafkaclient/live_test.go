@@ -184,6 +184,8 @@ func TestServerCertificateChanges(t *testing.T) {
 	place(t, keyFile, oldKey)
 	_, err := ServerTLS(certFile, filepath.Join(dir, "missing"))
 	require.ErrorContains(t, err, "missing")
+	_, err = ServerTLS(filepath.Join("store", "testdata", "client.pem"), filepath.Join("store", "testdata", "client-aes256.key"))
+	require.ErrorContains(t, err, "the private key is encrypted: klink has no setting for its password")
 	config, err := ServerTLS(certFile, keyFile)
 	require.NoError(t, err)
 	ln, err := tls.Listen("tcp", "127.0.0.1:0", config)

@@ -11,8 +11,9 @@ import (
 )
 
 // JavaStores makes, with Java's keytool, a key store with the certificate of a user and a trust
-// store with the authorities of [Cluster.CAFile]. kind is JKS or PKCS12. It returns [Cluster.ClientProperties] with
-// these stores; they live as long as the test. Only with [MutualTLS] or [ClientAuth].
+// store with the authorities of [Cluster.CAFile]. kind is JKS or PKCS12. It returns
+// [Cluster.ClientProperties] with these stores; they live as long as the test. Only with
+// [MutualTLS] or [ClientAuth].
 func (c *Cluster) JavaStores(t testing.TB, kind, user, password string) map[string]string {
 	t.Helper()
 	dir := t.TempDir()

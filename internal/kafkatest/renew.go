@@ -21,7 +21,8 @@ const (
 )
 
 // TrustNewAuthority is the first step to another authority, as people do it while a cluster runs:
-// brokers, and [Cluster.CAFile], trust a new authority besides the old one. It returns when they do.
+// brokers, and [Cluster.CAFile], trust a new authority besides the old one. It returns when they
+// do.
 func (c *Cluster) TrustNewAuthority(t testing.TB) {
 	t.Helper()
 	c.tls.mu.Lock()
@@ -140,8 +141,8 @@ func (c *Cluster) await(t testing.TB, what string, check func(addr string) error
 	}
 }
 
-// reconfigure sets a config of the client listener's TLS at all brokers. They read a file again only
-// if its name changes.
+// reconfigure sets a config of the client listener's TLS at all brokers. They read a file again
+// only if its name changes.
 func (c *Cluster) reconfigure(t testing.TB, key, value string) {
 	t.Helper()
 	ids := make([]int32, 0, len(c.brokers))

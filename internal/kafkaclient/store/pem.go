@@ -11,6 +11,9 @@ import (
 
 const blockEncrypted = "ENCRYPTED PRIVATE KEY"
 
+// ErrEncrypted refuses a private key that needs a password, where none is given.
+var ErrEncrypted = errors.New("the private key is encrypted")
+
 // trustPEM returns the certificates of PEM text. Like Go's own reader it skips what it cannot read.
 func trustPEM(text []byte) ([]*x509.Certificate, error) {
 	var certs []*x509.Certificate
@@ -72,7 +75,7 @@ func keyBlock(text []byte) *pem.Block {
 // openPKCS8 decrypts an EncryptedPrivateKeyInfo of PKCS #8.
 func openPKCS8(der []byte, password string, left *rounds) ([]byte, error) {
 	if password == "" {
-		return nil, errors.New("the private key is encrypted: set ssl.key.password")
+		return nil, fmt.Errorf("%w: set ssl.key.password", ErrEncrypted)
 	}
 	var sealed encryptedKey
 	if unmarshal(der, &sealed) != nil {
