@@ -61,7 +61,7 @@ func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, vali
 		return linkMissing(link.Name)
 	}
 	view := seen.View(link.Name, s.cfg.Secrets)
-	set, deleted, refused := requestedChanges(link.Configs)
+	set, deleted, refused := requestedChanges(view, link.Configs)
 	if refused != nil {
 		return refused
 	}
@@ -155,12 +155,21 @@ func (s *Service) checkSource(ctx context.Context, old *model.Link, configs map[
 	return nil
 }
 
-func requestedChanges(changes []linkapi.AlterConfig) (set map[string]string, deleted map[string]bool, refused *protocol.Error) {
+// requestedChanges returns the changes of a request. It leaves out client properties that make no
+// difference to links.
+func requestedChanges(was *model.Link, changes []linkapi.AlterConfig) (set map[string]string, deleted map[string]bool, refused *protocol.Error) {
 	set, deleted = map[string]string{}, map[string]bool{}
 	for _, c := range changes {
 		c.Name = linkconfig.Name(c.Name)
 		if _, twice := set[c.Name]; twice || deleted[c.Name] {
 			return nil, nil, givenTwice(c.Name)
+		}
+		value := ""
+		if c.Value != nil {
+			value = *c.Value
+		}
+		if _, stored := was.Configs[c.Name]; !stored && !was.Sealed[c.Name] && linkconfig.Ignored(c.Name, value) {
+			continue
 		}
 		switch {
 		case c.Op == linkapi.ConfigDelete:

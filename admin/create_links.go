@@ -103,7 +103,7 @@ func linkMissing(name string) *protocol.Error {
 }
 
 // requestedConfigs returns the configs of a request as a map. A config with a null value counts as
-// absent.
+// absent, and so does a client property that makes no difference to links.
 func requestedConfigs(configs []linkapi.Config) (map[string]string, *protocol.Error) {
 	m := map[string]string{}
 	for _, c := range configs {
@@ -111,7 +111,7 @@ func requestedConfigs(configs []linkapi.Config) (map[string]string, *protocol.Er
 		if _, twice := m[name]; twice {
 			return nil, givenTwice(name)
 		}
-		if c.Value != nil {
+		if c.Value != nil && !linkconfig.Ignored(name, *c.Value) {
 			m[name] = linkconfig.Trimmed(name, *c.Value)
 		}
 	}

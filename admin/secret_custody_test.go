@@ -3,12 +3,16 @@ package admin
 import (
 	"context"
 	"maps"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 
 	"klink/admin/linkconfig"
 	"klink/admin/model"
+	"klink/admin/sources"
 	"klink/admin/store"
+	"klink/internal/kafkaclient"
 	"klink/internal/kafkatest"
 	"klink/protocol/linkapi"
 
@@ -139,6 +143,85 @@ func TestAlteringWithTheSecrets(t *testing.T) {
 	require.Zero(t, r.ErrorCode, text(r.ErrorMessage))
 }
 
+// TestReferencesGiveNothingAway: a client that may create and alter links, but may not read klink's
+// machine, cannot have a secret of it sent to a server of its own. The link itself goes on with a
+// secret that changes.
+func TestReferencesGiveNothingAway(t *testing.T) {
+	dir := t.TempDir()
+	files, err := kafkaclient.LinkFiles([]string{dir})
+	require.NoError(t, err)
+	w := newWorld(t, func(c *Config) { c.Secrets, c.LinkFiles = testKey(t, 1), files })
+	source, attacker := startCatcher(t), startCatcher(t)
+	path := filepath.Join(dir, "source.properties")
+	meant := func(server, password string) {
+		require.NoError(t, os.WriteFile(path, []byte("bootstrap.servers="+server+"\nsecurity.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\npassword="+password+"\n"), 0o600))
+	}
+	meant(source.ListenAddrs()[0], linkPassword)
+	reference := jaas("${file:" + path + ":password}")
+	create := func(server string) linkapi.CreateLinkResult {
+		return w.link("l", linkconfig.ConfigBootstrapServers+"="+server, "security.protocol=SASL_PLAINTEXT", "sasl.mechanism=PLAIN", "sasl.jaas.config="+reference)
+	}
+	refused := create(attacker.ListenAddrs()[0])
+	require.Equal(t, kerr.InvalidConfig.Code, refused.ErrorCode)
+	created := create(source.ListenAddrs()[0])
+	require.Zero(t, created.ErrorCode, text(created.ErrorMessage))
+	_, own := source.seen()
+	require.Contains(t, own, linkPassword, "the source itself sees it")
+	l := w.service.State().Links["l"]
+	require.Equal(t, reference, l.Configs["sasl.jaas.config"], "stored as it is")
+	require.NotContains(t, text(w.service.describeLink(l).Configs[3].Value), path)
+
+	there := setConfig(linkconfig.ConfigBootstrapServers, attacker.ListenAddrs()[0])
+	for _, changes := range [][]linkapi.AlterConfig{
+		{there},
+		{there, setConfig("sasl.jaas.config", reference)}, // who knows the reference does not know the secret
+		{setConfig(linkconfig.ConfigBootstrapServers, source.ListenAddrs()[0]+","+attacker.ListenAddrs()[0]), setConfig("sasl.jaas.config", reference)},
+		{setConfig("client.id", "${file:"+path+":password}")},
+		{setConfig("client.id", "${env:HOME}")},
+		{setConfig("sasl.jaas.config", jaas("${env:HOME}"))},
+	} {
+		for _, validateOnly := range []bool{true, false} {
+			r := alterLinkAt(w.service, validateOnly, "l", changes...)
+			require.Equal(t, kerr.InvalidConfig.Code, r.ErrorCode, "%v: %s", changes, text(r.ErrorMessage))
+			require.NotContains(t, text(r.ErrorMessage), linkPassword)
+		}
+	}
+	logins, caught := attacker.seen()
+	require.Zero(t, logins)
+	require.Empty(t, caught)
+
+	// The next login is with the secret that the file has then.
+	meant(source.ListenAddrs()[0], "another")
+	_, failed := sources.Connect(t.Context(), files, "l", l.Configs)
+	require.NotNil(t, failed)
+	_, own = source.seen()
+	require.Contains(t, own, "another")
+	// And with none, once whoever owns the file says that it is for somebody else.
+	meant(attacker.ListenAddrs()[0], linkPassword)
+	_, failed = sources.Connect(t.Context(), files, "l", l.Configs)
+	require.NotNil(t, failed)
+	require.NotContains(t, failed.Message, linkPassword)
+}
+
+// TestPropertiesWithoutEffectAreNotKept: a link takes a client's properties, and keeps those that
+// make a difference.
+func TestPropertiesWithoutEffectAreNotKept(t *testing.T) {
+	w := newWorld(t)
+	created := w.link("l", "acks=all", "schema.registry.basic.auth.user.info=u:hush", "session.timeout.ms=45000", "ssl.protocol=TLS")
+	require.Zero(t, created.ErrorCode, text(created.ErrorMessage))
+	changed := alterLinkAt(w.service, false, "l", setConfig("linger.ms", "5"), setConfig(linkconfig.ConfigMetadataMaxAge, "5000"), dropConfig("acks"))
+	require.Zero(t, changed.ErrorCode, text(changed.ErrorMessage))
+	l := w.service.State().Links["l"]
+	for _, c := range w.service.describeLink(l).Configs {
+		require.NotContains(t, []string{"acks", "schema.registry.basic.auth.user.info", "session.timeout.ms", "ssl.protocol", "linger.ms"}, c.Name)
+	}
+	require.Equal(t, "5000", l.Configs[linkconfig.ConfigMetadataMaxAge])
+	require.NotContains(t, l.Configs, "linger.ms")
+	for _, wrong := range []linkapi.AlterConfig{setConfig("lingerms", "5"), setConfig("security.providers", "x"), setConfig("ssl.protocol", "SSLv3")} {
+		require.Equal(t, kerr.InvalidConfig.Code, alterLinkAt(w.service, false, "l", wrong).ErrorCode, wrong.Name)
+	}
+}
+
 // TestEveryConfigSaysItsCustody: every row of the table says whether its config decides who gets
 // the secrets. A config that affects how klink reaches the source is not unconcerned, unless this
 // test names it with the reason.
@@ -163,7 +246,7 @@ func TestEveryConfigSaysItsCustody(t *testing.T) {
 		}
 	}
 	require.Empty(t, unconcernedThough)
-	require.Equal(t, 8, deciding)
+	require.Equal(t, 10, deciding)
 }
 
 // TestCustodyOfEveryDecidingConfig walks the table. If a link holds any secret, even one that this

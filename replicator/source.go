@@ -78,7 +78,7 @@ type health struct {
 
 // newSource returns a source that does not run yet. An error is about the configs.
 func newSource(r *Replicator, link *model.Link) (*source, error) {
-	opts, err := kafkaclient.Properties(link.Configs).OptionsFrom(r.cfg.LinkFiles)
+	opts, err := linkconfig.ClientOptions(link.Configs, r.cfg.LinkFiles)
 	if err != nil {
 		return nil, fmt.Errorf("link %q: %w", link.Name, err)
 	}

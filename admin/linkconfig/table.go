@@ -130,6 +130,14 @@ var table = []Config{
 		Doc: "https: a broker's certificate must be for the host name that klink connects to. Empty: klink accepts any trusted certificate.",
 	},
 	{
+		Name: "ssl.enabled.protocols", Type: TypeList, Custody: Decides, Default: "TLSv1.2,TLSv1.3", Importance: "medium", Connection: true,
+		Doc: "The versions of TLS that klink may use. klink leaves out those older than TLS 1.2.",
+	},
+	{
+		Name: "ssl.cipher.suites", Type: TypeList, Custody: Decides, Importance: "low", Connection: true,
+		Doc: "The cipher suites that klink may use, by the names of Java. klink leaves out those that are not safe. Those of TLS 1.3 can only be listed all together, or not at all: then klink uses TLS 1.2. Default: all that are safe.",
+	},
+	{
 		Name: "ssl.keystore.type", Type: TypeString, Custody: Unconcerned, Importance: "medium", Connection: true,
 		Allowed: storeTypes, check: checkStoreType,
 		Doc: "The format of the key store. Default: klink tells it from the content. As in Java, JKS and PKCS12 stand for each other.",

@@ -30,7 +30,7 @@ func Validate(configs map[string]string, files kafkaclient.Files) *protocol.Erro
 		}
 	}
 	// The client itself checks what depends on several keys, or on what is in files.
-	if _, err := SourceProperties(configs).OptionsFrom(files); err != nil {
+	if _, err := ClientOptions(SourceProperties(configs), files); err != nil {
 		return protocol.Errorf(kerr.InvalidConfig, "%s", err)
 	}
 	return nil
@@ -40,7 +40,7 @@ func Validate(configs map[string]string, files kafkaclient.Files) *protocol.Erro
 func ValidateOne(name, value string) *protocol.Error {
 	c, ok := Lookup(name)
 	if !ok {
-		return protocol.Errorf(kerr.InvalidConfig, "unknown link config %s%s", name, Suggestion(name))
+		return unknown(name, value)
 	}
 	if len(value) > filter.MaxValue {
 		return protocol.Errorf(kerr.InvalidConfig, "%s has %d bytes; at most %d are allowed", name, len(value), filter.MaxValue)
@@ -142,41 +142,44 @@ func checkBootstrap(v string) error {
 
 // Suggestion names the config that was probably meant.
 func Suggestion(name string) string {
-	best, distance := "", len(name)/3+1
-	for _, c := range table {
-		if d := editDistance(name, c.Name); d < distance {
-			best, distance = c.Name, d
+	own := func(yield func(string) bool) {
+		for _, c := range table {
+			if !yield(c.Name) {
+				return
+			}
 		}
 	}
-	if best == "" {
-		return "; docs/configs.md lists all link configs"
+	if near := kafkaclient.Nearest(name, own); near != "" {
+		return fmt.Sprintf("; did you mean %s?", near)
 	}
-	return fmt.Sprintf("; did you mean %s?", best)
+	return "; docs/configs.md lists all link configs"
 }
 
-// editDistance returns the Levenshtein distance in bytes. An a that is longer than any config name
-// is far from all of them.
-func editDistance(a, b string) int {
-	if len(a) > 128 {
-		return len(a)
+// Ignored reports whether a config is a client property that makes no difference to links. It is
+// accepted, so that clients' files can be used as they are, but neither stored nor shown.
+func Ignored(name, value string) bool {
+	if _, own := Lookup(name); own {
+		return false
 	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	t, _ := kafkaclient.Treat(name, value)
+	return t == kafkaclient.NoDifference || t == kafkaclient.Honoured && slices.Contains(implied, name)
+}
+
+// implied are client properties that links need not store: they have a time of their own to
+// connect, and the login module implies its handler.
+var implied = []string{"socket.connection.setup.timeout.ms", "sasl.client.callback.handler.class"}
+
+// unknown returns the error for a config that links do not have.
+func unknown(name, value string) *protocol.Error {
+	switch t, why := kafkaclient.Treat(name, value); t {
+	case kafkaclient.Refused:
+		return protocol.Errorf(kerr.InvalidConfig, "%s: %s", name, why)
+	case kafkaclient.Honoured:
+		return protocol.Errorf(kerr.InvalidConfig, "%s: links do not support this client property", name)
+	case kafkaclient.Providers:
+		return protocol.Errorf(kerr.InvalidConfig, "%s: links have the config providers file and dir, and no others; the command line resolves the references of others", name)
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			d := diagonal
-			if a[i] != b[j] {
-				d++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(d, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
+	return protocol.Errorf(kerr.InvalidConfig, "unknown link config %s%s", name, Suggestion(name))
 }
 
 // Trimmed returns a value as Java clients read it

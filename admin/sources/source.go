@@ -35,7 +35,7 @@ type Source struct {
 // Connect connects to the source that configs describe and learns its cluster id. The error
 // says which address failed and how, and what to check. files are those that links may name.
 func Connect(ctx context.Context, files kafkaclient.Files, link string, configs map[string]string) (*Source, *protocol.Error) {
-	opts, err := linkconfig.SourceProperties(configs).OptionsFrom(files)
+	opts, err := linkconfig.ClientOptions(linkconfig.SourceProperties(configs), files)
 	if err != nil {
 		return nil, protocol.Errorf(kerr.InvalidConfig, "link %q: %s", link, err)
 	}

@@ -278,9 +278,9 @@ func TestMain(m *testing.M) {
 type passes struct{}
 
 func (passes) NewSession(router.Client) router.Session { return passes{} }
-func (passes) Proven() bool                    { return true }
-func (passes) Prove() router.Decision          { return router.Decision{Action: router.Drop} }
-func (passes) Closed()                         {}
+func (passes) Proven() bool                            { return true }
+func (passes) Prove() router.Decision                  { return router.Decision{Action: router.Drop} }
+func (passes) Closed()                                 {}
 func (passes) Request(frame []byte) router.Decision {
 	return router.Decision{Action: router.Forward, Frame: frame}
 }

@@ -112,6 +112,9 @@ its address. Name the cluster with --cluster (a context, see "klink context") or
 		if a.output != "table" && a.output != "json" {
 			return usagef("--output: unknown format %q; use table or json", a.output)
 		}
+		if _, ignored, err := a.commandProperties(); err == nil { // the command itself tells an error
+			a.tellIgnored(ignored)
+		}
 		return nil
 	}
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,9 +60,16 @@ type server struct {
 // assemble makes a server from its settings. It opens and dials nothing yet, but it reads files.
 func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server, error) {
 	s := &server{cfg: cfg, log: log, failed: make(chan error, 1)}
-	properties, err := cfg.DestinationProperties()
+	written, ignored, err := cfg.DestinationProperties()
 	if err != nil {
 		return nil, err
+	}
+	if len(ignored) > 0 {
+		log.Info("destination-config has properties that klink does not use", "properties", strings.Join(ignored, ", "))
+	}
+	properties, err := written.Resolve()
+	if err != nil {
+		return nil, fmt.Errorf("destination-config: %w", err)
 	}
 	if s.seeds, err = properties.Seeds(); err != nil {
 		return nil, err
@@ -69,6 +77,9 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 	destination, err := properties.Options()
 	if err != nil {
 		return nil, fmt.Errorf("destination-config: %w", err)
+	}
+	if written.HasReferences() {
+		destination = kafkaclient.Refreshed(destination, properties, written.Resolve)
 	}
 	upstreamTLS, err := properties.ClientsTLS()
 	if err != nil {
@@ -99,7 +110,7 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 	}
 
 	s.warnings = plaintextWarnings(cfg, properties)
-	files, err := linkFiles(cfg, properties)
+	files, err := linkFiles(cfg, written, properties)
 	if err != nil {
 		return nil, err
 	}

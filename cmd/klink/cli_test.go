@@ -297,7 +297,9 @@ func TestOlderKlink(t *testing.T) {
 
 func TestLinkLife(t *testing.T) {
 	w := newWorld(t)
-	require.Equal(t, "Cluster link \"east\" can be created.\n", w.must("", "link", "create", "east", "--config-file", "source.config", "--dry-run"))
+	require.Equal(t, "The configs of cluster link \"east\" are valid. klink has not connected to the source: add --connect for that.\n", w.must("", "link", "create", "east", "--config-file", "source.config", "--dry-run"))
+	require.Equal(t, "Cluster link \"east\" can be created.\n", w.must("", "link", "create", "east", "--config-file", "source.config", "--dry-run", "--connect"))
+	require.Contains(t, w.refused("", "link", "create", "dead", "--config", "bootstrap.servers=127.0.0.1:1", "--dry-run", "--connect"), "127.0.0.1:1")
 	require.NotContains(t, w.must("", "link", "list"), "east")
 	require.Equal(t, "Created cluster link \"east\".\n", w.must("", "link", "create", "east", "--config-file", "source.config"))
 	require.Contains(t, w.refused("", "link", "create", "east", "--config-file", "source.config"), "east")

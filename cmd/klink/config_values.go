@@ -2,79 +2,82 @@ package main
 
 import (
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"klink/internal/kafkaclient"
 )
 
 // configValuesHelp is the help on references in config values.
-const configValuesHelp = `To keep secrets out of the process list, a value can refer to another place: ${env:NAME} is the environment variable
-NAME, ${file:PATH:KEY} the value of KEY in the properties file PATH, and ${dir:PATH:NAME} the content of the file NAME in
-the directory PATH. They are read on this machine. Put the argument in single quotes, or the shell expands ${...}
-itself.`
+const configValuesHelp = `To keep secrets out of files and of the process list, a value can refer to another place, as with Kafka's config providers:
+${env:NAME} is the environment variable NAME, ${file:PATH:KEY} the value of KEY in the properties file PATH, and
+${dir:PATH:NAME} the content of the file NAME in the directory PATH. They are read on this machine. Put the argument in
+single quotes, or the shell expands ${...} itself.`
 
-// reference matches a reference to a value stored elsewhere, in the syntax of Kafka's config
-// providers.
-var reference = regexp.MustCompile(`\$\{(env|file|dir):([^}]*)\}`)
-
-// maxConfigValue bounds the size of a value that is read from a file, in bytes.
-const maxConfigValue = 1 << 20
-
-// resolveConfig replaces the references in a config value. It does not resolve references inside
-// the replacements. An error names the reference, never a value.
-func resolveConfig(value string) (string, error) {
-	var failed error
-	resolved := reference.ReplaceAllStringFunc(value, func(text string) string {
-		m := reference.FindStringSubmatch(text)
-		v, err := lookUp(m[1], m[2])
-		if err != nil && failed == nil {
-			failed = fmt.Errorf("%s: %w", text, err)
-		}
-		return v
-	})
-	return resolved, failed
+// keyValue splits KEY=VALUE of a --config flag, and resolves references in the value. The value may
+// be a secret, so errors do not show it.
+func keyValue(s string) (key, value string, err error) {
+	if key, value, err = cutConfig(s); err != nil {
+		return "", "", err
+	}
+	if value, err = (kafkaclient.Properties{}).ResolveValue(value); err != nil {
+		return "", "", fmt.Errorf("--config: %s: %w", key, err)
+	}
+	return key, value, nil
 }
 
-func lookUp(kind, where string) (string, error) {
-	if kind == "env" {
-		v, ok := os.LookupEnv(where)
-		if !ok {
-			return "", fmt.Errorf("environment variable %s is not set", where)
-		}
-		return v, nil
+// cutConfig splits KEY=VALUE of a --config flag.
+func cutConfig(s string) (key, value string, err error) {
+	key, value, ok := strings.Cut(s, "=")
+	key = strings.TrimSpace(key)
+	if !ok || key == "" {
+		return "", "", usagef("--config: want KEY=VALUE")
 	}
-	at := strings.LastIndexByte(where, ':') // a path may have colons
-	if at < 1 || at == len(where)-1 {
-		return "", usagef("want ${%s:PATH:NAME}", kind)
+	return key, value, nil
+}
+
+// commandProperties returns the properties of --command-config that make a difference, with the
+// references in them, and the names of the others.
+func (a *app) commandProperties() (used kafkaclient.Properties, ignored []string, err error) {
+	if a.commandConfig == "" {
+		return kafkaclient.Properties{}, nil, nil
 	}
-	path, name := where[:at], where[at+1:]
-	if kind == "file" {
-		p, err := kafkaclient.Load(path)
-		if err != nil {
-			return "", err
-		}
-		v, ok := p[name]
-		if !ok {
-			return "", fmt.Errorf("%s has no key %s", path, name)
-		}
-		return v, nil
-	}
-	if name != filepath.Base(name) || name == "." || name == ".." {
-		return "", usagef("%q is not the name of a file in a directory", name)
-	}
-	f, err := os.Open(filepath.Join(path, name))
+	file, err := kafkaclient.Load(a.commandConfig)
 	if err != nil {
-		return "", err
+		return nil, nil, fmt.Errorf("--command-config: %w", err)
 	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxConfigValue+1))
-	if err == nil && len(text) > maxConfigValue {
-		err = fmt.Errorf("%s is larger than %d bytes", f.Name(), maxConfigValue)
+	if used, ignored, err = file.Check(); err != nil {
+		return nil, nil, fmt.Errorf("--command-config: %s: %w", a.commandConfig, err)
 	}
-	// Editors and `echo` end a file with a line break, which is not part of a password.
-	return strings.TrimRight(string(text), "\r\n"), err
+	return used, ignored, nil
+}
+
+// tellIgnored says which properties klink does not use.
+func (a *app) tellIgnored(names []string) {
+	if len(names) > 0 {
+		fmt.Fprintf(a.err, "Not used by klink: %s\n", strings.Join(names, ", "))
+	}
+}
+
+// portable returns properties that mean the same in any directory, and that hold no secret which is
+// kept elsewhere: files have absolute paths, and only secrets still have references.
+func portable(p kafkaclient.Properties) (kafkaclient.Properties, error) {
+	stored := kafkaclient.Properties{}
+	for key, value := range p {
+		var err error
+		switch {
+		case kafkaclient.Sensitive(key):
+			value, err = p.AbsoluteReferences(value)
+		default:
+			value, err = p.ResolveValue(value)
+		}
+		if err == nil && strings.HasSuffix(key, ".location") && value != "" && !kafkaclient.IsReference(value) {
+			value, err = filepath.Abs(value)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", key, err)
+		}
+		stored[key] = value
+	}
+	return stored, nil
 }

@@ -44,31 +44,26 @@ func (a *app) properties() (kafkaclient.Properties, error) {
 			if !ok {
 				return nil, fmt.Errorf("unknown context %q: see `klink context list`", name)
 			}
-			maps.Copy(p, stored)
+			if p, err = stored.Resolve(); err != nil {
+				return nil, fmt.Errorf("context %q: %w", name, err)
+			}
 		}
 	}
-	if err := a.overlay(p); err != nil {
+	file, _, err := a.commandProperties()
+	if err != nil {
 		return nil, err
+	}
+	if file, err = file.Resolve(); err != nil {
+		return nil, fmt.Errorf("--command-config: %w", err)
+	}
+	maps.Copy(p, file)
+	if a.bootstrap != "" {
+		p["bootstrap.servers"] = a.bootstrap
 	}
 	if p["bootstrap.servers"] == "" {
 		return nil, usagef("no cluster given: use --bootstrap-server, or set bootstrap.servers in %s", a.commandConfig)
 	}
 	return p, nil
-}
-
-// overlay adds the properties of --command-config and --bootstrap-server to p, replacing p's own.
-func (a *app) overlay(p kafkaclient.Properties) error {
-	if a.commandConfig != "" {
-		file, err := kafkaclient.Load(a.commandConfig)
-		if err != nil {
-			return fmt.Errorf("--command-config: %w", err)
-		}
-		maps.Copy(p, file)
-	}
-	if a.bootstrap != "" {
-		p["bootstrap.servers"] = a.bootstrap
-	}
-	return nil
 }
 
 // cluster is a connection to a Kafka cluster, or to klink.

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -23,9 +22,12 @@ func (a *app) contextCreate() *cobra.Command {
 		Use:   "create NAME --bootstrap-server HOST:PORT [--command-config FILE] [--config KEY=VALUE]...",
 		Short: "Store the address and client properties of a cluster under a name",
 		Long: `Stores the address and client properties of a cluster under a name, in a file that only you can read. The first
-context becomes the current one. An existing context with the same name is replaced.
+context becomes the current one. An existing context with the same name is replaced. Properties that klink does not use
+are not stored.
 
-` + configValuesHelp,
+` + configValuesHelp + `
+
+A context keeps references in secrets: they are looked up whenever the context is used.`,
 		Example: `  klink context create src --bootstrap-server source.example:9092 --command-config source.config
   klink context create dst --bootstrap-server klink.example:19092`,
 		Args: exactArgs("NAME"),
@@ -34,32 +36,40 @@ context becomes the current one. An existing context with the same name is repla
 			if name == "" || strings.ContainsAny(name, " \t\r\n") {
 				return usagef("invalid context name %q", name)
 			}
-			p := kafkaclient.Properties{}
-			if err := a.overlay(p); err != nil {
+			p, _, err := a.commandProperties()
+			if err != nil {
 				return err
 			}
+			if a.bootstrap != "" {
+				p["bootstrap.servers"] = a.bootstrap
+			}
+			given := kafkaclient.Properties{}
 			for _, c := range configs {
-				key, value, err := keyValue(c)
+				key, value, err := cutConfig(c)
 				if err != nil {
 					return err
 				}
-				p[key] = value
+				given[key] = value
+			}
+			used, ignored, err := given.Check()
+			if err != nil {
+				return fmt.Errorf("--config: %w", err)
+			}
+			maps.Copy(p, used)
+			if p, err = portable(p); err != nil {
+				return err
 			}
 			if p["bootstrap.servers"] == "" {
 				return usagef("no address given for the cluster: use --bootstrap-server")
 			}
-			for key, value := range p { // make paths absolute: a context is used from any directory
-				if strings.HasSuffix(key, ".location") && value != "" {
-					path, err := filepath.Abs(value)
-					if err != nil {
-						return err
-					}
-					p[key] = path
-				}
-			}
-			if _, err := p.Options(); err != nil {
+			resolved, err := p.Resolve()
+			if err != nil {
 				return err
 			}
+			if _, err := resolved.Options(); err != nil {
+				return err
+			}
+			a.tellIgnored(ignored)
 			contexts, err := a.loadContexts()
 			if err != nil {
 				return err
@@ -213,18 +223,4 @@ func atMostOne(name string) cobra.PositionalArgs {
 		}
 		return exactArgs(name)(cmd, args)
 	}
-}
-
-// keyValue splits KEY=VALUE of a --config flag, and resolves references in the value. The value may
-// be a secret, so errors do not show it.
-func keyValue(s string) (key, value string, err error) {
-	key, value, ok := strings.Cut(s, "=")
-	key = strings.TrimSpace(key)
-	if !ok || key == "" {
-		return "", "", usagef("--config: want KEY=VALUE")
-	}
-	if value, err = resolveConfig(value); err != nil {
-		return "", "", fmt.Errorf("--config: %s: %w", key, err)
-	}
-	return key, value, nil
 }

@@ -11,9 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
 
-	"klink/admin/filter"
 	"klink/admin/linkconfig"
-	"klink/internal/kafkaclient"
 	"klink/protocol/linkapi"
 )
 
@@ -25,77 +23,36 @@ func (a *app) linkCommand() *cobra.Command {
 // timeoutMs is the time-out in requests of the link API.
 const timeoutMs = int32(requestTimeout / time.Millisecond)
 
-// linkConfigs collects the configs of --config-file and, on top, those of --config. A pair may also
-// be the bare JSON of filters, which itself tells which config it is.
-func linkConfigs(file string, pairs []string) (map[string]string, error) {
-	fromFile := kafkaclient.Properties{}
-	if file != "" {
-		var err error
-		if fromFile, err = kafkaclient.Load(file); err != nil {
-			return nil, fmt.Errorf("--config-file: %w", err)
-		}
-	}
-	configs := maps.Clone(map[string]string(fromFile))
-	for key, value := range configs {
-		resolved, err := resolveConfig(value)
-		if err != nil {
-			return nil, fmt.Errorf("--config-file: %s: %w", key, err)
-		}
-		configs[key] = resolved
-	}
-	for _, pair := range pairs {
-		key, value, err := linkConfig(pair)
-		if err != nil {
-			return nil, err
-		}
-		// Drop the file's value, under whichever name the file has it. If the pairs give both names
-		// of a config, the server refuses that.
-		for name := range fromFile {
-			if linkconfig.Name(name) == linkconfig.Name(key) {
-				delete(configs, name)
-				delete(fromFile, name)
-			}
-		}
-		configs[key] = value
-	}
-	return configs, nil
-}
-
-// linkConfig parses a value of --config.
-func linkConfig(pair string) (key, value string, err error) {
-	if text := strings.TrimSpace(pair); strings.HasPrefix(text, "{") {
-		key, err := filter.ConfigName(text)
-		if err != nil {
-			return "", "", usagef("--config: %s", err)
-		}
-		return key, text, nil
-	}
-	return keyValue(pair)
-}
-
 func (a *app) linkCreate() *cobra.Command {
 	var (
-		file               string
-		pairs              []string
-		dryRun, noValidate bool
+		source                      linkSource
+		dryRun, noValidate, connect bool
 	)
 	cmd := &cobra.Command{
 		Use:   "create NAME --config-file FILE [--config KEY=VALUE]...",
 		Short: "Create a link to a source cluster",
 		Long: `Creates a link from the cluster behind klink to a source cluster. FILE has the address and the credentials of the
-source as Java client properties, and any link configs; --help lists them. klink reads the files that it names, such as
-ssl.truststore.location, on its own machine, and only in its --link-file-directories. --config also accepts the JSON of filters alone.
+source as Java client properties, and any link configs; --help lists them. Client properties that links do not use are
+not sent. klink reads the files that FILE names, such as ssl.truststore.location, on its own machine, and only in its
+--link-file-directories. --config also accepts the JSON of filters alone.
 
-` + configValuesHelp,
+With --dry-run klink checks the configs and changes nothing. It does not connect to the source, unless --connect says so.
+
+` + configValuesHelp + `
+
+` + keepReferencesHelp,
 		Example: `  klink link create east-west --config-file source.config
   klink link create east-west --config-file source.config --config 'ssl.truststore.certificates=${dir:/etc/pki:source-ca.pem}'
   klink link create east-west --config-file source.config --config auto.create.mirror.topics.enable=true \
     --config '{"topicFilters":[{"name":"orders-","patternType":"PREFIXED","filterType":"INCLUDE"}]}'`,
 		Args: exactArgs("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			configs, err := linkConfigs(file, pairs)
+			configs, err := source.configs(a)
 			if err != nil {
 				return err
+			}
+			if connect && !dryRun {
+				return usagef("--connect is only for --dry-run: without it, klink connects to the source in any case, or not at all with --no-validate")
 			}
 			if len(configs) == 0 {
 				return usagef("no source given for the link: use --config-file, or --config bootstrap.servers=HOST:PORT")
@@ -111,7 +68,7 @@ ssl.truststore.location, on its own machine, and only in its --link-file-directo
 			}
 			return a.withCluster(func(cl *cluster, _ *kadm.Client) error {
 				resp, err := request[*linkapi.CreateLinksResponse](cmd.Context(), cl, &linkapi.CreateLinksRequest{
-					TimeoutMs: timeoutMs, ValidateOnly: dryRun, SkipConnect: noValidate, Links: []linkapi.CreateLink{link},
+					TimeoutMs: timeoutMs, ValidateOnly: dryRun, SkipConnect: noValidate || dryRun && !connect, Links: []linkapi.CreateLink{link},
 				})
 				if err != nil {
 					return err
@@ -123,19 +80,24 @@ ssl.truststore.location, on its own machine, and only in its --link-file-directo
 				if err := resultError(r.ErrorCode, r.ErrorMessage); err != nil {
 					return prefixed("link", args[0], err)
 				}
-				if dryRun {
-					fmt.Fprintf(a.out, "Cluster link %q can be created.\n", args[0])
-				} else {
+				switch {
+				case !dryRun:
 					fmt.Fprintf(a.out, "Created cluster link %q.\n", args[0])
+				case connect:
+					fmt.Fprintf(a.out, "Cluster link %q can be created.\n", args[0])
+				default:
+					fmt.Fprintf(a.out, "The configs of cluster link %q are valid. klink has not connected to the source: add --connect for that.\n", args[0])
 				}
 				return nil
 			}, watch...)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&file, "config-file", "", "`FILE` of properties: the source's address and credentials, and link configs")
-	flags.StringArrayVar(&pairs, "config", nil, "link config `KEY=VALUE`, or the JSON of filters, on top of the file; may be repeated")
-	flags.BoolVar(&dryRun, "dry-run", false, "only check whether the link could be created")
+	flags.StringVar(&source.file, "config-file", "", "`FILE` of properties: the source's address and credentials, and link configs")
+	flags.StringArrayVar(&source.pairs, "config", nil, "link config `KEY=VALUE`, or the JSON of filters, on top of the file; may be repeated")
+	flags.BoolVar(&source.keep, "keep-references", false, keepReferencesUsage)
+	flags.BoolVar(&dryRun, "dry-run", false, "only check the configs")
+	flags.BoolVar(&connect, "connect", false, "with --dry-run, also connect to the source")
 	flags.BoolVar(&noValidate, "no-validate", false, "do not connect to the source first")
 	cmd.SetUsageTemplate(cmd.UsageTemplate() + "\nLink configs:\n\n" + indent(linkconfig.Help()))
 	return cmd
@@ -271,9 +233,9 @@ func (a *app) showLink(l linkapi.DescribedLink) error {
 
 func (a *app) linkUpdate() *cobra.Command {
 	var (
-		file           string
-		pairs, deletes []string
-		dryRun         bool
+		source  linkSource
+		deletes []string
+		dryRun  bool
 	)
 	cmd := &cobra.Command{
 		Use:   "update NAME [--config KEY=VALUE]... [--config-file FILE]",
@@ -281,14 +243,14 @@ func (a *app) linkUpdate() *cobra.Command {
 		Long: "Changes configs of a link: all of them, or none if klink refuses one. Configs that you do not name do not change. " +
 			"`klink link create --help` lists all configs. The JSON of filters alone, an object with groupFilters, aclFilters or topicFilters, sets " +
 			"the config for them; it replaces all filters of that kind. If you change where or how klink logs in at the source, also give the " +
-			"link's secrets, even if they stay the same.\n\n" + configValuesHelp,
+			"link's secrets, even if they stay the same.\n\n" + configValuesHelp + "\n\n" + keepReferencesHelp,
 		Example: `  klink link update east-west --config metadata.max.age.ms=5000
   klink link update east-west --config cluster.link.paused=true
   klink link update east-west --config '{"topicFilters":[{"name":"*","patternType":"LITERAL","filterType":"INCLUDE"}]}'`,
 		Args:              exactArgs("NAME"),
 		ValidArgsFunction: a.completeLinks(),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			configs, err := linkConfigs(file, pairs)
+			configs, err := source.configs(a)
 			if err != nil {
 				return err
 			}
@@ -327,8 +289,9 @@ func (a *app) linkUpdate() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&file, "config-file", "", "`FILE` of properties to set")
-	flags.StringArrayVar(&pairs, "config", nil, "link config `KEY=VALUE` to set, or the JSON of filters, on top of the file; may be repeated")
+	flags.StringVar(&source.file, "config-file", "", "`FILE` of properties to set")
+	flags.StringArrayVar(&source.pairs, "config", nil, "link config `KEY=VALUE` to set, or the JSON of filters, on top of the file; may be repeated")
+	flags.BoolVar(&source.keep, "keep-references", false, keepReferencesUsage)
 	flags.StringArrayVar(&deletes, "delete-config", nil, "link config `KEY` to reset to its default; may be repeated")
 	flags.BoolVar(&dryRun, "dry-run", false, "only check whether the link could be changed")
 	return cmd

@@ -10,20 +10,28 @@ import (
 // linkFiles returns the files that links may name. It refuses a directory that holds one of klink's
 // own keys: otherwise anybody who may create links could make klink show its own certificate to
 // their server.
-func linkFiles(cfg *config.Serve, destination kafkaclient.Properties) (kafkaclient.Files, error) {
+//
+// written are the properties of --destination-config as they are in the file, destination what
+// their references stand for.
+func linkFiles(cfg *config.Serve, written, destination kafkaclient.Properties) (kafkaclient.Files, error) {
 	const setting = "link-file-directories"
 	files, err := kafkaclient.LinkFiles(cfg.LinkFileDirectories)
 	if err != nil {
 		return files, &config.Error{Setting: setting, Problem: err.Error()}
 	}
-	for _, own := range []struct{ name, path string }{
+	type own struct{ name, path string }
+	all := []own{
 		{"--tls-key-file", cfg.TLSKeyFile},
 		{"--secrets-key-file", cfg.SecretsKeyFile},
 		{"--destination-config", cfg.DestinationConfig},
 		{"--config", cfg.Config},
 		{"ssl.keystore.location of --destination-config", destination["ssl.keystore.location"]},
 		{"ssl.key.location of --destination-config", destination["ssl.key.location"]},
-	} {
+	}
+	for _, path := range written.ReferencedFiles() {
+		all = append(all, own{"a reference in --destination-config", path})
+	}
+	for _, own := range all {
 		if own.path != "" && files.Hold(own.path) {
 			return files, &config.Error{Setting: setting, Problem: fmt.Sprintf("%s, the file of %s, is in one of them, so links could use it: keep klink's own files elsewhere", own.path, own.name)}
 		}

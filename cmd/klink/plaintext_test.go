@@ -145,7 +145,7 @@ func TestSecretsFromElsewhere(t *testing.T) {
 		"${dir:" + w.dir + ":../token}":                           "!is not the name of a file in a directory",
 		"${dir:/dev:zero}":                                        "!larger than",
 	} {
-		got, err := resolveConfig(value)
+		got, err := kafkaclient.Properties{}.ResolveValue(value)
 		if refusal, ok := strings.CutPrefix(want, "!"); ok {
 			require.ErrorContains(t, err, refusal)
 			require.NotContains(t, err.Error(), "from-")
@@ -155,7 +155,7 @@ func TestSecretsFromElsewhere(t *testing.T) {
 		require.Equal(t, want, got)
 	}
 	t.Setenv("KLINK_TEST_TWICE", "${env:KLINK_TEST_PASSWORD}")
-	got, err := resolveConfig("${env:KLINK_TEST_TWICE}")
+	got, err := kafkaclient.Properties{}.ResolveValue("${env:KLINK_TEST_TWICE}")
 	require.NoError(t, err)
 	require.Equal(t, "${env:KLINK_TEST_PASSWORD}", got, "what was put in is not looked at again")
 

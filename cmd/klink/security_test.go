@@ -70,8 +70,11 @@ func TestSecuredOnAllSides(t *testing.T) {
 	linkCA := w.file("public/broker.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: brokerCert.Certificate[0]})))
 	properties("source.config", w.source, "reader", "SOURCE-S3CRET", linkCA)
 	key := w.file("secrets.key", base64.StdEncoding.EncodeToString(make([]byte, 32)))
+	// klink's own password is in a file of its own.
+	require.NoError(t, os.Mkdir(filepath.Join(w.dir, "own"), 0o700))
+	w.file("own/password", "ADMIN-S3CRET\n")
 	flags := []string{
-		"--destination-config", properties("destination.properties", w.destination, "admin", "ADMIN-S3CRET", brokerCA),
+		"--destination-config", properties("destination.properties", w.destination, "admin", "${dir:"+w.dir+"/own:password}", brokerCA),
 		"--tls-cert-file", klinkCA, "--tls-key-file", klinkKey, "--http", "127.0.0.1:0",
 		"--link-file-directories", public,
 	}
@@ -81,6 +84,7 @@ func TestSecuredOnAllSides(t *testing.T) {
 		require.Contains(t, stderr, want)
 	}
 	refused("--tls-key-file", append(flags, "--link-file-directories", w.dir)...)
+	refused("the file of a reference in --destination-config", append(flags, "--link-file-directories", filepath.Join(w.dir, "own"))...)
 	refused("is not an absolute path", append(flags, "--link-file-directories", "public")...)
 	refused("no such file", append(flags, "--link-file-directories", public+"/none")...)
 	// serve runs klink and points the context dst at it.

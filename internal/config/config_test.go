@@ -171,21 +171,32 @@ func TestParseSize(t *testing.T) {
 
 func TestDestinationProperties(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "client.properties")
-	require.NoError(t, os.WriteFile(path, []byte("bootstrap.servers=f:1\nsecurity.protocol=PLAINTEXT\n"), 0o600))
+	require.NoError(t, os.WriteFile(path, []byte("bootstrap.servers=f:1\nsecurity.protocol=PLAINTEXT\nacks=all\nlinger.ms=5\n"), 0o600))
 	c := &Serve{DestinationConfig: path}
-	p, err := c.DestinationProperties()
+	p, ignored, err := c.DestinationProperties()
 	require.NoError(t, err)
+	require.Equal(t, []string{"acks", "linger.ms"}, ignored)
+	require.NotContains(t, p, "acks")
 	require.Equal(t, "f:1", p["bootstrap.servers"])
 	c.Destination = []string{"a:1", "b:1"}
-	p, err = c.DestinationProperties()
+	p, _, err = c.DestinationProperties()
 	require.NoError(t, err)
 	require.Equal(t, "a:1,b:1", p["bootstrap.servers"])
 	require.Equal(t, "PLAINTEXT", p["security.protocol"])
 	require.NoError(t, os.WriteFile(path, []byte("security.protocol=PLAINTEXT\n"), 0o600))
-	_, err = (&Serve{DestinationConfig: path}).DestinationProperties()
+	_, _, err = (&Serve{DestinationConfig: path}).DestinationProperties()
 	require.ErrorContains(t, err, "destination: must be set")
-	_, err = (&Serve{DestinationConfig: path + "x"}).DestinationProperties()
+	_, _, err = (&Serve{DestinationConfig: path + "x"}).DestinationProperties()
 	require.ErrorContains(t, err, "destination-config: ")
+	for text, problem := range map[string]string{
+		"bootstrap.server=f:1\n":                                       "did you mean bootstrap.servers?",
+		"bootstrap.servers=f:1\nsecurity.providers=x\n":                "security.providers: ",
+		"bootstrap.servers=f:1\nsasl.jaas.config=${env:KLINK_NONE_}\n": "sasl.jaas.config: ${env:KLINK_NONE_}: environment variable KLINK_NONE_ is not set",
+	} {
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		_, _, err = (&Serve{DestinationConfig: path}).DestinationProperties()
+		require.ErrorContains(t, err, problem)
+	}
 }
 
 // docs/configs.md contains the table; go test ./internal/config -rewrite updates it.

@@ -153,26 +153,33 @@ func (c *Serve) check() error {
 
 // DestinationProperties returns the client properties for klink's own connections to the
 // destination: the file of --destination-config, with --destination as bootstrap.servers if given.
-func (c *Serve) DestinationProperties() (kafkaclient.Properties, error) {
-	p := kafkaclient.Properties{}
+// They still have the references that the file has. ignored are those that klink does not use.
+func (c *Serve) DestinationProperties() (p kafkaclient.Properties, ignored []string, err error) {
+	p = kafkaclient.Properties{}
 	if c.DestinationConfig != "" {
-		loaded, err := kafkaclient.Load(c.DestinationConfig)
-		if err != nil {
-			return nil, &Error{Setting: "destination-config", Problem: err.Error()}
+		file, err := kafkaclient.Load(c.DestinationConfig)
+		if err == nil {
+			p, ignored, err = file.Check()
 		}
-		p = loaded
+		if err != nil {
+			return nil, nil, &Error{Setting: "destination-config", Problem: err.Error()}
+		}
 	}
 	if len(c.Destination) > 0 {
 		p = p.With("bootstrap.servers", strings.Join(c.Destination, ","))
 	}
-	seeds, err := p.Seeds()
+	resolved, err := p.Resolve()
 	if err != nil {
-		return nil, &Error{Setting: "destination-config", Problem: err.Error()}
+		return nil, nil, &Error{Setting: "destination-config", Problem: err.Error()}
+	}
+	seeds, err := resolved.Seeds()
+	if err != nil {
+		return nil, nil, &Error{Setting: "destination-config", Problem: err.Error()}
 	}
 	if len(seeds) == 0 {
-		return nil, &Error{Setting: "destination", Problem: fmt.Sprintf("must be set to HOST:PORT of a destination broker, or %s must have bootstrap.servers", c.DestinationConfig)}
+		return nil, nil, &Error{Setting: "destination", Problem: fmt.Sprintf("must be set to HOST:PORT of a destination broker, or %s must have bootstrap.servers", c.DestinationConfig)}
 	}
-	return p, nil
+	return p, ignored, nil
 }
 
 // OwnPrincipals returns klink's own principals at the destination as far as klink knows them: the

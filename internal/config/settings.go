@@ -155,7 +155,7 @@ var Settings = []Setting{
 		func(c *Serve, s string) error { return setOneOf(&c.LinkAdmin, s, "on", "read", "off") },
 	},
 	{
-		"link-file-directories", "dir,...", "", "Directories of the files that link configs may name (ssl.truststore.location, ssl.ca.location, ssl.keystore.location), comma separated: anyone who may create links can make klink read these files. Only regular files of at most 1 MiB; keep klink's own keys elsewhere. Default: none, so links must have the PEM text in their configs.",
+		"link-file-directories", "dir,...", "", "Directories of the files that link configs may name (ssl.truststore.location, ssl.ca.location, ssl.keystore.location, and ${file:PATH:KEY} and ${dir:PATH:NAME} in secrets), comma separated: anyone who may create links can make klink read these files. Only regular files of at most 1 MiB; keep klink's own keys elsewhere. Default: none, so links must have the PEM text in their configs.",
 		func(c *Serve, s string) error { c.LinkFileDirectories = splitList(s); return nil },
 	},
 	{

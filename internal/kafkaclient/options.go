@@ -62,7 +62,7 @@ func (p Properties) OptionsFrom(files Files) ([]kgo.Opt, error) {
 		return nil, err
 	}
 	if mechanism != nil {
-		opts = append(opts, kgo.SASL(mechanism))
+		opts = append(opts, loginOpt(mechanism))
 	}
 	if id := p["client.id"]; id != "" {
 		if len(id) > 256 {

@@ -1,7 +1,11 @@
 // Package kafkaclient turns the properties of Java Kafka clients (client.properties, a link's
 // source.config) into franz-go options, so that one file serves Kafka's own tools and klink. It
-// covers the connection: addresses, TLS, SASL, time-outs. Like a Java client it ignores keys that
-// it does not know, but without a warning. A caller that wants to refuse them must do so first.
+// covers the connection: addresses, TLS, SASL, time-outs. Properties.Check refuses keys that klink
+// does not know, and Properties.Resolve replaces references to secrets that are kept elsewhere.
+// Properties.Options does neither: it ignores what it does not know.
+//
+// keys.go is the table of keys, check.go looks into it. providers.go resolves references on this
+// machine; references.go has what links may refer to, and admin/linkconfig the rest of their rules.
 //
 // No error of this package contains a value that may be a secret.
 package kafkaclient
@@ -42,7 +46,8 @@ var (
 // Sensitive reports whether the value of key must not be shown to people or logged. That is true of
 // every key that is not known to be harmless: an unknown key may hold a secret.
 func Sensitive(key string) bool {
-	return !slices.Contains(harmlessKeys, key) &&
+	t, _ := Treat(key, "")
+	return t != Providers && !slices.Contains(harmlessKeys, key) &&
 		!slices.ContainsFunc(harmlessSuffixes, func(suffix string) bool { return strings.HasSuffix(key, suffix) })
 }
 

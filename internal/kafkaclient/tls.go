@@ -41,6 +41,9 @@ func (p Properties) trust(read reader) (*tls.Config, error) {
 		return nil, nil
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if err := p.restrictTLS(config); err != nil {
+		return nil, err
+	}
 	if config.RootCAs, err = p.roots(read); err != nil {
 		return nil, err
 	}
