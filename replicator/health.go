@@ -28,6 +28,8 @@ func (s *source) classify(err error) (model.Error, string) {
 
 // sourceTrouble says, for each kind of trouble, what the source did and what to do about it.
 var sourceTrouble = map[kafkaclient.Trouble]string{
+	kafkaclient.TroubleToken:        "no access token to log in to the source with: %v; check sasl.oauthbearer.token.endpoint.url, the client id and secret, and that the endpoint is up",
+	kafkaclient.TroubleAWS:          "the login to the source cannot be signed: %v; check the options aws* in sasl.jaas.config, and the AWS credentials of klink's machine if the link uses them",
 	kafkaclient.TroubleLogin:        "the source refuses the link's credentials: %v; correct sasl.mechanism or sasl.jaas.config",
 	kafkaclient.TroubleTLS:          "TLS with the source failed: %v; correct security.protocol or the truststore",
 	kafkaclient.TroubleClosedAtOnce: "the source closed the connection at once: %v; security.protocol or the credentials do not match its listener",

@@ -47,6 +47,8 @@ func TestLinkConfigTable(t *testing.T) {
 
 func TestValidateLinkConfigs(t *testing.T) {
 	const jaas = `org.apache.kafka.common.security.plain.PlainLoginModule required username="u" password="hush-hush";`
+	const oauth = "bootstrap.servers=a:1\nsecurity.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER\n" +
+		`sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required clientId="i" clientSecret="hush-hush";` + "\n"
 	for _, c := range []struct {
 		configs string // key=value, one a line
 		text    string // "" = valid
@@ -89,6 +91,11 @@ func TestValidateLinkConfigs(t *testing.T) {
 		{"bootstrap.servers=a:1\nmirror.start.offset.spec=yesterday", `mirror.start.offset.spec: "yesterday" is not allowed; allowed: earliest, latest`},
 		{"bootstrap.servers=a:1\nmirror.start.offset.spec=1969-12-31", "that is before 1970"},
 		{"bootstrap.servers=a:1\nacl.sync.enable=true\nacl.sync.ms=100\nacl.filters={\"aclFilters\":[]}", ""},
+		{oauth + "sasl.oauthbearer.token.endpoint.url=https://idp/token", ""},
+		{oauth + "sasl.oauthbearer.token.endpoint.url=http://127.0.0.1/token", "--link-token-endpoints"},
+		{oauth + "sasl.oauthbearer.token.endpoint.url=file:///etc/hostname", "--link-file-directories"},
+		{oauth + "sasl.login.refresh.window.factor=2", "sasl.login.refresh.window.factor: want a number from 0.5 to 1"},
+		{oauth + "sasl.oauthbearer.assertion.file=/x", "sasl.oauthbearer.assertion.file: links do not support this client property"},
 		{"bootstrap.servers=a:1\nacl.sync.ms=5", "100 to 3600000"},
 		{"bootstrap.servers=a:1\nacl.filters={\"aclFilters\":{}}", "; line 1, column 15: "},
 		{"bootstrap.servers=a:1\nclient.id=" + strings.Repeat("x", 300), "256"},

@@ -133,8 +133,6 @@ func TestPropertiesWithoutEffect(t *testing.T) {
 		require.Equal(t, ignored, Ignored(key, "TLS"), key)
 	}
 	require.False(t, Ignored("ssl.protocol", "SSLv3"))
-	require.True(t, Ignored("sasl.client.callback.handler.class", "software.amazon.msk.auth.iam.IAMClientCallbackHandler"))
-	require.False(t, Ignored("sasl.client.callback.handler.class", "com.example.Handler"))
 	require.True(t, Ignored("security.providers", ""))
 	require.False(t, Ignored("security.providers", "x"))
 }

@@ -1,49 +1,10 @@
 package linkconfig
 
 import (
-	"slices"
 	"strings"
 
 	"klink/admin/aclsync"
 	"klink/admin/filter"
-)
-
-// Config is one row of the table of link configs. Validation, the answers to DescribeLinks,
-// docs/configs.md and the help of the command line all come from this table.
-type Config struct {
-	Name string
-	Type Type
-	// Default is the value if the key is not set; "" = none.
-	Default string
-	// Required keys must be set.
-	Required bool
-	// Sensitive values are sealed in the store and shown as [hidden].
-	Sensitive bool
-	// Importance is high, medium or low, as in Kafka's own tables.
-	Importance string
-	// Allowed describes the allowed values, for people; "" = anything of the type.
-	Allowed string
-	Doc     string
-
-	// check refuses a value of the right type; the error says what is wrong with it.
-	check func(value string) error
-	// Connection marks a config that decides how klink reaches the source. klink connects with a
-	// change before it stores it.
-	Connection bool
-	// Custody says how the config concerns the secrets of its link. Every row must set it.
-	Custody Custody
-}
-
-// Type is the type of a config in Kafka's words.
-type Type string
-
-// The types of link configs.
-const (
-	TypeString   Type = "string"
-	TypePassword Type = "password"
-	TypeList     Type = "list"
-	TypeBoolean  Type = "boolean"
-	TypeInt      Type = "int"
 )
 
 // The link configs that klink itself looks at.
@@ -83,7 +44,7 @@ const storeTypes = "PEM, JKS or PKCS12"
 var checkStoreType = oneOfFold("PEM", "JKS", "PKCS12")
 
 // table has every link config. Only package initialisation writes it.
-var table = []Config{
+var table = after("sasl.jaas.config", loginConfigs, []Config{
 	{
 		Name: ConfigBootstrapServers, Type: TypeList, Custody: Decides, Required: true, Importance: "high", Connection: true,
 		Allowed: "HOST:PORT, separated by commas", check: checkBootstrap,
@@ -96,12 +57,12 @@ var table = []Config{
 	},
 	{
 		Name: "sasl.mechanism", Type: TypeString, Custody: Decides, Importance: "high", Connection: true,
-		Allowed: "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", check: oneOf("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+		Allowed: "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER or AWS_MSK_IAM", check: oneOf("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM"),
 		Doc: "How to authenticate. Must be set when security.protocol is SASL_PLAINTEXT or SASL_SSL.",
 	},
 	{
 		Name: "sasl.jaas.config", Type: TypePassword, Custody: Secret, Sensitive: true, Importance: "high", Connection: true,
-		Doc: "The login module with user name and password, in the format of Java clients, on one line: `org.apache.kafka.common.security.plain.PlainLoginModule required username=\"U\" password=\"P\";`. The user needs DESCRIBE, DESCRIBE_CONFIGS and READ on the mirrored topics and DESCRIBE on the cluster.",
+		Doc: "The login module with user name and password, in the format of Java clients, on one line: `org.apache.kafka.common.security.plain.PlainLoginModule required username=\"U\" password=\"P\";`. For OAUTHBEARER: `org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required clientId=\"I\" clientSecret=\"S\" scope=\"C\";`, with SASL extensions as `extension_NAME=\"V\"`. For AWS_MSK_IAM: `software.amazon.msk.auth.iam.IAMLoginModule required;`, with `awsRoleArn=\"R\" awsRoleAccessKeyId=\"I\" awsRoleSecretAccessKey=\"S\"` unless klink runs with `--link-aws-credentials on`. The user needs DESCRIBE, DESCRIBE_CONFIGS and READ on the mirrored topics and DESCRIBE on the cluster.",
 	},
 	{
 		Name: "ssl.truststore.type", Type: TypeString, Custody: Decides, Importance: "medium", Connection: true,
@@ -278,49 +239,4 @@ var table = []Config{
 		check: func(v string) error { _, err := filter.ParseTopics(v); return err },
 		Doc:   "Which source topics klink creates mirrors for: those that match an INCLUDE filter and no EXCLUDE filter. `*` with the patternType LITERAL matches every topic. Without filters there are none.",
 	},
-}
-
-// ConfigAliases maps other names of link configs, those of the documented product, to the real
-// names.
-var ConfigAliases = map[string]string{
-	ConfigACLFilters + ".json":        ConfigACLFilters,
-	ConfigGroupFilters + ".json":      ConfigGroupFilters,
-	ConfigAutoCreateFilters + ".json": ConfigAutoCreateFilters,
-}
-
-// Name returns the name under which klink keeps a link config: the real name for an
-// alias, else name itself.
-func Name(name string) string {
-	if real, ok := ConfigAliases[name]; ok {
-		return real
-	}
-	return name
-}
-
-// Configs lists the table in its own order. The slice is the caller's.
-func Configs() []Config { return slices.Clone(table) }
-
-// Lookup finds a row by name.
-func Lookup(name string) (Config, bool) {
-	i := slices.IndexFunc(table, func(c Config) bool { return c.Name == name })
-	if i < 0 {
-		return Config{}, false
-	}
-	return table[i], true
-}
-
-// Value returns the value of a config of a link: the one that was set, else the default.
-func Value(configs map[string]string, name string) string {
-	if v, ok := configs[name]; ok {
-		return v
-	}
-	c, _ := Lookup(name)
-	return c.Default
-}
-
-// IsSensitive reports whether the value of a config is a secret. It counts a config that this
-// version does not know as one: a later version has written it, and may take it for a secret.
-func IsSensitive(name string) bool {
-	c, known := Lookup(name)
-	return !known || c.Sensitive
-}
+})

@@ -11,7 +11,7 @@ import (
 // Code returns the error for a kind of trouble.
 func Code(t kafkaclient.Trouble) model.Error {
 	switch t {
-	case kafkaclient.TroubleLogin, kafkaclient.TroubleTLS, kafkaclient.TroubleClosedAtOnce:
+	case kafkaclient.TroubleToken, kafkaclient.TroubleAWS, kafkaclient.TroubleLogin, kafkaclient.TroubleTLS, kafkaclient.TroubleClosedAtOnce:
 		return model.ErrAuthentication
 	case kafkaclient.TroubleDenied:
 		return model.ErrAuthorization

@@ -107,6 +107,8 @@ func Classify(err error) (name model.Error, advice string) {
 
 // adviceFor says what to check for each kind of trouble.
 var adviceFor = map[kafkaclient.Trouble]string{
+	kafkaclient.TroubleToken:        "check sasl.oauthbearer.token.endpoint.url, the client id and secret, and that the endpoint is up",
+	kafkaclient.TroubleAWS:          "check the options aws* in sasl.jaas.config, and the AWS credentials of klink's machine if the link uses them",
 	kafkaclient.TroubleLogin:        "check sasl.mechanism and sasl.jaas.config",
 	kafkaclient.TroubleTLS:          "check security.protocol, ssl.truststore.location and ssl.endpoint.identification.algorithm",
 	kafkaclient.TroubleClosedAtOnce: "check that security.protocol matches the listener",

@@ -21,7 +21,7 @@ var notUsed = map[string][2]string{
 	"confluent-cloud-oauth": {},
 	"event-hubs":            {"group.id, metadata.max.idle.ms", "connections.max.idle.ms, group.id, metadata.max.idle.ms"},
 	"event-hubs-oauth":      {},
-	"msk-iam":               {"sasl.client.callback.handler.class", ""},
+	"msk-iam":               {"", ""},
 	"msk-scram":             {},
 	"msk-tls":               {},
 	"providers":             {},
@@ -33,18 +33,12 @@ var notUsed = map[string][2]string{
 
 const confluentExtras = "acks, basic.auth.credentials.source, basic.auth.user.info, schema.registry.basic.auth.user.info, schema.registry.url, session.timeout.ms"
 
-// waiting are those that need what klink does not have yet: JKS and PKCS #12 stores, OAUTHBEARER,
-// and AWS_MSK_IAM. To be removed with that.
-var waiting = []string{
-	"aiven-sasl", "aiven-tls", "confluent-cloud-oauth", "event-hubs-oauth", "msk-iam", "msk-scram", "msk-tls", "strimzi-oauth", "strimzi-scram", "strimzi-tls",
-}
-
 // TestPropertiesAsHandedOut: `link create --dry-run` and `context create` take the properties files
 // of hosters and operators as they are.
 func TestPropertiesAsHandedOut(t *testing.T) {
 	secrets, err := filepath.Abs(filepath.Join(handedOut, "secrets"))
 	require.NoError(t, err)
-	w := newWorld(t, "--allow-plaintext-secrets", "--link-file-directories", secrets)
+	w := newWorld(t, "--allow-plaintext-secrets", "--link-file-directories", secrets, "--link-aws-credentials", "on")
 	files, err := filepath.Glob(filepath.Join(handedOut, "*.properties"))
 	require.NoError(t, err)
 	require.Len(t, files, len(notUsed))
@@ -60,10 +54,6 @@ func TestPropertiesAsHandedOut(t *testing.T) {
 			stdout, stderr, code := w.run("", args...)
 			require.NotContains(t, stderr, "unknown", name)
 			require.NotContains(t, stdout+stderr, "SECRET")
-			if code != exitOK && slices.Contains(waiting, name) {
-				t.Logf("%s waits: %s", args[:3], stderr)
-				continue
-			}
 			require.Equal(t, exitOK, code, "%s: %s", args, stderr)
 			said := ""
 			if notUsed[name][i] != "" {

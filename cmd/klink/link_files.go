@@ -7,9 +7,9 @@ import (
 	"klink/internal/kafkaclient"
 )
 
-// linkFiles returns the files that links may name. It refuses a directory that holds one of klink's
-// own keys: otherwise anybody who may create links could make klink show its own certificate to
-// their server.
+// linkFiles returns the files, token endpoints and credentials that links may use. It refuses a
+// directory that holds one of klink's own keys or tokens: otherwise anybody who may create links
+// could make klink show its own certificate, or send its own token, to their server.
 //
 // written are the properties of --destination-config as they are in the file, destination what
 // their references stand for.
@@ -19,6 +19,12 @@ func linkFiles(cfg *config.Serve, written, destination kafkaclient.Properties) (
 	if err != nil {
 		return files, &config.Error{Setting: setting, Problem: err.Error()}
 	}
+	if files, err = files.WithEndpoints(cfg.LinkTokenEndpoints); err != nil {
+		return files, &config.Error{Setting: "link-token-endpoints", Problem: err.Error()}
+	}
+	if cfg.LinkAWSCredentials == "on" {
+		files = files.WithAWS()
+	}
 	type own struct{ name, path string }
 	all := []own{
 		{"--tls-key-file", cfg.TLSKeyFile},
@@ -27,6 +33,7 @@ func linkFiles(cfg *config.Serve, written, destination kafkaclient.Properties) (
 		{"--config", cfg.Config},
 		{"ssl.keystore.location of --destination-config", destination["ssl.keystore.location"]},
 		{"ssl.key.location of --destination-config", destination["ssl.key.location"]},
+		{"sasl.oauthbearer.token.endpoint.url of --destination-config", destination.TokenFile()},
 	}
 	for _, path := range written.ReferencedFiles() {
 		all = append(all, own{"a reference in --destination-config", path})

@@ -87,6 +87,11 @@ func TestSecuredOnAllSides(t *testing.T) {
 	refused("the file of a reference in --destination-config", append(flags, "--link-file-directories", filepath.Join(w.dir, "own"))...)
 	refused("is not an absolute path", append(flags, "--link-file-directories", "public")...)
 	refused("no such file", append(flags, "--link-file-directories", public+"/none")...)
+	refused("is not a URL", append(flags, "--link-token-endpoints", "idp.example")...)
+	token := w.file("token.properties", "bootstrap.servers="+w.destination+"\nsecurity.protocol=SASL_SSL\nsasl.mechanism=OAUTHBEARER\n"+
+		"sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;\n"+
+		"sasl.oauthbearer.token.endpoint.url=file://"+w.file("public/token", "x")+"\n")
+	refused("the file of sasl.oauthbearer.token.endpoint.url of --destination-config, is in one of them", append(flags, "--destination-config", token)...)
 	// serve runs klink and points the context dst at it.
 	serve := func(flags ...string) (stop func()) {
 		s := newServer(t, flags...)

@@ -37,7 +37,7 @@ func TestDefaults(t *testing.T) {
 		Destination: []string{"a:1", "b:2"}, Listen: "127.0.0.1:19092", Advertise: "127.0.0.1",
 		MaxRequestBytes: 100 << 20, MaxConnections: 10000, RequestMemory: 512 << 20,
 		LoginTimeout: 30 * time.Second, FrameTimeout: time.Minute, IdleTimeout: 10 * time.Minute, DialTimeout: 10 * time.Second,
-		DrainTimeout: 30 * time.Second, ReplicatorMemory: 256 << 20, StateLease: 10 * time.Second, SessionTimeout: 6 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "text", LinkAdmin: "on",
+		DrainTimeout: 30 * time.Second, ReplicatorMemory: 256 << 20, StateLease: 10 * time.Second, SessionTimeout: 6 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "text", LinkAdmin: "on", LinkAWSCredentials: "off",
 	}, c)
 }
 
@@ -52,7 +52,7 @@ func TestPrecedence(t *testing.T) {
 		"max-request-bytes": {"1024", "2KiB", "3MiB"}, "max-connections": {"1", "2", "3"}, "idle-timeout": {"1m", "2m", "3m"},
 		"dial-timeout": {"1s", "2s", "3s"}, "drain-timeout": {"1s", "2s", "3s"}, "tls-cert-file": {"a", "b", "c"},
 		"tls-key-file": {"a", "b", "c"}, "secrets-key-file": {"a", "b", "c"}, "allow-plaintext-secrets": {"true", "false", "true"},
-		"link-admin": {"on", "read", "off"}, "link-file-directories": {"/a", "/b", "/c"}, "replicator-memory": {"1GiB", "2GiB", "3GiB"}, "instance-id": {"a", "b", "c"}, "session-timeout": {"7s", "8s", "9s"}, "state-lease": {"11s", "12s", "13s"}, "log-level": {"debug", "warn", "error"}, "log-format": {"json", "text", "json"},
+		"link-admin": {"on", "read", "off"}, "link-file-directories": {"/a", "/b", "/c"}, "link-aws-credentials": {"on", "off", "on"}, "link-token-endpoints": {"https://a/t", "https://b/t", "https://c/t"}, "replicator-memory": {"1GiB", "2GiB", "3GiB"}, "instance-id": {"a", "b", "c"}, "session-timeout": {"7s", "8s", "9s"}, "state-lease": {"11s", "12s", "13s"}, "log-level": {"debug", "warn", "error"}, "log-format": {"json", "text", "json"},
 	}
 	for _, s := range Settings {
 		if s.Name == "config" {

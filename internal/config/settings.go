@@ -37,6 +37,8 @@ type Serve struct {
 	AllowPlaintextSecrets bool
 	LinkAdmin             string   // on, read or off
 	LinkFileDirectories   []string // directories whose files configs of links may name
+	LinkAWSCredentials    string   // on or off
+	LinkTokenEndpoints    []string // token endpoints that links may use; none = all that are https
 	ReplicatorMemory      int64
 	InstanceID            string // "" = host name and address of --listen
 	SessionTimeout        time.Duration
@@ -71,7 +73,7 @@ var Settings = []Setting{
 		func(c *Serve, s string) error { c.DestinationConfig = s; return nil },
 	},
 	{
-		"own-principal", "type:name", "", "klink's principal at the destination's brokers, such as User:klink. klink never copies ACLs for it from a source. Default: the user or the certificate's subject in --destination-config; must be set if the brokers have principal mapping rules or a custom principal builder, or if klink logs in with a delegation token.",
+		"own-principal", "type:name", "", "klink's principal at the destination's brokers, such as User:klink. klink never copies ACLs for it from a source. Default: the user or the certificate's subject in --destination-config; must be set if the brokers have principal mapping rules or a custom principal builder, or if klink logs in with a delegation token, OAUTHBEARER or AWS_MSK_IAM.",
 		func(c *Serve, s string) error { return setPrincipal(&c.OwnPrincipal, s) },
 	},
 	{
@@ -155,8 +157,16 @@ var Settings = []Setting{
 		func(c *Serve, s string) error { return setOneOf(&c.LinkAdmin, s, "on", "read", "off") },
 	},
 	{
-		"link-file-directories", "dir,...", "", "Directories of the files that link configs may name (ssl.truststore.location, ssl.ca.location, ssl.keystore.location, and ${file:PATH:KEY} and ${dir:PATH:NAME} in secrets), comma separated: anyone who may create links can make klink read these files. Only regular files of at most 1 MiB; keep klink's own keys elsewhere. Default: none, so links must have the PEM text in their configs.",
+		"link-file-directories", "dir,...", "", "Directories of the files that link configs may name (ssl.truststore.location, ssl.ca.location, ssl.keystore.location, sasl.oauthbearer.token.endpoint.url, and ${file:PATH:KEY} and ${dir:PATH:NAME} in secrets), comma separated: anyone who may create links can make klink read these files, and send an access token that is in one to a server of his own. Only regular files of at most 1 MiB; keep klink's own keys elsewhere. Default: none, so links must have the PEM text in their configs.",
 		func(c *Serve, s string) error { c.LinkFileDirectories = splitList(s); return nil },
+	},
+	{
+		"link-aws-credentials", "on|off", "off", "Whether links with AWS_MSK_IAM may use the AWS credentials of klink's machine: environment, profiles, instance role, and the roles that these may assume. on: anyone who may create links can read with them from any MSK cluster. off: a link needs awsRoleArn with an access key of its own.",
+		func(c *Serve, s string) error { return setOneOf(&c.LinkAWSCredentials, s, "on", "off") },
+	},
+	{
+		"link-token-endpoints", "url,...", "", "Token endpoints that links may use (sasl.oauthbearer.token.endpoint.url), comma separated: anyone who may create links can make klink send requests there. Each must be given whole, as the link has it. Like Kafka's org.apache.kafka.sasl.oauthbearer.allowed.urls. Default: any whose URL is https.",
+		func(c *Serve, s string) error { c.LinkTokenEndpoints = splitList(s); return nil },
 	},
 	{
 		"replicator-memory", "size", "256MiB", "Memory of the replicator for all links: record data fetched but not yet appended.",

@@ -13,14 +13,17 @@ import (
 // maxStore bounds the size of a file that a property names, in bytes.
 const maxStore = 1 << 20
 
-// Files says which files properties may name. The zero value allows none.
+// Files says which files properties may name, and what else of this machine they may use: see
+// link_grants.go. The zero value allows none.
 //
 // The properties of a link come over the network, from somebody who may not be allowed to read this
 // machine's files. Errors tell them nothing about a file that they may not name, not even whether
 // it exists.
 type Files struct {
-	any  bool
-	dirs []directory
+	any       bool
+	dirs      []directory
+	endpoints []string // token endpoints
+	aws       bool     // this machine's AWS credentials
 }
 
 // directory is a directory by its configured name, and with symbolic links resolved.

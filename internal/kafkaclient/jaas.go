@@ -88,19 +88,25 @@ func ParseJAAS(s string) (Login, error) {
 	}
 }
 
-// credentials returns user and password for a SASL mechanism. token reports whether they are those
-// of a delegation token.
-func (l Login) credentials(mechanism string) (user, password string, token bool, err error) {
-	class := "ScramLoginModule"
-	if mechanism == mechanismPlain {
-		class = "PlainLoginModule"
-	}
+// module refuses a login module that is not the one of a SASL mechanism.
+func (l Login) module(mechanism, want string) error {
+	last := func(class string) string { return class[strings.LastIndexByte(class, '.')+1:] }
 	// Compare only the last part: shaded clients have their own package names.
-	if l.Module[strings.LastIndexByte(l.Module, '.')+1:] != class {
-		return "", "", false, fmt.Errorf("the login module does not match sasl.mechanism %s: want %s", mechanism, map[string]string{
-			"PlainLoginModule": "org.apache.kafka.common.security.plain.PlainLoginModule",
-			"ScramLoginModule": "org.apache.kafka.common.security.scram.ScramLoginModule",
-		}[class])
+	if last(l.Module) != last(want) {
+		return fmt.Errorf("the login module does not match sasl.mechanism %s: want %s", mechanism, want)
+	}
+	return nil
+}
+
+// credentials returns user and password for a SASL mechanism that has them. token reports whether
+// they are those of a delegation token.
+func (l Login) credentials(mechanism string) (user, password string, token bool, err error) {
+	class := "org.apache.kafka.common.security.scram.ScramLoginModule"
+	if mechanism == mechanismPlain {
+		class = "org.apache.kafka.common.security.plain.PlainLoginModule"
+	}
+	if err := l.module(mechanism, class); err != nil {
+		return "", "", false, err
 	}
 	for _, key := range []string{"username", "password"} {
 		if _, ok := l.Options[key]; !ok {

@@ -5,6 +5,9 @@ import (
 	"slices"
 	"strings"
 
+	"klink/internal/kafkaclient/awsiam"
+	"klink/internal/kafkaclient/oauth"
+
 	"github.com/twmb/franz-go/pkg/sasl"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
@@ -15,12 +18,15 @@ const (
 	mechanismPlain       = "PLAIN"
 	mechanismScramSHA256 = "SCRAM-SHA-256"
 	mechanismScramSHA512 = "SCRAM-SHA-512"
+	mechanismOAuthBearer = oauth.Mechanism
+	mechanismMSKIAM      = awsiam.Mechanism
 )
 
-var mechanisms = []string{mechanismPlain, mechanismScramSHA256, mechanismScramSHA512}
+var mechanisms = []string{mechanismPlain, mechanismScramSHA256, mechanismScramSHA512, mechanismOAuthBearer, mechanismMSKIAM}
 
-// mechanism returns the SASL mechanism to log in with; nil without SASL.
-func (p Properties) mechanism() (sasl.Mechanism, error) {
+// mechanism returns the SASL mechanism to log in with; nil without SASL. files are those that p may
+// name.
+func (p Properties) mechanism(files Files) (sasl.Mechanism, error) {
 	protocol, err := p.protocol()
 	if err != nil {
 		return nil, err
@@ -42,6 +48,12 @@ func (p Properties) mechanism() (sasl.Mechanism, error) {
 	login, err := ParseJAAS(config)
 	if err != nil {
 		return nil, fmt.Errorf("sasl.jaas.config: %w", err)
+	}
+	switch name {
+	case mechanismOAuthBearer:
+		return p.oauthBearer(files, login)
+	case mechanismMSKIAM:
+		return p.mskIAM(files, login)
 	}
 	user, password, token, err := login.credentials(name)
 	if err != nil {

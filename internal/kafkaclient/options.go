@@ -57,12 +57,12 @@ func (p Properties) OptionsFrom(files Files) ([]kgo.Opt, error) {
 		return nil, err
 	}
 	dial := dialer{tls: tlsConfig, held: new(atomic.Int64)}
-	mechanism, err := p.mechanism()
+	mechanism, err := p.mechanism(files)
 	if err != nil {
 		return nil, err
 	}
 	if mechanism != nil {
-		opts = append(opts, loginOpt(mechanism))
+		opts = append(opts, loginOpt(mechanism, files))
 	}
 	if id := p["client.id"]; id != "" {
 		if len(id) > 256 {

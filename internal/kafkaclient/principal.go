@@ -3,11 +3,12 @@ package kafkaclient
 import (
 	"crypto/x509"
 	"fmt"
+	"strings"
 )
 
 // Principal returns the principal, as TYPE:NAME, that brokers give a client with these properties,
 // unless they have mapping rules or a principal builder of their own. It is empty if the properties
-// do not tell, as with a delegation token.
+// do not tell, as with a delegation token, OAUTHBEARER or AWS_MSK_IAM.
 func (p Properties) Principal() (string, error) {
 	protocol, err := p.protocol()
 	if err != nil {
@@ -15,6 +16,9 @@ func (p Properties) Principal() (string, error) {
 	}
 	switch protocol {
 	case protocolSASLPlaintext, protocolSASLSSL:
+		if mechanism := strings.TrimSpace(p["sasl.mechanism"]); mechanism == mechanismOAuthBearer || mechanism == mechanismMSKIAM {
+			return "", nil
+		}
 		login, err := ParseJAAS(p["sasl.jaas.config"])
 		if err != nil {
 			return "", fmt.Errorf("sasl.jaas.config: %w", err)

@@ -14,9 +14,12 @@ import (
 type saslOpt struct {
 	kgo.Opt
 	mechanism sasl.Mechanism
+	files     Files // that the mechanism may use
 }
 
-func loginOpt(m sasl.Mechanism) kgo.Opt { return saslOpt{Opt: kgo.SASL(m), mechanism: m} }
+func loginOpt(m sasl.Mechanism, files Files) kgo.Opt {
+	return saslOpt{Opt: kgo.SASL(m), mechanism: m, files: files}
+}
 
 // Refreshed returns the options of properties with a login that is looked up anew for each
 // connection: resolve returns the properties with what their references stand for now, used are
@@ -25,7 +28,7 @@ func Refreshed(opts []kgo.Opt, used Properties, resolve func() (Properties, erro
 	all := slices.Clone(opts)
 	for i, o := range all {
 		if o, ok := o.(saslOpt); ok {
-			all[i] = loginOpt(&refreshed{name: o.mechanism.Name(), resolve: resolve, used: used, mechanism: o.mechanism})
+			all[i] = loginOpt(&refreshed{name: o.mechanism.Name(), files: o.files, resolve: resolve, used: used, mechanism: o.mechanism}, o.files)
 		}
 	}
 	return all
@@ -35,6 +38,7 @@ func Refreshed(opts []kgo.Opt, used Properties, resolve func() (Properties, erro
 // keeps something, such as a token, keeps it until then.
 type refreshed struct {
 	name    string
+	files   Files
 	resolve func() (Properties, error)
 
 	mu        sync.Mutex
@@ -64,7 +68,7 @@ func (r *refreshed) current() (sasl.Mechanism, error) {
 	if maps.Equal(p, r.used) {
 		return r.mechanism, nil
 	}
-	m, err := p.mechanism()
+	m, err := p.mechanism(r.files)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,9 @@ import (
 	"net"
 	"strings"
 
+	"klink/internal/kafkaclient/awsiam"
+	"klink/internal/kafkaclient/oauth"
+
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -19,6 +22,8 @@ type Trouble uint8
 // The kinds, in the order in which Classify looks for them.
 const (
 	TroubleOther        Trouble = iota
+	TroubleToken                // there is no access token to log in with
+	TroubleAWS                  // there are no AWS credentials to log in with
 	TroubleLogin                // the credentials or the mechanism are refused
 	TroubleTLS                  // the handshake failed, or a certificate does not fit
 	TroubleClosedAtOnce         // the first read found the connection closed
@@ -42,8 +47,14 @@ func Classify(err error) Trouble {
 		dns     *net.DNSError
 		first   *kgo.ErrFirstReadEOF
 		refused *ResponseError
+		token   *oauth.Error
+		signer  *awsiam.Error
 	)
 	switch {
+	case errors.As(err, &token):
+		return TroubleToken
+	case errors.As(err, &signer):
+		return TroubleAWS
 	case errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism), errors.Is(err, kerr.IllegalSaslState):
 		return TroubleLogin
 	case errors.As(err, &verify), errors.As(err, &unknown), errors.As(err, &host), errors.As(err, &invalid), errors.As(err, &alert), errors.As(err, &header):

@@ -190,6 +190,7 @@ func (b *Broker) spawn() error {
 		flags = append(slices.Clone(fastJVM), archive(c.lib, brokerArchive)...)
 	}
 	args := append([]string{"-Xms128m", "-Xmx" + c.opts.heap}, flags...)
+	args = append(args, c.opts.oauthFlags()...)
 	args = append(args, c.logging()...)
 	args = append(args, "-cp", filepath.Join(c.lib, "*"), "kafka.Kafka", b.configPath())
 	proc, err := startLogged(b.logPath(), args)

@@ -26,6 +26,7 @@ type Faults struct {
 	delay  time.Duration
 	window int // the number of chunks in flight in a direction
 	watch  func([]byte)
+	all    int // connections so far
 	closed bool
 	wg     sync.WaitGroup
 }
@@ -163,6 +164,13 @@ func (f *Faults) Conns() int {
 	return len(f.conns)
 }
 
+// Accepted is the number of connections so far, open or not.
+func (f *Faults) Accepted() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.all
+}
+
 // Close resets all connections and frees the port.
 func (f *Faults) Close() {
 	f.mu.Lock()
@@ -214,6 +222,7 @@ func (f *Faults) serve(ln net.Listener, client net.Conn) {
 		return
 	}
 	f.conns[c] = struct{}{}
+	f.all++
 	f.mu.Unlock()
 
 	var wg sync.WaitGroup

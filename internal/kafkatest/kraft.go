@@ -137,6 +137,10 @@ func (c *Cluster) saslConfig() map[string]string {
 		key := "listener.name.client." + strings.ToLower(u.mechanism) + ".sasl.jaas.config"
 		conf[key] = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 	}
+	if c.opts.issuer != nil {
+		mechanisms = append(mechanisms, "OAUTHBEARER")
+		maps.Copy(conf, c.opts.oauthConfig())
+	}
 	conf["sasl.enabled.mechanisms"] = strings.Join(mechanisms, ",")
 	return conf
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // The user that may do everything on a cluster with authentication.
@@ -27,6 +28,8 @@ type options struct {
 	// on.
 	authorizer bool
 	scram      []scramUser
+	issuer     *Issuer       // of tokens for OAUTHBEARER; nil = none
+	reauth     time.Duration // connections.max.reauth.ms of OAUTHBEARER
 	heap       string
 	jvm        []string
 	faults     bool
@@ -157,6 +160,9 @@ func (o *options) certified() bool {
 func (o *options) check() error {
 	if o.clientAuth != "" && !o.tls() {
 		return fmt.Errorf("kafkatest: ClientAuth(%q): the client listener has no TLS", o.clientAuth)
+	}
+	if o.issuer != nil && !o.sasl() {
+		return fmt.Errorf("kafkatest: OAuthBearer: the client listener has no SASL")
 	}
 	for i, l := range o.listeners {
 		switch {
