@@ -282,8 +282,8 @@ func (r *Replicator) statusHere(topic string) []model.PartitionStatus {
 
 // reservation returns how many bytes of memory a fetch reserves: at most most, but at least
 // minReservation. All fetchers together reserve at most half of what can be reserved, so that
-// fetches that wait for data leave room for appends. The result is a size of the memory pool, so that the memory
-// fits exactly.
+// fetches that wait for data leave room for appends. The result is a size of the memory pool, so
+// that the memory fits exactly.
 func (r *Replicator) reservation(most int64) int64 {
 	share := r.budget.Reservable() / (2 * max(1, r.fetchers.Load()))
 	return memory.FloorClass(max(minReservation, min(share, most)))
