@@ -290,8 +290,9 @@ func TestFollowConfigs(t *testing.T) {
 	require.Equal(t, "delete", policy())
 	follow(true)
 	mu.Lock()
-	require.Equal(t, []string{"compact,delete", "compact,delete"}, asSet)
+	stored := slices.Clone(asSet)
 	mu.Unlock()
+	require.Equal(t, []string{"compact,delete", "compact,delete"}, stored)
 
 	restarted := w.start()
 	require.Equal(t, "delete", restarted.State().Mirrors["orders"].CleanupPolicy)

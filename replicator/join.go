@@ -1,6 +1,10 @@
 package replicator
 
-import "klink/protocol/batch"
+import (
+	"errors"
+
+	"klink/protocol/batch"
+)
 
 // joining is what a worker has learned about joined batches.
 type joining struct {
@@ -18,6 +22,9 @@ func (j *joining) failed(end int64) { j.from = max(j.from, end) }
 // tooLarge records that the destination refuses a batch of so many bytes.
 func (j *joining) tooLarge(bytes int) { j.most = min(j.most, bytes/2) }
 
+// errNoRoom: the budget has no room for a joined batch. Its batches are appended one by one.
+var errNoRoom = errors.New("no room for a joined batch")
+
 // join makes one batch of those in l.joining, in memory of the budget, which the job then holds.
 func (l *lane) join(j *appendJob, most int) error {
 	size := 0
@@ -25,7 +32,10 @@ func (l *lane) join(j *appendJob, most int) error {
 		size += len(b)
 	}
 	size = min(size+int(j.i.Records)*batch.JoinGrowth, most)
-	frame := l.s.d.r.budget.Read(0, int64(size))
+	frame := l.s.d.r.budget.TryRead(int64(size))
+	if frame == nil {
+		return errNoRoom
+	}
 	b, err := l.recoder.Join(frame.Mem[:0], l.joining, most)
 	if err != nil {
 		frame.Release()

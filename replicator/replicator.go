@@ -218,15 +218,16 @@ func (r *Replicator) maintain(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-t.C:
-			scarce := r.budget.Scarce()
 			r.budget.Pool.Trim()
+			var workers []*worker
 			for _, m := range r.mirrorsNow() {
-				for _, w := range m.all() {
-					w.follow(now)
-					if scarce {
-						w.unpin()
-					}
-				}
+				workers = append(workers, m.all()...)
+			}
+			for _, w := range workers {
+				w.follow(now)
+			}
+			if r.budget.Scarce() {
+				unpin(r.budget, workers)
 			}
 		}
 	}
@@ -280,11 +281,11 @@ func (r *Replicator) statusHere(topic string) []model.PartitionStatus {
 }
 
 // reservation returns how many bytes of memory a fetch reserves: at most most, but at least
-// minReservation. All fetchers together reserve at most half of the budget, so that fetches that
-// wait for data leave room for appends. The result is a size of the memory pool, so that the memory
-// fits exactly.
+// minReservation. All fetchers together reserve at most half of what can be reserved, so that
+// fetches that wait for data leave room for appends. The result is a size of the memory pool, so
+// that the memory fits exactly.
 func (r *Replicator) reservation(most int64) int64 {
-	share := r.budget.Total / (2 * max(1, r.fetchers.Load()))
+	share := r.budget.Reservable() / (2 * max(1, r.fetchers.Load()))
 	return memory.FloorClass(max(minReservation, min(share, most)))
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -177,7 +176,9 @@ func (w *worker) load(l *lane, items []core.Item, rule core.JoinRule) (appendJob
 		err := l.join(&j, rule.Most)
 		w.mu.Lock()
 		if err != nil {
-			w.joining.failed(j.i.End())
+			if !errors.Is(err, errNoRoom) {
+				w.joining.failed(j.i.End())
+			}
 			w.core.Single()
 			j.joined, j.i.Records = 0, w.core.Queue[w.core.Begun].Records
 		}
@@ -211,7 +212,7 @@ func (w *worker) flight(s *stream, kind core.UnitKind, rule core.JoinRule) []cor
 	if !ok || w.inStream {
 		return nil
 	}
-	if w.m.r.budget.Scarce() {
+	if w.m.r.budget.Scarce() && next.Pins() {
 		w.core.Queue[0].Unpin()
 	}
 	return w.core.Take(w.joinRule(rule, next.Base))
@@ -222,6 +223,8 @@ func (w *worker) joinRule(rule core.JoinRule, base int64) core.JoinRule {
 	if rule.Most = min(rule.Most, w.joining.most); base >= w.joining.from {
 		if f := w.fetcher.Load(); f != nil {
 			rule.Below = f.s.cfg.JoinBelow
+			// No more is joined than there is room for; at most a fifth of a frame is unused.
+			rule.Most = min(rule.Most, int(max(w.m.r.budget.Left(), 0)*4/5))
 		}
 	}
 	return rule
@@ -448,18 +451,4 @@ func (w *worker) status() model.PartitionStatus {
 		s.ShiftBegan, s.ShiftReason = w.shifted.Began, w.shifted.Reason
 	}
 	return s
-}
-
-// unpin copies queued batches out of large frames that they alone may keep in memory, so that a
-// slow partition holds no more than its own bytes.
-func (w *worker) unpin() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	flight, q := w.core.Queue[:w.core.Flight], w.core.Queue[w.core.Flight:]
-	for n := range q {
-		// Batches in flight keep their frame in memory in any case.
-		if of := q[n].Frame; !slices.ContainsFunc(flight, func(i core.Item) bool { return i.Frame == of }) {
-			q[n].Unpin()
-		}
-	}
 }

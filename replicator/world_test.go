@@ -91,9 +91,9 @@ func (w *world) run() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- r.Run(ctx) }()
-	w.r = r
+	w.r = r // the hooks of clusters use it
 	r.grace = w.grace
+	go func() { done <- r.Run(ctx) }()
 	ended := false
 	w.stop = func() {
 		if ended {

@@ -108,16 +108,16 @@ func TestSecretsWatch(t *testing.T) {
 			require.NoError(t, err)
 		}
 		mu.Lock()
-		text := warned.String()
+		text, before := warned.String(), first
+		mu.Unlock()
 		if !far {
 			require.Empty(t, text)
 		} else {
-			require.Equal(t, "warned: "+text, first, "before a request is sent")
+			require.Equal(t, "warned: "+text, before, "before a request is sent")
 			require.Equal(t, 1, strings.Count(text, "Warning:"))
 			require.Contains(t, text, "later.config, sasl.jaas.config is sent to klink at 192.0.2.7:19092 unencrypted")
 			require.NotContains(t, text, "S3CRET")
 		}
-		mu.Unlock()
 	}
 	(&secretsWatch{out: io.Discard}).OnBrokerConnect(kgo.BrokerMetadata{}, time.Second, nil, errors.New("refused"))
 }

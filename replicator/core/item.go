@@ -30,14 +30,19 @@ func (i Item) Kind() UnitKind {
 // End returns the logical offset after the last record.
 func (i Item) End() int64 { return i.Base + int64(i.Records) }
 
-// Unpin copies the batch if it is a small part of its frame.
+// Pins reports whether the batch is a small part of the frame that it keeps in memory.
+func (i *Item) Pins() bool {
+	return !i.Markers() && i.Frame.Size >= 4*int64(len(i.Bytes))
+}
+
+// Unpin copies the batch out of its frame, if the budget has room for the copy.
 func (i *Item) Unpin() {
-	if i.Markers() || i.Frame.Size < 4*int64(len(i.Bytes)) {
+	old := i.Frame
+	own := old.Budget.TryFrame(int64(len(i.Bytes)))
+	if own == nil {
 		return
 	}
-	old := i.Frame
-	i.Bytes = bytes.Clone(i.Bytes)
-	i.Frame = old.Budget.Frame(0, int64(len(i.Bytes)))
+	i.Bytes, i.Frame = bytes.Clone(i.Bytes), own
 	old.Release()
 }
 

@@ -8,10 +8,21 @@ import (
 
 // Budget bounds the bytes of batches held in memory, over all links and partitions.
 //
+// Invariant: what is reserved and what frames hold is at most Total together. Who wants memory
+// reserves it before (Reserve), or goes without if there is none (TryFrame, TryRead). It is
+// exceeded only by what nobody knows beforehand, and then free is below zero, and no fetch is sent
+// until enough is free again:
+//
+//   - A source answers with at least one batch, however large, so a response may be larger than its
+//     reservation. It is one batch for each fetch on its way.
+//   - Batches that klink has to rebuild count on top of the response that they came in.
+//
 // A fetch reserves the bytes that it asks for before it is sent. It then holds the bytes that came,
-// in a frame, until the last batch of the frame has been appended or dropped. A source answers with
-// at least one batch, however large, so a frame may be larger than its reservation. free then goes
-// below zero, and no other fetch is sent until it is above again.
+// in a frame, until the last batch of the frame has been appended or dropped.
+//
+// Reservations leave a quarter of the budget to copies: joined batches, and those that are copied
+// out of a large frame to free it. Without that, nothing could be copied once fetches have used up
+// the budget, and it is then that copies free memory.
 //
 // Reservations are served in the order they came, so no fetcher starves.
 type Budget struct {
@@ -33,11 +44,22 @@ type waiter struct {
 // NewBudget returns a budget of total bytes, with a pool beside it.
 func NewBudget(total int64) *Budget { return &Budget{Total: total, free: total, Pool: newPool(total)} }
 
-// Reserve waits until n bytes are free and takes them. n must not exceed the total.
+// Reservable returns the most that can be reserved. The rest is for copies.
+func (b *Budget) Reservable() int64 { return b.Total - b.Total/4 }
+
+// grantLocked takes n bytes for a reservation if there is room for them.
+func (b *Budget) grantLocked(n int64) bool {
+	if b.free-n < b.Total-b.Reservable() {
+		return false
+	}
+	b.free -= n
+	return true
+}
+
+// Reserve waits until n bytes can be reserved and takes them. n must not exceed Reservable.
 func (b *Budget) Reserve(ctx context.Context, n int64) error {
 	b.mu.Lock()
-	if len(b.waiters) == 0 && b.free >= n {
-		b.free -= n
+	if len(b.waiters) == 0 && b.grantLocked(n) {
 		b.mu.Unlock()
 		return nil
 	}
@@ -75,17 +97,18 @@ func (b *Budget) putLocked(n int64) {
 }
 
 func (b *Budget) wakeLocked() {
-	for len(b.waiters) > 0 && b.free >= b.waiters[0].n {
-		b.free -= b.waiters[0].n
+	for len(b.waiters) > 0 && b.grantLocked(b.waiters[0].n) {
 		close(b.waiters[0].ready)
 		b.waiters = b.waiters[1:]
 	}
 }
 
-// Scarce reports whether little is left. Batches that hold large frames should then let go of them.
-func (b *Budget) Scarce() bool { return b.Left() < b.Total/4 }
+// Scarce reports whether less than a quarter of what can be reserved is left. Batches that hold
+// large frames should then let go of them.
+func (b *Budget) Scarce() bool { return b.Left() < b.Total-b.Reservable()+b.Reservable()/4 }
 
-// Left returns the bytes that are free; below zero, frames have become larger than was reserved.
+// Left returns the bytes that are free, for reservations and copies; below zero, frames have become
+// larger than was reserved.
 func (b *Budget) Left() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -131,13 +154,44 @@ func (b *Budget) Read(reserved, size int64) *Frame {
 	return f
 }
 
+// TryFrame returns a frame for a copy of size bytes in memory that is not the pool's; nil if there
+// is no room for it.
+func (b *Budget) TryFrame(size int64) *Frame {
+	if !b.take(size) {
+		return nil
+	}
+	return b.Frame(size, size)
+}
+
+// TryRead returns a frame with at least size bytes of the pool's memory for a copy; nil if there is
+// no room for it.
+func (b *Budget) TryRead(size int64) *Frame {
+	whole, _ := classOf(size)
+	if !b.take(whole) {
+		return nil
+	}
+	return b.Read(whole, size)
+}
+
+// take takes n bytes for a copy if they are free.
+func (b *Budget) take(n int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.free < n {
+		return false
+	}
+	b.free -= n
+	return true
+}
+
 // Grow gives the frame memory for size bytes and copies the first used bytes. Only the caller may
-// hold the frame.
+// hold the frame. Both memories count while both are there.
 func (f *Frame) Grow(used, size int64) {
 	mem := f.Budget.Pool.get(size)
+	f.Budget.hold(0, int64(cap(mem)))
 	copy(mem, f.Mem[:used])
-	f.Budget.hold(0, int64(cap(mem))-f.Size)
 	f.Budget.Pool.put(f.Mem)
+	f.Budget.hold(0, -f.Size)
 	f.Mem, f.Size = mem, int64(cap(mem))
 }
 

@@ -28,14 +28,14 @@ func NewFillerRoom(b *Budget) *FillerRoom {
 // answered. The error is ctx's.
 //
 // It waits for a slot first, so that a caller that waits for one holds nothing of the budget. A
-// filler that is larger than the whole budget takes all of it.
+// filler that is larger than all that can be reserved takes all of that.
 func (r *FillerRoom) Take(ctx context.Context, n int) (give func(), err error) {
 	select {
 	case r.Slots <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	bytes := min(int64(n)*FillerBytes, r.budget.Total)
+	bytes := min(int64(n)*FillerBytes, r.budget.Reservable())
 	if err := r.budget.Reserve(ctx, bytes); err != nil {
 		<-r.Slots
 		return nil, err
