@@ -126,10 +126,10 @@ func (s *Service) tryAlterLink(ctx context.Context, link linkapi.AlterLink, vali
 	})
 }
 
-// checkSource connects to the source with changed configs, so that klink refuses a mistake at once.
-// If the link is not ACTIVE, a failed connection is accepted unless bootstrap.servers has changed
-// or leads to the destination itself: only the cluster at a new address tells whether offsets still
-// mean the same.
+// checkSource connects to the source and its brokers with changed configs, so that klink refuses a
+// mistake at once. If the link is not ACTIVE, a failed connection is accepted unless
+// bootstrap.servers has changed or leads to the destination itself: only the cluster at a new
+// address tells whether offsets still mean the same. For that one broker is enough.
 func (s *Service) checkSource(ctx context.Context, old *model.Link, configs map[string]string, next *store.LinkRecord) *protocol.Error {
 	changed, moved := false, false
 	for _, c := range linkconfig.Configs() {
@@ -142,10 +142,10 @@ func (s *Service) checkSource(ctx context.Context, old *model.Link, configs map[
 		return nil
 	}
 	cluster, err := s.tryConnect(ctx, old.Name, configs)
-	if err != nil {
-		if moved || old.State == model.LinkActive || err.Code == kerr.InvalidRequest {
-			return err
-		}
+	if err != nil && (moved && cluster == "" || old.State == model.LinkActive || err.Code == kerr.InvalidRequest) {
+		return err
+	}
+	if cluster == "" {
 		return nil
 	}
 	if old.SourceClusterID != "" && cluster != old.SourceClusterID {

@@ -80,8 +80,8 @@ func (s *Service) createLink(ctx context.Context, link linkapi.CreateLink, valid
 	return nil
 }
 
-// tryConnect connects to the source once, refuses a link of a cluster to itself, and returns the
-// source's cluster id.
+// tryConnect connects to the source and then to each of its brokers, refuses a link of a cluster to
+// itself, and returns the source's cluster id. It returns the id all the same if only brokers fail.
 func (s *Service) tryConnect(ctx context.Context, link string, configs map[string]string) (string, *protocol.Error) {
 	src, err := sources.Connect(ctx, s.cfg.LinkFiles, link, configs)
 	if err != nil {
@@ -91,7 +91,7 @@ func (s *Service) tryConnect(ctx context.Context, link string, configs map[strin
 	if own := s.clusterID.Load(); own != nil && *own != "" && src.ClusterID == *own {
 		return "", protocol.Errorf(kerr.InvalidRequest, "bootstrap.servers of link %q (%s) points to this cluster itself (cluster id %s): the source of a link must be another cluster", link, src.Address, *own)
 	}
-	return src.ClusterID, nil
+	return src.ClusterID, src.TryBrokers(ctx)
 }
 
 func linkExists(name string) *protocol.Error {

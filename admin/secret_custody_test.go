@@ -231,6 +231,21 @@ func TestEveryConfigSaysItsCustody(t *testing.T) {
 		"ssl.keystore.location":          "who klink says it is, not to whom; a certificate gives its private key to nobody",
 		"ssl.keystore.certificate.chain": "as ssl.keystore.location",
 		"client.id":                      "a name for logs and quotas",
+
+		"sasl.login.callback.handler.class":             "its only values mean the same",
+		"sasl.client.callback.handler.class":            "its only value means the same",
+		"sasl.oauthbearer.client.credentials.client.id": "who klink says it is at the token endpoint",
+		"sasl.oauthbearer.scope":                        "what klink asks the same endpoint for",
+		"sasl.oauthbearer.header.urlencode":             "the form of the request to the same endpoint",
+		"sasl.oauthbearer.jwt.retriever.class":          "its values mean what the token endpoint's URL says",
+		"sasl.login.connect.timeout.ms":                 "a time",
+		"sasl.login.read.timeout.ms":                    "a time",
+		"sasl.login.retry.backoff.ms":                   "a time",
+		"sasl.login.retry.backoff.max.ms":               "a time",
+		"sasl.login.refresh.window.factor":              "a time",
+		"sasl.login.refresh.window.jitter":              "a time",
+		"sasl.login.refresh.min.period.seconds":         "a time",
+		"sasl.login.refresh.buffer.seconds":             "a time",
 	}
 	deciding := 0
 	for _, c := range linkconfig.Configs() {
@@ -246,14 +261,14 @@ func TestEveryConfigSaysItsCustody(t *testing.T) {
 		}
 	}
 	require.Empty(t, unconcernedThough)
-	require.Equal(t, 10, deciding)
+	require.Equal(t, 11, deciding)
 }
 
 // TestCustodyOfEveryDecidingConfig walks the table. If a link holds any secret, even one that this
 // version does not know or cannot open, a change of any deciding config without that secret is
 // refused.
 func TestCustodyOfEveryDecidingConfig(t *testing.T) {
-	for _, held := range []string{"sasl.jaas.config", "ssl.keystore.key", "ssl.truststore.password", "ssl.keystore.password", "ssl.key.password", "sasl.token.of.a.later.version"} {
+	for _, held := range []string{"sasl.jaas.config", "ssl.keystore.key", "ssl.truststore.password", "ssl.keystore.password", "ssl.key.password", "sasl.oauthbearer.client.credentials.client.secret", "sasl.token.of.a.later.version"} {
 		for _, opened := range []bool{true, false} {
 			l := &model.Link{Name: "l", Configs: map[string]string{linkconfig.ConfigBootstrapServers: "a:1"}, Sealed: map[string]bool{held: true}}
 			if opened {

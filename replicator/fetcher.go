@@ -71,6 +71,7 @@ type fetcher struct {
 	asks    fetchAsks
 	// answeredAt is when the last fetch was answered, in Unix nanoseconds; see worker.heard.
 	answeredAt atomic.Int64
+	waits      atomic.Bool   // a fetch is to be answered: its answer, or none, tells of the broker's health
 	frame      *memory.Frame // holds the response that is being delivered
 	inSession  bool          // Replicator.sessions counts this fetcher's session
 	leftOut    time.Time     // since when fetches leave partitions out and bring nothing; zero = not so
@@ -145,9 +146,11 @@ func (f *fetcher) run(ctx context.Context) {
 		}
 		if f.session.out == 0 {
 			f.s.r.budget.Put(reserve)
+			f.waits.Store(false)
 			f.rest(ctx, wait < f.s.cfg.MaxWait)
 			continue
 		}
+		f.waits.Store(true)
 		if err := f.fetch(ctx, reserve, wait); err != nil && ctx.Err() == nil {
 			f.s.r.log.Debug("could not fetch from the source, retrying", "link", f.s.name, "broker", f.broker, "error", err)
 			f.s.refresh()

@@ -260,6 +260,11 @@ func (m *mirror) unavailable() *core.Failure {
 	case refused != nil:
 		return refused
 	}
+	if s, _ := m.currentSource(); s != nil {
+		if f := s.unreachable(m); f != nil {
+			return f
+		}
+	}
 	for _, w := range workers {
 		if f := w.short.told.Load(); f != nil {
 			return f

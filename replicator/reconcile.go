@@ -298,6 +298,10 @@ func (r *Replicator) reportLinks(ctx context.Context, st *model.State) {
 		h := s.healthNow()
 		switch {
 		case link == nil || !h.known || r.term(group.LinkSlot(name)) == 0:
+		case h.up && h.brokers != "" && link.State != model.LinkFailed && (h.clusterID == "" || link.SourceClusterID == h.clusterID):
+			if link.State == model.LinkActive || link.Error != model.ErrBrokerUnreachable || link.ErrorMessage != h.brokers {
+				r.reportIn(ctx, &reports, model.Event{Kind: model.EventLinkDown, Link: name, Error: model.ErrBrokerUnreachable, Message: h.brokers})
+			}
 		case h.up && (link.State != model.LinkActive || h.clusterID != "" && link.SourceClusterID != h.clusterID):
 			r.reportIn(ctx, &reports, model.Event{Kind: model.EventLinkUp, Link: name, SourceClusterID: h.clusterID})
 		case !h.up && (link.State == model.LinkActive || link.Error != h.code):

@@ -33,8 +33,8 @@ const (
 
 // source is the connection of one link to its source cluster, with one set of configs. It checks
 // that the source answers, follows its metadata, and keeps one fetcher per broker that leads a
-// mirrored partition. When the configs change, another source takes over the mirrors; their
-// positions are not touched.
+// mirrored partition. It checks those brokers, too: health.go. When the configs change, another
+// source takes over the mirrors; their positions are not touched.
 type source struct {
 	r           *Replicator
 	name        string
@@ -57,6 +57,7 @@ type source struct {
 	topics   map[string]sourceTopic
 	fetchers map[int32]*fetcher
 	health   health
+	brokers  map[int32]*brokerHealth // those that are checked
 }
 
 // sourceTopic is what metadata says about a topic.
@@ -73,7 +74,8 @@ type health struct {
 	clusterID string
 	code      model.Error // while down
 	message   string
-	failures  int // in a row
+	failures  int    // in a row
+	brokers   string // while up: which brokers cannot be reached all the same, "" = none
 }
 
 // newSource returns a source that does not run yet. An error is about the configs.
@@ -172,6 +174,7 @@ func (s *source) run(ctx context.Context) {
 		f.cancel = cancel
 		fetchers.Go(func() { f.run(fctx) })
 	}
+	fetchers.Go(func() { s.watchBrokers(ctx) })
 	down := retry.Backoff{Low: s.cfg.CheckInterval, High: max(s.cfg.CheckInterval, maxProbeInterval)}
 	var last time.Time // of the last check of all topics
 	full := true
@@ -251,7 +254,10 @@ func (s *source) failed(err error) bool {
 func (s *source) ok(clusterID string) {
 	s.mu.Lock()
 	was := s.health
-	s.health = health{known: true, up: true, clusterID: clusterID}
+	s.health = health{known: true, up: true, clusterID: clusterID, brokers: was.brokers}
+	if !was.up { // what was found before says nothing now
+		s.brokers, s.health.brokers = nil, ""
+	}
 	changed := !was.up || was.clusterID != clusterID
 	s.mu.Unlock()
 	if changed {

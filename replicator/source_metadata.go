@@ -54,6 +54,14 @@ func (s *source) check(ctx context.Context, full bool, spawn func(*fetcher)) (ag
 			req.Topics = append(req.Topics, t)
 		}
 	}
+	elsewhere, none := s.mirroredElsewhere(asked)
+	for topic := range elsewhere {
+		if full {
+			t := kmsg.NewMetadataRequestTopic()
+			t.Topic = kmsg.StringPtr(topic)
+			req.Topics = append(req.Topics, t)
+		}
+	}
 	resp, err := s.metadata(ctx, req)
 	if err != nil {
 		return false, err
@@ -88,6 +96,9 @@ func (s *source) check(ctx context.Context, full bool, spawn func(*fetcher)) (ag
 			break
 		}
 		again = s.observe(ctx, m, answers[m.sourceTopic]) || again
+	}
+	if !foreign {
+		s.setBrokers(resp, none)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

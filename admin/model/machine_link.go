@@ -25,8 +25,9 @@ func StepLink(s LinkStatus, in LinkInput) (LinkStatus, []effect) {
 			state = LinkFailed
 		}
 		// The same trouble again is no change, even if its text differs a little: texts name ports
-		// and attempts, and every change is a write to the state topic.
-		if s.State != state || s.Error != in.Error {
+		// and attempts, and every change is a write to the state topic. Only which broker cannot be
+		// reached is news.
+		if s.State != state || s.Error != in.Error || in.Error == ErrBrokerUnreachable && s.Message != in.Message {
 			next = LinkStatus{State: state, Error: orInternal(in.Error), Message: in.Message}
 		}
 	}

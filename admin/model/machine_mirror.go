@@ -86,12 +86,14 @@ func stepPromotion(s MirrorStatus, in MirrorInput) (MirrorStatus, []effect, erro
 	return s, nil, nil
 }
 
-// Going returns the state of a mirror that nothing holds back, except perhaps its link.
+// Going returns the state of a mirror that nothing holds back, except perhaps its link. A link that
+// reaches all but some brokers of its source holds nothing back.
 func Going(started bool, link LinkStatus) MirrorStatus {
-	switch link.State {
-	case LinkPaused:
+	switch {
+	case link.State == LinkPaused:
 		return MirrorStatus{State: MirrorLinkPaused, Started: started}
-	case LinkUnavailable, LinkFailed:
+	case link.State == LinkUnavailable && link.Error == ErrBrokerUnreachable:
+	case link.State == LinkUnavailable, link.State == LinkFailed:
 		return MirrorStatus{State: MirrorSourceUnavailable, Error: orInternal(link.Error), Message: link.Message, Started: started}
 	}
 	if started {

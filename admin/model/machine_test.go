@@ -92,7 +92,7 @@ func TestMachineInvariants(t *testing.T) {
 		InputStarted, InputPause, InputResume, InputUnavailable, InputRecovered, InputFailed, InputFailover, InputDrained,
 		InputPromote, InputCaughtUp, InputPromoteCancelled,
 	}
-	codes := []Error{ErrNone, ErrTimeout, ErrAuthentication, ErrSourceTopicMayBeDeleted}
+	codes := []Error{ErrNone, ErrTimeout, ErrAuthentication, ErrSourceTopicMayBeDeleted, ErrBrokerUnreachable}
 	running := []MirrorState{MirrorPending, MirrorActive, MirrorLinkPaused, MirrorSourceUnavailable}
 	rapid.Check(t, func(t *rapid.T) {
 		link, mirror := LinkStatus{State: LinkActive}, MirrorStatus{State: MirrorPending}

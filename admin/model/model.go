@@ -43,7 +43,11 @@ const (
 	ErrAuthorization       Error = "AUTHORIZATION_ERROR"
 	ErrBootstrapConnection Error = "BOOTSTRAP_TCP_CONNECTION_FAILED_ERROR"
 	ErrTimeout             Error = "TIMEOUT_ERROR"
-	ErrInternal            Error = "INTERNAL_ERROR"
+	// ErrBrokerUnreachable: the source answers, but a broker of it that leads a mirrored partition
+	// cannot be used at the address that it advertises. The link is UNAVAILABLE, but it holds back
+	// no mirror: those that need the broker say so themselves.
+	ErrBrokerUnreachable Error = "BROKER_UNREACHABLE_ERROR"
+	ErrInternal          Error = "INTERNAL_ERROR"
 	// ErrSecurityDisabled: the source or the destination has no authorizer, and so no ACLs.
 	ErrSecurityDisabled Error = "SECURITY_DISABLED"
 

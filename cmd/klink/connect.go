@@ -78,6 +78,11 @@ func (a *app) connect(opts ...kgo.Opt) (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	return connectWith(p, opts...)
+}
+
+// connectWith returns a client for the cluster that p describes. It does not dial yet.
+func connectWith(p kafkaclient.Properties, opts ...kgo.Opt) (*cluster, error) {
 	all, err := p.Options()
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,21 +18,28 @@ func (a *app) contextCommand() *cobra.Command {
 }
 
 func (a *app) contextCreate() *cobra.Command {
-	var configs []string
+	var (
+		configs []string
+		check   bool
+	)
 	cmd := &cobra.Command{
-		Use:   "create NAME --bootstrap-server HOST:PORT [--command-config FILE] [--config KEY=VALUE]...",
+		Use:   "create NAME --bootstrap-server HOST:PORT [--command-config FILE] [--config KEY=VALUE]... [--check]",
 		Short: "Store the address and client properties of a cluster under a name",
 		Long: `Stores the address and client properties of a cluster under a name, in a file that only you can read. The first
 context becomes the current one. An existing context with the same name is replaced. Properties that klink does not use
 are not stored.
 
+With --check the command first connects to each broker at the address that it advertises, as clients do; at klink, to each of
+its ports. It prints a line for each broker, and if one fails, it stores nothing.
+
 ` + configValuesHelp + `
 
 A context keeps references in secrets: they are looked up whenever the context is used.`,
 		Example: `  klink context create src --bootstrap-server source.example:9092 --command-config source.config
-  klink context create dst --bootstrap-server klink.example:19092`,
+  klink context create dst --bootstrap-server klink.example:19092
+  klink context create src --bootstrap-server source.example:9092 --command-config source.config --check`,
 		Args: exactArgs("NAME"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			name := args[0]
 			if name == "" || strings.ContainsAny(name, " \t\r\n") {
 				return usagef("invalid context name %q", name)
@@ -69,6 +77,11 @@ A context keeps references in secrets: they are looked up whenever the context i
 			if _, err := resolved.Options(); err != nil {
 				return err
 			}
+			if check {
+				if err := a.checkBrokers(cmd.Context(), resolved); err != nil {
+					return fmt.Errorf("context %q is not stored: %w", name, err)
+				}
+			}
 			a.tellIgnored(ignored)
 			contexts, err := a.loadContexts()
 			if err != nil {
@@ -86,7 +99,30 @@ A context keeps references in secrets: they are looked up whenever the context i
 		},
 	}
 	cmd.Flags().StringArrayVar(&configs, "config", nil, "client property `KEY=VALUE`; may be repeated")
+	cmd.Flags().BoolVar(&check, "check", false, "first connect to each broker at the address that it advertises")
 	return cmd
+}
+
+// checkBrokers connects to each broker of the cluster that p describes, and prints what came of it.
+func (a *app) checkBrokers(ctx context.Context, p kafkaclient.Properties) error {
+	cl, err := connectWith(p)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	tried, err := kafkaclient.TryBrokers(ctx, cl.Client)
+	if err != nil {
+		return cl.fail(err)
+	}
+	for _, b := range tried {
+		fmt.Fprintln(a.out, b)
+	}
+	if failed := kafkaclient.FailedBrokers(tried); failed != nil {
+		return failed
+	}
+	return nil
 }
 
 func (a *app) contextUse() *cobra.Command {

@@ -33,8 +33,9 @@ func (a *app) linkCreate() *cobra.Command {
 		Short: "Create a link to a source cluster",
 		Long: `Creates a link from the cluster behind klink to a source cluster. FILE has the address and the credentials of the
 source as Java client properties, and any link configs; --help lists them. Client properties that links do not use are
-not sent. klink reads the files that FILE names, such as ssl.truststore.location, on its own machine, and only in its
---link-file-directories. --config also accepts the JSON of filters alone.
+not sent. Before it creates the link, klink connects to each broker of the source at the address that it advertises, and
+refuses a link to a source that it could not read. klink reads the files that FILE names, such as ssl.truststore.location,
+on its own machine, and only in its --link-file-directories. --config also accepts the JSON of filters alone.
 
 With --dry-run klink checks the configs and changes nothing. It does not connect to the source, unless --connect says so.
 
@@ -98,7 +99,7 @@ With --dry-run klink checks the configs and changes nothing. It does not connect
 	flags.BoolVar(&source.keep, "keep-references", false, keepReferencesUsage)
 	flags.BoolVar(&dryRun, "dry-run", false, "only check the configs")
 	flags.BoolVar(&connect, "connect", false, "with --dry-run, also connect to the source")
-	flags.BoolVar(&noValidate, "no-validate", false, "do not connect to the source first")
+	flags.BoolVar(&noValidate, "no-validate", false, "do not connect to the source and its brokers first")
 	cmd.SetUsageTemplate(cmd.UsageTemplate() + "\nLink configs:\n\n" + indent(linkconfig.Help()))
 	return cmd
 }
