@@ -30,7 +30,7 @@ func (s *Service) describeMirrors(ctx context.Context, req *linkapi.DescribeMirr
 		topics = slices.Sorted(maps.Keys(state.Mirrors))
 	}
 	fillFromDestination := s.destinationOffsets(ctx, state, topics)
-	noticesOf := notices.Of(ctx, s.admin, s.log, state, topics)
+	noticesOf := notices.Of(ctx, s.admin, s.log, state, topics, s.whyUngrown)
 	for _, topic := range topics {
 		m := state.Mirrors[topic]
 		if m == nil {

@@ -14,6 +14,7 @@
 //	groups   lists the groups of a cluster, and commits offsets for them
 //	offsets  carries the committed offsets of groups from a source to its mirrors
 //	transactions  the open transactions that a new mirror has to wait for
+//	needs    what klink needs of a cluster, and whether that is there
 //	notices  how a mirror's topic differs from what klink has made of it
 //	facts    what the router asks for, and klink has to look up
 //

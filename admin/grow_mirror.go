@@ -13,6 +13,7 @@ import (
 	"klink/protocol"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // GrowMirror adds the partitions that starts describe, which must follow those that the mirror has.
@@ -98,6 +99,7 @@ func (s *Service) createPartitions(ctx context.Context, topic string, partitions
 	case t == nil:
 		return protocol.Errorf(kerr.UnknownTopicOrPartition, "mirror topic '%s' does not exist at the destination", topic)
 	case int32(len(t.Partitions)) >= partitions:
+		s.ungrown.Delete(topic)
 		return nil
 	}
 	// Such transactions may be left of an earlier topic with the same name and more partitions.
@@ -105,13 +107,16 @@ func (s *Service) createPartitions(ctx context.Context, topic string, partitions
 		return err
 	}
 	responses, err := s.admin.UpdatePartitions(ctx, int(partitions), topic)
+	err = kafkaclient.NotOffered(err, kmsg.CreatePartitions)
 	if err == nil {
 		r := responses[topic]
 		err = kafkaclient.WithMessage(r.Err, r.ErrMessage)
 	}
 	if err != nil && !errors.Is(err, kerr.InvalidPartitions) {
+		s.ungrown.Store(topic, err.Error())
 		return fmt.Errorf("could not grow topic '%s' at the destination to %d partitions: %w", topic, partitions, err)
 	}
+	s.ungrown.Delete(topic)
 	// INVALID_PARTITIONS: the topic has as many already. Wait until they appear.
 	for {
 		t, err := s.findTopic(ctx, topic)
@@ -125,4 +130,11 @@ func (s *Service) createPartitions(ctx context.Context, topic string, partitions
 			return fmt.Errorf("topic '%s' at the destination has grown to %d partitions, but its metadata does not show them yet: %w", topic, partitions, err)
 		}
 	}
+}
+
+// whyUngrown returns why this instance could not add partitions to a mirror last, "" if it could.
+func (s *Service) whyUngrown(topic string) string {
+	why, _ := s.ungrown.Load(topic)
+	text, _ := why.(string)
+	return text
 }

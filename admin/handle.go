@@ -42,6 +42,8 @@ func (s *Service) HandleLink(ctx context.Context, req kmsg.Request) kmsg.Respons
 		return s.listLinkTasks(ctx, req)
 	case *linkapi.SyncACLsRequest:
 		return s.syncACLs(ctx, req)
+	case *linkapi.CheckClusterRequest:
+		return s.checkCluster(ctx, req)
 	}
 	// The router's table and this one list the same keys; an empty answer is better than none.
 	return req.ResponseKind()

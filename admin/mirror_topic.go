@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"klink/admin/linkconfig"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Operations on the topic of a mirror at the destination.
@@ -106,7 +108,7 @@ func (s *Service) validateTopic(ctx context.Context, plan *mirrorPlan) *protocol
 		return asError(err)
 	}
 	if resp := responses[plan.topic]; resp.Err != nil {
-		return asError(notCreated(plan.topic, resp))
+		return asError(s.notCreated(ctx, plan, resp))
 	}
 	return nil
 }
@@ -127,11 +129,11 @@ func (s *Service) finishMirror(ctx context.Context, plan *mirrorPlan, w *seenWai
 		}
 		responses, err := s.admin.CreateTopics(ctx, r.Partitions, r.ReplicationFactor, linkconfig.Pointers(r.Configs), plan.topic)
 		if err != nil {
-			return fmt.Errorf("could not create topic '%s' at the destination: %w", plan.topic, err)
+			return fmt.Errorf("could not create topic '%s' at the destination: %w", plan.topic, kafkaclient.NotOffered(err, kmsg.CreateTopics))
 		}
 		resp := responses[plan.topic]
 		if resp.Err != nil && !errors.Is(resp.Err, kerr.TopicAlreadyExists) {
-			return notCreated(plan.topic, resp)
+			return s.notCreated(ctx, plan, resp)
 		}
 		created = resp.Err == nil
 	}
@@ -205,6 +207,24 @@ func (s *Service) topicIDOf(ctx context.Context, topic string) (store.TopicID, e
 	}
 }
 
-func notCreated(topic string, resp kadm.CreateTopicResponse) error {
-	return fmt.Errorf("the destination refused to create topic '%s': %w", topic, kafkaclient.WithMessage(resp.Err, resp.ErrMessage))
+// notCreated is the error of a topic that the destination refused to create. Policies need not say
+// which configs they refuse; then klink finds out.
+func (s *Service) notCreated(ctx context.Context, plan *mirrorPlan, resp kadm.CreateTopicResponse) error {
+	err := fmt.Errorf("the destination refused to create topic '%s': %w", plan.topic, kafkaclient.WithMessage(resp.Err, resp.ErrMessage))
+	if !errors.Is(resp.Err, kerr.PolicyViolation) && !errors.Is(resp.Err, kerr.InvalidConfig) {
+		return err
+	}
+	r := plan.record
+	refused := topicconfig.Refused(r.Configs, func(configs map[string]string) error {
+		answers, err := s.admin.ValidateCreateTopics(ctx, r.Partitions, r.ReplicationFactor, linkconfig.Pointers(configs), plan.topic)
+		if err != nil {
+			return err
+		}
+		return answers[plan.topic].Err
+	})
+	if len(refused) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; by itself it refuses: %s. Allow it there; or, if it is not one that each mirror needs, leave it out of %s of the link",
+		err, strings.Join(refused, ", "), linkconfig.ConfigTopicSyncInclude)
 }

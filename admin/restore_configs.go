@@ -90,7 +90,7 @@ func (s *Service) alterManyTopics(ctx context.Context, mirrors map[string]*store
 		}
 		resp, err := req.RequestWith(ctx, s.client)
 		if err != nil {
-			return done, errors.Join(append(errs, err)...)
+			return done, errors.Join(append(errs, kafkaclient.NotOffered(err, kmsg.IncrementalAlterConfigs))...)
 		}
 		for _, r := range resp.Resources {
 			message := ""

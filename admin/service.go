@@ -44,6 +44,9 @@ type Config struct {
 	// HeardFor is for how long the lease lasts after the group coordinator last answered this
 	// instance; see router.Lease.Heard.
 	HeardFor time.Duration
+	// Session is the session time-out in the group of instances; 0 = not known. Only a check of the
+	// destination uses it.
+	Session time.Duration
 	// Secrets seals sensitive link configs; nil = no key.
 	Secrets *store.SecretsKey
 	// AllowPlaintextSecrets lets sensitive link configs be stored unencrypted when Secrets is nil.
@@ -128,9 +131,13 @@ type Service struct {
 
 	tasks   *taskRunner
 	aclLock chan struct{} // held by the one ACL sync that runs; see aclTask
+	checks  chan struct{} // held by the one check of a cluster that runs
 
 	offsetsMu sync.Mutex
 	offsets   map[string]*offsets.Memory // by link id; see consumerOffsetTask
+
+	// ungrown says why this instance could not add partitions to a mirror, by topic.
+	ungrown sync.Map
 
 	driftMu sync.Mutex
 	drift   map[string][]model.ConfigDrift // by mirror; see topicConfigTask
@@ -167,7 +174,7 @@ func New(cfg Config) (*Service, error) {
 		cfg: cfg, log: cfg.Logger, id: store.NewID(), lease: cfg.Lease, client: client, admin: admin,
 		ready: make(chan struct{}), subscribers: map[chan struct{}]struct{}{}, creating: map[string]bool{}, following: make(chan struct{}, followLooks),
 		transactionWait: transactions.DefaultWait, transactions: transactions.NewWatch(admin, cfg.Destination, cfg.Logger),
-		stops: map[string]model.Event{}, aclLock: make(chan struct{}, 1),
+		stops: map[string]model.Event{}, aclLock: make(chan struct{}, 1), checks: make(chan struct{}, 1),
 		kick: make(chan struct{}, 1), gone: map[string]int{}, heldAt: map[string]heldSince{}, uncreated: map[string]time.Time{}, unseen: map[string]*seenWait{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())

@@ -89,6 +89,8 @@ func errorOfCode(code *kerr.Error) model.Error {
 		return model.ErrPolicyViolation
 	case kerr.SecurityDisabled:
 		return model.ErrSecurityDisabled
+	case kerr.UnsupportedVersion:
+		return model.ErrUnsupportedVersion
 	}
 	return model.ErrInternal
 }

@@ -78,7 +78,7 @@ func TestResponseBody(t *testing.T) {
 }
 
 func TestRequestHeaderUnknown(t *testing.T) {
-	for _, c := range [][2]int16{{-1, 0}, {4, 0}, {17, 0}, {24, 4}, {18, 6}, {1, 19}, {1, -1}, {93, 0}, {14999, 0}, {15012, 0}, {32767, 0}, {-32768, 0}} {
+	for _, c := range [][2]int16{{-1, 0}, {4, 0}, {17, 0}, {24, 4}, {18, 6}, {1, 19}, {1, -1}, {93, 0}, {14999, 0}, {15013, 0}, {32767, 0}, {-32768, 0}} {
 		frame := append([]byte{0, 0, 0, 8, byte(c[0] >> 8), byte(c[0]), byte(c[1] >> 8), byte(c[1])}, 0, 0, 0, 9)
 		h, err := ParseRequestHeader(frame)
 		if err != nil || h.Body != -1 || h.Key != c[0] || h.Version != c[1] || h.CorrelationID != 9 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"klink/admin/model"
 	"klink/internal/kafkaclient"
@@ -58,7 +57,7 @@ func (f *fetcher) compare(ctx context.Context, jobs []*fetchJob) error {
 		index[key{topic, j.w.id}] = j
 	}
 	kresp, err := f.s.client.Broker(int(f.broker)).Request(ctx, req)
-	if err != nil && unknownRequest(err) {
+	if kafkaclient.IsNotOffered(err) {
 		for _, j := range jobs {
 			f.compared(j, core.CannotTell)
 		}
@@ -109,12 +108,6 @@ func (f *fetcher) compared(j *fetchJob, a core.EpochAnswer) {
 			"topic", j.w.m.sourceTopic, "partition", j.w.id, "epoch", j.seen.Epoch)
 	}
 	j.w.step(func(p *core.Partition) core.Effects { return p.Compared(j.gen, j.leader, a) })
-}
-
-// unknownRequest reports whether the broker does not know this kind of request. The client has no
-// named errors for that.
-func unknownRequest(err error) bool {
-	return strings.Contains(err.Error(), "request key is unknown") || strings.Contains(err.Error(), "broker is too old")
 }
 
 // epochAt returns the leader epoch of the batch that holds the last offset of the batch seen last;

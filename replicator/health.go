@@ -249,5 +249,6 @@ var sourceTrouble = map[kafkaclient.Trouble]string{
 	kafkaclient.TroubleTimeout:      "the source did not answer in time: %v",
 	kafkaclient.TroubleLost:         "the connection to the source was lost: %v",
 	kafkaclient.TroubleNotKafka:     "the source cannot be used: %v",
+	kafkaclient.TroubleNotOffered:   "the source lacks an API that klink needs: %v",
 	kafkaclient.TroubleOther:        "the source cannot be used: %v",
 }

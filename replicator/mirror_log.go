@@ -217,7 +217,7 @@ func (l *mirrorLog) deleteBefore(ctx context.Context, to int64) error {
 	req.Topics = append(req.Topics, rt)
 	kresp, err := leader.Request(ctx, req)
 	if err != nil {
-		return err
+		return kafkaclient.NotOffered(err, kmsg.DeleteRecords)
 	}
 	resp := kresp.(*kmsg.DeleteRecordsResponse)
 	if len(resp.Topics) != 1 || len(resp.Topics[0].Partitions) != 1 {

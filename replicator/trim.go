@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"math"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 func (w *worker) trim(ctx context.Context) {
 	wait := retry.Backoff{Low: 100 * time.Millisecond, High: 5 * time.Second}
 	log := w.log()
+	var refused strikes
 	for {
 		w.mu.Lock()
 		to := w.trimTo
@@ -39,9 +41,14 @@ func (w *worker) trim(ctx context.Context) {
 			}
 			w.mu.Unlock()
 			wait.Reset()
+			refused.reset()
 			continue
 		}
-		w.m.r.log.Debug("could not move the log start of a mirror partition, retrying", "topic", w.m.topic, "partition", w.id, "offset", to, "error", err)
+		level := slog.LevelDebug
+		if refused.lost(err) && refused.inARow == attemptsToBelieve {
+			level = slog.LevelWarn // once: what clients of klink see is right all the same
+		}
+		w.m.r.log.Log(ctx, level, "could not move the log start of a mirror partition, retrying", "topic", w.m.topic, "partition", w.id, "offset", to, "error", err)
 		if retry.Sleep(ctx, wait.Next()) != nil {
 			return
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"klink/admin/linkconfig"
+	"klink/internal/kafkaclient"
 	"klink/internal/retry"
 	"klink/replicator/core"
 
@@ -110,7 +111,7 @@ func (d *destination) topicConfig(ctx context.Context, topic, name string) (*str
 	req.Resources = append(req.Resources, r)
 	resp, err := req.RequestWith(ctx, d.clients[0])
 	if err != nil {
-		return nil, err
+		return nil, kafkaclient.NotOffered(err, kmsg.DescribeConfigs)
 	}
 	if len(resp.Resources) != 1 {
 		return nil, fmt.Errorf("the DescribeConfigs response for topic %q has %d resources", topic, len(resp.Resources))

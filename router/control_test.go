@@ -106,6 +106,7 @@ func mentioning(key, version int16) []kmsg.Request {
 		linkapi.KeyDescribeMirrors:  {`{"Topics": ["%s"]}`},
 		linkapi.KeyAlterMirrors:     {`{"Mirrors": [{"Topic": "%s"}]}`},
 		linkapi.KeySyncACLs:         {`{"Link": "%s"}`},
+		linkapi.KeyCheckCluster:     {`{"Link": "%s"}`},
 	}[key] {
 		for _, topic := range topics {
 			req := newRequestForTest(key)

@@ -93,7 +93,7 @@ func TestApiVersions(t *testing.T) {
 			resp.ApiKeys = []kmsg.ApiVersionsResponseApiKey{{ApiKey: 1, MaxVersion: 30}, {ApiKey: 4, MaxVersion: 1}}
 			return resp
 		})
-		if k := resp.ApiKeys; len(k) != 13 || k[0].ApiKey != 1 || k[0].MaxVersion != 18 || k[1].ApiKey != 15000 || k[12].ApiKey != 15011 {
+		if k := resp.ApiKeys; len(k) != 14 || k[0].ApiKey != 1 || k[0].MaxVersion != 18 || k[1].ApiKey != 15000 || k[13].ApiKey != 15012 {
 			t.Errorf("v%d: %+v", v, k)
 		}
 	}

@@ -24,7 +24,7 @@ func Describe(ctx context.Context, client *kgo.Client, f Filter) (Set, error) {
 	req.Principal, req.Host, req.Operation, req.PermissionType = f.principal, f.host, f.operation, f.permission
 	resp, err := req.RequestWith(ctx, client)
 	if err != nil {
-		return nil, err
+		return nil, kafkaclient.NotOffered(err, kmsg.DescribeACLs)
 	}
 	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
 		return nil, kafkaclient.WithMessage(err, orEmpty(resp.ErrorMessage))
@@ -64,6 +64,7 @@ func Create(ctx context.Context, client *kgo.Client, acls []Binding) Results {
 		if err == nil && len(resp.Results) != len(chunk) {
 			err = fmt.Errorf("the response has %d results for %d ACLs", len(resp.Results), len(chunk))
 		}
+		err = kafkaclient.NotOffered(err, kmsg.CreateACLs)
 		for i, a := range chunk {
 			results[a] = err
 			if err == nil {
@@ -90,6 +91,7 @@ func Delete(ctx context.Context, client *kgo.Client, acls []Binding) Results {
 		if err == nil && len(resp.Results) != len(chunk) {
 			err = fmt.Errorf("the response has %d results for %d ACLs", len(resp.Results), len(chunk))
 		}
+		err = kafkaclient.NotOffered(err, kmsg.DeleteACLs)
 		for i, a := range chunk {
 			results[a] = err
 			if err != nil {

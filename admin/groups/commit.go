@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"klink/internal/kafkaclient"
+
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -65,7 +67,7 @@ func Send(ctx context.Context, client *kgo.Client, group string, commits []*Comm
 		req.Topics[i].Partitions = append(req.Topics[i].Partitions, p)
 	}
 	resp, err := req.RequestWith(ctx, client)
-	if err != nil {
+	if err = kafkaclient.NotOffered(err, kmsg.OffsetCommit); err != nil {
 		for _, c := range commits {
 			c.Err = err
 		}

@@ -5,6 +5,6 @@
 // offset a group should have is decided elsewhere: in package offsets, and for the end of a mirror
 // in package admin (clamp.go).
 //
-// The package keeps nothing, takes no lock and starts no goroutine. It imports admin/model and
-// internal/retry.
+// The package keeps nothing, takes no lock and starts no goroutine. It imports admin/model,
+// internal/kafkaclient and internal/retry.
 package groups

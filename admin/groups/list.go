@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"klink/admin/model"
+	"klink/internal/kafkaclient"
 	"klink/internal/retry"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -38,7 +39,7 @@ func List(ctx context.Context, client *kgo.Client) (map[string]Listed, error) {
 	groups := map[string]Listed{}
 	var errs []error
 	for _, shard := range client.RequestSharded(ctx, kmsg.NewPtrListGroupsRequest()) {
-		err := shard.Err
+		err := kafkaclient.NotOffered(shard.Err, kmsg.ListGroups)
 		if err == nil {
 			resp := shard.Resp.(*kmsg.ListGroupsResponse)
 			err = kerr.ErrorForCode(resp.ErrorCode)

@@ -50,6 +50,8 @@ const (
 	ErrInternal          Error = "INTERNAL_ERROR"
 	// ErrSecurityDisabled: the source or the destination has no authorizer, and so no ACLs.
 	ErrSecurityDisabled Error = "SECURITY_DISABLED"
+	// ErrUnsupportedVersion: the brokers of the source or of the destination do not offer an API.
+	ErrUnsupportedVersion Error = "UNSUPPORTED_VERSION"
 
 	// ErrNoInstance: no instance of klink copies a mirror, though one should.
 	ErrNoInstance Error = "NO_INSTANCE"

@@ -27,9 +27,10 @@ import (
 // are doing gets an answer in any case.
 const noticePatience = 5 * time.Second
 
-// Of returns a function that finds the notices of the mirrors in topics. It leaves out what
-// the destination does not tell.
-func Of(ctx context.Context, admin *kadm.Client, log *slog.Logger, state *model.State, topics []string) func(m *model.Mirror) []string {
+// Of returns a function that finds the notices of the mirrors in topics. It leaves out what the
+// destination does not tell. ungrown says why a mirror was not given partitions, "" if that is not
+// known.
+func Of(ctx context.Context, admin *kadm.Client, log *slog.Logger, state *model.State, topics []string, ungrown func(topic string) string) func(m *model.Mirror) []string {
 	ctx, cancel := context.WithTimeout(ctx, noticePatience)
 	defer cancel()
 	var ask []string
@@ -71,6 +72,12 @@ func Of(ctx context.Context, admin *kadm.Client, log *slog.Logger, state *model.
 			return found
 		}
 		found = append(found, topicNotices(m, t)...)
+		if n := int32(len(t.Partitions)); t.Err == nil && n < m.Partitions {
+			if why := ungrown(m.Topic); why != "" {
+				found = append(found, fmt.Sprintf("The topic has %d partitions at the destination, but %d at the source: klink copies nothing of the others, because it could not add them: %.500s. "+
+					"klink keeps trying; somebody else may add them, if nothing is written to them", n, m.Partitions, why))
+			}
+		}
 		if p, at, ok := deleted(state.Timelines[m.Topic], starts[m.Topic]); ok && unlimited[m.Topic] {
 			found = append(found, fmt.Sprintf("Somebody deleted records at the destination, not through klink: the log of partition %d begins at physical offset %d, but klink has deleted none from %d on. "+
 				"klink does not copy them again; to get them back, delete the topic and re-create the mirror, and allow only klink to delete its records", p, starts[m.Topic][p].Offset, at))

@@ -18,6 +18,6 @@
 //
 // # Imports
 //
-// The package imports admin/groups, admin/model, admin/sources, admin/store, internal/parallel and
-// internal/retry.
+// The package imports admin/groups, admin/model, admin/sources, admin/store,
+// internal/kafkaclient, internal/parallel and internal/retry.
 package offsets

@@ -7,8 +7,10 @@ import (
 	"slices"
 
 	"klink/admin/model"
+	"klink/internal/kafkaclient"
 
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // The input of an Sync: the offsets that are committed at both clusters, and the ends of the
@@ -28,7 +30,7 @@ func (o *Sync) atSource(ctx context.Context, groups []string) (synced []*Group) 
 		case errors.Is(f.Err, kerr.GroupIDNotFound):
 			continue // deleted since it was listed
 		case f.Err != nil:
-			g.Err = fmt.Errorf("could not read the offsets at the source: %w", f.Err)
+			g.Err = fmt.Errorf("could not read the offsets at the source: %w", kafkaclient.NotOffered(f.Err, kmsg.OffsetFetch))
 			synced = append(synced, g)
 			continue
 		}
@@ -72,7 +74,7 @@ func (o *Sync) atDestination(ctx context.Context, synced []*Group) {
 			f.Err = errors.New("no answer from the coordinator")
 		}
 		if f.Err != nil && !errors.Is(f.Err, kerr.GroupIDNotFound) {
-			g.Err, g.Offsets = fmt.Errorf("could not read the offsets at the destination: %w", f.Err), nil
+			g.Err, g.Offsets = fmt.Errorf("could not read the offsets at the destination: %w", kafkaclient.NotOffered(f.Err, kmsg.OffsetFetch)), nil
 			continue
 		}
 		g.Offsets = slices.DeleteFunc(g.Offsets, func(c *Offset) bool {

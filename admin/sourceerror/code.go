@@ -19,6 +19,8 @@ func Code(t kafkaclient.Trouble) model.Error {
 		return model.ErrBootstrapConnection
 	case kafkaclient.TroubleTimeout:
 		return model.ErrTimeout
+	case kafkaclient.TroubleNotOffered:
+		return model.ErrUnsupportedVersion
 	}
 	return model.ErrInternal
 }

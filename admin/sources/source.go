@@ -117,6 +117,7 @@ var adviceFor = map[kafkaclient.Trouble]string{
 	kafkaclient.TroubleTimeout:      "check bootstrap.servers and the network, or allow more time",
 	kafkaclient.TroubleLost:         "check that the brokers are up, and security.protocol",
 	kafkaclient.TroubleNotKafka:     "check security.protocol, and that bootstrap.servers points to Kafka listeners",
+	kafkaclient.TroubleNotOffered:   "klink check --link says what is lost without it",
 	kafkaclient.TroubleOther:        "see klink's log",
 }
 
@@ -132,6 +133,8 @@ func errorCode(name model.Error) *kerr.Error {
 		return kerr.BrokerNotAvailable
 	case model.ErrAuthorization:
 		return kerr.TopicAuthorizationFailed
+	case model.ErrUnsupportedVersion:
+		return kerr.UnsupportedVersion
 	}
 	return kerr.UnknownServerError
 }

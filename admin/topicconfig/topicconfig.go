@@ -2,11 +2,13 @@ package topicconfig
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"klink/admin/linkconfig"
@@ -17,7 +19,7 @@ import (
 func Describe(ctx context.Context, admin *kadm.Client, topic string) (map[string]linkconfig.TopicConfig, error) {
 	resources, err := admin.DescribeTopicConfigs(ctx, topic)
 	if err != nil {
-		return nil, err
+		return nil, kafkaclient.NotOffered(err, kmsg.DescribeConfigs)
 	}
 	r, err := resources.On(topic, nil)
 	if err != nil {
@@ -42,11 +44,23 @@ type Described struct {
 	Err     error
 }
 
-// DescribeAll describes all configs of several topics, with one request.
+// DescribeAll describes all configs of several topics, with one request. kadm fails as a whole if
+// one topic is denied; then the topics are asked in halves, so that the others are described.
 func DescribeAll(ctx context.Context, admin *kadm.Client, topics []string) (map[string]Described, error) {
 	resources, err := admin.DescribeTopicConfigs(ctx, topics...)
-	if err != nil {
-		return nil, err
+	switch {
+	case errors.Is(err, kerr.TopicAuthorizationFailed) && len(topics) == 1:
+		return map[string]Described{topics[0]: {Err: err}}, nil
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		of, err := DescribeAll(ctx, admin, topics[:len(topics)/2])
+		if err != nil {
+			return nil, err
+		}
+		more, err := DescribeAll(ctx, admin, topics[len(topics)/2:])
+		maps.Copy(of, more)
+		return of, err
+	case err != nil:
+		return nil, kafkaclient.NotOffered(err, kmsg.DescribeConfigs)
 	}
 	of := make(map[string]Described, len(topics))
 	for _, topic := range topics {
@@ -77,11 +91,32 @@ func Alter(ctx context.Context, admin *kadm.Client, topic string, configs map[st
 	}
 	responses, err := admin.AlterTopicConfigs(ctx, alter, topic)
 	if err != nil {
-		return err
+		return kafkaclient.NotOffered(err, kmsg.IncrementalAlterConfigs)
 	}
 	r, err := responses.On(topic, nil)
 	if err != nil {
 		return err
 	}
 	return kafkaclient.WithMessage(r.Err, r.ErrMessage)
+}
+
+// Refused returns which of the configs of a new topic the destination refuses by themselves, as
+// name=value. A policy may refuse many, and need not say which. validate asks the destination
+// whether it would create the topic with these configs. Nil: it refuses none of them by itself, or
+// a topic without any, too.
+func Refused(configs map[string]string, validate func(map[string]string) error) (refused []string) {
+	for _, name := range slices.Sorted(maps.Keys(configs)) {
+		if isRefusal(validate(map[string]string{name: configs[name]})) {
+			refused = append(refused, name+"="+configs[name])
+		}
+	}
+	if len(refused) > 0 && len(refused) == len(configs) && validate(nil) != nil {
+		return nil
+	}
+	return refused
+}
+
+// isRefusal reports whether a topic is refused for what it is to be.
+func isRefusal(err error) bool {
+	return errors.Is(err, kerr.PolicyViolation) || errors.Is(err, kerr.InvalidConfig) || errors.Is(err, kerr.InvalidRequest)
 }

@@ -135,7 +135,7 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 		Destination:   destination, Secrets: secrets, AllowPlaintextSecrets: cfg.AllowPlaintextSecrets, Logger: log,
 		LinkFiles: files,
 		Publish:   func(sn *router.Snapshot) { s.router.Publish(sn) },
-		Lease:     lease, StateLease: cfg.StateLease, HeardFor: replicator.HeardFor(cfg.SessionTimeout),
+		Lease:     lease, StateLease: cfg.StateLease, HeardFor: replicator.HeardFor(cfg.SessionTimeout), Session: cfg.SessionTimeout,
 		Instance: func() (name, clientID string) { name = s.instance(); return name, replicator.ClientID(name) },
 	})
 	if err != nil {

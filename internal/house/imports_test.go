@@ -35,9 +35,10 @@ var arrows = []struct {
 	{"admin/sources", []string{"admin/aclsync", "admin/linkconfig", "admin/model", "admin/sourceerror", "admin/store", "admin/topicconfig", "internal/kafkaclient", "protocol"}},
 	{"admin/transactions", []string{"internal/retry", "protocol"}},
 	{"admin/notices", []string{"admin/model", "admin/store", "admin/topicconfig", "protocol"}},
-	{"admin/groups", []string{"admin/model", "internal/retry"}},
-	{"admin/offsets", []string{"admin/groups", "admin/model", "admin/sources", "admin/store", "internal/parallel", "internal/retry"}},
-	{"admin", []string{"admin/store", "admin/groups", "admin/offsets", "admin/topicconfig", "admin/sources", "admin/transactions", "admin/notices", "internal/parallel", "admin/facts", "admin/linkconfig", "admin/sourceerror", "admin/model", "admin/filter", "admin/caslog", "admin/aclsync", "internal/jsonbound", "internal/kafkaclient", "internal/retry", "protocol", "router"}},
+	{"admin/needs", []string{"admin/linkconfig", "admin/topicconfig", "internal/kafkaclient", "protocol"}},
+	{"admin/groups", []string{"admin/model", "internal/kafkaclient", "internal/retry"}},
+	{"admin/offsets", []string{"admin/groups", "admin/model", "admin/sources", "admin/store", "internal/kafkaclient", "internal/parallel", "internal/retry"}},
+	{"admin", []string{"admin/needs", "admin/store", "admin/groups", "admin/offsets", "admin/topicconfig", "admin/sources", "admin/transactions", "admin/notices", "internal/parallel", "admin/facts", "admin/linkconfig", "admin/sourceerror", "admin/model", "admin/filter", "admin/caslog", "admin/aclsync", "internal/jsonbound", "internal/kafkaclient", "internal/retry", "protocol", "router"}},
 	{"replicator/memory", nil},
 	// The core of a partition can reach no socket.
 	{"replicator/core", []string{"admin/model", "protocol", "replicator/memory"}},
@@ -60,7 +61,7 @@ var arrows = []struct {
 	{"bench/mirror", []string{"bench", "bench/wire", "internal/kafkatest", "protocol"}},
 
 	{"cmd", []string{
-		"admin", "admin/facts", "admin/linkconfig", "admin/filter", "admin/model", "bench", "bench/load", "bench/mirror", "bench/page", "bench/proxy", "internal/config", "internal/kafkaclient", "telemetry", "protocol", "proxy", "replicator", "router", "admin/store",
+		"admin", "admin/needs", "admin/facts", "admin/linkconfig", "admin/filter", "admin/model", "bench", "bench/load", "bench/mirror", "bench/page", "bench/proxy", "internal/config", "internal/kafkaclient", "telemetry", "protocol", "proxy", "replicator", "router", "admin/store",
 	}},
 }
 

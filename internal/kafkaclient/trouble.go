@@ -32,6 +32,7 @@ const (
 	TroubleTimeout              // there is no answer in time
 	TroubleLost                 // the connection broke
 	TroubleNotKafka             // the answer is not Kafka's
+	TroubleNotOffered           // the brokers do not offer an API
 )
 
 // Classify tells what kind of trouble an error of a client is.
@@ -71,6 +72,8 @@ func Classify(err error) Trouble {
 		return TroubleLost
 	case errors.As(err, &refused):
 		return TroubleNotKafka
+	case IsNotOffered(err), errors.Is(err, kerr.UnsupportedVersion):
+		return TroubleNotOffered
 	}
 	return TroubleOther
 }

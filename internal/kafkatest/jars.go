@@ -21,12 +21,16 @@ type Version string
 // The releases whose jars the poms of this directory name.
 const (
 	V431 Version = "4.3.1" // KRaft
+	V391 Version = "3.9.1" // KRaft
 	V282 Version = "2.8.2" // ZooKeeper
 	V241 Version = "2.4.1" // ZooKeeper
 )
 
 //go:embed kafka-4.3.1/pom.xml
 var pom431 []byte
+
+//go:embed kafka-3.9.1/pom.xml
+var pom391 []byte
 
 //go:embed kafka-2.8.2/pom.xml
 var pom282 []byte
@@ -40,12 +44,17 @@ func (v Version) pom() []byte {
 		return pom241
 	case V282:
 		return pom282
+	case V391:
+		return pom391
 	}
 	return pom431
 }
 
 // old reports whether the release runs with ZooKeeper.
 func (v Version) old() bool { return v == V241 || v == V282 }
+
+// log4j2 reports whether the release logs with Log4j 2. Older ones log with slf4j-simple here.
+func (v Version) log4j2() bool { return v == V431 }
 
 // Provision makes sure that the jars of a release are on this machine and returns their directory.
 //
@@ -74,7 +83,7 @@ func Provision(v Version) (string, error) {
 			return "", err
 		}
 	}
-	if v == V431 && !isFile(filepath.Join(dir, bootstrapCheckpoint)) {
+	if !v.old() && !isFile(filepath.Join(dir, bootstrapCheckpoint)) {
 		if err := formatOnce(dir); err != nil {
 			return "", err
 		}
@@ -89,7 +98,13 @@ func Provision(v Version) (string, error) {
 
 // provisioned reports whether nothing is left to do.
 func provisioned(v Version, dir string) bool {
-	return isDir(dir) && (v != V431 || isFile(filepath.Join(dir, bootstrapCheckpoint)) && isFile(filepath.Join(dir, archivesMade)))
+	switch {
+	case !isDir(dir):
+		return false
+	case v.old():
+		return true
+	}
+	return isFile(filepath.Join(dir, bootstrapCheckpoint)) && (v != V431 || isFile(filepath.Join(dir, archivesMade)))
 }
 
 func fetchJars(v Version, dir string) error {

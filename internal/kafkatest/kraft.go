@@ -168,7 +168,7 @@ func (c *Cluster) log4jPath() string { return filepath.Join(c.dir, "log4j2.prope
 // logging returns the JVM flags that make the release write its warnings to its standard output or
 // error.
 func (c *Cluster) logging() []string {
-	if c.version.old() {
+	if !c.version.log4j2() {
 		return []string{"-Dorg.slf4j.simpleLogger.showDateTime=true", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"}
 	}
 	return []string{"-Dlog4j2.configurationFile=" + c.log4jPath()}

@@ -24,6 +24,7 @@ var javaOnce = sync.OnceValue(CheckJava)
 
 var jarsOnce = map[Version]func() (string, error){
 	V431: sync.OnceValues(func() (string, error) { return Provision(V431) }),
+	V391: sync.OnceValues(func() (string, error) { return Provision(V391) }),
 	V241: sync.OnceValues(func() (string, error) { return Provision(V241) }),
 	V282: sync.OnceValues(func() (string, error) { return Provision(V282) }),
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// The API keys. 15012 to 15015 are reserved.
+// The API keys. 15013 to 15015 are reserved.
 const (
 	KeyCreateLinks      int16 = 15000
 	KeyDeleteLinks      int16 = 15001
@@ -28,8 +28,9 @@ const (
 	KeyListLinkTasks    int16 = 15009
 	KeyMigrateGroups    int16 = 15010
 	KeySyncACLs         int16 = 15011
+	KeyCheckCluster     int16 = 15012
 	MinKey                    = KeyCreateLinks
-	MaxKey                    = KeySyncACLs
+	MaxKey                    = KeyCheckCluster
 )
 
 // API is one row of the table of link APIs.
@@ -65,6 +66,7 @@ var apis = [...]API{
 	{Key: KeyListLinkTasks, Name: "ListLinkTasks", request: func() Request { return new(ListLinkTasksRequest) }},
 	{Key: KeyMigrateGroups, Name: "MigrateGroups", Alter: true, request: func() Request { return new(MigrateGroupsRequest) }},
 	{Key: KeySyncACLs, Name: "SyncACLs", Alter: true, request: func() Request { return new(SyncACLsRequest) }},
+	{Key: KeyCheckCluster, Name: "CheckCluster", request: func() Request { return new(CheckClusterRequest) }},
 }
 
 // APIs returns the link APIs in the order of their keys, as ApiVersions offers them. The caller

@@ -84,6 +84,10 @@ func samples() []message {
 			Deletes: []SyncedACL{{ResourceType: "GROUP", ResourceName: "g", PatternType: "PREFIXED", Principal: "User:b", Host: "h", Operation: "15", PermissionType: "DENY", Managed: true}},
 			Present: []SyncedACL{{ResourceType: "CLUSTER"}},
 		},
+		&CheckClusterRequest{TimeoutMs: 33, Link: ptr("east")},
+		&CheckClusterResponse{ResponseHead: throttled(34), ErrorCode: 5, ErrorMessage: ptr("no"), ClusterID: "dst", Needs: []ClusterNeed{
+			{Side: "destination", Kind: "api", Name: "Fetch", Use: "reading", Required: true, State: NeedMissing, Consequence: "nothing", Detail: "why"}, {},
+		}},
 	}
 }
 
@@ -216,7 +220,7 @@ func TestAPIs(t *testing.T) {
 			require.True(t, m.IsFlexible())
 		}
 		_, changes := req.(kmsg.TimeoutRequest)
-		require.Equal(t, a.Alter, changes, "what changes something has a timeout, and the client waits for it")
+		require.Equal(t, a.Alter || a.Key == KeyCheckCluster, changes, "what takes long has a timeout, and the client waits for it")
 	}
 	apis[0].Name = "changed"
 	require.Equal(t, "CreateLinks", Name(KeyCreateLinks), "the table is not the caller's")
@@ -245,6 +249,7 @@ func TestDenied(t *testing.T) {
 		&ListLinkTasksResponse{ErrorCode: 31, ErrorMessage: why},
 		&MigrateGroupsResponse{Results: []MigratedGroup{{Group: "billing", Link: "east", ErrorCode: 31, ErrorMessage: why}, {ErrorCode: 31, ErrorMessage: why}}},
 		&SyncACLsResponse{ErrorCode: 31, ErrorMessage: why},
+		&CheckClusterResponse{ErrorCode: 31, ErrorMessage: why},
 	}
 	var got []kmsg.Response
 	for _, m := range samples() {

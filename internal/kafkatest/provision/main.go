@@ -14,7 +14,7 @@ func main() {
 	if err := kafkatest.CheckJava(); err != nil {
 		fail(err)
 	}
-	for _, v := range []kafkatest.Version{kafkatest.V431, kafkatest.V282, kafkatest.V241} {
+	for _, v := range []kafkatest.Version{kafkatest.V431, kafkatest.V391, kafkatest.V282, kafkatest.V241} {
 		dir, err := kafkatest.Provision(v)
 		if err != nil {
 			fail(err)
