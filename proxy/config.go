@@ -74,6 +74,8 @@ type Config struct {
 	IdleTimeout time.Duration
 	// Loops is the number of event loops. Default GOMAXPROCS.
 	Loops int
+	// Gate finds out who clients are; nil = they log in at the brokers themselves.
+	Gate Gate
 	// Sessions makes the sessions that decide on requests.
 	Sessions router.Sessions
 	// Logger receives what operators should know. The proxy logs nothing per request. Default

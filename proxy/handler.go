@@ -4,8 +4,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"klink/router"
-
 	"github.com/panjf2000/gnet/v2"
 )
 
@@ -44,7 +42,7 @@ func (h *handler) OnOpen(c gnet.Conn) (out []byte, action gnet.Action) {
 	left := h.proxy.config.LoginTimeout - time.Since(x.accepted)
 	x.loginBy = max(x.last+h.proxy.ticks(left), 1)
 	x.loop.wheel.add(x, x.slimTime(min(x.last+h.proxy.ticks(h.proxy.config.IdleTimeout), x.loginBy)))
-	x.session = h.proxy.config.Sessions.NewSession(router.Client{Broker: x.broker})
+	x.enter()
 	return nil, gnet.None
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/netip"
 	"runtime/debug"
 	"time"
@@ -69,6 +70,11 @@ type pair struct {
 	reason   Reason
 	busy     bool
 	farewell bool // TLS close_notify was sent
+
+	// Of a client that the gate has let in; see gate.go.
+	guest    Guest
+	renewals GuestSession
+	early    net.Conn // to the broker, before it is on the event loop
 	holds    int
 	budget   int // requests that may still be handled in this turn
 	err      error
@@ -353,6 +359,9 @@ func (x *pair) kill(r Reason, err error) {
 	}
 	if x.cancelDial != nil {
 		x.cancelDial()
+	}
+	if x.early != nil {
+		_ = x.early.Close()
 	}
 	x.client.flush() // answers that were about to be written; what the socket does not take is lost
 	x.client.close()

@@ -21,12 +21,13 @@ const (
 	ReasonLogin                       // no login within LoginTimeout; without SASL no request
 	ReasonFrameTime                   // a request was not complete within FrameTimeout
 	ReasonMemory                      // RequestMemory had no room for what the client had sent
+	ReasonIdentity                    // the gate did not let the client in, or it is revoked
 	numReasons
 )
 
 var reasonNames = [numReasons]string{
 	"client", "upstream", "dial", "idle", "frame_size", "request", "response", "whole_too_large", "tls", "limit", "drain",
-	"panic", "internal", "login", "frame_time", "memory",
+	"panic", "internal", "login", "frame_time", "memory", "identity",
 }
 
 func (r Reason) String() string { return reasonNames[r] }

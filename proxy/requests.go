@@ -24,6 +24,9 @@ var (
 // long as mayRequest allows it.
 func (x *pair) requests() (moved bool) {
 	for x.mayRequest() {
+		if x.renewing() {
+			break
+		}
 		frame := x.nextRequest()
 		if frame == nil {
 			break

@@ -54,12 +54,22 @@ func (p *Proxy) guarded(f func() (Reason, error)) (reason Reason, err error) {
 // enrollClient does the work of setUp. It returns nil once the connection belongs to its event
 // loop.
 func (p *Proxy) enrollClient(x *pair, conn net.Conn) (Reason, error) {
+	var layer *tlsLayer
+	stream := conn
 	if p.config.TLS != nil {
-		layer := &tlsLayer{pipe: &tlsPipe{Conn: conn}}
+		layer = &tlsLayer{pipe: &tlsPipe{Conn: conn}}
 		layer.conn = tls.Server(layer.pipe, p.config.TLS)
 		if err := handshake(p.setupCtx, layer.conn, min(p.config.HandshakeTimeout, p.config.LoginTimeout)); err != nil {
 			return ReasonTLS, fmt.Errorf("TLS handshake with the client: %w", err)
 		}
+		stream = layer.conn
+	}
+	if p.config.Gate != nil {
+		if reason, err := x.arrive(stream, layer); err != nil {
+			return reason, err
+		}
+	}
+	if layer != nil {
 		layer.attach(&x.client)
 	}
 	x.loop = p.leastLoop()
@@ -98,11 +108,16 @@ func (x *pair) dial() {
 
 // enrollBroker does the work of dial. It returns nil once the connection belongs to the event loop.
 func (x *pair) enrollBroker(ctx context.Context) (Reason, error) {
-	conn, layer, err := x.proxy.dialFor(ctx, x.listener)
+	conn, layer, err := x.proxy.dialFor(ctx, x.listener, x.guest)
 	if err != nil {
-		return ReasonDial, err
+		return reasonOf(err), err
 	}
 	x.upLayer = layer // for OnOpen
+	return x.enrollConnected(conn)
+}
+
+// enrollConnected gives a connection to the broker to the event loop.
+func (x *pair) enrollConnected(conn net.Conn) (Reason, error) {
 	if err := enroll(x.loop.gnet, &x.up, conn); err != nil {
 		_ = conn.Close()
 		return ReasonInternal, err
@@ -145,14 +160,14 @@ func (p *Proxy) leastLoop() *loop {
 	return best
 }
 
-// dialFor connects to the broker that a listener leads to.
-func (p *Proxy) dialFor(ctx context.Context, l *listener) (net.Conn, *tlsLayer, error) {
+// dialFor connects to the broker that a listener leads to, and logs in there for a guest.
+func (p *Proxy) dialFor(ctx context.Context, l *listener, g Guest) (net.Conn, *tlsLayer, error) {
 	if addr := l.upstream.Load(); addr != nil {
-		conn, layer, _, err := p.dial(ctx, []string{*addr})
+		conn, layer, _, err := p.dial(ctx, []string{*addr}, g)
 		return conn, layer, err
 	}
 	seeds := p.seeds.Load()
-	conn, layer, addr, err := p.dial(ctx, seeds.inOrder())
+	conn, layer, addr, err := p.dial(ctx, seeds.inOrder(), g)
 	if err == nil {
 		seeds.answered(addr)
 	}
@@ -160,7 +175,7 @@ func (p *Proxy) dialFor(ctx context.Context, l *listener) (net.Conn, *tlsLayer, 
 }
 
 // dial connects to the first address that answers. DialTimeout covers all attempts together.
-func (p *Proxy) dial(ctx context.Context, addrs []string) (conn net.Conn, layer *tlsLayer, addr string, err error) {
+func (p *Proxy) dial(ctx context.Context, addrs []string, g Guest) (conn net.Conn, layer *tlsLayer, addr string, err error) {
 	if len(addrs) == 0 {
 		return nil, nil, "", errNoUpstream
 	}
@@ -172,31 +187,42 @@ func (p *Proxy) dial(ctx context.Context, addrs []string) (conn net.Conn, layer 
 		// others.
 		deadline, _ := ctx.Deadline()
 		each, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(len(addrs)-i))
-		conn, layer, err := p.dialOne(each, addr)
+		conn, layer, err := p.dialOne(each, addr, g)
 		cancel()
 		if err == nil {
 			return conn, layer, addr, nil
 		}
 		errs = errors.Join(errs, fmt.Errorf("connect to broker %s: %w", addr, err))
+		if reasonOf(err) == ReasonIdentity {
+			break // the other brokers would not let it in, either
+		}
 	}
 	return nil, nil, "", errs
 }
 
-func (p *Proxy) dialOne(ctx context.Context, addr string) (net.Conn, *tlsLayer, error) {
+func (p *Proxy) dialOne(ctx context.Context, addr string, g Guest) (net.Conn, *tlsLayer, error) {
 	conn, err := p.config.Dial(ctx, "tcp", addr)
-	if err != nil || p.config.UpstreamTLS == nil {
-		return conn, nil, err
+	if err != nil {
+		return nil, nil, err
 	}
-	config, err := p.tlsFor(addr)
+	config, err := p.tlsFor(addr, g)
 	if err != nil {
 		_ = conn.Close()
 		return nil, nil, err
 	}
-	layer := &tlsLayer{pipe: &tlsPipe{Conn: conn}}
-	layer.conn = tls.Client(layer.pipe, config)
-	if err := handshake(ctx, layer.conn, p.config.DialTimeout); err != nil {
-		_ = conn.Close()
-		return nil, nil, fmt.Errorf("TLS handshake: %w", err)
+	var layer *tlsLayer
+	if config != nil {
+		layer = &tlsLayer{pipe: &tlsPipe{Conn: conn}}
+		layer.conn = tls.Client(layer.pipe, config)
+		if err := handshake(ctx, layer.conn, p.config.DialTimeout); err != nil {
+			_ = conn.Close()
+			return nil, nil, fmt.Errorf("TLS handshake: %w", err)
+		}
+	}
+	if g != nil {
+		if err := logIn(ctx, g, conn, layer, addr); err != nil {
+			return nil, nil, err
+		}
 	}
 	return conn, layer, nil
 }
@@ -204,16 +230,28 @@ func (p *Proxy) dialOne(ctx context.Context, addr string) (net.Conn, *tlsLayer, 
 // hostTLS is the TLS configuration for a broker, and the one that it was made from.
 type hostTLS struct{ from, config *tls.Config }
 
-// tlsFor returns the TLS configuration for a broker. All connections to one host share it until
-// Config.UpstreamTLS returns another, because each tls.Conn keeps its configuration alive.
-func (p *Proxy) tlsFor(addr string) (*tls.Config, error) {
-	config := p.config.UpstreamTLS()
-	if config.ServerName != "" {
+// tlsFor returns the TLS configuration for a broker; nil = plaintext. All connections to one host
+// share it until Config.UpstreamTLS returns another, because each tls.Conn keeps its configuration
+// alive. A guest has its own.
+func (p *Proxy) tlsFor(addr string, g Guest) (*tls.Config, error) {
+	var config *tls.Config
+	switch {
+	case g != nil:
+		config = g.TLS()
+	case p.config.UpstreamTLS != nil:
+		config = p.config.UpstreamTLS()
+	}
+	if config == nil || config.ServerName != "" {
 		return config, nil
 	}
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, err
+	}
+	if g != nil {
+		config = config.Clone()
+		config.ServerName = host
+		return config, nil
 	}
 	if known, ok := p.hosts.Load(host); ok && known.(hostTLS).from == config {
 		return known.(hostTLS).config, nil

@@ -72,17 +72,17 @@ func (w wire) upstream() func() *tls.Config {
 func TestUpstreamTLSChanges(t *testing.T) {
 	current := &tls.Config{MinVersion: tls.VersionTLS12}
 	p, _ := newProxy(t, "", func(c *Config) { c.UpstreamTLS = func() *tls.Config { return current } })
-	first, err := p.tlsFor("broker:1")
+	first, err := p.tlsFor("broker:1", nil)
 	require.NoError(t, err)
 	require.Equal(t, "broker", first.ServerName)
-	again, err := p.tlsFor("broker:2")
+	again, err := p.tlsFor("broker:2", nil)
 	require.NoError(t, err)
 	require.Same(t, first, again)
 	current = &tls.Config{MinVersion: tls.VersionTLS13}
-	next, err := p.tlsFor("broker:1")
+	next, err := p.tlsFor("broker:1", nil)
 	require.NoError(t, err)
 	require.Equal(t, current.MinVersion, next.MinVersion)
-	again, err = p.tlsFor("broker:1")
+	again, err = p.tlsFor("broker:1", nil)
 	require.NoError(t, err)
 	require.Same(t, next, again)
 }

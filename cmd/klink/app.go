@@ -118,7 +118,7 @@ its address. Name the cluster with --cluster (a context, see "klink context") or
 		return nil
 	}
 
-	root.AddCommand(a.benchCommand(), a.checkCommand(), a.contextCommand(), a.linkCommand(), a.demoCommand(), a.groupCommand(), a.mirrorCommand(), a.serveCommand(), a.topicCommand())
+	root.AddCommand(a.benchCommand(), a.checkCommand(), a.contextCommand(), a.credentialsCommand(), a.linkCommand(), a.demoCommand(), a.groupCommand(), a.mirrorCommand(), a.serveCommand(), a.topicCommand())
 	return root
 }
 

@@ -48,6 +48,7 @@ type server struct {
 	meter      *telemetry.Meter
 	http       *telemetry.Server // nil without --http
 	gatekeeper *gatekeeper
+	identity   identity
 	failed     chan error      // an error here ends Run; the first counts
 	work       context.Context // ends with Run
 
@@ -90,6 +91,9 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 		return nil, fmt.Errorf("destination-config: %w", err)
 	}
 	s.gatekeeper = newGatekeeper(upstreamTLS, cfg.DialTimeout)
+	if cfg.CredentialMapFile != "" {
+		s.gatekeeper = newGatekeeper(nil, cfg.DialTimeout) // the map has the certificates that brokers ask for
+	}
 	if has, err := properties.HasKeyStore(); err != nil {
 		return nil, fmt.Errorf("destination-config: %w", err)
 	} else if has {
@@ -109,7 +113,10 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 		}
 	}
 
-	s.warnings = plaintextWarnings(cfg, properties)
+	if s.identity, err = newIdentity(cfg, properties, clientTLS, log); err != nil {
+		return nil, err
+	}
+	s.warnings = append(plaintextWarnings(cfg, properties), identityWarnings(cfg)...)
 	files, err := linkFiles(cfg, written, properties)
 	if err != nil {
 		return nil, err
@@ -145,6 +152,7 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 	s.router.SetLease(lease)
 	s.router.SetLinkAdmin(router.LinkAdmin(cfg.LinkAdmin))
 	s.proxy, err = proxy.New(proxy.Config{
+		Gate:   s.identity.proxyGate(),
 		Listen: cfg.Listen, Advertise: cfg.Advertise, TLS: clientTLS, UpstreamTLS: upstreamTLS, DialTimeout: cfg.DialTimeout,
 		MaxRequestBytes: int(cfg.MaxRequestBytes), MaxConnections: int(cfg.MaxConnections), IdleTimeout: cfg.IdleTimeout,
 		SASL: login, RequestMemory: cfg.RequestMemory, LoginTimeout: cfg.LoginTimeout, FrameTimeout: cfg.FrameTimeout,
@@ -215,6 +223,9 @@ func (s *server) Run(ctx context.Context, ready func()) error {
 		case <-work.Done():
 		}
 	})
+	if s.identity.gate != nil {
+		tasks.Go(func() { s.identity.gate.Run(work, s.proxy.Expel) })
+	}
 	if ready != nil {
 		tasks.Go(func() {
 			if s.awaitReady(work) {
@@ -271,6 +282,7 @@ func (s *server) closeRest() error {
 	err := s.proxy.Close()
 	s.service.Close()
 	s.facts.Close()
+	s.identity.close()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if e := s.meter.Shutdown(ctx); e != nil {

@@ -29,6 +29,8 @@ func linkFiles(cfg *config.Serve, written, destination kafkaclient.Properties) (
 	all := []own{
 		{"--tls-key-file", cfg.TLSKeyFile},
 		{"--secrets-key-file", cfg.SecretsKeyFile},
+		{"--credential-map-file", cfg.CredentialMapFile},
+		{"--sasl-credentials-file", cfg.SASLCredentialsFile},
 		{"--destination-config", cfg.DestinationConfig},
 		{"--config", cfg.Config},
 		{"ssl.keystore.location of --destination-config", destination["ssl.keystore.location"]},

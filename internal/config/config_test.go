@@ -38,6 +38,7 @@ func TestDefaults(t *testing.T) {
 		MaxRequestBytes: 100 << 20, MaxConnections: 10000, RequestMemory: 512 << 20,
 		LoginTimeout: 30 * time.Second, FrameTimeout: time.Minute, IdleTimeout: 10 * time.Minute, DialTimeout: 10 * time.Second,
 		DrainTimeout: 30 * time.Second, ReplicatorMemory: 256 << 20, StateLease: 10 * time.Second, SessionTimeout: 6 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "text", LinkAdmin: "on", LinkAWSCredentials: "off",
+		Identity: Identity{SSLClientAuth: "none", Authentication: "pass-through", SASLMechanisms: []string{"SCRAM-SHA-512", "SCRAM-SHA-256"}, OAuthNameClaim: "sub"},
 	}, c)
 }
 
@@ -51,6 +52,9 @@ func TestPrecedence(t *testing.T) {
 		"login-timeout": {"1s", "2s", "3s"}, "frame-timeout": {"1s", "2s", "3s"},
 		"max-request-bytes": {"1024", "2KiB", "3MiB"}, "max-connections": {"1", "2", "3"}, "idle-timeout": {"1m", "2m", "3m"},
 		"dial-timeout": {"1s", "2s", "3s"}, "drain-timeout": {"1s", "2s", "3s"}, "tls-cert-file": {"a", "b", "c"},
+		"ssl-client-auth": {"none", "requested", "required"}, "ssl-client-ca-file": {"a", "b", "c"}, "ssl-principal-mapping-rules": {"DEFAULT", "RULE:a/b/", "RULE:c/d/L"},
+		"authentication": {"terminate", "pass-through", "terminate"}, "credential-map-file": {"a", "b", "c"}, "sasl-enabled-mechanisms": {"PLAIN", "OAUTHBEARER", "SCRAM-SHA-256,PLAIN"},
+		"sasl-credentials-file": {"a", "b", "c"}, "oauth-jwks-url": {"a", "b", "c"}, "oauth-expected-audience": {"a", "b,c", "d"}, "oauth-expected-issuer": {"a", "b", "c"}, "oauth-sub-claim-name": {"a", "b", "c"},
 		"tls-key-file": {"a", "b", "c"}, "secrets-key-file": {"a", "b", "c"}, "allow-plaintext-secrets": {"true", "false", "true"},
 		"link-admin": {"on", "read", "off"}, "link-file-directories": {"/a", "/b", "/c"}, "link-aws-credentials": {"on", "off", "on"}, "link-token-endpoints": {"https://a/t", "https://b/t", "https://c/t"}, "replicator-memory": {"1GiB", "2GiB", "3GiB"}, "instance-id": {"a", "b", "c"}, "session-timeout": {"7s", "8s", "9s"}, "state-lease": {"11s", "12s", "13s"}, "log-level": {"debug", "warn", "error"}, "log-format": {"json", "text", "json"},
 	}
@@ -115,6 +119,20 @@ func TestErrorsNameTheSetting(t *testing.T) {
 		{"wildcard IPv6", []string{dst, "--listen=[::]:19092"}, nil, "", []string{"advertise: must be set"}},
 		{"advertise with a port", []string{dst, "--advertise=a:1"}, nil, "", []string{"advertise", "not a host name"}},
 		{"key without certificate", []string{dst, "--tls-key-file=x"}, nil, "", []string{"tls-cert-file: must be set together"}},
+		{"certificates without TLS", []string{dst, "--ssl-client-auth=required"}, nil, "", []string{"ssl-client-auth: needs --tls-cert-file"}},
+		{"certificates of nobody", []string{dst, "--ssl-client-auth=required", "--tls-cert-file=a", "--tls-key-file=b"}, nil, "", []string{"ssl-client-auth: needs --ssl-client-ca-file"}},
+		{"authority of nothing", []string{dst, "--ssl-client-ca-file=a"}, nil, "", []string{"ssl-client-ca-file: needs"}},
+		{"certificates", []string{dst, "--ssl-client-auth=REQUIRED"}, nil, "", []string{"ssl-client-auth", "not one of none, requested, required"}},
+		{"rules", []string{dst, "--ssl-principal-mapping-rules=RULE:(?=a)/b/"}, nil, "", []string{"ssl-principal-mapping-rules: rule 1"}},
+		{"rules of nothing", []string{dst, "--ssl-principal-mapping-rules=DEFAULT"}, nil, "", []string{"ssl-principal-mapping-rules: needs"}},
+		{"terminate without a map", []string{dst, "--authentication=terminate"}, nil, "", []string{"authentication: terminate needs --credential-map-file"}},
+		{"map of nothing", []string{dst, "--credential-map-file=a"}, nil, "", []string{"credential-map-file: needs --authentication terminate"}},
+		{"users of nothing", []string{dst, "--sasl-credentials-file=a"}, nil, "", []string{"sasl-credentials-file: needs"}},
+		{"no users", []string{dst, "--authentication=terminate", "--credential-map-file=a"}, nil, "", []string{"need --sasl-credentials-file"}},
+		{"no keys", []string{dst, "--authentication=terminate", "--credential-map-file=a", "--sasl-enabled-mechanisms=OAUTHBEARER"}, nil, "", []string{"OAUTHBEARER needs --oauth-jwks-url"}},
+		{"keys of nothing", []string{dst, "--authentication=terminate", "--credential-map-file=a", "--sasl-credentials-file=b", "--oauth-jwks-url=c"}, nil, "", []string{"oauth-jwks-url: needs OAUTHBEARER"}},
+		{"mechanism", []string{dst, "--sasl-enabled-mechanisms=GSSAPI"}, nil, "", []string{"sasl-enabled-mechanisms", "GSSAPI"}},
+		{"audience of nothing", []string{dst, "--oauth-expected-audience=a"}, nil, "", []string{"oauth-expected-audience", "need --oauth-jwks-url"}},
 		{"pprof without http", []string{dst, "--pprof"}, nil, "", []string{"pprof: needs --http"}},
 		{"request memory", []string{dst, "--max-request-bytes=300MiB"}, nil, "", []string{"request-memory", "less than twice --max-request-bytes"}},
 		{"little request memory", []string{dst, "--request-memory=1MiB"}, nil, "", []string{"request-memory", "out of range"}},

@@ -148,7 +148,7 @@ func (c *Serve) check() error {
 	if c.PProf && c.HTTP == "" {
 		return &Error{Setting: "pprof", Problem: "needs --http"}
 	}
-	return nil
+	return c.checkIdentity()
 }
 
 // DestinationProperties returns the client properties for klink's own connections to the

@@ -13,26 +13,27 @@ import (
 
 // Serve are the settings of one klink process. Sizes are in bytes.
 type Serve struct {
-	Destination           []string // HOST:PORT of destination brokers
-	DestinationConfig     string   // TYPE:NAME, "" = as found in DestinationConfig
-	OwnPrincipal          string   // TYPE:NAME, "" = what DestinationConfig tells
-	Listen                string   // host name that klink gives to clients, never ""
-	Advertise             string   // host name that clients are told, never ""
-	HTTP                  string   // HOST:PORT of metrics and health, "" = off
-	PProf                 bool
-	Config                string // YAML file, "" = none
-	MaxRequestBytes       int64
-	MaxConnections        int64 // 0 = no limit
-	MaxConnectionsPerIP   int64 // 0 = no limit
-	MaxConnectionsRate    int64 // new connections a second, 0 = no limit
-	RequestMemory         int64
-	LoginTimeout          time.Duration
-	FrameTimeout          time.Duration
-	IdleTimeout           time.Duration
-	DialTimeout           time.Duration
-	DrainTimeout          time.Duration
-	TLSCertFile           string
-	TLSKeyFile            string
+	Destination         []string // HOST:PORT of destination brokers
+	DestinationConfig   string   // TYPE:NAME, "" = as found in DestinationConfig
+	OwnPrincipal        string   // TYPE:NAME, "" = what DestinationConfig tells
+	Listen              string   // host name that klink gives to clients, never ""
+	Advertise           string   // host name that clients are told, never ""
+	HTTP                string   // HOST:PORT of metrics and health, "" = off
+	PProf               bool
+	Config              string // YAML file, "" = none
+	MaxRequestBytes     int64
+	MaxConnections      int64 // 0 = no limit
+	MaxConnectionsPerIP int64 // 0 = no limit
+	MaxConnectionsRate  int64 // new connections a second, 0 = no limit
+	RequestMemory       int64
+	LoginTimeout        time.Duration
+	FrameTimeout        time.Duration
+	IdleTimeout         time.Duration
+	DialTimeout         time.Duration
+	DrainTimeout        time.Duration
+	TLSCertFile         string
+	TLSKeyFile          string
+	Identity
 	SecretsKeyFile        string
 	AllowPlaintextSecrets bool
 	LinkAdmin             string   // on, read or off
@@ -143,6 +144,56 @@ var Settings = []Setting{
 	{
 		"tls-key-file", "file", "", "PEM private key of --tls-cert-file, not encrypted.",
 		func(c *Serve, s string) error { c.TLSKeyFile = s; return nil },
+	},
+	{
+		"ssl-client-auth", "none|requested|required", "none", "Whether clients show a certificate, which one of --ssl-client-ca-file must have signed. With --credential-map-file the certificate says who the client is; without, clients still log in at the brokers as themselves. Like a broker's ssl.client.auth.",
+		func(c *Serve, s string) error {
+			return setOneOf(&c.SSLClientAuth, s, ClientAuthNone, ClientAuthRequested, ClientAuthRequired)
+		},
+	},
+	{
+		"ssl-client-ca-file", "file", "", "PEM certificates of the authorities that sign clients' certificates. Read again when it changes.",
+		func(c *Serve, s string) error { c.SSLClientCAFile = s; return nil },
+	},
+	{
+		"ssl-principal-mapping-rules", "rule,...", "", "How the subject of a client's certificate becomes the name of a principal: DEFAULT, or RULE:pattern/replacement/ with L or U behind it for lower or upper case. Like a broker's ssl.principal.mapping.rules; flags, lookaround and other things that only Java's patterns have are refused. Default: the subject as it is.",
+		func(c *Serve, s string) error { return setRules(&c.PrincipalMappingRules, s) },
+	},
+	{
+		"authentication", "pass-through|terminate", "pass-through", "Who authenticates clients: pass-through = the brokers, to which klink passes on logins; terminate = klink, by --sasl-enabled-mechanisms. klink then logs in at the brokers with what --credential-map-file has for the client.",
+		func(c *Serve, s string) error {
+			return setOneOf(&c.Authentication, s, AuthenticationPassThrough, AuthenticationTerminate)
+		},
+	},
+	{
+		"credential-map-file", "file", "", "YAML file that says as whom klink logs in at the destination for each principal that klink has authenticated, by SASL or by certificate. A principal without an entry is refused. Read again when it changes; connections whose entry is gone or has changed are closed.",
+		func(c *Serve, s string) error { c.CredentialMapFile = s; return nil },
+	},
+	{
+		"sasl-enabled-mechanisms", "name,...", "SCRAM-SHA-512,SCRAM-SHA-256", "SASL mechanisms with which clients log in at klink under --authentication terminate, of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 and OAUTHBEARER. Like a broker's sasl.enabled.mechanisms.",
+		func(c *Serve, s string) error {
+			return setSomeOf(&c.SASLMechanisms, s, "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
+		},
+	},
+	{
+		"sasl-credentials-file", "file", "", "File of `klink credentials` with the users of PLAIN and SCRAM under --authentication terminate. Read again when it changes.",
+		func(c *Serve, s string) error { c.SASLCredentialsFile = s; return nil },
+	},
+	{
+		"oauth-jwks-url", "url", "", "Keys that access tokens of OAUTHBEARER are signed with, as a JWKS document: https://HOST/PATH or file:///PATH. Like a broker's sasl.oauthbearer.jwks.endpoint.url.",
+		func(c *Serve, s string) error { c.OAuthJWKSURL = s; return nil },
+	},
+	{
+		"oauth-expected-audience", "text,...", "", "Audiences of which an access token must name one. Default: not checked. Like a broker's sasl.oauthbearer.expected.audience.",
+		func(c *Serve, s string) error { c.OAuthAudiences = splitList(s); return nil },
+	},
+	{
+		"oauth-expected-issuer", "text", "", "Issuer that an access token must name. Default: not checked. Like a broker's sasl.oauthbearer.expected.issuer.",
+		func(c *Serve, s string) error { c.OAuthIssuer = s; return nil },
+	},
+	{
+		"oauth-sub-claim-name", "text", "sub", "Claim of an access token that has the client's name. Like a broker's sasl.oauthbearer.sub.claim.name.",
+		func(c *Serve, s string) error { c.OAuthNameClaim = s; return nil },
 	},
 	{
 		"secrets-key-file", "file", "", "Key that encrypts the secrets of links in the state topic: 32 bytes, as base64 or hex.",

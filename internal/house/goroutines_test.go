@@ -9,6 +9,7 @@ import (
 var production = []string{
 	"admin", "replicator", "router", "proxy", "protocol", "cmd",
 	"internal/config", "internal/jsonbound", "internal/kafkaclient", "telemetry",
+	"internal/credentials", "internal/follow", "internal/gate", "internal/principal", "internal/sasllogin", "internal/saslserver",
 }
 
 // goroutines are the functions that may have a go statement, one each, and who ends it or waits

@@ -19,10 +19,16 @@ var arrows = []struct {
 	{"internal/jsonbound", nil},
 	{"internal/retry", nil},
 	{"internal/parallel", nil},
-	{"internal/kafkaclient", []string{"protocol"}},
-	{"internal/config", []string{"internal/kafkaclient"}},
+	{"internal/principal", nil},
+	{"internal/sasllogin", []string{"protocol"}},
+	{"internal/kafkaclient", []string{"internal/principal", "protocol"}},
+	{"internal/follow", nil},
+	{"internal/credentials", []string{"internal/follow", "internal/kafkaclient"}},
+	{"internal/saslserver", []string{"internal/follow"}},
+	{"internal/config", []string{"internal/kafkaclient", "internal/principal"}},
 	{"router", []string{"protocol"}},
 	{"proxy", []string{"router"}},
+	{"internal/gate", []string{"internal/credentials", "internal/follow", "internal/principal", "internal/sasllogin", "internal/saslserver", "protocol", "proxy", "router"}},
 	{"admin/model", []string{"protocol"}},
 	{"admin/sourceerror", []string{"admin/model", "internal/kafkaclient"}},
 	{"admin/filter", nil},
@@ -43,7 +49,7 @@ var arrows = []struct {
 	// The core of a partition can reach no socket.
 	{"replicator/core", []string{"admin/model", "protocol", "replicator/memory"}},
 	{"replicator/group", nil},
-	{"replicator/wire", []string{"internal/kafkaclient", "protocol"}},
+	{"replicator/wire", []string{"internal/kafkaclient", "internal/sasllogin", "protocol"}},
 	{"replicator", []string{"admin/linkconfig", "admin/model", "admin/sourceerror", "internal/jsonbound", "internal/kafkaclient", "internal/retry", "protocol", "replicator/core", "replicator/group", "replicator/memory", "replicator/wire"}},
 	{"telemetry", []string{"admin/model", "protocol", "proxy", "replicator"}},
 
@@ -62,6 +68,7 @@ var arrows = []struct {
 
 	{"cmd", []string{
 		"admin", "admin/needs", "admin/facts", "admin/linkconfig", "admin/filter", "admin/model", "bench", "bench/load", "bench/mirror", "bench/page", "bench/proxy", "internal/config", "internal/kafkaclient", "telemetry", "protocol", "proxy", "replicator", "router", "admin/store",
+		"internal/credentials", "internal/follow", "internal/gate", "internal/saslserver",
 	}},
 }
 

@@ -4,6 +4,8 @@ import (
 	"crypto/x509"
 	"fmt"
 	"strings"
+
+	"klink/internal/principal"
 )
 
 // Principal returns the principal, as TYPE:NAME, that brokers give a client with these properties,
@@ -42,5 +44,9 @@ func (p Properties) Principal() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("the client certificate: %w", err)
 	}
-	return "User:" + leaf.Subject.String(), nil // in the form of RFC 2253, as Java writes it
+	name, err := principal.Subject(leaf.RawSubject)
+	if err != nil {
+		return "", err
+	}
+	return "User:" + name, nil
 }

@@ -194,16 +194,6 @@ func TestLoginIsRenewed(t *testing.T) {
 	require.GreaterOrEqual(t, logins.Load(), int64(2))
 }
 
-func TestRenewal(t *testing.T) {
-	now := time.Now()
-	require.Zero(t, renewal(now, 0, time.Second, 0))
-	require.Equal(t, 98*time.Minute, renewal(now, 100*time.Minute, time.Second, 0).Sub(now))
-	require.Equal(t, 95*time.Minute, renewal(now, 100*time.Minute, time.Second, 1).Sub(now))
-	require.Equal(t, 9*time.Second, renewal(now, 10*time.Second, 0, 1).Sub(now))
-	require.Equal(t, 6*time.Second, renewal(now, 10*time.Second, 2*time.Second, 1).Sub(now))
-	require.Equal(t, 500*time.Millisecond, renewal(now, time.Second, 0, 1).Sub(now))
-}
-
 // script is a broker that accepts connections, answers ApiVersions, and then does what the test
 // says.
 func script(t *testing.T, then func(nc net.Conn)) string {
