@@ -94,7 +94,7 @@ vuln: ## known vulnerabilities of the libraries that klink calls; needs the netw
 
 # What tests alone use is no part of klink: it would be tested, and not what klink runs. Exempt are checks, lists and generators
 # of tables that the tests of several packages share.
-DEAD_OK  := ^protocol/api.go:.* APIs$$|^protocol/batch/check.go:.* Check$$|^protocol/batch/void.go:.* Void$$|^protocol/linkapi/api.go:.* NewRequest$$|/docs?.go:.* Markdown$$|^admin/linkconfig/docs.go:.* (Markdown|code|cell)$$
+DEAD_OK  := ^protocol/api.go:.* APIs$$|^protocol/batch/check.go:.* Check$$|^protocol/batch/void.go:.* Void$$|^protocol/linkapi/api.go:.* NewRequest$$|/docs?.go:.* Markdown$$|^admin/linkconfig/docs.go:.* (Markdown|code|cell)$$|^admin/needs/markdown.go:.* (Rights|Markdown)$$
 DEAD_IN  := ./admin/... ./bench/... ./cmd/... ./protocol/... ./proxy/... ./replicator/... ./router/... ./internal/config/... ./internal/kafkaclient/... ./telemetry/...
 
 dead: ## code that nothing but tests uses

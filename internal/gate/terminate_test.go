@@ -3,6 +3,7 @@ package gate
 import (
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -139,7 +140,7 @@ func (r *raw) ask(req kmsg.Request) kmsg.Response {
 // ended reports whether klink has closed the connection.
 func (r *raw) ended() bool {
 	_, err := r.conn.Read(make([]byte, 1))
-	return err == io.EOF || err != nil && strings.Contains(err.Error(), "reset")
+	return errors.Is(err, io.EOF) || err != nil && strings.Contains(err.Error(), "reset")
 }
 
 func (r *raw) handshake(mechanism string) *kmsg.SASLHandshakeResponse {

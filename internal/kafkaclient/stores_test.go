@@ -28,7 +28,7 @@ func TestJavaStores(t *testing.T) {
 		p["bootstrap.servers"] = cluster.Bootstrap()
 		stores[kind] = p
 		require.NoError(t, ping(t, p), kind)
-		untyped := Properties(maps.Clone(p))
+		untyped := maps.Clone(p)
 		delete(untyped, "ssl.truststore.type")
 		delete(untyped, "ssl.keystore.type")
 		require.NoError(t, ping(t, untyped), kind)
