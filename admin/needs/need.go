@@ -50,7 +50,7 @@ type api struct {
 type right struct {
 	on        resource
 	operation kmsg.ACLOperation
-	or        kmsg.ACLOperation // another operation that does as well; 0 = none
+	or        kmsg.ACLOperation // another operation that does as well, at all brokers; 0 = none
 }
 
 // resource is what rights are on.

@@ -106,7 +106,9 @@ func (r right) allows(operations int32) verdict {
 	switch {
 	case operations == untold:
 		return unknown("the brokers do not tell what the user may do")
-	case operations&(1<<r.operation) != 0 || r.or != 0 && operations&(1<<r.or) != 0:
+	case r.or != 0 && operations&(1<<r.or) == 0 && operations&(1<<r.operation) != 0:
+		return ok("granted is %s; older brokers ask for %s", operationName(r.operation), operationName(r.or))
+	case operations&(1<<r.operation) != 0, r.or != 0 && operations&(1<<r.or) != 0:
 		return ok("")
 	}
 	need := operationName(r.operation)
@@ -134,7 +136,11 @@ func (a *asker) onTopic(r right, name string) verdict {
 		return unknown("could not ask about topic %s: %s", name, t.err)
 	}
 	v := r.allows(t.operations)
-	if v.state == linkapi.NeedDenied {
+	switch {
+	case v.state != linkapi.NeedDenied:
+	case r.operation == kmsg.ACLOperationCreate && r.on.name != "" && t.err == nil:
+		return ok("not granted, and not needed any more: the topic is there")
+	default:
 		v.detail += " on topic " + name
 	}
 	return v

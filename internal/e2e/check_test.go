@@ -140,9 +140,9 @@ func commitAt(t *testing.T, at *kafkatest.Cluster, group, topic string, offset i
 	cl.CloseAllowingRebalance()
 }
 
-// TestCheckRights checks clusters with an authorizer: what docs/operations.md says that klink
-// needs is found to be granted, what not everybody needs and klink was not given is denied, and
-// so is what is taken away later.
+// TestCheckRights checks clusters with an authorizer: what docs/operations.md says that klink needs
+// is found to be granted, what not everybody needs and klink was not given is denied, and so is
+// what is taken away later.
 func TestCheckRights(t *testing.T) {
 	t.Parallel()
 	e := newSecured(t, secured{topics: []string{"orders"}, grants: []string{grantInstances}, link: []string{allGroups}})
