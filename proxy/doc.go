@@ -21,6 +21,7 @@
 //	brokers.go    which port leads to which broker
 //	listener.go   accepting: the connection limit, running out of file descriptors
 //	limits.go     connections per address, and connections accepted per second
+//	gate.go       clients that klink itself authenticates, and its logins at brokers for them
 //	setup.go      the goroutines of a connection: until it is on its loop, and while the broker
 //	              is dialled
 //	pair.go       the state machine of a connection, with its invariants: start here for

@@ -127,5 +127,8 @@ func identityWarnings(cfg *config.Serve) (warnings []string) {
 	if cfg.Terminates() && slices.Contains(cfg.SASLMechanisms, saslserver.OAuthBearer) && len(cfg.OAuthAudiences) == 0 {
 		warnings = append(warnings, "klink takes access tokens that were issued for others than it: set --oauth-expected-audience")
 	}
+	if cfg.Terminates() && cfg.TLSCertFile == "" && !loopback(cfg.Listen) {
+		warnings = append(warnings, fmt.Sprintf("clients log in at klink without TLS: set --tls-cert-file and --tls-key-file, or set --listen %s to a loopback address", cfg.Listen))
+	}
 	return warnings
 }

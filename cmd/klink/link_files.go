@@ -33,6 +33,8 @@ func linkFiles(cfg *config.Serve, written, destination kafkaclient.Properties) (
 		{"--sasl-credentials-file", cfg.SASLCredentialsFile},
 		{"--destination-config", cfg.DestinationConfig},
 		{"--config", cfg.Config},
+		{"--credential-map-file", cfg.CredentialMapFile},
+		{"--sasl-credentials-file", cfg.SASLCredentialsFile},
 		{"ssl.keystore.location of --destination-config", destination["ssl.keystore.location"]},
 		{"ssl.key.location of --destination-config", destination["ssl.key.location"]},
 		{"sasl.oauthbearer.token.endpoint.url of --destination-config", destination.TokenFile()},

@@ -23,7 +23,7 @@ func plaintextWarnings(cfg *config.Serve, destination kafkaclient.Properties) (w
 	if !strings.HasPrefix(protocol, "SASL_") {
 		return nil
 	}
-	if cfg.TLSCertFile == "" && !loopback(cfg.Listen) {
+	if cfg.TLSCertFile == "" && !loopback(cfg.Listen) && !cfg.Terminates() {
 		warnings = append(warnings, fmt.Sprintf("clients send their passwords to klink unencrypted: set --tls-cert-file and --tls-key-file, or set --listen %s to a loopback address", cfg.Listen))
 	}
 	// Properties.Seeds has already refused invalid addresses.
