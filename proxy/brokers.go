@@ -2,18 +2,13 @@ package proxy
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"slices"
 	"strconv"
 	"sync/atomic"
-	"syscall"
 
 	"klink/router"
 )
-
-// maxPortTries is how many occupied ports are skipped for a broker that appears later.
-const maxPortTries = 1000
 
 // Broker is a broker of the destination, at its own address.
 type Broker struct {
@@ -22,13 +17,13 @@ type Broker struct {
 	Port int32
 }
 
-// SetBootstrap sets the broker addresses (host:port) behind the bootstrap listener. The proxy tries
-// them in turn, starting with the one that answered last.
+// SetBootstrap sets the broker addresses (host:port) behind the ports to bootstrap from. The
+// proxy tries them in turn, starting with the one that answered last.
 func (p *Proxy) SetBootstrap(addrs []string) {
 	p.seeds.Store(&seeds{addrs: slices.Clone(addrs)})
 }
 
-// seeds are the addresses behind the bootstrap listener.
+// seeds are the addresses behind the ports to bootstrap from.
 type seeds struct {
 	addrs []string
 	good  atomic.Int32 // index of the one that answered last
@@ -50,15 +45,22 @@ func (s *seeds) answered(addr string) {
 	}
 }
 
-// SetBrokers opens a listener for each broker that has none. It returns the addresses at which
-// clients reach all brokers. The brokers of the first call get the listen port + 1, + 2, ... in the
-// order of their ids; brokers that appear later get the next free port. A known broker keeps its
-// port; if its address has changed, new connections go to the new address. Listeners of brokers
-// that have vanished stay open.
+// target is where a port leads: a broker, or any broker for a port to bootstrap from.
+type target struct {
+	id int32
+	// addr is the current address of the broker; nil for a port to bootstrap from.
+	addr atomic.Pointer[string]
+}
+
+// SetBrokers opens a port for each broker that has none, at every listener. It returns, for each
+// listener, the addresses at which clients reach all brokers. The brokers of the first call get the
+// first ports, in the order of their ids; brokers that appear later get the next free port. A known
+// broker keeps its port; if its address has changed, new connections go to the new address. Ports
+// of brokers that have vanished stay open.
 //
 // It may be called at any time between Start and Shutdown, and again after an error: brokers whose
 // port could not be opened are missing in the map, and the next call tries them again.
-func (p *Proxy) SetBrokers(brokers []Broker) (advertised map[int32]router.Addr, err error) {
+func (p *Proxy) SetBrokers(brokers []Broker) (advertised []map[int32]router.Addr, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.started || p.stopped {
@@ -66,65 +68,22 @@ func (p *Proxy) SetBrokers(brokers []Broker) (advertised map[int32]router.Addr, 
 	}
 	brokers = slices.Clone(brokers)
 	slices.SortFunc(brokers, func(a, b Broker) int { return int(a.ID) - int(b.ID) })
-	first := len(p.brokers) == 0
-	for _, b := range brokers {
-		l := p.brokers[b.ID]
-		if l == nil {
-			l = &listener{proxy: p, broker: b.ID}
-			p.brokers[b.ID] = l
-			if first {
-				l.port = p.nextPort
-				p.nextPort++
-			}
+	targets := make([]*target, len(brokers))
+	for i, b := range brokers {
+		t := p.brokers[b.ID]
+		if t == nil {
+			t = &target{id: b.ID}
+			p.brokers[b.ID] = t
 		}
 		addr := net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port)))
-		if old := l.upstream.Load(); old == nil || *old != addr {
-			l.upstream.Store(&addr)
+		if old := t.addr.Load(); old == nil || *old != addr {
+			t.addr.Store(&addr)
 		}
-		if l.ln == nil {
-			if e := p.openBroker(l); e != nil {
-				err = errors.Join(err, e)
-				continue
-			}
-			l.serve()
-		}
+		targets[i] = t
 	}
-	advertised = make(map[int32]router.Addr, len(p.brokers))
-	for id, l := range p.brokers {
-		if l.ln != nil {
-			advertised[id] = router.Addr{Host: p.config.Advertise, Port: int32(l.port)}
-		}
+	for _, e := range p.entrances {
+		err = errors.Join(err, e.admit(p, targets))
+		advertised = append(advertised, e.advertised())
 	}
 	return advertised, err
-}
-
-// openBroker opens the listener of a broker. mu is held.
-func (p *Proxy) openBroker(l *listener) error {
-	host, port, _ := net.SplitHostPort(p.config.Listen)
-	switch {
-	case port == "0":
-		return p.openPort(l, host, 0)
-	case l.port != 0: // assigned by the order of ids; no other port will do
-		return p.openPort(l, host, l.port)
-	}
-	var err error
-	for range maxPortTries {
-		port := p.nextPort
-		if port > 65535 {
-			return fmt.Errorf("no port left for broker %d after %d", l.broker, port-1)
-		}
-		p.nextPort++
-		if err = p.openPort(l, host, port); !errors.Is(err, syscall.EADDRINUSE) {
-			return err
-		}
-	}
-	return err
-}
-
-func (p *Proxy) openPort(l *listener, host string, port int) error {
-	addr := net.JoinHostPort(host, strconv.Itoa(port))
-	if err := l.listen(addr); err != nil {
-		return fmt.Errorf("listen on %s for broker %d: %w; free the port or choose another listen address", addr, l.broker, err)
-	}
-	return nil
 }

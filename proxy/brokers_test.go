@@ -56,8 +56,8 @@ func TestPortsOfBrokers(t *testing.T) {
 	base := freePorts(t, 8)
 	b := newBroker(t, nil, nil)
 	p, _ := newProxy(t, b.addr(), func(c *Config) {
-		c.Listen = fmt.Sprintf("127.0.0.1:%d", base)
-		c.Advertise = "klink.example"
+		c.Listeners[0].Listen = fmt.Sprintf("127.0.0.1:%d", base)
+		c.Listeners[0].Advertise = "klink.example"
 	})
 	port := func(i int) int32 { return int32(base + i) }
 
@@ -65,11 +65,11 @@ func TestPortsOfBrokers(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, map[int32]router.Addr{
 		10: {Host: "klink.example", Port: port(1)}, 20: {Host: "klink.example", Port: port(2)}, 30: {Host: "klink.example", Port: port(3)},
-	}, m, "in the order of ids")
+	}, m[0], "in the order of ids")
 
 	m, err = p.SetBrokers([]Broker{brokerAt(30, b), brokerAt(5, b)})
 	require.NoError(t, err)
-	require.Equal(t, map[int32]int32{5: port(4), 10: port(1), 20: port(2), 30: port(3)}, ports(m), "new ones come after; others keep theirs")
+	require.Equal(t, map[int32]int32{5: port(4), 10: port(1), 20: port(2), 30: port(3)}, ports(m[0]), "new ones come after; others keep theirs")
 
 	// A port that somebody else has is passed over.
 	taken, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", base+5))
@@ -77,8 +77,8 @@ func TestPortsOfBrokers(t *testing.T) {
 	defer taken.Close()
 	m, err = p.SetBrokers([]Broker{brokerAt(7, b)})
 	require.NoError(t, err)
-	require.Equal(t, port(6), m[7].Port)
-	for id, a := range m {
+	require.Equal(t, port(6), m[0][7].Port)
+	for id, a := range m[0] {
 		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", a.Port))
 		require.NoError(t, err)
 		require.NoError(t, conn.SetDeadline(time.Now().Add(requestTimeout)))
@@ -90,17 +90,17 @@ func TestPortsOfBrokers(t *testing.T) {
 func TestTakenPortOfAFirstBroker(t *testing.T) {
 	base := freePorts(t, 3)
 	b := newBroker(t, nil, nil)
-	p, _ := newProxy(t, b.addr(), func(c *Config) { c.Listen = fmt.Sprintf("127.0.0.1:%d", base) })
+	p, _ := newProxy(t, b.addr(), func(c *Config) { c.Listeners[0].Listen = fmt.Sprintf("127.0.0.1:%d", base) })
 	taken, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", base+1))
 	require.NoError(t, err)
 	brokers := []Broker{brokerAt(1, b), brokerAt(2, b)}
 	m, err := p.SetBrokers(brokers)
 	require.ErrorContains(t, err, fmt.Sprintf("listen on 127.0.0.1:%d for broker 1", base+1))
-	require.Equal(t, map[int32]int32{2: int32(base + 2)}, ports(m), "the others are served")
+	require.Equal(t, map[int32]int32{2: int32(base + 2)}, ports(m[0]), "the others are served")
 	require.NoError(t, taken.Close())
 	m, err = p.SetBrokers(brokers)
 	require.NoError(t, err)
-	require.Equal(t, map[int32]int32{1: int32(base + 1), 2: int32(base + 2)}, ports(m), "the place of a broker stays its own")
+	require.Equal(t, map[int32]int32{1: int32(base + 1), 2: int32(base + 2)}, ports(m[0]), "the place of a broker stays its own")
 }
 
 // A broker that moves is dialled at its new address; connections to the old one stay.
@@ -120,7 +120,7 @@ func TestBrokerMoves(t *testing.T) {
 	m, err := p.SetBrokers([]Broker{brokerAt(1, one)})
 	require.NoError(t, err)
 	dial := func() net.Conn {
-		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", m[1].Port))
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", m[0][1].Port))
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = conn.Close() })
 		return conn
@@ -143,8 +143,8 @@ func TestBrokerMoves(t *testing.T) {
 
 func TestSessionsKnowTheirBroker(t *testing.T) {
 	b := newBroker(t, nil, nil)
-	sessions := &recordingSessions{fakeSessions: &fakeSessions{}, brokers: make(chan int32, 10)}
-	p, err := New(Config{Listen: "127.0.0.1:0", Sessions: sessions, Logger: slog.New(slog.DiscardHandler)})
+	sessions := &recordingSessions{fakeSessions: &fakeSessions{}, clients: make(chan router.Client, 10)}
+	p, err := New(Config{Listeners: []Listener{{Listen: "127.0.0.1:0"}}, Sessions: sessions, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	_, err = p.SetBrokers(nil)
 	require.Error(t, err, "not before Start")
@@ -155,42 +155,44 @@ func TestSessionsKnowTheirBroker(t *testing.T) {
 	m, err := p.SetBrokers([]Broker{brokerAt(4, b)})
 	require.NoError(t, err)
 	ask(t, dialProxy(t, p, nil), kForward, 1, 1)
-	require.Equal(t, router.BootstrapID, <-sessions.brokers)
-	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", m[4].Port))
+	require.Equal(t, router.Client{Broker: router.BootstrapID}, <-sessions.clients)
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", m[0][4].Port))
 	require.NoError(t, err)
 	defer conn.Close()
 	ask(t, conn, kForward, 1, 1)
-	require.EqualValues(t, 4, <-sessions.brokers)
+	require.Equal(t, router.Client{Broker: 4}, <-sessions.clients)
 }
 
 type recordingSessions struct {
 	*fakeSessions
-	brokers chan int32
+	clients chan router.Client
 }
 
 func (r *recordingSessions) NewSession(c router.Client) router.Session {
-	r.brokers <- c.Broker
+	r.clients <- c
 	return r.fakeSessions.NewSession(c)
 }
 
 func TestConfigErrors(t *testing.T) {
-	ok := Config{Listen: "127.0.0.1:0", Sessions: &fakeSessions{}}
+	ok := Config{Listeners: []Listener{{Listen: "127.0.0.1:0"}}, Sessions: &fakeSessions{}}
 	for want, change := range map[string]func(*Config){
+		"Listeners is required":            func(c *Config) { c.Listeners = nil },
 		"Sessions is required":             func(c *Config) { c.Sessions = nil },
-		`listen address "x"`:               func(c *Config) { c.Listen = "x" },
-		`port "kafka" is not a number`:     func(c *Config) { c.Listen = "h:kafka" },
-		"no room for the brokers' ports":   func(c *Config) { c.Listen = "h:65500" },
-		"wildcard address 0.0.0.0":         func(c *Config) { c.Listen = "0.0.0.0:9092" },
-		"wildcard address ::":              func(c *Config) { c.Listen, c.Advertise = "127.0.0.1:1", "::" },
+		`listen address "x"`:               func(c *Config) { c.Listeners[0].Listen = "x" },
+		`port "kafka" is not a number`:     func(c *Config) { c.Listeners[0].Listen = "h:kafka" },
+		"no room for the brokers' ports":   func(c *Config) { c.Listeners[0].Listen = "h:65500" },
+		"wildcard address 0.0.0.0":         func(c *Config) { c.Listeners[0].Listen = "0.0.0.0:9092" },
+		"wildcard address ::":              func(c *Config) { c.Listeners[0].Listen, c.Listeners[0].Advertise = "127.0.0.1:1", "::" },
 		"Config.MaxRequestBytes is negati": func(c *Config) { c.MaxRequestBytes = -1 },
 	} {
 		c := ok
+		c.Listeners = slices.Clone(ok.Listeners)
 		change(&c)
 		_, err := New(c)
 		require.ErrorContains(t, err, want)
 	}
 	c := ok
-	c.Listen, c.Advertise = "0.0.0.0:0", "127.0.0.1"
+	c.Listeners[0].Listen, c.Listeners[0].Advertise = "0.0.0.0:0", "127.0.0.1"
 	p, err := New(c)
 	require.NoError(t, err)
 	require.NoError(t, p.Close(), "never started")
@@ -199,7 +201,7 @@ func TestConfigErrors(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()
-	c.Listen = taken.Addr().String()
+	c.Listeners[0].Listen = taken.Addr().String()
 	p, err = New(c)
 	require.NoError(t, err)
 	require.ErrorContains(t, p.Start(), "free the port")

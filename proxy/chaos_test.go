@@ -61,7 +61,7 @@ func TestChaos(t *testing.T) {
 		}
 		done := make(chan struct{})
 		go func() { wg.Wait(); close(done) }()
-		conn := dialPort(t, w, addrs[1].Port)
+		conn := dialPort(t, w, addrs[0][1].Port)
 		for i := int32(0); ; i++ {
 			ask(t, conn, []int16{kForward, kStream, kWholeForward, kRunRetry}[i%4], i, int(i)*1000%300_000)
 			select {

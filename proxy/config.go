@@ -7,24 +7,18 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"runtime"
-	"strconv"
+	"slices"
 	"time"
 
 	"klink/router"
 )
 
-// Config configures a Proxy. Listen and Sessions are required; everything else has a default.
+// Config configures a Proxy. Listeners and Sessions are required; everything else has a default.
 type Config struct {
-	// Listen is host:port of the bootstrap listener. The brokers' listeners use the ports after it.
-	// With port 0 the kernel chooses a free port for every listener.
-	Listen string
-	// Advertise is the host that klink tells clients to connect to. Default: the host of Listen, or
-	// the host name of this machine if that is empty. A wildcard address cannot be advertised.
-	Advertise string
-	// TLS is used towards clients; nil = plaintext.
-	TLS *tls.Config
+	// Listeners are where clients connect. All lead to the same brokers, but each tells its clients
+	// addresses of its own.
+	Listeners []Listener
 	// UpstreamTLS returns what is used towards brokers; nil = plaintext. klink asks it for each
 	// connection, so that it may change. Without a ServerName, klink verifies the host that it
 	// dials. It must have no certificate: a broker that identifies clients by certificate would
@@ -95,25 +89,14 @@ func (c *Config) complete() error {
 	if c.Sessions == nil {
 		return errors.New("proxy: Config.Sessions is required")
 	}
-	host, port, err := net.SplitHostPort(c.Listen)
-	if err != nil {
-		return fmt.Errorf("listen address %q: %w; give host:port", c.Listen, err)
+	if len(c.Listeners) == 0 {
+		return errors.New("proxy: Config.Listeners is required")
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return fmt.Errorf("listen address %q: port %q is not a number up to %d", c.Listen, port, 65535)
-	} else if n > 65000 {
-		return fmt.Errorf("listen address %q: no room for the brokers' ports after port %d", c.Listen, n)
-	}
-	if c.Advertise == "" {
-		c.Advertise = host
-	}
-	if c.Advertise == "" {
-		if c.Advertise, err = os.Hostname(); err != nil {
-			return fmt.Errorf("no host name to advertise to clients: %w; set the advertised host", err)
+	c.Listeners = slices.Clone(c.Listeners)
+	for i := range c.Listeners {
+		if err := c.Listeners[i].complete(); err != nil {
+			return err
 		}
-	}
-	if ip := net.ParseIP(c.Advertise); ip != nil && ip.IsUnspecified() {
-		return fmt.Errorf("clients cannot connect to the wildcard address %s; set the advertised host", c.Advertise)
 	}
 	if c.UpstreamTLS != nil && len(c.UpstreamTLS().Certificates) > 0 {
 		return errors.New("proxy: Config.UpstreamTLS has a certificate, so brokers would take every client for its owner")

@@ -5,7 +5,7 @@
 //
 // # A request, step by step
 //
-//	accept (listener.go) -> TLS handshake, enroll (setup.go)
+//	accept (listener.go) -> PROXY header, TLS handshake, enroll (setup.go)
 //	    -> the client's socket is on an event loop: a pair (pair.go)
 //	the first whole request -> dial the broker, enroll (setup.go)
 //	    -> the broker's socket is on the same event loop
@@ -18,8 +18,11 @@
 // # Reading order
 //
 //	proxy.go      Proxy: New, Start, Shutdown; the locks
-//	brokers.go    which port leads to which broker
+//	entrance.go   a listener: its ports for brokers, and the addresses that its clients are told
+//	brokers.go    where ports lead
 //	listener.go   accepting: the connection limit, running out of file descriptors
+//	proxy_header.go, sni.go   who the client is, and which broker it asks for, if a load balancer
+//	              or the TLS handshake says so
 //	limits.go     connections per address, and connections accepted per second
 //	gate.go       clients that klink itself authenticates, and its logins at brokers for them
 //	setup.go      the goroutines of a connection: until it is on its loop, and while the broker

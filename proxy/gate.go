@@ -85,14 +85,14 @@ func (x *pair) arrive(stream net.Conn, layer *tlsLayer) (Reason, error) {
 	defer cancel()
 	// Reading and writing end with the context.
 	stop := context.AfterFunc(ctx, func() { _ = stream.SetDeadline(time.Unix(1, 0)) })
-	a := &Arrival{Conn: stream, Broker: x.broker, Reserve: p.budget.reserve}
+	a := &Arrival{Conn: stream, Broker: x.target.id, Reserve: p.budget.reserve}
 	if layer != nil {
 		state := layer.conn.ConnectionState()
 		a.TLS = &state
 	}
 	reason := ReasonIdentity
 	a.Connect = func(ctx context.Context, g Guest) (err error) {
-		if x.early, x.upLayer, err = p.dialFor(ctx, x.listener, g); err != nil {
+		if x.early, x.upLayer, err = p.dialFor(ctx, x.target, g); err != nil {
 			reason = reasonOf(err)
 		}
 		return err
@@ -132,7 +132,7 @@ func (m *budget) reserve(n int) bool {
 
 // enter is called on the event loop once that reads the client's socket: it makes the session.
 func (x *pair) enter() {
-	x.session = x.proxy.config.Sessions.NewSession(router.Client{Broker: x.broker})
+	x.session = x.proxy.config.Sessions.NewSession(router.Client{Listener: x.entrance.index, Broker: x.target.id})
 	if x.guest == nil {
 		return
 	}

@@ -369,7 +369,7 @@ func readFrame(r io.Reader) ([]byte, error) {
 func newProxy(t testing.TB, broker string, change ...func(*Config)) (*Proxy, *fakeSessions) {
 	sessions := &fakeSessions{}
 	config := Config{
-		Listen: "127.0.0.1:0", Sessions: sessions, Logger: slog.New(slog.DiscardHandler),
+		Listeners: []Listener{{Listen: "127.0.0.1:0"}}, Sessions: sessions, Logger: slog.New(slog.DiscardHandler),
 	}
 	for _, f := range change {
 		f(&config)

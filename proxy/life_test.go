@@ -459,7 +459,7 @@ func TestIdleConnections(t *testing.T) {
 			// Clients and the broker are raw sockets without goroutines, so that the test measures
 			// only the proxy.
 			p, _ := newProxy(t, "", func(c *Config) {
-				c.TLS, c.UpstreamTLS = w.proxyServer, w.upstream()
+				c.Listeners[0].TLS, c.UpstreamTLS = w.proxyServer, w.upstream()
 			})
 			idle := newIdlePeers(t, p, w)
 			idle.open(100) // pools, maps and the like

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -29,6 +30,11 @@ func (l *perIP) enter(addr netip.Addr) bool {
 	}
 	l.conns[key]++
 	return l.conns[key] <= l.limit
+}
+
+// refusal says that the limit is exceeded.
+func (l *perIP) refusal() error {
+	return fmt.Errorf("more than %d connections from its address (max connections per IP)", l.limit)
 }
 
 // leave removes a connection from the count.

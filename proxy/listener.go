@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync/atomic"
 	"time"
 
 	"klink/router"
@@ -19,14 +18,13 @@ const (
 	maxAcceptBackoff = time.Second
 )
 
-// listener is one port: the bootstrap listener's, or that of one broker. A broker keeps a port that
-// clients know, even when the broker is gone.
+// listener is one port of an entrance: to bootstrap from, or that of one broker. A broker keeps a
+// port that clients know, even when the broker is gone.
 type listener struct {
-	proxy  *Proxy
-	broker int32
-	port   int
-	// upstream is the current address of the broker; nil for the bootstrap listener.
-	upstream atomic.Pointer[string]
+	proxy    *Proxy
+	entrance *entrance
+	target   *target
+	port     int
 	ln       net.Listener // guarded by Proxy.mu; nil = could not be opened yet
 	closed   chan struct{}
 }
@@ -94,17 +92,18 @@ func (p *Proxy) accepted(l *listener, conn net.Conn) {
 	n := p.stats.Connections.Add(1)
 	p.live.Add(1)
 	remote := remoteOf(conn)
-	fits := p.perIP.enter(remote.Addr())
+	counted := !l.entrance.trusts(remote.Addr()) // otherwise it is not the client's address
+	fits := !counted || p.perIP.enter(remote.Addr())
 	var refusal error
 	if limit := p.config.MaxConnections; limit > 0 && n > int64(limit) {
 		refusal = fmt.Errorf("more than %d connections (max connections)", limit)
 	} else if !fits {
-		refusal = fmt.Errorf("more than %d connections from its address (max connections per IP)", p.config.MaxConnectionsPerIP)
+		refusal = p.perIP.refusal()
 	}
 	if refusal != nil {
 		_ = conn.Close()
-		p.ended(ReasonLimit, remote, l.broker, refusal)
+		p.ended(ReasonLimit, l.entrance, remote, l.target.id, counted, refusal)
 		return
 	}
-	p.setups.Go(func() { p.setUp(l, conn, remote) })
+	p.setups.Go(func() { p.setUp(l, conn, remote, counted) })
 }

@@ -21,10 +21,10 @@ type closeLog struct {
 }
 
 // closed logs the end of a connection. Everyday reasons go to the debug level.
-func (l *closeLog) closed(r Reason, remote string, broker int32, err error) {
+func (l *closeLog) closed(r Reason, listener, remote string, broker int32, err error) {
 	switch r {
 	case ReasonClient, ReasonUpstream, ReasonIdle, ReasonDrain:
-		l.logger.Debug("connection closed", "reason", r.String(), "client", remote, "broker", broker, "err", err)
+		l.logger.Debug("connection closed", "reason", r.String(), "listener", listener, "client", remote, "broker", broker, "err", err)
 		return
 	case ReasonPanic: // logged where it happened, with its stack
 		return
@@ -39,7 +39,7 @@ func (l *closeLog) closed(r Reason, remote string, broker int32, err error) {
 	n := l.suppressed[r]
 	l.last[r], l.suppressed[r] = now, 0
 	l.mu.Unlock()
-	l.logger.Warn("connection closed", "reason", r.String(), "client", remote, "broker", broker, "err", err, "suppressed", n)
+	l.logger.Warn("connection closed", "reason", r.String(), "listener", listener, "client", remote, "broker", broker, "err", err, "suppressed", n)
 }
 
 // gnetLogger passes gnet's log to slog. gnet's info and warn levels become debug here.

@@ -97,10 +97,11 @@ type pair struct {
 	ctx    context.Context // of Decision.Run; made when first needed
 	cancel context.CancelFunc
 
-	remote   netip.AddrPort
+	remote   netip.AddrPort // the client's address
+	counted  bool           // in Proxy.perIP
 	accepted time.Time
-	broker   int32
-	listener *listener
+	entrance *entrance
+	target   *target // the broker
 
 	last, closeBy uint32 // ticks; closeBy 0 = none
 	// Ticks at which klink closes the connection if it still has no login (loginBy), an incomplete
@@ -380,7 +381,7 @@ func (x *pair) kill(r Reason, err error) {
 			s.Closed()
 		}()
 	}
-	x.proxy.ended(x.reason, x.remote, x.broker, x.err)
+	x.proxy.ended(x.reason, x.entrance, x.remote, x.target.id, x.counted, x.err)
 }
 
 // context returns the context for Decision.Run. It ends with the connection.

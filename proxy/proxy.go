@@ -25,11 +25,11 @@ const readBuffer = 1 << 20
 // runGrace is how long Decision.Run may take to return after its context has ended.
 const runGrace = time.Second
 
-// Proxy accepts clients, connects each with the broker that its listener leads to, and carries out
-// the decisions of its session.
+// Proxy accepts clients, connects each with the broker that its port leads to, and carries out the
+// decisions of its session.
 //
-// Lock order: mu alone. It guards what the methods change: listeners, addresses, started and
-// stopped. Event loops never take it.
+// Lock order: mu alone. It guards what the methods change: ports, addresses, started and stopped.
+// Event loops never take it.
 type Proxy struct {
 	config     Config
 	stats      Stats
@@ -58,11 +58,10 @@ type Proxy struct {
 	mu        sync.Mutex
 	started   bool
 	stopped   bool
-	finished  chan struct{} // closed when Shutdown is done
-	bootstrap *listener
-	brokers   map[int32]*listener
-	nextPort  int
-	seeds     atomic.Pointer[seeds] // the addresses behind the bootstrap listener
+	finished  chan struct{}     // closed when Shutdown is done
+	entrances []*entrance       // by place in Config.Listeners
+	brokers   map[int32]*target // all that were ever set
+	seeds     atomic.Pointer[seeds]
 }
 
 // New checks the configuration and makes a Proxy. It opens nothing; Start does.
@@ -70,8 +69,13 @@ func New(config Config) (*Proxy, error) {
 	if err := config.complete(); err != nil {
 		return nil, err
 	}
-	p := &Proxy{config: config, brokers: map[int32]*listener{}, finished: make(chan struct{}), epoch: time.Now()}
+	p := &Proxy{config: config, brokers: map[int32]*target{}, finished: make(chan struct{}), epoch: time.Now()}
 	p.log.logger = config.Logger
+	for i, l := range config.Listeners {
+		e := &entrance{Listener: l, index: i}
+		e.tls = e.serverTLS()
+		p.entrances = append(p.entrances, e)
+	}
 	shortest := min(config.IdleTimeout, config.LoginTimeout, config.FrameTimeout)
 	p.tickLength = min(max(shortest/32, 5*time.Millisecond), 250*time.Millisecond)
 	p.budget.init(config.RequestMemory, int64(config.MaxRequestBytes), &p.stats.RequestMemory)
@@ -87,8 +91,8 @@ func (p *Proxy) Stats() *Stats { return &p.stats }
 // ticks converts a duration to ticks of the loops' wheels, at least 1.
 func (p *Proxy) ticks(d time.Duration) uint32 { return uint32(max(d/p.tickLength, 1)) }
 
-// Start opens the event loops and the bootstrap listener. Until SetBootstrap is called, klink
-// closes clients of that listener at their first request.
+// Start opens the event loops and the ports to bootstrap from. Until SetBootstrap is called, klink
+// closes clients of these ports at their first request.
 func (p *Proxy) Start() (err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -100,6 +104,9 @@ func (p *Proxy) Start() (err error) {
 	}
 	defer func() {
 		if err != nil {
+			for _, e := range p.entrances {
+				e.close()
+			}
 			p.waiter.close()
 			if p.engine != nil {
 				_ = p.engine.Stop()
@@ -109,13 +116,15 @@ func (p *Proxy) Start() (err error) {
 	if err = p.startLoops(); err != nil {
 		return fmt.Errorf("start the event loops: %w", err)
 	}
-	p.bootstrap = &listener{proxy: p, broker: bootstrapID}
-	if err = p.bootstrap.listen(p.config.Listen); err != nil {
-		return fmt.Errorf("listen on %s: %w; choose another listen address or free the port", p.config.Listen, err)
+	for _, e := range p.entrances {
+		if err = e.open(p); err != nil {
+			return err
+		}
 	}
-	p.nextPort = p.bootstrap.port + 1
 	p.started = true
-	p.bootstrap.serve()
+	for _, e := range p.entrances {
+		e.bootstrap.serve()
+	}
 	return nil
 }
 
@@ -191,15 +200,21 @@ func (p *Proxy) eventLoops() []*loop {
 	return nil
 }
 
-// Addr returns the address of the bootstrap listener, or nil before Start.
-func (p *Proxy) Addr() net.Addr {
+// Addrs returns the addresses to bootstrap from, one for each listener, or nil before Start.
+func (p *Proxy) Addrs() (all []net.Addr) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.bootstrap == nil || p.bootstrap.ln == nil {
+	if !p.started {
 		return nil
 	}
-	return p.bootstrap.ln.Addr()
+	for _, e := range p.entrances {
+		all = append(all, e.bootstrap.ln.Addr())
+	}
+	return all
 }
+
+// Addr returns the address to bootstrap from of the first listener. Call it after Start.
+func (p *Proxy) Addr() net.Addr { return p.Addrs()[0] }
 
 // Shutdown drains: the proxy accepts no connections and reads no further requests, and closes each
 // connection once its requests in flight are answered. If ctx ends first, Shutdown closes the
@@ -210,9 +225,8 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	p.stopped = true
 	started := p.started
 	if first && started {
-		p.bootstrap.close()
-		for _, l := range p.brokers {
-			l.close()
+		for _, e := range p.entrances {
+			e.close()
 		}
 	}
 	p.mu.Unlock()
@@ -294,11 +308,13 @@ func waitFor(ctx context.Context, wg *sync.WaitGroup) error {
 	}
 }
 
-// ended updates counters and log when a connection ends.
-func (p *Proxy) ended(r Reason, remote netip.AddrPort, broker int32, err error) {
+// ended updates counters and log when a connection ends. counted says whether its address was.
+func (p *Proxy) ended(r Reason, e *entrance, remote netip.AddrPort, broker int32, counted bool, err error) {
 	p.stats.Connections.Add(-1)
 	p.stats.closed[r].Add(1)
-	p.perIP.leave(remote.Addr())
-	p.log.closed(r, remote.String(), broker, err)
+	if counted {
+		p.perIP.leave(remote.Addr())
+	}
+	p.log.closed(r, e.Name, remote.String(), broker, err)
 	p.live.Done()
 }

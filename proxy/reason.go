@@ -22,12 +22,14 @@ const (
 	ReasonFrameTime                   // a request was not complete within FrameTimeout
 	ReasonMemory                      // RequestMemory had no room for what the client had sent
 	ReasonIdentity                    // the gate did not let the client in, or it is revoked
+	ReasonServerName                  // the client asked for a server name that leads nowhere (SNI)
+	ReasonProxyHeader                 // a load balancer sent no valid header of the PROXY protocol
 	numReasons
 )
 
 var reasonNames = [numReasons]string{
 	"client", "upstream", "dial", "idle", "frame_size", "request", "response", "whole_too_large", "tls", "limit", "drain",
-	"panic", "internal", "login", "frame_time", "memory", "identity",
+	"panic", "internal", "login", "frame_time", "memory", "identity", "server_name", "proxy_header",
 }
 
 func (r Reason) String() string { return reasonNames[r] }

@@ -21,8 +21,8 @@ var (
 
 // setUp puts an accepted connection on an event loop, after its TLS handshake. It runs on a
 // goroutine of its own. The connection gets another one while its broker is dialled.
-func (p *Proxy) setUp(l *listener, conn net.Conn, remote netip.AddrPort) {
-	x := &pair{proxy: p, broker: l.broker, listener: l, remote: remote, accepted: time.Now()}
+func (p *Proxy) setUp(l *listener, conn net.Conn, remote netip.AddrPort, counted bool) {
+	x := &pair{proxy: p, entrance: l.entrance, target: l.target, remote: remote, counted: counted, accepted: time.Now()}
 	x.client = side{pair: x, fd: -1}
 	x.up = side{pair: x, fd: -1, upstream: true}
 	reason, err := p.guarded(func() (Reason, error) { return p.enrollClient(x, conn) })
@@ -37,7 +37,7 @@ func (p *Proxy) setUp(l *listener, conn net.Conn, remote netip.AddrPort) {
 		x.loop.execute(x, func() { x.kill(reason, err) })
 		return
 	}
-	p.ended(reason, x.remote, x.broker, err)
+	p.ended(reason, x.entrance, x.remote, x.target.id, x.counted, err)
 }
 
 // guarded calls f and turns a panic (in a callback of a TLS configuration, say) into an error.
@@ -54,13 +54,19 @@ func (p *Proxy) guarded(f func() (Reason, error)) (reason Reason, err error) {
 // enrollClient does the work of setUp. It returns nil once the connection belongs to its event
 // loop.
 func (p *Proxy) enrollClient(x *pair, conn net.Conn) (Reason, error) {
+	if reason, err := x.meetClient(conn); err != nil {
+		return reason, err
+	}
 	var layer *tlsLayer
 	stream := conn
-	if p.config.TLS != nil {
+	if config := x.entrance.tls; config != nil {
 		layer = &tlsLayer{pipe: &tlsPipe{Conn: conn}}
-		layer.conn = tls.Server(layer.pipe, p.config.TLS)
+		layer.conn = tls.Server(layer.pipe, config)
 		if err := handshake(p.setupCtx, layer.conn, min(p.config.HandshakeTimeout, p.config.LoginTimeout)); err != nil {
-			return ReasonTLS, fmt.Errorf("TLS handshake with the client: %w", err)
+			return layer.handshakeReason(err)
+		}
+		if err := x.routeByName(layer.conn); err != nil {
+			return ReasonServerName, err
 		}
 		stream = layer.conn
 	}
@@ -108,7 +114,7 @@ func (x *pair) dial() {
 
 // enrollBroker does the work of dial. It returns nil once the connection belongs to the event loop.
 func (x *pair) enrollBroker(ctx context.Context) (Reason, error) {
-	conn, layer, err := x.proxy.dialFor(ctx, x.listener, x.guest)
+	conn, layer, err := x.proxy.dialFor(ctx, x.target, x.guest)
 	if err != nil {
 		return reasonOf(err), err
 	}
@@ -160,9 +166,9 @@ func (p *Proxy) leastLoop() *loop {
 	return best
 }
 
-// dialFor connects to the broker that a listener leads to, and logs in there for a guest.
-func (p *Proxy) dialFor(ctx context.Context, l *listener, g Guest) (net.Conn, *tlsLayer, error) {
-	if addr := l.upstream.Load(); addr != nil {
+// dialFor connects to a broker, and logs in there for a guest.
+func (p *Proxy) dialFor(ctx context.Context, t *target, g Guest) (net.Conn, *tlsLayer, error) {
+	if addr := t.addr.Load(); addr != nil {
 		conn, layer, _, err := p.dial(ctx, []string{*addr}, g)
 		return conn, layer, err
 	}

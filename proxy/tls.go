@@ -86,9 +86,10 @@ func (t *tlsLayer) seal() {
 // of a side afterwards.
 type tlsPipe struct {
 	net.Conn
-	side *side
-	fed  []byte
-	kept inbox
+	refused error // why a handshake was refused by the server name; see sni.go
+	side    *side
+	fed     []byte
+	kept    inbox
 }
 
 func (p *tlsPipe) Read(b []byte) (int, error) {

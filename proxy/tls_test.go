@@ -56,7 +56,7 @@ type wire struct{ client, proxyServer, proxyClient, broker *tls.Config }
 
 func (w wire) proxy(t testing.TB, hook func(net.Conn), change ...func(*Config)) (*Proxy, *fakeBroker) {
 	broker := newBroker(t, w.broker, hook)
-	p, _ := newProxy(t, broker.addr(), append(change, func(c *Config) { c.TLS, c.UpstreamTLS = w.proxyServer, w.upstream() })...)
+	p, _ := newProxy(t, broker.addr(), append(change, func(c *Config) { c.Listeners[0].TLS, c.UpstreamTLS = w.proxyServer, w.upstream() })...)
 	return p, broker
 }
 

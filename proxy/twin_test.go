@@ -42,14 +42,14 @@ func (tp *tape) Schedule(context.Context, gnet.Runnable, time.Duration) error { 
 
 func newTape(t testing.TB, change ...func(*Config)) *tape {
 	sessions := &fakeSessions{}
-	config := Config{Listen: "127.0.0.1:0", Sessions: sessions, Logger: slog.New(slog.DiscardHandler)}
+	config := Config{Listeners: []Listener{{Listen: "127.0.0.1:0"}}, Sessions: sessions, Logger: slog.New(slog.DiscardHandler)}
 	for _, f := range change {
 		f(&config)
 	}
 	p, err := New(config)
 	require.NoError(t, err)
 	tp := &tape{sessions: sessions, tasks: make(chan gnet.Runnable, 1000)}
-	x := &pair{proxy: p, state: open, session: sessions.NewSession(router.Client{})}
+	x := &pair{proxy: p, entrance: p.entrances[0], target: &target{id: bootstrapID}, state: open, session: sessions.NewSession(router.Client{})}
 	x.loop = &loop{proxy: p, gnet: tp, scratch: make([]byte, scratchSize)}
 	// Sockets that never take anything: all that is sent stays in the outboxes.
 	x.client = side{pair: x, fd: -1, waiting: true}

@@ -35,10 +35,10 @@ func (s *session) metadata(h protocol.RequestHeader, frame []byte) Decision {
 
 // rewriteMetadata answers with a Metadata response of the broker.
 func (s *session) rewriteMetadata(h protocol.RequestHeader, frame []byte) Decision {
-	directory := &s.router.directory
+	directory, brokers := &s.router.directory, s.view()
 	return s.rewriteAddresses(h, func(hide bool) ([]byte, bool, error) {
 		var learned map[[16]byte]string
-		out, unknown, err := protocol.RewriteMetadata(frame, h, directory, hide, func(id [16]byte, name []byte) {
+		out, unknown, err := protocol.RewriteMetadata(frame, h, brokers, hide, func(id [16]byte, name []byte) {
 			if known, _ := directory.Topic(id); known != "" {
 				return
 			}

@@ -15,9 +15,9 @@ func init() { register(int16(kmsg.FindCoordinator), (*session).findCoordinator) 
 func (s *session) findCoordinator(h protocol.RequestHeader, frame []byte) Decision {
 	h = kept(h)
 	return Decision{Action: Forward, Frame: frame, Whole: func(frame []byte) Decision {
-		directory := &s.router.directory
+		brokers := s.view()
 		return s.rewriteAddresses(h, func(hide bool) ([]byte, bool, error) {
-			return protocol.RewriteFindCoordinator(frame, h, directory, hide)
+			return protocol.RewriteFindCoordinator(frame, h, brokers, hide)
 		})
 	}}
 }

@@ -14,9 +14,9 @@ func init() { register(int16(kmsg.DescribeCluster), (*session).describeCluster) 
 func (s *session) describeCluster(h protocol.RequestHeader, frame []byte) Decision {
 	h = kept(h)
 	return Decision{Action: Forward, Frame: frame, Whole: func(frame []byte) Decision {
-		directory := &s.router.directory
+		brokers := s.view()
 		return s.rewriteAddresses(h, func(bool) ([]byte, bool, error) {
-			return protocol.RewriteDescribeCluster(frame, h, directory)
+			return protocol.RewriteDescribeCluster(frame, h, brokers)
 		})
 	}}
 }

@@ -100,6 +100,9 @@ type Sessions interface {
 
 // Client is what the proxy knows of a client when its connection opens.
 type Client struct {
+	// Listener is the place of the listener that the client has connected to among all listeners of
+	// the proxy. Addresses in responses are those of this listener.
+	Listener int
 	// Broker is the id of the broker whose port the client has connected to; BootstrapID stands for
 	// the bootstrap port.
 	Broker int32

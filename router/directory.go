@@ -18,7 +18,7 @@ import (
 // klink looks up a forgotten name again when a request needs it. Mirrors are never forgotten,
 // because the snapshot holds their ids.
 type Directory struct {
-	brokers atomic.Pointer[map[int32]Addr]
+	brokers atomic.Pointer[[]map[int32]Addr] // by listener
 
 	mu     sync.Mutex // writers of shards and own
 	shards [topicShards]atomic.Pointer[topicShard]
@@ -55,23 +55,36 @@ const (
 	maxOwnTopics = 1 << 10
 )
 
-// SetBrokers publishes the advertised addresses by broker id.
-func (d *Directory) SetBrokers(brokers map[int32]Addr) { d.brokers.Store(&brokers) }
+// SetBrokers publishes the advertised addresses by broker id: one map for each listener of the
+// proxy, in their order.
+func (d *Directory) SetBrokers(listeners ...map[int32]Addr) { d.brokers.Store(&listeners) }
 
-// Broker returns the advertised address of a broker.
-func (d *Directory) Broker(id int32) (Addr, bool) {
-	m := d.brokers.Load()
-	if m == nil {
+// Broker returns the address of a broker that is advertised to the clients of a listener.
+func (d *Directory) Broker(listener int, id int32) (Addr, bool) {
+	all := d.brokers.Load()
+	if all == nil || listener >= len(*all) {
 		return Addr{}, false
 	}
-	a, ok := (*m)[id]
+	a, ok := (*all)[listener][id]
 	return a, ok
 }
 
+// listenerView is the Directory as the clients of one listener see it.
+type listenerView struct {
+	directory *Directory
+	listener  int
+}
+
 // Address implements protocol.Brokers.
-func (d *Directory) Address(id int32) (host string, port int32, ok bool) {
-	a, ok := d.Broker(id)
+func (v listenerView) Address(id int32) (host string, port int32, ok bool) {
+	a, ok := v.directory.Broker(v.listener, id)
 	return a.Host, a.Port, ok
+}
+
+// view returns the Directory for the session's client. Unlike the session itself, it may be used
+// off the event loop.
+func (s *session) view() listenerView {
+	return listenerView{directory: &s.router.directory, listener: s.listener}
 }
 
 // SetTopics publishes the topics that the destination has now. Names that were known before stay,
@@ -251,7 +264,7 @@ func (s *session) topicName(sn *Snapshot, name []byte, id [16]byte) (topic strin
 
 // Address implements protocol.Brokers.
 func (s *session) Address(broker int32) (host string, port int32, ok bool) {
-	return s.router.directory.Address(broker)
+	return s.view().Address(broker)
 }
 
 // rewriteAddresses answers with a response in which klink's addresses replace those of the brokers.

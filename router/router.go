@@ -68,7 +68,9 @@ func (r *Router) published() <-chan struct{} {
 func (r *Router) Directory() *Directory { return &r.directory }
 
 // NewSession implements Sessions.
-func (r *Router) NewSession(c Client) Session { return &session{router: r, broker: c.Broker} }
+func (r *Router) NewSession(c Client) Session {
+	return &session{router: r, broker: c.Broker, listener: c.Listener}
+}
 
 // RejectedProduces returns how many partitions of produce requests klink itself has refused so far,
 // because their topic is a read-only mirror or klink's own, or their topic id does not exist.

@@ -15,6 +15,8 @@ import (
 type session struct {
 	router *Router
 	broker int32
+	// listener is the one that the client has connected to; see Client. It never changes.
+	listener int
 	// parked counts how often the current request was answered with Run, so that klink does not ask
 	// again and again for a fact that it cannot learn. It returns to 0 as soon as the request is
 	// decided.

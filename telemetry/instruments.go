@@ -104,7 +104,7 @@ var instruments = []instrument{
 	{
 		"klink.proxy.connections.closed", "klink_proxy_connections_closed_total", counter, "{connection}",
 		[]string{"reason"},
-		"Client connections closed, by reason: client, upstream (the broker closed it), dial (the broker could not be reached), idle, frame_size and request (refused frames), response, whole_too_large, tls, limit, drain, panic, internal, login and frame_time (too slow), memory (no room for requests), identity (klink did not let the client in, or no longer).",
+		"Client connections closed, by reason: client, upstream (the broker closed it), dial (the broker could not be reached), idle, frame_size and request (refused frames), response, whole_too_large, tls, limit, drain, panic, internal, login and frame_time (too slow), memory (no room for requests), identity (klink did not let the client in, or no longer), server_name (SNI that leads nowhere), proxy_header (a load balancer sent no valid one).",
 		onProxy(func(s *proxy.Stats, out emit) {
 			for _, r := range proxy.Reasons() {
 				out(float64(s.Closed(r)), r.String())

@@ -49,7 +49,7 @@ type Facts struct {
 	cfg        Config
 	client     *kgo.Client
 	directory  *router.Directory
-	setBrokers func([]Broker) (map[int32]router.Addr, error)
+	setBrokers func([]Broker) ([]map[int32]router.Addr, error)
 	cancel     context.CancelFunc
 	work       sync.WaitGroup
 
@@ -93,10 +93,10 @@ func New(cfg Config) (*Facts, error) {
 }
 
 // Start publishes to directory from now on, learns brokers and topics once, and then refreshes them
-// until Close. setBrokers opens listeners for brokers and returns their advertised addresses
-// (proxy.SetBrokers). Start returns an error if the destination did not answer within ctx, or if
-// listeners could not be opened; Facts goes on trying either way.
-func (f *Facts) Start(ctx context.Context, directory *router.Directory, setBrokers func([]Broker) (map[int32]router.Addr, error)) error {
+// until Close. setBrokers opens ports for brokers and returns their advertised addresses, for each
+// listener (proxy.SetBrokers). Start returns an error if the destination did not answer within ctx,
+// or if ports could not be opened; Facts goes on trying either way.
+func (f *Facts) Start(ctx context.Context, directory *router.Directory, setBrokers func([]Broker) ([]map[int32]router.Addr, error)) error {
 	f.directory, f.setBrokers = directory, setBrokers
 	err := f.refresh(ctx)
 	loop, cancel := context.WithCancel(context.Background())
@@ -167,6 +167,6 @@ func (f *Facts) askBrokers(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("could not open listeners for the brokers of the destination: %w", err)
 	}
-	f.directory.SetBrokers(addresses)
+	f.directory.SetBrokers(addresses...)
 	return nil
 }

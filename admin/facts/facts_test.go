@@ -42,13 +42,13 @@ func newFactsWorld(t *testing.T, brokers int) *factsWorld {
 	})
 	require.NoError(t, err)
 	w.facts = facts
-	require.NoError(t, facts.Start(context.Background(), w.directory, func(bs []Broker) (map[int32]router.Addr, error) {
+	require.NoError(t, facts.Start(context.Background(), w.directory, func(bs []Broker) ([]map[int32]router.Addr, error) {
 		w.opened = bs
 		m := map[int32]router.Addr{}
 		for _, b := range bs {
 			m[b.ID] = router.Addr{Host: "klink", Port: 1000 + b.ID}
 		}
-		return m, w.refuse
+		return []map[int32]router.Addr{m}, w.refuse
 	}))
 	t.Cleanup(facts.Close)
 	w.cluster.ControlKey(int16(kmsg.Metadata), func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -65,17 +65,17 @@ func TestLearnBrokers(t *testing.T) {
 	for _, b := range w.opened {
 		require.NotZero(t, b.Port)
 		require.Equal(t, "127.0.0.1", b.Host)
-		a, ok := w.directory.Broker(b.ID)
+		a, ok := w.directory.Broker(0, b.ID)
 		require.True(t, ok)
 		require.Equal(t, router.Addr{Host: "klink", Port: 1000 + b.ID}, a)
 	}
 	id, _, err := w.cluster.AddNode(-1, -1)
 	require.NoError(t, err)
-	_, ok := w.directory.Broker(id)
+	_, ok := w.directory.Broker(0, id)
 	require.False(t, ok)
 	w.now.Add(brokersEvery.Milliseconds())
 	require.NoError(t, w.facts.LearnBrokers(context.Background()))
-	_, ok = w.directory.Broker(id)
+	_, ok = w.directory.Broker(0, id)
 	require.True(t, ok)
 	w.refuse = errors.New("no port")
 	w.now.Add(brokersEvery.Milliseconds())

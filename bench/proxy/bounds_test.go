@@ -286,7 +286,7 @@ func (passes) Request(frame []byte) router.Decision {
 }
 
 func runProxy(ctx context.Context, listen, to string) error {
-	p, err := proxy.New(proxy.Config{Listen: listen, Sessions: passes{}, Logger: slog.New(slog.DiscardHandler)})
+	p, err := proxy.New(proxy.Config{Listeners: []proxy.Listener{{Listen: listen}}, Sessions: passes{}, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}

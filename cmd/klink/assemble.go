@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -100,11 +99,9 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 		log.Info("destination-config has a key store: klink uses its certificate only for its own connections to the brokers. " +
 			"Connections for clients carry no certificate; clients log in to the brokers as themselves")
 	}
-	var clientTLS *tls.Config
-	if cfg.TLSCertFile != "" {
-		if clientTLS, err = kafkaclient.ServerTLS(cfg.TLSCertFile, cfg.TLSKeyFile); err != nil {
-			return nil, fmt.Errorf("tls-cert-file and tls-key-file: %w", err)
-		}
+	listeners, err := proxyListeners(cfg.Listeners)
+	if err != nil {
+		return nil, err
 	}
 	var secrets *store.SecretsKey
 	if cfg.SecretsKeyFile != "" {
@@ -113,10 +110,11 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 		}
 	}
 
-	if s.identity, err = newIdentity(cfg, properties, clientTLS, log); err != nil {
+	if s.identity, err = newIdentity(cfg, properties, listeners, log); err != nil {
 		return nil, err
 	}
 	s.warnings = append(plaintextWarnings(cfg, properties), identityWarnings(cfg)...)
+	s.warnings = append(s.warnings, nameWarnings(listeners)...)
 	files, err := linkFiles(cfg, written, properties)
 	if err != nil {
 		return nil, err
@@ -152,8 +150,8 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 	s.router.SetLease(lease)
 	s.router.SetLinkAdmin(router.LinkAdmin(cfg.LinkAdmin))
 	s.proxy, err = proxy.New(proxy.Config{
-		Gate:   s.identity.proxyGate(),
-		Listen: cfg.Listen, Advertise: cfg.Advertise, TLS: clientTLS, UpstreamTLS: upstreamTLS, DialTimeout: cfg.DialTimeout,
+		Gate:      s.identity.proxyGate(),
+		Listeners: listeners, UpstreamTLS: upstreamTLS, DialTimeout: cfg.DialTimeout,
 		MaxRequestBytes: int(cfg.MaxRequestBytes), MaxConnections: int(cfg.MaxConnections), IdleTimeout: cfg.IdleTimeout,
 		SASL: login, RequestMemory: cfg.RequestMemory, LoginTimeout: cfg.LoginTimeout, FrameTimeout: cfg.FrameTimeout,
 		MaxConnectionsPerIP: int(cfg.MaxConnectionsPerIP), MaxConnectionRate: int(cfg.MaxConnectionsRate),
@@ -197,7 +195,9 @@ func (s *server) Run(ctx context.Context, ready func()) error {
 		return errors.Join(err, s.closeRest())
 	}
 	s.proxy.SetBootstrap(s.seeds)
-	s.log.Info("listening for clients", "address", s.proxy.Addr().String(), "destination", s.seeds)
+	for i, addr := range s.proxy.Addrs() {
+		s.log.Info("listening for clients", "listener", s.cfg.Listeners[i].Name, "address", addr.String(), "destination", s.seeds)
+	}
 
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -336,9 +336,9 @@ func (s *server) admit(ctx context.Context, addrs []string) error {
 	return err
 }
 
-// setBrokers opens a listener for each broker, and returns the addresses at which clients reach
-// them.
-func (s *server) setBrokers(brokers []facts.Broker) (map[int32]router.Addr, error) {
+// setBrokers opens a port for each broker at every listener. It returns, for each listener, the
+// addresses at which clients reach the brokers.
+func (s *server) setBrokers(brokers []facts.Broker) ([]map[int32]router.Addr, error) {
 	upstream := make([]proxy.Broker, len(brokers))
 	addrs := make([]string, len(brokers))
 	for i, b := range brokers {

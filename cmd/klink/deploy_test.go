@@ -138,7 +138,7 @@ func portOf(t *testing.T, address string) int {
 // its own port numbers.
 func (o *object) serves(t *testing.T, cfg *config.Serve, brokers bool) {
 	t.Helper()
-	first := portOf(t, cfg.Listen)
+	first := portOf(t, cfg.Listeners[0].Listen)
 	names := map[string]int{}
 	for _, p := range o.Spec.Ports {
 		require.Zero(t, p.TargetPort, "%s: %s leads elsewhere", o.Metadata.Name, p.Name)
@@ -201,14 +201,14 @@ func TestKubernetesFiles(t *testing.T) {
 			service.serves(t, cfg, !headless)
 			if headless {
 				require.Equal(t, service.Metadata.Name, set.Spec.ServiceName)
-				require.Equal(t, "$(POD_NAME)."+service.Metadata.Name+".$(POD_NAMESPACE).svc", cfg.Advertise)
+				require.Equal(t, "$(POD_NAME)."+service.Metadata.Name+".$(POD_NAMESPACE).svc", cfg.Listeners[0].Advertise)
 			}
 
 			ports := map[string]int{}
 			for _, p := range klink.Ports {
 				ports[p.Name] = p.ContainerPort
 			}
-			require.Equal(t, map[string]int{"http": portOf(t, cfg.HTTP), "bootstrap": portOf(t, cfg.Listen)}, ports)
+			require.Equal(t, map[string]int{"http": portOf(t, cfg.HTTP), "bootstrap": portOf(t, cfg.Listeners[0].Listen)}, ports)
 			for path, probe := range map[string]probeSpec{"/readyz": klink.Readiness, "/healthz": klink.Liveness} {
 				require.Equal(t, path, probe.HTTPGet.Path)
 				require.Equal(t, "http", probe.HTTPGet.Port)
@@ -253,7 +253,7 @@ func TestKubernetesServices(t *testing.T) {
 		cfg := serveConfig(t, args)
 		service.serves(t, cfg, true)
 		require.Equal(t, "LoadBalancer", service.Spec.Type)
-		require.Equal(t, cfg.Advertise, service.Metadata.Annotations["external-dns.alpha.kubernetes.io/hostname"])
+		require.Equal(t, cfg.Listeners[0].Advertise, service.Metadata.Annotations["external-dns.alpha.kubernetes.io/hostname"])
 		var selector map[string]string
 		require.NoError(t, service.Spec.Selector.Decode(&selector))
 		require.Equal(t, map[string]string{"statefulset.kubernetes.io/pod-name": pod}, selector)
@@ -289,8 +289,8 @@ func TestComposeFile(t *testing.T) {
 		}
 		require.Equal(t, "../..", s.Build, "where the Dockerfile is")
 		cfg := serveConfig(t, s.Command)
-		first := portOf(t, cfg.Listen)
-		clients = append(clients, cfg.Advertise+":"+strconv.Itoa(first))
+		first := portOf(t, cfg.Listeners[0].Listen)
+		clients = append(clients, cfg.Listeners[0].Advertise+":"+strconv.Itoa(first))
 		require.Contains(t, s.Ports, fmt.Sprintf("%d-%d:%[1]d-%d", first, first+1), "the bootstrap port and one for the broker, of the same numbers inside and outside")
 		require.Contains(t, strings.Join(s.Ports, " "), fmt.Sprintf(":%d", portOf(t, cfg.HTTP)))
 		ids[cfg.InstanceID] = true

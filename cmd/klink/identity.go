@@ -28,8 +28,9 @@ type identity struct {
 	client *kgo.Client // asks brokers for their versions; nil without --authentication terminate
 }
 
-// newIdentity makes what the settings ask for, and adds the question for certificates to clientTLS.
-func newIdentity(cfg *config.Serve, destination kafkaclient.Properties, clientTLS *tls.Config, log *slog.Logger) (id identity, err error) {
+// newIdentity makes what the settings ask for, and adds the question for certificates to the
+// listeners with TLS.
+func newIdentity(cfg *config.Serve, destination kafkaclient.Properties, listeners []proxy.Listener, log *slog.Logger) (id identity, err error) {
 	var check func(tls.ConnectionState) error
 	if cfg.CredentialMapFile != "" {
 		c := gate.Config{Rules: cfg.PrincipalMappingRules, Links: cfg.LinkAdmin != string(router.LinkAdminOff)}
@@ -50,8 +51,12 @@ func newIdentity(cfg *config.Serve, destination kafkaclient.Properties, clientTL
 			check = id.gate.CheckCertificate
 		}
 	}
-	if cfg.SSLClientAuth != config.ClientAuthNone {
-		if err := gate.AskCertificates(clientTLS, cfg.SSLClientCAFile, cfg.SSLClientAuth == config.ClientAuthRequired, check, log); err != nil {
+	for i, l := range listeners {
+		auth := cfg.Listeners[i].SSLClientAuth
+		if auth == config.ClientAuthNone {
+			continue
+		}
+		if err := gate.AskCertificates(l.TLS, cfg.SSLClientCAFile, auth == config.ClientAuthRequired, check, log); err != nil {
 			return identity{}, err
 		}
 	}
@@ -127,8 +132,10 @@ func identityWarnings(cfg *config.Serve) (warnings []string) {
 	if cfg.Terminates() && slices.Contains(cfg.SASLMechanisms, saslserver.OAuthBearer) && len(cfg.OAuthAudiences) == 0 {
 		warnings = append(warnings, "klink takes access tokens that were issued for others than it: set --oauth-expected-audience")
 	}
-	if cfg.Terminates() && cfg.TLSCertFile == "" && !loopback(cfg.Listen) {
-		warnings = append(warnings, fmt.Sprintf("clients log in at klink without TLS: set --tls-cert-file and --tls-key-file, or set --listen %s to a loopback address", cfg.Listen))
+	for _, l := range cfg.Listeners {
+		if cfg.Terminates() && l.TLSCertFile == "" && !loopback(l.Listen) {
+			warnings = append(warnings, fmt.Sprintf("clients log in at klink without TLS: set --tls-cert-file and --tls-key-file, or set --listen %s to a loopback address", l.Listen))
+		}
 	}
 	return warnings
 }

@@ -26,11 +26,12 @@ func linkFiles(cfg *config.Serve, written, destination kafkaclient.Properties) (
 		files = files.WithAWS()
 	}
 	type own struct{ name, path string }
-	all := []own{
-		{"--tls-key-file", cfg.TLSKeyFile},
+	var all []own
+	for _, l := range cfg.Listeners {
+		all = append(all, own{"--tls-key-file", l.TLSKeyFile})
+	}
+	all = append(all, []own{
 		{"--secrets-key-file", cfg.SecretsKeyFile},
-		{"--credential-map-file", cfg.CredentialMapFile},
-		{"--sasl-credentials-file", cfg.SASLCredentialsFile},
 		{"--destination-config", cfg.DestinationConfig},
 		{"--config", cfg.Config},
 		{"--credential-map-file", cfg.CredentialMapFile},
@@ -38,7 +39,7 @@ func linkFiles(cfg *config.Serve, written, destination kafkaclient.Properties) (
 		{"ssl.keystore.location of --destination-config", destination["ssl.keystore.location"]},
 		{"ssl.key.location of --destination-config", destination["ssl.key.location"]},
 		{"sasl.oauthbearer.token.endpoint.url of --destination-config", destination.TokenFile()},
-	}
+	}...)
 	for _, path := range written.ReferencedFiles() {
 		all = append(all, own{"a reference in --destination-config", path})
 	}

@@ -23,8 +23,10 @@ func plaintextWarnings(cfg *config.Serve, destination kafkaclient.Properties) (w
 	if !strings.HasPrefix(protocol, "SASL_") {
 		return nil
 	}
-	if cfg.TLSCertFile == "" && !loopback(cfg.Listen) && !cfg.Terminates() {
-		warnings = append(warnings, fmt.Sprintf("clients send their passwords to klink unencrypted: set --tls-cert-file and --tls-key-file, or set --listen %s to a loopback address", cfg.Listen))
+	for _, l := range cfg.Listeners {
+		if l.TLSCertFile == "" && !loopback(l.Listen) && !cfg.Terminates() {
+			warnings = append(warnings, fmt.Sprintf("clients send their passwords to klink unencrypted: set --tls-cert-file and --tls-key-file, or set --listen %s to a loopback address", l.Listen))
+		}
 	}
 	// Properties.Seeds has already refused invalid addresses.
 	seeds, _ := destination.Seeds()

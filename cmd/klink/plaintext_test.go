@@ -36,12 +36,17 @@ func TestPlaintextWarnings(t *testing.T) {
 		{"0.0.0.0:1", "", "PLAINTEXT", "b:1", nil}, // no passwords
 		{"0.0.0.0:1", "", "SSL", "b:1", nil},
 	} {
-		got := plaintextWarnings(&config.Serve{Listen: c.listen, TLSCertFile: c.cert}, kafkaclient.Properties{"security.protocol": c.protocol, "bootstrap.servers": c.seeds})
+		got := plaintextWarnings(&config.Serve{Listeners: []config.Listener{{Listen: c.listen, TLSCertFile: c.cert}}}, kafkaclient.Properties{"security.protocol": c.protocol, "bootstrap.servers": c.seeds})
 		require.Len(t, got, len(c.want), "%v: %v", c, got)
 		for i := range got {
 			require.Contains(t, got[i], c.want[i])
 		}
 	}
+	got := plaintextWarnings(&config.Serve{Listeners: []config.Listener{
+		{Listen: "0.0.0.0:1", TLSCertFile: "cert.pem"}, {Listen: "0.0.0.0:2"}, {Listen: "127.0.0.1:3"},
+	}}, kafkaclient.Properties{"security.protocol": "SASL_SSL"})
+	require.Len(t, got, 1)
+	require.Contains(t, got[0], "--listen 0.0.0.0:2")
 }
 
 // farConn is a connection that claims to lead to another machine. It records when what was written.

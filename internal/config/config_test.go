@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"flag"
 	"log/slog"
 	"os"
@@ -33,12 +34,15 @@ func yamlFile(t *testing.T, text string) string {
 func TestDefaults(t *testing.T) {
 	c, err := load(t, []string{"--destination", "a:1,b:2"}, nil)
 	require.NoError(t, err)
+	c.given = listenerSettings{}
 	require.Equal(t, &Serve{
-		Destination: []string{"a:1", "b:2"}, Listen: "127.0.0.1:19092", Advertise: "127.0.0.1",
+		Destination: []string{"a:1", "b:2"}, Listeners: []Listener{{
+			Name: "default", Listen: "127.0.0.1:19092", Advertise: "127.0.0.1", FirstPort: 19093, LastPort: 65535, SSLClientAuth: "none", TLSMinVersion: tls.VersionTLS12,
+		}},
 		MaxRequestBytes: 100 << 20, MaxConnections: 10000, RequestMemory: 512 << 20,
 		LoginTimeout: 30 * time.Second, FrameTimeout: time.Minute, IdleTimeout: 10 * time.Minute, DialTimeout: 10 * time.Second,
 		DrainTimeout: 30 * time.Second, ReplicatorMemory: 256 << 20, StateLease: 10 * time.Second, SessionTimeout: 6 * time.Second, LogLevel: slog.LevelInfo, LogFormat: "text", LinkAdmin: "on", LinkAWSCredentials: "off",
-		Identity: Identity{SSLClientAuth: "none", Authentication: "pass-through", SASLMechanisms: []string{"SCRAM-SHA-512", "SCRAM-SHA-256"}, OAuthNameClaim: "sub"},
+		Identity: Identity{Authentication: "pass-through", SASLMechanisms: []string{"SCRAM-SHA-512", "SCRAM-SHA-256"}, OAuthNameClaim: "sub"},
 	}, c)
 }
 
@@ -52,10 +56,11 @@ func TestPrecedence(t *testing.T) {
 		"login-timeout": {"1s", "2s", "3s"}, "frame-timeout": {"1s", "2s", "3s"},
 		"max-request-bytes": {"1024", "2KiB", "3MiB"}, "max-connections": {"1", "2", "3"}, "idle-timeout": {"1m", "2m", "3m"},
 		"dial-timeout": {"1s", "2s", "3s"}, "drain-timeout": {"1s", "2s", "3s"}, "tls-cert-file": {"a", "b", "c"},
-		"ssl-client-auth": {"none", "requested", "required"}, "ssl-client-ca-file": {"a", "b", "c"}, "ssl-principal-mapping-rules": {"DEFAULT", "RULE:a/b/", "RULE:c/d/L"},
+		"ssl-client-auth": {"none", "x=requested", "required"}, "ssl-client-ca-file": {"a", "b", "c"}, "ssl-principal-mapping-rules": {"DEFAULT", "RULE:a/b/", "RULE:c/d/L"},
 		"authentication": {"terminate", "pass-through", "terminate"}, "credential-map-file": {"a", "b", "c"}, "sasl-enabled-mechanisms": {"PLAIN", "OAUTHBEARER", "SCRAM-SHA-256,PLAIN"},
 		"sasl-credentials-file": {"a", "b", "c"}, "oauth-jwks-url": {"a", "b", "c"}, "oauth-expected-audience": {"a", "b,c", "d"}, "oauth-expected-issuer": {"a", "b", "c"}, "oauth-sub-claim-name": {"a", "b", "c"},
-		"tls-key-file": {"a", "b", "c"}, "secrets-key-file": {"a", "b", "c"}, "allow-plaintext-secrets": {"true", "false", "true"},
+		"tls-key-file": {"a", "b", "c"}, "proxy-protocol-from": {"10.0.0.0/8", "x=::1", "10.0.0.1,10.0.0.2"}, "sni-broker": {"a{id}", "x=b{id}", "c{id}"}, "advertise-port": {"1", "2", "x=3"}, "broker-ports": {"1-2", "x=2-3", "3-4"}, "tls-min-version": {"TLSv1.2", "TLSv1.3", "x=TLSv1.2"},
+		"tls-cipher-suites": {"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"}, "secrets-key-file": {"a", "b", "c"}, "allow-plaintext-secrets": {"true", "false", "true"},
 		"link-admin": {"on", "read", "off"}, "link-file-directories": {"/a", "/b", "/c"}, "link-aws-credentials": {"on", "off", "on"}, "link-token-endpoints": {"https://a/t", "https://b/t", "https://c/t"}, "replicator-memory": {"1GiB", "2GiB", "3GiB"}, "instance-id": {"a", "b", "c"}, "session-timeout": {"7s", "8s", "9s"}, "state-lease": {"11s", "12s", "13s"}, "log-level": {"debug", "warn", "error"}, "log-format": {"json", "text", "json"},
 	}
 	for _, s := range Settings {
@@ -171,7 +176,7 @@ func TestYAMLTypes(t *testing.T) {
 	require.Equal(t, int64(5), c.MaxConnections)
 	require.True(t, c.PProf)
 	require.Equal(t, int64(256<<20), c.ReplicatorMemory)
-	require.Equal(t, "127.0.0.1", c.Advertise)
+	require.Equal(t, "127.0.0.1", c.Listeners[0].Advertise)
 	require.Equal(t, "json", c.LogFormat)
 }
 

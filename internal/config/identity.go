@@ -7,7 +7,7 @@ import (
 	"klink/internal/principal"
 )
 
-// The values of Identity.SSLClientAuth.
+// The values of Listener.SSLClientAuth.
 const (
 	ClientAuthNone      = "none"
 	ClientAuthRequested = "requested"
@@ -22,7 +22,6 @@ const (
 
 // Identity are the settings about who clients are, and as whom klink logs in for them.
 type Identity struct {
-	SSLClientAuth         string // none, requested or required
 	SSLClientCAFile       string
 	PrincipalMappingRules principal.Rules // nil = none are set
 	Authentication        string          // pass-through or terminate
@@ -39,20 +38,24 @@ type Identity struct {
 func (i *Identity) Terminates() bool { return i.Authentication == AuthenticationTerminate }
 
 // ByCertificate reports whether the certificate says who a client is.
-func (i *Identity) ByCertificate() bool {
-	return i.CredentialMapFile != "" && !i.Terminates() && i.SSLClientAuth != ClientAuthNone
+func (c *Serve) ByCertificate() bool {
+	return c.CredentialMapFile != "" && !c.Terminates() && c.asksCertificates()
+}
+
+// asksCertificates reports whether a listener asks clients for certificates.
+func (c *Serve) asksCertificates() bool {
+	return slices.ContainsFunc(c.Listeners, func(l Listener) bool { return l.SSLClientAuth != ClientAuthNone })
 }
 
 // checkIdentity finds contradictions between the settings of Identity, and others.
 func (c *Serve) checkIdentity() error {
 	scram := slices.ContainsFunc(c.SASLMechanisms, func(m string) bool { return m != "OAUTHBEARER" })
 	bearer := slices.Contains(c.SASLMechanisms, "OAUTHBEARER")
-	certificates, terminates := c.SSLClientAuth != ClientAuthNone, c.Terminates()
+	certificates, terminates := c.asksCertificates(), c.Terminates()
 	for _, p := range []struct {
 		wrong            bool
 		setting, problem string
 	}{
-		{certificates && c.TLSCertFile == "", "ssl-client-auth", "needs --tls-cert-file and --tls-key-file"},
 		{certificates && c.SSLClientCAFile == "", "ssl-client-auth", "needs --ssl-client-ca-file"},
 		{!certificates && c.SSLClientCAFile != "", "ssl-client-ca-file", "needs --ssl-client-auth requested or required"},
 		{terminates && c.CredentialMapFile == "", "authentication", "terminate needs --credential-map-file: klink never uses its own credentials for a client"},

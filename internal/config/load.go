@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -123,24 +122,8 @@ func (c *Serve) check() error {
 	if len(c.Destination) == 0 && c.DestinationConfig == "" {
 		return &Error{Setting: "destination", Problem: "must be set to HOST:PORT of a destination broker"}
 	}
-	if c.Listen == "" {
-		return &Error{Setting: "listen", Problem: "must not be empty"}
-	}
-	host, _, err := net.SplitHostPort(c.Listen)
-	if err != nil {
-		return &Error{Setting: "listen", Problem: err.Error()}
-	}
-	if c.Advertise == "" {
-		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-			return &Error{Setting: "advertise", Problem: fmt.Sprintf("must be set, since clients cannot reach the wildcard address of --listen %s", c.Listen)}
-		}
-		c.Advertise = host
-	}
-	if strings.ContainsAny(c.Advertise, "/ ") || strings.Contains(c.Advertise, ":") && net.ParseIP(c.Advertise) == nil {
-		return &Error{Setting: "advertise", Problem: fmt.Sprintf("%q is not a host name or address (ports follow from --listen)", c.Advertise)}
-	}
-	if (c.TLSCertFile == "") != (c.TLSKeyFile == "") {
-		return &Error{Setting: "tls-cert-file", Problem: "must be set together with tls-key-file"}
+	if err := c.resolveListeners(); err != nil {
+		return err
 	}
 	if c.RequestMemory < 2*c.MaxRequestBytes {
 		return &Error{Setting: "request-memory", Problem: fmt.Sprintf("%d bytes are less than twice --max-request-bytes (%d)", c.RequestMemory, c.MaxRequestBytes)}

@@ -13,12 +13,11 @@ import (
 
 // Serve are the settings of one klink process. Sizes are in bytes.
 type Serve struct {
-	Destination         []string // HOST:PORT of destination brokers
-	DestinationConfig   string   // TYPE:NAME, "" = as found in DestinationConfig
-	OwnPrincipal        string   // TYPE:NAME, "" = what DestinationConfig tells
-	Listen              string   // host name that klink gives to clients, never ""
-	Advertise           string   // host name that clients are told, never ""
-	HTTP                string   // HOST:PORT of metrics and health, "" = off
+	Destination         []string   // HOST:PORT of destination brokers
+	DestinationConfig   string     // Java client properties, "" = none
+	OwnPrincipal        string     // TYPE:NAME, "" = what DestinationConfig tells
+	Listeners           []Listener // at least one
+	HTTP                string     // HOST:PORT of metrics and health, "" = off
 	PProf               bool
 	Config              string // YAML file, "" = none
 	MaxRequestBytes     int64
@@ -31,8 +30,6 @@ type Serve struct {
 	IdleTimeout         time.Duration
 	DialTimeout         time.Duration
 	DrainTimeout        time.Duration
-	TLSCertFile         string
-	TLSKeyFile          string
 	Identity
 	SecretsKeyFile        string
 	AllowPlaintextSecrets bool
@@ -46,6 +43,8 @@ type Serve struct {
 	StateLease            time.Duration
 	LogLevel              slog.Level
 	LogFormat             string // text or json
+
+	given listenerSettings // what Listeners was made from
 }
 
 // Setting is one row of the table.
@@ -78,12 +77,24 @@ var Settings = []Setting{
 		func(c *Serve, s string) error { return setPrincipal(&c.OwnPrincipal, s) },
 	},
 	{
-		"listen", "host:port", "127.0.0.1:19092", "Address that clients bootstrap from. Each destination broker gets a port above it: +1, +2, ... in the order of broker ids; brokers that are added later get the next free port.",
-		func(c *Serve, s string) error { return setListen(&c.Listen, s) },
+		"listen", "[name=]host:port,...", "127.0.0.1:19092", "Address that clients bootstrap from, or several with a name each: internal=HOST:PORT,external=HOST:PORT. The settings of listeners take one value for all, or name=value,... Each destination broker gets a port above it: +1, +2, ... in the order of broker ids; brokers that are added later get the next free port.",
+		func(c *Serve, s string) error { return setListeners(&c.given.listen, s) },
 	},
 	{
-		"advertise", "host", "", "Host name or address that klink advertises to clients. Default: the host of --listen; must be set if that is a wildcard (0.0.0.0).",
-		func(c *Serve, s string) error { c.Advertise = s; return nil },
+		"advertise", "[name=]host,...", "", "Host name or address that klink advertises to clients, by listener. Default: the host of --listen; must be set if that is a wildcard (0.0.0.0).",
+		func(c *Serve, s string) error { return setPerListener(&c.given.advertise, s, false, anyText) },
+	},
+	{
+		"advertise-port", "[name=]port,...", "", "Port at which clients reach the port of --listen, by listener, if something in front of klink maps ports; the ports of brokers differ by as much. Default: the port of --listen.",
+		func(c *Serve, s string) error {
+			return setPerListener(&c.given.advertisePort, s, false, func(v string) error { _, err := parsePort(v); return err })
+		},
+	},
+	{
+		"broker-ports", "[name=]first-last,...", "", "Ports of the destination's brokers, by listener, such as external=9093-9192. Default: the ports after the one of --listen, up to the next that another listener has.",
+		func(c *Serve, s string) error {
+			return setPerListener(&c.given.brokerPorts, s, false, func(v string) error { _, _, err := parsePorts(v); return err })
+		},
 	},
 	{
 		"http", "host:port", "", "Address that serves /metrics (Prometheus), /healthz and /readyz. Without a host, only on 127.0.0.1: give 0.0.0.0 for all addresses. Default: none.",
@@ -138,17 +149,41 @@ var Settings = []Setting{
 		func(c *Serve, s string) error { return setDuration(&c.DrainTimeout, s, 0) },
 	},
 	{
-		"tls-cert-file", "file", "", "PEM certificate chain for client connections; if set, clients must use TLS. klink reads it and --tls-key-file again when they change.",
-		func(c *Serve, s string) error { c.TLSCertFile = s; return nil },
+		"tls-cert-file", "[name=]file,...", "", "PEM certificate chain for client connections, by listener; if set, clients must use TLS. klink reads it and --tls-key-file again when they change.",
+		func(c *Serve, s string) error { return setPerListener(&c.given.certFile, s, false, anyText) },
 	},
 	{
-		"tls-key-file", "file", "", "PEM private key of --tls-cert-file, not encrypted.",
-		func(c *Serve, s string) error { c.TLSKeyFile = s; return nil },
+		"tls-key-file", "[name=]file,...", "", "PEM private key of --tls-cert-file, not encrypted, by listener.",
+		func(c *Serve, s string) error { return setPerListener(&c.given.keyFile, s, false, anyText) },
 	},
 	{
-		"ssl-client-auth", "none|requested|required", "none", "Whether clients show a certificate, which one of --ssl-client-ca-file must have signed. With --credential-map-file the certificate says who the client is; without, clients still log in at the brokers as themselves. Like a broker's ssl.client.auth.",
+		"tls-min-version", "[name=]version,...", "TLSv1.2", "Oldest TLS version that clients may use, by listener: TLSv1.2 or TLSv1.3.",
 		func(c *Serve, s string) error {
-			return setOneOf(&c.SSLClientAuth, s, ClientAuthNone, ClientAuthRequested, ClientAuthRequired)
+			return setPerListener(&c.given.minVersion, s, false, func(v string) error { _, err := parseTLSVersion(v); return err })
+		},
+	},
+	{
+		"tls-cipher-suites", "[name=]suite,...", "", "Cipher suites of TLS 1.2 that clients may use, by listener, by their IANA names. Only secure ones can be named; klink chooses among them. Those of TLS 1.3 are all secure and cannot be chosen. Default: all secure ones with forward secrecy.",
+		func(c *Serve, s string) error {
+			return setPerListener(&c.given.ciphers, s, true, func(v string) error { _, err := parseCipherSuite(v); return err })
+		},
+	},
+	{
+		"sni-broker", "[name=]pattern,...", "", "Names of the destination's brokers on one port, by listener, such as broker-{id}.klink.example: klink advertises each broker at its name and the port of --listen, and sends clients where the server name of their TLS handshake (SNI) says; --advertise is the name to bootstrap from. All names must lead to klink, and be in the certificate. Default: none, so each broker has its own port.",
+		func(c *Serve, s string) error { return setPerListener(&c.given.sniBroker, s, false, checkPattern) },
+	},
+	{
+		"proxy-protocol-from", "[name=]network,...", "", "Addresses or networks of load balancers that send the PROXY protocol, version 2, by listener, such as external=10.1.0.0/16,10.2.0.7. Their connections must begin with its header, and the client's address in it counts for --max-connections-per-ip and in logs. List only load balancers: whoever is listed can claim any address. Default: none.",
+		func(c *Serve, s string) error {
+			return setPerListener(&c.given.proxyFrom, s, true, func(v string) error { _, err := parsePrefix(v); return err })
+		},
+	},
+	{
+		"ssl-client-auth", "[name=]none|requested|required,...", "none", "Whether clients show a certificate, by listener, which one of --ssl-client-ca-file must have signed. With --credential-map-file the certificate says who the client is; without, clients still log in at the brokers as themselves. Like a broker's ssl.client.auth.",
+		func(c *Serve, s string) error {
+			return setPerListener(&c.given.clientAuth, s, false, func(v string) error {
+				return setOneOf(new(string), v, ClientAuthNone, ClientAuthRequested, ClientAuthRequired)
+			})
 		},
 	},
 	{
@@ -224,7 +259,7 @@ var Settings = []Setting{
 		func(c *Serve, s string) error { return setSize(&c.ReplicatorMemory, s, 1<<20, 1<<50) },
 	},
 	{
-		"instance-id", "text", "", "Name of this process, unique among the klink processes of one destination. A process that was killed and is started again with the same name takes its work back at once. Default: the host name and the address of --listen.",
+		"instance-id", "text", "", "Name of this process, unique among the klink processes of one destination. A process that was killed and is started again with the same name takes its work back at once. Default: the host name and the address of the first listener.",
 		func(c *Serve, s string) error { return setName(&c.InstanceID, s) },
 	},
 	{

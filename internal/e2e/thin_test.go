@@ -36,7 +36,7 @@ func startThin(t *testing.T, opts ...kafkatest.Option) *thin {
 	t.Helper()
 	c := &thin{addr: fmt.Sprintf("127.0.0.1:%d", kafkatest.FreePorts(t, 1))}
 	c.Cluster = kafkatest.Start(t, append(opts, kafkatest.Listener("THIN", "PLAINTEXT", c.addr))...)
-	p, err := proxy.New(proxy.Config{Listen: c.addr, Sessions: c, MaxInFlight: 1, Loops: 1})
+	p, err := proxy.New(proxy.Config{Listeners: []proxy.Listener{{Listen: c.addr}}, Sessions: c, MaxInFlight: 1, Loops: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

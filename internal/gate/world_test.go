@@ -161,17 +161,17 @@ func newWorld(t *testing.T, s settings, entries ...string) *world {
 		}
 	}
 	w.gate = New(c)
-	config := proxy.Config{Listen: "127.0.0.1:0", Sessions: passOn{}, Gate: w.gate, Logger: log, Loops: 2, SASL: true}
+	config := proxy.Config{Listeners: []proxy.Listener{{Listen: "127.0.0.1:0"}}, Sessions: passOn{}, Gate: w.gate, Logger: log, Loops: 2, SASL: true}
 	if s.tls {
 		w.ca = newAuthority(t)
-		config.TLS = &tls.Config{Certificates: []tls.Certificate{w.ca.issue(t, nil)}, MinVersion: tls.VersionTLS12}
+		config.Listeners[0].TLS = &tls.Config{Certificates: []tls.Certificate{w.ca.issue(t, nil)}, MinVersion: tls.VersionTLS12}
 		file := filepath.Join(w.dir, "ca.pem")
 		require.NoError(t, os.WriteFile(file, w.ca.pem, 0o600))
 		check := w.gate.CheckCertificate
 		if c.Server != nil {
 			check = nil
 		}
-		require.NoError(t, AskCertificates(config.TLS, file, s.required, check, log))
+		require.NoError(t, AskCertificates(config.Listeners[0].TLS, file, s.required, check, log))
 	}
 	w.proxy, err = proxy.New(config)
 	require.NoError(t, err)

@@ -81,12 +81,18 @@ type RunningTool struct {
 // goes on (a console consumer). Standard input may be nil.
 func StartTool(t testing.TB, stdin io.Reader, mainClass string, args ...string) *RunningTool {
 	t.Helper()
+	return StartToolOn(t, nil, stdin, mainClass, args...)
+}
+
+// StartToolOn is [StartTool] with flags for the JVM, which override the others.
+func StartToolOn(t testing.TB, jvm []string, stdin io.Reader, mainClass string, args ...string) *RunningTool {
+	t.Helper()
 	Require(t)
 	lib, err := jars(V431)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd, err := toolCommand(lib, t.TempDir(), archive(lib, toolArchive), mainClass, args)
+	cmd, err := toolCommand(lib, t.TempDir(), slices.Concat(archive(lib, toolArchive), jvm), mainClass, args)
 	if err != nil {
 		t.Fatal(err)
 	}
