@@ -95,19 +95,19 @@ func TestOwnersThatBelieveWrongly(t *testing.T) {
 		k.ownsAll = true
 		k.start()
 	}
-	pass(whole(time.Minute, 20*time.Second))
 	void := 0.0
-	for _, k := range two {
-		n, ok := k.sumOf(t, "klink_link_append_settled_total", "")
-		if !ok {
-			t.Error("no klink_link_append_settled_total")
+	kafkatest.WaitFor(t, 3*time.Minute, "the two owners to be in each other's way", func() (bool, string) {
+		void = 0
+		for _, k := range two {
+			n, _ := k.sumOf(t, "klink_link_append_settled_total", "")
+			void += n
 		}
-		void += n
+		return void > 0, "no append was settled by reading the log"
+	})
+	pass(whole(time.Minute, 20*time.Second))
+	for _, k := range two {
 		k.Kill()
 		k.ownsAll = false
-	}
-	if void == 0 {
-		t.Error("none of the two owners was ever in the other one's way")
 	}
 	for _, k := range all {
 		k.start()
@@ -127,5 +127,5 @@ func TestOwnersThatBelieveWrongly(t *testing.T) {
 			assertSame(t, topic+" by "+r.name, want, r.read(t, all[i].Bootstrap(), topic, len(want)))
 		}
 	}
-	fmt.Printf("two owners: %.0f appends were in each other's way\n", void)
+	fmt.Printf("two owners: at first %.0f appends were in each other's way\n", void)
 }
