@@ -44,6 +44,7 @@ type brokerHealth struct {
 	led      bool      // it leads a mirrored partition
 	failures int       // in a row
 	err      error     // of the last check
+	failed   time.Time // when failures reached the link's threshold
 	due      time.Time // of the next check, unless a fetch waits for the broker
 }
 
@@ -123,6 +124,9 @@ func (s *source) checked(ctx context.Context, broker int32, err error) {
 		b.failures, b.err = 0, nil
 	default:
 		b.failures, b.err = b.failures+1, err
+		if b.failures == s.cfg.CheckThreshold {
+			b.failed = time.Now()
+		}
 	}
 	s.sayBrokers()
 }
@@ -147,9 +151,10 @@ func (s *source) sayBrokers() {
 	}
 }
 
-// down reports whether a broker has failed as many checks as the link allows.
+// down reports whether a broker has failed as many checks as the link allows, and the source has
+// answered since. Without that answer the whole source may be down, which its own check says.
 func (s *source) down(b *brokerHealth) bool {
-	return b != nil && b.err != nil && b.failures >= s.cfg.CheckThreshold
+	return b != nil && b.err != nil && b.failures >= s.cfg.CheckThreshold && s.health.answered.After(b.failed)
 }
 
 // unreachable returns a failure if a partition of a mirror that is run here is led by a broker that

@@ -74,8 +74,9 @@ type health struct {
 	clusterID string
 	code      model.Error // while down
 	message   string
-	failures  int    // in a row
-	brokers   string // while up: which brokers cannot be reached all the same, "" = none
+	failures  int       // in a row
+	answered  time.Time // when the last check succeeded
+	brokers   string    // while up: which brokers cannot be reached all the same, "" = none
 }
 
 // newSource returns a source that does not run yet. An error is about the configs.
@@ -254,7 +255,7 @@ func (s *source) failed(err error) bool {
 func (s *source) ok(clusterID string) {
 	s.mu.Lock()
 	was := s.health
-	s.health = health{known: true, up: true, clusterID: clusterID, brokers: was.brokers}
+	s.health = health{known: true, up: true, clusterID: clusterID, answered: time.Now(), brokers: was.brokers}
 	if !was.up { // what was found before says nothing now
 		s.brokers, s.health.brokers = nil, ""
 	}
