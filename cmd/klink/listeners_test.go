@@ -22,9 +22,8 @@ func TestNameWarnings(t *testing.T) {
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"klink.example", "*.a.example"}, NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	require.NoError(t, err)
-	leaf, err := x509.ParseCertificate(der)
-	require.NoError(t, err)
-	config := &tls.Config{Certificates: []tls.Certificate{{Leaf: leaf}}}
+	certificate := &tls.Certificate{Certificate: [][]byte{der}}
+	config := &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate, nil }}
 	for _, c := range []struct {
 		listener proxy.Listener
 		want     []string
