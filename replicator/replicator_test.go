@@ -1,8 +1,6 @@
 package replicator
 
 import (
-	"fmt"
-	"os"
 	"testing"
 
 	"klink/admin/model"
@@ -13,13 +11,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	kafkatest.StopShared()
-	if err := goleak.Find(goleak.IgnoreAnyFunction("klink/internal/kafkatest.startOnLastingThread.func1.1")); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	kafkatest.Main(m, func() error {
+		return goleak.Find(goleak.IgnoreAnyFunction("klink/internal/kafkatest.startOnLastingThread.func1.1"))
+	})
 }
 
 // embedded returns a world of two in-process clusters.

@@ -4,6 +4,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -76,8 +77,9 @@ func hookedBinary(t testing.TB) string {
 	return bin
 }
 
-func removeBinary() {
-	built.Range(func(dir, _ any) bool { os.RemoveAll(dir.(string)); return true })
+func removeBinary() (err error) {
+	built.Range(func(dir, _ any) bool { err = errors.Join(err, os.RemoveAll(dir.(string))); return true })
+	return err
 }
 
 // Klink is a `klink serve` in front of a destination, as a process of its own on 127.0.0.1. Its

@@ -51,14 +51,14 @@ func (s *hostileSite) harm(format string, args ...any) {
 	}
 }
 
-// TestHostileClients: for 20 s (60 s in `make soak`), 50 clients do all the harm that strangers
+// TestHostileClients: for 10 s (60 s in `make soak`), 50 clients do all the harm that strangers
 // and ordinary users can try. Meanwhile an honest producer and consumer go on. They see no error.
 // They wait at most three times as long as in peace, or as clients that go around klink at the
 // same time. klink stays within the memory that docs/operations.md, "Sizing", names. The mirror
 // goes on. Nothing was done that only klink or an administrator may do.
 func TestHostileClients(t *testing.T) {
 	const requestMemory, replicatorMemory = 256 << 20, 64 << 20
-	hostileRounds := whole(12, 4)
+	hostileRounds := whole(12, 2)
 	source := kafkatest.Start(t)
 	destination := kafkatest.Start(t, kafkatest.Brokers(3),
 		kafkatest.SASL(honestUser, honestPassword, malloryUser, malloryPassword, klinkUser, klinkPassword))

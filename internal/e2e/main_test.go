@@ -10,9 +10,9 @@ import (
 	"klink/internal/kafkatest"
 )
 
-// atOnce is how many tests run at the same time at least: they wait for brokers for a part of their
-// time, and two at a time leave a quarter of two processors idle.
-const atOnce = 3
+// atOnce is how many tests run at the same time at least: they wait for brokers for most of their
+// time, so fewer leave two processors idle.
+const atOnce = 5
 
 // whole returns what a long test does in `make soak`, or the shorter of `make test`.
 func whole[T any](soak, test T) T {
@@ -31,8 +31,5 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 	}
-	code := m.Run()
-	kafkatest.StopShared()
-	removeBinary()
-	os.Exit(code)
+	kafkatest.Main(m, removeBinary)
 }

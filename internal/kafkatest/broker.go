@@ -116,6 +116,7 @@ func (b *Broker) proxies() (list []*Faults) {
 
 // PID is the process id of the broker, 0 while it is stopped.
 func (b *Broker) PID() int {
+	b.cluster.touched.Store(true)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.proc == nil {
@@ -135,6 +136,7 @@ func (b *Broker) Stop() {
 }
 
 func (b *Broker) end(how func(*Process)) {
+	b.cluster.touched.Store(true)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.proc == nil {

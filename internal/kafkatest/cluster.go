@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,12 +33,18 @@ type Cluster struct {
 	brokers []*Broker
 	zk      *zookeeper // only before KRaft
 	tls     *certificates
+	// touched is set once a test has stopped a broker, or could have: see pool.go.
+	touched atomic.Bool
 }
 
 // Start runs a KRaft cluster of Apache Kafka 4.3.1 until the end of the test. When the test fails,
-// the last lines of the brokers' logs are shown.
+// the last lines of the brokers' logs are shown. Without options the cluster may have served other
+// tests before, one after another; it has no topic of theirs and no group.
 func Start(t testing.TB, opts ...Option) *Cluster {
 	t.Helper()
+	if len(opts) == 0 {
+		return startPooled(t)
+	}
 	return startFor(t, V431, opts)
 }
 

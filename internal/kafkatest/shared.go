@@ -1,6 +1,7 @@
 package kafkatest
 
 import (
+	"fmt"
 	"os"
 	"sync"
 	"testing"
@@ -57,20 +58,28 @@ func sharedFor(t testing.TB, v Version, name string, opts []Option) *Cluster {
 	return s.cluster
 }
 
-// Main runs the tests and stops the shared clusters. A package that uses [Shared] has
+// Main runs the tests, stops the clusters that several tests use, and calls last: an error fails
+// the run. A package that uses [Shared] has
 //
 //	func TestMain(m *testing.M) { kafkatest.Main(m) }
 //
 // Without it the clusters still end with the test binary, but their data stays until the next test
-// binary cleans up.
-func Main(m *testing.M) {
+// binary cleans up, and [Start] starts every cluster anew.
+func Main(m *testing.M, last ...func() error) {
+	openPool()
 	code := m.Run()
-	StopShared()
+	stopShared()
+	for _, f := range last {
+		if err := f(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = max(code, 1)
+		}
+	}
 	os.Exit(code)
 }
 
-// StopShared stops all shared clusters, for a TestMain that has more to do than [Main] does.
-func StopShared() {
+// stopShared stops all clusters that outlive a test.
+func stopShared() {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
 	var wg sync.WaitGroup
@@ -79,6 +88,7 @@ func StopShared() {
 			wg.Go(s.cluster.stop)
 		}
 	}
+	closePool(func(c *Cluster) { wg.Go(c.stop) })
 	wg.Wait()
 	shared.clusters = nil
 }
