@@ -110,15 +110,15 @@ func assemble(ctx context.Context, cfg *config.Serve, log *slog.Logger) (*server
 		}
 	}
 
-	if s.identity, err = newIdentity(cfg, properties, listeners, log); err != nil {
-		return nil, err
-	}
-	s.warnings = append(plaintextWarnings(cfg, properties), identityWarnings(cfg)...)
-	s.warnings = append(s.warnings, nameWarnings(listeners)...)
 	files, err := linkFiles(cfg, written, properties)
 	if err != nil {
 		return nil, err
 	}
+	if s.identity, err = newIdentity(cfg, properties, listeners, files, log); err != nil {
+		return nil, err
+	}
+	s.warnings = append(plaintextWarnings(cfg, properties), identityWarnings(cfg)...)
+	s.warnings = append(s.warnings, nameWarnings(listeners)...)
 	if s.facts, err = facts.New(facts.Config{
 		Destination: destination, Logger: log, TopicsSeen: func(topics map[[16]byte]string) { s.service.TopicsSeen(topics) },
 		CatchUp: func(ctx context.Context, topic string) error {

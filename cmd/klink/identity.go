@@ -29,12 +29,12 @@ type identity struct {
 }
 
 // newIdentity makes what the settings ask for, and adds the question for certificates to the
-// listeners with TLS.
-func newIdentity(cfg *config.Serve, destination kafkaclient.Properties, listeners []proxy.Listener, log *slog.Logger) (id identity, err error) {
+// listeners with TLS. files are those that links may use.
+func newIdentity(cfg *config.Serve, destination kafkaclient.Properties, listeners []proxy.Listener, files kafkaclient.Files, log *slog.Logger) (id identity, err error) {
 	var check func(tls.ConnectionState) error
 	if cfg.CredentialMapFile != "" {
 		c := gate.Config{Rules: cfg.PrincipalMappingRules, Links: cfg.LinkAdmin != string(router.LinkAdminOff)}
-		if c.Map, err = credentials.Open(cfg.CredentialMapFile, destination, log); err != nil {
+		if c.Map, err = credentials.Open(cfg.CredentialMapFile, destination, files.Hold, log); err != nil {
 			return identity{}, fmt.Errorf("credential-map-file: %w", err)
 		}
 		if cfg.Terminates() {

@@ -92,6 +92,11 @@ func TestSecuredOnAllSides(t *testing.T) {
 		"sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;\n"+
 		"sasl.oauthbearer.token.endpoint.url=file://"+w.file("public/token", "x")+"\n")
 	refused("the file of sasl.oauthbearer.token.endpoint.url of --destination-config, is in one of them", append(flags, "--destination-config", token)...)
+	identities := w.file("map.yaml", "User:a: {destination: {ssl.keystore.location: "+public+"/broker.pem}}\n")
+	_, stderr, code := w.run("", append(append([]string{"serve", "--listen", "127.0.0.1:0"}, flags...),
+		"--ssl-client-auth", "required", "--ssl-client-ca-file", klinkCA, "--credential-map-file", identities)...)
+	require.Equal(t, exitError, code)
+	require.Contains(t, stderr, "is in one of --link-file-directories, so links could use it")
 	// serve runs klink and points the context dst at it.
 	serve := func(flags ...string) (stop func()) {
 		s := newServer(t, flags...)
@@ -121,7 +126,7 @@ func TestSecuredOnAllSides(t *testing.T) {
 	require.Contains(t, w.refused("mine", "topic", "produce", "orders"), "read-only mirror topic 'orders'")
 
 	// A client with a wrong password is refused.
-	_, stderr, code := w.run("", "topic", "list", "--cluster", "dst", "--command-config",
+	_, stderr, code = w.run("", "topic", "list", "--cluster", "dst", "--command-config",
 		properties("wrong.properties", w.klink, "admin", "WRONG-S3CRET", klinkCA))
 	require.Equal(t, exitError, code)
 	require.NotContains(t, stderr, "S3CRET")

@@ -27,12 +27,13 @@ type Map struct {
 }
 
 // Open reads the map. reach are the properties by which klink itself connects to the destination;
-// the map takes from them how to reach and to check brokers, and no login.
-func Open(path string, reach kafkaclient.Properties, log *slog.Logger) (*Map, error) {
+// the map takes from them how to reach and to check brokers, and no login. shared reports whether
+// links may use a file; the map may name no such file.
+func Open(path string, reach kafkaclient.Properties, shared func(path string) bool, log *slog.Logger) (*Map, error) {
 	nobody := reach.Nobody()
 	file, err := follow.Open(path, "credential map", maxFile, log, func(text []byte, last map[string]*Entry) (map[string]*Entry, error) {
 		follow.Private(path, log)
-		entries, err := parse(text, nobody)
+		entries, err := parse(text, nobody, shared)
 		if err != nil {
 			return nil, err
 		}

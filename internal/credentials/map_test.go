@@ -21,18 +21,34 @@ var own = kafkaclient.Properties{
 	"ssl.keystore.location": "/does/not/exist", "ssl.key.password": "own-secret", "ssl.certificate.location": "/does/not/exist", "ssl.endpoint.identification.algorithm": "",
 }
 
+func unshared(string) bool { return false }
+
+// A file that links may use would let whoever creates links log in as a client.
+func TestNoFileOfLinks(t *testing.T) {
+	shared := func(path string) bool { return filepath.Dir(path) == "/links" }
+	for _, entry := range []string{
+		"destination: {ssl.keystore.location: /links/alice.pem}",
+		"destination: {ssl.key.location: /links/alice.key, ssl.certificate.location: /own/alice.pem}",
+		"destination: {sasl.mechanism: OAUTHBEARER, sasl.oauthbearer.token.endpoint.url: 'file:///links/token'}",
+		"destination: {}, sources: {east: {ssl.keystore.location: /links/alice.pem}}",
+	} {
+		_, err := parse([]byte("User:alice: {"+entry+"}"), kafkaclient.Properties{}, shared)
+		require.ErrorContains(t, err, "is in one of --link-file-directories", entry)
+	}
+}
+
 // What klink itself logs in with is never a part of an entry.
 func TestNobodyGetsKlinksLogin(t *testing.T) {
 	require.Equal(t, kafkaclient.Properties{"security.protocol": "SASL_PLAINTEXT", "client.id": "klink", "ssl.endpoint.identification.algorithm": ""}, own.Nobody())
-	_, err := parse([]byte("User:alice: {destination: {}}"), own.Nobody())
+	_, err := parse([]byte("User:alice: {destination: {}}"), own.Nobody(), unshared)
 	require.ErrorContains(t, err, "line 1: sasl.mechanism: must be set")
-	_, err = parse([]byte("User:alice: {destination: {sasl.mechanism: PLAIN}}"), own.Nobody())
+	_, err = parse([]byte("User:alice: {destination: {sasl.mechanism: PLAIN}}"), own.Nobody(), unshared)
 	require.ErrorContains(t, err, "line 1: sasl.jaas.config: must be set")
-	entries, err := parse([]byte("User:alice: {destination: {sasl.mechanism: PLAIN, sasl.jaas.config: '"+login+"'}, sources: {east: {sasl.mechanism: PLAIN}}}"), own.Nobody())
+	entries, err := parse([]byte("User:alice: {destination: {sasl.mechanism: PLAIN, sasl.jaas.config: '"+login+"'}, sources: {east: {sasl.mechanism: PLAIN}}}"), own.Nobody(), unshared)
 	require.NoError(t, err)
 	require.Equal(t, "PLAIN", entries["User:alice"].Destination.Mechanism.Name())
 	require.Equal(t, kafkaclient.Properties{"sasl.mechanism": "PLAIN"}, entries["User:alice"].Sources["east"])
-	entries, err = parse([]byte("User:alice: {destination: {}}"), kafkaclient.Properties{})
+	entries, err = parse([]byte("User:alice: {destination: {}}"), kafkaclient.Properties{}, unshared)
 	require.NoError(t, err)
 	require.Nil(t, entries["User:alice"].Destination.Mechanism)
 }
@@ -62,12 +78,12 @@ func TestMistakes(t *testing.T) {
 		"{}\n---\nUser:b: {destination: {}}":                                             "more than one YAML document",
 		"User:a: {destination: {sasl.mechanism: &x PLAIN, sasl.jaas.config: *x}}":        "line 1: references",
 	} {
-		_, err := parse([]byte(text), own.Nobody())
+		_, err := parse([]byte(text), own.Nobody(), unshared)
 		require.ErrorContains(t, err, want, text)
 		require.NotContains(t, err.Error(), "top-secret", text)
 	}
 	for _, empty := range []string{"", "# nothing\n", "null", "{}"} {
-		entries, err := parse([]byte(empty), own.Nobody())
+		entries, err := parse([]byte(empty), own.Nobody(), unshared)
 		require.NoError(t, err, empty)
 		require.Empty(t, entries)
 	}
@@ -83,7 +99,7 @@ func TestTheMapFollowsItsFile(t *testing.T) {
 	var log bytes.Buffer
 	write(one("alice", "a") + one("bob", "b"))
 	require.NoError(t, os.Chmod(path, 0o604))
-	m, err := Open(path, own, slog.New(slog.NewTextHandler(&log, nil)))
+	m, err := Open(path, own, unshared, slog.New(slog.NewTextHandler(&log, nil)))
 	require.NoError(t, err)
 	require.Contains(t, log.String(), "everybody on this machine may use a file with secrets")
 	alice, bob, count := m.Lookup("User:alice"), m.Lookup("User:bob"), m.Refresh()

@@ -25,8 +25,8 @@ var lineOf = regexp.MustCompile(`line ([0-9]+)`)
 //	  sources:
 //	    east: {sasl.mechanism: PLAIN, sasl.jaas.config: '...'}
 //
-// Errors name the line and the key, and show no value.
-func parse(text []byte, reach kafkaclient.Properties) (map[string]*Entry, error) {
+// Errors name the line and the key, and show no value. shared reports whether links may use a file.
+func parse(text []byte, reach kafkaclient.Properties, shared func(path string) bool) (map[string]*Entry, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	var document yaml.Node
 	entries := map[string]*Entry{}
@@ -55,11 +55,11 @@ func parse(text []byte, reach kafkaclient.Properties) (map[string]*Entry, error)
 			switch key {
 			case "destination":
 				described = true
-				entry.own, entry.Destination, err = destination(value, at, reach)
+				entry.own, entry.Destination, err = destination(value, at, reach, shared)
 			case "sources":
 				entry.Sources = map[string]kafkaclient.Properties{}
 				err = fields(value, func(link string, _ int, value *yaml.Node) (err error) {
-					entry.Sources[link], err = properties(value)
+					entry.Sources[link], err = properties(value, shared)
 					return err
 				})
 			default:
@@ -87,8 +87,8 @@ func checkPrincipal(principal string) error {
 	return nil
 }
 
-func destination(node *yaml.Node, at int, reach kafkaclient.Properties) (map[string]string, kafkaclient.Credential, error) {
-	own, err := properties(node)
+func destination(node *yaml.Node, at int, reach kafkaclient.Properties, shared func(string) bool) (map[string]string, kafkaclient.Credential, error) {
+	own, err := properties(node, shared)
 	if err != nil {
 		return nil, kafkaclient.Credential{}, err
 	}
@@ -103,8 +103,9 @@ func destination(node *yaml.Node, at int, reach kafkaclient.Properties) (map[str
 	return own, credential, err
 }
 
-// properties reads client properties that prove an identity.
-func properties(node *yaml.Node) (kafkaclient.Properties, error) {
+// properties reads client properties that prove an identity. It refuses files that links may use:
+// who may create links could log in with them.
+func properties(node *yaml.Node, shared func(path string) bool) (kafkaclient.Properties, error) {
 	p := kafkaclient.Properties{}
 	err := fields(node, func(key string, at int, value *yaml.Node) error {
 		if !kafkaclient.ProvesIdentity(key) {
@@ -116,7 +117,15 @@ func properties(node *yaml.Node) (kafkaclient.Properties, error) {
 		p[key] = value.Value
 		return nil
 	})
-	return p, err
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range []string{p["ssl.keystore.location"], p["ssl.key.location"], p.TokenFile()} {
+		if path != "" && shared(path) {
+			return nil, fmt.Errorf("line %d: the file %s is in one of --link-file-directories, so links could use it: keep it elsewhere", node.Line, path)
+		}
+	}
+	return p, nil
 }
 
 // fields calls f for each key of a mapping.
