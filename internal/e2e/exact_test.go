@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ type exact struct {
 	adm                 *kadm.Client // of the source
 	dst                 *kadm.Client // of the destination, around klink
 	ctx                 context.Context
+	compared            sync.Map // topics that all clients have read once
 }
 
 func newExact(t *testing.T, source *kafkatest.Cluster, linkConfigs ...string) *exact {
@@ -58,14 +60,19 @@ func (e *exact) mirror(t testing.TB, topic string) {
 }
 
 // compare reads the topic at the source and, with three clients, through klink; with
-// read_committed, as a mirror has nothing else.
+// read_committed, as a mirror has nothing else. Java, which takes seconds to start, reads a topic
+// once, and each time in `make soak`.
 func (e *exact) compare(t *testing.T, topic string, partitions int32) []record {
 	t.Helper()
 	e.awaitMarkers(t, topic)
 	awaitMirror(t, e.k, e.source, topic)
 	want := readCommitted(t, e.source.Bootstrap(), topic)
 	assertSame(t, topic+" by franz-go, read_committed", want, readCommitted(t, e.k.Bootstrap(), topic))
-	for _, r := range readers() {
+	by := readers()
+	if _, again := e.compared.LoadOrStore(topic, true); again {
+		by = whole(by, by[:2])
+	}
+	for _, r := range by {
 		assertSame(t, topic+" by "+r.name, want, r.read(t, e.k.Bootstrap(), topic, len(want)))
 	}
 	for _, ts := range []int64{-1, -2} {

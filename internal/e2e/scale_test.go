@@ -15,8 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// manyByDefault keeps the tests below to a few minutes. A million takes a quarter of an hour.
-const manyByDefault = 200_000
+// manyByDefault keeps each of the tests below to a minute. A million takes a quarter of an hour.
+const manyByDefault = 100_000
 
 // scale is how large the larger topics of the tests below are; KLINK_SCALE=1000000 is a million.
 func scale(t testing.TB, byDefault int) int {

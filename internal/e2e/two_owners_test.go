@@ -18,7 +18,7 @@ import (
 const stoppedTime = 30 * time.Second
 
 // TestOwnersThatBelieveWrongly: two instances that both believe to be the only owner of all
-// partitions, for 20 s (a minute in `make soak`); and an owner that stands still for so long that
+// partitions, for 8 s (a minute in `make soak`); and an owner that stands still for so long that
 // another one takes over, and then goes on where it was. Three brokers, replication factor 3,
 // producers that do not linger, a mirror with joined batches and one without. Every record comes
 // once, and in order.
@@ -49,7 +49,7 @@ func TestOwnersThatBelieveWrongly(t *testing.T) {
 						t.Errorf("produce: %v", err)
 					}
 				})
-				time.Sleep(2 * time.Millisecond)
+				time.Sleep(4 * time.Millisecond)
 			}
 			if err := cl.Flush(ctx); err != nil {
 				t.Error(err)
@@ -104,7 +104,7 @@ func TestOwnersThatBelieveWrongly(t *testing.T) {
 		}
 		return void > 0, "no append was settled by reading the log"
 	})
-	pass(whole(time.Minute, 20*time.Second))
+	pass(whole(time.Minute, 8*time.Second))
 	for _, k := range two {
 		k.Kill()
 		k.ownsAll = false

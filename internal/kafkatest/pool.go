@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // A cluster takes seconds of CPU time to start, and more until its code is compiled. So a cluster
@@ -69,7 +70,12 @@ func (c *Cluster) retire(t testing.TB) {
 	pool.mu.Lock()
 	wanted := pool.open && len(pool.idle) < maxIdle && !t.Failed() && !c.touched.Load()
 	pool.mu.Unlock()
-	if !wanted || c.empty() != nil {
+	if !wanted {
+		c.stop()
+		return
+	}
+	if err := c.empty(); err != nil {
+		t.Logf("the cluster ends with this test: %v", err)
 		c.stop()
 		return
 	}
@@ -112,12 +118,39 @@ func (c *Cluster) empty() error {
 		return fmt.Errorf("kafkatest: list groups: %w", err)
 	}
 	if names := groups.Groups(); len(names) > 0 {
+		if err := expelMembers(ctx, cl, adm, names); err != nil {
+			return err
+		}
 		deleted, err := adm.DeleteGroups(ctx, names...)
 		if err = errors.Join(err, deleted.Error()); err != nil {
 			return fmt.Errorf("kafkatest: delete groups: %w", err)
 		}
 	}
 	return deleteTopics(ctx, adm)
+}
+
+// expelMembers makes the members of groups leave: what a test has killed did not.
+func expelMembers(ctx context.Context, cl *kgo.Client, adm *kadm.Client, groups []string) error {
+	described, err := adm.DescribeGroups(ctx, groups...)
+	if err != nil {
+		return fmt.Errorf("kafkatest: describe groups: %w", err)
+	}
+	for name, group := range described {
+		req := kmsg.NewPtrLeaveGroupRequest()
+		req.Group = name
+		for _, member := range group.Members {
+			leaves := kmsg.NewLeaveGroupRequestMember()
+			leaves.MemberID, leaves.InstanceID = member.MemberID, member.InstanceID
+			req.Members = append(req.Members, leaves)
+		}
+		if len(req.Members) == 0 {
+			continue
+		}
+		if _, err := req.RequestWith(ctx, cl); err != nil {
+			return fmt.Errorf("kafkatest: leave group %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // unchanged returns an error if a test has set what empty does not set back, or if a transaction is

@@ -4,7 +4,9 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // TestClustersServeSeveralTests: a cluster that a test leaves in health is empty when the next test
@@ -43,6 +45,22 @@ func TestClustersServeSeveralTests(t *testing.T) {
 		offsets.AddOffset("t", 0, 1, -1)
 		if err := adm.CommitAllOffsets(t.Context(), "g", offsets); err != nil {
 			t.Fatal(err)
+		}
+	})
+	use("a member that did not leave", true, func(t *testing.T, _ *kadm.Client) {
+		cl := last.Client(t)
+		join := kmsg.NewPtrJoinGroupRequest()
+		join.Group, join.ProtocolType, join.SessionTimeoutMillis, join.RebalanceTimeoutMillis = "klink", "klink", 45_000, 45_000
+		protocol := kmsg.NewJoinGroupRequestProtocol()
+		protocol.Name = "p"
+		join.Protocols = append(join.Protocols, protocol)
+		resp, err := join.RequestWith(t.Context(), cl)
+		if err == nil && resp.ErrorCode == kerr.MemberIDRequired.Code {
+			join.MemberID = resp.MemberID
+			resp, err = join.RequestWith(t.Context(), cl)
+		}
+		if err != nil || resp.ErrorCode != 0 {
+			t.Fatal(err, resp.ErrorCode)
 		}
 	})
 	use("a config of the broker", true, func(t *testing.T, adm *kadm.Client) {
