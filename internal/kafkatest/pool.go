@@ -183,8 +183,8 @@ func (c *Cluster) unchanged(ctx context.Context, adm *kadm.Client) error {
 	return nil
 }
 
-// changed reports whether a test has set a config. The controller itself sets min.insync.replicas as
-// it starts.
+// changed reports whether a test has set a config. The controller itself sets min.insync.replicas
+// as it starts.
 func changed(e kadm.Config) bool {
 	return strings.HasPrefix(e.Source.String(), "DYNAMIC") && (e.Key != "min.insync.replicas" || e.MaybeValue() != "1")
 }
