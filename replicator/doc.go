@@ -9,8 +9,9 @@
 //     sends them. Both use connections of package wire, and memory that package memory accounts
 //     for.
 //   - resume.go finds out, by reading back, where the destination's log ends.
-//   - source.go watches a source. compare.go asks it whether it lost what was mirrored;
-//     core/truncation.go says how a source's answer shows that.
+//   - source.go watches a source; nearest.go finds the followers to fetch from. compare.go asks a
+//     source whether it lost what was mirrored; core/truncation.go says how an answer shows that,
+//     and core/follower.go what it means for followers.
 //   - Package group has the rules of sharing work; member.go and owner.go act on them.
 //   - reconcile.go makes what runs match the state that the control plane publishes, and reports
 //     what it found.

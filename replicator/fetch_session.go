@@ -28,8 +28,9 @@ const sessionAge = 10 * time.Minute
 //
 // Only the fetcher's goroutine uses it.
 type fetchSession struct {
-	topics []askedTopic
-	twins  bool
+	adopted *[]fetcherTopic // what topics was made of
+	topics  []askedTopic
+	twins   bool
 
 	id, epoch int32 // epoch 0: the next fetch asks for a session; below: it does not
 	version   int16
@@ -46,7 +47,7 @@ type askedTopic struct {
 	twin   bool
 	name   string
 	id     [16]byte
-	jobs   []fetchJob // as fetcherTopic.workers
+	jobs   []fetchJob // as fetcherTopic.parts
 	at     []int32    // by partition: the index of its job, -1 = there is none
 	naming int        // jobs that the next fetch names
 	leave  []int32    // partitions that the next fetch removes from the session
@@ -55,6 +56,9 @@ type askedTopic struct {
 // fetchJob is one partition in a fetch.
 type fetchJob struct {
 	w       *worker
+	part    fetchedPart // as of now
+	begun   fetchedPart // as of when the job started
+	left    bool        // its leader takes the partition over from this broker, a follower
 	gen     uint32
 	offset  int64
 	leader  int32         // the source's leader epoch when the job started, -1 = unknown
@@ -74,26 +78,36 @@ type sessionEntry struct {
 	maxBytes int32
 }
 
-// adopt makes the session ask for these topics. If they differ from those before, it ends the
-// session and starts over.
-func (s *fetchSession) adopt(topics []fetcherTopic) {
+// adopt makes the session ask for these topics. If they differ from those before in more than the
+// epochs of the leaders, it ends the session and starts over.
+func (s *fetchSession) adopt(of *[]fetcherTopic) {
+	if s.adopted == of {
+		return
+	}
+	s.adopted = of
+	topics := *of
 	same := slices.EqualFunc(s.topics, topics, func(a askedTopic, t fetcherTopic) bool {
 		return a.m == t.m && a.twin == t.twin && a.id == t.m.id() &&
-			slices.EqualFunc(a.jobs, t.workers, func(j fetchJob, w *worker) bool { return j.w == w })
+			slices.EqualFunc(a.jobs, t.parts, func(j fetchJob, p fetchedPart) bool { return j.w == p.w })
 	})
 	if same {
+		for i, t := range topics {
+			for n, p := range t.parts {
+				s.topics[i].jobs[n].part, s.topics[i].jobs[n].left = p, false
+			}
+		}
 		return
 	}
 	s.end()
 	s.topics, s.twins = make([]askedTopic, len(topics)), false
 	for i, t := range topics {
-		a := askedTopic{m: t.m, twin: t.twin, name: t.m.sourceTopic, id: t.m.id(), jobs: make([]fetchJob, len(t.workers))}
-		for n, w := range t.workers {
-			a.jobs[n].w = w
-			for int(w.id) >= len(a.at) {
+		a := askedTopic{m: t.m, twin: t.twin, name: t.m.sourceTopic, id: t.m.id(), jobs: make([]fetchJob, len(t.parts))}
+		for n, p := range t.parts {
+			a.jobs[n].w, a.jobs[n].part = p.w, p
+			for int(p.w.id) >= len(a.at) {
 				a.at = append(a.at, -1)
 			}
-			a.at[w.id] = int32(n)
+			a.at[p.w.id] = int32(n)
 		}
 		s.twins = s.twins || t.twin
 		s.topics[i] = a
@@ -117,18 +131,6 @@ func (s *fetchSession) end() {
 
 // restart makes the next fetch start another session, in place of the one that id names.
 func (s *fetchSession) restart() { s.epoch, s.out = 0, 0 }
-
-// leftOut ends, outside of a session, the jobs that the response left out.
-func (s *fetchSession) leftOut() {
-	for i := range s.topics {
-		for n := range s.topics[i].jobs {
-			if j := &s.topics[i].jobs[n]; j.out {
-				j.out = false
-				j.failed()
-			}
-		}
-	}
-}
 
 // asked reports whether a twin of t, another mirror of the same source topic, waits for answers.
 func (s *fetchSession) asked(t *askedTopic) bool {

@@ -49,8 +49,9 @@ const (
 	waitPerPartition = 10 * time.Microsecond
 )
 
-// fetcher fetches from one broker of a source for the partitions it leads. One fetch is in flight
-// at a time; its result is queued, and the next fetch goes out while the streams append.
+// fetcher fetches from one broker of a source for the partitions it leads, and for those that it is
+// the nearest follower of. One fetch is in flight at a time; its result is queued, and the next
+// fetch goes out while the streams append.
 //
 // The response is read into a frame, and its batches are stamped and queued where they lie. Nothing
 // is allocated per fetch, partition or batch in the steady state.
@@ -72,6 +73,7 @@ type fetcher struct {
 	// answeredAt is when the last fetch was answered, in Unix nanoseconds; see worker.heard.
 	answeredAt atomic.Int64
 	waits      atomic.Bool   // a fetch is to be answered: its answer, or none, tells of the broker's health
+	sentAt     atomic.Int64  // when the fetch was sent whose answer has not begun, in Unix nanoseconds; 0 = none
 	frame      *memory.Frame // holds the response that is being delivered
 	inSession  bool          // Replicator.sessions counts this fetcher's session
 	leftOut    time.Time     // since when fetches leave partitions out and bring nothing; zero = not so
@@ -80,9 +82,18 @@ type fetcher struct {
 // fetcherTopic is the partitions of a topic that a fetcher fetches. twin is set if another mirror
 // copies the same source topic. A fetch names each partition once, so twins take turns.
 type fetcherTopic struct {
-	m       *mirror
-	workers []*worker
-	twin    bool
+	m     *mirror
+	parts []fetchedPart
+	twin  bool
+}
+
+// fetchedPart is a partition as the last metadata had it. If the broker that is fetched from is not
+// the leader, it is a follower. Leader and epoch belong together: a follower that knows the epoch
+// answers a fetch, too, and it must never be taken for the leader.
+type fetchedPart struct {
+	w      *worker
+	leader int32 // broker
+	epoch  int32 // of the leader, -1 = unknown
 }
 
 // fetchAsks is what a fetch asks for, and which topic and partition it names first.
@@ -152,6 +163,7 @@ func (f *fetcher) run(ctx context.Context) {
 		}
 		f.waits.Store(true)
 		if err := f.fetch(ctx, reserve, wait); err != nil && ctx.Err() == nil {
+			f.leaveAll(err)
 			f.s.r.log.Debug("could not fetch from the source, retrying", "link", f.s.name, "broker", f.broker, "error", err)
 			f.s.refresh()
 			_ = retry.Sleep(ctx, f.wait.Next())
@@ -181,7 +193,7 @@ func (f *fetcher) rest(ctx context.Context, busy bool) {
 func (f *fetcher) collect() (compares []*fetchJob, wait time.Duration) {
 	wait = f.s.cfg.MaxWait
 	s := &f.session
-	s.adopt(*f.topics.Load())
+	s.adopt(f.topics.Load())
 	limit := int(f.reach.Times(int64(f.s.r.queueLimit(1)), int64(f.s.r.queueLimit(core.MaxReach))))
 	now := time.Now()
 	f.first++
@@ -199,8 +211,10 @@ func (f *fetcher) collect() (compares []*fetchJob, wait time.Duration) {
 		}
 		for n := range t.jobs {
 			j := &t.jobs[n]
-			got := j.collect(limit, now)
+			got := j.collect(f.broker, limit, now)
 			switch got {
+			case toLeader:
+				f.leave(j, nil)
 			case toFetch:
 				s.out++
 			case toCompare:
@@ -209,7 +223,7 @@ func (f *fetcher) collect() (compares []*fetchJob, wait time.Duration) {
 			case fullNow:
 				full = true
 			}
-			if got != toFetch && got != never {
+			if got != toFetch && got != never && got != toLeader {
 				wait = min(wait, maxWaitBusy)
 			}
 		}
@@ -244,11 +258,15 @@ const (
 	fullNow                    // its queue is full
 	notNow                     // it wants no fetch now
 	never                      // it will never want a fetch again
+	toLeader                   // a follower cannot be fetched from now
 )
 
 // collect starts a fetch of one partition if it wants one.
-func (j *fetchJob) collect(limit int, now time.Time) collected {
+func (j *fetchJob) collect(broker int32, limit int, now time.Time) collected {
 	w := j.w
+	if j.left {
+		return toLeader
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if j.out && j.gen == w.core.Gen && w.core.Fetching {
@@ -263,8 +281,11 @@ func (j *fetchJob) collect(limit int, now time.Time) collected {
 		return fullNow
 	case !ok || now.Before(w.notBefore):
 		return notNow
+	case j.part.leader != broker && !w.core.MayFollow(j.part.epoch):
+		return toLeader
 	}
-	j.gen, j.offset, j.leader, j.largest, j.answer = w.core.BeginFetch(), offset, w.leader.Load(), w.core.Largest, false
+	j.gen, j.offset, j.leader, j.largest, j.answer = w.core.BeginFetch(), offset, j.part.epoch, w.core.Largest, false
+	j.begun = j.part
 	w.askedAt = now
 	if w.core.MustCompare(j.leader) {
 		j.seen = w.core.Seen
@@ -291,6 +312,8 @@ func (f *fetcher) fetch(ctx context.Context, reserved int64, wait time.Duration)
 		total: int32(max(reserved-int64(partitionRoom*(s.out+1)), reserved/2)), partition: int32(limit), wait: wait, first: f.first,
 	}
 	sent := time.Now()
+	f.sentAt.Store(sent.UnixNano())
+	defer f.sentAt.Store(0)
 	conn, err := f.link.send(ctx, f, f.asks.wait)
 	if err != nil {
 		f.s.r.budget.Put(reserved)
@@ -302,6 +325,7 @@ func (f *fetcher) fetch(ctx context.Context, reserved int64, wait time.Duration)
 		return err
 	}
 	first := time.Now()
+	f.sentAt.Store(0)
 	fr, err := f.read(conn, reserved, size)
 	defer fr.Release()
 	if err != nil {
@@ -339,7 +363,7 @@ func (f *fetcher) fetch(ctx context.Context, reserved int64, wait time.Duration)
 	}
 	f.reach.Learn(full || bytes >= int64(f.asks.total)*3/4, first.Sub(sent), transfer)
 	if !s.granted() {
-		s.leftOut()
+		f.endLeftOut()
 	}
 	return f.answer.Err()
 }
@@ -399,15 +423,27 @@ func (f *fetcher) deliver(ctx context.Context, j *fetchJob, p *wire.FetchPartiti
 		f.refused(ctx, j, kerr.ErrorForCode(p.ErrorCode))
 		return
 	}
+	fetched := core.Fetched{
+		Records: p.Records, HighWater: p.HighWatermark, Stable: p.LastStable, LogStart: p.LogStart,
+		Epoch: j.leader, Aborted: p.Aborted, Tools: &f.tools,
+	}
 	w.mu.Lock()
 	w.heard()
 	now := time.Now()
 	before, current := len(w.core.Queue), j.gen == w.core.Gen
 	f.tools.NoAppendTime = f.s.r.dest.noAppendTime.Load()
-	w.apply(w.core.Fetched(j.gen, core.Fetched{
-		Records: p.Records, HighWater: p.HighWatermark, Stable: p.LastStable, LogStart: p.LogStart,
-		Epoch: j.leader, Aborted: p.Aborted, Tools: &f.tools,
-	}))
+	if f.follows(j) {
+		e, ask, err := w.core.FetchedFromFollower(j.gen, fetched)
+		w.apply(e)
+		if err != nil || len(ask) > 0 {
+			w.mu.Unlock()
+			f.unproven(ctx, j, ask, err)
+			return
+		}
+		f.s.counters.FollowerBytes.Add(int64(len(p.Records)))
+	} else {
+		w.apply(w.core.Fetched(j.gen, fetched))
+	}
 	f.s.counters.FetchedBatches.Add(int64(max(0, len(w.core.Queue)-before)))
 	first := w.lastFetch.IsZero()
 	w.lastFetch = now
@@ -427,6 +463,9 @@ func (f *fetcher) deliver(ctx context.Context, j *fetchJob, p *wire.FetchPartiti
 func (f *fetcher) refused(ctx context.Context, j *fetchJob, err error) {
 	w := j.w
 	switch {
+	case f.follows(j):
+		j.lost()
+		f.leave(j, err)
 	case errors.Is(err, kerr.OffsetOutOfRange):
 		later := *j // the fetcher reuses j
 		w.m.r.spawn(func(context.Context) { f.outOfRange(ctx, &later) })

@@ -14,6 +14,7 @@ type LinkCounters struct {
 	Fetches         atomic.Int64 // fetch responses without an error
 	FetchedBytes    atomic.Int64 // record bytes received
 	FetchedBatches  atomic.Int64 // batches queued
+	FollowerBytes   atomic.Int64 // those of FetchedBytes that were taken from followers; see nearest.go
 	AppendedBytes   atomic.Int64 // confirmed by the destination
 	AppendedBatches atomic.Int64
 	AppendedRecords atomic.Int64

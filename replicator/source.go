@@ -33,8 +33,9 @@ const (
 
 // source is the connection of one link to its source cluster, with one set of configs. It checks
 // that the source answers, follows its metadata, and keeps one fetcher per broker that leads a
-// mirrored partition. It checks those brokers, too: health.go. When the configs change, another
-// source takes over the mirrors; their positions are not touched.
+// mirrored partition, or is nearer than the leader: nearest.go. It checks the leaders, too:
+// health.go. When the configs change, another source takes over the mirrors; their positions are
+// not touched.
 type source struct {
 	r           *Replicator
 	name        string
@@ -58,6 +59,8 @@ type source struct {
 	fetchers map[int32]*fetcher
 	health   health
 	brokers  map[int32]*brokerHealth // those that are checked
+	nearest  map[*worker]*nearest    // only with client.rack
+	live     map[int32]bool          // brokers in the last metadata; only with client.rack
 }
 
 // sourceTopic is what metadata says about a topic.
@@ -65,6 +68,14 @@ type sourceTopic struct {
 	id      [16]byte
 	leaders []int32 // by partition, -1 = none
 	epochs  []int32
+}
+
+// of returns the leader of a partition and its epoch, -1 = none.
+func (t *sourceTopic) of(partition int32) (leader, epoch int32) {
+	if int(partition) >= len(t.leaders) {
+		return -1, -1
+	}
+	return t.leaders[partition], t.epochs[partition]
 }
 
 // health is what the checks found.
@@ -98,6 +109,7 @@ func newSource(r *Replicator, link *model.Link) (*source, error) {
 		mirrors:     map[*mirror]bool{},
 		topics:      map[string]sourceTopic{},
 		fetchers:    map[int32]*fetcher{},
+		nearest:     map[*worker]*nearest{},
 	}
 	// The link's own options win over the client id, but not over the options that follow: the
 	// checks depend on those.
@@ -176,6 +188,7 @@ func (s *source) run(ctx context.Context) {
 		fetchers.Go(func() { f.run(fctx) })
 	}
 	fetchers.Go(func() { s.watchBrokers(ctx) })
+	fetchers.Go(func() { s.watchNearest(ctx) })
 	down := retry.Backoff{Low: s.cfg.CheckInterval, High: max(s.cfg.CheckInterval, maxProbeInterval)}
 	var last time.Time // of the last check of all topics
 	full := true
@@ -266,10 +279,10 @@ func (s *source) ok(clusterID string) {
 	}
 }
 
-// assign gives every partition to the fetcher of its leader; s.mu is held. If the cluster is a
-// foreign one, nothing is fetched.
+// assign gives every partition to the fetcher of its leader, or of the follower that the leader
+// prefers; s.mu is held. If the cluster is a foreign one, nothing is fetched.
 func (s *source) assign(spawn func(*fetcher), foreign bool) {
-	byLeader := map[int32][]fetcherTopic{}
+	byBroker := map[int32][]fetcherTopic{}
 	mirrorsOf := map[string]int{}
 	for m := range s.mirrors {
 		mirrorsOf[m.sourceTopic]++
@@ -288,27 +301,26 @@ func (s *source) assign(spawn func(*fetcher), foreign bool) {
 			continue
 		}
 		for _, w := range m.all() {
-			if int(w.id) >= len(t.leaders) || t.leaders[w.id] < 0 {
+			leader, epoch := t.of(w.id)
+			if leader < 0 {
 				continue
 			}
-			w.leader.Store(t.epochs[w.id])
-			of := byLeader[t.leaders[w.id]]
+			from := s.fetchFrom(w, leader, epoch)
+			of := byBroker[from]
 			if len(of) == 0 || of[len(of)-1].m != m {
 				of = append(of, fetcherTopic{m: m, twin: mirrorsOf[m.sourceTopic] > 1})
 			}
 			last := &of[len(of)-1]
-			last.workers = append(last.workers, w)
-			byLeader[t.leaders[w.id]] = of
+			last.parts = append(last.parts, fetchedPart{w: w, leader: leader, epoch: epoch})
+			byBroker[from] = of
 		}
 	}
 	for broker, f := range s.fetchers {
-		if _, ok := byLeader[broker]; !ok {
-			f.cancel()
-			delete(s.fetchers, broker)
-			s.r.fetchers.Add(-1)
+		if _, ok := byBroker[broker]; !ok {
+			s.end(f)
 		}
 	}
-	for broker, topics := range byLeader {
+	for broker, topics := range byBroker {
 		f := s.fetchers[broker]
 		if f == nil {
 			f = newFetcher(s, broker)
@@ -318,12 +330,19 @@ func (s *source) assign(spawn func(*fetcher), foreign bool) {
 		}
 		f.topics.Store(&topics)
 		for _, t := range topics {
-			for _, w := range t.workers {
-				w.fetcher.Store(f)
+			for _, p := range t.parts {
+				p.w.fetcher.Store(f)
 			}
 		}
 		f.wake()
 	}
+}
+
+// end ends a fetcher; s.mu is held.
+func (s *source) end(f *fetcher) {
+	f.cancel()
+	delete(s.fetchers, f.broker)
+	s.r.fetchers.Add(-1)
 }
 
 // mirrorsNow returns a copy of the list of mirrors served.

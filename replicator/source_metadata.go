@@ -102,6 +102,7 @@ func (s *source) check(ctx context.Context, full bool, spawn func(*fetcher)) (ag
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.setLive(resp, foreign)
 	s.assign(spawn, foreign)
 	return again || foreign, nil
 }

@@ -27,8 +27,7 @@ type worker struct {
 	term    uint64 // of the slot; see owner
 	closing bool   // runs only to settle appends, before the partition counts as drained
 	tl      *timeline.Partition
-	fetcher atomic.Pointer[fetcher] // of the source's leader, nil = unknown
-	leader  atomic.Int32            // the source's leader epoch, -1 = unknown; set before fetcher
+	fetcher atomic.Pointer[fetcher] // of the replica that is fetched from, nil = unknown
 
 	mu        sync.Mutex
 	core      core.Partition

@@ -308,6 +308,8 @@ var instruments = []instrument{
 		func(c *replicator.LinkCounters) int64 { return c.Fetches.Load() }),
 	perLink("klink.link.fetch.io", "klink_link_fetch_io_bytes_total", "By", "Bytes of record batches received from the source.",
 		func(c *replicator.LinkCounters) int64 { return c.FetchedBytes.Load() }),
+	perLink("klink.link.fetch.follower.io", "klink_link_fetch_follower_io_bytes_total", "By", "Bytes of record batches that klink took from followers, not from leaders: see client.rack.",
+		func(c *replicator.LinkCounters) int64 { return c.FollowerBytes.Load() }),
 	perLink("klink.link.fetch.batches", "klink_link_fetch_batches_total", "{batch}", "Record batches received and queued for appending.",
 		func(c *replicator.LinkCounters) int64 { return c.FetchedBatches.Load() }),
 	perLink("klink.link.append.io", "klink_link_append_io_bytes_total", "By", "Bytes of record batches whose append the destination has confirmed.",

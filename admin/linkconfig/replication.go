@@ -22,6 +22,7 @@ type Replication struct {
 	Align          bool          // offset.alignment is not off
 	AlignMax       int64         // offset.alignment.max, per partition
 	JoinBelow      int           // append.join.below, bytes of a batch
+	Rack           string        // client.rack, "" = none
 }
 
 // ReplicationOf reads configs. Values were checked when the link was stored; one that does not
@@ -48,6 +49,7 @@ func ReplicationOf(configs map[string]string) Replication {
 		Align:          !strings.EqualFold(strings.TrimSpace(Value(configs, ConfigOffsetAlignment)), "off"),
 		AlignMax:       number(ConfigOffsetAlignmentMax, 0, 1_000_000_000),
 		JoinBelow:      int(number(ConfigAppendJoinBelow, 0, batch.MaxJoined)),
+		Rack:           Value(configs, ConfigClientRack),
 	}
 }
 

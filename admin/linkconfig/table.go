@@ -23,6 +23,7 @@ const (
 	ConfigOffsetAlignment       = "offset.alignment"
 	ConfigOffsetAlignmentMax    = "offset.alignment.max"
 	ConfigAppendJoinBelow       = "append.join.below"
+	ConfigClientRack            = "client.rack"
 
 	ConfigOffsetSync        = "consumer.offset.sync.enable"
 	ConfigOffsetSyncMs      = "consumer.offset.sync.ms"
@@ -126,6 +127,10 @@ var table = after("sasl.jaas.config", loginConfigs, []Config{
 	{
 		Name: "client.id", Type: TypeString, Custody: Unconcerned, Default: "klink", Importance: "low", Connection: true, Allowed: "at most 256 bytes", check: atMostBytes(256),
 		Doc: "The client id in the source's logs, metrics and quotas.",
+	},
+	{
+		Name: ConfigClientRack, Type: TypeString, Custody: Unconcerned, Importance: "low", Allowed: "at most 256 bytes", check: atMostBytes(256),
+		Doc: "The rack, or availability zone, of klink. If the source's brokers have racks and a `replica.selector.class` such as RackAwareReplicaSelector, klink fetches each partition from a follower in its rack. Empty: klink fetches from the leaders.",
 	},
 	{
 		Name: "client.dns.lookup", Type: TypeString, Custody: Unconcerned, Default: "use_all_dns_ips", Importance: "low",

@@ -28,6 +28,7 @@ type Fetched struct {
 	Epoch     int32 // the source's leader epoch that the fetch named, -1 = unknown
 	Aborted   []batch.AbortedTransaction
 	Tools     *FetchTools
+	follower  bool // it cannot fail the partition: see follower.go
 }
 
 // FetchTools take the batches of a fetch apart; for one goroutine.
@@ -110,7 +111,12 @@ func (p *Partition) Fetched(gen uint32, f Fetched) Effects {
 	if p.FetchAt > at || f.HighWater <= at {
 		p.overtaken = false
 	}
-	if err != nil {
+	if f.follower && (err != nil || p.Doomed != nil) {
+		if e.refused = err; err == nil {
+			e.refused = p.Doomed
+		}
+		p.Doomed = nil
+	} else if err != nil {
 		if errors.Is(err, batch.ErrCorrupt) && p.corruptions < damageToBelieve-1 {
 			p.corruptions++ // perhaps damaged by the network: it is fetched again
 		} else if p.Doomed == nil {

@@ -45,6 +45,8 @@ type Effects struct {
 	Lost int64
 	// Ended: the state became stateStopped or stateFailed.
 	Ended bool
+	// refused is why the leader has to be asked for what a follower answered.
+	refused error
 }
 
 // Anchor is a start of the timeline: the physical offset physical is the logical offset logical,
@@ -108,6 +110,7 @@ type Partition struct {
 	// truncation.go.
 	Seen, Done, Last EpochEnd
 	checked          int32
+	proofs           proofs // for batches of followers
 
 	Align     bool   // holes are filled with markers, so that phys = next
 	burned    bool   // a virgin log needs no burn (any more)
