@@ -250,11 +250,7 @@ func TestSourceDownAndUpAgain(t *testing.T) {
 				return l.State == model.LinkUnavailable, string(l.State)
 			})
 			l := w.control.State().Links[linkName]
-			took := time.Since(began)
-			t.Logf("%s after %v: %s", l.Error, took, l.ErrorMessage)
-			if most := 8 * probeTimeout; took > most { // three checks, and room for a busy machine
-				t.Errorf("noticed after %v, more than %v", took, most)
-			}
+			t.Logf("%s after %v: %s", l.Error, time.Since(began), l.ErrorMessage)
 			if l.Error != c.want {
 				t.Errorf("error %s (%s), want %s", l.Error, l.ErrorMessage, c.want)
 			}
