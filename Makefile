@@ -10,8 +10,8 @@ FUZZTIME ?= 20s
 HOT      := ./protocol/... ./router/... ./proxy/... ./replicator/...
 # The readers of librdkafka need cgo, so they are a module of their own.
 LIBRDKAFKA := internal/clienttest/librdkafka
-# Packages tested at the same time: the tests on real brokers, which take longest, and beside them two more.
-TESTJOBS ?= 3
+# Packages tested at the same time: those on real brokers take longest, and begin; beside them one more.
+TESTJOBS ?= 2
 TESTTIMEOUT ?= 70m
 # How long `make chaos` makes faults; KLINK_CHAOS_SEED replays a schedule.
 CHAOS    ?= 10m

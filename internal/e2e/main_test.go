@@ -12,7 +12,7 @@ import (
 
 // atOnce is how many tests run at the same time at least: they wait for brokers for most of their
 // time, so fewer leave two processors idle.
-const atOnce = 5
+const atOnce = 3
 
 // whole returns what a long test does in `make soak`, or the shorter of `make test`.
 func whole[T any](soak, test T) T {
