@@ -179,7 +179,7 @@ func TestAnInterruptedCreationWaitsToo(t *testing.T) {
 // An instance that is alone waits for nobody. Nobody waits for an instance that has left in order,
 // or that was killed and started again under its name.
 func TestNobodyWaitsForInstancesThatAreGone(t *testing.T) {
-	long := func(c *Config) { c.StateLease = time.Hour } // who waits for it fails
+	long := func(c *Config) { c.StateLease = 9 * time.Minute } // who waits for it fails
 	w := newWorld(t, long)
 	w.link("east")
 	create := func(topic string) {

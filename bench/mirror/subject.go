@@ -141,10 +141,13 @@ func (j *job) dense() []int64 {
 
 const readyTimeout = 60 * time.Second
 
+// portsOfKlink are a port to bootstrap from, and those of at most three brokers.
+const portsOfKlink = 4
+
 // serve starts `klink serve` with its default settings and the extra flags in more, and returns the
 // address for clients.
 func (l *launcher) serve(run, destination string, more ...string) (_ *running, addr string, err error) {
-	port, release, err := kafkatest.ReservePorts(3)
+	port, release, err := kafkatest.ReservePorts(portsOfKlink)
 	if err != nil {
 		return nil, "", err
 	}
