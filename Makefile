@@ -68,7 +68,7 @@ chaos: kafka ## random faults for CHAOS (CHAOS=1h make chaos), then every record
 
 soak: kafka ## the long tests whole: chaos for SOAK, topics of a million transactions and keys, sizes, properties; about two hours
 	CHAOS=$(SOAK) go test -count=1 -v -timeout 0 -run '^TestChaos$$' ./internal/e2e/
-	KLINK_SOAK=1 go test -count=1 -v -timeout 0 -run '^(TestHostileClients|TestOwnersThatBelieveWrongly|TestStartOffset|TestExact.*|TestRewritingDestination)$$' ./internal/e2e/
+	KLINK_SOAK=1 go test -count=1 -v -timeout 0 -run '^(TestHostileClients|TestOwnersThatBelieveWrongly|TestStartOffset|TestGroupOffsetsAtScale|TestExact.*|TestRewritingDestination)$$' ./internal/e2e/
 	KLINK_SCALE=$(SOAKSCALE) go test -count=1 -v -timeout 0 -run '^TestMirrorOfMany' ./internal/e2e/
 	$(MAKE) sizes
 	KLINK_SKIP_KAFKA=1 go test -count=1 -timeout 0 $$(grep -rl --include='*_test.go' '"pgregory.net/rapid"' . | xargs -n1 dirname | sort -u) -rapid.checks=$(SOAKCHECKS)
