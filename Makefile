@@ -10,7 +10,7 @@ FUZZTIME ?= 20s
 HOT      := ./protocol/... ./router/... ./proxy/... ./replicator/...
 # The readers of librdkafka need cgo, so they are a module of their own.
 LIBRDKAFKA := internal/clienttest/librdkafka
-# Packages tested at the same time: those on real brokers take longest, and begin; beside them one more.
+# Packages tested at the same time: their brokers share the machine.
 TESTJOBS ?= 2
 TESTTIMEOUT ?= 70m
 # How long `make chaos` makes faults; KLINK_CHAOS_SEED replays a schedule.
@@ -60,7 +60,8 @@ check: lint ## lint, and the tests that need neither a broker nor long; under tw
 	KLINK_SKIP_KAFKA=1 go test -short -p 4 -timeout 5m -skip '$(SLOW_RE)' ./replicator ./admin $$(go list ./... | grep -Ev '$(BROKERED)')
 
 test: kafka ## everything: unit, fuzz seeds, embedded clusters, real Apache Kafka (Java 17 and Maven)
-	go test -p $(TESTJOBS) -timeout $(TESTTIMEOUT) ./internal/e2e $$(go list ./... | grep -v '/internal/e2e$$')
+	go test -timeout $(TESTTIMEOUT) ./internal/e2e # alone: its clusters of three brokers need the whole machine
+	go test -p $(TESTJOBS) -timeout $(TESTTIMEOUT) $$(go list ./... | grep -v '/internal/e2e$$')
 	@if [ -f $(LIBRDKAFKA)/go.mod ]; then echo 'go test $(LIBRDKAFKA)/...'; cd $(LIBRDKAFKA) && go test -timeout $(TESTTIMEOUT) ./...; fi
 
 chaos: kafka ## random faults for CHAOS (CHAOS=1h make chaos), then every record compared with the source

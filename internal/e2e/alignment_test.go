@@ -15,15 +15,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-const (
-	farStart  = 100_000_000 // the largest that is burned by default
-	nearStart = 5_000_000
-)
+// nearStart and farStart are where logs begin at the source. 100 million is the largest that is
+// burned by default, a burn of a minute.
+const nearStart = 5_000_000
 
-// TestExactAlignment: point 7. Mirrors have the source's offsets physically: from a log start of
-// 100 million, and over the holes of transactions; also when klink is killed in the middle of using
-// offsets up, and of writing markers. Where a mirror has other offsets, klink says where, since
-// when and why, and what that means for promotion.
+var farStart = whole[int64](100_000_000, 20_000_000)
+
+// TestExactAlignment: point 7. Mirrors have the source's offsets physically: from a log start of 20
+// million (100 million in `make soak`), and over the holes of transactions; also when klink is
+// killed in the middle of using offsets up, and of writing markers. Where a mirror has other
+// offsets, klink says where, since when and why, and what that means for promotion.
 func TestExactAlignment(t *testing.T) {
 	t.Parallel()
 	e := newExact(t, kafkatest.Start(t))
@@ -68,6 +69,11 @@ func TestExactAlignment(t *testing.T) {
 		e.killInBurn(t, "far", 0, farStart, 3)
 	})
 	t.Run("log starts", func(t *testing.T) {
+		cl := e.destination.Client(t)
+		kafkatest.WaitForProgress(t, 2*time.Minute, "the offsets below the log start to be used up", func() (bool, int64, string) {
+			end := e.physicalEnd(t, cl, "far", 0)
+			return end >= farStart, end, fmt.Sprint(end)
+		})
 		if got := e.wantAligned(t, "far", 3); len(got) != 60+60+35 || got[0].offset != farStart {
 			t.Fatalf("%d records, the first is %+v", len(got), got[0])
 		}
