@@ -106,7 +106,7 @@ func TestWaitingForTheBrokerIsNotIdle(t *testing.T) {
 			_, _ = readFrame(conn)
 		}
 	})
-	p, _ := newProxy(t, broker.addr(), func(c *Config) { c.IdleTimeout = 30 * time.Millisecond })
+	p, _ := newProxy(t, broker.addr(), func(c *Config) { c.IdleTimeout = 500 * time.Millisecond })
 	conn := dialProxy(t, p, nil)
 	_, err := conn.Write(request(kForward, 1, 10))
 	require.NoError(t, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -30,7 +31,9 @@ type alignable struct {
 // of opts.
 func newAlignable(t *testing.T, cl *kgo.Client, topic string, configs map[string]string, opts ...kgo.Opt) *alignable {
 	t.Helper()
-	kafkatest.CreateTopic(t, cl, topic, 1, -1, configs)
+	all := map[string]string{"retention.ms": "-1"} // the records are old
+	maps.Copy(all, configs)
+	kafkatest.CreateTopic(t, cl, topic, 1, -1, all)
 	r, err := New(Config{Control: newFakeControl()})
 	if err != nil {
 		t.Fatal(err)

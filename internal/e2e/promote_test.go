@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -271,10 +272,13 @@ func TestFailoverWithTheSourceDead(t *testing.T) {
 	}
 	e.source.Brokers()[0].Kill()
 	out := e.k.MustCLI(t, "mirror", "failover", "early", "behind")
-	if !strings.Contains(out, "Offsets Left Behind") || strings.Contains(out, " early ") {
+	// Where the stop came more than three seconds after the source's last answer, as on a busy
+	// machine, klink says that there may be more.
+	rows := strings.Join(strings.Fields(out), " ")
+	if !regexp.MustCompile(`behind \| 0 \| 25 \| (- \| 5|\S+ \| at least 5)`).MatchString(rows) ||
+		strings.Contains(rows, " early | ") && !regexp.MustCompile(`early \| 0 \| 20 \| \S+ \| at least 0`).MatchString(rows) {
 		t.Errorf("%s", out)
 	}
-	wantRow(t, out, "behind", "0", "25", "-", "5")
 	// The mirrors that are stopped tell it still, when klink has been started anew.
 	awaitLink := func() {
 		kafkatest.WaitFor(t, time.Minute, "the source to be missed", func() (bool, string) {
