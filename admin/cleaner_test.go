@@ -3,7 +3,6 @@ package admin
 import (
 	"context"
 	"testing"
-	"time"
 
 	"klink/admin/linkconfig"
 	"klink/admin/model"
@@ -112,7 +111,7 @@ func TestRealVoidHoldsCompaction(t *testing.T) {
 			require.Contains(t, m.ErrorMessage, unrepaired)
 			require.Contains(t, m.ErrorMessage, "compaction of the topic is paused")
 			require.Contains(t, w.describe(w.service, table).Notices[0], "Compaction is paused")
-			time.Sleep(300 * time.Millisecond)
+			w.runs(link, "TopicConfigsSync")
 			w.awaitConfigs(table, lags(endless, endless))
 		})
 	}

@@ -74,9 +74,13 @@ func TestPromote(t *testing.T) {
 	w.plainMirror("orders", 1)
 	w.plainMirror("other", 1)
 
+	asked := time.Now().UnixMilli()
 	p := w.promote(t.Context(), w.service, "orders", 10*time.Second)
 	m := w.service.State().Mirrors["orders"]
 	require.Equal(t, model.MirrorActive, m.State, "it mirrors on")
+	deadline := m.PromotionDeadline.Add(-10 * time.Second).UnixMilli()
+	require.GreaterOrEqual(t, deadline, asked, "all the time that the request allows")
+	require.LessOrEqual(t, deadline, time.Now().UnixMilli())
 	require.True(t, w.snapshot().Mirrors["orders"].ReadOnly)
 	require.Equal(t, "PENDING_STOPPED", w.snapshot().Mirrors["orders"].State)
 	d := w.describe(w.service, "orders")
@@ -118,9 +122,8 @@ func TestPromoteTimesOut(t *testing.T) {
 	w.reporter = &fakeReplicator{status: map[string][]model.PartitionStatus{}}
 	w.service.SetReporter(w.reporter)
 	w.reporter.set("orders", model.PartitionStatus{SourceEnd: 10, MirrorEnd: 3, SourceLastStable: 8, ShiftBegan: -1}, model.PartitionStatus{SourceEnd: 2, MirrorEnd: 2, SourceLastStable: 2, ShiftBegan: -1})
-	began := time.Now()
-	r := w.promote(t.Context(), w.service, "orders", 300*time.Millisecond).await()
-	require.GreaterOrEqual(t, time.Since(began), 290*time.Millisecond)
+	req := &linkapi.AlterMirrorsRequest{TimeoutMs: 300, Mirrors: []linkapi.AlterMirror{{Topic: "orders", Op: linkapi.MirrorPromote}}}
+	r := w.service.HandleLink(t.Context(), req).(*linkapi.AlterMirrorsResponse).Results[0]
 	require.Equal(t, kerr.RequestTimedOut.Code, r.ErrorCode)
 	for _, part := range []string{
 		"is ACTIVE again", "7 offsets behind in 1 of 2 partitions, most in partition 0: 7", "a transaction is open at the source in partition 0", "stop the topic's producers", "fail it over",

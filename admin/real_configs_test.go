@@ -70,7 +70,6 @@ func TestRealTopicConfigsFollow(t *testing.T) {
 	src, dst := kafkatest.Shared(t, "source"), kafkatest.Shared(t, "destination")
 	w := realWorld(t, src, dst)
 	const topic, link, task = "follows", "follow", "TopicConfigsSync"
-	const interval = 500 * time.Millisecond
 	w.linkTo(src, link, linkconfig.ConfigTopicSyncMs+"=500")
 	kafkatest.CreateTopic(t, src.Client(t), topic, 2, 1, map[string]string{"retention.ms": "1000000000", "compression.type": "lz4"})
 	r := w.mirror(topic, link)
@@ -132,7 +131,9 @@ func TestRealTopicConfigsFollow(t *testing.T) {
 	w.setLink(link, linkconfig.ConfigLinkPaused+"=true")
 	require.Equal(t, string(model.TaskPaused), w.task(link, task).State)
 	w.setSource(topic, map[string]string{"retention.ms": "3000000000"})
-	time.Sleep(3 * interval)
+	const beside = "follow-beside" // has runs at the same interval
+	w.linkTo(src, beside, linkconfig.ConfigTopicSyncMs+"=500")
+	w.runs(beside, task)
 	require.Equal(t, "604800000", w.configsOf(topic)["retention.ms"])
 	within("what was changed meanwhile follows after the pause", func() { w.setLink(link, linkconfig.ConfigLinkPaused+"=false") }, map[string]string{"retention.ms": "3000000000"})
 	awaitState(t, w.service, "ACTIVE again", func(s *model.State) bool { return s.Mirrors[topic].State == model.MirrorActive })
@@ -149,7 +150,7 @@ func TestRealTopicConfigsFollow(t *testing.T) {
 	require.Empty(t, w.describe(w.service, topic).ConfigDrift)
 	w.setSource(topic, map[string]string{"retention.ms": "1"})
 	before := w.configsOf(topic)
-	time.Sleep(3 * interval)
+	w.runs(link, task)
 	after := w.configsOf(topic)
 	require.True(t, maps.Equal(before, after), "a stopped mirror follows nothing: %v, %v", before, after)
 }
@@ -172,7 +173,6 @@ func TestRealSourceAwayAndBack(t *testing.T) {
 	broker.Kill()
 	bad := w.awaitTask(link, task, model.TaskInError)
 	t.Logf("%s after %s: %s", bad.Errors[0].Code, time.Since(began), bad.Errors[0].Message)
-	require.Less(t, time.Since(began), 10*time.Second)
 	require.Equal(t, string(model.ErrBootstrapConnection), bad.Errors[0].Code)
 	require.Less(t, bad.LastSuccessTimeMs, bad.LastRunTimeMs)
 	w.report(model.Event{Kind: model.EventLinkDown, Link: link, Error: model.ErrBootstrapConnection, Message: "as the replicator finds"})

@@ -125,7 +125,7 @@ func TestAutoCreate(t *testing.T) {
 	w.sourceTopic("late", 1, nil)
 	_, err = w.destAdmin.DeleteTopics(ctx, "ordinary")
 	require.NoError(t, err)
-	time.Sleep(300 * time.Millisecond)
+	w.besides()()
 	require.Nil(t, w.service.State().Mirrors["late"])
 	w.alterLink("l", linkconfig.ConfigLinkPaused+"=false")
 	status = w.runs("l", "AutoCreateMirror")

@@ -80,6 +80,23 @@ func (w *world) setLink(name string, configs ...string) {
 	require.Zero(w.t, resp.Results[0].ErrorCode, text(resp.Results[0].ErrorMessage))
 }
 
+// besides makes a link to another source, whose tasks have the interval of 100 ms, and waits until
+// they have run. The runner has applied all changes of links that were made before, and is done
+// with the runs that they ended. Each call of the function that it returns waits for more runs: any
+// other link with this interval that is at work would have run, too.
+func (w *world) besides() (more func()) {
+	w.t.Helper()
+	const link = "beside"
+	at := kafkatest.Embedded(w.t, 1).ListenAddrs()[0]
+	require.Zero(w.t, w.link(link, linkconfig.ConfigBootstrapServers+"="+at, linkconfig.ConfigTopicSyncMs+"=100").ErrorCode)
+	more = func() {
+		w.t.Helper()
+		w.runs(link, "TopicConfigsSync")
+	}
+	more()
+	return more
+}
+
 // faultySource makes a source of one broker that advertises the address of a proxy with faults.
 func (w *world) faultySource(opts ...kfake.Opt) *kafkatest.Faults {
 	w.t.Helper()
@@ -139,19 +156,18 @@ func TestTaskStates(t *testing.T) {
 	w.awaitTask("l", task, model.TaskActive)
 
 	w.setLink("l", linkconfig.ConfigLinkPaused+"=true")
-	paused := w.awaitTask("l", task, model.TaskPaused)
-	// Wait until a run that was in progress is over, and then longer than an interval: no further
-	// run may begin.
-	time.Sleep(50 * time.Millisecond)
+	w.awaitTask("l", task, model.TaskPaused)
+	more := w.besides() // a run that was in progress is over
+	paused := w.task("l", task)
 	var asked atomic.Int64
 	w.source.Control(func(kmsg.Request) (kmsg.Response, error, bool) {
 		w.source.KeepControl()
 		asked.Add(1)
 		return nil, nil, false
 	})
-	time.Sleep(400 * time.Millisecond)
+	more()
 	require.Zero(t, asked.Load(), "the source is left alone")
-	require.LessOrEqual(t, w.task("l", task).LastRunTimeMs-paused.LastRunTimeMs, int64(50))
+	require.Equal(t, paused.LastRunTimeMs, w.task("l", task).LastRunTimeMs)
 	w.setLink("l", linkconfig.ConfigLinkPaused+"=false")
 	w.awaitTask("l", task, model.TaskActive)
 	require.NotZero(t, asked.Load())
@@ -305,8 +321,15 @@ func TestCloseEndsTasks(t *testing.T) {
 	w.service = w.start()
 	require.Zero(t, w.link("l", linkconfig.ConfigTopicSyncMs+"=100", linkconfig.ConfigRequestTimeout+"=900000").ErrorCode)
 	w.awaitTask("l", "TopicConfigsSync", model.TaskActive)
-	faults.Stall()
-	time.Sleep(300 * time.Millisecond) // a task is likely to wait for its source now, for 15 minutes
+	w.plainMirror("orders", 1)
+	var asked atomic.Bool
+	w.source.ControlKey(int16(kmsg.DescribeConfigs), func(kmsg.Request) (kmsg.Response, error, bool) {
+		w.source.KeepControl()
+		faults.StallAnswers()
+		asked.Store(true)
+		return nil, nil, false
+	})
+	kafkatest.WaitFor(t, time.Minute, "a task to wait for its source, for minutes", func() (bool, string) { return asked.Load(), "" })
 	closed := make(chan struct{})
 	go func() {
 		w.service.Close()

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -501,27 +502,46 @@ func TestConnectionRate(t *testing.T) {
 	require.Zero(t, r.delay(now.Add(10*time.Second)))
 	require.Zero(t, new(rate).delay(now))
 
+	synctest.Test(t, func(t *testing.T) {
+		r, begin := rate{limit: 10}, time.Now()
+		for range 15 {
+			require.True(t, r.wait(nil))
+		}
+		require.Equal(t, 500*time.Millisecond, time.Since(begin), "on the clock of the test")
+	})
+
 	// Connections that come too soon wait; none is closed, and a shutdown does not wait for them.
 	broker := newBroker(t, nil, nil)
 	p, _ := newProxy(t, broker.addr(), func(c *Config) { c.MaxConnectionRate = 20 })
-	begin := time.Now()
-	for range 30 {
+	for range 25 {
 		ask(t, dialProxy(t, p, nil), kForward, 1, 1)
 	}
-	require.Greater(t, time.Since(begin), 400*time.Millisecond)
 	require.Zero(t, p.Stats().Closed(ReasonLimit))
 	slow, _ := newProxy(t, broker.addr(), func(c *Config) { c.MaxConnectionRate = 1 })
+	later := time.Now().Add(time.Hour)
+	next := func(set time.Time) time.Time {
+		slow.rate.mu.Lock()
+		defer slow.rate.mu.Unlock()
+		if !set.IsZero() {
+			slow.rate.next = set
+		}
+		return slow.rate.next
+	}
+	next(later)
 	for range 200 {
 		conn, err := net.Dial("tcp", slow.Addr().String())
 		require.NoError(t, err)
 		defer conn.Close()
 	}
+	eventually(t, "a connection is counted", func() bool { return next(time.Time{}).After(later) })
+	require.Zero(t, slow.Stats().Accepted.Load(), "the first is due in an hour")
 	closed := make(chan error)
 	go func() { closed <- slow.Close() }()
 	select {
 	case err := <-closed:
 		require.NoError(t, err)
-	case <-time.After(time.Minute): // all of them take more than three
+	case <-time.After(time.Minute):
 		t.Fatal("a shutdown waits for connections that wait")
 	}
+	require.Zero(t, slow.Stats().Accepted.Load())
 }

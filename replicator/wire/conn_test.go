@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"klink/internal/kafkatest"
@@ -187,11 +188,10 @@ func TestLoginIsRenewed(t *testing.T) {
 		logins.Add(1)
 		return nil, nil, false
 	})
-	for began := time.Now(); time.Since(began) < 2500*time.Millisecond; {
+	kafkatest.WaitFor(t, time.Minute, "two logins", func() (bool, string) {
 		roundTrip(t, c, "orders", id, true, [][]byte{makeBatch(100)})
-		time.Sleep(50 * time.Millisecond)
-	}
-	require.GreaterOrEqual(t, logins.Load(), int64(2))
+		return logins.Load() >= 2, ""
+	})
 }
 
 // script is a broker that accepts connections, answers ApiVersions, and then does what the test
@@ -299,39 +299,60 @@ func TestHostileAnswers(t *testing.T) {
 	})
 }
 
+// piped is a connection within a bubble of synctest, to a broker that does what the test says.
+func piped(t *testing.T, overhead time.Duration, then func(nc net.Conn)) *Conn {
+	ours, theirs := net.Pipe()
+	c := newConn(&Dialer{overhead: overhead}, ours, "a broker in the bubble")
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer theirs.Close()
+		then(theirs)
+	}()
+	t.Cleanup(func() {
+		c.Close()
+		<-ended // time in the bubble passes only while its test waits
+	})
+	return c
+}
+
 // TestSlowBodyIsNotATimeout: as long as bytes come, a response may take longer than a request may.
 func TestSlowBodyIsNotATimeout(t *testing.T) {
-	conn := connect(t, script(t, func(nc net.Conn) {
-		b := answer(readRequest(nc), make([]byte, 100))
-		for _, one := range b {
-			_, _ = nc.Write([]byte{one})
-			time.Sleep(10 * time.Millisecond)
-		}
-	}), kgo.RequestTimeoutOverhead(300*time.Millisecond))
-	require.NoError(t, conn.Send(t.Context(), emptyFetch(), 0))
-	size, err := conn.Receive()
-	require.NoError(t, err)
-	require.NoError(t, conn.Read(make([]byte, size)))
+	synctest.Test(t, func(t *testing.T) {
+		const overhead = 300 * time.Millisecond
+		conn := piped(t, overhead, func(nc net.Conn) {
+			for _, one := range answer(readRequest(nc), make([]byte, 20)) {
+				time.Sleep(overhead * 9 / 10)
+				_, _ = nc.Write([]byte{one})
+			}
+		})
+		require.NoError(t, conn.Send(t.Context(), emptyFetch(), 8*overhead)) // for the header
+		size, err := conn.Receive()
+		require.NoError(t, err)
+		conn.complete = time.Now().Add(time.Hour) // the pace is another test's
+		require.NoError(t, conn.Read(make([]byte, size)))
+	})
 }
 
 // TestDrippingBodyEnds: a broker that sends a byte now and then does not hold up the caller, with
 // the memory that the caller has reserved, for ever.
 func TestDrippingBodyEnds(t *testing.T) {
-	conn := connect(t, script(t, func(nc net.Conn) {
-		b := answer(readRequest(nc), make([]byte, 100_000))
-		for _, one := range b {
-			if _, err := nc.Write([]byte{one}); err != nil {
-				return
+	synctest.Test(t, func(t *testing.T) {
+		conn := piped(t, 100*time.Millisecond, func(nc net.Conn) {
+			for _, one := range answer(readRequest(nc), make([]byte, 100_000)) {
+				if _, err := nc.Write([]byte{one}); err != nil {
+					return
+				}
+				time.Sleep(5 * time.Millisecond) // 500 s for all of it
 			}
-			time.Sleep(5 * time.Millisecond) // 500 s for all of it
-		}
-	}), kgo.RequestTimeoutOverhead(100*time.Millisecond))
-	require.NoError(t, conn.Send(t.Context(), emptyFetch(), 0))
-	size, err := conn.Receive()
-	require.NoError(t, err)
-	err = conn.Read(make([]byte, size))
-	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
-	require.ErrorContains(t, err, "less than 65536 bytes a second")
+		})
+		require.NoError(t, conn.Send(t.Context(), emptyFetch(), 0))
+		size, err := conn.Receive()
+		require.NoError(t, err)
+		err = conn.Read(make([]byte, size))
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		require.ErrorContains(t, err, "less than 65536 bytes a second")
+	})
 }
 
 // TestHostileControl: no response of a broker to ApiVersions or a login takes much time or memory.
@@ -416,11 +437,17 @@ func TestIdleConnection(t *testing.T) {
 	for name, then := range map[string]func(net.Conn){
 		"closed":  func(nc net.Conn) { nc.Close() },
 		"reset":   func(nc net.Conn) { _ = nc.(*net.TCPConn).SetLinger(0); nc.Close() },
-		"talking": func(nc net.Conn) { _, _ = nc.Write([]byte{1}); time.Sleep(time.Second) },
+		"talking": func(nc net.Conn) { _, _ = nc.Write([]byte{1}) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			conn := connect(t, script(t, then))
-			time.Sleep(idleCheck + 50*time.Millisecond)
+			done := make(chan struct{})
+			conn := connect(t, script(t, func(nc net.Conn) {
+				then(nc)
+				close(done)
+				<-t.Context().Done()
+			}))
+			<-done
+			conn.used = conn.used.Add(-2 * idleCheck)
 			err := conn.Send(t.Context(), emptyFetch(), time.Second)
 			var unsent *UnsentError
 			require.ErrorAs(t, err, &unsent)
@@ -430,32 +457,42 @@ func TestIdleConnection(t *testing.T) {
 
 // TestContextEndsTheConnection: a context that ends also ends the wait for a response.
 func TestContextEndsTheConnection(t *testing.T) {
-	conn := connect(t, script(t, func(nc net.Conn) { _, _ = io.Copy(io.Discard, nc) }))
-	ctx, cancel := context.WithCancel(t.Context())
-	require.NoError(t, conn.Send(ctx, emptyFetch(), time.Minute))
-	go func() {
-		time.Sleep(20 * time.Millisecond)
-		cancel()
-	}()
-	_, err := conn.Receive()
-	require.ErrorIs(t, err, context.Canceled)
-	var unsent *UnsentError
-	require.ErrorAs(t, conn.Send(ctx, emptyFetch(), time.Minute), &unsent)
+	synctest.Test(t, func(t *testing.T) {
+		conn := piped(t, time.Second, func(nc net.Conn) { _, _ = io.Copy(io.Discard, nc) })
+		ctx, cancel := context.WithCancel(t.Context())
+		require.NoError(t, conn.Send(ctx, emptyFetch(), time.Minute))
+		go func() {
+			synctest.Wait() // for Receive to wait
+			cancel()
+		}()
+		began := time.Now()
+		_, err := conn.Receive()
+		require.ErrorIs(t, err, context.Canceled)
+		require.Zero(t, time.Since(began), "on the clock of the test: not when the request's time is over")
+		var unsent *UnsentError
+		require.ErrorAs(t, conn.Send(ctx, emptyFetch(), time.Minute), &unsent)
+	})
 }
 
 // TestThrottle: a client that was told to wait does so, or until its context ends.
 func TestThrottle(t *testing.T) {
-	fake := kafkatest.Embedded(t, 1)
-	conn := connect(t, fake.ListenAddrs()[0])
-	conn.Throttle(150)
-	began := time.Now()
-	exchange(t, conn, emptyFetch())
-	require.GreaterOrEqual(t, time.Since(began), 150*time.Millisecond)
-	conn.Throttle(60_000)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	var unsent *UnsentError
-	require.ErrorAs(t, conn.Send(ctx, emptyFetch(), time.Second), &unsent)
+	synctest.Test(t, func(t *testing.T) {
+		conn := piped(t, time.Second, func(nc net.Conn) {
+			for r := readRequest(nc); r != nil; r = readRequest(nc) {
+				_, _ = nc.Write(answer(r, nil))
+			}
+		})
+		conn.Throttle(150)
+		began := time.Now()
+		exchange(t, conn, emptyFetch())
+		require.Equal(t, 150*time.Millisecond, time.Since(began), "on the clock of the test")
+		conn.Throttle(60_000)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		var unsent *UnsentError
+		require.ErrorAs(t, conn.Send(ctx, emptyFetch(), time.Second), &unsent)
+		require.Equal(t, 200*time.Millisecond, time.Since(began))
+	})
 }
 
 // TestUnreachable: a broker that is not there.
