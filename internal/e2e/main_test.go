@@ -10,8 +10,8 @@ import (
 	"klink/internal/kafkatest"
 )
 
-// atOnce is how many tests run at the same time at least: they wait for brokers for most of their
-// time, so fewer leave two processors idle.
+// atOnce is how many tests run at the same time at least: they wait for brokers for a part of their
+// time, and two at a time leave a quarter of two processors idle.
 const atOnce = 3
 
 // whole returns what a long test does in `make soak`, or the shorter of `make test`.

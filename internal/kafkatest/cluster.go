@@ -33,7 +33,9 @@ type Cluster struct {
 	brokers []*Broker
 	zk      *zookeeper // only before KRaft
 	tls     *certificates
-	// touched is set once a test has stopped a broker, or could have: see pool.go.
+	// plain clusters have no options, and may serve several tests: see pool.go. touched is set once
+	// a test has stopped a broker, or could have.
+	plain   bool
 	touched atomic.Bool
 }
 
@@ -42,9 +44,6 @@ type Cluster struct {
 // tests before, one after another; it has no topic of theirs and no group.
 func Start(t testing.TB, opts ...Option) *Cluster {
 	t.Helper()
-	if len(opts) == 0 {
-		return startPooled(t)
-	}
 	return startFor(t, V431, opts)
 }
 
@@ -65,11 +64,19 @@ func StartRelease(t testing.TB, v Version, opts ...Option) *Cluster {
 func startFor(t testing.TB, v Version, opts []Option) *Cluster {
 	t.Helper()
 	Require(t)
-	c, err := start(v, opts...)
-	if err != nil {
-		t.Fatal(err)
+	plain := v == V431 && len(opts) == 0
+	var c *Cluster
+	if plain {
+		c = idleCluster()
 	}
-	t.Cleanup(c.stop)
+	if c == nil {
+		var err error
+		if c, err = start(v, opts...); err != nil {
+			t.Fatal(err)
+		}
+		c.plain = plain
+	}
+	t.Cleanup(func() { c.retire(t) })
 	c.showLogsOnFailure(t)
 	return c
 }

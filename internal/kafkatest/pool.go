@@ -37,7 +37,7 @@ func openPool() {
 	pool.open = true
 }
 
-// idleCluster returns a cluster that has been emptied, nil if there is none.
+// idleCluster returns a plain cluster that has been emptied, nil if there is none.
 func idleCluster() *Cluster {
 	pool.mu.Lock()
 	defer pool.mu.Unlock()
@@ -49,26 +49,10 @@ func idleCluster() *Cluster {
 	return c
 }
 
-// startPooled is [Start] without options.
-func startPooled(t testing.TB) *Cluster {
-	t.Helper()
-	Require(t)
-	c := idleCluster()
-	if c == nil {
-		var err error
-		if c, err = start(V431); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Cleanup(func() { c.retire(t) })
-	c.showLogsOnFailure(t)
-	return c
-}
-
 // retire ends a cluster with its test, or empties it for the next one.
 func (c *Cluster) retire(t testing.TB) {
 	pool.mu.Lock()
-	wanted := pool.open && len(pool.idle) < maxIdle && !t.Failed() && !c.touched.Load()
+	wanted := c.plain && pool.open && len(pool.idle) < maxIdle && !t.Failed() && !c.touched.Load()
 	pool.mu.Unlock()
 	if !wanted {
 		c.stop()
@@ -81,22 +65,15 @@ func (c *Cluster) retire(t testing.TB) {
 	}
 	pool.mu.Lock()
 	defer pool.mu.Unlock()
-	if !pool.open {
-		go c.stop()
-		return
-	}
 	pool.idle = append(pool.idle, c)
 }
 
-// closePool stops all idle clusters.
-func closePool(stop func(*Cluster)) {
+// closePool returns the idle clusters, which nobody gets any more. No test runs by then.
+func closePool() (idle []*Cluster) {
 	pool.mu.Lock()
 	defer pool.mu.Unlock()
-	pool.open = false
-	for _, c := range pool.idle {
-		stop(c)
-	}
-	pool.idle = nil
+	idle, pool.idle, pool.open = pool.idle, nil, false
+	return idle
 }
 
 // empty deletes what a test has left in a cluster: its topics and groups. It returns an error if
@@ -156,20 +133,22 @@ func expelMembers(ctx context.Context, cl *kgo.Client, adm *kadm.Client, groups 
 // unchanged returns an error if a test has set what empty does not set back, or if a transaction is
 // open.
 func (c *Cluster) unchanged(ctx context.Context, adm *kadm.Client) error {
-	for _, ids := range [][]int32{nil, {int32(c.brokers[0].id)}} {
-		configs, err := adm.DescribeBrokerConfigs(ctx, ids...)
-		if err != nil {
-			return fmt.Errorf("kafkatest: describe the broker's configs: %w", err)
-		}
-		for _, resource := range configs {
-			if i := slices.IndexFunc(resource.Configs, changed); i >= 0 {
-				return fmt.Errorf("kafkatest: %s was changed", resource.Configs[i].Key)
-			}
+	// A broker tells the defaults of all brokers with its own configs.
+	configs, err := adm.DescribeBrokerConfigs(ctx, int32(c.brokers[0].id))
+	if err != nil {
+		return fmt.Errorf("kafkatest: describe the broker's configs: %w", err)
+	}
+	for _, resource := range configs {
+		if i := slices.IndexFunc(resource.Configs, changed); i >= 0 {
+			return fmt.Errorf("kafkatest: %s was changed", resource.Configs[i].Key)
 		}
 	}
 	quotas, err := adm.DescribeClientQuotas(ctx, false, nil)
-	if err != nil || len(quotas) > 0 {
-		return fmt.Errorf("kafkatest: %d quotas: %w", len(quotas), err)
+	if err != nil {
+		return fmt.Errorf("kafkatest: describe quotas: %w", err)
+	}
+	if len(quotas) > 0 {
+		return fmt.Errorf("kafkatest: there are %d quotas", len(quotas))
 	}
 	open, err := adm.ListTransactions(ctx, nil, nil)
 	if err != nil {

@@ -88,7 +88,9 @@ func stopShared() {
 			wg.Go(s.cluster.stop)
 		}
 	}
-	closePool(func(c *Cluster) { wg.Go(c.stop) })
+	for _, c := range closePool() {
+		wg.Go(c.stop)
+	}
 	wg.Wait()
 	shared.clusters = nil
 }
