@@ -36,10 +36,10 @@ func linkFiles(cfg *config.Serve, written, destination kafkaclient.Properties) (
 		{"--config", cfg.Config},
 		{"--credential-map-file", cfg.CredentialMapFile},
 		{"--sasl-credentials-file", cfg.SASLCredentialsFile},
-		{"ssl.keystore.location of --destination-config", destination["ssl.keystore.location"]},
-		{"ssl.key.location of --destination-config", destination["ssl.key.location"]},
-		{"sasl.oauthbearer.token.endpoint.url of --destination-config", destination.TokenFile()},
 	}...)
+	for _, f := range destination.LoginFiles() {
+		all = append(all, own{f.Property + " of --destination-config", f.Path})
+	}
 	for _, path := range written.ReferencedFiles() {
 		all = append(all, own{"a reference in --destination-config", path})
 	}

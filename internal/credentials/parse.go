@@ -120,9 +120,9 @@ func properties(node *yaml.Node, shared func(path string) bool) (kafkaclient.Pro
 	if err != nil {
 		return nil, err
 	}
-	for _, path := range []string{p["ssl.keystore.location"], p["ssl.key.location"], p.TokenFile()} {
-		if path != "" && shared(path) {
-			return nil, fmt.Errorf("line %d: the file %s is in one of --link-file-directories, so links could use it: keep it elsewhere", node.Line, path)
+	for _, f := range p.LoginFiles() {
+		if shared(f.Path) {
+			return nil, fmt.Errorf("line %d: the file %s is in one of --link-file-directories, so links could use it: keep it elsewhere", node.Line, f.Path)
 		}
 	}
 	return p, nil

@@ -75,6 +75,24 @@ func (f Files) Hold(path string) bool {
 	return f.any
 }
 
+// LoginFile is a file with a key or a token, and the property that names it.
+type LoginFile struct{ Property, Path string }
+
+// LoginFiles returns the files that the properties log in with: whoever can use one of them can log
+// in as the same.
+func (p Properties) LoginFiles() (files []LoginFile) {
+	for _, f := range []LoginFile{
+		{"ssl.keystore.location", p["ssl.keystore.location"]},
+		{"ssl.key.location", p["ssl.key.location"]},
+		{keyTokenEndpoint, p.tokenPath()},
+	} {
+		if f.Path != "" {
+			files = append(files, f)
+		}
+	}
+	return files
+}
+
 // read returns the content of a file that a property names. It never blocks: it refuses a pipe that
 // a link names before reading from it.
 func (f Files) read(name string) ([]byte, error) {

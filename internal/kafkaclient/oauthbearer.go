@@ -135,9 +135,9 @@ func (p Properties) refuseGrants() error {
 	return nil
 }
 
-// TokenFile returns the path of the file that access tokens come from; empty if they come from
+// tokenPath returns the path of the file that access tokens come from; empty if they come from
 // elsewhere.
-func (p Properties) TokenFile() string {
+func (p Properties) tokenPath() string {
 	address, err := url.Parse(strings.TrimSpace(p[keyTokenEndpoint]))
 	if err != nil || !strings.EqualFold(address.Scheme, "file") {
 		return ""

@@ -117,8 +117,8 @@ func TestLinksAndTokenEndpoints(t *testing.T) {
 		_, err := inDir.WithEndpoints([]string{url})
 		require.Error(t, err, url)
 	}
-	require.Equal(t, dir+"/token", oauthProperties(keyTokenEndpoint, "file://"+dir+"/token").TokenFile())
-	require.Empty(t, oauthProperties().TokenFile())
+	require.Equal(t, dir+"/token", oauthProperties(keyTokenEndpoint, "file://"+dir+"/token").tokenPath())
+	require.Empty(t, oauthProperties().tokenPath())
 }
 
 // TestTokenTrouble: what happens at the token endpoint is not taken for the broker's doing.
